@@ -1,0 +1,50 @@
+//! Whether what clients see is current: the state of the upstream, as everyone above the bus may know it.
+
+/// State of the upstream. Only the publisher changes it; clients are told through `stale` and `live`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FeedState {
+    /// No data has arrived since the start.
+    Connecting,
+    /// Data arrives.
+    Live,
+    /// What was received may be outdated.
+    Stale {
+        reason: StaleReason,
+        /// Since when, in milliseconds since the Unix epoch.
+        since_ms: u64,
+        /// What went wrong and what is being done, for people.
+        message: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StaleReason {
+    /// There is no connection to the upstream.
+    UpstreamDown,
+    /// The connection stands, but nothing has arrived for longer than the idle timeout.
+    UpstreamSilent,
+}
+
+impl StaleReason {
+    /// `reason` in a `stale` message and in `/readyz`.
+    pub fn label(self) -> &'static str {
+        match self {
+            StaleReason::UpstreamDown => "upstream_down",
+            StaleReason::UpstreamSilent => "upstream_silent",
+        }
+    }
+}
+
+impl FeedState {
+    pub const LABELS: [&'static str; 4] = ["connecting", "live", "down", "silent"];
+
+    /// Value of the `state` label of `fanline_upstream_state`.
+    pub fn label(&self) -> &'static str {
+        match self {
+            FeedState::Connecting => "connecting",
+            FeedState::Live => "live",
+            FeedState::Stale { reason: StaleReason::UpstreamDown, .. } => "down",
+            FeedState::Stale { reason: StaleReason::UpstreamSilent, .. } => "silent",
+        }
+    }
+}

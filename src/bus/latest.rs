@@ -1,0 +1,58 @@
+//! The last-value cache: topic to its newest frame.
+//!
+//! Written by the publisher alone, before the frame enters the ring; read by shards that must start over and by the
+//! edge. A reader may therefore find a frame that is newer than the head it saw, never one that is older.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+
+use crate::bus::frame::{Frame, Topic};
+
+/// The newest frame of a topic, and how many there were.
+#[derive(Clone, Debug)]
+pub struct Current {
+    pub frame: Arc<Frame>,
+    /// Frames published on the topic in this epoch.
+    pub count: u64,
+}
+
+pub(super) struct Latest {
+    by_name: DashMap<Box<str>, Current>,
+}
+
+impl Latest {
+    pub fn new() -> Latest {
+        Latest { by_name: DashMap::new() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.by_name.get(name).map(|current| current.frame.topic.clone())
+    }
+
+    pub fn get(&self, name: &str) -> Option<Current> {
+        self.by_name.get(name).map(|current| current.clone())
+    }
+
+    /// Publisher only.
+    pub fn remember(&self, frame: Arc<Frame>) {
+        if let Some(mut current) = self.by_name.get_mut(&*frame.topic.name) {
+            current.frame = frame;
+            current.count += 1;
+        } else {
+            let name = frame.topic.name.clone();
+            self.by_name.insert(name, Current { frame, count: 1 });
+        }
+    }
+
+    /// Visits every topic once, in no order; a part of the cache is locked against the publisher during each call.
+    pub fn each(&self, mut visit: impl FnMut(&Current)) {
+        for entry in &self.by_name {
+            visit(entry.value());
+        }
+    }
+}

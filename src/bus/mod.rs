@@ -1,0 +1,63 @@
+//! Floor 2: published once, read by many.
+//!
+//! `open` gives the one [`Publisher`] and a [`Reader`] that may be cloned. The publisher numbers a frame, remembers
+//! it as the latest of its topic, stores it in the ring, moves the head and rings the bells, in this order.
+
+pub mod bell;
+pub mod clock;
+pub mod feed;
+pub mod frame;
+pub mod latest;
+pub mod publisher;
+pub mod reader;
+mod ring;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use arc_swap::ArcSwap;
+
+use crate::bus::bell::Bell;
+use crate::bus::feed::FeedState;
+use crate::bus::latest::Latest;
+use crate::bus::publisher::Publisher;
+use crate::bus::reader::Reader;
+use crate::bus::ring::Ring;
+use crate::words::ids::Epoch;
+use crate::words::metrics::Meters;
+
+/// Bounds of the bus. At a bound the oldest frame is dropped (ring) or the new topic is refused (topics).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Frames the ring holds at most; rounded up to a power of two.
+    pub ring_frames_max: usize,
+    /// Payload bytes the ring holds at most; the newest frame stays, however large.
+    pub ring_bytes_max: usize,
+    /// Topics at most; frames of further topics are refused and counted.
+    pub topics_max: usize,
+}
+
+/// What publisher and readers share.
+struct Shared {
+    epoch: Epoch,
+    ring: Ring,
+    latest: Latest,
+    /// Written by the publisher alone, together with `feed_version`.
+    feed: ArcSwap<FeedState>,
+    /// Counts the changes of `feed`; readers compare it instead of the state.
+    feed_version: AtomicU32,
+    bells: ArcSwap<Vec<Arc<Bell>>>,
+}
+
+/// Opens an empty bus for one epoch.
+pub fn open(epoch: Epoch, limits: Limits, meters: &Meters) -> (Publisher, Reader) {
+    let shared = Arc::new(Shared {
+        epoch,
+        ring: Ring::new(limits.ring_frames_max),
+        latest: Latest::new(),
+        feed: ArcSwap::from_pointee(FeedState::Connecting),
+        feed_version: AtomicU32::new(0),
+        bells: ArcSwap::from_pointee(Vec::new()),
+    });
+    (Publisher::new(shared.clone(), limits, meters), Reader::new(shared))
+}

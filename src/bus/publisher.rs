@@ -1,0 +1,147 @@
+//! The one writer: numbers a frame, remembers it, stores it in the ring, moves the head, rings the bells.
+//!
+//! Nothing else hands out offsets and nothing else feeds the ring; `Publisher` is not `Clone`. It deliberately does
+//! not know where frames come from.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use metrics::{Counter, Gauge};
+
+use crate::bus::feed::FeedState;
+use crate::bus::frame::{Frame, Topic};
+use crate::bus::{Limits, Shared};
+use crate::wire::encode::Payload;
+use crate::words::ids::{Offset, TopicId};
+use crate::words::metrics::{self as names, Meters};
+use crate::words::stamp::Stamp;
+use crate::words::topic::{TopicError, check_topic};
+
+pub struct Publisher {
+    shared: Arc<Shared>,
+    limits: Limits,
+    head: Offset,
+    ring_frames: usize,
+    ring_bytes: usize,
+    topics: u32,
+    meters: PublisherMeters,
+}
+
+/// Why a frame was not published. The feed goes on; the caller counts nothing, the publisher has done so.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    #[error("the upstream's topic is unusable: {0}")]
+    BadTopic(#[from] TopicError),
+    #[error("topic `{topic}` is one more than the {max} allowed; raise limits.topics_max or subscribe to less")]
+    TooManyTopics { topic: String, max: usize },
+}
+
+struct PublisherMeters {
+    frames: Counter,
+    frame_bytes: Counter,
+    refused_topic: Counter,
+    refused_limit: Counter,
+    topics: Gauge,
+    head_offset: Gauge,
+    ring_frames: Gauge,
+    ring_bytes: Gauge,
+    up: Gauge,
+    states: Vec<(&'static str, Gauge)>,
+}
+
+impl Publisher {
+    pub(super) fn new(shared: Arc<Shared>, limits: Limits, meters: &Meters) -> Publisher {
+        let meters = PublisherMeters {
+            frames: meters.counter(&names::FRAMES, &[]),
+            frame_bytes: meters.counter(&names::FRAME_BYTES, &[]),
+            refused_topic: meters.counter(&names::FRAMES_REFUSED, &[("reason", "bad_topic")]),
+            refused_limit: meters.counter(&names::FRAMES_REFUSED, &[("reason", "too_many_topics")]),
+            topics: meters.gauge(&names::TOPICS, &[]),
+            head_offset: meters.gauge(&names::HEAD_OFFSET, &[]),
+            ring_frames: meters.gauge(&names::RING_FRAMES, &[]),
+            ring_bytes: meters.gauge(&names::RING_BYTES, &[]),
+            up: meters.gauge(&names::UPSTREAM_UP, &[]),
+            states: FeedState::LABELS
+                .map(|state| (state, meters.gauge(&names::UPSTREAM_STATE, &[("state", state)])))
+                .to_vec(),
+        };
+        let publisher =
+            Publisher { shared, limits, head: Offset::START, ring_frames: 0, ring_bytes: 0, topics: 0, meters };
+        publisher.show_state(&FeedState::Connecting);
+        publisher
+    }
+
+    /// Publishes one frame. `received` is when its upstream message arrived.
+    pub fn publish(&mut self, topic: &str, payload: Payload, received: Stamp) -> Result<Offset, PublishError> {
+        let topic = match self.shared.latest.topic(topic) {
+            Some(known) => known,
+            None => self.admit(topic)?,
+        };
+        let bytes = payload.bytes.len();
+        let offset = self.head.next();
+        let frame = Arc::new(Frame::new(offset, topic, received, payload));
+        self.make_room(bytes);
+        self.shared.latest.remember(frame.clone());
+        self.shared.ring.push(frame);
+        self.head = offset;
+        self.ring_frames += 1;
+        self.ring_bytes += bytes;
+        self.ring_bells();
+        self.meters.frames.increment(1);
+        self.meters.frame_bytes.increment(bytes as u64);
+        self.meters.head_offset.set(offset.0 as f64);
+        self.meters.ring_frames.set(self.ring_frames as f64);
+        self.meters.ring_bytes.set(self.ring_bytes as f64);
+        Ok(offset)
+    }
+
+    /// Says whether what was published is current. Readers learn of it after all frames published before.
+    pub fn announce(&mut self, state: FeedState) {
+        if **self.shared.feed.load() == state {
+            return;
+        }
+        self.show_state(&state);
+        self.shared.feed.store(Arc::new(state));
+        self.shared.feed_version.fetch_add(1, Ordering::Release);
+        self.ring_bells();
+    }
+
+    fn admit(&mut self, name: &str) -> Result<Arc<Topic>, PublishError> {
+        if let Err(error) = check_topic(name) {
+            self.meters.refused_topic.increment(1);
+            return Err(error.into());
+        }
+        if self.topics as usize >= self.limits.topics_max {
+            self.meters.refused_limit.increment(1);
+            return Err(PublishError::TooManyTopics { topic: name.to_string(), max: self.limits.topics_max });
+        }
+        let id = TopicId(self.topics);
+        self.topics += 1;
+        self.meters.topics.set(f64::from(self.topics));
+        Ok(Arc::new(Topic { id, name: name.into() }))
+    }
+
+    fn make_room(&mut self, bytes: usize) {
+        while self.ring_frames > 0
+            && (self.ring_frames >= self.shared.ring.capacity()
+                || self.ring_bytes.saturating_add(bytes) > self.limits.ring_bytes_max)
+        {
+            let oldest = self.shared.ring.drop_oldest().expect("the writer alone empties slots");
+            self.ring_frames -= 1;
+            self.ring_bytes -= oldest.payload.bytes.len();
+        }
+    }
+
+    fn ring_bells(&self) {
+        for bell in self.shared.bells.load().iter() {
+            bell.ring();
+        }
+    }
+
+    fn show_state(&self, state: &FeedState) {
+        self.meters.up.set(if *state == FeedState::Live { 1.0 } else { 0.0 });
+        for (label, gauge) in &self.meters.states {
+            gauge.set(if *label == state.label() { 1.0 } else { 0.0 });
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What everyone but the publisher may do with the bus: look.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::bus::Shared;
+use crate::bus::bell::Bell;
+use crate::bus::feed::FeedState;
+use crate::bus::frame::Frame;
+use crate::bus::latest::Current;
+use crate::words::ids::{Epoch, Offset};
+
+/// A view on the bus; clones see the same one.
+#[derive(Clone)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+impl Reader {
+    pub(super) fn new(shared: Arc<Shared>) -> Reader {
+        Reader { shared }
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.shared.epoch
+    }
+
+    /// Newest offset in the ring; `Offset::START` before the first frame.
+    pub fn head(&self) -> Offset {
+        self.shared.ring.head()
+    }
+
+    /// Oldest offset that the ring may still hold.
+    pub fn tail(&self) -> Offset {
+        self.shared.ring.tail()
+    }
+
+    /// The frame with this offset; none if it has been overwritten or is still to come.
+    pub fn frame(&self, offset: Offset) -> Option<Arc<Frame>> {
+        self.shared.ring.get(offset)
+    }
+
+    pub fn latest(&self, topic: &str) -> Option<Current> {
+        self.shared.latest.get(topic)
+    }
+
+    /// Visits the newest frame of every topic, in no order. Keep `visit` short: it holds back the publisher.
+    pub fn each_latest(&self, visit: impl FnMut(&Current)) {
+        self.shared.latest.each(visit);
+    }
+
+    pub fn topics(&self) -> usize {
+        self.shared.latest.len()
+    }
+
+    pub fn feed(&self) -> Arc<FeedState> {
+        self.shared.feed.load_full()
+    }
+
+    /// Changes whenever `feed` does.
+    pub fn feed_version(&self) -> u32 {
+        self.shared.feed_version.load(Ordering::Acquire)
+    }
+
+    /// From now on the bell is rung after each frame and each change of the feed's state.
+    pub fn hang(&self, bell: Arc<Bell>) {
+        self.shared.bells.rcu(|bells| {
+            let mut bells = Vec::clone(bells);
+            bells.push(bell.clone());
+            bells
+        });
+    }
+}

@@ -1,0 +1,401 @@
+//! WireFrames (RFC 6455 section 5): writing a server's, reading a client's.
+//!
+//! The decoder takes bytes as they come and gives whole messages. It holds at most one WireFrame and one message, each
+//! bounded by the message limit, and nothing at all between messages. It answers nothing: the caller owns the socket.
+
+use crate::wire::deflate::{InflateError, Inflater};
+
+/// Longest payload of a control frame (RFC 6455 section 5.5).
+pub const CONTROL_BYTES_MAX: usize = 125;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opcode {
+    Continuation = 0x0,
+    Text = 0x1,
+    Binary = 0x2,
+    Close = 0x8,
+    Ping = 0x9,
+    Pong = 0xA,
+}
+
+/// Appends the header of an unfragmented, unmasked WireFrame with a payload of `bytes` bytes.
+pub fn put_header(out: &mut Vec<u8>, opcode: Opcode, compressed: bool, bytes: usize) {
+    const FIN: u8 = 0x80;
+    const RSV1: u8 = 0x40;
+    out.push(FIN | if compressed { RSV1 } else { 0 } | opcode as u8);
+    match bytes {
+        0..=125 => out.push(bytes as u8),
+        126..=0xFFFF => {
+            out.push(126);
+            out.extend_from_slice(&(bytes as u16).to_be_bytes());
+        }
+        _ => {
+            out.push(127);
+            out.extend_from_slice(&(bytes as u64).to_be_bytes());
+        }
+    }
+}
+
+/// Appends a whole uncompressed WireFrame.
+pub fn put_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
+    put_header(out, opcode, false, payload.len());
+    out.extend_from_slice(payload);
+}
+
+/// Appends a close frame; `sentence` is cut at 123 bytes.
+pub fn put_close(out: &mut Vec<u8>, code: u16, sentence: &str) {
+    let end = sentence.floor_char_boundary(CONTROL_BYTES_MAX - 2);
+    put_header(out, Opcode::Close, false, 2 + end);
+    out.extend_from_slice(&code.to_be_bytes());
+    out.extend_from_slice(&sentence.as_bytes()[..end]);
+}
+
+/// A whole message from a client.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Message {
+    Text(String),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong,
+    /// The status code, if the close frame had one.
+    Close(Option<u16>),
+}
+
+/// What a client's bytes did wrong. All of them end the session.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("expected a masked frame from a client (RFC 6455 section 5.1), found an unmasked one")]
+    Unmasked,
+    #[error("expected reserved bits 0 (RFC 6455 section 5.2), found {bits:#05b}")]
+    ReservedBits { bits: u8 },
+    #[error("expected an opcode of RFC 6455 section 5.2, found {opcode:#x}")]
+    ReservedOpcode { opcode: u8 },
+    #[error("expected a length in its shortest form (RFC 6455 section 5.2), found a longer one")]
+    LongLength,
+    #[error("expected a control frame in one piece of at most {CONTROL_BYTES_MAX} bytes (RFC 6455 section 5.5)")]
+    BadControl,
+    #[error("expected a continuation only inside a fragmented message (RFC 6455 section 5.4)")]
+    StrayContinuation,
+    #[error("expected a continuation of the fragmented message (RFC 6455 section 5.4), found a new message")]
+    InterruptedMessage,
+    #[error("expected a close frame with a valid status code (RFC 6455 section 7.4)")]
+    BadClose,
+    #[error("expected UTF-8 text (RFC 6455 section 8.1)")]
+    NotUtf8,
+    #[error("expected a message of at most {max} bytes, found a larger one")]
+    TooBig { max: usize },
+    #[error("expected DEFLATE data (RFC 7692 section 7.2.2): {0}")]
+    BadDeflate(String),
+}
+
+/// Reads the WireFrames of one client.
+#[derive(Debug)]
+pub struct Decoder {
+    message_bytes_max: usize,
+    /// Whether permessage-deflate was agreed on, so that RSV1 may be set.
+    deflate: bool,
+    /// Received, not yet decoded; `start` is the first byte not consumed.
+    pending: Vec<u8>,
+    start: usize,
+    partial: Option<Box<Partial>>,
+}
+
+/// The fragments of a message so far.
+#[derive(Debug)]
+struct Partial {
+    opcode: Opcode,
+    compressed: bool,
+    data: Vec<u8>,
+}
+
+struct Header {
+    fin: bool,
+    compressed: bool,
+    opcode: Opcode,
+    mask: [u8; 4],
+    header_bytes: usize,
+    payload_bytes: usize,
+}
+
+impl Decoder {
+    /// `message_bytes_max` bounds a message, compressed and inflated.
+    pub fn new(message_bytes_max: usize, deflate: bool) -> Decoder {
+        Decoder { message_bytes_max, deflate, pending: Vec::new(), start: 0, partial: None }
+    }
+
+    /// Takes received bytes. Call `next` until it gives none before the next call.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
+    }
+
+    /// Bytes taken and not yet decoded.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.len() - self.start
+    }
+
+    /// The next whole message, if there is one. After an error the decoder must not be used again.
+    pub fn next(&mut self, inflater: &mut Inflater) -> Result<Option<Message>, DecodeError> {
+        loop {
+            let Some(header) = self.header()? else {
+                self.compact();
+                return Ok(None);
+            };
+            let first = self.start + header.header_bytes;
+            let end = first + header.payload_bytes;
+            if self.pending.len() < end {
+                self.compact();
+                return Ok(None);
+            }
+            unmask(&mut self.pending[first..end], header.mask);
+            self.start = end;
+            if let Some(message) = self.take(&header, first..end, inflater)? {
+                return Ok(Some(message));
+            }
+        }
+    }
+
+    fn header(&self) -> Result<Option<Header>, DecodeError> {
+        let bytes = &self.pending[self.start..];
+        let [first, second, ..] = *bytes else { return Ok(None) };
+        let opcode = match first & 0x0F {
+            0x0 => Opcode::Continuation,
+            0x1 => Opcode::Text,
+            0x2 => Opcode::Binary,
+            0x8 => Opcode::Close,
+            0x9 => Opcode::Ping,
+            0xA => Opcode::Pong,
+            opcode => return Err(DecodeError::ReservedOpcode { opcode }),
+        };
+        let fin = first & 0x80 != 0;
+        let compressed = first & 0x40 != 0;
+        let starts_data = matches!(opcode, Opcode::Text | Opcode::Binary);
+        if first & 0x30 != 0 || (compressed && !(self.deflate && starts_data)) {
+            return Err(DecodeError::ReservedBits { bits: first >> 4 & 0b111 });
+        }
+        if second & 0x80 == 0 {
+            return Err(DecodeError::Unmasked);
+        }
+        let short = second & 0x7F;
+        if is_control(opcode) && (!fin || usize::from(short) > CONTROL_BYTES_MAX) {
+            return Err(DecodeError::BadControl);
+        }
+        let length_bytes = match short {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let header_bytes = 2 + length_bytes + 4;
+        if bytes.len() < header_bytes {
+            return Ok(None);
+        }
+        let length = bytes[2..2 + length_bytes].iter().fold(0u64, |length, &byte| length << 8 | u64::from(byte));
+        let (length, shortest) = match length_bytes {
+            2 => (length, 126),
+            8 => (length, 0x1_0000),
+            _ => (u64::from(short), 0),
+        };
+        if length < shortest {
+            return Err(DecodeError::LongLength);
+        }
+        let held = self.partial.as_ref().filter(|_| !is_control(opcode)).map_or(0, |partial| partial.data.len());
+        let payload_bytes = usize::try_from(length)
+            .ok()
+            .filter(|length| {
+                held.checked_add(*length).is_some_and(|total| total <= self.message_bytes_max.max(CONTROL_BYTES_MAX))
+            })
+            .ok_or(DecodeError::TooBig { max: self.message_bytes_max })?;
+        let mask = &bytes[header_bytes - 4..header_bytes];
+        Ok(Some(Header {
+            fin,
+            compressed,
+            opcode,
+            mask: [mask[0], mask[1], mask[2], mask[3]],
+            header_bytes,
+            payload_bytes,
+        }))
+    }
+
+    fn take(
+        &mut self,
+        header: &Header,
+        payload: std::ops::Range<usize>,
+        inflater: &mut Inflater,
+    ) -> Result<Option<Message>, DecodeError> {
+        let payload = &self.pending[payload];
+        match header.opcode {
+            Opcode::Ping => return Ok(Some(Message::Ping(payload.to_vec()))),
+            Opcode::Pong => return Ok(Some(Message::Pong)),
+            Opcode::Close => return close(payload).map(Some),
+            Opcode::Continuation => {
+                let partial = self.partial.as_mut().ok_or(DecodeError::StrayContinuation)?;
+                partial.data.extend_from_slice(payload);
+            }
+            opcode if self.partial.is_none() => {
+                let data = payload.to_vec();
+                self.partial = Some(Box::new(Partial { opcode, compressed: header.compressed, data }));
+            }
+            _ => return Err(DecodeError::InterruptedMessage),
+        }
+        if !header.fin {
+            return Ok(None);
+        }
+        let Some(whole) = self.partial.take() else { return Ok(None) };
+        let data = if whole.compressed {
+            inflater.inflate(&whole.data, self.message_bytes_max).map_err(|error| match error {
+                InflateError::TooBig => DecodeError::TooBig { max: self.message_bytes_max },
+                InflateError::Broken(reason) => DecodeError::BadDeflate(reason),
+            })?
+        } else {
+            whole.data
+        };
+        Ok(Some(match whole.opcode {
+            Opcode::Text => Message::Text(String::from_utf8(data).map_err(|_| DecodeError::NotUtf8)?),
+            _ => Message::Binary(data),
+        }))
+    }
+
+    /// Forgets what was consumed, and gives the memory back once nothing is left.
+    fn compact(&mut self) {
+        if self.start == self.pending.len() {
+            self.pending = Vec::new();
+        } else {
+            self.pending.drain(..self.start);
+        }
+        self.start = 0;
+    }
+}
+
+fn is_control(opcode: Opcode) -> bool {
+    opcode as u8 & 0x8 != 0
+}
+
+fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+    let mut words = payload.chunks_exact_mut(4);
+    for word in &mut words {
+        for (byte, key) in word.iter_mut().zip(mask) {
+            *byte ^= key;
+        }
+    }
+    for (byte, key) in words.into_remainder().iter_mut().zip(mask) {
+        *byte ^= key;
+    }
+}
+
+fn close(payload: &[u8]) -> Result<Message, DecodeError> {
+    let [high, low, sentence @ ..] = payload else {
+        return if payload.is_empty() { Ok(Message::Close(None)) } else { Err(DecodeError::BadClose) };
+    };
+    let code = u16::from_be_bytes([*high, *low]);
+    // 1004 to 1006 and 1015 are never sent; 1016 to 2999 are for later versions of the protocol.
+    let sendable = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
+    if !sendable {
+        return Err(DecodeError::BadClose);
+    }
+    if std::str::from_utf8(sentence).is_err() {
+        return Err(DecodeError::NotUtf8);
+    }
+    Ok(Message::Close(Some(code)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MASK: [u8; 4] = [1, 2, 3, 4];
+
+    /// A client's WireFrame: first byte as given, payload masked.
+    fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_header(&mut out, Opcode::Text, false, payload.len());
+        out[0] = first;
+        out[1] |= 0x80;
+        out.extend_from_slice(&MASK);
+        out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, key)| byte ^ key));
+        out
+    }
+
+    /// Feeds `bytes` in pieces of `step` and gives what came out, errors as the last element.
+    fn decode(bytes: &[u8], step: usize, max: usize, deflate: bool) -> Vec<Result<Message, DecodeError>> {
+        let mut decoder = Decoder::new(max, deflate);
+        let mut inflater = Inflater::new();
+        let mut out = Vec::new();
+        for piece in bytes.chunks(step) {
+            decoder.push(piece);
+            loop {
+                match decoder.next(&mut inflater) {
+                    Ok(Some(message)) => out.push(Ok(message)),
+                    Ok(None) => break,
+                    Err(error) => {
+                        out.push(Err(error));
+                        return out;
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn messages_come_out_whole_however_the_bytes_are_cut() {
+        let mut bytes = client_frame(0x81, b"hello");
+        bytes.extend(client_frame(0x01, b"fr"));
+        bytes.extend(client_frame(0x89, b"ping"));
+        bytes.extend(client_frame(0x00, b"ag"));
+        bytes.extend(client_frame(0x80, b"mented"));
+        bytes.extend(client_frame(0x82, &[7; 70_000]));
+        bytes.extend(client_frame(0x8A, b""));
+        bytes.extend(client_frame(0x88, &[0x03, 0xE8]));
+        for step in [1, 2, 7, 1000, bytes.len()] {
+            let expected = vec![
+                Ok(Message::Text("hello".into())),
+                Ok(Message::Ping(b"ping".to_vec())),
+                Ok(Message::Text("fragmented".into())),
+                Ok(Message::Binary(vec![7; 70_000])),
+                Ok(Message::Pong),
+                Ok(Message::Close(Some(1000))),
+            ];
+            assert!(decode(&bytes, step, 1 << 20, false) == expected, "in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn broken_frames_are_refused_with_the_rule_they_break() {
+        let mut unmasked = Vec::new();
+        put_frame(&mut unmasked, Opcode::Text, b"x");
+        let long_length = [0x81, 0x80 | 126, 0, 5, 1, 2, 3, 4, 0, 0, 0, 0, 0];
+        let huge = [0x81, 0x80 | 127, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4];
+        let interrupted = [client_frame(0x01, b"a"), client_frame(0x81, b"b")].concat();
+        let grows = [client_frame(0x01, &[b'a'; 60]), client_frame(0x80, &[b'a'; 70])].concat();
+        for (bytes, expected) in [
+            (unmasked, DecodeError::Unmasked),
+            (client_frame(0xC1, b"x"), DecodeError::ReservedBits { bits: 0b100 }),
+            (client_frame(0x91, b"x"), DecodeError::ReservedBits { bits: 0b001 }),
+            (client_frame(0x83, b"x"), DecodeError::ReservedOpcode { opcode: 3 }),
+            (client_frame(0x09, b"x"), DecodeError::BadControl),
+            (client_frame(0x89, &[0; 126]), DecodeError::BadControl),
+            (client_frame(0x80, b"x"), DecodeError::StrayContinuation),
+            (client_frame(0x88, &[3]), DecodeError::BadClose),
+            (client_frame(0x88, &[3, 0xED]), DecodeError::BadClose),
+            (client_frame(0x88, &[3, 0xE8, 0xFF]), DecodeError::NotUtf8),
+            (client_frame(0x81, &[0xFF]), DecodeError::NotUtf8),
+            (client_frame(0x82, &[0; 129]), DecodeError::TooBig { max: 128 }),
+            (long_length.to_vec(), DecodeError::LongLength),
+            (huge.to_vec(), DecodeError::TooBig { max: 128 }),
+            (interrupted, DecodeError::InterruptedMessage),
+            (grows, DecodeError::TooBig { max: 128 }),
+        ] {
+            let expected = Some(Err(expected));
+            assert_eq!(decode(&bytes, 1, 128, false).pop(), expected);
+            assert_eq!(decode(&bytes, bytes.len(), 128, false).pop(), expected);
+        }
+    }
+
+    #[test]
+    fn an_idle_decoder_holds_no_memory() {
+        let mut decoder = Decoder::new(1 << 20, false);
+        decoder.push(&client_frame(0x82, &[0; 50_000]));
+        let mut inflater = Inflater::new();
+        while decoder.next(&mut inflater) != Ok(None) {}
+        assert_eq!(decoder.pending.capacity(), 0);
+    }
+}

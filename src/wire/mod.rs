@@ -1,0 +1,7 @@
+//! Floor 1: bytes to meaning and back.
+//!
+//! Pure: no tokio, no clock, no sockets. Everything here is a function of the bytes it is given.
+
+pub mod deflate;
+pub mod encode;
+pub mod frame;

@@ -1,0 +1,97 @@
+//! Every way in which a session ends: close code, sentence, whether to come back, metric label.
+
+/// Why a session ended. Close codes: RFC 6455 section 7.4.1, and 4xxx of our own (docs/PROTOCOL.md lists them).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Goodbye {
+    /// The client sent a close frame.
+    ClientClosed,
+    /// The client's socket ended or broke without a close frame.
+    ConnectionLost,
+    /// The server is being stopped; the client is told when to come back.
+    Draining,
+    /// The client broke the framing rules of RFC 6455 or RFC 7692.
+    ProtocolError,
+    /// A text message was not UTF-8, or a compressed one could not be inflated.
+    InvalidPayload,
+    /// An inbound message exceeded the limit.
+    MessageTooBig,
+    /// Nothing was heard from the client for longer than the ping timeout.
+    PingTimeout,
+    /// The client accepted no bytes for longer than the write deadline.
+    WriteTimeout,
+    /// The shard could not take another session.
+    SessionLimit,
+}
+
+impl Goodbye {
+    pub const ALL: [Goodbye; 9] = [
+        Goodbye::ClientClosed,
+        Goodbye::ConnectionLost,
+        Goodbye::Draining,
+        Goodbye::ProtocolError,
+        Goodbye::InvalidPayload,
+        Goodbye::MessageTooBig,
+        Goodbye::PingTimeout,
+        Goodbye::WriteTimeout,
+        Goodbye::SessionLimit,
+    ];
+
+    /// Close code to send; none where nobody is there to read it.
+    pub fn close_code(self) -> Option<u16> {
+        match self {
+            Goodbye::ClientClosed => Some(1000),
+            Goodbye::ConnectionLost => None,
+            Goodbye::Draining => Some(1001),
+            Goodbye::ProtocolError => Some(1002),
+            Goodbye::InvalidPayload => Some(1007),
+            Goodbye::MessageTooBig => Some(1009),
+            Goodbye::PingTimeout => Some(4408),
+            Goodbye::WriteTimeout => Some(4409),
+            Goodbye::SessionLimit => Some(1013),
+        }
+    }
+
+    /// One sentence for the close frame (at most 123 bytes) and the log.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Goodbye::ClientClosed => "closed by the client",
+            Goodbye::ConnectionLost => "the connection was lost",
+            Goodbye::Draining => "the server is stopping; reconnect after the delay it told you",
+            Goodbye::ProtocolError => "the bytes received break RFC 6455 or RFC 7692",
+            Goodbye::InvalidPayload => "a message was not valid UTF-8 or could not be inflated",
+            Goodbye::MessageTooBig => "a message was larger than the limit; see limits.message_bytes_max",
+            Goodbye::PingTimeout => "no answer to a ping; reconnect",
+            Goodbye::WriteTimeout => "no bytes were accepted for too long; reconnect and read faster",
+            Goodbye::SessionLimit => "too many sessions; try another server or later",
+        }
+    }
+
+    /// Value of the `reason` label of `fanline_goodbyes_total`, and of `code` in a `goodbye` message.
+    pub fn label(self) -> &'static str {
+        match self {
+            Goodbye::ClientClosed => "client_closed",
+            Goodbye::ConnectionLost => "connection_lost",
+            Goodbye::Draining => "draining",
+            Goodbye::ProtocolError => "protocol_error",
+            Goodbye::InvalidPayload => "invalid_payload",
+            Goodbye::MessageTooBig => "message_too_big",
+            Goodbye::PingTimeout => "ping_timeout",
+            Goodbye::WriteTimeout => "write_timeout",
+            Goodbye::SessionLimit => "session_limit",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_goodbye_fits_a_close_frame_and_has_its_own_label() {
+        let mut labels = std::collections::HashSet::new();
+        for goodbye in Goodbye::ALL {
+            assert!(goodbye.sentence().len() <= 123, "{goodbye:?}");
+            assert!(labels.insert(goodbye.label()), "{goodbye:?}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The names under which fanline reports on itself, and the handle through which rooms get their meters.
+//!
+//! Every series is declared here once, with its help text, so that `/metrics` and the documentation cannot differ.
+
+use std::sync::Arc;
+
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
+
+/// One declared series.
+#[derive(Debug)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub help: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+macro_rules! declare {
+    ($($constant:ident = $kind:ident $name:literal $help:literal;)*) => {
+        $(pub static $constant: Metric = Metric { name: $name, kind: Kind::$kind, help: $help };)*
+        /// Every declared series, in the order of the documentation.
+        pub static ALL: &[&Metric] = &[$(&$constant),*];
+    };
+}
+
+declare! {
+    BUILD_INFO = Gauge "fanline_build_info" "Always 1; the labels tell the version.";
+    UPSTREAM_UP = Gauge "fanline_upstream_up" "1 while the feed is connected and delivering, else 0.";
+    UPSTREAM_STATE = Gauge "fanline_upstream_state" "1 for the state the upstream is in, 0 for the others.";
+    UPSTREAM_CONNECTS = Counter "fanline_upstream_connects_total" "Connections to the upstream that were established.";
+    UPSTREAM_RECONNECTS = Counter "fanline_upstream_reconnects_total" "Attempts to connect again, by the reason that made them necessary.";
+    UPSTREAM_MESSAGES = Counter "fanline_upstream_messages_total" "Messages received from the upstream, by the class the profile gave them.";
+    UPSTREAM_BYTES = Counter "fanline_upstream_received_bytes_total" "Payload bytes received from the upstream.";
+    UPSTREAM_LAST_DATA = Gauge "fanline_upstream_last_data_timestamp_seconds" "Unix time of the last data from the upstream.";
+    FRAMES = Counter "fanline_frames_total" "Frames published to the ring.";
+    FRAME_BYTES = Counter "fanline_frame_payload_bytes_total" "Payload bytes of the frames published to the ring.";
+    FRAMES_REFUSED = Counter "fanline_frames_refused_total" "Frames not published, by reason.";
+    TOPICS = Gauge "fanline_topics" "Topics that have a current value.";
+    HEAD_OFFSET = Gauge "fanline_head_offset" "Offset of the newest frame.";
+    RING_FRAMES = Gauge "fanline_ring_frames" "Frames the ring holds.";
+    RING_BYTES = Gauge "fanline_ring_bytes" "Payload bytes the ring holds.";
+    SESSIONS = Gauge "fanline_sessions" "Sessions connected now, by shard.";
+    SESSIONS_ADOPTED = Counter "fanline_sessions_adopted_total" "Sessions taken over from the edge, by shard.";
+    SESSIONS_BEHIND = Gauge "fanline_sessions_behind" "Sessions that are not in step with their lane, by shard.";
+    LANES = Gauge "fanline_lanes" "Lanes, by shard.";
+    DELIVERIES = Counter "fanline_deliveries_total" "Frames handed to a session's socket, by shard.";
+    SENT_BYTES = Counter "fanline_sent_bytes_total" "Bytes accepted by sessions' sockets, by encoding.";
+    ENCODINGS = Counter "fanline_encodings_total" "Encodings of a frame that were made, by encoding; shared by every recipient.";
+    SKIPS = Counter "fanline_skips_total" "Times a session was told that it skipped frames, by reason.";
+    GOODBYES = Counter "fanline_goodbyes_total" "Sessions ended, by reason.";
+    COMMANDS = Counter "fanline_commands_total" "Commands received from clients, by result.";
+    REFUSALS = Counter "fanline_refusals_total" "Upgrade requests refused before a session existed, by reason.";
+    HTTP_REQUESTS = Counter "fanline_http_requests_total" "HTTP requests answered, by route and status.";
+    PUBLISH_TO_WRITE = Histogram "fanline_publish_to_write_seconds" "From the arrival of the oldest frame of a chunk to the return of the last write of that chunk, per lane and round.";
+}
+
+/// Hands out meters of a recorder. Cheap to clone; there is no global one, so that several can live in one process.
+#[derive(Clone)]
+pub struct Meters {
+    recorder: Arc<dyn Recorder + Send + Sync>,
+}
+
+impl Meters {
+    /// Announces every declared series to `recorder` and keeps it.
+    pub fn new(recorder: Arc<dyn Recorder + Send + Sync>) -> Meters {
+        for metric in ALL {
+            let name = metric.name.into();
+            match metric.kind {
+                Kind::Counter => recorder.describe_counter(name, None, metric.help.into()),
+                Kind::Gauge => recorder.describe_gauge(name, None, metric.help.into()),
+                Kind::Histogram => recorder.describe_histogram(name, None, metric.help.into()),
+            }
+        }
+        Meters { recorder }
+    }
+
+    /// Meters that nobody reads: for tools and tests that need none.
+    pub fn unread() -> Meters {
+        Meters::new(Arc::new(metrics::NoopRecorder))
+    }
+
+    pub fn counter(&self, metric: &'static Metric, labels: &[(&'static str, &str)]) -> Counter {
+        assert_eq!(metric.kind, Kind::Counter, "{} is declared otherwise", metric.name);
+        self.recorder.register_counter(&key(metric, labels), &METADATA)
+    }
+
+    pub fn gauge(&self, metric: &'static Metric, labels: &[(&'static str, &str)]) -> Gauge {
+        assert_eq!(metric.kind, Kind::Gauge, "{} is declared otherwise", metric.name);
+        self.recorder.register_gauge(&key(metric, labels), &METADATA)
+    }
+
+    pub fn histogram(&self, metric: &'static Metric, labels: &[(&'static str, &str)]) -> Histogram {
+        assert_eq!(metric.kind, Kind::Histogram, "{} is declared otherwise", metric.name);
+        self.recorder.register_histogram(&key(metric, labels), &METADATA)
+    }
+}
+
+static METADATA: Metadata<'static> = Metadata::new("fanline", Level::INFO, None);
+
+fn key(metric: &'static Metric, labels: &[(&'static str, &str)]) -> Key {
+    let labels: Vec<Label> = labels.iter().map(|(name, value)| Label::new(*name, value.to_string())).collect();
+    Key::from_parts(metric.name, labels)
+}
