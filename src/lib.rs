@@ -3,5 +3,6 @@
 //! ARCHITECTURE.md is the map. A room may import only rooms on floors below its own.
 
 pub mod bus;
+pub mod delivery;
 pub mod wire;
 pub mod words;
