@@ -4,22 +4,14 @@
 //! reads the client's commands and answers them itself.
 
 use std::net::TcpStream;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::wire::command::Policy;
 use crate::wire::encode::Format;
 use crate::words::ids::Cursor;
 use crate::words::topic::Pattern;
-
-/// What a session does when it has fallen behind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Policy {
-    /// A short lag is replayed; a long one is skipped, and the latest values follow.
-    #[default]
-    Conflate,
-    /// Replay as long as the ring holds what was missed.
-    Lossless,
-}
 
 /// What the edge agreed on with a client in the upgrade request.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +20,8 @@ pub struct Terms {
     /// permessage-deflate was negotiated, without context takeover in both directions.
     pub deflate: bool,
     pub policy: Policy,
+    /// Pace of the whole connection; none for every frame.
+    pub every: Option<Duration>,
     /// Checked patterns of the query; empty if the client will subscribe by command.
     pub patterns: Vec<Pattern>,
     pub since: Option<Cursor>,
