@@ -26,7 +26,7 @@ use crate::delivery::shard::Shard;
 use crate::wire::command::Policy;
 use crate::wire::deflate::Inflater;
 use crate::wire::encode::{Payload, PayloadKind};
-use crate::words::ids::Epoch;
+use crate::words::ids::{Cursor, Epoch, Offset};
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
 use crate::words::topic::Pattern;
@@ -100,6 +100,11 @@ struct Client {
     skipped: Vec<(u64, u64)>,
     /// Whether a command awaits its answer.
     asked: bool,
+    /// Where to resume, kept as docs/PROTOCOL.md says; none while that is unknown.
+    cursor: Option<u64>,
+    has_subscribed: bool,
+    /// Offset of the last `subscribed`, if it was not the connection's first.
+    added_at: u64,
 }
 
 struct World {
@@ -110,12 +115,14 @@ struct World {
     clients: Vec<Client>,
     /// Topic of offset 1, 2, …
     published: Vec<&'static str>,
+    epoch: Epoch,
 }
 
 impl World {
     fn new(seed: u64) -> World {
         let limits = Limits { ring_frames_max: 32, ring_bytes_max: 1 << 20, topics_max: 100 };
-        let (publisher, reader) = bus::open(Epoch(seed), limits, &Meters::unread());
+        let epoch = Epoch(seed);
+        let (publisher, reader) = bus::open(epoch, limits, &Meters::unread());
         let settings = Settings {
             shards: 1,
             patterns_max: 20,
@@ -132,7 +139,15 @@ impl World {
         let meters = ShardMeters::new(&Meters::unread(), 0);
         let shard = Shard::new(settings, reader, Arc::new(AtomicUsize::new(1 << 30)), meters);
         let now = Stamp { wall_ms: 1, mono_ns: 1 };
-        World { rng: StdRng::seed_from_u64(seed), now, publisher, shard, clients: Vec::new(), published: Vec::new() }
+        World {
+            rng: StdRng::seed_from_u64(seed),
+            now,
+            publisher,
+            shard,
+            clients: Vec::new(),
+            published: Vec::new(),
+            epoch,
+        }
     }
 
     fn pick<T: Copy>(&mut self, from: &[T]) -> T {
@@ -171,6 +186,9 @@ impl World {
             seen: HashMap::new(),
             skipped: Vec::new(),
             asked,
+            cursor: Some(0),
+            has_subscribed: false,
+            added_at: 0,
         };
         self.clients.push(client);
     }
@@ -213,6 +231,26 @@ impl World {
         }
     }
 
+    /// A client loses its connection and resumes on a new one.
+    fn resume(&mut self) {
+        let Some(at) = self.any_client() else { return };
+        let client = &mut self.clients[at];
+        let Some(cursor) = client.cursor.filter(|_| !client.asked && !client.patterns.is_empty() && !client.paced)
+        else {
+            return;
+        };
+        client.pipe.borrow_mut().broken = true;
+        self.shard.ready(client.id, true, self.now);
+        client.pipe = Rc::new(RefCell::new(Pipe { room: 2000, ..Pipe::default() }));
+        client.asked = true;
+        let terms = Terms {
+            patterns: client.patterns.keys().map(|text| Pattern::parse(text).expect("a pattern")).collect(),
+            since: Some(Cursor { epoch: self.epoch, offset: Offset(cursor) }),
+            ..Terms::default()
+        };
+        client.id = self.shard.adopt(FakeSocket(client.pipe.clone()), b"", terms, self.now);
+    }
+
     fn step(&mut self) {
         let passed_ms = self.rng.random_range(0..40);
         self.now.mono_ns += passed_ms * 1_000_000;
@@ -222,7 +260,8 @@ impl World {
             25..=29 => self.join(),
             30..=39 => self.ask(),
             40..=59 => self.give_room(),
-            60..=61 => self.vanish(),
+            60 => self.vanish(),
+            61 => self.resume(),
             62..=84 => self.shard.round(self.now),
             85..=94 => self.shard.run_queue(self.now),
             _ => self.shard.tick(self.now),
@@ -303,12 +342,17 @@ impl Client {
                 let seen = self.seen.entry(topic.to_string()).or_default();
                 assert!(seen.last().is_none_or(|last| *last < offset), "{topic} {offset} comes after {seen:?}");
                 seen.push(offset);
+                self.move_cursor(offset, self.added_at + 1);
             }
             Some("subscribed" | "unsubscribed") => {
                 self.asked = false;
                 let offset = number("offset");
                 let topics = message["topics"].as_array().expect("topics");
                 let topics: Vec<&str> = topics.iter().filter_map(Value::as_str).collect();
+                if self.has_subscribed && !topics.iter().all(|topic| self.patterns.contains_key(*topic)) {
+                    (self.cursor, self.added_at) = (None, offset);
+                }
+                self.has_subscribed = true;
                 self.patterns.retain(|pattern, _| topics.contains(&pattern.as_str()));
                 for topic in topics {
                     self.patterns.entry(topic.to_string()).or_insert(offset);
@@ -318,8 +362,18 @@ impl Client {
                 self.seen.retain(|topic, _| patterns.keys().any(|pattern| matches(pattern, topic)));
             }
             Some("error") => self.asked = false,
+            Some("heartbeat") => self.move_cursor(number("offset"), self.added_at),
             Some("skipped") => self.skipped.push((number("from"), number("to"))),
             Some(_) => {}
+        }
+    }
+}
+
+impl Client {
+    /// After a further subscription an offset is a cursor only from `valid_from` on.
+    fn move_cursor(&mut self, offset: u64, valid_from: u64) {
+        if offset >= valid_from || self.cursor.is_some() {
+            self.cursor = self.cursor.max(Some(offset));
         }
     }
 }
