@@ -69,7 +69,7 @@ pub fn example() -> String {
                 Preset::Unset(example) => (setting.kind.read_text(example).ok(), " Unset; for example:"),
             };
             let value = value.map(|value| value.to_toml()).unwrap_or_default();
-            put(&mut text, format_args!("# {} Expects {}.{note}\n", setting.doc, setting.kind));
+            put_comment(&mut text, &format!("{} Expects {}.{note}", setting.doc, setting.kind));
             put(&mut text, format_args!("#{} = {value}\n", setting.key()));
         }
     }
@@ -98,7 +98,24 @@ fn put_heading(text: &mut String, section: &Section) {
     if !section.name.is_empty() {
         put(text, format_args!("[{}]\n", section.name));
     }
-    put(text, format_args!("# {}\n\n", section.about));
+    put_comment(text, section.about);
+    text.push('\n');
+}
+
+/// A comment of lines of at most 110 characters, the width that most editors show.
+fn put_comment(text: &mut String, comment: &str) {
+    let mut column = 110;
+    for word in comment.split(' ') {
+        let width = word.chars().count() + 1;
+        if column + width > 110 {
+            let separator = if text.ends_with('\n') { "#" } else { "\n#" };
+            text.push_str(separator);
+            column = 1;
+        }
+        put(text, format_args!(" {word}"));
+        column += width;
+    }
+    text.push('\n');
 }
 
 fn shown_default(setting: &Setting) -> String {

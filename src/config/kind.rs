@@ -235,14 +235,15 @@ fn read_address(text: &str) -> Option<SocketAddr> {
 }
 
 fn check_feed_url(text: &str) -> Result<(), Remedy> {
-    let url = Url::parse(text).map_err(|_| Some("write it as `wss://HOST/PATH`".to_owned()))?;
-    let rest = text.split_once("://").map(|(_, rest)| rest);
-    match (url.scheme(), rest) {
-        ("ws" | "wss", Some(_)) if url.has_host() => Ok(()),
-        ("http", Some(rest)) => Err(Some(format!("a feed is a WebSocket: try `ws://{rest}`"))),
-        ("https", Some(rest)) => Err(Some(format!("a feed is a WebSocket: try `wss://{rest}`"))),
-        _ => Err(Some(format!("write it as `wss://{text}`, or `ws://{text}` if it is not encrypted"))),
+    if Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "ws" | "wss") && url.has_host()) {
+        return Ok(());
     }
+    Err(Some(match text.split_once("://") {
+        Some(("http", rest)) => format!("a feed is a WebSocket: try `ws://{rest}`"),
+        Some(("https", rest)) => format!("a feed is a WebSocket: try `wss://{rest}`"),
+        Some(_) => "write it as `wss://HOST/PATH`".into(),
+        None => format!("write it as `wss://{text}`, or `ws://{text}` if it is not encrypted"),
+    }))
 }
 
 fn check_pointer(text: &str) -> Result<(), Remedy> {

@@ -18,7 +18,7 @@ pub use crate::config::table::{
 };
 
 use crate::config::error::{ConfigError, Problem, nearest};
-use crate::config::kind::Value;
+use crate::config::kind::{Mismatch, Value};
 use crate::config::table::{Setting, VARIABLE_CONFIG, VARIABLE_PREFIX, VARIABLES_BESIDE};
 use crate::config::values::{Origin, Values};
 
@@ -113,10 +113,15 @@ fn read_variable(name: &OsStr, word: &OsStr, values: &mut Values) -> Result<(), 
         let valid: Vec<String> =
             table::all().map(Setting::variable).chain(VARIABLES_BESIDE.map(str::to_owned)).collect();
         let remedy = nearest(&name, valid.iter().map(String::as_str));
-        let what = "a variable of fanline or none that starts with `FANLINE_`";
+        let what = "a setting (`FANLINE_SECTION_KEY`)";
         return Err(Problem::Unknown { origin, what, found: name.into_owned(), remedy });
     };
-    let value = read_word(setting, &word.to_string_lossy(), &origin)?;
+    let Some(word) = word.to_str() else {
+        let found = format!("`{}`", word.to_string_lossy());
+        let mismatch = Mismatch { expected: "UTF-8".into(), found, remedy: None };
+        return Err(Problem::Value { origin, setting: setting.name, mismatch });
+    };
+    let value = read_word(setting, word, &origin)?;
     values.set(setting, value, origin);
     Ok(())
 }

@@ -201,9 +201,9 @@ settings! {
     simulate Simulate "The simulated market: served if no feed is given, and by `fanline simulate`." {
         seed: u64 = Is("1"), count(0, u64::MAX),
             "The same seed gives the same messages, all but their times.";
-        rate: f64 = Is("200"), Kind::Number { min: 0.01, max: 1_000_000.0 },
+        rate: f64 = Is("200"), Kind::Number { min: 0.01, max: 10_000_000.0 },
             "Messages per second, over all symbols.";
-        symbols: usize = Is("60"), count(1, 10_000),
+        symbols: usize = Is("60"), count(1, 500_000),
             "Number of symbols.";
     }
     ring Ring "What clients can catch up with or resume from." {
