@@ -196,6 +196,9 @@ fn refuse_misspelt_command(settings: &Settings) -> Result<(), Failure> {
     let commands = CommandLine::command();
     let near = commands.get_subcommands().find(|command| strsim::damerau_levenshtein(command.get_name(), word) <= 2);
     match near {
+        Some(command) if command.get_name() == word => Err(Failure::Usage(format!(
+            "expected the command first, found `{word}` behind flags; try `fanline {word} …`"
+        ))),
         Some(command) => Err(Failure::Usage(format!(
             "expected a URL or a command, found `{word}`; did you mean `{}`?",
             command.get_name()

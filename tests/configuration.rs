@@ -231,7 +231,8 @@ fn all_problems_are_told_at_once() {
         flags: vec![flag("--compression-level", "compression.level", "10")],
     };
     let error = config::load(&sources).expect_err("four problems");
-    assert_eq!(error.problems.len(), 4, "{error}");
+    let lines: Vec<usize> = error.problems.iter().map(|problem| problem.line()).collect();
+    assert_eq!(lines, [1, 3, 0, 0], "{error}");
     assert_eq!(error.to_string().lines().count(), 4, "{error}");
 }
 
@@ -334,6 +335,11 @@ fn a_wrong_command_line_is_refused_with_the_nearest_name_and_ends_with_2() {
     for (arguments, row, expected) in [
         (&["--slow-reply-max", "2s"][..], None, "a similar argument exists: '--slow-replay-max'"),
         (&["simulat"], None, "error: expected a URL or a command, found `simulat`; did you mean `simulate`?\n"),
+        (
+            &["--listen", "127.0.0.1:0", "simulate"],
+            None,
+            "error: expected the command first, found `simulate` behind flags; try `fanline simulate …`\n",
+        ),
         (
             &["example.com/ws"],
             None,

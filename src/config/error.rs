@@ -46,6 +46,19 @@ pub enum Problem {
     Conflict { origin: Origin, setting: &'static str, sentence: String },
 }
 
+impl Problem {
+    /// Where it stands in a file, counted from 1; 0 if it is not in a file.
+    pub fn line(&self) -> usize {
+        match self {
+            Problem::Syntax { line, .. } => *line,
+            Problem::Unknown { origin: Origin::File { line, .. }, .. }
+            | Problem::Value { origin: Origin::File { line, .. }, .. }
+            | Problem::Conflict { origin: Origin::File { line, .. }, .. } => *line,
+            _ => 0,
+        }
+    }
+}
+
 /// A line of a file may hold several things, so the setting is named; a variable and a flag name it themselves.
 fn subject(origin: &Origin, setting: &str) -> String {
     match origin {
@@ -54,7 +67,7 @@ fn subject(origin: &Origin, setting: &str) -> String {
     }
 }
 
-/// The remedy for a wrong name: the nearest valid one, or all of them if none is near.
+/// The remedy for a wrong name: the nearest valid one, or those of its section if none is near.
 ///
 /// A dotted name is near if it is near as a whole, or if `found` is its last part.
 pub(super) fn nearest<'a>(found: &str, valid: impl Iterator<Item = &'a str> + Clone) -> String {
@@ -67,7 +80,16 @@ pub(super) fn nearest<'a>(found: &str, valid: impl Iterator<Item = &'a str> + Cl
     let reach = (found.chars().count() / 3).max(2);
     match valid.clone().map(|name| (distance(name), name)).min() {
         Some((distance, name)) if distance <= reach => format!("did you mean `{name}`?"),
-        _ => format!("known are {}", valid.collect::<Vec<_>>().join(", ")),
+        _ => {
+            let section = found.split_once('.').map_or("", |(section, _)| section);
+            let siblings = valid.filter(|name| name.split_once('.').is_some_and(|(other, _)| other == section));
+            let siblings: Vec<&str> = siblings.collect();
+            if siblings.is_empty() {
+                "`fanline config --example` lists what there is".into()
+            } else {
+                format!("here may stand {}", siblings.join(", "))
+            }
+        }
     }
 }
 
@@ -76,14 +98,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_name_is_told_and_all_of_them_if_none_is_near() {
+    fn the_nearest_name_is_told_and_those_of_the_section_if_none_is_near() {
         let valid = ["listen", "slow.replay_max", "slow.write_deadline", "log.level"];
         for (found, remedy) in [
             ("slow.reply_max", "did you mean `slow.replay_max`?"),
             ("replay_max", "did you mean `slow.replay_max`?"),
             ("lsiten", "did you mean `listen`?"),
             ("logs.level", "did you mean `log.level`?"),
-            ("colour", "known are listen, slow.replay_max, slow.write_deadline, log.level"),
+            ("slow.colour", "here may stand slow.replay_max, slow.write_deadline"),
+            ("colour", "`fanline config --example` lists what there is"),
         ] {
             assert_eq!(nearest(found, valid.into_iter()), remedy);
         }

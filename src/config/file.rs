@@ -9,7 +9,7 @@ use crate::config::error::{Problem, nearest};
 use crate::config::table::{self, TABLE};
 use crate::config::values::{Origin, Values};
 
-/// Reads `path` into `values`; adds what is wrong to `problems`.
+/// Reads `path` into `values`; puts what is wrong into `problems`, which come empty, by line.
 pub(super) fn read(path: &Path, values: &mut Values, problems: &mut Vec<Problem>) {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
@@ -28,6 +28,8 @@ pub(super) fn read(path: &Path, values: &mut Values, problems: &mut Vec<Problem>
             _ => reading.setting(key.get_ref(), key, value),
         }
     }
+    // The table is walked by name; people read by line.
+    problems.sort_by_key(Problem::line);
 }
 
 /// One pass over a file.
