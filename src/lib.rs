@@ -2,7 +2,11 @@
 //!
 //! ARCHITECTURE.md is the map. A room may import only rooms on floors below its own.
 
+pub mod app;
 pub mod bus;
+pub mod cli;
+pub mod config;
 pub mod delivery;
+pub mod open_files;
 pub mod wire;
 pub mod words;
