@@ -320,7 +320,10 @@ mod tests {
                 let (whole, fraction) = raw.split_once('.').expect("a decimal point");
                 assert_eq!(fraction.len(), symbol.decimals as usize, "{text}");
                 let units: u32 = format!("{whole}{fraction}").parse().expect("digits");
-                assert!(units.abs_diff(symbol.price) < symbol.price / 20 && units % symbol.tick == 0, "{text}");
+                assert!(
+                    units.abs_diff(symbol.price) < symbol.price / 20 && units.is_multiple_of(symbol.tick),
+                    "{text}"
+                );
                 units
             };
             if message["type"] == "quote" {

@@ -200,12 +200,12 @@ mod tests {
     #[tokio::test]
     async fn a_stopped_venue_says_so() {
         let recording = recording(1, 0);
-        let last = with_replay(recording, Speed::Max, false, async |mut guest| {
+        let mut guest = with_replay(recording, Speed::Max, false, async |mut guest| {
             read(&mut guest, 2).await;
-            tokio::spawn(async move { guest.next().await })
+            guest
         })
         .await;
-        let Ok(Some(Ok(Message::Close(Some(close))))) = last.await else { panic!("expected a close frame") };
+        let Some(Ok(Message::Close(Some(close)))) = guest.next().await else { panic!("expected a close frame") };
         assert_eq!((u16::from(close.code), &*close.reason), (1001, "the venue is stopping"));
     }
 
