@@ -4,5 +4,6 @@
 
 pub mod bus;
 pub mod delivery;
+pub mod edge;
 pub mod wire;
 pub mod words;

@@ -3,6 +3,7 @@
 //! [`Delivery`] is the one door: the edge hands an upgraded socket to [`Delivery::adopt`], and from then on a shard
 //! reads the client's commands and answers them itself.
 
+use std::any::Any;
 use std::net::TcpStream;
 
 use bytes::Bytes;
@@ -41,4 +42,6 @@ pub struct Newcomer {
     /// What was read from the socket beyond the upgrade request.
     pub unread: Bytes,
     pub terms: Terms,
+    /// Counts the session against the edge's limits; dropped with the session, never looked into.
+    pub permit: Option<Box<dyn Any + Send>>,
 }

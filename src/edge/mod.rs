@@ -1,1 +1,1 @@
-//! Placeholder.
+//! Floor 4: the street.
