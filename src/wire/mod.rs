@@ -6,4 +6,5 @@ pub mod command;
 pub mod deflate;
 pub mod encode;
 pub mod frame;
+pub mod negotiate;
 pub mod notice;
