@@ -4,5 +4,6 @@
 
 pub mod bus;
 pub mod delivery;
+pub mod intake;
 pub mod wire;
 pub mod words;

@@ -5,3 +5,4 @@
 pub mod deflate;
 pub mod encode;
 pub mod frame;
+pub mod json;
