@@ -9,10 +9,12 @@
 //! `Dialogue` and `Sorter` know no sockets and no clock. Nothing here knows who reads what is published.
 
 pub mod loss;
+pub mod probe;
 pub mod profile;
 pub mod rule;
 pub mod section;
 pub mod sorter;
+pub mod upstream;
 
 mod backoff;
 mod compile;
@@ -20,5 +22,6 @@ mod connect;
 mod dialogue;
 mod guess;
 mod naming;
+mod outlet;
 mod subscribe;
 mod template;

@@ -102,6 +102,7 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
     let send = root.get("send").map(|entry| entry.section(SEND)).transpose()?;
     let send_entry = |key| send.as_ref().and_then(|send| send.get(key));
     let send_bytes_max = optional(send_entry("max_bytes"), Entry::bytes)?;
+    let send_spacing = optional(send_entry("rate"), Entry::spacing)?.unwrap_or_default();
     let rules = compile::read_rules(&root)?;
     Ok(Profile {
         name: root.require("name", "name = \"my-feed\"")?.text()?.to_string(),
@@ -110,7 +111,7 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
         message_bytes_max,
         keepalive: read_keepalive(&root, &rules)?,
         subscribe: read_subscribe(&root, send_bytes_max)?,
-        send_spacing: optional(send_entry("rate"), Entry::spacing)?.unwrap_or_default(),
+        send_spacing,
         rules,
     })
 }
