@@ -6,5 +6,6 @@ pub mod command;
 pub mod deflate;
 pub mod encode;
 pub mod frame;
+pub mod json;
 pub mod negotiate;
 pub mod notice;
