@@ -12,6 +12,8 @@
  */
 
 import { checkPattern, covers, matches } from "./pattern.js";
+import { ServerClock } from "./server_clock.js";
+import { Staleness } from "./staleness.js";
 
 export { checkPattern, matches };
 
@@ -42,8 +44,6 @@ const PROBE_MS_MAX = 5_000;
 const STABLE_MS = 5_000;
 const BEAT_MS = 1_000;
 const BEATS_PER_PING = 10;
-/** The best of 8 round trips, 10 s apart: follows a drifting clock within 80 s, ignores single late answers. */
-const CLOCK_SAMPLES = 8;
 
 /**
  * Opens a connection that keeps itself up until `close()`.
@@ -73,10 +73,6 @@ class Client {
   /** Data frames received, and the characters of all messages received (before WebSocket compression). */
   messages = 0;
   bytes = 0;
-  /** This clock minus the server's in ms; NaN before the first welcome. Good to about half of `roundTrip`. */
-  clockOffset = NaN;
-  /** Round trip to the server in ms, of the ping that `clockOffset` was taken from; NaN before the first answer. */
-  roundTrip = NaN;
 
   #options;
   #state = /** @type {State} */ ("connecting");
@@ -85,7 +81,8 @@ class Client {
   #wanted = new Map(); // pattern -> how many subscriptions use it
   #routes = new Map(); // topic -> subscriptions; a memo, emptied whenever a subscription comes or goes
   #latest = new Map(); // topic -> { frame, text, connection }, of topics that a subscription covers
-  #notices = []; // { pattern, stale }: the last one that matches a topic decides
+  #staleness = new Staleness();
+  #serverClock = new ServerClock();
   #socket = null;
   #connection = 0;
   #attempts = 0;
@@ -99,8 +96,6 @@ class Client {
   #goodbye = null;
   #nextId = 1;
   #pending = new Map(); // id -> { patterns, since } of subscribe commands without an answer
-  #pings = new Map(); // id -> when it was sent
-  #clockSamples = [];
   #sent = new Set(); // patterns in force on this connection
   #epoch = "";
   #head = 0; // offset of the newest frame when the server said welcome
@@ -182,7 +177,7 @@ class Client {
 
   /** Whether the server has said that values of `topic` may be outdated. @param {string} topic */
   isStale(topic) {
-    return this.#notices.findLast((notice) => matches(notice.pattern, topic))?.stale ?? false;
+    return this.#staleness.covers(topic);
   }
 
   /** The newest frame received of `topic`. @param {string} topic @returns {Frame|undefined} */
@@ -190,9 +185,34 @@ class Client {
     return this.#latest.get(topic)?.frame;
   }
 
+  /** Topics of which a value is known. @returns {string[]} */
+  get topics() {
+    return [...this.#latest.keys()];
+  }
+
+  /** Whether everything that this client missed, if anything, has arrived. */
+  get caughtUp() {
+    return this.#caughtUp;
+  }
+
+  /** This client's clock minus the server's in ms; NaN before the first welcome. Good to half of `roundTrip`. */
+  get clockOffset() {
+    return this.#serverClock.offset;
+  }
+
+  /** Shortest recent round trip to the server in ms; NaN before the first answer to a ping. */
+  get roundTrip() {
+    return this.#serverClock.roundTrip;
+  }
+
+  /** This client's clock: milliseconds since the Unix epoch. */
+  now() {
+    return this.#options.clock();
+  }
+
   /** Milliseconds from the server's receiving a frame to now. @param {Frame} frame */
   latency(frame) {
-    return this.#options.clock() - (frame.ts + this.clockOffset);
+    return this.now() - (frame.ts + this.clockOffset);
   }
 
   /** Ends a wait for the next attempt at once. */
@@ -215,19 +235,19 @@ class Client {
     clearTimeout(this.#retryTimer);
     this.#connection += 1;
     this.#goodbye = null;
-    this.#deadline = this.#options.clock() + HANDSHAKE_MS_MAX;
+    this.#deadline = this.now() + HANDSHAKE_MS_MAX;
     const socket = new this.#options.WebSocket(this.url.href);
     this.#socket = socket;
     socket.onmessage = (event) => this.#receive(event.data);
     socket.onclose = (event) => this.#lost(closeReason(event));
     socket.onerror = () => {}; // `close` follows and tells more
-    this.#beatAt = this.#options.clock();
+    this.#beatAt = this.now();
     this.#beatTimer = setInterval(() => this.#beat(), BEAT_MS);
     this.#setState("connecting");
   }
 
   #beat() {
-    const now = this.#options.clock();
+    const now = this.now();
     const slept = now - this.#beatAt > 3 * BEAT_MS;
     this.#beatAt = now;
     this.#beats += 1;
@@ -238,7 +258,7 @@ class Client {
   }
 
   #probe() {
-    this.#deadline = this.#options.clock() + PROBE_MS_MAX;
+    this.#deadline = this.now() + PROBE_MS_MAX;
     this.#ping();
   }
 
@@ -265,7 +285,9 @@ class Client {
     // Current values that were still to come are not covered by the cursor: then the next connection starts over.
     if (this.#answered) this.#held = this.#settled && !this.#pending.size ? new Set(this.#sent) : new Set();
     this.#answered = this.#settled = this.#caughtUp = false;
-    for (const table of [this.#sent, this.#pending, this.#pings]) table.clear();
+    this.#sent.clear();
+    this.#pending.clear();
+    this.#serverClock.lost();
     if (this.#state === "open" && clock() - this.#openedAt > STABLE_MS) this.#attempts = 0;
     const bound = Math.min(backoff_max_ms, backoff_ms * 2 ** this.#attempts++);
     const retry_ms = this.#goodbye?.reconnect_ms ?? random() * bound;
@@ -314,7 +336,7 @@ class Client {
   #ping() {
     if (this.#state !== "open") return;
     const id = this.#nextId++;
-    this.#pings.set(id, this.#options.clock());
+    this.#serverClock.asked(id, this.now());
     this.#send({ op: "ping", id });
   }
 
@@ -322,7 +344,7 @@ class Client {
 
   #receive(text) {
     this.bytes += text.length;
-    this.#deadline = this.#options.clock() + 2 * this.#heartbeat;
+    this.#deadline = this.now() + 2 * this.#heartbeat;
     let message;
     try {
       message = JSON.parse(text);
@@ -368,13 +390,14 @@ class Client {
       const resumed = since ? wanted.filter((pattern) => this.#held.has(pattern)) : [];
       this.#head = message.offset;
       this.#heartbeat = message.heartbeat_ms || this.#heartbeat;
-      this.#openedAt = this.#options.clock();
-      if (!this.#clockSamples.length) this.clockOffset = this.#openedAt - message.ts;
+      this.#openedAt = this.now();
+      this.#serverClock.guess(this.#openedAt, message.ts);
+      this.#staleness.clear();
       if (message.epoch !== this.#epoch) {
         [this.#epoch, this.#offset] = [message.epoch, 0];
         this.#latest.clear();
       }
-      [this.#notices, this.#liveAfter, this.#replaying] = [[], 0, resumed.length > 0];
+      [this.#liveAfter, this.#replaying] = [0, resumed.length > 0];
       this.#sendSubscribe(resumed, since || undefined);
       this.#sendSubscribe(wanted.filter((pattern) => !resumed.includes(pattern)));
       this.#setState("open");
@@ -389,16 +412,8 @@ class Client {
       if (offset === 0 || (resumed && offset <= this.#offset)) this.#settle();
     },
     heartbeat: ({ offset }) => this.#advance(offset),
-    pong: ({ id, ts }) => {
-      const sent = this.#pings.get(id);
-      if (sent === undefined) return;
-      this.#pings.delete(id);
-      const now = this.#options.clock();
-      this.#clockSamples.push({ roundTrip: now - sent, offset: (now + sent) / 2 - ts });
-      if (this.#clockSamples.length > CLOCK_SAMPLES) this.#clockSamples.shift();
-      const best = this.#clockSamples.reduce((a, b) => (b.roundTrip < a.roundTrip ? b : a));
-      [this.clockOffset, this.roundTrip] = [best.offset, best.roundTrip];
-      if (this.#clockSamples.length < CLOCK_SAMPLES / 2) this.#ping();
+    pong: (message) => {
+      if (this.#serverClock.answered(message, this.now())) this.#ping();
     },
     skipped: (message) => {
       this.#replaying = false; // latest values follow
@@ -426,11 +441,8 @@ class Client {
   };
 
   #notice(message, stale) {
-    const covered = (old) => message.topics.some((p) => matches(p, old) && (p.endsWith(">") || !old.endsWith(">")));
-    this.#notices = this.#notices.filter(({ pattern }) => !covered(pattern));
-    this.#notices.push(...message.topics.map((pattern) => ({ pattern, stale })));
-    if (!this.#notices.some((notice) => notice.stale)) this.#notices = [];
-    this.#emit(stale ? "stale" : "live", message);
+    this.#staleness.note(message.topics, stale);
+    this.#emit(message.op, message);
   }
 }
 

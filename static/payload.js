@@ -1,8 +1,8 @@
 /**
  * Finds the number worth showing in a payload of any venue.
  *
- * A place is a JSON pointer, or two joined by `|` whose mean is meant (bid and ask). It is found once per topic and then
- * looked up; a payload without that place leaves the value as it was, as venues that send only changes mean it.
+ * A place is a JSON pointer, or two joined by `|` whose mean is meant (bid and ask). It is found once per topic and
+ * then looked up; a payload without that place leaves the value as it was, as venues that send only changes mean it.
  *
  * @module payload
  */
@@ -108,8 +108,10 @@ export function valueAt(data, place) {
     digits = Math.max(digits, given);
     count += 1;
   }
+  const value = sum / count;
   // A mean may end half a step further.
-  return { value: sum / count, decimals: count > 1 ? digits + 1 : digits };
+  const whole = count === 1 || Number(value.toFixed(digits)) === Number(value.toFixed(digits + 1));
+  return { value, decimals: whole ? digits : digits + 1 };
 }
 
 /**

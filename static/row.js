@@ -19,6 +19,9 @@ const RATE_SMOOTHING_MS = 4_000;
 
 const formats = new Map();
 
+/** More digits than that tell a person nothing, and do not fit a phone. */
+const DIGITS_MAX = 10;
+
 /** @param {number} value @param {number} decimals @param {boolean} [signed] */
 export function format(value, decimals, signed = false) {
   const key = signed ? -1 - decimals : decimals;
@@ -124,12 +127,17 @@ export class Row {
     return this.first ? (this.change / Math.abs(this.first)) * 100 : 0;
   }
 
+  get #shownDecimals() {
+    const whole = Math.max(Math.floor(Math.log10(Math.abs(this.first) || 1)) + 1, 1);
+    return Math.min(this.decimals, Math.max(DIGITS_MAX - whole, 0));
+  }
+
   get valueText() {
-    return this.isNumeric ? format(this.value, this.decimals) : this.text;
+    return this.isNumeric ? format(this.value, this.#shownDecimals) : this.text;
   }
 
   get changeText() {
-    return this.isNumeric ? format(this.change, this.decimals, true) : "";
+    return this.isNumeric ? format(this.change, this.#shownDecimals, true) : "";
   }
 
   get percentText() {
