@@ -391,6 +391,7 @@ class Client {
       this.#head = message.offset;
       this.#heartbeat = message.heartbeat_ms || this.#heartbeat;
       this.#openedAt = this.now();
+      this.#deadline = this.#openedAt + 2 * this.#heartbeat;
       this.#serverClock.guess(this.#openedAt, message.ts);
       this.#staleness.clear();
       if (message.epoch !== this.#epoch) {

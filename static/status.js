@@ -44,8 +44,9 @@ export class Status {
   tick() {
     const waiting = this.#client.state === "waiting";
     const seconds = Math.max(Math.ceil((this.#retryAt - Date.now()) / 1000), 0);
-    const text = waiting ? `Next attempt in ${seconds} s.` : "";
-    if (byId("countdown").textContent !== text) byId("countdown").textContent = text;
+    const set = (id, text) => byId(id).textContent !== text && (byId(id).textContent = text);
+    set("countdown", waiting ? `Next attempt in ${seconds} s.` : "");
+    set("reason", waiting ? `Cause: ${this.#reason}.` : "");
     byId("retry").hidden = !waiting || seconds < 2;
     this.#show();
   }
@@ -76,8 +77,7 @@ export class Status {
     const { state } = this.#client;
     if (state !== "open") {
       if (!this.#lostAt) return [state, "unknown", "Connecting to the server."];
-      const why = this.#reason ? ` (${this.#reason})` : "";
-      return [state, "unknown", `Not connected since ${time(this.#lostAt)}${why}. The values below are not current.`];
+      return [state, "unknown", `Not connected since ${time(this.#lostAt)}. The values below are not current.`];
     }
     const stale = [...this.#stale.values()].at(-1);
     if (stale) {

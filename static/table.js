@@ -129,7 +129,9 @@ export class Table {
     }, { rootMargin: "200px" });
     body.addEventListener("click", (event) => {
       const tr = event.target.closest("tr");
-      if (tr) onSelect(tr.dataset.topic);
+      if (!tr) return;
+      onSelect(tr.dataset.topic);
+      if (matchMedia("(max-width: 63.99rem)").matches) tr.scrollIntoView(); // or the sheet may lie over it
     });
     this.readColours();
   }
