@@ -31,6 +31,7 @@ export { checkPattern, matches };
  * @typedef {object} Options
  * @property {typeof WebSocket} [WebSocket] implementation to use; default: the global one
  * @property {"conflate"|"lossless"} [policy] what the server does when this client falls behind; default: `conflate`
+ * @property {number} [every_ms] at most one update per topic and so many ms, the newest; default: every frame
  * @property {number} [backoff_ms] upper bound of the first delay before a reconnect; it doubles; default: 500
  * @property {number} [backoff_max_ms] upper bound of every delay; default: 15000
  * @property {() => number} [random] in [0, 1); default: Math.random
@@ -102,6 +103,7 @@ class Client {
   #offset = 0; // greatest offset seen in a frame or a heartbeat of #epoch
   #held = new Set(); // patterns for which (#epoch, #offset) is a valid cursor
   #liveAfter = 0;
+  #settledBy = 0; // a frame from this offset on says that all current values have arrived
   #answered = false; // a `subscribed` has arrived on this connection
   #settled = false; // no current values are outstanding
   #caughtUp = false; // everything missed between the connections has arrived
@@ -112,6 +114,7 @@ class Client {
     this.url = new URL(url, base);
     this.url.protocol = this.url.protocol.replace(/^http/, "ws");
     if (options.policy) this.url.searchParams.set("policy", options.policy);
+    if (options.every_ms) this.url.searchParams.set("every", `${options.every_ms}ms`);
     this.#options = {
       WebSocket: globalThis.WebSocket,
       backoff_ms: 500,
@@ -358,7 +361,7 @@ class Client {
   #onFrame(frame, text) {
     this.messages += 1;
     const known = this.#latest.get(frame.topic);
-    this.#advance(frame.offset);
+    this.#advance(frame.offset, frame.offset >= this.#settledBy);
     if (known && known.frame.offset >= frame.offset) {
       known.connection = this.#connection; // sent again after a reconnect: nothing new, but now confirmed
       return;
@@ -373,9 +376,9 @@ class Client {
     for (const { handler } of route) guard(handler, frame, frame.offset > this.#liveAfter, text);
   }
 
-  #advance(offset) {
+  #advance(offset, settles) {
     if (offset > this.#offset) this.#offset = offset;
-    if (this.#answered && !this.#settled && offset >= this.#liveAfter) this.#settle();
+    if (settles && this.#answered && !this.#settled) this.#settle();
   }
 
   #settle() {
@@ -408,11 +411,13 @@ class Client {
       const resumed = this.#pending.get(id)?.since !== undefined;
       this.#pending.delete(id);
       this.#liveAfter = Math.max(this.#liveAfter, offset);
+      // What follows the first answer comes in order; what follows another is told from the live stream by a later one.
+      this.#settledBy = this.#answered ? this.#liveAfter + 1 : this.#liveAfter;
       this.#answered = true;
       this.#settled = false;
       if (offset === 0 || (resumed && offset <= this.#offset)) this.#settle();
     },
-    heartbeat: ({ offset }) => this.#advance(offset),
+    heartbeat: ({ offset }) => this.#advance(offset, offset >= this.#liveAfter),
     pong: (message) => {
       if (this.#serverClock.answered(message, this.now())) this.#ping();
     },

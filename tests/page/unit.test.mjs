@@ -182,6 +182,26 @@ test("a loss among the current values starts over, since the cursor would hide t
   assert.equal(sockets[1].sent[0].since, undefined);
 });
 
+test("a loss among the current values of a later pattern starts over too", () => {
+  const { client } = open(["a"]);
+  sockets[0].welcomes();
+  sockets[0].answers();
+  sockets[0].frame("a", 10);
+  client.subscribe("b.*", () => {});
+  sockets[0].answers(12);
+  sockets[0].frame("b.x", 3);
+  sockets[0].frame("a", 12);
+  sockets[0].breaks();
+  pass(250);
+  sockets[1].welcomes(12);
+  assert.deepEqual([sockets[1].sent[0].topics, sockets[1].sent[0].since], [["a", "b.*"], undefined]);
+});
+
+test("pace and policy are part of the address", () => {
+  open(["a"], { every_ms: 250, policy: "lossless" });
+  assert.equal(sockets[0].url, "ws://host/v1/ws?policy=lossless&every=250ms");
+});
+
 test("a refused cursor starts over and says what was skipped", () => {
   const { events, got } = open(["a"]);
   sockets[0].welcomes();
