@@ -44,7 +44,7 @@ const PROBE_MS_MAX = 5_000;
 /** A connection that lasted this long was a good one: the next loss starts with a short delay again. */
 const STABLE_MS = 5_000;
 const BEAT_MS = 1_000;
-const BEATS_PER_PING = 10;
+const BEATS_PER_PING = 5;
 
 /**
  * Opens a connection that keeps itself up until `close()`.
@@ -347,13 +347,15 @@ class Client {
 
   #receive(text) {
     this.bytes += text.length;
-    this.#deadline = this.now() + 2 * this.#heartbeat;
+    const now = this.now();
+    this.#deadline = now + 2 * this.#heartbeat;
     let message;
     try {
       message = JSON.parse(text);
     } catch {
       return this.#emit("error", { op: "error", code: "bad_json", message: "expected JSON, found something else" });
     }
+    if (message.ts) this.#serverClock.heard(now, message.ts);
     if (message.op === undefined) this.#onFrame(message, text);
     else this.#answers[message.op]?.(message);
   }
@@ -395,7 +397,6 @@ class Client {
       this.#heartbeat = message.heartbeat_ms || this.#heartbeat;
       this.#openedAt = this.now();
       this.#deadline = this.#openedAt + 2 * this.#heartbeat;
-      this.#serverClock.guess(this.#openedAt, message.ts);
       this.#staleness.clear();
       if (message.epoch !== this.#epoch) {
         [this.#epoch, this.#offset] = [message.epoch, 0];

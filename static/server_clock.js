@@ -1,25 +1,35 @@
 /**
  * The server's clock, as told by its answers to pings. Part of `fanline.js`.
  *
+ * An answer that this side was too busy to read at once makes the offset look too great. But nothing is heard before it
+ * was said: no message may seem to come from the future, and the offset is lowered until none does.
+ *
  * @module server_clock
  */
 
-/** The best of 8 round trips, 10 s apart: follows a drifting clock within 80 s, ignores single late answers. */
+/** The best of 8 round trips, 5 s apart: follows a drifting clock within 40 s, ignores single late answers. */
 const SAMPLES = 8;
 /** This many pings in a row at the start, so that the first estimate is a good one. */
 const SAMPLES_AT_ONCE = 4;
 
 export class ServerClock {
-  /** The client's clock minus the server's in ms; NaN before the first welcome. */
-  offset = NaN;
-  /** Round trip of the ping that `offset` was taken from, in ms; NaN before the first answer. */
+  /** Shortest of the recent round trips in ms; NaN before the first answer. */
   roundTrip = NaN;
   #sent = new Map(); // id -> when
   #samples = [];
+  #estimate = Infinity; // of the offset, from the best round trip
+  #bound = Infinity; // smallest difference of a message since the last answer to a ping
+  #boundBefore = Infinity; // the same before that answer
 
-  /** A message that says the server's time but not how long it took. @param {number} now @param {number} ts */
-  guess(now, ts) {
-    if (!this.#samples.length) this.offset = now - ts;
+  /** The client's clock minus the server's in ms; NaN before the first message. */
+  get offset() {
+    const offset = Math.min(this.#estimate, this.#bound, this.#boundBefore);
+    return offset === Infinity ? NaN : offset;
+  }
+
+  /** A message that says the server's time, or an earlier one. @param {number} now @param {number} ts */
+  heard(now, ts) {
+    if (now - ts < this.#bound) this.#bound = now - ts;
   }
 
   /** @param {number} id of a ping that is sent @param {number} now */
@@ -34,7 +44,8 @@ export class ServerClock {
     this.#samples.push({ roundTrip: now - sent, offset: (now + sent) / 2 - ts });
     if (this.#samples.length > SAMPLES) this.#samples.shift();
     const best = this.#samples.reduce((a, b) => (b.roundTrip < a.roundTrip ? b : a));
-    [this.offset, this.roundTrip] = [best.offset, best.roundTrip];
+    [this.#estimate, this.roundTrip] = [best.offset, best.roundTrip];
+    [this.#boundBefore, this.#bound] = [this.#bound, now - ts];
     return this.#samples.length < SAMPLES_AT_ONCE;
   }
 

@@ -12,6 +12,8 @@ import { drawSparkline } from "./sparkline.js";
 /** 500 rows are more than a person reads; layout of more costs phones their frame rate. */
 export const ROWS_MAX = 500;
 const FLASH_MS = 300;
+/** Lines are looked at, not read: five a second are enough, and drawing them is most of the work. */
+const LINE_MS = 200;
 
 const ORDERS = {
   topic: (a, b) => (a.topic < b.topic ? -1 : 1),
@@ -27,6 +29,7 @@ class View {
   #flashUntil = 0;
   #lastValue = NaN;
   #drawn = "";
+  #drawnAt = 0;
 
   constructor(row) {
     this.row = row;
@@ -71,8 +74,9 @@ class View {
     this.#mark("confidence", confidence);
     this.#mark("kind", row.isNumeric ? "number" : "text");
     const drawing = `${row.history.version} ${trend} ${current} ${colours.id}`;
-    if (drawing !== this.#drawn) drawSparkline(this.canvas, row.history, current ? colours[trend] : colours.old);
-    this.#drawn = drawing;
+    if (drawing === this.#drawn || now - this.#drawnAt < LINE_MS) return;
+    [this.#drawn, this.#drawnAt] = [drawing, now];
+    drawSparkline(this.canvas, row.history, current ? colours[trend] : colours.old);
   }
 
   #flash(now, current) {

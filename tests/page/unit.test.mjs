@@ -335,6 +335,8 @@ test("latency is measured on the server's clock", () => {
   socket.says({ op: "pong", id: pings.at(-1).id, ts: now - 510 });
   assert.deepEqual([client.clockOffset, client.roundTrip], [500, 20]);
   assert.equal(client.latency({ ts: now - 503 }), 3);
+  socket.frame("a", 1);
+  assert.equal(client.clockOffset, 0, "no message comes from the future");
 });
 
 test("a closed client stays closed", () => {
