@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::app::{self, AppError, Replay, Speed};
+use crate::app::{self, AppError, Replay};
 use crate::config::error::ConfigError;
 use crate::config::kind::{Kind, Value};
 use crate::config::table::{self, Preset, Setting, TABLE};
 use crate::config::{self, Effective, Flag, Sources, document, logs};
+use crate::venue::replay::Speed;
 
 const EXAMPLES: &str = "\
 Examples:

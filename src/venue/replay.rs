@@ -7,6 +7,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -29,6 +30,20 @@ pub enum Speed {
     Times(f64),
     /// No pauses: as fast as the guest reads.
     Max,
+}
+
+impl FromStr for Speed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Speed, String> {
+        let positive = |number: &f64| number.is_finite() && *number > 0.0;
+        match text {
+            "max" => Ok(Speed::Max),
+            _ => text.parse().ok().filter(positive).map(Speed::Times).ok_or_else(|| {
+                format!("expected a positive number (2 is twice the recorded pace) or `max`, found `{text}`")
+            }),
+        }
+    }
 }
 
 /// The replaying venue, listening but not yet serving.
