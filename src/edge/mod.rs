@@ -26,7 +26,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::bus::reader::Reader;
-use crate::delivery::Newcomer;
+use crate::delivery::newcomer::Newcomer;
 use crate::edge::metrics::Exposition;
 use crate::words::metrics::Meters;
 

@@ -1,9 +1,11 @@
 //! Parameters in the query of a request. None is ignored: what is unknown or wrong is refused by name.
 
+use std::time::Duration;
+
 use url::form_urlencoded;
 
-use crate::delivery::Policy;
 use crate::edge::answer::Refusal;
+use crate::wire::command::{self, Policy, parse_cursor, parse_every, parse_policy};
 use crate::wire::encode::Format;
 use crate::words::ids::Cursor;
 use crate::words::topic::Pattern;
@@ -15,17 +17,19 @@ pub(super) struct WsQuery {
     pub format: Format,
     pub since: Option<Cursor>,
     pub policy: Policy,
+    pub every: Option<Duration>,
 }
 
 impl WsQuery {
     pub fn parse(query: Option<&str>, patterns_max: usize) -> Result<WsQuery, Refusal> {
         let mut parsed = WsQuery::default();
-        for (name, value) in parameters(query, &["topics", "format", "since", "policy"])? {
+        for (name, value) in parameters(query, &["topics", "format", "since", "policy", "every"])? {
             match name {
                 "topics" => parsed.patterns = patterns(&value, patterns_max)?,
                 "format" => parsed.format = format(&value)?,
-                "since" => parsed.since = Some(value.parse().map_err(|e| Refusal::bad("bad_cursor", format!("{e}")))?),
-                _ => parsed.policy = policy(&value)?,
+                "since" => parsed.since = Some(parse_cursor(&value).map_err(bad)?),
+                "every" => parsed.every = every(&value)?,
+                _ => parsed.policy = parse_policy(&value).map_err(bad)?,
             }
         }
         if parsed.since.is_some() && parsed.patterns.is_empty() {
@@ -90,14 +94,17 @@ fn format(value: &str) -> Result<Format, Refusal> {
     }
 }
 
-fn policy(value: &str) -> Result<Policy, Refusal> {
-    match value {
-        "conflate" => Ok(Policy::Conflate),
-        "lossless" => Ok(Policy::Lossless),
-        _ => {
-            Err(Refusal::bad("unknown_policy", format!("expected `conflate` or `lossless`, found `{}`", shown(value))))
-        }
-    }
+fn every(value: &str) -> Result<Option<Duration>, Refusal> {
+    let duration = humantime::parse_duration(value).map_err(|error| {
+        let message = format!("expected a pace such as `250ms` or `2s` in `every`, found `{}`: {error}", shown(value));
+        Refusal::bad("bad_pace", message)
+    })?;
+    parse_every(duration).map_err(bad)
+}
+
+/// What a command would be refused for is refused here in the same words.
+fn bad(refusal: command::Refusal) -> Refusal {
+    Refusal::bad(refusal.code, refusal.message)
 }
 
 /// A client's own text, fit to be quoted back to it.

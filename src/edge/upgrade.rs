@@ -14,7 +14,7 @@ use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 
-use crate::delivery::{Newcomer, Terms};
+use crate::delivery::newcomer::{Newcomer, Terms};
 use crate::edge::Phase;
 use crate::edge::admission::{Full, Permit};
 use crate::edge::answer::Refusal;
@@ -37,7 +37,7 @@ struct Agreed {
 }
 
 /// Every value of the `reason` label of `fanline_refusals_total`.
-pub(super) const REASONS: [&str; 12] = [
+pub(super) const REASONS: [&str; 13] = [
     "not_websocket",
     "bad_handshake",
     "draining",
@@ -47,6 +47,7 @@ pub(super) const REASONS: [&str; 12] = [
     "unknown_format",
     "unknown_policy",
     "bad_cursor",
+    "bad_pace",
     "too_many_sessions",
     "too_many_sessions_per_address",
     "no_upgrade",
@@ -98,6 +99,7 @@ fn agree(context: &Context, request: &mut Request<Body>) -> Result<Agreed, (&'st
         format: query.format,
         deflate: handshake.deflate(),
         policy: query.policy,
+        every: query.every,
         patterns: query.patterns,
         since: query.since,
     };

@@ -1,0 +1,232 @@
+//! What leaves the intake: frames and the feed's state to the publisher, numbers to the meters, samples to the log.
+
+use std::fmt::Display;
+
+use metrics::{Counter, Gauge};
+
+use crate::bus::feed::{FeedState, StaleReason};
+use crate::bus::publisher::Publisher;
+use crate::wire::encode::Payload;
+use crate::words::metrics::{self as names, Meters};
+use crate::words::stamp::Stamp;
+
+use super::loss::Loss;
+use super::rule::Class;
+use super::sorter::{Incoming, Sink, Sorted};
+
+/// A class is sampled in the log at most this often.
+const SAMPLE_NS: u64 = 10_000_000_000;
+/// Characters of a message that the log shows.
+const SAMPLE_CHARS: usize = 200;
+/// Troubles that are remembered for a report.
+const TROUBLES_MAX: usize = 16;
+
+/// What happened so far, for a report.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tally {
+    pub connects: u64,
+    /// Messages by `Class as usize`.
+    pub messages: [u64; Class::ALL.len()],
+    /// The first troubles, each once.
+    pub troubles: Vec<String>,
+}
+
+impl Tally {
+    pub fn trouble(&mut self, trouble: String) {
+        if self.troubles.len() < TROUBLES_MAX && !self.troubles.contains(&trouble) {
+            self.troubles.push(trouble);
+        }
+    }
+}
+
+pub(super) struct Outlet {
+    publisher: Publisher,
+    meters: OutletMeters,
+    all_meters: Meters,
+    samples: [Sample; Class::ALL.len()],
+    refusals: Sample,
+    live: bool,
+    /// Since when what was published may be outdated; none while the feed is live.
+    stale_since_ms: Option<u64>,
+    /// First and last data of this connection.
+    data: Option<(Stamp, Stamp)>,
+    pub tally: Tally,
+}
+
+struct OutletMeters {
+    connects: Counter,
+    messages: [Counter; Class::ALL.len()],
+    bytes: Counter,
+    last_data: Gauge,
+}
+
+/// When a class was last shown in the log, and how many were not shown since.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sample {
+    next_ns: u64,
+    hidden: u64,
+}
+
+impl Outlet {
+    pub fn new(publisher: Publisher, meters: &Meters) -> Outlet {
+        Outlet {
+            publisher,
+            meters: OutletMeters {
+                connects: meters.counter(&names::UPSTREAM_CONNECTS, &[]),
+                messages: Class::ALL
+                    .map(|class| meters.counter(&names::UPSTREAM_MESSAGES, &[("class", class.label())])),
+                bytes: meters.counter(&names::UPSTREAM_BYTES, &[]),
+                last_data: meters.gauge(&names::UPSTREAM_LAST_DATA, &[]),
+            },
+            all_meters: meters.clone(),
+            samples: Default::default(),
+            refusals: Sample::default(),
+            live: false,
+            stale_since_ms: None,
+            data: None,
+            tally: Tally::default(),
+        }
+    }
+
+    /// A connection stands; whether its data flows is to be seen.
+    pub fn connected(&mut self) {
+        self.meters.connects.increment(1);
+        self.tally.connects += 1;
+        self.data = None;
+    }
+
+    /// Milliseconds between the first and the last data of this connection.
+    pub fn data_ms(&self) -> u64 {
+        self.data.map_or(0, |(first, last)| last.ms_since(first))
+    }
+
+    /// There is no connection; `plan` says what is being done about it.
+    pub fn lost(&mut self, loss: &Loss, plan: impl Display, now: Stamp) {
+        self.all_meters.counter(&names::UPSTREAM_RECONNECTS, &[("reason", loss.label())]).increment(1);
+        tracing::warn!(reason = loss.label(), "upstream: {loss}; {plan}");
+        self.tally.trouble(loss.to_string());
+        self.stale(StaleReason::UpstreamDown, now.wall_ms, format!("{loss}; {plan}"));
+    }
+
+    /// The upstream has said that there will be nothing more.
+    pub fn refused(&mut self, sentence: &str, now: Stamp) {
+        tracing::error!("upstream: {sentence}");
+        self.tally.trouble(sentence.to_string());
+        self.stale(StaleReason::UpstreamDown, now.wall_ms, sentence.to_string());
+    }
+
+    /// The connection stands, but nothing has come since then.
+    pub fn silent(&mut self, since: Stamp, message: String) {
+        tracing::warn!("upstream: {message}");
+        self.stale(StaleReason::UpstreamSilent, since.wall_ms, message);
+    }
+
+    /// What is stale stays so since the same moment, whatever else goes wrong.
+    fn stale(&mut self, reason: StaleReason, since_ms: u64, message: String) {
+        self.live = false;
+        let since_ms = *self.stale_since_ms.get_or_insert(since_ms);
+        self.publisher.announce(FeedState::Stale { reason, since_ms, message });
+    }
+
+    fn show(&mut self, class: Class, sorted: &Sorted, message: Incoming<'_>, received: Stamp) {
+        let Some(hidden) = self.samples[class as usize].take(received) else { return };
+        let sample = excerpt(message);
+        let rule = sorted.rule.as_deref().unwrap_or("none");
+        match (class, &sorted.problem) {
+            (_, Some(problem)) => {
+                tracing::warn!(class = class.label(), rule, hidden, "upstream: {problem}: {sample}");
+                self.tally.trouble(format!("{}: {problem}: {sample}", class.label()));
+            }
+            (Class::Nack, None) => {
+                tracing::warn!(rule, hidden, "upstream refused a request: {sample}");
+                self.tally.trouble(format!("refused: {sample}"));
+            }
+            _ => tracing::debug!(class = class.label(), rule, hidden, "upstream: {sample}"),
+        }
+    }
+}
+
+impl Sink for Outlet {
+    fn publish(&mut self, topic: &str, payload: Payload, received: Stamp) {
+        if let Err(error) = self.publisher.publish(topic, payload, received) {
+            if let Some(hidden) = self.refusals.take(received) {
+                tracing::warn!(hidden, "frame not published: {error}");
+            }
+            self.tally.trouble(error.to_string());
+            return;
+        }
+        self.data = Some((self.data.map_or(received, |(first, _)| first), received));
+        self.meters.last_data.set(received.wall_ms as f64 / 1000.0);
+        if !self.live {
+            self.live = true;
+            self.stale_since_ms = None;
+            self.publisher.announce(FeedState::Live);
+        }
+    }
+
+    fn note(&mut self, sorted: &Sorted, message: Incoming<'_>, received: Stamp) {
+        let class = sorted.class;
+        self.meters.messages[class as usize].increment(1);
+        self.tally.messages[class as usize] += 1;
+        let bytes = match message {
+            Incoming::Text(text) => text.len(),
+            Incoming::Binary(bytes) => bytes.len(),
+        };
+        self.meters.bytes.increment(bytes as u64);
+        if sorted.problem.is_some() || !matches!(class, Class::Data | Class::Ignore) {
+            self.show(class, sorted, message, received);
+        }
+    }
+}
+
+impl Sample {
+    /// Whether one may be shown now, and how many were hidden since the last.
+    fn take(&mut self, now: Stamp) -> Option<u64> {
+        if now.mono_ns < self.next_ns {
+            self.hidden += 1;
+            return None;
+        }
+        self.next_ns = now.mono_ns + SAMPLE_NS;
+        Some(std::mem::take(&mut self.hidden))
+    }
+}
+
+/// The beginning of a message, fit for a log line.
+pub(super) fn excerpt(message: Incoming<'_>) -> String {
+    match message {
+        Incoming::Text(text) => shortened(text),
+        Incoming::Binary(bytes) => shortened(&String::from_utf8_lossy(&bytes[..bytes.len().min(SAMPLE_CHARS)])),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let mut short: String = text.chars().take(SAMPLE_CHARS).map(clean).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_sampled_and_the_rest_counted() {
+        let mut sample = Sample::default();
+        let at = |mono_ns| Stamp { wall_ms: 0, mono_ns };
+        assert_eq!(sample.take(at(0)), Some(0));
+        assert_eq!(sample.take(at(1)), None);
+        assert_eq!(sample.take(at(SAMPLE_NS - 1)), None);
+        assert_eq!(sample.take(at(SAMPLE_NS)), Some(2));
+    }
+
+    #[test]
+    fn an_excerpt_is_short_and_on_one_line() {
+        assert_eq!(excerpt(Incoming::Text("a\nb")), "a b");
+        let long = "é".repeat(SAMPLE_CHARS + 1);
+        assert_eq!(excerpt(Incoming::Text(&long)).chars().count(), SAMPLE_CHARS + 1);
+        assert_eq!(excerpt(Incoming::Binary(&[0xFF])), "\u{FFFD}");
+    }
+}

@@ -1,0 +1,195 @@
+//! Looks at a feed for a while and says what there is: the work of `fanline probe`.
+
+use std::fmt;
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::sync::watch;
+
+use crate::bus::clock::Clock;
+use crate::bus::{self, Limits};
+use crate::wire::encode::PayloadKind;
+use crate::words::ids::Epoch;
+use crate::words::metrics::Meters;
+
+use super::rule::Class;
+use super::upstream::{Settings, Upstream, UpstreamError};
+
+/// Characters of a sample that the report shows.
+const SAMPLE_CHARS: usize = 100;
+/// Enough for the largest venue's symbols many times over.
+const TOPICS_MAX: usize = 100_000;
+/// Frames are only looked at through the last-value cache.
+const RING_FRAMES_MAX: usize = 1024;
+const RING_BYTES_MAX: usize = 64 << 20;
+
+/// What a feed was seen to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Without user, password and query.
+    pub url: String,
+    pub profile: String,
+    /// How topics are named, where that was guessed.
+    pub guess: Option<String>,
+    pub connects: u64,
+    /// How long the feed was looked at.
+    pub seconds: f64,
+    /// Messages by class, without the classes that did not occur.
+    pub classes: Vec<(&'static str, u64)>,
+    /// All topics, the busiest first.
+    pub topics: Vec<TopicReport>,
+    /// Topics with a sample at most.
+    pub samples: usize,
+    /// What went wrong, each once.
+    pub troubles: Vec<String>,
+}
+
+/// One topic of a feed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopicReport {
+    pub topic: String,
+    pub count: u64,
+    pub per_second: f64,
+    /// The newest payload, shortened.
+    pub sample: String,
+}
+
+/// Why there is nothing to report.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    #[error("no connection to `{url}` within {seconds} s: {trouble}")]
+    NeverConnected { url: String, seconds: u64, trouble: String },
+}
+
+/// Connects, listens for `duration`, and reports; at most `samples` topics are shown with a sample.
+pub async fn probe(settings: Settings, clock: Clock, duration: Duration, samples: usize) -> Result<Report, ProbeError> {
+    let limits = Limits { ring_frames_max: RING_FRAMES_MAX, ring_bytes_max: RING_BYTES_MAX, topics_max: TOPICS_MAX };
+    let (publisher, reader) = bus::open(Epoch(rand::rng().random()), limits, &Meters::unread());
+    let profile = settings.profile.name.clone();
+    let mut upstream = Upstream::new(settings, publisher, clock, &Meters::unread())?;
+    let (stop, mut stopped) = watch::channel(false);
+    let started = clock.now();
+    let serving = async {
+        let served = upstream.serve(&mut stopped).await;
+        (served, clock.now())
+    };
+    let ending = async {
+        tokio::time::sleep(duration).await;
+        stop.send_replace(true);
+        // Kept until the upstream has seen it: a sender that is gone means stop as well.
+        std::future::pending::<()>().await
+    };
+    let (served, ended) = tokio::select! {
+        served = serving => served,
+        () = ending => unreachable!("it waits for ever"),
+    };
+    served?;
+    let tally = upstream.tally();
+    if tally.connects == 0 {
+        let trouble = tally.troubles.last().cloned().unwrap_or_else(|| "no answer so far".to_string());
+        return Err(ProbeError::NeverConnected { url: upstream.shown_url(), seconds: duration.as_secs(), trouble });
+    }
+    let seconds = ended.ns_since(started) as f64 / 1e9;
+    let mut topics = Vec::new();
+    reader.each_latest(|current| {
+        let payload = &current.frame.payload;
+        topics.push(TopicReport {
+            topic: current.frame.topic.name.to_string(),
+            count: current.count,
+            per_second: current.count as f64 / seconds,
+            sample: sample(&payload.bytes, payload.kind),
+        });
+    });
+    topics.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.topic.cmp(&b.topic)));
+    let counted = Class::ALL.into_iter().map(|class| (class.label(), tally.messages[class as usize]));
+    Ok(Report {
+        url: upstream.shown_url(),
+        profile,
+        guess: upstream.sorter().guess().map(ToString::to_string),
+        connects: tally.connects,
+        seconds,
+        classes: counted.filter(|(_, count)| *count > 0).collect(),
+        topics,
+        samples,
+        troubles: tally.troubles.clone(),
+    })
+}
+
+fn sample(bytes: &[u8], kind: PayloadKind) -> String {
+    if kind == PayloadKind::Binary {
+        return format!("{} bytes of binary", bytes.len());
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let mut short: String = text.chars().take(SAMPLE_CHARS).map(clean).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let classes: Vec<String> = self.classes.iter().map(|(class, count)| format!("{count} {class}")).collect();
+        let messages = if classes.is_empty() { "none".to_string() } else { classes.join(", ") };
+        writeln!(f, "feed      {}", self.url)?;
+        writeln!(f, "profile   {}", self.profile)?;
+        if let Some(guess) = &self.guess {
+            writeln!(f, "topics    {guess}")?;
+        }
+        writeln!(f, "seen      {:.1} s, {} connections, messages: {messages}", self.seconds, self.connects)?;
+        for trouble in &self.troubles {
+            writeln!(f, "trouble   {trouble}")?;
+        }
+        let width = self.topics.iter().take(self.samples).map(|topic| topic.topic.chars().count()).max();
+        let width = width.unwrap_or(0).max("topic".len());
+        writeln!(f, "\n{:<width$}  {:>9}  {:>9}  newest", "topic", "messages", "per s")?;
+        for TopicReport { topic, count, per_second, sample } in self.topics.iter().take(self.samples) {
+            writeln!(f, "{topic:<width$}  {count:>9}  {per_second:>9.1}  {sample}")?;
+        }
+        match self.topics.len().saturating_sub(self.samples) {
+            0 => Ok(()),
+            more => writeln!(f, "and {more} more topics"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_an_aligned_table() {
+        let topic = |topic: &str, count| TopicReport {
+            topic: topic.to_string(),
+            count,
+            per_second: count as f64 / 2.0,
+            sample: "{}".to_string(),
+        };
+        let report = Report {
+            url: "wss://h/ws".to_string(),
+            profile: "generic".to_string(),
+            guess: None,
+            connects: 1,
+            seconds: 2.0,
+            classes: vec![("data", 30), ("ack", 1)],
+            topics: vec![topic("quote.AAPL", 20), topic("q", 10), topic("z", 1)],
+            samples: 2,
+            troubles: vec!["closed".to_string()],
+        };
+        let expected = "\
+feed      wss://h/ws
+profile   generic
+seen      2.0 s, 1 connections, messages: 30 data, 1 ack
+trouble   closed
+
+topic        messages      per s  newest
+quote.AAPL         20       10.0  {}
+q                  10        5.0  {}
+and 1 more topics
+";
+        assert_eq!(report.to_string(), expected);
+    }
+}
