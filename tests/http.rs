@@ -10,8 +10,9 @@ use bytes::Bytes;
 use fanline::bus::feed::{FeedState, StaleReason};
 use fanline::bus::publisher::Publisher;
 use fanline::bus::{self, Limits};
-use fanline::delivery::{Newcomer, Policy};
+use fanline::delivery::newcomer::Newcomer;
 use fanline::edge::{self, Edge, EdgeError, Phase, Rooms, Settings};
+use fanline::wire::command::Policy;
 use fanline::wire::encode::{Format, Payload, PayloadKind};
 use fanline::words::ids::Epoch;
 use fanline::words::stamp::Stamp;
@@ -88,7 +89,7 @@ const HANDSHAKE: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r
 async fn an_upgraded_socket_is_handed_over_whole_with_its_terms() {
     let mut street = Street::open(settings());
     let mut client = Client::connect(street.address).await;
-    let path = "/v1/ws?topics=a.*,b.%3E&format=raw&policy=lossless&since=00000000fee1900d:0";
+    let path = "/v1/ws?topics=a.*,b.%3E&format=raw&policy=lossless&since=00000000fee1900d:0&every=250ms";
     let headers = format!(
         "{HANDSHAKE}Sec-WebSocket-Protocol: other, fanline.v1\r\n\
          Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
@@ -106,6 +107,7 @@ async fn an_upgraded_socket_is_handed_over_whole_with_its_terms() {
     assert_eq!(newcomer.terms.patterns.iter().map(|p| p.as_str()).collect::<Vec<_>>(), ["a.*", "b.>"]);
     assert_eq!((newcomer.terms.format, newcomer.terms.policy), (Format::Raw, Policy::Lossless));
     assert!(newcomer.terms.deflate);
+    assert_eq!(newcomer.terms.every, Some(Duration::from_millis(250)));
     assert_eq!(newcomer.terms.since.map(|c| c.to_string()).as_deref(), Some("00000000fee1900d:0"));
     assert!(newcomer.socket.nodelay().expect("an open socket"));
     let blocked = newcomer.socket.read(&mut [0; 64]).map_err(|e| e.kind());
@@ -169,7 +171,8 @@ async fn a_wrong_query_is_refused_before_the_upgrade_and_named() {
     for (query, code, part) in [
         ("?topic=a", "bad_request", "did you mean `topics`?"),
         ("?Formt=raw", "bad_request", "did you mean `format`?"),
-        ("?every=250ms", "bad_request", "found the parameter `every`"),
+        ("?speed=1", "bad_request", "found the parameter `speed`"),
+        ("?topics=a&every=soon", "bad_pace", "`soon`"),
         ("?topics=a&topics=b", "bad_request", "`topics` once"),
         ("?topics=", "bad_pattern", "empty text"),
         ("?topics=a,,b", "bad_pattern", "empty text"),
