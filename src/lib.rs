@@ -2,8 +2,14 @@
 //!
 //! ARCHITECTURE.md is the map. A room may import only rooms on floors below its own.
 
+pub mod app;
 pub mod bus;
+pub mod cli;
+pub mod config;
 pub mod delivery;
+pub mod edge;
 pub mod intake;
+pub mod open_files;
+pub mod venue;
 pub mod wire;
 pub mod words;

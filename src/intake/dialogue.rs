@@ -16,7 +16,11 @@ use super::subscribe::filled;
 /// More unsent replies than this, and the oldest is dropped: who asks that often needs no answer to each.
 const REPLIES_MAX: usize = 16;
 
-/// The times of a connection: the profile's where it has them, else the settings'.
+/// Used if neither the settings nor the profile say how long an upstream may be silent.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The times of a connection: the profile's where it has them, else the settings'; for the idle timeout it is the other
+/// way round, because only a user knows how quiet the topics are that were asked for.
 #[derive(Clone, Debug)]
 pub(super) struct Timing {
     pub idle_timeout: Option<Duration>,
@@ -31,7 +35,7 @@ impl Timing {
     pub fn with_profile(self, profile: &Profile) -> Timing {
         let keepalive = &profile.keepalive;
         Timing {
-            idle_timeout: keepalive.idle_timeout.unwrap_or(self.idle_timeout),
+            idle_timeout: self.idle_timeout.or(keepalive.idle_timeout.unwrap_or(Some(IDLE_TIMEOUT))),
             ws_ping: keepalive.ws_ping.unwrap_or(self.ws_ping),
             pong_timeout: keepalive.pong_timeout.unwrap_or(self.pong_timeout),
             send_spacing: profile.send_spacing,

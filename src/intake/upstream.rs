@@ -42,7 +42,7 @@ pub struct Settings {
     pub items: Vec<String>,
     /// For TCP, TLS and the handshake together.
     pub connect_timeout: Duration,
-    /// Without a message for this long the feed is `stale`, after twice this it is connected anew. None: never.
+    /// Without a message for this long the feed is `stale`, after twice this it is connected anew. None: the profile's, else 30 s.
     pub idle_timeout: Option<Duration>,
     /// Between two WebSocket pings; zero: none are sent.
     pub ping_interval: Duration,

@@ -77,7 +77,7 @@ impl Inflater {
         loop {
             if out.len() == out.capacity() {
                 // Doubling up to one byte over the limit: that byte tells that the limit is exceeded.
-                let more = out.capacity().clamp(256, (bytes_max + 1 - out.len()).max(1));
+                let more = out.capacity().max(256).min(bytes_max + 1 - out.len());
                 out.reserve_exact(more);
             }
             let (in_before, out_before) = (self.decompress.total_in(), out.len());

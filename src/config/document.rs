@@ -1,0 +1,131 @@
+//! The settings on paper: docs/CONFIGURATION.md, the example file, and the effective configuration.
+
+use std::fmt::Write;
+
+use crate::config::table::{Preset, Section, Setting, TABLE, VARIABLES_BESIDE};
+use crate::config::values::Values;
+
+const INTRODUCTION: &str = "\
+# Configuration
+
+Every setting can be given in a TOML file, by an environment variable and by a flag. A later one wins:
+
+```
+defaults  <  file (--config FILE or FANLINE_CONFIG)  <  variables (FANLINE_…)  <  flags
+```
+
+| | `slow.replay_max` as an example |
+|---|---|
+| file | `[slow]`, below it `replay_max = \"10s\"` |
+| variable | `FANLINE_SLOW_REPLAY_MAX=10s` |
+| flag | `--slow-replay-max 10s` |
+
+No file is read unless it is named. `fanline config` prints the values in force and where each comes from (with secrets
+that a URL may hold); `fanline check FILE` checks a file. Unknown keys, sections, variables and flags are refused, with the
+nearest valid name, and so are values out of bounds.
+
+* Durations are a number and a unit: `250ms`, `15s`, `2m`, `1h`.
+* Sizes are bytes (`65536`) or have a unit: `64KiB`, `16MiB`, `1GiB` (powers of 1024), `KB`, `MB`, `GB` (powers of 1000).
+* Lists are separated by commas in a variable; the flag is repeated, one item each; in TOML they are lists of strings.
+* What is `unset` by default is unset again by an empty text.
+";
+
+/// The text of docs/CONFIGURATION.md.
+pub fn markdown() -> String {
+    let mut text = INTRODUCTION.to_owned();
+    for section in TABLE {
+        let heading = if section.name.is_empty() { "Top level" } else { section.name };
+        put(&mut text, format_args!("\n## {heading}\n{}\n\n", section.about));
+        put(&mut text, format_args!("| setting | value | default | meaning |\n|---|---|---|---|\n"));
+        for setting in section.settings {
+            let default = shown_default(setting);
+            put(&mut text, format_args!("| `{}` | {} | {default} | {} |\n", setting.name, setting.kind, setting.doc));
+        }
+    }
+    text.push_str("\n## Names\n| setting | variable | flag |\n|---|---|---|\n");
+    for setting in TABLE.iter().flat_map(|section| section.settings) {
+        let positional = if setting.name == "upstream.url" { ", or the URL without a flag" } else { "" };
+        let (variable, flag) = (setting.variable(), setting.flag());
+        put(&mut text, format_args!("| `{}` | `{variable}` | `--{flag}`{positional} |\n", setting.name));
+    }
+    let beside = VARIABLES_BESIDE.map(|name| format!("`{name}`")).join(" and ");
+    put(
+        &mut text,
+        format_args!("\nBeside them only {beside} (where the tests find recordings) may start with `FANLINE_`.\n"),
+    );
+    text
+}
+
+/// A file with every setting, commented out, at its default.
+pub fn example() -> String {
+    let mut text = "# fanline: every setting at its default. Remove the `#` before what you change.\n\
+                    # What they mean in full: docs/CONFIGURATION.md. Check this file: fanline check FILE\n"
+        .to_owned();
+    for section in TABLE {
+        put_heading(&mut text, section);
+        for setting in section.settings {
+            let (value, note) = match setting.preset {
+                Preset::Is(_) => (setting.default(), ""),
+                Preset::Unset(example) => (setting.kind.read_text(example).ok(), " Unset; for example:"),
+            };
+            let value = value.map(|value| value.to_toml()).unwrap_or_default();
+            put_comment(&mut text, &format!("{} Expects {}.{note}", setting.doc, setting.kind));
+            put(&mut text, format_args!("#{} = {value}\n", setting.key()));
+        }
+    }
+    text
+}
+
+/// The values in force as a TOML file, with their origins as comments.
+pub fn effective(values: &Values) -> String {
+    let mut text = String::new();
+    for section in TABLE {
+        if !section.name.is_empty() {
+            put(&mut text, format_args!("\n[{}]\n", section.name));
+        }
+        for setting in section.settings {
+            let (value, origin) = values.get(setting.name);
+            let value = value.map_or("\"\"".to_owned(), |value| value.to_toml());
+            let line = format!("{} = {value}", setting.key());
+            put(&mut text, format_args!("{line:<40} # {origin}\n"));
+        }
+    }
+    text
+}
+
+fn put_heading(text: &mut String, section: &Section) {
+    text.push('\n');
+    if !section.name.is_empty() {
+        put(text, format_args!("[{}]\n", section.name));
+    }
+    put_comment(text, section.about);
+    text.push('\n');
+}
+
+/// A comment of lines of at most 110 characters, the width that most editors show.
+fn put_comment(text: &mut String, comment: &str) {
+    let mut column = 110;
+    for word in comment.split(' ') {
+        let width = word.chars().count() + 1;
+        if column + width > 110 {
+            let separator = if text.ends_with('\n') { "#" } else { "\n#" };
+            text.push_str(separator);
+            column = 1;
+        }
+        put(text, format_args!(" {word}"));
+        column += width;
+    }
+    text.push('\n');
+}
+
+fn shown_default(setting: &Setting) -> String {
+    match setting.preset {
+        Preset::Is("") => "empty".into(),
+        Preset::Is(text) => format!("`{text}`"),
+        Preset::Unset(_) => "unset".into(),
+    }
+}
+
+fn put(text: &mut String, part: std::fmt::Arguments<'_>) {
+    text.write_fmt(part).expect("a String takes everything");
+}

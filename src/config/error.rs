@@ -1,0 +1,114 @@
+//! What is wrong with a configuration: every problem at once, each with its place and the way out.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::config::kind::Mismatch;
+use crate::config::values::Origin;
+
+/// All problems found; at least one. One line each.
+#[derive(Debug)]
+pub struct ConfigError {
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl From<Problem> for ConfigError {
+    fn from(problem: Problem) -> ConfigError {
+        ConfigError { problems: vec![problem] }
+    }
+}
+
+/// One thing to repair. All are the operator's, and trying again does not help.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    #[error("expected a readable configuration file, found `{}`: {error}; check the path and its permissions", .path.display())]
+    Unreadable { path: PathBuf, error: io::Error },
+    #[error("{}:{line}: expected TOML: {message}", .path.display())]
+    Syntax { path: PathBuf, line: usize, message: String },
+    #[error("{origin}: expected {what}, found `{found}`; {remedy}")]
+    Unknown { origin: Origin, what: &'static str, found: String, remedy: String },
+    #[error("{origin}: {}{mismatch}", subject(.origin, .setting))]
+    Value { origin: Origin, setting: &'static str, mismatch: Mismatch },
+    #[error("{origin}: {}{sentence}", subject(.origin, .setting))]
+    Conflict { origin: Origin, setting: &'static str, sentence: String },
+}
+
+impl Problem {
+    /// Where it stands in a file, counted from 1; 0 if it is not in a file.
+    pub fn line(&self) -> usize {
+        match self {
+            Problem::Syntax { line, .. } => *line,
+            Problem::Unknown { origin: Origin::File { line, .. }, .. }
+            | Problem::Value { origin: Origin::File { line, .. }, .. }
+            | Problem::Conflict { origin: Origin::File { line, .. }, .. } => *line,
+            _ => 0,
+        }
+    }
+}
+
+/// A line of a file may hold several things, so the setting is named; a variable and a flag name it themselves.
+fn subject(origin: &Origin, setting: &str) -> String {
+    match origin {
+        Origin::Default | Origin::File { .. } => format!("{setting}: "),
+        Origin::Variable(_) | Origin::Flag(_) => String::new(),
+    }
+}
+
+/// The remedy for a wrong name: the nearest valid one, or those of its section if none is near.
+///
+/// A dotted name is near if it is near as a whole, or if `found` is its last part.
+pub(super) fn nearest<'a>(found: &str, valid: impl Iterator<Item = &'a str> + Clone) -> String {
+    let distance = |name: &str| {
+        let last = name.rsplit_once('.').map_or(name, |(_, last)| last);
+        let found_last = found.rsplit_once('.').map_or(found, |(_, last)| last);
+        let whole = strsim::damerau_levenshtein(found, name);
+        if last == found_last { whole.min(1) } else { whole }
+    };
+    let reach = (found.chars().count() / 3).max(2);
+    match valid.clone().map(|name| (distance(name), name)).min() {
+        Some((distance, name)) if distance <= reach => format!("did you mean `{name}`?"),
+        _ => {
+            let section = found.split_once('.').map_or("", |(section, _)| section);
+            let siblings = valid.filter(|name| name.split_once('.').is_some_and(|(other, _)| other == section));
+            let siblings: Vec<&str> = siblings.collect();
+            if siblings.is_empty() {
+                "`fanline config --example` lists what there is".into()
+            } else {
+                format!("here may stand {}", siblings.join(", "))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_told_and_those_of_the_section_if_none_is_near() {
+        let valid = ["listen", "slow.replay_max", "slow.write_deadline", "log.level"];
+        for (found, remedy) in [
+            ("slow.reply_max", "did you mean `slow.replay_max`?"),
+            ("replay_max", "did you mean `slow.replay_max`?"),
+            ("lsiten", "did you mean `listen`?"),
+            ("logs.level", "did you mean `log.level`?"),
+            ("slow.colour", "here may stand slow.replay_max, slow.write_deadline"),
+            ("colour", "`fanline config --example` lists what there is"),
+        ] {
+            assert_eq!(nearest(found, valid.into_iter()), remedy);
+        }
+    }
+}

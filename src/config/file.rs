@@ -1,0 +1,85 @@
+//! Reading the TOML file: each key to its setting, each problem to its line.
+
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::config::error::{Problem, nearest};
+use crate::config::table::{self, TABLE};
+use crate::config::values::{Origin, Values};
+
+/// Reads `path` into `values`; puts what is wrong into `problems`, which come empty, by line.
+pub(super) fn read(path: &Path, values: &mut Values, problems: &mut Vec<Problem>) {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => return problems.push(Problem::Unreadable { path: path.into(), error }),
+    };
+    let (root, errors) = DeTable::parse_recoverable(&text);
+    if let Some(error) = errors.first() {
+        let line = error.span().map_or(1, |span| line_of(&text, span.start));
+        let message = error.message().replace('\n', ", ");
+        return problems.push(Problem::Syntax { path: path.into(), line, message });
+    }
+    let mut reading = Reading { path, text: &text, values, problems };
+    for (key, value) in root.get_ref().iter() {
+        match value.get_ref() {
+            DeValue::Table(section) if table::find(key.get_ref()).is_none() => reading.section(key, section),
+            _ => reading.setting(key.get_ref(), key, value),
+        }
+    }
+    // The table is walked by name; people read by line.
+    problems.sort_by_key(Problem::line);
+}
+
+/// One pass over a file.
+struct Reading<'a> {
+    path: &'a Path,
+    text: &'a str,
+    values: &'a mut Values,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Reading<'_> {
+    fn section<'t, K: AsRef<str>>(&mut self, name: &Spanned<K>, section: &DeTable<'t>) {
+        let section_name = name.get_ref().as_ref();
+        if !TABLE.iter().any(|known| known.name == section_name) {
+            let remedy = nearest(section_name, TABLE.iter().map(|known| known.name).filter(|known| !known.is_empty()));
+            return self.unknown(name, "a section", section_name.to_owned(), remedy);
+        }
+        for (key, value) in section.iter() {
+            self.setting(&format!("{section_name}.{}", key.get_ref()), key, value);
+        }
+    }
+
+    fn setting<K>(&mut self, name: &str, key: &Spanned<K>, value: &Spanned<DeValue<'_>>) {
+        let Some(setting) = table::find(name) else {
+            if TABLE.iter().any(|known| known.name == name) {
+                let remedy = format!("write `[{name}]` on a line of its own, and its settings below");
+                return self.unknown(key, "a section", name.to_owned(), remedy);
+            }
+            let remedy = nearest(name, table::all().map(|known| known.name));
+            return self.unknown(key, "a setting", name.to_owned(), remedy);
+        };
+        let origin = self.origin(key);
+        let unset = setting.is_optional() && value.get_ref().as_str().is_some_and(str::is_empty);
+        let read = if unset { Ok(None) } else { setting.kind.read_toml(value.get_ref()).map(Some) };
+        match read {
+            Ok(value) => self.values.set(setting, value, origin),
+            Err(mismatch) => self.problems.push(Problem::Value { origin, setting: setting.name, mismatch }),
+        }
+    }
+
+    fn unknown<K>(&mut self, key: &Spanned<K>, what: &'static str, found: String, remedy: String) {
+        let origin = self.origin(key);
+        self.problems.push(Problem::Unknown { origin, what, found, remedy });
+    }
+
+    fn origin<K>(&self, key: &Spanned<K>) -> Origin {
+        Origin::File { path: self.path.into(), line: line_of(self.text, key.span().start) }
+    }
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    text.as_bytes().iter().take(at).filter(|&&byte| byte == b'\n').count() + 1
+}

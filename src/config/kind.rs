@@ -1,0 +1,390 @@
+//! What a setting may hold: reading a value from text or TOML, and saying what was expected where it cannot be read.
+//!
+//! Pure: nothing here knows where a text came from, so the file, the variables and the flags obey the same rules.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use toml::de::DeValue;
+use url::Url;
+
+use crate::config::logs;
+
+/// The type of a setting, with its bounds (both ends included).
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// `IP:PORT`, or `localhost:PORT` for 127.0.0.1.
+    Address,
+    Text,
+    /// `ws://` or `wss://`, with a host.
+    FeedUrl,
+    /// JSON pointer of RFC 6901: starts with `/`.
+    Pointer,
+    List,
+    Switch,
+    Choice(&'static [&'static str]),
+    /// Directives of tracing's `EnvFilter`.
+    LogFilter,
+    Duration {
+        min: Duration,
+        max: Duration,
+    },
+    Bytes {
+        min: u64,
+        max: u64,
+    },
+    Count {
+        min: u64,
+        max: u64,
+    },
+    Number {
+        min: f64,
+        max: f64,
+    },
+}
+
+/// A value that its kind has accepted. `Count` and `Bytes` are both integers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Address(SocketAddr),
+    Text(String),
+    List(Vec<String>),
+    Switch(bool),
+    Duration(Duration),
+    Bytes(u64),
+    Count(u64),
+    Number(f64),
+}
+
+/// Why a text is no value of its kind.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}, found {found}{}", .remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default())]
+pub struct Mismatch {
+    pub expected: String,
+    pub found: String,
+    pub remedy: Option<String>,
+}
+
+impl Kind {
+    /// Reads what a variable or a flag holds. Lists are separated by commas.
+    pub fn read_text(&self, text: &str) -> Result<Value, Mismatch> {
+        let text = text.trim();
+        match *self {
+            Kind::Address => read_address(text).map(Value::Address).ok_or(Some(ADDRESS_REMEDY.into())),
+            Kind::Text => Ok(Value::Text(text.into())),
+            Kind::FeedUrl => check_feed_url(text).map(|()| Value::Text(text.into())),
+            Kind::Pointer => check_pointer(text).map(|()| Value::Text(text.into())),
+            Kind::List => Ok(Value::List(
+                text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(Into::into).collect(),
+            )),
+            Kind::Switch => text.parse().map(Value::Switch).map_err(|_| None),
+            Kind::Choice(names) => {
+                if names.contains(&text) {
+                    Ok(Value::Text(text.into()))
+                } else {
+                    Err(None)
+                }
+            }
+            Kind::LogFilter => logs::check_filter(text).map(|()| Value::Text(text.into())).map_err(Some),
+            Kind::Duration { min, max } => read_duration(text)
+                .and_then(|value| if (min..=max).contains(&value) { Ok(Value::Duration(value)) } else { Err(None) }),
+            Kind::Bytes { min, max } => read_bytes(text)
+                .ok_or(Some("write bytes as a plain number, or `64KiB`, `16MiB`, `1GiB`".into()))
+                .and_then(|value| if (min..=max).contains(&value) { Ok(Value::Bytes(value)) } else { Err(None) }),
+            Kind::Count { min, max } => {
+                text.parse().ok().filter(|value| (min..=max).contains(value)).map(Value::Count).ok_or(None)
+            }
+            Kind::Number { min, max } => {
+                text.parse().ok().filter(|value| (min..=max).contains(value)).map(Value::Number).ok_or(None)
+            }
+        }
+        .map_err(|remedy| self.mismatch(format!("`{text}`"), remedy))
+    }
+
+    /// Reads a TOML value. The TOML type must fit: `"5"` is no integer.
+    pub fn read_toml(&self, value: &DeValue<'_>) -> Result<Value, Mismatch> {
+        let found = || format!("{} `{}`", named_type(value), shown(value));
+        match (self, value) {
+            (Kind::List, DeValue::Array(items)) => items
+                .iter()
+                .map(|item| item.get_ref().as_str().map(Into::into))
+                .collect::<Option<_>>()
+                .map(Value::List)
+                .ok_or_else(|| self.mismatch(found(), Some("put each item in quotes".into()))),
+            (Kind::List, _) => Err(self.mismatch(found(), Some("write `[\"first\", \"second\"]`".into()))),
+            (Kind::Switch | Kind::Count { .. } | Kind::Number { .. }, DeValue::String(text)) => {
+                let remedy = self.read_text(text).is_ok().then(|| "remove the quotes".into());
+                Err(self.mismatch(found(), remedy))
+            }
+            (Kind::Switch, DeValue::Boolean(_))
+            | (Kind::Number { .. }, DeValue::Float(_))
+            | (Kind::Count { .. } | Kind::Number { .. } | Kind::Bytes { .. }, DeValue::Integer(_))
+            | (_, DeValue::String(_)) => self.read_text(&shown(value)),
+            (Kind::Duration { .. }, DeValue::Integer(_)) => {
+                Err(self.mismatch(found(), Some(format!("write a unit and quotes, such as `\"{}s\"`", shown(value)))))
+            }
+            (Kind::Bytes { .. }, _) => Err(self.mismatch(found(), None)),
+            (Kind::Switch | Kind::Count { .. } | Kind::Number { .. }, _) => Err(self.mismatch(found(), None)),
+            _ => Err(self.mismatch(found(), Some("write it in quotes".into()))),
+        }
+    }
+
+    /// Name for the placeholder of a flag.
+    pub fn placeholder(&self) -> &'static str {
+        match self {
+            Kind::Address => "ADDR",
+            Kind::Text => "TEXT",
+            Kind::FeedUrl => "URL",
+            Kind::Pointer => "POINTER",
+            Kind::List => "ITEM",
+            Kind::Switch => "true|false",
+            Kind::Choice(_) => "NAME",
+            Kind::LogFilter => "FILTER",
+            Kind::Duration { .. } => "DURATION",
+            Kind::Bytes { .. } => "BYTES",
+            Kind::Count { .. } | Kind::Number { .. } => "N",
+        }
+    }
+
+    fn mismatch(&self, found: String, remedy: Option<String>) -> Mismatch {
+        Mismatch { expected: self.to_string(), found, remedy }
+    }
+}
+
+/// What is expected, with its bounds: `a duration from 0s to 1h`.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Kind::Address => f.write_str("an address IP:PORT"),
+            Kind::Text => f.write_str("a text"),
+            Kind::FeedUrl => f.write_str("a URL ws:// or wss://"),
+            Kind::Pointer => f.write_str("a JSON pointer"),
+            Kind::List => f.write_str("a list of texts"),
+            Kind::Switch => f.write_str("true or false"),
+            Kind::Choice(names) => write!(f, "one of {}", names.join(", ")),
+            Kind::LogFilter => f.write_str("a log filter"),
+            Kind::Duration { min, max } => {
+                write!(f, "a duration from {} to {}", Value::Duration(min), Value::Duration(max))
+            }
+            Kind::Bytes { min, max } => write!(f, "a size from {} to {}", Value::Bytes(min), Value::Bytes(max)),
+            Kind::Count { min, max: u64::MAX } => write!(f, "an integer from {min}"),
+            Kind::Count { min, max } => write!(f, "an integer from {min} to {max}"),
+            Kind::Number { min, max } => write!(f, "a number from {min} to {max}"),
+        }
+    }
+}
+
+/// As a person writes it, without quotes; [`Kind::read_text`] reads it back.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Address(address) => address.fmt(f),
+            Value::Text(text) => text.fmt(f),
+            Value::List(items) => items.join(",").fmt(f),
+            Value::Switch(on) => on.fmt(f),
+            Value::Duration(duration) => humantime::format_duration(*duration).fmt(f),
+            Value::Bytes(bytes) => {
+                let unit = UNITS[..3].iter().find(|(_, size)| *bytes > 0 && bytes % size == 0);
+                match unit {
+                    Some((name, size)) => write!(f, "{}{name}", bytes / size),
+                    None => bytes.fmt(f),
+                }
+            }
+            Value::Count(count) => count.fmt(f),
+            Value::Number(number) => number.fmt(f),
+        }
+    }
+}
+
+impl Value {
+    /// As it stands in a TOML file.
+    pub fn to_toml(&self) -> String {
+        match self {
+            Value::Switch(_) | Value::Count(_) | Value::Number(_) => self.to_string(),
+            Value::Bytes(bytes) if self.to_string() == bytes.to_string() => self.to_string(),
+            Value::List(items) => {
+                toml::Value::Array(items.iter().map(|item| toml::Value::String(item.clone())).collect()).to_string()
+            }
+            _ => toml::Value::String(self.to_string()).to_string(),
+        }
+    }
+}
+
+const ADDRESS_REMEDY: &str = "write an IP address and a port, such as `127.0.0.1:8080`, `0.0.0.0:8080` or `[::]:8080`";
+
+/// Binary units first, largest first: the order in which [`Value`] looks for one to be written with.
+const UNITS: [(&str, u64); 8] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1_000),
+    ("kB", 1_000),
+    ("B", 1),
+];
+
+type Remedy = Option<String>;
+
+fn read_address(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix("localhost:") {
+        Some(port) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().ok()?))),
+        None => text.parse().ok(),
+    }
+}
+
+fn check_feed_url(text: &str) -> Result<(), Remedy> {
+    if Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "ws" | "wss") && url.has_host()) {
+        return Ok(());
+    }
+    Err(Some(match text.split_once("://") {
+        Some(("http", rest)) => format!("a feed is a WebSocket: try `ws://{rest}`"),
+        Some(("https", rest)) => format!("a feed is a WebSocket: try `wss://{rest}`"),
+        Some(_) => "write it as `wss://HOST/PATH`".into(),
+        None => format!("write it as `wss://{text}`, or `ws://{text}` if it is not encrypted"),
+    }))
+}
+
+fn check_pointer(text: &str) -> Result<(), Remedy> {
+    if text.starts_with('/') {
+        return Ok(());
+    }
+    let path = text.trim_start_matches(['$', '.']).replace('.', "/");
+    Err(Some(format!("a pointer starts with `/`: try `/{path}`")))
+}
+
+fn read_duration(text: &str) -> Result<Duration, Remedy> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    humantime::parse_duration(text).map_err(|_| {
+        let number: Option<u32> = text.parse().ok();
+        Some(match number {
+            Some(number) => format!("write a unit, such as `{number}s` or `{number}ms`"),
+            None => "write a number and a unit, such as `250ms`, `15s` or `2m`".into(),
+        })
+    })
+}
+
+fn read_bytes(text: &str) -> Option<u64> {
+    let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(digits_end);
+    let unit = unit.trim_start();
+    let size = if unit.is_empty() { 1 } else { UNITS.iter().find(|(name, _)| *name == unit)?.1 };
+    digits.parse::<u64>().ok()?.checked_mul(size)
+}
+
+/// A TOML value as text, without quotes around strings, at most 64 characters for numbers and strings alike.
+fn shown(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => text.to_string(),
+        DeValue::Integer(integer) => match i128::from_str_radix(integer.as_str(), integer.radix()) {
+            Ok(number) => number.to_string(),
+            Err(_) => integer.as_str().to_owned(),
+        },
+        DeValue::Float(float) => float.as_str().to_owned(),
+        DeValue::Boolean(on) => on.to_string(),
+        DeValue::Datetime(moment) => moment.to_string(),
+        DeValue::Array(items) => {
+            let items: Vec<String> = items.iter().map(|item| shown(item.get_ref())).collect();
+            format!("[{}]", items.join(", "))
+        }
+        DeValue::Table(table) => {
+            let keys: Vec<&str> = table.iter().map(|(key, _)| key.get_ref().as_ref()).collect();
+            format!("{{ {} }}", keys.join(", "))
+        }
+    }
+}
+
+fn named_type(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "the string",
+        DeValue::Integer(_) => "the integer",
+        DeValue::Float(_) => "the float",
+        DeValue::Boolean(_) => "the boolean",
+        DeValue::Datetime(_) => "the date",
+        DeValue::Array(_) => "the list",
+        DeValue::Table(_) => "the section",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECONDS: Kind = Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(3600) };
+    const SIZE: Kind = Kind::Bytes { min: 1024, max: 1 << 30 };
+    const COUNT: Kind = Kind::Count { min: 1, max: 9 };
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for (kind, text) in [
+            (Kind::Address, "127.0.0.1:8080"),
+            (Kind::Address, "[::]:0"),
+            (Kind::FeedUrl, "wss://stream.example.com:9443/ws?token=a"),
+            (Kind::Pointer, "/data/s"),
+            (Kind::List, "a,b"),
+            (Kind::Switch, "false"),
+            (Kind::Choice(&["text", "json"]), "json"),
+            (Kind::LogFilter, "info,fanline=debug"),
+            (SECONDS, "250ms"),
+            (SECONDS, "1m 30s"),
+            (SECONDS, "0s"),
+            (SIZE, "64KiB"),
+            (SIZE, "1025"),
+            (COUNT, "9"),
+            (Kind::Number { min: 0.1, max: 10.0 }, "0.5"),
+        ] {
+            let value = kind.read_text(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(value.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_with_a_remedy() {
+        for (kind, text, expected) in [
+            (SECONDS, "2", "expected a duration from 0s to 1h, found `2`; write a unit, such as `2s` or `2ms`"),
+            (SECONDS, "2h", "expected a duration from 0s to 1h, found `2h`"),
+            (SIZE, "10", "expected a size from 1KiB to 1GiB, found `10`"),
+            (
+                SIZE,
+                "64kib",
+                "expected a size from 1KiB to 1GiB, found `64kib`; write bytes as a plain number, or `64KiB`, `16MiB`, `1GiB`",
+            ),
+            (COUNT, "10", "expected an integer from 1 to 9, found `10`"),
+            (COUNT, "-1", "expected an integer from 1 to 9, found `-1`"),
+            (Kind::Number { min: 0.1, max: 2.0 }, "NaN", "expected a number from 0.1 to 2, found `NaN`"),
+            (Kind::Switch, "yes", "expected true or false, found `yes`"),
+            (Kind::Choice(&["text", "json"]), "xml", "expected one of text, json, found `xml`"),
+            (
+                Kind::Pointer,
+                "data.s",
+                "expected a JSON pointer, found `data.s`; a pointer starts with `/`: try `/data/s`",
+            ),
+            (
+                Kind::FeedUrl,
+                "https://a.example/ws",
+                "expected a URL ws:// or wss://, found `https://a.example/ws`; a feed is a WebSocket: try `wss://a.example/ws`",
+            ),
+            (
+                Kind::FeedUrl,
+                "localhost:9001",
+                "expected a URL ws:// or wss://, found `localhost:9001`; \
+                 write it as `wss://localhost:9001`, or `ws://localhost:9001` if it is not encrypted",
+            ),
+        ] {
+            let error = kind.read_text(text).expect_err(text);
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn an_address_needs_a_port() {
+        assert_eq!(Kind::Address.read_text("localhost:80").expect("localhost").to_string(), "127.0.0.1:80");
+        for bad in ["8080", ":8080", "127.0.0.1", "localhost:", "example.com:80", "127.0.0.1:99999"] {
+            let error = Kind::Address.read_text(bad).expect_err(bad);
+            assert!(error.to_string().contains("`127.0.0.1:8080`"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The one table of settings: from it come the TOML keys, the variables, the flags, the defaults, the typed
+//! [`Config`] and docs/CONFIGURATION.md.
+//!
+//! A new setting is one line here. Its TOML key is `section.key`, its variable `FANLINE_SECTION_KEY`, its flag
+//! `--section-key`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::config::kind::{Kind, Value};
+use crate::config::values::Values;
+
+/// One thing that can be set.
+#[derive(Debug)]
+pub struct Setting {
+    /// Dotted: `slow.replay_max`; without a dot for what stands above the first section.
+    pub name: &'static str,
+    pub kind: Kind,
+    pub preset: Preset,
+    /// One sentence: what it is, and what happens at the bound.
+    pub doc: &'static str,
+}
+
+/// What a setting holds if nobody sets it.
+#[derive(Clone, Copy, Debug)]
+pub enum Preset {
+    Is(&'static str),
+    /// Nothing, and an empty text means nothing too; with an example of a value.
+    Unset(&'static str),
+}
+
+/// Settings that belong together: one section of the file, one struct of [`Config`].
+#[derive(Debug)]
+pub struct Section {
+    /// Empty for what stands above the first section.
+    pub name: &'static str,
+    pub about: &'static str,
+    pub settings: &'static [Setting],
+}
+
+impl Setting {
+    /// Name of the environment variable.
+    pub fn variable(&self) -> String {
+        format!("{VARIABLE_PREFIX}{}", self.name.to_uppercase().replace('.', "_"))
+    }
+
+    /// Name of the flag, without the dashes in front.
+    pub fn flag(&self) -> String {
+        match self.name {
+            "upstream.profile" | "upstream.subscribe" | "upstream.topic" => self.key().to_owned(),
+            name => name.replace(['.', '_'], "-"),
+        }
+    }
+
+    /// The name inside its section.
+    pub fn key(&self) -> &'static str {
+        self.name.rsplit_once('.').map_or(self.name, |(_, key)| key)
+    }
+
+    pub fn is_optional(&self) -> bool {
+        matches!(self.preset, Preset::Unset(_))
+    }
+
+    /// The value if nobody sets it.
+    pub fn default(&self) -> Option<Value> {
+        match self.preset {
+            Preset::Is(text) => Some(self.kind.read_text(text).expect("a test reads every default")),
+            Preset::Unset(_) => None,
+        }
+    }
+}
+
+/// Every setting, in the order of the documentation.
+pub fn all() -> impl Iterator<Item = &'static Setting> + Clone {
+    TABLE.iter().flat_map(|section| section.settings.iter())
+}
+
+pub fn find(name: &str) -> Option<&'static Setting> {
+    all().find(|setting| setting.name == name)
+}
+
+pub const VARIABLE_PREFIX: &str = "FANLINE_";
+
+/// Path of the configuration file; the same as `--config`.
+pub const VARIABLE_CONFIG: &str = "FANLINE_CONFIG";
+
+/// Variables that are no settings: the path of the file, and where tests find recordings.
+pub const VARIABLES_BESIDE: [&str; 2] = [VARIABLE_CONFIG, "FANLINE_SHARED"];
+
+/// Value of `log.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl LogFormat {
+    pub const NAMES: &'static [&'static str] = &["text", "json"];
+}
+
+macro_rules! settings {
+    (
+        $top_about:literal { $($top:ident : $top_type:ty = $top_preset:expr, $top_kind:expr, $top_doc:literal;)* }
+        $($section:ident $Struct:ident $about:literal {
+            $($field:ident : $type:ty = $preset:expr, $kind:expr, $doc:literal;)*
+        })*
+    ) => {
+        /// The effective configuration: every setting, typed and checked.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Config {
+            $(#[doc = $top_doc] pub $top: $top_type,)*
+            $(#[doc = $about] pub $section: $Struct,)*
+        }
+
+        $(
+            #[doc = $about]
+            #[derive(Clone, Debug, PartialEq)]
+            pub struct $Struct {
+                $(#[doc = $doc] pub $field: $type,)*
+            }
+        )*
+
+        pub static TABLE: &[Section] = &[
+            Section { name: "", about: $top_about, settings: &[
+                $(Setting { name: stringify!($top), kind: $top_kind, preset: $top_preset, doc: $top_doc },)*
+            ] },
+            $(Section { name: stringify!($section), about: $about, settings: &[
+                $(Setting {
+                    name: concat!(stringify!($section), ".", stringify!($field)),
+                    kind: $kind,
+                    preset: $preset,
+                    doc: $doc,
+                },)*
+            ] },)*
+        ];
+
+        impl Config {
+            /// Puts values into their fields; the cross-checks are the caller's.
+            pub(super) fn from_values(values: &Values) -> Config {
+                Config {
+                    $($top: values.take(stringify!($top)),)*
+                    $($section: $Struct {
+                        $($field: values.take(concat!(stringify!($section), ".", stringify!($field))),)*
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+const fn duration(min: Duration, max: Duration) -> Kind {
+    Kind::Duration { min, max }
+}
+
+const fn bytes(min: u64, max: u64) -> Kind {
+    Kind::Bytes { min, max }
+}
+
+const fn count(min: u64, max: u64) -> Kind {
+    Kind::Count { min, max }
+}
+
+use Preset::{Is, Unset};
+
+const MS: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+settings! {
+    "Where clients connect." {
+        listen: SocketAddr = Is("127.0.0.1:8080"), Kind::Address,
+            "Address of the HTTP and WebSocket server; `0.0.0.0:8080` accepts clients from other machines, port 0 takes a free port.";
+    }
+    upstream Upstream "The one feed, and how to stay connected to it." {
+        url: Option<String> = Unset("wss://stream.binance.com:9443/stream"), Kind::FeedUrl,
+            "The feed; without it the built-in simulated market is served.";
+        profile: Option<String> = Unset("binance"), Kind::Text,
+            "Name of a built-in profile, or path of a profile file; without it chosen by the host name of the URL, else `generic`.";
+        subscribe: Vec<String> = Is(""), Kind::List,
+            "What to ask the feed for, in the feed's own words; the profile knows how to ask.";
+        topic: Option<String> = Unset("/data/s"), Kind::Pointer,
+            "Where the topic stands in a message of a generic feed; without it guessed from the first messages, and the log says what was guessed.";
+        connect_timeout: Duration = Is("10s"), duration(MS, HOUR),
+            "An attempt to connect (name, TCP, TLS, upgrade) is given up after this time, and the next one is made.";
+        idle_timeout: Option<Duration> = Unset("30s"), duration(MS, DAY),
+            "A feed that sends nothing for this time is called silent; without it the profile's, else 30s.";
+        ping_interval: Duration = Is("15s"), duration(MS, HOUR),
+            "Time between WebSocket pings to the feed.";
+        pong_timeout: Duration = Is("10s"), duration(MS, HOUR),
+            "A feed that does not answer a ping for this time is left and connected to again.";
+        backoff_min: Duration = Is("250ms"), duration(MS, HOUR),
+            "Upper bound of the random pause before the first attempt to connect again; it doubles with each attempt.";
+        backoff_max: Duration = Is("30s"), duration(MS, HOUR),
+            "Upper bound of the random pause before any attempt to connect again.";
+        message_bytes_max: usize = Is("16MiB"), bytes(KIB, GIB),
+            "A larger message from the feed ends that connection, and the next one is made.";
+    }
+    simulate Simulate "The simulated market: served if no feed is given, and by `fanline simulate`." {
+        seed: u64 = Is("1"), count(0, u64::MAX),
+            "The same seed gives the same messages, all but their times.";
+        rate: f64 = Is("200"), Kind::Number { min: 0.01, max: 10_000_000.0 },
+            "Messages per second, over all symbols.";
+        symbols: usize = Is("60"), count(1, 500_000),
+            "Number of symbols.";
+    }
+    ring Ring "What clients can catch up with or resume from." {
+        frames_max: usize = Is("65536"), count(2, 1 << 26),
+            "Frames the ring holds, rounded up to a power of two; the newest frame overwrites the oldest.";
+        bytes_max: usize = Is("64MiB"), bytes(64 * KIB, 1024 * GIB),
+            "Payload bytes the ring holds; beyond them the oldest frames are dropped.";
+    }
+    shards Shards "The threads that own the clients." {
+        count: usize = Is("0"), count(0, 1024),
+            "Number of shards; 0 means one per core.";
+    }
+    limits Limits "Bounds of what the server takes on; at each bound it refuses and counts." {
+        topics_max: usize = Is("100000"), count(1, 10_000_000),
+            "Topics that have a current value; frames of further topics are refused.";
+        sessions_max: usize = Is("100000"), count(1, 10_000_000),
+            "Clients connected at a time; further ones get HTTP 503 `too_many_sessions`.";
+        sessions_per_address_max: usize = Is("0"), count(0, 10_000_000),
+            "Clients connected at a time from one IP address; 0 means no limit.";
+        patterns_max: usize = Is("1000"), count(1, 1_000_000),
+            "Patterns of one session; further ones are refused with `too_many_patterns`.";
+        lanes_max: usize = Is("10000"), count(1, 10_000_000),
+            "Different sets of patterns per shard; a further one is refused with `too_many_lanes`.";
+        message_bytes_max: usize = Is("64KiB"), bytes(128, 16 * MIB),
+            "A larger message from a client ends its session with close code 1009.";
+    }
+    heartbeat Heartbeat "Messages that tell a client that nothing is missing." {
+        interval: Duration = Is("15s"), duration(MS, HOUR),
+            "A client to which nothing was sent for this time gets a `heartbeat`.";
+    }
+    ping Ping "WebSocket pings to clients." {
+        interval: Duration = Is("25s"), duration(MS, HOUR),
+            "A client from which nothing was heard for this time gets a ping; keep it below the idle timeout of proxies in between.";
+        timeout: Duration = Is("20s"), duration(MS, HOUR),
+            "A client that does not answer a ping for this time is closed with code 4408.";
+    }
+    slow Slow "Clients that cannot keep up; nothing is ever queued for them." {
+        replay_max: Duration = Is("2s"), duration(Duration::ZERO, HOUR),
+            "A client that is behind by at most this time gets everything it missed, one further behind skips to the latest values.";
+        write_deadline: Duration = Is("30s"), duration(MS, HOUR),
+            "A client that accepts no byte for this time is closed with code 4409.";
+        unsent_bytes_max: usize = Is("128KiB"), bytes(KIB, 16 * MIB),
+            "Unsent bytes the kernel may hold per client (TCP_NOTSENT_LOWAT); less means fresher data for slow clients.";
+    }
+    compression Compression "permessage-deflate (RFC 7692) to clients that offer it." {
+        enabled: bool = Is("true"), Kind::Switch,
+            "Whether the offer is taken.";
+        level: u32 = Is("6"), count(1, 9),
+            "Effort of deflate: 1 is fastest, 9 is smallest.";
+    }
+    drain Drain "How the server stops on SIGTERM: readiness first, then the goodbyes, then the end." {
+        readiness_delay: Duration = Is("0s"), duration(Duration::ZERO, HOUR),
+            "Time between `/readyz` turning 503 and the first goodbye: what the load balancer needs to notice.";
+        reconnect_spread: Duration = Is("5s"), duration(Duration::ZERO, HOUR),
+            "Clients are told to come back after a random time up to this one, so that they do not come all at once.";
+        timeout: Duration = Is("10s"), duration(Duration::ZERO, HOUR),
+            "Clients that have not gone after this time are cut.";
+    }
+    log Log "The log, on stderr." {
+        level: String = Is("info"), Kind::LogFilter,
+            "A level (trace, debug, info, warn, error, off), or directives such as `info,fanline=debug`.";
+        format: LogFormat = Is("text"), Kind::Choice(LogFormat::NAMES),
+            "Lines for people, or one JSON object per line.";
+    }
+}

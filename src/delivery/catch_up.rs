@@ -1,0 +1,158 @@
+//! Brings sessions that are behind to their lane's position, one bounded turn at a time.
+
+use crate::delivery::lane::SessionId;
+use crate::delivery::session::{Socket, Standing};
+use crate::delivery::shard::Shard;
+use crate::delivery::walk::{Behind, Chunk, Replay, Walk, replay_slice, walk_slice};
+use crate::wire::command::Policy;
+use crate::wire::encode::Format;
+use crate::wire::notice::Notice;
+use crate::words::ids::Offset;
+use crate::words::stamp::Stamp;
+
+/// Slices one session may have in one turn: 4 of 64 KiB, then it is the next one's turn.
+const TURN_SLICES: usize = 4;
+
+/// What is next for a session that is behind.
+enum Next {
+    Send(Chunk),
+    /// Nothing to send in this part of the way.
+    Nothing,
+    /// It has seen more than this shard has: another shard, before, was faster.
+    Wait,
+    /// It has arrived.
+    Arrived,
+}
+
+impl<S: Socket> Shard<S> {
+    /// One turn: sends until the socket takes no more, the session has arrived, or the turn is over.
+    pub(super) fn catch_up(&mut self, id: SessionId, now: Stamp) {
+        for _ in 0..TURN_SLICES {
+            if !self.flush(id, now) {
+                return;
+            }
+            match self.next_slice(id, now) {
+                Next::Send(chunk) => {
+                    self.meters.deliveries.increment(chunk.frames);
+                    self.sessions[id.0].unsent = chunk.bytes;
+                }
+                Next::Nothing => {}
+                Next::Wait => return self.enqueue(id),
+                Next::Arrived => return self.arrive(id),
+            }
+        }
+        if self.flush(id, now) {
+            self.enqueue(id);
+        }
+    }
+
+    fn next_slice(&mut self, id: SessionId, now: Stamp) -> Next {
+        let session = &mut self.sessions[id.0];
+        let lane_id = session.lane;
+        let lane = &self.lanes[lane_id.0 as usize];
+        let Standing::Behind(behind) = &mut session.standing else { return Next::Arrived };
+        if let Some(walk) = &mut behind.walk {
+            return match walk_slice(walk, lane, &self.index, &mut self.encoder, &mut self.scratch) {
+                Some(chunk) => Next::Send(chunk),
+                None => {
+                    behind.walk = None;
+                    Next::Nothing
+                }
+            };
+        }
+        if behind.cursor > self.cursor {
+            return Next::Wait;
+        }
+        let position = lane.pace.as_ref().map_or(self.cursor, |pace| pace.position);
+        if behind.cursor >= position {
+            return self.catch_up_with_feed(id, now);
+        }
+        if lane.pace.is_some() {
+            behind.skip_to(position);
+            return Next::Nothing;
+        }
+        let oldest = self.reader.frame(behind.cursor.next());
+        let lag_ns = oldest.as_ref().map(|frame| now.ns_since(frame.received));
+        let patient = behind.resuming || session.policy == Policy::Lossless;
+        let replay = lag_ns.is_some_and(|lag_ns| patient || u128::from(lag_ns) <= self.settings.replay_max.as_nanos());
+        if replay {
+            let lane = (lane_id, lane.key.encoding());
+            let from = (&self.reader, &mut self.encoder);
+            match replay_slice(&mut behind.cursor, position, lane, &self.index, from) {
+                Replay::Chunk(chunk) => return Next::Send(chunk),
+                Replay::Nothing => return Next::Nothing,
+                Replay::Lost => {}
+            }
+        }
+        self.skip(id, position)
+    }
+
+    /// Gives up on sending frame by frame up to `position`; the newest values follow. Says so if it matters.
+    fn skip(&mut self, id: SessionId, position: Offset) -> Next {
+        let session = &mut self.sessions[id.0];
+        let lane = &self.lanes[session.lane.0 as usize];
+        let Standing::Behind(behind) = &mut session.standing else { return Next::Arrived };
+        let from = behind.cursor;
+        let resuming = behind.resuming;
+        behind.skip_to(position);
+        let newest = lane.topics.iter().filter_map(|topic| self.index.entry(*topic));
+        let matters = newest.map(|entry| entry.newest.offset).any(|offset| offset > from && offset <= position);
+        if !matters {
+            return Next::Nothing;
+        }
+        let (reason, counter) =
+            if resuming { ("expired", &self.meters.skips_expired) } else { ("slow", &self.meters.skips_slow) };
+        counter.increment(1);
+        if session.format == Format::Raw {
+            return Next::Nothing;
+        }
+        let mut out = Vec::new();
+        Notice::Skipped { from: from.next(), to: position, reason }.put(&mut out);
+        Next::Send(Chunk { bytes: out.into(), frames: 0 })
+    }
+
+    /// Before it is in step again, a session is told what it missed of the feed's state.
+    fn catch_up_with_feed(&mut self, id: SessionId, now: Stamp) -> Next {
+        let session = &mut self.sessions[id.0];
+        if session.feed_told == self.feed_version {
+            return Next::Arrived;
+        }
+        session.feed_told = self.feed_version;
+        if session.format == Format::Raw {
+            return Next::Nothing;
+        }
+        match self.feed_notice(now) {
+            Some(bytes) => Next::Send(Chunk { bytes, frames: 0 }),
+            None => Next::Nothing,
+        }
+    }
+
+    /// The session has been sent everything up to its lane's position, or, on a paced lane, even more.
+    fn arrive(&mut self, id: SessionId) {
+        let session = &self.sessions[id.0];
+        let lane = &mut self.lanes[session.lane.0 as usize];
+        let Standing::Behind(behind) = &session.standing else { return };
+        let cursor = behind.cursor;
+        let standing = match &mut lane.pace {
+            Some(pace) if cursor > pace.position => {
+                pace.ahead.push(id);
+                self.paced_due_ns = self.paced_due_ns.min(pace.due_ns);
+                Standing::Ahead { seat: pace.ahead.len() as u32 - 1, cursor }
+            }
+            _ => {
+                lane.in_step.push(id);
+                Standing::InStep { seat: lane.in_step.len() as u32 - 1 }
+            }
+        };
+        self.stand(id, standing);
+    }
+}
+
+impl Behind {
+    /// From here on only the newest values count, up to `position`.
+    fn skip_to(&mut self, position: Offset) {
+        self.walk = Some(Walk { reached: self.cursor, until: position, known: None });
+        self.cursor = position;
+        self.resuming = false;
+    }
+}

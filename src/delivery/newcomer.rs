@@ -1,0 +1,38 @@
+//! What the edge hands over: an upgraded socket and what was agreed on with its client.
+
+use std::any::Any;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::wire::command::Policy;
+use crate::wire::encode::Format;
+use crate::words::ids::Cursor;
+use crate::words::topic::Pattern;
+
+/// What the edge agreed on with a client in the upgrade request.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    pub format: Format,
+    /// permessage-deflate was negotiated, without context takeover in both directions.
+    pub deflate: bool,
+    pub policy: Policy,
+    /// Pace of the whole connection; none for every frame.
+    pub every: Option<Duration>,
+    /// Checked patterns of the query; empty if the client will subscribe by command.
+    pub patterns: Vec<Pattern>,
+    pub since: Option<Cursor>,
+}
+
+/// An upgraded socket: the 101 response has been written, nothing else.
+#[derive(Debug)]
+pub struct Newcomer {
+    /// In non-blocking mode.
+    pub socket: TcpStream,
+    /// What was read from the socket beyond the upgrade request.
+    pub unread: Bytes,
+    pub terms: Terms,
+    /// Dropped with the session, such as its place in a count.
+    pub permit: Option<Box<dyn Any + Send>>,
+}

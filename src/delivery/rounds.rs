@@ -1,0 +1,270 @@
+//! From the ring to the lanes: new frames become one contiguous chunk per lane and round, sent once to each in step.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::bus::feed::FeedState;
+use crate::bus::frame::Frame;
+use crate::delivery::index::LaneId;
+use crate::delivery::lane::{Lane, SessionId};
+use crate::delivery::session::{Socket, Standing};
+use crate::delivery::shard::Shard;
+use crate::delivery::walk::{Behind, Chunk, Slice, WALK_FRAMES, newest_slice};
+use crate::wire::encode::Format;
+use crate::wire::notice::Notice;
+use crate::words::goodbye::Goodbye;
+use crate::words::ids::Offset;
+use crate::words::stamp::Stamp;
+
+/// 64 KiB of payload: some 400 ticks of 160 bytes a send; larger rounds save no more calls, but hold up commands.
+const ROUND_BYTES: usize = 64 * 1024;
+
+impl<S: Socket> Shard<S> {
+    /// Takes new frames from the ring and sends them to everyone in step. One round is bounded; `has_work` tells
+    /// whether another one is due.
+    pub fn round(&mut self, now: Stamp) {
+        // The version before the head: a change of state is told after the frames that were published before it.
+        let version = self.reader.feed_version();
+        let head = self.reader.head();
+        self.take_frames(head);
+        for lane in std::mem::take(&mut self.dirty) {
+            self.deliver_fresh(lane, now);
+        }
+        self.round.clear();
+        if self.paced_due_ns <= now.mono_ns {
+            self.flush_paced(now);
+        }
+        if self.cursor >= head && version != self.feed_version {
+            self.feed_version = version;
+            self.feed = self.reader.feed();
+            self.tell_feed(now);
+        }
+    }
+
+    fn take_frames(&mut self, head: Offset) {
+        let mut bytes = 0;
+        while self.cursor < head && bytes < ROUND_BYTES {
+            let Some(frame) = self.reader.frame(self.cursor.next()) else {
+                if self.round.is_empty() {
+                    self.overrun(head);
+                }
+                return;
+            };
+            self.cursor = frame.offset;
+            bytes += frame.payload.bytes.len();
+            self.note(frame.clone(), true);
+            self.round.push(frame);
+        }
+    }
+
+    /// Moves the index forward; a live frame also becomes fresh on its lanes.
+    fn note(&mut self, frame: Arc<Frame>, live: bool) {
+        let topic = frame.topic.id;
+        let noted = self.index.note(frame);
+        let Some(entry) = self.index.entry(topic) else { return };
+        for lane_id in &entry.lanes {
+            let lane = &mut self.lanes[lane_id.0 as usize];
+            if noted.new_topic {
+                lane.topics.push(topic);
+            }
+            match &mut lane.pace {
+                Some(pace) if noted.before <= pace.position => {
+                    pace.dirty.push(topic);
+                    self.paced_due_ns = self.paced_due_ns.min(pace.due_ns);
+                }
+                None if live => {
+                    if lane.fresh.is_empty() {
+                        self.dirty.push(*lane_id);
+                    }
+                    lane.fresh.push(self.round.len() as u32);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The publisher was a whole ring ahead: everyone falls behind, and the index starts over from the latest values.
+    fn overrun(&mut self, head: Offset) {
+        let in_step = self.lanes.iter().filter(|(_, lane)| lane.pace.is_none()).flat_map(|(_, lane)| &lane.in_step);
+        let everyone: Vec<SessionId> = in_step.copied().collect();
+        for id in everyone {
+            self.fall_behind(id);
+        }
+        self.start_over(head);
+    }
+
+    /// Moves the index to the latest values as of `head`. A topic whose newest frame is later keeps what the index
+    /// has: the live stream brings that frame next.
+    pub(super) fn start_over(&mut self, head: Offset) {
+        let mut frames = Vec::new();
+        let since = self.cursor;
+        self.reader.each_latest(|current| {
+            if current.frame.offset > since && current.frame.offset <= head {
+                frames.push(current.frame.clone());
+            }
+        });
+        frames.sort_unstable_by_key(|frame| frame.offset);
+        for frame in frames {
+            self.note(frame, false);
+        }
+        self.cursor = head;
+    }
+
+    fn deliver_fresh(&mut self, lane_id: LaneId, now: Stamp) {
+        let lane = &mut self.lanes[lane_id.0 as usize];
+        let mut fresh = std::mem::take(&mut lane.fresh);
+        if !lane.in_step.is_empty() {
+            let encoding = lane.key.encoding();
+            let mut slice = Slice::default();
+            for seat in &fresh {
+                slice.push(self.round[*seat as usize].encoded(encoding, &mut self.encoder));
+            }
+            self.written.push(self.round[fresh[0] as usize].received);
+            self.deliver(lane_id, slice.finish(), now);
+        }
+        // The lane is gone if its last member ended just now; else the allocation serves the next round.
+        if let Some(lane) = self.lanes.get_mut(lane_id.0 as usize) {
+            fresh.clear();
+            lane.fresh = fresh;
+        }
+    }
+
+    /// Sends one chunk to everyone in step. Who does not take all of it leaves the step with the rest.
+    fn deliver(&mut self, lane_id: LaneId, chunk: Chunk, now: Stamp) {
+        let lane = &mut self.lanes[lane_id.0 as usize];
+        lane.spoke_ns = now.mono_ns;
+        let mut stragglers: Vec<(SessionId, io::Result<usize>)> = Vec::new();
+        for id in &lane.in_step {
+            match self.sessions[id.0].socket.write(&chunk.bytes) {
+                Ok(bytes) if bytes == chunk.bytes.len() => {}
+                other => stragglers.push((*id, other)),
+            }
+        }
+        let whole = lane.in_step.len() - stragglers.len();
+        self.meters.deliveries.increment(chunk.frames * lane.in_step.len() as u64);
+        self.meters.sent(lane.key.format, lane.key.deflate, chunk.bytes.len() * whole);
+        for (id, outcome) in stragglers {
+            self.fall_out(id, outcome, &chunk.bytes, now);
+        }
+    }
+
+    /// A session took only a part of a chunk: it keeps the rest, and comes back by catch-up.
+    fn fall_out(&mut self, id: SessionId, outcome: io::Result<usize>, chunk: &Bytes, now: Stamp) {
+        let taken = match outcome {
+            Ok(bytes) if bytes > 0 => bytes,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+            _ => return self.end(id, Goodbye::ConnectionLost),
+        };
+        let session = &mut self.sessions[id.0];
+        session.unsent = chunk.slice(taken..);
+        session.blocked_ns = now.mono_ns;
+        self.meters.sent(session.format, session.deflate, taken);
+        self.fall_behind(id);
+    }
+
+    /// Sends what is due on paced lanes: the newest of each topic that changed, computed once per lane.
+    fn flush_paced(&mut self, now: Stamp) {
+        self.paced_due_ns = u64::MAX;
+        let paced = self.lanes.iter().filter(|(_, lane)| lane.pace.is_some());
+        let paced: Vec<LaneId> = paced.map(|(id, _)| LaneId(id as u32)).collect();
+        for lane_id in paced {
+            let Some(pace) = self.lanes[lane_id.0 as usize].pace.as_mut() else { continue };
+            let idle = pace.dirty.is_empty() && pace.ahead.is_empty();
+            if !idle && pace.due_ns <= now.mono_ns {
+                pace.due_ns = now.mono_ns + pace.every_ns;
+                self.flush_lane(lane_id, now);
+            } else if !idle {
+                self.paced_due_ns = self.paced_due_ns.min(pace.due_ns);
+            }
+        }
+    }
+
+    fn flush_lane(&mut self, lane_id: LaneId, now: Stamp) {
+        let mut changed: Vec<_> = {
+            let Some(pace) = self.lanes[lane_id.0 as usize].pace.as_mut() else { return };
+            let topics = std::mem::take(&mut pace.dirty).into_iter();
+            topics.filter_map(|topic| Some((self.index.entry(topic)?.newest.offset, topic))).collect()
+        };
+        changed.sort_unstable();
+        let mut rest = changed.as_slice();
+        while let [(_, first), ..] = rest {
+            // Members may end, and with the last one the lane, while a chunk is delivered.
+            let Some(lane) = self.lanes.get_mut(lane_id.0 as usize) else { return };
+            let Some(oldest) = self.index.entry(*first).map(|entry| entry.newest.received) else { return };
+            let encoding = lane.key.encoding();
+            let mut part = rest[..rest.len().min(WALK_FRAMES)].to_vec();
+            let Some((chunk, reached)) = newest_slice(&mut part, encoding, &self.index, &mut self.encoder) else {
+                return;
+            };
+            if let Some(pace) = &mut lane.pace {
+                pace.position = reached;
+            }
+            rest = &rest[rest.partition_point(|(offset, _)| *offset <= reached)..];
+            self.written.push(oldest);
+            self.deliver(lane_id, chunk, now);
+        }
+        self.finish_flush(lane_id);
+    }
+
+    /// The lane has reached the shard's cursor; whoever was ahead of it is now behind, and catches up.
+    fn finish_flush(&mut self, lane_id: LaneId) {
+        let cursor = self.cursor;
+        let Some(pace) = self.lanes.get_mut(lane_id.0 as usize).and_then(|lane| lane.pace.as_mut()) else { return };
+        pace.position = cursor;
+        for id in std::mem::take(&mut pace.ahead) {
+            if let Standing::Ahead { cursor, .. } = self.sessions[id.0].standing {
+                self.stand(id, Standing::Behind(Box::new(Behind::at(cursor))));
+                self.enqueue(id);
+            }
+        }
+    }
+
+    /// Tells everyone in step what the feed's state is now.
+    fn tell_feed(&mut self, now: Stamp) {
+        let Some(bytes) = self.feed_notice(now) else { return };
+        let lanes: Vec<LaneId> = self.lanes.iter().map(|(id, _)| LaneId(id as u32)).collect();
+        for lane_id in lanes {
+            let Some(lane) = self.lanes.get(lane_id.0 as usize) else { continue };
+            for id in &lane.in_step {
+                self.sessions[id.0].feed_told = self.feed_version;
+            }
+            if lane.key.format == Format::Envelope {
+                self.deliver(lane_id, Chunk { bytes: bytes.clone(), frames: 0 }, now);
+            }
+        }
+    }
+
+    /// The feed's state as a notice; none before the first data.
+    pub(super) fn feed_notice(&self, now: Stamp) -> Option<Bytes> {
+        let (topics, ts) = ([">"], now.wall_ms);
+        let mut out = Vec::new();
+        match &*self.feed {
+            FeedState::Connecting => return None,
+            FeedState::Live => Notice::Live { topics, ts }.put(&mut out),
+            FeedState::Stale { reason, since_ms, message } => {
+                let (reason, since_ms) = (reason.label(), *since_ms);
+                Notice::Stale { topics, reason, message, since_ms, ts }.put(&mut out);
+            }
+        }
+        Some(out.into())
+    }
+
+    /// Heartbeats to lanes that were quiet for the interval; raw lanes have only pings.
+    pub(super) fn heartbeat(&mut self, now: Stamp) {
+        let interval_ns = self.settings.heartbeat_interval.as_nanos() as u64;
+        let quiet = |lane: &Lane| {
+            lane.key.format == Format::Envelope
+                && !lane.in_step.is_empty()
+                && now.mono_ns.saturating_sub(lane.spoke_ns) >= interval_ns
+        };
+        let quiet: Vec<LaneId> =
+            self.lanes.iter().filter(|(_, lane)| quiet(lane)).map(|(id, _)| LaneId(id as u32)).collect();
+        for lane_id in quiet {
+            let mut out = Vec::new();
+            Notice::Heartbeat { offset: self.position(lane_id), ts: now.wall_ms }.put(&mut out);
+            self.deliver(lane_id, Chunk { bytes: out.into(), frames: 0 }, now);
+        }
+    }
+}

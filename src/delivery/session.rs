@@ -1,0 +1,65 @@
+//! One client: a socket, a lane, a cursor. Its memory is a constant, whatever the client does.
+
+use std::io::{self, Read, Write};
+
+use bytes::Bytes;
+
+use crate::delivery::index::LaneId;
+use crate::delivery::walk::Behind;
+use crate::wire::command::Policy;
+use crate::wire::encode::Format;
+use crate::wire::frame::Decoder;
+use crate::words::goodbye::Goodbye;
+use crate::words::ids::Offset;
+
+/// What a shard needs of a socket: non-blocking reads and writes, and an end.
+pub trait Socket: Read + Write {
+    /// Tells the peer that nothing more will come (TCP FIN).
+    fn shutdown_write(&mut self) -> io::Result<()>;
+}
+
+/// Where a session stands towards its lane.
+pub enum Standing {
+    /// It has been sent everything up to the lane's position; `seat` is its place in `Lane::in_step`.
+    InStep { seat: u32 },
+    /// It has been sent everything up to `cursor`, which its paced lane reaches with the next flush; `seat` is its
+    /// place in `Pace::ahead`.
+    Ahead { seat: u32, cursor: Offset },
+    /// It stands elsewhere and is being brought to the lane's position.
+    Behind(Box<Behind>),
+    /// It is on no lane any more: what is left is to say goodbye and to wait for the client's end of it.
+    Leaving { goodbye: Goodbye, deadline_ns: u64, said: bool },
+}
+
+pub struct Session<S> {
+    pub socket: S,
+    pub decoder: Decoder,
+    pub lane: LaneId,
+    pub standing: Standing,
+    /// Bytes the socket has not taken yet: the rest of one chunk or of one batch of answers.
+    pub unsent: Bytes,
+    /// Since when the socket takes nothing; 0 while it does. Nanoseconds of the monotonic clock, as all `…_ns`.
+    pub blocked_ns: u64,
+    /// When the client was last heard.
+    pub heard_ns: u64,
+    /// When a ping was sent that is not answered yet; 0 if none was.
+    pub pinged_ns: u64,
+    /// The socket may have bytes to read; nobody has looked since.
+    pub readable: bool,
+    /// It stands in the shard's queue.
+    pub queued: bool,
+    /// The version of the feed's state that the client was told.
+    pub feed_told: u32,
+    pub format: Format,
+    pub deflate: bool,
+    pub policy: Policy,
+    /// `since` is possible only in the first subscription.
+    pub has_subscribed: bool,
+}
+
+impl<S> Session<S> {
+    /// Whether commands may be read: never while there is something else to send, so that answers need no queue.
+    pub fn takes_commands(&self) -> bool {
+        self.unsent.is_empty() && matches!(self.standing, Standing::InStep { .. } | Standing::Ahead { .. })
+    }
+}

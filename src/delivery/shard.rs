@@ -1,0 +1,350 @@
+//! The core of a shard: sessions, lanes and the topic index of one thread, without a thread, a clock or a poll.
+//!
+//! Every step is a function of (time, events, frames), so that a simulation can drive it without sockets. The event
+//! loop (`eventloop`) feeds it. Invariants:
+//!  - a session in step, or ahead, has nothing unsent;
+//!  - a session with something unsent is written to only by `flush`, and its commands wait;
+//!  - whoever puts a session into another step takes it off its lane's seat first.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use slab::Slab;
+
+use crate::bus::feed::FeedState;
+use crate::bus::frame::Frame;
+use crate::bus::reader::Reader;
+use crate::delivery::index::{Index, LaneId};
+use crate::delivery::lane::{Lane, LaneKey, SessionId};
+use crate::delivery::meters::ShardMeters;
+use crate::delivery::session::{Session, Socket, Standing};
+use crate::delivery::settings::Settings;
+use crate::delivery::walk::Behind;
+use crate::wire::deflate::Inflater;
+use crate::wire::encode::{Encoder, Format};
+use crate::wire::frame::{Opcode, put_close, put_header};
+use crate::wire::notice::Notice;
+use crate::words::goodbye::Goodbye;
+use crate::words::ids::{Offset, TopicId};
+use crate::words::stamp::Stamp;
+
+/// How long a session that was told goodbye may take to end the connection itself.
+const LEAVE_NS: u64 = 1_000_000_000;
+
+pub struct Shard<S> {
+    pub(super) settings: Settings,
+    pub(super) reader: Reader,
+    pub(super) sessions: Slab<Session<S>>,
+    pub(super) lanes: Slab<Lane>,
+    pub(super) lane_by_key: HashMap<LaneKey, LaneId>,
+    pub(super) index: Index,
+    /// Everything up to here has been taken from the ring.
+    pub(super) cursor: Offset,
+    /// Frames of the current round; empty between rounds.
+    pub(super) round: Vec<Arc<Frame>>,
+    /// Lanes with fresh frames in the current round.
+    pub(super) dirty: Vec<LaneId>,
+    /// The earliest moment at which a paced lane may have something to send.
+    pub(super) paced_due_ns: u64,
+    /// The feed's state as told to all in step, and its version.
+    pub(super) feed: Arc<FeedState>,
+    pub(super) feed_version: u32,
+    /// Sessions that have something to do besides the live stream.
+    queue: VecDeque<SessionId>,
+    pub(super) encoder: Encoder,
+    pub(super) inflater: Inflater,
+    pub(super) read_buffer: Box<[u8]>,
+    pub(super) scratch: Vec<(Offset, TopicId)>,
+    /// Arrival of the oldest frame of each chunk written since the last report.
+    pub(super) written: Vec<Stamp>,
+    pub(super) sweep_at: usize,
+    pub(super) behind: usize,
+    /// Sessions of all shards; the door counts up, the shard that ends a session counts down.
+    population: Arc<AtomicUsize>,
+    pub(super) meters: ShardMeters,
+}
+
+impl<S: Socket> Shard<S> {
+    pub fn new(settings: Settings, reader: Reader, population: Arc<AtomicUsize>, meters: ShardMeters) -> Shard<S> {
+        let feed_version = reader.feed_version();
+        let mut shard = Shard {
+            settings,
+            sessions: Slab::new(),
+            lanes: Slab::new(),
+            lane_by_key: HashMap::new(),
+            index: Index::default(),
+            cursor: Offset::START,
+            round: Vec::new(),
+            dirty: Vec::new(),
+            paced_due_ns: u64::MAX,
+            feed: reader.feed(),
+            feed_version,
+            queue: VecDeque::new(),
+            encoder: Encoder::new(settings.compression_level),
+            inflater: Inflater::new(),
+            read_buffer: vec![0; 16 * 1024].into(),
+            scratch: Vec::new(),
+            written: Vec::new(),
+            sweep_at: 0,
+            behind: 0,
+            population,
+            meters,
+            reader,
+        };
+        shard.start_over(shard.reader.head());
+        shard
+    }
+
+    /// The id that the next session to be adopted will have.
+    pub fn vacant(&self) -> SessionId {
+        SessionId(self.sessions.vacant_key())
+    }
+
+    /// The earliest moment at which a paced lane may have something to send, on the monotonic clock.
+    pub fn paced_due_ns(&self) -> u64 {
+        self.paced_due_ns
+    }
+
+    /// Whether there is something to do now, without waiting for an event.
+    pub fn has_work(&self) -> bool {
+        !self.queue.is_empty() || self.reader.head() != self.cursor || self.reader.feed_version() != self.feed_version
+    }
+
+    /// Reports how long what was written since the last call has taken; `now` is read after the last write.
+    pub fn report_written(&mut self, now: Stamp) {
+        for received in self.written.drain(..) {
+            self.meters.publish_to_write.record(now.ns_since(received) as f64 / 1e9);
+        }
+    }
+
+    /// The socket can be read from, or written to again.
+    pub fn ready(&mut self, id: SessionId, readable: bool, now: Stamp) {
+        if let Some(session) = self.sessions.get_mut(id.0) {
+            session.readable |= readable;
+            self.run(id, now);
+        }
+    }
+
+    /// Gives every session that waits in the queue one turn.
+    pub fn run_queue(&mut self, now: Stamp) {
+        for _ in 0..self.queue.len() {
+            let Some(id) = self.queue.pop_front() else { break };
+            if let Some(session) = self.sessions.get_mut(id.0) {
+                session.queued = false;
+                self.run(id, now);
+            }
+        }
+    }
+
+    /// Ends every session with a goodbye; `reconnect_ms` gives each its delay.
+    pub fn drain(&mut self, mut reconnect_ms: impl FnMut() -> u64, now: Stamp) {
+        let goodbye = Goodbye::Draining;
+        let (code, message) = (goodbye.label(), goodbye.sentence());
+        let ids: Vec<SessionId> = self.sessions.iter().map(|(id, _)| SessionId(id)).collect();
+        for id in ids {
+            let session = &mut self.sessions[id.0];
+            if session.format == Format::Envelope && !matches!(session.standing, Standing::Leaving { .. }) {
+                let mut unsent = session.unsent.to_vec();
+                Notice::Goodbye { code, message, reconnect_ms: reconnect_ms() }.put(&mut unsent);
+                session.unsent = unsent.into();
+            }
+            self.dismiss(id, goodbye, message, now);
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(id.0)
+            && !session.queued
+        {
+            session.queued = true;
+            self.queue.push_back(id);
+        }
+    }
+
+    /// One turn of one session: say goodbye, catch up, or listen.
+    fn run(&mut self, id: SessionId, now: Stamp) {
+        let Some(session) = self.sessions.get(id.0) else { return };
+        match session.standing {
+            Standing::Leaving { .. } => self.leave(id, now),
+            Standing::Behind(_) => self.catch_up(id, now),
+            Standing::InStep { .. } | Standing::Ahead { .. } => {}
+        }
+        self.listen(id, now);
+    }
+
+    /// Writes what is unsent. True if nothing is left; false if the socket takes no more, or the session has ended.
+    pub(super) fn flush(&mut self, id: SessionId, now: Stamp) -> bool {
+        loop {
+            let Some(session) = self.sessions.get_mut(id.0) else { return false };
+            if session.unsent.is_empty() {
+                session.blocked_ns = 0;
+                return true;
+            }
+            match session.socket.write(&session.unsent) {
+                Ok(0) => break,
+                Ok(bytes) => {
+                    let _ = session.unsent.split_to(bytes);
+                    session.blocked_ns = now.mono_ns;
+                    self.meters.sent(session.format, session.deflate, bytes);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if session.blocked_ns == 0 {
+                        session.blocked_ns = now.mono_ns;
+                    }
+                    return false;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        self.end(id, Goodbye::ConnectionLost);
+        false
+    }
+
+    /// Position of a lane: what has been sent to all in step.
+    pub(super) fn position(&self, lane: LaneId) -> Offset {
+        let pace = self.lanes[lane.0 as usize].pace.as_ref();
+        pace.map_or(self.cursor, |pace| pace.position)
+    }
+
+    /// Takes the session off its seat; it has been sent everything up to the offset given.
+    pub(super) fn unseat(&mut self, id: SessionId) -> Offset {
+        let session = &self.sessions[id.0];
+        let lane = &mut self.lanes[session.lane.0 as usize];
+        let (seats, seat, cursor) = match &session.standing {
+            Standing::InStep { seat } => {
+                let cursor = lane.pace.as_ref().map_or(self.cursor, |pace| pace.position);
+                (&mut lane.in_step, *seat as usize, cursor)
+            }
+            Standing::Ahead { seat, cursor } => {
+                let pace = lane.pace.as_mut().expect("only paced lanes have sessions ahead");
+                (&mut pace.ahead, *seat as usize, *cursor)
+            }
+            Standing::Behind(behind) => return behind.cursor,
+            Standing::Leaving { .. } => return self.cursor,
+        };
+        assert_eq!(seats[seat], id, "a seat belongs to who sits on it");
+        seats.swap_remove(seat);
+        if let Some(moved) = seats.get(seat).copied()
+            && let Standing::InStep { seat: its } | Standing::Ahead { seat: its, .. } =
+                &mut self.sessions[moved.0].standing
+        {
+            *its = seat as u32;
+        }
+        cursor
+    }
+
+    /// Puts the session into another step. It must have been unseated.
+    pub(super) fn stand(&mut self, id: SessionId, standing: Standing) {
+        let session = &mut self.sessions[id.0];
+        self.behind -= usize::from(matches!(session.standing, Standing::Behind(_)));
+        self.behind += usize::from(matches!(standing, Standing::Behind(_)));
+        session.standing = standing;
+    }
+
+    /// Leaves the lane's step: from now on the session stands at a cursor of its own.
+    pub(super) fn fall_behind(&mut self, id: SessionId) {
+        let cursor = self.unseat(id);
+        self.stand(id, Standing::Behind(Box::new(Behind::at(cursor))));
+        self.enqueue(id);
+    }
+
+    /// Starts the end of a session: off its lane, a close frame with the sentence, then the socket's end.
+    pub(super) fn dismiss(&mut self, id: SessionId, goodbye: Goodbye, sentence: &str, now: Stamp) {
+        let Some(session) = self.sessions.get(id.0) else { return };
+        if matches!(session.standing, Standing::Leaving { .. }) {
+            return;
+        }
+        let mut farewell = session.unsent.to_vec();
+        if let Some(code) = goodbye.close_code() {
+            put_close(&mut farewell, code, sentence);
+        }
+        self.bid(id, goodbye, farewell, now);
+    }
+
+    /// Answers the client's close frame with the same code (RFC 6455 section 5.5.1).
+    pub(super) fn answer_close(&mut self, id: SessionId, code: Option<u16>, answers: Vec<u8>, now: Stamp) {
+        let mut farewell = answers;
+        match code {
+            Some(code) => put_close(&mut farewell, code, ""),
+            None => put_header(&mut farewell, Opcode::Close, false, 0),
+        }
+        self.bid(id, Goodbye::ClientClosed, farewell, now);
+    }
+
+    fn bid(&mut self, id: SessionId, goodbye: Goodbye, farewell: Vec<u8>, now: Stamp) {
+        self.unseat(id);
+        self.quit_lane(id);
+        self.sessions[id.0].unsent = Bytes::from(farewell);
+        let deadline_ns = now.mono_ns + LEAVE_NS;
+        self.stand(id, Standing::Leaving { goodbye, deadline_ns, said: false });
+        self.enqueue(id);
+    }
+
+    /// Sends the rest of the goodbye; then waits for the client to end the connection, up to the deadline (`sweep`).
+    fn leave(&mut self, id: SessionId, now: Stamp) {
+        if !self.flush(id, now) {
+            return;
+        }
+        let session = &mut self.sessions[id.0];
+        if let Standing::Leaving { said, .. } = &mut session.standing
+            && !*said
+        {
+            *said = true;
+            // A peer that is gone already is found by the read that follows.
+            let _ = session.socket.shutdown_write();
+            session.readable = true;
+        }
+    }
+
+    /// Forgets the session and closes its socket.
+    pub(super) fn end(&mut self, id: SessionId, goodbye: Goodbye) {
+        let Some(session) = self.sessions.get(id.0) else { return };
+        let reason = match session.standing {
+            Standing::Leaving { goodbye, .. } => goodbye,
+            _ => {
+                self.unseat(id);
+                self.quit_lane(id);
+                goodbye
+            }
+        };
+        self.stand(id, Standing::Leaving { goodbye: reason, deadline_ns: 0, said: true });
+        self.sessions.remove(id.0);
+        self.population.fetch_sub(1, Ordering::Relaxed);
+        self.meters.goodbye(reason);
+    }
+
+    /// Counts the session out of its lane, and removes the lane with its last member.
+    pub(super) fn quit_lane(&mut self, id: SessionId) {
+        let lane_id = self.sessions[id.0].lane;
+        let lane = &mut self.lanes[lane_id.0 as usize];
+        lane.members -= 1;
+        if lane.members == 0 {
+            let lane = self.lanes.remove(lane_id.0 as usize);
+            self.index.remove_lane(lane_id, &lane.key.patterns, &lane.topics);
+            self.lane_by_key.remove(&lane.key);
+        }
+    }
+
+    /// Counts the session into the lane with this key, which is made if there is none.
+    pub(super) fn enter_lane(&mut self, id: SessionId, key: LaneKey, now: Stamp) {
+        let lane_id = match self.lane_by_key.get(&key) {
+            Some(lane) => *lane,
+            None => self.open_lane(key, now),
+        };
+        self.lanes[lane_id.0 as usize].members += 1;
+        self.sessions[id.0].lane = lane_id;
+    }
+
+    fn open_lane(&mut self, key: LaneKey, now: Stamp) -> LaneId {
+        let slot = self.lanes.vacant_entry();
+        let lane_id = LaneId(slot.key() as u32);
+        let topics = self.index.add_lane(lane_id, &key.patterns);
+        self.lane_by_key.insert(key.clone(), lane_id);
+        slot.insert(Lane::new(key, topics, self.cursor, now.mono_ns));
+        lane_id
+    }
+}

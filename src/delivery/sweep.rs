@@ -1,0 +1,60 @@
+//! What time alone brings about: heartbeats, pings, write deadlines, the end of those who do not leave.
+//!
+//! There is no timer per session. Every tick looks at a tenth of them, so each is looked at once in ten ticks.
+
+use crate::delivery::lane::SessionId;
+use crate::delivery::session::{Socket, Standing};
+use crate::delivery::shard::Shard;
+use crate::wire::frame::{Opcode, put_frame};
+use crate::words::goodbye::Goodbye;
+use crate::words::stamp::Stamp;
+
+/// Ticks in which every session is looked at once.
+const SWEEP_TICKS: usize = 10;
+
+impl<S: Socket> Shard<S> {
+    /// To be called about ten times a second: deadlines are kept to a second.
+    pub fn tick(&mut self, now: Stamp) {
+        self.heartbeat(now);
+        let seats = self.sessions.capacity();
+        for _ in 0..seats.div_ceil(SWEEP_TICKS) {
+            self.sweep_at = (self.sweep_at + 1) % seats;
+            self.look_after(SessionId(self.sweep_at), now);
+        }
+        self.meters.sessions.set(self.sessions.len() as f64);
+        self.meters.behind.set(self.behind as f64);
+        self.meters.lanes.set(self.lanes.len() as f64);
+        self.meters.made(&mut self.encoder);
+    }
+
+    fn look_after(&mut self, id: SessionId, now: Stamp) {
+        let Some(session) = self.sessions.get(id.0) else { return };
+        let passed = |since_ns: u64, limit: std::time::Duration| {
+            since_ns > 0 && u128::from(now.mono_ns.saturating_sub(since_ns)) > limit.as_nanos()
+        };
+        if let Standing::Leaving { goodbye, deadline_ns, .. } = session.standing {
+            if now.mono_ns >= deadline_ns {
+                self.end(id, goodbye);
+            }
+        } else if passed(session.blocked_ns, self.settings.write_deadline) {
+            self.dismiss(id, Goodbye::WriteTimeout, Goodbye::WriteTimeout.sentence(), now);
+        } else if !session.takes_commands() {
+            // It is being written to: the write deadline watches over it, and its pong may wait unread.
+        } else if passed(session.pinged_ns, self.settings.ping_timeout) {
+            self.dismiss(id, Goodbye::PingTimeout, Goodbye::PingTimeout.sentence(), now);
+        } else if session.pinged_ns == 0 && passed(session.heard_ns, self.settings.ping_interval) {
+            self.ping(id, now);
+        }
+    }
+
+    fn ping(&mut self, id: SessionId, now: Stamp) {
+        let mut ping = Vec::new();
+        put_frame(&mut ping, Opcode::Ping, b"");
+        let session = &mut self.sessions[id.0];
+        session.pinged_ns = now.mono_ns;
+        session.unsent = ping.into();
+        if !self.flush(id, now) && self.sessions.contains(id.0) {
+            self.fall_behind(id);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Answers in JSON: what was asked for, or `{"code":…,"message":…}`.
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// Why a request is not answered with what it asked for. Codes are those of docs/PROTOCOL.md.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    pub code: &'static str,
+    message: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Refusal {
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Refusal {
+        Refusal { status, code, message: message.into(), headers: Vec::new() }
+    }
+
+    /// 400 with one of the error codes of docs/PROTOCOL.md.
+    pub fn bad(code: &'static str, message: impl Into<String>) -> Refusal {
+        Refusal::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    pub fn with(mut self, name: HeaderName, value: &'static str) -> Refusal {
+        self.headers.push((name, HeaderValue::from_static(value)));
+        self
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Told<'a> {
+            code: &'a str,
+            message: &'a str,
+        }
+        let mut response = json_of(self.status, &Told { code: self.code, message: &self.message });
+        response.headers_mut().extend(self.headers);
+        response
+    }
+}
+
+/// An answer that must not be cached, from something serialisable.
+pub(super) fn json_of(status: StatusCode, value: &impl Serialize) -> Response {
+    let text = serde_json::to_vec(value).expect("answers have string keys and no failing parts");
+    json(status, text)
+}
+
+/// An answer that must not be cached, from finished JSON.
+pub(super) fn json(status: StatusCode, text: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    response
+}

@@ -1,0 +1,59 @@
+//! `/healthz` and `/readyz`: whether the process works, and whether it has current values to give.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::bus::feed::FeedState;
+use crate::edge::Phase;
+use crate::edge::answer::json_of;
+use crate::edge::router::Context;
+
+#[derive(Serialize)]
+struct Health {
+    healthy: bool,
+}
+
+#[derive(Serialize)]
+struct Readiness<'a> {
+    ready: bool,
+    state: &'a str,
+    reason: Option<&'a str>,
+    message: &'a str,
+}
+
+/// An answer at all is the message.
+pub(super) async fn healthz() -> Response {
+    json_of(StatusCode::OK, &Health { healthy: true })
+}
+
+/// Draining comes before the feed's state: a load balancer must stop sending clients, however live the feed is.
+pub(super) async fn readyz(State(context): State<Arc<Context>>) -> Response {
+    let phase = *context.phase.borrow();
+    let feed = context.reader.feed();
+    let readiness = match (phase, &*feed) {
+        (Phase::Draining | Phase::Stopped, _) => Readiness {
+            ready: false,
+            state: "draining",
+            reason: Some("draining"),
+            message: "the server is stopping; send clients elsewhere",
+        },
+        (Phase::Serving, FeedState::Connecting) => Readiness {
+            ready: false,
+            state: feed.label(),
+            reason: Some("connecting"),
+            message: "no data have come from the upstream yet",
+        },
+        (Phase::Serving, FeedState::Live) => {
+            Readiness { ready: true, state: feed.label(), reason: None, message: "the feed is live" }
+        }
+        (Phase::Serving, FeedState::Stale { reason, message, .. }) => {
+            Readiness { ready: false, state: feed.label(), reason: Some(reason.label()), message }
+        }
+    };
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json_of(status, &readiness)
+}

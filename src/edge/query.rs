@@ -1,0 +1,113 @@
+//! Parameters in the query of a request. None is ignored: what is unknown or wrong is refused by name.
+
+use std::time::Duration;
+
+use url::form_urlencoded;
+
+use crate::edge::answer::Refusal;
+use crate::wire::command::{self, Policy, parse_cursor, parse_every, parse_policy};
+use crate::wire::encode::Format;
+use crate::words::ids::Cursor;
+use crate::words::topic::Pattern;
+
+/// The query of `/v1/ws`.
+#[derive(Debug, Default)]
+pub(super) struct WsQuery {
+    pub patterns: Vec<Pattern>,
+    pub format: Format,
+    pub since: Option<Cursor>,
+    pub policy: Policy,
+    pub every: Option<Duration>,
+}
+
+impl WsQuery {
+    pub fn parse(query: Option<&str>, patterns_max: usize) -> Result<WsQuery, Refusal> {
+        let mut parsed = WsQuery::default();
+        for (name, value) in parameters(query, &["topics", "format", "since", "policy", "every"])? {
+            match name {
+                "topics" => parsed.patterns = patterns(&value, patterns_max)?,
+                "format" => parsed.format = format(&value)?,
+                "since" => parsed.since = Some(parse_cursor(&value).map_err(bad)?),
+                "every" => parsed.every = every(&value)?,
+                _ => parsed.policy = parse_policy(&value).map_err(bad)?,
+            }
+        }
+        if parsed.since.is_some() && parsed.patterns.is_empty() {
+            let message = "expected `topics` beside `since`, found none; a cursor resumes a subscription";
+            return Err(Refusal::bad("bad_request", message));
+        }
+        Ok(parsed)
+    }
+}
+
+/// The query of `/v1/topics` and `/v1/snapshot`: patterns, none meaning all topics.
+pub(super) fn topics(query: Option<&str>, patterns_max: usize) -> Result<Vec<Pattern>, Refusal> {
+    match parameters(query, &["topics"])?.pop() {
+        Some((_, value)) => patterns(&value, patterns_max),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Splits the query; each parameter must be one of `known` and come once.
+fn parameters(query: Option<&str>, known: &[&'static str]) -> Result<Vec<(&'static str, String)>, Refusal> {
+    let mut found: Vec<(&'static str, String)> = Vec::new();
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        let Some(&name) = known.iter().find(|known| **known == name) else {
+            return Err(unknown(&name, known));
+        };
+        if found.iter().any(|(earlier, _)| *earlier == name) {
+            let message = format!("expected `{name}` once, found it again; separate several values with commas");
+            return Err(Refusal::bad("bad_request", message));
+        }
+        found.push((name, value.into_owned()));
+    }
+    Ok(found)
+}
+
+fn unknown(name: &str, known: &[&'static str]) -> Refusal {
+    let listed = known.iter().map(|known| format!("`{known}`")).collect::<Vec<_>>().join(", ");
+    let nearest = known
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(&name.to_lowercase(), known), known))
+        .min_by_key(|(distance, _)| *distance)
+        // Beyond half of its letters a name is a different one, and to guess it would mislead.
+        .filter(|(distance, known)| *distance <= known.len() / 2);
+    let hint = nearest.map(|(_, known)| format!("; did you mean `{known}`?")).unwrap_or_default();
+    Refusal::bad("bad_request", format!("expected one of {listed}, found the parameter `{}`{hint}", shown(name)))
+}
+
+fn patterns(value: &str, patterns_max: usize) -> Result<Vec<Pattern>, Refusal> {
+    let count = value.split(',').count();
+    if count > patterns_max {
+        let message = format!("expected at most {patterns_max} patterns (limits.patterns_max), found {count}");
+        return Err(Refusal::bad("too_many_patterns", message));
+    }
+    let parse = |text| Pattern::parse(text).map_err(|e| Refusal::bad("bad_pattern", format!("in `topics`: {e}")));
+    value.split(',').map(parse).collect()
+}
+
+fn format(value: &str) -> Result<Format, Refusal> {
+    match value {
+        "envelope" => Ok(Format::Envelope),
+        "raw" => Ok(Format::Raw),
+        _ => Err(Refusal::bad("unknown_format", format!("expected `envelope` or `raw`, found `{}`", shown(value)))),
+    }
+}
+
+fn every(value: &str) -> Result<Option<Duration>, Refusal> {
+    let duration = humantime::parse_duration(value).map_err(|error| {
+        let message = format!("expected a pace such as `250ms` or `2s` in `every`, found `{}`: {error}", shown(value));
+        Refusal::bad("bad_pace", message)
+    })?;
+    parse_every(duration).map_err(bad)
+}
+
+/// What a command would be refused for is refused here in the same words.
+fn bad(refusal: command::Refusal) -> Refusal {
+    Refusal::bad(refusal.code, refusal.message)
+}
+
+/// A client's own text, fit to be quoted back to it.
+fn shown(text: &str) -> String {
+    text.chars().flat_map(char::escape_debug).take(64).collect()
+}

@@ -1,0 +1,239 @@
+//! What a client asks for: one JSON object per text message (docs/PROTOCOL.md, "Commands").
+//!
+//! Strict on purpose: an unknown member or operation is refused with the nearest valid name, never ignored.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::words::ids::Cursor;
+use crate::words::topic::Pattern;
+
+/// A client's `id`, as the JSON text in which it came: a number or a string.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandId(pub Box<str>);
+
+/// Longest `id`, in bytes of JSON text; it is repeated in the answer.
+const ID_BYTES_MAX: usize = 66;
+
+/// Paces that a client may ask for.
+pub const EVERY_MIN: Duration = Duration::from_millis(10);
+pub const EVERY_MAX: Duration = Duration::from_secs(60);
+
+/// What a session does when it has fallen behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// A short lag is replayed; a long one is skipped, and the latest values follow.
+    #[default]
+    Conflate,
+    /// Replay as long as the ring holds what was missed.
+    Lossless,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    Subscribe { patterns: Vec<Pattern>, every: Option<Duration>, since: Option<Cursor>, policy: Option<Policy> },
+    Unsubscribe { patterns: Vec<Pattern> },
+    Ping,
+}
+
+/// Why a command was refused: `code` for programs, `message` for people. The session goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: &'static str,
+    pub message: String,
+}
+
+impl Refusal {
+    pub fn new(code: &'static str, message: impl Into<String>) -> Refusal {
+        Refusal { code, message: message.into() }
+    }
+}
+
+/// Reads one command. The id is given also for a refused one, if it could be read.
+pub fn parse(text: &str) -> (Option<CommandId>, Result<Command, Refusal>) {
+    let members: BTreeMap<Cow<'_, str>, &RawValue> = match serde_json::from_str(text) {
+        Ok(members) => members,
+        Err(error) => {
+            let message =
+                format!("expected a JSON object such as {{\"op\":\"subscribe\",\"topics\":[\">\"]}}: {error}");
+            return (None, Err(Refusal::new("bad_json", message)));
+        }
+    };
+    match id(&members) {
+        Ok(id) => (id, command(&members)),
+        Err(refusal) => (None, Err(refusal)),
+    }
+}
+
+/// A pace given in milliseconds; 0 is none.
+pub fn parse_every(every: Duration) -> Result<Option<Duration>, Refusal> {
+    if every.is_zero() {
+        return Ok(None);
+    }
+    if (EVERY_MIN..=EVERY_MAX).contains(&every) {
+        return Ok(Some(every));
+    }
+    let found = every.as_millis();
+    let message = format!("expected a pace of 10 ms to 60000 ms, or 0 for every frame, found {found} ms");
+    Err(Refusal::new("bad_pace", message))
+}
+
+pub fn parse_policy(text: &str) -> Result<Policy, Refusal> {
+    match text {
+        "conflate" => Ok(Policy::Conflate),
+        "lossless" => Ok(Policy::Lossless),
+        other => {
+            let message = format!("expected a policy `conflate` or `lossless`, found `{}`", shown(other));
+            Err(Refusal::new("unknown_policy", message))
+        }
+    }
+}
+
+pub fn parse_pattern(text: &str) -> Result<Pattern, Refusal> {
+    Pattern::parse(text).map_err(|error| Refusal::new("bad_pattern", error.to_string()))
+}
+
+pub fn parse_cursor(text: &str) -> Result<Cursor, Refusal> {
+    text.parse().map_err(|error: crate::words::ids::CursorError| Refusal::new("bad_cursor", error.to_string()))
+}
+
+type Members<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
+fn command(members: &Members<'_>) -> Result<Command, Refusal> {
+    let op: String = required(members, "op", "a string")?;
+    let known: &[&str] = match op.as_str() {
+        "subscribe" => &["op", "id", "topics", "every_ms", "since", "policy"],
+        "unsubscribe" => &["op", "id", "topics"],
+        "ping" => &["op", "id"],
+        other => return Err(unknown("unknown_op", "op", other, &["subscribe", "unsubscribe", "ping"])),
+    };
+    if let Some(member) = members.keys().find(|member| !known.contains(&&***member)) {
+        return Err(unknown("bad_request", "member", member, known));
+    }
+    match op.as_str() {
+        "subscribe" => Ok(Command::Subscribe {
+            patterns: patterns(members)?,
+            every: every(members)?,
+            since: optional::<String>(members, "since", "a string")?.map(|text| parse_cursor(&text)).transpose()?,
+            policy: optional::<String>(members, "policy", "a string")?.map(|text| parse_policy(&text)).transpose()?,
+        }),
+        "unsubscribe" => Ok(Command::Unsubscribe { patterns: patterns(members)? }),
+        _ => Ok(Command::Ping),
+    }
+}
+
+fn every(members: &Members<'_>) -> Result<Option<Duration>, Refusal> {
+    let every: Option<u64> = optional(members, "every_ms", "a whole number of milliseconds")?;
+    every.map(|ms| parse_every(Duration::from_millis(ms)).map(|pace| pace.unwrap_or_default())).transpose()
+}
+
+fn patterns(members: &Members<'_>) -> Result<Vec<Pattern>, Refusal> {
+    let texts: Vec<String> = required(members, "topics", "an array of strings")?;
+    if texts.is_empty() {
+        return Err(Refusal::new("bad_request", "expected at least one pattern in `topics`; `>` is everything"));
+    }
+    texts.iter().map(|text| parse_pattern(text)).collect()
+}
+
+fn id(members: &Members<'_>) -> Result<Option<CommandId>, Refusal> {
+    let Some(raw) = members.get("id").map(|raw| raw.get()) else { return Ok(None) };
+    let is_scalar = raw.starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit());
+    if !is_scalar || raw.len() > ID_BYTES_MAX {
+        let message = "expected `id` to be a number or a string of at most 64 bytes";
+        return Err(Refusal::new("bad_request", message));
+    }
+    Ok(Some(CommandId(raw.into())))
+}
+
+fn required<'a, T: Deserialize<'a>>(members: &Members<'a>, name: &str, expected: &str) -> Result<T, Refusal> {
+    optional(members, name, expected)?
+        .ok_or_else(|| Refusal::new("bad_request", format!("expected {expected} in `{name}`, found nothing")))
+}
+
+fn optional<'a, T: Deserialize<'a>>(members: &Members<'a>, name: &str, expected: &str) -> Result<Option<T>, Refusal> {
+    let Some(raw) = members.get(name) else { return Ok(None) };
+    serde_json::from_str(raw.get()).map(Some).map_err(|_| {
+        let message = format!("expected {expected} in `{name}`, found `{}`", shown(raw.get()));
+        Refusal::new("bad_request", message)
+    })
+}
+
+fn unknown(code: &'static str, what: &str, found: &str, known: &[&str]) -> Refusal {
+    let nearest = known.iter().max_by(|a, b| strsim::jaro(found, a).total_cmp(&strsim::jaro(found, b)));
+    let nearest = nearest.filter(|name| strsim::jaro(found, name) > 0.7);
+    let hint = nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+    let list = known.join("`, `");
+    Refusal::new(code, format!("unknown {what} `{}`{hint} (known: `{list}`)", shown(found)))
+}
+
+/// Foreign text for a message: short and printable.
+fn shown(text: &str) -> String {
+    text.chars().flat_map(char::escape_debug).take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_read_with_their_ids() {
+        let pattern = |text| Pattern::parse(text).expect("a pattern");
+        for (text, id, command) in [
+            (
+                r#"{"op":"subscribe","id":1,"topics":["a.*","b"]}"#,
+                Some("1"),
+                Command::Subscribe {
+                    patterns: vec![pattern("a.*"), pattern("b")],
+                    every: None,
+                    since: None,
+                    policy: None,
+                },
+            ),
+            (
+                r#" {"topics":[">"],"every_ms":0,"policy":"lossless","since":"0000000000000001:2","id":"x","op":"subscribe"}"#,
+                Some("\"x\""),
+                Command::Subscribe {
+                    patterns: vec![pattern(">")],
+                    every: Some(Duration::ZERO),
+                    since: "0000000000000001:2".parse().ok(),
+                    policy: Some(Policy::Lossless),
+                },
+            ),
+            (r#"{"op":"unsubscribe","topics":["a"]}"#, None, Command::Unsubscribe { patterns: vec![pattern("a")] }),
+            (r#"{"op":"ping","id":-1.5}"#, Some("-1.5"), Command::Ping),
+        ] {
+            assert_eq!(parse(text), (id.map(|id| CommandId(id.into())), Ok(command)), "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_commands_are_refused_with_code_and_remedy() {
+        for (text, code, part) in [
+            ("", "bad_json", "JSON object"),
+            ("[]", "bad_json", "JSON object"),
+            ("{\"op\":", "bad_json", "column"),
+            ("{}", "bad_request", "`op`"),
+            (r#"{"op":7}"#, "bad_request", "`7`"),
+            (r#"{"op":"subscrbe"}"#, "unknown_op", "did you mean `subscribe`"),
+            (r#"{"op":"subscribe"}"#, "bad_request", "`topics`"),
+            (r#"{"op":"subscribe","topics":"a"}"#, "bad_request", "array of strings"),
+            (r#"{"op":"subscribe","topics":[]}"#, "bad_request", "at least one"),
+            (r#"{"op":"subscribe","topics":["a..b"]}"#, "bad_pattern", "empty token"),
+            (r#"{"op":"subscribe","topics":["a"],"topic":1}"#, "bad_request", "did you mean `topics`"),
+            (r#"{"op":"subscribe","topics":["a"],"since":"x"}"#, "bad_cursor", "EPOCH:OFFSET"),
+            (r#"{"op":"subscribe","topics":["a"],"policy":"x"}"#, "unknown_policy", "lossless"),
+            (r#"{"op":"subscribe","topics":["a"],"every_ms":5}"#, "bad_pace", "10 ms"),
+            (r#"{"op":"subscribe","topics":["a"],"every_ms":-5}"#, "bad_request", "milliseconds"),
+            (r#"{"op":"ping","id":{}}"#, "bad_request", "`id`"),
+        ] {
+            let (_, result) = parse(text);
+            let refusal = result.expect_err(text);
+            assert_eq!(refusal.code, code, "{text}: {refusal:?}");
+            assert!(refusal.message.contains(part), "{text}: {refusal:?}");
+        }
+    }
+}

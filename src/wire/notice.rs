@@ -1,0 +1,142 @@
+//! What the server says besides frames: answers, notices and the goodbye (docs/PROTOCOL.md, "Messages from the server").
+
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::wire::command::CommandId;
+use crate::wire::frame::{Opcode, put_frame};
+use crate::words::ids::{Epoch, Offset};
+use crate::words::topic::Pattern;
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Notice<'a> {
+    Welcome {
+        protocol: &'a str,
+        #[serde(serialize_with = "text")]
+        epoch: Epoch,
+        #[serde(serialize_with = "number")]
+        offset: Offset,
+        ts: u64,
+        heartbeat_ms: u64,
+    },
+    Subscribed {
+        #[serde(flatten)]
+        answer: Subscriptions<'a>,
+    },
+    Unsubscribed {
+        #[serde(flatten)]
+        answer: Subscriptions<'a>,
+    },
+    Pong {
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "raw")]
+        id: Option<&'a CommandId>,
+        ts: u64,
+    },
+    Error {
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "raw")]
+        id: Option<&'a CommandId>,
+        code: &'a str,
+        message: &'a str,
+    },
+    Skipped {
+        #[serde(serialize_with = "number")]
+        from: Offset,
+        #[serde(serialize_with = "number")]
+        to: Offset,
+        reason: &'a str,
+    },
+    Stale {
+        topics: [&'a str; 1],
+        reason: &'a str,
+        message: &'a str,
+        since_ms: u64,
+        ts: u64,
+    },
+    Live {
+        topics: [&'a str; 1],
+        ts: u64,
+    },
+    Heartbeat {
+        #[serde(serialize_with = "number")]
+        offset: Offset,
+        ts: u64,
+    },
+    Goodbye {
+        code: &'a str,
+        message: &'a str,
+        reconnect_ms: u64,
+    },
+}
+
+/// The answer to `subscribe` and `unsubscribe`.
+#[derive(Debug, Serialize)]
+pub struct Subscriptions<'a> {
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "raw")]
+    pub id: Option<&'a CommandId>,
+    #[serde(serialize_with = "patterns")]
+    pub topics: &'a [Pattern],
+    #[serde(serialize_with = "number")]
+    pub offset: Offset,
+}
+
+impl Notice<'_> {
+    /// Appends the notice as an uncompressed text WireFrame.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        let text = serde_json::to_vec(self).expect("notices hold strings and numbers only");
+        put_frame(out, Opcode::Text, &text);
+    }
+}
+
+fn number<S: Serializer>(offset: &Offset, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(offset.0)
+}
+
+fn text<S: Serializer>(epoch: &Epoch, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(epoch)
+}
+
+fn patterns<S: Serializer>(patterns: &[Pattern], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(patterns.iter().map(Pattern::as_str))
+}
+
+fn raw<S: Serializer>(id: &Option<&CommandId>, serializer: S) -> Result<S::Ok, S::Error> {
+    let text = id.map_or("null", |id| &id.0);
+    let raw = RawValue::from_string(text.to_string()).map_err(serde::ser::Error::custom)?;
+    raw.serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notices_are_written_as_documented() {
+        let id = CommandId("\"q\"".into());
+        let topics = [Pattern::parse("a.*").expect("a pattern")];
+        for (notice, expected) in [
+            (
+                Notice::Subscribed { answer: Subscriptions { id: Some(&id), topics: &topics, offset: Offset(7) } },
+                r#"{"op":"subscribed","id":"q","topics":["a.*"],"offset":7}"#,
+            ),
+            (
+                Notice::Welcome { protocol: "fanline.v1", epoch: Epoch(16), offset: Offset(2), ts: 3, heartbeat_ms: 4 },
+                r#"{"op":"welcome","protocol":"fanline.v1","epoch":"0000000000000010","offset":2,"ts":3,"heartbeat_ms":4}"#,
+            ),
+            (
+                Notice::Error { id: None, code: "bad_json", message: "no \"x\"" },
+                r#"{"op":"error","code":"bad_json","message":"no \"x\""}"#,
+            ),
+            (
+                Notice::Skipped { from: Offset(1), to: Offset(2), reason: "slow" },
+                r#"{"op":"skipped","from":1,"to":2,"reason":"slow"}"#,
+            ),
+            (Notice::Live { topics: [">"], ts: 1 }, r#"{"op":"live","topics":[">"],"ts":1}"#),
+        ] {
+            let mut out = Vec::new();
+            notice.put(&mut out);
+            assert_eq!(out[0], 0x81);
+            assert_eq!(std::str::from_utf8(&out[2..]), Ok(expected));
+        }
+    }
+}

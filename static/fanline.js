@@ -1,0 +1,470 @@
+/**
+ * Client of fanline's protocol `fanline.v1` (docs/PROTOCOL.md) as one ES module, for browsers and for Node.
+ *
+ * Invariants:
+ *  - Per topic a handler sees each frame at most once and in order; what is left out is announced by `skipped`.
+ *  - A value is current only while the connection stands, the feed is not stale, and all that was missed has arrived.
+ *  - Someone is always trying: as long as the client is not closed it reconnects, resubscribes and resumes by itself.
+ *
+ * Deliberately absent: a buffer of outbound commands (they are derived from the subscriptions), `format=raw`, storage.
+ *
+ * @module fanline
+ */
+
+import { checkPattern, covers, matches } from "./pattern.js";
+import { ServerClock } from "./server_clock.js";
+import { Staleness } from "./staleness.js";
+
+export { checkPattern, matches };
+
+/** @typedef {{topic: string, offset: number, ts: number, data?: any, data_base64?: string}} Frame */
+/** @typedef {"connecting"|"open"|"waiting"|"closed"} State */
+/**
+ * Gets every frame of a subscription. `live` is false for current values and for what is replayed after a reconnect;
+ * `text` is the message as received, for numbers that do not fit a double.
+ * @callback Handler
+ * @param {Frame} frame
+ * @param {boolean} live
+ * @param {string} text
+ */
+/**
+ * @typedef {object} Options
+ * @property {typeof WebSocket} [WebSocket] implementation to use; default: the global one
+ * @property {"conflate"|"lossless"} [policy] what the server does when this client falls behind; default: `conflate`
+ * @property {number} [every_ms] at most one update per topic and so many ms, the newest; default: every frame
+ * @property {number} [backoff_ms] upper bound of the first delay before a reconnect; it doubles; default: 500
+ * @property {number} [backoff_max_ms] upper bound of every delay; default: 15000
+ * @property {() => number} [random] in [0, 1); default: Math.random
+ * @property {() => number} [clock] milliseconds since the Unix epoch; default: the monotonic clock of `performance`
+ */
+
+/** The server answers at once; who needs longer for handshake and welcome, or for a probing ping, is not there. */
+const HANDSHAKE_MS_MAX = 10_000;
+const PROBE_MS_MAX = 5_000;
+/** A connection that lasted this long was a good one: the next loss starts with a short delay again. */
+const STABLE_MS = 5_000;
+const BEAT_MS = 1_000;
+const BEATS_PER_PING = 5;
+
+/**
+ * Opens a connection that keeps itself up until `close()`.
+ * @param {string|URL} url of `/v1/ws`; `http:` and `https:` become `ws:` and `wss:`; relative to the page in a browser
+ * @param {Options} [options]
+ */
+export function connect(url, options = {}) {
+  return new Client(url, options);
+}
+
+/** What `subscribe` returns. */
+class Subscription {
+  #leave;
+  constructor(patterns, handler, leave) {
+    /** @readonly @type {readonly string[]} */
+    this.patterns = patterns;
+    this.handler = handler;
+    this.#leave = leave;
+  }
+  /** Ends it; the handler is not called again. Patterns that nobody else uses are given back to the server. */
+  unsubscribe() {
+    this.#leave(this);
+  }
+}
+
+class Client {
+  /** Data frames received, and the characters of all messages received (before WebSocket compression). */
+  messages = 0;
+  bytes = 0;
+
+  #options;
+  #state = /** @type {State} */ ("connecting");
+  #events = new Map();
+  #subscriptions = new Set();
+  #wanted = new Map(); // pattern -> how many subscriptions use it
+  #routes = new Map(); // topic -> subscriptions; a memo, emptied whenever a subscription comes or goes
+  #latest = new Map(); // topic -> { frame, text, connection }, of topics that a subscription covers
+  #staleness = new Staleness();
+  #serverClock = new ServerClock();
+  #socket = null;
+  #connection = 0;
+  #attempts = 0;
+  #retryTimer;
+  #beatTimer;
+  #beats = 0;
+  #beatAt = 0;
+  #deadline = 0;
+  #openedAt = 0;
+  #heartbeat = 15_000;
+  #goodbye = null;
+  #nextId = 1;
+  #pending = new Map(); // id -> { patterns, since } of subscribe commands without an answer
+  #sent = new Set(); // patterns in force on this connection
+  #epoch = "";
+  #head = 0; // offset of the newest frame when the server said welcome
+  #offset = 0; // greatest offset seen in a frame or a heartbeat of #epoch
+  #held = new Set(); // patterns for which (#epoch, #offset) is a valid cursor
+  #liveAfter = 0;
+  #settledBy = 0; // a frame from this offset on says that all current values have arrived
+  #answered = false; // a `subscribed` has arrived on this connection
+  #settled = false; // no current values are outstanding
+  #caughtUp = false; // everything missed between the connections has arrived
+  #replaying = false; // frames that arrive now may be older than the newest of their topic
+
+  constructor(url, options) {
+    const base = globalThis.document?.baseURI;
+    this.url = new URL(url, base);
+    this.url.protocol = this.url.protocol.replace(/^http/, "ws");
+    if (options.policy) this.url.searchParams.set("policy", options.policy);
+    if (options.every_ms) this.url.searchParams.set("every", `${options.every_ms}ms`);
+    this.#options = {
+      WebSocket: globalThis.WebSocket,
+      backoff_ms: 500,
+      backoff_max_ms: 15_000,
+      random: Math.random,
+      clock: () => performance.timeOrigin + performance.now(),
+      ...options,
+    };
+    if (!this.#options.WebSocket) {
+      throw new TypeError("expected a global WebSocket, found none; pass one as options.WebSocket");
+    }
+    globalThis.addEventListener?.("online", this.#wake);
+    globalThis.document?.addEventListener("visibilitychange", this.#wake);
+    this.#dial();
+  }
+
+  /** @returns {State} */
+  get state() {
+    return this.#state;
+  }
+
+  /**
+   * Registers for an event and returns the function that ends it:
+   * `state` ({state, reason, retry_ms}), and the server's own messages `stale`, `live`, `skipped`, `error`, `goodbye`.
+   * @param {"state"|"stale"|"live"|"skipped"|"error"|"goodbye"} name
+   * @param {(event: any) => void} fn
+   */
+  on(name, fn) {
+    if (!this.#events.has(name)) this.#events.set(name, new Set());
+    this.#events.get(name).add(fn);
+    return () => this.#events.get(name).delete(fn);
+  }
+
+  /**
+   * Subscribes to patterns; throws a TypeError that names the first one that is none. The handler first gets the
+   * current values: those known here before this returns, the others when the server sends them.
+   * @param {string|string[]} topics
+   * @param {Handler} handler
+   */
+  subscribe(topics, handler) {
+    const patterns = [...new Set([topics].flat())];
+    for (const pattern of patterns) {
+      const wrong = checkPattern(pattern);
+      if (wrong) throw new TypeError(wrong);
+    }
+    const subscription = new Subscription(patterns, handler, (it) => this.#unsubscribe(it));
+    this.#subscriptions.add(subscription);
+    this.#routes.clear();
+    for (const pattern of patterns) this.#wanted.set(pattern, (this.#wanted.get(pattern) ?? 0) + 1);
+    for (const { frame, text } of [...this.#latest.values()]) {
+      if (covers(patterns, frame.topic)) guard(handler, frame, false, text);
+    }
+    if (this.#state === "open") this.#sendSubscribe(patterns.filter((pattern) => !this.#sent.has(pattern)));
+    return subscription;
+  }
+
+  /** Whether the newest value received of `topic` is still what the feed says. @param {string} topic */
+  isCurrent(topic) {
+    const known = this.#latest.get(topic);
+    if (this.#state !== "open" || !known || this.isStale(topic)) return false;
+    return this.#caughtUp || (known.connection === this.#connection && !this.#replaying);
+  }
+
+  /** Whether the server has said that values of `topic` may be outdated. @param {string} topic */
+  isStale(topic) {
+    return this.#staleness.covers(topic);
+  }
+
+  /** The newest frame received of `topic`. @param {string} topic @returns {Frame|undefined} */
+  latest(topic) {
+    return this.#latest.get(topic)?.frame;
+  }
+
+  /** Topics of which a value is known. @returns {string[]} */
+  get topics() {
+    return [...this.#latest.keys()];
+  }
+
+  /** Whether everything that this client missed, if anything, has arrived. */
+  get caughtUp() {
+    return this.#caughtUp;
+  }
+
+  /** This client's clock minus the server's in ms; NaN before the first welcome. Good to half of `roundTrip`. */
+  get clockOffset() {
+    return this.#serverClock.offset;
+  }
+
+  /** Shortest recent round trip to the server in ms; NaN before the first answer to a ping. */
+  get roundTrip() {
+    return this.#serverClock.roundTrip;
+  }
+
+  /** This client's clock: milliseconds since the Unix epoch. */
+  now() {
+    return this.#options.clock();
+  }
+
+  /** Milliseconds from the server's receiving a frame to now. @param {Frame} frame */
+  latency(frame) {
+    return this.now() - (frame.ts + this.clockOffset);
+  }
+
+  /** Ends a wait for the next attempt at once. */
+  reconnect() {
+    if (this.#state === "waiting") this.#dial();
+  }
+
+  /** Ends everything; a closed client is not used again. */
+  close() {
+    if (this.#state === "closed") return;
+    globalThis.removeEventListener?.("online", this.#wake);
+    globalThis.document?.removeEventListener("visibilitychange", this.#wake);
+    this.#drop();
+    this.#setState("closed", "closed by this client");
+  }
+
+  // -- the connection
+
+  #dial() {
+    clearTimeout(this.#retryTimer);
+    this.#connection += 1;
+    this.#goodbye = null;
+    this.#deadline = this.now() + HANDSHAKE_MS_MAX;
+    const socket = new this.#options.WebSocket(this.url.href);
+    this.#socket = socket;
+    socket.onmessage = (event) => this.#receive(event.data);
+    socket.onclose = (event) => this.#lost(closeReason(event));
+    socket.onerror = () => {}; // `close` follows and tells more
+    this.#beatAt = this.now();
+    this.#beatTimer = setInterval(() => this.#beat(), BEAT_MS);
+    this.#setState("connecting");
+  }
+
+  #beat() {
+    const now = this.now();
+    const slept = now - this.#beatAt > 3 * BEAT_MS;
+    this.#beatAt = now;
+    this.#beats += 1;
+    // A tab or a machine that slept has not listened: it must not conclude that nobody spoke.
+    if (slept) this.#probe();
+    else if (now > this.#deadline) this.#lost("the server has been silent for too long");
+    else if (this.#beats % BEATS_PER_PING === 0) this.#ping();
+  }
+
+  #probe() {
+    this.#deadline = this.now() + PROBE_MS_MAX;
+    this.#ping();
+  }
+
+  /** The network or the user is back. A delay that the server asked for is kept. */
+  #wake = () => {
+    if (globalThis.document?.visibilityState === "hidden") return;
+    if (this.#state === "waiting" && !this.#goodbye) this.#dial();
+    else if (this.#state === "open") this.#probe();
+  };
+
+  #drop() {
+    clearTimeout(this.#retryTimer);
+    clearInterval(this.#beatTimer);
+    const socket = this.#socket;
+    this.#socket = null;
+    if (!socket) return;
+    socket.onmessage = socket.onclose = null;
+    socket.close();
+  }
+
+  #lost(reason) {
+    const { backoff_ms, backoff_max_ms, random, clock } = this.#options;
+    this.#drop();
+    // Current values that were still to come are not covered by the cursor: then the next connection starts over.
+    if (this.#answered) this.#held = this.#settled && !this.#pending.size ? new Set(this.#sent) : new Set();
+    this.#answered = this.#settled = this.#caughtUp = false;
+    this.#sent.clear();
+    this.#pending.clear();
+    this.#serverClock.lost();
+    if (this.#state === "open" && clock() - this.#openedAt > STABLE_MS) this.#attempts = 0;
+    const bound = Math.min(backoff_max_ms, backoff_ms * 2 ** this.#attempts++);
+    const retry_ms = this.#goodbye?.reconnect_ms ?? random() * bound;
+    this.#retryTimer = setTimeout(() => this.#dial(), retry_ms);
+    this.#setState("waiting", this.#goodbye?.message ?? reason, retry_ms);
+  }
+
+  #setState(state, reason = "", retry_ms = 0) {
+    this.#state = state;
+    this.#emit("state", { state, reason, retry_ms });
+  }
+
+  #emit(name, event) {
+    for (const fn of this.#events.get(name) ?? []) guard(fn, event);
+  }
+
+  // -- commands
+
+  #send(command) {
+    if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(command));
+  }
+
+  #sendSubscribe(patterns, since) {
+    if (!patterns.length) return;
+    const id = this.#nextId++;
+    this.#pending.set(id, { patterns, since });
+    for (const pattern of patterns) this.#sent.add(pattern);
+    this.#send({ op: "subscribe", id, topics: patterns, since });
+  }
+
+  #unsubscribe(subscription) {
+    if (!this.#subscriptions.delete(subscription)) return;
+    this.#routes.clear();
+    const unused = [];
+    for (const pattern of subscription.patterns) {
+      const users = this.#wanted.get(pattern) - 1;
+      if (users) this.#wanted.set(pattern, users);
+      else this.#wanted.delete(pattern);
+      if (!users && this.#sent.delete(pattern)) unused.push(pattern);
+    }
+    if (unused.length) this.#send({ op: "unsubscribe", id: this.#nextId++, topics: unused });
+    const wanted = [...this.#wanted.keys()];
+    for (const topic of this.#latest.keys()) if (!covers(wanted, topic)) this.#latest.delete(topic);
+  }
+
+  #ping() {
+    if (this.#state !== "open") return;
+    const id = this.#nextId++;
+    this.#serverClock.asked(id, this.now());
+    this.#send({ op: "ping", id });
+  }
+
+  // -- messages
+
+  #receive(text) {
+    this.bytes += text.length;
+    const now = this.now();
+    this.#deadline = now + 2 * this.#heartbeat;
+    let message;
+    try {
+      message = JSON.parse(text);
+    } catch {
+      return this.#emit("error", { op: "error", code: "bad_json", message: "expected JSON, found something else" });
+    }
+    if (message.ts) this.#serverClock.heard(now, message.ts);
+    if (message.op === undefined) this.#onFrame(message, text);
+    else this.#answers[message.op]?.(message);
+  }
+
+  #onFrame(frame, text) {
+    this.messages += 1;
+    const known = this.#latest.get(frame.topic);
+    this.#advance(frame.offset, frame.offset >= this.#settledBy);
+    if (known && known.frame.offset >= frame.offset) {
+      known.connection = this.#connection; // sent again after a reconnect: nothing new, but now confirmed
+      return;
+    }
+    let route = this.#routes.get(frame.topic);
+    if (!route) {
+      route = [...this.#subscriptions].filter(({ patterns }) => covers(patterns, frame.topic));
+      this.#routes.set(frame.topic, route);
+    }
+    if (!route.length) return; // was on its way while its pattern was given back
+    this.#latest.set(frame.topic, { frame, text, connection: this.#connection });
+    for (const { handler } of route) guard(handler, frame, frame.offset > this.#liveAfter, text);
+  }
+
+  #advance(offset, settles) {
+    if (offset > this.#offset) this.#offset = offset;
+    if (settles && this.#answered && !this.#settled) this.#settle();
+  }
+
+  #settle() {
+    this.#settled = this.#caughtUp = true;
+    this.#replaying = false;
+  }
+
+  #answers = {
+    welcome: (message) => {
+      const since = this.#epoch && `${this.#epoch}:${this.#offset}`;
+      const wanted = [...this.#wanted.keys()];
+      const resumed = since ? wanted.filter((pattern) => this.#held.has(pattern)) : [];
+      this.#head = message.offset;
+      this.#heartbeat = message.heartbeat_ms || this.#heartbeat;
+      this.#openedAt = this.now();
+      this.#deadline = this.#openedAt + 2 * this.#heartbeat;
+      this.#staleness.clear();
+      if (message.epoch !== this.#epoch) {
+        [this.#epoch, this.#offset] = [message.epoch, 0];
+        this.#latest.clear();
+      }
+      [this.#liveAfter, this.#replaying] = [0, resumed.length > 0];
+      this.#sendSubscribe(resumed, since || undefined);
+      this.#sendSubscribe(wanted.filter((pattern) => !resumed.includes(pattern)));
+      this.#setState("open");
+      this.#ping();
+    },
+    subscribed: ({ id, offset }) => {
+      const resumed = this.#pending.get(id)?.since !== undefined;
+      this.#pending.delete(id);
+      this.#liveAfter = Math.max(this.#liveAfter, offset);
+      // What follows the first answer comes in order; what follows another is told from the live stream by a later one.
+      this.#settledBy = this.#answered ? this.#liveAfter + 1 : this.#liveAfter;
+      this.#answered = true;
+      this.#settled = false;
+      if (offset === 0 || (resumed && offset <= this.#offset)) this.#settle();
+    },
+    heartbeat: ({ offset }) => this.#advance(offset, offset >= this.#liveAfter),
+    pong: (message) => {
+      if (this.#serverClock.answered(message, this.now())) this.#ping();
+    },
+    skipped: (message) => {
+      this.#replaying = false; // latest values follow
+      this.#emit("skipped", message);
+    },
+    stale: (message) => this.#notice(message, true),
+    live: (message) => this.#notice(message, false),
+    goodbye: (message) => {
+      this.#goodbye = message;
+      this.#emit("goodbye", message);
+    },
+    error: (message) => {
+      const refused = this.#pending.get(message.id);
+      this.#pending.delete(message.id);
+      for (const pattern of refused?.patterns ?? []) this.#sent.delete(pattern);
+      if (message.code === "bad_cursor" && refused?.since) {
+        const from = Math.min(Number(refused.since.split(":")[1]), this.#head) + 1;
+        [this.#replaying, this.#offset] = [false, 0];
+        this.#emit("skipped", { op: "skipped", from, to: this.#head, reason: "bad_cursor" });
+        this.#sendSubscribe(refused.patterns.filter((pattern) => this.#wanted.has(pattern)));
+        return;
+      }
+      this.#emit("error", { ...message, topics: refused?.patterns });
+    },
+  };
+
+  #notice(message, stale) {
+    this.#staleness.note(message.topics, stale);
+    this.#emit(message.op, message);
+  }
+}
+
+/** A handler that throws is its author's to see, and must not stop the others. */
+function guard(fn, ...args) {
+  try {
+    fn(...args);
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}
+
+function closeReason({ code, reason }) {
+  if (reason) return reason;
+  return code === 1006 || !code ? "the connection failed or was cut" : `the connection was closed with code ${code}`;
+}

@@ -1,0 +1,95 @@
+/**
+ * Says in words and colours how far the values can be trusted: connection, feed, next attempt.
+ *
+ * Only a change of state is announced to screen readers; the countdown is for the eye.
+ *
+ * @module status
+ */
+
+const byId = (id) => document.getElementById(id);
+const time = (ms) => new Date(ms).toLocaleTimeString();
+
+export class Status {
+  #client;
+  #stale = new Map(); // patterns -> newest `stale` about them
+  #messagesBefore = 0; // of the client, when this connection was opened
+  #lostAt = 0;
+  #retryAt = 0;
+  #reason = "";
+  #fault = "";
+  #shown = "";
+
+  /** @param {ReturnType<typeof import("./fanline.js").connect>} client */
+  constructor(client) {
+    this.#client = client;
+    client.on("state", (event) => this.#onState(event));
+    client.on("stale", (event) => {
+      this.#stale.set(event.topics.join(), event);
+      this.#show();
+    });
+    client.on("live", (event) => {
+      if (event.topics.includes(">")) this.#stale.clear();
+      else this.#stale.delete(event.topics.join());
+      this.#show();
+    });
+    client.on("error", ({ message }) => {
+      this.#fault = message;
+      this.#show();
+    });
+    byId("retry").addEventListener("click", () => client.reconnect());
+    this.#show();
+  }
+
+  /** Called a few times a second. */
+  tick() {
+    const waiting = this.#client.state === "waiting";
+    const seconds = Math.max(Math.ceil((this.#retryAt - Date.now()) / 1000), 0);
+    const set = (id, text) => byId(id).textContent !== text && (byId(id).textContent = text);
+    set("countdown", waiting ? `Next attempt in ${seconds} s.` : "");
+    set("reason", waiting ? `Cause: ${this.#reason}.` : "");
+    byId("retry").hidden = !waiting || seconds < 2;
+    this.#show();
+  }
+
+  #onState({ state, reason, retry_ms }) {
+    if (state === "waiting") {
+      this.#lostAt ||= Date.now();
+      this.#retryAt = Date.now() + retry_ms;
+      this.#reason = reason;
+    }
+    if (state === "open") [this.#lostAt, this.#fault, this.#messagesBefore] = [0, "", this.#client.messages];
+    if (state !== "open") this.#stale.clear();
+    this.#show();
+  }
+
+  #show() {
+    const [connection, feed, text] = this.#describe();
+    if (text === this.#shown) return;
+    this.#shown = text;
+    document.body.dataset.connection = connection;
+    document.body.dataset.feed = feed;
+    byId("connection").textContent = connection === "waiting" ? "lost" : connection;
+    byId("feed").textContent = feed;
+    byId("status").textContent = text;
+  }
+
+  #describe() {
+    const { state } = this.#client;
+    if (state !== "open") {
+      if (!this.#lostAt) return [state, "unknown", "Connecting to the server."];
+      return [state, "unknown", `Not connected since ${time(this.#lostAt)}. The values below are not current.`];
+    }
+    const stale = [...this.#stale.values()].at(-1);
+    if (stale) {
+      const whose = stale.topics.includes(">") ? "The values below" : `Values of ${stale.topics.join(", ")}`;
+      const what = stale.reason === "upstream_silent" ? "The feed is silent" : "The feed is down";
+      return [state, "stale", `${what} since ${time(stale.since_ms)}: ${stale.message}. ${whose} are not current.`];
+    }
+    if (this.#fault) return [state, "live", `The server refused: ${this.#fault}`];
+    const heard = this.#client.messages > this.#messagesBefore;
+    if (!heard && !(this.#client.caughtUp && this.#client.topics.length)) {
+      return [state, "unknown", "Connected. Waiting for values."];
+    }
+    return [state, "live", "Connected. Values are current."];
+  }
+}

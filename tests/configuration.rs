@@ -1,0 +1,374 @@
+//! What is set is in force, what is wrong is refused with its place and the way out, and what is written is true.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use fanline::config::error::ConfigError;
+use fanline::config::kind::Value;
+use fanline::config::table::{self, Preset, TABLE};
+use fanline::config::{self, Config, Effective, Flag, Sources, document};
+
+/// A configuration file of this test alone.
+fn file(test: &str, text: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("configuration").join(test);
+    std::fs::create_dir_all(&folder).expect("a folder for the test");
+    let path = folder.join("fanline.toml");
+    std::fs::write(&path, text).expect("a file for the test");
+    path
+}
+
+fn flag(name: &str, setting: &'static str, word: &str) -> Flag {
+    Flag { name: name.into(), setting, words: vec![word.into()] }
+}
+
+fn variables(rows: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    rows.iter().map(|(name, word)| (name.into(), word.into())).collect()
+}
+
+fn load_file(test: &str, text: &str) -> Result<Effective, ConfigError> {
+    config::load(&Sources { file: Some(file(test, text)), ..Sources::default() })
+}
+
+fn load_variables(rows: &[(&str, &str)]) -> Result<Effective, ConfigError> {
+    config::load(&Sources { variables: variables(rows), ..Sources::default() })
+}
+
+/// Runs the real command with nothing of `FANLINE_…` but `rows`.
+fn fanline(arguments: &[&str], rows: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanline"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FANLINE_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).envs(rows.iter().copied()).output().expect("the binary runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+#[test]
+fn a_flag_beats_a_variable_beats_the_file_beats_the_default() {
+    let path = file(
+        "precedence",
+        "listen = '127.0.0.1:1'\n[slow]\nreplay_max = '1s'\nwrite_deadline = '1s'\n[log]\nformat = 'json'\n",
+    );
+    let sources = Sources {
+        file: Some(path.clone()),
+        variables: variables(&[("FANLINE_LISTEN", "127.0.0.1:2"), ("FANLINE_SLOW_REPLAY_MAX", "2s"), ("HOME", "/")]),
+        flags: vec![flag("--listen", "listen", "127.0.0.1:3")],
+    };
+    let Effective { config, values } = config::load(&sources).expect("a right configuration");
+    assert_eq!(config.listen.port(), 3);
+    assert_eq!(config.slow.replay_max, Duration::from_secs(2));
+    assert_eq!(config.slow.write_deadline, Duration::from_secs(1));
+    assert_eq!(config.slow.unsent_bytes_max, 128 * 1024);
+    let origin = |name: &str| values.get(name).1.to_string();
+    assert_eq!(origin("listen"), "--listen");
+    assert_eq!(origin("slow.replay_max"), "FANLINE_SLOW_REPLAY_MAX");
+    assert_eq!(origin("slow.write_deadline"), format!("{}:4", path.display()));
+    assert_eq!(origin("slow.unsent_bytes_max"), "default");
+}
+
+#[test]
+fn the_variable_for_the_file_is_obeyed_and_the_flag_beats_it() {
+    let by_variable = file("by_variable", "simulate.seed = 7\n");
+    let by_flag = file("by_flag", "simulate.seed = 8\n");
+    let by_variable = by_variable.to_str().expect("UTF-8");
+    let variables = variables(&[("FANLINE_CONFIG", by_variable), ("FANLINE_SHARED", "/anywhere")]);
+    let seed = |file: Option<PathBuf>| {
+        let sources = Sources { file, variables: variables.clone(), ..Sources::default() };
+        config::load(&sources).expect("a right configuration").config.simulate.seed
+    };
+    assert_eq!(seed(None), 7);
+    assert_eq!(seed(Some(by_flag)), 8);
+}
+
+#[test]
+fn every_setting_can_be_set_by_file_variable_and_flag_alike() {
+    for setting in table::all() {
+        let text = match setting.preset {
+            Preset::Is("") => "a,b",
+            Preset::Is(text) | Preset::Unset(text) => text,
+        };
+        let value = setting.kind.read_text(text).unwrap_or_else(|error| panic!("{}: {error}", setting.name));
+        let words = match &value {
+            Value::List(items) => items.clone(),
+            _ => vec![text.to_owned()],
+        };
+        // A subscription and a topic need a feed.
+        let feed = match setting.name {
+            "upstream.url" => [("FANLINE_UPSTREAM_PROFILE", "generic")],
+            _ => [("FANLINE_UPSTREAM_URL", "ws://a.example/")],
+        };
+        let toml = format!("{} = {}\n", setting.name, value.to_toml());
+        let by_file = Sources {
+            file: Some(file(&format!("every/{}", setting.name), &toml)),
+            variables: variables(&feed),
+            ..Sources::default()
+        };
+        let variable = setting.variable();
+        let by_variable = Sources { variables: variables(&[feed[0], (&variable, text)]), ..Sources::default() };
+        let name = format!("--{}", setting.flag());
+        let by_flag = Sources {
+            variables: variables(&feed),
+            flags: vec![Flag { name, setting: setting.name, words }],
+            ..Sources::default()
+        };
+        for sources in [by_file, by_variable, by_flag] {
+            let values = config::load(&sources).unwrap_or_else(|error| panic!("{}: {error}", setting.name)).values;
+            assert_eq!(values.get(setting.name).0, Some(&value), "{}", setting.name);
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_in_a_file_is_refused_with_line_and_remedy() {
+    for (index, (text, line, expected)) in [
+        (
+            "\n[slow]\nreply_max = '2s'",
+            3,
+            "expected a setting, found `slow.reply_max`; did you mean `slow.replay_max`?",
+        ),
+        ("replay_max = '2s'", 1, "expected a setting, found `replay_max`; did you mean `slow.replay_max`?"),
+        ("# first\n[slwo]\nreplay_max = '2s'", 2, "expected a section, found `slwo`; did you mean `slow`?"),
+        (
+            "slow = 3",
+            1,
+            "expected a section, found `slow`; write `[slow]` on a line of its own, and its settings below",
+        ),
+        (
+            "[slow]\nreplay_max = 2",
+            2,
+            "slow.replay_max: expected a duration from 0s to 1h, found the integer `2`; \
+             write a unit and quotes, such as `\"2s\"`",
+        ),
+        (
+            "[limits]\ntopics_max = '5'",
+            2,
+            "limits.topics_max: expected an integer from 1 to 10000000, found the string `5`; remove the quotes",
+        ),
+        ("[limits]\n\ntopics_max = 0", 3, "limits.topics_max: expected an integer from 1 to 10000000, found `0`"),
+        (
+            "[upstream]\nsubscribe = 'btcusdt'",
+            2,
+            "upstream.subscribe: expected a list of texts, found the string `btcusdt`; write `[\"first\", \"second\"]`",
+        ),
+        (
+            "[upstream]\nurl = 'https://feed.example.com/ws'",
+            2,
+            "upstream.url: expected a URL ws:// or wss://, found `https://feed.example.com/ws`; \
+             a feed is a WebSocket: try `wss://feed.example.com/ws`",
+        ),
+        ("listen = 8080", 1, "listen: expected an address IP:PORT, found the integer `8080`; write it in quotes"),
+        ("[compression]\nenabled = 'no'", 2, "compression.enabled: expected true or false, found the string `no`"),
+        (
+            "[upstream]\nbackoff_min = '2m'",
+            2,
+            "upstream.backoff_min: expected upstream.backoff_min to be at most upstream.backoff_max, \
+             found `2m` and `30s`; raise the maximum or lower the minimum",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let test = format!("wrong/{index}");
+        let error = load_file(&test, text).expect_err(text).to_string();
+        assert_eq!(error, format!("{}:{line}: {expected}", file(&test, text).display()));
+    }
+}
+
+#[test]
+fn broken_toml_is_refused_with_its_line() {
+    let error = load_file("broken", "[slow]\nreplay_max = \n").expect_err("broken").to_string();
+    assert!(error.contains("fanline.toml:2: expected TOML: "), "{error}");
+    let error = load_file("twice", "[slow]\nreplay_max = '1s'\nreplay_max = '2s'\n").expect_err("twice").to_string();
+    assert!(error.contains("fanline.toml:3: expected TOML: "), "{error}");
+}
+
+#[test]
+fn a_wrong_variable_is_refused_by_name() {
+    for (name, word, expected) in [
+        (
+            "FANLINE_SLOW_REPLY_MAX",
+            "2s",
+            "FANLINE_SLOW_REPLY_MAX: expected a setting (`FANLINE_SECTION_KEY`), found `FANLINE_SLOW_REPLY_MAX`; \
+             did you mean `FANLINE_SLOW_REPLAY_MAX`?",
+        ),
+        (
+            "FANLINE_SLOW_REPLAY_MAX",
+            "2",
+            "FANLINE_SLOW_REPLAY_MAX: expected a duration from 0s to 1h, found `2`; write a unit, such as `2s` or `2ms`",
+        ),
+        (
+            "FANLINE_RING_BYTES_MAX",
+            "64M",
+            "FANLINE_RING_BYTES_MAX: expected a size from 64KiB to 1024GiB, found `64M`; \
+             write bytes as a plain number, or `64KiB`, `16MiB`, `1GiB`",
+        ),
+        (
+            "FANLINE_UPSTREAM_TOPIC",
+            "/s",
+            "FANLINE_UPSTREAM_TOPIC: expected a feed to find topics in, found `/s` without upstream.url; \
+             the simulated market needs neither; give the URL, or leave this out",
+        ),
+    ] {
+        let error = load_variables(&[(name, word)]).expect_err(name).to_string();
+        assert_eq!(error, expected);
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let sources = Sources {
+        file: Some(file("several", "colour = 1\n[slow]\nreplay_max = 2\n")),
+        variables: variables(&[("FANLINE_COLOUR", "1")]),
+        flags: vec![flag("--compression-level", "compression.level", "10")],
+    };
+    let error = config::load(&sources).expect_err("four problems");
+    let lines: Vec<usize> = error.problems.iter().map(|problem| problem.line()).collect();
+    assert_eq!(lines, [1, 3, 0, 0], "{error}");
+    assert_eq!(error.to_string().lines().count(), 4, "{error}");
+}
+
+#[test]
+fn an_empty_text_unsets_what_may_be_unset() {
+    let path = file("unset", "[upstream]\nurl = 'ws://a.example/'\nidle_timeout = '5s'\n");
+    let variables = variables(&[("FANLINE_UPSTREAM_URL", ""), ("FANLINE_UPSTREAM_IDLE_TIMEOUT", "")]);
+    let sources = Sources { file: Some(path), variables, ..Sources::default() };
+    let config = config::load(&sources).expect("a right configuration").config;
+    assert_eq!((config.upstream.url, config.upstream.idle_timeout), (None, None));
+}
+
+#[test]
+fn a_list_keeps_commas_of_flags_and_is_cut_at_those_of_variables() {
+    let feed = ("FANLINE_UPSTREAM_URL", "ws://a.example/");
+    let words = vec!["{\"a\":1,\"b\":2}".to_owned(), "c".to_owned()];
+    let flags = vec![Flag { name: "--subscribe".into(), setting: "upstream.subscribe", words: words.clone() }];
+    let by_flag = Sources { variables: variables(&[feed]), flags, ..Sources::default() };
+    assert_eq!(config::load(&by_flag).expect("right").config.upstream.subscribe, words);
+    let by_variable = load_variables(&[feed, ("FANLINE_UPSTREAM_SUBSCRIBE", "a, b,")]).expect("right");
+    assert_eq!(by_variable.config.upstream.subscribe, ["a", "b"]);
+}
+
+#[test]
+fn the_effective_configuration_read_back_is_the_same() {
+    let rows = [("FANLINE_UPSTREAM_URL", "ws://a.example/"), ("FANLINE_UPSTREAM_SUBSCRIBE", "a\"b,c")];
+    let first = load_variables(&rows).expect("right");
+    let again = load_file("read_back", &document::effective(&first.values)).expect("what is printed is valid");
+    assert_eq!(again.config, first.config);
+}
+
+/// `UPDATE=1 cargo test --test configuration` writes the files anew.
+#[test]
+fn the_documents_are_current() {
+    for (path, text) in
+        [("docs/CONFIGURATION.md", document::markdown()), ("deploy/fanline.example.toml", document::example())]
+    {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&path, &text).expect("a writable checkout");
+        }
+        let found = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            found == text,
+            "{} is not what the table of settings says; run UPDATE=1 cargo test --test configuration",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn the_example_file_is_valid_as_it_is_and_with_every_line_in_force() {
+    let example = document::example();
+    let as_it_is = load_file("example", &example).expect("the example is valid");
+    assert_eq!(as_it_is.config, Config::default());
+    let line_in_force = |line: &str| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).map(str::to_owned);
+    let lines: Vec<String> = example.lines().map(|line| line_in_force(line).unwrap_or(line.to_owned())).collect();
+    let path = file("example_in_force", &lines.join("\n"));
+    let settings: usize = TABLE.iter().map(|section| section.settings.len()).sum();
+    assert_eq!(config::check(&path).expect("every line is valid"), settings);
+}
+
+#[test]
+fn check_names_the_typo_and_ends_with_2() {
+    let wrong = file("check_wrong", "[limits]\nsession_max = 5\n\n[upstream]\npong_timeout = '10'\n");
+    let output = fanline(&["check", wrong.to_str().expect("UTF-8")], &[]);
+    let place = wrong.display();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        stderr(&output),
+        format!(
+            "error: {place}:2: expected a setting, found `limits.session_max`; did you mean `limits.sessions_max`?\n\
+             error: {place}:5: upstream.pong_timeout: expected a duration from 1ms to 1h, found `10`; \
+             write a unit, such as `10s` or `10ms`\n"
+        )
+    );
+    let right = file("check_right", "[limits]\nsessions_max = 5\n");
+    let output = fanline(&["check", right.to_str().expect("UTF-8")], &[]);
+    assert_eq!(stdout(&output), format!("{}: a valid configuration, settings: 1\n", right.display()));
+    assert!(output.status.success());
+}
+
+#[test]
+fn config_prints_what_is_in_force_and_why() {
+    let output = fanline(&["config", "--compression-level", "9"], &[("FANLINE_SLOW_REPLAY_MAX", "90s")]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines: Vec<String> =
+        stdout(&output).lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for expected in [
+        "listen = \"127.0.0.1:8080\" # default",
+        "replay_max = \"1m 30s\" # FANLINE_SLOW_REPLAY_MAX",
+        "level = 9 # --compression-level",
+    ] {
+        assert!(lines.iter().any(|line| line == expected), "{expected} is missing in {lines:#?}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_refused_with_the_nearest_name_and_ends_with_2() {
+    for (arguments, row, expected) in [
+        (&["--slow-reply-max", "2s"][..], None, "a similar argument exists: '--slow-replay-max'"),
+        (&["simulat"], None, "error: expected a URL or a command, found `simulat`; did you mean `simulate`?\n"),
+        (
+            &["--listen", "127.0.0.1:0", "simulate"],
+            None,
+            "error: expected the command first, found `simulate` behind flags; try `fanline simulate …`\n",
+        ),
+        (
+            &["example.com/ws"],
+            None,
+            "error: URL: expected a URL ws:// or wss://, found `example.com/ws`; write it as `wss://example.com/ws`",
+        ),
+        (
+            &["config", "--config", "/nowhere/fanline.toml"],
+            None,
+            "error: expected a readable configuration file, found `/nowhere/fanline.toml`: No such file or directory",
+        ),
+        (&["simulate", "--symbols", "0"], None, "error: --symbols: expected an integer from 1 to 500000, found `0`\n"),
+        (&["simulate", "--listen", "9001"], None, "expected an address IP:PORT, found `9001`"),
+        (&["replay", "x.jsonl", "--speed", "0"], None, "(2 is twice the recorded pace) or `max`, found `0`"),
+        (&["probe"], None, "error: expected the URL of a feed, found none; try `fanline probe wss://HOST/PATH`\n"),
+        (&["config"], Some(("FANLINE_LISTN", "")), "did you mean `FANLINE_LISTEN`?\n"),
+    ] {
+        let output = fanline(arguments, row.as_slice());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains(expected), "{arguments:?}: {}", stderr(&output));
+        assert_eq!(stdout(&output), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for (arguments, expected) in [(["--help"], "--slow-replay-max"), (["-h"], "Examples:"), (["--version"], "fanline ")]
+    {
+        let output = fanline(&arguments, &[]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(stdout(&output).contains(expected), "{arguments:?}");
+    }
+}

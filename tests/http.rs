@@ -1,0 +1,410 @@
+//! The edge answers each request as docs/PROTOCOL.md says, over a real socket.
+
+mod http_client;
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fanline::bus::feed::{FeedState, StaleReason};
+use fanline::bus::publisher::Publisher;
+use fanline::bus::{self, Limits};
+use fanline::delivery::{Newcomer, Policy};
+use fanline::edge::{self, Edge, EdgeError, Phase, Rooms, Settings};
+use fanline::wire::encode::{Format, Payload, PayloadKind};
+use fanline::words::ids::Epoch;
+use fanline::words::stamp::Stamp;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::http_client::{Answer, Client};
+
+const EPOCH: Epoch = Epoch(0xfee1_900d);
+
+/// An edge on a port of its own, with a test in place of intake, delivery and app.
+struct Street {
+    address: std::net::SocketAddr,
+    publisher: Publisher,
+    newcomers: mpsc::UnboundedReceiver<Newcomer>,
+    phase: watch::Sender<Phase>,
+    served: JoinHandle<std::io::Result<()>>,
+}
+
+fn settings() -> Settings {
+    Settings {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        compression: true,
+        sessions_max: 100,
+        sessions_per_address_max: None,
+        patterns_max: 10,
+        connections_max: 100,
+        header_timeout: Duration::from_secs(10),
+        stop_timeout: Duration::from_secs(10),
+    }
+}
+
+fn rooms() -> (Rooms, Publisher, mpsc::UnboundedReceiver<Newcomer>) {
+    let (meters, exposition) = edge::metrics::recorder();
+    let limits = Limits { ring_frames_max: 64, ring_bytes_max: 1 << 20, topics_max: 1000 };
+    let (publisher, reader) = bus::open(EPOCH, limits, &meters);
+    let (adopt, newcomers) = mpsc::unbounded_channel();
+    let door: edge::Door = Arc::new(move |newcomer| {
+        // The receiver is gone only if its test is.
+        let _ = adopt.send(newcomer);
+    });
+    (Rooms { reader, door, meters, exposition }, publisher, newcomers)
+}
+
+impl Street {
+    fn open(settings: Settings) -> Street {
+        let (rooms, publisher, newcomers) = rooms();
+        let edge = Edge::bind(settings, rooms).expect("a free port");
+        let address = edge.local_addr();
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let served = tokio::spawn(edge.serve(phases));
+        Street { address, publisher, newcomers, phase, served }
+    }
+
+    fn publish(&mut self, topic: &str, data: &'static str, kind: PayloadKind) {
+        let payload = Payload { bytes: Bytes::from_static(data.as_bytes()), kind };
+        self.publisher.publish(topic, payload, Stamp { wall_ms: 1_700_000_000_000, mono_ns: 0 }).expect("published");
+    }
+
+    async fn get(&self, path: &str, headers: &str) -> Answer {
+        Client::connect(self.address).await.request("GET", path, headers).await
+    }
+
+    async fn upgrade(&self, query: &str, headers: &str) -> Answer {
+        self.get(&format!("/v1/ws{query}"), &format!("{HANDSHAKE}{headers}")).await
+    }
+}
+
+const HANDSHAKE: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\n\
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+#[tokio::test]
+async fn an_upgraded_socket_is_handed_over_whole_with_its_terms() {
+    let mut street = Street::open(settings());
+    let mut client = Client::connect(street.address).await;
+    let path = "/v1/ws?topics=a.*,b.%3E&format=raw&policy=lossless&since=00000000fee1900d:0";
+    let headers = format!(
+        "{HANDSHAKE}Sec-WebSocket-Protocol: other, fanline.v1\r\n\
+         Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+    );
+    let answer = client.request_with_more("GET", path, &headers, b"\x81\x80more").await;
+    assert_eq!(answer.status, 101);
+    assert_eq!(answer.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "RFC 6455, 1.3");
+    assert_eq!(answer.header("sec-websocket-protocol"), Some("fanline.v1"));
+    assert_eq!(
+        answer.header("sec-websocket-extensions"),
+        Some("permessage-deflate; server_no_context_takeover; client_no_context_takeover")
+    );
+
+    let mut newcomer = street.newcomers.recv().await.expect("handed over");
+    assert_eq!(newcomer.terms.patterns.iter().map(|p| p.as_str()).collect::<Vec<_>>(), ["a.*", "b.>"]);
+    assert_eq!((newcomer.terms.format, newcomer.terms.policy), (Format::Raw, Policy::Lossless));
+    assert!(newcomer.terms.deflate);
+    assert_eq!(newcomer.terms.since.map(|c| c.to_string()).as_deref(), Some("00000000fee1900d:0"));
+    assert!(newcomer.socket.nodelay().expect("an open socket"));
+    let blocked = newcomer.socket.read(&mut [0; 64]).map_err(|e| e.kind());
+    let unread = match blocked {
+        // What had not arrived with the request is still in the socket.
+        Ok(_) => panic!("all bytes were sent in one packet with the request"),
+        Err(kind) => {
+            assert_eq!(kind, std::io::ErrorKind::WouldBlock, "non-blocking");
+            &newcomer.unread
+        }
+    };
+    assert_eq!(&unread[..], b"\x81\x80more");
+    newcomer.socket.write_all(b"\x81\x02hi").expect("room for four bytes");
+    assert_eq!(client.read_exactly(4).await, b"\x81\x02hi");
+}
+
+#[tokio::test]
+async fn a_plain_handshake_gets_the_defaults() {
+    let mut street = Street::open(Settings { compression: false, ..settings() });
+    let answer = street.upgrade("", "Sec-WebSocket-Extensions: permessage-deflate\r\n").await;
+    assert_eq!(answer.status, 101);
+    assert_eq!(answer.header("sec-websocket-extensions"), None, "compression is off");
+    assert_eq!(answer.header("sec-websocket-protocol"), None, "none was offered");
+    let newcomer = street.newcomers.recv().await.expect("handed over");
+    assert_eq!((newcomer.terms.format, newcomer.terms.policy), (Format::Envelope, Policy::Conflate));
+    assert!(newcomer.terms.patterns.is_empty() && newcomer.terms.since.is_none() && !newcomer.terms.deflate);
+    assert!(newcomer.unread.is_empty());
+}
+
+#[tokio::test]
+async fn a_wrong_handshake_is_refused_with_the_reason_and_the_remedy() {
+    let street = Street::open(settings());
+    for (from, to, status, code, part) in [
+        (HANDSHAKE, "", 426, "not_websocket", "/v1/snapshot"),
+        ("Upgrade: WebSocket", "Upgrade: h2c", 426, "not_websocket", "WebSocket client"),
+        ("keep-alive, Upgrade", "keep-alive", 400, "bad_handshake", "proxy"),
+        ("Version: 13", "Version: 8", 426, "bad_handshake", "`8`"),
+        ("Version: 13", "Version-Not: 13", 426, "bad_handshake", "found none"),
+        ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZQ==", 400, "bad_handshake", "16 bytes"),
+        ("dGhlIHNhbXBsZSBub25jZQ==", "not base64 at all", 400, "bad_handshake", "`not base64 at all`"),
+        ("Key: ", "Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: ", 400, "bad_handshake", "several"),
+        ("Key: ", "Not-Key: ", 400, "bad_handshake", "Sec-WebSocket-Key"),
+        ("Upgrade: WebSocket", "Upgrade: websocket\r\nSec-WebSocket-Extensions: a;", 400, "bad_handshake", "byte 2"),
+    ] {
+        let answer = street.get("/v1/ws", &HANDSHAKE.replace(from, to)).await;
+        answer.check_refusal(status, code, part);
+        if status == 426 {
+            assert_eq!(answer.header("upgrade"), Some("websocket"), "RFC 9110, 15.5.22");
+        }
+        let version = answer.header("sec-websocket-version");
+        assert_eq!(version, (status == 426 && code == "bad_handshake").then_some("13"), "RFC 6455, 4.4");
+    }
+    let metrics = street.get("/metrics", "").await.text();
+    assert!(metrics.contains("fanline_refusals_total{reason=\"not_websocket\"} 2\n"), "{metrics}");
+    assert!(metrics.contains("fanline_refusals_total{reason=\"bad_handshake\"} 8\n"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_wrong_query_is_refused_before_the_upgrade_and_named() {
+    let street = Street::open(settings());
+    for (query, code, part) in [
+        ("?topic=a", "bad_request", "did you mean `topics`?"),
+        ("?Formt=raw", "bad_request", "did you mean `format`?"),
+        ("?every=250ms", "bad_request", "found the parameter `every`"),
+        ("?topics=a&topics=b", "bad_request", "`topics` once"),
+        ("?topics=", "bad_pattern", "empty text"),
+        ("?topics=a,,b", "bad_pattern", "empty text"),
+        ("?topics=a..b", "bad_pattern", "`a..b`"),
+        ("?topics=a,b,c,d,e,f,g,h,i,j,k", "too_many_patterns", "at most 10"),
+        ("?format=xml", "unknown_format", "`xml`"),
+        ("?policy=best", "unknown_policy", "`best`"),
+        ("?topics=a&since=12", "bad_cursor", "`12`"),
+        ("?topics=a&since=00000000fee1900d:1", "bad_cursor", "still to come"),
+        ("?since=00000000fee1900d:0", "bad_request", "`topics` beside `since`"),
+    ] {
+        street.upgrade(query, "").await.check_refusal(400, code, part);
+    }
+    let other_epoch = street.upgrade("?topics=a&since=0000000000000001:77", "").await;
+    assert_eq!(other_epoch.status, 101, "the delivery tells what was skipped");
+}
+
+#[tokio::test]
+async fn a_session_takes_its_place_until_its_permit_is_dropped() {
+    let mut street = Street::open(Settings { sessions_max: 2, sessions_per_address_max: Some(1), ..settings() });
+    assert_eq!(street.upgrade("", "").await.status, 101);
+    let refused = street.upgrade("", "").await;
+    refused.check_refusal(503, "too_many_sessions", "limits.sessions_per_address_max");
+    assert!(refused.header("retry-after").is_some());
+    drop(street.newcomers.recv().await.expect("handed over"));
+    assert_eq!(street.upgrade("", "").await.status, 101, "the first has left");
+
+    let street = Street::open(Settings { sessions_max: 1, ..settings() });
+    assert_eq!(street.upgrade("", "").await.status, 101);
+    street.upgrade("", "").await.check_refusal(503, "too_many_sessions", "limits.sessions_max");
+}
+
+#[tokio::test]
+async fn readiness_follows_the_feed_and_goes_first_when_draining() {
+    let mut street = Street::open(settings());
+    let stale = |reason| FeedState::Stale { reason, since_ms: 1, message: "trying again".into() };
+    for (state, status, expected) in [
+        (FeedState::Connecting, 503, json!(["connecting", "connecting"])),
+        (FeedState::Live, 200, json!(["live", null])),
+        (stale(StaleReason::UpstreamDown), 503, json!(["down", "upstream_down"])),
+        (stale(StaleReason::UpstreamSilent), 503, json!(["silent", "upstream_silent"])),
+        (FeedState::Live, 200, json!(["live", null])),
+    ] {
+        street.publisher.announce(state);
+        let answer = street.get("/readyz", "").await;
+        assert_eq!(answer.status, status);
+        let body = answer.json();
+        assert_eq!(json!([body["state"], body["reason"]]), expected);
+        assert_eq!(body["ready"], json!(status == 200));
+        assert!(body["message"].is_string());
+    }
+    street.phase.send_replace(Phase::Draining);
+    let answer = street.get("/readyz", "").await;
+    assert_eq!((answer.status, answer.json()["state"].clone()), (503, json!("draining")));
+    street.upgrade("", "").await.check_refusal(503, "draining", "another");
+    assert_eq!(street.get("/healthz", "").await.status, 200, "the process still works");
+
+    let mut idle = Client::connect(street.address).await;
+    assert_eq!(idle.request("GET", "/healthz", "").await.status, 200);
+    street.phase.send_replace(Phase::Stopped);
+    street.served.await.expect("no panic").expect("no error");
+    assert!(idle.is_at_end().await, "idle connections are closed");
+    assert!(tokio::net::TcpStream::connect(street.address).await.is_err(), "nothing is accepted");
+}
+
+#[tokio::test]
+async fn a_snapshot_holds_the_latest_of_each_topic_byte_for_byte() {
+    let mut street = Street::open(settings());
+    street.publish("b.x", "{\"p\": 1.50}", PayloadKind::Json);
+    street.publish("a.x", "say \"hi\"", PayloadKind::Text);
+    street.publish("c", "[ ]", PayloadKind::Json);
+    street.publish("b.x", "{\"p\": 2.50}", PayloadKind::Json);
+    street.publisher.announce(FeedState::Live);
+    let answer = street.get("/v1/snapshot?topics=*.x", "").await;
+    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(
+        answer.text(),
+        concat!(
+            r#"{"epoch":"00000000fee1900d","offset":4,"feed":{"state":"live"},"frames":["#,
+            r#"{"topic":"a.x","offset":2,"ts":1700000000000,"data":"say \"hi\""},"#,
+            r#"{"topic":"b.x","offset":4,"ts":1700000000000,"data":{"p": 2.50}}]}"#,
+        )
+    );
+    let all = street.get("/v1/snapshot", "").await.json();
+    assert_eq!(all["frames"].as_array().map(Vec::len), Some(3));
+    let one = street.get("/v1/snapshot?topics=c,c,none", "").await.json();
+    assert_eq!(one["frames"], json!([{"topic": "c", "offset": 3, "ts": 1_700_000_000_000_u64, "data": []}]));
+    street.get("/v1/snapshot?topcs=c", "").await.check_refusal(400, "bad_request", "did you mean `topics`?");
+
+    let stale = FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms: 5, message: "trying".into() };
+    street.publisher.announce(stale);
+    let feed = street.get("/v1/snapshot?topics=none", "").await.json()["feed"].clone();
+    assert_eq!(feed, json!({"state": "down", "reason": "upstream_down", "since_ms": 5, "message": "trying"}));
+}
+
+#[tokio::test]
+async fn topics_are_listed_with_their_counts_sorted_by_name() {
+    let mut street = Street::open(settings());
+    for topic in ["b", "a", "b", "b"] {
+        street.publish(topic, "1", PayloadKind::Json);
+    }
+    let ts = 1_700_000_000_000_u64;
+    let (a, b) = (
+        json!({"topic": "a", "offset": 2, "ts": ts, "count": 1}),
+        json!({"topic": "b", "offset": 4, "ts": ts, "count": 3}),
+    );
+    let head = json!({"epoch": "00000000fee1900d", "offset": 4, "topics": [a, b]});
+    assert_eq!(street.get("/v1/topics", "").await.json(), head);
+    assert_eq!(street.get("/v1/topics?topics=a", "").await.json()["topics"], json!([a]));
+}
+
+#[tokio::test]
+async fn metrics_are_text_in_the_format_of_prometheus() {
+    let street = Street::open(settings());
+    assert_eq!(street.get("/healthz", "").await.status, 200);
+    let answer = street.get("/metrics", "").await;
+    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    let text = answer.text();
+    for line in [
+        "# TYPE fanline_http_requests_total counter\n",
+        "fanline_http_requests_total{route=\"/healthz\",status=\"200\"} 1\n",
+        "fanline_refusals_total{reason=\"draining\"} 0\n",
+        "fanline_build_info{version=",
+        "fanline_upstream_state{state=\"connecting\"} 1\n",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_is_sent_once_and_then_revalidated() {
+    let street = Street::open(settings());
+    let page = street.get("/", "").await;
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert_eq!(page.header("cache-control"), Some("no-cache"));
+    assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
+    assert!(page.header("content-security-policy").is_some_and(|csp| csp.contains("ws: wss:")));
+    assert!(!page.text().contains("@version@"));
+    let etag = page.header("etag").expect("an ETag");
+    let again = street.get("/", &format!("If-None-Match: W/\"old\", {etag}\r\n")).await;
+    assert_eq!((again.status, again.header("etag"), again.body.len()), (304, Some(etag), 0));
+    assert_eq!(again.header("cache-control"), Some("no-cache"));
+    let head = Client::connect(street.address).await.request("HEAD", "/", "").await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(head.header("content-length"), Some(page.body.len().to_string().as_str()));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_in_json() {
+    let street = Street::open(settings());
+    for path in
+        ["/nothing", "/v1", "/static/", "/static/nothing.js", "/static/../Cargo.toml", "/static/%2e%2e/Cargo.toml"]
+    {
+        street.get(path, "").await.check_refusal(404, "not_found", "`/");
+    }
+    for path in ["/v1/ws", "/v1/snapshot", "/", "/metrics"] {
+        let answer = Client::connect(street.address).await.request("POST", path, "Content-Length: 0\r\n").await;
+        answer.check_refusal(405, "method_not_allowed", "`POST`");
+        assert_eq!(answer.header("allow"), Some("GET,HEAD"), "RFC 9110, 15.5.6");
+    }
+}
+
+#[tokio::test]
+async fn one_connection_may_ask_several_times_and_then_upgrade() {
+    let mut street = Street::open(settings());
+    let mut client = Client::connect(street.address).await;
+    assert_eq!(client.request("GET", "/v1/topics", "").await.status, 200);
+    assert_eq!(client.request("GET", "/v1/ws", "").await.status, 426, "a refusal does not end the connection");
+    assert_eq!(client.request("GET", "/v1/ws", HANDSHAKE).await.status, 101);
+    assert!(street.newcomers.recv().await.is_some());
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_finish_its_request_is_cut_off() {
+    let street = Street::open(Settings { header_timeout: Duration::from_millis(50), ..settings() });
+    let mut client = Client::connect(street.address).await;
+    client.write(b"GET / HTTP/1.1\r\nHost: slow").await;
+    assert!(client.is_at_end().await);
+}
+
+#[tokio::test]
+async fn a_full_edge_lets_newcomers_wait_and_upgrades_free_their_places() {
+    let mut street = Street::open(Settings { connections_max: 1, ..settings() });
+    let mut first = Client::connect(street.address).await;
+    assert_eq!(first.request("GET", "/healthz", "").await.status, 200);
+    let mut second = Client::connect(street.address).await;
+    second.write(b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n").await;
+    assert_eq!(first.request("GET", "/v1/ws", HANDSHAKE).await.status, 101);
+    assert_eq!(second.answer("GET").await.status, 200, "the upgraded connection has left the edge");
+    assert!(street.newcomers.recv().await.is_some());
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_the_remedy() {
+    let street = Street::open(settings());
+    let error = Edge::bind(Settings { listen: street.address, ..settings() }, rooms().0).err().expect("in use");
+    assert!(matches!(error, EdgeError::AddressInUse { .. }));
+    let text = error.to_string();
+    assert!(text.contains(&street.address.to_string()) && text.contains("--listen"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_taken_during_publishing_is_exact_at_its_offset() {
+    const TOPICS: u64 = 40;
+    let mut street = Street::open(settings());
+    let address = street.address;
+    let (enough, mut asked_enough) = watch::channel(false);
+    // Frame `n` is on topic `n % TOPICS`, so the latest of each topic at any offset can be told by counting.
+    let publishing = tokio::task::spawn_blocking(move || {
+        let mut published = 0_u64;
+        while !*asked_enough.borrow_and_update() {
+            published += 1;
+            street.publish(&format!("t{:02}", published % TOPICS), "0", PayloadKind::Json);
+            std::hint::spin_loop();
+        }
+        street
+    });
+    let mut client = Client::connect(address).await;
+    let mut moved = 0;
+    let mut last = 0;
+    for _ in 0..50 {
+        let picture: Value = client.request("GET", "/v1/topics", "").await.json();
+        let offset = picture["offset"].as_u64().expect("an offset");
+        moved += u32::from(offset > last);
+        last = offset;
+        for line in picture["topics"].as_array().expect("topics") {
+            let topic: u64 = line["topic"].as_str().and_then(|t| t[1..].parse().ok()).expect("a topic");
+            let newest = line["offset"].as_u64().expect("an offset");
+            assert_eq!(newest % TOPICS, topic);
+            assert!(newest + TOPICS > offset, "offset {offset} hides a frame of {line}");
+        }
+    }
+    enough.send_replace(true);
+    publishing.await.expect("no panic");
+    assert!(moved > 10, "the publisher was at work during the test: {moved}");
+}

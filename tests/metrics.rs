@@ -1,0 +1,102 @@
+//! `/metrics` is sound for Prometheus and tells what the person on call asks first.
+
+mod support;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+use support::client::Client;
+use support::http::{Answer, sum};
+use support::program::Program;
+use support::{eventually, skip_without_tool, tool};
+
+/// A server on its own simulated market, after one client has received frames: the client must live on.
+async fn visited() -> (Program, Client) {
+    let server = tokio::task::spawn_blocking(|| Program::serve(&[], &[])).await.expect("a server");
+    let mut client = Client::connect(&server.ws("/v1/ws")).await;
+    client.command(json!({"op": "subscribe", "topics": ["trade.*", "quote.AAPL"]})).await;
+    client.expect_op("welcome").await;
+    client.expect_op("subscribed").await;
+    for _ in 0..100 {
+        client.frame().await;
+    }
+    (server, client)
+}
+
+/// Metrics of a server once they tell of the client's 100 frames.
+fn scrape(server: &Program) -> Answer {
+    eventually("100 deliveries are counted", || {
+        let answer = server.get("/metrics");
+        (sum(&answer.body, "fanline_deliveries_total", "") >= 100.0).then_some(answer)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promtool_finds_nothing_to_complain_about() {
+    let Some(promtool) = tool("promtool") else { return skip_without_tool("metrics", "promtool") };
+    let (server, _client) = visited().await;
+    let answer = scrape(&server);
+    let mut check = Command::new(promtool)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool starts");
+    check.stdin.take().expect("piped").write_all(answer.body.as_bytes()).expect("promtool reads");
+    let output = check.wait_with_output().expect("promtool ends");
+    let complaints = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && complaints.is_empty(), "{complaints}\n{}", answer.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_family_that_a_dashboard_needs_is_there() {
+    let (server, _client) = visited().await;
+    let answer = scrape(&server);
+    assert_eq!(answer.status, 200);
+    let content_type = answer.header("content-type").unwrap_or_default();
+    assert!(content_type.starts_with("text/plain; version=0.0.4"), "{content_type}");
+    for (name, kind) in [
+        ("fanline_upstream_up", "gauge"),
+        ("fanline_upstream_state", "gauge"),
+        ("fanline_upstream_reconnects_total", "counter"),
+        ("fanline_upstream_messages_total", "counter"),
+        ("fanline_upstream_received_bytes_total", "counter"),
+        ("fanline_frames_total", "counter"),
+        ("fanline_frame_payload_bytes_total", "counter"),
+        ("fanline_publish_to_write_seconds", "histogram"),
+        ("fanline_sessions", "gauge"),
+        ("fanline_lanes", "gauge"),
+        ("fanline_deliveries_total", "counter"),
+        ("fanline_sent_bytes_total", "counter"),
+        ("fanline_skips_total", "counter"),
+        ("fanline_ring_frames", "gauge"),
+        ("fanline_ring_bytes", "gauge"),
+        ("fanline_encodings_total", "counter"),
+    ] {
+        let declared = format!("# TYPE {name} {kind}\n");
+        assert!(answer.body.contains(&declared), "expected `{}` in:\n{}", declared.trim_end(), answer.body);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_numbers_tell_what_happened() {
+    let (server, _client) = visited().await;
+    let metrics = scrape(&server).body;
+    let total = |name, labels| sum(&metrics, name, labels);
+    assert_eq!(total("fanline_upstream_up", ""), 1.0);
+    assert_eq!(total("fanline_upstream_state", "state=\"live\""), 1.0);
+    assert_eq!(total("fanline_upstream_state", ""), 1.0, "one state at a time");
+    assert_eq!(total("fanline_sessions", ""), 1.0);
+    assert_eq!(total("fanline_lanes", ""), 1.0);
+    assert_eq!(total("fanline_skips_total", ""), 0.0);
+    assert_eq!(total("fanline_upstream_reconnects_total", ""), 0.0);
+    assert_eq!(total("fanline_topics", ""), 120.0);
+    assert!(total("fanline_frames_total", "") >= 120.0);
+    assert_eq!(total("fanline_frames_total", ""), total("fanline_ring_frames", ""), "the ring has overwritten nothing");
+    assert_eq!(total("fanline_frame_payload_bytes_total", ""), total("fanline_ring_bytes", ""));
+    assert!(total("fanline_sent_bytes_total", "encoding=\"envelope\"") >= 100.0 * 150.0);
+    assert_eq!(total("fanline_sent_bytes_total", "deflate"), 0.0);
+    assert!(total("fanline_publish_to_write_seconds_count", "") >= 1.0);
+}

@@ -1,0 +1,411 @@
+/** The promises of static/fanline.js and of the page's models, without a browser, a server or a clock. */
+
+import assert from "node:assert/strict";
+import { beforeEach, mock, test } from "node:test";
+
+import { checkPattern, connect, matches } from "../../static/fanline.js";
+import { History } from "../../static/history.js";
+import { Quantiles } from "../../static/meter.js";
+import { findPlace, valueAt } from "../../static/payload.js";
+import { Row } from "../../static/row.js";
+import { suggest } from "../../static/suggest.js";
+
+const EPOCH = "00000000000000aa";
+let now;
+let sockets;
+
+/** The far end of a connection: the test is the server. */
+class FakeSocket {
+  readyState = 1;
+  sent = [];
+  constructor(url) {
+    this.url = url;
+    sockets.push(this);
+  }
+  send(text) {
+    const command = JSON.parse(text);
+    if (command.op !== "ping") this.sent.push(command);
+  }
+  close() {
+    this.readyState = 3;
+  }
+  says(message) {
+    this.onmessage({ data: JSON.stringify(message) });
+  }
+  welcomes(offset = 10, epoch = EPOCH) {
+    this.says({ op: "welcome", protocol: "fanline.v1", epoch, offset, ts: now, heartbeat_ms: 5000 });
+  }
+  answers(offset = 10) {
+    const { id, topics } = this.sent.at(-1);
+    this.says({ op: "subscribed", id, topics, offset });
+  }
+  frame(topic, offset, data = offset) {
+    this.says({ topic, offset, ts: now, data });
+  }
+  breaks() {
+    this.onclose({ code: 1006, reason: "" });
+  }
+}
+
+beforeEach(() => {
+  now = 1_000_000;
+  sockets = [];
+  mock.timers.reset();
+  mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
+});
+
+function pass(ms) {
+  for (let left = ms; left > 0; left -= 500) {
+    now += Math.min(left, 500);
+    mock.timers.tick(Math.min(left, 500));
+  }
+}
+
+function open(topics = [">"], options = {}) {
+  const own = { WebSocket: FakeSocket, clock: () => now, random: () => 0.5 };
+  const client = connect("http://host/v1/ws", { ...own, ...options });
+  const got = [];
+  const events = [];
+  for (const name of ["state", "stale", "live", "skipped", "error", "goodbye"]) client.on(name, (e) => events.push(e));
+  const subscription = client.subscribe(topics, (frame, live) => got.push([frame.topic, frame.offset, live]));
+  return { client, got, events, subscription };
+}
+
+test("patterns match as in the server", () => {
+  for (const [pattern, topic, expected] of [
+    ["ticker.BTC-USD", "ticker.BTC-USD", true],
+    ["ticker.BTC-USD", "ticker.BTC-USDT", false],
+    ["ticker.*", "ticker.BTC-USD", true],
+    ["ticker.*", "ticker", false],
+    ["ticker.*", "ticker.a.b", false],
+    ["*.BTC-USD", "trade.BTC-USD", true],
+    ["*", "btcusdt@trade", true],
+    ["*", "a.b", false],
+    ["btc*@trade", "btcusdt@trade", true],
+    ["btc*@trade", "btc@trade", true],
+    ["*usdt@*", "ethusdt@depth", true],
+    ["*usdt@*", "ethbtc@depth", false],
+    ["a*b*c", "axxbyybzzc", true],
+    ["a*b*c", "axxbyybzz", false],
+    [">", "a", true],
+    [">", "a.b.c", true],
+    ["a.>", "a.b.c", true],
+    ["a.>", "a", false],
+    ["a.*.>", "a.b", false],
+    ["a.*.>", "a.b.c", true],
+  ]) {
+    assert.equal(checkPattern(pattern), null, pattern);
+    assert.equal(matches(pattern, topic), expected, `${pattern} on ${topic}`);
+  }
+});
+
+test("wrong patterns are refused with the reason", () => {
+  for (const [text, part] of [
+    ["", "empty"],
+    ["a..b", "empty token"],
+    [".a", "empty token"],
+    ["a b", "white space"],
+    ["a,b", "comma"],
+    ["a.>.b", "last token"],
+    ["a.b>", "last token"],
+    [">>", "last token"],
+    ["x".repeat(257), "257"],
+    ["é".repeat(129), "258"],
+  ]) {
+    assert.match(checkPattern(text) ?? "accepted", new RegExp(part), text);
+  }
+  assert.throws(() => open(["a", "b c"]), /white space/);
+});
+
+test("current values come first, then the live stream, each frame once", () => {
+  const { client, got } = open(["a.*"]);
+  const [socket] = sockets;
+  assert.equal(socket.url, "ws://host/v1/ws");
+  socket.welcomes();
+  assert.deepEqual(socket.sent, [{ op: "subscribe", id: 1, topics: ["a.*"] }]);
+  socket.answers();
+  socket.frame("a.x", 7);
+  socket.frame("a.x", 7);
+  socket.frame("a.x", 11);
+  socket.frame("b.x", 12);
+  assert.deepEqual(got, [["a.x", 7, false], ["a.x", 11, true]]);
+  assert.equal(client.messages, 4);
+  assert.ok(client.bytes > 200);
+  assert.equal(client.state, "open");
+});
+
+test("after a loss it resumes with all patterns from the greatest offset", () => {
+  const { client, got } = open(["a", "b"]);
+  sockets[0].welcomes();
+  sockets[0].answers();
+  sockets[0].frame("a", 9);
+  sockets[0].frame("b", 10);
+  sockets[0].frame("a", 12);
+  sockets[0].says({ op: "heartbeat", offset: 15, ts: now });
+  sockets[0].breaks();
+  assert.equal(client.isCurrent("a"), false);
+  pass(250);
+  sockets[1].welcomes(20);
+  const [{ topics, since }, ...others] = sockets[1].sent;
+  assert.deepEqual([topics, since, others], [["a", "b"], `${EPOCH}:15`, []]);
+  sockets[1].answers(20);
+  sockets[1].frame("a", 17);
+  assert.equal(client.isCurrent("a"), false, "more may be missing");
+  sockets[1].frame("b", 20);
+  assert.deepEqual([client.isCurrent("a"), client.isCurrent("b")], [true, true]);
+  assert.deepEqual(got.slice(3), [["a", 17, false], ["b", 20, false]]);
+});
+
+test("patterns added while disconnected get their current values", () => {
+  const { client } = open(["a"]);
+  sockets[0].welcomes();
+  sockets[0].answers();
+  sockets[0].frame("a", 10);
+  sockets[0].breaks();
+  client.subscribe("b", () => {});
+  pass(250);
+  sockets[1].welcomes();
+  assert.deepEqual(sockets[1].sent.map(({ topics, since }) => [topics, since]), [
+    [["a"], `${EPOCH}:10`],
+    [["b"], undefined],
+  ]);
+});
+
+test("a loss among the current values starts over, since the cursor would hide the rest", () => {
+  open(["a", "b"]);
+  sockets[0].welcomes();
+  sockets[0].answers();
+  sockets[0].frame("a", 5);
+  sockets[0].breaks();
+  pass(250);
+  sockets[1].welcomes();
+  assert.equal(sockets[1].sent[0].since, undefined);
+});
+
+test("a loss among the current values of a later pattern starts over too", () => {
+  const { client } = open(["a"]);
+  sockets[0].welcomes();
+  sockets[0].answers();
+  sockets[0].frame("a", 10);
+  client.subscribe("b.*", () => {});
+  sockets[0].answers(12);
+  sockets[0].frame("b.x", 3);
+  sockets[0].frame("a", 12);
+  sockets[0].breaks();
+  pass(250);
+  sockets[1].welcomes(12);
+  assert.deepEqual([sockets[1].sent[0].topics, sockets[1].sent[0].since], [["a", "b.*"], undefined]);
+});
+
+test("pace and policy are part of the address", () => {
+  open(["a"], { every_ms: 250, policy: "lossless" });
+  assert.equal(sockets[0].url, "ws://host/v1/ws?policy=lossless&every=250ms");
+});
+
+test("a refused cursor starts over and says what was skipped", () => {
+  const { events, got } = open(["a"]);
+  sockets[0].welcomes();
+  sockets[0].answers();
+  sockets[0].frame("a", 10);
+  sockets[0].breaks();
+  pass(250);
+  sockets[1].welcomes(30);
+  sockets[1].says({ op: "error", id: sockets[1].sent[0].id, code: "bad_cursor", message: "…" });
+  assert.deepEqual(events.at(-1), { op: "skipped", from: 11, to: 30, reason: "bad_cursor" });
+  assert.equal(sockets[1].sent[1].since, undefined);
+  sockets[1].answers(30);
+  sockets[1].frame("a", 29);
+  assert.deepEqual(got.at(-1), ["a", 29, false]);
+});
+
+test("a restarted server's lower offsets are taken, and old values are not current", () => {
+  const { client, got, events } = open(["a", "b"]);
+  sockets[0].welcomes();
+  sockets[0].answers();
+  sockets[0].frame("a", 100);
+  sockets[0].frame("b", 101);
+  sockets[0].breaks();
+  pass(250);
+  sockets[1].welcomes(3, "00000000000000bb");
+  assert.equal(sockets[1].sent[0].since, `${EPOCH}:101`);
+  sockets[1].answers(3);
+  sockets[1].says({ op: "skipped", from: 0, to: 3, reason: "epoch" });
+  sockets[1].frame("a", 2);
+  assert.deepEqual([client.isCurrent("a"), client.isCurrent("b")], [true, false]);
+  assert.deepEqual(got.at(-1), ["a", 2, false]);
+  assert.equal(events.at(-1).reason, "epoch");
+});
+
+test("a goodbye's delay is kept, whatever wakes the page", () => {
+  const { client, events } = open();
+  sockets[0].welcomes();
+  sockets[0].says({ op: "goodbye", code: "draining", message: "stopping", reconnect_ms: 4000 });
+  sockets[0].onclose({ code: 1001, reason: "" });
+  assert.deepEqual(events.at(-1), { state: "waiting", reason: "stopping", retry_ms: 4000 });
+  pass(3500);
+  assert.equal(sockets.length, 1);
+  pass(500);
+  assert.equal(sockets.length, 2);
+  assert.equal(client.state, "connecting");
+});
+
+test("delays double up to their bound, and are random below it", () => {
+  const { events } = open([">"], { backoff_ms: 100, backoff_max_ms: 700 });
+  const delays = [];
+  for (let i = 0; i < 5; i++) {
+    sockets.at(-1).breaks();
+    delays.push(events.at(-1).retry_ms);
+    pass(1000);
+  }
+  assert.deepEqual(delays, [50, 100, 200, 350, 350]);
+});
+
+test("a connection on which nothing arrives for two heartbeats is given up", () => {
+  const { client } = open();
+  sockets[0].welcomes();
+  pass(9500);
+  assert.equal(client.state, "open");
+  pass(1500);
+  assert.equal(client.state, "waiting");
+  assert.equal(sockets[0].readyState, 3);
+});
+
+test("a server that never says welcome is given up", () => {
+  const { client } = open();
+  pass(11_000);
+  assert.ok(sockets.length > 1 || client.state === "waiting");
+});
+
+test("a machine that slept asks before it gives up", () => {
+  const { client } = open();
+  sockets[0].welcomes();
+  now += 3_600_000;
+  mock.timers.tick(1000);
+  assert.equal(client.state, "open");
+  pass(6000);
+  assert.equal(client.state, "waiting");
+});
+
+test("stale topics are not current until they are live again", () => {
+  const { client } = open();
+  const [socket] = sockets;
+  socket.welcomes();
+  socket.answers(2);
+  socket.frame("a.x", 1);
+  socket.frame("b.x", 2);
+  const current = () => [client.isCurrent("a.x"), client.isCurrent("b.x")];
+  assert.deepEqual(current(), [true, true]);
+  socket.says({ op: "stale", topics: ["a.*"], reason: "upstream_silent", message: "", since_ms: 1, ts: 1 });
+  assert.deepEqual(current(), [false, true]);
+  socket.says({ op: "stale", topics: [">"], reason: "upstream_down", message: "", since_ms: 1, ts: 1 });
+  assert.deepEqual(current(), [false, false]);
+  socket.says({ op: "live", topics: ["b.x"], ts: 1 });
+  assert.deepEqual(current(), [false, true]);
+  socket.says({ op: "live", topics: [">"], ts: 1 });
+  assert.deepEqual(current(), [true, true]);
+  assert.equal(client.isCurrent("c"), false, "never seen");
+});
+
+test("a pattern is given back when its last user leaves; a late user gets what is known", () => {
+  const { client, subscription } = open(["a", "b"]);
+  const [socket] = sockets;
+  socket.welcomes();
+  socket.answers();
+  socket.frame("a", 10);
+  const late = [];
+  const second = client.subscribe(["a"], (frame, live) => late.push([frame.offset, live]));
+  assert.deepEqual(late, [[10, false]]);
+  assert.equal(socket.sent.length, 1, "the pattern was in force already");
+  subscription.unsubscribe();
+  subscription.unsubscribe();
+  assert.deepEqual(socket.sent.at(-1).topics, ["b"]);
+  second.unsubscribe();
+  assert.deepEqual(socket.sent.at(-1).topics, ["a"]);
+  assert.deepEqual(client.topics, []);
+});
+
+test("latency is measured on the server's clock", () => {
+  const { client } = open();
+  const [socket] = sockets;
+  const pings = [];
+  socket.send = (text) => pings.push(JSON.parse(text));
+  socket.says({ op: "welcome", epoch: EPOCH, offset: 0, ts: now - 500, heartbeat_ms: 5000 });
+  assert.equal(client.clockOffset, 500);
+  now += 20;
+  socket.says({ op: "pong", id: pings.at(-1).id, ts: now - 510 });
+  assert.deepEqual([client.clockOffset, client.roundTrip], [500, 20]);
+  assert.equal(client.latency({ ts: now - 503 }), 3);
+  socket.frame("a", 1);
+  assert.equal(client.clockOffset, 0, "no message comes from the future");
+});
+
+test("a closed client stays closed", () => {
+  const { client } = open();
+  sockets[0].welcomes();
+  client.close();
+  pass(60_000);
+  assert.deepEqual([client.state, sockets.length], ["closed", 1]);
+});
+
+test("the value of any venue's payload is found", () => {
+  for (const [data, value] of [
+    [{ bid: 1, ask: 3 }, 2],
+    [{ price: "61837.63000000", size: "1" }, 61837.63],
+    [{ stream: "x", data: { u: 5, s: "BTCUSDT", b: "10.0", B: "3", a: "11.0", A: "4" } }, 10.5],
+    [{ e: "trade", s: "X", t: 37, p: "7.5", q: "1", b: 88, a: 99 }, 7.5],
+    [{ e: "24hrTicker", p: "-3", c: "50", b: "49", a: "51" }, 50],
+    [{ e: "kline", k: { o: "1", c: "2" } }, 2],
+    [{ arg: { channel: "tickers" }, data: [{ last: "1" }, { last: "2" }] }, 2],
+    [{ jsonrpc: "2.0", params: { data: { last_price: 3, mark_price: 4 } } }, 3],
+    [{ ev: "Q", sym: "A", bp: 1, ap: 2, c: 1 }, 1.5],
+    [{ price_feed: { id: "f", price: { price: "2920679499999", expo: -8 } } }, 29206.79499999],
+    [42, 42],
+  ]) {
+    assert.equal(valueAt(data, findPlace(data)).value, value, JSON.stringify(data));
+  }
+  const book = { bids: [["1", "2"]], asks: [] };
+  for (const data of ["text", null, undefined, book, { e: "depthUpdate", b: [["1", "2"]], a: [] }]) {
+    assert.equal(findPlace(data), null, JSON.stringify(data));
+  }
+});
+
+test("a message without the value does not make the value younger", () => {
+  const row = new Row("t");
+  row.take({ data: { last: "5.10" } }, 1000, null);
+  row.take({ data: { bid: "5" } }, 9000, null);
+  assert.deepEqual([row.valueText, row.at, row.count], ["5.1", 1000, 2]);
+});
+
+test("a topic is quiet by its own habit", () => {
+  const row = new Row("t");
+  for (let i = 0; i < 10; i++) row.take({ data: i }, 1000 * i, null);
+  assert.deepEqual([row.isQuiet(9000 + 7000), row.isQuiet(9000 + 9000)], [false, true]);
+});
+
+test("a history is bounded, thinned, and keeps its gaps", () => {
+  const history = new History();
+  for (let i = 0; i < 5000; i++) history.push(i * 100, i);
+  assert.equal(history.length, 900);
+  assert.equal(history.values(1)[0], 4999);
+  history.gap(600_000);
+  history.gap(600_001);
+  history.push(600_002, 1);
+  history.push(600_300, 2);
+  assert.deepEqual(history.values(4), [4999, NaN, 1, 2]);
+  assert.deepEqual(history.columns()[1].slice(-4), [4999, null, 1, 2]);
+});
+
+test("quantiles are those of the window", () => {
+  const quantiles = new Quantiles();
+  quantiles.add(0, 9999);
+  for (let i = 1; i <= 100; i++) quantiles.add(6000, i);
+  assert.deepEqual(quantiles.read(6000, [0.5, 0.99]), [51, 100]);
+  assert.equal(quantiles.read(60_000, [0.5]), null);
+});
+
+test("plain text gets a pattern that shows something", () => {
+  const topics = new Set(["trade.BTC-USD", "quote.BTC-USD", "trade.ETH-USD"]);
+  assert.deepEqual(suggest(["btc"], topics), ["*.*BTC*", ">"]);
+  assert.deepEqual(suggest(["trade.*"], topics), []);
+  assert.deepEqual(suggest(["nothing"], topics), [">"]);
+});

@@ -1,0 +1,76 @@
+//! From a recording to 300 clients: each gets exactly the frames of its topics, in order, byte for byte.
+
+mod support;
+
+use std::sync::Arc;
+
+use support::gate::Gate;
+use support::http::sum;
+use support::program::Program;
+use support::recorded::{Tape, capture};
+use support::skip_loudly;
+use support::wish::{PATIENT, Wish};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+const CLIENTS: usize = 300;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_client_gets_exactly_the_frames_of_its_topics() {
+    let Some(capture) = capture("binance-spot") else {
+        return skip_loudly("replay_exact", "../shared/feeds/binance-spot/capture.jsonl is missing");
+    };
+    let tape = Arc::new(Tape::load(&capture));
+    let gate = Gate::shut();
+    let server = Arc::new(Program::serve(&[&gate.ws("/stream"), "--profile", "binance"], &PATIENT));
+
+    let (ready, mut readiness) = mpsc::channel(CLIENTS);
+    let mut clients = JoinSet::new();
+    for index in 0..CLIENTS {
+        let (server, tape, ready) = (server.clone(), tape.clone(), ready.clone());
+        clients.spawn(async move {
+            let wish = Wish::nth(index);
+            let mut subscriber = wish.subscribe(&server).await;
+            // An answer proves that a shard has the session, and so the patterns of its query.
+            subscriber.expect_silence().await;
+            ready.send(()).await.expect("the test waits");
+            let expected = wish.offsets(&tape);
+            let received = match expected.last() {
+                Some(last) => subscriber.read_to(*last, &tape).await,
+                None => Vec::new(),
+            };
+            assert!(received == expected, "client {index}, {wish:?}: {}", difference(&received, &expected));
+            (subscriber, received.len())
+        });
+    }
+    for _ in 0..CLIENTS {
+        readiness.recv().await.expect("every client subscribes");
+    }
+    assert!(gate.refused() > 0 && gate.passed() == 0, "clients were there before the feed");
+
+    let venue = Program::replay(&capture, &["--speed", "max"]);
+    gate.open(venue.addr());
+    let mut received = 0;
+    for (mut subscriber, count) in clients.join_all().await {
+        subscriber.expect_silence().await;
+        received += count;
+    }
+
+    let expected: usize = (0..CLIENTS).map(|index| Wish::nth(index).offsets(&tape).len()).sum();
+    assert_eq!(received, expected);
+    assert!(received > 1_000_000, "{received} deliveries are too few to prove anything");
+    assert_eq!(gate.passed(), 1, "the recording was served once");
+    let metrics = server.get("/metrics").body;
+    assert_eq!(sum(&metrics, "fanline_frames_total", ""), tape.end() as f64);
+    assert_eq!(sum(&metrics, "fanline_deliveries_total", ""), expected as f64);
+    assert_eq!(sum(&metrics, "fanline_skips_total", ""), 0.0);
+    let made = sum(&metrics, "fanline_encodings_total", "");
+    assert_eq!(made, 2.0 * tape.end() as f64, "each frame in two formats, once for all");
+}
+
+/// The first place where two lists of offsets differ, and what follows there.
+fn difference(received: &[u64], expected: &[u64]) -> String {
+    let at = received.iter().zip(expected).take_while(|(received, expected)| received == expected).count();
+    let shown = |list: &[u64]| format!("{:?}", list.iter().skip(at).take(5).collect::<Vec<_>>());
+    format!("after {at} frames expected offsets {}…, found {}…", shown(expected), shown(received))
+}

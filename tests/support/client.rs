@@ -1,0 +1,109 @@
+//! A WebSocket client that speaks `fanline.v1` and hides nothing.
+
+use futures_util::{SinkExt, StreamExt};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+use super::DEADLINE;
+
+pub struct Client {
+    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// For messages of failed assertions.
+    name: String,
+}
+
+/// A frame in its envelope; `data` is the text exactly as it stands there.
+#[derive(Deserialize)]
+pub struct Envelope<'a> {
+    pub topic: &'a str,
+    pub offset: u64,
+    pub ts: u64,
+    #[serde(borrow)]
+    pub data: &'a RawValue,
+}
+
+impl Client {
+    pub async fn connect(url: &str) -> Client {
+        let connected = timeout(DEADLINE, connect_async(url)).await;
+        let connected = connected.unwrap_or_else(|_| panic!("expected a handshake in time from {url}"));
+        let (stream, _) = connected.unwrap_or_else(|error| panic!("expected a WebSocket on {url}: {error}"));
+        Client { stream, name: url.into() }
+    }
+
+    pub async fn send(&mut self, message: Message) {
+        self.stream.send(message).await.unwrap_or_else(|error| panic!("{}: expected to send: {error}", self.name));
+    }
+
+    pub async fn command(&mut self, command: Value) {
+        self.send(Message::text(command.to_string())).await;
+    }
+
+    /// The next message of any kind, pongs included.
+    pub async fn next(&mut self) -> Message {
+        match timeout(DEADLINE, self.stream.next()).await {
+            Ok(Some(Ok(message))) => message,
+            Ok(end) => panic!("{}: expected a message, found the end: {end:?}", self.name),
+            Err(_) => panic!("{}: expected a message within {DEADLINE:?}", self.name),
+        }
+    }
+
+    /// The next text message. Heartbeats and pings are passed over; nothing else is.
+    pub async fn text(&mut self) -> String {
+        loop {
+            match self.next().await {
+                Message::Text(text) if text.starts_with(r#"{"op":"heartbeat""#) => {}
+                Message::Text(text) => return text.to_string(),
+                Message::Ping(_) => {}
+                other => panic!("{}: expected text, found {other:?}", self.name),
+            }
+        }
+    }
+
+    /// The next message with an `op`, which must be `op`. Notices about the feed's state are passed over.
+    pub async fn expect_op(&mut self, op: &str) -> Value {
+        loop {
+            let text = self.text().await;
+            let value: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("expected JSON: {text}"));
+            match value["op"].as_str() {
+                Some("stale" | "live") if op != "stale" && op != "live" => {}
+                found if found == Some(op) => return value,
+                _ => panic!("{}: expected `{op}`, found {text}", self.name),
+            }
+        }
+    }
+
+    /// The next frame's text, still in its envelope. Notices about the feed's state are passed over.
+    pub async fn frame(&mut self) -> String {
+        loop {
+            let text = self.text().await;
+            if !text.starts_with(r#"{"op":"stale""#) && !text.starts_with(r#"{"op":"live""#) {
+                return text;
+            }
+        }
+    }
+
+    /// Makes sure that nothing more is on its way: the answer to a command comes next.
+    pub async fn expect_silence(&mut self) {
+        self.command(json!({"op": "ping", "id": "silence"})).await;
+        let pong = self.expect_op("pong").await;
+        assert_eq!(pong["id"], "silence");
+    }
+
+    /// Like `expect_silence` for a raw connection, which gets no answers: a WebSocket pong comes next.
+    pub async fn expect_raw_silence(&mut self) {
+        let id = Bytes::from_static(b"silence");
+        self.send(Message::Ping(id.clone())).await;
+        loop {
+            match self.next().await {
+                Message::Pong(found) if found == id => return,
+                Message::Ping(_) => {}
+                other => panic!("{}: expected a pong, found {other:?}", self.name),
+            }
+        }
+    }
+}

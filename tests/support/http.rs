@@ -1,0 +1,50 @@
+//! A GET request, small enough to see through.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use super::DEADLINE;
+
+pub struct Answer {
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| &**value)
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("expected JSON ({error}): {}", self.body))
+    }
+}
+
+/// HTTP/1.0, so that the answer is not chunked and ends with the connection.
+pub fn get(addr: SocketAddr, path: &str) -> Answer {
+    let mut socket = TcpStream::connect(addr).expect("the server accepts");
+    socket.set_read_timeout(Some(DEADLINE)).expect("a deadline above 0");
+    write!(socket, "GET {path} HTTP/1.0\r\nHost: {addr}\r\n\r\n").expect("the request is taken");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("an answer in UTF-8");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a header and a body");
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
+    let headers =
+        lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_lowercase(), value.into()));
+    Answer { status: status.expect("a status"), headers: headers.collect(), body: body.into() }
+}
+
+/// Sum of the samples of one family in a Prometheus text, over the series whose labels contain `labels`.
+pub fn sum(metrics: &str, name: &str, labels: &str) -> f64 {
+    let sample = |line: &str| {
+        let rest = line.strip_prefix(name)?;
+        if !rest.starts_with([' ', '{']) || !rest.contains(labels) {
+            return None;
+        }
+        rest.rsplit_once(' ')?.1.parse::<f64>().ok()
+    };
+    metrics.lines().filter_map(sample).sum()
+}

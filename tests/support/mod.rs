@@ -1,0 +1,58 @@
+//! What integration tests share: the real binary as a child process, tools, recordings, clients.
+//!
+//! Nothing here sleeps for a fixed time: conditions are polled until they hold or a deadline has passed.
+
+// Each test file compiles this module for itself and uses a part of it.
+#![allow(dead_code)]
+
+pub mod client;
+pub mod gate;
+pub mod http;
+pub mod program;
+pub mod recorded;
+pub mod wish;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long anything that should happen may take: generous, since two cores may be shared with every other test.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Polls `probe` until it gives something, at most for `DEADLINE`; then panics and names what did not happen.
+pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    const INTERVAL: Duration = Duration::from_millis(20);
+    let start = Instant::now();
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(start.elapsed() < DEADLINE, "expected within {DEADLINE:?}: {what}");
+        thread::sleep(INTERVAL);
+    }
+}
+
+/// Says that a test, or a part of it, does not run here. Written past the test harness, which would swallow it.
+pub fn skip_loudly(test: &str, reason: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {reason}");
+}
+
+/// Like `skip_loudly`, but with CI=true a missing tool is a failure.
+pub fn skip_without_tool(test: &str, tool: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "expected {tool} with CI=true; run tests/setup");
+    skip_loudly(test, &format!("{tool} is missing; tests/setup installs it"));
+}
+
+/// An executable that tests/setup has put under the target directory, or one on the PATH.
+pub fn tool(name: &str) -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("tmp lies in the target directory");
+    let own = [target.join("tools/usr/bin"), target.join("venv/bin")];
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    own.into_iter().chain(std::env::split_paths(&path)).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// A file or folder of the project.
+pub fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}

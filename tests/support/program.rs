@@ -1,0 +1,147 @@
+//! The real `fanline` binary as a child process on a free port, stopped with the test.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+
+use super::http::{self, Answer};
+use super::{DEADLINE, eventually};
+
+/// What the process says on stdout once it listens, before the address.
+const LISTENING: &str = "fanline listening on http://";
+const SIMULATING: &str = "fanline simulating on ws://";
+const REPLAYING: &str = "fanline replaying on ws://";
+
+/// A running `fanline`. Killed on drop; if the test has failed, its log is printed.
+pub struct Program {
+    child: Child,
+    addr: SocketAddr,
+    log: Arc<Mutex<String>>,
+}
+
+impl Program {
+    /// Starts the server on a free port. `settings` are environment variables without their prefix:
+    /// `("SLOW_REPLAY_MAX", "10s")`.
+    pub fn serve(args: &[&str], settings: &[(&str, &str)]) -> Program {
+        Program::serve_on("127.0.0.1:0", args, settings)
+    }
+
+    /// Starts the server on an address, for instance that of one that was lost.
+    pub fn serve_on(listen: &str, args: &[&str], settings: &[(&str, &str)]) -> Program {
+        Program::start(LISTENING, &[args, &["--listen", listen]].concat(), settings)
+    }
+
+    /// Starts a simulated market on a free port.
+    pub fn simulate(args: &[&str]) -> Program {
+        Program::start(SIMULATING, &[&["simulate", "--listen", "127.0.0.1:0"], args].concat(), &[])
+    }
+
+    /// Starts a replay on a free port.
+    pub fn replay(capture: &std::path::Path, args: &[&str]) -> Program {
+        let capture = capture.to_str().expect("a path in UTF-8");
+        Program::start(REPLAYING, &[&["replay", capture, "--listen", "127.0.0.1:0"], args].concat(), &[])
+    }
+
+    fn start(announcement: &str, args: &[&str], settings: &[(&str, &str)]) -> Program {
+        let mut child = command(args, settings).spawn().expect("the binary starts");
+        let log = Arc::new(Mutex::new(String::new()));
+        keep(child.stderr.take().expect("piped"), log.clone());
+        let (announced, announcements) = mpsc::channel();
+        let stdout = child.stdout.take().expect("piped");
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                // The test may have ended already.
+                let _ = announced.send(line);
+            }
+        });
+        let Ok(line) = announcements.recv_timeout(DEADLINE) else {
+            let _ = child.kill();
+            panic!("expected `{announcement}…` on stdout of fanline {args:?}, found nothing; log:\n{}", read(&log));
+        };
+        let addr = line.strip_prefix(announcement).and_then(|addr| addr.parse().ok());
+        let addr = addr.unwrap_or_else(|| panic!("expected `{announcement}ADDR`, found `{line}`"));
+        Program { child, addr, log }
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// A WebSocket URL on this program; `path` starts with `/`.
+    pub fn ws(&self, path: &str) -> String {
+        format!("ws://{}{path}", self.addr)
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        http::get(self.addr, path)
+    }
+
+    /// What the program has written to its log so far.
+    pub fn log(&self) -> String {
+        read(&self.log)
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status();
+        assert!(sent.expect("sh runs").success(), "expected the process to be there");
+    }
+
+    /// Waits until the program has ended by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        eventually("the program ends", || self.child.try_wait().expect("a child of ours"))
+    }
+
+    /// Ends the program at once, without a goodbye.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            println!("log of fanline on {}:\n{}", self.addr, self.log());
+        }
+    }
+}
+
+/// A command line of `fanline` that ends by itself: exit status, stdout, stderr.
+pub fn run(args: &[&str], settings: &[(&str, &str)]) -> (ExitStatus, String, String) {
+    let output = command(args, settings).output().expect("the binary starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status, text(output.stdout), text(output.stderr))
+}
+
+fn command(args: &[&str], settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanline"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("FANLINE_")) {
+            command.env_remove(name);
+        }
+    }
+    for (name, value) in settings {
+        command.env(format!("FANLINE_{name}"), value);
+    }
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Collects a log, so that the child never blocks on a full pipe.
+fn keep(source: impl Read + Send + 'static, log: Arc<Mutex<String>>) {
+    thread::spawn(move || {
+        for line in BufReader::new(source).lines().map_while(Result::ok) {
+            let mut log = log.lock().expect("no holder panics");
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+}
+
+fn read(log: &Mutex<String>) -> String {
+    log.lock().expect("no holder panics").clone()
+}
