@@ -1,7 +1,7 @@
 //! Brings sessions that are behind to their lane's position, one bounded turn at a time.
 
 use crate::delivery::lane::SessionId;
-use crate::delivery::session::{Socket, Step};
+use crate::delivery::session::{Socket, Standing};
 use crate::delivery::shard::Shard;
 use crate::delivery::walk::{Behind, Chunk, Replay, Walk, replay_slice, walk_slice};
 use crate::wire::command::Policy;
@@ -50,7 +50,7 @@ impl<S: Socket> Shard<S> {
         let session = &mut self.sessions[id.0];
         let lane_id = session.lane;
         let lane = &self.lanes[lane_id.0 as usize];
-        let Step::Behind(behind) = &mut session.step else { return Next::Arrived };
+        let Standing::Behind(behind) = &mut session.standing else { return Next::Arrived };
         if let Some(walk) = &mut behind.walk {
             return match walk_slice(walk, lane, &self.index, &mut self.encoder, &mut self.scratch) {
                 Some(chunk) => Next::Send(chunk),
@@ -91,7 +91,7 @@ impl<S: Socket> Shard<S> {
     fn skip(&mut self, id: SessionId, position: Offset) -> Next {
         let session = &mut self.sessions[id.0];
         let lane = &self.lanes[session.lane.0 as usize];
-        let Step::Behind(behind) = &mut session.step else { return Next::Arrived };
+        let Standing::Behind(behind) = &mut session.standing else { return Next::Arrived };
         let from = behind.cursor;
         let resuming = behind.resuming;
         behind.skip_to(position);
@@ -131,20 +131,20 @@ impl<S: Socket> Shard<S> {
     fn arrive(&mut self, id: SessionId) {
         let session = &self.sessions[id.0];
         let lane = &mut self.lanes[session.lane.0 as usize];
-        let Step::Behind(behind) = &session.step else { return };
+        let Standing::Behind(behind) = &session.standing else { return };
         let cursor = behind.cursor;
-        let step = match &mut lane.pace {
+        let standing = match &mut lane.pace {
             Some(pace) if cursor > pace.position => {
                 pace.ahead.push(id);
                 self.paced_due_ns = self.paced_due_ns.min(pace.due_ns);
-                Step::Ahead { seat: pace.ahead.len() as u32 - 1, cursor }
+                Standing::Ahead { seat: pace.ahead.len() as u32 - 1, cursor }
             }
             _ => {
                 lane.in_step.push(id);
-                Step::InStep { seat: lane.in_step.len() as u32 - 1 }
+                Standing::InStep { seat: lane.in_step.len() as u32 - 1 }
             }
         };
-        self.step(id, step);
+        self.stand(id, standing);
     }
 }
 

@@ -6,7 +6,7 @@
 use std::io::ErrorKind;
 
 use crate::delivery::lane::SessionId;
-use crate::delivery::session::{Socket, Step};
+use crate::delivery::session::{Socket, Standing};
 use crate::delivery::shard::Shard;
 use crate::wire::command::{CommandId, Refusal, parse};
 use crate::wire::encode::Format;
@@ -25,7 +25,7 @@ impl<S: Socket> Shard<S> {
     pub(super) fn listen(&mut self, id: SessionId, now: Stamp) {
         for _ in 0..TURN_READS {
             let Some(session) = self.sessions.get_mut(id.0) else { return };
-            if matches!(session.step, Step::Leaving { said: true, .. }) {
+            if matches!(session.standing, Standing::Leaving { said: true, .. }) {
                 if !self.hear_end(id) {
                     return;
                 }
@@ -96,7 +96,7 @@ impl<S: Socket> Shard<S> {
             return done;
         }
         // The answers did not fit: the session leaves its step until they have.
-        let blocked = self.sessions.get(id.0).is_some_and(|session| !matches!(session.step, Step::Behind(_)));
+        let blocked = self.sessions.get(id.0).is_some_and(|session| !matches!(session.standing, Standing::Behind(_)));
         if blocked {
             self.fall_behind(id);
         }

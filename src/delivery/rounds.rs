@@ -9,7 +9,7 @@ use crate::bus::feed::FeedState;
 use crate::bus::frame::Frame;
 use crate::delivery::index::LaneId;
 use crate::delivery::lane::{Lane, SessionId};
-use crate::delivery::session::{Socket, Step};
+use crate::delivery::session::{Socket, Standing};
 use crate::delivery::shard::Shard;
 use crate::delivery::walk::{Behind, Chunk, Slice, WALK_FRAMES, newest_slice};
 use crate::wire::encode::Format;
@@ -70,11 +70,9 @@ impl<S: Socket> Shard<S> {
                 lane.topics.push(topic);
             }
             match &mut lane.pace {
-                Some(pace) => {
-                    if noted.before <= pace.position {
-                        pace.dirty.push(topic);
-                        self.paced_due_ns = self.paced_due_ns.min(pace.due_ns);
-                    }
+                Some(pace) if noted.before <= pace.position => {
+                    pace.dirty.push(topic);
+                    self.paced_due_ns = self.paced_due_ns.min(pace.due_ns);
                 }
                 None if live => {
                     if lane.fresh.is_empty() {
@@ -82,7 +80,7 @@ impl<S: Socket> Shard<S> {
                     }
                     lane.fresh.push(self.round.len() as u32);
                 }
-                None => {}
+                _ => {}
             }
         }
     }
@@ -216,8 +214,8 @@ impl<S: Socket> Shard<S> {
         let Some(pace) = self.lanes.get_mut(lane_id.0 as usize).and_then(|lane| lane.pace.as_mut()) else { return };
         pace.position = cursor;
         for id in std::mem::take(&mut pace.ahead) {
-            if let Step::Ahead { cursor, .. } = self.sessions[id.0].step {
-                self.step(id, Step::Behind(Box::new(Behind::at(cursor))));
+            if let Standing::Ahead { cursor, .. } = self.sessions[id.0].standing {
+                self.stand(id, Standing::Behind(Box::new(Behind::at(cursor))));
                 self.enqueue(id);
             }
         }

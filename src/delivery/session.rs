@@ -19,7 +19,7 @@ pub trait Socket: Read + Write {
 }
 
 /// Where a session stands towards its lane.
-pub enum Step {
+pub enum Standing {
     /// It has been sent everything up to the lane's position; `seat` is its place in `Lane::in_step`.
     InStep { seat: u32 },
     /// It has been sent everything up to `cursor`, which its paced lane reaches with the next flush; `seat` is its
@@ -35,7 +35,7 @@ pub struct Session<S> {
     pub socket: S,
     pub decoder: Decoder,
     pub lane: LaneId,
-    pub step: Step,
+    pub standing: Standing,
     /// Bytes the socket has not taken yet: the rest of one chunk or of one batch of answers.
     pub unsent: Bytes,
     /// Since when the socket takes nothing; 0 while it does. Nanoseconds of the monotonic clock, as all `…_ns`.
@@ -60,6 +60,6 @@ pub struct Session<S> {
 impl<S> Session<S> {
     /// Whether commands may be read: never while there is something else to send, so that answers need no queue.
     pub fn takes_commands(&self) -> bool {
-        self.unsent.is_empty() && matches!(self.step, Step::InStep { .. } | Step::Ahead { .. })
+        self.unsent.is_empty() && matches!(self.standing, Standing::InStep { .. } | Standing::Ahead { .. })
     }
 }

@@ -20,7 +20,7 @@ use crate::bus::reader::Reader;
 use crate::delivery::index::{Index, LaneId};
 use crate::delivery::lane::{Lane, LaneKey, SessionId};
 use crate::delivery::meters::ShardMeters;
-use crate::delivery::session::{Session, Socket, Step};
+use crate::delivery::session::{Session, Socket, Standing};
 use crate::delivery::settings::Settings;
 use crate::delivery::walk::Behind;
 use crate::wire::deflate::Inflater;
@@ -146,7 +146,7 @@ impl<S: Socket> Shard<S> {
         let ids: Vec<SessionId> = self.sessions.iter().map(|(id, _)| SessionId(id)).collect();
         for id in ids {
             let session = &mut self.sessions[id.0];
-            if session.format == Format::Envelope && !matches!(session.step, Step::Leaving { .. }) {
+            if session.format == Format::Envelope && !matches!(session.standing, Standing::Leaving { .. }) {
                 let mut unsent = session.unsent.to_vec();
                 Notice::Goodbye { code, message, reconnect_ms: reconnect_ms() }.put(&mut unsent);
                 session.unsent = unsent.into();
@@ -167,10 +167,10 @@ impl<S: Socket> Shard<S> {
     /// One turn of one session: say goodbye, catch up, or listen.
     fn run(&mut self, id: SessionId, now: Stamp) {
         let Some(session) = self.sessions.get(id.0) else { return };
-        match session.step {
-            Step::Leaving { .. } => self.leave(id, now),
-            Step::Behind(_) => self.catch_up(id, now),
-            Step::InStep { .. } | Step::Ahead { .. } => {}
+        match session.standing {
+            Standing::Leaving { .. } => self.leave(id, now),
+            Standing::Behind(_) => self.catch_up(id, now),
+            Standing::InStep { .. } | Standing::Ahead { .. } => {}
         }
         self.listen(id, now);
     }
@@ -214,22 +214,23 @@ impl<S: Socket> Shard<S> {
     pub(super) fn unseat(&mut self, id: SessionId) -> Offset {
         let session = &self.sessions[id.0];
         let lane = &mut self.lanes[session.lane.0 as usize];
-        let (seats, seat, cursor) = match &session.step {
-            Step::InStep { seat } => {
+        let (seats, seat, cursor) = match &session.standing {
+            Standing::InStep { seat } => {
                 let cursor = lane.pace.as_ref().map_or(self.cursor, |pace| pace.position);
                 (&mut lane.in_step, *seat as usize, cursor)
             }
-            Step::Ahead { seat, cursor } => {
+            Standing::Ahead { seat, cursor } => {
                 let pace = lane.pace.as_mut().expect("only paced lanes have sessions ahead");
                 (&mut pace.ahead, *seat as usize, *cursor)
             }
-            Step::Behind(behind) => return behind.cursor,
-            Step::Leaving { .. } => return self.cursor,
+            Standing::Behind(behind) => return behind.cursor,
+            Standing::Leaving { .. } => return self.cursor,
         };
         assert_eq!(seats[seat], id, "a seat belongs to who sits on it");
         seats.swap_remove(seat);
         if let Some(moved) = seats.get(seat).copied()
-            && let Step::InStep { seat: its } | Step::Ahead { seat: its, .. } = &mut self.sessions[moved.0].step
+            && let Standing::InStep { seat: its } | Standing::Ahead { seat: its, .. } =
+                &mut self.sessions[moved.0].standing
         {
             *its = seat as u32;
         }
@@ -237,24 +238,24 @@ impl<S: Socket> Shard<S> {
     }
 
     /// Puts the session into another step. It must have been unseated.
-    pub(super) fn step(&mut self, id: SessionId, step: Step) {
+    pub(super) fn stand(&mut self, id: SessionId, standing: Standing) {
         let session = &mut self.sessions[id.0];
-        self.behind -= usize::from(matches!(session.step, Step::Behind(_)));
-        self.behind += usize::from(matches!(step, Step::Behind(_)));
-        session.step = step;
+        self.behind -= usize::from(matches!(session.standing, Standing::Behind(_)));
+        self.behind += usize::from(matches!(standing, Standing::Behind(_)));
+        session.standing = standing;
     }
 
     /// Leaves the lane's step: from now on the session stands at a cursor of its own.
     pub(super) fn fall_behind(&mut self, id: SessionId) {
         let cursor = self.unseat(id);
-        self.step(id, Step::Behind(Box::new(Behind::at(cursor))));
+        self.stand(id, Standing::Behind(Box::new(Behind::at(cursor))));
         self.enqueue(id);
     }
 
     /// Starts the end of a session: off its lane, a close frame with the sentence, then the socket's end.
     pub(super) fn dismiss(&mut self, id: SessionId, goodbye: Goodbye, sentence: &str, now: Stamp) {
         let Some(session) = self.sessions.get(id.0) else { return };
-        if matches!(session.step, Step::Leaving { .. }) {
+        if matches!(session.standing, Standing::Leaving { .. }) {
             return;
         }
         let mut farewell = session.unsent.to_vec();
@@ -279,7 +280,7 @@ impl<S: Socket> Shard<S> {
         self.quit_lane(id);
         self.sessions[id.0].unsent = Bytes::from(farewell);
         let deadline_ns = now.mono_ns + LEAVE_NS;
-        self.step(id, Step::Leaving { goodbye, deadline_ns, said: false });
+        self.stand(id, Standing::Leaving { goodbye, deadline_ns, said: false });
         self.enqueue(id);
     }
 
@@ -289,7 +290,7 @@ impl<S: Socket> Shard<S> {
             return;
         }
         let session = &mut self.sessions[id.0];
-        if let Step::Leaving { said, .. } = &mut session.step
+        if let Standing::Leaving { said, .. } = &mut session.standing
             && !*said
         {
             *said = true;
@@ -302,15 +303,15 @@ impl<S: Socket> Shard<S> {
     /// Forgets the session and closes its socket.
     pub(super) fn end(&mut self, id: SessionId, goodbye: Goodbye) {
         let Some(session) = self.sessions.get(id.0) else { return };
-        let reason = match session.step {
-            Step::Leaving { goodbye, .. } => goodbye,
+        let reason = match session.standing {
+            Standing::Leaving { goodbye, .. } => goodbye,
             _ => {
                 self.unseat(id);
                 self.quit_lane(id);
                 goodbye
             }
         };
-        self.step(id, Step::Leaving { goodbye: reason, deadline_ns: 0, said: true });
+        self.stand(id, Standing::Leaving { goodbye: reason, deadline_ns: 0, said: true });
         self.sessions.remove(id.0);
         self.population.fetch_sub(1, Ordering::Relaxed);
         self.meters.goodbye(reason);

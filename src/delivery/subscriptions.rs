@@ -9,7 +9,7 @@ use crate::bus::feed::FeedState;
 use crate::delivery::index::LaneId;
 use crate::delivery::lane::{LaneKey, SessionId};
 use crate::delivery::newcomer::Terms;
-use crate::delivery::session::{Session, Socket, Step};
+use crate::delivery::session::{Session, Socket, Standing};
 use crate::delivery::shard::Shard;
 use crate::delivery::walk::{Behind, Walk};
 use crate::wire::command::{Command, CommandId, Refusal};
@@ -69,7 +69,7 @@ impl<S: Socket> Shard<S> {
             socket,
             decoder,
             lane: LaneId(0),
-            step: Step::Behind(Box::new(Behind::at(self.cursor))),
+            standing: Standing::Behind(Box::new(Behind::at(self.cursor))),
             unsent: Bytes::new(),
             blocked_ns: 0,
             heard_ns: now.mono_ns,
@@ -157,7 +157,7 @@ impl<S: Socket> Shard<S> {
         let mut offset = self.cursor;
         if let Some(Some(cursor)) = resume {
             offset = offset.max(cursor);
-            self.step(id, Step::Behind(Box::new(Behind { cursor, walk: None, resuming: true })));
+            self.stand(id, Standing::Behind(Box::new(Behind { cursor, walk: None, resuming: true })));
         }
         let other_epoch = resume == Some(None);
         if other_epoch {
@@ -221,7 +221,7 @@ impl<S: Socket> Shard<S> {
         let known = (!old.patterns.is_empty()).then_some((old.patterns, sent));
         let walk = Walk { reached: Offset::START, until: self.cursor, known };
         let behind = Behind { cursor: self.cursor, walk: Some(walk), resuming: false };
-        self.step(id, Step::Behind(Box::new(behind)));
+        self.stand(id, Standing::Behind(Box::new(behind)));
         Ok(())
     }
 }

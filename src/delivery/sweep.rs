@@ -3,7 +3,7 @@
 //! There is no timer per session. Every tick looks at a tenth of them, so each is looked at once in ten ticks.
 
 use crate::delivery::lane::SessionId;
-use crate::delivery::session::{Socket, Step};
+use crate::delivery::session::{Socket, Standing};
 use crate::delivery::shard::Shard;
 use crate::wire::frame::{Opcode, put_frame};
 use crate::words::goodbye::Goodbye;
@@ -32,7 +32,7 @@ impl<S: Socket> Shard<S> {
         let passed = |since_ns: u64, limit: std::time::Duration| {
             since_ns > 0 && u128::from(now.mono_ns.saturating_sub(since_ns)) > limit.as_nanos()
         };
-        if let Step::Leaving { goodbye, deadline_ns, .. } = session.step {
+        if let Standing::Leaving { goodbye, deadline_ns, .. } = session.standing {
             if now.mono_ns >= deadline_ns {
                 self.end(id, goodbye);
             }
