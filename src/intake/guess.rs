@@ -6,7 +6,8 @@
 //!  3. a kind alone;
 //!  4. a string of any name in nearly all messages that has few values.
 //!
-//! Messages that only talk about the connection (acknowledgements, heartbeats, greetings) are left out. If nothing fits, everything is the topic `feed`. The guess is made once and said aloud, since it may be wrong.
+//! Messages that only talk about the connection (acknowledgements, heartbeats, greetings) are left out. If nothing
+//! fits, everything is the topic `feed`. The guess is made once and said aloud, since it may be wrong.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
