@@ -57,5 +57,5 @@ fn a_person_sees_values_change_filters_and_is_told_when_they_are_old() {
         return;
     }
     let fanline = Path::new(env!("CARGO_BIN_EXE_fanline"));
-    run("page.test.mjs", &[("FANLINE_BIN", fanline), ("CHROMIUM", &chromium)]);
+    run("page.test.mjs", &[("SERVER_BINARY", fanline), ("CHROMIUM", &chromium)]);
 }

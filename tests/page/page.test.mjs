@@ -1,7 +1,7 @@
 /**
  * The page's promises, kept in a real headless Chromium against the real server with its simulated market.
  *
- * Run by tests/page.rs, which sets FANLINE_BIN to the server's binary; CHROMIUM may name another browser.
+ * Run by tests/page.rs, which sets SERVER_BINARY to the server's binary; CHROMIUM may name another browser.
  * Every assertion waits for its condition up to DEADLINE_MS: a slow machine is no failure.
  */
 
@@ -31,7 +31,10 @@ let browser;
 
 /** Starts the server and waits until it says where it listens. */
 async function start(listen) {
-  const child = spawn(process.env.FANLINE_BIN, ["--listen", listen], { stdio: ["ignore", "pipe", "inherit"] });
+  // Settings of the person who runs the tests are not the test's; the server refuses unknown ones.
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("FANLINE_")));
+  const options = { env, stdio: ["ignore", "pipe", "inherit"] };
+  const child = spawn(process.env.SERVER_BINARY, ["--listen", listen], options);
   for await (const line of createInterface(child.stdout)) {
     const url = /^fanline listening on (http:\S+)/.exec(line)?.[1];
     if (!url) continue;
