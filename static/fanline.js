@@ -11,6 +11,7 @@
  * @module fanline
  */
 
+import { Link } from "./link.js";
 import { checkPattern, covers, matches } from "./pattern.js";
 import { ServerClock } from "./server_clock.js";
 import { Staleness } from "./staleness.js";
@@ -37,14 +38,6 @@ export { checkPattern, matches };
  * @property {() => number} [random] in [0, 1); default: Math.random
  * @property {() => number} [clock] milliseconds since the Unix epoch; default: the monotonic clock of `performance`
  */
-
-/** The server answers at once; who needs longer for handshake and welcome, or for a probing ping, is not there. */
-const HANDSHAKE_MS_MAX = 10_000;
-const PROBE_MS_MAX = 5_000;
-/** A connection that lasted this long was a good one: the next loss starts with a short delay again. */
-const STABLE_MS = 5_000;
-const BEAT_MS = 1_000;
-const BEATS_PER_PING = 5;
 
 /**
  * Opens a connection that keeps itself up until `close()`.
@@ -76,7 +69,7 @@ class Client {
   bytes = 0;
 
   #options;
-  #state = /** @type {State} */ ("connecting");
+  #link;
   #events = new Map();
   #subscriptions = new Set();
   #wanted = new Map(); // pattern -> how many subscriptions use it
@@ -84,17 +77,6 @@ class Client {
   #latest = new Map(); // topic -> { frame, text, connection }, of topics that a subscription covers
   #staleness = new Staleness();
   #serverClock = new ServerClock();
-  #socket = null;
-  #connection = 0;
-  #attempts = 0;
-  #retryTimer;
-  #beatTimer;
-  #beats = 0;
-  #beatAt = 0;
-  #deadline = 0;
-  #openedAt = 0;
-  #heartbeat = 15_000;
-  #goodbye = null;
   #nextId = 1;
   #pending = new Map(); // id -> { patterns, since } of subscribe commands without an answer
   #sent = new Set(); // patterns in force on this connection
@@ -126,14 +108,18 @@ class Client {
     if (!this.#options.WebSocket) {
       throw new TypeError("expected a global WebSocket, found none; pass one as options.WebSocket");
     }
-    globalThis.addEventListener?.("online", this.#wake);
-    globalThis.document?.addEventListener("visibilitychange", this.#wake);
-    this.#dial();
+    this.#link = new Link(this.url, this.#options, {
+      onText: (text) => this.#receive(text),
+      onLost: () => this.#lost(),
+      onState: (event) => this.#emit("state", event),
+      onPing: () => this.#ping(),
+    });
+    this.#link.start();
   }
 
   /** @returns {State} */
   get state() {
-    return this.#state;
+    return this.#link.state;
   }
 
   /**
@@ -167,15 +153,15 @@ class Client {
     for (const { frame, text } of [...this.#latest.values()]) {
       if (covers(patterns, frame.topic)) guard(handler, frame, false, text);
     }
-    if (this.#state === "open") this.#sendSubscribe(patterns.filter((pattern) => !this.#sent.has(pattern)));
+    if (this.state === "open") this.#sendSubscribe(patterns.filter((pattern) => !this.#sent.has(pattern)));
     return subscription;
   }
 
   /** Whether the newest value received of `topic` is still what the feed says. @param {string} topic */
   isCurrent(topic) {
     const known = this.#latest.get(topic);
-    if (this.#state !== "open" || !known || this.isStale(topic)) return false;
-    return this.#caughtUp || (known.connection === this.#connection && !this.#replaying);
+    if (this.state !== "open" || !known || this.isStale(topic)) return false;
+    return this.#caughtUp || (known.connection === this.#link.number && !this.#replaying);
   }
 
   /** Whether the server has said that values of `topic` may be outdated. @param {string} topic */
@@ -220,105 +206,22 @@ class Client {
 
   /** Ends a wait for the next attempt at once. */
   reconnect() {
-    if (this.#state === "waiting") this.#dial();
+    this.#link.reconnect();
   }
 
   /** Ends everything; a closed client is not used again. */
   close() {
-    if (this.#state === "closed") return;
-    globalThis.removeEventListener?.("online", this.#wake);
-    globalThis.document?.removeEventListener("visibilitychange", this.#wake);
-    this.#drop();
-    this.#setState("closed", "closed by this client");
-  }
-
-  // -- the connection
-
-  #dial() {
-    clearTimeout(this.#retryTimer);
-    this.#connection += 1;
-    this.#goodbye = null;
-    this.#deadline = this.now() + HANDSHAKE_MS_MAX;
-    const socket = new this.#options.WebSocket(this.url.href);
-    this.#socket = socket;
-    socket.onmessage = (event) => this.#receive(event.data);
-    socket.onclose = (event) => this.#lost(closeReason(event));
-    socket.onerror = () => {}; // `close` follows and tells more
-    this.#beatAt = this.now();
-    this.#beatTimer = setInterval(() => this.#beat(), BEAT_MS);
-    this.#setState("connecting");
-  }
-
-  #beat() {
-    const now = this.now();
-    const slept = now - this.#beatAt > 3 * BEAT_MS;
-    this.#beatAt = now;
-    this.#beats += 1;
-    // A tab or a machine that slept has not listened: it must not conclude that nobody spoke.
-    if (slept) this.#probe();
-    else if (now > this.#deadline) this.#lost("the server has been silent for too long");
-    else if (this.#beats % BEATS_PER_PING === 0) this.#ping();
-  }
-
-  #probe() {
-    this.#deadline = this.now() + PROBE_MS_MAX;
-    this.#ping();
-  }
-
-  /** The network or the user is back. A delay that the server asked for is kept. */
-  #wake = () => {
-    if (globalThis.document?.visibilityState === "hidden") return;
-    if (this.#state === "waiting" && !this.#goodbye) this.#dial();
-    else if (this.#state === "open") this.#probe();
-  };
-
-  #drop() {
-    clearTimeout(this.#retryTimer);
-    clearInterval(this.#beatTimer);
-    const socket = this.#socket;
-    this.#socket = null;
-    if (!socket) return;
-    socket.onmessage = socket.onclose = null;
-    socket.close();
-  }
-
-  #lost(reason) {
-    const { backoff_ms, backoff_max_ms, random, clock } = this.#options;
-    this.#drop();
-    // Current values that were still to come are not covered by the cursor: then the next connection starts over.
-    if (this.#answered) this.#held = this.#settled && !this.#pending.size ? new Set(this.#sent) : new Set();
-    this.#answered = this.#settled = this.#caughtUp = false;
-    this.#sent.clear();
-    this.#pending.clear();
-    this.#serverClock.lost();
-    if (this.#state === "open" && clock() - this.#openedAt > STABLE_MS) this.#attempts = 0;
-    const bound = Math.min(backoff_max_ms, backoff_ms * 2 ** this.#attempts++);
-    const retry_ms = this.#goodbye?.reconnect_ms ?? random() * bound;
-    this.#retryTimer = setTimeout(() => this.#dial(), retry_ms);
-    this.#setState("waiting", this.#goodbye?.message ?? reason, retry_ms);
-  }
-
-  #setState(state, reason = "", retry_ms = 0) {
-    this.#state = state;
-    this.#emit("state", { state, reason, retry_ms });
-  }
-
-  #emit(name, event) {
-    for (const fn of this.#events.get(name) ?? []) guard(fn, event);
+    this.#link.close();
   }
 
   // -- commands
-
-  #send(command) {
-    if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(command));
-  }
 
   #sendSubscribe(patterns, since) {
     if (!patterns.length) return;
     const id = this.#nextId++;
     this.#pending.set(id, { patterns, since });
     for (const pattern of patterns) this.#sent.add(pattern);
-    this.#send({ op: "subscribe", id, topics: patterns, since });
+    this.#link.send({ op: "subscribe", id, topics: patterns, since });
   }
 
   #unsubscribe(subscription) {
@@ -331,31 +234,29 @@ class Client {
       else this.#wanted.delete(pattern);
       if (!users && this.#sent.delete(pattern)) unused.push(pattern);
     }
-    if (unused.length) this.#send({ op: "unsubscribe", id: this.#nextId++, topics: unused });
+    if (unused.length) this.#link.send({ op: "unsubscribe", id: this.#nextId++, topics: unused });
     const wanted = [...this.#wanted.keys()];
     for (const topic of this.#latest.keys()) if (!covers(wanted, topic)) this.#latest.delete(topic);
   }
 
   #ping() {
-    if (this.#state !== "open") return;
+    if (this.state !== "open") return;
     const id = this.#nextId++;
     this.#serverClock.asked(id, this.now());
-    this.#send({ op: "ping", id });
+    this.#link.send({ op: "ping", id });
   }
 
   // -- messages
 
   #receive(text) {
     this.bytes += text.length;
-    const now = this.now();
-    this.#deadline = now + 2 * this.#heartbeat;
     let message;
     try {
       message = JSON.parse(text);
     } catch {
       return this.#emit("error", { op: "error", code: "bad_json", message: "expected JSON, found something else" });
     }
-    if (message.ts) this.#serverClock.heard(now, message.ts);
+    if (message.ts) this.#serverClock.heard(this.now(), message.ts);
     if (message.op === undefined) this.#onFrame(message, text);
     else this.#answers[message.op]?.(message);
   }
@@ -365,7 +266,7 @@ class Client {
     const known = this.#latest.get(frame.topic);
     this.#advance(frame.offset, frame.offset >= this.#settledBy);
     if (known && known.frame.offset >= frame.offset) {
-      known.connection = this.#connection; // sent again after a reconnect: nothing new, but now confirmed
+      known.connection = this.#link.number; // sent again after a reconnect: nothing new, but now confirmed
       return;
     }
     let route = this.#routes.get(frame.topic);
@@ -374,7 +275,7 @@ class Client {
       this.#routes.set(frame.topic, route);
     }
     if (!route.length) return; // was on its way while its pattern was given back
-    this.#latest.set(frame.topic, { frame, text, connection: this.#connection });
+    this.#latest.set(frame.topic, { frame, text, connection: this.#link.number });
     for (const { handler } of route) guard(handler, frame, frame.offset > this.#liveAfter, text);
   }
 
@@ -394,9 +295,6 @@ class Client {
       const wanted = [...this.#wanted.keys()];
       const resumed = since ? wanted.filter((pattern) => this.#held.has(pattern)) : [];
       this.#head = message.offset;
-      this.#heartbeat = message.heartbeat_ms || this.#heartbeat;
-      this.#openedAt = this.now();
-      this.#deadline = this.#openedAt + 2 * this.#heartbeat;
       this.#staleness.clear();
       if (message.epoch !== this.#epoch) {
         [this.#epoch, this.#offset] = [message.epoch, 0];
@@ -405,7 +303,7 @@ class Client {
       [this.#liveAfter, this.#replaying] = [0, resumed.length > 0];
       this.#sendSubscribe(resumed, since || undefined);
       this.#sendSubscribe(wanted.filter((pattern) => !resumed.includes(pattern)));
-      this.#setState("open");
+      this.#link.welcomed(message.heartbeat_ms);
       this.#ping();
     },
     subscribed: ({ id, offset }) => {
@@ -429,7 +327,7 @@ class Client {
     stale: (message) => this.#notice(message, true),
     live: (message) => this.#notice(message, false),
     goodbye: (message) => {
-      this.#goodbye = message;
+      this.#link.farewell(message);
       this.#emit("goodbye", message);
     },
     error: (message) => {
@@ -447,9 +345,22 @@ class Client {
     },
   };
 
+  #lost() {
+    // Current values that were still to come are not covered by the cursor: then the next connection starts over.
+    if (this.#answered) this.#held = this.#settled && !this.#pending.size ? new Set(this.#sent) : new Set();
+    this.#answered = this.#settled = this.#caughtUp = false;
+    this.#sent.clear();
+    this.#pending.clear();
+    this.#serverClock.lost();
+  }
+
   #notice(message, stale) {
     this.#staleness.note(message.topics, stale);
     this.#emit(message.op, message);
+  }
+
+  #emit(name, event) {
+    for (const fn of this.#events.get(name) ?? []) guard(fn, event);
   }
 }
 
@@ -462,9 +373,4 @@ function guard(fn, ...args) {
       throw error;
     });
   }
-}
-
-function closeReason({ code, reason }) {
-  if (reason) return reason;
-  return code === 1006 || !code ? "the connection failed or was cut" : `the connection was closed with code ${code}`;
 }

@@ -42,18 +42,7 @@ impl Stage {
 
     fn open_on(listener: TcpListener, change: impl FnOnce(&mut Settings)) -> Stage {
         let address = listener.local_addr().expect("bound");
-        let mut settings = Settings {
-            url: format!("ws://{address}/feed"),
-            profile: Profile::built_in("simulated").expect("built in"),
-            items: Vec::new(),
-            connect_timeout: Duration::from_secs(5),
-            idle_timeout: None,
-            ping_interval: Duration::ZERO,
-            pong_timeout: Duration::from_secs(5),
-            backoff_min: Duration::from_millis(20),
-            backoff_max: Duration::from_millis(100),
-            message_bytes_max: 1 << 20,
-        };
+        let mut settings = settings(&format!("ws://{address}/feed"));
         change(&mut settings);
         let recorder = PrometheusBuilder::new().build_recorder();
         let prometheus = recorder.handle();
@@ -128,6 +117,21 @@ impl Stage {
         self.stop.send_replace(true);
         let ended = tokio::time::timeout(PATIENCE, self.running).await.expect("it stops in time");
         ended.expect("it does not panic")
+    }
+}
+
+fn settings(url: &str) -> Settings {
+    Settings {
+        url: url.to_string(),
+        profile: Profile::built_in("simulated").expect("built in"),
+        items: Vec::new(),
+        connect_timeout: Duration::from_secs(5),
+        idle_timeout: None,
+        ping_interval: Duration::ZERO,
+        pong_timeout: Duration::from_secs(5),
+        backoff_min: Duration::from_millis(20),
+        backoff_max: Duration::from_millis(100),
+        message_bytes_max: 1 << 20,
     }
 }
 
@@ -457,26 +461,24 @@ async fn waiting_for_the_guess_loses_nothing_when_the_connection_is_lost() {
 }
 
 #[tokio::test]
+async fn a_server_without_tls_is_told_apart_from_one_that_is_gone() {
+    let stage = Stage::open(|settings| settings.url = settings.url.replace("ws://", "wss://")).await;
+    let mut socket = stage.accept_tcp().await;
+    socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("the upstream listens");
+    stage.until_stale(StaleReason::UpstreamDown, "no TLS connection with `127.0.0.1`").await;
+}
+
+#[tokio::test]
 async fn wrong_settings_are_refused_before_anything_is_connected() {
-    let settings = |url: &str, items: &[&str]| Settings {
-        url: url.to_string(),
-        profile: Profile::built_in("simulated").expect("built in"),
-        items: items.iter().map(|item| item.to_string()).collect(),
-        connect_timeout: PATIENCE,
-        idle_timeout: None,
-        ping_interval: PATIENCE,
-        pong_timeout: PATIENCE,
-        backoff_min: PATIENCE,
-        backoff_max: PATIENCE,
-        message_bytes_max: 1000,
-    };
     for (url, items, part) in [
         ("https://h/ws", &[][..], "write `wss://h/ws`"),
         ("ws://h/ws", &["a"][..], "profile `simulated` has no `[subscribe]`"),
     ] {
         let limits = Limits { ring_frames_max: 8, ring_bytes_max: 1000, topics_max: 1 };
         let (publisher, _) = bus::open(Epoch(1), limits, &Meters::unread());
-        let made = Upstream::new(settings(url, items), publisher, Clock::start(), &Meters::unread());
+        let mut settings = settings(url);
+        settings.items = items.iter().map(|item| item.to_string()).collect();
+        let made = Upstream::new(settings, publisher, Clock::start(), &Meters::unread());
         let error = made.err().expect(part).to_string();
         assert!(error.contains(part), "{error}");
     }

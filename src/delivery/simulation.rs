@@ -251,7 +251,7 @@ impl World {
         client.id = self.shard.adopt(FakeSocket(client.pipe.clone()), b"", terms, self.now);
     }
 
-    fn stand(&mut self) {
+    fn step(&mut self) {
         let passed_ms = self.rng.random_range(0..40);
         self.now.mono_ns += passed_ms * 1_000_000;
         self.now.wall_ms += passed_ms;

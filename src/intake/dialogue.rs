@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(steps(&mut dialogue, at(5000)), ["ping"]);
         dialogue.alive();
         assert_eq!(steps(&mut dialogue, at(10_000)), ["ping"]);
-        assert_eq!(dialogue.next(at(10_999)).is_none(), true);
+        assert!(dialogue.next(at(10_999)).is_none());
         assert_eq!(dialogue.deadline_ns(), Some(11_000_000_000));
         assert_eq!(steps(&mut dialogue, at(11_000))[0], "end: pong_timeout");
     }

@@ -6,7 +6,7 @@
 //!  3. a kind alone;
 //!  4. a string of any name in nearly all messages that has few values.
 //!
-//! If nothing fits, everything is the topic `feed`. The guess is made once and said aloud, since it may be wrong.
+//! Messages that only talk about the connection (acknowledgements, heartbeats, greetings) are left out. If nothing fits, everything is the topic `feed`. The guess is made once and said aloud, since it may be wrong.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -51,6 +51,34 @@ const NAME_BYTES_MAX: usize = 64;
 const SEGMENTS_MAX: usize = 3;
 /// From the end of an array message: `[id, payload, "book-1000", "XBT/CHF"]`.
 const ARRAY_NAMES_MAX: usize = 3;
+
+/// Members in which a message about the connection says what it is, and how their values begin.
+const CONTROL_MEMBERS: [&str; 6] = ["event", "type", "method", "op", "channel", "action"];
+const CONTROL_VALUES: [&str; 14] = [
+    "ack",
+    "bts:sub",
+    "conf",
+    "connected",
+    "heartbeat",
+    "hello",
+    "info",
+    "login",
+    "ping",
+    "pong",
+    "status",
+    "subscri",
+    "system",
+    "welcome",
+];
+
+/// Whether the message only talks about the connection, and so says nothing about where names are.
+pub(super) fn is_control(text: &str) -> bool {
+    let Ok(Value::Object(members)) = serde_json::from_str::<Value>(text) else { return false };
+    let says = |name: &&str| members.get(*name).and_then(Value::as_str).map(str::to_ascii_lowercase);
+    // JSON-RPC calls its data messages "subscription".
+    let control = |says: String| says != "subscription" && CONTROL_VALUES.iter().any(|begin| says.starts_with(begin));
+    CONTROL_MEMBERS.iter().filter_map(says).any(control)
+}
 
 /// Where the names were found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +130,7 @@ struct Candidate {
     spoilt: bool,
 }
 
-/// Guesses from these messages, each one JSON value.
+/// Guesses from these messages, each one JSON value and none about the connection.
 pub(super) fn guess(messages: &[&str]) -> Guess {
     let mut candidates: BTreeMap<String, Candidate> = BTreeMap::new();
     for (number, text) in messages.iter().enumerate() {
@@ -114,7 +142,7 @@ pub(super) fn guess(messages: &[&str]) -> Guess {
     let chosen = choose(&candidates, messages.len());
     let named = |number: &usize| chosen.iter().all(|pointer| candidates[*pointer].values.contains_key(number));
     let named = if chosen.is_empty() { 0 } else { (0..messages.len()).filter(named).count() };
-    Guess { pointers: chosen.into_iter().map(String::clone).collect(), messages: messages.len(), named }
+    Guess { pointers: chosen.into_iter().cloned().collect(), messages: messages.len(), named }
 }
 
 fn collect(value: &Value, number: usize, pointer: String, depth: usize, candidates: &mut BTreeMap<String, Candidate>) {
@@ -255,6 +283,20 @@ mod tests {
         let long = format!(r#"{{"text":"{}"}}"#, "x".repeat(65));
         check(&[&long], "feed");
         assert!(guess(&[]).to_string().contains("--topic /data/s"));
+    }
+
+    #[test]
+    fn messages_about_the_connection_are_known() {
+        for (text, expected) in [
+            (r#"{"event":"subscriptionStatus","pair":"XBT/EUR"}"#, true),
+            (r#"{"type":"subscriptions","channels":[]}"#, true),
+            (r#"{"channel":"heartbeat"}"#, true),
+            (r#"{"method":"subscription","params":{"channel":"a"}}"#, false),
+            (r#"{"type":"ticker","product_id":"BTC-USD"}"#, false),
+            ("[1,2]", false),
+        ] {
+            assert_eq!(is_control(text), expected, "{text}");
+        }
     }
 
     #[test]

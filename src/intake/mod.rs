@@ -20,8 +20,11 @@ mod backoff;
 mod compile;
 mod connect;
 mod dialogue;
+mod fill;
 mod guess;
 mod naming;
 mod outlet;
+#[cfg(test)]
+mod recordings;
 mod subscribe;
 mod template;

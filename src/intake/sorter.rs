@@ -1,7 +1,7 @@
 //! Takes a message from the upstream and says what it is; data is handed on to be published.
 //!
 //! No sockets and no clock: a function of the message, the time it came with and the messages before it. While the
-//! topic is still to be guessed, data messages wait (32 messages, 4 MiB or a few seconds at most); they are published
+//! topic is still to be guessed, data messages wait (until 32 tell enough, at most 512, 4 MiB or a few seconds); they are published
 //! then, in their order, with the time they came at.
 //!
 //! Payloads are copied out of the message once. A slice would be free, but it would keep the socket's whole read
@@ -12,19 +12,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::wire::encode::{Payload, PayloadKind};
-use crate::wire::json::{Element, Found, Pointers, Type, decode_string, is_json};
+use crate::wire::json::is_json;
 use crate::words::stamp::Stamp;
 use crate::words::topic::TopicError;
 
 use super::compile;
-use super::guess::{FALLBACK_TOPIC, Guess, guess};
-use super::naming::make_topic;
+use super::fill::{Message, Scratch, answer, emit};
+use super::guess::{FALLBACK_TOPIC, Guess, guess, is_control};
 use super::profile::Profile;
-use super::rule::{Class, Field, Naming, Rule, Rules, Test};
-use super::template::{Template, Value};
+use super::rule::{Class, Field, Naming, Rules, Test};
 
-/// Enough to see past a welcome and a few acknowledgements.
+/// Enough to see what most messages have in common; those about the connection do not count.
 const GUESS_MESSAGES: usize = 32;
+/// Messages that wait at most, those about the connection included.
+const WAITING_MAX: usize = 512;
 const GUESS_BYTES: usize = 4 << 20;
 /// A guess is made this long after the first message, if there are at least `GUESS_MESSAGES_FEW`.
 const GUESS_NS: u64 = 2_000_000_000;
@@ -81,19 +82,12 @@ pub struct Sorter {
     /// Messages that wait for the guess; empty once it is made, or if the profile needs none.
     waiting: Vec<(String, Stamp)>,
     waiting_bytes: usize,
+    /// Those of the waiting messages that are not about the connection.
+    telling: usize,
     guess: Option<Guess>,
     /// Binary messages that are no JSON are published on the fallback topic.
     takes_binary: bool,
     scratch: Scratch,
-}
-
-/// Kept from message to message so that sorting allocates only what it publishes.
-#[derive(Default)]
-struct Scratch {
-    found: Found,
-    element_found: Found,
-    elements: Vec<Element>,
-    topic: String,
 }
 
 impl Sorter {
@@ -104,6 +98,7 @@ impl Sorter {
             rules,
             waiting: Vec::new(),
             waiting_bytes: 0,
+            telling: 0,
             guess: None,
             takes_binary: profile.name == "generic",
             scratch: Scratch::default(),
@@ -170,7 +165,9 @@ impl Sorter {
     fn wait(&mut self, text: &str, received: Stamp, sink: &mut dyn Sink) {
         self.waiting.push((text.to_string(), received));
         self.waiting_bytes += text.len();
-        if self.waiting.len() >= GUESS_MESSAGES || self.waiting_bytes >= GUESS_BYTES {
+        self.telling += usize::from(!is_control(text));
+        let enough = self.telling >= GUESS_MESSAGES;
+        if enough || self.waiting.len() >= WAITING_MAX || self.waiting_bytes >= GUESS_BYTES {
             self.settle(sink);
         }
     }
@@ -178,7 +175,7 @@ impl Sorter {
     /// When `tick` wants to be called, on the monotonic clock in nanoseconds; none if it has nothing to do.
     pub fn deadline_ns(&self) -> Option<u64> {
         let (_, first) = self.waiting.first()?;
-        Some(first.mono_ns + if self.waiting.len() >= GUESS_MESSAGES_FEW { GUESS_NS } else { GUESS_SLOW_NS })
+        Some(first.mono_ns + if self.telling >= GUESS_MESSAGES_FEW { GUESS_NS } else { GUESS_SLOW_NS })
     }
 
     /// Makes the guess if its time has come.
@@ -194,7 +191,7 @@ impl Sorter {
         if waiting.is_empty() {
             return;
         }
-        let texts: Vec<&str> = waiting.iter().map(|(text, _)| text.as_str()).collect();
+        let texts: Vec<&str> = waiting.iter().map(|(text, _)| text.as_str()).filter(|text| !is_control(text)).collect();
         let guess = guess(&texts);
         tracing::warn!("{guess}");
         self.adopt(&guess);
@@ -234,104 +231,139 @@ impl Sorted {
     }
 }
 
-/// A text as it came.
-#[derive(Clone, Copy)]
-struct Message<'a> {
-    text: &'a str,
-    kind: PayloadKind,
-    received: Stamp,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intake::profile::{Profile, check};
 
-/// Publishes what a data rule finds in the message.
-fn emit(
-    rule: &Rule,
-    topic: &Template<Field>,
-    whole: &Pointers,
-    scratch: &mut Scratch,
-    message: Message<'_>,
-    sink: &mut dyn Sink,
-) -> (Class, Option<Unnamed>) {
-    let Message { text, kind, received } = message;
-    let Scratch { found, element_found, elements, topic: name } = scratch;
-    let payload = |slice: &str| Payload { bytes: Bytes::copy_from_slice(slice.as_bytes()), kind };
-    let Some(each) = &rule.each else {
-        return match write_topic(topic, name, |field| lookup(field, whole, text, found)) {
-            Ok(()) => {
-                sink.publish(name, payload(text), received);
-                (Class::Data, None)
-            }
-            Err(problem) => (Class::Unmatched, Some(problem)),
-        };
-    };
-    elements.clear();
-    each.locate(text, elements);
-    let (mut published, mut problem) = (0, None);
-    for element in elements.iter() {
-        let slice = &text[element.range.clone()];
-        rule.element.locate(slice, element_found);
-        let named = write_topic(topic, name, |field| match field {
-            Field::Whole(_) => lookup(field, whole, text, found),
-            Field::Element(slot) => {
-                string_at(element_found.get(slice, *slot), || format!(".{}", rule.element.pointer(*slot)))
-            }
-            Field::Key => string_at(element.key.clone().map(|key| &text[key]), || "#".to_string()),
-        });
-        match named {
-            Ok(()) => {
-                sink.publish(name, payload(if rule.emit_element { slice } else { text }), received);
-                published += 1;
-            }
-            Err(unnamed) => problem = Some(unnamed),
+    /// Everything a sorter does, as lines.
+    #[derive(Default)]
+    struct Lines(Vec<String>);
+
+    impl Sink for Lines {
+        fn publish(&mut self, topic: &str, payload: Payload, received: Stamp) {
+            let Payload { bytes, kind } = payload;
+            self.0.push(format!("{topic} {} {kind:?} at {}", String::from_utf8_lossy(&bytes), received.wall_ms));
+        }
+
+        fn note(&mut self, sorted: &Sorted, _: Incoming<'_>, _: Stamp) {
+            let problem = sorted.problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
+            self.0.push(format!("{}{problem}", sorted.class.label()));
         }
     }
-    // An empty batch is data that happens to hold nothing.
-    let class = if published == 0 && problem.is_some() { Class::Unmatched } else { Class::Data };
-    (class, problem)
-}
 
-/// Fills the template into `name` and makes a topic of it.
-fn write_topic<'a>(
-    topic: &'a Template<Field>,
-    name: &mut String,
-    value: impl FnMut(&'a Field) -> Result<Value<'a>, Unnamed>,
-) -> Result<(), Unnamed> {
-    name.clear();
-    topic.render(name, value)?;
-    Ok(make_topic(name)?)
-}
+    fn at(ms: u64) -> Stamp {
+        Stamp { wall_ms: ms, mono_ns: ms * 1_000_000 }
+    }
 
-fn lookup<'a>(field: &Field, whole: &Pointers, text: &'a str, found: &Found) -> Result<Value<'a>, Unnamed> {
-    let Field::Whole(slot) = field else {
-        unreachable!("element fields are refused in rules without `each`");
-    };
-    string_at(found.get(text, *slot), || whole.pointer(*slot).to_string())
-}
+    fn sorted(profile: &Profile, message: Incoming<'_>) -> Vec<String> {
+        let mut lines = Lines::default();
+        Sorter::new(profile).sort(message, at(7), &mut lines);
+        lines.0
+    }
 
-/// The text of a string token; anything else names nothing.
-fn string_at<'a>(token: Option<&'a str>, pointer: impl FnOnce() -> String) -> Result<Value<'a>, Unnamed> {
-    let found = match token {
-        None => "nothing",
-        Some(token) => match decode_string(token) {
-            Some(text) if text.is_empty() => "an empty string",
-            Some(text) => return Ok(Value::Text(text)),
-            None => Type::of(token).a_name(),
-        },
-    };
-    Err(Unnamed::Wanting { pointer: pointer(), found })
-}
+    #[test]
+    fn a_missing_topic_is_told_with_its_place() {
+        let profile = Profile::generic_with_topic("/data/s").expect("right");
+        for (text, expected) in [
+            (r#"{"data":{"s":1}}"#, "unmatched: expected a topic at `/data/s`, found a number"),
+            (r#"{"data":{"s":null}}"#, "unmatched: expected a topic at `/data/s`, found null"),
+            (r#"{"data":{"s":""}}"#, "unmatched: expected a topic at `/data/s`, found an empty string"),
+            (r#"{"data":3}"#, "unmatched: expected a topic at `/data/s`, found nothing"),
+            ("{", "garbled: expected JSON, found other text"),
+        ] {
+            assert_eq!(sorted(&profile, Incoming::Text(text)), [expected], "{text}");
+        }
+        let long = format!(r#"{{"data":{{"s":"{}"}}}}"#, "x".repeat(300));
+        assert!(sorted(&profile, Incoming::Text(&long))[0].contains("at most 256 bytes, found 300"));
+        let usable = sorted(&profile, Incoming::Text(r#"{"data":{"s":"XBT USD"}}"#));
+        assert_eq!(usable, [r#"XBT_USD {"data":{"s":"XBT USD"}} Json at 7"#, "data"]);
+    }
 
-/// The reply to a ping: placeholders copy the raw token, so that no number is formatted anew. What is missing is null.
-fn answer(reply: &Template<Field>, text: &str, found: &Found) -> String {
-    let mut out = String::new();
-    let rendered: Result<(), std::convert::Infallible> = reply.render(&mut out, |field| {
-        let token = match field {
-            Field::Whole(slot) => found.get(text, *slot),
-            Field::Element(_) | Field::Key => None,
-        };
-        Ok(Value::Text(token.unwrap_or("null").into()))
-    });
-    match rendered {
-        Ok(()) => out,
-        Err(never) => match never {},
+    #[test]
+    fn binary_messages_are_json_or_nothing_but_for_generic() {
+        let simulated = Profile::built_in("simulated").expect("built in");
+        let json = br#"{"topic":"a"}"#;
+        assert_eq!(sorted(&simulated, Incoming::Binary(json)), [r#"a {"topic":"a"} Json at 7"#, "data"]);
+        let garbled = ["garbled: expected JSON in UTF-8, found other bytes"];
+        assert_eq!(sorted(&simulated, Incoming::Binary(&[0xFF])), garbled);
+        assert_eq!(sorted(&simulated, Incoming::Binary(b"text")), garbled);
+        let generic = Profile::built_in("generic").expect("built in");
+        assert_eq!(sorted(&generic, Incoming::Binary(b"\x01")), ["feed \u{1} Binary at 7", "data"]);
+    }
+
+    #[test]
+    fn the_first_rule_that_holds_decides() {
+        let text = r#"
+            profile = 1
+            name = "x"
+            [[on]]
+            name = "hello"
+            as = "info"
+            when = ['text ^= "hello"']
+            [[on]]
+            name = "prices"
+            as = "data"
+            when = ['/prices is object']
+            each = "/prices/*"
+            topic = "${/kind|upper}.${#}"
+            emit = "element"
+            [[on]]
+            name = "batch"
+            as = "data"
+            when = ['/batch exists']
+            each = "/batch/*"
+            topic = "${./s}"
+            [[on]]
+            name = "rest"
+            as = "ignore"
+            when = ['/kind exists']
+        "#;
+        let profile = check(text, "x.toml").expect("right");
+        for (text, expected) in [
+            ("hello world", vec!["info"]),
+            ("goodbye", vec!["garbled: expected JSON, found other text"]),
+            (
+                r#"{"kind":"mid","prices":{"A":1.50,"B":"2"}}"#,
+                vec!["MID.A 1.50 Json at 7", r#"MID.B "2" Json at 7"#, "data"],
+            ),
+            (r#"{"prices":{"A":1}}"#, vec!["unmatched: expected a topic at `/kind`, found nothing"]),
+            (r#"{"batch":[]}"#, vec!["data"]),
+            (
+                r#"{"batch":[{"s":"A"},{"s":9}]}"#,
+                vec![r#"A {"batch":[{"s":"A"},{"s":9}]} Json at 7"#, "data: expected a topic at `./s`, found a number"],
+            ),
+            (r#"{"kind":1}"#, vec!["ignore"]),
+            (
+                "7",
+                vec![
+                    "unmatched: expected a message that a rule knows, found another; \
+                     add a rule, if need be with `as = \"ignore\"`",
+                ],
+            ),
+        ] {
+            assert_eq!(sorted(&profile, Incoming::Text(text)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_waits_for_the_guess_is_published_in_order_with_its_own_time() {
+        let mut sorter = Sorter::new(&Profile::built_in("generic").expect("built in"));
+        let mut lines = Lines::default();
+        let text = |n: u64| format!(r#"{{"s":"A{n}"}}"#);
+        assert_eq!(sorter.deadline_ns(), None);
+        for n in 0..4 {
+            assert_eq!(sorter.sort(Incoming::Text(&text(n)), at(n), &mut lines), None);
+            let wait = if n < 3 { GUESS_SLOW_NS } else { GUESS_NS };
+            assert_eq!(sorter.deadline_ns(), Some(wait), "a guess from few messages waits longer");
+        }
+        sorter.tick(at(1999), &mut lines);
+        assert_eq!(lines.0, [""; 0]);
+        sorter.tick(at(2000), &mut lines);
+        let expected: Vec<String> =
+            (0..4).flat_map(|n| [format!("A{n} {} Json at {n}", text(n)), "data".to_string()]).collect();
+        assert_eq!(lines.0, expected);
+        assert_eq!(sorter.deadline_ns(), None);
+        assert!(sorter.sort(Incoming::Text(&text(9)), at(9), &mut lines).is_some(), "from now on nothing waits");
     }
 }
