@@ -14,12 +14,17 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 const JOINERS: usize = 72;
+/// 45 s of recording in 7: slow enough to join in the middle.
+const SPEED: &str = "6.5";
 /// In the recording.
 const TOPICS: usize = 6;
+/// 1.4 s at the pace of this test: how far one shard may be behind another on a machine that is short of cores. Its own
+/// clients see that as a delay; a value older than this would be a wrong one.
+const LAG_FRAMES_MAX: u64 = 2000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_joiner_gets_the_latest_values_and_then_every_frame_once() {
-    let Some(stage) = Stage::open().await else { return };
+    let Some(stage) = Stage::open(SPEED).await else { return };
     let mut joiners = JoinSet::new();
     for index in 0..JOINERS {
         let stage = stage.clone();
@@ -32,8 +37,10 @@ async fn a_late_joiner_gets_the_latest_values_and_then_every_frame_once() {
                 None => Vec::new(),
             };
             subscriber.expect_silence().await;
-            assert!(subscriber.live_after.is_none_or(|cut| cut >= seen), "joiner {index}: values older than {seen}");
-            expect_joined(wish, &received, subscriber.live_after, seen, &stage.tape);
+            let cut = expect_joined(wish, &received, subscriber.live_after, &stage.tape);
+            let next = wish.offsets(&stage.tape).into_iter().find(|offset| *offset > cut);
+            let fresh = next.is_none_or(|next| next + LAG_FRAMES_MAX > seen);
+            assert!(fresh, "joiner {index}, {wish:?}: got values as of {cut}, after others had seen {seen}");
             received.len()
         });
     }
@@ -44,7 +51,7 @@ async fn a_late_joiner_gets_the_latest_values_and_then_every_frame_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_comes_back_with_a_cursor_gets_what_it_missed_and_nothing_twice() {
-    let Some(stage) = Stage::open().await else { return };
+    let Some(stage) = Stage::open(SPEED).await else { return };
     let mut joiners = JoinSet::new();
     for index in (0..JOINERS).filter(|index| !Wish::nth(*index).is_raw()) {
         let stage = stage.clone();
@@ -67,25 +74,57 @@ async fn who_comes_back_with_a_cursor_gets_what_it_missed_and_nothing_twice() {
                 received.extend(subscriber.read_to(last, &stage.tape).await);
             }
             subscriber.expect_silence().await;
-            expect_joined(wish, &received, live_after, 0, &stage.tape);
+            expect_joined(wish, &received, live_after, &stage.tape);
         });
     }
     joiners.join_all().await;
     stage.expect_no_skips().await;
 }
 
-/// Checks that `received` is what joining at one offset gives: at `told` if the client was told, else at some offset from
-/// `seen` on. Its values then end with one of its first frames, or all its frames are live.
-fn expect_joined(wish: Wish, received: &[u64], told: Option<u64>, seen: u64, tape: &Tape) {
-    let cuts: Vec<u64> = match told {
-        Some(cut) => vec![cut],
-        None => std::iter::once(&0).chain(received).take(1 + TOPICS).map(|cut| seen.max(*cut)).collect(),
+/// Checks that `received` is what joining at one offset gives, and gives that offset: the one that the client was told,
+/// else one that fits. First come current values as of then, at most one of each topic, then every later frame. A
+/// value may be left out if a newer one of its topic was there before it could be sent.
+fn expect_joined(wish: Wish, received: &[u64], told: Option<u64>, tape: &Tape) -> u64 {
+    let last = tape.end();
+    let splits: Vec<(usize, u64)> = match told {
+        Some(cut) => vec![(received.partition_point(|offset| *offset <= cut), cut)],
+        None => (0..=TOPICS).map(|split| (split, received.get(split).map_or(last, |live| live - 1))).collect(),
     };
-    let fits = cuts.iter().any(|cut| received == wish.offsets_joining_at(*cut, tape));
-    assert!(fits, "{wish:?}, told {told:?}, after {seen}: received {received:?}");
+    let fits = |(split, cut): &(usize, u64)| {
+        let Some((values, live)) = received.split_at_checked(*split) else { return false };
+        let expected = wish.offsets_joining_at(*cut, tape);
+        let (expected_values, expected_live) = expected.split_at(expected.partition_point(|offset| offset <= cut));
+        let superseded = |offset: &u64| {
+            let topic = &tape.frame(*offset).topic;
+            let soon = (*cut + 1..=last).take(LAG_FRAMES_MAX as usize);
+            soon.into_iter().any(|later| tape.frame(later).topic == *topic)
+        };
+        let mut left = values.iter().peekable();
+        let explained = expected_values.iter().all(|value| left.next_if_eq(&value).is_some() || superseded(value));
+        explained && left.next().is_none() && live == expected_live
+    };
+    let fit = splits.iter().find(|split| fits(split));
+    fit.unwrap_or_else(|| panic!("{wish:?}, told {told:?}: received {received:?}")).1
 }
 
-/// A recording that is being replayed, slowly enough to join in the middle, and a reference client on everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_after_the_end_gets_the_latest_values_and_nothing_else() {
+    let Some(stage) = Stage::open("max").await else { return };
+    stage.seen_at_least(stage.tape.end()).await;
+    for index in 0..JOINERS {
+        let wish = Wish::nth(index);
+        let mut subscriber = wish.subscribe(&stage.server).await;
+        let expected = wish.offsets_joining_at(stage.tape.end(), &stage.tape);
+        let received = match expected.last() {
+            Some(last) => subscriber.read_to(*last, &stage.tape).await,
+            None => Vec::new(),
+        };
+        assert_eq!(received, expected, "{wish:?}");
+        subscriber.expect_silence().await;
+    }
+}
+
+/// A recording that is being replayed, and a reference client on everything.
 struct Stage {
     tape: Tape,
     server: Program,
@@ -95,7 +134,7 @@ struct Stage {
 }
 
 impl Stage {
-    async fn open() -> Option<Arc<Stage>> {
+    async fn open(speed: &str) -> Option<Arc<Stage>> {
         let Some(capture) = capture("binance-spot") else {
             skip_loudly("late_joiners", "../shared/feeds/binance-spot/capture.jsonl is missing");
             return None;
@@ -103,8 +142,7 @@ impl Stage {
         let gate = Gate::shut();
         let server = Program::serve(&[&gate.ws("/stream"), "--profile", "binance"], &PATIENT);
         let mut reference = Wish::everything().subscribe(&server).await;
-        // 45 s of recording in 7.
-        let venue = Program::replay(&capture, &["--speed", "6.5"]);
+        let venue = Program::replay(&capture, &["--speed", speed]);
         gate.open(venue.addr());
         let (tell, seen) = watch::channel(0);
         let stage = Arc::new(Stage { tape: Tape::load(&capture), server, _venue: venue, seen });

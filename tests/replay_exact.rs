@@ -34,6 +34,7 @@ async fn every_client_gets_exactly_the_frames_of_its_topics() {
             // An answer proves that a shard has the session, and so the patterns of its query.
             subscriber.expect_silence().await;
             ready.send(()).await.expect("the test waits");
+            drop(ready);
             let expected = wish.offsets(&tape);
             let received = match expected.last() {
                 Some(last) => subscriber.read_to(*last, &tape).await,
@@ -43,6 +44,8 @@ async fn every_client_gets_exactly_the_frames_of_its_topics() {
             (subscriber, received.len())
         });
     }
+    // Without a sender of its own, the wait below ends when a client has failed.
+    drop(ready);
     for _ in 0..CLIENTS {
         readiness.recv().await.expect("every client subscribes");
     }

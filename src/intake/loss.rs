@@ -38,6 +38,23 @@ pub enum Loss {
 }
 
 impl Loss {
+    /// Every value of `label`, so that each series is there before its first loss.
+    pub(super) const LABELS: [&'static str; 13] = [
+        "unreachable",
+        "connect_timeout",
+        "tls",
+        "not_websocket",
+        "closed",
+        "cut",
+        "broken_frames",
+        "message_too_big",
+        "silent",
+        "pong_timeout",
+        "heartbeat_timeout",
+        "write_timeout",
+        "asked",
+    ];
+
     /// Value of the `reason` label of `fanline_upstream_reconnects_total`.
     pub fn label(&self) -> &'static str {
         match self {

@@ -69,6 +69,9 @@ struct Sample {
 
 impl Outlet {
     pub fn new(publisher: Publisher, meters: &Meters) -> Outlet {
+        for reason in Loss::LABELS {
+            meters.counter(&names::UPSTREAM_RECONNECTS, &[("reason", reason)]).absolute(0);
+        }
         Outlet {
             publisher,
             meters: OutletMeters {
@@ -102,6 +105,7 @@ impl Outlet {
 
     /// There is no connection; `plan` says what is being done about it.
     pub fn lost(&mut self, loss: &Loss, plan: impl Display, now: Stamp) {
+        debug_assert!(Loss::LABELS.contains(&loss.label()), "{}", loss.label());
         self.all_meters.counter(&names::UPSTREAM_RECONNECTS, &[("reason", loss.label())]).increment(1);
         tracing::warn!(reason = loss.label(), "upstream: {loss}; {plan}");
         self.tally.trouble(loss.to_string());

@@ -34,7 +34,9 @@ def summarise(ws, texts):
 
 
 async def receive(url, compression, count, command=None, raw=False):
-    async with connect(url, compression=compression, subprotocols=["fanline.v1"], proxy=None) as ws:
+    # With a bounded queue the library stops reading when it is full, and then overlooks the server's close frame for 10 s.
+    bounds = {"max_queue": None, "proxy": None}
+    async with connect(url, compression=compression, subprotocols=["fanline.v1"], **bounds) as ws:
         if command:
             await ws.send(json.dumps(command))
         texts = []

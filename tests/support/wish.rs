@@ -104,6 +104,8 @@ impl Wish {
         if self.by_command {
             let command = json!({"op": "subscribe", "id": 1, "topics": INTERESTS[self.interest].0});
             subscriber.client.command(command).await;
+        }
+        if !self.raw {
             subscriber.live_after = subscriber.client.expect_op("subscribed").await["offset"].as_u64();
         }
         subscriber
@@ -114,6 +116,7 @@ impl Wish {
         let path = format!("{}&since={epoch}:{seen}", self.path(true));
         let mut client = Client::connect(&server.ws(&path)).await;
         client.expect_op("welcome").await;
+        client.expect_op("subscribed").await;
         Subscriber { wish: self, client, epoch: Some(epoch.into()), live_after: None }
     }
 
