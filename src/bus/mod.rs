@@ -44,7 +44,7 @@ struct Shared {
     latest: Latest,
     /// Written by the publisher alone, together with `feed_version`.
     feed: ArcSwap<FeedState>,
-    /// Counts the changes of `feed`; readers compare it instead of the state.
+    /// Counts the changes of what `feed` is, not of its words; readers compare it instead of the state.
     feed_version: AtomicU32,
     bells: ArcSwap<Vec<Arc<Bell>>>,
 }

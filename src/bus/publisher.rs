@@ -99,12 +99,11 @@ impl Publisher {
     pub fn announce(&mut self, state: FeedState) {
         let before = self.shared.feed.swap(Arc::new(state));
         let state = self.shared.feed.load();
-        if before.label() == state.label() {
-            // Only the words differ, such as the number of the attempt: for `/readyz`, not for every client.
-            return;
+        // Where only the words differ, such as the number of the attempt, the version stays: clients are not told again.
+        if before.label() != state.label() {
+            self.show_state(&state);
+            self.shared.feed_version.fetch_add(1, Ordering::Release);
         }
-        self.show_state(&state);
-        self.shared.feed_version.fetch_add(1, Ordering::Release);
         self.ring_bells();
     }
 

@@ -57,7 +57,7 @@ impl Reader {
         self.shared.feed.load_full()
     }
 
-    /// Changes whenever `feed` does.
+    /// Changes whenever `feed` becomes another state, or stale for another reason.
     pub fn feed_version(&self) -> u32 {
         self.shared.feed_version.load(Ordering::Acquire)
     }
