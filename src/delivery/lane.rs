@@ -146,3 +146,33 @@ impl Lane {
         self.in_step.iter().chain(boarded).copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::bus::frame::Topic;
+    use crate::wire::encode::{Payload, PayloadKind};
+    use crate::words::stamp::Stamp;
+
+    #[test]
+    fn no_frame_refers_further_back_than_the_client_can_see() {
+        let mut encoder = Encoder::new(6);
+        for (window_bits, payload_bytes, compressed) in
+            [(9, 400, true), (9, 600, false), (8, 200, true), (8, 300, false), (14, 600, true), (15, 60_000, true)]
+        {
+            let key = LaneKey {
+                patterns: Arc::new([]),
+                format: Format::Raw,
+                scheme: Scheme::Stateless { window_bits },
+                every: None,
+            };
+            let topic = Arc::new(Topic { id: TopicId(0), name: "t".into() });
+            let payload = Payload { bytes: Bytes::from("ab".repeat(payload_bytes / 2)), kind: PayloadKind::Text };
+            let frame = Frame::new(Offset(1), topic, Stamp::default(), payload);
+            let first = key.encoded(&frame, &mut encoder).bytes[0];
+            assert_eq!(first & 0x40 != 0, compressed, "{payload_bytes} bytes, {window_bits} bits");
+        }
+    }
+}
