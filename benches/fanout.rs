@@ -33,6 +33,7 @@ fn main() {
     let (ours, bare) = (fanline(clients, span, None), bare_loop(clients, span, None, 64));
     row("deliveries/s, saturated (M)", ours.rate() / 1e6, bare.rate() / 1e6);
     row("CPU us per delivery, saturated", ours.cpu_us(), bare.cpu_us());
+    row("GB/s, saturated", ours.bytes / ours.wall.as_secs_f64() / 1e9, bare.bytes / bare.wall.as_secs_f64() / 1e9);
 }
 
 fn row(name: &str, ours: f64, bare: f64) {

@@ -269,6 +269,7 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
         patterns_max: config.limits.patterns_max,
         lanes_max: config.limits.lanes_max,
         message_bytes_max: config.limits.message_bytes_max,
+        messages_per_second_max: u32::try_from(config.limits.messages_per_second_max).unwrap_or(u32::MAX),
         heartbeat_interval: config.heartbeat.interval,
         ping_interval: config.ping.interval,
         ping_timeout: config.ping.timeout,

@@ -133,6 +133,7 @@ pub fn start_shard(meters: &Meters) -> (Publisher, Delivery, Threads, Clock) {
         patterns_max: 10,
         lanes_max: 10,
         message_bytes_max: 1024,
+        messages_per_second_max: 1000,
         heartbeat_interval: minute,
         ping_interval: minute,
         ping_timeout: minute,

@@ -227,6 +227,8 @@ settings! {
             "Patterns of one session; further ones are refused with `too_many_patterns`.";
         lanes_max: usize = Is("10000"), count(1, 10_000_000),
             "Different sets of patterns per shard; a further one is refused with `too_many_lanes`.";
+        messages_per_second_max: usize = Is("100"), count(1, 1_000_000),
+            "Messages (commands, pings) read from one client in a second; what it sends beyond that waits in its socket.";
         message_bytes_max: usize = Is("64KiB"), bytes(128, 16 * MIB),
             "A larger message from a client ends its session with close code 1009.";
     }

@@ -30,6 +30,10 @@ impl<S: Socket> Shard<S> {
     }
 
     fn look_after(&mut self, id: SessionId, now: Stamp) {
+        let Some(session) = self.sessions.get_mut(id.0) else { return };
+        if std::mem::take(&mut session.messages) >= self.settings.messages_per_second_max {
+            self.enqueue(id);
+        }
         let Some(session) = self.sessions.get(id.0) else { return };
         let passed = |since_ns: u64, limit: std::time::Duration| {
             since_ns > 0 && u128::from(now.mono_ns.saturating_sub(since_ns)) > limit.as_nanos()

@@ -31,6 +31,8 @@ pub enum Policy {
     Conflate,
     /// Replay as long as the ring holds what was missed.
     Lossless,
+    /// As conflate, but the session is ended instead of skipping anything.
+    Disconnect,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,8 +88,9 @@ pub fn parse_policy(text: &str) -> Result<Policy, Refusal> {
     match text {
         "conflate" => Ok(Policy::Conflate),
         "lossless" => Ok(Policy::Lossless),
+        "disconnect" => Ok(Policy::Disconnect),
         other => {
-            let message = format!("expected a policy `conflate` or `lossless`, found `{}`", shown(other));
+            let message = format!("expected a policy `conflate`, `lossless` or `disconnect`, found `{}`", shown(other));
             Err(Refusal::new("unknown_policy", message))
         }
     }

@@ -19,12 +19,14 @@ pub enum Goodbye {
     PingTimeout,
     /// The client accepted no bytes for longer than the write deadline.
     WriteTimeout,
+    /// The client fell behind, and had asked to be disconnected rather than to skip anything.
+    TooSlow,
     /// The shard could not take another session.
     SessionLimit,
 }
 
 impl Goodbye {
-    pub const ALL: [Goodbye; 9] = [
+    pub const ALL: [Goodbye; 10] = [
         Goodbye::ClientClosed,
         Goodbye::ConnectionLost,
         Goodbye::Draining,
@@ -33,6 +35,7 @@ impl Goodbye {
         Goodbye::MessageTooBig,
         Goodbye::PingTimeout,
         Goodbye::WriteTimeout,
+        Goodbye::TooSlow,
         Goodbye::SessionLimit,
     ];
 
@@ -47,6 +50,7 @@ impl Goodbye {
             Goodbye::MessageTooBig => Some(1009),
             Goodbye::PingTimeout => Some(4408),
             Goodbye::WriteTimeout => Some(4409),
+            Goodbye::TooSlow => Some(4410),
             Goodbye::SessionLimit => Some(1013),
         }
     }
@@ -62,6 +66,7 @@ impl Goodbye {
             Goodbye::MessageTooBig => "a message was larger than the limit; see limits.message_bytes_max",
             Goodbye::PingTimeout => "no answer to a ping; reconnect",
             Goodbye::WriteTimeout => "no bytes were accepted for too long; reconnect and read faster",
+            Goodbye::TooSlow => "fell behind, and the policy is to disconnect; reconnect with `since` and read faster",
             Goodbye::SessionLimit => "too many sessions; try another server or later",
         }
     }
@@ -77,6 +82,7 @@ impl Goodbye {
             Goodbye::MessageTooBig => "message_too_big",
             Goodbye::PingTimeout => "ping_timeout",
             Goodbye::WriteTimeout => "write_timeout",
+            Goodbye::TooSlow => "too_slow",
             Goodbye::SessionLimit => "session_limit",
         }
     }
