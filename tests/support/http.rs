@@ -24,9 +24,20 @@ impl Answer {
 
 /// HTTP/1.0, so that the answer is not chunked and ends with the connection.
 pub fn get(addr: SocketAddr, path: &str) -> Answer {
+    ask(addr, &format!("GET {path} HTTP/1.0\r\nHost: {addr}\r\n\r\n"))
+}
+
+/// A WebSocket handshake that must be refused; `headers` are whole lines, each with its end. The token `close` beside
+/// `Upgrade` makes the refusal end with the connection.
+pub fn refused_upgrade(addr: SocketAddr, path: &str, headers: &str) -> Answer {
+    ask(addr, &format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: Upgrade, close\r\n{headers}\r\n"))
+}
+
+/// Sends a request as it is, and reads up to the connection's end.
+pub fn ask(addr: SocketAddr, request: &str) -> Answer {
     let mut socket = TcpStream::connect(addr).expect("the server accepts");
     socket.set_read_timeout(Some(DEADLINE)).expect("a deadline above 0");
-    write!(socket, "GET {path} HTTP/1.0\r\nHost: {addr}\r\n\r\n").expect("the request is taken");
+    socket.write_all(request.as_bytes()).expect("the request is taken");
     let mut answer = String::new();
     socket.read_to_string(&mut answer).expect("an answer in UTF-8");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a header and a body");
@@ -36,6 +47,10 @@ pub fn get(addr: SocketAddr, path: &str) -> Answer {
         lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_lowercase(), value.into()));
     Answer { status: status.expect("a status"), headers: headers.collect(), body: body.into() }
 }
+
+/// Headers of a right handshake, besides those of `refused_upgrade`.
+pub const HANDSHAKE: &str =
+    "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 /// Sum of the samples of one family in a Prometheus text, over the series whose labels contain `labels`.
 pub fn sum(metrics: &str, name: &str, labels: &str) -> f64 {
