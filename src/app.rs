@@ -193,10 +193,15 @@ pub async fn probe(config: Config, duration: Duration) -> Result<impl fmt::Displ
     Ok(listen_to(upstream_settings(&config, profile, url), Clock::start(), duration, PROBE_SAMPLES).await?)
 }
 
-/// Checks a configuration or a profile, whichever the file is; answers one sentence about it.
+/// Checks a configuration, a profile or a recording, whichever the file is; answers one sentence about it.
 pub fn check(path: &Path) -> Result<String, AppError> {
     let text = std::fs::read_to_string(path).map_err(|error| AppError::Unreadable { path: path.into(), error })?;
     let shown = path.display();
+    if is_recording(path, &text) {
+        let recording = Recording::load(path)?;
+        let seconds = recording.duration().as_secs_f64();
+        return Ok(format!("{shown}: a valid recording, frames: {}, seconds: {seconds:.1}", recording.len()));
+    }
     if is_profile(&text) {
         let profile = check_profile(&text, &shown.to_string())?;
         return Ok(format!("{shown}: a valid profile, `{}`", profile.name));
@@ -211,6 +216,11 @@ fn is_profile(text: &str) -> bool {
     let top = text.lines().map(str::trim_start).take_while(|line| !line.starts_with('['));
     let mut keys = top.filter_map(|line| line.split_once('=')).map(|(key, _)| key.trim());
     keys.any(|key| key == "profile")
+}
+
+/// A recording is JSON lines; neither of the others can start with a brace.
+fn is_recording(path: &Path, text: &str) -> bool {
+    path.extension().is_some_and(|extension| extension == "jsonl") || text.trim_start().starts_with('{')
 }
 
 /// The feed that is configured; without one, the simulated market, served on a loopback port of its own and reached
