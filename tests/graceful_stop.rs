@@ -124,11 +124,13 @@ async fn each_client_is_told_goodbye_with_a_time_of_its_own_to_come_back() {
     assert!(server.log().contains("stopped"), "{}", server.log());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn without_clients_the_stop_waits_for_nobody() {
-    let mut server = serve(&[("DRAIN_TIMEOUT", "1h")]);
-    server.terminate();
-    assert_eq!(server.wait().code(), Some(0));
+/// Whoever waits for the announcement may stop the program at once.
+#[test]
+fn without_clients_a_stop_waits_for_nobody_from_the_first_moment_on() {
+    for mut program in [serve(&[("DRAIN_TIMEOUT", "1h")]), Program::simulate(&[])] {
+        program.terminate();
+        assert_eq!(program.wait().code(), Some(0));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,5 +154,6 @@ async fn a_second_signal_ends_it_at_once() {
     until_draining(&server);
     server.terminate();
     assert_eq!(server.wait().code(), Some(0));
+    assert!(server.log().contains("stopping at once"), "{}", server.log());
     client.expect_end().await;
 }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::client::{Client, Envelope};
 use super::program::Program;
@@ -10,6 +11,7 @@ use super::program::Program;
 /// at the first message that is neither a frame nor a notice about the feed.
 pub struct Bystander {
     newest: watch::Receiver<u64>,
+    reading: JoinHandle<()>,
 }
 
 impl Bystander {
@@ -21,10 +23,9 @@ impl Bystander {
         let subscribed = client.expect_op("subscribed").await;
         let joined = subscribed["offset"].as_u64().expect("an offset");
         let (tell, newest) = watch::channel(joined);
-        tokio::spawn(async move {
+        let reading = tokio::spawn(async move {
             let mut expected = joined + 1;
-            // Nobody to tell: the test has ended.
-            while !tell.is_closed() {
+            loop {
                 let text = client.frame().await;
                 let frame: Envelope = serde_json::from_str(&text).unwrap_or_else(|_| panic!("not a frame: {text}"));
                 if frame.offset <= joined {
@@ -35,7 +36,7 @@ impl Bystander {
                 tell.send_replace(frame.offset);
             }
         });
-        let mut bystander = Bystander { newest };
+        let mut bystander = Bystander { newest, reading };
         bystander.goes_on().await;
         bystander
     }
@@ -45,5 +46,11 @@ impl Bystander {
         const FRAMES: u64 = 20;
         let now = *self.newest.borrow();
         self.newest.wait_for(|newest| *newest >= now + FRAMES).await.expect("the bystander has noticed nothing");
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        self.reading.abort();
     }
 }

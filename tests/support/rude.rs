@@ -143,7 +143,7 @@ pub struct Flood {
 impl Flood {
     /// Sends `commands` in the background, and waits until the server has stopped answering them.
     pub fn start(server: &Program, commands: u64) -> Flood {
-        const PATTERNS: usize = 200;
+        const PATTERNS: usize = 250;
         let mut client = Rude::connect_narrow(server);
         let patterns: Vec<String> = (0..PATTERNS).map(|n| format!("nothing.like.this.{n}")).collect();
         let answer_bytes = patterns.iter().map(String::len).sum();
@@ -155,9 +155,16 @@ impl Flood {
         let mut writing = client.other_hand();
         // What the server does not take waits here. It ends with the connection.
         std::thread::spawn(move || writing.write(&bytes));
+        // Still at several glances, after it has begun: it waits.
+        const GLANCES: usize = 5;
+        let (mut answered, mut still) = (0.0, 0);
         super::eventually("the server waits for a client that does not read", || {
             let metrics = http::get(server.addr(), "/metrics").body;
-            (http::sum(&metrics, "fanline_sessions_behind", "") >= 1.0).then_some(())
+            let now = http::sum(&metrics, "fanline_commands_total", r#"result="done""#);
+            let waits = http::sum(&metrics, "fanline_sessions_behind", "") >= 1.0 && now >= 10.0;
+            still = if waits && now == answered { still + 1 } else { 0 };
+            answered = now;
+            (still == GLANCES).then_some(())
         });
         Flood { client, commands, answer_bytes }
     }
