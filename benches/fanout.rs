@@ -16,6 +16,7 @@ use fanline::bus::{self, Limits};
 use fanline::delivery::door::Delivery;
 use fanline::delivery::newcomer::{Newcomer, Terms};
 use fanline::delivery::settings::Settings;
+use fanline::delivery::window::WindowSettings;
 use fanline::wire::encode::{Payload, PayloadKind};
 use fanline::words::ids::Epoch;
 use fanline::words::metrics::Meters;
@@ -159,6 +160,7 @@ fn fanline(clients: usize, span: Duration, rate: Option<u32>) -> Outcome {
         write_deadline: Duration::from_secs(60),
         unsent_bytes_max: 1 << 20,
         compression_level: 6,
+        window: WindowSettings { windows_max: 8, members_min: 8, cut_frames_max: 256, cut_frames_min: 64 },
     };
     let (delivery, threads) = Delivery::start(settings, &reader, clock, &meters).expect("threads");
     let mut crowd = Crowd::connect(clients);

@@ -17,6 +17,7 @@ use crate::config::error::ConfigError;
 use crate::config::{self, Config};
 use crate::delivery::door::{Delivery, Threads};
 use crate::delivery::settings::Settings as DeliverySettings;
+use crate::delivery::window::WindowSettings;
 use crate::edge::{self, Edge, EdgeError, Phase, Rooms};
 use crate::intake::probe::{ProbeError, probe as listen_to};
 use crate::intake::profile::{ChoiceError, Profile, check as check_profile};
@@ -275,6 +276,12 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
         write_deadline: config.slow.write_deadline,
         unsent_bytes_max: u32::try_from(config.slow.unsent_bytes_max).unwrap_or(u32::MAX),
         compression_level: config.compression.level,
+        window: WindowSettings {
+            windows_max: config.compression.windows_max,
+            members_min: config.compression.window_members_min,
+            cut_frames_max: u32::try_from(config.compression.window_cut_max).unwrap_or(u32::MAX),
+            cut_frames_min: u32::try_from(config.compression.window_cut_min).unwrap_or(u32::MAX),
+        },
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
-
-use crate::wire::encode::{Encoder, Encoding, Payload};
+use crate::wire::encode::{Encoded, Encoder, Encoding, Payload};
 use crate::words::ids::{Offset, TopicId};
 use crate::words::stamp::Stamp;
 
@@ -24,7 +22,7 @@ pub struct Frame {
     pub received: Stamp,
     pub payload: Payload,
     /// By `Encoding as usize`. Written once by whichever shard is first (others wait for it), read by all.
-    encodings: [OnceLock<Bytes>; Encoding::COUNT],
+    encodings: [OnceLock<Encoded>; Encoding::COUNT],
 }
 
 impl Frame {
@@ -33,7 +31,7 @@ impl Frame {
     }
 
     /// The complete WireFrame in this encoding; made at most once, however many ask, also at the same moment.
-    pub fn encoded(&self, encoding: Encoding, encoder: &mut Encoder) -> &Bytes {
+    pub fn encoded(&self, encoding: Encoding, encoder: &mut Encoder) -> &Encoded {
         self.encodings[encoding as usize].get_or_init(|| {
             encoder.encode(encoding, &self.topic.name, self.offset, self.received.wall_ms, &self.payload)
         })

@@ -33,8 +33,9 @@ impl<S: Socket> Shard<S> {
             }
             match self.next_slice(id, now) {
                 Next::Send(chunk) => {
-                    self.meters.deliveries.increment(chunk.frames);
-                    self.sessions[id.0].unsent = chunk.bytes;
+                    self.meters.delivered(&chunk, 1);
+                    let session = &mut self.sessions[id.0];
+                    (session.unsent, session.unsent_form) = (chunk.bytes, chunk.form);
                 }
                 Next::Nothing => {}
                 Next::Wait => return self.enqueue(id),
@@ -76,9 +77,8 @@ impl<S: Socket> Shard<S> {
         let patient = behind.resuming || session.policy == Policy::Lossless;
         let replay = lag_ns.is_some_and(|lag_ns| patient || u128::from(lag_ns) <= self.settings.replay_max.as_nanos());
         if replay {
-            let lane = (lane_id, lane.key.encoding());
             let from = (&self.reader, &mut self.encoder);
-            match replay_slice(&mut behind.cursor, position, lane, &self.index, from) {
+            match replay_slice(&mut behind.cursor, position, (lane_id, &lane.key), &self.index, from) {
                 Replay::Chunk(chunk) => return Next::Send(chunk),
                 Replay::Nothing => return Next::Nothing,
                 Replay::Lost => {}
@@ -108,7 +108,7 @@ impl<S: Socket> Shard<S> {
         }
         let mut out = Vec::new();
         Notice::Skipped { from: from.next(), to: position, reason }.put(&mut out);
-        Next::Send(Chunk { bytes: out.into(), frames: 0 })
+        Next::Send(Chunk::notice(out.into()))
     }
 
     /// Before it is in step again, a session is told what it missed of the feed's state.
@@ -122,7 +122,7 @@ impl<S: Socket> Shard<S> {
             return Next::Nothing;
         }
         match self.feed_notice(now) {
-            Some(bytes) => Next::Send(Chunk { bytes, frames: 0 }),
+            Some(bytes) => Next::Send(Chunk::notice(bytes)),
             None => Next::Nothing,
         }
     }

@@ -6,7 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::wire::encode::{Encoding, Format};
+use crate::bus::frame::Frame;
+use crate::delivery::walk::Form;
+use crate::delivery::window::Window;
+use crate::wire::deflate::WINDOW_BITS_MAX;
+use crate::wire::encode::{Encoded, Encoder, Encoding, Format};
+use crate::wire::negotiate::Agreement;
 use crate::words::ids::{Offset, TopicId};
 use crate::words::topic::Pattern;
 
@@ -14,20 +19,67 @@ use crate::words::topic::Pattern;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SessionId(pub usize);
 
+/// How frames are compressed for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// permessage-deflate was not agreed on.
+    Plain,
+    /// Each frame by itself: the client asked for `server_no_context_takeover` or has a small window.
+    Stateless { window_bits: u8 },
+    /// With the lane's shared window, where it has one; else each frame by itself.
+    Window,
+}
+
+impl Scheme {
+    pub fn of(agreement: Option<Agreement>) -> Scheme {
+        match agreement {
+            None => Scheme::Plain,
+            Some(agreement) if agreement.server_no_context_takeover || agreement.window_bits() < WINDOW_BITS_MAX => {
+                Scheme::Stateless { window_bits: agreement.window_bits() }
+            }
+            Some(_) => Scheme::Window,
+        }
+    }
+
+    fn window_bits(self) -> Option<u8> {
+        match self {
+            Scheme::Plain => None,
+            Scheme::Stateless { window_bits } => Some(window_bits),
+            Scheme::Window => Some(WINDOW_BITS_MAX),
+        }
+    }
+}
+
 /// What makes two streams identical.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LaneKey {
     /// Sorted, without repeats.
     pub patterns: Arc<[Pattern]>,
     pub format: Format,
-    pub deflate: bool,
+    pub scheme: Scheme,
     /// None: every frame, as it comes.
     pub every: Option<Duration>,
 }
 
 impl LaneKey {
-    pub fn encoding(&self) -> Encoding {
-        Encoding::of(self.format, self.deflate)
+    /// The frame as a session gets it that stands alone: plain or stateless, shared by everyone.
+    pub fn encoded<'f>(&self, frame: &'f Frame, encoder: &mut Encoder) -> &'f Encoded {
+        let plain = Encoding::of(self.format, false);
+        let Some(window_bits) = self.scheme.window_bits() else { return frame.encoded(plain, encoder) };
+        let deflated = frame.encoded(Encoding::of(self.format, true), encoder);
+        // References reach back as far as the message is long; beyond the client's window it goes out plain.
+        if window_bits < WINDOW_BITS_MAX && deflated.plain_bytes > 1 << window_bits {
+            return frame.encoded(plain, encoder);
+        }
+        deflated
+    }
+
+    /// What `encoded` gives, for the metrics.
+    pub fn form(&self) -> Form {
+        match self.scheme {
+            Scheme::Plain => Form::Plain,
+            Scheme::Stateless { .. } | Scheme::Window => Form::Stateless,
+        }
     }
 }
 
@@ -37,8 +89,13 @@ pub struct Lane {
     pub topics: Vec<TopicId>,
     /// Sessions on the lane, in step or not.
     pub members: u32,
-    /// Sessions that have been sent everything up to the lane's position; each knows its seat.
+    /// Sessions that have been sent everything up to the lane's position, and are not on board of its window; each
+    /// knows its seat.
     pub in_step: Vec<SessionId>,
+    /// Only with `Scheme::Window`, and only while it pays.
+    pub window: Option<Window>,
+    /// Frames sent to those in step: a lane must have some traffic before it gets a window.
+    pub frames_sent: u64,
     /// This round's frames, as indices into the shard's round. Empty between rounds and on a paced lane.
     pub fresh: Vec<u32>,
     /// When something was last sent to all in step.
@@ -66,6 +123,26 @@ impl Lane {
             let every_ns = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
             Pace { every_ns, position, due_ns: now_ns + every_ns, dirty: Vec::new(), ahead: Vec::new() }
         });
-        Lane { key, topics, members: 0, in_step: Vec::new(), fresh: Vec::new(), spoke_ns: now_ns, pace }
+        Lane {
+            key,
+            topics,
+            members: 0,
+            in_step: Vec::new(),
+            window: None,
+            frames_sent: 0,
+            fresh: Vec::new(),
+            spoke_ns: now_ns,
+            pace,
+        }
+    }
+
+    /// Sessions that a chunk goes to: those in step, on board or not.
+    pub fn audience(&self) -> usize {
+        self.in_step.len() + self.window.as_ref().map_or(0, |window| window.boarded.len())
+    }
+
+    pub fn everyone_in_step(&self) -> impl Iterator<Item = SessionId> {
+        let boarded = self.window.iter().flat_map(|window| &window.boarded);
+        self.in_step.iter().chain(boarded).copied()
     }
 }

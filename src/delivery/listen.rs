@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use crate::delivery::lane::SessionId;
 use crate::delivery::session::{Socket, Standing};
 use crate::delivery::shard::Shard;
+use crate::delivery::walk::Form;
 use crate::wire::command::{CommandId, Refusal, parse};
 use crate::wire::encode::Format;
 use crate::wire::frame::{DecodeError, Message, Opcode, put_frame};
@@ -88,7 +89,8 @@ impl<S: Socket> Shard<S> {
                 }
             }
         };
-        self.sessions[id.0].unsent = answers.into();
+        let session = &mut self.sessions[id.0];
+        (session.unsent, session.unsent_form) = (answers.into(), Form::Plain);
         if self.flush(id, now) {
             if !done {
                 self.enqueue(id);

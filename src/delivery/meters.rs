@@ -2,24 +2,34 @@
 
 use metrics::{Counter, Gauge, Histogram};
 
+use crate::delivery::walk::{Chunk, Form};
 use crate::wire::encode::{Encoder, Encoding, Format};
 use crate::words::goodbye::Goodbye;
 use crate::words::metrics::{self as names, Meters};
+
+/// By `Format as usize`, and in it by `Form as usize`.
+const SENT_LABELS: [&str; 6] = ["envelope", "envelope_deflate", "envelope_window", "raw", "raw_deflate", "raw_window"];
 
 pub struct ShardMeters {
     pub sessions: Gauge,
     pub adopted: Counter,
     pub behind: Gauge,
     pub lanes: Gauge,
-    pub deliveries: Counter,
+    deliveries: Counter,
+    pub windows: Gauge,
+    pub boarded: Gauge,
+    pub cuts: Counter,
+    saved_stateless: Counter,
+    saved_window: Counter,
     pub publish_to_write: Histogram,
     pub commands_done: Counter,
     pub commands_refused: Counter,
     pub skips_slow: Counter,
     pub skips_expired: Counter,
     pub skips_epoch: Counter,
+    /// By format, and in it by form.
+    sent: [Counter; 6],
     /// By `Encoding as usize`.
-    sent: [Counter; Encoding::COUNT],
     made: [Counter; Encoding::COUNT],
     /// In the order of `Goodbye::ALL`.
     goodbyes: Vec<Counter>,
@@ -36,13 +46,18 @@ impl ShardMeters {
             behind: meters.gauge(&names::SESSIONS_BEHIND, &shard),
             lanes: meters.gauge(&names::LANES, &shard),
             deliveries: meters.counter(&names::DELIVERIES, &shard),
+            windows: meters.gauge(&names::WINDOWS, &shard),
+            boarded: meters.gauge(&names::WINDOW_SESSIONS, &shard),
+            cuts: meters.counter(&names::WINDOW_CUTS, &[]),
+            saved_stateless: meters.counter(&names::SAVED_BYTES, &[("scheme", "stateless")]),
+            saved_window: meters.counter(&names::SAVED_BYTES, &[("scheme", "window")]),
             publish_to_write: meters.histogram(&names::PUBLISH_TO_WRITE, &[]),
             commands_done: meters.counter(&names::COMMANDS, &[("result", "done")]),
             commands_refused: meters.counter(&names::COMMANDS, &[("result", "refused")]),
             skips_slow: skips("slow"),
             skips_expired: skips("expired"),
             skips_epoch: skips("epoch"),
-            sent: Encoding::ALL.map(|encoding| meters.counter(&names::SENT_BYTES, &[("encoding", encoding.label())])),
+            sent: SENT_LABELS.map(|encoding| meters.counter(&names::SENT_BYTES, &[("encoding", encoding)])),
             made: Encoding::ALL.map(|encoding| meters.counter(&names::ENCODINGS, &[("encoding", encoding.label())])),
             goodbyes: Goodbye::ALL
                 .map(|goodbye| meters.counter(&names::GOODBYES, &[("reason", goodbye.label())]))
@@ -50,8 +65,18 @@ impl ShardMeters {
         }
     }
 
-    pub fn sent(&self, format: Format, deflate: bool, bytes: usize) {
-        self.sent[Encoding::of(format, deflate) as usize].increment(bytes as u64);
+    pub fn sent(&self, format: Format, form: Form, bytes: usize) {
+        self.sent[format as usize * 3 + form as usize].increment(bytes as u64);
+    }
+
+    /// A chunk was handed to the sockets of so many sessions.
+    pub fn delivered(&self, chunk: &Chunk, sessions: usize) {
+        self.deliveries.increment(chunk.frames * sessions as u64);
+        match chunk.form {
+            Form::Plain => {}
+            Form::Stateless => self.saved_stateless.increment((chunk.saved_bytes * sessions) as u64),
+            Form::Window => self.saved_window.increment((chunk.saved_bytes * sessions) as u64),
+        }
     }
 
     pub fn goodbye(&self, goodbye: Goodbye) {

@@ -20,3 +20,4 @@ mod simulation;
 mod subscriptions;
 mod sweep;
 mod walk;
+pub mod window;

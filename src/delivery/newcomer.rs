@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::wire::command::Policy;
 use crate::wire::encode::Format;
+use crate::wire::negotiate::Agreement;
 use crate::words::ids::Cursor;
 use crate::words::topic::Pattern;
 
@@ -15,8 +16,8 @@ use crate::words::topic::Pattern;
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
     pub format: Format,
-    /// permessage-deflate was negotiated, without context takeover in both directions.
-    pub deflate: bool,
+    /// What was agreed on for permessage-deflate, if it was.
+    pub deflate: Option<Agreement>,
     pub policy: Policy,
     /// Pace of the whole connection; none for every frame.
     pub every: Option<Duration>,

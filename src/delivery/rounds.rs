@@ -8,10 +8,11 @@ use bytes::Bytes;
 use crate::bus::feed::FeedState;
 use crate::bus::frame::Frame;
 use crate::delivery::index::LaneId;
-use crate::delivery::lane::{Lane, SessionId};
+use crate::delivery::lane::{Lane, Scheme, SessionId};
 use crate::delivery::session::{Socket, Standing};
 use crate::delivery::shard::Shard;
-use crate::delivery::walk::{Behind, Chunk, Slice, WALK_FRAMES, newest_slice};
+use crate::delivery::walk::{Behind, Chunk, SLICE_BYTES, Slice};
+use crate::delivery::window::Window;
 use crate::wire::encode::Format;
 use crate::wire::notice::Notice;
 use crate::words::goodbye::Goodbye;
@@ -21,6 +22,15 @@ use crate::words::stamp::Stamp;
 /// 64 KiB of payload: some 400 ticks of 160 bytes a send; larger rounds save no more calls, but hold up commands.
 const ROUND_BYTES: usize = 64 * 1024;
 
+/// Whom a chunk is for.
+#[derive(Clone, Copy)]
+enum Seats {
+    /// `Lane::in_step`
+    InStep,
+    /// `Window::boarded`
+    Boarded,
+}
+
 impl<S: Socket> Shard<S> {
     /// Takes new frames from the ring and sends them to everyone in step. One round is bounded; `has_work` tells
     /// whether another one is due.
@@ -29,10 +39,12 @@ impl<S: Socket> Shard<S> {
         let version = self.reader.feed_version();
         let head = self.reader.head();
         self.take_frames(head);
+        let mut round = std::mem::take(&mut self.round);
         for lane in std::mem::take(&mut self.dirty) {
-            self.deliver_fresh(lane, now);
+            self.deliver_fresh(lane, &round, now);
         }
-        self.round.clear();
+        round.clear();
+        self.round = round;
         if self.paced_due_ns <= now.mono_ns {
             self.flush_paced(now);
         }
@@ -87,8 +99,8 @@ impl<S: Socket> Shard<S> {
 
     /// The publisher was a whole ring ahead: everyone falls behind, and the index starts over from the latest values.
     fn overrun(&mut self, head: Offset) {
-        let in_step = self.lanes.iter().filter(|(_, lane)| lane.pace.is_none()).flat_map(|(_, lane)| &lane.in_step);
-        let everyone: Vec<SessionId> = in_step.copied().collect();
+        let unpaced = self.lanes.iter().filter(|(_, lane)| lane.pace.is_none());
+        let everyone: Vec<SessionId> = unpaced.flat_map(|(_, lane)| lane.everyone_in_step()).collect();
         for id in everyone {
             self.fall_behind(id);
         }
@@ -112,17 +124,13 @@ impl<S: Socket> Shard<S> {
         self.cursor = head;
     }
 
-    fn deliver_fresh(&mut self, lane_id: LaneId, now: Stamp) {
+    fn deliver_fresh(&mut self, lane_id: LaneId, round: &[Arc<Frame>], now: Stamp) {
         let lane = &mut self.lanes[lane_id.0 as usize];
         let mut fresh = std::mem::take(&mut lane.fresh);
-        if !lane.in_step.is_empty() {
-            let encoding = lane.key.encoding();
-            let mut slice = Slice::default();
-            for seat in &fresh {
-                slice.push(self.round[*seat as usize].encoded(encoding, &mut self.encoder));
-            }
-            self.written.push(self.round[fresh[0] as usize].received);
-            self.deliver(lane_id, slice.finish(), now);
+        if lane.audience() > 0 {
+            let frames: Vec<&Frame> = fresh.iter().map(|seat| &*round[*seat as usize]).collect();
+            self.written.push(frames[0].received);
+            self.deliver_frames(lane_id, &frames, now);
         }
         // The lane is gone if its last member ended just now; else the allocation serves the next round.
         if let Some(lane) = self.lanes.get_mut(lane_id.0 as usize) {
@@ -131,36 +139,117 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// Sends one chunk to everyone in step. Who does not take all of it leaves the step with the rest.
-    fn deliver(&mut self, lane_id: LaneId, chunk: Chunk, now: Stamp) {
+    /// Sends frames to everyone in step: one chunk to those on board of the lane's window, one to all others.
+    fn deliver_frames(&mut self, lane_id: LaneId, frames: &[&Frame], now: Stamp) {
+        self.board(lane_id);
+        let lane = &mut self.lanes[lane_id.0 as usize];
+        lane.frames_sent += frames.len() as u64;
+        if let Some(window) = lane.window.as_mut().filter(|window| !window.boarded.is_empty()) {
+            let chunk = window.chunk(frames, &lane.key, &mut self.encoder);
+            self.deliver(lane_id, Seats::Boarded, &chunk, now);
+        }
+        let Some(lane) = self.lanes.get(lane_id.0 as usize).filter(|lane| !lane.in_step.is_empty()) else { return };
+        let mut slice = Slice::default();
+        for frame in frames {
+            slice.push(lane.key.encoded(frame, &mut self.encoder));
+        }
+        let chunk = slice.finish(lane.key.form());
+        self.deliver(lane_id, Seats::InStep, &chunk, now);
+    }
+
+    /// Gives the lane a window if it pays, and cuts it if it is time: then everyone in step boards.
+    fn board(&mut self, lane_id: LaneId) {
+        let settings = &self.settings.window;
+        let lane = &mut self.lanes[lane_id.0 as usize];
+        if lane.key.scheme != Scheme::Window {
+            return;
+        }
+        let waiting = !lane.in_step.is_empty();
+        match &mut lane.window {
+            Some(window) if window.is_due(waiting, settings) => window.cut(),
+            None if lane.in_step.len() >= settings.members_min
+                && lane.frames_sent >= u64::from(settings.cut_frames_min)
+                && self.windows < settings.windows_max =>
+            {
+                lane.window = Some(Window::new(self.settings.compression_level));
+                self.windows += 1;
+            }
+            _ => return,
+        }
+        self.meters.cuts.increment(1);
+        let Some(window) = &mut lane.window else { return };
+        for id in lane.in_step.drain(..) {
+            self.sessions[id.0].standing = Standing::Boarded { seat: window.boarded.len() as u32 };
+            window.boarded.push(id);
+        }
+    }
+
+    /// Takes the windows from lanes where they no longer pay; those on board are in step without one.
+    pub(super) fn close_windows(&mut self) {
+        let members_min = self.settings.window.members_min;
+        let mut boarded = 0;
+        for (_, lane) in &mut self.lanes {
+            let Some(window) = &mut lane.window else { continue };
+            if lane.members as usize * 2 >= members_min {
+                boarded += window.boarded.len();
+                continue;
+            }
+            for id in window.boarded.drain(..) {
+                self.sessions[id.0].standing = Standing::InStep { seat: lane.in_step.len() as u32 };
+                lane.in_step.push(id);
+            }
+            (lane.window, lane.frames_sent) = (None, 0);
+            self.windows -= 1;
+        }
+        self.meters.boarded.set(boarded as f64);
+        self.meters.windows.set(self.windows as f64);
+    }
+
+    /// Sends a notice to everyone in step.
+    fn deliver_notice(&mut self, lane_id: LaneId, bytes: Bytes, now: Stamp) {
+        let chunk = Chunk::notice(bytes);
+        for seats in [Seats::Boarded, Seats::InStep] {
+            if self.lanes.contains(lane_id.0 as usize) {
+                self.deliver(lane_id, seats, &chunk, now);
+            }
+        }
+    }
+
+    /// Sends one chunk to everyone who sits there. Who does not take all of it leaves the step with the rest.
+    fn deliver(&mut self, lane_id: LaneId, seats: Seats, chunk: &Chunk, now: Stamp) {
         let lane = &mut self.lanes[lane_id.0 as usize];
         lane.spoke_ns = now.mono_ns;
+        let seated: &[SessionId] = match (seats, &lane.window) {
+            (Seats::InStep, _) => &lane.in_step,
+            (Seats::Boarded, Some(window)) => &window.boarded,
+            (Seats::Boarded, None) => return,
+        };
         let mut stragglers: Vec<(SessionId, io::Result<usize>)> = Vec::new();
-        for id in &lane.in_step {
+        for id in seated {
             match self.sessions[id.0].socket.write(&chunk.bytes) {
                 Ok(bytes) if bytes == chunk.bytes.len() => {}
                 other => stragglers.push((*id, other)),
             }
         }
-        let whole = lane.in_step.len() - stragglers.len();
-        self.meters.deliveries.increment(chunk.frames * lane.in_step.len() as u64);
-        self.meters.sent(lane.key.format, lane.key.deflate, chunk.bytes.len() * whole);
+        let whole = seated.len() - stragglers.len();
+        self.meters.delivered(chunk, seated.len());
+        self.meters.sent(lane.key.format, chunk.form, chunk.bytes.len() * whole);
         for (id, outcome) in stragglers {
-            self.fall_out(id, outcome, &chunk.bytes, now);
+            self.fall_out(id, outcome, chunk, now);
         }
     }
 
     /// A session took only a part of a chunk: it keeps the rest, and comes back by catch-up.
-    fn fall_out(&mut self, id: SessionId, outcome: io::Result<usize>, chunk: &Bytes, now: Stamp) {
+    fn fall_out(&mut self, id: SessionId, outcome: io::Result<usize>, chunk: &Chunk, now: Stamp) {
         let taken = match outcome {
             Ok(bytes) if bytes > 0 => bytes,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
             _ => return self.end(id, Goodbye::ConnectionLost),
         };
         let session = &mut self.sessions[id.0];
-        session.unsent = chunk.slice(taken..);
+        (session.unsent, session.unsent_form) = (chunk.bytes.slice(taken..), chunk.form);
         session.blocked_ns = now.mono_ns;
-        self.meters.sent(session.format, session.deflate, taken);
+        self.meters.sent(session.format, chunk.form, taken);
         self.fall_behind(id);
     }
 
@@ -189,21 +278,22 @@ impl<S: Socket> Shard<S> {
         };
         changed.sort_unstable();
         let mut rest = changed.as_slice();
-        while let [(_, first), ..] = rest {
-            // Members may end, and with the last one the lane, while a chunk is delivered.
-            let Some(lane) = self.lanes.get_mut(lane_id.0 as usize) else { return };
-            let Some(oldest) = self.index.entry(*first).map(|entry| entry.newest.received) else { return };
-            let encoding = lane.key.encoding();
-            let mut part = rest[..rest.len().min(WALK_FRAMES)].to_vec();
-            let Some((chunk, reached)) = newest_slice(&mut part, encoding, &self.index, &mut self.encoder) else {
-                return;
-            };
-            if let Some(pace) = &mut lane.pace {
-                pace.position = reached;
-            }
-            rest = &rest[rest.partition_point(|(offset, _)| *offset <= reached)..];
-            self.written.push(oldest);
-            self.deliver(lane_id, chunk, now);
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let newest = rest.iter().filter_map(|(_, topic)| self.index.entry(*topic)).map(|entry| &entry.newest);
+            let part = newest.take_while(|frame| {
+                let fits = bytes < SLICE_BYTES;
+                bytes += frame.payload.bytes.len();
+                fits
+            });
+            let part: Vec<Arc<Frame>> = part.cloned().collect();
+            rest = &rest[part.len()..];
+            // Members may end, and with the last one the lane, while a part is delivered.
+            let Some(pace) = self.lanes.get_mut(lane_id.0 as usize).and_then(|lane| lane.pace.as_mut()) else { return };
+            let frames: Vec<&Frame> = part.iter().map(|frame| &**frame).collect();
+            pace.position = frames[frames.len() - 1].offset;
+            self.written.push(frames[0].received);
+            self.deliver_frames(lane_id, &frames, now);
         }
         self.finish_flush(lane_id);
     }
@@ -227,11 +317,11 @@ impl<S: Socket> Shard<S> {
         let lanes: Vec<LaneId> = self.lanes.iter().map(|(id, _)| LaneId(id as u32)).collect();
         for lane_id in lanes {
             let Some(lane) = self.lanes.get(lane_id.0 as usize) else { continue };
-            for id in &lane.in_step {
+            for id in lane.everyone_in_step() {
                 self.sessions[id.0].feed_told = self.feed_version;
             }
             if lane.key.format == Format::Envelope {
-                self.deliver(lane_id, Chunk { bytes: bytes.clone(), frames: 0 }, now);
+                self.deliver_notice(lane_id, bytes.clone(), now);
             }
         }
     }
@@ -256,7 +346,7 @@ impl<S: Socket> Shard<S> {
         let interval_ns = self.settings.heartbeat_interval.as_nanos() as u64;
         let quiet = |lane: &Lane| {
             lane.key.format == Format::Envelope
-                && !lane.in_step.is_empty()
+                && lane.audience() > 0
                 && now.mono_ns.saturating_sub(lane.spoke_ns) >= interval_ns
         };
         let quiet: Vec<LaneId> =
@@ -264,7 +354,7 @@ impl<S: Socket> Shard<S> {
         for lane_id in quiet {
             let mut out = Vec::new();
             Notice::Heartbeat { offset: self.position(lane_id), ts: now.wall_ms }.put(&mut out);
-            self.deliver(lane_id, Chunk { bytes: out.into(), frames: 0 }, now);
+            self.deliver_notice(lane_id, out.into(), now);
         }
     }
 }

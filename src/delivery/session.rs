@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use bytes::Bytes;
 
 use crate::delivery::index::LaneId;
-use crate::delivery::walk::Behind;
+use crate::delivery::walk::{Behind, Form};
 use crate::wire::command::Policy;
 use crate::wire::encode::Format;
 use crate::wire::frame::Decoder;
@@ -22,6 +22,8 @@ pub trait Socket: Read + Write {
 pub enum Standing {
     /// It has been sent everything up to the lane's position; `seat` is its place in `Lane::in_step`.
     InStep { seat: u32 },
+    /// In step, and on board of the lane's shared window; `seat` is its place in `Window::boarded`.
+    Boarded { seat: u32 },
     /// It has been sent everything up to `cursor`, which its paced lane reaches with the next flush; `seat` is its
     /// place in `Pace::ahead`.
     Ahead { seat: u32, cursor: Offset },
@@ -31,6 +33,13 @@ pub enum Standing {
     Leaving { goodbye: Goodbye, deadline_ns: u64, said: bool },
 }
 
+impl Standing {
+    /// It has been sent all that there is for it.
+    pub fn is_settled(&self) -> bool {
+        matches!(self, Standing::InStep { .. } | Standing::Boarded { .. } | Standing::Ahead { .. })
+    }
+}
+
 pub struct Session<S> {
     pub socket: S,
     pub decoder: Decoder,
@@ -38,6 +47,8 @@ pub struct Session<S> {
     pub standing: Standing,
     /// Bytes the socket has not taken yet: the rest of one chunk or of one batch of answers.
     pub unsent: Bytes,
+    /// What `unsent` is, for the metrics.
+    pub unsent_form: Form,
     /// Since when the socket takes nothing; 0 while it does. Nanoseconds of the monotonic clock, as all `…_ns`.
     pub blocked_ns: u64,
     /// When the client was last heard.
@@ -51,7 +62,6 @@ pub struct Session<S> {
     /// The version of the feed's state that the client was told.
     pub feed_told: u32,
     pub format: Format,
-    pub deflate: bool,
     pub policy: Policy,
     /// `since` is possible only in the first subscription.
     pub has_subscribed: bool,
@@ -60,6 +70,6 @@ pub struct Session<S> {
 impl<S> Session<S> {
     /// Whether commands may be read: never while there is something else to send, so that answers need no queue.
     pub fn takes_commands(&self) -> bool {
-        self.unsent.is_empty() && matches!(self.standing, Standing::InStep { .. } | Standing::Ahead { .. })
+        self.unsent.is_empty() && self.standing.is_settled()
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::delivery::window::WindowSettings;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Threads that own sessions; at least 1.
@@ -26,4 +28,5 @@ pub struct Settings {
     pub unsent_bytes_max: u32,
     /// zlib level of permessage-deflate, 1 to 9.
     pub compression_level: u32,
+    pub window: WindowSettings,
 }

@@ -62,6 +62,8 @@ pub struct Shard<S> {
     pub(super) written: Vec<Stamp>,
     pub(super) sweep_at: usize,
     pub(super) behind: usize,
+    /// Lanes that have a shared window.
+    pub(super) windows: usize,
     /// Sessions of all shards; the door counts up, the shard that ends a session counts down.
     population: Arc<AtomicUsize>,
     pub(super) meters: ShardMeters,
@@ -90,6 +92,7 @@ impl<S: Socket> Shard<S> {
             written: Vec::new(),
             sweep_at: 0,
             behind: 0,
+            windows: 0,
             population,
             meters,
             reader,
@@ -170,7 +173,7 @@ impl<S: Socket> Shard<S> {
         match session.standing {
             Standing::Leaving { .. } => self.leave(id, now),
             Standing::Behind(_) => self.catch_up(id, now),
-            Standing::InStep { .. } | Standing::Ahead { .. } => {}
+            Standing::InStep { .. } | Standing::Boarded { .. } | Standing::Ahead { .. } => {}
         }
         self.listen(id, now);
     }
@@ -188,7 +191,7 @@ impl<S: Socket> Shard<S> {
                 Ok(bytes) => {
                     let _ = session.unsent.split_to(bytes);
                     session.blocked_ns = now.mono_ns;
-                    self.meters.sent(session.format, session.deflate, bytes);
+                    self.meters.sent(session.format, session.unsent_form, bytes);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     if session.blocked_ns == 0 {
@@ -219,6 +222,11 @@ impl<S: Socket> Shard<S> {
                 let cursor = lane.pace.as_ref().map_or(self.cursor, |pace| pace.position);
                 (&mut lane.in_step, *seat as usize, cursor)
             }
+            Standing::Boarded { seat } => {
+                let cursor = lane.pace.as_ref().map_or(self.cursor, |pace| pace.position);
+                let window = lane.window.as_mut().expect("who is on board has a window");
+                (&mut window.boarded, *seat as usize, cursor)
+            }
             Standing::Ahead { seat, cursor } => {
                 let pace = lane.pace.as_mut().expect("only paced lanes have sessions ahead");
                 (&mut pace.ahead, *seat as usize, *cursor)
@@ -229,7 +237,7 @@ impl<S: Socket> Shard<S> {
         assert_eq!(seats[seat], id, "a seat belongs to who sits on it");
         seats.swap_remove(seat);
         if let Some(moved) = seats.get(seat).copied()
-            && let Standing::InStep { seat: its } | Standing::Ahead { seat: its, .. } =
+            && let Standing::InStep { seat: its } | Standing::Boarded { seat: its } | Standing::Ahead { seat: its, .. } =
                 &mut self.sessions[moved.0].standing
         {
             *its = seat as u32;
@@ -324,6 +332,7 @@ impl<S: Socket> Shard<S> {
         lane.members -= 1;
         if lane.members == 0 {
             let lane = self.lanes.remove(lane_id.0 as usize);
+            self.windows -= usize::from(lane.window.is_some());
             self.index.remove_lane(lane_id, &lane.key.patterns, &lane.topics);
             self.lane_by_key.remove(&lane.key);
         }

@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flate2::{Decompress, FlushDecompress};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
@@ -23,9 +24,10 @@ use crate::delivery::newcomer::Terms;
 use crate::delivery::session::Socket;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
+use crate::delivery::window::WindowSettings;
 use crate::wire::command::Policy;
-use crate::wire::deflate::Inflater;
 use crate::wire::encode::{Payload, PayloadKind};
+use crate::wire::negotiate::Agreement;
 use crate::words::ids::{Cursor, Epoch, Offset};
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
@@ -91,7 +93,9 @@ struct Client {
     id: SessionId,
     pipe: Rc<RefCell<Pipe>>,
     paced: bool,
-    inflater: Inflater,
+    deflate: Option<Agreement>,
+    /// As any client would inflate: the window is as agreed, and kept unless it was agreed otherwise.
+    inflater: Decompress,
     /// Patterns in force, as the server has confirmed them, and since which offset.
     patterns: BTreeMap<String, u64>,
     /// Per topic the offsets received, in the order of arrival.
@@ -135,6 +139,7 @@ impl World {
             write_deadline: Duration::from_secs(3600),
             unsent_bytes_max: 0,
             compression_level: 1,
+            window: WindowSettings { windows_max: 3, members_min: 2, cut_frames_max: 40, cut_frames_min: 10 },
         };
         let meters = ShardMeters::new(&Meters::unread(), 0);
         let shard = Shard::new(settings, reader, Arc::new(AtomicUsize::new(1 << 30)), meters);
@@ -174,14 +179,18 @@ impl World {
         };
         let policy = self.pick(&[Policy::Conflate, Policy::Lossless]);
         let asked = !patterns.is_empty();
-        let deflate = self.rng.random_bool(0.5);
+        let kinds = [(false, None), (true, None), (false, Some(9)), (false, None), (false, None)];
+        let (server_no_context_takeover, server_max_window_bits) = self.pick(&kinds);
+        let agreement = Agreement { server_no_context_takeover, server_max_window_bits };
+        let deflate = self.rng.random_bool(0.8).then_some(agreement);
         let terms = Terms { deflate, every, patterns, policy, ..Terms::default() };
         let id = self.shard.adopt(FakeSocket(pipe.clone()), b"", terms, self.now);
         let client = Client {
             id,
             pipe,
             paced: every.is_some(),
-            inflater: Inflater::new(),
+            deflate,
+            inflater: stock_inflater(deflate),
             patterns: BTreeMap::new(),
             seen: HashMap::new(),
             skipped: Vec::new(),
@@ -242,9 +251,11 @@ impl World {
         client.pipe.borrow_mut().broken = true;
         self.shard.ready(client.id, true, self.now);
         client.pipe = Rc::new(RefCell::new(Pipe { room: 2000, ..Pipe::default() }));
+        client.inflater = stock_inflater(client.deflate);
         client.asked = true;
         let terms = Terms {
             patterns: client.patterns.keys().map(|text| Pattern::parse(text).expect("a pattern")).collect(),
+            deflate: client.deflate,
             since: Some(Cursor { epoch: self.epoch, offset: Offset(cursor) }),
             ..Terms::default()
         };
@@ -320,16 +331,22 @@ impl Client {
         while let Some((first, payload, tail)) = split_frame(rest) {
             rest = tail;
             if first & 0x0F == 0x1 {
-                let inflated = if first & 0x40 != 0 {
-                    self.inflater.inflate(payload, 1 << 20).expect("the server's deflate")
-                } else {
-                    payload.to_vec()
-                };
+                let inflated = if first & 0x40 != 0 { self.inflate(payload) } else { payload.to_vec() };
                 self.hear(&serde_json::from_slice(&inflated).expect("JSON"));
             }
         }
         let kept = rest.to_vec();
         self.pipe.borrow_mut().to_client = kept;
+    }
+
+    fn inflate(&mut self, payload: &[u8]) -> Vec<u8> {
+        if self.deflate.expect("compression was agreed on").server_no_context_takeover {
+            self.inflater.reset(false);
+        }
+        let whole = [payload, &[0, 0, 0xFF, 0xFF]].concat();
+        let mut text = Vec::with_capacity(4096);
+        self.inflater.decompress_vec(&whole, &mut text, FlushDecompress::Sync).expect("the server's deflate");
+        text
     }
 
     fn hear(&mut self, message: &Value) {
@@ -376,6 +393,10 @@ impl Client {
             self.cursor = self.cursor.max(Some(offset));
         }
     }
+}
+
+fn stock_inflater(deflate: Option<Agreement>) -> Decompress {
+    Decompress::new_with_window_bits(false, deflate.map_or(15, Agreement::window_bits))
 }
 
 fn matches(pattern: &str, topic: &str) -> bool {

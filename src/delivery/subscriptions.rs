@@ -7,11 +7,11 @@ use bytes::Bytes;
 
 use crate::bus::feed::FeedState;
 use crate::delivery::index::LaneId;
-use crate::delivery::lane::{LaneKey, SessionId};
+use crate::delivery::lane::{LaneKey, Scheme, SessionId};
 use crate::delivery::newcomer::Terms;
 use crate::delivery::session::{Session, Socket, Standing};
 use crate::delivery::shard::Shard;
-use crate::delivery::walk::{Behind, Walk};
+use crate::delivery::walk::{Behind, Form, Walk};
 use crate::wire::command::{Command, CommandId, Refusal};
 use crate::wire::encode::Format;
 use crate::wire::frame::Decoder;
@@ -62,7 +62,8 @@ impl<S: Socket> Shard<S> {
     /// Takes over a client whose upgrade is done. `unread` came with the request.
     pub fn adopt(&mut self, socket: S, unread: &[u8], terms: Terms, now: Stamp) -> SessionId {
         let Terms { format, deflate, policy, .. } = terms;
-        let mut decoder = Decoder::new(self.settings.message_bytes_max, deflate);
+        let mut decoder = Decoder::new(self.settings.message_bytes_max, deflate.is_some());
+        let scheme = Scheme::of(deflate);
         decoder.push(unread);
         let is_stale = matches!(*self.feed, FeedState::Stale { .. });
         let id = SessionId(self.sessions.insert(Session {
@@ -71,6 +72,7 @@ impl<S: Socket> Shard<S> {
             lane: LaneId(0),
             standing: Standing::Behind(Box::new(Behind::at(self.cursor))),
             unsent: Bytes::new(),
+            unsent_form: Form::Plain,
             blocked_ns: 0,
             heard_ns: now.mono_ns,
             pinged_ns: 0,
@@ -78,13 +80,12 @@ impl<S: Socket> Shard<S> {
             queued: false,
             feed_told: if is_stale { self.feed_version.wrapping_sub(1) } else { self.feed_version },
             format,
-            deflate,
             policy,
             has_subscribed: false,
         }));
         self.behind += 1;
         self.meters.adopted.increment(1);
-        self.enter_lane(id, LaneKey { patterns: Arc::new([]), format, deflate, every: None }, now);
+        self.enter_lane(id, LaneKey { patterns: Arc::new([]), format, scheme, every: None }, now);
         self.greet(id, terms, now);
         self.enqueue(id);
         id

@@ -5,6 +5,7 @@
 use crate::delivery::lane::SessionId;
 use crate::delivery::session::{Socket, Standing};
 use crate::delivery::shard::Shard;
+use crate::delivery::walk::Form;
 use crate::wire::frame::{Opcode, put_frame};
 use crate::words::goodbye::Goodbye;
 use crate::words::stamp::Stamp;
@@ -21,6 +22,7 @@ impl<S: Socket> Shard<S> {
             self.sweep_at = (self.sweep_at + 1) % seats;
             self.look_after(SessionId(self.sweep_at), now);
         }
+        self.close_windows();
         self.meters.sessions.set(self.sessions.len() as f64);
         self.meters.behind.set(self.behind as f64);
         self.meters.lanes.set(self.lanes.len() as f64);
@@ -52,7 +54,7 @@ impl<S: Socket> Shard<S> {
         put_frame(&mut ping, Opcode::Ping, b"");
         let session = &mut self.sessions[id.0];
         session.pinged_ns = now.mono_ns;
-        session.unsent = ping.into();
+        (session.unsent, session.unsent_form) = (ping.into(), Form::Plain);
         if !self.flush(id, now) && self.sessions.contains(id.0) {
             self.fall_behind(id);
         }

@@ -12,17 +12,17 @@ use bytes::{Bytes, BytesMut};
 use crate::bus::frame::Frame;
 use crate::bus::reader::Reader;
 use crate::delivery::index::{Index, LaneId};
-use crate::delivery::lane::Lane;
-use crate::wire::encode::{Encoder, Encoding};
+use crate::delivery::lane::{Lane, LaneKey};
+use crate::wire::encode::{Encoded, Encoder};
 use crate::words::ids::{Offset, TopicId};
 use crate::words::topic::Pattern;
 
 /// 64 KiB: what a socket's buffer takes at once; a larger frame is a slice of its own, shared and not copied.
-const SLICE_BYTES: usize = 64 * 1024;
+pub const SLICE_BYTES: usize = 64 * 1024;
 /// Frames of the ring looked at for one slice: 4096 at about 50 ns keep a turn below a millisecond.
 const SCAN_FRAMES: usize = 4096;
 /// Frames of one slice of a walk at most; more would be sorted for nothing.
-pub const WALK_FRAMES: usize = 1024;
+const WALK_FRAMES: usize = 1024;
 
 /// Where a session stands that is not in step, and how it gets there.
 pub struct Behind {
@@ -41,11 +41,29 @@ pub struct Walk {
     pub known: Option<(Arc<[Pattern]>, Offset)>,
 }
 
+/// How frames are compressed, for the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Plain,
+    Stateless,
+    Window,
+}
+
 /// Complete WireFrames, ready for a socket.
 pub struct Chunk {
     pub bytes: Bytes,
     /// How many of them are frames of topics; notices do not count.
     pub frames: u64,
+    /// How many bytes more they would have uncompressed.
+    pub saved_bytes: usize,
+    pub form: Form,
+}
+
+impl Chunk {
+    /// Notices, which are never compressed.
+    pub fn notice(bytes: Bytes) -> Chunk {
+        Chunk { bytes, frames: 0, saved_bytes: 0, form: Form::Plain }
+    }
 }
 
 /// Outcome of a look into the ring.
@@ -86,40 +104,27 @@ pub fn walk_slice(
     scratch.clear();
     let newest = lane.topics.iter().filter_map(|topic| index.entry(*topic)).map(|entry| &entry.newest);
     scratch.extend(newest.filter(|frame| walk.wants(frame)).map(|frame| (frame.offset, frame.topic.id)));
-    let (chunk, reached) = newest_slice(scratch, lane.key.encoding(), index, encoder)?;
-    walk.reached = reached;
-    Some(chunk)
-}
-
-/// One slice of the newest frames of these topics, by offset, and the offset that it reaches.
-pub fn newest_slice(
-    topics: &mut Vec<(Offset, TopicId)>,
-    encoding: Encoding,
-    index: &Index,
-    encoder: &mut Encoder,
-) -> Option<(Chunk, Offset)> {
-    if topics.len() > WALK_FRAMES {
-        topics.select_nth_unstable(WALK_FRAMES - 1);
-        topics.truncate(WALK_FRAMES);
+    if scratch.len() > WALK_FRAMES {
+        scratch.select_nth_unstable(WALK_FRAMES - 1);
+        scratch.truncate(WALK_FRAMES);
     }
-    topics.sort_unstable();
+    scratch.sort_unstable();
     let mut slice = Slice::default();
-    let mut reached = None;
-    for (offset, topic) in topics.iter() {
+    for (offset, topic) in scratch.iter() {
         let entry = index.entry(*topic)?;
-        if !slice.take(entry.newest.encoded(encoding, encoder)) {
+        if !slice.take(lane.key.encoded(&entry.newest, encoder)) {
             break;
         }
-        reached = Some(*offset);
+        walk.reached = *offset;
     }
-    Some((slice.finish(), reached?))
+    (slice.frames > 0).then(|| slice.finish(lane.key.form()))
 }
 
 /// The next slice of the ring after `cursor`, which moves along, up to `until`.
 pub fn replay_slice(
     cursor: &mut Offset,
     until: Offset,
-    lane: (LaneId, Encoding),
+    (lane_id, key): (LaneId, &LaneKey),
     index: &Index,
     from: (&Reader, &mut Encoder),
 ) -> Replay {
@@ -136,12 +141,12 @@ pub fn replay_slice(
             }
             break;
         };
-        if index.is_on(lane.0, frame.topic.id) && !slice.take(frame.encoded(lane.1, encoder)) {
+        if index.is_on(lane_id, frame.topic.id) && !slice.take(key.encoded(&frame, encoder)) {
             break;
         }
         *cursor = next;
     }
-    if slice.frames == 0 { Replay::Nothing } else { Replay::Chunk(slice.finish()) }
+    if slice.frames == 0 { Replay::Nothing } else { Replay::Chunk(slice.finish(key.form())) }
 }
 
 /// Gathers encodings up to the size of a slice. A single one is shared instead of copied.
@@ -149,35 +154,37 @@ pub fn replay_slice(
 pub struct Slice {
     first: Bytes,
     rest: BytesMut,
+    plain_bytes: usize,
     pub frames: u64,
 }
 
 impl Slice {
-    /// Takes the encoding, unless the slice is full.
-    pub fn take(&mut self, encoding: &Bytes) -> bool {
-        if self.frames > 0 && self.bytes() + encoding.len() > SLICE_BYTES {
+    /// Takes the frame, unless the slice is full.
+    pub fn take(&mut self, encoded: &Encoded) -> bool {
+        if self.frames > 0 && self.bytes() + encoded.bytes.len() > SLICE_BYTES {
             return false;
         }
-        self.push(encoding);
+        self.push(encoded);
         true
     }
 
-    /// Takes the encoding, full or not.
-    pub fn push(&mut self, encoding: &Bytes) {
+    /// Takes the frame, full or not.
+    pub fn push(&mut self, encoded: &Encoded) {
         match self.frames {
-            0 => self.first = encoding.clone(),
+            0 => self.first = encoded.bytes.clone(),
             1 => {
                 self.rest.extend_from_slice(&self.first);
-                self.rest.extend_from_slice(encoding);
+                self.rest.extend_from_slice(&encoded.bytes);
             }
-            _ => self.rest.extend_from_slice(encoding),
+            _ => self.rest.extend_from_slice(&encoded.bytes),
         }
+        self.plain_bytes += encoded.plain_bytes;
         self.frames += 1;
     }
 
-    pub fn finish(self) -> Chunk {
+    pub fn finish(self, form: Form) -> Chunk {
         let bytes = if self.frames == 1 { self.first } else { self.rest.freeze() };
-        Chunk { bytes, frames: self.frames }
+        Chunk { saved_bytes: self.plain_bytes.saturating_sub(bytes.len()), bytes, frames: self.frames, form }
     }
 
     fn bytes(&self) -> usize {

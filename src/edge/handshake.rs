@@ -52,8 +52,9 @@ impl Handshake {
         Ok(Handshake { accept, subprotocol, deflate: agreement.filter(|_| compression) })
     }
 
-    pub fn deflate(&self) -> bool {
-        self.deflate.is_some()
+    /// What was agreed on for permessage-deflate, if it was.
+    pub fn deflate(&self) -> Option<Agreement> {
+        self.deflate
     }
 
     /// `101 Switching Protocols` (RFC 6455 section 4.2.2).
@@ -68,7 +69,8 @@ impl Handshake {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         }
         if let Some(agreement) = self.deflate {
-            headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(agreement.response()));
+            let agreed = HeaderValue::try_from(agreement.response()).expect("names and numbers fit into a header");
+            headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, agreed);
         }
         response
     }

@@ -1,41 +1,52 @@
-//! permessage-deflate payloads (RFC 7692 section 7.2) without a window kept between messages.
+//! permessage-deflate payloads (RFC 7692 section 7.2).
 //!
-//! Both directions are stateless: a deflated message can be read by anyone at any moment, and one inflater serves all
-//! sessions of a shard. Inflating is bounded, so that a small message cannot become a large one.
+//! A deflater keeps its window from message to message until it is cut; what it makes after a cut refers to nothing
+//! from before. Cut before each message, it is stateless, and its messages can be read by anyone at any moment.
+//! Clients' messages are stateless, so that one inflater serves all sessions of a shard. Inflating is bounded: a small
+//! message cannot become a large one.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 /// What a deflated message ends in and the wire leaves out (RFC 7692 section 7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 
-/// Deflates messages, each on its own.
+/// Widest window there is, in bits (RFC 7692 section 7.1.2).
+pub const WINDOW_BITS_MAX: u8 = 15;
+/// Narrowest window that zlib can deflate with; 8 bits exist in the protocol only.
+pub const WINDOW_BITS_MIN: u8 = 9;
+
+/// Deflates messages.
 pub struct Deflater {
     compress: Compress,
 }
 
 impl Deflater {
-    /// `level` is zlib's, 1 (fast) to 9 (small).
-    pub fn new(level: u32) -> Deflater {
-        Deflater { compress: Compress::new(Compression::new(level), false) }
+    /// `level` is zlib's, 1 (fast) to 9 (small); `window_bits` from 9 to 15.
+    pub fn new(level: u32, window_bits: u8) -> Deflater {
+        Deflater { compress: Compress::new_with_window_bits(Compression::new(level), false, window_bits) }
+    }
+
+    /// Forgets the window: what follows can be inflated without anything from before.
+    pub fn cut(&mut self) {
+        self.compress.reset();
     }
 
     /// Appends the deflated payload to `out`.
     pub fn deflate(&mut self, payload: &[u8], out: &mut Vec<u8>) {
-        self.compress.reset();
-        let first = out.len();
+        let before = self.compress.total_in();
         loop {
             // zlib's bound for incompressible data is 5 bytes per 16 KiB and a few more; the loop covers the rest.
             out.reserve(payload.len() + payload.len() / 1024 + 64);
-            let consumed = self.compress.total_in() as usize;
+            let consumed = (self.compress.total_in() - before) as usize;
             self.compress
                 .compress_vec(&payload[consumed..], out, FlushCompress::Sync)
-                .expect("deflate fails on a wrong stream state only, and the stream was reset");
+                .expect("deflate fails on a wrong stream state only, and nothing ends this stream");
             // Spare room in `out` after a sync flush means that everything was flushed.
-            if self.compress.total_in() as usize == payload.len() && out.len() < out.capacity() {
+            if (self.compress.total_in() - before) as usize == payload.len() && out.len() < out.capacity() {
                 break;
             }
         }
-        assert!(out[first..].ends_with(&TAIL), "a sync flush ends in an empty stored block");
+        assert!(out.ends_with(&TAIL), "a sync flush ends in an empty stored block");
         out.truncate(out.len() - TAIL.len());
     }
 }
@@ -112,11 +123,12 @@ mod tests {
 
     #[test]
     fn what_is_deflated_inflates_to_itself() {
-        let mut deflater = Deflater::new(6);
+        let mut deflater = Deflater::new(6, 15);
         let mut inflater = Inflater::new();
         let noise: Vec<u8> = (0..200_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         for payload in [&b""[..], b"a", br#"{"price":"61837.63000000"}"#, &[b'x'; 100_000], &noise] {
             let mut out = b"before".to_vec();
+            deflater.cut();
             deflater.deflate(payload, &mut out);
             assert!(out.starts_with(b"before"));
             let inflated = inflater.inflate(&out[6..], payload.len()).expect("own output");
@@ -125,9 +137,34 @@ mod tests {
     }
 
     #[test]
+    fn a_window_is_kept_until_it_is_cut() {
+        for window_bits in WINDOW_BITS_MIN..=WINDOW_BITS_MAX {
+            let mut deflater = Deflater::new(6, window_bits);
+            let mut sizes = Vec::new();
+            let mut stock = Decompress::new_with_window_bits(false, window_bits);
+            for cut in [true, false, false, true] {
+                if cut {
+                    deflater.cut();
+                    // Whoever boards at a cut has seen nothing from before.
+                    stock.reset(false);
+                }
+                let mut out = Vec::new();
+                deflater.deflate(br#"{"topic":"quote.AAPL","bid":227.63,"ask":227.64}"#, &mut out);
+                sizes.push(out.len());
+                out.extend_from_slice(&TAIL);
+                let mut text = Vec::with_capacity(100);
+                stock.decompress_vec(&out, &mut text, FlushDecompress::Sync).expect("own output");
+                assert_eq!(text, br#"{"topic":"quote.AAPL","bid":227.63,"ask":227.64}"#);
+            }
+            assert!(sizes[1] * 3 < sizes[0], "{window_bits} bits: a repeat is small: {sizes:?}");
+            assert_eq!(sizes[0], sizes[3]);
+        }
+    }
+
+    #[test]
     fn a_small_message_cannot_become_a_large_one() {
         let mut bomb = Vec::new();
-        Deflater::new(9).deflate(&vec![0; 10_000_000], &mut bomb);
+        Deflater::new(9, 15).deflate(&vec![0; 10_000_000], &mut bomb);
         assert!(bomb.len() < 20_000);
         assert_eq!(Inflater::new().inflate(&bomb, 65_536), Err(InflateError::TooBig));
     }
@@ -137,7 +174,7 @@ mod tests {
         let mut inflater = Inflater::new();
         assert!(matches!(inflater.inflate(&[0xFF; 40], 1000), Err(InflateError::Broken(_))));
         let mut good = Vec::new();
-        Deflater::new(1).deflate(b"good", &mut good);
+        Deflater::new(1, 15).deflate(b"good", &mut good);
         assert_eq!(inflater.inflate(&good, 1000).as_deref(), Ok(&b"good"[..]));
     }
 }

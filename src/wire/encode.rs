@@ -3,7 +3,7 @@
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 
-use crate::wire::deflate::Deflater;
+use crate::wire::deflate::{Deflater, WINDOW_BITS_MAX};
 use crate::wire::frame::{Opcode, put_header};
 use crate::words::ids::Offset;
 
@@ -68,6 +68,17 @@ impl Encoding {
     }
 }
 
+/// A complete WireFrame.
+#[derive(Clone, Debug, Default)]
+pub struct Encoded {
+    pub bytes: Bytes,
+    /// Size of the same WireFrame without compression, to tell what was saved.
+    pub plain_bytes: usize,
+}
+
+/// Longest header of an unmasked WireFrame.
+const HEADER_BYTES_MAX: usize = 10;
+
 /// Makes encodings, and counts how many it made. One per shard.
 pub struct Encoder {
     deflater: Deflater,
@@ -78,10 +89,17 @@ pub struct Encoder {
 impl Encoder {
     /// `level` is zlib's, 1 to 9.
     pub fn new(level: u32) -> Encoder {
-        Encoder { deflater: Deflater::new(level), text: Vec::new(), made: [0; Encoding::COUNT] }
+        Encoder { deflater: Deflater::new(level, WINDOW_BITS_MAX), text: Vec::new(), made: [0; Encoding::COUNT] }
     }
 
-    pub fn encode(&mut self, encoding: Encoding, topic: &str, offset: Offset, ts_ms: u64, payload: &Payload) -> Bytes {
+    pub fn encode(
+        &mut self,
+        encoding: Encoding,
+        topic: &str,
+        offset: Offset,
+        ts_ms: u64,
+        payload: &Payload,
+    ) -> Encoded {
         self.made[encoding as usize] += 1;
         match encoding {
             Encoding::RawPlain | Encoding::RawDeflate => {
@@ -132,25 +150,26 @@ pub fn put_envelope(out: &mut Vec<u8>, topic: &str, offset: Offset, ts_ms: u64, 
     out.push(b'}');
 }
 
-fn wire_frame(deflate: bool, opcode: Opcode, payload: &[u8], deflater: &mut Deflater) -> Bytes {
-    /// Longest header of an unmasked WireFrame.
-    const HEADER_BYTES_MAX: usize = 10;
+fn wire_frame(deflate: bool, opcode: Opcode, payload: &[u8], deflater: &mut Deflater) -> Encoded {
     let mut out = Vec::with_capacity(HEADER_BYTES_MAX + payload.len());
+    put_header(&mut out, opcode, false, payload.len());
+    let plain_bytes = out.len() + payload.len();
     if deflate {
+        deflater.cut();
         let mut deflated = Vec::new();
         deflater.deflate(payload, &mut deflated);
         // RFC 7692 leaves it to the sender, message by message; what does not shrink goes out as it is.
         if deflated.len() < payload.len() {
+            out.clear();
             put_header(&mut out, opcode, true, deflated.len());
             out.extend_from_slice(&deflated);
             out.shrink_to_fit();
-            return out.into();
+            return Encoded { bytes: out.into(), plain_bytes };
         }
     }
-    put_header(&mut out, opcode, false, payload.len());
     out.extend_from_slice(payload);
     out.shrink_to_fit();
-    out.into()
+    Encoded { bytes: out.into(), plain_bytes }
 }
 
 fn put_json_string(out: &mut Vec<u8>, text: &str) {
@@ -196,11 +215,12 @@ mod tests {
     fn a_deflated_encoding_is_smaller_or_plain() {
         let mut encoder = Encoder::new(6);
         let long = payload(&[b'x'; 1000], PayloadKind::Text);
-        let deflated = encoder.encode(Encoding::RawDeflate, "t", Offset(1), 0, &long);
+        let Encoded { bytes: deflated, plain_bytes } = encoder.encode(Encoding::RawDeflate, "t", Offset(1), 0, &long);
+        assert_eq!(plain_bytes, 1004);
         assert_eq!(deflated[0], 0xC1);
         assert_eq!(Inflater::new().inflate(&deflated[2..], 1000).as_deref(), Ok(&long.bytes[..]));
         let short = payload(b"q7", PayloadKind::Binary);
-        assert_eq!(&encoder.encode(Encoding::RawDeflate, "t", Offset(2), 0, &short)[..], b"\x82\x02q7");
+        assert_eq!(&encoder.encode(Encoding::RawDeflate, "t", Offset(2), 0, &short).bytes[..], b"\x82\x02q7");
         assert_eq!(encoder.take_made(), [0, 0, 0, 2]);
     }
 }

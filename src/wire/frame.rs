@@ -3,7 +3,7 @@
 //! The decoder takes bytes as they come and gives whole messages. It holds at most one WireFrame and one message, each
 //! bounded by the message limit, and nothing at all between messages. It answers nothing: the caller owns the socket.
 
-use crate::wire::deflate::{InflateError, Inflater};
+use crate::wire::deflate::{Deflater, InflateError, Inflater};
 
 /// Longest payload of a control frame (RFC 6455 section 5.5).
 pub const CONTROL_BYTES_MAX: usize = 125;
@@ -40,6 +40,26 @@ pub fn put_header(out: &mut Vec<u8>, opcode: Opcode, compressed: bool, bytes: us
 pub fn put_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     put_header(out, opcode, false, payload.len());
     out.extend_from_slice(payload);
+}
+
+/// Opcode bits and payload of a whole, unmasked WireFrame, such as `put_header` and a payload make.
+pub fn parts(frame: &[u8]) -> (u8, &[u8]) {
+    let header_bytes = match frame[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    (frame[0] & 0x0F, &frame[header_bytes..])
+}
+
+/// Appends a WireFrame whose payload is deflated with the window kept; `opcode` is as `parts` gives it.
+pub fn put_deflated(out: &mut Vec<u8>, opcode: u8, payload: &[u8], deflater: &mut Deflater) {
+    let mut deflated = Vec::new();
+    deflater.deflate(payload, &mut deflated);
+    let first = out.len();
+    put_header(out, Opcode::Continuation, true, deflated.len());
+    out[first] |= opcode;
+    out.extend_from_slice(&deflated);
 }
 
 /// Appends a close frame; `sentence` is cut at 123 bytes.

@@ -1,28 +1,43 @@
 //! Negotiation of permessage-deflate: what a client offers in `Sec-WebSocket-Extensions`, and what is agreed.
 //!
-//! Only stateless compression is agreed on, in both directions (RFC 7692 sections 7.1.1.1 and 7.1.1.2), with the full
-//! window of 15 bits. An offer that asks for anything else is declined, never half accepted.
+//! Clients are asked to keep no context (RFC 7692 section 7.1.1.2), whether they offer it or not, so that no session
+//! needs an inflater of its own. The server keeps its context unless the client asks it not to (section 7.1.1.1), and
+//! respects a smaller window (section 7.1.2.1). An offer that cannot be kept is declined, never half accepted.
 
 use std::collections::HashSet;
+use std::fmt::Write;
+
+use crate::wire::deflate::WINDOW_BITS_MAX;
 
 /// Name of the one extension known here.
 const EXTENSION: &str = "permessage-deflate";
 
-/// What was agreed on: permessage-deflate without context takeover in both directions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What was agreed on for the server's messages; the client's are without context takeover in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Agreement {
-    /// The offer named `server_max_window_bits=15`; accepting it means to repeat it (RFC 7692 section 7.1.2.1).
-    server_window_named: bool,
+    /// The client asked for `server_no_context_takeover`: each message must stand alone.
+    pub server_no_context_takeover: bool,
+    /// The server's window at most, in bits from 8 to 15; the offer named it if there is one, and accepting it means to
+    /// repeat it.
+    pub server_max_window_bits: Option<u8>,
 }
 
 impl Agreement {
     /// Value of `Sec-WebSocket-Extensions` in the response.
-    pub fn response(self) -> &'static str {
-        if self.server_window_named {
-            "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=15"
-        } else {
-            "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+    pub fn response(self) -> String {
+        let mut response = format!("{EXTENSION}; client_no_context_takeover");
+        if self.server_no_context_takeover {
+            response.push_str("; server_no_context_takeover");
         }
+        if let Some(bits) = self.server_max_window_bits {
+            write!(response, "; server_max_window_bits={bits}").expect("a string takes what is written");
+        }
+        response
+    }
+
+    /// The server's window at most, in bits.
+    pub fn window_bits(self) -> u8 {
+        self.server_max_window_bits.unwrap_or(WINDOW_BITS_MAX)
     }
 }
 
@@ -60,19 +75,21 @@ fn accept(offer: &Offer) -> Option<Agreement> {
     if offer.name != EXTENSION {
         return None;
     }
-    let mut agreement = Agreement { server_window_named: false };
+    let mut agreement = Agreement { server_no_context_takeover: false, server_max_window_bits: None };
     let mut seen = HashSet::new();
     for (name, value) in &offer.parameters {
         if !seen.insert(*name) {
             return None;
         }
         match (*name, value.as_deref()) {
-            ("server_no_context_takeover" | "client_no_context_takeover", None) => {}
-            // A compressor with a smaller window would have to be a second one: every frame is deflated only once.
-            ("server_max_window_bits", Some("15")) => agreement.server_window_named = true,
+            ("server_no_context_takeover", None) => agreement.server_no_context_takeover = true,
+            ("server_max_window_bits", Some(bits)) => agreement.server_max_window_bits = Some(window_bits(bits)?),
+            ("client_no_context_takeover", None) => {}
             // A hint only; whatever window the client uses can be inflated with 15 bits.
             ("client_max_window_bits", None) => {}
-            ("client_max_window_bits", Some(bits)) if is_window_bits(bits) => {}
+            ("client_max_window_bits", Some(bits)) => {
+                window_bits(bits)?;
+            }
             _ => return None,
         }
     }
@@ -80,8 +97,9 @@ fn accept(offer: &Offer) -> Option<Agreement> {
 }
 
 /// A decimal number from 8 to 15 without leading zeros (RFC 7692 section 7.1.2).
-fn is_window_bits(text: &str) -> bool {
-    matches!(text, "8" | "9" | "10" | "11" | "12" | "13" | "14" | "15")
+fn window_bits(text: &str) -> Option<u8> {
+    let is_plain = matches!(text, "8" | "9" | "10" | "11" | "12" | "13" | "14" | "15");
+    text.parse().ok().filter(|_| is_plain)
 }
 
 /// Reads one header value from left to right.
@@ -193,13 +211,10 @@ fn is_token_byte(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    const PLAIN: Option<&str> = Some("permessage-deflate; server_no_context_takeover; client_no_context_takeover");
-    const NAMED: Option<&str> =
-        Some("permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=15");
-
     #[track_caller]
     fn check(values: &[&str], expected: Option<&str>) {
         let agreed = negotiate(values.iter().copied()).expect("the grammar is right");
+        let expected = expected.map(|parameters| format!("permessage-deflate; client_no_context_takeover{parameters}"));
         assert_eq!(agreed.map(Agreement::response), expected, "{values:?}");
     }
 
@@ -208,16 +223,24 @@ mod tests {
         for (values, expected) in [
             (&[][..], None),
             (&[""], None),
-            (&["permessage-deflate"], PLAIN),
-            (&["permessage-deflate; client_max_window_bits"], PLAIN),
-            (&["permessage-deflate;client_max_window_bits=8"], PLAIN),
-            (&["permessage-deflate ; client_max_window_bits = \"1\\5\" "], PLAIN),
-            (&["permessage-deflate; server_no_context_takeover; client_no_context_takeover"], PLAIN),
-            (&["permessage-deflate; server_max_window_bits=15"], NAMED),
-            (&["permessage-deflate; server_max_window_bits=\"15\"; client_max_window_bits"], NAMED),
-            (&["permessage-deflate; server_max_window_bits=14"], None),
+            (&["permessage-deflate"], Some("")),
+            (&["permessage-deflate; client_max_window_bits"], Some("")),
+            (&["permessage-deflate;client_max_window_bits=8"], Some("")),
+            (&["permessage-deflate ; client_max_window_bits = \"1\\5\" "], Some("")),
+            (
+                &["permessage-deflate; server_no_context_takeover; client_no_context_takeover"],
+                Some("; server_no_context_takeover"),
+            ),
+            (&["permessage-deflate; server_max_window_bits=15"], Some("; server_max_window_bits=15")),
+            (
+                &[
+                    "permessage-deflate; server_max_window_bits=\"9\"; server_no_context_takeover; client_max_window_bits",
+                ],
+                Some("; server_no_context_takeover; server_max_window_bits=9"),
+            ),
             (&["permessage-deflate; server_max_window_bits"], None),
             (&["permessage-deflate; server_max_window_bits=015"], None),
+            (&["permessage-deflate; server_max_window_bits=16"], None),
             (&["permessage-deflate; client_max_window_bits=7"], None),
             (&["permessage-deflate; client_max_window_bits=16"], None),
             (&["permessage-deflate; client_max_window_bits=015"], None),
@@ -228,11 +251,14 @@ mod tests {
             (&["permessage-deflate; surprise"], None),
             (&["Permessage-Deflate"], None),
             (&["x-webkit-deflate-frame"], None),
-            (&["permessage-bzip2; level=9, permessage-deflate"], PLAIN),
-            (&["permessage-deflate; server_max_window_bits=10, permessage-deflate"], PLAIN),
-            (&["permessage-deflate; surprise,, ,permessage-deflate; server_max_window_bits=15"], NAMED),
-            (&["permessage-deflate; server_max_window_bits=10", "permessage-deflate"], PLAIN),
-            (&["permessage-deflate", "permessage-deflate; server_max_window_bits=15"], PLAIN),
+            (&["permessage-bzip2; level=9, permessage-deflate"], Some("")),
+            (&["permessage-deflate; server_max_window_bits=7, permessage-deflate"], Some("")),
+            (
+                &["permessage-deflate; surprise,, ,permessage-deflate; server_max_window_bits=10"],
+                Some("; server_max_window_bits=10"),
+            ),
+            (&["permessage-deflate; surprise", "permessage-deflate"], Some("")),
+            (&["permessage-deflate", "permessage-deflate; server_max_window_bits=15"], Some("")),
         ] {
             check(values, expected);
         }

@@ -51,6 +51,10 @@ declare! {
     LANES = Gauge "fanline_lanes" "Lanes, by shard.";
     DELIVERIES = Counter "fanline_deliveries_total" "Frames handed to a session's socket, by shard.";
     SENT_BYTES = Counter "fanline_sent_bytes_total" "Bytes accepted by sessions' sockets, by encoding.";
+    SAVED_BYTES = Counter "fanline_saved_bytes_total" "Bytes that sessions would have been sent more without compression, by scheme.";
+    WINDOWS = Gauge "fanline_windows" "Lanes that have a shared compression window, by shard.";
+    WINDOW_SESSIONS = Gauge "fanline_window_sessions" "Sessions that are on board of a shared window, by shard.";
+    WINDOW_CUTS = Counter "fanline_window_cuts_total" "Cuts at which a shared window was forgotten and those who waited boarded.";
     ENCODINGS = Counter "fanline_encodings_total" "Encodings of a frame that were made, by encoding; shared by every recipient.";
     SKIPS = Counter "fanline_skips_total" "Times a session was told that it skipped frames, by reason.";
     GOODBYES = Counter "fanline_goodbyes_total" "Sessions ended, by reason.";
