@@ -21,12 +21,10 @@ pub enum Goodbye {
     WriteTimeout,
     /// The client fell behind, and had asked to be disconnected rather than to skip anything.
     TooSlow,
-    /// The shard could not take another session.
-    SessionLimit,
 }
 
 impl Goodbye {
-    pub const ALL: [Goodbye; 10] = [
+    pub const ALL: [Goodbye; 9] = [
         Goodbye::ClientClosed,
         Goodbye::ConnectionLost,
         Goodbye::Draining,
@@ -36,7 +34,6 @@ impl Goodbye {
         Goodbye::PingTimeout,
         Goodbye::WriteTimeout,
         Goodbye::TooSlow,
-        Goodbye::SessionLimit,
     ];
 
     /// Close code to send; none where nobody is there to read it.
@@ -51,7 +48,6 @@ impl Goodbye {
             Goodbye::PingTimeout => Some(4408),
             Goodbye::WriteTimeout => Some(4409),
             Goodbye::TooSlow => Some(4410),
-            Goodbye::SessionLimit => Some(1013),
         }
     }
 
@@ -67,7 +63,6 @@ impl Goodbye {
             Goodbye::PingTimeout => "no answer to a ping; reconnect",
             Goodbye::WriteTimeout => "no bytes were accepted for too long; reconnect and read faster",
             Goodbye::TooSlow => "fell behind, and the policy is to disconnect; reconnect with `since` and read faster",
-            Goodbye::SessionLimit => "too many sessions; try another server or later",
         }
     }
 
@@ -83,7 +78,6 @@ impl Goodbye {
             Goodbye::PingTimeout => "ping_timeout",
             Goodbye::WriteTimeout => "write_timeout",
             Goodbye::TooSlow => "too_slow",
-            Goodbye::SessionLimit => "session_limit",
         }
     }
 }
