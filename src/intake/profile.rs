@@ -12,7 +12,7 @@ use toml::de::DeTable;
 use crate::wire::json::Pointer;
 
 use super::compile;
-use super::rule::Rules;
+use super::rule::{Class, Rules};
 use super::section::{Entry, Keys, ProfileError, Section, Source, did_you_mean, one_of};
 use super::subscribe::{Subscribe, Word};
 use super::template::Template;
@@ -202,16 +202,18 @@ fn read_keepalive(root: &Section<'_>, rules: &Rules) -> Result<Keepalive, Profil
     let ping = optional(section.get("ping"), |entry| {
         let ping = entry.section(PING)?;
         let send = ping.require("send", "send = \"ping\"")?;
-        let expect =
-            optional(ping.get("expect"), |entry| {
-                let name = entry.text()?;
-                let names: Vec<&str> = rules.list.iter().map(|rule| &*rule.name).collect();
-                match names.contains(&name) {
-                    true => Ok(name.to_string()),
-                    false => Err(entry
-                        .error(format!("expected the name of a rule, found `{name}`{}", did_you_mean(name, &names)))),
-                }
-            })?;
+        let expect = optional(ping.get("expect"), |entry| {
+            let name = entry.text()?;
+            let pongs = rules.list.iter().filter(|rule| rule.class == Class::Pong);
+            let names: Vec<&str> = pongs.map(|rule| &*rule.name).collect();
+            match names.contains(&name) {
+                true => Ok(name.to_string()),
+                false => Err(entry.error(format!(
+                    "expected the name of a rule with `as = \"pong\"`, found `{name}`{}",
+                    did_you_mean(name, &names)
+                ))),
+            }
+        })?;
         let timeout = optional(ping.get("timeout"), Entry::duration)?;
         if timeout.is_some() && expect.is_none() {
             return Err(
