@@ -22,7 +22,13 @@ struct World {
 
 impl World {
     async fn open() -> World {
-        let settings = [("SHARDS_COUNT", "1"), ("LIMITS_PATTERNS_MAX", "300"), ("SLOW_REPLAY_MAX", "1h")];
+        let settings = [
+            ("SHARDS_COUNT", "1"),
+            ("LIMITS_PATTERNS_MAX", "300"),
+            // Only what a client reads shall hold back what it asks.
+            ("LIMITS_MESSAGES_PER_SECOND_MAX", "1000000"),
+            ("SLOW_REPLAY_MAX", "1h"),
+        ];
         let server = Arc::new(Program::serve(&[], &settings));
         let bystander = Bystander::watch(&server).await;
         World { bystander, server }
@@ -228,7 +234,7 @@ fn breaches() -> Vec<Breach> {
     let oversized = vec![b' '; 64 * 1024 + 1];
     let in_parts = [masked(TEXT & 0x7F, &oversized[..40_000]), masked(CONTINUATION, &oversized[..40_000])].concat();
     let mut bomb = Vec::new();
-    Deflater::new(9).deflate(&vec![b' '; 16 << 20], &mut bomb);
+    Deflater::new(9, 15).deflate(&vec![b' '; 16 << 20], &mut bomb);
     assert!(bomb.len() < 64 * 1024, "the bomb is small enough to be let in");
     let too_big = "at most 65536 bytes (limits.message_bytes_max)";
     vec![
