@@ -22,7 +22,13 @@ struct World {
 
 impl World {
     async fn open() -> World {
-        let settings = [("SHARDS_COUNT", "1"), ("LIMITS_PATTERNS_MAX", "300"), ("SLOW_REPLAY_MAX", "1h")];
+        let settings = [
+            ("SHARDS_COUNT", "1"),
+            ("LIMITS_PATTERNS_MAX", "300"),
+            // Only what a client reads shall hold back what it asks.
+            ("LIMITS_MESSAGES_PER_SECOND_MAX", "1000000"),
+            ("SLOW_REPLAY_MAX", "1h"),
+        ];
         let server = Arc::new(Program::serve(&[], &settings));
         let bystander = Bystander::watch(&server).await;
         World { bystander, server }
