@@ -249,8 +249,9 @@ async fn open_upstream(
 fn profile(config: &Config) -> Result<Profile, AppError> {
     let upstream = &config.upstream;
     Ok(match (&upstream.profile, &upstream.topic, &upstream.url) {
-        (Some(choice), _, _) => Profile::choose(choice)?,
-        (None, Some(topic), _) => Profile::generic_with_topic(topic)?,
+        // Only `generic` takes a pointer beside it; the configuration refuses it beside another one.
+        (_, Some(topic), _) => Profile::generic_with_topic(topic)?,
+        (Some(choice), None, _) => Profile::choose(choice)?,
         (None, None, Some(url)) => Profile::recognise(url),
         (None, None, None) => Profile::choose("simulated")?,
     })

@@ -166,7 +166,9 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
         );
         refuse("upstream.backoff_min", "upstream.backoff_max", sentence);
     }
-    if let (Some(profile), Some(topic)) = (profile, topic) {
+    if let (Some(profile), Some(topic)) = (profile, topic)
+        && profile != "generic"
+    {
         let sentence = format!(
             "expected topics from the profile `{profile}` or from the pointer `{topic}`, found both; leave one of them out"
         );

@@ -177,7 +177,7 @@ settings! {
     upstream Upstream "The one feed, and how to stay connected to it." {
         url: Option<String> = Unset("wss://stream.binance.com:9443/stream"), Kind::FeedUrl,
             "The feed; without it the built-in simulated market is served.";
-        profile: Option<String> = Unset("binance"), Kind::Text,
+        profile: Option<String> = Unset("generic"), Kind::Text,
             "Name of a built-in profile, or path of a profile file; without it chosen by the host name of the URL, else `generic`.";
         subscribe: Vec<String> = Is(""), Kind::List,
             "What to ask the feed for, in the feed's own words; the profile knows how to ask.";

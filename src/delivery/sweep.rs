@@ -18,9 +18,9 @@ impl<S: Socket> Shard<S> {
     pub fn tick(&mut self, now: Stamp) {
         self.heartbeat(now);
         let seats = self.sessions.capacity();
-        for _ in 0..seats.div_ceil(SWEEP_TICKS) {
-            self.sweep_at = (self.sweep_at + 1) % seats;
-            self.look_after(SessionId(self.sweep_at), now);
+        self.sweep_tick = (self.sweep_tick + 1) % SWEEP_TICKS;
+        for seat in seats * self.sweep_tick / SWEEP_TICKS..seats * (self.sweep_tick + 1) / SWEEP_TICKS {
+            self.look_after(SessionId(seat), now);
         }
         self.close_windows();
         self.meters.sessions.set(self.sessions.len() as f64);

@@ -97,7 +97,7 @@ pub fn parse_policy(text: &str) -> Result<Policy, Refusal> {
 }
 
 pub fn parse_pattern(text: &str) -> Result<Pattern, Refusal> {
-    Pattern::parse(text).map_err(|error| Refusal::new("bad_pattern", error.to_string()))
+    Pattern::parse(text).map_err(|error| Refusal::new("bad_pattern", format!("in `topics`: {error}")))
 }
 
 pub fn parse_cursor(text: &str) -> Result<Cursor, Refusal> {
