@@ -119,7 +119,9 @@ impl<S: Socket> Shard<S> {
         });
         frames.sort_unstable_by_key(|frame| frame.offset);
         for frame in frames {
+            let topic = frame.topic.id;
             self.note(frame, false);
+            self.index.forget_older(topic);
         }
         self.cursor = head;
     }
