@@ -5,6 +5,8 @@
 // Each test file compiles this module for itself and uses a part of it.
 #![allow(dead_code)]
 
+pub mod account;
+pub mod bare;
 pub mod client;
 pub mod gate;
 pub mod http;
