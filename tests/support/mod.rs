@@ -6,6 +6,8 @@
 #![allow(dead_code)]
 
 pub mod bystander;
+pub mod account;
+pub mod bare;
 pub mod client;
 pub mod gate;
 pub mod http;
