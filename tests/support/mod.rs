@@ -5,10 +5,14 @@
 // Each test file compiles this module for itself and uses a part of it.
 #![allow(dead_code)]
 
+pub mod bystander;
 pub mod client;
+pub mod faucet;
 pub mod gate;
 pub mod http;
+pub mod ledger;
 pub mod program;
+pub mod puppet;
 pub mod recorded;
 pub mod wish;
 
