@@ -14,6 +14,7 @@ use support::bystander::Bystander;
 use support::faucet::{Faucet, ON_TAP};
 use support::http::sum;
 use support::ledger::Ledger;
+use support::lookout::Lookout;
 use support::program::Program;
 use support::puppet::Puppet;
 use support::recorded::{Tape, capture};
@@ -48,6 +49,7 @@ struct Stage {
     tape: Arc<Tape>,
     puppet: Puppet,
     ledger: Ledger,
+    lookout: Lookout,
     pings: u64,
 }
 
@@ -107,7 +109,8 @@ impl Stage {
         faucet.pour(STEP);
         let company = join(&server, ONE, members_min);
         let puppet = Puppet::start(client(&server.ws(ONE), offer));
-        (Stage { server, faucet, tape, puppet, ledger: Ledger::default(), pings: 0 }, company)
+        let (ledger, lookout) = (Ledger::default(), Lookout::join(&server));
+        (Stage { server, faucet, tape, puppet, ledger, lookout, pings: 0 }, company)
     }
 
     fn metrics(&self) -> Metrics {
@@ -173,7 +176,8 @@ impl Stage {
         let start = Instant::now();
         self.order("pause");
         while self.metrics().behind() == 0.0 {
-            if self.metrics().head() == self.faucet.poured() {
+            // No faster than the shard, which would be overrun by a whole ring, and everyone with it.
+            if self.lookout.position() == self.faucet.poured() {
                 self.faucet.pour(4 * STEP);
             }
             assert!(start.elapsed() < DEADLINE, "expected a client that reads nothing to fall behind");
@@ -181,7 +185,7 @@ impl Stage {
         // Some of them are for the way back.
         self.faucet.pour(AHEAD);
         let until = self.faucet.poured();
-        while self.metrics().head() < until {
+        while self.lookout.position() < until {
             assert!(start.elapsed() < 2 * DEADLINE, "expected offset {until} to be published");
         }
         self.order("resume");
@@ -201,7 +205,8 @@ impl Stage {
     /// Nothing is outstanding, and nothing else comes. Says what has happened.
     fn finish(mut self, name: &str) -> Metrics {
         self.settle();
-        let metrics = eventually("everyone else has left", || Some(self.metrics()).filter(|it| it.sessions() == 1.0));
+        // With the lookout two are left; a report that says so has everything else as well.
+        let metrics = eventually("the company has left", || Some(self.metrics()).filter(|it| it.sessions() == 2.0));
         let Ledger { live, values, skipped, skips, .. } = self.ledger;
         eprintln!(
             "{name}: {live} frames and {values} current values were right, {skipped} skipped in {skips} notices; \
@@ -266,10 +271,9 @@ fn check_window(name: &str, client: Client) {
     stage.until_boarded(4);
 
     // Behind once more; now it gets everything that it missed.
-    let (skips, poured) = (stage.ledger.skips, stage.faucet.poured());
+    let skips = stage.ledger.skips;
     stage.stall();
     assert_eq!(stage.ledger.skips, skips, "{name}: who is lossless is replayed to");
-    eprintln!("{name}: {} frames until it was behind", stage.faucet.poured() - poured);
     stage.until_boarded(4);
     assert!(stage.ledger.values > 0, "{name}: current values came with changes of the subscription");
 
@@ -379,7 +383,8 @@ fn chromium_decodes_the_shared_window() {
 fn who_asks_for_no_context_or_a_small_window_never_boards_and_misses_nothing() {
     const NO_TAKEOVER: (&str, &str) = ("no_takeover", "server_no_context_takeover");
     const BITS_10: (&str, &str) = ("bits10", "server_max_window_bits=10");
-    let mut clients: Vec<(&str, Box<dyn Fn(&str, &str) -> Command>, &[(&str, &str)])> = Vec::new();
+    type Row = (&'static str, Box<dyn Fn(&str, &str) -> Command>, &'static [(&'static str, &'static str)]);
+    let mut clients: Vec<Row> = Vec::new();
     match python("window_client.py", "websockets") {
         Some(client) => clients.push(("websockets", Box::new(client), &[NO_TAKEOVER, BITS_10])),
         None => skip_without_tool("shared_window", "`websockets` for Python"),

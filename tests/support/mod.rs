@@ -11,6 +11,7 @@ pub mod faucet;
 pub mod gate;
 pub mod http;
 pub mod ledger;
+pub mod lookout;
 pub mod program;
 pub mod puppet;
 pub mod recorded;
