@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::bus::clock::Clock;
@@ -96,6 +96,7 @@ pub struct Replay {
 
 /// Serves the feed until SIGTERM or SIGINT.
 pub async fn serve(config: Config) -> Result<(), AppError> {
+    let mut signals = Signals::watch()?;
     let (stop, stopped) = watch::channel(false);
     let clock = Clock::start();
     let (meters, exposition) = edge::metrics::recorder();
@@ -125,11 +126,11 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
         }
     });
     announce(format_args!("fanline listening on http://{address}"))?;
-    until_signalled().await?;
+    signals.next().await;
     tokio::select! {
-        ended = drain(&config, &delivery, threads, &phase) => ended,
-        again = until_signalled() => again,
-    }?;
+        ended = drain(&config, &delivery, threads, &phase) => ended?,
+        () = signals.next() => tracing::warn!("stopping at once: signalled again"),
+    }
     phase.send_replace(Phase::Stopped);
     stop.send_replace(true);
     let ended = edge.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
@@ -168,18 +169,22 @@ async fn drain(
 
 /// Serves the simulated market of `config.simulate` on `listen` until SIGTERM or SIGINT.
 pub async fn simulate(listen: SocketAddr, config: Config) -> Result<(), AppError> {
+    let signals = Signals::watch()?;
     let simulator = Simulator::bind(listen, market_settings(&config)).await?;
     announce(format_args!("fanline simulating on ws://{}", simulator.local_addr()))?;
-    serve_venue(|stopped| simulator.serve(stopped)).await
+    serve_venue(signals, |stopped| simulator.serve(stopped)).await;
+    Ok(())
 }
 
 /// Serves a recording as if it were the venue until SIGTERM or SIGINT.
 pub async fn replay(replay: Replay) -> Result<(), AppError> {
     let Replay { capture, listen, speed, looped } = replay;
+    let signals = Signals::watch()?;
     let recording = Recording::load(&capture)?;
     let venue = ReplayVenue::bind(listen, recording, speed, looped).await?;
     announce(format_args!("fanline replaying on ws://{}", venue.local_addr()))?;
-    serve_venue(|stopped| venue.serve(stopped)).await
+    serve_venue(signals, |stopped| venue.serve(stopped)).await;
+    Ok(())
 }
 
 /// Listens to `config.upstream` for `duration` and answers what was found.
@@ -189,10 +194,15 @@ pub async fn probe(config: Config, duration: Duration) -> Result<impl fmt::Displ
     Ok(listen_to(upstream_settings(&config, profile, url), Clock::start(), duration, PROBE_SAMPLES).await?)
 }
 
-/// Checks a configuration or a profile, whichever the file is; answers one sentence about it.
+/// Checks a configuration, a profile or a recording, whichever the file is; answers one sentence about it.
 pub fn check(path: &Path) -> Result<String, AppError> {
     let text = std::fs::read_to_string(path).map_err(|error| AppError::Unreadable { path: path.into(), error })?;
     let shown = path.display();
+    if is_recording(path, &text) {
+        let recording = Recording::load(path)?;
+        let seconds = recording.duration().as_secs_f64();
+        return Ok(format!("{shown}: a valid recording, frames: {}, seconds: {seconds:.1}", recording.len()));
+    }
     if is_profile(&text) {
         let profile = check_profile(&text, &shown.to_string())?;
         return Ok(format!("{shown}: a valid profile, `{}`", profile.name));
@@ -207,6 +217,11 @@ fn is_profile(text: &str) -> bool {
     let top = text.lines().map(str::trim_start).take_while(|line| !line.starts_with('['));
     let mut keys = top.filter_map(|line| line.split_once('=')).map(|(key, _)| key.trim());
     keys.any(|key| key == "profile")
+}
+
+/// A recording is JSON lines; neither of the others can start with a brace.
+fn is_recording(path: &Path, text: &str) -> bool {
+    path.extension().is_some_and(|extension| extension == "jsonl") || text.trim_start().starts_with('{')
 }
 
 /// The feed that is configured; without one, the simulated market, served on a loopback port of its own and reached
@@ -234,8 +249,9 @@ async fn open_upstream(
 fn profile(config: &Config) -> Result<Profile, AppError> {
     let upstream = &config.upstream;
     Ok(match (&upstream.profile, &upstream.topic, &upstream.url) {
-        (Some(choice), _, _) => Profile::choose(choice)?,
-        (None, Some(topic), _) => Profile::generic_with_topic(topic)?,
+        // Only `generic` takes a pointer beside it; the configuration refuses it beside another one.
+        (_, Some(topic), _) => Profile::generic_with_topic(topic)?,
+        (Some(choice), None, _) => Profile::choose(choice)?,
         (None, None, Some(url)) => Profile::recognise(url),
         (None, None, None) => Profile::choose("simulated")?,
     })
@@ -269,6 +285,7 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
         patterns_max: config.limits.patterns_max,
         lanes_max: config.limits.lanes_max,
         message_bytes_max: config.limits.message_bytes_max,
+        messages_per_second_max: u32::try_from(config.limits.messages_per_second_max).unwrap_or(u32::MAX),
         heartbeat_interval: config.heartbeat.interval,
         ping_interval: config.ping.interval,
         ping_timeout: config.ping.timeout,
@@ -310,26 +327,35 @@ fn tell_open_files(sessions_max: usize) {
     }
 }
 
-async fn serve_venue<F: Future<Output = ()>>(serve: impl FnOnce(watch::Receiver<bool>) -> F) -> Result<(), AppError> {
+async fn serve_venue<F: Future<Output = ()>>(mut signals: Signals, serve: impl FnOnce(watch::Receiver<bool>) -> F) {
     let (stop, stopped) = watch::channel(false);
     let signalled = async {
-        let signalled = until_signalled().await;
+        signals.next().await;
         stop.send_replace(true);
-        signalled
     };
-    let ((), signalled) = tokio::join!(serve(stopped), signalled);
-    signalled
+    tokio::join!(serve(stopped), signalled);
 }
 
-/// Waits for SIGTERM or SIGINT.
-async fn until_signalled() -> Result<(), AppError> {
-    let watch = |kind| signal(kind).map_err(AppError::system("watch for signals"));
-    let (mut terminate, mut interrupt) = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT, watched from the moment this is made. That is before the announcement: whoever waits for it may
+/// ask for a stop at once, and a signal that nobody watches ends the process without one.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn watch() -> Result<Signals, AppError> {
+        let watch = |kind| signal(kind).map_err(AppError::system("watch for signals"));
+        Ok(Signals { terminate: watch(SignalKind::terminate())?, interrupt: watch(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// Waits for the next one. None is missed between two calls, but several may count as one.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// The one line on stdout, for people and for programs that wait for it.

@@ -77,7 +77,7 @@ enum Command {
         #[arg(long = "loop")]
         looped: bool,
     },
-    /// Check a configuration or a profile.
+    /// Check a configuration, a profile or a recording.
     Check {
         /// The file.
         #[arg(value_name = "FILE")]

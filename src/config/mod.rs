@@ -166,6 +166,14 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
         );
         refuse("upstream.backoff_min", "upstream.backoff_max", sentence);
     }
+    if let (Some(profile), Some(topic)) = (profile, topic)
+        && profile != "generic"
+    {
+        let sentence = format!(
+            "expected topics from the profile `{profile}` or from the pointer `{topic}`, found both; leave one of them out"
+        );
+        refuse("upstream.topic", "upstream.profile", sentence);
+    }
     if url.is_none() && profile.is_none() {
         let remedy = "the simulated market needs neither; give the URL, or leave this out";
         if !subscribe.is_empty() {

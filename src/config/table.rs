@@ -177,7 +177,7 @@ settings! {
     upstream Upstream "The one feed, and how to stay connected to it." {
         url: Option<String> = Unset("wss://stream.binance.com:9443/stream"), Kind::FeedUrl,
             "The feed; without it the built-in simulated market is served.";
-        profile: Option<String> = Unset("binance"), Kind::Text,
+        profile: Option<String> = Unset("generic"), Kind::Text,
             "Name of a built-in profile, or path of a profile file; without it chosen by the host name of the URL, else `generic`.";
         subscribe: Vec<String> = Is(""), Kind::List,
             "What to ask the feed for, in the feed's own words; the profile knows how to ask.";
@@ -227,6 +227,8 @@ settings! {
             "Patterns of one session; further ones are refused with `too_many_patterns`.";
         lanes_max: usize = Is("10000"), count(1, 10_000_000),
             "Different sets of patterns per shard; a further one is refused with `too_many_lanes`.";
+        messages_per_second_max: usize = Is("100"), count(1, 1_000_000),
+            "Messages (commands, pings) read from one client in a second; what it sends beyond that waits in its socket.";
         message_bytes_max: usize = Is("64KiB"), bytes(128, 16 * MIB),
             "A larger message from a client ends its session with close code 1009.";
     }

@@ -7,6 +7,7 @@ use crate::delivery::walk::{Behind, Chunk, Replay, Walk, replay_slice, walk_slic
 use crate::wire::command::Policy;
 use crate::wire::encode::Format;
 use crate::wire::notice::Notice;
+use crate::words::goodbye::Goodbye;
 use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
 
@@ -22,6 +23,8 @@ enum Next {
     Wait,
     /// It has arrived.
     Arrived,
+    /// It is on no lane any more.
+    Left,
 }
 
 impl<S: Socket> Shard<S> {
@@ -40,6 +43,7 @@ impl<S: Socket> Shard<S> {
                 Next::Nothing => {}
                 Next::Wait => return self.enqueue(id),
                 Next::Arrived => return self.arrive(id),
+                Next::Left => return,
             }
         }
         if self.flush(id, now) {
@@ -84,11 +88,11 @@ impl<S: Socket> Shard<S> {
                 Replay::Lost => {}
             }
         }
-        self.skip(id, position)
+        self.skip(id, position, now)
     }
 
     /// Gives up on sending frame by frame up to `position`; the newest values follow. Says so if it matters.
-    fn skip(&mut self, id: SessionId, position: Offset) -> Next {
+    fn skip(&mut self, id: SessionId, position: Offset, now: Stamp) -> Next {
         let session = &mut self.sessions[id.0];
         let lane = &self.lanes[session.lane.0 as usize];
         let Standing::Behind(behind) = &mut session.standing else { return Next::Arrived };
@@ -99,6 +103,10 @@ impl<S: Socket> Shard<S> {
         let matters = newest.map(|entry| entry.newest.offset).any(|offset| offset > from && offset <= position);
         if !matters {
             return Next::Nothing;
+        }
+        if session.policy == Policy::Disconnect && !resuming {
+            self.dismiss(id, Goodbye::TooSlow, Goodbye::TooSlow.sentence(), now);
+            return Next::Left;
         }
         let (reason, counter) =
             if resuming { ("expired", &self.meters.skips_expired) } else { ("slow", &self.meters.skips_slow) };

@@ -32,7 +32,8 @@ impl<S: Socket> Shard<S> {
                 }
                 continue;
             }
-            if !session.takes_commands() {
+            if !session.takes_commands() || session.messages >= self.settings.messages_per_second_max {
+                // It is heard again when all has been sent, or when the sweep has come by.
                 return;
             }
             if session.decoder.pending_bytes() > 0 && !self.converse(id, now) {
@@ -75,6 +76,11 @@ impl<S: Socket> Shard<S> {
             if !session.takes_commands() || answers.len() > ANSWER_BYTES {
                 break false;
             }
+            if session.messages >= self.settings.messages_per_second_max {
+                self.meters.throttled.increment(1);
+                break false;
+            }
+            session.messages += 1;
             match session.decoder.next(&mut self.inflater) {
                 Ok(None) => break true,
                 Ok(Some(Message::Close(code))) => {

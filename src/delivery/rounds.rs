@@ -292,7 +292,6 @@ impl<S: Socket> Shard<S> {
             let Some(pace) = self.lanes.get_mut(lane_id.0 as usize).and_then(|lane| lane.pace.as_mut()) else { return };
             let frames: Vec<&Frame> = part.iter().map(|frame| &**frame).collect();
             pace.position = frames[frames.len() - 1].offset;
-            self.written.push(frames[0].received);
             self.deliver_frames(lane_id, &frames, now);
         }
         self.finish_flush(lane_id);

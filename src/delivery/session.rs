@@ -59,6 +59,8 @@ pub struct Session<S> {
     pub readable: bool,
     /// It stands in the shard's queue.
     pub queued: bool,
+    /// Messages taken from the client since the sweep last came by, about a second ago.
+    pub messages: u32,
     /// The version of the feed's state that the client was told.
     pub feed_told: u32,
     pub format: Format,

@@ -14,6 +14,8 @@ pub struct Settings {
     pub lanes_max: usize,
     /// Inbound message at most, in bytes; the session that sends a larger one is ended.
     pub message_bytes_max: usize,
+    /// Messages that are read from one client in a second; the rest waits in its socket.
+    pub messages_per_second_max: u32,
     /// A lane to which nothing was sent for so long gets a `heartbeat`.
     pub heartbeat_interval: Duration,
     /// A client that was not heard for so long is pinged.

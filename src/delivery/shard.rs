@@ -60,7 +60,7 @@ pub struct Shard<S> {
     pub(super) scratch: Vec<(Offset, TopicId)>,
     /// Arrival of the oldest frame of each chunk written since the last report.
     pub(super) written: Vec<Stamp>,
-    pub(super) sweep_at: usize,
+    pub(super) sweep_tick: usize,
     pub(super) behind: usize,
     /// Lanes that have a shared window.
     pub(super) windows: usize,
@@ -90,7 +90,7 @@ impl<S: Socket> Shard<S> {
             read_buffer: vec![0; 16 * 1024].into(),
             scratch: Vec::new(),
             written: Vec::new(),
-            sweep_at: 0,
+            sweep_tick: 0,
             behind: 0,
             windows: 0,
             population,
@@ -287,7 +287,9 @@ impl<S: Socket> Shard<S> {
         self.unseat(id);
         self.quit_lane(id);
         self.sessions[id.0].unsent = Bytes::from(farewell);
-        let deadline_ns = now.mono_ns + LEAVE_NS;
+        // Whoever is told to come back later may be slow to read it; `drain.timeout` bounds all of them together.
+        let patient = goodbye == Goodbye::Draining;
+        let deadline_ns = if patient { u64::MAX } else { now.mono_ns + LEAVE_NS };
         self.stand(id, Standing::Leaving { goodbye, deadline_ns, said: false });
         self.enqueue(id);
     }
@@ -298,10 +300,11 @@ impl<S: Socket> Shard<S> {
             return;
         }
         let session = &mut self.sessions[id.0];
-        if let Standing::Leaving { said, .. } = &mut session.standing
+        if let Standing::Leaving { said, deadline_ns, .. } = &mut session.standing
             && !*said
         {
             *said = true;
+            *deadline_ns = now.mono_ns + LEAVE_NS;
             // A peer that is gone already is found by the read that follows.
             let _ = session.socket.shutdown_write();
             session.readable = true;

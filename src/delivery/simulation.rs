@@ -132,6 +132,7 @@ impl World {
             patterns_max: 20,
             lanes_max: 100,
             message_bytes_max: 1024,
+            messages_per_second_max: 1000,
             heartbeat_interval: Duration::from_secs(5),
             ping_interval: Duration::from_secs(3600),
             ping_timeout: Duration::from_secs(3600),

@@ -78,6 +78,7 @@ impl<S: Socket> Shard<S> {
             pinged_ns: 0,
             readable: true,
             queued: false,
+            messages: 0,
             feed_told: if is_stale { self.feed_version.wrapping_sub(1) } else { self.feed_version },
             format,
             policy,

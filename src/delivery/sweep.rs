@@ -18,9 +18,9 @@ impl<S: Socket> Shard<S> {
     pub fn tick(&mut self, now: Stamp) {
         self.heartbeat(now);
         let seats = self.sessions.capacity();
-        for _ in 0..seats.div_ceil(SWEEP_TICKS) {
-            self.sweep_at = (self.sweep_at + 1) % seats;
-            self.look_after(SessionId(self.sweep_at), now);
+        self.sweep_tick = (self.sweep_tick + 1) % SWEEP_TICKS;
+        for seat in seats * self.sweep_tick / SWEEP_TICKS..seats * (self.sweep_tick + 1) / SWEEP_TICKS {
+            self.look_after(SessionId(seat), now);
         }
         self.close_windows();
         self.meters.sessions.set(self.sessions.len() as f64);
@@ -30,6 +30,10 @@ impl<S: Socket> Shard<S> {
     }
 
     fn look_after(&mut self, id: SessionId, now: Stamp) {
+        let Some(session) = self.sessions.get_mut(id.0) else { return };
+        if std::mem::take(&mut session.messages) >= self.settings.messages_per_second_max {
+            self.enqueue(id);
+        }
         let Some(session) = self.sessions.get(id.0) else { return };
         let passed = |since_ns: u64, limit: std::time::Duration| {
             since_ns > 0 && u128::from(now.mono_ns.saturating_sub(since_ns)) > limit.as_nanos()

@@ -49,6 +49,7 @@ impl Handshake {
         let accept = accept_key(headers)?;
         let subprotocol = has_token(headers, &header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
         let agreement = agreement(headers)?;
+        let compression = compression && !inflates_wrongly(headers);
         Ok(Handshake { accept, subprotocol, deflate: agreement.filter(|_| compression) })
     }
 
@@ -74,6 +75,16 @@ impl Handshake {
         }
         response
     }
+}
+
+/// Safari 15.0 to 15.3 offers permessage-deflate and then fails on compressed messages (uNetworking/uWebSockets#1347,
+/// gorilla/websocket#731). Chromium's browsers name Safari as well, but before that themselves.
+fn inflates_wrongly(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let is_broken = |version: &str| agent.contains(&format!(" Version/{version}"));
+    agent.contains(" Safari/")
+        && !agent.contains(" Chrome/")
+        && ["15.0", "15.1", "15.2", "15.3"].iter().any(|version| is_broken(version))
 }
 
 fn not_websocket() -> Refusal {
@@ -130,4 +141,26 @@ fn agreement(headers: &HeaderMap) -> Result<Option<Agreement>, Refusal> {
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|found| found.trim().eq_ignore_ascii_case(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_browsers_that_cannot_inflate_go_without_compression() {
+        let webkit = "Mozilla/5.0 (Macintosh; Intel Mac OS X 12_2) AppleWebKit/605.1.15 (KHTML, like Gecko)";
+        for (agent, broken) in [
+            (format!("{webkit} Version/15.0 Safari/605.1.15"), true),
+            (format!("{webkit} Version/15.3 Mobile/15E148 Safari/604.1"), true),
+            (format!("{webkit} Version/14.1.2 Safari/605.1.15"), false),
+            (format!("{webkit} Version/15.4 Safari/605.1.15"), false),
+            (format!("{webkit} Chrome/97.0.4692.99 Safari/537.36"), false),
+            (String::new(), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::USER_AGENT, HeaderValue::try_from(&agent).expect("a header"));
+            assert_eq!(inflates_wrongly(&headers), broken, "{agent}");
+        }
+    }
 }

@@ -90,7 +90,10 @@ fn format(value: &str) -> Result<Format, Refusal> {
     match value {
         "envelope" => Ok(Format::Envelope),
         "raw" => Ok(Format::Raw),
-        _ => Err(Refusal::bad("unknown_format", format!("expected `envelope` or `raw`, found `{}`", shown(value)))),
+        _ => Err(Refusal::bad(
+            "unknown_format",
+            format!("expected `envelope` or `raw` in `format`, found `{}`", shown(value)),
+        )),
     }
 }
 

@@ -12,7 +12,7 @@ use toml::de::DeTable;
 use crate::wire::json::Pointer;
 
 use super::compile;
-use super::rule::Rules;
+use super::rule::{Class, Rules};
 use super::section::{Entry, Keys, ProfileError, Section, Source, did_you_mean, one_of};
 use super::subscribe::{Subscribe, Word};
 use super::template::Template;
@@ -202,16 +202,18 @@ fn read_keepalive(root: &Section<'_>, rules: &Rules) -> Result<Keepalive, Profil
     let ping = optional(section.get("ping"), |entry| {
         let ping = entry.section(PING)?;
         let send = ping.require("send", "send = \"ping\"")?;
-        let expect =
-            optional(ping.get("expect"), |entry| {
-                let name = entry.text()?;
-                let names: Vec<&str> = rules.list.iter().map(|rule| &*rule.name).collect();
-                match names.contains(&name) {
-                    true => Ok(name.to_string()),
-                    false => Err(entry
-                        .error(format!("expected the name of a rule, found `{name}`{}", did_you_mean(name, &names)))),
-                }
-            })?;
+        let expect = optional(ping.get("expect"), |entry| {
+            let name = entry.text()?;
+            let pongs = rules.list.iter().filter(|rule| rule.class == Class::Pong);
+            let names: Vec<&str> = pongs.map(|rule| &*rule.name).collect();
+            match names.contains(&name) {
+                true => Ok(name.to_string()),
+                false => Err(entry.error(format!(
+                    "expected the name of a rule with `as = \"pong\"`, found `{name}`{}",
+                    did_you_mean(name, &names)
+                ))),
+            }
+        })?;
         let timeout = optional(ping.get("timeout"), Entry::duration)?;
         if timeout.is_some() && expect.is_none() {
             return Err(
@@ -305,46 +307,46 @@ mod tests {
     #[test]
     fn wrong_profiles_are_refused_with_line_key_and_remedy() {
         for (text, place, part) in [
-            ("profile = 1\nname = ", "line 2: TOML", "expected valid TOML"),
+            ("profile = 1\nname = ", "my.toml:2: TOML", "expected valid TOML"),
             ("name = \"x\"", "profile", "expected `profile = 1`"),
-            ("profile = 2", "line 1: profile", "another version"),
+            ("profile = 2", "my.toml:1: profile", "another version"),
             ("profile = 1\nname = \"x\"\n", "on:", "expected at least one rule"),
-            ("profile = 1\nnam = \"x\"", "line 2: nam", "did you mean `name`?"),
-            ("profile = 1\n[login]\nsend=\"\"", "line 2: login", "does not yet"),
+            ("profile = 1\nnam = \"x\"", "my.toml:2: nam", "did you mean `name`?"),
+            ("profile = 1\n[login]\nsend=\"\"", "my.toml:2: login", "does not yet"),
             (
                 "profile = 1\n[connect]\nurl = \"ws://h\"\nmax_mesage = 3",
-                "line 4: connect.max_mesage",
+                "my.toml:4: connect.max_mesage",
                 "`max_message`?",
             ),
-            ("profile = 1\n[connect]\nurl = \"https://h/x\"", "line 3: connect.url", "wss://h/x"),
-            ("profile = 1\n[connect]\nmax_message = \"16MB\"", "line 3: connect.max_message", "`16MiB`"),
-            ("profile = 1\n[connect]\nrotate_after = \"23h\"", "line 3: connect.rotate_after", "does not yet"),
-            ("profile = 1\n[send]\nrate = \"4\"", "line 3: send.rate", "`4/s`"),
-            ("profile = 1\n[[on]]\nname=\"a\"\nas=\"dta\"", "line 4: on.1.as", "did you mean `data`?"),
+            ("profile = 1\n[connect]\nurl = \"https://h/x\"", "my.toml:3: connect.url", "wss://h/x"),
+            ("profile = 1\n[connect]\nmax_message = \"16MB\"", "my.toml:3: connect.max_message", "`16MiB`"),
+            ("profile = 1\n[connect]\nrotate_after = \"23h\"", "my.toml:3: connect.rotate_after", "does not yet"),
+            ("profile = 1\n[send]\nrate = \"4\"", "my.toml:3: send.rate", "`4/s`"),
+            ("profile = 1\n[[on]]\nname=\"a\"\nas=\"dta\"", "my.toml:4: on.1.as", "did you mean `data`?"),
             ("profile = 1\n[[on]]\nname=\"a\"\nas=\"data\"", "on.1.topic", "expected `topic"),
             ("profile = 1\n[[on]]\nname=\"a\"\nas=\"ping\"", "on.1.reply", "expected `reply"),
             (
                 "profile = 1\n[[on]]\nname=\"a\"\nas=\"data\"\ntopic=\"x\"\nmode=\"tail\"",
-                "line 6: on.1.mode",
+                "my.toml:6: on.1.mode",
                 "does not yet",
             ),
-            ("profile = 1\n[[on]]\nname=\"a\"\nas=\"info\"\nwhen=['/x ~~ 1']", "line 5: on.1.when.1", "found `~~`"),
-            ("profile = 1\n[[on]]\nname=\"a\"\nas=\"data\"\ntopic=\"${./s}\"", "line 5: on.1.topic", "each"),
+            ("profile = 1\n[[on]]\nname=\"a\"\nas=\"info\"\nwhen=['/x ~~ 1']", "my.toml:5: on.1.when.1", "found `~~`"),
+            ("profile = 1\n[[on]]\nname=\"a\"\nas=\"data\"\ntopic=\"${./s}\"", "my.toml:5: on.1.topic", "each"),
             (
                 "profile = 1\n[[on]]\nname=\"a\"\nas=\"ack\"\ntopic=\"x\"",
-                "line 5: on.1.topic",
+                "my.toml:5: on.1.topic",
                 "only in rules of class `data`",
             ),
         ] {
             let error = check(text, "my.toml").expect_err(text).to_string();
-            assert!(error.starts_with("my.toml, line "), "{error}");
+            assert!(error.starts_with("my.toml:"), "{error}");
             assert!(error.contains(place) && error.contains(part), "{text}\n{error}");
         }
         let keepalive = "[keepalive]\nidle_timeout = \"30\"\n";
         let error = check(&format!("profile = 1\nname = \"x\"\n{keepalive}{RULE}"), "my.toml").expect_err("no unit");
         assert_eq!(
             error.to_string(),
-            "my.toml, line 4: keepalive.idle_timeout: expected a duration such as `30s` or `250ms`, found `30`"
+            "my.toml:4: keepalive.idle_timeout: expected a duration such as `30s` or `250ms`, found `30`"
         );
     }
 

@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 /// What is wrong with a profile, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{origin}, line {line}: {key}: {problem}")]
+#[error("{origin}:{line}: {key}: {problem}")]
 pub struct ProfileError {
     /// File or built-in name the profile came from.
     pub origin: String,

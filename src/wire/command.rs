@@ -31,6 +31,8 @@ pub enum Policy {
     Conflate,
     /// Replay as long as the ring holds what was missed.
     Lossless,
+    /// As conflate, but the session is ended instead of skipping anything.
+    Disconnect,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,15 +88,16 @@ pub fn parse_policy(text: &str) -> Result<Policy, Refusal> {
     match text {
         "conflate" => Ok(Policy::Conflate),
         "lossless" => Ok(Policy::Lossless),
+        "disconnect" => Ok(Policy::Disconnect),
         other => {
-            let message = format!("expected a policy `conflate` or `lossless`, found `{}`", shown(other));
+            let message = format!("expected a policy `conflate`, `lossless` or `disconnect`, found `{}`", shown(other));
             Err(Refusal::new("unknown_policy", message))
         }
     }
 }
 
 pub fn parse_pattern(text: &str) -> Result<Pattern, Refusal> {
-    Pattern::parse(text).map_err(|error| Refusal::new("bad_pattern", error.to_string()))
+    Pattern::parse(text).map_err(|error| Refusal::new("bad_pattern", format!("in `topics`: {error}")))
 }
 
 pub fn parse_cursor(text: &str) -> Result<Cursor, Refusal> {

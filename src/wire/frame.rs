@@ -102,7 +102,7 @@ pub enum DecodeError {
     BadClose,
     #[error("expected UTF-8 text (RFC 6455 section 8.1)")]
     NotUtf8,
-    #[error("expected a message of at most {max} bytes, found a larger one")]
+    #[error("expected a message of at most {max} bytes (limits.message_bytes_max), found a larger one")]
     TooBig { max: usize },
     #[error("expected DEFLATE data (RFC 7692 section 7.2.2): {0}")]
     BadDeflate(String),

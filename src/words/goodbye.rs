@@ -19,8 +19,8 @@ pub enum Goodbye {
     PingTimeout,
     /// The client accepted no bytes for longer than the write deadline.
     WriteTimeout,
-    /// The shard could not take another session.
-    SessionLimit,
+    /// The client fell behind, and had asked to be disconnected rather than to skip anything.
+    TooSlow,
 }
 
 impl Goodbye {
@@ -33,7 +33,7 @@ impl Goodbye {
         Goodbye::MessageTooBig,
         Goodbye::PingTimeout,
         Goodbye::WriteTimeout,
-        Goodbye::SessionLimit,
+        Goodbye::TooSlow,
     ];
 
     /// Close code to send; none where nobody is there to read it.
@@ -47,7 +47,7 @@ impl Goodbye {
             Goodbye::MessageTooBig => Some(1009),
             Goodbye::PingTimeout => Some(4408),
             Goodbye::WriteTimeout => Some(4409),
-            Goodbye::SessionLimit => Some(1013),
+            Goodbye::TooSlow => Some(4410),
         }
     }
 
@@ -62,7 +62,7 @@ impl Goodbye {
             Goodbye::MessageTooBig => "a message was larger than the limit; see limits.message_bytes_max",
             Goodbye::PingTimeout => "no answer to a ping; reconnect",
             Goodbye::WriteTimeout => "no bytes were accepted for too long; reconnect and read faster",
-            Goodbye::SessionLimit => "too many sessions; try another server or later",
+            Goodbye::TooSlow => "fell behind, and the policy is to disconnect; reconnect with `since` and read faster",
         }
     }
 
@@ -77,7 +77,7 @@ impl Goodbye {
             Goodbye::MessageTooBig => "message_too_big",
             Goodbye::PingTimeout => "ping_timeout",
             Goodbye::WriteTimeout => "write_timeout",
-            Goodbye::SessionLimit => "session_limit",
+            Goodbye::TooSlow => "too_slow",
         }
     }
 }

@@ -59,9 +59,10 @@ declare! {
     SKIPS = Counter "fanline_skips_total" "Times a session was told that it skipped frames, by reason.";
     GOODBYES = Counter "fanline_goodbyes_total" "Sessions ended, by reason.";
     COMMANDS = Counter "fanline_commands_total" "Commands received from clients, by result.";
+    THROTTLED = Counter "fanline_throttled_total" "Times a client was read no further for a while, because it sent more than limits.messages_per_second_max.";
     REFUSALS = Counter "fanline_refusals_total" "Upgrade requests refused before a session existed, by reason.";
     HTTP_REQUESTS = Counter "fanline_http_requests_total" "HTTP requests answered, by route and status.";
-    PUBLISH_TO_WRITE = Histogram "fanline_publish_to_write_seconds" "From the arrival of the oldest frame of a chunk to the return of the last write of that chunk, per lane and round.";
+    PUBLISH_TO_WRITE = Histogram "fanline_publish_to_write_seconds" "From the arrival of the oldest frame of a chunk to the return of the last write of that chunk, per lane and round; paced lanes are left out.";
 }
 
 /// Hands out meters of a recorder. Cheap to clone; there is no global one, so that several can live in one process.

@@ -52,6 +52,19 @@ impl Client {
         }
     }
 
+    /// Offset of the next frame; everything that comes later has a greater one.
+    pub async fn newest_offset(&mut self) -> u64 {
+        let text = self.frame().await;
+        let frame: Envelope = serde_json::from_str(&text).unwrap_or_else(|_| panic!("expected a frame: {text}"));
+        frame.offset
+    }
+
+    /// Waits for the connection's end, however it comes. Messages before it are passed over.
+    pub async fn expect_end(&mut self) {
+        let ended = async { while matches!(self.stream.next().await, Some(Ok(_))) {} };
+        assert!(timeout(DEADLINE, ended).await.is_ok(), "{}: expected the end within {DEADLINE:?}", self.name);
+    }
+
     /// The next text message. Heartbeats and pings are passed over; nothing else is.
     pub async fn text(&mut self) -> String {
         loop {

@@ -5,11 +5,14 @@
 // Each test file compiles this module for itself and uses a part of it.
 #![allow(dead_code)]
 
+pub mod bystander;
 pub mod client;
 pub mod gate;
 pub mod http;
 pub mod program;
 pub mod recorded;
+pub mod rude;
+pub mod venue;
 pub mod wish;
 
 use std::io::Write;

@@ -1,0 +1,112 @@
+//! What the shared window saves and costs: recorded feeds to a lane of 1000 clients, plain and deflated side by side.
+//!
+//! `cargo bench --bench compression -- [CLIENTS] [SECONDS]`. Bytes per delivery are counted at the clients, WebSocket
+//! headers included; ratio = payload bytes / bytes sent. Recordings are looked for in `FANLINE_SHARED` or `../shared`.
+
+#[allow(dead_code)]
+mod support;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use fanline::delivery::newcomer::Terms;
+use fanline::wire::encode::{Format, Payload, PayloadKind};
+use fanline::wire::negotiate::Agreement;
+use fanline::words::metrics::Meters;
+use fanline::words::topic::Pattern;
+use support::{Crowd, Outcome, adopt, measure, start_shard};
+
+/// Feeds, and what zlib at level 6 gives for each with a window that is cut every 256 messages.
+const FEEDS: [(&str, f64); 4] =
+    [("binance-spot", 6.74), ("coinbase-exchange", 5.57), ("kraken-v2", 7.24), ("okx-v5", 5.41)];
+/// Messages a second: one write per delivery.
+const RATE: u32 = 100;
+
+fn main() {
+    let numbers: Vec<u64> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    let clients = numbers.first().copied().unwrap_or(1000) as usize;
+    let span = Duration::from_secs(numbers.get(1).copied().unwrap_or(10));
+    let keeps = Agreement { server_no_context_takeover: false, server_max_window_bits: None };
+    let stateless = Agreement { server_no_context_takeover: true, ..keeps };
+    println!("{clients} clients, {RATE} messages/s, {} s per figure, payloads as recorded", span.as_secs());
+    println!(
+        "{:<20}{:>9}{:>11}{:>9}{:>11}{:>14}{:>14}{:>7}",
+        "feed", "payload", "stateless", "window", "share of", "CPU us plain", "CPU us window", "ratio"
+    );
+    println!("{:<20}{:>9}{:>11}{:>9}{:>11}", "", "bytes", "ratio", "ratio", "cut/256");
+    for (feed, expected) in FEEDS {
+        let Some(payloads) = payloads(feed) else {
+            println!("{feed:<20} SKIPPED: no recording in ../shared/feeds");
+            continue;
+        };
+        let (plain, plain_bytes) = run(&payloads, clients, span, None);
+        let (alone, alone_bytes) = run(&payloads, clients, span, Some(stateless));
+        let (window, window_bytes) = run(&payloads, clients, span, Some(keeps));
+        let ratio = |outcome: &Outcome, bytes: f64| bytes / (outcome.bytes / outcome.deliveries);
+        let saved = ratio(&window, window_bytes);
+        println!(
+            "{feed:<20}{plain_bytes:>9.0}{:>11.2}{saved:>9.2}{:>11.2}{:>14.3}{:>14.3}{:>7.2}",
+            ratio(&alone, alone_bytes),
+            saved / expected,
+            plain.cpu_us(),
+            window.cpu_us(),
+            window.cpu_us() / plain.cpu_us()
+        );
+    }
+}
+
+/// One run; also the mean payload of what was published while it was measured.
+fn run(payloads: &[Bytes], clients: usize, span: Duration, deflate: Option<Agreement>) -> (Outcome, f64) {
+    let (mut publisher, delivery, threads, clock) = start_shard(&Meters::unread());
+    let mut crowd = Crowd::connect(clients);
+    let patterns = vec![Pattern::parse(">").expect("a pattern")];
+    adopt(&mut crowd, &delivery, &Terms { patterns, deflate, format: Format::Raw, ..Terms::default() });
+    let (stop, published, bytes) =
+        (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let shared = (stop.clone(), published.clone(), bytes.clone());
+    let payloads = payloads.to_vec();
+    let publishing = std::thread::spawn(move || {
+        let started = Instant::now();
+        // The first 300 at once: the window has opened before the measurement begins.
+        for (number, payload) in (0u32..).zip(payloads.iter().cycle()) {
+            if shared.0.load(Ordering::Relaxed) {
+                return;
+            }
+            let bytes = payload.len() as u64;
+            let payload = Payload { bytes: payload.clone(), kind: PayloadKind::Json };
+            publisher.publish("topic", payload, clock.now()).expect("a good topic");
+            shared.1.fetch_add(1, Ordering::Relaxed);
+            shared.2.fetch_add(bytes, Ordering::Relaxed);
+            let due = started + Duration::from_secs(1) * number.saturating_sub(300) / RATE;
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+    });
+    let before = std::cell::Cell::new(None);
+    let outcome = measure(&crowd, span, || {
+        let now = (published.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed));
+        before.set(before.get().or(Some(now)));
+        now.0 as f64 * clients as f64
+    });
+    let (first, first_bytes) = before.get().expect("measured");
+    let mean =
+        (bytes.load(Ordering::Relaxed) - first_bytes) as f64 / (published.load(Ordering::Relaxed) - first) as f64;
+    stop.store(true, Ordering::Relaxed);
+    publishing.join().expect("the publisher ends");
+    delivery.stop();
+    threads.join();
+    (outcome, mean)
+}
+
+fn payloads(feed: &str) -> Option<Vec<Bytes>> {
+    let shared = std::env::var_os("FANLINE_SHARED").map(PathBuf::from);
+    let shared = shared.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"));
+    let text = std::fs::read_to_string(shared.join("feeds").join(feed).join("capture.jsonl")).ok()?;
+    let payloads = text.lines().filter_map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        (line["dir"] == "in").then(|| line["data"].as_str().map(|data| Bytes::from(data.to_owned())))?
+    });
+    Some(payloads.collect())
+}

@@ -1,0 +1,201 @@
+//! What is wrong with how fanline is started, or with the files it is given, is told with place and remedy.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use support::eventually;
+use support::http::sum;
+use support::program::{Program, run};
+
+/// Exit codes (src/cli.rs).
+const FAILED: i32 = 1;
+const WRONG: i32 = 2;
+
+/// Writes a file for one test.
+fn file(name: &str, text: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bad_start");
+    std::fs::create_dir_all(&folder).expect("a writable target directory");
+    let path = folder.join(name);
+    std::fs::write(&path, text).expect("a writable target directory");
+    path
+}
+
+/// Runs a command that must be refused: nothing on stdout, and each of the parts in one line on stderr.
+#[track_caller]
+fn check_refusal(args: &[&str], code: i32, parts: &[&str]) {
+    let (status, stdout, stderr) = run(args, &[]);
+    assert_eq!((status.code(), &*stdout), (Some(code), ""), "{args:?}: {stderr}");
+    let told = stderr.lines().any(|line| line.starts_with("error: ") && parts.iter().all(|part| line.contains(part)));
+    assert!(told, "{args:?}: expected {parts:?} in one line of:\n{stderr}");
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+#[test]
+fn a_typo_in_a_configuration_is_told_with_its_line_and_the_nearest_name() {
+    let path = file("typo.toml", "[slow]\nreplay_max = '2s'\nwrite_deadlin = '5s'\n");
+    let parts = [&*format!("{}:3:", text(&path)), "`slow.write_deadlin`", "did you mean `slow.write_deadline`?"];
+    let listen = ["--listen", "127.0.0.1:0"];
+    check_refusal(&[&["--config", text(&path)][..], &listen].concat(), WRONG, &parts);
+    check_refusal(&["check", text(&path)], WRONG, &parts);
+    check_refusal(&["probe", "ws://127.0.0.1:9", "--config", text(&path)], WRONG, &parts);
+}
+
+#[test]
+fn a_typo_in_a_profile_is_told_with_its_line_and_the_nearest_name() {
+    let profile = "profile = 1\nname = 'mine'\n\n[[on]]\nname = 'data'\nas = 'data'\ntopc = '${/s}'\n";
+    let path = file("typo.profile.toml", profile);
+    let parts = [&*format!("{}:7:", text(&path)), "`topc`", "did you mean `topic`?"];
+    let listen = ["--listen", "127.0.0.1:0"];
+    let url = "ws://127.0.0.1:9/feed";
+    check_refusal(&[&[url, "--profile", text(&path)][..], &listen].concat(), WRONG, &parts);
+    check_refusal(&["check", text(&path)], WRONG, &parts);
+    check_refusal(&["probe", url, "--profile", text(&path)], WRONG, &parts);
+    let parts = ["`binanse`", "did you mean `binance`?"];
+    check_refusal(&[&[url, "--profile", "binanse"][..], &listen].concat(), WRONG, &parts);
+}
+
+#[test]
+fn a_url_that_cannot_be_a_feed_is_refused_with_the_right_one() {
+    for (url, parts) in [
+        ("https://feed.example.com/ws", ["`https://feed.example.com/ws`", "try `wss://feed.example.com/ws`"]),
+        ("http://127.0.0.1:9/ws", ["`http://127.0.0.1:9/ws`", "try `ws://127.0.0.1:9/ws`"]),
+        ("feed.example.com/ws", ["`feed.example.com/ws`", "write it as `wss://feed.example.com/ws`"]),
+    ] {
+        check_refusal(&[url, "--listen", "127.0.0.1:0"], WRONG, &parts);
+        check_refusal(&["probe", url], WRONG, &parts);
+    }
+}
+
+#[test]
+fn a_port_in_use_is_told_with_the_address_and_the_way_out() {
+    let holder = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = holder.local_addr().expect("bound").to_string();
+    let capture = file("sound.jsonl", "{\"t_ns\":1,\"dir\":\"in\",\"data\":\"{}\"}\n");
+    let parts = [&*format!("`{address}`"), "--listen"];
+    check_refusal(&["--listen", &address], FAILED, &parts);
+    check_refusal(&["simulate", "--listen", &address], FAILED, &parts);
+    check_refusal(&["replay", text(&capture), "--listen", &address], FAILED, &parts);
+}
+
+#[test]
+fn a_capture_that_cannot_be_read_is_told_by_its_name() {
+    let folder = file("some_file", "").with_file_name("");
+    for path in ["/nowhere/capture.jsonl", text(&folder)] {
+        let parts = [&*format!("`{path}`"), "check the"];
+        check_refusal(&["replay", path, "--listen", "127.0.0.1:0"], WRONG, &parts);
+        check_refusal(&["check", path], WRONG, &parts);
+    }
+}
+
+#[test]
+fn a_broken_line_of_a_capture_is_told_with_its_number_and_what_it_should_be() {
+    let good = "{\"t_ns\":1,\"dir\":\"in\",\"data\":\"{}\"}\n";
+    for (name, bad, part) in [
+        ("torn.jsonl", "{\"t_ns\":2,\"dir\":\"in\",\"da", "EOF"),
+        ("direction.jsonl", "{\"t_ns\":2,\"dir\":\"up\",\"data\":\"x\"}\n", "`up`"),
+        ("nothing.jsonl", "{\"t_ns\":2,\"dir\":\"in\"}\n", "neither `data` nor `b64`"),
+    ] {
+        let path = file(name, &format!("{good}\n{bad}"));
+        let parts =
+            [&*format!("{}:3:", text(&path)), "expected one JSON object per line like", part, "repair this line"];
+        check_refusal(&["replay", text(&path), "--listen", "127.0.0.1:0"], WRONG, &parts);
+        check_refusal(&["check", text(&path)], WRONG, &parts);
+    }
+    let empty = file("empty.jsonl", "");
+    check_refusal(&["check", text(&empty)], WRONG, &["expected at least one line with `\"dir\":\"in\"`"]);
+}
+
+#[test]
+fn check_says_what_a_right_file_is() {
+    for (name, content, part) in [
+        ("right.toml", "[slow]\nreplay_max = '2s'\n", "a valid configuration, settings: 1"),
+        ("right.profile.toml", include_str!("../src/intake/profiles/generic.toml"), "a valid profile, `generic`"),
+        (
+            "right.jsonl",
+            "{\"t_ns\":0,\"dir\":\"in\",\"data\":\"{}\"}\n{\"t_ns\":2500000000,\"dir\":\"in\",\"data\":\"{}\"}\n",
+            "a valid recording, frames: 2, seconds: 2.5",
+        ),
+    ] {
+        let path = file(name, content);
+        let (status, stdout, stderr) = run(&["check", text(&path)], &[]);
+        assert!(status.success(), "{stderr}");
+        assert_eq!(stdout, format!("{}: {part}\n", text(&path)));
+    }
+}
+
+/// An HTTP server that gives everyone the same answer.
+struct Website {
+    address: SocketAddr,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Website {
+    fn open(answer: &'static str) -> Website {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = asked.clone();
+        // Ends with the test process.
+        thread::spawn(move || {
+            for mut guest in listener.incoming().filter_map(Result::ok) {
+                let mut request = Vec::new();
+                let mut byte = [0];
+                while !request.ends_with(b"\r\n\r\n") && guest.read(&mut byte).is_ok_and(|bytes| bytes > 0) {
+                    request.push(byte[0]);
+                }
+                counter.fetch_add(1, Ordering::SeqCst);
+                // The guest may have left.
+                let _ = guest.write_all(answer.as_bytes());
+            }
+        });
+        Website { address, asked }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn a_feed_that_is_no_websocket_is_told_everywhere_and_tried_again() {
+    for (answer, parts) in [
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
+            ["found HTTP status 200", "look up the feed's WebSocket path"],
+        ),
+        (
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            ["found HTTP status 404", "check the URL's path and parameters"],
+        ),
+    ] {
+        let website = Website::open(answer);
+        let url = format!("ws://{}/feed", website.address);
+        let mut server = Program::serve(&[&url], &[("UPSTREAM_BACKOFF_MIN", "20ms"), ("UPSTREAM_BACKOFF_MAX", "50ms")]);
+        let expected = [&*format!("expected a WebSocket at `{url}`"), parts[0], parts[1]];
+        let told = |text: &str| expected.iter().all(|part| text.contains(part));
+
+        let answer = eventually("/readyz gives the reason", || {
+            Some(server.get("/readyz")).filter(|answer| answer.json()["reason"] == "upstream_down")
+        });
+        assert_eq!(answer.status, 503);
+        let body = answer.json();
+        assert!(body["message"].as_str().is_some_and(told), "{body}");
+        eventually("it is tried again", || (website.asked() >= 3).then_some(()));
+        let log = eventually("the log tells", || Some(server.log()).filter(|log| log.lines().any(told)));
+        assert!(log.contains("reconnecting in"), "{log}");
+        let metrics = server.get("/metrics").body;
+        assert!(sum(&metrics, "fanline_upstream_reconnects_total", r#"reason="not_websocket""#) >= 2.0);
+        assert_eq!(server.get("/healthz").status, 200, "the server is up all the same");
+        assert!(server.is_running());
+        check_refusal(&["probe", &url, "--seconds", "1"], FAILED, &expected);
+    }
+}

@@ -1,0 +1,269 @@
+//! The upstream fails in every way it can: clients stay connected, are told, and see data again, without a restart.
+
+mod support;
+
+use std::net::TcpStream;
+use std::sync::atomic::Ordering;
+
+use serde_json::Value;
+use support::client::{Client, Envelope};
+use support::eventually;
+use support::http::sum;
+use support::program::Program;
+use support::venue::{Mood, Venue, quote, topic};
+
+const CLIENTS: usize = 3;
+/// New quotes that each client must see before a phase counts as one in which data flows.
+const QUOTES: usize = 10;
+
+/// One way to fail, and what comes of it.
+struct Fault {
+    mood: Mood,
+    /// `reason` of the notice `stale`; none if data goes on.
+    told: Option<&'static str>,
+    /// Where fanline counts it: a series and a part of its labels.
+    counted: (&'static str, &'static str),
+}
+
+const RECONNECTS: &str = "fanline_upstream_reconnects_total";
+const CUT: Fault = Fault { mood: Mood::Cut, told: Some("upstream_down"), counted: (RECONNECTS, r#"reason="cut""#) };
+const REFUSED: Fault =
+    Fault { mood: Mood::Refusing, told: Some("upstream_down"), counted: (RECONNECTS, r#"reason="unreachable""#) };
+const SILENT: Fault =
+    Fault { mood: Mood::Silent, told: Some("upstream_silent"), counted: (RECONNECTS, r#"reason="silent""#) };
+const SLOW: Fault =
+    Fault { mood: Mood::Slow, told: None, counted: ("fanline_upstream_messages_total", r#"class="data""#) };
+const GARBLED_TEXT: Fault =
+    Fault { mood: Mood::GarbledText, told: None, counted: ("fanline_upstream_messages_total", r#"class="garbled""#) };
+const GARBLED_BYTES: Fault =
+    Fault { mood: Mood::GarbledBytes, told: Some("upstream_down"), counted: (RECONNECTS, r#"reason="broken_frames""#) };
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_a_cut_upstream_stay_are_told_and_see_data_again() {
+    World::open(&[]).await.survives(&CUT).await.ends_as_it_began();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_an_upstream_that_refuses_stay_are_told_and_see_data_again() {
+    World::open(&[]).await.survives(&REFUSED).await.ends_as_it_began();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_a_silent_upstream_stay_are_told_and_see_data_again() {
+    let short = ("UPSTREAM_IDLE_TIMEOUT", "500ms");
+    World::open(&[short]).await.survives(&SILENT).await.ends_as_it_began();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_a_slow_upstream_get_what_it_sends_and_no_alarm() {
+    // More pings than the venue has time to answer; bytes that come show well enough that it lives.
+    let pings = [("UPSTREAM_PING_INTERVAL", "100ms"), ("UPSTREAM_PONG_TIMEOUT", "5s")];
+    World::open(&pings).await.survives(&SLOW).await.ends_as_it_began();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_an_upstream_that_garbles_text_see_the_rest_and_no_alarm() {
+    World::open(&[]).await.survives(&GARBLED_TEXT).await.ends_as_it_began();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_an_upstream_that_breaks_frames_stay_are_told_and_see_data_again() {
+    World::open(&[]).await.survives(&GARBLED_BYTES).await.ends_as_it_began();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_process_survives_all_of_them_in_turn() {
+    // Long enough for a slow venue on a busy machine.
+    let mut world = World::open(&[("UPSTREAM_IDLE_TIMEOUT", "2s")]).await;
+    for fault in [CUT, REFUSED, SILENT, SLOW, GARBLED_TEXT, GARBLED_BYTES] {
+        world = world.survives(&fault).await;
+    }
+    world.ends_as_it_began();
+}
+
+/// A venue, the real server, and clients that were there from the start.
+struct World {
+    venue: Venue,
+    server: Program,
+    clients: Vec<Witness>,
+    epoch: Value,
+}
+
+impl World {
+    async fn open(settings: &[(&str, &str)]) -> World {
+        let venue = Venue::open().await;
+        let backoff = [("UPSTREAM_BACKOFF_MIN", "20ms"), ("UPSTREAM_BACKOFF_MAX", "100ms")];
+        let server = Program::serve(&[&venue.ws(), "--profile", "simulated"], &[&backoff, settings].concat());
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            clients.push(Witness::join(&server).await);
+        }
+        let epoch = clients[0].epoch.clone();
+        let mut world = World { venue, server, clients, epoch };
+        world.until_ready();
+        world.until_data_flows().await;
+        world
+    }
+
+    /// The upstream fails, and is mended again.
+    async fn survives(mut self, fault: &Fault) -> World {
+        let connections = self.venue.tally().connections.load(Ordering::SeqCst);
+        let counted_before = self.counted(fault);
+        self.venue.be(fault.mood);
+        eventually("the fault fires", || (self.venue.faults(fault.mood) > 0).then_some(()));
+        match fault.told {
+            Some(reason) => self.is_told(reason).await,
+            None => {
+                self.until_data_flows().await;
+                assert_eq!(self.readiness().0, 200, "a feed that delivers is ready");
+                let now = self.venue.tally().connections.load(Ordering::SeqCst);
+                assert_eq!(now, connections, "a line that delivers is kept");
+            }
+        }
+        eventually("fanline counts the fault", || (self.counted(fault) > counted_before).then_some(()));
+        if fault.mood == Mood::Refusing {
+            let refused = TcpStream::connect(self.venue.addr()).expect_err("nobody listens");
+            assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        }
+        self.venue.be(Mood::Flowing);
+        if fault.told.is_some() {
+            for client in &mut self.clients {
+                client.until_live().await;
+            }
+        }
+        self.until_data_flows().await;
+        self.until_ready();
+        if fault.mood == Mood::GarbledText {
+            let garbled = self.venue.faults(Mood::GarbledText) as f64;
+            eventually("each garbled text is counted", || (self.counted(fault) == garbled).then_some(()));
+        }
+        self
+    }
+
+    /// The same process, the same epoch, the same sockets.
+    fn ends_as_it_began(mut self) {
+        assert!(self.server.is_running(), "the process has never ended");
+        assert_eq!(self.server.get("/v1/topics").json()["epoch"], self.epoch);
+        let metrics = self.server.get("/metrics").body;
+        assert_eq!(sum(&metrics, "fanline_sessions_adopted_total", ""), CLIENTS as f64);
+        assert_eq!(sum(&metrics, "fanline_goodbyes_total", ""), 0.0, "nobody was sent away");
+        assert_eq!(sum(&metrics, "fanline_skips_total", ""), 0.0);
+        assert!(self.clients.iter().all(|client| client.epoch == self.epoch));
+    }
+
+    /// Clients and load balancers are told of the reason, with a sentence.
+    async fn is_told(&mut self, reason: &str) {
+        eventually("/readyz gives the reason", || {
+            let (status, body) = self.readiness();
+            (status == 503 && body["reason"] == reason && body["message"] != "").then_some(())
+        });
+        for client in &mut self.clients {
+            client.until_stale(reason).await;
+        }
+    }
+
+    /// Waits until each client has seen quotes that were sent after now.
+    async fn until_data_flows(&mut self) {
+        let sent = self.venue.tally().quotes.load(Ordering::SeqCst);
+        for client in &mut self.clients {
+            client.until_quotes_after(sent).await;
+        }
+    }
+
+    fn until_ready(&self) {
+        eventually("/readyz gives 200", || (self.readiness().0 == 200).then_some(()));
+    }
+
+    /// What `/readyz` says; the process is well meanwhile.
+    fn readiness(&self) -> (u16, Value) {
+        assert_eq!(self.server.get("/healthz").status, 200);
+        let answer = self.server.get("/readyz");
+        (answer.status, answer.json())
+    }
+
+    fn counted(&self, fault: &Fault) -> f64 {
+        sum(&self.server.get("/metrics").body, fault.counted.0, fault.counted.1)
+    }
+}
+
+/// A client of everything. Each message it reads is checked; one that may not come ends the test.
+struct Witness {
+    client: Client,
+    epoch: Value,
+    /// Frames up to here are current values, later ones are live.
+    joined: u64,
+    newest_offset: u64,
+    newest_quote: u64,
+    stale: bool,
+}
+
+/// What a witness has read.
+enum News {
+    Stale { reason: String },
+    Live,
+    Quote { number: u64 },
+}
+
+impl Witness {
+    async fn join(server: &Program) -> Witness {
+        let mut client = Client::connect(&server.ws("/v1/ws?topics=%3E")).await;
+        let epoch = client.expect_op("welcome").await["epoch"].clone();
+        let joined = client.expect_op("subscribed").await["offset"].as_u64().expect("an offset");
+        Witness { client, epoch, joined, newest_offset: 0, newest_quote: 0, stale: false }
+    }
+
+    async fn until_stale(&mut self, expected: &str) {
+        while !matches!(self.next().await, News::Stale { reason } if reason == expected) {}
+    }
+
+    async fn until_live(&mut self) {
+        while !matches!(self.next().await, News::Live) {}
+    }
+
+    /// Reads `QUOTES` quotes with greater numbers. Nothing is stale at their end.
+    async fn until_quotes_after(&mut self, sent: u64) {
+        let mut seen = 0;
+        while seen < QUOTES {
+            if let News::Quote { number } = self.next().await {
+                seen += usize::from(number > sent);
+            }
+        }
+        assert!(!self.stale, "what flows is not stale");
+    }
+
+    async fn next(&mut self) -> News {
+        let text = self.client.text().await;
+        let notice: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("expected JSON: {text}"));
+        match notice["op"].as_str() {
+            None => News::Quote { number: self.check_frame(&text) },
+            Some("stale") => {
+                self.stale = true;
+                assert_eq!(notice["topics"], serde_json::json!([">"]), "{text}");
+                assert!(notice["since_ms"].as_u64() > Some(0) && notice["since_ms"].as_u64() <= notice["ts"].as_u64());
+                assert!(notice["message"].as_str().is_some_and(|message| message.contains("reconnecting")), "{text}");
+                News::Stale { reason: notice["reason"].as_str().unwrap_or_default().into() }
+            }
+            Some("live") => {
+                self.stale = false;
+                News::Live
+            }
+            Some(_) => panic!("expected frames, `stale` or `live`, found {text}"),
+        }
+    }
+
+    /// A frame holds a quote byte for byte, follows the one before without a gap, and is newer.
+    fn check_frame(&mut self, text: &str) -> u64 {
+        let frame: Envelope = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let data: Value = serde_json::from_str(frame.data.get()).expect("JSON within JSON");
+        let number = data["n"].as_u64().unwrap_or_else(|| panic!("expected a quote: {text}"));
+        assert_eq!((frame.topic, frame.data.get()), (&*topic(number), &*quote(number)));
+        assert!(number > self.newest_quote, "after quote {}: {text}", self.newest_quote);
+        assert!(frame.offset > self.newest_offset, "after offset {}: {text}", self.newest_offset);
+        if frame.offset > self.joined {
+            assert_eq!(frame.offset, self.newest_offset.max(self.joined) + 1, "without a gap: {text}");
+        }
+        self.newest_quote = number;
+        self.newest_offset = frame.offset;
+        number
+    }
+}
