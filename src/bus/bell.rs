@@ -5,9 +5,10 @@
 //! | reader | stores `asleep` = true, fence SeqCst, then looks at the head once more | the publisher's fence |
 //! | publisher | moves the head, fence SeqCst, then swaps `asleep` to false and rings if it was true | the reader's fence |
 //!
-//! Either the reader sees the new head and does not sleep, or the publisher sees it asleep and rings: no lost wake-up.
+//! Either the reader sees the new head and does not sleep, or the publisher sees it asleep and rings: no lost wake-up
+//! (tests/model/bell.rs).
 
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use crate::bus::sync::{AtomicBool, Ordering, fence};
 
 /// One reader's bell. The reader owns the sleeping, everyone else may ring.
 pub struct Bell {
@@ -48,23 +49,26 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+    use crate::bus::sync::model;
 
     #[test]
     fn a_bell_strikes_once_per_sleep() {
-        let strikes = Arc::new(AtomicUsize::new(0));
-        let counted = strikes.clone();
-        let bell = Bell::new(move || {
-            counted.fetch_add(1, Ordering::Relaxed);
+        model(|| {
+            let strikes = Arc::new(AtomicUsize::new(0));
+            let counted = strikes.clone();
+            let bell = Bell::new(move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+            });
+            bell.ring();
+            assert_eq!(strikes.load(Ordering::Relaxed), 0, "awake readers are left alone");
+            bell.doze();
+            bell.ring();
+            bell.ring();
+            assert_eq!(strikes.load(Ordering::Relaxed), 1);
+            bell.doze();
+            bell.rouse();
+            bell.ring();
+            assert_eq!(strikes.load(Ordering::Relaxed), 1);
         });
-        bell.ring();
-        assert_eq!(strikes.load(Ordering::Relaxed), 0, "awake readers are left alone");
-        bell.doze();
-        bell.ring();
-        bell.ring();
-        assert_eq!(strikes.load(Ordering::Relaxed), 1);
-        bell.doze();
-        bell.rouse();
-        bell.ring();
-        assert_eq!(strikes.load(Ordering::Relaxed), 1);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use crate::bus::ring::Numbered;
 use crate::wire::encode::{Encoded, Encoder, Encoding, Payload};
 use crate::words::ids::{Offset, TopicId};
 use crate::words::stamp::Stamp;
@@ -37,5 +38,11 @@ impl Frame {
         self.encodings[encoding as usize].get_or_init(|| {
             encoder.encode(encoding, &self.topic.name, self.offset, self.received.wall_ms, &self.payload)
         })
+    }
+}
+
+impl Numbered for Frame {
+    fn offset(&self) -> Offset {
+        self.offset
     }
 }

@@ -4,6 +4,7 @@
 //! it as the latest of its topic, stores it in the ring, moves the head and rings the bells, in this order.
 
 pub mod bell;
+mod board;
 pub mod clock;
 pub mod feed;
 pub mod frame;
@@ -12,14 +13,16 @@ pub mod latest;
 pub mod publisher;
 pub mod reader;
 mod ring;
+mod sync;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 use arc_swap::ArcSwap;
 
 use crate::bus::bell::Bell;
+use crate::bus::board::Board;
 use crate::bus::feed::FeedState;
+use crate::bus::frame::Frame;
 use crate::bus::history::History;
 use crate::bus::latest::Latest;
 use crate::bus::publisher::Publisher;
@@ -42,12 +45,10 @@ pub struct Limits {
 /// What publisher and readers share.
 struct Shared {
     epoch: Epoch,
-    ring: Ring,
+    ring: Ring<Frame>,
     latest: Latest,
-    /// Written by the publisher alone, together with `feed_version`.
-    feed: ArcSwap<FeedState>,
-    /// Counts the changes of what `feed` is, not of its words; readers compare it instead of the state.
-    feed_version: AtomicU32,
+    /// Written by the publisher alone. Its version counts the changes of what it is, not of its words.
+    feed: Board<FeedState>,
     bells: ArcSwap<Vec<Arc<Bell>>>,
 }
 
@@ -62,8 +63,7 @@ pub fn open_with_history(epoch: Epoch, limits: Limits, history: History, meters:
         epoch,
         ring: Ring::new(limits.ring_frames_max),
         latest: Latest::new(),
-        feed: ArcSwap::from_pointee(FeedState::Connecting),
-        feed_version: AtomicU32::new(0),
+        feed: Board::new(FeedState::Connecting),
         bells: ArcSwap::from_pointee(Vec::new()),
     });
     (Publisher::new(shared.clone(), (limits, history), meters), Reader::new(shared))

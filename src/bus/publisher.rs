@@ -4,7 +4,6 @@
 //! not know where frames come from.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use metrics::{Counter, Gauge};
 
@@ -107,12 +106,10 @@ impl Publisher {
 
     /// Says whether what was published is current. Readers learn of it after all frames published before.
     pub fn announce(&mut self, state: FeedState) {
-        let before = self.shared.feed.swap(Arc::new(state));
-        let state = self.shared.feed.load();
+        let state = Arc::new(state);
         // Where only the words differ, such as the number of the attempt, the version stays: clients are not told again.
-        if before.label() != state.label() {
+        if self.shared.feed.show(state.clone(), |before, now| before.label() != now.label()) {
             self.show_state(&state);
-            self.shared.feed_version.fetch_add(1, Ordering::Release);
         }
         self.ring_bells();
     }

@@ -1,7 +1,6 @@
 //! What everyone but the publisher may do with the bus: look.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::bus::Shared;
 use crate::bus::bell::Bell;
@@ -54,12 +53,12 @@ impl Reader {
     }
 
     pub fn feed(&self) -> Arc<FeedState> {
-        self.shared.feed.load_full()
+        self.shared.feed.shown()
     }
 
     /// Changes whenever `feed` becomes another state, or stale for another reason.
     pub fn feed_version(&self) -> u32 {
-        self.shared.feed_version.load(Ordering::Acquire)
+        self.shared.feed.version()
     }
 
     /// From now on the bell is rung after each frame and each change of the feed's state.

@@ -1,6 +1,7 @@
 //! From the ring to the lanes: new frames become one contiguous chunk per lane and round, sent once to each in step.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
@@ -129,9 +130,9 @@ impl<S: Socket> Shard<S> {
         }
         let mut between = head.next();
         while between <= until {
-            if !frames.contains_key(&between) {
+            if let Entry::Vacant(seat) = frames.entry(between) {
                 let Some(frame) = self.reader.frame(between) else { return };
-                frames.insert(between, frame);
+                seat.insert(frame);
             }
             between = between.next();
         }

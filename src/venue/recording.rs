@@ -92,7 +92,8 @@ impl Recording {
         &self.frames
     }
 
-    pub(super) fn read(path: &Path, mut source: impl BufRead) -> Result<Recording, RecordingError> {
+    /// Reads a whole recording from `source`; `path` is for the errors.
+    pub fn read(path: &Path, mut source: impl BufRead) -> Result<Recording, RecordingError> {
         let mut frames = Vec::new();
         let mut last_ns = None;
         let mut line = Vec::new();

@@ -1,0 +1,145 @@
+//! The parsers of texts: commands, negotiation, patterns, profiles, recordings.
+
+use std::path::Path;
+
+use fanline::intake::profile;
+use fanline::venue::recording::{Recording, RecordingError};
+use fanline::wire::command::{self, Command, CommandId, EVERY_MAX, EVERY_MIN, Policy};
+use fanline::wire::negotiate;
+use fanline::words::topic::{Pattern, check_topic};
+use serde_json::json;
+
+/// 640 bytes: the longest fixed sentence has some 150, foreign text in it at most 64 characters.
+const REFUSAL_BYTES_MAX: usize = 640;
+
+/// A command is read or refused with a bounded answer; what was read can be written and read again.
+pub fn command(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let (id, result) = command::parse(text);
+    if let Some(CommandId(id)) = &id {
+        assert!(id.len() <= 66, "an id of {} bytes is repeated", id.len());
+        let value: serde_json::Value = serde_json::from_str(id).expect("an id is put into JSON as it is");
+        assert!(value.is_string() || value.is_number(), "{value}");
+    }
+    match result {
+        Ok(command) => {
+            let again = written(&command, id.as_ref());
+            assert_eq!(command::parse(&again), (id, Ok(command)), "{again}");
+        }
+        Err(refusal) => {
+            assert!(refusal.message.len() <= REFUSAL_BYTES_MAX, "{} bytes: {refusal:?}", refusal.message.len());
+            assert!(!refusal.message.contains(char::is_control), "{refusal:?}");
+        }
+    }
+}
+
+fn written(command: &Command, id: Option<&CommandId>) -> String {
+    let mut members = match command {
+        Command::Subscribe { patterns, every, since, policy } => {
+            let mut members = json!({ "op": "subscribe", "topics": texts(patterns) });
+            if let Some(every) = every {
+                assert!(every.is_zero() || (EVERY_MIN..=EVERY_MAX).contains(every), "{every:?}");
+                members["every_ms"] = json!(every.as_millis() as u64);
+            }
+            if let Some(since) = since {
+                members["since"] = json!(since.to_string());
+            }
+            if let Some(policy) = policy {
+                members["policy"] = json!(if *policy == Policy::Conflate { "conflate" } else { "lossless" });
+            }
+            members
+        }
+        Command::Unsubscribe { patterns } => json!({ "op": "unsubscribe", "topics": texts(patterns) }),
+        Command::Ping => json!({ "op": "ping" }),
+    }
+    .to_string();
+    if let Some(CommandId(id)) = id {
+        members.insert_str(1, &format!("\"id\":{id},"));
+    }
+    members
+}
+
+fn texts(patterns: &[Pattern]) -> Vec<&str> {
+    patterns.iter().map(Pattern::as_str).collect()
+}
+
+/// Any header is agreed on, declined or refused; what was agreed on is itself an offer of the same.
+pub fn negotiate(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let whole = negotiate::negotiate(text.split('\n'));
+    if let Ok(Some(agreement)) = whole {
+        assert!((8..=15).contains(&agreement.window_bits()));
+        assert_eq!(negotiate::negotiate([agreement.response().as_str()]), Ok(Some(agreement)));
+    }
+}
+
+/// The input is a pattern, a line feed, and a topic: the matching is what its definition says.
+pub fn pattern(input: &[u8]) {
+    let Ok(input) = std::str::from_utf8(input) else { return };
+    let Some((pattern_text, topic)) = input.split_once('\n') else { return };
+    let Ok(pattern) = Pattern::parse(pattern_text) else { return };
+    assert_eq!(pattern.as_str(), pattern_text);
+    if check_topic(topic).is_err() {
+        return;
+    }
+    let pattern_tokens: Vec<&str> = pattern_text.split('.').collect();
+    let topic_tokens: Vec<&str> = topic.split('.').collect();
+    assert_eq!(pattern.matches(topic), tokens_match(&pattern_tokens, &topic_tokens), "{pattern_text} {topic}");
+    assert_eq!(pattern.is_exact(), check_topic(pattern_text).is_ok());
+    if pattern.is_exact() {
+        assert_eq!(pattern.matches(topic), pattern_text == topic);
+    }
+}
+
+fn tokens_match(pattern: &[&str], topic: &[&str]) -> bool {
+    match (pattern, topic) {
+        ([">"], [_, ..]) => true,
+        ([], []) => true,
+        ([first, pattern @ ..], [token, topic @ ..]) => {
+            token_matches(first.as_bytes(), token.as_bytes()) && tokens_match(pattern, topic)
+        }
+        _ => false,
+    }
+}
+
+/// By a table of which part of the pattern matches which part of the token.
+fn token_matches(pattern: &[u8], token: &[u8]) -> bool {
+    let mut matched = vec![false; token.len() + 1];
+    matched[0] = true;
+    for letter in pattern {
+        let before = matched.clone();
+        for end in 0..=token.len() {
+            matched[end] = match letter {
+                b'*' => before[..=end].contains(&true),
+                letter => end > 0 && before[end - 1] && token[end - 1] == *letter,
+            };
+        }
+    }
+    matched[token.len()]
+}
+
+/// A profile is understood or refused with a line that is there.
+pub fn profile(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    if let Err(error) = profile::check(text, "fuzz.toml") {
+        let lines = 1 + text.bytes().filter(|&byte| byte == b'\n').count();
+        assert!((1..=lines).contains(&error.line), "line {} of {lines}: {error}", error.line);
+        assert!(!error.problem.is_empty());
+    }
+}
+
+/// A recording is read or refused with the number of the line.
+pub fn recording(input: &[u8]) {
+    let lines = input.iter().filter(|&&byte| byte == b'\n').count() + 1;
+    match Recording::read(Path::new("fuzz.jsonl"), input) {
+        Ok(recording) => {
+            assert!((1..=lines).contains(&recording.len()));
+            assert!(!recording.is_empty());
+            // However long the pauses are, their sum is a duration.
+            recording.duration();
+        }
+        Err(RecordingError::BadLine { line, .. }) => assert!((1..=lines).contains(&line), "line {line} of {lines}"),
+        Err(RecordingError::Empty { lines: found, .. }) => assert!(found <= lines),
+        Err(error) => panic!("bytes in memory can be read: {error}"),
+    }
+}

@@ -1,0 +1,116 @@
+//! What the ring and the bell are made of: std's atomics and arc-swap, or loom's under `--cfg loom`.
+//!
+//! This is the one switch between the two. tests/model builds the same ring, board and bell on loom's side and tries
+//! every order in which threads can run and every value that a load may give.
+
+#[cfg(loom)]
+pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(not(loom))]
+pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+
+#[cfg(loom)]
+pub use modelled::{AtomicBool, Slot};
+#[cfg(not(loom))]
+pub use real::Slot;
+
+#[cfg(not(loom))]
+mod real {
+    use std::sync::Arc;
+
+    use arc_swap::ArcSwapOption;
+
+    /// An atomically swapped pointer, or none. Swapping is at least AcqRel, loading at least Acquire.
+    pub struct Slot<T>(ArcSwapOption<T>);
+
+    impl<T> Slot<T> {
+        pub fn new(item: Option<Arc<T>>) -> Slot<T> {
+            Slot(ArcSwapOption::new(item))
+        }
+
+        pub fn load(&self) -> Option<Arc<T>> {
+            self.0.load_full()
+        }
+
+        pub fn swap(&self, item: Option<Arc<T>>) -> Option<Arc<T>> {
+            self.0.swap(item)
+        }
+    }
+}
+
+#[cfg(loom)]
+mod modelled {
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use loom::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A flag that several threads store.
+    ///
+    /// loom 0.7 leaves the order of two threads' plain stores open even after a swap has read one of them, and then
+    /// lets a load give what that swap had stored long before: a lost wake-up that C++ forbids (a swap reads the store
+    /// right before its own). Here a store is a swap, which loom puts behind everything stored so far.
+    pub struct AtomicBool(loom::sync::atomic::AtomicBool);
+
+    impl AtomicBool {
+        pub fn new(value: bool) -> AtomicBool {
+            AtomicBool(loom::sync::atomic::AtomicBool::new(value))
+        }
+
+        pub fn load(&self, ordering: Ordering) -> bool {
+            self.0.load(ordering)
+        }
+
+        pub fn store(&self, value: bool, ordering: Ordering) {
+            self.0.swap(value, ordering);
+        }
+
+        pub fn swap(&self, value: bool, ordering: Ordering) -> bool {
+            self.0.swap(value, ordering)
+        }
+    }
+
+    /// The model of an atomically swapped pointer: a number that loom swaps, and behind it everything ever stored.
+    ///
+    /// It assumes of arc-swap that a pointer which was loaded stays alive (here nothing is ever freed), that it is
+    /// swapped by one atomic step with AcqRel and loaded with Acquire, and nothing more: arc-swap's own fences and its
+    /// SeqCst are not modelled, so that nothing here leans on them.
+    pub struct Slot<T> {
+        /// 0 is none; else one more than the place in `kept`.
+        number: AtomicUsize,
+        /// Not modelled: loom runs one thread at a time and never switches while this is locked.
+        kept: Mutex<Vec<Arc<T>>>,
+    }
+
+    impl<T> Slot<T> {
+        pub fn new(item: Option<Arc<T>>) -> Slot<T> {
+            let kept: Vec<Arc<T>> = item.into_iter().collect();
+            Slot { number: AtomicUsize::new(kept.len()), kept: Mutex::new(kept) }
+        }
+
+        pub fn load(&self) -> Option<Arc<T>> {
+            self.item(self.number.load(Ordering::Acquire))
+        }
+
+        pub fn swap(&self, item: Option<Arc<T>>) -> Option<Arc<T>> {
+            let number = item.map_or(0, |item| {
+                let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.push(item);
+                kept.len()
+            });
+            self.item(self.number.swap(number, Ordering::AcqRel))
+        }
+
+        fn item(&self, number: usize) -> Option<Arc<T>> {
+            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            number.checked_sub(1).map(|place| kept[place].clone())
+        }
+    }
+}
+
+/// Runs a unit test that uses the ring or the bell: once, or in every order that loom finds.
+#[cfg(test)]
+pub fn model(test: impl Fn() + Send + Sync + 'static) {
+    #[cfg(loom)]
+    loom::model(test);
+    #[cfg(not(loom))]
+    test();
+}
