@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::bus::clock::Clock;
+use crate::bus::history::{History, HistoryError};
 use crate::bus::publisher::Publisher;
 use crate::bus::{self, Limits};
 use crate::config::error::ConfigError;
@@ -48,6 +49,8 @@ pub enum AppError {
     Config(#[from] ConfigError),
     #[error("expected a readable file, found `{}`: {error}; check the path and its permissions", .path.display())]
     Unreadable { path: PathBuf, error: io::Error },
+    #[error("history.keep: {0}")]
+    History(#[from] HistoryError),
     #[error(transparent)]
     Profile(#[from] ProfileError),
     #[error(transparent)]
@@ -73,6 +76,7 @@ impl AppError {
             self,
             AppError::Config(_)
                 | AppError::Unreadable { .. }
+                | AppError::History(_)
                 | AppError::Profile(_)
                 | AppError::ProfileChoice(_)
                 | AppError::Recording(_)
@@ -100,12 +104,13 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     let (stop, stopped) = watch::channel(false);
     let clock = Clock::start();
     let (meters, exposition) = edge::metrics::recorder();
+    let history = History::parse(&config.history.keep)?;
     let limits = Limits {
         ring_frames_max: config.ring.frames_max,
         ring_bytes_max: config.ring.bytes_max,
         topics_max: config.limits.topics_max,
     };
-    let (publisher, reader) = bus::open(Epoch(rand::random()), limits, &meters);
+    let (publisher, reader) = bus::open_with_history(Epoch(rand::random()), limits, history, &meters);
     tell_open_files(config.limits.sessions_max);
 
     let (delivery, threads) = Delivery::start(delivery_settings(&config), &reader, clock, &meters)

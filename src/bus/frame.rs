@@ -12,6 +12,8 @@ use crate::words::stamp::Stamp;
 pub struct Topic {
     pub id: TopicId,
     pub name: Box<str>,
+    /// Messages that are kept for newcomers; at least 1.
+    pub keep: usize,
 }
 
 /// Immutable but for its encodings, which are filled in by the first reader that needs one.

@@ -8,6 +8,7 @@ mod board;
 pub mod clock;
 pub mod feed;
 pub mod frame;
+pub mod history;
 pub mod latest;
 pub mod publisher;
 pub mod reader;
@@ -22,6 +23,7 @@ use crate::bus::bell::Bell;
 use crate::bus::board::Board;
 use crate::bus::feed::FeedState;
 use crate::bus::frame::Frame;
+use crate::bus::history::History;
 use crate::bus::latest::Latest;
 use crate::bus::publisher::Publisher;
 use crate::bus::reader::Reader;
@@ -50,8 +52,13 @@ struct Shared {
     bells: ArcSwap<Vec<Arc<Bell>>>,
 }
 
-/// Opens an empty bus for one epoch.
+/// Opens an empty bus for one epoch, where every topic keeps its newest message only.
 pub fn open(epoch: Epoch, limits: Limits, meters: &Meters) -> (Publisher, Reader) {
+    open_with_history(epoch, limits, History::default(), meters)
+}
+
+/// Opens an empty bus for one epoch.
+pub fn open_with_history(epoch: Epoch, limits: Limits, history: History, meters: &Meters) -> (Publisher, Reader) {
     let shared = Arc::new(Shared {
         epoch,
         ring: Ring::new(limits.ring_frames_max),
@@ -59,5 +66,5 @@ pub fn open(epoch: Epoch, limits: Limits, meters: &Meters) -> (Publisher, Reader
         feed: Board::new(FeedState::Connecting),
         bells: ArcSwap::from_pointee(Vec::new()),
     });
-    (Publisher::new(shared.clone(), limits, meters), Reader::new(shared))
+    (Publisher::new(shared.clone(), (limits, history), meters), Reader::new(shared))
 }

@@ -9,6 +9,7 @@ use metrics::{Counter, Gauge};
 
 use crate::bus::feed::FeedState;
 use crate::bus::frame::{Frame, Topic};
+use crate::bus::history::History;
 use crate::bus::{Limits, Shared};
 use crate::wire::encode::Payload;
 use crate::words::ids::{Offset, TopicId};
@@ -19,6 +20,7 @@ use crate::words::topic::{TopicError, check_topic};
 pub struct Publisher {
     shared: Arc<Shared>,
     limits: Limits,
+    history: History,
     head: Offset,
     ring_frames: usize,
     ring_bytes: usize,
@@ -49,7 +51,7 @@ struct PublisherMeters {
 }
 
 impl Publisher {
-    pub(super) fn new(shared: Arc<Shared>, limits: Limits, meters: &Meters) -> Publisher {
+    pub(super) fn new(shared: Arc<Shared>, (limits, history): (Limits, History), meters: &Meters) -> Publisher {
         let meters = PublisherMeters {
             frames: meters.counter(&names::FRAMES, &[]),
             frame_bytes: meters.counter(&names::FRAME_BYTES, &[]),
@@ -64,8 +66,16 @@ impl Publisher {
                 .map(|state| (state, meters.gauge(&names::UPSTREAM_STATE, &[("state", state)])))
                 .to_vec(),
         };
-        let publisher =
-            Publisher { shared, limits, head: Offset::START, ring_frames: 0, ring_bytes: 0, topics: 0, meters };
+        let publisher = Publisher {
+            shared,
+            limits,
+            history,
+            head: Offset::START,
+            ring_frames: 0,
+            ring_bytes: 0,
+            topics: 0,
+            meters,
+        };
         publisher.show_state(&FeedState::Connecting);
         publisher
     }
@@ -116,7 +126,7 @@ impl Publisher {
         let id = TopicId(self.topics);
         self.topics += 1;
         self.meters.topics.set(f64::from(self.topics));
-        Ok(Arc::new(Topic { id, name: name.into() }))
+        Ok(Arc::new(Topic { id, keep: self.history.of(name), name: name.into() }))
     }
 
     fn make_room(&mut self, bytes: usize) {

@@ -158,6 +158,9 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
         let origin = if *origin == Origin::Default { values.get(other).1 } else { origin };
         problems.push(Problem::Conflict { origin: origin.clone(), setting, sentence });
     };
+    if let Err(error) = crate::bus::history::History::parse(&config.history.keep) {
+        refuse("history.keep", "history.keep", error.to_string());
+    }
     let Upstream { url, profile, subscribe, topic, backoff_min, backoff_max, .. } = &config.upstream;
     if backoff_min > backoff_max {
         let (min, max) = (Value::Duration(*backoff_min), Value::Duration(*backoff_max));

@@ -212,6 +212,10 @@ settings! {
         bytes_max: usize = Is("64MiB"), bytes(64 * KIB, 1024 * GIB),
             "Payload bytes the ring holds; beyond them the oldest frames are dropped.";
     }
+    history History "What newcomers get besides the current values." {
+        keep: Vec<String> = Is(""), Kind::List,
+            "Topics of which the last messages are kept instead of the newest alone, as `PATTERN=COUNT` with a count up to 1000, such as `chat.*=50`; the first match counts.";
+    }
     shards Shards "The threads that own the clients." {
         count: usize = Is("0"), count(0, 1024),
             "Number of shards; 0 means one per core.";

@@ -4,7 +4,7 @@
 //! The shard moves the newest frames forward itself, so what a snapshot shows and what the live stream says next
 //! fit together by construction.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::bus::frame::Frame;
@@ -28,6 +28,8 @@ pub struct Index {
 /// One topic.
 pub struct Entry {
     pub newest: Arc<Frame>,
+    /// The frames before the newest that are kept for newcomers, oldest first; empty for most topics.
+    older: VecDeque<Arc<Frame>>,
     /// The lanes that get this topic, sorted.
     pub lanes: Vec<LaneId>,
 }
@@ -48,13 +50,22 @@ impl Index {
             self.topics.resize_with(slot + 1, || None);
         }
         if let Some(entry) = &mut self.topics[slot] {
-            let before = std::mem::replace(&mut entry.newest, frame).offset;
-            return Noted { before, new_topic: false };
+            let before = std::mem::replace(&mut entry.newest, frame);
+            let offset = before.offset;
+            entry.keep(before);
+            return Noted { before: offset, new_topic: false };
         }
         let lanes = self.lanes_for(&frame.topic.name);
         self.by_name.insert(frame.topic.name.clone(), frame.topic.id);
-        self.topics[slot] = Some(Entry { newest: frame, lanes });
+        self.topics[slot] = Some(Entry { newest: frame, older: VecDeque::new(), lanes });
         Noted { before: Offset::START, new_topic: true }
+    }
+
+    /// Forgets what is kept of a topic before its newest frame, because frames in between were missed.
+    pub fn forget_older(&mut self, topic: TopicId) {
+        if let Some(entry) = self.topics.get_mut(topic.index()).and_then(Option::as_mut) {
+            entry.older = VecDeque::new();
+        }
     }
 
     pub fn entry(&self, topic: TopicId) -> Option<&Entry> {
@@ -116,6 +127,31 @@ impl Index {
 }
 
 impl Entry {
+    /// The frames that a newcomer gets, oldest first.
+    pub fn kept(&self) -> impl Iterator<Item = &Arc<Frame>> {
+        self.older.iter().chain([&self.newest])
+    }
+
+    /// The kept frame with this offset.
+    pub fn find(&self, offset: Offset) -> Option<&Arc<Frame>> {
+        if self.newest.offset == offset {
+            Some(&self.newest)
+        } else {
+            self.older.iter().find(|frame| frame.offset == offset)
+        }
+    }
+
+    fn keep(&mut self, frame: Arc<Frame>) {
+        let room = frame.topic.keep - 1;
+        if room == 0 {
+            return;
+        }
+        if self.older.len() == room {
+            self.older.pop_front();
+        }
+        self.older.push_back(frame);
+    }
+
     /// Puts the lane on the topic; gives the topic if the lane was not on it.
     fn join(&mut self, lane: LaneId) -> Option<TopicId> {
         let seat = self.lanes.binary_search(&lane).err()?;

@@ -168,7 +168,7 @@ mod tests {
                 scheme: Scheme::Stateless { window_bits },
                 every: None,
             };
-            let topic = Arc::new(Topic { id: TopicId(0), name: "t".into() });
+            let topic = Arc::new(Topic { id: TopicId(0), name: "t".into(), keep: 1 });
             let payload = Payload { bytes: Bytes::from("ab".repeat(payload_bytes / 2)), kind: PayloadKind::Text };
             let frame = Frame::new(Offset(1), topic, Stamp::default(), payload);
             let first = key.encoded(&frame, &mut encoder).bytes[0];

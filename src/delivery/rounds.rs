@@ -1,5 +1,7 @@
 //! From the ring to the lanes: new frames become one contiguous chunk per lane and round, sent once to each in step.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
@@ -60,7 +62,7 @@ impl<S: Socket> Shard<S> {
         while self.cursor < head && bytes < ROUND_BYTES {
             let Some(frame) = self.reader.frame(self.cursor.next()) else {
                 if self.round.is_empty() {
-                    self.overrun(head);
+                    self.overrun();
                 }
                 return;
             };
@@ -98,30 +100,48 @@ impl<S: Socket> Shard<S> {
     }
 
     /// The publisher was a whole ring ahead: everyone falls behind, and the index starts over from the latest values.
-    fn overrun(&mut self, head: Offset) {
+    fn overrun(&mut self) {
         let unpaced = self.lanes.iter().filter(|(_, lane)| lane.pace.is_none());
         let everyone: Vec<SessionId> = unpaced.flat_map(|(_, lane)| lane.everyone_in_step()).collect();
         for id in everyone {
             self.fall_behind(id);
         }
-        self.start_over(head);
+        self.start_over();
     }
 
-    /// Moves the index to the latest values as of `head`. A topic whose newest frame is later keeps what the index
-    /// has: the live stream brings that frame next.
-    pub(super) fn start_over(&mut self, head: Offset) {
-        let mut frames = Vec::new();
-        let since = self.cursor;
+    /// Moves the index to the latest values, and the cursor to the offset as of which they are. If the publisher is a
+    /// whole ring ahead again, nothing moves, and the next round tries again.
+    ///
+    /// The publisher goes on meanwhile, so a topic's latest value may be newer than the head. Between the two lie frames
+    /// that only the ring has: without them the index would hold an older value of such a topic, newcomers would get it
+    /// as the current one, and those who missed a newer one would not be told.
+    pub(super) fn start_over(&mut self) {
+        let (since, head) = (self.cursor, self.reader.head());
+        let mut frames = BTreeMap::new();
         self.reader.each_latest(|current| {
-            if current.frame.offset > since && current.frame.offset <= head {
-                frames.push(current.frame.clone());
+            if current.frame.offset > since {
+                frames.insert(current.frame.offset, current.frame.clone());
             }
         });
-        frames.sort_unstable_by_key(|frame| frame.offset);
-        for frame in frames {
-            self.note(frame, false);
+        let until = frames.last_key_value().map_or(head, |(newest, _)| head.max(*newest));
+        if until > self.reader.head() {
+            // Remembered, but not yet in the ring: a client must not be given a cursor that would be refused elsewhere.
+            return;
         }
-        self.cursor = head;
+        let mut between = head.next();
+        while between <= until {
+            if let Entry::Vacant(seat) = frames.entry(between) {
+                let Some(frame) = self.reader.frame(between) else { return };
+                seat.insert(frame);
+            }
+            between = between.next();
+        }
+        for frame in frames.into_values() {
+            let topic = frame.topic.id;
+            self.note(frame, false);
+            self.index.forget_older(topic);
+        }
+        self.cursor = until;
     }
 
     fn deliver_fresh(&mut self, lane_id: LaneId, round: &[Arc<Frame>], now: Stamp) {

@@ -97,7 +97,7 @@ impl<S: Socket> Shard<S> {
             meters,
             reader,
         };
-        shard.start_over(shard.reader.head());
+        shard.start_over();
         shard
     }
 

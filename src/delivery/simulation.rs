@@ -16,6 +16,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 
+use crate::bus::history::History;
 use crate::bus::publisher::Publisher;
 use crate::bus::{self, Limits};
 use crate::delivery::lane::SessionId;
@@ -123,10 +124,10 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64) -> World {
+    fn new(seed: u64, history: History) -> World {
         let limits = Limits { ring_frames_max: 32, ring_bytes_max: 1 << 20, topics_max: 100 };
         let epoch = Epoch(seed);
-        let (publisher, reader) = bus::open(epoch, limits, &Meters::unread());
+        let (publisher, reader) = bus::open_with_history(epoch, limits, history, &Meters::unread());
         let settings = Settings {
             shards: 1,
             patterns_max: 20,
@@ -163,33 +164,40 @@ impl World {
     fn publish(&mut self) {
         for _ in 0..self.rng.random_range(1..20) {
             let topic = self.pick(&TOPICS);
-            let filler = "x".repeat(self.rng.random_range(0..60));
-            let text = format!("{{\"n\":{},\"f\":\"{filler}\"}}", self.published.len() + 1);
-            let payload = Payload { bytes: Bytes::from(text), kind: PayloadKind::Json };
-            self.publisher.publish(topic, payload, self.now).expect("a good topic");
-            self.published.push(topic);
+            self.publish_on(topic);
         }
     }
 
+    fn publish_on(&mut self, topic: &'static str) {
+        let filler = "x".repeat(self.rng.random_range(0..60));
+        let text = format!("{{\"n\":{},\"f\":\"{filler}\"}}", self.published.len() + 1);
+        let payload = Payload { bytes: Bytes::from(text), kind: PayloadKind::Json };
+        self.publisher.publish(topic, payload, self.now).expect("a good topic");
+        self.published.push(topic);
+    }
+
     fn join(&mut self) {
-        let pipe = Rc::new(RefCell::new(Pipe { room: self.rng.random_range(0..5000), ..Pipe::default() }));
         let every = self.rng.random_bool(0.2).then_some(Duration::from_millis(50));
         let patterns = match self.rng.random_bool(0.5) {
             true => vec![Pattern::parse(self.pick(&PATTERNS)).expect("a pattern")],
             false => Vec::new(),
         };
         let policy = self.pick(&[Policy::Conflate, Policy::Lossless]);
-        let asked = !patterns.is_empty();
         let kinds = [(false, None), (true, None), (false, Some(9)), (false, None), (false, None)];
         let (server_no_context_takeover, server_max_window_bits) = self.pick(&kinds);
         let agreement = Agreement { server_no_context_takeover, server_max_window_bits };
         let deflate = self.rng.random_bool(0.8).then_some(agreement);
-        let terms = Terms { deflate, every, patterns, policy, ..Terms::default() };
+        self.adopt(Terms { deflate, every, patterns, policy, ..Terms::default() });
+    }
+
+    fn adopt(&mut self, terms: Terms) {
+        let pipe = Rc::new(RefCell::new(Pipe { room: self.rng.random_range(0..5000), ..Pipe::default() }));
+        let (paced, deflate, asked) = (terms.every.is_some(), terms.deflate, !terms.patterns.is_empty());
         let id = self.shard.adopt(FakeSocket(pipe.clone()), b"", terms, self.now);
         let client = Client {
             id,
             pipe,
-            paced: every.is_some(),
+            paced,
             deflate,
             inflater: stock_inflater(deflate),
             patterns: BTreeMap::new(),
@@ -419,7 +427,7 @@ fn every_client_gets_its_topics_in_order_without_silent_gap_or_repeat() {
     let seeds = std::env::var("FANLINE_SIMULATION_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
     for seed in 0..seeds {
         let run = || {
-            let mut world = World::new(seed);
+            let mut world = World::new(seed, History::default());
             for _ in 0..1500 {
                 world.step();
             }
@@ -431,4 +439,21 @@ fn every_client_gets_its_topics_in_order_without_silent_gap_or_repeat() {
             std::panic::resume_unwind(panic);
         }
     }
+}
+
+#[test]
+fn a_newcomer_gets_the_last_messages_of_a_topic_that_keeps_them() {
+    let history = History::parse(&["c=3".to_string()]).expect("a good entry");
+    let mut world = World::new(1, history);
+    for topic in ["c", "a.x", "c", "c", "a.x", "c", "d.q"] {
+        world.publish_on(topic);
+    }
+    world.settle();
+    let patterns = ["c", "a.*"].map(|text| Pattern::parse(text).expect("a pattern")).to_vec();
+    world.adopt(Terms { patterns, ..Terms::default() });
+    world.settle();
+    let seen = &world.clients[0].seen;
+    assert_eq!(seen.get("c").map(Vec::as_slice), Some(&[3, 4, 6][..]));
+    assert_eq!(seen.get("a.x").map(Vec::as_slice), Some(&[5][..]));
+    assert_eq!(seen.len(), 2);
 }

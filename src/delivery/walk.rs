@@ -33,7 +33,7 @@ pub struct Behind {
     pub resuming: bool,
 }
 
-/// A way over the newest frames with offsets in `reached+1 ..= until`, by offset.
+/// A way over the kept frames (of most topics the newest alone) with offsets in `reached+1 ..= until`, by offset.
 pub struct Walk {
     pub reached: Offset,
     pub until: Offset,
@@ -102,8 +102,8 @@ pub fn walk_slice(
     scratch: &mut Vec<(Offset, TopicId)>,
 ) -> Option<Chunk> {
     scratch.clear();
-    let newest = lane.topics.iter().filter_map(|topic| index.entry(*topic)).map(|entry| &entry.newest);
-    scratch.extend(newest.filter(|frame| walk.wants(frame)).map(|frame| (frame.offset, frame.topic.id)));
+    let kept = lane.topics.iter().filter_map(|topic| index.entry(*topic)).flat_map(|entry| entry.kept());
+    scratch.extend(kept.filter(|frame| walk.wants(frame)).map(|frame| (frame.offset, frame.topic.id)));
     if scratch.len() > WALK_FRAMES {
         scratch.select_nth_unstable(WALK_FRAMES - 1);
         scratch.truncate(WALK_FRAMES);
@@ -111,8 +111,8 @@ pub fn walk_slice(
     scratch.sort_unstable();
     let mut slice = Slice::default();
     for (offset, topic) in scratch.iter() {
-        let entry = index.entry(*topic)?;
-        if !slice.take(lane.key.encoded(&entry.newest, encoder)) {
+        let frame = index.entry(*topic)?.find(*offset)?;
+        if !slice.take(lane.key.encoded(frame, encoder)) {
             break;
         }
         walk.reached = *offset;

@@ -1,7 +1,7 @@
 //! Answers in JSON: what was asked for, or `{"code":…,"message":…}`.
 
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -59,4 +59,10 @@ pub(super) fn json(status: StatusCode, text: Vec<u8>) -> Response {
     response.headers_mut().insert(header::CONTENT_TYPE, JSON);
     response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     response
+}
+
+pub(super) fn not_found(uri: &Uri) -> Refusal {
+    let path: String = uri.path().chars().take(64).collect();
+    let message = format!("expected one of the paths of docs/PROTOCOL.md, found `{path}`; the page is at `/`");
+    Refusal::new(StatusCode::NOT_FOUND, "not_found", message)
 }

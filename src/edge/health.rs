@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::bus::feed::FeedState;
 use crate::edge::Phase;
 use crate::edge::answer::json_of;
-use crate::edge::router::Context;
+use crate::edge::context::Context;
 
 #[derive(Serialize)]
 struct Health {

@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::sync::watch;
 
 use crate::edge::Phase;
-use crate::edge::router::Context;
+use crate::edge::context::Context;
 use crate::words::metrics::{self as names, Meters};
 
 /// Seconds: 50 us, below which a shard's round does not come, to 5 s, beyond which clients have been told `skipped`.

@@ -7,6 +7,7 @@
 mod admission;
 mod answer;
 mod assets;
+mod context;
 mod handshake;
 mod health;
 mod listen;

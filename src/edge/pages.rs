@@ -7,8 +7,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
+use crate::edge::answer::not_found;
 use crate::edge::assets::{Asset, Assets, Freshness};
-use crate::edge::router::{Context, not_found};
+use crate::edge::context::Context;
 
 /// Scripts only from here; WebSockets to anywhere, because the page can be pointed at another server.
 const POLICY: HeaderValue = HeaderValue::from_static(

@@ -8,50 +8,18 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
-use crate::bus::reader::Reader;
-use crate::edge::admission::Admission;
-use crate::edge::answer::Refusal;
-use crate::edge::assets::Assets;
-use crate::edge::metrics::Exposition;
-use crate::edge::{Door, Phase, Rooms, Settings, health, metrics, pages, snapshot, upgrade};
-use crate::words::metrics::{self as names, Meters};
-
-/// Pictures drawn at the same moment: one core may be busy with them, the other belongs to the feed.
-const PICTURES_MAX: usize = 1;
-
-/// What answers need. Shared by all connections; only `admission` and `picture_turns` ever change, by themselves.
-pub(super) struct Context {
-    pub reader: Reader,
-    pub door: Door,
-    pub meters: Meters,
-    pub exposition: Exposition,
-    pub phase: watch::Receiver<Phase>,
-    pub admission: Arc<Admission>,
-    pub assets: Assets,
-    /// Requests for a picture wait here for their turn.
-    pub picture_turns: Arc<Semaphore>,
-    pub compression: bool,
-    pub patterns_max: usize,
-}
+use crate::edge::answer::{Refusal, not_found};
+use crate::edge::context::Context;
+use crate::edge::{Phase, Rooms, Settings, health, metrics, pages, snapshot, upgrade};
+use crate::words::metrics as names;
 
 pub(super) fn build(settings: &Settings, rooms: Rooms, phase: watch::Receiver<Phase>) -> Router {
     for reason in upgrade::REASONS {
         rooms.meters.counter(&names::REFUSALS, &[("reason", reason)]).increment(0);
     }
-    let context = Arc::new(Context {
-        reader: rooms.reader,
-        door: rooms.door,
-        meters: rooms.meters,
-        exposition: rooms.exposition,
-        phase,
-        admission: Admission::new(settings.sessions_max, settings.sessions_per_address_max),
-        assets: Assets::load(),
-        picture_turns: Arc::new(Semaphore::new(PICTURES_MAX)),
-        compression: settings.compression,
-        patterns_max: settings.patterns_max,
-    });
+    let context = Arc::new(Context::new(settings, rooms, phase));
     Router::new()
         .route("/v1/ws", get(upgrade::answer))
         .route("/v1/topics", get(snapshot::topics))
@@ -65,12 +33,6 @@ pub(super) fn build(settings: &Settings, rooms: Rooms, phase: watch::Receiver<Ph
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(context.clone(), finish))
         .with_state(context)
-}
-
-pub(super) fn not_found(uri: &Uri) -> Refusal {
-    let path: String = uri.path().chars().take(64).collect();
-    let message = format!("expected one of the paths of docs/PROTOCOL.md, found `{path}`; the page is at `/`");
-    Refusal::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 
 async fn method_not_allowed(method: Method) -> Refusal {

@@ -10,9 +10,9 @@ use serde::Serialize;
 use crate::bus::feed::FeedState;
 use crate::bus::reader::Reader;
 use crate::edge::answer::{Refusal, json};
+use crate::edge::context::Context;
 use crate::edge::picture::Picture;
 use crate::edge::query;
-use crate::edge::router::Context;
 use crate::wire::encode::put_envelope;
 
 #[derive(Serialize)]

@@ -18,9 +18,9 @@ use crate::delivery::newcomer::{Newcomer, Terms};
 use crate::edge::Phase;
 use crate::edge::admission::{Full, Permit};
 use crate::edge::answer::Refusal;
+use crate::edge::context::Context;
 use crate::edge::handshake::Handshake;
 use crate::edge::query::WsQuery;
-use crate::edge::router::Context;
 use crate::words::ids::Cursor;
 use crate::words::metrics as names;
 

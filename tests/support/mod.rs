@@ -5,11 +5,18 @@
 // Each test file compiles this module for itself and uses a part of it.
 #![allow(dead_code)]
 
+pub mod account;
+pub mod bare;
 pub mod bystander;
 pub mod client;
+pub mod company;
+pub mod faucet;
 pub mod gate;
 pub mod http;
+pub mod ledger;
+pub mod lookout;
 pub mod program;
+pub mod puppet;
 pub mod recorded;
 pub mod rude;
 pub mod venue;

@@ -1,6 +1,6 @@
 //! The recordings, where they are: test data that is not part of the project.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -21,6 +21,7 @@ pub fn capture(feed: &str) -> Option<PathBuf> {
 pub struct Tape {
     frames: Vec<Recorded>,
     by_payload: HashMap<String, u64>,
+    topics: Vec<String>,
 }
 
 pub struct Recorded {
@@ -50,7 +51,14 @@ impl Tape {
         let by_payload: HashMap<_, _> =
             (1..).zip(&frames).map(|(offset, frame)| (frame.payload.clone(), offset)).collect();
         assert_eq!(by_payload.len(), frames.len(), "payloads are unique");
-        Tape { frames, by_payload }
+        let topics: BTreeSet<&String> = frames.iter().map(|frame| &frame.topic).collect();
+        let topics = topics.into_iter().cloned().collect();
+        Tape { frames, by_payload, topics }
+    }
+
+    /// All topics, sorted.
+    pub fn topics(&self) -> &[String] {
+        &self.topics
     }
 
     /// The newest offset at the end.

@@ -1,0 +1,269 @@
+//! Who is torn off at any byte and comes back with its cursor has, in the end, all that it was promised: every message
+//! once with `lossless`; with `conflate` the right latest values, and a true notice of everything in between.
+
+mod support;
+
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use support::account::{Account, PATTERNS, Request, Totals};
+use support::bare::BareClient;
+use support::gate::Gate;
+use support::http::sum;
+use support::program::Program;
+use support::recorded::{Tape, capture};
+use support::{DEADLINE, eventually, skip_loudly};
+
+/// How often each client is killed; 1000 times all of them.
+const KILLS: usize = 125;
+/// What each client asks for first, as an index into `PATTERNS`. Every second one compresses.
+const CLIENTS: [usize; 8] = [0, 0, 1, 1, 2, 3, 4, 5];
+/// Bytes after which a client is killed at the latest, and after what time. Compressed bytes hold about 8 times as much.
+const BYTES_MAX: usize = 96 * 1024;
+const DEFLATED_BYTES_MAX: usize = 12 * 1024;
+const LIFE_MAX: Duration = Duration::from_millis(80);
+
+/// Shared windows for lanes of a single client, with cuts as often as can be, so that every life sees some.
+const EAGER_WINDOWS: [(&str, &str); 3] = [
+    ("COMPRESSION_WINDOW_MEMBERS_MIN", "1"),
+    ("COMPRESSION_WINDOW_CUT_MIN", "4"),
+    ("COMPRESSION_WINDOW_CUT_MAX", "32"),
+];
+
+#[test]
+fn a_lossless_client_killed_1000_times_has_every_message_once() {
+    // 80 times as fast as recorded is 17,000 messages a second; the ring holds the last minute of them.
+    let settings = [("RING_FRAMES_MAX", "1048576"), ("RING_BYTES_MAX", "1GiB")];
+    let Some(outcome) = Stage::open("80", &settings).map(|stage| stage.run("lossless")) else { return };
+    let totals = outcome.totals;
+    assert_eq!((totals.missed, totals.skipped_slow, totals.skipped_expired), (0, 0, 0), "{outcome:?}");
+    assert_eq!(totals.received, totals.due, "{outcome:?}");
+}
+
+#[test]
+fn a_conflated_client_killed_1000_times_has_the_latest_values_and_knows_what_it_missed() {
+    // As fast as this machine can, and a ring that holds a few milliseconds of it.
+    let settings = [("RING_FRAMES_MAX", "256"), ("SLOW_REPLAY_MAX", "0s")];
+    let Some(outcome) = Stage::open("max", &settings).map(|stage| stage.run("conflate")) else { return };
+    let totals = outcome.totals;
+    assert_eq!(totals.received + totals.missed, totals.due, "{outcome:?}");
+    assert!(totals.missed > 10_000 && totals.received > 10_000, "{outcome:?}");
+    assert!(totals.skipped_expired > 100 && totals.skipped_slow > 100, "{outcome:?}");
+}
+
+/// A recording that is replayed over and over, and fanline on it.
+struct Stage {
+    tape: Tape,
+    gate: Gate,
+    server: Program,
+    _venue: Program,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Outcome {
+    totals: Totals,
+    kills: usize,
+    /// Kills in the middle of a message.
+    torn: usize,
+    /// Connections that began with a cursor.
+    resumed: usize,
+    /// Subscriptions that were changed on an open connection.
+    changes: usize,
+    /// Messages that came compressed.
+    deflated: u64,
+}
+
+impl Stage {
+    fn open(speed: &str, settings: &[(&str, &str)]) -> Option<Stage> {
+        let Some(capture) = capture("binance-spot") else {
+            skip_loudly("resume", "../shared/feeds/binance-spot/capture.jsonl is missing");
+            return None;
+        };
+        let common = [("HEARTBEAT_INTERVAL", "1ms"), ("SLOW_WRITE_DEADLINE", "10m"), ("UPSTREAM_IDLE_TIMEOUT", "10m")];
+        let settings = [&common[..], &EAGER_WINDOWS, settings].concat();
+        let venue = Program::replay(&capture, &["--loop", "--speed", speed]);
+        let gate = Gate::shut();
+        gate.open(venue.addr());
+        let server = Program::serve(&[&gate.ws("/stream"), "--profile", "binance"], &settings);
+        let tape = Tape::load(&capture);
+        let stage = Stage { tape, gate, server, _venue: venue };
+        eventually("every topic has a value", || (stage.head() > stage.tape.end() / 20).then_some(()));
+        Some(stage)
+    }
+
+    fn head(&self) -> u64 {
+        self.server.get("/v1/topics").json()["offset"].as_u64().expect("an offset")
+    }
+
+    /// Lets all clients live and die, then stops the feed, brings each to the end of it, and audits.
+    fn run(&self, policy: &'static str) -> Outcome {
+        let seed: u64 = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+        println!("seed {seed}; SEED={seed} draws the same moments again");
+        let start = Instant::now();
+        let barrier = Barrier::new(CLIENTS.len() + 1);
+        let outcomes: Vec<Outcome> = thread::scope(|scope| {
+            let lives = CLIENTS.iter().enumerate().map(|(index, pattern)| {
+                let account = Account::new(&self.tape, [*pattern].into());
+                let rng = StdRng::seed_from_u64(seed ^ index as u64);
+                let deflate = index % 2 == 1;
+                let mut client = Client { stage: self, account, rng, deflate, policy, outcome: Outcome::default() };
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    // A client that fails still lets the others go on to the end.
+                    let lived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| client.live()));
+                    barrier.wait();
+                    barrier.wait();
+                    lived.unwrap_or_else(|failure| std::panic::resume_unwind(failure));
+                    client.come_to_rest()
+                })
+            });
+            let lives: Vec<_> = lives.collect();
+            barrier.wait();
+            self.stop_feed();
+            barrier.wait();
+            lives.into_iter().map(|life| life.join().expect("a client has failed; see above")).collect()
+        });
+        let outcome = outcomes.into_iter().fold(Outcome::default(), Outcome::plus);
+        println!("{policy}: {} frames in {:?}: {outcome:?}", self.head(), start.elapsed());
+        self.expect_faults(&outcome);
+        outcome
+    }
+
+    fn stop_feed(&self) {
+        assert_eq!(self.gate.cut(), 1, "one line to the venue");
+        eventually("the feed is down", || (self.server.get("/readyz").status == 503).then_some(()));
+        assert_eq!(self.gate.passed(), 1, "the recording was served without a break");
+    }
+
+    /// The proof is worth something only if all of this has happened.
+    fn expect_faults(&self, outcome: &Outcome) {
+        assert_eq!(outcome.kills, KILLS * CLIENTS.len());
+        assert!(outcome.torn > outcome.kills / 4, "{outcome:?}");
+        assert!(outcome.resumed > outcome.kills * 3 / 4, "{outcome:?}");
+        assert!(outcome.changes > outcome.kills / 20, "{outcome:?}");
+        assert!(outcome.deflated > 1000, "{outcome:?}");
+        let metrics = self.server.get("/metrics").body;
+        let shared_bytes = sum(&metrics, "fanline_sent_bytes_total", "envelope_window");
+        assert!(shared_bytes > 50_000.0, "expected shared windows in use, found {shared_bytes} bytes of them");
+    }
+}
+
+struct Client<'s> {
+    stage: &'s Stage,
+    account: Account<'s>,
+    rng: StdRng,
+    deflate: bool,
+    policy: &'static str,
+    outcome: Outcome,
+}
+
+impl Client<'_> {
+    fn live(&mut self) {
+        for _ in 0..KILLS {
+            let mut link = self.connect();
+            let bytes_max = if self.deflate { DEFLATED_BYTES_MAX } else { BYTES_MAX };
+            let mut bytes_left = self.rng.random_range(0..bytes_max);
+            let end = Instant::now() + LIFE_MAX.mul_f64(self.rng.random());
+            let change_at = self.rng.random_bool(0.3).then(|| self.rng.random_range(0..bytes_max / 2));
+            let mut change_at = change_at.filter(|at| *at < bytes_left).map(|at| bytes_left - at);
+            while bytes_left > 0 && Instant::now() < end {
+                let bytes = link.read(bytes_left, end.saturating_duration_since(Instant::now()));
+                bytes_left -= bytes;
+                self.read(&mut link);
+                if change_at.is_some_and(|at| bytes_left <= at) && self.account.is_idle() {
+                    change_at = None;
+                    self.change(&mut link);
+                }
+            }
+            self.outcome.deflated += link.inbox.deflated;
+            self.outcome.torn += usize::from(link.kill(self.rng.random()));
+            self.outcome.kills += 1;
+            self.account.lose();
+        }
+    }
+
+    /// Connects, with everything in force and the cursor, in the query or by a command.
+    fn connect(&mut self) -> BareClient {
+        let topics: Vec<&str> = self.account.interest().iter().map(|index| PATTERNS[*index].0).collect();
+        let since = self.account.since();
+        self.outcome.resumed += usize::from(since.is_some());
+        self.account.ask(Request::Opening);
+        let addr = self.stage.server.addr();
+        if self.rng.random() {
+            let topics = topics.join(",").replace('>', "%3E");
+            let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
+            let path = format!("/v1/ws?policy={}&topics={topics}{since}", self.policy);
+            return BareClient::connect(addr, &path, self.deflate);
+        }
+        let mut link = BareClient::connect(addr, "/v1/ws", self.deflate);
+        let mut command = serde_json::json!({"op": "subscribe", "topics": topics, "policy": self.policy});
+        if let Some(since) = since {
+            command["since"] = since.into();
+        }
+        link.command(&command.to_string());
+        link
+    }
+
+    /// Asks for one pattern more or less.
+    fn change(&mut self, link: &mut BareClient) {
+        let interest = self.account.interest();
+        let index = self.rng.random_range(0..PATTERNS.len());
+        let (op, request) = match interest.contains(&index) {
+            true if interest.len() == 1 => return,
+            true => ("unsubscribe", Request::Unsubscribe(index)),
+            false => ("subscribe", Request::Subscribe(index)),
+        };
+        link.command(&serde_json::json!({"op": op, "topics": [PATTERNS[index].0]}).to_string());
+        self.account.ask(request);
+        self.outcome.changes += 1;
+    }
+
+    /// Reads what has arrived whole. True if a pong was among it.
+    fn read(&mut self, link: &mut BareClient) -> bool {
+        let mut ponged = false;
+        while let Some(text) = link.text() {
+            ponged |= self.account.read(&text);
+        }
+        ponged
+    }
+
+    /// Comes back a last time, after the end of the feed: the answer to a command follows all that was missed.
+    fn come_to_rest(mut self) -> Outcome {
+        let head = self.stage.head();
+        let mut link = self.connect();
+        link.command(r#"{"op":"ping"}"#);
+        let start = Instant::now();
+        while !self.read(&mut link) {
+            assert!(start.elapsed() < DEADLINE, "expected an answer within {DEADLINE:?}");
+            link.read(usize::MAX, DEADLINE);
+        }
+        self.outcome.totals = self.account.settle(head);
+        self.outcome
+    }
+}
+
+impl Outcome {
+    fn plus(self, other: Outcome) -> Outcome {
+        let (one, two) = (self.totals, other.totals);
+        let totals = Totals {
+            runs: one.runs + two.runs,
+            due: one.due + two.due,
+            received: one.received + two.received,
+            missed: one.missed + two.missed,
+            values: one.values + two.values,
+            skipped_slow: one.skipped_slow + two.skipped_slow,
+            skipped_expired: one.skipped_expired + two.skipped_expired,
+        };
+        Outcome {
+            totals,
+            kills: self.kills + other.kills,
+            torn: self.torn + other.torn,
+            resumed: self.resumed + other.resumed,
+            changes: self.changes + other.changes,
+            deflated: self.deflated + other.deflated,
+        }
+    }
+}

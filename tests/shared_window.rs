@@ -1,0 +1,405 @@
+//! Real clients decode the shared window: 100,000 messages each, whatever happens to them and around them.
+//!
+//! Each stack is on a server and a recording of its own, poured as fast as the client reads. Every message it decodes is
+//! compared with the recording; the server's metrics prove that what should happen to it did happen.
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use support::company::Company;
+use support::faucet::{Faucet, ON_TAP};
+use support::http::sum;
+use support::ledger::Ledger;
+use support::lookout::Lookout;
+use support::program::Program;
+use support::puppet::Puppet;
+use support::recorded::{Tape, capture};
+use support::{DEADLINE, eventually, project, skip_loudly, skip_without_tool, tool};
+
+/// Messages that each client receives through the shared window.
+const MESSAGES: u64 = 100_000;
+/// Frames poured at once, and how many a client that reads may be behind: its buffers in the kernel hold more.
+const STEP: u64 = 500;
+const AHEAD: u64 = 2_000;
+/// Messages that a client receives which asked for something that the shared window cannot give.
+const MESSAGES_APART: u64 = 10_000;
+
+/// One shard, so that all on one set of patterns share a lane. Cuts are frequent. A client that must not miss anything
+/// says so; any other skips as soon as it is behind.
+const SETTINGS: [(&str, &str); 6] = [
+    ("SHARDS_COUNT", "1"),
+    ("COMPRESSION_WINDOW_CUT_MAX", "200"),
+    ("COMPRESSION_WINDOW_CUT_MIN", "40"),
+    ("SLOW_UNSENT_BYTES_MAX", "1KiB"),
+    ("SLOW_REPLAY_MAX", "0s"),
+    ("PING_INTERVAL", "1h"),
+];
+
+const ONE: &str = "/v1/ws?policy=lossless&topics=btcusdt@*";
+const BOTH: &str = "/v1/ws?policy=lossless&topics=btcusdt@*,ethusdt@*";
+
+/// A server whose feed is a faucet, one client that is looked at, and company for its lanes.
+struct Stage {
+    server: Program,
+    faucet: Faucet,
+    tape: Arc<Tape>,
+    puppet: Puppet,
+    ledger: Ledger,
+    lookout: Lookout,
+    pings: u64,
+}
+
+/// What `/metrics` says at one moment.
+struct Metrics(String);
+
+impl Metrics {
+    fn boarded(&self) -> f64 {
+        sum(&self.0, "fanline_window_sessions", "")
+    }
+
+    fn behind(&self) -> f64 {
+        sum(&self.0, "fanline_sessions_behind", "")
+    }
+
+    fn cuts(&self) -> f64 {
+        sum(&self.0, "fanline_window_cuts_total", "")
+    }
+
+    fn saved(&self) -> f64 {
+        sum(&self.0, "fanline_saved_bytes_total", "scheme=\"window\"")
+    }
+
+    fn sent(&self) -> f64 {
+        sum(&self.0, "fanline_sent_bytes_total", "encoding=\"envelope_window\"")
+    }
+
+    /// Frames that were compressed for those without a window; every other went through it.
+    fn stateless(&self) -> u64 {
+        sum(&self.0, "fanline_encodings_total", "encoding=\"envelope_deflate\"") as u64
+    }
+
+    /// Grows with every report of a shard during which frames were sent.
+    fn made(&self) -> f64 {
+        sum(&self.0, "fanline_encodings_total", "")
+    }
+
+    fn sessions(&self) -> f64 {
+        sum(&self.0, "fanline_sessions", "")
+    }
+
+    fn head(&self) -> u64 {
+        sum(&self.0, "fanline_head_offset", "") as u64
+    }
+}
+
+/// How a test starts a client: by its URL, and what it should offer.
+type Client<'a> = &'a dyn Fn(&str, &str) -> Command;
+
+impl Stage {
+    /// A server whose lanes get a window with so many members; that many are there when the client comes.
+    fn set(tape: Arc<Tape>, members_min: usize, client: Client, offer: &str) -> (Stage, Vec<Company>) {
+        let mut faucet = Faucet::open(tape.clone());
+        let members = members_min.to_string();
+        let settings = [&SETTINGS[..], &ON_TAP, &[("COMPRESSION_WINDOW_MEMBERS_MIN", &members)]].concat();
+        let server = Program::serve(&[&faucet.ws("/stream"), "--profile", "binance"], &settings);
+        faucet.pour(STEP);
+        let company = join(&server, ONE, members_min);
+        let puppet = Puppet::start(client(&server.ws(ONE), offer));
+        let (ledger, lookout) = (Ledger::default(), Lookout::join(&server));
+        (Stage { server, faucet, tape, puppet, ledger, lookout, pings: 0 }, company)
+    }
+
+    fn metrics(&self) -> Metrics {
+        Metrics(self.server.get("/metrics").body)
+    }
+
+    fn order(&mut self, order: &str) {
+        self.puppet.order(order);
+    }
+
+    /// Sends a command, and goes on until it was answered.
+    fn command(&mut self, command: &str) {
+        let answers = self.ledger.answers;
+        self.order(&format!("send {command}"));
+        self.flow_while(command, |stage| stage.ledger.answers == answers);
+    }
+
+    fn take(&mut self, patience: Duration) {
+        let mut next = self.puppet.line(patience);
+        while let Some(text) = next {
+            self.ledger.take(&text, &self.tape);
+            next = self.puppet.line(Duration::ZERO);
+        }
+    }
+
+    /// Pours while the condition holds, as fast as the client reads; with a ping for every step.
+    fn flow_while(&mut self, what: &str, mut goes_on: impl FnMut(&mut Stage) -> bool) {
+        let mut moved = Instant::now();
+        while goes_on(self) {
+            if self.faucet.poured() < self.ledger.position() + AHEAD {
+                moved = Instant::now();
+                self.faucet.pour(STEP);
+                self.pings += 1;
+                self.order(r#"send {"op":"ping"}"#);
+            }
+            assert!(moved.elapsed() < DEADLINE, "{what}: the client has stopped at {}", self.ledger.position());
+            self.take(Duration::from_millis(5));
+        }
+    }
+
+    fn flow(&mut self, frames: u64) {
+        let until = self.ledger.live + frames;
+        self.flow_while("the stream", |stage| stage.ledger.live < until);
+    }
+
+    /// Flows until a report that was begun from now on says that so many sessions are on board.
+    fn until_boarded(&mut self, sessions: usize) {
+        let (mut reports, mut made) = (0, self.metrics().made());
+        let start = Instant::now();
+        self.flow_while("boarding", |stage| {
+            let metrics = stage.metrics();
+            // The first one that is seen may have been begun before.
+            reports += usize::from(metrics.made() > made);
+            made = metrics.made();
+            let boarded = metrics.boarded();
+            assert!(start.elapsed() < DEADLINE, "expected {sessions} on board, found {boarded}");
+            reports < 2 || boarded != sessions as f64
+        });
+    }
+
+    /// The client stops reading until it has fallen behind, then reads again until it has caught up.
+    fn stall(&mut self) {
+        let start = Instant::now();
+        self.order("pause");
+        while self.metrics().behind() == 0.0 {
+            // No faster than the shard, which would be overrun by a whole ring, and everyone with it.
+            if self.lookout.position() == self.faucet.poured() {
+                self.faucet.pour(4 * STEP);
+            }
+            assert!(start.elapsed() < DEADLINE, "expected a client that reads nothing to fall behind");
+        }
+        // Some of them are for the way back.
+        self.faucet.pour(AHEAD);
+        let until = self.faucet.poured();
+        while self.lookout.position() < until {
+            assert!(start.elapsed() < 2 * DEADLINE, "expected offset {until} to be published");
+        }
+        self.order("resume");
+        self.settle();
+    }
+
+    /// Everything that was poured arrives, and every ping is answered.
+    fn settle(&mut self) {
+        let (poured, start) = (self.faucet.poured(), Instant::now());
+        while !self.ledger.is_at(poured, &self.tape) || self.ledger.pongs < self.pings {
+            self.take(Duration::from_millis(5));
+            assert!(start.elapsed() < DEADLINE, "expected offset {poured}, found {}", self.ledger.position());
+        }
+        assert_eq!(self.ledger.pongs, self.pings);
+    }
+
+    /// Nothing is outstanding, and nothing else comes. Says what has happened.
+    fn finish(mut self, name: &str) -> Metrics {
+        self.settle();
+        // With the lookout two are left; a report that says so has everything else as well.
+        let metrics = eventually("the company has left", || Some(self.metrics()).filter(|it| it.sessions() == 2.0));
+        let Ledger { live, values, skipped, skips, .. } = self.ledger;
+        eprintln!(
+            "{name}: {live} frames and {values} current values were right, {skipped} skipped in {skips} notices; \
+             {} of {} frames were compressed without a window, {} cuts",
+            metrics.stateless(),
+            metrics.head(),
+            metrics.cuts()
+        );
+        assert_eq!(self.puppet.close(), [""; 0], "{name}");
+        metrics
+    }
+}
+
+/// As many sessions more, on the lane of `path`.
+fn join(server: &Program, path: &str, count: usize) -> Vec<Company> {
+    (0..count).map(|_| Company::join(server, path)).collect()
+}
+
+fn tape(name: &str) -> Option<Arc<Tape>> {
+    let capture = capture("binance-spot");
+    if capture.is_none() {
+        skip_loudly(name, "../shared/feeds/binance-spot/capture.jsonl is missing");
+    }
+    capture.map(|capture| Arc::new(Tape::load(&capture)))
+}
+
+/// Lives through everything that a session on board can meet, then through the long way.
+fn check_window(name: &str, client: Client) {
+    let Some(tape) = tape(name) else { return };
+    let (mut stage, mut company) = Stage::set(tape, 3, client, "window");
+    let extensions = &stage.puppet.extensions;
+    assert!(extensions.starts_with("permessage-deflate"), "{name}: {extensions}");
+    assert!(!extensions.contains("server_no_context_takeover"), "{name}: {extensions}");
+
+    // It boards in the middle of the stream, falls behind, and boards again after the current values.
+    stage.until_boarded(4);
+    stage.command(r#"{"op":"subscribe","topics":["btcusdt@*"],"policy":"conflate"}"#);
+    stage.until_boarded(4);
+    stage.stall();
+    assert!(stage.ledger.skips > 0, "{name}: who conflates is skipped for");
+    stage.command(r#"{"op":"subscribe","topics":["btcusdt@*"],"policy":"lossless"}"#);
+    stage.until_boarded(4);
+
+    // The window is closed when the others have left, and a new one is opened when others come.
+    company.clear();
+    stage.until_boarded(0);
+    stage.flow(2_000);
+    company.extend(join(&stage.server, ONE, 3));
+    stage.until_boarded(4);
+
+    // To another lane that has a window, back to this one, and there again.
+    company.extend(join(&stage.server, BOTH, 3));
+    stage.until_boarded(7);
+    for _ in 0..2 {
+        stage.command(r#"{"op":"subscribe","topics":["ethusdt@*"]}"#);
+        stage.until_boarded(7);
+        stage.command(r#"{"op":"unsubscribe","topics":["ethusdt@*"]}"#);
+        stage.until_boarded(7);
+    }
+    stage.command(r#"{"op":"subscribe","topics":["ethusdt@*"]}"#);
+    company.drain(..3);
+    stage.until_boarded(4);
+
+    // Behind once more; now it gets everything that it missed.
+    let skips = stage.ledger.skips;
+    stage.stall();
+    assert_eq!(stage.ledger.skips, skips, "{name}: who is lossless is replayed to");
+    stage.until_boarded(4);
+    assert!(stage.ledger.values > 0, "{name}: current values came with changes of the subscription");
+
+    check_long_way(name, stage, company);
+}
+
+/// Messages beyond count, with others coming and going.
+fn check_long_way(name: &str, mut stage: Stage, mut company: Vec<Company>) {
+    stage.settle();
+    let (before, live) = (stage.metrics(), stage.ledger.live);
+    while stage.ledger.live < live + MESSAGES + MESSAGES / 10 {
+        stage.flow(MESSAGES / 5);
+        company.remove(0);
+        company.extend(join(&stage.server, BOTH, 1));
+        stage.until_boarded(4);
+    }
+    drop(company);
+    let received = stage.ledger.live - live;
+    let after = stage.finish(name);
+    // A frame reaches this client through the window, or it was compressed without one for somebody.
+    let stateless = after.stateless() - before.stateless();
+    let through = received - stateless;
+    assert!(through >= MESSAGES, "{name}: {received} frames, {stateless} of them compressed without a window");
+    let cuts = after.cuts() - before.cuts();
+    // A stretch is longer than its maximum by one round at most, of 64 KiB.
+    assert!(cuts >= (MESSAGES / 1_000) as f64, "{name}: {cuts} cuts");
+    // The recording shrinks to a sixth; half is a bound that needs no measurement.
+    let (saved, sent) = (after.saved() - before.saved(), after.sent() - before.sent());
+    assert!(saved > sent, "{name}: {sent} bytes sent through the window, {saved} saved");
+}
+
+/// A client that asked for `parameter` is alone in its lane, never boards, and still gets everything.
+fn check_apart(name: &str, client: Client, offer: &str, parameter: &str) {
+    let Some(tape) = tape(name) else { return };
+    let (mut stage, company) = Stage::set(tape, 1, client, offer);
+    let extensions = &stage.puppet.extensions;
+    assert!(extensions.contains(parameter), "{name}, {offer}: {extensions}");
+    while stage.ledger.live < MESSAGES_APART {
+        stage.flow(MESSAGES_APART / 5);
+        stage.until_boarded(company.len());
+    }
+    stage.command(r#"{"op":"subscribe","topics":["ethusdt@*"]}"#);
+    stage.flow(MESSAGES_APART / 5);
+    stage.until_boarded(company.len());
+    drop(company);
+    let live = stage.ledger.live;
+    let after = stage.finish(&format!("{name}, {offer}"));
+    assert!(after.stateless() >= live, "{name}, {offer}: each of {live} frames was compressed without a window");
+}
+
+fn python(script: &'static str, package: &str) -> Option<impl Fn(&str, &str) -> Command + use<>> {
+    let python = tool("python").filter(|python| python.ends_with("venv/bin/python"))?;
+    let import = Command::new(&python).args(["-c", &format!("import {package}")]).output();
+    let found = import.is_ok_and(|output| output.status.success());
+    found.then_some(move |url: &str, offer: &str| command(&python, "tests/stock", script, [url, offer]))
+}
+
+fn node(folder: &'static str, package: &str) -> Option<impl Fn(&str, &str) -> Command + use<>> {
+    let node = tool("node").filter(|_| project(folder).join("node_modules").join(package).is_dir())?;
+    Some(move |url: &str, offer: &str| command(&node, folder, "window_client.mjs", [url, offer]))
+}
+
+fn command(program: &Path, folder: &str, script: &str, args: [&str; 2]) -> Command {
+    let mut command = Command::new(program);
+    command.arg(project(folder).join(script)).args(args);
+    command
+}
+
+#[test]
+fn python_websockets_decodes_the_shared_window() {
+    let Some(client) = python("window_client.py", "websockets") else {
+        return skip_without_tool("shared_window", "`websockets` for Python");
+    };
+    check_window("websockets", &client);
+}
+
+#[test]
+fn python_aiohttp_decodes_the_shared_window() {
+    let Some(client) = python("window_aiohttp.py", "aiohttp") else {
+        return skip_without_tool("shared_window", "`aiohttp` for Python");
+    };
+    check_window("aiohttp", &client);
+}
+
+#[test]
+fn node_ws_decodes_the_shared_window() {
+    let Some(client) = node("tests/stock", "ws") else {
+        return skip_without_tool("shared_window", "Node with its package `ws`");
+    };
+    check_window("ws", &client);
+}
+
+#[test]
+fn chromium_decodes_the_shared_window() {
+    let chromium = ["chromium", "chromium-browser", "google-chrome"].iter().find_map(|name| tool(name));
+    let Some((client, chromium)) = node("tests/page", "playwright-core").zip(chromium) else {
+        return skip_without_tool("shared_window", "Chromium, or Node with its package `playwright-core`");
+    };
+    check_window("chromium", &|url, offer| {
+        let mut command = client(url, offer);
+        command.env("CHROMIUM", &chromium);
+        command
+    });
+}
+
+#[test]
+fn who_asks_for_no_context_or_a_small_window_never_boards_and_misses_nothing() {
+    const NO_TAKEOVER: (&str, &str) = ("no_takeover", "server_no_context_takeover");
+    const BITS_10: (&str, &str) = ("bits10", "server_max_window_bits=10");
+    type Row = (&'static str, Box<dyn Fn(&str, &str) -> Command>, &'static [(&'static str, &'static str)]);
+    let mut clients: Vec<Row> = Vec::new();
+    match python("window_client.py", "websockets") {
+        Some(client) => clients.push(("websockets", Box::new(client), &[NO_TAKEOVER, BITS_10])),
+        None => skip_without_tool("shared_window", "`websockets` for Python"),
+    }
+    match python("window_aiohttp.py", "aiohttp") {
+        Some(client) => clients.push(("aiohttp", Box::new(client), &[BITS_10])),
+        None => skip_without_tool("shared_window", "`aiohttp` for Python"),
+    }
+    match node("tests/stock", "ws") {
+        Some(client) => clients.push(("ws", Box::new(client), &[NO_TAKEOVER, BITS_10])),
+        None => skip_without_tool("shared_window", "Node with its package `ws`"),
+    }
+    for (name, client, offers) in &clients {
+        for (offer, parameter) in *offers {
+            check_apart(name, client, offer, parameter);
+        }
+    }
+}
