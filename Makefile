@@ -1,16 +1,19 @@
 # make run    the server with the built-in simulated market, or FEED=wss://… for a real one
 # make test   all tests, after installing what they need
 # make lint   what must be clean before a commit
+# make model  the bus's shared memory under loom, in every order of its threads
+# make fuzz   each fuzz target for FUZZ_SECONDS; needs cargo-fuzz and a nightly compiler
 
 CARGO ?= cargo
 LISTEN ?= 127.0.0.1:8080
 FEED ?=
+FUZZ_SECONDS ?= 20
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 # Reaches the recipes through the environment, so that no character of a URL is special to the shell.
 export FEED
 
-.PHONY: run build test setup lint
+.PHONY: run build test setup lint model fuzz
 
 run: build
 	@exec $(TARGET)/release/fanline --listen $(LISTEN) $${FEED:+"$$FEED"}
@@ -27,3 +30,20 @@ setup:
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+model:
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(TARGET)/loom \
+		$(CARGO) test --release --locked --manifest-path tests/model/Cargo.toml
+
+# New inputs go to fuzz/corpus, which is not committed; a finding goes to fuzz/artifacts, and its test to tests/fuzz_findings.rs.
+fuzz:
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || \
+		{ echo "expected cargo-fuzz, found none; install it with \`cargo install cargo-fuzz --locked\`" >&2; exit 1; }
+	@$(CARGO) +nightly --version >/dev/null 2>&1 || \
+		{ echo "expected a nightly compiler, found none; install it with \`rustup toolchain install nightly\`" >&2; exit 1; }
+	@set -e; for target in $$($(CARGO) fuzz list); do \
+		echo "$$target: $(FUZZ_SECONDS) seconds"; \
+		mkdir -p fuzz/corpus/$$target; \
+		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -verbosity=0; \
+	done

@@ -21,7 +21,8 @@ pub fn inflate(input: &[u8]) {
         (Ok(first), Ok(again)) => assert_eq!(*first, again),
         (Err(InflateError::TooBig), Ok(again)) => assert!(again.len() > max, "refused {} bytes", again.len()),
         (Err(InflateError::TooBig), Err(_)) => {}
-        (Err(first), again) => assert_eq!(again.as_ref(), Err(first)),
+        // Its words depend on how much was inflated at a time.
+        (Err(InflateError::Broken(_)), Err(InflateError::Broken(_))) => {}
         (first, again) => panic!("limit {max} gives {first:?}, 1000 more {again:?}"),
     }
 }
@@ -39,7 +40,8 @@ pub fn deflate(input: &[u8]) {
         let style = input.byte();
         let taken = usize::from(input.byte());
         let payload = input.take(taken).repeat(1 + usize::from(style >> 4) * 8);
-        let cut = style & 1 == 0;
+        // An empty message is always cut before; see `an_empty_message_can_be_deflated_into_a_kept_window`.
+        let cut = style & 1 == 0 || payload.is_empty();
         if cut {
             deflater.cut();
             stock.reset(false);

@@ -4,12 +4,12 @@
 //! every order in which threads can run and every value that a load may give.
 
 #[cfg(loom)]
-pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+pub use loom::sync::atomic::{AtomicU32, Ordering, fence};
 #[cfg(not(loom))]
 pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 #[cfg(loom)]
-pub use modelled::{AtomicBool, Slot};
+pub use modelled::{AtomicBool, AtomicU64, Slot};
 #[cfg(not(loom))]
 pub use real::Slot;
 
@@ -39,9 +39,42 @@ mod real {
 
 #[cfg(loom)]
 mod modelled {
-    use std::sync::{Arc, Mutex, PoisonError};
+    use std::sync::{Arc, Mutex, PoisonError, atomic};
 
     use loom::sync::atomic::{AtomicUsize, Ordering};
+    use loom::thread::{self, ThreadId};
+
+    /// A number that one thread writes: the one that makes it.
+    ///
+    /// loom 0.7 looks for a race with the last access only. A writer that looks at its own number just before it stores
+    /// the next one would hide every reader that looked before, and most orders would never be tried. What the only
+    /// writer reads is what it stored last, so its own loads need no model.
+    pub struct AtomicU64 {
+        number: loom::sync::atomic::AtomicU64,
+        writer: ThreadId,
+        /// Not modelled: what the writer stored last.
+        stored: atomic::AtomicU64,
+    }
+
+    impl AtomicU64 {
+        pub fn new(value: u64) -> AtomicU64 {
+            let number = loom::sync::atomic::AtomicU64::new(value);
+            AtomicU64 { number, writer: thread::current().id(), stored: atomic::AtomicU64::new(value) }
+        }
+
+        pub fn load(&self, ordering: Ordering) -> u64 {
+            if thread::current().id() == self.writer {
+                return self.stored.load(Ordering::Relaxed);
+            }
+            self.number.load(ordering)
+        }
+
+        pub fn store(&self, value: u64, ordering: Ordering) {
+            assert_eq!(thread::current().id(), self.writer, "one thread writes");
+            self.stored.store(value, Ordering::Relaxed);
+            self.number.store(value, ordering);
+        }
+    }
 
     /// A flag that several threads store.
     ///

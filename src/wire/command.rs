@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::words::ids::Cursor;
@@ -60,8 +61,13 @@ pub fn parse(text: &str) -> (Option<CommandId>, Result<Command, Refusal>) {
     let members: BTreeMap<Cow<'_, str>, &RawValue> = match serde_json::from_str(text) {
         Ok(members) => members,
         Err(error) => {
+            let found = match error.classify() {
+                // serde_json's own words would repeat a string of any length.
+                Category::Data => format!("found `{}`", shown(text)),
+                _ => error.to_string(),
+            };
             let message =
-                format!("expected a JSON object such as {{\"op\":\"subscribe\",\"topics\":[\">\"]}}: {error}");
+                format!("expected a JSON object such as {{\"op\":\"subscribe\",\"topics\":[\">\"]}}: {found}");
             return (None, Err(Refusal::new("bad_json", message)));
         }
     };
@@ -217,7 +223,7 @@ mod tests {
     fn bad_commands_are_refused_with_code_and_remedy() {
         for (text, code, part) in [
             ("", "bad_json", "JSON object"),
-            ("[]", "bad_json", "JSON object"),
+            ("[]", "bad_json", "found `[]`"),
             ("{\"op\":", "bad_json", "column"),
             ("{}", "bad_request", "`op`"),
             (r#"{"op":7}"#, "bad_request", "`7`"),

@@ -218,11 +218,11 @@ impl Decoder {
             return Err(DecodeError::LongLength);
         }
         let held = self.partial.as_ref().filter(|_| !is_control(opcode)).map_or(0, |partial| partial.data.len());
+        // A message limit below that of a control frame holds for messages only.
+        let bytes_max = if is_control(opcode) { CONTROL_BYTES_MAX } else { self.message_bytes_max };
         let payload_bytes = usize::try_from(length)
             .ok()
-            .filter(|length| {
-                held.checked_add(*length).is_some_and(|total| total <= self.message_bytes_max.max(CONTROL_BYTES_MAX))
-            })
+            .filter(|length| held.checked_add(*length).is_some_and(|total| total <= bytes_max))
             .ok_or(DecodeError::TooBig { max: self.message_bytes_max })?;
         let mask = &bytes[header_bytes - 4..header_bytes];
         Ok(Some(Header {

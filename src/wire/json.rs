@@ -67,7 +67,8 @@ impl Segment {
             return Err(PointerError::BadEscape { text: whole.to_string() });
         }
         let digits = name.strip_prefix('-').unwrap_or(&name);
-        let is_index = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        // No leading zeros (RFC 6901 section 4): `/00` names a member only.
+        let is_index = name == "0" || !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
         let index = if is_index { name.parse().ok() } else { None };
         Ok(Segment { name: name.into(), index })
     }
@@ -269,6 +270,8 @@ mod tests {
             ("/a/b/-3", Some("1")),
             ("/a/b/-1/c", Some(r#""x\"y""#)),
             ("/a/b/-4", None),
+            ("/a/b/00", None),
+            ("/a/b/-0", None),
             ("/a/b/3", None),
             ("/a/b", Some(r#"[ 1 , 0.50930100 , {"c":"x\"y"} ]"#)),
             ("/n", Some("null")),

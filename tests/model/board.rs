@@ -19,27 +19,17 @@ struct State {
 fn a_state_is_told_after_the_frames_before_it_and_the_last_one_always() {
     check(|| {
         let bus = Arc::new(Bus::new());
-        let publisher = thread::spawn({
+        let shard = thread::spawn({
             let bus = bus.clone();
-            move || {
-                for frames in 1..=2 {
-                    publish(&bus.ring, frames);
-                    bus.bell.ring();
-                    bus.board.show(Arc::new(State { frames }), |before, now| before != now);
-                    bus.bell.ring();
-                }
-            }
+            move || Shard::default().run(&bus)
         });
-        let mut shard = Shard::default();
-        while shard.version < 2 {
-            bus.bell.doze();
-            if !shard.has_work(&bus) {
-                bus.bed.sleep();
-            }
-            bus.bell.rouse();
-            shard.round(&bus);
+        for frames in 1..=2 {
+            publish(&bus.ring, frames);
+            bus.bell.ring();
+            bus.board.show(Arc::new(State { frames }), |before, now| before != now);
+            bus.bell.ring();
         }
-        publisher.join().expect("the publisher ends well");
+        let shard = shard.join().expect("the shard ends well");
         assert_eq!((shard.cursor, shard.told), (2, 2));
     });
 }
@@ -69,6 +59,19 @@ struct Shard {
 }
 
 impl Shard {
+    /// As `EventLoop::run` does it, until the last state was told.
+    fn run(mut self, bus: &Bus) -> Shard {
+        while self.version < 2 {
+            bus.bell.doze();
+            if !self.has_work(bus) {
+                bus.bed.sleep();
+            }
+            bus.bell.rouse();
+            self.round(bus);
+        }
+        self
+    }
+
     fn has_work(&self, bus: &Bus) -> bool {
         bus.ring.head().0 > self.cursor || bus.board.version() != self.version
     }

@@ -12,15 +12,17 @@ use crate::words::ids::Offset;
 fn a_reader_gets_the_whole_frame_it_asked_for_or_none() {
     check(|| {
         let ring = Arc::new(Ring::new(2));
-        let writer = spawn_writer(&ring, 3);
-        // Without a look at the head: the slot alone must do.
-        for offset in [1, 3, 2] {
-            if let Some(item) = ring.get(Offset(offset)) {
-                assert_eq!(item.offset, Offset(offset), "a foreign frame");
-                item.read();
+        let reader = spawn(&ring, |ring| {
+            // Without a look at the head: the slot alone must do.
+            for offset in [1, 3, 2] {
+                if let Some(item) = ring.get(Offset(offset)) {
+                    assert_eq!(item.offset, Offset(offset), "a foreign frame");
+                    item.read();
+                }
             }
-        }
-        writer.join().expect("the writer ends well");
+        });
+        publish_all(&ring, 3);
+        reader.join().expect("the reader ends well");
     });
 }
 
@@ -28,11 +30,9 @@ fn a_reader_gets_the_whole_frame_it_asked_for_or_none() {
 fn every_frame_up_to_the_head_is_delivered_or_seen_to_be_overrun() {
     check(|| {
         let ring = Arc::new(Ring::new(2));
-        let writer = spawn_writer(&ring, 4);
-        let mut walk = Walk::default();
-        walk.round(&ring);
-        walk.round(&ring);
-        writer.join().expect("the writer ends well");
+        let reader = spawn(&ring, walk_twice);
+        publish_all(&ring, 4);
+        let mut walk = reader.join().expect("the reader ends well");
         walk.round(&ring);
         assert_eq!((walk.cursor, walk.delivered + walk.skipped), (4, 4));
     });
@@ -42,11 +42,9 @@ fn every_frame_up_to_the_head_is_delivered_or_seen_to_be_overrun() {
 fn nothing_is_skipped_while_the_ring_has_room() {
     check(|| {
         let ring = Arc::new(Ring::new(4));
-        let writer = spawn_writer(&ring, 3);
-        let mut walk = Walk::default();
-        walk.round(&ring);
-        walk.round(&ring);
-        writer.join().expect("the writer ends well");
+        let reader = spawn(&ring, walk_twice);
+        publish_all(&ring, 3);
+        let mut walk = reader.join().expect("the reader ends well");
         walk.round(&ring);
         assert_eq!((walk.delivered, walk.skipped), (3, 0));
     });
@@ -80,7 +78,19 @@ impl Walk {
     }
 }
 
-fn spawn_writer(ring: &Arc<Ring<Item>>, frames: u64) -> thread::JoinHandle<()> {
+fn walk_twice(ring: &Ring<Item>) -> Walk {
+    let mut walk = Walk::default();
+    walk.round(ring);
+    walk.round(ring);
+    walk
+}
+
+/// Starts the reader. The writer is the thread that made the ring.
+fn spawn<T: 'static>(ring: &Arc<Ring<Item>>, read: impl Fn(&Ring<Item>) -> T + 'static) -> thread::JoinHandle<T> {
     let ring = ring.clone();
-    thread::spawn(move || (1..=frames).for_each(|offset| publish(&ring, offset)))
+    thread::spawn(move || read(&ring))
+}
+
+fn publish_all(ring: &Ring<Item>, frames: u64) {
+    (1..=frames).for_each(|offset| publish(ring, offset));
 }
