@@ -40,8 +40,7 @@ pub fn deflate(input: &[u8]) {
         let style = input.byte();
         let taken = usize::from(input.byte());
         let payload = input.take(taken).repeat(1 + usize::from(style >> 4) * 8);
-        // An empty message is always cut before; see `an_empty_message_can_be_deflated_into_a_kept_window`.
-        let cut = style & 1 == 0 || payload.is_empty();
+        let cut = style & 1 == 0;
         if cut {
             deflater.cut();
             stock.reset(false);

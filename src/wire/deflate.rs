@@ -33,6 +33,11 @@ impl Deflater {
 
     /// Appends the deflated payload to `out`.
     pub fn deflate(&mut self, payload: &[u8], out: &mut Vec<u8>) {
+        if payload.is_empty() {
+            // RFC 7692 section 7.2.3.6; a flush of nothing would give no block at all.
+            out.push(0x00);
+            return;
+        }
         let before = self.compress.total_in();
         loop {
             // zlib's bound for incompressible data is 5 bytes per 16 KiB and a few more; the loop covers the rest.
