@@ -9,8 +9,11 @@ use serde_json::Value;
 
 use super::recorded::Tape;
 
+/// A pattern, and which topics it matches.
+type Matching = (&'static str, fn(&str) -> bool);
+
 /// Patterns, and what they match, said a second time and without fanline's own matcher.
-pub const PATTERNS: [(&str, fn(&str) -> bool); 6] = [
+pub const PATTERNS: [Matching; 6] = [
     (">", |_| true),
     ("*@trade", |topic| topic.ends_with("@trade")),
     ("btcusdt@*", |topic| topic.starts_with("btcusdt@")),
