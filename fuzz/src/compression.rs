@@ -3,7 +3,7 @@
 use fanline::wire::deflate::{Deflater, InflateError, Inflater, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use flate2::{Decompress, FlushDecompress};
 
-use crate::bits::Input;
+use super::bits::Input;
 
 /// Any bytes inflate to at most the limit or are refused, and leave the inflater fit for the next message.
 pub fn inflate(input: &[u8]) {

@@ -15,8 +15,11 @@ pub use json::pointer;
 pub use texts::{command, negotiate, pattern, profile, recording};
 pub use wire::{frames, messages};
 
+/// Checks one input.
+pub type Target = fn(&[u8]);
+
 /// All targets by name.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("frames", frames),
     ("messages", messages),
     ("inflate", inflate),

@@ -3,7 +3,7 @@
 use fanline::wire::deflate::{Deflater, Inflater};
 use fanline::wire::frame::{CONTROL_BYTES_MAX, DecodeError, Decoder, Message, Opcode, parts, put_frame, put_header};
 
-use crate::bits::Input;
+use super::bits::Input;
 
 /// Longest header of a masked WireFrame.
 const HEADER_BYTES_MAX: usize = 14;
