@@ -3,10 +3,15 @@
 //! `cargo bench --bench idle -- [CLIENTS] [SECONDS]`. Starts the real server with the simulated market; each client
 //! subscribes to a topic that has no frames, so that only heartbeats reach it, and answers pings.
 
+#[allow(dead_code)]
+mod support;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use support::watch;
 
 fn main() {
     let numbers: Vec<u64> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
@@ -123,17 +128,7 @@ fn connect(address: SocketAddr, clients: usize) -> Vec<TcpStream> {
 
 /// Reads what comes, answers pings, for so long; gives the number of reads that brought something, and the clients back.
 fn idle(crowd: Vec<TcpStream>, span: Duration) -> (u64, Vec<mio::net::TcpStream>) {
-    let mut poll = mio::Poll::new().expect("epoll");
-    let mut sockets: Vec<mio::net::TcpStream> = crowd
-        .into_iter()
-        .map(|socket| {
-            socket.set_nonblocking(true).expect("non-blocking");
-            mio::net::TcpStream::from_std(socket)
-        })
-        .collect();
-    for (at, socket) in sockets.iter_mut().enumerate() {
-        poll.registry().register(socket, mio::Token(at), mio::Interest::READABLE).expect("epoll_ctl");
-    }
+    let (mut poll, mut sockets) = watch(crowd);
     let mut events = mio::Events::with_capacity(1024);
     let mut buffer = [0; 4096];
     let mut messages = 0;

@@ -73,18 +73,21 @@ impl Drop for Crowd {
     }
 }
 
+/// Watches the sockets for bytes to read; their tokens are their places in the list.
+pub fn watch(sockets: Vec<TcpStream>) -> (mio::Poll, Vec<mio::net::TcpStream>) {
+    let poll = mio::Poll::new().expect("epoll");
+    let watched = sockets.into_iter().enumerate().map(|(at, socket)| {
+        socket.set_nonblocking(true).expect("non-blocking");
+        let mut socket = mio::net::TcpStream::from_std(socket);
+        poll.registry().register(&mut socket, mio::Token(at), mio::Interest::READABLE).expect("epoll_ctl");
+        socket
+    });
+    let watched = watched.collect();
+    (poll, watched)
+}
+
 fn drain(sockets: Vec<TcpStream>, received: &AtomicU64, cpu: &AtomicU64, stop: &AtomicBool) {
-    let mut poll = mio::Poll::new().expect("epoll");
-    let mut sockets: Vec<mio::net::TcpStream> = sockets
-        .into_iter()
-        .map(|socket| {
-            socket.set_nonblocking(true).expect("non-blocking");
-            mio::net::TcpStream::from_std(socket)
-        })
-        .collect();
-    for (at, socket) in sockets.iter_mut().enumerate() {
-        poll.registry().register(socket, mio::Token(at), mio::Interest::READABLE).expect("epoll_ctl");
-    }
+    let (mut poll, mut sockets) = watch(sockets);
     let mut events = mio::Events::with_capacity(1024);
     let mut buffer = vec![0; 256 * 1024];
     while !stop.load(Ordering::Relaxed) {
