@@ -46,7 +46,11 @@ fn written(command: &Command, id: Option<&CommandId>) -> String {
                 members["since"] = json!(since.to_string());
             }
             if let Some(policy) = policy {
-                members["policy"] = json!(if *policy == Policy::Conflate { "conflate" } else { "lossless" });
+                members["policy"] = json!(match policy {
+                    Policy::Conflate => "conflate",
+                    Policy::Lossless => "lossless",
+                    Policy::Disconnect => "disconnect",
+                });
             }
             members
         }
