@@ -46,6 +46,17 @@ fn a_refusal_does_not_repeat_a_long_text() {
 }
 
 #[test]
+fn a_refusal_shows_control_characters_escaped() {
+    for part in
+        [r#""topics":["a\u007fb"]"#, r#""topics":["a"],"since":"a\u007fb""#, r#""topics":["a"],"policy":"\u007f""#]
+    {
+        let (_, result) = command::parse(&format!(r#"{{"op":"subscribe",{part}}}"#));
+        let refusal = result.expect_err(part);
+        assert!(!refusal.message.contains(char::is_control), "{refusal:?}");
+    }
+}
+
+#[test]
 fn an_index_with_leading_zeros_is_a_name() {
     let pointer = |text| Pointer::parse(text).expect("a pointer");
     assert_eq!(find("[7,8]", &pointer("/00")), None);

@@ -78,7 +78,7 @@ impl FromStr for Cursor {
             }
             Some(Cursor { epoch: Epoch(u64::from_str_radix(epoch, 16).ok()?), offset: Offset(offset.parse().ok()?) })
         };
-        parse().ok_or_else(|| CursorError { found: text.chars().take(64).collect() })
+        parse().ok_or_else(|| CursorError { found: text.chars().flat_map(char::escape_debug).take(64).collect() })
     }
 }
 
