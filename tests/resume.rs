@@ -154,7 +154,11 @@ impl Client<'_> {
     fn live(mut self) -> Self {
         for _ in 0..KILLS {
             let mut link = self.connect();
-            let bytes_max = if self.deflate { DEFLATED_BYTES_MAX } else { BYTES_MAX };
+            let mut bytes_max = if self.deflate { DEFLATED_BYTES_MAX } else { BYTES_MAX };
+            if self.rng.random_bool(0.25) {
+                // Most die while they catch up; some live to see a shared window.
+                bytes_max *= 8;
+            }
             let mut bytes_left = self.rng.random_range(0..bytes_max);
             let end = Instant::now() + LIFE_MAX.mul_f64(self.rng.random());
             let change_at = self.rng.random_bool(0.3).then(|| self.rng.random_range(0..bytes_max / 2));
