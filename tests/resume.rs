@@ -3,7 +3,6 @@
 
 mod support;
 
-use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -103,30 +102,20 @@ impl Stage {
         let seed: u64 = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
         println!("seed {seed}; SEED={seed} draws the same moments again");
         let start = Instant::now();
-        let barrier = Barrier::new(CLIENTS.len() + 1);
-        let outcomes: Vec<Outcome> = thread::scope(|scope| {
+        let lived: Vec<Client> = thread::scope(|scope| {
             let lives = CLIENTS.iter().enumerate().map(|(index, pattern)| {
                 let account = Account::new(&self.tape, [*pattern].into());
                 let rng = StdRng::seed_from_u64(seed ^ index as u64);
                 let deflate = index % 2 == 1;
-                let mut client = Client { stage: self, account, rng, deflate, policy, outcome: Outcome::default() };
-                let barrier = &barrier;
-                scope.spawn(move || {
-                    // A client that fails still lets the others go on to the end.
-                    let lived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| client.live()));
-                    barrier.wait();
-                    barrier.wait();
-                    lived.unwrap_or_else(|failure| std::panic::resume_unwind(failure));
-                    client.come_to_rest()
-                })
+                let client = Client { stage: self, account, rng, deflate, policy, outcome: Outcome::default() };
+                scope.spawn(move || client.live())
             });
             let lives: Vec<_> = lives.collect();
-            barrier.wait();
-            self.stop_feed();
-            barrier.wait();
             lives.into_iter().map(|life| life.join().expect("a client has failed; see above")).collect()
         });
-        let outcome = outcomes.into_iter().fold(Outcome::default(), Outcome::plus);
+        self.stop_feed();
+        let outcomes = lived.into_iter().map(Client::come_to_rest);
+        let outcome = outcomes.fold(Outcome::default(), Outcome::plus);
         println!("{policy}: {} frames in {:?}: {outcome:?}", self.head(), start.elapsed());
         self.expect_faults(&outcome);
         outcome
@@ -161,10 +150,15 @@ struct Client<'s> {
 }
 
 impl Client<'_> {
-    fn live(&mut self) {
+    /// Lives and dies so many times.
+    fn live(mut self) -> Self {
         for _ in 0..KILLS {
             let mut link = self.connect();
-            let bytes_max = if self.deflate { DEFLATED_BYTES_MAX } else { BYTES_MAX };
+            let mut bytes_max = if self.deflate { DEFLATED_BYTES_MAX } else { BYTES_MAX };
+            if self.rng.random_bool(0.25) {
+                // Most die while they catch up; some live to see a shared window.
+                bytes_max *= 8;
+            }
             let mut bytes_left = self.rng.random_range(0..bytes_max);
             let end = Instant::now() + LIFE_MAX.mul_f64(self.rng.random());
             let change_at = self.rng.random_bool(0.3).then(|| self.rng.random_range(0..bytes_max / 2));
@@ -183,6 +177,7 @@ impl Client<'_> {
             self.outcome.kills += 1;
             self.account.lose();
         }
+        self
     }
 
     /// Connects, with everything in force and the cursor, in the query or by a command.

@@ -63,7 +63,7 @@ pub struct Account<'t> {
     request: Option<Request>,
     /// Frames up to here are current values, not the stream; only on this connection.
     values_until: u64,
-    /// The newest current value of this connection.
+    /// The newest current value since the last answer.
     value_last: u64,
     run: Option<Run>,
     totals: Totals,
@@ -172,7 +172,7 @@ impl<'t> Account<'t> {
             Request::Subscribe(index) => {
                 self.interest.insert(index);
                 self.run().change(offset, true);
-                self.values_until = offset;
+                (self.values_until, self.value_last) = (offset, 0);
                 (self.limbo, self.cursor) = (Some(offset), None);
             }
             Request::Unsubscribe(index) => {
