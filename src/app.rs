@@ -39,6 +39,8 @@ const PROBE_SAMPLES: usize = 40;
 const CONNECTIONS_MAX: usize = 10_000;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the log may say how many sessions there are.
+const SESSIONS_GLANCE: Duration = Duration::from_secs(10);
 /// How often the end of a drain is looked for.
 const DRAIN_GLANCE: Duration = Duration::from_millis(20);
 
@@ -130,6 +132,7 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
             tracing::error!(%error, "the feed has ended for good; clients keep the last values, marked as stale");
         }
     });
+    tokio::spawn(log_sessions(delivery.clone(), stop.subscribe()));
     announce(format_args!("fanline listening on http://{address}"))?;
     signals.next().await;
     tokio::select! {
@@ -143,6 +146,23 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     feed.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Tells the log how many sessions there are, when that has changed, until the end.
+async fn log_sessions(delivery: Arc<Delivery>, mut stopped: watch::Receiver<bool>) {
+    let mut told = 0;
+    let mut glances = tokio::time::interval(SESSIONS_GLANCE);
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            _ = glances.tick() => {}
+        }
+        let sessions = delivery.sessions();
+        if sessions != told {
+            tracing::info!(sessions, before = told, "sessions connected");
+            told = sessions;
+        }
+    }
 }
 
 /// Readiness first, then the goodbyes, then the end; a second signal cuts it short.

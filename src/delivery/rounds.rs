@@ -37,8 +37,9 @@ impl<S: Socket> Shard<S> {
     /// Takes new frames from the ring and sends them to everyone in step. One round is bounded; `has_work` tells
     /// whether another one is due.
     pub fn round(&mut self, now: Stamp) {
-        // The version before the head: a change of state is told after the frames that were published before it.
+        // Version, state, head, in this order: a change of state is told after the frames that were published before it.
         let version = self.reader.feed_version();
+        let feed = (version != self.feed_version).then(|| self.reader.feed());
         let head = self.reader.head();
         self.take_frames(head);
         let mut round = std::mem::take(&mut self.round);
@@ -50,9 +51,9 @@ impl<S: Socket> Shard<S> {
         if self.paced_due_ns <= now.mono_ns {
             self.flush_paced(now);
         }
-        if self.cursor >= head && version != self.feed_version {
+        if let Some(feed) = feed.filter(|_| self.cursor >= head) {
             self.feed_version = version;
-            self.feed = self.reader.feed();
+            self.feed = feed;
             self.tell_feed(now);
         }
     }
