@@ -2,29 +2,16 @@
 //!
 //! ```text
 //! Upstream (connects, waits, connects again)
-//!   ├─ Link      one connection's socket
-//!   ├─ Dialogue  what to say on it and when: subscriptions, pings, deadlines
-//!   └─ Sorter    what a message is, and which topics it holds: a Profile's rules
+//!   ├─ line/      one connection: its socket, and what to say on it and when (`Dialogue`)
+//!   ├─ sorting/   what a message is, and which topics it holds (`Sorter`), by
+//!   └─ profile/   the description of the feed: a Profile and its rules
 //! ```
 //! `Dialogue` and `Sorter` know no sockets and no clock. Nothing here knows who reads what is published.
 
-pub mod loss;
 pub mod probe;
 pub mod profile;
-pub mod rule;
-pub mod section;
-pub mod sorter;
 pub mod upstream;
 
-mod backoff;
-mod compile;
-mod connect;
-mod dialogue;
-mod fill;
-mod guess;
-mod naming;
+mod line;
 mod outlet;
-#[cfg(test)]
-mod recordings;
-mod subscribe;
-mod template;
+mod sorting;

@@ -10,9 +10,9 @@ use crate::wire::encode::Payload;
 use crate::words::metrics::{self as names, Meters};
 use crate::words::stamp::Stamp;
 
-use super::loss::Loss;
-use super::rule::Class;
-use super::sorter::{Incoming, Sink, Sorted};
+use super::line::loss::Loss;
+use super::profile::rule::Class;
+use super::sorting::{Incoming, Sink, Sorted};
 
 /// A class is sampled in the log at most this often.
 const SAMPLE_NS: u64 = 10_000_000_000;

@@ -12,7 +12,7 @@ use crate::wire::encode::PayloadKind;
 use crate::words::ids::Epoch;
 use crate::words::metrics::Meters;
 
-use super::rule::Class;
+use super::profile::rule::Class;
 use super::upstream::{Settings, Upstream, UpstreamError};
 
 /// Characters of a sample that the report shows.

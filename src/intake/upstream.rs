@@ -15,15 +15,15 @@ use crate::bus::publisher::Publisher;
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
 
-use super::backoff::Backoff;
-use super::connect::{Dialer, Socket, Target, TargetError, bytes_read, closed, loss};
-use super::dialogue::{Dialogue, Step, Timing};
-use super::loss::{Loss, in_s};
+use super::line::backoff::Backoff;
+use super::line::connect::{Dialer, Socket, Target, TargetError, bytes_read, closed, loss};
+use super::line::dialogue::{Dialogue, Step, Timing};
+use super::line::loss::{Loss, in_s};
 use super::outlet::{Outlet, Tally, excerpt};
 use super::profile::Profile;
-use super::rule::Class;
-use super::sorter::{Incoming, Sorter};
-use super::subscribe::ItemTooLong;
+use super::profile::rule::Class;
+use super::profile::subscribe::ItemTooLong;
+use super::sorting::{Incoming, Sorter};
 
 /// Ready messages taken in one go before deadlines and the stop signal are looked at again: some 100 us of work.
 const BATCH_MESSAGES: usize = 256;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rand::{Rng, RngExt};
 
 #[derive(Clone, Debug)]
-pub(super) struct Backoff {
+pub struct Backoff {
     min: Duration,
     max: Duration,
     attempts: u32,

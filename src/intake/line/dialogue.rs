@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::words::stamp::Stamp;
 
 use super::loss::Loss;
-use super::profile::{Heartbeat, Profile};
-use super::subscribe::filled;
+use crate::intake::profile::subscribe::filled;
+use crate::intake::profile::{Heartbeat, Profile};
 
 /// More unsent replies than this, and the oldest is dropped: who asks that often needs no answer to each.
 const REPLIES_MAX: usize = 16;
@@ -22,7 +22,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The times of a connection: the profile's where it has them, else the settings'; for the idle timeout it is the other
 /// way round, because only a user knows how quiet the topics are that were asked for.
 #[derive(Clone, Debug)]
-pub(super) struct Timing {
+pub struct Timing {
     pub idle_timeout: Option<Duration>,
     pub ws_ping: Option<Duration>,
     pub pong_timeout: Duration,
@@ -46,7 +46,7 @@ impl Timing {
 
 /// Something for the owner of the socket to do.
 #[derive(Debug)]
-pub(super) enum Step {
+pub enum Step {
     Send(String),
     /// A WebSocket ping.
     Ping,
@@ -59,7 +59,7 @@ pub(super) enum Step {
 }
 
 #[derive(Debug)]
-pub(super) struct Dialogue {
+pub struct Dialogue {
     timing: Timing,
     requests: VecDeque<String>,
     replies: VecDeque<String>,
@@ -201,8 +201,8 @@ fn ns_to_duration(ns: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intake::subscribe::Word;
-    use crate::intake::template::Template;
+    use crate::intake::profile::subscribe::Word;
+    use crate::intake::profile::template::Template;
 
     const SECOND: Duration = Duration::from_secs(1);
 

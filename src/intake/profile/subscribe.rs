@@ -9,7 +9,7 @@ use super::template::{Template, Value};
 
 /// What a placeholder in a request stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Word {
+pub(crate) enum Word {
     /// The items of this batch.
     Items,
     /// The one item of this batch.
@@ -35,7 +35,7 @@ impl Word {
 
 /// How a feed is asked for items.
 #[derive(Clone, Debug)]
-pub(super) struct Subscribe {
+pub(crate) struct Subscribe {
     /// What the venue calls an item, made from what the user calls it.
     pub item: Option<Template<Word>>,
     /// Items in one message at most.
@@ -94,7 +94,7 @@ impl Subscribe {
 }
 
 /// The template with its words filled in.
-pub(super) fn filled(template: &Template<Word>, items: &[String], req: u64) -> String {
+pub(crate) fn filled(template: &Template<Word>, items: &[String], req: u64) -> String {
     let mut out = String::new();
     let rendered: Result<(), Infallible> = template.render(&mut out, |word| {
         Ok(match word {

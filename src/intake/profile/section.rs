@@ -25,7 +25,7 @@ pub struct ProfileError {
 
 /// The text of a profile and where it came from.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Source<'a> {
+pub(crate) struct Source<'a> {
     pub origin: &'a str,
     pub text: &'a str,
 }
@@ -40,14 +40,14 @@ impl Source<'_> {
 
 /// Keys that a section knows, and those that are described but not understood yet.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     pub known: &'static [&'static str],
     pub later: &'static [&'static str],
 }
 
 /// One table of the profile.
 #[derive(Clone, Debug)]
-pub(super) struct Section<'a> {
+pub(crate) struct Section<'a> {
     source: Source<'a>,
     path: String,
     span: Range<usize>,
@@ -100,7 +100,7 @@ impl<'a> Section<'a> {
 
 /// One value of the profile.
 #[derive(Clone, Debug)]
-pub(super) struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     source: Source<'a>,
     path: String,
     span: Range<usize>,
@@ -195,7 +195,7 @@ impl<'a> Entry<'a> {
 }
 
 /// The nearest of `known`, as the end of an error message; empty if nothing is near.
-pub(super) fn did_you_mean(found: &str, known: &[&str]) -> String {
+pub(crate) fn did_you_mean(found: &str, known: &[&str]) -> String {
     let scored = known.iter().map(|name| (strsim::damerau_levenshtein(found, name), name));
     match scored.min() {
         Some((distance, name)) if distance <= 1 + found.len() / 3 => format!("; did you mean `{name}`?"),
@@ -204,7 +204,7 @@ pub(super) fn did_you_mean(found: &str, known: &[&str]) -> String {
 }
 
 /// `one of `a`, `b`, `c``, for error messages.
-pub(super) fn one_of(names: &[&str]) -> String {
+pub(crate) fn one_of(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     format!("one of {}", quoted.join(", "))
 }

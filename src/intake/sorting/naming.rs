@@ -7,7 +7,7 @@
 use crate::words::topic::{TopicError, check_topic};
 
 /// Changes `name` in place so that it is a topic.
-pub(super) fn make_topic(name: &mut String) -> Result<(), TopicError> {
+pub fn make_topic(name: &mut String) -> Result<(), TopicError> {
     match check_topic(name) {
         Ok(()) => Ok(()),
         Err(error @ (TopicError::Empty | TopicError::TooLong { .. })) => Err(error),

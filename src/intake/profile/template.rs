@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use super::section::{did_you_mean, one_of};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Template<S> {
+pub(crate) struct Template<S> {
     pieces: Vec<Piece<S>>,
 }
 
@@ -38,7 +38,7 @@ enum Filter {
 }
 
 /// What a source stands for at the moment.
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     Text(Cow<'a, str>),
     List(&'a [String]),
 }

@@ -39,7 +39,7 @@ pub enum Loss {
 
 impl Loss {
     /// Every value of `label`, so that each series is there before its first loss.
-    pub(super) const LABELS: [&'static str; 13] = [
+    pub const LABELS: [&'static str; 13] = [
         "unreachable",
         "connect_timeout",
         "tls",
@@ -75,7 +75,7 @@ impl Loss {
     }
 
     /// How long the upstream wants to be left alone (RFC 9110 section 10.2.3).
-    pub(super) fn retry_after(&self) -> Option<Duration> {
+    pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Loss::NotWebSocket { retry_after, .. } => *retry_after,
             _ => None,
@@ -84,7 +84,7 @@ impl Loss {
 }
 
 /// A duration as people say it: `1.2 s`.
-pub(super) fn in_s(duration: Duration) -> String {
+pub fn in_s(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
 

@@ -20,7 +20,7 @@ use url::{Host, Url};
 
 use super::loss::Loss;
 
-pub(super) type Socket = WebSocketStream<MaybeTlsStream<Watched>>;
+pub type Socket = WebSocketStream<MaybeTlsStream<Watched>>;
 
 /// Why a text cannot be the upstream's URL. Trying again does not help.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +33,7 @@ pub enum TargetError {
 
 /// A URL that a WebSocket may be at.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
+pub struct Target {
     url: Url,
 }
 
@@ -70,7 +70,7 @@ impl Target {
 }
 
 /// Everything needed to connect again and again.
-pub(super) struct Dialer {
+pub struct Dialer {
     target: Target,
     timeout: Duration,
     tls: Option<Arc<ClientConfig>>,
@@ -141,7 +141,7 @@ impl Dialer {
 }
 
 /// What broke an established connection.
-pub(super) fn loss(error: Error) -> Loss {
+pub fn loss(error: Error) -> Loss {
     use tokio_tungstenite::tungstenite::error::CapacityError;
     match error {
         Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
@@ -158,7 +158,7 @@ pub(super) fn loss(error: Error) -> Loss {
 }
 
 /// What the upstream said in its close frame.
-pub(super) fn closed(frame: Option<(u16, Utf8Bytes)>) -> Loss {
+pub fn closed(frame: Option<(u16, Utf8Bytes)>) -> Loss {
     match frame {
         Some((code, reason)) => Loss::Closed { code: Some(code), reason: reason.to_string() },
         None => Loss::Closed { code: None, reason: String::new() },
@@ -196,13 +196,13 @@ fn tls_config() -> Result<ClientConfig, rustls::Error> {
 
 /// A TCP stream that counts what is read, so that a long message that is still arriving is not taken for a dead peer.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub struct Watched {
     stream: TcpStream,
     bytes_read: u64,
 }
 
 /// Bytes read from the connection so far, TLS included.
-pub(super) fn bytes_read(socket: &Socket) -> u64 {
+pub fn bytes_read(socket: &Socket) -> u64 {
     match socket.get_ref() {
         MaybeTlsStream::Plain(watched) => watched.bytes_read,
         MaybeTlsStream::Rustls(tls) => tls.get_ref().0.bytes_read,

@@ -76,7 +76,7 @@ impl Class {
         }
     }
 
-    pub(super) fn parse(text: &str) -> Result<Class, String> {
+    pub(crate) fn parse(text: &str) -> Result<Class, String> {
         if Class::LATER.contains(&text) {
             return Err(format!(
                 "expected a class that this version understands, found `{text}`, which it does not yet"
@@ -91,7 +91,7 @@ impl Class {
 
 /// What a placeholder in a topic or a reply stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Field {
+pub(crate) enum Field {
     /// `/a/b`: a slot of the rules' pointers.
     Whole(usize),
     /// `./a`: a slot of the rule's own pointers, which start at the element.
@@ -102,14 +102,14 @@ pub(super) enum Field {
 
 /// Where a rule's topic comes from.
 #[derive(Clone, Debug)]
-pub(super) enum Naming {
+pub(crate) enum Naming {
     Template(Template<Field>),
     /// `${guess}`: the first messages decide.
     Guess,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Rule {
+pub(crate) struct Rule {
     pub name: String,
     pub class: Class,
     pub when: Vec<Test>,
@@ -126,7 +126,7 @@ pub(super) struct Rule {
 
 /// The rules of a profile, and all that they look for.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Rules {
+pub(crate) struct Rules {
     pub pointers: Pointers,
     pub list: Vec<Rule>,
 }
@@ -140,7 +140,7 @@ impl Rule {
 
 /// One condition of a rule.
 #[derive(Clone, Debug)]
-pub(super) struct Test {
+pub(crate) struct Test {
     operand: Operand,
     operator: Operator,
 }

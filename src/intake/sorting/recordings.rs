@@ -9,9 +9,9 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use crate::wire::encode::{Payload, PayloadKind};
 use crate::words::stamp::Stamp;
 
-use super::profile::Profile;
-use super::rule::Class;
-use super::sorter::{Incoming, Sink, Sorted, Sorter};
+use super::{Incoming, Sink, Sorted, Sorter};
+use crate::intake::profile::Profile;
+use crate::intake::profile::rule::Class;
 
 /// Counts what a sorter does with a recording.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use crate::wire::json::{Each, Pointer, Pointers};
 
-use super::profile::optional;
+use super::optional;
 use super::rule::{Class, Field, Naming, Rule, Rules, Test};
 use super::section::{Entry, Keys, ProfileError, Section, did_you_mean};
 use super::template::Template;
@@ -16,7 +16,7 @@ const ON: Keys = Keys {
 const GUESS: &str = "${guess}";
 
 /// The rules of a profile, in their order.
-pub(super) fn read_rules(root: &Section<'_>) -> Result<Rules, ProfileError> {
+pub(crate) fn read_rules(root: &Section<'_>) -> Result<Rules, ProfileError> {
     let entries = root.get("on").map(|entry| entry.list()).transpose()?.unwrap_or_default();
     let mut rules = Rules::default();
     for entry in &entries {
@@ -30,7 +30,7 @@ pub(super) fn read_rules(root: &Section<'_>) -> Result<Rules, ProfileError> {
 }
 
 /// The one rule that takes every message as data with this topic. The error is a problem to be told.
-pub(super) fn topic_rules(template: &str) -> Result<Rules, String> {
+pub(crate) fn topic_rules(template: &str) -> Result<Rules, String> {
     let mut rules = Rules::default();
     let topic = Template::parse(template, |source| field(source, &mut rules.pointers, None))?;
     rules.list.push(Rule {

@@ -9,13 +9,13 @@ use crate::wire::json::{Element, Found, Pointers, Type, decode_string};
 use crate::words::stamp::Stamp;
 
 use super::naming::make_topic;
-use super::rule::{Class, Field, Rule};
-use super::sorter::{Sink, Unnamed};
-use super::template::{Template, Value};
+use super::{Sink, Unnamed};
+use crate::intake::profile::rule::{Class, Field, Rule};
+use crate::intake::profile::template::{Template, Value};
 
 /// Kept from message to message so that sorting allocates only what it publishes.
 #[derive(Default)]
-pub(super) struct Scratch {
+pub struct Scratch {
     /// What the rules' pointers found in the whole message.
     pub found: Found,
     element_found: Found,
@@ -25,14 +25,14 @@ pub(super) struct Scratch {
 
 /// A text as it came.
 #[derive(Clone, Copy)]
-pub(super) struct Message<'a> {
+pub struct Message<'a> {
     pub text: &'a str,
     pub kind: PayloadKind,
     pub received: Stamp,
 }
 
 /// Publishes what a data rule finds in the message.
-pub(super) fn emit(
+pub fn emit(
     rule: &Rule,
     topic: &Template<Field>,
     whole: &Pointers,
@@ -110,7 +110,7 @@ fn string_at<'a>(token: Option<&'a str>, pointer: impl FnOnce() -> String) -> Re
 }
 
 /// The reply to a ping: placeholders copy the raw token, so that no number is formatted anew. What is missing is null.
-pub(super) fn answer(reply: &Template<Field>, text: &str, found: &Found) -> String {
+pub fn answer(reply: &Template<Field>, text: &str, found: &Found) -> String {
     let mut out = String::new();
     let rendered: Result<(), Infallible> = reply.render(&mut out, |field| {
         let token = match field {

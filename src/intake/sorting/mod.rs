@@ -7,6 +7,12 @@
 //! Payloads are copied out of the message once. A slice would be free, but it would keep the socket's whole read
 //! buffer alive for as long as the last-value cache holds one small value from it.
 
+mod fill;
+mod guess;
+mod naming;
+#[cfg(test)]
+mod recordings;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,11 +22,11 @@ use crate::wire::json::is_json;
 use crate::words::stamp::Stamp;
 use crate::words::topic::TopicError;
 
-use super::compile;
-use super::fill::{Message, Scratch, answer, emit};
-use super::guess::{FALLBACK_TOPIC, Guess, guess, is_control};
-use super::profile::Profile;
-use super::rule::{Class, Field, Naming, Rules, Test};
+use self::fill::{Message, Scratch, answer, emit};
+use self::guess::{FALLBACK_TOPIC, Guess, guess, is_control};
+use crate::intake::profile::Profile;
+use crate::intake::profile::compile;
+use crate::intake::profile::rule::{Class, Field, Naming, Rules, Test};
 
 /// Enough to see what most messages have in common; those about the connection do not count.
 const GUESS_MESSAGES: usize = 32;

@@ -4,6 +4,13 @@
 //! only by rules (`rule.rs`); what it may contain is listed in [`check`]'s key tables below, and every key means
 //! something: what is not understood is refused.
 
+pub mod rule;
+pub mod section;
+pub mod subscribe;
+pub mod template;
+
+pub(crate) mod compile;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,17 +18,16 @@ use toml::de::DeTable;
 
 use crate::wire::json::Pointer;
 
-use super::compile;
-use super::rule::{Class, Rules};
-use super::section::{Entry, Keys, ProfileError, Section, Source, did_you_mean, one_of};
-use super::subscribe::{Subscribe, Word};
-use super::template::Template;
+use self::rule::{Class, Rules};
+use self::section::{Entry, Keys, ProfileError, Section, Source, did_you_mean, one_of};
+use self::subscribe::{Subscribe, Word};
+use self::template::Template;
 
 /// Built-in profiles by name.
 const BUILT_IN: [(&str, &str); 3] = [
-    ("simulated", include_str!("profiles/simulated.toml")),
-    ("binance", include_str!("profiles/binance.toml")),
-    ("generic", include_str!("profiles/generic.toml")),
+    ("simulated", include_str!("../profiles/simulated.toml")),
+    ("binance", include_str!("../profiles/binance.toml")),
+    ("generic", include_str!("../profiles/generic.toml")),
 ];
 
 const ROOT: Keys = Keys {
@@ -60,17 +66,17 @@ pub struct Profile {
     /// Where the feed is, for use without a URL of the user's own.
     pub url: Option<String>,
     /// Longest message in bytes.
-    pub(super) message_bytes_max: Option<usize>,
-    pub(super) keepalive: Keepalive,
-    pub(super) subscribe: Option<Subscribe>,
+    pub(crate) message_bytes_max: Option<usize>,
+    pub(crate) keepalive: Keepalive,
+    pub(crate) subscribe: Option<Subscribe>,
     /// Least time between two messages sent.
-    pub(super) send_spacing: Duration,
-    pub(super) rules: Rules,
+    pub(crate) send_spacing: Duration,
+    pub(crate) rules: Rules,
 }
 
 /// What the profile says about keeping a connection alive; none: the settings decide.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Keepalive {
+pub(crate) struct Keepalive {
     /// `Some(None)` is the profile's `none`: silence is no reason for anything.
     pub idle_timeout: Option<Option<Duration>>,
     pub ws_ping: Option<Option<Duration>>,
@@ -80,7 +86,7 @@ pub(super) struct Keepalive {
 
 /// A heartbeat in the feed's own messages.
 #[derive(Clone, Debug)]
-pub(super) struct Heartbeat {
+pub(crate) struct Heartbeat {
     pub every: Duration,
     pub send: Template<Word>,
     /// Name of the rule that knows the answer, and how long the answer may take.
@@ -190,7 +196,9 @@ fn read_connect(root: &Section<'_>) -> Result<(Option<String>, Option<usize>), P
         template if template.contains("${") => {
             Err(entry.error("expected a plain URL, found a placeholder, which this version does not understand yet"))
         }
-        url => super::connect::Target::parse(url).map(|_| url.to_string()).map_err(|error| entry.error(error)),
+        url => crate::intake::line::connect::Target::parse(url)
+            .map(|_| url.to_string())
+            .map_err(|error| entry.error(error)),
     })?;
     Ok((url, optional(connect.get("max_message"), Entry::bytes)?))
 }
@@ -270,7 +278,7 @@ fn read_texts(entry: Option<Entry<'_>>) -> Result<Vec<String>, ProfileError> {
 }
 
 /// Reads an entry if it is there.
-pub(super) fn optional<'a, T>(
+pub(crate) fn optional<'a, T>(
     entry: Option<Entry<'a>>,
     read: impl FnOnce(&Entry<'a>) -> Result<T, ProfileError>,
 ) -> Result<Option<T>, ProfileError> {

@@ -1,0 +1,6 @@
+//! One connection to the upstream: opening it, what to say on it and when, how it ends.
+
+pub mod backoff;
+pub mod connect;
+pub mod dialogue;
+pub mod loss;
