@@ -77,7 +77,7 @@ fn run(payloads: &[Bytes], clients: usize, span: Duration, deflate: Option<Agree
             }
             let bytes = payload.len() as u64;
             let payload = Payload { bytes: payload.clone(), kind: PayloadKind::Json };
-            publisher.publish("topic", payload, clock.now()).expect("a good topic");
+            publisher.publish("topic", payload, Keeping::NEWEST, clock.now()).expect("a good topic");
             shared.1.fetch_add(1, Ordering::Relaxed);
             shared.2.fetch_add(bytes, Ordering::Relaxed);
             let due = started + Duration::from_secs(1) * number.saturating_sub(300) / RATE;

@@ -54,7 +54,7 @@ fn fanline(clients: usize, span: Duration, rate: Option<u32>) -> Outcome {
         let started = Instant::now();
         let mut published = 0u64;
         while !stopped.load(Ordering::Relaxed) {
-            publisher.publish("topic", payload.clone(), clock.now()).expect("a good topic");
+            publisher.publish("topic", payload.clone(), Keeping::NEWEST, clock.now()).expect("a good topic");
             published += 1;
             match rate {
                 Some(rate) => {

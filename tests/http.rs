@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanline::bus::feed::{FeedState, StaleReason};
+use fanline::bus::keeping::Keeping;
 use fanline::bus::publisher::Publisher;
 use fanline::bus::{self, Limits};
 use fanline::delivery::newcomer::Newcomer;
@@ -70,7 +71,9 @@ impl Street {
 
     fn publish(&mut self, topic: &str, data: &'static str, kind: PayloadKind) {
         let payload = Payload { bytes: Bytes::from_static(data.as_bytes()), kind };
-        self.publisher.publish(topic, payload, Stamp { wall_ms: 1_700_000_000_000, mono_ns: 0 }).expect("published");
+        self.publisher
+            .publish(topic, payload, Keeping::NEWEST, Stamp { wall_ms: 1_700_000_000_000, mono_ns: 0 })
+            .expect("published");
     }
 
     async fn get(&self, path: &str, headers: &str) -> Answer {

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod feed;
 pub mod frame;
 pub mod history;
+pub mod keeping;
 pub mod latest;
 pub mod publisher;
 pub mod reader;

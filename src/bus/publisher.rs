@@ -10,6 +10,7 @@ use metrics::{Counter, Gauge};
 use crate::bus::feed::FeedState;
 use crate::bus::frame::{Frame, Topic};
 use crate::bus::history::History;
+use crate::bus::keeping::{Keeping, Note};
 use crate::bus::{Limits, Shared};
 use crate::wire::encode::Payload;
 use crate::words::ids::{Offset, TopicId};
@@ -81,7 +82,13 @@ impl Publisher {
     }
 
     /// Publishes one frame. `received` is when its upstream message arrived.
-    pub fn publish(&mut self, topic: &str, payload: Payload, received: Stamp) -> Result<Offset, PublishError> {
+    pub fn publish(
+        &mut self,
+        topic: &str,
+        payload: Payload,
+        _keeping: Keeping,
+        received: Stamp,
+    ) -> Result<Offset, PublishError> {
         let topic = match self.shared.latest.topic(topic) {
             Some(known) => known,
             None => self.admit(topic)?,
@@ -102,6 +109,12 @@ impl Publisher {
         self.meters.ring_frames.set(self.ring_frames as f64);
         self.meters.ring_bytes.set(self.ring_bytes as f64);
         Ok(offset)
+    }
+
+    /// Says something about one topic, after what was published before.
+    pub fn note(&mut self, topic: &str, note: Note, received: Stamp) -> Result<(), PublishError> {
+        tracing::debug!(topic, ?note, ?received, "note");
+        Ok(())
     }
 
     /// Says whether what was published is current. Readers learn of it after all frames published before.

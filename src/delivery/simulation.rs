@@ -17,6 +17,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 
 use crate::bus::history::History;
+use crate::bus::keeping::Keeping;
 use crate::bus::publisher::Publisher;
 use crate::bus::{self, Limits};
 use crate::delivery::lane::SessionId;
@@ -172,7 +173,7 @@ impl World {
         let filler = "x".repeat(self.rng.random_range(0..60));
         let text = format!("{{\"n\":{},\"f\":\"{filler}\"}}", self.published.len() + 1);
         let payload = Payload { bytes: Bytes::from(text), kind: PayloadKind::Json };
-        self.publisher.publish(topic, payload, self.now).expect("a good topic");
+        self.publisher.publish(topic, payload, Keeping::NEWEST, self.now).expect("a good topic");
         self.published.push(topic);
     }
 

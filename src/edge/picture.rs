@@ -97,6 +97,7 @@ fn wanted(patterns: &[Pattern], topic: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::keeping::Keeping;
     use crate::bus::publisher::Publisher;
     use crate::bus::{Limits, open};
     use crate::wire::encode::{Payload, PayloadKind};
@@ -114,7 +115,7 @@ mod tests {
     fn publish(publisher: &mut Publisher, topics: &[&str]) {
         for topic in topics {
             let payload = Payload { bytes: bytes::Bytes::from_static(b"1"), kind: PayloadKind::Json };
-            publisher.publish(topic, payload, Stamp::default()).expect("a good topic");
+            publisher.publish(topic, payload, Keeping::NEWEST, Stamp::default()).expect("a good topic");
         }
     }
 

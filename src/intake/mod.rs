@@ -12,6 +12,7 @@ pub mod probe;
 pub mod profile;
 pub mod upstream;
 
+mod flow;
 mod line;
 mod outlet;
 mod sorting;

@@ -5,11 +5,14 @@ use std::fmt::Display;
 use metrics::{Counter, Gauge};
 
 use crate::bus::feed::{FeedState, StaleReason};
+use crate::bus::keeping::{Keeping, Note};
 use crate::bus::publisher::Publisher;
 use crate::wire::encode::Payload;
 use crate::words::metrics::{self as names, Meters};
 use crate::words::stamp::Stamp;
 
+use super::flow::sequence::Remedy;
+use super::flow::{Flow, Outflow, Piece};
 use super::line::loss::Loss;
 use super::profile::rule::Class;
 use super::sorting::{Incoming, Sink, Sorted};
@@ -40,24 +43,30 @@ impl Tally {
 }
 
 pub(super) struct Outlet {
-    publisher: Publisher,
+    flow: Flow,
+    press: Press,
     meters: OutletMeters,
     all_meters: Meters,
     samples: [Sample; Class::ALL.len()],
+}
+
+/// Publishes, and knows whether what was published is current.
+struct Press {
+    publisher: Publisher,
     refusals: Sample,
     live: bool,
     /// Since when what was published may be outdated; none while the feed is live.
     stale_since_ms: Option<u64>,
     /// First and last data of this connection.
     data: Option<(Stamp, Stamp)>,
-    pub tally: Tally,
+    last_data: Gauge,
+    tally: Tally,
 }
 
 struct OutletMeters {
     connects: Counter,
     messages: [Counter; Class::ALL.len()],
     bytes: Counter,
-    last_data: Gauge,
 }
 
 /// When a class was last shown in the log, and how many were not shown since.
@@ -72,35 +81,43 @@ impl Outlet {
         for reason in Loss::LABELS {
             meters.counter(&names::UPSTREAM_RECONNECTS, &[("reason", reason)]).absolute(0);
         }
-        Outlet {
+        let press = Press {
             publisher,
+            refusals: Sample::default(),
+            live: false,
+            stale_since_ms: None,
+            data: None,
+            last_data: meters.gauge(&names::UPSTREAM_LAST_DATA, &[]),
+            tally: Tally::default(),
+        };
+        Outlet {
+            flow: Flow::default(),
+            press,
             meters: OutletMeters {
                 connects: meters.counter(&names::UPSTREAM_CONNECTS, &[]),
                 messages: Class::ALL
                     .map(|class| meters.counter(&names::UPSTREAM_MESSAGES, &[("class", class.label())])),
                 bytes: meters.counter(&names::UPSTREAM_BYTES, &[]),
-                last_data: meters.gauge(&names::UPSTREAM_LAST_DATA, &[]),
             },
             all_meters: meters.clone(),
             samples: Default::default(),
-            refusals: Sample::default(),
-            live: false,
-            stale_since_ms: None,
-            data: None,
-            tally: Tally::default(),
         }
+    }
+
+    pub fn tally(&self) -> &Tally {
+        &self.press.tally
     }
 
     /// A connection stands; whether its data flows is to be seen.
     pub fn connected(&mut self) {
         self.meters.connects.increment(1);
-        self.tally.connects += 1;
-        self.data = None;
+        self.press.tally.connects += 1;
+        self.press.data = None;
     }
 
     /// Milliseconds between the first and the last data of this connection.
     pub fn data_ms(&self) -> u64 {
-        self.data.map_or(0, |(first, last)| last.ms_since(first))
+        self.press.data.map_or(0, |(first, last)| last.ms_since(first))
     }
 
     /// There is no connection; `plan` says what is being done about it.
@@ -108,28 +125,21 @@ impl Outlet {
         debug_assert!(Loss::LABELS.contains(&loss.label()), "{}", loss.label());
         self.all_meters.counter(&names::UPSTREAM_RECONNECTS, &[("reason", loss.label())]).increment(1);
         tracing::warn!(reason = loss.label(), "upstream: {loss}; {plan}");
-        self.tally.trouble(loss.to_string());
-        self.stale(StaleReason::UpstreamDown, now.wall_ms, format!("{loss}; {plan}"));
+        self.press.tally.trouble(loss.to_string());
+        self.press.stale(StaleReason::UpstreamDown, now.wall_ms, format!("{loss}; {plan}"));
     }
 
     /// The upstream has said that there will be nothing more.
     pub fn refused(&mut self, sentence: &str, now: Stamp) {
         tracing::error!("upstream: {sentence}");
-        self.tally.trouble(sentence.to_string());
-        self.stale(StaleReason::UpstreamDown, now.wall_ms, sentence.to_string());
+        self.press.tally.trouble(sentence.to_string());
+        self.press.stale(StaleReason::UpstreamDown, now.wall_ms, sentence.to_string());
     }
 
     /// The connection stands, but nothing has come since then.
     pub fn silent(&mut self, since: Stamp, message: String) {
         tracing::warn!("upstream: {message}");
-        self.stale(StaleReason::UpstreamSilent, since.wall_ms, message);
-    }
-
-    /// What is stale stays so since the same moment, whatever else goes wrong.
-    fn stale(&mut self, reason: StaleReason, since_ms: u64, message: String) {
-        self.live = false;
-        let since_ms = *self.stale_since_ms.get_or_insert(since_ms);
-        self.publisher.announce(FeedState::Stale { reason, since_ms, message });
+        self.press.stale(StaleReason::UpstreamSilent, since.wall_ms, message);
     }
 
     fn show(&mut self, class: Class, sorted: &Sorted, message: Incoming<'_>, received: Stamp) {
@@ -139,20 +149,29 @@ impl Outlet {
         match (class, &sorted.problem) {
             (_, Some(problem)) => {
                 tracing::warn!(class = class.label(), rule, hidden, "upstream: {problem}: {sample}");
-                self.tally.trouble(format!("{}: {problem}: {sample}", class.label()));
+                self.press.tally.trouble(format!("{}: {problem}: {sample}", class.label()));
             }
             (Class::Nack, None) => {
                 tracing::warn!(rule, hidden, "upstream refused a request: {sample}");
-                self.tally.trouble(format!("refused: {sample}"));
+                self.press.tally.trouble(format!("refused: {sample}"));
             }
             _ => tracing::debug!(class = class.label(), rule, hidden, "upstream: {sample}"),
         }
     }
 }
 
-impl Sink for Outlet {
-    fn publish(&mut self, topic: &str, payload: Payload, received: Stamp) {
-        if let Err(error) = self.publisher.publish(topic, payload, received) {
+impl Press {
+    /// What is stale stays so since the same moment, whatever else goes wrong.
+    fn stale(&mut self, reason: StaleReason, since_ms: u64, message: String) {
+        self.live = false;
+        let since_ms = *self.stale_since_ms.get_or_insert(since_ms);
+        self.publisher.announce(FeedState::Stale { reason, since_ms, message });
+    }
+}
+
+impl Outflow for Press {
+    fn publish(&mut self, topic: &str, payload: Payload, keeping: Keeping, received: Stamp) {
+        if let Err(error) = self.publisher.publish(topic, payload, keeping, received) {
             if let Some(hidden) = self.refusals.take(received) {
                 tracing::warn!(hidden, "frame not published: {error}");
             }
@@ -160,7 +179,7 @@ impl Sink for Outlet {
             return;
         }
         self.data = Some((self.data.map_or(received, |(first, _)| first), received));
-        self.meters.last_data.set(received.wall_ms as f64 / 1000.0);
+        self.last_data.set(received.wall_ms as f64 / 1000.0);
         if !self.live {
             self.live = true;
             self.stale_since_ms = None;
@@ -168,10 +187,26 @@ impl Sink for Outlet {
         }
     }
 
+    fn note(&mut self, topic: &str, note: Note, received: Stamp) {
+        if let Err(error) = self.publisher.note(topic, note, received) {
+            self.tally.trouble(error.to_string());
+        }
+    }
+
+    fn remedy(&mut self, topic: &str, remedy: Remedy) {
+        tracing::warn!(topic, ?remedy, "something is missing");
+    }
+}
+
+impl Sink for Outlet {
+    fn piece(&mut self, piece: &Piece<'_>) {
+        self.flow.take(piece, &mut self.press);
+    }
+
     fn note(&mut self, sorted: &Sorted, message: Incoming<'_>, received: Stamp) {
         let class = sorted.class;
         self.meters.messages[class as usize].increment(1);
-        self.tally.messages[class as usize] += 1;
+        self.press.tally.messages[class as usize] += 1;
         let bytes = match message {
             Incoming::Text(text) => text.len(),
             Incoming::Binary(bytes) => bytes.len(),

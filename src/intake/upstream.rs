@@ -152,7 +152,7 @@ impl Upstream {
     }
 
     pub(super) fn tally(&self) -> &Tally {
-        &self.outlet.tally
+        self.outlet.tally()
     }
 
     pub(super) fn sorter(&self) -> &Sorter {

@@ -1,5 +1,6 @@
 //! Reads the `[[on]]` rules of a profile.
 
+use crate::intake::flow::Treatment;
 use crate::wire::json::{Each, Pointer, Pointers};
 
 use super::optional;
@@ -40,7 +41,7 @@ pub(crate) fn topic_rules(template: &str) -> Result<Rules, String> {
         topic: Some(Naming::Template(topic)),
         each: None,
         element: Pointers::default(),
-        emit_element: false,
+        treatment: Treatment::default(),
         reply: None,
     });
     Ok(rules)
@@ -76,7 +77,8 @@ fn read_rule(section: &Section<'_>, pointers: &mut Pointers) -> Result<Rule, Pro
         _ => None,
     };
     let emit_element = read_emit(section, each.is_some())?;
-    Ok(Rule { name, class, when, topic, each, element, emit_element, reply })
+    let treatment = Treatment { emit_element, ..Treatment::default() };
+    Ok(Rule { name, class, when, topic, each, element, treatment, reply })
 }
 
 fn read_emit(section: &Section<'_>, has_each: bool) -> Result<bool, ProfileError> {

@@ -5,6 +5,8 @@
 
 use crate::wire::json::{Each, Found, Pointer, Pointers, Type, decode_string};
 
+use crate::intake::flow::Treatment;
+
 use super::section::{did_you_mean, one_of};
 use super::template::Template;
 
@@ -118,8 +120,8 @@ pub(crate) struct Rule {
     pub each: Option<Each>,
     /// What `./` placeholders look for in each element.
     pub element: Pointers,
-    /// Publish the element's slice instead of the whole message.
-    pub emit_element: bool,
+    /// Of what the rule finds; in rules of class `data` only.
+    pub treatment: Treatment,
     /// In rules of class `ping` only, and always there.
     pub reply: Option<Template<Field>>,
 }

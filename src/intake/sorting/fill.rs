@@ -2,9 +2,8 @@
 
 use std::convert::Infallible;
 
-use bytes::Bytes;
-
-use crate::wire::encode::{Payload, PayloadKind};
+use crate::intake::flow::Piece;
+use crate::wire::encode::PayloadKind;
 use crate::wire::json::{Element, Found, Pointers, Type, decode_string};
 use crate::words::stamp::Stamp;
 
@@ -42,11 +41,21 @@ pub fn emit(
 ) -> (Class, Option<Unnamed>) {
     let Message { text, kind, received } = message;
     let Scratch { found, element_found, elements, topic: name } = scratch;
-    let payload = |slice: &str| Payload { bytes: Bytes::copy_from_slice(slice.as_bytes()), kind };
+    let treatment = &rule.treatment;
+    let piece = Piece {
+        treatment,
+        topic: "",
+        message: text.as_bytes(),
+        kind,
+        element: text.as_bytes(),
+        numbers: None,
+        snapshot: false,
+        received,
+    };
     let Some(each) = &rule.each else {
         return match write_topic(topic, name, |field| lookup(field, whole, text, found)) {
             Ok(()) => {
-                sink.publish(name, payload(text), received);
+                sink.piece(&Piece { topic: name, ..piece });
                 (Class::Data, None)
             }
             Err(problem) => (Class::Unmatched, Some(problem)),
@@ -67,7 +76,7 @@ pub fn emit(
         });
         match named {
             Ok(()) => {
-                sink.publish(name, payload(if rule.emit_element { slice } else { text }), received);
+                sink.piece(&Piece { topic: name, element: slice.as_bytes(), ..piece });
                 published += 1;
             }
             Err(unnamed) => problem = Some(unnamed),

@@ -15,9 +15,8 @@ mod recordings;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use crate::wire::encode::{Payload, PayloadKind};
+use crate::intake::flow::{Piece, Treatment};
+use crate::wire::encode::PayloadKind;
 use crate::wire::json::is_json;
 use crate::words::stamp::Stamp;
 use crate::words::topic::TopicError;
@@ -75,8 +74,8 @@ pub enum Unnamed {
 
 /// Where the sorter puts what it finds.
 pub trait Sink {
-    /// One frame to publish, with the time its message came at.
-    fn publish(&mut self, topic: &str, payload: Payload, received: Stamp);
+    /// One thing of one topic, to be published.
+    fn piece(&mut self, piece: &Piece<'_>);
     /// One message is sorted; called once for each, after its frames are published.
     fn note(&mut self, sorted: &Sorted, message: Incoming<'_>, received: Stamp);
 }
@@ -129,8 +128,16 @@ impl Sorter {
     fn sort_binary(&mut self, message: Incoming<'_>, received: Stamp, sink: &mut dyn Sink) -> Sorted {
         match message {
             Incoming::Binary(bytes) if self.takes_binary => {
-                let payload = Payload { bytes: Bytes::copy_from_slice(bytes), kind: PayloadKind::Binary };
-                sink.publish(FALLBACK_TOPIC, payload, received);
+                sink.piece(&Piece {
+                    treatment: &Treatment::default(),
+                    topic: FALLBACK_TOPIC,
+                    message: bytes,
+                    kind: PayloadKind::Binary,
+                    element: bytes,
+                    numbers: None,
+                    snapshot: false,
+                    received,
+                });
                 Sorted::unruled(Class::Data, None)
             }
             _ => Sorted::unruled(Class::Garbled, Some(Unnamed::NoText)),
@@ -247,9 +254,10 @@ mod tests {
     struct Lines(Vec<String>);
 
     impl Sink for Lines {
-        fn publish(&mut self, topic: &str, payload: Payload, received: Stamp) {
-            let Payload { bytes, kind } = payload;
-            self.0.push(format!("{topic} {} {kind:?} at {}", String::from_utf8_lossy(&bytes), received.wall_ms));
+        fn piece(&mut self, piece: &Piece<'_>) {
+            let Piece { topic, kind, received, .. } = piece;
+            let bytes = if piece.treatment.emit_element { piece.element } else { piece.message };
+            self.0.push(format!("{topic} {} {kind:?} at {}", String::from_utf8_lossy(bytes), received.wall_ms));
         }
 
         fn note(&mut self, sorted: &Sorted, _: Incoming<'_>, _: Stamp) {

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 
-use crate::wire::encode::{Payload, PayloadKind};
+use crate::intake::flow::Piece;
+use crate::wire::encode::PayloadKind;
 use crate::words::stamp::Stamp;
 
 use super::{Incoming, Sink, Sorted, Sorter};
@@ -23,10 +24,11 @@ struct Count {
 }
 
 impl Sink for Count {
-    fn publish(&mut self, topic: &str, payload: Payload, _: Stamp) {
-        *self.topics.entry(topic.to_string()).or_default() += 1;
-        assert_eq!(payload.kind, PayloadKind::Json);
-        self.published.push(payload.bytes.to_vec());
+    fn piece(&mut self, piece: &Piece<'_>) {
+        *self.topics.entry(piece.topic.to_string()).or_default() += 1;
+        assert_eq!(piece.kind, PayloadKind::Json);
+        let bytes = if piece.treatment.emit_element { piece.element } else { piece.message };
+        self.published.push(bytes.to_vec());
     }
 
     fn note(&mut self, sorted: &Sorted, message: Incoming<'_>, _: Stamp) {
