@@ -15,4 +15,5 @@ pub mod upstream;
 mod flow;
 mod line;
 mod outlet;
+mod pool;
 mod sorting;

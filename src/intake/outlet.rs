@@ -15,7 +15,8 @@ use super::flow::sequence::Remedy;
 use super::flow::{Flow, Outflow, Piece};
 use super::line::loss::Loss;
 use super::profile::rule::Class;
-use super::sorting::{Incoming, Sink, Sorted};
+use super::pool::merge::{Merger, Source, Turn};
+use super::sorting::{Incoming, Sorted};
 
 /// A class is sampled in the log at most this often.
 const SAMPLE_NS: u64 = 10_000_000_000;
@@ -44,6 +45,9 @@ impl Tally {
 
 pub(super) struct Outlet {
     flow: Flow,
+    merger: Merger,
+    /// Several connections carry the same.
+    merging: bool,
     press: Press,
     meters: OutletMeters,
     all_meters: Meters,
@@ -57,9 +61,9 @@ struct Press {
     live: bool,
     /// Since when what was published may be outdated; none while the feed is live.
     stale_since_ms: Option<u64>,
-    /// First and last data of this connection.
-    data: Option<(Stamp, Stamp)>,
     last_data: Gauge,
+    /// What was asked for since it was last looked.
+    remedies: Vec<(String, Remedy)>,
     tally: Tally,
 }
 
@@ -77,7 +81,7 @@ struct Sample {
 }
 
 impl Outlet {
-    pub fn new(publisher: Publisher, meters: &Meters) -> Outlet {
+    pub fn new(publisher: Publisher, legs: usize, meters: &Meters) -> Outlet {
         for reason in Loss::LABELS {
             meters.counter(&names::UPSTREAM_RECONNECTS, &[("reason", reason)]).absolute(0);
         }
@@ -86,12 +90,14 @@ impl Outlet {
             refusals: Sample::default(),
             live: false,
             stale_since_ms: None,
-            data: None,
+            remedies: Vec::new(),
             last_data: meters.gauge(&names::UPSTREAM_LAST_DATA, &[]),
             tally: Tally::default(),
         };
         Outlet {
             flow: Flow::default(),
+            merger: Merger::new(legs, meters),
+            merging: false,
             press,
             meters: OutletMeters {
                 connects: meters.counter(&names::UPSTREAM_CONNECTS, &[]),
@@ -112,21 +118,63 @@ impl Outlet {
     pub fn connected(&mut self) {
         self.meters.connects.increment(1);
         self.press.tally.connects += 1;
-        self.press.data = None;
     }
 
-    /// Milliseconds between the first and the last data of this connection.
-    pub fn data_ms(&self) -> u64 {
-        self.press.data.map_or(0, |(first, last)| last.ms_since(first))
+    /// One thing of one topic, from this connection.
+    pub fn piece(&mut self, source: Source, piece: &Piece<'_>) {
+        let Outlet { flow, press, merger, merging, .. } = self;
+        if *merging {
+            merger.take(source, piece, &mut |piece, turn| pass(flow, press, piece, turn));
+        } else {
+            flow.take(piece, press);
+        }
     }
 
-    /// There is no connection; `plan` says what is being done about it.
-    pub fn lost(&mut self, loss: &Loss, plan: impl Display, now: Stamp) {
+    /// From now on several connections carry the same, or they do not any more.
+    pub fn merge(&mut self, merging: bool) {
+        if self.merging && !merging {
+            let Outlet { flow, press, merger, .. } = self;
+            merger.tick(Stamp { wall_ms: 0, mono_ns: u64::MAX }, &mut |piece, turn| pass(flow, press, piece, turn));
+            merger.clear();
+        }
+        self.merging = merging;
+    }
+
+    pub fn merger(&mut self) -> &mut Merger {
+        &mut self.merger
+    }
+
+    /// Does what time alone brings about.
+    pub fn tick(&mut self, now: Stamp) {
+        let Outlet { flow, press, merger, .. } = self;
+        merger.tick(now, &mut |piece, turn| pass(flow, press, piece, turn));
+    }
+
+    pub fn deadline_ns(&self) -> Option<u64> {
+        self.merger.deadline_ns()
+    }
+
+    /// What is to be done about gaps, since this was last asked.
+    pub fn remedies(&mut self) -> Vec<(String, Remedy)> {
+        std::mem::take(&mut self.press.remedies)
+    }
+
+    /// The upstream refuses a topic.
+    pub fn refuses(&mut self, topic: &str, message: String, now: Stamp) {
+        tracing::warn!(topic, "upstream: refused: {message}");
+        self.press.tally.trouble(format!("refused `{topic}`: {message}"));
+        self.press.note(topic, Note::Refused { message }, now);
+    }
+
+    /// A connection is lost; `plan` says what is being done about it. The feed is down if it was the last one.
+    pub fn lost(&mut self, loss: &Loss, plan: impl Display, was_last: bool, now: Stamp) {
         debug_assert!(Loss::LABELS.contains(&loss.label()), "{}", loss.label());
         self.all_meters.counter(&names::UPSTREAM_RECONNECTS, &[("reason", loss.label())]).increment(1);
         tracing::warn!(reason = loss.label(), "upstream: {loss}; {plan}");
         self.press.tally.trouble(loss.to_string());
-        self.press.stale(StaleReason::UpstreamDown, now.wall_ms, format!("{loss}; {plan}"));
+        if was_last {
+            self.press.stale(StaleReason::UpstreamDown, now.wall_ms, format!("{loss}; {plan}"));
+        }
     }
 
     /// The upstream has said that there will be nothing more.
@@ -140,6 +188,21 @@ impl Outlet {
     pub fn silent(&mut self, since: Stamp, message: String) {
         tracing::warn!("upstream: {message}");
         self.press.stale(StaleReason::UpstreamSilent, since.wall_ms, message);
+    }
+
+    /// One message is sorted.
+    pub fn note(&mut self, sorted: &Sorted, message: Incoming<'_>, received: Stamp) {
+        let class = sorted.class;
+        self.meters.messages[class as usize].increment(1);
+        self.press.tally.messages[class as usize] += 1;
+        let bytes = match message {
+            Incoming::Text(text) => text.len(),
+            Incoming::Binary(bytes) => bytes.len(),
+        };
+        self.meters.bytes.increment(bytes as u64);
+        if sorted.problem.is_some() || !matches!(class, Class::Data | Class::Ignore) {
+            self.show(class, sorted, message, received);
+        }
     }
 
     fn show(&mut self, class: Class, sorted: &Sorted, message: Incoming<'_>, received: Stamp) {
@@ -178,7 +241,6 @@ impl Outflow for Press {
             self.tally.trouble(error.to_string());
             return;
         }
-        self.data = Some((self.data.map_or(received, |(first, _)| first), received));
         self.last_data.set(received.wall_ms as f64 / 1000.0);
         if !self.live {
             self.live = true;
@@ -194,27 +256,15 @@ impl Outflow for Press {
     }
 
     fn remedy(&mut self, topic: &str, remedy: Remedy) {
-        tracing::warn!(topic, ?remedy, "something is missing");
+        self.remedies.push((topic.to_string(), remedy));
     }
 }
 
-impl Sink for Outlet {
-    fn piece(&mut self, piece: &Piece<'_>) {
-        self.flow.take(piece, &mut self.press);
-    }
-
-    fn note(&mut self, sorted: &Sorted, message: Incoming<'_>, received: Stamp) {
-        let class = sorted.class;
-        self.meters.messages[class as usize].increment(1);
-        self.press.tally.messages[class as usize] += 1;
-        let bytes = match message {
-            Incoming::Text(text) => text.len(),
-            Incoming::Binary(bytes) => bytes.len(),
-        };
-        self.meters.bytes.increment(bytes as u64);
-        if sorted.problem.is_some() || !matches!(class, Class::Data | Class::Ignore) {
-            self.show(class, sorted, message, received);
-        }
+/// Hands a piece on, when its turn has come.
+fn pass(flow: &mut Flow, press: &mut Press, piece: &Piece<'_>, turn: Turn) {
+    match turn {
+        Turn::InOrder => flow.take(piece, press),
+        Turn::Late => flow.take_late(piece, press),
     }
 }
 

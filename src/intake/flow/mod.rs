@@ -36,6 +36,13 @@ pub enum Mode {
     Nothing,
 }
 
+impl Mode {
+    /// Whether values are built up from a snapshot and changes.
+    pub fn builds_up(&self) -> bool {
+        false
+    }
+}
+
 /// One thing of one topic, found in a message.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece<'a> {
@@ -66,6 +73,13 @@ pub trait Outflow {
 pub struct Flow {}
 
 impl Flow {
+    /// A piece that newer ones have overtaken.
+    pub fn take_late(&mut self, piece: &Piece<'_>, out: &mut dyn Outflow) {
+        let bytes = if piece.treatment.emit_element { piece.element } else { piece.message };
+        let payload = Payload { bytes: Bytes::copy_from_slice(bytes), kind: piece.kind };
+        out.publish(piece.topic, payload, Keeping::Moment, piece.received);
+    }
+
     pub fn take(&mut self, piece: &Piece<'_>, out: &mut dyn Outflow) {
         let bytes = if piece.treatment.emit_element { piece.element } else { piece.message };
         let keeping = match piece.treatment.mode {

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::client::Response;
-use tokio_tungstenite::tungstenite::http::header::{HeaderName, LOCATION, RETRY_AFTER};
+use tokio_tungstenite::tungstenite::http::header::{HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Utf8Bytes};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
@@ -54,10 +54,29 @@ impl Target {
         Ok(Target { url })
     }
 
+    /// Checks a URL that may still hold placeholders.
+    pub fn check(text: &str) -> Result<(), TargetError> {
+        let mut plain = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            plain.push_str(before);
+            plain.push('x');
+            rest = after.split_once('}').map_or("", |(_, rest)| rest);
+        }
+        plain.push_str(rest);
+        Target::parse(&plain).map(|_| ())
+    }
+
     /// Without what may be secret: user, password and query.
     pub fn shown(&self) -> String {
         let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
         format!("{}://{}{port}{}", self.url.scheme(), self.host(), self.url.path())
+    }
+
+    /// Host and port, for labels of metrics and logs.
+    pub fn place(&self) -> String {
+        let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}{port}", self.host())
     }
 
     pub fn host(&self) -> &str {
@@ -70,36 +89,41 @@ impl Target {
 }
 
 /// Everything needed to connect again and again.
+#[derive(Clone)]
 pub struct Dialer {
-    target: Target,
     timeout: Duration,
-    tls: Option<Arc<ClientConfig>>,
+    tls: Arc<ClientConfig>,
     limits: WebSocketConfig,
+}
+
+/// One place to connect to, and what to say at its door.
+#[derive(Clone, Debug)]
+pub struct Door {
+    pub target: Target,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Dialer {
     /// For TLS the roots of this machine count as well as Mozilla's.
-    pub fn new(target: Target, timeout: Duration, message_bytes_max: usize) -> Result<Dialer, rustls::Error> {
-        let tls = if target.is_tls() { Some(Arc::new(tls_config()?)) } else { None };
+    pub fn new(timeout: Duration, message_bytes_max: usize) -> Result<Dialer, rustls::Error> {
         let limits = WebSocketConfig::default()
             .max_message_size(Some(message_bytes_max))
             .max_frame_size(Some(message_bytes_max))
             // Requests are small and rare: none waits for another.
             .write_buffer_size(0);
-        Ok(Dialer { target, timeout, tls, limits })
+        Ok(Dialer { timeout, tls: Arc::new(tls_config()?), limits })
     }
 
-    pub fn target(&self) -> &Target {
-        &self.target
+    pub async fn connect(self, door: Door) -> Result<Socket, Loss> {
+        let attempt = tokio::time::timeout(self.timeout, self.attempt(&door));
+        let late = || Err(Loss::ConnectTimeout { host: door.target.host().to_string(), after: self.timeout });
+        attempt.await.unwrap_or_else(|_| late())
     }
 
-    pub async fn connect(&self) -> Result<Socket, Loss> {
-        let attempt = tokio::time::timeout(self.timeout, self.attempt());
-        attempt.await.unwrap_or_else(|_| Err(Loss::ConnectTimeout { host: self.host(), after: self.timeout }))
-    }
-
-    async fn attempt(&self) -> Result<Socket, Loss> {
-        let url = &self.target.url;
+    async fn attempt(&self, door: &Door) -> Result<Socket, Loss> {
+        let target = &door.target;
+        let url = &target.url;
+        let host = || target.host().to_string();
         let port = url.port_or_known_default().unwrap_or(443);
         let stream = match url.host() {
             Some(Host::Domain(name)) => TcpStream::connect((name, port)).await,
@@ -109,34 +133,34 @@ impl Dialer {
         };
         let stream = stream
             .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-            .map_err(|error| Loss::Unreachable { host: self.host(), error })?;
-        let request = url.as_str().into_client_request().map_err(|error| self.handshake_loss(error))?;
-        let connector = self.tls.clone().map_or(Connector::Plain, Connector::Rustls);
+            .map_err(|error| Loss::Unreachable { host: host(), error })?;
+        let mut request = url.as_str().into_client_request().map_err(|error| handshake_loss(target, error))?;
+        for (name, value) in &door.headers {
+            request.headers_mut().insert(name.clone(), value.clone());
+        }
+        let connector =
+            if target.is_tls() { Connector::Rustls(self.tls.clone()) } else { Connector::Plain };
         let stream = Watched { stream, bytes_read: 0 };
         let (socket, _) = client_async_tls_with_config(request, stream, Some(self.limits), Some(connector))
             .await
-            .map_err(|error| self.handshake_loss(error))?;
+            .map_err(|error| handshake_loss(target, error))?;
         Ok(socket)
     }
+}
 
-    fn handshake_loss(&self, error: Error) -> Loss {
-        let url = self.target.shown();
-        match error {
-            Error::Http(response) => not_websocket(url, &response),
-            Error::Tls(error) => Loss::Tls { host: self.host(), error: error.to_string() },
-            Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
-                Loss::Tls { host: self.host(), error: error.to_string() }
-            }
-            Error::Io(error) => Loss::Unreachable { host: self.host(), error },
-            Error::Protocol(ProtocolError::HandshakeIncomplete) => {
-                Loss::Cut { error: "the connection ended during the handshake".to_string() }
-            }
-            other => Loss::NotHttp { url, error: other.to_string() },
+fn handshake_loss(target: &Target, error: Error) -> Loss {
+    let (url, host) = (target.shown(), target.host().to_string());
+    match error {
+        Error::Http(response) => not_websocket(url, &response),
+        Error::Tls(error) => Loss::Tls { host, error: error.to_string() },
+        Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+            Loss::Tls { host, error: error.to_string() }
         }
-    }
-
-    fn host(&self) -> String {
-        self.target.host().to_string()
+        Error::Io(error) => Loss::Unreachable { host, error },
+        Error::Protocol(ProtocolError::HandshakeIncomplete) => {
+            Loss::Cut { error: "the connection ended during the handshake".to_string() }
+        }
+        other => Loss::NotHttp { url, error: other.to_string() },
     }
 }
 

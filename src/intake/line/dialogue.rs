@@ -1,23 +1,36 @@
-//! What to say on one connection and when: subscriptions, replies, pings, heartbeats; and when it must be given up.
+//! What to say on one connection and when: log-in, subscriptions, replies, pings, heartbeats; and when it must be given
+//! up.
 //!
 //! No sockets and no clock: the caller says what was heard and what time it is, and does the steps it is told.
 //! Silence is judged by messages; WebSocket pings and pongs show only that the connection stands. Whatever is sent
-//! keeps the profile's distance in time, pings included; answers to WebSocket pings are not ours to delay.
+//! keeps the profile's rate, pings included; answers to WebSocket pings are not ours to delay.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::intake::profile::Profile;
+use crate::intake::profile::connection::{Heartbeat, Login};
+use crate::intake::profile::rule::Class;
+use crate::intake::profile::secrets::Secrets;
+use crate::intake::profile::subscribe::{Item, Subscribe};
+use crate::intake::profile::template::Template;
+use crate::intake::profile::words::{Filling, Word};
 use crate::words::stamp::Stamp;
 
+use super::allowance::Allowance;
+use super::asking::{Asking, Outcome};
 use super::loss::Loss;
-use crate::intake::profile::subscribe::filled;
-use crate::intake::profile::{Heartbeat, Profile};
 
 /// More unsent replies than this, and the oldest is dropped: who asks that often needs no answer to each.
 const REPLIES_MAX: usize = 16;
+/// Messages of clients that wait to be sent; further ones are refused.
+const FORWARDS_MAX: usize = 256;
 
 /// Used if neither the settings nor the profile say how long an upstream may be silent.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// For a message that the venue sends first of all.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The times of a connection: the profile's where it has them, else the settings'; for the idle timeout it is the other
 /// way round, because only a user knows how quiet the topics are that were asked for.
@@ -26,8 +39,6 @@ pub struct Timing {
     pub idle_timeout: Option<Duration>,
     pub ws_ping: Option<Duration>,
     pub pong_timeout: Duration,
-    pub send_spacing: Duration,
-    pub heartbeat: Option<Heartbeat>,
 }
 
 impl Timing {
@@ -38,8 +49,32 @@ impl Timing {
             idle_timeout: self.idle_timeout.or(keepalive.idle_timeout.unwrap_or(Some(IDLE_TIMEOUT))),
             ws_ping: keepalive.ws_ping.unwrap_or(self.ws_ping),
             pong_timeout: keepalive.pong_timeout.unwrap_or(self.pong_timeout),
-            send_spacing: profile.send_spacing,
-            heartbeat: keepalive.ping.clone(),
+        }
+    }
+}
+
+/// What all connections of an upstream have in common.
+#[derive(Debug)]
+pub struct Script {
+    pub timing: Timing,
+    pub secrets: Secrets,
+    pub open: Vec<Template<Word>>,
+    pub login: Option<Login>,
+    pub subscribe: Option<Arc<Subscribe>>,
+    pub heartbeat: Option<Heartbeat>,
+    pub allowances: (Option<Allowance>, Option<Allowance>),
+}
+
+impl Script {
+    pub fn new(profile: &Profile, timing: Timing, secrets: Secrets) -> Script {
+        Script {
+            timing: timing.with_profile(profile),
+            secrets,
+            open: profile.opening.frames.clone(),
+            login: profile.opening.login.clone(),
+            subscribe: profile.subscribe.clone().map(Arc::new),
+            heartbeat: profile.keepalive.ping.clone(),
+            allowances: (profile.sending.rate.map(Allowance::new), profile.sending.budget.map(Allowance::new)),
         }
     }
 }
@@ -58,14 +93,33 @@ pub enum Step {
     End(Loss),
 }
 
+/// How far a connection has come with its opening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The log-in waits for its rule.
+    BeforeLogin,
+    /// The log-in is sent, its answer awaited.
+    LoggingIn,
+    /// The subscriptions wait for their rule.
+    BeforeSubscribing,
+    Open,
+}
+
 #[derive(Debug)]
 pub struct Dialogue {
-    timing: Timing,
-    requests: VecDeque<String>,
+    script: Arc<Script>,
+    pub asking: Asking,
+    stage: Stage,
+    stage_by_ns: u64,
+    /// Names of rules that were seen during the opening; at most as many as the profile has.
+    seen: Vec<Arc<str>>,
+    opening: VecDeque<String>,
     replies: VecDeque<String>,
+    forwards: VecDeque<String>,
     /// Number of the last request.
     req: u64,
-    send_at_ns: u64,
+    rate: Option<Allowance>,
+    budget: Option<Allowance>,
     last_message: Stamp,
     told_silence: bool,
     ping_at_ns: Option<u64>,
@@ -75,21 +129,76 @@ pub struct Dialogue {
 }
 
 impl Dialogue {
-    /// A connection that was opened `now`; `requests` are sent first, and `req` is the number of the last of them.
-    pub fn open(timing: Timing, requests: Vec<String>, req: u64, now: Stamp) -> Dialogue {
+    /// A connection that was opened `now`, and what is to be asked for on it.
+    pub fn open(script: Arc<Script>, items: &[Arc<Item>], now: Stamp) -> Dialogue {
         let after = |wait: Duration| now.mono_ns + ns(wait);
-        Dialogue {
-            requests: requests.into(),
+        let mut dialogue = Dialogue {
+            asking: Asking::new(script.subscribe.clone(), items),
+            stage: Stage::BeforeLogin,
+            stage_by_ns: u64::MAX,
+            seen: Vec::new(),
+            opening: VecDeque::new(),
             replies: VecDeque::new(),
-            req,
-            send_at_ns: now.mono_ns,
+            forwards: VecDeque::new(),
+            req: 0,
+            rate: script.allowances.0.clone(),
+            budget: script.allowances.1.clone(),
             last_message: now,
             told_silence: false,
-            ping_at_ns: timing.ws_ping.map(after),
+            ping_at_ns: script.timing.ws_ping.map(after),
             pong_by_ns: None,
-            beat_at_ns: timing.heartbeat.as_ref().map(|heartbeat| after(heartbeat.every)),
+            beat_at_ns: script.heartbeat.as_ref().map(|heartbeat| after(heartbeat.every)),
             answer_by_ns: None,
-            timing,
+            script: script.clone(),
+        };
+        for frame in &script.open {
+            dialogue.say_first(frame, now);
+        }
+        dialogue.enter(Stage::BeforeLogin, now);
+        dialogue.advance(now);
+        dialogue
+    }
+
+    fn say_first(&mut self, template: &Template<Word>, now: Stamp) {
+        self.req += 1;
+        // What is wanting was found out before anything was connected.
+        if let Ok(text) = Filling::plain(&self.script.secrets, now, self.req).fill(template) {
+            self.opening.push_back(text);
+        }
+    }
+
+    fn enter(&mut self, stage: Stage, now: Stamp) {
+        self.stage = stage;
+        let timeout = match (stage, &self.script.login) {
+            (Stage::LoggingIn, Some(login)) => login.timeout,
+            _ => GREETING_TIMEOUT,
+        };
+        self.stage_by_ns = if stage == Stage::Open { u64::MAX } else { now.mono_ns + ns(timeout) };
+    }
+
+    /// Goes on with the opening as far as what was seen allows.
+    fn advance(&mut self, now: Stamp) {
+        let script = self.script.clone();
+        let seen = |rule: &Option<String>, seen: &[Arc<str>]| {
+            rule.as_ref().is_none_or(|rule| seen.iter().any(|name| **name == **rule))
+        };
+        if self.stage == Stage::BeforeLogin {
+            match &script.login {
+                None => self.enter(Stage::BeforeSubscribing, now),
+                Some(login) if seen(&login.after, &self.seen) => {
+                    self.say_first(&login.send, now);
+                    self.enter(Stage::LoggingIn, now);
+                }
+                Some(_) => {}
+            }
+        }
+        if self.stage == Stage::LoggingIn && script.login.as_ref().is_none_or(|login| seen(&login.ok, &self.seen)) {
+            self.enter(Stage::BeforeSubscribing, now);
+        }
+        let after = script.subscribe.as_ref().and_then(|subscribe| subscribe.after.clone());
+        if self.stage == Stage::BeforeSubscribing && seen(&after, &self.seen) {
+            self.enter(Stage::Open, now);
+            self.seen = Vec::new();
         }
     }
 
@@ -105,9 +214,23 @@ impl Dialogue {
         self.pong_by_ns = None;
     }
 
+    /// What a message was, by which rule, and its text; `shown` is its beginning, for people.
+    pub fn learned(&mut self, class: Class, rule: &Arc<str>, text: &str, shown: &str, now: Stamp) {
+        match class {
+            Class::Ack => self.asking.acknowledged(text),
+            Class::Nack => self.asking.refused(text, shown),
+            Class::Pong => self.answered(rule),
+            _ => {}
+        }
+        if self.stage != Stage::Open && !self.seen.contains(rule) {
+            self.seen.push(rule.clone());
+            self.advance(now);
+        }
+    }
+
     /// A message of class `pong` came, by this rule.
-    pub fn answered(&mut self, rule: &str) {
-        let expected = self.timing.heartbeat.as_ref().and_then(|heartbeat| heartbeat.expect.as_ref());
+    fn answered(&mut self, rule: &str) {
+        let expected = self.script.heartbeat.as_ref().and_then(|heartbeat| heartbeat.expect.as_ref());
         if expected.is_some_and(|(name, _)| name == rule) {
             self.answer_by_ns = None;
         }
@@ -121,14 +244,44 @@ impl Dialogue {
         self.replies.push_back(reply);
     }
 
-    /// The next thing to do; none until something is heard or `deadline_ns` has come.
-    pub fn next(&mut self, now: Stamp) -> Option<Step> {
+    /// Queues what a client says; false if too much waits already, or the connection is not open yet.
+    pub fn forward(&mut self, text: String) -> bool {
+        let has_room = self.stage == Stage::Open && self.forwards.len() < FORWARDS_MAX;
+        if has_room {
+            self.forwards.push_back(text);
+        }
+        has_room
+    }
+
+    /// The number for a request that the caller makes itself.
+    pub fn number(&mut self) -> u64 {
+        self.req += 1;
+        self.req
+    }
+
+    /// What became of items since this was last asked.
+    pub fn outcomes(&mut self) -> Vec<Outcome> {
+        self.asking.outcomes()
+    }
+
+    /// Everything that is wanted of this connection was asked for and answered.
+    pub fn is_settled(&self) -> bool {
+        self.stage == Stage::Open && self.asking.is_settled()
+    }
+
+    /// The next thing to do; none until something is heard or `deadline_ns` has come. `bound` gives what the venue calls
+    /// a subscription.
+    pub fn next(&mut self, now: Stamp, bound: &dyn Fn(&Item) -> Option<String>) -> Option<Step> {
         let due = |deadline: Option<u64>| deadline.is_some_and(|deadline| deadline <= now.mono_ns);
+        self.asking.tick(now);
         if due(self.pong_by_ns) {
-            return Some(Step::End(Loss::PongMissing { after: self.timing.pong_timeout }));
+            return Some(Step::End(Loss::PongMissing { after: self.script.timing.pong_timeout }));
         }
         if due(self.answer_by_ns) {
             return Some(Step::End(Loss::AnswerMissing { after: self.answer_timeout().unwrap_or_default() }));
+        }
+        if self.stage_by_ns <= now.mono_ns {
+            return Some(Step::End(Loss::NotOpened { waiting_for: self.waiting_for() }));
         }
         if due(self.silence_ns()) {
             if self.told_silence {
@@ -137,56 +290,109 @@ impl Dialogue {
             self.told_silence = true;
             return Some(Step::TellSilence { since: self.last_message });
         }
-        if self.send_at_ns > now.mono_ns {
+        if ready_ns(&self.rate) > now.mono_ns {
             return None;
         }
-        let step = self.next_sending(now)?;
-        self.send_at_ns = now.mono_ns + ns(self.timing.send_spacing);
+        let step = self.next_sending(now, bound)?;
+        self.rate.iter_mut().for_each(|rate| rate.take(now.mono_ns));
         Some(step)
     }
 
-    fn next_sending(&mut self, now: Stamp) -> Option<Step> {
-        if let Some(text) = self.replies.pop_front().or_else(|| self.requests.pop_front()) {
+    fn next_sending(&mut self, now: Stamp, bound: &dyn Fn(&Item) -> Option<String>) -> Option<Step> {
+        if let Some(text) = self.replies.pop_front() {
+            return Some(Step::Send(text));
+        }
+        let has_budget = ready_ns(&self.budget) <= now.mono_ns;
+        if has_budget && let Some(text) = self.opening.pop_front() {
+            self.budget.iter_mut().for_each(|budget| budget.take(now.mono_ns));
             return Some(Step::Send(text));
         }
         if self.ping_at_ns.is_some_and(|at| at <= now.mono_ns) {
-            self.ping_at_ns = self.timing.ws_ping.map(|interval| now.mono_ns + ns(interval));
-            self.pong_by_ns.get_or_insert(now.mono_ns + ns(self.timing.pong_timeout));
+            self.ping_at_ns = self.script.timing.ws_ping.map(|interval| now.mono_ns + ns(interval));
+            self.pong_by_ns.get_or_insert(now.mono_ns + ns(self.script.timing.pong_timeout));
             return Some(Step::Ping);
         }
-        if self.beat_at_ns.is_some_and(|at| at <= now.mono_ns) {
-            let heartbeat = self.timing.heartbeat.as_ref()?;
-            self.req += 1;
-            let text = filled(&heartbeat.send, &[], self.req);
-            self.beat_at_ns = Some(now.mono_ns + ns(heartbeat.every));
-            if let Some(timeout) = self.answer_timeout() {
-                self.answer_by_ns.get_or_insert(now.mono_ns + ns(timeout));
-            }
+        if let Some(text) = self.beat(now) {
             return Some(Step::Send(text));
+        }
+        if let Some(text) = self.forwards.pop_front() {
+            return Some(Step::Send(text));
+        }
+        // Some batches turn out to be empty: what was in them is not wanted any more.
+        while self.stage == Stage::Open && has_budget && self.asking.has_something_to_say() {
+            self.req += 1;
+            let script = self.script.clone();
+            let filling = Filling::plain(&script.secrets, now, self.req);
+            if let Some(text) = self.asking.next(filling, now, bound) {
+                self.budget.iter_mut().for_each(|budget| budget.take(now.mono_ns));
+                return Some(Step::Send(text));
+            }
         }
         None
     }
 
+    /// The heartbeat, if it is due.
+    fn beat(&mut self, now: Stamp) -> Option<String> {
+        let script = self.script.clone();
+        let heartbeat = script.heartbeat.as_ref()?;
+        self.beat_at_ns.filter(|at| *at <= now.mono_ns)?;
+        let quiet_until_ns = self.last_message.mono_ns + ns(heartbeat.every);
+        if heartbeat.idle_only && quiet_until_ns > now.mono_ns {
+            self.beat_at_ns = Some(quiet_until_ns);
+            return None;
+        }
+        self.beat_at_ns = Some(now.mono_ns + ns(heartbeat.every));
+        self.req += 1;
+        let text = Filling::plain(&script.secrets, now, self.req).fill(&heartbeat.send).ok()?;
+        if let Some(timeout) = self.answer_timeout() {
+            self.answer_by_ns.get_or_insert(now.mono_ns + ns(timeout));
+        }
+        Some(text)
+    }
+
     /// When `next` may have something to do although nothing was heard; none if never.
     pub fn deadline_ns(&self) -> Option<u64> {
-        let queued = !self.replies.is_empty() || !self.requests.is_empty();
-        let sending = [queued.then_some(0), self.ping_at_ns, self.beat_at_ns];
-        let sending = sending.into_iter().flatten().map(|at| at.max(self.send_at_ns));
-        [self.pong_by_ns, self.answer_by_ns, self.silence_ns()].into_iter().flatten().chain(sending).min()
+        let asks = self.stage == Stage::Open && self.asking.has_something_to_say();
+        let with_budget = (asks || !self.opening.is_empty()).then(|| ready_ns(&self.budget));
+        let at_once = (!self.replies.is_empty() || !self.forwards.is_empty()).then_some(0);
+        let sending = [at_once, with_budget, self.ping_at_ns, self.beat_at_ns];
+        let rate_ns = ready_ns(&self.rate);
+        let sending = sending.into_iter().flatten().map(|at| at.max(rate_ns));
+        let stage = Some(self.stage_by_ns).filter(|by| *by != u64::MAX);
+        let other = [self.pong_by_ns, self.answer_by_ns, self.silence_ns(), stage, self.asking.deadline_ns()];
+        other.into_iter().flatten().chain(sending).min()
     }
 
     /// When silence is to be told, or, once it was told, to be ended.
     fn silence_ns(&self) -> Option<u64> {
         let timeouts = if self.told_silence { 2 } else { 1 };
-        self.timing
+        self.script
+            .timing
             .idle_timeout
             .map(|timeout| self.last_message.mono_ns.saturating_add(ns(timeout).saturating_mul(timeouts)))
     }
 
     fn answer_timeout(&self) -> Option<Duration> {
-        let expect = self.timing.heartbeat.as_ref()?.expect.as_ref();
+        let expect = self.script.heartbeat.as_ref()?.expect.as_ref();
         expect.map(|(_, timeout)| *timeout)
     }
+
+    /// What the opening waits for, for people.
+    fn waiting_for(&self) -> String {
+        let login = self.script.login.as_ref();
+        let rule = match self.stage {
+            Stage::BeforeLogin => login.and_then(|login| login.after.clone()),
+            Stage::LoggingIn => login.and_then(|login| login.ok.clone()),
+            Stage::BeforeSubscribing | Stage::Open => {
+                self.script.subscribe.as_ref().and_then(|subscribe| subscribe.after.clone())
+            }
+        };
+        rule.unwrap_or_default()
+    }
+}
+
+fn ready_ns(allowance: &Option<Allowance>) -> u64 {
+    allowance.as_ref().map_or(0, Allowance::ready_ns)
 }
 
 fn ns(duration: Duration) -> u64 {

@@ -31,15 +31,19 @@ pub enum Loss {
     PongMissing { after: Duration },
     #[error("no answer to a heartbeat within {}", in_s(*.after))]
     AnswerMissing { after: Duration },
+    #[error("expected a message of rule `{waiting_for}` after connecting, found none in time")]
+    NotOpened { waiting_for: String },
     #[error("the upstream accepted no bytes for {}", in_s(*.after))]
     Stuck { after: Duration },
+    #[error("something is missing in `{topic}`")]
+    Gap { topic: String },
     #[error("the upstream asked to be connected to anew (rule `{rule}`)")]
     Asked { rule: String },
 }
 
 impl Loss {
     /// Every value of `label`, so that each series is there before its first loss.
-    pub const LABELS: [&'static str; 13] = [
+    pub const LABELS: [&'static str; 15] = [
         "unreachable",
         "connect_timeout",
         "tls",
@@ -51,7 +55,9 @@ impl Loss {
         "silent",
         "pong_timeout",
         "heartbeat_timeout",
+        "not_opened",
         "write_timeout",
+        "gap",
         "asked",
     ];
 
@@ -69,7 +75,9 @@ impl Loss {
             Loss::Silent { .. } => "silent",
             Loss::PongMissing { .. } => "pong_timeout",
             Loss::AnswerMissing { .. } => "heartbeat_timeout",
+            Loss::NotOpened { .. } => "not_opened",
             Loss::Stuck { .. } => "write_timeout",
+            Loss::Gap { .. } => "gap",
             Loss::Asked { .. } => "asked",
         }
     }

@@ -4,24 +4,31 @@
 //! only by rules (`rule.rs`); what it may contain is listed in [`check`]'s key tables below, and every key means
 //! something: what is not understood is refused.
 
+pub mod client;
+pub mod connection;
 pub mod rule;
+pub mod secrets;
 pub mod section;
 pub mod subscribe;
 pub mod template;
+pub mod words;
 
 pub(crate) mod compile;
 
 use std::path::Path;
-use std::time::Duration;
 
 use toml::de::DeTable;
 
 use crate::wire::json::Pointer;
 
-use self::rule::{Class, Rules};
+use self::client::Client;
+use self::connection::{Connect, Keepalive, Opening, Resume, Retry, Sending};
+use self::rule::Rules;
+use self::secrets::SignRule;
 use self::section::{Entry, Keys, ProfileError, Section, Source, did_you_mean, one_of};
-use self::subscribe::{Subscribe, Word};
+use self::subscribe::Subscribe;
 use self::template::Template;
+use self::words::Word;
 
 /// Built-in profiles by name.
 const BUILT_IN: [(&str, &str); 3] = [
@@ -31,66 +38,29 @@ const BUILT_IN: [(&str, &str); 3] = [
 ];
 
 const ROOT: Keys = Keys {
-    known: &["profile", "name", "hosts", "connect", "keepalive", "subscribe", "send", "on"],
-    later: &["bind_via", "open", "login", "sign", "decode", "seq", "backoff", "resume", "alias", "unmatched"],
-};
-const CONNECT: Keys = Keys {
-    known: &["url", "max_message"],
-    later: &[
-        "headers",
-        "subprotocol",
-        "deflate",
-        "open_timeout",
-        "max_conns",
-        "topics_per_conn",
-        "dial_rate",
-        "rotate_after",
-        "rotate",
-        "http",
+    known: &[
+        "profile", "name", "hosts", "connect", "open", "login", "sign", "keepalive", "subscribe", "send", "backoff",
+        "resume", "client", "on",
     ],
+    later: &["bind_via", "decode", "seq", "alias", "unmatched"],
 };
-const KEEPALIVE: Keys = Keys { known: &["idle_timeout", "ws_ping", "pong_timeout", "ping"], later: &["stale_after"] };
-const PING: Keys = Keys { known: &["every", "send", "expect", "timeout"], later: &["idle_only"] };
-const SUBSCRIBE: Keys = Keys {
-    known: &["item", "batch", "send", "max_bytes"],
-    later: &["unsubscribe", "max_chars", "group_by", "after", "deadline", "channels", "change", "ack", "topics_from"],
-};
-const SEND: Keys = Keys { known: &["rate", "max_bytes"], later: &["budget"] };
 
 /// A checked profile.
 #[derive(Clone, Debug)]
 pub struct Profile {
     pub name: String,
-    /// Host names it is meant for; a subdomain of one counts as well.
+    /// Host names it is meant for, each perhaps with the beginning of a path; a subdomain of one counts as well.
     pub hosts: Vec<String>,
-    /// Where the feed is, for use without a URL of the user's own.
-    pub url: Option<String>,
-    /// Longest message in bytes.
-    pub(crate) message_bytes_max: Option<usize>,
+    pub(crate) connect: Connect,
+    pub(crate) opening: Opening,
+    pub(crate) signs: Vec<SignRule>,
     pub(crate) keepalive: Keepalive,
     pub(crate) subscribe: Option<Subscribe>,
-    /// Least time between two messages sent.
-    pub(crate) send_spacing: Duration,
+    pub(crate) sending: Sending,
+    pub(crate) retry: Retry,
+    pub(crate) resume: Option<Resume>,
+    pub(crate) client: Client,
     pub(crate) rules: Rules,
-}
-
-/// What the profile says about keeping a connection alive; none: the settings decide.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Keepalive {
-    /// `Some(None)` is the profile's `none`: silence is no reason for anything.
-    pub idle_timeout: Option<Option<Duration>>,
-    pub ws_ping: Option<Option<Duration>>,
-    pub pong_timeout: Option<Duration>,
-    pub ping: Option<Heartbeat>,
-}
-
-/// A heartbeat in the feed's own messages.
-#[derive(Clone, Debug)]
-pub(crate) struct Heartbeat {
-    pub every: Duration,
-    pub send: Template<Word>,
-    /// Name of the rule that knows the answer, and how long the answer may take.
-    pub expect: Option<(String, Duration)>,
 }
 
 /// Checks a profile's text; `origin` is its file name, for the error.
@@ -104,22 +74,33 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
     if version.count()? != 1 {
         return Err(version.error("expected `profile = 1`, found another version; use a fanline that knows it"));
     }
-    let (url, message_bytes_max) = read_connect(&root)?;
-    let send = root.get("send").map(|entry| entry.section(SEND)).transpose()?;
-    let send_entry = |key| send.as_ref().and_then(|send| send.get(key));
-    let send_bytes_max = optional(send_entry("max_bytes"), Entry::bytes)?;
-    let send_spacing = optional(send_entry("rate"), Entry::spacing)?.unwrap_or_default();
     let rules = compile::read_rules(&root)?;
-    Ok(Profile {
+    let sending = connection::read_sending(&root)?;
+    let profile = Profile {
         name: root.require("name", "name = \"my-feed\"")?.text()?.to_string(),
         hosts: read_texts(root.get("hosts"))?,
-        url,
-        message_bytes_max,
-        keepalive: read_keepalive(&root, &rules)?,
-        subscribe: read_subscribe(&root, send_bytes_max)?,
-        send_spacing,
+        connect: connection::read_connect(&root)?,
+        opening: connection::read_opening(&root, &rules)?,
+        signs: secrets::read_signs(root.get("sign"))?,
+        keepalive: connection::read_keepalive(&root, &rules)?,
+        subscribe: subscribe::read_subscribe(&root, &rules, sending.bytes_max)?,
+        sending,
+        retry: connection::read_retry(&root)?,
+        resume: connection::read_resume(&root)?,
+        client: client::read_client(&root)?,
         rules,
-    })
+    };
+    let signs: Vec<&str> = profile.signs.iter().map(SignRule::name).collect();
+    let named = profile.templates().flat_map(|template| template.sources());
+    for word in named {
+        if let Word::Sign(name) = word
+            && !signs.contains(&&**name)
+        {
+            let hint = did_you_mean(name, &signs);
+            return Err(root.error("sign", format!("expected a section `[sign.{name}]` for `${{sign.{name}}}`, found none{hint}")));
+        }
+    }
+    Ok(profile)
 }
 
 /// Why there is no profile for what was asked.
@@ -157,19 +138,34 @@ impl Profile {
         Ok(check(&text, choice)?)
     }
 
-    /// The built-in profile that knows the URL's host, else `generic`.
+    /// The built-in profile that knows the URL's host and path, the one with the longest entry; else `generic`.
     pub fn recognise(url: &str) -> Profile {
-        let host = url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_ascii_lowercase));
-        let known = host.and_then(|host| {
-            Profile::built_in_names().into_iter().filter_map(Profile::built_in).find(|profile| profile.knows(&host))
+        let url = url::Url::parse(url).ok();
+        let place = url.as_ref().and_then(|url| Some((url.host_str()?.to_ascii_lowercase(), url.path())));
+        let known = place.and_then(|(host, path)| {
+            let fitting = BUILT_IN.into_iter().filter_map(|(name, _)| {
+                let profile = Profile::built_in(name)?;
+                let length = profile.hosts.iter().filter(|known| knows(known, &host, path)).map(String::len).max()?;
+                Some((length, profile))
+            });
+            fitting.max_by_key(|(length, _)| *length).map(|(_, profile)| profile)
         });
         known.unwrap_or_else(|| Profile::built_in("generic").expect("there is a built-in profile `generic`"))
     }
 
-    fn knows(&self, host: &str) -> bool {
-        let under =
-            |known: &String| host.strip_suffix(&**known).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-        self.hosts.iter().any(under)
+    /// Where the feed is, for use without a URL of the user's own.
+    pub fn url(&self) -> Option<String> {
+        self.connect.url.as_ref().map(|url| url.source().to_string())
+    }
+
+    /// Everything that is sent on a connection or to open one.
+    pub(crate) fn templates(&self) -> impl Iterator<Item = &Template<Word>> + Clone {
+        let connect = self.connect.headers.iter().map(|(_, value)| value);
+        let login = self.opening.login.iter().map(|login| &login.send);
+        let ping = self.keepalive.ping.iter().map(|ping| &ping.send);
+        let subscribe = self.subscribe.iter().flat_map(Subscribe::templates);
+        let opening = self.opening.frames.iter().chain(login);
+        connect.chain(opening).chain(ping).chain(subscribe).chain(self.client.templates())
     }
 
     /// The profile `generic` with topics from where the user says (`--topic`): a pointer such as `/data/s`, or a
@@ -188,88 +184,11 @@ impl Profile {
     }
 }
 
-fn read_connect(root: &Section<'_>) -> Result<(Option<String>, Option<usize>), ProfileError> {
-    let Some(connect) = root.get("connect").map(|entry| entry.section(CONNECT)).transpose()? else {
-        return Ok((None, None));
-    };
-    let url = optional(connect.get("url"), |entry| match entry.text()? {
-        template if template.contains("${") => {
-            Err(entry.error("expected a plain URL, found a placeholder, which this version does not understand yet"))
-        }
-        url => crate::intake::line::connect::Target::parse(url)
-            .map(|_| url.to_string())
-            .map_err(|error| entry.error(error)),
-    })?;
-    Ok((url, optional(connect.get("max_message"), Entry::bytes)?))
-}
-
-fn read_keepalive(root: &Section<'_>, rules: &Rules) -> Result<Keepalive, ProfileError> {
-    let Some(section) = root.get("keepalive").map(|entry| entry.section(KEEPALIVE)).transpose()? else {
-        return Ok(Keepalive::default());
-    };
-    let ping = optional(section.get("ping"), |entry| {
-        let ping = entry.section(PING)?;
-        let send = ping.require("send", "send = \"ping\"")?;
-        let expect = optional(ping.get("expect"), |entry| {
-            let name = entry.text()?;
-            let pongs = rules.list.iter().filter(|rule| rule.class == Class::Pong);
-            let names: Vec<&str> = pongs.map(|rule| &*rule.name).collect();
-            match names.contains(&name) {
-                true => Ok(name.to_string()),
-                false => Err(entry.error(format!(
-                    "expected the name of a rule with `as = \"pong\"`, found `{name}`{}",
-                    did_you_mean(name, &names)
-                ))),
-            }
-        })?;
-        let timeout = optional(ping.get("timeout"), Entry::duration)?;
-        if timeout.is_some() && expect.is_none() {
-            return Err(
-                ping.error("expect", "expected the name of the rule to wait for beside `timeout`, found nothing")
-            );
-        }
-        Ok(Heartbeat {
-            every: ping.require("every", "every = \"20s\"")?.duration()?,
-            send: template(&send, &[Word::Req])?,
-            expect: expect.map(|name| (name, timeout.unwrap_or(Duration::from_secs(10)))),
-        })
-    })?;
-    Ok(Keepalive {
-        idle_timeout: optional(section.get("idle_timeout"), Entry::duration_or_none)?,
-        ws_ping: optional(section.get("ws_ping"), Entry::duration_or_none)?,
-        pong_timeout: optional(section.get("pong_timeout"), Entry::duration)?,
-        ping,
-    })
-}
-
-fn read_subscribe(root: &Section<'_>, send_bytes_max: Option<usize>) -> Result<Option<Subscribe>, ProfileError> {
-    optional(root.get("subscribe"), |entry| {
-        let section = entry.section(SUBSCRIBE)?;
-        let send_entry = section.require("send", "send = '{\"subscribe\":${items|json}}'")?;
-        let send = template(&send_entry, &[Word::Items, Word::Item, Word::Req])?;
-        let one_by_one = send.sources().any(|word| *word == Word::Item);
-        if one_by_one && send.sources().any(|word| *word == Word::Items) {
-            return Err(send_entry.error("expected either `${items}` or `${item}`, found both"));
-        }
-        let batch = optional(section.get("batch"), Entry::count)?;
-        if one_by_one && batch.is_some_and(|batch| batch > 1) {
-            return Err(
-                section.error("batch", "expected 1 beside `${item}` in `send`, found more; use `${items|json}`")
-            );
-        }
-        let bytes_max = optional(section.get("max_bytes"), Entry::bytes)?;
-        Ok(Subscribe {
-            item: optional(section.get("item"), |entry| template(entry, &[Word::Item]))?,
-            // 100 items: well below what any recorded venue refuses.
-            batch: if one_by_one { 1 } else { batch.unwrap_or(100) },
-            send,
-            bytes_max: bytes_max.into_iter().chain(send_bytes_max).min().unwrap_or(usize::MAX),
-        })
-    })
-}
-
-fn template(entry: &Entry<'_>, possible: &[Word]) -> Result<Template<Word>, ProfileError> {
-    Template::parse(entry.text()?, |source| Word::parse(source, possible)).map_err(|problem| entry.error(problem))
+/// Whether an entry of `hosts` is about this host and path.
+fn knows(known: &str, host: &str, path: &str) -> bool {
+    let (known_host, known_path) = known.split_once('/').unwrap_or((known, ""));
+    let in_domain = host.strip_suffix(known_host).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    in_domain && path.trim_start_matches('/').starts_with(known_path)
 }
 
 fn read_texts(entry: Option<Entry<'_>>) -> Result<Vec<String>, ProfileError> {

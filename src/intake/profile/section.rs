@@ -177,8 +177,41 @@ impl<'a> Entry<'a> {
         bytes.ok_or_else(|| self.unlike("a number of bytes such as `4096` or `16MiB`"))
     }
 
-    /// A rate such as `4/s` or `300/5m`, as the time between two events.
-    pub fn spacing(&self) -> Result<Duration, ProfileError> {
+    pub fn truth(&self) -> Result<bool, ProfileError> {
+        self.value.as_bool().ok_or_else(|| self.unlike("`true` or `false`"))
+    }
+
+    /// The members of a table whose keys are free.
+    pub fn members(&self) -> Result<Vec<(&'a str, Entry<'a>)>, ProfileError> {
+        let table = self.value.as_table().ok_or_else(|| self.unlike("a table"))?;
+        let entry = |(key, value): (&'a toml::Spanned<std::borrow::Cow<'a, str>>, &'a toml::Spanned<DeValue<'a>>)| {
+            let name: &str = key.get_ref();
+            let path = format!("{}.{name}", self.path);
+            (name, Entry { source: self.source, path, span: value.span(), value: value.get_ref() })
+        };
+        Ok(table.iter().map(entry).collect())
+    }
+
+    /// The value as JSON.
+    pub fn json(&self) -> Result<serde_json::Value, ProfileError> {
+        let wrong = || self.unlike("a text, a number, `true`, `false`, a list or a table");
+        Ok(match self.value {
+            DeValue::String(text) => serde_json::Value::from(&**text),
+            DeValue::Boolean(truth) => serde_json::Value::from(*truth),
+            DeValue::Integer(number) => serde_json::from_str(number.as_str()).map_err(|_| wrong())?,
+            DeValue::Float(number) => serde_json::from_str(number.as_str()).map_err(|_| wrong())?,
+            DeValue::Array(_) => self.list()?.iter().map(Entry::json).collect::<Result<_, _>>()?,
+            DeValue::Table(_) => {
+                let members = self.members()?.into_iter();
+                let members = members.map(|(name, entry)| Ok((name.to_string(), entry.json()?)));
+                serde_json::Value::Object(members.collect::<Result<_, ProfileError>>()?)
+            }
+            DeValue::Datetime(_) => return Err(wrong()),
+        })
+    }
+
+    /// A rate such as `4/s` or `300/5m`: how many in which time.
+    pub fn rate(&self) -> Result<Rate, ProfileError> {
         let parse = |text: &str| {
             let (count, period) = text.split_once('/')?;
             let count: u32 = count.trim().parse().ok().filter(|&count| count > 0)?;
@@ -188,10 +221,17 @@ impl<'a> Entry<'a> {
             } else {
                 humantime::parse_duration(&format!("1{period}")).ok()?
             };
-            Some(period / count)
+            Some(Rate { count, period })
         };
         parse(self.text()?).ok_or_else(|| self.unlike("a rate such as `4/s` or `300/5m`"))
     }
+}
+
+/// So many events in this time, and no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub count: u32,
+    pub period: Duration,
 }
 
 /// The nearest of `known`, as the end of an error message; empty if nothing is near.

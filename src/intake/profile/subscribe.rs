@@ -1,142 +1,299 @@
-//! The messages that ask an upstream for its items, made from the profile's template.
+//! How a feed is asked for items, and how it answers.
 //!
-//! Items are sent in batches that respect the profile's count and bytes. Which requests were granted is not tracked
-//! here: data may come before its acknowledgement, and some venues never send one.
+//! An item is what a user asks for, and it is named like the topic that it gives. The venue's name of it, its channel
+//! and its symbol are made from that name.
 
-use std::convert::Infallible;
+use std::time::Duration;
 
-use super::template::{Template, Value};
+use crate::wire::json::{Each, Pointer};
 
-/// What a placeholder in a request stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Word {
-    /// The items of this batch.
-    Items,
-    /// The one item of this batch.
-    Item,
-    /// The number of this request on its connection, from 1.
-    Req,
-}
+use super::connection::{rule_named, template};
+use super::optional;
+use super::rule::{Class, Rules};
+use super::section::{Entry, Keys, ProfileError, Section, did_you_mean, one_of};
+use super::template::Template;
+use super::words::{Filling, Place, Wanting, Word};
 
-impl Word {
-    /// Reads a placeholder where only these words are possible.
-    pub fn parse(source: &str, possible: &[Word]) -> Result<Word, String> {
-        let name = |word: Word| match word {
-            Word::Items => "items",
-            Word::Item => "item",
-            Word::Req => "req",
-        };
-        possible.iter().copied().find(|word| name(*word) == source).ok_or_else(|| {
-            let names: Vec<String> = possible.iter().map(|word| format!("`${{{}}}`", name(*word))).collect();
-            format!("expected {}, found `${{{source}}}`", names.join(" or "))
-        })
-    }
-}
+const SUBSCRIBE: Keys = Keys {
+    known: &[
+        "item", "split", "symbol_first", "group_by", "batch", "max_bytes", "send", "unsubscribe", "channels", "after",
+        "deadline", "change", "ack",
+    ],
+    later: &["max_chars", "topics_from"],
+};
+const CHANNEL: Keys = Keys { known: &["name", "params"], later: &[] };
+const ACK: Keys =
+    Keys { known: &["per", "id", "key", "item", "ok", "bad", "message", "timeout"], later: &[] };
+
+/// 100 items: well below what any recorded venue refuses.
+const BATCH: usize = 100;
+const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a feed is asked for items.
 #[derive(Clone, Debug)]
-pub(crate) struct Subscribe {
-    /// What the venue calls an item, made from what the user calls it.
-    pub item: Option<Template<Word>>,
+pub struct Subscribe {
+    /// What the venue calls an item.
+    item: Option<Template<Word>>,
+    split: String,
+    symbol_first: bool,
+    channels: Vec<Channel>,
+    /// One message holds items of one channel only.
+    pub by_channel: bool,
     /// Items in one message at most.
     pub batch: usize,
-    pub send: Template<Word>,
     /// Bytes of one message at most.
     pub bytes_max: usize,
+    /// None: the items are in the URL.
+    pub send: Option<Template<Word>>,
+    pub unsubscribe: Option<Template<Word>>,
+    /// Name of the rule to wait for.
+    pub after: Option<String>,
+    /// Time in which the venue wants the first subscription: without items it is not connected to.
+    pub deadline: Option<Duration>,
+    pub change: Change,
+    pub ack: Ack,
 }
 
-/// An item whose message alone is longer than the venue allows.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected a subscribe message of at most {max} bytes, found {bytes} for `{item}`; shorten the item")]
-pub struct ItemTooLong {
-    pub item: String,
-    pub bytes: usize,
-    pub max: usize,
+/// How the items of a connection may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Live,
+    /// Only with a new connection.
+    Reconnect,
+    /// A message names all items anew.
+    ReplaceAll,
+}
+
+#[derive(Clone, Debug)]
+struct Channel {
+    name: String,
+    venue: String,
+    /// Members of a JSON object, without braces.
+    params: Option<String>,
+}
+
+/// How the venue says what it accepts.
+#[derive(Clone, Debug)]
+pub struct Ack {
+    pub per: Per,
+    /// The number of our request.
+    pub id: Option<Pointer>,
+    /// What names the item: one pointer for the venue's name, two for channel and symbol.
+    pub key: Vec<Pointer>,
+    /// Lists of accepted and of refused items.
+    pub ok: Option<Each>,
+    pub bad: Vec<Each>,
+    /// Why something was refused, for people.
+    pub message: Option<Pointer>,
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Per {
+    /// One answer for each request.
+    Request,
+    /// One answer for each item.
+    Item,
+    /// An answer lists what it accepts and what not.
+    List,
+    /// An answer lists everything in force.
+    Cumulative,
+    /// There is none.
+    None,
+}
+
+/// Something to ask an upstream for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// As the user calls it, and as its topic is called.
+    pub name: String,
+    /// As the venue calls it.
+    pub venue: String,
+    /// As the venue calls it; empty if the item has none.
+    pub channel: String,
+    pub symbol: String,
+    pub params: Option<String>,
 }
 
 impl Subscribe {
-    /// The messages for these items; `req` is the number of the last request and is moved on.
-    pub fn messages(&self, items: &[String], req: &mut u64) -> Result<Vec<String>, ItemTooLong> {
-        let named: Vec<String> = items.iter().map(|item| self.name(item)).collect();
-        let mut messages = Vec::new();
-        let mut rest = &named[..];
-        while !rest.is_empty() {
-            *req += 1;
-            let (message, taken) = self.longest(rest, *req)?;
-            messages.push(message);
-            rest = &rest[taken..];
-        }
-        Ok(messages)
-    }
-
-    /// The message with as many of the items as fit, and how many those are.
-    fn longest(&self, items: &[String], req: u64) -> Result<(String, usize), ItemTooLong> {
-        let mut count = self.batch.min(items.len());
-        loop {
-            let message = filled(&self.send, &items[..count], req);
-            if message.len() <= self.bytes_max {
-                return Ok((message, count));
-            }
-            if count == 1 {
-                let (item, bytes, max) = (items[0].clone(), message.len(), self.bytes_max);
-                return Err(ItemTooLong { item, bytes, max });
-            }
-            count = count.div_ceil(2);
+    /// The item of that name.
+    pub fn item(&self, name: &str) -> Item {
+        let (channel, symbol) = match name.split_once(&self.split) {
+            Some((symbol, channel)) if self.symbol_first => (channel, symbol),
+            Some((channel, symbol)) => (channel, symbol),
+            None => ("", name),
+        };
+        let known = self.channels.iter().find(|known| known.name == channel);
+        let channel = known.map_or(channel, |known| &known.venue);
+        let nothing = Default::default();
+        let names = [name.to_string()];
+        let symbols = [symbol.to_string()];
+        let filling = Filling { items: &names, symbols: &symbols, channel, ..Filling::plain(&nothing, Default::default(), 0) };
+        let venue = self.item.as_ref().and_then(|template| filling.fill(template).ok());
+        Item {
+            venue: venue.unwrap_or_else(|| name.to_string()),
+            channel: channel.to_string(),
+            symbol: symbol.to_string(),
+            params: known.and_then(|known| known.params.clone()),
+            name: name.to_string(),
         }
     }
 
-    fn name(&self, item: &str) -> String {
-        match &self.item {
-            Some(template) => filled(template, &[item.to_string()], 0),
-            None => item.to_string(),
-        }
+    /// The message about these items, which must be of one channel if they are grouped by it.
+    pub fn message(
+        &self,
+        template: &Template<Word>,
+        items: &[&Item],
+        filling: Filling<'_>,
+    ) -> Result<String, Wanting> {
+        let names: Vec<String> = items.iter().map(|item| item.venue.clone()).collect();
+        let symbols: Vec<String> = items.iter().map(|item| item.symbol.clone()).collect();
+        let first = items.first();
+        let filling = Filling {
+            items: &names,
+            symbols: &symbols,
+            channel: first.map_or("", |item| &item.channel),
+            params: first.and_then(|item| item.params.as_deref()),
+            ..filling
+        };
+        filling.fill(template)
+    }
+
+    /// The templates that may name secrets.
+    pub fn templates(&self) -> impl Iterator<Item = &Template<Word>> + Clone {
+        self.send.iter().chain(&self.unsubscribe)
     }
 }
 
-/// The template with its words filled in.
-pub(crate) fn filled(template: &Template<Word>, items: &[String], req: u64) -> String {
-    let mut out = String::new();
-    let rendered: Result<(), Infallible> = template.render(&mut out, |word| {
-        Ok(match word {
-            Word::Items => Value::List(items),
-            Word::Item => Value::Text(items.first().map_or("", String::as_str).into()),
-            Word::Req => Value::Text(req.to_string().into()),
+pub fn read_subscribe(
+    root: &Section<'_>,
+    rules: &Rules,
+    bytes_max: Option<usize>,
+) -> Result<Option<Subscribe>, ProfileError> {
+    optional(root.get("subscribe"), |entry| {
+        let section = entry.section(SUBSCRIBE)?;
+        let send_entry = section.get("send");
+        let send = optional(send_entry.clone(), |entry| template(entry, Place::Subscribe))?;
+        let one_by_one = send.as_ref().is_some_and(|send| {
+            send.sources().iter().any(|word| matches!(word, Word::Item | Word::Symbol))
+        });
+        let many = send.as_ref().is_some_and(|send| {
+            send.sources().iter().any(|word| matches!(word, Word::Items | Word::Symbols))
+        });
+        if let Some(entry) = send_entry.filter(|_| one_by_one && many) {
+            return Err(entry.error("expected either `${items}` or `${item}`, found both"));
+        }
+        let batch = optional(section.get("batch"), Entry::count)?;
+        if one_by_one && batch.is_some_and(|batch| batch > 1) {
+            return Err(
+                section.error("batch", "expected 1 beside `${item}` in `send`, found more; use `${items|json}`")
+            );
+        }
+        let by_channel = optional(section.get("group_by"), |entry| match entry.text()? {
+            "channel" => Ok(true),
+            other => Err(entry.error(format!("expected `channel`, found `{other}`"))),
+        })?;
+        let own_bytes_max = optional(section.get("max_bytes"), Entry::bytes)?;
+        let channels = section.get("channels").map(|entry| entry.members()).transpose()?.unwrap_or_default();
+        Ok(Subscribe {
+            item: optional(section.get("item"), |entry| template(entry, Place::Item))?,
+            split: optional(section.get("split"), |entry| entry.text().map(str::to_string))?
+                .filter(|split| !split.is_empty())
+                .unwrap_or_else(|| ".".to_string()),
+            symbol_first: optional(section.get("symbol_first"), Entry::truth)?.unwrap_or(false),
+            channels: channels.into_iter().map(read_channel).collect::<Result<_, _>>()?,
+            by_channel: by_channel.unwrap_or(false),
+            batch: if one_by_one { 1 } else { batch.unwrap_or(BATCH) },
+            bytes_max: own_bytes_max.into_iter().chain(bytes_max).min().unwrap_or(usize::MAX),
+            unsubscribe: optional(section.get("unsubscribe"), |entry| template(entry, Place::Unsubscribe))?,
+            after: rule_named(section.get("after"), rules, &[Class::Greeting, Class::AuthOk, Class::Info])?,
+            deadline: optional(section.get("deadline"), Entry::duration)?,
+            change: read_change(&section, send.is_some())?,
+            ack: read_ack(&section)?,
+            send,
         })
-    });
-    match rendered {
-        Ok(()) => out,
-        Err(never) => match never {},
-    }
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn read_channel((name, entry): (&str, Entry<'_>)) -> Result<Channel, ProfileError> {
+    let section = entry.section(CHANNEL)?;
+    let params = optional(section.get("params"), |entry| {
+        entry.members()?;
+        let json = entry.json()?.to_string();
+        Ok(json.trim_start_matches('{').strip_suffix('}').unwrap_or_default().to_string())
+    })?;
+    Ok(Channel {
+        name: name.to_string(),
+        venue: optional(section.get("name"), |entry| entry.text().map(str::to_string))?
+            .unwrap_or_else(|| name.to_string()),
+        params: params.filter(|params| !params.is_empty()),
+    })
+}
 
-    fn subscribe(send: &str, batch: usize, bytes_max: usize) -> Subscribe {
-        let word = |source: &str| Word::parse(source, &[Word::Items, Word::Item, Word::Req]);
-        let item = Some(Template::parse("${item|lower}", word).expect("item"));
-        Subscribe { item, batch, send: Template::parse(send, word).expect(send), bytes_max }
-    }
+fn read_change(section: &Section<'_>, sends: bool) -> Result<Change, ProfileError> {
+    let change = optional(section.get("change"), |entry| match entry.text()? {
+        "live" if sends => Ok(Change::Live),
+        "live" => Err(entry.error("expected `send` beside `change = \"live\"`, found none; use `reconnect`")),
+        "reconnect" => Ok(Change::Reconnect),
+        "replace_all" => Ok(Change::ReplaceAll),
+        other => {
+            let known = ["live", "reconnect", "replace_all"];
+            Err(entry.error(format!("expected {}, found `{other}`{}", one_of(&known), did_you_mean(other, &known))))
+        }
+    })?;
+    Ok(change.unwrap_or(if sends { Change::Live } else { Change::Reconnect }))
+}
 
-    #[test]
-    fn items_are_sent_in_batches_with_numbered_requests() {
-        let items: Vec<String> = ["A", "B", "C"].map(String::from).to_vec();
-        let mut req = 0;
-        let messages = subscribe(r#"{"p":${items|json},"id":${req}}"#, 2, 4096).messages(&items, &mut req);
-        assert_eq!(messages, Ok(vec![r#"{"p":["a","b"],"id":1}"#.to_string(), r#"{"p":["c"],"id":2}"#.to_string()]));
-        assert_eq!(req, 2);
+fn read_ack(section: &Section<'_>) -> Result<Ack, ProfileError> {
+    let none = Ack {
+        per: Per::None,
+        id: None,
+        key: Vec::new(),
+        ok: None,
+        bad: Vec::new(),
+        message: None,
+        timeout: ACK_TIMEOUT,
+    };
+    let Some(section) = section.get("ack").map(|entry| entry.section(ACK)).transpose()? else { return Ok(none) };
+    let per = section.require("per", "per = \"request\"")?;
+    let names = ["request", "item", "list", "cumulative", "none"];
+    let per = match per.text()? {
+        "request" => Per::Request,
+        "item" => Per::Item,
+        "list" => Per::List,
+        "cumulative" => Per::Cumulative,
+        "none" => Per::None,
+        other => return Err(per.error(format!("expected {}, found `{other}`", one_of(&names)))),
+    };
+    let pointer = |entry: &Entry<'_>| Pointer::parse(entry.text()?).map_err(|error| entry.error(error));
+    let one_or_more = |key: &str| match section.get(key) {
+        None => Ok(Vec::new()),
+        Some(entry) if entry.text().is_ok() => Ok(vec![entry]),
+        Some(entry) => entry.list(),
+    };
+    let key = if section.get("item").is_some() { "item" } else { "key" };
+    let list = |entry: &Entry<'_>| {
+        let text = entry.text()?;
+        let path = if text.contains('*') { text.to_string() } else { format!("{text}/*") };
+        Each::parse(&path).map_err(|error| entry.error(error))
+    };
+    let ack = Ack {
+        per,
+        id: optional(section.get("id"), pointer)?,
+        key: one_or_more(key)?.iter().map(pointer).collect::<Result<_, _>>()?,
+        ok: optional(section.get("ok"), list)?,
+        bad: one_or_more("bad")?.iter().map(list).collect::<Result<_, _>>()?,
+        message: optional(section.get("message"), pointer)?,
+        timeout: optional(section.get("timeout"), Entry::duration)?.unwrap_or(ACK_TIMEOUT),
+    };
+    let need = |key: &str, is_there: bool| match is_there {
+        true => Ok(()),
+        false => Err(section.error(key, format!("expected `{key}` beside this `per`, found nothing; add it"))),
+    };
+    match per {
+        Per::Item => need("key", matches!(ack.key.len(), 1 | 2))?,
+        Per::List => need("ok", ack.ok.is_some())?,
+        Per::Request | Per::Cumulative | Per::None => {}
     }
-
-    #[test]
-    fn batches_shrink_to_the_byte_limit() {
-        let items: Vec<String> = (0..100).map(|n| format!("symbol{n}")).collect();
-        let messages = subscribe("${items|json}", 100, 200).messages(&items, &mut 0).expect("each fits alone");
-        assert!(messages.iter().all(|message| message.len() <= 200));
-        let sent: Vec<String> =
-            messages.iter().flat_map(|m| serde_json::from_str::<Vec<String>>(m).expect("json")).collect();
-        assert_eq!(sent, items);
-        let error = subscribe("${items|json}", 100, 8).messages(&items, &mut 0).expect_err("too long");
-        assert_eq!(error.bytes, 11);
-    }
+    Ok(ack)
 }

@@ -2,6 +2,7 @@
 //!
 //! A placeholder is `${source|filter|…}`. What sources there are depends on where the template stands, so the source
 //! is a type parameter and is read and looked up by the caller. Braces without `$` are plain text: templates are JSON.
+//! `${source?text}` is the text, placeholders and all, if the source has a value, and nothing otherwise.
 //!
 //! | filter | gives |
 //! |---|---|
@@ -17,6 +18,7 @@ use super::section::{did_you_mean, one_of};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Template<S> {
+    source: String,
     pieces: Vec<Piece<S>>,
 }
 
@@ -24,6 +26,8 @@ pub(crate) struct Template<S> {
 enum Piece<S> {
     Text(String),
     Place(S, Vec<Filter>),
+    /// There only if the source has a value.
+    If(S, Template<S>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,41 +51,75 @@ impl<S> Template<S> {
     /// Reads a template; `source` reads the part of a placeholder before its filters. Errors are problems to be told
     /// under the key where the template stands.
     pub fn parse(text: &str, mut source: impl FnMut(&str) -> Result<S, String>) -> Result<Template<S>, String> {
+        Template::parse_with(text, &mut source)
+    }
+
+    fn parse_with(text: &str, source: &mut dyn FnMut(&str) -> Result<S, String>) -> Result<Template<S>, String> {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {
-            let Some((inside, tail)) = after.split_once('}') else {
+            let Some((inside, tail)) = split_at_end(after) else {
                 return Err(format!("expected `}}` to end the placeholder, found none after `${{{after}`"));
             };
             if !before.is_empty() {
                 pieces.push(Piece::Text(before.to_string()));
             }
+            rest = tail;
+            if let Some((name, inner)) = inside.split_once('?').filter(|(name, _)| !name.contains('|')) {
+                pieces.push(Piece::If(source(name)?, Template::parse_with(inner, source)?));
+                continue;
+            }
             let mut parts = inside.split('|');
             let place = source(parts.next().unwrap_or_default())?;
             pieces.push(Piece::Place(place, parts.map(Filter::parse).collect::<Result<_, _>>()?));
-            rest = tail;
         }
         if !rest.is_empty() {
             pieces.push(Piece::Text(rest.to_string()));
         }
-        Ok(Template { pieces })
+        Ok(Template { source: text.to_string(), pieces })
+    }
+
+    /// As it was written.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// The sources that the template uses.
-    pub fn sources(&self) -> impl Iterator<Item = &S> {
+    pub fn sources(&self) -> Vec<&S> {
+        let mut sources = Vec::new();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(_) => {}
+                Piece::Place(source, _) => sources.push(source),
+                Piece::If(source, inner) => {
+                    sources.push(source);
+                    sources.extend(inner.sources());
+                }
+            }
+        }
+        sources
+    }
+
+    /// The sources that must have a value: those outside of `${NAME?…}`.
+    pub fn required_sources(&self) -> impl Iterator<Item = &S> {
         self.pieces.iter().filter_map(|piece| match piece {
-            Piece::Text(_) => None,
             Piece::Place(source, _) => Some(source),
+            Piece::Text(_) | Piece::If(..) => None,
         })
     }
 
     /// The same template over other sources.
     pub fn map_sources<T>(&self, mut map: impl FnMut(&S) -> T) -> Template<T> {
+        self.map_with(&mut map)
+    }
+
+    fn map_with<T>(&self, map: &mut dyn FnMut(&S) -> T) -> Template<T> {
         let piece = |piece: &Piece<S>| match piece {
             Piece::Text(text) => Piece::Text(text.clone()),
             Piece::Place(source, filters) => Piece::Place(map(source), filters.clone()),
+            Piece::If(source, inner) => Piece::If(map(source), inner.map_with(map)),
         };
-        Template { pieces: self.pieces.iter().map(piece).collect() }
+        Template { source: self.source.clone(), pieces: self.pieces.iter().map(piece).collect() }
     }
 
     /// Appends the text with its placeholders filled in; ends at the first source that has no value.
@@ -89,6 +127,14 @@ impl<S> Template<S> {
         &'a self,
         out: &mut String,
         mut value: impl FnMut(&'a S) -> Result<Value<'a>, E>,
+    ) -> Result<(), E> {
+        self.render_with(out, &mut value)
+    }
+
+    fn render_with<'a, E>(
+        &'a self,
+        out: &mut String,
+        value: &mut dyn FnMut(&'a S) -> Result<Value<'a>, E>,
     ) -> Result<(), E> {
         for piece in &self.pieces {
             match piece {
@@ -100,10 +146,29 @@ impl<S> Template<S> {
                         Value::List(list) => out.push_str(&list.join(",")),
                     }
                 }
+                Piece::If(source, inner) => {
+                    if value(source).is_ok() {
+                        inner.render_with(out, value)?;
+                    }
+                }
             }
         }
         Ok(())
     }
+}
+
+/// What stands before the brace that ends a placeholder, and what after; braces inside come in pairs.
+fn split_at_end(text: &str) -> Option<(&str, &str)> {
+    let mut depth = 0;
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => return Some((&text[..at], &text[at + 1..])),
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    None
 }
 
 impl Filter {

@@ -110,6 +110,9 @@ impl Sorter {
         }
     }
 
+    /// Another connection begins.
+    pub fn reset(&mut self) {}
+
     /// Sorts one message and publishes what it holds. None: the message waits for the guess.
     pub fn sort(&mut self, message: Incoming<'_>, received: Stamp, sink: &mut dyn Sink) -> Option<Sorted> {
         let (text, from_text) = match message {

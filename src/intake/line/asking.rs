@@ -1,0 +1,462 @@
+//! The items of one connection: which were asked for, granted, refused.
+//!
+//! Items are sent in batches that respect the profile's count, channel and bytes. Data of an item counts as its
+//! acknowledgement: it may come before it, and some venues never send one. A refused batch is halved and asked for
+//! again until the refused items stand alone, so that one bad item does not take the good ones with it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::intake::profile::subscribe::{Ack, Change, Item, Per, Subscribe};
+use crate::intake::profile::template::Template;
+use crate::intake::profile::words::{Filling, Word};
+use crate::wire::json::{Each, decode_string, find};
+use crate::words::stamp::Stamp;
+
+/// Requests whose answers are awaited at most; the oldest are forgotten, and their items with time count as unanswered.
+const REQUESTS_MAX: usize = 1024;
+
+/// What became of an item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Confirmed(Arc<Item>),
+    Refused { item: Arc<Item>, why: String },
+}
+
+/// What is being asked of one connection.
+#[derive(Debug)]
+pub struct Asking {
+    subscribe: Option<Arc<Subscribe>>,
+    items: HashMap<String, (Arc<Item>, Standing)>,
+    /// Asked for and not yet confirmed, refused or given up.
+    unanswered: usize,
+    /// No answer is late before this; nanoseconds of the monotonic clock.
+    late_ns: u64,
+    to_ask: VecDeque<Arc<Item>>,
+    /// Halves of a refused batch; before everything else.
+    again: VecDeque<Vec<Arc<Item>>>,
+    to_drop: VecDeque<Arc<Item>>,
+    requests: VecDeque<Request>,
+    outcomes: Vec<Outcome>,
+    /// With `change = "replace_all"`: the venue is to be told anew what is wanted.
+    outdated: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Queued,
+    Asked { by_ns: u64 },
+    Settled,
+}
+
+#[derive(Debug)]
+struct Request {
+    number: u64,
+    items: Vec<Arc<Item>>,
+    /// It took items off.
+    drops: bool,
+}
+
+impl Asking {
+    pub fn new(subscribe: Option<Arc<Subscribe>>, items: &[Arc<Item>]) -> Asking {
+        let mut asking = Asking {
+            subscribe,
+            items: HashMap::new(),
+            unanswered: 0,
+            late_ns: u64::MAX,
+            to_ask: VecDeque::new(),
+            again: VecDeque::new(),
+            to_drop: VecDeque::new(),
+            requests: VecDeque::new(),
+            outcomes: Vec::new(),
+            outdated: false,
+        };
+        asking.want(items);
+        asking
+    }
+
+    /// These are wanted as well.
+    pub fn want(&mut self, items: &[Arc<Item>]) {
+        for item in items {
+            self.to_drop.retain(|other| other.name != item.name);
+            if self.items.contains_key(&item.name) {
+                continue;
+            }
+            self.items.insert(item.name.clone(), (item.clone(), Standing::Queued));
+            self.to_ask.push_back(item.clone());
+            self.outdated = true;
+        }
+    }
+
+    /// These are not wanted any more.
+    pub fn unwant(&mut self, items: &[Arc<Item>]) {
+        for item in items {
+            let Some((_, standing)) = self.items.remove(&item.name) else { continue };
+            self.outdated = true;
+            match standing {
+                Standing::Queued => self.to_ask.retain(|other| other.name != item.name),
+                Standing::Asked { .. } => {
+                    self.unanswered -= 1;
+                    self.to_drop.push_back(item.clone());
+                }
+                Standing::Settled => self.to_drop.push_back(item.clone()),
+            }
+        }
+    }
+
+    /// Asks for an item once more, so that the venue sends a new snapshot of it.
+    pub fn renew(&mut self, name: &str) {
+        let Some((item, standing)) = self.items.get(name) else { return };
+        if *standing == Standing::Settled {
+            let item = item.clone();
+            self.unwant(std::slice::from_ref(&item));
+            // It is first dropped, and then asked for.
+            self.items.insert(item.name.clone(), (item.clone(), Standing::Queued));
+            self.to_ask.push_back(item);
+        }
+    }
+
+    pub fn has_something_to_say(&self) -> bool {
+        let Some(subscribe) = &self.subscribe else { return false };
+        match subscribe.change {
+            Change::ReplaceAll => self.outdated && !self.items.is_empty(),
+            Change::Live | Change::Reconnect => {
+                let drops = subscribe.unsubscribe.is_some() && !self.to_drop.is_empty();
+                subscribe.send.is_some() && (drops || !self.again.is_empty() || !self.to_ask.is_empty())
+            }
+        }
+    }
+
+    /// The next request. `bound` gives what the venue calls a subscription.
+    pub fn next(
+        &mut self,
+        filling: Filling<'_>,
+        now: Stamp,
+        bound: &dyn Fn(&Item) -> Option<String>,
+    ) -> Option<String> {
+        let subscribe = self.subscribe.clone()?;
+        let send = subscribe.send.as_ref()?;
+        if subscribe.change == Change::ReplaceAll {
+            self.outdated = false;
+            let all: Vec<Arc<Item>> = self.items.values().map(|(item, _)| item.clone()).collect();
+            self.to_ask.clear();
+            return self.asked(&subscribe, send, all, filling, now);
+        }
+        if let (Some(unsubscribe), Some(item)) = (&subscribe.unsubscribe, self.to_drop.pop_front()) {
+            return self.drop_message(&subscribe, unsubscribe, item, filling, bound);
+        }
+        self.to_drop.clear();
+        let batch = match self.again.pop_front() {
+            Some(batch) => batch,
+            None => self.take_batch(&subscribe),
+        };
+        self.asked(&subscribe, send, batch, filling, now)
+    }
+
+    /// The first items that are waiting, as many as one message may hold by number and channel.
+    fn take_batch(&mut self, subscribe: &Subscribe) -> Vec<Arc<Item>> {
+        let Some(first) = self.to_ask.pop_front() else { return Vec::new() };
+        let mut batch = vec![first.clone()];
+        let mut rest = VecDeque::new();
+        for item in self.to_ask.drain(..) {
+            let fits = !subscribe.by_channel || (item.channel == first.channel && item.params == first.params);
+            if fits && batch.len() < subscribe.batch { batch.push(item) } else { rest.push_back(item) }
+        }
+        self.to_ask = rest;
+        batch
+    }
+
+    /// The request for as many of these items as fit into a message; the rest waits.
+    fn asked(
+        &mut self,
+        subscribe: &Subscribe,
+        send: &Template<Word>,
+        mut batch: Vec<Arc<Item>>,
+        filling: Filling<'_>,
+        now: Stamp,
+    ) -> Option<String> {
+        batch.retain(|item| self.items.contains_key(&item.name));
+        while !batch.is_empty() {
+            let items: Vec<&Item> = batch.iter().map(|item| &**item).collect();
+            let message = match subscribe.message(send, &items, filling) {
+                Ok(message) => message,
+                Err(wanting) => {
+                    for item in batch.drain(..) {
+                        self.refuse(&item, wanting.to_string());
+                    }
+                    return None;
+                }
+            };
+            if message.len() <= subscribe.bytes_max {
+                let by_ns = now.mono_ns + u64::try_from(subscribe.ack.timeout.as_nanos()).unwrap_or(u64::MAX / 2);
+                for item in &batch {
+                    self.stand(&item.name, Standing::Asked { by_ns });
+                }
+                self.late_ns = self.late_ns.min(by_ns);
+                self.expect(Request { number: filling.req, items: batch, drops: false });
+                return Some(message);
+            }
+            if let [item] = &batch[..] {
+                let (item, bytes, max) = (item.clone(), message.len(), subscribe.bytes_max);
+                self.refuse(&item, format!("expected a subscribe message of at most {max} bytes, found {bytes}; shorten the item"));
+                return None;
+            }
+            let rest = batch.split_off(batch.len().div_ceil(2));
+            rest.into_iter().rev().for_each(|item| self.to_ask.push_front(item));
+        }
+        None
+    }
+
+    fn drop_message(
+        &mut self,
+        subscribe: &Subscribe,
+        unsubscribe: &Template<Word>,
+        first: Arc<Item>,
+        filling: Filling<'_>,
+        bound: &dyn Fn(&Item) -> Option<String>,
+    ) -> Option<String> {
+        let one_by_one = unsubscribe.sources().iter().any(|word| !matches!(word, Word::Items | Word::Symbols | Word::Channel | Word::Params | Word::Req));
+        let mut batch = vec![first];
+        while !one_by_one && batch.len() < subscribe.batch {
+            let same = |item: &Arc<Item>| !subscribe.by_channel || item.channel == batch[0].channel;
+            let Some(at) = self.to_drop.iter().position(same) else { break };
+            batch.extend(self.to_drop.remove(at));
+        }
+        let key = bound(&batch[0]);
+        let filling = Filling { bind_key: key.as_deref(), ..filling };
+        loop {
+            let items: Vec<&Item> = batch.iter().map(|item| &**item).collect();
+            let message = subscribe.message(unsubscribe, &items, filling).ok()?;
+            if message.len() <= subscribe.bytes_max || batch.len() == 1 {
+                self.expect(Request { number: filling.req, items: batch, drops: true });
+                return Some(message);
+            }
+            let rest = batch.split_off(batch.len().div_ceil(2));
+            rest.into_iter().rev().for_each(|item| self.to_drop.push_front(item));
+        }
+    }
+
+    fn expect(&mut self, request: Request) {
+        if self.requests.len() == REQUESTS_MAX {
+            self.requests.pop_front();
+        }
+        self.requests.push_back(request);
+    }
+
+    /// A message of class `ack`.
+    pub fn acknowledged(&mut self, text: &str) {
+        let Some(subscribe) = self.subscribe.clone() else { return };
+        let ack = &subscribe.ack;
+        match ack.per {
+            Per::None => {}
+            Per::Request => {
+                if let Some(request) = self.request_of(ack, text).or_else(|| self.first_without_id(ack)) {
+                    request.items.iter().for_each(|item| self.confirm(item));
+                }
+            }
+            Per::Item => {
+                if let Some(item) = self.item_of(ack, text) {
+                    self.confirm(&item);
+                    self.forget_settled();
+                }
+            }
+            Per::List => self.acknowledged_list(ack, text),
+            Per::Cumulative => {
+                for request in std::mem::take(&mut self.requests) {
+                    request.items.iter().for_each(|item| self.confirm(item));
+                }
+            }
+        }
+    }
+
+    fn acknowledged_list(&mut self, ack: &Ack, text: &str) {
+        let why = || why(ack, text);
+        let request = self.request_of(ack, text);
+        for bad in &ack.bad {
+            for venue in named(bad, text) {
+                let refused = self.called(&venue);
+                refused.into_iter().for_each(|item| self.refuse(&item, why()));
+            }
+        }
+        let accepted = ack.ok.as_ref().map(|ok| named(ok, text)).unwrap_or_default();
+        for venue in &accepted {
+            self.called(venue).iter().for_each(|item| self.confirm(item));
+        }
+        let Some(request) = request.filter(|request| !request.drops) else { return self.forget_settled() };
+        for item in &request.items {
+            if self.is_asked(&item.name) && !accepted.contains(&item.venue) {
+                self.refuse(item, "the upstream left it out of what it accepts".to_string());
+            }
+        }
+    }
+
+    /// A message of class `nack`; `shown` is its beginning, for people.
+    pub fn refused(&mut self, text: &str, shown: &str) {
+        let Some(subscribe) = self.subscribe.clone() else { return };
+        let ack = &subscribe.ack;
+        let why = if ack.message.is_some() { why(ack, text) } else { shown.to_string() };
+        if let Some(item) = self.item_of(ack, text) {
+            return self.refuse(&item, why);
+        }
+        let only = || (self.requests.len() == 1).then_some(0);
+        let by_id = self.position_of(ack, text);
+        let Some(request) = by_id.or_else(only).and_then(|at| self.requests.remove(at)) else { return };
+        if request.drops {
+            return;
+        }
+        let mut items = request.items;
+        items.retain(|item| self.is_asked(&item.name));
+        if items.len() < 2 {
+            return items.iter().for_each(|item| self.refuse(item, why.clone()));
+        }
+        for item in &items {
+            self.stand(&item.name, Standing::Queued);
+        }
+        let rest = items.split_off(items.len() / 2);
+        self.again.extend([items, rest]);
+    }
+
+    /// Data came on this topic.
+    pub fn data(&mut self, topic: &str) {
+        if self.unanswered > 0
+            && let Some((item, Standing::Asked { .. })) = self.items.get(topic)
+        {
+            let item = item.clone();
+            self.confirm(&item);
+        }
+    }
+
+    /// Gives up what was not answered in time.
+    pub fn tick(&mut self, now: Stamp) {
+        if self.deadline_ns().is_none_or(|deadline| deadline > now.mono_ns) {
+            return;
+        }
+        let expects = self.subscribe.as_ref().is_some_and(|subscribe| subscribe.ack.per != Per::None);
+        let mut late = Vec::new();
+        self.late_ns = u64::MAX;
+        for (item, standing) in self.items.values() {
+            match standing {
+                Standing::Asked { by_ns } if *by_ns <= now.mono_ns => late.push(item.clone()),
+                Standing::Asked { by_ns } => self.late_ns = self.late_ns.min(*by_ns),
+                Standing::Queued | Standing::Settled => {}
+            }
+        }
+        for item in late {
+            if expects {
+                self.refuse(&item, "the upstream has not answered".to_string());
+            } else {
+                self.confirm(&item);
+            }
+        }
+        self.forget_settled();
+    }
+
+    pub fn deadline_ns(&self) -> Option<u64> {
+        (self.unanswered > 0).then_some(self.late_ns)
+    }
+
+    /// What happened since this was last asked.
+    pub fn outcomes(&mut self) -> Vec<Outcome> {
+        std::mem::take(&mut self.outcomes)
+    }
+
+    /// Everything that was asked for has been answered, or given up.
+    pub fn is_settled(&self) -> bool {
+        self.unanswered == 0 && !self.has_something_to_say()
+    }
+
+    pub fn items(&self) -> impl Iterator<Item = &Arc<Item>> {
+        self.items.values().map(|(item, _)| item)
+    }
+
+    fn is_asked(&self, name: &str) -> bool {
+        matches!(self.items.get(name), Some((_, Standing::Asked { .. })))
+    }
+
+    fn stand(&mut self, name: &str, standing: Standing) {
+        let Some((_, before)) = self.items.get_mut(name) else { return };
+        let was_asked = matches!(std::mem::replace(before, standing), Standing::Asked { .. });
+        let is_asked = matches!(standing, Standing::Asked { .. });
+        self.unanswered = self.unanswered + usize::from(is_asked) - usize::from(was_asked);
+    }
+
+    fn confirm(&mut self, item: &Arc<Item>) {
+        if self.is_asked(&item.name) {
+            self.stand(&item.name, Standing::Settled);
+            self.outcomes.push(Outcome::Confirmed(item.clone()));
+        }
+    }
+
+    fn refuse(&mut self, item: &Arc<Item>, why: String) {
+        if self.items.contains_key(&item.name) {
+            self.stand(&item.name, Standing::Settled);
+            self.outcomes.push(Outcome::Refused { item: item.clone(), why });
+        }
+    }
+
+    fn position_of(&self, ack: &Ack, text: &str) -> Option<usize> {
+        let token = find(text, ack.id.as_ref()?)?;
+        let number: u64 = token.trim_matches('"').parse().ok()?;
+        self.requests.iter().position(|request| request.number == number)
+    }
+
+    fn request_of(&mut self, ack: &Ack, text: &str) -> Option<Request> {
+        let at = self.position_of(ack, text)?;
+        self.requests.remove(at)
+    }
+
+    fn first_without_id(&mut self, ack: &Ack) -> Option<Request> {
+        if ack.id.is_none() { self.requests.pop_front() } else { None }
+    }
+
+    /// The item that an answer is about.
+    fn item_of(&self, ack: &Ack, text: &str) -> Option<Arc<Item>> {
+        let value = |at: usize| find(text, ack.key.get(at)?).and_then(plain);
+        let found = match (value(0)?, ack.key.len()) {
+            (venue, 1) => self.called(&venue).into_iter().next(),
+            (channel, _) => {
+                let symbol = value(1)?;
+                let fits = |item: &&Arc<Item>| item.channel == channel && item.symbol == symbol;
+                self.items().find(fits).cloned()
+            }
+        };
+        found
+    }
+
+    /// Items that the venue calls so; some venues give only the symbol.
+    fn called(&self, venue: &str) -> Vec<Arc<Item>> {
+        let exact: Vec<Arc<Item>> = self.items().filter(|item| item.venue == venue).cloned().collect();
+        if exact.is_empty() { self.items().filter(|item| item.symbol == venue).cloned().collect() } else { exact }
+    }
+
+    /// Requests all of whose items are answered need no further answer.
+    fn forget_settled(&mut self) {
+        let items = &self.items;
+        let open = |request: &Request| {
+            !request.drops
+                && request.items.iter().any(|item| matches!(items.get(&item.name), Some((_, Standing::Asked { .. }))))
+        };
+        self.requests.retain(open);
+    }
+}
+
+fn why(ack: &Ack, text: &str) -> String {
+    let said = ack.message.as_ref().and_then(|pointer| find(text, pointer)).and_then(plain);
+    said.unwrap_or_else(|| "the upstream refuses it".to_string())
+}
+
+/// The texts that a list holds.
+fn named(list: &Each, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    list.locate(text, &mut found);
+    found.into_iter().filter_map(|element| plain(text.get(element.range)?)).collect()
+}
+
+/// A string's text, or a number as it is written.
+fn plain(token: &str) -> Option<String> {
+    match decode_string(token) {
+        Some(text) => Some(text.into_owned()),
+        None if token.starts_with(['{', '[', 'n']) => None,
+        None => Some(token.to_string()),
+    }
+}

@@ -1,0 +1,6 @@
+//! Several connections to one upstream: which of them carries what, and how they become one stream.
+//!
+//! No sockets and no clock.
+
+pub mod merge;
+pub mod roster;

@@ -1,0 +1,222 @@
+//! What placeholders stand for in what fanline sends: addresses, log-ins, subscriptions, heartbeats, clients' messages.
+
+use std::borrow::Cow;
+
+use crate::words::stamp::Stamp;
+
+use super::secrets::Secrets;
+use super::section::{did_you_mean, one_of};
+use super::template::{Template, Value};
+
+/// One placeholder's source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// The venue's names of the items of this batch.
+    Items,
+    /// The one item of this batch.
+    Item,
+    /// The symbols of this batch.
+    Symbols,
+    /// The one symbol of this batch.
+    Symbol,
+    /// The channel of this batch.
+    Channel,
+    /// The members of `params` of the channel, as JSON without braces.
+    Params,
+    /// The number of this request on its connection, from 1.
+    Req,
+    /// A random UUID (version 4).
+    Uuid,
+    NowS,
+    NowMs,
+    /// An environment variable.
+    Env(String),
+    /// What the section `[sign.NAME]` gives.
+    Sign(String),
+    /// What the venue calls a subscription, learned from its acknowledgement.
+    BindKey,
+    /// The cursor to go on from.
+    Resume,
+    /// What a client wants to say, as JSON.
+    Data,
+}
+
+/// Where a template stands, and so what it may say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Url,
+    Header,
+    /// Frames that are not about items: open, log-in, heartbeat.
+    Frame,
+    Item,
+    Subscribe,
+    Unsubscribe,
+    Signed,
+    Client,
+}
+
+impl Place {
+    fn words(self) -> &'static [&'static str] {
+        match self {
+            Place::Url => &["items", "resume", "env.NAME", "sign.NAME", "now.s", "now.ms", "uuid"],
+            Place::Header => &["env.NAME", "sign.NAME", "now.s", "now.ms", "uuid"],
+            Place::Frame => &["req", "env.NAME", "sign.NAME", "now.s", "now.ms", "uuid"],
+            Place::Item => &["item", "channel", "symbol"],
+            Place::Subscribe => &[
+                "items", "item", "symbols", "symbol", "channel", "params", "req", "env.NAME", "sign.NAME", "now.s",
+                "now.ms", "uuid",
+            ],
+            Place::Unsubscribe => &[
+                "items", "item", "symbols", "symbol", "channel", "params", "bind.key", "req", "env.NAME", "sign.NAME",
+                "now.s", "now.ms", "uuid",
+            ],
+            Place::Signed => &["now.s", "now.ms", "env.NAME", "uuid"],
+            Place::Client => &["data", "item", "channel", "symbol", "req", "env.NAME", "now.s", "now.ms", "uuid"],
+        }
+    }
+}
+
+impl Word {
+    /// Reads a placeholder's source where a template stands.
+    pub fn parse(source: &str, place: Place) -> Result<Word, String> {
+        let known = place.words();
+        let family = source.split_once('.').map(|(family, name)| (format!("{family}.NAME"), name));
+        let is_known = known.contains(&source)
+            || family.as_ref().is_some_and(|(family, name)| known.contains(&&**family) && !name.is_empty());
+        let word = match (source, family.as_ref().map(|(family, name)| (&**family, *name))) {
+            ("items", _) => Word::Items,
+            ("item", _) => Word::Item,
+            ("symbols", _) => Word::Symbols,
+            ("symbol", _) => Word::Symbol,
+            ("channel", _) => Word::Channel,
+            ("params", _) => Word::Params,
+            ("req", _) => Word::Req,
+            ("uuid", _) => Word::Uuid,
+            ("now.s", _) => Word::NowS,
+            ("now.ms", _) => Word::NowMs,
+            ("bind.key", _) => Word::BindKey,
+            ("resume", _) => Word::Resume,
+            ("data", _) => Word::Data,
+            (_, Some(("env.NAME", name))) => Word::Env(name.to_string()),
+            (_, Some(("sign.NAME", name))) => Word::Sign(name.to_string()),
+            _ => return Err(unknown(source, known)),
+        };
+        if is_known { Ok(word) } else { Err(unknown(source, known)) }
+    }
+
+    /// Reads a template where it stands.
+    pub fn template(text: &str, place: Place) -> Result<Template<Word>, String> {
+        Template::parse(text, |source| Word::parse(source, place))
+    }
+}
+
+fn unknown(source: &str, known: &[&str]) -> String {
+    format!("expected {} in `${{…}}`, found `{source}`{}", one_of(known), did_you_mean(source, known))
+}
+
+/// A value for each word, as far as there is one.
+#[derive(Clone, Copy)]
+pub struct Filling<'a> {
+    pub secrets: &'a Secrets,
+    pub now: Stamp,
+    pub req: u64,
+    /// The venue's names.
+    pub items: &'a [String],
+    pub symbols: &'a [String],
+    pub channel: &'a str,
+    pub params: Option<&'a str>,
+    pub bind_key: Option<&'a str>,
+    pub resume: Option<&'a str>,
+    pub data: Option<&'a str>,
+}
+
+/// A word that has no value here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no value for `{0}`")]
+pub struct Wanting(pub String);
+
+impl<'a> Filling<'a> {
+    /// About no items.
+    pub fn plain(secrets: &'a Secrets, now: Stamp, req: u64) -> Filling<'a> {
+        Filling {
+            secrets,
+            now,
+            req,
+            items: &[],
+            symbols: &[],
+            channel: "",
+            params: None,
+            bind_key: None,
+            resume: None,
+            data: None,
+        }
+    }
+
+    /// The template with its words filled in.
+    pub fn fill(&self, template: &Template<Word>) -> Result<String, Wanting> {
+        let mut out = String::new();
+        template.render(&mut out, |word| self.value(word))?;
+        Ok(out)
+    }
+
+    fn value<'v>(&self, word: &Word) -> Result<Value<'v>, Wanting>
+    where
+        'a: 'v,
+    {
+        let number = |number: u64| Ok(Value::Text(Cow::Owned(number.to_string())));
+        let given = |text: Option<&'a str>, name: &str| {
+            text.map(|text| Value::Text(Cow::Borrowed(text))).ok_or_else(|| Wanting(name.to_string()))
+        };
+        match word {
+            Word::Items => Ok(Value::List(self.items)),
+            Word::Symbols => Ok(Value::List(self.symbols)),
+            Word::Item => given(self.items.first().map(String::as_str), "item"),
+            Word::Symbol => given(self.symbols.first().map(String::as_str), "symbol"),
+            Word::Channel => given(Some(self.channel), "channel"),
+            Word::Params => given(self.params, "params"),
+            Word::BindKey => given(self.bind_key, "bind.key"),
+            Word::Resume => given(self.resume, "resume"),
+            Word::Data => given(self.data, "data"),
+            Word::Req => number(self.req),
+            Word::NowS => number(self.now.wall_ms / 1000),
+            Word::NowMs => number(self.now.wall_ms),
+            Word::Uuid => Ok(Value::Text(Cow::Owned(uuid()))),
+            Word::Env(name) => given(self.secrets.variable(name), &format!("env.{name}")),
+            Word::Sign(name) => match self.secrets.sign(name, self) {
+                Some(signature) => Ok(Value::Text(Cow::Owned(signature?))),
+                None => Err(Wanting(format!("sign.{name}"))),
+            },
+        }
+    }
+}
+
+/// A random UUID (RFC 9562 section 5.4).
+fn uuid() -> String {
+    let random: u128 = rand::random();
+    let bits = random & !(0xF << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let hex = format!("{bits:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_known_only_where_it_has_a_meaning() {
+        assert_eq!(Word::parse("env.KEY", Place::Url), Ok(Word::Env("KEY".to_string())));
+        assert_eq!(Word::parse("req", Place::Frame), Ok(Word::Req));
+        let problem = Word::parse("items", Place::Header).expect_err("no items in a header");
+        assert!(problem.starts_with("expected one of `env.NAME`") && problem.contains("found `items`"), "{problem}");
+        assert!(Word::parse("env.", Place::Url).is_err());
+        assert!(Word::parse("simbol", Place::Item).expect_err("a slip").ends_with("did you mean `symbol`?"));
+    }
+
+    #[test]
+    fn a_uuid_is_of_version_4() {
+        let text = uuid();
+        let parts: Vec<&str> = text.split('-').collect();
+        assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+        assert!(parts[2].starts_with('4') && parts[3].starts_with(['8', '9', 'a', 'b']), "{text}");
+    }
+}

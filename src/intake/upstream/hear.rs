@@ -1,0 +1,171 @@
+//! What is done with what happens on the connections.
+
+use std::sync::Arc;
+
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::intake::flow::Piece;
+use crate::intake::line::dialogue::Dialogue;
+use crate::intake::line::link::Event;
+use crate::intake::line::loss::Loss;
+use crate::intake::outlet::{Outlet, excerpt};
+use crate::intake::pool::merge::Source;
+use crate::intake::pool::roster::LinkId;
+use crate::intake::profile::rule::Class;
+use crate::intake::sorting::{Incoming, Sink, Sorted};
+use crate::wire::json::{Pointer, find};
+use crate::words::stamp::Stamp;
+
+use super::{Upstream, UpstreamError};
+
+/// What a message said about its connection.
+enum Verdict {
+    Reconnect { rule: Arc<str> },
+    Fatal { rule: Arc<str>, message: String },
+    Lost(Loss),
+}
+
+/// Between one connection's sorter and the outlet.
+struct Tap<'a> {
+    outlet: &'a mut Outlet,
+    dialogue: &'a mut Dialogue,
+    source: Source,
+    data: &'a mut Option<(Stamp, Stamp)>,
+    resume: Option<&'a Pointer>,
+    cursor: &'a mut Option<i64>,
+    verdict: Option<Verdict>,
+}
+
+impl Sink for Tap<'_> {
+    fn piece(&mut self, piece: &Piece<'_>) {
+        self.dialogue.asking.data(piece.topic);
+        *self.data = Some((self.data.map_or(piece.received, |(first, _)| first), piece.received));
+        self.outlet.piece(self.source, piece);
+    }
+
+    fn note(&mut self, sorted: &Sorted, message: Incoming<'_>, received: Stamp) {
+        self.outlet.note(sorted, message, received);
+        let Incoming::Text(text) = message else { return };
+        if sorted.class == Class::Data {
+            if let Some(pointer) = self.resume
+                && let Some(cursor) = find(text, pointer).and_then(|token| token.trim_matches('"').parse().ok())
+            {
+                *self.cursor = Some(self.cursor.map_or(cursor, |newest: i64| newest.max(cursor)));
+            }
+            return;
+        }
+        let Some(rule) = &sorted.rule else { return };
+        match sorted.class {
+            Class::Ping => sorted.reply.iter().for_each(|reply| self.dialogue.reply(reply.clone())),
+            Class::Reconnect => self.verdict = Some(Verdict::Reconnect { rule: rule.clone() }),
+            Class::Fatal => {
+                self.verdict = Some(Verdict::Fatal { rule: rule.clone(), message: excerpt(message) });
+            }
+            class => self.dialogue.learned(class, rule, text, &excerpt(message), received),
+        }
+    }
+}
+
+impl Upstream {
+    /// Takes what was gathered. An error is the end of the feed.
+    pub(super) fn take_events(&mut self) -> Result<(), UpstreamError> {
+        let mut events = std::mem::take(&mut self.events);
+        let mut ended = Ok(());
+        for (id, event, received) in events.drain(..) {
+            ended = ended.and_then(|()| self.take_event(id, event, received));
+        }
+        self.events = events;
+        ended
+    }
+
+    fn take_event(&mut self, id: LinkId, event: Event, received: Stamp) -> Result<(), UpstreamError> {
+        let message = match event {
+            Event::Opened => {
+                self.opened(id, received);
+                return Ok(());
+            }
+            Event::Lost(loss) => return self.lost(id, loss, received),
+            Event::Heard(message) => message,
+        };
+        match self.hear(id, &message, received) {
+            None => Ok(()),
+            Some(Verdict::Lost(loss)) => self.lost(id, loss, received),
+            Some(Verdict::Reconnect { rule }) => self.asked_to_reconnect(id, &rule, received),
+            Some(Verdict::Fatal { rule, message }) => {
+                Err(UpstreamError::Refused { profile: self.profile.name.clone(), rule: rule.to_string(), message })
+            }
+        }
+    }
+
+    fn hear(&mut self, id: LinkId, message: &Message, received: Stamp) -> Option<Verdict> {
+        let member = self.members.iter_mut().find(|member| member.id == id)?;
+        let source = member.source();
+        let dialogue = member.dialogue.as_mut()?;
+        let message = match message {
+            Message::Text(text) => Incoming::Text(text),
+            Message::Binary(bytes) => Incoming::Binary(bytes),
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) | Message::Close(_) => {
+                dialogue.alive();
+                return None;
+            }
+        };
+        dialogue.heard(received);
+        member.is_silent = false;
+        let mut tap = Tap {
+            outlet: &mut self.outlet,
+            dialogue,
+            source,
+            data: &mut member.data,
+            resume: self.profile.resume.as_ref().map(|resume| &resume.cursor),
+            cursor: &mut self.cursor,
+            verdict: None,
+        };
+        member.sorter.sort(message, received, &mut tap);
+        tap.verdict
+    }
+
+    /// Makes all guesses that are still to be made, from what there is.
+    pub(super) fn settle_guesses(&mut self) {
+        self.with_sorters(|sorter, tap| sorter.settle(tap));
+    }
+
+    pub(super) fn tick_sorters(&mut self, now: Stamp) {
+        self.with_sorters(|sorter, tap| sorter.tick(now, tap));
+    }
+
+    fn with_sorters(&mut self, mut act: impl FnMut(&mut crate::intake::sorting::Sorter, &mut dyn Sink)) {
+        for member in &mut self.members {
+            let source = member.source();
+            let Some(dialogue) = member.dialogue.as_mut() else {
+                act(&mut member.sorter, &mut Alone { outlet: &mut self.outlet, source });
+                continue;
+            };
+            let mut tap = Tap {
+                outlet: &mut self.outlet,
+                dialogue,
+                source,
+                data: &mut member.data,
+                resume: None,
+                cursor: &mut self.cursor,
+                verdict: None,
+            };
+            act(&mut member.sorter, &mut tap);
+        }
+    }
+}
+
+/// Where pieces go that come out of a sorter after its connection has ended.
+struct Alone<'a> {
+    outlet: &'a mut Outlet,
+    source: Source,
+}
+
+impl Sink for Alone<'_> {
+    fn piece(&mut self, piece: &Piece<'_>) {
+        self.outlet.piece(self.source, piece);
+    }
+
+    fn note(&mut self, sorted: &Sorted, message: Incoming<'_>, received: Stamp) {
+        self.outlet.note(sorted, message, received);
+    }
+}

@@ -1,0 +1,124 @@
+//! One connection of an upstream over its whole life: dialed, open, lost, dialed again, perhaps somewhere else.
+
+use std::time::Duration;
+
+use rand::Rng;
+
+use crate::intake::line::backoff::Backoff;
+use crate::intake::line::dialogue::Dialogue;
+use crate::intake::line::link::Link;
+use crate::intake::line::loss::Loss;
+use crate::intake::pool::merge::Source;
+use crate::intake::pool::roster::LinkId;
+use crate::intake::sorting::Sorter;
+use crate::words::stamp::Stamp;
+
+/// An upstream that names a time to stay away is obeyed up to this.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+
+pub struct Member {
+    pub id: LinkId,
+    pub leg: usize,
+    pub role: Role,
+    pub link: Link,
+    /// While it is open.
+    pub dialogue: Option<Dialogue>,
+    pub sorter: Sorter,
+    /// When it is to be dialed; none while it is, or if it is not wanted.
+    pub dial_at_ns: Option<u64>,
+    pub opened: Option<Stamp>,
+    /// First and last data of this connection.
+    pub data: Option<(Stamp, Stamp)>,
+    pub rotate_at_ns: Option<u64>,
+    /// Nothing has come for the idle timeout.
+    pub is_silent: bool,
+    /// Index of the address that it is at, or goes to next.
+    pub place: usize,
+    places: Vec<Place>,
+}
+
+/// What a connection is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Regular,
+    /// It is to take the place of this one.
+    Successor { of: LinkId },
+}
+
+/// What is known of one address.
+#[derive(Clone)]
+struct Place {
+    backoff: Backoff,
+    /// Not to be dialed before this.
+    retry_ns: u64,
+}
+
+impl Member {
+    /// `places` is the number of addresses; leg by leg they begin at another one.
+    pub fn new(id: LinkId, leg: usize, role: Role, (places, backoff): (usize, Backoff), sorter: Sorter) -> Member {
+        Member {
+            id,
+            leg,
+            role,
+            link: Link::Empty,
+            dialogue: None,
+            sorter,
+            dial_at_ns: Some(0),
+            opened: None,
+            data: None,
+            rotate_at_ns: None,
+            is_silent: false,
+            place: leg % places,
+            places: vec![Place { backoff, retry_ns: 0 }; places],
+        }
+    }
+
+    pub fn source(&self) -> Source {
+        Source { link: self.id, leg: self.leg }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.dialogue.is_some()
+    }
+
+    /// Its connection has ended, or could not be opened. Decides when and where to try again; gives the wait.
+    pub fn lost(&mut self, loss: &Loss, sustained: Duration, now: Stamp, rng: &mut impl Rng) -> Duration {
+        let flowed_ms = self.data.map_or(0, |(first, last)| last.ms_since(first));
+        let place = &mut self.places[self.place];
+        if Duration::from_millis(flowed_ms) >= sustained {
+            place.backoff.reset();
+        }
+        let wait = place.backoff.wait(rng).max(loss.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX));
+        place.retry_ns = now.mono_ns.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+        self.forget();
+        // The next address in turn that may be dialed soonest.
+        let count = self.places.len();
+        let turn = (1..=count).map(|step| (self.place + step) % count);
+        let soonest = turn.min_by_key(|place| self.places[*place].retry_ns.max(now.mono_ns));
+        self.place = soonest.unwrap_or(self.place);
+        let at_ns = self.places[self.place].retry_ns.max(now.mono_ns);
+        self.dial_at_ns = Some(at_ns);
+        Duration::from_nanos(at_ns - now.mono_ns)
+    }
+
+    /// Its connection was ended by us, for a new one at once.
+    pub fn redial(&mut self, now: Stamp) {
+        self.link.close();
+        self.forget();
+        self.dial_at_ns = Some(now.mono_ns);
+    }
+
+    fn forget(&mut self) {
+        self.dialogue = None;
+        self.opened = None;
+        self.data = None;
+        self.rotate_at_ns = None;
+        self.is_silent = false;
+        self.sorter.reset();
+    }
+
+    /// Attempts in a row, at the address that was dialed last.
+    pub fn attempts(&self) -> u32 {
+        self.places.iter().map(|place| place.backoff.attempts()).sum()
+    }
+}

@@ -1,0 +1,294 @@
+//! The one feed: connects, listens, and connects again for as long as it is wanted, over one connection or several.
+//!
+//! One task drives all connections (`Member`), so that there is one order in what is published and nothing between a
+//! socket and the publisher. Each message is stamped once, on receipt, and sorted at once; messages that are there
+//! already are taken without going back to the scheduler. A connection that is lost is replaced after a growing,
+//! random wait, which becomes short again only after data has flowed for a while.
+
+mod act;
+mod hear;
+mod member;
+
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::bus::clock::Clock;
+use crate::bus::publisher::Publisher;
+use crate::words::metrics::Meters;
+use crate::words::stamp::Stamp;
+
+use super::line::allowance::Allowance;
+use super::line::backoff::Backoff;
+use super::line::connect::{Dialer, Target, TargetError};
+use super::line::dialogue::{Script, Timing};
+use super::line::link::Event;
+use super::outlet::{Outlet, Tally};
+use super::pool::roster::{LinkId, Roster};
+use super::profile::Profile;
+use super::profile::secrets::{SecretError, Secrets};
+use super::profile::subscribe::{Change, Item};
+use super::profile::template::Template;
+use super::profile::words::{Place, Word};
+use super::sorting::Sorter;
+
+use self::act::Renewals;
+use self::member::{Member, Role};
+
+/// Events of one connection taken in one go before deadlines, other connections and the stop signal are looked at
+/// again: some 100 us of work.
+const BATCH_EVENTS: usize = 256;
+/// More connections than this to one venue are a mistake.
+const CONNECTIONS_MAX: usize = 256;
+
+/// How to reach one feed. Where the profile says something about a time or a limit, the profile counts.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `ws://…` or `wss://…`, at least one: the first that answers is used, the next one when it fails.
+    pub urls: Vec<String>,
+    pub profile: Profile,
+    /// What to subscribe to, in the words of the profile; may be empty.
+    pub items: Vec<String>,
+    /// Whole copies of the feed that are received at a time; of each message the first copy counts.
+    pub legs: usize,
+    /// Connections over which the items of a leg are spread at least.
+    pub connections: usize,
+    /// For TCP, TLS and the handshake together.
+    pub connect_timeout: Duration,
+    /// Without a message for this long the feed is `stale`, after twice this it is connected anew. None: the profile's, else 30 s.
+    pub idle_timeout: Option<Duration>,
+    /// Between two WebSocket pings; zero: none are sent.
+    pub ping_interval: Duration,
+    /// For the answer to a WebSocket ping, and for the upstream to accept what is sent.
+    pub pong_timeout: Duration,
+    /// Longest wait before the first new attempt.
+    pub backoff_min: Duration,
+    /// Longest wait at all.
+    pub backoff_max: Duration,
+    /// A connection is replaced by a new one after this. None: the profile's, else never.
+    pub rotate_after: Option<Duration>,
+    /// Longest message, in bytes.
+    pub message_bytes_max: usize,
+}
+
+/// Why there will be no feed; trying again is of no use before something was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    #[error(transparent)]
+    BadUrl(#[from] TargetError),
+    #[error("in the upstream's URL: {0}")]
+    BadUrlTemplate(String),
+    #[error(
+        "expected nothing to subscribe to, since profile `{profile}` has no `[subscribe]`, found {items} items; \
+         remove `--subscribe`, or put them into the URL"
+    )]
+    NoSubscribe { profile: String, items: usize },
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error(
+        "expected at most {max} connections to the venue of profile `{profile}`, found {legs} legs of {connections}; \
+         lower `upstream.legs` or `upstream.connections`"
+    )]
+    TooManyConnections { profile: String, max: usize, legs: usize, connections: usize },
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("refused for good by the upstream (rule `{rule}` of profile `{profile}`): {message}")]
+    Refused { profile: String, rule: String, message: String },
+}
+
+/// The feed, before and while it is connected.
+pub struct Upstream {
+    profile: Arc<Profile>,
+    script: Arc<Script>,
+    dialer: Dialer,
+    urls: Vec<Template<Word>>,
+    backoff: Backoff,
+    /// Data for this long show that a connection is worth having.
+    sustained: Duration,
+    rotate_after: Option<Duration>,
+    connections_max: usize,
+    dials: Option<Allowance>,
+    clock: Clock,
+    roster: Roster,
+    members: Vec<Member>,
+    links: u32,
+    outlet: Outlet,
+    renewals: Renewals,
+    /// Several connections carry the same until then at least.
+    merging_until_ns: u64,
+    /// Newest cursor of a feed that can go on where it ended.
+    cursor: Option<i64>,
+    events: Vec<(LinkId, Event, Stamp)>,
+    meters: Meters,
+}
+
+impl Upstream {
+    /// Checks everything that can be checked without connecting.
+    pub fn new(
+        settings: Settings,
+        publisher: Publisher,
+        clock: Clock,
+        meters: &Meters,
+    ) -> Result<Upstream, UpstreamError> {
+        let profile = Arc::new(settings.profile);
+        let urls = settings.urls.iter().map(|url| {
+            Target::check(url)?;
+            Word::template(url, Place::Url).map_err(UpstreamError::BadUrlTemplate)
+        });
+        let urls = urls.collect::<Result<Vec<_>, _>>()?;
+        if profile.subscribe.is_none() && !settings.items.is_empty() {
+            let items = settings.items.len();
+            return Err(UpstreamError::NoSubscribe { profile: profile.name.clone(), items });
+        }
+        let templates = profile.templates().chain(&urls);
+        let secrets = Secrets::gather(&profile.name, templates, &profile.signs, |name| std::env::var(name).ok())?;
+        let timing = Timing {
+            idle_timeout: settings.idle_timeout,
+            ws_ping: Some(settings.ping_interval).filter(|interval| !interval.is_zero()),
+            pong_timeout: settings.pong_timeout,
+        };
+        let (connect, retry) = (&profile.connect, &profile.retry);
+        let connections_max = connect.connections_max.unwrap_or(CONNECTIONS_MAX).min(CONNECTIONS_MAX);
+        let (legs, connections) = (settings.legs.max(1), settings.connections.max(1));
+        if legs * connections > connections_max {
+            let (profile, max) = (profile.name.clone(), connections_max);
+            return Err(UpstreamError::TooManyConnections { profile, max, legs, connections });
+        }
+        let bytes_max = connect.message_bytes_max.unwrap_or(settings.message_bytes_max);
+        let subscribe = profile.subscribe.as_ref();
+        let can_drop = subscribe.is_some_and(|how| how.change == Change::Live && how.unsubscribe.is_some());
+        let (min, max) = (retry.min.unwrap_or(settings.backoff_min), retry.max.unwrap_or(settings.backoff_max));
+        let mut upstream = Upstream {
+            script: Arc::new(Script::new(&profile, timing, secrets)),
+            dialer: Dialer::new(connect.open_timeout.unwrap_or(settings.connect_timeout), bytes_max)?,
+            urls,
+            backoff: Backoff::new(min, max),
+            sustained: retry.reset_after.unwrap_or(max),
+            rotate_after: settings.rotate_after.or(connect.rotate_after),
+            connections_max,
+            dials: connect.dial_rate.map(Allowance::new),
+            clock,
+            roster: Roster::new(legs, connect.items_max.unwrap_or(usize::MAX), can_drop),
+            members: Vec::new(),
+            links: 0,
+            outlet: Outlet::new(publisher, legs, meters),
+            renewals: Renewals::default(),
+            merging_until_ns: 0,
+            cursor: None,
+            events: Vec::new(),
+            meters: meters.clone(),
+            profile,
+        };
+        for leg in 0..legs {
+            for _ in 0..connections {
+                upstream.join(leg, Role::Regular);
+            }
+        }
+        upstream.want(&settings.items);
+        Ok(upstream)
+    }
+
+    /// One more connection; it is dialed with the next turn.
+    fn join(&mut self, leg: usize, role: Role) -> LinkId {
+        let id = LinkId(self.links);
+        self.links += 1;
+        let backoff = (self.urls.len(), self.backoff.clone());
+        let mut sorter = Sorter::new(&self.profile);
+        if let Some(guess) = self.members.iter().find_map(|member| member.sorter.guess()) {
+            sorter.adopt_guess(guess);
+        }
+        self.members.push(Member::new(id, leg, role, backoff, sorter));
+        if role == Role::Regular {
+            let orders = self.roster.add_link(leg, id);
+            self.obey(orders);
+        }
+        id
+    }
+
+    /// The upstream is to be asked for these as well.
+    fn want(&mut self, names: &[String]) {
+        let Some(subscribe) = self.script.subscribe.clone() else { return };
+        let items: Vec<Arc<Item>> = names.iter().map(|name| Arc::new(subscribe.item(name))).collect();
+        let orders = self.roster.add(items);
+        self.obey(orders);
+    }
+
+    /// Feeds the publisher until `stop` becomes true or its sender is gone. Every other end is an error that trying
+    /// again would not mend.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), UpstreamError> {
+        self.serve(&mut stop).await
+    }
+
+    /// As `run`, so that what happened can be asked for afterwards.
+    pub(super) async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), UpstreamError> {
+        let ended = self.serve_until_stopped(stop).await;
+        // Stopping early is no reason to keep back what was received.
+        self.settle_guesses();
+        let farewells = self.members.iter_mut().map(|member| member.link.closed());
+        futures_util::future::join_all(farewells).await;
+        ended
+    }
+
+    async fn serve_until_stopped(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), UpstreamError> {
+        loop {
+            let now = self.clock.now();
+            self.act(now);
+            let deadline_ns = self.deadline_ns();
+            tokio::select! {
+                biased;
+                () = stopped(stop) => return Ok(()),
+                () = self.gather() => {}
+                () = sleep_until(now, deadline_ns) => {}
+            }
+            if let Err(error) = self.take_events() {
+                self.outlet.refused(&error.to_string(), self.clock.now());
+                return Err(error);
+            }
+        }
+    }
+
+    /// Waits until something has happened on some connection, and gathers what has.
+    async fn gather(&mut self) {
+        let Upstream { members, events, clock, .. } = self;
+        std::future::poll_fn(|cx| {
+            for member in members.iter_mut() {
+                for _ in 0..BATCH_EVENTS {
+                    let Poll::Ready(event) = member.link.poll(cx, clock.now()) else { break };
+                    events.push((member.id, event, clock.now()));
+                }
+            }
+            if events.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+    }
+
+    pub(super) fn tally(&self) -> &Tally {
+        self.outlet.tally()
+    }
+
+    /// A sorter that has made its guess, or any.
+    pub(super) fn sorter(&self) -> Option<&Sorter> {
+        let guessed = self.members.iter().find(|member| member.sorter.guess().is_some());
+        guessed.or(self.members.first()).map(|member| &member.sorter)
+    }
+
+    /// The first URL without what may be secret.
+    pub(super) fn shown_url(&self) -> String {
+        self.target(0).map_or_else(|error| error.to_string(), |target| target.shown())
+    }
+}
+
+/// Returns once `stop` is true or nobody can make it so any more.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    stop.wait_for(|stop| *stop).await.ok();
+}
+
+/// Sleeps to a time on the clock that now says `now`; without one, for ever.
+async fn sleep_until(now: Stamp, deadline_ns: Option<u64>) {
+    match deadline_ns {
+        Some(deadline_ns) => tokio::time::sleep(Duration::from_nanos(deadline_ns.saturating_sub(now.mono_ns))).await,
+        None => std::future::pending().await,
+    }
+}
