@@ -215,7 +215,7 @@ pub async fn replay(replay: Replay) -> Result<(), AppError> {
 /// Listens to `config.upstream` for `duration` and answers what was found.
 pub async fn probe(config: Config, duration: Duration) -> Result<impl fmt::Display, AppError> {
     let profile = profile(&config)?;
-    let url = config.upstream.url.clone().or_else(|| profile.url.clone()).unwrap_or_default();
+    let url = config.upstream.url.clone().or_else(|| profile.url()).unwrap_or_default();
     Ok(listen_to(upstream_settings(&config, profile, url), Clock::start(), duration, PROBE_SAMPLES).await?)
 }
 
@@ -258,7 +258,7 @@ async fn open_upstream(
     stopped: &watch::Receiver<bool>,
 ) -> Result<Upstream, AppError> {
     let profile = profile(config)?;
-    let url = match config.upstream.url.clone().or_else(|| profile.url.clone()) {
+    let url = match config.upstream.url.clone().or_else(|| profile.url()) {
         Some(url) => url,
         None => {
             let simulator = Simulator::bind((Ipv4Addr::LOCALHOST, 0).into(), market_settings(config)).await?;
@@ -286,7 +286,10 @@ fn upstream_settings(config: &Config, profile: Profile, url: String) -> Upstream
     let upstream = &config.upstream;
     UpstreamSettings {
         idle_timeout: upstream.idle_timeout,
-        url,
+        urls: std::iter::once(url).chain(upstream.fallback_urls.iter().cloned()).collect(),
+        legs: upstream.legs,
+        connections: upstream.connections,
+        rotate_after: upstream.rotate_after,
         profile,
         items: upstream.subscribe.clone(),
         connect_timeout: upstream.connect_timeout,

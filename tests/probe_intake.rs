@@ -13,7 +13,10 @@ use tokio_tungstenite::tungstenite::Message;
 
 fn settings(url: &str) -> Settings {
     Settings {
-        url: url.to_string(),
+        urls: vec![url.to_string()],
+        legs: 1,
+        connections: 1,
+        rotate_after: None,
         profile: Profile::built_in("generic").expect("built in"),
         items: Vec::new(),
         connect_timeout: Duration::from_secs(5),

@@ -122,7 +122,10 @@ impl Stage {
 
 fn settings(url: &str) -> Settings {
     Settings {
-        url: url.to_string(),
+        urls: vec![url.to_string()],
+        legs: 1,
+        connections: 1,
+        rotate_after: None,
         profile: Profile::built_in("simulated").expect("built in"),
         items: Vec::new(),
         connect_timeout: Duration::from_secs(5),
@@ -462,7 +465,7 @@ async fn waiting_for_the_guess_loses_nothing_when_the_connection_is_lost() {
 
 #[tokio::test]
 async fn a_server_without_tls_is_told_apart_from_one_that_is_gone() {
-    let stage = Stage::open(|settings| settings.url = settings.url.replace("ws://", "wss://")).await;
+    let stage = Stage::open(|settings| settings.urls[0] = settings.urls[0].replace("ws://", "wss://")).await;
     let mut socket = stage.accept_tcp().await;
     socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("the upstream listens");
     stage.until_stale(StaleReason::UpstreamDown, "no TLS connection with `127.0.0.1`").await;

@@ -165,6 +165,7 @@ use Preset::{Is, Unset};
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -177,6 +178,14 @@ settings! {
     upstream Upstream "The one feed, and how to stay connected to it." {
         url: Option<String> = Unset("wss://stream.binance.com:9443/stream"), Kind::FeedUrl,
             "The feed; without it the built-in simulated market is served.";
+        fallback_urls: Vec<String> = Is(""), Kind::List,
+            "Further addresses of the same feed: a connection that fails is tried at the next one that is not known to have failed.";
+        legs: usize = Is("1"), count(1, 4),
+            "Whole copies of the feed that are received at a time; of each message the first copy is published. Leg 0 begins with the URL, leg 1 with the first of the further ones, and so on.";
+        connections: usize = Is("1"), count(1, 256),
+            "Connections over which the subscriptions of a leg are spread; more are opened where the profile knows that one cannot hold them all.";
+        rotate_after: Option<Duration> = Unset("23h"), duration(MS, MONTH),
+            "A connection is replaced by a new one after this time, before the old one is closed; without it the profile's, else never.";
         profile: Option<String> = Unset("generic"), Kind::Text,
             "Name of a built-in profile, or path of a profile file; without it chosen by the host name of the URL, else `generic`.";
         subscribe: Vec<String> = Is(""), Kind::List,

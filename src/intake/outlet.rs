@@ -14,8 +14,8 @@ use crate::words::stamp::Stamp;
 use super::flow::sequence::Remedy;
 use super::flow::{Flow, Outflow, Piece};
 use super::line::loss::Loss;
-use super::profile::rule::Class;
 use super::pool::merge::{Merger, Source, Turn};
+use super::profile::rule::Class;
 use super::sorting::{Incoming, Sorted};
 
 /// A class is sampled in the log at most this often.

@@ -107,7 +107,7 @@ pub async fn probe(settings: Settings, clock: Clock, duration: Duration, samples
     Ok(Report {
         url: upstream.shown_url(),
         profile,
-        guess: upstream.sorter().guess().map(ToString::to_string),
+        guess: upstream.sorter().and_then(|sorter| sorter.guess()).map(ToString::to_string),
         connects: tally.connects,
         seconds,
         classes: counted.filter(|(_, count)| *count > 0).collect(),

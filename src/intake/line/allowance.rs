@@ -4,7 +4,6 @@
 //! time is taken two hundredths longer than it is, because times between messages shrink on their way.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use crate::intake::profile::section::Rate;
 
@@ -42,9 +41,10 @@ impl Allowance {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -198,7 +198,10 @@ impl Asking {
             }
             if let [item] = &batch[..] {
                 let (item, bytes, max) = (item.clone(), message.len(), subscribe.bytes_max);
-                self.refuse(&item, format!("expected a subscribe message of at most {max} bytes, found {bytes}; shorten the item"));
+                self.refuse(
+                    &item,
+                    format!("expected a subscribe message of at most {max} bytes, found {bytes}; shorten the item"),
+                );
                 return None;
             }
             let rest = batch.split_off(batch.len().div_ceil(2));
@@ -215,7 +218,10 @@ impl Asking {
         filling: Filling<'_>,
         bound: &dyn Fn(&Item) -> Option<String>,
     ) -> Option<String> {
-        let one_by_one = unsubscribe.sources().iter().any(|word| !matches!(word, Word::Items | Word::Symbols | Word::Channel | Word::Params | Word::Req));
+        let one_by_one = unsubscribe
+            .sources()
+            .iter()
+            .any(|word| !matches!(word, Word::Items | Word::Symbols | Word::Channel | Word::Params | Word::Req));
         let mut batch = vec![first];
         while !one_by_one && batch.len() < subscribe.batch {
             let same = |item: &Arc<Item>| !subscribe.by_channel || item.channel == batch[0].channel;
@@ -458,5 +464,165 @@ fn plain(token: &str) -> Option<String> {
         Some(text) => Some(text.into_owned()),
         None if token.starts_with(['{', '[', 'n']) => None,
         None => Some(token.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intake::profile::check;
+    use crate::intake::profile::secrets::Secrets;
+
+    struct Venue {
+        asking: Asking,
+        req: u64,
+        now: Stamp,
+    }
+
+    fn venue(subscribe: &str, items: &[&str]) -> Venue {
+        let text = format!("profile = 1\nname = \"t\"\n[subscribe]\n{subscribe}\n[[on]]\nname = \"a\"\nas = \"ack\"\n");
+        let profile = check(&text, "t").unwrap_or_else(|error| panic!("{error}"));
+        let subscribe = Arc::new(profile.subscribe.expect("a section"));
+        let items: Vec<Arc<Item>> = items.iter().map(|name| Arc::new(subscribe.item(name))).collect();
+        Venue { asking: Asking::new(Some(subscribe), &items), req: 0, now: Stamp::default() }
+    }
+
+    impl Venue {
+        fn hears(&mut self) -> Vec<String> {
+            let secrets = Secrets::default();
+            let mut heard = Vec::new();
+            while self.asking.has_something_to_say() {
+                self.req += 1;
+                let filling = Filling::plain(&secrets, self.now, self.req);
+                heard.extend(self.asking.next(filling, self.now, &|item| Some(format!("#{}", item.name))));
+            }
+            heard
+        }
+
+        fn item(&self, name: &str) -> Arc<Item> {
+            Arc::new(self.asking.subscribe.as_ref().expect("a section").item(name))
+        }
+
+        fn outcomes(&mut self) -> Vec<String> {
+            let say = |outcome| match outcome {
+                Outcome::Confirmed(item) => format!("+{}", item.name),
+                Outcome::Refused { item, why } => format!("-{}: {why}", item.name),
+            };
+            let mut outcomes: Vec<String> = self.asking.outcomes().into_iter().map(say).collect();
+            outcomes.sort();
+            outcomes
+        }
+    }
+
+    #[test]
+    fn items_go_out_in_batches_of_one_channel() {
+        let how = "group_by = \"channel\"\nbatch = 2\nsend = '${channel} ${symbols|join:+} ${params?{${params}}}'\n\
+                   channels.book = { name = \"b\", params = { depth = 25 } }";
+        let mut venue = venue(how, &["book.X", "trade.X", "book.Y", "book.Z"]);
+        assert_eq!(venue.hears(), ["b X+Y {\"depth\":25}", "trade X ", "b Z {\"depth\":25}"]);
+    }
+
+    #[test]
+    fn a_message_keeps_its_length_and_an_item_that_cannot_is_refused() {
+        let mut venue = venue("send = '${items|join:,}'\nmax_bytes = 7", &["aaa", "bbb", "ccc", "much too long"]);
+        assert_eq!(venue.hears(), ["aaa,bbb", "ccc"]);
+        assert_eq!(
+            venue.outcomes(),
+            ["-much too long: expected a subscribe message of at most 7 bytes, found 13; shorten the item"]
+        );
+    }
+
+    #[test]
+    fn a_refused_batch_is_halved_until_the_bad_item_stands_alone() {
+        let mut venue = venue(
+            "send = '${items|join:,}'\nack = { per = \"request\", id = \"/id\", message = \"/msg\" }",
+            &["a", "b", "c", "d"],
+        );
+        let bad = |batch: &str| batch.contains('c');
+        for _ in 0..4 {
+            let first = venue.req + 1;
+            for (number, batch) in (first..).zip(venue.hears()) {
+                match bad(&batch) {
+                    true => venue.asking.refused(&format!("{{\"id\":{number},\"msg\":\"no {batch}\"}}"), ""),
+                    false => venue.asking.acknowledged(&format!("{{\"id\":\"{number}\"}}")),
+                }
+            }
+        }
+        assert_eq!(venue.outcomes(), ["+a", "+b", "+d", "-c: no c"]);
+        assert!(venue.asking.is_settled());
+    }
+
+    #[test]
+    fn answers_are_understood_in_every_form() {
+        let mut each =
+            venue("send = '${items|json}'\nack = { per = \"item\", key = [\"/r/c\", \"/r/s\"] }", &["t.X", "t.Y"]);
+        each.hears();
+        each.asking.acknowledged(r#"{"r":{"c":"t","s":"Y"}}"#);
+        each.asking.refused(r#"{"r":{"c":"t","s":"X"}}"#, "shown");
+        assert_eq!(each.outcomes(), ["+t.Y", "-t.X: shown"]);
+
+        let mut list =
+            venue("send = '${items|json}'\nack = { per = \"list\", id = \"/id\", ok = \"/result\" }", &["a", "b"]);
+        list.hears();
+        list.asking.acknowledged(r#"{"id":1,"result":["a"]}"#);
+        assert_eq!(list.outcomes(), ["+a", "-b: the upstream left it out of what it accepts"]);
+
+        let mut partial = venue(
+            "send = '${items|json}'\nack = { per = \"list\", ok = \"/success/*/s\", bad = [\"/fails/*/s\"] }",
+            &["a", "b"],
+        );
+        partial.hears();
+        partial.asking.acknowledged(r#"{"success":[{"s":"a"}],"fails":[{"s":"b"}]}"#);
+        assert_eq!(partial.outcomes(), ["+a", "-b: the upstream refuses it"]);
+
+        let mut all = venue("send = '${items|json}'\nack = { per = \"cumulative\" }", &["a", "b"]);
+        all.hears();
+        all.asking.acknowledged("{}");
+        assert_eq!(all.outcomes(), ["+a", "+b"]);
+    }
+
+    #[test]
+    fn data_is_an_answer_and_silence_is_told() {
+        let mut venue =
+            venue("send = '${items|json}'\nack = { per = \"request\", id = \"/id\", timeout = \"2s\" }", &["a", "b"]);
+        venue.hears();
+        venue.asking.data("a");
+        assert_eq!(venue.asking.deadline_ns(), Some(2_000_000_000));
+        venue.asking.tick(Stamp { wall_ms: 2000, mono_ns: 2_000_000_000 });
+        assert_eq!(venue.outcomes(), ["+a", "-b: the upstream has not answered"]);
+        assert_eq!(venue.asking.deadline_ns(), None);
+    }
+
+    #[test]
+    fn what_is_not_wanted_any_more_is_not_asked_for_or_is_dropped() {
+        let mut venue = venue("send = '+${item}'\nunsubscribe = '-${bind.key}'", &["a", "b"]);
+        let (a, b, c) = (venue.item("a"), venue.item("b"), venue.item("c"));
+        venue.asking.unwant(&[b]);
+        assert_eq!(venue.hears(), ["+a"]);
+        venue.asking.unwant(std::slice::from_ref(&a));
+        venue.asking.want(&[c]);
+        assert_eq!(venue.hears(), ["-#a", "+c"]);
+        venue.asking.want(&[a]);
+        assert_eq!(venue.hears(), ["+a"]);
+    }
+
+    #[test]
+    fn a_renewed_item_is_dropped_and_asked_for() {
+        let mut venue = venue("send = '+${item}'\nunsubscribe = '-${item}'", &["a"]);
+        venue.hears();
+        venue.asking.data("a");
+        venue.asking.renew("a");
+        venue.asking.renew("a");
+        assert_eq!(venue.hears(), ["-a", "+a"]);
+    }
+
+    #[test]
+    fn a_venue_that_replaces_everything_is_told_everything() {
+        let mut venue = venue("send = '${items|json}'\nchange = \"replace_all\"", &["a"]);
+        assert_eq!(venue.hears(), [r#"["a"]"#]);
+        let b = venue.item("b");
+        venue.asking.want(&[b]);
+        let told = venue.hears();
+        assert!(told == [r#"["a","b"]"#] || told == [r#"["b","a"]"#], "{told:?}");
     }
 }

@@ -138,8 +138,7 @@ impl Dialer {
         for (name, value) in &door.headers {
             request.headers_mut().insert(name.clone(), value.clone());
         }
-        let connector =
-            if target.is_tls() { Connector::Rustls(self.tls.clone()) } else { Connector::Plain };
+        let connector = if target.is_tls() { Connector::Rustls(self.tls.clone()) } else { Connector::Plain };
         let stream = Watched { stream, bytes_read: 0 };
         let (socket, _) = client_async_tls_with_config(request, stream, Some(self.limits), Some(connector))
             .await

@@ -407,28 +407,38 @@ fn ns_to_duration(ns: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intake::profile::subscribe::Word;
-    use crate::intake::profile::template::Template;
-
-    const SECOND: Duration = Duration::from_secs(1);
+    use crate::intake::profile::check;
 
     fn at(ms: u64) -> Stamp {
         Stamp { wall_ms: ms, mono_ns: ms * 1_000_000 }
     }
 
-    fn timing() -> Timing {
-        Timing {
-            idle_timeout: None,
-            ws_ping: None,
-            pong_timeout: SECOND,
-            send_spacing: Duration::ZERO,
-            heartbeat: None,
-        }
+    /// A connection of a profile with these sections, opened at 0, that is asked for these items.
+    fn opened(sections: &str, items: &[&str]) -> Dialogue {
+        let text = format!("profile = 1\nname = \"t\"\n{sections}\n");
+        let profile = check(&text, "t").unwrap_or_else(|error| panic!("{error}"));
+        let timing = Timing { idle_timeout: None, ws_ping: None, pong_timeout: Duration::from_secs(1) };
+        let script = Arc::new(Script::new(&profile, timing, Secrets::default()));
+        let item = |name: &&str| Arc::new(profile.subscribe.as_ref().expect("a section").item(name));
+        Dialogue::open(script, &items.iter().map(item).collect::<Vec<_>>(), at(0))
     }
 
-    /// What is done at each of these times, as words.
+    const RULES: &str = r#"
+        [[on]]
+        name = "hello"
+        as = "greeting"
+        [[on]]
+        name = "in"
+        as = "auth_ok"
+        [[on]]
+        name = "pong"
+        as = "pong"
+    "#;
+    const QUIET: &str = "[keepalive]\nidle_timeout = \"none\"\n";
+
+    /// What is done at this time, as words.
     fn steps(dialogue: &mut Dialogue, now: Stamp) -> Vec<String> {
-        std::iter::from_fn(|| dialogue.next(now))
+        std::iter::from_fn(|| dialogue.next(now, &|item| Some(format!("key of {}", item.name))))
             .take(20)
             .map(|step| match step {
                 Step::Send(text) => text,
@@ -439,36 +449,70 @@ mod tests {
             .collect()
     }
 
+    fn hears(dialogue: &mut Dialogue, class: Class, rule: &str, text: &str, now: Stamp) {
+        dialogue.learned(class, &rule.into(), text, text, now);
+    }
+
     #[test]
-    fn requests_keep_their_distance_and_replies_go_first() {
-        let timing = Timing { send_spacing: Duration::from_millis(250), ..timing() };
-        let mut dialogue = Dialogue::open(timing, vec!["a".into(), "b".into()], 2, at(0));
+    fn requests_keep_their_rate_and_replies_go_first() {
+        let sections = format!("{QUIET}[send]\nrate = \"1/250ms\"\n[subscribe]\nsend = '${{item}}'\n{RULES}");
+        let mut dialogue = opened(&sections, &["a", "b"]);
         assert_eq!(steps(&mut dialogue, at(0)), ["a"]);
         dialogue.reply("pong".into());
-        assert_eq!(dialogue.deadline_ns(), Some(250_000_000));
-        assert_eq!(steps(&mut dialogue, at(249)), [""; 0]);
-        assert_eq!(steps(&mut dialogue, at(250)), ["pong"]);
-        assert_eq!(steps(&mut dialogue, at(500)), ["b"]);
-        assert_eq!(dialogue.deadline_ns(), None);
+        assert_eq!(dialogue.deadline_ns(), Some(255_000_000));
+        assert_eq!(steps(&mut dialogue, at(254)), [""; 0]);
+        assert_eq!(steps(&mut dialogue, at(255)), ["pong"]);
+        assert_eq!(steps(&mut dialogue, at(510)), ["b"]);
+    }
+
+    #[test]
+    fn a_budget_holds_back_subscriptions_but_no_replies() {
+        let sections = format!("{QUIET}[send]\nbudget = \"1/10s\"\n[subscribe]\nsend = '${{item}}'\n{RULES}");
+        let mut dialogue = opened(&sections, &["a", "b"]);
+        assert_eq!(steps(&mut dialogue, at(0)), ["a"]);
+        dialogue.reply("pong".into());
+        assert_eq!(steps(&mut dialogue, at(1)), ["pong"]);
+        assert_eq!(steps(&mut dialogue, at(10_200)), ["b"]);
+    }
+
+    #[test]
+    fn a_log_in_waits_for_its_rule_and_the_subscriptions_for_the_log_in() {
+        let sections = format!(
+            "{QUIET}[[open]]\nsend = 'first'\n[login]\nafter = \"hello\"\nsend = 'login ${{req}}'\nok = \"in\"\n\
+             [subscribe]\nsend = '${{items|json}}'\n{RULES}"
+        );
+        let mut dialogue = opened(&sections, &["a", "b"]);
+        assert_eq!(steps(&mut dialogue, at(0)), ["first"]);
+        hears(&mut dialogue, Class::Greeting, "hello", "", at(5));
+        assert_eq!(steps(&mut dialogue, at(5)), ["login 2"]);
+        assert_eq!(dialogue.deadline_ns(), Some(10_005_000_000));
+        hears(&mut dialogue, Class::AuthOk, "in", "", at(7));
+        assert_eq!(steps(&mut dialogue, at(7)), [r#"["a","b"]"#]);
+    }
+
+    #[test]
+    fn an_opening_without_its_answer_ends_the_connection() {
+        let sections = format!("{QUIET}[login]\nsend = 'login'\nok = \"in\"\ntimeout = \"2s\"\n{RULES}");
+        let mut dialogue = opened(&sections, &[]);
+        assert_eq!(steps(&mut dialogue, at(0)), ["login"]);
+        assert_eq!(steps(&mut dialogue, at(2000))[0], "end: not_opened");
     }
 
     #[test]
     fn a_ping_without_any_answer_ends_the_connection() {
-        let timing = Timing { ws_ping: Some(5 * SECOND), ..timing() };
-        let mut dialogue = Dialogue::open(timing, vec![], 0, at(0));
+        let mut dialogue = opened(&format!("[keepalive]\nidle_timeout = \"none\"\nws_ping = \"5s\"\n{RULES}"), &[]);
         assert_eq!(dialogue.deadline_ns(), Some(5_000_000_000));
         assert_eq!(steps(&mut dialogue, at(5000)), ["ping"]);
         dialogue.alive();
         assert_eq!(steps(&mut dialogue, at(10_000)), ["ping"]);
-        assert!(dialogue.next(at(10_999)).is_none());
+        assert!(steps(&mut dialogue, at(10_999)).is_empty());
         assert_eq!(dialogue.deadline_ns(), Some(11_000_000_000));
         assert_eq!(steps(&mut dialogue, at(11_000))[0], "end: pong_timeout");
     }
 
     #[test]
     fn silence_is_told_first_and_ends_the_connection_later() {
-        let timing = Timing { idle_timeout: Some(SECOND), ..timing() };
-        let mut dialogue = Dialogue::open(timing, vec![], 0, at(0));
+        let mut dialogue = opened(&format!("[keepalive]\nidle_timeout = \"1s\"\n{RULES}"), &[]);
         dialogue.heard(at(500));
         assert_eq!(dialogue.deadline_ns(), Some(1_500_000_000));
         assert_eq!(steps(&mut dialogue, at(1500)), ["silent since 500"]);
@@ -482,24 +526,34 @@ mod tests {
 
     #[test]
     fn heartbeats_are_sent_and_their_answers_awaited() {
-        let send = Template::parse("beat ${req}", |source| Word::parse(source, &[Word::Req])).expect("template");
-        let heartbeat = Heartbeat { every: 2 * SECOND, send, expect: Some(("pong".into(), SECOND)) };
-        let timing = Timing { heartbeat: Some(heartbeat), ..timing() };
-        let mut dialogue = Dialogue::open(timing, vec![], 7, at(0));
-        assert_eq!(steps(&mut dialogue, at(2000)), ["beat 8"]);
-        dialogue.answered("other");
+        let ping = "ping = { every = \"2s\", send = 'beat ${req}', expect = \"pong\", timeout = \"1s\" }";
+        let mut dialogue = opened(&format!("{QUIET}{ping}\n{RULES}"), &[]);
+        assert_eq!(steps(&mut dialogue, at(2000)), ["beat 1"]);
+        hears(&mut dialogue, Class::Pong, "other", "", at(2000));
         assert_eq!(dialogue.deadline_ns(), Some(3_000_000_000));
-        dialogue.answered("pong");
-        assert_eq!(steps(&mut dialogue, at(4000)), ["beat 9"]);
+        hears(&mut dialogue, Class::Pong, "pong", "", at(2001));
+        assert_eq!(steps(&mut dialogue, at(4000)), ["beat 2"]);
         dialogue.heard(at(4500));
         assert_eq!(steps(&mut dialogue, at(5000))[0], "end: heartbeat_timeout");
     }
 
     #[test]
-    fn a_flood_of_pings_is_not_queued_without_bound() {
-        let mut dialogue = Dialogue::open(timing(), vec![], 0, at(0));
+    fn an_idle_only_heartbeat_is_sent_in_silence() {
+        let mut dialogue =
+            opened(&format!("{QUIET}ping = {{ every = \"2s\", send = 'p', idle_only = true }}\n{RULES}"), &[]);
+        dialogue.heard(at(1500));
+        assert_eq!(steps(&mut dialogue, at(2000)), [""; 0]);
+        assert_eq!(dialogue.deadline_ns(), Some(3_500_000_000));
+        assert_eq!(steps(&mut dialogue, at(3500)), ["p"]);
+    }
+
+    #[test]
+    fn a_flood_of_pings_or_of_clients_is_not_queued_without_bound() {
+        let mut dialogue = opened(&format!("{QUIET}{RULES}"), &[]);
         (0..100).for_each(|n| dialogue.reply(n.to_string()));
         let sent = steps(&mut dialogue, at(0));
         assert_eq!((sent.len(), sent[0].as_str()), (REPLIES_MAX, "84"));
+        let taken = (0..1000).filter(|n: &u32| dialogue.forward(n.to_string())).count();
+        assert_eq!(taken, FORWARDS_MAX);
     }
 }

@@ -152,7 +152,13 @@ impl Merger {
         let number = numbers.last.unwrap_or_default();
         let relation = match track.last {
             None => Relation::Next,
-            Some(last) if piece.snapshot => if number > last { Relation::Next } else { Relation::Old },
+            Some(last) if piece.snapshot => {
+                if number > last {
+                    Relation::Next
+                } else {
+                    Relation::Old
+                }
+            }
             Some(last) => relation(follow, last, numbers),
         };
         match relation {
@@ -171,7 +177,11 @@ impl Merger {
                 let is_new = !track.held.contains_key(&number);
                 track.held.entry(number).or_insert_with(|| Held::of(piece));
                 let is_full = track.held.len() > HELD_MAX;
-                if is_new { self.win(source) } else { self.duplicate(source, None) }
+                if is_new {
+                    self.win(source)
+                } else {
+                    self.duplicate(source, None)
+                }
                 if is_full {
                     self.release(piece.topic, None, publish);
                 }
@@ -252,9 +262,10 @@ impl Merger {
 
     /// Gives up waiting where it has lasted long enough.
     pub fn tick(&mut self, now: Stamp, publish: &mut dyn FnMut(&Piece<'_>, Turn)) {
-        let late = self.holding.iter().filter(|topic| {
-            self.topics.get(&***topic).is_some_and(|track| track.until_ns <= now.mono_ns)
-        });
+        let late = self
+            .holding
+            .iter()
+            .filter(|topic| self.topics.get(&***topic).is_some_and(|track| track.until_ns <= now.mono_ns));
         for topic in late.cloned().collect::<Vec<_>>() {
             self.release(&topic, None, publish);
         }

@@ -49,10 +49,7 @@ pub fn read_client(root: &Section<'_>) -> Result<Client, ProfileError> {
         if pointer.as_str().matches('/').count() != 1 {
             return Err(id.error("expected a pointer to a member of the message itself, such as `/id`"));
         }
-        Ok(Request {
-            id: pointer,
-            timeout: optional(request.get("timeout"), Entry::duration)?.unwrap_or(TIMEOUT),
-        })
+        Ok(Request { id: pointer, timeout: optional(request.get("timeout"), Entry::duration)?.unwrap_or(TIMEOUT) })
     })?;
     Ok(Client { send: optional(section.get("send"), |entry| template(entry, Place::Client))?, request })
 }

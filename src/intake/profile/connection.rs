@@ -12,15 +12,21 @@ use super::words::{Place, Word};
 
 const CONNECT: Keys = Keys {
     known: &[
-        "url", "headers", "subprotocol", "max_message", "open_timeout", "max_conns", "topics_per_conn", "dial_rate",
+        "url",
+        "headers",
+        "subprotocol",
+        "max_message",
+        "open_timeout",
+        "max_conns",
+        "topics_per_conn",
+        "dial_rate",
         "rotate_after",
     ],
     later: &["http", "deflate", "rotate"],
 };
 const OPEN: Keys = Keys { known: &["send"], later: &[] };
 const LOGIN: Keys = Keys { known: &["send", "after", "ok", "timeout"], later: &[] };
-const KEEPALIVE: Keys =
-    Keys { known: &["idle_timeout", "ws_ping", "pong_timeout", "ping", "stale_after"], later: &[] };
+const KEEPALIVE: Keys = Keys { known: &["idle_timeout", "ws_ping", "pong_timeout", "ping", "stale_after"], later: &[] };
 const PING: Keys = Keys { known: &["every", "send", "expect", "timeout", "idle_only"], later: &[] };
 const SEND: Keys = Keys { known: &["rate", "budget", "max_bytes"], later: &[] };
 const BACKOFF: Keys = Keys { known: &["min", "max", "reset_after", "fatal_codes"], later: &[] };
@@ -241,11 +247,7 @@ pub fn read_resume(root: &Section<'_>) -> Result<Option<Resume>, ProfileError> {
 }
 
 /// The name of a rule of one of these classes.
-pub fn rule_named(
-    entry: Option<Entry<'_>>,
-    rules: &Rules,
-    classes: &[Class],
-) -> Result<Option<String>, ProfileError> {
+pub fn rule_named(entry: Option<Entry<'_>>, rules: &Rules, classes: &[Class]) -> Result<Option<String>, ProfileError> {
     optional(entry, |entry| {
         let name = entry.text()?;
         let fitting = rules.list.iter().filter(|rule| classes.contains(&rule.class));

@@ -4,14 +4,14 @@
 //! only by rules (`rule.rs`); what it may contain is listed in [`check`]'s key tables below, and every key means
 //! something: what is not understood is refused.
 
-pub mod client;
-pub mod connection;
-pub mod rule;
-pub mod secrets;
+pub(crate) mod client;
+pub(crate) mod connection;
+pub(crate) mod rule;
+pub(crate) mod secrets;
 pub mod section;
-pub mod subscribe;
-pub mod template;
-pub mod words;
+pub(crate) mod subscribe;
+pub(crate) mod template;
+pub(crate) mod words;
 
 pub(crate) mod compile;
 
@@ -39,8 +39,20 @@ const BUILT_IN: [(&str, &str); 3] = [
 
 const ROOT: Keys = Keys {
     known: &[
-        "profile", "name", "hosts", "connect", "open", "login", "sign", "keepalive", "subscribe", "send", "backoff",
-        "resume", "client", "on",
+        "profile",
+        "name",
+        "hosts",
+        "connect",
+        "open",
+        "login",
+        "sign",
+        "keepalive",
+        "subscribe",
+        "send",
+        "backoff",
+        "resume",
+        "client",
+        "on",
     ],
     later: &["bind_via", "decode", "seq", "alias", "unmatched"],
 };
@@ -74,12 +86,13 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
     if version.count()? != 1 {
         return Err(version.error("expected `profile = 1`, found another version; use a fanline that knows it"));
     }
-    let rules = compile::read_rules(&root)?;
+    let connect = connection::read_connect(&root)?;
     let sending = connection::read_sending(&root)?;
+    let rules = compile::read_rules(&root)?;
     let profile = Profile {
         name: root.require("name", "name = \"my-feed\"")?.text()?.to_string(),
         hosts: read_texts(root.get("hosts"))?,
-        connect: connection::read_connect(&root)?,
+        connect,
         opening: connection::read_opening(&root, &rules)?,
         signs: secrets::read_signs(root.get("sign"))?,
         keepalive: connection::read_keepalive(&root, &rules)?,
@@ -97,7 +110,10 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
             && !signs.contains(&&**name)
         {
             let hint = did_you_mean(name, &signs);
-            return Err(root.error("sign", format!("expected a section `[sign.{name}]` for `${{sign.{name}}}`, found none{hint}")));
+            return Err(root.error(
+                "sign",
+                format!("expected a section `[sign.{name}]` for `${{sign.{name}}}`, found none{hint}"),
+            ));
         }
     }
     Ok(profile)
@@ -206,6 +222,8 @@ pub(crate) fn optional<'a, T>(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const RULE: &str = "[[on]]\nname = \"all\"\nas = \"data\"\ntopic = \"${/s}\"\n";
@@ -239,7 +257,7 @@ mod tests {
             ("profile = 2", "my.toml:1: profile", "another version"),
             ("profile = 1\nname = \"x\"\n", "on:", "expected at least one rule"),
             ("profile = 1\nnam = \"x\"", "my.toml:2: nam", "did you mean `name`?"),
-            ("profile = 1\n[login]\nsend=\"\"", "my.toml:2: login", "does not yet"),
+            ("profile = 1\n[connect]\nhttp=\"\"", "my.toml:3: connect.http", "does not yet"),
             (
                 "profile = 1\n[connect]\nurl = \"ws://h\"\nmax_mesage = 3",
                 "my.toml:4: connect.max_mesage",
@@ -247,7 +265,8 @@ mod tests {
             ),
             ("profile = 1\n[connect]\nurl = \"https://h/x\"", "my.toml:3: connect.url", "wss://h/x"),
             ("profile = 1\n[connect]\nmax_message = \"16MB\"", "my.toml:3: connect.max_message", "`16MiB`"),
-            ("profile = 1\n[connect]\nrotate_after = \"23h\"", "my.toml:3: connect.rotate_after", "does not yet"),
+            ("profile = 1\n[connect]\nrotate_after = \"23\"", "my.toml:3: connect.rotate_after", "`30s`"),
+            ("profile = 1\n[connect]\nurl = \"ws://h/${itms}\"", "my.toml:3: connect.url", "did you mean `items`?"),
             ("profile = 1\n[send]\nrate = \"4\"", "my.toml:3: send.rate", "`4/s`"),
             ("profile = 1\n[[on]]\nname=\"a\"\nas=\"dta\"", "my.toml:4: on.1.as", "did you mean `data`?"),
             ("profile = 1\n[[on]]\nname=\"a\"\nas=\"data\"", "on.1.topic", "expected `topic"),
@@ -287,12 +306,12 @@ mod tests {
              [[on]]\nname = \"pong\"\nas = \"pong\"\nwhen = ['text ^= \"pong\"']\n{RULE}"
         );
         let profile = check(&text, "x.toml").expect("right");
-        assert_eq!(profile.message_bytes_max, Some(1 << 20));
+        assert_eq!(profile.connect.message_bytes_max, Some(1 << 20));
         assert_eq!(profile.keepalive.idle_timeout, Some(None));
         assert_eq!(profile.keepalive.ws_ping, Some(Some(Duration::from_secs(5))));
         let ping = profile.keepalive.ping.expect("ping");
         assert_eq!((ping.every, ping.expect), (Duration::from_secs(20), Some(("pong".into(), Duration::from_secs(3)))));
-        assert_eq!(profile.send_spacing, Duration::from_millis(250));
+        assert_eq!(profile.sending.rate, Some(section::Rate { count: 4, period: Duration::from_secs(1) }));
         let subscribe = profile.subscribe.expect("subscribe");
         assert_eq!((subscribe.batch, subscribe.bytes_max), (7, 100));
     }

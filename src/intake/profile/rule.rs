@@ -29,6 +29,10 @@ pub enum Class {
     Info,
     /// Known and not wanted.
     Ignore,
+    /// The upstream's first words.
+    Greeting,
+    /// A log-in was accepted.
+    AuthOk,
     /// The upstream asks to be connected to anew.
     Reconnect,
     /// Connecting again is of no use before something has changed.
@@ -40,7 +44,7 @@ pub enum Class {
 }
 
 impl Class {
-    pub const ALL: [Class; 12] = [
+    pub const ALL: [Class; 14] = [
         Class::Data,
         Class::Ack,
         Class::Nack,
@@ -49,16 +53,28 @@ impl Class {
         Class::Pong,
         Class::Info,
         Class::Ignore,
+        Class::Greeting,
+        Class::AuthOk,
         Class::Reconnect,
         Class::Fatal,
         Class::Unmatched,
         Class::Garbled,
     ];
     /// What a rule may say; the rest is what is left when no rule says anything.
-    const NAMES: [&'static str; 10] =
-        ["data", "ack", "nack", "heartbeat", "ping", "pong", "info", "ignore", "reconnect", "fatal"];
-    /// Classes that profiles will know one day.
-    const LATER: [&'static str; 2] = ["greeting", "auth_ok"];
+    const NAMES: [&'static str; 12] = [
+        "data",
+        "ack",
+        "nack",
+        "heartbeat",
+        "ping",
+        "pong",
+        "info",
+        "ignore",
+        "greeting",
+        "auth_ok",
+        "reconnect",
+        "fatal",
+    ];
 
     /// Value of the `class` label of `fanline_upstream_messages_total`, and of `as` in a rule.
     pub fn label(self) -> &'static str {
@@ -71,6 +87,8 @@ impl Class {
             Class::Pong => "pong",
             Class::Info => "info",
             Class::Ignore => "ignore",
+            Class::Greeting => "greeting",
+            Class::AuthOk => "auth_ok",
             Class::Reconnect => "reconnect",
             Class::Fatal => "fatal",
             Class::Unmatched => "unmatched",
@@ -79,11 +97,6 @@ impl Class {
     }
 
     pub(crate) fn parse(text: &str) -> Result<Class, String> {
-        if Class::LATER.contains(&text) {
-            return Err(format!(
-                "expected a class that this version understands, found `{text}`, which it does not yet"
-            ));
-        }
         let known = Class::ALL.into_iter().find(|class| Class::NAMES.contains(&text) && class.label() == text);
         known.ok_or_else(|| {
             format!("expected {}, found `{text}`{}", one_of(&Class::NAMES), did_you_mean(text, &Class::NAMES))

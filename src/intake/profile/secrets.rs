@@ -17,8 +17,7 @@ use super::section::{Entry, Keys, ProfileError, Section, did_you_mean, one_of};
 use super::template::Template;
 use super::words::{Filling, Place, Wanting, Word};
 
-const SIGN: Keys =
-    Keys { known: &["alg", "key", "message", "header", "claims", "encode", "optional"], later: &[] };
+const SIGN: Keys = Keys { known: &["alg", "key", "message", "header", "claims", "encode", "optional"], later: &[] };
 const KEY: Keys = Keys { known: &["env", "decode"], later: &[] };
 
 /// How one signature is made.
@@ -109,7 +108,9 @@ fn read_sign(name: &str, section: &Section<'_>) -> Result<SignRule, ProfileError
         "jwt-es256" => {
             Algorithm::Jwt(template("header", "header = '{\"alg\":\"ES256\"}'")?, template("claims", "claims = '{…}'")?)
         }
-        other => return Err(algorithm.error(choice(other, &["hmac-sha256", "hmac-sha384", "hmac-sha512", "jwt-es256"]))),
+        other => {
+            return Err(algorithm.error(choice(other, &["hmac-sha256", "hmac-sha384", "hmac-sha512", "jwt-es256"])));
+        }
     };
     let key = section.require("key", "key = { env = \"MY_SECRET\" }")?.section(KEY)?;
     let decoding = match key.get("decode") {
@@ -179,7 +180,7 @@ impl Secrets {
     pub(crate) fn gather<'t>(
         profile: &str,
         templates: impl Iterator<Item = &'t Template<Word>> + Clone,
-        signs: &[SignRule],
+        signs: &'t [SignRule],
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Secrets, SecretError> {
         let mut secrets = Secrets::default();
@@ -296,10 +297,7 @@ mod tests {
     fn hmac_is_that_of_rfc_4231() {
         // Test case 2 of section 4.3.
         let sign = "alg = \"hmac-sha256\"\nkey = { env = \"K\" }\nmessage = \"what do ya want for nothing?\"";
-        assert_eq!(
-            signed(sign, "Jefe"),
-            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
-        );
+        assert_eq!(signed(sign, "Jefe"), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
         let sign = sign.replace("{ env = \"K\" }", "{ env = \"K\", decode = \"base64\" }");
         let sign = format!("{}\nencode = \"base64\"", sign);
         assert_eq!(signed(&sign, "SmVmZQ=="), "W9zBRr9gdU5qBCQmCJV1x1oAPwidJzmDnexYuWTsOEM=");

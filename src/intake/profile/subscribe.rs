@@ -16,14 +16,24 @@ use super::words::{Filling, Place, Wanting, Word};
 
 const SUBSCRIBE: Keys = Keys {
     known: &[
-        "item", "split", "symbol_first", "group_by", "batch", "max_bytes", "send", "unsubscribe", "channels", "after",
-        "deadline", "change", "ack",
+        "item",
+        "split",
+        "symbol_first",
+        "group_by",
+        "batch",
+        "max_bytes",
+        "send",
+        "unsubscribe",
+        "channels",
+        "after",
+        "deadline",
+        "change",
+        "ack",
     ],
     later: &["max_chars", "topics_from"],
 };
 const CHANNEL: Keys = Keys { known: &["name", "params"], later: &[] };
-const ACK: Keys =
-    Keys { known: &["per", "id", "key", "item", "ok", "bad", "message", "timeout"], later: &[] };
+const ACK: Keys = Keys { known: &["per", "id", "key", "item", "ok", "bad", "message", "timeout"], later: &[] };
 
 /// 100 items: well below what any recorded venue refuses.
 const BATCH: usize = 100;
@@ -128,7 +138,8 @@ impl Subscribe {
         let nothing = Default::default();
         let names = [name.to_string()];
         let symbols = [symbol.to_string()];
-        let filling = Filling { items: &names, symbols: &symbols, channel, ..Filling::plain(&nothing, Default::default(), 0) };
+        let filling =
+            Filling { items: &names, symbols: &symbols, channel, ..Filling::plain(&nothing, Default::default(), 0) };
         let venue = self.item.as_ref().and_then(|template| filling.fill(template).ok());
         Item {
             venue: venue.unwrap_or_else(|| name.to_string()),
@@ -140,12 +151,7 @@ impl Subscribe {
     }
 
     /// The message about these items, which must be of one channel if they are grouped by it.
-    pub fn message(
-        &self,
-        template: &Template<Word>,
-        items: &[&Item],
-        filling: Filling<'_>,
-    ) -> Result<String, Wanting> {
+    pub fn message(&self, template: &Template<Word>, items: &[&Item], filling: Filling<'_>) -> Result<String, Wanting> {
         let names: Vec<String> = items.iter().map(|item| item.venue.clone()).collect();
         let symbols: Vec<String> = items.iter().map(|item| item.symbol.clone()).collect();
         let first = items.first();
@@ -174,12 +180,12 @@ pub fn read_subscribe(
         let section = entry.section(SUBSCRIBE)?;
         let send_entry = section.get("send");
         let send = optional(send_entry.clone(), |entry| template(entry, Place::Subscribe))?;
-        let one_by_one = send.as_ref().is_some_and(|send| {
-            send.sources().iter().any(|word| matches!(word, Word::Item | Word::Symbol))
-        });
-        let many = send.as_ref().is_some_and(|send| {
-            send.sources().iter().any(|word| matches!(word, Word::Items | Word::Symbols))
-        });
+        let one_by_one = send
+            .as_ref()
+            .is_some_and(|send| send.sources().iter().any(|word| matches!(word, Word::Item | Word::Symbol)));
+        let many = send
+            .as_ref()
+            .is_some_and(|send| send.sources().iter().any(|word| matches!(word, Word::Items | Word::Symbols)));
         if let Some(entry) = send_entry.filter(|_| one_by_one && many) {
             return Err(entry.error("expected either `${items}` or `${item}`, found both"));
         }

@@ -222,6 +222,12 @@ impl Sorter {
         self.guess.as_ref()
     }
 
+    /// Names topics as another connection has learned to.
+    pub fn adopt_guess(&mut self, guess: &Guess) {
+        self.adopt(guess);
+        self.guess = Some(guess.clone());
+    }
+
     /// Puts the guessed topic into the rules that wait for it.
     fn adopt(&mut self, guess: &Guess) {
         let made = compile::topic_rules(&guess.template()).expect("the guess writes only pointers that can be read");

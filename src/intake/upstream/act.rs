@@ -136,11 +136,8 @@ impl Upstream {
         let cursor = self.cursor.map(|cursor| {
             cursor.saturating_sub(self.profile.resume.as_ref().map_or(0, |resume| resume.rewind)).to_string()
         });
-        let filling = Filling {
-            items: &names,
-            resume: cursor.as_deref(),
-            ..Filling::plain(&self.script.secrets, now, 0)
-        };
+        let filling =
+            Filling { items: &names, resume: cursor.as_deref(), ..Filling::plain(&self.script.secrets, now, 0) };
         let unfilled = |wanting: crate::intake::profile::words::Wanting| TargetError::Unreadable {
             found: self.urls[member.place].source().to_string(),
             error: wanting.to_string(),

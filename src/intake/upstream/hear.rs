@@ -7,7 +7,6 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::intake::flow::Piece;
 use crate::intake::line::dialogue::Dialogue;
 use crate::intake::line::link::Event;
-use crate::intake::line::loss::Loss;
 use crate::intake::outlet::{Outlet, excerpt};
 use crate::intake::pool::merge::Source;
 use crate::intake::pool::roster::LinkId;
@@ -22,7 +21,6 @@ use super::{Upstream, UpstreamError};
 enum Verdict {
     Reconnect { rule: Arc<str> },
     Fatal { rule: Arc<str>, message: String },
-    Lost(Loss),
 }
 
 /// Between one connection's sorter and the outlet.
@@ -89,7 +87,6 @@ impl Upstream {
         };
         match self.hear(id, &message, received) {
             None => Ok(()),
-            Some(Verdict::Lost(loss)) => self.lost(id, loss, received),
             Some(Verdict::Reconnect { rule }) => self.asked_to_reconnect(id, &rule, received),
             Some(Verdict::Fatal { rule, message }) => {
                 Err(UpstreamError::Refused { profile: self.profile.name.clone(), rule: rule.to_string(), message })

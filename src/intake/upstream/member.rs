@@ -42,7 +42,9 @@ pub struct Member {
 pub enum Role {
     Regular,
     /// It is to take the place of this one.
-    Successor { of: LinkId },
+    Successor {
+        of: LinkId,
+    },
 }
 
 /// What is known of one address.
