@@ -249,17 +249,21 @@ impl Upstream {
         }
     }
 
-    /// Waits until something has happened on some connection, and gathers what has.
+    /// Waits until something has happened on some connection, and gathers what has; or until one of them has taken what
+    /// was to be sent, and may take more.
     async fn gather(&mut self) {
         let Upstream { members, events, clock, .. } = self;
         std::future::poll_fn(|cx| {
+            let mut has_written = false;
             for member in members.iter_mut() {
+                let takes_more = member.link.takes_more();
                 for _ in 0..BATCH_EVENTS {
                     let Poll::Ready(event) = member.link.poll(cx, clock.now()) else { break };
                     events.push((member.id, event, clock.now()));
                 }
+                has_written |= !takes_more && member.link.takes_more();
             }
-            if events.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+            if events.is_empty() && !has_written { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
     }
