@@ -305,3 +305,99 @@ impl At {
         entry.position().map(At::Position)
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use toml::de::DeTable;
+
+    use super::*;
+    use crate::intake::profile::section::Source;
+
+    const RULE: Keys =
+        Keys { known: &["mode", "tail", "merge", "book", "delta_limit", "each", "emit", "snapshot_when"], later: &[] };
+
+    /// Reads the mode of a rule that consists of these lines.
+    pub fn read(text: &str) -> Result<Mode, String> {
+        let source = Source { origin: "x.toml", text };
+        let table = DeTable::parse(text).expect("TOML");
+        let section = Section::root(source, table.get_ref(), RULE).expect("known keys");
+        read_mode(&section).map_err(|error| error.to_string())
+    }
+
+    const BOOK: &str = "snapshot_when = ['/s exists']\nmode = \"book\"\n";
+
+    #[test]
+    fn modes_are_read() {
+        for (text, expected) in [
+            ("", Mode::Replace),
+            ("mode = \"replace\"", Mode::Replace),
+            ("mode = \"tail\"\ntail = 50", Mode::Tail(50)),
+            ("mode = \"none\"", Mode::Nothing),
+            ("mode = \"delta\"", Mode::Changes(Box::new(Changes { limit: DeltaLimit::default(), fold: None }))),
+            (
+                "mode = \"delta\"\ndelta_limit = { count = 7, bytes = \"1KiB\", over = \"mark\" }",
+                Mode::Changes(Box::new(Changes {
+                    limit: DeltaLimit { count: 7, bytes: 1024, over: Over::Mark },
+                    fold: None,
+                })),
+            ),
+        ] {
+            assert_eq!(read(text), Ok(expected), "{text}");
+        }
+        for book in [
+            "sides = [\"./bids\", \"./asks\"], price = 0, size = 1",
+            "sides = [\"./b\", \"./a\"], price = \"price\", size = \"qty\", remove = \"qty == 0\", depth = 5, carry = [\"/ts\"]",
+            "sides = [\"./b\", \"./a\"], price = 0, size = 2, count = 1, remove = \"count == 0\"",
+            "changes = \"./c\", side = 0, bid = \"buy\", ask = \"sell\", price = 1, size = 2",
+            "changes = \"/1\", sign = 2, price = 0, size = 2, remove = \"1 == 0\"",
+        ] {
+            let text = format!("{BOOK}book = {{ {book} }}");
+            let mode = read(&text);
+            assert!(matches!(&mode, Ok(Mode::Changes(changes)) if changes.fold.is_some()), "{text}: {mode:?}");
+            assert_eq!(mode, read(&text));
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told_with_line_key_and_remedy() {
+        for (text, place, part) in [
+            ("mode = \"delt\"", "x.toml:1: mode", "did you mean `delta`?"),
+            ("mode = \"tail\"", "tail", "expected `tail = 50`"),
+            ("mode = \"tail\"\ntail = 0", "x.toml:2: tail", "at least 1"),
+            ("mode = \"tail\"\ntail = 1001", "x.toml:2: tail", "at most 1000"),
+            ("tail = 5", "x.toml:1: tail", "expected `tail` beside `mode = \"tail\"`, found it beside `replace`"),
+            ("mode = \"none\"\ndelta_limit = { count = 1 }", "x.toml:2: delta_limit", "`mode = \"delta\"` or"),
+            ("mode = \"delta\"\ndelta_limit = { over = \"drop\" }", "x.toml:2: delta_limit.over", "`mark`"),
+            ("mode = \"delta\"\ndelta_limit = { cuont = 1 }", "x.toml:2: delta_limit.cuont", "`count`?"),
+            ("mode = \"merge\"", "merge", "expected `merge = {"),
+            ("mode = \"merge\"\nmerge = { carry = [] }", "merge.at", "expected `at = "),
+            ("mode = \"merge\"\nmerge = { at = \"data\" }", "x.toml:2: merge.at", "write `/data`"),
+            ("mode = \"merge\"\nmerge = { at = \"./data\" }", "snapshot_when", "say which messages are snapshots"),
+            ("mode = \"book\"", "book", "expected `book = {"),
+            (
+                "mode = \"book\"\nemit = \"element\"\nbook = { sides = [\"/b\", \"/a\"], price = 0, size = 1 }",
+                "book",
+                "found `/b`; write `./b`",
+            ),
+        ] {
+            let error = read(text).expect_err(text);
+            assert!(error.contains(place) && error.contains(part), "{error}");
+        }
+        for (book, place, part) in [
+            ("price = 0, size = 1", "book.sides", "found neither"),
+            ("sides = [\"./b\"], price = 0, size = 1", "book.sides", "found 1"),
+            ("sides = [\"./b\", \"./a\"], size = 1", "book.price", "expected `price = 0`"),
+            ("sides = [\"./b\", \"./a\"], price = -1, size = 1", "book.price", "a position such as `0`"),
+            ("sides = [\"./b\", \"./a\"], price = 0", "book.size", "expected `size = 1`"),
+            ("sides = [\"./b\", \"./a\"], price = 0, size = 1, remove = \"size < 1\"", "book.remove", "`size == 0`"),
+            ("sides = [\"./b\", \"./a\"], price = 0, size = 1, remove = \"count == 0\"", "book.remove", "`count = 1`"),
+            ("sides = [\"./b\", \"./a\"], price = 0, size = 1, side = 2", "book.side", "expected `changes`"),
+            ("changes = \"./c\", price = 1, size = 2", "book.side", "found both or neither"),
+            ("changes = \"./c\", side = 0, bid = \"b\", price = 1, size = 2", "book.ask", "expected `ask = "),
+            ("sides = [\"./b\", \"./a\"], price = 0, size = 1, deph = 2", "book.deph", "did you mean `depth`?"),
+        ] {
+            let error = read(&format!("{BOOK}book = {{ {book} }}")).expect_err(book);
+            assert!(error.contains(&format!("x.toml:3: {place}")) && error.contains(part), "{error}");
+        }
+    }
+}
