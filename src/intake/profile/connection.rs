@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::wire::json::Pointer;
 
+use crate::intake::flow::habit::StaleAfter;
+
 use super::optional;
 use super::rule::{Class, Rules};
 use super::section::{Entry, Keys, ProfileError, Rate, Section, did_you_mean, one_of};
@@ -79,16 +81,6 @@ pub struct Keepalive {
     pub pong_timeout: Option<Duration>,
     pub ping: Option<Heartbeat>,
     pub stale_after: StaleAfter,
-}
-
-/// When a topic counts as stale although its connection stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StaleAfter {
-    /// Learned from the topic's own habit.
-    #[default]
-    Auto,
-    Fixed(Duration),
-    Never,
 }
 
 /// A heartbeat in the feed's own messages.
@@ -203,7 +195,7 @@ pub fn read_keepalive(root: &Section<'_>, rules: &Rules) -> Result<Keepalive, Pr
         ws_ping: optional(section.get("ws_ping"), Entry::duration_or_none)?,
         pong_timeout: optional(section.get("pong_timeout"), Entry::duration)?,
         ping,
-        stale_after: stale_after.unwrap_or_default(),
+        stale_after: stale_after.unwrap_or(StaleAfter::Auto),
     })
 }
 
