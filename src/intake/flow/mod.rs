@@ -8,6 +8,8 @@ pub mod sequence;
 use bytes::Bytes;
 
 use crate::bus::keeping::{Keeping, Note};
+use crate::intake::profile::optional;
+use crate::intake::profile::section::{Entry, ProfileError, Section};
 use crate::wire::encode::{Payload, PayloadKind};
 use crate::words::stamp::Stamp;
 
@@ -34,6 +36,15 @@ pub enum Mode {
     Tail(usize),
     /// Nothing.
     Nothing,
+}
+
+/// What a rule says about its topics' newcomers.
+pub(crate) fn read_mode(section: &Section<'_>) -> Result<Mode, ProfileError> {
+    let tail = optional(section.get("tail"), Entry::count)?;
+    let mode = optional(section.get("mode"), |entry| {
+        entry.choice(&[("replace", Mode::Replace), ("tail", Mode::Tail(tail.unwrap_or(50))), ("none", Mode::Nothing)])
+    })?;
+    Ok(mode.unwrap_or_default())
 }
 
 /// One thing of one topic, found in a message.
