@@ -95,7 +95,8 @@ mod tests {
     fn what_is_not_compressed_so_is_refused() {
         for (binary, format) in [(Binary::Gzip, "gzip"), (Binary::Zlib, "zlib"), (Binary::Zstd, "zstd")] {
             for frame in [&b"{}"[..], b"", b"\x1f\x8b\x08"] {
-                let refused = unpack(binary, frame, 1000, &mut Vec::new());
+                let mut unpacked = Vec::new();
+                let refused = unpack(binary, frame, 1000, &mut unpacked);
                 assert_eq!(refused, Err(Unnamed::Unpackable { format }), "{frame:?}");
             }
         }
