@@ -5,12 +5,13 @@ use std::fmt::Display;
 use metrics::{Counter, Gauge};
 
 use crate::bus::feed::{FeedState, StaleReason};
-use crate::bus::keeping::{Keeping, Note};
+use crate::bus::keeping::{GapReason, Keeping, Note};
 use crate::bus::publisher::Publisher;
 use crate::wire::encode::Payload;
 use crate::words::metrics::{self as names, Meters};
 use crate::words::stamp::Stamp;
 
+use super::flow::habit::StaleAfter;
 use super::flow::sequence::Remedy;
 use super::flow::{Flow, Outflow, Piece};
 use super::line::loss::Loss;
@@ -20,6 +21,10 @@ use super::sorting::{Incoming, Sorted};
 
 /// A class is sampled in the log at most this often.
 const SAMPLE_NS: u64 = 10_000_000_000;
+/// The flow looks at a tenth of the topics each time.
+const FLOW_TICK_NS: u64 = 100_000_000;
+/// Topics whose numbers and habits are remembered; the publisher's own limit is usually lower.
+const TOPICS_MAX: usize = 1_000_000;
 /// Characters of a message that the log shows.
 const SAMPLE_CHARS: usize = 200;
 /// Troubles that are remembered for a report.
@@ -48,6 +53,8 @@ pub(super) struct Outlet {
     merger: Merger,
     /// Several connections carry the same.
     merging: bool,
+    /// When the flow is to be called next; it wants that ten times a second.
+    flow_tick_ns: u64,
     press: Press,
     meters: OutletMeters,
     all_meters: Meters,
@@ -65,6 +72,9 @@ struct Press {
     /// What was asked for since it was last looked.
     remedies: Vec<(String, Remedy)>,
     tally: Tally,
+    /// Of connections, of topics.
+    gaps: [Counter; 2],
+    stale_topics: Counter,
 }
 
 struct OutletMeters {
@@ -81,7 +91,7 @@ struct Sample {
 }
 
 impl Outlet {
-    pub fn new(publisher: Publisher, legs: usize, meters: &Meters) -> Outlet {
+    pub fn new(publisher: Publisher, stale_after: StaleAfter, legs: usize, meters: &Meters) -> Outlet {
         for reason in Loss::LABELS {
             meters.counter(&names::UPSTREAM_RECONNECTS, &[("reason", reason)]).absolute(0);
         }
@@ -91,11 +101,14 @@ impl Outlet {
             live: false,
             stale_since_ms: None,
             remedies: Vec::new(),
+            gaps: ["connection", "topic"].map(|scope| meters.counter(&names::UPSTREAM_GAPS, &[("scope", scope)])),
+            stale_topics: meters.counter(&names::UPSTREAM_STALE, &[]),
             last_data: meters.gauge(&names::UPSTREAM_LAST_DATA, &[]),
             tally: Tally::default(),
         };
         Outlet {
-            flow: Flow::default(),
+            flow: Flow::new(stale_after, TOPICS_MAX),
+            flow_tick_ns: 0,
             merger: Merger::new(legs, meters),
             merging: false,
             press,
@@ -123,6 +136,7 @@ impl Outlet {
     /// One thing of one topic, from this connection.
     pub fn piece(&mut self, source: Source, piece: &Piece<'_>) {
         let Outlet { flow, press, merger, merging, .. } = self;
+        flow.listen_to((!*merging).then_some(source.line));
         if *merging {
             merger.take(source, piece, &mut |piece, turn| pass(flow, press, piece, turn));
         } else {
@@ -148,10 +162,29 @@ impl Outlet {
     pub fn tick(&mut self, now: Stamp) {
         let Outlet { flow, press, merger, .. } = self;
         merger.tick(now, &mut |piece, turn| pass(flow, press, piece, turn));
+        if self.flow_tick_ns <= now.mono_ns {
+            self.flow_tick_ns = now.mono_ns + FLOW_TICK_NS;
+            flow.tick(now, press);
+        }
+    }
+
+    /// While there is no connection no topic is judged by its silence.
+    pub fn paused(&mut self, paused: bool) {
+        self.flow.paused(paused);
     }
 
     pub fn deadline_ns(&self) -> Option<u64> {
-        self.merger.deadline_ns()
+        let flow_tick = self.flow.is_judging().then_some(self.flow_tick_ns);
+        self.merger.deadline_ns().into_iter().chain(flow_tick).min()
+    }
+
+    /// Something is missing on a connection, in which of these topics is not known.
+    pub fn gap(&mut self, topics: impl Iterator<Item = String>, missed: Option<u64>, received: Stamp) {
+        self.press.gaps[0].increment(1);
+        for topic in topics {
+            self.press.note(&topic, Note::Gap { reason: GapReason::Sequence, missed: None }, received);
+        }
+        tracing::warn!(missed, "upstream: messages are missing on a connection");
     }
 
     /// What is to be done about gaps, since this was last asked.
@@ -250,6 +283,11 @@ impl Outflow for Press {
     }
 
     fn note(&mut self, topic: &str, note: Note, received: Stamp) {
+        match note {
+            Note::Gap { .. } => self.gaps[1].increment(1),
+            Note::Stale { .. } => self.stale_topics.increment(1),
+            Note::Live | Note::Refused { .. } => {}
+        }
         if let Err(error) = self.publisher.note(topic, note, received) {
             self.tally.trouble(error.to_string());
         }

@@ -188,6 +188,11 @@ impl Flow {
         out.publish(piece.topic, payload(piece, bytes), Keeping::Moment, piece.received);
     }
 
+    /// Whether `tick` has anything to do.
+    pub fn is_judging(&self) -> bool {
+        self.stale_after != StaleAfter::Never && !self.paused && !self.topics.is_empty()
+    }
+
     /// While there is no connection no silence counts. A silence that was told stays told until something comes.
     pub fn paused(&mut self, paused: bool) {
         self.paused = paused;

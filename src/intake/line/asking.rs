@@ -220,7 +220,6 @@ impl Asking {
     ) -> Option<String> {
         let one_by_one = unsubscribe
             .sources()
-            .iter()
             .any(|word| !matches!(word, Word::Items | Word::Symbols | Word::Channel | Word::Params | Word::Req));
         let mut batch = vec![first];
         while !one_by_one && batch.len() < subscribe.batch {

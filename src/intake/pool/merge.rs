@@ -38,6 +38,8 @@ const LAG_WEIGHT: f64 = 0.05;
 pub struct Source {
     pub link: LinkId,
     pub leg: usize,
+    /// Grows with each connection, by whichever link, that does not go on with what another one carries.
+    pub line: u32,
 }
 
 pub struct Merger {

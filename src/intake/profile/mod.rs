@@ -14,6 +14,9 @@ pub(crate) mod template;
 pub(crate) mod words;
 
 pub(crate) mod compile;
+pub(crate) mod decode;
+
+mod test;
 
 use std::path::Path;
 
@@ -52,9 +55,14 @@ const ROOT: Keys = Keys {
         "backoff",
         "resume",
         "client",
+        "bind_via",
+        "decode",
+        "seq",
+        "alias",
+        "unmatched",
         "on",
     ],
-    later: &["bind_via", "decode", "seq", "alias", "unmatched"],
+    later: &[],
 };
 
 /// A checked profile.
@@ -271,11 +279,6 @@ mod tests {
             ("profile = 1\n[[on]]\nname=\"a\"\nas=\"dta\"", "my.toml:4: on.1.as", "did you mean `data`?"),
             ("profile = 1\n[[on]]\nname=\"a\"\nas=\"data\"", "on.1.topic", "expected `topic"),
             ("profile = 1\n[[on]]\nname=\"a\"\nas=\"ping\"", "on.1.reply", "expected `reply"),
-            (
-                "profile = 1\n[[on]]\nname=\"a\"\nas=\"data\"\ntopic=\"x\"\nmode=\"tail\"",
-                "my.toml:6: on.1.mode",
-                "does not yet",
-            ),
             ("profile = 1\n[[on]]\nname=\"a\"\nas=\"info\"\nwhen=['/x ~~ 1']", "my.toml:5: on.1.when.1", "found `~~`"),
             ("profile = 1\n[[on]]\nname=\"a\"\nas=\"data\"\ntopic=\"${./s}\"", "my.toml:5: on.1.topic", "each"),
             (

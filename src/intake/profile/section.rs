@@ -136,6 +136,21 @@ impl<'a> Entry<'a> {
         Ok(array.iter().enumerate().map(entry).collect())
     }
 
+    /// `true` or `false`.
+    pub fn flag(&self) -> Result<bool, ProfileError> {
+        self.value.as_bool().ok_or_else(|| self.unlike("`true` or `false`"))
+    }
+
+    /// What one of these texts stands for.
+    pub fn choice<T: Clone>(&self, choices: &[(&str, T)]) -> Result<T, ProfileError> {
+        let text = self.text()?;
+        let chosen = choices.iter().find(|(name, _)| *name == text);
+        chosen.map(|(_, value)| value.clone()).ok_or_else(|| {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            self.error(format!("expected {}, found `{text}`{}", one_of(&names), did_you_mean(text, &names)))
+        })
+    }
+
     pub fn section(&self, keys: Keys) -> Result<Section<'a>, ProfileError> {
         let table = self.value.as_table().ok_or_else(|| self.unlike("a table"))?;
         Section { source: self.source, path: self.path.clone(), span: self.span.clone(), table }.checked(keys)

@@ -180,12 +180,10 @@ pub fn read_subscribe(
         let section = entry.section(SUBSCRIBE)?;
         let send_entry = section.get("send");
         let send = optional(send_entry.clone(), |entry| template(entry, Place::Subscribe))?;
-        let one_by_one = send
-            .as_ref()
-            .is_some_and(|send| send.sources().iter().any(|word| matches!(word, Word::Item | Word::Symbol)));
-        let many = send
-            .as_ref()
-            .is_some_and(|send| send.sources().iter().any(|word| matches!(word, Word::Items | Word::Symbols)));
+        let one_by_one =
+            send.as_ref().is_some_and(|send| send.sources().any(|word| matches!(word, Word::Item | Word::Symbol)));
+        let many =
+            send.as_ref().is_some_and(|send| send.sources().any(|word| matches!(word, Word::Items | Word::Symbols)));
         if let Some(entry) = send_entry.filter(|_| one_by_one && many) {
             return Err(entry.error("expected either `${items}` or `${item}`, found both"));
         }

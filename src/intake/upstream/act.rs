@@ -15,9 +15,11 @@ use crate::intake::line::loss::{Loss, in_s};
 use crate::intake::pool::roster::{LinkId, Order};
 use crate::intake::profile::subscribe::{Change, Item};
 use crate::intake::profile::words::Filling;
+use crate::intake::sorting::{ConnectionGap, Sorter};
 use crate::words::metrics as names;
 use crate::words::stamp::Stamp;
 
+use super::hear::Alone;
 use super::member::{Member, Role};
 use super::{Upstream, UpstreamError};
 
@@ -174,9 +176,12 @@ impl Upstream {
         let shown = self.target(place).map(|target| target.shown()).unwrap_or_default();
         tracing::info!(profile = self.profile.name, connection = id.0, items = items.len(), "connected to {shown}");
         self.outlet.connected();
+        self.lines += 1;
         let member = &mut self.members[index];
+        member.line = self.lines;
         member.dialogue = Some(Dialogue::open(self.script.clone(), &items, now));
         member.opened = Some(now);
+        member.sorter.reset(&mut Alone { outlet: &mut self.outlet, source: member.source() });
         member.rotate_at_ns = self.rotate_after.map(|after| now.mono_ns + in_ns(after));
         if member.role == Role::Regular {
             let orders = self.roster.opened(id);
@@ -323,7 +328,7 @@ impl Upstream {
         }
         let mut silent_since = None;
         while end.is_none() && member.link.takes_more() {
-            match dialogue.next(now, &|_| None) {
+            match dialogue.next(now, &|item| bound_key(&member.sorter, item)) {
                 None => break,
                 Some(Step::Send(text)) => member.link.send(Message::text(text)),
                 Some(Step::Ping) => member.link.send(Message::Ping(Default::default())),
@@ -371,6 +376,20 @@ impl Upstream {
                     self.outlet.refuses(&item.name, why, now);
                 }
             }
+        }
+    }
+
+    /// Messages are missing on this connection, as its numbers say. Where another leg carries the same, it fills in.
+    pub(super) fn connection_gap(&mut self, id: LinkId, gap: ConnectionGap, now: Stamp) {
+        let Some(leg) = self.members.iter().find(|member| member.id == id).map(|member| member.leg) else { return };
+        let is_covered = self.members.iter().any(|member| member.leg != leg && member.is_open());
+        if !is_covered && gap.remedy != Remedy::Ignore {
+            let topics = self.roster.items_of(id);
+            self.outlet.gap(topics.iter().map(|item| item.name.clone()), gap.missed, now);
+        }
+        if gap.remedy == Remedy::Reconnect {
+            // A gap is not for good.
+            self.lost(id, Loss::Gap { topic: "the connection".to_string() }, now).ok();
         }
     }
 
@@ -451,19 +470,26 @@ impl Upstream {
         let Some(guess) = self.members.iter().find_map(|member| member.sorter.guess()).cloned() else { return };
         for member in &mut self.members {
             if member.sorter.guess().is_none() {
-                member.sorter.adopt_guess(&guess);
+                let source = member.source();
+                member.sorter.adopt_guess(&guess, &mut Alone { outlet: &mut self.outlet, source });
             }
         }
     }
 
-    fn count_open(&self) {
+    fn count_open(&mut self) {
         let open = self.members.iter().filter(|member| member.is_open()).count();
         self.meters.gauge(&names::UPSTREAM_CONNECTIONS, &[]).set(open as f64);
+        self.outlet.paused(open == 0);
     }
 
     fn index_of(&self, id: LinkId) -> Option<usize> {
         self.members.iter().position(|member| member.id == id)
     }
+}
+
+/// What the venue calls the subscription of this item on this connection, if it has said so.
+fn bound_key(sorter: &Sorter, item: &Item) -> Option<String> {
+    sorter.bound_key(&[("channel", &item.channel), ("symbol", &item.symbol)]).map(str::to_string)
 }
 
 fn in_ns(duration: Duration) -> u64 {

@@ -11,7 +11,7 @@ use crate::intake::outlet::{Outlet, excerpt};
 use crate::intake::pool::merge::Source;
 use crate::intake::pool::roster::LinkId;
 use crate::intake::profile::rule::Class;
-use crate::intake::sorting::{Incoming, Sink, Sorted};
+use crate::intake::sorting::{ConnectionGap, Incoming, Sink, Sorted, Sorter};
 use crate::wire::json::{Pointer, find};
 use crate::words::stamp::Stamp;
 
@@ -19,6 +19,7 @@ use super::{Upstream, UpstreamError};
 
 /// What a message said about its connection.
 enum Verdict {
+    Gap(ConnectionGap),
     Reconnect { rule: Arc<str> },
     Fatal { rule: Arc<str>, message: String },
 }
@@ -43,6 +44,9 @@ impl Sink for Tap<'_> {
 
     fn note(&mut self, sorted: &Sorted, message: Incoming<'_>, received: Stamp) {
         self.outlet.note(sorted, message, received);
+        if let Some(gap) = sorted.gap {
+            self.verdict = Some(Verdict::Gap(gap));
+        }
         let Incoming::Text(text) = message else { return };
         if sorted.class == Class::Data {
             if let Some(pointer) = self.resume
@@ -87,6 +91,10 @@ impl Upstream {
         };
         match self.hear(id, &message, received) {
             None => Ok(()),
+            Some(Verdict::Gap(gap)) => {
+                self.connection_gap(id, gap, received);
+                Ok(())
+            }
             Some(Verdict::Reconnect { rule }) => self.asked_to_reconnect(id, &rule, received),
             Some(Verdict::Fatal { rule, message }) => {
                 Err(UpstreamError::Refused { profile: self.profile.name.clone(), rule: rule.to_string(), message })
@@ -130,7 +138,7 @@ impl Upstream {
         self.with_sorters(|sorter, tap| sorter.tick(now, tap));
     }
 
-    fn with_sorters(&mut self, mut act: impl FnMut(&mut crate::intake::sorting::Sorter, &mut dyn Sink)) {
+    fn with_sorters(&mut self, mut act: impl FnMut(&mut Sorter, &mut dyn Sink)) {
         for member in &mut self.members {
             let source = member.source();
             let Some(dialogue) = member.dialogue.as_mut() else {
@@ -152,9 +160,9 @@ impl Upstream {
 }
 
 /// Where pieces go that come out of a sorter after its connection has ended.
-struct Alone<'a> {
-    outlet: &'a mut Outlet,
-    source: Source,
+pub(super) struct Alone<'a> {
+    pub outlet: &'a mut Outlet,
+    pub source: Source,
 }
 
 impl Sink for Alone<'_> {

@@ -27,6 +27,8 @@ pub struct Member {
     /// When it is to be dialed; none while it is, or if it is not wanted.
     pub dial_at_ns: Option<u64>,
     pub opened: Option<Stamp>,
+    /// As in `Source`.
+    pub line: u32,
     /// First and last data of this connection.
     pub data: Option<(Stamp, Stamp)>,
     pub rotate_at_ns: Option<u64>,
@@ -67,6 +69,7 @@ impl Member {
             sorter,
             dial_at_ns: Some(0),
             opened: None,
+            line: 0,
             data: None,
             rotate_at_ns: None,
             is_silent: false,
@@ -76,7 +79,7 @@ impl Member {
     }
 
     pub fn source(&self) -> Source {
-        Source { link: self.id, leg: self.leg }
+        Source { link: self.id, leg: self.leg, line: self.line }
     }
 
     pub fn is_open(&self) -> bool {
@@ -116,7 +119,6 @@ impl Member {
         self.data = None;
         self.rotate_at_ns = None;
         self.is_silent = false;
-        self.sorter.reset();
     }
 
     /// Attempts in a row, at the address that was dialed last.

@@ -114,6 +114,7 @@ pub struct Upstream {
     roster: Roster,
     members: Vec<Member>,
     links: u32,
+    lines: u32,
     outlet: Outlet,
     renewals: Renewals,
     /// Several connections carry the same until then at least.
@@ -173,7 +174,8 @@ impl Upstream {
             roster: Roster::new(legs, connect.items_max.unwrap_or(usize::MAX), can_drop),
             members: Vec::new(),
             links: 0,
-            outlet: Outlet::new(publisher, legs, meters),
+            lines: 0,
+            outlet: Outlet::new(publisher, profile.keepalive.stale_after, legs, meters),
             renewals: Renewals::default(),
             merging_until_ns: 0,
             cursor: None,
@@ -195,11 +197,7 @@ impl Upstream {
         let id = LinkId(self.links);
         self.links += 1;
         let backoff = (self.urls.len(), self.backoff.clone());
-        let mut sorter = Sorter::new(&self.profile);
-        if let Some(guess) = self.members.iter().find_map(|member| member.sorter.guess()) {
-            sorter.adopt_guess(guess);
-        }
-        self.members.push(Member::new(id, leg, role, backoff, sorter));
+        self.members.push(Member::new(id, leg, role, backoff, Sorter::new(&self.profile)));
         if role == Role::Regular {
             let orders = self.roster.add_link(leg, id);
             self.obey(orders);
