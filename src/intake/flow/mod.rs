@@ -35,8 +35,7 @@ use self::wrap::payload;
 pub use self::mode::Mode;
 pub(crate) use self::mode::read_mode;
 
-/// 512 MiB for the folded values of all topics, some 500 books of 10,000 levels; further ones are not folded, and newcomers
-/// get their changes one by one.
+/// 512 MiB for the folded values of all topics; further ones are not folded, and newcomers get their changes one by one.
 const FOLDED_BYTES_MAX: usize = 512 << 20;
 /// Calls of `tick` in which every topic is looked at once.
 const TICKS_PER_TOUR: usize = 10;

@@ -60,7 +60,7 @@ pub enum Over {
 }
 
 impl Default for DeltaLimit {
-    /// 5000 changes and 4 MiB: a minute of the busiest recorded book.
+    /// 5000 changes: a minute of the busiest recorded book, 2593 in 31 s. 4 MiB: 800 bytes for each.
     fn default() -> DeltaLimit {
         DeltaLimit { count: 5000, bytes: 4 << 20, over: Over::Resubscribe }
     }
