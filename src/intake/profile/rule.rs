@@ -3,7 +3,7 @@
 //! Tests, templates and sequence numbers look at the same things: a [`Field`] says where, a [`View`] is what is there.
 
 use crate::intake::flow::Treatment;
-use crate::intake::flow::sequence::SequenceRule;
+use crate::intake::flow::sequence::{Numbers, SequenceRule};
 use crate::wire::json::{Found, Pointers, Type, decode_string};
 
 use super::decode::Decode;
@@ -193,6 +193,14 @@ pub(crate) struct NumberFields {
     pub first: Option<Field>,
     pub prev: Option<Field>,
     pub last: Option<Field>,
+}
+
+impl NumberFields {
+    /// The numbers that are there.
+    pub fn read(&self, view: &View<'_>) -> Numbers {
+        let number = |field: Option<Field>| field.and_then(|field| view.number(field));
+        Numbers { first: number(self.first), prev: number(self.prev), last: number(self.last) }
+    }
 }
 
 /// What an acknowledgement says about later messages.

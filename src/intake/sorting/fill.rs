@@ -1,6 +1,5 @@
 //! Fills a rule's templates from a message: the topics of what it publishes, the reply to a ping.
 
-use crate::intake::flow::sequence::Numbers;
 use crate::intake::flow::{Piece, Treatment};
 use crate::intake::profile::rule::{Class, Field, Rule, Seen, View};
 use crate::intake::profile::template::{Template, Value};
@@ -50,16 +49,13 @@ impl<'a> Finding<'a> {
         name.clear();
         self.topic.render(name, |field| self.name_part(view, *field))?;
         make_topic(name)?;
-        let fields = &self.rule.numbers;
-        let number = |field: Option<Field>| field.and_then(|field| view.number(field));
-        let numbers = Numbers { first: number(fields.first), prev: number(fields.prev), last: number(fields.last) };
         sink.piece(&Piece {
             treatment: &self.rule.treatment,
             topic: name,
             message: view.text.as_bytes(),
             kind: self.kind,
             element: element.as_bytes(),
-            numbers: self.rule.treatment.sequence.map(|_| numbers),
+            numbers: self.rule.treatment.sequence.map(|_| self.rule.numbers.read(view)),
             snapshot: self.rule.is_snapshot(view),
             received: self.received,
         });

@@ -17,27 +17,27 @@ mod naming;
 mod order;
 #[cfg(test)]
 mod recordings;
+mod sorted;
 mod unpack;
 mod waiting;
 
 use std::sync::Arc;
 
-use crate::intake::flow::sequence::Remedy;
 use crate::intake::flow::{Mode, Piece, Treatment};
 use crate::intake::profile::Profile;
 use crate::intake::profile::compile::Scope;
 use crate::intake::profile::decode::Format;
 use crate::intake::profile::rule::{Bind, Class, Naming, Rule, Rules, Seen, Variables, View};
 use crate::wire::encode::PayloadKind;
-use crate::wire::json::{ELEMENTS_MAX, Found, is_json};
+use crate::wire::json::{Found, is_json};
 use crate::words::stamp::Stamp;
-use crate::words::topic::TopicError;
 
-use self::binding::{BINDINGS_MAX, BOUND_BYTES_MAX, Bindings, UNBOUND_NS, Unbound, UnboundQueue};
+use self::binding::{BOUND_BYTES_MAX, Bindings, Unbound, UnboundQueue};
 use self::fill::{Finding, answer, whole, write_key};
 pub use self::guess::Guess;
 use self::guess::{FALLBACK_TOPIC, guess};
 use self::order::Order;
+pub use self::sorted::{ConnectionGap, Sorted, Unnamed};
 use self::waiting::{FirstMessages, Waiting};
 
 /// Longest message that a compressed frame may hold if the profile names none: the default of the settings.
@@ -48,67 +48,6 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 pub enum Incoming<'a> {
     Text(&'a str),
     Binary(&'a [u8]),
-}
-
-/// What became of a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sorted {
-    pub class: Class,
-    /// Name of the rule that decided.
-    pub rule: Option<Arc<str>>,
-    /// What to answer.
-    pub reply: Option<String>,
-    /// Messages of this connection are missing before this one.
-    pub gap: Option<ConnectionGap>,
-    /// Why the class is `Unmatched` or `Garbled`, which elements of a batch could not be named, or why an
-    /// acknowledgement binds nothing.
-    pub problem: Option<Unnamed>,
-}
-
-/// Something is missing, and it is not known in which topics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionGap {
-    /// Messages, if it is known how many.
-    pub missed: Option<u64>,
-    /// `Mark` or `Reconnect`.
-    pub remedy: Remedy,
-}
-
-/// Why a message or an element has no topic. Shown to people.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unnamed {
-    #[error("expected a topic at `{pointer}`, found {found}")]
-    Wanting { pointer: String, found: &'static str },
-    #[error("expected a usable topic from the rule's template: {0}")]
-    Unusable(#[from] TopicError),
-    #[error("expected a message that a rule knows, found another; add a rule, if need be with `as = \"ignore\"`")]
-    NoRule,
-    #[error("expected JSON, found other text")]
-    NoJson,
-    #[error("expected JSON in UTF-8, found other bytes")]
-    NoText,
-    #[error("expected an IRC message, found other text")]
-    NoIrc,
-    #[error("expected text messages, found a binary one; say what it holds with `decode.binary`")]
-    NoBinary,
-    #[error("expected {format} in a binary message, found other bytes; say what it holds with `decode.binary`")]
-    Unpackable { format: &'static str },
-    #[error("expected at most {bytes_max} bytes in a compressed message, found more; raise `connect.max_message`")]
-    TooBig { bytes_max: usize },
-    #[error("expected at most {ELEMENTS_MAX} elements in a message, found {count}; the others are not published")]
-    TooManyElements { count: usize },
-    #[error(
-        "expected an acknowledgement that binds `{key}`, found none within {} s or {} waiting messages",
-        UNBOUND_NS / 1_000_000_000,
-        binding::UNBOUND_MAX
-    )]
-    Unbound { key: Box<str> },
-    #[error("expected a key to bind, found none")]
-    NoKey,
-    #[error("expected a key and values of at most {BOUND_BYTES_MAX} bytes to bind, found {bytes}")]
-    BoundTooLong { bytes: usize },
-    #[error("expected at most {BINDINGS_MAX} bound keys on a connection, found more; unsubscribe from some")]
-    TooManyBound,
 }
 
 /// Where the sorter puts what it finds.
@@ -433,21 +372,13 @@ fn give_up(unbound: Unbound, sink: &mut dyn Sink) {
     sink.note(&sorted, Incoming::Text(&text), received);
 }
 
-impl Sorted {
-    fn of(class: Class) -> Sorted {
-        Sorted { class, rule: None, reply: None, gap: None, problem: None }
-    }
-
-    fn garbled(problem: Unnamed) -> Sorted {
-        Sorted { problem: Some(problem), ..Sorted::of(Class::Garbled) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::binding::BINDINGS_MAX;
     use super::waiting::{GUESS_NS, GUESS_SLOW_NS};
     use super::*;
     use crate::intake::profile::{Profile, check};
+    use crate::wire::json::ELEMENTS_MAX;
 
     /// Everything a sorter does, as lines.
     #[derive(Default)]
@@ -747,7 +678,7 @@ mod tests {
             (
                 r#"rule = "range", first = "/U", last = "/u""#,
                 vec![r#"{"U":1,"u":4}"#, r#"{"U":5,"u":5}"#, r#"{"U":8,"u":9}"#],
-                vec!["info", "info", "info after 2 missing: Mark"],
+                vec!["info", "info", "info after some missing: Mark"],
             ),
             (
                 r#"rule = "prev", prev = "/p", last = "/n""#,

@@ -1,9 +1,8 @@
 //! Messages that wait for the guess: how the topics of a feed are named is decided from the first of them.
 
-use crate::intake::sorting::ConnectionGap;
-use crate::words::stamp::Stamp;
-
 use super::guess::is_control;
+use super::sorted::ConnectionGap;
+use crate::words::stamp::Stamp;
 
 /// Enough to see what most messages have in common; those about the connection do not count.
 const TELLING_ENOUGH: usize = 32;
