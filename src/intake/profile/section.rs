@@ -147,6 +147,12 @@ impl<'a> Entry<'a> {
         number.filter(|&count| count > 0).ok_or_else(|| self.unlike("a whole number of at least 1"))
     }
 
+    /// A position in a list: a whole number, 0 included.
+    pub fn position(&self) -> Result<usize, ProfileError> {
+        let number = self.value.as_integer().and_then(|number| number.as_str().parse().ok());
+        number.ok_or_else(|| self.unlike("a position such as `0`, or a key in quotes"))
+    }
+
     /// A duration such as `250ms`, `30s` or `5m`, longer than 0.
     pub fn duration(&self) -> Result<Duration, ProfileError> {
         let parsed = humantime::parse_duration(self.text()?).ok();

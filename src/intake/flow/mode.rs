@@ -1,0 +1,307 @@
+//! What newcomers need of a topic, as a profile's rule says it: `mode`, `tail`, `merge`, `book`, `delta_limit`.
+
+use crate::bus::history::KEEP_MAX;
+use crate::bus::keeping::Keeping;
+use crate::intake::profile::optional;
+use crate::intake::profile::section::{Entry, Keys, ProfileError, Section, did_you_mean, one_of};
+
+use super::book::{LevelForm, SideMark};
+use super::fold::{BookParts, FoldRule, Parts};
+use super::splice::{Place, Places, Siblings};
+
+const NAMES: [&str; 6] = ["replace", "tail", "none", "delta", "merge", "book"];
+const MERGE: Keys = Keys { known: &["at", "carry"], later: &[] };
+const BOOK: Keys = Keys {
+    known: &["sides", "changes", "side", "bid", "ask", "sign", "price", "size", "count", "remove", "depth", "carry"],
+    later: &[],
+};
+const DELTA_LIMIT: Keys = Keys { known: &["count", "bytes", "over"], later: &[] };
+
+/// What a newcomer needs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Mode {
+    /// The newest.
+    #[default]
+    Replace,
+    /// The newest ones, as many as this.
+    Tail(usize),
+    /// Nothing.
+    Nothing,
+    /// The last snapshot and the changes to it.
+    Changes(Box<Changes>),
+}
+
+/// How snapshots and their changes are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Changes {
+    pub limit: DeltaLimit,
+    /// How changes are folded into whole values; none: newcomers get them one by one.
+    pub fold: Option<FoldRule>,
+}
+
+/// How much may follow a snapshot, or the last whole value made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeltaLimit {
+    pub count: u64,
+    pub bytes: usize,
+    pub over: Over,
+}
+
+/// What is done beyond the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// The upstream is asked for a new snapshot.
+    Resubscribe,
+    /// It is told.
+    Mark,
+}
+
+impl Default for DeltaLimit {
+    /// 5000 changes and 4 MiB: a minute of the busiest recorded book.
+    fn default() -> DeltaLimit {
+        DeltaLimit { count: 5000, bytes: 4 << 20, over: Over::Resubscribe }
+    }
+}
+
+impl Mode {
+    /// What a piece is for newcomers, as far as that needs no other piece.
+    pub(super) fn keeping(&self, snapshot: bool) -> Keeping {
+        match self {
+            Mode::Replace => Keeping::NEWEST,
+            Mode::Tail(keep) => Keeping::Value { keep: *keep },
+            Mode::Nothing => Keeping::Moment,
+            Mode::Changes(_) if snapshot => Keeping::Start,
+            Mode::Changes(_) => Keeping::Change { whole: None },
+        }
+    }
+}
+
+/// Reads the mode of a rule of class `data`. Uses the keys `mode`, `tail`, `merge`, `book` and `delta_limit`, and looks at
+/// `each`, `emit` and `snapshot_when`.
+pub(crate) fn read_mode(section: &Section<'_>) -> Result<Mode, ProfileError> {
+    let name = match section.get("mode") {
+        None => "replace",
+        Some(entry) => match entry.text()? {
+            name if NAMES.contains(&name) => name,
+            other => {
+                let hint = did_you_mean(other, &NAMES);
+                return Err(entry.error(format!("expected {}, found `{other}`{hint}", one_of(&NAMES))));
+            }
+        },
+    };
+    for (key, modes) in [
+        ("tail", &["tail"][..]),
+        ("merge", &["merge"]),
+        ("book", &["book"]),
+        ("delta_limit", &["delta", "merge", "book"]),
+    ] {
+        if let Some(entry) = section.get(key).filter(|_| !modes.contains(&name)) {
+            let quoted = modes.iter().map(|mode| format!("`mode = \"{mode}\"`")).collect::<Vec<_>>().join(" or ");
+            return Err(entry.error(format!("expected `{key}` beside {quoted}, found it beside `{name}`; remove it")));
+        }
+    }
+    let fold = match name {
+        "tail" => return read_tail(section).map(Mode::Tail),
+        "none" => return Ok(Mode::Nothing),
+        "merge" => Some(read_merge(section)?),
+        "book" => Some(read_book(section)?),
+        "delta" => None,
+        _ => return Ok(Mode::Replace),
+    };
+    if fold.is_some() && section.get("snapshot_when").is_none() {
+        let problem = format!(
+            "expected `snapshot_when` beside `mode = \"{name}\"`, found none; \
+             say which messages are snapshots, such as `snapshot_when = ['/type == \"snapshot\"']`"
+        );
+        return Err(section.error("snapshot_when", problem));
+    }
+    Ok(Mode::Changes(Box::new(Changes { limit: read_limit(section)?, fold })))
+}
+
+fn read_tail(section: &Section<'_>) -> Result<usize, ProfileError> {
+    let entry = section.require("tail", "tail = 50")?;
+    match entry.count()? {
+        keep if keep <= KEEP_MAX => Ok(keep),
+        keep => Err(entry.error(format!("expected at most {KEEP_MAX} messages, found {keep}"))),
+    }
+}
+
+fn read_limit(section: &Section<'_>) -> Result<DeltaLimit, ProfileError> {
+    let mut limit = DeltaLimit::default();
+    let Some(section) = section.get("delta_limit").map(|entry| entry.section(DELTA_LIMIT)).transpose()? else {
+        return Ok(limit);
+    };
+    if let Some(count) = optional(section.get("count"), Entry::count)? {
+        limit.count = count as u64;
+    }
+    if let Some(bytes) = optional(section.get("bytes"), Entry::bytes)? {
+        limit.bytes = bytes;
+    }
+    let over = |entry: &Entry<'_>| match entry.text()? {
+        "resubscribe" => Ok(Over::Resubscribe),
+        "mark" => Ok(Over::Mark),
+        other => Err(entry.error(format!("expected `resubscribe` or `mark`, found `{other}`"))),
+    };
+    if let Some(over) = optional(section.get("over"), over)? {
+        limit.over = over;
+    }
+    Ok(limit)
+}
+
+fn read_merge(rule: &Section<'_>) -> Result<FoldRule, ProfileError> {
+    let example = "merge = { at = \"./data\" }";
+    let section = rule.require("merge", example)?.section(MERGE)?;
+    let mut places = Places::default();
+    let at = place(&section.require("at", "at = \"./data\"")?, &mut places)?;
+    let carry = read_carry(&section, &mut places)?;
+    finish(rule, "merge", FoldRule { places, parts: Parts::Object(at), carry, siblings: None })
+}
+
+fn read_book(rule: &Section<'_>) -> Result<FoldRule, ProfileError> {
+    let example = "book = { sides = [\"./bids\", \"./asks\"], price = 0, size = 1 }";
+    let section = rule.require("book", example)?.section(BOOK)?;
+    let mut places = Places::default();
+    let pair = optional(section.get("sides"), |entry| match &entry.list()?[..] {
+        [bids, asks] => Ok([place(bids, &mut places)?, place(asks, &mut places)?]),
+        other => Err(entry.error(format!("expected two pointers, to bids and to asks, found {}", other.len()))),
+    })?;
+    let changes = optional(section.get("changes"), |entry| place(entry, &mut places))?;
+    if pair.is_none() && changes.is_none() {
+        return Err(section.error("sides", "expected `sides = [\"./bids\", \"./asks\"]` or `changes`, found neither"));
+    }
+    if changes.is_none() {
+        for entry in ["side", "bid", "ask", "sign"].iter().filter_map(|key| section.get(key)) {
+            return Err(entry.error("expected `changes` beside it, a list of both sides' levels, found none"));
+        }
+    }
+    let level = ReadLevel::read(&section)?;
+    let dropped = level.side.filter(|_| pair.is_some());
+    let parts = BookParts {
+        sides: pair.map(|pair| (pair, level.form(dropped, false))),
+        changes: changes.map(|place| (place, level.form(dropped, true))),
+        depth: optional(section.get("depth"), Entry::count)?,
+    };
+    let carry = read_carry(&section, &mut places)?;
+    finish(rule, "book", FoldRule { places, parts: Parts::Book(Box::new(parts)), carry, siblings: None })
+}
+
+/// Adds what the rule says besides, and checks that images can be made.
+fn finish(rule: &Section<'_>, key: &str, mut fold: FoldRule) -> Result<FoldRule, ProfileError> {
+    let each = rule.get("each");
+    let element = optional(rule.get("emit"), Entry::text)? == Some("element");
+    if let Some(outside) = fold.places.reach_out().filter(|_| element) {
+        return Err(rule.error(
+            key,
+            format!(
+                "expected pointers into the element beside `emit = \"element\"`, found `{outside}`; write `.{outside}`"
+            ),
+        ));
+    }
+    if !element {
+        fold.siblings = optional(each, |entry| Siblings::parse(entry.text()?).map_err(|problem| entry.error(problem)))?;
+    }
+    Ok(fold)
+}
+
+fn place(entry: &Entry<'_>, places: &mut Places) -> Result<Place, ProfileError> {
+    places.add(entry.text()?).map_err(|problem| entry.error(problem))
+}
+
+fn read_carry(section: &Section<'_>, places: &mut Places) -> Result<Vec<Place>, ProfileError> {
+    let list = optional(section.get("carry"), Entry::list)?.unwrap_or_default();
+    list.iter().map(|entry| place(entry, places)).collect()
+}
+
+/// Where something lies in a level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum At {
+    Position(usize),
+    Key(String),
+}
+
+/// What a profile says of levels.
+struct ReadLevel {
+    price: At,
+    gone: At,
+    mark: Option<(At, Mark)>,
+    /// The position of the side's word.
+    side: Option<usize>,
+}
+
+enum Mark {
+    Word { bid: String, ask: String },
+    Sign,
+}
+
+impl ReadLevel {
+    fn read(section: &Section<'_>) -> Result<ReadLevel, ProfileError> {
+        let price = At::read(&section.require("price", "price = 0")?)?;
+        let size = At::read(&section.require("size", "size = 1")?)?;
+        let count = optional(section.get("count"), At::read)?;
+        let named = |name: &str| match (name, &price) {
+            ("price", _) => Some(price.clone()),
+            ("size", _) => Some(size.clone()),
+            ("count", _) if count.is_some() => count.clone(),
+            (name, At::Position(_)) => name.parse().ok().map(At::Position),
+            (name, At::Key(_)) => Some(At::Key(name.to_string())),
+        };
+        let gone = optional(section.get("remove"), |entry| {
+            let text = entry.text()?;
+            let name = text.split_once("==").filter(|(_, zero)| zero.trim() == "0").map(|(name, _)| name.trim());
+            name.filter(|name| !name.is_empty()).and_then(named).ok_or_else(|| {
+                entry.error(format!(
+                    "expected `size == 0`, `count == 0` beside `count = 1`, or another place of a level, found `{text}`"
+                ))
+            })
+        })?;
+        let word = optional(section.get("side"), At::read)?;
+        let sign = optional(section.get("sign"), At::read)?;
+        let side = match &word {
+            Some(At::Position(position)) => Some(*position),
+            _ => None,
+        };
+        let mark = match (word, sign) {
+            (Some(word), None) => {
+                let text = |key, example| section.require(key, example)?.text().map(str::to_string);
+                let mark = Mark::Word { bid: text("bid", "bid = \"buy\"")?, ask: text("ask", "ask = \"sell\"")? };
+                Some((word, mark))
+            }
+            (None, Some(sign)) => Some((sign, Mark::Sign)),
+            (None, None) if section.get("changes").is_none() => None,
+            _ => {
+                let problem =
+                    "expected either `side`, `bid` and `ask`, or `sign` beside `changes`, found both or neither";
+                return Err(section.error("side", problem));
+            }
+        };
+        Ok(ReadLevel { gone: gone.unwrap_or(size), price, mark, side })
+    }
+
+    /// The form of the levels in `changes`, or of those in `sides`, where the position `dropped` does not exist.
+    fn form(&self, dropped: Option<usize>, in_changes: bool) -> LevelForm {
+        let mut places = Places::default();
+        let mut add = |at: &At| {
+            let text = match (at, dropped.filter(|_| !in_changes)) {
+                (At::Position(position), Some(dropped)) if *position > dropped => format!("./{}", position - 1),
+                (At::Position(position), _) => format!("./{position}"),
+                (At::Key(key), _) => format!("./{}", key.replace('~', "~0").replace('/', "~1")),
+            };
+            places.add(&text).expect("one escaped segment can be read")
+        };
+        let (price, gone) = (add(&self.price), add(&self.gone));
+        let side = self.mark.as_ref().filter(|_| in_changes).map(|(at, mark)| match mark {
+            Mark::Word { bid, ask } => SideMark::Word { place: add(at), bid: bid.clone(), ask: ask.clone() },
+            Mark::Sign => SideMark::Sign { place: add(at) },
+        });
+        LevelForm { places, price, gone, side, dropped: dropped.filter(|_| in_changes) }
+    }
+}
+
+impl At {
+    fn read(entry: &Entry<'_>) -> Result<At, ProfileError> {
+        if let Ok(key) = entry.text() {
+            return Ok(At::Key(key.to_string()));
+        }
+        entry.position().map(At::Position)
+    }
+}
