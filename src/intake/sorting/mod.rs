@@ -11,6 +11,8 @@ mod fill;
 mod guess;
 mod naming;
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod recordings;
 
 use std::sync::Arc;
