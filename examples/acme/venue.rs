@@ -1,6 +1,6 @@
 //! A made-up venue with habits of its own.
 //!
-//! It begins with `HELLO acme`. `{"op":"open","feed":"trades","market":"BTC-EUR","ref":1}` opens a channel; the answer
+//! It says nothing unasked. `{"op":"open","feed":"trades","market":"BTC-EUR","ref":1}` opens a channel; the answer
 //! `{"opened":{"id":7,"feed":"trades","market":"BTC-EUR"},"ref":1}` gives the channel's number on this connection, and
 //! from then on its messages are arrays that begin with the number: `[7,"61837.5","0.02"]`. What it does not have is
 //! `{"denied":"no such market","ref":1}`. Every second it says `ping`; who leaves three of these without `pong` is hung up on.
@@ -43,7 +43,6 @@ pub fn serve(listener: &TcpListener) {
 fn talk(socket: TcpStream, id_first: usize) -> Result<(), Box<dyn std::error::Error>> {
     let mut socket = accept(socket)?;
     socket.get_mut().set_read_timeout(Some(TICK))?;
-    socket.send(Message::text("HELLO acme"))?;
     let mut channels: Vec<Channel> = Vec::new();
     let (mut tick, mut unanswered) = (0, 0);
     while unanswered <= UNANSWERED_MAX {

@@ -1,6 +1,6 @@
 //! A profile: the declarative TOML description of a feed. How to connect, subscribe, keep alive, classify, name topics.
 //!
-//! The built-in ones lie in `profiles/` and are embedded. A profile never names what it wants from a message by code,
+//! The built-in ones lie in `profiles/` and are embedded (`built_in.rs`). A profile never names what it wants from a message by code,
 //! only by rules (`rule.rs`); what it may contain is listed in [`check`]'s key tables below, and every key means
 //! something: what is not understood is refused.
 
@@ -9,6 +9,7 @@ pub mod section;
 pub mod subscribe;
 pub mod template;
 
+mod built_in;
 pub(crate) mod compile;
 
 use std::path::Path;
@@ -18,17 +19,11 @@ use toml::de::DeTable;
 
 use crate::wire::json::Pointer;
 
+use self::built_in::BUILT_IN;
 use self::rule::{Class, Rules};
 use self::section::{Entry, Keys, ProfileError, Section, Source, did_you_mean, one_of};
 use self::subscribe::{Subscribe, Word};
 use self::template::Template;
-
-/// Built-in profiles by name.
-const BUILT_IN: [(&str, &str); 3] = [
-    ("simulated", include_str!("../profiles/simulated.toml")),
-    ("binance", include_str!("../profiles/binance.toml")),
-    ("generic", include_str!("../profiles/generic.toml")),
-];
 
 const ROOT: Keys = Keys {
     known: &["profile", "name", "hosts", "connect", "keepalive", "subscribe", "send", "on"],
@@ -305,7 +300,7 @@ mod tests {
             ("wss://STREAM.binance.com/ws/btcusdt@trade", "binance"),
             ("wss://data-stream.binance.vision/ws", "binance"),
             ("wss://notstream.binance.com/ws", "generic"),
-            ("wss://ws.kraken.com/v2", "generic"),
+            ("wss://ws.example.com/v2", "generic"),
             ("no url", "generic"),
         ] {
             assert_eq!(Profile::recognise(url).name, name, "{url}");
