@@ -8,11 +8,11 @@
 //! ```
 //! `Dialogue` and `Sorter` know no sockets and no clock. Nothing here knows who reads what is published.
 
+pub mod flow;
 pub mod probe;
 pub mod profile;
+pub mod sorting;
 pub mod upstream;
 
-mod flow;
 mod line;
 mod outlet;
-mod sorting;

@@ -15,6 +15,8 @@ use crate::bus::publisher::Publisher;
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
 
+use super::flow::Piece;
+use super::flow::sequence::Remedy;
 use super::line::backoff::Backoff;
 use super::line::connect::{Dialer, Socket, Target, TargetError, bytes_read, closed, loss};
 use super::line::dialogue::{Dialogue, Step, Timing};
@@ -23,7 +25,7 @@ use super::outlet::{Outlet, Tally, excerpt};
 use super::profile::Profile;
 use super::profile::rule::Class;
 use super::profile::subscribe::ItemTooLong;
-use super::sorting::{Incoming, Sorter};
+use super::sorting::{Incoming, Sink, Sorted, Sorter};
 
 /// Ready messages taken in one go before deadlines and the stop signal are looked at again: some 100 us of work.
 const BATCH_MESSAGES: usize = 256;
@@ -224,6 +226,7 @@ impl Upstream {
 
     /// One connection, from its first request to its end.
     async fn converse(&mut self, mut socket: Socket, stop: &mut watch::Receiver<bool>) -> End {
+        self.sorter.reset(&mut self.outlet);
         self.outlet.connected();
         tracing::info!(profile = self.profile_name, "connected to {}", self.dialer.target().shown());
         let mut dialogue = Dialogue::open(self.timing.clone(), self.requests.clone(), self.req, self.clock.now());
@@ -315,21 +318,43 @@ impl Upstream {
     fn receive(&mut self, message: Incoming<'_>, dialogue: &mut Dialogue) -> Option<End> {
         let received = self.clock.now();
         dialogue.heard(received);
-        let sorted = self.sorter.sort(message, received, &mut self.outlet)?;
+        let mut hearing = Hearing { outlet: &mut self.outlet, dialogue, end: None };
+        self.sorter.sort(message, received, &mut hearing);
+        hearing.end
+    }
+}
+
+/// Does what each message of a frame asks for.
+struct Hearing<'a> {
+    outlet: &'a mut Outlet,
+    dialogue: &'a mut Dialogue,
+    end: Option<End>,
+}
+
+impl Sink for Hearing<'_> {
+    fn piece(&mut self, piece: &Piece<'_>) {
+        self.outlet.piece(piece);
+    }
+
+    fn note(&mut self, sorted: &Sorted, message: Incoming<'_>, received: Stamp) {
+        self.outlet.note(sorted, message, received);
         let rule = sorted.rule.as_deref().unwrap_or_default();
-        match sorted.class {
+        let end = match sorted.class {
             Class::Ping => {
-                sorted.reply.into_iter().for_each(|reply| dialogue.reply(reply));
+                sorted.reply.iter().for_each(|reply| self.dialogue.reply(reply.clone()));
                 None
             }
             Class::Pong => {
-                dialogue.answered(rule);
+                self.dialogue.answered(rule);
                 None
             }
             Class::Reconnect => Some(End::Lost(Loss::Asked { rule: rule.to_string() })),
             Class::Fatal => Some(End::Refused { rule: rule.to_string(), message: excerpt(message) }),
             _ => None,
-        }
+        };
+        let reconnect = sorted.gap.is_some_and(|gap| gap.remedy == Remedy::Reconnect);
+        let asked = || End::Lost(Loss::Asked { rule: "seq".to_string() });
+        self.end = self.end.take().or(end).or_else(|| reconnect.then(asked));
     }
 }
 

@@ -1,19 +1,28 @@
 //! Finds raw slices of a JSON text by pointer, without building a tree.
 //!
-//! What is found is the token exactly as it stands in the text, so that nothing is ever formatted anew. The text is
-//! expected to be one valid JSON value ([`is_json`] says so); on any other text the answers mean nothing, but nothing
-//! panics and nothing recurses deeper than a pointer is long. Of members with the same name the first one counts.
+//! One pass checks that the text is one valid JSON value of at most 128 levels and finds everything that is looked for.
+//! What is found is the token exactly as it stands in the text, so that nothing is ever formatted anew. In a text that
+//! is no JSON nothing is found. Of members with the same name the first one counts.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
 use scan::Scan;
+use tree::Node;
 
 mod scan;
+mod tree;
 
 /// 16 segments: the deepest pointer in 26 recorded feeds has 4.
 pub const SEGMENTS_MAX: usize = 16;
+/// `/-16`: the longest array whose end tells what it is has 5 elements in 26 recorded feeds.
+pub const FROM_END_MAX: usize = 16;
+/// Wildcards in one path: the recorded feeds need 2.
+pub const STARS_MAX: usize = 4;
+/// Elements that one path finds in one text. The longest batch in 26 recorded feeds has some 2000; further ones are
+/// counted, but not kept.
+pub const ELEMENTS_MAX: usize = 65_536;
 
 /// Where something lies in a JSON text (RFC 6901). In an array, `-1` is the last element, `-2` the one before.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,6 +48,10 @@ pub enum PointerError {
     BadEscape { text: String },
     #[error("expected a JSON pointer of at most {SEGMENTS_MAX} segments, found {segments}")]
     TooDeep { segments: usize },
+    #[error("expected an index from the end of at most {FROM_END_MAX}, found `{text}`")]
+    TooFarBack { text: String },
+    #[error("expected at most {STARS_MAX} `*` in a path, found {stars}")]
+    TooManyStars { stars: usize },
 }
 
 impl Pointer {
@@ -70,7 +83,15 @@ impl Segment {
         // No leading zeros (RFC 6901 section 4): `/00` names a member only.
         let is_index = name == "0" || !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
         let index = if is_index { name.parse().ok() } else { None };
+        if index.is_some_and(|index: i64| index < -(FROM_END_MAX as i64)) {
+            return Err(PointerError::TooFarBack { text: whole.to_string() });
+        }
         Ok(Segment { name: name.into(), index })
+    }
+
+    /// In a path with wildcards.
+    fn is_star(&self) -> bool {
+        &*self.name == "*"
     }
 }
 
@@ -86,9 +107,9 @@ impl fmt::Debug for Pointer {
     }
 }
 
-/// Whether the text is one valid JSON value of at most 128 levels (serde_json's limit).
+/// Whether the text is one valid JSON value of at most 128 levels.
 pub fn is_json(text: &str) -> bool {
-    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+    Pointers::default().locate(text, &mut Found::default())
 }
 
 /// The raw token at `pointer`.
@@ -156,64 +177,156 @@ impl Type {
     }
 }
 
-/// A set of pointers that are all looked for in one pass over the text.
+/// A part of a text, in bytes; `start` is after `end` in the one that stands for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    const NONE: Span = Span { start: 1, end: 0 };
+
+    fn of(self, text: &str) -> Option<&str> {
+        text.get(self.start as usize..self.end as usize)
+    }
+
+    fn is_none(self) -> bool {
+        self == Span::NONE
+    }
+}
+
+/// Pointers and paths with wildcards that are all looked for in one pass over the text.
 #[derive(Clone, Debug, Default)]
 pub struct Pointers {
     known: Vec<Pointer>,
+    paths: Vec<Path>,
     root: Node,
 }
 
-/// One segment of the pointers' common tree.
-#[derive(Clone, Debug, Default)]
-struct Node {
-    slot: Option<usize>,
-    children: Vec<(Segment, Node)>,
+/// A path with wildcards, and the pointers that start at each of its elements.
+#[derive(Clone, Debug)]
+struct Path {
+    each: Each,
+    known: Vec<Pointer>,
 }
 
-/// Where the pointers of a [`Pointers`] were found in one text. Kept and filled again, so that looking costs no memory.
+/// What the [`Pointers`] found in one text. Kept and filled again, so that looking costs no memory.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    ranges: Vec<Option<Range<usize>>>,
+    spans: Vec<Span>,
+    paths: Vec<FoundElements>,
+}
+
+/// What one path found.
+#[derive(Clone, Debug, Default)]
+struct FoundElements {
+    /// Value and key of each element.
+    elements: Vec<(Span, Span)>,
+    /// As many for each element as its path has pointers.
+    spans: Vec<Span>,
+    pointers: usize,
+    /// Elements seen, those beyond `ELEMENTS_MAX` included.
+    count: usize,
+    /// Keys of the `*` that stand for members around this place of the pass.
+    keys: Vec<Span>,
 }
 
 impl Found {
     /// The raw token of the pointer with this slot; `text` is the one that was searched.
     pub fn get<'a>(&self, text: &'a str, slot: usize) -> Option<&'a str> {
-        text.get(self.ranges.get(slot)?.clone()?)
+        self.spans.get(slot)?.of(text)
+    }
+
+    /// How many elements the path found, and how many of them are kept.
+    pub fn count(&self, path: usize) -> (usize, usize) {
+        self.paths.get(path).map_or((0, 0), |found| (found.count, found.elements.len()))
+    }
+
+    /// The raw token of the path's element with this index.
+    pub fn element<'a>(&self, text: &'a str, path: usize, index: usize) -> Option<&'a str> {
+        self.paths.get(path)?.elements.get(index)?.0.of(text)
+    }
+
+    /// The raw token of the key that the innermost `*` over an object stands for in this element.
+    pub fn key<'a>(&self, text: &'a str, path: usize, index: usize) -> Option<&'a str> {
+        self.paths.get(path)?.elements.get(index)?.1.of(text)
+    }
+
+    /// The raw token that the path's pointer with this slot found in the element.
+    pub fn inside<'a>(&self, text: &'a str, path: usize, index: usize, slot: usize) -> Option<&'a str> {
+        let found = self.paths.get(path)?;
+        let slot = Some(slot).filter(|&slot| slot < found.pointers)?;
+        found.spans.get(index * found.pointers + slot)?.of(text)
+    }
+
+    fn clear(&mut self, pointers: &Pointers) {
+        self.spans.clear();
+        self.spans.resize(pointers.known.len(), Span::NONE);
+        self.paths.resize_with(pointers.paths.len(), FoundElements::default);
+        for (found, path) in self.paths.iter_mut().zip(&pointers.paths) {
+            found.elements.clear();
+            found.spans.clear();
+            found.pointers = path.known.len();
+            found.keys.clear();
+            found.count = 0;
+        }
     }
 }
 
 impl Pointers {
     /// Adds a pointer and gives its slot; the same pointer gets the same slot.
     pub fn add(&mut self, pointer: &Pointer) -> usize {
-        if let Some(slot) = self.known.iter().position(|known| known == pointer) {
-            return slot;
-        }
-        let slot = self.known.len();
-        self.known.push(pointer.clone());
-        let mut node = &mut self.root;
-        for segment in &pointer.segments {
-            let place = node.children.iter().position(|(known, _)| known == segment).unwrap_or_else(|| {
-                node.children.push((segment.clone(), Node::default()));
-                node.children.len() - 1
-            });
-            node = &mut node.children[place].1;
-        }
-        node.slot = Some(slot);
-        slot
+        place(&mut self.known, pointer).unwrap_or_else(|slot| {
+            self.root = tree::build(&self.known, &self.paths);
+            slot
+        })
+    }
+
+    /// Adds a path with wildcards and gives its number; the same path gets the same number.
+    pub fn add_path(&mut self, each: &Each) -> usize {
+        self.paths.iter().position(|path| path.each == *each).unwrap_or_else(|| {
+            self.paths.push(Path { each: each.clone(), known: Vec::new() });
+            self.root = tree::build(&self.known, &self.paths);
+            self.paths.len() - 1
+        })
+    }
+
+    /// Adds a pointer that starts at each element of the path, and gives its slot among those.
+    pub fn add_inside(&mut self, path: usize, pointer: &Pointer) -> usize {
+        place(&mut self.paths[path].known, pointer).unwrap_or_else(|slot| {
+            self.root = tree::build(&self.known, &self.paths);
+            slot
+        })
     }
 
     pub fn pointer(&self, slot: usize) -> &Pointer {
         &self.known[slot]
     }
 
-    /// Looks for every pointer. Costs one pass over the text, however many pointers there are.
-    pub fn locate(&self, text: &str, found: &mut Found) {
-        found.ranges.clear();
-        found.ranges.resize(self.known.len(), None);
-        let mut scan = Scan { bytes: text.as_bytes(), at: 0 };
-        scan.visit(&self.root, &mut found.ranges);
+    /// The pointer with this slot among those that start at the path's elements.
+    pub fn inside(&self, path: usize, slot: usize) -> &Pointer {
+        &self.paths[path].known[slot]
     }
+
+    /// Looks for everything. Costs one pass over the text, however much is looked for. False: the text is no JSON.
+    pub fn locate(&self, text: &str, found: &mut Found) -> bool {
+        found.clear(self);
+        // Spans have 32 bits.
+        let valid = u32::try_from(text.len()).is_ok() && Scan::new(text).whole(&self.root, found).is_some();
+        if !valid {
+            found.clear(self);
+        }
+        valid
+    }
+}
+
+/// The slot of the pointer; as the error, if it was not there and is now.
+fn place(known: &mut Vec<Pointer>, pointer: &Pointer) -> Result<usize, usize> {
+    known.iter().position(|other| other == pointer).ok_or_else(|| {
+        known.push(pointer.clone());
+        known.len() - 1
+    })
 }
 
 /// A pointer with wildcards: `*` stands for every element of an array and every member of an object.
@@ -227,18 +340,30 @@ pub struct Each {
 pub struct Element {
     /// Where the raw token lies in the text.
     pub range: Range<usize>,
-    /// Where the key token of the innermost `*` lies, if that was a member of an object.
+    /// Where the key token of the innermost `*` over an object lies, if there is one.
     pub key: Option<Range<usize>>,
 }
 
 impl Each {
     pub fn parse(text: &str) -> Result<Each, PointerError> {
-        Ok(Each { pointer: Pointer::parse(text)? })
+        let pointer = Pointer::parse(text)?;
+        let stars = pointer.segments.iter().filter(|segment| segment.is_star()).count();
+        if stars > STARS_MAX {
+            return Err(PointerError::TooManyStars { stars });
+        }
+        Ok(Each { pointer })
     }
 
-    /// Appends what is found, in the order of the text.
-    pub fn locate(&self, text: &str, found: &mut Vec<Element>) {
-        Scan { bytes: text.as_bytes(), at: 0 }.collect(&self.pointer.segments, None, found);
+    /// Appends what is found, in the order of the text. To look again and again, use [`Pointers::add_path`].
+    pub fn locate(&self, text: &str, elements: &mut Vec<Element>) {
+        let (mut pointers, mut found) = (Pointers::default(), Found::default());
+        let path = pointers.add_path(self);
+        pointers.locate(text, &mut found);
+        let range = |span: Span| span.start as usize..span.end as usize;
+        elements.extend(found.paths[path].elements.iter().map(|&(value, key)| Element {
+            range: range(value),
+            key: Some(key).filter(|key| !key.is_none()).map(range),
+        }));
     }
 }
 
@@ -246,6 +371,31 @@ impl fmt::Debug for Each {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Each({})", self.pointer)
     }
+}
+
+/// How many elements an array token or members an object token has; none for other tokens.
+pub fn count(token: &str) -> Option<usize> {
+    Scan::new(token).count()
+}
+
+/// Appends the text as a JSON string.
+pub fn put_string(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c < ' ' => {
+                let hex = |digit: u32| char::from_digit(digit, 16).unwrap_or('0');
+                out.push_str("\\u00");
+                out.extend([hex(c as u32 >> 4), hex(c as u32 & 15)]);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
 }
 
 #[cfg(test)]

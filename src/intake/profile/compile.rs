@@ -1,132 +1,313 @@
-//! Reads the `[[on]]` rules of a profile.
+//! Reads the message side of a profile: `[[on]]` and what stands beside it.
 
-use crate::intake::flow::Treatment;
-use crate::wire::json::{Each, Pointer, Pointers};
+use std::sync::Arc;
 
+use crate::intake::flow::sequence::{Follow, Remedy, SequenceRule};
+use crate::intake::flow::{Treatment, read_mode};
+use crate::wire::json::{Each, Pointer};
+use crate::words::topic::check_topic;
+
+use super::decode::{Decode, Format};
 use super::optional;
-use super::rule::{Class, Field, Naming, Rule, Rules, Test};
-use super::section::{Entry, Keys, ProfileError, Section, did_you_mean};
-use super::template::Template;
+use super::rule::{Bind, Class, ConnectionSequence, Field, Naming, NumberFields, Rule, Rules};
+use super::section::{Entry, Keys, ProfileError, Section, did_you_mean, one_of};
+use super::template::{Aliases, Template};
+use super::test::Test;
 
 const ON: Keys = Keys {
-    known: &["name", "as", "when", "topic", "reply", "each", "emit"],
-    later: &["mode", "tail", "snapshot_when", "seq", "wrap", "bind", "unbind", "book", "delta_limit"],
+    known: &[
+        "name",
+        "as",
+        "when",
+        "topic",
+        "reply",
+        "each",
+        "emit",
+        "wrap",
+        "mode",
+        "tail",
+        "merge",
+        "book",
+        "delta_limit",
+        "snapshot_when",
+        "seq",
+        "bind",
+        "unbind",
+    ],
+    later: &[],
 };
+const BIND: Keys = Keys { known: &["key", "set"], later: &[] };
+const SEQ: Keys = Keys { known: &["rule", "first", "prev", "last", "gap"], later: &[] };
+const CONNECTION_SEQ: Keys = Keys { known: &["scope", "rule", "first", "prev", "last", "gap"], later: &[] };
+
+/// Keys that mean something in rules of one class only.
+const OWNERS: [(Class, &[&str]); 3] = [
+    (
+        Class::Data,
+        &["topic", "each", "emit", "wrap", "mode", "tail", "merge", "book", "delta_limit", "snapshot_when", "seq"],
+    ),
+    (Class::Ping, &["reply"]),
+    (Class::Ack, &["bind", "unbind"]),
+];
 
 /// The topic that lets the first messages decide.
 const GUESS: &str = "${guess}";
 
 /// The rules of a profile, in their order.
 pub(crate) fn read_rules(root: &Section<'_>) -> Result<Rules, ProfileError> {
+    let mut scope = Scope { aliases: read_aliases(root)?, ..Scope::default() };
+    scope.rules.decode = optional(root.get("decode"), Decode::read)?.unwrap_or_default();
     let entries = root.get("on").map(|entry| entry.list()).transpose()?.unwrap_or_default();
-    let mut rules = Rules::default();
-    for entry in &entries {
-        let rule = read_rule(&entry.section(ON)?, &mut rules.pointers)?;
-        rules.list.push(rule);
+    let sections = entries.iter().map(|entry| entry.section(ON)).collect::<Result<Vec<_>, _>>()?;
+    for section in &sections {
+        scope.rules.variables.extend(read_variables(section)?);
     }
-    if rules.list.is_empty() {
+    scope.rules.bind_via = optional(root.get("bind_via"), |entry| scope.template_at(entry, None))?;
+    scope.rules.sequence = optional(root.get("seq"), |entry| read_connection_sequence(entry, &mut scope))?;
+    scope.rules.unmatched = optional(root.get("unmatched"), read_unmatched)?;
+    for section in &sections {
+        let rule = read_rule(section, &mut scope)?;
+        scope.rules.list.push(rule);
+    }
+    if scope.rules.list.is_empty() {
         return Err(root.error("on", "expected at least one rule, found none; add `[[on]]`"));
     }
-    Ok(rules)
+    Ok(scope.rules)
 }
 
 /// The one rule that takes every message as data with this topic. The error is a problem to be told.
 pub(crate) fn topic_rules(template: &str) -> Result<Rules, String> {
-    let mut rules = Rules::default();
-    let topic = Template::parse(template, |source| field(source, &mut rules.pointers, None))?;
-    rules.list.push(Rule {
-        name: "topic".to_string(),
-        class: Class::Data,
-        when: Vec::new(),
-        topic: Some(Naming::Template(topic)),
-        each: None,
-        element: Pointers::default(),
-        treatment: Treatment::default(),
-        reply: None,
-    });
-    Ok(rules)
+    let mut scope = Scope::default();
+    let topic = Some(Naming::Template(scope.template(template, None)?));
+    scope.rules.list.push(Rule { topic, ..Rule::new("topic", Class::Data) });
+    Ok(scope.rules)
 }
 
-fn read_rule(section: &Section<'_>, pointers: &mut Pointers) -> Result<Rule, ProfileError> {
-    let name = section.require("name", "name = \"trades\"")?.text()?.to_string();
+/// The `[alias.NAME]` tables.
+pub(crate) fn read_aliases(root: &Section<'_>) -> Result<Aliases, ProfileError> {
+    let tables = root.get("alias").map(|entry| entry.members()).transpose()?.unwrap_or_default();
+    let table = |(name, table): &(String, Entry<'_>)| {
+        let names = table.members()?;
+        let names = names.iter().map(|(name, other)| Ok((name.clone(), other.text()?.to_string())));
+        Ok((name.clone(), Arc::new(names.collect::<Result<_, _>>()?)))
+    };
+    tables.iter().map(table).collect()
+}
+
+fn read_variables(section: &Section<'_>) -> Result<Vec<String>, ProfileError> {
+    let Some(bind) = section.get("bind").map(|entry| entry.section(BIND)).transpose()? else { return Ok(Vec::new()) };
+    let set = bind.require("set", "set = { channel = \"/channel\" }")?.members()?;
+    Ok(set.into_iter().map(|(name, _)| name).collect())
+}
+
+fn read_unmatched(entry: &Entry<'_>) -> Result<String, ProfileError> {
+    let text = entry.text()?;
+    let topic = text.strip_prefix("topic:").ok_or_else(|| {
+        entry.error(format!("expected `topic:` and the name of a topic, found `{text}`; write `topic:raw`"))
+    })?;
+    check_topic(topic).map(|()| topic.to_string()).map_err(|error| entry.error(error))
+}
+
+fn read_rule(section: &Section<'_>, scope: &mut Scope) -> Result<Rule, ProfileError> {
+    let name = section.require("name", "name = \"trades\"")?.text()?;
     let as_entry = section.require("as", "as = \"data\"")?;
     let class = Class::parse(as_entry.text()?).map_err(|problem| as_entry.error(problem))?;
-    for (key, owner) in [("topic", Class::Data), ("each", Class::Data), ("emit", Class::Data), ("reply", Class::Ping)] {
-        if let Some(entry) = section.get(key).filter(|_| class != owner) {
+    for (owner, keys) in OWNERS.iter().filter(|(owner, _)| *owner != class) {
+        if let Some((key, entry)) = keys.iter().find_map(|key| Some((key, section.get(key)?))) {
             let (owner, found) = (owner.label(), class.label());
             return Err(entry.error(format!("expected `{key}` only in rules of class `{owner}`, found `{found}`")));
         }
     }
-    let tests = section.get("when").map(|entry| entry.list()).transpose()?.unwrap_or_default();
-    let test = |entry: &Entry<'_>| Test::parse(entry.text()?, pointers).map_err(|problem| entry.error(problem));
-    let when = tests.iter().map(test).collect::<Result<Vec<_>, _>>()?;
-    let each = optional(section.get("each"), |entry| Each::parse(entry.text()?).map_err(|error| entry.error(error)))?;
-    let mut element = Pointers::default();
-    let topic = match class {
-        Class::Data => {
-            let entry = section.require("topic", "topic = \"${/symbol}\"")?;
-            Some(read_topic(&entry, pointers, each.is_some().then_some(&mut element))?)
-        }
-        _ => None,
-    };
-    let reply = match class {
+    let when = read_when(section, scope)?;
+    let mut rule = Rule { when, ..Rule::new(name, class) };
+    match class {
+        Class::Data => read_data(section, scope, &mut rule)?,
         Class::Ping => {
             let entry = section.require("reply", "reply = '{\"pong\":${/ping}}'")?;
-            Some(read_template(&entry, pointers, None)?)
+            // What is missing is null.
+            rule.reply = Some(scope.template_at(&entry, None)?.or("null"));
         }
-        _ => None,
+        Class::Ack => {
+            rule.bind = optional(section.get("bind"), |entry| read_bind(entry, scope))?;
+            rule.unbind = optional(section.get("unbind"), |entry| scope.template_at(entry, None))?;
+        }
+        _ => {}
+    }
+    Ok(rule)
+}
+
+fn read_data(section: &Section<'_>, scope: &mut Scope, rule: &mut Rule) -> Result<(), ProfileError> {
+    rule.each = optional(section.get("each"), |entry| {
+        if scope.rules.decode.format == Format::Irc {
+            return Err(entry.error("expected no `each` beside `format = \"irc\"`, whose messages have no elements"));
+        }
+        let each = Each::parse(entry.text()?).map_err(|error| entry.error(error))?;
+        Ok(scope.rules.pointers.add_path(&each))
+    })?;
+    let topic = section.require("topic", "topic = \"${/symbol}\"")?;
+    rule.topic = Some(match (topic.text()?, rule.each) {
+        (GUESS, None) => Naming::Guess,
+        (GUESS, Some(_)) => {
+            return Err(topic.error(format!("expected a template beside `each`, found `{GUESS}`")));
+        }
+        _ => Naming::Template(scope.template_at(&topic, rule.each)?),
+    });
+    rule.snapshot_when = read_tests(section.get("snapshot_when"), scope, rule.each)?;
+    let sequence = optional(section.get("seq"), |entry| {
+        let remedies = [
+            ("mark", Remedy::Mark),
+            ("resubscribe", Remedy::Resubscribe),
+            ("reconnect", Remedy::Reconnect),
+            ("ignore", Remedy::Ignore),
+            ("drop_old", Remedy::DropOld),
+        ];
+        read_sequence(&entry.section(SEQ)?, &remedies, |source| scope.field(source, rule.each))
+    })?;
+    let (sequence, numbers) = sequence.unzip();
+    rule.numbers = numbers.unwrap_or_default();
+    rule.treatment = Treatment {
+        mode: read_mode(section)?,
+        sequence,
+        emit_element: read_emit(section, rule.each.is_some())?,
+        wrap: optional(section.get("wrap"), Entry::flag)?.unwrap_or_default(),
     };
-    let emit_element = read_emit(section, each.is_some())?;
-    let treatment = Treatment { emit_element, ..Treatment::default() };
-    Ok(Rule { name, class, when, topic, each, element, treatment, reply })
+    Ok(())
+}
+
+fn read_when(section: &Section<'_>, scope: &mut Scope) -> Result<Vec<Test>, ProfileError> {
+    let entry = section.get("when");
+    let tests = entry.as_ref().map(|entry| entry.list()).transpose()?.unwrap_or_default();
+    for test in &tests {
+        let text = test.text()?;
+        if text.trim_start().starts_with("./") {
+            return Err(test.error(format!(
+                "expected a test of the whole message, found `{text}`; a rule is chosen once for a message, \
+                 write `/pointer`"
+            )));
+        }
+    }
+    read_tests(entry, scope, None)
+}
+
+fn read_tests(entry: Option<Entry<'_>>, scope: &mut Scope, each: Option<usize>) -> Result<Vec<Test>, ProfileError> {
+    let tests = entry.map(|entry| entry.list()).transpose()?.unwrap_or_default();
+    let test = |entry: &Entry<'_>| scope.test(entry.text()?, each).map_err(|problem| entry.error(problem));
+    tests.iter().map(test).collect()
 }
 
 fn read_emit(section: &Section<'_>, has_each: bool) -> Result<bool, ProfileError> {
-    let emit = optional(section.get("emit"), |entry| match entry.text()? {
-        "element" if has_each => Ok(true),
-        "element" => Err(entry.error("expected `each` beside `emit = \"element\"`, found none")),
-        "message" => Ok(false),
-        other => Err(entry.error(format!(
-            "expected `element` or `message`, found `{other}`{}",
-            did_you_mean(other, &["element", "message"])
-        ))),
+    let emit = optional(section.get("emit"), |entry| {
+        let element = entry.choice(&[("element", true), ("message", false)])?;
+        if element && !has_each {
+            return Err(entry.error("expected `each` beside `emit = \"element\"`, found none"));
+        }
+        Ok(element)
     })?;
     Ok(emit.unwrap_or(false))
 }
 
-fn read_topic(entry: &Entry<'_>, whole: &mut Pointers, element: Option<&mut Pointers>) -> Result<Naming, ProfileError> {
-    if entry.text()? == GUESS {
-        return match element {
-            None => Ok(Naming::Guess),
-            Some(_) => Err(entry.error(format!("expected a template beside `each`, found `{GUESS}`"))),
-        };
+fn read_bind(entry: &Entry<'_>, scope: &mut Scope) -> Result<Bind, ProfileError> {
+    let section = entry.section(BIND)?;
+    let key = scope.template_at(&section.require("key", "key = \"${/chanId}\"")?, None)?;
+    let mut set = Vec::new();
+    for (name, entry) in section.require("set", "set = { channel = \"/channel\" }")?.members()? {
+        let value = scope.field(entry.text()?, None).map_err(|problem| entry.error(problem))?;
+        let number = scope.rules.variables.iter().position(|known| *known == name);
+        set.extend(number.map(|number| (number, value)));
     }
-    read_template(entry, whole, element).map(Naming::Template)
+    Ok(Bind { key, set })
 }
 
-fn read_template(
-    entry: &Entry<'_>,
-    whole: &mut Pointers,
-    mut element: Option<&mut Pointers>,
-) -> Result<Template<Field>, ProfileError> {
-    Template::parse(entry.text()?, |source| field(source, whole, element.as_deref_mut()))
-        .map_err(|problem| entry.error(problem))
+fn read_connection_sequence(entry: &Entry<'_>, scope: &mut Scope) -> Result<ConnectionSequence, ProfileError> {
+    let section = entry.section(CONNECTION_SEQ)?;
+    section.require("scope", "scope = \"connection\"")?.choice(&[("connection", ())])?;
+    let remedies = [("mark", Remedy::Mark), ("reconnect", Remedy::Reconnect), ("ignore", Remedy::Ignore)];
+    let (rule, numbers) = read_sequence(&section, &remedies, |source| scope.field(source, None))?;
+    Ok(ConnectionSequence { rule, numbers })
 }
 
-/// Reads a placeholder's source; `element` is there if the rule has `each`.
-fn field(source: &str, whole: &mut Pointers, element: Option<&mut Pointers>) -> Result<Field, String> {
-    let pointer = |text: &str| Pointer::parse(text).map_err(|error| error.to_string());
-    match (source, element) {
-        ("#", Some(_)) => Ok(Field::Key),
-        (relative, Some(element)) if relative.starts_with("./") => {
-            Ok(Field::Element(element.add(&pointer(&relative[1..])?)))
+fn read_sequence(
+    section: &Section<'_>,
+    remedies: &[(&str, Remedy)],
+    mut field: impl FnMut(&str) -> Result<Field, String>,
+) -> Result<(SequenceRule, NumberFields), ProfileError> {
+    let rule = section.require("rule", "rule = \"inc\"")?;
+    let follow = rule.choice(&[
+        ("inc", Follow::Inc),
+        ("range", Follow::Range),
+        ("prev", Follow::Prev),
+        ("monotonic", Follow::Monotonic),
+    ])?;
+    let rule = rule.text()?;
+    let mut number = |key: &str, needed: bool| match (section.get(key), needed) {
+        (Some(entry), true) => field(entry.text()?).map(Some).map_err(|problem| entry.error(problem)),
+        (None, true) => section.require(key, &format!("{key} = \"/data/{key}\"")).map(|_| None),
+        (Some(entry), false) => Err(entry
+            .error(format!("expected no `{key}` beside `rule = \"{rule}\"`, which does not look at it; remove it"))),
+        (None, false) => Ok(None),
+    };
+    let numbers = NumberFields {
+        first: number("first", follow == Follow::Range)?,
+        prev: number("prev", follow == Follow::Prev)?,
+        last: number("last", true)?,
+    };
+    let remedy = optional(section.get("gap"), |entry| entry.choice(remedies))?.unwrap_or(Remedy::Mark);
+    Ok((SequenceRule { follow, remedy }, numbers))
+}
+
+/// What the templates and tests of a profile may look at; what they do look at is added to the rules' pointers.
+#[derive(Default)]
+pub(crate) struct Scope {
+    pub rules: Rules,
+    pub aliases: Aliases,
+}
+
+impl Scope {
+    /// Reads a test; `each` is the path whose elements it may look at.
+    pub fn test(&mut self, text: &str, each: Option<usize>) -> Result<Test, String> {
+        Test::parse(text, |source| self.field(source, each))
+    }
+
+    /// Reads a template; `each` is the path whose elements it may look at.
+    pub fn template(&mut self, text: &str, each: Option<usize>) -> Result<Template<Field>, String> {
+        let aliases = self.aliases.clone();
+        Template::parse_with(text, &aliases, |source| self.field(source, each))
+    }
+
+    fn template_at(&mut self, entry: &Entry<'_>, each: Option<usize>) -> Result<Template<Field>, ProfileError> {
+        self.template(entry.text()?, each).map_err(|problem| entry.error(problem))
+    }
+
+    fn field(&mut self, source: &str, each: Option<usize>) -> Result<Field, String> {
+        let pointer = |text: &str| Pointer::parse(text).map_err(|error| error.to_string());
+        if let Some(name) = source.strip_prefix('=') {
+            return self.variable(name);
         }
-        (relative, None) if relative == "#" || relative.starts_with("./") => {
-            Err(format!("expected `each` beside `${{{relative}}}`, found none; add for instance `each = \"/data/*\"`"))
+        match (source, each) {
+            ("text", _) => Ok(Field::Text),
+            ("#", Some(_)) => Ok(Field::Key),
+            (inside, Some(path)) if inside.starts_with("./") => {
+                Ok(Field::Element(self.rules.pointers.add_inside(path, &pointer(&inside[1..])?)))
+            }
+            (inside, None) if inside == "#" || inside.starts_with("./") => {
+                Err(format!("expected `each` beside `{inside}`, found none; add for instance `each = \"/data/*\"`"))
+            }
+            (whole, _) if whole.starts_with('/') => Ok(Field::Whole(self.rules.pointers.add(&pointer(whole)?))),
+            (other, _) => {
+                Err(format!("expected `/pointer`, `=name` or `text`, found `{other}`; write for instance `/{other}`"))
+            }
         }
-        (absolute, _) if absolute.starts_with('/') => Ok(Field::Whole(whole.add(&pointer(absolute)?))),
-        (other, _) => {
-            Err(format!("expected a pointer such as `${{/symbol}}`, found `${{{other}}}`; write `${{/{other}}}`"))
-        }
+    }
+
+    fn variable(&self, name: &str) -> Result<Field, String> {
+        let known: Vec<&str> = self.rules.variables.iter().map(String::as_str).collect();
+        known.iter().position(|variable| *variable == name).map(Field::Bound).ok_or_else(|| match known.is_empty() {
+            true => format!(
+                "expected a `bind` that sets `{name}`, found none; add `bind` to the rule of the acknowledgement"
+            ),
+            false => {
+                format!("expected {} after `=`, found `{name}`{}", one_of(&known), did_you_mean(name, &known))
+            }
+        })
     }
 }

@@ -11,6 +11,9 @@ pub mod template;
 
 mod built_in;
 pub(crate) mod compile;
+pub(crate) mod decode;
+
+mod test;
 
 use std::path::Path;
 use std::time::Duration;
@@ -26,8 +29,22 @@ use self::subscribe::{Subscribe, Word};
 use self::template::Template;
 
 const ROOT: Keys = Keys {
-    known: &["profile", "name", "hosts", "connect", "keepalive", "subscribe", "send", "on"],
-    later: &["bind_via", "open", "login", "sign", "decode", "seq", "backoff", "resume", "alias", "unmatched"],
+    known: &[
+        "profile",
+        "name",
+        "hosts",
+        "connect",
+        "keepalive",
+        "subscribe",
+        "send",
+        "bind_via",
+        "decode",
+        "seq",
+        "alias",
+        "unmatched",
+        "on",
+    ],
+    later: &["open", "login", "sign", "backoff", "resume"],
 };
 const CONNECT: Keys = Keys {
     known: &["url", "max_message"],
@@ -328,11 +345,6 @@ mod tests {
             ("profile = 1\n[[on]]\nname=\"a\"\nas=\"dta\"", "my.toml:4: on.1.as", "did you mean `data`?"),
             ("profile = 1\n[[on]]\nname=\"a\"\nas=\"data\"", "on.1.topic", "expected `topic"),
             ("profile = 1\n[[on]]\nname=\"a\"\nas=\"ping\"", "on.1.reply", "expected `reply"),
-            (
-                "profile = 1\n[[on]]\nname=\"a\"\nas=\"data\"\ntopic=\"x\"\nmode=\"tail\"",
-                "my.toml:6: on.1.mode",
-                "does not yet",
-            ),
             ("profile = 1\n[[on]]\nname=\"a\"\nas=\"info\"\nwhen=['/x ~~ 1']", "my.toml:5: on.1.when.1", "found `~~`"),
             ("profile = 1\n[[on]]\nname=\"a\"\nas=\"data\"\ntopic=\"${./s}\"", "my.toml:5: on.1.topic", "each"),
             (

@@ -136,6 +136,32 @@ impl<'a> Entry<'a> {
         Ok(array.iter().enumerate().map(entry).collect())
     }
 
+    /// `true` or `false`.
+    pub fn flag(&self) -> Result<bool, ProfileError> {
+        self.value.as_bool().ok_or_else(|| self.unlike("`true` or `false`"))
+    }
+
+    /// What one of these texts stands for.
+    pub fn choice<T: Clone>(&self, choices: &[(&str, T)]) -> Result<T, ProfileError> {
+        let text = self.text()?;
+        let chosen = choices.iter().find(|(name, _)| *name == text);
+        chosen.map(|(_, value)| value.clone()).ok_or_else(|| {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            self.error(format!("expected {}, found `{text}`{}", one_of(&names), did_you_mean(text, &names)))
+        })
+    }
+
+    /// The entries of a table whose keys are names of the author's own.
+    pub fn members(&self) -> Result<Vec<(String, Entry<'a>)>, ProfileError> {
+        let table = self.value.as_table().ok_or_else(|| self.unlike("a table"))?;
+        let entry = |(key, value): (&'a toml::Spanned<std::borrow::Cow<'a, str>>, &'a toml::Spanned<DeValue<'a>>)| {
+            let name = key.get_ref().to_string();
+            let path = format!("{}.{name}", self.path);
+            (name, Entry { source: self.source, path, span: value.span(), value: value.get_ref() })
+        };
+        Ok(table.iter().map(entry).collect())
+    }
+
     pub fn section(&self, keys: Keys) -> Result<Section<'a>, ProfileError> {
         let table = self.value.as_table().ok_or_else(|| self.unlike("a table"))?;
         Section { source: self.source, path: self.path.clone(), span: self.span.clone(), table }.checked(keys)

@@ -1,135 +1,122 @@
 //! Fills a rule's templates from a message: the topics of what it publishes, the reply to a ping.
 
-use std::convert::Infallible;
-
-use crate::intake::flow::Piece;
+use crate::intake::flow::sequence::Numbers;
+use crate::intake::flow::{Piece, Treatment};
+use crate::intake::profile::rule::{Class, Field, Rule, Seen, View};
+use crate::intake::profile::template::{Template, Value};
 use crate::wire::encode::PayloadKind;
-use crate::wire::json::{Element, Found, Pointers, Type, decode_string};
+use crate::wire::json::{ELEMENTS_MAX, Pointers, Type, decode_string};
 use crate::words::stamp::Stamp;
 
 use super::naming::make_topic;
 use super::{Sink, Unnamed};
-use crate::intake::profile::rule::{Class, Field, Rule};
-use crate::intake::profile::template::{Template, Value};
 
-/// Kept from message to message so that sorting allocates only what it publishes.
-#[derive(Default)]
-pub struct Scratch {
-    /// What the rules' pointers found in the whole message.
-    pub found: Found,
-    element_found: Found,
-    elements: Vec<Element>,
-    topic: String,
-}
-
-/// A text as it came.
-#[derive(Clone, Copy)]
-pub struct Message<'a> {
-    pub text: &'a str,
+/// A data rule that holds for a message.
+pub struct Finding<'a> {
+    pub(crate) rule: &'a Rule,
+    pub(crate) topic: &'a Template<Field>,
+    pub(crate) pointers: &'a Pointers,
+    pub(crate) view: View<'a>,
     pub kind: PayloadKind,
     pub received: Stamp,
 }
 
-/// Publishes what a data rule finds in the message.
-pub fn emit(
-    rule: &Rule,
-    topic: &Template<Field>,
-    whole: &Pointers,
-    scratch: &mut Scratch,
-    message: Message<'_>,
-    sink: &mut dyn Sink,
-) -> (Class, Option<Unnamed>) {
-    let Message { text, kind, received } = message;
-    let Scratch { found, element_found, elements, topic: name } = scratch;
-    let treatment = &rule.treatment;
-    let piece = Piece {
-        treatment,
-        topic: "",
-        message: text.as_bytes(),
-        kind,
-        element: text.as_bytes(),
-        numbers: None,
-        snapshot: false,
-        received,
-    };
-    let Some(each) = &rule.each else {
-        return match write_topic(topic, name, |field| lookup(field, whole, text, found)) {
-            Ok(()) => {
-                sink.piece(&Piece { topic: name, ..piece });
-                (Class::Data, None)
-            }
-            Err(problem) => (Class::Unmatched, Some(problem)),
+impl<'a> Finding<'a> {
+    /// Publishes what there is; `name` is where topics are written.
+    pub fn emit(&self, name: &mut String, sink: &mut dyn Sink) -> (Class, Option<Unnamed>) {
+        let Some(path) = self.rule.each else {
+            return match self.emit_one(&self.view, self.view.text, name, sink) {
+                Ok(()) => (Class::Data, None),
+                Err(problem) => (Class::Unmatched, Some(problem)),
+            };
         };
-    };
-    elements.clear();
-    each.locate(text, elements);
-    let (mut published, mut problem) = (0, None);
-    for element in elements.iter() {
-        let slice = &text[element.range.clone()];
-        rule.element.locate(slice, element_found);
-        let named = write_topic(topic, name, |field| match field {
-            Field::Whole(_) => lookup(field, whole, text, found),
-            Field::Element(slot) => {
-                string_at(element_found.get(slice, *slot), || format!(".{}", rule.element.pointer(*slot)))
+        let (count, kept) = self.view.found.count(path);
+        let mut problem = (count > kept).then_some(Unnamed::TooManyElements { count });
+        let mut published = 0;
+        for index in 0..kept.min(ELEMENTS_MAX) {
+            let view = View { element: Some((path, index)), ..self.view };
+            let element = view.found.element(view.json, path, index).unwrap_or_default();
+            match self.emit_one(&view, element, name, sink) {
+                Ok(()) => published += 1,
+                Err(unnamed) => problem = Some(unnamed),
             }
-            Field::Key => string_at(element.key.clone().map(|key| &text[key]), || "#".to_string()),
-        });
-        match named {
-            Ok(()) => {
-                sink.piece(&Piece { topic: name, element: slice.as_bytes(), ..piece });
-                published += 1;
-            }
-            Err(unnamed) => problem = Some(unnamed),
         }
+        // An empty batch is data that happens to hold nothing.
+        let class = if published == 0 && problem.is_some() { Class::Unmatched } else { Class::Data };
+        (class, problem)
     }
-    // An empty batch is data that happens to hold nothing.
-    let class = if published == 0 && problem.is_some() { Class::Unmatched } else { Class::Data };
-    (class, problem)
+
+    fn emit_one(&self, view: &View<'a>, element: &str, name: &mut String, sink: &mut dyn Sink) -> Result<(), Unnamed> {
+        name.clear();
+        self.topic.render(name, |field| self.name_part(view, *field))?;
+        make_topic(name)?;
+        let fields = &self.rule.numbers;
+        let number = |field: Option<Field>| field.and_then(|field| view.number(field));
+        let numbers = Numbers { first: number(fields.first), prev: number(fields.prev), last: number(fields.last) };
+        sink.piece(&Piece {
+            treatment: &self.rule.treatment,
+            topic: name,
+            message: view.text.as_bytes(),
+            kind: self.kind,
+            element: element.as_bytes(),
+            numbers: self.rule.treatment.sequence.map(|_| numbers),
+            snapshot: self.rule.is_snapshot(view),
+            received: self.received,
+        });
+        Ok(())
+    }
+
+    /// The text of a string; anything else names nothing.
+    fn name_part(&self, view: &View<'a>, field: Field) -> Result<Value<'a>, Unnamed> {
+        let found = match view.look(field) {
+            None => "nothing",
+            Some(Seen::Text("")) => "an empty string",
+            Some(Seen::Text(text)) => return Ok(Value::Text(text.into())),
+            Some(Seen::Token(token)) => match decode_string(token) {
+                Some(text) if text.is_empty() => "an empty string",
+                Some(text) => return Ok(Value::Text(text)),
+                None => Type::of(token).a_name(),
+            },
+        };
+        let place = match field {
+            Field::Text => "text".to_string(),
+            Field::Whole(slot) => self.pointers.pointer(slot).to_string(),
+            Field::Element(slot) => {
+                let inside = self.rule.each.map(|path| self.pointers.inside(path, slot).as_str());
+                format!(".{}", inside.unwrap_or_default())
+            }
+            Field::Key => "#".to_string(),
+            Field::Bound(_) => "the message's binding".to_string(),
+        };
+        Err(Unnamed::Wanting { pointer: place, found })
+    }
 }
 
-/// Fills the template into `name` and makes a topic of it.
-fn write_topic<'a>(
-    topic: &'a Template<Field>,
-    name: &mut String,
-    value: impl FnMut(&'a Field) -> Result<Value<'a>, Unnamed>,
-) -> Result<(), Unnamed> {
-    name.clear();
-    topic.render(name, value)?;
-    Ok(make_topic(name)?)
-}
-
-fn lookup<'a>(field: &Field, whole: &Pointers, text: &'a str, found: &Found) -> Result<Value<'a>, Unnamed> {
-    let Field::Whole(slot) = field else {
-        unreachable!("element fields are refused in rules without `each`");
-    };
-    string_at(found.get(text, *slot), || whole.pointer(*slot).to_string())
-}
-
-/// The text of a string token; anything else names nothing.
-fn string_at<'a>(token: Option<&'a str>, pointer: impl FnOnce() -> String) -> Result<Value<'a>, Unnamed> {
-    let found = match token {
-        None => "nothing",
-        Some(token) => match decode_string(token) {
-            Some(text) if text.is_empty() => "an empty string",
-            Some(text) => return Ok(Value::Text(text)),
-            None => Type::of(token).a_name(),
-        },
-    };
-    Err(Unnamed::Wanting { pointer: pointer(), found })
+/// A message that is one thing as a whole, and has no numbers.
+pub fn whole<'a>(
+    treatment: &'a Treatment,
+    topic: &'a str,
+    message: &'a [u8],
+    kind: PayloadKind,
+    received: Stamp,
+) -> Piece<'a> {
+    Piece { treatment, topic, message, kind, element: message, numbers: None, snapshot: false, received }
 }
 
 /// The reply to a ping: placeholders copy the raw token, so that no number is formatted anew. What is missing is null.
-pub fn answer(reply: &Template<Field>, text: &str, found: &Found) -> String {
+pub(crate) fn answer(reply: &Template<Field>, view: &View<'_>) -> String {
     let mut out = String::new();
-    let rendered: Result<(), Infallible> = reply.render(&mut out, |field| {
-        let token = match field {
-            Field::Whole(slot) => found.get(text, *slot),
-            Field::Element(_) | Field::Key => None,
-        };
-        Ok(Value::Text(token.unwrap_or("null").into()))
+    let rendered: Result<(), ()> = reply.render(&mut out, |field| match view.look(*field) {
+        Some(Seen::Token(text) | Seen::Text(text)) => Ok(Value::Text(text.into())),
+        None => Err(()),
     });
-    match rendered {
-        Ok(()) => out,
-        Err(never) => match never {},
-    }
+    debug_assert!(rendered.is_ok(), "every placeholder of a reply has an `or`");
+    out
+}
+
+/// Writes a key; false if the message has none.
+pub(crate) fn write_key(template: &Template<Field>, view: &View<'_>, key: &mut String) -> bool {
+    key.clear();
+    let scalar = |field: &Field| view.look(*field).and_then(Seen::scalar).map(Value::Text).ok_or(());
+    template.render(key, scalar).is_ok() && !key.is_empty()
 }

@@ -155,7 +155,7 @@ fn collect(value: &Value, number: usize, pointer: String, depth: usize, candidat
             for (name, member) in members {
                 let escaped = name.replace('~', "~0").replace('/', "~1");
                 // A placeholder cannot hold these.
-                if !escaped.contains(['|', '}', '?']) {
+                if !escaped.contains(['|', '{', '}', '?', '\\']) {
                     collect(member, number, format!("{pointer}/{escaped}"), depth + 1, candidates);
                 }
             }

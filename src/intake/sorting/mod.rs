@@ -1,44 +1,49 @@
 //! Takes a message from the upstream and says what it is; data is handed on to be published.
 //!
-//! No sockets and no clock: a function of the message, the time it came with and the messages before it. While the
-//! topic is still to be guessed, data messages wait (until 32 tell enough, at most 512, 4 MiB or a few seconds); they are published
-//! then, in their order, with the time they came at.
+//! No sockets and no clock: a function of the message, the time it came with and the messages before it on its
+//! connection. A frame is unpacked and split first; each message in it is read once, and the first rule that holds
+//! decides. Two kinds of messages wait: the first ones of a feed whose topics are still to be guessed (until 32 tell
+//! enough, at most 512, 4 MiB or a few seconds), and those whose key no acknowledgement has bound yet (at most 64, 1 MiB
+//! or 5 s). What waits is published in its order with the time it came at.
 //!
 //! Payloads are copied out of the message once. A slice would be free, but it would keep the socket's whole read
 //! buffer alive for as long as the last-value cache holds one small value from it.
 
+mod binding;
 mod fill;
 mod guess;
+mod irc;
 mod naming;
+mod order;
 #[cfg(test)]
 mod documented;
 #[cfg(test)]
 mod recordings;
+mod unpack;
+mod waiting;
 
 use std::sync::Arc;
 
-use crate::intake::flow::{Piece, Treatment};
+use crate::intake::flow::sequence::Remedy;
+use crate::intake::flow::{Mode, Piece, Treatment};
+use crate::intake::profile::Profile;
+use crate::intake::profile::compile::Scope;
+use crate::intake::profile::decode::Format;
+use crate::intake::profile::rule::{Bind, Class, Naming, Rule, Rules, Seen, Variables, View};
 use crate::wire::encode::PayloadKind;
-use crate::wire::json::is_json;
+use crate::wire::json::{ELEMENTS_MAX, Found, is_json};
 use crate::words::stamp::Stamp;
 use crate::words::topic::TopicError;
 
-use self::fill::{Message, Scratch, answer, emit};
-use self::guess::{FALLBACK_TOPIC, Guess, guess, is_control};
-use crate::intake::profile::Profile;
-use crate::intake::profile::compile;
-use crate::intake::profile::rule::{Class, Field, Naming, Rules, Test};
+use self::binding::{BINDINGS_MAX, BOUND_BYTES_MAX, Bindings, UNBOUND_NS, Unbound, UnboundQueue};
+use self::fill::{Finding, answer, whole, write_key};
+pub use self::guess::Guess;
+use self::guess::{FALLBACK_TOPIC, guess};
+use self::order::Order;
+use self::waiting::{FirstMessages, Waiting};
 
-/// Enough to see what most messages have in common; those about the connection do not count.
-const GUESS_MESSAGES: usize = 32;
-/// Messages that wait at most, those about the connection included.
-const WAITING_MAX: usize = 512;
-const GUESS_BYTES: usize = 4 << 20;
-/// A guess is made this long after the first message, if there are at least `GUESS_MESSAGES_FEW`.
-const GUESS_NS: u64 = 2_000_000_000;
-const GUESS_MESSAGES_FEW: usize = 4;
-/// On a slow feed a guess is made after this, however few messages there are.
-const GUESS_SLOW_NS: u64 = 10_000_000_000;
+/// Longest message that a compressed frame may hold if the profile names none: the default of the settings.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// Whether a WebSocket message came as text or as binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +60,20 @@ pub struct Sorted {
     pub rule: Option<Arc<str>>,
     /// What to answer.
     pub reply: Option<String>,
-    /// Why the class is `Unmatched` or `Garbled`, or which elements of a batch could not be named.
+    /// Messages of this connection are missing before this one.
+    pub gap: Option<ConnectionGap>,
+    /// Why the class is `Unmatched` or `Garbled`, which elements of a batch could not be named, or why an
+    /// acknowledgement binds nothing.
     pub problem: Option<Unnamed>,
+}
+
+/// Something is missing, and it is not known in which topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionGap {
+    /// Messages, if it is known how many.
+    pub missed: Option<u64>,
+    /// `Mark` or `Reconnect`.
+    pub remedy: Remedy,
 }
 
 /// Why a message or an element has no topic. Shown to people.
@@ -72,29 +89,86 @@ pub enum Unnamed {
     NoJson,
     #[error("expected JSON in UTF-8, found other bytes")]
     NoText,
+    #[error("expected an IRC message, found other text")]
+    NoIrc,
+    #[error("expected text messages, found a binary one; say what it holds with `decode.binary`")]
+    NoBinary,
+    #[error("expected {format} in a binary message, found other bytes; say what it holds with `decode.binary`")]
+    Unpackable { format: &'static str },
+    #[error("expected at most {bytes_max} bytes in a compressed message, found more; raise `connect.max_message`")]
+    TooBig { bytes_max: usize },
+    #[error("expected at most {ELEMENTS_MAX} elements in a message, found {count}; the others are not published")]
+    TooManyElements { count: usize },
+    #[error(
+        "expected an acknowledgement that binds `{key}`, found none within {} s or {} waiting messages",
+        UNBOUND_NS / 1_000_000_000,
+        binding::UNBOUND_MAX
+    )]
+    Unbound { key: Box<str> },
+    #[error("expected a key to bind, found none")]
+    NoKey,
+    #[error("expected a key and values of at most {BOUND_BYTES_MAX} bytes to bind, found {bytes}")]
+    BoundTooLong { bytes: usize },
+    #[error("expected at most {BINDINGS_MAX} bound keys on a connection, found more; unsubscribe from some")]
+    TooManyBound,
 }
 
 /// Where the sorter puts what it finds.
 pub trait Sink {
     /// One thing of one topic, to be published.
     fn piece(&mut self, piece: &Piece<'_>);
-    /// One message is sorted; called once for each, after its frames are published.
+    /// One message is sorted; called once for each, after its frames are published. A frame may hold several, and what
+    /// has waited is sorted during a later call.
     fn note(&mut self, sorted: &Sorted, message: Incoming<'_>, received: Stamp);
 }
 
-/// The upstream's messages, sorted by a profile's rules. Lives as long as the upstream, across its connections.
+/// The messages of one connection, sorted by a profile's rules.
 pub struct Sorter {
     rules: Rules,
     rule_names: Vec<Arc<str>>,
-    /// Messages that wait for the guess; empty once it is made, or if the profile needs none.
-    waiting: Vec<(String, Stamp)>,
-    waiting_bytes: usize,
-    /// Those of the waiting messages that are not about the connection.
-    telling: usize,
+    first: FirstMessages,
     guess: Option<Guess>,
+    bindings: Bindings,
+    unbound: UnboundQueue,
+    order: Option<Order>,
     /// Binary messages that are no JSON are published on the fallback topic.
     takes_binary: bool,
+    message_bytes_max: usize,
     scratch: Scratch,
+}
+
+/// Kept from message to message so that sorting allocates only what it publishes.
+#[derive(Default)]
+struct Scratch {
+    found: Found,
+    /// JSON form of an IRC message.
+    irc: String,
+    unpacked: Vec<u8>,
+    names: Names,
+}
+
+/// Texts that are written anew for each message.
+#[derive(Default)]
+struct Names {
+    key: String,
+    topic: String,
+}
+
+/// What is to be done with a message.
+enum Verdict {
+    WaitForKey,
+    WaitForGuess,
+    Done(Sorted),
+    /// An acknowledgement: the key that it binds and to what, the key that it sets free.
+    Acked(Sorted, Option<(String, Box<Variables>)>, Option<String>),
+}
+
+/// One message of a frame.
+#[derive(Clone, Copy)]
+struct Message<'a> {
+    text: &'a str,
+    received: Stamp,
+    gap: Option<ConnectionGap>,
 }
 
 impl Sorter {
@@ -102,118 +176,227 @@ impl Sorter {
         let rules = profile.rules.clone();
         Sorter {
             rule_names: rules.list.iter().map(|rule| rule.name.as_str().into()).collect(),
+            order: rules.sequence.map(Order::new),
             rules,
-            waiting: Vec::new(),
-            waiting_bytes: 0,
-            telling: 0,
+            first: FirstMessages::default(),
             guess: None,
+            bindings: Bindings::default(),
+            unbound: UnboundQueue::default(),
             takes_binary: profile.name == "generic",
+            message_bytes_max: profile.message_bytes_max.unwrap_or(MESSAGE_BYTES_MAX),
             scratch: Scratch::default(),
         }
     }
 
-    /// Sorts one message and publishes what it holds. None: the message waits for the guess.
-    pub fn sort(&mut self, message: Incoming<'_>, received: Stamp, sink: &mut dyn Sink) -> Option<Sorted> {
-        let (text, from_text) = match message {
-            Incoming::Text(text) => (Some(text), true),
-            Incoming::Binary(bytes) => (std::str::from_utf8(bytes).ok(), false),
-        };
-        let sorted = match text.map(|text| (text, is_json(text))) {
-            Some((text, true)) => self.sort_text(text, true, received, sink)?,
-            Some((text, false)) if from_text => self.sort_text(text, false, received, sink)?,
-            _ => self.sort_binary(message, received, sink),
-        };
-        sink.note(&sorted, message, received);
-        Some(sorted)
+    /// A new connection: nothing is bound on it, and its numbers begin anew. What waited for a key of the old one is
+    /// counted as unmatched.
+    pub fn reset(&mut self, sink: &mut dyn Sink) {
+        while let Some(unbound) = self.unbound.pop() {
+            give_up(unbound, sink);
+        }
+        self.bindings.clear();
+        self.order.iter_mut().for_each(Order::reset);
     }
 
-    fn sort_binary(&mut self, message: Incoming<'_>, received: Stamp, sink: &mut dyn Sink) -> Sorted {
-        match message {
-            Incoming::Binary(bytes) if self.takes_binary => {
-                sink.piece(&Piece {
-                    treatment: &Treatment::default(),
-                    topic: FALLBACK_TOPIC,
-                    message: bytes,
-                    kind: PayloadKind::Binary,
-                    element: bytes,
-                    numbers: None,
-                    snapshot: false,
-                    received,
-                });
-                Sorted::unruled(Class::Data, None)
-            }
-            _ => Sorted::unruled(Class::Garbled, Some(Unnamed::NoText)),
+    /// Sorts one frame, publishes what it holds, and notes each of its messages that does not have to wait.
+    pub fn sort(&mut self, frame: Incoming<'_>, received: Stamp, sink: &mut dyn Sink) {
+        let bytes = match frame {
+            Incoming::Text(text) => return self.sort_text(text, received, sink),
+            Incoming::Binary(bytes) => bytes,
+        };
+        let mut unpacked = std::mem::take(&mut self.scratch.unpacked);
+        match unpack::unpack(self.rules.decode.binary, bytes, self.message_bytes_max, &mut unpacked) {
+            Ok(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) if !self.takes_binary || is_json(text) => self.sort_text(text, received, sink),
+                _ if self.takes_binary => {
+                    let treatment = Treatment::default();
+                    sink.piece(&whole(&treatment, FALLBACK_TOPIC, bytes, PayloadKind::Binary, received));
+                    sink.note(&Sorted::of(Class::Data), Incoming::Binary(bytes), received);
+                }
+                _ => sink.note(&Sorted::garbled(Unnamed::NoText), Incoming::Binary(bytes), received),
+            },
+            Err(problem) => sink.note(&Sorted::garbled(problem), frame, received),
+        }
+        self.scratch.unpacked = unpacked;
+    }
+
+    fn sort_text(&mut self, text: &str, received: Stamp, sink: &mut dyn Sink) {
+        if !self.rules.decode.lines {
+            return self.sort_message(text, received, sink);
+        }
+        for line in text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).filter(|line| !line.is_empty())
+        {
+            self.sort_message(line, received, sink);
         }
     }
 
-    fn sort_text(&mut self, text: &str, json: bool, received: Stamp, sink: &mut dyn Sink) -> Option<Sorted> {
-        self.rules.pointers.locate(if json { text } else { "" }, &mut self.scratch.found);
-        let held = self.rules.list.iter().position(|rule| {
-            // Without JSON only a rule that looks at the text may speak.
-            (json || rule.when.iter().any(Test::looks_at_text)) && rule.holds(text, &self.scratch.found)
+    fn sort_message(&mut self, text: &str, received: Stamp, sink: &mut dyn Sink) {
+        let json = self.read(text);
+        let gap = self.order.take().and_then(|mut order| {
+            let gap = order.step(&self.view(text, json));
+            self.order = Some(order);
+            gap
         });
-        let Some(place) = held else {
-            let (class, problem) =
-                if json { (Class::Unmatched, Unnamed::NoRule) } else { (Class::Garbled, Unnamed::NoJson) };
-            return Some(Sorted::unruled(class, Some(problem)));
-        };
+        let bound = self.decide(Message { text, received, gap }, json, sink);
+        while bound && let Some(unbound) = self.unbound.bound(&self.bindings) {
+            self.sort_waiting(&unbound.waiting, sink);
+        }
+    }
+
+    /// Finds everything that the rules look at. False: the message has no JSON form.
+    fn read(&mut self, text: &str) -> bool {
+        let Scratch { found, irc, .. } = &mut self.scratch;
+        match self.rules.decode.format {
+            Format::Json => self.rules.pointers.locate(text, found),
+            Format::Irc => irc::write(text, irc) && self.rules.pointers.locate(irc, found),
+        }
+    }
+
+    /// Sorts a message that was read. True: a key was bound, so that others need not wait for it any longer.
+    fn decide(&mut self, message: Message<'_>, json: bool, sink: &mut dyn Sink) -> bool {
+        let mut names = std::mem::take(&mut self.scratch.names);
+        let verdict = self.judge(message, json, &mut names, sink);
+        let Message { text, received, gap } = message;
+        let waiting = || Waiting { text: text.to_string(), received, gap };
+        let mut bound = false;
+        match verdict {
+            Verdict::WaitForKey => self.wait_for_key(&names.key, waiting(), sink),
+            Verdict::WaitForGuess => self.wait_for_guess(waiting(), sink),
+            Verdict::Done(sorted) => sink.note(&sorted, Incoming::Text(text), received),
+            Verdict::Acked(mut sorted, bind, unbind) => {
+                unbind.iter().for_each(|key| self.bindings.remove(key));
+                let set = bind.map(|(key, values)| self.bindings.set(&key, values));
+                bound = set == Some(Ok(()));
+                sorted.problem = sorted.problem.or(set.and_then(Result::err));
+                sink.note(&sorted, Incoming::Text(text), received);
+            }
+        }
+        self.scratch.names = names;
+        bound
+    }
+
+    /// Finds the message's rule and publishes what it says.
+    fn judge(&self, message: Message<'_>, json: bool, names: &mut Names, sink: &mut dyn Sink) -> Verdict {
+        let view = self.view(message.text, json);
+        let via = self.rules.bind_via.as_ref();
+        let keyed = via.is_some_and(|via| write_key(via, &view, &mut names.key)) && names.key.len() <= BOUND_BYTES_MAX;
+        let view = View { bound: self.bindings.get(&names.key).filter(|_| keyed), ..view };
+        // Without JSON only a rule that looks at the text may speak.
+        let holds = |rule: &Rule| (json || rule.looks_at_text()) && rule.holds(&view);
+        let place = self.rules.list.iter().position(holds);
+        // An acknowledgement may itself have a key that is not bound yet, so only data wait.
+        let data = place.is_none_or(|place| self.rules.list[place].class == Class::Data);
+        if keyed && view.bound.is_none() && data {
+            return Verdict::WaitForKey;
+        }
+        let Some(place) = place else { return self.judge_unknown(message, json, sink) };
         let rule = &self.rules.list[place];
         let name = self.rule_names[place].clone();
-        let mut sorted = Sorted { class: rule.class, rule: Some(name), reply: None, problem: None };
-        match (&rule.topic, &rule.reply) {
-            (Some(Naming::Guess), _) => {
-                self.wait(text, received, sink);
-                return None;
+        let mut sorted = Sorted { rule: Some(name), gap: message.gap, ..Sorted::of(rule.class) };
+        match &rule.topic {
+            Some(Naming::Guess) => return Verdict::WaitForGuess,
+            Some(Naming::Template(topic)) => {
+                let kind = self.kind(json);
+                let pointers = &self.rules.pointers;
+                let finding = Finding { rule, topic, pointers, view, kind, received: message.received };
+                (sorted.class, sorted.problem) = finding.emit(&mut names.topic, sink);
             }
-            (Some(Naming::Template(topic)), _) => {
-                let kind = if json { PayloadKind::Json } else { PayloadKind::Text };
-                let message = Message { text, kind, received };
-                let whole = &self.rules.pointers;
-                (sorted.class, sorted.problem) = emit(rule, topic, whole, &mut self.scratch, message, sink);
-            }
-            (None, Some(reply)) => sorted.reply = Some(answer(reply, text, &self.scratch.found)),
-            (None, None) => {}
+            None => sorted.reply = rule.reply.as_ref().map(|reply| answer(reply, &view)),
         }
-        Some(sorted)
+        let bind = rule.bind.as_ref().map(|bind| self.read_bind(bind, &view));
+        if bind == Some(None) {
+            sorted.problem = Some(Unnamed::NoKey);
+        }
+        let mut free = String::new();
+        let unbind = rule.unbind.as_ref().is_some_and(|key| write_key(key, &view, &mut free)).then_some(free);
+        match (bind.flatten(), unbind) {
+            (None, None) => Verdict::Done(sorted),
+            (bind, unbind) => Verdict::Acked(sorted, bind, unbind),
+        }
     }
 
-    fn wait(&mut self, text: &str, received: Stamp, sink: &mut dyn Sink) {
-        self.waiting.push((text.to_string(), received));
-        self.waiting_bytes += text.len();
-        self.telling += usize::from(!is_control(text));
-        let enough = self.telling >= GUESS_MESSAGES;
-        if enough || self.waiting.len() >= WAITING_MAX || self.waiting_bytes >= GUESS_BYTES {
+    /// No rule holds.
+    fn judge_unknown(&self, message: Message<'_>, json: bool, sink: &mut dyn Sink) -> Verdict {
+        let (class, problem) = match (json, self.rules.decode.format) {
+            (true, _) => (Class::Unmatched, Unnamed::NoRule),
+            (false, Format::Json) => (Class::Garbled, Unnamed::NoJson),
+            (false, Format::Irc) => (Class::Garbled, Unnamed::NoIrc),
+        };
+        if let Some(topic) = &self.rules.unmatched {
+            // Nobody knows what it is, so it is no value either.
+            let treatment = Treatment { mode: Mode::Nothing, ..Treatment::default() };
+            let bytes = message.text.as_bytes();
+            let kind = self.kind(json);
+            sink.piece(&whole(&treatment, topic, bytes, kind, message.received));
+        }
+        Verdict::Done(Sorted { gap: message.gap, problem: Some(problem), ..Sorted::of(class) })
+    }
+
+    fn read_bind(&self, bind: &Bind, view: &View<'_>) -> Option<(String, Box<Variables>)> {
+        let mut key = String::new();
+        let mut values: Box<Variables> = vec![None; self.rules.variables.len()].into();
+        for (number, field) in &bind.set {
+            values[*number] = view.look(*field).and_then(Seen::scalar).map(|value| value.into_owned().into());
+        }
+        write_key(&bind.key, view, &mut key).then_some((key, values))
+    }
+
+    fn view<'a>(&'a self, text: &'a str, json: bool) -> View<'a> {
+        let form = match self.rules.decode.format {
+            Format::Json => text,
+            Format::Irc => &self.scratch.irc,
+        };
+        View { text, json: if json { form } else { "" }, found: &self.scratch.found, bound: None, element: None }
+    }
+
+    /// What the payload is, which is the text as it came.
+    fn kind(&self, json: bool) -> PayloadKind {
+        if json && self.rules.decode.format == Format::Json { PayloadKind::Json } else { PayloadKind::Text }
+    }
+
+    fn sort_waiting(&mut self, waiting: &Waiting, sink: &mut dyn Sink) {
+        let Waiting { text, received, gap } = waiting;
+        let json = self.read(text);
+        self.decide(Message { text, received: *received, gap: *gap }, json, sink);
+    }
+
+    fn wait_for_key(&mut self, key: &str, waiting: Waiting, sink: &mut dyn Sink) {
+        self.unbound.push(Unbound { key: key.into(), waiting });
+        while let Some(unbound) = self.unbound.overflow() {
+            give_up(unbound, sink);
+        }
+    }
+
+    fn wait_for_guess(&mut self, waiting: Waiting, sink: &mut dyn Sink) {
+        self.first.push(waiting);
+        if self.first.enough() {
             self.settle(sink);
         }
     }
 
     /// When `tick` wants to be called, on the monotonic clock in nanoseconds; none if it has nothing to do.
     pub fn deadline_ns(&self) -> Option<u64> {
-        let (_, first) = self.waiting.first()?;
-        Some(first.mono_ns + if self.telling >= GUESS_MESSAGES_FEW { GUESS_NS } else { GUESS_SLOW_NS })
+        self.first.deadline_ns().into_iter().chain(self.unbound.deadline_ns()).min()
     }
 
-    /// Makes the guess if its time has come.
+    /// Makes the guess if its time has come, and gives up what has waited for its key for too long.
     pub fn tick(&mut self, now: Stamp, sink: &mut dyn Sink) {
-        if self.deadline_ns().is_some_and(|deadline| deadline <= now.mono_ns) {
+        while let Some(unbound) = self.unbound.overdue(now.mono_ns) {
+            give_up(unbound, sink);
+        }
+        if self.first.deadline_ns().is_some_and(|deadline| deadline <= now.mono_ns) {
             self.settle(sink);
         }
     }
 
     /// Makes the guess from what there is, says it aloud, and publishes what waited. Without messages nothing happens.
     pub fn settle(&mut self, sink: &mut dyn Sink) {
-        let waiting = std::mem::take(&mut self.waiting);
-        if waiting.is_empty() {
+        if self.first.is_empty() {
             return;
         }
-        let texts: Vec<&str> = waiting.iter().map(|(text, _)| text.as_str()).filter(|text| !is_control(text)).collect();
-        let guess = guess(&texts);
+        let guess = guess(&self.first.telling());
         tracing::warn!("{guess}");
-        self.adopt(&guess);
-        self.guess = Some(guess);
-        for (text, received) in &waiting {
-            self.sort(Incoming::Text(text), *received, sink);
-        }
+        self.adopt_guess(&guess, sink);
     }
 
     /// The guess, once it was made.
@@ -221,33 +404,50 @@ impl Sorter {
         self.guess.as_ref()
     }
 
-    /// Puts the guessed topic into the rules that wait for it.
-    fn adopt(&mut self, guess: &Guess) {
-        let made = compile::topic_rules(&guess.template()).expect("the guess writes only pointers that can be read");
-        let topic = made.list.first().and_then(|rule| rule.topic.clone());
-        let Some(Naming::Template(template)) = topic else {
-            unreachable!("topic_rules makes one rule with a template")
-        };
-        let template = template.map_sources(|field| match field {
-            Field::Whole(slot) => Field::Whole(self.rules.pointers.add(made.pointers.pointer(*slot))),
-            other => *other,
-        });
-        for rule in &mut self.rules.list {
-            if matches!(rule.topic, Some(Naming::Guess)) {
-                rule.topic = Some(Naming::Template(template.clone()));
-            }
+    /// Names topics by a guess that another connection of the feed has made, and publishes what waited.
+    pub fn adopt_guess(&mut self, guess: &Guess, sink: &mut dyn Sink) {
+        let mut scope = Scope { rules: std::mem::take(&mut self.rules), ..Scope::default() };
+        let template = scope.template(&guess.template(), None);
+        let template = template.expect("the guess writes only pointers that can be read");
+        for rule in scope.rules.list.iter_mut().filter(|rule| matches!(rule.topic, Some(Naming::Guess))) {
+            rule.topic = Some(Naming::Template(template.clone()));
         }
+        self.rules = scope.rules;
+        self.guess = Some(guess.clone());
+        for waiting in self.first.take() {
+            self.sort_waiting(&waiting, sink);
+        }
+    }
+
+    /// The key that is bound to these values on this connection, by the names of the profile's variables.
+    pub fn bound_key(&self, wanted: &[(&str, &str)]) -> Option<&str> {
+        let number = |name: &str| self.rules.variables.iter().position(|variable| variable == name);
+        let wanted: Option<Vec<(usize, &str)>> =
+            wanted.iter().map(|(name, value)| Some((number(name)?, *value))).collect();
+        self.bindings.key(&wanted?)
     }
 }
 
+/// Counts a message whose key was not bound in time.
+fn give_up(unbound: Unbound, sink: &mut dyn Sink) {
+    let Unbound { key, waiting: Waiting { text, received, gap } } = unbound;
+    let sorted = Sorted { gap, problem: Some(Unnamed::Unbound { key }), ..Sorted::of(Class::Unmatched) };
+    sink.note(&sorted, Incoming::Text(&text), received);
+}
+
 impl Sorted {
-    fn unruled(class: Class, problem: Option<Unnamed>) -> Sorted {
-        Sorted { class, rule: None, reply: None, problem }
+    fn of(class: Class) -> Sorted {
+        Sorted { class, rule: None, reply: None, gap: None, problem: None }
+    }
+
+    fn garbled(problem: Unnamed) -> Sorted {
+        Sorted { problem: Some(problem), ..Sorted::of(Class::Garbled) }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::waiting::{GUESS_NS, GUESS_SLOW_NS};
     use super::*;
     use crate::intake::profile::{Profile, check};
 
@@ -303,7 +503,7 @@ mod tests {
         assert_eq!(sorted(&simulated, Incoming::Binary(json)), [r#"a {"topic":"a"} Json at 7"#, "data"]);
         let garbled = ["garbled: expected JSON in UTF-8, found other bytes"];
         assert_eq!(sorted(&simulated, Incoming::Binary(&[0xFF])), garbled);
-        assert_eq!(sorted(&simulated, Incoming::Binary(b"text")), garbled);
+        assert_eq!(sorted(&simulated, Incoming::Binary(b"text")), ["garbled: expected JSON, found other text"]);
         let generic = Profile::built_in("generic").expect("built in");
         assert_eq!(sorted(&generic, Incoming::Binary(b"\x01")), ["feed \u{1} Binary at 7", "data"]);
     }
@@ -369,7 +569,7 @@ mod tests {
         let text = |n: u64| format!(r#"{{"s":"A{n}"}}"#);
         assert_eq!(sorter.deadline_ns(), None);
         for n in 0..4 {
-            assert_eq!(sorter.sort(Incoming::Text(&text(n)), at(n), &mut lines), None);
+            sorter.sort(Incoming::Text(&text(n)), at(n), &mut lines);
             let wait = if n < 3 { GUESS_SLOW_NS } else { GUESS_NS };
             assert_eq!(sorter.deadline_ns(), Some(wait), "a guess from few messages waits longer");
         }
@@ -380,6 +580,7 @@ mod tests {
             (0..4).flat_map(|n| [format!("A{n} {} Json at {n}", text(n)), "data".to_string()]).collect();
         assert_eq!(lines.0, expected);
         assert_eq!(sorter.deadline_ns(), None);
-        assert!(sorter.sort(Incoming::Text(&text(9)), at(9), &mut lines).is_some(), "from now on nothing waits");
+        sorter.sort(Incoming::Text(&text(9)), at(9), &mut lines);
+        assert_eq!(lines.0.last().map(String::as_str), Some("data"), "from now on nothing waits");
     }
 }
