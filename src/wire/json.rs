@@ -1,6 +1,6 @@
 //! Finds raw slices of a JSON text by pointer, without building a tree.
 //!
-//! One pass checks that the text is one valid JSON value of at most 128 levels and finds everything that is looked for.
+//! One pass checks that the text is one valid JSON value of at most 127 levels and finds everything that is looked for.
 //! What is found is the token exactly as it stands in the text, so that nothing is ever formatted anew. In a text that
 //! is no JSON nothing is found. Of members with the same name the first one counts.
 
@@ -107,7 +107,7 @@ impl fmt::Debug for Pointer {
     }
 }
 
-/// Whether the text is one valid JSON value of at most 128 levels.
+/// Whether the text is one valid JSON value of at most 127 levels.
 pub fn is_json(text: &str) -> bool {
     Pointers::default().locate(text, &mut Found::default())
 }
@@ -475,8 +475,125 @@ mod tests {
     }
 
     #[test]
+    fn names_and_wildcards_at_one_place_do_not_hide_each_other() {
+        let mut pointers = Pointers::default();
+        let parse = |text: &str| Pointer::parse(text).expect(text);
+        let [all, data, nested] =
+            ["/*", "/data/*", "/*/*/x"].map(|path| pointers.add_path(&Each::parse(path).expect(path)));
+        let [name, last] = ["/data/0/s", "/data/-1/s"].map(|text| pointers.add(&parse(text)));
+        let [in_all, in_data] =
+            [(all, "/0/s"), (data, "/s")].map(|(path, text)| pointers.add_inside(path, &parse(text)));
+        let mut found = Found::default();
+        let text = r#"{"a":[{"s":1}],"data":[{"s":2},{"s":3,"x":4}]}"#;
+        assert!(pointers.locate(text, &mut found));
+        let elements = |path| (0..found.count(path).1).map(|n| found.element(text, path, n)).collect::<Vec<_>>();
+        let inside =
+            |path, slot| (0..found.count(path).1).map(|n| found.inside(text, path, n, slot)).collect::<Vec<_>>();
+        let keys = |path| (0..found.count(path).1).map(|n| found.key(text, path, n)).collect::<Vec<_>>();
+        assert_eq!((found.get(text, name), found.get(text, last)), (Some("2"), Some("3")));
+        assert_eq!(elements(all), [Some(r#"[{"s":1}]"#), Some(r#"[{"s":2},{"s":3,"x":4}]"#)]);
+        assert_eq!(keys(all), [Some(r#""a""#), Some(r#""data""#)]);
+        assert_eq!(inside(all, in_all), [Some("1"), Some("2")]);
+        assert_eq!(elements(data), [Some(r#"{"s":2}"#), Some(r#"{"s":3,"x":4}"#)]);
+        assert_eq!(keys(data), [None, None], "the name `data` is no wildcard");
+        assert_eq!(inside(data, in_data), [Some("2"), Some("3")]);
+        assert_eq!((elements(nested), keys(nested)), (vec![Some("4")], vec![Some(r#""data""#)]));
+        assert!(!pointers.locate("[1,2", &mut found));
+        assert_eq!((found.count(all), found.get(text, name)), ((0, 0), None), "in half a text nothing is found");
+    }
+
+    #[test]
+    fn json_is_what_serde_takes_for_json() {
+        let seed = 11;
+        let mut rng = rand::rngs::SmallRng::seed_from_u64(seed);
+        let is_serde = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+        let pieces = [
+            "{",
+            "}",
+            "[",
+            "]",
+            "\"",
+            "\"a\"",
+            "\"a\":",
+            "\\",
+            "\\u00e9",
+            ",",
+            ":",
+            "0",
+            "-1.5e+3",
+            "1.",
+            "01",
+            "true",
+            "null",
+            "nul",
+            " ",
+            "\n",
+            "\u{1}",
+            "é",
+            "\"long enough for two words\"",
+            "{\"b\":[1,{}]}",
+        ];
+        let mut valid = 0;
+        for round in 0..100_000 {
+            let text: String = (0..rng.random_range(0..8)).map(|_| pieces[rng.random_range(0..pieces.len())]).collect();
+            assert_eq!(is_json(&text), is_serde(&text), "seed {seed} round {round}: {text}");
+            valid += u32::from(is_json(&text));
+        }
+        assert!(valid > 1000, "{valid} of the texts were JSON");
+        let whole = r#"{"a":[1,-0.5e-7,"x\u00e9\n","",{"b":null,"c":{}}],"é \\ \"":[true,false,[]]}"#;
+        for at in 0..whole.len() {
+            for byte in 0..128 {
+                let mut bytes = whole.as_bytes().to_vec();
+                bytes[at] = byte;
+                let Ok(text) = String::from_utf8(bytes) else { continue };
+                assert_eq!(is_json(&text), is_serde(&text), "{text}");
+            }
+        }
+        for levels in [126, 127, 128, 129] {
+            for inside in ["", "{}", r#"{"a":[]}"#] {
+                let text = "[".repeat(levels) + inside + &"]".repeat(levels);
+                assert_eq!(
+                    is_json(&text),
+                    serde_json::from_str::<serde_json::Value>(&text).is_ok(),
+                    "{levels} {inside}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn elements_and_members_are_counted() {
+        for (token, expected) in [
+            ("[]", Some(0)),
+            ("[1,[2,3],\"]\"]", Some(3)),
+            (r#"{"a":1,"b":{"c":2}}"#, Some(2)),
+            ("{}", Some(0)),
+            ("7", None),
+            ("\"abc\"", None),
+            ("[1", None),
+        ] {
+            assert_eq!(count(token), expected, "{token}");
+        }
+    }
+
+    #[test]
+    fn texts_are_written_as_serde_writes_them() {
+        for text in ["", "a\"b\\c/", "\u{0}\u{1f}\n\r\t\u{7f}", "é€😀"] {
+            let mut out = String::new();
+            put_string(&mut out, text);
+            assert_eq!(serde_json::from_str::<String>(&out).ok().as_deref(), Some(text), "{out}");
+        }
+    }
+
+    #[test]
     fn wrong_pointers_are_refused_with_the_remedy() {
-        for (text, part) in [("a/b", "write `/a/b`"), ("/a~b", "`~0`"), (&"/x".repeat(17), "found 17")] {
+        assert!(Each::parse("/*/*/*/*/*").is_err_and(|error| error.to_string().contains("at most 4 `*`")));
+        for (text, part) in [
+            ("/a/-17", "at most 16, found `/a/-17`"),
+            ("a/b", "write `/a/b`"),
+            ("/a~b", "`~0`"),
+            (&"/x".repeat(17), "found 17"),
+        ] {
             let error = Pointer::parse(text).expect_err(text).to_string();
             assert!(error.contains(part), "{error}");
         }

@@ -311,3 +311,150 @@ impl Scope {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::intake::profile::check;
+
+    #[test]
+    fn mistakes_are_told_with_line_key_and_remedy() {
+        const ACK: &str = "[[on]]\nname = \"ack\"\nas = \"ack\"\n";
+        const DATA: &str = "[[on]]\nname = \"d\"\nas = \"data\"\ntopic = \"x\"\n";
+        const EACH: &str = "[[on]]\nname = \"d\"\nas = \"data\"\ntopic = \"x\"\neach = \"/*\"\n";
+        let mut faults = Vec::new();
+        for (before, text, expected) in [
+            ("", "bind_via = 1", "3: bind_via: expected a text in quotes, found `1`"),
+            (
+                "",
+                "bind_via = \"${chan}\"",
+                "3: bind_via: expected `/pointer`, `=name` or `text`, found `chan`; write for instance `/chan`",
+            ),
+            (
+                "",
+                "[decode]\nbinary = \"gzi\"",
+                "4: decode.binary: expected one of `reject`, `utf8`, `gzip`, `zlib`, `zstd`, found `gzi`; did you mean `gzip`?",
+            ),
+            ("", "[decode]\nsplit = \"crlf\"", "4: decode.split: expected one of `none`, `lines`, found `crlf`"),
+            ("", "[decode]\nformat = \"xml\"", "4: decode.format: expected one of `json`, `irc`, found `xml`"),
+            (
+                "",
+                "[decode]\ncharset = \"x\"",
+                "4: decode.charset: expected one of `binary`, `split`, `format`, found `charset`",
+            ),
+            ("", "alias = 3", "3: alias: expected a table, found `3`"),
+            ("", "[alias]\nx = \"y\"", "4: alias.x: expected a table, found `y`"),
+            ("", "[alias.x]\ny = 1", "4: alias.x.y: expected a text in quotes, found `1`"),
+            ("", "[seq]\nrule = \"inc\"", "3: seq.scope: expected `scope = \"connection\"`, found nothing; add it"),
+            ("", "[seq]\nscope = \"topic\"", "4: seq.scope: expected one of `connection`, found `topic`"),
+            (
+                "",
+                "[seq]\nscope = \"connection\"\nrule = \"inc\"\nlast = \"/n\"\ngap = \"resubscribe\"",
+                "7: seq.gap: expected one of `mark`, `reconnect`, `ignore`, found `resubscribe`",
+            ),
+            (
+                "",
+                "unmatched = \"raw\"",
+                "3: unmatched: expected `topic:` and the name of a topic, found `raw`; write `topic:raw`",
+            ),
+            (
+                "",
+                "unmatched = \"topic:a b\"",
+                "3: unmatched: expected no white space, control character or comma, found ' ' in `a b`",
+            ),
+            (DATA, "mode = \"replac\"", "7: on.1.mode: "),
+            (DATA, "wrap = \"yes\"", "7: on.1.wrap: expected `true` or `false`, found `yes`"),
+            (
+                DATA,
+                "bind = { key = \"x\", set = {} }",
+                "7: on.1.bind: expected `bind` only in rules of class `ack`, found `data`",
+            ),
+            (ACK, "seq = {}", "6: on.1.seq: expected `seq` only in rules of class `data`, found `ack`"),
+            (ACK, "reply = \"x\"", "6: on.1.reply: expected `reply` only in rules of class `ping`, found `ack`"),
+            (
+                ACK,
+                "unbind = \"${id}\"",
+                "6: on.1.unbind: expected `/pointer`, `=name` or `text`, found `id`; write for instance `/id`",
+            ),
+            (ACK, "bind = { set = {} }", "6: on.1.bind.key: expected `key = \"${/chanId}\"`, found nothing; add it"),
+            (
+                ACK,
+                "bind = { key = \"${/id}\" }",
+                "6: on.1.bind.set: expected `set = { channel = \"/channel\" }`, found nothing; add it",
+            ),
+            (
+                ACK,
+                "bind = { key = \"${/id}\", set = { a = \"channel\" } }",
+                "6: on.1.bind.set.a: expected `/pointer`, `=name` or `text`, found `channel`; write for instance `/channel`",
+            ),
+            (
+                DATA,
+                "when = ['=channel exists']",
+                "7: on.1.when.1: expected a `bind` that sets `channel`, found none; add `bind` to the rule of the acknowledgement",
+            ),
+            (
+                EACH,
+                "when = ['./x exists']",
+                "8: on.1.when.1: expected a test of the whole message, found `./x exists`; a rule is chosen once for a message, write `/pointer`",
+            ),
+            (
+                DATA,
+                "snapshot_when = ['./x exists']",
+                "7: on.1.snapshot_when.1: expected `each` beside `./x`, found none; add for instance `each = \"/data/*\"`",
+            ),
+            (DATA, "emit = \"element\"", "7: on.1.emit: expected `each` beside `emit = \"element\"`, found none"),
+            (DATA, "seq = { last = \"/u\" }", "7: on.1.seq.rule: expected `rule = \"inc\"`, found nothing; add it"),
+            (
+                DATA,
+                "seq = { rule = \"range\", last = \"/u\" }",
+                "7: on.1.seq.first: expected `first = \"/data/first\"`, found nothing; add it",
+            ),
+            (
+                DATA,
+                "seq = { rule = \"inc\", prev = \"/p\", last = \"/u\" }",
+                "7: on.1.seq.prev: expected no `prev` beside `rule = \"inc\"`, which does not look at it; remove it",
+            ),
+            (
+                DATA,
+                "seq = { rule = \"inc\", last = \"u\" }",
+                "7: on.1.seq.last: expected `/pointer`, `=name` or `text`, found `u`; write for instance `/u`",
+            ),
+            (
+                DATA,
+                "seq = { rule = \"inc\", last = \"/u\", gap = \"drop\" }",
+                "7: on.1.seq.gap: expected one of `mark`, `resubscribe`, `reconnect`, `ignore`, `drop_old`, found `drop`",
+            ),
+            (
+                "[decode]\nformat = \"irc\"\n",
+                EACH,
+                "9: on.1.each: expected no `each` beside `format = \"irc\"`, whose messages have no elements",
+            ),
+            (
+                "[[on]]\nname = \"d\"\nas = \"data\"\n",
+                "topic = \"${/s|map:coins}\"",
+                "6: on.1.topic: expected a table after `map:`, found `coins`; add `[alias.coins]`",
+            ),
+            (
+                "[[on]]\nname = \"d\"\nas = \"data\"\n",
+                "topic = \"${/s|re:(}\"",
+                "6: on.1.topic: expected a regular expression, found `(`: unclosed group",
+            ),
+            (
+                "[[on]]\nname = \"d\"\n",
+                "as = \"greting\"",
+                "5: on.1.as: expected one of `data`, `ack`, `nack`, `heartbeat`, `ping`, `pong`, `greeting`, `auth_ok`, `info`, \
+                 `ignore`, `reconnect`, `fatal`, found `greting`; did you mean `greeting`?",
+            ),
+        ] {
+            let text = format!("profile = 1\nname = \"x\"\n{before}{text}\n");
+            let error = check(&text, "x").expect_err(&text).to_string();
+            let as_expected = match expected.ends_with(": ") {
+                true => error.starts_with(&format!("x:{expected}")),
+                false => error == format!("x:{expected}"),
+            };
+            if !as_expected {
+                faults.push(format!("{text}found    {error}\nexpected x:{expected}\n"));
+            }
+        }
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+    }
+}

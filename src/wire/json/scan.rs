@@ -3,8 +3,8 @@
 use super::tree::{Goal, Node};
 use super::{ELEMENTS_MAX, FROM_END_MAX, Found, FoundElements, Span};
 
-/// The same as serde_json's, so that whoever reads a payload as a tree can.
-const LEVELS_MAX: u32 = 128;
+/// The same as serde_json's, so that a payload can be read as a tree.
+const LEVELS_MAX: u32 = 127;
 
 /// A place in a text. Every way over a part of the text gives nothing if the part is no JSON.
 pub(super) struct Scan<'a> {
@@ -163,6 +163,9 @@ impl<'a> Scan<'a> {
 
     /// Enters the array or object here. False: it is empty, and passed.
     fn open(&mut self) -> Option<bool> {
+        if self.levels == LEVELS_MAX {
+            return None;
+        }
         // In ASCII `]` and `}` are two after `[` and `{`.
         let close = self.peek()? + 2;
         self.at += 1;
@@ -172,7 +175,7 @@ impl<'a> Scan<'a> {
             return Some(false);
         }
         self.levels += 1;
-        (self.levels <= LEVELS_MAX).then_some(true)
+        Some(true)
     }
 
     /// After an element or member: whether another one follows. Else the array or object is left.
