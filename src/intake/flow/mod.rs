@@ -373,9 +373,9 @@ mod tests {
             (numbered("mode = \"none\"", Follow::Monotonic), "{\"n\":1}", false),
         ] {
             let (mut flow, mut lines) = (Flow::default(), Lines::default());
+            flow.listen_to(Some(1));
             flow.take(&piece(&treatment, "t", "{\"n\":5}"), &mut lines);
-            flow.reconnected();
-            flow.reconnected();
+            flow.listen_to(Some(3));
             flow.take(&piece(&treatment, "t", text), &mut lines);
             flow.take(&piece(&treatment, "t", "[2]"), &mut lines);
             let told: Vec<&String> = lines.0.iter().filter(|line| line.contains("gap")).collect();

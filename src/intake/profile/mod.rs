@@ -1,6 +1,6 @@
 //! A profile: the declarative TOML description of a feed. How to connect, subscribe, keep alive, classify, name topics.
 //!
-//! The built-in ones lie in `profiles/` and are embedded. A profile never names what it wants from a message by code,
+//! The built-in ones lie in `profiles/` and are embedded (`built_in.rs`). A profile never names what it wants from a message by code,
 //! only by rules (`rule.rs`); what it may contain is listed in [`check`]'s key tables below, and every key means
 //! something: what is not understood is refused.
 
@@ -13,6 +13,7 @@ pub(crate) mod subscribe;
 pub(crate) mod template;
 pub(crate) mod words;
 
+mod built_in;
 pub(crate) mod compile;
 pub(crate) mod decode;
 
@@ -24,6 +25,7 @@ use toml::de::DeTable;
 
 use crate::wire::json::Pointer;
 
+use self::built_in::BUILT_IN;
 use self::client::Client;
 use self::connection::{Connect, Keepalive, Opening, Resume, Retry, Sending};
 use self::rule::Rules;
@@ -32,13 +34,6 @@ use self::section::{Entry, Keys, ProfileError, Section, Source, did_you_mean, on
 use self::subscribe::Subscribe;
 use self::template::Template;
 use self::words::Word;
-
-/// Built-in profiles by name.
-const BUILT_IN: [(&str, &str); 3] = [
-    ("simulated", include_str!("../profiles/simulated.toml")),
-    ("binance", include_str!("../profiles/binance.toml")),
-    ("generic", include_str!("../profiles/generic.toml")),
-];
 
 const ROOT: Keys = Keys {
     known: &[
@@ -250,7 +245,7 @@ mod tests {
             ("wss://STREAM.binance.com/ws/btcusdt@trade", "binance"),
             ("wss://data-stream.binance.vision/ws", "binance"),
             ("wss://notstream.binance.com/ws", "generic"),
-            ("wss://ws.kraken.com/v2", "generic"),
+            ("wss://ws.example.com/v2", "generic"),
             ("no url", "generic"),
         ] {
             assert_eq!(Profile::recognise(url).name, name, "{url}");

@@ -10,6 +10,8 @@
 //! buffer alive for as long as the last-value cache holds one small value from it.
 
 mod binding;
+#[cfg(test)]
+mod documented;
 mod fill;
 mod guess;
 mod irc;

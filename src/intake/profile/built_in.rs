@@ -1,0 +1,28 @@
+//! The profiles that fanline carries, by name.
+
+pub(super) const BUILT_IN: [(&str, &str); 24] = [
+    ("simulated", include_str!("../profiles/simulated.toml")),
+    ("generic", include_str!("../profiles/generic.toml")),
+    ("binance", include_str!("../profiles/binance.toml")),
+    ("binance-usdm", include_str!("../profiles/binance-usdm.toml")),
+    ("coinbase-exchange", include_str!("../profiles/coinbase-exchange.toml")),
+    ("coinbase-advanced", include_str!("../profiles/coinbase-advanced.toml")),
+    ("kraken-v1", include_str!("../profiles/kraken-v1.toml")),
+    ("kraken-v2", include_str!("../profiles/kraken-v2.toml")),
+    ("bitstamp", include_str!("../profiles/bitstamp.toml")),
+    ("okx-v5", include_str!("../profiles/okx-v5.toml")),
+    ("bybit-v5", include_str!("../profiles/bybit-v5.toml")),
+    ("bitfinex-v2", include_str!("../profiles/bitfinex-v2.toml")),
+    ("htx", include_str!("../profiles/htx.toml")),
+    ("deribit", include_str!("../profiles/deribit.toml")),
+    ("gemini", include_str!("../profiles/gemini.toml")),
+    ("tradermade-v1", include_str!("../profiles/tradermade-v1.toml")),
+    ("tradermade-v2", include_str!("../profiles/tradermade-v2.toml")),
+    ("finnhub", include_str!("../profiles/finnhub.toml")),
+    ("polygon", include_str!("../profiles/polygon.toml")),
+    ("alpaca", include_str!("../profiles/alpaca.toml")),
+    ("twelvedata", include_str!("../profiles/twelvedata.toml")),
+    ("pyth-hermes", include_str!("../profiles/pyth-hermes.toml")),
+    ("jetstream", include_str!("../profiles/jetstream.toml")),
+    ("twitch", include_str!("../profiles/twitch.toml")),
+];
