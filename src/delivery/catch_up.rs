@@ -19,7 +19,8 @@ enum Next {
     Send(Chunk),
     /// Nothing to send in this part of the way.
     Nothing,
-    /// It has seen more than this shard has: another shard, before, was faster.
+    /// Its lane is not matched against all topics yet; or it has seen more than this shard has: another shard,
+    /// before, was faster.
     Wait,
     /// It has arrived.
     Arrived,
@@ -33,6 +34,9 @@ impl<S: Socket> Shard<S> {
         for _ in 0..TURN_SLICES {
             if !self.flush(id, now) {
                 return;
+            }
+            if self.next_answer(id) {
+                continue;
             }
             match self.next_slice(id, now) {
                 Next::Send(chunk) => {
@@ -52,8 +56,11 @@ impl<S: Socket> Shard<S> {
     }
 
     fn next_slice(&mut self, id: SessionId, now: Stamp) -> Next {
+        let lane_id = self.sessions[id.0].lane;
+        if !self.match_lane(lane_id) {
+            return Next::Wait;
+        }
         let session = &mut self.sessions[id.0];
-        let lane_id = session.lane;
         let lane = &self.lanes[lane_id.0 as usize];
         let Standing::Behind(behind) = &mut session.standing else { return Next::Arrived };
         if let Some(walk) = &mut behind.walk {

@@ -4,13 +4,16 @@
 //! going back to the scheduler. A connection that is lost is replaced after a growing, random wait, which becomes
 //! short again only after data has flowed for as long as the longest wait.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use crate::bus::asks::AskQueue;
 use crate::bus::clock::Clock;
+use crate::bus::interest::Interest;
 use crate::bus::publisher::Publisher;
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
@@ -54,6 +57,10 @@ pub struct Settings {
     pub backoff_max: Duration,
     /// Longest message, in bytes.
     pub message_bytes_max: usize,
+    /// What clients want; none: the feed is not asked for topics.
+    pub interest: Option<Arc<Interest>>,
+    /// What clients say to the feed. Dropped, it answers `upstream_down`.
+    pub asks: Option<AskQueue>,
 }
 
 /// Why there will be no feed; trying again is of no use before something was changed.
