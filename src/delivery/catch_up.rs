@@ -1,6 +1,7 @@
 //! Brings sessions that are behind to their lane's position, one bounded turn at a time.
 
 use crate::delivery::lane::SessionId;
+use crate::delivery::lanes::MATCHES_PER_TURN;
 use crate::delivery::session::{Socket, Standing};
 use crate::delivery::shard::Shard;
 use crate::delivery::walk::{Behind, Chunk, Replay, Walk, replay_slice, walk_slice};
@@ -31,7 +32,9 @@ enum Next {
 impl<S: Socket> Shard<S> {
     /// One turn: sends until the socket takes no more, the session has arrived, or the turn is over.
     pub(super) fn catch_up(&mut self, id: SessionId, now: Stamp) {
-        for _ in 0..TURN_SLICES {
+        // Each slice of a walk looks at all topics of the lane: many of them are a turn's work at once.
+        let topics = self.lanes[self.sessions[id.0].lane.0 as usize].topics.len();
+        for _ in 0..if topics > MATCHES_PER_TURN { 1 } else { TURN_SLICES } {
             if !self.flush(id, now) {
                 return;
             }
