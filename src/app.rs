@@ -10,13 +10,15 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::bus::asks::{self, AskQueue, AskRules};
 use crate::bus::clock::Clock;
 use crate::bus::history::{History, HistoryError};
+use crate::bus::interest::Interest;
 use crate::bus::publisher::Publisher;
 use crate::bus::{self, Limits};
 use crate::config::error::ConfigError;
-use crate::config::{self, Config};
-use crate::delivery::door::{Delivery, Threads};
+use crate::config::{self, Config, Demand};
+use crate::delivery::door::{Delivery, Ends, Threads};
 use crate::delivery::settings::Settings as DeliverySettings;
 use crate::delivery::window::WindowSettings;
 use crate::edge::{self, Edge, EdgeError, Phase, Rooms};
@@ -32,6 +34,7 @@ use crate::venue::replay::{Replay as ReplayVenue, Speed};
 use crate::venue::simulate::Simulator;
 use crate::words::ids::Epoch;
 use crate::words::metrics::Meters;
+use crate::words::topic::{Pattern, TopicError};
 
 /// Topics that `probe` shows with a sample; more would scroll away.
 const PROBE_SAMPLES: usize = 40;
@@ -53,6 +56,8 @@ pub enum AppError {
     Unreadable { path: PathBuf, error: io::Error },
     #[error("history.keep: {0}")]
     History(#[from] HistoryError),
+    #[error("upstream.send: {0}")]
+    Send(#[from] TopicError),
     #[error(transparent)]
     Profile(#[from] ProfileError),
     #[error(transparent)]
@@ -79,6 +84,7 @@ impl AppError {
             AppError::Config(_)
                 | AppError::Unreadable { .. }
                 | AppError::History(_)
+                | AppError::Send(_)
                 | AppError::Profile(_)
                 | AppError::ProfileChoice(_)
                 | AppError::Recording(_)
@@ -113,9 +119,13 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
         topics_max: config.limits.topics_max,
     };
     let (publisher, reader) = bus::open_with_history(Epoch(rand::random()), limits, history, &meters);
+    let wanted_max = config.limits.topics_max;
+    let interest = (config.upstream.demand == Demand::On).then(|| Interest::new(wanted_max, &meters));
+    let (asks, ask_queue) = asks::open(ask_rules(&config)?);
     tell_open_files(config.limits.sessions_max);
 
-    let (delivery, threads) = Delivery::start(delivery_settings(&config), &reader, clock, &meters)
+    let ends = Ends { reader: reader.clone(), interest: interest.clone(), asks };
+    let (delivery, threads) = Delivery::start(delivery_settings(&config), &ends, clock, &meters)
         .map_err(AppError::system("start the shards"))?;
     let delivery = Arc::new(delivery);
     let door = delivery.clone();
@@ -123,7 +133,7 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
         Rooms { reader, door: Arc::new(move |newcomer| door.adopt(newcomer)), meters: meters.clone(), exposition };
     let edge = Edge::bind(edge_settings(&config), rooms)?;
     let address = edge.local_addr();
-    let upstream = open_upstream(&config, publisher, (clock, &meters), &stopped).await?;
+    let upstream = open_upstream(&config, (publisher, interest, ask_queue), (clock, &meters), &stopped).await?;
 
     let (phase, phases) = watch::channel(Phase::Serving);
     let edge = tokio::spawn(edge.serve(phases));
@@ -253,7 +263,7 @@ fn is_recording(path: &Path, text: &str) -> bool {
 /// through the same client as any other.
 async fn open_upstream(
     config: &Config,
-    publisher: Publisher,
+    (publisher, interest, asks): (Publisher, Option<Arc<Interest>>, AskQueue),
     (clock, meters): (Clock, &Meters),
     stopped: &watch::Receiver<bool>,
 ) -> Result<Upstream, AppError> {
@@ -268,7 +278,13 @@ async fn open_upstream(
             url
         }
     };
-    Ok(Upstream::new(upstream_settings(config, profile, url), publisher, clock, meters)?)
+    let settings = UpstreamSettings { interest, asks: Some(asks), ..upstream_settings(config, profile, url) };
+    Ok(Upstream::new(settings, publisher, clock, meters)?)
+}
+
+fn ask_rules(config: &Config) -> Result<AskRules, AppError> {
+    let send = config.upstream.send.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?;
+    Ok(AskRules { send, request: config.upstream.request })
 }
 
 fn profile(config: &Config) -> Result<Profile, AppError> {
@@ -298,6 +314,9 @@ fn upstream_settings(config: &Config, profile: Profile, url: String) -> Upstream
         backoff_min: upstream.backoff_min,
         backoff_max: upstream.backoff_max,
         message_bytes_max: upstream.message_bytes_max,
+        interest: None,
+        linger: upstream.linger,
+        asks: None,
     }
 }
 
@@ -311,9 +330,11 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
     DeliverySettings {
         shards: if config.shards.count == 0 { cores } else { config.shards.count },
         patterns_max: config.limits.patterns_max,
+        wildcards_max: config.limits.wildcards_max,
         lanes_max: config.limits.lanes_max,
         message_bytes_max: config.limits.message_bytes_max,
         messages_per_second_max: u32::try_from(config.limits.messages_per_second_max).unwrap_or(u32::MAX),
+        asks_per_second_max: u32::try_from(config.limits.asks_per_second_max).unwrap_or(u32::MAX),
         heartbeat_interval: config.heartbeat.interval,
         ping_interval: config.ping.interval,
         ping_timeout: config.ping.timeout,

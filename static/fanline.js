@@ -212,6 +212,7 @@ class Client {
   /** Ends everything; a closed client is not used again. */
   close() {
     this.#link.close();
+    this.#loseAsks();
   }
 
   // -- commands
@@ -258,7 +259,7 @@ class Client {
     }
     if (message.ts) this.#serverClock.heard(this.now(), message.ts);
     if (message.op === undefined) this.#onFrame(message, text);
-    else this.#answers[message.op]?.(message);
+    else if (!this.#onAskAnswered(message)) this.#answers[message.op]?.(message);
   }
 
   #onFrame(frame, text) {
@@ -351,6 +352,7 @@ class Client {
     this.#answered = this.#settled = this.#caughtUp = false;
     this.#sent.clear();
     this.#pending.clear();
+    this.#loseAsks();
     this.#serverClock.lost();
   }
 
@@ -361,6 +363,69 @@ class Client {
 
   #emit(name, event) {
     for (const fn of this.#events.get(name) ?? []) guard(fn, event);
+  }
+
+  // -- what is said to the feed
+
+  #asks = new Map(); // id -> { resolve, reject } of send and request commands without an answer
+
+  /**
+   * Says something to the feed. Resolves once it was handed over; rejects with an `AskError`, and is not repeated.
+   * @param {string} topic
+   * @param {any} data any JSON
+   * @returns {Promise<void>}
+   */
+  async send(topic, data) {
+    await this.#ask({ op: "send", topic, data });
+  }
+
+  /**
+   * Asks the feed. Resolves with its answer; rejects with an `AskError`.
+   * @param {object} data
+   * @param {number} [timeout_ms] how long the server waits for the answer; 5000 by default
+   * @returns {Promise<any>}
+   */
+  async request(data, timeout_ms) {
+    const answer = await this.#ask({ op: "request", data, timeout_ms });
+    return answer.data;
+  }
+
+  #ask({ op, ...members }) {
+    if (this.state !== "open") {
+      return Promise.reject(new AskError("not_connected", `expected an open connection, found it ${this.state}`));
+    }
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      this.#asks.set(id, { resolve, reject });
+      this.#link.send({ op, id, ...members });
+    });
+  }
+
+  /** Whether the message answers an ask. */
+  #onAskAnswered(message) {
+    const ask = this.#asks.get(message.id);
+    if (!ask) return false;
+    this.#asks.delete(message.id);
+    if (message.op === "error") ask.reject(new AskError(message.code, message.message));
+    else ask.resolve(message);
+    return true;
+  }
+
+  #loseAsks() {
+    const lost = new AskError("connection_lost", "the connection ended before the answer came");
+    for (const { reject } of this.#asks.values()) reject(lost);
+    this.#asks.clear();
+  }
+}
+
+/** Why a `send` or a `request` was not done: `code` is the server's, `not_connected` or `connection_lost`. */
+export class AskError extends Error {
+  name = "AskError";
+
+  /** @param {string} code @param {string} message */
+  constructor(code, message) {
+    super(message);
+    this.code = code;
   }
 }
 

@@ -166,6 +166,12 @@ fn what_is_wrong_in_a_file_is_refused_with_line_and_remedy() {
             "upstream.url: expected a URL ws:// or wss://, found `https://feed.example.com/ws`; \
              a feed is a WebSocket: try `wss://feed.example.com/ws`",
         ),
+        (
+            "[upstream]\nsend = ['chat.>.a']",
+            2,
+            "upstream.send: expected `>` only as the whole last token, found `chat.>.a`; \
+             write `prefix.>` for everything below prefix",
+        ),
         ("listen = 8080", 1, "listen: expected an address IP:PORT, found the integer `8080`; write it in quotes"),
         ("[compression]\nenabled = 'no'", 2, "compression.enabled: expected true or false, found the string `no`"),
         (

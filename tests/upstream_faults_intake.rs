@@ -135,6 +135,9 @@ fn settings(url: &str) -> Settings {
         backoff_min: Duration::from_millis(20),
         backoff_max: Duration::from_millis(100),
         message_bytes_max: 1 << 20,
+        interest: None,
+        linger: Duration::from_secs(30),
+        asks: None,
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use fanline::bus::clock::Clock;
 use fanline::bus::publisher::Publisher;
 use fanline::bus::{self, Limits};
-use fanline::delivery::door::{Delivery, Threads};
+use fanline::delivery::door::{Delivery, Ends, Threads};
 use fanline::delivery::newcomer::{Newcomer, Terms};
 use fanline::delivery::settings::Settings;
 use fanline::delivery::window::WindowSettings;
@@ -134,9 +134,11 @@ pub fn start_shard(meters: &Meters) -> (Publisher, Delivery, Threads, Clock) {
     let settings = Settings {
         shards: 1,
         patterns_max: 10,
+        wildcards_max: 10,
         lanes_max: 10,
         message_bytes_max: 1024,
         messages_per_second_max: 1000,
+        asks_per_second_max: 1000,
         heartbeat_interval: minute,
         ping_interval: minute,
         ping_timeout: minute,
@@ -146,7 +148,7 @@ pub fn start_shard(meters: &Meters) -> (Publisher, Delivery, Threads, Clock) {
         compression_level: 6,
         window: WindowSettings { windows_max: 8, members_min: 8, cut_frames_max: 256, cut_frames_min: 64 },
     };
-    let (delivery, threads) = Delivery::start(settings, &reader, clock, meters).expect("threads");
+    let (delivery, threads) = Delivery::start(settings, &Ends::reading(reader), clock, meters).expect("threads");
     (publisher, delivery, threads, clock)
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use fanline::intake::profile;
 use fanline::venue::recording::{Recording, RecordingError};
-use fanline::wire::command::{self, Command, CommandId, EVERY_MAX, EVERY_MIN, Policy};
+use fanline::wire::command::{self, Command, CommandId, EVERY_MAX, EVERY_MIN, Policy, TIMEOUT_MAX, TIMEOUT_MIN};
 use fanline::wire::json::is_json;
 use fanline::wire::negotiate;
 use fanline::words::topic::{Pattern, check_topic};
@@ -55,9 +55,21 @@ fn written(command: &Command, id: Option<&CommandId>) -> String {
             members
         }
         Command::Unsubscribe { patterns } => json!({ "op": "unsubscribe", "topics": texts(patterns) }),
+        Command::Send { topic, data } => {
+            assert!(check_topic(topic).is_ok() && is_json(data), "{topic} {data}");
+            json!({ "op": "send", "topic": topic })
+        }
+        Command::Request { data, timeout } => {
+            assert!((TIMEOUT_MIN..=TIMEOUT_MAX).contains(timeout) && data.starts_with('{'), "{timeout:?} {data}");
+            json!({ "op": "request", "timeout_ms": timeout.as_millis() as u64 })
+        }
         Command::Ping => json!({ "op": "ping" }),
     }
     .to_string();
+    if let Command::Send { data, .. } | Command::Request { data, .. } = command {
+        // As it came: a number in it may have more digits than any type.
+        members.insert_str(1, &format!("\"data\":{data},"));
+    }
     if let Some(CommandId(id)) = id {
         members.insert_str(1, &format!("\"id\":{id},"));
     }

@@ -2,13 +2,16 @@
 //!
 //! `open` gives the one [`Publisher`] and a [`Reader`] that may be cloned. The publisher numbers a frame, remembers
 //! it as the latest of its topic, stores it in the ring, moves the head and rings the bells, in this order.
+//! `interest` and `asks` go the other way: delivery writes them, the intake reads them.
 
+pub mod asks;
 pub mod bell;
 mod board;
 pub mod clock;
 pub mod feed;
 pub mod frame;
 pub mod history;
+pub mod interest;
 pub mod keeping;
 pub mod latest;
 pub mod publisher;

@@ -14,13 +14,14 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 pub use crate::config::table::{
-    Compression, Config, Drain, Heartbeat, Limits, Log, LogFormat, Ping, Ring, Shards, Simulate, Slow, Upstream,
+    Compression, Config, Demand, Drain, Heartbeat, Limits, Log, LogFormat, Ping, Ring, Shards, Simulate, Slow, Upstream,
 };
 
 use crate::config::error::{ConfigError, Problem, nearest};
 use crate::config::kind::{Mismatch, Value};
 use crate::config::table::{Setting, VARIABLE_CONFIG, VARIABLE_PREFIX, VARIABLES_BESIDE};
 use crate::config::values::{Origin, Values};
+use crate::words::topic::Pattern;
 
 /// What a configuration is put together from.
 #[derive(Clone, Debug, Default)]
@@ -160,6 +161,9 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
     };
     if let Err(error) = crate::bus::history::History::parse(&config.history.keep) {
         refuse("history.keep", "history.keep", error.to_string());
+    }
+    if let Some(error) = config.upstream.send.iter().find_map(|text| Pattern::parse(text).err()) {
+        refuse("upstream.send", "upstream.send", error.to_string());
     }
     let Upstream { url, profile, subscribe, topic, backoff_min, backoff_max, .. } = &config.upstream;
     if backoff_min > backoff_max {

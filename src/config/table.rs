@@ -98,6 +98,17 @@ impl LogFormat {
     pub const NAMES: &'static [&'static str] = &["text", "json"];
 }
 
+/// Value of `upstream.demand`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    Off,
+    On,
+}
+
+impl Demand {
+    pub const NAMES: &'static [&'static str] = &["off", "on"];
+}
+
 macro_rules! settings {
     (
         $top_about:literal { $($top:ident : $top_type:ty = $top_preset:expr, $top_kind:expr, $top_doc:literal;)* }
@@ -206,6 +217,14 @@ settings! {
             "Upper bound of the random pause before any attempt to connect again.";
         message_bytes_max: usize = Is("16MiB"), bytes(KIB, GIB),
             "A larger message from the feed ends that connection, and the next one is made.";
+        demand: Demand = Is("off"), Kind::Choice(Demand::NAMES),
+            "Whether the feed is asked for the topics that clients subscribe to by name, and only while they do; the profile knows how to ask.";
+        linger: Duration = Is("30s"), duration(Duration::ZERO, DAY),
+            "With `demand = on`: time for which a topic is still asked for after its last client has left.";
+        send: Vec<String> = Is(""), Kind::List,
+            "Topics that clients may send to by `send`, as patterns such as `chat.*`; it goes to the feed in the name of the server; empty for none.";
+        request: bool = Is("false"), Kind::Switch,
+            "Whether clients may ask the feed by `request`, in the name of the server.";
     }
     simulate Simulate "The simulated market: served if no feed is given, and by `fanline simulate`." {
         seed: u64 = Is("1"), count(0, u64::MAX),
@@ -231,17 +250,21 @@ settings! {
     }
     limits Limits "Bounds of what the server takes on; at each bound it refuses and counts." {
         topics_max: usize = Is("100000"), count(1, 10_000_000),
-            "Topics that have a current value; frames of further topics are refused.";
+            "Topics that have a current value; frames of further topics are refused. With `upstream.demand` also the topics that clients are subscribed to by name; further ones are refused with `too_many_topics`.";
         sessions_max: usize = Is("100000"), count(1, 10_000_000),
             "Clients connected at a time; further ones get HTTP 503 `too_many_sessions`.";
         sessions_per_address_max: usize = Is("0"), count(0, 10_000_000),
             "Clients connected at a time from one IP address; 0 means no limit.";
         patterns_max: usize = Is("1000"), count(1, 1_000_000),
             "Patterns of one session; further ones are refused with `too_many_patterns`.";
+        wildcards_max: usize = Is("100"), count(0, 1_000_000),
+            "Wildcards among the patterns of one session; further ones are refused with `too_many_wildcards`.";
         lanes_max: usize = Is("10000"), count(1, 10_000_000),
             "Different sets of patterns per shard; a further one is refused with `too_many_lanes`.";
         messages_per_second_max: usize = Is("100"), count(1, 1_000_000),
             "Messages (commands, pings) read from one client in a second; what it sends beyond that waits in its socket.";
+        asks_per_second_max: usize = Is("5"), count(1, 1_000_000),
+            "Commands `send` and `request` of one client in a second; further ones are refused with `too_fast`.";
         message_bytes_max: usize = Is("64KiB"), bytes(128, 16 * MIB),
             "A larger message from a client ends its session with close code 1009.";
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::kind::Value;
-use crate::config::table::{self, LogFormat, Setting};
+use crate::config::table::{self, Demand, LogFormat, Setting};
 
 /// Where a value was set: what an error names, and what `fanline config` shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +90,11 @@ held! {
     u64: Value::Count(number) | Value::Bytes(number) => Some(*number);
     u32: Value::Count(number) | Value::Bytes(number) => u32::try_from(*number).ok();
     usize: Value::Count(number) | Value::Bytes(number) => usize::try_from(*number).ok();
+    Demand: Value::Text(name) => match name.as_str() {
+        "off" => Some(Demand::Off),
+        "on" => Some(Demand::On),
+        _ => None,
+    };
     LogFormat: Value::Text(name) => match name.as_str() {
         "text" => Some(LogFormat::Text),
         "json" => Some(LogFormat::Json),

@@ -1,6 +1,7 @@
 //! Brings sessions that are behind to their lane's position, one bounded turn at a time.
 
 use crate::delivery::lane::SessionId;
+use crate::delivery::lanes::MATCHES_PER_TURN;
 use crate::delivery::session::{Socket, Standing};
 use crate::delivery::shard::Shard;
 use crate::delivery::walk::{Behind, Chunk, Replay, Walk, replay_slice, walk_slice};
@@ -19,7 +20,8 @@ enum Next {
     Send(Chunk),
     /// Nothing to send in this part of the way.
     Nothing,
-    /// It has seen more than this shard has: another shard, before, was faster.
+    /// Its lane is not matched against all topics yet; or it has seen more than this shard has: another shard,
+    /// before, was faster.
     Wait,
     /// It has arrived.
     Arrived,
@@ -30,9 +32,14 @@ enum Next {
 impl<S: Socket> Shard<S> {
     /// One turn: sends until the socket takes no more, the session has arrived, or the turn is over.
     pub(super) fn catch_up(&mut self, id: SessionId, now: Stamp) {
-        for _ in 0..TURN_SLICES {
+        // Each slice of a walk looks at all topics of the lane: many of them are a turn's work at once.
+        let topics = self.lanes[self.sessions[id.0].lane.0 as usize].topics.len();
+        for _ in 0..if topics > MATCHES_PER_TURN { 1 } else { TURN_SLICES } {
             if !self.flush(id, now) {
                 return;
+            }
+            if self.next_answer(id) {
+                continue;
             }
             match self.next_slice(id, now) {
                 Next::Send(chunk) => {
@@ -52,8 +59,11 @@ impl<S: Socket> Shard<S> {
     }
 
     fn next_slice(&mut self, id: SessionId, now: Stamp) -> Next {
+        let lane_id = self.sessions[id.0].lane;
+        if !self.match_lane(lane_id) {
+            return Next::Wait;
+        }
         let session = &mut self.sessions[id.0];
-        let lane_id = session.lane;
         let lane = &self.lanes[lane_id.0 as usize];
         let Standing::Behind(behind) = &mut session.standing else { return Next::Arrived };
         if let Some(walk) = &mut behind.walk {

@@ -7,8 +7,10 @@ use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::bus::asks::Asks;
 use crate::bus::bell::Bell;
 use crate::bus::clock::Clock;
+use crate::bus::interest::Interest;
 use crate::bus::reader::Reader;
 use crate::delivery::eventloop::{self, Mail};
 use crate::delivery::newcomer::Newcomer;
@@ -23,6 +25,15 @@ pub struct Delivery {
     next: AtomicUsize,
 }
 
+/// What delivery holds of the bus.
+#[derive(Clone)]
+pub struct Ends {
+    pub reader: Reader,
+    /// None: the upstream is not asked for topics.
+    pub interest: Option<Arc<Interest>>,
+    pub asks: Asks,
+}
+
 struct ShardHandle {
     mail: Sender<Mail>,
     bell: Arc<Bell>,
@@ -33,20 +44,14 @@ pub struct Threads(Vec<JoinHandle<()>>);
 
 impl Delivery {
     /// Starts `settings.shards` threads that read the bus and own sessions.
-    pub fn start(
-        settings: Settings,
-        reader: &Reader,
-        clock: Clock,
-        meters: &Meters,
-    ) -> io::Result<(Delivery, Threads)> {
+    pub fn start(settings: Settings, ends: &Ends, clock: Clock, meters: &Meters) -> io::Result<(Delivery, Threads)> {
         let population = Arc::new(AtomicUsize::new(0));
         let mut shards = Vec::new();
         let mut threads = Vec::new();
         for number in 0..settings.shards {
-            let seat =
-                eventloop::Seat { number, settings, reader: reader.clone(), clock, population: population.clone() };
+            let seat = eventloop::Seat { number, settings, ends: ends.clone(), clock, population: population.clone() };
             let (mail, bell, thread) = eventloop::start(seat, meters)?;
-            reader.hang(bell.clone());
+            ends.reader.hang(bell.clone());
             shards.push(ShardHandle { mail, bell });
             threads.push(thread);
         }
@@ -81,6 +86,13 @@ impl Delivery {
         for shard in &self.shards {
             let _ = shard.post(Mail::Stop);
         }
+    }
+}
+
+impl Ends {
+    /// For a delivery that has nothing to say to the upstream.
+    pub fn reading(reader: Reader) -> Ends {
+        Ends { reader, interest: None, asks: Asks::closed() }
     }
 }
 

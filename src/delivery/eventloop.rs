@@ -15,7 +15,8 @@ use rand::RngExt;
 
 use crate::bus::bell::Bell;
 use crate::bus::clock::Clock;
-use crate::bus::reader::Reader;
+use crate::delivery::asking::{Mailbox, Reply};
+use crate::delivery::door::Ends;
 use crate::delivery::lane::SessionId;
 use crate::delivery::meters::ShardMeters;
 use crate::delivery::newcomer::Newcomer;
@@ -34,7 +35,11 @@ const WAKER: Token = Token(usize::MAX);
 /// What others ask of a shard.
 pub enum Mail {
     Adopt(Box<Newcomer>),
-    Drain { spread: Duration },
+    /// At most as many as clients may have asks open.
+    Answer(Reply),
+    Drain {
+        spread: Duration,
+    },
     Stop,
 }
 
@@ -42,7 +47,7 @@ pub enum Mail {
 pub struct Seat {
     pub number: usize,
     pub settings: Settings,
-    pub reader: Reader,
+    pub ends: Ends,
     pub clock: Clock,
     pub population: Arc<AtomicUsize>,
 }
@@ -63,7 +68,13 @@ pub fn start(seat: Seat, meters: &Meters) -> io::Result<(Sender<Mail>, Arc<Bell>
     }));
     let (sender, mail) = channel();
     let meters = ShardMeters::new(meters, seat.number);
-    let shard = Shard::new(seat.settings, seat.reader, seat.population.clone(), meters);
+    let (answers, answers_bell) = (sender.clone(), bell.clone());
+    let mailbox: Mailbox = Arc::new(move |reply| {
+        // It fails only if the shard has ended, and its sessions with it.
+        let _ = answers.send(Mail::Answer(reply));
+        answers_bell.ring();
+    });
+    let shard = Shard::new(seat.settings, (seat.ends, mailbox), seat.population.clone(), meters);
     let event_loop = EventLoop {
         shard,
         poll,
@@ -139,6 +150,7 @@ impl EventLoop {
         while let Ok(mail) = self.mail.try_recv() {
             match mail {
                 Mail::Adopt(newcomer) => self.adopt(*newcomer),
+                Mail::Answer(reply) => self.shard.answered(reply, self.clock.now()),
                 Mail::Drain { spread } => {
                     self.draining = Some(spread);
                     let now = self.clock.now();

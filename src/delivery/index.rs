@@ -5,6 +5,7 @@
 //! fit together by construction.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::bus::frame::Frame;
@@ -77,7 +78,8 @@ impl Index {
         self.entry(topic).is_some_and(|entry| entry.lanes.binary_search(&lane).is_ok())
     }
 
-    /// Puts a lane on all topics that its patterns match, now and later; gives those there are now.
+    /// Puts a lane on all topics that its patterns match later, and on those that it names and that there are; gives
+    /// the latter. `match_wildcards` does the rest.
     pub fn add_lane(&mut self, lane: LaneId, patterns: &[Pattern]) -> Vec<TopicId> {
         let mut found = Vec::new();
         for pattern in patterns {
@@ -88,16 +90,26 @@ impl Index {
                 found.extend(entry.and_then(|entry| entry.join(lane)));
             } else {
                 self.wild.entry(pattern.clone()).or_default().push(lane);
-                let matching =
-                    self.topics.iter_mut().flatten().filter(|entry| pattern.matches(&entry.newest.topic.name));
-                found.extend(matching.filter_map(|entry| entry.join(lane)));
             }
         }
         found
     }
 
-    /// Takes a lane off its topics and patterns.
-    pub fn remove_lane(&mut self, lane: LaneId, patterns: &[Pattern], topics: &[TopicId]) {
+    /// Size of the table of topics, which `match_wildcards` takes parts of.
+    pub fn slots(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Puts a lane on the topics in these slots that one of its wildcards matches; gives those that it was not on.
+    pub fn match_wildcards(&mut self, lane: LaneId, patterns: &[Pattern], slots: Range<usize>) -> Vec<TopicId> {
+        let wild: Vec<&Pattern> = patterns.iter().filter(|pattern| !pattern.is_exact()).collect();
+        let entries = self.topics[slots].iter_mut().flatten();
+        let matching = entries.filter(|entry| wild.iter().any(|wild| wild.matches(&entry.newest.topic.name)));
+        matching.filter_map(|entry| entry.join(lane)).collect()
+    }
+
+    /// Takes a lane off its patterns; `leave` takes it off its topics.
+    pub fn remove_lane(&mut self, lane: LaneId, patterns: &[Pattern]) {
         for pattern in patterns {
             let table = if pattern.is_exact() { &mut self.exact } else { &mut self.wild };
             if let Some(lanes) = table.get_mut(pattern) {
@@ -107,6 +119,10 @@ impl Index {
                 }
             }
         }
+    }
+
+    /// Takes a lane off these topics.
+    pub fn leave(&mut self, lane: LaneId, topics: &[TopicId]) {
         for topic in topics {
             if let Some(entry) = self.topics[topic.index()].as_mut()
                 && let Ok(seat) = entry.lanes.binary_search(&lane)

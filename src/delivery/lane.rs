@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bus::frame::Frame;
+use crate::bus::interest::Claim;
 use crate::delivery::walk::Form;
 use crate::delivery::window::Window;
 use crate::wire::deflate::WINDOW_BITS_MAX;
@@ -87,6 +88,10 @@ pub struct Lane {
     pub key: LaneKey,
     /// Topics that match, in the order in which they were found.
     pub topics: Vec<TopicId>,
+    /// The first slot of the index that its wildcards were not matched against yet; none once all were (`lanes`).
+    pub unmatched: Option<usize>,
+    /// Its exact topics are wanted from the upstream, where the upstream is asked for topics.
+    pub claim: Option<Claim>,
     /// Sessions on the lane, in step or not.
     pub members: u32,
     /// Sessions that have been sent everything up to the lane's position, and are not on board of its window; each
@@ -118,14 +123,16 @@ pub struct Pace {
 }
 
 impl Lane {
-    pub fn new(key: LaneKey, topics: Vec<TopicId>, position: Offset, now_ns: u64) -> Lane {
+    pub fn new(key: LaneKey, claim: Option<Claim>, topics: Vec<TopicId>, (position, now_ns): (Offset, u64)) -> Lane {
         let pace = key.every.map(|every| {
             let every_ns = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
             Pace { every_ns, position, due_ns: now_ns + every_ns, dirty: Vec::new(), ahead: Vec::new() }
         });
         Lane {
+            unmatched: key.patterns.iter().any(|pattern| !pattern.is_exact()).then_some(0),
             key,
             topics,
+            claim,
             members: 0,
             in_step: Vec::new(),
             window: None,

@@ -124,7 +124,7 @@ impl<S: Socket> Shard<S> {
         };
         let (command_id, command) = parse(&text);
         let command_id = command_id.as_ref();
-        match command.and_then(|command| self.obey(id, command, now)) {
+        match command.and_then(|command| self.obey(id, command_id, command, now)) {
             Ok(done) => {
                 self.meters.commands_done.increment(1);
                 done.put(command_id, format, now, out);

@@ -10,6 +10,10 @@ use crate::words::metrics::{self as names, Meters};
 /// By `Format as usize`, and in it by `Form as usize`.
 const SENT_LABELS: [&str; 6] = ["envelope", "envelope_deflate", "envelope_window", "raw", "raw_deflate", "raw_window"];
 
+/// What becomes of an ask.
+const ASK_RESULTS: [&str; 9] =
+    ["sent", "response", "forbidden", "too_fast", "busy", "not_sent", "timeout", "upstream_down", "unanswered"];
+
 pub struct ShardMeters {
     pub sessions: Gauge,
     pub adopted: Counter,
@@ -28,6 +32,8 @@ pub struct ShardMeters {
     pub skips_slow: Counter,
     pub skips_expired: Counter,
     pub skips_epoch: Counter,
+    /// In the order of `ASK_RESULTS`.
+    asks: [Counter; ASK_RESULTS.len()],
     /// By format, and in it by form.
     sent: [Counter; 6],
     /// By `Encoding as usize`.
@@ -59,6 +65,7 @@ impl ShardMeters {
             skips_slow: skips("slow"),
             skips_expired: skips("expired"),
             skips_epoch: skips("epoch"),
+            asks: ASK_RESULTS.map(|result| meters.counter(&names::ASKS, &[("result", result)])),
             sent: SENT_LABELS.map(|encoding| meters.counter(&names::SENT_BYTES, &[("encoding", encoding)])),
             made: Encoding::ALL.map(|encoding| meters.counter(&names::ENCODINGS, &[("encoding", encoding.label())])),
             goodbyes: Goodbye::ALL
@@ -79,6 +86,12 @@ impl ShardMeters {
             Form::Stateless => self.saved_stateless.increment((chunk.saved_bytes * sessions) as u64),
             Form::Window => self.saved_window.increment((chunk.saved_bytes * sessions) as u64),
         }
+    }
+
+    /// An ask was refused or answered.
+    pub fn asked(&self, result: &str) {
+        let seat = ASK_RESULTS.iter().position(|other| *other == result);
+        self.asks[seat.expect("ASK_RESULTS holds every result")].increment(1);
     }
 
     pub fn goodbye(&self, goodbye: Goodbye) {

@@ -3,11 +3,13 @@
 //! [`Delivery`](door::Delivery) is the one door: the edge hands an upgraded socket to its `adopt`, and from then on a
 //! shard reads the client's commands and answers them itself.
 
+mod asking;
 mod catch_up;
 pub mod door;
 mod eventloop;
 mod index;
 mod lane;
+mod lanes;
 mod listen;
 mod meters;
 pub mod newcomer;
@@ -17,6 +19,8 @@ pub mod settings;
 mod shard;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod stage;
 mod subscriptions;
 mod sweep;
 mod walk;

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 
+use crate::delivery::asking::Asking;
 use crate::delivery::index::LaneId;
 use crate::delivery::walk::{Behind, Form};
 use crate::wire::command::Policy;
@@ -61,6 +62,8 @@ pub struct Session<S> {
     pub queued: bool,
     /// Messages taken from the client since the sweep last came by, about a second ago.
     pub messages: u32,
+    /// What it has asked of the upstream; none if nothing is open.
+    pub asking: Option<Box<Asking>>,
     /// The version of the feed's state that the client was told.
     pub feed_told: u32,
     pub format: Format,

@@ -10,12 +10,16 @@ pub struct Settings {
     pub shards: usize,
     /// Patterns of one session at most; a `subscribe` beyond is refused.
     pub patterns_max: usize,
+    /// Wildcards among them at most; a `subscribe` beyond is refused.
+    pub wildcards_max: usize,
     /// Lanes of one shard at most; a `subscribe` that needs one more is refused.
     pub lanes_max: usize,
     /// Inbound message at most, in bytes; the session that sends a larger one is ended.
     pub message_bytes_max: usize,
     /// Messages that are read from one client in a second; the rest waits in its socket.
     pub messages_per_second_max: u32,
+    /// `send` and `request` of one client in a second; further ones are refused.
+    pub asks_per_second_max: u32,
     /// A lane to which nothing was sent for so long gets a `heartbeat`.
     pub heartbeat_interval: Duration,
     /// A client that was not heard for so long is pinged.

@@ -16,9 +16,13 @@ use slab::Slab;
 
 use crate::bus::feed::FeedState;
 use crate::bus::frame::Frame;
+use crate::bus::interest::Interest;
 use crate::bus::reader::Reader;
+use crate::delivery::asking::{Desk, Mailbox};
+use crate::delivery::door::Ends;
 use crate::delivery::index::{Index, LaneId};
 use crate::delivery::lane::{Lane, LaneKey, SessionId};
+use crate::delivery::lanes::MATCHES_PER_TURN;
 use crate::delivery::meters::ShardMeters;
 use crate::delivery::session::{Session, Socket, Standing};
 use crate::delivery::settings::Settings;
@@ -39,7 +43,16 @@ pub struct Shard<S> {
     pub(super) reader: Reader,
     pub(super) sessions: Slab<Session<S>>,
     pub(super) lanes: Slab<Lane>,
+    /// Without the lanes that nobody is on any more.
     pub(super) lane_by_key: HashMap<LaneKey, LaneId>,
+    /// Lanes that nobody is on any more, and that still have to leave their topics.
+    pub(super) closing: Vec<LaneId>,
+    /// Patterns that may be matched against topics in a turn, and those of this turn that are left (`lanes`).
+    pub(super) matches_per_turn: usize,
+    pub(super) matches_left: usize,
+    /// What clients want of the upstream, where it is asked for topics.
+    pub(super) interest: Option<Arc<Interest>>,
+    pub(super) desk: Desk,
     pub(super) index: Index,
     /// Everything up to here has been taken from the ring.
     pub(super) cursor: Offset,
@@ -70,13 +83,25 @@ pub struct Shard<S> {
 }
 
 impl<S: Socket> Shard<S> {
-    pub fn new(settings: Settings, reader: Reader, population: Arc<AtomicUsize>, meters: ShardMeters) -> Shard<S> {
+    /// `mailbox` takes the answers to what clients ask of the upstream; they come back by `answered`.
+    pub fn new(
+        settings: Settings,
+        (ends, mailbox): (Ends, Mailbox),
+        population: Arc<AtomicUsize>,
+        meters: ShardMeters,
+    ) -> Shard<S> {
+        let Ends { reader, interest, asks } = ends;
         let feed_version = reader.feed_version();
         let mut shard = Shard {
             settings,
             sessions: Slab::new(),
             lanes: Slab::new(),
             lane_by_key: HashMap::new(),
+            closing: Vec::new(),
+            matches_per_turn: MATCHES_PER_TURN,
+            matches_left: 0,
+            interest,
+            desk: Desk::new(asks, mailbox),
             index: Index::default(),
             cursor: Offset::START,
             round: Vec::new(),
@@ -113,7 +138,10 @@ impl<S: Socket> Shard<S> {
 
     /// Whether there is something to do now, without waiting for an event.
     pub fn has_work(&self) -> bool {
-        !self.queue.is_empty() || self.reader.head() != self.cursor || self.reader.feed_version() != self.feed_version
+        !self.queue.is_empty()
+            || !self.closing.is_empty()
+            || self.reader.head() != self.cursor
+            || self.reader.feed_version() != self.feed_version
     }
 
     /// Reports how long what was written since the last call has taken; `now` is read after the last write.
@@ -133,6 +161,7 @@ impl<S: Socket> Shard<S> {
 
     /// Gives every session that waits in the queue one turn.
     pub fn run_queue(&mut self, now: Stamp) {
+        self.clear_lanes();
         for _ in 0..self.queue.len() {
             let Some(id) = self.queue.pop_front() else { break };
             if let Some(session) = self.sessions.get_mut(id.0) {
@@ -284,8 +313,7 @@ impl<S: Socket> Shard<S> {
     }
 
     fn bid(&mut self, id: SessionId, goodbye: Goodbye, farewell: Vec<u8>, now: Stamp) {
-        self.unseat(id);
-        self.quit_lane(id);
+        self.give_up(id);
         self.sessions[id.0].unsent = Bytes::from(farewell);
         // Whoever is told to come back later may be slow to read it; `drain.timeout` bounds all of them together.
         let patient = goodbye == Goodbye::Draining;
@@ -311,14 +339,20 @@ impl<S: Socket> Shard<S> {
         }
     }
 
+    /// Gives back what the session has: its seat, its lane, its answers.
+    fn give_up(&mut self, id: SessionId) {
+        self.unseat(id);
+        self.quit_lane(id);
+        self.forget_asks(id);
+    }
+
     /// Forgets the session and closes its socket.
     pub(super) fn end(&mut self, id: SessionId, goodbye: Goodbye) {
         let Some(session) = self.sessions.get(id.0) else { return };
         let reason = match session.standing {
             Standing::Leaving { goodbye, .. } => goodbye,
             _ => {
-                self.unseat(id);
-                self.quit_lane(id);
+                self.give_up(id);
                 goodbye
             }
         };
@@ -326,37 +360,5 @@ impl<S: Socket> Shard<S> {
         self.sessions.remove(id.0);
         self.population.fetch_sub(1, Ordering::Relaxed);
         self.meters.goodbye(reason);
-    }
-
-    /// Counts the session out of its lane, and removes the lane with its last member.
-    pub(super) fn quit_lane(&mut self, id: SessionId) {
-        let lane_id = self.sessions[id.0].lane;
-        let lane = &mut self.lanes[lane_id.0 as usize];
-        lane.members -= 1;
-        if lane.members == 0 {
-            let lane = self.lanes.remove(lane_id.0 as usize);
-            self.windows -= usize::from(lane.window.is_some());
-            self.index.remove_lane(lane_id, &lane.key.patterns, &lane.topics);
-            self.lane_by_key.remove(&lane.key);
-        }
-    }
-
-    /// Counts the session into the lane with this key, which is made if there is none.
-    pub(super) fn enter_lane(&mut self, id: SessionId, key: LaneKey, now: Stamp) {
-        let lane_id = match self.lane_by_key.get(&key) {
-            Some(lane) => *lane,
-            None => self.open_lane(key, now),
-        };
-        self.lanes[lane_id.0 as usize].members += 1;
-        self.sessions[id.0].lane = lane_id;
-    }
-
-    fn open_lane(&mut self, key: LaneKey, now: Stamp) -> LaneId {
-        let slot = self.lanes.vacant_entry();
-        let lane_id = LaneId(slot.key() as u32);
-        let topics = self.index.add_lane(lane_id, &key.patterns);
-        self.lane_by_key.insert(key.clone(), lane_id);
-        slot.insert(Lane::new(key, topics, self.cursor, now.mono_ns));
-        lane_id
     }
 }

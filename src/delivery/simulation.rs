@@ -20,6 +20,8 @@ use crate::bus::history::History;
 use crate::bus::keeping::Keeping;
 use crate::bus::publisher::Publisher;
 use crate::bus::{self, Limits};
+use crate::delivery::asking::Mailbox;
+use crate::delivery::door::Ends;
 use crate::delivery::lane::SessionId;
 use crate::delivery::meters::ShardMeters;
 use crate::delivery::newcomer::Terms;
@@ -40,16 +42,16 @@ const PATTERNS: [&str; 8] = ["a.x", "a.*", "*.x", "b.>", ">", "c", "d.*", "e.*"]
 
 /// Both ends of a client's connection.
 #[derive(Default)]
-struct Pipe {
-    to_server: VecDeque<u8>,
-    to_client: Vec<u8>,
+pub(super) struct Pipe {
+    pub to_server: VecDeque<u8>,
+    pub to_client: Vec<u8>,
     /// Bytes the client's socket still takes.
-    room: usize,
-    broken: bool,
+    pub room: usize,
+    pub broken: bool,
 }
 
 #[derive(Clone)]
-struct FakeSocket(Rc<RefCell<Pipe>>);
+pub(super) struct FakeSocket(pub Rc<RefCell<Pipe>>);
 
 impl Read for FakeSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -132,9 +134,11 @@ impl World {
         let settings = Settings {
             shards: 1,
             patterns_max: 20,
+            wildcards_max: 20,
             lanes_max: 100,
             message_bytes_max: 1024,
             messages_per_second_max: 1000,
+            asks_per_second_max: 1000,
             heartbeat_interval: Duration::from_secs(5),
             ping_interval: Duration::from_secs(3600),
             ping_timeout: Duration::from_secs(3600),
@@ -145,7 +149,10 @@ impl World {
             window: WindowSettings { windows_max: 3, members_min: 2, cut_frames_max: 40, cut_frames_min: 10 },
         };
         let meters = ShardMeters::new(&Meters::unread(), 0);
-        let shard = Shard::new(settings, reader, Arc::new(AtomicUsize::new(1 << 30)), meters);
+        let ends = (Ends::reading(reader), Arc::new(|_| {}) as Mailbox);
+        let mut shard = Shard::new(settings, ends, Arc::new(AtomicUsize::new(1 << 30)), meters);
+        // So few that most lanes are matched in several turns.
+        shard.matches_per_turn = 5;
         let now = Stamp { wall_ms: 1, mono_ns: 1 };
         World {
             rng: StdRng::seed_from_u64(seed),
@@ -414,7 +421,7 @@ fn matches(pattern: &str, topic: &str) -> bool {
 }
 
 /// The first byte, the payload, and what follows the first WireFrame of `bytes`, if it is whole.
-fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(super) fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (length, header) = match *bytes.get(1)? {
         126 => (usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])), 4),
         short => (usize::from(short), 2),

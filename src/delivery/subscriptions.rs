@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::bus::asks::AskKind;
 use crate::bus::feed::FeedState;
 use crate::delivery::index::LaneId;
 use crate::delivery::lane::{LaneKey, Scheme, SessionId};
@@ -27,11 +28,15 @@ pub enum Done {
         offset: Offset,
         /// The cursor to resume from was of another epoch: everything before is skipped.
         other_epoch: bool,
+        /// Exact topics of the command of which nothing is known yet; none where the upstream is not asked for topics.
+        pending: Option<Vec<Pattern>>,
     },
     Unsubscribed {
         patterns: Arc<[Pattern]>,
         offset: Offset,
     },
+    /// The answer comes later.
+    Asked,
     Pong,
 }
 
@@ -42,17 +47,19 @@ impl Done {
             return;
         }
         match self {
-            Done::Subscribed { patterns, offset, other_epoch } => {
-                let answer = Subscriptions { id, topics: patterns, offset: *offset };
+            Done::Subscribed { patterns, offset, other_epoch, pending } => {
+                let pending = pending.as_deref();
+                let answer = Subscriptions { id, topics: patterns, offset: *offset, pending };
                 Notice::Subscribed { answer }.put(out);
                 if *other_epoch {
                     Notice::Skipped { from: Offset::START, to: *offset, reason: "epoch" }.put(out);
                 }
             }
             Done::Unsubscribed { patterns, offset } => {
-                let answer = Subscriptions { id, topics: patterns, offset: *offset };
+                let answer = Subscriptions { id, topics: patterns, offset: *offset, pending: None };
                 Notice::Unsubscribed { answer }.put(out);
             }
+            Done::Asked => {}
             Done::Pong => Notice::Pong { id, ts: now.wall_ms }.put(out),
         }
     }
@@ -79,6 +86,7 @@ impl<S: Socket> Shard<S> {
             readable: true,
             queued: false,
             messages: 0,
+            asking: None,
             feed_told: if is_stale { self.feed_version.wrapping_sub(1) } else { self.feed_version },
             format,
             policy,
@@ -86,7 +94,9 @@ impl<S: Socket> Shard<S> {
         }));
         self.behind += 1;
         self.meters.adopted.increment(1);
-        self.enter_lane(id, LaneKey { patterns: Arc::new([]), format, scheme, every: None }, now);
+        let key = LaneKey { patterns: Arc::new([]), format, scheme, every: None };
+        let lane = self.lane_by_key.get(&key).copied().unwrap_or_else(|| self.open_lane(key, None, now));
+        self.enter_lane(id, lane);
         self.greet(id, terms, now);
         self.enqueue(id);
         id
@@ -116,9 +126,17 @@ impl<S: Socket> Shard<S> {
     }
 
     /// Does what a command says. The answer must be sent before anything else is.
-    pub(super) fn obey(&mut self, id: SessionId, command: Command, now: Stamp) -> Result<Done, Refusal> {
+    pub(super) fn obey(
+        &mut self,
+        id: SessionId,
+        command_id: Option<&CommandId>,
+        command: Command,
+        now: Stamp,
+    ) -> Result<Done, Refusal> {
         match command {
             Command::Ping => Ok(Done::Pong),
+            Command::Send { topic, data } => self.ask(id, command_id, AskKind::Send { topic, data }),
+            Command::Request { data, timeout } => self.ask(id, command_id, AskKind::Request { data, timeout }),
             Command::Unsubscribe { patterns } => self.unsubscribe(id, &patterns, now),
             Command::Subscribe { patterns, every, since, policy } => {
                 let pace_now = self.lane_key(id).every;
@@ -140,18 +158,12 @@ impl<S: Socket> Shard<S> {
         now: Stamp,
     ) -> Result<Done, Refusal> {
         let key = self.lane_key(id);
+        let pending = self.pending(&wanted);
         let mut patterns = key.patterns.to_vec();
         patterns.extend(wanted);
         patterns.sort_unstable();
         patterns.dedup();
-        let max = self.settings.patterns_max;
-        if patterns.len() > max {
-            let message = format!(
-                "expected at most {max} patterns in one session (limits.patterns_max), found {}; use wildcards",
-                patterns.len()
-            );
-            return Err(Refusal::new("too_many_patterns", message));
-        }
+        self.check_patterns(&patterns)?;
         let resume = since.map(|since| self.resume_point(id, since)).transpose()?;
         let patterns: Arc<[Pattern]> = patterns.into();
         self.resettle(id, LaneKey { patterns: patterns.clone(), every, ..key }, now)?;
@@ -165,7 +177,37 @@ impl<S: Socket> Shard<S> {
         if other_epoch {
             self.meters.skips_epoch.increment(1);
         }
-        Ok(Done::Subscribed { patterns, offset, other_epoch })
+        Ok(Done::Subscribed { patterns, offset, other_epoch, pending })
+    }
+
+    fn check_patterns(&self, patterns: &[Pattern]) -> Result<(), Refusal> {
+        let (max, found) = (self.settings.patterns_max, patterns.len());
+        if found > max {
+            let message = format!(
+                "expected at most {max} patterns in one session (limits.patterns_max), found {found}; use wildcards"
+            );
+            return Err(Refusal::new("too_many_patterns", message));
+        }
+        let (max, found) = (self.settings.wildcards_max, patterns.iter().filter(|pattern| !pattern.is_exact()).count());
+        if found > max {
+            let message = format!(
+                "expected at most {max} wildcards in one session (limits.wildcards_max), found {found}; \
+                 name topics, or use fewer that match more"
+            );
+            return Err(Refusal::new("too_many_wildcards", message));
+        }
+        Ok(())
+    }
+
+    /// The exact ones of these topics of which nothing is known yet, where the upstream is asked for topics.
+    fn pending(&self, wanted: &[Pattern]) -> Option<Vec<Pattern>> {
+        self.interest.as_ref()?;
+        let exact = wanted.iter().filter(|pattern| pattern.is_exact());
+        let mut pending: Vec<Pattern> =
+            exact.filter(|topic| self.reader.latest(topic.as_str()).is_none()).cloned().collect();
+        pending.sort_unstable();
+        pending.dedup();
+        Some(pending)
     }
 
     /// Where a replay for `since` starts; none if the cursor is of another epoch.
@@ -209,21 +251,124 @@ impl<S: Socket> Shard<S> {
         if key == old {
             return Ok(());
         }
-        let max = self.settings.lanes_max;
-        if self.lanes.len() >= max && !self.lane_by_key.contains_key(&key) {
-            let message = format!(
-                "expected at most {max} different sets of patterns on a shard (limits.lanes_max); \
-                 subscribe to the same patterns as others do"
-            );
-            return Err(Refusal::new("too_many_lanes", message));
-        }
+        // The new one first: a topic on both is wanted throughout.
+        let lane = self.lane_for(key, now)?;
         let sent = self.unseat(id);
         self.quit_lane(id);
-        self.enter_lane(id, key, now);
+        self.enter_lane(id, lane);
         let known = (!old.patterns.is_empty()).then_some((old.patterns, sent));
         let walk = Walk { reached: Offset::START, until: self.cursor, known };
         let behind = Behind { cursor: self.cursor, walk: Some(walk), resuming: false };
         self.stand(id, Standing::Behind(Box::new(behind)));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+    use serde_json::json;
+
+    use super::*;
+    use crate::delivery::stage::{Puppet, Stage};
+
+    fn wanted(stage: &Stage) -> BTreeSet<String> {
+        stage.interest.wanted().into_iter().map(String::from).collect()
+    }
+
+    /// Changes at random who is there and what they are subscribed to; gives how often the limit was reached.
+    fn change(stage: &mut Stage, puppets: &mut Vec<(Puppet, BTreeSet<String>)>, rng: &mut StdRng) -> usize {
+        const TOPICS: [&str; 7] = ["a", "b", "c.d", "e", "f", "g.*", ">"];
+        let topic = TOPICS[rng.random_range(0..TOPICS.len())];
+        let choice = rng.random_range(0..9);
+        if choice < 2 || puppets.is_empty() {
+            let terms = Terms { patterns: Pattern::parse(topic).into_iter().collect(), ..Terms::default() };
+            let puppet = stage.adopt(terms);
+            stage.settle();
+            let answered = puppet.hear().iter().any(|message| message["op"] == "subscribed");
+            puppets.push((puppet, answered.then(|| topic.to_string()).into_iter().collect()));
+            return usize::from(!answered);
+        }
+        let at = rng.random_range(0..puppets.len());
+        if choice == 2 {
+            stage.vanish(&puppets.swap_remove(at).0);
+        } else if choice == 3 {
+            let (puppet, _) = puppets.swap_remove(at);
+            puppet.pipe.borrow_mut().to_server.extend([0x88, 0x80, 0, 0, 0, 0]);
+            stage.shard.ready(puppet.id, true, stage.now);
+        } else {
+            let op = ["subscribe", "unsubscribe"][choice % 2];
+            let (puppet, topics) = &mut puppets[at];
+            let heard = stage.ask(puppet, &json!({"op": op, "topics": [topic]}).to_string());
+            match heard[0]["op"].as_str() {
+                Some("subscribed") => drop(topics.insert(topic.into())),
+                Some("unsubscribed") => drop(topics.remove(topic)),
+                _ => return usize::from(heard[0]["code"] == "too_many_topics"),
+            }
+        }
+        0
+    }
+
+    #[test]
+    fn interest_is_what_those_who_are_there_are_subscribed_to() {
+        let mut rng = StdRng::seed_from_u64(3);
+        let mut stage = Stage::open_with(4);
+        let mut puppets = Vec::new();
+        let mut told: BTreeSet<String> = BTreeSet::new();
+        let mut refused = 0;
+        for round in 0..3000 {
+            refused += change(&mut stage, &mut puppets, &mut rng);
+            let exact = |topic: &&String| !topic.contains(['*', '>']);
+            let expected = puppets.iter().flat_map(|(_, topics)| topics).filter(exact).cloned().collect();
+            assert_eq!(wanted(&stage), expected);
+            if round % 7 == 0 {
+                for change in stage.interest.drain() {
+                    let topic = String::from(change.topic);
+                    assert!(if change.wanted { told.insert(topic) } else { told.remove(&topic) }, "news only");
+                }
+                assert_eq!(told, wanted(&stage));
+            }
+        }
+        assert!(refused > 0, "the limit was reached");
+        puppets.iter().for_each(|(puppet, _)| stage.vanish(puppet));
+        stage.settle();
+        assert!(stage.interest.wanted().is_empty());
+        stage.pass_second();
+        assert_eq!(stage.shard.lanes.len(), 0);
+    }
+
+    #[test]
+    fn a_client_is_told_which_of_its_topics_are_still_to_come() {
+        let mut stage = Stage::open();
+        stage.publish("a");
+        stage.settle();
+        let puppet = stage.join();
+        let heard = stage.ask(&puppet, r#"{"op":"subscribe","topics":["c","a","b","x.*","b"]}"#);
+        assert_eq!(heard[0]["pending"], json!(["b", "c"]));
+        stage.publish("b");
+        stage.settle();
+        puppet.hear();
+        let heard = stage.ask(&puppet, r#"{"op":"subscribe","topics":["b"]}"#);
+        assert_eq!(heard[0]["pending"], json!([]));
+        stage.shard.interest = None;
+        let heard = stage.ask(&puppet, r#"{"op":"subscribe","topics":["d"]}"#);
+        assert_eq!((&heard[0]["op"], heard[0].get("pending")), (&json!("subscribed"), None));
+    }
+
+    #[test]
+    fn a_session_has_a_limit_of_wildcards() {
+        let mut stage = Stage::open();
+        let puppet = stage.join();
+        let topics = |count: usize| -> Vec<String> { (0..count).map(|n| format!("t{n}.*")).collect() };
+        let max = stage.shard.settings.wildcards_max;
+        let heard = stage.ask(&puppet, &json!({"op": "subscribe", "topics": topics(max)}).to_string());
+        assert_eq!(heard[0]["op"], "subscribed");
+        let heard = stage.ask(&puppet, &json!({"op": "subscribe", "topics": topics(max + 1)}).to_string());
+        assert_eq!(heard[0]["code"], "too_many_wildcards");
+        let heard = stage.ask(&puppet, &json!({"op": "subscribe", "topics": ["exact"]}).to_string());
+        assert_eq!(heard[0]["op"], "subscribed");
     }
 }

@@ -31,6 +31,7 @@ impl<S: Socket> Shard<S> {
 
     fn look_after(&mut self, id: SessionId, now: Stamp) {
         let Some(session) = self.sessions.get_mut(id.0) else { return };
+        session.asking.take_if(|asking| asking.pass_second());
         if std::mem::take(&mut session.messages) >= self.settings.messages_per_second_max {
             self.enqueue(id);
         }

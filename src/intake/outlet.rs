@@ -1,5 +1,6 @@
 //! What leaves the intake: frames and the feed's state to the publisher, numbers to the meters, samples to the log.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 
 use metrics::{Counter, Gauge};
@@ -72,6 +73,8 @@ struct Press {
     /// What was asked for since it was last looked.
     remedies: Vec<(String, Remedy)>,
     tally: Tally,
+    /// Topics that are not asked for any more; they are live again with their next frame.
+    lapsed: HashSet<String>,
     /// Of connections, of topics.
     gaps: [Counter; 2],
     stale_topics: Counter,
@@ -101,6 +104,7 @@ impl Outlet {
             live: false,
             stale_since_ms: None,
             remedies: Vec::new(),
+            lapsed: HashSet::new(),
             gaps: ["connection", "topic"].map(|scope| meters.counter(&names::UPSTREAM_GAPS, &[("scope", scope)])),
             stale_topics: meters.counter(&names::UPSTREAM_STALE, &[]),
             last_data: meters.gauge(&names::UPSTREAM_LAST_DATA, &[]),
@@ -192,6 +196,14 @@ impl Outlet {
         std::mem::take(&mut self.press.remedies)
     }
 
+    /// A topic is not asked for any more: what is known of it grows old.
+    pub fn lapses(&mut self, topic: &str, now: Stamp) {
+        let message = "nobody wanted it for a while, so the upstream is not asked for it".to_string();
+        self.press.note(topic, Note::Stale { since_ms: now.wall_ms, message }, now);
+        self.press.lapsed.insert(topic.to_string());
+        self.flow.lapses(topic);
+    }
+
     /// The upstream refuses a topic.
     pub fn refuses(&mut self, topic: &str, message: String, now: Stamp) {
         tracing::warn!(topic, "upstream: refused: {message}");
@@ -267,6 +279,9 @@ impl Press {
 
 impl Outflow for Press {
     fn publish(&mut self, topic: &str, payload: Payload, keeping: Keeping, received: Stamp) {
+        if !self.lapsed.is_empty() && self.lapsed.remove(topic) {
+            self.note(topic, Note::Live, received);
+        }
         if let Err(error) = self.publisher.publish(topic, payload, keeping, received) {
             if let Some(hidden) = self.refusals.take(received) {
                 tracing::warn!(hidden, "frame not published: {error}");

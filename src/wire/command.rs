@@ -11,7 +11,7 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::words::ids::Cursor;
-use crate::words::topic::Pattern;
+use crate::words::topic::{Pattern, check_topic};
 
 /// A client's `id`, as the JSON text in which it came: a number or a string.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,11 @@ const ID_BYTES_MAX: usize = 66;
 /// Paces that a client may ask for.
 pub const EVERY_MIN: Duration = Duration::from_millis(10);
 pub const EVERY_MAX: Duration = Duration::from_secs(60);
+
+/// How long a client may let a request wait for the upstream's answer, and how long it does if it does not say.
+pub const TIMEOUT_MIN: Duration = Duration::from_millis(100);
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a session does when it has fallen behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,8 +43,25 @@ pub enum Policy {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    Subscribe { patterns: Vec<Pattern>, every: Option<Duration>, since: Option<Cursor>, policy: Option<Policy> },
-    Unsubscribe { patterns: Vec<Pattern> },
+    Subscribe {
+        patterns: Vec<Pattern>,
+        every: Option<Duration>,
+        since: Option<Cursor>,
+        policy: Option<Policy>,
+    },
+    Unsubscribe {
+        patterns: Vec<Pattern>,
+    },
+    /// Something for the upstream; `data` is any JSON text.
+    Send {
+        topic: Box<str>,
+        data: Box<str>,
+    },
+    /// Something that the upstream is to answer within `timeout`; `data` is the text of a JSON object.
+    Request {
+        data: Box<str>,
+        timeout: Duration,
+    },
     Ping,
 }
 
@@ -117,8 +139,13 @@ fn command(members: &Members<'_>) -> Result<Command, Refusal> {
     let known: &[&str] = match op.as_str() {
         "subscribe" => &["op", "id", "topics", "every_ms", "since", "policy"],
         "unsubscribe" => &["op", "id", "topics"],
+        "send" => &["op", "id", "topic", "data"],
+        "request" => &["op", "id", "data", "timeout_ms"],
         "ping" => &["op", "id"],
-        other => return Err(unknown("unknown_op", "op", other, &["subscribe", "unsubscribe", "ping"])),
+        other => {
+            let known = ["subscribe", "unsubscribe", "send", "request", "ping"];
+            return Err(unknown("unknown_op", "op", other, &known));
+        }
     };
     if let Some(member) = members.keys().find(|member| !known.contains(&&***member)) {
         return Err(unknown("bad_request", "member", member, known));
@@ -131,6 +158,15 @@ fn command(members: &Members<'_>) -> Result<Command, Refusal> {
             policy: optional::<String>(members, "policy", "a string")?.map(|text| parse_policy(&text)).transpose()?,
         }),
         "unsubscribe" => Ok(Command::Unsubscribe { patterns: patterns(members)? }),
+        "send" => Ok(Command::Send { topic: topic(members)?, data: data(members, "any JSON")?.into() }),
+        "request" => {
+            let data = data(members, "a JSON object")?;
+            if !data.starts_with('{') {
+                let message = format!("expected a JSON object in `data`, found `{}`", shown(data));
+                return Err(Refusal::new("bad_request", message));
+            }
+            Ok(Command::Request { data: data.into(), timeout: timeout(members)? })
+        }
         _ => Ok(Command::Ping),
     }
 }
@@ -138,6 +174,28 @@ fn command(members: &Members<'_>) -> Result<Command, Refusal> {
 fn every(members: &Members<'_>) -> Result<Option<Duration>, Refusal> {
     let every: Option<u64> = optional(members, "every_ms", "a whole number of milliseconds")?;
     every.map(|ms| parse_every(Duration::from_millis(ms)).map(|pace| pace.unwrap_or_default())).transpose()
+}
+
+fn topic(members: &Members<'_>) -> Result<Box<str>, Refusal> {
+    let topic: String = required(members, "topic", "a topic")?;
+    check_topic(&topic).map_err(|error| Refusal::new("bad_request", format!("in `topic`: {error}")))?;
+    Ok(topic.into())
+}
+
+/// The text of `data`, as the client wrote it.
+fn data<'a>(members: &Members<'a>, expected: &str) -> Result<&'a str, Refusal> {
+    let data = members.get("data").map(|raw| raw.get());
+    data.ok_or_else(|| Refusal::new("bad_request", format!("expected {expected} in `data`, found nothing")))
+}
+
+fn timeout(members: &Members<'_>) -> Result<Duration, Refusal> {
+    let timeout: Option<u64> = optional(members, "timeout_ms", "a whole number of milliseconds")?;
+    let timeout = timeout.map_or(TIMEOUT, Duration::from_millis);
+    if (TIMEOUT_MIN..=TIMEOUT_MAX).contains(&timeout) {
+        return Ok(timeout);
+    }
+    let (min, max, found) = (TIMEOUT_MIN.as_millis(), TIMEOUT_MAX.as_millis(), timeout.as_millis());
+    Err(Refusal::new("bad_request", format!("expected {min} to {max} in `timeout_ms`, found {found}")))
 }
 
 fn patterns(members: &Members<'_>) -> Result<Vec<Pattern>, Refusal> {
@@ -214,6 +272,17 @@ mod tests {
             ),
             (r#"{"op":"unsubscribe","topics":["a"]}"#, None, Command::Unsubscribe { patterns: vec![pattern("a")] }),
             (r#"{"op":"ping","id":-1.5}"#, Some("-1.5"), Command::Ping),
+            (
+                r#"{"op":"send","id":3,"topic":"chat.#rust","data": [1.50, "\u00e9"] }"#,
+                Some("3"),
+                Command::Send { topic: "chat.#rust".into(), data: r#"[1.50, "\u00e9"]"#.into() },
+            ),
+            (
+                r#"{"op":"request","data":{"b":1, "a":2},"timeout_ms":100}"#,
+                None,
+                Command::Request { data: r#"{"b":1, "a":2}"#.into(), timeout: TIMEOUT_MIN },
+            ),
+            (r#"{"op":"request","data":{}}"#, None, Command::Request { data: "{}".into(), timeout: TIMEOUT }),
         ] {
             assert_eq!(parse(text), (id.map(|id| CommandId(id.into())), Ok(command)), "{text}");
         }
@@ -238,6 +307,13 @@ mod tests {
             (r#"{"op":"subscribe","topics":["a"],"every_ms":5}"#, "bad_pace", "10 ms"),
             (r#"{"op":"subscribe","topics":["a"],"every_ms":-5}"#, "bad_request", "milliseconds"),
             (r#"{"op":"ping","id":{}}"#, "bad_request", "`id`"),
+            (r#"{"op":"send","data":1}"#, "bad_request", "`topic`"),
+            (r#"{"op":"send","topic":"a"}"#, "bad_request", "any JSON in `data`, found nothing"),
+            (r#"{"op":"send","topic":"a.*","data":1}"#, "bad_request", "without wildcards"),
+            (r#"{"op":"send","topic":"a","data":1,"timeout_ms":5}"#, "bad_request", "`timeout_ms`"),
+            (r#"{"op":"request","data":[1]}"#, "bad_request", "found `[1]`"),
+            (r#"{"op":"request","data":{},"timeout_ms":99}"#, "bad_request", "100 to 60000"),
+            (r#"{"op":"request","data":{"a":}}"#, "bad_json", "column"),
         ] {
             let (_, result) = parse(text);
             let refusal = result.expect_err(text);

@@ -33,6 +33,15 @@ pub enum Notice<'a> {
         id: Option<&'a CommandId>,
         ts: u64,
     },
+    Sent {
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "raw")]
+        id: Option<&'a CommandId>,
+    },
+    Response {
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "raw")]
+        id: Option<&'a CommandId>,
+        data: &'a RawValue,
+    },
     Error {
         #[serde(skip_serializing_if = "Option::is_none", serialize_with = "raw")]
         id: Option<&'a CommandId>,
@@ -78,6 +87,9 @@ pub struct Subscriptions<'a> {
     pub topics: &'a [Pattern],
     #[serde(serialize_with = "number")]
     pub offset: Offset,
+    /// Exact topics of the command of which nothing is known yet; none where the upstream is not asked for topics.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "pending")]
+    pub pending: Option<&'a [Pattern]>,
 }
 
 impl Notice<'_> {
@@ -100,6 +112,10 @@ fn patterns<S: Serializer>(patterns: &[Pattern], serializer: S) -> Result<S::Ok,
     serializer.collect_seq(patterns.iter().map(Pattern::as_str))
 }
 
+fn pending<S: Serializer>(pending: &Option<&[Pattern]>, serializer: S) -> Result<S::Ok, S::Error> {
+    patterns(pending.unwrap_or_default(), serializer)
+}
+
 fn raw<S: Serializer>(id: &Option<&CommandId>, serializer: S) -> Result<S::Ok, S::Error> {
     let text = id.map_or("null", |id| &id.0);
     let raw = RawValue::from_string(text.to_string()).map_err(serde::ser::Error::custom)?;
@@ -114,11 +130,19 @@ mod tests {
     fn notices_are_written_as_documented() {
         let id = CommandId("\"q\"".into());
         let topics = [Pattern::parse("a.*").expect("a pattern")];
+        let answer = |pending| Subscriptions { id: Some(&id), topics: &topics, offset: Offset(7), pending };
+        let data: Box<RawValue> = serde_json::from_str(r#"{"p": 1.50}"#).expect("JSON");
         for (notice, expected) in [
             (
-                Notice::Subscribed { answer: Subscriptions { id: Some(&id), topics: &topics, offset: Offset(7) } },
+                Notice::Subscribed { answer: answer(None) },
                 r#"{"op":"subscribed","id":"q","topics":["a.*"],"offset":7}"#,
             ),
+            (
+                Notice::Subscribed { answer: answer(Some(&topics)) },
+                r#"{"op":"subscribed","id":"q","topics":["a.*"],"offset":7,"pending":["a.*"]}"#,
+            ),
+            (Notice::Sent { id: Some(&id) }, r#"{"op":"sent","id":"q"}"#),
+            (Notice::Response { id: Some(&id), data: &data }, r#"{"op":"response","id":"q","data":{"p": 1.50}}"#),
             (
                 Notice::Welcome { protocol: "fanline.v1", epoch: Epoch(16), offset: Offset(2), ts: 3, heartbeat_ms: 4 },
                 r#"{"op":"welcome","protocol":"fanline.v1","epoch":"0000000000000010","offset":2,"ts":3,"heartbeat_ms":4}"#,

@@ -71,6 +71,8 @@ declare! {
     COMMANDS = Counter "fanline_commands_total" "Commands received from clients, by result.";
     THROTTLED = Counter "fanline_throttled_total" "Times a client was read no further for a while, because it sent more than limits.messages_per_second_max.";
     REFUSALS = Counter "fanline_refusals_total" "Upgrade requests refused before a session existed, by reason.";
+    ASKS = Counter "fanline_asks_total" "Commands send and request of clients, by what became of them.";
+    WANTED_TOPICS = Gauge "fanline_wanted_topics" "Exact topics that clients are subscribed to, while upstream.demand is on.";
     HTTP_REQUESTS = Counter "fanline_http_requests_total" "HTTP requests answered, by route and status.";
     PUBLISH_TO_WRITE = Histogram "fanline_publish_to_write_seconds" "From the arrival of the oldest frame of a chunk to the return of the last write of that chunk, per lane and round; paced lanes are left out.";
 }

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { beforeEach, mock, test } from "node:test";
 
-import { checkPattern, connect, matches } from "../../static/fanline.js";
+import { AskError, checkPattern, connect, matches } from "../../static/fanline.js";
 import { History } from "../../static/history.js";
 import { Quantiles } from "../../static/meter.js";
 import { findPlace, valueAt } from "../../static/payload.js";
@@ -408,4 +408,37 @@ test("plain text gets a pattern that shows something", () => {
   assert.deepEqual(suggest(["btc"], topics), ["*.*BTC*", ">"]);
   assert.deepEqual(suggest(["trade.*"], topics), []);
   assert.deepEqual(suggest(["nothing"], topics), [">"]);
+});
+
+test("what is said to the feed is answered by id, in any order", async () => {
+  const { client, events } = open();
+  await assert.rejects(client.send("chat.a", 1), { name: "AskError", code: "not_connected" });
+  sockets[0].welcomes();
+  sockets[0].answers();
+  const [sent, answer, refused] = [client.send("chat.a", "hi"), client.request({ a: 1 }, 200), client.request({})];
+  const [first, second, third] = sockets[0].sent.slice(-3);
+  assert.deepEqual(first, { op: "send", id: first.id, topic: "chat.a", data: "hi" });
+  assert.deepEqual(second, { op: "request", id: second.id, data: { a: 1 }, timeout_ms: 200 });
+  assert.deepEqual(third, { op: "request", id: third.id, data: {} });
+  sockets[0].says({ op: "error", id: third.id, code: "timeout", message: "late" });
+  sockets[0].says({ op: "response", id: second.id, data: [1.5] });
+  sockets[0].says({ op: "sent", id: first.id });
+  assert.deepEqual([await sent, await answer], [undefined, [1.5]]);
+  await assert.rejects(refused, new AskError("timeout", "late"));
+  assert.ok(!events.some(({ code }) => code === "timeout"), "who asked is told, nobody else");
+  client.close();
+});
+
+test("what is said to the feed fails with the connection and is not repeated", async () => {
+  const { client } = open();
+  sockets[0].welcomes();
+  const lost = client.send("chat.a", "hi");
+  sockets[0].breaks();
+  await assert.rejects(lost, { code: "connection_lost" });
+  pass(1000);
+  sockets[1].welcomes();
+  assert.ok(!sockets[1].sent.some(({ op }) => op === "send"));
+  const closed = client.request({});
+  client.close();
+  await assert.rejects(closed, { code: "connection_lost" });
 });

@@ -27,7 +27,7 @@ use crate::wire::encode::{Payload, PayloadKind};
 use crate::words::stamp::Stamp;
 
 use self::fold::FoldScratch;
-use self::habit::StaleAfter;
+use self::habit::{Habit, StaleAfter};
 use self::sequence::{Numbers, Remedy, SequenceRule};
 use self::topic::{Bench, Course, Topic};
 use self::wrap::payload;
@@ -185,6 +185,13 @@ impl Flow {
     pub fn take_late(&mut self, piece: &Piece<'_>, out: &mut dyn Outflow) {
         let bytes = Bytes::copy_from_slice(piece.published());
         out.publish(piece.topic, payload(piece, bytes), Keeping::Moment, piece.received);
+    }
+
+    /// Nothing is expected of this topic until something comes.
+    pub fn lapses(&mut self, topic: &str) {
+        if let Some(place) = self.by_name.get(topic) {
+            self.topics[*place].habit = Habit::default();
+        }
     }
 
     /// Whether `tick` has anything to do.

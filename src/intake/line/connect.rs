@@ -73,12 +73,6 @@ impl Target {
         format!("{}://{}{port}{}", self.url.scheme(), self.host(), self.url.path())
     }
 
-    /// Host and port, for labels of metrics and logs.
-    pub fn place(&self) -> String {
-        let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
-        format!("{}{port}", self.host())
-    }
-
     pub fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default()
     }

@@ -68,11 +68,6 @@ impl Roster {
         self.items.len()
     }
 
-    /// The item whose topic this is.
-    pub fn item(&self, name: &str) -> Option<&Arc<Item>> {
-        self.items.get(name)
-    }
-
     /// A connection that will carry items of this leg.
     pub fn add_link(&mut self, leg: usize, link: LinkId) -> Vec<Order> {
         self.legs[leg].links.insert(link, Load::default());

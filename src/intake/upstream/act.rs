@@ -68,6 +68,7 @@ impl Upstream {
         self.share_guess();
         self.outlet.tick(now);
         self.mend(now);
+        self.tick_wishes(now);
         for index in 0..self.members.len() {
             self.dial(index, now);
             self.speak(index, now);
@@ -98,7 +99,7 @@ impl Upstream {
         };
         let merging = (self.merging_until_ns > 0).then_some(self.merging_until_ns);
         let members = self.members.iter().filter_map(of_member).min();
-        [members, self.outlet.deadline_ns(), merging].into_iter().flatten().min()
+        [members, self.outlet.deadline_ns(), merging, self.wishes.deadline_ns()].into_iter().flatten().min()
     }
 
     fn patience_ns(&self) -> u64 {
@@ -211,6 +212,7 @@ impl Upstream {
 
     /// The connection is gone: its successor, or the others of its leg, take over what it carried.
     fn abandon(&mut self, id: LinkId, role: Role, now: Stamp) {
+        self.fail_requests(id);
         self.renew_orphans(id, now);
         self.count_open();
         if role != Role::Regular {
@@ -291,6 +293,7 @@ impl Upstream {
         let id = self.members[index].id;
         self.roster.replace(of, id);
         self.meters.counter(&names::UPSTREAM_ROTATIONS, &[]).increment(1);
+        self.fail_requests(of);
         if let Some(old) = self.index_of(of) {
             let mut old = self.members.remove(old);
             old.link.close();
@@ -492,6 +495,6 @@ fn bound_key(sorter: &Sorter, item: &Item) -> Option<String> {
     sorter.bound_key(&[("channel", &item.channel), ("symbol", &item.symbol)]).map(str::to_string)
 }
 
-fn in_ns(duration: Duration) -> u64 {
+pub(super) fn in_ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2)
 }

@@ -103,6 +103,11 @@ impl Upstream {
     }
 
     fn hear(&mut self, id: LinkId, message: &Message, received: Stamp) -> Option<Verdict> {
+        if let Message::Text(text) = message
+            && self.answers_request(id, text)
+        {
+            return None;
+        }
         let member = self.members.iter_mut().find(|member| member.id == id)?;
         let source = member.source();
         let dialogue = member.dialogue.as_mut()?;

@@ -8,6 +8,7 @@
 mod act;
 mod hear;
 mod member;
+mod wishes;
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -15,7 +16,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::bus::asks::AskQueue;
 use crate::bus::clock::Clock;
+use crate::bus::interest::Interest;
 use crate::bus::publisher::Publisher;
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
@@ -36,6 +39,7 @@ use super::sorting::Sorter;
 
 use self::act::Renewals;
 use self::member::{Member, Role};
+use self::wishes::Wishes;
 
 /// Events of one connection taken in one go before deadlines, other connections and the stop signal are looked at
 /// again: some 100 us of work.
@@ -71,6 +75,12 @@ pub struct Settings {
     pub rotate_after: Option<Duration>,
     /// Longest message, in bytes.
     pub message_bytes_max: usize,
+    /// What clients want; then only that is asked for, besides the items. None: the items alone.
+    pub interest: Option<Arc<Interest>>,
+    /// A topic that nobody wants any more is asked for so much longer.
+    pub linger: Duration,
+    /// What clients say to the upstream.
+    pub asks: Option<AskQueue>,
 }
 
 /// Why there will be no feed; trying again is of no use before something was changed.
@@ -121,6 +131,7 @@ pub struct Upstream {
     merging_until_ns: u64,
     /// Newest cursor of a feed that can go on where it ended.
     cursor: Option<i64>,
+    wishes: Wishes,
     events: Vec<(LinkId, Event, Stamp)>,
     meters: Meters,
 }
@@ -179,6 +190,7 @@ impl Upstream {
             renewals: Renewals::default(),
             merging_until_ns: 0,
             cursor: None,
+            wishes: Wishes::new(settings.interest, settings.asks, settings.linger, &settings.items),
             events: Vec::new(),
             meters: meters.clone(),
             profile,
@@ -230,15 +242,22 @@ impl Upstream {
     }
 
     async fn serve_until_stopped(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), UpstreamError> {
+        let (interest, asks) = (self.wishes.interest.clone(), self.wishes.asks.clone());
         loop {
             let now = self.clock.now();
             self.act(now);
             let deadline_ns = self.deadline_ns();
+            let mut ask = None;
             tokio::select! {
                 biased;
                 () = stopped(stop) => return Ok(()),
                 () = self.gather() => {}
+                () = Wishes::changed(&interest) => self.heed_interest(now),
+                next = Wishes::next(&asks) => ask = Some(next),
                 () = sleep_until(now, deadline_ns) => {}
+            }
+            if let Some(ask) = ask {
+                self.forward(ask, now);
             }
             if let Err(error) = self.take_events() {
                 self.outlet.refused(&error.to_string(), self.clock.now());

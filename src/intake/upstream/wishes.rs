@@ -1,0 +1,271 @@
+//! What clients want of the upstream: topics that are asked for while someone wants them, messages, requests.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::bus::asks::{Answer, AnswerTo, Ask, AskKind, AskQueue, Failure};
+use crate::bus::interest::Interest;
+use crate::intake::pool::roster::LinkId;
+use crate::intake::profile::words::Filling;
+use crate::wire::json::{Pointer, find};
+use crate::words::stamp::Stamp;
+
+use super::Upstream;
+use super::act::in_ns;
+use super::member::Member;
+
+/// Requests whose answers are awaited at most; further ones are refused as `busy`.
+const REQUESTS_MAX: usize = 1024;
+
+pub(super) struct Wishes {
+    pub interest: Option<Arc<Interest>>,
+    pub asks: Option<AskQueue>,
+    linger: Duration,
+    /// Asked for whether someone wants them or not.
+    pinned: HashSet<String>,
+    /// Topics that nobody wants any more, and until when they are still asked for; oldest first.
+    leaving: VecDeque<(u64, String)>,
+    /// The same topics, with the moment that counts: one may have come back and left again.
+    left: HashMap<String, u64>,
+    requests: BTreeMap<(LinkId, u64), Request>,
+}
+
+/// A client's request on its way.
+struct Request {
+    answer: AnswerTo,
+    /// The client's own number, as it wrote it.
+    id: Option<String>,
+    by_ns: u64,
+}
+
+impl Wishes {
+    pub fn new(interest: Option<Arc<Interest>>, asks: Option<AskQueue>, linger: Duration, pinned: &[String]) -> Wishes {
+        Wishes {
+            interest,
+            asks,
+            linger,
+            pinned: pinned.iter().cloned().collect(),
+            leaving: VecDeque::new(),
+            left: HashMap::new(),
+            requests: BTreeMap::new(),
+        }
+    }
+
+    pub fn deadline_ns(&self) -> Option<u64> {
+        let leaving = self.leaving.front().map(|(at, _)| *at);
+        let requests = self.requests.values().map(|request| request.by_ns).min();
+        leaving.into_iter().chain(requests).min()
+    }
+
+    /// Returns when clients want something else than before.
+    pub async fn changed(interest: &Option<Arc<Interest>>) {
+        match interest {
+            Some(interest) => interest.changed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The next thing that a client says.
+    pub async fn next(asks: &Option<AskQueue>) -> Ask {
+        if let Some(asks) = asks
+            && let Some(ask) = asks.next().await
+        {
+            return ask;
+        }
+        std::future::pending().await
+    }
+}
+
+impl Upstream {
+    /// Asks for what is wanted now, and lets go what is not, after a while.
+    pub(super) fn heed_interest(&mut self, now: Stamp) {
+        let Some(interest) = self.wishes.interest.clone() else { return };
+        let mut wanted = Vec::new();
+        for change in interest.drain() {
+            let topic = change.topic.to_string();
+            if change.wanted {
+                self.wishes.left.remove(&topic);
+                wanted.push(topic);
+            } else if !self.wishes.pinned.contains(&topic) {
+                let until_ns = now.mono_ns + in_ns(self.wishes.linger);
+                self.wishes.left.insert(topic.clone(), until_ns);
+                self.wishes.leaving.push_back((until_ns, topic));
+            }
+        }
+        if !wanted.is_empty() {
+            self.want(&wanted);
+        }
+    }
+
+    /// Does what is due: topics that were not wanted for long enough, requests without an answer.
+    pub(super) fn tick_wishes(&mut self, now: Stamp) {
+        let mut unwanted = Vec::new();
+        while let Some((until_ns, topic)) = self.wishes.leaving.pop_front_if(|(until_ns, _)| *until_ns <= now.mono_ns) {
+            // One that came back and left again has a later moment of its own.
+            if self.wishes.left.get(&topic) == Some(&until_ns) {
+                self.wishes.left.remove(&topic);
+                unwanted.push(topic);
+            }
+        }
+        if !unwanted.is_empty() {
+            let orders = self.roster.remove(&unwanted);
+            self.obey(orders);
+            unwanted.iter().for_each(|topic| self.outlet.lapses(topic, now));
+        }
+        let late: Vec<(LinkId, u64)> = {
+            let requests = self.wishes.requests.iter();
+            requests.filter(|(_, request)| request.by_ns <= now.mono_ns).map(|(key, _)| *key).collect()
+        };
+        for key in late {
+            self.fail(key, Failure::Timeout, "the upstream has not answered in time");
+        }
+    }
+
+    /// Hands what a client says to a connection.
+    pub(super) fn forward(&mut self, ask: Ask, now: Stamp) {
+        let Ask { kind, answer } = ask;
+        match kind {
+            AskKind::Send { topic, data } => {
+                let result = self.send(&topic, &data, now);
+                answer.give(result);
+            }
+            AskKind::Request { data, timeout } => self.request(&data, timeout, answer, now),
+        }
+    }
+
+    fn send(&mut self, topic: &str, data: &str, now: Stamp) -> Answer {
+        let text = match &self.profile.client.send {
+            None => data.to_string(),
+            Some(template) => {
+                let item = self.script.subscribe.as_ref().map(|subscribe| subscribe.item(topic));
+                let (venue, channel, symbol) = match &item {
+                    Some(item) => (item.venue.clone(), &*item.channel, item.symbol.clone()),
+                    None => (topic.to_string(), "", topic.to_string()),
+                };
+                let (items, symbols) = ([venue], [symbol]);
+                let filling = Filling {
+                    items: &items,
+                    symbols: &symbols,
+                    channel,
+                    data: Some(data),
+                    ..Filling::plain(&self.script.secrets, now, 0)
+                };
+                match filling.fill(template) {
+                    Ok(text) => text,
+                    Err(wanting) => return Answer::Failed(Failure::NotSent, wanting.to_string()),
+                }
+            }
+        };
+        let carriers = self.roster.links_of(topic);
+        let open = |member: &&mut Member| member.is_open();
+        let mut members = self.members.iter_mut().filter(open).collect::<Vec<_>>();
+        members.sort_by_key(|member| !carriers.contains(&member.id));
+        let Some(dialogue) = members.into_iter().next().and_then(|member| member.dialogue.as_mut()) else {
+            return Answer::Failed(
+                Failure::UpstreamDown,
+                "there is no connection to the upstream; try again later".into(),
+            );
+        };
+        if dialogue.forward(text) {
+            Answer::Sent
+        } else {
+            Answer::Failed(Failure::Busy, "too much waits for the upstream already; try again later".into())
+        }
+    }
+
+    fn request(&mut self, data: &str, timeout: Duration, answer: AnswerTo, now: Stamp) {
+        let failed = |failure, message: &str| Answer::Failed(failure, message.to_string());
+        let Some(how) = self.profile.client.request.clone() else {
+            let name = &self.profile.name;
+            let message = format!("profile `{name}` does not say how requests are numbered; add `[client] request`");
+            return answer.give(Answer::Failed(Failure::NotSent, message));
+        };
+        if self.wishes.requests.len() >= REQUESTS_MAX {
+            return answer
+                .give(failed(Failure::Busy, "too many requests wait for the upstream already; try again later"));
+        }
+        let open = self.members.iter_mut().find(|member| member.is_open());
+        let Some((link, dialogue)) = open.and_then(|member| Some((member.id, member.dialogue.as_mut()?))) else {
+            return answer
+                .give(failed(Failure::UpstreamDown, "there is no connection to the upstream; try again later"));
+        };
+        let number = dialogue.number();
+        let id = find(data, &how.id).map(str::to_string);
+        let text = numbered(data, &how.id, number);
+        if !dialogue.forward(text) {
+            return answer.give(failed(Failure::Busy, "too much waits for the upstream already; try again later"));
+        }
+        let by_ns = now.mono_ns + in_ns(timeout.min(how.timeout));
+        self.wishes.requests.insert((link, number), Request { answer, id, by_ns });
+    }
+
+    /// Whether the message answers a client's request; then it has been handed to the client.
+    pub(super) fn answers_request(&mut self, link: LinkId, text: &str) -> bool {
+        if self.wishes.requests.is_empty() {
+            return false;
+        }
+        let Some(pointer) = self.profile.client.request.as_ref().map(|request| &request.id) else { return false };
+        let number = find(text, pointer).and_then(|token| token.trim_matches('"').parse().ok());
+        let Some(request) = number.and_then(|number| self.wishes.requests.remove(&(link, number))) else {
+            return false;
+        };
+        let text = with_id(text, pointer, request.id.as_deref());
+        request.answer.give(Answer::Response(Bytes::from(text)));
+        true
+    }
+
+    /// The connection is gone, and with it the answers that it owed.
+    pub(super) fn fail_requests(&mut self, link: LinkId) {
+        let lost: Vec<(LinkId, u64)> =
+            self.wishes.requests.keys().filter(|(other, _)| *other == link).copied().collect();
+        for key in lost {
+            self.fail(key, Failure::UpstreamDown, "the connection to the upstream was lost before it answered");
+        }
+    }
+
+    fn fail(&mut self, key: (LinkId, u64), failure: Failure, message: &str) {
+        if let Some(request) = self.wishes.requests.remove(&key) {
+            request.answer.give(Answer::Failed(failure, message.to_string()));
+        }
+    }
+}
+
+/// The request with our number: in quotes if the client's is, and added if it has none.
+fn numbered(data: &str, pointer: &Pointer, number: u64) -> String {
+    match find(data, pointer) {
+        Some(token) if token.starts_with('"') => with_id(data, pointer, Some(&format!("\"{number}\""))),
+        Some(_) => with_id(data, pointer, Some(&number.to_string())),
+        None => {
+            let name = pointer.as_str().trim_start_matches('/');
+            let rest = data.trim_start().trim_start_matches('{');
+            let comma = if rest.trim_start().starts_with('}') { "" } else { "," };
+            format!("{{\"{name}\":{number}{comma}{rest}")
+        }
+    }
+}
+
+/// The text with another token at the pointer.
+fn with_id(text: &str, pointer: &Pointer, id: Option<&str>) -> String {
+    let Some((id, token)) = id.zip(find(text, pointer)) else { return text.to_string() };
+    let at = token.as_ptr() as usize - text.as_ptr() as usize;
+    format!("{}{id}{}", &text[..at], &text[at + token.len()..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_gets_our_number_and_its_answer_the_clients() {
+        let id = Pointer::parse("/id").expect("a pointer");
+        assert_eq!(numbered(r#"{"method":"x","id":7}"#, &id, 12), r#"{"method":"x","id":12}"#);
+        assert_eq!(numbered(r#"{"id" : "a", "p":[{"id":1}]}"#, &id, 12), r#"{"id" : "12", "p":[{"id":1}]}"#);
+        assert_eq!(numbered(r#"{"method":"x"}"#, &id, 12), r#"{"id":12,"method":"x"}"#);
+        assert_eq!(numbered("{ }", &id, 12), r#"{"id":12 }"#);
+        assert_eq!(with_id(r#"{"id":12,"result":0.10}"#, &id, Some("7")), r#"{"id":7,"result":0.10}"#);
+        assert_eq!(with_id(r#"{"id":12}"#, &id, None), r#"{"id":12}"#);
+    }
+}
