@@ -45,8 +45,18 @@ pub struct Asking {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Queued,
-    Asked { by_ns: u64 },
+    Asked {
+        by_ns: u64,
+    },
+    /// Refused together with others; it may have been granted all the same.
+    Halved,
     Settled,
+}
+
+impl Standing {
+    fn is_unanswered(self) -> bool {
+        matches!(self, Standing::Asked { .. } | Standing::Halved)
+    }
 }
 
 #[derive(Debug)]
@@ -93,13 +103,11 @@ impl Asking {
         for item in items {
             let Some((_, standing)) = self.items.remove(&item.name) else { continue };
             self.outdated = true;
+            self.unanswered -= usize::from(standing.is_unanswered());
             match standing {
                 Standing::Queued => self.to_ask.retain(|other| other.name != item.name),
-                Standing::Asked { .. } => {
-                    self.unanswered -= 1;
-                    self.to_drop.push_back(item.clone());
-                }
-                Standing::Settled => self.to_drop.push_back(item.clone()),
+                Standing::Halved => {}
+                Standing::Asked { .. } | Standing::Settled => self.to_drop.push_back(item.clone()),
             }
         }
     }
@@ -147,7 +155,8 @@ impl Asking {
         }
         self.to_drop.clear();
         let batch = match self.again.pop_front() {
-            Some(batch) => batch,
+            // Some may have answered by their data since.
+            Some(batch) => batch.into_iter().filter(|item| self.is_unanswered(&item.name)).collect(),
             None => self.take_batch(&subscribe),
         };
         self.asked(&subscribe, send, batch, filling, now)
@@ -255,11 +264,17 @@ impl Asking {
         match ack.per {
             Per::None => {}
             Per::Request => {
-                if let Some(request) = self.request_of(ack, text).or_else(|| self.first_without_id(ack)) {
-                    request.items.iter().for_each(|item| self.confirm(item));
+                let request = self.request_of(ack, text).or_else(|| self.first_without_id(ack));
+                // What was dropped may have been asked for anew already; that has an answer of its own.
+                for item in request.iter().filter(|request| !request.drops).flat_map(|request| &request.items) {
+                    self.confirm(item);
                 }
             }
             Per::Item => {
+                let at = self.position_of(ack, text);
+                if at.is_some_and(|at| self.requests[at].drops) {
+                    return;
+                }
                 if let Some(item) = self.item_of(ack, text) {
                     self.confirm(&item);
                     self.forget_settled();
@@ -315,7 +330,7 @@ impl Asking {
             return items.iter().for_each(|item| self.refuse(item, why.clone()));
         }
         for item in &items {
-            self.stand(&item.name, Standing::Queued);
+            self.stand(&item.name, Standing::Halved);
         }
         let rest = items.split_off(items.len() / 2);
         self.again.extend([items, rest]);
@@ -324,7 +339,8 @@ impl Asking {
     /// Data came on this topic.
     pub fn data(&mut self, topic: &str) {
         if self.unanswered > 0
-            && let Some((item, Standing::Asked { .. })) = self.items.get(topic)
+            && let Some((item, standing)) = self.items.get(topic)
+            && standing.is_unanswered()
         {
             let item = item.clone();
             self.confirm(&item);
@@ -343,7 +359,7 @@ impl Asking {
             match standing {
                 Standing::Asked { by_ns } if *by_ns <= now.mono_ns => late.push(item.clone()),
                 Standing::Asked { by_ns } => self.late_ns = self.late_ns.min(*by_ns),
-                Standing::Queued | Standing::Settled => {}
+                Standing::Queued | Standing::Halved | Standing::Settled => {}
             }
         }
         for item in late {
@@ -357,7 +373,7 @@ impl Asking {
     }
 
     pub fn deadline_ns(&self) -> Option<u64> {
-        (self.unanswered > 0).then_some(self.late_ns)
+        Some(self.late_ns).filter(|late_ns| self.unanswered > 0 && *late_ns != u64::MAX)
     }
 
     /// What happened since this was last asked.
@@ -380,13 +396,16 @@ impl Asking {
 
     fn stand(&mut self, name: &str, standing: Standing) {
         let Some((_, before)) = self.items.get_mut(name) else { return };
-        let was_asked = matches!(std::mem::replace(before, standing), Standing::Asked { .. });
-        let is_asked = matches!(standing, Standing::Asked { .. });
-        self.unanswered = self.unanswered + usize::from(is_asked) - usize::from(was_asked);
+        let was_unanswered = std::mem::replace(before, standing).is_unanswered();
+        self.unanswered = self.unanswered + usize::from(standing.is_unanswered()) - usize::from(was_unanswered);
+    }
+
+    fn is_unanswered(&self, name: &str) -> bool {
+        self.items.get(name).is_some_and(|(_, standing)| standing.is_unanswered())
     }
 
     fn confirm(&mut self, item: &Arc<Item>) {
-        if self.is_asked(&item.name) {
+        if self.is_unanswered(&item.name) {
             self.stand(&item.name, Standing::Settled);
             self.outcomes.push(Outcome::Confirmed(item.clone()));
         }
