@@ -34,7 +34,9 @@ const STALL_EVERY: usize = 20;
 /// Latency is taken of one client of so many, stalled ones left out.
 const SAMPLE_EVERY: usize = 9;
 /// `SO_RCVBUF` of those that stall; the kernel doubles it for its own book-keeping.
-const STALL_RECEIVE_BYTES: usize = 8 * 1024;
+const STALL_RECEIVE_BYTES: usize = 32 * 1024;
+/// Segments as on a street: those of the loopback, 64 KiB, do not fit into a small buffer, and wait for a timer.
+const STALL_SEGMENT_BYTES: u32 = 1400;
 /// Windows of one phase.
 const WINDOWS: u32 = 10;
 /// How long those who read again may take; it is not part of any figure.
@@ -183,10 +185,11 @@ impl Crowd {
             let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
             if stalls {
                 socket.set_recv_buffer_size(STALL_RECEIVE_BYTES).expect("a small buffer");
+                socket.set_tcp_mss(STALL_SEGMENT_BYTES).expect("small segments");
             }
             socket.connect(&address.into()).expect("a connection");
             let mut socket = TcpStream::from(socket);
-            upgrade(&mut socket, "topics=>");
+            upgrade(&mut socket, "topics=%3E");
             socket.set_nonblocking(true).expect("non-blocking");
             let mut socket = mio::net::TcpStream::from_std(socket);
             let registry = self.poll.registry();
@@ -331,9 +334,9 @@ fn print_comebacks(returned: &[(Comeback, &Option<Account>)]) {
     let told = ms(returned.iter().map(|(comeback, _)| comeback.told).collect());
     let current = ms(returned.iter().map(|(comeback, _)| comeback.current).collect());
     let buffered: Vec<f64> = returned.iter().map(|(comeback, _)| comeback.bytes_before as f64 / 1024.0).collect();
-    let skips = returned.iter().map(|(comeback, account)| {
-        account.as_ref().map_or(0, |account| account.skips) - comeback.skips_before
-    });
+    let skips = returned
+        .iter()
+        .map(|(comeback, account)| account.as_ref().map_or(0, |account| account.skips) - comeback.skips_before);
     let once = skips.filter(|skips| *skips == 1).count();
     let frames = returned.iter().map(|(comeback, _)| comeback.frames_after).max().unwrap_or(0);
     println!(

@@ -32,7 +32,9 @@ struct Data {
 /// What a message was.
 pub enum Heard {
     /// A frame of the live stream or of a replay; when it was published, in nanoseconds since the feed's start.
-    Stream { ns: u64 },
+    Stream {
+        ns: u64,
+    },
     /// A current value after `subscribed` or `skipped`.
     Value,
     /// Frames are skipped.
