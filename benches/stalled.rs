@@ -28,7 +28,8 @@ use tokio_tungstenite::tungstenite::{Message, accept};
 const MESSAGE_BYTES: usize = 160;
 /// The first messages fill the ring (65,536 frames), so that memory no longer grows because of it.
 const FILL_MESSAGES: u64 = 70_000;
-const FILL_RATE: u64 = 20_000;
+/// Slow enough for a read by the server per message, as afterwards: payloads that arrive together lie together in memory.
+const FILL_RATE: u64 = 3000;
 /// One client of so many stalls: 5 %.
 const STALL_EVERY: usize = 20;
 /// Latency is taken of one client of so many, stalled ones left out.
