@@ -28,6 +28,8 @@ use tokio_tungstenite::tungstenite::{Message, accept};
 const MESSAGE_BYTES: usize = 160;
 /// The first messages fill the ring (65,536 frames), so that memory no longer grows because of it.
 const FILL_MESSAGES: u64 = 70_000;
+/// Who is there meanwhile: someone on every shard, so that their encodings are made by the threads that make them later.
+const FILL_CLIENTS: usize = 40;
 /// Slow enough for a read by the server per message, as afterwards: payloads that arrive together lie together in memory.
 const FILL_RATE: u64 = 3000;
 /// One client of so many stalls: 5 %.
@@ -54,7 +56,7 @@ fn main() {
     let feed = Feed::start(rate);
     let server = Server::start(&["--topic", "/s", "--slow-write-deadline", "1h", &feed.url]);
     let mut crowd = Crowd::new(feed.started);
-    crowd.join(server.address, 1);
+    crowd.join(server.address, FILL_CLIENTS.min(clients));
     while feed.published.load(Ordering::Relaxed) < FILL_MESSAGES {
         crowd.read_for(Duration::from_millis(100));
     }
@@ -91,7 +93,6 @@ fn main() {
         greatest(&without.memory) / greatest(&everyone.memory),
     );
     crowd.print_faults();
-    println!("goodbyes: {}", server.metric("fanline_goodbyes_total"));
 }
 
 /// The feed: one connection, messages at an even pace after those that fill the ring.
@@ -151,6 +152,8 @@ struct Client {
     account: Option<Account>,
     stalls: bool,
     comeback: Option<Comeback>,
+    /// Why the server has ended it, if it has.
+    ended: Option<String>,
 }
 
 /// How a client that reads again became current.
@@ -197,7 +200,7 @@ impl Crowd {
             registry.register(&mut socket, mio::Token(at), mio::Interest::READABLE).expect("epoll_ctl");
             let watched = stalls || at % SAMPLE_EVERY == 0;
             let account = watched.then(Account::default);
-            self.clients.push(Client { socket, pending: Vec::new(), account, stalls, comeback: None });
+            self.clients.push(Client { socket, pending: Vec::new(), account, stalls, comeback: None, ended: None });
         }
     }
 
@@ -232,7 +235,10 @@ impl Crowd {
                 self.read(at);
             }
         }
-        let waits = |client: &Client| client.comeback.as_ref().is_some_and(|comeback| comeback.current.is_none());
+        let waits = |client: &Client| {
+            let comeback = client.comeback.as_ref().filter(|_| client.ended.is_none());
+            comeback.is_some_and(|comeback| comeback.current.is_none())
+        };
         while self.clients.iter().any(waits) && since.elapsed() < RETURN_MAX {
             self.read_for(Duration::from_millis(20));
         }
@@ -247,7 +253,7 @@ impl Crowd {
         }
         loop {
             match client.socket.read(&mut self.buffer) {
-                Ok(0) => panic!("the server ended client {at}"),
+                Ok(0) => return,
                 Ok(bytes) => {
                     let ns = self.started.elapsed().as_nanos() as u64;
                     client.take(&self.buffer[..bytes], (ns, &mut self.latencies));
@@ -257,12 +263,15 @@ impl Crowd {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) => panic!("the server ended client {at}: {error}"),
+                Err(error) => return client.ended = Some(error.to_string()),
             }
         }
     }
 
     fn print_faults(&self) {
+        let ended: Vec<&String> = self.clients.iter().filter_map(|client| client.ended.as_ref()).collect();
+        let example = ended.first().map_or(String::new(), |reason| format!(", such as: {reason}"));
+        println!("clients that the server ended: {}{example}", ended.len());
         let accounts = || self.clients.iter().filter_map(|client| Some((client.stalls, client.account.as_ref()?)));
         let healthy = accounts().filter(|(stalls, _)| !stalls);
         let skipped: u64 = healthy.map(|(_, account)| account.skips).sum();
@@ -284,9 +293,12 @@ impl Client {
         while let Some((opcode, payload, after)) = message(rest) {
             let whole = rest.len() - after.len();
             rest = after;
+            if opcode == 8 {
+                self.ended = Some(String::from_utf8_lossy(payload.get(2..).unwrap_or_default()).into_owned());
+            }
             if opcode == 9 {
-                // An empty pong with a mask of zeroes.
-                self.socket.write_all(&[0x8A, 0x80, 0, 0, 0, 0]).expect("room for a pong");
+                // An empty pong with a mask of zeroes; if the server is gone, the next read tells.
+                let _ = self.socket.write_all(&[0x8A, 0x80, 0, 0, 0, 0]);
             }
             let Some(account) = self.account.as_mut().filter(|_| opcode == 1) else { continue };
             let heard = account.hear(payload);
