@@ -31,7 +31,7 @@ const FEEDS: [(&str, f64); 4] =
 const RATE: u32 = 100;
 /// As by default.
 const WINDOW: WindowSettings =
-    WindowSettings { windows_max: 8, members_min: 8, cut_frames_max: 256, cut_frames_min: 64 };
+    WindowSettings { windows_max: 8, members_min: 4, cut_frames_max: 256, cut_frames_min: 64 };
 const KEEPS: Agreement = Agreement { server_no_context_takeover: false, server_max_window_bits: None };
 const STATELESS: Agreement = Agreement { server_no_context_takeover: true, ..KEEPS };
 

@@ -6,9 +6,9 @@
 //! it holds the load's own delay too; percentiles are taken over windows of a tenth of SECONDS, and of these the median
 //! is shown with the least and the greatest, because the machine's own noise is of that size.
 //!
-//! The stalled clients have small receive buffers (`SO_RCVBUF`), as phones have. With the kernel's default of up to 6 MiB
-//! most of them would not stall within a minute. The server's write deadline is set to an hour: by default (30 s) it
-//! would end them.
+//! The stalled clients have small receive buffers (`SO_RCVBUF`), as phones have: the kernel's default of up to 6 MiB can
+//! hold more than a minute of this feed, and nobody would stall. The server's write deadline is set to an hour: by default (30 s) it
+//! would end them. Its ring is small (`RING_FRAMES`).
 
 #[path = "support/account.rs"]
 mod account;
@@ -26,12 +26,13 @@ use server::{Server, upgrade};
 use tokio_tungstenite::tungstenite::{Message, accept};
 
 const MESSAGE_BYTES: usize = 160;
-/// The first messages fill the ring (65,536 frames), so that memory no longer grows because of it.
-const FILL_MESSAGES: u64 = 70_000;
-/// Who is there meanwhile: someone on every shard, so that their encodings are made by the threads that make them later.
+/// A small ring is soon full and then soon replaced: memory is at rest when it is compared. One of 65,536 frames takes
+/// eleven minutes at 100 messages a second until no frame is left of how it was filled.
+const RING_FRAMES: u64 = 4096;
+const FILL_MESSAGES: u64 = 2 * RING_FRAMES;
+const FILL_RATE: u64 = 1000;
+/// Who is there meanwhile: someone on every shard, so that all make encodings.
 const FILL_CLIENTS: usize = 40;
-/// Slow enough for a read by the server per message, as afterwards: payloads that arrive together lie together in memory.
-const FILL_RATE: u64 = 3000;
 /// One client of so many stalls: 5 %.
 const STALL_EVERY: usize = 20;
 /// Latency is taken of one client of so many, stalled ones left out.
@@ -54,7 +55,9 @@ fn main() {
     let (rate, cycles) = (number(2, 100), number(3, 3));
     fanline::open_files::raise_open_files_limit().expect("a limit of open files");
     let feed = Feed::start(rate);
-    let server = Server::start(&["--topic", "/s", "--slow-write-deadline", "1h", &feed.url]);
+    let ring = RING_FRAMES.to_string();
+    let arguments = ["--topic", "/s", "--slow-write-deadline", "1h", "--ring-frames-max", &ring, &feed.url];
+    let server = Server::start(&arguments);
     let mut crowd = Crowd::new(feed.started);
     crowd.join(server.address, FILL_CLIENTS.min(clients));
     while feed.published.load(Ordering::Relaxed) < FILL_MESSAGES {
@@ -75,7 +78,7 @@ fn main() {
     for _ in 0..cycles {
         let reading = Phase::measure(&mut crowd, &server, span);
         reading.print("everyone reads");
-        crowd.stall();
+        crowd.stalled = true;
         let stalled = Phase::measure(&mut crowd, &server, span);
         stalled.print(&format!("{:.0} behind", server.metric("fanline_sessions_behind")));
         everyone.add(reading);
@@ -141,6 +144,7 @@ struct Crowd {
     started: Instant,
     /// Of the clients sampled, since it was last emptied; in nanoseconds.
     latencies: Vec<u64>,
+    /// Those that stall are not read from.
     stalled: bool,
 }
 
@@ -215,12 +219,7 @@ impl Crowd {
         }
     }
 
-    /// Those that stall read no more, until `resume`.
-    fn stall(&mut self) {
-        self.stalled = true;
-    }
-
-    /// They read again, until all are current; prints how they became so.
+    /// Those that stalled read again, until all are current; prints how they became so.
     fn resume(&mut self, feed: &Feed) {
         self.stalled = false;
         let (since, head) = (Instant::now(), feed.published.load(Ordering::Relaxed));
