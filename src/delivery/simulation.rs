@@ -465,3 +465,34 @@ fn a_newcomer_gets_the_last_messages_of_a_topic_that_keeps_them() {
     assert_eq!(seen.get("a.x").map(Vec::as_slice), Some(&[5][..]));
     assert_eq!(seen.len(), 2);
 }
+
+#[test]
+fn who_reads_again_after_a_long_stall_has_time_to_answer_a_ping() {
+    let mut world = World::new(1, History::default());
+    world.shard.settings.ping_interval = Duration::from_secs(1);
+    world.shard.settings.ping_timeout = Duration::from_secs(5);
+    world.adopt(Terms { patterns: vec![Pattern::parse(">").expect("a pattern")], ..Terms::default() });
+    world.settle();
+    let id = world.clients[0].id;
+    let wait = |world: &mut World, seconds: u64| {
+        for _ in 0..10 * seconds {
+            world.now.mono_ns += 100_000_000;
+            world.shard.tick(world.now);
+            world.shard.run_queue(world.now);
+        }
+    };
+    wait(&mut world, 3);
+    assert!(world.clients[0].pipe.borrow().to_client.ends_with(&[0x89, 0]), "it was pinged");
+    world.clients[0].pipe.borrow_mut().room = 0;
+    world.publish();
+    world.shard.round(world.now);
+    wait(&mut world, 60);
+    world.clients[0].pipe.borrow_mut().room = 1 << 20;
+    world.shard.ready(id, false, world.now);
+    wait(&mut world, 4);
+    let closed =
+        |world: &World| world.clients[0].pipe.borrow().to_client.windows(2).any(|two| two == 4408u16.to_be_bytes());
+    assert!(!closed(&world), "its pong may be on its way");
+    wait(&mut world, 4);
+    assert!(closed(&world), "it was silent for all of `ping.timeout`");
+}
