@@ -28,6 +28,7 @@ pub struct ShardMeters {
     pub skips_slow: Counter,
     pub skips_expired: Counter,
     pub skips_epoch: Counter,
+    pub skips_overrun: Counter,
     /// By format, and in it by form.
     sent: [Counter; 6],
     /// By `Encoding as usize`.
@@ -59,6 +60,7 @@ impl ShardMeters {
             skips_slow: skips("slow"),
             skips_expired: skips("expired"),
             skips_epoch: skips("epoch"),
+            skips_overrun: skips("overrun"),
             sent: SENT_LABELS.map(|encoding| meters.counter(&names::SENT_BYTES, &[("encoding", encoding)])),
             made: Encoding::ALL.map(|encoding| meters.counter(&names::ENCODINGS, &[("encoding", encoding.label())])),
             goodbyes: Goodbye::ALL
