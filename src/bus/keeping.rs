@@ -15,6 +15,7 @@ pub enum Keeping {
     /// It changes the value that the frames before it made.
     Change {
         /// The whole value after it, where it is at hand: newcomers get that instead of all the frames up to this one.
+        /// Everyone gets it instead of the change if the topic has no start that the change belongs to.
         whole: Option<Payload>,
     },
     /// It is of the moment only: newcomers do not get it.

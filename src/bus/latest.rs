@@ -51,6 +51,11 @@ impl Latest {
         self.by_name.get(name).map(|current| current.clone())
     }
 
+    /// Whether changes of the topic have a start that they belong to.
+    pub fn holds_changes(&self, name: &str) -> bool {
+        self.by_name.get(name).is_some_and(|current| current.story.holds_changes())
+    }
+
     /// Publisher only.
     pub fn remember(&self, frame: Arc<Frame>) {
         if let Some(mut current) = self.by_name.get_mut(&*frame.topic.name) {

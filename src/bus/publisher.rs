@@ -84,7 +84,8 @@ impl Publisher {
         publisher
     }
 
-    /// Publishes one frame. `received` is when its upstream message arrived.
+    /// Publishes one frame. `received` is when its upstream message arrived. A change whose whole value is at hand becomes
+    /// a start, with the whole value as its payload, if the topic has none yet or has forgotten it.
     pub fn publish(
         &mut self,
         topic: &str,
@@ -93,6 +94,13 @@ impl Publisher {
         received: Stamp,
     ) -> Result<Offset, PublishError> {
         let topic = self.topic(topic)?;
+        let (payload, keeping) = match keeping {
+            // Those who are in step have no start either, and would never get the whole value.
+            Keeping::Change { whole: Some(whole) } if !self.shared.latest.holds_changes(&topic.name) => {
+                (whole, Keeping::Start)
+            }
+            other => (payload, other),
+        };
         let bytes = payload.bytes.len();
         let offset = self.push(Frame::new(self.head.next(), topic, received, payload, keeping));
         self.meters.frames.increment(1);

@@ -35,7 +35,8 @@ struct Rest {
     /// Values; or what stands for the whole value, the changes since and the gaps in them. Then perhaps a mark. If there
     /// were too many changes, a gap stands in the place of them all.
     kept: VecDeque<Arc<Frame>>,
-    /// Payload bytes of the changes.
+    /// Changes and gaps, and their payload bytes.
+    changes: usize,
     changes_bytes: usize,
     /// The newest frame that was of the moment only, for paced lanes.
     moment: Option<Arc<Frame>>,
@@ -101,6 +102,12 @@ impl Story {
         kept.chain(moment.filter(|moment| moment.offset > after))
     }
 
+    /// Whether a start, or what stands for it, is kept, so that changes can follow.
+    pub fn holds_changes(&self) -> bool {
+        let first = self.base();
+        first.is_some_and(|first| matches!(first.role, Role::Start | Role::Change { .. }))
+    }
+
     /// What stands for everything that the frames before it made; changes and gaps before it are superseded.
     pub fn base(&self) -> Option<&Arc<Frame>> {
         let first = match &self.rest {
@@ -156,8 +163,9 @@ impl Rest {
 
     /// Keeps a change, or a gap among them, behind the start that it belongs to.
     fn append(&mut self, frame: Arc<Frame>) {
+        self.changes += 1;
         self.changes_bytes += frame.payload.bytes.len();
-        if self.kept.len() > CHANGES_MAX || self.changes_bytes > CHANGES_BYTES_MAX {
+        if self.changes > CHANGES_MAX || self.changes_bytes > CHANGES_BYTES_MAX {
             return self.overflow(&frame);
         }
         self.kept.push_back(frame);
@@ -173,7 +181,7 @@ impl Rest {
 
     fn clear(&mut self) {
         self.kept = VecDeque::new();
-        self.changes_bytes = 0;
+        (self.changes, self.changes_bytes) = (0, 0);
     }
 
     /// Removes the mark; true if there was one. Only gaps lie behind it.
@@ -402,6 +410,7 @@ mod tests {
             ("q", None),
         ] {
             assert_eq!(story(letters, None).base().map(|base| base.offset.0), base, "{letters}");
+            assert_eq!(story(letters, None).holds_changes(), letters.starts_with('s'), "{letters}");
         }
     }
 
