@@ -35,7 +35,7 @@ struct Rest {
     /// Values; or what stands for the whole value, the changes since and the gaps in them. Then perhaps a mark. If there
     /// were too many changes, a gap stands in the place of them all.
     kept: VecDeque<Arc<Frame>>,
-    /// Changes and gaps, and their payload bytes.
+    /// Changes since the start, and their payload bytes.
     changes: usize,
     changes_bytes: usize,
     /// The newest frame that was of the moment only, for paced lanes.
@@ -110,11 +110,10 @@ impl Story {
 
     /// What stands for everything that the frames before it made; changes and gaps before it are superseded.
     pub fn base(&self) -> Option<&Arc<Frame>> {
-        let first = match &self.rest {
-            Some(rest) => rest.kept.front(),
+        match &self.rest {
+            Some(rest) => rest.base(),
             None => Some(&self.newest).filter(|newest| stands_alone(newest)),
-        };
-        first.filter(|first| !is_mark(first))
+        }
     }
 }
 
@@ -138,14 +137,13 @@ impl Rest {
             Role::Change { whole: None } if self.has_overflowed() => self.overflow(&frame),
             Role::Change { whole: None } => {
                 if self.holds_changes() {
-                    self.unmark();
                     self.append(frame);
                 }
             }
             Role::Moment => self.moment = Some(frame),
             Role::Note(NoteKind::Gap) => {
                 if self.holds_changes() {
-                    self.append(frame);
+                    self.note_gap(frame);
                 }
             }
             Role::Note(NoteKind::Stale | NoteKind::Refused) => {
@@ -154,25 +152,36 @@ impl Rest {
             }
             // Who was told that the topic is stale, and of whom nothing kept since tells otherwise, needs it.
             Role::Note(NoteKind::Live) => {
-                if self.unmark() {
+                if self.unmark().is_some() {
                     self.kept.push_back(frame);
                 }
             }
         }
     }
 
-    /// Keeps a change, or a gap among them, behind the start that it belongs to.
+    /// Keeps a change behind the start that it belongs to.
     fn append(&mut self, frame: Arc<Frame>) {
         self.changes += 1;
         self.changes_bytes += frame.payload.bytes.len();
         if self.changes > CHANGES_MAX || self.changes_bytes > CHANGES_BYTES_MAX {
             return self.overflow(&frame);
         }
+        self.unmark();
         self.kept.push_back(frame);
     }
 
-    /// Forgets the start and its changes, up to this one. The gap stands at the newest change, so that also those are
-    /// told who have got all the others.
+    /// Keeps a gap; of several between two changes the newest, so that there are no more of them than changes.
+    fn note_gap(&mut self, frame: Arc<Frame>) {
+        let mark = self.unmark();
+        if self.kept.back().is_some_and(|last| is_gap(last)) {
+            self.kept.pop_back();
+        }
+        self.kept.extend(mark);
+        self.kept.push_back(frame);
+    }
+
+    /// Forgets the start and its changes. The gap that is kept instead stands at the newest change, so that also those
+    /// are told who have got all the others.
     fn overflow(&mut self, newest: &Frame) {
         let gap = Note::Gap { reason: GapReason::Overflow, missed: None };
         self.clear();
@@ -184,25 +193,28 @@ impl Rest {
         (self.changes, self.changes_bytes) = (0, 0);
     }
 
-    /// Removes the mark; true if there was one. Only gaps lie behind it.
-    fn unmark(&mut self) -> bool {
+    /// Takes the mark out, if there is one. Only gaps lie behind it.
+    fn unmark(&mut self) -> Option<Arc<Frame>> {
         let gaps = self.kept.iter().rev().take_while(|frame| is_gap(frame)).count();
-        let seat = (self.kept.len() - gaps).checked_sub(1);
-        let marked = seat.filter(|seat| is_mark(&self.kept[*seat]));
-        marked.and_then(|seat| self.kept.remove(seat)).is_some()
+        let seat = (self.kept.len() - gaps).checked_sub(1).filter(|seat| is_mark(&self.kept[*seat]))?;
+        self.kept.remove(seat)
+    }
+
+    fn base(&self) -> Option<&Arc<Frame>> {
+        self.kept.front().filter(|first| !is_mark(first))
     }
 
     fn holds_values(&self) -> bool {
-        self.kept.front().is_some_and(|first| matches!(first.role, Role::Value { .. }))
+        self.base().is_some_and(|base| matches!(base.role, Role::Value { .. }))
     }
 
     /// A start, or what stands for it, is kept.
     fn holds_changes(&self) -> bool {
-        self.kept.front().is_some_and(|first| matches!(first.role, Role::Start | Role::Change { .. }))
+        self.base().is_some_and(|base| matches!(base.role, Role::Start | Role::Change { .. }))
     }
 
     fn has_overflowed(&self) -> bool {
-        self.kept.front().is_some_and(|first| is_gap(first))
+        self.base().is_some_and(|base| is_gap(base))
     }
 
     fn newest_value(&self) -> Option<Offset> {
@@ -304,6 +316,7 @@ mod tests {
             ("g", &[]),
             ("vg", &[1]),
             ("sgcg", &[1, 2, 3, 4]),
+            ("sggcgg", &[1, 3, 4, 6]),
             ("sgw", &[3]),
             ("q", &[1]),
             ("vq", &[1, 2]),
@@ -314,8 +327,10 @@ mod tests {
             ("kkkq", &[1, 2, 3, 4]),
             ("scq", &[1, 2, 3]),
             ("scqc", &[1, 2, 4]),
-            ("scqggc", &[1, 2, 4, 5, 6]),
+            ("scqggc", &[1, 2, 5, 6]),
+            ("scgqg", &[1, 2, 4, 5]),
             ("scqgq", &[1, 2, 4, 5]),
+            ("scqgqgqg", &[1, 2, 7, 8]),
             ("scqw", &[4]),
             ("vl", &[1]),
             ("vql", &[1, 3]),
@@ -370,7 +385,7 @@ mod tests {
     fn beyond_its_bound_a_story_says_that_it_forgot() {
         let full = format!("s{}", "c".repeat(CHANGES_MAX));
         assert_eq!(story(&full, None).kept_after(Offset::START).count(), CHANGES_MAX + 1);
-        for (more, at) in [("c", 1), ("ccc", 3), ("g", 1), ("cgc", 3), ("cqc", 3)] {
+        for (more, at) in [("c", 1), ("ccc", 3), ("gc", 2), ("cgc", 3), ("cqc", 3)] {
             let story = story(&format!("{full}{more}"), None);
             let kept: Vec<_> = story.kept_after(Offset::START).collect();
             assert_eq!(offsets(kept.iter().copied()), [CHANGES_MAX as u64 + 1 + at], "{more}");
@@ -378,9 +393,9 @@ mod tests {
             assert!(told.contains(r#""op":"gap""#) && told.contains(r#""reason":"overflow""#), "{told}");
             assert_eq!(story.base().map(|base| base.offset), Some(kept[0].offset));
         }
-        for (more, kept) in [("cs", 1), ("ccwc", 2), ("cv", 1)] {
+        for (more, kept) in [("g", CHANGES_MAX + 2), ("cq", 2), ("cs", 1), ("ccwc", 2), ("cv", 1)] {
             let story = story(&format!("{full}{more}"), None);
-            assert_eq!(story.kept_after(Offset::START).count(), kept, "{more}: a new start ends it");
+            assert_eq!(story.kept_after(Offset::START).count(), kept, "{more}");
         }
     }
 

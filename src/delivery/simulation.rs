@@ -387,7 +387,9 @@ fn a_newcomer_gets_the_last_messages_of_a_topic_that_keeps_them() {
 fn a_newcomer_gets_the_start_the_changes_and_what_is_wrong_but_no_moments() {
     let mut world = World::new(1, History::default());
     let [gap, stale] = [NoteKind::Gap, NoteKind::Stale].map(What::Note);
-    for what in [What::Change, What::Start, What::Moment, What::Start, What::Moment, gap, gap, What::Moment, stale] {
+    for what in
+        [What::Change, What::Start, What::Moment, What::Start, What::Moment, gap, What::Change, What::Moment, stale]
+    {
         world.publish_on("n", what, 1);
     }
     world.settle();

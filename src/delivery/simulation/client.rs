@@ -272,7 +272,10 @@ impl Client {
         if self.has_subscribed && !topics.iter().all(|topic| self.patterns.contains_key(*topic)) {
             (self.cursor, self.added_at) = (None, offset);
         }
-        self.has_subscribed = true;
+        if !self.has_subscribed {
+            // A heartbeat before speaks of no topics.
+            (self.cursor, self.has_subscribed) = (Some(0), true);
+        }
         self.patterns.retain(|pattern, _| topics.contains(&pattern.as_str()));
         for topic in topics {
             self.patterns.entry(topic.to_string()).or_insert(offset);

@@ -20,7 +20,7 @@ pub struct Item {
     pub what: What,
     /// What the topic's changes come to after it; none if they have no start.
     pub state: Option<u32>,
-    /// More changes and gaps have followed the start than are kept.
+    /// More changes have followed the start than are kept.
     pub overflowed: bool,
 }
 
@@ -41,9 +41,9 @@ pub struct Telling {
     pub state: Option<u32>,
     /// The newest start or change; 0 if there is none.
     pub last: u64,
-    /// Gaps since the start.
+    /// Gaps since the start; of several between two changes the newest.
     pub gaps: Vec<u64>,
-    /// Changes and gaps since the start.
+    /// Changes since the start.
     followers: usize,
     /// The note that says that the topic is not well.
     pub mark: Option<u64>,
@@ -96,8 +96,8 @@ impl Model {
             }
             What::Moment => {}
             What::Note(NoteKind::Gap) => {
+                telling.gaps.retain(|gap| *gap < telling.last);
                 telling.gaps.push(offset);
-                telling.followers += 1;
             }
             What::Note(NoteKind::Live) => telling.mark = None,
             What::Note(NoteKind::Stale | NoteKind::Refused) => telling.mark = Some(offset),
