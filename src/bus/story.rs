@@ -410,7 +410,7 @@ mod tests {
             story.take(Arc::new(Frame::new(Offset(offset), topic.clone(), Stamp::default(), payload, keeping)));
         }
         assert_eq!(offsets(story.kept_after(Offset::START)), [4]);
-        assert!(story.newest().held_bytes() > 0 && is_gap(&story.kept_after(Offset::START).next().expect("a gap")));
+        assert!(story.newest().held_bytes() > 0 && is_gap(story.kept_after(Offset::START).next().expect("a gap")));
     }
 
     #[test]

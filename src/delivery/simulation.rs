@@ -55,6 +55,7 @@ const TOPICS: [(&str, Habit); 10] = [
     ("m.y", Habit::Mixed),
     ("n", Habit::Mixed),
 ];
+const RING_FRAMES: usize = 32;
 const PATTERNS: [&str; 10] = ["a.x", "a.*", "*.x", "b.>", ">", "c", "d.*", "e.*", "m.*", "n"];
 
 struct World {
@@ -69,7 +70,7 @@ struct World {
 
 impl World {
     fn new(seed: u64, history: History) -> World {
-        let limits = Limits { ring_frames_max: 32, ring_bytes_max: 1 << 20, topics_max: 100 };
+        let limits = Limits { ring_frames_max: RING_FRAMES, ring_bytes_max: 1 << 20, topics_max: 100 };
         let epoch = Epoch(seed);
         let (publisher, reader) = bus::open_with_history(epoch, limits, history, &Meters::unread());
         let settings = Settings {
@@ -415,4 +416,24 @@ fn a_paced_client_gets_the_newest_moment_and_what_it_would_not_hear_of_else() {
     let known = &world.clients[0].known;
     assert_eq!(known["m.x"].seen, [2, 3, 6]);
     assert_eq!(known["a.x"].seen, [5]);
+}
+
+#[test]
+fn who_skips_is_told_whose_fault_it_was() {
+    for (reads, reason) in [(true, "overrun"), (false, "slow")] {
+        let mut world = World::new(1, History::default());
+        let patterns = vec![Pattern::parse(">").expect("a pattern")];
+        world.adopt(Terms { patterns, ..Terms::default() });
+        world.settle();
+        for _ in 0..2 * RING_FRAMES {
+            world.clients[0].pipe.borrow_mut().room = if reads { 1 << 20 } else { 0 };
+            world.publish_on("a.x", What::Value, 1);
+            if !reads {
+                world.shard.round(world.now);
+            }
+        }
+        world.settle();
+        assert_eq!(world.clients[0].skip_reason, reason);
+        world.check();
+    }
 }

@@ -88,8 +88,9 @@ pub struct Client {
     /// Patterns in force, as the server has confirmed them, and since which offset.
     pub patterns: BTreeMap<String, u64>,
     pub known: HashMap<String, Known>,
-    /// Ranges that the server said it skipped.
+    /// Ranges that the server said it skipped, and why it did so last.
     pub skipped: Vec<(u64, u64)>,
+    pub skip_reason: String,
     /// Whether a command awaits its answer.
     pub asked: bool,
     /// Where to resume, kept as docs/PROTOCOL.md says; none while that is unknown.
@@ -136,6 +137,7 @@ impl Client {
             patterns,
             known: HashMap::new(),
             skipped: Vec::new(),
+            skip_reason: String::new(),
             cursor: Some(0),
             has_subscribed: false,
             added_at: 0,
@@ -186,7 +188,10 @@ impl Client {
             Some("subscribed" | "unsubscribed") => self.hear_answer(message),
             Some("error") => self.asked = false,
             Some("heartbeat") => self.move_cursor(number("offset"), self.added_at),
-            Some("skipped") => self.skipped.push((number("from"), number("to"))),
+            Some("skipped") => {
+                self.skipped.push((number("from"), number("to")));
+                self.skip_reason = message["reason"].as_str().expect("a reason").to_string();
+            }
             Some("welcome") => {}
             Some(other) => panic!("nobody expected {other}"),
         }
