@@ -12,7 +12,7 @@ use super::decimal::Decimal;
 use super::fold::Unfit;
 use super::splice::{Place, Places, Sheet, Spots, list_parts};
 
-/// 50,000 levels of a side: twice the widest recorded snapshot, 24,000 levels in 5 MB.
+/// 50,000 levels of a side: the longest list in 11 recorded feeds has 1341.
 const LEVELS_MAX: usize = 50_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use super::book::{Book, LevelForm, LevelScratch, Side};
 use super::merge::Object;
 use super::splice::{Fill, Holes, Place, Places, Sheet, Siblings, Spots, Template};
 
-/// 16 MiB, what is kept of a topic for newcomers; the largest recorded snapshot has 5 MB.
+/// 16 MiB: three times the largest known snapshot, which has 5 MB.
 const IMAGE_BYTES_MAX: usize = 16 << 20;
 
 /// What of a message is folded, and how.

@@ -8,7 +8,7 @@ use crate::wire::json::{Element, Type, decode_string};
 use super::fold::Unfit;
 use super::splice::list_parts;
 
-/// 1024 members: the widest recorded ticker has 40.
+/// 1024 members: the widest object in 11 recorded feeds has 23.
 const MEMBERS_MAX: usize = 1024;
 
 #[derive(Clone, Debug, Default)]

@@ -87,6 +87,17 @@ impl Sequence {
 }
 
 impl Follow {
+    /// Whether these numbers can show that nothing is missing.
+    pub fn proves(self, numbers: Numbers) -> bool {
+        numbers.last.is_some()
+            && match self {
+                Follow::Inc => true,
+                Follow::Range => numbers.first.is_some(),
+                Follow::Prev => numbers.prev.is_some(),
+                Follow::Monotonic => false,
+            }
+    }
+
     fn judge(self, before: i64, last: i64, numbers: Numbers) -> Verdict {
         let next = before.saturating_add(1);
         match (self, numbers) {

@@ -74,8 +74,10 @@ impl Topic {
             return Course::Publish;
         }
         let rule = piece.treatment.sequence;
-        let verdict = rule.zip(piece.numbers).map(|(rule, numbers)| self.sequence.step(rule.follow, numbers));
-        if reconnected && verdict != Some(Verdict::Next) {
+        let numbered = rule.zip(piece.numbers);
+        let verdict = numbered.map(|(rule, numbers)| self.sequence.step(rule.follow, numbers));
+        let proven = numbered.is_some_and(|(rule, numbers)| rule.follow.proves(numbers));
+        if reconnected && !(proven && verdict == Some(Verdict::Next)) {
             self.sequence.reset(piece.numbers);
             if hangs_together(piece) {
                 self.tell_gap(GapReason::Reconnect, None, piece, bench, out);
