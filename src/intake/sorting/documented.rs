@@ -57,7 +57,9 @@ fn bybit_tells_snapshots_from_changes() {
 #[test]
 fn coinbase_advanced_puts_lists_into_lists() {
     let message = |channel: &str, number: u64, events: &str| {
-        format!(r#"{{"channel":"{channel}","client_id":"","timestamp":"t","sequence_num":{number},"events":[{events}]}}"#)
+        format!(
+            r#"{{"channel":"{channel}","client_id":"","timestamp":"t","sequence_num":{number},"events":[{events}]}}"#
+        )
     };
     let level = r#"{"side":"offer","event_time":"t","price_level":"2.5","new_quantity":"1"}"#;
     let messages = [
@@ -65,14 +67,27 @@ fn coinbase_advanced_puts_lists_into_lists() {
         message("heartbeats", 1, r#"{"current_time":"t","heartbeat_counter":1}"#),
         message("l2_data", 2, &format!(r#"{{"type":"snapshot","product_id":"BTC-USD","updates":[{level}]}}"#)),
         message("l2_data", 3, &format!(r#"{{"type":"update","product_id":"BTC-USD","updates":[{level}]}}"#)),
-        message("ticker", 4, r#"{"type":"update","tickers":[{"product_id":"BTC-USD","price":"1"},{"product_id":"ETH-USD"}]}"#),
+        message(
+            "ticker",
+            4,
+            r#"{"type":"update","tickers":[{"product_id":"BTC-USD","price":"1"},{"product_id":"ETH-USD"}]}"#,
+        ),
         message("market_trades", 5, r#"{"type":"update","trades":[{"product_id":"ETH-USD","price":"1"}]}"#),
         message("candles", 6, r#"{"type":"update","candles":[{"product_id":"ETH-USD","open":"1"}]}"#),
         r#"{"type":"error","message":"no such product"}"#.to_string(),
     ];
     let found = sorted("coinbase-advanced", &messages.each_ref().map(String::as_str));
     let books = ["ack", "heartbeat", "level2.BTC-USD whole", "data", "level2.BTC-USD", "data"];
-    let rest = ["ticker.BTC-USD", "ticker.ETH-USD", "data", "market_trades.ETH-USD", "data", "candles.ETH-USD", "data", "nack"];
+    let rest = [
+        "ticker.BTC-USD",
+        "ticker.ETH-USD",
+        "data",
+        "market_trades.ETH-USD",
+        "data",
+        "candles.ETH-USD",
+        "data",
+        "nack",
+    ];
     assert_eq!(found, [&books[..], &rest].concat());
 }
 
@@ -117,24 +132,41 @@ fn each_kind_of_binance_futures_stream_has_its_topic() {
             r#"{"stream":"!serverShutdown","data":{}}"#,
         ],
     );
-    let all = ["markPrice.BTCUSDT", "markPrice.ETHUSDT", "data", "forceOrder.BTCUSDT", "data", "bookTicker.BTCUSDT", "data"];
+    let all =
+        ["markPrice.BTCUSDT", "markPrice.ETHUSDT", "data", "forceOrder.BTCUSDT", "data", "bookTicker.BTCUSDT", "data"];
     assert_eq!(found, [&all[..], &["btcusdt@depth20@100ms", "data", "ack", "reconnect"]].concat());
 }
 
 #[test]
 fn refusals_and_orders_to_go_are_known() {
     for (profile, message, class) in [
-        ("bitfinex-v2", r#"{"event":"error","msg":"symbol: invalid","code":10300,"channel":"ticker","symbol":"tX"}"#, "nack"),
+        (
+            "bitfinex-v2",
+            r#"{"event":"error","msg":"symbol: invalid","code":10300,"channel":"ticker","symbol":"tX"}"#,
+            "nack",
+        ),
         ("bitfinex-v2", r#"{"event":"info","code":20051,"msg":"Stopping"}"#, "reconnect"),
         ("bitstamp", r#"{"event":"bts:request_reconnect","channel":"","data":""}"#, "reconnect"),
         ("bitstamp", r#"{"event":"bts:heartbeat","channel":"","data":{"status":"success"}}"#, "pong"),
-        ("bitstamp", r#"{"event":"bts:error","channel":"","data":{"code":null,"message":"Bad subscription string."}}"#, "nack"),
-        ("coinbase-exchange", r#"{"type":"error","message":"Failed to subscribe","reason":"x is not a valid product"}"#, "nack"),
+        (
+            "bitstamp",
+            r#"{"event":"bts:error","channel":"","data":{"code":null,"message":"Bad subscription string."}}"#,
+            "nack",
+        ),
+        (
+            "coinbase-exchange",
+            r#"{"type":"error","message":"Failed to subscribe","reason":"x is not a valid product"}"#,
+            "nack",
+        ),
         ("deribit", r#"{"jsonrpc":"2.0","id":1,"error":{"code":10028,"message":"too_many_requests"}}"#, "nack"),
         ("deribit", r#"{"jsonrpc":"2.0","id":0,"result":"ok"}"#, "info"),
         ("gemini", r#"{"result":"error","reason":"InvalidJson"}"#, "nack"),
         ("htx", r#"{"ts":1,"status":"error","err-code":"bad-request","err-msg":"invalid symbol"}"#, "nack"),
-        ("kraken-v1", r#"{"errorMessage":"Currency pair not supported","event":"subscriptionStatus","pair":"X/Y","status":"error"}"#, "nack"),
+        (
+            "kraken-v1",
+            r#"{"errorMessage":"Currency pair not supported","event":"subscriptionStatus","pair":"X/Y","status":"error"}"#,
+            "nack",
+        ),
         ("kraken-v2", r#"{"error":"Subscription depth not supported","method":"subscribe","success":false}"#, "nack"),
         ("kraken-v2", r#"{"Error":"Exceeded msg rate"}"#, "nack"),
         ("okx-v5", r#"{"event":"error","code":"60012","msg":"Illegal request","connId":"a"}"#, "nack"),

@@ -10,13 +10,13 @@
 //! buffer alive for as long as the last-value cache holds one small value from it.
 
 mod binding;
+#[cfg(test)]
+mod documented;
 mod fill;
 mod guess;
 mod irc;
 mod naming;
 mod order;
-#[cfg(test)]
-mod documented;
 #[cfg(test)]
 mod recordings;
 mod unpack;
