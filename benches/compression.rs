@@ -2,9 +2,12 @@
 //!
 //! `cargo bench --bench compression -- [CLIENTS] [SECONDS]`. Bytes per delivery are counted at the clients, WebSocket
 //! headers included; ratio = payload bytes / bytes sent. Recordings are looked for in `FANLINE_SHARED` or `../shared`.
+//! With `sweep [SECONDS]` instead: what the settings of the shared window are chosen by (`support/sweep.rs`).
 
 #[allow(dead_code)]
 mod support;
+#[path = "support/sweep.rs"]
+mod sweep;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,25 +15,43 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use fanline::bus::keeping::Keeping;
 use fanline::delivery::newcomer::Terms;
+use fanline::delivery::window::WindowSettings;
 use fanline::wire::encode::{Format, Payload, PayloadKind};
 use fanline::wire::negotiate::Agreement;
 use fanline::words::metrics::Meters;
 use fanline::words::topic::Pattern;
-use support::{Crowd, Outcome, adopt, measure, start_shard};
+use support::{Crowd, Outcome, adopt, measure, start_shard_with};
 
 /// Feeds, and what zlib at level 6 gives for each with a window that is cut every 256 messages.
 const FEEDS: [(&str, f64); 4] =
     [("binance-spot", 6.74), ("coinbase-exchange", 5.57), ("kraken-v2", 7.24), ("okx-v5", 5.41)];
 /// Messages a second: one write per delivery.
 const RATE: u32 = 100;
+/// As by default.
+const WINDOW: WindowSettings =
+    WindowSettings { windows_max: 8, members_min: 4, cut_frames_max: 256, cut_frames_min: 64 };
+const KEEPS: Agreement = Agreement { server_no_context_takeover: false, server_max_window_bits: None };
+const STATELESS: Agreement = Agreement { server_no_context_takeover: true, ..KEEPS };
+
+/// What one run is made with.
+#[derive(Clone, Copy)]
+struct Plan {
+    clients: usize,
+    /// Messages a second.
+    rate: u32,
+    window: WindowSettings,
+}
 
 fn main() {
     let numbers: Vec<u64> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    if std::env::args().any(|argument| argument == "sweep") {
+        return sweep::sweep(Duration::from_secs(numbers.first().copied().unwrap_or(3)));
+    }
     let clients = numbers.first().copied().unwrap_or(1000) as usize;
     let span = Duration::from_secs(numbers.get(1).copied().unwrap_or(10));
-    let keeps = Agreement { server_no_context_takeover: false, server_max_window_bits: None };
-    let stateless = Agreement { server_no_context_takeover: true, ..keeps };
+    let plan = Plan { clients, rate: RATE, window: WINDOW };
     println!("{clients} clients, {RATE} messages/s, {} s per figure, payloads as recorded", span.as_secs());
     println!(
         "{:<20}{:>9}{:>11}{:>9}{:>11}{:>14}{:>14}{:>7}",
@@ -42,9 +63,9 @@ fn main() {
             println!("{feed:<20} SKIPPED: no recording in ../shared/feeds");
             continue;
         };
-        let (plain, plain_bytes) = run(&payloads, clients, span, None);
-        let (alone, alone_bytes) = run(&payloads, clients, span, Some(stateless));
-        let (window, window_bytes) = run(&payloads, clients, span, Some(keeps));
+        let (plain, plain_bytes) = run(&payloads, plan, span, None);
+        let (alone, alone_bytes) = run(&payloads, plan, span, Some(STATELESS));
+        let (window, window_bytes) = run(&payloads, plan, span, Some(KEEPS));
         let ratio = |outcome: &Outcome, bytes: f64| bytes / (outcome.bytes / outcome.deliveries);
         let saved = ratio(&window, window_bytes);
         println!(
@@ -59,8 +80,9 @@ fn main() {
 }
 
 /// One run; also the mean payload of what was published while it was measured.
-fn run(payloads: &[Bytes], clients: usize, span: Duration, deflate: Option<Agreement>) -> (Outcome, f64) {
-    let (mut publisher, delivery, threads, clock) = start_shard(&Meters::unread());
+fn run(payloads: &[Bytes], plan: Plan, span: Duration, deflate: Option<Agreement>) -> (Outcome, f64) {
+    let Plan { clients, rate, window } = plan;
+    let (mut publisher, delivery, threads, clock) = start_shard_with(window, &Meters::unread());
     let mut crowd = Crowd::connect(clients);
     let patterns = vec![Pattern::parse(">").expect("a pattern")];
     adopt(&mut crowd, &delivery, &Terms { patterns, deflate, format: Format::Raw, ..Terms::default() });
@@ -80,7 +102,7 @@ fn run(payloads: &[Bytes], clients: usize, span: Duration, deflate: Option<Agree
             publisher.publish("topic", payload, Keeping::NEWEST, clock.now()).expect("a good topic");
             shared.1.fetch_add(1, Ordering::Relaxed);
             shared.2.fetch_add(bytes, Ordering::Relaxed);
-            let due = started + Duration::from_secs(1) * number.saturating_sub(300) / RATE;
+            let due = started + Duration::from_secs(1) * number.saturating_sub(300) / rate;
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }
     });

@@ -18,7 +18,10 @@ import { Staleness } from "./staleness.js";
 
 export { checkPattern, matches };
 
-/** @typedef {{topic: string, offset: number, ts: number, data?: any, data_base64?: string}} Frame */
+/**
+ * `kind` only of topics that are told as a whole value and changes to it.
+ * @typedef {{topic: string, offset: number, ts: number, kind?: "snapshot"|"delta", data?: any, data_base64?: string}} Frame
+ */
 /** @typedef {"connecting"|"open"|"waiting"|"closed"} State */
 /**
  * Gets every frame of a subscription. `live` is false for current values and for what is replayed after a reconnect;
@@ -48,6 +51,9 @@ export function connect(url, options = {}) {
   return new Client(url, options);
 }
 
+/** Deltas of one topic that are kept for late subscriptions; beyond, those wait for the next snapshot. */
+const CHANGES_MAX = 1000;
+
 /** What `subscribe` returns. */
 class Subscription {
   #leave;
@@ -74,7 +80,8 @@ class Client {
   #subscriptions = new Set();
   #wanted = new Map(); // pattern -> how many subscriptions use it
   #routes = new Map(); // topic -> subscriptions; a memo, emptied whenever a subscription comes or goes
-  #latest = new Map(); // topic -> { frame, text, connection }, of topics that a subscription covers
+  #latest = new Map(); // topic -> { frame, text, connection, told }, of topics that a subscription covers; `told` is what
+  // a late subscription gets: [frame, text] of the newest frame, or of the snapshot and the deltas since
   #staleness = new Staleness();
   #serverClock = new ServerClock();
   #nextId = 1;
@@ -124,8 +131,9 @@ class Client {
 
   /**
    * Registers for an event and returns the function that ends it:
-   * `state` ({state, reason, retry_ms}), and the server's own messages `stale`, `live`, `skipped`, `error`, `goodbye`.
-   * @param {"state"|"stale"|"live"|"skipped"|"error"|"goodbye"} name
+   * `state` ({state, reason, retry_ms}), and the server's own messages `stale`, `live`, `gap`, `refused`, `skipped`,
+   * `error`, `goodbye`.
+   * @param {"state"|"stale"|"live"|"gap"|"refused"|"skipped"|"error"|"goodbye"} name
    * @param {(event: any) => void} fn
    */
   on(name, fn) {
@@ -150,8 +158,8 @@ class Client {
     this.#subscriptions.add(subscription);
     this.#routes.clear();
     for (const pattern of patterns) this.#wanted.set(pattern, (this.#wanted.get(pattern) ?? 0) + 1);
-    for (const { frame, text } of [...this.#latest.values()]) {
-      if (covers(patterns, frame.topic)) guard(handler, frame, false, text);
+    for (const { told } of [...this.#latest.values()]) {
+      for (const [frame, text] of [...told]) if (covers(patterns, frame.topic)) guard(handler, frame, false, text);
     }
     if (this.state === "open") this.#sendSubscribe(patterns.filter((pattern) => !this.#sent.has(pattern)));
     return subscription;
@@ -164,7 +172,7 @@ class Client {
     return this.#caughtUp || (known.connection === this.#link.number && !this.#replaying);
   }
 
-  /** Whether the server has said that values of `topic` may be outdated. @param {string} topic */
+  /** Whether the server has said that values of `topic` may be outdated, or that it is refused. @param {string} topic */
   isStale(topic) {
     return this.#staleness.covers(topic);
   }
@@ -238,6 +246,7 @@ class Client {
     if (unused.length) this.#link.send({ op: "unsubscribe", id: this.#nextId++, topics: unused });
     const wanted = [...this.#wanted.keys()];
     for (const topic of this.#latest.keys()) if (!covers(wanted, topic)) this.#latest.delete(topic);
+    this.#staleness.retain((topic) => covers(wanted, topic));
   }
 
   #ping() {
@@ -276,7 +285,8 @@ class Client {
       this.#routes.set(frame.topic, route);
     }
     if (!route.length) return; // was on its way while its pattern was given back
-    this.#latest.set(frame.topic, { frame, text, connection: this.#link.number });
+    this.#staleness.tell(frame.topic, false);
+    this.#latest.set(frame.topic, { frame, text, connection: this.#link.number, told: told(known?.told, frame, text) });
     for (const { handler } of route) guard(handler, frame, frame.offset > this.#liveAfter, text);
   }
 
@@ -300,6 +310,7 @@ class Client {
       if (message.epoch !== this.#epoch) {
         [this.#epoch, this.#offset] = [message.epoch, 0];
         this.#latest.clear();
+        this.#staleness.retain(() => false);
       }
       [this.#liveAfter, this.#replaying] = [0, resumed.length > 0];
       this.#sendSubscribe(resumed, since || undefined);
@@ -327,6 +338,17 @@ class Client {
     },
     stale: (message) => this.#notice(message, true),
     live: (message) => this.#notice(message, false),
+    refused: (message) => this.#notice({ ...message, topics: [message.topic] }, true),
+    gap: (message) => {
+      this.#advance(message.offset, message.offset >= this.#settledBy);
+      if (message.reason === "overflow") {
+        // It stands for frames that are not sent: a snapshot and its deltas.
+        this.#staleness.tell(message.topic, false);
+        const known = this.#latest.get(message.topic);
+        if (known && known.frame.offset < message.offset) known.told = [];
+      }
+      this.#emit("gap", message);
+    },
     goodbye: (message) => {
       this.#link.farewell(message);
       this.#emit("goodbye", message);
@@ -357,7 +379,12 @@ class Client {
   }
 
   #notice(message, stale) {
-    this.#staleness.note(message.topics, stale);
+    if (message.offset === undefined) this.#staleness.note(message.topics, stale);
+    else {
+      // It is about one topic, and has its place between the frames.
+      this.#advance(message.offset, message.offset >= this.#settledBy);
+      this.#staleness.tell(message.topics[0], stale);
+    }
     this.#emit(message.op, message);
   }
 
@@ -427,6 +454,14 @@ export class AskError extends Error {
     super(message);
     this.code = code;
   }
+}
+
+/** What a late subscription gets of a topic, after `frame`; `before` is what it was. */
+function told(before, frame, text) {
+  if (frame.kind !== "delta") return [[frame, text]];
+  if (before?.[0]?.[0].kind !== "snapshot" || before.length > CHANGES_MAX) return [];
+  before.push([frame, text]);
+  return before;
 }
 
 /** A handler that throws is its author's to see, and must not stop the others. */

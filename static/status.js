@@ -24,10 +24,12 @@ export class Status {
     this.#client = client;
     client.on("state", (event) => this.#onState(event));
     client.on("stale", (event) => {
+      if (event.offset !== undefined) return; // one topic's; its row shows it
       this.#stale.set(event.topics.join(), event);
       this.#show();
     });
     client.on("live", (event) => {
+      if (event.offset !== undefined) return;
       if (event.topics.includes(">")) this.#stale.clear();
       else this.#stale.delete(event.topics.join());
       this.#show();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanline::bus::feed::{FeedState, StaleReason};
-use fanline::bus::keeping::Keeping;
+use fanline::bus::keeping::{GapReason, Keeping, Note};
 use fanline::bus::publisher::Publisher;
 use fanline::bus::{self, Limits};
 use fanline::delivery::newcomer::Newcomer;
@@ -255,7 +255,7 @@ async fn a_snapshot_holds_the_latest_of_each_topic_byte_for_byte() {
         concat!(
             r#"{"epoch":"00000000fee1900d","offset":4,"feed":{"state":"live"},"frames":["#,
             r#"{"topic":"a.x","offset":2,"ts":1700000000000,"data":"say \"hi\""},"#,
-            r#"{"topic":"b.x","offset":4,"ts":1700000000000,"data":{"p": 2.50}}]}"#,
+            r#"{"topic":"b.x","offset":4,"ts":1700000000000,"data":{"p": 2.50}}],"notes":[]}"#,
         )
     );
     let all = street.get("/v1/snapshot", "").await.json();
@@ -268,6 +268,61 @@ async fn a_snapshot_holds_the_latest_of_each_topic_byte_for_byte() {
     street.publisher.announce(stale);
     let feed = street.get("/v1/snapshot?topics=none", "").await.json()["feed"].clone();
     assert_eq!(feed, json!({"state": "down", "reason": "upstream_down", "since_ms": 5, "message": "trying"}));
+}
+
+#[tokio::test]
+async fn a_snapshot_holds_whole_values_the_changes_since_and_what_is_said_of_topics() {
+    let mut street = Street::open(settings());
+    let payload = |text: &'static str| Payload { bytes: Bytes::from_static(text.as_bytes()), kind: PayloadKind::Json };
+    let mut publish = |topic: &str, data, keeping| {
+        street.publisher.publish(topic, payload(data), keeping, Stamp::default()).expect("published");
+    };
+    publish("book", "1", Keeping::Start);
+    publish("book", "2", Keeping::Change { whole: None });
+    publish("chat", "3", Keeping::Value { keep: 5 });
+    publish("chat", "4", Keeping::Value { keep: 5 });
+    publish("book", "5", Keeping::Change { whole: Some(payload("[1,2,5]")) });
+    publish("book", "6", Keeping::Change { whole: None });
+    publish("moment", "7", Keeping::Moment);
+    publish("late", "8", Keeping::Change { whole: Some(payload("[8]")) });
+    let stale = Note::Stale { since_ms: 3, message: "quiet".to_string() };
+    let refused = Note::Refused { message: "unknown".to_string() };
+    for (topic, note) in [
+        ("book", Note::Gap { reason: GapReason::Sequence, missed: Some(2) }),
+        ("chat", Note::Gap { reason: GapReason::Sequence, missed: None }),
+        ("chat", stale.clone()),
+        ("new", refused),
+        ("moment", stale),
+        ("moment", Note::Live),
+    ] {
+        street.publisher.note(topic, note, Stamp::default()).expect("published");
+    }
+    let answer = street.get("/v1/snapshot", "").await.json();
+    let frame =
+        |topic: &str, offset: u64, data: Value| json!({"topic": topic, "offset": offset, "ts": 0, "data": data});
+    let mut expected = [
+        frame("chat", 4, json!(4)),
+        frame("book", 5, json!([1, 2, 5])),
+        frame("book", 6, json!(6)),
+        frame("late", 8, json!([8])),
+    ];
+    expected[1]["kind"] = "snapshot".into();
+    expected[2]["kind"] = "delta".into();
+    expected[3]["kind"] = "snapshot".into();
+    assert_eq!(answer["frames"], json!(expected));
+    let said: Vec<_> = answer["notes"].as_array().expect("a list").iter().collect();
+    let said: Vec<_> = said.iter().map(|note| (note["op"].as_str(), note["offset"].as_u64())).collect();
+    assert_eq!(said, [(Some("gap"), Some(9)), (Some("stale"), Some(11)), (Some("refused"), Some(12))]);
+    assert_eq!(answer["offset"], 14);
+
+    let topics = street.get("/v1/topics", "").await.json();
+    let counts: Vec<_> =
+        topics["topics"].as_array().expect("a list").iter().map(|line| line["count"].as_u64()).collect();
+    assert_eq!(counts, [4, 2, 1, 1, 0].map(Some), "notes do not count");
+    let metrics = street.get("/metrics", "").await.text();
+    for line in ["fanline_frames_total 8", "fanline_head_offset 14", "fanline_notes_total{kind=\"stale\"} 2"] {
+        assert!(metrics.lines().any(|found| found == line), "expected {line} in {metrics}");
+    }
 }
 
 #[tokio::test]

@@ -127,6 +127,11 @@ pub fn measure(crowd: &Crowd, span: Duration, deliveries: impl Fn() -> f64) -> O
 
 /// One shard as the server starts it, but for timers so long that they do not show.
 pub fn start_shard(meters: &Meters) -> (Publisher, Delivery, Threads, Clock) {
+    start_shard_with(WindowSettings { windows_max: 8, members_min: 4, cut_frames_max: 256, cut_frames_min: 64 }, meters)
+}
+
+/// The same with windows of another kind.
+pub fn start_shard_with(window: WindowSettings, meters: &Meters) -> (Publisher, Delivery, Threads, Clock) {
     let limits = Limits { ring_frames_max: 65_536, ring_bytes_max: 64 << 20, topics_max: 1000 };
     let clock = Clock::start();
     let (publisher, reader) = bus::open(Epoch(1), limits, meters);
@@ -146,7 +151,7 @@ pub fn start_shard(meters: &Meters) -> (Publisher, Delivery, Threads, Clock) {
         write_deadline: minute,
         unsent_bytes_max: 1 << 20,
         compression_level: 6,
-        window: WindowSettings { windows_max: 8, members_min: 8, cut_frames_max: 256, cut_frames_min: 64 },
+        window,
     };
     let (delivery, threads) = Delivery::start(settings, &Ends::reading(reader), clock, meters).expect("threads");
     (publisher, delivery, threads, clock)

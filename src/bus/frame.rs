@@ -1,9 +1,11 @@
-//! One upstream message of one topic, with each of its encodings made at most once.
+//! One upstream message of one topic, or a note about the topic, with each of its encodings made at most once.
 
 use std::sync::{Arc, OnceLock};
 
+use crate::bus::history::KEEP_MAX;
+use crate::bus::keeping::{Keeping, Note, NoteKind};
 use crate::bus::ring::Numbered;
-use crate::wire::encode::{Encoded, Encoder, Encoding, Payload};
+use crate::wire::encode::{Encoded, Encoder, Encoding, Envelope, Kind, Payload, PayloadKind};
 use crate::words::ids::{Offset, TopicId};
 use crate::words::stamp::Stamp;
 
@@ -12,8 +14,24 @@ use crate::words::stamp::Stamp;
 pub struct Topic {
     pub id: TopicId,
     pub name: Box<str>,
-    /// Messages that are kept for newcomers; at least 1.
-    pub keep: usize,
+    /// Values that the configuration keeps for newcomers, at least 1; none if it says nothing of the topic.
+    pub keep: Option<u16>,
+}
+
+/// What a frame is to those who come later.
+#[derive(Debug)]
+pub enum Role {
+    /// The whole value of its topic; so many of the newest are kept, at least 1.
+    Value { keep: u16 },
+    /// It starts the value of its topic over; changes follow.
+    Start,
+    /// It changes the value that the frames before it made. Where the whole value after it is at hand, that is a frame
+    /// of its own, with encodings of its own, for those who have not got the frames before.
+    Change { whole: Option<Box<Frame>> },
+    /// It is of the moment only.
+    Moment,
+    /// No message of the upstream, but something said about the topic; the payload is the notice.
+    Note(NoteKind),
 }
 
 /// Immutable but for its encodings, which are filled in by the first reader that needs one.
@@ -24,20 +42,78 @@ pub struct Frame {
     /// When the upstream message was received.
     pub received: Stamp,
     pub payload: Payload,
+    pub role: Role,
     /// By `Encoding as usize`. Written once by whichever shard is first (others wait for it), read by all.
     encodings: [OnceLock<Encoded>; Encoding::COUNT],
 }
 
 impl Frame {
-    pub fn new(offset: Offset, topic: Arc<Topic>, received: Stamp, payload: Payload) -> Frame {
-        Frame { offset, topic, received, payload, encodings: Default::default() }
+    pub fn new(offset: Offset, topic: Arc<Topic>, received: Stamp, payload: Payload, keeping: Keeping) -> Frame {
+        let role = match keeping {
+            Keeping::Value { keep } => {
+                let wanted = || u16::try_from(keep).unwrap_or(KEEP_MAX).clamp(1, KEEP_MAX);
+                Role::Value { keep: topic.keep.unwrap_or_else(wanted) }
+            }
+            Keeping::Start => Role::Start,
+            Keeping::Change { whole } => {
+                let whole = whole.map(|whole| Frame::with(offset, topic.clone(), received, whole, Role::Start));
+                Role::Change { whole: whole.map(Box::new) }
+            }
+            Keeping::Moment => Role::Moment,
+        };
+        Frame::with(offset, topic, received, payload, role)
     }
 
-    /// The complete WireFrame in this encoding; made at most once, however many ask, also at the same moment.
+    pub fn note(offset: Offset, topic: Arc<Topic>, received: Stamp, note: &Note) -> Frame {
+        let text = note.text(&topic.name, offset, received.wall_ms);
+        let payload = Payload { bytes: text.into(), kind: PayloadKind::Json };
+        Frame::with(offset, topic, received, payload, Role::Note(note.kind()))
+    }
+
+    fn with(offset: Offset, topic: Arc<Topic>, received: Stamp, payload: Payload, role: Role) -> Frame {
+        Frame { offset, topic, received, payload, role, encodings: Default::default() }
+    }
+
+    /// The complete WireFrame in this encoding; made at most once, however many ask, also at the same moment. Empty for
+    /// a note in a raw encoding.
     pub fn encoded(&self, encoding: Encoding, encoder: &mut Encoder) -> &Encoded {
         self.encodings[encoding as usize].get_or_init(|| {
-            encoder.encode(encoding, &self.topic.name, self.offset, self.received.wall_ms, &self.payload)
+            if self.is_note() {
+                Encoded::notice(encoding, &self.payload.bytes)
+            } else {
+                encoder.encode(encoding, &self.envelope())
+            }
         })
+    }
+
+    /// What the envelope says. Not for notes.
+    pub fn envelope(&self) -> Envelope<'_> {
+        let kind = match self.role {
+            Role::Start => Some(Kind::Snapshot),
+            Role::Change { .. } => Some(Kind::Delta),
+            Role::Value { .. } | Role::Moment | Role::Note(_) => None,
+        };
+        let (topic, offset, ts_ms) = (&*self.topic.name, self.offset, self.received.wall_ms);
+        Envelope { topic, offset, ts_ms, kind, payload: &self.payload }
+    }
+
+    /// The frame as those get it who have not got the frames before: as the whole value, where there is one.
+    pub fn whole(&self) -> &Frame {
+        match &self.role {
+            Role::Change { whole: Some(whole) } => whole,
+            _ => self,
+        }
+    }
+
+    pub fn is_note(&self) -> bool {
+        matches!(self.role, Role::Note(_))
+    }
+
+    /// Payload bytes that it holds in memory, those of the whole value included.
+    pub fn held_bytes(&self) -> usize {
+        let whole = self.whole();
+        let apart = if std::ptr::eq(whole, self) { 0 } else { whole.payload.bytes.len() };
+        self.payload.bytes.len() + apart
     }
 }
 

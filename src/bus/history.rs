@@ -3,12 +3,12 @@
 use crate::words::topic::{Pattern, TopicError};
 
 /// 1000 messages: more is an archive, which a broadcaster is not.
-pub const KEEP_MAX: usize = 1000;
+pub const KEEP_MAX: u16 = 1000;
 
 /// Which topics keep more than their newest message. The first pattern that matches counts.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    kept: Vec<(Pattern, usize)>,
+    kept: Vec<(Pattern, u16)>,
 }
 
 /// Why an entry says nothing.
@@ -34,9 +34,9 @@ impl History {
         Ok(History { kept: entries.iter().map(parse).collect::<Result<_, _>>()? })
     }
 
-    /// Messages that are kept of this topic; at least 1.
-    pub fn of(&self, topic: &str) -> usize {
-        self.kept.iter().find(|(pattern, _)| pattern.matches(topic)).map_or(1, |(_, count)| *count)
+    /// Messages that are kept of this topic, at least 1; none if no pattern says so.
+    pub fn of(&self, topic: &str) -> Option<u16> {
+        self.kept.iter().find(|(pattern, _)| pattern.matches(topic)).map(|(_, count)| *count)
     }
 }
 
@@ -49,9 +49,9 @@ mod tests {
         let entries = ["chat.vip=100", "chat.*=50", ">=2"].map(String::from);
         let history = History::parse(&entries).expect("good entries");
         for (topic, count) in [("chat.vip", 100), ("chat.rust", 50), ("quote.AAPL", 2)] {
-            assert_eq!(history.of(topic), count, "{topic}");
+            assert_eq!(history.of(topic), Some(count), "{topic}");
         }
-        assert_eq!(History::default().of("chat.rust"), 1);
+        assert_eq!(History::default().of("chat.rust"), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The last-value cache: topic to its newest frame.
+//! The last-value cache: topic to its story.
 //!
 //! Written by the publisher alone, before the frame enters the ring; read by shards that must start over and by the
 //! edge. A reader may therefore find a frame that is newer than the head it saw, never one that is older.
@@ -8,13 +8,26 @@ use std::sync::Arc;
 use dashmap::DashMap;
 
 use crate::bus::frame::{Frame, Topic};
+use crate::bus::story::Story;
 
-/// The newest frame of a topic, and how many there were.
+/// What is kept of a topic, and how many frames there were.
 #[derive(Clone, Debug)]
 pub struct Current {
-    pub frame: Arc<Frame>,
-    /// Frames published on the topic in this epoch.
+    pub story: Story,
+    /// Frames published on the topic in this epoch; notes do not count.
     pub count: u64,
+}
+
+impl Current {
+    pub fn new(first: Arc<Frame>) -> Current {
+        Current { count: u64::from(!first.is_note()), story: Story::new(first) }
+    }
+
+    /// Takes the topic's next frame.
+    pub fn take(&mut self, frame: Arc<Frame>) {
+        self.count += u64::from(!frame.is_note());
+        self.story.take(frame);
+    }
 }
 
 pub(super) struct Latest {
@@ -31,21 +44,24 @@ impl Latest {
     }
 
     pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
-        self.by_name.get(name).map(|current| current.frame.topic.clone())
+        self.by_name.get(name).map(|current| current.story.newest().topic.clone())
     }
 
     pub fn get(&self, name: &str) -> Option<Current> {
         self.by_name.get(name).map(|current| current.clone())
     }
 
+    /// Whether changes of the topic have a start that they belong to.
+    pub fn holds_changes(&self, name: &str) -> bool {
+        self.by_name.get(name).is_some_and(|current| current.story.holds_changes())
+    }
+
     /// Publisher only.
     pub fn remember(&self, frame: Arc<Frame>) {
         if let Some(mut current) = self.by_name.get_mut(&*frame.topic.name) {
-            current.frame = frame;
-            current.count += 1;
+            current.take(frame);
         } else {
-            let name = frame.topic.name.clone();
-            self.by_name.insert(name, Current { frame, count: 1 });
+            self.by_name.insert(frame.topic.name.clone(), Current::new(frame));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Floor 2: published once, read by many.
 //!
 //! `open` gives the one [`Publisher`] and a [`Reader`] that may be cloned. The publisher numbers a frame, remembers
-//! it as the latest of its topic, stores it in the ring, moves the head and rings the bells, in this order.
+//! it in the story of its topic, stores it in the ring, moves the head and rings the bells, in this order.
 //! `interest` and `asks` go the other way: delivery writes them, the intake reads them.
 
 pub mod asks;
@@ -17,6 +17,7 @@ pub mod latest;
 pub mod publisher;
 pub mod reader;
 mod ring;
+pub mod story;
 mod sync;
 
 use std::sync::Arc;
@@ -56,7 +57,7 @@ struct Shared {
     bells: ArcSwap<Vec<Arc<Bell>>>,
 }
 
-/// Opens an empty bus for one epoch, where every topic keeps its newest message only.
+/// Opens an empty bus for one epoch, where every topic keeps as many values as its frames ask for.
 pub fn open(epoch: Epoch, limits: Limits, meters: &Meters) -> (Publisher, Reader) {
     open_with_history(epoch, limits, History::default(), meters)
 }

@@ -10,7 +10,7 @@ use metrics::{Counter, Gauge};
 use crate::bus::feed::FeedState;
 use crate::bus::frame::{Frame, Topic};
 use crate::bus::history::History;
-use crate::bus::keeping::{Keeping, Note};
+use crate::bus::keeping::{Keeping, Note, NoteKind};
 use crate::bus::{Limits, Shared};
 use crate::wire::encode::Payload;
 use crate::words::ids::{Offset, TopicId};
@@ -41,6 +41,8 @@ pub enum PublishError {
 struct PublisherMeters {
     frames: Counter,
     frame_bytes: Counter,
+    /// By `NoteKind as usize`.
+    notes: [Counter; NoteKind::ALL.len()],
     refused_topic: Counter,
     refused_limit: Counter,
     topics: Gauge,
@@ -56,6 +58,7 @@ impl Publisher {
         let meters = PublisherMeters {
             frames: meters.counter(&names::FRAMES, &[]),
             frame_bytes: meters.counter(&names::FRAME_BYTES, &[]),
+            notes: NoteKind::ALL.map(|kind| meters.counter(&names::NOTES, &[("kind", kind.label())])),
             refused_topic: meters.counter(&names::FRAMES_REFUSED, &[("reason", "bad_topic")]),
             refused_limit: meters.counter(&names::FRAMES_REFUSED, &[("reason", "too_many_topics")]),
             topics: meters.gauge(&names::TOPICS, &[]),
@@ -81,21 +84,41 @@ impl Publisher {
         publisher
     }
 
-    /// Publishes one frame. `received` is when its upstream message arrived.
+    /// Publishes one frame. `received` is when its upstream message arrived. A change whose whole value is at hand becomes
+    /// a start, with the whole value as its payload, if the topic has none yet or has forgotten it.
     pub fn publish(
         &mut self,
         topic: &str,
         payload: Payload,
-        _keeping: Keeping,
+        keeping: Keeping,
         received: Stamp,
     ) -> Result<Offset, PublishError> {
-        let topic = match self.shared.latest.topic(topic) {
-            Some(known) => known,
-            None => self.admit(topic)?,
+        let topic = self.topic(topic)?;
+        let (payload, keeping) = match keeping {
+            // Those who are in step have no start either, and would never get the whole value.
+            Keeping::Change { whole: Some(whole) } if !self.shared.latest.holds_changes(&topic.name) => {
+                (whole, Keeping::Start)
+            }
+            other => (payload, other),
         };
         let bytes = payload.bytes.len();
-        let offset = self.head.next();
-        let frame = Arc::new(Frame::new(offset, topic, received, payload));
+        let offset = self.push(Frame::new(self.head.next(), topic, received, payload, keeping));
+        self.meters.frames.increment(1);
+        self.meters.frame_bytes.increment(bytes as u64);
+        Ok(offset)
+    }
+
+    /// Says something about one topic, after what was published before and with an offset of its own.
+    pub fn note(&mut self, topic: &str, note: Note, received: Stamp) -> Result<Offset, PublishError> {
+        let topic = self.topic(topic)?;
+        let offset = self.push(Frame::note(self.head.next(), topic, received, &note));
+        self.meters.notes[note.kind() as usize].increment(1);
+        Ok(offset)
+    }
+
+    fn push(&mut self, frame: Frame) -> Offset {
+        let (offset, bytes) = (frame.offset, frame.held_bytes());
+        let frame = Arc::new(frame);
         self.make_room(bytes);
         self.shared.latest.remember(frame.clone());
         self.shared.ring.push(frame);
@@ -103,18 +126,10 @@ impl Publisher {
         self.ring_frames += 1;
         self.ring_bytes += bytes;
         self.ring_bells();
-        self.meters.frames.increment(1);
-        self.meters.frame_bytes.increment(bytes as u64);
         self.meters.head_offset.set(offset.0 as f64);
         self.meters.ring_frames.set(self.ring_frames as f64);
         self.meters.ring_bytes.set(self.ring_bytes as f64);
-        Ok(offset)
-    }
-
-    /// Says something about one topic, after what was published before.
-    pub fn note(&mut self, topic: &str, note: Note, received: Stamp) -> Result<(), PublishError> {
-        tracing::debug!(topic, ?note, ?received, "note");
-        Ok(())
+        offset
     }
 
     /// Says whether what was published is current. Readers learn of it after all frames published before.
@@ -125,6 +140,13 @@ impl Publisher {
             self.show_state(&state);
         }
         self.ring_bells();
+    }
+
+    fn topic(&mut self, name: &str) -> Result<Arc<Topic>, PublishError> {
+        match self.shared.latest.topic(name) {
+            Some(known) => Ok(known),
+            None => self.admit(name),
+        }
     }
 
     fn admit(&mut self, name: &str) -> Result<Arc<Topic>, PublishError> {
@@ -149,7 +171,7 @@ impl Publisher {
         {
             let oldest = self.shared.ring.drop_oldest().expect("the writer alone empties slots");
             self.ring_frames -= 1;
-            self.ring_bytes -= oldest.payload.bytes.len();
+            self.ring_bytes -= oldest.held_bytes();
         }
     }
 

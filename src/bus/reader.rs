@@ -43,7 +43,7 @@ impl Reader {
         self.shared.latest.get(topic)
     }
 
-    /// Visits the newest frame of every topic, in no order. Keep `visit` short: it holds back the publisher.
+    /// Visits what is kept of every topic, in no order. Keep `visit` short: it holds back the publisher.
     pub fn each_latest(&self, visit: impl FnMut(&Current)) {
         self.shared.latest.each(visit);
     }

@@ -293,7 +293,7 @@ settings! {
             "Effort of deflate: 1 is fastest, 9 is smallest.";
         windows_max: usize = Is("64"), count(0, 4096),
             "Shared compression windows per shard, each of about 300 KiB; 0 for none; lanes beyond it compress each frame by itself.";
-        window_members_min: usize = Is("8"), count(1, 1_000_000),
+        window_members_min: usize = Is("4"), count(1, 1_000_000),
             "Sessions that must see the identical stream before it gets a shared window; it is closed below half of that.";
         window_cut_max: usize = Is("256"), count(1, 1_000_000),
             "Frames after which a shared window is forgotten and begun anew.";

@@ -4,7 +4,7 @@ use crate::delivery::lane::SessionId;
 use crate::delivery::lanes::MATCHES_PER_TURN;
 use crate::delivery::session::{Socket, Standing};
 use crate::delivery::shard::Shard;
-use crate::delivery::walk::{Behind, Chunk, Replay, Walk, replay_slice, walk_slice};
+use crate::delivery::walk::{Behind, Cause, Chunk, Replay, Walk, replay_slice, walk_slice};
 use crate::wire::command::Policy;
 use crate::wire::encode::Format;
 use crate::wire::notice::Notice;
@@ -88,11 +88,11 @@ impl<S: Socket> Shard<S> {
         }
         let oldest = self.reader.frame(behind.cursor.next());
         let lag_ns = oldest.as_ref().map(|frame| now.ns_since(frame.received));
-        let patient = behind.resuming || session.policy == Policy::Lossless;
+        let patient = behind.cause == Cause::Resume || session.policy == Policy::Lossless;
         let replay = lag_ns.is_some_and(|lag_ns| patient || u128::from(lag_ns) <= self.settings.replay_max.as_nanos());
         if replay {
             let from = (&self.reader, &mut self.encoder);
-            match replay_slice(&mut behind.cursor, position, (lane_id, &lane.key), &self.index, from) {
+            match replay_slice(behind, position, (lane_id, &lane.key), &self.index, from) {
                 Replay::Chunk(chunk) => return Next::Send(chunk),
                 Replay::Nothing => return Next::Nothing,
                 Replay::Lost => {}
@@ -106,20 +106,23 @@ impl<S: Socket> Shard<S> {
         let session = &mut self.sessions[id.0];
         let lane = &self.lanes[session.lane.0 as usize];
         let Standing::Behind(behind) = &mut session.standing else { return Next::Arrived };
-        let from = behind.cursor;
-        let resuming = behind.resuming;
+        let (from, cause) = (behind.cursor, behind.cause);
         behind.skip_to(position);
-        let newest = lane.topics.iter().filter_map(|topic| self.index.entry(*topic));
-        let matters = newest.map(|entry| entry.newest.offset).any(|offset| offset > from && offset <= position);
+        let entries = lane.topics.iter().filter_map(|topic| self.index.entry(*topic));
+        let mut newest = entries.map(|entry| entry.story.newest().offset);
+        let matters = newest.any(|offset| offset > from && offset <= position);
         if !matters {
             return Next::Nothing;
         }
-        if session.policy == Policy::Disconnect && !resuming {
+        if session.policy == Policy::Disconnect && cause != Cause::Resume {
             self.dismiss(id, Goodbye::TooSlow, Goodbye::TooSlow.sentence(), now);
             return Next::Left;
         }
-        let (reason, counter) =
-            if resuming { ("expired", &self.meters.skips_expired) } else { ("slow", &self.meters.skips_slow) };
+        let (reason, counter) = match cause {
+            Cause::Slow => ("slow", &self.meters.skips_slow),
+            Cause::Resume => ("expired", &self.meters.skips_expired),
+            Cause::Overrun => ("overrun", &self.meters.skips_overrun),
+        };
         counter.increment(1);
         if session.format == Format::Raw {
             return Next::Nothing;
@@ -167,10 +170,9 @@ impl<S: Socket> Shard<S> {
 }
 
 impl Behind {
-    /// From here on only the newest values count, up to `position`.
+    /// From here on only what is kept counts, up to `position`.
     fn skip_to(&mut self, position: Offset) {
-        self.walk = Some(Walk { reached: self.cursor, until: position, known: None });
-        self.cursor = position;
-        self.resuming = false;
+        let walk = Walk { reached: self.cursor, until: position, known: None };
+        *self = Behind::walking(position, walk);
     }
 }

@@ -1,14 +1,15 @@
-//! The topic index of one shard: topic to newest frame, topic to lanes.
+//! The topic index of one shard: topic to story, topic to lanes.
 //!
 //! A pattern is matched once per topic: when a topic is new, or when a lane is. A message costs one array access.
-//! The shard moves the newest frames forward itself, so what a snapshot shows and what the live stream says next
+//! The shard moves the stories forward itself, so what a snapshot shows and what the live stream says next
 //! fit together by construction.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::bus::frame::Frame;
+use crate::bus::frame::{Frame, Topic};
+use crate::bus::story::Story;
 use crate::words::ids::{Offset, TopicId};
 use crate::words::topic::Pattern;
 
@@ -28,54 +29,59 @@ pub struct Index {
 
 /// One topic.
 pub struct Entry {
-    pub newest: Arc<Frame>,
-    /// The frames before the newest that are kept for newcomers, oldest first; empty for most topics.
-    older: VecDeque<Arc<Frame>>,
+    pub story: Story,
     /// The lanes that get this topic, sorted.
     pub lanes: Vec<LaneId>,
 }
 
 /// What a frame changed in the index.
 pub struct Noted {
-    /// Offset of the frame that was the newest before; `Offset::START` if there was none.
+    /// Offset of the topic's frame that was the newest before; `Offset::START` if there was none.
     pub before: Offset,
     /// The topic was not known to this shard.
     pub new_topic: bool,
 }
 
 impl Index {
-    /// Makes the frame the newest of its topic.
+    /// Puts the frame into its topic's story.
     pub fn note(&mut self, frame: Arc<Frame>) -> Noted {
         let slot = frame.topic.id.index();
+        if let Some(Some(entry)) = self.topics.get_mut(slot) {
+            let before = entry.story.newest().offset;
+            entry.story.take(frame);
+            return Noted { before, new_topic: false };
+        }
+        self.begin(frame.topic.clone(), Story::new(frame))
+    }
+
+    /// Takes a story from elsewhere, because frames in between were missed.
+    pub fn adopt(&mut self, story: Story) -> Noted {
+        let topic = story.newest().topic.clone();
+        if let Some(Some(entry)) = self.topics.get_mut(topic.id.index()) {
+            let before = std::mem::replace(&mut entry.story, story);
+            return Noted { before: before.newest().offset, new_topic: false };
+        }
+        self.begin(topic, story)
+    }
+
+    fn begin(&mut self, topic: Arc<Topic>, story: Story) -> Noted {
+        let slot = topic.id.index();
         if slot >= self.topics.len() {
             self.topics.resize_with(slot + 1, || None);
         }
-        if let Some(entry) = &mut self.topics[slot] {
-            let before = std::mem::replace(&mut entry.newest, frame);
-            let offset = before.offset;
-            entry.keep(before);
-            return Noted { before: offset, new_topic: false };
-        }
-        let lanes = self.lanes_for(&frame.topic.name);
-        self.by_name.insert(frame.topic.name.clone(), frame.topic.id);
-        self.topics[slot] = Some(Entry { newest: frame, older: VecDeque::new(), lanes });
+        let lanes = self.lanes_for(&topic.name);
+        self.by_name.insert(topic.name.clone(), topic.id);
+        self.topics[slot] = Some(Entry { story, lanes });
         Noted { before: Offset::START, new_topic: true }
-    }
-
-    /// Forgets what is kept of a topic before its newest frame, because frames in between were missed.
-    pub fn forget_older(&mut self, topic: TopicId) {
-        if let Some(entry) = self.topics.get_mut(topic.index()).and_then(Option::as_mut) {
-            entry.older = VecDeque::new();
-        }
     }
 
     pub fn entry(&self, topic: TopicId) -> Option<&Entry> {
         self.topics.get(topic.index())?.as_ref()
     }
 
-    /// Whether the lane gets the topic.
-    pub fn is_on(&self, lane: LaneId, topic: TopicId) -> bool {
-        self.entry(topic).is_some_and(|entry| entry.lanes.binary_search(&lane).is_ok())
+    /// The topic's entry, if the lane gets the topic.
+    pub fn entry_on(&self, lane: LaneId, topic: TopicId) -> Option<&Entry> {
+        self.entry(topic).filter(|entry| entry.lanes.binary_search(&lane).is_ok())
     }
 
     /// Puts a lane on all topics that its patterns match later, and on those that it names and that there are; gives
@@ -104,7 +110,7 @@ impl Index {
     pub fn match_wildcards(&mut self, lane: LaneId, patterns: &[Pattern], slots: Range<usize>) -> Vec<TopicId> {
         let wild: Vec<&Pattern> = patterns.iter().filter(|pattern| !pattern.is_exact()).collect();
         let entries = self.topics[slots].iter_mut().flatten();
-        let matching = entries.filter(|entry| wild.iter().any(|wild| wild.matches(&entry.newest.topic.name)));
+        let matching = entries.filter(|entry| wild.iter().any(|wild| wild.matches(entry.topic_name())));
         matching.filter_map(|entry| entry.join(lane)).collect()
     }
 
@@ -143,35 +149,14 @@ impl Index {
 }
 
 impl Entry {
-    /// The frames that a newcomer gets, oldest first.
-    pub fn kept(&self) -> impl Iterator<Item = &Arc<Frame>> {
-        self.older.iter().chain([&self.newest])
-    }
-
-    /// The kept frame with this offset.
-    pub fn find(&self, offset: Offset) -> Option<&Arc<Frame>> {
-        if self.newest.offset == offset {
-            Some(&self.newest)
-        } else {
-            self.older.iter().find(|frame| frame.offset == offset)
-        }
-    }
-
-    fn keep(&mut self, frame: Arc<Frame>) {
-        let room = frame.topic.keep - 1;
-        if room == 0 {
-            return;
-        }
-        if self.older.len() == room {
-            self.older.pop_front();
-        }
-        self.older.push_back(frame);
+    pub fn topic_name(&self) -> &str {
+        &self.story.newest().topic.name
     }
 
     /// Puts the lane on the topic; gives the topic if the lane was not on it.
     fn join(&mut self, lane: LaneId) -> Option<TopicId> {
         let seat = self.lanes.binary_search(&lane).err()?;
         self.lanes.insert(seat, lane);
-        Some(self.newest.topic.id)
+        Some(self.story.newest().topic.id)
     }
 }

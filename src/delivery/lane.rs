@@ -160,6 +160,7 @@ mod tests {
 
     use super::*;
     use crate::bus::frame::Topic;
+    use crate::bus::keeping::Keeping;
     use crate::wire::encode::{Payload, PayloadKind};
     use crate::words::stamp::Stamp;
 
@@ -175,9 +176,9 @@ mod tests {
                 scheme: Scheme::Stateless { window_bits },
                 every: None,
             };
-            let topic = Arc::new(Topic { id: TopicId(0), name: "t".into(), keep: 1 });
+            let topic = Arc::new(Topic { id: TopicId(0), name: "t".into(), keep: None });
             let payload = Payload { bytes: Bytes::from("ab".repeat(payload_bytes / 2)), kind: PayloadKind::Text };
-            let frame = Frame::new(Offset(1), topic, Stamp::default(), payload);
+            let frame = Frame::new(Offset(1), topic, Stamp::default(), payload, Keeping::NEWEST);
             let first = key.encoded(&frame, &mut encoder).bytes[0];
             assert_eq!(first & 0x40 != 0, compressed, "{payload_bytes} bytes, {window_bits} bits");
         }

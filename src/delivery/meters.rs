@@ -34,6 +34,7 @@ pub struct ShardMeters {
     pub skips_epoch: Counter,
     /// In the order of `ASK_RESULTS`.
     asks: [Counter; ASK_RESULTS.len()],
+    pub skips_overrun: Counter,
     /// By format, and in it by form.
     sent: [Counter; 6],
     /// By `Encoding as usize`.
@@ -66,6 +67,7 @@ impl ShardMeters {
             skips_expired: skips("expired"),
             skips_epoch: skips("epoch"),
             asks: ASK_RESULTS.map(|result| meters.counter(&names::ASKS, &[("result", result)])),
+            skips_overrun: skips("overrun"),
             sent: SENT_LABELS.map(|encoding| meters.counter(&names::SENT_BYTES, &[("encoding", encoding)])),
             made: Encoding::ALL.map(|encoding| meters.counter(&names::ENCODINGS, &[("encoding", encoding.label())])),
             goodbyes: Goodbye::ALL

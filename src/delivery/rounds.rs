@@ -1,7 +1,5 @@
 //! From the ring to the lanes: new frames become one contiguous chunk per lane and round, sent once to each in step.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
@@ -9,16 +7,16 @@ use bytes::Bytes;
 
 use crate::bus::feed::FeedState;
 use crate::bus::frame::Frame;
-use crate::delivery::index::LaneId;
+use crate::delivery::index::{LaneId, Noted};
 use crate::delivery::lane::{Lane, Scheme, SessionId};
 use crate::delivery::session::{Socket, Standing};
 use crate::delivery::shard::Shard;
-use crate::delivery::walk::{Behind, Chunk, SLICE_BYTES, Slice};
+use crate::delivery::walk::{Behind, Cause, Chunk, SLICE_BYTES, Slice};
 use crate::delivery::window::Window;
 use crate::wire::encode::Format;
 use crate::wire::notice::Notice;
 use crate::words::goodbye::Goodbye;
-use crate::words::ids::Offset;
+use crate::words::ids::{Offset, TopicId};
 use crate::words::stamp::Stamp;
 
 /// 64 KiB of payload: some 400 ticks of 160 bytes a send; larger rounds save no more calls, but hold up commands.
@@ -78,6 +76,10 @@ impl<S: Socket> Shard<S> {
     fn note(&mut self, frame: Arc<Frame>, live: bool) {
         let topic = frame.topic.id;
         let noted = self.index.note(frame);
+        self.mark_lanes(topic, &noted, live);
+    }
+
+    fn mark_lanes(&mut self, topic: TopicId, noted: &Noted, live: bool) {
         let Some(entry) = self.index.entry(topic) else { return };
         for lane_id in &entry.lanes {
             let lane = &mut self.lanes[lane_id.0 as usize];
@@ -100,47 +102,50 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// The publisher was a whole ring ahead: everyone falls behind, and the index starts over from the latest values.
+    /// The publisher was a whole ring ahead: everyone falls behind, and the index starts over from the kept stories.
     fn overrun(&mut self) {
         let unpaced = self.lanes.iter().filter(|(_, lane)| lane.pace.is_none());
         let everyone: Vec<SessionId> = unpaced.flat_map(|(_, lane)| lane.everyone_in_step()).collect();
         for id in everyone {
             self.fall_behind(id);
+            if let Standing::Behind(behind) = &mut self.sessions[id.0].standing {
+                behind.cause = Cause::Overrun;
+            }
         }
         self.start_over();
     }
 
-    /// Moves the index to the latest values, and the cursor to the offset as of which they are. If the publisher is a
-    /// whole ring ahead again, nothing moves, and the next round tries again.
+    /// Moves the index to the stories as they are now, and the cursor to the offset as of which they are. If the
+    /// publisher is a whole ring ahead again, nothing moves, and the next round tries again.
     ///
-    /// The publisher goes on meanwhile, so a topic's latest value may be newer than the head. Between the two lie frames
-    /// that only the ring has: without them the index would hold an older value of such a topic, newcomers would get it
-    /// as the current one, and those who missed a newer one would not be told.
+    /// The publisher goes on meanwhile, so a story may be newer than the head. Between the two lie frames of other topics
+    /// that only the ring has: without them the index would hold an older story of such a topic, newcomers would get it
+    /// as the current one, and those who missed what is newer would not be told.
     pub(super) fn start_over(&mut self) {
         let (since, head) = (self.cursor, self.reader.head());
-        let mut frames = BTreeMap::new();
+        let mut stories = Vec::new();
         self.reader.each_latest(|current| {
-            if current.frame.offset > since {
-                frames.insert(current.frame.offset, current.frame.clone());
+            if current.story.newest().offset > since {
+                stories.push(current.story.clone());
             }
         });
-        let until = frames.last_key_value().map_or(head, |(newest, _)| head.max(*newest));
+        let until = stories.iter().map(|story| story.newest().offset).fold(head, Offset::max);
         if until > self.reader.head() {
             // Remembered, but not yet in the ring: a client must not be given a cursor that would be refused elsewhere.
             return;
         }
-        let mut between = head.next();
-        while between <= until {
-            if let Entry::Vacant(seat) = frames.entry(between) {
-                let Some(frame) = self.reader.frame(between) else { return };
-                seat.insert(frame);
-            }
-            between = between.next();
+        let between = (head.0 + 1..=until.0).map(|offset| self.reader.frame(Offset(offset)));
+        let Some(between) = between.collect::<Option<Vec<_>>>() else { return };
+        for story in stories {
+            let topic = story.newest().topic.id;
+            let noted = self.index.adopt(story);
+            self.mark_lanes(topic, &noted, false);
         }
-        for frame in frames.into_values() {
-            let topic = frame.topic.id;
-            self.note(frame, false);
-            self.index.forget_older(topic);
+        for frame in between {
+            let entry = self.index.entry(frame.topic.id);
+            if entry.is_none_or(|entry| entry.story.newest().offset < frame.offset) {
+                self.note(frame, false);
+            }
         }
         self.cursor = until;
     }
@@ -164,7 +169,7 @@ impl<S: Socket> Shard<S> {
     fn deliver_frames(&mut self, lane_id: LaneId, frames: &[&Frame], now: Stamp) {
         self.board(lane_id);
         let lane = &mut self.lanes[lane_id.0 as usize];
-        lane.frames_sent += frames.len() as u64;
+        lane.frames_sent += frames.iter().filter(|frame| !frame.is_note()).count() as u64;
         if let Some(window) = lane.window.as_mut().filter(|window| !window.boarded.is_empty()) {
             let chunk = window.chunk(frames, &lane.key, &mut self.encoder);
             self.deliver(lane_id, Seats::Boarded, &chunk, now);
@@ -172,7 +177,7 @@ impl<S: Socket> Shard<S> {
         let Some(lane) = self.lanes.get(lane_id.0 as usize).filter(|lane| !lane.in_step.is_empty()) else { return };
         let mut slice = Slice::default();
         for frame in frames {
-            slice.push(lane.key.encoded(frame, &mut self.encoder));
+            slice.push(frame, lane.key.encoded(frame, &mut self.encoder));
         }
         let chunk = slice.finish(lane.key.form());
         self.deliver(lane_id, Seats::InStep, &chunk, now);
@@ -238,6 +243,10 @@ impl<S: Socket> Shard<S> {
 
     /// Sends one chunk to everyone who sits there. Who does not take all of it leaves the step with the rest.
     fn deliver(&mut self, lane_id: LaneId, seats: Seats, chunk: &Chunk, now: Stamp) {
+        if chunk.bytes.is_empty() {
+            // Nothing but notes, on a raw lane.
+            return;
+        }
         let lane = &mut self.lanes[lane_id.0 as usize];
         lane.spoke_ns = now.mono_ns;
         let seated: &[SessionId] = match (seats, &lane.window) {
@@ -274,7 +283,7 @@ impl<S: Socket> Shard<S> {
         self.fall_behind(id);
     }
 
-    /// Sends what is due on paced lanes: the newest of each topic that changed, computed once per lane.
+    /// Sends what is due on paced lanes: the news of each topic that changed, computed once per lane.
     fn flush_paced(&mut self, now: Stamp) {
         self.paced_due_ns = u64::MAX;
         let paced = self.lanes.iter().filter(|(_, lane)| lane.pace.is_some());
@@ -292,28 +301,21 @@ impl<S: Socket> Shard<S> {
     }
 
     fn flush_lane(&mut self, lane_id: LaneId, now: Stamp) {
-        let mut changed: Vec<_> = {
+        let mut news: Vec<(Offset, Arc<Frame>)> = Vec::new();
+        {
             let Some(pace) = self.lanes[lane_id.0 as usize].pace.as_mut() else { return };
-            let topics = std::mem::take(&mut pace.dirty).into_iter();
-            topics.filter_map(|topic| Some((self.index.entry(topic)?.newest.offset, topic))).collect()
-        };
-        changed.sort_unstable();
-        let mut rest = changed.as_slice();
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let newest = rest.iter().filter_map(|(_, topic)| self.index.entry(*topic)).map(|entry| &entry.newest);
-            let part = newest.take_while(|frame| {
-                let fits = bytes < SLICE_BYTES;
-                bytes += frame.payload.bytes.len();
-                fits
-            });
-            let part: Vec<Arc<Frame>> = part.cloned().collect();
-            rest = &rest[part.len()..];
+            let dirty = std::mem::take(&mut pace.dirty);
+            for entry in dirty.iter().filter_map(|topic| self.index.entry(*topic)) {
+                news.extend(entry.story.news_after(pace.position).map(|frame| (frame.offset, frame.clone())));
+            }
+        }
+        news.sort_unstable_by_key(|(offset, _)| *offset);
+        let mut rest = news.as_slice();
+        while let Some((until, part)) = take_part(&mut rest) {
             // Members may end, and with the last one the lane, while a part is delivered.
             let Some(pace) = self.lanes.get_mut(lane_id.0 as usize).and_then(|lane| lane.pace.as_mut()) else { return };
-            let frames: Vec<&Frame> = part.iter().map(|frame| &**frame).collect();
-            pace.position = frames[frames.len() - 1].offset;
-            self.deliver_frames(lane_id, &frames, now);
+            pace.position = until;
+            self.deliver_frames(lane_id, &part, now);
         }
         self.finish_flush(lane_id);
     }
@@ -352,10 +354,10 @@ impl<S: Socket> Shard<S> {
         let mut out = Vec::new();
         match &*self.feed {
             FeedState::Connecting => return None,
-            FeedState::Live => Notice::Live { topics, ts }.put(&mut out),
+            FeedState::Live => Notice::Live { topics, offset: None, ts }.put(&mut out),
             FeedState::Stale { reason, since_ms, message } => {
                 let (reason, since_ms) = (reason.label(), *since_ms);
-                Notice::Stale { topics, reason, message, since_ms, ts }.put(&mut out);
+                Notice::Stale { topics, reason, message, since_ms, offset: None, ts }.put(&mut out);
             }
         }
         Some(out.into())
@@ -377,4 +379,20 @@ impl<S: Socket> Shard<S> {
             self.deliver_notice(lane_id, out.into(), now);
         }
     }
+}
+
+/// Takes the frames of one chunk off the front, as those get them who have not got the frames before, and the offset of
+/// the last of them.
+fn take_part<'f>(rest: &mut &'f [(Offset, Arc<Frame>)]) -> Option<(Offset, Vec<&'f Frame>)> {
+    let mut bytes = 0;
+    let fits = |(_, frame): &&(Offset, Arc<Frame>)| {
+        let room = bytes < SLICE_BYTES;
+        bytes += frame.whole().payload.bytes.len();
+        room
+    };
+    let count = rest.iter().take_while(fits).count();
+    let (part, later) = rest.split_at(count);
+    *rest = later;
+    let (until, _) = part.last()?;
+    Some((*until, part.iter().map(|(_, frame)| frame.whole()).collect()))
 }

@@ -1,119 +1,64 @@
 //! A shard driven by one seed, without sockets, clock or threads: clients join, change their subscriptions, stall, take
-//! a few bytes, vanish, while frames are published and the ring overruns. What each client received is then compared
-//! with what was published.
+//! a few bytes, vanish and resume, while frames of all kinds and notes are published and the ring overruns. What each
+//! client made of what it received is then compared with what was published.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io::{self, ErrorKind, Read, Write};
-use std::rc::Rc;
+pub mod client;
+mod model;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flate2::{Decompress, FlushDecompress};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::Value;
+use serde_json::json;
 
+use self::client::{Client, FakeSocket, Pipe, matches, stock_inflater};
+use self::model::{Model, What, changed};
 use crate::bus::history::History;
-use crate::bus::keeping::Keeping;
+use crate::bus::keeping::{GapReason, Keeping, Note, NoteKind};
 use crate::bus::publisher::Publisher;
 use crate::bus::{self, Limits};
 use crate::delivery::asking::Mailbox;
 use crate::delivery::door::Ends;
-use crate::delivery::lane::SessionId;
 use crate::delivery::meters::ShardMeters;
 use crate::delivery::newcomer::Terms;
-use crate::delivery::session::Socket;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
 use crate::delivery::window::WindowSettings;
 use crate::wire::command::Policy;
-use crate::wire::encode::{Payload, PayloadKind};
+use crate::wire::encode::{Format, Payload, PayloadKind};
 use crate::wire::negotiate::Agreement;
 use crate::words::ids::{Cursor, Epoch, Offset};
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
 use crate::words::topic::Pattern;
 
-const TOPICS: [&str; 6] = ["a.x", "a.y", "b.x", "b.y.z", "c", "d.q"];
-const PATTERNS: [&str; 8] = ["a.x", "a.*", "*.x", "b.>", ">", "c", "d.*", "e.*"];
-
-/// Both ends of a client's connection.
-#[derive(Default)]
-pub(super) struct Pipe {
-    pub to_server: VecDeque<u8>,
-    pub to_client: Vec<u8>,
-    /// Bytes the client's socket still takes.
-    pub room: usize,
-    pub broken: bool,
+/// What is published of a topic: values, the last three values, snapshots and deltas, moments, or anything.
+#[derive(Clone, Copy)]
+enum Habit {
+    Values,
+    Three,
+    Changes,
+    Moments,
+    Mixed,
 }
 
-#[derive(Clone)]
-pub(super) struct FakeSocket(pub Rc<RefCell<Pipe>>);
-
-impl Read for FakeSocket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut pipe = self.0.borrow_mut();
-        if pipe.broken {
-            return Ok(0);
-        }
-        if pipe.to_server.is_empty() {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        pipe.to_server.read(buffer)
-    }
-}
-
-impl Write for FakeSocket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut pipe = self.0.borrow_mut();
-        if pipe.broken {
-            return Err(ErrorKind::ConnectionReset.into());
-        }
-        let taken = bytes.len().min(pipe.room);
-        if taken == 0 {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        pipe.room -= taken;
-        pipe.to_client.extend_from_slice(&bytes[..taken]);
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Socket for FakeSocket {
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// What a client knows and expects.
-struct Client {
-    id: SessionId,
-    pipe: Rc<RefCell<Pipe>>,
-    paced: bool,
-    deflate: Option<Agreement>,
-    /// As any client would inflate: the window is as agreed, and kept unless it was agreed otherwise.
-    inflater: Decompress,
-    /// Patterns in force, as the server has confirmed them, and since which offset.
-    patterns: BTreeMap<String, u64>,
-    /// Per topic the offsets received, in the order of arrival.
-    seen: HashMap<String, Vec<u64>>,
-    /// Ranges that the server said it skipped.
-    skipped: Vec<(u64, u64)>,
-    /// Whether a command awaits its answer.
-    asked: bool,
-    /// Where to resume, kept as docs/PROTOCOL.md says; none while that is unknown.
-    cursor: Option<u64>,
-    has_subscribed: bool,
-    /// Offset of the last `subscribed`, if it was not the connection's first.
-    added_at: u64,
-}
+const TOPICS: [(&str, Habit); 10] = [
+    ("a.x", Habit::Values),
+    ("a.y", Habit::Changes),
+    ("b.x", Habit::Changes),
+    ("b.y.z", Habit::Values),
+    ("c", Habit::Values),
+    ("d.q", Habit::Three),
+    ("d.r", Habit::Changes),
+    ("m.x", Habit::Moments),
+    ("m.y", Habit::Mixed),
+    ("n", Habit::Mixed),
+];
+const RING_FRAMES: usize = 32;
+const PATTERNS: [&str; 10] = ["a.x", "a.*", "*.x", "b.>", ">", "c", "d.*", "e.*", "m.*", "n"];
 
 struct World {
     rng: StdRng,
@@ -121,14 +66,13 @@ struct World {
     publisher: Publisher,
     shard: Shard<FakeSocket>,
     clients: Vec<Client>,
-    /// Topic of offset 1, 2, …
-    published: Vec<&'static str>,
+    model: Model,
     epoch: Epoch,
 }
 
 impl World {
     fn new(seed: u64, history: History) -> World {
-        let limits = Limits { ring_frames_max: 32, ring_bytes_max: 1 << 20, topics_max: 100 };
+        let limits = Limits { ring_frames_max: RING_FRAMES, ring_bytes_max: 1 << 20, topics_max: 100 };
         let epoch = Epoch(seed);
         let (publisher, reader) = bus::open_with_history(epoch, limits, history, &Meters::unread());
         let settings = Settings {
@@ -160,7 +104,7 @@ impl World {
             publisher,
             shard,
             clients: Vec::new(),
-            published: Vec::new(),
+            model: Model::default(),
             epoch,
         }
     }
@@ -171,17 +115,66 @@ impl World {
 
     fn publish(&mut self) {
         for _ in 0..self.rng.random_range(1..20) {
-            let topic = self.pick(&TOPICS);
-            self.publish_on(topic);
+            let (topic, habit) = self.pick(&TOPICS);
+            let change = if self.rng.random_bool(0.1) { What::Start } else { What::Change };
+            let anything = self.pick(&[What::Value, What::Moment, What::Start, change, change]);
+            let what = match habit {
+                _ if self.rng.random_bool(0.1) => What::Note(self.pick(&NoteKind::ALL)),
+                Habit::Values | Habit::Three => What::Value,
+                Habit::Changes => change,
+                Habit::Moments => What::Moment,
+                Habit::Mixed => anything,
+            };
+            self.publish_on(topic, what, if matches!(habit, Habit::Three) { 3 } else { 1 });
         }
     }
 
-    fn publish_on(&mut self, topic: &'static str) {
-        let filler = "x".repeat(self.rng.random_range(0..60));
-        let text = format!("{{\"n\":{},\"f\":\"{filler}\"}}", self.published.len() + 1);
-        let payload = Payload { bytes: Bytes::from(text), kind: PayloadKind::Json };
-        self.publisher.publish(topic, payload, Keeping::NEWEST, self.now).expect("a good topic");
-        self.published.push(topic);
+    fn publish_on(&mut self, topic: &'static str, what: What, keep: usize) {
+        let n = self.model.next_offset();
+        let value = self.rng.random_range(0..1_000_000);
+        let has_whole = what == What::Change && self.rng.random_bool(0.1);
+        let before = self.model.topic(topic);
+        let keeping = match what {
+            What::Value => Keeping::Value { keep },
+            What::Start => Keeping::Start,
+            What::Change => {
+                let state = before.state.map_or(value, |state| changed(state, value));
+                let whole = has_whole.then(|| self.payload(json!({"t": topic, "n": n, "state": state})));
+                Keeping::Change { whole }
+            }
+            What::Moment => Keeping::Moment,
+            What::Note(kind) => return self.note_on(topic, kind),
+        };
+        let payload = self.payload(match what {
+            What::Start => json!({"t": topic, "n": n, "state": value}),
+            What::Change => json!({"t": topic, "n": n, "add": value, "prev": before.last}),
+            _ => json!({"t": topic, "n": n}),
+        });
+        self.publisher.publish(topic, payload, keeping, self.now).expect("a good topic");
+        match before.state {
+            None if has_whole => self.model.add(topic, What::Start, value, false),
+            Some(state) if has_whole && before.overflowed() => {
+                self.model.add(topic, What::Start, changed(state, value), false);
+            }
+            _ => self.model.add(topic, what, value, has_whole),
+        }
+    }
+
+    fn note_on(&mut self, topic: &'static str, kind: NoteKind) {
+        let message = "so it is".to_string();
+        let note = match kind {
+            NoteKind::Gap => Note::Gap { reason: GapReason::Sequence, missed: Some(self.model.next_offset()) },
+            NoteKind::Stale => Note::Stale { since_ms: 1, message },
+            NoteKind::Live => Note::Live,
+            NoteKind::Refused => Note::Refused { message },
+        };
+        self.publisher.note(topic, note, self.now).expect("a good topic");
+        self.model.add(topic, What::Note(kind), 0, false);
+    }
+
+    fn payload(&mut self, mut data: serde_json::Value) -> Payload {
+        data["f"] = "x".repeat(self.rng.random_range(0..60)).into();
+        Payload { bytes: Bytes::from(data.to_string()), kind: PayloadKind::Json }
     }
 
     fn join(&mut self) {
@@ -195,33 +188,21 @@ impl World {
         let (server_no_context_takeover, server_max_window_bits) = self.pick(&kinds);
         let agreement = Agreement { server_no_context_takeover, server_max_window_bits };
         let deflate = self.rng.random_bool(0.8).then_some(agreement);
-        self.adopt(Terms { deflate, every, patterns, policy, ..Terms::default() });
+        let raw = !patterns.is_empty() && self.rng.random_bool(0.2);
+        let format = if raw { Format::Raw } else { Format::Envelope };
+        self.adopt(Terms { format, deflate, every, patterns, policy, ..Terms::default() });
     }
 
     fn adopt(&mut self, terms: Terms) {
-        let pipe = Rc::new(RefCell::new(Pipe { room: self.rng.random_range(0..5000), ..Pipe::default() }));
-        let (paced, deflate, asked) = (terms.every.is_some(), terms.deflate, !terms.patterns.is_empty());
-        let id = self.shard.adopt(FakeSocket(pipe.clone()), b"", terms, self.now);
-        let client = Client {
-            id,
-            pipe,
-            paced,
-            deflate,
-            inflater: stock_inflater(deflate),
-            patterns: BTreeMap::new(),
-            seen: HashMap::new(),
-            skipped: Vec::new(),
-            asked,
-            cursor: Some(0),
-            has_subscribed: false,
-            added_at: 0,
-        };
+        let pipe = Pipe::new(self.rng.random_range(0..5000));
+        let mut client = Client::new(self.shard.vacant(), pipe.clone(), &terms);
+        client.id = self.shard.adopt(FakeSocket(pipe), b"", terms, self.now);
         self.clients.push(client);
     }
 
     fn ask(&mut self) {
         let Some(at) = self.any_client() else { return };
-        if self.clients[at].asked {
+        if self.clients[at].asked || self.clients[at].format == Format::Raw {
             return;
         }
         let pattern = self.pick(&PATTERNS);
@@ -261,18 +242,17 @@ impl World {
     fn resume(&mut self) {
         let Some(at) = self.any_client() else { return };
         let client = &mut self.clients[at];
-        let Some(cursor) = client.cursor.filter(|_| !client.asked && !client.patterns.is_empty() && !client.paced)
-        else {
-            return;
-        };
+        let may = !client.asked && !client.patterns.is_empty() && client.format == Format::Envelope;
+        let Some(cursor) = client.cursor.filter(|_| may) else { return };
         client.pipe.borrow_mut().broken = true;
         self.shard.ready(client.id, true, self.now);
-        client.pipe = Rc::new(RefCell::new(Pipe { room: 2000, ..Pipe::default() }));
+        client.pipe = Pipe::new(2000);
         client.inflater = stock_inflater(client.deflate);
         client.asked = true;
         let terms = Terms {
             patterns: client.patterns.keys().map(|text| Pattern::parse(text).expect("a pattern")).collect(),
             deflate: client.deflate,
+            every: client.paced.then_some(Duration::from_millis(50)),
             since: Some(Cursor { epoch: self.epoch, offset: Offset(cursor) }),
             ..Terms::default()
         };
@@ -289,13 +269,13 @@ impl World {
             30..=39 => self.ask(),
             40..=59 => self.give_room(),
             60 => self.vanish(),
-            61 => self.resume(),
-            62..=84 => self.shard.round(self.now),
+            61..=63 => self.resume(),
+            64..=84 => self.shard.round(self.now),
             85..=94 => self.shard.run_queue(self.now),
             _ => self.shard.tick(self.now),
         }
         for client in &mut self.clients {
-            client.receive();
+            client.receive(&self.model);
         }
     }
 
@@ -309,7 +289,7 @@ impl World {
             }
             self.shard.round(self.now);
             self.shard.run_queue(self.now);
-            self.clients.iter_mut().for_each(Client::receive);
+            self.clients.iter_mut().for_each(|client| client.receive(&self.model));
         }
         assert!(!self.shard.has_work(), "a shard at rest has nothing to do");
     }
@@ -317,117 +297,56 @@ impl World {
     fn check(&self) {
         for client in &self.clients {
             assert!(!client.asked, "every command is answered");
-            for topic in TOPICS {
+            for (topic, _) in TOPICS {
                 self.check_topic(client, topic);
             }
         }
     }
 
     fn check_topic(&self, client: &Client, topic: &str) {
-        let seen = client.seen.get(topic).map(Vec::as_slice).unwrap_or_default();
         let matching = client.patterns.iter().filter(|(pattern, _)| matches(pattern, topic));
         let Some(since) = matching.map(|(_, since)| *since).min() else { return };
-        let offsets = (1..).zip(&self.published).filter(|(_, name)| **name == topic).map(|(offset, _)| offset);
-        let offsets: Vec<u64> = offsets.collect();
-        assert_eq!(seen.last(), offsets.last(), "the newest of {topic} has arrived");
+        let Some(known) = client.known.get(topic) else {
+            return assert!(self.is_untold(topic, client.format), "nothing of {topic} has arrived");
+        };
+        let telling = self.model.topic(topic);
+        if let Some(value) = telling.value {
+            assert!(known.seen.contains(&value), "the newest value of {topic} has arrived");
+        }
+        if client.format == Format::Raw {
+            return;
+        }
+        if !known.lost_start {
+            assert_eq!(known.state, telling.state, "{topic} is what was published");
+        }
+        assert!(!known.lost_start || telling.overflowed() || telling.state.is_none(), "{topic} has a start again");
+        match telling.mark {
+            None => assert_eq!(known.mark, None, "{topic} is well"),
+            Some(mark) => assert!(known.mark == Some(mark) || known.data > mark, "{topic} is not well since {mark}"),
+        }
+        if telling.state.is_some() && !telling.overflowed() {
+            let untold = telling.gaps.iter().find(|gap| !known.seen.contains(gap));
+            assert_eq!(untold, None, "a gap in {topic} was not told");
+        }
         if client.paced {
             return;
         }
-        for offset in offsets.into_iter().filter(|offset| *offset > since) {
+        for (offset, what) in self.model.offsets(topic).filter(|(offset, _)| *offset > since) {
             let told = client.skipped.iter().any(|(from, to)| (*from..=*to).contains(&offset));
-            assert!(told || seen.contains(&offset), "{topic} {offset} was neither sent nor said to be skipped");
+            let part = matches!(what, What::Start | What::Change | What::Note(NoteKind::Gap));
+            let needless = part && offset < known.base;
+            let arrived = known.seen.contains(&offset);
+            assert!(told || needless || arrived, "{topic} {offset} was neither sent nor said to be skipped");
         }
     }
-}
 
-impl Client {
-    /// Decodes what has arrived, as any WebSocket client would.
-    fn receive(&mut self) {
-        let bytes = std::mem::take(&mut self.pipe.borrow_mut().to_client);
-        let mut rest = bytes.as_slice();
-        while let Some((first, payload, tail)) = split_frame(rest) {
-            rest = tail;
-            if first & 0x0F == 0x1 {
-                let inflated = if first & 0x40 != 0 { self.inflate(payload) } else { payload.to_vec() };
-                self.hear(&serde_json::from_slice(&inflated).expect("JSON"));
-            }
-        }
-        let kept = rest.to_vec();
-        self.pipe.borrow_mut().to_client = kept;
+    /// A newcomer is told nothing of the topic.
+    fn is_untold(&self, topic: &str, format: Format) -> bool {
+        let telling = self.model.topic(topic);
+        let has_start = telling.state.is_some() && !telling.overflowed();
+        let has_note = (telling.mark.is_some() || telling.overflowed()) && format == Format::Envelope;
+        telling.value.is_none() && !has_start && !has_note
     }
-
-    fn inflate(&mut self, payload: &[u8]) -> Vec<u8> {
-        if self.deflate.expect("compression was agreed on").server_no_context_takeover {
-            self.inflater.reset(false);
-        }
-        let whole = [payload, &[0, 0, 0xFF, 0xFF]].concat();
-        let mut text = Vec::with_capacity(4096);
-        self.inflater.decompress_vec(&whole, &mut text, FlushDecompress::Sync).expect("the server's deflate");
-        text
-    }
-
-    fn hear(&mut self, message: &Value) {
-        let number = |name: &str| message[name].as_u64().expect("a number");
-        match message["op"].as_str() {
-            None => {
-                let (topic, offset) = (message["topic"].as_str().expect("a topic"), number("offset"));
-                assert_eq!(message["data"]["n"].as_u64(), Some(offset), "a frame carries its own payload");
-                assert!(self.asked || self.patterns.keys().any(|pattern| matches(pattern, topic)), "{topic} is wanted");
-                let seen = self.seen.entry(topic.to_string()).or_default();
-                assert!(seen.last().is_none_or(|last| *last < offset), "{topic} {offset} comes after {seen:?}");
-                seen.push(offset);
-                self.move_cursor(offset, self.added_at + 1);
-            }
-            Some("subscribed" | "unsubscribed") => {
-                self.asked = false;
-                let offset = number("offset");
-                let topics = message["topics"].as_array().expect("topics");
-                let topics: Vec<&str> = topics.iter().filter_map(Value::as_str).collect();
-                if self.has_subscribed && !topics.iter().all(|topic| self.patterns.contains_key(*topic)) {
-                    (self.cursor, self.added_at) = (None, offset);
-                }
-                self.has_subscribed = true;
-                self.patterns.retain(|pattern, _| topics.contains(&pattern.as_str()));
-                for topic in topics {
-                    self.patterns.entry(topic.to_string()).or_insert(offset);
-                }
-                // What was left and comes back starts over.
-                let patterns = &self.patterns;
-                self.seen.retain(|topic, _| patterns.keys().any(|pattern| matches(pattern, topic)));
-            }
-            Some("error") => self.asked = false,
-            Some("heartbeat") => self.move_cursor(number("offset"), self.added_at),
-            Some("skipped") => self.skipped.push((number("from"), number("to"))),
-            Some(_) => {}
-        }
-    }
-}
-
-impl Client {
-    /// After a further subscription an offset is a cursor only from `valid_from` on.
-    fn move_cursor(&mut self, offset: u64, valid_from: u64) {
-        if offset >= valid_from || self.cursor.is_some() {
-            self.cursor = self.cursor.max(Some(offset));
-        }
-    }
-}
-
-fn stock_inflater(deflate: Option<Agreement>) -> Decompress {
-    Decompress::new_with_window_bits(false, deflate.map_or(15, Agreement::window_bits))
-}
-
-fn matches(pattern: &str, topic: &str) -> bool {
-    Pattern::parse(pattern).expect("a pattern").matches(topic)
-}
-
-/// The first byte, the payload, and what follows the first WireFrame of `bytes`, if it is whole.
-pub(super) fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (length, header) = match *bytes.get(1)? {
-        126 => (usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])), 4),
-        short => (usize::from(short), 2),
-    };
-    let payload = bytes.get(header..header + length)?;
-    Some((bytes[0], payload, &bytes[header + length..]))
 }
 
 #[test]
@@ -449,19 +368,110 @@ fn every_client_gets_its_topics_in_order_without_silent_gap_or_repeat() {
     }
 }
 
+/// What a new client with these patterns has received of a topic when all is at rest.
+fn seen_by_newcomer(world: &mut World, patterns: &[&str], topic: &str) -> Vec<u64> {
+    let patterns = patterns.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect();
+    world.adopt(Terms { patterns, ..Terms::default() });
+    world.settle();
+    let client = world.clients.last().expect("it has just joined");
+    client.known.get(topic).map(|known| known.seen.clone()).unwrap_or_default()
+}
+
 #[test]
 fn a_newcomer_gets_the_last_messages_of_a_topic_that_keeps_them() {
     let history = History::parse(&["c=3".to_string()]).expect("a good entry");
     let mut world = World::new(1, history);
     for topic in ["c", "a.x", "c", "c", "a.x", "c", "d.q"] {
-        world.publish_on(topic);
+        world.publish_on(topic, What::Value, 1);
     }
     world.settle();
-    let patterns = ["c", "a.*"].map(|text| Pattern::parse(text).expect("a pattern")).to_vec();
-    world.adopt(Terms { patterns, ..Terms::default() });
+    assert_eq!(seen_by_newcomer(&mut world, &["c", "a.*"], "c"), [3, 4, 6]);
+    let known = &world.clients[0].known;
+    assert_eq!(known["a.x"].seen, [5]);
+    assert_eq!(known.len(), 2);
+}
+
+#[test]
+fn a_newcomer_gets_the_start_the_changes_and_what_is_wrong_but_no_moments() {
+    let mut world = World::new(1, History::default());
+    let [gap, stale] = [NoteKind::Gap, NoteKind::Stale].map(What::Note);
+    for what in
+        [What::Change, What::Start, What::Moment, What::Start, What::Moment, gap, What::Change, What::Moment, stale]
+    {
+        world.publish_on("n", what, 1);
+    }
     world.settle();
-    let seen = &world.clients[0].seen;
-    assert_eq!(seen.get("c").map(Vec::as_slice), Some(&[3, 4, 6][..]));
-    assert_eq!(seen.get("a.x").map(Vec::as_slice), Some(&[5][..]));
-    assert_eq!(seen.len(), 2);
+    assert_eq!(seen_by_newcomer(&mut world, &["n"], "n"), [4, 6, 7, 9]);
+}
+
+#[test]
+fn a_paced_client_gets_the_newest_moment_and_what_it_would_not_hear_of_else() {
+    let mut world = World::new(1, History::default());
+    let every = Some(Duration::from_millis(50));
+    let patterns = vec![Pattern::parse(">").expect("a pattern")];
+    world.adopt(Terms { patterns, every, ..Terms::default() });
+    world.settle();
+    let [stale, live] = [NoteKind::Stale, NoteKind::Live].map(What::Note);
+    for what in [What::Moment, What::Moment, stale] {
+        world.publish_on("m.x", what, 1);
+    }
+    world.publish_on("a.x", What::Value, 1);
+    world.publish_on("a.x", What::Value, 1);
+    world.settle();
+    world.publish_on("m.x", live, 1);
+    world.settle();
+    let known = &world.clients[0].known;
+    assert_eq!(known["m.x"].seen, [2, 3, 6]);
+    assert_eq!(known["a.x"].seen, [5]);
+}
+
+#[test]
+fn who_skips_is_told_whose_fault_it_was() {
+    for (reads, reason) in [(true, "overrun"), (false, "slow")] {
+        let mut world = World::new(1, History::default());
+        let patterns = vec![Pattern::parse(">").expect("a pattern")];
+        world.adopt(Terms { patterns, ..Terms::default() });
+        world.settle();
+        for _ in 0..2 * RING_FRAMES {
+            world.clients[0].pipe.borrow_mut().room = if reads { 1 << 20 } else { 0 };
+            world.publish_on("a.x", What::Value, 1);
+            if !reads {
+                world.shard.round(world.now);
+            }
+        }
+        world.settle();
+        assert_eq!(world.clients[0].skip_reason, reason);
+        world.check();
+    }
+}
+
+#[test]
+fn who_reads_again_after_a_long_stall_has_time_to_answer_a_ping() {
+    let mut world = World::new(1, History::default());
+    world.shard.settings.ping_interval = Duration::from_secs(1);
+    world.shard.settings.ping_timeout = Duration::from_secs(5);
+    world.adopt(Terms { patterns: vec![Pattern::parse(">").expect("a pattern")], ..Terms::default() });
+    world.settle();
+    let id = world.clients[0].id;
+    let wait = |world: &mut World, seconds: u64| {
+        for _ in 0..10 * seconds {
+            world.now.mono_ns += 100_000_000;
+            world.shard.tick(world.now);
+            world.shard.run_queue(world.now);
+        }
+    };
+    wait(&mut world, 3);
+    assert!(world.clients[0].pipe.borrow().to_client.ends_with(&[0x89, 0]), "it was pinged");
+    world.clients[0].pipe.borrow_mut().room = 0;
+    world.publish();
+    world.shard.round(world.now);
+    wait(&mut world, 60);
+    world.clients[0].pipe.borrow_mut().room = 1 << 20;
+    world.shard.ready(id, false, world.now);
+    wait(&mut world, 4);
+    let closed =
+        |world: &World| world.clients[0].pipe.borrow().to_client.windows(2).any(|two| two == 4408u16.to_be_bytes());
+    assert!(!closed(&world), "its pong may be on its way");
+    wait(&mut world, 4);
+    assert!(closed(&world), "it was silent for all of `ping.timeout`");
 }

@@ -23,7 +23,7 @@ use crate::delivery::meters::ShardMeters;
 use crate::delivery::newcomer::Terms;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
-use crate::delivery::simulation::{FakeSocket, Pipe, split_frame};
+use crate::delivery::simulation::client::{FakeSocket, Pipe, split_frame};
 use crate::delivery::window::WindowSettings;
 use crate::wire::encode::{Payload, PayloadKind};
 use crate::words::ids::Epoch;

@@ -171,7 +171,7 @@ impl<S: Socket> Shard<S> {
         let mut offset = self.cursor;
         if let Some(Some(cursor)) = resume {
             offset = offset.max(cursor);
-            self.stand(id, Standing::Behind(Box::new(Behind { cursor, walk: None, resuming: true })));
+            self.stand(id, Standing::Behind(Box::new(Behind::resuming(cursor))));
         }
         let other_epoch = resume == Some(None);
         if other_epoch {
@@ -258,8 +258,7 @@ impl<S: Socket> Shard<S> {
         self.enter_lane(id, lane);
         let known = (!old.patterns.is_empty()).then_some((old.patterns, sent));
         let walk = Walk { reached: Offset::START, until: self.cursor, known };
-        let behind = Behind { cursor: self.cursor, walk: Some(walk), resuming: false };
-        self.stand(id, Standing::Behind(Box::new(behind)));
+        self.stand(id, Standing::Behind(Box::new(Behind::walking(self.cursor, walk))));
         Ok(())
     }
 }

@@ -35,7 +35,7 @@ impl<S: Socket> Shard<S> {
         if std::mem::take(&mut session.messages) >= self.settings.messages_per_second_max {
             self.enqueue(id);
         }
-        let Some(session) = self.sessions.get(id.0) else { return };
+        let Some(session) = self.sessions.get_mut(id.0) else { return };
         let passed = |since_ns: u64, limit: std::time::Duration| {
             since_ns > 0 && u128::from(now.mono_ns.saturating_sub(since_ns)) > limit.as_nanos()
         };
@@ -46,7 +46,9 @@ impl<S: Socket> Shard<S> {
         } else if passed(session.blocked_ns, self.settings.write_deadline) {
             self.dismiss(id, Goodbye::WriteTimeout, Goodbye::WriteTimeout.sentence(), now);
         } else if !session.takes_commands() {
-            // It is being written to: the write deadline watches over it, and its pong may wait unread.
+            // It is being written to: the write deadline watches over it, and its pong may wait unread. The time for
+            // that one begins anew when all is sent: before, the ping may have lain among what the client had not read.
+            session.pinged_ns = if session.pinged_ns > 0 { now.mono_ns } else { 0 };
         } else if passed(session.pinged_ns, self.settings.ping_timeout) {
             self.dismiss(id, Goodbye::PingTimeout, Goodbye::PingTimeout.sentence(), now);
         } else if session.pinged_ns == 0 && passed(session.heard_ns, self.settings.ping_interval) {

@@ -1,19 +1,27 @@
 //! The one catch-up path: *bring this session from cursor c to its lane's position.*
 //!
 //! Joining, resuming, falling behind and changing a subscription are the same operation with other numbers. It has two
-//! parts: a walk over the newest frames of the lane's topics in the order of their offsets (what was skipped is not
-//! sent one by one), then a replay from the ring (nothing is skipped). Both give slices of bounded size made of shared
-//! encodings, so a session that catches up holds one slice and a few numbers.
+//! parts: a walk over what is kept of the lane's topics in the order of offsets (what was skipped is not sent one by
+//! one), then a replay from the ring (nothing is skipped). Both give slices of bounded size made of shared encodings, so
+//! a session that catches up holds one slice and a few numbers.
+//!
+//! A topic of changes may start over while a session walks, or is away in the middle of a walk: then the session lacks
+//! some changes before the topic's new base. So what is before a base is never replayed to a session that has walked or
+//! resumes, and the base comes in its whole form. Then this holds at any cursor: of each topic the session has
+//! everything kept up to there, or the topic's base is still to come.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::bus::frame::Frame;
+use crate::bus::frame::{Frame, Role};
+use crate::bus::keeping::NoteKind;
 use crate::bus::reader::Reader;
+use crate::bus::story::Story;
 use crate::delivery::index::{Index, LaneId};
 use crate::delivery::lane::{Lane, LaneKey};
-use crate::wire::encode::{Encoded, Encoder};
+use crate::wire::encode::{Encoded, Encoder, Format};
 use crate::words::ids::{Offset, TopicId};
 use crate::words::topic::Pattern;
 
@@ -29,8 +37,20 @@ pub struct Behind {
     /// Everything up to here has been sent, or will have been once the walk is done.
     pub cursor: Offset,
     pub walk: Option<Walk>,
+    pub cause: Cause,
+    /// Nothing before the cursor is missing: the session was in step there.
+    pub complete: bool,
+}
+
+/// Why a session is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It joined, or its client does not read fast enough.
+    Slow,
     /// The client asked for a replay with `since`: skip only what the ring no longer holds.
-    pub resuming: bool,
+    Resume,
+    /// It was in step with a shard that was overrun by the whole ring.
+    Overrun,
 }
 
 /// A way over the kept frames (of most topics the newest alone) with offsets in `reached+1 ..= until`, by offset.
@@ -52,7 +72,7 @@ pub enum Form {
 /// Complete WireFrames, ready for a socket.
 pub struct Chunk {
     pub bytes: Bytes,
-    /// How many of them are frames of topics; notices do not count.
+    /// How many of them are frames of topics; notices and notes do not count.
     pub frames: u64,
     /// How many bytes more they would have uncompressed.
     pub saved_bytes: usize,
@@ -79,17 +99,27 @@ pub enum Replay {
 impl Behind {
     /// A session that has been sent everything up to `cursor`.
     pub fn at(cursor: Offset) -> Behind {
-        Behind { cursor, walk: None, resuming: false }
+        Behind { cursor, walk: None, cause: Cause::Slow, complete: true }
+    }
+
+    /// A session that will have been sent everything up to `cursor` once the walk is done.
+    pub fn walking(cursor: Offset, walk: Walk) -> Behind {
+        Behind { walk: Some(walk), complete: false, ..Behind::at(cursor) }
+    }
+
+    /// A session whose client says that it has everything up to `cursor`; perhaps it was in the middle of a walk.
+    pub fn resuming(cursor: Offset) -> Behind {
+        Behind { cause: Cause::Resume, complete: false, ..Behind::at(cursor) }
     }
 }
 
 impl Walk {
-    fn wants(&self, frame: &Frame) -> bool {
-        let offset = frame.offset;
-        let is_new = |(patterns, sent): &(Arc<[Pattern]>, Offset)| {
-            offset > *sent || !patterns.iter().any(|pattern| pattern.matches(&frame.topic.name))
-        };
-        offset > self.reached && offset <= self.until && self.known.as_ref().is_none_or(is_new)
+    /// Up to where the session has been sent this topic.
+    fn sent(&self, topic: &str) -> Offset {
+        match &self.known {
+            Some((patterns, sent)) if patterns.iter().any(|pattern| pattern.matches(topic)) => self.reached.max(*sent),
+            _ => self.reached,
+        }
     }
 }
 
@@ -102,8 +132,15 @@ pub fn walk_slice(
     scratch: &mut Vec<(Offset, TopicId)>,
 ) -> Option<Chunk> {
     scratch.clear();
-    let kept = lane.topics.iter().filter_map(|topic| index.entry(*topic)).flat_map(|entry| entry.kept());
-    scratch.extend(kept.filter(|frame| walk.wants(frame)).map(|frame| (frame.offset, frame.topic.id)));
+    let takes_notes = lane.key.format == Format::Envelope;
+    for topic in &lane.topics {
+        let Some(entry) = index.entry(*topic).filter(|entry| entry.story.newest().offset > walk.reached) else {
+            continue;
+        };
+        let kept = entry.story.kept_after(walk.sent(entry.topic_name())).filter(|frame| frame.offset <= walk.until);
+        let kept = kept.filter(|frame| takes_notes || !frame.is_note()).take(WALK_FRAMES);
+        scratch.extend(kept.map(|frame| (frame.offset, *topic)));
+    }
     if scratch.len() > WALK_FRAMES {
         scratch.select_nth_unstable(WALK_FRAMES - 1);
         scratch.truncate(WALK_FRAMES);
@@ -111,18 +148,18 @@ pub fn walk_slice(
     scratch.sort_unstable();
     let mut slice = Slice::default();
     for (offset, topic) in scratch.iter() {
-        let frame = index.entry(*topic)?.find(*offset)?;
-        if !slice.take(lane.key.encoded(frame, encoder)) {
+        let frame = index.entry(*topic)?.story.find(*offset)?.whole();
+        if !slice.take(frame, lane.key.encoded(frame, encoder)) {
             break;
         }
         walk.reached = *offset;
     }
-    (slice.frames > 0).then(|| slice.finish(lane.key.form()))
+    (!slice.is_empty()).then(|| slice.finish(lane.key.form()))
 }
 
-/// The next slice of the ring after `cursor`, which moves along, up to `until`.
+/// The next slice of the ring after the session's cursor, which moves along, up to `until`.
 pub fn replay_slice(
-    cursor: &mut Offset,
+    behind: &mut Behind,
     until: Offset,
     (lane_id, key): (LaneId, &LaneKey),
     index: &Index,
@@ -131,22 +168,36 @@ pub fn replay_slice(
     let (reader, encoder) = from;
     let mut slice = Slice::default();
     for _ in 0..SCAN_FRAMES {
-        if *cursor >= until {
+        if behind.cursor >= until {
             break;
         }
-        let next = cursor.next();
+        let next = behind.cursor.next();
         let Some(frame) = reader.frame(next) else {
-            if slice.frames == 0 {
+            if slice.is_empty() {
                 return Replay::Lost;
             }
             break;
         };
-        if index.is_on(lane_id, frame.topic.id) && !slice.take(key.encoded(&frame, encoder)) {
-            break;
+        if let Some(entry) = index.entry_on(lane_id, frame.topic.id) {
+            let due = if behind.complete { Some(&*frame) } else { replayed(&frame, &entry.story) };
+            if due.is_some_and(|due| !slice.take(due, key.encoded(due, encoder))) {
+                break;
+            }
         }
-        *cursor = next;
+        behind.cursor = next;
     }
-    if slice.frames == 0 { Replay::Nothing } else { Replay::Chunk(slice.finish(key.form())) }
+    if slice.is_empty() { Replay::Nothing } else { Replay::Chunk(slice.finish(key.form())) }
+}
+
+/// The frame as it is replayed to a session that may lack some before the base of the story; none if it is superseded.
+fn replayed<'f>(frame: &'f Frame, story: &'f Story) -> Option<&'f Frame> {
+    let Some(base) = story.base() else { return Some(frame) };
+    let is_part = matches!(frame.role, Role::Start | Role::Change { .. } | Role::Note(NoteKind::Gap));
+    match frame.offset.cmp(&base.offset) {
+        Ordering::Less if is_part => None,
+        Ordering::Equal => Some(base.whole()),
+        Ordering::Less | Ordering::Greater => Some(frame),
+    }
 }
 
 /// Gathers encodings up to the size of a slice. A single one is shared instead of copied.
@@ -155,22 +206,27 @@ pub struct Slice {
     first: Bytes,
     rest: BytesMut,
     plain_bytes: usize,
-    pub frames: u64,
+    /// How many encodings it holds, and how many of them are frames of topics.
+    items: u64,
+    frames: u64,
 }
 
 impl Slice {
     /// Takes the frame, unless the slice is full.
-    pub fn take(&mut self, encoded: &Encoded) -> bool {
-        if self.frames > 0 && self.bytes() + encoded.bytes.len() > SLICE_BYTES {
+    pub fn take(&mut self, frame: &Frame, encoded: &Encoded) -> bool {
+        if self.items > 0 && self.bytes() + encoded.bytes.len() > SLICE_BYTES {
             return false;
         }
-        self.push(encoded);
+        self.push(frame, encoded);
         true
     }
 
-    /// Takes the frame, full or not.
-    pub fn push(&mut self, encoded: &Encoded) {
-        match self.frames {
+    /// Takes the frame, full or not. Of a note there is nothing to take for raw sessions.
+    pub fn push(&mut self, frame: &Frame, encoded: &Encoded) {
+        if encoded.bytes.is_empty() {
+            return;
+        }
+        match self.items {
             0 => self.first = encoded.bytes.clone(),
             1 => {
                 self.rest.extend_from_slice(&self.first);
@@ -179,15 +235,20 @@ impl Slice {
             _ => self.rest.extend_from_slice(&encoded.bytes),
         }
         self.plain_bytes += encoded.plain_bytes;
-        self.frames += 1;
+        self.items += 1;
+        self.frames += u64::from(!frame.is_note());
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.items == 0
     }
 
     pub fn finish(self, form: Form) -> Chunk {
-        let bytes = if self.frames == 1 { self.first } else { self.rest.freeze() };
+        let bytes = if self.items == 1 { self.first } else { self.rest.freeze() };
         Chunk { saved_bytes: self.plain_bytes.saturating_sub(bytes.len()), bytes, frames: self.frames, form }
     }
 
     fn bytes(&self) -> usize {
-        if self.frames == 1 { self.first.len() } else { self.rest.len() }
+        if self.items == 1 { self.first.len() } else { self.rest.len() }
     }
 }

@@ -56,18 +56,24 @@ impl Window {
     /// The frames as one chunk for all on board.
     pub fn chunk(&mut self, frames: &[&Frame], key: &LaneKey, encoder: &mut Encoder) -> Chunk {
         let mut out = Vec::new();
-        let mut plain_bytes = 0;
+        let (mut plain_bytes, mut count) = (0, 0);
         for frame in frames {
             let plain = &frame.encoded(Encoding::of(key.format, false), encoder).bytes;
+            plain_bytes += plain.len();
+            if frame.is_note() {
+                // As all notices it is not compressed, so that it enters no window; for raw lanes it is empty.
+                out.extend_from_slice(plain);
+                continue;
+            }
             let (opcode, payload) = parts(plain);
             put_deflated(&mut out, opcode, payload, &mut self.deflater);
-            plain_bytes += plain.len();
+            count += 1;
         }
-        self.frames = self.frames.saturating_add(frames.len() as u32);
+        self.frames = self.frames.saturating_add(count);
         Chunk {
             saved_bytes: plain_bytes.saturating_sub(out.len()),
             bytes: Bytes::from(out),
-            frames: frames.len() as u64,
+            frames: u64::from(count),
             form: Form::Window,
         }
     }

@@ -1,4 +1,4 @@
-//! The latest frame of each topic, as of one offset.
+//! What is kept of each topic, as of one offset.
 //!
 //! The publisher does not stop while topics are visited, so a plain visit mixes moments: a topic visited early may be
 //! overtaken before the last one is visited. Announcing the head after the visit would then lose that update for a
@@ -33,12 +33,12 @@ impl Picture {
     fn develop(reader: &Reader, patterns: &[Pattern], before: Offset, seen: Vec<Current>) -> Picture {
         let mut found: HashMap<TopicId, Current> = seen
             .into_iter()
-            .filter(|current| wanted(patterns, &current.frame.topic.name))
-            .map(|current| (current.frame.topic.id, current))
+            .filter(|current| wanted(patterns, &current.story.newest().topic.name))
+            .map(|current| (current.story.newest().topic.id, current))
             .collect();
         // A frame is remembered one statement before it enters the ring, so the visit may have seen the one after the
         // head. Then the picture is exact there, and the head has moved on before any client can use the cursor.
-        let newest = found.values().map(|current| current.frame.offset).max().unwrap_or_default();
+        let newest = found.values().map(|current| current.story.newest().offset).max().unwrap_or_default();
         let head = reader.head();
         let offset = match carry(reader, patterns, (before, head), &mut found) {
             Ok(()) => head.max(newest),
@@ -75,14 +75,14 @@ fn carry(
         match found.entry(frame.topic.id) {
             Entry::Occupied(mut entry) => {
                 let current = entry.get_mut();
-                if current.frame.offset < offset {
-                    *current = Current { frame, count: current.count + 1 };
+                if current.story.newest().offset < offset {
+                    current.take(frame);
                 }
             }
             Entry::Vacant(entry) => {
                 // Not visited, so the topic is new since `before`, and this is its first frame.
                 if wanted(patterns, &frame.topic.name) {
-                    entry.insert(Current { frame, count: 1 });
+                    entry.insert(Current::new(frame));
                 }
             }
         }
@@ -123,7 +123,8 @@ mod tests {
     fn lines(picture: &Picture) -> Vec<(&str, u64, u64)> {
         let mut lines: Vec<_> = Vec::new();
         for current in &picture.currents {
-            lines.push((&*current.frame.topic.name, current.frame.offset.0, current.count));
+            let newest = current.story.newest();
+            lines.push((&*newest.topic.name, newest.offset.0, current.count));
         }
         lines.sort_unstable_by_key(|(_, offset, _)| *offset);
         lines

@@ -8,12 +8,15 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::bus::feed::FeedState;
+use crate::bus::frame::Role;
+use crate::bus::keeping::NoteKind;
 use crate::bus::reader::Reader;
 use crate::edge::answer::{Refusal, json};
 use crate::edge::context::Context;
 use crate::edge::picture::Picture;
 use crate::edge::query;
 use crate::wire::encode::put_envelope;
+use crate::words::ids::Offset;
 
 #[derive(Serialize)]
 struct TopicLine<'a> {
@@ -64,11 +67,11 @@ async fn draw(context: Arc<Context>, uri: Uri, write: fn(&Reader, Picture) -> Ve
 }
 
 fn topics_text(reader: &Reader, mut picture: Picture) -> Vec<u8> {
-    picture.currents.sort_unstable_by(|a, b| a.frame.topic.name.cmp(&b.frame.topic.name));
+    picture.currents.sort_unstable_by(|a, b| a.story.newest().topic.name.cmp(&b.story.newest().topic.name));
     let mut out = opening(reader, &picture);
     out.extend_from_slice(b",\"topics\":[");
     put_list(&mut out, &picture.currents, |out, current| {
-        let frame = &current.frame;
+        let frame = current.story.newest();
         let line = TopicLine {
             topic: &frame.topic.name,
             offset: frame.offset.0,
@@ -81,16 +84,20 @@ fn topics_text(reader: &Reader, mut picture: Picture) -> Vec<u8> {
     out
 }
 
-fn snapshot_text(reader: &Reader, mut picture: Picture) -> Vec<u8> {
-    picture.currents.sort_unstable_by_key(|current| current.frame.offset);
+/// Of values the newest alone; where changes follow a snapshot, all of it. What is said of topics has a list of its own.
+fn snapshot_text(reader: &Reader, picture: Picture) -> Vec<u8> {
+    let told = picture.currents.iter().flat_map(|current| current.story.news_after(Offset::START));
+    let told = told.filter(|frame| !matches!(frame.role, Role::Moment | Role::Note(NoteKind::Live)));
+    let (mut notes, mut frames): (Vec<_>, Vec<_>) = told.partition(|frame| frame.is_note());
+    notes.sort_unstable_by_key(|note| note.offset);
+    frames.sort_unstable_by_key(|frame| frame.offset);
     let mut out = opening(reader, &picture);
     out.extend_from_slice(b",\"feed\":");
     put(&mut out, &feed_line(&reader.feed()));
     out.extend_from_slice(b",\"frames\":[");
-    put_list(&mut out, &picture.currents, |out, current| {
-        let frame = &current.frame;
-        put_envelope(out, &frame.topic.name, frame.offset, frame.received.wall_ms, &frame.payload);
-    });
+    put_list(&mut out, &frames, |out, frame| put_envelope(out, &frame.whole().envelope()));
+    out.extend_from_slice(b"],\"notes\":[");
+    put_list(&mut out, &notes, |out, note| out.extend_from_slice(&note.payload.bytes));
     out.extend_from_slice(b"]}");
     out
 }

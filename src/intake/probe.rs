@@ -94,9 +94,10 @@ pub async fn probe(settings: Settings, clock: Clock, duration: Duration, samples
     let seconds = ended.ns_since(started) as f64 / 1e9;
     let mut topics = Vec::new();
     reader.each_latest(|current| {
-        let payload = &current.frame.payload;
+        let newest = current.story.newest();
+        let payload = &newest.payload;
         topics.push(TopicReport {
-            topic: current.frame.topic.name.to_string(),
+            topic: newest.topic.name.to_string(),
             count: current.count,
             per_second: current.count as f64 / seconds,
             sample: sample(&payload.bytes, payload.kind),

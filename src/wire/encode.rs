@@ -4,7 +4,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 
 use crate::wire::deflate::{Deflater, WINDOW_BITS_MAX};
-use crate::wire::frame::{Opcode, put_header};
+use crate::wire::frame::{Opcode, put_frame, put_header};
 use crate::words::ids::Offset;
 
 /// An upstream payload, exactly as received.
@@ -33,6 +33,26 @@ pub enum Format {
     Envelope,
     /// The payload exactly as received and nothing else.
     Raw,
+}
+
+/// What a frame of a topic of snapshots and deltas is: `kind` in an envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The whole value.
+    Snapshot,
+    /// It changes the value that the frames before it made.
+    Delta,
+}
+
+/// All that an envelope says.
+#[derive(Clone, Copy, Debug)]
+pub struct Envelope<'a> {
+    pub topic: &'a str,
+    pub offset: Offset,
+    /// When it was received, in milliseconds since the Unix epoch.
+    pub ts_ms: u64,
+    pub kind: Option<Kind>,
+    pub payload: &'a Payload,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,7 +88,7 @@ impl Encoding {
     }
 }
 
-/// A complete WireFrame.
+/// A complete WireFrame; empty where there is nothing to send.
 #[derive(Clone, Debug, Default)]
 pub struct Encoded {
     pub bytes: Bytes,
@@ -92,15 +112,9 @@ impl Encoder {
         Encoder { deflater: Deflater::new(level, WINDOW_BITS_MAX), text: Vec::new(), made: [0; Encoding::COUNT] }
     }
 
-    pub fn encode(
-        &mut self,
-        encoding: Encoding,
-        topic: &str,
-        offset: Offset,
-        ts_ms: u64,
-        payload: &Payload,
-    ) -> Encoded {
+    pub fn encode(&mut self, encoding: Encoding, envelope: &Envelope<'_>) -> Encoded {
         self.made[encoding as usize] += 1;
+        let payload = envelope.payload;
         match encoding {
             Encoding::RawPlain | Encoding::RawDeflate => {
                 let opcode = match payload.kind {
@@ -111,7 +125,7 @@ impl Encoder {
             }
             Encoding::EnvelopePlain | Encoding::EnvelopeDeflate => {
                 self.text.clear();
-                put_envelope(&mut self.text, topic, offset, ts_ms, payload);
+                put_envelope(&mut self.text, envelope);
                 wire_frame(encoding == Encoding::EnvelopeDeflate, Opcode::Text, &self.text, &mut self.deflater)
             }
         }
@@ -123,8 +137,32 @@ impl Encoder {
     }
 }
 
+impl Encoded {
+    /// A notice in its place between the frames: never compressed, and nothing at all for raw sessions.
+    pub fn notice(encoding: Encoding, text: &[u8]) -> Encoded {
+        match encoding {
+            Encoding::RawPlain | Encoding::RawDeflate => Encoded::default(),
+            Encoding::EnvelopePlain | Encoding::EnvelopeDeflate => {
+                let mut out = Vec::with_capacity(HEADER_BYTES_MAX + text.len());
+                put_frame(&mut out, Opcode::Text, text);
+                Encoded { plain_bytes: out.len(), bytes: out.into() }
+            }
+        }
+    }
+}
+
+impl Kind {
+    fn label(self) -> &'static [u8] {
+        match self {
+            Kind::Snapshot => b"snapshot",
+            Kind::Delta => b"delta",
+        }
+    }
+}
+
 /// Appends the envelope of one frame. The data are the payload's own bytes; only what is not JSON is quoted.
-pub fn put_envelope(out: &mut Vec<u8>, topic: &str, offset: Offset, ts_ms: u64, payload: &Payload) {
+pub fn put_envelope(out: &mut Vec<u8>, envelope: &Envelope<'_>) {
+    let Envelope { topic, offset, ts_ms, kind, payload } = *envelope;
     out.reserve(topic.len() + payload.bytes.len() + 80);
     out.extend_from_slice(b"{\"topic\":");
     put_json_string(out, topic);
@@ -132,6 +170,11 @@ pub fn put_envelope(out: &mut Vec<u8>, topic: &str, offset: Offset, ts_ms: u64, 
     put_number(out, offset.0);
     out.extend_from_slice(b",\"ts\":");
     put_number(out, ts_ms);
+    if let Some(kind) = kind {
+        out.extend_from_slice(b",\"kind\":\"");
+        out.extend_from_slice(kind.label());
+        out.push(b'"');
+    }
     match payload.kind {
         PayloadKind::Json => {
             out.extend_from_slice(b",\"data\":");
@@ -189,6 +232,10 @@ mod tests {
         Payload { bytes: Bytes::from_static(bytes), kind }
     }
 
+    fn envelope(offset: u64, payload: &Payload) -> Envelope<'_> {
+        Envelope { topic: "a.\"b\"", offset: Offset(offset), ts_ms: 9, kind: None, payload }
+    }
+
     #[test]
     fn an_envelope_holds_the_payload_byte_for_byte() {
         for (payload, expected) in [
@@ -206,8 +253,30 @@ mod tests {
             ),
         ] {
             let mut out = Vec::new();
-            put_envelope(&mut out, "a.\"b\"", Offset(7), 9, &payload);
+            put_envelope(&mut out, &envelope(7, &payload));
             assert_eq!(String::from_utf8(out).as_deref(), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn snapshots_and_deltas_say_so() {
+        let payload = payload(b"1", PayloadKind::Json);
+        for (kind, expected) in [(Kind::Snapshot, "snapshot"), (Kind::Delta, "delta")] {
+            let mut out = Vec::new();
+            put_envelope(&mut out, &Envelope { topic: "a", kind: Some(kind), ..envelope(7, &payload) });
+            let expected = format!(r#"{{"topic":"a","offset":7,"ts":9,"kind":"{expected}","data":1}}"#);
+            assert_eq!(String::from_utf8(out), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn a_notice_between_frames_is_plain_for_envelopes_and_nothing_for_raw() {
+        let text = [b'x'; 200];
+        for encoding in Encoding::ALL {
+            let Encoded { bytes, plain_bytes } = Encoded::notice(encoding, &text);
+            let is_raw = matches!(encoding, Encoding::RawPlain | Encoding::RawDeflate);
+            assert_eq!((bytes.len(), plain_bytes), if is_raw { (0, 0) } else { (204, 204) }, "{encoding:?}");
+            assert_eq!(bytes.first(), if is_raw { None } else { Some(&0x81) });
         }
     }
 
@@ -215,12 +284,12 @@ mod tests {
     fn a_deflated_encoding_is_smaller_or_plain() {
         let mut encoder = Encoder::new(6);
         let long = payload(&[b'x'; 1000], PayloadKind::Text);
-        let Encoded { bytes: deflated, plain_bytes } = encoder.encode(Encoding::RawDeflate, "t", Offset(1), 0, &long);
+        let Encoded { bytes: deflated, plain_bytes } = encoder.encode(Encoding::RawDeflate, &envelope(1, &long));
         assert_eq!(plain_bytes, 1004);
         assert_eq!(deflated[0], 0xC1);
         assert_eq!(Inflater::new().inflate(&deflated[2..], 1000).as_deref(), Ok(&long.bytes[..]));
         let short = payload(b"q7", PayloadKind::Binary);
-        assert_eq!(&encoder.encode(Encoding::RawDeflate, "t", Offset(2), 0, &short).bytes[..], b"\x82\x02q7");
+        assert_eq!(&encoder.encode(Encoding::RawDeflate, &envelope(2, &short)).bytes[..], b"\x82\x02q7");
         assert_eq!(encoder.take_made(), [0, 0, 0, 2]);
     }
 }

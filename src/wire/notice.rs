@@ -60,10 +60,33 @@ pub enum Notice<'a> {
         reason: &'a str,
         message: &'a str,
         since_ms: u64,
+        /// Only of one topic: its place in the stream.
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "place")]
+        offset: Option<Offset>,
         ts: u64,
     },
     Live {
         topics: [&'a str; 1],
+        /// As in `Stale`.
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "place")]
+        offset: Option<Offset>,
+        ts: u64,
+    },
+    Gap {
+        topic: &'a str,
+        #[serde(serialize_with = "number")]
+        offset: Offset,
+        ts: u64,
+        reason: &'a str,
+        /// How many messages are missing, where that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        missed: Option<u64>,
+    },
+    Refused {
+        topic: &'a str,
+        message: &'a str,
+        #[serde(serialize_with = "number")]
+        offset: Offset,
         ts: u64,
     },
     Heartbeat {
@@ -95,13 +118,21 @@ pub struct Subscriptions<'a> {
 impl Notice<'_> {
     /// Appends the notice as an uncompressed text WireFrame.
     pub fn put(&self, out: &mut Vec<u8>) {
-        let text = serde_json::to_vec(self).expect("notices hold strings and numbers only");
-        put_frame(out, Opcode::Text, &text);
+        put_frame(out, Opcode::Text, &self.text());
+    }
+
+    /// The notice as JSON.
+    pub fn text(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("notices hold strings and numbers only")
     }
 }
 
 fn number<S: Serializer>(offset: &Offset, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(offset.0)
+}
+
+fn place<S: Serializer>(offset: &Option<Offset>, serializer: S) -> Result<S::Ok, S::Error> {
+    offset.map(|offset| offset.0).serialize(serializer)
 }
 
 fn text<S: Serializer>(epoch: &Epoch, serializer: S) -> Result<S::Ok, S::Error> {
@@ -155,7 +186,7 @@ mod tests {
                 Notice::Skipped { from: Offset(1), to: Offset(2), reason: "slow" },
                 r#"{"op":"skipped","from":1,"to":2,"reason":"slow"}"#,
             ),
-            (Notice::Live { topics: [">"], ts: 1 }, r#"{"op":"live","topics":[">"],"ts":1}"#),
+            (Notice::Live { topics: [">"], offset: None, ts: 1 }, r#"{"op":"live","topics":[">"],"ts":1}"#),
         ] {
             let mut out = Vec::new();
             notice.put(&mut out);

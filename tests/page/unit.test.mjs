@@ -66,7 +66,8 @@ function open(topics = [">"], options = {}) {
   const client = connect("http://host/v1/ws", { ...own, ...options });
   const got = [];
   const events = [];
-  for (const name of ["state", "stale", "live", "skipped", "error", "goodbye"]) client.on(name, (e) => events.push(e));
+  const names = ["state", "stale", "live", "gap", "refused", "skipped", "error", "goodbye"];
+  for (const name of names) client.on(name, (e) => events.push(e));
   const subscription = client.subscribe(topics, (frame, live) => got.push([frame.topic, frame.offset, live]));
   return { client, got, events, subscription };
 }
@@ -304,6 +305,61 @@ test("stale topics are not current until they are live again", () => {
   socket.says({ op: "live", topics: [">"], ts: 1 });
   assert.deepEqual(current(), [true, true]);
   assert.equal(client.isCurrent("c"), false, "never seen");
+});
+
+test("a topic's own staleness ends with its next frame, not with the feed's, and outlives a lost connection", () => {
+  const { client, events } = open();
+  sockets[0].welcomes();
+  sockets[0].answers(2);
+  sockets[0].frame("a", 1);
+  sockets[0].frame("b", 2);
+  const about = { reason: "topic_silent", message: "", since_ms: 1, ts: 1 };
+  sockets[0].says({ op: "stale", topics: ["a"], offset: 3, ...about });
+  sockets[0].says({ op: "refused", topic: "b", message: "unknown symbol", offset: 4, ts: 1 });
+  sockets[0].says({ op: "live", topics: [">"], ts: 1 });
+  const stale = () => [client.isStale("a"), client.isStale("b")];
+  assert.deepEqual(stale(), [true, true]);
+  assert.deepEqual(events.slice(-3).map(({ op, offset }) => [op, offset]), [["stale", 3], ["refused", 4], ["live", undefined]]);
+  sockets[0].breaks();
+  pass(250);
+  sockets[1].welcomes();
+  assert.equal(sockets[1].sent[0].since, `${EPOCH}:4`, "notes have their place in the stream");
+  sockets[1].answers(4);
+  assert.deepEqual(stale(), [true, true]);
+  sockets[1].frame("a", 5);
+  sockets[1].says({ op: "live", topics: ["b"], offset: 6, ts: 1 });
+  assert.deepEqual(stale(), [false, false]);
+  sockets[1].says({ op: "stale", topics: ["a"], offset: 7, ...about });
+  sockets[1].says({ op: "gap", topic: "a", offset: 8, ts: 1, reason: "overflow" });
+  assert.deepEqual(stale(), [false, false], "frames have come, though they are not sent");
+  assert.equal(events.at(-1).op, "gap");
+});
+
+test("who subscribes late gets the snapshot and the deltas since, or nothing before the next snapshot", () => {
+  const { client } = open();
+  const [socket] = sockets;
+  const says = (offset, kind) => socket.says({ topic: "a", offset, ts: 1, kind, data: offset });
+  const late = () => {
+    const got = [];
+    client.subscribe("a", (frame) => got.push([frame.offset, frame.kind])).unsubscribe();
+    return got;
+  };
+  socket.welcomes();
+  socket.answers();
+  says(1, "delta");
+  assert.deepEqual(late(), []);
+  says(2, "snapshot");
+  says(3, "delta");
+  says(4, "delta");
+  assert.deepEqual(late(), [[2, "snapshot"], [3, "delta"], [4, "delta"]]);
+  says(5, "snapshot");
+  assert.deepEqual(late(), [[5, "snapshot"]]);
+  for (let offset = 6; offset < 2000; offset += 1) says(offset, "delta");
+  assert.deepEqual(late(), [], "too many to be kept");
+  says(2000, "snapshot");
+  assert.equal(late().length, 1);
+  socket.says({ op: "gap", topic: "a", offset: 2001, ts: 1, reason: "overflow" });
+  assert.deepEqual(late(), []);
 });
 
 test("a pattern is given back when its last user leaves; a late user gets what is known", () => {

@@ -234,7 +234,7 @@ impl<'t> Account<'t> {
 
     fn skipped(&mut self, from: u64, to: u64, reason: Option<&str>) {
         match reason {
-            Some("slow") => self.totals.skipped_slow += 1,
+            Some("slow" | "overrun") => self.totals.skipped_slow += 1,
             Some("expired") => self.totals.skipped_expired += 1,
             other => panic!("expected no skip because of {other:?}"),
         }

@@ -128,7 +128,7 @@ pub(crate) fn read_mode(section: &Section<'_>) -> Result<Mode, ProfileError> {
 
 fn read_tail(section: &Section<'_>) -> Result<usize, ProfileError> {
     let tail = optional(section.get("tail"), |entry| match entry.count()? {
-        keep if keep <= KEEP_MAX => Ok(keep),
+        keep if keep <= KEEP_MAX.into() => Ok(keep),
         keep => Err(entry.error(format!("expected at most {KEEP_MAX} messages, found {keep}"))),
     })?;
     Ok(tail.unwrap_or(TAIL))

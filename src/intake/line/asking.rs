@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::intake::profile::subscribe::{Ack, Change, Item, Per, Subscribe};
 use crate::intake::profile::template::Template;
 use crate::intake::profile::words::{Filling, Word};
-use crate::wire::json::{Each, decode_string, find};
+use crate::wire::json::{Each, Pointer, decode_string, find};
 use crate::words::stamp::Stamp;
 
 /// Requests whose answers are awaited at most; the oldest are forgotten, and their items with time count as unanswered.
@@ -271,11 +271,10 @@ impl Asking {
                 }
             }
             Per::Item => {
-                let at = self.position_of(ack, text);
-                if at.is_some_and(|at| self.requests[at].drops) {
+                if self.is_drop(self.position_of(ack, text)) {
                     return;
                 }
-                if let Some(item) = self.item_of(ack, text) {
+                if let Some(item) = self.item_of(&ack.key, None, text) {
                     self.confirm(&item);
                     self.forget_settled();
                 }
@@ -315,11 +314,17 @@ impl Asking {
         let Some(subscribe) = self.subscribe.clone() else { return };
         let ack = &subscribe.ack;
         let why = if ack.message.is_some() { why(ack, text) } else { shown.to_string() };
-        if let Some(item) = self.item_of(ack, text) {
+        let by_id = self.position_of(ack, text);
+        if self.is_drop(by_id) {
+            return;
+        }
+        let among = by_id.map(|at| self.requests[at].items.clone());
+        if let Some(item) =
+            self.item_of(if ack.bad_key.is_empty() { &ack.key } else { &ack.bad_key }, among.as_deref(), text)
+        {
             return self.refuse(&item, why);
         }
         let only = || (self.requests.len() == 1).then_some(0);
-        let by_id = self.position_of(ack, text);
         let Some(request) = by_id.or_else(only).and_then(|at| self.requests.remove(at)) else { return };
         if request.drops {
             return;
@@ -424,6 +429,11 @@ impl Asking {
         self.requests.iter().position(|request| request.number == number)
     }
 
+    /// Whether the request at this place took items off: its answer says nothing of what was asked for since.
+    fn is_drop(&self, at: Option<usize>) -> bool {
+        at.and_then(|at| self.requests.get(at)).is_some_and(|request| request.drops)
+    }
+
     fn request_of(&mut self, ack: &Ack, text: &str) -> Option<Request> {
         let at = self.position_of(ack, text)?;
         self.requests.remove(at)
@@ -433,18 +443,20 @@ impl Asking {
         if ack.id.is_none() { self.requests.pop_front() } else { None }
     }
 
-    /// The item that an answer is about.
-    fn item_of(&self, ack: &Ack, text: &str) -> Option<Arc<Item>> {
-        let value = |at: usize| find(text, ack.key.get(at)?).and_then(plain);
-        let found = match (value(0)?, ack.key.len()) {
-            (venue, 1) => self.called(&venue).into_iter().next(),
-            (channel, _) => {
-                let symbol = value(1)?;
-                let fits = |item: &&Arc<Item>| item.channel == channel && item.symbol == symbol;
-                self.items().find(fits).cloned()
+    /// The item that an answer is about, as these pointers name it; one of `among`, where the request is known.
+    fn item_of(&self, key: &[Pointer], among: Option<&[Arc<Item>]>, text: &str) -> Option<Arc<Item>> {
+        let value = |at: usize| find(text, key.get(at)?).and_then(plain);
+        let first = value(0)?;
+        let mut found = match value(1).filter(|_| key.len() > 1) {
+            None if key.len() > 1 => return None,
+            None => self.called(&first),
+            Some(symbol) => {
+                let fits = |item: &&Arc<Item>| item.channel == first && item.symbol == symbol;
+                self.items().find(fits).cloned().into_iter().collect()
             }
         };
-        found
+        found.retain(|item| among.is_none_or(|among| among.iter().any(|other| other.name == item.name)));
+        found.into_iter().next()
     }
 
     /// Items that the venue calls so; some venues give only the symbol.

@@ -99,7 +99,7 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
         opening: connection::read_opening(&root, &rules)?,
         signs: secrets::read_signs(root.get("sign"))?,
         keepalive: connection::read_keepalive(&root, &rules)?,
-        subscribe: subscribe::read_subscribe(&root, &rules, sending.bytes_max)?,
+        subscribe: subscribe::read_subscribe(&root, (&rules, &compile::read_aliases(&root)?), sending.bytes_max)?,
         sending,
         retry: connection::read_retry(&root)?,
         resume: connection::read_resume(&root)?,

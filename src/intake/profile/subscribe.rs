@@ -11,7 +11,7 @@ use super::connection::{rule_named, template};
 use super::optional;
 use super::rule::{Class, Rules};
 use super::section::{Entry, Keys, ProfileError, Section, did_you_mean, one_of};
-use super::template::Template;
+use super::template::{Aliases, Template};
 use super::words::{Filling, Place, Wanting, Word};
 
 const SUBSCRIBE: Keys = Keys {
@@ -33,7 +33,8 @@ const SUBSCRIBE: Keys = Keys {
     later: &["max_chars", "topics_from"],
 };
 const CHANNEL: Keys = Keys { known: &["name", "params"], later: &[] };
-const ACK: Keys = Keys { known: &["per", "id", "key", "item", "ok", "bad", "message", "timeout"], later: &[] };
+const ACK: Keys =
+    Keys { known: &["per", "id", "key", "bad_key", "item", "ok", "bad", "message", "timeout"], later: &[] };
 
 /// 100 items: well below what any recorded venue refuses.
 const BATCH: usize = 100;
@@ -90,6 +91,8 @@ pub struct Ack {
     pub id: Option<Pointer>,
     /// What names the item: one pointer for the venue's name, two for channel and symbol.
     pub key: Vec<Pointer>,
+    /// The same in a refusal.
+    pub bad_key: Vec<Pointer>,
     /// Lists of accepted and of refused items.
     pub ok: Option<Each>,
     pub bad: Vec<Each>,
@@ -173,7 +176,7 @@ impl Subscribe {
 
 pub fn read_subscribe(
     root: &Section<'_>,
-    rules: &Rules,
+    (rules, aliases): (&Rules, &Aliases),
     bytes_max: Option<usize>,
 ) -> Result<Option<Subscribe>, ProfileError> {
     optional(root.get("subscribe"), |entry| {
@@ -200,7 +203,9 @@ pub fn read_subscribe(
         let own_bytes_max = optional(section.get("max_bytes"), Entry::bytes)?;
         let channels = section.get("channels").map(|entry| entry.members()).transpose()?.unwrap_or_default();
         Ok(Subscribe {
-            item: optional(section.get("item"), |entry| template(entry, Place::Item))?,
+            item: optional(section.get("item"), |entry| {
+                Word::template_with(entry.text()?, Place::Item, aliases).map_err(|problem| entry.error(problem))
+            })?,
             split: optional(section.get("split"), |entry| entry.text().map(str::to_string))?
                 .filter(|split| !split.is_empty())
                 .unwrap_or_else(|| ".".to_string()),
@@ -253,6 +258,7 @@ fn read_ack(section: &Section<'_>) -> Result<Ack, ProfileError> {
         per: Per::None,
         id: None,
         key: Vec::new(),
+        bad_key: Vec::new(),
         ok: None,
         bad: Vec::new(),
         message: None,
@@ -285,6 +291,7 @@ fn read_ack(section: &Section<'_>) -> Result<Ack, ProfileError> {
         per,
         id: optional(section.get("id"), pointer)?,
         key: one_or_more(key)?.iter().map(pointer).collect::<Result<_, _>>()?,
+        bad_key: one_or_more("bad_key")?.iter().map(pointer).collect::<Result<_, _>>()?,
         ok: optional(section.get("ok"), list)?,
         bad: one_or_more("bad")?.iter().map(list).collect::<Result<_, _>>()?,
         message: optional(section.get("message"), pointer)?,

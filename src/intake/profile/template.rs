@@ -2,7 +2,8 @@
 //!
 //! A placeholder is `${source|filter|…}`. What sources there are depends on where the template stands, so the source
 //! is a type parameter and is read and looked up by the caller. Braces without `$` are plain text: templates are JSON.
-//! `${source?text}` is a conditional piece: the text, itself a template, if the source has a value, else nothing.
+//! `${source?text}` is a conditional piece: the text, itself a template, if the source has a value, and a list an
+//! element; else nothing.
 //! Braces inside a placeholder must be balanced, except after a backslash.
 //!
 //! | filter | gives |
@@ -199,7 +200,7 @@ impl<S> Template<S> {
                     }
                 }
                 Piece::If(source, inner) => {
-                    if value(source).is_ok() {
+                    if value(source).is_ok_and(|value| !matches!(value, Value::List([]))) {
                         inner.render_deep(out, value)?;
                     }
                 }

@@ -6,7 +6,7 @@ use crate::words::stamp::Stamp;
 
 use super::secrets::Secrets;
 use super::section::{did_you_mean, one_of};
-use super::template::{Template, Value};
+use super::template::{Aliases, Template, Value};
 
 /// One placeholder's source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +128,11 @@ impl Word {
     /// Reads a template where it stands.
     pub fn template(text: &str, place: Place) -> Result<Template<Word>, String> {
         Template::parse(text, |source| Word::parse(source, place))
+    }
+
+    /// The same for a template that may use these tables.
+    pub fn template_with(text: &str, place: Place, aliases: &Aliases) -> Result<Template<Word>, String> {
+        Template::parse_with(text, aliases, |source| Word::parse(source, place))
     }
 }
 

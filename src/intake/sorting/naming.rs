@@ -4,10 +4,13 @@
 //! `XBT USD` is `XBT_USD` and `a..b` is `a._.b`. Names that differ only in such characters become one topic. A name
 //! that is empty or longer than a topic may be is not made usable: cutting it could join what must stay apart.
 
-use crate::words::topic::{TopicError, check_topic};
+use crate::words::topic::{TOPIC_BYTES_MAX, TopicError, check_topic};
 
 /// Changes `name` in place so that it is a topic.
 pub fn make_topic(name: &mut String) -> Result<(), TopicError> {
+    if is_plain(name) {
+        return Ok(());
+    }
     match check_topic(name) {
         Ok(()) => Ok(()),
         Err(error @ (TopicError::Empty | TopicError::TooLong { .. })) => Err(error),
@@ -17,6 +20,16 @@ pub fn make_topic(name: &mut String) -> Result<(), TopicError> {
             check_topic(name)
         }
     }
+}
+
+/// Whether the name is a topic in ASCII, as nearly all are; seen in one pass.
+fn is_plain(name: &str) -> bool {
+    let mut before = b'.';
+    let fits = |byte: u8| {
+        let empty_token = std::mem::replace(&mut before, byte) == b'.' && byte == b'.';
+        byte.is_ascii_graphic() && !matches!(byte, b',' | b'*' | b'>') && !empty_token
+    };
+    name.len() <= TOPIC_BYTES_MAX && name.bytes().all(fits) && before != b'.'
 }
 
 fn usable_token(token: &str) -> String {
@@ -30,6 +43,14 @@ fn usable_token(token: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plain_name_is_a_topic() {
+        for name in ["a", "a.b", "", ".", ".a", "a.", "a..b", "a b", "a,b", "*", "a.>", "é", "a\u{7f}", "#a@b/c-d!"] {
+            assert_eq!(is_plain(name), check_topic(name).is_ok() && name.is_ascii(), "{name}");
+        }
+        assert!(is_plain(&"x".repeat(256)) && !is_plain(&"x".repeat(257)));
+    }
 
     #[test]
     fn names_become_topics_by_one_rule() {

@@ -1,0 +1,79 @@
+//! The real server as a process of its own, so that its memory and CPU can be read apart from the load's.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+impl Server {
+    /// Starts it on a free port, with these arguments besides.
+    pub fn start(arguments: &[&str]) -> Server {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_fanline"))
+            .args(["--listen", "127.0.0.1:0", "--log-level", "warn"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+        let address = line.trim().rsplit('/').next().and_then(|text| text.parse().ok()).expect("an address");
+        Server { child, address }
+    }
+
+    /// `VmRSS`.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = self.process("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line of it");
+        1024 * line.trim().trim_end_matches(" kB").parse::<u64>().expect("KiB")
+    }
+
+    /// CPU it has used, in seconds; the kernel counts hundredths.
+    pub fn cpu_s(&self) -> f64 {
+        let stat = self.process("stat");
+        let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
+        let ticks: f64 = [11, 12].iter().filter_map(|at| fields[*at].parse::<f64>().ok()).sum();
+        ticks / 100.0
+    }
+
+    /// A metric, summed over its labels. Gauges move with the shards' ticks, ten times a second.
+    pub fn metric(&self, name: &str) -> f64 {
+        let mut socket = TcpStream::connect(self.address).expect("a connection");
+        socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").expect("a request");
+        let mut metrics = String::new();
+        socket.read_to_string(&mut metrics).expect("an answer");
+        let lines = metrics.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    fn process(&self, file: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("/proc")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The server may have ended by itself, which the figures have shown.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Upgrades a connection to `/v1/ws` with this query.
+pub fn upgrade(socket: &mut TcpStream, query: &str) {
+    let request = format!(
+        "GET /v1/ws?{query} HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes()).expect("a request");
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        socket.read_exact(&mut byte).expect("an answer");
+        head.push(byte[0]);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+}

@@ -1,0 +1,324 @@
+//! A client of the simulation: both ends of its connection, and what it makes of what it hears.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::{self, ErrorKind, Read, Write};
+use std::rc::Rc;
+
+use flate2::{Decompress, FlushDecompress};
+use serde_json::Value;
+
+use super::model::{Model, What, changed};
+use crate::bus::keeping::NoteKind;
+use crate::delivery::lane::SessionId;
+use crate::delivery::newcomer::Terms;
+use crate::delivery::session::Socket;
+use crate::wire::encode::Format;
+use crate::wire::negotiate::Agreement;
+use crate::words::topic::Pattern;
+
+/// Both ends of a client's connection.
+#[derive(Default)]
+pub struct Pipe {
+    pub to_server: VecDeque<u8>,
+    pub to_client: Vec<u8>,
+    /// Bytes the client's socket still takes.
+    pub room: usize,
+    pub broken: bool,
+}
+
+impl Pipe {
+    pub fn new(room: usize) -> Rc<RefCell<Pipe>> {
+        Rc::new(RefCell::new(Pipe { room, ..Pipe::default() }))
+    }
+}
+
+#[derive(Clone)]
+pub struct FakeSocket(pub Rc<RefCell<Pipe>>);
+
+impl Read for FakeSocket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut pipe = self.0.borrow_mut();
+        if pipe.broken {
+            return Ok(0);
+        }
+        if pipe.to_server.is_empty() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        pipe.to_server.read(buffer)
+    }
+}
+
+impl Write for FakeSocket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut pipe = self.0.borrow_mut();
+        if pipe.broken {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        assert!(!bytes.is_empty(), "nothing is never sent");
+        let taken = bytes.len().min(pipe.room);
+        if taken == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        pipe.room -= taken;
+        pipe.to_client.extend_from_slice(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Socket for FakeSocket {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a client knows and expects.
+pub struct Client {
+    pub id: SessionId,
+    pub pipe: Rc<RefCell<Pipe>>,
+    pub paced: bool,
+    pub format: Format,
+    pub deflate: Option<Agreement>,
+    /// As any client would inflate: the window is as agreed, and kept unless it was agreed otherwise.
+    pub inflater: Decompress,
+    /// Patterns in force, as the server has confirmed them, and since which offset.
+    pub patterns: BTreeMap<String, u64>,
+    pub known: HashMap<String, Known>,
+    /// Ranges that the server said it skipped, and why it did so last.
+    pub skipped: Vec<(u64, u64)>,
+    pub skip_reason: String,
+    /// Whether a command awaits its answer.
+    pub asked: bool,
+    /// Where to resume, kept as docs/PROTOCOL.md says; none while that is unknown.
+    pub cursor: Option<u64>,
+    has_subscribed: bool,
+    /// Offset of the last `subscribed`, if it was not the connection's first.
+    added_at: u64,
+}
+
+/// What a client knows of one topic.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Offsets received, notes included, in the order of arrival.
+    pub seen: Vec<u64>,
+    /// The last of them that was no note.
+    pub data: u64,
+    /// What snapshot and deltas come to; none before a snapshot.
+    pub state: Option<u32>,
+    /// The newest snapshot or delta of `state`.
+    last: u64,
+    /// The newest offset that makes everything before it needless: a snapshot, a value, or word that the start is lost.
+    pub base: u64,
+    /// The server has said that the start is lost; deltas that come have none.
+    pub lost_start: bool,
+    /// The `stale` or `refused` that holds.
+    pub mark: Option<u64>,
+}
+
+impl Client {
+    pub fn new(id: SessionId, pipe: Rc<RefCell<Pipe>>, terms: &Terms) -> Client {
+        let mut patterns = BTreeMap::new();
+        if terms.format == Format::Raw {
+            // There will be no answer.
+            patterns.extend(terms.patterns.iter().map(|pattern| (pattern.to_string(), 0)));
+        }
+        Client {
+            id,
+            pipe,
+            paced: terms.every.is_some(),
+            format: terms.format,
+            deflate: terms.deflate,
+            inflater: stock_inflater(terms.deflate),
+            asked: terms.format == Format::Envelope && !terms.patterns.is_empty(),
+            patterns,
+            known: HashMap::new(),
+            skipped: Vec::new(),
+            skip_reason: String::new(),
+            cursor: Some(0),
+            has_subscribed: false,
+            added_at: 0,
+        }
+    }
+
+    pub fn wants(&self, topic: &str) -> bool {
+        self.patterns.keys().any(|pattern| matches(pattern, topic))
+    }
+
+    /// Decodes what has arrived, as any WebSocket client would.
+    pub fn receive(&mut self, model: &Model) {
+        let bytes = std::mem::take(&mut self.pipe.borrow_mut().to_client);
+        let mut rest = bytes.as_slice();
+        while let Some((first, payload, tail)) = split_frame(rest) {
+            rest = tail;
+            if first & 0x0F == 0x1 {
+                let inflated = if first & 0x40 != 0 { self.inflate(payload) } else { payload.to_vec() };
+                let message = serde_json::from_slice(&inflated).expect("JSON");
+                match self.format {
+                    Format::Envelope => self.hear(&message, model),
+                    Format::Raw => self.hear_raw(&message, model),
+                }
+            }
+        }
+        let kept = rest.to_vec();
+        self.pipe.borrow_mut().to_client = kept;
+    }
+
+    fn inflate(&mut self, payload: &[u8]) -> Vec<u8> {
+        if self.deflate.expect("compression was agreed on").server_no_context_takeover {
+            self.inflater.reset(false);
+        }
+        let whole = [payload, &[0, 0, 0xFF, 0xFF]].concat();
+        let mut text = Vec::with_capacity(4096);
+        self.inflater.decompress_vec(&whole, &mut text, FlushDecompress::Sync).expect("the server's deflate");
+        text
+    }
+
+    fn hear(&mut self, message: &Value, model: &Model) {
+        let number = |name: &str| message[name].as_u64().expect("a number");
+        let topic = message["topic"].as_str().or_else(|| message["topics"][0].as_str()).unwrap_or_default();
+        match message["op"].as_str() {
+            None => self.hear_frame(topic, message, model),
+            Some("gap" | "stale" | "live" | "refused") if message.get("offset").is_some() => {
+                self.hear_note(topic, message, model);
+            }
+            Some("subscribed" | "unsubscribed") => self.hear_answer(message),
+            Some("error") => self.asked = false,
+            Some("heartbeat") => self.move_cursor(number("offset"), self.added_at),
+            Some("skipped") => {
+                self.skipped.push((number("from"), number("to")));
+                self.skip_reason = message["reason"].as_str().expect("a reason").to_string();
+            }
+            Some("welcome") => {}
+            Some(other) => panic!("nobody expected {other}"),
+        }
+    }
+
+    fn hear_frame(&mut self, topic: &str, message: &Value, model: &Model) {
+        let (offset, data) = (message["offset"].as_u64().expect("an offset"), &message["data"]);
+        self.see(topic, offset, model);
+        assert_eq!(data["n"].as_u64(), Some(offset), "a frame carries its own payload");
+        let known = self.known.get_mut(topic).expect("it was seen just now");
+        (known.data, known.mark) = (offset, None);
+        let item = model.item(offset);
+        let small = |name: &str| u32::try_from(data[name].as_u64().expect("a number")).expect("a small one");
+        match (message["kind"].as_str(), item.what) {
+            (None, What::Moment) => {}
+            (None, What::Value) => *known = known.restarted(None, offset),
+            (Some("snapshot"), What::Start | What::Change) => {
+                let state = Some(small("state"));
+                assert_eq!(state, item.state, "{topic} {offset}: a snapshot is the whole value");
+                *known = known.restarted(state, offset);
+            }
+            (Some("delta"), What::Change) => match known.state {
+                Some(state) => {
+                    assert_eq!(Some(known.last), data["prev"].as_u64(), "{topic} {offset}: a change is missing");
+                    known.state = Some(changed(state, small("add")));
+                    known.last = offset;
+                    assert_eq!(known.state, item.state, "{topic} {offset}");
+                }
+                None => {
+                    let may_lack = known.lost_start || item.state.is_none();
+                    assert!(may_lack, "{topic} {offset}: a change without its start");
+                }
+            },
+            other => panic!("{topic} {offset} is told as {other:?}"),
+        }
+        self.move_cursor(offset, self.added_at + 1);
+    }
+
+    fn hear_note(&mut self, topic: &str, message: &Value, model: &Model) {
+        let offset = message["offset"].as_u64().expect("an offset");
+        self.see(topic, offset, model);
+        let item = model.item(offset);
+        let known = self.known.get_mut(topic).expect("it was seen just now");
+        match (message["op"].as_str().expect("an op"), item.what) {
+            ("gap", _) if message["reason"] == "overflow" => {
+                assert!(item.overflowed, "{topic} {offset} is no overflow");
+                *known = known.restarted(None, offset);
+                known.lost_start = true;
+                known.mark = None;
+            }
+            ("gap", What::Note(NoteKind::Gap)) => assert_eq!(message["missed"].as_u64(), Some(offset)),
+            ("stale", What::Note(NoteKind::Stale)) | ("refused", What::Note(NoteKind::Refused)) => {
+                known.mark = Some(offset);
+            }
+            ("live", What::Note(NoteKind::Live)) => known.mark = None,
+            other => panic!("{topic} {offset} is told as {other:?}"),
+        }
+        self.move_cursor(offset, self.added_at + 1);
+    }
+
+    /// A raw client knows no more than the payloads say.
+    fn hear_raw(&mut self, data: &Value, model: &Model) {
+        let (topic, offset) = (data["t"].as_str().expect("a payload"), data["n"].as_u64().expect("a number"));
+        self.see(topic, offset, model);
+        let known = self.known.get_mut(topic).expect("it was seen just now");
+        known.data = offset;
+        known.state = data["state"].as_u64().and_then(|state| u32::try_from(state).ok());
+    }
+
+    fn see(&mut self, topic: &str, offset: u64, model: &Model) {
+        assert!(self.asked || self.wants(topic), "{topic} is wanted");
+        assert_eq!(model.item(offset).topic, topic, "{offset} is of its topic");
+        let seen = &mut self.known.entry(topic.to_string()).or_default().seen;
+        assert!(seen.last().is_none_or(|last| *last < offset), "{topic} {offset} comes after {seen:?}");
+        seen.push(offset);
+    }
+
+    fn hear_answer(&mut self, message: &Value) {
+        self.asked = false;
+        let offset = message["offset"].as_u64().expect("an offset");
+        let topics = message["topics"].as_array().expect("topics");
+        let topics: Vec<&str> = topics.iter().filter_map(Value::as_str).collect();
+        if self.has_subscribed && !topics.iter().all(|topic| self.patterns.contains_key(*topic)) {
+            (self.cursor, self.added_at) = (None, offset);
+        }
+        if !self.has_subscribed {
+            // A heartbeat before speaks of no topics.
+            (self.cursor, self.has_subscribed) = (Some(0), true);
+        }
+        self.patterns.retain(|pattern, _| topics.contains(&pattern.as_str()));
+        for topic in topics {
+            self.patterns.entry(topic.to_string()).or_insert(offset);
+        }
+        // What was left and comes back starts over.
+        let patterns = &self.patterns;
+        self.known.retain(|topic, _| patterns.keys().any(|pattern| matches(pattern, topic)));
+    }
+
+    /// After a further subscription an offset is a cursor only from `valid_from` on.
+    fn move_cursor(&mut self, offset: u64, valid_from: u64) {
+        if offset >= valid_from || self.cursor.is_some() {
+            self.cursor = self.cursor.max(Some(offset));
+        }
+    }
+}
+
+impl Known {
+    /// The same after everything before `offset` has become needless.
+    fn restarted(&mut self, state: Option<u32>, offset: u64) -> Known {
+        Known { state, last: offset, base: offset, lost_start: false, ..std::mem::take(self) }
+    }
+}
+
+pub fn stock_inflater(deflate: Option<Agreement>) -> Decompress {
+    Decompress::new_with_window_bits(false, deflate.map_or(15, Agreement::window_bits))
+}
+
+pub fn matches(pattern: &str, topic: &str) -> bool {
+    Pattern::parse(pattern).expect("a pattern").matches(topic)
+}
+
+/// The first byte, the payload, and what follows the first WireFrame of `bytes`, if it is whole.
+pub fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (length, header) = match *bytes.get(1)? {
+        126 => (usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])), 4),
+        short => (usize::from(short), 2),
+    };
+    let payload = bytes.get(header..header + length)?;
+    Some((bytes[0], payload, &bytes[header + length..]))
+}

@@ -1,0 +1,114 @@
+//! What the simulation has published, and what that comes to: kept in another way than the server does it.
+
+use std::collections::HashMap;
+
+use crate::bus::keeping::NoteKind;
+use crate::bus::story::CHANGES_MAX;
+
+/// Everything published, by topic and by offset.
+#[derive(Default)]
+pub struct Model {
+    topics: HashMap<&'static str, Telling>,
+    /// Of offset 1, 2, …
+    published: Vec<Item>,
+}
+
+/// What one offset is.
+#[derive(Clone, Copy, Debug)]
+pub struct Item {
+    pub topic: &'static str,
+    pub what: What,
+    /// What the topic's changes come to after it; none if they have no start.
+    pub state: Option<u32>,
+    /// More changes have followed the start than are kept.
+    pub overflowed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    Value,
+    Start,
+    Change,
+    Moment,
+    Note(NoteKind),
+}
+
+/// What all that was published of one topic comes to.
+#[derive(Clone, Debug, Default)]
+pub struct Telling {
+    /// The newest value, if nothing has started since.
+    pub value: Option<u64>,
+    pub state: Option<u32>,
+    /// The newest start or change; 0 if there is none.
+    pub last: u64,
+    /// Gaps since the start; of several between two changes the newest.
+    pub gaps: Vec<u64>,
+    /// Changes since the start.
+    followers: usize,
+    /// The note that says that the topic is not well.
+    pub mark: Option<u64>,
+}
+
+/// One change after another. The order matters, and none may be missing.
+pub fn changed(state: u32, add: u32) -> u32 {
+    state.wrapping_mul(1_000_003).wrapping_add(add)
+}
+
+impl Model {
+    pub fn next_offset(&self) -> u64 {
+        self.published.len() as u64 + 1
+    }
+
+    pub fn topic(&self, topic: &str) -> Telling {
+        self.topics.get(topic).cloned().unwrap_or_default()
+    }
+
+    pub fn item(&self, offset: u64) -> Item {
+        self.published[offset as usize - 1]
+    }
+
+    /// Offsets of a topic, oldest first.
+    pub fn offsets<'m>(&'m self, topic: &'m str) -> impl Iterator<Item = (u64, What)> + 'm {
+        (1..)
+            .zip(&self.published)
+            .filter(move |(_, item)| item.topic == topic)
+            .map(|(offset, item)| (offset, item.what))
+    }
+
+    /// Adds what has the next offset. `state` is that of a start, or what a change adds; `has_whole` tells that the whole
+    /// value is at hand beside the change.
+    pub fn add(&mut self, topic: &'static str, what: What, state: u32, has_whole: bool) {
+        let offset = self.next_offset();
+        let telling = self.topics.entry(topic).or_default();
+        match what {
+            What::Value => *telling = Telling { value: Some(offset), ..Telling::default() },
+            What::Start => *telling = Telling { state: Some(state), last: offset, ..Telling::default() },
+            What::Change => {
+                telling.last = offset;
+                if let Some(before) = telling.state {
+                    telling.state = Some(changed(before, state));
+                    telling.followers += 1;
+                    telling.mark = None;
+                }
+                if has_whole {
+                    *telling = Telling { state: telling.state, last: offset, ..Telling::default() };
+                }
+            }
+            What::Moment => {}
+            What::Note(NoteKind::Gap) => {
+                telling.gaps.retain(|gap| *gap < telling.last);
+                telling.gaps.push(offset);
+            }
+            What::Note(NoteKind::Live) => telling.mark = None,
+            What::Note(NoteKind::Stale | NoteKind::Refused) => telling.mark = Some(offset),
+        }
+        let (state, overflowed) = (telling.state, telling.overflowed());
+        self.published.push(Item { topic, what, state, overflowed });
+    }
+}
+
+impl Telling {
+    pub fn overflowed(&self) -> bool {
+        self.state.is_some() && self.followers > CHANGES_MAX
+    }
+}
