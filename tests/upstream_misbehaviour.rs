@@ -3,11 +3,16 @@
 
 mod support;
 
+use std::path::Path;
 use std::time::Duration;
 
 use fanline::bus::feed::StaleReason;
+use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
-use support::stage::{Caller, Stage};
+use support::client::Client;
+use support::eventually;
+use support::program::{Program, run};
+use support::stage::{Caller, Stage, Venue};
 
 /// Items are topics; requests have numbers and are answered by them.
 const NUMBERED: &str = r#"
@@ -230,7 +235,7 @@ async fn a_snapshot_of_5_mb_is_taken_and_one_beyond_the_limit_told() {
     caller.hear().await;
     caller.misbehave("5 MB in one frame", big(5_080_000)).await;
     assert_eq!(stage.until_frames(1).await[0].1, big(5_080_000));
-    caller.misbehave("more than the limit", big(6 << 20)).await;
+    caller.overdo("more than the limit", big(6 << 20)).await;
     let limit = format!("at most {} bytes", 6 << 20);
     stage.until_stale(StaleReason::UpstreamDown, &limit).await;
     stage.assert_metric(r#"fanline_upstream_reconnects_total{reason="message_too_big"} 1"#);
@@ -651,4 +656,131 @@ async fn a_feed_with_a_cursor_is_resumed_where_it_ended() {
     caller.cut("cut");
     assert_eq!(stage.accept().await.uri, "/feed?kind=a&since=125");
     stage.end(&[("cut", 2)]).await;
+}
+
+/// A profile as a file, whose path is given.
+fn file(name: &str, profile: &str) -> String {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("upstream_misbehaviour");
+    std::fs::create_dir_all(&folder).expect("a folder for the test");
+    let path = folder.join(format!("{name}.toml"));
+    std::fs::write(&path, profile).expect("a file for the test");
+    path.to_str().expect("a path in UTF-8").to_string()
+}
+
+const SIGNED: &str = r#"
+profile = 1
+name = "signed"
+[sign.it]
+alg = "hmac-sha256"
+key = { env = "MISBEHAVIOUR_SECRET", decode = "hex" }
+message = "${now.ms}GET/login"
+[login]
+send = '{"key":${env.MISBEHAVIOUR_KEY|json},"at":${now.ms},"signature":"${sign.it}"}'
+ok = "welcome"
+[subscribe]
+send = '{"sub":${items|json}}'
+[[on]]
+name = "welcome"
+as = "auth_ok"
+when = ['/login == "ok"']
+"#;
+
+#[tokio::test]
+async fn without_its_secrets_a_feed_is_not_even_called() {
+    let venue = Venue::open().await;
+    let profile = file("without_secrets", &format!("{SIGNED}{PRICES}"));
+    let (status, _, log) = run(&[&venue.ws("/feed"), "--profile", &profile, "--listen", "127.0.0.1:0"], &[]);
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("MISBEHAVIOUR_KEY") || log.contains("MISBEHAVIOUR_SECRET"), "{log}");
+    assert!(!venue.is_called(Duration::from_millis(100)).await, "{log}");
+}
+
+#[tokio::test]
+async fn a_signature_is_the_one_that_the_venue_computes() {
+    let venue = Venue::open().await;
+    let profile = file("signed", &format!("{SIGNED}{PRICES}"));
+    let secrets = [("MISBEHAVIOUR_KEY", "me \"x\""), ("MISBEHAVIOUR_SECRET", "00ff10")];
+    let server =
+        Program::serve_knowing(&[&venue.ws("/feed"), "--profile", &profile, "--subscribe", "a"], &[], &secrets);
+    let mut caller = venue.accept().await;
+    let login = caller.hear_json().await;
+    assert_eq!(login["key"], "me \"x\"");
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(&[0, 0xFF, 0x10]).expect("any key");
+    mac.update(format!("{}GET/login", login["at"]).as_bytes());
+    let signature = hex::decode(login["signature"].as_str().expect("a text")).expect("hex");
+    assert!(mac.verify_slice(&signature).is_ok(), "{login}");
+    caller.say(r#"{"login":"ok"}"#).await;
+    assert_eq!(caller.hear().await, r#"{"sub":["a"]}"#);
+    assert!(!server.log().contains("00ff10"), "a secret is in the log");
+}
+
+#[tokio::test]
+async fn too_many_connections_are_told_by_the_venue_once_and_for_all() {
+    let venue = Venue::open().await;
+    let args = [&venue.ws("/stocks"), "--profile", "polygon", "--subscribe", "T.AAPL"];
+    let backoff = [("UPSTREAM_BACKOFF_MAX", "100ms"), ("UPSTREAM_BACKOFF_MIN", "20ms")];
+    let server = Program::serve_knowing(&args, &backoff, &[("POLYGON_KEY", "k")]);
+    let mut caller = venue.accept().await;
+    caller.say(r#"[{"ev":"status","status":"connected"}]"#).await;
+    assert_eq!(caller.hear_json().await, json!({"action": "auth", "params": "k"}));
+    let told = r#"[{"ev":"status","status":"max_connections","message":"Maximum number of connections exceeded."}]"#;
+    caller.misbehave("max_connections", told).await;
+    caller.close("close", 1008, "").await;
+    let ready = eventually("the refusal is told", || {
+        let ready = server.get("/readyz");
+        ready.body.contains("refused for good").then_some(ready)
+    });
+    assert!(ready.status == 503 && ready.body.contains("max_connections"), "{}", ready.body);
+    assert!(!venue.is_called(Duration::from_millis(500)).await, "it was tried again");
+    venue.record.assert(&[("max_connections", 1), ("close", 1)]);
+}
+
+#[tokio::test]
+async fn clients_are_told_of_each_topic_what_the_venue_does_with_it() {
+    let venue = Venue::open().await;
+    let stale = "idle_timeout = \"none\"\nstale_after = \"400ms\"";
+    let profile = file("clients", &numbered().replace("idle_timeout = \"none\"", stale));
+    let items = ["--subscribe", "a", "--subscribe", "b", "--subscribe", "bad"];
+    let server = Program::serve(&[&[&venue.ws("/feed"), "--profile", &profile], &items[..]].concat(), &[]);
+    let mut caller = venue.accept().await;
+    let mut client = Client::connect(&server.ws("/v1/ws?topics=%3E")).await;
+    client.expect_op("welcome").await;
+    client.expect_op("subscribed").await;
+    let mut asked = Vec::new();
+    while asked.last().is_none_or(|request: &Value| request["sub"] != json!(["bad"])) {
+        let request = caller.hear_json().await;
+        if request["sub"].as_array().is_some_and(|items| items.contains(&json!("bad"))) {
+            caller.misbehave("refusal", json!({"ok": false, "id": request["id"], "why": "no bad"}).to_string()).await;
+        }
+        asked.push(request);
+    }
+    caller.say(price("b", 1)).await;
+    let mut seen: Vec<(Value, Value)> = Vec::new();
+    let mut pace = tokio::time::interval(Duration::from_millis(50));
+    let (mut n, mut has_resumed) = (0, false);
+    while seen.len() < 3 {
+        tokio::select! {
+            _ = pace.tick() => {
+                n += 1;
+                caller.say(price("a", n)).await;
+            }
+            text = client.text() => {
+                let told: Value = serde_json::from_str(&text).expect("JSON");
+                let topic = told.get("topic").unwrap_or(&told["topics"][0]).clone();
+                if told.get("op").is_some() && topic != ">" {
+                    seen.push((told["op"].clone(), topic));
+                }
+            }
+        }
+        if !has_resumed && seen.last().is_some_and(|(op, _)| op == "stale") {
+            caller.say(price("b", 2)).await;
+            has_resumed = true;
+        }
+    }
+    let expected = [("refused", "bad"), ("stale", "b"), ("live", "b")];
+    assert_eq!(seen, expected.map(|(op, topic)| (json!(op), json!(topic))));
+    let mut late = Client::connect(&server.ws("/v1/ws?topics=bad")).await;
+    late.expect_op("welcome").await;
+    late.expect_op("subscribed").await;
+    assert_eq!(late.expect_op("refused").await["message"], "no bad");
 }

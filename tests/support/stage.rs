@@ -133,6 +133,14 @@ impl Caller {
         self.record.add(fault);
     }
 
+    /// As `misbehave`, with something that the caller hangs up on before it was said to its end.
+    pub async fn overdo(mut self, fault: &'static str, message: impl Into<Message>) {
+        self.record.add(fault);
+        let said = self.socket.send(message.into()).await;
+        assert!(said.is_ok() || matches!(said, Err(Error::Io(_))), "{said:?}");
+        self.ended().await;
+    }
+
     /// Does not say what a good venue would.
     pub fn omit(&mut self, fault: &'static str) {
         self.record.add(fault);

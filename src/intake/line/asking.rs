@@ -583,6 +583,51 @@ mod tests {
     }
 
     #[test]
+    fn an_item_of_a_refused_batch_that_flows_is_not_asked_for_again() {
+        let mut venue = venue("send = '${items|json}'\nack = { per = \"request\", id = \"/id\" }", &["a", "b"]);
+        venue.hears();
+        venue.asking.refused(r#"{"id":1}"#, "no b");
+        assert!(!venue.asking.is_settled());
+        venue.asking.data("a");
+        assert_eq!(venue.hears(), [r#"["b"]"#]);
+        venue.asking.refused(r#"{"id":2}"#, "no b");
+        assert_eq!(venue.outcomes(), ["+a", "-b: no b"]);
+        assert!(venue.asking.is_settled());
+    }
+
+    #[test]
+    fn an_item_of_a_refused_batch_that_is_not_wanted_any_more_is_forgotten() {
+        let mut venue = venue(
+            "send = '${items|json}'\nunsubscribe = '-${item}'\nack = { per = \"request\", id = \"/id\" }",
+            &["a", "b"],
+        );
+        venue.hears();
+        venue.asking.refused(r#"{"id":1}"#, "");
+        let b = venue.item("b");
+        venue.asking.unwant(&[b]);
+        assert_eq!(venue.hears(), [r#"["a"]"#]);
+        venue.asking.acknowledged(r#"{"id":2}"#);
+        assert_eq!((venue.outcomes(), venue.asking.is_settled()), (vec!["+a".to_string()], true));
+    }
+
+    #[test]
+    fn the_answer_to_a_drop_says_nothing_of_what_was_asked_for_since() {
+        for ack in ["per = \"request\", id = \"/id\"", "per = \"item\", id = \"/id\", key = \"/item\""] {
+            let how = format!("send = '+${{item}}'\nunsubscribe = '-${{item}}'\nack = {{ {ack} }}");
+            let mut venue = venue(&how, &["a"]);
+            venue.hears();
+            venue.asking.acknowledged(r#"{"id":1,"item":"a"}"#);
+            venue.asking.renew("a");
+            assert_eq!(venue.hears(), ["-a", "+a"]);
+            assert_eq!(venue.outcomes(), ["+a"]);
+            venue.asking.acknowledged(r#"{"id":2,"item":"a"}"#);
+            assert_eq!(venue.outcomes(), [""; 0], "{ack}");
+            venue.asking.refused(r#"{"id":3,"item":"a"}"#, "delisted");
+            assert_eq!(venue.outcomes(), ["-a: delisted"], "{ack}");
+        }
+    }
+
+    #[test]
     fn answers_are_understood_in_every_form() {
         let mut each =
             venue("send = '${items|json}'\nack = { per = \"item\", key = [\"/r/c\", \"/r/s\"] }", &["t.X", "t.Y"]);
