@@ -690,7 +690,7 @@ async fn without_its_secrets_a_feed_is_not_even_called() {
     let venue = Venue::open().await;
     let profile = file("without_secrets", &format!("{SIGNED}{PRICES}"));
     let (status, _, log) = run(&[&venue.ws("/feed"), "--profile", &profile, "--listen", "127.0.0.1:0"], &[]);
-    assert_eq!(status.code(), Some(1), "{log}");
+    assert_eq!(status.code(), Some(2), "{log}");
     assert!(log.contains("MISBEHAVIOUR_KEY") || log.contains("MISBEHAVIOUR_SECRET"), "{log}");
     assert!(!venue.is_called(Duration::from_millis(100)).await, "{log}");
 }

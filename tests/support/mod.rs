@@ -15,6 +15,7 @@ pub mod gate;
 pub mod http;
 pub mod ledger;
 pub mod lookout;
+pub mod order_book;
 pub mod program;
 pub mod puppet;
 pub mod recorded;
