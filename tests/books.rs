@@ -212,7 +212,10 @@ async fn a_late_joiner_of_partial_tickers_holds_every_member() {
         format!("{{{}}}", members.join(","))
     };
     let message = |kind: &str, data: String, cs: usize| {
-        format!(r#"{{"topic":"tickers.BTCUSDT","type":"{kind}","data":{data},"cs":{cs},"ts":{}}}"#, 1_700_000_000_000 + cs)
+        format!(
+            r#"{{"topic":"tickers.BTCUSDT","type":"{kind}","data":{data},"cs":{cs},"ts":{}}}"#,
+            1_700_000_000_000 + cs
+        )
     };
     caller.say(message("snapshot", members(&value), 0)).await;
     let mut rng = rand::rngs::SmallRng::seed_from_u64(6);
@@ -222,8 +225,7 @@ async fn a_late_joiner_of_partial_tickers_holds_every_member() {
         for place in &changed {
             value[*place].1 = format!("{cs}.{place}00");
         }
-        let part: Vec<(&str, String)> =
-            [0].iter().chain(&changed).map(|place: &usize| value[*place].clone()).collect();
+        let part: Vec<(&str, String)> = [0].iter().chain(&changed).map(|place: &usize| value[*place].clone()).collect();
         changes.push(message("delta", members(&part), cs));
         caller.misbehave("only what has changed", changes[cs - 1].clone()).await;
         if cs % 20 > 0 {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{KRAKEN_BOOK, Line, Log, Rule, is, kraken_snapshot, kraken_topic, recorded, token};
 use self::order_book::{Checksums, OrderBook};
+use super::{KRAKEN_BOOK, Line, Log, Rule, is, kraken_snapshot, kraken_topic, recorded, token};
 use crate::intake::flow::Flow;
 
 /// Clients of the whole server keep the same books.
