@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,47 +36,57 @@ struct Frame<'a> {
     data: &'a RawValue,
 }
 
-/// A part of a recording: its frames have these offsets, because offsets are dense and every data message is one frame.
-#[derive(Clone, Copy)]
-struct Span {
+/// The books of a recording, or of a part of it.
+struct Books {
+    /// Offsets of the first and of the last message about a book: offsets are dense, and each data message is one frame.
     first: u64,
     last: u64,
+    messages: HashSet<String>,
 }
 
-/// Data messages of a recording, in their order; `session` is none where the recording has but one.
-fn spans(capture: &Path, is_data: fn(&Value) -> bool, session: Option<fn(&str) -> bool>) -> (u64, Span) {
-    let text = std::fs::read_to_string(capture).expect("a readable capture");
-    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a sound line"));
-    let data = lines.filter(|line| line["dir"] == "in").filter(|line| {
-        let message: Value = serde_json::from_str(line["data"].as_str().expect("a text")).unwrap_or_default();
-        is_data(&message)
-    });
-    let connections: Vec<String> = data.map(|line| line["conn"].as_str().unwrap_or_default().to_string()).collect();
-    let wanted = |name: &String| session.is_none_or(|wanted| wanted(name));
-    let first = connections.iter().position(wanted).expect("there are some");
-    let last = connections.iter().rposition(wanted).expect("there are some");
-    (connections.len() as u64, Span { first: first as u64 + 1, last: last as u64 + 1 })
+impl Books {
+    /// `is_wanted` is asked about the session of a message, where the recording has several, and the message.
+    fn of(capture: &Path, is_data: fn(&Value) -> bool, is_wanted: fn(&str, &Value) -> bool) -> Books {
+        let text = std::fs::read_to_string(capture).expect("a readable capture");
+        let mut books = Books { first: 0, last: 0, messages: HashSet::new() };
+        let mut offset = 0;
+        for line in text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a sound line")) {
+            let Some(text) = line["data"].as_str().filter(|_| line["dir"] == "in") else { continue };
+            let Ok(message) = serde_json::from_str::<Value>(text) else { continue };
+            offset += u64::from(is_data(&message));
+            if is_data(&message) && is_wanted(line["conn"].as_str().unwrap_or_default(), &message) {
+                books.first = if books.first == 0 { offset } else { books.first };
+                books.last = offset;
+                books.messages.insert(text.to_string());
+            }
+        }
+        books
+    }
 }
 
 /// What joiners have seen.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     snapshots: u64,
+    /// Of the snapshots those that the venue has never sent: fanline has made them of what it sent.
+    folded: u64,
     deltas: u64,
     checked: u64,
 }
 
-/// Replays a recording to a server with this profile; clients that join at random moments of the span check every message
-/// about a book that they get, to the end of the span.
-async fn joiners_have_right_books(capture: &Path, profile: &str, speed: &str, span: Span, apply: Apply) -> Seen {
+/// Replays a recording to a server with this profile; clients that join at random moments check every message about a book
+/// that they get, to the last one.
+async fn joiners_have_right_books(capture: &Path, profile: &str, speed: &str, books: Books, apply: Apply) -> Seen {
+    let books = Arc::new(books);
     let gate = Gate::shut();
     let server = Arc::new(Program::serve(&[&gate.ws("/"), "--profile", profile], &PATIENT));
     let mut reference = joined(&server, ">").await;
     let venue = Program::replay(capture, &["--speed", speed]);
     gate.open(venue.addr());
+    let (first, last) = (books.first, books.last);
     let (tell, seen) = watch::channel(0);
     let reading = tokio::spawn(async move {
-        for expected in 1..=span.last {
+        for expected in 1..=last {
             let text = reference.frame().await;
             let frame = frame(&text);
             assert_eq!(frame.offset, expected, "the reference gets everything in order: {text}");
@@ -88,12 +98,12 @@ async fn joiners_have_right_books(capture: &Path, profile: &str, speed: &str, sp
     let mut rng = rand::rngs::SmallRng::seed_from_u64(50);
     let mut joiners = JoinSet::new();
     for _ in 0..JOINERS {
-        let moment = rng.random_range(span.first..=span.first + (span.last - span.first) * 95 / 100);
-        let (server, mut seen) = (server.clone(), seen.clone());
+        let moment = rng.random_range(first..=first + (last - first) * 95 / 100);
+        let (server, books, mut seen) = (server.clone(), books.clone(), seen.clone());
         joiners.spawn(async move {
             seen.wait_for(|seen| *seen >= moment).await.expect("the reference reads on");
             let mut client = joined(&server, "book*.%3E").await;
-            let found = check(&mut client, span.last, apply).await;
+            let found = check(&mut client, &books, apply).await;
             assert!(found.checked > 0, "joined at {moment}: {found:?}");
             found
         });
@@ -101,6 +111,7 @@ async fn joiners_have_right_books(capture: &Path, profile: &str, speed: &str, sp
     drop(seen);
     let all = joiners.join_all().await.into_iter().fold(Seen::default(), |sum, seen| Seen {
         snapshots: sum.snapshots + seen.snapshots,
+        folded: sum.folded + seen.folded,
         deltas: sum.deltas + seen.deltas,
         checked: sum.checked + seen.checked,
     });
@@ -117,7 +128,7 @@ async fn joined(server: &Program, topics: &str) -> Client {
 }
 
 /// Keeps books as docs/PROTOCOL.md says, and holds every checksum against the venue's.
-async fn check(client: &mut Client, last: u64, apply: Apply) -> Seen {
+async fn check(client: &mut Client, recorded: &Books, apply: Apply) -> Seen {
     let mut seen = Seen::default();
     let mut books: HashMap<String, OrderBook> = HashMap::new();
     loop {
@@ -127,6 +138,7 @@ async fn check(client: &mut Client, last: u64, apply: Apply) -> Seen {
             Some("snapshot") => {
                 books.insert(frame.topic.to_string(), OrderBook::default());
                 seen.snapshots += 1;
+                seen.folded += u64::from(!recorded.messages.contains(frame.data.get()));
             }
             Some("delta") => seen.deltas += 1,
             other => panic!("expected `snapshot` or `delta`, found {other:?}: {text}"),
@@ -135,10 +147,16 @@ async fn check(client: &mut Client, last: u64, apply: Apply) -> Seen {
         let (told, own) = apply(book, frame.data.get());
         assert_eq!(told, own, "{text}");
         seen.checked += 1;
-        if frame.offset >= last {
+        if frame.offset >= recorded.last {
             return seen;
         }
     }
+}
+
+/// Enough to prove something: joiners were given books that the venue had not sent so, and went on with changes.
+fn expect_enough(seen: Seen, checked_min: u64) {
+    assert!(seen.checked >= checked_min && seen.snapshots >= JOINERS as u64, "{seen:?}");
+    assert!(seen.folded > 10 && seen.deltas > seen.snapshots, "{seen:?}");
 }
 
 fn kraken_10(book: &mut OrderBook, message: &str) -> Checksums {
@@ -156,9 +174,9 @@ async fn a_kraken_book_of_the_built_in_depth_is_right_whenever_one_joins() {
     };
     let is_book = |message: &Value| message["channel"] == "book";
     // The first session is of 10 levels, with four new subscriptions.
-    let (_, span) = spans(&capture, is_book, Some(|name| name == "btcusd_l2"));
-    let seen = joiners_have_right_books(&capture, "kraken-v2", "12", span, kraken_10).await;
-    assert!(seen.checked > 2000 && seen.deltas > seen.snapshots && seen.snapshots >= JOINERS as u64, "{seen:?}");
+    let books = Books::of(&capture, is_book, |session, _| session == "btcusd_l2");
+    let seen = joiners_have_right_books(&capture, "kraken-v2", "12", books, kraken_10).await;
+    expect_enough(seen, 2000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -172,10 +190,10 @@ async fn kraken_books_of_another_depth_are_right_with_a_copy_of_the_profile() {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kraken-25.toml");
     std::fs::write(&file, copy).expect("a file for the test");
     let is_book = |message: &Value| message["channel"] == "book";
-    let (_, span) = spans(&capture, is_book, Some(|name| name != "btcusd_l2"));
+    let books = Books::of(&capture, is_book, |session, _| session != "btcusd_l2");
     let profile = file.to_str().expect("a path in UTF-8");
-    let seen = joiners_have_right_books(&capture, profile, "40", span, kraken_25).await;
-    assert!(seen.checked > 20_000 && seen.deltas > seen.snapshots && seen.snapshots >= JOINERS as u64, "{seen:?}");
+    let seen = joiners_have_right_books(&capture, profile, "40", books, kraken_25).await;
+    expect_enough(seen, 20_000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -183,10 +201,10 @@ async fn an_okx_book_is_right_whenever_one_joins() {
     let Some(capture) = capture("okx-v5") else {
         return skip_loudly("books", "../shared/feeds/okx-v5/capture.jsonl is missing");
     };
-    let (frames, span) = spans(&capture, |message| message.get("event").is_none(), None);
-    assert_eq!(span.last, frames);
-    let seen = joiners_have_right_books(&capture, "okx-v5", "2", span, okx).await;
-    assert!(seen.checked > 4000 && seen.deltas > seen.snapshots && seen.snapshots >= JOINERS as u64, "{seen:?}");
+    let is_data = |message: &Value| message.get("event").is_none();
+    let books = Books::of(&capture, is_data, |_, message| message["arg"]["channel"] == "books");
+    let seen = joiners_have_right_books(&capture, "okx-v5", "2", books, okx).await;
+    expect_enough(seen, 4000);
 }
 
 /// Members of a perpetual's ticker.
