@@ -19,6 +19,7 @@ pub mod program;
 pub mod puppet;
 pub mod recorded;
 pub mod rude;
+pub mod stage;
 pub mod venue;
 pub mod wish;
 

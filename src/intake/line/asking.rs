@@ -45,8 +45,18 @@ pub struct Asking {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Queued,
-    Asked { by_ns: u64 },
+    Asked {
+        by_ns: u64,
+    },
+    /// Refused together with others; it may have been granted all the same.
+    Halved,
     Settled,
+}
+
+impl Standing {
+    fn is_unanswered(self) -> bool {
+        matches!(self, Standing::Asked { .. } | Standing::Halved)
+    }
 }
 
 #[derive(Debug)]
@@ -93,13 +103,11 @@ impl Asking {
         for item in items {
             let Some((_, standing)) = self.items.remove(&item.name) else { continue };
             self.outdated = true;
+            self.unanswered -= usize::from(standing.is_unanswered());
             match standing {
                 Standing::Queued => self.to_ask.retain(|other| other.name != item.name),
-                Standing::Asked { .. } => {
-                    self.unanswered -= 1;
-                    self.to_drop.push_back(item.clone());
-                }
-                Standing::Settled => self.to_drop.push_back(item.clone()),
+                Standing::Halved => {}
+                Standing::Asked { .. } | Standing::Settled => self.to_drop.push_back(item.clone()),
             }
         }
     }
@@ -147,7 +155,8 @@ impl Asking {
         }
         self.to_drop.clear();
         let batch = match self.again.pop_front() {
-            Some(batch) => batch,
+            // Some may have answered by their data since.
+            Some(batch) => batch.into_iter().filter(|item| self.is_unanswered(&item.name)).collect(),
             None => self.take_batch(&subscribe),
         };
         self.asked(&subscribe, send, batch, filling, now)
@@ -255,11 +264,16 @@ impl Asking {
         match ack.per {
             Per::None => {}
             Per::Request => {
-                if let Some(request) = self.request_of(ack, text).or_else(|| self.first_without_id(ack)) {
-                    request.items.iter().for_each(|item| self.confirm(item));
+                let request = self.request_of(ack, text).or_else(|| self.first_without_id(ack));
+                // What was dropped may have been asked for anew already; that has an answer of its own.
+                for item in request.iter().filter(|request| !request.drops).flat_map(|request| &request.items) {
+                    self.confirm(item);
                 }
             }
             Per::Item => {
+                if self.is_drop(self.position_of(ack, text)) {
+                    return;
+                }
                 if let Some(item) = self.item_of(&ack.key, None, text) {
                     self.confirm(&item);
                     self.forget_settled();
@@ -301,6 +315,9 @@ impl Asking {
         let ack = &subscribe.ack;
         let why = if ack.message.is_some() { why(ack, text) } else { shown.to_string() };
         let by_id = self.position_of(ack, text);
+        if self.is_drop(by_id) {
+            return;
+        }
         let among = by_id.map(|at| self.requests[at].items.clone());
         if let Some(item) =
             self.item_of(if ack.bad_key.is_empty() { &ack.key } else { &ack.bad_key }, among.as_deref(), text)
@@ -318,7 +335,7 @@ impl Asking {
             return items.iter().for_each(|item| self.refuse(item, why.clone()));
         }
         for item in &items {
-            self.stand(&item.name, Standing::Queued);
+            self.stand(&item.name, Standing::Halved);
         }
         let rest = items.split_off(items.len() / 2);
         self.again.extend([items, rest]);
@@ -327,7 +344,8 @@ impl Asking {
     /// Data came on this topic.
     pub fn data(&mut self, topic: &str) {
         if self.unanswered > 0
-            && let Some((item, Standing::Asked { .. })) = self.items.get(topic)
+            && let Some((item, standing)) = self.items.get(topic)
+            && standing.is_unanswered()
         {
             let item = item.clone();
             self.confirm(&item);
@@ -346,7 +364,7 @@ impl Asking {
             match standing {
                 Standing::Asked { by_ns } if *by_ns <= now.mono_ns => late.push(item.clone()),
                 Standing::Asked { by_ns } => self.late_ns = self.late_ns.min(*by_ns),
-                Standing::Queued | Standing::Settled => {}
+                Standing::Queued | Standing::Halved | Standing::Settled => {}
             }
         }
         for item in late {
@@ -360,7 +378,7 @@ impl Asking {
     }
 
     pub fn deadline_ns(&self) -> Option<u64> {
-        (self.unanswered > 0).then_some(self.late_ns)
+        Some(self.late_ns).filter(|late_ns| self.unanswered > 0 && *late_ns != u64::MAX)
     }
 
     /// What happened since this was last asked.
@@ -383,13 +401,16 @@ impl Asking {
 
     fn stand(&mut self, name: &str, standing: Standing) {
         let Some((_, before)) = self.items.get_mut(name) else { return };
-        let was_asked = matches!(std::mem::replace(before, standing), Standing::Asked { .. });
-        let is_asked = matches!(standing, Standing::Asked { .. });
-        self.unanswered = self.unanswered + usize::from(is_asked) - usize::from(was_asked);
+        let was_unanswered = std::mem::replace(before, standing).is_unanswered();
+        self.unanswered = self.unanswered + usize::from(standing.is_unanswered()) - usize::from(was_unanswered);
+    }
+
+    fn is_unanswered(&self, name: &str) -> bool {
+        self.items.get(name).is_some_and(|(_, standing)| standing.is_unanswered())
     }
 
     fn confirm(&mut self, item: &Arc<Item>) {
-        if self.is_asked(&item.name) {
+        if self.is_unanswered(&item.name) {
             self.stand(&item.name, Standing::Settled);
             self.outcomes.push(Outcome::Confirmed(item.clone()));
         }
@@ -406,6 +427,11 @@ impl Asking {
         let token = find(text, ack.id.as_ref()?)?;
         let number: u64 = token.trim_matches('"').parse().ok()?;
         self.requests.iter().position(|request| request.number == number)
+    }
+
+    /// Whether the request at this place took items off: its answer says nothing of what was asked for since.
+    fn is_drop(&self, at: Option<usize>) -> bool {
+        at.and_then(|at| self.requests.get(at)).is_some_and(|request| request.drops)
     }
 
     fn request_of(&mut self, ack: &Ack, text: &str) -> Option<Request> {
@@ -554,6 +580,51 @@ mod tests {
         }
         assert_eq!(venue.outcomes(), ["+a", "+b", "+d", "-c: no c"]);
         assert!(venue.asking.is_settled());
+    }
+
+    #[test]
+    fn an_item_of_a_refused_batch_that_flows_is_not_asked_for_again() {
+        let mut venue = venue("send = '${items|json}'\nack = { per = \"request\", id = \"/id\" }", &["a", "b"]);
+        venue.hears();
+        venue.asking.refused(r#"{"id":1}"#, "no b");
+        assert!(!venue.asking.is_settled());
+        venue.asking.data("a");
+        assert_eq!(venue.hears(), [r#"["b"]"#]);
+        venue.asking.refused(r#"{"id":2}"#, "no b");
+        assert_eq!(venue.outcomes(), ["+a", "-b: no b"]);
+        assert!(venue.asking.is_settled());
+    }
+
+    #[test]
+    fn an_item_of_a_refused_batch_that_is_not_wanted_any_more_is_forgotten() {
+        let mut venue = venue(
+            "send = '${items|json}'\nunsubscribe = '-${item}'\nack = { per = \"request\", id = \"/id\" }",
+            &["a", "b"],
+        );
+        venue.hears();
+        venue.asking.refused(r#"{"id":1}"#, "");
+        let b = venue.item("b");
+        venue.asking.unwant(&[b]);
+        assert_eq!(venue.hears(), [r#"["a"]"#]);
+        venue.asking.acknowledged(r#"{"id":2}"#);
+        assert_eq!((venue.outcomes(), venue.asking.is_settled()), (vec!["+a".to_string()], true));
+    }
+
+    #[test]
+    fn the_answer_to_a_drop_says_nothing_of_what_was_asked_for_since() {
+        for ack in ["per = \"request\", id = \"/id\"", "per = \"item\", id = \"/id\", key = \"/item\""] {
+            let how = format!("send = '+${{item}}'\nunsubscribe = '-${{item}}'\nack = {{ {ack} }}");
+            let mut venue = venue(&how, &["a"]);
+            venue.hears();
+            venue.asking.acknowledged(r#"{"id":1,"item":"a"}"#);
+            venue.asking.renew("a");
+            assert_eq!(venue.hears(), ["-a", "+a"]);
+            assert_eq!(venue.outcomes(), ["+a"]);
+            venue.asking.acknowledged(r#"{"id":2,"item":"a"}"#);
+            assert_eq!(venue.outcomes(), [""; 0], "{ack}");
+            venue.asking.refused(r#"{"id":3,"item":"a"}"#, "delisted");
+            assert_eq!(venue.outcomes(), ["-a: delisted"], "{ack}");
+        }
     }
 
     #[test]
