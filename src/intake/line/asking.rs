@@ -46,7 +46,9 @@ pub struct Asking {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Queued,
-    Asked { by_ns: u64 },
+    Asked {
+        by_ns: u64,
+    },
     /// Granted, or given up without an answer where none is expected.
     Settled,
     Refused,
@@ -99,7 +101,8 @@ impl Asking {
 
     /// These are not wanted any more. A venue that cannot be told so goes on sending them.
     pub fn unwant(&mut self, items: &[Arc<Item>]) {
-        let can_tell = self.subscribe.as_ref().is_some_and(|how| how.unsubscribe.is_some() || how.change != Change::Live);
+        let can_tell =
+            self.subscribe.as_ref().is_some_and(|how| how.unsubscribe.is_some() || how.change != Change::Live);
         if !can_tell {
             return;
         }

@@ -232,9 +232,8 @@ impl Merger {
     fn take_owned(&mut self, source: Source, piece: &Piece<'_>, publish: &mut Publish<'_>) {
         let Some(track) = self.topics.get_mut(piece.topic) else { return };
         // Two connections of one leg carry a topic only while it is on its way from one to the other.
-        let may_speak = track.owner.is_none_or(|owner| {
-            owner.link == source.link || (piece.snapshot && owner.leg == source.leg)
-        });
+        let may_speak =
+            track.owner.is_none_or(|owner| owner.link == source.link || (piece.snapshot && owner.leg == source.leg));
         if may_speak {
             track.owner = Some(source);
             publish(piece, Turn::OfLine(source.line));

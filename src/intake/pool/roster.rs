@@ -211,7 +211,8 @@ impl Roster {
         orphans.sort_unstable();
         let mut wanted: BTreeMap<LinkId, Vec<Arc<Item>>> = BTreeMap::new();
         for name in orphans {
-            let open = leg.links.iter().filter(|(_, load)| load.standing == Standing::Open && load.count < self.items_max);
+            let open =
+                leg.links.iter().filter(|(_, load)| load.standing == Standing::Open && load.count < self.items_max);
             let Some(to) = open.min_by_key(|(_, load)| load.count).map(|(id, _)| *id) else { break };
             leg.links.entry(lost).or_default().count -= 1;
             leg.links.entry(to).or_default().count += 1;
@@ -225,7 +226,9 @@ impl Roster {
     fn balance(&mut self, leg: usize) -> Vec<Order> {
         let leg = &mut self.legs[leg];
         let mut counts: BTreeMap<LinkId, usize> = BTreeMap::new();
-        counts.extend(leg.links.iter().filter(|(_, load)| load.standing == Standing::Open).map(|(id, load)| (*id, load.count)));
+        counts.extend(
+            leg.links.iter().filter(|(_, load)| load.standing == Standing::Open).map(|(id, load)| (*id, load.count)),
+        );
         if !self.can_drop || counts.len() < 2 {
             return Vec::new();
         }
@@ -388,7 +391,9 @@ mod tests {
                 roster.opened(LinkId(link));
                 let standing: Vec<Arc<Item>> = (0..3).flat_map(|link| roster.items_of(LinkId(link))).collect();
                 assert_eq!(standing.len(), 30, "each item has one place");
-                for (item, link) in (0..3).flat_map(|link| roster.items_of(LinkId(link)).into_iter().map(move |item| (item, link))) {
+                for (item, link) in
+                    (0..3).flat_map(|link| roster.items_of(LinkId(link)).into_iter().map(move |item| (item, link)))
+                {
                     roster.arrived(&item.name, LinkId(link));
                 }
             }
@@ -437,8 +442,7 @@ mod tests {
         roster.add_link(0, LinkId(0));
         roster.add(items(3));
         let orders = roster.remove(&["t0000".to_string()]);
-        let expected =
-            [Order::Drop(LinkId(0), vec![item("t0000")]), Order::Want(LinkId(0), vec![item("t0002")])];
+        let expected = [Order::Drop(LinkId(0), vec![item("t0000")]), Order::Want(LinkId(0), vec![item("t0002")])];
         assert_eq!(orders, expected);
     }
 }
