@@ -140,11 +140,14 @@ impl Outlet {
     /// One thing of one topic, from this connection.
     pub fn piece(&mut self, source: Source, piece: &Piece<'_>) {
         let Outlet { flow, press, merger, merging, .. } = self;
-        flow.listen_to((!*merging).then_some(source.line));
         if *merging {
-            merger.take(source, piece, &mut |piece, turn| pass(flow, press, piece, turn));
+            merger.meet(piece.topic, || flow.newest(piece.topic));
+        }
+        let publish = &mut |piece: &Piece<'_>, turn| pass(flow, press, piece, turn);
+        if *merging {
+            merger.take(source, piece, publish);
         } else {
-            flow.take(piece, press);
+            publish(piece, Turn::OfLine(source.line));
         }
     }
 
@@ -162,10 +165,16 @@ impl Outlet {
         &mut self.merger
     }
 
-    /// Does what time alone brings about.
-    pub fn tick(&mut self, now: Stamp) {
+    /// What came over one connection goes on over its successor, except in these topics.
+    pub fn goes_on(&mut self, (old, new): (u32, u32), except: &[String]) {
+        self.flow.goes_on((old, new), except);
+    }
+
+    /// Does what time alone brings about. Everything that came until `polled` was heard; only for what did not come until
+    /// then nobody waits any longer.
+    pub fn tick(&mut self, now: Stamp, polled: Stamp) {
         let Outlet { flow, press, merger, .. } = self;
-        merger.tick(now, &mut |piece, turn| pass(flow, press, piece, turn));
+        merger.tick(polled, &mut |piece, turn| pass(flow, press, piece, turn));
         if self.flow_tick_ns <= now.mono_ns {
             self.flow_tick_ns = now.mono_ns + FLOW_TICK_NS;
             flow.tick(now, press);
@@ -316,7 +325,14 @@ impl Outflow for Press {
 /// Hands a piece on, when its turn has come.
 fn pass(flow: &mut Flow, press: &mut Press, piece: &Piece<'_>, turn: Turn) {
     match turn {
-        Turn::InOrder => flow.take(piece, press),
+        Turn::InOrder => {
+            flow.listen_to(None);
+            flow.take(piece, press);
+        }
+        Turn::OfLine(line) => {
+            flow.listen_to(Some(line));
+            flow.take(piece, press);
+        }
         Turn::Late => flow.take_late(piece, press),
     }
 }

@@ -181,6 +181,18 @@ impl Flow {
         self.connection = connection;
     }
 
+    /// The newest number of this topic.
+    pub fn newest(&self, topic: &str) -> Option<i64> {
+        self.by_name.get(topic).and_then(|place| self.topics[*place].newest())
+    }
+
+    /// Topics that came over the connection `old` go on over `new`, and nothing is missing in between; except in these,
+    /// which are sorted by name.
+    pub fn goes_on(&mut self, (old, new): (u32, u32), except: &[String]) {
+        let goes_on = |topic: &&mut Topic| except.binary_search_by(|name| name.as_str().cmp(&topic.name)).is_err();
+        self.topics.iter_mut().filter(goes_on).for_each(|topic| topic.goes_on(old, new));
+    }
+
     /// Publishes a piece that newer ones have overtaken on another connection: it is not the current value any more.
     pub fn take_late(&mut self, piece: &Piece<'_>, out: &mut dyn Outflow) {
         let bytes = Bytes::copy_from_slice(piece.published());

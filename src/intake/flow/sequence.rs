@@ -80,6 +80,10 @@ impl Sequence {
         verdict
     }
 
+    pub fn newest(&self) -> Option<i64> {
+        self.last
+    }
+
     /// Counts on from these numbers, whatever was before. Without a number the next one may be anything.
     pub fn reset(&mut self, numbers: Option<Numbers>) {
         self.last = numbers.and_then(|numbers| numbers.last);

@@ -60,6 +60,17 @@ impl Topic {
         Topic { name, connection, sequence: Sequence::default(), habit: Habit::default(), story: None }
     }
 
+    pub fn newest(&self) -> Option<i64> {
+        self.sequence.newest()
+    }
+
+    /// The connection `old` has become `new`, and nothing is missing in between.
+    pub fn goes_on(&mut self, old: u32, new: u32) {
+        if self.connection == Some(old) {
+            self.connection = Some(new);
+        }
+    }
+
     /// Looks at the numbers of a piece, and tells what is missing before it.
     pub fn check(
         &mut self,

@@ -34,7 +34,8 @@ pub struct Asking {
     to_ask: VecDeque<Arc<Item>>,
     /// Halves of a refused batch; before everything else.
     pub(super) again: VecDeque<Vec<Arc<Item>>>,
-    to_drop: VecDeque<Arc<Item>>,
+    /// What they were when they were dropped: the venue may not have been told yet.
+    to_drop: VecDeque<(Arc<Item>, Standing)>,
     pub(super) requests: VecDeque<Request>,
     outcomes: Vec<Outcome>,
     /// With `change = "replace_all"`: the venue is to be told anew what is wanted.
@@ -49,7 +50,9 @@ pub(super) enum Standing {
     },
     /// Refused together with others; it may have been granted all the same.
     Halved,
+    /// Granted, or given up without an answer where none is expected.
     Settled,
+    Refused,
 }
 
 impl Standing {
@@ -87,8 +90,14 @@ impl Asking {
     /// These are wanted as well.
     pub fn want(&mut self, items: &[Arc<Item>]) {
         for item in items {
-            self.to_drop.retain(|other| other.name != item.name);
             if self.items.contains_key(&item.name) {
+                continue;
+            }
+            let dropped = self.to_drop.iter().position(|(other, _)| other.name == item.name);
+            if let Some((_, Standing::Settled)) = dropped.and_then(|at| self.to_drop.remove(at)) {
+                // The venue still sends it.
+                self.items.insert(item.name.clone(), (item.clone(), Standing::Settled));
+                self.outcomes.push(Outcome::Confirmed(item.clone()));
                 continue;
             }
             self.items.insert(item.name.clone(), (item.clone(), Standing::Queued));
@@ -97,8 +106,13 @@ impl Asking {
         }
     }
 
-    /// These are not wanted any more.
+    /// These are not wanted any more. A venue that cannot be told so goes on sending them.
     pub fn unwant(&mut self, items: &[Arc<Item>]) {
+        let can_tell =
+            self.subscribe.as_ref().is_some_and(|how| how.unsubscribe.is_some() || how.change != Change::Live);
+        if !can_tell {
+            return;
+        }
         for item in items {
             let Some((_, standing)) = self.items.remove(&item.name) else { continue };
             self.outdated = true;
@@ -106,7 +120,9 @@ impl Asking {
             match standing {
                 Standing::Queued => self.to_ask.retain(|other| other.name != item.name),
                 Standing::Halved => {}
-                Standing::Asked { .. } | Standing::Settled => self.to_drop.push_back(item.clone()),
+                Standing::Asked { .. } | Standing::Settled | Standing::Refused => {
+                    self.to_drop.push_back((item.clone(), standing));
+                }
             }
         }
     }
@@ -149,7 +165,7 @@ impl Asking {
             self.to_ask.clear();
             return self.asked(&subscribe, send, all, filling, now);
         }
-        if let (Some(unsubscribe), Some(item)) = (&subscribe.unsubscribe, self.to_drop.pop_front()) {
+        if let (Some(unsubscribe), Some((item, _))) = (&subscribe.unsubscribe, self.to_drop.pop_front()) {
             return self.drop_message(&subscribe, unsubscribe, item, filling, bound);
         }
         self.to_drop.clear();
@@ -183,7 +199,9 @@ impl Asking {
         filling: Filling<'_>,
         now: Stamp,
     ) -> Option<String> {
-        batch.retain(|item| self.items.contains_key(&item.name));
+        let is_live = subscribe.change != Change::ReplaceAll;
+        let is_due = |standing: &Standing| !is_live || matches!(standing, Standing::Queued | Standing::Halved);
+        batch.retain(|item| self.items.get(&item.name).is_some_and(|(_, standing)| is_due(standing)));
         while !batch.is_empty() {
             let items: Vec<&Item> = batch.iter().map(|item| &**item).collect();
             let message = match subscribe.message(send, &items, filling) {
@@ -232,8 +250,8 @@ impl Asking {
         let mut batch = vec![first];
         while !one_by_one && batch.len() < subscribe.batch {
             let same = |item: &Arc<Item>| !subscribe.by_channel || item.channel == batch[0].channel;
-            let Some(at) = self.to_drop.iter().position(same) else { break };
-            batch.extend(self.to_drop.remove(at));
+            let Some(at) = self.to_drop.iter().position(|(item, _)| same(item)) else { break };
+            batch.extend(self.to_drop.remove(at).map(|(item, _)| item));
         }
         let key = bound(&batch[0]);
         let filling = Filling { bind_key: key.as_deref(), ..filling };
@@ -245,7 +263,7 @@ impl Asking {
                 return Some(message);
             }
             let rest = batch.split_off(batch.len().div_ceil(2));
-            rest.into_iter().rev().for_each(|item| self.to_drop.push_front(item));
+            rest.into_iter().rev().for_each(|item| self.to_drop.push_front((item, Standing::Settled)));
         }
     }
 
@@ -279,7 +297,7 @@ impl Asking {
             match standing {
                 Standing::Asked { by_ns } if *by_ns <= now.mono_ns => late.push(item.clone()),
                 Standing::Asked { by_ns } => self.late_ns = self.late_ns.min(*by_ns),
-                Standing::Queued | Standing::Halved | Standing::Settled => {}
+                Standing::Queued | Standing::Halved | Standing::Settled | Standing::Refused => {}
             }
         }
         for item in late {
@@ -333,7 +351,7 @@ impl Asking {
 
     pub(super) fn refuse(&mut self, item: &Arc<Item>, why: String) {
         if self.items.contains_key(&item.name) {
-            self.stand(&item.name, Standing::Settled);
+            self.stand(&item.name, Standing::Refused);
             self.outcomes.push(Outcome::Refused { item: item.clone(), why });
         }
     }
@@ -521,6 +539,31 @@ mod tests {
         assert_eq!(venue.hears(), ["-#a", "+c"]);
         venue.asking.want(&[a]);
         assert_eq!(venue.hears(), ["+a"]);
+    }
+
+    #[test]
+    fn what_comes_back_before_it_was_dropped_needs_no_word() {
+        let mut venue = venue("send = '+${item}'\nunsubscribe = '-${item}'", &["a"]);
+        let a = [venue.item("a")];
+        venue.hears();
+        venue.asking.data("a");
+        assert_eq!(venue.outcomes(), ["+a"]);
+        venue.asking.unwant(&a);
+        venue.asking.want(&a);
+        assert_eq!((venue.hears(), venue.outcomes()), (vec![], vec!["+a".to_string()]));
+        venue.asking.renew("a");
+        venue.asking.want(&a);
+        assert_eq!(venue.hears(), ["-a", "+a"], "a renewal goes on");
+    }
+
+    #[test]
+    fn a_venue_that_cannot_be_told_so_goes_on_sending() {
+        let mut venue = venue("send = '+${item}'", &["a"]);
+        let a = [venue.item("a")];
+        venue.hears();
+        venue.asking.unwant(&a);
+        venue.asking.want(&a);
+        assert_eq!(venue.hears(), [""; 0]);
     }
 
     #[test]

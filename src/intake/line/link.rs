@@ -18,6 +18,7 @@ use super::loss::Loss;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 type Dialing = Pin<Box<dyn Future<Output = Result<Socket, Loss>> + Send>>;
+type Leaving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 #[derive(Default)]
 pub enum Link {
@@ -25,6 +26,8 @@ pub enum Link {
     Empty,
     Dialing(Dialing),
     Open(Box<Line>),
+    /// We take leave; nothing is heard any more.
+    Leaving(Leaving),
 }
 
 /// An open connection.
@@ -44,6 +47,8 @@ pub enum Event {
     Heard(Message),
     /// It has ended, or could not be opened.
     Lost(Loss),
+    /// Leave is taken; the place is empty.
+    Left,
 }
 
 impl Link {
@@ -78,24 +83,24 @@ impl Link {
     pub fn stuck_since(&self) -> Option<Stamp> {
         match self {
             Link::Open(line) => line.stuck_since,
-            Link::Empty | Link::Dialing(_) => None,
+            Link::Empty | Link::Dialing(_) | Link::Leaving(_) => None,
         }
     }
 
     /// Takes leave; what was heard until then and not looked at is lost.
     pub fn close(&mut self) {
-        if let Link::Open(mut line) = std::mem::take(self) {
-            tokio::spawn(async move {
-                // The upstream may be gone as well; then there is nobody to take leave of.
-                tokio::time::timeout(CLOSE_TIMEOUT, line.socket.close(None)).await.ok();
-            });
-        }
+        *self = match std::mem::take(self) {
+            Link::Open(line) => Link::Leaving(Box::pin(line.farewell())),
+            Link::Leaving(leaving) => Link::Leaving(leaving),
+            Link::Empty | Link::Dialing(_) => Link::Empty,
+        };
     }
 
     /// As `close`, and waits until leave is taken.
     pub async fn closed(&mut self) {
-        if let Link::Open(mut line) = std::mem::take(self) {
-            tokio::time::timeout(CLOSE_TIMEOUT, line.socket.close(None)).await.ok();
+        self.close();
+        if let Link::Leaving(leaving) = std::mem::take(self) {
+            leaving.await;
         }
     }
 
@@ -111,6 +116,10 @@ impl Link {
                 }
                 Err(loss) => Event::Lost(loss),
             },
+            Link::Leaving(leaving) => {
+                ready!(leaving.as_mut().poll(cx));
+                Event::Left
+            }
             Link::Open(line) => match line.write(cx, now) {
                 Err(loss) => Event::Lost(loss),
                 Ok(()) => match ready!(line.socket.poll_next_unpin(cx)) {
@@ -129,6 +138,11 @@ impl Link {
 }
 
 impl Line {
+    async fn farewell(mut self: Box<Line>) {
+        // The upstream may be gone as well; then there is nobody to take leave of.
+        tokio::time::timeout(CLOSE_TIMEOUT, self.socket.close(None)).await.ok();
+    }
+
     /// Hands what is queued to the socket, as far as it takes it.
     fn write(&mut self, cx: &mut Context<'_>, now: Stamp) -> Result<(), Loss> {
         while !self.unsent.is_empty() || self.stuck_since.is_some() {

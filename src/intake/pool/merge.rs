@@ -3,33 +3,39 @@
 //! | what a topic's rule says | how it is known that a message came before |
 //! |---|---|
 //! | numbers that follow each other | by its number; one that is ahead waits a little for those in between |
-//! | a snapshot and changes, without numbers | one connection at a time is believed, until it goes or a successor brings a snapshot |
+//! | a snapshot and changes, without numbers | one connection at a time is believed, until it goes or another one of its leg brings a snapshot |
 //! | anything else | by its content, seen within the window; a message repeated by the same connection is another message |
 //!
-//! What comes late, by a number that only grows, is published but does not become the current value again.
+//! What comes late, by a number that only grows, is published but does not become the current value again. Numbers that
+//! a venue starts over are told from late copies by this: a connection does not go back behind what it has brought.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::ops::Range;
+use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::BuildHasher;
 
 use metrics::{Counter, Gauge};
 
+use crate::intake::flow::Piece;
 use crate::intake::flow::sequence::{Follow, Numbers};
-use crate::intake::flow::{Piece, Treatment};
-use crate::wire::encode::PayloadKind;
 use crate::words::metrics::{self as names, Meters};
 use crate::words::stamp::Stamp;
 
+use super::held::Held;
 use super::roster::LinkId;
+use super::track::{Relation, Track, relation};
 
-/// Two connections to one venue are rarely further apart than a second or two.
+/// How long a content is remembered: much longer than two connections to one venue are apart.
 const WINDOW_NS: u64 = 10_000_000_000;
 /// Contents remembered at most: 10 s of 26,000 messages a second.
 const CONTENTS_MAX: usize = 1 << 18;
 /// How long a message waits for those before it.
 const HOLD_NS: u64 = 250_000_000;
-/// Messages of one topic that wait at most.
+/// Messages of one topic that wait at most; with more the missing ones are given up.
 const HELD_MAX: usize = 1024;
+/// Bytes of all messages that wait at most; with more those that the newest one waits for are given up.
+const HELD_BYTES_MAX: usize = 64 << 20;
+/// Topics remembered at most; in further ones a message is known by its content.
+const TOPICS_MAX: usize = 1_000_000;
 /// Part of a new lag in the mean that is shown.
 const LAG_WEIGHT: f64 = 0.05;
 
@@ -38,19 +44,19 @@ const LAG_WEIGHT: f64 = 0.05;
 pub struct Source {
     pub link: LinkId,
     pub leg: usize,
-    /// Grows with each connection, by whichever link, that does not go on with what another one carries.
+    /// Another number for each connection that was opened, by whichever link.
     pub line: u32,
 }
 
 pub struct Merger {
+    hasher: RandomState,
     contents: HashMap<u64, Seen>,
     /// The same, oldest first.
     ages: VecDeque<(u64, u64)>,
     topics: HashMap<Box<str>, Track>,
     /// Topics with messages that wait.
     holding: HashSet<Box<str>>,
-    /// Connections whose successor is already there.
-    retiring: HashSet<LinkId>,
+    held_bytes: usize,
     legs: Vec<LegMeters>,
 }
 
@@ -58,32 +64,6 @@ struct Seen {
     first: Stamp,
     published: u32,
     by: Vec<(LinkId, u32)>,
-}
-
-/// What is known of one topic.
-#[derive(Default)]
-struct Track {
-    last: Option<i64>,
-    owner: Option<LinkId>,
-    held: BTreeMap<i64, Held>,
-    /// When the first of those that wait is given up.
-    until_ns: u64,
-}
-
-struct Held {
-    treatment: Treatment,
-    message: Vec<u8>,
-    element: Element,
-    kind: PayloadKind,
-    numbers: Option<Numbers>,
-    snapshot: bool,
-    received: Stamp,
-}
-
-enum Element {
-    /// A part of the message.
-    Inside(Range<usize>),
-    Apart(Vec<u8>),
 }
 
 struct LegMeters {
@@ -96,18 +76,15 @@ struct LegMeters {
 /// What becomes of a piece that may be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
+    /// Whichever connection it came from, it goes on with what was published before.
     InOrder,
+    /// It goes on with what came over the connection of this line, and with nothing else.
+    OfLine(u32),
     /// Newer ones were published before it.
     Late,
 }
 
-/// Where a message stands towards the last one of its topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Relation {
-    Next,
-    Old,
-    Ahead,
-}
+type Publish<'p> = dyn FnMut(&Piece<'_>, Turn) + 'p;
 
 impl Merger {
     pub fn new(legs: usize, meters: &Meters) -> Merger {
@@ -122,19 +99,21 @@ impl Merger {
             }
         };
         Merger {
+            hasher: RandomState::new(),
             contents: HashMap::new(),
             ages: VecDeque::new(),
             topics: HashMap::new(),
             holding: HashSet::new(),
-            retiring: HashSet::new(),
+            held_bytes: 0,
             legs: (0..legs).map(leg).collect(),
         }
     }
 
     /// Takes one piece and gives those that are to be published now, in their order.
-    pub fn take(&mut self, source: Source, piece: &Piece<'_>, publish: &mut dyn FnMut(&Piece<'_>, Turn)) {
+    pub fn take(&mut self, source: Source, piece: &Piece<'_>, publish: &mut Publish<'_>) {
         let strict = piece.treatment.sequence.map(|rule| rule.follow).filter(|follow| *follow != Follow::Monotonic);
         match (strict, piece.numbers) {
+            _ if !self.topics.contains_key(piece.topic) => self.take_by_content(source, piece, publish),
             (Some(follow), Some(numbers)) if numbers.last.is_some() => {
                 self.take_numbered(source, piece, (follow, numbers), publish);
             }
@@ -143,93 +122,130 @@ impl Merger {
         }
     }
 
+    /// The topic is to be known, if there is room; `newest` gives the number of what was published before there were
+    /// several connections.
+    pub fn meet(&mut self, topic: &str, newest: impl FnOnce() -> Option<i64>) {
+        if self.topics.len() < TOPICS_MAX && !self.topics.contains_key(topic) {
+            self.topics.insert(topic.into(), Track::after(newest()));
+        }
+    }
+
     fn take_numbered(
         &mut self,
         source: Source,
         piece: &Piece<'_>,
         (follow, numbers): (Follow, Numbers),
-        publish: &mut dyn FnMut(&Piece<'_>, Turn),
+        publish: &mut Publish<'_>,
     ) {
-        let track = track(&mut self.topics, piece.topic);
+        let Some(track) = self.topics.get_mut(piece.topic) else { return };
         let number = numbers.last.unwrap_or_default();
+        if track.starts_over(source, piece, number) {
+            track.heard.clear();
+            track.last = None;
+            for held in std::mem::take(&mut track.held).into_values() {
+                self.held_bytes -= held.bytes();
+            }
+        }
+        track.hears(source, number);
         let relation = match track.last {
             None => Relation::Next,
+            // One that was asked for brings the newest number once more.
             Some(last) if piece.snapshot => {
-                if number > last {
-                    Relation::Next
-                } else {
-                    Relation::Old
-                }
+                let is_new = number > last || (number == last && track.snapshot != Some(number));
+                if is_new { Relation::Next } else { Relation::Old }
             }
             Some(last) => relation(follow, last, numbers),
         };
         match relation {
             Relation::Old => self.duplicate(source, None),
+            Relation::Again => self.take_by_content(source, piece, publish),
             Relation::Next => {
-                track.last = Some(number);
+                track.publishes(piece, number);
                 publish(piece, Turn::InOrder);
                 self.win(source);
-                self.release(piece.topic, Some(follow), publish);
+                self.release(piece.topic, follow, publish);
             }
             Relation::Ahead => {
+                if track.held.contains_key(&number) {
+                    return self.duplicate(source, None);
+                }
                 if track.held.is_empty() {
-                    track.until_ns = piece.received.mono_ns + HOLD_NS;
+                    track.missing_since_ns = piece.received.mono_ns;
                     self.holding.insert(piece.topic.into());
                 }
-                let is_new = !track.held.contains_key(&number);
-                track.held.entry(number).or_insert_with(|| Held::of(piece));
-                let is_full = track.held.len() > HELD_MAX;
-                if is_new {
-                    self.win(source)
-                } else {
-                    self.duplicate(source, None)
-                }
-                if is_full {
-                    self.release(piece.topic, None, publish);
+                let held = Held::of(piece);
+                self.held_bytes += held.bytes();
+                track.held.insert(number, held);
+                self.win(source);
+                while self.holds_too_much(piece.topic) {
+                    self.give_up(piece.topic, publish);
                 }
             }
         }
     }
 
-    /// Publishes what waits: with a rule only what follows now, without one everything.
-    fn release(&mut self, topic: &str, follow: Option<Follow>, publish: &mut dyn FnMut(&Piece<'_>, Turn)) {
+    fn holds_too_much(&self, topic: &str) -> bool {
+        let held = self.topics.get(topic).map_or(0, |track| track.held.len());
+        held > HELD_MAX || (held > 0 && self.held_bytes > HELD_BYTES_MAX)
+    }
+
+    /// Publishes what waits and follows now.
+    fn release(&mut self, topic: &str, follow: Follow, publish: &mut Publish<'_>) {
         let Some(track) = self.topics.get_mut(topic) else { return };
-        while let Some(entry) = track.held.first_entry() {
-            let held = entry.get();
-            let relation = match (follow, track.last) {
-                (Some(follow), Some(last)) => relation(follow, last, held.numbers.unwrap_or_default()),
-                _ => Relation::Next,
-            };
+        while let Some((number, held)) = track.held.first_key_value() {
+            let number = *number;
+            let numbers = held.numbers.unwrap_or_default();
+            let relation = track.last.map_or(Relation::Next, |last| relation(follow, last, numbers));
             if relation == Relation::Ahead {
+                track.missing_since_ns = held.received.mono_ns;
                 return;
             }
-            let (number, held) = entry.remove_entry();
+            let Some(held) = track.held.remove(&number) else { return };
+            self.held_bytes -= held.bytes();
             if relation == Relation::Next {
-                track.last = track.last.max(Some(number));
-                publish(&held.piece(topic), Turn::InOrder);
+                let piece = held.piece(topic);
+                track.publishes(&piece, number);
+                publish(&piece, Turn::InOrder);
             }
         }
         self.holding.remove(topic);
     }
 
-    fn take_owned(&mut self, source: Source, piece: &Piece<'_>, publish: &mut dyn FnMut(&Piece<'_>, Turn)) {
-        let track = track(&mut self.topics, piece.topic);
-        let owner = *track.owner.get_or_insert(source.link);
-        let takes_over = piece.snapshot && self.retiring.contains(&owner);
-        if owner == source.link || takes_over {
-            track.owner = Some(source.link);
-            publish(piece, Turn::InOrder);
+    /// Waits no longer for what is missing before the first of those that wait; what follows it is published as well.
+    fn give_up(&mut self, topic: &str, publish: &mut Publish<'_>) {
+        let first = self.topics.get_mut(topic).and_then(|track| track.held.first_entry());
+        let Some((number, held)) = first.map(|entry| entry.remove_entry()) else {
+            self.holding.remove(topic);
+            return;
+        };
+        self.held_bytes -= held.bytes();
+        let piece = held.piece(topic);
+        if let Some(track) = self.topics.get_mut(topic) {
+            track.publishes(&piece, number);
+        }
+        publish(&piece, Turn::InOrder);
+        if let Some(rule) = held.treatment.sequence {
+            self.release(topic, rule.follow, publish);
+        }
+    }
+
+    fn take_owned(&mut self, source: Source, piece: &Piece<'_>, publish: &mut Publish<'_>) {
+        let Some(track) = self.topics.get_mut(piece.topic) else { return };
+        // Two connections of one leg carry a topic only while it is on its way from one to the other.
+        let may_speak =
+            track.owner.is_none_or(|owner| owner.link == source.link || (piece.snapshot && owner.leg == source.leg));
+        if may_speak {
+            track.owner = Some(source);
+            publish(piece, Turn::OfLine(source.line));
             self.win(source);
         } else {
             self.duplicate(source, None);
         }
     }
 
-    fn take_by_content(&mut self, source: Source, piece: &Piece<'_>, publish: &mut dyn FnMut(&Piece<'_>, Turn)) {
+    fn take_by_content(&mut self, source: Source, piece: &Piece<'_>, publish: &mut Publish<'_>) {
         self.forget(piece.received.mono_ns);
-        let mut hasher = DefaultHasher::new();
-        (piece.topic, piece.element).hash(&mut hasher);
-        let content = hasher.finish();
+        let content = self.hasher.hash_one((piece.topic, piece.element));
         let seen = self.contents.entry(content).or_insert_with(|| {
             self.ages.push_back((piece.received.mono_ns, content));
             Seen { first: piece.received, published: 0, by: Vec::new() }
@@ -251,48 +267,65 @@ impl Merger {
         seen.published = count;
         let number = piece.numbers.and_then(|numbers| numbers.last);
         let mut turn = Turn::InOrder;
-        if let Some(number) = number {
-            let track = track(&mut self.topics, piece.topic);
-            if track.last.is_some_and(|last| number < last) {
-                turn = Turn::Late;
+        if let Some((number, track)) = number.zip(self.topics.get_mut(piece.topic)) {
+            let starts_over = track.starts_over(source, piece, number);
+            if starts_over {
+                track.heard.clear();
             }
-            track.last = track.last.max(Some(number));
+            track.hears(source, number);
+            if track.last.is_some_and(|last| number < last) && !starts_over {
+                turn = Turn::Late;
+            } else {
+                track.publishes(piece, number);
+            }
         }
         publish(piece, turn);
         self.win(source);
     }
 
     /// Gives up waiting where it has lasted long enough.
-    pub fn tick(&mut self, now: Stamp, publish: &mut dyn FnMut(&Piece<'_>, Turn)) {
-        let late = self
-            .holding
-            .iter()
-            .filter(|topic| self.topics.get(&***topic).is_some_and(|track| track.until_ns <= now.mono_ns));
-        for topic in late.cloned().collect::<Vec<_>>() {
-            self.release(&topic, None, publish);
+    pub fn tick(&mut self, now: Stamp, publish: &mut Publish<'_>) {
+        let late: Vec<Box<str>> = self.holding.iter().filter(|topic| self.is_late(topic, now)).cloned().collect();
+        for topic in late {
+            while self.is_late(&topic, now) {
+                self.give_up(&topic, publish);
+            }
         }
     }
 
-    pub fn deadline_ns(&self) -> Option<u64> {
-        self.holding.iter().filter_map(|topic| Some(self.topics.get(topic)?.until_ns)).min()
+    fn is_late(&self, topic: &str, now: Stamp) -> bool {
+        let held = self.topics.get(topic).filter(|track| !track.held.is_empty());
+        held.is_some_and(|track| track.missing_since_ns.saturating_add(HOLD_NS) <= now.mono_ns)
     }
 
-    /// The connection has a successor, whose snapshots count from now on.
-    pub fn retires(&mut self, link: LinkId) {
-        self.retiring.insert(link);
+    pub fn deadline_ns(&self) -> Option<u64> {
+        let since = self.holding.iter().filter_map(|topic| Some(self.topics.get(topic)?.missing_since_ns));
+        since.min().map(|since| since.saturating_add(HOLD_NS))
     }
 
     /// The connection is gone. Gives the topics for which it was believed: others must bring snapshots of them.
     pub fn gone(&mut self, link: LinkId) -> Vec<String> {
-        self.retiring.remove(&link);
         let mut orphans = Vec::new();
         for (topic, track) in &mut self.topics {
-            if track.owner == Some(link) {
+            track.heard.retain(|(other, _)| *other != link);
+            if track.owner.is_some_and(|owner| owner.link == link) {
                 track.owner = None;
                 orphans.push(topic.to_string());
             }
         }
+        orphans.sort_unstable();
         orphans
+    }
+
+    /// The connection does not carry this topic any more. Whether it was believed: another must bring a snapshot.
+    pub fn leaves(&mut self, topic: &str, link: LinkId) -> bool {
+        let Some(track) = self.topics.get_mut(topic) else { return false };
+        track.heard.retain(|(other, _)| *other != link);
+        let was_believed = track.owner.is_some_and(|owner| owner.link == link);
+        if was_believed {
+            track.owner = None;
+        }
+        was_believed
     }
 
     /// There is only one connection now, and has been for a window: nothing needs to be known.
@@ -301,6 +334,7 @@ impl Merger {
         self.ages.clear();
         self.topics.clear();
         self.holding.clear();
+        self.held_bytes = 0;
     }
 
     fn forget(&mut self, now_ns: u64) {
@@ -325,61 +359,6 @@ impl Merger {
         if let Some(lag_ns) = lag_ns {
             leg.lag_s += LAG_WEIGHT * (lag_ns as f64 / 1e9 - leg.lag_s);
             leg.lag.set(leg.lag_s);
-        }
-    }
-}
-
-fn track<'t>(topics: &'t mut HashMap<Box<str>, Track>, topic: &str) -> &'t mut Track {
-    if !topics.contains_key(topic) {
-        topics.insert(topic.into(), Track::default());
-    }
-    topics.get_mut(topic).expect("it was just put there")
-}
-
-fn relation(follow: Follow, last: i64, numbers: Numbers) -> Relation {
-    let number = numbers.last.unwrap_or_default();
-    let follows = match follow {
-        Follow::Inc => number == last.saturating_add(1),
-        Follow::Range => numbers.first.is_some_and(|first| first <= last.saturating_add(1)),
-        Follow::Prev => numbers.prev == Some(last),
-        Follow::Monotonic => true,
-    };
-    match (number <= last, follows) {
-        (true, _) => Relation::Old,
-        (false, true) => Relation::Next,
-        (false, false) => Relation::Ahead,
-    }
-}
-
-impl Held {
-    fn of(piece: &Piece<'_>) -> Held {
-        let start = (piece.element.as_ptr() as usize).wrapping_sub(piece.message.as_ptr() as usize);
-        let range = start..start.wrapping_add(piece.element.len());
-        let is_inside = piece.message.get(range.clone()).is_some_and(|part| part == piece.element);
-        Held {
-            treatment: piece.treatment.clone(),
-            message: piece.message.to_vec(),
-            element: if is_inside { Element::Inside(range) } else { Element::Apart(piece.element.to_vec()) },
-            kind: piece.kind,
-            numbers: piece.numbers,
-            snapshot: piece.snapshot,
-            received: piece.received,
-        }
-    }
-
-    fn piece<'a>(&'a self, topic: &'a str) -> Piece<'a> {
-        Piece {
-            treatment: &self.treatment,
-            topic,
-            message: &self.message,
-            kind: self.kind,
-            element: match &self.element {
-                Element::Inside(range) => &self.message[range.clone()],
-                Element::Apart(element) => element,
-            },
-            numbers: self.numbers,
-            snapshot: self.snapshot,
-            received: self.received,
         }
     }
 }

@@ -2,5 +2,7 @@
 //!
 //! No sockets and no clock.
 
+mod held;
 pub mod merge;
 pub mod roster;
+mod track;

@@ -2,7 +2,8 @@
 //!
 //! A leg is a whole copy of the feed; its items are spread evenly over its connections. A connection that is lost
 //! hands its items to the others of its leg, as far as they have room; one that comes back gets its share again, and
-//! an item leaves its old place only when it has arrived at the new one.
+//! an item leaves its old place only when it has arrived at the new one. Items that fit nowhere have no place; they get
+//! one when there is room again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,9 +19,10 @@ pub struct LinkId(pub u32);
 pub enum Order {
     Want(LinkId, Vec<Arc<Item>>),
     Drop(LinkId, Vec<Arc<Item>>),
-    /// The connections of this leg have no room for its items: one more is needed.
+    /// The connections of this leg have no room for these items: one more is needed.
     Add {
         leg: usize,
+        items: Vec<Arc<Item>>,
     },
 }
 
@@ -45,8 +47,18 @@ struct Leg {
 
 #[derive(Debug, Default)]
 struct Load {
-    is_open: bool,
+    standing: Standing,
     count: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Standing {
+    /// It was not open yet.
+    #[default]
+    Fresh,
+    Open,
+    /// It was lost, or could not be opened.
+    Lost,
 }
 
 impl Roster {
@@ -60,10 +72,6 @@ impl Roster {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
     pub fn len(&self) -> usize {
         self.items.len()
     }
@@ -71,28 +79,30 @@ impl Roster {
     /// A connection that will carry items of this leg.
     pub fn add_link(&mut self, leg: usize, link: LinkId) -> Vec<Order> {
         self.legs[leg].links.insert(link, Load::default());
-        let places = &self.legs[leg].places;
-        let waiting: Vec<Arc<Item>> =
-            self.items.values().filter(|item| !places.contains_key(&item.name)).cloned().collect();
-        self.place(leg, &waiting)
+        let homeless = self.homeless(leg);
+        self.place(leg, homeless)
     }
 
-    /// Gives what one connection carries to another that takes its place.
-    pub fn replace(&mut self, old: LinkId, new: LinkId) {
+    /// Gives what one connection carries to another that takes its place, and stands.
+    pub fn replace(&mut self, old: LinkId, new: LinkId) -> Vec<Order> {
         for leg in &mut self.legs {
             if let Some(load) = leg.links.remove(&old) {
-                leg.links.insert(new, Load { is_open: true, count: load.count });
+                leg.links.insert(new, Load { standing: Standing::Open, count: load.count });
                 leg.places.values_mut().filter(|place| **place == old).for_each(|place| *place = new);
             }
         }
-        self.moves.retain(|(_, to), from| *to != old && *from != old);
+        self.moves.values_mut().filter(|from| **from == old).for_each(|from| *from = new);
+        // Whatever was on its way to the old one was asked for on the new one as well.
+        let arrived: Vec<String> =
+            self.moves.keys().filter(|(_, to)| *to == old).map(|(name, _)| name.clone()).collect();
+        arrived.into_iter().filter_map(|name| self.arrived(&name, old)).collect()
     }
 
     pub fn add(&mut self, items: Vec<Arc<Item>>) -> Vec<Order> {
         for item in &items {
             self.items.entry(item.name.clone()).or_insert_with(|| item.clone());
         }
-        (0..self.legs.len()).flat_map(|leg| self.place(leg, &items)).collect()
+        (0..self.legs.len()).flat_map(|leg| self.place(leg, items.clone())).collect()
     }
 
     pub fn remove(&mut self, names: &[String]) -> Vec<Order> {
@@ -110,7 +120,13 @@ impl Roster {
                 drops.entry(from).or_default().push(item.clone());
             }
         }
-        drops.into_iter().map(|(link, items)| Order::Drop(link, items)).collect()
+        let mut orders: Vec<Order> = drops.into_iter().map(|(link, items)| Order::Drop(link, items)).collect();
+        for leg in 0..self.legs.len() {
+            let homeless = self.homeless(leg);
+            // Those that still find no room were told so before.
+            orders.extend(self.place(leg, homeless).into_iter().filter(|order| !matches!(order, Order::Add { .. })));
+        }
+        orders
     }
 
     pub fn items_of(&self, link: LinkId) -> Vec<Arc<Item>> {
@@ -120,6 +136,11 @@ impl Roster {
         items
     }
 
+    /// Whether this connection carries nothing.
+    pub fn is_idle(&self, link: LinkId) -> bool {
+        self.legs.iter().filter_map(|leg| leg.links.get(&link)).all(|load| load.count == 0)
+    }
+
     /// The connections that carry this item.
     pub fn links_of(&self, name: &str) -> Vec<LinkId> {
         self.legs.iter().filter_map(|leg| leg.places.get(name).copied()).collect()
@@ -127,37 +148,27 @@ impl Roster {
 
     /// The connection stands, and has been asked for what it carries. It takes over its share.
     pub fn opened(&mut self, link: LinkId) -> Vec<Order> {
-        let Some(leg) = self.legs.iter_mut().find(|leg| leg.links.contains_key(&link)) else { return Vec::new() };
-        leg.links.entry(link).or_default().is_open = true;
-        let open: Vec<LinkId> = leg.links.iter().filter(|(_, load)| load.is_open).map(|(id, _)| *id).collect();
-        if !self.can_drop || open.len() < 2 {
-            return Vec::new();
-        }
-        let carried: usize = open.iter().map(|id| leg.links[id].count).sum();
-        let share = carried / open.len();
-        let mut wanted = Vec::new();
-        let mut places: Vec<(&String, &mut LinkId)> = leg.places.iter_mut().collect();
-        places.sort_unstable_by(|a, b| a.0.cmp(b.0));
-        for (name, place) in places {
-            let from = *place;
-            // Only what is above everyone's share moves, and only while the newcomer is below it.
-            let is_rich = open.contains(&from) && leg.links[&from].count > share + 1;
-            if from == link || !is_rich || leg.links[&link].count >= share {
-                continue;
-            }
-            *place = link;
-            leg.links.entry(from).or_default().count -= 1;
-            leg.links.entry(link).or_default().count += 1;
-            self.moves.insert((name.clone(), link), from);
-            wanted.extend(self.items.get(name).cloned());
-        }
-        if wanted.is_empty() { Vec::new() } else { vec![Order::Want(link, wanted)] }
+        let Some(leg) = self.leg_of(link) else { return Vec::new() };
+        let links = &mut self.legs[leg].links;
+        links.entry(link).or_default().standing = Standing::Open;
+        let lost: Vec<LinkId> =
+            links.iter().filter(|(_, load)| load.standing == Standing::Lost).map(|(id, _)| *id).collect();
+        let mut orders: Vec<Order> = lost.into_iter().flat_map(|lost| self.rehome(leg, lost)).collect();
+        orders.extend(self.balance(leg));
+        orders
     }
 
     /// An item has arrived on this connection; its old place may let it go.
     pub fn arrived(&mut self, name: &str, link: LinkId) -> Option<Order> {
         let from = self.moves.remove(&(name.to_string(), link))?;
         Some(Order::Drop(from, vec![self.items.get(name)?.clone()]))
+    }
+
+    /// An item is refused on this connection. If it was on its way there it stays where it was.
+    pub fn refused(&mut self, name: &str, link: LinkId) -> Option<Order> {
+        let from = self.moves.remove(&(name.to_string(), link))?;
+        self.send_back(name, link, from);
+        Some(Order::Drop(link, vec![self.items.get(name)?.clone()]))
     }
 
     /// Items are on two connections of one leg.
@@ -167,17 +178,43 @@ impl Roster {
 
     /// The connection is gone, or cannot be had. What it carried goes to the others that stand, as far as they have room.
     pub fn lost(&mut self, link: LinkId) -> Vec<Order> {
-        self.moves.retain(|(_, to), from| *to != link && *from != link);
-        let Some(leg) = self.legs.iter_mut().find(|leg| leg.links.contains_key(&link)) else { return Vec::new() };
-        leg.links.entry(link).or_default().is_open = false;
+        let Some(leg) = self.leg_of(link) else { return Vec::new() };
+        self.legs[leg].links.entry(link).or_default().standing = Standing::Lost;
+        // What was on its way here is still carried where it was.
+        let back: Vec<((String, LinkId), LinkId)> = self.moves.extract_if(|(_, to), _| *to == link).collect();
+        for ((name, _), from) in back {
+            self.send_back(&name, link, from);
+        }
+        self.moves.retain(|_, from| *from != link);
+        self.rehome(leg, link)
+    }
+
+    fn leg_of(&self, link: LinkId) -> Option<usize> {
+        self.legs.iter().position(|leg| leg.links.contains_key(&link))
+    }
+
+    fn send_back(&mut self, name: &str, to: LinkId, from: LinkId) {
+        for leg in &mut self.legs {
+            if let Some(place) = leg.places.get_mut(name).filter(|place| **place == to) {
+                *place = from;
+                leg.links.entry(to).or_default().count -= 1;
+                leg.links.entry(from).or_default().count += 1;
+            }
+        }
+    }
+
+    /// Hands the items of a lost connection to those that stand, as far as they have room.
+    fn rehome(&mut self, leg: usize, lost: LinkId) -> Vec<Order> {
+        let leg = &mut self.legs[leg];
         let mut orphans: Vec<String> =
-            leg.places.iter().filter(|(_, place)| **place == link).map(|(name, _)| name.clone()).collect();
+            leg.places.iter().filter(|(_, place)| **place == lost).map(|(name, _)| name.clone()).collect();
         orphans.sort_unstable();
         let mut wanted: BTreeMap<LinkId, Vec<Arc<Item>>> = BTreeMap::new();
         for name in orphans {
-            let open = leg.links.iter().filter(|(_, load)| load.is_open && load.count < self.items_max);
+            let open =
+                leg.links.iter().filter(|(_, load)| load.standing == Standing::Open && load.count < self.items_max);
             let Some(to) = open.min_by_key(|(_, load)| load.count).map(|(id, _)| *id) else { break };
-            leg.links.entry(link).or_default().count -= 1;
+            leg.links.entry(lost).or_default().count -= 1;
             leg.links.entry(to).or_default().count += 1;
             wanted.entry(to).or_default().extend(self.items.get(&name).cloned());
             leg.places.insert(name, to);
@@ -185,26 +222,73 @@ impl Roster {
         wanted.into_iter().map(|(link, items)| Order::Want(link, items)).collect()
     }
 
-    /// Finds a place in this leg for each of these items that has none.
-    fn place(&mut self, leg_index: usize, items: &[Arc<Item>]) -> Vec<Order> {
+    /// Moves items from connections that carry more than their share to those that carry less.
+    fn balance(&mut self, leg: usize) -> Vec<Order> {
+        let leg = &mut self.legs[leg];
+        let mut counts: BTreeMap<LinkId, usize> = BTreeMap::new();
+        counts.extend(
+            leg.links.iter().filter(|(_, load)| load.standing == Standing::Open).map(|(id, load)| (*id, load.count)),
+        );
+        if !self.can_drop || counts.len() < 2 {
+            return Vec::new();
+        }
+        let share = counts.values().sum::<usize>() / counts.len();
+        let is_rich = |place: &LinkId| counts.get(place).is_some_and(|count| *count > share);
+        let mut spare: Vec<(String, LinkId)> =
+            leg.places.iter().filter(|(_, place)| is_rich(place)).map(|(name, place)| (name.clone(), *place)).collect();
+        // What has not arrived yet does not go on.
+        spare.retain(|move_| !self.moves.contains_key(move_));
+        spare.sort_unstable();
+        let mut wanted: BTreeMap<LinkId, Vec<Arc<Item>>> = BTreeMap::new();
+        for (name, from) in spare {
+            let poorest = counts.iter().min_by_key(|(_, count)| **count).map(|(id, count)| (*id, *count));
+            let Some((to, _)) = poorest.filter(|(_, count)| *count < share) else { break };
+            if counts.get(&from).is_none_or(|count| *count <= share) {
+                continue;
+            }
+            for (link, delta) in [(from, -1), (to, 1)] {
+                let count = counts.entry(link).or_default();
+                *count = count.saturating_add_signed(delta);
+                leg.links.entry(link).or_default().count = *count;
+            }
+            wanted.entry(to).or_default().extend(self.items.get(&name).cloned());
+            leg.places.insert(name.clone(), to);
+            self.moves.insert((name, to), from);
+        }
+        wanted.into_iter().map(|(link, items)| Order::Want(link, items)).collect()
+    }
+
+    fn homeless(&self, leg: usize) -> Vec<Arc<Item>> {
+        let places = &self.legs[leg].places;
+        if places.len() == self.items.len() {
+            return Vec::new();
+        }
+        self.items.values().filter(|item| !places.contains_key(&item.name)).cloned().collect()
+    }
+
+    /// Finds a place in this leg for each of these items that has none: on a connection that is not lost, if there is one.
+    fn place(&mut self, leg_index: usize, items: Vec<Arc<Item>>) -> Vec<Order> {
         let leg = &mut self.legs[leg_index];
         let mut wanted: BTreeMap<LinkId, Vec<Arc<Item>>> = BTreeMap::new();
-        let mut is_short = false;
+        let mut homeless = Vec::new();
         for item in items {
             if leg.places.contains_key(&item.name) {
                 continue;
             }
             let with_room = leg.links.iter().filter(|(_, load)| load.count < self.items_max);
-            let Some(to) = with_room.min_by_key(|(_, load)| load.count).map(|(id, _)| *id) else {
-                is_short = true;
-                break;
+            let best = with_room.min_by_key(|(_, load)| (load.standing == Standing::Lost, load.count));
+            let Some(to) = best.map(|(id, _)| *id) else {
+                homeless.push(item);
+                continue;
             };
             leg.links.entry(to).or_default().count += 1;
             leg.places.insert(item.name.clone(), to);
-            wanted.entry(to).or_default().push(item.clone());
+            wanted.entry(to).or_default().push(item);
         }
         let mut orders: Vec<Order> = wanted.into_iter().map(|(link, items)| Order::Want(link, items)).collect();
-        orders.extend(is_short.then_some(Order::Add { leg: leg_index }));
+        if !homeless.is_empty() {
+            orders.push(Order::Add { leg: leg_index, items: homeless });
+        }
         orders
     }
 }
@@ -251,7 +335,7 @@ mod tests {
         roster.add_link(0, LinkId(0));
         let orders = roster.add(items(3));
         assert!(
-            matches!(&orders[..], [Order::Want(LinkId(0), two), Order::Add { leg: 0 }] if two.len() == 2),
+            matches!(&orders[..], [Order::Want(LinkId(0), two), Order::Add { leg: 0, items }] if (two.len(), items.len()) == (2, 1)),
             "{orders:?}"
         );
         let orders = roster.add_link(0, LinkId(1));
@@ -267,12 +351,12 @@ mod tests {
         assert_eq!((moved, loads(&roster, 3)), (1000, vec![1500, 0, 1500]));
         let orders = roster.opened(LinkId(1));
         let [Order::Want(LinkId(1), back)] = &orders[..] else { panic!("{orders:?}") };
-        assert!((998..=1000).contains(&back.len()), "{}", back.len());
+        assert_eq!((back.len(), loads(&roster, 3)), (1000, vec![1000, 1000, 1000]));
         assert!(roster.is_moving());
         let left: Vec<Order> = back.iter().filter_map(|item| roster.arrived(&item.name, LinkId(1))).collect();
         assert_eq!(left.len(), back.len());
         assert!(!roster.is_moving());
-        assert!(loads(&roster, 3).iter().all(|load| (998..=1002).contains(load)), "{:?}", loads(&roster, 3));
+        assert!(left.iter().all(|order| !matches!(order, Order::Drop(LinkId(1), _))), "only the old places let go");
     }
 
     #[test]
@@ -293,7 +377,70 @@ mod tests {
     #[test]
     fn a_successor_carries_what_its_predecessor_did() {
         let mut roster = pool(2, 100, 10);
-        roster.replace(LinkId(0), LinkId(7));
+        assert_eq!(roster.replace(LinkId(0), LinkId(7)), []);
         assert_eq!((roster.items_of(LinkId(0)).len(), roster.items_of(LinkId(7)).len()), (0, 5));
+    }
+
+    #[test]
+    fn whichever_connection_comes_back_last_the_load_is_even_again() {
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            let mut roster = pool(3, 100, 30);
+            (0..3).for_each(|link| drop(roster.lost(LinkId(link))));
+            assert_eq!(loads(&roster, 3).iter().sum::<usize>(), 30);
+            for link in order {
+                roster.opened(LinkId(link));
+                let standing: Vec<Arc<Item>> = (0..3).flat_map(|link| roster.items_of(LinkId(link))).collect();
+                assert_eq!(standing.len(), 30, "each item has one place");
+                for link in (0..3).map(LinkId) {
+                    roster.items_of(link).iter().for_each(|item| drop(roster.arrived(&item.name, link)));
+                }
+            }
+            assert_eq!(loads(&roster, 3), [10, 10, 10], "{order:?}");
+        }
+    }
+
+    #[test]
+    fn new_items_go_to_a_connection_that_is_not_lost() {
+        let mut roster = pool(2, 100, 4);
+        roster.lost(LinkId(1));
+        let orders = roster.add(vec![item("new")]);
+        assert_eq!(orders, [Order::Want(LinkId(0), vec![item("new")])]);
+    }
+
+    #[test]
+    fn what_is_on_its_way_stays_where_it_was_if_it_does_not_arrive() {
+        let moving = || {
+            let mut roster = pool(2, 100, 4);
+            roster.lost(LinkId(1));
+            assert_eq!(loads(&roster, 2), [4, 0]);
+            roster.opened(LinkId(1));
+            (roster.items_of(LinkId(1)), roster)
+        };
+        let (moved, mut roster) = moving();
+        assert_eq!(moved.len(), 2);
+        assert_eq!(roster.lost(LinkId(1)), [], "nothing needs to be asked for again");
+        assert_eq!((loads(&roster, 2), roster.is_moving()), (vec![4, 0], false));
+
+        let (moved, mut roster) = moving();
+        let order = roster.refused(&moved[0].name, LinkId(1));
+        assert_eq!(order, Some(Order::Drop(LinkId(1), vec![moved[0].clone()])));
+        assert_eq!((loads(&roster, 2), roster.links_of(&moved[0].name)), (vec![3, 1], vec![LinkId(0)]));
+
+        let (moved, mut roster) = moving();
+        assert_eq!(roster.replace(LinkId(0), LinkId(5)), []);
+        assert_eq!(roster.arrived(&moved[0].name, LinkId(1)), Some(Order::Drop(LinkId(5), vec![moved[0].clone()])));
+        let dropped = roster.replace(LinkId(1), LinkId(6));
+        assert_eq!(dropped, [Order::Drop(LinkId(5), vec![moved[1].clone()])]);
+        assert!(!roster.is_moving());
+    }
+
+    #[test]
+    fn what_found_no_room_gets_a_place_when_there_is_some() {
+        let mut roster = Roster::new(1, 2, true);
+        roster.add_link(0, LinkId(0));
+        roster.add(items(3));
+        let orders = roster.remove(&["t0000".to_string()]);
+        let expected = [Order::Drop(LinkId(0), vec![item("t0000")]), Order::Want(LinkId(0), vec![item("t0002")])];
+        assert_eq!(orders, expected);
     }
 }

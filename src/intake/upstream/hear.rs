@@ -15,6 +15,7 @@ use crate::intake::sorting::{ConnectionGap, Incoming, Sink, Sorted, Sorter};
 use crate::wire::json::{Pointer, find};
 use crate::words::stamp::Stamp;
 
+use super::member::Role;
 use super::{Upstream, UpstreamError};
 
 /// What a message said about its connection. Of several in one frame the gravest counts; they stand in that order.
@@ -105,6 +106,11 @@ impl Upstream {
             // What was heard before its end may have been the reason to give it up.
             Event::Lost(_) if self.is_given_up(id) => return Ok(()),
             Event::Lost(loss) => return self.lost(id, loss, received),
+            Event::Left => {
+                // Whoever is to be dialed again is so with the next turn.
+                self.members.retain(|member| member.id != id || member.role != Role::Leaving);
+                return Ok(());
+            }
             Event::Heard(message) => message,
         };
         match self.hear(id, &message, received) {
@@ -125,14 +131,6 @@ impl Upstream {
     }
 
     fn hear(&mut self, id: LinkId, message: &Message, received: Stamp) -> Option<Verdict> {
-        if let Message::Text(text) = message
-            && self.answers_request(id, text)
-        {
-            let member = self.members.iter_mut().find(|member| member.id == id)?;
-            member.dialogue.as_mut()?.heard(received);
-            member.is_silent = false;
-            return None;
-        }
         let member = self.members.iter_mut().find(|member| member.id == id)?;
         let source = member.source();
         let dialogue = member.dialogue.as_mut()?;
@@ -146,6 +144,11 @@ impl Upstream {
         };
         dialogue.heard(received);
         member.is_silent = false;
+        if let Incoming::Text(text) = message
+            && self.wishes.answers(&self.profile, id, text)
+        {
+            return None;
+        }
         let mut tap = Tap {
             outlet: &mut self.outlet,
             dialogue,

@@ -47,6 +47,8 @@ pub enum Role {
     Successor {
         of: LinkId,
     },
+    /// Another one has taken its place; it takes leave, and is then forgotten.
+    Leaving,
 }
 
 /// What is known of one address.
@@ -82,6 +84,14 @@ impl Member {
         Source { link: self.id, leg: self.leg, line: self.line }
     }
 
+    /// The connection whose items it is asked for.
+    pub fn carries_for(&self) -> LinkId {
+        match self.role {
+            Role::Successor { of } => of,
+            Role::Regular | Role::Leaving => self.id,
+        }
+    }
+
     pub fn is_open(&self) -> bool {
         self.dialogue.is_some()
     }
@@ -106,11 +116,19 @@ impl Member {
         Duration::from_nanos(at_ns - now.mono_ns)
     }
 
-    /// Its connection was ended by us, for a new one at once.
+    /// Its connection is ended by us, and dialed anew as soon as that is done.
     pub fn redial(&mut self, now: Stamp) {
         self.link.close();
         self.forget();
         self.dial_at_ns = Some(now.mono_ns);
+    }
+
+    /// Its connection is ended by us, for good.
+    pub fn leave(&mut self) {
+        self.link.close();
+        self.forget();
+        self.role = Role::Leaving;
+        self.dial_at_ns = None;
     }
 
     fn forget(&mut self) {

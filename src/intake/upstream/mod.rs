@@ -6,8 +6,10 @@
 //! random wait, which becomes short again only after data has flowed for a while.
 
 mod act;
+mod change;
 mod hear;
 mod member;
+mod mend;
 mod wishes;
 
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::bus::asks::AskQueue;
+use crate::bus::asks::{Ask, AskQueue};
 use crate::bus::clock::Clock;
 use crate::bus::interest::Interest;
 use crate::bus::publisher::Publisher;
@@ -37,8 +39,8 @@ use super::profile::template::Template;
 use super::profile::words::{Place, Word};
 use super::sorting::Sorter;
 
-use self::act::Renewals;
 use self::member::{Member, Role};
+use self::mend::Renewals;
 use self::wishes::Wishes;
 
 /// Events of one connection taken in one go before deadlines, other connections and the stop signal are looked at
@@ -108,6 +110,13 @@ pub enum UpstreamError {
     Refused { profile: String, rule: String, message: String },
 }
 
+/// What clients have for the upstream.
+enum News {
+    None,
+    Interest,
+    Ask(Ask),
+}
+
 /// The feed, before and while it is connected.
 pub struct Upstream {
     profile: Arc<Profile>,
@@ -133,6 +142,8 @@ pub struct Upstream {
     cursor: Option<i64>,
     wishes: Wishes,
     events: Vec<(LinkId, Event, Stamp)>,
+    /// When all connections were last looked at: what came by then was heard.
+    polled: Stamp,
     meters: Meters,
 }
 
@@ -193,37 +204,39 @@ impl Upstream {
             cursor: None,
             wishes: Wishes::new(settings.interest, settings.asks, settings.linger, &settings.items),
             events: Vec::new(),
+            polled: Stamp::default(),
             meters: meters.clone(),
             profile,
         };
+        let now = upstream.clock.now();
         for leg in 0..legs {
             for _ in 0..connections {
-                upstream.join(leg, Role::Regular);
+                upstream.join(leg, Role::Regular, now);
             }
         }
-        upstream.want(&settings.items);
+        upstream.want(&settings.items, now);
         Ok(upstream)
     }
 
     /// One more connection; it is dialed with the next turn.
-    fn join(&mut self, leg: usize, role: Role) -> LinkId {
+    fn join(&mut self, leg: usize, role: Role, now: Stamp) {
         let id = LinkId(self.links);
         self.links += 1;
         let backoff = (self.urls.len(), self.backoff.clone());
         self.members.push(Member::new(id, leg, role, backoff, Sorter::new(&self.profile)));
         if role == Role::Regular {
             let orders = self.roster.add_link(leg, id);
-            self.obey(orders);
+            self.obey(orders, now);
         }
-        id
+        self.judge_merging(now);
     }
 
     /// The upstream is to be asked for these as well.
-    fn want(&mut self, names: &[String]) {
+    fn want(&mut self, names: &[String], now: Stamp) {
         let Some(subscribe) = self.script.subscribe.clone() else { return };
         let items: Vec<Arc<Item>> = names.iter().map(|name| Arc::new(subscribe.item(name))).collect();
         let orders = self.roster.add(items);
-        self.obey(orders);
+        self.obey(orders, now);
     }
 
     /// Feeds the publisher until `stop` becomes true or its sender is gone. Every other end is an error that trying
@@ -248,17 +261,19 @@ impl Upstream {
             let now = self.clock.now();
             self.act(now);
             let deadline_ns = self.deadline_ns();
-            let mut ask = None;
+            let mut news = News::None;
+            // In no order of preference: neither a busy feed nor busy clients keep the others waiting.
             tokio::select! {
-                biased;
                 () = stopped(stop) => return Ok(()),
                 () = self.gather() => {}
-                () = Wishes::changed(&interest) => self.heed_interest(now),
-                next = Wishes::next(&asks) => ask = Some(next),
+                () = Wishes::changed(&interest) => news = News::Interest,
+                ask = Wishes::next(&asks) => news = News::Ask(ask),
                 () = sleep_until(now, deadline_ns) => {}
             }
-            if let Some(ask) = ask {
-                self.forward(ask, now);
+            match news {
+                News::None => {}
+                News::Interest => self.heed_interest(self.clock.now()),
+                News::Ask(ask) => self.forward(ask, self.clock.now()),
             }
             if let Err(error) = self.take_events() {
                 self.outlet.refused(&error.to_string(), self.clock.now());
@@ -270,8 +285,9 @@ impl Upstream {
     /// Waits until something has happened on some connection, and gathers what has; or until one of them has taken what
     /// was to be sent, and may take more.
     async fn gather(&mut self) {
-        let Upstream { members, events, clock, .. } = self;
+        let Upstream { members, events, clock, polled, .. } = self;
         std::future::poll_fn(|cx| {
+            *polled = clock.now();
             let mut has_written = false;
             for member in members.iter_mut() {
                 let takes_more = member.link.takes_more();

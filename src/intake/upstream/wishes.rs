@@ -9,16 +9,19 @@ use bytes::Bytes;
 use crate::bus::asks::{Answer, AnswerTo, Ask, AskKind, AskQueue, Failure};
 use crate::bus::interest::Interest;
 use crate::intake::pool::roster::LinkId;
+use crate::intake::profile::Profile;
 use crate::intake::profile::words::Filling;
 use crate::wire::json::{Pointer, find};
 use crate::words::stamp::Stamp;
 
 use super::Upstream;
 use super::act::in_ns;
-use super::member::Member;
 
 /// Requests whose answers are awaited at most; further ones are refused as `busy`.
 const REQUESTS_MAX: usize = 1024;
+
+/// Moments of topics that are not wanted any more: so many are never looked through.
+const LEAVING_MIN: usize = 1024;
 
 pub(super) struct Wishes {
     pub interest: Option<Arc<Interest>>,
@@ -54,6 +57,17 @@ impl Wishes {
         }
     }
 
+    /// The topic is asked for until then.
+    fn leave(&mut self, topic: String, until_ns: u64) {
+        // Topics that come and go leave moments behind that do not count any more.
+        if self.leaving.len() > 2 * self.left.len() + LEAVING_MIN {
+            let left = &self.left;
+            self.leaving.retain(|(until_ns, topic)| left.get(topic) == Some(until_ns));
+        }
+        self.left.insert(topic.clone(), until_ns);
+        self.leaving.push_back((until_ns, topic));
+    }
+
     pub fn deadline_ns(&self) -> Option<u64> {
         let leaving = self.leaving.front().map(|(at, _)| *at);
         let requests = self.requests.values().map(|request| request.by_ns).min();
@@ -66,6 +80,21 @@ impl Wishes {
             Some(interest) => interest.changed().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// Whether the message answers a client's request; then it has been handed to the client.
+    pub fn answers(&mut self, profile: &Profile, link: LinkId, text: &str) -> bool {
+        if self.requests.is_empty() {
+            return false;
+        }
+        let Some(pointer) = profile.client.request.as_ref().map(|request| &request.id) else { return false };
+        let number = find(text, pointer).and_then(|token| token.trim_matches('"').parse().ok());
+        let Some(request) = number.and_then(|number| self.requests.remove(&(link, number))) else {
+            return false;
+        };
+        let text = with_id(text, pointer, request.id.as_deref());
+        request.answer.give(Answer::Response(Bytes::from(text)));
+        true
     }
 
     /// The next thing that a client says.
@@ -91,12 +120,11 @@ impl Upstream {
                 wanted.push(topic);
             } else if !self.wishes.pinned.contains(&topic) {
                 let until_ns = now.mono_ns + in_ns(self.wishes.linger);
-                self.wishes.left.insert(topic.clone(), until_ns);
-                self.wishes.leaving.push_back((until_ns, topic));
+                self.wishes.leave(topic, until_ns);
             }
         }
         if !wanted.is_empty() {
-            self.want(&wanted);
+            self.want(&wanted, now);
         }
     }
 
@@ -112,7 +140,7 @@ impl Upstream {
         }
         if !unwanted.is_empty() {
             let orders = self.roster.remove(&unwanted);
-            self.obey(orders);
+            self.obey(orders, now);
             unwanted.iter().for_each(|topic| self.outlet.lapses(topic, now));
         }
         let late: Vec<(LinkId, u64)> = {
@@ -136,7 +164,15 @@ impl Upstream {
         }
     }
 
+    /// Over a connection that carries the topic, if one does.
     fn send(&mut self, topic: &str, data: &str, now: Stamp) -> Answer {
+        let carriers = self.roster.links_of(topic);
+        let open = self.members.iter_mut().filter(|member| member.is_open());
+        let best = open.min_by_key(|member| !carriers.contains(&member.id));
+        let Some(dialogue) = best.and_then(|member| member.dialogue.as_mut()) else {
+            let message = "there is no connection to the upstream; try again later";
+            return Answer::Failed(Failure::UpstreamDown, message.to_string());
+        };
         let text = match &self.profile.client.send {
             None => data.to_string(),
             Some(template) => {
@@ -151,23 +187,13 @@ impl Upstream {
                     symbols: &symbols,
                     channel,
                     data: Some(data),
-                    ..Filling::plain(&self.script.secrets, now, 0)
+                    ..Filling::plain(&self.script.secrets, now, dialogue.number())
                 };
                 match filling.fill(template) {
                     Ok(text) => text,
                     Err(wanting) => return Answer::Failed(Failure::NotSent, wanting.to_string()),
                 }
             }
-        };
-        let carriers = self.roster.links_of(topic);
-        let open = |member: &&mut Member| member.is_open();
-        let mut members = self.members.iter_mut().filter(open).collect::<Vec<_>>();
-        members.sort_by_key(|member| !carriers.contains(&member.id));
-        let Some(dialogue) = members.into_iter().next().and_then(|member| member.dialogue.as_mut()) else {
-            return Answer::Failed(
-                Failure::UpstreamDown,
-                "there is no connection to the upstream; try again later".into(),
-            );
         };
         if dialogue.forward(text) {
             Answer::Sent
@@ -200,21 +226,6 @@ impl Upstream {
         }
         let by_ns = now.mono_ns + in_ns(timeout.min(how.timeout));
         self.wishes.requests.insert((link, number), Request { answer, id, by_ns });
-    }
-
-    /// Whether the message answers a client's request; then it has been handed to the client.
-    pub(super) fn answers_request(&mut self, link: LinkId, text: &str) -> bool {
-        if self.wishes.requests.is_empty() {
-            return false;
-        }
-        let Some(pointer) = self.profile.client.request.as_ref().map(|request| &request.id) else { return false };
-        let number = find(text, pointer).and_then(|token| token.trim_matches('"').parse().ok());
-        let Some(request) = number.and_then(|number| self.wishes.requests.remove(&(link, number))) else {
-            return false;
-        };
-        let text = with_id(text, pointer, request.id.as_deref());
-        request.answer.give(Answer::Response(Bytes::from(text)));
-        true
     }
 
     /// The connection is gone, and with it the answers that it owed.

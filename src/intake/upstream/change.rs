@@ -1,0 +1,203 @@
+//! What follows when a connection opens, ends, or is replaced by another one.
+
+use crate::intake::line::dialogue::Dialogue;
+use crate::intake::line::link::Link;
+use crate::intake::line::loss::{Loss, in_s};
+use crate::intake::pool::roster::LinkId;
+use crate::words::metrics as names;
+use crate::words::stamp::Stamp;
+
+use super::act::in_ns;
+use super::hear::Alone;
+use super::member::{Member, Role};
+use super::{Upstream, UpstreamError};
+
+/// A successor counts as carrying the stream when its data flows, or this long after it was opened: some feeds are quiet.
+const QUIET_SUCCESSOR_NS: u64 = 5_000_000_000;
+/// The old connection stays so much longer: what it still has on its way is not lost.
+const OVERLAP_NS: u64 = 500_000_000;
+/// How long copies of what an old connection has brought may still come.
+const MERGING_NS: u64 = 10_000_000_000;
+/// A venue that asks for a new connection sooner than this after the last one is not obeyed at once.
+const ASKED_TOO_SOON_MS: u64 = 1000;
+
+impl Upstream {
+    pub(super) fn opened(&mut self, id: LinkId, now: Stamp) {
+        let Some(index) = self.index_of(id) else { return };
+        let items = self.items_for(&self.members[index]);
+        let place = self.members[index].place;
+        let shown = self.target(place).map(|target| target.shown()).unwrap_or_default();
+        tracing::info!(profile = self.profile.name, connection = id.0, items = items.len(), "connected to {shown}");
+        self.outlet.connected();
+        self.lines += 1;
+        let member = &mut self.members[index];
+        member.line = self.lines;
+        member.dialogue = Some(Dialogue::open(self.script.clone(), &items, now));
+        member.opened = Some(now);
+        member.sorter.reset(&mut Alone { outlet: &mut self.outlet, source: member.source() });
+        member.rotate_at_ns = self.rotate_after.map(|after| now.mono_ns + in_ns(after));
+        if member.role == Role::Regular {
+            let orders = self.roster.opened(id);
+            self.obey(orders, now);
+        }
+        self.count_open();
+    }
+
+    pub(super) fn lost(&mut self, id: LinkId, loss: Loss, now: Stamp) -> Result<(), UpstreamError> {
+        let Some(index) = self.index_of(id) else { return Ok(()) };
+        if self.members[index].role == Role::Leaving {
+            self.members.remove(index);
+            return Ok(());
+        }
+        if let Loss::Closed { code: Some(code), reason } = &loss
+            && self.profile.retry.fatal_codes.contains(code)
+        {
+            let (profile, message) = (self.profile.name.clone(), format!("closed with {code} `{reason}`"));
+            return Err(UpstreamError::Refused { profile, rule: "backoff.fatal_codes".to_string(), message });
+        }
+        let member = &mut self.members[index];
+        member.link = Link::Empty;
+        let wait = member.lost(&loss, self.sustained, now, &mut rand::rng());
+        let plan = format!("reconnecting in {} (attempt {})", in_s(wait), member.attempts());
+        let role = member.role;
+        let was_last = !self.members.iter().any(Member::is_open);
+        self.outlet.lost(&loss, plan, was_last, now);
+        self.abandon(id, role, now);
+        Ok(())
+    }
+
+    /// The connection is gone: its successor, or the others of its leg, take over what it carried.
+    fn abandon(&mut self, id: LinkId, role: Role, now: Stamp) {
+        self.fail_requests(id);
+        let successor = self.members.iter().position(|member| member.role == Role::Successor { of: id });
+        match successor.filter(|index| self.members[*index].is_open()) {
+            Some(index) => self.succeed(index, now),
+            None if role == Role::Regular => {
+                let orders = self.roster.lost(id);
+                self.obey(orders, now);
+            }
+            None => {}
+        }
+        self.renew_orphans(id, now);
+        self.count_open();
+    }
+
+    /// Topics for which this connection was believed need a snapshot from another one. Gives their names.
+    pub(super) fn renew_orphans(&mut self, id: LinkId, now: Stamp) -> Vec<String> {
+        let orphans = self.outlet.merger().gone(id);
+        orphans.iter().for_each(|topic| self.renew(topic, now));
+        orphans
+    }
+
+    pub(super) fn asked_to_reconnect(&mut self, id: LinkId, rule: &str, now: Stamp) -> Result<(), UpstreamError> {
+        let Some(index) = self.index_of(id) else { return Ok(()) };
+        let member = &mut self.members[index];
+        let loss = Loss::Asked { rule: rule.to_string() };
+        match member.role {
+            Role::Leaving => return Ok(()),
+            Role::Successor { .. } => return self.lost(id, loss, now),
+            Role::Regular => {}
+        }
+        if self.has_successor(id) {
+            return Ok(());
+        }
+        let is_early = self.members[index].opened.is_none_or(|opened| now.ms_since(opened) < ASKED_TOO_SOON_MS);
+        if is_early || !self.has_room_for_one_more() {
+            return self.lost(id, loss, now);
+        }
+        tracing::info!("upstream: {loss}; a new connection takes over");
+        self.members[index].rotate_at_ns = Some(now.mono_ns);
+        Ok(())
+    }
+
+    pub(super) fn has_room_for_one_more(&self) -> bool {
+        self.members.len() < self.connections_max
+    }
+
+    fn has_successor(&self, id: LinkId) -> bool {
+        self.members.iter().any(|member| member.role == Role::Successor { of: id })
+    }
+
+    /// Begins to replace connections whose time has come.
+    pub(super) fn rotate_due(&mut self, now: Stamp) {
+        for index in 0..self.members.len() {
+            let member = &mut self.members[index];
+            if member.role != Role::Regular || member.rotate_at_ns.is_none_or(|at| at > now.mono_ns) {
+                continue;
+            }
+            member.rotate_at_ns = None;
+            let (id, leg) = (member.id, member.leg);
+            if self.has_successor(id) {
+                continue;
+            }
+            if self.has_room_for_one_more() {
+                self.join(leg, Role::Successor { of: id }, now);
+            } else {
+                self.members[index].redial(now);
+                self.fail_requests(id);
+                self.renew_orphans(id, now);
+                self.count_open();
+            }
+        }
+    }
+
+    /// When a successor may take over; none if that is not known yet.
+    pub(super) fn takes_over_ns(member: &Member) -> Option<u64> {
+        let dialogue = member.dialogue.as_ref().filter(|_| matches!(member.role, Role::Successor { .. }))?;
+        let quiet_ns = member.opened?.mono_ns.saturating_add(QUIET_SUCCESSOR_NS);
+        let flows_ns = member.data.map_or(quiet_ns, |(first, _)| first.mono_ns.min(quiet_ns));
+        dialogue.is_settled().then(|| flows_ns.saturating_add(OVERLAP_NS))
+    }
+
+    /// Successors that carry the stream take over.
+    pub(super) fn promote(&mut self, now: Stamp) {
+        let is_ready = |member: &Member| Self::takes_over_ns(member).is_some_and(|at| at <= now.mono_ns);
+        while let Some(index) = self.members.iter().position(is_ready) {
+            self.succeed(index, now);
+        }
+    }
+
+    fn succeed(&mut self, index: usize, now: Stamp) {
+        let Role::Successor { of } = std::mem::replace(&mut self.members[index].role, Role::Regular) else { return };
+        let (id, line) = (self.members[index].id, self.members[index].line);
+        let orders = self.roster.replace(of, id);
+        self.meters.counter(&names::UPSTREAM_ROTATIONS, &[]).increment(1);
+        self.fail_requests(of);
+        let orphans = self.renew_orphans(of, now);
+        self.let_go(orders, now);
+        if let Some(old) = self.index_of(of) {
+            if self.members[old].is_open() {
+                let before = self.members[old].line;
+                self.outlet.goes_on((before, line), &orphans);
+            }
+            self.members[old].leave();
+            self.members.retain(|member| member.role != Role::Leaving || !member.link.is_empty());
+        }
+        tracing::info!(connection = id.0, "upstream: a new connection has taken over");
+        self.merging_until_ns = now.mono_ns + MERGING_NS;
+        self.count_open();
+    }
+
+    /// Whether copies of messages are to be expected.
+    pub(super) fn judge_merging(&mut self, now: Stamp) {
+        let legs = self.members.iter().map(|member| member.leg).max().unwrap_or(0);
+        let has_successor = self.members.iter().any(|member| matches!(member.role, Role::Successor { .. }));
+        let overlaps = legs > 0 || has_successor || self.roster.is_moving();
+        if overlaps {
+            self.merging_until_ns = now.mono_ns + MERGING_NS;
+        } else if self.merging_until_ns <= now.mono_ns {
+            self.merging_until_ns = 0;
+        }
+        self.outlet.merge(self.merging_until_ns > 0);
+    }
+
+    pub(super) fn count_open(&mut self) {
+        let open = self.members.iter().filter(|member| member.is_open()).count();
+        self.meters.gauge(&names::UPSTREAM_CONNECTIONS, &[]).set(open as f64);
+        self.outlet.paused(open == 0);
+    }
+
+    fn index_of(&self, id: LinkId) -> Option<usize> {
+        self.members.iter().position(|member| member.id == id)
+    }
+}

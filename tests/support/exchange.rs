@@ -1,0 +1,222 @@
+//! A venue that does only what the test says: it takes subscriptions, sends what it is told to, loses and delays on
+//! order, and keeps a log of who was connected when and of everything that it heard.
+//!
+//! It speaks JSON: `{"op":"sub","items":[…],"id":1}` and `unsub` are answered by `{"id":1,"ok":[…],"bad":[…]}` and
+//! `{"id":1,"gone":[…]}`; items that begin with `bad` are refused. Whatever else it hears is only logged.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{WebSocketStream, accept_async};
+
+/// How a connection's end is seen may take so long.
+const NOTICE: Duration = Duration::from_millis(60);
+
+#[derive(Clone)]
+pub struct Exchange {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+pub struct State {
+    /// All connections there ever were, oldest first.
+    pub guests: Vec<Guest>,
+    /// TCP connections that were turned away.
+    pub turned_away: Vec<Instant>,
+    pub refusing: bool,
+    /// Number of the next connection that is slow, and by how much.
+    lags: Vec<(usize, Duration)>,
+}
+
+pub struct Guest {
+    pub opened: Instant,
+    pub closed: Option<Instant>,
+    pub items: BTreeSet<String>,
+    pub heard: Vec<(Instant, String)>,
+    /// When data was first sent to it.
+    pub fed: Option<Instant>,
+    outgoing: Option<UnboundedSender<(Instant, String)>>,
+    lag: Duration,
+}
+
+impl Exchange {
+    pub async fn open() -> Exchange {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let exchange = Exchange { address, state: Arc::default() };
+        tokio::spawn(exchange.clone().attend(listener));
+        exchange
+    }
+
+    pub fn url(&self) -> String {
+        format!("ws://{}/feed", self.address)
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics with it")
+    }
+
+    /// The connection with this number, from 0, will be so slow.
+    pub fn delay(&self, guest: usize, lag: Duration) {
+        self.state().lags.push((guest, lag));
+    }
+
+    /// Connections that stand and have all of these items.
+    pub fn ready(&self, items: &[&str]) -> Vec<usize> {
+        let state = self.state();
+        let has_all = |guest: &Guest| guest.outgoing.is_some() && items.iter().all(|item| guest.items.contains(*item));
+        (0..state.guests.len()).filter(|index| has_all(&state.guests[*index])).collect()
+    }
+
+    /// Sends to everyone with this item, except where it is lost. Gives the number of connections that it was sent to.
+    pub fn publish(&self, item: &str, text: &str, mut loses: impl FnMut(usize) -> bool) -> usize {
+        let mut sent = 0;
+        for (index, guest) in self.state().guests.iter_mut().enumerate() {
+            if guest.items.contains(item) && !loses(index) && guest.say(text.to_string()) {
+                guest.fed.get_or_insert_with(Instant::now);
+                sent += 1;
+            }
+        }
+        sent
+    }
+
+    /// Says something to one connection.
+    pub fn say(&self, guest: usize, text: &str) {
+        self.state().guests[guest].say(text.to_string());
+    }
+
+    /// Ends a connection after everything that was sent on it.
+    pub fn end(&self, guest: usize) {
+        self.state().guests[guest].outgoing = None;
+    }
+
+    pub fn refuse(&self, refusing: bool) {
+        self.state().refusing = refusing;
+    }
+
+    /// Everything heard so far on all connections, in the order of connections.
+    pub fn heard(&self) -> Vec<String> {
+        self.state().guests.iter().flat_map(|guest| &guest.heard).map(|(_, text)| text.clone()).collect()
+    }
+
+    async fn attend(self, listener: TcpListener) {
+        loop {
+            let (socket, _) = listener.accept().await.expect("a connection");
+            if self.state().refusing {
+                self.state().turned_away.push(Instant::now());
+                continue;
+            }
+            socket.set_nodelay(true).expect("a TCP option");
+            tokio::spawn(self.clone().welcome(socket));
+        }
+    }
+
+    async fn welcome(self, socket: TcpStream) {
+        let Ok(stream) = accept_async(socket).await else { return };
+        let (outgoing, orders) = unbounded_channel();
+        let index = {
+            let mut state = self.state();
+            let index = state.guests.len();
+            let lag = state.lags.iter().find(|(guest, _)| *guest == index).map_or(Duration::ZERO, |(_, lag)| *lag);
+            let outgoing = Some(outgoing);
+            let (items, heard) = (BTreeSet::new(), Vec::new());
+            state.guests.push(Guest { opened: Instant::now(), closed: None, items, heard, fed: None, outgoing, lag });
+            index
+        };
+        self.serve(index, stream, orders).await;
+        let mut state = self.state();
+        state.guests[index].outgoing = None;
+        state.guests[index].closed.get_or_insert_with(Instant::now);
+    }
+
+    async fn serve(
+        &self,
+        index: usize,
+        stream: WebSocketStream<TcpStream>,
+        mut orders: UnboundedReceiver<(Instant, String)>,
+    ) {
+        let (mut speaking, mut hearing) = stream.split();
+        let saying = async {
+            while let Some((at, text)) = orders.recv().await {
+                tokio::time::sleep_until(at.into()).await;
+                if speaking.send(Message::text(text)).await.is_err() {
+                    break;
+                }
+            }
+            self.state().guests[index].closed = Some(Instant::now());
+            // A clean end after what was sent; whoever is still talking is heard out. It may be gone as well.
+            speaking.close().await.ok();
+            std::future::pending().await
+        };
+        let listening = async {
+            while let Some(Ok(message)) = hearing.next().await {
+                match message {
+                    Message::Text(text) => self.heed(index, &text),
+                    Message::Close(_) => break,
+                    _ => {}
+                }
+            }
+        };
+        tokio::select! {
+            () = saying => {}
+            () = listening => {}
+        }
+    }
+
+    fn heed(&self, index: usize, text: &str) {
+        let mut state = self.state();
+        let guest = &mut state.guests[index];
+        guest.heard.push((Instant::now(), text.to_string()));
+        let Ok(order) = serde_json::from_str::<Value>(text) else { return };
+        let named = order["items"].as_array().into_iter().flatten().filter_map(Value::as_str).map(String::from);
+        let (bad, good): (Vec<String>, Vec<String>) = named.partition(|item| item.starts_with("bad"));
+        let answer = match order["op"].as_str() {
+            Some("sub") => {
+                guest.items.extend(good.iter().cloned());
+                json!({"id": order["id"], "ok": good, "bad": bad})
+            }
+            Some("unsub") => {
+                guest.items.retain(|item| !good.contains(item));
+                json!({"id": order["id"], "gone": good})
+            }
+            _ => return,
+        };
+        guest.say(answer.to_string());
+    }
+}
+
+impl Guest {
+    pub fn is_open(&self) -> bool {
+        self.outgoing.is_some()
+    }
+
+    fn say(&mut self, text: String) -> bool {
+        let at = Instant::now() + self.lag;
+        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.send((at, text)).is_ok())
+    }
+
+    /// Most messages heard within any such time.
+    pub fn most_heard_within(&self, time: Duration) -> usize {
+        let moments: Vec<Instant> = self.heard.iter().map(|(at, _)| *at).collect();
+        let within = |first: usize| moments[first..].iter().take_while(|at| **at - moments[first] < time).count();
+        (0..moments.len()).map(within).max().unwrap_or(0)
+    }
+}
+
+impl State {
+    /// Most connections that stood at the same time.
+    pub fn most_open(&self) -> usize {
+        let stands =
+            |guest: &Guest, at: Instant| guest.opened <= at && guest.closed.is_none_or(|closed| closed > at + NOTICE);
+        let at_opening = |guest: &Guest| self.guests.iter().filter(|other| stands(other, guest.opened)).count();
+        self.guests.iter().map(at_opening).max().unwrap_or(0)
+    }
+}
