@@ -1,7 +1,6 @@
 //! What is said to venues, held against what the recorders of the feeds said to them. The recordings are not part of the
 //! project: without them this test says so and ends.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,25 +8,18 @@ use serde_json::Value;
 
 use crate::intake::profile::Profile;
 use crate::intake::profile::secrets::Secrets;
+use crate::intake::recorded::capture;
 use crate::words::stamp::Stamp;
 
 use super::dialogue::{Dialogue, Script, Step, Timing};
 
 /// What the recorder has sent; none if there are no recordings here.
 fn recorded(feed: &str) -> Option<Vec<Value>> {
-    let shared = std::env::var_os("FANLINE_SHARED").map(PathBuf::from);
-    let shared = shared.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"));
-    let path = shared.join("feeds").join(feed).join("capture.jsonl");
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        eprintln!("SKIPPED: no recording at {}; set FANLINE_SHARED", path.display());
-        return None;
-    };
-    let said = |line: &str| {
-        let line: Value = serde_json::from_str(line).expect("a recording is JSON lines");
+    let said = |line: Value| {
         let text = line["data"].as_str().filter(|_| line["dir"] == "out")?;
         Some(serde_json::from_str(text).expect("recorders send JSON"))
     };
-    Some(text.lines().filter_map(said).collect())
+    Some(capture(feed)?.into_iter().filter_map(said).collect())
 }
 
 /// What a profile says on a connection that is asked for these items.
