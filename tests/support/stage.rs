@@ -23,11 +23,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+use tokio_tungstenite::tungstenite::handshake::server::{Callback, ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
+use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 
 /// How long anything that should happen may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -73,12 +73,7 @@ impl Venue {
     pub async fn accept(&self) -> Caller {
         let tcp = self.accept_tcp().await;
         let mut uri = String::new();
-        let look = |request: &Request, response: Response| {
-            uri = request.uri().to_string();
-            Ok(response)
-        };
-        let config = WebSocketConfig::default();
-        let socket = accept_hdr_async_with_config(tcp, look, Some(config)).await.expect("a handshake");
+        let socket = accept_hdr_async(tcp, Look { uri: &mut uri }).await.expect("a handshake");
         Caller { socket, uri, record: self.record.clone() }
     }
 
@@ -95,6 +90,18 @@ impl Venue {
         let (tcp, _) = accepted.expect("a connection");
         tcp.set_nodelay(true).expect("a TCP option");
         tcp
+    }
+}
+
+/// Reads what a caller asks for.
+struct Look<'a> {
+    uri: &'a mut String,
+}
+
+impl Callback for Look<'_> {
+    fn on_request(self, request: &Request, response: Response) -> Result<Response, ErrorResponse> {
+        *self.uri = request.uri().to_string();
+        Ok(response)
     }
 }
 
