@@ -7,10 +7,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::intake::profile::subscribe::{Ack, Change, Item, Per, Subscribe};
+use crate::intake::profile::subscribe::{Change, Item, Per, Subscribe};
 use crate::intake::profile::template::Template;
 use crate::intake::profile::words::{Filling, Word};
-use crate::wire::json::{Each, Pointer, decode_string, find};
 use crate::words::stamp::Stamp;
 
 /// Requests whose answers are awaited at most; the oldest are forgotten, and their items with time count as unanswered.
@@ -26,25 +25,25 @@ pub enum Outcome {
 /// What is being asked of one connection.
 #[derive(Debug)]
 pub struct Asking {
-    subscribe: Option<Arc<Subscribe>>,
-    items: HashMap<String, (Arc<Item>, Standing)>,
+    pub(super) subscribe: Option<Arc<Subscribe>>,
+    pub(super) items: HashMap<String, (Arc<Item>, Standing)>,
     /// Asked for and not yet confirmed, refused or given up.
     unanswered: usize,
     /// No answer is late before this; nanoseconds of the monotonic clock.
     late_ns: u64,
     to_ask: VecDeque<Arc<Item>>,
     /// Halves of a refused batch; before everything else.
-    again: VecDeque<Vec<Arc<Item>>>,
+    pub(super) again: VecDeque<Vec<Arc<Item>>>,
     /// What they were when they were dropped: the venue may not have been told yet.
     to_drop: VecDeque<(Arc<Item>, Standing)>,
-    requests: VecDeque<Request>,
+    pub(super) requests: VecDeque<Request>,
     outcomes: Vec<Outcome>,
     /// With `change = "replace_all"`: the venue is to be told anew what is wanted.
     outdated: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+pub(super) enum Standing {
     Queued,
     Asked {
         by_ns: u64,
@@ -55,11 +54,11 @@ enum Standing {
 }
 
 #[derive(Debug)]
-struct Request {
-    number: u64,
-    items: Vec<Arc<Item>>,
+pub(super) struct Request {
+    pub number: u64,
+    pub items: Vec<Arc<Item>>,
     /// It took items off.
-    drops: bool,
+    pub drops: bool,
 }
 
 impl Asking {
@@ -266,82 +265,6 @@ impl Asking {
         self.requests.push_back(request);
     }
 
-    /// A message of class `ack`.
-    pub fn acknowledged(&mut self, text: &str) {
-        let Some(subscribe) = self.subscribe.clone() else { return };
-        let ack = &subscribe.ack;
-        match ack.per {
-            Per::None => {}
-            Per::Request => {
-                if let Some(request) = self.request_of(ack, text).or_else(|| self.first_without_id(ack)) {
-                    request.items.iter().for_each(|item| self.confirm(item));
-                }
-            }
-            Per::Item => {
-                if let Some(item) = self.item_of(&ack.key, None, text) {
-                    self.confirm(&item);
-                    self.forget_settled();
-                }
-            }
-            Per::List => self.acknowledged_list(ack, text),
-            Per::Cumulative => {
-                for request in std::mem::take(&mut self.requests) {
-                    request.items.iter().for_each(|item| self.confirm(item));
-                }
-            }
-        }
-    }
-
-    fn acknowledged_list(&mut self, ack: &Ack, text: &str) {
-        let why = || why(ack, text);
-        let request = self.request_of(ack, text);
-        for bad in &ack.bad {
-            for venue in named(bad, text) {
-                let refused = self.called(&venue);
-                refused.into_iter().for_each(|item| self.refuse(&item, why()));
-            }
-        }
-        let accepted = ack.ok.as_ref().map(|ok| named(ok, text)).unwrap_or_default();
-        for venue in &accepted {
-            self.called(venue).iter().for_each(|item| self.confirm(item));
-        }
-        let Some(request) = request.filter(|request| !request.drops) else { return self.forget_settled() };
-        for item in &request.items {
-            if self.is_asked(&item.name) && !accepted.contains(&item.venue) {
-                self.refuse(item, "the upstream left it out of what it accepts".to_string());
-            }
-        }
-    }
-
-    /// A message of class `nack`; `shown` is its beginning, for people.
-    pub fn refused(&mut self, text: &str, shown: &str) {
-        let Some(subscribe) = self.subscribe.clone() else { return };
-        let ack = &subscribe.ack;
-        let why = if ack.message.is_some() { why(ack, text) } else { shown.to_string() };
-        let by_id = self.position_of(ack, text);
-        let among = by_id.map(|at| self.requests[at].items.clone());
-        if let Some(item) =
-            self.item_of(if ack.bad_key.is_empty() { &ack.key } else { &ack.bad_key }, among.as_deref(), text)
-        {
-            return self.refuse(&item, why);
-        }
-        let only = || (self.requests.len() == 1).then_some(0);
-        let Some(request) = by_id.or_else(only).and_then(|at| self.requests.remove(at)) else { return };
-        if request.drops {
-            return;
-        }
-        let mut items = request.items;
-        items.retain(|item| self.is_asked(&item.name));
-        if items.len() < 2 {
-            return items.iter().for_each(|item| self.refuse(item, why.clone()));
-        }
-        for item in &items {
-            self.stand(&item.name, Standing::Queued);
-        }
-        let rest = items.split_off(items.len() / 2);
-        self.again.extend([items, rest]);
-    }
-
     /// Data came on this topic.
     pub fn data(&mut self, topic: &str) {
         if self.unanswered > 0
@@ -395,97 +318,39 @@ impl Asking {
         self.items.values().map(|(item, _)| item)
     }
 
-    fn is_asked(&self, name: &str) -> bool {
+    pub(super) fn is_asked(&self, name: &str) -> bool {
         matches!(self.items.get(name), Some((_, Standing::Asked { .. })))
     }
 
-    fn stand(&mut self, name: &str, standing: Standing) {
+    pub(super) fn stand(&mut self, name: &str, standing: Standing) {
         let Some((_, before)) = self.items.get_mut(name) else { return };
         let was_asked = matches!(std::mem::replace(before, standing), Standing::Asked { .. });
         let is_asked = matches!(standing, Standing::Asked { .. });
         self.unanswered = self.unanswered + usize::from(is_asked) - usize::from(was_asked);
     }
 
-    fn confirm(&mut self, item: &Arc<Item>) {
+    pub(super) fn confirm(&mut self, item: &Arc<Item>) {
         if self.is_asked(&item.name) {
             self.stand(&item.name, Standing::Settled);
             self.outcomes.push(Outcome::Confirmed(item.clone()));
         }
     }
 
-    fn refuse(&mut self, item: &Arc<Item>, why: String) {
+    pub(super) fn refuse(&mut self, item: &Arc<Item>, why: String) {
         if self.items.contains_key(&item.name) {
             self.stand(&item.name, Standing::Refused);
             self.outcomes.push(Outcome::Refused { item: item.clone(), why });
         }
     }
 
-    fn position_of(&self, ack: &Ack, text: &str) -> Option<usize> {
-        let token = find(text, ack.id.as_ref()?)?;
-        let number: u64 = token.trim_matches('"').parse().ok()?;
-        self.requests.iter().position(|request| request.number == number)
-    }
-
-    fn request_of(&mut self, ack: &Ack, text: &str) -> Option<Request> {
-        let at = self.position_of(ack, text)?;
-        self.requests.remove(at)
-    }
-
-    fn first_without_id(&mut self, ack: &Ack) -> Option<Request> {
-        if ack.id.is_none() { self.requests.pop_front() } else { None }
-    }
-
-    /// The item that an answer is about, as these pointers name it; one of `among`, where the request is known.
-    fn item_of(&self, key: &[Pointer], among: Option<&[Arc<Item>]>, text: &str) -> Option<Arc<Item>> {
-        let value = |at: usize| find(text, key.get(at)?).and_then(plain);
-        let first = value(0)?;
-        let mut found = match value(1).filter(|_| key.len() > 1) {
-            None if key.len() > 1 => return None,
-            None => self.called(&first),
-            Some(symbol) => {
-                let fits = |item: &&Arc<Item>| item.channel == first && item.symbol == symbol;
-                self.items().find(fits).cloned().into_iter().collect()
-            }
-        };
-        found.retain(|item| among.is_none_or(|among| among.iter().any(|other| other.name == item.name)));
-        found.into_iter().next()
-    }
-
-    /// Items that the venue calls so; some venues give only the symbol.
-    fn called(&self, venue: &str) -> Vec<Arc<Item>> {
-        let exact: Vec<Arc<Item>> = self.items().filter(|item| item.venue == venue).cloned().collect();
-        if exact.is_empty() { self.items().filter(|item| item.symbol == venue).cloned().collect() } else { exact }
-    }
-
     /// Requests all of whose items are answered need no further answer.
-    fn forget_settled(&mut self) {
+    pub(super) fn forget_settled(&mut self) {
         let items = &self.items;
         let open = |request: &Request| {
             !request.drops
                 && request.items.iter().any(|item| matches!(items.get(&item.name), Some((_, Standing::Asked { .. }))))
         };
         self.requests.retain(open);
-    }
-}
-
-fn why(ack: &Ack, text: &str) -> String {
-    let said = ack.message.as_ref().and_then(|pointer| find(text, pointer)).and_then(plain);
-    said.unwrap_or_else(|| "the upstream refuses it".to_string())
-}
-
-/// The texts that a list holds.
-fn named(list: &Each, text: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    list.locate(text, &mut found);
-    found.into_iter().filter_map(|element| plain(text.get(element.range)?)).collect()
-}
-
-/// A string's text, or a number as it is written.
-fn plain(token: &str) -> Option<String> {
-    match decode_string(token) {
-        Some(text) => Some(text.into_owned()),
-        None if token.starts_with(['{', '[', 'n']) => None,
-        None => Some(token.to_string()),
     }
 }
 
