@@ -1,26 +1,34 @@
-//! What sorting costs: the busiest recorded feeds through their profiles, without sockets and without publishing.
+//! What a message of the feed costs before it is published: the busiest recorded feeds through their profiles.
 //!
-//! `cargo bench --bench sorting -- [ROUNDS]`. Prints ns and MB/s per frame, the best of the rounds. A feed whose profile
-//! is not built in is sorted by a rule of one topic. Recordings are looked for in `FANLINE_SHARED` or `../shared`.
+//! `cargo bench --bench sorting -- [ROUNDS]`. Prints ns per frame, the best of the rounds: for decoding, classifying and
+//! naming (`sort`), and with sequence, folding and the copy of what is published (`flow`). The share is that of `flow` in
+//! the time that 100 clients cost: 100 bare `send` calls of a message of that size on a loopback socket. Recordings are
+//! looked for in `FANLINE_SHARED` or `../shared`.
 
 use std::hint::black_box;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::Instant;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use fanline::intake::flow::Piece;
+use fanline::bus::keeping::{Keeping, Note};
+use fanline::intake::flow::sequence::Remedy;
+use fanline::intake::flow::{Flow, Outflow, Piece};
 use fanline::intake::profile::Profile;
 use fanline::intake::sorting::{Incoming, Sink, Sorted, Sorter};
+use fanline::wire::encode::Payload;
 use fanline::words::stamp::Stamp;
 
-/// Feeds, the profiles of their venues, and a topic for those that have none yet.
-const FEEDS: [(&str, &str, &str); 5] = [
-    ("binance-spot", "binance", "${/stream}"),
-    ("coinbase-exchange", "coinbase-exchange", "${/type}.${/product_id}"),
-    ("kraken-v2", "kraken-v2", "${/channel}.${/data/0/symbol}"),
-    ("kraken-v1", "kraken-v1", "${/-2}.${/-1}"),
-    ("binance-usdm", "binance-usdm", "${/stream}"),
+/// Feeds and the profiles of their venues.
+const FEEDS: [(&str, &str); 5] = [
+    ("binance-spot", "binance"),
+    ("coinbase-exchange", "coinbase-exchange"),
+    ("kraken-v2", "kraken-v2"),
+    ("kraken-v1", "kraken-v1"),
+    ("binance-usdm", "binance-usdm"),
 ];
+const CLIENTS: f64 = 100.0;
 
 /// Counts what is found.
 #[derive(Default)]
@@ -40,41 +48,107 @@ impl Sink for Count {
     }
 }
 
+/// Takes pieces as the upstream's outlet does, up to the publisher.
+#[derive(Default)]
+struct ToFlow {
+    flow: Flow,
+    published: Published,
+}
+
+#[derive(Default)]
+struct Published(u64);
+
+impl Outflow for Published {
+    fn publish(&mut self, _: &str, payload: Payload, _: Keeping, _: Stamp) {
+        self.0 += 1;
+        black_box(payload);
+    }
+
+    fn note(&mut self, _: &str, note: Note, _: Stamp) {
+        black_box(note);
+    }
+
+    fn remedy(&mut self, _: &str, remedy: Remedy) {
+        black_box(remedy);
+    }
+}
+
+impl Sink for ToFlow {
+    fn piece(&mut self, piece: &Piece<'_>) {
+        self.flow.take(piece, &mut self.published);
+    }
+
+    fn note(&mut self, sorted: &Sorted, _: Incoming<'_>, _: Stamp) {
+        black_box(sorted.class);
+    }
+}
+
 fn main() {
     let rounds = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(20);
     println!(
-        "{:<20}{:<20}{:>8}{:>8}{:>10}{:>8}{:>9}{:>11}",
-        "feed", "profile", "frames", "bytes", "ns/frame", "MB/s", "pieces", "unmatched"
+        "{:<20}{:<20}{:>8}{:>8}{:>9}{:>9}{:>9}{:>11}{:>18}",
+        "feed", "profile", "frames", "bytes", "sort ns", "flow ns", "pieces", "unmatched", "of 100 sends"
     );
-    for (feed, name, topic) in FEEDS {
+    for (feed, name) in FEEDS {
         let Some(frames) = frames(feed) else {
             println!("{feed:<20}SKIPPED: no recording in ../shared/feeds");
             continue;
         };
-        let known = Profile::built_in(name);
-        let shown = known.as_ref().map_or("one topic", |_| name);
-        let profile = known.unwrap_or_else(|| Profile::generic_with_topic(topic).expect("a template"));
+        let profile = Profile::built_in(name).expect("a built-in profile");
         let incoming = |frame| std::str::from_utf8(frame).map_or(Incoming::Binary(frame), Incoming::Text);
         let incoming: Vec<Incoming<'_>> = frames.iter().map(|frame| incoming(frame)).collect();
-        let (mut best, mut count) = (f64::INFINITY, Count::default());
-        for _ in 0..rounds {
-            let mut sorter = Sorter::new(&profile);
+        let mut count = Count::default();
+        let sort_ns = best(rounds, || {
             count = Count::default();
-            let started = Instant::now();
-            for frame in &incoming {
-                sorter.sort(*frame, Stamp::default(), &mut count);
-            }
-            best = best.min(started.elapsed().as_nanos() as f64 / frames.len() as f64);
-        }
-        let bytes = frames.iter().map(Vec::len).sum::<usize>() as f64 / frames.len() as f64;
+            run(&profile, &incoming, &mut count)
+        });
+        let flow_ns = best(rounds, || run(&profile, &incoming, &mut ToFlow::default()));
+        let bytes = frames.iter().map(Vec::len).sum::<usize>() / frames.len();
+        let share = flow_ns / (CLIENTS * best(rounds, || send_ns(bytes)));
         println!(
-            "{feed:<20}{shown:<20}{:>8}{bytes:>8.0}{best:>10.0}{:>8.0}{:>9}{:>11}",
+            "{feed:<20}{name:<20}{:>8}{bytes:>8}{sort_ns:>9.0}{flow_ns:>9.0}{:>9}{:>11}{:>16.2} %",
             frames.len(),
-            bytes * 1000.0 / best,
             count.pieces,
-            count.unmatched
+            count.unmatched,
+            100.0 * share
         );
     }
+}
+
+fn best(rounds: u32, mut measure: impl FnMut() -> f64) -> f64 {
+    (0..rounds).map(|_| measure()).fold(f64::INFINITY, f64::min)
+}
+
+/// ns for each of the frames.
+fn run(profile: &Profile, frames: &[Incoming<'_>], sink: &mut dyn Sink) -> f64 {
+    let mut sorter = Sorter::new(profile);
+    let started = Instant::now();
+    for frame in frames {
+        sorter.sort(*frame, Stamp::default(), sink);
+    }
+    started.elapsed().as_nanos() as f64 / frames.len() as f64
+}
+
+/// ns of one `send` of so many bytes, while another thread reads.
+fn send_ns(bytes: usize) -> f64 {
+    const SENDS: u32 = 2000;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let mut socket = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+    socket.set_nodelay(true).expect("a TCP option");
+    let (mut peer, _) = listener.accept().expect("accepted");
+    let reading = std::thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 16];
+        while peer.read(&mut buffer).is_ok_and(|read| read > 0) {}
+    });
+    let message = vec![b'x'; bytes];
+    let started = Instant::now();
+    for _ in 0..SENDS {
+        socket.write_all(&message).expect("sent");
+    }
+    let ns = started.elapsed().as_nanos() as f64 / f64::from(SENDS);
+    drop(socket);
+    reading.join().expect("the reader ends");
+    ns
 }
 
 /// The inbound frames of a recording.

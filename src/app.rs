@@ -88,7 +88,7 @@ impl AppError {
                 | AppError::Profile(_)
                 | AppError::ProfileChoice(_)
                 | AppError::Recording(_)
-        )
+        ) || matches!(self, AppError::Upstream(error) if !matches!(error, UpstreamError::Tls(_)))
     }
 
     fn system(what: &'static str) -> impl Fn(io::Error) -> AppError {

@@ -140,7 +140,7 @@ impl Stage {
             return None;
         };
         let gate = Gate::shut();
-        let server = Program::serve(&[&gate.ws("/stream"), "--profile", "binance"], &PATIENT);
+        let server = Program::serve(&[&gate.ws("/stream"), "--topic", "/stream"], &PATIENT);
         let mut reference = Wish::everything().subscribe(&server).await;
         let venue = Program::replay(&capture, &["--speed", speed]);
         gate.open(venue.addr());

@@ -22,7 +22,7 @@ async fn every_client_gets_exactly_the_frames_of_its_topics() {
     };
     let tape = Arc::new(Tape::load(&capture));
     let gate = Gate::shut();
-    let server = Arc::new(Program::serve(&[&gate.ws("/stream"), "--profile", "binance"], &PATIENT));
+    let server = Arc::new(Program::serve(&[&gate.ws("/stream"), "--topic", "/stream"], &PATIENT));
 
     let (ready, mut readiness) = mpsc::channel(CLIENTS);
     let mut clients = JoinSet::new();

@@ -86,7 +86,7 @@ impl Stage {
         let venue = Program::replay(&capture, &["--loop", "--speed", speed]);
         let gate = Gate::shut();
         gate.open(venue.addr());
-        let server = Program::serve(&[&gate.ws("/stream"), "--profile", "binance"], &settings);
+        let server = Program::serve(&[&gate.ws("/stream"), "--topic", "/stream"], &settings);
         let tape = Tape::load(&capture);
         let stage = Stage { tape, gate, server, _venue: venue };
         eventually("every topic has a value", || (stage.head() > stage.tape.end() / 20).then_some(()));

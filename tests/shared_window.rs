@@ -105,7 +105,7 @@ impl Stage {
         let mut faucet = Faucet::open(tape.clone());
         let members = members_min.to_string();
         let settings = [&SETTINGS[..], &ON_TAP, &[("COMPRESSION_WINDOW_MEMBERS_MIN", &members)]].concat();
-        let server = Program::serve(&[&faucet.ws("/stream"), "--profile", "binance"], &settings);
+        let server = Program::serve(&[&faucet.ws("/stream"), "--topic", "/stream"], &settings);
         faucet.pour(STEP);
         let company = join(&server, ONE, members_min);
         let puppet = Puppet::start(client(&server.ws(ONE), offer));

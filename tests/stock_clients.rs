@@ -50,7 +50,7 @@ impl Stage {
         match capture("binance-spot") {
             Some(capture) => {
                 let venue = Program::replay(&capture, &["--speed", "4", "--loop"]);
-                let server = Program::serve(&[&venue.ws("/stream"), "--profile", "binance"], &[]);
+                let server = Program::serve(&[&venue.ws("/stream"), "--topic", "/stream"], &[]);
                 let tape = Some(Tape::load(&capture));
                 Stage { server, _venue: venue, tape, patterns: "btcusdt@*,*@trade" }
             }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fanline::delivery::window::WindowSettings;
 use fanline::wire::deflate::{Deflater, WINDOW_BITS_MAX};
-use fanline::wire::encode::{Encoder, Encoding, Payload, PayloadKind};
+use fanline::wire::encode::{Encoder, Encoding, Envelope, Payload, PayloadKind};
 use fanline::wire::frame::{Opcode, put_deflated};
 use fanline::words::ids::Offset;
 
@@ -98,7 +98,10 @@ fn stateless(payloads: &[Bytes], level: u32) -> Cost {
     let mut encoder = Encoder::new(level);
     let payloads: Vec<Payload> =
         payloads.iter().map(|bytes| Payload { bytes: bytes.clone(), kind: PayloadKind::Json }).collect();
-    repeat(&payloads, |payload| encoder.encode(Encoding::RawDeflate, "topic", Offset(1), 0, payload).bytes.len())
+    repeat(&payloads, |payload| {
+        let envelope = Envelope { topic: "topic", offset: Offset(1), ts_ms: 0, kind: None, payload };
+        encoder.encode(Encoding::RawDeflate, &envelope).bytes.len()
+    })
 }
 
 /// One window for all, forgotten every `cut` frames.

@@ -281,8 +281,8 @@ settings! {
     slow Slow "Clients that cannot keep up; nothing is ever queued for them." {
         replay_max: Duration = Is("2s"), duration(Duration::ZERO, HOUR),
             "A client that is behind by at most this time gets everything it missed, one further behind skips to the latest values.";
-        write_deadline: Duration = Is("30s"), duration(MS, HOUR),
-            "A client that accepts no byte for this time is closed with code 4409.";
+        write_deadline: Duration = Is("2m"), duration(MS, HOUR),
+            "A client that accepts no byte for this time is closed with code 4409; until then it may come back, and costs next to nothing.";
         unsent_bytes_max: usize = Is("128KiB"), bytes(KIB, 16 * MIB),
             "Unsent bytes the kernel may hold per client (TCP_NOTSENT_LOWAT); less means fresher data for slow clients.";
     }

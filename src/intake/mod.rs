@@ -17,3 +17,5 @@ pub mod upstream;
 mod line;
 mod outlet;
 mod pool;
+#[cfg(test)]
+mod recorded;

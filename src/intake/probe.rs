@@ -94,6 +94,10 @@ pub async fn probe(settings: Settings, clock: Clock, duration: Duration, samples
     let seconds = ended.ns_since(started) as f64 / 1e9;
     let mut topics = Vec::new();
     reader.each_latest(|current| {
+        if current.count == 0 {
+            // What is known of it is a note, and told among the troubles.
+            return;
+        }
         let newest = current.story.newest();
         let payload = &newest.payload;
         topics.push(TopicReport {

@@ -16,10 +16,12 @@ pub mod gate;
 pub mod http;
 pub mod ledger;
 pub mod lookout;
+pub mod order_book;
 pub mod program;
 pub mod puppet;
 pub mod recorded;
 pub mod rude;
+pub mod stage;
 pub mod venue;
 pub mod wish;
 

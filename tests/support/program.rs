@@ -44,8 +44,20 @@ impl Program {
         Program::start(REPLAYING, &[&["replay", capture, "--listen", "127.0.0.1:0"], args].concat(), &[])
     }
 
+    /// As `serve`, with variables that are not fanline's own, such as a venue's key.
+    pub fn serve_knowing(args: &[&str], settings: &[(&str, &str)], secrets: &[(&str, &str)]) -> Program {
+        let args = [args, &["--listen", "127.0.0.1:0"]].concat();
+        let mut command = command(&args, settings);
+        command.envs(secrets.iter().copied());
+        Program::spawn(LISTENING, &args, command)
+    }
+
     fn start(announcement: &str, args: &[&str], settings: &[(&str, &str)]) -> Program {
-        let mut child = command(args, settings).spawn().expect("the binary starts");
+        Program::spawn(announcement, args, command(args, settings))
+    }
+
+    fn spawn(announcement: &str, args: &[&str], mut command: Command) -> Program {
+        let mut child = command.spawn().expect("the binary starts");
         let log = Arc::new(Mutex::new(String::new()));
         keep(child.stderr.take().expect("piped"), log.clone());
         let (announced, announcements) = mpsc::channel();

@@ -5,11 +5,11 @@
 mod books;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde_json::Value;
 
 use crate::bus::keeping::{GapReason, Keeping, Note};
+use crate::intake::recorded::capture;
 use crate::wire::encode::{Payload, PayloadKind};
 use crate::wire::json::{Each, Pointer, find};
 use crate::words::stamp::Stamp;
@@ -26,15 +26,7 @@ struct Line {
 
 /// The inbound messages of a recording; none if there are no recordings here.
 fn recorded(feed: &str) -> Option<Vec<Line>> {
-    let shared = std::env::var_os("FANLINE_SHARED").map(PathBuf::from);
-    let shared = shared.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"));
-    let path = shared.join("feeds").join(feed).join("capture.jsonl");
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        eprintln!("SKIPPED: no recording at {}; set FANLINE_SHARED", path.display());
-        return None;
-    };
-    let line = |line: &str| {
-        let line: Value = serde_json::from_str(line).expect("a recording is JSON lines");
+    let line = |line: Value| {
         let ns = line["t_ns"].as_u64().unwrap_or_default();
         (line["dir"] == "in").then(|| Line {
             text: line["data"].as_str().expect("a text").to_string(),
@@ -42,7 +34,7 @@ fn recorded(feed: &str) -> Option<Vec<Line>> {
             at: Stamp { wall_ms: ns / 1_000_000, mono_ns: ns },
         })
     };
-    Some(text.lines().filter_map(line).collect())
+    Some(capture(feed)?.into_iter().filter_map(line).collect())
 }
 
 fn token<'a>(text: &'a str, pointer: &str) -> Option<&'a str> {

@@ -1,4 +1,4 @@
-//! What the venue's answers say about the items of one connection.
+//! What a venue answers to requests for items: which are granted, which refused.
 
 use std::sync::Arc;
 
@@ -15,11 +15,16 @@ impl Asking {
         match ack.per {
             Per::None => {}
             Per::Request => {
-                if let Some(request) = self.request_of(ack, text).or_else(|| self.first_without_id(ack)) {
-                    request.items.iter().for_each(|item| self.confirm(item));
+                let request = self.request_of(ack, text).or_else(|| self.first_without_id(ack));
+                // What was dropped may have been asked for anew already; that has an answer of its own.
+                for item in request.iter().filter(|request| !request.drops).flat_map(|request| &request.items) {
+                    self.confirm(item);
                 }
             }
             Per::Item => {
+                if self.is_drop(self.position_of(ack, text)) {
+                    return;
+                }
                 if let Some(item) = self.item_of(&ack.key, None, text) {
                     self.confirm(&item);
                     self.forget_settled();
@@ -61,6 +66,9 @@ impl Asking {
         let ack = &subscribe.ack;
         let why = if ack.message.is_some() { why(ack, text) } else { shown.to_string() };
         let by_id = self.position_of(ack, text);
+        if self.is_drop(by_id) {
+            return;
+        }
         let among = by_id.map(|at| self.requests[at].items.clone());
         if let Some(item) =
             self.item_of(if ack.bad_key.is_empty() { &ack.key } else { &ack.bad_key }, among.as_deref(), text)
@@ -78,7 +86,7 @@ impl Asking {
             return items.iter().for_each(|item| self.refuse(item, why.clone()));
         }
         for item in &items {
-            self.stand(&item.name, Standing::Queued);
+            self.stand(&item.name, Standing::Halved);
         }
         let rest = items.split_off(items.len() / 2);
         self.again.extend([items, rest]);
@@ -88,6 +96,11 @@ impl Asking {
         let token = find(text, ack.id.as_ref()?)?;
         let number: u64 = token.trim_matches('"').parse().ok()?;
         self.requests.iter().position(|request| request.number == number)
+    }
+
+    /// Whether the request at this place took items off: its answer says nothing of what was asked for since.
+    fn is_drop(&self, at: Option<usize>) -> bool {
+        at.and_then(|at| self.requests.get(at)).is_some_and(|request| request.drops)
     }
 
     fn request_of(&mut self, ack: &Ack, text: &str) -> Option<Request> {
@@ -119,6 +132,16 @@ impl Asking {
     fn called(&self, venue: &str) -> Vec<Arc<Item>> {
         let exact: Vec<Arc<Item>> = self.items().filter(|item| item.venue == venue).cloned().collect();
         if exact.is_empty() { self.items().filter(|item| item.symbol == venue).cloned().collect() } else { exact }
+    }
+
+    /// Requests all of whose items are answered need no further answer.
+    pub(super) fn forget_settled(&mut self) {
+        let items = &self.items;
+        let open = |request: &Request| {
+            !request.drops
+                && request.items.iter().any(|item| matches!(items.get(&item.name), Some((_, Standing::Asked { .. }))))
+        };
+        self.requests.retain(open);
     }
 }
 

@@ -34,7 +34,7 @@ pub struct Asking {
     to_ask: VecDeque<Arc<Item>>,
     /// Halves of a refused batch; before everything else.
     pub(super) again: VecDeque<Vec<Arc<Item>>>,
-    /// What they were when they were dropped: the venue may not have been told yet.
+    /// With what they were when they were dropped: the venue may not have been told yet.
     to_drop: VecDeque<(Arc<Item>, Standing)>,
     pub(super) requests: VecDeque<Request>,
     outcomes: Vec<Outcome>,
@@ -48,9 +48,17 @@ pub(super) enum Standing {
     Asked {
         by_ns: u64,
     },
+    /// Refused together with others; it may have been granted all the same.
+    Halved,
     /// Granted, or given up without an answer where none is expected.
     Settled,
     Refused,
+}
+
+impl Standing {
+    fn is_unanswered(self) -> bool {
+        matches!(self, Standing::Asked { .. } | Standing::Halved)
+    }
 }
 
 #[derive(Debug)]
@@ -108,13 +116,13 @@ impl Asking {
         for item in items {
             let Some((_, standing)) = self.items.remove(&item.name) else { continue };
             self.outdated = true;
+            self.unanswered -= usize::from(standing.is_unanswered());
             match standing {
                 Standing::Queued => self.to_ask.retain(|other| other.name != item.name),
-                Standing::Asked { .. } => {
-                    self.unanswered -= 1;
+                Standing::Halved => {}
+                Standing::Asked { .. } | Standing::Settled | Standing::Refused => {
                     self.to_drop.push_back((item.clone(), standing));
                 }
-                Standing::Settled | Standing::Refused => self.to_drop.push_back((item.clone(), standing)),
             }
         }
     }
@@ -162,7 +170,8 @@ impl Asking {
         }
         self.to_drop.clear();
         let batch = match self.again.pop_front() {
-            Some(batch) => batch,
+            // Some may have answered by their data since.
+            Some(batch) => batch.into_iter().filter(|item| self.is_unanswered(&item.name)).collect(),
             None => self.take_batch(&subscribe),
         };
         self.asked(&subscribe, send, batch, filling, now)
@@ -190,9 +199,9 @@ impl Asking {
         filling: Filling<'_>,
         now: Stamp,
     ) -> Option<String> {
-        let is_live = subscribe.change != Change::ReplaceAll;
-        let is_due = |standing: &Standing| !is_live || *standing == Standing::Queued;
-        batch.retain(|item| self.items.get(&item.name).is_some_and(|(_, standing)| is_due(standing)));
+        let asks_all = subscribe.change == Change::ReplaceAll;
+        let is_due = |standing: Standing| asks_all || matches!(standing, Standing::Queued | Standing::Halved);
+        batch.retain(|item| self.items.get(&item.name).is_some_and(|(_, standing)| is_due(*standing)));
         while !batch.is_empty() {
             let items: Vec<&Item> = batch.iter().map(|item| &**item).collect();
             let message = match subscribe.message(send, &items, filling) {
@@ -268,7 +277,8 @@ impl Asking {
     /// Data came on this topic.
     pub fn data(&mut self, topic: &str) {
         if self.unanswered > 0
-            && let Some((item, Standing::Asked { .. })) = self.items.get(topic)
+            && let Some((item, standing)) = self.items.get(topic)
+            && standing.is_unanswered()
         {
             let item = item.clone();
             self.confirm(&item);
@@ -287,7 +297,7 @@ impl Asking {
             match standing {
                 Standing::Asked { by_ns } if *by_ns <= now.mono_ns => late.push(item.clone()),
                 Standing::Asked { by_ns } => self.late_ns = self.late_ns.min(*by_ns),
-                Standing::Queued | Standing::Settled | Standing::Refused => {}
+                Standing::Queued | Standing::Halved | Standing::Settled | Standing::Refused => {}
             }
         }
         for item in late {
@@ -301,7 +311,7 @@ impl Asking {
     }
 
     pub fn deadline_ns(&self) -> Option<u64> {
-        (self.unanswered > 0).then_some(self.late_ns)
+        Some(self.late_ns).filter(|late_ns| self.unanswered > 0 && *late_ns != u64::MAX)
     }
 
     /// What happened since this was last asked.
@@ -324,13 +334,16 @@ impl Asking {
 
     pub(super) fn stand(&mut self, name: &str, standing: Standing) {
         let Some((_, before)) = self.items.get_mut(name) else { return };
-        let was_asked = matches!(std::mem::replace(before, standing), Standing::Asked { .. });
-        let is_asked = matches!(standing, Standing::Asked { .. });
-        self.unanswered = self.unanswered + usize::from(is_asked) - usize::from(was_asked);
+        let was_unanswered = std::mem::replace(before, standing).is_unanswered();
+        self.unanswered = self.unanswered + usize::from(standing.is_unanswered()) - usize::from(was_unanswered);
+    }
+
+    fn is_unanswered(&self, name: &str) -> bool {
+        self.items.get(name).is_some_and(|(_, standing)| standing.is_unanswered())
     }
 
     pub(super) fn confirm(&mut self, item: &Arc<Item>) {
-        if self.is_asked(&item.name) {
+        if self.is_unanswered(&item.name) {
             self.stand(&item.name, Standing::Settled);
             self.outcomes.push(Outcome::Confirmed(item.clone()));
         }
@@ -341,16 +354,6 @@ impl Asking {
             self.stand(&item.name, Standing::Refused);
             self.outcomes.push(Outcome::Refused { item: item.clone(), why });
         }
-    }
-
-    /// Requests all of whose items are answered need no further answer.
-    pub(super) fn forget_settled(&mut self) {
-        let items = &self.items;
-        let open = |request: &Request| {
-            !request.drops
-                && request.items.iter().any(|item| matches!(items.get(&item.name), Some((_, Standing::Asked { .. }))))
-        };
-        self.requests.retain(open);
     }
 }
 
@@ -437,6 +440,51 @@ mod tests {
         }
         assert_eq!(venue.outcomes(), ["+a", "+b", "+d", "-c: no c"]);
         assert!(venue.asking.is_settled());
+    }
+
+    #[test]
+    fn an_item_of_a_refused_batch_that_flows_is_not_asked_for_again() {
+        let mut venue = venue("send = '${items|json}'\nack = { per = \"request\", id = \"/id\" }", &["a", "b"]);
+        venue.hears();
+        venue.asking.refused(r#"{"id":1}"#, "no b");
+        assert!(!venue.asking.is_settled());
+        venue.asking.data("a");
+        assert_eq!(venue.hears(), [r#"["b"]"#]);
+        venue.asking.refused(r#"{"id":2}"#, "no b");
+        assert_eq!(venue.outcomes(), ["+a", "-b: no b"]);
+        assert!(venue.asking.is_settled());
+    }
+
+    #[test]
+    fn an_item_of_a_refused_batch_that_is_not_wanted_any_more_is_forgotten() {
+        let mut venue = venue(
+            "send = '${items|json}'\nunsubscribe = '-${item}'\nack = { per = \"request\", id = \"/id\" }",
+            &["a", "b"],
+        );
+        venue.hears();
+        venue.asking.refused(r#"{"id":1}"#, "");
+        let b = venue.item("b");
+        venue.asking.unwant(&[b]);
+        assert_eq!(venue.hears(), [r#"["a"]"#]);
+        venue.asking.acknowledged(r#"{"id":2}"#);
+        assert_eq!((venue.outcomes(), venue.asking.is_settled()), (vec!["+a".to_string()], true));
+    }
+
+    #[test]
+    fn the_answer_to_a_drop_says_nothing_of_what_was_asked_for_since() {
+        for ack in ["per = \"request\", id = \"/id\"", "per = \"item\", id = \"/id\", key = \"/item\""] {
+            let how = format!("send = '+${{item}}'\nunsubscribe = '-${{item}}'\nack = {{ {ack} }}");
+            let mut venue = venue(&how, &["a"]);
+            venue.hears();
+            venue.asking.acknowledged(r#"{"id":1,"item":"a"}"#);
+            venue.asking.renew("a");
+            assert_eq!(venue.hears(), ["-a", "+a"]);
+            assert_eq!(venue.outcomes(), ["+a"]);
+            venue.asking.acknowledged(r#"{"id":2,"item":"a"}"#);
+            assert_eq!(venue.outcomes(), [""; 0], "{ack}");
+            venue.asking.refused(r#"{"id":3,"item":"a"}"#, "delisted");
+            assert_eq!(venue.outcomes(), ["-a: delisted"], "{ack}");
+        }
     }
 
     #[test]

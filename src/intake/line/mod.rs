@@ -8,3 +8,5 @@ pub mod connect;
 pub mod dialogue;
 pub mod link;
 pub mod loss;
+#[cfg(test)]
+mod recordings;

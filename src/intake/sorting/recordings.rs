@@ -2,7 +2,6 @@
 //! these tests say so and end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::Value;
@@ -10,6 +9,7 @@ use serde_json::Value;
 use crate::bus::keeping::{Keeping, Note};
 use crate::intake::flow::sequence::{Follow, Remedy};
 use crate::intake::flow::{Flow, Outflow, Piece};
+use crate::intake::recorded::shared;
 use crate::wire::encode::Payload;
 use crate::words::stamp::Stamp;
 
@@ -48,18 +48,6 @@ struct Line {
     inbound: bool,
     bytes: Vec<u8>,
     binary: bool,
-}
-
-/// Where the recordings are; none if there are none here.
-fn shared(file: &str) -> Option<String> {
-    let shared = std::env::var_os("FANLINE_SHARED").map(PathBuf::from);
-    let shared = shared.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"));
-    let path = shared.join("feeds").join(file);
-    let text = std::fs::read_to_string(&path).ok();
-    if text.is_none() {
-        eprintln!("SKIPPED: no recording at {}; set FANLINE_SHARED", path.display());
-    }
-    text
 }
 
 /// What was received and sent, in its order.
@@ -301,10 +289,7 @@ fn the_generic_guess_suits_every_recorded_feed() {
         ("deribit", "${/params/channel}", 1),
         ("bitfinex-v2", "feed", 0),
     ] {
-        let Some(mut lines) = inbound(feed) else { return };
-        for line in &mut lines {
-            line.conn.clear();
-        }
+        let Some(lines) = inbound(feed) else { return };
         let mut sorter = Sorter::new(&profile("generic"));
         let mut replay = Replay::default();
         for line in &lines {

@@ -18,11 +18,21 @@ use crate::words::stamp::Stamp;
 use super::member::Role;
 use super::{Upstream, UpstreamError};
 
-/// What a message said about its connection.
+/// What a message said about its connection. Of several in one frame the gravest counts; they stand in that order.
 enum Verdict {
     Gap(ConnectionGap),
     Reconnect { rule: Arc<str> },
     Fatal { rule: Arc<str>, message: String },
+}
+
+impl Verdict {
+    fn weight(&self) -> u8 {
+        match self {
+            Verdict::Gap(_) => 0,
+            Verdict::Reconnect { .. } => 1,
+            Verdict::Fatal { .. } => 2,
+        }
+    }
 }
 
 /// Between one connection's sorter and the outlet.
@@ -36,6 +46,14 @@ struct Tap<'a> {
     verdict: Option<Verdict>,
 }
 
+impl Tap<'_> {
+    fn judge(&mut self, verdict: Verdict) {
+        if self.verdict.as_ref().is_none_or(|graver| graver.weight() < verdict.weight()) {
+            self.verdict = Some(verdict);
+        }
+    }
+}
+
 impl Sink for Tap<'_> {
     fn piece(&mut self, piece: &Piece<'_>) {
         self.dialogue.asking.data(piece.topic);
@@ -46,7 +64,7 @@ impl Sink for Tap<'_> {
     fn note(&mut self, sorted: &Sorted, message: Incoming<'_>, received: Stamp) {
         self.outlet.note(sorted, message, received);
         if let Some(gap) = sorted.gap {
-            self.verdict = Some(Verdict::Gap(gap));
+            self.judge(Verdict::Gap(gap));
         }
         let Incoming::Text(text) = message else { return };
         if sorted.class == Class::Data {
@@ -60,10 +78,8 @@ impl Sink for Tap<'_> {
         let Some(rule) = &sorted.rule else { return };
         match sorted.class {
             Class::Ping => sorted.reply.iter().for_each(|reply| self.dialogue.reply(reply.clone())),
-            Class::Reconnect => self.verdict = Some(Verdict::Reconnect { rule: rule.clone() }),
-            Class::Fatal => {
-                self.verdict = Some(Verdict::Fatal { rule: rule.clone(), message: excerpt(message) });
-            }
+            Class::Reconnect => self.judge(Verdict::Reconnect { rule: rule.clone() }),
+            Class::Fatal => self.judge(Verdict::Fatal { rule: rule.clone(), message: excerpt(message) }),
             class => self.dialogue.learned(class, rule, text, &excerpt(message), received),
         }
     }
@@ -87,6 +103,8 @@ impl Upstream {
                 self.opened(id, received);
                 return Ok(());
             }
+            // What was heard before its end may have been the reason to give it up.
+            Event::Lost(_) if self.is_given_up(id) => return Ok(()),
             Event::Lost(loss) => return self.lost(id, loss, received),
             Event::Left => {
                 // Whoever is to be dialed again is so with the next turn.
@@ -106,6 +124,10 @@ impl Upstream {
                 Err(UpstreamError::Refused { profile: self.profile.name.clone(), rule: rule.to_string(), message })
             }
         }
+    }
+
+    fn is_given_up(&self, id: LinkId) -> bool {
+        self.members.iter().any(|member| member.id == id && member.dial_at_ns.is_some())
     }
 
     fn hear(&mut self, id: LinkId, message: &Message, received: Stamp) -> Option<Verdict> {
@@ -146,10 +168,17 @@ impl Upstream {
     }
 
     pub(super) fn tick_sorters(&mut self, now: Stamp) {
-        self.with_sorters(|sorter, tap| sorter.tick(now, tap));
+        for (id, verdict) in self.with_sorters(|sorter, tap| sorter.tick(now, tap)) {
+            // Only data wait in a sorter, and they say no more than that others are missing.
+            if let Verdict::Gap(gap) = verdict {
+                self.connection_gap(id, gap, now);
+            }
+        }
     }
 
-    fn with_sorters(&mut self, mut act: impl FnMut(&mut Sorter, &mut dyn Sink)) {
+    /// What was found out about connections meanwhile is given.
+    fn with_sorters(&mut self, mut act: impl FnMut(&mut Sorter, &mut dyn Sink)) -> Vec<(LinkId, Verdict)> {
+        let mut verdicts = Vec::new();
         for member in &mut self.members {
             let source = member.source();
             let Some(dialogue) = member.dialogue.as_mut() else {
@@ -161,12 +190,14 @@ impl Upstream {
                 dialogue,
                 source,
                 data: &mut member.data,
-                resume: None,
+                resume: self.profile.resume.as_ref().map(|resume| &resume.cursor),
                 cursor: &mut self.cursor,
                 verdict: None,
             };
             act(&mut member.sorter, &mut tap);
+            verdicts.extend(tap.verdict.map(|verdict| (member.id, verdict)));
         }
+        verdicts
     }
 }
 

@@ -155,7 +155,9 @@ impl Upstream {
         clock: Clock,
         meters: &Meters,
     ) -> Result<Upstream, UpstreamError> {
-        let profile = Arc::new(settings.profile);
+        let mut profile = settings.profile;
+        let bytes_max = *profile.connect.message_bytes_max.get_or_insert(settings.message_bytes_max);
+        let profile = Arc::new(profile);
         let urls = settings.urls.iter().map(|url| {
             Target::check(url)?;
             Word::template(url, Place::Url).map_err(UpstreamError::BadUrlTemplate)
@@ -179,7 +181,6 @@ impl Upstream {
             let (profile, max) = (profile.name.clone(), connections_max);
             return Err(UpstreamError::TooManyConnections { profile, max, legs, connections });
         }
-        let bytes_max = connect.message_bytes_max.unwrap_or(settings.message_bytes_max);
         let subscribe = profile.subscribe.as_ref();
         let can_drop = subscribe.is_some_and(|how| how.change == Change::Live && how.unsubscribe.is_some());
         let (min, max) = (retry.min.unwrap_or(settings.backoff_min), retry.max.unwrap_or(settings.backoff_max));

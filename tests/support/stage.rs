@@ -1,0 +1,355 @@
+//! A venue under the test's control, and an intake that is connected to it.
+//!
+//! The venue is a real WebSocket server on the loopback. What it does wrong is counted where it does it, and the test says at its end
+//! what it must have been: a fault that never happened proves nothing.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fanline::bus::bell::Bell;
+use fanline::bus::clock::Clock;
+use fanline::bus::feed::{FeedState, StaleReason};
+use fanline::bus::reader::Reader;
+use fanline::bus::{self, Limits};
+use fanline::intake::profile::{Profile, check};
+use fanline::intake::upstream::{Settings, Upstream, UpstreamError};
+use fanline::words::ids::{Epoch, Offset};
+use fanline::words::metrics::Meters;
+use futures_util::{SinkExt, StreamExt};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
+
+/// How long anything that should happen may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+type Faults = Arc<Mutex<BTreeMap<&'static str, u64>>>;
+
+/// What a venue has done wrong so far, by the fault's name.
+#[derive(Clone, Default)]
+pub struct Record(Faults);
+
+impl Record {
+    pub fn add(&self, fault: &'static str) {
+        *self.0.lock().expect("no holder panics").entry(fault).or_default() += 1;
+    }
+
+    /// These faults have happened so often, and no others.
+    pub fn assert(&self, expected: &[(&'static str, u64)]) {
+        let found = self.0.lock().expect("no holder panics").clone();
+        assert_eq!(found, expected.iter().copied().collect(), "faults of the venue");
+    }
+}
+
+/// The venue's door.
+pub struct Venue {
+    listener: TcpListener,
+    pub record: Record,
+}
+
+impl Venue {
+    pub async fn open() -> Venue {
+        Venue { listener: TcpListener::bind("127.0.0.1:0").await.expect("a free port"), record: Record::default() }
+    }
+
+    pub fn ws(&self, path: &str) -> String {
+        format!("ws://{}{path}", self.listener.local_addr().expect("bound"))
+    }
+
+    /// Whether somebody stands at the door.
+    pub async fn is_called(&self, patience: Duration) -> bool {
+        tokio::time::timeout(patience, self.listener.accept()).await.is_ok()
+    }
+
+    pub async fn accept(&self) -> Caller {
+        let tcp = self.accept_tcp().await;
+        let mut uri = String::new();
+        let look = |request: &Request, response: Response| {
+            uri = request.uri().to_string();
+            Ok(response)
+        };
+        let config = WebSocketConfig::default();
+        let socket = accept_hdr_async_with_config(tcp, look, Some(config)).await.expect("a handshake");
+        Caller { socket, uri, record: self.record.clone() }
+    }
+
+    /// Answers the next handshake with this instead.
+    pub async fn turn_away(&self, fault: &'static str, answer: &str) {
+        let mut tcp = self.accept_tcp().await;
+        assert!(tcp.read(&mut [0; 4096]).await.expect("a request") > 0);
+        tcp.write_all(answer.as_bytes()).await.expect("the caller listens");
+        self.record.add(fault);
+    }
+
+    async fn accept_tcp(&self) -> TcpStream {
+        let accepted = tokio::time::timeout(PATIENCE, self.listener.accept()).await.expect("a connection in time");
+        let (tcp, _) = accepted.expect("a connection");
+        tcp.set_nodelay(true).expect("a TCP option");
+        tcp
+    }
+}
+
+/// One connection to the venue, seen from there.
+pub struct Caller {
+    socket: WebSocketStream<TcpStream>,
+    /// Path and query that were asked for.
+    pub uri: String,
+    record: Record,
+}
+
+impl Caller {
+    /// The next text that the caller sends.
+    pub async fn hear(&mut self) -> String {
+        loop {
+            match self.next().await {
+                Some(Ok(Message::Text(text))) => return text.to_string(),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                other => panic!("expected a text from the caller, found {other:?}"),
+            }
+        }
+    }
+
+    pub async fn hear_json(&mut self) -> Value {
+        let text = self.hear().await;
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("expected JSON ({error}): {text}"))
+    }
+
+    pub async fn say(&mut self, message: impl Into<Message>) {
+        self.socket.send(message.into()).await.expect("the caller listens");
+    }
+
+    /// Says something that a good venue would not say, or not now.
+    pub async fn misbehave(&mut self, fault: &'static str, message: impl Into<Message>) {
+        self.say(message).await;
+        self.record.add(fault);
+    }
+
+    /// As `misbehave`, with something that the caller hangs up on before it was said to its end.
+    pub async fn overdo(mut self, fault: &'static str, message: impl Into<Message>) {
+        self.record.add(fault);
+        let said = self.socket.send(message.into()).await;
+        assert!(said.is_ok() || matches!(said, Err(Error::Io(_))), "{said:?}");
+        self.ended().await;
+    }
+
+    /// Does not say what a good venue would.
+    pub fn omit(&mut self, fault: &'static str) {
+        self.record.add(fault);
+    }
+
+    pub async fn close(mut self, fault: &'static str, code: u16, reason: &'static str) {
+        let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };
+        self.socket.close(Some(frame)).await.expect("the caller listens");
+        self.record.add(fault);
+        self.ended().await;
+    }
+
+    /// Ends the connection without a word.
+    pub fn cut(self, fault: &'static str) {
+        self.record.add(fault);
+    }
+
+    /// Waits until the caller has left; what it says until then is given.
+    pub async fn ended(mut self) -> Vec<String> {
+        let mut said = Vec::new();
+        loop {
+            match self.next().await {
+                Some(Ok(Message::Text(text))) => said.push(text.to_string()),
+                Some(Ok(Message::Close(_))) | None => return said,
+                Some(Err(Error::ConnectionClosed | Error::Protocol(_) | Error::Io(_))) => return said,
+                Some(Ok(_)) => {}
+                Some(Err(error)) => panic!("expected the caller to leave, found {error}"),
+            }
+        }
+    }
+
+    /// The caller says nothing of its own before it has answered a WebSocket ping.
+    pub async fn expect_silence(&mut self) {
+        self.say(Message::Ping("silence".into())).await;
+        loop {
+            match self.next().await {
+                Some(Ok(Message::Pong(found))) if found == "silence" => return,
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                other => panic!("expected nothing but a pong, found {other:?}"),
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Option<Result<Message, Error>> {
+        tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a message from the caller in time")
+    }
+}
+
+/// A venue and the intake that listens to it.
+pub struct Stage {
+    pub venue: Venue,
+    reader: Reader,
+    news: Arc<Notify>,
+    bell: Arc<Bell>,
+    meters: PrometheusHandle,
+    stop: watch::Sender<bool>,
+    running: JoinHandle<Result<(), UpstreamError>>,
+}
+
+impl Stage {
+    /// `profile` is a profile's text, or the name of a built-in one.
+    pub async fn open(profile: &str, items: &[&str]) -> Stage {
+        Stage::open_with(profile, items, "/feed", |_| {}).await
+    }
+
+    pub async fn open_with(profile: &str, items: &[&str], path: &str, change: impl FnOnce(&mut Settings)) -> Stage {
+        let venue = Venue::open().await;
+        let profile = match Profile::built_in(profile) {
+            Some(profile) => profile,
+            None => check(profile, "test.toml").unwrap_or_else(|error| panic!("{error}")),
+        };
+        let mut settings = settings(&venue.ws(path), profile, items);
+        change(&mut settings);
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let prometheus = recorder.handle();
+        let meters = Meters::new(Arc::new(recorder));
+        let limits = Limits { ring_frames_max: 1024, ring_bytes_max: 64 << 20, topics_max: 100 };
+        let (publisher, reader) = bus::open(Epoch(1), limits, &meters);
+        let news = Arc::new(Notify::new());
+        let struck = news.clone();
+        let bell = Arc::new(Bell::new(move || struck.notify_one()));
+        reader.hang(bell.clone());
+        let upstream = Upstream::new(settings, publisher, Clock::start(), &meters).expect("right settings");
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(upstream.run(stopped));
+        Stage { venue, reader, news, bell, meters: prometheus, stop, running }
+    }
+
+    pub async fn accept(&self) -> Caller {
+        self.venue.accept().await
+    }
+
+    /// Waits until `holds` is true of the bus.
+    async fn until(&self, what: &str, holds: impl Fn(&FeedState) -> bool) {
+        let waiting = async {
+            loop {
+                self.bell.doze();
+                if holds(&self.reader.feed()) {
+                    return;
+                }
+                self.news.notified().await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, waiting).await;
+        assert!(waited.is_ok(), "waited for {what}, found {:?} and {:#?}", self.reader.feed(), self.published());
+    }
+
+    pub async fn until_stale(&self, expected: StaleReason, part: &str) {
+        self.until(part, |state| match state {
+            FeedState::Stale { reason, message, .. } => *reason == expected && message.contains(part),
+            _ => false,
+        })
+        .await;
+    }
+
+    pub async fn until_live(&self) {
+        self.until("live", |state| *state == FeedState::Live).await;
+    }
+
+    /// Waits until so many frames were published, and gives them all: topic and payload.
+    pub async fn until_frames(&self, count: usize) -> Vec<(String, String)> {
+        self.until(&format!("{count} frames"), |_| self.frames().len() >= count).await;
+        let frames = self.frames();
+        assert_eq!(frames.len(), count, "nothing else was published: {frames:#?}");
+        frames
+    }
+
+    /// Waits for a note about a topic: `gap`, `stale`, `live`, `refused`. Gives what is told.
+    pub async fn until_note(&self, op: &str, topic: &str) -> Value {
+        let told = || self.notes().into_iter().find(|(of, note)| of == topic && note["op"] == op);
+        self.until(&format!("`{op}` of {topic}"), |_| told().is_some()).await;
+        told().expect("it was there").1
+    }
+
+    /// All notes so far, with the topics that they are about.
+    pub fn notes(&self) -> Vec<(String, Value)> {
+        let notes = self.published().into_iter().filter(|(_, text)| is_note(text));
+        notes.map(|(topic, text)| (topic, serde_json::from_str(&text).expect("JSON"))).collect()
+    }
+
+    /// All frames so far, as topic and payload.
+    pub fn frames(&self) -> Vec<(String, String)> {
+        self.published().into_iter().filter(|(_, text)| !is_note(text)).collect()
+    }
+
+    fn published(&self) -> Vec<(String, String)> {
+        let frame = |offset| self.reader.frame(Offset(offset)).expect("the ring holds all");
+        let frames = (1..=self.reader.head().0).map(frame);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        frames.map(|frame| (frame.topic.name.to_string(), text(&frame.payload.bytes))).collect()
+    }
+
+    /// Waits until a line of the metrics is this one.
+    pub async fn until_metric(&self, line: &str) {
+        const INTERVAL: Duration = Duration::from_millis(5);
+        let there = || self.meters.render().lines().any(|found| found == line);
+        let waiting = async {
+            while !there() {
+                tokio::time::sleep(INTERVAL).await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, waiting).await;
+        assert!(waited.is_ok(), "expected `{line}` in\n{}", self.meters.render());
+    }
+
+    pub fn assert_metric(&self, line: &str) {
+        let text = self.meters.render();
+        assert!(text.lines().any(|found| found == line), "expected `{line}` in\n{text}");
+    }
+
+    /// Stops the intake, which must still have been there, and checks what the venue has done wrong.
+    pub async fn end(self, faults: &[(&'static str, u64)]) {
+        self.venue.record.assert(faults);
+        self.stop.send_replace(true);
+        let ended = tokio::time::timeout(PATIENCE, self.running).await.expect("it stops in time");
+        let ended = ended.expect("it does not panic");
+        assert!(ended.is_ok(), "{ended:?}");
+    }
+
+    /// Waits until the intake has given up by itself, and gives the reason.
+    pub async fn given_up(self, faults: &[(&'static str, u64)]) -> String {
+        self.until_stale(StaleReason::UpstreamDown, "refused for good").await;
+        let ended = tokio::time::timeout(PATIENCE, self.running).await.expect("it ends in time");
+        self.venue.record.assert(faults);
+        ended.expect("it does not panic").expect_err("it is for good").to_string()
+    }
+}
+
+fn is_note(text: &str) -> bool {
+    text.starts_with(r#"{"op":"#)
+}
+
+fn settings(url: &str, profile: Profile, items: &[&str]) -> Settings {
+    Settings {
+        urls: vec![url.to_string()],
+        legs: 1,
+        connections: 1,
+        rotate_after: None,
+        profile,
+        items: items.iter().map(|item| item.to_string()).collect(),
+        connect_timeout: Duration::from_secs(5),
+        idle_timeout: None,
+        ping_interval: Duration::ZERO,
+        pong_timeout: Duration::from_secs(5),
+        backoff_min: Duration::from_millis(20),
+        backoff_max: Duration::from_millis(100),
+        message_bytes_max: 16 << 20,
+        interest: None,
+        linger: Duration::from_secs(30),
+        asks: None,
+    }
+}
