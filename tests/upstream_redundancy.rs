@@ -403,10 +403,11 @@ async fn a_venue_of_one_connection_never_sees_two() {
         .await;
         assert!(rig.numbers(item).windows(2).all(|pair| pair[0] < pair[1] || pair[1] == count), "no repeats");
     }
-    let state = exchange.state();
-    assert!(state.guests.len() >= 4, "it was rotated: {}", state.guests.len());
-    assert_eq!(state.most_open(), 1);
-    drop(state);
+    {
+        let state = exchange.state();
+        assert!(state.guests.len() >= 4, "it was rotated: {}", state.guests.len());
+        assert_eq!(state.most_open(), 1);
+    }
     rig.end().await;
 }
 

@@ -34,7 +34,7 @@ pub struct Asking {
     to_ask: VecDeque<Arc<Item>>,
     /// Halves of a refused batch; before everything else.
     pub(super) again: VecDeque<Vec<Arc<Item>>>,
-    /// What they were when they were dropped: the venue may not have been told yet.
+    /// With what they were when they were dropped: the venue may not have been told yet.
     to_drop: VecDeque<(Arc<Item>, Standing)>,
     pub(super) requests: VecDeque<Request>,
     outcomes: Vec<Outcome>,
@@ -199,9 +199,9 @@ impl Asking {
         filling: Filling<'_>,
         now: Stamp,
     ) -> Option<String> {
-        let is_live = subscribe.change != Change::ReplaceAll;
-        let is_due = |standing: &Standing| !is_live || matches!(standing, Standing::Queued | Standing::Halved);
-        batch.retain(|item| self.items.get(&item.name).is_some_and(|(_, standing)| is_due(standing)));
+        let asks_all = subscribe.change == Change::ReplaceAll;
+        let is_due = |standing: Standing| asks_all || matches!(standing, Standing::Queued | Standing::Halved);
+        batch.retain(|item| self.items.get(&item.name).is_some_and(|(_, standing)| is_due(*standing)));
         while !batch.is_empty() {
             let items: Vec<&Item> = batch.iter().map(|item| &**item).collect();
             let message = match subscribe.message(send, &items, filling) {

@@ -362,3 +362,244 @@ impl Merger {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intake::flow::Treatment;
+    use crate::intake::flow::sequence::{Remedy, SequenceRule};
+    use crate::intake::profile::check;
+    use crate::wire::encode::PayloadKind;
+
+    const A: Source = Source { link: LinkId(0), leg: 0, line: 1 };
+    const B: Source = Source { link: LinkId(1), leg: 1, line: 2 };
+    /// Of the same leg as A.
+    const A2: Source = Source { link: LinkId(2), leg: 0, line: 3 };
+
+    struct Desk {
+        merger: Merger,
+        treatment: Treatment,
+        now_ms: u64,
+        published: Vec<String>,
+    }
+
+    fn at(ms: u64) -> Stamp {
+        Stamp { wall_ms: ms, mono_ns: ms * 1_000_000 }
+    }
+
+    fn desk(mode: &str, follow: Option<Follow>) -> Desk {
+        let snapshot = if mode.contains("delta") { "snapshot_when = ['/s exists']" } else { "" };
+        let rule = format!("[[on]]\nname = \"r\"\nas = \"data\"\ntopic = \"t\"\n{mode}\n{snapshot}\n");
+        let profile =
+            check(&format!("profile = 1\nname = \"t\"\n{rule}"), "t").unwrap_or_else(|error| panic!("{error}"));
+        let mode = profile.rules.list[0].treatment.mode.clone();
+        let sequence = follow.map(|follow| SequenceRule { follow, remedy: Remedy::Mark });
+        let treatment = Treatment { mode, sequence, ..Treatment::default() };
+        Desk { merger: Merger::new(2, &Meters::unread()), treatment, now_ms: 0, published: Vec::new() }
+    }
+
+    impl Desk {
+        /// Messages of one topic, as `first-last`, `prev>last`, `last` or any text; a snapshot with `S` before it.
+        fn take(&mut self, source: Source, texts: &[&str]) {
+            for text in texts {
+                let number = |text: &str| text.parse().ok();
+                let plain = text.trim_start_matches('S');
+                let numbers = match (plain.split_once('-'), plain.split_once('>')) {
+                    (Some((first, last)), _) => Numbers { first: number(first), prev: None, last: number(last) },
+                    (_, Some((prev, last))) => Numbers { first: None, prev: number(prev), last: number(last) },
+                    _ => Numbers { first: None, prev: None, last: number(plain) },
+                };
+                let piece = Piece {
+                    treatment: &self.treatment,
+                    topic: "t",
+                    message: text.as_bytes(),
+                    kind: PayloadKind::Json,
+                    element: text.as_bytes(),
+                    numbers: Some(numbers).filter(|numbers| numbers.last.is_some()),
+                    snapshot: text.starts_with('S'),
+                    received: at(self.now_ms),
+                };
+                self.merger.meet("t", || None);
+                self.merger.take(source, &piece, &mut |piece, turn| tell(&mut self.published, piece, turn));
+            }
+        }
+
+        fn tick(&mut self, ms: u64) {
+            self.now_ms = ms;
+            self.merger.tick(at(ms), &mut |piece, turn| tell(&mut self.published, piece, turn));
+        }
+
+        /// What was published since this was last asked.
+        fn told(&mut self) -> String {
+            std::mem::take(&mut self.published).join(" ")
+        }
+    }
+
+    fn tell(published: &mut Vec<String>, piece: &Piece<'_>, turn: Turn) {
+        let turn = match turn {
+            Turn::InOrder => String::new(),
+            Turn::OfLine(line) => format!("/{line}"),
+            Turn::Late => "/late".to_string(),
+        };
+        published.push(String::from_utf8_lossy(piece.message).into_owned() + &turn);
+    }
+
+    #[test]
+    fn numbered_messages_come_once_and_in_order() {
+        let mut desk = desk("mode = \"none\"", Some(Follow::Inc));
+        desk.take(A, &["1", "2", "4"]);
+        desk.take(B, &["1", "2", "3", "4", "5"]);
+        desk.take(A, &["5", "6"]);
+        assert_eq!(desk.told(), "1 2 3 4 5 6");
+        assert_eq!(desk.merger.deadline_ns(), None);
+    }
+
+    #[test]
+    fn ranges_and_chains_are_followed_as_their_rules_say() {
+        let mut ranges = desk("mode = \"none\"", Some(Follow::Range));
+        ranges.take(A, &["1-3", "7-9"]);
+        ranges.take(B, &["1-3", "4-6", "7-9", "10-10"]);
+        assert_eq!(ranges.told(), "1-3 4-6 7-9 10-10");
+        let mut chain = desk("mode = \"none\"", Some(Follow::Prev));
+        chain.take(A, &["0>5", "9>12"]);
+        chain.take(B, &["0>5", "5>9", "9>12", "12>2"]);
+        chain.take(A, &["12>2", "2>4", "4>4"]);
+        chain.take(B, &["2>4", "4>4", "4>6"]);
+        assert_eq!(chain.told(), "0>5 5>9 9>12 12>2 2>4 4>4 4>6", "numbers may repeat and start over");
+    }
+
+    #[test]
+    fn what_is_missing_is_awaited_for_a_while_and_each_gap_for_itself() {
+        let mut desk = desk("mode = \"none\"", Some(Follow::Inc));
+        desk.take(A, &["1", "3", "4"]);
+        desk.tick(200);
+        desk.take(A, &["6"]);
+        desk.tick(249);
+        assert_eq!((desk.told().as_str(), desk.merger.deadline_ns()), ("1", Some(250_000_000)));
+        desk.tick(250);
+        assert_eq!((desk.told().as_str(), desk.merger.deadline_ns()), ("3 4", Some(450_000_000)));
+        desk.take(B, &["2", "5"]);
+        assert_eq!(desk.told(), "5 6", "one that comes after all is too late, another is not");
+    }
+
+    #[test]
+    fn messages_that_wait_are_bounded() {
+        let mut desk = desk("mode = \"none\"", Some(Follow::Inc));
+        desk.take(A, &["1"]);
+        for number in 3..3 + HELD_MAX + 10 {
+            desk.take(A, &[&number.to_string()]);
+        }
+        assert_eq!(desk.published.len(), 1 + HELD_MAX + 10);
+        assert_eq!(desk.merger.held_bytes, 0);
+        desk.merger.held_bytes = HELD_BYTES_MAX;
+        desk.take(A, &["99999"]);
+        assert_eq!(desk.published.last().map(String::as_str), Some("99999"), "there is no room for it to wait");
+    }
+
+    #[test]
+    fn a_count_that_starts_over_is_no_late_copy() {
+        // With a snapshot on the connection that goes back, at once.
+        let mut with_snapshot = desk("mode = \"delta\"", Some(Follow::Inc));
+        with_snapshot.take(A, &["S7", "8"]);
+        with_snapshot.take(B, &["S7", "8"]);
+        with_snapshot.take(A, &["S1", "2"]);
+        with_snapshot.take(B, &["S1", "2", "3"]);
+        assert_eq!(with_snapshot.told(), "S7 8 S1 2 3");
+        // The slower connection's snapshot does not turn the count back.
+        let mut slow = desk("mode = \"delta\"", Some(Follow::Inc));
+        slow.take(A, &["S7", "8", "9"]);
+        slow.take(B, &["S7", "8", "9"]);
+        assert_eq!(slow.told(), "S7 8 9");
+        // Without one, after a while.
+        let mut without = desk("mode = \"none\"", Some(Follow::Inc));
+        without.take(A, &["8"]);
+        without.take(A, &["1"]);
+        without.tick(3000);
+        without.take(A, &["2", "3"]);
+        assert_eq!(without.told(), "8 2 3");
+        // When all connections are new ones.
+        let mut anew = desk("mode = \"delta\"", Some(Follow::Inc));
+        anew.take(A, &["S7", "8"]);
+        anew.merger.gone(A.link);
+        anew.take(A2, &["S2", "3"]);
+        assert_eq!(anew.told(), "S7 8 S2 3");
+    }
+
+    #[test]
+    fn a_snapshot_that_was_asked_for_is_published_once() {
+        let mut desk = desk("mode = \"delta\"", Some(Follow::Inc));
+        desk.take(A, &["S1", "2", "S2"]);
+        desk.take(B, &["S1", "2", "S2", "3"]);
+        assert_eq!(desk.told(), "S1 2 S2 3");
+    }
+
+    #[test]
+    fn changes_come_from_one_connection_until_it_goes() {
+        let mut desk = desk("mode = \"delta\"", None);
+        desk.take(A, &["Sa", "x"]);
+        desk.take(B, &["Sa", "x", "y"]);
+        desk.take(A, &["y"]);
+        assert_eq!(desk.told(), "Sa/1 x/1 y/1");
+        assert_eq!(desk.merger.gone(A.link), ["t"]);
+        assert_eq!(desk.merger.gone(A.link), [""; 0]);
+        desk.take(B, &["z"]);
+        assert_eq!(desk.told(), "z/2", "by its line it is seen that something may be missing");
+    }
+
+    #[test]
+    fn a_snapshot_on_another_connection_of_the_leg_takes_over() {
+        let mut desk = desk("mode = \"delta\"", None);
+        desk.take(A, &["Sa", "x"]);
+        desk.take(A2, &["x"]);
+        desk.take(B, &["Sb"]);
+        desk.take(A2, &["Sa", "y"]);
+        desk.take(A, &["y"]);
+        assert_eq!(desk.told(), "Sa/1 x/1 Sa/3 y/3");
+        assert!(!desk.merger.leaves("t", A.link), "nobody needs a snapshot");
+        assert!(desk.merger.leaves("t", A2.link));
+        desk.take(B, &["z"]);
+        assert_eq!(desk.told(), "z/2");
+    }
+
+    #[test]
+    fn a_content_counts_once_for_all_connections() {
+        let mut desk = desk("", None);
+        desk.take(A, &["x", "x", "y"]);
+        desk.take(B, &["x", "x", "x", "y"]);
+        assert_eq!(desk.told(), "x x y x", "what one connection brings again is another message");
+        desk.tick(WINDOW_NS / 1_000_000 + 1);
+        desk.take(B, &["y"]);
+        assert_eq!(desk.told(), "y");
+        assert_eq!((desk.merger.contents.len(), desk.merger.ages.len()), (1, 1), "what is old is forgotten");
+    }
+
+    #[test]
+    fn a_late_value_is_not_the_current_one_again() {
+        let mut desk = desk("", Some(Follow::Monotonic));
+        desk.take(A, &["5", "7"]);
+        desk.take(B, &["5", "6", "7", "9"]);
+        assert_eq!(desk.told(), "5 7 6/late 9");
+        desk.tick(3000);
+        desk.take(A, &["1", "2"]);
+        assert_eq!(desk.told(), "1 2", "a count that starts over is current");
+    }
+
+    #[test]
+    fn a_topic_that_was_known_before_goes_on_from_its_number() {
+        let mut desk = desk("mode = \"none\"", Some(Follow::Inc));
+        desk.merger.meet("t", || Some(10));
+        desk.take(A2, &["12"]);
+        desk.take(A, &["11", "12"]);
+        assert_eq!(desk.told(), "11 12");
+    }
+
+    #[test]
+    fn when_merging_ends_nothing_is_left() {
+        let mut desk = desk("mode = \"none\"", Some(Follow::Inc));
+        desk.take(A, &["1", "3"]);
+        desk.tick(u64::MAX / 1_000_000);
+        desk.merger.clear();
+        assert_eq!(desk.told(), "1 3");
+        assert!(desk.merger.topics.is_empty() && desk.merger.holding.is_empty() && desk.merger.contents.is_empty());
+    }
+}

@@ -144,3 +144,71 @@ impl Member {
         self.places.iter().map(|place| place.backoff.attempts()).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+
+    use super::*;
+    use crate::intake::profile::Profile;
+
+    fn member(places: usize) -> Member {
+        let profile = Profile::built_in("simulated").expect("built in");
+        let backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(10));
+        Member::new(LinkId(0), 0, Role::Regular, (places, backoff), Sorter::new(&profile))
+    }
+
+    fn at(s: u64) -> Stamp {
+        Stamp { wall_ms: s * 1000, mono_ns: s * 1_000_000_000 }
+    }
+
+    fn closed() -> Loss {
+        Loss::Closed { code: None, reason: String::new() }
+    }
+
+    #[test]
+    fn the_next_address_is_tried_at_once_and_none_before_its_wait_is_over() {
+        let mut rng = SmallRng::seed_from_u64(1);
+        let mut member = member(3);
+        let mut earliest = [0; 3];
+        let mut now = at(1);
+        for attempt in 0..30 {
+            let before = member.place;
+            let wait = member.lost(&closed(), Duration::from_secs(60), now, &mut rng);
+            let dial_ns = member.dial_at_ns.expect("it is dialed again");
+            assert_eq!(dial_ns, now.mono_ns + u64::try_from(wait.as_nanos()).expect("short"));
+            if attempt < 2 {
+                assert_eq!((wait, member.place), (Duration::ZERO, before + 1), "one that did not fail yet");
+            }
+            earliest[before] = member.places[before].retry_ns;
+            assert!(dial_ns >= earliest[member.place], "attempt {attempt}: no address before its time");
+            assert!(earliest.iter().all(|other| *other >= dial_ns || *other <= now.mono_ns), "the soonest");
+            now = Stamp { mono_ns: dial_ns, ..now };
+        }
+    }
+
+    #[test]
+    fn an_upstream_that_wants_to_be_left_alone_is() {
+        let mut rng = SmallRng::seed_from_u64(2);
+        let mut member = member(1);
+        let retry_after = Some(Duration::from_secs(120));
+        let loss = Loss::NotWebSocket { url: String::new(), status: 429, remedy: String::new(), retry_after };
+        assert!(member.lost(&loss, Duration::from_secs(60), at(1), &mut rng) >= Duration::from_secs(120));
+    }
+
+    #[test]
+    fn waits_are_short_again_after_data_has_flowed_for_long() {
+        let mut rng = SmallRng::seed_from_u64(3);
+        let mut member = member(1);
+        for _ in 0..5 {
+            member.lost(&closed(), Duration::from_secs(60), at(1), &mut rng);
+        }
+        member.data = Some((at(2), at(61)));
+        member.lost(&closed(), Duration::from_secs(60), at(61), &mut rng);
+        assert_eq!(member.attempts(), 6, "59 s are not long enough");
+        member.data = Some((at(70), at(130)));
+        member.lost(&closed(), Duration::from_secs(60), at(130), &mut rng);
+        assert_eq!(member.attempts(), 1);
+    }
+}
