@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use fanline::bus::keeping::Keeping;
 use fanline::delivery::newcomer::Terms;
 use fanline::wire::encode::{Format, Payload, PayloadKind};
 use fanline::wire::negotiate::Agreement;

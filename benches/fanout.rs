@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use fanline::bus::keeping::Keeping;
 use fanline::delivery::newcomer::Terms;
 use fanline::wire::encode::{Format, Payload, PayloadKind};
 use fanline::words::metrics::Meters;
