@@ -23,6 +23,8 @@ pub struct Target {
     pub host: String,
     /// Path and query.
     pub path: String,
+    /// Further lines of the request, each with its end.
+    pub headers: String,
     /// Offer permessage-deflate, and insist on it.
     pub deflate: bool,
     /// Sent right behind the upgrade.
@@ -54,7 +56,14 @@ impl Target {
         let address = addresses.next().ok_or_else(|| wrong(url))?;
         let query = parsed.query().map_or(String::new(), |query| format!("?{query}"));
         let path = if parsed.path() == "/" { "/v1/ws" } else { parsed.path() };
-        Ok(Target { address, host: place, path: format!("{path}{query}"), deflate: false, hello: Vec::new() })
+        Ok(Target {
+            address,
+            host: place,
+            path: format!("{path}{query}"),
+            headers: String::new(),
+            deflate: false,
+            hello: Vec::new(),
+        })
     }
 
     /// Adds a parameter to the query unless it is there.
@@ -127,8 +136,8 @@ impl Target {
         };
         format!(
             "GET {} HTTP/1.1\r\nhost: {}\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-version: 13\r\n\
-             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{extensions}\r\n",
-            self.path, self.host
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{extensions}{}\r\n",
+            self.path, self.host, self.headers
         )
     }
 }

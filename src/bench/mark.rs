@@ -12,9 +12,9 @@ pub fn put(message: &mut Vec<u8>, sent_ns: u64) {
     message.push(b'}');
 }
 
-/// The time of the mark in a message that ends with it, in an envelope or not.
+/// The time of the mark in a message that ends with it, in an envelope or not, at the end of a line or not.
 pub fn find(message: &[u8]) -> Option<u64> {
-    let end = message.iter().rposition(|byte| *byte != b'}')? + 1;
+    let end = message.iter().rposition(|byte| !b"}\r\n".contains(byte))? + 1;
     let digits = message[..end].iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let start = end - digits;
     message[..start].ends_with(MARK).then(|| number(&message[start..end])).flatten()
