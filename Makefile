@@ -1,5 +1,7 @@
 # make run    the server with the built-in simulated market, or FEED=wss://… for a real one
 # make test   all tests, after installing what they need
+# make bench  every benchmark, into target/bench/report.md; some 7 minutes after compiling, on a machine with nothing else to do
+# make bench-peers  the same load on other servers, as far as Debian, npm and PyPI have them; into target/bench/peers.md
 # make lint   what must be clean before a commit
 # make model  the bus's shared memory under loom, in every order of its threads
 # make fuzz   each fuzz target for FUZZ_SECONDS; needs cargo-fuzz and a nightly compiler
@@ -13,7 +15,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Reaches the recipes through the environment, so that no character of a URL is special to the shell.
 export FEED
 
-.PHONY: run build test setup lint model fuzz
+.PHONY: run build test setup lint model fuzz bench bench-peers
 
 run: build
 	@exec $(TARGET)/release/fanline --listen $(LISTEN) $${FEED:+"$$FEED"}
@@ -26,6 +28,13 @@ test: setup
 
 setup:
 	@tests/setup
+
+bench: build
+	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench report
+
+bench-peers: build
+	@benches/peers/setup
+	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench peers
 
 lint:
 	$(CARGO) fmt --check

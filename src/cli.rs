@@ -15,6 +15,9 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::app::{self, AppError, Replay};
+use crate::bench::options::Options as BenchOptions;
+use crate::bench::plan::Plan;
+use crate::bench::{self, BenchError};
 use crate::config::error::ConfigError;
 use crate::config::kind::{Kind, Value};
 use crate::config::table::{self, Preset, Setting, TABLE};
@@ -29,6 +32,7 @@ Examples:
   fanline probe wss://feed.example.com/ws             what does this feed send?
   fanline simulate --listen 127.0.0.1:9001            the simulated market as a feed of its own
   fanline replay capture.jsonl --speed max --loop     a recording as a feed
+  fanline bench --capacity                            how many clients can this machine serve?
   fanline check fanline.toml                          is this file right?
   fanline config --config fanline.toml                what is in force, and why?
 
@@ -104,6 +108,15 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Measure what serving many clients costs on this machine, with this configuration and feed.
+    ///
+    /// Takes the server's settings too. Without a feed it brings one along, and accounts for every message of it.
+    Bench {
+        #[command(flatten)]
+        options: Box<BenchOptions>,
+        #[command(flatten)]
+        settings: Settings,
+    },
     /// Print the configuration in force as TOML, with where each value comes from.
     Config {
         #[command(flatten)]
@@ -177,6 +190,12 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             logs::start(&config.log);
             block_on(async { app::probe(config, Duration::from_secs(seconds)).await.map(say) })?
         }
+        Some(Command::Bench { options, settings }) => {
+            let arguments = settings.arguments();
+            let plan = Plan::new(&options, &load(settings)?.config, arguments)?;
+            let report = bench::run(&plan, &mut |line| eprintln!("{line}"))?;
+            if options.json { say(report.json()) } else { say(report) }
+        }
         Some(Command::Config { markdown: true, .. }) => say(document::markdown()),
         Some(Command::Config { example: true, .. }) => say(document::example()),
         Some(Command::Config { settings, .. }) => say(document::effective(&load(settings)?.values)),
@@ -237,6 +256,8 @@ enum Failure {
     Config(#[from] ConfigError),
     #[error(transparent)]
     App(#[from] AppError),
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     #[error("expected to start threads: {0}; raise the limit of processes (ulimit -u)")]
     Runtime(io::Error),
     #[error("expected to write to stdout: {0}")]
@@ -254,6 +275,7 @@ impl Failure {
             }
             Failure::Usage(_) | Failure::Config(_) => true,
             Failure::App(error) => error.is_usage(),
+            Failure::Bench(error) => error.is_usage(),
             Failure::Runtime(_) | Failure::Output(_) => false,
         };
         let mut stderr = io::stderr().lock();
@@ -280,6 +302,17 @@ impl Settings {
         if !words.is_empty() {
             self.flags.push(Flag { name: name.into(), setting, words });
         }
+    }
+
+    /// The same flags and file for another process, which listens at an address of its own.
+    fn arguments(&self) -> Vec<OsString> {
+        let file = self.file.iter().flat_map(|file| ["--config".into(), file.clone().into_os_string()]);
+        let flags = self.flags.iter().filter(|flag| flag.setting != "listen").flat_map(|flag| {
+            let named = flag.name.starts_with("--");
+            let name = move || named.then(|| OsString::from(&flag.name));
+            flag.words.iter().flat_map(move |word| name().into_iter().chain([word.into()]))
+        });
+        file.chain(flags).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 //! ARCHITECTURE.md is the map. A room may import only rooms on floors below its own.
 
 pub mod app;
+pub mod bench;
 pub mod bus;
 pub mod cli;
 pub mod config;

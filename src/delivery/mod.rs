@@ -7,7 +7,7 @@ mod asking;
 mod catch_up;
 pub mod door;
 mod eventloop;
-mod index;
+pub mod index;
 mod lane;
 mod lanes;
 mod listen;

@@ -2,7 +2,8 @@
 //!
 //! A deflater keeps its window from message to message until it is cut; what it makes after a cut refers to nothing
 //! from before. Cut before each message, it is stateless, and its messages can be read by anyone at any moment.
-//! Clients' messages are stateless, so that one inflater serves all sessions of a shard. Inflating is bounded: a small
+//! Clients' messages are stateless, so that one inflater serves all sessions of a shard; a client of ours keeps one for
+//! itself. Inflating is bounded: a small
 //! message cannot become a large one.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
@@ -63,7 +64,7 @@ pub enum InflateError {
     Broken(String),
 }
 
-/// Inflates messages of clients that agreed to `client_no_context_takeover`.
+/// Inflates messages, each by itself or each with the window of those before.
 #[derive(Debug)]
 pub struct Inflater {
     decompress: Decompress,
@@ -83,6 +84,11 @@ impl Inflater {
     /// The inflated payload, at most `bytes_max` long.
     pub fn inflate(&mut self, payload: &[u8], bytes_max: usize) -> Result<Vec<u8>, InflateError> {
         self.decompress.reset(false);
+        self.inflate_on(payload, bytes_max)
+    }
+
+    /// As `inflate`, but with the window of the messages before: for the messages of one sender, all of them.
+    pub fn inflate_on(&mut self, payload: &[u8], bytes_max: usize) -> Result<Vec<u8>, InflateError> {
         let mut out = Vec::new();
         self.feed(payload, &mut out, bytes_max)?;
         self.feed(&TAIL, &mut out, bytes_max)?;

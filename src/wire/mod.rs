@@ -9,3 +9,4 @@ pub mod frame;
 pub mod json;
 pub mod negotiate;
 pub mod notice;
+pub mod scan;

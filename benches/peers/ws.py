@@ -1,0 +1,27 @@
+"""The smallest fan-out with Python's websockets: each line of stdin goes to every client. Arguments: PORT, `deflate` or nothing."""
+
+import asyncio
+import sys
+
+from websockets.asyncio.server import broadcast, serve
+
+
+async def main():
+    clients = set()
+
+    async def handler(client):
+        clients.add(client)
+        try:
+            await client.wait_closed()
+        finally:
+            clients.discard(client)
+
+    compression = "deflate" if sys.argv[2:] == ["deflate"] else None
+    async with serve(handler, "127.0.0.1", int(sys.argv[1]), compression=compression, ping_interval=None):
+        lines = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+        while line := await lines.readline():
+            broadcast(clients, line.decode().rstrip("\n"))
+
+
+asyncio.run(main())

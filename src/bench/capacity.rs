@@ -1,0 +1,135 @@
+//! How many clients a machine serves: doubles them until it is too much, then halves the interval, within a given time.
+//!
+//! Too much is: the 99th percentile of latency is above its bound, something was lost or skipped, or the feed could not
+//! get rid of its messages. A busy CPU alone is not too much: rounds then grow and messages share them, which costs
+//! latency first. Up to where there was CPU to spare is told beside.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::BenchError;
+use super::options::Rate;
+use super::plan::Plan;
+use super::stage::{Stage, Step};
+
+const CLIENTS_FIRST: usize = 250;
+const STEP: Duration = Duration::from_secs(2);
+/// A step with its warm-up, its silences and its connecting takes about twice as long.
+const STEP_WHOLE: Duration = Duration::from_secs(6);
+/// Part of all cores that may be in use, by whomever, before the CPU counts as busy.
+const BUSY: f64 = 0.9;
+/// Part of the asked rate that a feed must reach.
+const RATE_REACHED: f64 = 0.95;
+/// The search ends when the interval is this part of the number.
+const PRECISION: f64 = 0.1;
+
+/// What a search has found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Capacity {
+    /// The most clients that were served well; 0 if none were.
+    pub clients: usize,
+    /// The most clients that were served well with CPU to spare.
+    pub clients_with_cpu_to_spare: usize,
+    /// Why more were not, or not tried.
+    pub limit: String,
+    pub cores: usize,
+    /// In the order they were made.
+    pub steps: Vec<Step>,
+}
+
+impl Capacity {
+    /// Searches up to `plan.clients`; also answers the step that counts.
+    pub fn find(stage: &mut Stage, plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<(Step, Capacity), BenchError> {
+        let started = Instant::now();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut steps: Vec<Step> = Vec::new();
+        let (mut good, mut bad) = (0, None);
+        let mut limit = "the time for the search was over".to_owned();
+        let mut next = CLIENTS_FIRST.min(plan.clients);
+        while steps.is_empty() || started.elapsed() + STEP_WHOLE < plan.span {
+            let (clients, fault) = match attempt(stage, plan, next, tell) {
+                Ok((step, fault)) => {
+                    steps.push(step);
+                    (next, fault)
+                }
+                // Whoever cannot be connected is too many; that nobody can is an error.
+                Err(error) if steps.is_empty() => return Err(error),
+                Err(error) => (next, Some(error.to_string())),
+            };
+            match fault {
+                None => good = clients,
+                Some(fault) => {
+                    tell(&format!("{clients} clients are too many: {fault}"));
+                    (bad, limit) = (Some(clients), fault);
+                }
+            }
+            next = match bad {
+                None if good >= plan.clients => {
+                    limit = format!("{good} clients were the most to try (--clients, or the limit of open files)");
+                    break;
+                }
+                None => (good * 2).min(plan.clients),
+                Some(bad) if ((bad - good) as f64) <= PRECISION * bad as f64 || bad <= 1 => break,
+                Some(bad) => (good + bad) / 2,
+            };
+        }
+        let served = |step: &&Step| step.clients <= good && fault(step, plan).is_none();
+        let busy = |step: &Step| {
+            step.server.map_or(0.0, |server| server.cores) + step.generator_cores + step.other_cores.unwrap_or(0.0)
+        };
+        let spare = steps.iter().filter(served).filter(|step| busy(step) < BUSY * cores as f64);
+        let clients_with_cpu_to_spare = spare.map(|step| step.clients).max().unwrap_or(0);
+        let best = steps.iter().filter(served).max_by_key(|step| step.clients).or(steps.first());
+        let best = best.cloned().ok_or(BenchError::NotListening)?;
+        Ok((best, Capacity { clients: good, clients_with_cpu_to_spare, limit, cores, steps }))
+    }
+}
+
+/// One step with so many clients, and what was wrong with it. A fault gets a second chance: the machine has other work.
+fn attempt(
+    stage: &mut Stage,
+    plan: &Plan,
+    clients: usize,
+    tell: &mut dyn FnMut(&str),
+) -> Result<(Step, Option<String>), BenchError> {
+    stage.fill(clients, tell)?;
+    stage.warm_up();
+    let step = stage.measure(STEP, tell);
+    match fault(&step, plan) {
+        None => Ok((step, None)),
+        Some(_) => {
+            let step = stage.measure(STEP, tell);
+            let fault = fault(&step, plan);
+            Ok((step, fault))
+        }
+    }
+}
+
+/// Why a step is too much, if it is.
+fn fault(step: &Step, plan: &Plan) -> Option<String> {
+    let p99_ms = step.latency.map_or(f64::INFINITY, |latency| latency.p99_us / 1000.0);
+    let max_ms = plan.latency_max.as_secs_f64() * 1000.0;
+    let missing = step.lost.unwrap_or(0) + step.gaps;
+    if step.ended > 0 {
+        return Some(format!("the server ended the connection of {} of them", step.ended));
+    }
+    if step.skips > 0 || missing > 0 {
+        return Some(format!("{missing} deliveries were lost, {} clients told of skips", step.skips));
+    }
+    if step.deliveries == 0 {
+        return Some("nothing was delivered".into());
+    }
+    if p99_ms > max_ms {
+        return Some(format!("the 99th percentile of latency was {p99_ms:.0} ms, above {max_ms:.0} ms"));
+    }
+    if step.unheard > 0 {
+        return Some(format!("the server lost its feed and missed {} messages", step.unheard));
+    }
+    match (plan.rate(), step.feed_messages) {
+        (Some(Rate::PerSecond(rate)), Some(said)) if ((said + 1) as f64) < RATE_REACHED * rate * STEP.as_secs_f64() => {
+            Some(format!("the feed got rid of {said} messages only, in {} s at {rate} a second", STEP.as_secs()))
+        }
+        _ => None,
+    }
+}

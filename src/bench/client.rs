@@ -1,0 +1,266 @@
+//! One client of the load: counts what arrives, and reads it where it is followed.
+//!
+//! Most clients are only counted: heads are scanned, payloads are dropped. Those that are followed read every message, for
+//! its age and for gaps between offsets. A followed client holds at most one message of `MESSAGE_BYTES_MAX`.
+
+use crate::wire::deflate::Inflater;
+use crate::wire::frame::{Opcode, parts};
+use crate::wire::scan::{Head, Scanner};
+use crate::words::stamp::Stamp;
+
+use super::mark;
+use super::tally::Tally;
+
+/// A larger message ends the client that is followed.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// How every notice begins, and no frame does.
+const NOTICE: &[u8] = b"{\"op\":\"";
+
+/// What to look for in messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Whether messages may be notices instead of frames: in fanline's envelopes.
+    pub notices: bool,
+    /// Whether every offset comes to every client: in fanline's envelopes with the pattern `>`.
+    pub dense: bool,
+    pub age: Age,
+}
+
+/// How the age of a message is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// By the mark that our own feed puts in, to the nanosecond of one clock.
+    Mark,
+    /// By `ts` of the envelope, to the millisecond: from the server's receiving it to the client's.
+    Ts,
+    Unknown,
+}
+
+/// What a client makes of its stream.
+#[derive(Debug)]
+pub struct Client {
+    scanner: Scanner,
+    follower: Option<Box<Follower>>,
+    /// Frames since the last `restart`.
+    pub deliveries: u64,
+}
+
+/// What a client has to do after its bytes were taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Duties {
+    /// Pings to answer. Theirs have no payload with fanline, so neither have the answers.
+    pub pongs: u64,
+    /// The server has closed the connection, or what it sent cannot be read.
+    pub ended: bool,
+}
+
+/// Reads whole messages.
+#[derive(Debug, Default)]
+struct Follower {
+    pending: Vec<u8>,
+    inflater: Inflater,
+    /// Offsets up to here were received, or need not be.
+    reached: Option<u64>,
+}
+
+impl Client {
+    pub fn new(followed: bool) -> Client {
+        Client { scanner: Scanner::default(), follower: followed.then(Box::default), deliveries: 0 }
+    }
+
+    /// Whether `take` wants to know the time.
+    pub fn is_followed(&self) -> bool {
+        self.follower.is_some()
+    }
+
+    /// Counts from here on.
+    pub fn restart(&mut self) {
+        self.deliveries = 0;
+    }
+
+    /// Takes received bytes; `now` is when they were received.
+    pub fn take(&mut self, bytes: &[u8], now: Stamp, reading: Reading, tally: &mut Tally) -> Duties {
+        let (mut deliveries, mut duties) = (0, Duties::default());
+        tally.bytes += bytes.len() as u64;
+        let scanned = self.scanner.scan(bytes, |head, start| match head.opcode() {
+            1 | 2 if reading.notices && !head.is_deflated() && start.starts_with(NOTICE) => {
+                tally.notices += 1;
+                tally.skips += u64::from(start.ends_with(b"sk"));
+            }
+            1 | 2 => deliveries += 1,
+            8 => duties.ended = true,
+            9 => duties.pongs += 1,
+            _ => {}
+        });
+        self.deliveries += deliveries;
+        tally.deliveries += deliveries;
+        duties.ended |= scanned.is_err();
+        if let Some(follower) = &mut self.follower {
+            duties.ended |= follower.take(bytes, now, reading, tally).is_none();
+        }
+        duties
+    }
+}
+
+impl Follower {
+    /// None if the stream cannot be read.
+    fn take(&mut self, bytes: &[u8], now: Stamp, reading: Reading, tally: &mut Tally) -> Option<()> {
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.extend_from_slice(bytes);
+        let mut start = 0;
+        while let Some(head) = Head::read(&pending[start..]).ok()? {
+            let payload_bytes = usize::try_from(head.payload_bytes).ok().filter(|bytes| *bytes <= MESSAGE_BYTES_MAX)?;
+            let Some(frame) = pending.get(start..start + head.header_bytes + payload_bytes) else { break };
+            start += frame.len();
+            self.read(&head, frame, now, reading, tally)?;
+        }
+        // A client in step is mostly left with nothing, and then holds nothing.
+        if start < pending.len() {
+            pending.drain(..start);
+            self.pending = pending;
+        }
+        Some(())
+    }
+
+    fn read(&mut self, head: &Head, frame: &[u8], now: Stamp, reading: Reading, tally: &mut Tally) -> Option<()> {
+        let (opcode, payload) = parts(frame);
+        if opcode != Opcode::Text as u8 && opcode != Opcode::Binary as u8 {
+            return Some(());
+        }
+        if head.is_deflated() {
+            let inflated = self.inflater.inflate_on(payload, MESSAGE_BYTES_MAX).ok()?;
+            self.message(&inflated, now, reading, tally);
+        } else {
+            self.message(payload, now, reading, tally);
+        }
+        Some(())
+    }
+
+    fn message(&mut self, message: &[u8], now: Stamp, reading: Reading, tally: &mut Tally) {
+        if reading.notices && message.starts_with(NOTICE) {
+            // After `subscribed` and `skipped` come values up to that offset, and then the stream.
+            let name = match message[NOTICE.len()..].first_chunk() {
+                Some(b"ski") => "to",
+                Some(b"sub") => "offset",
+                _ => return,
+            };
+            self.reached = mark::member(message, name).max(self.reached);
+            return;
+        }
+        tally.followed += 1;
+        if reading.dense
+            && let Some(offset) = mark::member(message, "offset")
+        {
+            let reached = self.reached.unwrap_or(offset);
+            tally.gaps += offset.saturating_sub(reached + 1);
+            self.reached = Some(reached.max(offset));
+        }
+        let age_ns = match reading.age {
+            Age::Mark => mark::find(message).map(|sent_ns| now.mono_ns.saturating_sub(sent_ns)),
+            Age::Ts => mark::member(message, "ts").map(|ts| now.wall_ms.saturating_sub(ts) * 1_000_000),
+            Age::Unknown => None,
+        };
+        if let Some(age_ns) = age_ns {
+            tally.ages.saturating_record(age_ns.max(1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::deflate::Deflater;
+    use crate::wire::frame::{put_close, put_deflated, put_frame};
+
+    const READING: Reading = Reading { notices: true, dense: true, age: Age::Mark };
+    const NOW: Stamp = Stamp { wall_ms: 1_000, mono_ns: 5_000_000 };
+
+    fn envelope(offset: u64, sent_ns: u64) -> Vec<u8> {
+        let mut message = br#"{"a":1}"#.to_vec();
+        mark::put(&mut message, sent_ns);
+        [format!(r#"{{"topic":"t","offset":{offset},"ts":998,"data":"#).as_bytes(), &message, b"}"].concat()
+    }
+
+    /// A stream of text messages.
+    fn stream(messages: &[&[u8]]) -> Vec<u8> {
+        let mut stream = Vec::new();
+        messages.iter().for_each(|message| put_frame(&mut stream, Opcode::Text, message));
+        stream
+    }
+
+    fn take(client: &mut Client, stream: &[u8], piece_bytes: usize, reading: Reading) -> (Tally, Duties) {
+        let (mut tally, mut all) = (Tally::default(), Duties::default());
+        for piece in stream.chunks(piece_bytes) {
+            let duties = client.take(piece, NOW, reading, &mut tally);
+            all = Duties { pongs: all.pongs + duties.pongs, ended: all.ended || duties.ended };
+        }
+        (tally, all)
+    }
+
+    #[test]
+    fn frames_are_deliveries_and_notices_are_not() {
+        let subscribed = br#"{"op":"subscribed","topics":[">"],"offset":4}"#;
+        let skipped = br#"{"op":"skipped","from":8,"to":20,"reason":"slow"}"#;
+        let [value, first, second, late, live] = [3, 5, 6, 20, 21].map(|offset| envelope(offset, 4_000_000));
+        let stream = stream(&[subscribed, &value, &first, &second, skipped, &late, &live]);
+        for (followed, piece_bytes) in [(true, 1), (true, 1 << 20), (false, 7), (false, 1 << 20)] {
+            let mut client = Client::new(followed);
+            let (tally, duties) = take(&mut client, &stream, piece_bytes, READING);
+            assert_eq!((tally.deliveries, client.deliveries, tally.notices, tally.skips), (5, 5, 2, 1));
+            assert_eq!((tally.bytes, duties), (stream.len() as u64, Duties::default()));
+            assert_eq!((tally.followed, tally.gaps), (if followed { 5 } else { 0 }, 0), "what is told is no gap");
+            assert_eq!(tally.ages.len(), tally.followed);
+        }
+    }
+
+    #[test]
+    fn an_offset_that_is_missing_is_a_gap_where_all_must_come() {
+        let stream = stream(&[&envelope(7, 1), &envelope(8, 1), &envelope(11, 1)]);
+        for (dense, gaps) in [(true, 2), (false, 0)] {
+            let (tally, _) = take(&mut Client::new(true), &stream, 1 << 20, Reading { dense, ..READING });
+            assert_eq!(tally.gaps, gaps);
+        }
+    }
+
+    #[test]
+    fn ages_are_taken_from_the_mark_or_from_ts() {
+        let stream = stream(&[&envelope(1, 3_000_000)]);
+        for (age, expected) in [(Age::Mark, Some(2_000_000)), (Age::Ts, Some(2_000_000)), (Age::Unknown, None)] {
+            let (tally, _) = take(&mut Client::new(true), &stream, 1 << 20, Reading { age, ..READING });
+            let found = (!tally.ages.is_empty()).then(|| tally.ages.max());
+            assert!(found.zip(expected).is_none_or(|(found, expected): (u64, u64)| found.abs_diff(expected) < 4_000));
+            assert_eq!(found.is_some(), expected.is_some(), "{age:?}");
+        }
+    }
+
+    #[test]
+    fn deflated_messages_are_read_with_their_window() {
+        let mut deflater = Deflater::new(6, 15);
+        let mut stream = Vec::new();
+        for offset in 1..=50 {
+            if offset % 20 == 0 {
+                deflater.cut();
+            }
+            put_deflated(&mut stream, Opcode::Text as u8, &envelope(offset, 1_000_000), &mut deflater);
+        }
+        let (tally, duties) = take(&mut Client::new(true), &stream, 100, READING);
+        assert_eq!((tally.deliveries, tally.ages.len(), tally.gaps, duties.ended), (50, 50, 0, false));
+    }
+
+    #[test]
+    fn pings_are_duties_and_the_end_is_seen() {
+        let mut stream = Vec::new();
+        put_frame(&mut stream, Opcode::Ping, b"");
+        put_frame(&mut stream, Opcode::Ping, b"");
+        let (_, duties) = take(&mut Client::new(true), &stream, 3, READING);
+        assert_eq!(duties, Duties { pongs: 2, ended: false });
+        stream.clear();
+        put_close(&mut stream, 1001, "going away");
+        assert!(take(&mut Client::new(false), &stream, 3, READING).1.ended);
+        assert!(take(&mut Client::new(false), &[0x81, 0x85, 1, 2], 3, READING).1.ended, "masked");
+        let endless = [0x82, 127, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1];
+        assert!(take(&mut Client::new(true), &endless, 3, READING).1.ended, "too big to be followed");
+        let broken = [&[0xC1, 4][..], b"\xFF\xFF\xFF\xFF"].concat();
+        assert!(take(&mut Client::new(true), &broken, 6, READING).1.ended, "no DEFLATE data");
+    }
+}

@@ -1,0 +1,189 @@
+//! Opens clients' connections: TCP, the upgrade (RFC 6455 section 4), and what is said first.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+use url::Url;
+
+use super::BenchError;
+use super::crowd::Upgraded;
+
+/// Connections from one loopback address: a few less than the kernel's usual 28,232 ports for one destination.
+const CONNECTIONS_PER_ADDRESS: usize = 20_000;
+const DEADLINE: Duration = Duration::from_secs(20);
+const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// Where clients connect, and what they say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub address: SocketAddr,
+    /// `HOST:PORT` as it stands in the request.
+    pub host: String,
+    /// Path and query.
+    pub path: String,
+    /// Further lines of the request, each with its end.
+    pub headers: String,
+    /// Offer permessage-deflate, and insist on it.
+    pub deflate: bool,
+    /// Sent right behind the upgrade.
+    pub hello: Vec<u8>,
+}
+
+/// Why a connection was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    #[error("expected to connect to `{address}`, found: {error}{}", remedy(.error))]
+    Connect { address: SocketAddr, error: io::Error },
+    #[error("expected the upgrade to a WebSocket, found: {found}")]
+    Refused { found: String },
+    #[error(
+        "expected compression to be agreed on (permessage-deflate), found a server that does not; leave --deflate out"
+    )]
+    NoDeflate,
+}
+
+impl Target {
+    /// Where `url` leads. Errors: it is no ws:// URL, or its host is not known.
+    pub fn parse(url: &str) -> Result<Target, BenchError> {
+        let wrong = |found: &str| BenchError::Target { found: found.to_owned() };
+        let parsed = Url::parse(url).map_err(|_| wrong(url))?;
+        let host = parsed.host_str().filter(|_| parsed.scheme() == "ws").ok_or_else(|| wrong(url))?;
+        let port = parsed.port_or_known_default().unwrap_or(80);
+        let place = format!("{host}:{port}");
+        let mut addresses = place.to_socket_addrs().map_err(|error| BenchError::Host { host: place.clone(), error })?;
+        let address = addresses.next().ok_or_else(|| wrong(url))?;
+        let query = parsed.query().map_or(String::new(), |query| format!("?{query}"));
+        let path = if parsed.path() == "/" { "/v1/ws" } else { parsed.path() };
+        Ok(Target {
+            address,
+            host: place,
+            path: format!("{path}{query}"),
+            headers: String::new(),
+            deflate: false,
+            hello: Vec::new(),
+        })
+    }
+
+    /// Adds a parameter to the query unless it is there.
+    pub fn add_parameter(&mut self, name: &str, value: &str) {
+        let query = self.path.split_once('?').map_or("", |(_, query)| query);
+        if url::form_urlencoded::parse(query.as_bytes()).any(|(given, _)| given == name) {
+            return;
+        }
+        let separator = if self.path.contains('?') { '&' } else { '?' };
+        let value: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
+        self.path = format!("{}{separator}{name}={value}", self.path);
+    }
+
+    /// The value of a parameter of the query.
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        let query = self.path.split_once('?')?.1;
+        url::form_urlencoded::parse(query.as_bytes()).find(|(given, _)| given == name).map(|(_, value)| value.into())
+    }
+
+    /// Opens the connection of client number `index`.
+    pub fn dial(&self, index: usize) -> Result<Upgraded, DialError> {
+        let failed = |error| DialError::Connect { address: self.address, error };
+        let mut socket = self.connect(index).map_err(failed)?;
+        socket.write_all(self.request().as_bytes()).map_err(failed)?;
+        let mut received = Vec::new();
+        let mut piece = [0; 4096];
+        let head_bytes = loop {
+            if let Some(at) = received.windows(4).position(|window| window == b"\r\n\r\n") {
+                break at + 4;
+            }
+            let bytes = socket.read(&mut piece).map_err(failed)?;
+            if bytes == 0 || received.len() > HEAD_BYTES_MAX {
+                return Err(DialError::Refused { found: answer(&received) });
+            }
+            received.extend_from_slice(&piece[..bytes]);
+        };
+        let unread = received.split_off(head_bytes);
+        if !received.starts_with(b"HTTP/1.1 101") {
+            return Err(DialError::Refused { found: answer(&[received, unread].concat()) });
+        }
+        let head = String::from_utf8_lossy(&received).to_ascii_lowercase();
+        if self.deflate && !head.contains("permessage-deflate") {
+            return Err(DialError::NoDeflate);
+        }
+        socket.write_all(&self.hello).map_err(failed)?;
+        Ok((socket, unread))
+    }
+
+    /// Loopback has many addresses: with several of them, ports are no limit.
+    fn connect(&self, index: usize) -> io::Result<TcpStream> {
+        let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, None)?;
+        if self.address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) && index >= CONNECTIONS_PER_ADDRESS {
+            let nth = u32::try_from(index / CONNECTIONS_PER_ADDRESS).unwrap_or(0);
+            let source = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + nth);
+            socket.bind(&SocketAddr::from((source, 0)).into())?;
+        }
+        socket.connect_timeout(&self.address.into(), DEADLINE)?;
+        let stream = TcpStream::from(socket);
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        stream.set_write_timeout(Some(DEADLINE))?;
+        Ok(stream)
+    }
+
+    fn request(&self) -> String {
+        let extensions = if self.deflate {
+            "sec-websocket-extensions: permessage-deflate; client_no_context_takeover\r\n"
+        } else {
+            ""
+        };
+        format!(
+            "GET {} HTTP/1.1\r\nhost: {}\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-version: 13\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{extensions}{}\r\n",
+            self.path, self.host, self.headers
+        )
+    }
+}
+
+/// First and last line of an HTTP answer.
+fn answer(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    match (lines.next(), lines.next_back()) {
+        (Some(first), Some(last)) if last.starts_with('{') => format!("`{first}`, `{last}`"),
+        (Some(first), _) => format!("`{first}`"),
+        (None, _) => "the connection was closed without an answer".into(),
+    }
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "; is the server running there?",
+        io::ErrorKind::AddrNotAvailable => "; no port is free (net.ipv4.ip_local_port_range), ask for fewer clients",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_completed_and_not_changed() {
+        let mut target = Target::parse("ws://127.0.0.1:8080").expect("a target");
+        assert_eq!((&*target.path, &*target.host), ("/v1/ws", "127.0.0.1:8080"));
+        target.add_parameter("topics", "trade.*,a>");
+        target.add_parameter("topics", "other");
+        target.add_parameter("format", "raw");
+        assert_eq!(target.path, "/v1/ws?topics=trade.*%2Ca%3E&format=raw");
+        assert_eq!(target.parameter("topics").as_deref(), Some("trade.*,a>"));
+        for wrong in ["wss://example.com/", "http://127.0.0.1:1/", "127.0.0.1:8080", ""] {
+            let error = Target::parse(wrong).expect_err("refused").to_string();
+            assert!(error.contains("ws://HOST:PORT") && error.contains(wrong), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_words_of_the_server() {
+        let bytes = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 30\r\n\r\n{\"code\":\"too_many_sessions\"}";
+        assert_eq!(answer(bytes), "`HTTP/1.1 503 Service Unavailable`, `{\"code\":\"too_many_sessions\"}`");
+        assert_eq!(answer(b""), "the connection was closed without an answer");
+    }
+}

@@ -1,0 +1,290 @@
+//! Our own feed: a WebSocket server for the fanline under test, which speaks evenly at a rate, or as fast as clients take it.
+//!
+//! It speaks in stretches, so that each can be accounted for to the last message: `speak`, then `hush`, which answers what
+//! was said. Two threads: one that speaks, and one that lets the server in and answers its pings.
+//!
+//! | shared | written by | guarded by |
+//! |---|---|---|
+//! | `line` | the door, for each new connection; the speaker, when it breaks | its mutex, held for one write |
+//! | `order` | the owner | its mutex, rung by `told` |
+//! | `said` | the speaker, after each batch | its mutex |
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio_tungstenite::tungstenite;
+
+use crate::bus::clock::Clock;
+use crate::wire::deflate::Inflater;
+use crate::wire::frame::{Decoder, Message, Opcode, put_frame};
+
+use super::options::Rate;
+use super::speech::Speech;
+
+/// Messages of one write at most.
+const BATCH_MESSAGES_MAX: u64 = 64;
+/// Without a rate: messages that the feed may be ahead of the average client. More is only older when it arrives.
+const AHEAD_MESSAGES: u64 = 5000;
+const GLANCE: Duration = Duration::from_micros(200);
+/// After a pause of the whole machine the feed goes on from now instead of catching up with more than this.
+const ARREARS_MAX: Duration = Duration::from_millis(500);
+/// A server's own messages to a feed are small.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The feed. It ends when it is dropped.
+pub struct Feed {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    speaking: Option<JoinHandle<()>>,
+}
+
+/// What was said since the feed was last told to speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    pub messages: u64,
+    /// Those whose topic the clients ask for.
+    pub matched: u64,
+    /// Payload bytes of all messages.
+    pub bytes: u64,
+    /// Messages that no server was there for.
+    pub unheard: u64,
+}
+
+#[derive(Default)]
+struct Shared {
+    line: Mutex<Option<TcpStream>>,
+    order: Mutex<Order>,
+    told: Condvar,
+    said: Mutex<Said>,
+}
+
+#[derive(Clone, Debug, Default)]
+enum Order {
+    #[default]
+    Hush,
+    Speak(Pace),
+    End,
+}
+
+/// What a stretch without a rate is paced by: the deliveries so far, and among how many clients.
+#[derive(Clone, Debug)]
+struct Pace {
+    received: Arc<AtomicU64>,
+    clients: u64,
+}
+
+struct Speaker {
+    shared: Arc<Shared>,
+    speech: Speech,
+    rate: Rate,
+    clock: Clock,
+    batch: Vec<u8>,
+}
+
+impl Feed {
+    /// Listens on a free loopback port.
+    pub fn open(speech: Speech, rate: Rate, clock: Clock) -> io::Result<Feed> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        let shared = Arc::<Shared>::default();
+        let speaker = Speaker { shared: shared.clone(), speech, rate, clock, batch: Vec::new() };
+        let speaking = std::thread::Builder::new().name("feed".into()).spawn(move || speaker.run())?;
+        let door = shared.clone();
+        std::thread::Builder::new().name("feed-door".into()).spawn(move || let_in(&listener, &door))?;
+        Ok(Feed { address, shared, speaking: Some(speaking) })
+    }
+
+    pub fn url(&self) -> String {
+        format!("ws://{}/", self.address)
+    }
+
+    /// Whether a server is connected.
+    pub fn is_heard(&self) -> bool {
+        lock(&self.shared.line).is_some()
+    }
+
+    /// Speaks from now on; `received` counts the deliveries to all of `clients`.
+    pub fn speak(&self, received: Arc<AtomicU64>, clients: usize) {
+        *lock(&self.shared.said) = Said::default();
+        self.tell(Order::Speak(Pace { received, clients: clients as u64 }));
+    }
+
+    /// What was said so far.
+    pub fn said(&self) -> Said {
+        *lock(&self.shared.said)
+    }
+
+    /// Says nothing more; a batch that is being written is finished and counted before.
+    pub fn hush(&self) -> Said {
+        self.tell(Order::Hush);
+        // The speaker holds `said` from before it looks at the order until the batch is counted.
+        self.said()
+    }
+
+    fn tell(&self, order: Order) {
+        *lock(&self.shared.order) = order;
+        self.shared.told.notify_all();
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.tell(Order::End);
+        // Opens the door once more, so that it sees the end.
+        drop(TcpStream::connect(self.address));
+        if let Some(speaking) = self.speaking.take() {
+            // A panic of the thread has been printed.
+            let _ = speaking.join();
+        }
+    }
+}
+
+impl Speaker {
+    fn run(mut self) {
+        while let Some(pace) = self.wait() {
+            let started = Instant::now();
+            let mut skipped = 0;
+            while let Some(due) = self.step(&pace, started, &mut skipped) {
+                std::thread::sleep(due);
+            }
+        }
+    }
+
+    /// Waits until it is told to speak; none at the end.
+    fn wait(&self) -> Option<Pace> {
+        let shared = &self.shared;
+        let hushed = |order: &mut Order| matches!(order, Order::Hush);
+        let order = shared.told.wait_while(lock(&shared.order), hushed).unwrap_or_else(PoisonError::into_inner);
+        match &*order {
+            Order::Speak(pace) => Some(pace.clone()),
+            Order::Hush | Order::End => None,
+        }
+    }
+
+    /// Says what is due; answers how long to wait then, none when it is told to hush.
+    fn step(&mut self, pace: &Pace, started: Instant, skipped: &mut u64) -> Option<Duration> {
+        let shared = self.shared.clone();
+        let mut said = lock(&shared.said);
+        if !matches!(&*lock(&shared.order), Order::Speak(_)) {
+            return None;
+        }
+        let due = match self.rate {
+            Rate::PerSecond(rate) => {
+                let due = (started.elapsed().as_secs_f64() * rate) as u64;
+                let arrears_max = (ARREARS_MAX.as_secs_f64() * rate) as u64 + 1;
+                *skipped = (*skipped).max(due.saturating_sub(said.messages + arrears_max));
+                due.saturating_sub(said.messages + *skipped)
+            }
+            Rate::Max => {
+                let average = pace.received.load(Ordering::Relaxed) / pace.clients.max(1);
+                (average + AHEAD_MESSAGES).saturating_sub(said.matched)
+            }
+        };
+        let messages = due.min(BATCH_MESSAGES_MAX);
+        self.say(messages, &mut said);
+        Some(match self.rate {
+            _ if messages < due => Duration::ZERO,
+            Rate::PerSecond(rate) => {
+                let next = (said.messages + *skipped + 1) as f64 / rate;
+                Duration::from_secs_f64(next).saturating_sub(started.elapsed())
+            }
+            Rate::Max => GLANCE,
+        })
+    }
+
+    fn say(&mut self, messages: u64, said: &mut Said) {
+        self.batch.clear();
+        for _ in 0..messages {
+            let saying = self.speech.next(&self.clock);
+            said.bytes += saying.text.len() as u64;
+            said.matched += u64::from(saying.matched);
+            put_frame(&mut self.batch, Opcode::Text, &saying.text);
+        }
+        said.messages += messages;
+        let mut line = lock(&self.shared.line);
+        let written = line.as_mut().is_some_and(|line| line.write_all(&self.batch).is_ok());
+        if !written {
+            *line = None;
+            said.unheard += messages;
+        }
+    }
+}
+
+/// Lets servers in, one after the other; the newest is spoken to.
+fn let_in(listener: &TcpListener, shared: &Arc<Shared>) {
+    for socket in listener.incoming() {
+        if matches!(&*lock(&shared.order), Order::End) {
+            return;
+        }
+        let shared = shared.clone();
+        let guest = std::thread::Builder::new().name("feed-guest".into());
+        // Without a thread the server is turned away, and comes again.
+        drop(socket.and_then(|socket| guest.spawn(move || listen(socket, &shared))));
+    }
+}
+
+/// Shakes hands and answers pings until the server is gone.
+fn listen(socket: TcpStream, shared: &Shared) -> Option<()> {
+    socket.set_nodelay(true).ok()?;
+    socket.set_write_timeout(Some(WRITE_DEADLINE)).ok()?;
+    let mut socket = tungstenite::accept(socket).ok()?.into_inner();
+    *lock(&shared.line) = Some(socket.try_clone().ok()?);
+    let (mut decoder, mut inflater) = (Decoder::new(MESSAGE_BYTES_MAX, false), Inflater::new());
+    let mut piece = [0; 4096];
+    loop {
+        let bytes = socket.read(&mut piece).ok().filter(|bytes| *bytes > 0)?;
+        decoder.push(&piece[..bytes]);
+        while let Some(message) = decoder.next(&mut inflater).ok()? {
+            if let Message::Ping(payload) = message {
+                let mut pong = Vec::new();
+                put_frame(&mut pong, Opcode::Pong, &payload);
+                // Not between the parts of a batch.
+                let _line = lock(&shared.line);
+                socket.write_all(&pong).ok()?;
+            }
+        }
+    }
+}
+
+/// What a thread that panicked has left is numbers and sockets, as good as before.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::venue::market::MarketSettings;
+    use crate::words::topic::Pattern;
+
+    #[test]
+    fn all_that_is_said_is_heard_and_counted() {
+        let clock = Clock::start();
+        let patterns = vec![Pattern::parse(">").expect("a pattern")];
+        let speech = Speech::new(MarketSettings::default(), 0, patterns).expect("a market");
+        let feed = Feed::open(speech, Rate::Max, clock).expect("a free port");
+        let (mut guest, _) = tungstenite::connect(feed.url()).expect("a handshake");
+        while !feed.is_heard() {
+            std::thread::yield_now();
+        }
+        for _ in 0..3 {
+            feed.speak(Arc::default(), 1);
+            while feed.said().messages < AHEAD_MESSAGES {
+                guest.read().map(|message| assert!(message.is_text() || message.is_pong())).expect("a message");
+                if feed.said().messages == AHEAD_MESSAGES {
+                    break;
+                }
+            }
+            let said = feed.hush();
+            assert_eq!((said.messages, said.matched, said.unheard), (AHEAD_MESSAGES, AHEAD_MESSAGES, 0));
+            assert_eq!(feed.hush(), said, "a feed that is hushed says nothing");
+        }
+        guest.send(tungstenite::Message::Ping("?".into())).expect("room");
+        while !matches!(guest.read().expect("a message"), tungstenite::Message::Pong(payload) if payload == "?") {}
+    }
+}

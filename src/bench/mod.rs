@@ -1,0 +1,102 @@
+//! Floor 5, aside: `fanline bench`, the load tool that is shipped.
+//!
+//! Many clients on one thread measure a fanline: one that is started for it as a child process, with a feed of the tool's
+//! own or with the user's, or one that is running elsewhere. `plan` decides what to do, `stage` holds what is running,
+//! `capacity` searches, `report` tells. The server's own rooms know nothing of it.
+
+pub mod bare;
+pub mod capacity;
+pub mod client;
+pub mod cpu;
+pub mod crowd;
+pub mod dial;
+pub mod feed;
+pub mod mark;
+pub mod options;
+pub mod plan;
+pub mod report;
+mod server;
+pub mod speech;
+pub mod stage;
+pub mod tally;
+
+use std::io;
+
+use crate::venue::VenueError;
+use crate::words::topic::TopicError;
+
+use self::capacity::Capacity;
+use self::dial::DialError;
+use self::plan::Plan;
+use self::report::Report;
+use self::stage::Stage;
+
+/// Why nothing was measured.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    #[error("expected a fanline at ws://HOST:PORT, found `{found}`; TLS is not spoken here, aim behind the proxy")]
+    Target { found: String },
+    #[error("expected to find the host of `{host}`, found: {error}; check the name")]
+    Host { host: String, error: io::Error },
+    #[error("expected `{flag}` only with the feed of the bench itself, found a feed that is configured; leave out one")]
+    NotOurFeed { flag: &'static str },
+    #[error("expected no settings of a server beside --target, found `{found}`; that server has its own")]
+    SettingsOfTarget { found: String },
+    #[error("expected latency to search by, found a feed whose messages do not tell it; use --format envelope")]
+    NoLatency,
+    #[error(
+        "expected to open {needed} files, found a limit of {limit}; raise it (`ulimit -Hn`, as root), or ask for at most \
+         {clients} clients"
+    )]
+    OpenFiles { needed: u64, limit: u64, clients: u64 },
+    #[error("--topics: {0}")]
+    Topics(#[from] TopicError),
+    #[error(transparent)]
+    Feed(#[from] VenueError),
+    #[error("expected to start the server as a child process, found: {error}")]
+    Start { error: io::Error },
+    #[error("expected the server to listen, found that it has ended; it has said why above")]
+    NotListening,
+    #[error("expected the server to connect to the feed of the bench within 20 s, found that it has not")]
+    NotConnected,
+    #[error("{error}; clients connected until then: {connected}")]
+    Dial { connected: usize, error: DialError },
+    #[error("expected to {what}, found: {error}")]
+    System { what: &'static str, error: io::Error },
+}
+
+impl BenchError {
+    /// Whether what was asked for is wrong (exit code 2), rather than what happened (1).
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            BenchError::Target { .. }
+                | BenchError::NotOurFeed { .. }
+                | BenchError::SettingsOfTarget { .. }
+                | BenchError::NoLatency
+                | BenchError::OpenFiles { .. }
+                | BenchError::Topics(_)
+                | BenchError::Feed(_)
+        )
+    }
+
+    fn system(what: &'static str) -> impl Fn(io::Error) -> BenchError {
+        move |error| BenchError::System { what, error }
+    }
+}
+
+/// Does what is planned; `tell` gets a line of progress about once a second.
+pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Report, BenchError> {
+    let mut stage = Stage::open(plan)?;
+    let (result, capacity) = if plan.capacity {
+        let (result, capacity) = Capacity::find(&mut stage, plan, tell)?;
+        (result, Some(capacity))
+    } else {
+        stage.fill(plan.clients, tell)?;
+        stage.warm_up();
+        (stage.measure(plan.span, tell), None)
+    };
+    drop(stage);
+    let bare = if plan.bare { bare::compare(plan, tell)? } else { Vec::new() };
+    Ok(Report::new(plan, result, capacity, bare))
+}

@@ -1,0 +1,139 @@
+//! What `fanline bench` can be asked for.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::{Serialize, Serializer};
+
+use crate::config::kind::{Kind, Value};
+use crate::wire::encode::Format;
+
+/// Messages a second that a feed says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rate {
+    PerSecond(f64),
+    /// As many as clients take.
+    Max,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FormatName {
+    Envelope,
+    Raw,
+}
+
+/// The flags of `fanline bench` besides the server's.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// Clients to connect; with --capacity the most to try [default: 1000; with --capacity what open files allow].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub clients: Option<u64>,
+    /// Messages a second of the built-in feed, or `max`: as fast as clients take them [default: simulate.rate].
+    #[arg(long, value_name = "N|max", conflicts_with = "target")]
+    pub rate: Option<Rate>,
+    /// Bytes of a message of the built-in feed; less than some 170 is as it is.
+    #[arg(long, value_name = "N", conflicts_with = "target", value_parser = clap::value_parser!(u64).range(0..=1_048_576))]
+    pub bytes: Option<u64>,
+    /// How long to measure [default: 10]; with --capacity how long to search [default: 60].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: Option<u64>,
+    /// What every client subscribes to: patterns, separated by commas.
+    #[arg(long, value_name = "PATTERNS", default_value = ">")]
+    pub topics: String,
+    /// Clients offer permessage-deflate.
+    #[arg(long)]
+    pub deflate: bool,
+    /// Form of the messages.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "envelope")]
+    pub format: FormatName,
+    /// A fanline that is running, ws://HOST:PORT, instead of one that is started for this.
+    #[arg(long, value_name = "URL")]
+    pub target: Option<String>,
+    /// Find out how many clients this machine can serve.
+    #[arg(long)]
+    pub capacity: bool,
+    /// With --capacity: the 99th percentile of latency that is still good enough.
+    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = duration)]
+    pub latency_max: Duration,
+    /// Compare with a bare loop that only sends the same bytes, 1, 16 and 64 messages at a time.
+    #[arg(long, conflicts_with_all = ["target", "capacity"])]
+    pub bare: bool,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Rate, String> {
+        if text == "max" {
+            return Ok(Rate::Max);
+        }
+        let wrong = || format!("expected `max` or a number from 0.01 to 10000000, found `{text}`");
+        let rate: f64 = text.parse().map_err(|_| wrong())?;
+        if (0.01..=10_000_000.0).contains(&rate) { Ok(Rate::PerSecond(rate)) } else { Err(wrong()) }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rate::PerSecond(rate) => write!(f, "{rate}"),
+            Rate::Max => f.write_str("max"),
+        }
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Rate::PerSecond(rate) => serializer.serialize_f64(*rate),
+            Rate::Max => serializer.serialize_str("max"),
+        }
+    }
+}
+
+impl FormatName {
+    /// As in the query and in the report.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FormatName::Envelope => "envelope",
+            FormatName::Raw => "raw",
+        }
+    }
+
+    pub fn format(self) -> Format {
+        match self {
+            FormatName::Envelope => Format::Envelope,
+            FormatName::Raw => Format::Raw,
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let kind = Kind::Duration { min: Duration::from_millis(1), max: Duration::from_secs(60) };
+    match kind.read_text(text) {
+        Ok(Value::Duration(duration)) => Ok(duration),
+        Ok(other) => unreachable!("a duration was read as {other}"),
+        Err(mismatch) => Err(mismatch.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_a_number_in_bounds_or_max() {
+        assert_eq!("max".parse(), Ok(Rate::Max));
+        assert_eq!("200".parse(), Ok(Rate::PerSecond(200.0)));
+        for wrong in ["0", "-1", "fast", "1e9", "nan", ""] {
+            let error = wrong.parse::<Rate>().expect_err("refused");
+            assert!(error.contains(&format!("found `{wrong}`")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What is to be measured: the options and the configuration, checked and put together.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::open_files::raise_open_files_limit;
+use crate::venue::market::MarketSettings;
+use crate::words::topic::Pattern;
+
+use super::BenchError;
+use super::client::{Age, Reading};
+use super::dial::Target;
+use super::options::{FormatName, Options, Rate};
+
+/// Files that a process has open besides its clients: sockets, pipes, the log, epoll.
+const FILES_BESIDE: u64 = 100;
+
+/// A measurement, ready to be made.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// With `capacity` the most that are tried.
+    pub clients: usize,
+    /// How long to measure; with `capacity` how long to search.
+    pub span: Duration,
+    pub topics: String,
+    pub format: FormatName,
+    pub deflate: bool,
+    pub source: Source,
+    pub capacity: bool,
+    pub latency_max: Duration,
+    pub bare: bool,
+}
+
+/// Which server is measured, and what it is fed by.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A server that is started, with the feed of the bench.
+    Ours { arguments: Vec<OsString>, feed: FeedPlan },
+    /// A server that is started, with the feed that is configured.
+    Configured { arguments: Vec<OsString> },
+    /// A server that is running.
+    Target(Target),
+}
+
+/// The feed of the bench.
+#[derive(Clone, Debug)]
+pub struct FeedPlan {
+    pub market: MarketSettings,
+    pub rate: Rate,
+    /// A message has at least so many.
+    pub bytes: usize,
+    pub patterns: Vec<Pattern>,
+}
+
+impl Plan {
+    /// `config` is what is in force for a server started with `arguments`.
+    ///
+    /// Errors: what was asked for contradicts itself, or is more than this machine allows.
+    pub fn new(options: &Options, config: &Config, arguments: Vec<OsString>) -> Result<Plan, BenchError> {
+        let patterns = options.topics.split(',').map(Pattern::parse).collect::<Result<Vec<_>, _>>()?;
+        let source = match &options.target {
+            Some(url) => {
+                if let Some(found) = arguments.first() {
+                    return Err(BenchError::SettingsOfTarget { found: found.to_string_lossy().into_owned() });
+                }
+                Source::Target(Target { deflate: options.deflate, ..Target::parse(url)? })
+            }
+            None if config.upstream.url.is_some() || config.upstream.profile.is_some() => {
+                let given = [
+                    ("--rate", options.rate.is_some()),
+                    ("--bytes", options.bytes.is_some()),
+                    ("--bare", options.bare),
+                ];
+                if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
+                    return Err(BenchError::NotOurFeed { flag });
+                }
+                Source::Configured { arguments }
+            }
+            None => {
+                let simulate = &config.simulate;
+                let rate = options.rate.unwrap_or(Rate::PerSecond(simulate.rate));
+                let market = MarketSettings { seed: simulate.seed, rate: 1.0, symbols: simulate.symbols };
+                let bytes = usize::try_from(options.bytes.unwrap_or(0)).unwrap_or(usize::MAX);
+                Source::Ours { arguments, feed: FeedPlan { market, rate, bytes, patterns } }
+            }
+        };
+        let seconds = options.seconds.unwrap_or(if options.capacity { 60 } else { 10 });
+        let plan = Plan {
+            clients: clients(options)?,
+            span: Duration::from_secs(seconds),
+            topics: options.topics.clone(),
+            format: options.format,
+            deflate: options.deflate,
+            source,
+            capacity: options.capacity,
+            latency_max: options.latency_max,
+            bare: options.bare,
+        };
+        if plan.capacity && plan.reading().age == Age::Unknown {
+            return Err(BenchError::NoLatency);
+        }
+        Ok(plan)
+    }
+
+    /// What the clients look for. A target's own query decides over topics and format.
+    pub fn reading(&self) -> Reading {
+        let asked = |name| match &self.source {
+            Source::Target(target) => target.parameter(name),
+            _ => None,
+        };
+        let envelope = asked("format").map_or(self.format == FormatName::Envelope, |format| format == "envelope");
+        let all = asked("topics").as_deref().unwrap_or(&self.topics) == ">";
+        let age = match &self.source {
+            Source::Ours { .. } => Age::Mark,
+            _ if envelope => Age::Ts,
+            _ => Age::Unknown,
+        };
+        Reading { notices: envelope, dense: envelope && all, age }
+    }
+
+    /// Messages a second that the feed of the bench is to say.
+    pub fn rate(&self) -> Option<Rate> {
+        match &self.source {
+            Source::Ours { feed, .. } => Some(feed.rate),
+            _ => None,
+        }
+    }
+}
+
+/// How many clients, within what open files allow to each of the two processes.
+fn clients(options: &Options) -> Result<usize, BenchError> {
+    let (_, limit) = raise_open_files_limit().map_err(BenchError::system("raise the limit of open files"))?;
+    // The bare loop holds both ends.
+    let files_each = if options.bare { 2 } else { 1 };
+    let most = (limit.saturating_sub(FILES_BESIDE) / files_each).min(1_000_000);
+    let clients = options.clients.unwrap_or(if options.capacity { most } else { 1000 });
+    if clients > most {
+        let needed = clients * files_each + FILES_BESIDE;
+        return Err(BenchError::OpenFiles { needed, limit, clients: most });
+    }
+    Ok(usize::try_from(clients).unwrap_or(usize::MAX))
+}

@@ -1,0 +1,227 @@
+//! What `fanline bench` answers: a table for people, or JSON for programs.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::bare::Bare;
+use super::capacity::Capacity;
+use super::client::Age;
+use super::options::{FormatName, Rate};
+use super::plan::{Plan, Source};
+use super::stage::Step;
+use super::tally::Latency;
+
+/// Everything that was measured, and what it was measured with.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub version: &'static str,
+    /// `bench`, `configured` or `target`: whose feed it was.
+    pub feed: &'static str,
+    /// Messages a second that were asked of the feed of the bench.
+    pub rate: Option<Rate>,
+    pub topics: String,
+    pub format: FormatName,
+    pub deflate: bool,
+    /// How finely latency is known: `1 ns`, `1 ms`, or not at all.
+    pub latency_resolution: Option<&'static str>,
+    /// With a search: the step with the most clients that were served well.
+    pub result: Step,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Capacity>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bare: Vec<Bare>,
+}
+
+impl Report {
+    pub fn new(plan: &Plan, result: Step, capacity: Option<Capacity>, bare: Vec<Bare>) -> Report {
+        let feed = match plan.source {
+            Source::Ours { .. } => "bench",
+            Source::Configured { .. } => "configured",
+            Source::Target(_) => "target",
+        };
+        let latency_resolution = match plan.reading().age {
+            Age::Mark => Some("1 ns"),
+            Age::Ts => Some("1 ms"),
+            Age::Unknown => None,
+        };
+        let (format, topics) = (plan.format, plan.topics.clone());
+        let (rate, deflate, version) = (plan.rate(), plan.deflate, env!("CARGO_PKG_VERSION"));
+        Report { version, feed, rate, topics, format, deflate, latency_resolution, result, capacity, bare }
+    }
+
+    /// The report as JSON, indented.
+    pub fn json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a report holds numbers and texts only")
+    }
+
+    /// The answer to "how many clients can this machine serve with my feed?".
+    fn sentence(&self, capacity: &Capacity) -> String {
+        let step = &self.result;
+        let feed = format!("{:.0} msg/s, {:.0} B a delivery", step.messages_per_second, step.bytes_per_delivery);
+        if capacity.clients == 0 {
+            return format!(
+                "This machine does not serve {} clients of this feed ({feed}) well: {}.",
+                step.clients, capacity.limit
+            );
+        }
+        let p99 = step.latency.map_or("unknown".into(), |latency| ms(latency.p99_us));
+        let server = step.server.map_or("the server's use is not known".into(), |server| {
+            format!("the server used {:.2} cores and {:.0} MiB", server.cores, mib(server.resident_bytes))
+        });
+        format!(
+            "This machine serves about {} clients of this feed ({feed}) at p99 {p99}; at that point {server}; the load \
+             generator used {:.2} cores of the same {}, everything else {:.2}. With CPU to spare it serves {}. The \
+             limit: {}.",
+            capacity.clients,
+            step.generator_cores,
+            capacity.cores,
+            step.other_cores.unwrap_or(0.0),
+            capacity.clients_with_cpu_to_spare,
+            capacity.limit
+        )
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (step, deflate) = (&self.result, if self.deflate { "deflated" } else { "plain" });
+        writeln!(
+            f,
+            "fanline {}, clients: {}, topics: {}, {}, {deflate}, {:.1} s",
+            self.version,
+            step.clients,
+            self.topics,
+            self.format.as_str(),
+            step.seconds
+        )?;
+        if let Some(capacity) = &self.capacity {
+            table_of_steps(f, capacity)?;
+        }
+        let payload = step.bytes_per_message.map_or(String::new(), |bytes| format!(", {bytes:.0} bytes each"));
+        let messages = step.messages.map_or(String::new(), |messages| format!("{messages} messages, "));
+        row(f, "feed", &format!("{messages}{:.0} a second{payload}", step.messages_per_second))?;
+        row(f, "deliveries", &format!("{}, {:.0} a second", step.deliveries, step.deliveries_per_second))?;
+        row(f, "bytes per delivery", &format!("{:.1}", step.bytes_per_delivery))?;
+        let resolution = self.latency_resolution.unwrap_or_default();
+        let latency =
+            step.latency.map_or("not known of this feed and format".into(), |latency| spread(&latency, resolution));
+        row(f, "latency", &latency)?;
+        let server = step.server.map_or("not known of a server that was not started here".into(), |server| {
+            let each = server.bytes_per_connection.map_or(String::new(), |bytes| {
+                format!(", {:.2} KiB per connection without the kernel's", bytes / 1024.0)
+            });
+            format!(
+                "{:.2} cores, {:.3} us of CPU per delivery, {:.0} MiB{each}",
+                server.cores,
+                server.cpu_us_per_delivery,
+                mib(server.resident_bytes)
+            )
+        });
+        row(f, "server", &server)?;
+        row(f, "load generator", &format!("{:.2} cores", step.generator_cores))?;
+        if let Some(cores) = step.other_cores {
+            row(f, "everything else", &format!("{cores:.2} cores of this machine"))?;
+        }
+        row(f, "losses", &losses(step))?;
+        table_of_bare(f, step, &self.bare)?;
+        self.capacity.as_ref().map_or(Ok(()), |capacity| write!(f, "\n{}", self.sentence(capacity)))
+    }
+}
+
+fn row(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
+    writeln!(f, "  {name:<20}{text}")
+}
+
+fn spread(latency: &Latency, resolution: &str) -> String {
+    format!(
+        "p50 {}, p90 {}, p99 {}, p99.9 {}, max {} ({} samples, to {resolution})",
+        ms(latency.p50_us),
+        ms(latency.p90_us),
+        ms(latency.p99_us),
+        ms(latency.p999_us),
+        ms(latency.max_us),
+        latency.samples
+    )
+}
+
+fn losses(step: &Step) -> String {
+    let known = |count: Option<u64>| count.map_or("not known".into(), |count| count.to_string());
+    let mut text = format!("lost: {}, repeated: {}", known(step.lost), known(step.repeated));
+    let rest = [
+        ("gaps in offsets", step.gaps),
+        ("skips told", step.skips),
+        ("clients cut", step.ended),
+        ("messages while the server was away", step.unheard),
+    ];
+    for (name, count) in rest {
+        text.push_str(&format!(", {name}: {count}"));
+    }
+    text
+}
+
+fn table_of_steps(f: &mut fmt::Formatter<'_>, capacity: &Capacity) -> fmt::Result {
+    writeln!(
+        f,
+        "\n  {:>8}{:>14}{:>10}{:>10}{:>10}{:>11}{:>10}{:>10}",
+        "clients", "deliveries/s", "p50 ms", "p99 ms", "server", "generator", "others", "lost"
+    )?;
+    for step in &capacity.steps {
+        let (p50, p99) = step.latency.map_or((f64::NAN, f64::NAN), |latency| (latency.p50_us, latency.p99_us));
+        writeln!(
+            f,
+            "  {:>8}{:>14.0}{:>10.1}{:>10.1}{:>10.2}{:>11.2}{:>10.2}{:>10}",
+            step.clients,
+            step.deliveries_per_second,
+            p50 / 1000.0,
+            p99 / 1000.0,
+            step.server.map_or(f64::NAN, |server| server.cores),
+            step.generator_cores,
+            step.other_cores.unwrap_or(f64::NAN),
+            step.lost.unwrap_or(step.gaps)
+        )?;
+    }
+    writeln!(f)
+}
+
+/// Each figure of the loop, and the server's as a ratio to it.
+fn table_of_bare(f: &mut fmt::Formatter<'_>, step: &Step, bare: &[Bare]) -> fmt::Result {
+    if bare.is_empty() {
+        return Ok(());
+    }
+    write!(f, "\n  {:<28}{:>14}", "", "fanline")?;
+    for bare in bare {
+        write!(f, "{:>14}{:>8}", format!("bare, {}", bare.messages_per_send), "ratio")?;
+    }
+    let p99 = |latency: Option<Latency>| latency.map_or(f64::NAN, |latency| latency.p99_us / 1000.0);
+    let server = |figure: fn(&super::stage::ServerFigures) -> f64| step.server.as_ref().map_or(f64::NAN, figure);
+    type Figure = fn(&Bare) -> f64;
+    let rows: [(&str, f64, Figure); 5] = [
+        ("deliveries a second", step.deliveries_per_second, |bare| bare.deliveries_per_second),
+        ("CPU us per delivery", server(|server| server.cpu_us_per_delivery), |bare| bare.cpu_us_per_delivery),
+        ("cores", server(|server| server.cores), |bare| bare.cores),
+        ("bytes per delivery", step.bytes_per_delivery, |bare| bare.bytes_per_delivery),
+        ("p99 of latency, ms", p99(step.latency), |bare| {
+            bare.latency.map_or(f64::NAN, |latency| latency.p99_us / 1000.0)
+        }),
+    ];
+    for (name, ours, theirs) in rows {
+        write!(f, "\n  {name:<28}{}", figure(ours))?;
+        for bare in bare {
+            write!(f, "{}{:>8.2}", figure(theirs(bare)), ours / theirs(bare))?;
+        }
+    }
+    writeln!(f)
+}
+
+fn figure(number: f64) -> String {
+    if number >= 1000.0 { format!("{number:>14.0}") } else { format!("{number:>14.3}") }
+}
+
+fn ms(us: f64) -> String {
+    if us < 10_000.0 { format!("{:.2} ms", us / 1000.0) } else { format!("{:.0} ms", us / 1000.0) }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}

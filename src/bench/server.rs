@@ -1,0 +1,56 @@
+//! The fanline under test: a child process of the same program, on a free loopback port.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use super::BenchError;
+use super::cpu::{self, Usage};
+
+/// What the child says on stdout once it listens, before its address.
+const LISTENING: &str = "fanline listening on http://";
+
+/// A running server. Killed when it is dropped: its clients are ours, and nobody else knows it.
+pub struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts this program with `arguments` and waits until it listens. What it has to say goes to stderr.
+    pub fn start(arguments: &[OsString]) -> Result<Server, BenchError> {
+        let failed = |error| BenchError::Start { error };
+        let program = std::env::current_exe().map_err(failed)?;
+        let mut command = Command::new(program);
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+        if !arguments.iter().any(|argument| argument == "--log-level") {
+            command.args(["--log-level", "warn"]);
+        }
+        let mut child = command.spawn().map_err(failed)?;
+        let stdout = child.stdout.take().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()));
+        let mut server = Server { child, address: ([127, 0, 0, 1], 0).into() };
+        let mut line = String::new();
+        BufReader::new(stdout?).read_line(&mut line).map_err(failed)?;
+        let address = line.trim_end().strip_prefix(LISTENING).and_then(|address| address.parse().ok());
+        server.address = address.ok_or(BenchError::NotListening)?;
+        Ok(server)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// None where the system does not tell.
+    pub fn usage(&self) -> Option<Usage> {
+        cpu::usage(self.child.id())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,121 @@
+//! What our own feed says: the simulated market's messages, padded on demand, each with the mark of its sending.
+
+use crate::bus::clock::Clock;
+use crate::venue::VenueError;
+use crate::venue::market::{Market, MarketSettings};
+use crate::words::topic::Pattern;
+
+use super::mark;
+
+/// Digits of the mark's time on a machine that has measured for some seconds, for the size of a message.
+const MARK_BYTES: usize = r#","sent_ns":12345678901"#.len();
+
+/// An endless sequence of messages; the same settings give the same one, but for times.
+pub struct Speech {
+    market: Market,
+    patterns: Vec<Pattern>,
+    /// By topic number of the market: whether the clients ask for it; unknown before it was said.
+    matched: Vec<Option<bool>>,
+    bytes_min: usize,
+    /// State of the padding's letters.
+    letters: u64,
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saying {
+    pub text: Vec<u8>,
+    /// Whether the clients ask for its topic.
+    pub matched: bool,
+}
+
+impl Speech {
+    /// Messages of at least `bytes_min` bytes about topics, of which clients get those that a pattern matches.
+    pub fn new(settings: MarketSettings, bytes_min: usize, patterns: Vec<Pattern>) -> Result<Speech, VenueError> {
+        let market = Market::new(settings)?;
+        let matched = vec![None; market.topics()];
+        Ok(Speech { market, patterns, matched, bytes_min, letters: settings.seed | 1 })
+    }
+
+    /// The next message, as if sent now.
+    pub fn next(&mut self, clock: &Clock) -> Saying {
+        let now = clock.now();
+        let tick = self.market.next(now.wall_ms);
+        let mut text = tick.text.into_bytes();
+        let patterns = &self.patterns;
+        let matched = *self.matched[tick.topic].get_or_insert_with(|| {
+            let topic = String::from_utf8_lossy(topic(&text));
+            patterns.iter().any(|pattern| pattern.matches(&topic))
+        });
+        self.pad(&mut text);
+        mark::put(&mut text, now.mono_ns);
+        Saying { text, matched }
+    }
+
+    /// Letters without a pattern, so that compression finds no more in them than their alphabet.
+    fn pad(&mut self, text: &mut Vec<u8>) {
+        const PAD: &[u8] = b",\"pad\":\"\"}";
+        let missing = self.bytes_min.saturating_sub(text.len() + MARK_BYTES);
+        if missing < PAD.len() {
+            return;
+        }
+        text.pop();
+        text.extend_from_slice(&PAD[..PAD.len() - 2]);
+        for _ in PAD.len()..=missing {
+            // xorshift64 (Marsaglia 2003).
+            self.letters ^= self.letters << 13;
+            self.letters ^= self.letters >> 7;
+            self.letters ^= self.letters << 17;
+            text.push(b'a' + (self.letters >> 60) as u8);
+        }
+        text.extend_from_slice(b"\"}");
+    }
+}
+
+impl Saying {
+    pub fn topic(&self) -> &str {
+        std::str::from_utf8(topic(&self.text)).unwrap_or_default()
+    }
+}
+
+/// Between the quotes of the market's first member; its names need no escapes.
+fn topic(text: &[u8]) -> &[u8] {
+    text.split(|byte| *byte == b'"').nth(3).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn speech(bytes_min: usize, pattern: &str) -> Speech {
+        let patterns = vec![Pattern::parse(pattern).expect("a pattern")];
+        Speech::new(MarketSettings::default(), bytes_min, patterns).expect("a market")
+    }
+
+    #[test]
+    fn messages_are_json_with_topic_and_mark_and_the_patterns_choose() {
+        let clock = Clock::start();
+        let mut speech = speech(0, "trade.*");
+        let mut matched = 0;
+        for _ in 0..1000 {
+            let saying = speech.next(&clock);
+            let value: serde_json::Value = serde_json::from_slice(&saying.text).expect("JSON");
+            assert_eq!(value["topic"], saying.topic());
+            assert_eq!(value["sent_ns"].as_u64(), mark::find(&saying.text));
+            assert_eq!(saying.matched, saying.topic().starts_with("trade."));
+            matched += u32::from(saying.matched);
+        }
+        assert!((150..350).contains(&matched), "a fifth are trades: {matched}");
+    }
+
+    #[test]
+    fn messages_are_padded_to_the_size_asked_for() {
+        let clock = Clock::start();
+        let mut speech = speech(1000, ">");
+        for _ in 0..100 {
+            let text = speech.next(&clock).text;
+            assert!(text.len().abs_diff(1000) <= 12, "{}", text.len());
+            serde_json::from_slice::<serde_json::Value>(&text).expect("JSON");
+        }
+    }
+}

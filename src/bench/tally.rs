@@ -1,0 +1,78 @@
+//! What the clients have seen together.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// Ages beyond this count as this: a minute.
+const AGE_NS_MAX: u64 = 60_000_000_000;
+
+/// Counts of all clients since the last restart.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// Frames received.
+    pub deliveries: u64,
+    /// Bytes received, WebSocket headers and notices included.
+    pub bytes: u64,
+    /// Messages that are no frames, such as heartbeats.
+    pub notices: u64,
+    /// Notices `skipped` among them.
+    pub skips: u64,
+    /// Frames of the clients that are followed.
+    pub followed: u64,
+    /// Offsets that are missing between those.
+    pub gaps: u64,
+    /// Age of those, in ns.
+    pub ages: Histogram<u64>,
+}
+
+impl Default for Tally {
+    fn default() -> Tally {
+        let ages = Histogram::new_with_max(AGE_NS_MAX, 3).expect("constants that hdrhistogram allows");
+        Tally { deliveries: 0, bytes: 0, notices: 0, skips: 0, followed: 0, gaps: 0, ages }
+    }
+}
+
+/// Feed-to-client latency of the followed clients' frames, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Latency {
+    pub p50_us: f64,
+    pub p90_us: f64,
+    pub p99_us: f64,
+    pub p999_us: f64,
+    pub max_us: f64,
+    pub samples: u64,
+}
+
+impl Latency {
+    /// None without samples.
+    pub fn of(ages: &Histogram<u64>) -> Option<Latency> {
+        let at = |quantile| ages.value_at_quantile(quantile) as f64 / 1000.0;
+        (!ages.is_empty()).then(|| Latency {
+            p50_us: at(0.5),
+            p90_us: at(0.9),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            max_us: ages.max() as f64 / 1000.0,
+            samples: ages.len(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_all_ages_and_too_old_is_the_oldest() {
+        let mut tally = Tally::default();
+        assert_eq!(Latency::of(&tally.ages), None);
+        (1..=999).for_each(|ms| tally.ages.saturating_record(ms * 1_000_000));
+        tally.ages.saturating_record(u64::MAX);
+        let latency = Latency::of(&tally.ages).expect("samples");
+        for (found, expected_ms) in [(latency.p50_us, 500.0), (latency.p90_us, 900.0), (latency.p99_us, 990.0)] {
+            assert!((found / (expected_ms * 1000.0) - 1.0).abs() < 0.002, "{found} for {expected_ms} ms");
+        }
+        assert!(latency.max_us >= 59e6 && latency.max_us < 70e6, "{}", latency.max_us);
+        assert_eq!(latency.samples, 1000);
+    }
+}
