@@ -141,7 +141,15 @@ fn bench(args: &[&str]) -> String {
 /// What another benchmark prints.
 fn other(name: &str, args: &[&str]) -> String {
     let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
-    output(Command::new(cargo).args(["bench", "--quiet", "--locked", "--bench", name, "--"]).args(args))
+    let mut command = Command::new(cargo);
+    // What cargo has set for this benchmark would make build scripts of dependencies run again.
+    for (variable, _) in std::env::vars_os() {
+        let text = variable.to_string_lossy();
+        if text.starts_with("CARGO_") && !["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&&*text) {
+            command.env_remove(&variable);
+        }
+    }
+    output(command.args(["bench", "--quiet", "--locked", "--bench", name, "--"]).args(args))
 }
 
 /// Stdout, or what went wrong.

@@ -89,7 +89,7 @@ fn nchan(wish: &Wish<'_>) -> Option<Server> {
     let deflate = if wish.deflate { "nchan_deflate_message_for_websocket on;" } else { "" };
     let config = format!(
         "load_module {}/usr/lib/nginx/modules/ngx_nchan_module.so;\n\
-         daemon off; master_process off; pid nginx.pid; error_log error.log; worker_rlimit_nofile 65536;\n\
+         user root; daemon off; master_process off; pid nginx.pid; error_log error.log; worker_rlimit_nofile 65536;\n\
          events {{ worker_connections 32768; }}\n\
          http {{ access_log off; keepalive_requests 100000000; client_body_temp_path b; proxy_temp_path p;\n\
          fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;\n\
@@ -100,7 +100,11 @@ fn nchan(wish: &Wish<'_>) -> Option<Server> {
         wish.port
     );
     fs::write(wish.folder.join("nginx.conf"), config).ok()?;
-    let mut command = Command::new(fs::canonicalize(wish.peers.join("usr/sbin/nginx")).ok()?);
+    // The module insists on a folder that the program was built with: it gets one in a mount namespace of its own.
+    const SHELL: &str = "mount -t tmpfs tmpfs /var/lib && mkdir /var/lib/nginx && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", SHELL, "sh"]);
+    command.arg(fs::canonicalize(wish.peers.join("usr/sbin/nginx")).ok()?);
     command.arg("-p").arg(wish.folder).args(["-e", "error.log", "-c", "nginx.conf"]);
     let mut server = Server::start(wish, &mut command, "/sub")?;
     let mut socket = connect(wish.port)?;

@@ -69,15 +69,18 @@ impl Report {
         let server = step.server.map_or("the server's use is not known".into(), |server| {
             format!("the server used {:.2} cores and {:.0} MiB", server.cores, mib(server.resident_bytes))
         });
+        let spare = match capacity.clients_with_cpu_to_spare {
+            0 => "No step left CPU to spare.".to_owned(),
+            clients => format!("With CPU to spare it serves {clients}."),
+        };
         format!(
             "This machine serves about {} clients of this feed ({feed}) at p99 {p99}; at that point {server}; the load \
-             generator used {:.2} cores of the same {}, everything else {:.2}. With CPU to spare it serves {}. The \
-             limit: {}.",
+             generator used {:.2} cores of the same {}, everything else {:.2}. {spare} The limit: \
+             {}.",
             capacity.clients,
             step.generator_cores,
             capacity.cores,
             step.other_cores.unwrap_or(0.0),
-            capacity.clients_with_cpu_to_spare,
             capacity.limit
         )
     }
