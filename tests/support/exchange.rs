@@ -48,11 +48,17 @@ pub struct Guest {
 }
 
 impl Exchange {
-    pub async fn open() -> Exchange {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    /// Opens on a free port, on a thread of its own: its clock must not depend on what the test is busy with.
+    pub fn open() -> Exchange {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("a TCP option");
         let address = listener.local_addr().expect("bound");
         let exchange = Exchange { address, state: Arc::default() };
-        tokio::spawn(exchange.clone().attend(listener));
+        let attending = exchange.clone();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async { attending.attend(TcpListener::from_std(listener).expect("a socket")).await });
+        });
         exchange
     }
 
@@ -203,12 +209,19 @@ impl Guest {
         self.outgoing.as_ref().is_some_and(|outgoing| outgoing.send((at, text)).is_ok())
     }
 
-    /// Most messages heard within any such time.
-    pub fn most_heard_within(&self, time: Duration) -> usize {
-        let moments: Vec<Instant> = self.heard.iter().map(|(at, _)| *at).collect();
-        let within = |first: usize| moments[first..].iter().take_while(|at| **at - moments[first] < time).count();
-        (0..moments.len()).map(within).max().unwrap_or(0)
+    /// For each message the moment at which it was heard, and the one, in milliseconds, at which it says it was sent.
+    pub fn moments(&self) -> (Vec<Duration>, Vec<Duration>) {
+        let heard = self.heard.iter().map(|(at, _)| at.duration_since(self.opened)).collect();
+        let said =
+            |text: &String| Some(Duration::from_millis(serde_json::from_str::<Value>(text).ok()?["at"].as_u64()?));
+        (heard, self.heard.iter().filter_map(|(_, text)| said(text)).collect())
     }
+}
+
+/// Most of these moments, which are in order, within any such time.
+pub fn most_within(moments: &[Duration], time: Duration) -> usize {
+    let within = |first: usize| moments[first..].iter().take_while(|at| **at - moments[first] < time).count();
+    (0..moments.len()).map(within).max().unwrap_or(0)
 }
 
 impl State {

@@ -244,9 +244,7 @@ impl Asking {
         filling: Filling<'_>,
         bound: &dyn Fn(&Item) -> Option<String>,
     ) -> Option<String> {
-        let one_by_one = unsubscribe
-            .sources()
-            .any(|word| !matches!(word, Word::Items | Word::Symbols | Word::Channel | Word::Params | Word::Req));
+        let one_by_one = unsubscribe.sources().any(|word| matches!(word, Word::Item | Word::Symbol | Word::BindKey));
         let mut batch = vec![first];
         while !one_by_one && batch.len() < subscribe.batch {
             let same = |item: &Arc<Item>| !subscribe.by_channel || item.channel == batch[0].channel;
@@ -554,6 +552,22 @@ mod tests {
         venue.asking.renew("a");
         venue.asking.want(&a);
         assert_eq!(venue.hears(), ["-a", "+a"], "a renewal goes on");
+    }
+
+    #[test]
+    fn items_are_dropped_together_unless_the_message_names_one() {
+        for (unsubscribe, told) in [
+            ("-${items|join:+} ${now.s}", vec!["-a+b 0"]),
+            ("-${item}", vec!["-a", "-b"]),
+            ("-${bind.key}", vec!["-#a", "-#b"]),
+        ] {
+            let how = format!("send = '+${{items|json}}'\nunsubscribe = '{unsubscribe}'");
+            let mut venue = venue(&how, &["a", "b"]);
+            let items = [venue.item("a"), venue.item("b")];
+            venue.hears();
+            venue.asking.unwant(&items);
+            assert_eq!(venue.hears(), told, "{unsubscribe}");
+        }
     }
 
     #[test]
