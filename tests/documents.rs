@@ -12,8 +12,10 @@ use fanline::words::metrics;
 use support::program::{Program, run};
 use support::project;
 
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 8] = [
     "README.md",
+    "docs/BENCHMARKS.md",
+    "docs/CAPACITY.md",
     "docs/CLIENT.md",
     "docs/CONFIGURATION.md",
     "docs/OPERATIONS.md",
