@@ -329,6 +329,7 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     DeliverySettings {
         shards: if config.shards.count == 0 { cores } else { config.shards.count },
+        spread_after: config.shards.spread_after,
         patterns_max: config.limits.patterns_max,
         wildcards_max: config.limits.wildcards_max,
         lanes_max: config.limits.lanes_max,

@@ -100,3 +100,37 @@ async fn the_numbers_tell_what_happened() {
     assert_eq!(total("fanline_sent_bytes_total", "deflate"), 0.0);
     assert!(total("fanline_publish_to_write_seconds_count", "") >= 1.0);
 }
+
+/// Sessions of each of three shards, once all of them count in the metrics.
+fn sessions(server: &Program, expected: f64) -> [f64; 3] {
+    let of = |body: &str| [0, 1, 2].map(|shard| sum(body, "fanline_sessions", &format!("shard=\"{shard}\"")));
+    eventually("all sessions are counted", || {
+        Some(of(&server.get("/metrics").body)).filter(|sessions| sessions.iter().sum::<f64>() == expected)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_further_shard_comes_into_use_when_the_others_are_full_and_has_what_is_current() {
+    // Busy for half of the time on a machine that is: then it is used earlier, so the market is slow.
+    let settings = [("SHARDS_COUNT", "3"), ("SHARDS_SPREAD_AFTER", "4"), ("SIMULATE_RATE", "2")];
+    let server = tokio::task::spawn_blocking(move || Program::serve(&[], &settings)).await.expect("a server");
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(Client::connect(&server.ws("/v1/ws?topics=quote.AAPL")).await);
+    }
+    assert_eq!(sessions(&server, 4.0), [4.0, 0.0, 0.0]);
+    eventually("the market has opened", || {
+        (sum(&server.get("/metrics").body, "fanline_topics", "") == 120.0).then_some(())
+    });
+    let mut newcomer = Client::connect(&server.ws("/v1/ws?topics=quote.AAPL")).await;
+    assert_eq!(sessions(&server, 5.0), [4.0, 1.0, 0.0]);
+    newcomer.expect_op("welcome").await;
+    newcomer.expect_op("subscribed").await;
+    let snapshot = newcomer.frame().await;
+    assert!(snapshot.contains("\"quote.AAPL\""), "a shard that had no client knows what is current: {snapshot}");
+    clients.push(newcomer);
+    for _ in 0..3 {
+        clients.push(Client::connect(&server.ws("/v1/ws")).await);
+    }
+    assert_eq!(sessions(&server, 8.0), [4.0, 4.0, 0.0]);
+}

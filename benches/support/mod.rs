@@ -138,6 +138,7 @@ pub fn start_shard_with(window: WindowSettings, meters: &Meters) -> (Publisher, 
     let minute = Duration::from_secs(60);
     let settings = Settings {
         shards: 1,
+        spread_after: 1,
         patterns_max: 10,
         wildcards_max: 10,
         lanes_max: 10,

@@ -247,6 +247,8 @@ settings! {
     shards Shards "The threads that own the clients." {
         count: usize = Is("0"), count(0, 1024),
             "Number of shards; 0 means one per core.";
+        spread_after: usize = Is("1024"), count(1, 10_000_000),
+            "Clients that a shard is given before one that has none comes into use, unless those in use are busy more than half of the time; 1 spreads clients evenly from the first on.";
     }
     limits Limits "Bounds of what the server takes on; at each bound it refuses and counts." {
         topics_max: usize = Is("100000"), count(1, 10_000_000),

@@ -4,7 +4,6 @@ use std::any::Any;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use crate::delivery::door::Ends;
 use crate::delivery::lane::SessionId;
 use crate::delivery::meters::ShardMeters;
 use crate::delivery::newcomer::Newcomer;
+use crate::delivery::placement::Load;
 use crate::delivery::session::Socket;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
@@ -43,13 +43,20 @@ pub enum Mail {
     Stop,
 }
 
+/// Where a shard gets its mail.
+#[derive(Clone)]
+pub struct Post {
+    mail: Sender<Mail>,
+    bell: Arc<Bell>,
+}
+
 /// What a shard's thread is started with.
 pub struct Seat {
     pub number: usize,
     pub settings: Settings,
     pub ends: Ends,
     pub clock: Clock,
-    pub population: Arc<AtomicUsize>,
+    pub load: Arc<Load>,
 }
 
 /// A client's socket, and what is dropped with it.
@@ -58,46 +65,68 @@ struct Client {
     _permit: Option<Box<dyn Any + Send>>,
 }
 
+impl Post {
+    /// Whether there is still a shard to read it.
+    pub fn send(&self, mail: Mail) -> bool {
+        let sent = self.mail.send(mail).is_ok();
+        self.bell.ring();
+        sent
+    }
+}
+
 /// Starts the thread of one shard.
-pub fn start(seat: Seat, meters: &Meters) -> io::Result<(Sender<Mail>, Arc<Bell>, JoinHandle<()>)> {
+pub fn start(seat: Seat, meters: &Meters) -> io::Result<(Post, JoinHandle<()>)> {
     let poll = Poll::new()?;
-    let waker = Waker::new(poll.registry(), WAKER)?;
-    let bell = Arc::new(Bell::new(move || {
-        // It fails only if the poll is gone, and then there is nobody to wake.
-        let _ = waker.wake();
-    }));
+    let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+    let bell = |waker: Arc<Waker>| {
+        Arc::new(Bell::new(move || {
+            // It fails only if the poll is gone, and then there is nobody to wake.
+            let _ = waker.wake();
+        }))
+    };
+    let (frames_bell, mail_bell) = (bell(waker.clone()), bell(waker));
+    seat.ends.reader.hang(frames_bell.clone());
     let (sender, mail) = channel();
+    let post = Post { mail: sender, bell: mail_bell.clone() };
     let meters = ShardMeters::new(meters, seat.number);
-    let (answers, answers_bell) = (sender.clone(), bell.clone());
+    let answers = post.clone();
     let mailbox: Mailbox = Arc::new(move |reply| {
-        // It fails only if the shard has ended, and its sessions with it.
-        let _ = answers.send(Mail::Answer(reply));
-        answers_bell.ring();
+        // Without a shard there is no session left to be answered.
+        answers.send(Mail::Answer(reply));
     });
-    let shard = Shard::new(seat.settings, (seat.ends, mailbox), seat.population.clone(), meters);
+    let shard = Shard::new(seat.settings, (seat.ends, mailbox), seat.load.clone(), meters);
     let event_loop = EventLoop {
         shard,
         poll,
         mail,
-        bell: bell.clone(),
+        frames_bell,
+        mail_bell,
         clock: seat.clock,
-        population: seat.population,
+        load: seat.load,
+        waited_ns: 0,
+        busy: 0.0,
         unsent_bytes_max: seat.settings.unsent_bytes_max,
         draining: None,
         stopped: false,
     };
     let name = format!("shard-{}", seat.number);
     let thread = std::thread::Builder::new().name(name).spawn(move || event_loop.run())?;
-    Ok((sender, bell, thread))
+    Ok((post, thread))
 }
 
 struct EventLoop {
     shard: Shard<Client>,
     poll: Poll,
     mail: Receiver<Mail>,
-    bell: Arc<Bell>,
+    /// Rung for each frame, unless the shard has no sessions: then it follows the ring once a tick.
+    frames_bell: Arc<Bell>,
+    mail_bell: Arc<Bell>,
     clock: Clock,
-    population: Arc<AtomicUsize>,
+    load: Arc<Load>,
+    /// Time spent waiting since the last tick.
+    waited_ns: u64,
+    /// Part of the last second in which it did not wait.
+    busy: f64,
     unsent_bytes_max: u32,
     /// Set by `Drain`: newcomers are told goodbye at once, with a delay up to this.
     draining: Option<Duration>,
@@ -109,16 +138,21 @@ impl EventLoop {
         let mut events = Events::with_capacity(EVENTS);
         let mut ticked = self.clock.now();
         while !self.stopped {
-            self.bell.doze();
+            self.mail_bell.doze();
             self.read_mail();
-            let timeout = self.timeout(ticked);
-            if let Err(error) = self.poll.poll(&mut events, timeout)
+            if !self.shard.is_empty() {
+                self.frames_bell.doze();
+            }
+            let before = self.clock.now();
+            if let Err(error) = self.poll.poll(&mut events, Some(self.timeout(ticked, before)))
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 panic!("epoll_wait failed, and no session of this shard can be served without it: {error}");
             }
-            self.bell.rouse();
+            self.frames_bell.rouse();
+            self.mail_bell.rouse();
             let now = self.clock.now();
+            self.waited_ns += now.ns_since(before);
             for event in &events {
                 if event.token() != WAKER {
                     let readable = event.is_readable() || event.is_read_closed() || event.is_error();
@@ -129,21 +163,34 @@ impl EventLoop {
             self.shard.run_queue(now);
             self.shard.report_written(self.clock.now());
             if now.ns_since(ticked) >= TICK.as_nanos() as u64 {
-                ticked = now;
                 self.shard.tick(now);
+                self.report_busy(now.ns_since(ticked));
+                ticked = now;
+                if self.shard.is_empty() {
+                    self.shard.follow(now);
+                }
             }
         }
     }
 
-    /// How long the poll may sleep: not at all if there is work, until the next tick if there is anyone to look after.
-    fn timeout(&self, ticked: Stamp) -> Option<Duration> {
+    /// How long the poll may sleep: not at all if there is work, else until the next tick.
+    fn timeout(&self, ticked: Stamp, now: Stamp) -> Duration {
         if self.stopped || self.shard.has_work() {
-            return Some(Duration::ZERO);
+            return Duration::ZERO;
         }
-        let now = self.clock.now();
         let until_tick = (TICK.as_nanos() as u64).saturating_sub(now.ns_since(ticked));
         let until_due = self.shard.paced_due_ns().saturating_sub(now.mono_ns);
-        Some(Duration::from_nanos(until_tick.min(until_due)))
+        Duration::from_nanos(until_tick.min(until_due))
+    }
+
+    /// Reports the part of the time since the last tick in which the shard did not wait.
+    fn report_busy(&mut self, elapsed_ns: u64) {
+        let waited_ns = std::mem::take(&mut self.waited_ns).min(elapsed_ns);
+        let busy = 1.0 - waited_ns as f64 / elapsed_ns as f64;
+        // Smoothed over some ten ticks.
+        self.busy += (busy - self.busy) / 10.0;
+        self.load.set_busy(self.busy);
+        self.shard.report_busy(self.busy);
     }
 
     fn read_mail(&mut self) {
@@ -163,6 +210,9 @@ impl EventLoop {
 
     fn adopt(&mut self, newcomer: Newcomer) {
         let now = self.clock.now();
+        if self.shard.is_empty() {
+            self.shard.follow(now);
+        }
         let Newcomer { socket, unread, terms, permit } = newcomer;
         if let Err(error) = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(self.unsent_bytes_max) {
             tracing::debug!(%error, "a session goes without TCP_NOTSENT_LOWAT");
@@ -171,7 +221,7 @@ impl EventLoop {
         let token = Token(self.shard.vacant().0);
         if let Err(error) = self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
             tracing::warn!(%error, "a client is dropped because its socket cannot be watched");
-            self.population.fetch_sub(1, Ordering::Relaxed);
+            self.load.leave();
             return;
         }
         self.shard.adopt(Client { stream, _permit: permit }, &unread, terms, now);

@@ -18,6 +18,7 @@ pub struct ShardMeters {
     pub sessions: Gauge,
     pub adopted: Counter,
     pub behind: Gauge,
+    pub busy: Gauge,
     pub lanes: Gauge,
     deliveries: Counter,
     pub windows: Gauge,
@@ -51,6 +52,7 @@ impl ShardMeters {
         ShardMeters {
             sessions: meters.gauge(&names::SESSIONS, &shard),
             adopted: meters.counter(&names::SESSIONS_ADOPTED, &shard),
+            busy: meters.gauge(&names::SHARD_BUSY, &shard),
             behind: meters.gauge(&names::SESSIONS_BEHIND, &shard),
             lanes: meters.gauge(&names::LANES, &shard),
             deliveries: meters.counter(&names::DELIVERIES, &shard),

@@ -13,6 +13,7 @@ mod lanes;
 mod listen;
 mod meters;
 pub mod newcomer;
+mod placement;
 mod rounds;
 mod session;
 pub mod settings;

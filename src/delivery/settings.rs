@@ -8,6 +8,8 @@ use crate::delivery::window::WindowSettings;
 pub struct Settings {
     /// Threads that own sessions; at least 1.
     pub shards: usize,
+    /// Sessions that a shard is given before one that has none comes into use; at least 1.
+    pub spread_after: usize,
     /// Patterns of one session at most; a `subscribe` beyond is refused.
     pub patterns_max: usize,
     /// Wildcards among them at most; a `subscribe` beyond is refused.

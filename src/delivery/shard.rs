@@ -9,7 +9,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use slab::Slab;
@@ -24,6 +23,7 @@ use crate::delivery::index::{Index, LaneId};
 use crate::delivery::lane::{Lane, LaneKey, SessionId};
 use crate::delivery::lanes::MATCHES_PER_TURN;
 use crate::delivery::meters::ShardMeters;
+use crate::delivery::placement::Load;
 use crate::delivery::session::{Session, Socket, Standing};
 use crate::delivery::settings::Settings;
 use crate::delivery::walk::Behind;
@@ -77,19 +77,13 @@ pub struct Shard<S> {
     pub(super) behind: usize,
     /// Lanes that have a shared window.
     pub(super) windows: usize,
-    /// Sessions of all shards; the door counts up, the shard that ends a session counts down.
-    population: Arc<AtomicUsize>,
+    load: Arc<Load>,
     pub(super) meters: ShardMeters,
 }
 
 impl<S: Socket> Shard<S> {
     /// `mailbox` takes the answers to what clients ask of the upstream; they come back by `answered`.
-    pub fn new(
-        settings: Settings,
-        (ends, mailbox): (Ends, Mailbox),
-        population: Arc<AtomicUsize>,
-        meters: ShardMeters,
-    ) -> Shard<S> {
+    pub fn new(settings: Settings, (ends, mailbox): (Ends, Mailbox), load: Arc<Load>, meters: ShardMeters) -> Shard<S> {
         let Ends { reader, interest, asks } = ends;
         let feed_version = reader.feed_version();
         let mut shard = Shard {
@@ -118,7 +112,7 @@ impl<S: Socket> Shard<S> {
             sweep_tick: 0,
             behind: 0,
             windows: 0,
-            population,
+            load,
             meters,
             reader,
         };
@@ -136,12 +130,19 @@ impl<S: Socket> Shard<S> {
         self.paced_due_ns
     }
 
-    /// Whether there is something to do now, without waiting for an event.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// Part of the last second in which its thread did not wait.
+    pub fn report_busy(&self, part: f64) {
+        self.meters.busy.set(part);
+    }
+
+    /// Whether there is something to do now, without waiting for an event. Nobody waits for frames in an empty shard.
     pub fn has_work(&self) -> bool {
-        !self.queue.is_empty()
-            || !self.closing.is_empty()
-            || self.reader.head() != self.cursor
-            || self.reader.feed_version() != self.feed_version
+        let news = || self.reader.head() != self.cursor || self.reader.feed_version() != self.feed_version;
+        !self.queue.is_empty() || !self.closing.is_empty() || (!self.is_empty() && news())
     }
 
     /// Reports how long what was written since the last call has taken; `now` is read after the last write.
@@ -358,7 +359,7 @@ impl<S: Socket> Shard<S> {
         };
         self.stand(id, Standing::Leaving { goodbye: reason, deadline_ns: 0, said: true });
         self.sessions.remove(id.0);
-        self.population.fetch_sub(1, Ordering::Relaxed);
+        self.load.leave();
         self.meters.goodbye(reason);
     }
 }

@@ -6,7 +6,6 @@ pub mod client;
 mod model;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -77,6 +76,7 @@ impl World {
         let (publisher, reader) = bus::open_with_history(epoch, limits, history, &Meters::unread());
         let settings = Settings {
             shards: 1,
+            spread_after: 1,
             patterns_max: 20,
             wildcards_max: 20,
             lanes_max: 100,
@@ -94,7 +94,7 @@ impl World {
         };
         let meters = ShardMeters::new(&Meters::unread(), 0);
         let ends = (Ends::reading(reader), Arc::new(|_| {}) as Mailbox);
-        let mut shard = Shard::new(settings, ends, Arc::new(AtomicUsize::new(1 << 30)), meters);
+        let mut shard = Shard::new(settings, ends, Arc::default(), meters);
         // So few that most lanes are matched in several turns.
         shard.matches_per_turn = 5;
         let now = Stamp { wall_ms: 1, mono_ns: 1 };

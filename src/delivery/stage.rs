@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -66,7 +65,7 @@ impl Stage {
         let mailbox = Arc::new(move |reply| sender.send(reply).unwrap_or_default());
         let ends = Ends { reader, interest: Some(interest.clone()), asks };
         let meters = ShardMeters::new(&Meters::unread(), 0);
-        let shard = Shard::new(settings(), (ends, mailbox), Arc::new(AtomicUsize::new(1 << 30)), meters);
+        let shard = Shard::new(settings(), (ends, mailbox), Arc::default(), meters);
         Stage { shard, publisher, interest, queue, mail, now: Stamp { wall_ms: 1, mono_ns: 1 } }
     }
 
@@ -110,6 +109,7 @@ impl Stage {
 
     pub fn settle(&mut self) {
         self.turn();
+        self.shard.follow(self.now);
         while self.shard.has_work() {
             self.turn();
         }
@@ -170,6 +170,7 @@ impl Puppet {
 fn settings() -> Settings {
     Settings {
         shards: 1,
+        spread_after: 1,
         patterns_max: 1000,
         wildcards_max: 100,
         lanes_max: 10_000,

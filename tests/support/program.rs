@@ -148,7 +148,8 @@ fn command(args: &[&str], settings: &[(&str, &str)]) -> Command {
             command.env_remove(name);
         }
     }
-    for (name, value) in settings {
+    // The few clients of a test are on all shards.
+    for (name, value) in [("SHARDS_SPREAD_AFTER", "1")].iter().chain(settings) {
         command.env(format!("FANLINE_{name}"), value);
     }
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,0 +1,102 @@
+//! Which shard a newcomer goes to: as few shards as bear the sessions, and those evenly filled.
+//!
+//! Whatever is done once for a lane is done once in each shard that has it: chunks, shared windows, wake-ups. So a
+//! further shard comes into use only when those in use have enough to do, and one without sessions is not even rung.
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+/// A shard that is busy for a larger part of the time is full, however few its sessions are.
+const BUSY_PERCENT_MAX: u32 = 50;
+
+/// How much a shard has to do. The door counts newcomers up; everything else is written by the shard's thread.
+#[derive(Debug, Default)]
+pub struct Load {
+    sessions: AtomicUsize,
+    busy_percent: AtomicU32,
+}
+
+impl Load {
+    /// A session is on its way to the shard.
+    pub fn join(&self) {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A session has ended.
+    pub fn leave(&self) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Sessions adopted and not ended.
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Part of the last second in which the shard did not wait.
+    pub fn set_busy(&self, part: f64) {
+        self.busy_percent.store((part * 100.0) as u32, Ordering::Relaxed);
+    }
+
+    fn is_full(&self, spread_after: usize) -> bool {
+        self.sessions() >= spread_after || self.busy_percent.load(Ordering::Relaxed) > BUSY_PERCENT_MAX
+    }
+}
+
+/// The seat of the shard for a newcomer: the emptiest in use that is not full; else one that is not in use yet; else the
+/// emptiest. There must be a shard.
+pub fn place<'l>(loads: impl Iterator<Item = &'l Load> + Clone, spread_after: usize) -> usize {
+    let seats = loads.enumerate();
+    let emptiest = |fits: &dyn Fn(&Load) -> bool| {
+        let fitting = seats.clone().filter(|(_, load)| fits(load));
+        fitting.min_by_key(|(_, load)| load.sessions()).map(|(seat, _)| seat)
+    };
+    emptiest(&|load| load.sessions() > 0 && !load.is_full(spread_after))
+        .or_else(|| emptiest(&|_| true))
+        .expect("a delivery has a shard")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(loads: &[Load], newcomers: usize, spread_after: usize) -> Vec<usize> {
+        for _ in 0..newcomers {
+            loads[place(loads.iter(), spread_after)].join();
+        }
+        loads.iter().map(Load::sessions).collect()
+    }
+
+    fn shards() -> [Load; 3] {
+        Default::default()
+    }
+
+    #[test]
+    fn a_shard_comes_into_use_when_those_before_it_are_full() {
+        let loads = shards();
+        assert_eq!(fill(&loads, 10, 10), [10, 0, 0]);
+        assert_eq!(fill(&loads, 1, 10), [10, 1, 0]);
+        assert_eq!(fill(&loads, 14, 10), [10, 10, 5]);
+        assert_eq!(fill(&loads, 8, 10), [11, 11, 11], "all in use, they are filled evenly");
+        assert_eq!(fill(&shards(), 4, 1), [2, 1, 1]);
+    }
+
+    #[test]
+    fn a_shard_that_was_left_is_filled_up_before_another_comes_into_use() {
+        let loads = shards();
+        fill(&loads, 20, 10);
+        (0..5).for_each(|_| loads[0].leave());
+        assert_eq!(fill(&loads, 5, 10), [10, 10, 0]);
+    }
+
+    #[test]
+    fn a_busy_shard_is_full() {
+        let loads = shards();
+        fill(&loads, 2, 10);
+        loads[0].set_busy(0.51);
+        assert_eq!(fill(&loads, 3, 10), [2, 3, 0]);
+        loads[1].set_busy(1.0);
+        loads[2].set_busy(1.0);
+        assert_eq!(fill(&loads, 3, 10), [3, 3, 2], "all busy: the emptiest");
+        loads[0].set_busy(0.5);
+        assert_eq!(fill(&loads, 2, 10), [5, 3, 2]);
+    }
+}
