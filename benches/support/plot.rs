@@ -3,17 +3,17 @@
 use std::fmt::Write;
 
 const WIDTH: f64 = 460.0;
-const HEIGHT: f64 = 340.0;
-const LEFT: f64 = 62.0;
+const HEIGHT: f64 = 390.0;
+const LEFT: f64 = 50.0;
 const RIGHT: f64 = 14.0;
-const TOP: f64 = 34.0;
+/// Title, and a row for each of four lines' names.
+const TOP: f64 = 88.0;
 const BOTTOM: f64 = 46.0;
 const COLOURS: [&str; 5] = ["#0b6e4f", "#c0392b", "#2c6fbb", "#b8860b", "#6c3483"];
 
 pub struct Plot {
     pub title: String,
     pub x: String,
-    pub y: String,
     pub lines: Vec<Line>,
 }
 
@@ -28,15 +28,20 @@ struct Axis {
     last: i32,
 }
 
-/// The plots side by side, as one file.
+/// Two plots in a row, as one file.
 pub fn svg(plots: &[Plot]) -> String {
-    let width = WIDTH * plots.len() as f64;
+    let (width, height) = (WIDTH * 2.0, HEIGHT * plots.len().div_ceil(2) as f64);
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{HEIGHT}\" font-family=\"sans-serif\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" font-family=\"sans-serif\" \
          font-size=\"11\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
     );
     for (number, plot) in plots.iter().enumerate() {
-        let _ = writeln!(out, "<g transform=\"translate({} 0)\">", WIDTH * number as f64);
+        let _ = writeln!(
+            out,
+            "<g transform=\"translate({} {})\">",
+            WIDTH * (number % 2) as f64,
+            HEIGHT * (number / 2) as f64
+        );
         plot.draw(&mut out);
         out.push_str("</g>\n");
     }
@@ -52,12 +57,6 @@ impl Plot {
         let y = |value: f64| HEIGHT - BOTTOM - y_axis.part(value) * (HEIGHT - TOP - BOTTOM);
         text(out, (WIDTH / 2.0, 18.0), "middle", &self.title);
         text(out, (WIDTH / 2.0, HEIGHT - 10.0), "middle", &self.x);
-        let _ = writeln!(
-            out,
-            "<text transform=\"translate(14 {}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
-            HEIGHT / 2.0,
-            self.y
-        );
         for decade in x_axis.first..=x_axis.last {
             let at = x(10f64.powi(decade));
             rule(out, (at, TOP), (at, HEIGHT - BOTTOM));
@@ -71,21 +70,17 @@ impl Plot {
         for (number, line) in self.lines.iter().enumerate() {
             let colour = COLOURS[number % COLOURS.len()];
             let mut path = String::new();
-            for (at_x, at_y) in &line.points {
+            for (at_x, at_y) in line.points.iter().filter(|(_, at_y)| *at_y > 0.0) {
                 let _ = write!(path, "{:.1},{:.1} ", x(*at_x), y(*at_y));
                 let _ =
                     writeln!(out, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{colour}\"/>", x(*at_x), y(*at_y));
             }
             let _ =
                 writeln!(out, "<polyline points=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>");
-            let row = TOP + 14.0 + 14.0 * number as f64;
-            let _ = writeln!(
-                out,
-                "<rect x=\"{}\" y=\"{}\" width=\"9\" height=\"9\" fill=\"{colour}\"/>",
-                WIDTH - 150.0,
-                row - 8.0
-            );
-            text(out, (WIDTH - 137.0, row), "start", &line.name);
+            let row = 34.0 + 14.0 * number as f64;
+            let _ =
+                writeln!(out, "<rect x=\"{}\" y=\"{}\" width=\"9\" height=\"9\" fill=\"{colour}\"/>", LEFT, row - 8.0);
+            text(out, (LEFT + 13.0, row), "start", &line.name);
         }
     }
 }

@@ -3,21 +3,16 @@
 //! `cargo bench --bench report -- [--quick]`. Takes some 7 minutes after compiling, some 2 with `--quick`. It starts the
 //! other benchmarks through cargo and the release build of fanline; nothing else should run meanwhile.
 
-#[path = "support/machine.rs"]
+mod growth;
+#[path = "../support/machine.rs"]
 mod machine;
-#[path = "support/plot.rs"]
+#[path = "../support/plot.rs"]
 mod plot;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
-
-use plot::{Line, Plot};
-use serde_json::Value;
-
-/// Messages a second of the plotted runs.
-const RATES: [u32; 5] = [50, 200, 1000, 4000, 16_000];
 
 fn main() {
     let quick = std::env::args().any(|argument| argument == "--quick");
@@ -40,8 +35,12 @@ fn main() {
         let text = bench(&["--capacity"]);
         let _ = write!(report, "\n`fanline bench --capacity`\n{}", block(&text));
     }
-    report.push_str("\n## Over the rate\n\n1000 clients.\n\n");
-    report.push_str(&rates(&folder, seconds));
+    report.push_str(
+        "\n## How cost grows\n\n![cost of a delivery over rate, clients, topics, patterns and size](report.svg)\n",
+    );
+    let (tables, plots) = growth::growth(if quick { "1" } else { "3" });
+    report.push_str(&tables);
+    std::fs::write(folder.join("report.svg"), plot::svg(&plots)).expect("a writable target directory");
 
     for (name, title, args) in [
         ("rooms", "Single steps", &["--max-time", "0.3"][..]),
@@ -67,61 +66,6 @@ fn main() {
     let path = folder.join("report.md");
     std::fs::write(&path, report).expect("a writable target directory");
     println!("{}", path.display());
-}
-
-/// A table and a plot of what a delivery costs at different rates, alone and beside the bare loop.
-fn rates(folder: &Path, seconds: &str) -> String {
-    let mut table = String::from(
-        "| msg/s asked | deliveries/s | CPU us per delivery | bare, 1 a send | bare, 64 a send | p50 ms | p99 ms | lost |\n\
-         |---|---|---|---|---|---|---|---|\n",
-    );
-    let mut lines = [const { Vec::new() }; 5];
-    for rate in RATES {
-        let text = bench(&["--bare", "--json", "--rate", &rate.to_string(), "--clients", "1000", "--seconds", seconds]);
-        let Ok(report) = serde_json::from_str::<Value>(&text) else { continue };
-        let _ = std::fs::write(folder.join(format!("rate-{rate}.json")), &text);
-        let number = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64).unwrap_or(f64::NAN);
-        let figures = [
-            number("/result/server/cpu_us_per_delivery"),
-            number("/bare/0/cpu_us_per_delivery"),
-            number("/bare/2/cpu_us_per_delivery"),
-            number("/result/latency/p50_us") / 1000.0,
-            number("/result/latency/p99_us") / 1000.0,
-        ];
-        for (line, figure) in lines.iter_mut().zip(figures) {
-            line.push((f64::from(rate), figure));
-        }
-        let [cpu, bare, coalesced, p50, p99] = figures;
-        let _ = writeln!(
-            table,
-            "| {rate} | {:.0} | {cpu:.3} | {bare:.3} | {coalesced:.3} | {p50:.2} | {p99:.2} | {} |",
-            number("/result/deliveries_per_second"),
-            number("/result/lost")
-        );
-    }
-    let [cpu, bare, coalesced, p50, p99] = lines;
-    let line = |name: &str, points| Line { name: name.into(), points };
-    let plots = [
-        Plot {
-            title: "CPU of a delivery, 1000 clients".into(),
-            x: "messages a second".into(),
-            y: "microseconds".into(),
-            lines: vec![
-                line("fanline", cpu),
-                line("bare loop, 1 a send", bare),
-                line("bare loop, 64 a send", coalesced),
-            ],
-        },
-        Plot {
-            title: "Feed to client, 1000 clients".into(),
-            x: "messages a second".into(),
-            y: "milliseconds".into(),
-            lines: vec![line("p50", p50), line("p99", p99)],
-        },
-    ];
-    std::fs::write(folder.join("report.svg"), plot::svg(&plots)).expect("a writable target directory");
-    table.push_str("\n![CPU per delivery and latency over the rate](report.svg)\n");
-    table
 }
 
 fn folder() -> PathBuf {
