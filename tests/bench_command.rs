@@ -148,7 +148,7 @@ fn a_running_server_is_measured_from_outside() {
 fn what_cannot_be_measured_is_told_with_the_reason() {
     for (args, parts) in [
         (&["--clients", "0"][..], ["0", "1..=1000000"]),
-        (&["--rate", "fast"], ["`max` or a number", "`fast`"]),
+        (&["--rate", "fast"], ["`max`, 0, or a number", "`fast`"]),
         (&["--latency-max", "soon"], ["soon", "--latency-max"]),
         (&["--topics", "a..b"], ["--topics", "empty token"]),
         (&["--target", "wss://example.com/"], ["ws://HOST:PORT", "`wss://example.com/`"]),
