@@ -23,7 +23,6 @@ use fanline::bench::tally::Latency;
 use fanline::bus::clock::Clock;
 use fanline::open_files::raise_open_files_limit;
 use fanline::venue::market::MarketSettings;
-use fanline::words::topic::Pattern;
 use serde_json::Value;
 use servers::{PEERS, Peer, Server, Wish, free_port};
 
@@ -205,8 +204,7 @@ impl Stand {
         }
         std::thread::sleep(STILL);
         let grown = usage(server.id())?.resident_bytes.saturating_sub(before);
-        let patterns = vec![Pattern::parse(">").ok()?];
-        let speech = Speech::new(MarketSettings::default(), 0, patterns).ok()?;
+        let speech = Speech::new(MarketSettings::default(), 0).ok()?;
         Some(Stand { server, crowd, clock, speech, kib_per_connection: grown as f64 / 1024.0 / clients as f64 })
     }
 
@@ -244,7 +242,7 @@ impl Stand {
         }
         let end = self.settle();
         let after = usage(self.server.id())?;
-        let tally = self.crowd.look(None).tally;
+        let tally = self.crowd.look(Vec::new()).tally;
         let mut deliveries = self.deliveries(bytes_each);
         // nats-server may put several messages into a WireFrame; whoever got all payloads got all messages.
         if rate.is_some() && deliveries < published * clients && tally.bytes as f64 >= payload_bytes * clients {
@@ -261,7 +259,7 @@ impl Stand {
     }
 
     fn deliveries(&self, bytes_each: Option<f64>) -> f64 {
-        let tally = self.crowd.look(None).tally;
+        let tally = self.crowd.look(Vec::new()).tally;
         bytes_each.map_or(tally.deliveries as f64, |each| tally.bytes as f64 / each)
     }
 
@@ -270,7 +268,7 @@ impl Stand {
         let started = Instant::now();
         let (mut seen, mut since) = (u64::MAX, started);
         while since.elapsed() < STILL && started.elapsed() < DRAIN_DEADLINE {
-            let bytes = self.crowd.look(None).tally.bytes;
+            let bytes = self.crowd.look(Vec::new()).tally.bytes;
             if seen != bytes {
                 (seen, since) = (bytes, Instant::now());
             }

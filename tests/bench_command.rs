@@ -75,6 +75,52 @@ fn some_topics_raw_and_compressed_are_accounted_for_too() {
 }
 
 #[test]
+fn clients_with_topics_of_their_own_are_accounted_for_one_by_one() {
+    // 60 shares of 24 topics: half of them go to three clients, the others to two.
+    let own = ["--clients", "12", "--seconds", "1", "--topics-each", "5", "--simulate-symbols", "12", "--rate"];
+    for rate in ["500", "max"] {
+        let report = measure(&[&own[..], &[rate]].concat());
+        let result = &report["result"];
+        assert_eq!((count(&report, "topics_each"), count(result, "feed_topics")), (5, 24));
+        assert!(report["topics"].is_null());
+        let (messages, deliveries) = (count(result, "messages"), count(result, "deliveries"));
+        assert_eq!(messages, count(result, "feed_messages"), "every topic is wanted");
+        assert!(deliveries > 2 * messages && deliveries < 3 * messages, "{result:#}");
+        // At full speed a client may be too slow for the machine's other work; then it is told.
+        for name in if rate == "max" { &["gaps", "ended"][..] } else { &["lost", "repeated", "gaps", "skips", "ended"] }
+        {
+            assert_eq!(count(result, name), 0, "{name} in {result:#}");
+        }
+    }
+}
+
+#[test]
+fn a_thousand_patterns_are_sent_by_command() {
+    let patterns: String = (1..1000).map(|number| format!("nothing.{number},")).collect();
+    let report = measure(&["--clients", "5", "--seconds", "1", "--topics", &format!("{patterns}>")]);
+    check_account(&report, 5);
+}
+
+#[test]
+fn a_silent_feed_has_figures_of_connections_only() {
+    let report = measure(&["--clients", "20", "--seconds", "1", "--rate", "0", "--heartbeat-interval", "100ms"]);
+    let result = &report["result"];
+    assert_eq!((count(result, "messages"), count(result, "deliveries"), count(result, "ended")), (0, 0, 0));
+    assert!(count(result, "notices") >= 20, "heartbeats: {result:#}");
+    assert!(result["bytes_per_delivery"].is_null() && result["latency"].is_null(), "{result:#}");
+    assert!(result["server"]["cpu_us_per_delivery"].is_null() && result["server"]["cores"].is_number(), "{result:#}");
+    assert_eq!(count(&result["connecting"], "clients"), 20);
+}
+
+#[test]
+fn refused_subscriptions_are_told() {
+    let args = ["bench", "--clients", "9", "--topics-each", "2", "--limits-lanes-max", "2", "--seconds", "1"];
+    let (status, _, stderr) = run(&args, &[]);
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("raise limits.lanes_max"), "{stderr}");
+}
+
+#[test]
 fn the_bare_loop_is_measured_beside() {
     let report = measure(&["--clients", "10", "--seconds", "1", "--bare"]);
     check_account(&report, 10);
@@ -102,7 +148,7 @@ fn a_running_server_is_measured_from_outside() {
 fn what_cannot_be_measured_is_told_with_the_reason() {
     for (args, parts) in [
         (&["--clients", "0"][..], ["0", "1..=1000000"]),
-        (&["--rate", "fast"], ["`max` or a number", "`fast`"]),
+        (&["--rate", "fast"], ["`max`, 0, or a number", "`fast`"]),
         (&["--latency-max", "soon"], ["soon", "--latency-max"]),
         (&["--topics", "a..b"], ["--topics", "empty token"]),
         (&["--target", "wss://example.com/"], ["ws://HOST:PORT", "`wss://example.com/`"]),
@@ -110,6 +156,12 @@ fn what_cannot_be_measured_is_told_with_the_reason() {
         (&["--target", "ws://127.0.0.1:9", "--shards-count", "1"], ["`--shards-count`", "--target"]),
         (&["ws://127.0.0.1:9/", "--rate", "5"], ["`--rate`", "a feed that is configured"]),
         (&["ws://127.0.0.1:9/", "--capacity", "--format", "raw"], ["latency", "--format envelope"]),
+        (&["ws://127.0.0.1:9/", "--topics-each", "5"], ["`--topics-each`", "a feed that is configured"]),
+        (&["--topics-each", "5", "--topics", "a"], ["--topics-each", "--topics"]),
+        (&["--topics-each", "5", "--simulate-symbols", "2"], ["at most 4", "--simulate-symbols"]),
+        (&["--topics-each", "5", "--limits-patterns-max", "4"], ["at most 4 patterns", "limits.patterns_max"]),
+        (&["--rate", "0", "--capacity"], ["`--capacity`", "says something"]),
+        (&["--bare", "--topics", "nothing"], ["`--bare`", "says something"]),
         (&["--shards-count", "x"], ["--shards-count", "`x`"]),
         (&["--simulate-symbols", "0"], ["--simulate-symbols", "0"]),
     ] {

@@ -31,6 +31,8 @@ fn main() {
         let text = bench(&[args, &["--clients", "1000", "--seconds", seconds]].concat());
         let _ = write!(report, "\n`fanline bench {}`\n{}", args.join(" "), block(&text));
     }
+    let idle = ["--rate", "0", "--clients", "5000", "--topics", "nothing", "--seconds", if quick { "5" } else { "30" }];
+    let _ = write!(report, "\n`fanline bench {}`\n{}", idle.join(" "), block(&bench(&idle)));
     if !quick {
         let text = bench(&["--capacity"]);
         let _ = write!(report, "\n`fanline bench --capacity`\n{}", block(&text));
@@ -46,7 +48,6 @@ fn main() {
         ("rooms", "Single steps", &["--max-time", "0.3"][..]),
         ("sorting", "Sorting what a feed sends", &["5"]),
         ("fanout", "One shard against the bare loop", &["1000", seconds]),
-        ("idle", "Idle connections", &["5000", if quick { "5" } else { "20" }]),
         ("compression", "The shared window", &["1000", if quick { "1" } else { "4" }]),
     ] {
         eprintln!("{name} ({:.0} s since the start)", started.elapsed().as_secs_f64());

@@ -24,6 +24,7 @@ use super::options::Rate;
 use super::plan::{FeedPlan, Plan, Source};
 use super::speech::Speech;
 use super::tally::Latency;
+use super::wants::Wants;
 
 /// Messages of one send.
 const BATCHES: [u64; 3] = [1, 16, 64];
@@ -68,16 +69,17 @@ fn run(plan: &Plan, feed: &FeedPlan, batch: u64) -> Result<Bare, BenchError> {
     let clock = Clock::start();
     let mut crowd = Crowd::gather(plan.reading(), plan.deflate, clock).map_err(BenchError::system("start a thread"))?;
     let sockets = connect(&mut crowd, plan.clients).map_err(BenchError::system("connect over loopback"))?;
-    let speech = Speech::new(feed.market, feed.bytes, feed.patterns.clone())?;
+    let speech = Speech::new(feed.market, feed.bytes)?;
     let encoding = Encoding::of(plan.format.format(), plan.deflate);
-    let writer = Writer { sockets, speech, encoder: Encoder::new(COMPRESSION_LEVEL), encoding, offset: 0, clock };
+    let (encoder, wants) = (Encoder::new(COMPRESSION_LEVEL), feed.wants.clone());
+    let writer = Writer { sockets, speech, wants, encoder, encoding, offset: 0, clock };
     let (rate, span, received) = (feed.rate, plan.span.min(SPAN_MAX), crowd.received());
     let started = Instant::now();
     let writing = std::thread::spawn(move || writer.run(batch, rate, span, &received));
     let sent = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let sent = sent.map_err(BenchError::system("write to the clients of the bare loop"))?;
     let seconds = drained(&crowd, sent.messages * plan.clients as u64).duration_since(started).as_secs_f64();
-    let tally = crowd.look(None).tally;
+    let tally = crowd.look(Vec::new()).tally;
     let each = tally.deliveries.max(1) as f64;
     Ok(Bare {
         messages_per_send: batch,
@@ -116,6 +118,7 @@ fn drained(crowd: &Crowd, expected: u64) -> Instant {
 struct Writer {
     sockets: Vec<TcpStream>,
     speech: Speech,
+    wants: Arc<Wants>,
     encoder: Encoder,
     encoding: Encoding,
     offset: u64,
@@ -150,7 +153,7 @@ impl Writer {
         let mut bytes = Vec::new();
         for _ in 0..batch {
             let mut saying = self.speech.next(&self.clock);
-            while !saying.matched {
+            while self.wants.takers(saying.number, 1) == 0 {
                 saying = self.speech.next(&self.clock);
             }
             self.offset += 1;

@@ -86,12 +86,14 @@ impl Client {
             1 | 2 if reading.notices && !head.is_deflated() && start.starts_with(NOTICE) => {
                 tally.notices += 1;
                 tally.skips += u64::from(start.ends_with(b"sk"));
+                tally.refusals += u64::from(start.ends_with(b"er"));
             }
             1 | 2 => deliveries += 1,
             8 => duties.ended = true,
             9 => duties.pongs += 1,
             _ => {}
         });
+        tally.pings += duties.pongs;
         self.deliveries += deliveries;
         tally.deliveries += deliveries;
         duties.ended |= scanned.is_err();

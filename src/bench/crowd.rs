@@ -58,7 +58,7 @@ enum Order {
     Keep(usize),
     Restart,
     Look {
-        expected: Option<u64>,
+        expected: Vec<u64>,
         answer: Sender<Look>,
     },
     Stop,
@@ -117,8 +117,8 @@ impl Crowd {
         self.order(Order::Restart);
     }
 
-    /// What was seen since the last restart; `expected` is the number of frames that each client should have.
-    pub fn look(&self, expected: Option<u64>) -> Look {
+    /// What was seen since the last restart; `expected` has the number of frames that each client should have, or nothing.
+    pub fn look(&self, expected: Vec<u64>) -> Look {
         let (answer, answered) = channel();
         self.order(Order::Look { expected, answer });
         // The loop ends only with the crowd.
@@ -186,7 +186,7 @@ impl Loop {
             Order::Look { expected, answer } => {
                 let ended = self.members.iter().filter(|member| member.ended).count() as u64;
                 let mut look = Look { tally: self.tally.clone(), ended, ..Look::default() };
-                for (member, expected) in self.members.iter().zip(expected.into_iter().cycle()) {
+                for (member, expected) in self.members.iter().zip(expected) {
                     look.lost += expected.saturating_sub(member.client.deliveries);
                     look.repeated += member.client.deliveries.saturating_sub(expected);
                 }
@@ -270,9 +270,9 @@ mod tests {
         (crowd, sockets)
     }
 
-    fn until(crowd: &Crowd, expected: Option<u64>, done: impl Fn(&Look) -> bool) -> Look {
+    fn until(crowd: &Crowd, expected: &[u64], done: impl Fn(&Look) -> bool) -> Look {
         loop {
-            let look = crowd.look(expected);
+            let look = crowd.look(expected.to_vec());
             if done(&look) {
                 return look;
             }
@@ -286,17 +286,21 @@ mod tests {
         let mut frames = Vec::new();
         (0..3).for_each(|_| put_frame(&mut frames, Opcode::Text, b"hello"));
         sockets.iter_mut().for_each(|socket| socket.write_all(&frames).expect("room"));
-        let look = until(&crowd, Some(3), |look| look.tally.deliveries == 120);
+        let look = until(&crowd, &[3; 40], |look| look.tally.deliveries == 120);
         assert_eq!((look.lost, look.repeated), (0, 0));
         sockets[7].write_all(&frames[..7]).expect("room");
-        let look = until(&crowd, Some(3), |look| look.tally.deliveries == 121);
+        let look = until(&crowd, &[3; 40], |look| look.tally.deliveries == 121);
         assert_eq!((look.lost, look.repeated, look.tally.bytes), (0, 1, 847));
+        let mut others = vec![3; 40];
+        (others[7], others[9]) = (4, 4);
+        let look = crowd.look(others);
+        assert_eq!((look.lost, look.repeated), (1, 0), "one message that client 9 alone should have had");
         crowd.keep(10);
-        assert_eq!(crowd.look(Some(5)).lost, 9 * 2 + 1, "those that have left miss nothing");
+        assert_eq!(crowd.look(vec![5; 10]).lost, 9 * 2 + 1, "those that have left miss nothing");
         crowd.restart();
-        assert_eq!((crowd.look(None).tally.deliveries, crowd.clients()), (0, 10));
+        assert_eq!((crowd.look(Vec::new()).tally.deliveries, crowd.clients()), (0, 10));
         drop(sockets);
-        until(&crowd, None, |look| look.ended == 10);
+        until(&crowd, &[], |look| look.ended == 10);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Our own feed: a WebSocket server for the fanline under test, which speaks evenly at a rate, or as fast as clients take it.
 //!
-//! It speaks in stretches, so that each can be accounted for to the last message: `speak`, then `hush`, which answers what
+//! First it opens the market: one message of each topic, at once, so that what follows is a market that is under way. Then it
+//! speaks in stretches, so that each can be accounted for to the last message: `speak`, then `hush`, which answers what
 //! was said. Two threads: one that speaks, and one that lets the server in and answers its pings.
 //!
 //! | shared | written by | guarded by |
@@ -8,10 +9,11 @@
 //! | `line` | the door, for each new connection; the speaker, when it breaks | its mutex, held for one write |
 //! | `order` | the owner | its mutex, rung by `told` |
 //! | `said` | the speaker, after each batch | its mutex |
+//! | `opened` | whoever listens to the server, once | itself; it guards nothing else |
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,31 +26,42 @@ use crate::wire::frame::{Decoder, Message, Opcode, put_frame};
 
 use super::options::Rate;
 use super::speech::Speech;
+use super::wants::Wants;
 
 /// Messages of one write at most.
 const BATCH_MESSAGES_MAX: u64 = 64;
-/// Without a rate: messages that the feed may be ahead of the average client. More is only older when it arrives.
-const AHEAD_MESSAGES: u64 = 5000;
+/// Without a rate: messages that the feed may be ahead of the average client. The smallest of 250, 500, 1000, 2500 and 5000
+/// that cost no throughput, with 1000 clients, one shard and two; more is only older when it arrives.
+const AHEAD_MESSAGES: u64 = 500;
 const GLANCE: Duration = Duration::from_micros(200);
 /// After a pause of the whole machine the feed goes on from now instead of catching up with more than this.
 const ARREARS_MAX: Duration = Duration::from_millis(500);
 /// A server's own messages to a feed are small.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+/// A feed that has nothing to say looks up after this time.
+const SILENCE_MAX: Duration = Duration::from_secs(3600);
 
 /// The feed. It ends when it is dropped.
 pub struct Feed {
     address: SocketAddr,
     shared: Arc<Shared>,
+    wants: Arc<Wants>,
     speaking: Option<JoinHandle<()>>,
 }
 
 /// What was said since the feed was last told to speak.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said {
     pub messages: u64,
-    /// Those whose topic the clients ask for.
-    pub matched: u64,
+    /// Those whose topic a client wants.
+    pub wanted: u64,
+    /// Deliveries of these, over all clients.
+    pub owed: u64,
+    /// How many clients there were.
+    pub clients: usize,
+    /// Messages by number of their topic.
+    pub by_topic: Vec<u64>,
     /// Payload bytes of all messages.
     pub bytes: u64,
     /// Messages that no server was there for.
@@ -61,12 +74,15 @@ struct Shared {
     order: Mutex<Order>,
     told: Condvar,
     said: Mutex<Said>,
+    /// Whether the server has read the opening.
+    opened: AtomicBool,
 }
 
 #[derive(Clone, Debug, Default)]
 enum Order {
     #[default]
     Hush,
+    Open,
     Speak(Pace),
     End,
 }
@@ -75,12 +91,15 @@ enum Order {
 #[derive(Clone, Debug)]
 struct Pace {
     received: Arc<AtomicU64>,
-    clients: u64,
+    clients: usize,
+    /// How many of them a message is for, on average.
+    takers: f64,
 }
 
 struct Speaker {
     shared: Arc<Shared>,
     speech: Speech,
+    wants: Arc<Wants>,
     rate: Rate,
     clock: Clock,
     batch: Vec<u8>,
@@ -88,15 +107,15 @@ struct Speaker {
 
 impl Feed {
     /// Listens on a free loopback port.
-    pub fn open(speech: Speech, rate: Rate, clock: Clock) -> io::Result<Feed> {
+    pub fn open(speech: Speech, wants: Arc<Wants>, rate: Rate, clock: Clock) -> io::Result<Feed> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let shared = Arc::<Shared>::default();
-        let speaker = Speaker { shared: shared.clone(), speech, rate, clock, batch: Vec::new() };
+        let speaker = Speaker { shared: shared.clone(), speech, wants: wants.clone(), rate, clock, batch: Vec::new() };
         let speaking = std::thread::Builder::new().name("feed".into()).spawn(move || speaker.run())?;
         let door = shared.clone();
         std::thread::Builder::new().name("feed-door".into()).spawn(move || let_in(&listener, &door))?;
-        Ok(Feed { address, shared, speaking: Some(speaking) })
+        Ok(Feed { address, shared, wants, speaking: Some(speaking) })
     }
 
     pub fn url(&self) -> String {
@@ -108,15 +127,30 @@ impl Feed {
         lock(&self.shared.line).is_some()
     }
 
+    /// Says the opening to the server that is connected.
+    pub fn open_market(&self) {
+        self.tell(Order::Open);
+    }
+
+    /// Whether the server has read the opening.
+    pub fn is_opened(&self) -> bool {
+        self.shared.opened.load(Ordering::Relaxed)
+    }
+
     /// Speaks from now on; `received` counts the deliveries to all of `clients`.
     pub fn speak(&self, received: Arc<AtomicU64>, clients: usize) {
-        *lock(&self.shared.said) = Said::default();
-        self.tell(Order::Speak(Pace { received, clients: clients as u64 }));
+        *lock(&self.shared.said) = Said::of(self.wants.topics());
+        self.tell(Order::Speak(Pace { received, clients, takers: self.wants.takers_mean(clients) }));
+    }
+
+    /// Deliveries that are owed to each client when so much was said.
+    pub fn owed(&self, said: &Said) -> Vec<u64> {
+        self.wants.owed(&said.by_topic, said.clients)
     }
 
     /// What was said so far.
     pub fn said(&self) -> Said {
-        *lock(&self.shared.said)
+        lock(&self.shared.said).clone()
     }
 
     /// Says nothing more; a batch that is being written is finished and counted before.
@@ -129,6 +163,13 @@ impl Feed {
     fn tell(&self, order: Order) {
         *lock(&self.shared.order) = order;
         self.shared.told.notify_all();
+    }
+}
+
+impl Said {
+    /// Nothing, of so many topics.
+    fn of(topics: usize) -> Said {
+        Said { by_topic: vec![0; topics], ..Said::default() }
     }
 }
 
@@ -146,23 +187,50 @@ impl Drop for Feed {
 
 impl Speaker {
     fn run(mut self) {
-        while let Some(pace) = self.wait() {
-            let started = Instant::now();
-            let mut skipped = 0;
-            while let Some(due) = self.step(&pace, started, &mut skipped) {
-                std::thread::sleep(due);
+        loop {
+            match self.wait() {
+                Order::Open => self.open(),
+                Order::Speak(pace) => self.stretch(&pace),
+                Order::Hush | Order::End => return,
             }
         }
     }
 
-    /// Waits until it is told to speak; none at the end.
-    fn wait(&self) -> Option<Pace> {
+    /// Waits until there is something to do.
+    fn wait(&self) -> Order {
         let shared = &self.shared;
         let hushed = |order: &mut Order| matches!(order, Order::Hush);
         let order = shared.told.wait_while(lock(&shared.order), hushed).unwrap_or_else(PoisonError::into_inner);
-        match &*order {
-            Order::Speak(pace) => Some(pace.clone()),
-            Order::Hush | Order::End => None,
+        order.clone()
+    }
+
+    /// One message of each topic, and a ping: who answers it has read what was before.
+    fn open(&mut self) {
+        let mut said = Said::of(self.wants.topics());
+        let mut left = self.speech.topics() as u64;
+        while left > 0 && !matches!(&*lock(&self.shared.order), Order::End) {
+            let messages = left.min(BATCH_MESSAGES_MAX);
+            self.say(messages, 0, &mut said);
+            left -= messages;
+        }
+        self.batch.clear();
+        put_frame(&mut self.batch, Opcode::Ping, b"");
+        self.write();
+        let mut order = lock(&self.shared.order);
+        if let Order::Open = &*order {
+            *order = Order::Hush;
+        }
+    }
+
+    fn stretch(&mut self, pace: &Pace) {
+        let shared = self.shared.clone();
+        let (started, mut skipped) = (Instant::now(), 0);
+        while let Some(pause) = self.step(pace, started, &mut skipped) {
+            let order = lock(&shared.order);
+            if matches!(&*order, Order::Speak(_)) && !pause.is_zero() {
+                // A word in between, or none at all, only makes the next step an early one.
+                drop(shared.told.wait_timeout(order, pause));
+            }
         }
     }
 
@@ -181,37 +249,49 @@ impl Speaker {
                 due.saturating_sub(said.messages + *skipped)
             }
             Rate::Max => {
-                let average = pace.received.load(Ordering::Relaxed) / pace.clients.max(1);
-                (average + AHEAD_MESSAGES).saturating_sub(said.matched)
+                let under_way = said.owed.saturating_sub(pace.received.load(Ordering::Relaxed)) as f64;
+                (AHEAD_MESSAGES as f64 - under_way / pace.takers.max(1.0)) as u64
             }
         };
         let messages = due.min(BATCH_MESSAGES_MAX);
-        self.say(messages, &mut said);
+        said.clients = pace.clients;
+        self.say(messages, pace.clients, &mut said);
         Some(match self.rate {
             _ if messages < due => Duration::ZERO,
             Rate::PerSecond(rate) => {
                 let next = (said.messages + *skipped + 1) as f64 / rate;
-                Duration::from_secs_f64(next).saturating_sub(started.elapsed())
+                let next = Duration::try_from_secs_f64(next).unwrap_or(SILENCE_MAX).min(SILENCE_MAX);
+                next.saturating_sub(started.elapsed())
             }
             Rate::Max => GLANCE,
         })
     }
 
-    fn say(&mut self, messages: u64, said: &mut Said) {
+    fn say(&mut self, messages: u64, clients: usize, said: &mut Said) {
         self.batch.clear();
         for _ in 0..messages {
             let saying = self.speech.next(&self.clock);
             said.bytes += saying.text.len() as u64;
-            said.matched += u64::from(saying.matched);
+            let takers = self.wants.takers(saying.number, clients);
+            said.wanted += u64::from(takers > 0);
+            said.owed += takers;
+            said.by_topic[saying.number] += 1;
             put_frame(&mut self.batch, Opcode::Text, &saying.text);
         }
         said.messages += messages;
+        if !self.write() {
+            said.unheard += messages;
+        }
+    }
+
+    /// Whether a server was there for the batch.
+    fn write(&mut self) -> bool {
         let mut line = lock(&self.shared.line);
         let written = line.as_mut().is_some_and(|line| line.write_all(&self.batch).is_ok());
         if !written {
             *line = None;
-            said.unheard += messages;
         }
+        written
     }
 }
 
@@ -240,6 +320,9 @@ fn listen(socket: TcpStream, shared: &Shared) -> Option<()> {
         let bytes = socket.read(&mut piece).ok().filter(|bytes| *bytes > 0)?;
         decoder.push(&piece[..bytes]);
         while let Some(message) = decoder.next(&mut inflater).ok()? {
+            if let Message::Pong = message {
+                shared.opened.store(true, Ordering::Relaxed);
+            }
             if let Message::Ping(payload) = message {
                 let mut pong = Vec::new();
                 put_frame(&mut pong, Opcode::Pong, &payload);
@@ -260,20 +343,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::venue::market::MarketSettings;
-    use crate::words::topic::Pattern;
 
     #[test]
     fn all_that_is_said_is_heard_and_counted() {
         let clock = Clock::start();
-        let patterns = vec![Pattern::parse(">").expect("a pattern")];
-        let speech = Speech::new(MarketSettings::default(), 0, patterns).expect("a market");
-        let feed = Feed::open(speech, Rate::Max, clock).expect("a free port");
+        let speech = Speech::new(MarketSettings::default(), 0).expect("a market");
+        let wants = Arc::new(Wants::each(MarketSettings::default(), 1).expect("a market"));
+        let (clients, topics) = (3 * wants.topics(), wants.topics() as u64);
+        let feed = Feed::open(speech, wants, Rate::Max, clock).expect("a free port");
         let (mut guest, _) = tungstenite::connect(feed.url()).expect("a handshake");
         while !feed.is_heard() {
             std::thread::yield_now();
         }
+        feed.open_market();
+        (0..topics).for_each(|_| assert!(guest.read().expect("a message").is_text()));
+        assert!(guest.read().expect("a message").is_ping() && !feed.is_opened());
+        guest.flush().expect("room for the pong");
+        while !feed.is_opened() {
+            std::thread::yield_now();
+        }
         for _ in 0..3 {
-            feed.speak(Arc::default(), 1);
+            feed.speak(Arc::default(), clients);
             while feed.said().messages < AHEAD_MESSAGES {
                 guest.read().map(|message| assert!(message.is_text() || message.is_pong())).expect("a message");
                 if feed.said().messages == AHEAD_MESSAGES {
@@ -281,7 +371,9 @@ mod tests {
                 }
             }
             let said = feed.hush();
-            assert_eq!((said.messages, said.matched, said.unheard), (AHEAD_MESSAGES, AHEAD_MESSAGES, 0));
+            assert_eq!((said.messages, said.wanted, said.unheard), (AHEAD_MESSAGES, AHEAD_MESSAGES, 0));
+            assert_eq!((said.owed, said.by_topic.iter().sum()), (3 * AHEAD_MESSAGES, AHEAD_MESSAGES));
+            assert_eq!(feed.owed(&said).iter().sum::<u64>(), said.owed);
             assert_eq!(feed.hush(), said, "a feed that is hushed says nothing");
         }
         guest.send(tungstenite::Message::Ping("?".into())).expect("room");

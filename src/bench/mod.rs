@@ -11,6 +11,7 @@ pub mod cpu;
 pub mod crowd;
 pub mod dial;
 pub mod feed;
+mod hello;
 pub mod mark;
 pub mod options;
 pub mod plan;
@@ -19,6 +20,7 @@ mod server;
 pub mod speech;
 pub mod stage;
 pub mod tally;
+pub mod wants;
 
 use std::io;
 
@@ -42,6 +44,17 @@ pub enum BenchError {
     NotOurFeed { flag: &'static str },
     #[error("expected no settings of a server beside --target, found `{found}`; that server has its own")]
     SettingsOfTarget { found: String },
+    #[error("expected `{flag}` with a feed that says something to the clients, found one that does not; leave out one")]
+    Silent { flag: &'static str },
+    #[error("expected at most {topics} for --topics-each, found {found}; more topics come with --simulate-symbols")]
+    TopicsEach { topics: usize, found: usize },
+    #[error("expected clients to subscribe to at most {max} {what}, found {found}; raise {setting}")]
+    Limit { what: &'static str, max: usize, found: usize, setting: &'static str },
+    #[error(
+        "expected the server to accept every subscription, found {refused} of {clients} refused; raise limits.lanes_max \
+         (different sets of patterns), limits.patterns_max or limits.wildcards_max"
+    )]
+    Refused { refused: u64, clients: usize },
     #[error("expected latency to search by, found a feed whose messages do not tell it; use --format envelope")]
     NoLatency,
     #[error(
@@ -57,7 +70,9 @@ pub enum BenchError {
     Start { error: io::Error },
     #[error("expected the server to listen, found that it has ended; it has said why above")]
     NotListening,
-    #[error("expected the server to connect to the feed of the bench within 20 s, found that it has not")]
+    #[error(
+        "expected the server to connect to the feed of the bench and to read its opening within 20 s each, found that it has not"
+    )]
     NotConnected,
     #[error("{error}; clients connected until then: {connected}")]
     Dial { connected: usize, error: DialError },
@@ -73,6 +88,9 @@ impl BenchError {
             BenchError::Target { .. }
                 | BenchError::NotOurFeed { .. }
                 | BenchError::SettingsOfTarget { .. }
+                | BenchError::Silent { .. }
+                | BenchError::TopicsEach { .. }
+                | BenchError::Limit { .. }
                 | BenchError::NoLatency
                 | BenchError::OpenFiles { .. }
                 | BenchError::Topics(_)

@@ -31,7 +31,7 @@ pub struct Options {
     /// Clients to connect; with --capacity the most to try [default: 1000; with --capacity what open files allow].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub clients: Option<u64>,
-    /// Messages a second of the built-in feed, or `max`: as fast as clients take them [default: simulate.rate].
+    /// Messages a second of the built-in feed, 0 for silence, or `max`: as fast as clients take them [default: simulate.rate].
     #[arg(long, value_name = "N|max", conflicts_with = "target")]
     pub rate: Option<Rate>,
     /// Bytes of a message of the built-in feed; less than some 170 is as it is.
@@ -43,6 +43,10 @@ pub struct Options {
     /// What every client subscribes to: patterns, separated by commas.
     #[arg(long, value_name = "PATTERNS", default_value = ">")]
     pub topics: String,
+    /// So many topics of the built-in feed for each client instead, dealt out evenly over simulate.symbols x 2.
+    #[arg(long, value_name = "N", conflicts_with_all = ["topics", "target", "bare"])]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub topics_each: Option<u64>,
     /// Clients offer permessage-deflate.
     #[arg(long)]
     pub deflate: bool,
@@ -73,9 +77,9 @@ impl FromStr for Rate {
         if text == "max" {
             return Ok(Rate::Max);
         }
-        let wrong = || format!("expected `max` or a number from 0.01 to 10000000, found `{text}`");
+        let wrong = || format!("expected `max`, 0, or a number from 0.01 to 10000000, found `{text}`");
         let rate: f64 = text.parse().map_err(|_| wrong())?;
-        if (0.01..=10_000_000.0).contains(&rate) { Ok(Rate::PerSecond(rate)) } else { Err(wrong()) }
+        if rate == 0.0 || (0.01..=10_000_000.0).contains(&rate) { Ok(Rate::PerSecond(rate)) } else { Err(wrong()) }
     }
 }
 
@@ -131,7 +135,8 @@ mod tests {
     fn a_rate_is_a_number_in_bounds_or_max() {
         assert_eq!("max".parse(), Ok(Rate::Max));
         assert_eq!("200".parse(), Ok(Rate::PerSecond(200.0)));
-        for wrong in ["0", "-1", "fast", "1e9", "nan", ""] {
+        assert_eq!("0".parse(), Ok(Rate::PerSecond(0.0)));
+        for wrong in ["0.001", "-1", "fast", "1e9", "nan", ""] {
             let error = wrong.parse::<Rate>().expect_err("refused");
             assert!(error.contains(&format!("found `{wrong}`")), "{error}");
         }

@@ -1,6 +1,7 @@
 //! What is to be measured: the options and the configuration, checked and put together.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Config;
@@ -11,10 +12,14 @@ use crate::words::topic::Pattern;
 use super::BenchError;
 use super::client::{Age, Reading};
 use super::dial::Target;
+use super::hello::command_bytes;
 use super::options::{FormatName, Options, Rate};
+use super::wants::Wants;
 
 /// Files that a process has open besides its clients: sockets, pipes, the log, epoll.
 const FILES_BESIDE: u64 = 100;
+/// A name of the simulated market is not longer.
+const TOPIC_BYTES: usize = 24;
 
 /// A measurement, ready to be made.
 #[derive(Clone, Debug)]
@@ -24,6 +29,8 @@ pub struct Plan {
     /// How long to measure; with `capacity` how long to search.
     pub span: Duration,
     pub topics: String,
+    /// So many topics for each client, instead of `topics`.
+    pub topics_each: Option<usize>,
     pub format: FormatName,
     pub deflate: bool,
     pub source: Source,
@@ -50,7 +57,7 @@ pub struct FeedPlan {
     pub rate: Rate,
     /// A message has at least so many.
     pub bytes: usize,
-    pub patterns: Vec<Pattern>,
+    pub wants: Arc<Wants>,
 }
 
 impl Plan {
@@ -59,6 +66,10 @@ impl Plan {
     /// Errors: what was asked for contradicts itself, or is more than this machine allows.
     pub fn new(options: &Options, config: &Config, arguments: Vec<OsString>) -> Result<Plan, BenchError> {
         let patterns = options.topics.split(',').map(Pattern::parse).collect::<Result<Vec<_>, _>>()?;
+        let topics_each = options.topics_each.map(|each| usize::try_from(each).unwrap_or(usize::MAX));
+        if options.target.is_none() {
+            check_limits(&patterns, topics_each, config)?;
+        }
         let source = match &options.target {
             Some(url) => {
                 if let Some(found) = arguments.first() {
@@ -70,6 +81,7 @@ impl Plan {
                 let given = [
                     ("--rate", options.rate.is_some()),
                     ("--bytes", options.bytes.is_some()),
+                    ("--topics-each", topics_each.is_some()),
                     ("--bare", options.bare),
                 ];
                 if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
@@ -82,7 +94,24 @@ impl Plan {
                 let rate = options.rate.unwrap_or(Rate::PerSecond(simulate.rate));
                 let market = MarketSettings { seed: simulate.seed, rate: 1.0, symbols: simulate.symbols };
                 let bytes = usize::try_from(options.bytes.unwrap_or(0)).unwrap_or(usize::MAX);
-                Source::Ours { arguments, feed: FeedPlan { market, rate, bytes, patterns } }
+                let wants = match topics_each {
+                    Some(found) if found > 2 * simulate.symbols => {
+                        return Err(BenchError::TopicsEach { topics: 2 * simulate.symbols, found });
+                    }
+                    Some(each) => Wants::each(market, each)?,
+                    None => Wants::alike(market, &patterns)?,
+                };
+                let audible = rate != Rate::PerSecond(0.0) && wants.takers_mean(1) > 0.0;
+                let given = [("--capacity", options.capacity), ("--bare", options.bare)];
+                if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given && !audible) {
+                    return Err(BenchError::Silent { flag });
+                }
+                let mut arguments = arguments;
+                if config.upstream.idle_timeout.is_none() {
+                    // Its silences are meant.
+                    arguments.extend(["--upstream-idle-timeout", "1day"].map(OsString::from));
+                }
+                Source::Ours { arguments, feed: FeedPlan { market, rate, bytes, wants: Arc::new(wants) } }
             }
         };
         let seconds = options.seconds.unwrap_or(if options.capacity { 60 } else { 10 });
@@ -90,6 +119,7 @@ impl Plan {
             clients: clients(options)?,
             span: Duration::from_secs(seconds),
             topics: options.topics.clone(),
+            topics_each,
             format: options.format,
             deflate: options.deflate,
             source,
@@ -110,7 +140,8 @@ impl Plan {
             _ => None,
         };
         let envelope = asked("format").map_or(self.format == FormatName::Envelope, |format| format == "envelope");
-        let all = asked("topics").as_deref().unwrap_or(&self.topics) == ">";
+        let topics = asked("topics").unwrap_or_else(|| self.topics.clone());
+        let all = self.topics_each.is_none() && topics.split(',').any(|pattern| pattern == ">");
         let age = match &self.source {
             Source::Ours { .. } => Age::Mark,
             _ if envelope => Age::Ts,
@@ -126,6 +157,26 @@ impl Plan {
             _ => None,
         }
     }
+}
+
+/// Whether a server with this configuration accepts what every client subscribes to.
+fn check_limits(patterns: &[Pattern], topics_each: Option<usize>, config: &Config) -> Result<(), BenchError> {
+    let limits = &config.limits;
+    let wildcards = patterns.iter().filter(|pattern| !pattern.is_exact()).count();
+    let (count, wildcards, pattern_bytes) = match topics_each {
+        Some(each) => (each, 0, TOPIC_BYTES),
+        None => (patterns.len(), wildcards, patterns.iter().map(|pattern| pattern.as_str().len()).max().unwrap_or(0)),
+    };
+    for (what, found, max, setting) in [
+        ("patterns", count, limits.patterns_max, "limits.patterns_max"),
+        ("wildcards", wildcards, limits.wildcards_max, "limits.wildcards_max"),
+        ("bytes", command_bytes(count, pattern_bytes), limits.message_bytes_max, "limits.message_bytes_max"),
+    ] {
+        if found > max {
+            return Err(BenchError::Limit { what, max, found, setting });
+        }
+    }
+    Ok(())
 }
 
 /// How many clients, within what open files allow to each of the two processes.

@@ -9,8 +9,11 @@ use super::capacity::Capacity;
 use super::client::Age;
 use super::options::{FormatName, Rate};
 use super::plan::{Plan, Source};
-use super::stage::Step;
+use super::stage::{Connecting, Step};
 use super::tally::Latency;
+
+/// Patterns that are longer are counted instead of shown.
+const TOPICS_BYTES_MAX: usize = 100;
 
 /// Everything that was measured, and what it was measured with.
 #[derive(Clone, Debug, Serialize)]
@@ -20,7 +23,9 @@ pub struct Report {
     pub feed: &'static str,
     /// Messages a second that were asked of the feed of the bench.
     pub rate: Option<Rate>,
-    pub topics: String,
+    /// What every client subscribes to; none if each has topics of its own.
+    pub topics: Option<String>,
+    pub topics_each: Option<usize>,
     pub format: FormatName,
     pub deflate: bool,
     /// How finely latency is known: `1 ns`, `1 ms`, or not at all.
@@ -45,9 +50,21 @@ impl Report {
             Age::Ts => Some("1 ms"),
             Age::Unknown => None,
         };
-        let (format, topics) = (plan.format, plan.topics.clone());
+        let topics = plan.topics_each.is_none().then(|| plan.topics.clone());
+        let (format, topics_each) = (plan.format, plan.topics_each);
         let (rate, deflate, version) = (plan.rate(), plan.deflate, env!("CARGO_PKG_VERSION"));
-        Report { version, feed, rate, topics, format, deflate, latency_resolution, result, capacity, bare }
+        Report { version, feed, rate, topics, topics_each, format, deflate, latency_resolution, result, capacity, bare }
+    }
+
+    /// What the clients subscribe to.
+    fn topics(&self) -> String {
+        match (&self.topics, self.topics_each, self.result.feed_topics) {
+            (_, Some(each), Some(all)) => format!("{each} of {all} each"),
+            (Some(topics), ..) if topics.len() > TOPICS_BYTES_MAX => {
+                format!("{} patterns", topics.split(',').count())
+            }
+            (topics, ..) => topics.clone().unwrap_or_default(),
+        }
     }
 
     /// The report as JSON, indented.
@@ -58,7 +75,8 @@ impl Report {
     /// The answer to "how many clients can this machine serve with my feed?".
     fn sentence(&self, capacity: &Capacity) -> String {
         let step = &self.result;
-        let feed = format!("{:.0} msg/s, {:.0} B a delivery", step.messages_per_second, step.bytes_per_delivery);
+        let bytes = step.bytes_per_delivery.unwrap_or(0.0);
+        let feed = format!("{:.0} msg/s, {bytes:.0} B a delivery", step.messages_per_second);
         if capacity.clients == 0 {
             return format!(
                 "This machine does not serve {} clients of this feed ({feed}) well: {}.",
@@ -94,7 +112,7 @@ impl fmt::Display for Report {
             "fanline {}, clients: {}, topics: {}, {}, {deflate}, {:.1} s",
             self.version,
             step.clients,
-            self.topics,
+            self.topics(),
             self.format.as_str(),
             step.seconds
         )?;
@@ -104,24 +122,21 @@ impl fmt::Display for Report {
         let payload = step.bytes_per_message.map_or(String::new(), |bytes| format!(", {bytes:.0} bytes each"));
         let messages = step.messages.map_or(String::new(), |messages| format!("{messages} messages, "));
         row(f, "feed", &format!("{messages}{:.0} a second{payload}", step.messages_per_second))?;
+        if let Some(Connecting { clients, seconds }) = step.connecting {
+            let rate = clients as f64 / seconds;
+            row(f, "connecting", &format!("{clients} clients in {seconds:.2} s, {rate:.0} a second"))?;
+        }
         row(f, "deliveries", &format!("{}, {:.0} a second", step.deliveries, step.deliveries_per_second))?;
-        row(f, "bytes per delivery", &format!("{:.1}", step.bytes_per_delivery))?;
-        let resolution = self.latency_resolution.unwrap_or_default();
-        let latency =
-            step.latency.map_or("not known of this feed and format".into(), |latency| spread(&latency, resolution));
-        row(f, "latency", &latency)?;
-        let server = step.server.map_or("not known of a server that was not started here".into(), |server| {
-            let each = server.bytes_per_connection.map_or(String::new(), |bytes| {
-                format!(", {:.2} KiB per connection without the kernel's", bytes / 1024.0)
-            });
-            format!(
-                "{:.2} cores, {:.3} us of CPU per delivery, {:.0} MiB{each}",
-                server.cores,
-                server.cpu_us_per_delivery,
-                mib(server.resident_bytes)
-            )
-        });
-        row(f, "server", &server)?;
+        if let Some(bytes) = step.bytes_per_delivery {
+            row(f, "bytes per delivery", &format!("{bytes:.1}"))?;
+            let resolution = self.latency_resolution.unwrap_or_default();
+            let latency =
+                step.latency.map_or("not known of this feed and format".into(), |latency| spread(&latency, resolution));
+            row(f, "latency", &latency)?;
+        } else {
+            row(f, "besides", &format!("{} heartbeats and other notices, {} pings", step.notices, step.pings))?;
+        }
+        row(f, "server", &server(step))?;
         row(f, "load generator", &format!("{:.2} cores", step.generator_cores))?;
         if let Some(cores) = step.other_cores {
             row(f, "everything else", &format!("{cores:.2} cores of this machine"))?;
@@ -130,6 +145,22 @@ impl fmt::Display for Report {
         table_of_bare(f, step, &self.bare)?;
         self.capacity.as_ref().map_or(Ok(()), |capacity| write!(f, "\n{}", self.sentence(capacity)))
     }
+}
+
+/// CPU by delivery, or, where there were none, by connection; and memory.
+fn server(step: &Step) -> String {
+    let Some(server) = step.server else { return "not known of a server that was not started here".into() };
+    let cpu = match server.cpu_us_per_delivery {
+        Some(us) => format!("{:.2} cores, {us:.3} us of CPU per delivery", server.cores),
+        None => {
+            let us = server.cores * 1e6 / step.clients as f64;
+            format!("{:.4} cores, {us:.2} us of CPU per connection and second", server.cores)
+        }
+    };
+    let each = server
+        .bytes_per_connection
+        .map_or(String::new(), |bytes| format!(", {:.2} KiB per connection without the kernel's", bytes / 1024.0));
+    format!("{cpu}, {:.0} MiB{each}", mib(server.resident_bytes))
 }
 
 fn row(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
@@ -198,12 +229,15 @@ fn table_of_bare(f: &mut fmt::Formatter<'_>, step: &Step, bare: &[Bare]) -> fmt:
     }
     let p99 = |latency: Option<Latency>| latency.map_or(f64::NAN, |latency| latency.p99_us / 1000.0);
     let server = |figure: fn(&super::stage::ServerFigures) -> f64| step.server.as_ref().map_or(f64::NAN, figure);
+    let known = |figure: Option<f64>| figure.unwrap_or(f64::NAN);
     type Figure = fn(&Bare) -> f64;
     let rows: [(&str, f64, Figure); 5] = [
         ("deliveries a second", step.deliveries_per_second, |bare| bare.deliveries_per_second),
-        ("CPU us per delivery", server(|server| server.cpu_us_per_delivery), |bare| bare.cpu_us_per_delivery),
+        ("CPU us per delivery", server(|server| server.cpu_us_per_delivery.unwrap_or(f64::NAN)), |bare| {
+            bare.cpu_us_per_delivery
+        }),
         ("cores", server(|server| server.cores), |bare| bare.cores),
-        ("bytes per delivery", step.bytes_per_delivery, |bare| bare.bytes_per_delivery),
+        ("bytes per delivery", known(step.bytes_per_delivery), |bare| bare.bytes_per_delivery),
         ("p99 of latency, ms", p99(step.latency), |bare| {
             bare.latency.map_or(f64::NAN, |latency| latency.p99_us / 1000.0)
         }),

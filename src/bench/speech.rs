@@ -3,7 +3,6 @@
 use crate::bus::clock::Clock;
 use crate::venue::VenueError;
 use crate::venue::market::{Market, MarketSettings};
-use crate::words::topic::Pattern;
 
 use super::mark;
 
@@ -13,9 +12,6 @@ const MARK_BYTES: usize = r#","sent_ns":12345678901"#.len();
 /// An endless sequence of messages; the same settings give the same one, but for times.
 pub struct Speech {
     market: Market,
-    patterns: Vec<Pattern>,
-    /// By topic number of the market: whether the clients ask for it; unknown before it was said.
-    matched: Vec<Option<bool>>,
     bytes_min: usize,
     /// State of the padding's letters.
     letters: u64,
@@ -25,16 +21,27 @@ pub struct Speech {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saying {
     pub text: Vec<u8>,
-    /// Whether the clients ask for its topic.
-    pub matched: bool,
+    /// Of its topic, in the market.
+    pub number: usize,
+}
+
+/// The names of a market's topics, by number.
+pub fn topics(settings: MarketSettings) -> Result<Vec<String>, VenueError> {
+    let mut market = Market::new(settings)?;
+    // It opens with one message of each.
+    let opening = (0..market.topics()).map(|_| String::from_utf8_lossy(topic(market.next(0).text.as_bytes())).into());
+    Ok(opening.collect())
 }
 
 impl Speech {
-    /// Messages of at least `bytes_min` bytes about topics, of which clients get those that a pattern matches.
-    pub fn new(settings: MarketSettings, bytes_min: usize, patterns: Vec<Pattern>) -> Result<Speech, VenueError> {
-        let market = Market::new(settings)?;
-        let matched = vec![None; market.topics()];
-        Ok(Speech { market, patterns, matched, bytes_min, letters: settings.seed | 1 })
+    /// Messages of at least `bytes_min` bytes.
+    pub fn new(settings: MarketSettings, bytes_min: usize) -> Result<Speech, VenueError> {
+        Ok(Speech { market: Market::new(settings)?, bytes_min, letters: settings.seed | 1 })
+    }
+
+    /// How many topics there are; so many messages, one of each, are the opening.
+    pub fn topics(&self) -> usize {
+        self.market.topics()
     }
 
     /// The next message, as if sent now.
@@ -42,14 +49,9 @@ impl Speech {
         let now = clock.now();
         let tick = self.market.next(now.wall_ms);
         let mut text = tick.text.into_bytes();
-        let patterns = &self.patterns;
-        let matched = *self.matched[tick.topic].get_or_insert_with(|| {
-            let topic = String::from_utf8_lossy(topic(&text));
-            patterns.iter().any(|pattern| pattern.matches(&topic))
-        });
         self.pad(&mut text);
         mark::put(&mut text, now.mono_ns);
-        Saying { text, matched }
+        Saying { text, number: tick.topic }
     }
 
     /// Letters without a pattern, so that compression finds no more in them than their alphabet.
@@ -87,31 +89,29 @@ fn topic(text: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    fn speech(bytes_min: usize, pattern: &str) -> Speech {
-        let patterns = vec![Pattern::parse(pattern).expect("a pattern")];
-        Speech::new(MarketSettings::default(), bytes_min, patterns).expect("a market")
+    fn speech(bytes_min: usize) -> Speech {
+        Speech::new(MarketSettings::default(), bytes_min).expect("a market")
     }
 
     #[test]
-    fn messages_are_json_with_topic_and_mark_and_the_patterns_choose() {
+    fn messages_are_json_with_topic_and_mark() {
         let clock = Clock::start();
-        let mut speech = speech(0, "trade.*");
-        let mut matched = 0;
+        let mut speech = speech(0);
+        let topics = topics(MarketSettings::default()).expect("a market");
+        assert_eq!(topics.len(), speech.topics());
         for _ in 0..1000 {
             let saying = speech.next(&clock);
             let value: serde_json::Value = serde_json::from_slice(&saying.text).expect("JSON");
             assert_eq!(value["topic"], saying.topic());
             assert_eq!(value["sent_ns"].as_u64(), mark::find(&saying.text));
-            assert_eq!(saying.matched, saying.topic().starts_with("trade."));
-            matched += u32::from(saying.matched);
+            assert_eq!(saying.topic(), topics[saying.number]);
         }
-        assert!((150..350).contains(&matched), "a fifth are trades: {matched}");
     }
 
     #[test]
     fn messages_are_padded_to_the_size_asked_for() {
         let clock = Clock::start();
-        let mut speech = speech(1000, ">");
+        let mut speech = speech(1000);
         for _ in 0..100 {
             let text = speech.next(&clock).text;
             assert!(text.len().abs_diff(1000) <= 12, "{}", text.len());

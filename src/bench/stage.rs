@@ -4,6 +4,7 @@
 //! so deliveries are accounted for to the last one. Other feeds do not pause; there the figures are those of a span.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -16,10 +17,12 @@ use super::cpu::{Usage, machine_cpu, process_cpu};
 use super::crowd::{Crowd, Look};
 use super::dial::Target;
 use super::feed::{Feed, Said};
+use super::hello::subscribe;
 use super::plan::{Plan, Source};
 use super::server::Server;
 use super::speech::Speech;
 use super::tally::Latency;
+use super::wants::Wants;
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
 const GLANCE: Duration = Duration::from_millis(5);
@@ -27,21 +30,44 @@ const GLANCE: Duration = Duration::from_millis(5);
 const STILL: Duration = Duration::from_millis(500);
 const WARM_UP: Duration = Duration::from_secs(1);
 const SECOND: Duration = Duration::from_secs(1);
+/// Of a request head the server takes some 32 KiB; more patterns than fit here go into a command.
+const QUERY_BYTES_MAX: usize = 8 << 10;
 
-/// The server under test, its feed if it is ours, and its clients.
+/// The server under test, its feed if it is ours, and its clients. They end in this order: a server that is left alone with
+/// its feed gone would complain.
 pub struct Stage {
-    crowd: Crowd,
-    target: Target,
-    feed: Option<Feed>,
     server: Option<Server>,
-    bytes_per_connection: Option<f64>,
+    crowd: Crowd,
+    feed: Option<Feed>,
+    target: Target,
+    wants: Option<Arc<Wants>>,
+    connecting: Option<Connecting>,
+    growth: Growth,
+}
+
+/// How the last clients came.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Connecting {
+    pub clients: usize,
+    pub seconds: f64,
+}
+
+/// Of the server's memory while clients connected; not when they did so for the second time, into memory that was freed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Growth {
+    bytes: u64,
+    clients: usize,
 }
 
 /// What was measured with so many clients.
 #[derive(Clone, Debug, Serialize)]
 pub struct Step {
     pub clients: usize,
+    /// How they came, one after the other.
+    pub connecting: Option<Connecting>,
     pub seconds: f64,
+    /// Topics of the feed of the bench.
+    pub feed_topics: Option<usize>,
     /// Messages of the feed that clients ask for; known of the feed of the bench.
     pub messages: Option<u64>,
     pub messages_per_second: f64,
@@ -51,8 +77,8 @@ pub struct Step {
     pub bytes_per_message: Option<f64>,
     pub deliveries: u64,
     pub deliveries_per_second: f64,
-    /// WebSocket headers included.
-    pub bytes_per_delivery: f64,
+    /// WebSocket headers included; of nothing that was delivered there is none.
+    pub bytes_per_delivery: Option<f64>,
     /// From the feed to the clients; from the server's receiving it on, where the feed is not the bench's.
     pub latency: Option<Latency>,
     /// Known of a server that was started here.
@@ -67,6 +93,9 @@ pub struct Step {
     pub repeated: Option<u64>,
     /// Offsets that are missing without a notice, over the clients that are followed.
     pub gaps: u64,
+    /// Messages that are no frames, such as heartbeats.
+    pub notices: u64,
+    pub pings: u64,
     /// Notices `skipped`.
     pub skips: u64,
     /// Clients whose connection has ended.
@@ -78,7 +107,7 @@ pub struct Step {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct ServerFigures {
     pub cores: f64,
-    pub cpu_us_per_delivery: f64,
+    pub cpu_us_per_delivery: Option<f64>,
     pub resident_bytes: u64,
     /// Without the kernel's buffers; known with the feed of the bench.
     pub bytes_per_connection: Option<f64>,
@@ -96,14 +125,21 @@ impl Stage {
     /// Starts what has to be started; nobody is connected yet.
     pub fn open(plan: &Plan) -> Result<Stage, BenchError> {
         let clock = Clock::start();
+        let mut wants = None;
         let (feed, server) = match &plan.source {
             Source::Ours { arguments, feed } => {
-                let speech = Speech::new(feed.market, feed.bytes, feed.patterns.clone())?;
-                let opened = Feed::open(speech, feed.rate, clock).map_err(BenchError::system("open a feed"))?;
+                let speech = Speech::new(feed.market, feed.bytes)?;
+                wants = Some(feed.wants.clone());
+                let opened = Feed::open(speech, feed.wants.clone(), feed.rate, clock)
+                    .map_err(BenchError::system("open a feed"))?;
                 let own = [opened.url(), "--profile".into(), "simulated".into()].map(OsString::from);
                 let server = Server::start(&[&own[..], arguments].concat())?;
                 let heard = wait(CONNECT_DEADLINE, || opened.is_heard());
-                heard.then_some(()).ok_or(BenchError::NotConnected)?;
+                opened.open_market();
+                let read = heard && wait(CONNECT_DEADLINE, || opened.is_opened());
+                read.then_some(()).ok_or(BenchError::NotConnected)?;
+                // The server's shards are a moment behind what it reads.
+                std::thread::sleep(STILL);
                 (Some(opened), Some(server))
             }
             Source::Configured { arguments } => (None, Some(Server::start(arguments)?)),
@@ -115,10 +151,14 @@ impl Stage {
             (_, None) => return Err(BenchError::NotListening),
         };
         target.deflate = plan.deflate;
-        target.add_parameter("topics", &plan.topics);
+        if plan.topics.len() > QUERY_BYTES_MAX {
+            target.hello = subscribe(&plan.topics.split(',').collect::<Vec<_>>());
+        } else if plan.topics_each.is_none() {
+            target.add_parameter("topics", &plan.topics);
+        }
         target.add_parameter("format", plan.format.as_str());
         let crowd = Crowd::gather(plan.reading(), plan.deflate, clock).map_err(BenchError::system("start a thread"))?;
-        Ok(Stage { crowd, target, feed, server, bytes_per_connection: None })
+        Ok(Stage { server, crowd, feed, target, wants, connecting: None, growth: Growth::default() })
     }
 
     /// Lets clients come or go until there are so many.
@@ -130,8 +170,12 @@ impl Stage {
             return Ok(());
         }
         let before = self.resident_bytes();
-        let mut told = Instant::now();
+        let started = Instant::now();
+        let mut told = started;
         for index in present..clients {
+            if let Some(names) = self.wants.as_ref().and_then(|wants| wants.names(index)) {
+                self.target.hello = subscribe(&names);
+            }
             let upgraded = self.target.dial(index).map_err(|error| BenchError::Dial { connected: index, error })?;
             self.crowd.join(upgraded);
             if told.elapsed() >= SECOND {
@@ -139,13 +183,20 @@ impl Stage {
                 tell(&format!("{index} of {clients} clients connected"));
             }
         }
+        if clients > present {
+            self.connecting = Some(Connecting { clients: clients - present, seconds: started.elapsed().as_secs_f64() });
+        }
         self.settle();
         if let (Some(before), Some(after), Some(_)) = (before, self.resident_bytes(), &self.feed)
-            && clients > present
+            && present == self.growth.clients
         {
-            self.bytes_per_connection = Some(after.saturating_sub(before) as f64 / (clients - present) as f64);
+            self.growth.bytes += after.saturating_sub(before);
+            self.growth.clients = clients;
         }
-        Ok(())
+        match self.crowd.look(Vec::new()).tally.refusals {
+            0 => Ok(()),
+            refused => Err(BenchError::Refused { refused, clients }),
+        }
     }
 
     pub fn clients(&self) -> usize {
@@ -176,7 +227,8 @@ impl Stage {
         self.watch(before.at, span, tell);
         let said = self.feed.as_ref().map(Feed::hush);
         let end = self.settle();
-        let look = self.crowd.look(said.map(|said| said.matched));
+        let owed = self.feed.as_ref().zip(said.as_ref()).map(|(feed, said)| feed.owed(said));
+        let look = self.crowd.look(owed.unwrap_or_default());
         self.step((&before, end), &look, said)
     }
 
@@ -185,7 +237,7 @@ impl Stage {
         let mut last = (started, 0);
         while let Some(left) = span.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
             std::thread::sleep(left.min(SECOND));
-            let Look { tally, .. } = self.crowd.look(None);
+            let Look { tally, .. } = self.crowd.look(Vec::new());
             let now = Instant::now();
             let rate = (tally.deliveries - last.1) as f64 / (now - last.0).as_secs_f64();
             last = (now, tally.deliveries);
@@ -218,40 +270,49 @@ impl Stage {
 
     fn step(&self, (before, end): (&Moment, Instant), look: &Look, said: Option<Said>) -> Step {
         let after = self.moment();
-        let seconds = (end - before.at).as_secs_f64();
         let (deliveries, clients) = (look.tally.deliveries, self.clients());
-        let each = deliveries.max(1) as f64;
+        let end = if deliveries > 0 { end } else { after.at };
+        let seconds = (end - before.at).as_secs_f64();
+        let each = |sum: f64| (deliveries > 0).then_some(sum / deliveries as f64);
         let server = before.server.zip(after.server).map(|(before, after)| {
             let cpu_s = after.cpu.saturating_sub(before.cpu).as_secs_f64();
             ServerFigures {
                 cores: cpu_s / seconds,
-                cpu_us_per_delivery: cpu_s * 1e6 / each,
+                cpu_us_per_delivery: each(cpu_s * 1e6),
                 resident_bytes: after.resident_bytes,
-                bytes_per_connection: self.bytes_per_connection,
+                bytes_per_connection: self.growth.of_one(),
             }
         });
         let generator_cores = after.generator.saturating_sub(before.generator).as_secs_f64() / seconds;
         let other_cores = before.machine.zip(after.machine).zip(server).map(|((before, after), server)| {
             (after.saturating_sub(before).as_secs_f64() / seconds - server.cores - generator_cores).max(0.0)
         });
-        let messages = said.map(|said| said.matched);
+        let messages = said.as_ref().map(|said| said.wanted);
         Step {
             clients,
+            connecting: self.connecting,
             seconds,
+            feed_topics: self.wants.as_ref().map(|wants| wants.topics()),
             messages,
-            messages_per_second: messages.map_or(each / clients.max(1) as f64, |messages| messages as f64) / seconds,
-            feed_messages: said.map(|said| said.messages),
-            bytes_per_message: said.map(|said| said.bytes as f64 / said.messages.max(1) as f64),
+            messages_per_second: messages.map_or(deliveries as f64 / clients.max(1) as f64, |messages| messages as f64)
+                / seconds,
+            feed_messages: said.as_ref().map(|said| said.messages),
+            bytes_per_message: said
+                .as_ref()
+                .filter(|said| said.messages > 0)
+                .map(|said| said.bytes as f64 / said.messages as f64),
             deliveries,
             deliveries_per_second: deliveries as f64 / seconds,
-            bytes_per_delivery: look.tally.bytes as f64 / each,
+            bytes_per_delivery: each(look.tally.bytes as f64),
             latency: Latency::of(&look.tally.ages),
             server,
             generator_cores,
             other_cores,
-            lost: said.map(|_| look.lost),
-            repeated: said.map(|_| look.repeated),
+            lost: said.as_ref().map(|_| look.lost),
+            repeated: said.as_ref().map(|_| look.repeated),
             gaps: look.tally.gaps,
+            notices: look.tally.notices,
+            pings: look.tally.pings,
             skips: look.tally.skips,
             ended: look.ended,
             unheard: said.map_or(0, |said| said.unheard),
@@ -265,6 +326,13 @@ impl Stage {
 
     fn resident_bytes(&self) -> Option<u64> {
         self.server.as_ref().and_then(Server::usage).map(|usage| usage.resident_bytes)
+    }
+}
+
+impl Growth {
+    /// Bytes of a connection; none if nobody was seen to connect.
+    fn of_one(self) -> Option<f64> {
+        (self.clients > 0).then(|| self.bytes as f64 / self.clients as f64)
     }
 }
 

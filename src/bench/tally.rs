@@ -17,6 +17,9 @@ pub struct Tally {
     pub notices: u64,
     /// Notices `skipped` among them.
     pub skips: u64,
+    /// Notices `error` among them: commands that were refused.
+    pub refusals: u64,
+    pub pings: u64,
     /// Frames of the clients that are followed.
     pub followed: u64,
     /// Offsets that are missing between those.
@@ -28,7 +31,8 @@ pub struct Tally {
 impl Default for Tally {
     fn default() -> Tally {
         let ages = Histogram::new_with_max(AGE_NS_MAX, 3).expect("constants that hdrhistogram allows");
-        Tally { deliveries: 0, bytes: 0, notices: 0, skips: 0, followed: 0, gaps: 0, ages }
+        let (refusals, pings) = (0, 0);
+        Tally { deliveries: 0, bytes: 0, notices: 0, skips: 0, refusals, pings, followed: 0, gaps: 0, ages }
     }
 }
 

@@ -1,0 +1,42 @@
+//! What a client says first: its patterns, as a command behind the upgrade.
+
+use serde_json::json;
+
+use crate::wire::frame::{Opcode, put_frame};
+
+/// A `subscribe` as docs/PROTOCOL.md has it, in a client's WireFrame. Its mask is zero, which changes nothing of the payload.
+pub fn subscribe(patterns: &[&str]) -> Vec<u8> {
+    let command = json!({ "op": "subscribe", "topics": patterns }).to_string();
+    let mut frame = Vec::new();
+    put_frame(&mut frame, Opcode::Text, command.as_bytes());
+    frame[1] |= 0x80;
+    let header_bytes = frame.len() - command.len();
+    frame.splice(header_bytes..header_bytes, [0; 4]);
+    frame
+}
+
+/// Bytes of the command's text at most, with so many patterns of at most so many bytes each.
+pub fn command_bytes(patterns: usize, pattern_bytes: usize) -> usize {
+    // Two quotes and a comma each.
+    r#"{"op":"subscribe","topics":[]}"#.len() + patterns * (pattern_bytes + 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::deflate::Inflater;
+    use crate::wire::frame::{Decoder, Message};
+
+    #[test]
+    fn a_server_reads_what_is_said() {
+        for patterns in [1, 10, 1000] {
+            let mut decoder = Decoder::new(1 << 20, false);
+            decoder.push(&subscribe(&vec!["quote.AAPL"; patterns]));
+            let message = decoder.next(&mut Inflater::new()).expect("a WireFrame").expect("a whole one");
+            let Message::Text(text) = message else { panic!("{message:?}") };
+            let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(value["topics"].as_array().map(Vec::len), Some(patterns));
+            assert!((text.len()..text.len() + 4).contains(&command_bytes(patterns, "quote.AAPL".len())));
+        }
+    }
+}
