@@ -34,8 +34,9 @@ const RATE: f64 = 100.0;
 /// Few enough for servers that compress for each client.
 const RATE_SLOW: f64 = 10.0;
 const WARM_UP: Duration = Duration::from_secs(1);
-/// At the slow rate, so that whoever keeps compression windows has them.
+/// 100 messages, so that whoever keeps compression windows has them: fanline begins one after 64.
 const WARM_UP_DEFLATED: Duration = Duration::from_secs(5);
+const RATE_WARM_UP_DEFLATED: f64 = 20.0;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -112,7 +113,7 @@ fn plain(row: &mut Row, mut stand: Stand, span: Duration) -> Option<()> {
 }
 
 fn deflated(row: &mut Row, mut stand: Stand, span: Duration) -> Option<()> {
-    stand.stretch(WARM_UP_DEFLATED, Pace::PerSecond(RATE_SLOW))?;
+    stand.stretch(WARM_UP_DEFLATED, Pace::PerSecond(RATE_WARM_UP_DEFLATED))?;
     let slow = stand.stretch(span, Pace::PerSecond(RATE_SLOW))?;
     note(row, &slow, [Figure::SlowCpuUs, Figure::SlowP99Ms, Figure::SlowLost, Figure::SlowBytes]);
     let even = stand.stretch(span, Pace::PerSecond(RATE))?;

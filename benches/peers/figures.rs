@@ -62,7 +62,7 @@ const DEFLATED: [Column; 9] = [
     ("bytes", DeflatedBytes, 0),
     ("p99 ms", DeflatedP99Ms, 1),
     ("lost", DeflatedLost, 4),
-    ("KiB per connection after it", DeflatedKib, 1),
+    ("KiB per connection in use", DeflatedKib, 1),
 ];
 
 /// What the verdict is about: heading, how to find it, whether more of it is better.
@@ -72,12 +72,12 @@ const DIMENSIONS: [Dimension; 9] = [
     ("deliveries/s", |row| row[PerSecond as usize], true),
     ("CPU per delivery", |row| row[CpuUs as usize], false),
     ("memory per connection", |row| row[Kib as usize], false),
-    ("bytes per delivery", |row| row[Bytes as usize], false),
-    ("bytes, the fewest at 100 msg/s", |row| row[Bytes as usize].min(row[DeflatedBytes as usize]), false),
-    ("deflated: CPU, 10 msg/s", |row| row[SlowCpuUs as usize], false),
-    ("bytes", |row| row[SlowBytes as usize], false),
-    ("deflated: CPU, 100 msg/s", |row| row[DeflatedCpuUs as usize], false),
-    ("bytes", |row| row[DeflatedBytes as usize], false),
+    ("bytes, plain", |row| row[Bytes as usize], false),
+    ("bytes, compressed by who can", |row| row[Bytes as usize].min(row[DeflatedBytes as usize]), false),
+    ("deflated, 100 msg/s: CPU", |row| row[DeflatedCpuUs as usize], false),
+    ("deflated: memory", |row| row[DeflatedKib as usize], false),
+    ("deflated, 10 msg/s: CPU", |row| row[SlowCpuUs as usize], false),
+    ("deflated, 10 msg/s: bytes", |row| row[SlowBytes as usize], false),
 ];
 
 impl Rounds {

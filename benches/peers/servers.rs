@@ -176,8 +176,12 @@ fn answer_pings(mut socket: TcpStream, mut line: FeedLine) -> Option<()> {
 /// The program of a Debian package that benches/peers/setup has unpacked.
 fn debian(wish: &Wish<'_>, program: &str) -> Option<Command> {
     let mut command = bounded(fs::canonicalize(wish.peers.join(program)).ok()?);
-    command.env("LD_LIBRARY_PATH", wish.peers.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH)));
+    command.env("LD_LIBRARY_PATH", libraries(wish));
     Some(command)
+}
+
+fn libraries(wish: &Wish<'_>) -> PathBuf {
+    wish.peers.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH))
 }
 
 /// `workers`: as nginx's `worker_processes`. With several, each has a listening socket, as nginx recommends.
@@ -200,6 +204,7 @@ fn nchan(wish: &Wish<'_>, workers: &str) -> Option<Server> {
     // The module insists on a folder that the program was built with: it gets one in a mount namespace of its own.
     const SHELL: &str = "mount -t tmpfs tmpfs /var/lib && mkdir /var/lib/nginx && exec \"$@\"";
     let mut command = bounded("unshare");
+    command.env("LD_LIBRARY_PATH", libraries(wish));
     // Not as root, so that nginx has no user to change to.
     command.args(["--user", "--map-user=1000", "--map-group=1000", "--keep-caps", "--mount", "sh", "-c", SHELL, "sh"]);
     command.arg(fs::canonicalize(wish.peers.join("usr/sbin/nginx")).ok()?);
