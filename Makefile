@@ -35,7 +35,7 @@ bench: build
 
 bench-peers: build
 	@benches/peers/setup
-	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench peers -- 1000 5 $(RUNS)
+	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench peers -- 1000 4 $(RUNS)
 
 lint:
 	$(CARGO) fmt --check

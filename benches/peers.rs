@@ -21,7 +21,7 @@ mod stand;
 
 use std::fmt::Write;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use broadcast::Variant;
 use fanline::open_files::raise_open_files_limit;
@@ -47,7 +47,7 @@ fn main() {
     }
     let mut numbers = arguments.iter().filter_map(|argument| argument.parse::<u64>().ok());
     let clients = numbers.next().unwrap_or(1000) as usize;
-    let span = Duration::from_secs(numbers.next().unwrap_or(5));
+    let span = Duration::from_secs(numbers.next().unwrap_or(4));
     let runs = numbers.next().unwrap_or(1);
     raise_open_files_limit().expect("a limit of open files");
     let target = Path::new(env!("CARGO_BIN_EXE_fanline")).parent().and_then(Path::parent).expect("a target directory");
@@ -63,10 +63,11 @@ fn main() {
         span.as_secs()
     );
     let mut rounds = Rounds::default();
+    let started = Instant::now();
     for run in 1..=runs {
         rounds.begin();
         for (server, peer) in SERVERS.iter().enumerate() {
-            eprintln!("run {run} of {runs}: {}", peer.name);
+            eprintln!("{:.0} s, run {run} of {runs}: {}", started.elapsed().as_secs_f64(), peer.name);
             match measure(peer, target, clients, span) {
                 Some(row) => rounds.note(server, row),
                 None => eprintln!("SKIPPED: {}: it does not start, or gave up; see benches/peers/setup", peer.name),

@@ -196,7 +196,7 @@ fn nchan(wish: &Wish<'_>, workers: &str) -> Option<Server> {
          fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;\n\
          server {{ listen 127.0.0.1:{} {reuse}; tcp_nodelay on;\n\
          location = /sub {{ nchan_subscriber websocket; nchan_channel_id t; }}\n\
-         location = /pub {{ nchan_publisher; nchan_channel_id t; nchan_message_buffer_length 4096; {deflate} }} }} }}\n",
+         location = /pub {{ nchan_publisher; nchan_channel_id t; nchan_message_buffer_length 32768; {deflate} }} }} }}\n",
         fs::canonicalize(wish.peers).ok()?.display(),
         wish.port
     );

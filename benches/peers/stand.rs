@@ -16,7 +16,7 @@ use fanline::words::topic::Pattern;
 use super::servers::{Peer, Server, Wish, free_port};
 
 /// As fast as clients take it: messages that the publisher may be ahead of the average client, and messages in a write.
-const AHEAD_MESSAGES: f64 = 1000.0;
+const AHEAD_MESSAGES: f64 = 500.0;
 const BATCH_MESSAGES: usize = 16;
 /// A server that lost messages never catches up; after this time without progress it is not waited for.
 const STALL: Duration = Duration::from_millis(250);
@@ -25,7 +25,8 @@ const RESIDENT_BYTES_MAX: u64 = 2 << 30;
 const RESIDENT_GLANCE: Duration = Duration::from_millis(100);
 const GLANCE: Duration = Duration::from_millis(1);
 const STILL: Duration = Duration::from_millis(500);
-const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+/// What has not come by then is lost.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
 /// Of clients so many connect before memory is measured, so that a program's own start is not in it.
 const EARLY: usize = 10;
 /// Head of a WireFrame with 126 to 65,535 bytes (RFC 6455 section 5.2).
