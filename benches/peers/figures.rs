@@ -131,7 +131,9 @@ impl Rounds {
             for (heading, figure, more_is_better) in DIMENSIONS {
                 let ratio = self.ratio(OURS, server, figure);
                 let verdict = ratio.map(|ratio| verdict(ratio, more_is_better));
-                if verdict.is_some_and(|verdict| verdict != "ahead") {
+                // Every server has plain figures, unless it did not bear the load.
+                let is_missing = verdict.is_none() && !heading.starts_with("deflated");
+                if is_missing || verdict.is_some_and(|verdict| verdict != "ahead") {
                     not_ahead.push(heading);
                 }
                 cells.push(ratio.zip(verdict).map_or(NONE.into(), |(ratio, verdict)| format!("{ratio:.3} {verdict}")));

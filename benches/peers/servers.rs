@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite;
 use super::processes::{Processes, bounded};
 
 const START_DEADLINE: Duration = Duration::from_secs(10);
-const WRITE_DEADLINE: Duration = Duration::from_secs(20);
+const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 const GLANCE: Duration = Duration::from_millis(20);
 const FEED_MESSAGE_BYTES_MAX: usize = 1 << 20;
 

@@ -24,7 +24,9 @@ const STALL: Duration = Duration::from_millis(250);
 const RESIDENT_BYTES_MAX: u64 = 2 << 30;
 const RESIDENT_GLANCE: Duration = Duration::from_millis(100);
 const GLANCE: Duration = Duration::from_millis(1);
-const STILL: Duration = Duration::from_millis(500);
+const CONNECTED: Duration = Duration::from_millis(500);
+/// Clients that miss something, and to which nothing comes for this time, have everything that will come.
+const STILL: Duration = Duration::from_secs(2);
 /// What has not come by then is lost.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
 /// Of clients so many connect before memory is measured, so that a program's own start is not in it.
@@ -83,7 +85,7 @@ impl Stand {
         let mut resident_bytes_early = 0;
         for index in 0..clients {
             if index == clients / EARLY {
-                std::thread::sleep(STILL);
+                std::thread::sleep(CONNECTED);
                 resident_bytes_early = server.processes.usage().resident_bytes;
             }
             match server.target.dial(index) {
@@ -94,7 +96,7 @@ impl Stand {
                 }
             }
         }
-        std::thread::sleep(STILL);
+        std::thread::sleep(CONNECTED);
         let speech = Speech::new(MarketSettings::default(), 0, vec![Pattern::parse(">").ok()?]).ok()?;
         let received = crowd.received();
         Some(Stand { server, crowd, received, clock, speech, deflate, packed: peer.packed, resident_bytes_early })
@@ -115,7 +117,7 @@ impl Stand {
             Pace::PerSecond(rate) => self.say_evenly(span, rate)?,
             Pace::Max => self.say_ahead(span)?,
         };
-        let end = self.settle();
+        let end = self.settle(&said);
         let after = self.server.processes.usage();
         let look = self.crowd.look(None);
         let due = said.messages * self.crowd.clients() as f64;
@@ -190,14 +192,18 @@ impl Stand {
         (bytes * said.messages / said.packed_bytes.max(1.0)).round()
     }
 
-    /// Waits until nothing more comes; answers when the last delivery came.
-    fn settle(&self) -> Instant {
+    /// Waits until all has come, or nothing more comes; answers when the last delivery came.
+    fn settle(&self, said: &Said) -> Instant {
         let started = Instant::now();
-        let (mut seen, mut since) = (None, started);
+        let due = said.messages * self.crowd.clients() as f64;
+        let (mut seen, mut since) = (f64::NAN, started);
         while since.elapsed() < STILL && started.elapsed() < DRAIN_DEADLINE {
-            let deliveries = self.received.load(Ordering::Relaxed);
-            if seen != Some(deliveries) {
-                (seen, since) = (Some(deliveries), Instant::now());
+            let deliveries = self.deliveries(said);
+            if seen != deliveries {
+                (seen, since) = (deliveries, Instant::now());
+            }
+            if deliveries >= due {
+                break;
             }
             std::thread::sleep(GLANCE);
         }
