@@ -1,7 +1,7 @@
 # make run    the server with the built-in simulated market, or FEED=wss://… for a real one
 # make test   all tests, after installing what they need
 # make bench  every benchmark, into target/bench/report.md; some 7 minutes after compiling, on a machine with nothing else to do
-# make bench-peers  the same load on other servers, as far as Debian, npm and PyPI have them; into target/bench/peers.md
+# make bench-peers  the same load on other servers, as far as Debian, npm and PyPI have them; into target/bench/peers.md; RUNS=3 for medians
 # make lint   what must be clean before a commit
 # make model  the bus's shared memory under loom, in every order of its threads
 # make fuzz   each fuzz target for FUZZ_SECONDS; needs cargo-fuzz and a nightly compiler
@@ -10,6 +10,7 @@ CARGO ?= cargo
 LISTEN ?= 127.0.0.1:8080
 FEED ?=
 FUZZ_SECONDS ?= 20
+RUNS ?= 1
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 # Reaches the recipes through the environment, so that no character of a URL is special to the shell.
@@ -34,7 +35,7 @@ bench: build
 
 bench-peers: build
 	@benches/peers/setup
-	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench peers
+	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench peers -- 1000 4 $(RUNS)
 
 lint:
 	$(CARGO) fmt --check

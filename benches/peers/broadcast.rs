@@ -1,44 +1,96 @@
-//! The smallest fan-out with tokio: each line of stdin goes into a broadcast channel, and a task per client writes it.
+//! The usual broadcast server: axum's WebSocket, a tokio broadcast channel, and one or two tasks for each client.
 
 use std::io::BufRead;
 
+use axum::Router;
+use axum::extract::State;
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
+use axum::routing::any;
+use axum::serve::ListenerExt;
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::broadcast::{Receiver, Sender, error::RecvError};
-use tokio_tungstenite::accept_async;
-use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 /// Messages that a client may be behind before it misses some.
 const BACKLOG: usize = 4096;
+/// Instead of tungstenite's 128 KiB.
+const SMALL_BUFFER_BYTES: usize = 4096;
 
-pub fn serve(port: u16) {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// One task for each client, which waits for messages and for the client.
+    OneTask,
+    /// A task that writes and one that reads, as in axum's chat example.
+    TwoTasks,
+    TwoTasksSmallBuffers,
+}
+
+#[derive(Clone)]
+struct Chat {
+    lines: Sender<Utf8Bytes>,
+    variant: Variant,
+}
+
+pub fn serve(port: u16, variant: Variant) {
     let runtime = tokio::runtime::Runtime::new().expect("threads");
-    let sender = Sender::<Utf8Bytes>::new(BACKLOG);
-    let clients = sender.clone();
+    let lines = Sender::new(BACKLOG);
+    let chat = Chat { lines: lines.clone(), variant };
     runtime.spawn(async move {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("a free port");
-        while let Ok((socket, _)) = listener.accept().await {
-            tokio::spawn(tell(socket, clients.subscribe()));
-        }
+        let listener = listener.tap_io(|socket| socket.set_nodelay(true).expect("a TCP socket"));
+        let app = Router::new().route("/any", any(upgrade)).with_state(chat);
+        axum::serve(listener, app).await.expect("it serves forever");
     });
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         // An error only says that nobody is connected.
-        let _ = sender.send(line.into());
+        let _ = lines.send(line.into());
     }
 }
 
-async fn tell(socket: TcpStream, mut lines: Receiver<Utf8Bytes>) {
-    let Ok(()) = socket.set_nodelay(true) else { return };
-    let Ok(stream) = accept_async(socket).await else { return };
-    let (mut sink, mut source) = stream.split();
+async fn upgrade(upgrade: WebSocketUpgrade, State(chat): State<Chat>) -> Response {
+    let lines = chat.lines.subscribe();
+    match chat.variant {
+        Variant::OneTask => upgrade.on_upgrade(move |socket| one_task(socket, lines)),
+        Variant::TwoTasks => upgrade.on_upgrade(move |socket| two_tasks(socket, lines)),
+        Variant::TwoTasksSmallBuffers => upgrade
+            .read_buffer_size(SMALL_BUFFER_BYTES)
+            .write_buffer_size(0)
+            .on_upgrade(move |socket| two_tasks(socket, lines)),
+    }
+}
+
+async fn one_task(mut socket: WebSocket, mut lines: Receiver<Utf8Bytes>) {
     loop {
         tokio::select! {
             line = lines.recv() => match line {
-                Ok(line) => if sink.send(Message::Text(line)).await.is_err() { return },
+                Ok(line) => if socket.send(Message::Text(line)).await.is_err() { return },
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             },
-            message = source.next() => if !matches!(message, Some(Ok(_))) { return },
+            message = socket.recv() => if !matches!(message, Some(Ok(_))) { return },
         }
+    }
+}
+
+async fn two_tasks(socket: WebSocket, mut lines: Receiver<Utf8Bytes>) {
+    let (mut sink, mut source) = socket.split();
+    let mut writing = tokio::spawn(async move {
+        loop {
+            match lines.recv().await {
+                Ok(line) => {
+                    if sink.send(Message::Text(line)).await.is_err() {
+                        return;
+                    }
+                }
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+        }
+    });
+    let mut reading = tokio::spawn(async move { while let Some(Ok(_)) = source.next().await {} });
+    tokio::select! {
+        _ = &mut writing => reading.abort(),
+        _ = &mut reading => writing.abort(),
     }
 }

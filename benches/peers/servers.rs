@@ -1,23 +1,38 @@
-//! The servers: how each is started, published to and subscribed to.
+//! The servers: how each is started, published to and subscribed to, with what its documentation recommends for fan-out.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fanline::bench::dial::Target;
+use fanline::wire::deflate::Inflater;
+use fanline::wire::frame::{Decoder, Message, Opcode, put_frame};
+use tokio_tungstenite::tungstenite;
 
-/// How a server is told a message.
-type Publish = Box<dyn FnMut(&[u8]) -> std::io::Result<()>>;
+use super::processes::{Processes, bounded};
+
+const START_DEADLINE: Duration = Duration::from_secs(10);
+const WRITE_DEADLINE: Duration = Duration::from_secs(5);
+const GLANCE: Duration = Duration::from_millis(20);
+const FEED_MESSAGE_BYTES_MAX: usize = 1 << 20;
 
 /// A running server. Killed on drop.
 pub struct Server {
-    child: Child,
+    pub processes: Processes,
     pub target: Target,
-    pub publish: Publish,
+    pub publisher: Publisher,
     folder: PathBuf,
+}
+
+/// How a server is told messages.
+pub struct Publisher {
+    /// Appends a message as this server wants it.
+    wrap: fn(&[u8], &mut Vec<u8>),
+    line: Box<dyn Write>,
 }
 
 /// What to start a server with.
@@ -35,49 +50,70 @@ pub struct Wish<'f> {
 pub struct Peer {
     pub name: &'static str,
     pub deflates: bool,
+    /// Bytes of a message of so many bytes in a client's stream, if several may share a WireFrame.
+    pub packed: Option<fn(usize) -> usize>,
     pub start: fn(&Wish<'_>) -> Option<Server>,
 }
 
-pub const PEERS: [Peer; 6] = [
-    Peer { name: "nchan (nginx, 1 worker)", deflates: true, start: nchan },
-    Peer { name: "nats-server", deflates: true, start: nats },
-    Peer { name: "mosquitto (MQTT)", deflates: false, start: mosquitto },
-    Peer { name: "Node ws", deflates: true, start: node },
-    Peer { name: "Python websockets", deflates: true, start: python },
-    Peer { name: "tokio broadcast, a task per client", deflates: false, start: broadcast },
+const fn peer(name: &'static str, deflates: bool, start: fn(&Wish<'_>) -> Option<Server>) -> Peer {
+    Peer { name, deflates, packed: None, start }
+}
+
+/// The bare loop is the first, fanline the second.
+pub const SERVERS: [Peer; 11] = [
+    peer("bare loop", false, |wish| built_in(wish, "bare")),
+    peer("fanline", true, fanline),
+    peer("nchan, 1 worker", true, |wish| nchan(wish, "1")),
+    peer("nchan, a worker for each core", true, |wish| nchan(wish, "auto")),
+    Peer { packed: Some(nats_bytes), ..peer("nats-server", true, nats) },
+    peer("mosquitto (MQTT, QoS 0)", false, mosquitto),
+    peer("Node ws", true, node),
+    peer("Python websockets", true, python),
+    peer("axum, tokio broadcast, a task a client", false, |wish| built_in(wish, "one-task")),
+    peer("axum, tokio broadcast, two tasks", false, |wish| built_in(wish, "two-tasks")),
+    peer("axum, two tasks, small buffers", false, |wish| built_in(wish, "two-tasks-small-buffers")),
 ];
 
-impl Server {
-    pub fn id(&self) -> u32 {
-        self.child.id()
+impl Publisher {
+    pub fn publish(&mut self, messages: &[Vec<u8>]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        messages.iter().for_each(|message| (self.wrap)(message, &mut bytes));
+        self.line.write_all(&bytes)
     }
+}
 
+impl Server {
+    /// Publishes lines to stdin, unless it is told otherwise.
     fn start(wish: &Wish<'_>, command: &mut Command, path: &str) -> Option<Server> {
-        let libraries = wish.peers.join("usr/lib/x86_64-linux-gnu");
-        let command = command.env("LD_LIBRARY_PATH", libraries).stdin(Stdio::piped());
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
-        let mut stdin = child.stdin.take()?;
-        let publish = move |message: &[u8]| stdin.write_all(&[message, b"\n"].concat());
+        let (processes, stdin) = Processes::start(command).ok()?;
+        let wrap = |message: &[u8], out: &mut Vec<u8>| out.extend([message, b"\n"].concat());
+        let publisher = Publisher { wrap, line: Box::new(stdin) };
         let mut target = Target::parse(&format!("ws://127.0.0.1:{}{path}", wish.port)).ok()?;
         target.deflate = wish.deflate;
-        let mut server = Server { child, target, publish: Box::new(publish), folder: wish.folder.to_owned() };
-        let started = Instant::now();
-        while TcpStream::connect(("127.0.0.1", wish.port)).is_err() {
-            if started.elapsed() > Duration::from_secs(10) || server.child.try_wait().ok()?.is_some() {
-                return None;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let mut server = Server { processes, target, publisher, folder: wish.folder.to_owned() };
+        let listens = || TcpStream::connect(("127.0.0.1", wish.port)).ok();
+        until(|| server.processes.have_ended().then_some(None).or_else(|| listens().map(Some)))??;
         Some(server)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Asks again and again, until there is an answer or the deadline is over.
+fn until<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let started = Instant::now();
+    while started.elapsed() < START_DEADLINE {
+        let answer = ask();
+        if answer.is_some() {
+            return answer;
+        }
+        std::thread::sleep(GLANCE);
+    }
+    None
 }
 
 pub fn free_port() -> u16 {
@@ -85,81 +121,155 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("bound").port()
 }
 
-fn nchan(wish: &Wish<'_>) -> Option<Server> {
+/// With its defaults; what is published is its feed.
+fn fanline(wish: &Wish<'_>) -> Option<Server> {
+    let listener = TcpListener::bind(("127.0.0.1", wish.back_port)).ok()?;
+    listener.set_nonblocking(true).ok()?;
+    let mut command = bounded(env!("CARGO_BIN_EXE_fanline"));
+    command.arg("--listen").arg(format!("127.0.0.1:{}", wish.port)).args(["--profile", "simulated"]);
+    command.arg(format!("ws://127.0.0.1:{}/", wish.back_port));
+    let mut server = Server::start(wish, &mut command, "/v1/ws?topics=%3E&format=raw")?;
+    let socket = until(|| listener.accept().ok())?.0;
+    socket.set_nonblocking(false).ok()?;
+    socket.set_nodelay(true).ok()?;
+    let socket = tungstenite::accept(socket).ok()?.into_inner();
+    socket.set_write_timeout(Some(WRITE_DEADLINE)).ok()?;
+    let line = FeedLine(Arc::new(Mutex::new(socket.try_clone().ok()?)));
+    let pongs = line.clone();
+    std::thread::spawn(move || answer_pings(socket, pongs));
+    let wrap = |message: &[u8], out: &mut Vec<u8>| put_frame(out, Opcode::Text, message);
+    server.publisher = Publisher { wrap, line: Box::new(line) };
+    Some(server)
+}
+
+/// The connection to fanline: messages of whoever publishes, and pongs between them.
+#[derive(Clone)]
+struct FeedLine(Arc<Mutex<TcpStream>>);
+
+impl Write for FeedLine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // All of it under one lock, so that nothing comes between its parts.
+        self.0.lock().expect("no panic").write_all(bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn answer_pings(mut socket: TcpStream, mut line: FeedLine) -> Option<()> {
+    let (mut decoder, mut inflater) = (Decoder::new(FEED_MESSAGE_BYTES_MAX, false), Inflater::new());
+    let mut piece = [0; 4096];
+    loop {
+        let bytes = socket.read(&mut piece).ok().filter(|bytes| *bytes > 0)?;
+        decoder.push(&piece[..bytes]);
+        while let Some(message) = decoder.next(&mut inflater).ok()? {
+            if let Message::Ping(payload) = message {
+                let mut pong = Vec::new();
+                put_frame(&mut pong, Opcode::Pong, &payload);
+                line.write_all(&pong).ok()?;
+            }
+        }
+    }
+}
+
+/// The program of a Debian package that benches/peers/setup has unpacked.
+fn debian(wish: &Wish<'_>, program: &str) -> Option<Command> {
+    let mut command = bounded(fs::canonicalize(wish.peers.join(program)).ok()?);
+    command.env("LD_LIBRARY_PATH", libraries(wish));
+    Some(command)
+}
+
+fn libraries(wish: &Wish<'_>) -> PathBuf {
+    wish.peers.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH))
+}
+
+/// `workers`: as nginx's `worker_processes`. With several, each has a listening socket, as nginx recommends.
+fn nchan(wish: &Wish<'_>, workers: &str) -> Option<Server> {
     let deflate = if wish.deflate { "nchan_deflate_message_for_websocket on;" } else { "" };
+    let reuse = if workers == "1" { "" } else { "reuseport" };
     let config = format!(
         "load_module {}/usr/lib/nginx/modules/ngx_nchan_module.so;\n\
-         user root; daemon off; master_process off; pid nginx.pid; error_log error.log; worker_rlimit_nofile 65536;\n\
+         daemon off; worker_processes {workers}; pid nginx.pid; error_log error.log;\n\
          events {{ worker_connections 32768; }}\n\
          http {{ access_log off; keepalive_requests 100000000; client_body_temp_path b; proxy_temp_path p;\n\
          fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;\n\
-         server {{ listen 127.0.0.1:{}; tcp_nodelay on;\n\
+         server {{ listen 127.0.0.1:{} {reuse}; tcp_nodelay on;\n\
          location = /sub {{ nchan_subscriber websocket; nchan_channel_id t; }}\n\
-         location = /pub {{ nchan_publisher; nchan_channel_id t; nchan_message_buffer_length 4096; {deflate} }} }} }}\n",
+         location = /pub {{ nchan_publisher; nchan_channel_id t; nchan_message_buffer_length 32768; {deflate} }} }} }}\n",
         fs::canonicalize(wish.peers).ok()?.display(),
         wish.port
     );
     fs::write(wish.folder.join("nginx.conf"), config).ok()?;
     // The module insists on a folder that the program was built with: it gets one in a mount namespace of its own.
     const SHELL: &str = "mount -t tmpfs tmpfs /var/lib && mkdir /var/lib/nginx && exec \"$@\"";
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", SHELL, "sh"]);
+    let mut command = bounded("unshare");
+    command.env("LD_LIBRARY_PATH", libraries(wish));
+    // Not as root, so that nginx has no user to change to.
+    command.args(["--user", "--map-user=1000", "--map-group=1000", "--keep-caps", "--mount", "sh", "-c", SHELL, "sh"]);
     command.arg(fs::canonicalize(wish.peers.join("usr/sbin/nginx")).ok()?);
     command.arg("-p").arg(wish.folder).args(["-e", "error.log", "-c", "nginx.conf"]);
     let mut server = Server::start(wish, &mut command, "/sub")?;
-    let mut socket = connect(wish.port)?;
-    drain(&socket)?;
-    server.publish = Box::new(move |message| {
+    let line = connect(wish.port)?;
+    let wrap = |message: &[u8], out: &mut Vec<u8>| {
         let head = format!("POST /pub HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", message.len());
-        socket.write_all(&[head.as_bytes(), message].concat())
-    });
+        out.extend([head.as_bytes(), message].concat());
+    };
+    server.publisher = Publisher { wrap, line: Box::new(line) };
     Some(server)
 }
 
+/// Limits are the defaults: 64 MB pending and a write deadline of 10 s for a client, more than this load needs.
 fn nats(wish: &Wish<'_>) -> Option<Server> {
+    const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n";
     let config = format!(
-        "host: 127.0.0.1\nport: {}\nmax_connections: 100000\nmax_pending: 256MB\n\
+        "host: 127.0.0.1\nport: {}\nping_interval: \"1h\"\n\
          websocket {{ host: 127.0.0.1, port: {}, no_tls: true, compression: {} }}\n",
         wish.back_port, wish.port, wish.deflate
     );
     let file = wish.folder.join("nats.conf");
     fs::write(&file, config).ok()?;
-    let mut server =
-        Server::start(wish, Command::new(wish.peers.join("usr/sbin/nats-server")).arg("-c").arg(&file), "/")?;
+    let mut server = Server::start(wish, debian(wish, "usr/sbin/nats-server")?.arg("-c").arg(&file), "/")?;
     server.target.path = "/".into();
-    server.target.hello = masked(b"CONNECT {\"verbose\":false,\"pedantic\":false}\r\nSUB t 1\r\n");
-    let mut socket = connect(wish.back_port)?;
-    drain(&socket)?;
-    socket.write_all(b"CONNECT {\"verbose\":false,\"pedantic\":false}\r\n").ok()?;
-    server.publish = Box::new(move |message| {
-        socket.write_all(&[format!("PUB t {}\r\n", message.len()).as_bytes(), message, b"\r\n"].concat())
-    });
+    server.target.hello = masked(format!("{CONNECT}SUB t 1\r\n").as_bytes());
+    let mut line = connect(wish.back_port)?;
+    line.write_all(CONNECT.as_bytes()).ok()?;
+    let wrap = |message: &[u8], out: &mut Vec<u8>| {
+        out.extend([format!("PUB t {}\r\n", message.len()).as_bytes(), message, b"\r\n"].concat());
+    };
+    server.publisher = Publisher { wrap, line: Box::new(line) };
     Some(server)
 }
 
+/// As `MSG SUBJECT SID BYTES`, payload and two line ends.
+fn nats_bytes(payload_bytes: usize) -> usize {
+    format!("MSG t 1 {payload_bytes}\r\n\r\n").len() + payload_bytes
+}
+
+/// Queues for a client hold more messages than the publisher is ever ahead.
 fn mosquitto(wish: &Wish<'_>) -> Option<Server> {
     /// Protocol MQTT 3.1.1, clean session, no keep-alive, no client identifier.
     const CONNECT: &[u8] = b"\x10\x0C\x00\x04MQTT\x04\x02\x00\x00\x00\x00";
     const SUBSCRIBE: &[u8] = b"\x82\x06\x00\x01\x00\x01t\x00";
     let config = format!(
         "listener {} 127.0.0.1\nallow_anonymous true\nlistener {} 127.0.0.1\nprotocol websockets\nallow_anonymous true\n\
-         max_queued_messages 100000\nset_tcp_nodelay true\nuser root\n",
+         max_inflight_messages 0\nmax_queued_messages 100000\nset_tcp_nodelay true\nsys_interval 0\nlog_type none\n\
+         user root\n",
         wish.back_port, wish.port
     );
     let file = wish.folder.join("mosquitto.conf");
     fs::write(&file, config).ok()?;
-    let mut server =
-        Server::start(wish, Command::new(wish.peers.join("usr/sbin/mosquitto")).arg("-c").arg(&file), "/mqtt")?;
+    let mut server = Server::start(wish, debian(wish, "usr/sbin/mosquitto")?.arg("-c").arg(&file), "/mqtt")?;
     server.target.headers = "sec-websocket-protocol: mqtt\r\n".into();
     server.target.hello = masked(&[CONNECT, SUBSCRIBE].concat());
-    let mut socket = connect(wish.back_port)?;
-    drain(&socket)?;
-    socket.write_all(CONNECT).ok()?;
-    server.publish = Box::new(move |message| {
-        let length = message.len() + 3;
-        let head = [0x30, 0x80 | (length % 128) as u8, (length / 128) as u8, 0, 1, b't'];
-        socket.write_all(&[&head, message].concat())
-    });
+    let mut line = connect(wish.back_port)?;
+    line.write_all(CONNECT).ok()?;
+    let wrap = |message: &[u8], out: &mut Vec<u8>| {
+        let bytes = message.len() + 3;
+        out.extend([0x30, 0x80 | (bytes % 128) as u8, (bytes / 128) as u8, 0, 1, b't']);
+        out.extend_from_slice(message);
+    };
+    server.publisher = Publisher { wrap, line: Box::new(line) };
     Some(server)
 }
 
@@ -174,31 +284,28 @@ fn python(wish: &Wish<'_>) -> Option<Server> {
 
 fn script(wish: &Wish<'_>, program: &Path, file: &str) -> Option<Server> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-    let mut command = Command::new(program);
+    let mut command = bounded(program);
     command.arg(file).arg(wish.port.to_string()).args(wish.deflate.then_some("deflate"));
     Server::start(wish, &mut command, "/any")
 }
 
-fn broadcast(wish: &Wish<'_>) -> Option<Server> {
-    let mut command = Command::new(std::env::current_exe().ok()?);
-    command.arg("serve-broadcast").arg(wish.port.to_string());
-    Server::start(wish, &mut command, "/any")
+/// A server of this program itself.
+fn built_in(wish: &Wish<'_>, name: &str) -> Option<Server> {
+    let mut command = bounded(std::env::current_exe().ok()?);
+    Server::start(wish, command.args(["serve", name]).arg(wish.port.to_string()), "/any")
 }
 
+/// What comes back is read and forgotten.
 fn connect(port: u16) -> Option<TcpStream> {
     let socket = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).ok()?;
     socket.set_nodelay(true).ok()?;
-    Some(socket)
-}
-
-/// Reads and forgets what comes back to the publisher.
-fn drain(socket: &TcpStream) -> Option<()> {
-    let mut socket = socket.try_clone().ok()?;
+    socket.set_write_timeout(Some(WRITE_DEADLINE)).ok()?;
+    let mut answers = socket.try_clone().ok()?;
     std::thread::spawn(move || {
         let mut piece = [0; 65_536];
-        while let Ok(1..) = socket.read(&mut piece) {}
+        while let Ok(1..) = answers.read(&mut piece) {}
     });
-    Some(())
+    Some(socket)
 }
 
 /// A client's binary WireFrame with the mask 0.
