@@ -118,7 +118,7 @@ struct EventLoop {
     shard: Shard<Client>,
     poll: Poll,
     mail: Receiver<Mail>,
-    /// Rung for each frame, unless the shard has no sessions: then it follows the ring once a tick.
+    /// Rung for each frame, unless the shard has no sessions: then it follows only when the next one comes.
     frames_bell: Arc<Bell>,
     mail_bell: Arc<Bell>,
     clock: Clock,
@@ -166,9 +166,6 @@ impl EventLoop {
                 self.shard.tick(now);
                 self.report_busy(now.ns_since(ticked));
                 ticked = now;
-                if self.shard.is_empty() {
-                    self.shard.follow(now);
-                }
             }
         }
     }

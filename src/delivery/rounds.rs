@@ -59,11 +59,13 @@ impl<S: Socket> Shard<S> {
     /// Takes all frames up to now from the ring, for a shard that was not rung for them.
     pub fn follow(&mut self, now: Stamp) {
         let head = self.reader.head();
-        let mut before = None;
-        // Without a step forward the publisher is a whole ring ahead; the next call tries again.
-        while self.cursor < head && before != Some(self.cursor) {
-            before = Some(self.cursor);
+        loop {
+            let before = self.cursor;
             self.round(now);
+            // Without a step forward the publisher is a whole ring ahead again; the rounds that follow try on.
+            if self.cursor >= head || self.cursor == before {
+                return;
+            }
         }
     }
 
