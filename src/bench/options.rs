@@ -34,7 +34,7 @@ pub struct Options {
     /// Messages a second of the built-in feed, 0 for silence, or `max`: as fast as clients take them [default: simulate.rate].
     #[arg(long, value_name = "N|max", conflicts_with = "target")]
     pub rate: Option<Rate>,
-    /// Bytes of a message of the built-in feed; less than some 170 is as it is.
+    /// Bytes of a message of the built-in feed, from some 50 on; some 170, as they are, without it.
     #[arg(long, value_name = "N", conflicts_with = "target", value_parser = clap::value_parser!(u64).range(0..=1_048_576))]
     pub bytes: Option<u64>,
     /// How long to measure [default: 10]; with --capacity how long to search [default: 60].

@@ -55,7 +55,7 @@ pub enum Source {
 pub struct FeedPlan {
     pub market: MarketSettings,
     pub rate: Rate,
-    /// A message has at least so many.
+    /// Of a message, a few more or less; 0: as the market says it.
     pub bytes: usize,
     pub wants: Arc<Wants>,
 }

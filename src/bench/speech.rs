@@ -1,4 +1,4 @@
-//! What our own feed says: the simulated market's messages, padded on demand, each with the mark of its sending.
+//! What our own feed says: the simulated market's messages, of another size on demand, each with the mark of its sending.
 
 use crate::bus::clock::Clock;
 use crate::venue::VenueError;
@@ -12,7 +12,8 @@ const MARK_BYTES: usize = r#","sent_ns":12345678901"#.len();
 /// An endless sequence of messages; the same settings give the same one, but for times.
 pub struct Speech {
     market: Market,
-    bytes_min: usize,
+    /// Size of a message; 0: as the market says it.
+    bytes: usize,
     /// State of the padding's letters.
     letters: u64,
 }
@@ -34,9 +35,9 @@ pub fn topics(settings: MarketSettings) -> Result<Vec<String>, VenueError> {
 }
 
 impl Speech {
-    /// Messages of at least `bytes_min` bytes.
-    pub fn new(settings: MarketSettings, bytes_min: usize) -> Result<Speech, VenueError> {
-        Ok(Speech { market: Market::new(settings)?, bytes_min, letters: settings.seed | 1 })
+    /// Messages of so many bytes, a few more or less; 0: as the market says them.
+    pub fn new(settings: MarketSettings, bytes: usize) -> Result<Speech, VenueError> {
+        Ok(Speech { market: Market::new(settings)?, bytes, letters: settings.seed | 1 })
     }
 
     /// How many topics there are; so many messages, one of each, are the opening.
@@ -49,6 +50,9 @@ impl Speech {
         let now = clock.now();
         let tick = self.market.next(now.wall_ms);
         let mut text = tick.text.into_bytes();
+        if (1..text.len() + MARK_BYTES).contains(&self.bytes) {
+            text = [br#"{"topic":""#, topic(&text), br#""}"#].concat();
+        }
         self.pad(&mut text);
         mark::put(&mut text, now.mono_ns);
         Saying { text, number: tick.topic }
@@ -57,7 +61,7 @@ impl Speech {
     /// Letters without a pattern, so that compression finds no more in them than their alphabet.
     fn pad(&mut self, text: &mut Vec<u8>) {
         const PAD: &[u8] = b",\"pad\":\"\"}";
-        let missing = self.bytes_min.saturating_sub(text.len() + MARK_BYTES);
+        let missing = self.bytes.saturating_sub(text.len() + MARK_BYTES);
         if missing < PAD.len() {
             return;
         }
@@ -89,8 +93,8 @@ fn topic(text: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    fn speech(bytes_min: usize) -> Speech {
-        Speech::new(MarketSettings::default(), bytes_min).expect("a market")
+    fn speech(bytes: usize) -> Speech {
+        Speech::new(MarketSettings::default(), bytes).expect("a market")
     }
 
     #[test]
@@ -109,13 +113,16 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_padded_to_the_size_asked_for() {
+    fn messages_have_the_size_asked_for() {
         let clock = Clock::start();
-        let mut speech = speech(1000);
-        for _ in 0..100 {
-            let text = speech.next(&clock).text;
-            assert!(text.len().abs_diff(1000) <= 12, "{}", text.len());
-            serde_json::from_slice::<serde_json::Value>(&text).expect("JSON");
+        for bytes in [50, 160, 1000] {
+            let mut speech = speech(bytes);
+            for _ in 0..100 {
+                let text = speech.next(&clock).text;
+                assert!(text.len().abs_diff(bytes) <= 16, "{} for {bytes}", text.len());
+                let value: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+                assert!(value["topic"].is_string() && value["sent_ns"].is_u64(), "{value}");
+            }
         }
     }
 }
