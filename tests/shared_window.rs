@@ -30,10 +30,9 @@ const MESSAGES_APART: u64 = 10_000;
 
 /// One shard, so that all on one set of patterns share a lane. Cuts are frequent. A client that must not miss anything
 /// says so; any other skips as soon as it is behind.
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 5] = [
     ("SHARDS_COUNT", "1"),
-    ("COMPRESSION_WINDOW_CUT_MAX", "200"),
-    ("COMPRESSION_WINDOW_CUT_MIN", "40"),
+    ("COMPRESSION_WINDOW_CUT_MAX", "40"),
     ("SLOW_UNSENT_BYTES_MAX", "1KiB"),
     ("SLOW_REPLAY_MAX", "0s"),
     ("PING_INTERVAL", "1h"),
