@@ -150,7 +150,7 @@ pub fn start_shard_with(window: WindowSettings, meters: &Meters) -> (Publisher, 
         replay_max: minute,
         write_deadline: minute,
         unsent_bytes_max: 1 << 20,
-        compression_level: 6,
+        compression_level: 7,
         window,
     };
     let (delivery, threads) = Delivery::start(settings, &Ends::reading(reader), clock, meters).expect("threads");

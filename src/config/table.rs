@@ -289,7 +289,7 @@ settings! {
     compression Compression "permessage-deflate (RFC 7692) to clients that offer it." {
         enabled: bool = Is("true"), Kind::Switch,
             "Whether the offer is taken.";
-        level: u32 = Is("6"), count(1, 9),
+        level: u32 = Is("7"), count(1, 9),
             "Effort of deflate: 1 is fastest, 9 is smallest.";
         windows_max: usize = Is("64"), count(0, 4096),
             "Shared compression windows per shard, each of about 300 KiB; 0 for none; lanes beyond it compress each frame by itself.";

@@ -84,3 +84,74 @@ impl Window {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::newcomer::Terms;
+    use crate::delivery::session::Standing;
+    use crate::delivery::stage::{Puppet, Stage};
+    use crate::wire::negotiate::Agreement;
+    use crate::words::topic::Pattern;
+
+    #[test]
+    fn a_cut_costs_no_more_than_the_waiting_before_it() {
+        let settings = WindowSettings { windows_max: 1, members_min: 1, cut_frames_max: 100 };
+        for (boarded, waiting, frames_a_round, rounds) in [
+            // Nobody has anything to lose.
+            (0, 1, 1, 1),
+            (10, 1, 1, 40),
+            (10, 3, 1, 14),
+            (10, 40, 1, 1),
+            // Frames that are there already need not be waited for.
+            (10, 1, 40, 1),
+            (10, 1, 13, 4),
+            // Not worth it in bytes, but nobody waits for ever.
+            (1000, 1, 1, 100),
+            (1000, 1, 64, 2),
+        ] {
+            let mut window = Window::new(1);
+            window.boarded = (0..boarded).map(SessionId).collect();
+            for stretch in 0..3 {
+                let cut = (1..=1000).find(|_| window.cut_for(waiting, frames_a_round, &settings));
+                let case = format!("{waiting} wait for {boarded}, {frames_a_round} at once, stretch {stretch}");
+                assert_eq!(cut, Some(rounds), "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_opens_with_the_first_frame_and_is_cut_only_for_those_who_wait() {
+        let mut stage = Stage::open();
+        let early = [adopt(&mut stage), adopt(&mut stage)];
+        // Beyond `cut_frames_max`.
+        let sizes: Vec<usize> = (0..100).map(|_| publish(&mut stage, &early[0])).collect();
+        assert!(early.iter().all(|puppet| is_boarded(&stage, puppet)));
+        assert!(sizes[1..].iter().all(|bytes| bytes * 2 < sizes[0]), "only the first frame repeats nothing: {sizes:?}");
+
+        let late = adopt(&mut stage);
+        let sizes: Vec<usize> = (0..8).map(|_| publish(&mut stage, &early[0])).collect();
+        assert!(is_boarded(&stage, &late));
+        assert!(sizes[..7].iter().all(|bytes| bytes * 2 < sizes[7]), "cut before the eighth frame: {sizes:?}");
+    }
+
+    fn adopt(stage: &mut Stage) -> Puppet {
+        let deflate = Some(Agreement { server_no_context_takeover: false, server_max_window_bits: None });
+        let patterns = vec![Pattern::parse(">").expect("a pattern")];
+        let puppet = stage.adopt(Terms { patterns, deflate, ..Terms::default() });
+        stage.settle();
+        puppet
+    }
+
+    /// The bytes that the puppet got of one more frame.
+    fn publish(stage: &mut Stage, puppet: &Puppet) -> usize {
+        puppet.pipe.borrow_mut().to_client.clear();
+        stage.publish("a.topic.of.which.the.name.is.long");
+        stage.settle();
+        puppet.pipe.borrow().to_client.len()
+    }
+
+    fn is_boarded(stage: &Stage, puppet: &Puppet) -> bool {
+        matches!(stage.shard.sessions[puppet.id.0].standing, Standing::Boarded { .. })
+    }
+}
