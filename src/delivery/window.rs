@@ -17,7 +17,8 @@ use crate::wire::encode::{Encoder, Encoding};
 use crate::wire::frame::{parts, put_deflated};
 
 /// What a cut costs a session on board, in frames: it gets as many more bytes as one that waits for so many. Measured
-/// 2.5 to 8 (`cargo bench --bench compression -- sweep`); the sum of all bytes hardly depends on it in that range.
+/// 3 to 5 (`cargo bench --bench compression -- sweep`), and up to 8 where many topics take turns; the sum of all bytes
+/// hardly depends on it in that range.
 const CUT_COST_FRAMES: u64 = 4;
 
 /// When a lane gets a shared window, and how long one waits for it.
