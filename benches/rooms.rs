@@ -138,7 +138,7 @@ fn encode(bencher: Bencher<'_, '_>, label: &str) {
 }
 
 /// The messages between two cuts of a shared window, by zlib's level.
-#[divan::bench(args = [1, 6, 9])]
+#[divan::bench(args = [1, 6, 7, 9])]
 fn window_deflate(bencher: Bencher<'_, '_>, level: u32) {
     let (mut deflater, messages) = (Deflater::new(level, WINDOW_BITS_MAX), messages(MESSAGES));
     let mut out = Vec::new();

@@ -347,7 +347,6 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
             windows_max: config.compression.windows_max,
             members_min: config.compression.window_members_min,
             cut_frames_max: u32::try_from(config.compression.window_cut_max).unwrap_or(u32::MAX),
-            cut_frames_min: u32::try_from(config.compression.window_cut_min).unwrap_or(u32::MAX),
         },
     }
 }

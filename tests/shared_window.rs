@@ -28,12 +28,11 @@ const AHEAD: u64 = 2_000;
 /// Messages that a client receives which asked for something that the shared window cannot give.
 const MESSAGES_APART: u64 = 10_000;
 
-/// One shard, so that all on one set of patterns share a lane. Cuts are frequent. A client that must not miss anything
+/// One shard, so that all on one set of patterns share a lane. A client that must not miss anything
 /// says so; any other skips as soon as it is behind.
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 5] = [
     ("SHARDS_COUNT", "1"),
-    ("COMPRESSION_WINDOW_CUT_MAX", "200"),
-    ("COMPRESSION_WINDOW_CUT_MIN", "40"),
+    ("COMPRESSION_WINDOW_CUT_MAX", "40"),
     ("SLOW_UNSENT_BYTES_MAX", "1KiB"),
     ("SLOW_REPLAY_MAX", "0s"),
     ("PING_INTERVAL", "1h"),
@@ -297,8 +296,8 @@ fn check_long_way(name: &str, mut stage: Stage, mut company: Vec<Company>) {
     // A frame reaches this client through the window, or it was compressed without one for somebody.
     let (stateless, cuts) = (metrics.stateless(), metrics.cuts());
     assert!(received >= stateless + MESSAGES, "{name}: {received} frames, {stateless} compressed without a window");
-    // A stretch is longer than its maximum by one round at most, of 64 KiB.
-    assert!(cuts >= (MESSAGES / 1_000) as f64, "{name}: {cuts} cuts");
+    // A newcomer boards at a cut; two may share one.
+    assert!(cuts >= f64::from(rounds) / 2.0, "{name}: {cuts} cuts for {rounds} newcomers");
     // The recording shrinks to a sixth; half is a bound that needs no measurement.
     let (saved, sent) = (metrics.saved(), metrics.sent());
     assert!(saved > sent && sent > 0.0, "{name}: {sent} bytes sent through the window, {saved} saved");

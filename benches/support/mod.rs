@@ -127,7 +127,7 @@ pub fn measure(crowd: &Crowd, span: Duration, deliveries: impl Fn() -> f64) -> O
 
 /// One shard as the server starts it, but for timers so long that they do not show.
 pub fn start_shard(meters: &Meters) -> (Publisher, Delivery, Threads, Clock) {
-    start_shard_with(WindowSettings { windows_max: 8, members_min: 4, cut_frames_max: 256, cut_frames_min: 64 }, meters)
+    start_shard_with(WindowSettings { windows_max: 8, members_min: 4, cut_frames_max: 1024 }, meters)
 }
 
 /// The same with windows of another kind.
@@ -151,7 +151,7 @@ pub fn start_shard_with(window: WindowSettings, meters: &Meters) -> (Publisher, 
         replay_max: minute,
         write_deadline: minute,
         unsent_bytes_max: 1 << 20,
-        compression_level: 6,
+        compression_level: 7,
         window,
     };
     let (delivery, threads) = Delivery::start(settings, &Ends::reading(reader), clock, meters).expect("threads");

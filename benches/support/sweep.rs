@@ -1,7 +1,7 @@
-//! What the settings of the shared window are chosen by: effort (level), length of a stretch (cut), and the number of
-//! members from which on a window pays.
+//! What the settings of the shared window are chosen by: effort (level), the cost of a cut, and the number of members
+//! from which on a window pays.
 //!
-//! Level and cut are measured without sockets: recordings through the deflater, one thread's CPU per frame. Members are
+//! Levels and cuts are measured without sockets: recordings through the deflater, one thread's CPU per frame. Members are
 //! measured with a shard and real sockets: CPU per frame of everything but the clients, so all that a window spares and
 //! costs is in it, the kernel's part included.
 
@@ -18,7 +18,9 @@ use crate::support::thread_cpu;
 use crate::{KEEPS, Plan, STATELESS, WINDOW, payloads, run};
 
 const FEEDS: [&str; 2] = ["coinbase-exchange", "binance-spot"];
-const CUTS: [u32; 6] = [16, 32, 64, 128, 256, 512];
+const CUTS: [u32; 4] = [16, 64, 256, 1024];
+/// As by default.
+const LEVEL: u32 = 7;
 const MEMBERS: [usize; 6] = [1, 2, 4, 8, 16, 32];
 /// Messages a second to the members: enough to be measured, few enough for a write per delivery.
 const RATE: u32 = 1000;
@@ -48,9 +50,9 @@ pub fn sweep(span: Duration) {
 }
 
 fn levels(payloads: &[Bytes], payload: f64) {
-    println!("  {:<10}{:>17}{:>9}{:>17}{:>9}", "level", "stateless ratio", "CPU us", "window/256 ratio", "CPU us");
+    println!("  {:<10}{:>17}{:>9}{:>17}{:>9}", "level", "stateless ratio", "CPU us", "window ratio", "CPU us");
     for level in 1..=9 {
-        let (alone, kept) = (stateless(payloads, level), window(payloads, level, 256));
+        let (alone, kept) = (stateless(payloads, level), window(payloads, level, u32::MAX));
         println!(
             "  {level:<10}{:>17.2}{:>9.2}{:>17.2}{:>9.2}",
             payload / alone.bytes,
@@ -62,10 +64,14 @@ fn levels(payloads: &[Bytes], payload: f64) {
 }
 
 fn cuts(payloads: &[Bytes], payload: f64) {
-    println!("  {:<10}{:>9}{:>9}  level 6", "cut every", "ratio", "CPU us");
+    println!("  {:<10}{:>9}{:>9}{:>17}{:>9}", "cut every", "ratio", "CPU us", "bytes of a cut", "frames");
+    let (alone, never) = (stateless(payloads, LEVEL), window(payloads, LEVEL, u32::MAX));
     for cut in CUTS {
-        let kept = window(payloads, 6, cut);
-        println!("  {cut:<10}{:>9.2}{:>9.2}", payload / kept.bytes, kept.cpu_us);
+        let kept = window(payloads, LEVEL, cut);
+        // What a cut costs a session on board, and for how many frames one that waits costs as much.
+        let cost = (kept.bytes - never.bytes) * f64::from(cut);
+        let frames = cost / (alone.bytes - never.bytes);
+        println!("  {cut:<10}{:>9.2}{:>9.2}{cost:>17.0}{frames:>9.1}", payload / kept.bytes, kept.cpu_us);
     }
 }
 

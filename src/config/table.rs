@@ -291,16 +291,14 @@ settings! {
     compression Compression "permessage-deflate (RFC 7692) to clients that offer it." {
         enabled: bool = Is("true"), Kind::Switch,
             "Whether the offer is taken.";
-        level: u32 = Is("6"), count(1, 9),
+        level: u32 = Is("7"), count(1, 9),
             "Effort of deflate: 1 is fastest, 9 is smallest.";
         windows_max: usize = Is("64"), count(0, 4096),
             "Shared compression windows per shard, each of about 300 KiB; 0 for none; lanes beyond it compress each frame by itself.";
         window_members_min: usize = Is("4"), count(1, 1_000_000),
             "Sessions that must see the identical stream before it gets a shared window; it is closed below half of that.";
-        window_cut_max: usize = Is("256"), count(1, 1_000_000),
-            "Frames after which a shared window is forgotten and begun anew.";
-        window_cut_min: usize = Is("64"), count(1, 1_000_000),
-            "Frames after which a shared window is forgotten if a session waits to join it.";
+        window_cut_max: usize = Is("1024"), count(1, 1_000_000),
+            "Frames that sessions wait at most to join a shared window, which is then forgotten and begun anew; they wait less where that costs fewer bytes in all.";
     }
     drain Drain "How the server stops on SIGTERM: readiness first, then the goodbyes, then the end." {
         readiness_delay: Duration = Is("0s"), duration(Duration::ZERO, HOUR),

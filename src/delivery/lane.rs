@@ -99,8 +99,6 @@ pub struct Lane {
     pub in_step: Vec<SessionId>,
     /// Only with `Scheme::Window`, and only while it pays.
     pub window: Option<Window>,
-    /// Frames sent to those in step: a lane must have some traffic before it gets a window.
-    pub frames_sent: u64,
     /// This round's frames, as indices into the shard's round. Empty between rounds and on a paced lane.
     pub fresh: Vec<u32>,
     /// When something was last sent to all in step.
@@ -136,7 +134,6 @@ impl Lane {
             members: 0,
             in_step: Vec::new(),
             window: None,
-            frames_sent: 0,
             fresh: Vec::new(),
             spoke_ns: now_ns,
             pace,

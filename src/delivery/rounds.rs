@@ -180,9 +180,8 @@ impl<S: Socket> Shard<S> {
 
     /// Sends frames to everyone in step: one chunk to those on board of the lane's window, one to all others.
     fn deliver_frames(&mut self, lane_id: LaneId, frames: &[&Frame], now: Stamp) {
-        self.board(lane_id);
+        self.board(lane_id, frames.iter().filter(|frame| !frame.is_note()).count());
         let lane = &mut self.lanes[lane_id.0 as usize];
-        lane.frames_sent += frames.iter().filter(|frame| !frame.is_note()).count() as u64;
         if let Some(window) = lane.window.as_mut().filter(|window| !window.boarded.is_empty()) {
             let chunk = window.chunk(frames, &lane.key, &mut self.encoder);
             self.deliver(lane_id, Seats::Boarded, &chunk, now);
@@ -196,20 +195,21 @@ impl<S: Socket> Shard<S> {
         self.deliver(lane_id, Seats::InStep, &chunk, now);
     }
 
-    /// Gives the lane a window if it pays, and cuts it if it is time: then everyone in step boards.
-    fn board(&mut self, lane_id: LaneId) {
+    /// Before so many frames: gives the lane a window if it pays, and cuts it if that pays; then everyone in step boards.
+    fn board(&mut self, lane_id: LaneId, frames: usize) {
         let settings = &self.settings.window;
         let lane = &mut self.lanes[lane_id.0 as usize];
-        if lane.key.scheme != Scheme::Window {
+        let waiting = lane.in_step.len();
+        if lane.key.scheme != Scheme::Window || waiting == 0 {
             return;
         }
-        let waiting = !lane.in_step.is_empty();
         match &mut lane.window {
-            Some(window) if window.is_due(waiting, settings) => window.cut(),
-            None if lane.in_step.len() >= settings.members_min
-                && lane.frames_sent >= u64::from(settings.cut_frames_min)
-                && self.windows < settings.windows_max =>
-            {
+            Some(window) => {
+                if !window.cut_for(waiting, frames, settings) {
+                    return;
+                }
+            }
+            None if waiting >= settings.members_min && self.windows < settings.windows_max => {
                 lane.window = Some(Window::new(self.settings.compression_level));
                 self.windows += 1;
             }
@@ -237,7 +237,7 @@ impl<S: Socket> Shard<S> {
                 self.sessions[id.0].standing = Standing::InStep { seat: lane.in_step.len() as u32 };
                 lane.in_step.push(id);
             }
-            (lane.window, lane.frames_sent) = (None, 0);
+            lane.window = None;
             self.windows -= 1;
         }
         self.meters.boarded.set(boarded as f64);

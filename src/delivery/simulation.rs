@@ -90,7 +90,7 @@ impl World {
             write_deadline: Duration::from_secs(3600),
             unsent_bytes_max: 0,
             compression_level: 1,
-            window: WindowSettings { windows_max: 3, members_min: 2, cut_frames_max: 40, cut_frames_min: 10 },
+            window: WindowSettings { windows_max: 3, members_min: 2, cut_frames_max: 40 },
         };
         let meters = ShardMeters::new(&Meters::unread(), 0);
         let ends = (Ends::reading(reader), Arc::new(|_| {}) as Mailbox);

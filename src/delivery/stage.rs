@@ -184,6 +184,6 @@ fn settings() -> Settings {
         write_deadline: LONG,
         unsent_bytes_max: 0,
         compression_level: 1,
-        window: WindowSettings { windows_max: 0, members_min: 2, cut_frames_max: 40, cut_frames_min: 10 },
+        window: WindowSettings { windows_max: 1, members_min: 2, cut_frames_max: 40 },
     }
 }
