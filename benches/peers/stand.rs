@@ -112,7 +112,7 @@ impl Stand {
     pub fn stretch(&mut self, span: Duration, pace: Pace) -> Option<Stretch> {
         self.crowd.restart();
         // Answered once it has restarted, so that nothing that is published from here on is forgotten.
-        self.crowd.look(None);
+        self.crowd.look(Vec::new());
         let (started, before) = (Instant::now(), self.server.processes.usage());
         let said = match pace {
             Pace::PerSecond(rate) => self.say_evenly(span, rate)?,
