@@ -159,7 +159,9 @@ impl EventLoop {
                     self.shard.ready(SessionId(event.token().0), readable, now);
                 }
             }
-            self.shard.round(now);
+            if !self.shard.is_empty() {
+                self.shard.round(now);
+            }
             self.shard.run_queue(now);
             self.shard.report_written(self.clock.now());
             if now.ns_since(ticked) >= TICK.as_nanos() as u64 {
