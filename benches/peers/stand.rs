@@ -111,8 +111,6 @@ impl Stand {
     /// Publishes for `span`, and waits until all has come. None if the server takes no more.
     pub fn stretch(&mut self, span: Duration, pace: Pace) -> Option<Stretch> {
         self.crowd.restart();
-        // Answered once it has restarted, so that nothing that is published from here on is forgotten.
-        self.crowd.look(Vec::new());
         let (started, before) = (Instant::now(), self.server.processes.usage());
         let said = match pace {
             Pace::PerSecond(rate) => self.say_evenly(span, rate)?,

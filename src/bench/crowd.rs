@@ -56,7 +56,9 @@ enum Order {
     Join(Upgraded),
     /// All but so many leave, the last ones first.
     Keep(usize),
-    Restart,
+    Restart {
+        done: Sender<()>,
+    },
     Look {
         expected: Vec<u64>,
         answer: Sender<Look>,
@@ -112,9 +114,12 @@ impl Crowd {
         self.clients
     }
 
-    /// Counts from here on.
+    /// Counts from here on: what is received once this returns.
     pub fn restart(&self) {
-        self.order(Order::Restart);
+        let (done, restarted) = channel();
+        self.order(Order::Restart { done });
+        // The loop ends only with the crowd.
+        let _ = restarted.recv();
     }
 
     /// What was seen since the last restart; `expected` has the number of frames that each client should have, or nothing.
@@ -178,10 +183,12 @@ impl Loop {
         match order {
             Order::Join(upgraded) => self.join(upgraded),
             Order::Keep(clients) => self.members.truncate(clients),
-            Order::Restart => {
+            Order::Restart { done } => {
                 self.tally = Tally::default();
                 self.members.iter_mut().for_each(|member| member.client.restart());
                 self.received.store(0, Ordering::Relaxed);
+                // Whoever asked may be gone.
+                let _ = done.send(());
             }
             Order::Look { expected, answer } => {
                 let ended = self.members.iter().filter(|member| member.ended).count() as u64;
