@@ -1,6 +1,6 @@
 # make run    the server with the built-in simulated market, or FEED=wss://… for a real one
 # make test   all tests, after installing what they need
-# make bench  every benchmark, into target/bench/report.md; some 7 minutes after compiling, on a machine with nothing else to do
+# make bench  every benchmark, into target/bench/report.md; some 9 minutes after compiling, on a machine with nothing else to do
 # make bench-peers  the same load on other servers, as far as Debian, npm and PyPI have them; into target/bench/peers.md; RUNS=3 for medians
 # make lint   what must be clean before a commit
 # make model  the bus's shared memory under loom, in every order of its threads

@@ -1,6 +1,6 @@
 //! `make bench`: runs every benchmark and writes one report, target/bench/report.md, with a plot beside it.
 //!
-//! `cargo bench --bench report -- [--quick]`. Takes some 7 minutes after compiling, some 2 with `--quick`. It starts the
+//! `cargo bench --bench report -- [--quick]`. Takes some 9 minutes after compiling, some 4 with `--quick`. It starts the
 //! other benchmarks through cargo and the release build of fanline; nothing else should run meanwhile.
 
 mod growth;
@@ -40,7 +40,7 @@ fn main() {
     report.push_str(
         "\n## How cost grows\n\n![cost of a delivery over rate, clients, topics, patterns and size](report.svg)\n",
     );
-    let (tables, plots) = growth::growth(if quick { "1" } else { "3" });
+    let (tables, plots) = growth::growth(if quick { "1" } else { "2" });
     report.push_str(&tables);
     std::fs::write(folder.join("report.svg"), plot::svg(&plots)).expect("a writable target directory");
 
@@ -48,7 +48,7 @@ fn main() {
         ("rooms", "Single steps", &["--max-time", "0.3"][..]),
         ("sorting", "Sorting what a feed sends", &["5"]),
         ("fanout", "One shard against the bare loop", &["1000", seconds]),
-        ("compression", "The shared window", &["1000", if quick { "1" } else { "4" }]),
+        ("compression", "The shared window", &["1000", if quick { "1" } else { "3" }]),
     ] {
         eprintln!("{name} ({:.0} s since the start)", started.elapsed().as_secs_f64());
         let _ = write!(

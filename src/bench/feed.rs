@@ -30,8 +30,8 @@ use super::wants::Wants;
 
 /// Messages of one write at most.
 const BATCH_MESSAGES_MAX: u64 = 64;
-/// Without a rate: messages that the feed may be ahead of the average client. The smallest of 250, 500, 1000, 2500 and 5000
-/// that cost no throughput, with 1000 clients, one shard and two; more is only older when it arrives.
+/// Without a rate: messages that the feed may be ahead of the average client. Enough for full sends to 1000 clients; with
+/// more, what is under way takes kernel memory that a virtual machine may have to get from its host first.
 const AHEAD_MESSAGES: u64 = 500;
 const GLANCE: Duration = Duration::from_micros(200);
 /// After a pause of the whole machine the feed goes on from now instead of catching up with more than this.
