@@ -1,6 +1,7 @@
 //! `make bench-peers`: the same load on fanline, on other servers and on the bare loop.
 //!
-//! `cargo bench --bench peers -- [CLIENTS] [SECONDS] [RUNS]`, after benches/peers/setup. One publisher, the simulated
+//! `cargo bench --bench peers -- [CLIENTS] [SECONDS] [RUNS] [SERVER…]`, after benches/peers/setup. With parts of servers' names
+//! only these, besides the bare loop and fanline. One publisher, the simulated
 //! market's messages, every client gets every message. A round measures one server after the other; figures are medians
 //! of the rounds. Written to target/bench/peers.md. What is missing is skipped loudly.
 
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use broadcast::Variant;
 use fanline::open_files::raise_open_files_limit;
-use figures::{FIGURES, Figure, Rounds, Row};
+use figures::{FIGURES, Figure, OURS, Rounds, Row};
 use servers::{Peer, SERVERS};
 use stand::{Pace, Stand, Stretch};
 
@@ -49,6 +50,9 @@ fn main() {
     let clients = numbers.next().unwrap_or(1000) as usize;
     let span = Duration::from_secs(numbers.next().unwrap_or(4));
     let runs = numbers.next().unwrap_or(1);
+    let is_name = |argument: &&String| !argument.starts_with('-') && argument.parse::<u64>().is_err();
+    let chosen: Vec<&String> = arguments.iter().filter(is_name).collect();
+    let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|part| name.contains(part.as_str()));
     raise_open_files_limit().expect("a limit of open files");
     let target = Path::new(env!("CARGO_BIN_EXE_fanline")).parent().and_then(Path::parent).expect("a target directory");
 
@@ -67,6 +71,9 @@ fn main() {
     for run in 1..=runs {
         rounds.begin();
         for (server, peer) in SERVERS.iter().enumerate() {
+            if server > OURS && !is_chosen(peer.name) {
+                continue;
+            }
             eprintln!("{:.0} s, run {run} of {runs}: {}", started.elapsed().as_secs_f64(), peer.name);
             match measure(peer, target, clients, span) {
                 Some(row) => rounds.note(server, row),

@@ -32,7 +32,7 @@ use Figure::*;
 
 pub const FIGURES: usize = DeflatedKib as usize + 1;
 const BARE: usize = 0;
-const OURS: usize = 1;
+pub const OURS: usize = 1;
 /// Closer figures are told as level.
 const LEVEL: f64 = 0.02;
 

@@ -10,7 +10,7 @@ use fanline::bench::cpu::{Usage, usage};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// Seconds after which coreutils' `timeout` kills the group, so that a server that hangs holds nobody up.
-const DEADLINE_S: &str = "90";
+const DEADLINE_S: &str = "300";
 
 pub struct Processes {
     leader: Child,

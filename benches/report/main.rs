@@ -31,11 +31,11 @@ fn main() {
         let text = bench(&[args, &["--clients", "1000", "--seconds", seconds]].concat());
         let _ = write!(report, "\n`fanline bench {}`\n{}", args.join(" "), block(&text));
     }
-    let idle = ["--rate", "0", "--clients", "5000", "--topics", "nothing", "--seconds", if quick { "5" } else { "30" }];
+    let idle = ["--rate", "0", "--clients", "5000", "--topics", "nothing", "--seconds", if quick { "5" } else { "20" }];
     let _ = write!(report, "\n`fanline bench {}`\n{}", idle.join(" "), block(&bench(&idle)));
     if !quick {
-        let text = bench(&["--capacity"]);
-        let _ = write!(report, "\n`fanline bench --capacity`\n{}", block(&text));
+        let args = ["--capacity", "--seconds", "45"];
+        let _ = write!(report, "\n`fanline bench {}`\n{}", args.join(" "), block(&bench(&args)));
     }
     report.push_str(
         "\n## How cost grows\n\n![cost of a delivery over rate, clients, topics, patterns and size](report.svg)\n",
