@@ -376,14 +376,14 @@ impl Phase {
         let mut phase = Phase::default();
         for _ in 0..WINDOWS {
             crowd.latencies.clear();
-            let (since, cpu_s) = (Instant::now(), server.cpu_s());
+            let (since, before) = (Instant::now(), server.usage().cpu);
             crowd.read_for(span / WINDOWS);
-            phase.cpu.push((server.cpu_s() - cpu_s) / since.elapsed().as_secs_f64());
+            phase.cpu.push((server.usage().cpu - before).as_secs_f64() / since.elapsed().as_secs_f64());
             crowd.latencies.sort_unstable();
             let at = |part: usize| crowd.latencies[(crowd.latencies.len() - 1) * part / 100] as f64 / 1e6;
             phase.p50.push(at(50));
             phase.p99.push(at(99));
-            phase.memory.push(server.resident_bytes() as f64 / f64::from(1 << 20));
+            phase.memory.push(server.usage().resident_bytes as f64 / f64::from(1 << 20));
         }
         phase
     }

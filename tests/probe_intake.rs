@@ -1,5 +1,7 @@
 //! `fanline probe`: what a feed holds is found out in a short look, and what keeps it from being seen is said.
 
+mod support;
+
 use std::time::Duration;
 
 use fanline::bus::clock::Clock;
@@ -7,29 +9,14 @@ use fanline::intake::probe::probe;
 use fanline::intake::profile::Profile;
 use fanline::intake::upstream::Settings;
 use futures_util::{SinkExt, StreamExt};
+use support::intake;
 use tokio::net::TcpListener;
 use tokio_tungstenite::accept_async;
 use tokio_tungstenite::tungstenite::Message;
 
 fn settings(url: &str) -> Settings {
-    Settings {
-        urls: vec![url.to_string()],
-        legs: 1,
-        connections: 1,
-        rotate_after: None,
-        profile: Profile::built_in("generic").expect("built in"),
-        items: Vec::new(),
-        connect_timeout: Duration::from_secs(5),
-        idle_timeout: None,
-        ping_interval: Duration::ZERO,
-        pong_timeout: Duration::from_secs(5),
-        backoff_min: Duration::from_millis(20),
-        backoff_max: Duration::from_millis(100),
-        message_bytes_max: 1 << 20,
-        interest: None,
-        linger: Duration::from_secs(30),
-        asks: None,
-    }
+    let generic = Profile::built_in("generic").expect("built in");
+    Settings { message_bytes_max: 1 << 20, ..intake::settings(url, generic, &[]) }
 }
 
 #[tokio::test]

@@ -1,38 +1,37 @@
 //! An upstream that fails in every way it can: clients are told, and data flows again. Each test drives the venue's
 //! side of the socket itself, so that it sees its fault happen.
 
-use std::sync::Arc;
+mod support;
+
+use std::ops::Deref;
 use std::time::Duration;
 
-use fanline::bus::bell::Bell;
 use fanline::bus::clock::Clock;
 use fanline::bus::feed::{FeedState, StaleReason};
-use fanline::bus::reader::Reader;
 use fanline::bus::{self, Limits};
 use fanline::intake::profile::{Profile, check};
-use fanline::intake::upstream::{Settings, Upstream, UpstreamError};
+use fanline::intake::upstream::{Settings, Upstream};
 use fanline::words::ids::{Epoch, Offset};
 use fanline::words::metrics::Meters;
 use futures_util::{SinkExt, StreamExt};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use support::intake::{self, Intake, PATIENCE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, accept_async};
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A venue under the test's control, and a fanline upstream that is connected to it.
+/// A venue under the test's control, and an intake that is connected to it.
 struct Stage {
     listener: TcpListener,
-    reader: Reader,
-    news: Arc<Notify>,
-    bell: Arc<Bell>,
-    meters: PrometheusHandle,
-    stop: watch::Sender<bool>,
-    running: JoinHandle<Result<(), UpstreamError>>,
+    intake: Intake,
+}
+
+impl Deref for Stage {
+    type Target = Intake;
+
+    fn deref(&self) -> &Intake {
+        &self.intake
+    }
 }
 
 impl Stage {
@@ -44,19 +43,7 @@ impl Stage {
         let address = listener.local_addr().expect("bound");
         let mut settings = settings(&format!("ws://{address}/feed"));
         change(&mut settings);
-        let recorder = PrometheusBuilder::new().build_recorder();
-        let prometheus = recorder.handle();
-        let meters = Meters::new(Arc::new(recorder));
-        let limits = Limits { ring_frames_max: 1024, ring_bytes_max: 1 << 20, topics_max: 100 };
-        let (publisher, reader) = bus::open(Epoch(1), limits, &meters);
-        let news = Arc::new(Notify::new());
-        let struck = news.clone();
-        let bell = Arc::new(Bell::new(move || struck.notify_one()));
-        reader.hang(bell.clone());
-        let upstream = Upstream::new(settings, publisher, Clock::start(), &meters).expect("right settings");
-        let (stop, stopped) = watch::channel(false);
-        let running = tokio::spawn(upstream.run(stopped));
-        Stage { listener, reader, news, bell, meters: prometheus, stop, running }
+        Stage { listener, intake: Intake::start(settings) }
     }
 
     async fn accept_tcp(&self) -> TcpStream {
@@ -70,75 +57,16 @@ impl Stage {
         accept_async(self.accept_tcp().await).await.expect("a handshake")
     }
 
-    /// Waits until `holds` is true of the bus.
-    async fn until(&self, what: &str, holds: impl Fn(&Reader, &FeedState) -> bool) {
-        let waiting = async {
-            loop {
-                self.bell.doze();
-                if holds(&self.reader, &self.reader.feed()) {
-                    return;
-                }
-                self.news.notified().await;
-            }
-        };
-        let waited = tokio::time::timeout(PATIENCE, waiting).await;
-        assert!(waited.is_ok(), "waited for {what}, found {:?} at {}", self.reader.feed(), self.reader.head());
-    }
-
-    async fn until_stale(&self, expected: StaleReason, part: &str) {
-        self.until(part, |_, state| match state {
-            FeedState::Stale { reason, message, .. } => *reason == expected && message.contains(part),
-            _ => false,
-        })
-        .await;
-    }
-
     async fn until_head(&self, head: u64) {
-        self.until("frames", |reader, _| reader.head() >= Offset(head)).await;
-        self.until("live", |_, state| *state == FeedState::Live).await;
+        self.until("frames", |_| self.reader.head() >= Offset(head)).await;
+        self.until_live().await;
         assert_eq!(self.reader.head(), Offset(head), "nothing else was published");
-    }
-
-    /// All frames so far, as topic and payload.
-    fn frames(&self) -> Vec<(String, String)> {
-        let frame = |offset| self.reader.frame(Offset(offset)).expect("the ring holds all");
-        (1..=self.reader.head().0)
-            .map(frame)
-            .map(|frame| (frame.topic.name.to_string(), String::from_utf8_lossy(&frame.payload.bytes).into_owned()))
-            .collect()
-    }
-
-    fn assert_metric(&self, line: &str) {
-        let text = self.meters.render();
-        assert!(text.lines().any(|found| found == line), "expected `{line}` in\n{text}");
-    }
-
-    async fn end(self) -> Result<(), UpstreamError> {
-        self.stop.send_replace(true);
-        let ended = tokio::time::timeout(PATIENCE, self.running).await.expect("it stops in time");
-        ended.expect("it does not panic")
     }
 }
 
 fn settings(url: &str) -> Settings {
-    Settings {
-        urls: vec![url.to_string()],
-        legs: 1,
-        connections: 1,
-        rotate_after: None,
-        profile: Profile::built_in("simulated").expect("built in"),
-        items: Vec::new(),
-        connect_timeout: Duration::from_secs(5),
-        idle_timeout: None,
-        ping_interval: Duration::ZERO,
-        pong_timeout: Duration::from_secs(5),
-        backoff_min: Duration::from_millis(20),
-        backoff_max: Duration::from_millis(100),
-        message_bytes_max: 1 << 20,
-        interest: None,
-        linger: Duration::from_secs(30),
-        asks: None,
-    }
+    let simulated = Profile::built_in("simulated").expect("built in");
+    Settings { message_bytes_max: 1 << 20, ..intake::settings(url, simulated, &[]) }
 }
 
 fn quote(n: u32) -> String {
@@ -160,10 +88,10 @@ async fn a_cut_connection_is_told_and_replaced() {
     let mut second = stage.accept().await;
     say(&mut second, &quote(2)).await;
     stage.until_head(2).await;
-    assert_eq!(stage.frames(), [("quote.T1".to_string(), quote(1)), ("quote.T2".to_string(), quote(2))]);
+    assert_eq!(stage.published(), [("quote.T1".to_string(), quote(1)), ("quote.T2".to_string(), quote(2))]);
     stage.assert_metric(r#"fanline_upstream_reconnects_total{reason="cut"} 1"#);
     stage.assert_metric("fanline_upstream_connects_total 2");
-    assert!(stage.end().await.is_ok());
+    assert!(stage.intake.end().await.is_ok());
 }
 
 #[tokio::test]
@@ -236,8 +164,8 @@ async fn a_slow_connection_is_neither_cut_nor_misread() {
         socket.write_all(&[byte]).await.expect("the upstream listens");
     }
     assert!(started.elapsed() > Duration::from_millis(200), "slower than pings are answered");
-    stage.until("the frame", |reader, _| reader.head() == Offset(1)).await;
-    assert_eq!(stage.frames(), [("quote.T1".to_string(), text)]);
+    stage.until("the frame", |_| stage.reader.head() == Offset(1)).await;
+    assert_eq!(stage.published(), [("quote.T1".to_string(), text)]);
     stage.assert_metric("fanline_upstream_connects_total 1");
 }
 
@@ -252,7 +180,7 @@ async fn garbled_text_is_counted_and_never_forwarded() {
     say(&mut socket, r#"{"topic":17}"#).await;
     say(&mut socket, &quote(3)).await;
     stage.until_head(2).await;
-    assert_eq!(stage.frames(), [("quote.T1".to_string(), quote(1)), ("quote.T3".to_string(), quote(3))]);
+    assert_eq!(stage.published(), [("quote.T1".to_string(), quote(1)), ("quote.T3".to_string(), quote(3))]);
     stage.assert_metric(r#"fanline_upstream_messages_total{class="garbled"} 2"#);
     stage.assert_metric(r#"fanline_upstream_messages_total{class="unmatched"} 2"#);
     stage.assert_metric(r#"fanline_upstream_messages_total{class="data"} 2"#);
@@ -329,7 +257,7 @@ async fn an_upstream_that_answers_no_ping_is_replaced() {
     stage.until_stale(StaleReason::UpstreamDown, "no answer to a WebSocket ping").await;
     let mut second = stage.accept().await;
     say(&mut second, &quote(2)).await;
-    stage.until("the frame", |reader, _| reader.head() == Offset(2)).await;
+    stage.until("the frame", |_| stage.reader.head() == Offset(2)).await;
     stage.assert_metric(r#"fanline_upstream_reconnects_total{reason="pong_timeout"} 1"#);
 }
 
@@ -423,17 +351,16 @@ async fn a_profile_subscribes_answers_and_splits_on_every_connection() {
     }
     let expected = [("trade.a", r#"{"s":"A","p":1.50}"#), ("trade.b", r#"{"s":"B","p":0.10 }"#)];
     let expected: Vec<_> = expected.into_iter().map(|(topic, text)| (topic.to_string(), text.to_string())).collect();
-    assert_eq!(stage.frames(), [expected.clone(), expected].concat());
+    assert_eq!(stage.published(), [expected.clone(), expected].concat());
 }
 
 #[tokio::test]
 async fn a_refusal_for_good_ends_the_upstream_with_the_reason() {
-    let mut stage = Stage::open(talkative).await;
+    let stage = Stage::open(talkative).await;
     let mut socket = stage.accept().await;
     say(&mut socket, "bad key: 123").await;
     stage.until_stale(StaleReason::UpstreamDown, "refused for good").await;
-    let ended = tokio::time::timeout(PATIENCE, &mut stage.running).await.expect("it ends in time");
-    let error = ended.expect("it does not panic").expect_err("fatal").to_string();
+    let error = stage.intake.ended().await.expect_err("fatal").to_string();
     assert!(error.contains("rule `bad_key`") && error.contains("bad key: 123"), "{error}");
 }
 
@@ -443,7 +370,7 @@ async fn a_stop_takes_leave_of_the_upstream() {
     let mut socket = stage.accept().await;
     say(&mut socket, &quote(1)).await;
     stage.until_head(1).await;
-    let (ended, heard) = tokio::join!(stage.end(), socket.next());
+    let (ended, heard) = tokio::join!(stage.intake.end(), socket.next());
     assert!(ended.is_ok());
     assert!(matches!(heard, Some(Ok(Message::Close(_)))), "{heard:?}");
 }
@@ -463,7 +390,7 @@ async fn waiting_for_the_guess_loses_nothing_when_the_connection_is_lost() {
     }
     stage.until_head(40).await;
     let expected: Vec<_> = (0..40).map(|n| (format!("tick.S{}", n % 3), tick(n))).collect();
-    assert_eq!(stage.frames(), expected);
+    assert_eq!(stage.published(), expected);
 }
 
 #[tokio::test]

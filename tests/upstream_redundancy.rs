@@ -4,35 +4,30 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use fanline::bus::Limits;
 use fanline::bus::asks::{self, Answer, AnswerTo, Ask, AskKind, AskRules, Asks, Failure};
-use fanline::bus::clock::Clock;
 use fanline::bus::feed::FeedState;
 use fanline::bus::frame::{Frame, Role};
 use fanline::bus::interest::{Claim, Interest};
-use fanline::bus::reader::Reader;
-use fanline::bus::{self, Limits};
 use fanline::intake::profile::check;
-use fanline::intake::upstream::{Settings, Upstream, UpstreamError};
-use fanline::words::ids::{Epoch, Offset};
+use fanline::intake::upstream::Settings;
+use fanline::words::ids::Offset;
 use fanline::words::metrics::Meters;
 use fanline::words::topic::Pattern;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 use support::exchange::{Exchange, most_within};
 use support::http::sum;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use support::intake::{self, Intake, PATIENCE};
 use tokio::time::sleep;
 
-/// How long anything that should happen may take.
-const PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(10);
 
 const PROFILE: &str = r#"
@@ -93,22 +88,11 @@ topic = "${/topic}"
 
 fn settings(exchange: &Exchange, items: &[&str]) -> Settings {
     Settings {
-        urls: vec![exchange.url()],
-        legs: 1,
-        connections: 1,
-        rotate_after: None,
-        profile: profile("", ""),
-        items: items.iter().map(|item| item.to_string()).collect(),
-        connect_timeout: Duration::from_secs(5),
-        idle_timeout: None,
-        ping_interval: Duration::ZERO,
-        pong_timeout: Duration::from_secs(5),
         backoff_min: Duration::from_millis(50),
         backoff_max: Duration::from_millis(200),
         message_bytes_max: 1 << 20,
-        interest: None,
         linger: Duration::from_millis(300),
-        asks: None,
+        ..intake::settings(&exchange.url(), profile("", ""), items)
     }
 }
 
@@ -118,23 +102,20 @@ fn profile(subscribe: &str, sections: &str) -> fanline::intake::profile::Profile
 }
 
 /// An upstream that runs, and what it publishes.
-struct Rig {
-    reader: Reader,
-    meters: PrometheusHandle,
-    stop: watch::Sender<bool>,
-    running: JoinHandle<Result<(), UpstreamError>>,
+struct Rig(Intake);
+
+impl Deref for Rig {
+    type Target = Intake;
+
+    fn deref(&self) -> &Intake {
+        &self.0
+    }
 }
 
 impl Rig {
     fn start(settings: Settings) -> Rig {
-        let recorder = PrometheusBuilder::new().build_recorder();
-        let prometheus = recorder.handle();
-        let meters = Meters::new(Arc::new(recorder));
         let limits = Limits { ring_frames_max: 1 << 17, ring_bytes_max: 256 << 20, topics_max: 10_000 };
-        let (publisher, reader) = bus::open(Epoch(1), limits, &meters);
-        let upstream = Upstream::new(settings, publisher, Clock::start(), &meters).expect("right settings");
-        let (stop, stopped) = watch::channel(false);
-        Rig { reader, meters: prometheus, stop, running: tokio::spawn(upstream.run(stopped)) }
+        Rig(Intake::start_within(limits, settings))
     }
 
     fn frames(&self) -> Vec<Arc<Frame>> {
@@ -162,13 +143,11 @@ impl Rig {
     }
 
     fn metric(&self, name: &str) -> f64 {
-        sum(&self.meters.render(), name, "")
+        sum(&self.metrics(), name, "")
     }
 
     async fn end(self) {
-        self.stop.send_replace(true);
-        let ended = tokio::time::timeout(PATIENCE, self.running).await.expect("it stops in time");
-        assert!(ended.expect("it does not panic").is_ok());
+        assert!(self.0.end().await.is_ok());
     }
 }
 

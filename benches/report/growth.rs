@@ -42,13 +42,12 @@ pub fn growth(seconds: &str) -> (String, Vec<Plot>) {
 }
 
 fn all() -> [Series; 5] {
-    let point = |x: u32, args: String| (x, args);
     [
         Series {
             title: "Rate: 1000 clients on everything",
             x: "messages a second",
             points: [10, 50, 200, 1000, 4000, 16_000]
-                .map(|rate| point(rate, format!("--clients 1000 --rate {rate}")))
+                .map(|rate| (rate, format!("--clients 1000 --rate {rate}")))
                 .into(),
             bare: true,
         },
@@ -56,7 +55,7 @@ fn all() -> [Series; 5] {
             title: "Clients: all on everything, 20 messages a second",
             x: "clients",
             points: [100, 300, 1000, 3000, 10_000, 18_000]
-                .map(|clients| point(clients, format!("--clients {clients} --rate 20")))
+                .map(|clients| (clients, format!("--clients {clients} --rate 20")))
                 .into(),
             bare: false,
         },
@@ -67,11 +66,9 @@ fn all() -> [Series; 5] {
                 .map(|topics: u32| {
                     let (each, audience) = ((topics / 1000).max(1), (1000 / topics).max(1));
                     let (symbols, rate) = (topics / 2, 20_000 / audience);
-                    let args = format!(
-                        "--clients 1000 --simulate-symbols {symbols} --topics-each {each} --rate {rate} \
-                         --limits-topics-max 200000"
-                    );
-                    point(topics, args)
+                    let args =
+                        format!("--clients 1000 --simulate-symbols {symbols} --topics-each {each} --rate {rate}");
+                    (topics, args)
                 })
                 .into(),
             bare: false,
@@ -82,7 +79,7 @@ fn all() -> [Series; 5] {
             points: [1, 10, 100, 1000]
                 .map(|each: u32| {
                     let rate = 20_000 / each;
-                    point(each, format!("--clients 1000 --simulate-symbols 500 --topics-each {each} --rate {rate}"))
+                    (each, format!("--clients 1000 --simulate-symbols 500 --topics-each {each} --rate {rate}"))
                 })
                 .into(),
             bare: false,
@@ -91,7 +88,7 @@ fn all() -> [Series; 5] {
             title: "Size: 1000 clients on everything, 10 messages a second",
             x: "bytes of a message",
             points: [50, 160, 1024, 4096, 16_384, 65_536]
-                .map(|bytes| point(bytes, format!("--clients 1000 --rate 10 --bytes {bytes}")))
+                .map(|bytes| (bytes, format!("--clients 1000 --rate 10 --bytes {bytes}")))
                 .into(),
             bare: true,
         },

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+pub use fanline::bench::cpu::{process_cpu, thread_cpu};
 use fanline::bus::clock::Clock;
 use fanline::bus::publisher::Publisher;
 use fanline::bus::{self, Limits};
@@ -163,17 +164,4 @@ pub fn adopt(crowd: &mut Crowd, delivery: &Delivery, terms: &Terms) {
     for socket in crowd.sockets.drain(..) {
         delivery.adopt(Newcomer { socket, unread: Bytes::new(), terms: terms.clone(), permit: None });
     }
-}
-
-pub fn process_cpu() -> Duration {
-    clock(rustix::time::ClockId::ProcessCPUTime)
-}
-
-pub fn thread_cpu() -> Duration {
-    clock(rustix::time::ClockId::ThreadCPUTime)
-}
-
-fn clock(id: rustix::time::ClockId) -> Duration {
-    let time = rustix::time::clock_gettime(id);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

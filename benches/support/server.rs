@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
+use fanline::bench::cpu::{Usage, usage};
+
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
@@ -24,19 +26,8 @@ impl Server {
         Server { child, address }
     }
 
-    /// `VmRSS`.
-    pub fn resident_bytes(&self) -> u64 {
-        let status = self.process("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line of it");
-        1024 * line.trim().trim_end_matches(" kB").parse::<u64>().expect("KiB")
-    }
-
-    /// CPU it has used, in seconds; the kernel counts hundredths.
-    pub fn cpu_s(&self) -> f64 {
-        let stat = self.process("stat");
-        let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
-        let ticks: f64 = [11, 12].iter().filter_map(|at| fields[*at].parse::<f64>().ok()).sum();
-        ticks / 100.0
+    pub fn usage(&self) -> Usage {
+        usage(self.child.id()).expect("/proc")
     }
 
     /// A metric, summed over its labels. Gauges move with the shards' ticks, ten times a second.
@@ -47,10 +38,6 @@ impl Server {
         socket.read_to_string(&mut metrics).expect("an answer");
         let lines = metrics.lines().filter(|line| line.starts_with(&format!("{name}{{")));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-    }
-
-    fn process(&self, file: &str) -> String {
-        std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("/proc")
     }
 }
 

@@ -34,8 +34,6 @@ const AHEAD_MESSAGES: u64 = 1000;
 const GLANCE: Duration = Duration::from_micros(100);
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
-/// zlib's, as the server's default.
-const COMPRESSION_LEVEL: u32 = 6;
 
 /// What the loop cost with so many messages in each send.
 #[derive(Clone, Debug, Serialize)]
@@ -71,7 +69,7 @@ fn run(plan: &Plan, feed: &FeedPlan, batch: u64) -> Result<Bare, BenchError> {
     let sockets = connect(&mut crowd, plan.clients).map_err(BenchError::system("connect over loopback"))?;
     let speech = Speech::new(feed.market, feed.bytes)?;
     let encoding = Encoding::of(plan.format.format(), plan.deflate);
-    let (encoder, wants) = (Encoder::new(COMPRESSION_LEVEL), feed.wants.clone());
+    let (encoder, wants) = (Encoder::new(plan.compression_level), feed.wants.clone());
     let writer = Writer { sockets, speech, wants, encoder, encoding, offset: 0, clock };
     let (rate, span, received) = (feed.rate, plan.span.min(SPAN_MAX), crowd.received());
     let started = Instant::now();

@@ -33,6 +33,8 @@ pub struct Plan {
     pub topics_each: Option<usize>,
     pub format: FormatName,
     pub deflate: bool,
+    /// Of the server that is started, for the bare loop beside it.
+    pub compression_level: u32,
     pub source: Source,
     pub capacity: bool,
     pub latency_max: Duration,
@@ -122,6 +124,7 @@ impl Plan {
             topics_each,
             format: options.format,
             deflate: options.deflate,
+            compression_level: config.compression.level,
             source,
             capacity: options.capacity,
             latency_max: options.latency_max,

@@ -138,8 +138,6 @@ impl Stage {
                 opened.open_market();
                 let read = heard && wait(CONNECT_DEADLINE, || opened.is_opened());
                 read.then_some(()).ok_or(BenchError::NotConnected)?;
-                // The server's shards are a moment behind what it reads.
-                std::thread::sleep(STILL);
                 (Some(opened), Some(server))
             }
             Source::Configured { arguments } => (None, Some(Server::start(arguments)?)),

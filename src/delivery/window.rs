@@ -2,10 +2,10 @@
 //!
 //! The stream is cut into stretches. At a cut the compressor forgets its window, so whoever boards there can inflate
 //! all that follows; in between nobody boards. So there is a cut only for those who wait, as soon as their waiting has
-//! cost as many bytes as the cut costs: together never more than twice what the best cuts would. A session that leaves the identical stream, because it fell behind or
-//! changed its subscription, gets stateless frames from then on, and boards again at a later cut: what it inflates in
-//! between enters its own window, to which the stretch never refers. Personal messages are not compressed, so they do
-//! not enter the peer's window at all (RFC 7692 section 7.2.3.2).
+//! cost as many bytes as the cut costs: together never more than twice what the best cuts would. A session that leaves
+//! the identical stream, because it fell behind or changed its subscription, gets stateless frames from then on, and
+//! boards again at a later cut: what it inflates in between enters its own window, to which the stretch never refers.
+//! Personal messages are not compressed, so they do not enter the peer's window at all (RFC 7692 section 7.2.3.2).
 
 use bytes::Bytes;
 

@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod faucet;
 pub mod gate;
 pub mod http;
+pub mod intake;
 pub mod ledger;
 pub mod lookout;
 pub mod order_book;

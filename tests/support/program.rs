@@ -102,9 +102,7 @@ impl Program {
 
     /// Memory that the process holds; none where the system has no /proc.
     pub fn resident_bytes(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+        fanline::bench::cpu::usage(self.child.id()).map(|usage| usage.resident_bytes)
     }
 
     /// Sends SIGTERM.

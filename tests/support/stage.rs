@@ -4,33 +4,24 @@
 //! what it must have been: a fault that never happened proves nothing.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fanline::bus::bell::Bell;
-use fanline::bus::clock::Clock;
-use fanline::bus::feed::{FeedState, StaleReason};
-use fanline::bus::reader::Reader;
-use fanline::bus::{self, Limits};
+use fanline::bus::feed::StaleReason;
 use fanline::intake::profile::{Profile, check};
-use fanline::intake::upstream::{Settings, Upstream, UpstreamError};
-use fanline::words::ids::{Epoch, Offset};
-use fanline::words::metrics::Meters;
+use fanline::intake::upstream::Settings;
 use futures_util::{SinkExt, StreamExt};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::handshake::server::{Callback, ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 
-/// How long anything that should happen may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+use super::intake::{self, Intake, PATIENCE};
 
 type Faults = Arc<Mutex<BTreeMap<&'static str, u64>>>;
 
@@ -199,12 +190,15 @@ impl Caller {
 /// A venue and the intake that listens to it.
 pub struct Stage {
     pub venue: Venue,
-    reader: Reader,
-    news: Arc<Notify>,
-    bell: Arc<Bell>,
-    meters: PrometheusHandle,
-    stop: watch::Sender<bool>,
-    running: JoinHandle<Result<(), UpstreamError>>,
+    intake: Intake,
+}
+
+impl Deref for Stage {
+    type Target = Intake;
+
+    fn deref(&self) -> &Intake {
+        &self.intake
+    }
 }
 
 impl Stage {
@@ -219,52 +213,13 @@ impl Stage {
             Some(profile) => profile,
             None => check(profile, "test.toml").unwrap_or_else(|error| panic!("{error}")),
         };
-        let mut settings = settings(&venue.ws(path), profile, items);
+        let mut settings = intake::settings(&venue.ws(path), profile, items);
         change(&mut settings);
-        let recorder = PrometheusBuilder::new().build_recorder();
-        let prometheus = recorder.handle();
-        let meters = Meters::new(Arc::new(recorder));
-        let limits = Limits { ring_frames_max: 1024, ring_bytes_max: 64 << 20, topics_max: 100 };
-        let (publisher, reader) = bus::open(Epoch(1), limits, &meters);
-        let news = Arc::new(Notify::new());
-        let struck = news.clone();
-        let bell = Arc::new(Bell::new(move || struck.notify_one()));
-        reader.hang(bell.clone());
-        let upstream = Upstream::new(settings, publisher, Clock::start(), &meters).expect("right settings");
-        let (stop, stopped) = watch::channel(false);
-        let running = tokio::spawn(upstream.run(stopped));
-        Stage { venue, reader, news, bell, meters: prometheus, stop, running }
+        Stage { venue, intake: Intake::start(settings) }
     }
 
     pub async fn accept(&self) -> Caller {
         self.venue.accept().await
-    }
-
-    /// Waits until `holds` is true of the bus.
-    async fn until(&self, what: &str, holds: impl Fn(&FeedState) -> bool) {
-        let waiting = async {
-            loop {
-                self.bell.doze();
-                if holds(&self.reader.feed()) {
-                    return;
-                }
-                self.news.notified().await;
-            }
-        };
-        let waited = tokio::time::timeout(PATIENCE, waiting).await;
-        assert!(waited.is_ok(), "waited for {what}, found {:?} and {:#?}", self.reader.feed(), self.published());
-    }
-
-    pub async fn until_stale(&self, expected: StaleReason, part: &str) {
-        self.until(part, |state| match state {
-            FeedState::Stale { reason, message, .. } => *reason == expected && message.contains(part),
-            _ => false,
-        })
-        .await;
-    }
-
-    pub async fn until_live(&self) {
-        self.until("live", |state| *state == FeedState::Live).await;
     }
 
     /// Waits until so many frames were published, and gives them all: topic and payload.
@@ -293,70 +248,35 @@ impl Stage {
         self.published().into_iter().filter(|(_, text)| !is_note(text)).collect()
     }
 
-    fn published(&self) -> Vec<(String, String)> {
-        let frame = |offset| self.reader.frame(Offset(offset)).expect("the ring holds all");
-        let frames = (1..=self.reader.head().0).map(frame);
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        frames.map(|frame| (frame.topic.name.to_string(), text(&frame.payload.bytes))).collect()
-    }
-
     /// Waits until a line of the metrics is this one.
     pub async fn until_metric(&self, line: &str) {
         const INTERVAL: Duration = Duration::from_millis(5);
-        let there = || self.meters.render().lines().any(|found| found == line);
+        let there = || self.metrics().lines().any(|found| found == line);
         let waiting = async {
             while !there() {
                 tokio::time::sleep(INTERVAL).await;
             }
         };
         let waited = tokio::time::timeout(PATIENCE, waiting).await;
-        assert!(waited.is_ok(), "expected `{line}` in\n{}", self.meters.render());
-    }
-
-    pub fn assert_metric(&self, line: &str) {
-        let text = self.meters.render();
-        assert!(text.lines().any(|found| found == line), "expected `{line}` in\n{text}");
+        assert!(waited.is_ok(), "expected `{line}` in\n{}", self.metrics());
     }
 
     /// Stops the intake, which must still have been there, and checks what the venue has done wrong.
     pub async fn end(self, faults: &[(&'static str, u64)]) {
         self.venue.record.assert(faults);
-        self.stop.send_replace(true);
-        let ended = tokio::time::timeout(PATIENCE, self.running).await.expect("it stops in time");
-        let ended = ended.expect("it does not panic");
+        let ended = self.intake.end().await;
         assert!(ended.is_ok(), "{ended:?}");
     }
 
     /// Waits until the intake has given up by itself, and gives the reason.
     pub async fn given_up(self, faults: &[(&'static str, u64)]) -> String {
         self.until_stale(StaleReason::UpstreamDown, "refused for good").await;
-        let ended = tokio::time::timeout(PATIENCE, self.running).await.expect("it ends in time");
+        let ended = self.intake.ended().await;
         self.venue.record.assert(faults);
-        ended.expect("it does not panic").expect_err("it is for good").to_string()
+        ended.expect_err("it is for good").to_string()
     }
 }
 
 fn is_note(text: &str) -> bool {
     text.starts_with(r#"{"op":"#)
-}
-
-fn settings(url: &str, profile: Profile, items: &[&str]) -> Settings {
-    Settings {
-        urls: vec![url.to_string()],
-        legs: 1,
-        connections: 1,
-        rotate_after: None,
-        profile,
-        items: items.iter().map(|item| item.to_string()).collect(),
-        connect_timeout: Duration::from_secs(5),
-        idle_timeout: None,
-        ping_interval: Duration::ZERO,
-        pong_timeout: Duration::from_secs(5),
-        backoff_min: Duration::from_millis(20),
-        backoff_max: Duration::from_millis(100),
-        message_bytes_max: 16 << 20,
-        interest: None,
-        linger: Duration::from_secs(30),
-        asks: None,
-    }
 }

@@ -1,0 +1,131 @@
+//! An intake on a bus of its own, for tests that play the venue themselves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanline::bus::bell::Bell;
+use fanline::bus::clock::Clock;
+use fanline::bus::feed::{FeedState, StaleReason};
+use fanline::bus::reader::Reader;
+use fanline::bus::{self, Limits};
+use fanline::intake::profile::Profile;
+use fanline::intake::upstream::{Settings, Upstream, UpstreamError};
+use fanline::words::ids::{Epoch, Offset};
+use fanline::words::metrics::Meters;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+/// How long anything that should happen may take.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running intake, and what it publishes.
+pub struct Intake {
+    pub reader: Reader,
+    news: Arc<Notify>,
+    bell: Arc<Bell>,
+    meters: PrometheusHandle,
+    stop: watch::Sender<bool>,
+    running: JoinHandle<Result<(), UpstreamError>>,
+}
+
+impl Intake {
+    pub fn start(settings: Settings) -> Intake {
+        let limits = Limits { ring_frames_max: 1024, ring_bytes_max: 64 << 20, topics_max: 100 };
+        Intake::start_within(limits, settings)
+    }
+
+    pub fn start_within(limits: Limits, settings: Settings) -> Intake {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let prometheus = recorder.handle();
+        let meters = Meters::new(Arc::new(recorder));
+        let (publisher, reader) = bus::open(Epoch(1), limits, &meters);
+        let news = Arc::new(Notify::new());
+        let struck = news.clone();
+        let bell = Arc::new(Bell::new(move || struck.notify_one()));
+        reader.hang(bell.clone());
+        let upstream = Upstream::new(settings, publisher, Clock::start(), &meters).expect("right settings");
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(upstream.run(stopped));
+        Intake { reader, news, bell, meters: prometheus, stop, running }
+    }
+
+    /// Waits until `holds` is true of the feed.
+    pub async fn until(&self, what: &str, holds: impl Fn(&FeedState) -> bool) {
+        let waiting = async {
+            loop {
+                self.bell.doze();
+                if holds(&self.reader.feed()) {
+                    return;
+                }
+                self.news.notified().await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, waiting).await;
+        assert!(waited.is_ok(), "waited for {what}, found {:?} and {:#?}", self.reader.feed(), self.published());
+    }
+
+    pub async fn until_stale(&self, expected: StaleReason, part: &str) {
+        self.until(part, |state| match state {
+            FeedState::Stale { reason, message, .. } => *reason == expected && message.contains(part),
+            _ => false,
+        })
+        .await;
+    }
+
+    pub async fn until_live(&self) {
+        self.until("live", |state| *state == FeedState::Live).await;
+    }
+
+    /// Everything that was published so far, as topic and payload.
+    pub fn published(&self) -> Vec<(String, String)> {
+        let frame = |offset| self.reader.frame(Offset(offset)).expect("the ring holds all");
+        let frames = (1..=self.reader.head().0).map(frame);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        frames.map(|frame| (frame.topic.name.to_string(), text(&frame.payload.bytes))).collect()
+    }
+
+    /// The metrics, as Prometheus reads them.
+    pub fn metrics(&self) -> String {
+        self.meters.render()
+    }
+
+    pub fn assert_metric(&self, line: &str) {
+        let text = self.metrics();
+        assert!(text.lines().any(|found| found == line), "expected `{line}` in\n{text}");
+    }
+
+    /// Stops it, and gives what it ended with.
+    pub async fn end(self) -> Result<(), UpstreamError> {
+        self.stop.send_replace(true);
+        self.ended().await
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(self) -> Result<(), UpstreamError> {
+        let ended = tokio::time::timeout(PATIENCE, self.running).await.expect("it ends in time");
+        ended.expect("it does not panic")
+    }
+}
+
+/// Of an intake that connects once, soon, and again soon.
+pub fn settings(url: &str, profile: Profile, items: &[&str]) -> Settings {
+    Settings {
+        urls: vec![url.to_string()],
+        legs: 1,
+        connections: 1,
+        rotate_after: None,
+        profile,
+        items: items.iter().map(|item| item.to_string()).collect(),
+        connect_timeout: Duration::from_secs(5),
+        idle_timeout: None,
+        ping_interval: Duration::ZERO,
+        pong_timeout: Duration::from_secs(5),
+        backoff_min: Duration::from_millis(20),
+        backoff_max: Duration::from_millis(100),
+        message_bytes_max: 16 << 20,
+        interest: None,
+        linger: Duration::from_secs(30),
+        asks: None,
+    }
+}
