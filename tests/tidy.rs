@@ -1,4 +1,5 @@
-//! House rules: rooms import only from floors below, files open with what they are, nothing unsafe, no input panics.
+//! House rules that the compiler cannot hold (`[lints]` in Cargo.toml has the others): rooms import only from floors
+//! below, files open with what they are and stay small.
 
 use std::path::{Path, PathBuf};
 
@@ -64,8 +65,8 @@ fn files_say_what_they_are_and_stay_small() {
 }
 
 #[test]
-fn nothing_is_unsafe_unfinished_or_unwrapped() {
-    let words = ["unsafe ", ".unwrap()", "todo!", "unimplemented!", "dbg!(", "TODO", "FIXME"];
+fn nothing_is_left_for_later() {
+    let words = ["TODO", "FIXME", "XXX"];
     let mut faults = Vec::new();
     for source in sources() {
         for (number, line) in source.production() {
