@@ -20,6 +20,9 @@ pub const SEGMENTS_MAX: usize = 16;
 pub const FROM_END_MAX: usize = 16;
 /// Wildcards in one path: the recorded feeds need 2.
 pub const STARS_MAX: usize = 4;
+/// Levels of arrays and objects in a text; the same as serde_json's, so that a payload can be read as a tree.
+pub const LEVELS_MAX: u32 = 127;
+
 /// Elements that one path finds in one text. The longest batch in 26 recorded feeds has some 2000; further ones are
 /// counted, but not kept.
 pub const ELEMENTS_MAX: usize = 65_536;
@@ -110,6 +113,25 @@ impl fmt::Debug for Pointer {
 /// Whether the text is one valid JSON value of at most 127 levels.
 pub fn is_json(text: &str) -> bool {
     Pointers::default().locate(text, &mut Found::default())
+}
+
+/// Whether a text that is taken for no JSON has more levels than are read. Looks at its brackets alone.
+pub fn is_too_deep(text: &str) -> bool {
+    let (mut levels, mut inside, mut escaped) = (0u32, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if inside => escaped = true,
+            b'"' => inside = !inside,
+            b'[' | b'{' if !inside => levels += 1,
+            b']' | b'}' if !inside => levels = levels.saturating_sub(1),
+            _ => {}
+        }
+        if levels > LEVELS_MAX {
+            return true;
+        }
+    }
+    false
 }
 
 /// The raw token at `pointer`.

@@ -33,7 +33,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The times of a connection: the profile's where it has them, else the settings'; for the idle timeout it is the other
-/// way round, because only a user knows how quiet the topics are that were asked for.
+/// way round, because only a user knows how quiet the topics are that were asked for. An idle timeout of zero is none.
 #[derive(Clone, Debug)]
 pub struct Timing {
     pub idle_timeout: Option<Duration>,
@@ -46,7 +46,10 @@ impl Timing {
     pub fn with_profile(self, profile: &Profile) -> Timing {
         let keepalive = &profile.keepalive;
         Timing {
-            idle_timeout: self.idle_timeout.or(keepalive.idle_timeout.unwrap_or(Some(IDLE_TIMEOUT))),
+            idle_timeout: match self.idle_timeout {
+                Some(set) => Some(set).filter(|timeout| !timeout.is_zero()),
+                None => keepalive.idle_timeout.unwrap_or(Some(IDLE_TIMEOUT)),
+            },
             ws_ping: keepalive.ws_ping.unwrap_or(self.ws_ping),
             pong_timeout: keepalive.pong_timeout.unwrap_or(self.pong_timeout),
         }
@@ -262,6 +265,11 @@ impl Dialogue {
     /// What became of items since this was last asked.
     pub fn outcomes(&mut self) -> Vec<Outcome> {
         self.asking.outcomes()
+    }
+
+    /// Greeting and log-in are done.
+    pub fn is_open(&self) -> bool {
+        self.stage == Stage::Open
     }
 
     /// Everything that is wanted of this connection was asked for and answered.
@@ -522,6 +530,24 @@ mod tests {
         assert_eq!(steps(&mut dialogue, at(2999)), [""; 0]);
         assert_eq!(steps(&mut dialogue, at(3000)), ["silent since 2000"]);
         assert_eq!(steps(&mut dialogue, at(4000))[0], "end: silent");
+    }
+
+    #[test]
+    fn a_feed_that_may_be_quiet_is_judged_by_its_pongs_alone() {
+        let profile = check(&format!("profile = 1\nname = \"t\"\n{RULES}"), "t").expect("a good profile");
+        let timing = |idle_timeout| {
+            let (ws_ping, pong_timeout) = (Some(Duration::from_secs(15)), Duration::from_secs(10));
+            Timing { idle_timeout, ws_ping, pong_timeout }
+        };
+        assert_eq!(timing(None).with_profile(&profile).idle_timeout, Some(IDLE_TIMEOUT));
+        let script = Script::new(&profile, timing(Some(Duration::ZERO)), Secrets::default());
+        let mut dialogue = Dialogue::open(Arc::new(script), &[], at(0));
+        for minute in 1..=600 {
+            assert_eq!(steps(&mut dialogue, at(minute * 60_000)), ["ping"]);
+            dialogue.alive();
+        }
+        steps(&mut dialogue, at(601 * 60_000));
+        assert_eq!(steps(&mut dialogue, at(602 * 60_000))[0], "end: pong_timeout");
     }
 
     #[test]

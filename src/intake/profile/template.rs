@@ -17,6 +17,7 @@
 //! | `or:TEXT` | TEXT if the source has no value |
 //! | `text` | the text that a JSON string stands for |
 //! | `json` | the text as a JSON string, the list as a JSON array of strings |
+//! | `query` | the text as a part of a URL's query |
 //! | `join:X` | the list's texts with X between them |
 //!
 //! A filter that finds nothing leaves the text as it is.
@@ -26,9 +27,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use regex::{Regex, RegexBuilder};
+use url::form_urlencoded;
 
 use super::section::{did_you_mean, one_of};
-use crate::wire::json::decode_string;
+use crate::wire::json::{decode_string, put_string};
 
 /// Compiled size of a profile's regular expression. 256 KiB: ten times that of a long list of symbols.
 const REGEX_BYTES_MAX: usize = 256 << 10;
@@ -62,7 +64,10 @@ enum Filter {
     Or(String),
     Text,
     Json,
+    Query,
     Join(String),
+    /// As a part of a JSON string.
+    Escape,
 }
 
 /// Other names of things.
@@ -172,6 +177,28 @@ impl<S> Template<S> {
         self
     }
 
+    /// The same template, in which no value can end the JSON string that it stands in. Nothing changes if it is no
+    /// JSON, that is, if it does not begin as an object or array; a number may stand before it.
+    pub fn quoting(mut self) -> Template<S> {
+        let text = self.source.trim_start().trim_start_matches(|c: char| c.is_ascii_digit());
+        if text.starts_with(['{', '[']) {
+            self.quote(false);
+        }
+        self
+    }
+
+    /// `inside`: a JSON string is open at the beginning.
+    fn quote(&mut self, mut inside: bool) {
+        for piece in &mut self.pieces {
+            match piece {
+                Piece::Text(text) => inside = ends_inside(text, inside),
+                Piece::Place(_, filters) if inside => filters.push(Filter::Escape),
+                Piece::Place(..) => {}
+                Piece::If(_, inner) => inner.quote(inside),
+            }
+        }
+    }
+
     /// Appends the text with its placeholders filled in; ends at the first source that has no value and no `or`.
     pub fn render<'a, E>(
         &'a self,
@@ -216,6 +243,20 @@ impl<S> Default for Template<S> {
     }
 }
 
+/// Whether a JSON string is open at the end of a part of a JSON text.
+fn ends_inside(text: &str, mut inside: bool) -> bool {
+    let mut escaped = false;
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = inside,
+            b'"' => inside = !inside,
+            _ => {}
+        }
+    }
+    inside
+}
+
 /// The text before the brace that closes what is open, and the text after it.
 fn until_brace(text: &str) -> Option<(&str, &str)> {
     let (mut open, mut escaped) = (1, false);
@@ -235,8 +276,8 @@ fn until_brace(text: &str) -> Option<(&str, &str)> {
 }
 
 impl Filter {
-    const NAMES: [&'static str; 12] =
-        ["lower", "upper", "before", "after", "split", "re", "strip", "map", "or", "text", "json", "join"];
+    const NAMES: [&'static str; 13] =
+        ["lower", "upper", "before", "after", "split", "re", "strip", "map", "or", "text", "json", "query", "join"];
 
     /// Reads `|filter|…`.
     fn parse_all(text: &str, aliases: &Aliases) -> Result<Vec<Filter>, String> {
@@ -264,8 +305,11 @@ impl Filter {
             ("lower", None) => Ok(Filter::Lower),
             ("upper", None) => Ok(Filter::Upper),
             ("json", None) => Ok(Filter::Json),
+            ("query", None) => Ok(Filter::Query),
             ("text", None) => Ok(Filter::Text),
-            ("lower" | "upper" | "json" | "text", Some(_)) => Err(format!("expected `{name}` alone, found `{text}`")),
+            ("lower" | "upper" | "json" | "query" | "text", Some(_)) => {
+                Err(format!("expected `{name}` alone, found `{text}`"))
+            }
             ("before", _) => Ok(Filter::Before(given()?.to_string())),
             ("after", _) => Ok(Filter::After(given()?.to_string())),
             ("strip", _) => Ok(Filter::Strip(given()?.to_string())),
@@ -334,6 +378,12 @@ impl Filter {
             Filter::Map(alias) => alias.get(&*text).map_or(text, |other| Cow::Borrowed(other)),
             Filter::Text => decode_string(&text).map(|decoded| Cow::Owned(decoded.into_owned())).unwrap_or(text),
             Filter::Json => Cow::Owned(json(&*text)),
+            Filter::Query => Cow::Owned(form_urlencoded::byte_serialize(text.as_bytes()).collect()),
+            Filter::Escape => {
+                let mut quoted = String::new();
+                put_string(&mut quoted, &text);
+                Cow::Owned(quoted[1..quoted.len() - 1].to_string())
+            }
             Filter::Join(_) | Filter::Or(_) => text,
         })
     }
