@@ -10,6 +10,7 @@ use toml::de::DeValue;
 use url::Url;
 
 use crate::config::logs;
+use crate::intake::line::target::without_secrets;
 
 /// The type of a setting, with its bounds (both ends included).
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +78,7 @@ impl Kind {
     /// Reads what a variable or a flag holds. Lists are separated by commas.
     pub fn read_text(&self, text: &str) -> Result<Value, Mismatch> {
         let text = text.trim();
+        let found = if matches!(self, Kind::FeedUrl) { without_secrets(text) } else { text.to_string() };
         match *self {
             Kind::Address => read_address(text).map(Value::Address).ok_or(Some(ADDRESS_REMEDY.into())),
             Kind::Text => Ok(Value::Text(text.into())),
@@ -107,7 +109,7 @@ impl Kind {
                 text.parse().ok().filter(|value| (min..=max).contains(value)).map(Value::Number).ok_or(None)
             }
         }
-        .map_err(|remedy| self.mismatch(format!("`{text}`"), remedy))
+        .map_err(|remedy| self.mismatch(format!("`{found}`"), remedy))
     }
 
     /// Reads a TOML value. The TOML type must fit: `"5"` is no integer.
@@ -250,6 +252,7 @@ fn check_feed_url(text: &str) -> Result<(), Remedy> {
     if Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "ws" | "wss") && url.has_host()) {
         return Ok(());
     }
+    let text = without_secrets(text);
     Err(Some(match text.split_once("://") {
         Some(("http", rest)) => format!("a feed is a WebSocket: try `ws://{rest}`"),
         Some(("https", rest)) => format!("a feed is a WebSocket: try `wss://{rest}`"),
@@ -386,6 +389,11 @@ mod tests {
             (
                 Kind::FeedUrl,
                 "https://a.example/ws",
+                "expected a URL ws:// or wss://, found `https://a.example/ws`; a feed is a WebSocket: try `wss://a.example/ws`",
+            ),
+            (
+                Kind::FeedUrl,
+                "https://me:word@a.example/ws?token=sk",
                 "expected a URL ws:// or wss://, found `https://a.example/ws`; a feed is a WebSocket: try `wss://a.example/ws`",
             ),
             (

@@ -8,9 +8,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
+pub use depth::is_too_deep;
 use scan::Scan;
 use tree::Node;
 
+mod depth;
 mod scan;
 mod tree;
 
@@ -113,25 +115,6 @@ impl fmt::Debug for Pointer {
 /// Whether the text is one valid JSON value of at most 127 levels.
 pub fn is_json(text: &str) -> bool {
     Pointers::default().locate(text, &mut Found::default())
-}
-
-/// Whether a text that is taken for no JSON has more levels than are read. Looks at its brackets alone.
-pub fn is_too_deep(text: &str) -> bool {
-    let (mut levels, mut inside, mut escaped) = (0u32, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if inside => escaped = true,
-            b'"' => inside = !inside,
-            b'[' | b'{' if !inside => levels += 1,
-            b']' | b'}' if !inside => levels = levels.saturating_sub(1),
-            _ => {}
-        }
-        if levels > LEVELS_MAX {
-            return true;
-        }
-    }
-    false
 }
 
 /// The raw token at `pointer`.

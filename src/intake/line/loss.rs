@@ -21,7 +21,7 @@ pub enum Loss {
     Unresolved { host: String, error: io::Error },
     #[error("the address of `{host}` was not found within {}; check this machine's name servers", in_s(*.after))]
     ResolveTimeout { host: String, after: Duration },
-    #[error("`{host}` could not be reached within {} ({tried})", in_s(*.after))]
+    #[error("`{host}` could not be reached{}: {tried}", within(.tried.is_late(), *.after))]
     Unreachable { host: String, tried: Tried, after: Duration },
     #[error("`{host}` ({address}) did not complete the WebSocket handshake within {}", in_s(*.after))]
     ConnectTimeout { host: String, address: SocketAddr, after: Duration },
@@ -154,6 +154,10 @@ impl Loss {
 /// A duration as people say it: `1.2 s`.
 pub fn in_s(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
+}
+
+fn within(is_late: bool, after: Duration) -> String {
+    if is_late { format!(" within {}", in_s(after)) } else { String::new() }
 }
 
 fn close_words(code: Option<u16>, reason: &str) -> String {

@@ -15,4 +15,5 @@ mod race;
 mod recordings;
 pub mod resolve;
 pub mod retry_after;
+pub mod script;
 pub mod target;

@@ -421,19 +421,25 @@ mod tests {
     }
 
     #[test]
-    fn every_built_in_log_in_survives_any_key() {
+    fn every_built_in_message_survives_any_key_and_any_name() {
         for name in crate::intake::profile::Profile::built_in_names() {
             let profile = crate::intake::profile::Profile::built_in(name).expect("built in");
             let key = "k\"e\\y";
             let templates = || profile.templates().filter(|template| !template.source().starts_with("ws"));
             let secrets = Secrets::gather(name, templates(), &[], |_| Some(key.to_string())).expect("a good key");
-            let names = [r#"a","b":"c"#.to_string()];
+            let item = profile.subscribe.as_ref().map(|subscribe| subscribe.item(r#"a","b":"c.d"#));
+            let (venue, channel, symbol) = match &item {
+                Some(item) => (item.venue.clone(), &*item.channel, item.symbol.clone()),
+                None => ("i".to_string(), "", "s".to_string()),
+            };
+            let (items, symbols) = ([venue], [symbol]);
             for template in templates().filter(|template| template.source().starts_with('{')) {
                 let filling = Filling {
-                    items: &names,
-                    symbols: &names,
-                    channel: &names[0],
+                    items: &items,
+                    symbols: &symbols,
+                    channel,
                     bind_key: Some("7"),
+                    data: Some("8"),
                     ..Filling::plain(&secrets, Stamp::default(), 1)
                 };
                 let text = filling.fill(template).unwrap_or_else(|wanting| panic!("{name}: {wanting}"));

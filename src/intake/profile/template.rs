@@ -22,6 +22,8 @@
 //!
 //! A filter that finds nothing leaves the text as it is.
 
+mod quoting;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -177,28 +179,6 @@ impl<S> Template<S> {
         self
     }
 
-    /// The same template, in which no value can end the JSON string that it stands in. Nothing changes if it is no
-    /// JSON, that is, if it does not begin as an object or array; a number may stand before it.
-    pub fn quoting(mut self) -> Template<S> {
-        let text = self.source.trim_start().trim_start_matches(|c: char| c.is_ascii_digit());
-        if text.starts_with(['{', '[']) {
-            self.quote(false);
-        }
-        self
-    }
-
-    /// `inside`: a JSON string is open at the beginning.
-    fn quote(&mut self, mut inside: bool) {
-        for piece in &mut self.pieces {
-            match piece {
-                Piece::Text(text) => inside = ends_inside(text, inside),
-                Piece::Place(_, filters) if inside => filters.push(Filter::Escape),
-                Piece::Place(..) => {}
-                Piece::If(_, inner) => inner.quote(inside),
-            }
-        }
-    }
-
     /// Appends the text with its placeholders filled in; ends at the first source that has no value and no `or`.
     pub fn render<'a, E>(
         &'a self,
@@ -241,20 +221,6 @@ impl<S> Default for Template<S> {
     fn default() -> Template<S> {
         Template { source: String::new(), pieces: Vec::new() }
     }
-}
-
-/// Whether a JSON string is open at the end of a part of a JSON text.
-fn ends_inside(text: &str, mut inside: bool) -> bool {
-    let mut escaped = false;
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = inside,
-            b'"' => inside = !inside,
-            _ => {}
-        }
-    }
-    inside
 }
 
 /// The text before the brace that closes what is open, and the text after it.

@@ -848,8 +848,8 @@ mod tests {
         let answered = [r#"ping answered with {"pong":1618678073643123456789,"x":null}"#];
         assert_eq!(sorted(&profile("gzip"), Incoming::Binary(&ping)), answered);
         let bomb = gzip(&[b' '; 100_000]);
-        let too_big =
-            "garbled: expected at most 1000 bytes in a compressed message, found more; raise `connect.max_message`";
+        let too_big = "garbled: expected at most 1000 bytes in a compressed message, found more; \
+                       raise `connect.max_message` in the profile, or `upstream.message_bytes_max` if the profile has none";
         assert_eq!(sorted(&profile("gzip"), Incoming::Binary(&bomb)), [too_big]);
         let not =
             "garbled: expected zlib in a binary message, found other bytes; say what it holds with `decode.binary`";

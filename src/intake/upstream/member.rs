@@ -104,7 +104,9 @@ impl Member {
             place.backoff.reset();
         }
         let wait = place.backoff.wait_after(loss, now, rng);
-        place.retry_ns = now.mono_ns.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+        let retry_ns = now.mono_ns.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+        // Another connection may have been told to wait longer.
+        place.retry_ns = place.retry_ns.max(retry_ns);
         self.forget();
         self.choose(1, now)
     }
@@ -219,6 +221,8 @@ mod tests {
         assert_eq!(open.dial_at_ns, None, "it is not dialed at all");
         open.redial(at(2));
         assert_eq!(open.dial_at_ns, Some(at(60).mono_ns));
+        let wait = open.lost(&closed(), Duration::from_secs(60), at(3), &mut SmallRng::seed_from_u64(4));
+        assert_eq!(wait, Duration::from_secs(57));
     }
 
     #[test]

@@ -28,9 +28,9 @@ use crate::words::stamp::Stamp;
 use super::line::allowance::Allowance;
 use super::line::backoff::Backoff;
 use super::line::connect::Dialer;
-use super::line::dialogue::{Script, Timing};
 use super::line::link::Event;
 use super::line::resolve::System;
+use super::line::script::{Script, Timing};
 use super::line::target::{Target, TargetError};
 use super::outlet::{Outlet, Tally};
 use super::pool::roster::{LinkId, Roster};
@@ -40,7 +40,7 @@ use super::profile::hidden::Hidden;
 use super::profile::secrets::{SecretError, Secrets};
 use super::profile::subscribe::{Change, Item};
 use super::profile::template::Template;
-use super::profile::words::{Filling, Place, Word};
+use super::profile::words::{Filling, Place, Wanting, Word};
 use super::sorting::Sorter;
 
 use self::member::{Member, Role};
@@ -99,6 +99,10 @@ pub enum UpstreamError {
     BadUrl(#[from] TargetError),
     #[error("upstream.headers: {0}")]
     BadHeader(String),
+    #[error(
+        "in what profile `{profile}` says after connecting: {wanting}; set it, or make the part optional: `${{NAME?…}}`"
+    )]
+    Unsayable { profile: String, wanting: Wanting },
     #[error("in the upstream's URL: {0}")]
     BadUrlTemplate(String),
     #[error(
@@ -251,6 +255,8 @@ impl Upstream {
         }
         upstream.want(&settings.items, now);
         upstream.check_doors(now)?;
+        let unsayable = |wanting| UpstreamError::Unsayable { profile: upstream.profile.name.clone(), wanting };
+        upstream.script.check().map_err(unsayable)?;
         Ok(upstream)
     }
 
