@@ -253,6 +253,15 @@ fn an_empty_text_unsets_what_may_be_unset() {
 }
 
 #[test]
+fn a_feed_may_be_quiet_for_ever_if_it_is_said_so() {
+    let path = file("quiet", "[upstream]\nurl = 'ws://a.example/'\nidle_timeout = 'none'\n");
+    let Effective { config, values } =
+        config::load(&Sources { file: Some(path), ..Sources::default() }).expect("right");
+    assert_eq!(config.upstream.idle_timeout, Some(table::Patience(None)));
+    assert!(document::effective(&values).contains("idle_timeout = \"none\""));
+}
+
+#[test]
 fn a_list_keeps_commas_of_flags_and_is_cut_at_those_of_variables() {
     let feed = ("FANLINE_UPSTREAM_URL", "ws://a.example/");
     let words = vec!["{\"a\":1,\"b\":2}".to_owned(), "c".to_owned()];
