@@ -127,6 +127,8 @@ pub(super) fn text_matches(pattern: &str, topic: &str) -> bool {
 
 /// Glob inside one token. Greedy with one point of return, so the cost is at most the product of the lengths.
 pub(super) fn token_matches(pattern: &str, token: &str) -> bool {
+    #[cfg(test)]
+    tried::TOKENS.with(|tokens| tokens.set(tokens.get() + 1));
     if pattern == "*" || pattern == token {
         return true;
     }
@@ -149,6 +151,23 @@ pub(super) fn token_matches(pattern: &str, token: &str) -> bool {
         }
     }
     pattern[p..].iter().all(|&b| b == b'*')
+}
+
+/// How many tokens were tried on patterns by this thread: the work that tests bound.
+#[cfg(test)]
+pub mod tried {
+    use std::cell::Cell;
+
+    thread_local! {
+        pub static TOKENS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Of this work.
+    pub fn during(work: impl FnOnce()) -> usize {
+        let before = TOKENS.get();
+        work();
+        TOKENS.get() - before
+    }
 }
 
 #[cfg(test)]
