@@ -21,6 +21,7 @@ use fanline::wire::frame::{Decoder, Opcode, put_deflated, put_frame};
 use fanline::wire::scan::Scanner;
 use fanline::words::ids::{Epoch, Offset, TopicId};
 use fanline::words::metrics::Meters;
+use fanline::words::patterns::PatternSet;
 use fanline::words::stamp::Stamp;
 use fanline::words::topic::Pattern;
 
@@ -110,9 +111,10 @@ fn index_new_lane(bencher: Bencher<'_, '_>, topics: u32) {
         index.note(frame);
     });
     let patterns = [Pattern::parse("trade.*7").expect("a pattern")];
+    let wildcards: PatternSet = patterns.iter().collect();
     bencher.counter(ItemsCount::new(index.slots())).bench_local(|| {
-        index.add_lane(LaneId(1), &patterns);
-        black_box(index.match_wildcards(LaneId(1), &patterns, 0..index.slots()));
+        let mut topics = index.add_lane(LaneId(1), &patterns);
+        black_box(index.match_lane((LaneId(1), &mut topics), &wildcards, (0, usize::MAX)));
         index.remove_lane(LaneId(1), &patterns);
     });
 }

@@ -338,6 +338,7 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
         spread_after: config.shards.spread_after,
         patterns_max: config.limits.patterns_max,
         wildcards_max: config.limits.wildcards_max,
+        wildcards_total_max: config.limits.wildcards_total_max,
         lanes_max: config.limits.lanes_max,
         message_bytes_max: config.limits.message_bytes_max,
         messages_per_second_max: u32::try_from(config.limits.messages_per_second_max).unwrap_or(u32::MAX),

@@ -39,6 +39,11 @@ impl Reader {
         self.shared.ring.get(offset)
     }
 
+    /// Whether there has been anything of the topic.
+    pub fn knows(&self, topic: &str) -> bool {
+        self.shared.latest.topic(topic).is_some()
+    }
+
     pub fn latest(&self, topic: &str) -> Option<Current> {
         self.shared.latest.get(topic)
     }

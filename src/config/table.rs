@@ -276,6 +276,8 @@ settings! {
             "Patterns of one session; further ones are refused with `too_many_patterns`.";
         wildcards_max: usize = Is("100"), count(0, 1_000_000),
             "Wildcards among the patterns of one session; further ones are refused with `too_many_wildcards`.";
+        wildcards_total_max: usize = Is("50000"), count(0, 100_000_000),
+            "Wildcards of all clients of a shard, those of clients with the same patterns counted once; further ones are refused with `too_many_wildcards_total`.";
         lanes_max: usize = Is("10000"), count(1, 10_000_000),
             "Different sets of patterns per shard; a further one is refused with `too_many_lanes`.";
         messages_per_second_max: usize = Is("100"), count(1, 1_000_000),

@@ -1,10 +1,14 @@
 //! Brings sessions that are behind to their lane's position, one bounded turn at a time.
+//!
+//! What a turn of the shard does for all of them is bounded in topics and frames looked at. What is done because of a
+//! client's subscriptions (matching, walks) counts like messages of the client, so `limits.messages_per_second_max`
+//! is also its share of the shard's time.
 
+use crate::delivery::index::LaneId;
 use crate::delivery::lane::SessionId;
-use crate::delivery::lanes::MATCHES_PER_TURN;
 use crate::delivery::session::{Socket, Standing};
 use crate::delivery::shard::Shard;
-use crate::delivery::walk::{Behind, Cause, Chunk, Replay, Walk, replay_slice, walk_slice};
+use crate::delivery::walk::{Behind, Cause, Chunk, Replay, Sources, Stride, Walk, replay_slice, walk_slice};
 use crate::wire::command::Policy;
 use crate::wire::encode::Format;
 use crate::wire::notice::Notice;
@@ -14,6 +18,12 @@ use crate::words::stamp::Stamp;
 
 /// Slices one session may have in one turn: 4 of 64 KiB, then it is the next one's turn.
 const TURN_SLICES: usize = 4;
+/// 32,768 topics and frames looked at, for all sessions together, at 50 to 100 ns: a turn of some 3 ms.
+pub(super) const WORK_PER_TURN: usize = 32 * 1024;
+/// So many of them, or as many steps of matching, count like one message of the client: about 1 ms.
+const STEPS_PER_MESSAGE: usize = 16 * 1024;
+/// What a slice costs besides: the encodings are copied, and the socket takes them.
+const SLICE_WORK: usize = 256;
 
 /// What is next for a session that is behind.
 enum Next {
@@ -23,6 +33,8 @@ enum Next {
     /// Its lane is not matched against all topics yet; or it has seen more than this shard has: another shard,
     /// before, was faster.
     Wait,
+    /// Its client has had its share of this second; the sweep queues it again.
+    Rest,
     /// It has arrived.
     Arrived,
     /// It is on no lane any more.
@@ -32,11 +44,12 @@ enum Next {
 impl<S: Socket> Shard<S> {
     /// One turn: sends until the socket takes no more, the session has arrived, or the turn is over.
     pub(super) fn catch_up(&mut self, id: SessionId, now: Stamp) {
-        // Each slice of a walk looks at all topics of the lane: many of them are a turn's work at once.
-        let topics = self.lanes[self.sessions[id.0].lane.0 as usize].topics.len();
-        for _ in 0..if topics > MATCHES_PER_TURN { 1 } else { TURN_SLICES } {
+        for slice in 0..TURN_SLICES {
             if !self.flush(id, now) {
                 return;
+            }
+            if slice > 0 && self.work_left == 0 {
+                break;
             }
             if self.next_answer(id) {
                 continue;
@@ -49,6 +62,7 @@ impl<S: Socket> Shard<S> {
                 }
                 Next::Nothing => {}
                 Next::Wait => return self.enqueue(id),
+                Next::Rest => return,
                 Next::Arrived => return self.arrive(id),
                 Next::Left => return,
             }
@@ -60,20 +74,14 @@ impl<S: Socket> Shard<S> {
 
     fn next_slice(&mut self, id: SessionId, now: Stamp) -> Next {
         let lane_id = self.sessions[id.0].lane;
-        if !self.match_lane(lane_id) {
-            return Next::Wait;
+        if self.lanes[lane_id.0 as usize].unmatched.is_some() {
+            return self.next_match(id, lane_id);
         }
         let session = &mut self.sessions[id.0];
         let lane = &self.lanes[lane_id.0 as usize];
         let Standing::Behind(behind) = &mut session.standing else { return Next::Arrived };
-        if let Some(walk) = &mut behind.walk {
-            return match walk_slice(walk, lane, &self.index, &mut self.encoder, &mut self.scratch) {
-                Some(chunk) => Next::Send(chunk),
-                None => {
-                    behind.walk = None;
-                    Next::Nothing
-                }
-            };
+        if behind.walk.is_some() {
+            return self.next_stride(id, lane_id, now);
         }
         if behind.cursor > self.cursor {
             return Next::Wait;
@@ -91,14 +99,74 @@ impl<S: Socket> Shard<S> {
         let patient = behind.cause == Cause::Resume || session.policy == Policy::Lossless;
         let replay = lag_ns.is_some_and(|lag_ns| patient || u128::from(lag_ns) <= self.settings.replay_max.as_nanos());
         if replay {
-            let from = (&self.reader, &mut self.encoder);
-            match replay_slice(behind, position, (lane_id, &lane.key), &self.index, from) {
+            let (before, from) = (behind.cursor, (&self.reader, &mut self.encoder));
+            let replay = replay_slice(behind, position, (lane_id, &lane.key), &self.index, from);
+            self.work_left = self.work_left.saturating_sub((behind.cursor.0 - before.0) as usize + SLICE_WORK);
+            match replay {
                 Replay::Chunk(chunk) => return Next::Send(chunk),
                 Replay::Nothing => return Next::Nothing,
                 Replay::Lost => {}
             }
         }
         self.skip(id, position, now)
+    }
+
+    /// Goes on matching the lane of a session.
+    fn next_match(&mut self, id: SessionId, lane_id: LaneId) -> Next {
+        if self.sessions[id.0].messages >= self.settings.messages_per_second_max {
+            return Next::Rest;
+        }
+        let steps = self.match_lane(lane_id);
+        self.charge(id, steps);
+        match self.lanes[lane_id.0 as usize].unmatched {
+            Some(_) => Next::Wait,
+            None => Next::Nothing,
+        }
+    }
+
+    /// The next part of a session's walk.
+    fn next_stride(&mut self, id: SessionId, lane_id: LaneId, now: Stamp) -> Next {
+        let lane = &self.lanes[lane_id.0 as usize];
+        let Standing::Behind(behind) = &mut self.sessions[id.0].standing else { return Next::Arrived };
+        let Some(walk) = &mut behind.walk else { return Next::Nothing };
+        let (index, sorted, reader) = (&self.index, &self.sorted, &self.reader);
+        let sources = Sources { index, sorted, reader, scan_topics_max: self.scan_topics_max };
+        let (stride, looked) = walk_slice(walk, (lane_id, lane), &sources, &mut self.encoder, &mut self.scratch);
+        self.work_left = self.work_left.saturating_sub(looked + SLICE_WORK);
+        self.charge(id, looked);
+        match stride {
+            Stride::Chunk(chunk) => Next::Send(chunk),
+            Stride::Nothing => Next::Nothing,
+            Stride::Unsorted => {
+                let looked = self.sorted.make(&self.index, self.cursor, self.work_left);
+                self.sorted.is_used(now.mono_ns);
+                self.work_left -= looked.min(self.work_left);
+                Next::Wait
+            }
+            Stride::Done => {
+                self.end_walk(id);
+                Next::Nothing
+            }
+        }
+    }
+
+    /// Counts work for a client like messages of it.
+    fn charge(&mut self, id: SessionId, steps: usize) {
+        let session = &mut self.sessions[id.0];
+        if let Standing::Behind(behind) = &mut session.standing {
+            behind.steps += steps;
+            session.messages = session.messages.saturating_add((behind.steps / STEPS_PER_MESSAGE) as u32);
+            behind.steps %= STEPS_PER_MESSAGE;
+        }
+    }
+
+    /// The session walks no more; the lane that it was on before may go.
+    pub(super) fn end_walk(&mut self, id: SessionId) {
+        if let Standing::Behind(behind) = &mut self.sessions[id.0].standing
+            && let Some(Walk { known: Some((lane, _)), .. }) = behind.walk.take()
+        {
+            self.release_lane(lane);
+        }
     }
 
     /// Gives up on sending frame by frame up to `position`; the newest values follow. Says so if it matters.
@@ -108,10 +176,8 @@ impl<S: Socket> Shard<S> {
         let Standing::Behind(behind) = &mut session.standing else { return Next::Arrived };
         let (from, cause) = (behind.cursor, behind.cause);
         behind.skip_to(position);
-        let entries = lane.topics.iter().filter_map(|topic| self.index.entry(*topic));
-        let mut newest = entries.map(|entry| entry.story.newest().offset);
-        let matters = newest.any(|offset| offset > from && offset <= position);
-        if !matters {
+        // Nothing of the shard, and this lane is not paced, is newer than its position.
+        if lane.topics.newest <= from {
             return Next::Nothing;
         }
         if session.policy == Policy::Disconnect && cause != Cause::Resume {
@@ -173,6 +239,6 @@ impl Behind {
     /// From here on only what is kept counts, up to `position`.
     fn skip_to(&mut self, position: Offset) {
         let walk = Walk { reached: self.cursor, until: position, known: None };
-        *self = Behind::walking(position, walk);
+        *self = Behind { steps: self.steps, ..Behind::walking(position, walk) };
     }
 }

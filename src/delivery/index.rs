@@ -1,16 +1,18 @@
 //! The topic index of one shard: topic to story, topic to lanes.
 //!
-//! A pattern is matched once per topic: when a topic is new, or when a lane is. A message costs one array access.
+//! A pattern is matched once per topic: when a topic is new, or when a lane is, and then it is found by what it says
+//! (`PatternTable`), not tried. A message costs one array access.
 //! The shard moves the stories forward itself, so what a snapshot shows and what the live stream says next
 //! fit together by construction.
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::bus::frame::{Frame, Topic};
 use crate::bus::story::Story;
 use crate::words::ids::{Offset, TopicId};
+use crate::words::patterns::{PatternSet, PatternTable};
 use crate::words::topic::Pattern;
 
 /// Position of a lane in its shard's table.
@@ -24,22 +26,43 @@ pub struct Index {
     by_name: HashMap<Box<str>, TopicId>,
     /// Patterns in use, and by which lanes. Exact ones are looked up, wildcards matched, when a topic is new.
     exact: HashMap<Pattern, Vec<LaneId>>,
-    wild: HashMap<Pattern, Vec<LaneId>>,
+    wild: PatternTable<Vec<LaneId>>,
+    /// Wildcards of all lanes; one that two lanes have counts twice.
+    wildcards: usize,
 }
 
 /// One topic.
 pub struct Entry {
     pub story: Story,
-    /// The lanes that get this topic, sorted.
-    pub lanes: Vec<LaneId>,
+    /// The lanes that get this topic, sorted by lane.
+    pub lanes: Vec<Seat>,
+}
+
+/// A topic's place on one lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    pub lane: LaneId,
+    /// Where the topic stands in `LaneTopics::list`.
+    pub at: u32,
+}
+
+/// The topics of one lane.
+#[derive(Debug, Default)]
+pub struct LaneTopics {
+    /// In no order; each knows its seat.
+    pub list: Vec<TopicId>,
+    /// The newest offset of any of them.
+    pub newest: Offset,
 }
 
 /// What a frame changed in the index.
 pub struct Noted {
     /// Offset of the topic's frame that was the newest before; `Offset::START` if there was none.
     pub before: Offset,
-    /// The topic was not known to this shard.
+    /// The topic was not known to this shard. Its seats are not taken yet.
     pub new_topic: bool,
+    /// Work that finding its lanes took, in steps of `PatternTable::visit`.
+    pub steps: usize,
 }
 
 impl Index {
@@ -49,7 +72,7 @@ impl Index {
         if let Some(Some(entry)) = self.topics.get_mut(slot) {
             let before = entry.story.newest().offset;
             entry.story.take(frame);
-            return Noted { before, new_topic: false };
+            return Noted { before, new_topic: false, steps: 0 };
         }
         self.begin(frame.topic.clone(), Story::new(frame))
     }
@@ -59,7 +82,7 @@ impl Index {
         let topic = story.newest().topic.clone();
         if let Some(Some(entry)) = self.topics.get_mut(topic.id.index()) {
             let before = std::mem::replace(&mut entry.story, story);
-            return Noted { before: before.newest().offset, new_topic: false };
+            return Noted { before: before.newest().offset, new_topic: false, steps: 0 };
         }
         self.begin(topic, story)
     }
@@ -69,10 +92,11 @@ impl Index {
         if slot >= self.topics.len() {
             self.topics.resize_with(slot + 1, || None);
         }
-        let lanes = self.lanes_for(&topic.name);
+        let (lanes, steps) = self.lanes_for(&topic.name);
+        let lanes = lanes.into_iter().map(|lane| Seat { lane, at: 0 }).collect();
         self.by_name.insert(topic.name.clone(), topic.id);
         self.topics[slot] = Some(Entry { story, lanes });
-        Noted { before: Offset::START, new_topic: true }
+        Noted { before: Offset::START, new_topic: true, steps }
     }
 
     pub fn entry(&self, topic: TopicId) -> Option<&Entry> {
@@ -81,49 +105,78 @@ impl Index {
 
     /// The topic's entry, if the lane gets the topic.
     pub fn entry_on(&self, lane: LaneId, topic: TopicId) -> Option<&Entry> {
-        self.entry(topic).filter(|entry| entry.lanes.binary_search(&lane).is_ok())
+        self.entry(topic).filter(|entry| entry.is_on(lane))
+    }
+
+    pub fn entry_mut(&mut self, topic: TopicId) -> Option<&mut Entry> {
+        self.topics.get_mut(topic.index())?.as_mut()
     }
 
     /// Puts a lane on all topics that its patterns match later, and on those that it names and that there are; gives
-    /// the latter. `match_wildcards` does the rest.
-    pub fn add_lane(&mut self, lane: LaneId, patterns: &[Pattern]) -> Vec<TopicId> {
-        let mut found = Vec::new();
+    /// the latter. `match_lane` does the rest.
+    pub fn add_lane(&mut self, lane: LaneId, patterns: &[Pattern]) -> LaneTopics {
+        let mut topics = LaneTopics::default();
         for pattern in patterns {
             if pattern.is_exact() {
-                self.exact.entry(pattern.clone()).or_default().push(lane);
+                put(self.exact.entry(pattern.clone()).or_default(), lane);
                 let topic = self.by_name.get(pattern.as_str());
-                let entry = topic.and_then(|topic| self.topics[topic.index()].as_mut());
-                found.extend(entry.and_then(|entry| entry.join(lane)));
+                if let Some(entry) = topic.and_then(|topic| self.topics[topic.index()].as_mut()) {
+                    entry.join(lane, &mut topics);
+                }
             } else {
-                self.wild.entry(pattern.clone()).or_default().push(lane);
+                put(self.wild.entry(pattern), lane);
+                self.wildcards += 1;
             }
         }
-        found
+        topics
     }
 
-    /// Size of the table of topics, which `match_wildcards` takes parts of.
+    /// Size of the table of topics, which `match_lane` goes over.
     pub fn slots(&self) -> usize {
         self.topics.len()
     }
 
-    /// Puts a lane on the topics in these slots that one of its wildcards matches; gives those that it was not on.
-    pub fn match_wildcards(&mut self, lane: LaneId, patterns: &[Pattern], slots: Range<usize>) -> Vec<TopicId> {
-        let wild: Vec<&Pattern> = patterns.iter().filter(|pattern| !pattern.is_exact()).collect();
-        let entries = self.topics[slots].iter_mut().flatten();
-        let matching = entries.filter(|entry| wild.iter().any(|wild| wild.matches(entry.topic_name())));
-        matching.filter_map(|entry| entry.join(lane)).collect()
+    /// Wildcards of all lanes.
+    pub fn wildcards(&self) -> usize {
+        self.wildcards
+    }
+
+    /// Puts a lane on the topics from this slot on that one of its wildcards matches, until the steps are used up; gives
+    /// the slot where it stopped, and the steps taken.
+    pub fn match_lane(
+        &mut self,
+        (lane, topics): (LaneId, &mut LaneTopics),
+        wildcards: &PatternSet,
+        (from, steps_max): (usize, usize),
+    ) -> (usize, usize) {
+        let (mut slot, mut steps) = (from, 0);
+        while slot < self.topics.len() && steps < steps_max {
+            steps += 1;
+            if let Some(entry) = &mut self.topics[slot] {
+                let (matches, taken) = wildcards.matches_counted(entry.topic_name());
+                steps += taken;
+                if matches {
+                    entry.join(lane, topics);
+                }
+            }
+            slot += 1;
+        }
+        (slot, steps)
     }
 
     /// Takes a lane off its patterns; `leave` takes it off its topics.
     pub fn remove_lane(&mut self, lane: LaneId, patterns: &[Pattern]) {
         for pattern in patterns {
-            let table = if pattern.is_exact() { &mut self.exact } else { &mut self.wild };
-            if let Some(lanes) = table.get_mut(pattern) {
-                lanes.retain(|other| *other != lane);
-                if lanes.is_empty() {
-                    table.remove(pattern);
+            if pattern.is_exact() {
+                if self.exact.get_mut(pattern).is_some_and(|lanes| take_out(lanes, lane)) {
+                    self.exact.remove(pattern);
                 }
+                continue;
             }
+            if self.wild.get_mut(pattern).is_some_and(|lanes| take_out(lanes, lane)) {
+                self.wild.remove(pattern);
+            }
+            self.wildcards -= 1;
         }
     }
 
@@ -131,21 +184,40 @@ impl Index {
     pub fn leave(&mut self, lane: LaneId, topics: &[TopicId]) {
         for topic in topics {
             if let Some(entry) = self.topics[topic.index()].as_mut()
-                && let Ok(seat) = entry.lanes.binary_search(&lane)
+                && let Ok(seat) = entry.seat(lane)
             {
                 entry.lanes.remove(seat);
             }
         }
     }
 
-    fn lanes_for(&self, topic: &str) -> Vec<LaneId> {
-        let exact = Pattern::parse(topic).ok().and_then(|pattern| self.exact.get(&pattern)).into_iter().flatten();
-        let wild = self.wild.iter().filter(|(pattern, _)| pattern.matches(topic)).flat_map(|(_, lanes)| lanes);
-        let mut lanes: Vec<LaneId> = exact.chain(wild).copied().collect();
+    /// The lanes whose patterns match, sorted, and the steps that finding them took.
+    fn lanes_for(&self, topic: &str) -> (Vec<LaneId>, usize) {
+        let mut lanes = self.exact.get(topic).cloned().unwrap_or_default();
+        let steps = self.wild.visit(topic, |matching| {
+            lanes.extend(matching);
+            ControlFlow::Continue(())
+        });
+        let steps = steps + lanes.len();
         lanes.sort_unstable();
         lanes.dedup();
-        lanes
+        (lanes, steps)
     }
+}
+
+/// Puts a lane among others, which are sorted.
+fn put(lanes: &mut Vec<LaneId>, lane: LaneId) {
+    if let Err(seat) = lanes.binary_search(&lane) {
+        lanes.insert(seat, lane);
+    }
+}
+
+/// Takes a lane out from among others, which are sorted. True if none is left.
+fn take_out(lanes: &mut Vec<LaneId>, lane: LaneId) -> bool {
+    if let Ok(seat) = lanes.binary_search(&lane) {
+        lanes.remove(seat);
+    }
+    lanes.is_empty()
 }
 
 impl Entry {
@@ -153,10 +225,21 @@ impl Entry {
         &self.story.newest().topic.name
     }
 
-    /// Puts the lane on the topic; gives the topic if the lane was not on it.
-    fn join(&mut self, lane: LaneId) -> Option<TopicId> {
-        let seat = self.lanes.binary_search(&lane).err()?;
-        self.lanes.insert(seat, lane);
-        Some(self.story.newest().topic.id)
+    pub fn is_on(&self, lane: LaneId) -> bool {
+        self.seat(lane).is_ok()
+    }
+
+    fn seat(&self, lane: LaneId) -> Result<usize, usize> {
+        self.lanes.binary_search_by_key(&lane, |seat| seat.lane)
+    }
+
+    /// Puts the lane on the topic, and the topic on the lane, unless they are.
+    fn join(&mut self, lane: LaneId, topics: &mut LaneTopics) {
+        if let Err(place) = self.seat(lane) {
+            self.lanes.insert(place, Seat { lane, at: topics.list.len() as u32 });
+            let newest = self.story.newest();
+            topics.list.push(newest.topic.id);
+            topics.newest = topics.newest.max(newest.offset);
+        }
     }
 }

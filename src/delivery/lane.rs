@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use crate::bus::frame::Frame;
 use crate::bus::interest::Claim;
+use crate::delivery::index::LaneTopics;
 use crate::delivery::walk::Form;
 use crate::delivery::window::Window;
 use crate::wire::deflate::WINDOW_BITS_MAX;
 use crate::wire::encode::{Encoded, Encoder, Encoding, Format};
 use crate::wire::negotiate::Agreement;
 use crate::words::ids::{Offset, TopicId};
+use crate::words::patterns::PatternSet;
 use crate::words::topic::Pattern;
 
 /// Position of a session in its shard's table; reused after the session's end.
@@ -86,14 +88,16 @@ impl LaneKey {
 
 pub struct Lane {
     pub key: LaneKey,
-    /// Topics that match, in the order in which they were found.
-    pub topics: Vec<TopicId>,
-    /// The first slot of the index that its wildcards were not matched against yet; none once all were (`lanes`).
-    pub unmatched: Option<usize>,
+    /// Topics that match.
+    pub topics: LaneTopics,
+    /// None once its wildcards were matched against all topics (`lanes`).
+    pub unmatched: Option<Unmatched>,
     /// Its exact topics are wanted from the upstream, where the upstream is asked for topics.
     pub claim: Option<Claim>,
     /// Sessions on the lane, in step or not.
     pub members: u32,
+    /// Sessions on other lanes that walk, and were on this one before: its topics are what they know.
+    pub holders: u32,
     /// Sessions that have been sent everything up to the lane's position, and are not on board of its window; each
     /// knows its seat.
     pub in_step: Vec<SessionId>,
@@ -105,6 +109,13 @@ pub struct Lane {
     pub spoke_ns: u64,
     /// Only on a paced lane.
     pub pace: Option<Pace>,
+}
+
+/// What is left to do before a lane is on all its topics.
+pub struct Unmatched {
+    pub wildcards: PatternSet,
+    /// The first slot of the index that they were not matched against yet.
+    pub from: usize,
 }
 
 /// State of a paced lane.
@@ -120,18 +131,29 @@ pub struct Pace {
     pub ahead: Vec<SessionId>,
 }
 
+impl Pace {
+    /// There is nothing to send, and nobody who waits for it.
+    pub fn is_idle(&self) -> bool {
+        self.dirty.is_empty() && self.ahead.is_empty()
+    }
+}
+
 impl Lane {
-    pub fn new(key: LaneKey, claim: Option<Claim>, topics: Vec<TopicId>, (position, now_ns): (Offset, u64)) -> Lane {
+    pub fn new(key: LaneKey, claim: Option<Claim>, topics: LaneTopics, (position, now_ns): (Offset, u64)) -> Lane {
         let pace = key.every.map(|every| {
             let every_ns = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
             Pace { every_ns, position, due_ns: now_ns + every_ns, dirty: Vec::new(), ahead: Vec::new() }
         });
+        let mut wildcards = key.patterns.iter().filter(|pattern| !pattern.is_exact()).peekable();
+        let unmatched = wildcards.peek().is_some();
+        let unmatched = unmatched.then(|| Unmatched { wildcards: wildcards.collect(), from: 0 });
         Lane {
-            unmatched: key.patterns.iter().any(|pattern| !pattern.is_exact()).then_some(0),
+            unmatched,
             key,
             topics,
             claim,
             members: 0,
+            holders: 0,
             in_step: Vec::new(),
             window: None,
             fresh: Vec::new(),

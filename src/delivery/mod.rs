@@ -19,7 +19,10 @@ mod session;
 pub mod settings;
 mod shard;
 #[cfg(test)]
+mod shares;
+#[cfg(test)]
 mod simulation;
+mod sorted;
 #[cfg(test)]
 mod stage;
 mod subscriptions;

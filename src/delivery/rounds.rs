@@ -22,6 +22,9 @@ use crate::words::stamp::Stamp;
 /// 64 KiB of payload: some 400 ticks of 160 bytes a send; larger rounds save no more calls, but hold up commands.
 const ROUND_BYTES: usize = 64 * 1024;
 
+/// Frames that paced lanes are given in one round: 16,384 at some 200 ns are 3 ms; the rest comes with the next one.
+const FLUSH_FRAMES: usize = 16 * 1024;
+
 /// Whom a chunk is for.
 #[derive(Clone, Copy)]
 enum Seats {
@@ -70,8 +73,9 @@ impl<S: Socket> Shard<S> {
     }
 
     fn take_frames(&mut self, head: Offset) {
-        let mut bytes = 0;
-        while self.cursor < head && bytes < ROUND_BYTES {
+        let (mut bytes, mut steps) = (0, 0);
+        // A new topic is matched where its first frame stands: what is behind waits, so that nothing changes its place.
+        while self.cursor < head && bytes < ROUND_BYTES && steps < self.matches_per_turn {
             let Some(frame) = self.reader.frame(self.cursor.next()) else {
                 if self.round.is_empty() {
                     self.overrun();
@@ -80,25 +84,29 @@ impl<S: Socket> Shard<S> {
             };
             self.cursor = frame.offset;
             bytes += frame.payload.bytes.len();
-            self.note(frame.clone(), true);
+            steps += self.note(frame.clone(), true);
             self.round.push(frame);
         }
     }
 
-    /// Moves the index forward; a live frame also becomes fresh on its lanes.
-    fn note(&mut self, frame: Arc<Frame>, live: bool) {
-        let topic = frame.topic.id;
+    /// Moves the index forward; a live frame also becomes fresh on its lanes. Gives the work of matching.
+    fn note(&mut self, frame: Arc<Frame>, live: bool) -> usize {
+        let (topic, offset) = (frame.topic.id, frame.offset);
         let noted = self.index.note(frame);
-        self.mark_lanes(topic, &noted, live);
+        self.mark_lanes((topic, offset), &noted, live);
+        noted.steps
     }
 
-    fn mark_lanes(&mut self, topic: TopicId, noted: &Noted, live: bool) {
-        let Some(entry) = self.index.entry(topic) else { return };
-        for lane_id in &entry.lanes {
+    fn mark_lanes(&mut self, (topic, newest): (TopicId, Offset), noted: &Noted, live: bool) {
+        let Some(entry) = self.index.entry_mut(topic) else { return };
+        for seat in &mut entry.lanes {
+            let lane_id = seat.lane;
             let lane = &mut self.lanes[lane_id.0 as usize];
             if noted.new_topic {
-                lane.topics.push(topic);
+                seat.at = lane.topics.list.len() as u32;
+                lane.topics.list.push(topic);
             }
+            lane.topics.newest = newest;
             match &mut lane.pace {
                 Some(pace) if noted.before <= pace.position => {
                     pace.dirty.push(topic);
@@ -106,7 +114,7 @@ impl<S: Socket> Shard<S> {
                 }
                 None if live => {
                     if lane.fresh.is_empty() {
-                        self.dirty.push(*lane_id);
+                        self.dirty.push(lane_id);
                     }
                     lane.fresh.push(self.round.len() as u32);
                 }
@@ -150,9 +158,10 @@ impl<S: Socket> Shard<S> {
         let between = (head.0 + 1..=until.0).map(|offset| self.reader.frame(Offset(offset)));
         let Some(between) = between.collect::<Option<Vec<_>>>() else { return };
         for story in stories {
-            let topic = story.newest().topic.id;
+            let newest = story.newest();
+            let newest = (newest.topic.id, newest.offset);
             let noted = self.index.adopt(story);
-            self.mark_lanes(topic, &noted, false);
+            self.mark_lanes(newest, &noted, false);
         }
         for frame in between {
             let entry = self.index.entry(frame.topic.id);
@@ -296,41 +305,68 @@ impl<S: Socket> Shard<S> {
         self.fall_behind(id);
     }
 
-    /// Sends what is due on paced lanes: the news of each topic that changed, computed once per lane.
+    /// Sends what is due on paced lanes: the news of each topic that changed, computed once per lane. What is too much
+    /// for one round waits for the next, those that have waited longest first.
     fn flush_paced(&mut self, now: Stamp) {
         self.paced_due_ns = u64::MAX;
-        let paced = self.lanes.iter().filter(|(_, lane)| lane.pace.is_some());
-        let paced: Vec<LaneId> = paced.map(|(id, _)| LaneId(id as u32)).collect();
-        for lane_id in paced {
-            let Some(pace) = self.lanes[lane_id.0 as usize].pace.as_mut() else { continue };
-            let idle = pace.dirty.is_empty() && pace.ahead.is_empty();
-            if !idle && pace.due_ns <= now.mono_ns {
+        let mut due: Vec<(u64, LaneId)> = Vec::new();
+        for (id, lane) in &self.lanes {
+            let Some(pace) = lane.pace.as_ref().filter(|pace| !pace.is_idle()) else { continue };
+            if pace.due_ns <= now.mono_ns {
+                due.push((pace.due_ns, LaneId(id as u32)));
+            } else {
+                self.paced_due_ns = self.paced_due_ns.min(pace.due_ns);
+            }
+        }
+        due.sort_unstable();
+        let mut frames_left = FLUSH_FRAMES;
+        for (_, lane_id) in due {
+            let whole = frames_left > 0 && self.flush_lane(lane_id, &mut frames_left, now);
+            let Some(pace) = self.lanes.get_mut(lane_id.0 as usize).and_then(|lane| lane.pace.as_mut()) else {
+                continue;
+            };
+            if whole {
                 pace.due_ns = now.mono_ns + pace.every_ns;
-                self.flush_lane(lane_id, now);
-            } else if !idle {
+            }
+            if !pace.is_idle() {
                 self.paced_due_ns = self.paced_due_ns.min(pace.due_ns);
             }
         }
     }
 
-    fn flush_lane(&mut self, lane_id: LaneId, now: Stamp) {
+    /// False if there was more than so many frames; the rest is still dirty.
+    fn flush_lane(&mut self, lane_id: LaneId, frames_left: &mut usize, now: Stamp) -> bool {
         let mut news: Vec<(Offset, Arc<Frame>)> = Vec::new();
-        {
-            let Some(pace) = self.lanes[lane_id.0 as usize].pace.as_mut() else { return };
-            let dirty = std::mem::take(&mut pace.dirty);
-            for entry in dirty.iter().filter_map(|topic| self.index.entry(*topic)) {
-                news.extend(entry.story.news_after(pace.position).map(|frame| (frame.offset, frame.clone())));
-            }
+        let Some(pace) = self.lanes[lane_id.0 as usize].pace.as_mut() else { return true };
+        for entry in pace.dirty.iter().filter_map(|topic| self.index.entry(*topic)) {
+            news.extend(entry.story.news_after(pace.position).map(|frame| (frame.offset, frame.clone())));
         }
+        let whole = news.len() <= *frames_left;
+        if whole {
+            pace.dirty.clear();
+        } else {
+            let (_, (last, _), _) = news.select_nth_unstable_by_key(*frames_left - 1, |(offset, _)| *offset);
+            let last = *last;
+            news.truncate(*frames_left);
+            // Also those of which there is no news: once a topic is dirty, it is not marked again.
+            let index = &self.index;
+            pace.dirty.retain(|topic| index.entry(*topic).is_some_and(|entry| entry.story.newest().offset > last));
+        }
+        *frames_left = frames_left.saturating_sub(news.len().max(1));
         news.sort_unstable_by_key(|(offset, _)| *offset);
         let mut rest = news.as_slice();
         while let Some((until, part)) = take_part(&mut rest) {
             // Members may end, and with the last one the lane, while a part is delivered.
-            let Some(pace) = self.lanes.get_mut(lane_id.0 as usize).and_then(|lane| lane.pace.as_mut()) else { return };
+            let Some(pace) = self.lanes.get_mut(lane_id.0 as usize).and_then(|lane| lane.pace.as_mut()) else {
+                return true;
+            };
             pace.position = until;
             self.deliver_frames(lane_id, &part, now);
         }
-        self.finish_flush(lane_id);
+        if whole {
+            self.finish_flush(lane_id);
+        }
+        whole
     }
 
     /// The lane has reached the shard's cursor; whoever was ahead of it is now behind, and catches up.

@@ -14,6 +14,8 @@ pub struct Settings {
     pub patterns_max: usize,
     /// Wildcards among them at most; a `subscribe` beyond is refused.
     pub wildcards_max: usize,
+    /// Wildcards of all lanes of one shard at most; a `subscribe` beyond is refused.
+    pub wildcards_total_max: usize,
     /// Lanes of one shard at most; a `subscribe` that needs one more is refused.
     pub lanes_max: usize,
     /// Inbound message at most, in bytes; the session that sends a larger one is ended.

@@ -18,6 +18,7 @@ use crate::bus::frame::Frame;
 use crate::bus::interest::Interest;
 use crate::bus::reader::Reader;
 use crate::delivery::asking::{Desk, Mailbox};
+use crate::delivery::catch_up::WORK_PER_TURN;
 use crate::delivery::door::Ends;
 use crate::delivery::index::{Index, LaneId};
 use crate::delivery::lane::{Lane, LaneKey, SessionId};
@@ -26,7 +27,8 @@ use crate::delivery::meters::ShardMeters;
 use crate::delivery::placement::Load;
 use crate::delivery::session::{Session, Socket, Standing};
 use crate::delivery::settings::Settings;
-use crate::delivery::walk::Behind;
+use crate::delivery::sorted::Sorted;
+use crate::delivery::walk::{Behind, SCAN_TOPICS_MAX};
 use crate::wire::deflate::Inflater;
 use crate::wire::encode::{Encoder, Format};
 use crate::wire::frame::{Opcode, put_close, put_header};
@@ -50,6 +52,11 @@ pub struct Shard<S> {
     /// Patterns that may be matched against topics in a turn, and those of this turn that are left (`lanes`).
     pub(super) matches_per_turn: usize,
     pub(super) matches_left: usize,
+    /// Topics and frames that may be looked at for sessions that catch up in a turn, and those that are left (`catch_up`).
+    pub(super) work_per_turn: usize,
+    pub(super) work_left: usize,
+    pub(super) sorted: Sorted,
+    pub(super) scan_topics_max: usize,
     /// What clients want of the upstream, where it is asked for topics.
     pub(super) interest: Option<Arc<Interest>>,
     pub(super) desk: Desk,
@@ -94,6 +101,10 @@ impl<S: Socket> Shard<S> {
             closing: Vec::new(),
             matches_per_turn: MATCHES_PER_TURN,
             matches_left: 0,
+            work_per_turn: WORK_PER_TURN,
+            work_left: 0,
+            sorted: Sorted::default(),
+            scan_topics_max: SCAN_TOPICS_MAX,
             interest,
             desk: Desk::new(asks, mailbox),
             index: Index::default(),
@@ -160,10 +171,15 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// Gives every session that waits in the queue one turn.
+    /// Gives every session that waits in the queue one turn; once they have made work for a turn of the shard, the others
+    /// wait for the next.
     pub fn run_queue(&mut self, now: Stamp) {
         self.clear_lanes();
+        self.work_left = self.work_per_turn;
         for _ in 0..self.queue.len() {
+            if self.work_left == 0 {
+                break;
+            }
             let Some(id) = self.queue.pop_front() else { break };
             if let Some(session) = self.sessions.get_mut(id.0) {
                 session.queued = false;

@@ -72,13 +72,14 @@ struct World {
 impl World {
     fn new(seed: u64, history: History) -> World {
         let limits = Limits { ring_frames_max: RING_FRAMES, ring_bytes_max: 1 << 20, topics_max: 100 };
-        let epoch = Epoch(seed);
+        let (epoch, mut rng) = (Epoch(seed), StdRng::seed_from_u64(seed));
         let (publisher, reader) = bus::open_with_history(epoch, limits, history, &Meters::unread());
         let settings = Settings {
             shards: 1,
             spread_after: 1,
             patterns_max: 20,
             wildcards_max: 20,
+            wildcards_total_max: 10_000,
             lanes_max: 100,
             message_bytes_max: 1024,
             messages_per_second_max: 1000,
@@ -97,16 +98,11 @@ impl World {
         let mut shard = Shard::new(settings, ends, Arc::default(), meters);
         // So few that most lanes are matched in several turns.
         shard.matches_per_turn = 5;
+        // Some worlds walk by looking at each topic, some by the list, and all in several turns.
+        shard.scan_topics_max = rng.random_range(0..8);
+        shard.work_per_turn = rng.random_range(1..800);
         let now = Stamp { wall_ms: 1, mono_ns: 1 };
-        World {
-            rng: StdRng::seed_from_u64(seed),
-            now,
-            publisher,
-            shard,
-            clients: Vec::new(),
-            model: Model::default(),
-            epoch,
-        }
+        World { rng, now, publisher, shard, clients: Vec::new(), model: Model::default(), epoch }
     }
 
     fn pick<T: Copy>(&mut self, from: &[T]) -> T {
@@ -407,6 +403,7 @@ fn a_newcomer_gets_the_start_the_changes_and_what_is_wrong_but_no_moments() {
 #[test]
 fn a_paced_client_gets_the_newest_moment_and_what_it_would_not_hear_of_else() {
     let mut world = World::new(1, History::default());
+    world.shard.matches_per_turn = 1000;
     let every = Some(Duration::from_millis(50));
     let patterns = vec![Pattern::parse(">").expect("a pattern")];
     world.adopt(Terms { patterns, every, ..Terms::default() });

@@ -173,6 +173,7 @@ fn settings() -> Settings {
         spread_after: 1,
         patterns_max: 1000,
         wildcards_max: 100,
+        wildcards_total_max: 100_000,
         lanes_max: 10_000,
         message_bytes_max: 1 << 16,
         messages_per_second_max: 1_000_000,

@@ -1,5 +1,6 @@
 //! Sessions come, and change what they see: adoption, `subscribe`, `unsubscribe`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -171,6 +172,7 @@ impl<S: Socket> Shard<S> {
         let mut offset = self.cursor;
         if let Some(Some(cursor)) = resume {
             offset = offset.max(cursor);
+            self.end_walk(id);
             self.stand(id, Standing::Behind(Box::new(Behind::resuming(cursor))));
         }
         let other_epoch = resume == Some(None);
@@ -203,8 +205,7 @@ impl<S: Socket> Shard<S> {
     fn pending(&self, wanted: &[Pattern]) -> Option<Vec<Pattern>> {
         self.interest.as_ref()?;
         let exact = wanted.iter().filter(|pattern| pattern.is_exact());
-        let mut pending: Vec<Pattern> =
-            exact.filter(|topic| self.reader.latest(topic.as_str()).is_none()).cloned().collect();
+        let mut pending: Vec<Pattern> = exact.filter(|topic| !self.reader.knows(topic.as_str())).cloned().collect();
         pending.sort_unstable();
         pending.dedup();
         Some(pending)
@@ -230,11 +231,12 @@ impl<S: Socket> Shard<S> {
 
     fn unsubscribe(&mut self, id: SessionId, unwanted: &[Pattern], now: Stamp) -> Result<Done, Refusal> {
         let key = self.lane_key(id);
-        if let Some(stranger) = unwanted.iter().find(|pattern| !key.patterns.contains(pattern)) {
+        if let Some(stranger) = unwanted.iter().find(|pattern| key.patterns.binary_search(pattern).is_err()) {
             let message =
                 format!("expected patterns as they were subscribed, found `{stranger}`, which is not in force");
             return Err(Refusal::new("not_subscribed", message));
         }
+        let unwanted: HashSet<&Pattern> = unwanted.iter().collect();
         let patterns: Arc<[Pattern]> =
             key.patterns.iter().filter(|pattern| !unwanted.contains(pattern)).cloned().collect();
         self.resettle(id, LaneKey { patterns: patterns.clone(), ..key }, now)?;
@@ -247,16 +249,18 @@ impl<S: Socket> Shard<S> {
 
     /// Moves the session to another lane. What it has been sent already is not repeated, what it has not follows.
     fn resettle(&mut self, id: SessionId, key: LaneKey, now: Stamp) -> Result<(), Refusal> {
-        let old = self.lane_key(id);
-        if key == old {
+        let old = self.sessions[id.0].lane;
+        if key == self.lanes[old.0 as usize].key {
             return Ok(());
         }
         // The new one first: a topic on both is wanted throughout.
         let lane = self.lane_for(key, now)?;
         let sent = self.unseat(id);
+        let old_lane = &mut self.lanes[old.0 as usize];
+        let known = (!old_lane.key.patterns.is_empty()).then_some((old, sent));
+        old_lane.holders += u32::from(known.is_some());
         self.quit_lane(id);
         self.enter_lane(id, lane);
-        let known = (!old.patterns.is_empty()).then_some((old.patterns, sent));
         let walk = Walk { reached: Offset::START, until: self.cursor, known };
         self.stand(id, Standing::Behind(Box::new(Behind::walking(self.cursor, walk))));
         Ok(())

@@ -23,9 +23,11 @@ impl<S: Socket> Shard<S> {
             self.look_after(SessionId(seat), now);
         }
         self.close_windows();
+        self.sorted.drop_unused(now.mono_ns);
         self.meters.sessions.set(self.sessions.len() as f64);
         self.meters.behind.set(self.behind as f64);
         self.meters.lanes.set(self.lanes.len() as f64);
+        self.meters.wildcards.set(self.index.wildcards() as f64);
         self.meters.made(&mut self.encoder);
     }
 

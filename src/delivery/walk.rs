@@ -3,7 +3,8 @@
 //! Joining, resuming, falling behind and changing a subscription are the same operation with other numbers. It has two
 //! parts: a walk over what is kept of the lane's topics in the order of offsets (what was skipped is not sent one by
 //! one), then a replay from the ring (nothing is skipped). Both give slices of bounded size made of shared encodings, so
-//! a session that catches up holds one slice and a few numbers.
+//! a session that catches up holds one slice and a few numbers. A walk costs in proportion to what it sends: lanes of
+//! many topics are walked by a sorted list that all who join share (`sorted`), and then by the ring.
 //!
 //! A topic of changes may start over while a session walks, or is away in the middle of a walk: then the session lacks
 //! some changes before the topic's new base. So what is before a base is never replayed to a session that has walked or
@@ -11,7 +12,6 @@
 //! everything kept up to there, or the topic's base is still to come.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
@@ -19,11 +19,11 @@ use crate::bus::frame::{Frame, Role};
 use crate::bus::keeping::NoteKind;
 use crate::bus::reader::Reader;
 use crate::bus::story::Story;
-use crate::delivery::index::{Index, LaneId};
+use crate::delivery::index::{Entry, Index, LaneId};
 use crate::delivery::lane::{Lane, LaneKey};
+use crate::delivery::sorted::{List, Sorted};
 use crate::wire::encode::{Encoded, Encoder, Format};
 use crate::words::ids::{Offset, TopicId};
-use crate::words::topic::Pattern;
 
 /// 64 KiB: what a socket's buffer takes at once; a larger frame is a slice of its own, shared and not copied.
 pub const SLICE_BYTES: usize = 64 * 1024;
@@ -31,6 +31,9 @@ pub const SLICE_BYTES: usize = 64 * 1024;
 const SCAN_FRAMES: usize = 4096;
 /// Frames of one slice of a walk at most; more would be sorted for nothing.
 const WALK_FRAMES: usize = 1024;
+/// Lanes of up to so many topics are walked by looking at all of them for each slice: four slices where one frame of each
+/// is kept.
+pub const SCAN_TOPICS_MAX: usize = 4 * WALK_FRAMES;
 
 /// Where a session stands that is not in step, and how it gets there.
 pub struct Behind {
@@ -40,6 +43,8 @@ pub struct Behind {
     pub cause: Cause,
     /// Nothing before the cursor is missing: the session was in step there.
     pub complete: bool,
+    /// Work done for it that has not been counted as a message yet (`catch_up`).
+    pub steps: usize,
 }
 
 /// Why a session is behind.
@@ -57,8 +62,36 @@ pub enum Cause {
 pub struct Walk {
     pub reached: Offset,
     pub until: Offset,
-    /// Topics that the session was on before, and up to where it has been sent them.
-    pub known: Option<(Arc<[Pattern]>, Offset)>,
+    /// The lane that the session was on before, and up to where it has been sent that one's topics. It is held, so that
+    /// it stays on its topics, until the walk is over.
+    pub known: Option<(LaneId, Offset)>,
+}
+
+/// Where a walk finds what it passes.
+pub struct Sources<'s> {
+    pub index: &'s Index,
+    pub sorted: &'s Sorted,
+    pub reader: &'s Reader,
+    /// Lanes of more topics are walked by the sorted list and the ring.
+    pub scan_topics_max: usize,
+}
+
+impl Sources<'_> {
+    /// Whether looking at all topics of a lane for each slice is cheaper than going over all topics of the shard once.
+    fn scans(&self, topics: usize) -> bool {
+        let few = self.scan_topics_max;
+        topics <= few || 4 * topics.div_ceil(few.max(1)) * topics <= self.index.slots()
+    }
+}
+
+/// Outcome of a part of a walk.
+pub enum Stride {
+    Chunk(Chunk),
+    /// Nothing in the part looked at was for this session; it has moved.
+    Nothing,
+    /// There is no list that leads from here to the end: one must be made.
+    Unsorted,
+    Done,
 }
 
 /// How frames are compressed, for the metrics.
@@ -99,7 +132,7 @@ pub enum Replay {
 impl Behind {
     /// A session that has been sent everything up to `cursor`.
     pub fn at(cursor: Offset) -> Behind {
-        Behind { cursor, walk: None, cause: Cause::Slow, complete: true }
+        Behind { cursor, walk: None, cause: Cause::Slow, complete: true, steps: 0 }
     }
 
     /// A session that will have been sent everything up to `cursor` once the walk is done.
@@ -115,32 +148,68 @@ impl Behind {
 
 impl Walk {
     /// Up to where the session has been sent this topic.
-    fn sent(&self, topic: &str) -> Offset {
-        match &self.known {
-            Some((patterns, sent)) if patterns.iter().any(|pattern| pattern.matches(topic)) => self.reached.max(*sent),
+    fn sent(&self, entry: &Entry) -> Offset {
+        match self.known {
+            Some((lane, sent)) if entry.is_on(lane) => self.reached.max(sent),
             _ => self.reached,
         }
     }
 }
 
-/// The next slice of a walk, or none if there is nothing left. `scratch` is emptied first.
+/// The next part of a walk, and the work that it took, in topics and frames looked at. `scratch` is emptied first.
 pub fn walk_slice(
+    walk: &mut Walk,
+    (lane_id, lane): (LaneId, &Lane),
+    sources: &Sources,
+    encoder: &mut Encoder,
+    scratch: &mut Vec<(Offset, TopicId)>,
+) -> (Stride, usize) {
+    if walk.reached >= walk.until {
+        return (Stride::Done, 0);
+    }
+    let topics = lane.topics.list.len();
+    if sources.scans(topics) {
+        return scan_slice(walk, lane, sources.index, encoder, scratch);
+    }
+    let mut slice =
+        WalkSlice { walk, lane_id, key: &lane.key, index: sources.index, slice: Slice::default(), looked: 0 };
+    let done = slice.take_sorted(sources, encoder);
+    let WalkSlice { slice, looked, .. } = slice;
+    let stride = match done {
+        _ if !slice.is_empty() => Stride::Chunk(slice.finish(lane.key.form())),
+        true => Stride::Nothing,
+        false => Stride::Unsorted,
+    };
+    (stride, looked)
+}
+
+/// Looks at all topics of the lane, for lanes that have few.
+fn scan_slice(
     walk: &mut Walk,
     lane: &Lane,
     index: &Index,
     encoder: &mut Encoder,
     scratch: &mut Vec<(Offset, TopicId)>,
-) -> Option<Chunk> {
+) -> (Stride, usize) {
     scratch.clear();
     let takes_notes = lane.key.format == Format::Envelope;
-    for topic in &lane.topics {
+    let (mut until, mut looked) = (walk.until, lane.topics.list.len());
+    for topic in &lane.topics.list {
         let Some(entry) = index.entry(*topic).filter(|entry| entry.story.newest().offset > walk.reached) else {
             continue;
         };
-        let kept = entry.story.kept_after(walk.sent(entry.topic_name())).filter(|frame| frame.offset <= walk.until);
+        let kept = entry.story.kept_after(walk.sent(entry)).take_while(|frame| frame.offset <= until);
         let kept = kept.filter(|frame| takes_notes || !frame.is_note()).take(WALK_FRAMES);
         scratch.extend(kept.map(|frame| (frame.offset, *topic)));
+        // Topics may keep thousands of changes each: what is too far away is not gathered.
+        if scratch.len() > 4 * WALK_FRAMES {
+            looked += scratch.len();
+            let (_, (farthest, _), _) = scratch.select_nth_unstable(WALK_FRAMES - 1);
+            until = *farthest;
+            scratch.truncate(WALK_FRAMES);
+        }
     }
+    looked += scratch.len();
     if scratch.len() > WALK_FRAMES {
         scratch.select_nth_unstable(WALK_FRAMES - 1);
         scratch.truncate(WALK_FRAMES);
@@ -148,13 +217,85 @@ pub fn walk_slice(
     scratch.sort_unstable();
     let mut slice = Slice::default();
     for (offset, topic) in scratch.iter() {
-        let frame = index.entry(*topic)?.story.find(*offset)?.whole();
-        if !slice.take(frame, lane.key.encoded(frame, encoder)) {
+        let Some(frame) = index.entry(*topic).and_then(|entry| entry.story.find(*offset)) else { continue };
+        if !slice.take(frame.whole(), lane.key.encoded(frame.whole(), encoder)) {
             break;
         }
         walk.reached = *offset;
     }
-    (!slice.is_empty()).then(|| slice.finish(lane.key.form()))
+    if slice.is_empty() {
+        walk.reached = walk.until;
+        return (Stride::Done, looked);
+    }
+    (Stride::Chunk(slice.finish(lane.key.form())), looked)
+}
+
+/// A slice of a walk that is being filled.
+struct WalkSlice<'w> {
+    walk: &'w mut Walk,
+    lane_id: LaneId,
+    key: &'w LaneKey,
+    index: &'w Index,
+    slice: Slice,
+    looked: usize,
+}
+
+impl WalkSlice<'_> {
+    /// Takes the frames that the sorted list and, after it, the ring lead to. False if they do not lead to the end.
+    fn take_sorted(&mut self, sources: &Sources, encoder: &mut Encoder) -> bool {
+        let list = sources.sorted.list();
+        let as_of = list.map_or(Offset::START, |list| list.as_of);
+        let from = self.walk.reached.max(as_of);
+        let by_ring = self.walk.until.0.saturating_sub(from.0);
+        let by_ring_max = SCAN_FRAMES.max(sources.index.slots() / 2) as u64;
+        if by_ring > 0 && (by_ring > by_ring_max || sources.reader.tail() > from.next()) {
+            return false;
+        }
+        if let Some(list) = list.filter(|_| self.walk.reached < as_of) {
+            self.take_list(list, encoder);
+            return true;
+        }
+        self.take_ring(sources.reader, encoder)
+    }
+
+    fn take_list(&mut self, list: &List, encoder: &mut Encoder) {
+        let until = self.walk.until.min(list.as_of);
+        let mut ahead = list.after(self.walk.reached).take_while(|(offset, _)| *offset <= until);
+        for _ in 0..SCAN_FRAMES {
+            let Some((offset, topic)) = ahead.next() else {
+                self.walk.reached = until;
+                return;
+            };
+            if !self.take(offset, topic, encoder) {
+                return;
+            }
+            self.walk.reached = offset;
+        }
+    }
+
+    /// False if the ring no longer holds what is next.
+    fn take_ring(&mut self, reader: &Reader, encoder: &mut Encoder) -> bool {
+        for _ in 0..SCAN_FRAMES {
+            if self.walk.reached >= self.walk.until {
+                break;
+            }
+            let next = self.walk.reached.next();
+            let Some(frame) = reader.frame(next) else { return false };
+            if !self.take(next, frame.topic.id, encoder) {
+                break;
+            }
+            self.walk.reached = next;
+        }
+        true
+    }
+
+    /// Takes the frame at this offset, if it is kept and for this session. False if the slice is full.
+    fn take(&mut self, offset: Offset, topic: TopicId, encoder: &mut Encoder) -> bool {
+        self.looked += 1;
+        let Some(entry) = self.index.entry_on(self.lane_id, topic) else { return true };
+        let kept = entry.story.find(offset).filter(|_| offset > self.walk.sent(entry));
+        kept.is_none_or(|frame| self.slice.take(frame.whole(), self.key.encoded(frame.whole(), encoder)))
+    }
 }
 
 /// The next slice of the ring after the session's cursor, which moves along, up to `until`.

@@ -61,6 +61,7 @@ declare! {
     SESSIONS_BEHIND = Gauge "fanline_sessions_behind" "Sessions that are not in step with their lane, by shard.";
     SHARD_BUSY = Gauge "fanline_shard_busy_ratio" "Part of the last second in which the shard's thread did not wait, by shard.";
     LANES = Gauge "fanline_lanes" "Lanes, by shard.";
+    WILDCARDS = Gauge "fanline_wildcards" "Wildcards of all lanes, by shard.";
     DELIVERIES = Counter "fanline_deliveries_total" "Frames handed to a session's socket, by shard; notes do not count.";
     SENT_BYTES = Counter "fanline_sent_bytes_total" "Bytes accepted by sessions' sockets, by encoding.";
     SAVED_BYTES = Counter "fanline_saved_bytes_total" "Bytes that sessions would have been sent more without compression, by scheme.";
