@@ -10,6 +10,7 @@ mod machine;
 mod stand;
 mod table;
 
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -17,7 +18,23 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use stand::attack::{ATTACKS, Attack};
 use stand::row::Row;
-use stand::{LISTS, LIVE_TOPICS, PRIORITY, Plan};
+use stand::{LISTS, LIVE_TOPICS, Plan};
+
+/// `nice` of the server, of the feed and of honest clients; only root is allowed it.
+const PRIORITY: i32 = -10;
+const HEADS: [&str; 11] = [
+    "attack",
+    "sent KiB",
+    "p50, p99 ms quiet",
+    "p50, p99 ms attacked",
+    "ratio",
+    "longest wait ms",
+    "lost",
+    "newcomer: join, snapshot ms",
+    "CPU cores quiet, attacked",
+    "memory MiB",
+    "verdict",
+];
 
 #[derive(Parser)]
 #[command(name = "hostile")]
@@ -68,8 +85,8 @@ fn main() -> ExitCode {
     }
     describe(&plan, files, raised);
     let begun = Instant::now();
-    println!("{}", table::line(&table::HEADS.map(String::from)));
-    println!("{}", table::line(&table::HEADS.map(|_| "---".into())));
+    println!("{}", table::line(&HEADS.map(String::from)));
+    println!("{}", table::line(&HEADS.map(|_| "---".into())));
     let held = chosen.iter().fold(true, |held, attack| {
         // One that cannot be measured does not keep the others from it.
         match stand::measure(attack, &plan) {
@@ -83,7 +100,7 @@ fn main() -> ExitCode {
             }
         }
     });
-    println!("\n{}", table::legend(&chosen));
+    println!("\n{}", legend(&chosen));
     println!("took {:.0} s; load average after it {}", begun.elapsed().as_secs_f64(), machine::load());
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -121,4 +138,13 @@ fn describe(plan: &Plan, files: u64, raised: bool) {
         plan.after.as_secs(),
         if raised { "server, feed and honest clients run before other processes" } else { "no priority: not root" },
     );
+}
+
+/// What each attack sends, below the table.
+fn legend(attacks: &[&Attack]) -> String {
+    attacks.iter().fold(String::new(), |mut text, attack| {
+        let topics = attack.still_topics + LIVE_TOPICS;
+        let _ = writeln!(text, "{:<20} {topics:>6} topics; {}", attack.name, attack.sends);
+        text
+    })
 }

@@ -1,23 +1,8 @@
-//! The table of all attacks.
+//! A row of the table of all attacks.
 
 use std::fmt::Write;
 
-use crate::stand::attack::Attack;
 use crate::stand::row::Row;
-
-pub const HEADS: [&str; 11] = [
-    "attack",
-    "sent KiB",
-    "p50, p99 ms quiet",
-    "p50, p99 ms attacked",
-    "ratio",
-    "longest wait ms",
-    "lost",
-    "newcomer: join, snapshot ms",
-    "CPU cores quiet, attacked",
-    "memory MiB",
-    "verdict",
-];
 
 /// One line of Markdown.
 pub fn line(cells: &[String]) -> String {
@@ -61,13 +46,4 @@ fn verdict(row: &Row) -> String {
         let _ = write!(text, " ({})", said.join("; "));
     }
     text
-}
-
-/// What each attack sends, below the table.
-pub fn legend(attacks: &[&Attack]) -> String {
-    attacks.iter().fold(String::new(), |mut text, attack| {
-        let topics = attack.still_topics + crate::stand::LIVE_TOPICS;
-        let _ = writeln!(text, "{:<20} {topics:>6} topics; {}", attack.name, attack.sends);
-        text
-    })
 }

@@ -26,11 +26,17 @@ pub struct Found {
     pub note: String,
     /// What the server has not held.
     pub faults: Vec<String>,
+    /// What may be for want of CPU.
+    pub delays: Vec<String>,
 }
 
 impl Found {
     pub fn note(note: String) -> Found {
-        Found { note, faults: Vec::new() }
+        Found { note, ..Found::default() }
+    }
+
+    pub fn standing(connections: usize) -> Found {
+        Found::note(format!("{connections} stood at its end"))
     }
 }
 
@@ -159,7 +165,7 @@ pub const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "one-by-one",
-        sends: "a client that keeps to 100 commands a second, one by one",
+        sends: "a client that sends commands one by one, each after the answer to the last",
         run: commands::one_by_one,
         ..BASE
     },

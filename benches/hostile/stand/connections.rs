@@ -24,8 +24,7 @@ pub fn spin(field: &Field) -> Found {
 
 pub fn silent(field: &Field) -> Found {
     const CONNECTIONS: usize = 10_400;
-    field.hold(CONNECTIONS, |_| Line::dial(field, 0), |_| Ok(()));
-    Found::default()
+    Found::standing(field.hold(CONNECTIONS, |_| Line::dial(field, 0), |_| Ok(())))
 }
 
 pub fn slow_heads(field: &Field) -> Found {
@@ -35,8 +34,7 @@ pub fn slow_heads(field: &Field) -> Found {
         line.write(b"GET /v1/ws HTTP/1.1\r\nhost: localhost\r\nx-slow: ")?;
         Ok(line)
     };
-    field.hold(CONNECTIONS, open, |line| line.write(b"x"));
-    Found::default()
+    Found::standing(field.hold(CONNECTIONS, open, |line| line.write(b"x")))
 }
 
 pub fn storm(field: &Field) -> Found {

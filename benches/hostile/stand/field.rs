@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit, setpriority_process};
@@ -80,23 +80,25 @@ impl<'a> Field<'a> {
     }
 
     /// Opens so many connections and holds them until the end; those that are cut are opened anew. `tend` is done to each
-    /// that stands, ten times a second.
+    /// that stands, ten times a second. Answers how many stood at the end.
     pub fn hold(
         &self,
         connections: usize,
         open: impl Fn(usize) -> io::Result<Line<'a>> + Sync,
         tend: impl Fn(&mut Line<'a>) -> io::Result<()> + Sync,
-    ) where
+    ) -> usize
+    where
         Self: 'a,
     {
         const THREADS: usize = 4;
+        let standing = AtomicUsize::new(0);
         self.threads(THREADS, |thread| {
             let numbers = || (thread..affordable(connections)).step_by(THREADS);
             let mut lines: Vec<Option<Line<'a>>> = numbers().map(|_| None).collect();
             while !self.is_over() {
                 for (number, line) in numbers().zip(&mut lines) {
                     if self.is_over() {
-                        return;
+                        break;
                     }
                     let stands = line.as_mut().is_some_and(|line| line.stands() && tend(line).is_ok());
                     if !stands {
@@ -106,7 +108,10 @@ impl<'a> Field<'a> {
                 }
                 self.rest(GLANCE);
             }
+            let stood = lines.iter_mut().flatten().filter_map(|line| line.stands().then_some(())).count();
+            standing.fetch_add(stood, Ordering::Relaxed);
         });
+        standing.into_inner()
     }
 
     /// Runs so many threads of low priority to their end.

@@ -16,8 +16,7 @@ pub fn snapshot_not_read(field: &Field) -> Found {
         line.write(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes())?;
         Ok(line)
     };
-    field.hold(READERS, open, |_| Ok(()));
-    Found::default()
+    Found::standing(field.hold(READERS, open, |_| Ok(())))
 }
 
 pub fn snapshot_wildcards(field: &Field) -> Found {

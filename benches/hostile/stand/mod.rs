@@ -38,8 +38,6 @@ use venue::Venue;
 pub const LISTS: usize = 20;
 /// Topics that move; each list has a twentieth of them.
 pub const LIVE_TOPICS: usize = 1000;
-/// `nice` of the server, of the feed and of honest clients; only root is allowed it.
-pub const PRIORITY: i32 = -10;
 /// What memory may grow by, in all.
 pub const GROWTH_BYTES_MAX: u64 = 64 << 20;
 

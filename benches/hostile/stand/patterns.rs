@@ -82,9 +82,13 @@ pub fn junk_names(field: &Field) -> Found {
     if real < REAL {
         faults.push(format!("{} of {REAL} new topics of the feed refused", REAL - real));
     }
-    let (all, asked) = (topics(field, ">").unwrap_or(0), field.venue.asked_bytes() - asked_before);
+    let (all, asked) = (topics(field, "%3E").unwrap_or(0), field.venue.asked_bytes() - asked_before);
     let said = said.into_inner();
-    Found { note: format!("{said} names, {} KiB asked of the feed, {all} topics", asked >> 10), faults }
+    Found {
+        note: format!("{said} names, {} KiB asked of the feed, {all} topics", asked >> 10),
+        faults,
+        ..Found::default()
+    }
 }
 
 /// How many topics match.
@@ -130,6 +134,5 @@ pub fn long_patterns(field: &Field) -> Found {
         }
         Ok(line)
     };
-    field.hold(SESSIONS, open, |_| Ok(()));
-    Found::default()
+    Found::standing(field.hold(SESSIONS, open, |_| Ok(())))
 }

@@ -11,8 +11,7 @@ pub fn stalled(field: &Field) -> Found {
     const CLIENTS: usize = 1000;
     let open =
         |number: usize| Line::dial_with(field, number / 10, Some(RECEIVE_BYTES_MIN))?.upgraded("?topics=%3E", "");
-    field.hold(CLIENTS, open, |_| Ok(()));
-    Found::default()
+    Found::standing(field.hold(CLIENTS, open, |_| Ok(())))
 }
 
 pub fn dashboards(field: &Field) -> Found {
@@ -26,7 +25,11 @@ pub fn dashboards(field: &Field) -> Found {
         Ok(())
     });
     let (joins, cpu) = (joins.into_inner(), field.server.usage().cpu.saturating_sub(cpu));
-    Found::note(format!("{joins} joins, {:.0} ms of CPU each", cpu.as_secs_f64() * 1e3 / joins.max(1) as f64))
+    let all = format!("{joins} joins, {:.1} s of CPU in all", cpu.as_secs_f64());
+    Found::note(match joins {
+        0 => all,
+        _ => format!("{all}, {:.0} ms each", cpu.as_secs_f64() * 1e3 / joins as f64),
+    })
 }
 
 /// Memory before SIGTERM and after it are told apart; the time is what the server takes to end.
@@ -57,5 +60,9 @@ pub fn drain_stalled(field: &Field) -> Found {
     drop(lines);
     let drained = field.server.peak_bytes().saturating_sub(resident_before) >> 20;
     let faults = if field.server.has_ended() { Vec::new() } else { vec!["SIGTERM is not obeyed".into()] };
-    Found { note: format!("{stalled} stalled, +{drained} MiB after SIGTERM, ended in {took:.1} s"), faults }
+    Found {
+        note: format!("{stalled} stalled, +{drained} MiB after SIGTERM, ended in {took:.1} s"),
+        faults,
+        ..Found::default()
+    }
 }

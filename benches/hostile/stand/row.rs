@@ -107,7 +107,7 @@ impl Row {
         if self.ends_server {
             return Vec::new();
         }
-        let mut delays = Vec::new();
+        let mut delays = self.found.delays.clone();
         if self.p99_ratio() > P99_RATIO_MAX {
             delays.push(format!("p99 x{:.1}", self.p99_ratio()));
         }
