@@ -2,6 +2,7 @@
 # make test   all tests, after installing what they need
 # make bench  every benchmark, into target/bench/report.md; some 9 minutes after compiling, on a machine with nothing else to do
 # make bench-peers  the same load on other servers, as far as Debian, npm and PyPI have them; into target/bench/peers.md; RUNS=3 for medians
+# make hostile  one attacker of each kind against a server with 1000 honest clients; a table, in some 5 minutes
 # make lint   what must be clean before a commit
 # make model  the bus's shared memory under loom, in every order of its threads
 # make fuzz   each fuzz target for FUZZ_SECONDS; needs cargo-fuzz and a nightly compiler
@@ -11,12 +12,13 @@ LISTEN ?= 127.0.0.1:8080
 FEED ?=
 FUZZ_SECONDS ?= 20
 RUNS ?= 1
+HOSTILE ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 # Reaches the recipes through the environment, so that no character of a URL is special to the shell.
 export FEED
 
-.PHONY: run build test setup lint model fuzz bench bench-peers
+.PHONY: run build test setup lint model fuzz bench bench-peers hostile
 
 run: build
 	@exec $(TARGET)/release/fanline --listen $(LISTEN) $${FEED:+"$$FEED"}
@@ -36,6 +38,10 @@ bench: build
 bench-peers: build
 	@benches/peers/setup
 	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench peers -- 1000 4 $(RUNS)
+
+# HOSTILE takes options, such as --only did-you-mean, or --program PATH for another build.
+hostile: build
+	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench hostile -- $(HOSTILE)
 
 lint:
 	$(CARGO) fmt --check

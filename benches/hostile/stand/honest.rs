@@ -1,0 +1,94 @@
+//! Honest clients: they subscribe to a list of topics, read what comes, and miss nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use fanline::bench::client::{Age, Reading};
+use fanline::bench::crowd::{Crowd, Look};
+use fanline::bench::dial::Target;
+use fanline::bus::clock::Clock;
+use fanline::wire::frame::{Opcode, put_frame};
+
+use super::line::masked;
+use super::venue::{Said, live_topic};
+use super::{LISTS, LIVE_TOPICS};
+
+const READING: Reading = Reading { notices: true, dense: false, age: Age::Mark };
+/// Clients of one loopback address.
+const CLIENTS_PER_ADDRESS: usize = 50;
+/// What `Target::dial` counts from one address of loopback to the next.
+const INDEXES_PER_ADDRESS: usize = 20_000;
+const GLANCE: Duration = Duration::from_millis(20);
+/// Nothing more comes when nothing has come for so long: longer than the longest stall that was seen.
+const PATIENCE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(40);
+
+pub struct Honest {
+    crowd: Crowd,
+    clients: usize,
+}
+
+impl Honest {
+    /// Connects them one by one, and waits until each has the value of each of its topics.
+    pub fn join(address: SocketAddr, clients: usize, clock: Clock) -> io::Result<Honest> {
+        let mut crowd = Crowd::gather(READING, false, clock)?;
+        let mut target = Target {
+            address,
+            host: address.to_string(),
+            path: "/v1/ws".into(),
+            headers: String::new(),
+            deflate: false,
+            hello: Vec::new(),
+        };
+        for client in 0..clients {
+            target.hello = hello(client);
+            let index = (1 + client / CLIENTS_PER_ADDRESS) * INDEXES_PER_ADDRESS;
+            crowd.join(
+                target.dial(index).map_err(|error| io::Error::other(format!("honest client {client}: {error}")))?,
+            );
+        }
+        let honest = Honest { crowd, clients };
+        let values = (clients * LIVE_TOPICS / LISTS) as u64;
+        let look = honest.wait(|look| look.tally.deliveries >= values, Vec::new());
+        if look.tally.deliveries < values {
+            let found = look.tally.deliveries;
+            return Err(io::Error::other(format!("expected {values} values for honest clients, found {found}")));
+        }
+        Ok(honest)
+    }
+
+    pub fn restart(&mut self) {
+        self.crowd.restart();
+    }
+
+    /// What they have got of what was said, once it has come.
+    pub fn settle(&self, said: &Said) -> Look {
+        let expected: Vec<u64> = (0..self.clients).map(|client| said.by_list[client % LISTS]).collect();
+        self.wait(|look| look.lost == 0, expected)
+    }
+
+    fn wait(&self, done: impl Fn(&Look) -> bool, expected: Vec<u64>) -> Look {
+        let (begun, mut moved, mut deliveries) = (Instant::now(), Instant::now(), 0);
+        loop {
+            let look = self.crowd.look(expected.clone());
+            if look.tally.deliveries > deliveries {
+                (moved, deliveries) = (Instant::now(), look.tally.deliveries);
+            }
+            let gone = look.ended as usize == self.clients;
+            if done(&look) || gone || moved.elapsed() > PATIENCE || begun.elapsed() > DEADLINE {
+                return look;
+            }
+            std::thread::sleep(GLANCE);
+        }
+    }
+}
+
+/// The `subscribe` of a client, behind the upgrade.
+fn hello(client: usize) -> Vec<u8> {
+    let names: Vec<String> = (client % LISTS..LIVE_TOPICS).step_by(LISTS).map(live_topic).collect();
+    let command = serde_json::json!({ "op": "subscribe", "topics": names }).to_string();
+    let mut frame = Vec::new();
+    put_frame(&mut frame, Opcode::Text, command.as_bytes());
+    masked(frame)
+}
