@@ -101,6 +101,12 @@ impl Index {
         found
     }
 
+    /// The lanes that have the topic by its name.
+    pub fn lanes_naming(&self, topic: &str) -> &[LaneId] {
+        let pattern = Pattern::parse(topic).ok();
+        pattern.and_then(|pattern| self.exact.get(&pattern)).map_or(&[], Vec::as_slice)
+    }
+
     /// Size of the table of topics, which `match_wildcards` takes parts of.
     pub fn slots(&self) -> usize {
         self.topics.len()

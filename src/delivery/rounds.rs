@@ -245,7 +245,7 @@ impl<S: Socket> Shard<S> {
     }
 
     /// Sends a notice to everyone in step.
-    fn deliver_notice(&mut self, lane_id: LaneId, bytes: Bytes, now: Stamp) {
+    pub(super) fn deliver_notice(&mut self, lane_id: LaneId, bytes: Bytes, now: Stamp) {
         let chunk = Chunk::notice(bytes);
         for seats in [Seats::Boarded, Seats::InStep] {
             if self.lanes.contains(lane_id.0 as usize) {
@@ -366,7 +366,7 @@ impl<S: Socket> Shard<S> {
         let (topics, ts) = ([">"], now.wall_ms);
         let mut out = Vec::new();
         match &*self.feed {
-            FeedState::Connecting => return None,
+            FeedState::Connecting | FeedState::Idle { .. } => return None,
             FeedState::Live => Notice::Live { topics, offset: None, ts }.put(&mut out),
             FeedState::Stale { reason, since_ms, message } => {
                 let (reason, since_ms) = (reason.label(), *since_ms);

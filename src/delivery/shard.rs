@@ -52,6 +52,8 @@ pub struct Shard<S> {
     pub(super) matches_left: usize,
     /// What clients want of the upstream, where it is asked for topics.
     pub(super) interest: Option<Arc<Interest>>,
+    /// Version of what was said of topics that are awaited and was told to all in step.
+    pub(super) said: u64,
     pub(super) desk: Desk,
     pub(super) index: Index,
     /// Everything up to here has been taken from the ring.
@@ -94,6 +96,7 @@ impl<S: Socket> Shard<S> {
             closing: Vec::new(),
             matches_per_turn: MATCHES_PER_TURN,
             matches_left: 0,
+            said: 0,
             interest,
             desk: Desk::new(asks, mailbox),
             index: Index::default(),

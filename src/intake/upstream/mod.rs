@@ -6,8 +6,10 @@
 //! random wait, which becomes short again only after data has flowed for a while.
 
 mod act;
+mod awaited;
 mod change;
 mod hear;
+mod idle;
 mod member;
 mod mend;
 mod wishes;
@@ -25,6 +27,7 @@ use crate::bus::publisher::Publisher;
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
 
+use super::flow::sequence::Sequence;
 use super::line::allowance::Allowance;
 use super::line::backoff::Backoff;
 use super::line::connect::{Dialer, Target, TargetError};
@@ -39,6 +42,8 @@ use super::profile::template::Template;
 use super::profile::words::{Place, Word};
 use super::sorting::Sorter;
 
+use self::awaited::Awaited;
+use self::idle::Idleness;
 use self::member::{Member, Role};
 use self::mend::Renewals;
 use self::wishes::Wishes;
@@ -83,6 +88,8 @@ pub struct Settings {
     pub linger: Duration,
     /// What clients say to the upstream.
     pub asks: Option<AskQueue>,
+    /// An item that was granted, and of which nothing has come for this long, is told as silent.
+    pub first_message_timeout: Duration,
 }
 
 /// Why there will be no feed; trying again is of no use before something was changed.
@@ -139,8 +146,10 @@ pub struct Upstream {
     /// Several connections carry the same until then at least.
     merging_until_ns: u64,
     /// Newest cursor of a feed that can go on where it ended.
-    cursor: Option<i64>,
+    cursor: Sequence,
     wishes: Wishes,
+    awaited: Awaited,
+    idleness: Idleness,
     events: Vec<(LinkId, Event, Stamp)>,
     /// When all connections were last looked at: what came by then was heard.
     polled: Stamp,
@@ -156,6 +165,7 @@ impl Upstream {
         meters: &Meters,
     ) -> Result<Upstream, UpstreamError> {
         let mut profile = settings.profile;
+        let pinned = pinned(&profile, &settings.items);
         let bytes_max = *profile.connect.message_bytes_max.get_or_insert(settings.message_bytes_max);
         let profile = Arc::new(profile);
         let urls = settings.urls.iter().map(|url| {
@@ -198,11 +208,13 @@ impl Upstream {
             members: Vec::new(),
             links: 0,
             lines: 0,
-            outlet: Outlet::new(publisher, profile.keepalive.stale_after, legs, meters),
+            outlet: Outlet::new((publisher, settings.interest.clone()), profile.keepalive.stale_after, legs, meters),
             renewals: Renewals::default(),
             merging_until_ns: 0,
-            cursor: None,
-            wishes: Wishes::new(settings.interest, settings.asks, settings.linger, &settings.items),
+            cursor: Sequence::default(),
+            wishes: Wishes::new(settings.interest, settings.asks, settings.linger, &pinned),
+            awaited: Awaited::new(settings.first_message_timeout),
+            idleness: Idleness::default(),
             events: Vec::new(),
             polled: Stamp::default(),
             meters: meters.clone(),
@@ -214,7 +226,7 @@ impl Upstream {
                 upstream.join(leg, Role::Regular, now);
             }
         }
-        upstream.want(&settings.items, now);
+        upstream.want(&pinned, now);
         Ok(upstream)
     }
 
@@ -266,7 +278,7 @@ impl Upstream {
             tokio::select! {
                 () = stopped(stop) => return Ok(()),
                 () = self.gather() => {}
-                () = Wishes::changed(&interest) => news = News::Interest,
+                () = Wishes::changed(&interest), if self.wishes.listens(now) => news = News::Interest,
                 ask = Wishes::next(&asks) => news = News::Ask(ask),
                 () = sleep_until(now, deadline_ns) => {}
             }
@@ -316,6 +328,20 @@ impl Upstream {
     pub(super) fn shown_url(&self) -> String {
         self.target(0).map_or_else(|error| error.to_string(), |target| target.shown())
     }
+}
+
+/// The items that the operator asks for, under the names that their topics have.
+fn pinned(profile: &Profile, items: &[String]) -> Vec<String> {
+    let right = |item: &String| {
+        let right = profile.subscribe.as_ref().and_then(|subscribe| subscribe.renamed(item));
+        if let Some(right) = &right {
+            tracing::warn!(
+                "upstream: `{item}` is asked for as `{right}`: this is how the feed writes the name of its topic"
+            );
+        }
+        right.unwrap_or_else(|| item.clone())
+    };
+    items.iter().map(right).collect()
 }
 
 /// Returns once `stop` is true or nobody can make it so any more.
