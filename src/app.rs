@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::bus::asks::{self, AskQueue, AskRules};
 use crate::bus::clock::Clock;
 use crate::bus::history::{History, HistoryError};
-use crate::bus::interest::Interest;
+use crate::bus::interest::{Bounds, Interest};
 use crate::bus::publisher::Publisher;
 use crate::bus::{self, Limits};
 use crate::config::error::ConfigError;
@@ -61,6 +61,8 @@ pub enum AppError {
     Send(#[from] TopicError),
     #[error("upstream.send: {0}")]
     NoSend(#[from] NoSend),
+    #[error("upstream.demand_topics: {0}")]
+    Demand(TopicError),
     #[error(transparent)]
     Profile(#[from] ProfileError),
     #[error(transparent)]
@@ -89,6 +91,7 @@ impl AppError {
                 | AppError::History(_)
                 | AppError::Send(_)
                 | AppError::NoSend(_)
+                | AppError::Demand(_)
                 | AppError::Profile(_)
                 | AppError::ProfileChoice(_)
                 | AppError::Recording(_)
@@ -123,8 +126,8 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
         topics_max: config.limits.topics_max,
     };
     let (publisher, reader) = bus::open_with_history(Epoch(rand::random()), limits, history, &meters);
-    let wanted_max = config.limits.topics_max;
-    let interest = (config.upstream.demand == Demand::On).then(|| Interest::new(wanted_max, &meters));
+    let bounds = demand_bounds(&config)?;
+    let interest = (config.upstream.demand == Demand::On).then(|| Interest::within(bounds, &meters));
     let (asks, ask_queue) = asks::open(ask_rules(&config)?);
     tell_open_files(config.limits.sessions_max);
 
@@ -292,6 +295,16 @@ fn ask_rules(config: &Config) -> Result<AskRules, AppError> {
     Ok(AskRules { send, request: config.upstream.request })
 }
 
+fn demand_bounds(config: &Config) -> Result<Bounds, AppError> {
+    let (limits, allowed) = (&config.limits, &config.upstream.demand_topics);
+    Ok(Bounds {
+        topics_max: limits.topics_max,
+        per_session_max: limits.wanted_per_session_max,
+        per_address_max: Some(limits.wanted_per_address_max).filter(|max| *max > 0),
+        allowed: allowed.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>().map_err(AppError::Demand)?,
+    })
+}
+
 fn profile(config: &Config) -> Result<Profile, AppError> {
     let upstream = &config.upstream;
     Ok(match (&upstream.profile, &upstream.topic, &upstream.url) {
@@ -323,6 +336,7 @@ fn upstream_settings(config: &Config, profile: Profile, url: String) -> Upstream
         interest: None,
         linger: upstream.linger,
         asks: None,
+        first_message_timeout: upstream.first_message_timeout,
     }
 }
 

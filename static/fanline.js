@@ -379,12 +379,11 @@ class Client {
   }
 
   #notice(message, stale) {
-    if (message.offset === undefined) this.#staleness.note(message.topics, stale);
-    else {
-      // It is about one topic, and has its place between the frames.
-      this.#advance(message.offset, message.offset >= this.#settledBy);
-      this.#staleness.tell(message.topics[0], stale);
-    }
+    const [topic] = message.topics;
+    // A notice about one topic has its place between the frames, unless nothing of the topic has ever come.
+    if (message.offset !== undefined) this.#advance(message.offset, message.offset >= this.#settledBy);
+    if (topic === ">") this.#staleness.note(message.topics, stale);
+    else this.#staleness.tell(topic, stale);
     this.#emit(message.op, message);
   }
 

@@ -24,14 +24,13 @@ export class Status {
     this.#client = client;
     client.on("state", (event) => this.#onState(event));
     client.on("stale", (event) => {
-      if (event.offset !== undefined) return; // one topic's; its row shows it
+      if (!event.topics.includes(">")) return; // one topic's; its row shows it
       this.#stale.set(event.topics.join(), event);
       this.#show();
     });
     client.on("live", (event) => {
-      if (event.offset !== undefined) return;
-      if (event.topics.includes(">")) this.#stale.clear();
-      else this.#stale.delete(event.topics.join());
+      if (!event.topics.includes(">")) return;
+      this.#stale.clear();
       this.#show();
     });
     client.on("error", ({ message }) => {

@@ -5,6 +5,13 @@
 pub enum FeedState {
     /// No data has arrived since the start.
     Connecting,
+    /// Nothing is asked for, so that no data can arrive.
+    Idle {
+        /// It will be, once there are clients that want something: nothing is wrong.
+        for_clients: bool,
+        /// What is to be done about it, for people.
+        message: String,
+    },
     /// Data arrives.
     Live,
     /// What was received may be outdated.
@@ -37,12 +44,13 @@ impl StaleReason {
 }
 
 impl FeedState {
-    pub const LABELS: [&'static str; 4] = ["connecting", "live", "down", "silent"];
+    pub const LABELS: [&'static str; 5] = ["connecting", "idle", "live", "down", "silent"];
 
     /// Value of the `state` label of `fanline_upstream_state`.
     pub fn label(&self) -> &'static str {
         match self {
             FeedState::Connecting => "connecting",
+            FeedState::Idle { .. } => "idle",
             FeedState::Live => "live",
             FeedState::Stale { reason: StaleReason::UpstreamDown, .. } => "down",
             FeedState::Stale { reason: StaleReason::UpstreamSilent, .. } => "silent",

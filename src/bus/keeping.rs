@@ -58,6 +58,8 @@ pub enum GapReason {
     Reconnect,
     /// More changes followed a snapshot than are kept.
     Overflow,
+    /// Changes come, but the snapshot that they belong to has not.
+    NoSnapshot,
 }
 
 impl NoteKind {
@@ -93,7 +95,7 @@ impl Note {
                 Notice::Stale { topics, reason: "topic_silent", message, since_ms: *since_ms, offset: place, ts }
             }
             Note::Live => Notice::Live { topics, offset: place, ts },
-            Note::Refused { message } => Notice::Refused { topic, message, offset, ts },
+            Note::Refused { message } => Notice::Refused { topic, message, offset: place, ts },
         };
         notice.text()
     }
@@ -106,6 +108,7 @@ impl GapReason {
             GapReason::Sequence => "sequence",
             GapReason::Reconnect => "reconnect",
             GapReason::Overflow => "overflow",
+            GapReason::NoSnapshot => "no_snapshot",
         }
     }
 }

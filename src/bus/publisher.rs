@@ -26,6 +26,8 @@ pub struct Publisher {
     ring_frames: usize,
     ring_bytes: usize,
     topics: u32,
+    /// Topics that were new, ever.
+    admitted: u64,
     meters: PublisherMeters,
 }
 
@@ -78,6 +80,7 @@ impl Publisher {
             ring_frames: 0,
             ring_bytes: 0,
             topics: 0,
+            admitted: 0,
             meters,
         };
         publisher.show_state(&FeedState::Connecting);
@@ -142,6 +145,28 @@ impl Publisher {
         self.ring_bells();
     }
 
+    /// Topics that were new, ever: two calls that give the same have no new topic between them.
+    pub fn admitted(&self) -> u64 {
+        self.admitted
+    }
+
+    /// Topics that are known.
+    pub fn topics(&self) -> usize {
+        self.topics as usize
+    }
+
+    /// Whether anything was published on the topic, be it a note.
+    pub fn knows(&self, topic: &str) -> bool {
+        self.shared.latest.topic(topic).is_some()
+    }
+
+    /// Whether a frame was published on the topic, and the newest that was published on it came at this time or later, on
+    /// the monotonic clock.
+    pub fn came_since(&self, topic: &str, since_ns: u64) -> bool {
+        let current = self.shared.latest.get(topic);
+        current.is_some_and(|current| current.count > 0 && current.story.newest().received.mono_ns >= since_ns)
+    }
+
     fn topic(&mut self, name: &str) -> Result<Arc<Topic>, PublishError> {
         match self.shared.latest.topic(name) {
             Some(known) => Ok(known),
@@ -160,6 +185,7 @@ impl Publisher {
         }
         let id = TopicId(self.topics);
         self.topics += 1;
+        self.admitted += 1;
         self.meters.topics.set(f64::from(self.topics));
         Ok(Arc::new(Topic { id, keep: self.history.of(name), name: name.into() }))
     }

@@ -232,8 +232,12 @@ settings! {
             "Upper bound of the random pause before any attempt to connect again.";
         message_bytes_max: usize = Is("16MiB"), bytes(KIB, GIB),
             "A larger message from the feed ends that connection, and the next one is made.";
+        first_message_timeout: Duration = Is("30s"), duration(MS, DAY),
+            "A subscription that the feed has granted, and on which nothing has come for this time, is told as silent: in the log, in the metrics and to clients that wait for it.";
         demand: Demand = Is("off"), Kind::Choice(Demand::NAMES),
             "Whether the feed is asked for the topics that clients subscribe to by name, and only while they do; the profile knows how to ask.";
+        demand_topics: Vec<String> = Is(">"), Kind::List,
+            "With `demand = on`: topics that the feed may be asked for, as patterns such as `ticker.*`; clients that subscribe to others by name are told `refused`.";
         linger: Duration = Is("30s"), duration(Duration::ZERO, DAY),
             "With `demand = on`: time for which a topic is still asked for after its last client has left.";
         send: Vec<String> = Is(""), Kind::List,
@@ -278,6 +282,10 @@ settings! {
             "Wildcards among the patterns of one session; further ones are refused with `too_many_wildcards`.";
         wildcards_total_max: usize = Is("50000"), count(0, 100_000_000),
             "Wildcards of all clients of a shard, those of clients with the same patterns counted once; further ones are refused with `too_many_wildcards_total`.";
+        wanted_per_session_max: usize = Is("1000"), count(1, 1_000_000),
+            "With `upstream.demand`: topics that one client may be subscribed to by name; further ones are refused with `too_many_topics`.";
+        wanted_per_address_max: usize = Is("0"), count(0, 10_000_000),
+            "With `upstream.demand`: topics that all clients of one IP address together may be subscribed to by name; further ones are refused with `too_many_topics`; 0 means no limit.";
         lanes_max: usize = Is("10000"), count(1, 10_000_000),
             "Different sets of patterns per shard; a further one is refused with `too_many_lanes`.";
         messages_per_second_max: usize = Is("100"), count(1, 1_000_000),

@@ -200,6 +200,10 @@ impl<S: Socket> Shard<S> {
 
     /// Before it is in step again, a session is told what it missed of the feed's state.
     fn catch_up_with_feed(&mut self, id: SessionId, now: Stamp) -> Next {
+        let owed = self.owed_sayings(id, now);
+        if !owed.is_empty() {
+            return Next::Send(Chunk::notice(owed.into()));
+        }
         let session = &mut self.sessions[id.0];
         if session.feed_told == self.feed_version {
             return Next::Arrived;

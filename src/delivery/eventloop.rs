@@ -212,7 +212,8 @@ impl EventLoop {
         if self.shard.is_empty() {
             self.shard.follow(now);
         }
-        let Newcomer { socket, unread, terms, permit } = newcomer;
+        let Newcomer { socket, unread, mut terms, permit } = newcomer;
+        terms.address = socket.peer_addr().ok().map(|peer| peer.ip().to_canonical());
         if let Err(error) = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(self.unsent_bytes_max) {
             tracing::debug!(%error, "a session goes without TCP_NOTSENT_LOWAT");
         }

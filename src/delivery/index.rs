@@ -131,6 +131,12 @@ impl Index {
         topics
     }
 
+    /// The lanes that have the topic by its name.
+    pub fn lanes_naming(&self, topic: &str) -> &[LaneId] {
+        let pattern = Pattern::parse(topic).ok();
+        pattern.and_then(|pattern| self.exact.get(&pattern)).map_or(&[], Vec::as_slice)
+    }
+
     /// Size of the table of topics, which `match_lane` goes over.
     pub fn slots(&self) -> usize {
         self.topics.len()

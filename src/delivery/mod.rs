@@ -15,6 +15,7 @@ mod meters;
 pub mod newcomer;
 mod placement;
 mod rounds;
+mod sayings;
 mod session;
 pub mod settings;
 mod shard;

@@ -1,7 +1,7 @@
 //! What the edge hands over: an upgraded socket and what was agreed on with its client.
 
 use std::any::Any;
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +24,8 @@ pub struct Terms {
     /// Checked patterns of the query; empty if the client will subscribe by command.
     pub patterns: Vec<Pattern>,
     pub since: Option<Cursor>,
+    /// Where the client is, if that is known.
+    pub address: Option<IpAddr>,
 }
 
 /// An upgraded socket: the 101 response has been written, nothing else.

@@ -254,7 +254,7 @@ impl<S: Socket> Shard<S> {
     }
 
     /// Sends a notice to everyone in step.
-    fn deliver_notice(&mut self, lane_id: LaneId, bytes: Bytes, now: Stamp) {
+    pub(super) fn deliver_notice(&mut self, lane_id: LaneId, bytes: Bytes, now: Stamp) {
         let chunk = Chunk::notice(bytes);
         for seats in [Seats::Boarded, Seats::InStep] {
             if self.lanes.contains(lane_id.0 as usize) {
@@ -405,7 +405,7 @@ impl<S: Socket> Shard<S> {
         let newest = self.reader.feed();
         let feed = if newest.label() == self.feed.label() { &newest } else { &self.feed };
         match &**feed {
-            FeedState::Connecting => return None,
+            FeedState::Connecting | FeedState::Idle { .. } => return None,
             FeedState::Live => Notice::Live { topics, offset: None, ts }.put(&mut out),
             FeedState::Stale { reason, since_ms, message } => {
                 let (reason, since_ms) = (reason.label(), *since_ms);

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 
+use crate::bus::interest::Share;
 use crate::delivery::asking::Asking;
 use crate::delivery::index::LaneId;
 use crate::delivery::walk::{Behind, Form};
@@ -70,6 +71,10 @@ pub struct Session<S> {
     pub policy: Policy,
     /// `since` is possible only in the first subscription.
     pub has_subscribed: bool,
+    /// Something was said of topics that it awaits while it was behind.
+    pub owed_sayings: bool,
+    /// Its topics, where they are counted for its address.
+    pub share: Option<Box<Share>>,
 }
 
 impl<S> Session<S> {

@@ -59,6 +59,8 @@ pub struct Shard<S> {
     pub(super) scan_topics_max: usize,
     /// What clients want of the upstream, where it is asked for topics.
     pub(super) interest: Option<Arc<Interest>>,
+    /// Version of what was said of topics that are awaited and was told to all in step.
+    pub(super) said: u64,
     pub(super) desk: Desk,
     pub(super) index: Index,
     /// Everything up to here has been taken from the ring.
@@ -105,6 +107,7 @@ impl<S: Socket> Shard<S> {
             work_left: 0,
             sorted: Sorted::default(),
             scan_topics_max: SCAN_TOPICS_MAX,
+            said: 0,
             interest,
             desk: Desk::new(asks, mailbox),
             index: Index::default(),

@@ -31,6 +31,8 @@ pub enum Done {
         other_epoch: bool,
         /// Exact topics of the command of which nothing is known yet; none where the upstream is not asked for topics.
         pending: Option<Vec<Pattern>>,
+        /// Notices about topics of the command of which nothing is known, as WireFrames.
+        sayings: Vec<u8>,
     },
     Unsubscribed {
         patterns: Arc<[Pattern]>,
@@ -48,13 +50,14 @@ impl Done {
             return;
         }
         match self {
-            Done::Subscribed { patterns, offset, other_epoch, pending } => {
+            Done::Subscribed { patterns, offset, other_epoch, pending, sayings } => {
                 let pending = pending.as_deref();
                 let answer = Subscriptions { id, topics: patterns, offset: *offset, pending };
                 Notice::Subscribed { answer }.put(out);
                 if *other_epoch {
                     Notice::Skipped { from: Offset::START, to: *offset, reason: "epoch" }.put(out);
                 }
+                out.extend_from_slice(sayings);
             }
             Done::Unsubscribed { patterns, offset } => {
                 let answer = Subscriptions { id, topics: patterns, offset: *offset, pending: None };
@@ -73,6 +76,7 @@ impl<S: Socket> Shard<S> {
         let mut decoder = Decoder::new(self.settings.message_bytes_max, deflate.is_some());
         let scheme = Scheme::of(deflate);
         decoder.push(unread);
+        let share = self.interest.as_ref().zip(terms.address).and_then(|(interest, address)| interest.share(address));
         let is_stale = matches!(*self.feed, FeedState::Stale { .. });
         let id = SessionId(self.sessions.insert(Session {
             socket,
@@ -92,6 +96,8 @@ impl<S: Socket> Shard<S> {
             format,
             policy,
             has_subscribed: false,
+            owed_sayings: false,
+            share: share.map(Box::new),
         }));
         self.behind += 1;
         self.meters.adopted.increment(1);
@@ -159,7 +165,7 @@ impl<S: Socket> Shard<S> {
         now: Stamp,
     ) -> Result<Done, Refusal> {
         let key = self.lane_key(id);
-        let pending = self.pending(&wanted);
+        let mut pending = self.pending(&wanted);
         let mut patterns = key.patterns.to_vec();
         patterns.extend(wanted);
         patterns.sort_unstable();
@@ -167,8 +173,17 @@ impl<S: Socket> Shard<S> {
         self.check_patterns(&patterns)?;
         let resume = since.map(|since| self.resume_point(id, since)).transpose()?;
         let patterns: Arc<[Pattern]> = patterns.into();
-        self.resettle(id, LaneKey { patterns: patterns.clone(), every, ..key }, now)?;
+        let share = self.take_share(id, &patterns)?;
+        if let Err(refusal) = self.resettle(id, LaneKey { patterns: patterns.clone(), every, ..key }, now) {
+            self.give_share_back(id, share);
+            return Err(refusal);
+        }
         self.sessions[id.0].has_subscribed = true;
+        let mut sayings = Vec::new();
+        self.put_sayings(pending.iter().flatten(), now, &mut sayings);
+        if let (Some(pending), Some(interest)) = (&mut pending, &self.interest) {
+            pending.retain(|topic| interest.may_ask(topic.as_str()));
+        }
         let mut offset = self.cursor;
         if let Some(Some(cursor)) = resume {
             offset = offset.max(cursor);
@@ -179,7 +194,7 @@ impl<S: Socket> Shard<S> {
         if other_epoch {
             self.meters.skips_epoch.increment(1);
         }
-        Ok(Done::Subscribed { patterns, offset, other_epoch, pending })
+        Ok(Done::Subscribed { patterns, offset, other_epoch, pending, sayings })
     }
 
     fn check_patterns(&self, patterns: &[Pattern]) -> Result<(), Refusal> {
@@ -240,6 +255,7 @@ impl<S: Socket> Shard<S> {
         let patterns: Arc<[Pattern]> =
             key.patterns.iter().filter(|pattern| !unwanted.contains(pattern)).cloned().collect();
         self.resettle(id, LaneKey { patterns: patterns.clone(), ..key }, now)?;
+        self.take_share(id, &patterns)?;
         Ok(Done::Unsubscribed { patterns, offset: self.cursor })
     }
 
@@ -328,7 +344,7 @@ mod tests {
             let expected = puppets.iter().flat_map(|(_, topics)| topics).filter(exact).cloned().collect();
             assert_eq!(wanted(&stage), expected);
             if round % 7 == 0 {
-                for change in stage.interest.drain() {
+                for change in stage.interest.drain(usize::MAX) {
                     let topic = String::from(change.topic);
                     assert!(if change.wanted { told.insert(topic) } else { told.remove(&topic) }, "news only");
                 }

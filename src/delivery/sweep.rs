@@ -16,6 +16,7 @@ const SWEEP_TICKS: usize = 10;
 impl<S: Socket> Shard<S> {
     /// To be called about ten times a second: deadlines are kept to a second.
     pub fn tick(&mut self, now: Stamp) {
+        self.tell_sayings(now);
         self.heartbeat(now);
         let seats = self.sessions.capacity();
         self.sweep_tick = (self.sweep_tick + 1) % SWEEP_TICKS;

@@ -52,6 +52,10 @@ pub(super) async fn readyz(State(context): State<Arc<Context>>) -> Response {
             since_ms: None,
             message: "no data have come from the upstream yet",
         },
+        // Without clients there would never be data: whoever asks must not keep clients away until there are.
+        (Phase::Serving, FeedState::Idle { for_clients, message }) => {
+            Readiness { ready: *for_clients, state: feed.label(), reason: Some("idle"), message, since_ms: None }
+        }
         (Phase::Serving, FeedState::Live) => {
             Readiness { ready: true, state: feed.label(), reason: None, since_ms: None, message: "the feed is live" }
         }

@@ -110,6 +110,7 @@ fn feed_line(feed: &FeedState) -> FeedLine<'_> {
     let state = feed.label();
     match feed {
         FeedState::Connecting | FeedState::Live => FeedLine { state, reason: None, since_ms: None, message: None },
+        FeedState::Idle { message, .. } => FeedLine { state, reason: None, since_ms: None, message: Some(message) },
         FeedState::Stale { reason, since_ms, message } => {
             FeedLine { state, reason: Some(reason.label()), since_ms: Some(*since_ms), message: Some(message) }
         }

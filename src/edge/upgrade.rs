@@ -102,6 +102,8 @@ fn agree(context: &Context, request: &mut Request<Body>) -> Result<Agreed, (&'st
         every: query.every,
         patterns: query.patterns,
         since: query.since,
+        // The shard asks the socket.
+        address: None,
     };
     Ok(Agreed { handshake, terms, permit, on_upgrade })
 }

@@ -14,8 +14,10 @@ pub mod profile;
 pub mod sorting;
 pub mod upstream;
 
+mod digest;
 pub(crate) mod line;
 mod outlet;
 mod pool;
+mod press;
 #[cfg(test)]
 mod recorded;

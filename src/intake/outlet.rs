@@ -1,14 +1,14 @@
 //! What leaves the intake: frames and the feed's state to the publisher, numbers to the meters, samples to the log.
 
-use std::collections::HashSet;
 use std::fmt::Display;
+use std::sync::Arc;
 
-use metrics::{Counter, Gauge};
+use metrics::Counter;
 
 use crate::bus::feed::{FeedState, StaleReason};
-use crate::bus::keeping::{GapReason, Keeping, Note};
+use crate::bus::interest::Interest;
+use crate::bus::keeping::{GapReason, Note};
 use crate::bus::publisher::Publisher;
-use crate::wire::encode::Payload;
 use crate::words::metrics::{self as names, Meters};
 use crate::words::stamp::Stamp;
 
@@ -17,6 +17,7 @@ use super::flow::sequence::Remedy;
 use super::flow::{Flow, Outflow, Piece};
 use super::line::loss::Loss;
 use super::pool::merge::{Merger, Source, Turn};
+use super::press::{Press, Refusal};
 use super::profile::hidden::Hidden;
 use super::profile::rule::Class;
 use super::sorting::{Incoming, Sorted};
@@ -35,8 +36,6 @@ const TROUBLES_MAX: usize = 16;
 /// What the public is told: fanline's own words. What the venue or the system has said is in the log.
 const REFUSED_FOR_GOOD: &str = "the feed has refused this server for good; whoever operates it has to act";
 const SILENT: &str = "the feed is silent";
-const WAITING: &str = "the connection to the feed stands again, but nothing has come over it yet";
-const NOT_SENT: &str = "the feed does not send this topic";
 
 /// What happened so far, for a report.
 #[derive(Clone, Debug, Default)]
@@ -71,24 +70,6 @@ pub(super) struct Outlet {
     samples: [Sample; Class::ALL.len()],
 }
 
-/// Publishes, and knows whether what was published is current.
-struct Press {
-    publisher: Publisher,
-    refusals: Sample,
-    live: bool,
-    /// Since when what was published may be outdated; none while the feed is live.
-    stale_since_ms: Option<u64>,
-    last_data: Gauge,
-    /// What was asked for since it was last looked.
-    remedies: Vec<(String, Remedy)>,
-    tally: Tally,
-    /// Topics that are not asked for any more; they are live again with their next frame.
-    lapsed: HashSet<String>,
-    /// Of connections, of topics.
-    gaps: [Counter; 2],
-    stale_topics: Counter,
-}
-
 struct OutletMeters {
     connects: Counter,
     messages: [Counter; Class::ALL.len()],
@@ -97,14 +78,14 @@ struct OutletMeters {
 
 /// When a class was last shown in the log, and how many were not shown since.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sample {
+pub(super) struct Sample {
     next_ns: u64,
     hidden: u64,
 }
 
 impl Outlet {
     pub fn new(
-        publisher: Publisher,
+        (publisher, interest): (Publisher, Option<Arc<Interest>>),
         (stale_after, legs): (StaleAfter, usize),
         hidden: Hidden,
         meters: &Meters,
@@ -112,24 +93,12 @@ impl Outlet {
         for reason in Loss::LABELS {
             meters.counter(&names::UPSTREAM_RECONNECTS, &[("reason", reason)]).absolute(0);
         }
-        let press = Press {
-            publisher,
-            refusals: Sample::default(),
-            live: false,
-            stale_since_ms: None,
-            remedies: Vec::new(),
-            lapsed: HashSet::new(),
-            gaps: ["connection", "topic"].map(|scope| meters.counter(&names::UPSTREAM_GAPS, &[("scope", scope)])),
-            stale_topics: meters.counter(&names::UPSTREAM_STALE, &[]),
-            last_data: meters.gauge(&names::UPSTREAM_LAST_DATA, &[]),
-            tally: Tally::default(),
-        };
         Outlet {
             flow: Flow::new(stale_after, TOPICS_MAX),
             flow_tick_ns: 0,
             merger: Merger::new(legs, meters),
             merging: false,
-            press,
+            press: Press::new(publisher, interest, meters),
             meters: OutletMeters {
                 connects: meters.counter(&names::UPSTREAM_CONNECTS, &[]),
                 messages: Class::ALL
@@ -156,7 +125,7 @@ impl Outlet {
     pub fn piece(&mut self, source: Source, piece: &Piece<'_>) {
         let Outlet { flow, press, merger, merging, .. } = self;
         if *merging {
-            merger.meet(piece.topic, || flow.newest(piece.topic));
+            merger.meet((piece.topic, piece.received), || flow.newest(piece.topic));
         }
         let publish = &mut |piece: &Piece<'_>, turn| pass(flow, press, piece, turn);
         if *merging {
@@ -194,6 +163,7 @@ impl Outlet {
             self.flow_tick_ns = now.mono_ns + FLOW_TICK_NS;
             flow.tick(now, press);
         }
+        press.tell_log(now);
     }
 
     /// While there is no connection no topic is judged by its silence.
@@ -203,12 +173,12 @@ impl Outlet {
 
     pub fn deadline_ns(&self) -> Option<u64> {
         let flow_tick = self.flow.is_judging().then_some(self.flow_tick_ns);
-        self.merger.deadline_ns().into_iter().chain(flow_tick).min()
+        [self.merger.deadline_ns(), flow_tick, self.press.deadline_ns()].into_iter().flatten().min()
     }
 
     /// Something is missing on a connection, in which of these topics is not known.
     pub fn gap(&mut self, topics: impl Iterator<Item = String>, missed: Option<u64>, received: Stamp) {
-        self.press.gaps[0].increment(1);
+        self.press.meters.gaps[0].increment(1);
         for topic in topics {
             self.press.note(&topic, Note::Gap { reason: GapReason::Sequence, missed: None }, received);
         }
@@ -222,18 +192,66 @@ impl Outlet {
 
     /// A topic is not asked for any more: what is known of it grows old.
     pub fn lapses(&mut self, topic: &str, now: Stamp) {
-        let message = "nobody wanted it for a while, so the upstream is not asked for it".to_string();
-        self.press.note(topic, Note::Stale { since_ms: now.wall_ms, message }, now);
-        self.press.lapsed.insert(topic.to_string());
+        self.press.lapses(topic, now);
         self.flow.lapses(topic);
     }
 
-    /// The upstream refuses a topic.
-    pub fn refuses(&mut self, topic: &str, message: String, now: Stamp) {
-        let message = self.hidden.mask(&message);
-        tracing::warn!(topic, "upstream: refused: {message}");
-        self.press.tally.trouble(format!("refused `{topic}`: {message}"));
-        self.press.note(topic, Note::Refused { message: NOT_SENT.to_string() }, now);
+    /// The upstream refuses an item, or has not answered for it. What the operator has asked for is pinned.
+    pub fn refuses(&mut self, item: (&str, bool), why: Refusal, now: Stamp) {
+        let why = match why {
+            Refusal::Upstream(text) => Refusal::Upstream(self.hidden.mask(&text).into_owned()),
+            own @ Refusal::Own(_) => own,
+        };
+        self.press.refuses(item, why, now);
+    }
+
+    /// Nothing has come of an item that was asked for then.
+    pub fn is_silent(&mut self, topic: &str, asked: Stamp, now: Stamp) {
+        self.press.is_silent(topic, asked, now);
+    }
+
+    /// Whether that was told of the item, and nothing has come since.
+    pub fn was_silent(&self, topic: &str) -> bool {
+        self.press.was_silent(topic)
+    }
+
+    /// A name is neither asked for nor wanted any more.
+    pub fn forget(&mut self, topic: &str) {
+        self.press.forget(topic);
+    }
+
+    /// Someone wants a topic that is asked for already: what was said of it is said again.
+    pub fn is_wanted_again(&self, topic: &str) {
+        self.press.say_again(topic);
+    }
+
+    /// Nothing is asked for, so that nothing will come; or something is again.
+    pub fn idle(&mut self, idle: Option<FeedState>) {
+        self.press.idle(idle);
+    }
+
+    /// Whether the newest data are current.
+    pub fn is_live(&self) -> bool {
+        self.press.live
+    }
+
+    /// Remembers for a report what went wrong.
+    pub fn trouble(&mut self, trouble: String) {
+        self.press.tally.trouble(trouble);
+    }
+
+    /// Topics that are known.
+    pub fn topics(&self) -> usize {
+        self.press.publisher.topics()
+    }
+
+    pub fn knows(&self, topic: &str) -> bool {
+        self.press.publisher.knows(topic)
+    }
+
+    /// Whether something was published on the topic at this time or later, on the monotonic clock.
+    pub fn came_since(&self, topic: &str, since_ns: u64) -> bool {
+        self.press.publisher.came_since(topic, since_ns)
     }
 
     /// A connection is lost; `plan` says what is being done about it. The feed is down if it was the last one.
@@ -258,9 +276,7 @@ impl Outlet {
 
     /// A connection stands, and has brought nothing yet.
     pub fn waits(&mut self) {
-        if let (false, Some(since_ms)) = (self.press.live, self.press.stale_since_ms) {
-            self.press.stale(StaleReason::UpstreamSilent, since_ms, WAITING.to_string());
-        }
+        self.press.waits();
     }
 
     /// The connection stands, but nothing has come since then.
@@ -303,57 +319,16 @@ impl Outlet {
     }
 }
 
-impl Press {
-    /// What is stale stays so since the same moment, whatever else goes wrong.
-    fn stale(&mut self, reason: StaleReason, since_ms: u64, message: String) {
-        self.live = false;
-        let since_ms = *self.stale_since_ms.get_or_insert(since_ms);
-        self.publisher.announce(FeedState::Stale { reason, since_ms, message });
-    }
-}
-
-impl Outflow for Press {
-    fn publish(&mut self, topic: &str, payload: Payload, keeping: Keeping, received: Stamp) {
-        if !self.lapsed.is_empty() && self.lapsed.remove(topic) {
-            self.note(topic, Note::Live, received);
-        }
-        if let Err(error) = self.publisher.publish(topic, payload, keeping, received) {
-            if let Some(hidden) = self.refusals.take(received) {
-                tracing::warn!(hidden, "frame not published: {error}");
-            }
-            self.tally.trouble(error.to_string());
-            return;
-        }
-        self.last_data.set(received.wall_ms as f64 / 1000.0);
-        if !self.live {
-            self.live = true;
-            self.stale_since_ms = None;
-            self.publisher.announce(FeedState::Live);
-        }
-    }
-
-    fn note(&mut self, topic: &str, note: Note, received: Stamp) {
-        match note {
-            Note::Gap { .. } => self.gaps[1].increment(1),
-            Note::Stale { .. } => self.stale_topics.increment(1),
-            Note::Live | Note::Refused { .. } => {}
-        }
-        if let Err(error) = self.publisher.note(topic, note, received) {
-            self.tally.trouble(error.to_string());
-        }
-    }
-
-    fn remedy(&mut self, topic: &str, remedy: Remedy) {
-        self.remedies.push((topic.to_string(), remedy));
-    }
-}
-
 /// Hands a piece on, when its turn has come.
 fn pass(flow: &mut Flow, press: &mut Press, piece: &Piece<'_>, turn: Turn) {
     match turn {
         Turn::InOrder => {
             flow.listen_to(None);
             flow.take(piece, press);
+        }
+        Turn::Anew => {
+            flow.listen_to(None);
+            flow.take_anew(piece, press);
         }
         Turn::OfLine(line) => {
             flow.listen_to(Some(line));
@@ -365,7 +340,7 @@ fn pass(flow: &mut Flow, press: &mut Press, piece: &Piece<'_>, turn: Turn) {
 
 impl Sample {
     /// Whether one may be shown now, and how many were hidden since the last.
-    fn take(&mut self, now: Stamp) -> Option<u64> {
+    pub fn take(&mut self, now: Stamp) -> Option<u64> {
         if now.mono_ns < self.next_ns {
             self.hidden += 1;
             return None;

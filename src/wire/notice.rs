@@ -60,7 +60,7 @@ pub enum Notice<'a> {
         reason: &'a str,
         message: &'a str,
         since_ms: u64,
-        /// Only of one topic: its place in the stream.
+        /// Only of one topic of which something has come: its place in the stream.
         #[serde(skip_serializing_if = "Option::is_none", serialize_with = "place")]
         offset: Option<Offset>,
         ts: u64,
@@ -85,8 +85,9 @@ pub enum Notice<'a> {
     Refused {
         topic: &'a str,
         message: &'a str,
-        #[serde(serialize_with = "number")]
-        offset: Offset,
+        /// None where nothing of the topic has ever come: it has no place in the stream.
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "place")]
+        offset: Option<Offset>,
         ts: u64,
     },
     Heartbeat {

@@ -39,11 +39,13 @@ declare! {
     UPSTREAM_BYTES = Counter "fanline_upstream_received_bytes_total" "Payload bytes received from the upstream.";
     UPSTREAM_CONNECTIONS = Gauge "fanline_upstream_connections" "Connections to the upstream that stand now.";
     UPSTREAM_ITEMS = Gauge "fanline_upstream_items" "Items that the upstream is asked for.";
+    UPSTREAM_ITEMS_SILENT = Gauge "fanline_upstream_items_silent" "Items that the upstream was asked for and has not refused, and of which nothing has come within upstream.first_message_timeout.";
     UPSTREAM_REFUSED = Counter "fanline_upstream_refused_total" "Items that the upstream refused or did not answer for.";
     UPSTREAM_ROTATIONS = Counter "fanline_upstream_rotations_total" "Connections that were replaced by a new one before they were closed.";
     UPSTREAM_GAPS = Counter "fanline_upstream_gaps_total" "Gaps in the upstream's numbers, by what they are counted over.";
     UPSTREAM_RENEWALS = Counter "fanline_upstream_renewals_total" "Topics that were asked for anew, because something was missing in them.";
     UPSTREAM_STALE = Counter "fanline_upstream_topics_stale_total" "Times a topic was quiet for longer than is its habit.";
+    UPSTREAM_UNFOLDED = Counter "fanline_upstream_unfolded_total" "Snapshots and changes that could not be made into a whole value for newcomers, by reason; where there is no snapshot, once in 10 s for each topic.";
     UPSTREAM_LEG_WINS = Counter "fanline_upstream_leg_wins_total" "Messages of which this leg brought the first copy; only while several connections carry the same.";
     UPSTREAM_LEG_DUPLICATES = Counter "fanline_upstream_leg_duplicates_total" "Messages of this leg that another one had brought before.";
     UPSTREAM_LEG_LAG = Gauge "fanline_upstream_leg_lag_seconds" "How much later than the first copy this leg's copies come, as a moving mean.";

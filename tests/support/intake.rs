@@ -170,5 +170,6 @@ pub fn settings(url: &str, profile: Profile, items: &[&str]) -> Settings {
         interest: None,
         linger: Duration::from_secs(30),
         asks: None,
+        first_message_timeout: Duration::from_secs(30),
     }
 }

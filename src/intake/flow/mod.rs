@@ -12,6 +12,8 @@ mod decimal;
 mod fold;
 mod merge;
 #[cfg(test)]
+mod oddities;
+#[cfg(test)]
 mod recordings;
 mod splice;
 mod topic;
@@ -28,7 +30,7 @@ use crate::words::stamp::Stamp;
 
 use self::fold::FoldScratch;
 use self::habit::{Habit, StaleAfter};
-use self::sequence::{Numbers, Remedy, SequenceRule};
+use self::sequence::{Number, Numbers, Remedy, SequenceRule};
 use self::topic::{Bench, Course, Topic};
 use self::wrap::payload;
 
@@ -81,6 +83,23 @@ pub trait Outflow {
     fn note(&mut self, topic: &str, note: Note, received: Stamp);
     /// Something is missing in this topic, and the profile wants more than a mark.
     fn remedy(&mut self, topic: &str, remedy: Remedy);
+    /// Something is odd about this topic's messages: for the operator, not for clients.
+    fn oddity(&mut self, topic: &str, oddity: Oddity, received: Stamp);
+}
+
+/// What is odd about a topic's messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oddity {
+    /// One was dropped, because its number is older than the newest.
+    Old,
+    /// Its numbers began anew.
+    Anew,
+    /// So many changes have come, and nothing that they could be applied to.
+    NoSnapshot { changes: u64 },
+    /// A snapshot or a change is not as the profile says, so that newcomers get no whole value.
+    Malformed,
+    /// A whole value has become too large to be kept.
+    TooLarge,
 }
 
 /// All topics' pieces, on their way to the publisher. Lives as long as the upstream, across its connections.
@@ -182,7 +201,7 @@ impl Flow {
     }
 
     /// The newest number of this topic.
-    pub fn newest(&self, topic: &str) -> Option<i64> {
+    pub fn newest(&self, topic: &str) -> Option<Number> {
         self.by_name.get(topic).and_then(|place| self.topics[*place].newest())
     }
 
@@ -197,6 +216,14 @@ impl Flow {
     pub fn take_late(&mut self, piece: &Piece<'_>, out: &mut dyn Outflow) {
         let bytes = Bytes::copy_from_slice(piece.published());
         out.publish(piece.topic, payload(piece, bytes), Keeping::Moment, piece.received);
+    }
+
+    /// Publishes a piece with which the numbers of its topic begin anew, as other connections have shown.
+    pub fn take_anew(&mut self, piece: &Piece<'_>, out: &mut dyn Outflow) {
+        if let Some(place) = self.by_name.get(piece.topic) {
+            self.topics[*place].begin_anew();
+        }
+        self.take(piece, out);
     }
 
     /// Nothing is expected of this topic until something comes.
@@ -244,7 +271,7 @@ mod tests {
 
     /// All that leaves a flow, as lines.
     #[derive(Default)]
-    struct Lines(Vec<String>);
+    pub(super) struct Lines(pub Vec<String>);
 
     impl Outflow for Lines {
         fn publish(&mut self, topic: &str, payload: Payload, keeping: Keeping, _: Stamp) {
@@ -272,19 +299,23 @@ mod tests {
         fn remedy(&mut self, topic: &str, remedy: Remedy) {
             self.0.push(format!("{topic} {remedy:?}"));
         }
+
+        fn oddity(&mut self, topic: &str, oddity: Oddity, _: Stamp) {
+            self.0.push(format!("{topic} odd: {oddity:?}"));
+        }
     }
 
-    fn at(ms: u64) -> Stamp {
+    pub(super) fn at(ms: u64) -> Stamp {
         Stamp { wall_ms: 1_000_000 + ms, mono_ns: ms * 1_000_000 }
     }
 
-    fn treatment(mode: &str) -> Treatment {
+    pub(super) fn treatment(mode: &str) -> Treatment {
         Treatment { mode: mode::tests::read(mode).expect(mode), ..Treatment::default() }
     }
 
     /// A piece that is a snapshot if `snapshot` stands in it, with a number if a `"n":` does.
-    fn piece<'a>(treatment: &'a Treatment, topic: &'a str, text: &'a str) -> Piece<'a> {
-        let number: Option<i64> = text.split_once("\"n\":").and_then(|(_, rest)| {
+    pub(super) fn piece<'a>(treatment: &'a Treatment, topic: &'a str, text: &'a str) -> Piece<'a> {
+        let number: Option<Number> = text.split_once("\"n\":").and_then(|(_, rest)| {
             let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
             digits.parse().ok()
         });
@@ -365,6 +396,7 @@ mod tests {
             let mut expected: Vec<String> = texts.iter().map(|text| format!("t {text} moment")).collect();
             if remedy == Remedy::DropOld {
                 expected.pop();
+                expected.push("t odd: Old".to_string());
             }
             told.iter().rev().for_each(|told| expected.insert(2, told.to_string()));
             assert_eq!(flown(&numbered("mode = \"none\"", remedy), &texts), expected, "{remedy:?}");
@@ -524,7 +556,9 @@ mod tests {
             "[]",
         ] {
             let lines = flown(&treatment(&mode), &[snapshot, right, wrong, right, wrong, snapshot, right]);
-            let shown: Vec<&str> = lines.iter().map(|line| line.strip_prefix("t ").unwrap_or(line)).collect();
+            let shown = lines.iter().map(|line| line.strip_prefix("t ").unwrap_or(line));
+            let (odd, shown): (Vec<&str>, Vec<&str>) = shown.partition(|line| line.starts_with("odd: "));
+            assert_eq!(odd, ["odd: Malformed"], "{wrong}: what is not folded any more is not told again");
             let whole = |line: &str| line.contains(" change to ");
             assert_eq!(shown.iter().filter(|line| **line == "Resubscribe").count(), 1, "{wrong}: {shown:?}");
             assert!(whole(shown[1]) && shown[2] == "Resubscribe", "{shown:?}");
@@ -532,7 +566,8 @@ mod tests {
             assert!(!whole(shown[4]) && !whole(shown[5]) && whole(shown[7]), "{shown:?}");
         }
         let ticker = flown(&treatment(TICKER), &[r#"{"type":"snapshot","data":[1]}"#, r#"{"data":{"a":1}}"#]);
-        assert!(ticker[0].ends_with(" start") && ticker[1].ends_with(" change"), "{ticker:?}");
+        assert!(ticker[1].ends_with(" start") && ticker[2].ends_with(" change"), "{ticker:?}");
+        assert_eq!(ticker[0], "t odd: Malformed");
     }
 
     #[test]

@@ -8,10 +8,10 @@ use crate::wire::encode::Payload;
 use super::fold::{Fold, FoldScratch, Unfit};
 use super::habit::Habit;
 use super::mode::{Changes, Mode, Over};
-use super::sequence::{Follow, Remedy, Sequence, Verdict};
+use super::sequence::{Follow, Number, Remedy, Sequence, Verdict};
 use super::splice::Sheet;
 use super::wrap::payload;
-use super::{Outflow, Piece};
+use super::{Oddity, Outflow, Piece};
 
 /// Memory of one topic. What few topics need lies behind a pointer.
 pub(super) struct Topic {
@@ -21,6 +21,21 @@ pub(super) struct Topic {
     sequence: Sequence,
     pub habit: Habit,
     story: Option<Box<Story>>,
+    /// While changes come and there was no snapshot yet.
+    unbegun: Option<Box<Unbegun>>,
+}
+
+/// 10 s: a snapshot that has not come by then is not on its way.
+const UNBEGUN_NS: u64 = 10_000_000_000;
+
+/// Changes that there is nothing to apply to.
+#[derive(Default)]
+struct Unbegun {
+    changes: u64,
+    /// When it is to be told, for the first time or again.
+    tell_ns: u64,
+    /// Clients were told.
+    told: bool,
 }
 
 /// What came since the last snapshot.
@@ -57,11 +72,16 @@ pub(super) struct Bench<'a> {
 
 impl Topic {
     pub fn new(name: Arc<str>, connection: Option<u32>) -> Topic {
-        Topic { name, connection, sequence: Sequence::default(), habit: Habit::default(), story: None }
+        Topic { name, connection, sequence: Sequence::default(), habit: Habit::default(), story: None, unbegun: None }
     }
 
-    pub fn newest(&self) -> Option<i64> {
+    pub fn newest(&self) -> Option<Number> {
         self.sequence.newest()
+    }
+
+    /// It is known that the next piece begins the numbers anew.
+    pub fn begin_anew(&mut self) {
+        self.sequence.begin_anew();
     }
 
     /// The connection `old` has become `new`, and nothing is missing in between.
@@ -87,7 +107,7 @@ impl Topic {
         }
         let rule = piece.treatment.sequence;
         let numbered = rule.zip(piece.numbers);
-        let verdict = numbered.map(|(rule, numbers)| self.sequence.step(rule.follow, numbers));
+        let verdict = numbered.map(|(rule, numbers)| self.sequence.step(rule.follow, numbers, piece.received.mono_ns));
         let proven = numbered.is_some_and(|(rule, numbers)| rule.follow.proves(numbers));
         if reconnected && !(proven && verdict == Some(Verdict::Next)) {
             self.sequence.reset(piece.numbers);
@@ -108,7 +128,20 @@ impl Topic {
                 }
                 Course::Publish
             }
-            (Some(Verdict::Old), Remedy::DropOld) => Course::Drop,
+            (Some(Verdict::Old), Remedy::DropOld) => {
+                out.oddity(piece.topic, Oddity::Old, piece.received);
+                Course::Drop
+            }
+            (Some(Verdict::Anew), _) => {
+                out.oddity(piece.topic, Oddity::Anew, piece.received);
+                if remedy != Remedy::Ignore && hangs_together(piece) {
+                    self.tell_gap(GapReason::Sequence, None, piece, bench, out);
+                    if matches!(remedy, Remedy::Resubscribe | Remedy::Reconnect) {
+                        out.remedy(piece.topic, remedy);
+                    }
+                }
+                Course::Publish
+            }
             (Some(Verdict::Old), _) => Course::Late,
             _ => Course::Publish,
         }
@@ -138,21 +171,30 @@ impl Topic {
         out: &mut dyn Outflow,
     ) -> Keeping {
         if piece.snapshot {
+            self.unbegun = None;
             let story = self.story.get_or_insert_default();
             story.unfold(bench);
             **story = Story { whole_bytes: piece.published().len(), ..Story::default() };
-            story.begin(changes, piece, bench);
+            if let Err(unfit) = story.begin(changes, piece, bench) {
+                out.oddity(piece.topic, unfit.into(), piece.received);
+            }
             return Keeping::Start;
         }
         // Without a snapshot newcomers get nothing, so that there is nothing to bound.
-        let Some(story) = &mut self.story else { return Keeping::Change { whole: None } };
+        let Some(story) = &mut self.story else {
+            self.unbegun.get_or_insert_default().wait(changes, piece, out);
+            return Keeping::Change { whole: None };
+        };
         story.count += 1;
         story.bytes += piece.published().len();
         // What is late was overtaken by what is folded already.
         if course == Course::Publish
-            && let Err(Unfit::Malformed) = story.fold_in(changes, piece, bench)
+            && let Err(unfit) = story.fold_in(changes, piece, bench)
         {
-            story.ask(piece, out);
+            out.oddity(piece.topic, unfit.into(), piece.received);
+            if unfit == Unfit::Malformed {
+                story.ask(piece, out);
+            }
         }
         if let Some(whole) = story.whole(changes, piece) {
             return Keeping::Change { whole: Some(whole) };
@@ -170,6 +212,38 @@ impl Topic {
     }
 }
 
+impl Unbegun {
+    /// One more change has come. When that has gone on for too long it is told: clients once, the operator again and again.
+    fn wait(&mut self, changes: &Changes, piece: &Piece<'_>, out: &mut dyn Outflow) {
+        let now_ns = piece.received.mono_ns;
+        self.changes += 1;
+        if self.changes == 1 {
+            self.tell_ns = now_ns + UNBEGUN_NS;
+        }
+        if now_ns < self.tell_ns {
+            return;
+        }
+        self.tell_ns = now_ns + UNBEGUN_NS;
+        if !std::mem::replace(&mut self.told, true) {
+            out.note(piece.topic, Note::Gap { reason: GapReason::NoSnapshot, missed: None }, piece.received);
+        }
+        out.oddity(piece.topic, Oddity::NoSnapshot { changes: self.changes }, piece.received);
+        // Changes that are not folded may be all that there is.
+        if changes.fold.is_some() {
+            out.remedy(piece.topic, Remedy::Resubscribe);
+        }
+    }
+}
+
+impl From<Unfit> for Oddity {
+    fn from(unfit: Unfit) -> Oddity {
+        match unfit {
+            Unfit::Malformed => Oddity::Malformed,
+            Unfit::TooLarge => Oddity::TooLarge,
+        }
+    }
+}
+
 impl Story {
     /// Asks for a new snapshot, once until it comes.
     fn ask(&mut self, piece: &Piece<'_>, out: &mut dyn Outflow) {
@@ -179,11 +253,12 @@ impl Story {
     }
 
     /// Begins to fold, if the snapshot is as the profile says and there is room. Another snapshot would be no better.
-    fn begin(&mut self, changes: &Changes, piece: &Piece<'_>, bench: &mut Bench<'_>) {
-        let (Some(rule), Some(sheet)) = (&changes.fold, Sheet::of(piece)) else { return };
-        if let Ok(fold) = Fold::begin(rule, &sheet, bench.scratch) {
-            self.fold = bench.admit(fold);
-        }
+    fn begin(&mut self, changes: &Changes, piece: &Piece<'_>, bench: &mut Bench<'_>) -> Result<(), Unfit> {
+        let Some(rule) = &changes.fold else { return Ok(()) };
+        let sheet = Sheet::of(piece).ok_or(Unfit::Malformed)?;
+        let fold = Fold::begin(rule, &sheet, bench.scratch)?;
+        self.fold = bench.admit(fold);
+        Ok(())
     }
 
     fn fold_in(&mut self, changes: &Changes, piece: &Piece<'_>, bench: &mut Bench<'_>) -> Result<(), Unfit> {

@@ -4,7 +4,7 @@
 //! acknowledgement: it may come before it, and some venues never send one. A refused batch is halved and asked for
 //! again until the refused items stand alone, so that one bad item does not take the good ones with it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::intake::profile::subscribe::{Change, Item, Per, Subscribe};
@@ -14,12 +14,19 @@ use crate::words::stamp::Stamp;
 
 /// Requests whose answers are awaited at most; the oldest are forgotten, and their items with time count as unanswered.
 const REQUESTS_MAX: usize = 1024;
+/// Items of other channels that are passed over to fill a message.
+const LOOK_AHEAD_MAX: usize = 4096;
 
 /// What became of an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Confirmed(Arc<Item>),
-    Refused { item: Arc<Item>, why: String },
+    Refused {
+        item: Arc<Item>,
+        why: String,
+    },
+    /// Its time is over without an answer. It counts as refused, unless its data show otherwise (`grant`).
+    Unanswered(Arc<Item>),
 }
 
 /// What is being asked of one connection.
@@ -113,17 +120,22 @@ impl Asking {
         if !can_tell {
             return;
         }
+        let mut queued = HashSet::new();
         for item in items {
             let Some((_, standing)) = self.items.remove(&item.name) else { continue };
             self.outdated = true;
             self.unanswered -= usize::from(standing.is_unanswered());
             match standing {
-                Standing::Queued => self.to_ask.retain(|other| other.name != item.name),
+                Standing::Queued => drop(queued.insert(&*item.name)),
                 Standing::Halved => {}
                 Standing::Asked { .. } | Standing::Settled | Standing::Refused => {
                     self.to_drop.push_back((item.clone(), standing));
                 }
             }
+        }
+        // The queue may be long: it is looked through once, however many leave it.
+        if !queued.is_empty() {
+            self.to_ask.retain(|other| !queued.contains(&*other.name));
         }
     }
 
@@ -181,12 +193,16 @@ impl Asking {
     fn take_batch(&mut self, subscribe: &Subscribe) -> Vec<Arc<Item>> {
         let Some(first) = self.to_ask.pop_front() else { return Vec::new() };
         let mut batch = vec![first.clone()];
-        let mut rest = VecDeque::new();
-        for item in self.to_ask.drain(..) {
+        let mut others = Vec::new();
+        // Of a long queue only the beginning is looked at, or each message would cost as much as all of them.
+        while batch.len() < subscribe.batch
+            && others.len() < LOOK_AHEAD_MAX
+            && let Some(item) = self.to_ask.pop_front()
+        {
             let fits = !subscribe.by_channel || (item.channel == first.channel && item.params == first.params);
-            if fits && batch.len() < subscribe.batch { batch.push(item) } else { rest.push_back(item) }
+            if fits { batch.push(item) } else { others.push(item) }
         }
-        self.to_ask = rest;
+        others.into_iter().rev().for_each(|item| self.to_ask.push_front(item));
         batch
     }
 
@@ -283,6 +299,11 @@ impl Asking {
         }
     }
 
+    /// An item that was not answered is granted all the same: its data have come, be it before it was asked for.
+    pub fn grant(&mut self, name: &str) {
+        self.stand(name, Standing::Settled);
+    }
+
     /// Gives up what was not answered in time.
     pub fn tick(&mut self, now: Stamp) {
         if self.deadline_ns().is_none_or(|deadline| deadline > now.mono_ns) {
@@ -300,7 +321,8 @@ impl Asking {
         }
         for item in late {
             if expects {
-                self.refuse(&item, "the upstream has not answered".to_string());
+                self.stand(&item.name, Standing::Refused);
+                self.outcomes.push(Outcome::Unanswered(item));
             } else {
                 self.confirm(&item);
             }
@@ -395,6 +417,7 @@ mod tests {
             let say = |outcome| match outcome {
                 Outcome::Confirmed(item) => format!("+{}", item.name),
                 Outcome::Refused { item, why } => format!("-{}: {why}", item.name),
+                Outcome::Unanswered(item) => format!("-{}: no answer", item.name),
             };
             let mut outcomes: Vec<String> = self.asking.outcomes().into_iter().map(say).collect();
             outcomes.sort();
@@ -522,7 +545,7 @@ mod tests {
         venue.asking.data("a");
         assert_eq!(venue.asking.deadline_ns(), Some(2_000_000_000));
         venue.asking.tick(Stamp { wall_ms: 2000, mono_ns: 2_000_000_000 });
-        assert_eq!(venue.outcomes(), ["+a", "-b: the upstream has not answered"]);
+        assert_eq!(venue.outcomes(), ["+a", "-b: no answer"]);
         assert_eq!(venue.asking.deadline_ns(), None);
     }
 

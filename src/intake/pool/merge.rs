@@ -16,7 +16,7 @@ use std::hash::BuildHasher;
 use metrics::{Counter, Gauge};
 
 use crate::intake::flow::Piece;
-use crate::intake::flow::sequence::{Follow, Numbers};
+use crate::intake::flow::sequence::{Follow, Number, Numbers};
 use crate::words::metrics::{self as names, Meters};
 use crate::words::stamp::Stamp;
 
@@ -78,6 +78,8 @@ struct LegMeters {
 pub enum Turn {
     /// Whichever connection it came from, it goes on with what was published before.
     InOrder,
+    /// As that, but the numbers of its topic begin anew with it.
+    Anew,
     /// It goes on with what came over the connection of this line, and with nothing else.
     OfLine(u32),
     /// Newer ones were published before it.
@@ -124,9 +126,9 @@ impl Merger {
 
     /// The topic is to be known, if there is room; `newest` gives the number of what was published before there were
     /// several connections.
-    pub fn meet(&mut self, topic: &str, newest: impl FnOnce() -> Option<i64>) {
+    pub fn meet(&mut self, (topic, now): (&str, Stamp), newest: impl FnOnce() -> Option<Number>) {
         if self.topics.len() < TOPICS_MAX && !self.topics.contains_key(topic) {
-            self.topics.insert(topic.into(), Track::after(newest()));
+            self.topics.insert(topic.into(), Track::after(newest(), now.mono_ns));
         }
     }
 
@@ -139,7 +141,9 @@ impl Merger {
     ) {
         let Some(track) = self.topics.get_mut(piece.topic) else { return };
         let number = numbers.last.unwrap_or_default();
+        let mut turn = Turn::InOrder;
         if track.starts_over(source, piece, number) {
+            turn = Turn::Anew;
             track.heard.clear();
             track.last = None;
             for held in std::mem::take(&mut track.held).into_values() {
@@ -161,7 +165,7 @@ impl Merger {
             Relation::Again => self.take_by_content(source, piece, publish),
             Relation::Next => {
                 track.publishes(piece, number);
-                publish(piece, Turn::InOrder);
+                publish(piece, turn);
                 self.win(source);
                 self.release(piece.topic, follow, publish);
             }
@@ -270,6 +274,7 @@ impl Merger {
         if let Some((number, track)) = number.zip(self.topics.get_mut(piece.topic)) {
             let starts_over = track.starts_over(source, piece, number);
             if starts_over {
+                turn = Turn::Anew;
                 track.heard.clear();
             }
             track.hears(source, number);
@@ -419,7 +424,7 @@ mod tests {
                     snapshot: text.starts_with('S'),
                     received: at(self.now_ms),
                 };
-                self.merger.meet("t", || None);
+                self.merger.meet(("t", at(self.now_ms)), || None);
                 self.merger.take(source, &piece, &mut |piece, turn| tell(&mut self.published, piece, turn));
             }
         }
@@ -438,6 +443,7 @@ mod tests {
     fn tell(published: &mut Vec<String>, piece: &Piece<'_>, turn: Turn) {
         let turn = match turn {
             Turn::InOrder => String::new(),
+            Turn::Anew => "/anew".to_string(),
             Turn::OfLine(line) => format!("/{line}"),
             Turn::Late => "/late".to_string(),
         };
@@ -504,7 +510,7 @@ mod tests {
         with_snapshot.take(B, &["S7", "8"]);
         with_snapshot.take(A, &["S1", "2"]);
         with_snapshot.take(B, &["S1", "2", "3"]);
-        assert_eq!(with_snapshot.told(), "S7 8 S1 2 3");
+        assert_eq!(with_snapshot.told(), "S7 8 S1/anew 2 3");
         // The slower connection's snapshot does not turn the count back.
         let mut slow = desk("mode = \"delta\"", Some(Follow::Inc));
         slow.take(A, &["S7", "8", "9"]);
@@ -516,13 +522,13 @@ mod tests {
         without.take(A, &["1"]);
         without.tick(3000);
         without.take(A, &["2", "3"]);
-        assert_eq!(without.told(), "8 2 3");
+        assert_eq!(without.told(), "8 2/anew 3");
         // When all connections are new ones.
         let mut anew = desk("mode = \"delta\"", Some(Follow::Inc));
         anew.take(A, &["S7", "8"]);
         anew.merger.gone(A.link);
         anew.take(A2, &["S2", "3"]);
-        assert_eq!(anew.told(), "S7 8 S2 3");
+        assert_eq!(anew.told(), "S7 8 S2/anew 3");
     }
 
     #[test]
@@ -581,13 +587,45 @@ mod tests {
         assert_eq!(desk.told(), "5 7 6/late 9");
         desk.tick(3000);
         desk.take(A, &["1", "2"]);
-        assert_eq!(desk.told(), "1 2", "a count that starts over is current");
+        assert_eq!(desk.told(), "1/anew 2", "a count that starts over is current");
+    }
+
+    #[test]
+    fn a_number_out_of_line_is_left_behind_on_every_leg() {
+        let mut desk = desk("", Some(Follow::Monotonic));
+        desk.take(A, &["5", "999999"]);
+        desk.take(B, &["5", "999999", "6"]);
+        assert_eq!(desk.told(), "5 999999 6/late");
+        desk.tick(2500);
+        desk.take(A, &["6", "7"]);
+        desk.take(B, &["7", "8"]);
+        desk.take(A, &["8"]);
+        assert_eq!(desk.told(), "7/anew 8", "and late copies are none the more current");
+        // The one that has brought it is gone, and nobody else will ever get there.
+        let mut left = self::desk("", Some(Follow::Monotonic));
+        left.take(A, &["5", "999999"]);
+        left.take(B, &["4"]);
+        left.merger.gone(A.link);
+        left.tick(9000);
+        left.take(B, &["6"]);
+        left.tick(11_000);
+        left.take(B, &["7", "8"]);
+        assert_eq!(left.told(), "5 999999 4/late 6/late 7/anew 8");
+    }
+
+    #[test]
+    fn what_a_new_connection_brings_late_does_not_begin_anew() {
+        let mut desk = desk("", Some(Follow::Monotonic));
+        desk.now_ms = 60_000;
+        desk.merger.meet(("t", at(60_000)), || Some(10));
+        desk.take(B, &["9", "11"]);
+        assert_eq!(desk.told(), "9/late 11");
     }
 
     #[test]
     fn a_topic_that_was_known_before_goes_on_from_its_number() {
         let mut desk = desk("mode = \"none\"", Some(Follow::Inc));
-        desk.merger.meet("t", || Some(10));
+        desk.merger.meet(("t", at(0)), || Some(10));
         desk.take(A2, &["12"]);
         desk.take(A, &["11", "12"]);
         assert_eq!(desk.told(), "11 12");

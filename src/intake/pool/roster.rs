@@ -171,6 +171,15 @@ impl Roster {
         Some(Order::Drop(link, vec![self.items.get(name)?.clone()]))
     }
 
+    pub fn has(&self, name: &str) -> bool {
+        self.items.contains_key(name)
+    }
+
+    /// The names of all items.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.items.keys().map(String::as_str)
+    }
+
     /// Items are on two connections of one leg.
     pub fn is_moving(&self) -> bool {
         !self.moves.is_empty()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::intake::flow::Piece;
-use crate::intake::flow::sequence::{Follow, Numbers};
+use crate::intake::flow::sequence::{Follow, Number, Numbers};
 
 use super::held::Held;
 use super::merge::Source;
@@ -11,21 +11,24 @@ use super::roster::LinkId;
 
 /// Two connections to one venue are rarely further apart than this.
 const LATE_NS: u64 = 2_000_000_000;
+/// If a topic has nothing but old numbers for this long, and whoever has brought the newest one is gone, nobody will
+/// ever get there.
+const LEFT_NS: u64 = 10_000_000_000;
 
 /// What is known of one topic.
 #[derive(Default)]
 pub struct Track {
     /// Number of the newest message that was published.
-    pub last: Option<i64>,
+    pub last: Option<Number>,
     /// When that was.
     last_ns: u64,
     /// Number of the newest snapshot that was published.
-    pub snapshot: Option<i64>,
+    pub snapshot: Option<Number>,
     /// The highest number that each living connection has brought.
-    pub heard: Vec<(LinkId, i64)>,
+    pub heard: Vec<(LinkId, Number)>,
     /// The connection that is believed.
     pub owner: Option<Source>,
-    pub held: BTreeMap<i64, Held>,
+    pub held: BTreeMap<Number, Held>,
     /// Since when something is missing before the first of those that wait.
     pub missing_since_ns: u64,
 }
@@ -42,32 +45,31 @@ pub enum Relation {
 
 impl Track {
     /// Of a topic whose newest message has this number.
-    pub fn after(newest: Option<i64>) -> Track {
-        Track { last: newest, ..Track::default() }
+    pub fn after(newest: Option<Number>, now_ns: u64) -> Track {
+        Track { last: newest, last_ns: now_ns, ..Track::default() }
     }
 
     /// Whether a number that was passed already is the first of a new count, and not a late copy.
-    pub fn starts_over(&self, source: Source, piece: &Piece<'_>, number: i64) -> bool {
-        if self.last.is_none_or(|last| number >= last) {
-            return false;
-        }
+    pub fn starts_over(&self, source: Source, piece: &Piece<'_>, number: Number) -> bool {
+        let Some(last) = self.last.filter(|last| number < *last) else { return false };
+        let quiet_ns = piece.received.mono_ns.saturating_sub(self.last_ns);
         let goes_back = match self.heard.iter().find(|(link, _)| *link == source.link) {
             Some((_, heard)) => number < *heard,
             // No connection that stands has brought anything of the old count.
             None => self.heard.is_empty(),
         };
-        let quiet_ns = piece.received.mono_ns.saturating_sub(self.last_ns);
-        goes_back && (piece.snapshot || quiet_ns > LATE_NS)
+        let nobody_was_there = self.heard.iter().all(|(_, heard)| *heard < last);
+        (goes_back && (piece.snapshot || quiet_ns > LATE_NS)) || (nobody_was_there && quiet_ns > LEFT_NS)
     }
 
-    pub fn hears(&mut self, source: Source, number: i64) {
+    pub fn hears(&mut self, source: Source, number: Number) {
         match self.heard.iter_mut().find(|(link, _)| *link == source.link) {
             Some((_, heard)) => *heard = number.max(*heard),
             None => self.heard.push((source.link, number)),
         }
     }
 
-    pub fn publishes(&mut self, piece: &Piece<'_>, number: i64) {
+    pub fn publishes(&mut self, piece: &Piece<'_>, number: Number) {
         self.last = Some(number);
         self.last_ns = piece.received.mono_ns;
         if piece.snapshot {
@@ -76,11 +78,11 @@ impl Track {
     }
 }
 
-pub fn relation(follow: Follow, last: i64, numbers: Numbers) -> Relation {
+pub fn relation(follow: Follow, last: Number, numbers: Numbers) -> Relation {
     let number = numbers.last.unwrap_or_default();
     let follows = match follow {
-        Follow::Inc => number == last.saturating_add(1),
-        Follow::Range => numbers.first.is_none_or(|first| first <= last.saturating_add(1)),
+        Follow::Inc => number == last + 1,
+        Follow::Range => numbers.first.is_none_or(|first| first <= last + 1),
         // One that starts the numbers over names the old one.
         Follow::Prev if numbers.prev == Some(last) => {
             return if number == last { Relation::Again } else { Relation::Next };

@@ -210,7 +210,7 @@ pub fn read_keepalive(root: &Section<'_>, rules: &Rules) -> Result<Keepalive, Pr
         ws_ping: optional(section.get("ws_ping"), Entry::duration_or_none)?,
         pong_timeout: optional(section.get("pong_timeout"), Entry::duration)?,
         ping,
-        stale_after: stale_after.unwrap_or(StaleAfter::Auto),
+        stale_after: stale_after.unwrap_or_default(),
     })
 }
 

@@ -347,4 +347,64 @@ mod tests {
         let error = Profile::generic_with_topic("data/s").expect_err("no slash").to_string();
         assert!(error.contains("write `/data/s`"), "{error}");
     }
+
+    /// What holds of a profile in which nothing is said about something, as the documentation has it.
+    #[test]
+    fn a_section_that_says_nothing_means_the_same_as_none() {
+        let plain = format!("profile = 1\nname = \"x\"\n{RULE}");
+        let meaning = |text: &str| format!("{:?}", check(text, "x.toml").unwrap_or_else(|error| panic!("{error}")));
+        for section in ["[connect]", "[keepalive]", "[send]", "[backoff]", "[decode]", "[client]"] {
+            assert_eq!(meaning(&format!("{plain}{section}\n")), meaning(&plain), "{section}");
+        }
+        let asking = format!("{plain}[subscribe]\nsend = '${{item}}'\n");
+        assert_eq!(meaning(&format!("{asking}ack = {{ per = \"none\" }}\n")), meaning(&asking));
+        let folded = plain.replace("topic =", "mode = \"delta\"\ntopic =");
+        assert_eq!(meaning(&format!("{folded}delta_limit = {{}}\n")), meaning(&folded));
+    }
+
+    #[test]
+    fn a_silence_is_told_under_every_built_in_profile_as_documented() {
+        use crate::intake::flow::habit::StaleAfter;
+        for name in Profile::built_in_names() {
+            let text = BUILT_IN.iter().find(|(built_in, _)| *built_in == name).expect("it is there").1;
+            let profile = Profile::built_in(name).expect("it is there");
+            // None of them says anything else than the default, which is `auto`.
+            assert!(!text.contains("stale_after"), "{name}: say here what is expected");
+            assert_eq!(profile.keepalive.stale_after, StaleAfter::Auto, "{name}");
+        }
+        let topic = Profile::generic_with_topic("/s").expect("a pointer");
+        assert_eq!(topic.keepalive.stale_after, StaleAfter::Auto);
+    }
+
+    #[test]
+    fn a_name_in_another_case_is_known_where_the_feed_has_one() {
+        for (name, item, right) in [
+            ("twitch", "chat.xQc", Some("chat.xqc")),
+            ("twitch", "chat.xqc", None),
+            ("binance", "BTCUSDT@trade", Some("btcusdt@trade")),
+            ("binance", "BTCUSDT@bookTicker", Some("btcusdt@bookTicker")),
+            ("binance", "btcusdt@depth20@100ms", None),
+            ("binance", "!miniTicker@arr", None),
+            ("binance", "miniTicker.BTCUSDT", None),
+            ("binance-usdm", "BTCUSDT@markPrice@1s", Some("btcusdt@markPrice@1s")),
+            ("tradermade-v2", "eurusd", Some("EURUSD")),
+            ("bitstamp", "live_trades_BTCUSD", Some("live_trades_btcusd")),
+            ("kraken-v2", "ticker.BTC/USD", None),
+        ] {
+            let subscribe = Profile::built_in(name).and_then(|profile| profile.subscribe).expect("it can be asked");
+            assert_eq!(subscribe.renamed(item).as_deref(), right, "{name}: {item}");
+        }
+    }
+
+    #[test]
+    fn built_in_profiles_that_must_be_asked_have_an_example_of_an_item() {
+        for name in Profile::built_in_names() {
+            let Some(subscribe) = Profile::built_in(name).and_then(|profile| profile.subscribe) else { continue };
+            let example = subscribe.example.clone();
+            // These two send without being asked.
+            assert!(["generic", "jetstream"].contains(&name) || example.is_some(), "{name}");
+            let example = example.unwrap_or_default();
+            assert_eq!(subscribe.renamed(&example), None, "{name}: {example}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //! Tests, templates and sequence numbers look at the same things: a [`Field`] says where, a [`View`] is what is there.
 
 use crate::intake::flow::Treatment;
-use crate::intake::flow::sequence::{Numbers, SequenceRule};
+use crate::intake::flow::sequence::{Number, Numbers, SequenceRule, read_number};
 use crate::wire::json::{Found, Pointers, Type, decode_string};
 
 use super::decode::Decode;
@@ -158,10 +158,13 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The whole number there, in digits or in a string of digits.
-    pub fn number(&self, field: Field) -> Option<i64> {
-        let (Seen::Token(text) | Seen::Text(text)) = self.look(field)?;
-        text.trim_matches('"').parse().ok()
+    /// The whole number there, in digits or in a string of digits. The error: there is something else.
+    pub fn number(&self, field: Field) -> Result<Option<Number>, ()> {
+        let Some(Seen::Token(text) | Seen::Text(text)) = self.look(field) else { return Ok(None) };
+        match text.trim_matches('"') {
+            "" | "null" => Ok(None),
+            digits => read_number(digits).map(Some).ok_or(()),
+        }
     }
 }
 
@@ -196,10 +199,18 @@ pub(crate) struct NumberFields {
 }
 
 impl NumberFields {
-    /// The numbers that are there.
-    pub fn read(&self, view: &View<'_>) -> Numbers {
-        let number = |field: Option<Field>| field.and_then(|field| view.number(field));
-        Numbers { first: number(self.first), prev: number(self.prev), last: number(self.last) }
+    /// The numbers that are there, and whether there is something else where one should be.
+    pub fn read(&self, view: &View<'_>) -> (Numbers, bool) {
+        let mut unread = false;
+        let mut number = |field: Option<Field>| match view.number(field?) {
+            Ok(number) => number,
+            Err(()) => {
+                unread = true;
+                None
+            }
+        };
+        let numbers = Numbers { first: number(self.first), prev: number(self.prev), last: number(self.last) };
+        (numbers, unread)
     }
 }
 

@@ -19,6 +19,8 @@ const SUBSCRIBE: Keys = Keys {
         "item",
         "split",
         "symbol_first",
+        "case",
+        "example",
         "group_by",
         "batch",
         "max_bytes",
@@ -47,6 +49,10 @@ pub struct Subscribe {
     item: Option<Template<Word>>,
     split: String,
     symbol_first: bool,
+    /// How the venue writes symbols in the names of topics.
+    case: Option<Case>,
+    /// An item that there is, for people.
+    pub example: Option<String>,
     channels: Vec<Channel>,
     /// One message holds items of one channel only.
     pub by_channel: bool,
@@ -63,6 +69,12 @@ pub struct Subscribe {
     pub deadline: Option<Duration>,
     pub change: Change,
     pub ack: Ack,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Case {
+    Lower,
+    Upper,
 }
 
 /// How the items of a connection may change.
@@ -153,6 +165,28 @@ impl Subscribe {
         }
     }
 
+    /// The name that the item's topic has, if that is not `name`: the venue grants a symbol in any case, and sends it in
+    /// its own. What begins with a sign is no symbol.
+    pub fn renamed(&self, name: &str) -> Option<String> {
+        let (before, after) = match name.split_once(&self.split) {
+            Some(parts) => parts,
+            // A name of another kind, where symbols stand before the separator.
+            None if self.symbol_first => return None,
+            None => ("", name),
+        };
+        let symbol = if self.symbol_first { before } else { after };
+        let is_symbol = symbol.starts_with(char::is_alphanumeric);
+        let right = match self.case.filter(|_| is_symbol)? {
+            Case::Lower => symbol.to_lowercase(),
+            Case::Upper => symbol.to_uppercase(),
+        };
+        let right = match self.symbol_first {
+            true => right + &name[before.len()..],
+            false => name[..name.len() - after.len()].to_string() + &right,
+        };
+        (right != name).then_some(right)
+    }
+
     /// The message about these items, which must be of one channel if they are grouped by it.
     pub fn message(&self, template: &Template<Word>, items: &[&Item], filling: Filling<'_>) -> Result<String, Wanting> {
         let names: Vec<String> = items.iter().map(|item| item.venue.clone()).collect();
@@ -210,6 +244,10 @@ pub fn read_subscribe(
                 .filter(|split| !split.is_empty())
                 .unwrap_or_else(|| ".".to_string()),
             symbol_first: optional(section.get("symbol_first"), Entry::truth)?.unwrap_or(false),
+            case: optional(section.get("case"), |entry| {
+                entry.choice(&[("lower", Case::Lower), ("upper", Case::Upper)])
+            })?,
+            example: optional(section.get("example"), |entry| entry.text().map(str::to_string))?,
             channels: channels.into_iter().map(read_channel).collect::<Result<_, _>>()?,
             by_channel: by_channel.unwrap_or(false),
             batch: if one_by_one { 1 } else { batch.unwrap_or(BATCH) },

@@ -25,7 +25,7 @@ impl<'a> Finding<'a> {
     pub fn emit(&self, name: &mut String, sink: &mut dyn Sink) -> (Class, Option<Unnamed>) {
         let Some(path) = self.rule.each else {
             return match self.emit_one(&self.view, self.view.text, name, sink) {
-                Ok(()) => (Class::Data, None),
+                Ok(problem) => (Class::Data, problem),
                 Err(problem) => (Class::Unmatched, Some(problem)),
             };
         };
@@ -36,7 +36,10 @@ impl<'a> Finding<'a> {
             let view = View { element: Some((path, index)), ..self.view };
             let element = view.found.element(view.json, path, index).unwrap_or_default();
             match self.emit_one(&view, element, name, sink) {
-                Ok(()) => published += 1,
+                Ok(unread) => {
+                    published += 1;
+                    problem = problem.or(unread);
+                }
                 Err(unnamed) => problem = Some(unnamed),
             }
         }
@@ -45,21 +48,29 @@ impl<'a> Finding<'a> {
         (class, problem)
     }
 
-    fn emit_one(&self, view: &View<'a>, element: &str, name: &mut String, sink: &mut dyn Sink) -> Result<(), Unnamed> {
+    /// Publishes one thing; gives what is wrong with it all the same.
+    fn emit_one(
+        &self,
+        view: &View<'a>,
+        element: &str,
+        name: &mut String,
+        sink: &mut dyn Sink,
+    ) -> Result<Option<Unnamed>, Unnamed> {
         name.clear();
         self.topic.render(name, |field| self.name_part(view, *field))?;
         make_topic(name)?;
+        let (numbers, unread) = self.rule.treatment.sequence.map(|_| self.rule.numbers.read(view)).unzip();
         sink.piece(&Piece {
             treatment: &self.rule.treatment,
             topic: name,
             message: view.text.as_bytes(),
             kind: self.kind,
             element: element.as_bytes(),
-            numbers: self.rule.treatment.sequence.map(|_| self.rule.numbers.read(view)),
+            numbers,
             snapshot: self.rule.is_snapshot(view),
             received: self.received,
         });
-        Ok(())
+        Ok((unread == Some(true)).then_some(Unnamed::NoNumber))
     }
 
     /// The text of a string; anything else names nothing.

@@ -172,7 +172,7 @@ impl Sorter {
     fn sort_message(&mut self, text: &str, received: Stamp, sink: &mut dyn Sink) {
         let json = self.read(text);
         let gap = self.order.take().and_then(|mut order| {
-            let gap = order.step(&self.view(text, json));
+            let gap = order.step(&self.view(text, json), received);
             self.order = Some(order);
             gap
         });
@@ -732,8 +732,12 @@ mod tests {
                 r#"{"ch":"book","type":"snapshot","data":[{"s":"A","p":-1,"u":7,"full":1},{"s":"B","u":"9007199254740993"}]}"#,
                 r#"{"s":"A","U":1,"d":{"u":"x"},"p":-1}"#,
                 r#"{"s":"A","U":18446744073709551615,"d":{"u":1.5}}"#,
+                r#"{"s":"A","U":8.0,"d":{"u":9223372036854775808}}"#,
+                r#"{"s":"A","U":null,"d":{}}"#,
             ],
         );
+        let unread = "data: expected a whole number below 2^64 where the rule's `seq` points to, found something else; \
+                      the message is published as one without a number";
         assert_eq!(
             lines,
             [
@@ -741,8 +745,12 @@ mod tests {
                 r#"B {"s":"B","u":"9007199254740993"} Json at 0 last 9007199254740993"#,
                 "data",
                 r#"A {"s":"A","U":1,"d":{"u":"x"},"p":-1} Json at 1000 first 1 snapshot"#,
+                unread,
+                r#"A {"s":"A","U":18446744073709551615,"d":{"u":1.5}} Json at 2000 first 18446744073709551615"#,
+                unread,
+                r#"A {"s":"A","U":8.0,"d":{"u":9223372036854775808}} Json at 3000 first 8 last 9223372036854775808"#,
                 "data",
-                r#"A {"s":"A","U":18446744073709551615,"d":{"u":1.5}} Json at 2000"#,
+                r#"A {"s":"A","U":null,"d":{}} Json at 4000"#,
                 "data",
             ]
         );

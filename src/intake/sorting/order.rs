@@ -3,17 +3,20 @@
 use super::sorted::ConnectionGap;
 use crate::intake::flow::sequence::{Follow, Remedy, Sequence, Verdict};
 use crate::intake::profile::rule::{ConnectionSequence, View};
+use crate::words::stamp::Stamp;
 
 /// What was last counted on this connection.
 #[derive(Debug)]
 pub struct Order {
     rule: ConnectionSequence,
     sequence: Sequence,
+    /// That a number could not be read was told.
+    told: bool,
 }
 
 impl Order {
     pub(crate) fn new(rule: ConnectionSequence) -> Order {
-        Order { rule, sequence: Sequence::default() }
+        Order { rule, sequence: Sequence::default(), told: false }
     }
 
     /// On a new connection the first number may be any.
@@ -22,13 +25,19 @@ impl Order {
     }
 
     /// Takes the next message. One without a number is not counted; after a gap counting goes on from the new number.
-    pub(crate) fn step(&mut self, view: &View<'_>) -> Option<ConnectionGap> {
-        let numbers = self.rule.numbers.read(view);
+    pub(crate) fn step(&mut self, view: &View<'_>, received: Stamp) -> Option<ConnectionGap> {
+        let (numbers, unread) = self.rule.numbers.read(view);
+        if unread && !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(
+                "upstream: expected a whole number below 2^64 where `seq` of the profile points to, found something \
+                 else; such messages count as without a number"
+            );
+        }
         let (follow, remedy) = (self.rule.rule.follow, self.rule.rule.remedy);
-        let missed = match self.sequence.step(follow, numbers) {
+        let missed = match self.sequence.step(follow, numbers, received.mono_ns) {
             Verdict::Gap { missed } => missed,
             // Messages of one connection never overtake each other: the upstream counts anew.
-            Verdict::Old if follow != Follow::Monotonic => {
+            Verdict::Old | Verdict::Anew if follow != Follow::Monotonic => {
                 self.sequence.reset(Some(numbers));
                 None
             }

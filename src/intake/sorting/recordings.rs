@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::bus::keeping::{Keeping, Note};
 use crate::intake::flow::sequence::{Follow, Remedy};
-use crate::intake::flow::{Flow, Outflow, Piece};
+use crate::intake::flow::{Flow, Oddity, Outflow, Piece};
 use crate::intake::recorded::shared;
 use crate::wire::encode::Payload;
 use crate::words::stamp::Stamp;
@@ -116,6 +116,8 @@ impl Outflow for Out<'_> {
     }
 
     fn remedy(&mut self, _: &str, _: Remedy) {}
+
+    fn oddity(&mut self, _: &str, _: Oddity, _: Stamp) {}
 }
 
 impl Sink for Replay {

@@ -18,7 +18,7 @@ pub struct Sorted {
     pub reply: Option<String>,
     /// Messages of this connection are missing before this one.
     pub gap: Option<ConnectionGap>,
-    /// Why the class is `Unmatched` or `Garbled`, which elements of a batch could not be named, or why an
+    /// Why the class is `Unmatched` or `Garbled`, which elements of a batch could not be named or numbered, or why an
     /// acknowledgement binds nothing.
     pub problem: Option<Unnamed>,
 }
@@ -68,6 +68,11 @@ pub enum Unnamed {
         UNBOUND_MAX
     )]
     Unbound { key: Box<str> },
+    #[error(
+        "expected a whole number below 2^64 where the rule's `seq` points to, found something else; the message is \
+         published as one without a number"
+    )]
+    NoNumber,
     #[error("expected a key to bind, found none")]
     NoKey,
     #[error("expected a key and values of at most {BOUND_BYTES_MAX} bytes to bind, found {bytes}")]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 
+use crate::intake::flow::sequence::Number;
 use crate::intake::line::connect::Door;
 use crate::intake::line::dialogue::{Dialogue, Step};
 use crate::intake::line::loss::{Loss, in_s};
@@ -30,6 +31,7 @@ impl Upstream {
         self.mend(now);
         self.tick_wishes(now);
         self.tell_waiting(now);
+        self.tick_awaited(now);
         for index in 0..self.members.len() {
             self.dial(index, now);
             self.speak(index, now);
@@ -38,6 +40,7 @@ impl Upstream {
         self.rotate_due(now);
         self.promote(now);
         self.judge_merging(now);
+        self.judge_idleness(now);
     }
 
     /// When `act` may have something to do although nothing has happened.
@@ -60,7 +63,9 @@ impl Upstream {
         };
         let merging = (self.merging_until_ns > 0).then_some(self.merging_until_ns);
         let members = self.members.iter().filter_map(of_member).min();
-        [members, self.outlet.deadline_ns(), merging, self.wishes.deadline_ns()].into_iter().flatten().min()
+        let outlet = self.outlet.deadline_ns();
+        let waiting = [self.wishes.deadline_ns(), self.awaited.deadline_ns(), self.idle_deadline_ns()];
+        [members, outlet, merging].into_iter().chain(waiting).flatten().min()
     }
 
     fn patience_ns(&self) -> u64 {
@@ -118,9 +123,8 @@ impl Upstream {
     fn door_at(&self, place: usize, member: &Member, now: Stamp) -> Result<Door, TargetError> {
         let items = self.items_for(member);
         let names: Vec<String> = items.iter().map(|item| item.venue.clone()).collect();
-        let cursor = self.cursor.map(|cursor| {
-            cursor.saturating_sub(self.profile.resume.as_ref().map_or(0, |resume| resume.rewind)).to_string()
-        });
+        let rewind = self.profile.resume.as_ref().map_or(0, |resume| resume.rewind);
+        let cursor = self.cursor.newest().map(|cursor| (cursor - Number::from(rewind)).to_string());
         let filling =
             Filling { items: &names, resume: cursor.as_deref(), ..Filling::plain(&self.script.secrets, now, 0) };
         let unfilled = |wanting: Wanting| TargetError::Unreadable {

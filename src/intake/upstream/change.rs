@@ -38,7 +38,11 @@ impl Upstream {
         member.opened = Some(now);
         member.sorter.reset(&mut Alone { outlet: &mut self.outlet, source: member.source() });
         member.rotate_at_ns = self.rotate_after.map(|after| now.mono_ns + in_ns(after));
-        if member.role == Role::Regular {
+        if self.script.subscribe.as_ref().is_some_and(|how| how.send.is_none()) {
+            // They were asked for by the URL.
+            items.iter().for_each(|item| self.await_data(&item.name, now));
+        }
+        if self.members[index].role == Role::Regular {
             let orders = self.roster.opened(id);
             self.obey(orders, now);
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::intake::flow::Piece;
+use crate::intake::flow::sequence::{Follow, Numbers, Sequence, read_number};
 use crate::intake::line::dialogue::Dialogue;
 use crate::intake::line::link::Event;
 use crate::intake::outlet::{Outlet, excerpt};
@@ -42,7 +43,7 @@ struct Tap<'a> {
     source: Source,
     data: &'a mut Option<(Stamp, Stamp)>,
     resume: Option<&'a Pointer>,
-    cursor: &'a mut Option<i64>,
+    cursor: &'a mut Sequence,
     verdict: Option<Verdict>,
 }
 
@@ -69,9 +70,10 @@ impl Sink for Tap<'_> {
         let Incoming::Text(text) = message else { return };
         if sorted.class == Class::Data {
             if let Some(pointer) = self.resume
-                && let Some(cursor) = find(text, pointer).and_then(|token| token.trim_matches('"').parse().ok())
+                && let Some(cursor) = find(text, pointer).and_then(|token| read_number(token.trim_matches('"')))
             {
-                *self.cursor = Some(self.cursor.map_or(cursor, |newest: i64| newest.max(cursor)));
+                let numbers = Numbers { last: Some(cursor), ..Numbers::default() };
+                self.cursor.step(Follow::Monotonic, numbers, received.mono_ns);
             }
             return;
         }

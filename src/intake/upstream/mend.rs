@@ -7,6 +7,7 @@ use crate::intake::line::asking::Outcome;
 use crate::intake::line::dialogue::Dialogue;
 use crate::intake::line::loss::Loss;
 use crate::intake::pool::roster::{LinkId, Order};
+use crate::intake::press::Refusal;
 use crate::intake::profile::subscribe::{Change, Item};
 use crate::intake::sorting::ConnectionGap;
 use crate::words::metrics as names;
@@ -56,21 +57,37 @@ impl Upstream {
     /// What became of the items of one connection.
     pub(super) fn learn(&mut self, index: usize, now: Stamp) {
         let Some(member) = self.members.get_mut(index) else { return };
-        let id = member.id;
+        let (id, opened_ns) = (member.id, member.opened.map_or(0, |opened| opened.mono_ns));
         let outcomes = member.dialogue.as_mut().map(Dialogue::outcomes).unwrap_or_default();
         for outcome in outcomes {
             match outcome {
-                Outcome::Confirmed(item) => {
-                    let order = self.roster.arrived(&item.name, id);
-                    self.let_go(order, now);
+                Outcome::Confirmed(item) => self.granted(&item, id, now),
+                Outcome::Refused { item, why } => self.refused(&item, id, why, now),
+                // Some venues send before they were asked, or do not answer for what flows already.
+                Outcome::Unanswered(item) if self.outlet.came_since(&item.name, opened_ns) => {
+                    let member = self.members.get_mut(index).and_then(|member| member.dialogue.as_mut());
+                    member.into_iter().for_each(|dialogue| dialogue.asking.grant(&item.name));
+                    self.granted(&item, id, now);
                 }
-                Outcome::Refused { item, why } => {
-                    self.meters.counter(&names::UPSTREAM_REFUSED, &[]).increment(1);
-                    match self.roster.refused(&item.name, id) {
-                        Some(order) => self.obey(vec![order], now),
-                        None => self.outlet.refuses(&item.name, why, now),
-                    }
-                }
+                Outcome::Unanswered(item) => self.refused(&item, id, "the upstream has not answered".to_string(), now),
+            }
+        }
+    }
+
+    fn granted(&mut self, item: &Item, id: LinkId, now: Stamp) {
+        self.await_data(&item.name, now);
+        let order = self.roster.arrived(&item.name, id);
+        self.let_go(order, now);
+    }
+
+    fn refused(&mut self, item: &Item, id: LinkId, why: String, now: Stamp) {
+        self.meters.counter(&names::UPSTREAM_REFUSED, &[]).increment(1);
+        match self.roster.refused(&item.name, id) {
+            Some(order) => self.obey(vec![order], now),
+            None => {
+                self.awaited.forget(&item.name);
+                let is_pinned = self.wishes.is_pinned(&item.name);
+                self.outlet.refuses((&item.name, is_pinned), Refusal::Upstream(why), now);
             }
         }
     }
@@ -128,7 +145,8 @@ impl Upstream {
         for item in items {
             self.meters.counter(&names::UPSTREAM_REFUSED, &[]).increment(1);
             let why = format!("the items do not fit into {max} connections to the upstream; subscribe to less");
-            self.outlet.refuses(&item.name, why, now);
+            let is_pinned = self.wishes.is_pinned(&item.name);
+            self.outlet.refuses((&item.name, is_pinned), Refusal::Own(why), now);
         }
     }
 

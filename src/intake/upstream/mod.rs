@@ -6,8 +6,10 @@
 //! random wait, which becomes short again only after data has flowed for a while.
 
 mod act;
+mod awaited;
 mod change;
 mod hear;
+mod idle;
 mod member;
 mod mend;
 mod wishes;
@@ -25,6 +27,7 @@ use crate::bus::publisher::Publisher;
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
 
+use super::flow::sequence::Sequence;
 use super::line::allowance::Allowance;
 use super::line::backoff::Backoff;
 use super::line::connect::Dialer;
@@ -43,6 +46,8 @@ use super::profile::template::Template;
 use super::profile::words::{Filling, Place, Wanting, Word};
 use super::sorting::Sorter;
 
+use self::awaited::Awaited;
+use self::idle::Idleness;
 use self::member::{Member, Role};
 use self::mend::Renewals;
 use self::wishes::Wishes;
@@ -90,6 +95,8 @@ pub struct Settings {
     pub linger: Duration,
     /// What clients say to the upstream.
     pub asks: Option<AskQueue>,
+    /// An item that was granted, and of which nothing has come for this long, is told as silent.
+    pub first_message_timeout: Duration,
 }
 
 /// Why there will be no feed; trying again is of no use before something was changed.
@@ -159,8 +166,10 @@ pub struct Upstream {
     /// Several connections carry the same until then at least.
     merging_until_ns: u64,
     /// Newest cursor of a feed that can go on where it ended.
-    cursor: Option<i64>,
+    cursor: Sequence,
     wishes: Wishes,
+    awaited: Awaited,
+    idleness: Idleness,
     events: Vec<(LinkId, Event, Stamp)>,
     /// When all connections were last looked at: what came by then was heard.
     polled: Stamp,
@@ -180,6 +189,7 @@ impl Upstream {
             Some(_) => "`connect.max_message` in the profile",
             None => "`upstream.message_bytes_max`",
         };
+        let pinned = pinned(&profile, &settings.items);
         let bytes_max = *profile.connect.message_bytes_max.get_or_insert(settings.message_bytes_max);
         let headers = settings.headers.iter().map(|line| read_line(line)).collect::<Result<Headers, _>>();
         let headers = headers.map_err(UpstreamError::BadHeader)?;
@@ -236,12 +246,19 @@ impl Upstream {
             members: Vec::new(),
             links: 0,
             lines: 0,
-            outlet: Outlet::new(publisher, (profile.keepalive.stale_after, legs), hidden.clone(), meters),
+            outlet: Outlet::new(
+                (publisher, settings.interest.clone()),
+                (profile.keepalive.stale_after, legs),
+                hidden.clone(),
+                meters,
+            ),
             hidden,
             renewals: Renewals::default(),
             merging_until_ns: 0,
-            cursor: None,
-            wishes: Wishes::new(settings.interest, settings.asks, settings.linger, &settings.items),
+            cursor: Sequence::default(),
+            wishes: Wishes::new(settings.interest, settings.asks, settings.linger, &pinned),
+            awaited: Awaited::new(settings.first_message_timeout),
+            idleness: Idleness::default(),
             events: Vec::new(),
             polled: Stamp::default(),
             meters: meters.clone(),
@@ -253,7 +270,7 @@ impl Upstream {
                 upstream.join(leg, Role::Regular, now);
             }
         }
-        upstream.want(&settings.items, now);
+        upstream.want(&pinned, now);
         upstream.check_doors(now)?;
         let unsayable = |wanting| UpstreamError::Unsayable { profile: upstream.profile.name.clone(), wanting };
         upstream.script.check().map_err(unsayable)?;
@@ -310,7 +327,7 @@ impl Upstream {
             tokio::select! {
                 () = stopped(stop) => return Ok(()),
                 () = self.gather() => {}
-                () = Wishes::changed(&interest) => news = News::Interest,
+                () = Wishes::changed(&interest), if self.wishes.listens(now) => news = News::Interest,
                 ask = Wishes::next(&asks) => news = News::Ask(ask),
                 () = sleep_until(now, deadline_ns) => {}
             }
@@ -369,6 +386,20 @@ impl Upstream {
 fn plain_target(url: &Template<Word>, secrets: &Secrets) -> Result<Target, TargetError> {
     let unknown = Filling { resume: Some(""), ..Filling::plain(secrets, Stamp::default(), 0) };
     Target::parse(&unknown.fill(url).unwrap_or_else(|_| url.source().to_string()))
+}
+
+/// The items that the operator asks for, under the names that their topics have.
+fn pinned(profile: &Profile, items: &[String]) -> Vec<String> {
+    let right = |item: &String| {
+        let right = profile.subscribe.as_ref().and_then(|subscribe| subscribe.renamed(item));
+        if let Some(right) = &right {
+            tracing::warn!(
+                "upstream: `{item}` is asked for as `{right}`: this is how the feed writes the name of its topic"
+            );
+        }
+        right.unwrap_or_else(|| item.clone())
+    };
+    items.iter().map(right).collect()
 }
 
 /// Returns once `stop` is true or nobody can make it so any more.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::bus::asks::{Answer, AnswerTo, Ask, AskKind, AskQueue, Failure};
 use crate::bus::interest::Interest;
 use crate::intake::pool::roster::LinkId;
+use crate::intake::press::Refusal;
 use crate::intake::profile::Profile;
 use crate::intake::profile::words::Filling;
 use crate::wire::json::{Pointer, find};
@@ -20,6 +21,14 @@ use super::act::in_ns;
 /// Requests whose answers are awaited at most; further ones are refused as `busy`.
 const REQUESTS_MAX: usize = 1024;
 
+/// New wishes of clients that are heeded in a turn, and how often there is one: 2560 in a second. Whoever wishes for more
+/// than that, or for other things all the time, holds up nobody for long.
+const FRESH_MAX: usize = 256;
+const HEED_NS: u64 = 100_000_000;
+/// Topics of which nothing has ever come and that are still asked for although nobody wants them any more; further ones
+/// are let go at once.
+const UNKNOWN_LEFT_MAX: usize = 1024;
+
 /// Moments of topics that are not wanted any more: so many are never looked through.
 const LEAVING_MIN: usize = 1024;
 
@@ -27,6 +36,8 @@ pub(super) struct Wishes {
     pub interest: Option<Arc<Interest>>,
     pub asks: Option<AskQueue>,
     linger: Duration,
+    /// Wishes are not heeded before this.
+    heed_ns: u64,
     /// Asked for whether someone wants them or not.
     pinned: HashSet<String>,
     /// Topics that nobody wants any more, and until when they are still asked for; oldest first.
@@ -50,11 +61,26 @@ impl Wishes {
             interest,
             asks,
             linger,
+            heed_ns: 0,
             pinned: pinned.iter().cloned().collect(),
             leaving: VecDeque::new(),
             left: HashMap::new(),
             requests: BTreeMap::new(),
         }
+    }
+
+    pub fn is_pinned(&self, name: &str) -> bool {
+        self.pinned.contains(name)
+    }
+
+    /// Whether the operator alone has asked for it.
+    pub fn is_only_pinned(&self, name: &str) -> bool {
+        self.is_pinned(name) && !self.interest.as_ref().is_some_and(|interest| interest.is_wanted(name))
+    }
+
+    /// Whether new wishes may be heeded now.
+    pub fn listens(&self, now: Stamp) -> bool {
+        self.heed_ns <= now.mono_ns
     }
 
     /// The topic is asked for until then.
@@ -71,7 +97,8 @@ impl Wishes {
     pub fn deadline_ns(&self) -> Option<u64> {
         let leaving = self.leaving.front().map(|(at, _)| *at);
         let requests = self.requests.values().map(|request| request.by_ns).min();
-        leaving.into_iter().chain(requests).min()
+        let heed = self.interest.as_ref().filter(|interest| interest.has_news()).map(|_| self.heed_ns);
+        [leaving, requests, heed].into_iter().flatten().min()
     }
 
     /// Returns when clients want something else than before.
@@ -112,19 +139,53 @@ impl Upstream {
     /// Asks for what is wanted now, and lets go what is not, after a while.
     pub(super) fn heed_interest(&mut self, now: Stamp) {
         let Some(interest) = self.wishes.interest.clone() else { return };
-        let mut wanted = Vec::new();
-        for change in interest.drain() {
+        self.wishes.heed_ns = now.mono_ns + HEED_NS;
+        let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
+        for change in interest.drain(FRESH_MAX) {
             let topic = change.topic.to_string();
             if change.wanted {
                 self.wishes.left.remove(&topic);
-                wanted.push(topic);
-            } else if !self.wishes.pinned.contains(&topic) {
+                if self.roster.has(&topic) {
+                    self.outlet.is_wanted_again(&topic);
+                } else if let Some(right) = self.right_name(&topic) {
+                    let message = format!("the upstream writes this name in another case: subscribe to `{right}`");
+                    self.outlet.refuses((&topic, false), Refusal::Own(message), now);
+                } else {
+                    wanted.push(topic);
+                }
+            } else if !self.roster.has(&topic) {
+                self.outlet.forget(&topic);
+            } else if !self.wishes.is_pinned(&topic) {
+                if self.wishes.left.len() >= UNKNOWN_LEFT_MAX && !self.outlet.knows(&topic) {
+                    unwanted.push(topic);
+                    continue;
+                }
                 let until_ns = now.mono_ns + in_ns(self.wishes.linger);
                 self.wishes.leave(topic, until_ns);
             }
         }
         if !wanted.is_empty() {
             self.want(&wanted, now);
+        }
+        self.let_go_of(&unwanted, now);
+    }
+
+    /// The name that this topic has, if it is known to have another one.
+    fn right_name(&self, topic: &str) -> Option<String> {
+        let right = self.script.subscribe.as_ref()?.renamed(topic)?;
+        (!self.outlet.knows(topic)).then_some(right)
+    }
+
+    /// These are not asked for any more.
+    fn let_go_of(&mut self, topics: &[String], now: Stamp) {
+        if topics.is_empty() {
+            return;
+        }
+        let orders = self.roster.remove(topics);
+        self.obey(orders, now);
+        for topic in topics {
+            self.awaited.forget(topic);
+            self.outlet.lapses(topic, now);
         }
     }
 
@@ -138,11 +199,7 @@ impl Upstream {
                 unwanted.push(topic);
             }
         }
-        if !unwanted.is_empty() {
-            let orders = self.roster.remove(&unwanted);
-            self.obey(orders, now);
-            unwanted.iter().for_each(|topic| self.outlet.lapses(topic, now));
-        }
+        self.let_go_of(&unwanted, now);
         let late: Vec<(LinkId, u64)> = {
             let requests = self.wishes.requests.iter();
             requests.filter(|(_, request)| request.by_ns <= now.mono_ns).map(|(key, _)| *key).collect()

@@ -1,0 +1,77 @@
+//! A feed that is asked for nothing sends nothing: that is said, with the way out, instead of "no data yet" for ever.
+
+use crate::bus::feed::FeedState;
+use crate::words::stamp::Stamp;
+
+use super::Upstream;
+use super::act::in_ns;
+
+/// What was said about it.
+#[derive(Debug, Default)]
+pub(super) struct Idleness {
+    told: bool,
+    /// The log was told, which once is enough.
+    logged: bool,
+}
+
+impl Upstream {
+    /// Says that nothing is asked for, when that is so, and that something is again.
+    pub(super) fn judge_idleness(&mut self, now: Stamp) {
+        let asks_nothing = self.roster.len() == 0;
+        let is_idle =
+            asks_nothing && !self.outlet.is_live() && self.idle_since_ns().is_some_and(|at| at <= now.mono_ns);
+        if is_idle == self.idleness.told {
+            return;
+        }
+        self.idleness.told = is_idle;
+        if is_idle {
+            let for_clients = self.wishes.interest.is_some();
+            let message = self.idle_message();
+            if !std::mem::replace(&mut self.idleness.logged, true) {
+                match for_clients {
+                    true => tracing::info!("upstream: {message}"),
+                    false => tracing::warn!("upstream: {message}"),
+                }
+                self.outlet.trouble(message.clone());
+            }
+            self.outlet.idle(Some(FeedState::Idle { for_clients, message }));
+        } else if !asks_nothing && !self.outlet.is_live() {
+            self.outlet.idle(None);
+        }
+    }
+
+    pub(super) fn idle_deadline_ns(&self) -> Option<u64> {
+        let may_become_idle = self.roster.len() == 0 && !self.idleness.told && !self.outlet.is_live();
+        self.idle_since_ns().filter(|_| may_become_idle)
+    }
+
+    /// Since when it would be idle if nothing is asked for; none if it would not, or that cannot be known. Some feeds send
+    /// without being asked.
+    fn idle_since_ns(&self) -> Option<u64> {
+        let subscribe = self.script.subscribe.as_ref()?;
+        if subscribe.deadline.is_some() {
+            // Without anything to ask for it is not even connected to.
+            return Some(0);
+        }
+        let opened_ns = self.members.iter().filter_map(|member| member.opened).map(|opened| opened.mono_ns).min()?;
+        if self.wishes.interest.is_some() {
+            return Some(opened_ns);
+        }
+        subscribe.example.as_ref().map(|_| opened_ns + in_ns(self.awaited.timeout()))
+    }
+
+    fn idle_message(&self) -> String {
+        if self.wishes.interest.is_some() {
+            return "waiting for clients to subscribe: the upstream is asked only for topics that they name"
+                .to_string();
+        }
+        let subscribe = self.script.subscribe.as_ref();
+        let example = subscribe.and_then(|subscribe| subscribe.example.as_deref());
+        let example = example.map(|example| format!(", such as `--subscribe {example}`")).unwrap_or_default();
+        format!(
+            "nothing to subscribe to: profile `{}` sends nothing unasked; say what to ask for with `--subscribe` \
+             (upstream.subscribe){example}, or let clients ask with `upstream.demand`",
+            self.profile.name
+        )
+    }
+}

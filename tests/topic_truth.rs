@@ -1,0 +1,327 @@
+//! What is said of each topic is true: asked for and never delivered, refused, written otherwise, out of order; and names
+//! that clients invent are nobody else's business.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::client::Client;
+use support::eventually;
+use support::exchange::Exchange;
+use support::http::sum;
+use support::program::{Program, run};
+
+/// A feed whose items are its topics, which it writes in lower case.
+const PROFILE: &str = r#"
+profile = 1
+name = "truth"
+[subscribe]
+case = "lower"
+example = "chat.rust"
+batch = 100
+send = '{"op":"sub","items":${items|json},"id":${req}}'
+unsubscribe = '{"op":"unsub","items":${items|json},"id":${req}}'
+ack = { per = "list", id = "/id", ok = "/ok", bad = ["/bad"], timeout = "5s" }
+[[on]]
+name = "ack"
+as = "ack"
+when = ['/id exists']
+[[on]]
+name = "data"
+as = "data"
+topic = "${/t}"
+seq = { rule = "monotonic", last = "/n", gap = "drop_old" }
+"#;
+
+/// A venue, and the server that listens to it.
+struct Scene {
+    exchange: Exchange,
+    server: Program,
+}
+
+impl Scene {
+    async fn open(settings: &[(&'static str, &'static str)]) -> Scene {
+        let settings = settings.to_vec();
+        tokio::task::spawn_blocking(move || {
+            let exchange = Exchange::open();
+            let profile = profile_file();
+            let url = exchange.url();
+            let all: Vec<(&str, &str)> = settings.iter().copied().chain([("UPSTREAM_URL", &*url)]).collect();
+            let server = Program::serve(&["--profile", profile.to_str().expect("UTF-8")], &all);
+            Scene { exchange, server }
+        })
+        .await
+        .expect("a server")
+    }
+
+    async fn client(&self, topics: &[&str]) -> (Client, Value) {
+        let mut client = Client::connect(&self.server.ws("/v1/ws")).await;
+        client.expect_op("welcome").await;
+        client.command(json!({"op": "subscribe", "topics": topics})).await;
+        let answer = client.expect_op("subscribed").await;
+        (client, answer)
+    }
+
+    /// Waits until the venue was asked for the item, and sends a message of it.
+    fn publish(&self, item: &str, n: u64) {
+        let text = json!({"t": item, "n": n}).to_string();
+        eventually(item, || (self.exchange.publish(item, &text, |_| false) > 0).then_some(()));
+    }
+
+    fn metric(&self, name: &str, labels: &str) -> f64 {
+        sum(&self.server.get("/metrics").body, name, labels)
+    }
+
+    fn until_metric(&self, name: &str, labels: &str, expected: f64) {
+        eventually(&format!("{name} {labels} {expected}"), || (self.metric(name, labels) == expected).then_some(()));
+    }
+}
+
+/// Tests of this file run side by side, and share it.
+fn profile_file() -> PathBuf {
+    static WRITTEN: OnceLock<PathBuf> = OnceLock::new();
+    let write = || {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("topic_truth.toml");
+        std::fs::write(&path, PROFILE).expect("a file for the test");
+        path
+    };
+    WRITTEN.get_or_init(write).clone()
+}
+
+async fn next(client: &mut Client) -> Value {
+    serde_json::from_str(&client.text().await).expect("JSON")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_clients_invent_never_become_topics() {
+    let settings = [
+        ("UPSTREAM_DEMAND", "on"),
+        ("UPSTREAM_LINGER", "100ms"),
+        ("LIMITS_TOPICS_MAX", "2000"),
+        ("UPSTREAM_SUBSCRIBE", "real.1,real.2"),
+        ("LIMITS_MESSAGES_PER_SECOND_MAX", "100000"),
+    ];
+    let scene = Scene::open(&settings).await;
+    tokio::task::block_in_place(|| scene.publish("real.1", 1));
+    let (mut everything, _) = scene.client(&[">"]).await;
+    assert_eq!(next(&mut everything).await["topic"], "real.1");
+    let (mut attacker, _) = scene.client(&["real.1"]).await;
+    assert_eq!(next(&mut attacker).await["topic"], "real.1");
+    let before = scene.server.resident_bytes();
+
+    // 12,000 names: half of them are refused by the venue, of the others nothing ever comes.
+    for turn in 0..24 {
+        let names: Vec<String> =
+            (0..500).map(|n| format!("{}.{turn}-{n}", if n % 2 == 0 { "bad" } else { "mute" })).collect();
+        attacker.command(json!({"op": "subscribe", "topics": names})).await;
+        let mut answer = next(&mut attacker).await;
+        while answer["op"] == "refused" {
+            answer = next(&mut attacker).await;
+        }
+        assert_eq!(answer["pending"].as_array().map(Vec::len), Some(500), "{answer}");
+        if turn % 4 == 3 {
+            // Some are held until the venue has answered.
+            let refused = loop {
+                let notice = next(&mut attacker).await;
+                assert_eq!(notice["op"], "refused", "{notice}");
+                if notice["topic"].as_str().is_some_and(|topic| topic.starts_with(&format!("bad.{turn}-"))) {
+                    break notice;
+                }
+            };
+            assert_eq!(refused.get("offset"), None, "it has no place in the stream");
+        }
+        attacker.command(json!({"op": "unsubscribe", "topics": names})).await;
+        while next(&mut attacker).await["op"] == "refused" {}
+    }
+    tokio::task::block_in_place(|| {
+        scene.until_metric("fanline_wanted_topics", "", 1.0);
+        scene.until_metric("fanline_upstream_items", "", 2.0);
+        assert_eq!(scene.metric("fanline_topics", ""), 1.0);
+        assert_eq!(scene.metric("fanline_notes_total", ""), 0.0);
+        scene.publish("real.2", 1);
+    });
+    assert_eq!(next(&mut everything).await["topic"], "real.2", "nobody else was told anything");
+    if let (Some(before), Some(after)) = (before, scene.server.resident_bytes()) {
+        assert!(after < before + (16 << 20), "{before} bytes before, {after} after");
+    }
+    let lines = scene.server.log().lines().filter(|line| line.contains("refused: `bad")).count();
+    assert!((1..=10).contains(&lines), "{lines} lines in the log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_wait_for_a_topic_that_never_comes_are_told_so() {
+    let scene = Scene::open(&[("UPSTREAM_DEMAND", "on"), ("UPSTREAM_FIRST_MESSAGE_TIMEOUT", "300ms")]).await;
+    let (mut bystander, _) = scene.client(&[">"]).await;
+    let (mut waiting, answer) = scene.client(&["mute.1"]).await;
+    assert_eq!(answer["pending"], json!(["mute.1"]));
+    let told = next(&mut waiting).await;
+    assert_eq!((&told["op"], &told["topics"]), (&json!("stale"), &json!(["mute.1"])), "{told}");
+    assert_eq!((&told["reason"], told.get("offset")), (&json!("nothing_yet"), None));
+    assert!(told["message"].as_str().is_some_and(|message| message.starts_with("nothing has come yet")), "{told}");
+    tokio::task::block_in_place(|| {
+        scene.until_metric("fanline_upstream_items_silent", "", 1.0);
+        assert_eq!(scene.metric("fanline_topics", ""), 0.0);
+    });
+    assert!(scene.server.log().contains("nothing has come yet of `mute.1`"), "the operator is told as well");
+    // Whoever comes later is told with the answer; whoever has not asked is not told at all.
+    let (mut late, answer) = scene.client(&["mute.1", "mute.*"]).await;
+    assert_eq!(answer["pending"], json!(["mute.1"]));
+    assert_eq!(next(&mut late).await["reason"], "nothing_yet");
+    bystander.expect_silence().await;
+
+    tokio::task::block_in_place(|| scene.publish("mute.1", 1));
+    for client in [&mut waiting, &mut late, &mut bystander] {
+        assert_eq!(next(client).await["topic"], "mute.1");
+        let mut said = vec![next(client).await["topics"].clone(), next(client).await["topics"].clone()];
+        said.sort_by_key(Value::to_string);
+        assert_eq!(said, [json!([">"]), json!(["mute.1"])], "the feed is live, and so is the topic");
+    }
+    tokio::task::block_in_place(|| scene.until_metric("fanline_upstream_items_silent", "", 0.0));
+    let (mut newcomer, answer) = scene.client(&["mute.1"]).await;
+    assert_eq!(answer["pending"], json!([]));
+    assert_eq!(next(&mut newcomer).await["topic"], "mute.1");
+    newcomer.expect_silence().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_comes_back_to_a_refused_topic_is_told_again() {
+    let scene = Scene::open(&[("UPSTREAM_DEMAND", "on")]).await;
+    let (mut client, _) = scene.client(&["bad.1"]).await;
+    let refused = next(&mut client).await;
+    assert_eq!((&refused["op"], &refused["topic"]), (&json!("refused"), &json!("bad.1")));
+    drop(client);
+    // It lingers, so that the venue is not asked again.
+    tokio::task::block_in_place(|| scene.until_metric("fanline_wanted_topics", "", 0.0));
+    let (mut client, _) = scene.client(&["bad.1"]).await;
+    assert_eq!(next(&mut client).await["topic"], "bad.1");
+    tokio::task::block_in_place(|| assert_eq!(scene.metric("fanline_topics", ""), 0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_in_another_case_is_refused_with_the_right_one() {
+    let scene = Scene::open(&[("UPSTREAM_DEMAND", "on"), ("UPSTREAM_SUBSCRIBE", "chat.Pinned")]).await;
+    let (mut client, _) = scene.client(&["chat.xQc"]).await;
+    let refused = next(&mut client).await;
+    assert_eq!((&refused["op"], &refused["topic"]), (&json!("refused"), &json!("chat.xQc")));
+    assert!(refused["message"].as_str().is_some_and(|message| message.contains("`chat.xqc`")), "{refused}");
+    client.command(json!({"op": "subscribe", "topics": ["chat.xqc"]})).await;
+    client.expect_op("subscribed").await;
+    tokio::task::block_in_place(|| scene.publish("chat.xqc", 1));
+    assert_eq!(next(&mut client).await["topic"], "chat.xqc");
+    let heard = scene.exchange.heard().concat();
+    assert!(!heard.contains("xQc") && heard.contains("chat.pinned"), "the operator's items are put right: {heard}");
+    assert!(scene.server.log().contains("`chat.Pinned` is asked for as `chat.pinned`"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clients_may_want_is_bounded_by_name_by_client_and_by_address() {
+    let scene = Scene::open(&[
+        ("UPSTREAM_DEMAND", "on"),
+        ("UPSTREAM_DEMAND_TOPICS", "chat.*"),
+        ("LIMITS_WANTED_PER_SESSION_MAX", "3"),
+        ("LIMITS_WANTED_PER_ADDRESS_MAX", "5"),
+    ])
+    .await;
+    let (mut client, answer) = scene.client(&["chat.a", "orders.x"]).await;
+    assert_eq!(answer["pending"], json!(["chat.a"]));
+    let refused = next(&mut client).await;
+    assert_eq!(refused["topic"], "orders.x", "{refused}");
+    assert!(refused["message"].as_str().is_some_and(|message| message.contains("upstream.demand_topics")));
+    let mut refuses = async |client: &mut Client, topics: &[&str], limit: &str| {
+        client.command(json!({"op": "subscribe", "topics": topics})).await;
+        let error = client.expect_op("error").await;
+        assert_eq!(error["code"], "too_many_topics");
+        assert!(error["message"].as_str().is_some_and(|message| message.contains(limit)), "{error}");
+    };
+    refuses(&mut client, &["chat.b", "chat.c", "chat.d"], "limits.wanted_per_session_max").await;
+    client.command(json!({"op": "subscribe", "topics": ["chat.b", "chat.c"]})).await;
+    client.expect_op("subscribed").await;
+    let (mut other, _) = scene.client(&["chat.a", "chat.b"]).await;
+    refuses(&mut other, &["chat.c"], "limits.wanted_per_address_max").await;
+    client.command(json!({"op": "unsubscribe", "topics": ["chat.c"]})).await;
+    client.expect_op("unsubscribed").await;
+    other.command(json!({"op": "subscribe", "topics": ["chat.c"]})).await;
+    other.expect_op("subscribed").await;
+    let heard = scene.exchange.heard().concat();
+    assert!(!heard.contains("orders"), "{heard}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_number_out_of_line_does_not_freeze_a_topic_whatever_the_legs() {
+    for legs in ["1", "2"] {
+        let scene = Scene::open(&[("UPSTREAM_SUBSCRIBE", "price.x"), ("UPSTREAM_LEGS", legs)]).await;
+        tokio::task::block_in_place(|| {
+            let expected = legs.parse().expect("a number");
+            eventually("all legs", || (scene.exchange.ready(&["price.x"]).len() == expected).then_some(()));
+        });
+        let (mut client, _) = scene.client(&["price.x"]).await;
+        let numbers = (1001..1006).chain([1_000_000_000_000]).chain(1006..1066);
+        for n in numbers {
+            tokio::task::block_in_place(|| scene.publish("price.x", n));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let mut got = Vec::new();
+        while got.last() != Some(&1065) {
+            let message = next(&mut client).await;
+            got.extend(message["data"]["n"].as_u64());
+        }
+        assert!(got.len() >= 56, "legs {legs}: {} of 66 came: {got:?}", got.len());
+        tokio::task::block_in_place(|| {
+            let current = scene.server.get("/v1/snapshot?topics=price.x").json();
+            assert_eq!(current["frames"][0]["data"]["n"], 1065, "legs {legs}: {current}");
+            let dropped = scene.metric("fanline_frames_refused_total", "reason=\"old\"");
+            assert!(
+                if legs == "1" { (1.0..=7.0).contains(&dropped) } else { dropped == 0.0 },
+                "legs {legs}: {dropped}"
+            );
+        });
+        assert!(scene.server.log().contains("nothing but old numbers came, so they are counted anew: `price.x`"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_that_is_asked_for_nothing_says_what_it_waits_for() {
+    let (exchange, url) = tokio::task::block_in_place(|| {
+        let exchange = Exchange::open();
+        let url = exchange.url();
+        (exchange, url)
+    });
+    let readiness = |settings: &[(&str, &str)], part: &str| {
+        let settings: Vec<(&str, &str)> = settings.iter().copied().chain([("UPSTREAM_URL", &*url)]).collect();
+        let server = Program::serve(&["--profile", "coinbase-exchange"], &settings);
+        let ready = eventually(part, || Some(server.get("/readyz")).filter(|ready| ready.body.contains(part)));
+        assert!(server.log().contains(part), "{}", server.log());
+        (ready.status, ready.json(), server)
+    };
+    tokio::task::block_in_place(|| {
+        let (status, ready, server) = readiness(&[], "nothing to subscribe to");
+        assert_eq!((status, &ready["reason"]), (503, &json!("idle")));
+        assert!(ready["message"].as_str().is_some_and(|message| message.contains("--subscribe ticker.BTC-USD")));
+        drop(server);
+        // Clients must be let in, or nothing will ever be asked for.
+        let (status, ready, _server) = readiness(&[("UPSTREAM_DEMAND", "on")], "waiting for clients to subscribe");
+        assert_eq!((status, &ready["ready"]), (200, &json!(true)));
+        let (_, out, err) = run(&["probe", &url, "--profile", "coinbase-exchange", "--seconds", "1"], &[]);
+        assert!((out + &err).contains("nothing to subscribe to"), "{err}");
+    });
+    assert!(exchange.state().guests.is_empty(), "nobody was dialed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_ask_end_the_wait_of_a_feed_that_is_asked_for_nothing() {
+    let scene = Scene::open(&[("UPSTREAM_DEMAND", "on")]).await;
+    let state = |state: &'static str| {
+        tokio::task::block_in_place(|| {
+            eventually(state, || Some(scene.server.get("/readyz")).filter(|ready| ready.json()["state"] == state))
+        })
+    };
+    assert_eq!(state("idle").status, 200);
+    let (mut client, _) = scene.client(&["chat.rust"]).await;
+    assert_eq!(state("connecting").status, 503);
+    tokio::task::block_in_place(|| scene.publish("chat.rust", 1));
+    assert_eq!(next(&mut client).await["topic"], "chat.rust");
+    assert_eq!(state("live").status, 200);
+}
