@@ -180,7 +180,11 @@ impl Scene {
             times += 1;
         }
         let busy = (shard_cpu() - before).as_secs_f64() / since.elapsed().as_secs_f64() - self.feed_cpu;
-        println!("{WILDCARDS} wildcards toggled, {} topics: {times} times in 10 s, {:.1} % of the shard", self.topics, busy * 100.0);
+        println!(
+            "{WILDCARDS} wildcards toggled, {} topics: {times} times in 10 s, {:.1} % of the shard",
+            self.topics,
+            busy * 100.0
+        );
     }
 
     /// Runs a step, and prints what it cost, CPU and wall by the number given.

@@ -317,6 +317,7 @@ fn upstream_settings(config: &Config, profile: Profile, url: String) -> Upstream
         interest: None,
         linger: upstream.linger,
         asks: None,
+        expire_after: Some(config.topics.expire_after).filter(|after| !after.is_zero()),
     }
 }
 

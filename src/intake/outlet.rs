@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
+use std::time::Duration;
 
 use metrics::{Counter, Gauge};
 
@@ -54,6 +55,8 @@ pub(super) struct Outlet {
     merger: Merger,
     /// Several connections carry the same.
     merging: bool,
+    /// A topic of which nothing has come for so long is forgotten; none: never.
+    expire_after: Option<Duration>,
     /// When the flow is to be called next; it wants that ten times a second.
     flow_tick_ns: u64,
     press: Press,
@@ -94,7 +97,12 @@ struct Sample {
 }
 
 impl Outlet {
-    pub fn new(publisher: Publisher, stale_after: StaleAfter, legs: usize, meters: &Meters) -> Outlet {
+    pub fn new(
+        publisher: Publisher,
+        (stale_after, expire_after): (StaleAfter, Option<Duration>),
+        legs: usize,
+        meters: &Meters,
+    ) -> Outlet {
         for reason in Loss::LABELS {
             meters.counter(&names::UPSTREAM_RECONNECTS, &[("reason", reason)]).absolute(0);
         }
@@ -112,6 +120,7 @@ impl Outlet {
         };
         Outlet {
             flow: Flow::new(stale_after, TOPICS_MAX),
+            expire_after,
             flow_tick_ns: 0,
             merger: Merger::new(legs, meters),
             merging: false,
@@ -178,6 +187,18 @@ impl Outlet {
         if self.flow_tick_ns <= now.mono_ns {
             self.flow_tick_ns = now.mono_ns + FLOW_TICK_NS;
             flow.tick(now, press);
+            self.expire(now);
+        }
+    }
+
+    /// Forgets topics that have been silent for long.
+    fn expire(&mut self, now: Stamp) {
+        let Some(silent) = self.expire_after else { return };
+        for topic in self.press.publisher.expire(silent, now) {
+            tracing::debug!(topic = &*topic.name, "forgotten: nothing has come for {silent:?} (topics.expire_after)");
+            self.flow.forget(&topic.name);
+            self.merger.forget_topic(&topic.name);
+            self.press.lapsed.remove(&*topic.name);
         }
     }
 
@@ -187,7 +208,8 @@ impl Outlet {
     }
 
     pub fn deadline_ns(&self) -> Option<u64> {
-        let flow_tick = self.flow.is_judging().then_some(self.flow_tick_ns);
+        let ticks = self.flow.is_judging() || self.expire_after.is_some();
+        let flow_tick = ticks.then_some(self.flow_tick_ns);
         self.merger.deadline_ns().into_iter().chain(flow_tick).min()
     }
 

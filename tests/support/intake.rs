@@ -127,5 +127,6 @@ pub fn settings(url: &str, profile: Profile, items: &[&str]) -> Settings {
         interest: None,
         linger: Duration::from_secs(30),
         asks: None,
+        expire_after: None,
     }
 }

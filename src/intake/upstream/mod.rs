@@ -83,6 +83,8 @@ pub struct Settings {
     pub linger: Duration,
     /// What clients say to the upstream.
     pub asks: Option<AskQueue>,
+    /// A topic of which nothing has come for so long is forgotten; none: never.
+    pub expire_after: Option<Duration>,
 }
 
 /// Why there will be no feed; trying again is of no use before something was changed.
@@ -198,7 +200,7 @@ impl Upstream {
             members: Vec::new(),
             links: 0,
             lines: 0,
-            outlet: Outlet::new(publisher, profile.keepalive.stale_after, legs, meters),
+            outlet: Outlet::new(publisher, (profile.keepalive.stale_after, settings.expire_after), legs, meters),
             renewals: Renewals::default(),
             merging_until_ns: 0,
             cursor: None,
