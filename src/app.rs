@@ -337,6 +337,7 @@ fn upstream_settings(config: &Config, profile: Profile, url: String) -> Upstream
         linger: upstream.linger,
         asks: None,
         first_message_timeout: upstream.first_message_timeout,
+        expire_after: Some(config.topics.expire_after).filter(|after| !after.is_zero()),
     }
 }
 

@@ -32,6 +32,9 @@ pub enum Role {
     Moment,
     /// No message of the upstream, but something said about the topic; the payload is the notice.
     Note(NoteKind),
+    /// These topics are forgotten: they were silent for long, and the ring holds nothing else of them. It is for those who
+    /// keep tables of topics; nobody is sent it. Its own topic is the first of them.
+    Expired(Box<[Arc<Topic>]>),
 }
 
 /// Immutable but for its encodings, which are filled in by the first reader that needs one.
@@ -70,6 +73,13 @@ impl Frame {
         Frame::with(offset, topic, received, payload, Role::Note(note.kind()))
     }
 
+    /// Word that topics, of which there is one at least, are forgotten.
+    pub fn expired(offset: Offset, topics: Vec<Arc<Topic>>, received: Stamp) -> Frame {
+        let payload = Payload { bytes: Default::default(), kind: PayloadKind::Json };
+        let topic = topics[0].clone();
+        Frame::with(offset, topic, received, payload, Role::Expired(topics.into()))
+    }
+
     fn with(offset: Offset, topic: Arc<Topic>, received: Stamp, payload: Payload, role: Role) -> Frame {
         Frame { offset, topic, received, payload, role, encodings: Default::default() }
     }
@@ -91,7 +101,7 @@ impl Frame {
         let kind = match self.role {
             Role::Start => Some(Kind::Snapshot),
             Role::Change { .. } => Some(Kind::Delta),
-            Role::Value { .. } | Role::Moment | Role::Note(_) => None,
+            Role::Value { .. } | Role::Moment | Role::Note(_) | Role::Expired(_) => None,
         };
         let (topic, offset, ts_ms) = (&*self.topic.name, self.offset, self.received.wall_ms);
         Envelope { topic, offset, ts_ms, kind, payload: &self.payload }

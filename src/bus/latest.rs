@@ -7,25 +7,39 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 
-use crate::bus::frame::{Frame, Topic};
+use crate::bus::frame::{Frame, Role, Topic};
 use crate::bus::story::Story;
+use crate::words::ids::Offset;
 
 /// What is kept of a topic, and how many frames there were.
 #[derive(Clone, Debug)]
 pub struct Current {
     pub story: Story,
-    /// Frames published on the topic in this epoch; notes do not count.
+    /// Frames published on the topic since it is known; notes do not count.
     pub count: u64,
+    /// When the last of them was received, or the topic became known.
+    heard_ns: u64,
+    /// It was told in snapshots and deltas.
+    builds_up: bool,
 }
 
 impl Current {
     pub fn new(first: Arc<Frame>) -> Current {
-        Current { count: u64::from(!first.is_note()), story: Story::new(first) }
+        Current {
+            count: u64::from(!first.is_note()),
+            heard_ns: first.received.mono_ns,
+            builds_up: builds_up(&first),
+            story: Story::new(first),
+        }
     }
 
     /// Takes the topic's next frame.
     pub fn take(&mut self, frame: Arc<Frame>) {
-        self.count += u64::from(!frame.is_note());
+        if !frame.is_note() {
+            self.count += 1;
+            self.heard_ns = frame.received.mono_ns;
+            self.builds_up |= builds_up(&frame);
+        }
         self.story.take(frame);
     }
 }
@@ -65,10 +79,29 @@ impl Latest {
         }
     }
 
+    /// Publisher only: whether the topic may be forgotten, because it was not heard since then, and the ring, which ends
+    /// at `tail`, holds nothing of it. Not if it was ever told in snapshots and deltas: those who know it hold a value to
+    /// which the next delta would be applied.
+    pub fn is_outlived(&self, name: &str, since_ns: u64, tail: Offset) -> bool {
+        self.by_name.get(name).is_some_and(|current| {
+            let silent = current.heard_ns < since_ns && current.story.newest().offset < tail;
+            silent && !current.builds_up
+        })
+    }
+
+    /// Publisher only.
+    pub fn forget(&self, name: &str) {
+        self.by_name.remove(name);
+    }
+
     /// Visits every topic once, in no order; a part of the cache is locked against the publisher during each call.
     pub fn each(&self, mut visit: impl FnMut(&Current)) {
         for entry in &self.by_name {
             visit(entry.value());
         }
     }
+}
+
+fn builds_up(frame: &Frame) -> bool {
+    matches!(frame.role, Role::Start | Role::Change { .. })
 }

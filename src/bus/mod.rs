@@ -33,6 +33,7 @@ use crate::bus::latest::Latest;
 use crate::bus::publisher::Publisher;
 use crate::bus::reader::Reader;
 use crate::bus::ring::Ring;
+use crate::bus::sync::AtomicU64;
 use crate::words::ids::Epoch;
 use crate::words::metrics::Meters;
 
@@ -55,6 +56,9 @@ struct Shared {
     /// Written by the publisher alone. Its version counts the changes of what it is, not of its words.
     feed: Board<FeedState>,
     bells: ArcSwap<Vec<Arc<Bell>>>,
+    /// The newest offset at which a topic was forgotten; 0 if none was. Stored by the publisher, Release, before the frame
+    /// that tells it enters the ring; loaded by readers, Acquire.
+    forgotten: AtomicU64,
 }
 
 /// Opens an empty bus for one epoch, where every topic keeps as many values as its frames ask for.
@@ -70,6 +74,7 @@ pub fn open_with_history(epoch: Epoch, limits: Limits, history: History, meters:
         latest: Latest::new(),
         feed: Board::new(FeedState::Connecting),
         bells: ArcSwap::from_pointee(Vec::new()),
+        forgotten: AtomicU64::new(0),
     });
     (Publisher::new(shared.clone(), (limits, history), meters), Reader::new(shared))
 }

@@ -2,8 +2,14 @@
 //!
 //! Nothing else hands out offsets and nothing else feeds the ring; `Publisher` is not `Clone`. It deliberately does
 //! not know where frames come from.
+//!
+//! It also forgets topics (`expire`), and says so in the ring, where everyone learns of it in the order of the stream.
+//! Invariants: the ring holds no frame of a topic that is forgotten; the number of one is given to another topic only
+//! when the ring no longer holds the word that it is forgotten. So no two topics of the ring have the same number.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics::{Counter, Gauge};
 
@@ -11,12 +17,17 @@ use crate::bus::feed::FeedState;
 use crate::bus::frame::{Frame, Topic};
 use crate::bus::history::History;
 use crate::bus::keeping::{Keeping, Note, NoteKind};
+use crate::bus::sync::Ordering;
 use crate::bus::{Limits, Shared};
 use crate::wire::encode::Payload;
 use crate::words::ids::{Offset, TopicId};
 use crate::words::metrics::{self as names, Meters};
 use crate::words::stamp::Stamp;
 use crate::words::topic::{TopicError, check_topic};
+
+/// Topics that one call of `expire` looks at, and forgets at most: some 0.2 ms, and bounded work for each shard.
+const EXPIRY_LOOKS: usize = 1024;
+const EXPIRY_TOPICS: usize = 64;
 
 pub struct Publisher {
     shared: Arc<Shared>,
@@ -25,9 +36,15 @@ pub struct Publisher {
     head: Offset,
     ring_frames: usize,
     ring_bytes: usize,
-    topics: u32,
+    /// By `TopicId`; none where one was forgotten.
+    topics: Vec<Option<Arc<Topic>>>,
+    living: usize,
     /// Topics that were new, ever.
     admitted: u64,
+    /// Numbers of forgotten topics, and the offset at which that is told.
+    free: VecDeque<(Offset, TopicId)>,
+    /// The topic that `expire` looks at next.
+    next_look: usize,
     meters: PublisherMeters,
 }
 
@@ -36,7 +53,10 @@ pub struct Publisher {
 pub enum PublishError {
     #[error("the upstream's topic is unusable: {0}")]
     BadTopic(#[from] TopicError),
-    #[error("topic `{topic}` is one more than the {max} allowed; raise limits.topics_max or subscribe to less")]
+    #[error(
+        "topic `{topic}` is one more than the {max} allowed; raise limits.topics_max, subscribe to less, \
+             or have silent topics forgotten sooner (topics.expire_after)"
+    )]
     TooManyTopics { topic: String, max: usize },
 }
 
@@ -48,6 +68,7 @@ struct PublisherMeters {
     refused_topic: Counter,
     refused_limit: Counter,
     topics: Gauge,
+    expired: Counter,
     head_offset: Gauge,
     ring_frames: Gauge,
     ring_bytes: Gauge,
@@ -64,6 +85,7 @@ impl Publisher {
             refused_topic: meters.counter(&names::FRAMES_REFUSED, &[("reason", "bad_topic")]),
             refused_limit: meters.counter(&names::FRAMES_REFUSED, &[("reason", "too_many_topics")]),
             topics: meters.gauge(&names::TOPICS, &[]),
+            expired: meters.counter(&names::TOPICS_EXPIRED, &[]),
             head_offset: meters.gauge(&names::HEAD_OFFSET, &[]),
             ring_frames: meters.gauge(&names::RING_FRAMES, &[]),
             ring_bytes: meters.gauge(&names::RING_BYTES, &[]),
@@ -79,8 +101,11 @@ impl Publisher {
             head: Offset::START,
             ring_frames: 0,
             ring_bytes: 0,
-            topics: 0,
+            topics: Vec::new(),
+            living: 0,
             admitted: 0,
+            free: VecDeque::new(),
+            next_look: 0,
             meters,
         };
         publisher.show_state(&FeedState::Connecting);
@@ -119,11 +144,47 @@ impl Publisher {
         Ok(offset)
     }
 
+    /// Looks at some topics, and forgets those of which nothing has come for so long and the ring holds nothing; gives
+    /// them. To be called about ten times a second.
+    pub fn expire(&mut self, silent: Duration, now: Stamp) -> Vec<Arc<Topic>> {
+        let silent_ns = u64::try_from(silent.as_nanos()).unwrap_or(u64::MAX);
+        let Some(since_ns) = now.mono_ns.checked_sub(silent_ns) else { return Vec::new() };
+        let (latest, tail) = (&self.shared.latest, self.shared.ring.tail());
+        let mut expired = Vec::new();
+        for _ in 0..EXPIRY_LOOKS.min(self.topics.len()) {
+            if expired.len() == EXPIRY_TOPICS {
+                break;
+            }
+            self.next_look = (self.next_look + 1) % self.topics.len();
+            let outlived = |topic: &mut Arc<Topic>| latest.is_outlived(&topic.name, since_ns, tail);
+            expired.extend(self.topics[self.next_look].take_if(outlived));
+        }
+        if expired.is_empty() {
+            return expired;
+        }
+        let offset = self.head.next();
+        for topic in &expired {
+            self.shared.latest.forget(&topic.name);
+            self.free.push_back((offset, topic.id));
+        }
+        self.shared.forgotten.store(offset.0, Ordering::Release);
+        self.living -= expired.len();
+        self.meters.topics.set(self.living as f64);
+        self.meters.expired.increment(expired.len() as u64);
+        self.make_room(0);
+        self.store(Arc::new(Frame::expired(offset, expired.clone(), now)));
+        expired
+    }
+
     fn push(&mut self, frame: Frame) -> Offset {
-        let (offset, bytes) = (frame.offset, frame.held_bytes());
         let frame = Arc::new(frame);
-        self.make_room(bytes);
+        self.make_room(frame.held_bytes());
         self.shared.latest.remember(frame.clone());
+        self.store(frame)
+    }
+
+    fn store(&mut self, frame: Arc<Frame>) -> Offset {
+        let (offset, bytes) = (frame.offset, frame.held_bytes());
         self.shared.ring.push(frame);
         self.head = offset;
         self.ring_frames += 1;
@@ -152,7 +213,7 @@ impl Publisher {
 
     /// Topics that are known.
     pub fn topics(&self) -> usize {
-        self.topics as usize
+        self.living
     }
 
     /// Whether anything was published on the topic, be it a note.
@@ -179,15 +240,24 @@ impl Publisher {
             self.meters.refused_topic.increment(1);
             return Err(error.into());
         }
-        if self.topics as usize >= self.limits.topics_max {
+        if self.living >= self.limits.topics_max {
             self.meters.refused_limit.increment(1);
             return Err(PublishError::TooManyTopics { topic: name.to_string(), max: self.limits.topics_max });
         }
-        let id = TopicId(self.topics);
-        self.topics += 1;
+        let tail = self.shared.ring.tail();
+        let id = match self.free.pop_front_if(|(told, _)| *told < tail) {
+            Some((_, id)) => id,
+            None => {
+                self.topics.push(None);
+                TopicId(self.topics.len() as u32 - 1)
+            }
+        };
+        let topic = Arc::new(Topic { id, keep: self.history.of(name), name: name.into() });
+        self.topics[id.index()] = Some(topic.clone());
+        self.living += 1;
         self.admitted += 1;
-        self.meters.topics.set(f64::from(self.topics));
-        Ok(Arc::new(Topic { id, keep: self.history.of(name), name: name.into() }))
+        self.meters.topics.set(self.living as f64);
+        Ok(topic)
     }
 
     fn make_room(&mut self, bytes: usize) {
@@ -211,6 +281,118 @@ impl Publisher {
         self.meters.up.set(if *state == FeedState::Live { 1.0 } else { 0.0 });
         for (label, gauge) in &self.meters.states {
             gauge.set(if *label == state.label() { 1.0 } else { 0.0 });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::bus;
+    use crate::bus::frame::Role;
+    use crate::bus::reader::Reader;
+    use crate::wire::encode::PayloadKind;
+    use crate::words::ids::Epoch;
+
+    const SILENT: Duration = Duration::from_secs(60);
+    const RING_FRAMES: usize = 8;
+
+    fn bus(topics_max: usize) -> (Publisher, Reader) {
+        let limits = Limits { ring_frames_max: RING_FRAMES, ring_bytes_max: 1 << 20, topics_max };
+        bus::open(Epoch(1), limits, &Meters::unread())
+    }
+
+    fn at(seconds: u64) -> Stamp {
+        Stamp { wall_ms: seconds * 1000, mono_ns: seconds * 1_000_000_000 }
+    }
+
+    fn payload() -> Payload {
+        Payload { bytes: bytes::Bytes::from_static(b"1"), kind: PayloadKind::Json }
+    }
+
+    fn publish(publisher: &mut Publisher, topic: &str, seconds: u64) -> Result<Offset, PublishError> {
+        publisher.publish(topic, payload(), Keeping::NEWEST, at(seconds))
+    }
+
+    fn names(topics: &[Arc<Topic>]) -> Vec<&str> {
+        topics.iter().map(|topic| &*topic.name).collect()
+    }
+
+    #[test]
+    fn a_topic_that_was_silent_is_forgotten_and_makes_room() {
+        let (mut publisher, reader) = bus(2);
+        publish(&mut publisher, "once", 1).expect("room");
+        publish(&mut publisher, "often", 1).expect("room");
+        let error = publish(&mut publisher, "more", 2).expect_err("no room").to_string();
+        assert!(error.contains("topics.expire_after") && error.contains("limits.topics_max"), "{error}");
+        assert_eq!(names(&publisher.expire(SILENT, at(100))), [""; 0], "the ring holds its frame");
+        for second in 2..100 {
+            publish(&mut publisher, "often", second).expect("it is known");
+            if second < 50 {
+                publisher.note("once", Note::Live, at(second)).expect("it is known");
+            }
+            if second < 20 {
+                assert_eq!(names(&publisher.expire(SILENT, at(second))), [""; 0], "it was heard in the last minute");
+            }
+        }
+        (0..RING_FRAMES).for_each(|_| drop(publish(&mut publisher, "often", 100)));
+        // A note is no sign of life.
+        assert_eq!(names(&publisher.expire(SILENT, at(100))), ["once"]);
+        let told = reader.frame(reader.head()).expect("the newest frame");
+        assert!(matches!(&told.role, Role::Expired(topics) if names(topics) == ["once"]), "{told:?}");
+        assert_eq!((reader.forgotten(), reader.knows("once"), reader.knows("often")), (told.offset, false, true));
+        assert_eq!(publish(&mut publisher, "more", 101).expect("room"), told.offset.next(), "offsets are dense");
+        assert_eq!(reader.latest("more").map(|current| current.count), Some(1));
+    }
+
+    #[test]
+    fn names_that_come_once_do_not_make_tables_grow() {
+        let (mut publisher, reader) = bus(100);
+        let mut ids = BTreeSet::new();
+        for n in 0..5000 {
+            publish(&mut publisher, &format!("order.{n}"), n).expect("room for those of a minute");
+            let newest = reader.frame(reader.head()).expect("the newest frame");
+            // No two topics that the ring tells of have the same number.
+            let told = (reader.tail().0..newest.offset.0).filter_map(|offset| reader.frame(Offset(offset)));
+            for frame in told {
+                let others = match &frame.role {
+                    Role::Expired(topics) => topics.iter().collect(),
+                    _ => vec![&frame.topic],
+                };
+                assert!(others.iter().all(|other| other.id != newest.topic.id), "{n}");
+            }
+            ids.insert(newest.topic.id);
+            publisher.expire(SILENT, at(n));
+        }
+        assert!(reader.topics() <= 100);
+        assert!(ids.len() < 200 && publisher.topics.len() == ids.len(), "{} numbers for 5000 topics", ids.len());
+    }
+
+    #[test]
+    fn a_topic_of_deltas_stays() {
+        let (mut publisher, reader) = bus(10);
+        publisher.publish("book", payload(), Keeping::Start, at(1)).expect("room");
+        publish(&mut publisher, "book", 1).expect("a value instead");
+        publish(&mut publisher, "trade", 1).expect("room");
+        (0..RING_FRAMES).for_each(|_| drop(publish(&mut publisher, "often", 100)));
+        assert_eq!(names(&publisher.expire(SILENT, at(100))), ["trade"]);
+        assert!(reader.knows("book"), "a client may hold a value to which the next delta would be applied");
+    }
+
+    #[test]
+    fn one_call_forgets_a_bounded_number() {
+        let (mut publisher, reader) = bus(10_000);
+        (0..5000).for_each(|n| drop(publish(&mut publisher, &format!("t{n}"), 1)));
+        (0..RING_FRAMES).for_each(|_| drop(publish(&mut publisher, "often", 100)));
+        let mut calls = 0;
+        while reader.topics() > 1 {
+            let before = reader.head();
+            let expired = publisher.expire(SILENT, at(100)).len();
+            assert!(expired <= EXPIRY_TOPICS && reader.head().0 - before.0 <= 1, "{expired} in one frame at most");
+            calls += 1;
+            assert!(calls < 200);
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::bus::bell::Bell;
 use crate::bus::feed::FeedState;
 use crate::bus::frame::Frame;
 use crate::bus::latest::Current;
+use crate::bus::sync::Ordering;
 use crate::words::ids::{Epoch, Offset};
 
 /// A view on the bus; clones see the same one.
@@ -51,6 +52,12 @@ impl Reader {
     /// Visits what is kept of every topic, in no order. Keep `visit` short: it holds back the publisher.
     pub fn each_latest(&self, visit: impl FnMut(&Current)) {
         self.shared.latest.each(visit);
+    }
+
+    /// The newest offset at which topics were forgotten; of those there may have been frames before that nobody can tell
+    /// of any more.
+    pub fn forgotten(&self) -> Offset {
+        Offset(self.shared.forgotten.load(Ordering::Acquire))
     }
 
     pub fn topics(&self) -> usize {

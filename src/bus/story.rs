@@ -156,6 +156,8 @@ impl Rest {
                     self.kept.push_back(frame);
                 }
             }
+            // It ends a story, and so is part of none.
+            Role::Expired(_) => {}
         }
     }
 

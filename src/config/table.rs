@@ -263,6 +263,10 @@ settings! {
         keep: Vec<String> = Is(""), Kind::List,
             "Topics of which the last messages are kept instead of the newest alone, as `PATTERN=COUNT` with a count up to 1000, such as `chat.*=50`; the first match counts.";
     }
+    topics Topics "Topics that come and go." {
+        expire_after: Duration = Is("7d"), duration(Duration::ZERO, MONTH),
+            "A topic of which nothing has come for this time is forgotten, once the ring holds nothing of it, and counts no more for `limits.topics_max`; 0 means never. Topics of snapshots and deltas stay.";
+    }
     shards Shards "The threads that own the clients." {
         count: usize = Is("0"), count(0, 1024),
             "Number of shards; 0 means one per core.";

@@ -132,15 +132,16 @@ impl<S: Socket> Shard<S> {
         let (index, sorted, reader) = (&self.index, &self.sorted, &self.reader);
         let sources = Sources { index, sorted, reader, scan_topics_max: self.scan_topics_max };
         let (stride, looked) = walk_slice(walk, (lane_id, lane), &sources, &mut self.encoder, &mut self.scratch);
-        self.work_left = self.work_left.saturating_sub(looked + SLICE_WORK);
+        let slice_work = if matches!(stride, Stride::Unsorted) { 0 } else { SLICE_WORK };
+        self.work_left = self.work_left.saturating_sub(looked + slice_work);
         self.charge(id, looked);
+        self.sorted.is_used(now.mono_ns);
         match stride {
             Stride::Chunk(chunk) => Next::Send(chunk),
             Stride::Nothing => Next::Nothing,
             Stride::Unsorted => {
-                let looked = self.sorted.make(&self.index, self.cursor, self.work_left);
-                self.sorted.is_used(now.mono_ns);
-                self.work_left -= looked.min(self.work_left);
+                let looked = self.sorted.make(&self.index, self.cursor, self.work_left.max(1));
+                self.work_left = self.work_left.saturating_sub(looked);
                 Next::Wait
             }
             Stride::Done => {
@@ -176,8 +177,9 @@ impl<S: Socket> Shard<S> {
         let Standing::Behind(behind) = &mut session.standing else { return Next::Arrived };
         let (from, cause) = (behind.cursor, behind.cause);
         behind.skip_to(position);
-        // Nothing of the shard, and this lane is not paced, is newer than its position.
-        if lane.topics.newest <= from {
+        // Nothing of the shard, and this lane is not paced, is newer than its position. Of topics that were forgotten
+        // since, it is not known whether the lane had them.
+        if lane.topics.newest <= from && self.reader.forgotten() <= from {
             return Next::Nothing;
         }
         if session.policy == Policy::Disconnect && cause != Cause::Resume {

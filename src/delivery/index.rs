@@ -99,6 +99,30 @@ impl Index {
         Noted { before: Offset::START, new_topic: true, steps }
     }
 
+    /// Forgets this topic, and not another one with its number; gives what there was of it. The lanes still hold it.
+    pub fn forget(&mut self, topic: &Arc<Topic>) -> Option<Entry> {
+        let slot = self.topics.get_mut(topic.id.index())?;
+        let entry = slot.take_if(|entry| Arc::ptr_eq(&entry.story.newest().topic, topic))?;
+        if self.by_name.get(&topic.name) == Some(&topic.id) {
+            self.by_name.remove(&topic.name);
+        }
+        Some(entry)
+    }
+
+    /// The topic with this number.
+    pub fn topic(&self, slot: usize) -> Option<&Arc<Topic>> {
+        self.topics.get(slot)?.as_ref().map(|entry| &entry.story.newest().topic)
+    }
+
+    /// The topic has moved on this lane.
+    pub fn reseat(&mut self, topic: TopicId, lane: LaneId, at: u32) {
+        if let Some(entry) = self.entry_mut(topic)
+            && let Ok(seat) = entry.seat(lane)
+        {
+            entry.lanes[seat].at = at;
+        }
+    }
+
     pub fn entry(&self, topic: TopicId) -> Option<&Entry> {
         self.topics.get(topic.index())?.as_ref()
     }

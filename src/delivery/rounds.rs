@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::bus::feed::FeedState;
-use crate::bus::frame::Frame;
+use crate::bus::frame::{Frame, Role, Topic};
 use crate::delivery::index::{LaneId, Noted};
 use crate::delivery::lane::{Lane, Scheme, SessionId};
 use crate::delivery::session::{Socket, Standing};
@@ -83,6 +83,10 @@ impl<S: Socket> Shard<S> {
                 return;
             };
             self.cursor = frame.offset;
+            if let Role::Expired(topics) = &frame.role {
+                steps += topics.iter().map(|topic| self.forget_topic(topic)).sum::<usize>();
+                continue;
+            }
             bytes += frame.payload.bytes.len();
             steps += self.note(frame.clone(), true);
             self.round.push(frame);
@@ -123,6 +127,33 @@ impl<S: Socket> Shard<S> {
         }
     }
 
+    /// Takes a topic off the index and its lanes; gives the work.
+    fn forget_topic(&mut self, topic: &Arc<Topic>) -> usize {
+        let Some(entry) = self.index.forget(topic) else { return 1 };
+        for seat in &entry.lanes {
+            let list = &mut self.lanes[seat.lane.0 as usize].topics.list;
+            list.swap_remove(seat.at as usize);
+            if let Some(moved) = list.get(seat.at as usize) {
+                self.index.reseat(*moved, seat.lane, seat.at);
+            }
+        }
+        entry.lanes.len() + 1
+    }
+
+    /// Forgets what is not living any more, or has come back as another topic.
+    fn forget_all_but(&mut self, mut living: Vec<Arc<Topic>>) {
+        living.sort_unstable_by_key(|topic| topic.id);
+        let mut living = living.into_iter().peekable();
+        for slot in 0..self.index.slots() {
+            let Some(topic) = self.index.topic(slot) else { continue };
+            while living.next_if(|other| other.id < topic.id).is_some() {}
+            if living.peek().is_none_or(|living| !Arc::ptr_eq(living, topic)) {
+                let topic = topic.clone();
+                self.forget_topic(&topic);
+            }
+        }
+    }
+
     /// The publisher was a whole ring ahead: everyone falls behind, and the index starts over from the kept stories.
     fn overrun(&mut self) {
         let unpaced = self.lanes.iter().filter(|(_, lane)| lane.pace.is_none());
@@ -145,8 +176,11 @@ impl<S: Socket> Shard<S> {
     pub(super) fn start_over(&mut self) {
         let (since, head) = (self.cursor, self.reader.head());
         let mut stories = Vec::new();
+        let mut living: Vec<Arc<Topic>> = Vec::new();
         self.reader.each_latest(|current| {
-            if current.story.newest().offset > since {
+            let newest = current.story.newest();
+            living.push(newest.topic.clone());
+            if newest.offset > since {
                 stories.push(current.story.clone());
             }
         });
@@ -157,6 +191,7 @@ impl<S: Socket> Shard<S> {
         }
         let between = (head.0 + 1..=until.0).map(|offset| self.reader.frame(Offset(offset)));
         let Some(between) = between.collect::<Option<Vec<_>>>() else { return };
+        self.forget_all_but(living);
         for story in stories {
             let newest = story.newest();
             let newest = (newest.topic.id, newest.offset);
@@ -164,6 +199,12 @@ impl<S: Socket> Shard<S> {
             self.mark_lanes(newest, &noted, false);
         }
         for frame in between {
+            if let Role::Expired(topics) = &frame.role {
+                for topic in topics {
+                    self.forget_topic(topic);
+                }
+                continue;
+            }
             let entry = self.index.entry(frame.topic.id);
             if entry.is_none_or(|entry| entry.story.newest().offset < frame.offset) {
                 self.note(frame, false);
@@ -354,6 +395,8 @@ impl<S: Socket> Shard<S> {
         }
         *frames_left = frames_left.saturating_sub(news.len().max(1));
         news.sort_unstable_by_key(|(offset, _)| *offset);
+        // A topic is dirty twice that has the number of one that was forgotten while it was.
+        news.dedup_by_key(|(offset, _)| *offset);
         let mut rest = news.as_slice();
         while let Some((until, part)) = take_part(&mut rest) {
             // Members may end, and with the last one the lane, while a part is delivered.

@@ -104,7 +104,7 @@ impl<S: Socket> Shard<S> {
             matches_per_turn: MATCHES_PER_TURN,
             matches_left: 0,
             work_per_turn: WORK_PER_TURN,
-            work_left: 0,
+            work_left: WORK_PER_TURN,
             sorted: Sorted::default(),
             scan_topics_max: SCAN_TOPICS_MAX,
             said: 0,
@@ -170,6 +170,10 @@ impl<S: Socket> Shard<S> {
     pub fn ready(&mut self, id: SessionId, readable: bool, now: Stamp) {
         if let Some(session) = self.sessions.get_mut(id.0) {
             session.readable |= readable;
+            // Many sockets may take more at the same moment: those that catch up have the work of a turn between them.
+            if self.work_left == 0 && matches!(session.standing, Standing::Behind(_)) {
+                return self.enqueue(id);
+            }
             self.run(id, now);
         }
     }

@@ -319,7 +319,8 @@ pub fn replay_slice(
             }
             break;
         };
-        if let Some(entry) = index.entry_on(lane_id, frame.topic.id) {
+        let is_expiry = matches!(frame.role, Role::Expired(_));
+        if let Some(entry) = index.entry_on(lane_id, frame.topic.id).filter(|_| !is_expiry) {
             let due = if behind.complete { Some(&*frame) } else { replayed(&frame, &entry.story) };
             if due.is_some_and(|due| !slice.take(due, key.encoded(due, encoder))) {
                 break;

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use crate::bus::frame::Role;
 use crate::bus::latest::Current;
 use crate::bus::reader::Reader;
 use crate::words::ids::{Offset, TopicId};
@@ -72,6 +73,10 @@ fn carry(
     while offset < head {
         offset = offset.next();
         let frame = reader.frame(offset).ok_or(Overrun)?;
+        if let Role::Expired(topics) = &frame.role {
+            topics.iter().for_each(|topic| drop(found.remove(&topic.id)));
+            continue;
+        }
         match found.entry(frame.topic.id) {
             Entry::Occupied(mut entry) => {
                 let current = entry.get_mut();

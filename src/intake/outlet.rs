@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics::Counter;
 
@@ -60,6 +61,8 @@ pub(super) struct Outlet {
     merger: Merger,
     /// Several connections carry the same.
     merging: bool,
+    /// A topic of which nothing has come for so long is forgotten; none: never.
+    expire_after: Option<Duration>,
     /// When the flow is to be called next; it wants that ten times a second.
     flow_tick_ns: u64,
     press: Press,
@@ -68,6 +71,16 @@ pub(super) struct Outlet {
     /// Of what the venue says this is not logged.
     hidden: Hidden,
     samples: [Sample; Class::ALL.len()],
+}
+
+/// What holds for as long as the process runs.
+pub(super) struct OutletSettings {
+    pub stale_after: StaleAfter,
+    /// A topic of which nothing has come for so long is forgotten; none: never.
+    pub expire_after: Option<Duration>,
+    pub legs: usize,
+    /// Of what the venue says this is not logged.
+    pub hidden: Hidden,
 }
 
 struct OutletMeters {
@@ -86,15 +99,16 @@ pub(super) struct Sample {
 impl Outlet {
     pub fn new(
         (publisher, interest): (Publisher, Option<Arc<Interest>>),
-        (stale_after, legs): (StaleAfter, usize),
-        hidden: Hidden,
+        settings: OutletSettings,
         meters: &Meters,
     ) -> Outlet {
         for reason in Loss::LABELS {
             meters.counter(&names::UPSTREAM_RECONNECTS, &[("reason", reason)]).absolute(0);
         }
+        let OutletSettings { stale_after, expire_after, legs, hidden } = settings;
         Outlet {
             flow: Flow::new(stale_after, TOPICS_MAX),
+            expire_after,
             flow_tick_ns: 0,
             merger: Merger::new(legs, meters),
             merging: false,
@@ -162,8 +176,20 @@ impl Outlet {
         if self.flow_tick_ns <= now.mono_ns {
             self.flow_tick_ns = now.mono_ns + FLOW_TICK_NS;
             flow.tick(now, press);
+            self.expire(now);
         }
-        press.tell_log(now);
+        self.press.tell_log(now);
+    }
+
+    /// Forgets topics that have been silent for long.
+    fn expire(&mut self, now: Stamp) {
+        let Some(silent) = self.expire_after else { return };
+        for topic in self.press.publisher.expire(silent, now) {
+            tracing::debug!(topic = &*topic.name, "forgotten: nothing has come for {silent:?} (topics.expire_after)");
+            self.flow.forget(&topic.name);
+            self.merger.forget_topic(&topic.name);
+            self.press.expired(&topic.name);
+        }
     }
 
     /// While there is no connection no topic is judged by its silence.
@@ -172,7 +198,8 @@ impl Outlet {
     }
 
     pub fn deadline_ns(&self) -> Option<u64> {
-        let flow_tick = self.flow.is_judging().then_some(self.flow_tick_ns);
+        let ticks = self.flow.is_judging() || self.expire_after.is_some();
+        let flow_tick = ticks.then_some(self.flow_tick_ns);
         [self.merger.deadline_ns(), flow_tick, self.press.deadline_ns()].into_iter().flatten().min()
     }
 

@@ -152,6 +152,11 @@ impl Press {
         self.lapsed.insert(topic.to_string());
     }
 
+    /// The topic is forgotten.
+    pub fn expired(&mut self, topic: &str) {
+        self.lapsed.remove(topic);
+    }
+
     /// The upstream refuses an item. A topic that is known, or that the operator has asked for, is told of in the stream;
     /// any other, whose name a client has given, only to those who wait for it.
     pub fn refuses(&mut self, (topic, is_pinned): (&str, bool), why: Refusal, now: Stamp) {

@@ -32,7 +32,8 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// Position of a topic in the tables of publisher and shards: dense, from 0, never reused.
+/// Position of a topic in the tables of publisher and shards: dense, from 0; that of a topic
+/// that is forgotten is given to another one once the ring holds no more of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId(pub u32);
 

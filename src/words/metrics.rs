@@ -55,6 +55,7 @@ declare! {
     NOTES = Counter "fanline_notes_total" "Notes about a topic put between its frames, by kind.";
     FRAMES_REFUSED = Counter "fanline_frames_refused_total" "Frames and notes not published, by reason.";
     TOPICS = Gauge "fanline_topics" "Topics that are known.";
+    TOPICS_EXPIRED = Counter "fanline_topics_expired_total" "Topics that were forgotten, because nothing came of them for topics.expire_after.";
     HEAD_OFFSET = Gauge "fanline_head_offset" "Offset of the newest frame or note.";
     RING_FRAMES = Gauge "fanline_ring_frames" "Frames and notes the ring holds.";
     RING_BYTES = Gauge "fanline_ring_bytes" "Payload bytes the ring holds, whole values beside changes included.";

@@ -171,5 +171,6 @@ pub fn settings(url: &str, profile: Profile, items: &[&str]) -> Settings {
         linger: Duration::from_secs(30),
         asks: None,
         first_message_timeout: Duration::from_secs(30),
+        expire_after: None,
     }
 }

@@ -11,6 +11,8 @@ pub struct Model {
     topics: HashMap<&'static str, Telling>,
     /// Of offset 1, 2, …
     published: Vec<Item>,
+    /// How often topics were forgotten.
+    pub expired: usize,
 }
 
 /// What one offset is.
@@ -31,6 +33,8 @@ pub enum What {
     Change,
     Moment,
     Note(NoteKind),
+    /// Word among the shards that topics are forgotten.
+    Expired,
 }
 
 /// What all that was published of one topic comes to.
@@ -45,6 +49,8 @@ pub struct Telling {
     pub gaps: Vec<u64>,
     /// Changes since the start.
     followers: usize,
+    /// The offset since which all this came: where the topic was forgotten last.
+    pub began: u64,
     /// The note that says that the topic is not well.
     pub mark: Option<u64>,
 }
@@ -75,14 +81,26 @@ impl Model {
             .map(|(offset, item)| (offset, item.what))
     }
 
+    /// These are forgotten, and that has the next offset.
+    pub fn expire<'t>(&mut self, topics: impl Iterator<Item = &'t str>) {
+        let began = self.next_offset();
+        for topic in topics {
+            let telling = self.topics.get_mut(topic).expect("it was published");
+            *telling = Telling { began, ..Telling::default() };
+        }
+        self.published.push(Item { topic: "", what: What::Expired, state: None, overflowed: false });
+        self.expired += 1;
+    }
+
     /// Adds what has the next offset. `state` is that of a start, or what a change adds; `has_whole` tells that the whole
     /// value is at hand beside the change.
     pub fn add(&mut self, topic: &'static str, what: What, state: u32, has_whole: bool) {
         let offset = self.next_offset();
         let telling = self.topics.entry(topic).or_default();
+        let began = telling.began;
         match what {
-            What::Value => *telling = Telling { value: Some(offset), ..Telling::default() },
-            What::Start => *telling = Telling { state: Some(state), last: offset, ..Telling::default() },
+            What::Value => *telling = Telling { value: Some(offset), began, ..Telling::default() },
+            What::Start => *telling = Telling { state: Some(state), last: offset, began, ..Telling::default() },
             What::Change => {
                 telling.last = offset;
                 if let Some(before) = telling.state {
@@ -91,10 +109,10 @@ impl Model {
                     telling.mark = None;
                 }
                 if has_whole {
-                    *telling = Telling { state: telling.state, last: offset, ..Telling::default() };
+                    *telling = Telling { state: telling.state, last: offset, began, ..Telling::default() };
                 }
             }
-            What::Moment => {}
+            What::Moment | What::Expired => {}
             What::Note(NoteKind::Gap) => {
                 telling.gaps.retain(|gap| *gap < telling.last);
                 telling.gaps.push(offset);

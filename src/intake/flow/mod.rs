@@ -233,6 +233,18 @@ impl Flow {
         }
     }
 
+    /// The topic is known to nobody any more; if it comes back, it is new.
+    pub fn forget(&mut self, name: &str) {
+        let Some(place) = self.by_name.remove(name) else { return };
+        self.folded_bytes -= self.topics.swap_remove(place).folded_bytes();
+        if let Some(moved) = self.topics.get(place) {
+            self.by_name.insert(moved.name.clone(), place);
+        }
+        if self.next >= self.topics.len() {
+            self.next = 0;
+        }
+    }
+
     /// Whether `tick` has anything to do.
     pub fn is_judging(&self) -> bool {
         self.stale_after != StaleAfter::Never && !self.paused && !self.topics.is_empty()
@@ -748,6 +760,22 @@ mod tests {
         let mut plain = Flow::default();
         plain.take(&piece(&Treatment::default(), "t", "1"), &mut lines);
         assert_eq!(plain.topics.len(), 0, "a value without a sequence needs no memory");
+    }
+
+    #[test]
+    fn a_topic_that_is_forgotten_is_new_when_it_comes_back() {
+        let (mut flow, mut lines) = (Flow::new(StaleAfter::Auto, 10), Lines::default());
+        for topic in ["a", "b", "c"] {
+            flow.take(&piece(&Treatment::default(), topic, "1"), &mut lines);
+        }
+        flow.forget("a");
+        flow.forget("a");
+        flow.forget("no such topic");
+        assert_eq!((flow.topics.len(), flow.by_name.len()), (2, 2));
+        assert!(flow.by_name.iter().all(|(name, place)| flow.topics[*place].name == *name));
+        flow.forget("c");
+        flow.forget("b");
+        assert!(flow.topics.is_empty() && flow.next == 0);
     }
 
     #[test]

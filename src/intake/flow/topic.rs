@@ -75,6 +75,12 @@ impl Topic {
         Topic { name, connection, sequence: Sequence::default(), habit: Habit::default(), story: None, unbegun: None }
     }
 
+    /// Bytes of its fold.
+    pub fn folded_bytes(&self) -> usize {
+        let fold = self.story.as_ref().and_then(|story| story.fold.as_ref());
+        fold.map_or(0, |fold| fold.bytes())
+    }
+
     pub fn newest(&self) -> Option<Number> {
         self.sequence.newest()
     }

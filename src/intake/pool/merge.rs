@@ -132,6 +132,13 @@ impl Merger {
         }
     }
 
+    /// The topic is known to nobody any more.
+    pub fn forget_topic(&mut self, topic: &str) {
+        if !self.holding.contains(topic) {
+            self.topics.remove(topic);
+        }
+    }
+
     fn take_numbered(
         &mut self,
         source: Source,

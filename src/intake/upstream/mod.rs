@@ -35,7 +35,7 @@ use super::line::link::Event;
 use super::line::resolve::System;
 use super::line::script::{Script, Timing};
 use super::line::target::{Target, TargetError};
-use super::outlet::{Outlet, Tally};
+use super::outlet::{Outlet, OutletSettings, Tally};
 use super::pool::roster::{LinkId, Roster};
 use super::profile::Profile;
 use super::profile::headers::{Headers, read_line, together};
@@ -97,6 +97,8 @@ pub struct Settings {
     pub asks: Option<AskQueue>,
     /// An item that was granted, and of which nothing has come for this long, is told as silent.
     pub first_message_timeout: Duration,
+    /// A topic of which nothing has come for so long is forgotten; none: never.
+    pub expire_after: Option<Duration>,
 }
 
 /// Why there will be no feed; trying again is of no use before something was changed.
@@ -248,8 +250,12 @@ impl Upstream {
             lines: 0,
             outlet: Outlet::new(
                 (publisher, settings.interest.clone()),
-                (profile.keepalive.stale_after, legs),
-                hidden.clone(),
+                OutletSettings {
+                    stale_after: profile.keepalive.stale_after,
+                    expire_after: settings.expire_after,
+                    legs,
+                    hidden: hidden.clone(),
+                },
                 meters,
             ),
             hidden,
