@@ -230,7 +230,7 @@ async fn what_clients_may_want_is_bounded_by_name_by_client_and_by_address() {
     let refused = next(&mut client).await;
     assert_eq!(refused["topic"], "orders.x", "{refused}");
     assert!(refused["message"].as_str().is_some_and(|message| message.contains("upstream.demand_topics")));
-    let mut refuses = async |client: &mut Client, topics: &[&str], limit: &str| {
+    let refuses = async |client: &mut Client, topics: &[&str], limit: &str| {
         client.command(json!({"op": "subscribe", "topics": topics})).await;
         let error = client.expect_op("error").await;
         assert_eq!(error["code"], "too_many_topics");
@@ -254,7 +254,7 @@ async fn one_number_out_of_line_does_not_freeze_a_topic_whatever_the_legs() {
     for legs in ["1", "2"] {
         let scene = Scene::open(&[("UPSTREAM_SUBSCRIBE", "price.x"), ("UPSTREAM_LEGS", legs)]).await;
         tokio::task::block_in_place(|| {
-            let expected = legs.parse().expect("a number");
+            let expected: usize = legs.parse().expect("a number");
             eventually("all legs", || (scene.exchange.ready(&["price.x"]).len() == expected).then_some(()));
         });
         let (mut client, _) = scene.client(&["price.x"]).await;
