@@ -15,6 +15,7 @@ pub mod interest;
 pub mod keeping;
 pub mod latest;
 pub mod publisher;
+pub mod pulse;
 pub mod reader;
 mod ring;
 pub mod story;
@@ -31,6 +32,7 @@ use crate::bus::frame::Frame;
 use crate::bus::history::History;
 use crate::bus::latest::Latest;
 use crate::bus::publisher::Publisher;
+use crate::bus::pulse::Pulse;
 use crate::bus::reader::Reader;
 use crate::bus::ring::Ring;
 use crate::words::ids::Epoch;
@@ -55,6 +57,8 @@ struct Shared {
     /// Written by the publisher alone. Its version counts the changes of what it is, not of its words.
     feed: Board<FeedState>,
     bells: ArcSwap<Vec<Arc<Bell>>>,
+    /// Of whoever feeds the publisher.
+    pulse: Pulse,
 }
 
 /// Opens an empty bus for one epoch, where every topic keeps as many values as its frames ask for.
@@ -70,6 +74,7 @@ pub fn open_with_history(epoch: Epoch, limits: Limits, history: History, meters:
         latest: Latest::new(),
         feed: Board::new(FeedState::Connecting),
         bells: ArcSwap::from_pointee(Vec::new()),
+        pulse: Pulse::default(),
     });
     (Publisher::new(shared.clone(), (limits, history), meters), Reader::new(shared))
 }
