@@ -15,6 +15,7 @@ pub mod interest;
 pub mod keeping;
 pub mod latest;
 pub mod publisher;
+pub mod pulse;
 pub mod reader;
 mod ring;
 pub mod story;
@@ -31,6 +32,7 @@ use crate::bus::frame::Frame;
 use crate::bus::history::History;
 use crate::bus::latest::Latest;
 use crate::bus::publisher::Publisher;
+use crate::bus::pulse::Pulse;
 use crate::bus::reader::Reader;
 use crate::bus::ring::Ring;
 use crate::bus::sync::AtomicU64;
@@ -59,6 +61,8 @@ struct Shared {
     /// The newest offset at which a topic was forgotten; 0 if none was. Stored by the publisher, Release, before the frame
     /// that tells it enters the ring; loaded by readers, Acquire.
     forgotten: AtomicU64,
+    /// Of whoever feeds the publisher.
+    pulse: Pulse,
 }
 
 /// Opens an empty bus for one epoch, where every topic keeps as many values as its frames ask for.
@@ -75,6 +79,7 @@ pub fn open_with_history(epoch: Epoch, limits: Limits, history: History, meters:
         feed: Board::new(FeedState::Connecting),
         bells: ArcSwap::from_pointee(Vec::new()),
         forgotten: AtomicU64::new(0),
+        pulse: Pulse::default(),
     });
     (Publisher::new(shared.clone(), (limits, history), meters), Reader::new(shared))
 }

@@ -1,7 +1,8 @@
 //! The one writer: numbers a frame, remembers it, stores it in the ring, moves the head, rings the bells.
 //!
 //! Nothing else hands out offsets and nothing else feeds the ring; `Publisher` is not `Clone`. It deliberately does
-//! not know where frames come from.
+//! not know where frames come from. When it is dropped, by a panic as well, the feed is down: readers never go on
+//! taking the last values for current ones.
 //!
 //! It also forgets topics (`expire`), and says so in the ring, where everyone learns of it in the order of the stream.
 //! Invariants: the ring holds no frame of a topic that is forgotten; the number of one is given to another topic only
@@ -13,10 +14,12 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge};
 
-use crate::bus::feed::FeedState;
+use crate::bus::clock::Clock;
+use crate::bus::feed::{FeedState, StaleReason};
 use crate::bus::frame::{Frame, Topic};
 use crate::bus::history::History;
 use crate::bus::keeping::{Keeping, Note, NoteKind};
+use crate::bus::pulse::Pulse;
 use crate::bus::sync::Ordering;
 use crate::bus::{Limits, Shared};
 use crate::wire::encode::Payload;
@@ -196,6 +199,11 @@ impl Publisher {
         offset
     }
 
+    /// The sign of life that whoever feeds this publisher is to leave at least once a second.
+    pub fn pulse(&self) -> Pulse {
+        self.shared.pulse.clone()
+    }
+
     /// Says whether what was published is current. Readers learn of it after all frames published before.
     pub fn announce(&mut self, state: FeedState) {
         let state = Arc::new(state);
@@ -282,6 +290,17 @@ impl Publisher {
         for (label, gauge) in &self.meters.states {
             gauge.set(if *label == state.label() { 1.0 } else { 0.0 });
         }
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        if matches!(&*self.shared.feed.shown(), FeedState::Stale { reason: StaleReason::UpstreamDown, .. }) {
+            return;
+        }
+        let message = "the server has lost its feed and does not go on; connect again in a few seconds".to_string();
+        let since_ms = Clock::start().now().wall_ms;
+        self.announce(FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms, message });
     }
 }
 
@@ -394,5 +413,31 @@ mod tests {
             calls += 1;
             assert!(calls < 200);
         }
+    }
+
+    const LIMITS: Limits = Limits { ring_frames_max: 4, ring_bytes_max: 1 << 20, topics_max: 4 };
+
+    #[test]
+    fn a_panic_that_takes_the_publisher_along_leaves_no_reader_with_a_live_feed() {
+        let (mut publisher, reader) = bus::open(Epoch(1), LIMITS, &Meters::unread());
+        publisher.announce(FeedState::Live);
+        let version = reader.feed_version();
+        let feeding = std::thread::spawn(move || {
+            publisher.announce(FeedState::Live);
+            panic!("planted");
+        });
+        assert!(feeding.join().is_err(), "the fault fired");
+        assert_eq!(reader.feed().label(), "down");
+        assert_ne!(reader.feed_version(), version, "clients are told");
+    }
+
+    #[test]
+    fn what_was_wrong_with_the_feed_is_still_told_after_its_end() {
+        let (mut publisher, reader) = bus::open(Epoch(1), LIMITS, &Meters::unread());
+        let refused =
+            FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms: 7, message: "refused for good".into() };
+        publisher.announce(refused.clone());
+        drop(publisher);
+        assert_eq!(*reader.feed(), refused);
     }
 }

@@ -7,6 +7,7 @@ use crate::bus::bell::Bell;
 use crate::bus::feed::FeedState;
 use crate::bus::frame::Frame;
 use crate::bus::latest::Current;
+use crate::bus::pulse::Pulse;
 use crate::bus::sync::Ordering;
 use crate::words::ids::{Epoch, Offset};
 
@@ -71,6 +72,11 @@ impl Reader {
     /// Changes whenever `feed` becomes another state, or stale for another reason.
     pub fn feed_version(&self) -> u32 {
         self.shared.feed.version()
+    }
+
+    /// The sign of life of whoever feeds the publisher.
+    pub fn pulse(&self) -> Pulse {
+        self.shared.pulse.clone()
     }
 
     /// From now on the bell is rung after each frame and each change of the feed's state.

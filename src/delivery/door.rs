@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::bus::asks::Asks;
 use crate::bus::clock::Clock;
 use crate::bus::interest::Interest;
+use crate::bus::pulse::Pulse;
 use crate::bus::reader::Reader;
 use crate::delivery::eventloop::{self, Mail, Post};
 use crate::delivery::newcomer::Newcomer;
@@ -34,10 +35,11 @@ pub struct Ends {
 struct ShardHandle {
     post: Post,
     load: Arc<Load>,
+    pulse: Pulse,
 }
 
 /// The shards' threads, to wait for their end.
-pub struct Threads(Vec<JoinHandle<()>>);
+pub struct Threads(Vec<JoinHandle<io::Result<()>>>);
 
 impl Delivery {
     /// Starts `settings.shards` threads that read the bus and own sessions.
@@ -46,9 +48,11 @@ impl Delivery {
         let mut threads = Vec::new();
         for number in 0..settings.shards {
             let load = Arc::<Load>::default();
-            let seat = eventloop::Seat { number, settings, ends: ends.clone(), clock, load: load.clone() };
+            let pulse = Pulse::default();
+            let vitals = (load.clone(), pulse.clone());
+            let seat = eventloop::Seat { number, settings, ends: ends.clone(), clock, vitals };
             let (post, thread) = eventloop::start(seat, meters)?;
-            shards.push(ShardHandle { post, load });
+            shards.push(ShardHandle { post, load, pulse });
             threads.push(thread);
         }
         Ok((Delivery { shards, spread_after: settings.spread_after }, Threads(threads)))
@@ -56,12 +60,19 @@ impl Delivery {
 
     /// Gives the client to a shard, which greets it and owns it from then on.
     pub fn adopt(&self, newcomer: Newcomer) {
-        let shard = &self.shards[place(self.shards.iter().map(|shard| &*shard.load), self.spread_after)];
+        let loads = self.shards.iter().map(|shard| &*shard.load);
+        // Without a shard the process is about to end: the socket is closed by dropping it.
+        let Some(seat) = place(loads, self.spread_after) else { return };
+        let shard = &self.shards[seat];
         shard.load.join();
-        if !shard.post.send(Mail::Adopt(Box::new(newcomer))) {
-            // The shard has ended, and with it the process is about to: the socket is closed by dropping it.
-            shard.load.leave();
-        }
+        // The same if the shard has ended meanwhile; its load does not count any more then.
+        shard.post.send(Mail::Adopt(Box::new(newcomer)));
+    }
+
+    /// The sign of life of each shard, with the shard's name.
+    pub fn pulses(&self) -> Vec<(String, Pulse)> {
+        let pulses = self.shards.iter().map(|shard| shard.pulse.clone());
+        pulses.enumerate().map(|(number, pulse)| (eventloop::name(number), pulse)).collect()
     }
 
     /// Sessions adopted and not ended.
@@ -93,12 +104,17 @@ impl Ends {
 }
 
 impl Threads {
-    /// Waits until every shard has ended. A shard that panicked is an error of ours and ends the process loudly.
+    /// One for each shard, in the order of [`Delivery::pulses`]. A thread that ends before [`Delivery::stop`], by a panic
+    /// or an error, leaves the server without this shard and its sessions: whoever started it must end the process.
+    pub fn into_handles(self) -> Vec<JoinHandle<io::Result<()>>> {
+        self.0
+    }
+
+    /// Waits until every shard has ended, and panics if one did so otherwise than by [`Delivery::stop`].
     pub fn join(self) {
         for thread in self.0 {
-            if let Err(panic) = thread.join() {
-                std::panic::resume_unwind(panic);
-            }
+            let ended = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            ended.expect("a shard serves its sessions until it is stopped");
         }
     }
 }

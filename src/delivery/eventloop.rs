@@ -14,6 +14,7 @@ use rand::RngExt;
 
 use crate::bus::bell::Bell;
 use crate::bus::clock::Clock;
+use crate::bus::pulse::Pulse;
 use crate::delivery::asking::{Mailbox, Reply};
 use crate::delivery::door::Ends;
 use crate::delivery::lane::SessionId;
@@ -56,7 +57,8 @@ pub struct Seat {
     pub settings: Settings,
     pub ends: Ends,
     pub clock: Clock,
-    pub load: Arc<Load>,
+    /// What others may see of it: how much it has to do, and that it is at work.
+    pub vitals: (Arc<Load>, Pulse),
 }
 
 /// A client's socket, and what is dropped with it.
@@ -74,8 +76,14 @@ impl Post {
     }
 }
 
-/// Starts the thread of one shard.
-pub fn start(seat: Seat, meters: &Meters) -> io::Result<(Post, JoinHandle<()>)> {
+/// The name of a shard's thread.
+pub fn name(number: usize) -> String {
+    format!("shard-{number}")
+}
+
+/// Starts the thread of one shard. It ends when it is told to stop, and otherwise only with an error or a panic.
+pub fn start(seat: Seat, meters: &Meters) -> io::Result<(Post, JoinHandle<io::Result<()>>)> {
+    let (load, pulse) = seat.vitals;
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
     let bell = |waker: Arc<Waker>| {
@@ -94,7 +102,7 @@ pub fn start(seat: Seat, meters: &Meters) -> io::Result<(Post, JoinHandle<()>)> 
         // Without a shard there is no session left to be answered.
         answers.send(Mail::Answer(reply));
     });
-    let shard = Shard::new(seat.settings, (seat.ends, mailbox), seat.load.clone(), meters);
+    let shard = Shard::new(seat.settings, (seat.ends, mailbox), load.clone(), meters);
     let event_loop = EventLoop {
         shard,
         poll,
@@ -102,15 +110,15 @@ pub fn start(seat: Seat, meters: &Meters) -> io::Result<(Post, JoinHandle<()>)> 
         frames_bell,
         mail_bell,
         clock: seat.clock,
-        load: seat.load,
+        load,
+        pulse,
         waited_ns: 0,
         busy: 0.0,
         unsent_bytes_max: seat.settings.unsent_bytes_max,
         draining: None,
         stopped: false,
     };
-    let name = format!("shard-{}", seat.number);
-    let thread = std::thread::Builder::new().name(name).spawn(move || event_loop.run())?;
+    let thread = std::thread::Builder::new().name(name(seat.number)).spawn(move || event_loop.run())?;
     Ok((post, thread))
 }
 
@@ -123,6 +131,8 @@ struct EventLoop {
     mail_bell: Arc<Bell>,
     clock: Clock,
     load: Arc<Load>,
+    /// Beats once a turn, and so at least once a `TICK`.
+    pulse: Pulse,
     /// Time spent waiting since the last tick.
     waited_ns: u64,
     /// Part of the last second in which it did not wait.
@@ -133,8 +143,20 @@ struct EventLoop {
     stopped: bool,
 }
 
+/// Says that the shard takes nobody any more; dropped before its sessions, also by a panic.
+struct End(Arc<Load>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 impl EventLoop {
-    fn run(mut self) {
+    /// # Errors
+    /// The kernel does not say any more what happens on the sockets; no session can be served without it.
+    fn run(mut self) -> io::Result<()> {
+        let _end = End(self.load.clone());
         let mut events = Events::with_capacity(EVENTS);
         let mut ticked = self.clock.now();
         while !self.stopped {
@@ -147,11 +169,12 @@ impl EventLoop {
             if let Err(error) = self.poll.poll(&mut events, Some(self.timeout(ticked, before)))
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                panic!("epoll_wait failed, and no session of this shard can be served without it: {error}");
+                return Err(error);
             }
             self.frames_bell.rouse();
             self.mail_bell.rouse();
             let now = self.clock.now();
+            self.pulse.beat(now);
             self.waited_ns += now.ns_since(before);
             for event in &events {
                 if event.token() != WAKER {
@@ -170,6 +193,7 @@ impl EventLoop {
                 ticked = now;
             }
         }
+        Ok(())
     }
 
     /// How long the poll may sleep: not at all if there is work, else until the next tick.

@@ -3,16 +3,18 @@
 //! Whatever is done once for a lane is done once in each shard that has it: chunks, shared windows, wake-ups. So a
 //! further shard comes into use only when those in use have enough to do, and one without sessions is not even rung.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 /// A shard that is busy for a larger part of the time is full, however few its sessions are.
 const BUSY_PERCENT_MAX: u32 = 50;
 
-/// How much a shard has to do. The door counts newcomers up; everything else is written by the shard's thread.
+/// How much a shard has to do, and whether it is there. The door counts newcomers up; everything else is written by the shard's thread.
 #[derive(Debug, Default)]
 pub struct Load {
     sessions: AtomicUsize,
     busy_percent: AtomicU32,
+    /// The shard has ended, in whatever way, and takes nobody any more.
+    ended: AtomicBool,
 }
 
 impl Load {
@@ -28,7 +30,16 @@ impl Load {
 
     /// Sessions adopted and not ended.
     pub fn sessions(&self) -> usize {
-        self.sessions.load(Ordering::Relaxed)
+        if self.has_ended() { 0 } else { self.sessions.load(Ordering::Relaxed) }
+    }
+
+    /// The shard has ended, and its sessions with it.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     /// Part of the last second in which the shard did not wait.
@@ -42,16 +53,14 @@ impl Load {
 }
 
 /// The seat of the shard for a newcomer: the emptiest in use that is not full; else one that is not in use yet; else the
-/// emptiest. There must be a shard.
-pub fn place<'l>(loads: impl Iterator<Item = &'l Load> + Clone, spread_after: usize) -> usize {
-    let seats = loads.enumerate();
+/// emptiest. None if no shard is left.
+pub fn place<'l>(loads: impl Iterator<Item = &'l Load> + Clone, spread_after: usize) -> Option<usize> {
+    let seats = loads.enumerate().filter(|(_, load)| !load.has_ended());
     let emptiest = |fits: &dyn Fn(&Load) -> bool| {
         let fitting = seats.clone().filter(|(_, load)| fits(load));
         fitting.min_by_key(|(_, load)| load.sessions()).map(|(seat, _)| seat)
     };
-    emptiest(&|load| load.sessions() > 0 && !load.is_full(spread_after))
-        .or_else(|| emptiest(&|_| true))
-        .expect("a delivery has a shard")
+    emptiest(&|load| load.sessions() > 0 && !load.is_full(spread_after)).or_else(|| emptiest(&|_| true))
 }
 
 #[cfg(test)]
@@ -60,7 +69,7 @@ mod tests {
 
     fn fill(loads: &[Load], newcomers: usize, spread_after: usize) -> Vec<usize> {
         for _ in 0..newcomers {
-            loads[place(loads.iter(), spread_after)].join();
+            loads[place(loads.iter(), spread_after).expect("a shard is left")].join();
         }
         loads.iter().map(Load::sessions).collect()
     }
@@ -98,5 +107,16 @@ mod tests {
         assert_eq!(fill(&loads, 3, 10), [3, 3, 2], "all busy: the emptiest");
         loads[0].set_busy(0.5);
         assert_eq!(fill(&loads, 2, 10), [5, 3, 2]);
+    }
+
+    #[test]
+    fn a_shard_that_has_ended_is_given_nobody() {
+        let loads = shards();
+        fill(&loads, 2, 10);
+        loads[0].end();
+        assert_eq!(fill(&loads, 20, 10), [0, 10, 10], "the sessions of the first have ended with it");
+        loads[1].end();
+        loads[2].end();
+        assert_eq!(place(loads.iter(), 10), None);
     }
 }

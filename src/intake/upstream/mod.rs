@@ -24,6 +24,7 @@ use crate::bus::asks::{Ask, AskQueue};
 use crate::bus::clock::Clock;
 use crate::bus::interest::Interest;
 use crate::bus::publisher::Publisher;
+use crate::bus::pulse::Pulse;
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
 
@@ -55,6 +56,8 @@ use self::wishes::Wishes;
 /// Events of one connection taken in one go before deadlines, other connections and the stop signal are looked at
 /// again: some 100 us of work.
 const BATCH_EVENTS: usize = 256;
+/// However quiet the feed is, there is a sign of life this often.
+const TURN_NS: u64 = 1_000_000_000;
 /// More connections than this to one venue are a mistake.
 const CONNECTIONS_MAX: usize = 256;
 
@@ -159,6 +162,7 @@ pub struct Upstream {
     hidden: Hidden,
     dials: Option<Allowance>,
     clock: Clock,
+    pulse: Pulse,
     roster: Roster,
     members: Vec<Member>,
     links: u32,
@@ -244,6 +248,7 @@ impl Upstream {
             connections_max,
             dials: connect.dial_rate.map(Allowance::new),
             clock,
+            pulse: publisher.pulse(),
             roster: Roster::new(legs, connect.items_max.unwrap_or(usize::MAX), can_drop),
             members: Vec::new(),
             links: 0,
@@ -326,8 +331,10 @@ impl Upstream {
         let (interest, asks) = (self.wishes.interest.clone(), self.wishes.asks.clone());
         loop {
             let now = self.clock.now();
+            self.pulse.beat(now);
             self.act(now);
-            let deadline_ns = self.deadline_ns();
+            let turn_ns = now.mono_ns + TURN_NS;
+            let deadline_ns = self.deadline_ns().map_or(turn_ns, |deadline_ns| deadline_ns.min(turn_ns));
             let mut news = News::None;
             // In no order of preference: neither a busy feed nor busy clients keep the others waiting.
             tokio::select! {
@@ -413,10 +420,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     stop.wait_for(|stop| *stop).await.ok();
 }
 
-/// Sleeps to a time on the clock that now says `now`; without one, for ever.
-async fn sleep_until(now: Stamp, deadline_ns: Option<u64>) {
-    match deadline_ns {
-        Some(deadline_ns) => tokio::time::sleep(Duration::from_nanos(deadline_ns.saturating_sub(now.mono_ns))).await,
-        None => std::future::pending().await,
-    }
+/// Sleeps to a time on the clock that now says `now`.
+async fn sleep_until(now: Stamp, deadline_ns: u64) {
+    tokio::time::sleep(Duration::from_nanos(deadline_ns.saturating_sub(now.mono_ns))).await;
 }
