@@ -26,7 +26,7 @@ use crate::bus::{self, Limits};
 use crate::config::error::ConfigError;
 use crate::config::log_queue::LogQueue;
 use crate::config::logs::write_within;
-use crate::config::{self, Config, Demand};
+use crate::config::{self, Config, Demand, OnStale};
 use crate::delivery::door::{Delivery, Ends};
 use crate::delivery::settings::Settings as DeliverySettings;
 use crate::delivery::window::WindowSettings;
@@ -342,8 +342,13 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
         wildcards_max: config.limits.wildcards_max,
         wildcards_total_max: config.limits.wildcards_total_max,
         lanes_max: config.limits.lanes_max,
+        pattern_bytes_max: config.limits.pattern_bytes_max,
+        lane_bytes_total_max: config.limits.lane_bytes_total_max,
         message_bytes_max: config.limits.message_bytes_max,
         messages_per_second_max: u32::try_from(config.limits.messages_per_second_max).unwrap_or(u32::MAX),
+        inbound_bytes_per_second_max: u32::try_from(config.limits.inbound_bytes_per_second_max).unwrap_or(u32::MAX),
+        message_timeout: config.limits.message_timeout,
+        inbound_bytes_total_max: config.limits.inbound_bytes_total_max,
         asks_per_second_max: u32::try_from(config.limits.asks_per_second_max).unwrap_or(u32::MAX),
         heartbeat_interval: config.heartbeat.interval,
         ping_interval: config.ping.interval,
@@ -351,6 +356,8 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
         replay_max: config.slow.replay_max,
         write_deadline: config.slow.write_deadline,
         unsent_bytes_max: u32::try_from(config.slow.unsent_bytes_max).unwrap_or(u32::MAX),
+        unsent_bytes_total_max: config.slow.unsent_bytes_total_max,
+        ends_raw_when_stale: config.raw.on_stale == OnStale::Close,
         compression_level: config.compression.level,
         window: WindowSettings {
             windows_max: config.compression.windows_max,
@@ -361,13 +368,13 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
 }
 
 fn edge_settings(config: &Config, shares: Shares) -> edge::Settings {
-    let per_address = config.limits.sessions_per_address_max;
     edge::Settings {
         listen: config.listen,
         compression: config.compression.enabled,
         sessions_max: shares.sessions_max,
-        sessions_per_address_max: (per_address > 0).then_some(per_address),
+        sessions_per_address_max: Some(config.limits.sessions_per_address_max).filter(|max| *max > 0),
         patterns_max: config.limits.patterns_max,
+        refuses_raw_when_stale: config.raw.on_stale == OnStale::Close,
         connections_max: shares.connections_max,
         header_timeout: HEADER_TIMEOUT,
         stop_timeout: STOP_TIMEOUT,

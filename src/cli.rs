@@ -24,6 +24,7 @@ use crate::config::logs::write_within;
 use crate::config::table::{self, Preset, Setting, TABLE};
 use crate::config::{self, Effective, Flag, Sources, document, logs};
 use crate::venue::replay::Speed;
+use crate::words::nearest::distance;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -218,7 +219,7 @@ fn refuse_misspelt_command(settings: &Settings) -> Result<(), Failure> {
         return Ok(());
     };
     let commands = CommandLine::command();
-    let near = commands.get_subcommands().find(|command| strsim::damerau_levenshtein(command.get_name(), word) <= 2);
+    let near = commands.get_subcommands().find(|command| distance(word, command.get_name()) <= 2);
     match near {
         Some(command) if command.get_name() == word => Err(Failure::Usage(format!(
             "expected the command first, found `{word}` behind flags; try `fanline {word} …`"

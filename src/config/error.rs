@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::config::kind::Mismatch;
 use crate::config::values::Origin;
+use crate::words::nearest::distance as edits;
 
 /// All problems found; at least one. One line each.
 #[derive(Debug)]
@@ -74,7 +75,7 @@ pub(super) fn nearest<'a>(found: &str, valid: impl Iterator<Item = &'a str> + Cl
     let distance = |name: &str| {
         let last = name.rsplit_once('.').map_or(name, |(_, last)| last);
         let found_last = found.rsplit_once('.').map_or(found, |(_, last)| last);
-        let whole = strsim::damerau_levenshtein(found, name);
+        let whole = edits(found, name);
         if last == found_last { whole.min(1) } else { whole }
     };
     let reach = (found.chars().count() / 3).max(2);

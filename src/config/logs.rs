@@ -15,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::log_queue::LogQueue;
 use crate::config::table::{Log, LogFormat};
+use crate::words::nearest::distance;
 
 const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "off"];
 
@@ -100,7 +101,7 @@ pub(super) fn check_filter(text: &str) -> Result<(), String> {
     }
     for directive in text.split(',').map(str::trim) {
         let lower = directive.to_lowercase();
-        let near = LEVELS.iter().find(|level| strsim::damerau_levenshtein(level, &lower) <= 1);
+        let near = LEVELS.iter().find(|level| distance(&lower, level) <= 1);
         match near {
             Some(level) if *level != lower => return Err(format!("did you mean `{level}`?")),
             _ => (),

@@ -8,6 +8,7 @@ use crate::edge::answer::Refusal;
 use crate::wire::command::{self, Policy, parse_cursor, parse_every, parse_policy};
 use crate::wire::encode::Format;
 use crate::words::ids::Cursor;
+use crate::words::nearest::distance;
 use crate::words::topic::Pattern;
 
 /// The query of `/v1/ws`.
@@ -68,7 +69,7 @@ fn unknown(name: &str, known: &[&'static str]) -> Refusal {
     let listed = known.iter().map(|known| format!("`{known}`")).collect::<Vec<_>>().join(", ");
     let nearest = known
         .iter()
-        .map(|known| (strsim::damerau_levenshtein(&name.to_lowercase(), known), known))
+        .map(|known| (distance(&name.to_lowercase(), known), known))
         .min_by_key(|(distance, _)| *distance)
         // Beyond half of its letters a name is a different one, and to guess it would mislead.
         .filter(|(distance, known)| *distance <= known.len() / 2);
@@ -99,7 +100,11 @@ fn format(value: &str) -> Result<Format, Refusal> {
 
 fn every(value: &str) -> Result<Option<Duration>, Refusal> {
     let duration = humantime::parse_duration(value).map_err(|error| {
-        let message = format!("expected a pace such as `250ms` or `2s` in `every`, found `{}`: {error}", shown(value));
+        let message = format!(
+            "expected a pace such as `250ms` or `2s` in `every`, found `{}`: {}",
+            shown(value),
+            shown(&error.to_string())
+        );
         Refusal::bad("bad_pace", message)
     })?;
     parse_every(duration).map_err(bad)

@@ -5,6 +5,7 @@
 pub mod goodbye;
 pub mod ids;
 pub mod metrics;
+pub mod nearest;
 pub mod patterns;
 pub mod stamp;
 pub mod topic;

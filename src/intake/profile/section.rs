@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
+use crate::words::nearest::distance;
+
 /// What is wrong with a profile, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{origin}:{line}: {key}: {problem}")]
@@ -257,7 +259,7 @@ pub struct Rate {
 
 /// The nearest of `known`, as the end of an error message; empty if nothing is near.
 pub(crate) fn did_you_mean(found: &str, known: &[&str]) -> String {
-    let scored = known.iter().map(|name| (strsim::damerau_levenshtein(found, name), name));
+    let scored = known.iter().map(|name| (distance(found, name), name));
     match scored.min() {
         Some((distance, name)) if distance <= 1 + found.len() / 3 => format!("; did you mean `{name}`?"),
         _ => String::new(),
