@@ -94,6 +94,7 @@ fn every_setting_can_be_set_by_file_variable_and_flag_alike() {
     for setting in table::all() {
         let text = match setting.preset {
             Preset::Is("") if setting.name == "history.keep" => "a=1,b=2",
+            Preset::Is("") if setting.name == "upstream.headers" => "X-Key: ${env.KEY},Origin: https://a.example",
             Preset::Is("") => "a,b",
             Preset::Is(text) | Preset::Unset(text) => text,
         };

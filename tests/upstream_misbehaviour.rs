@@ -240,6 +240,7 @@ async fn a_snapshot_of_5_mb_is_taken_and_one_beyond_the_limit_told() {
     caller.overdo("more than the limit", big(6 << 20)).await;
     let limit = format!("at most {} bytes", 6 << 20);
     stage.until_stale(StaleReason::UpstreamDown, &limit).await;
+    assert!(stage.log().contains("raise `connect.max_message` in the profile"), "{}", stage.log());
     stage.assert_metric(r#"fanline_upstream_reconnects_total{reason="message_too_big"} 1"#);
     let mut caller = stage.accept().await;
     caller.hear().await;

@@ -88,7 +88,7 @@ pub fn effective(values: &Values) -> String {
             let (value, origin) = values.get(setting.name);
             let value = match value {
                 Some(Value::List(lines)) if setting.is_secret() => {
-                    Value::List(lines.iter().map(masked).collect()).to_toml()
+                    Value::List(lines.iter().map(|line| masked(line)).collect()).to_toml()
                 }
                 Some(value) => value.to_toml(),
                 None => "\"\"".to_owned(),
@@ -101,10 +101,11 @@ pub fn effective(values: &Values) -> String {
 }
 
 /// A header without its value, unless that is in the environment.
-fn masked(header: &String) -> String {
+fn masked(header: &str) -> String {
     match header.split_once(':') {
-        Some((name, value)) if !value.trim().starts_with("${") => format!("{name}: ***"),
-        _ => header.clone(),
+        Some((_, value)) if value.trim().starts_with("${") && value.trim().ends_with('}') => header.to_owned(),
+        Some((name, _)) => format!("{name}: ***"),
+        None => "***".to_owned(),
     }
 }
 
