@@ -1,5 +1,7 @@
 //! Floor 5: puts the rooms together, one function per command.
 
+mod demand;
+
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,10 +12,10 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::bus::asks::{self, AskQueue, AskRules};
+use crate::bus::asks::{self, AskQueue};
 use crate::bus::clock::Clock;
 use crate::bus::history::{History, HistoryError};
-use crate::bus::interest::{Bounds, Interest};
+use crate::bus::interest::Interest;
 use crate::bus::publisher::Publisher;
 use crate::bus::{self, Limits};
 use crate::config::error::ConfigError;
@@ -34,7 +36,7 @@ use crate::venue::replay::{Replay as ReplayVenue, Speed};
 use crate::venue::simulate::Simulator;
 use crate::words::ids::Epoch;
 use crate::words::metrics::Meters;
-use crate::words::topic::{Pattern, TopicError};
+use crate::words::topic::TopicError;
 
 /// Topics that `probe` shows with a sample; more would scroll away.
 const PROBE_SAMPLES: usize = 40;
@@ -122,9 +124,9 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
         topics_max: config.limits.topics_max,
     };
     let (publisher, reader) = bus::open_with_history(Epoch(rand::random()), limits, history, &meters);
-    let bounds = demand_bounds(&config)?;
+    let bounds = demand::bounds(&config)?;
     let interest = (config.upstream.demand == Demand::On).then(|| Interest::within(bounds, &meters));
-    let (asks, ask_queue) = asks::open(ask_rules(&config)?);
+    let (asks, ask_queue) = asks::open(demand::ask_rules(&config)?);
     tell_open_files(config.limits.sessions_max);
 
     let ends = Ends { reader: reader.clone(), interest: interest.clone(), asks };
@@ -229,7 +231,10 @@ pub async fn replay(replay: Replay) -> Result<(), AppError> {
 pub async fn probe(config: Config, duration: Duration) -> Result<impl fmt::Display, AppError> {
     let profile = profile(&config)?;
     let url = config.upstream.url.clone().or_else(|| profile.url()).unwrap_or_default();
-    Ok(listen_to(upstream_settings(&config, profile, url), Clock::start(), duration, PROBE_SAMPLES).await?)
+    let mut settings = upstream_settings(&config, profile, url);
+    // What has not come by then is worth a line of the report.
+    settings.first_message_timeout = settings.first_message_timeout.min(duration / 2);
+    Ok(listen_to(settings, Clock::start(), duration, PROBE_SAMPLES).await?)
 }
 
 /// Checks a configuration, a profile or a recording, whichever the file is; answers one sentence about it.
@@ -283,21 +288,6 @@ async fn open_upstream(
     };
     let settings = UpstreamSettings { interest, asks: Some(asks), ..upstream_settings(config, profile, url) };
     Ok(Upstream::new(settings, publisher, clock, meters)?)
-}
-
-fn ask_rules(config: &Config) -> Result<AskRules, AppError> {
-    let send = config.upstream.send.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?;
-    Ok(AskRules { send, request: config.upstream.request })
-}
-
-fn demand_bounds(config: &Config) -> Result<Bounds, AppError> {
-    let (limits, allowed) = (&config.limits, &config.upstream.demand_topics);
-    Ok(Bounds {
-        topics_max: limits.topics_max,
-        per_session_max: limits.wanted_per_session_max,
-        per_address_max: Some(limits.wanted_per_address_max).filter(|max| *max > 0),
-        allowed: allowed.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>().map_err(AppError::Demand)?,
-    })
 }
 
 fn profile(config: &Config) -> Result<Profile, AppError> {
