@@ -1,5 +1,6 @@
 //! Floor 5: puts the rooms together, one function per command.
 
+mod demand;
 mod parts;
 mod plant;
 mod roles;
@@ -16,10 +17,10 @@ use std::time::Duration;
 use metrics::Gauge;
 use tokio::sync::watch;
 
-use crate::bus::asks::{self, AskQueue, AskRules};
+use crate::bus::asks::{self, AskQueue};
 use crate::bus::clock::Clock;
 use crate::bus::history::{History, HistoryError};
-use crate::bus::interest::{Bounds, Interest};
+use crate::bus::interest::Interest;
 use crate::bus::publisher::Publisher;
 use crate::bus::pulse::Vitals;
 use crate::bus::{self, Limits};
@@ -44,7 +45,7 @@ use crate::venue::replay::{Replay as ReplayVenue, Speed};
 use crate::venue::simulate::Simulator;
 use crate::words::ids::Epoch;
 use crate::words::metrics::{self as names, Meters};
-use crate::words::topic::{Pattern, TopicError};
+use crate::words::topic::TopicError;
 
 use self::parts::{Ended, Parts};
 use self::plant::Plant;
@@ -152,9 +153,9 @@ fn start(config: Config, log: LogQueue) -> Result<(Server, SocketAddr), AppError
         topics_max: config.limits.topics_max,
     };
     let (publisher, reader) = bus::open_with_history(Epoch(rand::random()), limits, history, &meters);
-    let bounds = demand_bounds(&config)?;
+    let bounds = demand::bounds(&config)?;
     let interest = (config.upstream.demand == Demand::On).then(|| Interest::within(bounds, &meters));
-    let (asks, ask_queue) = asks::open(ask_rules(&config)?);
+    let (asks, ask_queue) = asks::open(demand::ask_rules(&config)?);
     let shares = share_open_files(&config);
 
     let ends = Ends { reader: reader.clone(), interest: interest.clone(), asks };
@@ -225,7 +226,10 @@ pub async fn replay(replay: Replay) -> Result<(), AppError> {
 pub async fn probe(config: Config, duration: Duration) -> Result<impl fmt::Display, AppError> {
     let profile = profile(&config)?;
     let url = config.upstream.url.clone().or_else(|| profile.url()).unwrap_or_default();
-    Ok(listen_to(upstream_settings(&config, profile, url), Clock::start(), duration, PROBE_SAMPLES).await?)
+    let mut settings = upstream_settings(&config, profile, url);
+    // What has not come by then is worth a line of the report.
+    settings.first_message_timeout = settings.first_message_timeout.min(duration / 2);
+    Ok(listen_to(settings, Clock::start(), duration, PROBE_SAMPLES).await?)
 }
 
 /// Checks a configuration, a profile or a recording, whichever the file is; answers one sentence about it.
@@ -271,21 +275,6 @@ fn open_upstream(
     let url = config.upstream.url.clone().or_else(|| profile.url()).map_or_else(simulate, Ok)?;
     let settings = UpstreamSettings { interest, asks: Some(asks), ..upstream_settings(config, profile, url) };
     Ok(Upstream::new(settings, publisher, clock, meters)?)
-}
-
-fn ask_rules(config: &Config) -> Result<AskRules, AppError> {
-    let send = config.upstream.send.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?;
-    Ok(AskRules { send, request: config.upstream.request })
-}
-
-fn demand_bounds(config: &Config) -> Result<Bounds, AppError> {
-    let (limits, allowed) = (&config.limits, &config.upstream.demand_topics);
-    Ok(Bounds {
-        topics_max: limits.topics_max,
-        per_session_max: limits.wanted_per_session_max,
-        per_address_max: Some(limits.wanted_per_address_max).filter(|max| *max > 0),
-        allowed: allowed.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>().map_err(AppError::Demand)?,
-    })
 }
 
 fn profile(config: &Config) -> Result<Profile, AppError> {

@@ -147,11 +147,6 @@ impl Interest {
         }
     }
 
-    /// Whether there is something to drain.
-    pub fn has_news(&self) -> bool {
-        self.table().has_news()
-    }
-
     /// The topics that are wanted otherwise than at the last drain; of those that are wanted now at most so many, first
     /// come, first served. What came and went in between is not among them.
     pub fn drain(&self, fresh_max: usize) -> Vec<Change> {
@@ -186,7 +181,7 @@ impl Interest {
         self.said.load(Ordering::Acquire)
     }
 
-    /// What was said after this version, oldest first, and the version of the last.
+    /// What was said after this version, oldest first, and the version of the last; not all at once, if it is much.
     pub fn said_after(&self, version: u64) -> (u64, Vec<(Box<str>, Saying)>) {
         self.table().said_after(version)
     }
@@ -377,9 +372,8 @@ mod tests {
         assert_eq!(drained(2), ["+z", "+y"]);
         drop(first);
         assert_eq!(drained(0), ["-z", "-y"], "x was never known");
-        assert!(interest.has_news());
         assert_eq!(drained(2), ["+a"]);
-        assert!(!interest.has_news());
+        assert!(interest.changed().now_or_never().is_none());
     }
 
     #[test]

@@ -6,6 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{Change, Saying};
 
+/// Sayings that are told in one go: copying them takes less than a millisecond.
+const SAID_MAX: usize = 1024;
+
 /// At most twice as many entries as topics may be wanted: those that are, and those that were and of which the intake
 /// was not told otherwise yet.
 #[derive(Default)]
@@ -138,10 +141,12 @@ impl Table {
         self.topics.get(topic)?.said.as_ref()
     }
 
-    /// What was said after this version, oldest first, and the version of the last.
+    /// What was said after this version, oldest first, and the version of the last; not more than is told in a turn.
     pub fn said_after(&self, version: u64) -> (u64, Vec<(Box<str>, Saying)>) {
-        let news = self.sayings.range(version + 1..).map(|(_, topic)| topic);
-        let news = news.filter_map(|topic| Some((topic.clone(), self.saying(topic)?.1.clone())));
-        (self.version, news.collect())
+        let news = self.sayings.range(version + 1..).take(SAID_MAX);
+        let last = news.clone().last().map(|(version, _)| *version);
+        let told = news.filter_map(|(_, topic)| Some((topic.clone(), self.saying(topic)?.1.clone())));
+        let told: Vec<(Box<str>, Saying)> = told.collect();
+        (last.filter(|_| told.len() == SAID_MAX).unwrap_or(self.version), told)
     }
 }

@@ -340,7 +340,7 @@ impl Upstream {
             tokio::select! {
                 () = stopped(stop) => return Ok(()),
                 () = self.gather() => {}
-                () = Wishes::changed(&interest), if self.wishes.listens(now) => news = News::Interest,
+                () = Wishes::changed(&interest), if self.wishes.listens() => news = News::Interest,
                 ask = Wishes::next(&asks) => news = News::Ask(ask),
                 () = sleep_until(now, deadline_ns) => {}
             }

@@ -36,8 +36,8 @@ pub(super) struct Wishes {
     pub interest: Option<Arc<Interest>>,
     pub asks: Option<AskQueue>,
     linger: Duration,
-    /// Wishes are not heeded before this.
-    heed_ns: u64,
+    /// New wishes are not heeded before this; none if they are heeded at once.
+    resting_until_ns: Option<u64>,
     /// Asked for whether someone wants them or not.
     pinned: HashSet<String>,
     /// Topics that nobody wants any more, and until when they are still asked for; oldest first.
@@ -61,7 +61,7 @@ impl Wishes {
             interest,
             asks,
             linger,
-            heed_ns: 0,
+            resting_until_ns: None,
             pinned: pinned.iter().cloned().collect(),
             leaving: VecDeque::new(),
             left: HashMap::new(),
@@ -78,9 +78,9 @@ impl Wishes {
         self.is_pinned(name) && !self.interest.as_ref().is_some_and(|interest| interest.is_wanted(name))
     }
 
-    /// Whether new wishes may be heeded now.
-    pub fn listens(&self, now: Stamp) -> bool {
-        self.heed_ns <= now.mono_ns
+    /// Whether new wishes are heeded at once.
+    pub fn listens(&self) -> bool {
+        self.resting_until_ns.is_none()
     }
 
     /// The topic is asked for until then.
@@ -97,8 +97,7 @@ impl Wishes {
     pub fn deadline_ns(&self) -> Option<u64> {
         let leaving = self.leaving.front().map(|(at, _)| *at);
         let requests = self.requests.values().map(|request| request.by_ns).min();
-        let heed = self.interest.as_ref().filter(|interest| interest.has_news()).map(|_| self.heed_ns);
-        [leaving, requests, heed].into_iter().flatten().min()
+        [leaving, requests, self.resting_until_ns].into_iter().flatten().min()
     }
 
     /// Returns when clients want something else than before.
@@ -139,7 +138,7 @@ impl Upstream {
     /// Asks for what is wanted now, and lets go what is not, after a while.
     pub(super) fn heed_interest(&mut self, now: Stamp) {
         let Some(interest) = self.wishes.interest.clone() else { return };
-        self.wishes.heed_ns = now.mono_ns + HEED_NS;
+        self.wishes.resting_until_ns = Some(now.mono_ns + HEED_NS);
         let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
         for change in interest.drain(FRESH_MAX) {
             let topic = change.topic.to_string();
@@ -191,6 +190,7 @@ impl Upstream {
 
     /// Does what is due: topics that were not wanted for long enough, requests without an answer.
     pub(super) fn tick_wishes(&mut self, now: Stamp) {
+        self.wishes.resting_until_ns.take_if(|until_ns| *until_ns <= now.mono_ns);
         let mut unwanted = Vec::new();
         while let Some((until_ns, topic)) = self.wishes.leaving.pop_front_if(|(until_ns, _)| *until_ns <= now.mono_ns) {
             // One that came back and left again has a later moment of its own.

@@ -1,0 +1,23 @@
+//! What clients may want of the feed and say to it, as it is configured.
+
+use crate::bus::asks::AskRules;
+use crate::bus::interest::Bounds;
+use crate::config::Config;
+use crate::words::topic::Pattern;
+
+use super::AppError;
+
+pub(super) fn bounds(config: &Config) -> Result<Bounds, AppError> {
+    let (limits, allowed) = (&config.limits, &config.upstream.demand_topics);
+    Ok(Bounds {
+        topics_max: limits.topics_max,
+        per_session_max: limits.wanted_per_session_max,
+        per_address_max: Some(limits.wanted_per_address_max).filter(|max| *max > 0),
+        allowed: allowed.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>().map_err(AppError::Demand)?,
+    })
+}
+
+pub(super) fn ask_rules(config: &Config) -> Result<AskRules, AppError> {
+    let send = config.upstream.send.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?;
+    Ok(AskRules { send, request: config.upstream.request })
+}
