@@ -31,6 +31,10 @@ const SAMPLE_CHARS: usize = 200;
 /// Troubles that are remembered for a report.
 const TROUBLES_MAX: usize = 16;
 
+/// What clients are told when the upstream says it of itself.
+const OUTDATED: &str = "the feed says that its values may be outdated, because its own source is down or silent";
+const TOPIC_OUTDATED: &str = "the feed says that this topic has been silent for longer than is usual for it";
+
 /// What happened so far, for a report.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
@@ -67,6 +71,8 @@ struct Press {
     publisher: Publisher,
     refusals: Sample,
     live: bool,
+    /// The upstream itself says that its values are outdated: what comes now does not make them current.
+    outdated: bool,
     /// Since when what was published may be outdated; none while the feed is live.
     stale_since_ms: Option<u64>,
     last_data: Gauge,
@@ -102,6 +108,7 @@ impl Outlet {
             publisher,
             refusals: Sample::default(),
             live: false,
+            outdated: false,
             stale_since_ms: None,
             remedies: Vec::new(),
             lapsed: HashSet::new(),
@@ -244,6 +251,39 @@ impl Outlet {
         self.press.stale(StaleReason::UpstreamSilent, since.wall_ms, message);
     }
 
+    /// Since when the upstream says that its values are outdated; none: it does not say so any more. `is_told`: because it
+    /// says that they are current.
+    pub fn outdated(&mut self, since_ms: Option<u64>, is_told: bool) {
+        let was_outdated = std::mem::replace(&mut self.press.outdated, since_ms.is_some());
+        match since_ms {
+            Some(since_ms) if !was_outdated => {
+                tracing::warn!("upstream: {OUTDATED}");
+                self.press.stale(StaleReason::UpstreamDown, since_ms, OUTDATED.to_string());
+            }
+            None if was_outdated && is_told => self.press.current(),
+            _ => {}
+        }
+    }
+
+    /// The upstream says that one topic may be outdated.
+    pub fn topic_outdated(&mut self, topic: &str, since_ms: u64, received: Stamp) {
+        self.press.note(topic, Note::Stale { since_ms, message: TOPIC_OUTDATED.to_string() }, received);
+    }
+
+    pub fn topic_current(&mut self, topic: &str, received: Stamp) {
+        self.press.note(topic, Note::Live, received);
+    }
+
+    /// The upstream says that messages of one topic are missing here.
+    pub fn topic_gap(&mut self, topic: &str, missed: Option<u64>, received: Stamp) {
+        self.press.note(topic, Note::Gap { reason: GapReason::Sequence, missed }, received);
+    }
+
+    /// From now on silences of topics are judged by this.
+    pub fn judge_topics(&mut self, stale_after: StaleAfter) {
+        self.flow.judge_by(stale_after);
+    }
+
     /// One message is sorted.
     pub fn note(&mut self, sorted: &Sorted, message: Incoming<'_>, received: Stamp) {
         let class = sorted.class;
@@ -278,6 +318,12 @@ impl Outlet {
 }
 
 impl Press {
+    fn current(&mut self) {
+        self.live = true;
+        self.stale_since_ms = None;
+        self.publisher.announce(FeedState::Live);
+    }
+
     /// What is stale stays so since the same moment, whatever else goes wrong.
     fn stale(&mut self, reason: StaleReason, since_ms: u64, message: String) {
         self.live = false;
@@ -299,10 +345,8 @@ impl Outflow for Press {
             return;
         }
         self.last_data.set(received.wall_ms as f64 / 1000.0);
-        if !self.live {
-            self.live = true;
-            self.stale_since_ms = None;
-            self.publisher.announce(FeedState::Live);
+        if !self.live && !self.outdated {
+            self.current();
         }
     }
 

@@ -46,9 +46,7 @@ impl<'a> Finding<'a> {
     }
 
     fn emit_one(&self, view: &View<'a>, element: &str, name: &mut String, sink: &mut dyn Sink) -> Result<(), Unnamed> {
-        name.clear();
-        self.topic.render(name, |field| self.name_part(view, *field))?;
-        make_topic(name)?;
+        self.write_name(view, name)?;
         sink.piece(&Piece {
             treatment: &self.rule.treatment,
             topic: name,
@@ -60,6 +58,13 @@ impl<'a> Finding<'a> {
             received: self.received,
         });
         Ok(())
+    }
+
+    /// Writes the topic that the view has.
+    pub fn write_name(&self, view: &View<'a>, name: &mut String) -> Result<(), Unnamed> {
+        name.clear();
+        self.topic.render(name, |field| self.name_part(view, *field))?;
+        Ok(make_topic(name)?)
     }
 
     /// The text of a string; anything else names nothing.
