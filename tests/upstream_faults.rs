@@ -2,14 +2,17 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 
+use fanline::bus::feed::{FeedState, StaleReason};
 use serde_json::Value;
 use support::client::{Client, Envelope};
 use support::eventually;
 use support::http::sum;
 use support::program::Program;
+use support::stage::Stage;
 use support::venue::{Mood, Venue, quote, topic};
 
 const CLIENTS: usize = 3;
@@ -267,4 +270,90 @@ impl Witness {
         self.newest_offset = frame.offset;
         number
     }
+}
+
+/// Topics and their current values, exactly as they stand in the snapshot.
+fn values(program: &Program) -> BTreeMap<String, String> {
+    #[derive(serde::Deserialize)]
+    struct Snapshot<'a> {
+        #[serde(borrow)]
+        frames: Vec<Envelope<'a>>,
+    }
+    let body = program.get("/v1/snapshot").body;
+    let snapshot: Snapshot<'_> = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error} in {body}"));
+    snapshot.frames.iter().map(|frame| (frame.topic.to_string(), frame.data.get().to_string())).collect()
+}
+
+fn is_ready(program: &Program) -> bool {
+    program.get("/readyz").status == 200
+}
+
+#[test]
+fn a_fanline_behind_a_fanline_is_stale_when_the_other_is() {
+    let mut market = Program::simulate(&[]);
+    let inner = Program::serve(&[&market.ws("/"), "--profile", "simulated"], &[]);
+    eventually("the first fanline is live", || is_ready(&inner).then_some(()));
+    let outer = Program::serve(&[&inner.ws("/v1/ws?topics=%3E")], &[]);
+    eventually("the second fanline is live", || is_ready(&outer).then_some(()));
+    market.kill();
+    eventually("the first fanline is stale", || (!is_ready(&inner)).then_some(()));
+    let told = eventually("the second fanline is stale", || (!is_ready(&outer)).then(|| outer.get("/readyz").json()));
+    assert_eq!((&told["state"], &told["reason"]), (&"down".into(), &"upstream_down".into()), "{told}");
+    let message = told["message"].as_str().expect("a message");
+    assert!(message.contains("its own source"), "in words of its own: {message}");
+    let since = |program: &Program| program.get("/v1/snapshot").json()["feed"]["since_ms"].clone();
+    assert_eq!(since(&outer), since(&inner), "since the same moment");
+    // Nothing moves any more, so both hold the same.
+    assert_eq!(values(&outer), values(&inner), "topics keep their names, payloads every byte");
+    let metric = outer.get("/metrics").body;
+    assert!(sum(&metric, "fanline_upstream_messages_total", r#"class="unmatched""#) == 0.0, "{metric}");
+}
+
+fn frame_of(topic: &str, offset: u64, data: &str) -> String {
+    format!(r#"{{"topic":"{topic}","offset":{offset},"ts":1,"data":{data}}}"#)
+}
+
+#[tokio::test]
+async fn what_another_fanline_says_of_its_values_is_said_of_ours() {
+    let stage = Stage::open("fanline", &[]).await;
+    let mut caller = stage.accept().await;
+    caller.say(r#"{"op":"subscribed","topics":[">"],"offset":5}"#).await;
+    caller.say(frame_of("q.A", 5, r#"{"p":1.50, "op":"live"}"#)).await;
+    stage.until_live().await;
+    assert_eq!(stage.until_frames(1).await, [("q.A".to_string(), r#"{"p":1.50, "op":"live"}"#.to_string())]);
+
+    let down = r#"{"op":"stale","topics":[">"],"reason":"upstream_down","message":"secret","since_ms":7,"ts":9}"#;
+    caller.misbehave("stale", down).await;
+    stage.until("stale since then", |feed| matches!(feed, FeedState::Stale { since_ms: 7, .. })).await;
+    stage.until_stale(StaleReason::UpstreamDown, "its own source").await;
+    caller.say(frame_of("q.A", 6, "2")).await;
+    stage.until_frames(2).await;
+    stage.until_stale(StaleReason::UpstreamDown, "its own source").await;
+    caller.say(r#"{"op":"live","topics":[">"],"ts":10}"#).await;
+    stage.until_live().await;
+
+    caller.misbehave("skipped", r#"{"op":"skipped","from":7,"to":20,"reason":"slow"}"#).await;
+    for (topic, offset) in [("q.A", 12), ("q.B", 20), ("q.A", 21), ("q.C", 22)] {
+        caller.say(frame_of(topic, offset, "3")).await;
+    }
+    stage.until_frames(6).await;
+    let gaps: Vec<String> =
+        stage.notes().into_iter().filter(|(_, note)| note["op"] == "gap").map(|(of, _)| of).collect();
+    assert_eq!(gaps, ["q.A", "q.B"], "what was left out is told before the value that follows, and nothing else is");
+
+    caller.misbehave("gap", r#"{"op":"gap","topic":"q.D","offset":23,"ts":1,"reason":"sequence","missed":3}"#).await;
+    assert_eq!(stage.until_note("gap", "q.D").await["missed"], 3);
+    let silent =
+        r#"{"op":"stale","topics":["q.B"],"reason":"topic_silent","message":"m","since_ms":4,"offset":24,"ts":1}"#;
+    caller.misbehave("topic stale", silent).await;
+    assert_eq!(stage.until_note("stale", "q.B").await["since_ms"], 4);
+    caller.say(r#"{"op":"live","topics":["q.B"],"offset":25,"ts":1}"#).await;
+    stage.until_note("live", "q.B").await;
+
+    caller.misbehave("goodbye", r#"{"op":"goodbye","code":"draining","message":"m","reconnect_ms":1}"#).await;
+    let mut next = stage.accept().await;
+    next.say(frame_of("q.A", 1, "4")).await;
+    stage.until_frames(7).await;
+    stage.until_live().await;
+    stage.end(&[("gap", 1), ("goodbye", 1), ("skipped", 1), ("stale", 1), ("topic stale", 1)]).await;
 }

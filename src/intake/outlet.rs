@@ -37,6 +37,9 @@ const TROUBLES_MAX: usize = 16;
 /// What the public is told: fanline's own words. What the venue or the system has said is in the log.
 const REFUSED_FOR_GOOD: &str = "the feed has refused this server for good; whoever operates it has to act";
 const SILENT: &str = "the feed is silent";
+/// What clients are told when the upstream says it of itself.
+const OUTDATED: &str = "the feed says that its values may be outdated, because its own source is down or silent";
+const TOPIC_OUTDATED: &str = "the feed says that this topic has been silent for longer than is usual for it";
 
 /// What happened so far, for a report.
 #[derive(Clone, Debug, Default)]
@@ -310,6 +313,39 @@ impl Outlet {
     pub fn silent(&mut self, since: Stamp, message: String) {
         tracing::warn!("upstream: {message}");
         self.press.stale(StaleReason::UpstreamSilent, since.wall_ms, SILENT.to_string());
+    }
+
+    /// Since when the upstream says that its values are outdated; none: it does not say so any more. `is_told`: because it
+    /// says that they are current.
+    pub fn outdated(&mut self, since_ms: Option<u64>, is_told: bool) {
+        let was_outdated = std::mem::replace(&mut self.press.outdated, since_ms.is_some());
+        match since_ms {
+            Some(since_ms) if !was_outdated => {
+                tracing::warn!("upstream: {OUTDATED}");
+                self.press.stale(StaleReason::UpstreamDown, since_ms, OUTDATED.to_string());
+            }
+            None if was_outdated && is_told => self.press.current(),
+            _ => {}
+        }
+    }
+
+    /// The upstream says that one topic may be outdated.
+    pub fn topic_outdated(&mut self, topic: &str, since_ms: u64, received: Stamp) {
+        self.press.note(topic, Note::Stale { since_ms, message: TOPIC_OUTDATED.to_string() }, received);
+    }
+
+    pub fn topic_current(&mut self, topic: &str, received: Stamp) {
+        self.press.note(topic, Note::Live, received);
+    }
+
+    /// The upstream says that messages of one topic are missing here.
+    pub fn topic_gap(&mut self, topic: &str, missed: Option<u64>, received: Stamp) {
+        self.press.note(topic, Note::Gap { reason: GapReason::Sequence, missed }, received);
+    }
+
+    /// From now on silences of topics are judged by this.
+    pub fn judge_topics(&mut self, stale_after: StaleAfter) {
+        self.flow.judge_by(stale_after);
     }
 
     /// One message is sorted.

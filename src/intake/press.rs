@@ -32,6 +32,8 @@ pub(super) struct Press {
     interest: Option<Arc<Interest>>,
     refusals: Sample,
     pub live: bool,
+    /// The upstream itself says that its values are outdated: what comes now does not make them current.
+    pub outdated: bool,
     /// Since when what was published may be outdated; none while the feed is live.
     stale_since_ms: Option<u64>,
     last_data: Gauge,
@@ -93,6 +95,7 @@ impl Press {
             interest,
             refusals: Sample::default(),
             live: false,
+            outdated: false,
             stale_since_ms: None,
             last_data: meters.gauge(&names::UPSTREAM_LAST_DATA, &[]),
             remedies: Vec::new(),
@@ -113,6 +116,12 @@ impl Press {
                 silent: meters.gauge(&names::UPSTREAM_ITEMS_SILENT, &[]),
             },
         }
+    }
+
+    pub fn current(&mut self) {
+        self.live = true;
+        self.stale_since_ms = None;
+        self.publisher.announce(FeedState::Live);
     }
 
     /// What is stale stays so since the same moment, whatever else goes wrong.
@@ -278,10 +287,8 @@ impl Outflow for Press {
             self.admitted = self.publisher.admitted();
             self.came(topic, received);
         }
-        if !self.live {
-            self.live = true;
-            self.stale_since_ms = None;
-            self.publisher.announce(FeedState::Live);
+        if !self.live && !self.outdated {
+            self.current();
         }
     }
 

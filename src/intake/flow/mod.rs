@@ -226,6 +226,11 @@ impl Flow {
         self.take(piece, out);
     }
 
+    /// From now on silences are judged by this.
+    pub fn judge_by(&mut self, stale_after: StaleAfter) {
+        self.stale_after = stale_after;
+    }
+
     /// Nothing is expected of this topic until something comes.
     pub fn lapses(&mut self, topic: &str) {
         if let Some(place) = self.by_name.get(topic) {

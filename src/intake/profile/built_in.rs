@@ -1,6 +1,6 @@
 //! The profiles that fanline carries, by name.
 
-pub(super) const BUILT_IN: [(&str, &str); 24] = [
+pub(super) const BUILT_IN: [(&str, &str); 25] = [
     ("simulated", include_str!("../profiles/simulated.toml")),
     ("generic", include_str!("../profiles/generic.toml")),
     ("binance", include_str!("../profiles/binance.toml")),
@@ -25,4 +25,5 @@ pub(super) const BUILT_IN: [(&str, &str); 24] = [
     ("pyth-hermes", include_str!("../profiles/pyth-hermes.toml")),
     ("jetstream", include_str!("../profiles/jetstream.toml")),
     ("twitch", include_str!("../profiles/twitch.toml")),
+    ("fanline", include_str!("../profiles/fanline.toml")),
 ];

@@ -33,6 +33,10 @@ const ON: Keys = Keys {
         "seq",
         "bind",
         "unbind",
+        "since",
+        "missed",
+        "until",
+        "number",
     ],
     later: &[],
 };
@@ -41,14 +45,15 @@ const SEQ: Keys = Keys { known: &["rule", "first", "prev", "last", "gap"], later
 const CONNECTION_SEQ: Keys = Keys { known: &["scope", "rule", "first", "prev", "last", "gap"], later: &[] };
 
 /// Keys that mean something in rules of one class only.
-const OWNERS: [(Class, &[&str]); 3] = [
-    (
-        Class::Data,
-        &["topic", "each", "emit", "wrap", "mode", "tail", "merge", "book", "delta_limit", "snapshot_when", "seq"],
-    ),
+const OWNERS: [(Class, &[&str]); 5] = [
+    (Class::Data, &["each", "emit", "wrap", "mode", "tail", "merge", "book", "delta_limit", "snapshot_when", "seq"]),
     (Class::Ping, &["reply"]),
     (Class::Ack, &["bind", "unbind"]),
+    (Class::Stale, &["since"]),
+    (Class::Gap, &["missed", "until", "number"]),
 ];
+/// Rules of these classes may be about a topic.
+const OF_TOPICS: [Class; 4] = [Class::Data, Class::Stale, Class::Live, Class::Gap];
 
 /// The topic that lets the first messages decide.
 const GUESS: &str = "${guess}";
@@ -118,6 +123,10 @@ fn read_rule(section: &Section<'_>, scope: &mut Scope) -> Result<Rule, ProfileEr
             return Err(entry.error(format!("expected `{key}` only in rules of class `{owner}`, found `{found}`")));
         }
     }
+    if let Some(entry) = section.get("topic").filter(|_| !OF_TOPICS.contains(&class)) {
+        let (owners, found) = (OF_TOPICS.map(Class::label).join("`, `"), class.label());
+        return Err(entry.error(format!("expected `topic` only in rules of class `{owners}`, found `{found}`")));
+    }
     let when = read_when(section, scope)?;
     let mut rule = Rule { when, ..Rule::new(name, class) };
     match class {
@@ -131,9 +140,33 @@ fn read_rule(section: &Section<'_>, scope: &mut Scope) -> Result<Rule, ProfileEr
             rule.bind = optional(section.get("bind"), |entry| read_bind(entry, scope))?;
             rule.unbind = optional(section.get("unbind"), |entry| scope.template_at(entry, None))?;
         }
+        Class::Stale | Class::Live | Class::Gap => read_state(section, scope, &mut rule)?,
         _ => {}
     }
     Ok(rule)
+}
+
+/// What the feed says about itself: the keys of `stale`, `live` and `gap`.
+fn read_state(section: &Section<'_>, scope: &mut Scope, rule: &mut Rule) -> Result<(), ProfileError> {
+    let topic = optional(section.get("topic"), |entry| scope.template_at(entry, None))?;
+    let (since, missed, until) = (section.get("since"), section.get("missed"), section.get("until"));
+    if let Some(until) = until.as_ref().filter(|_| topic.is_some() || missed.is_some()) {
+        return Err(
+            until.error("expected `until` without `topic` and `missed`, since it is about what follows, found one")
+        );
+    }
+    rule.data_number = optional(section.get("number"), |entry| match until {
+        Some(_) => Pointer::parse(entry.text()?).map_err(|error| entry.error(error)),
+        None => Err(entry.error("expected `until` beside `number`, found none; add for instance `until = \"/to\"`")),
+    })?;
+    if until.is_some() && rule.data_number.is_none() {
+        section.require("number", "number = \"/offset\"")?;
+    }
+    rule.number = optional(since.or(missed).or(until), |entry| {
+        scope.field(entry.text()?, None).map_err(|problem| entry.error(problem))
+    })?;
+    rule.topic = topic.map(Naming::Template);
+    Ok(())
 }
 
 fn read_data(section: &Section<'_>, scope: &mut Scope, rule: &mut Rule) -> Result<(), ProfileError> {
@@ -319,6 +352,7 @@ mod tests {
     #[test]
     fn mistakes_are_told_with_line_key_and_remedy() {
         const ACK: &str = "[[on]]\nname = \"ack\"\nas = \"ack\"\n";
+        const GAP: &str = "[[on]]\nname = \"gap\"\nas = \"gap\"\n";
         const DATA: &str = "[[on]]\nname = \"d\"\nas = \"data\"\ntopic = \"x\"\n";
         const EACH: &str = "[[on]]\nname = \"d\"\nas = \"data\"\ntopic = \"x\"\neach = \"/*\"\n";
         let mut faults = Vec::new();
@@ -340,6 +374,23 @@ mod tests {
                 "",
                 "[decode]\ncharset = \"x\"",
                 "4: decode.charset: expected one of `binary`, `split`, `format`, found `charset`",
+            ),
+            (
+                ACK,
+                "topic = \"x\"",
+                "6: on.1.topic: expected `topic` only in rules of class `data`, `stale`, `live`, `gap`, found `ack`",
+            ),
+            (GAP, "since = \"/t\"", "6: on.1.since: expected `since` only in rules of class `stale`, found `gap`"),
+            (GAP, "until = \"/to\"", "3: on.1.number: expected `number = \"/offset\"`, found nothing; add it"),
+            (
+                GAP,
+                "number = \"/n\"",
+                "6: on.1.number: expected `until` beside `number`, found none; add for instance `until = \"/to\"`",
+            ),
+            (
+                GAP,
+                "until = \"/to\"\nnumber = \"/n\"\nmissed = \"/m\"",
+                "6: on.1.until: expected `until` without `topic` and `missed`, since it is about what follows, found one",
             ),
             ("", "alias = 3", "3: alias: expected a table, found `3`"),
             ("", "[alias]\nx = \"y\"", "4: alias.x: expected a table, found `y`"),
@@ -442,7 +493,7 @@ mod tests {
                 "[[on]]\nname = \"d\"\n",
                 "as = \"greting\"",
                 "5: on.1.as: expected one of `data`, `ack`, `nack`, `heartbeat`, `ping`, `pong`, `greeting`, `auth_ok`, `info`, \
-                 `ignore`, `reconnect`, `fatal`, found `greting`; did you mean `greeting`?",
+                 `ignore`, `reconnect`, `fatal`, `stale`, `live`, `gap`, found `greting`; did you mean `greeting`?",
             ),
         ] {
             let text = format!("profile = 1\nname = \"x\"\n{before}{text}\n");

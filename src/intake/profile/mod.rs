@@ -78,6 +78,8 @@ pub struct Profile {
     pub(crate) resume: Option<Resume>,
     pub(crate) client: Client,
     pub(crate) rules: Rules,
+    /// Nobody has chosen it, and no host is known: the first message may tell better.
+    pub(crate) is_fallback: bool,
 }
 
 /// Checks a profile's text; `origin` is its file name, for the error.
@@ -107,6 +109,7 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
         resume: connection::read_resume(&root)?,
         client: client::read_client(&root)?,
         rules,
+        is_fallback: false,
     };
     let signs: Vec<&str> = profile.signs.iter().map(SignRule::name).collect();
     let named = profile.templates().flat_map(|template| template.sources());
@@ -171,7 +174,16 @@ impl Profile {
             });
             fitting.max_by_key(|(length, _)| *length).map(|(_, profile)| profile)
         });
-        known.unwrap_or_else(|| Profile::built_in("generic").expect("there is a built-in profile `generic`"))
+        known.unwrap_or_else(|| {
+            let generic = Profile::built_in("generic").expect("there is a built-in profile `generic`");
+            Profile { is_fallback: true, ..generic }
+        })
+    }
+
+    /// The profile of another fanline, if this is the first message of one, and nobody has chosen another profile.
+    pub(crate) fn told_by(&self, first: &str) -> Option<Profile> {
+        const WELCOME: &str = r#"{"op":"welcome","protocol":"fanline.v1","#;
+        (self.is_fallback && first.starts_with(WELCOME)).then(|| Profile::built_in("fanline")).flatten()
     }
 
     /// Where the feed is, for use without a URL of the user's own.

@@ -4,7 +4,7 @@
 
 use crate::intake::flow::Treatment;
 use crate::intake::flow::sequence::{Number, Numbers, SequenceRule, read_number};
-use crate::wire::json::{Found, Pointers, Type, decode_string};
+use crate::wire::json::{Found, Pointer, Pointers, Type, decode_string};
 
 use super::decode::Decode;
 use super::section::{did_you_mean, one_of};
@@ -38,6 +38,12 @@ pub enum Class {
     Reconnect,
     /// Connecting again is of no use before something has changed.
     Fatal,
+    /// The upstream says that its values, or those of one topic, may be outdated.
+    Stale,
+    /// They are current again.
+    Live,
+    /// The upstream says that messages are missing here.
+    Gap,
     /// No rule holds, or the rule's topic is not there. Published only by a profile's `unmatched`.
     Unmatched,
     /// No JSON where JSON is expected. Published only by a profile's `unmatched`.
@@ -45,7 +51,7 @@ pub enum Class {
 }
 
 impl Class {
-    pub const ALL: [Class; 14] = [
+    pub const ALL: [Class; 17] = [
         Class::Data,
         Class::Ack,
         Class::Nack,
@@ -58,11 +64,14 @@ impl Class {
         Class::Ignore,
         Class::Reconnect,
         Class::Fatal,
+        Class::Stale,
+        Class::Live,
+        Class::Gap,
         Class::Unmatched,
         Class::Garbled,
     ];
     /// What a rule may say; the rest is what is left when no rule says anything.
-    const NAMES: [&'static str; 12] = [
+    const NAMES: [&'static str; 15] = [
         "data",
         "ack",
         "nack",
@@ -75,6 +84,9 @@ impl Class {
         "ignore",
         "reconnect",
         "fatal",
+        "stale",
+        "live",
+        "gap",
     ];
 
     /// Value of the `class` label of `fanline_upstream_messages_total`, and of `as` in a rule.
@@ -92,9 +104,17 @@ impl Class {
             Class::Ignore => "ignore",
             Class::Reconnect => "reconnect",
             Class::Fatal => "fatal",
+            Class::Stale => "stale",
+            Class::Live => "live",
+            Class::Gap => "gap",
             Class::Unmatched => "unmatched",
             Class::Garbled => "garbled",
         }
+    }
+
+    /// Whether it is about the state of the upstream's values, and changes that of ours.
+    pub(crate) fn is_state(self) -> bool {
+        matches!(self, Class::Stale | Class::Live | Class::Gap)
     }
 
     pub(crate) fn parse(text: &str) -> Result<Class, String> {
@@ -227,7 +247,7 @@ pub(crate) struct Rule {
     pub name: String,
     pub class: Class,
     pub when: Vec<Test>,
-    /// In rules of class `data` only, and always there.
+    /// In rules of class `data`, and always there; in those of `stale`, `live` and `gap` that are about one topic.
     pub topic: Option<Naming>,
     /// Number of the path among those of the rules' pointers.
     pub each: Option<usize>,
@@ -240,6 +260,10 @@ pub(crate) struct Rule {
     /// In rules of class `ack` only.
     pub bind: Option<Bind>,
     pub unbind: Option<Template<Field>>,
+    /// In rules of class `stale` and `gap` only: `since`, `missed` or `until`.
+    pub number: Option<Field>,
+    /// In rules of class `gap` with `until` only: where data have their number.
+    pub data_number: Option<Pointer>,
 }
 
 /// The numbers of a whole connection.
@@ -278,6 +302,8 @@ impl Rule {
             reply: None,
             bind: None,
             unbind: None,
+            number: None,
+            data_number: None,
         }
     }
 

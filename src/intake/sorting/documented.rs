@@ -184,3 +184,34 @@ fn refusals_and_orders_to_go_are_known() {
     let answered = r#"ping -> {"jsonrpc":"2.0","id":0,"method":"public/test","params":{}}"#;
     assert_eq!(sorted("deribit", &[asked]), [answered]);
 }
+
+#[test]
+fn a_fanline_behind_a_fanline_hears_what_the_other_says_of_itself() {
+    let found = sorted(
+        "fanline",
+        &[
+            r#"{"op":"welcome","protocol":"fanline.v1","epoch":"0000000000000001","offset":7,"ts":1,"heartbeat_ms":15000}"#,
+            r#"{"op":"subscribed","topics":[">"],"offset":7}"#,
+            r#"{"topic":"quote.A","offset":5,"ts":1,"data":{"op":"stale","kind":"x"}}"#,
+            r#"{"topic":"book.A","offset":6,"ts":1,"kind":"snapshot","data":{}}"#,
+            r#"{"topic":"book.A","offset":7,"ts":1,"kind":"delta","data":{}}"#,
+            r#"{"topic":"raw.A","offset":8,"ts":1,"data_base64":"AA=="}"#,
+            r#"{"op":"heartbeat","offset":8,"ts":1}"#,
+            r#"{"op":"stale","topics":[">"],"reason":"upstream_down","message":"m","since_ms":1,"ts":1}"#,
+            r#"{"op":"stale","topics":["quote.A"],"reason":"topic_silent","message":"m","since_ms":1,"offset":9,"ts":1}"#,
+            r#"{"op":"live","topics":[">"],"ts":1}"#,
+            r#"{"op":"gap","topic":"quote.A","offset":10,"ts":1,"reason":"sequence","missed":3}"#,
+            r#"{"op":"skipped","from":11,"to":20,"reason":"slow"}"#,
+            r#"{"op":"refused","topic":"quote.B","message":"m","offset":21,"ts":1}"#,
+            r#"{"op":"error","id":1,"code":"bad_pattern","message":"m"}"#,
+            r#"{"op":"goodbye","code":"draining","message":"m","reconnect_ms":100}"#,
+            r#"{"op":"something_new"}"#,
+        ],
+    );
+    let unmatched =
+        "unmatched: expected a message that a rule knows, found another; add a rule, if need be with `as = \"ignore\"`";
+    let data = ["quote.A", "data", "book.A whole", "data", "book.A", "data", unmatched];
+    let state = ["heartbeat", "stale", "stale", "live", "gap", "gap"];
+    let rest = ["nack", "nack", "reconnect", "info"];
+    assert_eq!(found, [&["greeting", "ack"][..], &data, &state, &rest].concat());
+}

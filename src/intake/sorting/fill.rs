@@ -56,9 +56,7 @@ impl<'a> Finding<'a> {
         name: &mut String,
         sink: &mut dyn Sink,
     ) -> Result<Option<Unnamed>, Unnamed> {
-        name.clear();
-        self.topic.render(name, |field| self.name_part(view, *field))?;
-        make_topic(name)?;
+        self.write_name(view, name)?;
         let (numbers, unread) = self.rule.treatment.sequence.map(|_| self.rule.numbers.read(view)).unzip();
         sink.piece(&Piece {
             treatment: &self.rule.treatment,
@@ -71,6 +69,13 @@ impl<'a> Finding<'a> {
             received: self.received,
         });
         Ok((unread == Some(true)).then_some(Unnamed::NoNumber))
+    }
+
+    /// Writes the topic that the view has.
+    pub fn write_name(&self, view: &View<'a>, name: &mut String) -> Result<(), Unnamed> {
+        name.clear();
+        self.topic.render(name, |field| self.name_part(view, *field))?;
+        Ok(make_topic(name)?)
     }
 
     /// The text of a string; anything else names nothing.

@@ -39,7 +39,7 @@ use self::fill::{Finding, answer, whole, write_key};
 pub use self::guess::Guess;
 use self::guess::{FALLBACK_TOPIC, guess};
 use self::order::Order;
-pub use self::sorted::{ConnectionGap, Sorted, Unnamed};
+pub use self::sorted::{ConnectionGap, Said, Sorted, Unnamed};
 use self::waiting::{FirstMessages, Waiting};
 
 /// Longest message that a compressed frame may hold if the profile names none: the default of the settings.
@@ -233,6 +233,10 @@ impl Sorter {
         let name = self.rule_names[place].clone();
         let mut sorted = Sorted { rule: Some(name), gap: message.gap, ..Sorted::of(rule.class) };
         match &rule.topic {
+            _ if rule.class.is_state() => match self.read_state(rule, &view) {
+                Ok(said) => sorted.said = Some(said),
+                Err(problem) => (sorted.class, sorted.problem) = (Class::Unmatched, Some(problem)),
+            },
             Some(Naming::Guess) => return Verdict::WaitForGuess,
             Some(Naming::Template(topic)) => {
                 let kind = self.kind(json);
@@ -270,6 +274,20 @@ impl Sorter {
             sink.piece(&whole(&treatment, topic, bytes, kind, message.received));
         }
         Verdict::Done(Sorted { gap: message.gap, problem: Some(problem), ..Sorted::of(class) })
+    }
+
+    fn read_state(&self, rule: &Rule, view: &View<'_>) -> Result<Said, Unnamed> {
+        let number =
+            rule.number.and_then(|field| view.number(field).ok().flatten()).and_then(|number| number.try_into().ok());
+        let mut said = Said { topic: None, number, data_number: rule.data_number.clone() };
+        if let Some(Naming::Template(topic)) = &rule.topic {
+            let (pointers, kind) = (&self.rules.pointers, PayloadKind::Json);
+            let finding = Finding { rule, topic, pointers, view: *view, kind, received: Stamp::default() };
+            let mut name = String::new();
+            finding.write_name(view, &mut name)?;
+            said.topic = Some(name);
+        }
+        Ok(said)
     }
 
     fn read_bind(&self, bind: &Bind, view: &View<'_>) -> Option<(String, Box<Variables>)> {
@@ -337,6 +355,11 @@ impl Sorter {
         let guess = guess(&self.first.telling());
         tracing::warn!("{guess}");
         self.adopt_guess(&guess, sink);
+    }
+
+    /// Nothing has been guessed, and nothing waits for a guess.
+    pub fn is_untouched(&self) -> bool {
+        self.guess.is_none() && self.first.is_empty()
     }
 
     /// The guess, once it was made.

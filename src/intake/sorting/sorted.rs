@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::binding::{BINDINGS_MAX, BOUND_BYTES_MAX, UNBOUND_MAX, UNBOUND_NS};
 use crate::intake::flow::sequence::Remedy;
 use crate::intake::profile::rule::Class;
-use crate::wire::json::{ELEMENTS_MAX, LEVELS_MAX};
+use crate::wire::json::{ELEMENTS_MAX, LEVELS_MAX, Pointer};
 use crate::words::topic::TopicError;
 
 /// What became of a message.
@@ -21,6 +21,19 @@ pub struct Sorted {
     /// Why the class is `Unmatched` or `Garbled`, which elements of a batch could not be named or numbered, or why an
     /// acknowledgement binds nothing.
     pub problem: Option<Unnamed>,
+    /// Of the classes `Stale`, `Live` and `Gap`: what exactly is said.
+    pub said: Option<Said>,
+}
+
+/// What the upstream says about its own state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// None: about everything that comes over this connection.
+    pub topic: Option<String>,
+    /// What the rule's `since`, `missed` or `until` found.
+    pub number: Option<u64>,
+    /// Where data have the number that `until` is compared with.
+    pub data_number: Option<Pointer>,
 }
 
 /// Something is missing, and it is not known in which topics.
@@ -83,7 +96,7 @@ pub enum Unnamed {
 
 impl Sorted {
     pub fn of(class: Class) -> Sorted {
-        Sorted { class, rule: None, reply: None, gap: None, problem: None }
+        Sorted { class, rule: None, reply: None, gap: None, problem: None, said: None }
     }
 
     pub fn garbled(problem: Unnamed) -> Sorted {

@@ -74,6 +74,7 @@ impl Upstream {
         let role = member.role;
         let was_last = !self.members.iter().any(Member::is_open);
         self.outlet.lost(&loss, plan, was_last, now);
+        self.judge_outdated(false);
         self.abandon(id, role, now);
         Ok(())
     }

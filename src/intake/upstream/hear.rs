@@ -5,18 +5,19 @@ use std::sync::Arc;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::intake::flow::Piece;
-use crate::intake::flow::sequence::{Follow, Numbers, Sequence, read_number};
+use crate::intake::flow::sequence::{Follow, Numbers, Remedy, Sequence, read_number};
 use crate::intake::line::dialogue::Dialogue;
 use crate::intake::line::link::Event;
 use crate::intake::outlet::{Outlet, excerpt};
 use crate::intake::pool::merge::Source;
 use crate::intake::pool::roster::LinkId;
+use crate::intake::profile::Profile;
 use crate::intake::profile::rule::Class;
-use crate::intake::sorting::{ConnectionGap, Incoming, Sink, Sorted, Sorter};
+use crate::intake::sorting::{ConnectionGap, Incoming, Said, Sink, Sorted, Sorter};
 use crate::wire::json::{Pointer, find};
 use crate::words::stamp::Stamp;
 
-use super::member::Role;
+use super::member::{Hole, Role};
 use super::{Upstream, UpstreamError};
 
 /// What a message said about its connection. Of several in one frame the gravest counts; they stand in that order.
@@ -44,10 +45,40 @@ struct Tap<'a> {
     data: &'a mut Option<(Stamp, Stamp)>,
     resume: Option<&'a Pointer>,
     cursor: &'a mut Sequence,
+    outdated_ms: &'a mut Option<u64>,
+    hole: &'a mut Option<Hole>,
     verdict: Option<Verdict>,
 }
 
 impl Tap<'_> {
+    /// What the upstream says about the state of its own values.
+    fn hear_state(&mut self, class: Class, said: &Said, received: Stamp) {
+        let since_ms = || said.number.unwrap_or(received.wall_ms);
+        match (class, &said.topic) {
+            (Class::Stale, None) => *self.outdated_ms = Some(since_ms()),
+            (Class::Live, None) => *self.outdated_ms = None,
+            (Class::Stale, Some(topic)) => self.outlet.topic_outdated(topic, since_ms(), received),
+            (Class::Live, Some(topic)) => self.outlet.topic_current(topic, received),
+            (Class::Gap, Some(topic)) => self.outlet.topic_gap(topic, said.number, received),
+            (_, None) => match said.number.zip(said.data_number.clone()) {
+                Some((until, number)) => *self.hole = Some(Hole { until, number }),
+                None => self.judge(Verdict::Gap(ConnectionGap { missed: said.number, remedy: Remedy::Mark })),
+            },
+            (_, Some(_)) => {}
+        }
+    }
+
+    /// Whether this message comes after what was left out, and is of its topic.
+    fn follows_hole(&mut self, message: &[u8]) -> bool {
+        let Some(Hole { until, number }) = &*self.hole else { return false };
+        let token = std::str::from_utf8(message).ok().and_then(|text| find(text, number));
+        let follows = token.and_then(|token| token.parse().ok()).is_some_and(|number: u64| number <= *until);
+        if !follows {
+            *self.hole = None;
+        }
+        follows
+    }
+
     fn judge(&mut self, verdict: Verdict) {
         if self.verdict.as_ref().is_none_or(|graver| graver.weight() < verdict.weight()) {
             self.verdict = Some(verdict);
@@ -58,6 +89,9 @@ impl Tap<'_> {
 impl Sink for Tap<'_> {
     fn piece(&mut self, piece: &Piece<'_>) {
         self.dialogue.asking.data(piece.topic);
+        if self.hole.is_some() && self.follows_hole(piece.message) {
+            self.outlet.topic_gap(piece.topic, None, piece.received);
+        }
         *self.data = Some((self.data.map_or(piece.received, |(first, _)| first), piece.received));
         self.outlet.piece(self.source, piece);
     }
@@ -66,6 +100,9 @@ impl Sink for Tap<'_> {
         self.outlet.note(sorted, message, received);
         if let Some(gap) = sorted.gap {
             self.judge(Verdict::Gap(gap));
+        }
+        if let Some(said) = &sorted.said {
+            return self.hear_state(sorted.class, said, received);
         }
         let Incoming::Text(text) = message else { return };
         if sorted.class == Class::Data {
@@ -133,6 +170,9 @@ impl Upstream {
     }
 
     fn hear(&mut self, id: LinkId, message: &Message, received: Stamp) -> Option<Verdict> {
+        if self.profile.is_fallback {
+            self.recognise(message);
+        }
         let member = self.members.iter_mut().find(|member| member.id == id)?;
         let source = member.source();
         let dialogue = member.dialogue.as_mut()?;
@@ -158,10 +198,40 @@ impl Upstream {
             data: &mut member.data,
             resume: self.profile.resume.as_ref().map(|resume| &resume.cursor),
             cursor: &mut self.cursor,
+            outdated_ms: &mut member.outdated_ms,
+            hole: &mut member.hole,
             verdict: None,
         };
+        let outdated_before = *tap.outdated_ms;
         member.sorter.sort(message, received, &mut tap);
-        tap.verdict
+        let verdict = tap.verdict;
+        let is_outdated = member.outdated_ms;
+        if is_outdated != outdated_before {
+            self.judge_outdated(is_outdated.is_none());
+        }
+        verdict
+    }
+
+    /// The feed is outdated if all connections say so over which anything comes. `is_told`: one has just said that it is
+    /// current again; without that word the next data tell.
+    pub(super) fn judge_outdated(&mut self, is_told: bool) {
+        let open = || self.members.iter().filter(|member| member.is_open() && !member.is_silent);
+        let is_outdated = open().all(|member| member.outdated_ms.is_some());
+        let since_ms = open().filter_map(|member| member.outdated_ms).min().filter(|_| is_outdated);
+        self.outlet.outdated(since_ms, is_told);
+    }
+
+    /// If the first message that comes tells a profile, its rules are the ones from here on.
+    fn recognise(&mut self, message: &Message) {
+        let is_first = self.members.iter().all(|member| member.sorter.is_untouched());
+        let Message::Text(text) = message else { return };
+        let Some(profile) = self.profile.told_by(text).filter(|_| is_first) else { return };
+        tracing::info!(profile = profile.name, "upstream: recognised by its first message");
+        self.outlet.judge_topics(profile.keepalive.stale_after);
+        // How to ask stays: what was asked for was written for the profile that was there.
+        let Profile { name, rules, .. } = profile;
+        self.profile = Arc::new(Profile { name, rules, is_fallback: false, ..Profile::clone(&self.profile) });
+        self.members.iter_mut().for_each(|member| member.sorter = Sorter::new(&self.profile));
     }
 
     /// Makes all guesses that are still to be made, from what there is.
@@ -194,6 +264,8 @@ impl Upstream {
                 data: &mut member.data,
                 resume: self.profile.resume.as_ref().map(|resume| &resume.cursor),
                 cursor: &mut self.cursor,
+                outdated_ms: &mut member.outdated_ms,
+                hole: &mut member.hole,
                 verdict: None,
             };
             act(&mut member.sorter, &mut tap);

@@ -11,6 +11,7 @@ use crate::intake::line::loss::Loss;
 use crate::intake::pool::merge::Source;
 use crate::intake::pool::roster::LinkId;
 use crate::intake::sorting::Sorter;
+use crate::wire::json::Pointer;
 use crate::words::stamp::Stamp;
 
 pub struct Member {
@@ -33,9 +34,21 @@ pub struct Member {
     pub is_silent: bool,
     /// It was told that the connection stands and nothing has come yet.
     pub told_waiting: bool,
+    /// Since when, as the upstream itself says, what comes over it may be outdated; in milliseconds since the Unix epoch.
+    pub outdated_ms: Option<u64>,
+    pub hole: Option<Hole>,
     /// Index of the address that it is at, or goes to next.
     pub place: usize,
     places: Vec<Place>,
+}
+
+/// The upstream has left out messages, and the newest values of what was in them follow.
+#[derive(Debug)]
+pub struct Hole {
+    /// Data with a greater number are beyond it.
+    pub until: u64,
+    /// Where data have their number.
+    pub number: Pointer,
 }
 
 /// What a connection is there for.
@@ -75,6 +88,8 @@ impl Member {
             rotate_at_ns: None,
             is_silent: false,
             told_waiting: false,
+            outdated_ms: None,
+            hole: None,
             place: leg % places,
             places: vec![Place { backoff, retry_ns: 0 }; places],
         }
@@ -157,6 +172,8 @@ impl Member {
         self.rotate_at_ns = None;
         self.is_silent = false;
         self.told_waiting = false;
+        self.outdated_ms = None;
+        self.hole = None;
     }
 
     /// Attempts in a row, at the address that was dialed last.
