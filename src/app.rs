@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use crate::bus::interest::Interest;
 use crate::bus::publisher::Publisher;
 use crate::bus::{self, Limits};
 use crate::config::error::ConfigError;
-use crate::config::{self, Config, Demand};
+use crate::config::{Config, Demand};
 use crate::delivery::door::{Delivery, Ends, Threads};
 use crate::delivery::settings::Settings as DeliverySettings;
 use crate::delivery::window::WindowSettings;
 use crate::edge::{self, Edge, EdgeError, Phase, Rooms};
 use crate::intake::probe::{ProbeError, probe as listen_to};
 use crate::intake::profile::section::ProfileError;
-use crate::intake::profile::{ChoiceError, Profile, check as check_profile};
+use crate::intake::profile::{ChoiceError, Profile};
 use crate::intake::upstream::{Settings as UpstreamSettings, Upstream, UpstreamError};
 use crate::open_files::raise_open_files_limit;
 use crate::venue::VenueError;
@@ -33,7 +33,7 @@ use crate::venue::recording::{Recording, RecordingError};
 use crate::venue::replay::{Replay as ReplayVenue, Speed};
 use crate::venue::simulate::Simulator;
 use crate::words::ids::Epoch;
-use crate::words::metrics::Meters;
+use crate::words::metrics::{self as names, Meters};
 use crate::words::topic::{Pattern, TopicError};
 
 /// Topics that `probe` shows with a sample; more would scroll away.
@@ -42,6 +42,8 @@ const PROBE_SAMPLES: usize = 40;
 const CONNECTIONS_MAX: usize = 10_000;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The profile of the simulated market.
+const SIMULATED: &str = "simulated";
 /// How often the log may say how many sessions there are.
 const SESSIONS_GLANCE: Duration = Duration::from_secs(10);
 /// How often the end of a drain is looked for.
@@ -54,6 +56,15 @@ pub enum AppError {
     Config(#[from] ConfigError),
     #[error("expected a readable file, found `{}`: {error}; check the path and its permissions", .path.display())]
     Unreadable { path: PathBuf, error: io::Error },
+    #[error("{}: expected a configuration, a profile or a recording, found an empty file; check what should have written it", .path.display())]
+    EmptyFile { path: PathBuf },
+    #[error("{}: expected a text in UTF-8, found other bytes; check that this is the right file", .path.display())]
+    NotText { path: PathBuf },
+    #[error(
+        "expected the URL of a feed, found none in the settings and none in profile `{profile}`; \
+         give it, as in `fanline wss://HOST/PATH --profile {profile}`, or in upstream.url"
+    )]
+    NoUrl { profile: String },
     #[error("history.keep: {0}")]
     History(#[from] HistoryError),
     #[error("upstream.send: {0}")]
@@ -83,6 +94,9 @@ impl AppError {
             self,
             AppError::Config(_)
                 | AppError::Unreadable { .. }
+                | AppError::EmptyFile { .. }
+                | AppError::NotText { .. }
+                | AppError::NoUrl { .. }
                 | AppError::History(_)
                 | AppError::Send(_)
                 | AppError::Profile(_)
@@ -113,6 +127,13 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     let clock = Clock::start();
     let (meters, exposition) = edge::metrics::recorder();
     let history = History::parse(&config.history.keep)?;
+    let simulated = is_simulated(&profile(&config)?);
+    meters.gauge(&names::UPSTREAM_SIMULATED, &[]).set(f64::from(u8::from(simulated)));
+    if simulated {
+        tracing::warn!(
+            "SIMULATED PRICES: the simulated market is served, not a feed; name a feed, as in `fanline wss://HOST/PATH`"
+        );
+    }
     let limits = Limits {
         ring_frames_max: config.ring.frames_max,
         ring_bytes_max: config.ring.bytes_max,
@@ -125,13 +146,13 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     tell_open_files(config.limits.sessions_max);
 
     let ends = Ends { reader: reader.clone(), interest: interest.clone(), asks };
-    let (delivery, threads) = Delivery::start(delivery_settings(&config), &ends, clock, &meters)
+    let (delivery, threads) = Delivery::start(delivery_settings(&config, simulated), &ends, clock, &meters)
         .map_err(AppError::system("start the shards"))?;
     let delivery = Arc::new(delivery);
     let door = delivery.clone();
     let rooms =
         Rooms { reader, door: Arc::new(move |newcomer| door.adopt(newcomer)), meters: meters.clone(), exposition };
-    let edge = Edge::bind(edge_settings(&config), rooms)?;
+    let edge = Edge::bind(edge_settings(&config, simulated), rooms)?;
     let address = edge.local_addr();
     let upstream = open_upstream(&config, (publisher, interest, ask_queue), (clock, &meters), &stopped).await?;
 
@@ -225,38 +246,8 @@ pub async fn replay(replay: Replay) -> Result<(), AppError> {
 /// Listens to `config.upstream` for `duration` and answers what was found.
 pub async fn probe(config: Config, duration: Duration) -> Result<impl fmt::Display, AppError> {
     let profile = profile(&config)?;
-    let url = config.upstream.url.clone().or_else(|| profile.url()).unwrap_or_default();
+    let url = feed_url(&config, &profile)?.unwrap_or_default();
     Ok(listen_to(upstream_settings(&config, profile, url), Clock::start(), duration, PROBE_SAMPLES).await?)
-}
-
-/// Checks a configuration, a profile or a recording, whichever the file is; answers one sentence about it.
-pub fn check(path: &Path) -> Result<String, AppError> {
-    let text = std::fs::read_to_string(path).map_err(|error| AppError::Unreadable { path: path.into(), error })?;
-    let shown = path.display();
-    if is_recording(path, &text) {
-        let recording = Recording::load(path)?;
-        let seconds = recording.duration().as_secs_f64();
-        return Ok(format!("{shown}: a valid recording, frames: {}, seconds: {seconds:.1}", recording.len()));
-    }
-    if is_profile(&text) {
-        let profile = check_profile(&text, &shown.to_string())?;
-        return Ok(format!("{shown}: a valid profile, `{}`", profile.name));
-    }
-    let settings = config::check(path)?;
-    Ok(format!("{shown}: a valid configuration, settings: {settings}"))
-}
-
-/// A profile says `profile = 1` before its first section. Judged by lines, so that a broken file is told what is wrong
-/// with it as what it was meant to be.
-fn is_profile(text: &str) -> bool {
-    let top = text.lines().map(str::trim_start).take_while(|line| !line.starts_with('['));
-    let mut keys = top.filter_map(|line| line.split_once('=')).map(|(key, _)| key.trim());
-    keys.any(|key| key == "profile")
-}
-
-/// A recording is JSON lines; neither of the others can start with a brace.
-fn is_recording(path: &Path, text: &str) -> bool {
-    path.extension().is_some_and(|extension| extension == "jsonl") || text.trim_start().starts_with('{')
 }
 
 /// The feed that is configured; without one, the simulated market, served on a loopback port of its own and reached
@@ -268,7 +259,7 @@ async fn open_upstream(
     stopped: &watch::Receiver<bool>,
 ) -> Result<Upstream, AppError> {
     let profile = profile(config)?;
-    let url = match config.upstream.url.clone().or_else(|| profile.url()) {
+    let url = match feed_url(config, &profile)? {
         Some(url) => url,
         None => {
             let simulator = Simulator::bind((Ipv4Addr::LOCALHOST, 0).into(), market_settings(config)).await?;
@@ -282,23 +273,36 @@ async fn open_upstream(
     Ok(Upstream::new(settings, publisher, clock, meters)?)
 }
 
-fn ask_rules(config: &Config) -> Result<AskRules, AppError> {
+/// The URL of the feed; none if it is the built-in simulated market.
+pub(crate) fn feed_url(config: &Config, profile: &Profile) -> Result<Option<String>, AppError> {
+    match config.upstream.url.clone().or_else(|| profile.url()) {
+        None if !is_simulated(profile) => Err(AppError::NoUrl { profile: profile.name.clone() }),
+        url => Ok(url),
+    }
+}
+
+/// Whether the prices are invented, by the market built in or by `fanline simulate` somewhere else.
+fn is_simulated(profile: &Profile) -> bool {
+    profile.name == SIMULATED
+}
+
+pub(crate) fn ask_rules(config: &Config) -> Result<AskRules, AppError> {
     let send = config.upstream.send.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?;
     Ok(AskRules { send, request: config.upstream.request })
 }
 
-fn profile(config: &Config) -> Result<Profile, AppError> {
+pub(crate) fn profile(config: &Config) -> Result<Profile, AppError> {
     let upstream = &config.upstream;
     Ok(match (&upstream.profile, &upstream.topic, &upstream.url) {
         // Only `generic` takes a pointer beside it; the configuration refuses it beside another one.
         (_, Some(topic), _) => Profile::generic_with_topic(topic)?,
         (Some(choice), None, _) => Profile::choose(choice)?,
         (None, None, Some(url)) => Profile::recognise(url),
-        (None, None, None) => Profile::choose("simulated")?,
+        (None, None, None) => Profile::choose(SIMULATED)?,
     })
 }
 
-fn upstream_settings(config: &Config, profile: Profile, url: String) -> UpstreamSettings {
+pub(crate) fn upstream_settings(config: &Config, profile: Profile, url: String) -> UpstreamSettings {
     let upstream = &config.upstream;
     UpstreamSettings {
         idle_timeout: upstream.idle_timeout,
@@ -325,7 +329,7 @@ fn market_settings(config: &Config) -> MarketSettings {
     MarketSettings { seed: simulate.seed, rate: simulate.rate, symbols: simulate.symbols }
 }
 
-fn delivery_settings(config: &Config) -> DeliverySettings {
+fn delivery_settings(config: &Config, simulated: bool) -> DeliverySettings {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     DeliverySettings {
         shards: if config.shards.count == 0 { cores } else { config.shards.count },
@@ -348,10 +352,11 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
             members_min: config.compression.window_members_min,
             cut_frames_max: u32::try_from(config.compression.window_cut_max).unwrap_or(u32::MAX),
         },
+        simulated,
     }
 }
 
-fn edge_settings(config: &Config) -> edge::Settings {
+fn edge_settings(config: &Config, simulated: bool) -> edge::Settings {
     let per_address = config.limits.sessions_per_address_max;
     edge::Settings {
         listen: config.listen,
@@ -362,6 +367,7 @@ fn edge_settings(config: &Config) -> edge::Settings {
         connections_max: CONNECTIONS_MAX,
         header_timeout: HEADER_TIMEOUT,
         stop_timeout: STOP_TIMEOUT,
+        simulated,
     }
 }
 

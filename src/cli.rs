@@ -18,10 +18,12 @@ use crate::app::{self, AppError, Replay};
 use crate::bench::options::Options as BenchOptions;
 use crate::bench::plan::Plan;
 use crate::bench::{self, BenchError};
+use crate::check::check;
 use crate::config::error::ConfigError;
 use crate::config::kind::{Kind, Value};
 use crate::config::table::{self, Preset, Setting, TABLE};
-use crate::config::{self, Effective, Flag, Sources, document, logs};
+use crate::config::{self, Effective, Flag, Sources, document, logs, variables};
+use crate::health::{self, HealthError};
 use crate::venue::replay::Speed;
 
 const EXAMPLES: &str = "\
@@ -34,6 +36,7 @@ Examples:
   fanline replay capture.jsonl --speed max --loop     a recording as a feed
   fanline bench --capacity                            how many clients can this machine serve?
   fanline check fanline.toml                          is this file right?
+  fanline health                                      is the server on this machine well?
   fanline config --config fanline.toml                what is in force, and why?
 
 Every setting can also stand in a TOML file (--config) or in a variable: --slow-replay-max is FANLINE_SLOW_REPLAY_MAX.";
@@ -86,6 +89,21 @@ enum Command {
         /// The file.
         #[arg(value_name = "FILE")]
         file: PathBuf,
+    },
+    /// Ask a running server how it is: exit code 0 if it is well, 1 if it is not.
+    ///
+    /// Without a URL it is the server of this configuration on this machine. The path is `/healthz` unless the URL has one;
+    /// `http://127.0.0.1:8080/readyz` asks for current values, too.
+    Health {
+        /// What to ask, http:// only.
+        #[arg(value_name = "URL")]
+        url: Option<String>,
+        /// How long to wait for the answer.
+        #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u64).range(1..=3600))]
+        seconds: u64,
+        /// Configuration file (TOML).
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Connect to a feed, show the topics found, their rates and a sample, and stop.
     Probe {
@@ -158,37 +176,58 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
     match command_line.command {
         None => {
             refuse_misspelt_command(&command_line.settings)?;
-            let config = load(command_line.settings)?.config;
-            logs::start(&config.log);
-            block_on(app::serve(config))
+            let effective = load(command_line.settings)?;
+            effective.require_feed()?;
+            logs::start(&effective.config.log);
+            tell_ignored(&effective);
+            block_on(app::serve(effective.config))
         }
         Some(Command::Simulate { listen, seed, rate, symbols }) => {
             let mut settings = Settings::default();
             settings.add("--seed", "simulate.seed", seed);
             settings.add("--rate", "simulate.rate", rate);
             settings.add("--symbols", "simulate.symbols", symbols);
-            let config = load(settings)?.config;
-            logs::start(&config.log);
-            block_on(app::simulate(listen, config))
+            let effective = load(settings)?;
+            logs::start(&effective.config.log);
+            tell_ignored(&effective);
+            block_on(app::simulate(listen, effective.config))
         }
         Some(Command::Replay { capture, listen, speed, looped }) => {
-            logs::start(&load(Settings::default())?.config.log);
+            let effective = load(Settings::default())?;
+            logs::start(&effective.config.log);
+            tell_ignored(&effective);
             block_on(app::replay(Replay { capture, listen, speed, looped }))
         }
-        Some(Command::Check { file }) => say(app::check(&file)?),
+        Some(Command::Check { file }) => {
+            let checked = check(&file, variables.clone())?;
+            if let Some(warning) = checked.warning {
+                // A closed stderr is no reason to keep back the verdict.
+                let _ = writeln!(io::stderr(), "warning: {warning}");
+            }
+            say(checked.told)
+        }
+        Some(Command::Health { url, seconds, config }) => {
+            let url = match url {
+                Some(url) => url,
+                None => health::url_of(load(Settings { file: config, flags: Vec::new() })?.config.listen),
+            };
+            say(health::ask(&url, Duration::from_secs(seconds))?)
+        }
         Some(Command::Probe { url, profile, subscribe, topic, seconds, config }) => {
             let mut settings = Settings { file: config, flags: Vec::new() };
             settings.add("URL", "upstream.url", url);
             settings.add("--profile", "upstream.profile", profile);
             settings.add("--subscribe", "upstream.subscribe", subscribe);
             settings.add("--topic", "upstream.topic", topic);
-            let config = load(settings)?.config;
+            let effective = load(settings)?;
+            let config = &effective.config;
             if config.upstream.url.is_none() && config.upstream.profile.is_none() {
                 let sentence = "expected the URL of a feed, found none; try `fanline probe wss://HOST/PATH`";
                 return Err(Failure::Usage(sentence.into()));
             }
             logs::start(&config.log);
-            block_on(async { app::probe(config, Duration::from_secs(seconds)).await.map(say) })?
+            tell_ignored(&effective);
+            block_on(async { app::probe(effective.config, Duration::from_secs(seconds)).await.map(say) })?
         }
         Some(Command::Bench { options, settings }) => {
             let arguments = settings.arguments();
@@ -199,6 +238,13 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
         Some(Command::Config { markdown: true, .. }) => say(document::markdown()),
         Some(Command::Config { example: true, .. }) => say(document::example()),
         Some(Command::Config { settings, .. }) => say(document::effective(&load(settings)?.values)),
+    }
+}
+
+/// Variables that may have been meant for fanline are worth a line.
+fn tell_ignored(effective: &Effective) {
+    if let Some(sentence) = variables::told(&effective.ignored) {
+        tracing::warn!("{sentence}");
     }
 }
 
@@ -258,6 +304,8 @@ enum Failure {
     App(#[from] AppError),
     #[error(transparent)]
     Bench(#[from] BenchError),
+    #[error(transparent)]
+    Health(#[from] HealthError),
     #[error("expected to start threads: {0}; raise the limit of processes (ulimit -u)")]
     Runtime(io::Error),
     #[error("expected to write to stdout: {0}")]
@@ -276,6 +324,7 @@ impl Failure {
             Failure::Usage(_) | Failure::Config(_) => true,
             Failure::App(error) => error.is_usage(),
             Failure::Bench(error) => error.is_usage(),
+            Failure::Health(error) => error.is_usage(),
             Failure::Runtime(_) | Failure::Output(_) => false,
         };
         let mut stderr = io::stderr().lock();

@@ -44,6 +44,14 @@ pub enum Problem {
     Value { origin: Origin, setting: &'static str, mismatch: Mismatch },
     #[error("{origin}: {}{sentence}", subject(.origin, .setting))]
     Conflict { origin: Origin, setting: &'static str, sentence: String },
+    #[error("{name}: expected {expected}, found {found}; {remedy}")]
+    Variable { name: String, expected: &'static str, found: String, remedy: String },
+    #[error(
+        "{}: expected a feed, found none; write `url = \"wss://HOST/PATH\"` below `[upstream]`, set FANLINE_UPSTREAM_URL, \
+         or write `[simulate]` for the simulated market, whose prices are invented",
+        .path.display()
+    )]
+    NoFeed { path: PathBuf },
 }
 
 impl Problem {

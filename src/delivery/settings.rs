@@ -37,4 +37,6 @@ pub struct Settings {
     /// zlib level of permessage-deflate, 1 to 9.
     pub compression_level: u32,
     pub window: WindowSettings,
+    /// The feed is the simulated market, and clients are told so.
+    pub simulated: bool,
 }

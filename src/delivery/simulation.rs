@@ -91,6 +91,7 @@ impl World {
             unsent_bytes_max: 0,
             compression_level: 1,
             window: WindowSettings { windows_max: 3, members_min: 2, cut_frames_max: 40 },
+            simulated: false,
         };
         let meters = ShardMeters::new(&Meters::unread(), 0);
         let ends = (Ends::reading(reader), Arc::new(|_| {}) as Mailbox);

@@ -185,5 +185,6 @@ fn settings() -> Settings {
         unsent_bytes_max: 0,
         compression_level: 1,
         window: WindowSettings { windows_max: 1, members_min: 2, cut_frames_max: 40 },
+        simulated: false,
     }
 }

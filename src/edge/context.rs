@@ -27,6 +27,7 @@ pub(super) struct Context {
     pub picture_turns: Arc<Semaphore>,
     pub compression: bool,
     pub patterns_max: usize,
+    pub simulated: bool,
 }
 
 impl Context {
@@ -42,6 +43,7 @@ impl Context {
             picture_turns: Arc::new(Semaphore::new(PICTURES_MAX)),
             compression: settings.compression,
             patterns_max: settings.patterns_max,
+            simulated: settings.simulated,
         }
     }
 }

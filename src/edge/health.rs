@@ -25,6 +25,21 @@ struct Readiness<'a> {
     message: &'a str,
 }
 
+/// What is said of the feed, and that its prices are invented if they are; of a real feed nothing is added.
+#[derive(Serialize)]
+pub(super) struct Sourced<T> {
+    #[serde(flatten)]
+    pub said: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub simulated: Option<bool>,
+}
+
+impl<T> Sourced<T> {
+    pub fn of(said: T, context: &Context) -> Sourced<T> {
+        Sourced { said, simulated: context.simulated.then_some(true) }
+    }
+}
+
 /// An answer at all is the message.
 pub(super) async fn healthz() -> Response {
     json_of(StatusCode::OK, &Health { healthy: true })
@@ -55,5 +70,5 @@ pub(super) async fn readyz(State(context): State<Arc<Context>>) -> Response {
         }
     };
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json_of(status, &readiness)
+    json_of(status, &Sourced::of(readiness, &context))
 }

@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::sync::watch;
 
-use crate::edge::Phase;
 use crate::edge::context::Context;
+use crate::edge::{Phase, process};
 use crate::words::metrics::{self as names, Meters};
 
 /// Seconds: 50 us, below which a shard's round does not come, to 5 s, beyond which clients have been told `skipped`.
@@ -42,7 +42,9 @@ pub fn recorder() -> (Meters, Exposition) {
 impl Exposition {
     /// The Prometheus text format 0.0.4.
     pub fn render(&self) -> String {
-        self.prometheus.render()
+        let mut text = self.prometheus.render();
+        process::put(&mut text);
+        text
     }
 }
 

@@ -33,6 +33,7 @@ declare! {
     BUILD_INFO = Gauge "fanline_build_info" "Always 1; the labels tell the version.";
     UPSTREAM_UP = Gauge "fanline_upstream_up" "1 while the feed is connected and delivering, else 0.";
     UPSTREAM_STATE = Gauge "fanline_upstream_state" "1 for the state the upstream is in, 0 for the others.";
+    UPSTREAM_SIMULATED = Gauge "fanline_upstream_simulated" "1 while the prices are invented: the feed is the simulated market; else 0.";
     UPSTREAM_CONNECTS = Counter "fanline_upstream_connects_total" "Connections to the upstream that were established.";
     UPSTREAM_RECONNECTS = Counter "fanline_upstream_reconnects_total" "Attempts to connect again, by the reason that made them necessary.";
     UPSTREAM_MESSAGES = Counter "fanline_upstream_messages_total" "Messages received from the upstream, by the class the profile gave them.";
