@@ -9,8 +9,9 @@ use axum::response::{IntoResponse, Response};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::sync::watch;
 
+use crate::edge::Phase;
 use crate::edge::context::Context;
-use crate::edge::{Phase, process};
+use crate::edge::process::Process;
 use crate::words::metrics::{self as names, Meters};
 
 /// Seconds: 50 us, below which a shard's round does not come, to 5 s, beyond which clients have been told `skipped`.
@@ -25,6 +26,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Exposition {
     prometheus: PrometheusHandle,
+    process: Process,
 }
 
 /// Makes a recorder of its own, not the process's global one; gives its meters and what shows them.
@@ -36,14 +38,14 @@ pub fn recorder() -> (Meters, Exposition) {
     let prometheus = recorder.handle();
     let meters = Meters::new(Arc::new(recorder));
     meters.gauge(&names::BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
-    (meters, Exposition { prometheus })
+    (meters, Exposition { prometheus, process: Process::this() })
 }
 
 impl Exposition {
     /// The Prometheus text format 0.0.4.
     pub fn render(&self) -> String {
         let mut text = self.prometheus.render();
-        process::put(&mut text);
+        self.process.put(&mut text);
         text
     }
 }
