@@ -6,6 +6,7 @@
  * @module table
  */
 
+import { placeName } from "./payload.js";
 import { age } from "./row.js";
 import { drawSparkline } from "./sparkline.js";
 
@@ -64,6 +65,7 @@ class View {
     const quiet = current && row.isQuiet(now);
     this.#flash(now, current);
     this.#set(this.value, row.valueText);
+    this.#name(row.place);
     this.#set(this.change, row.changeText);
     this.#set(this.percent, row.percentText);
     this.#set(this.rate, row.rate >= 0.05 ? row.rate.toFixed(1) : "–");
@@ -77,6 +79,18 @@ class View {
     if (drawing === this.#drawn || now - this.#drawnAt < LINE_MS) return;
     [this.#drawn, this.#drawnAt] = [drawing, now];
     drawSparkline(this.canvas, row.history, current ? colours[trend] : colours.old);
+  }
+
+  /** The row is out of sight and will not be painted: it must not come back looking current. */
+  hide() {
+    this.visible = false;
+    this.#mark("confidence", "unseen");
+  }
+
+  #name(place) {
+    if (this.#shown.get("place") === place) return;
+    this.#shown.set("place", place);
+    this.value.title = place === null ? "" : placeName(place);
   }
 
   #flash(now, current) {
@@ -106,6 +120,7 @@ const EXPLANATIONS = {
   old: "Not current: this is the last value received",
   unconfirmed: "Not updated since the feed came back: updates may have been missed while it was down",
   quiet: "Silent for far longer than is usual for this topic",
+  unseen: "",
 };
 
 export class Table {
@@ -114,21 +129,23 @@ export class Table {
   #dirty = new Set();
   #selected = null;
   #isCurrent;
+  #now;
   #watcher;
   #colours;
 
   /**
    * @param {HTMLTableSectionElement} body
-   * @param {{isCurrent: (topic: string) => boolean, onSelect: (topic: string) => void}} hooks
+   * @param {{isCurrent: (topic: string) => boolean, now: () => number, onSelect: (topic: string) => void}} hooks
    */
-  constructor(body, { isCurrent, onSelect }) {
+  constructor(body, { isCurrent, now, onSelect }) {
     this.#body = body;
-    this.#isCurrent = isCurrent;
+    [this.#isCurrent, this.#now] = [isCurrent, now];
     this.#watcher = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries) {
         const view = this.#views.get(target.dataset.topic);
-        if (view?.tr === target) view.visible = isIntersecting;
-        if (view?.visible) this.#dirty.add(view);
+        if (view?.tr !== target) continue;
+        if (isIntersecting) this.#show(view);
+        else view.hide();
       }
     }, { rootMargin: "200px" });
     body.addEventListener("click", (event) => {
@@ -201,6 +218,12 @@ export class Table {
     this.#views.get(this.#selected)?.tr.removeAttribute("aria-current");
     this.#selected = topic;
     this.#views.get(topic)?.tr.setAttribute("aria-current", "true");
+  }
+
+  /** At once, not with the next painting: it is in sight already. */
+  #show(view) {
+    view.visible = true;
+    view.paint(this.#now(), this.#isCurrent(view.row.topic), this.#colours);
   }
 
   #remove(view) {
