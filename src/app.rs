@@ -204,7 +204,10 @@ async fn drain(
     phase: &watch::Sender<Phase>,
 ) -> Result<(), AppError> {
     let sessions = delivery.sessions();
-    tracing::info!(sessions, "stopping: no new sessions; those there are are told to reconnect elsewhere");
+    tracing::info!(
+        sessions,
+        "stopping: new sessions are refused, and connected clients are told to reconnect elsewhere"
+    );
     phase.send_replace(Phase::Draining);
     tokio::time::sleep(config.drain.readiness_delay).await;
     delivery.drain(config.drain.reconnect_spread);
@@ -214,7 +217,7 @@ async fn drain(
         }
     };
     if tokio::time::timeout(config.drain.timeout, everyone_left).await.is_err() {
-        tracing::warn!(sessions = delivery.sessions(), "drain.timeout has passed; the sessions left are cut");
+        tracing::warn!(sessions = delivery.sessions(), "drain.timeout has passed; the remaining sessions are closed");
     }
     delivery.stop();
     tokio::task::spawn_blocking(|| threads.join())

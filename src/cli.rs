@@ -3,6 +3,8 @@
 //! The flags of the server are made from the table of settings. Exit codes: 0 done, 1 it failed while running, 2 what
 //! was asked for is wrong. Errors go to stderr, one per line, each after `error: `.
 
+mod settings;
+
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt;
@@ -12,8 +14,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
+use self::settings::Settings;
 use crate::app::{self, AppError, Replay};
 use crate::bench::options::Options as BenchOptions;
 use crate::bench::plan::Plan;
@@ -21,8 +25,7 @@ use crate::bench::{self, BenchError};
 use crate::check::check;
 use crate::config::error::ConfigError;
 use crate::config::kind::{Kind, Value};
-use crate::config::table::{self, Preset, Setting, TABLE};
-use crate::config::{self, Effective, Flag, Sources, document, logs, variables};
+use crate::config::{self, Effective, Sources, document, logs, variables};
 use crate::health::{self, HealthError};
 use crate::venue::replay::Speed;
 
@@ -40,6 +43,12 @@ Examples:
   fanline config --config fanline.toml                what is in force, and why?
 
 Every setting can also stand in a TOML file (--config) or in a variable: --slow-replay-max is FANLINE_SLOW_REPLAY_MAX.";
+
+const COMPLETIONS: &str = "\
+Examples:
+  fanline completions bash > /etc/bash_completion.d/fanline
+  fanline completions zsh > /usr/share/zsh/site-functions/_fanline
+  fanline completions fish > ~/.config/fish/completions/fanline.fish";
 
 /// Holds one connection to a market-data or chat feed and gives it to thousands of WebSocket clients.
 #[derive(Debug, Parser)]
@@ -135,6 +144,15 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Print what a shell needs to complete fanline's commands and flags.
+    #[command(after_help = COMPLETIONS)]
+    Completions {
+        /// The shell.
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Print the manual page, for `fanline man > fanline.1`.
+    Man,
     /// Print the configuration in force as TOML, with where each value comes from.
     Config {
         #[command(flatten)]
@@ -146,13 +164,6 @@ enum Command {
         #[arg(long)]
         example: bool,
     },
-}
-
-/// The flags made from the table of settings, and the file.
-#[derive(Clone, Debug, Default)]
-struct Settings {
-    file: Option<PathBuf>,
-    flags: Vec<Flag>,
 }
 
 /// Runs the command that the arguments ask for; `variables` is the environment.
@@ -235,6 +246,16 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             let report = bench::run(&plan, &mut |line| eprintln!("{line}"))?;
             if options.json { say(report.json()) } else { say(report) }
         }
+        Some(Command::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut CommandLine::command(), "fanline", &mut script);
+            say(String::from_utf8_lossy(&script))
+        }
+        Some(Command::Man) => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(CommandLine::command()).render(&mut page).map_err(Failure::Output)?;
+            say(String::from_utf8_lossy(&page))
+        }
         Some(Command::Config { markdown: true, .. }) => say(document::markdown()),
         Some(Command::Config { example: true, .. }) => say(document::example()),
         Some(Command::Config { settings, .. }) => say(document::effective(&load(settings)?.values)),
@@ -263,7 +284,7 @@ fn refuse_misspelt_command(settings: &Settings) -> Result<(), Failure> {
     let near = commands.get_subcommands().find(|command| strsim::damerau_levenshtein(command.get_name(), word) <= 2);
     match near {
         Some(command) if command.get_name() == word => Err(Failure::Usage(format!(
-            "expected the command first, found `{word}` behind flags; try `fanline {word} …`"
+            "expected the command first, found `{word}` after flags; try `fanline {word} …`"
         ))),
         Some(command) => Err(Failure::Usage(format!(
             "expected a URL or a command, found `{word}`; did you mean `{}`?",
@@ -343,78 +364,6 @@ impl Failure {
         }
         ExitCode::from(if usage { 2 } else { 1 })
     }
-}
-
-impl Settings {
-    fn add(&mut self, name: &str, setting: &'static str, words: impl IntoIterator<Item = String>) {
-        let words: Vec<String> = words.into_iter().collect();
-        if !words.is_empty() {
-            self.flags.push(Flag { name: name.into(), setting, words });
-        }
-    }
-
-    /// The same flags and file for another process, which listens at an address of its own.
-    fn arguments(&self) -> Vec<OsString> {
-        let file = self.file.iter().flat_map(|file| ["--config".into(), file.clone().into_os_string()]);
-        let flags = self.flags.iter().filter(|flag| flag.setting != "listen").flat_map(|flag| {
-            let named = flag.name.starts_with("--");
-            let name = move || named.then(|| OsString::from(&flag.name));
-            flag.words.iter().flat_map(move |word| name().into_iter().chain([word.into()]))
-        });
-        file.chain(flags).collect()
-    }
-}
-
-impl Args for Settings {
-    fn augment_args(command: clap::Command) -> clap::Command {
-        let url = table::find("upstream.url").expect("the table has it");
-        let command = command.arg(Arg::new("URL").value_name("URL").help(url.doc).conflicts_with(url.name)).arg(
-            Arg::new("config")
-                .long("config")
-                .value_name("FILE")
-                .value_parser(clap::value_parser!(PathBuf))
-                .help("Configuration file (TOML) [env: FANLINE_CONFIG]"),
-        );
-        TABLE.iter().fold(command, |command, section| {
-            let heading = if section.name.is_empty() { "Options".to_owned() } else { section.name.to_owned() };
-            command.args(section.settings.iter().map(|setting| flag_of(setting, &heading)))
-        })
-    }
-
-    fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        Settings::augment_args(command)
-    }
-}
-
-impl FromArgMatches for Settings {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Settings, clap::Error> {
-        let mut settings = Settings { file: matches.get_one("config").cloned(), flags: Vec::new() };
-        settings.add("URL", "upstream.url", matches.get_one::<String>("URL").cloned());
-        for setting in table::all() {
-            let words = matches.get_many::<String>(setting.name).into_iter().flatten().cloned();
-            settings.add(&format!("--{}", setting.flag()), setting.name, words);
-        }
-        Ok(settings)
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Settings::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-/// The common flags are in `-h` and come first; the others are only in `--help`, under their section.
-fn flag_of(setting: &'static Setting, heading: &str) -> Arg {
-    let common = ["listen", "upstream.profile", "upstream.subscribe", "upstream.topic"].contains(&setting.name);
-    let default = match setting.preset {
-        Preset::Is(text) if !text.is_empty() => format!(" [default: {text}]"),
-        _ => String::new(),
-    };
-    let help = format!("{}{default} [env: {}]", setting.doc, setting.variable());
-    let action = if matches!(setting.kind, Kind::List) { ArgAction::Append } else { ArgAction::Set };
-    let placeholder = if setting.name == "upstream.profile" { "NAME|FILE" } else { setting.kind.placeholder() };
-    let arg = Arg::new(setting.name).long(setting.flag()).value_name(placeholder).action(action).help(help);
-    if common { arg } else { arg.hide_short_help(true).help_heading(heading.to_owned()) }
 }
 
 #[cfg(test)]

@@ -143,9 +143,8 @@ export function summary(data) {
 
 /** What the values of a table are, in a few words. @param {Iterable<string|null>} places */
 export function commonName(places) {
-  const names = new Set([...places].filter((place) => place !== null).map(placeName));
-  if (names.size > 1) return "see each row";
-  return names.values().next().value ?? "";
+  const names = [...new Set([...places].filter((place) => place !== null))].map(placeName);
+  return names.length > 2 ? "see each row" : names.join(" / ");
 }
 
 /** A place as people read it: `/data/p` is `data.p`, and bid and ask are `mean of b, a`. @param {string} place */

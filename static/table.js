@@ -26,6 +26,8 @@ const ORDERS = {
 /** One row's cells, and what stands in them. */
 class View {
   visible = false;
+  /** Of the canvas; its observer keeps it. */
+  size = { width: 0, height: 0 };
   #shown = new Map();
   #flashUntil = 0;
   #lastValue = NaN;
@@ -78,7 +80,13 @@ class View {
     const drawing = `${row.history.version} ${trend} ${current} ${colours.id}`;
     if (drawing === this.#drawn || now - this.#drawnAt < LINE_MS) return;
     [this.#drawn, this.#drawnAt] = [drawing, now];
-    drawSparkline(this.canvas, row.history, current ? colours[trend] : colours.old);
+    drawSparkline(this.canvas, row.history, current ? colours[trend] : colours.old, this.size);
+  }
+
+  /** @param {{width: number, height: number}} size */
+  resize({ width, height }) {
+    this.size = { width, height };
+    [this.#drawn, this.#drawnAt] = ["", 0];
   }
 
   /** The row is out of sight and will not be painted: it must not come back looking current. */
@@ -132,6 +140,7 @@ export class Table {
   #now;
   #watcher;
   #colours;
+  #sizes;
 
   /**
    * @param {HTMLTableSectionElement} body
@@ -145,9 +154,17 @@ export class Table {
         const view = this.#views.get(target.dataset.topic);
         if (view?.tr !== target) continue;
         if (isIntersecting) this.#show(view);
-        else view.hide();
+        else this.#hide(view);
       }
     }, { rootMargin: "200px" });
+    this.#sizes = new ResizeObserver((entries) => {
+      for (const { target, contentRect } of entries) {
+        const view = this.#views.get(target.closest("tr")?.dataset.topic);
+        if (view?.canvas !== target) continue;
+        view.resize(contentRect);
+        view.paint(this.#now(), this.#isCurrent(view.row.topic), this.#colours);
+      }
+    });
     body.addEventListener("click", (event) => {
       const tr = event.target.closest("tr");
       if (!tr) return;
@@ -223,10 +240,17 @@ export class Table {
   /** At once, not with the next painting: it is in sight already. */
   #show(view) {
     view.visible = true;
+    this.#sizes.observe(view.canvas);
     view.paint(this.#now(), this.#isCurrent(view.row.topic), this.#colours);
   }
 
+  #hide(view) {
+    this.#sizes.unobserve(view.canvas);
+    view.hide();
+  }
+
   #remove(view) {
+    this.#sizes.unobserve(view.canvas);
     this.#watcher.unobserve(view.tr);
     view.tr.remove();
     this.#views.delete(view.row.topic);

@@ -441,7 +441,7 @@ fn a_wrong_command_line_is_refused_with_the_nearest_name_and_ends_with_2() {
         (
             &["--listen", "127.0.0.1:0", "simulate"],
             None,
-            "error: expected the command first, found `simulate` behind flags; try `fanline simulate …`\n",
+            "error: expected the command first, found `simulate` after flags; try `fanline simulate …`\n",
         ),
         (
             &["example.com/ws"],
@@ -473,5 +473,22 @@ fn help_and_version_are_no_errors() {
         let output = fanline(&arguments, &[]);
         assert_eq!(output.status.code(), Some(0));
         assert!(stdout(&output).contains(expected), "{arguments:?}");
+    }
+}
+
+#[test]
+fn shells_can_complete_and_there_is_a_manual_page() {
+    for (arguments, expected) in [
+        (&["completions", "bash"][..], &["_fanline()", "--slow-replay-max", "health"][..]),
+        (&["completions", "zsh"], &["#compdef fanline", "--slow-replay-max"]),
+        (&["completions", "fish"], &["complete -c fanline", "slow-replay-max"]),
+        (&["man"], &[".TH fanline 1", "slow\\-replay\\-max", "FANLINE_LISTEN"]),
+    ] {
+        let output = fanline(arguments, &[]);
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        let told = stdout(&output);
+        for part in expected {
+            assert!(told.contains(part), "{arguments:?}: expected {part} in:\n{told}");
+        }
     }
 }

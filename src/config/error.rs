@@ -93,9 +93,9 @@ pub(super) fn nearest<'a>(found: &str, valid: impl Iterator<Item = &'a str> + Cl
             let siblings = valid.filter(|name| name.split_once('.').is_some_and(|(other, _)| other == section));
             let siblings: Vec<&str> = siblings.collect();
             if siblings.is_empty() {
-                "`fanline config --example` lists what there is".into()
+                "`fanline config --example` lists all settings".into()
             } else {
-                format!("here may stand {}", siblings.join(", "))
+                format!("valid here: {}", siblings.join(", "))
             }
         }
     }
@@ -113,8 +113,8 @@ mod tests {
             ("replay_max", "did you mean `slow.replay_max`?"),
             ("lsiten", "did you mean `listen`?"),
             ("logs.level", "did you mean `log.level`?"),
-            ("slow.colour", "here may stand slow.replay_max, slow.write_deadline"),
-            ("colour", "`fanline config --example` lists what there is"),
+            ("slow.colour", "valid here: slow.replay_max, slow.write_deadline"),
+            ("colour", "`fanline config --example` lists all settings"),
         ] {
             assert_eq!(nearest(found, valid.into_iter()), remedy);
         }

@@ -186,7 +186,7 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
         let remedy = "the simulated market needs neither; give the URL, or leave this out";
         if !subscribe.is_empty() {
             let found = subscribe.join(",");
-            let sentence = format!("expected a feed to subscribe at, found `{found}` without upstream.url; {remedy}");
+            let sentence = format!("expected a feed to subscribe to, found `{found}` without upstream.url; {remedy}");
             refuse("upstream.subscribe", "upstream.url", sentence);
         }
         if !fallback_urls.is_empty() {

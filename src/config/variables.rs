@@ -176,7 +176,7 @@ fn unknown(name: &str) -> Problem {
         (Some(setting), _) => format!("did you mean `{}`?", setting.variable()),
         (None, Some(section)) if !near => {
             let siblings: Vec<String> = section.settings.iter().map(Setting::variable).collect();
-            format!("here may stand {}", siblings.join(", "))
+            format!("valid here: {}", siblings.join(", "))
         }
         _ => nearest(name, names().iter().map(String::as_str)),
     };
@@ -239,7 +239,7 @@ mod tests {
             ("FANLINE_URL", "did you mean `FANLINE_UPSTREAM_URL`?"),
             ("FANLINE_SUBSCRIBE", "did you mean `FANLINE_UPSTREAM_SUBSCRIBE`?"),
             ("FANLINE_LISTN", "did you mean `FANLINE_LISTEN`?"),
-            ("FANLINE_RING_COLOUR_OF_THE_RING", "here may stand FANLINE_RING_FRAMES_MAX, FANLINE_RING_BYTES_MAX"),
+            ("FANLINE_RING_COLOUR_OF_THE_RING", "valid here: FANLINE_RING_FRAMES_MAX, FANLINE_RING_BYTES_MAX"),
         ] {
             let told = unknown(name).to_string();
             assert!(told.contains(part), "{told}");

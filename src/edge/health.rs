@@ -60,7 +60,7 @@ pub(super) async fn readyz(State(context): State<Arc<Context>>) -> Response {
             ready: false,
             state: feed.label(),
             reason: Some("connecting"),
-            message: "no data have come from the upstream yet",
+            message: "no data has arrived from the upstream yet",
         },
         (Phase::Serving, FeedState::Live) => {
             Readiness { ready: true, state: feed.label(), reason: None, message: "the feed is live" }

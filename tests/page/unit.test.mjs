@@ -609,7 +609,8 @@ test("a part of a name finds the topics that contain it, everything else is take
 
 test("what the values are is named if it is one thing", () => {
   assert.equal(commonName(["/bid|/ask", null, "/bid|/ask"]), "mean of bid, ask");
-  assert.equal(commonName(["/price", "/bid|/ask"]), "see each row");
+  assert.equal(commonName(["/price", "/bid|/ask", "/price"]), "price / mean of bid, ask");
+  assert.equal(commonName(["/price", "/bid|/ask", "/last"]), "see each row");
   assert.equal(commonName([null]), "");
 });
 
