@@ -1,6 +1,6 @@
 //! Floor 5: puts the rooms together, one function per command.
 
-mod demand;
+pub(crate) mod demand;
 mod parts;
 mod plant;
 mod roles;
@@ -10,7 +10,7 @@ mod signals;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use crate::bus::{self, Limits};
 use crate::config::error::ConfigError;
 use crate::config::log_queue::LogQueue;
 use crate::config::logs::write_within;
-use crate::config::{self, Config, Demand, OnStale};
+use crate::config::{Config, Demand, OnStale};
 use crate::delivery::door::{Delivery, Ends};
 use crate::delivery::settings::Settings as DeliverySettings;
 use crate::delivery::window::WindowSettings;
@@ -35,7 +35,7 @@ use crate::edge::{self, Edge, EdgeError, Phase, Rooms};
 use crate::intake::probe::{ProbeError, probe as listen_to};
 use crate::intake::profile::client::NoSend;
 use crate::intake::profile::section::ProfileError;
-use crate::intake::profile::{ChoiceError, Profile, check as check_profile};
+use crate::intake::profile::{ChoiceError, Profile};
 use crate::intake::upstream::{Settings as UpstreamSettings, Upstream, UpstreamError};
 use crate::open_files::{Shares, open_files_limit, raise_open_files_limit};
 use crate::venue::VenueError;
@@ -59,6 +59,8 @@ const PROBE_SAMPLES: usize = 40;
 const CONNECTIONS_MAX: usize = 10_000;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The profile of the simulated market.
+const SIMULATED: &str = "simulated";
 
 /// Why a command ended.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +69,15 @@ pub enum AppError {
     Config(#[from] ConfigError),
     #[error("expected a readable file, found `{}`: {error}; check the path and its permissions", .path.display())]
     Unreadable { path: PathBuf, error: io::Error },
+    #[error("{}: expected a configuration, a profile or a recording, found an empty file; check what should have written it", .path.display())]
+    EmptyFile { path: PathBuf },
+    #[error("{}: expected a text in UTF-8, found other bytes; check that this is the right file", .path.display())]
+    NotText { path: PathBuf },
+    #[error(
+        "expected the URL of a feed, found none in the settings and none in profile `{profile}`; \
+         give it, as in `fanline wss://HOST/PATH --profile {profile}`, or in upstream.url"
+    )]
+    NoUrl { profile: String },
     #[error("history.keep: {0}")]
     History(#[from] HistoryError),
     #[error("upstream.send: {0}")]
@@ -102,6 +113,9 @@ impl AppError {
             self,
             AppError::Config(_)
                 | AppError::Unreadable { .. }
+                | AppError::EmptyFile { .. }
+                | AppError::NotText { .. }
+                | AppError::NoUrl { .. }
                 | AppError::History(_)
                 | AppError::Send(_)
                 | AppError::NoSend(_)
@@ -147,6 +161,8 @@ fn start(config: Config, log: LogQueue) -> Result<(Server, SocketAddr), AppError
     let plant = Plant::find();
     let (meters, exposition) = edge::metrics::recorder();
     let history = History::parse(&config.history.keep)?;
+    let simulated = is_simulated(&profile(&config)?);
+    meters.gauge(&names::UPSTREAM_SIMULATED, &[]).set(f64::from(u8::from(simulated)));
     let limits = Limits {
         ring_frames_max: config.ring.frames_max,
         ring_bytes_max: config.ring.bytes_max,
@@ -159,7 +175,7 @@ fn start(config: Config, log: LogQueue) -> Result<(Server, SocketAddr), AppError
     let shares = share_open_files(&config);
 
     let ends = Ends { reader: reader.clone(), interest: interest.clone(), asks };
-    let (delivery, threads) = Delivery::start(delivery_settings(&config), &ends, clock, &meters)
+    let (delivery, threads) = Delivery::start(delivery_settings(&config, simulated), &ends, clock, &meters)
         .map_err(AppError::system("start the shards"))?;
     let delivery = Arc::new(delivery);
     let vitals = Vitals::new(clock, [delivery.pulses(), vec![("feed".into(), reader.pulse())]].concat());
@@ -171,7 +187,7 @@ fn start(config: Config, log: LogQueue) -> Result<(Server, SocketAddr), AppError
         meters: meters.clone(),
         exposition: exposition.measuring(measure(&vitals, log, &meters)),
     };
-    let edge = Edge::bind(edge_settings(&config, shares), rooms)?;
+    let edge = Edge::bind(edge_settings(&config, shares, simulated), rooms)?;
     let address = edge.local_addr();
 
     let mut parts = Parts::default();
@@ -225,41 +241,11 @@ pub async fn replay(replay: Replay) -> Result<(), AppError> {
 /// Listens to `config.upstream` for `duration` and answers what was found.
 pub async fn probe(config: Config, duration: Duration) -> Result<impl fmt::Display, AppError> {
     let profile = profile(&config)?;
-    let url = config.upstream.url.clone().or_else(|| profile.url()).unwrap_or_default();
+    let url = feed_url(&config, &profile)?.unwrap_or_default();
     let mut settings = upstream_settings(&config, profile, url);
     // What has not come by then is worth a line of the report.
     settings.first_message_timeout = settings.first_message_timeout.min(duration / 2);
     Ok(listen_to(settings, Clock::start(), duration, PROBE_SAMPLES).await?)
-}
-
-/// Checks a configuration, a profile or a recording, whichever the file is; answers one sentence about it.
-pub fn check(path: &Path) -> Result<String, AppError> {
-    let text = std::fs::read_to_string(path).map_err(|error| AppError::Unreadable { path: path.into(), error })?;
-    let shown = path.display();
-    if is_recording(path, &text) {
-        let recording = Recording::load(path)?;
-        let seconds = recording.duration().as_secs_f64();
-        return Ok(format!("{shown}: a valid recording, frames: {}, seconds: {seconds:.1}", recording.len()));
-    }
-    if is_profile(&text) {
-        let profile = check_profile(&text, &shown.to_string())?;
-        return Ok(format!("{shown}: a valid profile, `{}`", profile.name));
-    }
-    let settings = config::check(path)?;
-    Ok(format!("{shown}: a valid configuration, settings: {settings}"))
-}
-
-/// A profile says `profile = 1` before its first section. Judged by lines, so that a broken file is told what is wrong
-/// with it as what it was meant to be.
-fn is_profile(text: &str) -> bool {
-    let top = text.lines().map(str::trim_start).take_while(|line| !line.starts_with('['));
-    let mut keys = top.filter_map(|line| line.split_once('=')).map(|(key, _)| key.trim());
-    keys.any(|key| key == "profile")
-}
-
-/// A recording is JSON lines; neither of the others can start with a brace.
-fn is_recording(path: &Path, text: &str) -> bool {
-    path.extension().is_some_and(|extension| extension == "jsonl") || text.trim_start().starts_with('{')
 }
 
 /// The feed that is configured; without one, the simulated market of `simulate`, which answers where it is served, and is
@@ -272,23 +258,36 @@ fn open_upstream(
 ) -> Result<Upstream, AppError> {
     let profile = profile(config)?;
     profile.check_asks(!config.upstream.send.is_empty(), config.upstream.request)?;
-    let url = config.upstream.url.clone().or_else(|| profile.url()).map_or_else(simulate, Ok)?;
+    let url = feed_url(config, &profile)?.map_or_else(simulate, Ok)?;
     let settings = UpstreamSettings { interest, asks: Some(asks), ..upstream_settings(config, profile, url) };
     Ok(Upstream::new(settings, publisher, clock, meters)?)
 }
 
-fn profile(config: &Config) -> Result<Profile, AppError> {
+/// The URL of the feed; none if it is the built-in simulated market.
+pub(crate) fn feed_url(config: &Config, profile: &Profile) -> Result<Option<String>, AppError> {
+    match config.upstream.url.clone().or_else(|| profile.url()) {
+        None if !is_simulated(profile) => Err(AppError::NoUrl { profile: profile.name.clone() }),
+        url => Ok(url),
+    }
+}
+
+/// Whether the prices are invented, by the market built in or by `fanline simulate` somewhere else.
+fn is_simulated(profile: &Profile) -> bool {
+    profile.name == SIMULATED
+}
+
+pub(crate) fn profile(config: &Config) -> Result<Profile, AppError> {
     let upstream = &config.upstream;
     Ok(match (&upstream.profile, &upstream.topic, &upstream.url) {
         // Only `generic` takes a pointer beside it; the configuration refuses it beside another one.
         (_, Some(topic), _) => Profile::generic_with_topic(topic)?,
         (Some(choice), None, _) => Profile::choose(choice)?,
         (None, None, Some(url)) => Profile::recognise(url),
-        (None, None, None) => Profile::choose("simulated")?,
+        (None, None, None) => Profile::choose(SIMULATED)?,
     })
 }
 
-fn upstream_settings(config: &Config, profile: Profile, url: String) -> UpstreamSettings {
+pub(crate) fn upstream_settings(config: &Config, profile: Profile, url: String) -> UpstreamSettings {
     let upstream = &config.upstream;
     UpstreamSettings {
         idle_timeout: upstream.idle_timeout.map(|patience| patience.0.unwrap_or(Duration::ZERO)),
@@ -323,7 +322,7 @@ fn shards(config: &Config) -> usize {
     Some(config.shards.count).filter(|count| *count > 0).unwrap_or_else(cores)
 }
 
-fn delivery_settings(config: &Config) -> DeliverySettings {
+fn delivery_settings(config: &Config, simulated: bool) -> DeliverySettings {
     DeliverySettings {
         shards: shards(config),
         spread_after: config.shards.spread_after,
@@ -353,10 +352,11 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
             members_min: config.compression.window_members_min,
             cut_frames_max: u32::try_from(config.compression.window_cut_max).unwrap_or(u32::MAX),
         },
+        simulated,
     }
 }
 
-fn edge_settings(config: &Config, shares: Shares) -> edge::Settings {
+fn edge_settings(config: &Config, shares: Shares, simulated: bool) -> edge::Settings {
     edge::Settings {
         listen: config.listen,
         compression: config.compression.enabled,
@@ -367,6 +367,7 @@ fn edge_settings(config: &Config, shares: Shares) -> edge::Settings {
         connections_max: shares.connections_max,
         header_timeout: HEADER_TIMEOUT,
         stop_timeout: STOP_TIMEOUT,
+        simulated,
     }
 }
 

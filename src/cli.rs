@@ -3,6 +3,8 @@
 //! The flags of the server are made from the table of settings. Exit codes: 0 done, 1 it failed while running, 2 what
 //! was asked for is wrong. Errors go to stderr, one per line, each after `error: `.
 
+mod settings;
+
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt;
@@ -12,17 +14,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
+use self::settings::Settings;
 use crate::app::{self, AppError, Replay};
 use crate::bench::options::Options as BenchOptions;
 use crate::bench::plan::Plan;
 use crate::bench::{self, BenchError};
+use crate::check::check;
 use crate::config::error::ConfigError;
 use crate::config::kind::{Kind, Value};
 use crate::config::logs::write_within;
-use crate::config::table::{self, Preset, Setting, TABLE};
-use crate::config::{self, Effective, Flag, Sources, document, logs};
+use crate::config::{self, Effective, Sources, document, logs, variables};
+use crate::health::{self, HealthError};
 use crate::venue::replay::Speed;
 use crate::words::nearest::distance;
 
@@ -36,9 +41,16 @@ Examples:
   fanline replay capture.jsonl --speed max --loop     a recording as a feed
   fanline bench --capacity                            how many clients can this machine serve?
   fanline check fanline.toml                          is this file right?
+  fanline health                                      is the server on this machine well?
   fanline config --config fanline.toml                what is in force, and why?
 
 Every setting can also stand in a TOML file (--config) or in a variable: --slow-replay-max is FANLINE_SLOW_REPLAY_MAX.";
+
+const COMPLETIONS: &str = "\
+Examples:
+  fanline completions bash > /etc/bash_completion.d/fanline
+  fanline completions zsh > /usr/share/zsh/site-functions/_fanline
+  fanline completions fish > ~/.config/fish/completions/fanline.fish";
 
 /// Holds one connection to a market-data or chat feed and gives it to thousands of WebSocket clients.
 #[derive(Debug, Parser)]
@@ -89,6 +101,21 @@ enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Ask a running server how it is: exit code 0 if it is well, 1 if it is not.
+    ///
+    /// Without a URL it is the server of this configuration on this machine. The path is `/healthz` unless the URL has one;
+    /// `http://127.0.0.1:8080/readyz` asks for current values, too.
+    Health {
+        /// What to ask, http:// only.
+        #[arg(value_name = "URL")]
+        url: Option<String>,
+        /// How long to wait for the answer.
+        #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u64).range(1..=3600))]
+        seconds: u64,
+        /// Configuration file (TOML).
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Connect to a feed, show the topics found, their rates and a sample, and stop.
     Probe {
         /// The feed, ws:// or wss://; if none, the configured one.
@@ -119,6 +146,15 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Print what a shell needs to complete fanline's commands and flags.
+    #[command(after_help = COMPLETIONS)]
+    Completions {
+        /// The shell.
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Print the manual page, for `fanline man > fanline.1`.
+    Man,
     /// Print the configuration in force as TOML, with where each value comes from.
     Config {
         #[command(flatten)]
@@ -130,13 +166,6 @@ enum Command {
         #[arg(long)]
         example: bool,
     },
-}
-
-/// The flags made from the table of settings, and the file.
-#[derive(Clone, Debug, Default)]
-struct Settings {
-    file: Option<PathBuf>,
-    flags: Vec<Flag>,
 }
 
 /// Runs the command that the arguments ask for; `variables` is the environment.
@@ -160,37 +189,58 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
     match command_line.command {
         None => {
             refuse_misspelt_command(&command_line.settings)?;
-            let config = load(command_line.settings)?.config;
-            let log = logs::start(&config.log);
-            Ok(app::serve(config, log.queue.clone())?)
+            let effective = load(command_line.settings)?;
+            effective.require_feed()?;
+            let log = logs::start(&effective.config.log);
+            tell_ignored(&effective);
+            Ok(app::serve(effective.config, log.queue.clone())?)
         }
         Some(Command::Simulate { listen, seed, rate, symbols }) => {
             let mut settings = Settings::default();
             settings.add("--seed", "simulate.seed", seed);
             settings.add("--rate", "simulate.rate", rate);
             settings.add("--symbols", "simulate.symbols", symbols);
-            let config = load(settings)?.config;
-            let _log = logs::start(&config.log);
-            block_on(app::simulate(listen, config))
+            let effective = load(settings)?;
+            let _log = logs::start(&effective.config.log);
+            tell_ignored(&effective);
+            block_on(app::simulate(listen, effective.config))
         }
         Some(Command::Replay { capture, listen, speed, looped }) => {
-            let _log = logs::start(&load(Settings::default())?.config.log);
+            let effective = load(Settings::default())?;
+            let _log = logs::start(&effective.config.log);
+            tell_ignored(&effective);
             block_on(app::replay(Replay { capture, listen, speed, looped }))
         }
-        Some(Command::Check { file }) => say(app::check(&file)?),
+        Some(Command::Check { file }) => {
+            let checked = check(&file, variables.clone())?;
+            if let Some(warning) = checked.warning {
+                // A closed stderr is no reason to keep back the verdict.
+                let _ = writeln!(io::stderr(), "warning: {warning}");
+            }
+            say(checked.told)
+        }
+        Some(Command::Health { url, seconds, config }) => {
+            let url = match url {
+                Some(url) => url,
+                None => health::url_of(load(Settings { file: config, flags: Vec::new() })?.config.listen),
+            };
+            say(health::ask(&url, Duration::from_secs(seconds))?)
+        }
         Some(Command::Probe { url, profile, subscribe, topic, seconds, config }) => {
             let mut settings = Settings { file: config, flags: Vec::new() };
             settings.add("URL", "upstream.url", url);
             settings.add("--profile", "upstream.profile", profile);
             settings.add("--subscribe", "upstream.subscribe", subscribe);
             settings.add("--topic", "upstream.topic", topic);
-            let config = load(settings)?.config;
+            let effective = load(settings)?;
+            let config = &effective.config;
             if config.upstream.url.is_none() && config.upstream.profile.is_none() {
                 let sentence = "expected the URL of a feed, found none; try `fanline probe wss://HOST/PATH`";
                 return Err(Failure::Usage(sentence.into()));
             }
             let _log = logs::start(&config.log);
-            block_on(async { app::probe(config, Duration::from_secs(seconds)).await.map(say) })?
+            tell_ignored(&effective);
+            block_on(async { app::probe(effective.config, Duration::from_secs(seconds)).await.map(say) })?
         }
         Some(Command::Bench { options, settings }) => {
             let arguments = settings.arguments();
@@ -198,9 +248,26 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             let report = bench::run(&plan, &mut tell)?;
             if options.json { say(report.json()) } else { say(report) }
         }
+        Some(Command::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut CommandLine::command(), "fanline", &mut script);
+            say(String::from_utf8_lossy(&script))
+        }
+        Some(Command::Man) => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(CommandLine::command()).render(&mut page).map_err(Failure::Output)?;
+            say(String::from_utf8_lossy(&page))
+        }
         Some(Command::Config { markdown: true, .. }) => say(document::markdown()),
         Some(Command::Config { example: true, .. }) => say(document::example()),
         Some(Command::Config { settings, .. }) => say(document::effective(&load(settings)?.values)),
+    }
+}
+
+/// Variables that may have been meant for fanline are worth a line.
+fn tell_ignored(effective: &Effective) {
+    if let Some(sentence) = variables::told(&effective.ignored) {
+        tracing::warn!("{sentence}");
     }
 }
 
@@ -222,7 +289,7 @@ fn refuse_misspelt_command(settings: &Settings) -> Result<(), Failure> {
     let near = commands.get_subcommands().find(|command| distance(word, command.get_name()) <= 2);
     match near {
         Some(command) if command.get_name() == word => Err(Failure::Usage(format!(
-            "expected the command first, found `{word}` behind flags; try `fanline {word} …`"
+            "expected the command first, found `{word}` after flags; try `fanline {word} …`"
         ))),
         Some(command) => Err(Failure::Usage(format!(
             "expected a URL or a command, found `{word}`; did you mean `{}`?",
@@ -268,6 +335,8 @@ enum Failure {
     App(#[from] AppError),
     #[error(transparent)]
     Bench(#[from] BenchError),
+    #[error(transparent)]
+    Health(#[from] HealthError),
     #[error("expected to start threads: {0}; raise the limit of processes (ulimit -u)")]
     Runtime(io::Error),
     #[error("expected to write to stdout: {0}")]
@@ -290,6 +359,7 @@ impl Failure {
             Failure::Usage(_) | Failure::Config(_) => true,
             Failure::App(error) => error.is_usage(),
             Failure::Bench(error) => error.is_usage(),
+            Failure::Health(error) => error.is_usage(),
             Failure::Runtime(_) | Failure::Output(_) => false,
         };
         let mut report = String::new();
@@ -308,78 +378,6 @@ impl Failure {
         let _ = write_within(io::stderr(), report);
         ExitCode::from(if usage { 2 } else { 1 })
     }
-}
-
-impl Settings {
-    fn add(&mut self, name: &str, setting: &'static str, words: impl IntoIterator<Item = String>) {
-        let words: Vec<String> = words.into_iter().collect();
-        if !words.is_empty() {
-            self.flags.push(Flag { name: name.into(), setting, words });
-        }
-    }
-
-    /// The same flags and file for another process, which listens at an address of its own.
-    fn arguments(&self) -> Vec<OsString> {
-        let file = self.file.iter().flat_map(|file| ["--config".into(), file.clone().into_os_string()]);
-        let flags = self.flags.iter().filter(|flag| flag.setting != "listen").flat_map(|flag| {
-            let named = flag.name.starts_with("--");
-            let name = move || named.then(|| OsString::from(&flag.name));
-            flag.words.iter().flat_map(move |word| name().into_iter().chain([word.into()]))
-        });
-        file.chain(flags).collect()
-    }
-}
-
-impl Args for Settings {
-    fn augment_args(command: clap::Command) -> clap::Command {
-        let url = table::find("upstream.url").expect("the table has it");
-        let command = command.arg(Arg::new("URL").value_name("URL").help(url.doc).conflicts_with(url.name)).arg(
-            Arg::new("config")
-                .long("config")
-                .value_name("FILE")
-                .value_parser(clap::value_parser!(PathBuf))
-                .help("Configuration file (TOML) [env: FANLINE_CONFIG]"),
-        );
-        TABLE.iter().fold(command, |command, section| {
-            let heading = if section.name.is_empty() { "Options".to_owned() } else { section.name.to_owned() };
-            command.args(section.settings.iter().map(|setting| flag_of(setting, &heading)))
-        })
-    }
-
-    fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        Settings::augment_args(command)
-    }
-}
-
-impl FromArgMatches for Settings {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Settings, clap::Error> {
-        let mut settings = Settings { file: matches.get_one("config").cloned(), flags: Vec::new() };
-        settings.add("URL", "upstream.url", matches.get_one::<String>("URL").cloned());
-        for setting in table::all() {
-            let words = matches.get_many::<String>(setting.name).into_iter().flatten().cloned();
-            settings.add(&format!("--{}", setting.flag()), setting.name, words);
-        }
-        Ok(settings)
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Settings::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-/// The common flags are in `-h` and come first; the others are only in `--help`, under their section.
-fn flag_of(setting: &'static Setting, heading: &str) -> Arg {
-    let common = ["listen", "upstream.profile", "upstream.subscribe", "upstream.topic"].contains(&setting.name);
-    let default = match setting.preset {
-        Preset::Is(text) if !text.is_empty() => format!(" [default: {text}]"),
-        _ => String::new(),
-    };
-    let help = format!("{}{default} [env: {}]", setting.doc, setting.variable());
-    let action = if matches!(setting.kind, Kind::List) { ArgAction::Append } else { ArgAction::Set };
-    let placeholder = if setting.name == "upstream.profile" { "NAME|FILE" } else { setting.kind.placeholder() };
-    let arg = Arg::new(setting.name).long(setting.flag()).value_name(placeholder).action(action).help(help);
-    if common { arg } else { arg.hide_short_help(true).help_heading(heading.to_owned()) }
 }
 
 #[cfg(test)]

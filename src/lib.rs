@@ -5,10 +5,12 @@
 pub mod app;
 pub mod bench;
 pub mod bus;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod delivery;
 pub mod edge;
+pub mod health;
 pub mod intake;
 pub mod open_files;
 pub mod venue;

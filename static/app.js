@@ -8,11 +8,12 @@
  */
 
 import { checkPattern, connect, matches } from "./fanline.js";
+import { commonName } from "./payload.js";
 import { Detail } from "./detail.js";
 import { Quantiles, Rate } from "./meter.js";
 import { Row } from "./row.js";
 import { Status } from "./status.js";
-import { suggest } from "./suggest.js";
+import { find, suggest } from "./suggest.js";
 import { Table } from "./table.js";
 
 const TICK_MS = 250;
@@ -25,7 +26,8 @@ const TYPING_MS = 350;
 
 const byId = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
-const client = connect(query.get("server") || new URL("/v1/ws", location.href));
+// Relative to the page, which a proxy may show below a path of its own.
+const client = connect(query.get("server") || new URL("v1/ws", document.baseURI));
 const rows = new Map();
 const topicsSeen = new Set();
 const latencies = new Quantiles();
@@ -45,7 +47,11 @@ let unpainted = []; // live frames since the last painting
 let justPainted = [];
 
 const status = new Status(client);
-const table = new Table(byId("rows"), { isCurrent: (topic) => client.isCurrent(topic), onSelect: select });
+const table = new Table(byId("rows"), {
+  isCurrent: (topic) => client.isCurrent(topic),
+  now: () => client.now(),
+  onSelect: select,
+});
 const detail = new Detail({ onChoose: choose, onClose: () => select(null) });
 
 // -- messages
@@ -75,6 +81,7 @@ client.on("stale", ({ topics, reason }) => {
   refresh();
 });
 client.on("live", refresh);
+client.on("late", refresh);
 client.on("skipped", () => breakLines([">"]));
 
 function concerned(patterns) {
@@ -146,6 +153,7 @@ function showMeters() {
   const kilobytes = byteRate.mark(now, client.bytes) / 1000;
   const quantiles = client.state === "open" ? latencies.read(now, [0.5, 0.99]) : null;
   set("meter-topics", rows.size);
+  set("value-name", commonName([...rows.values()].map((row) => row.place)));
   set("meter-messages", messages < 10 ? messages.toFixed(1) : Math.round(messages));
   set("meter-bytes", kilobytes < 10 ? kilobytes.toFixed(1) : Math.round(kilobytes));
   set("meter-median", quantiles ? Math.round(quantiles[0]) : "–");
@@ -182,14 +190,18 @@ function patternsOf(text) {
   return [...new Set(text.split(/[\s,]+/).filter(Boolean))];
 }
 
-/** Says what is wrong with the text in the box, or subscribes to it. */
+/** Says what is wrong with the text in the box, or subscribes to it. Nothing in it is everything; a part of a name is a search. */
 function applyFilter() {
   const input = byId("filter");
-  const patterns = patternsOf(input.value);
-  const wrong = patterns.length ? patterns.map(checkPattern).find(Boolean) : checkPattern("");
+  const words = patternsOf(input.value);
+  const wrong = words.map(checkPattern).find(Boolean);
+  const patterns = words.length && !wrong ? find(words, topicsSeen) : [">"];
+  const isSearch = words.length > 0 && patterns.join() !== words.join();
   input.ariaInvalid = wrong ? "true" : "false";
   byId("filter-hint").dataset.wrong = wrong ? "yes" : "no";
-  byId("filter-hint").textContent = wrong ? `Not a pattern: ${wrong}.` : HINT;
+  if (wrong) byId("filter-hint").textContent = `Not a pattern: ${wrong}.`;
+  else if (isSearch) byId("filter-hint").textContent = `Topics that contain ${words.join(", ")}: ${patterns.join(", ")}`;
+  else byId("filter-hint").replaceChildren(...HINT.cloneNode(true).childNodes);
   if (wrong || patterns.join() === subscription?.patterns.join()) return;
   subscribe(patterns);
   const address = new URL(location.href);
@@ -223,7 +235,7 @@ function setFilter(text) {
   applyFilter();
 }
 
-const HINT = byId("filter-hint").textContent;
+const HINT = byId("filter-hint").cloneNode(true);
 let typing;
 byId("filter").addEventListener("input", () => {
   clearTimeout(typing);
@@ -245,6 +257,9 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && detail.row) select(null);
 });
-byId("server").textContent = new URL(client.url).host;
+const { host } = new URL(client.url);
+byId("server").textContent = host;
+byId("foreign").hidden = host === location.host;
+byId("foreign-server").textContent = host;
 sortBy("topic");
 setFilter(patternsOf(query.get("topics") ?? ">").join(", ") || ">");

@@ -3,7 +3,8 @@
  *
  * Invariants:
  *  - Per topic a handler sees each frame at most once and in order; what is left out is announced by `skipped`.
- *  - A value is current only while the connection stands, the feed is not stale, and all that was missed has arrived.
+ *  - A value is current only while the connection stands, the feed is not stale, all that was missed has arrived, and
+ *    what arrives is not late by the server's clock.
  *  - Someone is always trying: as long as the client is not closed it reconnects, resubscribes and resumes by itself.
  *
  * Deliberately absent: a buffer of outbound commands (they are derived from the subscriptions), `format=raw`, storage.
@@ -11,6 +12,7 @@
  * @module fanline
  */
 
+import { Freshness } from "./freshness.js";
 import { Link } from "./link.js";
 import { checkPattern, covers, matches } from "./pattern.js";
 import { ServerClock } from "./server_clock.js";
@@ -36,6 +38,7 @@ export { checkPattern, matches };
  * @property {typeof WebSocket} [WebSocket] implementation to use; default: the global one
  * @property {"conflate"|"lossless"} [policy] what the server does when this client falls behind; default: `conflate`
  * @property {number} [every_ms] at most one update per topic and so many ms, the newest; default: every frame
+ * @property {number} [late_ms] a message that is read so much later than the server said it is late; default: 1000 and `every_ms`
  * @property {number} [backoff_ms] upper bound of the first delay before a reconnect; it doubles; default: 500
  * @property {number} [backoff_max_ms] upper bound of every delay; default: 15000
  * @property {() => number} [random] in [0, 1); default: Math.random
@@ -51,6 +54,10 @@ export function connect(url, options = {}) {
   return new Client(url, options);
 }
 
+/** Messages whose `ts` is when the server sends them. */
+const SAID_NOW = new Set(["welcome", "heartbeat", "pong"]);
+/** A second is seen by a person; a network and a busy page that are well need less. */
+const LATE_MS = 1000;
 /** Deltas of one topic that are kept for late subscriptions; beyond, those wait for the next snapshot. */
 const CHANGES_MAX = 1000;
 
@@ -73,6 +80,8 @@ class Client {
   /** Data frames received, and the characters of all messages received (before WebSocket compression). */
   messages = 0;
   bytes = 0;
+  /** Whether the server has said that its prices are invented. */
+  simulated = false;
 
   #options;
   #link;
@@ -84,6 +93,8 @@ class Client {
   // a late subscription gets: [frame, text] of the newest frame, or of the snapshot and the deltas since
   #staleness = new Staleness();
   #serverClock = new ServerClock();
+  #freshness;
+  #wasLate = false;
   #nextId = 1;
   #pending = new Map(); // id -> { patterns, since } of subscribe commands without an answer
   #sent = new Set(); // patterns in force on this connection
@@ -115,11 +126,17 @@ class Client {
     if (!this.#options.WebSocket) {
       throw new TypeError("expected a global WebSocket, found none; pass one as options.WebSocket");
     }
+    this.#freshness = new Freshness(options.late_ms ?? LATE_MS + (options.every_ms ?? 0));
     this.#link = new Link(this.url, this.#options, {
       onText: (text) => this.#receive(text),
       onLost: () => this.#lost(),
       onState: (event) => this.#emit("state", event),
       onPing: () => this.#ping(),
+      onBeat: () => this.#judge(),
+      onDoubt: () => {
+        this.#freshness.doubt(this.now());
+        this.#judge();
+      },
     });
     this.#link.start();
   }
@@ -131,9 +148,9 @@ class Client {
 
   /**
    * Registers for an event and returns the function that ends it:
-   * `state` ({state, reason, retry_ms}), and the server's own messages `stale`, `live`, `gap`, `refused`, `skipped`,
-   * `error`, `goodbye`.
-   * @param {"state"|"stale"|"live"|"gap"|"refused"|"skipped"|"error"|"goodbye"} name
+   * `state` ({state, reason, retry_ms}), `late` ({late, age_ms}) whenever `isLate` changes, and the server's own messages
+   * `stale`, `live`, `gap`, `refused`, `skipped`, `error`, `goodbye`.
+   * @param {"state"|"late"|"stale"|"live"|"gap"|"refused"|"skipped"|"error"|"goodbye"} name
    * @param {(event: any) => void} fn
    */
   on(name, fn) {
@@ -168,13 +185,36 @@ class Client {
   /** Whether the newest value received of `topic` is still what the feed says. @param {string} topic */
   isCurrent(topic) {
     const known = this.#latest.get(topic);
-    if (this.state !== "open" || !known || this.isStale(topic)) return false;
+    if (this.state !== "open" || !known || this.isStale(topic) || this.isLate) return false;
     return this.#caughtUp || (known.connection === this.#link.number && !this.#replaying);
   }
 
   /** Whether the server has said that values of `topic` may be outdated, or that it is refused. @param {string} topic */
   isStale(topic) {
     return this.#staleness.covers(topic);
+  }
+
+  /**
+   * Whether what is known is too old to be called current: messages are read long after the server said them (this side
+   * or the line cannot keep up, or was frozen), or the server was not heard for 4 s although it was asked.
+   */
+  get isLate() {
+    return this.#freshness.isLate(this.now());
+  }
+
+  /** Whether the server was not heard for 4 s although it was asked, or the browser says that there is no network. */
+  get isSilent() {
+    return this.#freshness.isSilent(this.now());
+  }
+
+  /** How late the newest message was when it was read, in ms by the server's clock. */
+  get lateness() {
+    return this.#freshness.lateness;
+  }
+
+  /** Milliseconds since the server said the newest thing that this client knows; NaN before the first. */
+  get age() {
+    return this.#freshness.age(this.now());
   }
 
   /** The newest frame received of `topic`. @param {string} topic @returns {Frame|undefined} */
@@ -266,9 +306,24 @@ class Client {
     } catch {
       return this.#emit("error", { op: "error", code: "bad_json", message: "expected JSON, found something else" });
     }
-    if (message.ts) this.#serverClock.heard(this.now(), message.ts);
+    if (message.ts) this.#hear(message);
     if (message.op === undefined) this.#onFrame(message, text);
     else if (!this.#onAskAnswered(message)) this.#answers[message.op]?.(message);
+    this.#judge();
+  }
+
+  /** What was said long ago and is repeated, as a current value is, tells nothing of how late this side is. */
+  #hear({ op, offset, ts }) {
+    const now = this.now();
+    this.#serverClock.heard(now, ts);
+    if (SAID_NOW.has(op) || offset > this.#liveAfter) this.#freshness.heard(now, ts + this.clockOffset);
+  }
+
+  #judge() {
+    const late = this.state === "open" && this.isLate;
+    if (late === this.#wasLate) return;
+    this.#wasLate = late;
+    this.#emit("late", { late, age_ms: this.age });
   }
 
   #onFrame(frame, text) {
@@ -306,6 +361,7 @@ class Client {
       const wanted = [...this.#wanted.keys()];
       const resumed = since ? wanted.filter((pattern) => this.#held.has(pattern)) : [];
       this.#head = message.offset;
+      this.simulated = message.simulated === true;
       this.#staleness.clear();
       if (message.epoch !== this.#epoch) {
         [this.#epoch, this.#offset] = [message.epoch, 0];

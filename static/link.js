@@ -13,6 +13,8 @@ const PROBE_MS_MAX = 5_000;
 const STABLE_MS = 5_000;
 const BEAT_MS = 1_000;
 const BEATS_PER_PING = 5;
+/** A server that was silent for this long is asked whether it is there, if somebody is looking. */
+const SILENT_MS = 2_000;
 /** The server's default; its welcome says the true one. */
 const HEARTBEAT_MS = 15_000;
 
@@ -22,6 +24,8 @@ const HEARTBEAT_MS = 15_000;
  * @property {() => void} onLost the connection is over; comes before the state `waiting`
  * @property {(event: {state: string, reason: string, retry_ms: number}) => void} onState
  * @property {() => void} onPing a ping is due
+ * @property {() => void} onBeat a second has passed
+ * @property {() => void} onDoubt the network is said to be gone
  */
 
 export class Link {
@@ -39,6 +43,7 @@ export class Link {
   #beatTimer;
   #beats = 0;
   #beatAt = 0;
+  #heardAt = 0;
   #deadline = 0; // when silence becomes a loss
   #openedAt = 0;
   #heartbeat_ms = HEARTBEAT_MS;
@@ -52,6 +57,7 @@ export class Link {
   /** Begins; to be called once, when the owner is ready for the hooks. */
   start() {
     globalThis.addEventListener?.("online", this.#wake);
+    globalThis.addEventListener?.("offline", this.#doubt);
     globalThis.document?.addEventListener("visibilitychange", this.#wake);
     this.#dial();
   }
@@ -82,6 +88,7 @@ export class Link {
   close() {
     if (this.state === "closed") return;
     globalThis.removeEventListener?.("online", this.#wake);
+    globalThis.removeEventListener?.("offline", this.#doubt);
     globalThis.document?.removeEventListener("visibilitychange", this.#wake);
     this.#drop();
     this.#setState("closed", "closed by this client");
@@ -91,12 +98,13 @@ export class Link {
     clearTimeout(this.#retryTimer);
     this.number += 1;
     this.#goodbye = null;
-    this.#beatAt = this.#options.clock();
+    this.#beatAt = this.#heardAt = this.#options.clock();
     this.#deadline = this.#beatAt + HANDSHAKE_MS_MAX;
     const socket = new this.#options.WebSocket(this.#url.href);
     this.#socket = socket;
     socket.onmessage = (event) => {
-      this.#deadline = this.#options.clock() + 2 * this.#heartbeat_ms;
+      this.#heardAt = this.#options.clock();
+      this.#deadline = this.#heardAt + 2 * this.#heartbeat_ms;
       this.#hooks.onText(event.data);
     };
     socket.onclose = (event) => this.#lost(closeReason(event));
@@ -113,7 +121,8 @@ export class Link {
     // A tab or a machine that slept has not listened: it must not conclude that nobody spoke.
     if (slept) this.#probe();
     else if (now > this.#deadline) this.#lost("the server has been silent for too long");
-    else if (this.#beats % BEATS_PER_PING === 0) this.#hooks.onPing();
+    else if (this.#beats % BEATS_PER_PING === 0 || (now - this.#heardAt >= SILENT_MS && !isHidden())) this.#hooks.onPing();
+    this.#hooks.onBeat();
   }
 
   #probe() {
@@ -123,9 +132,16 @@ export class Link {
 
   /** The network or the user is back. A delay that the server asked for is kept. */
   #wake = () => {
-    if (globalThis.document?.visibilityState === "hidden") return;
+    if (isHidden()) return;
     if (this.state === "waiting" && !this.#goodbye) this.#dial();
     else if (this.state === "open") this.#probe();
+  };
+
+  /** What the browser says of the network may be wrong: the connection is kept if it still answers. */
+  #doubt = () => {
+    if (this.state !== "open") return;
+    this.#hooks.onDoubt();
+    this.#probe();
   };
 
   #drop() {
@@ -153,6 +169,10 @@ export class Link {
     this.state = state;
     this.#hooks.onState({ state, reason, retry_ms });
   }
+}
+
+function isHidden() {
+  return globalThis.document?.visibilityState === "hidden";
 }
 
 function closeReason({ code, reason }) {

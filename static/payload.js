@@ -141,6 +141,12 @@ export function summary(data) {
   return String(text).slice(0, 160);
 }
 
+/** What the values of a table are, in a few words. @param {Iterable<string|null>} places */
+export function commonName(places) {
+  const names = [...new Set([...places].filter((place) => place !== null))].map(placeName);
+  return names.length > 2 ? "see each row" : names.join(" / ");
+}
+
 /** A place as people read it: `/data/p` is `data.p`, and bid and ask are `mean of b, a`. @param {string} place */
 export function placeName(place) {
   const names = place.split("|").map((pointer) => pointer.slice(1).replaceAll("/-1", "[last]").replaceAll("/", "."));

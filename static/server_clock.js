@@ -7,8 +7,14 @@
  * @module server_clock
  */
 
-/** The best of 8 round trips, 5 s apart: follows a drifting clock within 40 s, ignores single late answers. */
+/** Of the recent round trips the best one counts. */
 const SAMPLES = 8;
+/**
+ * How fast two clocks may drift apart, in ms per ms: what is known of the offset becomes worse by that. A short round trip so
+ * counts for longer than the many long ones of a page that cannot keep up, each of which makes the offset look too great
+ * by up to its half. 200 ppm is twice what a poor quartz does.
+ */
+const DRIFT = 2e-4;
 /** This many pings in a row at the start, so that the first estimate is a good one. */
 const SAMPLES_AT_ONCE = 4;
 
@@ -41,9 +47,11 @@ export class ServerClock {
   answered({ id, ts }, now) {
     const sent = this.#sent.get(id);
     if (!this.#sent.delete(id)) return false;
-    this.#samples.push({ roundTrip: now - sent, offset: (now + sent) / 2 - ts });
-    if (this.#samples.length > SAMPLES) this.#samples.shift();
-    const best = this.#samples.reduce((a, b) => (b.roundTrip < a.roundTrip ? b : a));
+    this.#samples.push({ at: now, roundTrip: now - sent, offset: (now + sent) / 2 - ts });
+    const doubt = (sample) => sample.roundTrip / 2 + (now - sample.at) * DRIFT;
+    const best = this.#samples.reduce((a, b) => (doubt(b) < doubt(a) ? b : a));
+    // The best one stays, however old it is.
+    if (this.#samples.length > SAMPLES) this.#samples.splice(this.#samples[0] === best ? 1 : 0, 1);
     [this.#estimate, this.roundTrip] = [best.offset, best.roundTrip];
     [this.#boundBefore, this.#bound] = [this.#bound, now - ts];
     return this.#samples.length < SAMPLES_AT_ONCE;

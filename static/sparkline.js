@@ -10,10 +10,11 @@ const POINTS = 60;
  * @param {HTMLCanvasElement} canvas
  * @param {import("./history.js").History} history
  * @param {string} colour
+ * @param {{width: number, height: number}} size of the canvas on the page; asking the canvas would cost a layout of the page
  */
-export function drawSparkline(canvas, history, colour) {
+export function drawSparkline(canvas, history, colour, size) {
   const ratio = globalThis.devicePixelRatio || 1;
-  const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
+  const [width, height] = [Math.round(size.width * ratio), Math.round(size.height * ratio)];
   if (!width) return; // the column is folded away
   if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
   const pen = canvas.getContext("2d");

@@ -37,6 +37,7 @@ export class Status {
       this.#fault = message;
       this.#show();
     });
+    client.on("late", () => this.#show());
     byId("retry").addEventListener("click", () => client.reconnect());
     this.#show();
   }
@@ -46,7 +47,8 @@ export class Status {
     const waiting = this.#client.state === "waiting";
     const seconds = Math.max(Math.ceil((this.#retryAt - Date.now()) / 1000), 0);
     const set = (id, text) => byId(id).textContent !== text && (byId(id).textContent = text);
-    set("countdown", waiting ? `Next attempt in ${seconds} s.` : "");
+    const late = this.#client.state === "open" && this.#client.isLate;
+    set("countdown", waiting ? `Next attempt in ${seconds} s.` : late ? `Late by ${(this.#client.age / 1000).toFixed(1)} s.` : "");
     set("reason", waiting ? `Cause: ${this.#reason}.` : "");
     byId("retry").hidden = !waiting || seconds < 2;
     this.#show();
@@ -60,6 +62,7 @@ export class Status {
     }
     if (state === "open") [this.#lostAt, this.#fault, this.#messagesBefore] = [0, "", this.#client.messages];
     if (state !== "open") this.#stale.clear();
+    byId("simulated").hidden = !this.#client.simulated;
     this.#show();
   }
 
@@ -85,6 +88,11 @@ export class Status {
       const whose = stale.topics.includes(">") ? "The values below" : `Values of ${stale.topics.join(", ")}`;
       const what = stale.reason === "upstream_silent" ? "The feed is silent" : "The feed is down";
       return [state, "stale", `${what} since ${time(stale.since_ms)}: ${stale.message}. ${whose} are not current.`];
+    }
+    if (this.#client.isLate) {
+      const unheard = navigator.onLine === false ? "This device is offline" : "The server is not heard";
+      const cause = this.#client.isSilent ? unheard : "Catching up: this page or the line is too slow";
+      return [state, "late", `${cause}. The values below are not current.`];
     }
     if (this.#fault) return [state, "live", `The server refused: ${this.#fault}`];
     const heard = this.#client.messages > this.#messagesBefore;

@@ -6,6 +6,7 @@
  * @module table
  */
 
+import { placeName } from "./payload.js";
 import { age } from "./row.js";
 import { drawSparkline } from "./sparkline.js";
 
@@ -25,6 +26,8 @@ const ORDERS = {
 /** One row's cells, and what stands in them. */
 class View {
   visible = false;
+  /** Of the canvas; its observer keeps it. */
+  size = { width: 0, height: 0 };
   #shown = new Map();
   #flashUntil = 0;
   #lastValue = NaN;
@@ -64,6 +67,7 @@ class View {
     const quiet = current && row.isQuiet(now);
     this.#flash(now, current);
     this.#set(this.value, row.valueText);
+    this.#name(row.place);
     this.#set(this.change, row.changeText);
     this.#set(this.percent, row.percentText);
     this.#set(this.rate, row.rate >= 0.05 ? row.rate.toFixed(1) : "–");
@@ -76,7 +80,25 @@ class View {
     const drawing = `${row.history.version} ${trend} ${current} ${colours.id}`;
     if (drawing === this.#drawn || now - this.#drawnAt < LINE_MS) return;
     [this.#drawn, this.#drawnAt] = [drawing, now];
-    drawSparkline(this.canvas, row.history, current ? colours[trend] : colours.old);
+    drawSparkline(this.canvas, row.history, current ? colours[trend] : colours.old, this.size);
+  }
+
+  /** @param {{width: number, height: number}} size */
+  resize({ width, height }) {
+    this.size = { width, height };
+    [this.#drawn, this.#drawnAt] = ["", 0];
+  }
+
+  /** The row is out of sight and will not be painted: it must not come back looking current. */
+  hide() {
+    this.visible = false;
+    this.#mark("confidence", "unseen");
+  }
+
+  #name(place) {
+    if (this.#shown.get("place") === place) return;
+    this.#shown.set("place", place);
+    this.value.title = place === null ? "" : placeName(place);
   }
 
   #flash(now, current) {
@@ -106,6 +128,7 @@ const EXPLANATIONS = {
   old: "Not current: this is the last value received",
   unconfirmed: "Not updated since the feed came back: updates may have been missed while it was down",
   quiet: "Silent for far longer than is usual for this topic",
+  unseen: "",
 };
 
 export class Table {
@@ -114,23 +137,34 @@ export class Table {
   #dirty = new Set();
   #selected = null;
   #isCurrent;
+  #now;
   #watcher;
   #colours;
+  #sizes;
 
   /**
    * @param {HTMLTableSectionElement} body
-   * @param {{isCurrent: (topic: string) => boolean, onSelect: (topic: string) => void}} hooks
+   * @param {{isCurrent: (topic: string) => boolean, now: () => number, onSelect: (topic: string) => void}} hooks
    */
-  constructor(body, { isCurrent, onSelect }) {
+  constructor(body, { isCurrent, now, onSelect }) {
     this.#body = body;
-    this.#isCurrent = isCurrent;
+    [this.#isCurrent, this.#now] = [isCurrent, now];
     this.#watcher = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries) {
         const view = this.#views.get(target.dataset.topic);
-        if (view?.tr === target) view.visible = isIntersecting;
-        if (view?.visible) this.#dirty.add(view);
+        if (view?.tr !== target) continue;
+        if (isIntersecting) this.#show(view);
+        else this.#hide(view);
       }
     }, { rootMargin: "200px" });
+    this.#sizes = new ResizeObserver((entries) => {
+      for (const { target, contentRect } of entries) {
+        const view = this.#views.get(target.closest("tr")?.dataset.topic);
+        if (view?.canvas !== target) continue;
+        view.resize(contentRect);
+        view.paint(this.#now(), this.#isCurrent(view.row.topic), this.#colours);
+      }
+    });
     body.addEventListener("click", (event) => {
       const tr = event.target.closest("tr");
       if (!tr) return;
@@ -203,7 +237,20 @@ export class Table {
     this.#views.get(topic)?.tr.setAttribute("aria-current", "true");
   }
 
+  /** At once, not with the next painting: it is in sight already. */
+  #show(view) {
+    view.visible = true;
+    this.#sizes.observe(view.canvas);
+    view.paint(this.#now(), this.#isCurrent(view.row.topic), this.#colours);
+  }
+
+  #hide(view) {
+    this.#sizes.unobserve(view.canvas);
+    view.hide();
+  }
+
   #remove(view) {
+    this.#sizes.unobserve(view.canvas);
     this.#watcher.unobserve(view.tr);
     view.tr.remove();
     this.#views.delete(view.row.topic);

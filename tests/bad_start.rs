@@ -5,6 +5,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -117,7 +118,7 @@ fn a_broken_line_of_a_capture_is_told_with_its_number_and_what_it_should_be() {
 #[test]
 fn check_says_what_a_right_file_is() {
     for (name, content, part) in [
-        ("right.toml", "[slow]\nreplay_max = '2s'\n", "a valid configuration, settings: 1"),
+        ("right.toml", "[slow]\nreplay_max = '2s'\n[simulate]\n", "a valid configuration, settings: 1"),
         ("right.profile.toml", include_str!("../src/intake/profiles/generic.toml"), "a valid profile, `generic`"),
         (
             "right.jsonl",
@@ -129,6 +130,55 @@ fn check_says_what_a_right_file_is() {
         let (status, stdout, stderr) = run(&["check", text(&path)], &[]);
         assert!(status.success(), "{stderr}");
         assert_eq!(stdout, format!("{}: {part}\n", text(&path)));
+    }
+}
+
+/// Runs `fanline check` on what comes through a pipe.
+fn check_pipe(text: &str, rows: &[(&str, &str)]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanline"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FANLINE_")) {
+        command.env_remove(name);
+    }
+    command.args(["check", "/dev/stdin"]).envs(rows.iter().copied());
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    child.stdin.take().expect("piped").write_all(text.as_bytes()).expect("the program reads");
+    let output = child.wait_with_output().expect("the program ends");
+    let told = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).expect("UTF-8")).concat();
+    (output.status.code(), told)
+}
+
+#[test]
+fn check_reads_a_pipe_once_and_refuses_what_the_start_refuses() {
+    let feed = "[upstream]\nurl = 'ws://127.0.0.1:9'\n";
+    let known = "profile = 'binance'\nsubscribe = ['btcusdt@trade']\n";
+    for (text, rows, code, part) in [
+        ("lisen = 1\n".into(), &[][..], WRONG, "did you mean `listen`?"),
+        (
+            String::new(),
+            &[],
+            WRONG,
+            "/dev/stdin: expected a configuration, a profile or a recording, found an empty file",
+        ),
+        ("[limits]\nsessions_max = 5\n".into(), &[], WRONG, "expected a feed, found none"),
+        ("[limits]\nsessions_max = 5\n".into(), &[("FANLINE_UPSTREAM_URL", "ws://127.0.0.1:9")], 0, "settings: 1"),
+        (format!("{feed}{known}"), &[], 0, "a valid configuration, settings: 3"),
+        (format!("{feed}profile = 'binanse'\n"), &[], WRONG, "did you mean `binance`?"),
+        (format!("{feed}profile = './nowhere.toml'\n"), &[], WRONG, "`./nowhere.toml`"),
+        ("[upstream]\nprofile = 'generic'\n".into(), &[], WRONG, "found none in the settings and none in profile"),
+        (format!("{feed}profile = 'simulated'\nsubscribe = ['a']\n"), &[], WRONG, "expected nothing to subscribe to"),
+        (format!("{feed}legs = 4\nconnections = 256\n"), &[], WRONG, "lower `upstream.legs`"),
+        (format!("{feed}topic = '/a~2'\n"), &[], WRONG, "--topic"),
+        (format!("{feed}[log]\nlevel = 'loud'\n"), &[], WRONG, "log.level: expected a log filter, found `loud`"),
+        (format!("{feed}[log]\nlevel = 'warm'\n"), &[], WRONG, "did you mean `warn`?"),
+        (feed.into(), &[("FANLINE_SLOW_REPLAY_MAX", "2")], WRONG, "FANLINE_SLOW_REPLAY_MAX: expected a duration"),
+        (format!("{feed}profile = 'alpaca'\n"), &[], WRONG, "needs the environment variable"),
+        ("{\"t_ns\":1,\"dir\":\"in\",\"data\":\"{}\"}\n".into(), &[], 0, "a valid recording, frames: 1"),
+        ("profile = 1\nname = 'x'\ncolour = 1\n".into(), &[], WRONG, "`colour`"),
+    ] {
+        let (found, told) = check_pipe(&text, rows);
+        assert_eq!(found, Some(code), "{text}{rows:?}\n{told}");
+        assert!(told.contains(part), "{text}{rows:?}: expected {part} in {told}");
     }
 }
 

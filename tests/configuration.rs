@@ -63,7 +63,7 @@ fn a_flag_beats_a_variable_beats_the_file_beats_the_default() {
         variables: variables(&[("FANLINE_LISTEN", "127.0.0.1:2"), ("FANLINE_SLOW_REPLAY_MAX", "2s"), ("HOME", "/")]),
         flags: vec![flag("--listen", "listen", "127.0.0.1:3")],
     };
-    let Effective { config, values } = config::load(&sources).expect("a right configuration");
+    let Effective { config, values, .. } = config::load(&sources).expect("a right configuration");
     assert_eq!(config.listen.port(), 3);
     assert_eq!(config.slow.replay_max, Duration::from_secs(2));
     assert_eq!(config.slow.write_deadline, Duration::from_secs(1));
@@ -235,7 +235,7 @@ fn a_wrong_variable_is_refused_by_name() {
 fn all_problems_are_told_at_once() {
     let sources = Sources {
         file: Some(file("several", "colour = 1\n[slow]\nreplay_max = 2\n")),
-        variables: variables(&[("FANLINE_COLOUR", "1")]),
+        variables: variables(&[("FANLINE_SLOW_COLOUR", "1")]),
         flags: vec![flag("--compression-level", "compression.level", "10")],
     };
     let error = config::load(&sources).expect_err("four problems");
@@ -246,31 +246,125 @@ fn all_problems_are_told_at_once() {
 
 #[test]
 fn an_empty_text_unsets_what_may_be_unset() {
-    let path = file("unset", "[upstream]\nurl = 'ws://a.example/'\nidle_timeout = '5s'\n");
-    let variables = variables(&[("FANLINE_UPSTREAM_URL", ""), ("FANLINE_UPSTREAM_IDLE_TIMEOUT", "")]);
+    let path = file("unset", "[upstream]\nurl = 'ws://a.example/'\nprofile = 'generic'\nidle_timeout = '5s'\n");
+    let variables = variables(&[("FANLINE_UPSTREAM_PROFILE", ""), ("FANLINE_UPSTREAM_IDLE_TIMEOUT", "")]);
     let sources = Sources { file: Some(path), variables, ..Sources::default() };
     let config = config::load(&sources).expect("a right configuration").config;
-    assert_eq!((config.upstream.url, config.upstream.idle_timeout), (None, None));
+    assert_eq!((config.upstream.profile, config.upstream.idle_timeout), (None, None));
 }
 
 #[test]
 fn a_feed_may_be_quiet_for_ever_if_it_is_said_so() {
     let path = file("quiet", "[upstream]\nurl = 'ws://a.example/'\nidle_timeout = 'none'\n");
-    let Effective { config, values } =
+    let Effective { config, values, .. } =
         config::load(&Sources { file: Some(path), ..Sources::default() }).expect("right");
     assert_eq!(config.upstream.idle_timeout, Some(table::Patience(None)));
     assert!(document::effective(&values).contains("idle_timeout = \"none\""));
 }
 
 #[test]
-fn a_list_keeps_commas_of_flags_and_is_cut_at_those_of_variables() {
+fn an_empty_url_or_path_is_refused_instead_of_serving_invented_prices() {
+    let remedy = "expected a URL ws:// or wss://, found ``; \
+                  write the feed's URL, or remove this; without a feed the simulated market is served";
+    for name in ["FANLINE_UPSTREAM_URL", "FANLINE_CONFIG"] {
+        let error = load_variables(&[(name, "")]).expect_err(name).to_string();
+        let expected = match name {
+            "FANLINE_CONFIG" => {
+                "expected the path of a configuration file, found an empty text; \
+                                 write a path, or remove the variable"
+            }
+            _ => remedy,
+        };
+        assert_eq!(error, format!("{name}: {expected}"));
+    }
+    for arguments in [&["--upstream-url", ""][..], &[""]] {
+        let output = fanline(&[arguments, &["--listen", "127.0.0.1:0"]].concat(), &[]);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains(remedy), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_file_that_names_no_feed_is_refused_unless_it_asks_for_the_simulated_market() {
+    let verdict = |test: &str, text: &str, rows: &[(&str, &str)]| {
+        let sources = Sources { file: Some(file(test, text)), variables: variables(rows), ..Sources::default() };
+        config::load(&sources).expect("a right configuration").require_feed().map_err(|error| error.to_string())
+    };
+    let limits = "[limits]\nsessions_max = 5\n";
+    let refusal = verdict("no_feed", limits, &[]).expect_err("no feed");
+    assert!(refusal.contains("no_feed/fanline.toml: expected a feed, found none; write `url = "), "{refusal}");
+    assert!(refusal.contains("`[simulate]`"), "{refusal}");
+    for (test, text, rows) in [
+        ("with_url", "[upstream]\nurl = 'ws://a.example'\n", &[][..]),
+        ("with_profile", "[upstream]\nprofile = 'binance'\n", &[]),
+        ("url_from_variable", limits, &[("FANLINE_UPSTREAM_URL", "ws://a.example")]),
+        ("empty_section", "[simulate]\n", &[]),
+        ("dotted", "simulate.rate = 5.0\n", &[]),
+        ("simulate_from_variable", limits, &[("FANLINE_SIMULATE_RATE", "5")]),
+    ] {
+        assert_eq!(verdict(test, text, rows), Ok(()), "{test}");
+    }
+    let empty = file("no_feed_empty", "");
+    let output = fanline(&["--config", empty.to_str().expect("UTF-8"), "--listen", "127.0.0.1:0"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("expected a feed, found none"), "{}", stderr(&output));
+}
+
+#[test]
+fn variables_that_cannot_be_meant_for_fanline_are_left_alone_and_named_in_one_line() {
+    let rows = [
+        ("FANLINE_SERVICE_HOST", "10.0.0.7"),
+        ("FANLINE_PORT", "tcp://10.0.0.7:8080"),
+        ("FANLINE_PORT_8080_TCP_ADDR", "10.0.0.7"),
+        ("FANLINE_VERSION", "1.2.3"),
+    ];
+    let names = "FANLINE_PORT, FANLINE_PORT_8080_TCP_ADDR, FANLINE_SERVICE_HOST, FANLINE_VERSION";
+    assert_eq!(load_variables(&rows).expect("not ours").ignored.join(", "), names);
+    let path = file("injected", "[upstream]\nurl = 'ws://127.0.0.1:9'\n");
+    let path = path.to_str().expect("UTF-8");
+    let output = fanline(&["check", path], &rows);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines: Vec<String> = stderr(&output).lines().map(Into::into).collect();
+    assert_eq!(lines, [format!("warning: environment variables that are no settings of fanline are ignored: {names}")]);
+    let output = fanline(&["probe", "ws://127.0.0.1:9", "--seconds", "1"], &rows);
+    assert_eq!(output.status.code(), Some(1), "nobody listens there: {}", stderr(&output));
+    assert!(fanline(&["--version"], &[("FANLINE_LISTN", "")]).status.success());
+}
+
+#[test]
+fn the_value_of_a_variable_may_stand_in_a_file_and_is_not_shown_if_it_is_wrong() {
+    let secret = file("secret", "wss://a.example/ws?token=geheim\n");
+    let wrong = file("secret_wrong", "https://a.example/ws?token=geheim\n");
+    let by_file = |path: &Path| load_variables(&[("FANLINE_UPSTREAM_URL_FILE", path.to_str().expect("UTF-8"))]);
+    let effective = by_file(&secret).expect("a right URL");
+    assert_eq!(effective.config.upstream.url.as_deref(), Some("wss://a.example/ws?token=geheim"));
+    assert_eq!(effective.values.get("upstream.url").1.to_string(), "FANLINE_UPSTREAM_URL_FILE");
+    let error = by_file(&wrong).expect_err("no feed").to_string();
+    assert!(error.contains("FANLINE_UPSTREAM_URL_FILE: expected a URL ws:// or wss://"), "{error}");
+    assert!(!error.contains("geheim"), "{error}");
+    let error = by_file(Path::new("/nowhere/secret")).expect_err("no file").to_string();
+    assert!(error.contains("found `/nowhere/secret`: No such file"), "{error}");
+    let both = [("FANLINE_UPSTREAM_URL", "ws://b.example"), ("FANLINE_UPSTREAM_URL_FILE", "/nowhere/secret")];
+    let error = load_variables(&both).expect_err("both").to_string();
+    assert!(error.contains("found both; remove this or FANLINE_UPSTREAM_URL"), "{error}");
+}
+
+#[test]
+fn a_list_keeps_commas_of_flags_and_of_json_and_is_cut_at_the_others_of_variables() {
     let feed = ("FANLINE_UPSTREAM_URL", "ws://a.example/");
     let words = vec!["{\"a\":1,\"b\":2}".to_owned(), "c".to_owned()];
     let flags = vec![Flag { name: "--subscribe".into(), setting: "upstream.subscribe", words: words.clone() }];
     let by_flag = Sources { variables: variables(&[feed]), flags, ..Sources::default() };
     assert_eq!(config::load(&by_flag).expect("right").config.upstream.subscribe, words);
-    let by_variable = load_variables(&[feed, ("FANLINE_UPSTREAM_SUBSCRIBE", "a, b,")]).expect("right");
-    assert_eq!(by_variable.config.upstream.subscribe, ["a", "b"]);
+    for (text, items) in [
+        ("a, b,", &["a", "b"][..]),
+        ("{\"a\":1,\"b\":2}", &["{\"a\":1,\"b\":2}"]),
+        ("{\"a\":1,\"b\":2},c", &["{\"a\":1,\"b\":2}", "c"]),
+        ("[\"a,b\", {\"c\":1}]", &["a,b", "{\"c\":1}"]),
+    ] {
+        let by_variable = load_variables(&[feed, ("FANLINE_UPSTREAM_SUBSCRIBE", text)]).expect("right");
+        assert_eq!(by_variable.config.upstream.subscribe, items, "{text}");
+    }
 }
 
 #[test]
@@ -309,7 +403,9 @@ fn the_example_file_is_valid_as_it_is_and_with_every_line_in_force() {
     let lines: Vec<String> = example.lines().map(|line| line_in_force(line).unwrap_or(line.to_owned())).collect();
     let path = file("example_in_force", &lines.join("\n"));
     let settings: usize = TABLE.iter().map(|section| section.settings.len()).sum();
-    assert_eq!(config::check(&path).expect("every line is valid"), settings);
+    let in_force = config::load(&Sources { file: Some(path), ..Sources::default() }).expect("every line is valid");
+    assert_eq!(in_force.in_file(), settings);
+    as_it_is.require_feed().expect_err("who takes the example as it is has named no feed yet");
 }
 
 #[test]
@@ -326,7 +422,7 @@ fn check_names_the_typo_and_ends_with_2() {
              write a unit, such as `10s` or `10ms`\n"
         )
     );
-    let right = file("check_right", "[limits]\nsessions_max = 5\n");
+    let right = file("check_right", "[limits]\nsessions_max = 5\n[simulate]\n");
     let output = fanline(&["check", right.to_str().expect("UTF-8")], &[]);
     assert_eq!(stdout(&output), format!("{}: a valid configuration, settings: 1\n", right.display()));
     assert!(output.status.success());
@@ -355,7 +451,7 @@ fn a_wrong_command_line_is_refused_with_the_nearest_name_and_ends_with_2() {
         (
             &["--listen", "127.0.0.1:0", "simulate"],
             None,
-            "error: expected the command first, found `simulate` behind flags; try `fanline simulate …`\n",
+            "error: expected the command first, found `simulate` after flags; try `fanline simulate …`\n",
         ),
         (
             &["example.com/ws"],
@@ -387,5 +483,22 @@ fn help_and_version_are_no_errors() {
         let output = fanline(&arguments, &[]);
         assert_eq!(output.status.code(), Some(0));
         assert!(stdout(&output).contains(expected), "{arguments:?}");
+    }
+}
+
+#[test]
+fn shells_can_complete_and_there_is_a_manual_page() {
+    for (arguments, expected) in [
+        (&["completions", "bash"][..], &["_fanline()", "--slow-replay-max", "health"][..]),
+        (&["completions", "zsh"], &["#compdef fanline", "--slow-replay-max"]),
+        (&["completions", "fish"], &["complete -c fanline", "slow-replay-max"]),
+        (&["man"], &[".TH fanline 1", "slow\\-replay\\-max", "FANLINE_LISTEN"]),
+    ] {
+        let output = fanline(arguments, &[]);
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        let told = stdout(&output);
+        for part in expected {
+            assert!(told.contains(part), "{arguments:?}: expected {part} in:\n{told}");
+        }
     }
 }

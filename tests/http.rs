@@ -47,6 +47,7 @@ fn settings() -> Settings {
         connections_max: 100,
         header_timeout: Duration::from_secs(10),
         stop_timeout: Duration::from_secs(10),
+        simulated: false,
     }
 }
 

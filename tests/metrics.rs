@@ -4,6 +4,7 @@ mod support;
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use support::client::Client;
@@ -77,6 +78,49 @@ async fn every_family_that_a_dashboard_needs_is_there() {
     ] {
         let declared = format!("# TYPE {name} {kind}\n");
         assert!(answer.body.contains(&declared), "expected `{}` in:\n{}", declared.trim_end(), answer.body);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_process_tells_what_it_uses_in_prometheus_own_names() {
+    let (server, _client) = visited().await;
+    let metrics = scrape(&server).body;
+    let total = |name| sum(&metrics, name, "");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
+    assert!(total("process_cpu_seconds_total") > 0.0);
+    let resident = server.resident_bytes().expect("this system has /proc") as f64;
+    let told = total("process_resident_memory_bytes");
+    assert!(told > resident / 2.0 && told < resident * 2.0, "told {told}, the kernel says {resident}");
+    assert!(total("process_virtual_memory_bytes") >= told);
+    // A listener, a client, the feed and its simulated market, the shards' own.
+    assert!(total("process_open_fds") >= 6.0 && total("process_open_fds") < total("process_max_fds"));
+    assert!((now - total("process_start_time_seconds")).abs() < 600.0);
+    assert!(total("process_threads") >= 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invented_prices_are_called_simulated_everywhere_and_others_are_not() {
+    let server = tokio::task::spawn_blocking(|| Program::serve(&[], &[])).await.expect("a server");
+    let (real, _venue) = tokio::task::spawn_blocking(move || {
+        let venue = Program::simulate(&[]);
+        // Nobody can know what another server sends; with `generic` it is a feed like any other.
+        (Program::serve(&[&venue.ws("/"), "--profile", "generic"], &[]), venue)
+    })
+    .await
+    .expect("a server");
+    for (server, simulated) in [(&server, true), (&real, false)] {
+        let mut client = Client::connect(&server.ws("/v1/ws")).await;
+        let welcome = client.expect_op("welcome").await;
+        let expected = if simulated { json!(true) } else { json!(null) };
+        assert_eq!(welcome["simulated"], expected, "{welcome}");
+        let ready = eventually("ready", || Some(server.get("/readyz")).filter(|answer| answer.status == 200));
+        assert_eq!(ready.json()["simulated"], expected, "{}", ready.body);
+        let snapshot = server.get("/v1/snapshot?topics=none").json();
+        assert_eq!(snapshot["feed"]["simulated"], expected, "{snapshot}");
+        let metrics = server.get("/metrics").body;
+        assert_eq!(sum(&metrics, "fanline_upstream_simulated", ""), f64::from(u8::from(simulated)));
+        let warned = |log: &str| log.lines().any(|line| line.contains("WARN") && line.contains("SIMULATED PRICES"));
+        assert_eq!(warned(&server.log()), simulated, "{}", server.log());
     }
 }
 

@@ -47,6 +47,21 @@ fn the_client_module_reconnects_resumes_and_knows_what_is_current() {
 }
 
 #[test]
+fn the_page_refers_to_everything_relative_to_itself() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("static");
+    let files = std::fs::read_dir(page).expect("a folder").map(|entry| entry.expect("a file").path());
+    let mut looked_at = 0;
+    for file in files.filter(|file| file.is_file()) {
+        let text = std::fs::read_to_string(&file).expect("a text");
+        looked_at += 1;
+        for absolute in ["\"/static", "\"/v1", "\"/metrics", "\"/readyz", "'/static", "'/v1", "url(/", "url(\"/"] {
+            assert!(!text.contains(absolute), "{}: `{absolute}` leads out of a proxy's path", file.display());
+        }
+    }
+    assert!(looked_at > 10, "found {looked_at}");
+}
+
+#[test]
 fn a_person_sees_values_change_filters_and_is_told_when_they_are_old() {
     let Some(chromium) = chromium() else {
         eprintln!("SKIPPED: tests/page/page.test.mjs needs a browser; install Debian's `chromium` or set CHROMIUM");

@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["bus"],
     &["intake", "delivery", "venue"],
     &["edge"],
-    &["config", "open_files", "bench", "app", "cli", "main", "lib"],
+    &["config", "open_files", "check", "health", "bench", "app", "cli", "main", "lib"],
 ];
 
 /// What a pure room must not know.

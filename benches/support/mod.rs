@@ -136,33 +136,7 @@ pub fn start_shard_with(window: WindowSettings, meters: &Meters) -> (Publisher, 
     let limits = Limits { ring_frames_max: 65_536, ring_bytes_max: 64 << 20, topics_max: 1000 };
     let clock = Clock::start();
     let (publisher, reader) = bus::open(Epoch(1), limits, meters);
-    let minute = Duration::from_secs(60);
-    let settings = Settings {
-        shards: 1,
-        spread_after: 1,
-        patterns_max: 10,
-        wildcards_max: 10,
-        wildcards_total_max: 10_000,
-        lanes_max: 10,
-        pattern_bytes_max: 1 << 16,
-        lane_bytes_total_max: 1 << 28,
-        message_bytes_max: 1024,
-        messages_per_second_max: 1000,
-        inbound_bytes_per_second_max: 1 << 20,
-        message_timeout: minute,
-        inbound_bytes_total_max: 1 << 26,
-        asks_per_second_max: 1000,
-        heartbeat_interval: minute,
-        ping_interval: minute,
-        ping_timeout: minute,
-        replay_max: minute,
-        write_deadline: minute,
-        unsent_bytes_max: 1 << 20,
-        unsent_bytes_total_max: 1 << 28,
-        ends_raw_when_stale: true,
-        compression_level: 7,
-        window,
-    };
+    let settings = Settings { window, ..Settings::lenient() };
     let (delivery, threads) = Delivery::start(settings, &Ends::reading(reader), clock, meters).expect("threads");
     (publisher, delivery, threads, clock)
 }

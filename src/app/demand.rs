@@ -7,7 +7,7 @@ use crate::words::topic::Pattern;
 
 use super::AppError;
 
-pub(super) fn bounds(config: &Config) -> Result<Bounds, AppError> {
+pub(crate) fn bounds(config: &Config) -> Result<Bounds, AppError> {
     let (limits, allowed) = (&config.limits, &config.upstream.demand_topics);
     Ok(Bounds {
         topics_max: limits.topics_max,
@@ -17,7 +17,7 @@ pub(super) fn bounds(config: &Config) -> Result<Bounds, AppError> {
     })
 }
 
-pub(super) fn ask_rules(config: &Config) -> Result<AskRules, AppError> {
+pub(crate) fn ask_rules(config: &Config) -> Result<AskRules, AppError> {
     let send = config.upstream.send.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?;
     Ok(AskRules { send, request: config.upstream.request })
 }

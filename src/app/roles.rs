@@ -53,7 +53,11 @@ pub(super) fn start_simulator(
     let runtime = parts::runtime().map_err(AppError::system("start a runtime"))?;
     let simulator = runtime.block_on(Simulator::bind((Ipv4Addr::LOCALHOST, 0).into(), settings))?;
     let url = format!("ws://{}", simulator.local_addr());
-    tracing::info!(%url, "no feed is configured: serving the built-in simulated market");
+    tracing::warn!(
+        %url,
+        "SIMULATED PRICES: no feed is configured, so the built-in market is served; \
+         name one, as in `fanline wss://HOST/PATH`"
+    );
     let serve = async move {
         plant.tend("simulator", simulator.serve(stopped)).await;
         Ok(())

@@ -128,7 +128,10 @@ async fn watch_over(delivery: &Delivery, vitals: &Vitals) -> Infallible {
 /// Readiness first, then the goodbyes; a second signal cuts it short.
 async fn drain(settings: &Drain, delivery: &Delivery, phase: &watch::Sender<Phase>) {
     let sessions = delivery.sessions();
-    tracing::info!(sessions, "stopping: no new sessions; those there are are told to reconnect elsewhere");
+    tracing::info!(
+        sessions,
+        "stopping: new sessions are refused, and connected clients are told to reconnect elsewhere"
+    );
     phase.send_replace(Phase::Draining);
     tokio::time::sleep(settings.readiness_delay).await;
     delivery.drain(settings.reconnect_spread);
@@ -138,7 +141,7 @@ async fn drain(settings: &Drain, delivery: &Delivery, phase: &watch::Sender<Phas
         }
     };
     if tokio::time::timeout(settings.timeout, everyone_left).await.is_err() {
-        tracing::warn!(sessions = delivery.sessions(), "drain.timeout has passed; the sessions left are cut");
+        tracing::warn!(sessions = delivery.sessions(), "drain.timeout has passed; the remaining sessions are closed");
     }
 }
 

@@ -36,15 +36,19 @@ use self::stage::Stage;
 /// Why nothing was measured.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    #[error("expected a fanline at ws://HOST:PORT, found `{found}`; TLS is not spoken here, aim behind the proxy")]
+    #[error(
+        "expected a fanline at ws://HOST:PORT, found `{found}`; the bench does not speak TLS; give the address behind the proxy"
+    )]
     Target { found: String },
     #[error("expected to find the host of `{host}`, found: {error}; check the name")]
     Host { host: String, error: io::Error },
-    #[error("expected `{flag}` only with the feed of the bench itself, found a feed that is configured; leave out one")]
+    #[error("expected `{flag}` only with the feed of the bench itself, found a configured feed; leave one of them out")]
     NotOurFeed { flag: &'static str },
-    #[error("expected no settings of a server beside --target, found `{found}`; that server has its own")]
+    #[error("expected no server settings together with --target, found `{found}`; that server has its own")]
     SettingsOfTarget { found: String },
-    #[error("expected `{flag}` with a feed that says something to the clients, found one that does not; leave out one")]
+    #[error(
+        "expected `{flag}` with a feed that says something to the clients, found one that does not; leave one of them out"
+    )]
     Silent { flag: &'static str },
     #[error("expected at most {topics} for --topics-each, found {found}; more topics come with --simulate-symbols")]
     TopicsEach { topics: usize, found: usize },
@@ -68,13 +72,13 @@ pub enum BenchError {
     Feed(#[from] VenueError),
     #[error("expected to start the server as a child process, found: {error}")]
     Start { error: io::Error },
-    #[error("expected the server to listen, found that it has ended; it has said why above")]
+    #[error("expected the server to listen, found that it has ended; the reason is above")]
     NotListening,
     #[error(
-        "expected the server to connect to the feed of the bench and to read its opening within 20 s each, found that it has not"
+        "expected the server to connect to the feed of the bench and to read its opening within 20 s each, found that it did not"
     )]
     NotConnected,
-    #[error("{error}; clients connected until then: {connected}")]
+    #[error("{error}; clients connected by then: {connected}")]
     Dial { connected: usize, error: DialError },
     #[error("expected to {what}, found: {error}")]
     System { what: &'static str, error: io::Error },

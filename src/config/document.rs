@@ -22,13 +22,22 @@ defaults  <  file (--config FILE or FANLINE_CONFIG)  <  variables (FANLINE_…) 
 | flag | `--slow-replay-max 10s` |
 
 No file is read unless it is named. `fanline config` prints the values in force and where each comes from (with secrets
-that a URL may hold, but without the values of headers); `fanline check FILE` checks a file. Unknown keys, sections, variables and flags are refused, with the
-nearest valid name, and so are values out of bounds.
+that a URL may hold, but without the values of headers). `fanline check FILE` refuses what a start with this file and these variables would refuse; the file may be
+a pipe. Unknown keys, sections and flags are refused, with the nearest valid name, and so are values out of bounds. A variable whose
+name is nearly that of a setting is refused too; other variables that begin with `FANLINE_`, such as those that Kubernetes sets for
+a Service named `fanline`, are ignored with one line in the log.
+
+A file that names no feed is refused, unless it has a section `[simulate]`: nobody shall get invented prices by a slip. For the same
+reason `FANLINE_UPSTREAM_URL` and `FANLINE_CONFIG` may not be empty.
 
 * Durations are a number and a unit: `250ms`, `15s`, `2m`, `1h`.
 * Sizes are bytes (`65536`) or have a unit: `64KiB`, `16MiB`, `1GiB` (powers of 1024), `KB`, `MB`, `GB` (powers of 1000).
-* Lists are separated by commas in a variable (items with a comma can be given by the file or a flag); the flag is repeated, one item each; in TOML they are lists of strings.
-* What is `unset` by default is unset again by an empty text.
+* Lists are separated by commas in a variable; the flag is repeated, one item each; in TOML they are lists of strings. A comma
+  inside braces, brackets or quotes belongs to its item: `FANLINE_UPSTREAM_SUBSCRIBE='{\"a\":1,\"b\":2}'` is one. A variable that
+  begins with `[` is read as a list of TOML or JSON: `[\"a\", \"b,c\"]`; what is no string in it is an item as it is written.
+* Any variable may name a file that holds the value, by `_FILE` after its name: `FANLINE_UPSTREAM_URL_FILE=/run/secrets/feed`. So a
+  secret stands neither in the environment nor in the configuration.
+* What is `unset` by default is unset again by an empty text; a URL only in a file.
 ";
 
 /// The text of docs/CONFIGURATION.md.
@@ -50,10 +59,7 @@ pub fn markdown() -> String {
         put(&mut text, format_args!("| `{}` | `{variable}` | `--{flag}`{positional} |\n", setting.name));
     }
     let beside = VARIABLES_BESIDE.map(|name| format!("`{name}`")).join(" and ");
-    put(
-        &mut text,
-        format_args!("\nBeside them only {beside} (where the tests find recordings) may start with `FANLINE_`.\n"),
-    );
+    put(&mut text, format_args!("\nBeside them there are {beside} (where the tests find recordings).\n"));
     text
 }
 
@@ -112,7 +118,9 @@ fn masked(header: &str) -> String {
 fn put_heading(text: &mut String, section: &Section) {
     text.push('\n');
     if !section.name.is_empty() {
-        put(text, format_args!("[{}]\n", section.name));
+        // Without its `#` this one is the wish for simulated prices.
+        let hidden = if section.name == "simulate" { "#" } else { "" };
+        put(text, format_args!("{hidden}[{}]\n", section.name));
     }
     put_comment(text, section.about);
     text.push('\n');

@@ -45,6 +45,14 @@ pub enum Problem {
     Value { origin: Origin, setting: &'static str, mismatch: Mismatch },
     #[error("{origin}: {}{sentence}", subject(.origin, .setting))]
     Conflict { origin: Origin, setting: &'static str, sentence: String },
+    #[error("{name}: expected {expected}, found {found}; {remedy}")]
+    Variable { name: String, expected: &'static str, found: String, remedy: String },
+    #[error(
+        "{}: expected a feed, found none; write `url = \"wss://HOST/PATH\"` below `[upstream]`, set FANLINE_UPSTREAM_URL, \
+         or write `[simulate]` for the simulated market, whose prices are invented",
+        .path.display()
+    )]
+    NoFeed { path: PathBuf },
 }
 
 impl Problem {
@@ -86,9 +94,9 @@ pub(super) fn nearest<'a>(found: &str, valid: impl Iterator<Item = &'a str> + Cl
             let siblings = valid.filter(|name| name.split_once('.').is_some_and(|(other, _)| other == section));
             let siblings: Vec<&str> = siblings.collect();
             if siblings.is_empty() {
-                "`fanline config --example` lists what there is".into()
+                "`fanline config --example` lists all settings".into()
             } else {
-                format!("here may stand {}", siblings.join(", "))
+                format!("valid here: {}", siblings.join(", "))
             }
         }
     }
@@ -106,8 +114,8 @@ mod tests {
             ("replay_max", "did you mean `slow.replay_max`?"),
             ("lsiten", "did you mean `listen`?"),
             ("logs.level", "did you mean `log.level`?"),
-            ("slow.colour", "here may stand slow.replay_max, slow.write_deadline"),
-            ("colour", "`fanline config --example` lists what there is"),
+            ("slow.colour", "valid here: slow.replay_max, slow.write_deadline"),
+            ("colour", "`fanline config --example` lists all settings"),
         ] {
             assert_eq!(nearest(found, valid.into_iter()), remedy);
         }

@@ -1,5 +1,6 @@
 //! Reading the TOML file: each key to its setting, each problem to its line.
 
+use std::io;
 use std::path::Path;
 
 use toml::Spanned;
@@ -9,19 +10,32 @@ use crate::config::error::{Problem, nearest};
 use crate::config::table::{self, TABLE};
 use crate::config::values::{Origin, Values};
 
-/// Reads `path` into `values`; puts what is wrong into `problems`, which come empty, by line.
-pub(super) fn read(path: &Path, values: &mut Values, problems: &mut Vec<Problem>) {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) => return problems.push(Problem::Unreadable { path: path.into(), error }),
-    };
-    let (root, errors) = DeTable::parse_recoverable(&text);
+/// A configuration file that was read once, so that it may be a pipe.
+#[derive(Clone, Debug)]
+pub struct File<'a> {
+    /// Where it came from: what an error names.
+    pub path: &'a Path,
+    pub text: &'a str,
+}
+
+/// Opens and reads `path`.
+pub(super) fn open(path: &Path) -> Result<String, Problem> {
+    let broken = |error: io::Error| Problem::Unreadable { path: path.into(), error };
+    std::fs::read_to_string(path).map_err(broken)
+}
+
+/// Reads a file into `values`; puts what is wrong into `problems`, which come empty, by line. Answers whether there is
+/// a section `[simulate]`: the wish for a simulated market.
+pub(super) fn read(file: &File<'_>, values: &mut Values, problems: &mut Vec<Problem>) -> bool {
+    let File { path, text } = *file;
+    let (root, errors) = DeTable::parse_recoverable(text);
     if let Some(error) = errors.first() {
-        let line = error.span().map_or(1, |span| line_of(&text, span.start));
+        let line = error.span().map_or(1, |span| line_of(text, span.start));
         let message = error.message().replace('\n', ", ");
-        return problems.push(Problem::Syntax { path: path.into(), line, message });
+        problems.push(Problem::Syntax { path: path.into(), line, message });
+        return false;
     }
-    let mut reading = Reading { path, text: &text, values, problems };
+    let mut reading = Reading { path, text, values, problems };
     for (key, value) in root.get_ref().iter() {
         match value.get_ref() {
             DeValue::Table(section) if table::find(key.get_ref()).is_none() => reading.section(key, section),
@@ -30,6 +44,7 @@ pub(super) fn read(path: &Path, values: &mut Values, problems: &mut Vec<Problem>
     }
     // The table is walked by name; people read by line.
     problems.sort_by_key(Problem::line);
+    root.get_ref().iter().any(|(key, _)| key.get_ref() == "simulate")
 }
 
 /// One pass over a file.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 use url::Url;
 
-use crate::config::logs;
+use crate::config::{list, logs};
 use crate::intake::line::target::without_secrets;
 
 /// The type of a setting, with its bounds (both ends included).
@@ -75,7 +75,7 @@ pub struct Mismatch {
 }
 
 impl Kind {
-    /// Reads what a variable or a flag holds. Lists are separated by commas.
+    /// Reads what a variable or a flag holds. Lists are separated by commas, or written as in TOML or JSON.
     pub fn read_text(&self, text: &str) -> Result<Value, Mismatch> {
         let text = text.trim();
         let found = if matches!(self, Kind::FeedUrl) { without_secrets(text) } else { text.to_string() };
@@ -84,9 +84,7 @@ impl Kind {
             Kind::Text => Ok(Value::Text(text.into())),
             Kind::FeedUrl => check_feed_url(text).map(|()| Value::Text(text.into())),
             Kind::Pointer => check_pointer(text).map(|()| Value::Text(text.into())),
-            Kind::List => Ok(Value::List(
-                text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(Into::into).collect(),
-            )),
+            Kind::List => list::read(text).map(Value::List).map_err(Some),
             Kind::Switch => text.parse().map(Value::Switch).map_err(|_| None),
             Kind::Choice(names) => {
                 if names.contains(&text) {
@@ -194,7 +192,7 @@ impl fmt::Display for Value {
         match self {
             Value::Address(address) => address.fmt(f),
             Value::Text(text) => text.fmt(f),
-            Value::List(items) => items.join(",").fmt(f),
+            Value::List(items) => list::write(items).fmt(f),
             Value::Switch(on) => on.fmt(f),
             Value::Never => f.write_str("none"),
             Value::Duration(duration) => humantime::format_duration(*duration).fmt(f),
@@ -251,6 +249,9 @@ fn read_address(text: &str) -> Option<SocketAddr> {
 fn check_feed_url(text: &str) -> Result<(), Remedy> {
     if Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "ws" | "wss") && url.has_host()) {
         return Ok(());
+    }
+    if text.is_empty() {
+        return Err(Some("write the feed's URL, or remove this; without a feed the simulated market is served".into()));
     }
     let text = without_secrets(text);
     Err(Some(match text.split_once("://") {

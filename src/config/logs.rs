@@ -104,10 +104,18 @@ pub(super) fn check_filter(text: &str) -> Result<(), String> {
         let near = LEVELS.iter().find(|level| distance(&lower, level) <= 1);
         match near {
             Some(level) if *level != lower => return Err(format!("did you mean `{level}`?")),
-            _ => (),
+            Some(_) => (),
+            // A lone word would be taken for a module, and nothing of the rest be logged.
+            None if is_word(directive) => return Err(remedy.into()),
+            None => (),
         }
     }
     Ok(())
+}
+
+/// Neither a number, which is a level too, nor anything of fanline's, nor `MODULE=LEVEL`.
+fn is_word(directive: &str) -> bool {
+    !directive.contains(['=', '[', ':']) && !directive.starts_with("fanline") && directive.parse::<u8>().is_err()
 }
 
 #[cfg(test)]
@@ -125,6 +133,10 @@ mod tests {
             ("inof", false),
             ("warning=7=8", false),
             ("info,debg", false),
+            ("loud", false),
+            ("info,verbose", false),
+            ("info,hyper=warn", true),
+            ("3", true),
         ] {
             assert_eq!(check_filter(text).is_ok(), good, "{text}");
         }

@@ -6,22 +6,25 @@ pub mod document;
 pub mod error;
 mod file;
 pub mod kind;
+mod list;
 pub mod log_queue;
 pub mod logs;
 pub mod table;
 pub mod values;
+pub mod variables;
 
-use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::PathBuf;
 
+pub use crate::config::file::File;
 pub use crate::config::table::{
     Compression, Config, Demand, Drain, Heartbeat, Limits, Log, LogFormat, OnStale, Ping, Raw, Ring, Shards, Simulate,
     Slow, Upstream,
 };
 
-use crate::config::error::{ConfigError, Problem, nearest};
-use crate::config::kind::{Mismatch, Value};
-use crate::config::table::{Setting, VARIABLE_CONFIG, VARIABLE_PREFIX, VARIABLES_BESIDE};
+use crate::config::error::{ConfigError, Problem};
+use crate::config::kind::{Kind, Value};
+use crate::config::table::Setting;
 use crate::config::values::{Origin, Values};
 use crate::words::topic::Pattern;
 
@@ -51,39 +54,72 @@ pub struct Flag {
 pub struct Effective {
     pub config: Config,
     pub values: Values,
+    /// Variables `FANLINE_…` that are no settings of ours.
+    pub ignored: Vec<String>,
+    file: Option<PathBuf>,
+    /// The file has a section `[simulate]`.
+    has_simulate: bool,
+}
+
+impl Effective {
+    /// Settings that the file sets.
+    pub fn in_file(&self) -> usize {
+        table::all().filter(|setting| matches!(self.values.get(setting.name).1, Origin::File { .. })).count()
+    }
+
+    /// Whoever writes a configuration file wants a feed: without one, invented prices would be served in its place.
+    ///
+    /// Errors: the file names no feed and has no section `[simulate]`, and neither have variables and flags.
+    pub fn require_feed(&self) -> Result<(), ConfigError> {
+        let Upstream { url, profile, .. } = &self.config.upstream;
+        let is_set = |setting: &Setting| *self.values.get(setting.name).1 != Origin::Default;
+        let simulates = || table::all().any(|setting| setting.name.starts_with("simulate.") && is_set(setting));
+        match &self.file {
+            Some(path) if url.is_none() && profile.is_none() && !self.has_simulate && !simulates() => {
+                Err(Problem::NoFeed { path: path.clone() }.into())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Puts the sources together: defaults < file < variables < flags.
 ///
 /// Errors: every problem of every source at once.
 pub fn load(sources: &Sources) -> Result<Effective, ConfigError> {
-    let mut values = Values::defaults();
-    let mut problems = Vec::new();
-    let file = sources.file.clone().or_else(|| file_of(&sources.variables));
-    if let Some(path) = file {
-        file::read(&path, &mut values, &mut problems);
-    }
-    for (name, word) in &sources.variables {
-        if let Err(problem) = read_variable(name, word, &mut values) {
-            problems.push(problem);
+    let path = match &sources.file {
+        Some(path) => Some(path.clone()),
+        None => variables::file(&sources.variables)?,
+    };
+    let Some(path) = path else { return load_text(None, sources) };
+    match file::open(&path) {
+        Ok(text) => load_text(Some(&File { path: &path, text: &text }), sources),
+        Err(unreadable) => {
+            let others = load_text(None, sources).err().map_or_else(Vec::new, |error| error.problems);
+            Err(ConfigError { problems: std::iter::once(unreadable).chain(others).collect() })
         }
     }
+}
+
+/// As [`load`], with a file that has been read, or with none.
+pub fn load_text(file: Option<&File<'_>>, sources: &Sources) -> Result<Effective, ConfigError> {
+    let mut values = Values::defaults();
+    let mut problems = Vec::new();
+    let has_simulate = file.is_some_and(|file| file::read(file, &mut values, &mut problems));
+    let ignored = variables::read(&sources.variables, &mut values, &mut problems);
     for flag in &sources.flags {
         if let Err(problem) = read_flag(flag, &mut values) {
             problems.push(problem);
         }
     }
-    finish(values, problems)
-}
-
-/// Checks a configuration file by itself, without variables and flags; answers how many settings it sets.
-pub fn check(path: &Path) -> Result<usize, ConfigError> {
-    let mut values = Values::defaults();
-    let mut problems = Vec::new();
-    file::read(path, &mut values, &mut problems);
-    let effective = finish(values, problems)?;
-    let set = |setting: &&Setting| *effective.values.get(setting.name).1 != Origin::Default;
-    Ok(table::all().filter(set).count())
+    let config = Config::from_values(&values);
+    if problems.is_empty() {
+        problems.extend(conflicts(&config, &values));
+    }
+    if !problems.is_empty() {
+        return Err(ConfigError { problems });
+    }
+    Ok(Effective { config, values, file: file.map(|file| file.path.into()), has_simulate, ignored })
 }
 
 impl Default for Config {
@@ -91,42 +127,6 @@ impl Default for Config {
     fn default() -> Config {
         Config::from_values(&Values::defaults())
     }
-}
-
-fn finish(values: Values, mut problems: Vec<Problem>) -> Result<Effective, ConfigError> {
-    let config = Config::from_values(&values);
-    if problems.is_empty() {
-        problems.extend(conflicts(&config, &values));
-    }
-    if problems.is_empty() { Ok(Effective { config, values }) } else { Err(ConfigError { problems }) }
-}
-
-fn file_of(variables: &[(OsString, OsString)]) -> Option<PathBuf> {
-    let (_, path) = variables.iter().find(|(name, path)| name == VARIABLE_CONFIG && !path.is_empty())?;
-    Some(path.into())
-}
-
-fn read_variable(name: &OsStr, word: &OsStr, values: &mut Values) -> Result<(), Problem> {
-    let name = name.to_string_lossy();
-    if !name.starts_with(VARIABLE_PREFIX) || VARIABLES_BESIDE.contains(&&*name) {
-        return Ok(());
-    }
-    let origin = Origin::Variable(name.clone().into_owned());
-    let Some(setting) = table::all().find(|setting| setting.variable() == name) else {
-        let valid: Vec<String> =
-            table::all().map(Setting::variable).chain(VARIABLES_BESIDE.map(str::to_owned)).collect();
-        let remedy = nearest(&name, valid.iter().map(String::as_str));
-        let what = "a setting (`FANLINE_SECTION_KEY`)";
-        return Err(Problem::Unknown { origin, what, found: name.into_owned(), remedy });
-    };
-    let Some(word) = word.to_str() else {
-        let found = format!("`{}`", word.to_string_lossy());
-        let mismatch = Mismatch { expected: "UTF-8".into(), found, remedy: None };
-        return Err(Problem::Value { origin, setting: setting.name, mismatch });
-    };
-    let value = read_word(setting, word, &origin)?;
-    values.set(setting, value, origin);
-    Ok(())
 }
 
 /// A list takes each word as one item; otherwise the last word wins.
@@ -143,7 +143,8 @@ fn read_flag(flag: &Flag, values: &mut Values) -> Result<(), Problem> {
 }
 
 fn read_word(setting: &'static Setting, word: &str, origin: &Origin) -> Result<Option<Value>, Problem> {
-    if setting.is_optional() && word.trim().is_empty() {
+    // A URL that a variable left empty is no wish for the simulated market.
+    if setting.is_optional() && word.trim().is_empty() && !matches!(setting.kind, Kind::FeedUrl) {
         return Ok(None);
     }
     setting.kind.read_text(word).map(Some).map_err(|mismatch| Problem::Value {
@@ -172,7 +173,7 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
             refuse("upstream.headers", "upstream.headers", problem);
         }
     }
-    let Upstream { url, profile, subscribe, topic, backoff_min, backoff_max, .. } = &config.upstream;
+    let Upstream { url, fallback_urls, profile, subscribe, topic, backoff_min, backoff_max, .. } = &config.upstream;
     if backoff_min > backoff_max {
         let (min, max) = (Value::Duration(*backoff_min), Value::Duration(*backoff_max));
         let sentence = format!(
@@ -192,8 +193,14 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
         let remedy = "the simulated market needs neither; give the URL, or leave this out";
         if !subscribe.is_empty() {
             let found = subscribe.join(",");
-            let sentence = format!("expected a feed to subscribe at, found `{found}` without upstream.url; {remedy}");
+            let sentence = format!("expected a feed to subscribe to, found `{found}` without upstream.url; {remedy}");
             refuse("upstream.subscribe", "upstream.url", sentence);
+        }
+        if !fallback_urls.is_empty() {
+            let found = fallback_urls.join(",");
+            let sentence =
+                format!("expected upstream.url before further addresses, found only `{found}`; give the URL");
+            refuse("upstream.fallback_urls", "upstream.url", sentence);
         }
         if let Some(found) = topic {
             let sentence = format!("expected a feed to find topics in, found `{found}` without upstream.url; {remedy}");

@@ -211,7 +211,7 @@ settings! {
     }
     upstream Upstream "The one feed, and how to stay connected to it." {
         url: Option<String> = Unset("wss://stream.binance.com:9443/stream"), Kind::FeedUrl,
-            "The feed; without it the built-in simulated market is served.";
+            "The feed; without it, and without a file, the simulated market is served, and everywhere said to be one.";
         fallback_urls: Vec<String> = Is(""), Kind::List,
             "Further addresses of the same feed: a connection that fails is tried at the next one that is not known to have failed.";
         legs: usize = Is("1"), count(1, 4),

@@ -236,7 +236,7 @@ impl EventLoop {
         let Newcomer { socket, unread, mut terms, permit } = newcomer;
         terms.address = socket.peer_addr().ok().map(|peer| peer.ip().to_canonical());
         if let Err(error) = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(self.unsent_bytes_max) {
-            tracing::debug!(%error, "a session goes without TCP_NOTSENT_LOWAT");
+            tracing::debug!(%error, "TCP_NOTSENT_LOWAT could not be set for a session");
         }
         let mut stream = TcpStream::from_std(socket);
         let token = Token(self.shard.vacant().0);

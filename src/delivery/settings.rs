@@ -54,4 +54,41 @@ pub struct Settings {
     /// zlib level of permessage-deflate, 1 to 9.
     pub compression_level: u32,
     pub window: WindowSettings,
+    /// The feed is the simulated market, and clients are told so.
+    pub simulated: bool,
+}
+
+impl Settings {
+    /// One shard with bounds that nobody reaches and deadlines that do not come: whoever tests or measures one of them
+    /// sets that one.
+    pub fn lenient() -> Settings {
+        let long = Duration::from_secs(24 * 3600);
+        Settings {
+            shards: 1,
+            spread_after: 1,
+            patterns_max: 1000,
+            wildcards_max: 100,
+            wildcards_total_max: 100_000,
+            lanes_max: 10_000,
+            pattern_bytes_max: 1 << 16,
+            lane_bytes_total_max: 1 << 30,
+            message_bytes_max: 1 << 16,
+            messages_per_second_max: 1_000_000,
+            inbound_bytes_per_second_max: 1 << 30,
+            message_timeout: long,
+            inbound_bytes_total_max: 1 << 30,
+            asks_per_second_max: 1000,
+            heartbeat_interval: long,
+            ping_interval: long,
+            ping_timeout: long,
+            replay_max: long,
+            write_deadline: long,
+            unsent_bytes_max: 1 << 20,
+            unsent_bytes_total_max: 1 << 30,
+            ends_raw_when_stale: true,
+            compression_level: 7,
+            window: WindowSettings { windows_max: 8, members_min: 4, cut_frames_max: 1024 },
+            simulated: false,
+        }
+    }
 }

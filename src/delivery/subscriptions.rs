@@ -127,6 +127,7 @@ impl<S: Socket> Shard<S> {
                 offset: self.cursor,
                 ts: now.wall_ms,
                 heartbeat_ms: self.settings.heartbeat_interval.as_millis() as u64,
+                simulated: self.settings.simulated,
             }
             .put(&mut out);
         }

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 const INDEX: &str = "index.html";
 
 /// What the page writes in front of its files, and what is put in its place.
-const PLACEHOLDER: &str = "/static/@version@/";
+const PLACEHOLDER: &str = "static/@version@/";
 
 /// Hexadecimal digits of a version: 64 bits, more than enough to tell deployments apart.
 const VERSION_DIGITS: usize = 16;
@@ -80,7 +80,7 @@ impl Assets {
         }
         let version = hex(&hash.finalize())[..VERSION_DIGITS].to_string();
         let index = files.remove(INDEX).map(|page| {
-            let page = String::from_utf8_lossy(&page).replace(PLACEHOLDER, &format!("/static/{version}/"));
+            let page = String::from_utf8_lossy(&page).replace(PLACEHOLDER, &format!("static/{version}/"));
             Asset::new(INDEX, page.into_bytes())
         });
         let files = files.into_iter().map(|(path, data)| {

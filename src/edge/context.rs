@@ -30,6 +30,7 @@ pub(super) struct Context {
     pub compression: bool,
     pub patterns_max: usize,
     pub refuses_raw_when_stale: bool,
+    pub simulated: bool,
 }
 
 impl Context {
@@ -47,6 +48,7 @@ impl Context {
             compression: settings.compression,
             patterns_max: settings.patterns_max,
             refuses_raw_when_stale: settings.refuses_raw_when_stale,
+            simulated: settings.simulated,
         }
     }
 }

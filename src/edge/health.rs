@@ -33,6 +33,21 @@ struct Readiness<'a> {
     message: &'a str,
 }
 
+/// What is said of the feed, and that its prices are invented if they are; of a real feed nothing is added.
+#[derive(Serialize)]
+pub(super) struct Sourced<T> {
+    #[serde(flatten)]
+    pub said: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub simulated: Option<bool>,
+}
+
+impl<T> Sourced<T> {
+    pub fn of(said: T, context: &Context) -> Sourced<T> {
+        Sourced { said, simulated: context.simulated.then_some(true) }
+    }
+}
+
 /// An answer at all says that the edge works; the others are judged by their signs of life.
 pub(super) async fn healthz(State(context): State<Arc<Context>>) -> Response {
     let Some((part, age)) = context.vitals.missing().next() else {
@@ -69,7 +84,7 @@ pub(super) async fn readyz(State(context): State<Arc<Context>>) -> Response {
             state: feed.label(),
             reason: Some("connecting"),
             since_ms: None,
-            message: "no data have come from the upstream yet",
+            message: "no data has arrived from the upstream yet",
         },
         // Without clients there would never be data: whoever asks must not keep clients away until there are.
         (Phase::Serving, FeedState::Idle { for_clients, message }) => {
@@ -87,5 +102,5 @@ pub(super) async fn readyz(State(context): State<Arc<Context>>) -> Response {
         },
     };
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json_of(status, &readiness)
+    json_of(status, &Sourced::of(readiness, &context))
 }

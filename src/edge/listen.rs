@@ -162,7 +162,7 @@ impl Connection {
         };
         match ended {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(peer = %self.peer, %error, "a connection broke off"),
+            Ok(Err(error)) => tracing::debug!(peer = %self.peer, %error, "a connection was lost"),
             Err(_) => tracing::debug!(peer = %self.peer, "a connection did not end in time and was dropped"),
         }
     }

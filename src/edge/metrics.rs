@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::edge::Phase;
 use crate::edge::context::Context;
+use crate::edge::process::Process;
 use crate::words::metrics::{self as names, Meters};
 
 /// Seconds: 50 us, below which a shard's round does not come, to 5 s, beyond which clients have been told `skipped`.
@@ -27,6 +28,7 @@ pub struct Exposition {
     prometheus: PrometheusHandle,
     /// Sets what is measured only when somebody looks.
     measure: Arc<dyn Fn() + Send + Sync>,
+    process: Process,
 }
 
 /// Makes a recorder of its own, not the process's global one; gives its meters and what shows them.
@@ -38,7 +40,7 @@ pub fn recorder() -> (Meters, Exposition) {
     let prometheus = recorder.handle();
     let meters = Meters::new(Arc::new(recorder));
     meters.gauge(&names::BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
-    (meters, Exposition { prometheus, measure: Arc::new(|| {}) })
+    (meters, Exposition { prometheus, process: Process::this(), measure: Arc::new(|| {}) })
 }
 
 impl Exposition {
@@ -50,7 +52,9 @@ impl Exposition {
     /// The Prometheus text format 0.0.4.
     pub fn render(&self) -> String {
         (self.measure)();
-        self.prometheus.render()
+        let mut text = self.prometheus.render();
+        self.process.put(&mut text);
+        text
     }
 }
 

@@ -14,6 +14,7 @@ mod listen;
 pub mod metrics;
 mod pages;
 mod picture;
+mod process;
 mod query;
 mod router;
 mod snapshot;
@@ -55,6 +56,8 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// How long answers under way may take to end after [`Phase::Stopped`].
     pub stop_timeout: Duration,
+    /// The feed is the simulated market: `/readyz` and `/v1/snapshot` say so.
+    pub simulated: bool,
 }
 
 /// Where an upgraded socket goes. Must not block.

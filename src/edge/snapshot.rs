@@ -13,6 +13,7 @@ use crate::bus::keeping::NoteKind;
 use crate::bus::reader::Reader;
 use crate::edge::answer::{Refusal, json};
 use crate::edge::context::Context;
+use crate::edge::health::Sourced;
 use crate::edge::picture::Picture;
 use crate::edge::query;
 use crate::wire::encode::put_envelope;
@@ -48,12 +49,11 @@ pub(super) async fn snapshot(State(context): State<Arc<Context>>, uri: Uri) -> R
 
 /// Takes a picture and writes it down, away from the threads that serve everyone else: with 100,000 topics it takes
 /// tens of milliseconds.
-async fn draw(context: Arc<Context>, uri: Uri, write: fn(&Reader, Picture) -> Vec<u8>) -> Result<Response, Refusal> {
+async fn draw(context: Arc<Context>, uri: Uri, write: fn(&Context, Picture) -> Vec<u8>) -> Result<Response, Refusal> {
     let patterns = query::topics(uri.query(), context.patterns_max)?;
     let turn = context.picture_turns.clone().acquire_owned().await.expect("the turns are never closed");
-    let reader = context.reader.clone();
     let text = tokio::task::spawn_blocking(move || {
-        let text = write(&reader, Picture::take(&reader, &patterns));
+        let text = write(&context, Picture::take(&context.reader, &patterns));
         drop(turn);
         text
     });
@@ -66,9 +66,9 @@ async fn draw(context: Arc<Context>, uri: Uri, write: fn(&Reader, Picture) -> Ve
     }
 }
 
-fn topics_text(reader: &Reader, mut picture: Picture) -> Vec<u8> {
+fn topics_text(context: &Context, mut picture: Picture) -> Vec<u8> {
     picture.currents.sort_unstable_by(|a, b| a.story.newest().topic.name.cmp(&b.story.newest().topic.name));
-    let mut out = opening(reader, &picture);
+    let mut out = opening(&context.reader, &picture);
     out.extend_from_slice(b",\"topics\":[");
     put_list(&mut out, &picture.currents, |out, current| {
         let frame = current.story.newest();
@@ -85,15 +85,15 @@ fn topics_text(reader: &Reader, mut picture: Picture) -> Vec<u8> {
 }
 
 /// Of values the newest alone; where changes follow a snapshot, all of it. What is said of topics has a list of its own.
-fn snapshot_text(reader: &Reader, picture: Picture) -> Vec<u8> {
+fn snapshot_text(context: &Context, picture: Picture) -> Vec<u8> {
     let told = picture.currents.iter().flat_map(|current| current.story.news_after(Offset::START));
     let told = told.filter(|frame| !matches!(frame.role, Role::Moment | Role::Note(NoteKind::Live)));
     let (mut notes, mut frames): (Vec<_>, Vec<_>) = told.partition(|frame| frame.is_note());
     notes.sort_unstable_by_key(|note| note.offset);
     frames.sort_unstable_by_key(|frame| frame.offset);
-    let mut out = opening(reader, &picture);
+    let mut out = opening(&context.reader, &picture);
     out.extend_from_slice(b",\"feed\":");
-    put(&mut out, &feed_line(&reader.feed()));
+    put(&mut out, &Sourced::of(feed_line(&context.reader.feed()), context));
     out.extend_from_slice(b",\"frames\":[");
     put_list(&mut out, &frames, |out, frame| put_envelope(out, &frame.whole().envelope()));
     out.extend_from_slice(b"],\"notes\":[");

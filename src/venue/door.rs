@@ -89,13 +89,13 @@ impl Door {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
                     Ok((_, peer)) if guests.len() >= GUESTS_MAX => {
-                        warn!(%peer, max = GUESTS_MAX, "turned a guest away: too many are connected");
+                        warn!(%peer, max = GUESTS_MAX, "a client was refused: too many are connected");
                     }
                     Ok((socket, peer)) => {
                         guests.spawn(receive(socket, peer, told.clone(), host.clone()));
                     }
                     Err(error) => {
-                        warn!(%error, "could not accept a guest");
+                        warn!(%error, "a client could not be accepted");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
@@ -148,7 +148,7 @@ async fn receive(socket: TcpStream, peer: SocketAddr, mut stop: watch::Receiver<
         Ok(Err(error)) => return info!(%peer, %error, "expected a WebSocket handshake"),
         Err(_) => return info!(%peer, "expected a WebSocket handshake within 10 s"),
     };
-    info!(%peer, "a guest connected");
+    info!(%peer, "client connected");
     let (sink, mut source) = stream.split();
     let mut line = Line { sink };
     let farewell = tokio::select! {
@@ -156,7 +156,7 @@ async fn receive(socket: TcpStream, peer: SocketAddr, mut stop: watch::Receiver<
         () = drain(&mut source) => Farewell::Gone,
         () = told_to_stop(&mut stop) => Farewell::Stopping,
     };
-    info!(%peer, ?farewell, "a guest left");
+    info!(%peer, ?farewell, "client disconnected");
     part(line, source, &farewell).await;
 }
 
@@ -184,6 +184,6 @@ async fn part(mut line: Line, mut source: SplitStream<WebSocketStream<TcpStream>
         }
     };
     if timeout(CLOSE_DEADLINE, farewell).await.is_err() {
-        debug!("a guest did not answer the close frame");
+        debug!("a client did not answer the close frame");
     }
 }

@@ -19,6 +19,9 @@ pub enum Notice<'a> {
         offset: Offset,
         ts: u64,
         heartbeat_ms: u64,
+        /// The prices are invented; left out of what is said about a real feed.
+        #[serde(skip_serializing_if = "is_false")]
+        simulated: bool,
     },
     Subscribed {
         #[serde(flatten)]
@@ -132,6 +135,10 @@ fn number<S: Serializer>(offset: &Offset, serializer: S) -> Result<S::Ok, S::Err
     serializer.serialize_u64(offset.0)
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 fn place<S: Serializer>(offset: &Option<Offset>, serializer: S) -> Result<S::Ok, S::Error> {
     offset.map(|offset| offset.0).serialize(serializer)
 }
@@ -163,6 +170,10 @@ mod tests {
         let id = CommandId("\"q\"".into());
         let topics = [Pattern::parse("a.*").expect("a pattern")];
         let answer = |pending| Subscriptions { id: Some(&id), topics: &topics, offset: Offset(7), pending };
+        let welcome = |simulated| {
+            let (epoch, offset) = (Epoch(16), Offset(2));
+            Notice::Welcome { protocol: "fanline.v1", epoch, offset, ts: 3, heartbeat_ms: 4, simulated }
+        };
         let data: Box<RawValue> = serde_json::from_str(r#"{"p": 1.50}"#).expect("JSON");
         for (notice, expected) in [
             (
@@ -176,8 +187,12 @@ mod tests {
             (Notice::Sent { id: Some(&id) }, r#"{"op":"sent","id":"q"}"#),
             (Notice::Response { id: Some(&id), data: &data }, r#"{"op":"response","id":"q","data":{"p": 1.50}}"#),
             (
-                Notice::Welcome { protocol: "fanline.v1", epoch: Epoch(16), offset: Offset(2), ts: 3, heartbeat_ms: 4 },
+                welcome(false),
                 r#"{"op":"welcome","protocol":"fanline.v1","epoch":"0000000000000010","offset":2,"ts":3,"heartbeat_ms":4}"#,
+            ),
+            (
+                welcome(true),
+                r#"{"op":"welcome","protocol":"fanline.v1","epoch":"0000000000000010","offset":2,"ts":3,"heartbeat_ms":4,"simulated":true}"#,
             ),
             (
                 Notice::Error { id: None, code: "bad_json", message: "no \"x\"" },

@@ -8,6 +8,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { createServer, request as httpRequest } from "node:http";
 import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
 
@@ -63,7 +64,7 @@ async function open(options = {}, path = "/") {
     const outage = /^WebSocket connection to .* failed/.test(message.text());
     if (["error", "warning"].includes(message.type()) && !outage) complaints.push(message.text());
   });
-  await page.goto(server.url + path);
+  await page.goto(new URL(path, server.url).href);
   return { page, complaints, close: () => context.close() };
 }
 
@@ -153,9 +154,138 @@ test("the filter box becomes a subscription", async () => {
   });
   assert.ok((await topics(page)).length > 0, "a wrong pattern changes nothing");
 
+  const everything = () => document.querySelector('#rows tr:not([data-topic^="trade."])');
   await page.fill("#filter", ">");
-  await until(page, "everything again", () => document.querySelector('#rows tr:not([data-topic^="trade."])'));
+  await until(page, "everything again", everything);
+  await page.fill("#filter", "aapl");
+  await until(page, "the topics that contain `aapl`, found by a part of their name", () => {
+    const rows = [...document.querySelectorAll("#rows tr")].map((tr) => tr.dataset.topic);
+    const hint = document.getElementById("filter-hint").textContent;
+    return rows.length === 2 && rows.every((topic) => topic.endsWith(".AAPL")) && hint.includes("*.*AAPL*");
+  });
+  await page.fill("#filter", "");
+  await until(page, "everything, for an empty box", everything);
+  assert.equal(await page.locator("#filter").getAttribute("aria-invalid"), "false");
   assert.deepEqual(complaints, []);
+  await close();
+});
+
+test("invented prices, and those of another server, are said to be so", async () => {
+  const own = await open();
+  await own.page.locator("#simulated").waitFor();
+  assert.match(await own.page.locator("#simulated").innerText(), /Simulated prices/);
+  assert.equal(await own.page.locator("#foreign").isVisible(), false);
+  await own.close();
+  const other = `localhost:${new URL(server.url).port}`;
+  const { page, close } = await open({}, `/?server=${encodeURIComponent(`ws://${other}/v1/ws`)}`);
+  await page.locator("#foreign").waitFor();
+  assert.ok((await page.locator("#foreign").innerText()).includes(other));
+  await untilValuesChange(page, 2);
+  await page.locator("#simulated").waitFor();
+  await close();
+});
+
+/** A proxy that shows the server below a path of its own, and takes that path away. */
+async function proxyBelow(prefix) {
+  const ask = (request) => {
+    const { hostname, port } = new URL(server.url);
+    const path = request.url.startsWith(`${prefix}/`) ? request.url.slice(prefix.length) : "/not-below-the-prefix";
+    return httpRequest({ hostname, port, path, method: request.method, headers: request.headers });
+  };
+  const proxy = createServer((request, response) => {
+    ask(request)
+      .on("response", (answer) => {
+        response.writeHead(answer.statusCode, answer.headers);
+        answer.pipe(response);
+      })
+      .end();
+  });
+  proxy.on("upgrade", (request, socket) => {
+    const upstream = ask(request);
+    upstream.on("upgrade", (answer, far, head) => {
+      const lines = answer.rawHeaders.flatMap((name, i, all) => (i % 2 ? [] : [`${name}: ${all[i + 1]}`]));
+      socket.write(`HTTP/1.1 101 Switching Protocols\r\n${lines.join("\r\n")}\r\n\r\n`);
+      socket.write(head);
+      far.pipe(socket).pipe(far);
+      for (const end of [far, socket]) end.on("error", () => [far, socket].forEach((each) => each.destroy()));
+    });
+    upstream.end();
+  });
+  proxy.listen(0, "127.0.0.1");
+  await once(proxy, "listening");
+  return { url: `http://127.0.0.1:${proxy.address().port}${prefix}/`, close: () => proxy.close() };
+}
+
+test("it works below a path of a proxy, links included", async () => {
+  const proxy = await proxyBelow("/market/data");
+  const { page, complaints, close } = await open({}, proxy.url);
+  await untilValuesChange(page, 3);
+  await until(page, "a chart of the selected topic", () => document.querySelector("#chart canvas")?.width > 100);
+  const links = await page.locator("footer a").evaluateAll((all) => all.map(({ href }) => href));
+  assert.ok(links.length >= 4);
+  for (const link of links) {
+    assert.ok(link.startsWith(proxy.url), link);
+    assert.equal((await fetch(link)).status, 200, link);
+  }
+  assert.deepEqual(complaints, []);
+  await close();
+  proxy.close();
+});
+
+/** Whether the page says that nothing is current, and no row in sight looks as if it were. */
+const honest = () => {
+  const rows = [...document.querySelectorAll("#rows tr")];
+  const visible = rows.filter((tr) => tr.getBoundingClientRect().top < innerHeight);
+  const struck = (tr) => getComputedStyle(tr.querySelector(".c-value span")).textDecorationLine === "line-through";
+  const said = document.getElementById("status").textContent.includes("not current");
+  return said && visible.length > 2 && visible.every((tr) => tr.dataset.confidence === "old" && struck(tr));
+};
+
+test("a server that is not heard is said within seconds, at once if the browser knows, with how late the values are", async () => {
+  const { page, complaints, close } = await open();
+  await untilValuesChange(page, 3);
+  server.child.kill("SIGSTOP");
+  try {
+    await page.evaluate(() => dispatchEvent(new Event("offline")));
+    await until(page, "nothing current as soon as the network is said to be gone", honest, undefined, 1_000);
+    server.child.kill("SIGCONT");
+    await untilValuesChange(page, 3);
+    server.child.kill("SIGSTOP");
+    await until(page, "nothing current", honest, undefined, HONESTY_MS);
+    const text = await page.locator("#banner").innerText();
+    assert.match(text, /not heard/);
+    assert.match(text, /Late by \d+\.\d s/);
+  } finally {
+    server.child.kill("SIGCONT");
+  }
+  await untilValuesChange(page, 3);
+  await until(page, "the page says that values are current", () => document.body.dataset.feed === "live");
+  assert.deepEqual(complaints, []);
+  await close();
+});
+
+test("rows that are scrolled into sight after a loss never look current", async () => {
+  const { page, close } = await open();
+  await until(page, "rows below the screen", () => document.querySelectorAll("#rows tr").length > 100);
+  await untilValuesChange(page, 3);
+  await stop(server);
+  await until(page, "nothing current", honest, undefined, HONESTY_MS);
+  const seen = await page.evaluate(async () => {
+    const found = new Set();
+    for (let top = 0; top < document.body.scrollHeight; top += innerHeight) {
+      scrollTo(0, top);
+      for (let frame = 0; frame < 3; frame++) {
+        for (const tr of document.querySelectorAll("#rows tr")) {
+          const { bottom, top } = tr.getBoundingClientRect();
+          if (bottom > 0 && top < innerHeight) found.add(tr.dataset.confidence);
+        }
+        await new Promise(requestAnimationFrame);
+      }
+    }
+    return [...found];
+  });
+  server = await start(server.listen);
+  assert.ok(seen.length > 0 && seen.every((confidence) => ["old", "unseen"].includes(confidence)), seen.join());
   await close();
 });
 
@@ -163,13 +293,6 @@ test("a lost server is said at once, values are not current, and it recovers by 
   const { page, complaints, close } = await open();
   await untilValuesChange(page, 3);
   await stop(server);
-  const honest = () => {
-    const rows = [...document.querySelectorAll("#rows tr")];
-    const visible = rows.filter((tr) => tr.getBoundingClientRect().top < innerHeight);
-    const struck = (tr) => getComputedStyle(tr.querySelector(".c-value span")).textDecorationLine === "line-through";
-    const said = document.getElementById("status").textContent.includes("not current");
-    return said && visible.length > 2 && visible.every((tr) => tr.dataset.confidence === "old" && struck(tr));
-  };
   await until(page, "a banner, and every value struck out", honest, undefined, HONESTY_MS);
   assert.equal(await page.locator("#connection").textContent(), "lost");
   assert.equal(await page.locator("#meter-median").textContent(), "–");
@@ -187,6 +310,16 @@ test("a phone shows it without scrolling sideways", async () => {
   const { page, complaints, close } = await open(phone);
   await untilValuesChange(page, 2);
   const wide = () => document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  assert.equal(await page.evaluate(wide), 0);
+  const cut = await page.evaluate(() => {
+    const name = document.querySelector("#rows tr .c-topic button");
+    name.textContent = "book.a-very-long-name-of-one-token-that-no-phone-shows-in-one-line.PERPETUAL-2027";
+    const [row, text] = [name.closest("tr"), document.createRange()];
+    text.selectNodeContents(name);
+    const [inner, outer] = [text.getBoundingClientRect(), row.getBoundingClientRect()];
+    return inner.bottom > outer.bottom + 1 || inner.right > row.cells[1].getBoundingClientRect().left + 1;
+  });
+  assert.equal(cut, false, "a long name has room");
   assert.equal(await page.evaluate(wide), 0);
   await page.locator("#rows tr").nth(1).tap();
   await until(page, "the sheet of the tapped topic", () => document.querySelector("#chart canvas")?.width > 100);

@@ -6,9 +6,9 @@ import { beforeEach, mock, test } from "node:test";
 import { AskError, checkPattern, connect, matches } from "../../static/fanline.js";
 import { History } from "../../static/history.js";
 import { Quantiles } from "../../static/meter.js";
-import { findPlace, valueAt } from "../../static/payload.js";
+import { commonName, findPlace, valueAt } from "../../static/payload.js";
 import { Row } from "../../static/row.js";
-import { suggest } from "../../static/suggest.js";
+import { find, suggest } from "../../static/suggest.js";
 
 const EPOCH = "00000000000000aa";
 let now;
@@ -395,6 +395,128 @@ test("latency is measured on the server's clock", () => {
   assert.equal(client.clockOffset, 0, "no message comes from the future");
 });
 
+test("what arrives late is not current, whatever the connection says, until it is in time again", () => {
+  const { client, events } = open();
+  const [socket] = sockets;
+  client.on("late", (event) => events.push(event));
+  const late = () => [client.isCurrent("a"), client.isLate, client.lateness];
+  socket.welcomes();
+  socket.answers(3);
+  socket.frame("a", 3);
+  assert.deepEqual(late(), [true, false, 0]);
+  // The page was too busy for 2.5 s: what it reads now was said before.
+  now += 2500;
+  socket.says({ topic: "a", offset: 4, ts: now - 2500, data: 4 });
+  assert.deepEqual(late(), [false, true, 2500]);
+  assert.deepEqual(events.at(-1), { late: true, age_ms: 2500 });
+  socket.says({ topic: "a", offset: 5, ts: now - 1200, data: 5 });
+  assert.deepEqual(late(), [false, true, 1200], "catching up");
+  socket.says({ topic: "a", offset: 6, ts: now - 100, data: 6 });
+  assert.deepEqual(late(), [true, false, 100]);
+  assert.deepEqual(events.at(-1), { late: false, age_ms: 100 });
+});
+
+test("an old value that a newcomer gets, and a pace that was asked for, are not late", () => {
+  const { client } = open([">"], { every_ms: 5000 });
+  const [socket] = sockets;
+  socket.welcomes();
+  socket.answers(3);
+  socket.says({ topic: "a", offset: 3, ts: now - 3_600_000, data: 3 });
+  assert.equal(client.isCurrent("a"), true);
+  socket.says({ topic: "a", offset: 4, ts: now - 4900, data: 4 });
+  assert.equal(client.isLate, false);
+  socket.says({ topic: "a", offset: 5, ts: now - 6100, data: 5 });
+  assert.equal(client.isLate, true);
+});
+
+test("a page that was frozen shows nothing as current before it has heard the server again", () => {
+  const { client } = open();
+  const [socket] = sockets;
+  socket.welcomes();
+  socket.answers(3);
+  socket.frame("a", 3);
+  now += 30_000; // no timer has run, no message was read
+  assert.deepEqual([client.isCurrent("a"), client.isLate, client.age], [false, true, 30_000]);
+  socket.says({ topic: "a", offset: 4, ts: now - 29_000, data: 4 });
+  assert.equal(client.isCurrent("a"), false, "a message that has waited for the page");
+  socket.frame("a", 5);
+  assert.equal(client.isCurrent("a"), true);
+});
+
+test("a server that is silent is asked after 2 s, and nothing is current after 4 s without an answer", () => {
+  const { client } = open();
+  const [socket] = sockets;
+  const pings = [];
+  socket.welcomes();
+  socket.answers(3);
+  socket.frame("a", 3);
+  socket.send = (text) => pings.push(JSON.parse(text));
+  pass(3000);
+  assert.ok(pings.length > 0);
+  socket.says({ op: "pong", id: pings.at(-1).id, ts: now });
+  pass(3500);
+  assert.equal(client.isCurrent("a"), true);
+  pass(1000);
+  assert.deepEqual([client.isCurrent("a"), client.state], [false, "open"]);
+});
+
+test("a network that is said to be gone makes nothing current until something is heard", () => {
+  const listeners = new Map();
+  globalThis.addEventListener = (name, fn) => listeners.set(name, fn);
+  try {
+    const { client, events } = open();
+    const [socket] = sockets;
+    client.on("late", (event) => events.push(event));
+    socket.welcomes();
+    socket.answers(3);
+    socket.frame("a", 3);
+    listeners.get("offline")();
+    assert.equal(client.isCurrent("a"), false);
+    assert.equal(events.at(-1).late, true, "whoever paints is told");
+    socket.frame("a", 4);
+    assert.equal(client.isCurrent("a"), true, "the browser was wrong");
+    listeners.get("offline")();
+    pass(6000);
+    assert.equal(client.state, "waiting", "the probe was not answered");
+  } finally {
+    delete globalThis.addEventListener;
+  }
+});
+
+test("a page that is always late does not come to think that the server's clock is", () => {
+  const { client } = open();
+  const [socket] = sockets;
+  const pings = [];
+  socket.send = (text) => pings.push(JSON.parse(text));
+  socket.welcomes();
+  const answer = (delay) => {
+    const { id } = pings.at(-1);
+    const ts = now;
+    now += delay;
+    socket.says({ op: "pong", id, ts });
+  };
+  answer(4);
+  for (let minute = 0; minute < 10; minute++) {
+    for (let i = 0; i < 12; i++) {
+      pass(1000);
+      answer(3000);
+      pass(1000);
+    }
+  }
+  assert.ok(Math.abs(client.clockOffset) < 5, `${client.clockOffset}`);
+  assert.ok(client.isLate);
+});
+
+test("what the server says of its prices is known", () => {
+  const { client } = open();
+  sockets[0].welcomes();
+  assert.equal(client.simulated, false);
+  sockets[0].breaks();
+  pass(250);
+  sockets[1].says({ op: "welcome", epoch: EPOCH, offset: 0, ts: now, heartbeat_ms: 5000, simulated: true });
+  assert.equal(client.simulated, true);
+});
+
 test("a closed client stays closed", () => {
   const { client } = open();
   sockets[0].welcomes();
@@ -464,6 +586,32 @@ test("plain text gets a pattern that shows something", () => {
   assert.deepEqual(suggest(["btc"], topics), ["*.*BTC*", ">"]);
   assert.deepEqual(suggest(["trade.*"], topics), []);
   assert.deepEqual(suggest(["nothing"], topics), [">"]);
+});
+
+test("a part of a name finds the topics that contain it, everything else is taken as it is", () => {
+  const topics = new Set(["trade.BTC-USD", "quote.BTC-USD", "trade.ETH-USD", "btcusdt@trade", "chat.#rust"]);
+  for (const [words, patterns] of [
+    [["btc"], ["*.*BTC*", "*btc*"]],
+    [["trade.btc"], ["*trade.BTC*"]],
+    [["ade.ETH-USD"], ["*ade.ETH-USD*"]],
+    [["rust", "eth"], ["*.*rust*", "*.*ETH*"]],
+    [["trade.BTC-USD"], ["trade.BTC-USD"]],
+    [["trade.*"], ["trade.*"]],
+    [["nothing"], ["nothing"]],
+  ]) {
+    const found = find(words, topics);
+    assert.deepEqual(found, patterns, words.join());
+    for (const pattern of found) assert.equal(checkPattern(pattern), null, pattern);
+    if (patterns.join() === "nothing") continue;
+    for (const pattern of found) assert.ok([...topics].some((topic) => matches(pattern, topic)), pattern);
+  }
+});
+
+test("what the values are is named if it is one thing", () => {
+  assert.equal(commonName(["/bid|/ask", null, "/bid|/ask"]), "mean of bid, ask");
+  assert.equal(commonName(["/price", "/bid|/ask", "/price"]), "price / mean of bid, ask");
+  assert.equal(commonName(["/price", "/bid|/ask", "/last"]), "see each row");
+  assert.equal(commonName([null]), "");
 });
 
 test("what is said to the feed is answered by id, in any order", async () => {

@@ -1,0 +1,82 @@
+//! `fanline check`: judges a configuration, a profile or a recording as a start would, without connecting.
+//!
+//! The file is read once, so it may be a pipe. A configuration is judged together with the variables of the environment,
+//! because a start with this file would be.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use crate::app::{self, AppError};
+use crate::bus::clock::Clock;
+use crate::bus::{self, Limits};
+use crate::config::{self, Config, File, Sources, variables};
+use crate::intake::profile::check as check_profile;
+use crate::intake::upstream::Upstream;
+use crate::venue::recording::Recording;
+use crate::words::ids::Epoch;
+use crate::words::metrics::Meters;
+
+/// Stands for the simulated market, which has its URL once it listens.
+const SOME_URL: &str = "ws://127.0.0.1";
+
+/// What a right file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// One sentence.
+    pub told: String,
+    /// What is worth knowing although it is not wrong.
+    pub warning: Option<String>,
+}
+
+/// Judges the file, whichever of the three it is. `environment` is that of the start.
+pub fn check(path: &Path, environment: Vec<(OsString, OsString)>) -> Result<Checked, AppError> {
+    let bytes = std::fs::read(path).map_err(|error| AppError::Unreadable { path: path.into(), error })?;
+    let shown = path.display();
+    let right = |told: String| Ok(Checked { told: format!("{shown}: {told}"), warning: None });
+    if is_recording(path, &bytes) {
+        let recording = Recording::read(path, &*bytes)?;
+        let seconds = recording.duration().as_secs_f64();
+        return right(format!("a valid recording, frames: {}, seconds: {seconds:.1}", recording.len()));
+    }
+    if bytes.trim_ascii().is_empty() {
+        return Err(AppError::EmptyFile { path: path.into() });
+    }
+    let text = String::from_utf8(bytes).map_err(|_| AppError::NotText { path: path.into() })?;
+    if is_profile(&text) {
+        let profile = check_profile(&text, &shown.to_string())?;
+        return right(format!("a valid profile, `{}`", profile.name));
+    }
+    let sources = Sources { file: None, variables: environment, flags: Vec::new() };
+    let effective = config::load_text(Some(&File { path, text: &text }), &sources)?;
+    effective.require_feed()?;
+    rehearse(&effective.config)?;
+    let checked = right(format!("a valid configuration, settings: {}", effective.in_file()))?;
+    Ok(Checked { warning: variables::told(&effective.ignored), ..checked })
+}
+
+/// Does everything that can make a start with this configuration refuse it, short of listening and connecting.
+fn rehearse(config: &Config) -> Result<(), AppError> {
+    app::demand::bounds(config)?;
+    app::demand::ask_rules(config)?;
+    let profile = app::profile(config)?;
+    profile.check_asks(!config.upstream.send.is_empty(), config.upstream.request)?;
+    let url = app::feed_url(config, &profile)?.unwrap_or_else(|| SOME_URL.into());
+    let meters = Meters::unread();
+    let limits = Limits { ring_frames_max: 2, ring_bytes_max: 0, topics_max: 0 };
+    let (publisher, _) = bus::open(Epoch(0), limits, &meters);
+    Upstream::new(app::upstream_settings(config, profile, url), publisher, Clock::start(), &meters)?;
+    Ok(())
+}
+
+/// A profile says `profile = 1` before its first section. Judged by lines, so that a broken file is told what is wrong
+/// with it as what it was meant to be.
+fn is_profile(text: &str) -> bool {
+    let top = text.lines().map(str::trim_start).take_while(|line| !line.starts_with('['));
+    let mut keys = top.filter_map(|line| line.split_once('=')).map(|(key, _)| key.trim());
+    keys.any(|key| key == "profile")
+}
+
+/// A recording is JSON lines; neither of the others can start with a brace.
+fn is_recording(path: &Path, bytes: &[u8]) -> bool {
+    path.extension().is_some_and(|extension| extension == "jsonl") || bytes.trim_ascii_start().starts_with(b"{")
+}

@@ -1,0 +1,154 @@
+//! `fanline health`: asks a running server how it is, for supervisors without a shell or an HTTP client of their own.
+//!
+//! One GET request over plain HTTP/1.1 with one deadline for all of it. Any status of 2xx is well.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use url::Url;
+
+/// The path if the URL has none: whether the process works, whatever the feed does.
+const PATH: &str = "/healthz";
+/// The answers are far smaller.
+const ANSWER_BYTES_MAX: u64 = 16 << 10;
+
+/// Why a server is not called well.
+#[derive(Debug, thiserror::Error)]
+pub enum HealthError {
+    #[error("expected a URL such as `http://127.0.0.1:8080/healthz`, found `{found}`")]
+    Url { found: String },
+    #[error("expected an answer from `{url}` within {} s, found: {error}", .timeout.as_secs_f64())]
+    Unreachable { url: String, timeout: Duration, error: io::Error },
+    #[error("expected status 200 from `{url}`, found {status}: {body}")]
+    Unwell { url: String, status: String, body: String },
+}
+
+impl HealthError {
+    /// Whether the command line is wrong, rather than the server.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, HealthError::Url { .. })
+    }
+}
+
+/// The URL that a server with this address answers at from the same machine.
+pub fn url_of(listen: SocketAddr) -> String {
+    let ip = match listen.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    format!("http://{}{PATH}", SocketAddr::new(ip, listen.port()))
+}
+
+/// Asks once; answers what the server said.
+pub fn ask(url: &str, timeout: Duration) -> Result<String, HealthError> {
+    let wrong = || HealthError::Url { found: url.to_owned() };
+    let target = Url::parse(url).ok().filter(|target| target.scheme() == "http").ok_or_else(wrong)?;
+    let host = target.host_str().ok_or_else(wrong)?.trim_matches(['[', ']']);
+    let port = target.port_or_known_default().ok_or_else(wrong)?;
+    let path = if target.path() == "/" { PATH } else { target.path() };
+    let unreachable = |error| HealthError::Unreachable { url: url.to_owned(), timeout, error };
+    let answer = get((host, port), path, Instant::now() + timeout).map_err(unreachable)?;
+    let no_http = || unreachable(io::Error::new(io::ErrorKind::InvalidData, "no HTTP answer"));
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(no_http)?;
+    let status = head.lines().next().and_then(|line| line.split_once(' ')).ok_or_else(no_http)?.1;
+    if status.starts_with('2') {
+        Ok(body.trim().to_owned())
+    } else {
+        Err(HealthError::Unwell { url: url.to_owned(), status: status.trim().into(), body: body.trim().into() })
+    }
+}
+
+fn get((host, port): (&str, u16), path: &str, deadline: Instant) -> io::Result<String> {
+    let left = || {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::Error::from(io::ErrorKind::TimedOut)) } else { Ok(left) }
+    };
+    let mut connected = Err(io::Error::from(io::ErrorKind::AddrNotAvailable));
+    for address in (host, port).to_socket_addrs()? {
+        connected = TcpStream::connect_timeout(&address, left()?);
+        if connected.is_ok() {
+            break;
+        }
+    }
+    let mut socket = connected?;
+    socket.set_write_timeout(Some(left()?))?;
+    let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    // HTTP/1.0: the answer comes in one piece and ends with the connection.
+    socket.write_all(format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n").as_bytes())?;
+    let mut answer = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        // A server that trickles does not get more time than one that is silent.
+        socket.set_read_timeout(Some(left()?))?;
+        let bytes = match socket.read(&mut piece) {
+            Ok(0) => break,
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::TimedOut.into()),
+            Err(error) => return Err(error),
+        };
+        answer.extend_from_slice(&piece[..bytes]);
+        if answer.len() as u64 > ANSWER_BYTES_MAX {
+            break;
+        }
+    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    /// Answers one request with `answer`, and says nothing more until the client has gone.
+    fn server(answer: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        thread::spawn(move || {
+            let (mut client, _) = listener.accept().expect("a client");
+            let mut byte = [0];
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|bytes| bytes > 0) {
+                request.push(byte[0]);
+            }
+            if answer.is_empty() {
+                // Silent, until the client hangs up.
+                let _ = client.read(&mut byte);
+            }
+            let _ = client.write_all(answer.as_bytes());
+        });
+        address
+    }
+
+    #[test]
+    fn only_a_status_of_2xx_is_well() {
+        const LONG: Duration = Duration::from_secs(20);
+        let well = server("HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{\"healthy\":true}");
+        assert_eq!(ask(&url_of(well), LONG).expect("well"), "{\"healthy\":true}");
+        let unwell = server("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"healthy\":false}");
+        let error = ask(&url_of(unwell), LONG).expect_err("unwell").to_string();
+        assert!(error.contains("found 503 Service Unavailable: {\"healthy\":false}"), "{error}");
+        let other = server("SSH-2.0-OpenSSH\r\n");
+        assert!(ask(&url_of(other), LONG).expect_err("no HTTP").to_string().contains("no HTTP answer"));
+        let silent = server("");
+        let error = ask(&url_of(silent), Duration::from_millis(50)).expect_err("silent").to_string();
+        assert!(error.contains("within 0.05 s, found: timed out"), "{error}");
+        for wrong in ["127.0.0.1:8080", "https://127.0.0.1/", "http://"] {
+            assert!(ask(wrong, LONG).expect_err(wrong).is_usage(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_address_for_everyone_is_asked_at_the_loopback() {
+        for (listen, url) in [
+            ("0.0.0.0:8080", "http://127.0.0.1:8080/healthz"),
+            ("[::]:80", "http://[::1]:80/healthz"),
+            ("10.0.0.7:1", "http://10.0.0.7:1/healthz"),
+        ] {
+            assert_eq!(url_of(listen.parse().expect("an address")), url);
+        }
+    }
+}
