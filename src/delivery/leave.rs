@@ -223,6 +223,10 @@ mod tests {
             let raw: Vec<Puppet> = (0..40).map(|_| subscriber(&mut stage, Format::Raw)).collect();
             let told = subscriber(&mut stage, Format::Envelope);
             stage.pass_second();
+            stage.publisher.announce(stale.clone());
+            stage.settle();
+            stage.pass_second();
+            stage.settle();
             assert_eq!(raw.iter().filter(|it| !it.pipe.borrow().to_client.is_empty()).count(), 0, "before any data");
             stage.publisher.announce(FeedState::Live);
             stage.settle();
@@ -230,7 +234,7 @@ mod tests {
             stage.publisher.announce(stale.clone());
             stage.settle();
             let told_so = || raw.iter().filter(|it| it.pipe.borrow().to_client.get(4) == Some(&0x88)).count();
-            for _ in 0..10 {
+            for _ in 0..11 {
                 let before = told_so();
                 stage.now.mono_ns += 100_000_000;
                 stage.shard.tick(stage.now);
@@ -245,7 +249,7 @@ mod tests {
             }
             let heard = told.hear();
             let ops: Vec<&str> = heard.iter().filter_map(|message| message["op"].as_str()).collect();
-            assert_eq!(ops, ["live", "stale"]);
+            assert_eq!(ops, ["stale", "live", "stale"]);
         }
     }
 }

@@ -15,7 +15,7 @@ const ASK_RESULTS: [&str; 9] =
     ["sent", "response", "forbidden", "too_fast", "busy", "not_sent", "timeout", "upstream_down", "unanswered"];
 
 /// Why a command is refused; the last one stands for all that are not listed.
-const REFUSALS: [&str; 19] = [
+const REFUSALS: [&str; 20] = [
     "bad_json",
     "bad_request",
     "unknown_op",
@@ -26,6 +26,7 @@ const REFUSALS: [&str; 19] = [
     "not_subscribed",
     "too_many_patterns",
     "too_many_wildcards",
+    "too_many_wildcards_total",
     "too_many_pattern_bytes",
     "too_many_lanes",
     "lanes_full",

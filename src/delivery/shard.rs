@@ -76,6 +76,8 @@ pub struct Shard<S> {
     /// The feed's state as told to all in step, and its version.
     pub(super) feed: Arc<FeedState>,
     pub(super) feed_version: u32,
+    /// Ticks for which the feed has been stale.
+    pub(super) stale_ticks: u32,
     /// Sessions that have something to do besides the live stream.
     queue: VecDeque<SessionId>,
     /// Sessions that have something to say for which there was no work left in their turn, the longest waiting first.
@@ -130,6 +132,7 @@ impl<S: Socket> Shard<S> {
             paced_due_ns: u64::MAX,
             feed: reader.feed(),
             feed_version,
+            stale_ticks: 0,
             queue: VecDeque::new(),
             unheard: VecDeque::new(),
             encoder: Encoder::new(settings.compression_level),

@@ -10,6 +10,7 @@ use crate::delivery::walk::Form;
 use crate::wire::encode::Format;
 use crate::wire::frame::{Opcode, put_frame};
 use crate::words::goodbye::Goodbye;
+use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
 
 /// Ticks in which every session is looked at once.
@@ -20,6 +21,7 @@ impl<S: Socket> Shard<S> {
     pub fn tick(&mut self, now: Stamp) {
         self.tell_sayings(now);
         self.heartbeat(now);
+        self.stale_ticks = if self.is_stale() { self.stale_ticks.saturating_add(1) } else { 0 };
         let seats = self.sessions.capacity();
         self.sweep_tick = (self.sweep_tick + 1) % SWEEP_TICKS;
         for seat in seats * self.sweep_tick / SWEEP_TICKS..seats * (self.sweep_tick + 1) / SWEEP_TICKS {
@@ -73,9 +75,17 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// Raw sessions would take for current what is not.
+    /// Raw sessions would take for current what is not. Before the first frame there is nothing to mistake; and the feed
+    /// is live a moment later than its first frame is there, so that one tick proves nothing.
     fn misleads_raw(&self) -> bool {
-        self.settings.ends_raw_when_stale && matches!(*self.feed, FeedState::Stale { .. })
+        self.settings.ends_raw_when_stale && self.stale_ticks > 1
+    }
+
+    /// The feed is stale and all its frames have been taken: no better news is on its way.
+    fn is_stale(&self) -> bool {
+        let (version, head) = (self.reader.feed_version(), self.reader.head());
+        let is_told = self.feed_version == version && self.cursor == head && head > Offset::START;
+        is_told && matches!(*self.feed, FeedState::Stale { .. })
     }
 
     fn ping(&mut self, id: SessionId, now: Stamp) {

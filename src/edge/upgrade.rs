@@ -23,7 +23,7 @@ use crate::edge::context::Context;
 use crate::edge::handshake::Handshake;
 use crate::edge::query::WsQuery;
 use crate::wire::encode::Format;
-use crate::words::ids::Cursor;
+use crate::words::ids::{Cursor, Offset};
 use crate::words::metrics as names;
 
 /// Who is at the other end of the connection that a request came by.
@@ -114,9 +114,14 @@ fn agree(context: &Context, request: &mut Request<Body>) -> Result<Agreed, (&'st
     Ok(Agreed { handshake, terms, permit, on_upgrade })
 }
 
-/// A raw client gets no notice: while the feed is stale it would take old prices for current ones.
+/// A raw client gets no notice: while the feed is stale it would take old prices for current ones. Before the first
+/// frame there are none, and it waits.
 fn check_feed(context: &Context) -> Result<(), Refusal> {
-    let FeedState::Stale { reason, .. } = &*context.reader.feed() else { return Ok(()) };
+    let feed = context.reader.feed();
+    let FeedState::Stale { reason, .. } = &*feed else { return Ok(()) };
+    if context.reader.head() == Offset::START {
+        return Ok(());
+    }
     let message = format!(
         "expected a live feed for `format=raw` (raw.on_stale), found it stale (`{}`); try again, or use \
          `format=envelope`, which tells",
