@@ -17,7 +17,7 @@ use crate::bus::interest::Interest;
 use crate::bus::publisher::Publisher;
 use crate::bus::{self, Limits};
 use crate::config::error::ConfigError;
-use crate::config::{self, Config, Demand};
+use crate::config::{self, Config, Demand, OnStale};
 use crate::delivery::door::{Delivery, Ends, Threads};
 use crate::delivery::settings::Settings as DeliverySettings;
 use crate::delivery::window::WindowSettings;
@@ -182,8 +182,7 @@ async fn drain(
     threads: Threads,
     phase: &watch::Sender<Phase>,
 ) -> Result<(), AppError> {
-    let sessions = delivery.sessions();
-    tracing::info!(sessions, "stopping: no new sessions; those there are are told to reconnect elsewhere");
+    tracing::info!(sessions = delivery.sessions(), "stopping: sessions are told to reconnect elsewhere");
     phase.send_replace(Phase::Draining);
     tokio::time::sleep(config.drain.readiness_delay).await;
     delivery.drain(config.drain.reconnect_spread);
@@ -333,8 +332,13 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
         patterns_max: config.limits.patterns_max,
         wildcards_max: config.limits.wildcards_max,
         lanes_max: config.limits.lanes_max,
+        pattern_bytes_max: config.limits.pattern_bytes_max,
+        lane_bytes_total_max: config.limits.lane_bytes_total_max,
         message_bytes_max: config.limits.message_bytes_max,
         messages_per_second_max: u32::try_from(config.limits.messages_per_second_max).unwrap_or(u32::MAX),
+        inbound_bytes_per_second_max: u32::try_from(config.limits.inbound_bytes_per_second_max).unwrap_or(u32::MAX),
+        message_timeout: config.limits.message_timeout,
+        inbound_bytes_total_max: config.limits.inbound_bytes_total_max,
         asks_per_second_max: u32::try_from(config.limits.asks_per_second_max).unwrap_or(u32::MAX),
         heartbeat_interval: config.heartbeat.interval,
         ping_interval: config.ping.interval,
@@ -342,6 +346,8 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
         replay_max: config.slow.replay_max,
         write_deadline: config.slow.write_deadline,
         unsent_bytes_max: u32::try_from(config.slow.unsent_bytes_max).unwrap_or(u32::MAX),
+        unsent_bytes_total_max: config.slow.unsent_bytes_total_max,
+        ends_raw_when_stale: config.raw.on_stale == OnStale::Close,
         compression_level: config.compression.level,
         window: WindowSettings {
             windows_max: config.compression.windows_max,
@@ -352,13 +358,13 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
 }
 
 fn edge_settings(config: &Config) -> edge::Settings {
-    let per_address = config.limits.sessions_per_address_max;
     edge::Settings {
         listen: config.listen,
         compression: config.compression.enabled,
         sessions_max: config.limits.sessions_max,
-        sessions_per_address_max: (per_address > 0).then_some(per_address),
+        sessions_per_address_max: Some(config.limits.sessions_per_address_max).filter(|max| *max > 0),
         patterns_max: config.limits.patterns_max,
+        refuses_raw_when_stale: config.raw.on_stale == OnStale::Close,
         connections_max: CONNECTIONS_MAX,
         header_timeout: HEADER_TIMEOUT,
         stop_timeout: STOP_TIMEOUT,

@@ -40,7 +40,7 @@ fn a_limit_below_that_of_control_frames_holds_for_messages() {
 #[test]
 fn a_refusal_does_not_repeat_a_long_text() {
     let text = serde_json::to_string(&"\u{7f}".repeat(10_000)).expect("a string");
-    let (_, result) = command::parse(&text);
+    let (_, result) = command::parse(&text, 1000);
     let refusal = result.expect_err("no object");
     assert!(refusal.message.len() < 400, "{} bytes", refusal.message.len());
 }
@@ -50,7 +50,7 @@ fn a_refusal_shows_control_characters_escaped() {
     for part in
         [r#""topics":["a\u007fb"]"#, r#""topics":["a"],"since":"a\u007fb""#, r#""topics":["a"],"policy":"\u007f""#]
     {
-        let (_, result) = command::parse(&format!(r#"{{"op":"subscribe",{part}}}"#));
+        let (_, result) = command::parse(&format!(r#"{{"op":"subscribe",{part}}}"#), 1000);
         let refusal = result.expect_err(part);
         assert!(!refusal.message.contains(char::is_control), "{refusal:?}");
     }

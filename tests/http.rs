@@ -41,6 +41,7 @@ fn settings() -> Settings {
         sessions_max: 100,
         sessions_per_address_max: None,
         patterns_max: 10,
+        refuses_raw_when_stale: true,
         connections_max: 100,
         header_timeout: Duration::from_secs(10),
         stop_timeout: Duration::from_secs(10),

@@ -16,7 +16,7 @@ const REFUSAL_BYTES_MAX: usize = 640;
 /// A command is read or refused with a bounded answer; what was read can be written and read again.
 pub fn command(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    let (id, result) = command::parse(text);
+    let (id, result) = command::parse(text, 1000);
     if let Some(CommandId(id)) = &id {
         assert!(id.len() <= 66, "an id of {} bytes is repeated", id.len());
         // Put into the answer as it is; a number may be out of every range, such as 1e999.
@@ -25,7 +25,7 @@ pub fn command(input: &[u8]) {
     match result {
         Ok(command) => {
             let again = written(&command, id.as_ref());
-            assert_eq!(command::parse(&again), (id, Ok(command)), "{again}");
+            assert_eq!(command::parse(&again, 1000), (id, Ok(command)), "{again}");
         }
         Err(refusal) => {
             assert!(refusal.message.len() <= REFUSAL_BYTES_MAX, "{} bytes: {refusal:?}", refusal.message.len());

@@ -14,7 +14,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 pub use crate::config::table::{
-    Compression, Config, Demand, Drain, Heartbeat, Limits, Log, LogFormat, Ping, Ring, Shards, Simulate, Slow, Upstream,
+    Compression, Config, Demand, Drain, Heartbeat, Limits, Log, LogFormat, OnStale, Ping, Raw, Ring, Shards, Simulate,
+    Slow, Upstream,
 };
 
 use crate::config::error::{ConfigError, Problem, nearest};

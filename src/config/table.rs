@@ -109,6 +109,17 @@ impl Demand {
     pub const NAMES: &'static [&'static str] = &["off", "on"];
 }
 
+/// Value of `raw.on_stale`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStale {
+    Close,
+    Keep,
+}
+
+impl OnStale {
+    pub const NAMES: &'static [&'static str] = &["close", "keep"];
+}
+
 macro_rules! settings {
     (
         $top_about:literal { $($top:ident : $top_type:ty = $top_preset:expr, $top_kind:expr, $top_doc:literal;)* }
@@ -263,12 +274,22 @@ settings! {
             "Wildcards among the patterns of one session; further ones are refused with `too_many_wildcards`.";
         lanes_max: usize = Is("10000"), count(1, 10_000_000),
             "Different sets of patterns per shard; a further one is refused with `too_many_lanes`.";
+        pattern_bytes_max: usize = Is("64KiB"), bytes(256, 16 * MIB),
+            "Bytes of the patterns of one session together; further ones are refused with `too_many_pattern_bytes`.";
+        lane_bytes_total_max: usize = Is("256MiB"), bytes(64 * KIB, 1024 * GIB),
+            "Memory that the different sets of patterns of a shard may take together, with their places in the topics that they match; a further set is refused with `lanes_full`.";
         messages_per_second_max: usize = Is("100"), count(1, 1_000_000),
             "Messages (commands, pings) read from one client in a second; what it sends beyond that waits in its socket.";
+        inbound_bytes_per_second_max: usize = Is("1MiB"), bytes(KIB, GIB),
+            "Bytes of messages, inflated, read from one client in a second; what it sends beyond that waits in its socket.";
         asks_per_second_max: usize = Is("5"), count(1, 1_000_000),
             "Commands `send` and `request` of one client in a second; further ones are refused with `too_fast`.";
-        message_bytes_max: usize = Is("64KiB"), bytes(128, 16 * MIB),
-            "A larger message from a client ends its session with close code 1009.";
+        message_bytes_max: usize = Is("64KiB"), bytes(128, MIB),
+            "A larger message from a client ends its session with close code 1009; one is read in one go, so the largest bound is what holds up nobody else.";
+        message_timeout: Duration = Is("30s"), duration(MS, HOUR),
+            "A client whose message has not ended this time after its first byte is closed with code 4411.";
+        inbound_bytes_total_max: usize = Is("64MiB"), bytes(64 * KIB, 1024 * GIB),
+            "Bytes of messages that have not ended or wait to be read, per shard; beyond it the clients that began theirs first are closed with code 1013.";
     }
     heartbeat Heartbeat "Messages that tell a client that nothing is missing." {
         interval: Duration = Is("15s"), duration(MS, HOUR),
@@ -287,6 +308,12 @@ settings! {
             "A client that accepts no byte for this time is closed with code 4409; until then it may come back, and costs next to nothing.";
         unsent_bytes_max: usize = Is("128KiB"), bytes(KIB, 16 * MIB),
             "Unsent bytes the kernel may hold per client (TCP_NOTSENT_LOWAT); less means fresher data for slow clients.";
+        unsent_bytes_total_max: usize = Is("256MiB"), bytes(MIB, 1024 * GIB),
+            "Bytes that a shard holds for clients that have not taken them, each counted once however many share it; beyond it the clients that hold the oldest are cut.";
+    }
+    raw Raw "Clients with `format=raw`, which get the feed's messages and no word besides." {
+        on_stale: OnStale = Is("close"), Kind::Choice(OnStale::NAMES),
+            "What becomes of them while the feed is stale: `close` ends them within a second with code 1013, and refuses new ones with 503 `feed_stale` until it is live; `keep` leaves them with old data.";
     }
     compression Compression "permessage-deflate (RFC 7692) to clients that offer it." {
         enabled: bool = Is("true"), Kind::Switch,

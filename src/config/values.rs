@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::kind::Value;
-use crate::config::table::{self, Demand, LogFormat, Setting};
+use crate::config::table::{self, Demand, LogFormat, OnStale, Setting};
 
 /// Where a value was set: what an error names, and what `fanline config` shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +93,11 @@ held! {
     Demand: Value::Text(name) => match name.as_str() {
         "off" => Some(Demand::Off),
         "on" => Some(Demand::On),
+        _ => None,
+    };
+    OnStale: Value::Text(name) => match name.as_str() {
+        "close" => Some(OnStale::Close),
+        "keep" => Some(OnStale::Keep),
         _ => None,
     };
     LogFormat: Value::Text(name) => match name.as_str() {

@@ -3,7 +3,7 @@
 //! An answer comes by the shard's mailbox, for a seat and the number of an ask. Numbers are never used again, so an
 //! answer that comes late cannot reach whoever got the seat meanwhile. It is written in the session's place between
 //! two chunks, uncompressed, also to a session that is behind. What waits for that is bounded: by `ASKS_MAX` answers
-//! for each session, and by `HELD_BYTES_MAX` in all.
+//! for each session, and by `HELD_BYTES_MAX` in all. What was asked is bounded likewise, until its answer has come.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,11 +26,15 @@ use crate::words::stamp::Stamp;
 pub(super) const ASKS_MAX: usize = 8;
 /// Responses of one shard that are not wholly written, in bytes; a further one becomes the error `busy`.
 const HELD_BYTES_MAX: usize = 16 << 20;
+/// What the asks of one shard say that are not answered, in bytes; a further one is refused as `busy`.
+const OPEN_BYTES_MAX: usize = 16 << 20;
 
 /// An answer on its way to the shard whose client asked.
 pub struct Reply {
     session: SessionId,
     number: u64,
+    /// Of the ask.
+    bytes: usize,
     answer: Answer,
 }
 
@@ -45,6 +49,8 @@ pub struct Desk {
     number: u64,
     /// Answers not wholly written, in bytes.
     held_bytes: usize,
+    /// Asks not answered, in bytes; also those of sessions that have ended.
+    open_bytes: usize,
 }
 
 /// What one session has asked.
@@ -66,7 +72,7 @@ struct OpenAsk {
 
 impl Desk {
     pub fn new(asks: Asks, mailbox: Mailbox) -> Desk {
-        Desk { asks, mailbox, number: 0, held_bytes: 0 }
+        Desk { asks, mailbox, number: 0, held_bytes: 0, open_bytes: 0 }
     }
 }
 
@@ -95,7 +101,9 @@ impl<S: Socket> Shard<S> {
         asking.asked += 1;
         asking.open.push(OpenAsk { number, id: by.cloned() });
         let mailbox = self.desk.mailbox.clone();
-        let answer = AnswerTo::new(move |answer| mailbox(Reply { session: id, number, answer }));
+        let bytes = bytes_of(&kind);
+        self.desk.open_bytes += bytes;
+        let answer = AnswerTo::new(move |answer| mailbox(Reply { session: id, number, bytes, answer }));
         self.desk.asks.put(Ask { kind, answer });
         Ok(Done::Asked)
     }
@@ -112,6 +120,13 @@ impl<S: Socket> Shard<S> {
                 return Err(Refusal::new("forbidden", message));
             }
             AskKind::Send { .. } | AskKind::Request { .. } => {}
+        }
+        if self.desk.open_bytes + bytes_of(kind) > OPEN_BYTES_MAX {
+            let message = format!(
+                "expected `send` and `request` of at most {OPEN_BYTES_MAX} bytes that wait for an answer, of all clients \
+                 together, found more; send it again later"
+            );
+            return Err(Refusal::new(Failure::Busy.label(), message));
         }
         let Some(asking) = &self.sessions[id.0].asking else { return Ok(()) };
         let max = self.settings.asks_per_second_max;
@@ -131,7 +146,8 @@ impl<S: Socket> Shard<S> {
 
     /// Takes an answer from the mailbox. One for a session that is gone is dropped.
     pub fn answered(&mut self, reply: Reply, now: Stamp) {
-        let Reply { session: id, number, mut answer } = reply;
+        let Reply { session: id, number, bytes, mut answer } = reply;
+        self.desk.open_bytes -= bytes;
         let Some(session) = self.sessions.get_mut(id.0) else { return self.meters.asked(result(&answer)) };
         let open = session.asking.as_mut().and_then(|asking| {
             let place = asking.open.iter().position(|ask| ask.number == number)?;
@@ -190,6 +206,13 @@ impl<S: Socket> Shard<S> {
         if let Some(asking) = self.sessions[id.0].asking.take() {
             self.desk.held_bytes -= asking.held_bytes();
         }
+    }
+}
+
+fn bytes_of(kind: &AskKind) -> usize {
+    match kind {
+        AskKind::Send { topic, data } => topic.len() + data.len(),
+        AskKind::Request { data, .. } => data.len(),
     }
 }
 

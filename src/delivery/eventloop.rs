@@ -106,7 +106,6 @@ pub fn start(seat: Seat, meters: &Meters) -> io::Result<(Post, JoinHandle<()>)> 
         waited_ns: 0,
         busy: 0.0,
         unsent_bytes_max: seat.settings.unsent_bytes_max,
-        draining: None,
         stopped: false,
     };
     let name = format!("shard-{}", seat.number);
@@ -128,8 +127,6 @@ struct EventLoop {
     /// Part of the last second in which it did not wait.
     busy: f64,
     unsent_bytes_max: u32,
-    /// Set by `Drain`: newcomers are told goodbye at once, with a delay up to this.
-    draining: Option<Duration>,
     stopped: bool,
 }
 
@@ -167,7 +164,9 @@ impl EventLoop {
             if now.ns_since(ticked) >= TICK.as_nanos() as u64 {
                 self.shard.tick(now);
                 self.report_busy(now.ns_since(ticked));
-                ticked = now;
+                // Without drift, so that a second of the sweep is one: limits are told in messages a second.
+                let late = now.ns_since(ticked) >= 2 * TICK.as_nanos() as u64;
+                ticked.mono_ns = if late { now.mono_ns } else { ticked.mono_ns + TICK.as_nanos() as u64 };
             }
         }
     }
@@ -198,9 +197,7 @@ impl EventLoop {
                 Mail::Adopt(newcomer) => self.adopt(*newcomer),
                 Mail::Answer(reply) => self.shard.answered(reply, self.clock.now()),
                 Mail::Drain { spread } => {
-                    self.draining = Some(spread);
-                    let now = self.clock.now();
-                    self.shard.drain(|| reconnect_ms(spread), now);
+                    self.shard.drain(move || reconnect_ms(spread));
                 }
                 Mail::Stop => self.stopped = true,
             }
@@ -224,9 +221,6 @@ impl EventLoop {
             return;
         }
         self.shard.adopt(Client { stream, _permit: permit }, &unread, terms, now);
-        if let Some(spread) = self.draining {
-            self.shard.drain(|| reconnect_ms(spread), now);
-        }
     }
 }
 

@@ -63,6 +63,15 @@ pub struct LaneKey {
 }
 
 impl LaneKey {
+    /// About the memory that a lane with these patterns takes: they stand in the key and in the index, and each has its
+    /// places in tables (measured: docs/OPERATIONS.md, "Memory").
+    pub fn bytes(&self) -> usize {
+        const LANE_BYTES: usize = 512;
+        const PATTERN_BYTES: usize = 160;
+        let patterns = self.patterns.iter().map(|pattern| 2 * pattern.as_str().len() + PATTERN_BYTES);
+        LANE_BYTES + patterns.sum::<usize>()
+    }
+
     /// The frame as a session gets it that stands alone: plain or stateless, shared by everyone.
     pub fn encoded<'f>(&self, frame: &'f Frame, encoder: &mut Encoder) -> &'f Encoded {
         let plain = Encoding::of(self.format, false);

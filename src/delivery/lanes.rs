@@ -10,6 +10,7 @@ use crate::delivery::lane::{Lane, LaneKey, SessionId};
 use crate::delivery::session::Socket;
 use crate::delivery::shard::Shard;
 use crate::wire::command::Refusal;
+use crate::words::ids::TopicId;
 use crate::words::stamp::Stamp;
 
 /// 16,384 pairs of a wildcard and a topic at about 40 ns keep a turn of the shard below a millisecond.
@@ -29,8 +30,23 @@ impl<S: Socket> Shard<S> {
             );
             return Err(Refusal::new("too_many_lanes", message));
         }
+        let max = self.settings.lane_bytes_total_max;
+        if self.lane_bytes() + key.bytes() > max {
+            let message = format!(
+                "expected different sets of patterns of at most {max} bytes on a shard, about \
+                 (limits.lane_bytes_total_max), found more; subscribe to the same patterns as others do, or to fewer"
+            );
+            return Err(Refusal::new("lanes_full", message));
+        }
         let claim = self.claim(&key)?;
         Ok(self.open_lane(key, claim, now))
+    }
+
+    /// About the memory of all lanes: their patterns, and their places in topics as of the last tick.
+    pub(super) fn lane_bytes(&self) -> usize {
+        /// A place in `Lane::topics` and one in `Entry::lanes`.
+        const PLACE_BYTES: usize = size_of::<TopicId>() + size_of::<LaneId>();
+        self.pattern_bytes + self.lane_places * PLACE_BYTES
     }
 
     fn claim(&self, key: &LaneKey) -> Result<Option<Claim>, Refusal> {
@@ -51,6 +67,7 @@ impl<S: Socket> Shard<S> {
         let slot = self.lanes.vacant_entry();
         let lane_id = LaneId(slot.key() as u32);
         let topics = self.index.add_lane(lane_id, &key.patterns);
+        self.pattern_bytes += key.bytes();
         self.lane_by_key.insert(key.clone(), lane_id);
         slot.insert(Lane::new(key, claim, topics, (self.cursor, now.mono_ns)));
         lane_id
@@ -70,6 +87,7 @@ impl<S: Socket> Shard<S> {
             self.windows -= usize::from(lane.window.take().is_some());
             (lane.pace, lane.claim) = (None, None);
             self.index.remove_lane(lane_id, &lane.key.patterns);
+            self.pattern_bytes -= lane.key.bytes();
             self.lane_by_key.remove(&lane.key);
             self.closing.push(lane_id);
         }

@@ -14,12 +14,38 @@ const SENT_LABELS: [&str; 6] = ["envelope", "envelope_deflate", "envelope_window
 const ASK_RESULTS: [&str; 9] =
     ["sent", "response", "forbidden", "too_fast", "busy", "not_sent", "timeout", "upstream_down", "unanswered"];
 
+/// Why a command is refused; the last one stands for all that are not listed.
+const REFUSALS: [&str; 19] = [
+    "bad_json",
+    "bad_request",
+    "unknown_op",
+    "unknown_policy",
+    "bad_pattern",
+    "bad_pace",
+    "bad_cursor",
+    "not_subscribed",
+    "too_many_patterns",
+    "too_many_wildcards",
+    "too_many_pattern_bytes",
+    "too_many_lanes",
+    "lanes_full",
+    "too_many_topics",
+    "forbidden",
+    "too_fast",
+    "busy",
+    "not_text",
+    "other",
+];
+
 pub struct ShardMeters {
     pub sessions: Gauge,
     pub adopted: Counter,
     pub behind: Gauge,
     pub busy: Gauge,
     pub lanes: Gauge,
+    pub lane_bytes: Gauge,
+    pub inbound_bytes: Gauge,
+    pub unsent_bytes: Gauge,
     deliveries: Counter,
     pub windows: Gauge,
     pub boarded: Gauge,
@@ -28,7 +54,9 @@ pub struct ShardMeters {
     saved_window: Counter,
     pub publish_to_write: Histogram,
     pub commands_done: Counter,
-    pub commands_refused: Counter,
+    commands_refused: Counter,
+    /// In the order of `REFUSALS`.
+    refusals: [Counter; REFUSALS.len()],
     pub throttled: Counter,
     pub skips_slow: Counter,
     pub skips_expired: Counter,
@@ -55,6 +83,9 @@ impl ShardMeters {
             busy: meters.gauge(&names::SHARD_BUSY, &shard),
             behind: meters.gauge(&names::SESSIONS_BEHIND, &shard),
             lanes: meters.gauge(&names::LANES, &shard),
+            lane_bytes: meters.gauge(&names::LANE_BYTES, &shard),
+            inbound_bytes: meters.gauge(&names::INBOUND_BYTES, &shard),
+            unsent_bytes: meters.gauge(&names::UNSENT_BYTES, &shard),
             deliveries: meters.counter(&names::DELIVERIES, &shard),
             windows: meters.gauge(&names::WINDOWS, &shard),
             boarded: meters.gauge(&names::WINDOW_SESSIONS, &shard),
@@ -65,6 +96,7 @@ impl ShardMeters {
             commands_done: meters.counter(&names::COMMANDS, &[("result", "done")]),
             throttled: meters.counter(&names::THROTTLED, &[]),
             commands_refused: meters.counter(&names::COMMANDS, &[("result", "refused")]),
+            refusals: REFUSALS.map(|code| meters.counter(&names::COMMANDS_REFUSED, &[("code", code)])),
             skips_slow: skips("slow"),
             skips_expired: skips("expired"),
             skips_epoch: skips("epoch"),
@@ -90,6 +122,13 @@ impl ShardMeters {
             Form::Stateless => self.saved_stateless.increment((chunk.saved_bytes * sessions) as u64),
             Form::Window => self.saved_window.increment((chunk.saved_bytes * sessions) as u64),
         }
+    }
+
+    /// A command was refused.
+    pub fn refused(&self, code: &str) {
+        self.commands_refused.increment(1);
+        let seat = REFUSALS.iter().position(|other| *other == code);
+        self.refusals[seat.unwrap_or(REFUSALS.len() - 1)].increment(1);
     }
 
     /// An ask was refused or answered.

@@ -293,6 +293,7 @@ impl<S: Socket> Shard<S> {
         (session.unsent, session.unsent_form) = (chunk.bytes.slice(taken..), chunk.form);
         session.blocked_ns = now.mono_ns;
         self.meters.sent(session.format, chunk.form, taken);
+        self.hold(id, chunk.bytes.len(), now);
         self.fall_behind(id);
     }
 

@@ -30,8 +30,17 @@ pub enum Standing {
     Ahead { seat: u32, cursor: Offset },
     /// It stands elsewhere and is being brought to the lane's position.
     Behind(Box<Behind>),
-    /// It is on no lane any more: what is left is to say goodbye and to wait for the client's end of it.
-    Leaving { goodbye: Goodbye, deadline_ns: u64, said: bool },
+    /// It is on no lane any more.
+    Leaving(Box<Leaving>),
+}
+
+/// What is left of a session that ends: to say goodbye, and to wait for the client's end of it.
+pub struct Leaving {
+    pub goodbye: Goodbye,
+    pub deadline_ns: u64,
+    pub said: bool,
+    /// What is to be sent after what is unsent: a notice, a close frame.
+    pub tail: Bytes,
 }
 
 impl Standing {
@@ -60,8 +69,19 @@ pub struct Session<S> {
     pub readable: bool,
     /// It stands in the shard's queue.
     pub queued: bool,
-    /// Messages taken from the client since the sweep last came by, about a second ago.
+    /// It waits to be heard, in a queue of its own.
+    pub unheard: bool,
+    /// `unsent` is counted among what the shard holds (`unsent`).
+    pub held: bool,
+    /// It was said of this second that it is throttled.
+    pub told_throttled: bool,
+    /// Messages taken from the client since the sweep last came by, about a second ago, and their bytes, inflated.
     pub messages: u32,
+    pub message_bytes: u32,
+    /// Memory of the decoder, as it is counted among what the shard holds (`inbound`).
+    pub inbound_bytes: u32,
+    /// When the first byte came of what the decoder holds; 0 if it holds nothing.
+    pub inbound_ns: u64,
     /// What it has asked of the upstream; none if nothing is open.
     pub asking: Option<Box<Asking>>,
     /// The version of the feed's state that the client was told.

@@ -14,12 +14,22 @@ pub struct Settings {
     pub patterns_max: usize,
     /// Wildcards among them at most; a `subscribe` beyond is refused.
     pub wildcards_max: usize,
+    /// Bytes of the patterns of one session at most; a `subscribe` beyond is refused.
+    pub pattern_bytes_max: usize,
+    /// Memory of the lanes of one shard at most (`Lane::bytes`); a `subscribe` that needs a further one is refused.
+    pub lane_bytes_total_max: usize,
     /// Lanes of one shard at most; a `subscribe` that needs one more is refused.
     pub lanes_max: usize,
     /// Inbound message at most, in bytes; the session that sends a larger one is ended.
     pub message_bytes_max: usize,
     /// Messages that are read from one client in a second; the rest waits in its socket.
     pub messages_per_second_max: u32,
+    /// Bytes of messages, inflated, that are read from one client in a second; the rest waits in its socket.
+    pub inbound_bytes_per_second_max: u32,
+    /// A client whose message has not ended so long after its first byte is ended.
+    pub message_timeout: Duration,
+    /// Bytes of messages that are not read of all clients of a shard; beyond it those that began first are ended.
+    pub inbound_bytes_total_max: usize,
     /// `send` and `request` of one client in a second; further ones are refused.
     pub asks_per_second_max: u32,
     /// A lane to which nothing was sent for so long gets a `heartbeat`.
@@ -34,6 +44,11 @@ pub struct Settings {
     pub write_deadline: Duration,
     /// Bytes that the kernel may hold unsent for one client (TCP_NOTSENT_LOWAT).
     pub unsent_bytes_max: u32,
+    /// Bytes that are held for clients that have not taken them, each chunk once; beyond it those that hold the oldest
+    /// are ended.
+    pub unsent_bytes_total_max: usize,
+    /// Raw sessions are ended while the feed is stale, since they cannot be told.
+    pub ends_raw_when_stale: bool,
     /// zlib level of permessage-deflate, 1 to 9.
     pub compression_level: u32,
     pub window: WindowSettings,

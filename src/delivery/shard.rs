@@ -10,7 +10,6 @@ use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use slab::Slab;
 
 use crate::bus::feed::FeedState;
@@ -22,21 +21,22 @@ use crate::delivery::door::Ends;
 use crate::delivery::index::{Index, LaneId};
 use crate::delivery::lane::{Lane, LaneKey, SessionId};
 use crate::delivery::lanes::MATCHES_PER_TURN;
+use crate::delivery::leave::Draining;
+use crate::delivery::listen::TURN_WORK;
 use crate::delivery::meters::ShardMeters;
 use crate::delivery::placement::Load;
 use crate::delivery::session::{Session, Socket, Standing};
 use crate::delivery::settings::Settings;
+use crate::delivery::unsent::{Unsent, end_of};
 use crate::delivery::walk::Behind;
 use crate::wire::deflate::Inflater;
-use crate::wire::encode::{Encoder, Format};
-use crate::wire::frame::{Opcode, put_close, put_header};
-use crate::wire::notice::Notice;
+use crate::wire::encode::Encoder;
 use crate::words::goodbye::Goodbye;
 use crate::words::ids::{Offset, TopicId};
 use crate::words::stamp::Stamp;
 
-/// How long a session that was told goodbye may take to end the connection itself.
-const LEAVE_NS: u64 = 1_000_000_000;
+/// Sessions of the queue that have a turn before frames are looked for again: more than that live long enough to wait.
+const QUEUE_PART: usize = 1024;
 
 pub struct Shard<S> {
     pub(super) settings: Settings,
@@ -50,6 +50,8 @@ pub struct Shard<S> {
     /// Patterns that may be matched against topics in a turn, and those of this turn that are left (`lanes`).
     pub(super) matches_per_turn: usize,
     pub(super) matches_left: usize,
+    /// What may still be done for clients' messages in this turn (`listen`).
+    pub(super) work_left: usize,
     /// What clients want of the upstream, where it is asked for topics.
     pub(super) interest: Option<Arc<Interest>>,
     pub(super) desk: Desk,
@@ -65,19 +67,31 @@ pub struct Shard<S> {
     /// The feed's state as told to all in step, and its version.
     pub(super) feed: Arc<FeedState>,
     pub(super) feed_version: u32,
+    /// Ticks for which the feed has been stale.
+    pub(super) stale_ticks: u32,
     /// Sessions that have something to do besides the live stream.
     queue: VecDeque<SessionId>,
+    /// Sessions that have something to say for which there was no work left in their turn, the longest waiting first.
+    unheard: VecDeque<SessionId>,
     pub(super) encoder: Encoder,
     pub(super) inflater: Inflater,
     pub(super) read_buffer: Box<[u8]>,
     pub(super) scratch: Vec<(Offset, TopicId)>,
     /// Arrival of the oldest frame of each chunk written since the last report.
     pub(super) written: Vec<Stamp>,
+    /// Memory of the lanes: patterns, and places in topics as of the last tick (`lanes`).
+    pub(super) pattern_bytes: usize,
+    pub(super) lane_places: usize,
+    /// What clients have sent and the shard has not read, and what it holds for clients that do not take it.
+    pub(super) inbound_bytes: usize,
+    pub(super) unsent: Unsent,
+    /// Everyone is to be told goodbye.
+    pub(super) draining: Option<Draining>,
     pub(super) sweep_tick: usize,
     pub(super) behind: usize,
     /// Lanes that have a shared window.
     pub(super) windows: usize,
-    load: Arc<Load>,
+    pub(super) load: Arc<Load>,
     pub(super) meters: ShardMeters,
 }
 
@@ -94,6 +108,7 @@ impl<S: Socket> Shard<S> {
             closing: Vec::new(),
             matches_per_turn: MATCHES_PER_TURN,
             matches_left: 0,
+            work_left: TURN_WORK,
             interest,
             desk: Desk::new(asks, mailbox),
             index: Index::default(),
@@ -103,12 +118,19 @@ impl<S: Socket> Shard<S> {
             paced_due_ns: u64::MAX,
             feed: reader.feed(),
             feed_version,
+            stale_ticks: 0,
             queue: VecDeque::new(),
+            unheard: VecDeque::new(),
             encoder: Encoder::new(settings.compression_level),
             inflater: Inflater::new(),
             read_buffer: vec![0; 16 * 1024].into(),
             scratch: Vec::new(),
             written: Vec::new(),
+            pattern_bytes: 0,
+            lane_places: 0,
+            inbound_bytes: 0,
+            unsent: Unsent::default(),
+            draining: None,
             sweep_tick: 0,
             behind: 0,
             windows: 0,
@@ -142,7 +164,11 @@ impl<S: Socket> Shard<S> {
     /// Whether there is something to do now, without waiting for an event. Nobody waits for frames in an empty shard.
     pub fn has_work(&self) -> bool {
         let news = || self.reader.head() != self.cursor || self.reader.feed_version() != self.feed_version;
-        !self.queue.is_empty() || !self.closing.is_empty() || (!self.is_empty() && news())
+        !self.queue.is_empty()
+            || !self.unheard.is_empty()
+            || self.has_to_drain()
+            || !self.closing.is_empty()
+            || (!self.is_empty() && news())
     }
 
     /// Reports how long what was written since the last call has taken; `now` is read after the last write.
@@ -154,37 +180,28 @@ impl<S: Socket> Shard<S> {
 
     /// The socket can be read from, or written to again.
     pub fn ready(&mut self, id: SessionId, readable: bool, now: Stamp) {
-        if let Some(session) = self.sessions.get_mut(id.0) {
-            session.readable |= readable;
-            self.run(id, now);
+        let Some(session) = self.sessions.get_mut(id.0) else { return };
+        session.readable |= readable;
+        if readable && session.is_throttled(&self.settings) {
+            self.tell_throttled(id);
         }
+        self.run(id, now);
     }
 
-    /// Gives every session that waits in the queue one turn.
+    /// Begins a turn, and gives the sessions that have waited longest in the queue their part of it.
     pub fn run_queue(&mut self, now: Stamp) {
         self.clear_lanes();
-        for _ in 0..self.queue.len() {
+        self.work_left = TURN_WORK;
+        self.shed_inbound(now);
+        self.shed_unsent();
+        self.drain_on(now);
+        self.hear_out(now);
+        for _ in 0..self.queue.len().min(QUEUE_PART) {
             let Some(id) = self.queue.pop_front() else { break };
             if let Some(session) = self.sessions.get_mut(id.0) {
                 session.queued = false;
                 self.run(id, now);
             }
-        }
-    }
-
-    /// Ends every session with a goodbye; `reconnect_ms` gives each its delay.
-    pub fn drain(&mut self, mut reconnect_ms: impl FnMut() -> u64, now: Stamp) {
-        let goodbye = Goodbye::Draining;
-        let (code, message) = (goodbye.label(), goodbye.sentence());
-        let ids: Vec<SessionId> = self.sessions.iter().map(|(id, _)| SessionId(id)).collect();
-        for id in ids {
-            let session = &mut self.sessions[id.0];
-            if session.format == Format::Envelope && !matches!(session.standing, Standing::Leaving { .. }) {
-                let mut unsent = session.unsent.to_vec();
-                Notice::Goodbye { code, message, reconnect_ms: reconnect_ms() }.put(&mut unsent);
-                session.unsent = unsent.into();
-            }
-            self.dismiss(id, goodbye, message, now);
         }
     }
 
@@ -197,11 +214,35 @@ impl<S: Socket> Shard<S> {
         }
     }
 
+    /// Puts the session behind all others that wait to be heard.
+    pub(super) fn await_hearing(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(id.0)
+            && !session.unheard
+        {
+            session.unheard = true;
+            self.unheard.push_back(id);
+        }
+    }
+
+    /// Hears the sessions that have waited for it, as many as the turn has work for.
+    fn hear_out(&mut self, now: Stamp) {
+        for _ in 0..self.unheard.len() {
+            if self.work_left == 0 {
+                return;
+            }
+            let Some(id) = self.unheard.pop_front() else { return };
+            if let Some(session) = self.sessions.get_mut(id.0) {
+                session.unheard = false;
+                self.run(id, now);
+            }
+        }
+    }
+
     /// One turn of one session: say goodbye, catch up, or listen.
     fn run(&mut self, id: SessionId, now: Stamp) {
         let Some(session) = self.sessions.get(id.0) else { return };
         match session.standing {
-            Standing::Leaving { .. } => self.leave(id, now),
+            Standing::Leaving(_) => self.leave(id, now),
             Standing::Behind(_) => self.catch_up(id, now),
             Standing::InStep { .. } | Standing::Boarded { .. } | Standing::Ahead { .. } => {}
         }
@@ -210,9 +251,13 @@ impl<S: Socket> Shard<S> {
 
     /// Writes what is unsent. True if nothing is left; false if the socket takes no more, or the session has ended.
     pub(super) fn flush(&mut self, id: SessionId, now: Stamp) -> bool {
+        let Some(session) = self.sessions.get_mut(id.0) else { return false };
+        let (whole, end) = (session.unsent.len(), end_of(&session.unsent));
         loop {
-            let Some(session) = self.sessions.get_mut(id.0) else { return false };
             if session.unsent.is_empty() {
+                if std::mem::take(&mut session.held) {
+                    self.unsent.release(end);
+                }
                 session.blocked_ns = 0;
                 return true;
             }
@@ -227,6 +272,7 @@ impl<S: Socket> Shard<S> {
                     if session.blocked_ns == 0 {
                         session.blocked_ns = now.mono_ns;
                     }
+                    self.hold(id, whole, now);
                     return false;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -235,6 +281,14 @@ impl<S: Socket> Shard<S> {
         }
         self.end(id, Goodbye::ConnectionLost);
         false
+    }
+
+    /// Counts what the session has not taken of a chunk of so many bytes.
+    pub(super) fn hold(&mut self, id: SessionId, bytes: usize, now: Stamp) {
+        let session = &mut self.sessions[id.0];
+        if !std::mem::replace(&mut session.held, true) {
+            self.unsent.hold(end_of(&session.unsent), bytes, now);
+        }
     }
 
     /// Position of a lane: what has been sent to all in step.
@@ -262,7 +316,7 @@ impl<S: Socket> Shard<S> {
                 (&mut pace.ahead, *seat as usize, *cursor)
             }
             Standing::Behind(behind) => return behind.cursor,
-            Standing::Leaving { .. } => return self.cursor,
+            Standing::Leaving(_) => return self.cursor,
         };
         assert_eq!(seats[seat], id, "a seat belongs to who sits on it");
         seats.swap_remove(seat);
@@ -288,78 +342,5 @@ impl<S: Socket> Shard<S> {
         let cursor = self.unseat(id);
         self.stand(id, Standing::Behind(Box::new(Behind::at(cursor))));
         self.enqueue(id);
-    }
-
-    /// Starts the end of a session: off its lane, a close frame with the sentence, then the socket's end.
-    pub(super) fn dismiss(&mut self, id: SessionId, goodbye: Goodbye, sentence: &str, now: Stamp) {
-        let Some(session) = self.sessions.get(id.0) else { return };
-        if matches!(session.standing, Standing::Leaving { .. }) {
-            return;
-        }
-        let mut farewell = session.unsent.to_vec();
-        if let Some(code) = goodbye.close_code() {
-            put_close(&mut farewell, code, sentence);
-        }
-        self.bid(id, goodbye, farewell, now);
-    }
-
-    /// Answers the client's close frame with the same code (RFC 6455 section 5.5.1).
-    pub(super) fn answer_close(&mut self, id: SessionId, code: Option<u16>, answers: Vec<u8>, now: Stamp) {
-        let mut farewell = answers;
-        match code {
-            Some(code) => put_close(&mut farewell, code, ""),
-            None => put_header(&mut farewell, Opcode::Close, false, 0),
-        }
-        self.bid(id, Goodbye::ClientClosed, farewell, now);
-    }
-
-    fn bid(&mut self, id: SessionId, goodbye: Goodbye, farewell: Vec<u8>, now: Stamp) {
-        self.give_up(id);
-        self.sessions[id.0].unsent = Bytes::from(farewell);
-        // Whoever is told to come back later may be slow to read it; `drain.timeout` bounds all of them together.
-        let patient = goodbye == Goodbye::Draining;
-        let deadline_ns = if patient { u64::MAX } else { now.mono_ns + LEAVE_NS };
-        self.stand(id, Standing::Leaving { goodbye, deadline_ns, said: false });
-        self.enqueue(id);
-    }
-
-    /// Sends the rest of the goodbye; then waits for the client to end the connection, up to the deadline (`sweep`).
-    fn leave(&mut self, id: SessionId, now: Stamp) {
-        if !self.flush(id, now) {
-            return;
-        }
-        let session = &mut self.sessions[id.0];
-        if let Standing::Leaving { said, deadline_ns, .. } = &mut session.standing
-            && !*said
-        {
-            *said = true;
-            *deadline_ns = now.mono_ns + LEAVE_NS;
-            // A peer that is gone already is found by the read that follows.
-            let _ = session.socket.shutdown_write();
-            session.readable = true;
-        }
-    }
-
-    /// Gives back what the session has: its seat, its lane, its answers.
-    fn give_up(&mut self, id: SessionId) {
-        self.unseat(id);
-        self.quit_lane(id);
-        self.forget_asks(id);
-    }
-
-    /// Forgets the session and closes its socket.
-    pub(super) fn end(&mut self, id: SessionId, goodbye: Goodbye) {
-        let Some(session) = self.sessions.get(id.0) else { return };
-        let reason = match session.standing {
-            Standing::Leaving { goodbye, .. } => goodbye,
-            _ => {
-                self.give_up(id);
-                goodbye
-            }
-        };
-        self.stand(id, Standing::Leaving { goodbye: reason, deadline_ns: 0, said: true });
-        self.sessions.remove(id.0);
-        self.load.leave();
-        self.meters.goodbye(reason);
     }
 }

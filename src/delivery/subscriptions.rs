@@ -1,5 +1,6 @@
 //! Sessions come, and change what they see: adoption, `subscribe`, `unsubscribe`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,7 +86,13 @@ impl<S: Socket> Shard<S> {
             pinged_ns: 0,
             readable: true,
             queued: false,
+            unheard: false,
+            held: false,
+            told_throttled: false,
             messages: 0,
+            message_bytes: 0,
+            inbound_bytes: 0,
+            inbound_ns: 0,
             asking: None,
             feed_told: if is_stale { self.feed_version.wrapping_sub(1) } else { self.feed_version },
             format,
@@ -98,6 +105,8 @@ impl<S: Socket> Shard<S> {
         let lane = self.lane_by_key.get(&key).copied().unwrap_or_else(|| self.open_lane(key, None, now));
         self.enter_lane(id, lane);
         self.greet(id, terms, now);
+        self.count_inbound(id, now);
+        self.send_away(id, now);
         self.enqueue(id);
         id
     }
@@ -196,6 +205,15 @@ impl<S: Socket> Shard<S> {
             );
             return Err(Refusal::new("too_many_wildcards", message));
         }
+        let bytes = |pattern: &Pattern| pattern.as_str().len();
+        let (max, found) = (self.settings.pattern_bytes_max, patterns.iter().map(bytes).sum::<usize>());
+        if found > max {
+            let message = format!(
+                "expected patterns of at most {max} bytes together in one session (limits.pattern_bytes_max), \
+                 found {found}; use wildcards"
+            );
+            return Err(Refusal::new("too_many_pattern_bytes", message));
+        }
         Ok(())
     }
 
@@ -230,13 +248,17 @@ impl<S: Socket> Shard<S> {
 
     fn unsubscribe(&mut self, id: SessionId, unwanted: &[Pattern], now: Stamp) -> Result<Done, Refusal> {
         let key = self.lane_key(id);
-        if let Some(stranger) = unwanted.iter().find(|pattern| !key.patterns.contains(pattern)) {
+        // A lane's patterns are sorted, so that this costs no product of both numbers.
+        let seats: Vec<Result<usize, usize>> =
+            unwanted.iter().map(|pattern| key.patterns.binary_search(pattern)).collect();
+        if let Some((_, stranger)) = seats.iter().zip(unwanted).find(|(seat, _)| seat.is_err()) {
             let message =
                 format!("expected patterns as they were subscribed, found `{stranger}`, which is not in force");
             return Err(Refusal::new("not_subscribed", message));
         }
-        let patterns: Arc<[Pattern]> =
-            key.patterns.iter().filter(|pattern| !unwanted.contains(pattern)).cloned().collect();
+        let unwanted: HashSet<usize> = seats.into_iter().flatten().collect();
+        let kept = key.patterns.iter().enumerate().filter(|(seat, _)| !unwanted.contains(seat));
+        let patterns: Arc<[Pattern]> = kept.map(|(_, pattern)| pattern.clone()).collect();
         self.resettle(id, LaneKey { patterns: patterns.clone(), ..key }, now)?;
         Ok(Done::Unsubscribed { patterns, offset: self.cursor })
     }

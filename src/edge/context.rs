@@ -27,6 +27,7 @@ pub(super) struct Context {
     pub picture_turns: Arc<Semaphore>,
     pub compression: bool,
     pub patterns_max: usize,
+    pub refuses_raw_when_stale: bool,
 }
 
 impl Context {
@@ -42,6 +43,7 @@ impl Context {
             picture_turns: Arc::new(Semaphore::new(PICTURES_MAX)),
             compression: settings.compression,
             patterns_max: settings.patterns_max,
+            refuses_raw_when_stale: settings.refuses_raw_when_stale,
         }
     }
 }

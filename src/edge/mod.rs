@@ -45,6 +45,8 @@ pub struct Settings {
     pub sessions_per_address_max: Option<usize>,
     /// Patterns at most in one `topics` parameter; more are refused with 400.
     pub patterns_max: usize,
+    /// Upgrades to `format=raw` are refused while the feed is stale.
+    pub refuses_raw_when_stale: bool,
     /// Connections at most that are not (yet) upgraded; further ones wait in the kernel's queue.
     pub connections_max: usize,
     /// How long a client may take to send the head of a request, and how long a connection may idle between two.

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 
+use crate::bus::feed::FeedState;
 use crate::delivery::newcomer::{Newcomer, Terms};
 use crate::edge::Phase;
 use crate::edge::admission::{Full, Permit};
@@ -21,7 +22,8 @@ use crate::edge::answer::Refusal;
 use crate::edge::context::Context;
 use crate::edge::handshake::Handshake;
 use crate::edge::query::WsQuery;
-use crate::words::ids::Cursor;
+use crate::wire::encode::Format;
+use crate::words::ids::{Cursor, Offset};
 use crate::words::metrics as names;
 
 /// Who is at the other end of the connection that a request came by.
@@ -37,7 +39,7 @@ struct Agreed {
 }
 
 /// Every value of the `reason` label of `fanline_refusals_total`.
-pub(super) const REASONS: [&str; 13] = [
+pub(super) const REASONS: [&str; 14] = [
     "not_websocket",
     "bad_handshake",
     "draining",
@@ -51,6 +53,7 @@ pub(super) const REASONS: [&str; 13] = [
     "too_many_sessions",
     "too_many_sessions_per_address",
     "no_upgrade",
+    "feed_stale",
 ];
 
 pub(super) async fn answer(State(context): State<Arc<Context>>, mut request: Request<Body>) -> Response {
@@ -78,6 +81,9 @@ fn agree(context: &Context, request: &mut Request<Body>) -> Result<Agreed, (&'st
         return Err(by_code(refusal.with(header::RETRY_AFTER, "5")));
     }
     let query = WsQuery::parse(request.uri().query(), context.patterns_max).map_err(by_code)?;
+    if query.format == Format::Raw && context.refuses_raw_when_stale {
+        check_feed(context).map_err(by_code)?;
+    }
     if let Some(since) = query.since {
         check_since(context, since).map_err(by_code)?;
     }
@@ -104,6 +110,23 @@ fn agree(context: &Context, request: &mut Request<Body>) -> Result<Agreed, (&'st
         since: query.since,
     };
     Ok(Agreed { handshake, terms, permit, on_upgrade })
+}
+
+/// A raw client gets no notice: while the feed is stale it would take old prices for current ones. Before the first
+/// frame there are none, and it waits.
+fn check_feed(context: &Context) -> Result<(), Refusal> {
+    let feed = context.reader.feed();
+    let FeedState::Stale { reason, .. } = &*feed else { return Ok(()) };
+    if context.reader.head() == Offset::START {
+        return Ok(());
+    }
+    let message = format!(
+        "expected a live feed for `format=raw` (raw.on_stale), found it stale (`{}`); try again, or use \
+         `format=envelope`, which tells",
+        reason.label()
+    );
+    let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "feed_stale", message);
+    Err(refusal.with(header::RETRY_AFTER, "1"))
 }
 
 /// A cursor of another epoch is for the delivery to answer: the client gets `skipped` and the current values.

@@ -1,12 +1,15 @@
 //! What a client asks for: one JSON object per text message (docs/PROTOCOL.md, "Commands").
 //!
 //! Strict on purpose: an unknown member or operation is refused with the nearest valid name, never ignored.
+//! Reading takes time in proportion to the bytes, whatever they are, and keeps a bounded part of them: names, members
+//! and patterns beyond what a good command can have are passed over, not gathered, compared or sorted.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
@@ -19,6 +22,12 @@ pub struct CommandId(pub Box<str>);
 
 /// Longest `id`, in bytes of JSON text; it is repeated in the answer.
 const ID_BYTES_MAX: usize = 66;
+
+/// Longest name that is compared with the valid ones, in bytes: comparing costs the product of both lengths. The
+/// longest valid name has 11.
+const NAME_BYTES_MAX: usize = 32;
+/// Members kept of one command. It can have 6; so among 16 is one that is unknown, and it is named.
+const MEMBERS_MAX: usize = 16;
 
 /// Paces that a client may ask for.
 pub const EVERY_MIN: Duration = Duration::from_millis(10);
@@ -78,9 +87,9 @@ impl Refusal {
     }
 }
 
-/// Reads one command. The id is given also for a refused one, if it could be read.
-pub fn parse(text: &str) -> (Option<CommandId>, Result<Command, Refusal>) {
-    let members: BTreeMap<Cow<'_, str>, &RawValue> = match serde_json::from_str(text) {
+/// Reads one command, with at most so many patterns. The id is given also for a refused one, if it could be read.
+pub fn parse(text: &str, patterns_max: usize) -> (Option<CommandId>, Result<Command, Refusal>) {
+    let members: Members<'_> = match serde_json::from_str(text) {
         Ok(members) => members,
         Err(error) => {
             let found = match error.classify() {
@@ -94,7 +103,7 @@ pub fn parse(text: &str) -> (Option<CommandId>, Result<Command, Refusal>) {
         }
     };
     match id(&members) {
-        Ok(id) => (id, command(&members)),
+        Ok(id) => (id, command(&members, patterns_max)),
         Err(refusal) => (None, Err(refusal)),
     }
 }
@@ -132,9 +141,98 @@ pub fn parse_cursor(text: &str) -> Result<Cursor, Refusal> {
     text.parse().map_err(|error: crate::words::ids::CursorError| Refusal::new("bad_cursor", error.to_string()))
 }
 
-type Members<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+/// The first members of a command, each name once; of several with the same name the last counts.
+struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
-fn command(members: &Members<'_>) -> Result<Command, Refusal> {
+/// A string, borrowed from the text where it holds no escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'a> Members<'a> {
+    fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| *value)
+    }
+
+    fn put(&mut self, name: Cow<'a, str>, value: &'a RawValue) {
+        match self.0.iter_mut().find(|(other, _)| *other == name) {
+            Some(member) => member.1 = value,
+            None => self.0.push((name, value)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reading;
+
+        impl<'de> Visitor<'de> for Reading {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Members(Vec::new());
+                while members.0.len() < MEMBERS_MAX {
+                    let Some((Text(name), value)) = map.next_entry()? else { return Ok(members) };
+                    members.put(name, value);
+                }
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_map(Reading)
+    }
+}
+
+/// Reads an array of at most so many patterns. The outer error is of the JSON, the inner one of its content.
+struct Patterns {
+    max: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Patterns {
+    type Value = Result<Vec<Pattern>, Refusal>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Patterns {
+    type Value = Result<Vec<Pattern>, Refusal>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of strings")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let max = self.max;
+        let mut patterns = Vec::new();
+        while let Some(Text(text)) = seq.next_element()? {
+            let refusal = match parse_pattern(&text) {
+                Ok(pattern) if patterns.len() < max => {
+                    patterns.push(pattern);
+                    continue;
+                }
+                Ok(_) => {
+                    let message = format!(
+                        "expected at most {max} patterns in one session (limits.patterns_max), \
+                         found more in `topics`; use wildcards"
+                    );
+                    Refusal::new("too_many_patterns", message)
+                }
+                Err(refusal) => refusal,
+            };
+            while seq.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(Err(refusal));
+        }
+        Ok(Ok(patterns))
+    }
+}
+
+fn command(members: &Members<'_>, patterns_max: usize) -> Result<Command, Refusal> {
     let op: String = required(members, "op", "a string")?;
     let known: &[&str] = match op.as_str() {
         "subscribe" => &["op", "id", "topics", "every_ms", "since", "policy"],
@@ -147,17 +245,17 @@ fn command(members: &Members<'_>) -> Result<Command, Refusal> {
             return Err(unknown("unknown_op", "op", other, &known));
         }
     };
-    if let Some(member) = members.keys().find(|member| !known.contains(&&***member)) {
+    if let Some((member, _)) = members.0.iter().find(|(member, _)| !known.contains(&&**member)) {
         return Err(unknown("bad_request", "member", member, known));
     }
     match op.as_str() {
         "subscribe" => Ok(Command::Subscribe {
-            patterns: patterns(members)?,
+            patterns: patterns(members, patterns_max)?,
             every: every(members)?,
             since: optional::<String>(members, "since", "a string")?.map(|text| parse_cursor(&text)).transpose()?,
             policy: optional::<String>(members, "policy", "a string")?.map(|text| parse_policy(&text)).transpose()?,
         }),
-        "unsubscribe" => Ok(Command::Unsubscribe { patterns: patterns(members)? }),
+        "unsubscribe" => Ok(Command::Unsubscribe { patterns: patterns(members, patterns_max)? }),
         "send" => Ok(Command::Send { topic: topic(members)?, data: data(members, "any JSON")?.into() }),
         "request" => {
             let data = data(members, "a JSON object")?;
@@ -198,12 +296,14 @@ fn timeout(members: &Members<'_>) -> Result<Duration, Refusal> {
     Err(Refusal::new("bad_request", format!("expected {min} to {max} in `timeout_ms`, found {found}")))
 }
 
-fn patterns(members: &Members<'_>) -> Result<Vec<Pattern>, Refusal> {
-    let texts: Vec<String> = required(members, "topics", "an array of strings")?;
-    if texts.is_empty() {
+fn patterns(members: &Members<'_>, max: usize) -> Result<Vec<Pattern>, Refusal> {
+    let raw: &RawValue = required(members, "topics", "an array of strings")?;
+    let read = Patterns { max }.deserialize(&mut serde_json::Deserializer::from_str(raw.get()));
+    let patterns = read.map_err(|_| unlike("topics", "an array of strings", raw))??;
+    if patterns.is_empty() {
         return Err(Refusal::new("bad_request", "expected at least one pattern in `topics`; `>` is everything"));
     }
-    texts.iter().map(|text| parse_pattern(text)).collect()
+    Ok(patterns)
 }
 
 fn id(members: &Members<'_>) -> Result<Option<CommandId>, Refusal> {
@@ -223,16 +323,18 @@ fn required<'a, T: Deserialize<'a>>(members: &Members<'a>, name: &str, expected:
 
 fn optional<'a, T: Deserialize<'a>>(members: &Members<'a>, name: &str, expected: &str) -> Result<Option<T>, Refusal> {
     let Some(raw) = members.get(name) else { return Ok(None) };
-    serde_json::from_str(raw.get()).map(Some).map_err(|_| {
-        let message = format!("expected {expected} in `{name}`, found `{}`", shown(raw.get()));
-        Refusal::new("bad_request", message)
-    })
+    serde_json::from_str(raw.get()).map(Some).map_err(|_| unlike(name, expected, raw))
+}
+
+fn unlike(name: &str, expected: &str, found: &RawValue) -> Refusal {
+    Refusal::new("bad_request", format!("expected {expected} in `{name}`, found `{}`", shown(found.get())))
 }
 
 fn unknown(code: &'static str, what: &str, found: &str, known: &[&str]) -> Refusal {
-    let nearest = known.iter().max_by(|a, b| strsim::jaro(found, a).total_cmp(&strsim::jaro(found, b)));
-    let nearest = nearest.filter(|name| strsim::jaro(found, name) > 0.7);
-    let hint = nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+    let likeness = |name: &str| if found.len() > NAME_BYTES_MAX { 0.0 } else { strsim::jaro(found, name) };
+    let scored = known.iter().map(|name| (likeness(name), name));
+    let nearest = scored.max_by(|(a, _), (b, _)| a.total_cmp(b)).filter(|(likeness, _)| *likeness > 0.7);
+    let hint = nearest.map(|(_, name)| format!("; did you mean `{name}`?")).unwrap_or_default();
     let list = known.join("`, `");
     Refusal::new(code, format!("unknown {what} `{}`{hint} (known: `{list}`)", shown(found)))
 }
@@ -284,7 +386,7 @@ mod tests {
             ),
             (r#"{"op":"request","data":{}}"#, None, Command::Request { data: "{}".into(), timeout: TIMEOUT }),
         ] {
-            assert_eq!(parse(text), (id.map(|id| CommandId(id.into())), Ok(command)), "{text}");
+            assert_eq!(parse(text, 10), (id.map(|id| CommandId(id.into())), Ok(command)), "{text}");
         }
     }
 
@@ -315,10 +417,39 @@ mod tests {
             (r#"{"op":"request","data":{},"timeout_ms":99}"#, "bad_request", "100 to 60000"),
             (r#"{"op":"request","data":{"a":}}"#, "bad_json", "column"),
         ] {
-            let (_, result) = parse(text);
+            let (_, result) = parse(text, 10);
             let refusal = result.expect_err(text);
             assert_eq!(refusal.code, code, "{text}: {refusal:?}");
             assert!(refusal.message.contains(part), "{text}: {refusal:?}");
         }
+    }
+    #[test]
+    fn foreign_text_of_any_length_is_passed_over_and_never_repeated() {
+        let long = "subscribe".repeat(7000);
+        let many = |each: &str| vec![each; 20_000].join(",");
+        let numbered: Vec<String> = (0..5000).map(|n| format!("\"m{n}\":1")).collect();
+        for (text, code, part) in [
+            (format!(r#"{{"op":"{long}"}}"#), "unknown_op", "(known: `subscribe`"),
+            (format!(r#"{{"op":"ping","{long}":1}}"#), "bad_request", "unknown member `subscribe"),
+            (format!(r#"{{"op":"subscribe","topics":["a"],"policy":"{long}"}}"#), "unknown_policy", "found `subs"),
+            (format!(r#"{{"op":"subscribe","topics":["a"],"since":"{long}"}}"#), "bad_cursor", "found `subs"),
+            (format!(r#"{{"op":"subscribe","topics":"{long}"}}"#), "bad_request", "array of strings"),
+            (format!(r#"{{"op":"subscribe","topics":["{long}"]}}"#), "bad_pattern", "256 bytes"),
+            (format!(r#"{{"op":"subscribe","topics":[{}]}}"#, many("\"a\"")), "too_many_patterns", "at most 10"),
+            (format!(r#"{{"op":"unsubscribe","topics":[{}]}}"#, many("\"a\"")), "too_many_patterns", "at most 10"),
+            (format!(r#"{{"op":"subscribe","topics":[{},1]}}"#, many("\"a\"")), "too_many_patterns", "at most 10"),
+            (format!(r#"{{"op":"ping",{}}}"#, numbered.join(",")), "bad_request", "unknown member `m0`"),
+            (format!(r#"{{"op":"request","data":"{long}"}}"#), "bad_request", "a JSON object in `data`"),
+            (format!(r#""{long}""#), "bad_json", "found `"),
+            (format!(r#"{{"op":"ping"}}{long}"#), "bad_json", "column"),
+        ] {
+            let refusal = parse(&text, 10).1.expect_err(part);
+            assert_eq!(refusal.code, code, "{part}: {refusal:?}");
+            assert!(refusal.message.contains(part), "{part}: {refusal:?}");
+            assert!(!refusal.message.contains("did you mean"), "{part}: {refusal:?}");
+            assert!(refusal.message.len() < 250, "{part}: {refusal:?}");
+        }
+        let repeated = format!(r#"{{{},"op":"ping"}}"#, many(r#""op":"pong""#));
+        assert_eq!(parse(&repeated, 10).1, Ok(Command::Ping), "of several members with one name the last counts");
     }
 }

@@ -81,6 +81,17 @@ pub enum Message {
     Close(Option<u16>),
 }
 
+impl Message {
+    /// Bytes of its payload, inflated.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Message::Text(text) => text.len(),
+            Message::Binary(data) | Message::Ping(data) => data.len(),
+            Message::Pong | Message::Close(_) => 0,
+        }
+    }
+}
+
 /// What a client's bytes did wrong. All of them end the session.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -111,12 +122,13 @@ pub enum DecodeError {
 /// Reads the WireFrames of one client.
 #[derive(Debug)]
 pub struct Decoder {
-    message_bytes_max: usize,
+    message_bytes_max: u32,
+    /// The first byte of `pending` that is not consumed.
+    start: u32,
     /// Whether permessage-deflate was agreed on, so that RSV1 may be set.
     deflate: bool,
-    /// Received, not yet decoded; `start` is the first byte not consumed.
+    /// Received, not yet decoded.
     pending: Vec<u8>,
-    start: usize,
     partial: Option<Box<Partial>>,
 }
 
@@ -138,8 +150,9 @@ struct Header {
 }
 
 impl Decoder {
-    /// `message_bytes_max` bounds a message, compressed and inflated.
+    /// `message_bytes_max` bounds a message, compressed and inflated; 2 GiB at most.
     pub fn new(message_bytes_max: usize, deflate: bool) -> Decoder {
+        let message_bytes_max = u32::try_from(message_bytes_max).unwrap_or(u32::MAX).min(1 << 31);
         Decoder { message_bytes_max, deflate, pending: Vec::new(), start: 0, partial: None }
     }
 
@@ -150,7 +163,27 @@ impl Decoder {
 
     /// Bytes taken and not yet decoded.
     pub fn pending_bytes(&self) -> usize {
-        self.pending.len() - self.start
+        self.pending.len() - self.start as usize
+    }
+
+    /// The first part of a message has come, and its last has not.
+    pub fn is_amid_message(&self) -> bool {
+        self.partial.is_some()
+    }
+
+    /// Holds neither a part of a message nor messages that were not asked for yet.
+    pub fn is_empty(&self) -> bool {
+        self.pending_bytes() == 0 && self.partial.is_none()
+    }
+
+    /// Memory that it takes besides its own size.
+    pub fn held_bytes(&self) -> usize {
+        self.pending.capacity() + self.partial.as_ref().map_or(0, |partial| partial.data.capacity())
+    }
+
+    /// Forgets what it holds. It must not be used again.
+    pub fn clear(&mut self) {
+        (self.pending, self.start, self.partial) = (Vec::new(), 0, None);
     }
 
     /// The next whole message, if there is one. After an error the decoder must not be used again.
@@ -160,22 +193,26 @@ impl Decoder {
                 self.compact();
                 return Ok(None);
             };
-            let first = self.start + header.header_bytes;
+            let first = self.start as usize + header.header_bytes;
             let end = first + header.payload_bytes;
             if self.pending.len() < end {
                 self.compact();
                 return Ok(None);
             }
             unmask(&mut self.pending[first..end], header.mask);
-            self.start = end;
+            // At most a message, its header, and what came along with it.
+            self.start = end as u32;
             if let Some(message) = self.take(&header, first..end, inflater)? {
+                if self.pending_bytes() == 0 {
+                    self.compact();
+                }
                 return Ok(Some(message));
             }
         }
     }
 
     fn header(&self) -> Result<Option<Header>, DecodeError> {
-        let bytes = &self.pending[self.start..];
+        let bytes = &self.pending[self.start as usize..];
         let [first, second, ..] = *bytes else { return Ok(None) };
         let opcode = match first & 0x0F {
             0x0 => Opcode::Continuation,
@@ -219,11 +256,12 @@ impl Decoder {
         }
         let held = self.partial.as_ref().filter(|_| !is_control(opcode)).map_or(0, |partial| partial.data.len());
         // A message limit below that of a control frame holds for messages only.
-        let bytes_max = if is_control(opcode) { CONTROL_BYTES_MAX } else { self.message_bytes_max };
+        let max = self.message_bytes_max as usize;
+        let bytes_max = if is_control(opcode) { CONTROL_BYTES_MAX } else { max };
         let payload_bytes = usize::try_from(length)
             .ok()
             .filter(|length| held.checked_add(*length).is_some_and(|total| total <= bytes_max))
-            .ok_or(DecodeError::TooBig { max: self.message_bytes_max })?;
+            .ok_or(DecodeError::TooBig { max })?;
         let mask = &bytes[header_bytes - 4..header_bytes];
         Ok(Some(Header {
             fin,
@@ -261,8 +299,9 @@ impl Decoder {
         }
         let Some(whole) = self.partial.take() else { return Ok(None) };
         let data = if whole.compressed {
-            inflater.inflate(&whole.data, self.message_bytes_max).map_err(|error| match error {
-                InflateError::TooBig => DecodeError::TooBig { max: self.message_bytes_max },
+            let max = self.message_bytes_max as usize;
+            inflater.inflate(&whole.data, max).map_err(|error| match error {
+                InflateError::TooBig => DecodeError::TooBig { max },
                 InflateError::Broken(reason) => DecodeError::BadDeflate(reason),
             })?
         } else {
@@ -276,10 +315,10 @@ impl Decoder {
 
     /// Forgets what was consumed, and gives the memory back once nothing is left.
     fn compact(&mut self) {
-        if self.start == self.pending.len() {
+        if self.pending_bytes() == 0 {
             self.pending = Vec::new();
         } else {
-            self.pending.drain(..self.start);
+            self.pending.drain(..self.start as usize);
         }
         self.start = 0;
     }
@@ -416,6 +455,29 @@ mod tests {
         decoder.push(&client_frame(0x82, &[0; 50_000]));
         let mut inflater = Inflater::new();
         while decoder.next(&mut inflater) != Ok(None) {}
-        assert_eq!(decoder.pending.capacity(), 0);
+        assert!(decoder.is_empty());
+        assert_eq!(decoder.held_bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_held_of_a_message_is_known() {
+        let mut decoder = Decoder::new(1 << 20, false);
+        let mut inflater = Inflater::new();
+        for (bytes, amid) in [
+            (client_frame(0x01, &[b'a'; 5000]), true),
+            (client_frame(0x89, b"ping"), true),
+            (client_frame(0x00, &[b'a'; 5000]), true),
+            (vec![0x80], true),
+            (client_frame(0x80, b"")[1..].to_vec(), false),
+            (vec![0x8A], false),
+        ] {
+            decoder.push(&bytes);
+            while decoder.next(&mut inflater).expect("good bytes").is_some() {}
+            assert_eq!(decoder.is_amid_message(), amid);
+            assert_eq!(decoder.held_bytes() >= 5000, amid);
+            assert_eq!(decoder.is_empty(), decoder.held_bytes() == 0);
+        }
+        decoder.clear();
+        assert!(decoder.is_empty() && decoder.held_bytes() == 0);
     }
 }

@@ -21,10 +21,16 @@ pub enum Goodbye {
     WriteTimeout,
     /// The client fell behind, and had asked to be disconnected rather than to skip anything.
     TooSlow,
+    /// The first byte of a message came, and its last one did not in time.
+    MessageTimeout,
+    /// The shard holds too much for clients that finish neither what they send nor what they are sent.
+    Overloaded,
+    /// The feed is stale, and the session is a raw one, which cannot be told otherwise.
+    FeedStale,
 }
 
 impl Goodbye {
-    pub const ALL: [Goodbye; 9] = [
+    pub const ALL: [Goodbye; 12] = [
         Goodbye::ClientClosed,
         Goodbye::ConnectionLost,
         Goodbye::Draining,
@@ -34,6 +40,9 @@ impl Goodbye {
         Goodbye::PingTimeout,
         Goodbye::WriteTimeout,
         Goodbye::TooSlow,
+        Goodbye::MessageTimeout,
+        Goodbye::Overloaded,
+        Goodbye::FeedStale,
     ];
 
     /// Close code to send; none where nobody is there to read it.
@@ -48,6 +57,9 @@ impl Goodbye {
             Goodbye::PingTimeout => Some(4408),
             Goodbye::WriteTimeout => Some(4409),
             Goodbye::TooSlow => Some(4410),
+            Goodbye::MessageTimeout => Some(4411),
+            // "Try Again Later", of the registry of RFC 6455 section 11.7.
+            Goodbye::Overloaded | Goodbye::FeedStale => Some(1013),
         }
     }
 
@@ -63,6 +75,9 @@ impl Goodbye {
             Goodbye::PingTimeout => "no answer to a ping; reconnect",
             Goodbye::WriteTimeout => "no bytes were accepted for too long; reconnect and read faster",
             Goodbye::TooSlow => "fell behind, and the policy is to disconnect; reconnect with `since` and read faster",
+            Goodbye::MessageTimeout => "a message did not end in time; see limits.message_timeout",
+            Goodbye::Overloaded => "too many clients are in the middle of messages; reconnect, and send whole ones",
+            Goodbye::FeedStale => "the feed is stale, and format=raw has no notices; reconnect until it is live",
         }
     }
 
@@ -78,6 +93,9 @@ impl Goodbye {
             Goodbye::PingTimeout => "ping_timeout",
             Goodbye::WriteTimeout => "write_timeout",
             Goodbye::TooSlow => "too_slow",
+            Goodbye::MessageTimeout => "message_timeout",
+            Goodbye::Overloaded => "overloaded",
+            Goodbye::FeedStale => "feed_stale",
         }
     }
 }

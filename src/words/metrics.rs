@@ -61,6 +61,9 @@ declare! {
     SESSIONS_BEHIND = Gauge "fanline_sessions_behind" "Sessions that are not in step with their lane, by shard.";
     SHARD_BUSY = Gauge "fanline_shard_busy_ratio" "Part of the last second in which the shard's thread did not wait, by shard.";
     LANES = Gauge "fanline_lanes" "Lanes, by shard.";
+    LANE_BYTES = Gauge "fanline_lane_bytes" "Memory that the patterns of the lanes and their places in topics take, about, by shard.";
+    INBOUND_BYTES = Gauge "fanline_inbound_bytes" "Bytes received from clients that are no whole message yet or wait to be read, by shard.";
+    UNSENT_BYTES = Gauge "fanline_unsent_bytes" "Bytes held for clients that have not taken them, each counted once however many share it, by shard.";
     DELIVERIES = Counter "fanline_deliveries_total" "Frames handed to a session's socket, by shard; notes do not count.";
     SENT_BYTES = Counter "fanline_sent_bytes_total" "Bytes accepted by sessions' sockets, by encoding.";
     SAVED_BYTES = Counter "fanline_saved_bytes_total" "Bytes that sessions would have been sent more without compression, by scheme.";
@@ -71,7 +74,8 @@ declare! {
     SKIPS = Counter "fanline_skips_total" "Times a session was told that it skipped frames, by reason.";
     GOODBYES = Counter "fanline_goodbyes_total" "Sessions ended, by reason.";
     COMMANDS = Counter "fanline_commands_total" "Commands received from clients, by result.";
-    THROTTLED = Counter "fanline_throttled_total" "Times a client was read no further for a while, because it sent more than limits.messages_per_second_max.";
+    COMMANDS_REFUSED = Counter "fanline_commands_refused_total" "Commands that were refused, by code.";
+    THROTTLED = Counter "fanline_throttled_total" "Times a client was read no further for a while, because it sent more than limits.messages_per_second_max or limits.inbound_bytes_per_second_max.";
     REFUSALS = Counter "fanline_refusals_total" "Upgrade requests refused before a session existed, by reason.";
     ASKS = Counter "fanline_asks_total" "Commands send and request of clients, by what became of them.";
     WANTED_TOPICS = Gauge "fanline_wanted_topics" "Exact topics that clients are subscribed to, while upstream.demand is on.";

@@ -107,6 +107,19 @@ impl Client {
         assert_eq!(pong["id"], "silence");
     }
 
+    /// As `expect_raw_silence`, with frames that are still on their way before the pong.
+    pub async fn expect_raw_life(&mut self) {
+        let id = Bytes::from_static(b"still there");
+        self.send(Message::Ping(id.clone())).await;
+        loop {
+            match self.next().await {
+                Message::Pong(found) if found == id => return,
+                Message::Ping(_) | Message::Text(_) => {}
+                other => panic!("{}: expected a pong, found {other:?}", self.name),
+            }
+        }
+    }
+
     /// Like `expect_silence` for a raw connection, which gets no answers: a WebSocket pong comes next.
     pub async fn expect_raw_silence(&mut self) {
         let id = Bytes::from_static(b"silence");

@@ -317,6 +317,7 @@ pub fn matches(pattern: &str, topic: &str) -> bool {
 pub fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (length, header) = match *bytes.get(1)? {
         126 => (usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])), 4),
+        127 => (u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?) as usize, 10),
         short => (usize::from(short), 2),
     };
     let payload = bytes.get(header..header + length)?;
