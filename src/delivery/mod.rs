@@ -13,6 +13,7 @@ mod lanes;
 mod listen;
 mod meters;
 pub mod newcomer;
+mod paced;
 mod placement;
 mod rounds;
 mod session;

@@ -9,14 +9,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
+use crate::words::globs::{Anchor, GRAM_BYTES, anchor, bytes_of};
 use crate::words::topic::{Pattern, text_matches, token_matches};
 
 /// Patterns that a node tries one by one before it branches: as dear as one look into a branch.
 const LOOSE_MAX: usize = 8;
 /// Tokens that are told apart; what is below is tried one by one. More would make a long pattern dear in memory.
 const DEPTH_MAX: usize = 16;
-/// Bytes by which a glob without a beginning or an end of its own is found.
-const GRAM_BYTES: usize = 3;
 /// Globs that are passed over at about 5 ns, as long as one step takes.
 const PASSED_PER_STEP: usize = 8;
 
@@ -100,14 +99,6 @@ struct Affixes<T> {
     buckets: HashMap<Box<[u8]>, Bucket<T>>,
     /// Of the longest affix there has been.
     bytes_max: usize,
-}
-
-/// What a token must hold for a glob to match it.
-enum Anchor<'g> {
-    Before(&'g [u8]),
-    Behind(&'g [u8]),
-    Between([u8; GRAM_BYTES]),
-    Nowhere,
 }
 
 /// One search for a topic.
@@ -408,28 +399,9 @@ impl<F> Search<F> {
     }
 }
 
-/// A set of the bytes of a token or a glob, in which some look the same.
-fn bytes_of(token: &str) -> u64 {
-    token.bytes().filter(|byte| *byte != b'*').fold(0, |set, byte| set | 1 << (byte & 63))
-}
-
 /// The first token, and what is behind it.
 fn split(text: &str) -> (&str, Option<&str>) {
     text.split_once('.').map_or((text, None), |(token, below)| (token, Some(below)))
-}
-
-/// The longest part that tells most: topics of one feed often begin or end alike.
-fn anchor(glob: &str) -> Anchor<'_> {
-    let before = glob.find('*').map_or(glob, |star| &glob[..star]).as_bytes();
-    let behind = glob.rfind('*').map_or(glob, |star| &glob[star + 1..]).as_bytes();
-    let longest = before.len().max(behind.len());
-    let between = || glob.split('*').find_map(|part| part.as_bytes().first_chunk::<GRAM_BYTES>());
-    match between().filter(|_| longest < GRAM_BYTES) {
-        Some(gram) => Anchor::Between(*gram),
-        None if longest == 0 => Anchor::Nowhere,
-        None if before.len() == longest => Anchor::Before(before),
-        None => Anchor::Behind(behind),
-    }
 }
 
 #[cfg(test)]
