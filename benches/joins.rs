@@ -5,11 +5,7 @@
 //! every 2 ms: how long they wait for the answer shows how long the shard was away. CPU is that of the shard's thread
 //! alone, without what the feed costs it. On a machine that does other things the greatest wait is the machine's.
 
-#[path = "support/mod.rs"]
-#[allow(dead_code)]
-mod support;
-
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -32,11 +28,13 @@ use fanline::words::topic::Pattern;
 
 const MESSAGE_BYTES: usize = 160;
 const FEED_PAUSE: Duration = Duration::from_millis(1);
-/// Of each of those who ask: 83 messages a second of the hundred that a client may send.
-const PING_PAUSE: Duration = Duration::from_millis(12);
-const PROBERS: u32 = 6;
+/// Of each of those who ask: 40 messages a second, far from the hundred that a client may send.
+const PING_PAUSE: Duration = Duration::from_millis(25);
+const PROBERS: u32 = 12;
 /// Within which a step must come to an end.
 const PATIENCE: Duration = Duration::from_secs(120);
+const PING: &str = r#"{"op":"ping"}"#;
+const PONG: &str = r#""op":"pong""#;
 const WILDCARDS: usize = 99;
 const NAMES: usize = 900;
 const BURST_CLIENTS: usize = 300;
@@ -67,15 +65,20 @@ fn main() {
             client.wait_for_pong();
         });
     }
-    type Wildcard = fn(usize, usize) -> String;
-    let kinds: [(&str, Wildcard); 2] = [
-        ("found by what they say", |client, n| format!("s{client}x{n}*.*")),
-        ("nothing to find them by", |client, n| {
-            let digits = format!("{client}{n:02}").replace("", "*");
-            format!("t{digits}.*")
-        }),
+    type Kind = (&'static str, fn(usize, usize) -> String, fn(usize) -> String);
+    let kinds: [Kind; 2] = [
+        (
+            "found by what they say",
+            |client, n| format!("s{client}x{n}*.*"),
+            |n| format!("s{}x{}q{n}.x", n % BURST_CLIENTS, n % WILDCARDS),
+        ),
+        (
+            "nothing to find them by",
+            |client, n| format!("t{}.*", format!("{client}{n:02}").replace("", "*")),
+            |n| format!("t{}.x", 700_000 + n),
+        ),
     ];
-    for (kind, wildcard) in kinds {
+    for (kind, wildcard, topic) in kinds {
         let scene = Scene::open(1000);
         let clients: Vec<Client> = (0..BURST_CLIENTS).map(|_| scene.connect(&[])).collect();
         for (at, mut client) in clients.iter().map(Client::again).enumerate() {
@@ -86,8 +89,8 @@ fn main() {
         all.wait_for_pong();
         let title = format!("{} wildcards ({kind}), {BURST_TOPICS} new topics", BURST_CLIENTS * WILDCARDS);
         scene.print(&title, 1, |scene| {
-            scene.publish((0..BURST_TOPICS).map(|n| format!("new{n}.x")).collect());
-            all.read_until(&format!("\"new{}.x\"", BURST_TOPICS - 1));
+            scene.publish((0..BURST_TOPICS).map(topic).collect());
+            all.read_until(&format!("\"{}\"", topic(BURST_TOPICS - 1))).expect("the newest topic");
         });
     }
 }
@@ -111,8 +114,7 @@ impl Scene {
         let (clock, meters) = (Clock::start(), Meters::unread());
         let (mut publisher, reader) = bus::open(Epoch(1), limits, &meters);
         (0..topics).for_each(|n| publish(&mut publisher, &format!("t{n}.x"), &clock));
-        let (delivery, threads) =
-            Delivery::start(settings(), &Ends::reading(reader), clock.clone(), &meters).expect("threads");
+        let (delivery, threads) = Delivery::start(settings(), &Ends::reading(reader), clock, &meters).expect("threads");
         let (sender, wanted) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
@@ -128,7 +130,11 @@ impl Scene {
                 std::thread::sleep(PING_PAUSE * at / PROBERS);
                 while !stopped.load(Ordering::Relaxed) {
                     let asked = Instant::now();
-                    prober.wait_for_pong();
+                    prober.say(PING);
+                    if prober.read_until(PONG).is_err() {
+                        // The shard was stopped.
+                        return;
+                    }
                     waits.lock().expect("nobody panics with it").push(asked.elapsed());
                     std::thread::sleep(PING_PAUSE);
                 }
@@ -152,6 +158,7 @@ impl Scene {
         stream.set_read_timeout(Some(PATIENCE)).expect("a deadline");
         let (socket, _) = self.listener.accept().expect("a connection");
         socket.set_nonblocking(true).expect("non-blocking");
+        socket.set_nodelay(true).expect("no delay");
         let patterns = patterns.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect();
         let terms = Terms { patterns, ..Terms::default() };
         self.delivery.adopt(Newcomer { socket, unread: Bytes::new(), terms, permit: None });
@@ -227,31 +234,34 @@ impl Client {
 
     /// Commands are answered when everything that is due was sent.
     fn wait_for_pong(&mut self) {
-        self.say(r#"{"op":"ping"}"#);
-        self.read_until(r#""op":"pong""#);
+        self.say(PING);
+        self.read_until(PONG).expect("an answer");
     }
 
     fn say(&mut self, text: &str) {
-        let mut frame = vec![0x81, 0x80 | 126];
-        frame.extend((text.len() as u16).to_be_bytes());
+        let mut frame = match u8::try_from(text.len()) {
+            Ok(length @ ..126) => vec![0x81, 0x80 | length],
+            _ => {
+                let [high, low] = u16::try_from(text.len()).expect("a short command").to_be_bytes();
+                vec![0x81, 0x80 | 126, high, low]
+            }
+        };
         frame.extend([0; 4]);
         frame.extend(text.bytes());
         self.stream.write_all(&frame).expect("the server reads");
     }
 
-    fn read_until(&mut self, text: &str) {
+    fn read_until(&mut self, text: &str) -> io::Result<()> {
         let mut buffer = vec![0; 256 * 1024];
         loop {
-            let bytes = match self.stream.read(&mut buffer) {
-                Ok(0) => panic!("the server hung up before {text}"),
-                Ok(bytes) => bytes,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => panic!("{text} has not come in {PATIENCE:?}: {error}"),
-            };
+            let bytes = self.stream.read(&mut buffer)?;
+            if bytes == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
             self.tail.extend_from_slice(&buffer[..bytes]);
             if self.tail.windows(text.len()).any(|window| window == text.as_bytes()) {
                 self.tail.clear();
-                return;
+                return Ok(());
             }
             let kept = self.tail.len().min(text.len());
             self.tail.drain(..self.tail.len() - kept);

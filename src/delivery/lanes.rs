@@ -194,12 +194,12 @@ mod tests {
 
     #[test]
     fn a_client_with_many_wildcards_waits_and_others_do_not() {
-        let mut stage = crowded(10_000);
+        let mut stage = crowded(1000);
         let (greedy, other) = (stage.join(), stage.join());
         // There is nothing to find these by: they are tried one by one.
         stage.say(&greedy, &subscribe((0..100).map(|n| format!("t*{}*{}*.x", n / 10, n % 10))));
         let turns = turns_in_which_another_is_answered(&mut stage, &other);
-        assert!(turns >= 20, "some thirty tried on each topic, ten thousand in a turn: found {turns} turns");
+        assert!(turns >= 30, "several tried on each of ten thousand, a thousand in a turn: found {turns} turns");
         let heard = greedy.hear();
         assert_eq!(heard[0]["op"], "subscribed");
         assert_eq!(heard.len() - 1, TOPICS - 10, "every number of two digits and more");

@@ -15,6 +15,7 @@ mod leave;
 mod listen;
 mod meters;
 pub mod newcomer;
+mod paced;
 mod placement;
 mod rounds;
 mod sayings;

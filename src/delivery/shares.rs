@@ -81,10 +81,10 @@ fn new_topics_that_are_dear_to_match_wait_and_nobody_misses_one() {
     let mut stage = Stage::open();
     let (greedy, all, other) = (stage.join(), newcomer(&mut stage, ">", None), stage.join());
     // Nothing to find these by.
-    stage.ask(&greedy, &command("subscribe", (0..100).map(|n| format!("t*{}*{}*.x", n / 10, n % 10))));
+    stage.ask(&greedy, &command("subscribe", (0..100).map(|n| format!("t*{}*{}*-*.x", n / 10, n % 10))));
     all.hear();
     stage.shard.matches_per_turn = 1000;
-    (0..TOPICS).for_each(|n| stage.publish(&format!("t{n}.x")));
+    (0..TOPICS).for_each(|n| stage.publish(&format!("t{n}-0123456789.x")));
     let (mut turns, mut heard) = (0, Vec::new());
     while stage.shard.has_work() {
         stage.say(&other, r#"{"op":"ping"}"#);

@@ -17,6 +17,9 @@ const RUN_FRAMES: usize = if cfg!(test) { 4 } else { 8 * 1024 };
 /// A list that nobody has read for so long is dropped.
 const KEEP_NS: u64 = 5_000_000_000;
 
+/// A frame that is kept, or was: its offset and its topic.
+type Kept = (Offset, TopicId);
+
 /// The list that is read, and the one that is being made.
 #[derive(Default)]
 pub struct Sorted {
@@ -29,7 +32,7 @@ pub struct Sorted {
 pub struct List {
     /// What is kept up to here was taken up.
     pub as_of: Offset,
-    runs: Vec<Vec<(Offset, TopicId)>>,
+    runs: Vec<Vec<Kept>>,
     /// The first slot of the index that was not looked at.
     from: usize,
 }
@@ -91,13 +94,13 @@ impl List {
 
 /// What is left of each run, by its first frame.
 pub struct Merge<'l> {
-    rests: BinaryHeap<(Reverse<(Offset, TopicId)>, &'l [(Offset, TopicId)])>,
+    rests: BinaryHeap<(Reverse<Kept>, &'l [Kept])>,
 }
 
 impl Iterator for Merge<'_> {
-    type Item = (Offset, TopicId);
+    type Item = Kept;
 
-    fn next(&mut self) -> Option<(Offset, TopicId)> {
+    fn next(&mut self) -> Option<Kept> {
         let mut least = self.rests.peek_mut()?;
         let (Reverse(first), rest) = &mut *least;
         let found = *first;

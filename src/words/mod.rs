@@ -2,6 +2,7 @@
 //!
 //! Nothing here does input or output, reads a clock or starts a thread.
 
+mod globs;
 pub mod goodbye;
 pub mod ids;
 pub mod metrics;
