@@ -28,9 +28,9 @@ use fanline::words::topic::Pattern;
 
 const MESSAGE_BYTES: usize = 160;
 const FEED_PAUSE: Duration = Duration::from_millis(1);
-/// Of each of those who ask: 40 messages a second, far from the hundred that a client may send.
-const PING_PAUSE: Duration = Duration::from_millis(25);
-const PROBERS: u32 = 12;
+/// Of each of those who ask: 20 messages a second, far from the hundred that a client may send.
+const PING_PAUSE: Duration = Duration::from_millis(50);
+const PROBERS: u32 = 24;
 /// Within which a step must come to an end.
 const PATIENCE: Duration = Duration::from_secs(120);
 const PING: &str = r#"{"op":"ping"}"#;
