@@ -5,5 +5,6 @@
 pub mod goodbye;
 pub mod ids;
 pub mod metrics;
+pub mod patterns;
 pub mod stamp;
 pub mod topic;

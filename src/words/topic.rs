@@ -4,6 +4,7 @@
 //! `*`, `>` or `,`. In a pattern `*` matches any characters inside one token (at least one character if it is the
 //! whole token), and a last token `>` matches one or more tokens.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 /// 256 bytes: the longest topic in 26 recorded feeds has 41; six times that leaves room for prefixes.
@@ -60,23 +61,14 @@ impl Pattern {
     }
 
     pub fn matches(&self, topic: &str) -> bool {
-        let mut topic_rest = Some(topic);
-        let mut tokens = self.0.split('.').peekable();
-        while let Some(token) = tokens.next() {
-            let Some(rest) = topic_rest else { return false };
-            if token == ">" && tokens.peek().is_none() {
-                return true;
-            }
-            let (head, tail) = match rest.split_once('.') {
-                Some((head, tail)) => (head, Some(tail)),
-                None => (rest, None),
-            };
-            if !token_matches(token, head) {
-                return false;
-            }
-            topic_rest = tail;
-        }
-        topic_rest.is_none()
+        text_matches(&self.0, topic)
+    }
+}
+
+/// Equal texts are equal patterns, so a table of patterns can be asked by text.
+impl Borrow<str> for Pattern {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 
@@ -112,8 +104,29 @@ fn shown(text: &str) -> String {
     text.chars().flat_map(char::escape_debug).take(64).collect()
 }
 
+/// Whether the text of a pattern, or the tokens that are left of it, matches as many of a topic.
+pub(super) fn text_matches(pattern: &str, topic: &str) -> bool {
+    let mut topic_rest = Some(topic);
+    let mut tokens = pattern.split('.').peekable();
+    while let Some(token) = tokens.next() {
+        let Some(rest) = topic_rest else { return false };
+        if token == ">" && tokens.peek().is_none() {
+            return true;
+        }
+        let (head, tail) = match rest.split_once('.') {
+            Some((head, tail)) => (head, Some(tail)),
+            None => (rest, None),
+        };
+        if !token_matches(token, head) {
+            return false;
+        }
+        topic_rest = tail;
+    }
+    topic_rest.is_none()
+}
+
 /// Glob inside one token. Greedy with one point of return, so the cost is at most the product of the lengths.
-fn token_matches(pattern: &str, token: &str) -> bool {
+pub(super) fn token_matches(pattern: &str, token: &str) -> bool {
     if pattern == "*" || pattern == token {
         return true;
     }
