@@ -21,6 +21,7 @@ use crate::config::{self, Config, Demand};
 use crate::delivery::door::{Delivery, Ends, Threads};
 use crate::delivery::settings::Settings as DeliverySettings;
 use crate::delivery::window::WindowSettings;
+use crate::edge::settings::{AnswerLimits, ConnectionLimits, Settings as EdgeSettings, VisitorRules};
 use crate::edge::{self, Edge, EdgeError, Phase, Rooms};
 use crate::intake::probe::{ProbeError, probe as listen_to};
 use crate::intake::profile::section::ProfileError;
@@ -38,9 +39,6 @@ use crate::words::topic::{Pattern, TopicError};
 
 /// Topics that `probe` shows with a sample; more would scroll away.
 const PROBE_SAMPLES: usize = 40;
-/// Connections that are not upgraded: they are short-lived, and each takes a task and a buffer.
-const CONNECTIONS_MAX: usize = 10_000;
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the log may say how many sessions there are.
 const SESSIONS_GLANCE: Duration = Duration::from_secs(10);
@@ -133,6 +131,9 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
         Rooms { reader, door: Arc::new(move |newcomer| door.adopt(newcomer)), meters: meters.clone(), exposition };
     let edge = Edge::bind(edge_settings(&config), rooms)?;
     let address = edge.local_addr();
+    if let Some(admin) = edge.admin_addr() {
+        tracing::info!("metrics and health are served at http://{admin}");
+    }
     let upstream = open_upstream(&config, (publisher, interest, ask_queue), (clock, &meters), &stopped).await?;
 
     let (phase, phases) = watch::channel(Phase::Serving);
@@ -351,17 +352,36 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
     }
 }
 
-fn edge_settings(config: &Config) -> edge::Settings {
-    let per_address = config.limits.sessions_per_address_max;
-    edge::Settings {
+fn edge_settings(config: &Config) -> EdgeSettings {
+    let limited = |max: usize| (max > 0).then_some(max);
+    let http = &config.http;
+    EdgeSettings {
         listen: config.listen,
+        admin: config.admin.listen,
         compression: config.compression.enabled,
         sessions_max: config.limits.sessions_max,
-        sessions_per_address_max: (per_address > 0).then_some(per_address),
+        sessions_per_address_max: limited(config.limits.sessions_per_address_max),
         patterns_max: config.limits.patterns_max,
-        connections_max: CONNECTIONS_MAX,
-        header_timeout: HEADER_TIMEOUT,
+        wildcards_max: config.limits.wildcards_max,
         stop_timeout: STOP_TIMEOUT,
+        connections: ConnectionLimits {
+            total_max: http.connections_max,
+            per_address_max: limited(http.connections_per_address_max),
+            pending_per_address_max: limited(http.pending_per_address_max),
+            header_timeout: http.header_timeout,
+            keep_alive: http.keep_alive,
+            write_timeout: http.write_timeout,
+            requests_per_second_max: http.requests_per_second_max,
+        },
+        answers: AnswerLimits {
+            bytes_max: http.answer_bytes_max,
+            bytes_per_address_max: limited(http.answer_bytes_per_address_max),
+        },
+        visitors: VisitorRules {
+            allowed_origins: http.allowed_origins.clone(),
+            allowed_hosts: http.allowed_hosts.clone(),
+            asks_open: !config.upstream.send.is_empty() || config.upstream.request,
+        },
     }
 }
 
