@@ -1,5 +1,7 @@
 //! Floor 5: puts the rooms together, one function per command.
 
+mod street;
+
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,7 +23,6 @@ use crate::config::{self, Config, Demand};
 use crate::delivery::door::{Delivery, Ends, Threads};
 use crate::delivery::settings::Settings as DeliverySettings;
 use crate::delivery::window::WindowSettings;
-use crate::edge::settings::{AnswerLimits, ConnectionLimits, Settings as EdgeSettings, VisitorRules};
 use crate::edge::{self, Edge, EdgeError, Phase, Rooms};
 use crate::intake::probe::{ProbeError, probe as listen_to};
 use crate::intake::profile::section::ProfileError;
@@ -39,7 +40,6 @@ use crate::words::topic::{Pattern, TopicError};
 
 /// Topics that `probe` shows with a sample; more would scroll away.
 const PROBE_SAMPLES: usize = 40;
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the log may say how many sessions there are.
 const SESSIONS_GLANCE: Duration = Duration::from_secs(10);
 /// How often the end of a drain is looked for.
@@ -129,7 +129,7 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     let door = delivery.clone();
     let rooms =
         Rooms { reader, door: Arc::new(move |newcomer| door.adopt(newcomer)), meters: meters.clone(), exposition };
-    let edge = Edge::bind(edge_settings(&config), rooms)?;
+    let edge = Edge::bind(street::settings(&config), rooms)?;
     let address = edge.local_addr();
     if let Some(admin) = edge.admin_addr() {
         tracing::info!("metrics and health are served at http://{admin}");
@@ -348,39 +348,6 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
             windows_max: config.compression.windows_max,
             members_min: config.compression.window_members_min,
             cut_frames_max: u32::try_from(config.compression.window_cut_max).unwrap_or(u32::MAX),
-        },
-    }
-}
-
-fn edge_settings(config: &Config) -> EdgeSettings {
-    let limited = |max: usize| (max > 0).then_some(max);
-    let http = &config.http;
-    EdgeSettings {
-        listen: config.listen,
-        admin: config.admin.listen,
-        compression: config.compression.enabled,
-        sessions_max: config.limits.sessions_max,
-        sessions_per_address_max: limited(config.limits.sessions_per_address_max),
-        patterns_max: config.limits.patterns_max,
-        wildcards_max: config.limits.wildcards_max,
-        stop_timeout: STOP_TIMEOUT,
-        connections: ConnectionLimits {
-            total_max: http.connections_max,
-            per_address_max: limited(http.connections_per_address_max),
-            pending_per_address_max: limited(http.pending_per_address_max),
-            header_timeout: http.header_timeout,
-            keep_alive: http.keep_alive,
-            write_timeout: http.write_timeout,
-            requests_per_second_max: http.requests_per_second_max,
-        },
-        answers: AnswerLimits {
-            bytes_max: http.answer_bytes_max,
-            bytes_per_address_max: limited(http.answer_bytes_per_address_max),
-        },
-        visitors: VisitorRules {
-            allowed_origins: http.allowed_origins.clone(),
-            allowed_hosts: http.allowed_hosts.clone(),
-            asks_open: !config.upstream.send.is_empty() || config.upstream.request,
         },
     }
 }

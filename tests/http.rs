@@ -318,9 +318,12 @@ async fn what_is_not_there_is_said_in_json() {
     {
         street.get(path, "").await.check_refusal(404, "not_found", "`/");
     }
-    for (path, allowed) in
-        [("/v1/ws", "GET,HEAD,OPTIONS"), ("/v1/snapshot", "GET,HEAD,OPTIONS"), ("/", "GET,HEAD"), ("/metrics", "GET,HEAD")]
-    {
+    for (path, allowed) in [
+        ("/v1/ws", "GET,HEAD,OPTIONS"),
+        ("/v1/snapshot", "GET,HEAD,OPTIONS"),
+        ("/", "GET,HEAD"),
+        ("/metrics", "GET,HEAD"),
+    ] {
         let answer = Client::connect(street.address).await.request("POST", path, "Content-Length: 0\r\n").await;
         answer.check_refusal(405, "method_not_allowed", "`POST`");
         assert_eq!(answer.header("allow"), Some(allowed), "RFC 9110, 15.5.6");

@@ -122,11 +122,11 @@ async fn costly_requests_of_one_address_do_not_keep_the_snapshot_of_another_wait
     for n in 0..COSTLY {
         let patterns: Vec<String> = (0..999).map(|p| format!("*s*{n}{p:03}*x*.*")).collect();
         let mut client = Client::connect_from(street.address, LOCAL, ENOUGH).await;
-        let head = format!("GET /v1/snapshot?topics={},q*.> HTTP/1.1\r\nHost: test\r\n\r\n", patterns.join(","));
+        let head = format!("GET /v1/snapshot?topics={},q*.%3E HTTP/1.1\r\nHost: test\r\n\r\n", patterns.join(","));
         client.write(head.as_bytes()).await;
         costly.push(tokio::spawn(async move { client.answer("GET").await.status }));
     }
-    until(street.address, "fanline_http_connections", "busy", |busy| busy >= 1.0 + COSTLY as f64).await;
+    until(street.address, "fanline_http_connections", "busy", |busy| busy > COSTLY as f64 / 2.0).await;
     let honest = Client::connect_from(street.address, OTHER, ENOUGH).await.request("GET", "/v1/snapshot", "").await;
     assert_eq!(honest.status, 200);
     let waiting = costly.iter().filter(|answer| !answer.is_finished()).count();

@@ -56,8 +56,7 @@ pub(super) enum Overdue {
 impl Course {
     /// `since` is when the connection was accepted.
     pub fn new(limits: ConnectionLimits, since: Instant) -> Arc<Course> {
-        let state =
-            State { open: 0, asked: false, since, heard: false, stuck: None, second: since, requests: 0 };
+        let state = State { open: 0, asked: false, since, heard: false, stuck: None, second: since, requests: 0 };
         Arc::new(Course { limits, state: Mutex::new(state) })
     }
 

@@ -29,11 +29,11 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tower_service::Service;
 
+use crate::edge::Phase;
 use crate::edge::line::{Course, Line, Overdue, Tracked};
 use crate::edge::places::{Entrance, Places, Seat};
 use crate::edge::settings::ConnectionLimits;
 use crate::edge::upgrade::Peer;
-use crate::edge::Phase;
 use crate::words::metrics::{self as names, Meters};
 
 /// Connections that may wait to be accepted: two seconds' worth at 2,000 a second. The kernel's somaxconn may be lower.
@@ -113,10 +113,7 @@ pub(super) async fn accept_all(listener: tokio::net::TcpListener, hall: Hall, mu
 }
 
 /// The next connection, with its place. While all places are at work it waits, and others in the kernel's queue.
-async fn accept(
-    listener: &tokio::net::TcpListener,
-    places: &Arc<Places>,
-) -> io::Result<(TcpStream, SocketAddr, Seat)> {
+async fn accept(listener: &tokio::net::TcpListener, places: &Arc<Places>) -> io::Result<(TcpStream, SocketAddr, Seat)> {
     loop {
         let (socket, peer) = listener.accept().await?;
         let seat = loop {
@@ -258,7 +255,11 @@ async fn answer(
 }
 
 /// Drives the connection to its end, or until it is overdue; tells the seat what it does.
-async fn in_time<C: Future>(mut connection: Pin<&mut C>, course: &Course, seat: &mut Seat) -> Result<C::Output, Overdue> {
+async fn in_time<C: Future>(
+    mut connection: Pin<&mut C>,
+    course: &Course,
+    seat: &mut Seat,
+) -> Result<C::Output, Overdue> {
     let mut alarm = pin!(tokio::time::sleep_until(course.due().0));
     poll_fn(|cx| {
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {

@@ -145,7 +145,8 @@ impl Edge {
         let meters = rooms.meters.clone();
         let upkeep = tokio::spawn(metrics::upkeep(rooms.exposition.clone(), phase.clone()));
         let context = Arc::new(Context::new(&settings, rooms, phase.clone()));
-        let hall = |router, limits| Hall { router, limits, meters: meters.clone(), stop_timeout: settings.stop_timeout };
+        let hall =
+            |router, limits| Hall { router, limits, meters: meters.clone(), stop_timeout: settings.stop_timeout };
         let router = router::public(&context, admin.is_none());
         let public = listen::accept_all(listener, hall(router, settings.connections), phase.clone());
         let operators = async {

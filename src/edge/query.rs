@@ -41,11 +41,7 @@ impl WsQuery {
 }
 
 /// The query of `/v1/topics` and `/v1/snapshot`: patterns, none meaning all topics.
-pub(super) fn topics(
-    query: Option<&str>,
-    patterns_max: usize,
-    wildcards_max: usize,
-) -> Result<Vec<Pattern>, Refusal> {
+pub(super) fn topics(query: Option<&str>, patterns_max: usize, wildcards_max: usize) -> Result<Vec<Pattern>, Refusal> {
     let Some((_, value)) = parameters(query, &["topics"])?.pop() else { return Ok(Vec::new()) };
     let patterns = patterns(&value, patterns_max)?;
     let wildcards = patterns.iter().filter(|pattern| !pattern.is_exact()).count();

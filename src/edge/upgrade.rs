@@ -141,8 +141,7 @@ async fn hand_over(context: Arc<Context>, on_upgrade: OnUpgrade, terms: Terms, p
 }
 
 fn release(upgraded: Upgraded) -> std::io::Result<(TcpStream, Bytes)> {
-    let parts: Parts<TokioIo<Line>> =
-        upgraded.downcast().expect("the accept loop serves lines and nothing else");
+    let parts: Parts<TokioIo<Line>> = upgraded.downcast().expect("the accept loop serves lines and nothing else");
     // A copy, because the few bytes would keep hyper's whole read buffer alive; without bytes nothing is allocated.
     let unread = Bytes::copy_from_slice(&parts.read_buf);
     // `into_std` leaves the socket in non-blocking mode, as the delivery wants it.

@@ -44,20 +44,26 @@ enum Origins {
 
 /// Why a text is no origin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected `*`, `null` or an origin such as `https://example.com` or `http://localhost:3000`, found `{0}`; leave out paths and final slashes")]
+#[error(
+    "expected `*`, `null` or an origin such as `https://example.com` or `http://localhost:3000`, found `{0}`; leave out paths and final slashes"
+)]
 pub struct OriginError(String);
 
 /// Checks an item of `http.allowed_origins`.
 pub fn check_origin(text: &str) -> Result<(), OriginError> {
     let is_origin = text.split_once("://").is_some_and(|(scheme, host)| {
-        !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) && is_host(host)
+        !scheme.is_empty()
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+            && is_host(host)
     });
     if matches!(text, "*" | "null") || is_origin { Ok(()) } else { Err(OriginError(text.into())) }
 }
 
 /// Why a text is no name of a host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected a host such as `feed.example.com` or `feed.example.com:8443`, found `{0}`; leave out `https://` and paths")]
+#[error(
+    "expected a host such as `feed.example.com` or `feed.example.com:8443`, found `{0}`; leave out `https://` and paths"
+)]
 pub struct HostError(String);
 
 /// Checks an item of `http.allowed_hosts`.
@@ -88,7 +94,8 @@ impl Visitors {
         let Origins::Listed(listed) = &self.origins else { return true };
         let origin = origin.to_ascii_lowercase();
         // A proxy may leave the port out of one of the two.
-        let same_host = |(_, own): (&str, &str)| !host.is_empty() && without_port(own).eq_ignore_ascii_case(without_port(host));
+        let same_host =
+            |(_, own): (&str, &str)| !host.is_empty() && without_port(own).eq_ignore_ascii_case(without_port(host));
         listed.contains(&origin) || origin.split_once("://").is_some_and(same_host)
     }
 
@@ -122,7 +129,8 @@ pub(super) async fn guard(State(context): State<Arc<Context>>, request: Request,
         context.count_refusal(REASONS[1]);
         return wrong_host(&host).into_response();
     }
-    let origin = request.headers().get(header::ORIGIN).map(|origin| String::from_utf8_lossy(origin.as_bytes()).into_owned());
+    let origin =
+        request.headers().get(header::ORIGIN).map(|origin| String::from_utf8_lossy(origin.as_bytes()).into_owned());
     if is_data && let Some(origin) = origin.filter(|origin| !visitors.admits_origin(origin, &host)) {
         context.count_refusal(REASONS[0]);
         return wrong_origin(&origin).into_response();
