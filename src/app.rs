@@ -6,6 +6,7 @@ mod plant;
 mod roles;
 mod server;
 mod signals;
+mod street;
 
 use std::fmt;
 use std::io;
@@ -55,10 +56,6 @@ use self::signals::Signals;
 
 /// Topics that `probe` shows with a sample; more would scroll away.
 const PROBE_SAMPLES: usize = 40;
-/// Connections that are not upgraded: they are short-lived, and each takes a task and a buffer.
-const CONNECTIONS_MAX: usize = 10_000;
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The profile of the simulated market.
 const SIMULATED: &str = "simulated";
 
@@ -187,8 +184,11 @@ fn start(config: Config, log: LogQueue) -> Result<(Server, SocketAddr), AppError
         meters: meters.clone(),
         exposition: exposition.measuring(measure(&vitals, log, &meters)),
     };
-    let edge = Edge::bind(edge_settings(&config, shares, simulated), rooms)?;
+    let edge = Edge::bind(street::settings(&config, &shares, simulated), rooms)?;
     let address = edge.local_addr();
+    if let Some(admin) = edge.admin_addr() {
+        tracing::info!(address = %admin, "metrics and health are served for the operator");
+    }
 
     let mut parts = Parts::default();
     threads.into_handles().into_iter().for_each(|shard| parts.watch(shard));
@@ -356,21 +356,6 @@ fn delivery_settings(config: &Config, simulated: bool) -> DeliverySettings {
     }
 }
 
-fn edge_settings(config: &Config, shares: Shares, simulated: bool) -> edge::Settings {
-    edge::Settings {
-        listen: config.listen,
-        compression: config.compression.enabled,
-        sessions_max: shares.sessions_max,
-        sessions_per_address_max: Some(config.limits.sessions_per_address_max).filter(|max| *max > 0),
-        patterns_max: config.limits.patterns_max,
-        refuses_raw_when_stale: config.raw.on_stale == OnStale::Close,
-        connections_max: shares.connections_max,
-        header_timeout: HEADER_TIMEOUT,
-        stop_timeout: STOP_TIMEOUT,
-        simulated,
-    }
-}
-
 /// Each client takes one file; what the limit leaves to them is worth a word before it is reached.
 fn share_open_files(config: &Config) -> Shares {
     if let Err(error) = raise_open_files_limit() {
@@ -378,7 +363,7 @@ fn share_open_files(config: &Config) -> Shares {
     }
     let limit = open_files_limit();
     let upstreams = config.upstream.legs * config.upstream.connections;
-    let wanted = Shares { sessions_max: config.limits.sessions_max, connections_max: CONNECTIONS_MAX };
+    let wanted = Shares { sessions_max: config.limits.sessions_max, connections_max: config.http.connections_max };
     let shares = wanted.within(limit, shards(config), upstreams);
     if shares == wanted {
         tracing::debug!(limit, "open files");

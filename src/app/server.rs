@@ -16,10 +16,11 @@ use crate::config::Drain;
 use crate::delivery::door::Delivery;
 use crate::edge::Phase;
 
+use super::AppError;
 use super::parts::{Ended, Parts};
 use super::plant::Plant;
 use super::signals::Signals;
-use super::{AppError, STOP_TIMEOUT};
+use super::street::STOP_TIMEOUT;
 
 /// How often the log may say how many sessions there are.
 const SESSIONS_GLANCE: Duration = Duration::from_secs(10);

@@ -26,6 +26,7 @@ use crate::config::error::{ConfigError, Problem};
 use crate::config::kind::{Kind, Value};
 use crate::config::table::Setting;
 use crate::config::values::{Origin, Values};
+use crate::edge::visitors::{check_host, check_origin};
 use crate::words::topic::Pattern;
 
 /// What a configuration is put together from.
@@ -172,6 +173,12 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
         if let Err(problem) = crate::intake::profile::headers::read_line(line) {
             refuse("upstream.headers", "upstream.headers", problem);
         }
+    }
+    if let Some(error) = config.http.allowed_origins.iter().find_map(|text| check_origin(text).err()) {
+        refuse("http.allowed_origins", "http.allowed_origins", error.to_string());
+    }
+    if let Some(error) = config.http.allowed_hosts.iter().find_map(|text| check_host(text).err()) {
+        refuse("http.allowed_hosts", "http.allowed_hosts", error.to_string());
     }
     let Upstream { url, fallback_urls, profile, subscribe, topic, backoff_min, backoff_max, .. } = &config.upstream;
     if backoff_min > backoff_max {

@@ -43,8 +43,8 @@ pub(super) struct Sourced<T> {
 }
 
 impl<T> Sourced<T> {
-    pub fn of(said: T, context: &Context) -> Sourced<T> {
-        Sourced { said, simulated: context.simulated.then_some(true) }
+    pub fn of(said: T, simulated: bool) -> Sourced<T> {
+        Sourced { said, simulated: simulated.then_some(true) }
     }
 }
 
@@ -102,5 +102,5 @@ pub(super) async fn readyz(State(context): State<Arc<Context>>) -> Response {
         },
     };
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json_of(status, &Sourced::of(readiness, &context))
+    json_of(status, &Sourced::of(readiness, context.simulated))
 }
