@@ -718,9 +718,12 @@ async fn a_signature_is_the_one_that_the_venue_computes() {
     assert!(!server.log().contains("00ff10"), "a secret is in the log");
 }
 
+/// Names and values of environment variables.
+type Variables = &'static [(&'static str, &'static str)];
+
 /// Venues that let one connection of an account in at a time: profile, variables, what is answered to a log-in, and the
 /// item that is asked for.
-const ONE_AT_A_TIME: [(&str, &[(&str, &str)], &str, &str); 3] = [
+const ONE_AT_A_TIME: [(&str, Variables, &str, &str); 3] = [
     (
         "alpaca",
         &[("ALPACA_KEY", "key\n"), ("ALPACA_SECRET", "se\"cret")],
