@@ -23,6 +23,7 @@ use crate::delivery::settings::Settings as DeliverySettings;
 use crate::delivery::window::WindowSettings;
 use crate::edge::{self, Edge, EdgeError, Phase, Rooms};
 use crate::intake::probe::{ProbeError, probe as listen_to};
+use crate::intake::profile::client::NoSend;
 use crate::intake::profile::section::ProfileError;
 use crate::intake::profile::{ChoiceError, Profile, check as check_profile};
 use crate::intake::upstream::{Settings as UpstreamSettings, Upstream, UpstreamError};
@@ -58,6 +59,8 @@ pub enum AppError {
     History(#[from] HistoryError),
     #[error("upstream.send: {0}")]
     Send(#[from] TopicError),
+    #[error("upstream.send: {0}")]
+    NoSend(#[from] NoSend),
     #[error(transparent)]
     Profile(#[from] ProfileError),
     #[error(transparent)]
@@ -85,6 +88,7 @@ impl AppError {
                 | AppError::Unreadable { .. }
                 | AppError::History(_)
                 | AppError::Send(_)
+                | AppError::NoSend(_)
                 | AppError::Profile(_)
                 | AppError::ProfileChoice(_)
                 | AppError::Recording(_)
@@ -268,6 +272,7 @@ async fn open_upstream(
     stopped: &watch::Receiver<bool>,
 ) -> Result<Upstream, AppError> {
     let profile = profile(config)?;
+    profile.check_asks(!config.upstream.send.is_empty(), config.upstream.request)?;
     let url = match config.upstream.url.clone().or_else(|| profile.url()) {
         Some(url) => url,
         None => {
@@ -301,7 +306,8 @@ fn profile(config: &Config) -> Result<Profile, AppError> {
 fn upstream_settings(config: &Config, profile: Profile, url: String) -> UpstreamSettings {
     let upstream = &config.upstream;
     UpstreamSettings {
-        idle_timeout: upstream.idle_timeout,
+        idle_timeout: upstream.idle_timeout.map(|patience| patience.0.unwrap_or(Duration::ZERO)),
+        headers: upstream.headers.clone(),
         urls: std::iter::once(url).chain(upstream.fallback_urls.iter().cloned()).collect(),
         legs: upstream.legs,
         connections: upstream.connections,

@@ -11,7 +11,7 @@ use std::thread;
 
 use support::eventually;
 use support::http::sum;
-use support::program::{Program, run};
+use support::program::{Program, run, run_knowing};
 
 /// Exit codes (src/cli.rs).
 const FAILED: i32 = 1;
@@ -166,14 +166,16 @@ impl Website {
 }
 
 #[test]
-fn a_feed_that_is_no_websocket_is_told_everywhere_and_tried_again() {
-    for (answer, parts) in [
+fn a_feed_that_is_no_websocket_is_told_in_the_log_with_the_remedy_and_tried_again() {
+    for (answer, status, parts) in [
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
+            200,
             ["found HTTP status 200", "look up the feed's WebSocket path"],
         ),
         (
             "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            404,
             ["found HTTP status 404", "check the URL's path and parameters"],
         ),
     ] {
@@ -187,8 +189,8 @@ fn a_feed_that_is_no_websocket_is_told_everywhere_and_tried_again() {
             Some(server.get("/readyz")).filter(|answer| answer.json()["reason"] == "upstream_down")
         });
         assert_eq!(answer.status, 503);
-        let body = answer.json();
-        assert!(body["message"].as_str().is_some_and(told), "{body}");
+        let message = answer.json()["message"].clone();
+        assert_eq!(message, format!("the feed refuses the connection with HTTP status {status}"), "no more than that");
         eventually("it is tried again", || (website.asked() >= 3).then_some(()));
         let log = eventually("the log tells", || Some(server.log()).filter(|log| log.lines().any(told)));
         assert!(log.contains("reconnecting in"), "{log}");
@@ -198,4 +200,42 @@ fn a_feed_that_is_no_websocket_is_told_everywhere_and_tried_again() {
         assert!(server.is_running());
         check_refusal(&["probe", &url, "--seconds", "1"], FAILED, &expected);
     }
+}
+
+/// A profile that puts a variable into a header and into a message.
+const KEYED: &str = "profile = 1\nname = 'keyed'\n[connect]\nheaders = { 'X-Key' = '${env.BAD_START_KEY}' }\n\
+                     [[on]]\nname = 'data'\nas = 'data'\ntopic = '${/s}'\n";
+
+#[test]
+fn a_secret_that_cannot_be_sent_is_named_at_the_start_and_not_shown() {
+    let profile = file("keyed.profile.toml", KEYED);
+    for value in ["ge\nheim", "ge\u{1b}heim", "ge\r\nX-Evil: heim"] {
+        let args = ["ws://127.0.0.1:9/feed", "--profile", text(&profile), "--listen", "127.0.0.1:0"];
+        let (status, _, stderr) = run_knowing(&args, &[("BAD_START_KEY", value)]);
+        assert_eq!(status.code(), Some(WRONG), "{stderr}");
+        let part = "expected a value of one line without control characters in `BAD_START_KEY`";
+        assert!(stderr.contains(part) && !stderr.contains("heim"), "{stderr}");
+    }
+}
+
+#[test]
+fn headers_that_cannot_be_said_are_refused_at_the_start_and_by_check() {
+    for (line, part) in [
+        ("X-Key", "expected a header such as `X-Api-Key: ${env.MY_KEY}`"),
+        ("Upgrade: h2c", "expected a header besides those of the handshake itself, found `Upgrade`"),
+        ("X-Key: ${evn.KEY}", "found `evn.KEY`"),
+    ] {
+        let path = file("headers.toml", &format!("[upstream]\nurl = 'ws://127.0.0.1:9/'\nheaders = ['{line}']\n"));
+        let parts = [&*format!("{}:3:", text(&path)), "upstream.headers", part];
+        check_refusal(&["check", text(&path)], WRONG, &parts);
+        check_refusal(&["--config", text(&path), "--listen", "127.0.0.1:0"], WRONG, &parts);
+    }
+    let (_, stdout, _) = run(&["config", "--upstream-headers", "X-Key: geheim", "ws://127.0.0.1:9"], &[]);
+    assert!(stdout.contains("X-Key: ***") && !stdout.contains("geheim"), "{stdout}");
+}
+
+#[test]
+fn what_clients_send_needs_a_profile_that_says_how() {
+    let args = ["ws://127.0.0.1:9/feed", "--upstream-send", "chat.*", "--listen", "127.0.0.1:0"];
+    check_refusal(&args, WRONG, &["expected `[client] send` in profile `generic`", "leave `upstream.send` empty"]);
 }

@@ -94,6 +94,7 @@ fn every_setting_can_be_set_by_file_variable_and_flag_alike() {
     for setting in table::all() {
         let text = match setting.preset {
             Preset::Is("") if setting.name == "history.keep" => "a=1,b=2",
+            Preset::Is("") if setting.name == "upstream.headers" => "X-Key: ${env.KEY},Origin: https://a.example",
             Preset::Is("") => "a,b",
             Preset::Is(text) | Preset::Unset(text) => text,
         };
@@ -250,6 +251,15 @@ fn an_empty_text_unsets_what_may_be_unset() {
     let sources = Sources { file: Some(path), variables, ..Sources::default() };
     let config = config::load(&sources).expect("a right configuration").config;
     assert_eq!((config.upstream.url, config.upstream.idle_timeout), (None, None));
+}
+
+#[test]
+fn a_feed_may_be_quiet_for_ever_if_it_is_said_so() {
+    let path = file("quiet", "[upstream]\nurl = 'ws://a.example/'\nidle_timeout = 'none'\n");
+    let Effective { config, values } =
+        config::load(&Sources { file: Some(path), ..Sources::default() }).expect("right");
+    assert_eq!(config.upstream.idle_timeout, Some(table::Patience(None)));
+    assert!(document::effective(&values).contains("idle_timeout = \"none\""));
 }
 
 #[test]

@@ -240,7 +240,8 @@ impl Witness {
                 self.stale = true;
                 assert_eq!(notice["topics"], serde_json::json!([">"]), "{text}");
                 assert!(notice["since_ms"].as_u64() > Some(0) && notice["since_ms"].as_u64() <= notice["ts"].as_u64());
-                assert!(notice["message"].as_str().is_some_and(|message| message.contains("reconnecting")), "{text}");
+                assert!(notice["message"].as_str().is_some_and(|message| message.starts_with("the ")), "{text}");
+                assert!(!text.contains("127.0.0.1"), "where the feed is concerns nobody else: {text}");
                 News::Stale { reason: notice["reason"].as_str().unwrap_or_default().into() }
             }
             Some("live") => {

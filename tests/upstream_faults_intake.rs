@@ -114,7 +114,8 @@ async fn a_refused_connection_is_told_and_tried_again() {
     let mut stage = Stage::open_on(listener, |_| {});
     // Whatever was accepted before the door closed is cut; from then on connections are refused.
     stage.listener = TcpListener::bind("127.0.0.1:0").await.expect("another port");
-    stage.until_stale(StaleReason::UpstreamDown, "could not be reached").await;
+    let told = format!("`127.0.0.1` could not be reached: {address}: Connection refused");
+    stage.until_stale(StaleReason::UpstreamDown, &told).await;
     stage.assert_metric("fanline_upstream_up 0");
     stage.listener = TcpListener::bind(address).await.expect("the same port");
     let mut socket = stage.accept().await;
@@ -266,7 +267,12 @@ async fn a_message_beyond_the_limit_is_told_with_both_sizes() {
     let stage = Stage::open(|settings| settings.message_bytes_max = 100).await;
     let mut first = stage.accept().await;
     say(&mut first, &"x".repeat(101)).await;
-    stage.until_stale(StaleReason::UpstreamDown, "at most 100 bytes, found one of 101").await;
+    stage
+        .until_stale(
+            StaleReason::UpstreamDown,
+            "at most 100 bytes, found one of 101; raise `upstream.message_bytes_max`",
+        )
+        .await;
     let mut second = stage.accept().await;
     say(&mut second, &quote(1)).await;
     stage.until_head(1).await;
@@ -399,6 +405,17 @@ async fn a_server_without_tls_is_told_apart_from_one_that_is_gone() {
     let mut socket = stage.accept_tcp().await;
     socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("the upstream listens");
     stage.until_stale(StaleReason::UpstreamDown, "no TLS connection with `127.0.0.1`").await;
+}
+
+#[tokio::test]
+async fn keys_that_go_out_without_encryption_are_told() {
+    let secret = "ws://me:geheim@feed.invalid/ws";
+    let stage = Stage::open(|settings| settings.urls = vec![secret.to_string()]).await;
+    stage.until_logged("keys and passwords go to ws://feed.invalid/ws without encryption; use `wss://`").await;
+    assert!(!stage.log().contains("geheim"), "{}", stage.log());
+    let stage = Stage::open(|settings| settings.urls[0] = settings.urls[0].replace("ws://", "ws://me:geheim@")).await;
+    stage.accept().await;
+    assert!(!stage.log().contains("without encryption"), "nobody else hears it: {}", stage.log());
 }
 
 #[tokio::test]

@@ -57,6 +57,8 @@ fn frame(topic: &str, n: u32) -> (String, String) {
     (topic.to_string(), price(topic, n))
 }
 
+/// All that clients are told of a topic that does not come.
+const NOT_SENT: &str = "the feed does not send this topic";
 const REFUSED: &str = "fanline_upstream_refused_total";
 const CONNECTED_ONCE: &str = "fanline_upstream_connects_total 1";
 
@@ -78,7 +80,8 @@ async fn data_long_before_the_ack_are_published_and_are_the_answer() {
     stage.assert_metric(&format!("{REFUSED} 1"));
     stage.assert_metric(CONNECTED_ONCE);
     let refused = stage.until_note("refused", "mute").await;
-    assert_eq!(refused["message"], "the upstream has not answered");
+    assert_eq!(refused["message"], NOT_SENT);
+    assert!(stage.log().contains("the upstream has not answered"), "{}", stage.log());
     stage.end(&[("data before the ack", 10), ("late ack", 1)]).await;
 }
 
@@ -121,7 +124,8 @@ async fn one_bad_item_of_a_request_is_refused_alone() {
     granted.sort();
     assert_eq!(granted, ["a", "b", "d", "e"]);
     let refused = stage.until_note("refused", "bad").await;
-    assert_eq!(refused["message"], "no bad");
+    assert_eq!(refused["message"], NOT_SENT, "what the venue says is for the log");
+    assert!(stage.log().contains("refused: no bad"), "{}", stage.log());
     for (n, topic) in (1..).zip(["a", "b", "d", "e"]) {
         caller.say(price(topic, n)).await;
     }
@@ -193,7 +197,8 @@ async fn heartbeats_after_a_refusal_keep_the_connection_and_hide_nothing() {
     stage.assert_metric(CONNECTED_ONCE);
     stage.assert_metric(&format!("{REFUSED} 1"));
     stage.assert_metric(r#"fanline_upstream_state{state="live"} 0"#);
-    assert_eq!(stage.until_note("refused", "a").await["message"], "depth not supported");
+    assert_eq!(stage.until_note("refused", "a").await["message"], NOT_SENT);
+    assert!(stage.log().contains("refused: depth not supported"), "{}", stage.log());
     stage.end(&[("refusal", 1), ("heartbeat without data", 60)]).await;
 }
 
@@ -235,6 +240,7 @@ async fn a_snapshot_of_5_mb_is_taken_and_one_beyond_the_limit_told() {
     caller.overdo("more than the limit", big(6 << 20)).await;
     let limit = format!("at most {} bytes", 6 << 20);
     stage.until_stale(StaleReason::UpstreamDown, &limit).await;
+    assert!(stage.log().contains("raise `connect.max_message` in the profile"), "{}", stage.log());
     stage.assert_metric(r#"fanline_upstream_reconnects_total{reason="message_too_big"} 1"#);
     let mut caller = stage.accept().await;
     caller.hear().await;
@@ -572,7 +578,8 @@ async fn a_renewed_topic_that_is_then_refused_is_told() {
     assert_eq!(caller.hear_json().await["sub"], json!(["a"]));
     caller.say(r#"{"ok":true,"id":2}"#).await;
     caller.misbehave("refusal", r#"{"ok":false,"id":3,"why":"delisted"}"#).await;
-    assert_eq!(stage.until_note("refused", "a").await["message"], "delisted");
+    assert_eq!(stage.until_note("refused", "a").await["message"], NOT_SENT);
+    assert!(stage.log().contains("refused: delisted"), "{}", stage.log());
     stage.end(&[("gap", 1), ("refusal", 1)]).await;
 }
 
@@ -711,25 +718,67 @@ async fn a_signature_is_the_one_that_the_venue_computes() {
     assert!(!server.log().contains("00ff10"), "a secret is in the log");
 }
 
-#[tokio::test]
-async fn too_many_connections_are_told_by_the_venue_once_and_for_all() {
-    let venue = Venue::open().await;
-    let args = [&venue.ws("/stocks"), "--profile", "polygon", "--subscribe", "T.AAPL"];
-    let backoff = [("UPSTREAM_BACKOFF_MAX", "100ms"), ("UPSTREAM_BACKOFF_MIN", "20ms")];
-    let server = Program::serve_knowing(&args, &backoff, &[("POLYGON_KEY", "k")]);
+/// Names and values of environment variables.
+type Variables = &'static [(&'static str, &'static str)];
+
+/// Venues that let one connection of an account in at a time: profile, variables, what is answered to a log-in, and the
+/// item that is asked for.
+const ONE_AT_A_TIME: [(&str, Variables, &str, &str); 3] = [
+    (
+        "alpaca",
+        &[("ALPACA_KEY", "key\n"), ("ALPACA_SECRET", "se\"cret")],
+        r#"[{"T":"error","code":406,"msg":"connection limit exceeded"}]"#,
+        "trades.AAPL",
+    ),
+    (
+        "polygon",
+        &[("POLYGON_KEY", "key")],
+        r#"[{"ev":"status","status":"max_connections","message":"Maximum number of connections exceeded."}]"#,
+        "T.AAPL",
+    ),
+    ("tradermade-v1", &[("TRADERMADE_KEY", "key")], "User Key Used to many times", "EURUSD"),
+];
+
+/// The venue greets, and hears the log-in.
+async fn logged_in(venue: &Venue, profile: &str) -> (Caller, Value) {
     let mut caller = venue.accept().await;
-    caller.say(r#"[{"ev":"status","status":"connected"}]"#).await;
-    assert_eq!(caller.hear_json().await, json!({"action": "auth", "params": "k"}));
-    let told = r#"[{"ev":"status","status":"max_connections","message":"Maximum number of connections exceeded."}]"#;
-    caller.misbehave("max_connections", told).await;
-    caller.close("close", 1008, "").await;
-    let ready = eventually("the refusal is told", || {
-        let ready = server.get("/readyz");
-        ready.body.contains("refused for good").then_some(ready)
-    });
-    assert!(ready.status == 503 && ready.body.contains("max_connections"), "{}", ready.body);
-    assert!(!venue.is_called(Duration::from_millis(500)).await, "it was tried again");
-    venue.record.assert(&[("max_connections", 1), ("close", 1)]);
+    let greeting = match profile {
+        "alpaca" => r#"[{"T":"success","msg":"connected"}]"#,
+        "polygon" => r#"[{"ev":"status","status":"connected"}]"#,
+        _ => "Connected",
+    };
+    caller.say(greeting).await;
+    let login = caller.hear_json().await;
+    (caller, login)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_venue_that_still_holds_the_old_connection_is_asked_again() {
+    for (profile, secrets, refusal, item) in ONE_AT_A_TIME {
+        let venue = Venue::open().await;
+        let url = venue.ws("/");
+        let backoff = [("UPSTREAM_BACKOFF_MAX", "100ms"), ("UPSTREAM_BACKOFF_MIN", "20ms")];
+        let args = [&*url, "--profile", profile, "--subscribe", item];
+        let server = Program::serve_knowing(&args, &backoff, secrets);
+        let (caller, login) = logged_in(&venue, profile).await;
+        if profile == "alpaca" {
+            assert_eq!(login, json!({"action": "auth", "key": "key", "secret": "se\"cret"}));
+        }
+        caller.cut("cut");
+        for _ in 0..2 {
+            let (mut caller, again) = logged_in(&venue, profile).await;
+            assert_eq!(again, login);
+            caller.misbehave("still in use", refusal).await;
+            if profile == "polygon" {
+                caller.close("close", 1008, "").await;
+            } else {
+                caller.ended().await;
+            }
+        }
+        let (_, again) = logged_in(&venue, profile).await;
+        assert_eq!(again, login, "the fourth time it would have been let in");
+        assert!(!server.log().contains("for good"), "{}", server.log());
+    }
 }
 
 #[tokio::test]
@@ -779,5 +828,128 @@ async fn clients_are_told_of_each_topic_what_the_venue_does_with_it() {
     let mut late = Client::connect(&server.ws("/v1/ws?topics=bad")).await;
     late.expect_op("welcome").await;
     late.expect_op("subscribed").await;
-    assert_eq!(late.expect_op("refused").await["message"], "no bad");
+    assert_eq!(late.expect_op("refused").await["message"], NOT_SENT);
+    eventually("the log has the venue's words", || server.log().contains("refused: no bad").then_some(()));
+}
+
+/// Asks until `/readyz` says this, and gives its whole answer.
+fn until_ready_says(server: &Program, part: &str) -> Value {
+    eventually(part, || Some(server.get("/readyz").json()).filter(|ready| ready.to_string().contains(part)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_venue_says_is_in_the_log_and_nowhere_else() {
+    const KEY: &str = "sk-live-7f3a9c";
+    const PATH_KEY: &str = "0123456789abcdef0123456789abcdef";
+    let venue = Venue::open().await;
+    let profile =
+        file("telling", &numbered().replace("[keepalive]", "[[open]]\nsend = \"KEY ${env.KEY}\"\n[keepalive]"));
+    let url = venue.ws(&format!("/v2/{PATH_KEY}?token=topsecret"));
+    let backoff = [("UPSTREAM_BACKOFF_MAX", "2s"), ("UPSTREAM_BACKOFF_MIN", "1s")];
+    let server = Program::serve_knowing(&[&url, "--profile", &profile], &backoff, &[("KEY", "sk-live-7f3a9c")]);
+    let answer = |status: &str, more: &str, body: &str| {
+        format!("HTTP/1.1 {status}\r\n{more}Content-Length: {}\r\n\r\n{body}", body.len())
+    };
+    let mut client = Client::connect(&server.ws("/v1/ws?topics=%3E")).await;
+    client.expect_op("welcome").await;
+    client.expect_op("subscribed").await;
+    let mut told = Vec::new();
+    let body = format!("invalid api key {KEY}");
+    venue.turn_away("key in the body", &answer("401 Unauthorized", "", &body)).await;
+    told.push(until_ready_says(&server, "HTTP status 401"));
+    told.push(client.expect_op("stale").await);
+    let location = format!("Location: wss://other.example/ws?token={KEY}\r\n");
+    venue.turn_away("key in the address", &answer("302 Found", &location, "")).await;
+    told.push(until_ready_says(&server, "HTTP status 302"));
+    venue.accept().await.close("key in the close reason", 4001, "bad token sk-live-7f3a9c").await;
+    told.push(until_ready_says(&server, "closed the connection with code 4001"));
+    // Who comes in the middle of it is told what is so now, and nothing that was so once.
+    let mut late = Client::connect(&server.ws("/v1/ws?topics=%3E")).await;
+    late.expect_op("welcome").await;
+    late.expect_op("subscribed").await;
+    let stale = late.expect_op("stale").await;
+    assert_eq!(stale["message"], "the feed has closed the connection with code 4001");
+    assert_eq!(stale["since_ms"], told[1]["since_ms"], "since the first of it");
+    told.push(stale);
+    told.push(server.get("/v1/snapshot").json());
+    for told in told {
+        let text = told.to_string();
+        let secrets = [KEY, PATH_KEY, "topsecret", "127.0.0.1", "other.example", "ws:", "v2", "attempt", "api key"];
+        assert!(secrets.iter().all(|secret| !text.contains(secret)), "{text}");
+    }
+    let log = server.log();
+    for part in ["invalid api key ***", "points to: `wss://other.example/ws`", "4001 (`bad token ***`)", "/v2/***"] {
+        assert!(log.contains(part), "expected `{part}` in\n{log}");
+    }
+    assert!(![KEY, PATH_KEY, "topsecret"].iter().any(|secret| log.contains(secret)), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_stands_again_and_is_quiet_is_told_as_it_is() {
+    let venue = Venue::open().await;
+    let profile = file("quiet", &numbered());
+    let backoff = [("UPSTREAM_BACKOFF_MAX", "50ms"), ("UPSTREAM_BACKOFF_MIN", "20ms")];
+    let server = Program::serve(&[&venue.ws("/feed"), "--profile", &profile], &backoff);
+    venue.turn_away("away", "HTTP/1.1 503 Away\r\nContent-Length: 0\r\n\r\n").await;
+    let mut caller = venue.accept().await;
+    let ready = until_ready_says(&server, "stands again");
+    assert_eq!((&ready["state"], &ready["reason"]), (&json!("silent"), &json!("upstream_silent")));
+    assert!(server.get("/metrics").body.contains(r#"fanline_upstream_state{state="silent"} 1"#));
+    caller.say(price("a", 1)).await;
+    until_ready_says(&server, "\"ready\":true");
+}
+
+#[tokio::test]
+async fn a_wait_in_any_form_holds_all_connections_to_that_host_back() {
+    let date = std::time::SystemTime::now() + Duration::from_secs(4);
+    for after in [httpdate::fmt_http_date(date), "2.0".to_string()] {
+        let stage = Stage::open_with(&numbered(), &[], "/feed", |settings| settings.connections = 2).await;
+        let first = stage.accept().await;
+        let answer = format!("HTTP/1.1 429 Slow\r\nRetry-After: {after}\r\nContent-Length: 0\r\n\r\n");
+        stage.venue.turn_away("ban", &answer).await;
+        stage.until_logged("HTTP status 429").await;
+        first.cut("cut");
+        stage.until_stale(StaleReason::UpstreamDown, "cut by the upstream").await;
+        // The longest wait without a ban is a tenth of a second.
+        assert!(!stage.venue.is_called(Duration::from_secs(1)).await, "{after}");
+        stage.accept().await;
+        stage.accept().await;
+        stage.end(&[("ban", 1), ("cut", 1)]).await;
+    }
+}
+
+#[tokio::test]
+async fn the_feed_is_told_who_calls() {
+    let headers = "[connect]\nheaders = { \"X-Key\" = \"${env.MISBEHAVIOUR_KEY}\", \"X-From\" = \"profile\" }\n";
+    let profile = file("headers", &numbered().replace("[keepalive]", &format!("{headers}[keepalive]")));
+    let venue = Venue::open().await;
+    let url = venue.ws("/feed").replace("ws://", "ws://me:pass%40word@");
+    let secrets = [("MISBEHAVIOUR_KEY", "key\n")];
+    let ours = [("UPSTREAM_HEADERS", "X-From: ${env.MISBEHAVIOUR_KEY}")];
+    let _server = Program::serve_knowing(&[&url, "--profile", &profile], &ours, &secrets);
+    let caller = venue.accept().await;
+    assert_eq!(caller.header("x-key"), Some("key"), "a newline at the end is no part of it");
+    assert_eq!(caller.header("x-from"), Some("key"), "the operator goes before the profile");
+    assert_eq!(caller.header("user-agent"), Some(concat!("fanline/", env!("CARGO_PKG_VERSION"))));
+    assert_eq!(caller.header("authorization"), Some("Basic bWU6cGFzc0B3b3Jk"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_says_one_line_to_a_feed_of_lines() {
+    let irc = "profile = 1\nname = \"irc\"\n[decode]\nformat = \"irc\"\n[client]\n\
+               send = \"PRIVMSG ${item} :${data|text}\"\n[subscribe]\nsend = \"JOIN ${item}\"\nack = { per = \"none\" }\n\
+               [[on]]\nname = \"any\"\nas = \"ignore\"\n";
+    let venue = Venue::open().await;
+    let profile = file("irc", irc);
+    let server = Program::serve(&[&venue.ws("/"), "--profile", &profile], &[("UPSTREAM_SEND", "*")]);
+    let mut caller = venue.accept().await;
+    let mut client = Client::connect(&server.ws("/v1/ws")).await;
+    client.expect_op("welcome").await;
+    for evil in ["hi\r\nQUIT", "hi\nQUIT", "hi\u{0}"] {
+        client.command(json!({"op": "send", "topic": "room", "data": evil})).await;
+        assert_eq!(client.expect_op("error").await["code"], "not_sent", "{evil:?}");
+    }
+    client.command(json!({"op": "send", "topic": "room", "data": "hi"})).await;
+    client.expect_op("sent").await;
+    assert_eq!(caller.hear().await, "PRIVMSG room :hi", "nothing else came before");
 }

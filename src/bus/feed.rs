@@ -12,7 +12,8 @@ pub enum FeedState {
         reason: StaleReason,
         /// Since when, in milliseconds since the Unix epoch.
         since_ms: u64,
-        /// What went wrong and what is being done, for people.
+        /// What went wrong, in fanline's own words: everyone may read it. Nothing that changes with time, such as the
+        /// number of an attempt, because it is told once and read later.
         message: String,
     },
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::config::kind::Value;
 use crate::config::table::{Preset, Section, Setting, TABLE, VARIABLES_BESIDE};
 use crate::config::values::Values;
 
@@ -21,12 +22,12 @@ defaults  <  file (--config FILE or FANLINE_CONFIG)  <  variables (FANLINE_…) 
 | flag | `--slow-replay-max 10s` |
 
 No file is read unless it is named. `fanline config` prints the values in force and where each comes from (with secrets
-that a URL may hold); `fanline check FILE` checks a file. Unknown keys, sections, variables and flags are refused, with the
+that a URL may hold, but without the values of headers); `fanline check FILE` checks a file. Unknown keys, sections, variables and flags are refused, with the
 nearest valid name, and so are values out of bounds.
 
 * Durations are a number and a unit: `250ms`, `15s`, `2m`, `1h`.
 * Sizes are bytes (`65536`) or have a unit: `64KiB`, `16MiB`, `1GiB` (powers of 1024), `KB`, `MB`, `GB` (powers of 1000).
-* Lists are separated by commas in a variable; the flag is repeated, one item each; in TOML they are lists of strings.
+* Lists are separated by commas in a variable (items with a comma can be given by the file or a flag); the flag is repeated, one item each; in TOML they are lists of strings.
 * What is `unset` by default is unset again by an empty text.
 ";
 
@@ -85,12 +86,27 @@ pub fn effective(values: &Values) -> String {
         }
         for setting in section.settings {
             let (value, origin) = values.get(setting.name);
-            let value = value.map_or("\"\"".to_owned(), |value| value.to_toml());
+            let value = match value {
+                Some(Value::List(lines)) if setting.is_secret() => {
+                    Value::List(lines.iter().map(|line| masked(line)).collect()).to_toml()
+                }
+                Some(value) => value.to_toml(),
+                None => "\"\"".to_owned(),
+            };
             let line = format!("{} = {value}", setting.key());
             put(&mut text, format_args!("{line:<40} # {origin}\n"));
         }
     }
     text
+}
+
+/// A header without its value, unless that is in the environment.
+fn masked(header: &str) -> String {
+    match header.split_once(':') {
+        Some((_, value)) if value.trim().starts_with("${") && value.trim().ends_with('}') => header.to_owned(),
+        Some((name, _)) => format!("{name}: ***"),
+        None => "***".to_owned(),
+    }
 }
 
 fn put_heading(text: &mut String, section: &Section) {

@@ -10,6 +10,7 @@ use toml::de::DeValue;
 use url::Url;
 
 use crate::config::logs;
+use crate::intake::line::target::without_secrets;
 
 /// The type of a setting, with its bounds (both ends included).
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,11 @@ pub enum Kind {
     /// Directives of tracing's `EnvFilter`.
     LogFilter,
     Duration {
+        min: Duration,
+        max: Duration,
+    },
+    /// A duration, or `none` for never.
+    DurationOrNone {
         min: Duration,
         max: Duration,
     },
@@ -52,6 +58,8 @@ pub enum Value {
     List(Vec<String>),
     Switch(bool),
     Duration(Duration),
+    /// In place of a duration: never.
+    Never,
     Bytes(u64),
     Count(u64),
     Number(f64),
@@ -70,6 +78,7 @@ impl Kind {
     /// Reads what a variable or a flag holds. Lists are separated by commas.
     pub fn read_text(&self, text: &str) -> Result<Value, Mismatch> {
         let text = text.trim();
+        let found = if matches!(self, Kind::FeedUrl) { without_secrets(text) } else { text.to_string() };
         match *self {
             Kind::Address => read_address(text).map(Value::Address).ok_or(Some(ADDRESS_REMEDY.into())),
             Kind::Text => Ok(Value::Text(text.into())),
@@ -87,7 +96,8 @@ impl Kind {
                 }
             }
             Kind::LogFilter => logs::check_filter(text).map(|()| Value::Text(text.into())).map_err(Some),
-            Kind::Duration { min, max } => read_duration(text)
+            Kind::DurationOrNone { .. } if text == "none" => Ok(Value::Never),
+            Kind::Duration { min, max } | Kind::DurationOrNone { min, max } => read_duration(text)
                 .and_then(|value| if (min..=max).contains(&value) { Ok(Value::Duration(value)) } else { Err(None) }),
             Kind::Bytes { min, max } => read_bytes(text)
                 .ok_or(Some("write bytes as a plain number, or `64KiB`, `16MiB`, `1GiB`".into()))
@@ -99,7 +109,7 @@ impl Kind {
                 text.parse().ok().filter(|value| (min..=max).contains(value)).map(Value::Number).ok_or(None)
             }
         }
-        .map_err(|remedy| self.mismatch(format!("`{text}`"), remedy))
+        .map_err(|remedy| self.mismatch(format!("`{found}`"), remedy))
     }
 
     /// Reads a TOML value. The TOML type must fit: `"5"` is no integer.
@@ -121,7 +131,7 @@ impl Kind {
             | (Kind::Number { .. }, DeValue::Float(_))
             | (Kind::Count { .. } | Kind::Number { .. } | Kind::Bytes { .. }, DeValue::Integer(_))
             | (_, DeValue::String(_)) => self.read_text(&shown(value)),
-            (Kind::Duration { .. }, DeValue::Integer(_)) => {
+            (Kind::Duration { .. } | Kind::DurationOrNone { .. }, DeValue::Integer(_)) => {
                 Err(self.mismatch(found(), Some(format!("write a unit and quotes, such as `\"{}s\"`", shown(value)))))
             }
             (Kind::Bytes { .. }, _) => Err(self.mismatch(found(), None)),
@@ -141,7 +151,7 @@ impl Kind {
             Kind::Switch => "true|false",
             Kind::Choice(_) => "NAME",
             Kind::LogFilter => "FILTER",
-            Kind::Duration { .. } => "DURATION",
+            Kind::Duration { .. } | Kind::DurationOrNone { .. } => "DURATION",
             Kind::Bytes { .. } => "BYTES",
             Kind::Count { .. } | Kind::Number { .. } => "N",
         }
@@ -167,6 +177,9 @@ impl fmt::Display for Kind {
             Kind::Duration { min, max } => {
                 write!(f, "a duration from {} to {}", Value::Duration(min), Value::Duration(max))
             }
+            Kind::DurationOrNone { min, max } => {
+                write!(f, "a duration from {} to {}, or none", Value::Duration(min), Value::Duration(max))
+            }
             Kind::Bytes { min, max } => write!(f, "a size from {} to {}", Value::Bytes(min), Value::Bytes(max)),
             Kind::Count { min, max: u64::MAX } => write!(f, "an integer from {min}"),
             Kind::Count { min, max } => write!(f, "an integer from {min} to {max}"),
@@ -183,6 +196,7 @@ impl fmt::Display for Value {
             Value::Text(text) => text.fmt(f),
             Value::List(items) => items.join(",").fmt(f),
             Value::Switch(on) => on.fmt(f),
+            Value::Never => f.write_str("none"),
             Value::Duration(duration) => humantime::format_duration(*duration).fmt(f),
             Value::Bytes(bytes) => {
                 let unit = UNITS[..3].iter().find(|(_, size)| *bytes > 0 && bytes % size == 0);
@@ -238,6 +252,7 @@ fn check_feed_url(text: &str) -> Result<(), Remedy> {
     if Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "ws" | "wss") && url.has_host()) {
         return Ok(());
     }
+    let text = without_secrets(text);
     Err(Some(match text.split_once("://") {
         Some(("http", rest)) => format!("a feed is a WebSocket: try `ws://{rest}`"),
         Some(("https", rest)) => format!("a feed is a WebSocket: try `wss://{rest}`"),
@@ -314,6 +329,7 @@ mod tests {
     use super::*;
 
     const SECONDS: Kind = Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(3600) };
+    const PATIENCE: Kind = Kind::DurationOrNone { min: Duration::from_millis(1), max: Duration::from_secs(3600) };
     const SIZE: Kind = Kind::Bytes { min: 1024, max: 1 << 30 };
     const COUNT: Kind = Kind::Count { min: 1, max: 9 };
 
@@ -331,6 +347,8 @@ mod tests {
             (SECONDS, "250ms"),
             (SECONDS, "1m 30s"),
             (SECONDS, "0s"),
+            (PATIENCE, "none"),
+            (PATIENCE, "250ms"),
             (SIZE, "64KiB"),
             (SIZE, "1025"),
             (COUNT, "9"),
@@ -345,6 +363,12 @@ mod tests {
     fn what_cannot_be_read_is_named_with_a_remedy() {
         for (kind, text, expected) in [
             (SECONDS, "2", "expected a duration from 0s to 1h, found `2`; write a unit, such as `2s` or `2ms`"),
+            (
+                SECONDS,
+                "none",
+                "expected a duration from 0s to 1h, found `none`; write a number and a unit, such as `250ms`, `15s` or `2m`",
+            ),
+            (PATIENCE, "2h", "expected a duration from 1ms to 1h, or none, found `2h`"),
             (SECONDS, "2h", "expected a duration from 0s to 1h, found `2h`"),
             (SIZE, "10", "expected a size from 1KiB to 1GiB, found `10`"),
             (
@@ -365,6 +389,11 @@ mod tests {
             (
                 Kind::FeedUrl,
                 "https://a.example/ws",
+                "expected a URL ws:// or wss://, found `https://a.example/ws`; a feed is a WebSocket: try `wss://a.example/ws`",
+            ),
+            (
+                Kind::FeedUrl,
+                "https://me:word@a.example/ws?token=sk",
                 "expected a URL ws:// or wss://, found `https://a.example/ws`; a feed is a WebSocket: try `wss://a.example/ws`",
             ),
             (

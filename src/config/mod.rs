@@ -165,6 +165,11 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
     if let Some(error) = config.upstream.send.iter().find_map(|text| Pattern::parse(text).err()) {
         refuse("upstream.send", "upstream.send", error.to_string());
     }
+    for line in &config.upstream.headers {
+        if let Err(problem) = crate::intake::profile::headers::read_line(line) {
+            refuse("upstream.headers", "upstream.headers", problem);
+        }
+    }
     let Upstream { url, profile, subscribe, topic, backoff_min, backoff_max, .. } = &config.upstream;
     if backoff_min > backoff_max {
         let (min, max) = (Value::Duration(*backoff_min), Value::Duration(*backoff_max));

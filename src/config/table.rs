@@ -57,6 +57,11 @@ impl Setting {
         self.name.rsplit_once('.').map_or(self.name, |(_, key)| key)
     }
 
+    /// Whether a value may hold a key, so that it is not printed.
+    pub fn is_secret(&self) -> bool {
+        self.name == "upstream.headers"
+    }
+
     pub fn is_optional(&self) -> bool {
         matches!(self.preset, Preset::Unset(_))
     }
@@ -108,6 +113,10 @@ pub enum Demand {
 impl Demand {
     pub const NAMES: &'static [&'static str] = &["off", "on"];
 }
+
+/// How long something may last; none: for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience(pub Option<Duration>);
 
 macro_rules! settings {
     (
@@ -163,6 +172,10 @@ const fn duration(min: Duration, max: Duration) -> Kind {
     Kind::Duration { min, max }
 }
 
+const fn duration_or_none(min: Duration, max: Duration) -> Kind {
+    Kind::DurationOrNone { min, max }
+}
+
 const fn bytes(min: u64, max: u64) -> Kind {
     Kind::Bytes { min, max }
 }
@@ -199,14 +212,16 @@ settings! {
             "A connection is replaced by a new one after this time, before the old one is closed; without it the profile's, else never.";
         profile: Option<String> = Unset("generic"), Kind::Text,
             "Name of a built-in profile, or path of a profile file; without it chosen by the host name of the URL, else `generic`.";
+        headers: Vec<String> = Is(""), Kind::List,
+            "Further headers of the handshake with the feed, as `Name: value`, with `${env.NAME}` for what is secret; they go before the profile's. Without a `User-Agent` among them fanline says its own name.";
         subscribe: Vec<String> = Is(""), Kind::List,
             "What to ask the feed for, in the feed's own words; the profile knows how to ask.";
         topic: Option<String> = Unset("/data/s"), Kind::Pointer,
             "Where the topic stands in a message of a generic feed; without it guessed from the first messages, and the log says what was guessed.";
         connect_timeout: Duration = Is("10s"), duration(MS, HOUR),
             "An attempt to connect (name, TCP, TLS, upgrade) is given up after this time, and the next one is made.";
-        idle_timeout: Option<Duration> = Unset("30s"), duration(MS, DAY),
-            "A feed that sends nothing for this time is called silent; without it the profile's, else 30s.";
+        idle_timeout: Option<Patience> = Unset("30s"), duration_or_none(MS, DAY),
+            "A feed that sends nothing for this time is called silent, and is connected to anew after twice this time; `none` for a feed that may be quiet, whose answers to pings are enough; without it the profile's, else 30s.";
         ping_interval: Duration = Is("15s"), duration(MS, HOUR),
             "Time between WebSocket pings to the feed.";
         pong_timeout: Duration = Is("10s"), duration(MS, HOUR),
@@ -222,7 +237,7 @@ settings! {
         linger: Duration = Is("30s"), duration(Duration::ZERO, DAY),
             "With `demand = on`: time for which a topic is still asked for after its last client has left.";
         send: Vec<String> = Is(""), Kind::List,
-            "Topics that clients may send to by `send`, as patterns such as `chat.*`; it goes to the feed in the name of the server; empty for none.";
+            "Topics that clients may send to by `send`, as patterns such as `chat.*`; it goes to the feed in the name of the server, as `[client] send` of the profile puts it; empty for none.";
         request: bool = Is("false"), Kind::Switch,
             "Whether clients may ask the feed by `request`, in the name of the server.";
     }

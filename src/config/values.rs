@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::kind::Value;
-use crate::config::table::{self, Demand, LogFormat, Setting};
+use crate::config::table::{self, Demand, LogFormat, Patience, Setting};
 
 /// Where a value was set: what an error names, and what `fanline config` shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +100,15 @@ held! {
         "json" => Some(LogFormat::Json),
         _ => None,
     };
+}
+
+impl Held for Patience {
+    fn from_value(value: Option<&Value>) -> Option<Patience> {
+        match value? {
+            Value::Never => Some(Patience(None)),
+            value => Duration::from_value(Some(value)).map(|duration| Patience(Some(duration))),
+        }
+    }
 }
 
 impl<T: Held> Held for Option<T> {

@@ -365,7 +365,10 @@ impl<S: Socket> Shard<S> {
     pub(super) fn feed_notice(&self, now: Stamp) -> Option<Bytes> {
         let (topics, ts) = ([">"], now.wall_ms);
         let mut out = Vec::new();
-        match &*self.feed {
+        // Who comes later is told what is wrong now, if that is still the same state; else it follows soon.
+        let newest = self.reader.feed();
+        let feed = if newest.label() == self.feed.label() { &newest } else { &self.feed };
+        match &**feed {
             FeedState::Connecting => return None,
             FeedState::Live => Notice::Live { topics, offset: None, ts }.put(&mut out),
             FeedState::Stale { reason, since_ms, message } => {

@@ -22,6 +22,9 @@ struct Readiness<'a> {
     ready: bool,
     state: &'a str,
     reason: Option<&'a str>,
+    /// Since when values may be outdated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since_ms: Option<u64>,
     message: &'a str,
 }
 
@@ -39,20 +42,26 @@ pub(super) async fn readyz(State(context): State<Arc<Context>>) -> Response {
             ready: false,
             state: "draining",
             reason: Some("draining"),
+            since_ms: None,
             message: "the server is stopping; send clients elsewhere",
         },
         (Phase::Serving, FeedState::Connecting) => Readiness {
             ready: false,
             state: feed.label(),
             reason: Some("connecting"),
+            since_ms: None,
             message: "no data have come from the upstream yet",
         },
         (Phase::Serving, FeedState::Live) => {
-            Readiness { ready: true, state: feed.label(), reason: None, message: "the feed is live" }
+            Readiness { ready: true, state: feed.label(), reason: None, since_ms: None, message: "the feed is live" }
         }
-        (Phase::Serving, FeedState::Stale { reason, message, .. }) => {
-            Readiness { ready: false, state: feed.label(), reason: Some(reason.label()), message }
-        }
+        (Phase::Serving, FeedState::Stale { reason, message, since_ms }) => Readiness {
+            ready: false,
+            state: feed.label(),
+            reason: Some(reason.label()),
+            since_ms: Some(*since_ms),
+            message,
+        },
     };
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json_of(status, &readiness)

@@ -14,7 +14,7 @@ pub mod profile;
 pub mod sorting;
 pub mod upstream;
 
-mod line;
+pub(crate) mod line;
 mod outlet;
 mod pool;
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::flow::sequence::Remedy;
 use super::flow::{Flow, Outflow, Piece};
 use super::line::loss::Loss;
 use super::pool::merge::{Merger, Source, Turn};
+use super::profile::hidden::Hidden;
 use super::profile::rule::Class;
 use super::sorting::{Incoming, Sorted};
 
@@ -30,6 +31,12 @@ const TOPICS_MAX: usize = 1_000_000;
 const SAMPLE_CHARS: usize = 200;
 /// Troubles that are remembered for a report.
 const TROUBLES_MAX: usize = 16;
+
+/// What the public is told: fanline's own words. What the venue or the system has said is in the log.
+const REFUSED_FOR_GOOD: &str = "the feed has refused this server for good; whoever operates it has to act";
+const SILENT: &str = "the feed is silent";
+const WAITING: &str = "the connection to the feed stands again, but nothing has come over it yet";
+const NOT_SENT: &str = "the feed does not send this topic";
 
 /// What happened so far, for a report.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +66,8 @@ pub(super) struct Outlet {
     press: Press,
     meters: OutletMeters,
     all_meters: Meters,
+    /// Of what the venue says this is not logged.
+    hidden: Hidden,
     samples: [Sample; Class::ALL.len()],
 }
 
@@ -94,7 +103,12 @@ struct Sample {
 }
 
 impl Outlet {
-    pub fn new(publisher: Publisher, stale_after: StaleAfter, legs: usize, meters: &Meters) -> Outlet {
+    pub fn new(
+        publisher: Publisher,
+        (stale_after, legs): (StaleAfter, usize),
+        hidden: Hidden,
+        meters: &Meters,
+    ) -> Outlet {
         for reason in Loss::LABELS {
             meters.counter(&names::UPSTREAM_RECONNECTS, &[("reason", reason)]).absolute(0);
         }
@@ -123,6 +137,7 @@ impl Outlet {
                 bytes: meters.counter(&names::UPSTREAM_BYTES, &[]),
             },
             all_meters: meters.clone(),
+            hidden,
             samples: Default::default(),
         }
     }
@@ -215,19 +230,22 @@ impl Outlet {
 
     /// The upstream refuses a topic.
     pub fn refuses(&mut self, topic: &str, message: String, now: Stamp) {
+        let message = self.hidden.mask(&message);
         tracing::warn!(topic, "upstream: refused: {message}");
         self.press.tally.trouble(format!("refused `{topic}`: {message}"));
-        self.press.note(topic, Note::Refused { message }, now);
+        self.press.note(topic, Note::Refused { message: NOT_SENT.to_string() }, now);
     }
 
     /// A connection is lost; `plan` says what is being done about it. The feed is down if it was the last one.
     pub fn lost(&mut self, loss: &Loss, plan: impl Display, was_last: bool, now: Stamp) {
         debug_assert!(Loss::LABELS.contains(&loss.label()), "{}", loss.label());
         self.all_meters.counter(&names::UPSTREAM_RECONNECTS, &[("reason", loss.label())]).increment(1);
-        tracing::warn!(reason = loss.label(), "upstream: {loss}; {plan}");
-        self.press.tally.trouble(loss.to_string());
+        let sentence = loss.to_string();
+        let sentence = self.hidden.mask(&sentence);
+        tracing::warn!(reason = loss.label(), "upstream: {sentence}; {plan}");
+        self.press.tally.trouble(sentence.into_owned());
         if was_last {
-            self.press.stale(StaleReason::UpstreamDown, now.wall_ms, format!("{loss}; {plan}"));
+            self.press.stale(StaleReason::UpstreamDown, now.wall_ms, loss.told());
         }
     }
 
@@ -235,13 +253,20 @@ impl Outlet {
     pub fn refused(&mut self, sentence: &str, now: Stamp) {
         tracing::error!("upstream: {sentence}");
         self.press.tally.trouble(sentence.to_string());
-        self.press.stale(StaleReason::UpstreamDown, now.wall_ms, sentence.to_string());
+        self.press.stale(StaleReason::UpstreamDown, now.wall_ms, REFUSED_FOR_GOOD.to_string());
+    }
+
+    /// A connection stands, and has brought nothing yet.
+    pub fn waits(&mut self) {
+        if let (false, Some(since_ms)) = (self.press.live, self.press.stale_since_ms) {
+            self.press.stale(StaleReason::UpstreamSilent, since_ms, WAITING.to_string());
+        }
     }
 
     /// The connection stands, but nothing has come since then.
     pub fn silent(&mut self, since: Stamp, message: String) {
         tracing::warn!("upstream: {message}");
-        self.press.stale(StaleReason::UpstreamSilent, since.wall_ms, message);
+        self.press.stale(StaleReason::UpstreamSilent, since.wall_ms, SILENT.to_string());
     }
 
     /// One message is sorted.
@@ -262,6 +287,7 @@ impl Outlet {
     fn show(&mut self, class: Class, sorted: &Sorted, message: Incoming<'_>, received: Stamp) {
         let Some(hidden) = self.samples[class as usize].take(received) else { return };
         let sample = excerpt(message);
+        let sample = self.hidden.mask(&sample);
         let rule = sorted.rule.as_deref().unwrap_or("none");
         match (class, &sorted.problem) {
             (_, Some(problem)) => {

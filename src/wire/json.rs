@@ -8,9 +8,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
+pub use depth::is_too_deep;
 use scan::Scan;
 use tree::Node;
 
+mod depth;
 mod scan;
 mod tree;
 
@@ -20,6 +22,9 @@ pub const SEGMENTS_MAX: usize = 16;
 pub const FROM_END_MAX: usize = 16;
 /// Wildcards in one path: the recorded feeds need 2.
 pub const STARS_MAX: usize = 4;
+/// Levels of arrays and objects in a text; the same as serde_json's, so that a payload can be read as a tree.
+pub const LEVELS_MAX: u32 = 127;
+
 /// Elements that one path finds in one text. The longest batch in 26 recorded feeds has some 2000; further ones are
 /// counted, but not kept.
 pub const ELEMENTS_MAX: usize = 65_536;

@@ -1,6 +1,7 @@
 //! An intake on a bus of its own, for tests that play the venue themselves.
 
-use std::sync::Arc;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fanline::bus::bell::Bell;
@@ -15,6 +16,7 @@ use fanline::words::metrics::Meters;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tracing::subscriber::DefaultGuard;
 
 /// How long anything that should happen may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,6 +27,8 @@ pub struct Intake {
     news: Arc<Notify>,
     bell: Arc<Bell>,
     meters: PrometheusHandle,
+    log: Log,
+    _logging: DefaultGuard,
     stop: watch::Sender<bool>,
     running: JoinHandle<Result<(), UpstreamError>>,
 }
@@ -36,6 +40,12 @@ impl Intake {
     }
 
     pub fn start_within(limits: Limits, settings: Settings) -> Intake {
+        let log = Log::default();
+        let logger = tracing_subscriber::fmt().with_ansi(false).with_writer({
+            let log = log.clone();
+            move || log.clone()
+        });
+        let logging = tracing::subscriber::set_default(logger.finish());
         let recorder = PrometheusBuilder::new().build_recorder();
         let prometheus = recorder.handle();
         let meters = Meters::new(Arc::new(recorder));
@@ -47,7 +57,7 @@ impl Intake {
         let upstream = Upstream::new(settings, publisher, Clock::start(), &meters).expect("right settings");
         let (stop, stopped) = watch::channel(false);
         let running = tokio::spawn(upstream.run(stopped));
-        Intake { reader, news, bell, meters: prometheus, stop, running }
+        Intake { reader, news, bell, meters: prometheus, log, _logging: logging, stop, running }
     }
 
     /// Waits until `holds` is true of the feed.
@@ -62,15 +72,32 @@ impl Intake {
             }
         };
         let waited = tokio::time::timeout(PATIENCE, waiting).await;
-        assert!(waited.is_ok(), "waited for {what}, found {:?} and {:#?}", self.reader.feed(), self.published());
+        let found = self.reader.feed();
+        assert!(waited.is_ok(), "waited for {what}, found {found:?}, {:#?} and\n{}", self.published(), self.log());
     }
 
+    /// Waits until the feed is stale for this reason, and the log has said this.
     pub async fn until_stale(&self, expected: StaleReason, part: &str) {
-        self.until(part, |state| match state {
-            FeedState::Stale { reason, message, .. } => *reason == expected && message.contains(part),
-            _ => false,
-        })
-        .await;
+        let is_stale = |state: &FeedState| matches!(state, FeedState::Stale { reason, .. } if *reason == expected);
+        self.until(part, |state| is_stale(state) && self.log().contains(part)).await;
+    }
+
+    /// Waits until the log has said this; of a test on one thread.
+    pub async fn until_logged(&self, part: &str) {
+        const INTERVAL: Duration = Duration::from_millis(5);
+        let waiting = async {
+            while !self.log().contains(part) {
+                tokio::time::sleep(INTERVAL).await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, waiting).await;
+        assert!(waited.is_ok(), "expected `{part}` in\n{}", self.log());
+    }
+
+    /// The log so far; of a test on one thread.
+    pub fn log(&self) -> String {
+        let log = self.log.0.lock().expect("no holder panics");
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     pub async fn until_live(&self) {
@@ -108,6 +135,21 @@ impl Intake {
     }
 }
 
+/// Lines in memory.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no holder panics").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Of an intake that connects once, soon, and again soon.
 pub fn settings(url: &str, profile: Profile, items: &[&str]) -> Settings {
     Settings {
@@ -115,6 +157,7 @@ pub fn settings(url: &str, profile: Profile, items: &[&str]) -> Settings {
         legs: 1,
         connections: 1,
         rotate_after: None,
+        headers: Vec::new(),
         profile,
         items: items.iter().map(|item| item.to_string()).collect(),
         connect_timeout: Duration::from_secs(5),

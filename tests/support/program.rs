@@ -139,6 +139,13 @@ pub fn run(args: &[&str], settings: &[(&str, &str)]) -> (ExitStatus, String, Str
     (output.status, text(output.stdout), text(output.stderr))
 }
 
+/// As `run`, with variables that are not fanline's own.
+pub fn run_knowing(args: &[&str], secrets: &[(&str, &str)]) -> (ExitStatus, String, String) {
+    let output = command(args, &[]).envs(secrets.iter().copied()).output().expect("the binary starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status, text(output.stdout), text(output.stderr))
+}
+
 fn command(args: &[&str], settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanline"));
     for (name, _) in std::env::vars_os() {

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::handshake::server::{Callback, ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::HeaderMap;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -63,9 +64,10 @@ impl Venue {
 
     pub async fn accept(&self) -> Caller {
         let tcp = self.accept_tcp().await;
-        let mut uri = String::new();
-        let socket = accept_hdr_async(tcp, Look { uri: &mut uri }).await.expect("a handshake");
-        Caller { socket, uri, record: self.record.clone() }
+        let (mut uri, mut headers) = (String::new(), HeaderMap::new());
+        let look = Look { uri: &mut uri, headers: &mut headers };
+        let socket = accept_hdr_async(tcp, look).await.expect("a handshake");
+        Caller { socket, uri, headers, record: self.record.clone() }
     }
 
     /// Answers the next handshake with this instead.
@@ -87,11 +89,13 @@ impl Venue {
 /// Reads what a caller asks for.
 struct Look<'a> {
     uri: &'a mut String,
+    headers: &'a mut HeaderMap,
 }
 
 impl Callback for Look<'_> {
     fn on_request(self, request: &Request, response: Response) -> Result<Response, ErrorResponse> {
         *self.uri = request.uri().to_string();
+        *self.headers = request.headers().clone();
         Ok(response)
     }
 }
@@ -101,10 +105,16 @@ pub struct Caller {
     socket: WebSocketStream<TcpStream>,
     /// Path and query that were asked for.
     pub uri: String,
+    headers: HeaderMap,
     record: Record,
 }
 
 impl Caller {
+    /// What the caller said in this header of the handshake.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("text"))
+    }
+
     /// The next text that the caller sends.
     pub async fn hear(&mut self) -> String {
         loop {

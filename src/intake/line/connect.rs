@@ -1,7 +1,10 @@
-//! Opens one WebSocket connection to the upstream: TCP, TLS, handshake, all within one deadline.
+//! Opens one WebSocket connection to the upstream: name, TCP, TLS, handshake, all before one deadline.
 
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -9,78 +12,28 @@ use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::client::Response;
-use tokio_tungstenite::tungstenite::http::header::{HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use tokio_tungstenite::tungstenite::http::header::{
+    AUTHORIZATION, DATE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Utf8Bytes};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
-use url::{Host, Url};
+use url::Host;
 
 use super::loss::Loss;
+use super::race;
+use super::resolve::{Resolve, alternating};
+use super::retry_after::RetryAfter;
+use super::target::{Target, without_secrets};
+
+/// More addresses than a venue has; of more the oldest are forgotten.
+const SET_BACK_MAX: usize = 16;
 
 pub type Socket = WebSocketStream<MaybeTlsStream<Watched>>;
-
-/// Why a text cannot be the upstream's URL. Trying again does not help.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TargetError {
-    #[error("expected a URL such as `wss://host/path`, found `{found}`; write `{remedy}`")]
-    Scheme { found: String, remedy: String },
-    #[error("expected a URL such as `wss://host/path`, found `{found}`: {error}")]
-    Unreadable { found: String, error: String },
-}
-
-/// A URL that a WebSocket may be at.
-#[derive(Clone, Debug)]
-pub struct Target {
-    url: Url,
-}
-
-impl Target {
-    pub fn parse(text: &str) -> Result<Target, TargetError> {
-        let found = text.split('?').next().unwrap_or_default().to_string();
-        let instead = |scheme: &str, rest: &str| {
-            let remedy = format!("{scheme}://{rest}");
-            Err(TargetError::Scheme { found: found.clone(), remedy })
-        };
-        let Some((scheme, rest)) = found.split_once("://") else { return instead("wss", &found) };
-        match scheme.to_ascii_lowercase().as_str() {
-            "ws" | "wss" => {}
-            "http" => return instead("ws", rest),
-            _ => return instead("wss", rest),
-        }
-        let url = Url::parse(text).map_err(|error| TargetError::Unreadable { found, error: error.to_string() })?;
-        Ok(Target { url })
-    }
-
-    /// Checks a URL that may still hold placeholders.
-    pub fn check(text: &str) -> Result<(), TargetError> {
-        let mut plain = String::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once("${") {
-            plain.push_str(before);
-            plain.push('x');
-            rest = after.split_once('}').map_or("", |(_, rest)| rest);
-        }
-        plain.push_str(rest);
-        Target::parse(&plain).map(|_| ())
-    }
-
-    /// Without what may be secret: user, password and query.
-    pub fn shown(&self) -> String {
-        let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
-        format!("{}://{}{port}{}", self.url.scheme(), self.host(), self.url.path())
-    }
-
-    pub fn host(&self) -> &str {
-        self.url.host_str().unwrap_or_default()
-    }
-
-    fn is_tls(&self) -> bool {
-        self.url.scheme() == "wss"
-    }
-}
 
 /// Everything needed to connect again and again.
 #[derive(Clone)]
@@ -88,6 +41,10 @@ pub struct Dialer {
     timeout: Duration,
     tls: Arc<ClientConfig>,
     limits: WebSocketConfig,
+    resolver: Arc<dyn Resolve>,
+    /// Addresses that let us in and then did not do the handshake, newest last: they are tried after the others.
+    /// Written by attempts that failed; the lock is held for a few comparisons.
+    set_back: Arc<Mutex<VecDeque<SocketAddr>>>,
 }
 
 /// One place to connect to, and what to say at its door.
@@ -99,59 +56,98 @@ pub struct Door {
 
 impl Dialer {
     /// For TLS the roots of this machine count as well as Mozilla's.
-    pub fn new(timeout: Duration, message_bytes_max: usize) -> Result<Dialer, rustls::Error> {
+    pub fn new(
+        timeout: Duration,
+        message_bytes_max: usize,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Dialer, rustls::Error> {
         let limits = WebSocketConfig::default()
             .max_message_size(Some(message_bytes_max))
             .max_frame_size(Some(message_bytes_max))
             // Requests are small and rare: none waits for another.
             .write_buffer_size(0);
-        Ok(Dialer { timeout, tls: Arc::new(tls_config()?), limits })
+        Ok(Dialer { timeout, tls: Arc::new(tls_config()?), limits, resolver, set_back: Arc::default() })
     }
 
+    /// Name, TCP, TLS and handshake, all before one deadline.
     pub async fn connect(self, door: Door) -> Result<Socket, Loss> {
-        let attempt = tokio::time::timeout(self.timeout, self.attempt(&door));
-        let late = || Err(Loss::ConnectTimeout { host: door.target.host().to_string(), after: self.timeout });
-        attempt.await.unwrap_or_else(|_| late())
+        let deadline = Instant::now() + self.timeout;
+        let host = || door.target.host().to_string();
+        let late = |address| Loss::ConnectTimeout { host: host(), address, after: self.timeout };
+        let addresses = match tokio::time::timeout_at(deadline, self.addresses(&door.target)).await {
+            Ok(found) => found.map_err(|error| Loss::Unresolved { host: host(), error })?,
+            Err(_) => return Err(Loss::ResolveTimeout { host: host(), after: self.timeout }),
+        };
+        let (address, stream) = race::connect(&addresses, deadline).await.map_err(|tried| Loss::Unreachable {
+            host: host(),
+            tried,
+            after: self.timeout,
+        })?;
+        let shaken = tokio::time::timeout_at(deadline, self.shake_hands(&door, address, stream)).await;
+        let shaken = shaken.unwrap_or_else(|_| Err(late(address)));
+        self.remember(address, shaken.is_ok());
+        shaken
     }
 
-    async fn attempt(&self, door: &Door) -> Result<Socket, Loss> {
-        let target = &door.target;
-        let url = &target.url;
-        let host = || target.host().to_string();
-        let port = url.port_or_known_default().unwrap_or(443);
-        let stream = match url.host() {
-            Some(Host::Domain(name)) => TcpStream::connect((name, port)).await,
-            Some(Host::Ipv4(address)) => TcpStream::connect((address, port)).await,
-            Some(Host::Ipv6(address)) => TcpStream::connect((address, port)).await,
-            None => Err(std::io::Error::from(std::io::ErrorKind::AddrNotAvailable)),
+    /// Those that failed last time come last; otherwise in the resolver's order, family by family in turn.
+    async fn addresses(&self, target: &Target) -> io::Result<Vec<SocketAddr>> {
+        let found = match target.place() {
+            Some((Host::Domain(name), port)) => alternating(self.resolver.resolve(name, port).await?),
+            Some((Host::Ipv4(address), port)) => vec![(address, port).into()],
+            Some((Host::Ipv6(address), port)) => vec![(address, port).into()],
+            None => Vec::new(),
         };
-        let stream = stream
-            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-            .map_err(|error| Loss::Unreachable { host: host(), error })?;
-        let mut request = url.as_str().into_client_request().map_err(|error| handshake_loss(target, error))?;
+        if found.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        }
+        let set_back = self.set_back.lock().expect("no holder panics");
+        let (last, mut sorted): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| set_back.contains(address));
+        sorted.extend(last);
+        Ok(sorted)
+    }
+
+    fn remember(&self, address: SocketAddr, is_good: bool) {
+        let mut set_back = self.set_back.lock().expect("no holder panics");
+        set_back.retain(|other| *other != address);
+        if !is_good {
+            set_back.push_back(address);
+        }
+        if set_back.len() > SET_BACK_MAX {
+            set_back.pop_front();
+        }
+    }
+
+    async fn shake_hands(&self, door: &Door, address: SocketAddr, stream: TcpStream) -> Result<Socket, Loss> {
+        let target = &door.target;
+        let loss = |error| handshake_loss(target, address, error);
+        stream.set_nodelay(true).map_err(|error| loss(Error::Io(error)))?;
+        let mut request = target.as_str().into_client_request().map_err(loss)?;
+        if let Some(authorization) = target.authorization() {
+            request.headers_mut().insert(AUTHORIZATION, authorization);
+        }
         for (name, value) in &door.headers {
             request.headers_mut().insert(name.clone(), value.clone());
         }
         let connector = if target.is_tls() { Connector::Rustls(self.tls.clone()) } else { Connector::Plain };
         let stream = Watched { stream, bytes_read: 0 };
-        let (socket, _) = client_async_tls_with_config(request, stream, Some(self.limits), Some(connector))
-            .await
-            .map_err(|error| handshake_loss(target, error))?;
-        Ok(socket)
+        let shaken = client_async_tls_with_config(request, stream, Some(self.limits), Some(connector)).await;
+        shaken.map(|(socket, _)| socket).map_err(loss)
     }
 }
 
-fn handshake_loss(target: &Target, error: Error) -> Loss {
+fn handshake_loss(target: &Target, address: SocketAddr, error: Error) -> Loss {
     let (url, host) = (target.shown(), target.host().to_string());
     match error {
         Error::Http(response) => not_websocket(url, &response),
-        Error::Tls(error) => Loss::Tls { host, error: error.to_string() },
+        Error::Tls(error) => Loss::Tls { host, address, error: error.to_string() },
         Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
-            Loss::Tls { host, error: error.to_string() }
+            Loss::Tls { host, address, error: error.to_string() }
         }
-        Error::Io(error) => Loss::Unreachable { host, error },
+        Error::Io(error) => {
+            Loss::Cut { error: format!("{address} ended the connection during the handshake: {error}") }
+        }
         Error::Protocol(ProtocolError::HandshakeIncomplete) => {
-            Loss::Cut { error: "the connection ended during the handshake".to_string() }
+            Loss::Cut { error: format!("{address} ended the connection during the handshake") }
         }
         other => Loss::NotHttp { url, error: other.to_string() },
     }
@@ -162,7 +158,7 @@ pub fn loss(error: Error) -> Loss {
     use tokio_tungstenite::tungstenite::error::CapacityError;
     match error {
         Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
-            Loss::TooBig { bytes: size, max: max_size }
+            Loss::TooBig { bytes: size, max: max_size, setting: "" }
         }
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
             Loss::Cut { error: "the connection ended without a close frame".to_string() }
@@ -187,7 +183,10 @@ fn not_websocket(url: String, response: &Response) -> Loss {
     let status = response.status().as_u16();
     let remedy = match status {
         200..=299 => "this address serves something else: look up the feed's WebSocket path".to_string(),
-        300..=399 => format!("use the address it points to: `{}`", header(LOCATION).unwrap_or("none given")),
+        300..=399 => {
+            let location = header(LOCATION).map_or("none given".to_string(), without_secrets);
+            format!("use the address it points to: `{location}`")
+        }
         401 | 403 => "the upstream wants credentials, or refuses this address".to_string(),
         400 | 404 | 405 | 426 => "check the URL's path and parameters".to_string(),
         418 | 429 => "too many attempts for the upstream: wait, and use one instance per address".to_string(),
@@ -197,7 +196,7 @@ fn not_websocket(url: String, response: &Response) -> Loss {
     let said = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
     let said: String = said.chars().take(80).flat_map(char::escape_debug).collect();
     let remedy = if said.is_empty() { remedy } else { format!("{remedy}; it says `{said}`") };
-    let retry_after = header(RETRY_AFTER).and_then(|value| value.trim().parse().ok()).map(Duration::from_secs);
+    let retry_after = header(RETRY_AFTER).and_then(|value| RetryAfter::read(value, header(DATE)));
     Loss::NotWebSocket { url, status, remedy, retry_after }
 }
 
@@ -252,26 +251,67 @@ impl AsyncWrite for Watched {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tokio::net::TcpListener;
+    use tokio_tungstenite::accept_async;
 
-    #[test]
-    fn a_wrong_url_is_refused_with_the_right_one() {
-        for (text, part) in [
-            ("https://h/x?token=secret", "write `wss://h/x`"),
-            ("http://h", "write `ws://h`"),
-            ("stream.example.com/ws", "write `wss://stream.example.com/ws`"),
-            ("ftp://h", "write `wss://h`"),
-            ("ws://", "empty host"),
-            ("ws://h:99999", "port"),
-        ] {
-            let error = Target::parse(text).expect_err(text).to_string();
-            assert!(error.contains(part) && !error.contains("secret"), "{text}: {error}");
+    use super::*;
+    use crate::intake::line::dead::Dead;
+    use crate::intake::line::resolve::Addresses;
+
+    /// A name server that knows one name; without addresses it never answers.
+    struct Names(Vec<SocketAddr>);
+
+    impl Resolve for Names {
+        fn resolve(&self, name: &str, _: u16) -> Addresses {
+            assert_eq!(name, "venue.test");
+            let found = self.0.clone();
+            Box::pin(async move { if found.is_empty() { std::future::pending().await } else { Ok(found) } })
         }
     }
 
-    #[test]
-    fn a_shown_url_keeps_its_secrets() {
-        let target = Target::parse("wss://user:pass@host:9/ws?token=x").expect("right");
-        assert_eq!(target.shown(), "wss://host:9/ws");
+    fn dialer(timeout: Duration, addresses: &[SocketAddr]) -> Dialer {
+        Dialer::new(timeout, 1000, Arc::new(Names(addresses.to_vec()))).expect("TLS can be set up")
+    }
+
+    fn door() -> Door {
+        Door { target: Target::parse("ws://venue.test/feed").expect("a URL"), headers: Vec::new() }
+    }
+
+    async fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        (listener, address)
+    }
+
+    #[tokio::test]
+    async fn a_host_with_a_dead_first_address_is_reached_at_another_one() {
+        let (dead, (good, address)) = (Dead::open(), listener().await);
+        let dialing = tokio::spawn(dialer(Duration::from_secs(20), &[dead.address, address]).connect(door()));
+        let (stream, _) = good.accept().await.expect("a connection");
+        accept_async(stream).await.expect("a handshake");
+        assert!(dialing.await.expect("no panic").is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_takes_us_in_and_is_mute_comes_last_the_next_time() {
+        let ((mute, first), (good, second)) = (listener().await, listener().await);
+        let dialer = dialer(Duration::from_millis(200), &[first, second]);
+        let loss = dialer.clone().connect(door()).await.expect_err("it never answers").to_string();
+        assert!(
+            loss.contains(&first.to_string()) && loss.contains("did not complete the WebSocket handshake"),
+            "{loss}"
+        );
+        let dialing = tokio::spawn(Dialer { timeout: Duration::from_secs(20), ..dialer }.connect(door()));
+        let (stream, _) = good.accept().await.expect("a connection");
+        accept_async(stream).await.expect("a handshake");
+        assert!(dialing.await.expect("no panic").is_ok());
+        drop(mute);
+    }
+
+    #[tokio::test]
+    async fn a_name_server_that_is_silent_is_waited_for_no_longer_than_allowed() {
+        let loss = dialer(Duration::from_millis(50), &[]).connect(door()).await.expect_err("no address");
+        assert_eq!(loss.label(), "connect_timeout");
+        assert!(loss.to_string().contains("`venue.test`"), "{loss}");
     }
 }

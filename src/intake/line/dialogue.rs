@@ -9,11 +9,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::intake::profile::Profile;
-use crate::intake::profile::connection::{Heartbeat, Login};
 use crate::intake::profile::rule::Class;
-use crate::intake::profile::secrets::Secrets;
-use crate::intake::profile::subscribe::{Item, Subscribe};
+use crate::intake::profile::subscribe::Item;
 use crate::intake::profile::template::Template;
 use crate::intake::profile::words::{Filling, Word};
 use crate::words::stamp::Stamp;
@@ -21,63 +18,15 @@ use crate::words::stamp::Stamp;
 use super::allowance::Allowance;
 use super::asking::{Asking, Outcome};
 use super::loss::Loss;
+use super::script::Script;
 
 /// More unsent replies than this, and the oldest is dropped: who asks that often needs no answer to each.
 const REPLIES_MAX: usize = 16;
 /// Messages of clients that wait to be sent; further ones are refused.
 const FORWARDS_MAX: usize = 256;
 
-/// Used if neither the settings nor the profile say how long an upstream may be silent.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// For a message that the venue sends first of all.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The times of a connection: the profile's where it has them, else the settings'; for the idle timeout it is the other
-/// way round, because only a user knows how quiet the topics are that were asked for.
-#[derive(Clone, Debug)]
-pub struct Timing {
-    pub idle_timeout: Option<Duration>,
-    pub ws_ping: Option<Duration>,
-    pub pong_timeout: Duration,
-}
-
-impl Timing {
-    /// `timing` holds what the settings say.
-    pub fn with_profile(self, profile: &Profile) -> Timing {
-        let keepalive = &profile.keepalive;
-        Timing {
-            idle_timeout: self.idle_timeout.or(keepalive.idle_timeout.unwrap_or(Some(IDLE_TIMEOUT))),
-            ws_ping: keepalive.ws_ping.unwrap_or(self.ws_ping),
-            pong_timeout: keepalive.pong_timeout.unwrap_or(self.pong_timeout),
-        }
-    }
-}
-
-/// What all connections of an upstream have in common.
-#[derive(Debug)]
-pub struct Script {
-    pub timing: Timing,
-    pub secrets: Secrets,
-    pub open: Vec<Template<Word>>,
-    pub login: Option<Login>,
-    pub subscribe: Option<Arc<Subscribe>>,
-    pub heartbeat: Option<Heartbeat>,
-    pub allowances: (Option<Allowance>, Option<Allowance>),
-}
-
-impl Script {
-    pub fn new(profile: &Profile, timing: Timing, secrets: Secrets) -> Script {
-        Script {
-            timing: timing.with_profile(profile),
-            secrets,
-            open: profile.opening.frames.clone(),
-            login: profile.opening.login.clone(),
-            subscribe: profile.subscribe.clone().map(Arc::new),
-            heartbeat: profile.keepalive.ping.clone(),
-            allowances: (profile.sending.rate.map(Allowance::new), profile.sending.budget.map(Allowance::new)),
-        }
-    }
-}
 
 /// Something for the owner of the socket to do.
 #[derive(Debug)]
@@ -264,6 +213,11 @@ impl Dialogue {
         self.asking.outcomes()
     }
 
+    /// Greeting and log-in are done.
+    pub fn is_open(&self) -> bool {
+        self.stage == Stage::Open
+    }
+
     /// Everything that is wanted of this connection was asked for and answered.
     pub fn is_settled(&self) -> bool {
         self.stage == Stage::Open && self.asking.is_settled()
@@ -407,7 +361,9 @@ fn ns_to_duration(ns: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::intake::line::script::{IDLE_TIMEOUT, Timing};
     use crate::intake::profile::check;
+    use crate::intake::profile::secrets::Secrets;
 
     fn at(ms: u64) -> Stamp {
         Stamp { wall_ms: ms, mono_ns: ms * 1_000_000 }
@@ -522,6 +478,24 @@ mod tests {
         assert_eq!(steps(&mut dialogue, at(2999)), [""; 0]);
         assert_eq!(steps(&mut dialogue, at(3000)), ["silent since 2000"]);
         assert_eq!(steps(&mut dialogue, at(4000))[0], "end: silent");
+    }
+
+    #[test]
+    fn a_feed_that_may_be_quiet_is_judged_by_its_pongs_alone() {
+        let profile = check(&format!("profile = 1\nname = \"t\"\n{RULES}"), "t").expect("a good profile");
+        let timing = |idle_timeout| {
+            let (ws_ping, pong_timeout) = (Some(Duration::from_secs(15)), Duration::from_secs(10));
+            Timing { idle_timeout, ws_ping, pong_timeout }
+        };
+        assert_eq!(timing(None).with_profile(&profile).idle_timeout, Some(IDLE_TIMEOUT));
+        let script = Script::new(&profile, timing(Some(Duration::ZERO)), Secrets::default());
+        let mut dialogue = Dialogue::open(Arc::new(script), &[], at(0));
+        for minute in 1..=600 {
+            assert_eq!(steps(&mut dialogue, at(minute * 60_000)), ["ping"]);
+            dialogue.alive();
+        }
+        steps(&mut dialogue, at(601 * 60_000));
+        assert_eq!(steps(&mut dialogue, at(602 * 60_000))[0], "end: pong_timeout");
     }
 
     #[test]

@@ -11,7 +11,8 @@ use crate::intake::profile::secrets::Secrets;
 use crate::intake::recorded::capture;
 use crate::words::stamp::Stamp;
 
-use super::dialogue::{Dialogue, Script, Step, Timing};
+use super::dialogue::{Dialogue, Step};
+use super::script::{Script, Timing};
 
 /// What the recorder has sent; none if there are no recordings here.
 fn recorded(feed: &str) -> Option<Vec<Value>> {

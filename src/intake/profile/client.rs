@@ -1,8 +1,13 @@
 //! What clients may say to the upstream, and how it is put.
+//!
+//! It goes out in the name of the server and with its log-in, over a connection that all share. So what a client sends
+//! is put into a text of the profile, and what it asks can be held to a list.
 
 use std::time::Duration;
 
-use crate::wire::json::Pointer;
+use serde_json::Value;
+
+use crate::wire::json::{Pointer, find};
 
 use super::connection::template;
 use super::optional;
@@ -11,25 +16,56 @@ use super::template::Template;
 use super::words::{Place, Word};
 
 const CLIENT: Keys = Keys { known: &["send", "request"], later: &[] };
-const REQUEST: Keys = Keys { known: &["id", "timeout"], later: &[] };
+const REQUEST: Keys = Keys { known: &["id", "timeout", "allow"], later: &[] };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What of clients' messages the feed understands.
 #[derive(Clone, Debug, Default)]
-pub struct Client {
-    /// Around a client's `data`; none: it is sent as it is.
+pub(crate) struct Client {
+    /// Around a client's `data`; none: nothing is sent.
     pub send: Option<Template<Word>>,
     pub request: Option<Request>,
 }
 
 /// How an answer finds the one who asked.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub(crate) struct Request {
     /// Where requests and answers hold their number.
     pub id: Pointer,
     /// Longest wait for an answer.
     pub timeout: Duration,
+    /// What a request must hold where: one of these texts at each pointer. Empty: anything.
+    pub allow: Vec<(Pointer, Vec<String>)>,
+}
+
+/// A setting that the profile does not know how to obey.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "expected `[client] send` in profile `{profile}` for `upstream.send`, found none; write a profile that says how a \
+     client's `data` is put, such as `send = '{{\"say\":${{data}}}}'`, or leave `upstream.send` empty"
+)]
+pub struct NoSend {
+    pub profile: String,
+}
+
+impl Request {
+    /// Where the request is not what is allowed; none if it may pass. Of members with the same name some servers take the
+    /// first and some the last, so both count.
+    pub fn forbids(&self, data: &str) -> Option<&Pointer> {
+        let Ok(last) = serde_json::from_str::<Value>(data) else { return Some(&self.id) };
+        let first = |pointer: &Pointer| find(data, pointer).and_then(|token| serde_json::from_str::<Value>(token).ok());
+        if first(&self.id).as_ref() != last.pointer(self.id.as_str()) {
+            return Some(&self.id);
+        }
+        let is_one_of = |value: Option<&Value>, texts: &[String]| {
+            value.and_then(Value::as_str).is_some_and(|found| texts.iter().any(|text| text == found))
+        };
+        let holds = |pointer: &Pointer, texts: &[String]| {
+            is_one_of(first(pointer).as_ref(), texts) && is_one_of(last.pointer(pointer.as_str()), texts)
+        };
+        self.allow.iter().find(|(pointer, texts)| !holds(pointer, texts)).map(|(pointer, _)| pointer)
+    }
 }
 
 impl Client {
@@ -38,7 +74,7 @@ impl Client {
     }
 }
 
-pub fn read_client(root: &Section<'_>) -> Result<Client, ProfileError> {
+pub(crate) fn read_client(root: &Section<'_>) -> Result<Client, ProfileError> {
     let Some(section) = root.get("client").map(|entry| entry.section(CLIENT)).transpose()? else {
         return Ok(Client::default());
     };
@@ -49,7 +85,44 @@ pub fn read_client(root: &Section<'_>) -> Result<Client, ProfileError> {
         if pointer.as_str().matches('/').count() != 1 {
             return Err(id.error("expected a pointer to a member of the message itself, such as `/id`"));
         }
-        Ok(Request { id: pointer, timeout: optional(request.get("timeout"), Entry::duration)?.unwrap_or(TIMEOUT) })
+        let allow = request.get("allow").map(|entry| entry.members()).transpose()?.unwrap_or_default();
+        let allowed = |(pointer, entry): (&str, Entry<'_>)| {
+            let pointer = Pointer::parse(pointer).map_err(|error| entry.error(error))?;
+            let texts = entry.list()?.iter().map(|text| text.text().map(str::to_string)).collect::<Result<_, _>>()?;
+            Ok((pointer, texts))
+        };
+        Ok(Request {
+            id: pointer,
+            timeout: optional(request.get("timeout"), Entry::duration)?.unwrap_or(TIMEOUT),
+            allow: allow.into_iter().map(allowed).collect::<Result<_, ProfileError>>()?,
+        })
     })?;
     Ok(Client { send: optional(section.get("send"), |entry| template(entry, Place::Client))?, request })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::intake::profile::check;
+
+    #[test]
+    fn a_request_is_held_to_the_list() {
+        let rule = "[[on]]\nname = \"n\"\nas = \"ignore\"\n";
+        let client = "[client]\nrequest = { id = \"/id\", allow = { \"/method\" = [\"book\", \"time\"] } }\n";
+        let profile = check(&format!("profile = 1\nname = \"t\"\n{client}{rule}"), "t").expect("a good profile");
+        let request = profile.client.request.expect("a request");
+        let forbids = |data: &str| request.forbids(data).map(|pointer| pointer.as_str().to_string());
+        assert_eq!(forbids(r#"{"method":"book","id":1}"#), None);
+        assert_eq!(forbids(r#"{"method":"b\u006fok"}"#), None);
+        for data in [
+            r#"{"method":"order"}"#,
+            r#"{"id":1}"#,
+            r#"{"method":1}"#,
+            r#"{"Method":"book"}"#,
+            r#"{"method":"book","method":"order"}"#,
+            r#"{"method":"order","method":"book"}"#,
+        ] {
+            assert_eq!(forbids(data).as_deref(), Some("/method"), "{data}");
+        }
+        assert_eq!(forbids(r#"{"method":"book","id":1,"id":2}"#).as_deref(), Some("/id"), "another one's number");
+    }
 }

@@ -6,6 +6,7 @@ use crate::wire::json::Pointer;
 
 use crate::intake::flow::habit::StaleAfter;
 
+use super::headers::{self, Headers};
 use super::optional;
 use super::rule::{Class, Rules};
 use super::section::{Entry, Keys, ProfileError, Rate, Section, did_you_mean, one_of};
@@ -42,7 +43,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Connect {
     /// Where the feed is, for use without a URL of the user's own.
     pub url: Option<Template<Word>>,
-    pub headers: Vec<(String, Template<Word>)>,
+    pub headers: Headers,
     pub subprotocol: Option<String>,
     /// Longest message in bytes.
     pub message_bytes_max: Option<usize>,
@@ -129,15 +130,29 @@ pub fn read_connect(root: &Section<'_>) -> Result<Connect, ProfileError> {
     };
     let url = optional(section.get("url"), |entry| {
         let url = entry.text()?;
-        crate::intake::line::connect::Target::check(url).map_err(|error| entry.error(error))?;
+        crate::intake::line::target::Target::check(url).map_err(|error| entry.error(error))?;
         Word::template(url, Place::Url).map_err(|problem| entry.error(problem))
     })?;
     let headers = section.get("headers").map(|entry| entry.members()).transpose()?.unwrap_or_default();
-    let header = |(name, entry): (&str, Entry<'_>)| Ok((name.to_string(), template(&entry, Place::Header)?));
+    let header = |(name, entry): (&str, Entry<'_>)| {
+        let name = headers::read_name(name).map_err(|problem| entry.error(problem))?;
+        let value = headers::read_value(entry.text()?).map_err(|problem| entry.error(problem))?;
+        Ok((name, value))
+    };
+    let is_token = |c: char| c.is_ascii_graphic() && !"()<>@;:\\\"/[]?={}".contains(c);
     Ok(Connect {
         url,
         headers: headers.into_iter().map(header).collect::<Result<_, ProfileError>>()?,
-        subprotocol: optional(section.get("subprotocol"), |entry| entry.text().map(str::to_string))?,
+        subprotocol: optional(section.get("subprotocol"), |entry| {
+            let name = entry.text()?;
+            // Several are separated by commas (RFC 6455 section 11.3.4).
+            if name.is_empty() || !name.chars().all(|c| is_token(c) || c == ' ') {
+                return Err(
+                    entry.error(format!("expected the name of a subprotocol such as `chat.v1`, found `{name}`"))
+                );
+            }
+            Ok(name.to_string())
+        })?,
         message_bytes_max: optional(section.get("max_message"), Entry::bytes)?,
         open_timeout: optional(section.get("open_timeout"), Entry::duration)?,
         connections_max: optional(section.get("max_conns"), Entry::count)?,

@@ -39,6 +39,11 @@ pub(crate) enum Format {
 }
 
 impl Decode {
+    /// Whether a line break ends a message.
+    pub fn is_of_lines(&self) -> bool {
+        self.lines || self.format == Format::Irc
+    }
+
     pub fn read(entry: &Entry<'_>) -> Result<Decode, ProfileError> {
         let section = entry.section(DECODE)?;
         let binary = [

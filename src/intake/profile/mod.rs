@@ -4,8 +4,10 @@
 //! only by rules (`rule.rs`); what it may contain is listed in [`check`]'s key tables below, and every key means
 //! something: what is not understood is refused.
 
-pub(crate) mod client;
+pub mod client;
 pub(crate) mod connection;
+pub(crate) mod headers;
+pub(crate) mod hidden;
 pub(crate) mod rule;
 pub(crate) mod secrets;
 pub mod section;
@@ -26,7 +28,7 @@ use toml::de::DeTable;
 use crate::wire::json::Pointer;
 
 use self::built_in::BUILT_IN;
-use self::client::Client;
+use self::client::{Client, NoSend};
 use self::connection::{Connect, Keepalive, Opening, Resume, Retry, Sending};
 use self::rule::Rules;
 use self::secrets::SignRule;
@@ -175,6 +177,21 @@ impl Profile {
     /// Where the feed is, for use without a URL of the user's own.
     pub fn url(&self) -> Option<String> {
         self.connect.url.as_ref().map(|url| url.source().to_string())
+    }
+
+    /// Whether it knows what to do with what clients are let say; tells what it does not hold to a list.
+    pub fn check_asks(&self, send: bool, request: bool) -> Result<(), NoSend> {
+        if send && self.client.send.is_none() {
+            return Err(NoSend { profile: self.name.clone() });
+        }
+        if request && self.client.request.as_ref().is_some_and(|request| request.allow.is_empty()) {
+            tracing::warn!(
+                profile = self.name,
+                "clients may ask the feed for anything in the name of this server; `client.request.allow` in the \
+                 profile limits it"
+            );
+        }
+        Ok(())
     }
 
     /// Everything that is sent on a connection or to open one.

@@ -1,7 +1,7 @@
 //! Keys and passwords from the environment, and the signatures that venues want made with them.
 //!
-//! A profile names variables, never values. They are read once, at the start, so that a missing one is told before
-//! anything connects.
+//! A profile names variables, never values. They are read once, at the start, so that one that is missing or cannot be
+//! used is told before anything connects. One newline at the end is not part of a value: files and shells put it there.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,6 +13,7 @@ use p256::ecdsa::{Signature, SigningKey};
 use p256::pkcs8::DecodePrivateKey;
 use sha2::{Sha256, Sha384, Sha512};
 
+use super::hidden::Hidden;
 use super::section::{Entry, Keys, ProfileError, Section, did_you_mean, one_of};
 use super::template::Template;
 use super::words::{Filling, Place, Wanting, Word};
@@ -61,6 +62,10 @@ pub enum SecretError {
     Missing { profile: String, variable: String },
     #[error("expected a key in `{variable}` that can be read as {expected}; set it as the venue gave it to you")]
     Unreadable { variable: String, expected: &'static str },
+    #[error(
+        "expected a value of one line without control characters in `{variable}`, found U+{code:04X} in it; remove it"
+    )]
+    Control { variable: String, code: u32 },
 }
 
 /// The values of a profile's variables, and its keys.
@@ -68,6 +73,8 @@ pub enum SecretError {
 pub struct Secrets {
     variables: BTreeMap<String, String>,
     signers: Vec<KeyedSign>,
+    /// The texts of the keys.
+    keys: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -183,6 +190,7 @@ impl Secrets {
         signs: &'t [SignRule],
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Secrets, SecretError> {
+        let variable = |name: &str| variable(name).map(of_one_line).filter(|value| !value.is_empty());
         let mut secrets = Secrets::default();
         let missing = |name: &str| SecretError::Missing { profile: profile.to_string(), variable: name.to_string() };
         let signed = signs.iter().flat_map(|sign| match &sign.algorithm {
@@ -196,6 +204,7 @@ impl Secrets {
                 if let Word::Env(name) = word
                     && let Some(value) = variable(name)
                 {
+                    check_controls(name, &value)?;
                     secrets.variables.insert(name.clone(), value);
                 }
             }
@@ -212,11 +221,15 @@ impl Secrets {
         for rule in signs {
             match variable(&rule.variable) {
                 Some(value) => {
+                    if rule.decoding == Decoding::Raw && !matches!(rule.algorithm, Algorithm::Jwt(..)) {
+                        check_controls(&rule.variable, &value)?;
+                    }
                     let key = rule.key(&value).ok_or_else(|| SecretError::Unreadable {
                         variable: rule.variable.clone(),
                         expected: rule.expected(),
                     })?;
                     secrets.signers.push(KeyedSign { rule: rule.clone(), key });
+                    secrets.keys.push(value);
                 }
                 None if rule.optional => {}
                 None => return Err(missing(&rule.variable)),
@@ -229,10 +242,35 @@ impl Secrets {
         self.variables.get(name).map(String::as_str)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.variables.is_empty() && self.keys.is_empty()
+    }
+
+    /// Everything of it that must not be in the log, and these texts.
+    pub fn hidden(&self, others: impl Iterator<Item = String>) -> Hidden {
+        Hidden::new(self.variables.values().chain(&self.keys).cloned().chain(others))
+    }
+
     /// The signature of that name; none if it is optional and there is no key.
     pub fn sign(&self, name: &str, filling: &Filling<'_>) -> Option<Result<String, Wanting>> {
         let signer = self.signers.iter().find(|signer| signer.rule.name == name)?;
         Some(signer.sign(filling))
+    }
+}
+
+fn of_one_line(mut value: String) -> String {
+    for end in ['\n', '\r'] {
+        if value.ends_with(end) {
+            value.pop();
+        }
+    }
+    value
+}
+
+fn check_controls(variable: &str, value: &str) -> Result<(), SecretError> {
+    match value.chars().find(|c| c.is_control()) {
+        None => Ok(()),
+        Some(control) => Err(SecretError::Control { variable: variable.to_string(), code: control.into() }),
     }
 }
 
@@ -340,5 +378,75 @@ mod tests {
             "profile `t` needs the environment variable `L`, which is not set; set it"
         );
         assert!(secrets(&format!("{other}\noptional = true"), "").is_ok());
+    }
+
+    fn sent(login: &str, value: &str) -> Result<String, SecretError> {
+        let template = Word::template(login, Place::Frame).expect("a template");
+        let lookup = |name: &str| (name == "K").then(|| value.to_string());
+        let secrets = Secrets::gather("t", [&template].into_iter(), &[], lookup)?;
+        Ok(Filling::plain(&secrets, Stamp::default(), 1).fill(&template).expect("all words"))
+    }
+
+    #[test]
+    fn a_newline_at_the_end_of_a_variable_is_no_part_of_it() {
+        for value in ["key", "key\n", "key\r\n"] {
+            assert_eq!(sent("PASS ${env.K}", value).as_deref(), Ok("PASS key"));
+        }
+        let sign = "alg = \"hmac-sha256\"\nkey = { env = \"K\" }\nmessage = \"m\"";
+        assert_eq!(signed(sign, "Jefe\n"), signed(sign, "Jefe"));
+        assert!(matches!(sent("PASS ${env.K}", "\n"), Err(SecretError::Missing { .. })), "nothing is left");
+    }
+
+    #[test]
+    fn a_variable_with_control_characters_is_named_but_not_shown() {
+        let error = sent("PASS ${env.K}", "ge\nheim").expect_err("two lines").to_string();
+        let expected = "expected a value of one line without control characters in `K`, found U+000A in it; remove it";
+        assert_eq!(error, expected);
+        let sign = "alg = \"hmac-sha256\"\nkey = { env = \"K\" }\nmessage = \"m\"";
+        assert_eq!(secrets(sign, "ge\nheim").expect_err("two lines").to_string(), expected);
+    }
+
+    #[test]
+    fn no_value_can_end_the_json_string_that_it_is_put_into() {
+        for (login, value) in [
+            (r#"{"key":"${env.K}","n":1}"#, "a\"b\\c"),
+            (r#"{"key":${env.K|json}}"#, "a\"b\\c"),
+            (r#"{"key":"${env.K?${env.K}}","s":"\"x"}"#, "a\"b\\c"),
+        ] {
+            let text = sent(login, value).expect("it can be used");
+            let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+            assert_eq!(json["key"], value, "{text}");
+        }
+        assert_eq!(sent(r#"PASS "${env.K}""#, "a\"b").as_deref(), Ok(r#"PASS "a"b""#), "this is no JSON");
+    }
+
+    #[test]
+    fn every_built_in_message_survives_any_key_and_any_name() {
+        for name in crate::intake::profile::Profile::built_in_names() {
+            let profile = crate::intake::profile::Profile::built_in(name).expect("built in");
+            let key = "k\"e\\y";
+            let templates = || profile.templates().filter(|template| !template.source().starts_with("ws"));
+            let secrets = Secrets::gather(name, templates(), &[], |_| Some(key.to_string())).expect("a good key");
+            let item = profile.subscribe.as_ref().map(|subscribe| subscribe.item(r#"a","b":"c.d"#));
+            let (venue, channel, symbol) = match &item {
+                Some(item) => (item.venue.clone(), &*item.channel, item.symbol.clone()),
+                None => ("i".to_string(), "", "s".to_string()),
+            };
+            let (items, symbols) = ([venue], [symbol]);
+            for template in templates().filter(|template| template.source().starts_with('{')) {
+                let filling = Filling {
+                    items: &items,
+                    symbols: &symbols,
+                    channel,
+                    bind_key: Some("7"),
+                    data: Some("8"),
+                    ..Filling::plain(&secrets, Stamp::default(), 1)
+                };
+                let text = filling.fill(template).unwrap_or_else(|wanting| panic!("{name}: {wanting}"));
+                let json: Result<serde_json::Value, _> = serde_json::from_str(&text);
+                let json = json.unwrap_or_else(|error| panic!("{name}: {error}: {text}"));
+                assert!(json.get("b").is_none(), "{name}: {text}");
+            }
+        }
     }
 }

@@ -17,18 +17,22 @@
 //! | `or:TEXT` | TEXT if the source has no value |
 //! | `text` | the text that a JSON string stands for |
 //! | `json` | the text as a JSON string, the list as a JSON array of strings |
+//! | `query` | the text as a part of a URL's query |
 //! | `join:X` | the list's texts with X between them |
 //!
 //! A filter that finds nothing leaves the text as it is.
+
+mod quoting;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use regex::{Regex, RegexBuilder};
+use url::form_urlencoded;
 
 use super::section::{did_you_mean, one_of};
-use crate::wire::json::decode_string;
+use crate::wire::json::{decode_string, put_string};
 
 /// Compiled size of a profile's regular expression. 256 KiB: ten times that of a long list of symbols.
 const REGEX_BYTES_MAX: usize = 256 << 10;
@@ -62,7 +66,10 @@ enum Filter {
     Or(String),
     Text,
     Json,
+    Query,
     Join(String),
+    /// As a part of a JSON string.
+    Escape,
 }
 
 /// Other names of things.
@@ -235,8 +242,8 @@ fn until_brace(text: &str) -> Option<(&str, &str)> {
 }
 
 impl Filter {
-    const NAMES: [&'static str; 12] =
-        ["lower", "upper", "before", "after", "split", "re", "strip", "map", "or", "text", "json", "join"];
+    const NAMES: [&'static str; 13] =
+        ["lower", "upper", "before", "after", "split", "re", "strip", "map", "or", "text", "json", "query", "join"];
 
     /// Reads `|filter|…`.
     fn parse_all(text: &str, aliases: &Aliases) -> Result<Vec<Filter>, String> {
@@ -264,8 +271,11 @@ impl Filter {
             ("lower", None) => Ok(Filter::Lower),
             ("upper", None) => Ok(Filter::Upper),
             ("json", None) => Ok(Filter::Json),
+            ("query", None) => Ok(Filter::Query),
             ("text", None) => Ok(Filter::Text),
-            ("lower" | "upper" | "json" | "text", Some(_)) => Err(format!("expected `{name}` alone, found `{text}`")),
+            ("lower" | "upper" | "json" | "query" | "text", Some(_)) => {
+                Err(format!("expected `{name}` alone, found `{text}`"))
+            }
             ("before", _) => Ok(Filter::Before(given()?.to_string())),
             ("after", _) => Ok(Filter::After(given()?.to_string())),
             ("strip", _) => Ok(Filter::Strip(given()?.to_string())),
@@ -334,6 +344,12 @@ impl Filter {
             Filter::Map(alias) => alias.get(&*text).map_or(text, |other| Cow::Borrowed(other)),
             Filter::Text => decode_string(&text).map(|decoded| Cow::Owned(decoded.into_owned())).unwrap_or(text),
             Filter::Json => Cow::Owned(json(&*text)),
+            Filter::Query => Cow::Owned(form_urlencoded::byte_serialize(text.as_bytes()).collect()),
+            Filter::Escape => {
+                let mut quoted = String::new();
+                put_string(&mut quoted, &text);
+                Cow::Owned(quoted[1..quoted.len() - 1].to_string())
+            }
             Filter::Join(_) | Filter::Or(_) => text,
         })
     }

@@ -127,12 +127,12 @@ impl Word {
 
     /// Reads a template where it stands.
     pub fn template(text: &str, place: Place) -> Result<Template<Word>, String> {
-        Template::parse(text, |source| Word::parse(source, place))
+        Template::parse(text, |source| Word::parse(source, place)).map(Template::quoting)
     }
 
     /// The same for a template that may use these tables.
     pub fn template_with(text: &str, place: Place, aliases: &Aliases) -> Result<Template<Word>, String> {
-        Template::parse_with(text, aliases, |source| Word::parse(source, place))
+        Template::parse_with(text, aliases, |source| Word::parse(source, place)).map(Template::quoting)
     }
 }
 

@@ -31,7 +31,7 @@ use crate::intake::profile::compile::Scope;
 use crate::intake::profile::decode::Format;
 use crate::intake::profile::rule::{Bind, Class, Naming, Rule, Rules, Seen, Variables, View};
 use crate::wire::encode::PayloadKind;
-use crate::wire::json::{Found, is_json};
+use crate::wire::json::{Found, is_json, is_too_deep};
 use crate::words::stamp::Stamp;
 
 use self::binding::{BOUND_BYTES_MAX, Bindings, Unbound, UnboundQueue};
@@ -258,6 +258,7 @@ impl Sorter {
     fn judge_unknown(&self, message: Message<'_>, json: bool, sink: &mut dyn Sink) -> Verdict {
         let (class, problem) = match (json, self.rules.decode.format) {
             (true, _) => (Class::Unmatched, Unnamed::NoRule),
+            (false, Format::Json) if is_too_deep(message.text) => (Class::Garbled, Unnamed::TooDeep),
             (false, Format::Json) => (Class::Garbled, Unnamed::NoJson),
             (false, Format::Irc) => (Class::Garbled, Unnamed::NoIrc),
         };
@@ -432,6 +433,12 @@ mod tests {
         ] {
             assert_eq!(sorted(&profile, Incoming::Text(text)), [expected], "{text}");
         }
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let expected = "garbled: expected JSON of at most 127 levels, found more: \
+                        a program that reads it as a tree may refuse it";
+        assert_eq!(sorted(&profile, Incoming::Text(&deep)), [expected]);
+        let brackets = format!(r#""{}" x"#, "[".repeat(200));
+        assert_eq!(sorted(&profile, Incoming::Text(&brackets)), ["garbled: expected JSON, found other text"]);
         let long = format!(r#"{{"data":{{"s":"{}"}}}}"#, "x".repeat(300));
         assert!(sorted(&profile, Incoming::Text(&long))[0].contains("at most 256 bytes, found 300"));
         let usable = sorted(&profile, Incoming::Text(r#"{"data":{"s":"XBT USD"}}"#));
@@ -841,8 +848,8 @@ mod tests {
         let answered = [r#"ping answered with {"pong":1618678073643123456789,"x":null}"#];
         assert_eq!(sorted(&profile("gzip"), Incoming::Binary(&ping)), answered);
         let bomb = gzip(&[b' '; 100_000]);
-        let too_big =
-            "garbled: expected at most 1000 bytes in a compressed message, found more; raise `connect.max_message`";
+        let too_big = "garbled: expected at most 1000 bytes in a compressed message, found more; \
+                       raise `connect.max_message` in the profile, or `upstream.message_bytes_max` if the profile has none";
         assert_eq!(sorted(&profile("gzip"), Incoming::Binary(&bomb)), [too_big]);
         let not =
             "garbled: expected zlib in a binary message, found other bytes; say what it holds with `decode.binary`";

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::binding::{BINDINGS_MAX, BOUND_BYTES_MAX, UNBOUND_MAX, UNBOUND_NS};
 use crate::intake::flow::sequence::Remedy;
 use crate::intake::profile::rule::Class;
-use crate::wire::json::ELEMENTS_MAX;
+use crate::wire::json::{ELEMENTS_MAX, LEVELS_MAX};
 use crate::words::topic::TopicError;
 
 /// What became of a message.
@@ -43,6 +43,10 @@ pub enum Unnamed {
     NoRule,
     #[error("expected JSON, found other text")]
     NoJson,
+    #[error(
+        "expected JSON of at most {LEVELS_MAX} levels, found more: a program that reads it as a tree may refuse it"
+    )]
+    TooDeep,
     #[error("expected JSON in UTF-8, found other bytes")]
     NoText,
     #[error("expected an IRC message, found other text")]
@@ -51,7 +55,10 @@ pub enum Unnamed {
     NoBinary,
     #[error("expected {format} in a binary message, found other bytes; say what it holds with `decode.binary`")]
     Unpackable { format: &'static str },
-    #[error("expected at most {bytes_max} bytes in a compressed message, found more; raise `connect.max_message`")]
+    #[error(
+        "expected at most {bytes_max} bytes in a compressed message, found more; \
+             raise `connect.max_message` in the profile, or `upstream.message_bytes_max` if the profile has none"
+    )]
     TooBig { bytes_max: usize },
     #[error("expected at most {ELEMENTS_MAX} elements in a message, found {count}; the others are not published")]
     TooManyElements { count: usize },

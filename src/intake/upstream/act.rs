@@ -4,18 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::http::header::{HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use tokio_tungstenite::tungstenite::http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 
-use crate::intake::line::connect::{Door, Target, TargetError};
+use crate::intake::line::connect::Door;
 use crate::intake::line::dialogue::{Dialogue, Step};
 use crate::intake::line::loss::{Loss, in_s};
+use crate::intake::line::target::{Target, TargetError, without_secrets};
 use crate::intake::profile::subscribe::Item;
 use crate::intake::profile::words::{Filling, Wanting};
 use crate::intake::sorting::Sorter;
 use crate::words::stamp::Stamp;
 
-use super::Upstream;
 use super::member::{Member, Role};
+use super::{Upstream, plain_target};
+
+/// Most feeds speak sooner than this after they were asked; what follows at once needs no word before.
+const WAITING_TOLD_NS: u64 = 1_000_000_000;
 
 impl Upstream {
     /// Everything that is due now.
@@ -25,6 +29,7 @@ impl Upstream {
         self.outlet.tick(now, self.polled);
         self.mend(now);
         self.tick_wishes(now);
+        self.tell_waiting(now);
         for index in 0..self.members.len() {
             self.dial(index, now);
             self.speak(index, now);
@@ -48,6 +53,7 @@ impl Upstream {
                 stuck,
                 Self::takes_over_ns(member),
                 member.rotate_at_ns.filter(|_| member.role == Role::Regular),
+                waiting_ns(member),
                 member.sorter.deadline_ns(),
             ];
             due.into_iter().flatten().min()
@@ -82,13 +88,34 @@ impl Upstream {
                 member.link.dial(&self.dialer, door);
                 self.dials.iter_mut().for_each(|dials| dials.take(now.mono_ns));
             }
-            Err(error) => tracing::error!("upstream: {error}"),
+            Err(error) => {
+                let id = member.id;
+                // No loss of this kind is for good.
+                self.lost(id, Loss::Address(error), now).ok();
+            }
         }
+    }
+
+    /// Makes every address once, so that what cannot be is found out before anything is connected.
+    pub(super) fn check_doors(&self, now: Stamp) -> Result<(), TargetError> {
+        let Some(member) = self.members.first() else { return Ok(()) };
+        (0..self.urls.len()).try_for_each(|place| {
+            let door = self.door_at(place, member, now)?;
+            if self.says_secrets && door.target.is_overheard() {
+                let url = door.target.shown();
+                tracing::warn!("keys and passwords go to {url} without encryption; use `wss://` if the feed has it");
+            }
+            Ok(())
+        })
     }
 
     /// The address of a member, with everything filled in.
     fn door(&self, index: usize, now: Stamp) -> Result<Door, TargetError> {
         let member = &self.members[index];
+        self.door_at(member.place, member, now)
+    }
+
+    fn door_at(&self, place: usize, member: &Member, now: Stamp) -> Result<Door, TargetError> {
         let items = self.items_for(member);
         let names: Vec<String> = items.iter().map(|item| item.venue.clone()).collect();
         let cursor = self.cursor.map(|cursor| {
@@ -97,15 +124,14 @@ impl Upstream {
         let filling =
             Filling { items: &names, resume: cursor.as_deref(), ..Filling::plain(&self.script.secrets, now, 0) };
         let unfilled = |wanting: Wanting| TargetError::Unreadable {
-            found: self.urls[member.place].source().to_string(),
+            found: without_secrets(self.urls[place].source()),
             error: wanting.to_string(),
         };
-        let target = Target::parse(&filling.fill(&self.urls[member.place]).map_err(unfilled)?)?;
+        let target = Target::parse(&filling.fill(&self.urls[place]).map_err(unfilled)?)?;
         let mut headers = Vec::new();
         for (name, value) in &self.profile.connect.headers {
-            let value = filling.fill(value).map_err(unfilled)?;
-            let header = HeaderName::try_from(name.as_str()).ok().zip(HeaderValue::try_from(value).ok());
-            headers.extend(header);
+            let value = HeaderValue::try_from(filling.fill(value).map_err(unfilled)?);
+            headers.push((name.clone(), value.map_err(|_| TargetError::Header { name: name.to_string() })?));
         }
         let subprotocol = self.profile.connect.subprotocol.as_ref();
         headers.extend(subprotocol.and_then(|name| Some((SEC_WEBSOCKET_PROTOCOL, HeaderValue::try_from(name).ok()?))));
@@ -113,9 +139,7 @@ impl Upstream {
     }
 
     pub(super) fn target(&self, place: usize) -> Result<Target, TargetError> {
-        let unknown = Filling { resume: Some(""), ..Filling::plain(&self.script.secrets, Stamp::default(), 0) };
-        let filled = unknown.fill(&self.urls[place]);
-        Target::parse(&filled.unwrap_or_else(|_| self.urls[place].source().to_string()))
+        plain_target(&self.urls[place], &self.script.secrets)
     }
 
     pub(super) fn items_for(&self, member: &Member) -> Vec<Arc<Item>> {
@@ -159,6 +183,16 @@ impl Upstream {
         }
     }
 
+    /// Connections that stand again and have brought nothing: what was told of the loss is not so any more.
+    fn tell_waiting(&mut self, now: Stamp) {
+        for member in &mut self.members {
+            if waiting_ns(member).is_some_and(|at| at <= now.mono_ns) {
+                member.told_waiting = true;
+                self.outlet.waits();
+            }
+        }
+    }
+
     /// One connection is silent; the feed is, if all others are as well.
     fn tell_silence(&mut self, since: Stamp) {
         let timeout = in_s(self.script.timing.idle_timeout.unwrap_or_default());
@@ -169,6 +203,12 @@ impl Upstream {
             tracing::warn!("upstream: on one connection {message}");
         }
     }
+}
+
+/// When it is to be told that a connection stands and has brought nothing.
+fn waiting_ns(member: &Member) -> Option<u64> {
+    let is_waiting = member.is_open() && member.data.is_none() && !member.told_waiting;
+    member.opened.filter(|_| is_waiting).map(|opened| opened.mono_ns + WAITING_TOLD_NS)
 }
 
 /// What the venue calls the subscription of this item on this connection, if it has said so.

@@ -1,5 +1,7 @@
 //! What follows when a connection opens, ends, or is replaced by another one.
 
+use std::time::Duration;
+
 use crate::intake::line::dialogue::Dialogue;
 use crate::intake::line::link::Link;
 use crate::intake::line::loss::{Loss, in_s};
@@ -55,15 +57,53 @@ impl Upstream {
             let (profile, message) = (self.profile.name.clone(), format!("closed with {code} `{reason}`"));
             return Err(UpstreamError::Refused { profile, rule: "backoff.fatal_codes".to_string(), message });
         }
+        let loss = self.with_limit_named(loss);
         let member = &mut self.members[index];
         member.link = Link::Empty;
-        let wait = member.lost(&loss, self.sustained, now, &mut rand::rng());
+        let place = member.place;
+        let mut wait = member.lost(&loss, self.sustained, now, &mut rand::rng());
+        if loss.is_ban() || loss.retry_after(now).is_some() {
+            wait = self.hold_back(index, place, now);
+        }
+        let member = &self.members[index];
         let plan = format!("reconnecting in {} (attempt {})", in_s(wait), member.attempts());
         let role = member.role;
         let was_last = !self.members.iter().any(Member::is_open);
         self.outlet.lost(&loss, plan, was_last, now);
         self.abandon(id, role, now);
         Ok(())
+    }
+
+    /// The limit that was exceeded may be the profile's or the operator's.
+    fn with_limit_named(&self, loss: Loss) -> Loss {
+        match loss {
+            Loss::TooBig { bytes, max, .. } => Loss::TooBig { bytes, max, setting: self.limit_setting },
+            other => other,
+        }
+    }
+
+    /// A connection was told to stay away from this address: so do all, at every address of the same host, because venues
+    /// count attempts and lengthen bans by where they come from. Gives the wait of that connection.
+    fn hold_back(&mut self, index: usize, place: usize, now: Stamp) -> Duration {
+        let until_ns = self.members[index].retry_ns_at(place);
+        let hosts: Vec<Option<String>> = (0..self.urls.len()).map(|place| self.host_at(place)).collect();
+        for (other, held_ns) in self.held_ns.iter_mut().enumerate() {
+            if hosts[other] == hosts[place] {
+                *held_ns = until_ns.max(*held_ns);
+            }
+        }
+        let mut wait = Duration::ZERO;
+        for (number, member) in self.members.iter_mut().enumerate() {
+            let held = member.hold(&self.held_ns, now);
+            if number == index {
+                wait = held;
+            }
+        }
+        wait
+    }
+
+    fn host_at(&self, place: usize) -> Option<String> {
+        self.target(place).ok().map(|target| target.host().to_string())
     }
 
     /// The connection is gone: its successor, or the others of its leg, take over what it carried.
@@ -101,8 +141,11 @@ impl Upstream {
         if self.has_successor(id) {
             return Ok(());
         }
-        let is_early = self.members[index].opened.is_none_or(|opened| now.ms_since(opened) < ASKED_TOO_SOON_MS);
-        if is_early || !self.has_room_for_one_more() {
+        let member = &self.members[index];
+        let is_early = member.opened.is_none_or(|opened| now.ms_since(opened) < ASKED_TOO_SOON_MS);
+        // One that was turned away at the log-in has nothing that a successor could take over.
+        let is_open = member.dialogue.as_ref().is_some_and(Dialogue::is_open);
+        if is_early || !is_open || !self.has_room_for_one_more() {
             return self.lost(id, loss, now);
         }
         tracing::info!("upstream: {loss}; a new connection takes over");

@@ -13,9 +13,6 @@ use crate::intake::pool::roster::LinkId;
 use crate::intake::sorting::Sorter;
 use crate::words::stamp::Stamp;
 
-/// An upstream that names a time to stay away is obeyed up to this.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
-
 pub struct Member {
     pub id: LinkId,
     pub leg: usize,
@@ -34,6 +31,8 @@ pub struct Member {
     pub rotate_at_ns: Option<u64>,
     /// Nothing has come for the idle timeout.
     pub is_silent: bool,
+    /// It was told that the connection stands and nothing has come yet.
+    pub told_waiting: bool,
     /// Index of the address that it is at, or goes to next.
     pub place: usize,
     places: Vec<Place>,
@@ -75,6 +74,7 @@ impl Member {
             data: None,
             rotate_at_ns: None,
             is_silent: false,
+            told_waiting: false,
             place: leg % places,
             places: vec![Place { backoff, retry_ns: 0 }; places],
         }
@@ -103,15 +103,34 @@ impl Member {
         if Duration::from_millis(flowed_ms) >= sustained {
             place.backoff.reset();
         }
-        let wait = place.backoff.wait(rng).max(loss.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX));
-        place.retry_ns = now.mono_ns.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+        let wait = place.backoff.wait_after(loss, now, rng);
+        let retry_ns = now.mono_ns.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+        // Another connection may have been told to wait longer.
+        place.retry_ns = place.retry_ns.max(retry_ns);
         self.forget();
-        // The next address in turn that may be dialed soonest.
+        self.choose(1, now)
+    }
+
+    /// Its addresses are not to be dialed before these moments: another connection was told so. Gives the wait.
+    pub fn hold(&mut self, until_ns: &[u64], now: Stamp) -> Duration {
+        for (place, until_ns) in self.places.iter_mut().zip(until_ns) {
+            place.retry_ns = place.retry_ns.max(*until_ns);
+        }
+        if self.dial_at_ns.is_some() { self.choose(0, now) } else { Duration::ZERO }
+    }
+
+    /// When an address may be dialed again.
+    pub fn retry_ns_at(&self, place: usize) -> u64 {
+        self.places[place].retry_ns
+    }
+
+    /// The address that may be dialed soonest, the first in turn from so many after this one. Gives the wait.
+    fn choose(&mut self, first: usize, now: Stamp) -> Duration {
         let count = self.places.len();
-        let turn = (1..=count).map(|step| (self.place + step) % count);
+        let turn = (first..first + count).map(|step| (self.place + step) % count);
         let soonest = turn.min_by_key(|place| self.places[*place].retry_ns.max(now.mono_ns));
         self.place = soonest.unwrap_or(self.place);
-        let at_ns = self.places[self.place].retry_ns.max(now.mono_ns);
+        let at_ns = self.retry_ns_at(self.place).max(now.mono_ns);
         self.dial_at_ns = Some(at_ns);
         Duration::from_nanos(at_ns - now.mono_ns)
     }
@@ -120,7 +139,7 @@ impl Member {
     pub fn redial(&mut self, now: Stamp) {
         self.link.close();
         self.forget();
-        self.dial_at_ns = Some(now.mono_ns);
+        self.dial_at_ns = Some(self.retry_ns_at(self.place).max(now.mono_ns));
     }
 
     /// Its connection is ended by us, for good.
@@ -137,6 +156,7 @@ impl Member {
         self.data = None;
         self.rotate_at_ns = None;
         self.is_silent = false;
+        self.told_waiting = false;
     }
 
     /// Attempts in a row, at the address that was dialed last.
@@ -189,12 +209,20 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_that_wants_to_be_left_alone_is() {
-        let mut rng = SmallRng::seed_from_u64(2);
-        let mut member = member(1);
-        let retry_after = Some(Duration::from_secs(120));
-        let loss = Loss::NotWebSocket { url: String::new(), status: 429, remedy: String::new(), retry_after };
-        assert!(member.lost(&loss, Duration::from_secs(60), at(1), &mut rng) >= Duration::from_secs(120));
+    fn an_address_that_another_connection_was_banned_from_is_left_alone() {
+        let mut member = member(2);
+        member.hold(&[at(60).mono_ns, 0], at(1));
+        assert_eq!((member.place, member.dial_at_ns), (1, Some(at(1).mono_ns)), "there is another one");
+        member.hold(&[at(60).mono_ns, at(30).mono_ns], at(2));
+        assert_eq!((member.place, member.dial_at_ns), (1, Some(at(30).mono_ns)));
+        let mut open = self::member(1);
+        open.dial_at_ns = None;
+        open.hold(&[at(60).mono_ns], at(1));
+        assert_eq!(open.dial_at_ns, None, "it is not dialed at all");
+        open.redial(at(2));
+        assert_eq!(open.dial_at_ns, Some(at(60).mono_ns));
+        let wait = open.lost(&closed(), Duration::from_secs(60), at(3), &mut SmallRng::seed_from_u64(4));
+        assert_eq!(wait, Duration::from_secs(57));
     }
 
     #[test]

@@ -27,16 +27,20 @@ use crate::words::stamp::Stamp;
 
 use super::line::allowance::Allowance;
 use super::line::backoff::Backoff;
-use super::line::connect::{Dialer, Target, TargetError};
-use super::line::dialogue::{Script, Timing};
+use super::line::connect::Dialer;
 use super::line::link::Event;
+use super::line::resolve::System;
+use super::line::script::{Script, Timing};
+use super::line::target::{Target, TargetError};
 use super::outlet::{Outlet, Tally};
 use super::pool::roster::{LinkId, Roster};
 use super::profile::Profile;
+use super::profile::headers::{Headers, read_line, together};
+use super::profile::hidden::Hidden;
 use super::profile::secrets::{SecretError, Secrets};
 use super::profile::subscribe::{Change, Item};
 use super::profile::template::Template;
-use super::profile::words::{Place, Word};
+use super::profile::words::{Filling, Place, Wanting, Word};
 use super::sorting::Sorter;
 
 use self::member::{Member, Role};
@@ -55,6 +59,8 @@ pub struct Settings {
     /// `ws://…` or `wss://…`, at least one: the first that answers is used, the next one when it fails.
     pub urls: Vec<String>,
     pub profile: Profile,
+    /// Further headers of the handshake, as `Name: value`; they go before the profile's.
+    pub headers: Vec<String>,
     /// What to subscribe to, in the words of the profile; may be empty.
     pub items: Vec<String>,
     /// Whole copies of the feed that are received at a time; of each message the first copy counts.
@@ -63,7 +69,8 @@ pub struct Settings {
     pub connections: usize,
     /// For TCP, TLS and the handshake together.
     pub connect_timeout: Duration,
-    /// Without a message for this long the feed is `stale`, after twice this it is connected anew. None: the profile's, else 30 s.
+    /// Without a message for this long the feed is `stale`, after twice this it is connected anew. None: the profile's, else 30 s;
+    /// zero: never.
     pub idle_timeout: Option<Duration>,
     /// Between two WebSocket pings; zero: none are sent.
     pub ping_interval: Duration,
@@ -90,6 +97,12 @@ pub struct Settings {
 pub enum UpstreamError {
     #[error(transparent)]
     BadUrl(#[from] TargetError),
+    #[error("upstream.headers: {0}")]
+    BadHeader(String),
+    #[error(
+        "in what profile `{profile}` says after connecting: {wanting}; set it, or make the part optional: `${{NAME?…}}`"
+    )]
+    Unsayable { profile: String, wanting: Wanting },
     #[error("in the upstream's URL: {0}")]
     BadUrlTemplate(String),
     #[error(
@@ -128,6 +141,13 @@ pub struct Upstream {
     sustained: Duration,
     rotate_after: Option<Duration>,
     connections_max: usize,
+    /// Where the limit of messages in force comes from: a key of the profile, or a setting.
+    limit_setting: &'static str,
+    /// By address: not to be dialed by anyone before this.
+    held_ns: Vec<u64>,
+    /// What is sent, or to be read in the URL, is worth being kept from others.
+    says_secrets: bool,
+    hidden: Hidden,
     dials: Option<Allowance>,
     clock: Clock,
     roster: Roster,
@@ -156,7 +176,14 @@ impl Upstream {
         meters: &Meters,
     ) -> Result<Upstream, UpstreamError> {
         let mut profile = settings.profile;
+        let limit_setting = match profile.connect.message_bytes_max {
+            Some(_) => "`connect.max_message` in the profile",
+            None => "`upstream.message_bytes_max`",
+        };
         let bytes_max = *profile.connect.message_bytes_max.get_or_insert(settings.message_bytes_max);
+        let headers = settings.headers.iter().map(|line| read_line(line)).collect::<Result<Headers, _>>();
+        let headers = headers.map_err(UpstreamError::BadHeader)?;
+        profile.connect.headers = together(profile.connect.headers, headers);
         let profile = Arc::new(profile);
         let urls = settings.urls.iter().map(|url| {
             Target::check(url)?;
@@ -183,10 +210,21 @@ impl Upstream {
         }
         let subscribe = profile.subscribe.as_ref();
         let can_drop = subscribe.is_some_and(|how| how.change == Change::Live && how.unsubscribe.is_some());
+        let places = || urls.iter().map(|url| plain_target(url, &secrets));
+        let in_urls: Vec<String> = places().flatten().flat_map(|target| target.secrets().collect::<Vec<_>>()).collect();
+        let hidden = secrets.hidden(in_urls.into_iter());
+        let says_secrets = !secrets.is_empty() || places().flatten().any(|target| target.authorization().is_some());
         let (min, max) = (retry.min.unwrap_or(settings.backoff_min), retry.max.unwrap_or(settings.backoff_max));
         let mut upstream = Upstream {
             script: Arc::new(Script::new(&profile, timing, secrets)),
-            dialer: Dialer::new(connect.open_timeout.unwrap_or(settings.connect_timeout), bytes_max)?,
+            dialer: Dialer::new(
+                connect.open_timeout.unwrap_or(settings.connect_timeout),
+                bytes_max,
+                Arc::new(System::default()),
+            )?,
+            held_ns: vec![0; urls.len()],
+            limit_setting,
+            says_secrets,
             urls,
             backoff: Backoff::new(min, max),
             sustained: retry.reset_after.unwrap_or(max),
@@ -198,7 +236,8 @@ impl Upstream {
             members: Vec::new(),
             links: 0,
             lines: 0,
-            outlet: Outlet::new(publisher, profile.keepalive.stale_after, legs, meters),
+            outlet: Outlet::new(publisher, (profile.keepalive.stale_after, legs), hidden.clone(), meters),
+            hidden,
             renewals: Renewals::default(),
             merging_until_ns: 0,
             cursor: None,
@@ -215,6 +254,9 @@ impl Upstream {
             }
         }
         upstream.want(&settings.items, now);
+        upstream.check_doors(now)?;
+        let unsayable = |wanting| UpstreamError::Unsayable { profile: upstream.profile.name.clone(), wanting };
+        upstream.script.check().map_err(unsayable)?;
         Ok(upstream)
     }
 
@@ -223,7 +265,9 @@ impl Upstream {
         let id = LinkId(self.links);
         self.links += 1;
         let backoff = (self.urls.len(), self.backoff.clone());
-        self.members.push(Member::new(id, leg, role, backoff, Sorter::new(&self.profile)));
+        let mut member = Member::new(id, leg, role, backoff, Sorter::new(&self.profile));
+        member.hold(&self.held_ns, now);
+        self.members.push(member);
         if role == Role::Regular {
             let orders = self.roster.add_link(leg, id);
             self.obey(orders, now);
@@ -275,7 +319,10 @@ impl Upstream {
                 News::Interest => self.heed_interest(self.clock.now()),
                 News::Ask(ask) => self.forward(ask, self.clock.now()),
             }
-            if let Err(error) = self.take_events() {
+            if let Err(mut error) = self.take_events() {
+                if let UpstreamError::Refused { message, .. } = &mut error {
+                    *message = self.hidden.mask(message).into_owned();
+                }
                 self.outlet.refused(&error.to_string(), self.clock.now());
                 return Err(error);
             }
@@ -316,6 +363,12 @@ impl Upstream {
     pub(super) fn shown_url(&self) -> String {
         self.target(0).map_or_else(|error| error.to_string(), |target| target.shown())
     }
+}
+
+/// The address as far as it is known without a cursor or items.
+fn plain_target(url: &Template<Word>, secrets: &Secrets) -> Result<Target, TargetError> {
+    let unknown = Filling { resume: Some(""), ..Filling::plain(secrets, Stamp::default(), 0) };
+    Target::parse(&unknown.fill(url).unwrap_or_else(|_| url.source().to_string()))
 }
 
 /// Returns once `stop` is true or nobody can make it so any more.

@@ -174,7 +174,10 @@ impl Upstream {
             return Answer::Failed(Failure::UpstreamDown, message.to_string());
         };
         let text = match &self.profile.client.send {
-            None => data.to_string(),
+            None => {
+                let message = "this server does not know how to say that to the feed";
+                return Answer::Failed(Failure::NotSent, message.to_string());
+            }
             Some(template) => {
                 let item = self.script.subscribe.as_ref().map(|subscribe| subscribe.item(topic));
                 let (venue, channel, symbol) = match &item {
@@ -191,10 +194,19 @@ impl Upstream {
                 };
                 match filling.fill(template) {
                     Ok(text) => text,
-                    Err(wanting) => return Answer::Failed(Failure::NotSent, wanting.to_string()),
+                    Err(wanting) => {
+                        tracing::warn!("upstream: what a client sends cannot be put: {wanting}");
+                        let message = "this server does not know how to say that to the feed";
+                        return Answer::Failed(Failure::NotSent, message.to_string());
+                    }
                 }
             }
         };
+        // To a feed of lines, a line more is a command more.
+        if self.profile.rules.decode.is_of_lines() && text.trim_end_matches(['\r', '\n']).contains(['\r', '\n', '\0']) {
+            let message = "expected `data` of one line, found a line break or NUL in it; send each line by itself";
+            return Answer::Failed(Failure::NotSent, message.to_string());
+        }
         if dialogue.forward(text) {
             Answer::Sent
         } else {
@@ -209,6 +221,10 @@ impl Upstream {
             let message = format!("profile `{name}` does not say how requests are numbered; add `[client] request`");
             return answer.give(Answer::Failed(Failure::NotSent, message));
         };
+        if let Some(pointer) = how.forbids(data) {
+            let message = format!("expected a request that this server may pass on, found another one at `{pointer}`");
+            return answer.give(Answer::Failed(Failure::NotSent, message));
+        }
         if self.wishes.requests.len() >= REQUESTS_MAX {
             return answer
                 .give(failed(Failure::Busy, "too many requests wait for the upstream already; try again later"));

@@ -1,10 +1,7 @@
 //! One pass over a JSON text (RFC 8259), moving forward only; it ends at the first byte that is no JSON.
 
 use super::tree::{Goal, Node};
-use super::{ELEMENTS_MAX, FROM_END_MAX, Found, FoundElements, Span};
-
-/// The same as serde_json's, so that a payload can be read as a tree.
-const LEVELS_MAX: u32 = 127;
+use super::{ELEMENTS_MAX, FROM_END_MAX, Found, FoundElements, LEVELS_MAX, Span};
 
 /// A place in a text. Every way over a part of the text gives nothing if the part is no JSON.
 pub(super) struct Scan<'a> {

@@ -1,0 +1,29 @@
+//! For tests: an address that loses whatever is sent to it, as a machine that is gone does.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use socket2::{Domain, Socket, Type};
+
+/// An address at which nothing ever answers: its queue is full, so that whoever comes is not even refused.
+pub struct Dead {
+    pub address: SocketAddr,
+    _listener: Socket,
+    _queued: Vec<Socket>,
+}
+
+impl Dead {
+    pub fn open() -> Dead {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
+        listener.listen(0).expect("a listener");
+        let address = listener.local_addr().ok().and_then(|address| address.as_socket()).expect("bound");
+        let queue = |_| {
+            let guest = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            guest.set_nonblocking(true).expect("an option");
+            // Whether it gets into the queue is the kernel's affair.
+            guest.connect(&address.into()).ok();
+            guest
+        };
+        Dead { address, _listener: listener, _queued: (0..4).map(queue).collect() }
+    }
+}
