@@ -14,7 +14,7 @@ use std::time::Instant;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use fanline::bus::keeping::{Keeping, Note};
 use fanline::intake::flow::sequence::Remedy;
-use fanline::intake::flow::{Flow, Outflow, Piece};
+use fanline::intake::flow::{Flow, Oddity, Outflow, Piece};
 use fanline::intake::profile::Profile;
 use fanline::intake::sorting::{Incoming, Sink, Sorted, Sorter};
 use fanline::wire::encode::Payload;
@@ -70,6 +70,10 @@ impl Outflow for Published {
 
     fn remedy(&mut self, _: &str, remedy: Remedy) {
         black_box(remedy);
+    }
+
+    fn oddity(&mut self, _: &str, oddity: Oddity, _: Stamp) {
+        black_box(oddity);
     }
 }
 
