@@ -379,11 +379,11 @@ class Client {
   }
 
   #notice(message, stale) {
-    const [topic] = message.topics;
-    // A notice about one topic has its place between the frames, unless nothing of the topic has ever come.
+    // It is about one topic, and has its place between the frames, unless nothing of that topic has ever come.
+    const isOfTopic = message.offset !== undefined || message.op === "refused" || message.reason === "nothing_yet";
     if (message.offset !== undefined) this.#advance(message.offset, message.offset >= this.#settledBy);
-    if (topic === ">") this.#staleness.note(message.topics, stale);
-    else this.#staleness.tell(topic, stale);
+    if (isOfTopic) this.#staleness.tell(message.topics[0], stale);
+    else this.#staleness.note(message.topics, stale);
     this.#emit(message.op, message);
   }
 

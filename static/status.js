@@ -24,13 +24,14 @@ export class Status {
     this.#client = client;
     client.on("state", (event) => this.#onState(event));
     client.on("stale", (event) => {
-      if (!event.topics.includes(">")) return; // one topic's; its row shows it
+      if (event.offset !== undefined || event.reason === "nothing_yet") return; // one topic's; its row shows it
       this.#stale.set(event.topics.join(), event);
       this.#show();
     });
     client.on("live", (event) => {
-      if (!event.topics.includes(">")) return;
-      this.#stale.clear();
+      if (event.offset !== undefined) return;
+      if (event.topics.includes(">")) this.#stale.clear();
+      else this.#stale.delete(event.topics.join());
       this.#show();
     });
     client.on("error", ({ message }) => {

@@ -335,6 +335,20 @@ test("a topic's own staleness ends with its next frame, not with the feed's, and
   assert.equal(events.at(-1).op, "gap");
 });
 
+test("what is said of a topic that never came has no place in the stream, and ends with its first frame", () => {
+  const { client } = open();
+  const [socket] = sockets;
+  socket.welcomes();
+  socket.answers(2);
+  socket.says({ op: "stale", topics: ["a"], reason: "nothing_yet", message: "", since_ms: 1, ts: 1 });
+  socket.says({ op: "refused", topic: "b", message: "unknown symbol", ts: 1 });
+  const stale = () => [client.isStale("a"), client.isStale("b"), client.isStale("c")];
+  assert.deepEqual(stale(), [true, true, false]);
+  socket.frame("a", 3);
+  socket.frame("b", 4);
+  assert.deepEqual(stale(), [false, false, false]);
+});
+
 test("who subscribes late gets the snapshot and the deltas since, or nothing before the next snapshot", () => {
   const { client } = open();
   const [socket] = sockets;
