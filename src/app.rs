@@ -129,11 +129,6 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     let history = History::parse(&config.history.keep)?;
     let simulated = is_simulated(&profile(&config)?);
     meters.gauge(&names::UPSTREAM_SIMULATED, &[]).set(f64::from(u8::from(simulated)));
-    if simulated {
-        tracing::warn!(
-            "SIMULATED PRICES: the simulated market is served, not a feed; name a feed, as in `fanline wss://HOST/PATH`"
-        );
-    }
     let limits = Limits {
         ring_frames_max: config.ring.frames_max,
         ring_bytes_max: config.ring.bytes_max,
@@ -267,7 +262,10 @@ async fn open_upstream(
         None => {
             let simulator = Simulator::bind((Ipv4Addr::LOCALHOST, 0).into(), market_settings(config)).await?;
             let url = format!("ws://{}", simulator.local_addr());
-            tracing::info!(%url, "no feed is configured: serving the built-in simulated market");
+            tracing::warn!(
+                %url,
+                "SIMULATED PRICES: no feed is configured, so the built-in market is served; name one, as in `fanline wss://HOST/PATH`"
+            );
             tokio::spawn(simulator.serve(stopped.clone()));
             url
         }

@@ -154,6 +154,7 @@ pub fn start_shard_with(window: WindowSettings, meters: &Meters) -> (Publisher, 
         unsent_bytes_max: 1 << 20,
         compression_level: 7,
         window,
+        simulated: false,
     };
     let (delivery, threads) = Delivery::start(settings, &Ends::reading(reader), clock, meters).expect("threads");
     (publisher, delivery, threads, clock)
