@@ -125,7 +125,7 @@ async fn one_bad_item_of_a_request_is_refused_alone() {
     assert_eq!(granted, ["a", "b", "d", "e"]);
     let refused = stage.until_note("refused", "bad").await;
     assert_eq!(refused["message"], NOT_SENT, "what the venue says is for the log");
-    assert!(stage.log().contains("refused: no bad"), "{}", stage.log());
+    assert!(stage.log().contains("refused: `bad`: no bad"), "{}", stage.log());
     for (n, topic) in (1..).zip(["a", "b", "d", "e"]) {
         caller.say(price(topic, n)).await;
     }
@@ -198,7 +198,7 @@ async fn heartbeats_after_a_refusal_keep_the_connection_and_hide_nothing() {
     stage.assert_metric(&format!("{REFUSED} 1"));
     stage.assert_metric(r#"fanline_upstream_state{state="live"} 0"#);
     assert_eq!(stage.until_note("refused", "a").await["message"], NOT_SENT);
-    assert!(stage.log().contains("refused: depth not supported"), "{}", stage.log());
+    assert!(stage.log().contains("refused: `a`: depth not supported"), "{}", stage.log());
     stage.end(&[("refusal", 1), ("heartbeat without data", 60)]).await;
 }
 
@@ -579,7 +579,7 @@ async fn a_renewed_topic_that_is_then_refused_is_told() {
     caller.say(r#"{"ok":true,"id":2}"#).await;
     caller.misbehave("refusal", r#"{"ok":false,"id":3,"why":"delisted"}"#).await;
     assert_eq!(stage.until_note("refused", "a").await["message"], NOT_SENT);
-    assert!(stage.log().contains("refused: delisted"), "{}", stage.log());
+    assert!(stage.log().contains("refused: `a`: delisted"), "{}", stage.log());
     stage.end(&[("gap", 1), ("refusal", 1)]).await;
 }
 
@@ -829,7 +829,7 @@ async fn clients_are_told_of_each_topic_what_the_venue_does_with_it() {
     late.expect_op("welcome").await;
     late.expect_op("subscribed").await;
     assert_eq!(late.expect_op("refused").await["message"], NOT_SENT);
-    eventually("the log has the venue's words", || server.log().contains("refused: no bad").then_some(()));
+    eventually("the log has the venue's words", || server.log().contains("refused: `bad`: no bad").then_some(()));
 }
 
 /// Asks until `/readyz` says this, and gives its whole answer.

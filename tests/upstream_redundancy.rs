@@ -464,7 +464,8 @@ async fn items_beyond_one_connection_open_further_ones_as_far_as_allowed() {
     until("two full ones", || loads(&exchange) == [100; 2]).await;
     assert_each_delivers(&exchange, &rig, &items[..200], 1).await;
     assert_eq!(rig.metric("fanline_upstream_refused_total"), 50.0);
-    assert_eq!(rig.notes("t0249", "refused")[0]["message"], "the feed does not send this topic");
+    let told = "the items do not fit into 2 connections to the upstream; subscribe to less";
+    assert_eq!(rig.notes("t0249", "refused")[0]["message"], told);
     assert!(rig.log().contains("do not fit into 2 connections"), "{}", rig.log());
     assert_eq!(exchange.state().guests.len(), 2);
     rig.end().await;

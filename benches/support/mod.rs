@@ -136,30 +136,7 @@ pub fn start_shard_with(window: WindowSettings, meters: &Meters) -> (Publisher, 
     let limits = Limits { ring_frames_max: 65_536, ring_bytes_max: 64 << 20, topics_max: 1000 };
     let clock = Clock::start();
     let (publisher, reader) = bus::open(Epoch(1), limits, meters);
-<<<<<<< ours
     let settings = Settings { window, ..Settings::lenient() };
-=======
-    let minute = Duration::from_secs(60);
-    let settings = Settings {
-        shards: 1,
-        spread_after: 1,
-        patterns_max: 10,
-        wildcards_max: 10,
-        lanes_max: 10,
-        message_bytes_max: 1024,
-        messages_per_second_max: 1000,
-        asks_per_second_max: 1000,
-        heartbeat_interval: minute,
-        ping_interval: minute,
-        ping_timeout: minute,
-        replay_max: minute,
-        write_deadline: minute,
-        unsent_bytes_max: 1 << 20,
-        compression_level: 7,
-        window,
-        simulated: false,
-    };
->>>>>>> theirs
     let (delivery, threads) = Delivery::start(settings, &Ends::reading(reader), clock, meters).expect("threads");
     (publisher, delivery, threads, clock)
 }

@@ -21,3 +21,4 @@ mod pool;
 mod press;
 #[cfg(test)]
 mod recorded;
+mod sample;

@@ -18,7 +18,8 @@ use crate::words::stamp::Stamp;
 use super::digest::Digest;
 use super::flow::sequence::Remedy;
 use super::flow::{Oddity, Outflow};
-use super::outlet::{Sample, Tally};
+use super::outlet::Tally;
+use super::sample::Sample;
 
 /// Beyond so many more topics than are known, those that lapsed are looked through for ones that are not known any more.
 const LAPSED_MORE: usize = 1024;

@@ -51,7 +51,7 @@ use self::awaited::Awaited;
 use self::idle::Idleness;
 use self::member::{Member, Role};
 use self::mend::Renewals;
-use self::wishes::Wishes;
+use self::wishes::{Wishes, pinned};
 
 /// Events of one connection taken in one go before deadlines, other connections and the stop signal are looked at
 /// again: some 100 us of work.
@@ -399,20 +399,6 @@ impl Upstream {
 fn plain_target(url: &Template<Word>, secrets: &Secrets) -> Result<Target, TargetError> {
     let unknown = Filling { resume: Some(""), ..Filling::plain(secrets, Stamp::default(), 0) };
     Target::parse(&unknown.fill(url).unwrap_or_else(|_| url.source().to_string()))
-}
-
-/// The items that the operator asks for, under the names that their topics have.
-fn pinned(profile: &Profile, items: &[String]) -> Vec<String> {
-    let right = |item: &String| {
-        let right = profile.subscribe.as_ref().and_then(|subscribe| subscribe.renamed(item));
-        if let Some(right) = &right {
-            tracing::warn!(
-                "upstream: `{item}` is asked for as `{right}`: this is how the feed writes the name of its topic"
-            );
-        }
-        right.unwrap_or_else(|| item.clone())
-    };
-    items.iter().map(right).collect()
 }
 
 /// Returns once `stop` is true or nobody can make it so any more.

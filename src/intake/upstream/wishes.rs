@@ -338,6 +338,20 @@ fn with_id(text: &str, pointer: &Pointer, id: Option<&str>) -> String {
     format!("{}{id}{}", &text[..at], &text[at + token.len()..])
 }
 
+/// The items that the operator asks for, under the names that their topics have.
+pub(super) fn pinned(profile: &Profile, items: &[String]) -> Vec<String> {
+    let right = |item: &String| {
+        let right = profile.subscribe.as_ref().and_then(|subscribe| subscribe.renamed(item));
+        if let Some(right) = &right {
+            tracing::warn!(
+                "upstream: `{item}` is asked for as `{right}`: this is how the feed writes the name of its topic"
+            );
+        }
+        right.unwrap_or_else(|| item.clone())
+    };
+    items.iter().map(right).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
