@@ -56,10 +56,8 @@ pub enum AppError {
     Config(#[from] ConfigError),
     #[error("expected a readable file, found `{}`: {error}; check the path and its permissions", .path.display())]
     Unreadable { path: PathBuf, error: io::Error },
-    #[error("{}: expected a configuration, a profile or a recording, found an empty file; check what should have written it", .path.display())]
-    EmptyFile { path: PathBuf },
-    #[error("{}: expected a text in UTF-8, found other bytes; check that this is the right file", .path.display())]
-    NotText { path: PathBuf },
+    #[error("{}: expected a configuration, a profile or a recording, found {found}; check the file", .path.display())]
+    NothingToCheck { path: PathBuf, found: &'static str },
     #[error(
         "expected the URL of a feed, found none in the settings and none in profile `{profile}`; \
          give it, as in `fanline wss://HOST/PATH --profile {profile}`, or in upstream.url"
@@ -94,8 +92,7 @@ impl AppError {
             self,
             AppError::Config(_)
                 | AppError::Unreadable { .. }
-                | AppError::EmptyFile { .. }
-                | AppError::NotText { .. }
+                | AppError::NothingToCheck { .. }
                 | AppError::NoUrl { .. }
                 | AppError::History(_)
                 | AppError::Send(_)

@@ -32,6 +32,7 @@ pub struct Checked {
 pub fn check(path: &Path, environment: Vec<(OsString, OsString)>) -> Result<Checked, AppError> {
     let bytes = std::fs::read(path).map_err(|error| AppError::Unreadable { path: path.into(), error })?;
     let shown = path.display();
+    let nothing = |found| AppError::NothingToCheck { path: path.into(), found };
     let right = |told: String| Ok(Checked { told: format!("{shown}: {told}"), warning: None });
     if is_recording(path, &bytes) {
         let recording = Recording::read(path, &*bytes)?;
@@ -39,9 +40,9 @@ pub fn check(path: &Path, environment: Vec<(OsString, OsString)>) -> Result<Chec
         return right(format!("a valid recording, frames: {}, seconds: {seconds:.1}", recording.len()));
     }
     if bytes.trim_ascii().is_empty() {
-        return Err(AppError::EmptyFile { path: path.into() });
+        return Err(nothing("an empty file"));
     }
-    let text = String::from_utf8(bytes).map_err(|_| AppError::NotText { path: path.into() })?;
+    let text = String::from_utf8(bytes).map_err(|_| nothing("bytes that are no UTF-8"))?;
     if is_profile(&text) {
         let profile = check_profile(&text, &shown.to_string())?;
         return right(format!("a valid profile, `{}`", profile.name));
