@@ -31,7 +31,7 @@ const DRAIN_GLANCE: Duration = Duration::from_millis(20);
 /// What clients are given to read their goodbyes after a part has ended.
 const GOODBYES_TIMEOUT: Duration = Duration::from_secs(1);
 /// From the end of a part to that of the process at the latest, whatever state the others are in.
-const EXIT_DEADLINE: Duration = Duration::from_millis(1900);
+const EXIT_DEADLINE: Duration = Duration::from_millis(1500);
 /// Beyond `STOP_TIMEOUT`, within which the edge ends.
 const STOP_MARGIN: Duration = Duration::from_millis(500);
 

@@ -316,7 +316,7 @@ settings! {
             "A larger message from a client ends its session with close code 1009; one is read in one go, so the largest bound is what holds up nobody else.";
         message_timeout: Duration = Is("30s"), duration(MS, HOUR),
             "A client whose message has not ended this time after its first byte is closed with code 4411.";
-        inbound_bytes_total_max: usize = Is("64MiB"), bytes(64 * KIB, 1024 * GIB),
+        inbound_bytes_total_max: usize = Is("16MiB"), bytes(64 * KIB, 1024 * GIB),
             "Bytes of messages that have not ended or wait to be read, per shard; beyond it the clients that began theirs first are closed with code 1013.";
     }
     http Http "HTTP, up to the upgrade: places, times, answers, and which web pages may ask." {
@@ -364,8 +364,8 @@ settings! {
             "A client that accepts no byte for this time is closed with code 4409; until then it may come back, and costs next to nothing.";
         unsent_bytes_max: usize = Is("128KiB"), bytes(KIB, 16 * MIB),
             "Unsent bytes the kernel may hold per client (TCP_NOTSENT_LOWAT); less means fresher data for slow clients.";
-        unsent_bytes_total_max: usize = Is("256MiB"), bytes(MIB, 1024 * GIB),
-            "Bytes that a shard holds for clients that have not taken them, each counted once however many share it; beyond it the clients that hold the oldest are cut.";
+        unsent_bytes_total_max: usize = Is("32MiB"), bytes(MIB, 1024 * GIB),
+            "Bytes that a shard holds for clients that have not taken them, each counted once however many share it; beyond half of it clients that catch up get single frames, which all share; beyond it the clients that hold the oldest are cut.";
     }
     raw Raw "Clients with `format=raw`, which get the feed's messages and no word besides." {
         on_stale: OnStale = Is("close"), Kind::Choice(OnStale::NAMES),

@@ -8,7 +8,9 @@ use crate::delivery::index::LaneId;
 use crate::delivery::lane::SessionId;
 use crate::delivery::session::{Socket, Standing};
 use crate::delivery::shard::Shard;
-use crate::delivery::walk::{Behind, Cause, Chunk, Replay, Sources, Stride, Walk, replay_slice, walk_slice};
+use crate::delivery::walk::{
+    Behind, Cause, Chunk, Replay, SLICE_BYTES, Sources, Stride, Walk, replay_slice, walk_slice,
+};
 use crate::wire::command::Policy;
 use crate::wire::encode::Format;
 use crate::wire::notice::Notice;
@@ -74,6 +76,7 @@ impl<S: Socket> Shard<S> {
 
     fn next_slice(&mut self, id: SessionId, now: Stamp) -> Next {
         let lane_id = self.sessions[id.0].lane;
+        let slice_bytes = self.slice_bytes();
         if self.lanes[lane_id.0 as usize].unmatched.is_some() {
             return self.next_match(id, lane_id);
         }
@@ -99,7 +102,7 @@ impl<S: Socket> Shard<S> {
         let patient = behind.cause == Cause::Resume || session.policy == Policy::Lossless;
         let replay = lag_ns.is_some_and(|lag_ns| patient || u128::from(lag_ns) <= self.settings.replay_max.as_nanos());
         if replay {
-            let (before, from) = (behind.cursor, (&self.reader, &mut self.encoder));
+            let (before, from) = (behind.cursor, (&self.reader, &mut self.encoder, slice_bytes));
             let replay = replay_slice(behind, position, (lane_id, &lane.key), &self.index, from);
             self.work_left = self.work_left.saturating_sub((behind.cursor.0 - before.0) as usize + SLICE_WORK);
             match replay {
@@ -109,6 +112,12 @@ impl<S: Socket> Shard<S> {
             }
         }
         self.skip(id, position, now)
+    }
+
+    /// How large a slice may be. It is a session's own, unlike a single frame, which everyone shares: while much is held
+    /// for clients that do not take it, each is sent frame by frame.
+    fn slice_bytes(&self) -> usize {
+        if self.unsent.bytes() > self.settings.unsent_bytes_total_max / 2 { 0 } else { SLICE_BYTES }
     }
 
     /// Goes on matching the lane of a session.
@@ -126,11 +135,12 @@ impl<S: Socket> Shard<S> {
 
     /// The next part of a session's walk.
     fn next_stride(&mut self, id: SessionId, lane_id: LaneId, now: Stamp) -> Next {
+        let slice_bytes = self.slice_bytes();
         let lane = &self.lanes[lane_id.0 as usize];
         let Standing::Behind(behind) = &mut self.sessions[id.0].standing else { return Next::Arrived };
         let Some(walk) = &mut behind.walk else { return Next::Nothing };
         let (index, sorted, reader) = (&self.index, &self.sorted, &self.reader);
-        let sources = Sources { index, sorted, reader, scan_topics_max: self.scan_topics_max };
+        let sources = Sources { index, sorted, reader, scan_topics_max: self.scan_topics_max, slice_bytes };
         let (stride, looked) = walk_slice(walk, (lane_id, lane), &sources, &mut self.encoder, &mut self.scratch);
         let slice_work = if matches!(stride, Stride::Unsorted) { 0 } else { SLICE_WORK };
         self.work_left = self.work_left.saturating_sub(looked + slice_work);

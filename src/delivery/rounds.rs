@@ -11,7 +11,7 @@ use crate::delivery::index::{LaneId, Noted};
 use crate::delivery::lane::{Lane, Scheme, SessionId};
 use crate::delivery::session::{Socket, Standing};
 use crate::delivery::shard::Shard;
-use crate::delivery::walk::{Cause, Chunk, Slice};
+use crate::delivery::walk::{Cause, Chunk, SLICE_BYTES, Slice};
 use crate::delivery::window::Window;
 use crate::wire::encode::Format;
 use crate::wire::notice::Notice;
@@ -234,7 +234,7 @@ impl<S: Socket> Shard<S> {
             self.deliver(lane_id, Seats::Boarded, &chunk, now);
         }
         let Some(lane) = self.lanes.get(lane_id.0 as usize).filter(|lane| !lane.in_step.is_empty()) else { return };
-        let mut slice = Slice::default();
+        let mut slice = Slice::of(SLICE_BYTES);
         for frame in frames {
             slice.push(frame, lane.key.encoded(frame, &mut self.encoder));
         }

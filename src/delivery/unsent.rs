@@ -166,4 +166,35 @@ mod tests {
         puppets[cut..].iter().for_each(|puppet| stage.vanish(puppet));
         assert_eq!(stage.shard.unsent.bytes(), 0);
     }
+
+    #[test]
+    fn clients_that_catch_up_while_much_is_held_get_single_frames_that_all_share() {
+        const FRAMES: usize = 200;
+        let mut stage = Stage::open();
+        (0..FRAMES).for_each(|n| publish(&mut stage, &format!("t{n}"), 1000));
+        let join = |stage: &mut Stage| {
+            let patterns = vec![Pattern::parse(">").expect("a pattern")];
+            let puppet = stage.adopt(Terms { patterns, ..Terms::default() });
+            stall(&puppet, 0);
+            stage.settle();
+            stage.shard.sessions[puppet.id.0].unsent.len()
+        };
+        // The answer to the subscription is held first; a slice follows once the socket takes something.
+        stage.shard.settings.unsent_bytes_total_max = 1 << 20;
+        let crowd: Vec<usize> = (0..4).map(|_| join(&mut stage)).collect();
+        assert!(crowd.iter().all(|held| *held > 0));
+        for scarce in [false, true] {
+            if scarce {
+                stage.shard.settings.unsent_bytes_total_max = stage.shard.unsent.bytes();
+            }
+            let puppet =
+                stage.adopt(Terms { patterns: vec![Pattern::parse(">").expect("a pattern")], ..Terms::default() });
+            stall(&puppet, 1000);
+            stage.settle();
+            let held = stage.shard.sessions[puppet.id.0].unsent.len();
+            assert!(held > 0 && (held <= 1200) == scarce, "{held} bytes");
+            stage.vanish(&puppet);
+            stage.settle();
+        }
+    }
 }

@@ -74,6 +74,8 @@ pub struct Sources<'s> {
     pub reader: &'s Reader,
     /// Lanes of more topics are walked by the sorted list and the ring.
     pub scan_topics_max: usize,
+    /// How large a slice may be; a single frame may be larger.
+    pub slice_bytes: usize,
 }
 
 impl Sources<'_> {
@@ -169,10 +171,16 @@ pub fn walk_slice(
     }
     let topics = lane.topics.list.len();
     if sources.scans(topics) {
-        return scan_slice(walk, lane, sources.index, encoder, scratch);
+        return scan_slice(walk, lane, sources, encoder, scratch);
     }
-    let mut slice =
-        WalkSlice { walk, lane_id, key: &lane.key, index: sources.index, slice: Slice::default(), looked: 0 };
+    let mut slice = WalkSlice {
+        walk,
+        lane_id,
+        key: &lane.key,
+        index: sources.index,
+        slice: Slice::of(sources.slice_bytes),
+        looked: 0,
+    };
     let done = slice.take_sorted(sources, encoder);
     let WalkSlice { slice, looked, .. } = slice;
     let stride = match done {
@@ -187,10 +195,11 @@ pub fn walk_slice(
 fn scan_slice(
     walk: &mut Walk,
     lane: &Lane,
-    index: &Index,
+    sources: &Sources<'_>,
     encoder: &mut Encoder,
     scratch: &mut Vec<(Offset, TopicId)>,
 ) -> (Stride, usize) {
+    let index = sources.index;
     scratch.clear();
     let takes_notes = lane.key.format == Format::Envelope;
     let (mut until, mut looked) = (walk.until, lane.topics.list.len());
@@ -215,7 +224,7 @@ fn scan_slice(
         scratch.truncate(WALK_FRAMES);
     }
     scratch.sort_unstable();
-    let mut slice = Slice::default();
+    let mut slice = Slice::of(sources.slice_bytes);
     for (offset, topic) in scratch.iter() {
         let Some(frame) = index.entry(*topic).and_then(|entry| entry.story.find(*offset)) else { continue };
         if !slice.take(frame.whole(), lane.key.encoded(frame.whole(), encoder)) {
@@ -298,16 +307,17 @@ impl WalkSlice<'_> {
     }
 }
 
-/// The next slice of the ring after the session's cursor, which moves along, up to `until`.
+/// The next slice of the ring after the session's cursor, which moves along, up to `until`; of so many bytes at most, or
+/// of one frame.
 pub fn replay_slice(
     behind: &mut Behind,
     until: Offset,
     (lane_id, key): (LaneId, &LaneKey),
     index: &Index,
-    from: (&Reader, &mut Encoder),
+    from: (&Reader, &mut Encoder, usize),
 ) -> Replay {
-    let (reader, encoder) = from;
-    let mut slice = Slice::default();
+    let (reader, encoder, slice_bytes) = from;
+    let mut slice = Slice::of(slice_bytes);
     for _ in 0..SCAN_FRAMES {
         if behind.cursor >= until {
             break;
@@ -343,8 +353,8 @@ fn replayed<'f>(frame: &'f Frame, story: &'f Story) -> Option<&'f Frame> {
 }
 
 /// Gathers encodings up to the size of a slice. A single one is shared instead of copied.
-#[derive(Default)]
 pub struct Slice {
+    bytes_max: usize,
     first: Bytes,
     rest: BytesMut,
     plain_bytes: usize,
@@ -354,9 +364,13 @@ pub struct Slice {
 }
 
 impl Slice {
+    pub fn of(bytes_max: usize) -> Slice {
+        Slice { bytes_max, first: Bytes::new(), rest: BytesMut::new(), plain_bytes: 0, items: 0, frames: 0 }
+    }
+
     /// Takes the frame, unless the slice is full.
     pub fn take(&mut self, frame: &Frame, encoded: &Encoded) -> bool {
-        if self.items > 0 && self.bytes() + encoded.bytes.len() > SLICE_BYTES {
+        if self.items > 0 && self.bytes() + encoded.bytes.len() > self.bytes_max {
             return false;
         }
         self.push(frame, encoded);

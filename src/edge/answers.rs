@@ -3,7 +3,7 @@
 //! | bound | at the bound |
 //! |---|---|
 //! | answers of one address being made: 1, in all: 2 | the request waits; among those that wait, addresses that have none go first |
-//! | requests that wait, of one address and in all | refused with 503 |
+//! | requests that wait, of one address and in all; 5 s of waiting | refused with 503 |
 //! | making the same again: a tenth of the time | the newest is shared, for a second at most |
 
 use std::collections::{HashMap, VecDeque};
@@ -25,6 +25,9 @@ const MAKINGS_MAX: usize = 2;
 /// Requests with different patterns that wait. With 50 ms each the last of an address waits for less than 2 s.
 const WAITING_MAX: usize = 128;
 const WAITING_PER_ADDRESS_MAX: usize = 32;
+
+/// Who waits for longer is told to come again: an answer that came later would be of little use.
+const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// An answer is not older than this, and the time it takes to make it.
 pub(super) const AGE_MAX: Duration = Duration::from_secs(1);
@@ -93,6 +96,7 @@ struct Order {
     network: IpAddr,
     ration: Ration,
     told: watch::Sender<Outcome>,
+    since: Instant,
 }
 
 impl Answers {
@@ -130,20 +134,25 @@ impl Answers {
             None => Ration::default(),
         };
         let of_address = desk.waiting.iter().filter(|order| order.network == network).count();
-        if desk.waiting.len() >= WAITING_MAX || of_address >= WAITING_PER_ADDRESS_MAX {
+        let full = desk.waiting.len() >= WAITING_MAX || of_address >= WAITING_PER_ADDRESS_MAX;
+        // There are only two without patterns, and they are for everyone.
+        if full && !wish.patterns.is_empty() {
             return Err(Denied::Queue);
         }
         let (told, coming) = watch::channel(None);
         desk.entries.insert(key, Entry::Coming(coming.clone()));
-        desk.waiting.push_back(Order { wish, key, network, ration, told });
+        desk.waiting.push_back(Order { wish, key, network, ration, told, since: Instant::now() });
         self.start_some(&mut desk);
         Ok(Err(coming))
     }
 
-    /// Starts as many as may be made now.
+    /// Starts as many as may be made now: those without patterns first, then in the order they came.
     fn start_some(self: &Arc<Answers>, desk: &mut Desk) {
+        desk.turn_away();
         while desk.making.len() < MAKINGS_MAX {
-            let next = desk.waiting.iter().position(|order| !desk.making.contains(&order.network));
+            let free = |order: &Order| !desk.making.contains(&order.network);
+            let common = desk.waiting.iter().position(|order| free(order) && order.wish.patterns.is_empty());
+            let next = common.or_else(|| desk.waiting.iter().position(free));
             let Some(order) = next.and_then(|next| desk.waiting.remove(next)) else { return };
             desk.making.push(order.network);
             tokio::spawn(self.clone().make(order));
@@ -151,7 +160,7 @@ impl Answers {
     }
 
     async fn make(self: Arc<Answers>, order: Order) {
-        let Order { wish, key, network, mut ration, told } = order;
+        let Order { wish, key, network, mut ration, told, .. } = order;
         let answers = self.clone();
         let runtime = Handle::current();
         let made = tokio::task::spawn_blocking(move || {
@@ -191,6 +200,23 @@ impl Answers {
     fn desk(&self) -> MutexGuard<'_, Desk> {
         // Each update is complete before anything can panic.
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Desk {
+    /// Refuses those who have waited for too long, and forgets those whose clients have gone.
+    fn turn_away(&mut self) {
+        let Desk { entries, waiting, .. } = self;
+        waiting.retain(|order| {
+            // One receiver is that of the entry.
+            let awaited = order.told.receiver_count() > 1;
+            let stays = awaited && order.since.elapsed() < WAIT_MAX;
+            if !stays {
+                entries.remove(&order.key);
+                order.told.send_replace(Some(Err(Denied::Queue)));
+            }
+            stays
+        });
     }
 }
 
@@ -342,5 +368,42 @@ mod tests {
         for asked in greedy {
             assert_eq!(asked.await.expect("no panic"), None);
         }
+    }
+    #[tokio::test]
+    async fn what_everyone_asks_for_goes_first_and_what_nobody_waits_for_is_not_made() {
+        let (answers, go, made) = answers();
+        let ask = |patterns: &'static [&str], address| {
+            let answers = answers.clone();
+            tokio::spawn(async move { answers.get(wish(patterns), address).await.err() })
+        };
+        let waiting = |count| {
+            let answers = answers.clone();
+            async move {
+                while answers.desk().waiting.len() != count {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        let busy = [ask(&["a"], ip(1)), ask(&["b"], ip(2))];
+        while answers.desk().making.len() < MAKINGS_MAX {
+            tokio::task::yield_now().await;
+        }
+        let gone = ask(&["c"], ip(3));
+        waiting(1).await;
+        gone.abort();
+        assert!(gone.await.is_err_and(|error| error.is_cancelled()));
+        let patient = ask(&["d"], ip(4));
+        let common = ask(&[], ip(5));
+        // With the last one `c` was forgotten.
+        waiting(2).await;
+        go.send(()).expect("the maker waits");
+        while !answers.desk().making.contains(&ip(5)) {
+            tokio::task::yield_now().await;
+        }
+        (0..3).for_each(|_| go.send(()).expect("the maker waits"));
+        for asked in busy.into_iter().chain([patient, common]) {
+            assert_eq!(asked.await.expect("no panic"), None);
+        }
+        assert_eq!(made.load(Ordering::SeqCst), 4);
     }
 }

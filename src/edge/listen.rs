@@ -305,3 +305,18 @@ impl Complaint {
         *self = Complaint { uttered: Some(Instant::now()), kept_back: 0 };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refusal_of_a_newcomer_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(REFUSAL).expect("ASCII");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{}", body.len());
+        assert!(
+            serde_json::from_str::<serde_json::Value>(body).is_ok_and(|body| body["code"] == "too_many_connections")
+        );
+    }
+}
