@@ -1,13 +1,19 @@
 //! Floor 5: puts the rooms together, one function per command.
 
+mod parts;
+mod plant;
+mod roles;
+mod server;
+mod signals;
+
 use std::fmt;
-use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use metrics::Gauge;
 use tokio::sync::watch;
 
 use crate::bus::asks::{self, AskQueue, AskRules};
@@ -15,10 +21,13 @@ use crate::bus::clock::Clock;
 use crate::bus::history::{History, HistoryError};
 use crate::bus::interest::Interest;
 use crate::bus::publisher::Publisher;
+use crate::bus::pulse::Vitals;
 use crate::bus::{self, Limits};
 use crate::config::error::ConfigError;
+use crate::config::log_queue::LogQueue;
+use crate::config::logs::write_within;
 use crate::config::{self, Config, Demand};
-use crate::delivery::door::{Delivery, Ends, Threads};
+use crate::delivery::door::{Delivery, Ends};
 use crate::delivery::settings::Settings as DeliverySettings;
 use crate::delivery::window::WindowSettings;
 use crate::edge::{self, Edge, EdgeError, Phase, Rooms};
@@ -26,15 +35,21 @@ use crate::intake::probe::{ProbeError, probe as listen_to};
 use crate::intake::profile::section::ProfileError;
 use crate::intake::profile::{ChoiceError, Profile, check as check_profile};
 use crate::intake::upstream::{Settings as UpstreamSettings, Upstream, UpstreamError};
-use crate::open_files::raise_open_files_limit;
+use crate::open_files::{Shares, open_files_limit, raise_open_files_limit};
 use crate::venue::VenueError;
 use crate::venue::market::MarketSettings;
 use crate::venue::recording::{Recording, RecordingError};
 use crate::venue::replay::{Replay as ReplayVenue, Speed};
 use crate::venue::simulate::Simulator;
 use crate::words::ids::Epoch;
-use crate::words::metrics::Meters;
+use crate::words::metrics::{self as names, Meters};
 use crate::words::topic::{Pattern, TopicError};
+
+use self::parts::{Ended, Parts};
+use self::plant::Plant;
+use self::roles::{feed, serve_http, start_simulator};
+use self::server::Server;
+use self::signals::Signals;
 
 /// Topics that `probe` shows with a sample; more would scroll away.
 const PROBE_SAMPLES: usize = 40;
@@ -42,10 +57,6 @@ const PROBE_SAMPLES: usize = 40;
 const CONNECTIONS_MAX: usize = 10_000;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the log may say how many sessions there are.
-const SESSIONS_GLANCE: Duration = Duration::from_secs(10);
-/// How often the end of a drain is looked for.
-const DRAIN_GLANCE: Duration = Duration::from_millis(20);
 
 /// Why a command ended.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +83,8 @@ pub enum AppError {
     Venue(#[from] VenueError),
     #[error(transparent)]
     Edge(#[from] EdgeError),
+    #[error("{0}; start the server again, and report this if it is a panic")]
+    PartEnded(Ended),
     #[error("expected to {what}, found: {error}")]
     System { what: &'static str, error: io::Error },
 }
@@ -106,11 +119,24 @@ pub struct Replay {
     pub looped: bool,
 }
 
-/// Serves the feed until SIGTERM or SIGINT.
-pub async fn serve(config: Config) -> Result<(), AppError> {
-    let mut signals = Signals::watch()?;
+/// Serves the feed until it is told to stop. Each part has threads of its own, so that none can hold up another one; this
+/// one watches over them.
+pub fn serve(config: Config, log: LogQueue) -> Result<(), AppError> {
+    let runtime = parts::runtime().map_err(AppError::system("start a runtime"))?;
+    let mut signals = {
+        let _entered = runtime.enter();
+        Signals::watch()?
+    };
+    let (server, address) = start(config, log)?;
+    announce(format_args!("fanline listening on http://{address}"));
+    server.run(&runtime, &mut signals)
+}
+
+/// Starts all parts of a server; answers where clients find it.
+fn start(config: Config, log: LogQueue) -> Result<(Server, SocketAddr), AppError> {
     let (stop, stopped) = watch::channel(false);
     let clock = Clock::start();
+    let plant = Plant::find();
     let (meters, exposition) = edge::metrics::recorder();
     let history = History::parse(&config.history.keep)?;
     let limits = Limits {
@@ -122,91 +148,57 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     let wanted_max = config.limits.topics_max;
     let interest = (config.upstream.demand == Demand::On).then(|| Interest::new(wanted_max, &meters));
     let (asks, ask_queue) = asks::open(ask_rules(&config)?);
-    tell_open_files(config.limits.sessions_max);
+    let shares = share_open_files(&config);
 
     let ends = Ends { reader: reader.clone(), interest: interest.clone(), asks };
     let (delivery, threads) = Delivery::start(delivery_settings(&config), &ends, clock, &meters)
         .map_err(AppError::system("start the shards"))?;
     let delivery = Arc::new(delivery);
+    let vitals = Vitals::new(clock, [delivery.pulses(), vec![("feed".into(), reader.pulse())]].concat());
     let door = delivery.clone();
-    let rooms =
-        Rooms { reader, door: Arc::new(move |newcomer| door.adopt(newcomer)), meters: meters.clone(), exposition };
-    let edge = Edge::bind(edge_settings(&config), rooms)?;
-    let address = edge.local_addr();
-    let upstream = open_upstream(&config, (publisher, interest, ask_queue), (clock, &meters), &stopped).await?;
-
-    let (phase, phases) = watch::channel(Phase::Serving);
-    let edge = tokio::spawn(edge.serve(phases));
-    let feed = tokio::spawn(async move {
-        if let Err(error) = upstream.run(stopped).await {
-            tracing::error!(%error, "the feed has ended for good; clients keep the last values, marked as stale");
-        }
-    });
-    tokio::spawn(log_sessions(delivery.clone(), stop.subscribe()));
-    announce(format_args!("fanline listening on http://{address}"))?;
-    signals.next().await;
-    tokio::select! {
-        ended = drain(&config, &delivery, threads, &phase) => ended?,
-        () = signals.next() => tracing::warn!("stopping at once: signalled again"),
-    }
-    phase.send_replace(Phase::Stopped);
-    stop.send_replace(true);
-    let ended = edge.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-    ended.map_err(AppError::system("serve HTTP"))?;
-    feed.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-    tracing::info!("stopped");
-    Ok(())
-}
-
-/// Tells the log how many sessions there are, when that has changed, until the end.
-async fn log_sessions(delivery: Arc<Delivery>, mut stopped: watch::Receiver<bool>) {
-    let mut told = 0;
-    let mut glances = tokio::time::interval(SESSIONS_GLANCE);
-    loop {
-        tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => return,
-            _ = glances.tick() => {}
-        }
-        let sessions = delivery.sessions();
-        if sessions != told {
-            tracing::info!(sessions, before = told, "sessions connected");
-            told = sessions;
-        }
-    }
-}
-
-/// Readiness first, then the goodbyes, then the end; a second signal cuts it short.
-async fn drain(
-    config: &Config,
-    delivery: &Arc<Delivery>,
-    threads: Threads,
-    phase: &watch::Sender<Phase>,
-) -> Result<(), AppError> {
-    let sessions = delivery.sessions();
-    tracing::info!(sessions, "stopping: no new sessions; those there are are told to reconnect elsewhere");
-    phase.send_replace(Phase::Draining);
-    tokio::time::sleep(config.drain.readiness_delay).await;
-    delivery.drain(config.drain.reconnect_spread);
-    let everyone_left = async {
-        while delivery.sessions() > 0 {
-            tokio::time::sleep(DRAIN_GLANCE).await;
-        }
+    let rooms = Rooms {
+        reader: reader.clone(),
+        door: plant.behind(Arc::new(move |newcomer| door.adopt(newcomer))),
+        vitals: vitals.clone(),
+        meters: meters.clone(),
+        exposition: exposition.measuring(measure(&vitals, log, &meters)),
     };
-    if tokio::time::timeout(config.drain.timeout, everyone_left).await.is_err() {
-        tracing::warn!(sessions = delivery.sessions(), "drain.timeout has passed; the sessions left are cut");
+    let edge = Edge::bind(edge_settings(&config, shares), rooms)?;
+    let address = edge.local_addr();
+
+    let mut parts = Parts::default();
+    threads.into_handles().into_iter().for_each(|shard| parts.watch(shard));
+    let bus = (publisher, interest, ask_queue);
+    let simulate = || start_simulator(market_settings(&config), &mut parts, plant.clone(), stopped.clone());
+    let upstream = open_upstream(&config, bus, (clock, &meters), simulate)?;
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let tended = plant.clone();
+    let serve = move || serve_http(async move { tended.tend("edge", edge.serve(phases)).await });
+    parts.start("edge", serve).map_err(AppError::system("start the edge"))?;
+    let (runtime, tended) = (parts::runtime().map_err(AppError::system("start a runtime"))?, plant.clone());
+    let serve = move || parts::drive(runtime, tended.tend("feed", feed(upstream, stopped, reader.pulse())));
+    parts.start("feed", serve).map_err(AppError::system("start the feed"))?;
+    Ok((Server { parts, delivery, vitals, phase, stop, drain: config.drain, plant }, address))
+}
+
+/// What is measured when somebody asks for the metrics.
+fn measure(vitals: &Vitals, log: LogQueue, meters: &Meters) -> impl Fn() + Send + Sync + 'static {
+    let ages: Vec<Gauge> =
+        vitals.ages().map(|(part, _)| meters.gauge(&names::LIVENESS_AGE, &[("part", part)])).collect();
+    let (vitals, dropped) = (vitals.clone(), meters.counter(&names::LOG_DROPPED, &[]));
+    move || {
+        for (gauge, (_, age)) in ages.iter().zip(vitals.ages()) {
+            gauge.set(age.as_secs_f64());
+        }
+        dropped.absolute(log.dropped());
     }
-    delivery.stop();
-    tokio::task::spawn_blocking(|| threads.join())
-        .await
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-    Ok(())
 }
 
 /// Serves the simulated market of `config.simulate` on `listen` until SIGTERM or SIGINT.
 pub async fn simulate(listen: SocketAddr, config: Config) -> Result<(), AppError> {
     let signals = Signals::watch()?;
     let simulator = Simulator::bind(listen, market_settings(&config)).await?;
-    announce(format_args!("fanline simulating on ws://{}", simulator.local_addr()))?;
+    announce(format_args!("fanline simulating on ws://{}", simulator.local_addr()));
     serve_venue(signals, |stopped| simulator.serve(stopped)).await;
     Ok(())
 }
@@ -217,7 +209,7 @@ pub async fn replay(replay: Replay) -> Result<(), AppError> {
     let signals = Signals::watch()?;
     let recording = Recording::load(&capture)?;
     let venue = ReplayVenue::bind(listen, recording, speed, looped).await?;
-    announce(format_args!("fanline replaying on ws://{}", venue.local_addr()))?;
+    announce(format_args!("fanline replaying on ws://{}", venue.local_addr()));
     serve_venue(signals, |stopped| venue.serve(stopped)).await;
     Ok(())
 }
@@ -259,25 +251,16 @@ fn is_recording(path: &Path, text: &str) -> bool {
     path.extension().is_some_and(|extension| extension == "jsonl") || text.trim_start().starts_with('{')
 }
 
-/// The feed that is configured; without one, the simulated market, served on a loopback port of its own and reached
-/// through the same client as any other.
-async fn open_upstream(
+/// The feed that is configured; without one, the simulated market of `simulate`, which answers where it is served, and is
+/// reached through the same client as any other.
+fn open_upstream(
     config: &Config,
     (publisher, interest, asks): (Publisher, Option<Arc<Interest>>, AskQueue),
     (clock, meters): (Clock, &Meters),
-    stopped: &watch::Receiver<bool>,
+    simulate: impl FnOnce() -> Result<String, AppError>,
 ) -> Result<Upstream, AppError> {
     let profile = profile(config)?;
-    let url = match config.upstream.url.clone().or_else(|| profile.url()) {
-        Some(url) => url,
-        None => {
-            let simulator = Simulator::bind((Ipv4Addr::LOCALHOST, 0).into(), market_settings(config)).await?;
-            let url = format!("ws://{}", simulator.local_addr());
-            tracing::info!(%url, "no feed is configured: serving the built-in simulated market");
-            tokio::spawn(simulator.serve(stopped.clone()));
-            url
-        }
-    };
+    let url = config.upstream.url.clone().or_else(|| profile.url()).map_or_else(simulate, Ok)?;
     let settings = UpstreamSettings { interest, asks: Some(asks), ..upstream_settings(config, profile, url) };
     Ok(Upstream::new(settings, publisher, clock, meters)?)
 }
@@ -325,10 +308,14 @@ fn market_settings(config: &Config) -> MarketSettings {
     MarketSettings { seed: simulate.seed, rate: simulate.rate, symbols: simulate.symbols }
 }
 
+fn shards(config: &Config) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    Some(config.shards.count).filter(|count| *count > 0).unwrap_or_else(cores)
+}
+
 fn delivery_settings(config: &Config) -> DeliverySettings {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     DeliverySettings {
-        shards: if config.shards.count == 0 { cores } else { config.shards.count },
+        shards: shards(config),
         spread_after: config.shards.spread_after,
         patterns_max: config.limits.patterns_max,
         wildcards_max: config.limits.wildcards_max,
@@ -351,64 +338,55 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
     }
 }
 
-fn edge_settings(config: &Config) -> edge::Settings {
+fn edge_settings(config: &Config, shares: Shares) -> edge::Settings {
     let per_address = config.limits.sessions_per_address_max;
     edge::Settings {
         listen: config.listen,
         compression: config.compression.enabled,
-        sessions_max: config.limits.sessions_max,
+        sessions_max: shares.sessions_max,
         sessions_per_address_max: (per_address > 0).then_some(per_address),
         patterns_max: config.limits.patterns_max,
-        connections_max: CONNECTIONS_MAX,
+        connections_max: shares.connections_max,
         header_timeout: HEADER_TIMEOUT,
         stop_timeout: STOP_TIMEOUT,
     }
 }
 
-/// Each session takes one file, so a low limit is worth a word before it is reached.
-fn tell_open_files(sessions_max: usize) {
-    match raise_open_files_limit() {
-        Ok((_, limit)) if limit < sessions_max as u64 => {
-            tracing::info!(limit, sessions_max, "fewer open files are allowed than sessions; `ulimit -n` can raise it");
-        }
-        Ok((_, limit)) => tracing::debug!(limit, "open files"),
-        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
+/// Each client takes one file; what the limit leaves to them is worth a word before it is reached.
+fn share_open_files(config: &Config) -> Shares {
+    if let Err(error) = raise_open_files_limit() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
+    let limit = open_files_limit();
+    let upstreams = config.upstream.legs * config.upstream.connections;
+    let wanted = Shares { sessions_max: config.limits.sessions_max, connections_max: CONNECTIONS_MAX };
+    let shares = wanted.within(limit, shards(config), upstreams);
+    if shares == wanted {
+        tracing::debug!(limit, "open files");
+    } else {
+        tracing::info!(
+            limit,
+            sessions_max = shares.sessions_max,
+            wanted = wanted.sessions_max,
+            connections_max = shares.connections_max,
+            "fewer open files are allowed than limits.sessions_max needs, and so fewer sessions; `ulimit -n` can raise it"
+        );
+    }
+    shares
 }
 
 async fn serve_venue<F: Future<Output = ()>>(mut signals: Signals, serve: impl FnOnce(watch::Receiver<bool>) -> F) {
     let (stop, stopped) = watch::channel(false);
     let signalled = async {
-        signals.next().await;
+        signals.stop().await;
         stop.send_replace(true);
     };
     tokio::join!(serve(stopped), signalled);
 }
 
-/// SIGTERM and SIGINT, watched from the moment this is made. That is before the announcement: whoever waits for it may
-/// ask for a stop at once, and a signal that nobody watches ends the process without one.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn watch() -> Result<Signals, AppError> {
-        let watch = |kind| signal(kind).map_err(AppError::system("watch for signals"));
-        Ok(Signals { terminate: watch(SignalKind::terminate())?, interrupt: watch(SignalKind::interrupt())? })
+/// The one line on stdout, for people and for programs that wait for it. Nobody has to read it.
+fn announce(line: fmt::Arguments<'_>) {
+    if let Err(error) = write_within(io::stdout(), format!("{line}\n")) {
+        tracing::warn!(%error, "could not write to stdout: {line}");
     }
-
-    /// Waits for the next one. None is missed between two calls, but several may count as one.
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-/// The one line on stdout, for people and for programs that wait for it.
-fn announce(line: fmt::Arguments<'_>) -> Result<(), AppError> {
-    let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(AppError::system("write to stdout"))
 }

@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,6 +20,7 @@ use crate::bench::plan::Plan;
 use crate::bench::{self, BenchError};
 use crate::config::error::ConfigError;
 use crate::config::kind::{Kind, Value};
+use crate::config::logs::write_within;
 use crate::config::table::{self, Preset, Setting, TABLE};
 use crate::config::{self, Effective, Flag, Sources, document, logs};
 use crate::venue::replay::Speed;
@@ -159,8 +160,8 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
         None => {
             refuse_misspelt_command(&command_line.settings)?;
             let config = load(command_line.settings)?.config;
-            logs::start(&config.log);
-            block_on(app::serve(config))
+            let log = logs::start(&config.log);
+            Ok(app::serve(config, log.queue.clone())?)
         }
         Some(Command::Simulate { listen, seed, rate, symbols }) => {
             let mut settings = Settings::default();
@@ -168,11 +169,11 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             settings.add("--rate", "simulate.rate", rate);
             settings.add("--symbols", "simulate.symbols", symbols);
             let config = load(settings)?.config;
-            logs::start(&config.log);
+            let _log = logs::start(&config.log);
             block_on(app::simulate(listen, config))
         }
         Some(Command::Replay { capture, listen, speed, looped }) => {
-            logs::start(&load(Settings::default())?.config.log);
+            let _log = logs::start(&load(Settings::default())?.config.log);
             block_on(app::replay(Replay { capture, listen, speed, looped }))
         }
         Some(Command::Check { file }) => say(app::check(&file)?),
@@ -187,13 +188,13 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
                 let sentence = "expected the URL of a feed, found none; try `fanline probe wss://HOST/PATH`";
                 return Err(Failure::Usage(sentence.into()));
             }
-            logs::start(&config.log);
+            let _log = logs::start(&config.log);
             block_on(async { app::probe(config, Duration::from_secs(seconds)).await.map(say) })?
         }
         Some(Command::Bench { options, settings }) => {
             let arguments = settings.arguments();
             let plan = Plan::new(&options, &load(settings)?.config, arguments)?;
-            let report = bench::run(&plan, &mut |line| eprintln!("{line}"))?;
+            let report = bench::run(&plan, &mut tell)?;
             if options.json { say(report.json()) } else { say(report) }
         }
         Some(Command::Config { markdown: true, .. }) => say(document::markdown()),
@@ -205,7 +206,10 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
 /// Runs a command to its end on a new runtime.
 fn block_on<T>(command: impl Future<Output = Result<T, AppError>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
-    Ok(runtime.block_on(command)?)
+    let ended = runtime.block_on(command);
+    // A name that is being resolved does not hold up the end.
+    runtime.shutdown_background();
+    Ok(ended?)
 }
 
 /// A lone word is taken for the URL; if it is nearly a command, it was meant as one.
@@ -244,6 +248,11 @@ fn say(text: impl fmt::Display) -> Result<(), Failure> {
     }
 }
 
+/// Says on stderr how far a command has come. The command goes on if nobody reads it.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// Why there is no success to report.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -270,7 +279,11 @@ impl Failure {
             Failure::Arguments(error) => {
                 let code = u8::try_from(error.exit_code()).unwrap_or(2);
                 // Nobody is left to tell if stderr is closed too.
-                let _ = error.print();
+                let _ = if error.use_stderr() && !io::stderr().is_terminal() {
+                    write_within(io::stderr(), error.render().to_string())
+                } else {
+                    error.print()
+                };
                 return ExitCode::from(code);
             }
             Failure::Usage(_) | Failure::Config(_) => true,
@@ -278,20 +291,20 @@ impl Failure {
             Failure::Bench(error) => error.is_usage(),
             Failure::Runtime(_) | Failure::Output(_) => false,
         };
-        let mut stderr = io::stderr().lock();
+        let mut report = String::new();
         let mut cause: Option<&dyn Error> = Some(self);
         let mut told = String::new();
         while let Some(error) = cause {
             let text = error.to_string();
             // A cause that its parent has already spelt out is not told twice.
             if !told.contains(&text) {
-                for line in text.lines() {
-                    let _ = writeln!(stderr, "error: {line}");
-                }
+                report.extend(text.lines().map(|line| format!("error: {line}\n")));
             }
             told = text;
             cause = error.source();
         }
+        // Nobody is left to tell if stderr is closed, too, and a reader that reads nothing does not hold up the end.
+        let _ = write_within(io::stderr(), report);
         ExitCode::from(if usage { 2 } else { 1 })
     }
 }

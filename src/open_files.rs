@@ -1,8 +1,38 @@
-//! How many files and sockets this process may hold open.
+//! How many files and sockets this process may hold open, and what they are for.
 
 use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Files that are open whatever happens: standard streams, listeners, runtimes (some 25 with the simulated market); those
+/// that are open for a moment (names that are resolved, /proc); and as many again.
+const FIXED: u64 = 64;
+/// A shard has a poll and a waker; twice as many are kept.
+const SHARD: u64 = 4;
+/// A connection to the feed, and the one that is to replace it.
+const UPSTREAM: u64 = 2;
+/// Part of what is left that connections before their upgrade get where both cannot have what they want.
+const CONNECTIONS_SHARE: u64 = 4;
+
+/// Who may hold how many of the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shares {
+    pub sessions_max: usize,
+    /// Connections that are not upgraded (yet).
+    pub connections_max: usize,
+}
+
+impl Shares {
+    /// Cuts what is wanted down to what `limit` allows. A reserve is left for the feed and for the server itself, and
+    /// neither of the two shares can take anything from the other one.
+    pub fn within(self, limit: u64, shards: usize, upstreams: usize) -> Shares {
+        let reserve = FIXED + SHARD * shards as u64 + UPSTREAM * upstreams as u64;
+        let left = usize::try_from(limit - reserve.min(limit / 3 * 2)).unwrap_or(usize::MAX);
+        let kept = (left / CONNECTIONS_SHARE as usize).min(self.connections_max).max(1);
+        let sessions_max = self.sessions_max.min(left.saturating_sub(kept)).max(1);
+        Shares { sessions_max, connections_max: self.connections_max.min(left.saturating_sub(sessions_max)).max(1) }
+    }
+}
 
 /// Raises the soft limit of open files (RLIMIT_NOFILE) to the hard one; answers the soft limit before and after.
 ///
@@ -17,6 +47,11 @@ pub fn raise_open_files_limit() -> io::Result<(u64, u64)> {
     Ok((before.unwrap_or(u64::MAX), maximum.unwrap_or(u64::MAX)))
 }
 
+/// The soft limit as it is.
+pub fn open_files_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -26,5 +61,26 @@ mod tests {
         let (before, after) = raise_open_files_limit().expect("raising to the hard limit needs no privilege");
         assert!(before <= after);
         assert_eq!(raise_open_files_limit().expect("again"), (after, after));
+        assert_eq!(open_files_limit(), after);
+    }
+
+    #[test]
+    fn sessions_and_connections_leave_files_for_the_feed_and_for_each_other() {
+        let wanted = Shares { sessions_max: 100_000, connections_max: 10_000 };
+        for (limit, shards, upstreams, sessions_max, connections_max) in [
+            (u64::MAX, 2, 1, 100_000, 10_000),
+            (1 << 20, 64, 256, 100_000, 10_000),
+            (65_536, 8, 1, 55_438, 10_000),
+            (1024, 2, 2, 711, 237),
+            (64, 2, 1, 17, 5),
+            (1, 2, 1, 1, 1),
+        ] {
+            let shares = wanted.within(limit, shards, upstreams);
+            assert_eq!(shares, Shares { sessions_max, connections_max }, "of {limit}");
+            let taken = (shares.sessions_max + shares.connections_max) as u64;
+            assert!(limit < 64 || taken + 42 <= limit, "{shares:?} of {limit}");
+        }
+        let few = Shares { sessions_max: 10, connections_max: 10_000 };
+        assert_eq!(few.within(1024, 2, 2), Shares { sessions_max: 10, connections_max: 938 });
     }
 }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fanline::bus::clock::Clock;
 use fanline::bus::feed::{FeedState, StaleReason};
 use fanline::bus::keeping::{GapReason, Keeping, Note};
 use fanline::bus::publisher::Publisher;
+use fanline::bus::pulse::Vitals;
 use fanline::bus::{self, Limits};
 use fanline::delivery::newcomer::Newcomer;
 use fanline::edge::{self, Edge, EdgeError, Phase, Rooms, Settings};
@@ -56,7 +58,7 @@ fn rooms() -> (Rooms, Publisher, mpsc::UnboundedReceiver<Newcomer>) {
         // The receiver is gone only if its test is.
         let _ = adopt.send(newcomer);
     });
-    (Rooms { reader, door, meters, exposition }, publisher, newcomers)
+    (Rooms { reader, door, vitals: Vitals::new(Clock::start(), Vec::new()), meters, exposition }, publisher, newcomers)
 }
 
 impl Street {

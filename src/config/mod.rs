@@ -6,6 +6,7 @@ pub mod document;
 pub mod error;
 mod file;
 pub mod kind;
+pub mod log_queue;
 pub mod logs;
 pub mod table;
 pub mod values;

@@ -254,7 +254,7 @@ settings! {
         topics_max: usize = Is("100000"), count(1, 10_000_000),
             "Topics that have a current value; frames of further topics are refused. With `upstream.demand` also the topics that clients are subscribed to by name; further ones are refused with `too_many_topics`.";
         sessions_max: usize = Is("100000"), count(1, 10_000_000),
-            "Clients connected at a time; further ones get HTTP 503 `too_many_sessions`.";
+            "Clients connected at a time, or fewer if the system allows too few open files; further ones get HTTP 503 `too_many_sessions`.";
         sessions_per_address_max: usize = Is("0"), count(0, 10_000_000),
             "Clients connected at a time from one IP address; 0 means no limit.";
         patterns_max: usize = Is("1000"), count(1, 1_000_000),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
 
+use crate::bus::pulse::Vitals;
 use crate::bus::reader::Reader;
 use crate::edge::admission::Admission;
 use crate::edge::assets::Assets;
@@ -18,6 +19,7 @@ const PICTURES_MAX: usize = 1;
 pub(super) struct Context {
     pub reader: Reader,
     pub door: Door,
+    pub vitals: Vitals,
     pub meters: Meters,
     pub exposition: Exposition,
     pub phase: watch::Receiver<Phase>,
@@ -34,6 +36,7 @@ impl Context {
         Context {
             reader: rooms.reader,
             door: rooms.door,
+            vitals: rooms.vitals,
             meters: rooms.meters,
             exposition: rooms.exposition,
             phase,

@@ -13,8 +13,13 @@ use crate::edge::answer::json_of;
 use crate::edge::context::Context;
 
 #[derive(Serialize)]
-struct Health {
+struct Health<'a> {
     healthy: bool,
+    /// The part of the server that gives no sign of life.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -25,12 +30,19 @@ struct Readiness<'a> {
     message: &'a str,
 }
 
-/// An answer at all is the message.
-pub(super) async fn healthz() -> Response {
-    json_of(StatusCode::OK, &Health { healthy: true })
+/// An answer at all says that the edge works; the others are judged by their signs of life.
+pub(super) async fn healthz(State(context): State<Arc<Context>>) -> Response {
+    let Some((part, age)) = context.vitals.missing().next() else {
+        return json_of(StatusCode::OK, &Health { healthy: true, part: None, message: None });
+    };
+    let message =
+        format!("no sign of life from `{part}` for {:.1} s; restart the server if this lasts", age.as_secs_f64());
+    let health = Health { healthy: false, part: Some(part), message: Some(message) };
+    json_of(StatusCode::SERVICE_UNAVAILABLE, &health)
 }
 
-/// Draining comes before the feed's state: a load balancer must stop sending clients, however live the feed is.
+/// Draining comes before the feed's state: a load balancer must stop sending clients, however live the feed is. So does
+/// a part without a sign of life: nobody may still look at what the feed's state says.
 pub(super) async fn readyz(State(context): State<Arc<Context>>) -> Response {
     let phase = *context.phase.borrow();
     let feed = context.reader.feed();
@@ -40,6 +52,12 @@ pub(super) async fn readyz(State(context): State<Arc<Context>>) -> Response {
             state: "draining",
             reason: Some("draining"),
             message: "the server is stopping; send clients elsewhere",
+        },
+        (Phase::Serving, _) if context.vitals.missing().next().is_some() => Readiness {
+            ready: false,
+            state: "unhealthy",
+            reason: Some("unhealthy"),
+            message: "a part of the server gives no sign of life; /healthz names it",
         },
         (Phase::Serving, FeedState::Connecting) => Readiness {
             ready: false,

@@ -25,6 +25,8 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Exposition {
     prometheus: PrometheusHandle,
+    /// Sets what is measured only when somebody looks.
+    measure: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// Makes a recorder of its own, not the process's global one; gives its meters and what shows them.
@@ -36,12 +38,18 @@ pub fn recorder() -> (Meters, Exposition) {
     let prometheus = recorder.handle();
     let meters = Meters::new(Arc::new(recorder));
     meters.gauge(&names::BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
-    (meters, Exposition { prometheus })
+    (meters, Exposition { prometheus, measure: Arc::new(|| {}) })
 }
 
 impl Exposition {
+    /// The same, with meters that `measure` sets each time before they are shown.
+    pub fn measuring(self, measure: impl Fn() + Send + Sync + 'static) -> Exposition {
+        Exposition { measure: Arc::new(measure), ..self }
+    }
+
     /// The Prometheus text format 0.0.4.
     pub fn render(&self) -> String {
+        (self.measure)();
         self.prometheus.render()
     }
 }

@@ -21,11 +21,13 @@ mod upgrade;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::bus::pulse::Vitals;
 use crate::bus::reader::Reader;
 use crate::delivery::newcomer::Newcomer;
 use crate::edge::metrics::Exposition;
@@ -61,6 +63,7 @@ pub type Door = Arc<dyn Fn(Newcomer) + Send + Sync>;
 pub struct Rooms {
     pub reader: Reader,
     pub door: Door,
+    pub vitals: Vitals,
     pub meters: Meters,
     pub exposition: Exposition,
 }
@@ -129,13 +132,23 @@ impl Edge {
     /// longer than `settings.stop_timeout`.
     ///
     /// # Errors
-    /// The listener could not be registered with the runtime.
+    /// The listener could not be registered with the runtime, or the upkeep of the metrics has panicked.
     pub async fn serve(self, phase: watch::Receiver<Phase>) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
-        let upkeep = tokio::spawn(metrics::upkeep(self.rooms.exposition.clone(), phase.clone()));
+        let mut upkeep = tokio::spawn(metrics::upkeep(self.rooms.exposition.clone(), phase.clone()));
         let router = router::build(&self.settings, self.rooms, phase.clone());
-        listen::accept_all(listener, router, &self.settings, phase).await;
-        upkeep.abort();
-        Ok(())
+        let mut accepting = pin!(listen::accept_all(listener, router, &self.settings, phase));
+        // Without its upkeep the process would grow for as long as nobody scrapes: it must not end unseen.
+        tokio::select! {
+            () = &mut accepting => {
+                upkeep.abort();
+                Ok(())
+            }
+            ended = &mut upkeep => {
+                ended.map_err(io::Error::other)?;
+                accepting.await;
+                Ok(())
+            }
+        }
     }
 }

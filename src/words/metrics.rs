@@ -76,6 +76,8 @@ declare! {
     ASKS = Counter "fanline_asks_total" "Commands send and request of clients, by what became of them.";
     WANTED_TOPICS = Gauge "fanline_wanted_topics" "Exact topics that clients are subscribed to, while upstream.demand is on.";
     HTTP_REQUESTS = Counter "fanline_http_requests_total" "HTTP requests answered, by route and status.";
+    LIVENESS_AGE = Gauge "fanline_liveness_age_seconds" "Since the last sign of life of a part of the server, by part.";
+    LOG_DROPPED = Counter "fanline_log_lines_dropped_total" "Lines of the log that were dropped, because they were not read in time or could not be written.";
     PUBLISH_TO_WRITE = Histogram "fanline_publish_to_write_seconds" "From the arrival of the oldest frame of a chunk to the return of the last write of that chunk, per lane and round; paced lanes are left out.";
 }
 

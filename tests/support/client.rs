@@ -65,6 +65,21 @@ impl Client {
         assert!(timeout(DEADLINE, ended).await.is_ok(), "{}: expected the end within {DEADLINE:?}", self.name);
     }
 
+    /// Everything with an `op` but heartbeats, up to the connection's end, however that comes.
+    pub async fn notices_to_the_end(&mut self) -> Vec<Value> {
+        let mut notices = Vec::new();
+        let reading = async {
+            while let Some(Ok(message)) = self.stream.next().await {
+                let text = message.into_text().unwrap_or_default();
+                if text.starts_with(r#"{"op":"#) && !text.starts_with(r#"{"op":"heartbeat""#) {
+                    notices.push(serde_json::from_str(&text).unwrap_or_else(|_| panic!("expected JSON: {text}")));
+                }
+            }
+        };
+        assert!(timeout(DEADLINE, reading).await.is_ok(), "{}: expected the end within {DEADLINE:?}", self.name);
+        notices
+    }
+
     /// The next text message. Heartbeats and pings are passed over; nothing else is.
     pub async fn text(&mut self) -> String {
         loop {
@@ -88,6 +103,11 @@ impl Client {
                 _ => panic!("{}: expected `{op}`, found {text}", self.name),
             }
         }
+    }
+
+    /// Passes over everything up to the notice that the feed is live again.
+    pub async fn expect_live(&mut self) {
+        while !self.text().await.starts_with(r#"{"op":"live""#) {}
     }
 
     /// The next frame's text, still in its envelope. Notices about the feed's state are passed over.

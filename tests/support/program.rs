@@ -52,6 +52,31 @@ impl Program {
         Program::spawn(LISTENING, &args, command)
     }
 
+    /// As `serve`, with a log that goes elsewhere, and so is not known here.
+    pub fn serve_logging_to(log: impl Into<Stdio>, args: &[&str], settings: &[(&str, &str)]) -> Program {
+        let args = [args, &["--listen", "127.0.0.1:0"]].concat();
+        let mut command = command(&args, settings);
+        command.stderr(log);
+        Program::spawn(LISTENING, &args, command)
+    }
+
+    /// As `serve`, where the system allows so many open files.
+    pub fn serve_within(open_files: usize, args: &[&str], settings: &[(&str, &str)]) -> Program {
+        let args = [args, &["--listen", "127.0.0.1:0"]].concat();
+        let bare = command(&args, settings);
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &format!("ulimit -n {open_files} && exec \"$0\" \"$@\"")]);
+        limited.arg(bare.get_program()).args(bare.get_args());
+        for (name, value) in bare.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        limited.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Program::spawn(LISTENING, &args, limited)
+    }
+
     fn start(announcement: &str, args: &[&str], settings: &[(&str, &str)]) -> Program {
         Program::spawn(announcement, args, command(args, settings))
     }
@@ -59,7 +84,9 @@ impl Program {
     fn spawn(announcement: &str, args: &[&str], mut command: Command) -> Program {
         let mut child = command.spawn().expect("the binary starts");
         let log = Arc::new(Mutex::new(String::new()));
-        keep(child.stderr.take().expect("piped"), log.clone());
+        if let Some(stderr) = child.stderr.take() {
+            keep(stderr, log.clone());
+        }
         let (announced, announcements) = mpsc::channel();
         let stdout = child.stdout.take().expect("piped");
         thread::spawn(move || {
@@ -107,7 +134,12 @@ impl Program {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
-        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status();
+        self.signal("TERM");
+    }
+
+    /// Sends SIG`name`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status();
         assert!(sent.expect("sh runs").success(), "expected the process to be there");
     }
 
@@ -139,7 +171,8 @@ pub fn run(args: &[&str], settings: &[(&str, &str)]) -> (ExitStatus, String, Str
     (output.status, text(output.stdout), text(output.stderr))
 }
 
-fn command(args: &[&str], settings: &[(&str, &str)]) -> Command {
+/// A command line of `fanline` that is yet to be started.
+pub fn command(args: &[&str], settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanline"));
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("FANLINE_")) {

@@ -1,0 +1,116 @@
+//! The threads without which the server is none, watched at one place: none of them ends unseen.
+
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+use crate::config::logs::panic_message;
+
+/// How often it is looked whether a part has ended.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// The vital threads that are still there.
+#[derive(Default)]
+pub(super) struct Parts(Vec<Part>);
+
+struct Part {
+    name: String,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+/// A part, and how it ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub part: String,
+    how: How,
+}
+
+#[derive(Debug)]
+enum How {
+    ByItself,
+    Failed(io::Error),
+    Panicked(String),
+}
+
+impl Parts {
+    /// Starts a part of this name. It may end only when the server is stopped.
+    pub fn start(&mut self, name: &str, run: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+        let thread = std::thread::Builder::new().name(name.into()).spawn(run)?;
+        self.watch(thread);
+        Ok(())
+    }
+
+    /// Watches a thread, which has the name of its part.
+    pub fn watch(&mut self, thread: JoinHandle<io::Result<()>>) {
+        let name = thread.thread().name().unwrap_or("unnamed").into();
+        self.0.push(Part { name, thread });
+    }
+
+    /// Waits until one has ended, and gives it.
+    pub async fn one_ended(&mut self) -> Ended {
+        loop {
+            match self.0.iter().position(|part| part.thread.is_finished()) {
+                Some(seat) => return Ended::of(self.0.swap_remove(seat)),
+                None => tokio::time::sleep(GLANCE).await,
+            }
+        }
+    }
+
+    /// Waits until all have ended, after they were told to. The first that did so by failing is the error.
+    pub async fn all_ended(&mut self) -> Result<(), Ended> {
+        while !self.0.is_empty() {
+            let ended = self.one_ended().await;
+            if !matches!(ended.how, How::ByItself) {
+                return Err(ended);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn names(&self) -> Vec<&str> {
+        self.0.iter().map(|part| part.name.as_str()).collect()
+    }
+}
+
+impl Ended {
+    fn of(part: Part) -> Ended {
+        let how = match part.thread.join() {
+            Ok(Ok(())) => How::ByItself,
+            Ok(Err(error)) => How::Failed(error),
+            Err(panic) => How::Panicked(panic_message(&*panic).into()),
+        };
+        Ended { part: part.name, how }
+    }
+
+    pub fn panicked(part: &str, panic: &(dyn std::any::Any + Send)) -> Ended {
+        Ended { part: part.into(), how: How::Panicked(panic_message(panic).into()) }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = &self.part;
+        match &self.how {
+            How::ByItself => write!(f, "`{part}` has ended without being told to"),
+            How::Failed(error) => write!(f, "`{part}` has failed: {error}"),
+            How::Panicked(message) => write!(f, "`{part}` has panicked: {message}"),
+        }
+    }
+}
+
+/// A runtime for one thread.
+pub(super) fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Runs to the end on this thread. Nothing that blocks, such as a name that is being resolved, holds up that end, be it by
+/// a panic.
+pub(super) fn drive<T>(runtime: Runtime, run: impl Future<Output = T>) -> T {
+    let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(run)));
+    runtime.shutdown_background();
+    ended.unwrap_or_else(|panic| resume_unwind(panic))
+}
