@@ -1,5 +1,7 @@
 //! Floor 5: puts the rooms together, one function per command.
 
+mod street;
+
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -38,10 +40,6 @@ use crate::words::topic::{Pattern, TopicError};
 
 /// Topics that `probe` shows with a sample; more would scroll away.
 const PROBE_SAMPLES: usize = 40;
-/// Connections that are not upgraded: they are short-lived, and each takes a task and a buffer.
-const CONNECTIONS_MAX: usize = 10_000;
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the log may say how many sessions there are.
 const SESSIONS_GLANCE: Duration = Duration::from_secs(10);
 /// How often the end of a drain is looked for.
@@ -131,8 +129,11 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     let door = delivery.clone();
     let rooms =
         Rooms { reader, door: Arc::new(move |newcomer| door.adopt(newcomer)), meters: meters.clone(), exposition };
-    let edge = Edge::bind(edge_settings(&config), rooms)?;
+    let edge = Edge::bind(street::settings(&config), rooms)?;
     let address = edge.local_addr();
+    if let Some(admin) = edge.admin_addr() {
+        tracing::info!("metrics and health are served at http://{admin}");
+    }
     let upstream = open_upstream(&config, (publisher, interest, ask_queue), (clock, &meters), &stopped).await?;
 
     let (phase, phases) = watch::channel(Phase::Serving);
@@ -348,20 +349,6 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
             members_min: config.compression.window_members_min,
             cut_frames_max: u32::try_from(config.compression.window_cut_max).unwrap_or(u32::MAX),
         },
-    }
-}
-
-fn edge_settings(config: &Config) -> edge::Settings {
-    let per_address = config.limits.sessions_per_address_max;
-    edge::Settings {
-        listen: config.listen,
-        compression: config.compression.enabled,
-        sessions_max: config.limits.sessions_max,
-        sessions_per_address_max: (per_address > 0).then_some(per_address),
-        patterns_max: config.limits.patterns_max,
-        connections_max: CONNECTIONS_MAX,
-        header_timeout: HEADER_TIMEOUT,
-        stop_timeout: STOP_TIMEOUT,
     }
 }
 

@@ -94,6 +94,7 @@ fn every_setting_can_be_set_by_file_variable_and_flag_alike() {
     for setting in table::all() {
         let text = match setting.preset {
             Preset::Is("") if setting.name == "history.keep" => "a=1,b=2",
+            Preset::Is("") if setting.name == "http.allowed_origins" => "https://a.example,null",
             Preset::Is("") => "a,b",
             Preset::Is(text) | Preset::Unset(text) => text,
         };
@@ -171,6 +172,18 @@ fn what_is_wrong_in_a_file_is_refused_with_line_and_remedy() {
             2,
             "upstream.send: expected `>` only as the whole last token, found `chat.>.a`; \
              write `prefix.>` for everything below prefix",
+        ),
+        (
+            "[http]\nallowed_origins = ['app.example.com']",
+            2,
+            "http.allowed_origins: expected `*`, `null` or an origin such as `https://example.com` or `http://localhost:3000`, \
+             found `app.example.com`; leave out paths and final slashes",
+        ),
+        (
+            "[http]\nallowed_hosts = ['https://feed.example.com']",
+            2,
+            "http.allowed_hosts: expected a host such as `feed.example.com` or `feed.example.com:8443`, \
+             found `https://feed.example.com`; leave out `https://` and paths",
         ),
         ("listen = 8080", 1, "listen: expected an address IP:PORT, found the integer `8080`; write it in quotes"),
         ("[compression]\nenabled = 'no'", 2, "compression.enabled: expected true or false, found the string `no`"),

@@ -3,90 +3,21 @@
 mod http_client;
 
 use std::io::{Read, Write};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use fanline::bus::feed::{FeedState, StaleReason};
 use fanline::bus::keeping::{GapReason, Keeping, Note};
-use fanline::bus::publisher::Publisher;
-use fanline::bus::{self, Limits};
-use fanline::delivery::newcomer::Newcomer;
-use fanline::edge::{self, Edge, EdgeError, Phase, Rooms, Settings};
+use fanline::edge::settings::Settings;
+use fanline::edge::{Edge, EdgeError, Phase};
 use fanline::wire::command::Policy;
 use fanline::wire::encode::{Format, Payload, PayloadKind};
-use fanline::words::ids::Epoch;
 use fanline::words::stamp::Stamp;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 
-use crate::http_client::{Answer, Client};
-
-const EPOCH: Epoch = Epoch(0xfee1_900d);
-
-/// An edge on a port of its own, with a test in place of intake, delivery and app.
-struct Street {
-    address: std::net::SocketAddr,
-    publisher: Publisher,
-    newcomers: mpsc::UnboundedReceiver<Newcomer>,
-    phase: watch::Sender<Phase>,
-    served: JoinHandle<std::io::Result<()>>,
-}
-
-fn settings() -> Settings {
-    Settings {
-        listen: "127.0.0.1:0".parse().expect("an address"),
-        compression: true,
-        sessions_max: 100,
-        sessions_per_address_max: None,
-        patterns_max: 10,
-        connections_max: 100,
-        header_timeout: Duration::from_secs(10),
-        stop_timeout: Duration::from_secs(10),
-    }
-}
-
-fn rooms() -> (Rooms, Publisher, mpsc::UnboundedReceiver<Newcomer>) {
-    let (meters, exposition) = edge::metrics::recorder();
-    let limits = Limits { ring_frames_max: 64, ring_bytes_max: 1 << 20, topics_max: 1000 };
-    let (publisher, reader) = bus::open(EPOCH, limits, &meters);
-    let (adopt, newcomers) = mpsc::unbounded_channel();
-    let door: edge::Door = Arc::new(move |newcomer| {
-        // The receiver is gone only if its test is.
-        let _ = adopt.send(newcomer);
-    });
-    (Rooms { reader, door, meters, exposition }, publisher, newcomers)
-}
-
-impl Street {
-    fn open(settings: Settings) -> Street {
-        let (rooms, publisher, newcomers) = rooms();
-        let edge = Edge::bind(settings, rooms).expect("a free port");
-        let address = edge.local_addr();
-        let (phase, phases) = watch::channel(Phase::Serving);
-        let served = tokio::spawn(edge.serve(phases));
-        Street { address, publisher, newcomers, phase, served }
-    }
-
-    fn publish(&mut self, topic: &str, data: &'static str, kind: PayloadKind) {
-        let payload = Payload { bytes: Bytes::from_static(data.as_bytes()), kind };
-        self.publisher
-            .publish(topic, payload, Keeping::NEWEST, Stamp { wall_ms: 1_700_000_000_000, mono_ns: 0 })
-            .expect("published");
-    }
-
-    async fn get(&self, path: &str, headers: &str) -> Answer {
-        Client::connect(self.address).await.request("GET", path, headers).await
-    }
-
-    async fn upgrade(&self, query: &str, headers: &str) -> Answer {
-        self.get(&format!("/v1/ws{query}"), &format!("{HANDSHAKE}{headers}")).await
-    }
-}
-
-const HANDSHAKE: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\n\
-                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+use crate::http_client::Client;
+use crate::http_client::street::{HANDSHAKE, Street, bounded, rooms, settings};
 
 #[tokio::test]
 async fn an_upgraded_socket_is_handed_over_whole_with_its_terms() {
@@ -366,7 +297,9 @@ async fn the_page_is_sent_once_and_then_revalidated() {
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
     assert_eq!(page.header("cache-control"), Some("no-cache"));
     assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
-    assert!(page.header("content-security-policy").is_some_and(|csp| csp.contains("ws: wss:")));
+    let policy = page.header("content-security-policy").expect("a policy");
+    assert!(policy.contains("ws: wss:") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
     assert!(!page.text().contains("@version@"));
     let etag = page.header("etag").expect("an ETag");
     let again = street.get("/", &format!("If-None-Match: W/\"old\", {etag}\r\n")).await;
@@ -385,10 +318,15 @@ async fn what_is_not_there_is_said_in_json() {
     {
         street.get(path, "").await.check_refusal(404, "not_found", "`/");
     }
-    for path in ["/v1/ws", "/v1/snapshot", "/", "/metrics"] {
+    for (path, allowed) in [
+        ("/v1/ws", "GET,HEAD,OPTIONS"),
+        ("/v1/snapshot", "GET,HEAD,OPTIONS"),
+        ("/", "GET,HEAD"),
+        ("/metrics", "GET,HEAD"),
+    ] {
         let answer = Client::connect(street.address).await.request("POST", path, "Content-Length: 0\r\n").await;
         answer.check_refusal(405, "method_not_allowed", "`POST`");
-        assert_eq!(answer.header("allow"), Some("GET,HEAD"), "RFC 9110, 15.5.6");
+        assert_eq!(answer.header("allow"), Some(allowed), "RFC 9110, 15.5.6");
     }
 }
 
@@ -404,21 +342,26 @@ async fn one_connection_may_ask_several_times_and_then_upgrade() {
 
 #[tokio::test]
 async fn a_client_that_does_not_finish_its_request_is_cut_off() {
-    let street = Street::open(Settings { header_timeout: Duration::from_millis(50), ..settings() });
+    let street = Street::open(bounded(|limits| limits.header_timeout = Duration::from_millis(50)));
     let mut client = Client::connect(street.address).await;
     client.write(b"GET / HTTP/1.1\r\nHost: slow").await;
     assert!(client.is_at_end().await);
 }
 
 #[tokio::test]
-async fn a_full_edge_lets_newcomers_wait_and_upgrades_free_their_places() {
-    let mut street = Street::open(Settings { connections_max: 1, ..settings() });
-    let mut first = Client::connect(street.address).await;
-    assert_eq!(first.request("GET", "/healthz", "").await.status, 200);
+async fn a_full_edge_closes_an_idle_connection_for_a_newcomer_and_upgrades_free_their_places() {
+    let mut street = Street::open(bounded(|limits| limits.total_max = 2));
+    let mut idle = Client::connect(street.address).await;
+    assert_eq!(idle.request("GET", "/healthz", "").await.status, 200);
     let mut second = Client::connect(street.address).await;
-    second.write(b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n").await;
-    assert_eq!(first.request("GET", "/v1/ws", HANDSHAKE).await.status, 101);
-    assert_eq!(second.answer("GET").await.status, 200, "the upgraded connection has left the edge");
+    assert_eq!(second.request("GET", "/v1/ws", HANDSHAKE).await.status, 101);
+    let mut third = Client::connect(street.address).await;
+    assert_eq!(third.request("GET", "/healthz", "").await.status, 200);
+    assert_eq!(idle.request("GET", "/healthz", "").await.status, 200, "the upgraded connection has left the edge");
+    let mut fourth = Client::connect(street.address).await;
+    assert_eq!(fourth.request("GET", "/healthz", "").await.status, 200);
+    assert!(third.is_at_end().await, "it was idle for longest");
+    assert_eq!(idle.request("GET", "/healthz", "").await.status, 200);
     assert!(street.newcomers.recv().await.is_some());
 }
 

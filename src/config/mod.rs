@@ -21,6 +21,7 @@ use crate::config::error::{ConfigError, Problem, nearest};
 use crate::config::kind::{Mismatch, Value};
 use crate::config::table::{Setting, VARIABLE_CONFIG, VARIABLE_PREFIX, VARIABLES_BESIDE};
 use crate::config::values::{Origin, Values};
+use crate::edge::visitors::{check_host, check_origin};
 use crate::words::topic::Pattern;
 
 /// What a configuration is put together from.
@@ -164,6 +165,12 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
     }
     if let Some(error) = config.upstream.send.iter().find_map(|text| Pattern::parse(text).err()) {
         refuse("upstream.send", "upstream.send", error.to_string());
+    }
+    if let Some(error) = config.http.allowed_origins.iter().find_map(|text| check_origin(text).err()) {
+        refuse("http.allowed_origins", "http.allowed_origins", error.to_string());
+    }
+    if let Some(error) = config.http.allowed_hosts.iter().find_map(|text| check_host(text).err()) {
+        refuse("http.allowed_hosts", "http.allowed_hosts", error.to_string());
     }
     let Upstream { url, profile, subscribe, topic, backoff_min, backoff_max, .. } = &config.upstream;
     if backoff_min > backoff_max {

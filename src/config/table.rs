@@ -270,6 +270,34 @@ settings! {
         message_bytes_max: usize = Is("64KiB"), bytes(128, 16 * MIB),
             "A larger message from a client ends its session with close code 1009.";
     }
+    http Http "HTTP, up to the upgrade: places, times, answers, and which web pages may ask." {
+        connections_max: usize = Is("10000"), count(1, 1_000_000),
+            "Connections that are not upgraded; at the bound an idle one is closed for a newcomer, then one that has not sent a request; if all are being answered, newcomers wait.";
+        connections_per_address_max: usize = Is("2500"), count(0, 1_000_000),
+            "Of them, connections from one IP address; at the bound an idle or silent one of the address is closed for a newcomer, else the newcomer gets HTTP 503; 0 means no limit.";
+        pending_per_address_max: usize = Is("625"), count(0, 1_000_000),
+            "Of them, connections from one IP address that have not sent the whole head of a request; a further one closes the oldest; 0 means no limit.";
+        header_timeout: Duration = Is("3s"), duration(MS, HOUR),
+            "A connection on which the head of a request is not complete after this time is closed.";
+        keep_alive: Duration = Is("75s"), duration(MS, DAY),
+            "A connection on which nothing was asked for this time after an answer is closed; keep it above the idle timeout of load balancers in front, which is often 60s.";
+        write_timeout: Duration = Is("10s"), duration(MS, HOUR),
+            "A client that takes no byte of an answer for this time is cut.";
+        requests_per_second_max: u32 = Is("200"), count(1, 1_000_000),
+            "Requests on one connection in a second; answers to further ones wait until it is over.";
+        answer_bytes_max: usize = Is("32MiB"), bytes(MIB, 64 * GIB),
+            "Bytes of different answers (`/v1/snapshot`, `/v1/topics`) that are held for their readers; beyond them those that are read for longer than 10s are cut, and further requests get HTTP 503. One answer alone may be larger.";
+        answer_bytes_per_address_max: usize = Is("16MiB"), bytes(0, 64 * GIB),
+            "Of them, bytes of answers to clients of one IP address; further ones get HTTP 503; 0 means no limit of its own.";
+        allowed_origins: Vec<String> = Is(""), Kind::List,
+            "Web pages that may connect and read, as origins such as `https://app.example.com`, or `*` for any; pages of the same host always may. If empty, any may, but with `upstream.send` or `upstream.request` only those of the same host.";
+        allowed_hosts: Vec<String> = Is(""), Kind::List,
+            "Names by which the server may be asked (`Host`), such as `feed.example.com`; other requests get HTTP 421, but for `/healthz` and `/readyz`. If empty, any.";
+    }
+    admin Admin "A listener of its own for the operator." {
+        listen: Option<SocketAddr> = Unset("127.0.0.1:9090"), Kind::Address,
+            "Address that serves `/metrics`, `/healthz` and `/readyz`; `/metrics` is then no longer served where clients connect. Keep it on the loopback or a private network.";
+    }
     heartbeat Heartbeat "Messages that tell a client that nothing is missing." {
         interval: Duration = Is("15s"), duration(MS, HOUR),
             "A client to which nothing was sent for this time gets a `heartbeat`.";

@@ -81,7 +81,7 @@ impl Drop for Permit {
 }
 
 /// What counts as one address: an IPv4 address, or an IPv6 /64, which is what one subscriber line gets at least.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
         v4 => v4,

@@ -5,7 +5,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Why a request is not answered with what it asked for. Codes are those of docs/PROTOCOL.md.
@@ -49,14 +49,15 @@ impl IntoResponse for Refusal {
 /// An answer that must not be cached, from something serialisable.
 pub(super) fn json_of(status: StatusCode, value: &impl Serialize) -> Response {
     let text = serde_json::to_vec(value).expect("answers have string keys and no failing parts");
-    json(status, text)
+    let mut response = body(JSON, Body::from(text));
+    *response.status_mut() = status;
+    response
 }
 
-/// An answer that must not be cached, from finished JSON.
-pub(super) fn json(status: StatusCode, text: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(text));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+/// An answer that must not be cached.
+pub(super) fn body(content_type: HeaderValue, body: Body) -> Response {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     response
 }

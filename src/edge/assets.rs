@@ -14,8 +14,9 @@ use sha2::{Digest, Sha256};
 /// The file that `/` shows.
 const INDEX: &str = "index.html";
 
-/// What the page writes in front of its files, and what is put in its place.
-const PLACEHOLDER: &str = "/static/@version@/";
+/// What the page writes in front of its files. What is put in its place is relative, so that the page works wherever a
+/// proxy shows it.
+const PLACEHOLDER: &str = "static/@version@/";
 
 /// Hexadecimal digits of a version: 64 bits, more than enough to tell deployments apart.
 const VERSION_DIGITS: usize = 16;
@@ -80,7 +81,9 @@ impl Assets {
         }
         let version = hex(&hash.finalize())[..VERSION_DIGITS].to_string();
         let index = files.remove(INDEX).map(|page| {
-            let page = String::from_utf8_lossy(&page).replace(PLACEHOLDER, &format!("/static/{version}/"));
+            let files = format!("static/{version}/");
+            let page = String::from_utf8_lossy(&page);
+            let page = page.replace(&format!("/{PLACEHOLDER}"), &files).replace(PLACEHOLDER, &files);
             Asset::new(INDEX, page.into_bytes())
         });
         let files = files.into_iter().map(|(path, data)| {
@@ -165,7 +168,7 @@ mod tests {
     use super::*;
 
     fn assets(script: &str) -> Assets {
-        let page = "<script src=\"/static/@version@/app.js\">";
+        let page = "<script src=\"/static/@version@/app.js\"><link href=\"static/@version@/app.css\">";
         let icon = "i".repeat(2000);
         Assets::new(
             [("index.html", page), ("app.js", script), ("vendor/LICENSE", "MIT"), ("icon.png", icon.as_str())]
@@ -181,7 +184,9 @@ mod tests {
         assert_ne!(old.version, new.version);
         assert!(is_version(&old.version));
         let page = &old.index().expect("there is a page").plain.body;
-        assert_eq!(page, &format!("<script src=\"/static/{}/app.js\">", old.version));
+        let version = &old.version;
+        let expected = format!("<script src=\"static/{version}/app.js\"><link href=\"static/{version}/app.css\">");
+        assert_eq!(page, &expected, "relative, with and without a slash in front");
         assert_ne!(old.index().map(|i| &i.plain.etag), new.index().map(|i| &i.plain.etag));
     }
 

@@ -1,16 +1,24 @@
 //! The recorder behind the meters, and `/metrics` in the Prometheus text format 0.0.4.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::extract::State;
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::HeaderValue;
+use axum::response::Response;
+use metrics::Gauge;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::edge::Phase;
+use crate::edge::answer::{Refusal, body};
+use crate::edge::answers::{AGE_MAX, Denied, Ration};
+use crate::edge::body::{Answer, Draft, Full, Reading, Store};
 use crate::edge::context::Context;
+use crate::edge::settings::AnswerLimits;
+use crate::edge::upgrade::network_of;
 use crate::words::metrics::{self as names, Meters};
 
 /// Seconds: 50 us, below which a shard's round does not come, to 5 s, beyond which clients have been told `skipped`.
@@ -20,6 +28,12 @@ const PUBLISH_TO_WRITE_BUCKETS: [f64; 16] =
 
 /// Samples of histograms wait in memory until the next upkeep or scrape; 5 s bounds them where nobody scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// 4 MiB: a hundred of some 40 KB, for readers that take their time; of one address a quarter. Apart from other answers,
+/// so that it can be read while those have no room.
+const LIMITS: AnswerLimits = AnswerLimits { bytes_max: 4 << 20, bytes_per_address_max: Some(1 << 20) };
 
 /// Shows what the meters of one recorder hold.
 #[derive(Clone)]
@@ -57,8 +71,48 @@ pub(super) async fn upkeep(exposition: Exposition, mut phase: watch::Receiver<Ph
     }
 }
 
-pub(super) async fn answer(State(context): State<Arc<Context>>) -> Response {
-    let headers =
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-    (headers, context.exposition.render()).into_response()
+/// `/metrics` as it was last made, with the bytes that slow readers of older ones hold.
+pub(super) struct Page {
+    exposition: Exposition,
+    store: Arc<Store>,
+    /// Held while it is made: whoever comes meanwhile waits for it and gets the same.
+    last: Mutex<Last>,
+}
+
+#[derive(Default)]
+struct Last {
+    made: Option<(Arc<Answer>, Instant)>,
+    ration: Ration,
+}
+
+impl Page {
+    pub fn new(exposition: Exposition) -> Page {
+        Page { exposition, store: Store::new(LIMITS, Gauge::noop()), last: Mutex::default() }
+    }
+
+    /// Who asks now and then gets a new one; who asks all the time shares one for a second at most.
+    async fn read(&self, network: IpAddr) -> Result<Reading, Full> {
+        let mut last = self.last.lock().await;
+        let now = Instant::now();
+        let shared = last.made.as_ref().filter(|(_, at)| !last.ration.allows(now) && at.elapsed() < AGE_MAX);
+        let answer = match shared.map(|(answer, _)| answer).filter(|answer| answer.holds_bytes()) {
+            Some(answer) => answer.clone(),
+            None => {
+                let mut draft = Draft::begin(&self.store);
+                draft.open.extend_from_slice(self.exposition.render().as_bytes());
+                let answer = draft.finish()?;
+                last.ration.charge(now, now.elapsed());
+                last.made = Some((answer.clone(), now));
+                answer
+            }
+        };
+        drop(last);
+        self.store.open(&answer, network)
+    }
+}
+
+pub(super) async fn answer(State(context): State<Arc<Context>>, request: Request) -> Result<Response, Refusal> {
+    let reading = context.page.read(network_of(&request)?).await;
+    let reading = reading.map_err(|full| context.deny(Denied::Full(full)))?;
+    Ok(body(CONTENT_TYPE, Body::new(reading)))
 }

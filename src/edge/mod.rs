@@ -6,52 +6,39 @@
 
 mod admission;
 mod answer;
+mod answers;
 mod assets;
+mod body;
 mod context;
 mod handshake;
 mod health;
+mod line;
 mod listen;
 pub mod metrics;
+mod pace;
 mod pages;
 mod picture;
+mod places;
 mod query;
 mod router;
+pub mod settings;
 mod snapshot;
 mod upgrade;
+pub mod visitors;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::bus::reader::Reader;
 use crate::delivery::newcomer::Newcomer;
+use crate::edge::context::Context;
+use crate::edge::listen::Hall;
 use crate::edge::metrics::Exposition;
+use crate::edge::settings::{ConnectionLimits, Settings};
 use crate::words::metrics::Meters;
-
-/// Bounds and choices of the edge.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Where to listen; port 0 lets the system choose, see [`Edge::local_addr`].
-    pub listen: SocketAddr,
-    /// Whether permessage-deflate is agreed on with clients that offer it.
-    pub compression: bool,
-    /// Sessions at most; further upgrades are refused with 503.
-    pub sessions_max: usize,
-    /// Sessions at most from one IPv4 address or one IPv6 /64 network; further upgrades are refused with 503. None is
-    /// right behind a proxy, where all clients have the proxy's address.
-    pub sessions_per_address_max: Option<usize>,
-    /// Patterns at most in one `topics` parameter; more are refused with 400.
-    pub patterns_max: usize,
-    /// Connections at most that are not (yet) upgraded; further ones wait in the kernel's queue.
-    pub connections_max: usize,
-    /// How long a client may take to send the head of a request, and how long a connection may idle between two.
-    pub header_timeout: Duration,
-    /// How long answers under way may take to end after [`Phase::Stopped`].
-    pub stop_timeout: Duration,
-}
 
 /// Where an upgraded socket goes. Must not block.
 pub type Door = Arc<dyn Fn(Newcomer) + Send + Sync>;
@@ -80,61 +67,101 @@ pub enum Phase {
 pub enum EdgeError {
     #[error(
         "expected to listen on `{address}`, found that another program does so; \
-         stop that program or choose another address or port with --listen (port 0 takes any free one)"
+         stop that program or choose another address or port with {flag} (port 0 takes any free one)"
     )]
-    AddressInUse { address: SocketAddr },
+    AddressInUse { address: SocketAddr, flag: &'static str },
     #[error(
         "expected to listen on `{address}`, found that this user may not use the port; \
-         choose a port from 1024 on with --listen or grant CAP_NET_BIND_SERVICE"
+         choose a port from 1024 on with {flag} or grant CAP_NET_BIND_SERVICE"
     )]
-    PortForbidden { address: SocketAddr },
+    PortForbidden { address: SocketAddr, flag: &'static str },
     #[error(
         "expected to listen on `{address}`, found that this machine has no such address; \
-         choose 127.0.0.1 or 0.0.0.0 with --listen"
+         choose 127.0.0.1 or 0.0.0.0 with {flag}"
     )]
-    NoSuchAddress { address: SocketAddr },
-    #[error("expected to listen on `{address}`, found: {source}; choose another address with --listen")]
-    Listen { address: SocketAddr, source: io::Error },
+    NoSuchAddress { address: SocketAddr, flag: &'static str },
+    #[error("expected to listen on `{address}`, found: {source}; choose another address with {flag}")]
+    Listen { address: SocketAddr, flag: &'static str, source: io::Error },
 }
 
-/// A bound listener that nobody answers yet.
+/// Connections of the operator: scrapes and health checks.
+const ADMIN_CONNECTIONS_MAX: usize = 256;
+
+/// Bound listeners that nobody answers yet.
 pub struct Edge {
-    listener: TcpListener,
-    address: SocketAddr,
+    public: Bound,
+    admin: Option<Bound>,
     settings: Settings,
     rooms: Rooms,
 }
 
-impl Edge {
-    /// Listens on `settings.listen`. Connections wait in the kernel's queue until [`Edge::serve`] is polled.
-    pub fn bind(settings: Settings, rooms: Rooms) -> Result<Edge, EdgeError> {
-        let address = settings.listen;
+struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    fn new(address: SocketAddr, flag: &'static str) -> Result<Bound, EdgeError> {
         let explain = |source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => EdgeError::AddressInUse { address },
-            io::ErrorKind::PermissionDenied => EdgeError::PortForbidden { address },
-            io::ErrorKind::AddrNotAvailable => EdgeError::NoSuchAddress { address },
-            _ => EdgeError::Listen { address, source },
+            io::ErrorKind::AddrInUse => EdgeError::AddressInUse { address, flag },
+            io::ErrorKind::PermissionDenied => EdgeError::PortForbidden { address, flag },
+            io::ErrorKind::AddrNotAvailable => EdgeError::NoSuchAddress { address, flag },
+            _ => EdgeError::Listen { address, flag, source },
         };
         let listener = listen::bind(address).map_err(explain)?;
         let address = listener.local_addr().map_err(explain)?;
-        Ok(Edge { listener, address, settings, rooms })
+        Ok(Bound { listener, address })
+    }
+}
+
+impl Edge {
+    /// Listens on `settings.listen` and `settings.admin`. Connections wait in the kernel's queue until [`Edge::serve`]
+    /// is polled.
+    pub fn bind(settings: Settings, rooms: Rooms) -> Result<Edge, EdgeError> {
+        let public = Bound::new(settings.listen, "--listen")?;
+        let admin = settings.admin.map(|address| Bound::new(address, "--admin-listen")).transpose()?;
+        Ok(Edge { public, admin, settings, rooms })
     }
 
     /// The address that clients can connect to, with the port the system chose if 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.public.address
+    }
+
+    /// The operator's address, if there is one of its own.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|bound| bound.address)
     }
 
     /// Answers until `phase` is [`Phase::Stopped`] or its sender is gone, then waits for answers under way, but no
     /// longer than `settings.stop_timeout`.
     ///
     /// # Errors
-    /// The listener could not be registered with the runtime.
+    /// A listener could not be registered with the runtime.
     pub async fn serve(self, phase: watch::Receiver<Phase>) -> io::Result<()> {
-        let listener = tokio::net::TcpListener::from_std(self.listener)?;
-        let upkeep = tokio::spawn(metrics::upkeep(self.rooms.exposition.clone(), phase.clone()));
-        let router = router::build(&self.settings, self.rooms, phase.clone());
-        listen::accept_all(listener, router, &self.settings, phase).await;
+        let Edge { public, admin, settings, rooms } = self;
+        let listener = tokio::net::TcpListener::from_std(public.listener)?;
+        let admin = admin.map(|bound| tokio::net::TcpListener::from_std(bound.listener)).transpose()?;
+        let meters = rooms.meters.clone();
+        let upkeep = tokio::spawn(metrics::upkeep(rooms.exposition.clone(), phase.clone()));
+        let context = Arc::new(Context::new(&settings, rooms, phase.clone()));
+        let hall =
+            |router, limits| Hall { router, limits, meters: meters.clone(), stop_timeout: settings.stop_timeout };
+        let router = router::public(&context, admin.is_none());
+        let public = listen::accept_all(listener, hall(router, settings.connections), phase.clone());
+        let operators = async {
+            if let Some(listener) = admin {
+                // Places of its own, so that the public cannot take them.
+                let limits = ConnectionLimits {
+                    total_max: ADMIN_CONNECTIONS_MAX,
+                    per_address_max: None,
+                    pending_per_address_max: None,
+                    ..settings.connections
+                };
+                listen::accept_all(listener, hall(router::admin(&context), limits), phase).await;
+            }
+        };
+        tokio::join!(public, operators);
         upkeep.abort();
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::edge::context::Context;
 /// Scripts only from here; WebSockets to anywhere, because the page can be pointed at another server.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; style-src 'self' 'unsafe-inline'; \
-     object-src 'none'; base-uri 'none'; form-action 'none'",
+     object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
 pub(super) async fn index(State(context): State<Arc<Context>>, uri: Uri, headers: HeaderMap) -> Response {
@@ -114,7 +114,7 @@ mod tests {
         let page = assets.index().expect("there is a page");
         let path = String::from_utf8_lossy(&page.plain.body).into_owned();
         for (path, expected) in [
-            (path.trim_start_matches("/static/"), "public, max-age=31536000, immutable"),
+            (path.trim_start_matches("static/"), "public, max-age=31536000, immutable"),
             ("app.js", "public, max-age=300, stale-while-revalidate=86400"),
             ("0000000000000000/app.js", "public, max-age=60"),
         ] {

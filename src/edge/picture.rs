@@ -8,10 +8,13 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
+use crate::bus::frame::Topic;
 use crate::bus::latest::Current;
 use crate::bus::reader::Reader;
 use crate::words::ids::{Offset, TopicId};
+use crate::words::patterns::PatternSet;
 use crate::words::topic::Pattern;
 
 /// Going on from `offset` misses nothing of the matched topics.
@@ -21,77 +24,127 @@ pub(super) struct Picture {
     pub currents: Vec<Current>,
 }
 
+/// Called between any two steps with the work that the last one was, so that long work can be done in parts.
+pub(super) type Breathe<'b> = &'b mut dyn FnMut(usize);
+
+/// What is wanted: all topics, or those that match one of these.
+pub(super) struct Choice<'p> {
+    patterns: &'p [Pattern],
+    compiled: PatternSet,
+}
+
+/// What is known of topics: none where a topic is not wanted, so that it is matched once.
+type Found = HashMap<TopicId, Option<Current>>;
+
+impl<'p> Choice<'p> {
+    pub fn new(patterns: &'p [Pattern]) -> Choice<'p> {
+        Choice { patterns, compiled: patterns.iter().collect() }
+    }
+
+    /// The names of the topics that are wanted, if they are so few that none has to be looked for.
+    fn names(&self) -> Option<impl Iterator<Item = &'p str>> {
+        let exact = !self.patterns.is_empty() && self.patterns.iter().all(Pattern::is_exact);
+        exact.then(|| self.patterns.iter().map(Pattern::as_str))
+    }
+
+    fn wants(&self, topic: &str, breathe: Breathe<'_>) -> bool {
+        if self.patterns.is_empty() {
+            return true;
+        }
+        let (wanted, steps) = self.compiled.matches_counted(topic);
+        breathe(steps);
+        wanted
+    }
+}
+
 impl Picture {
-    /// Takes the topics that match one of `patterns`; all if there are none.
-    pub fn take(reader: &Reader, patterns: &[Pattern]) -> Picture {
+    /// Takes the topics that are wanted.
+    pub fn take(reader: &Reader, choice: &Choice<'_>, breathe: Breathe<'_>) -> Picture {
         let before = reader.head();
-        let seen = visit(reader, patterns);
-        Picture::develop(reader, patterns, before, seen)
+        let seen = visit(reader, choice, breathe);
+        Picture::develop(reader, choice, (before, seen), breathe)
     }
 
     /// Makes one moment of what was `seen` some time after the head was at `before`.
-    fn develop(reader: &Reader, patterns: &[Pattern], before: Offset, seen: Vec<Current>) -> Picture {
-        let mut found: HashMap<TopicId, Current> = seen
-            .into_iter()
-            .filter(|current| wanted(patterns, &current.story.newest().topic.name))
-            .map(|current| (current.story.newest().topic.id, current))
-            .collect();
+    fn develop(
+        reader: &Reader,
+        choice: &Choice<'_>,
+        (before, mut seen): (Offset, Found),
+        breathe: Breathe<'_>,
+    ) -> Picture {
         // A frame is remembered one statement before it enters the ring, so the visit may have seen the one after the
         // head. Then the picture is exact there, and the head has moved on before any client can use the cursor.
-        let newest = found.values().map(|current| current.story.newest().offset).max().unwrap_or_default();
+        let offsets = seen.values().flatten().map(|current| current.story.newest().offset);
+        let newest = offsets.max().unwrap_or_default();
         let head = reader.head();
-        let offset = match carry(reader, patterns, (before, head), &mut found) {
+        let offset = match carry(reader, choice, ((before, head), &mut seen), breathe) {
             Ok(()) => head.max(newest),
             // The ring was overrun during the visit. From the old head nothing is missed either, some is repeated.
             Err(Overrun) => before,
         };
-        Picture { offset, currents: found.into_values().collect() }
+        Picture { offset, currents: seen.into_values().flatten().collect() }
     }
 }
 
 struct Overrun;
 
-/// Nothing but copying references happens while a part of the cache is locked; patterns are matched afterwards.
-fn visit(reader: &Reader, patterns: &[Pattern]) -> Vec<Current> {
-    if !patterns.is_empty() && patterns.iter().all(Pattern::is_exact) {
-        return patterns.iter().filter_map(|pattern| reader.latest(pattern.as_str())).collect();
+/// Only references to names are copied while a part of the cache is locked; what is kept of a topic, which may be
+/// thousands of changes, is copied of one topic at a time.
+fn visit(reader: &Reader, choice: &Choice<'_>, breathe: Breathe<'_>) -> Found {
+    let mut found = Found::new();
+    let mut look = |name: &str, breathe: Breathe<'_>| {
+        // A topic that has gone meanwhile is new to us when it comes back.
+        if let Some(current) = reader.latest(name) {
+            found.insert(current.story.newest().topic.id, Some(current));
+        }
+        breathe(1);
+    };
+    if let Some(names) = choice.names() {
+        names.for_each(|name| look(name, breathe));
+        return found;
     }
-    let mut seen = Vec::with_capacity(reader.topics());
-    reader.each_latest(|current| seen.push(current.clone()));
-    seen
+    let mut topics: Vec<Arc<Topic>> = Vec::with_capacity(reader.topics());
+    reader.each_latest(|current| topics.push(current.story.newest().topic.clone()));
+    let mut unwanted = Vec::new();
+    for topic in topics {
+        if choice.wants(&topic.name, breathe) {
+            look(&topic.name, breathe);
+        } else {
+            unwanted.push(topic.id);
+        }
+    }
+    found.extend(unwanted.into_iter().map(|id| (id, None)));
+    found
 }
 
 /// Applies the frames after the first offset up to the second.
 fn carry(
     reader: &Reader,
-    patterns: &[Pattern],
-    (before, head): (Offset, Offset),
-    found: &mut HashMap<TopicId, Current>,
+    choice: &Choice<'_>,
+    ((before, head), found): ((Offset, Offset), &mut Found),
+    breathe: Breathe<'_>,
 ) -> Result<(), Overrun> {
     let mut offset = before;
     while offset < head {
         offset = offset.next();
         let frame = reader.frame(offset).ok_or(Overrun)?;
+        breathe(0);
         match found.entry(frame.topic.id) {
             Entry::Occupied(mut entry) => {
-                let current = entry.get_mut();
-                if current.story.newest().offset < offset {
+                if let Some(current) = entry.get_mut()
+                    && current.story.newest().offset < offset
+                {
                     current.take(frame);
                 }
             }
             Entry::Vacant(entry) => {
                 // Not visited, so the topic is new since `before`, and this is its first frame.
-                if wanted(patterns, &frame.topic.name) {
-                    entry.insert(Current::new(frame));
-                }
+                let wanted = choice.wants(&frame.topic.name, breathe);
+                entry.insert(wanted.then(|| Current::new(frame)));
             }
         }
     }
     Ok(())
-}
-
-fn wanted(patterns: &[Pattern], topic: &str) -> bool {
-    patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(topic))
 }
 
 #[cfg(test)]
@@ -142,9 +195,10 @@ mod tests {
             publish(&mut publisher, &["a.x", "b"]);
             let before = reader.head();
             publish(&mut publisher, &["b"]);
-            let seen = visit(&reader, &patterns);
+            let choice = Choice::new(&patterns);
+            let seen = visit(&reader, &choice, &mut |_| {});
             publish(&mut publisher, &["a.x", "a.new", "b", "a.new"]);
-            let picture = Picture::develop(&reader, &patterns, before, seen);
+            let picture = Picture::develop(&reader, &choice, (before, seen), &mut |_| {});
             assert_eq!(picture.offset, Offset(7));
             assert_eq!(lines(&picture), expected, "{patterns:?}");
         }
@@ -155,9 +209,10 @@ mod tests {
         let (mut publisher, reader) = bus();
         publish(&mut publisher, &["a", "b"]);
         let before = reader.head();
-        let seen = visit(&reader, &[]);
+        let choice = Choice::new(&[]);
+        let seen = visit(&reader, &choice, &mut |_| {});
         publish(&mut publisher, &["b"; RING_FRAMES + 1]);
-        let picture = Picture::develop(&reader, &[], before, seen);
+        let picture = Picture::develop(&reader, &choice, (before, seen), &mut |_| {});
         assert_eq!(picture.offset, before, "going on from here is answered with `skipped`, not with a silent gap");
     }
 }

@@ -41,11 +41,15 @@ impl WsQuery {
 }
 
 /// The query of `/v1/topics` and `/v1/snapshot`: patterns, none meaning all topics.
-pub(super) fn topics(query: Option<&str>, patterns_max: usize) -> Result<Vec<Pattern>, Refusal> {
-    match parameters(query, &["topics"])?.pop() {
-        Some((_, value)) => patterns(&value, patterns_max),
-        None => Ok(Vec::new()),
+pub(super) fn topics(query: Option<&str>, patterns_max: usize, wildcards_max: usize) -> Result<Vec<Pattern>, Refusal> {
+    let Some((_, value)) = parameters(query, &["topics"])?.pop() else { return Ok(Vec::new()) };
+    let patterns = patterns(&value, patterns_max)?;
+    let wildcards = patterns.iter().filter(|pattern| !pattern.is_exact()).count();
+    if wildcards > wildcards_max {
+        let message = format!("expected at most {wildcards_max} wildcards (limits.wildcards_max), found {wildcards}");
+        return Err(Refusal::bad("too_many_wildcards", message));
     }
+    Ok(patterns)
 }
 
 /// Splits the query; each parameter must be one of `known` and come once.

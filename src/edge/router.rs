@@ -8,31 +8,48 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
-use tokio::sync::watch;
 
 use crate::edge::answer::{Refusal, not_found};
-use crate::edge::context::Context;
-use crate::edge::{Phase, Rooms, Settings, health, metrics, pages, snapshot, upgrade};
+use crate::edge::context::{self, Context};
+use crate::edge::{health, metrics, pages, snapshot, upgrade, visitors};
 use crate::words::metrics as names;
 
-pub(super) fn build(settings: &Settings, rooms: Rooms, phase: watch::Receiver<Phase>) -> Router {
-    for reason in upgrade::REASONS {
-        rooms.meters.counter(&names::REFUSALS, &[("reason", reason)]).increment(0);
+/// For all that is no page: if it is shown as one, it can do nothing.
+const POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+
+/// What everyone may ask for; `/metrics` only if `with_metrics`.
+pub(super) fn public(context: &Arc<Context>, with_metrics: bool) -> Router {
+    for reason in [&upgrade::REASONS[..], &visitors::REASONS, &context::REASONS].concat() {
+        context.meters.counter(&names::REFUSALS, &[("reason", reason)]).increment(0);
     }
-    let context = Arc::new(Context::new(settings, rooms, phase));
-    Router::new()
-        .route("/v1/ws", get(upgrade::answer))
-        .route("/v1/topics", get(snapshot::topics))
-        .route("/v1/snapshot", get(snapshot::snapshot))
-        .route("/metrics", get(metrics::answer))
+    let router = Router::new()
+        .route("/v1/ws", get(upgrade::answer).options(visitors::preflight))
+        .route("/v1/topics", get(snapshot::topics).options(visitors::preflight))
+        .route("/v1/snapshot", get(snapshot::snapshot).options(visitors::preflight))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/", get(pages::index))
-        .route("/static/{*path}", get(pages::file))
+        .route("/static/{*path}", get(pages::file));
+    let router = if with_metrics { router.route("/metrics", get(metrics::answer)) } else { router };
+    finished(router, context)
+}
+
+/// What the operator asks for.
+pub(super) fn admin(context: &Arc<Context>) -> Router {
+    let router = Router::new()
+        .route("/metrics", get(metrics::answer))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz));
+    finished(router, context)
+}
+
+fn finished(router: Router<Arc<Context>>, context: &Arc<Context>) -> Router {
+    router
         .fallback(async |uri: Uri| not_found(&uri))
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(context.clone(), visitors::guard))
         .layer(middleware::from_fn_with_state(context.clone(), finish))
-        .with_state(context)
+        .with_state(context.clone())
 }
 
 async fn method_not_allowed(method: Method) -> Refusal {
@@ -44,13 +61,13 @@ async fn method_not_allowed(method: Method) -> Refusal {
 async fn finish(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
     let route = route(request.uri().path());
     let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if matches!(route, "/v1/topics" | "/v1/snapshot" | "/static") {
-        // Public data without credentials: pages of other origins may read it.
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    }
     let status = response.status();
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        let headers = response.headers_mut();
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(POLICY);
+    }
     let labels = [("route", route), ("status", status.as_str())];
     context.meters.counter(&names::HTTP_REQUESTS, &labels).increment(1);
     response

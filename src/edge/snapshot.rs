@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::body::Body;
+use axum::extract::{Request, State};
 use axum::response::Response;
 use serde::Serialize;
 
@@ -11,10 +11,13 @@ use crate::bus::feed::FeedState;
 use crate::bus::frame::Role;
 use crate::bus::keeping::NoteKind;
 use crate::bus::reader::Reader;
-use crate::edge::answer::{Refusal, json};
+use crate::edge::answer::{JSON, Refusal, body};
+use crate::edge::answers::{Maker, Matter, Wish};
+use crate::edge::body::{Draft, Full};
 use crate::edge::context::Context;
-use crate::edge::picture::Picture;
+use crate::edge::picture::{Breathe, Choice, Picture};
 use crate::edge::query;
+use crate::edge::upgrade::network_of;
 use crate::wire::encode::put_envelope;
 use crate::words::ids::Offset;
 
@@ -38,39 +41,43 @@ struct FeedLine<'a> {
     message: Option<&'a str>,
 }
 
-pub(super) async fn topics(State(context): State<Arc<Context>>, uri: Uri) -> Result<Response, Refusal> {
-    draw(context, uri, topics_text).await
+pub(super) async fn topics(State(context): State<Arc<Context>>, request: Request) -> Result<Response, Refusal> {
+    draw(context, Matter::Topics, request).await
 }
 
-pub(super) async fn snapshot(State(context): State<Arc<Context>>, uri: Uri) -> Result<Response, Refusal> {
-    draw(context, uri, snapshot_text).await
+pub(super) async fn snapshot(State(context): State<Arc<Context>>, request: Request) -> Result<Response, Refusal> {
+    draw(context, Matter::Snapshot, request).await
 }
 
-/// Takes a picture and writes it down, away from the threads that serve everyone else: with 100,000 topics it takes
-/// tens of milliseconds.
-async fn draw(context: Arc<Context>, uri: Uri, write: fn(&Reader, Picture) -> Vec<u8>) -> Result<Response, Refusal> {
-    let patterns = query::topics(uri.query(), context.patterns_max)?;
-    let turn = context.picture_turns.clone().acquire_owned().await.expect("the turns are never closed");
-    let reader = context.reader.clone();
-    let text = tokio::task::spawn_blocking(move || {
-        let text = write(&reader, Picture::take(&reader, &patterns));
-        drop(turn);
-        text
-    });
-    match text.await {
-        Ok(text) => Ok(json(StatusCode::OK, text)),
-        Err(error) => {
-            tracing::error!(%error, "a snapshot was not finished");
-            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the answer was not finished; try again"))
+async fn draw(context: Arc<Context>, matter: Matter, request: Request) -> Result<Response, Refusal> {
+    let patterns = query::topics(request.uri().query(), context.patterns_max, context.wildcards_max)?;
+    let network = network_of(&request)?;
+    drop(request);
+    let reading = context.answers.get(Wish { matter, patterns }, network).await;
+    let reading = reading.map_err(|denied| context.deny(denied))?;
+    Ok(body(JSON, Body::new(reading)))
+}
+
+/// Makes the answers to wishes; with 100,000 topics one takes some hundred milliseconds.
+pub(super) fn maker(reader: Reader) -> Maker {
+    Box::new(move |wish, pace, store| {
+        let mut breathe = |work| pace.breathe(work);
+        let choice = Choice::new(&wish.patterns);
+        let picture = Picture::take(&reader, &choice, &mut breathe);
+        let mut draft = Draft::begin(store);
+        match wish.matter {
+            Matter::Topics => put_topics(&mut draft, &reader, picture, &mut breathe)?,
+            Matter::Snapshot => put_snapshot(&mut draft, &reader, &picture, &mut breathe)?,
         }
-    }
+        draft.finish()
+    })
 }
 
-fn topics_text(reader: &Reader, mut picture: Picture) -> Vec<u8> {
+fn put_topics(draft: &mut Draft, reader: &Reader, mut picture: Picture, breathe: Breathe<'_>) -> Result<(), Full> {
     picture.currents.sort_unstable_by(|a, b| a.story.newest().topic.name.cmp(&b.story.newest().topic.name));
-    let mut out = opening(reader, &picture);
-    out.extend_from_slice(b",\"topics\":[");
-    put_list(&mut out, &picture.currents, |out, current| {
+    put_opening(&mut draft.open, reader, &picture);
+    draft.open.extend_from_slice(b",\"topics\":[");
+    put_list(draft, &picture.currents, breathe, |out, current| {
         let frame = current.story.newest();
         let line = TopicLine {
             topic: &frame.topic.name,
@@ -79,31 +86,37 @@ fn topics_text(reader: &Reader, mut picture: Picture) -> Vec<u8> {
             count: current.count,
         };
         put(out, &line);
-    });
-    out.extend_from_slice(b"]}");
-    out
+    })?;
+    draft.open.extend_from_slice(b"]}");
+    Ok(())
 }
 
 /// Of values the newest alone; where changes follow a snapshot, all of it. What is said of topics has a list of its own.
-fn snapshot_text(reader: &Reader, picture: Picture) -> Vec<u8> {
-    let told = picture.currents.iter().flat_map(|current| current.story.news_after(Offset::START));
-    let told = told.filter(|frame| !matches!(frame.role, Role::Moment | Role::Note(NoteKind::Live)));
-    let (mut notes, mut frames): (Vec<_>, Vec<_>) = told.partition(|frame| frame.is_note());
+fn put_snapshot(draft: &mut Draft, reader: &Reader, picture: &Picture, breathe: Breathe<'_>) -> Result<(), Full> {
+    let (mut notes, mut frames) = (Vec::new(), Vec::new());
+    for frame in picture.currents.iter().flat_map(|current| current.story.news_after(Offset::START)) {
+        match frame.role {
+            Role::Moment | Role::Note(NoteKind::Live) => {}
+            Role::Note(_) => notes.push(frame),
+            _ => frames.push(frame),
+        }
+        breathe(0);
+    }
     notes.sort_unstable_by_key(|note| note.offset);
     frames.sort_unstable_by_key(|frame| frame.offset);
-    let mut out = opening(reader, &picture);
-    out.extend_from_slice(b",\"feed\":");
-    put(&mut out, &feed_line(&reader.feed()));
-    out.extend_from_slice(b",\"frames\":[");
-    put_list(&mut out, &frames, |out, frame| put_envelope(out, &frame.whole().envelope()));
-    out.extend_from_slice(b"],\"notes\":[");
-    put_list(&mut out, &notes, |out, note| out.extend_from_slice(&note.payload.bytes));
-    out.extend_from_slice(b"]}");
-    out
+    put_opening(&mut draft.open, reader, picture);
+    draft.open.extend_from_slice(b",\"feed\":");
+    put(&mut draft.open, &feed_line(&reader.feed()));
+    draft.open.extend_from_slice(b",\"frames\":[");
+    put_list(draft, &frames, breathe, |out, frame| put_envelope(out, &frame.whole().envelope()))?;
+    draft.open.extend_from_slice(b"],\"notes\":[");
+    put_list(draft, &notes, breathe, |out, note| out.extend_from_slice(&note.payload.bytes))?;
+    draft.open.extend_from_slice(b"]}");
+    Ok(())
 }
 
-fn opening(reader: &Reader, picture: &Picture) -> Vec<u8> {
-    format!("{{\"epoch\":\"{}\",\"offset\":{}", reader.epoch(), picture.offset).into_bytes()
+fn put_opening(out: &mut Vec<u8>, reader: &Reader, picture: &Picture) {
+    out.extend_from_slice(format!("{{\"epoch\":\"{}\",\"offset\":{}", reader.epoch(), picture.offset).as_bytes());
 }
 
 fn feed_line(feed: &FeedState) -> FeedLine<'_> {
@@ -116,13 +129,23 @@ fn feed_line(feed: &FeedState) -> FeedLine<'_> {
     }
 }
 
-fn put_list<T>(out: &mut Vec<u8>, items: &[T], mut put_item: impl FnMut(&mut Vec<u8>, &T)) {
+fn put_list<T>(
+    draft: &mut Draft,
+    items: &[T],
+    breathe: Breathe<'_>,
+    mut put_item: impl FnMut(&mut Vec<u8>, &T),
+) -> Result<(), Full> {
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
-            out.push(b',');
+            draft.open.push(b',');
         }
-        put_item(out, item);
+        let before = draft.open.len();
+        put_item(&mut draft.open, item);
+        // 200 ns for each KiB, and for each item.
+        breathe((draft.open.len() - before) / 1024);
+        draft.settle()?;
     }
+    Ok(())
 }
 
 fn put(out: &mut Vec<u8>, value: &impl Serialize) {

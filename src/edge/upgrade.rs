@@ -3,7 +3,7 @@
 //! Nothing of an upgraded connection stays with tokio: the socket leaves its reactor, the tasks end, and what the
 //! client sent beyond its request goes along.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -16,17 +16,24 @@ use hyper_util::rt::TokioIo;
 
 use crate::delivery::newcomer::{Newcomer, Terms};
 use crate::edge::Phase;
-use crate::edge::admission::{Full, Permit};
+use crate::edge::admission::{Full, Permit, network};
 use crate::edge::answer::Refusal;
 use crate::edge::context::Context;
 use crate::edge::handshake::Handshake;
+use crate::edge::line::Line;
 use crate::edge::query::WsQuery;
 use crate::words::ids::Cursor;
-use crate::words::metrics as names;
 
 /// Who is at the other end of the connection that a request came by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub SocketAddr);
+
+/// The address that a request counts for.
+pub(super) fn network_of<B>(request: &Request<B>) -> Result<IpAddr, Refusal> {
+    let peer = request.extensions().get::<Peer>();
+    let unknown = || Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the connection has no address");
+    peer.map(|peer| network(peer.0.ip())).ok_or_else(unknown)
+}
 
 /// What the two sides agreed on.
 struct Agreed {
@@ -61,7 +68,7 @@ pub(super) async fn answer(State(context): State<Arc<Context>>, mut request: Req
             handshake.response()
         }
         Err((reason, refusal)) => {
-            context.meters.counter(&names::REFUSALS, &[("reason", reason)]).increment(1);
+            context.count_refusal(reason);
             refusal.into_response()
         }
     }
@@ -134,10 +141,9 @@ async fn hand_over(context: Arc<Context>, on_upgrade: OnUpgrade, terms: Terms, p
 }
 
 fn release(upgraded: Upgraded) -> std::io::Result<(TcpStream, Bytes)> {
-    let parts: Parts<TokioIo<tokio::net::TcpStream>> =
-        upgraded.downcast().expect("the accept loop serves tokio's TCP sockets and nothing else");
+    let parts: Parts<TokioIo<Line>> = upgraded.downcast().expect("the accept loop serves lines and nothing else");
     // A copy, because the few bytes would keep hyper's whole read buffer alive; without bytes nothing is allocated.
     let unread = Bytes::copy_from_slice(&parts.read_buf);
     // `into_std` leaves the socket in non-blocking mode, as the delivery wants it.
-    Ok((parts.io.into_inner().into_std()?, unread))
+    Ok((parts.io.into_inner().into_socket().into_std()?, unread))
 }

@@ -72,7 +72,10 @@ declare! {
     GOODBYES = Counter "fanline_goodbyes_total" "Sessions ended, by reason.";
     COMMANDS = Counter "fanline_commands_total" "Commands received from clients, by result.";
     THROTTLED = Counter "fanline_throttled_total" "Times a client was read no further for a while, because it sent more than limits.messages_per_second_max.";
-    REFUSALS = Counter "fanline_refusals_total" "Upgrade requests refused before a session existed, by reason.";
+    REFUSALS = Counter "fanline_refusals_total" "Requests refused, by reason: upgrades, foreign pages and hosts, and answers for which there is no room.";
+    HTTP_CONNECTIONS = Gauge "fanline_http_connections" "HTTP connections that are not upgraded, by state.";
+    HTTP_DROPPED = Counter "fanline_http_dropped_total" "HTTP connections closed before their time, by reason.";
+    HTTP_ANSWER_BYTES = Gauge "fanline_http_answer_bytes" "Bytes of different answers that are held for HTTP clients.";
     ASKS = Counter "fanline_asks_total" "Commands send and request of clients, by what became of them.";
     WANTED_TOPICS = Gauge "fanline_wanted_topics" "Exact topics that clients are subscribed to, while upstream.demand is on.";
     HTTP_REQUESTS = Counter "fanline_http_requests_total" "HTTP requests answered, by route and status.";

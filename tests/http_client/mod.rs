@@ -1,9 +1,15 @@
 //! A client that shows every byte of an HTTP/1.1 answer, for tests of the edge.
 
+// Each test file compiles this module for itself and uses a part of it.
+#![allow(dead_code)]
+
+pub mod street;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -26,6 +32,17 @@ impl Client {
         Client { socket: TcpStream::connect(address).await.expect("the edge listens"), unread: Vec::new() }
     }
 
+    /// From another address of the loopback, and with little room for what it does not read.
+    pub async fn connect_from(address: SocketAddr, own: [u8; 4], receive_bytes: usize) -> Client {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(receive_bytes).expect("a buffer");
+        socket.bind(&SocketAddr::from((own, 0)).into()).expect("an address of the loopback");
+        socket.connect(&address.into()).expect("the edge listens");
+        socket.set_nonblocking(true).expect("a socket option");
+        let socket = TcpStream::from_std(socket.into()).expect("a runtime");
+        Client { socket, unread: Vec::new() }
+    }
+
     /// `headers` are whole lines, each with its end; `Host` is added.
     pub async fn request(&mut self, method: &str, path: &str, headers: &str) -> Answer {
         self.request_with_more(method, path, headers, b"").await
@@ -40,6 +57,11 @@ impl Client {
 
     pub async fn write(&mut self, bytes: &[u8]) {
         self.socket.write_all(bytes).await.expect("the connection stands");
+    }
+
+    /// Writes to a server that may have had enough before the end.
+    pub async fn write_some(&mut self, bytes: &[u8]) {
+        let _ = self.socket.write_all(bytes).await;
     }
 
     /// Reads the answer to a request that was sent with this method.

@@ -1,0 +1,70 @@
+//! Bounds and choices of the edge.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where to listen; port 0 lets the system choose, see [`crate::edge::Edge::local_addr`].
+    pub listen: SocketAddr,
+    /// Where `/metrics` is served, and health beside it; without it `/metrics` is served at `listen`.
+    pub admin: Option<SocketAddr>,
+    /// Whether permessage-deflate is agreed on with clients that offer it.
+    pub compression: bool,
+    /// Sessions at most; further upgrades are refused with 503.
+    pub sessions_max: usize,
+    /// Sessions at most from one IPv4 address or one IPv6 /64 network; further upgrades are refused with 503. None is
+    /// right behind a proxy, where all clients have the proxy's address.
+    pub sessions_per_address_max: Option<usize>,
+    /// Patterns at most in one `topics` parameter; more are refused with 400.
+    pub patterns_max: usize,
+    /// Wildcards at most among them, for `/v1/topics` and `/v1/snapshot`; sessions are counted by the delivery.
+    pub wildcards_max: usize,
+    /// How long answers under way may take to end after [`crate::edge::Phase::Stopped`].
+    pub stop_timeout: Duration,
+    /// Of each connection until it is upgraded.
+    pub connections: ConnectionLimits,
+    /// Of the bodies that are made once and shared.
+    pub answers: AnswerLimits,
+    /// Who may ask.
+    pub visitors: VisitorRules,
+}
+
+/// Bounds of connections that are not upgraded.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// Connections at most; at the bound an idle or silent one makes room, else newcomers wait.
+    pub total_max: usize,
+    /// Of one address; at the bound one of its idle or silent ones makes room, else the newcomer is refused.
+    pub per_address_max: Option<usize>,
+    /// Of one address, without a complete request head; at the bound the oldest of them makes room.
+    pub pending_per_address_max: Option<usize>,
+    /// How long a client may take to send the head of a request.
+    pub header_timeout: Duration,
+    /// How long a connection may idle between two requests.
+    pub keep_alive: Duration,
+    /// How long a client may take nothing of an answer.
+    pub write_timeout: Duration,
+    /// Requests in a second on one connection; further ones wait until the second is over.
+    pub requests_per_second_max: u32,
+}
+
+/// Bounds of answers that are made once and shared by all who ask at the same moment.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerLimits {
+    /// Bytes of different answers that are held at a time; beyond them requests are refused with 503.
+    pub bytes_max: usize,
+    /// Of them, bytes of answers that clients of one address read.
+    pub bytes_per_address_max: Option<usize>,
+}
+
+/// Which web pages may ask, and by which names the server may be asked.
+#[derive(Clone, Debug, Default)]
+pub struct VisitorRules {
+    /// Exact origins, or `*`; pages of the same host always may. If there is none, any may, unless `asks_open`.
+    pub allowed_origins: Vec<String>,
+    /// Values of `Host`, with or without a port; any if there is none.
+    pub allowed_hosts: Vec<String>,
+    /// Whether clients may speak to the feed in the server's name.
+    pub asks_open: bool,
+}

@@ -1,0 +1,104 @@
+//! An edge on a port of its own, with a test in place of intake, delivery and app.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fanline::bus::keeping::Keeping;
+use fanline::bus::publisher::Publisher;
+use fanline::bus::{self, Limits};
+use fanline::delivery::newcomer::Newcomer;
+use fanline::edge::settings::{AnswerLimits, ConnectionLimits, Settings, VisitorRules};
+use fanline::edge::{self, Edge, Phase, Rooms};
+use fanline::wire::encode::{Payload, PayloadKind};
+use fanline::words::ids::Epoch;
+use fanline::words::stamp::Stamp;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::{Answer, Client};
+
+pub const EPOCH: Epoch = Epoch(0xfee1_900d);
+
+pub struct Street {
+    pub address: SocketAddr,
+    /// The operator's, if there is one.
+    pub admin: Option<SocketAddr>,
+    pub publisher: Publisher,
+    pub newcomers: mpsc::UnboundedReceiver<Newcomer>,
+    pub phase: watch::Sender<Phase>,
+    pub served: JoinHandle<std::io::Result<()>>,
+}
+
+pub fn settings() -> Settings {
+    Settings {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        compression: true,
+        sessions_max: 100,
+        sessions_per_address_max: None,
+        admin: None,
+        patterns_max: 10,
+        wildcards_max: 5,
+        stop_timeout: Duration::from_secs(10),
+        connections: ConnectionLimits {
+            total_max: 100,
+            per_address_max: None,
+            pending_per_address_max: None,
+            header_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(60),
+            requests_per_second_max: 1000,
+        },
+        answers: AnswerLimits { bytes_max: 32 << 20, bytes_per_address_max: None },
+        visitors: VisitorRules::default(),
+    }
+}
+
+/// With other bounds of connections.
+pub fn bounded(bound: impl FnOnce(&mut ConnectionLimits)) -> Settings {
+    let mut settings = settings();
+    bound(&mut settings.connections);
+    settings
+}
+
+pub fn rooms() -> (Rooms, Publisher, mpsc::UnboundedReceiver<Newcomer>) {
+    let (meters, exposition) = edge::metrics::recorder();
+    let limits = Limits { ring_frames_max: 64, ring_bytes_max: 1 << 20, topics_max: 100_000 };
+    let (publisher, reader) = bus::open(EPOCH, limits, &meters);
+    let (adopt, newcomers) = mpsc::unbounded_channel();
+    let door: edge::Door = Arc::new(move |newcomer| {
+        // The receiver is gone only if its test is.
+        let _ = adopt.send(newcomer);
+    });
+    (Rooms { reader, door, meters, exposition }, publisher, newcomers)
+}
+
+impl Street {
+    pub fn open(settings: Settings) -> Street {
+        let (rooms, publisher, newcomers) = rooms();
+        let edge = Edge::bind(settings, rooms).expect("a free port");
+        let (address, admin) = (edge.local_addr(), edge.admin_addr());
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let served = tokio::spawn(edge.serve(phases));
+        Street { address, admin, publisher, newcomers, phase, served }
+    }
+
+    pub fn publish(&mut self, topic: &str, data: &'static str, kind: PayloadKind) {
+        let payload = Payload { bytes: Bytes::from_static(data.as_bytes()), kind };
+        self.publisher
+            .publish(topic, payload, Keeping::NEWEST, Stamp { wall_ms: 1_700_000_000_000, mono_ns: 0 })
+            .expect("published");
+    }
+
+    pub async fn get(&self, path: &str, headers: &str) -> Answer {
+        Client::connect(self.address).await.request("GET", path, headers).await
+    }
+
+    pub async fn upgrade(&self, query: &str, headers: &str) -> Answer {
+        self.get(&format!("/v1/ws{query}"), &format!("{HANDSHAKE}{headers}")).await
+    }
+}
+
+pub const HANDSHAKE: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\n\
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
