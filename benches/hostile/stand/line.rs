@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fanline::wire::deflate::{Deflater, WINDOW_BITS_MAX};
@@ -15,6 +16,11 @@ use super::field::Field;
 pub const UPGRADE: &str = "host: localhost\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-version: 13\r\n\
                            sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 const DEFLATE: &str = "sec-websocket-extensions: permessage-deflate; client_no_context_takeover\r\n";
+/// Ports are taken in turn: the kernel's search for a free one takes milliseconds when thousands are taken. They begin
+/// where other servers seldom listen.
+const PORT_FIRST: u16 = 10_240;
+const PORTS: u64 = 55_000;
+static PORTS_TAKEN: AtomicU64 = AtomicU64::new(0);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// An attacker looks up so often from a server that says nothing.
 const READ_TIMEOUT: Duration = Duration::from_millis(200);
@@ -45,7 +51,8 @@ impl<'a> Line<'a> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         let source = Ipv4Addr::new(127, 0, 1 + (source / 250) as u8, 1 + (source % 250) as u8);
         socket.set_reuse_address(true)?;
-        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        let port = PORT_FIRST + (PORTS_TAKEN.fetch_add(1, Ordering::Relaxed) % PORTS) as u16;
+        socket.bind(&SocketAddr::from((source, port)).into())?;
         if let Some(bytes) = receive_bytes {
             socket.set_recv_buffer_size(bytes)?;
         }

@@ -90,8 +90,7 @@ impl Drop for Newcomers {
 }
 
 fn come(address: SocketAddr, state: &Mutex<State>, stop: &AtomicBool) {
-    let mut attempts = (0u64..).take_while(|_| !stop.load(Ordering::Relaxed));
-    while let Some(number) = attempts.next() {
+    for number in (0u64..).take_while(|_| !stop.load(Ordering::Relaxed)) {
         let snapshot = number % 2 == 1;
         lock(state).under_way = Some((snapshot, Instant::now()));
         let fared = if snapshot { get(address, "/v1/snapshot?topics=live.0").map(drop) } else { join(address) };
