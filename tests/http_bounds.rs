@@ -159,9 +159,15 @@ async fn silent_connections_of_one_address_delay_nobody() {
             assert_eq!(Client::connect(server.addr()).await.request("GET", "/healthz", "").await.status, 200);
         }
     }
-    let dropped = until(server.addr(), "fanline_http_dropped_total", "address", |dropped| dropped >= 1.0).await;
+    // The youngest are spared, so it may take a further one.
+    let mut dropped = 0.0;
+    while dropped < 1.0 {
+        silent.push(TcpStream::connect(server.addr()).expect("the kernel takes it"));
+        assert!(silent.len() < 3000, "1500 are more than one address may have");
+        dropped = until(server.addr(), "fanline_http_dropped_total", "address", |dropped| dropped >= 0.0).await;
+    }
     let pending = until(server.addr(), "fanline_http_connections", "pending", |pending| pending < 1500.0).await;
-    assert!(pending + dropped >= 1500.0, "{pending} are there, {dropped} made room");
+    assert!(pending + dropped >= 1500.0 && pending < silent.len() as f64, "{pending} are there, {dropped} made room");
 }
 
 #[tokio::test]

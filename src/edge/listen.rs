@@ -26,7 +26,7 @@ use hyper_util::rt::TokioIo;
 use metrics::Counter;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tower_service::Service;
 
 use crate::edge::Phase;
@@ -89,7 +89,7 @@ pub(super) async fn accept_all(listener: tokio::net::TcpListener, hall: Hall, mu
             accepted = accept(&listener, &places) => accepted,
         };
         match accepted {
-            Ok((socket, peer, seat)) => {
+            Ok((socket, peer, (seat, file))) => {
                 let connection = Connection {
                     router: hall.router.clone(),
                     peer,
@@ -97,6 +97,7 @@ pub(super) async fn accept_all(listener: tokio::net::TcpListener, hall: Hall, mu
                     limits: hall.limits,
                     stop_timeout: hall.stop_timeout,
                     drops: drops.clone(),
+                    _file: file,
                 };
                 tokio::spawn(connection.serve(socket, seat));
             }
@@ -113,8 +114,12 @@ pub(super) async fn accept_all(listener: tokio::net::TcpListener, hall: Hall, mu
 }
 
 /// The next connection, with its place. While all places are at work it waits, and others in the kernel's queue.
-async fn accept(listener: &tokio::net::TcpListener, places: &Arc<Places>) -> io::Result<(TcpStream, SocketAddr, Seat)> {
+async fn accept(
+    listener: &tokio::net::TcpListener,
+    places: &Arc<Places>,
+) -> io::Result<(TcpStream, SocketAddr, (Seat, OwnedSemaphorePermit))> {
     loop {
+        let file = places.files.clone().acquire_owned().await.expect("the files are never closed");
         let (socket, peer) = listener.accept().await?;
         let seat = loop {
             match places.enter(peer.ip(), Instant::now()) {
@@ -130,7 +135,7 @@ async fn accept(listener: &tokio::net::TcpListener, places: &Arc<Places>) -> io:
         };
         // Small frames must leave at once; the socket keeps the option when it is handed over.
         socket.set_nodelay(true)?;
-        return Ok((socket, peer, seat));
+        return Ok((socket, peer, (seat, file)));
     }
 }
 
@@ -180,6 +185,8 @@ struct Connection {
     limits: ConnectionLimits,
     stop_timeout: Duration,
     drops: Drops,
+    /// Given back with the socket, or when the socket is a session's.
+    _file: OwnedSemaphorePermit,
 }
 
 impl Connection {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::edge::admission::network;
 use crate::edge::settings::ConnectionLimits;
@@ -42,6 +42,9 @@ pub(super) struct Places {
     ledger: Mutex<Ledger>,
     /// A place may be had that could not be had before.
     pub moved: Notify,
+    /// One for each open socket, and one for a newcomer whose place is still to be found: a connection that made room has
+    /// its socket until its task has ended, and as long nobody else is accepted.
+    pub files: Arc<Semaphore>,
     meters: PlaceMeters,
 }
 
@@ -108,7 +111,8 @@ impl Places {
             pressure: counter("pressure"),
             refused: counter("refused"),
         };
-        Arc::new(Places { limits, ledger: Mutex::default(), moved: Notify::new(), meters })
+        let files = Arc::new(Semaphore::new(limits.total_max + 1));
+        Arc::new(Places { limits, ledger: Mutex::default(), moved: Notify::new(), files, meters })
     }
 
     pub fn enter(self: &Arc<Places>, address: IpAddr, now: Instant) -> Entrance {
