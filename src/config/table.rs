@@ -335,7 +335,7 @@ settings! {
         requests_per_second_max: u32 = Is("200"), count(1, 1_000_000),
             "Requests on one connection in a second; answers to further ones wait until it is over.";
         answer_bytes_max: usize = Is("32MiB"), bytes(MIB, 64 * GIB),
-            "Bytes of different answers (`/v1/snapshot`, `/v1/topics`) that are held for their readers; beyond them those that are read for longer than 10s are cut, and further requests get HTTP 503. One answer alone may be larger.";
+            "Bytes of different answers (`/v1/snapshot`, `/v1/topics`) that are held for their readers; beyond them those that are read for longer than 10s are cut (at once, if room for all topics is needed), and further requests get HTTP 503. One answer alone may be larger.";
         answer_bytes_per_address_max: usize = Is("16MiB"), bytes(0, 64 * GIB),
             "Of them, bytes of answers to clients of one IP address; further ones get HTTP 503; 0 means no limit of its own.";
         allowed_origins: Vec<String> = Is(""), Kind::List,

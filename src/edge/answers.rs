@@ -285,7 +285,7 @@ mod tests {
         let maker: Maker = Box::new(move |_, _, store| {
             gone.lock().expect("no holder panics").recv().expect("a word");
             count.fetch_add(1, Ordering::SeqCst);
-            let mut draft = Draft::begin(store);
+            let mut draft = Draft::begin(store, false);
             draft.open.push(b'x');
             draft.finish()
         });

@@ -6,7 +6,7 @@
 //!
 //! | bound | at the bound |
 //! |---|---|
-//! | bytes held in all | answers that nobody reads go, then those that are read for longer than `GRACE`; else the draft is refused |
+//! | bytes held in all | answers that nobody reads go, then those that are read for longer than `GRACE`; else the draft is refused. For one about all topics also those about some go, and its own predecessors after `GRACE_OF_COMMON` |
 //! | bytes of the answers that one address reads | a further answer is refused to it |
 //!
 //! An answer that is alone is never refused, however large.
@@ -29,6 +29,9 @@ const PIECE_BYTES: usize = 64 * 1024;
 
 /// Readers of a smaller part than a tenth of the usual answer in a second make room for others when it is needed.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// Few addresses can hold all that there is room for; what most clients ask for is not to be denied by that.
+const GRACE_OF_COMMON: Duration = Duration::from_secs(3);
 
 /// Which bound is in the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,13 +79,13 @@ impl Store {
         Ok(Reading { reader, next: 0, left: answer.bytes as u64 })
     }
 
-    /// Takes `more` bytes for a draft that has `own`.
-    fn take(&self, own: usize, more: usize) -> Result<(), Full> {
+    /// Takes `more` bytes for a draft.
+    fn take(&self, draft: &Draft, more: usize) -> Result<(), Full> {
         loop {
             // Answers are let go of outside of the lock: the last holder of one gives its bytes back.
             let (there, read) = {
                 let mut books = self.books();
-                if books.bytes == own || books.bytes + more <= self.limits.bytes_max {
+                if books.bytes == draft.bytes || books.bytes + more <= self.limits.bytes_max {
                     books.bytes += more;
                     self.held.set(books.bytes as f64);
                     return Ok(());
@@ -91,7 +94,7 @@ impl Store {
             };
             let held = || there.iter().filter(|answer| answer.holds_bytes());
             let unread = held().find(|answer| !read.contains(&answer.id));
-            let slow = || held().find(|answer| answer.made.elapsed() >= GRACE);
+            let slow = || held().find(|answer| answer.gives_way(draft.common));
             unread.or_else(slow).ok_or(Full::All)?.let_go();
         }
     }
@@ -137,6 +140,8 @@ impl Books {
 pub(super) struct Answer {
     id: u64,
     bytes: usize,
+    /// About all topics, so that most who ask want the same.
+    common: bool,
     made: Instant,
     /// None once it had to make room.
     pieces: Mutex<Option<Vec<Bytes>>>,
@@ -150,6 +155,16 @@ impl Answer {
 
     pub fn holds_bytes(&self) -> bool {
         self.pieces().is_some()
+    }
+
+    /// Whether who reads it has had time enough, seen from a draft that needs the room.
+    fn gives_way(&self, to_common: bool) -> bool {
+        let grace = match (to_common, self.common) {
+            (false, _) => GRACE,
+            (true, false) => Duration::ZERO,
+            (true, true) => GRACE_OF_COMMON,
+        };
+        self.made.elapsed() >= grace
     }
 
     /// Frees the bytes; who is not through with them is cut.
@@ -178,11 +193,14 @@ pub(super) struct Draft {
     pub open: Vec<u8>,
     /// In `pieces`, and taken from the store.
     bytes: usize,
+    common: bool,
 }
 
 impl Draft {
-    pub fn begin(store: &Arc<Store>) -> Draft {
-        Draft { store: store.clone(), pieces: Vec::new(), open: Vec::with_capacity(PIECE_BYTES), bytes: 0 }
+    /// `common` if it is about all topics.
+    pub fn begin(store: &Arc<Store>, common: bool) -> Draft {
+        let open = Vec::with_capacity(PIECE_BYTES);
+        Draft { store: store.clone(), pieces: Vec::new(), open, bytes: 0, common }
     }
 
     /// Makes a piece of what was written, if it is enough for one. To be called between any two items.
@@ -197,7 +215,14 @@ impl Draft {
         books.answers_made += 1;
         let id = books.answers_made;
         let pieces = Mutex::new(Some(pieces));
-        let answer = Arc::new(Answer { id, bytes, made: Instant::now(), pieces, store: self.store.clone() });
+        let answer = Arc::new(Answer {
+            id,
+            bytes,
+            common: self.common,
+            made: Instant::now(),
+            pieces,
+            store: self.store.clone(),
+        });
         books.answers.retain(|answer| answer.strong_count() > 0);
         books.answers.push(Arc::downgrade(&answer));
         drop(books);
@@ -205,7 +230,7 @@ impl Draft {
     }
 
     fn cut(&mut self) -> Result<(), Full> {
-        self.store.take(self.bytes, self.open.len())?;
+        self.store.take(self, self.open.len())?;
         self.bytes += self.open.len();
         // A copy, so that a piece takes its own bytes and no spare ones.
         self.pieces.push(Bytes::copy_from_slice(&self.open));
@@ -296,7 +321,11 @@ mod tests {
     }
 
     fn answer(store: &Arc<Store>, bytes: usize) -> Result<Arc<Answer>, Full> {
-        let mut draft = Draft::begin(store);
+        drafted(store, bytes, false)
+    }
+
+    fn drafted(store: &Arc<Store>, bytes: usize, common: bool) -> Result<Arc<Answer>, Full> {
+        let mut draft = Draft::begin(store, common);
         for byte in 0..bytes {
             draft.open.push((byte % 251) as u8);
             draft.settle()?;
@@ -360,6 +389,19 @@ mod tests {
         assert_eq!(store.open(&second, NEAR).err(), Some(Full::Address));
         let _second = store.open(&second, FAR).expect("room of its own");
         assert_eq!(answer(&store, 400).err(), Some(Full::All));
+    }
+
+    #[test]
+    fn readers_of_a_few_topics_do_not_deny_the_answer_about_all() {
+        let store = store(1000, 1000);
+        let few = answer(&store, 600).expect("room");
+        let _few = store.open(&few, NEAR).expect("room");
+        assert_eq!(answer(&store, 600).err(), Some(Full::All));
+        let all = drafted(&store, 600, true).expect("the other one makes room");
+        assert!(!few.holds_bytes());
+        let _all = store.open(&all, FAR).expect("room");
+        assert!(all.holds_bytes());
+        assert_eq!(drafted(&store, 600, true).err(), Some(Full::All), "its readers have some seconds");
     }
 
     #[test]

@@ -200,14 +200,22 @@ impl Connection {
         }
     }
 
+    /// Waits for the first byte.
     async fn converse(&mut self, socket: TcpStream, seat: &mut Seat) {
         let course = Course::new(self.limits, tokio::time::Instant::now());
-        // A connection that says nothing costs no buffer.
+        let mut first = [0; 1];
+        // A connection that says nothing costs neither a buffer nor the room for a conversation.
         tokio::select! {
-            _ = socket.readable() => {}
+            // Not `readable`, which is true of some sockets before anything was sent.
+            _ = socket.peek(&mut first) => {}
             () = tokio::time::sleep(self.limits.header_timeout) => return self.drops.count(Overdue::Header),
             () = stopped(&mut self.phase) => return,
         }
+        Box::pin(self.speak(socket, course, seat)).await;
+    }
+
+    /// HTTP, up to the end or the upgrade.
+    async fn speak(&mut self, socket: TcpStream, course: Arc<Course>, seat: &mut Seat) {
         if let Err(error) = SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
             tracing::debug!(%error, "unsent bytes of a connection are not bounded");
         }

@@ -110,7 +110,7 @@ impl Page {
         let answer = match shared.map(|(answer, _)| answer).filter(|answer| answer.holds_bytes()) {
             Some(answer) => answer.clone(),
             None => {
-                let mut draft = Draft::begin(&self.store);
+                let mut draft = Draft::begin(&self.store, true);
                 draft.open.extend_from_slice(self.exposition.render().as_bytes());
                 let answer = draft.finish()?;
                 last.ration.charge(now, now.elapsed());

@@ -123,8 +123,8 @@ impl Places {
             self.meters.refused.increment(1);
             return Entrance::Refused;
         }
-        let pending = ledger.by_address.get(&network).map_or(0, |share| share.pending.len());
-        if self.limits.pending_per_address_max.is_some_and(|max| pending >= max)
+        // Several, where a burst was spared and turned out to be silent.
+        while self.limits.pending_per_address_max.is_some_and(|max| ledger.pending_of(network) >= max)
             && let Some(oldest) = ledger.oldest_pending_of(network, now)
         {
             self.evict(&mut ledger, oldest, &self.meters.address);
@@ -226,6 +226,10 @@ impl Ledger {
         own.remove(&entry.change);
     }
 
+    fn pending_of(&self, network: IpAddr) -> usize {
+        self.by_address.get(&network).map_or(0, |share| share.pending.len())
+    }
+
     fn oldest_idle_of(&self, network: IpAddr) -> Option<u64> {
         let change = self.by_address.get(&network)?.idle.first()?;
         self.idle.get(change).copied()
@@ -324,6 +328,8 @@ mod tests {
         for seat in &burst {
             assert!(!must_go(seat).await);
         }
+        let _late = seat(&places, ip(1), now + SECOND);
+        assert_eq!(places.ledger().pending_of(ip(1)), 3, "but not for ever");
     }
 
     #[tokio::test]

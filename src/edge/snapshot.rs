@@ -65,7 +65,7 @@ pub(super) fn maker(reader: Reader, simulated: bool) -> Maker {
         let mut breathe = |work| pace.breathe(work);
         let choice = Choice::new(&wish.patterns);
         let picture = Picture::take(&reader, &choice, &mut breathe);
-        let mut draft = Draft::begin(store);
+        let mut draft = Draft::begin(store, wish.patterns.is_empty());
         match wish.matter {
             Matter::Topics => put_topics(&mut draft, &reader, picture, &mut breathe)?,
             Matter::Snapshot => put_snapshot(&mut draft, (&reader, simulated), &picture, &mut breathe)?,
