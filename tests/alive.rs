@@ -21,18 +21,10 @@ fn serve_with(fault: &str) -> Program {
     Program::serve_knowing(&[], &[("SHARDS_COUNT", "2")], &[("PLANTED_FAULT", fault)])
 }
 
-async fn subscribe(server: &Program) -> Client {
-    let mut client = Client::connect(&server.ws("/v1/ws?topics=quote.%3E")).await;
-    client.expect_op("welcome").await;
-    client.expect_op("subscribed").await;
-    client.frame().await;
-    client
-}
-
 /// Two clients, each on a shard of its own; the second leaves.
 async fn subscribe_and_set_off(server: &Program) -> Client {
-    let client = subscribe(server).await;
-    drop(subscribe(server).await);
+    let client = Client::of_quotes(server).await;
+    drop(Client::of_quotes(server).await);
     client
 }
 
@@ -175,7 +167,7 @@ const SOON: [(&str, &str); 2] = [("UPSTREAM_BACKOFF_MIN", "10ms"), ("UPSTREAM_BA
 async fn a_server_goes_on_without_its_log(log: impl Into<Stdio>, drops: bool) {
     let outages = Outages::new();
     let mut server = Program::serve_logging_to(log, &[&outages.url()], &SOON);
-    let mut client = subscribe(&server).await;
+    let mut client = Client::of_quotes(&server).await;
     for _ in 0..3 {
         outages.happen().await;
         client.expect_live().await;
@@ -250,7 +242,7 @@ fn a_start_that_fails_ends_although_nobody_reads_the_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_without_a_meaning_end_nothing_and_sigquit_says_goodbye() {
     let mut server = Program::serve(&[], &[]);
-    let mut client = subscribe(&server).await;
+    let mut client = Client::of_quotes(&server).await;
     for (signal, line) in [("HUP", "SIGHUP: nothing to reload yet"), ("USR1", "SIGUSR1"), ("USR2", "SIGUSR2")] {
         server.signal(signal);
         tokio::task::block_in_place(|| eventually(line, || server.log().contains(line).then_some(())));

@@ -21,14 +21,6 @@ fn serve(settings: &[(&str, &str)]) -> Program {
     Program::serve(&[], settings)
 }
 
-async fn subscribe(server: &Program) -> Client {
-    let mut client = Client::connect(&server.ws("/v1/ws?topics=quote.%3E")).await;
-    client.expect_op("welcome").await;
-    client.expect_op("subscribed").await;
-    client.frame().await;
-    client
-}
-
 fn until_draining(server: &Program) {
     eventually("/readyz gives 503 `draining`", || {
         let answer = server.get("/readyz");
@@ -71,7 +63,7 @@ async fn expect_close_1001(client: &mut Client) {
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_goes_first_and_data_still_flows_to_who_is_there() {
     let server = serve(&[("DRAIN_READINESS_DELAY", "1h")]);
-    let mut client = subscribe(&server).await;
+    let mut client = Client::of_quotes(&server).await;
     let newest: u64 = client.newest_offset().await;
     server.terminate();
     until_draining(&server);
@@ -98,7 +90,7 @@ async fn each_client_is_told_goodbye_with_a_time_of_its_own_to_come_back() {
     let mut raw = Client::connect(&server.ws("/v1/ws?topics=nothing&format=raw")).await;
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
-        clients.push(subscribe(&server).await);
+        clients.push(Client::of_quotes(&server).await);
     }
     let asked = Instant::now();
     server.terminate();
@@ -137,7 +129,7 @@ fn without_clients_a_stop_waits_for_nobody_from_the_first_moment_on() {
 async fn a_client_that_reads_nothing_does_not_hold_the_stop() {
     let mut server = serve(&[("DRAIN_TIMEOUT", "200ms")]);
     let _deaf = Flood::start(&server, 10_000);
-    let mut client = subscribe(&server).await;
+    let mut client = Client::of_quotes(&server).await;
     server.terminate();
     let farewell = read_farewell(&mut client).await;
     assert_eq!(farewell.notice["code"], "draining", "who reads is told");
@@ -152,7 +144,7 @@ async fn a_client_that_reads_nothing_does_not_hold_the_stop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_it_at_once() {
     let mut server = serve(&[("DRAIN_READINESS_DELAY", "1h"), ("DRAIN_TIMEOUT", "1h")]);
-    let mut client = subscribe(&server).await;
+    let mut client = Client::of_quotes(&server).await;
     server.terminate();
     until_draining(&server);
     server.terminate();

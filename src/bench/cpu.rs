@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::words::process::ProcessStat;
+
 /// What one process has used so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -26,7 +28,7 @@ pub fn thread_cpu() -> Duration {
 /// What another process has used; none where the system has no /proc, or the process is gone.
 pub fn usage(process: u32) -> Option<Usage> {
     let read = |file: &str| std::fs::read_to_string(format!("/proc/{process}/{file}")).ok();
-    let ticks = cpu_ticks(&read("stat")?)?;
+    let ticks = ProcessStat::parse(&read("stat")?)?.cpu_ticks;
     let cpu = Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64);
     Some(Usage { cpu, resident_bytes: resident_bytes(&read("status")?)? })
 }
@@ -44,13 +46,6 @@ fn busy_ticks(stat: &str) -> Option<u64> {
     [0, 1, 2, 5, 6, 7].iter().map(|at| fields.get(*at)).sum()
 }
 
-/// Fields 14 and 15 of /proc/PID/stat (proc_pid_stat(5)); the name before them may hold anything, brackets too.
-fn cpu_ticks(stat: &str) -> Option<u64> {
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let mut ticks = fields.split(' ').skip(11).map(str::parse::<u64>);
-    Some(ticks.next()?.ok()? + ticks.next()?.ok()?)
-}
-
 fn resident_bytes(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
@@ -66,10 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_found_behind_any_name() {
-        let stat = "7 (a) b) (c) R 1 2 3 4 5 6 7 8 9 10 40 2 0 0 20 0";
-        assert_eq!(cpu_ticks(stat), Some(42));
-        assert_eq!(cpu_ticks("7 (a) R 1"), None);
+    fn what_a_machine_and_a_process_use_is_found_in_their_files() {
         assert_eq!(busy_ticks("cpu  1 2 4 1000 1000 8 16 32 0 0\ncpu0 1 1"), Some(63));
         assert_eq!(resident_bytes("VmPeak:\t 9 kB\nVmRSS:\t    3 kB\n"), Some(3072));
     }

@@ -10,6 +10,8 @@ use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::words::process::ProcessStat;
+
 /// What of this process does not change.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Process {
@@ -17,20 +19,9 @@ pub(super) struct Process {
     start_seconds: Option<f64>,
 }
 
-/// What /proc/self/stat tells.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Stat {
-    cpu_ticks: u64,
-    threads: u64,
-    /// Since the machine was started.
-    start_ticks: u64,
-    virtual_bytes: u64,
-    resident_pages: u64,
-}
-
 impl Process {
     pub fn this() -> Process {
-        let ticks = read("/proc/self/stat").as_deref().and_then(parse_stat).map(|stat| stat.start_ticks);
+        let ticks = stat().map(|stat| stat.start_ticks);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         // Not `btime` of /proc/stat, which a hardened service does not see.
         let boot = clock_gettime(ClockId::Boottime);
@@ -41,7 +32,7 @@ impl Process {
 
     /// Appends the series to an exposition in the Prometheus text format.
     pub fn put(self, text: &mut String) {
-        if let Some(stat) = read("/proc/self/stat").as_deref().and_then(parse_stat) {
+        if let Some(stat) = stat() {
             let cpu = stat.cpu_ticks as f64 / clock_ticks_per_second() as f64;
             put_one(text, "process_cpu_seconds_total", "counter", ("User and system CPU time, in seconds.", cpu));
             let resident = stat.resident_pages as f64 * page_size() as f64;
@@ -62,37 +53,10 @@ impl Process {
     }
 }
 
-fn read(file: &str) -> Option<String> {
-    std::fs::read_to_string(file).ok()
+fn stat() -> Option<ProcessStat> {
+    ProcessStat::parse(&std::fs::read_to_string("/proc/self/stat").ok()?)
 }
 
 fn put_one(text: &mut String, name: &str, kind: &str, (help, value): (&str, f64)) {
     writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n").expect("a String takes everything");
-}
-
-/// Fields 14, 15, 20, 22, 23 and 24 of proc_pid_stat(5); the name before them may hold anything, brackets too.
-fn parse_stat(stat: &str) -> Option<Stat> {
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
-    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-    Some(Stat {
-        cpu_ticks: field(14)? + field(15)?,
-        threads: field(20)?,
-        start_ticks: field(22)?,
-        virtual_bytes: field(23)?,
-        resident_pages: field(24)?,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_fields_are_found_behind_any_name() {
-        let stat = "7 (a) b) (c) R 1 2 3 4 5 6 7 8 9 10 40 2 0 0 20 0 5 0 900 4096 3 18446744073709551615 1";
-        let expected = Stat { cpu_ticks: 42, threads: 5, start_ticks: 900, virtual_bytes: 4096, resident_pages: 3 };
-        assert_eq!(parse_stat(stat), Some(expected));
-        assert_eq!(parse_stat("7 (a) R 1 2"), None);
-    }
 }

@@ -8,5 +8,6 @@ pub mod ids;
 pub mod metrics;
 pub mod nearest;
 pub mod patterns;
+pub mod process;
 pub mod stamp;
 pub mod topic;

@@ -10,6 +10,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::DEADLINE;
+use super::program::Program;
 
 pub struct Client {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
@@ -28,6 +29,15 @@ pub struct Envelope<'a> {
 }
 
 impl Client {
+    /// A client that is on the quotes of the simulated market, and has had the first.
+    pub async fn of_quotes(server: &Program) -> Client {
+        let mut client = Client::connect(&server.ws("/v1/ws?topics=quote.%3E")).await;
+        client.expect_op("welcome").await;
+        client.expect_op("subscribed").await;
+        client.frame().await;
+        client
+    }
+
     pub async fn connect(url: &str) -> Client {
         let connected = timeout(DEADLINE, connect_async(url)).await;
         let connected = connected.unwrap_or_else(|_| panic!("expected a handshake in time from {url}"));
