@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-pub use fanline::bench::cpu::{process_cpu, thread_cpu};
+pub use fanline::bench::cpu::process_cpu;
 use fanline::bus::clock::Clock;
+pub use fanline::bus::clock::thread_cpu;
 use fanline::bus::publisher::Publisher;
 use fanline::bus::{self, Limits};
 use fanline::delivery::door::{Delivery, Ends, Threads};

@@ -13,12 +13,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::bus::clock::Clock;
+use crate::bus::clock::{Clock, thread_cpu};
 use crate::wire::encode::{Encoder, Encoding, Envelope, Payload, PayloadKind};
 use crate::words::ids::Offset;
 
 use super::BenchError;
-use super::cpu::thread_cpu;
 use super::crowd::Crowd;
 use super::options::Rate;
 use super::plan::{FeedPlan, Plan, Source};

@@ -17,12 +17,8 @@ pub struct Usage {
 
 /// CPU time of this process.
 pub fn process_cpu() -> Duration {
-    clock(ClockId::ProcessCPUTime)
-}
-
-/// CPU time of the calling thread.
-pub fn thread_cpu() -> Duration {
-    clock(ClockId::ThreadCPUTime)
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// What another process has used; none where the system has no /proc, or the process is gone.
@@ -49,11 +45,6 @@ fn busy_ticks(stat: &str) -> Option<u64> {
 fn resident_bytes(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
-}
-
-fn clock(id: ClockId) -> Duration {
-    let time = clock_gettime(id);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
-//! The process's two real clocks. Made once by `app` and handed to whoever stamps something.
+//! The process's two real clocks, made once by `app` and handed to whoever stamps something; and the CPU time of a thread.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::words::stamp::Stamp;
 
@@ -21,4 +23,10 @@ impl Clock {
             mono_ns: u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX),
         }
     }
+}
+
+/// CPU time of the calling thread.
+pub fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -13,6 +13,7 @@ use crate::config::kind::Mismatch;
 use crate::config::read_word;
 use crate::config::table::{self, Setting, TABLE, VARIABLE_CONFIG, VARIABLE_PREFIX, VARIABLES_BESIDE};
 use crate::config::values::{Origin, Values};
+use crate::words::nearest::distance;
 
 /// After the name of a setting's variable: the value is in the file of that name (Docker's and systemd's secrets).
 const FILE_SUFFIX: &str = "_FILE";
@@ -146,7 +147,7 @@ fn is_injected(name: &str, word: &OsStr) -> bool {
 /// without its section.
 fn is_meant(name: &str) -> bool {
     let rest = &name[VARIABLE_PREFIX.len()..];
-    let is_slip = || names().iter().any(|valid| strsim::damerau_levenshtein(name, valid) <= SLIP_MAX);
+    let is_slip = || names().iter().any(|valid| distance(name, valid) <= SLIP_MAX);
     let in_section = || {
         TABLE.iter().filter(|section| !section.name.is_empty()).any(|section| {
             let behind = rest.strip_prefix(&*section.name.to_uppercase());
@@ -171,7 +172,7 @@ fn unknown(name: &str) -> Problem {
         let upper = section.name.to_uppercase();
         !upper.is_empty() && rest.strip_prefix(&*upper).is_some_and(|behind| behind.starts_with('_'))
     });
-    let near = names().iter().any(|valid| strsim::damerau_levenshtein(name, valid) <= (name.len() / 3).max(SLIP_MAX));
+    let near = names().iter().any(|valid| distance(name, valid) <= (name.len() / 3).max(SLIP_MAX));
     let remedy = match (by_key(rest), section) {
         (Some(setting), _) => format!("did you mean `{}`?", setting.variable()),
         (None, Some(section)) if !near => {

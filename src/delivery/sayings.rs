@@ -62,7 +62,7 @@ impl<S: Socket> Shard<S> {
         for (topic, saying) in interest.said_of(topics, self.said) {
             match saying {
                 Some(saying) => put(topic, &saying, now, out),
-                None if interest.may_ask(topic) || self.reader.latest(topic).is_some() => {}
+                None if interest.may_ask(topic) || self.reader.knows(topic) => {}
                 None => {
                     let message = "this server does not ask the upstream for it (upstream.demand_topics)";
                     put(topic, &Saying::Refused { message: message.to_string() }, now, out);

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::bus::clock::thread_cpu;
 
 /// 5 ms: short against what a client notices, long against the change of threads.
 const PART: Duration = Duration::from_millis(5);
@@ -25,14 +26,14 @@ pub(super) struct Pace {
     /// Since the clock was asked.
     work: usize,
     begun: Duration,
-    /// CPU time at the beginning of the part.
+    /// CPU time at the beginning of the part: a busy machine makes nothing dearer.
     part: Duration,
 }
 
 impl Pace {
     /// Waits for the first turn.
     pub fn begin(turns: Arc<Semaphore>, runtime: Handle) -> Pace {
-        let now = cpu();
+        let now = thread_cpu();
         let mut pace = Pace { turns, turn: None, runtime, work: 0, begun: now, part: now };
         pace.take_turn();
         pace
@@ -45,16 +46,16 @@ impl Pace {
             return;
         }
         self.work = 0;
-        if cpu().saturating_sub(self.part) >= PART {
+        if thread_cpu().saturating_sub(self.part) >= PART {
             thread::sleep(PART);
             self.take_turn();
-            self.part = cpu();
+            self.part = thread_cpu();
         }
     }
 
     /// CPU time so far.
     pub fn cost(&self) -> Duration {
-        cpu().saturating_sub(self.begun)
+        thread_cpu().saturating_sub(self.begun)
     }
 
     /// Waits behind all who wait already.
@@ -63,10 +64,4 @@ impl Pace {
         let turn = self.runtime.block_on(self.turns.clone().acquire_owned());
         self.turn = Some(turn.expect("the turns are never closed"));
     }
-}
-
-/// CPU time of this thread: a busy machine makes nothing dearer.
-fn cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
