@@ -105,7 +105,11 @@ async fn names_that_clients_invent_never_become_topics() {
         ("LIMITS_MESSAGES_PER_SECOND_MAX", "100000"),
     ];
     let scene = Scene::open(&settings).await;
-    tokio::task::block_in_place(|| scene.publish("real.1", 1));
+    tokio::task::block_in_place(|| {
+        scene.publish("real.1", 1);
+        // Those who are there before are told that the feed is live now.
+        scene.until_metric("fanline_upstream_state", "state=\"live\"", 1.0);
+    });
     let (mut everything, _) = scene.client(&[">"]).await;
     assert_eq!(next(&mut everything).await["topic"], "real.1");
     let (mut attacker, _) = scene.client(&["real.1"]).await;

@@ -6,7 +6,7 @@
 //! matching counts like messages of the client (`catch_up`).
 
 use crate::bus::interest::Claim;
-use crate::delivery::index::LaneId;
+use crate::delivery::index::{LaneId, Seat};
 use crate::delivery::lane::{Lane, LaneKey, SessionId};
 use crate::delivery::session::Socket;
 use crate::delivery::shard::Shard;
@@ -55,8 +55,8 @@ impl<S: Socket> Shard<S> {
 
     /// About the memory of all lanes: their patterns, and their places in topics as of the last tick.
     pub(super) fn lane_bytes(&self) -> usize {
-        /// A place in `Lane::topics` and one in `Entry::lanes`.
-        const PLACE_BYTES: usize = size_of::<TopicId>() + size_of::<LaneId>();
+        /// A place in `LaneTopics::list` and one in `Entry::lanes`.
+        const PLACE_BYTES: usize = size_of::<TopicId>() + size_of::<Seat>();
         self.pattern_bytes + self.lane_places * PLACE_BYTES
     }
 
