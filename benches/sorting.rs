@@ -13,10 +13,10 @@ use std::time::Instant;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use fanline::bus::retention::{Retention, TopicStatus};
-use fanline::intake::assemble::sequence::GapRemedy;
 use fanline::intake::assemble::{Assembler, Oddity, Update, UpdateSink};
 use fanline::intake::classify::{Classified, Classifier, ClassifierSink, Incoming};
 use fanline::profile::Profile;
+use fanline::profile::rules::numbers::GapRemedy;
 use fanline::protocol::encoding::Payload;
 use fanline::words::stamp::Stamp;
 

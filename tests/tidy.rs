@@ -15,9 +15,6 @@ const FLOORS: &[&[&str]] = &[
     &["config", "open_files", "check", "health", "bench", "app", "cli", "main", "lib"],
 ];
 
-/// What is still to be taken apart: the profile's types take some of what applies them.
-const KNOTS: &[(&str, &str)] = &[("profile", "intake")];
-
 /// What a pure room must not know.
 const IMPURE: &[&str] = &["tokio", "mio", "std::net", "Instant", "SystemTime"];
 
@@ -29,8 +26,7 @@ fn rooms_import_only_from_floors_below() {
         let floor = floor_of(&room).unwrap_or_else(|| panic!("{} is in no room of this house", source.path.display()));
         for (number, line) in source.production() {
             let Some(other) = imported_room(line).filter(|other| *other != room) else { continue };
-            let allowed = floor_of(other).is_some_and(|below| below < floor || floor + 1 == FLOORS.len())
-                || KNOTS.contains(&(room.as_str(), other));
+            let allowed = floor_of(other).is_some_and(|below| below < floor || floor + 1 == FLOORS.len());
             if !allowed {
                 faults.push(format!("{}:{number}: {room} imports {other}", source.path.display()));
             }

@@ -15,8 +15,6 @@ use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
 
 use crate::intake::arbitrate::arbiter::{Arbiter, Release, UpdateSource};
-use crate::intake::assemble::cadence::StaleAfter;
-use crate::intake::assemble::sequence::GapRemedy;
 use crate::intake::assemble::{Assembler, Update, UpdateSink};
 use crate::intake::classify::{Classified, Incoming};
 use crate::intake::connection::loss::Loss;
@@ -24,6 +22,8 @@ use crate::intake::sample::{Sample, excerpt};
 use crate::intake::update_sink::{ItemRefusal, PublisherSink};
 use crate::profile::hidden::Hidden;
 use crate::profile::rule::MessageClass;
+use crate::profile::rules::numbers::GapRemedy;
+use crate::profile::rules::treatment::StaleAfter;
 
 /// The flow looks at a tenth of the topics each time.
 const FLOW_TICK_NS: u64 = 100_000_000;

@@ -11,12 +11,12 @@ use crate::bus::demand::interest::{DemandStatus, Interest};
 use crate::bus::feed_state::{FeedState, StaleReason};
 use crate::bus::publisher::Publisher;
 use crate::bus::retention::{Retention, TopicStatus};
+use crate::profile::rules::numbers::GapRemedy;
 use crate::protocol::encoding::Payload;
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
 
-use crate::intake::assemble::sequence::GapRemedy;
 use crate::intake::assemble::{Oddity, UpdateSink};
 use crate::intake::digest::Digest;
 use crate::intake::pipeline::ProbeCounts;

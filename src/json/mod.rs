@@ -9,10 +9,12 @@ use std::fmt;
 use std::ops::Range;
 
 pub use depth::is_too_deep;
+pub use document::{Document, Match, Matches, PointerSet, PointerSite, list_parts, range_in};
 use scan::Scan;
 use tree::SearchNode;
 
 mod depth;
+mod document;
 mod scan;
 mod tree;
 

@@ -16,7 +16,7 @@ use std::hash::BuildHasher;
 use metrics::{Counter, Gauge};
 
 use crate::intake::assemble::Update;
-use crate::intake::assemble::sequence::{Continuity, Number, Numbers};
+use crate::profile::rules::numbers::{Continuity, Number, Numbers};
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
@@ -379,9 +379,9 @@ impl Arbiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intake::assemble::Treatment;
-    use crate::intake::assemble::sequence::{GapRemedy, SequenceRule};
     use crate::profile::check;
+    use crate::profile::rules::numbers::{GapRemedy, SequenceRule};
+    use crate::profile::rules::treatment::Treatment;
     use crate::protocol::encoding::PayloadKind;
 
     const A: UpdateSource = UpdateSource { link: ConnectionId(0), leg: 0, line: 1 };

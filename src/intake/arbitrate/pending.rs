@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use crate::intake::assemble::sequence::Numbers;
-use crate::intake::assemble::{Treatment, Update};
+use crate::intake::assemble::Update;
+use crate::profile::rules::numbers::Numbers;
+use crate::profile::rules::treatment::Treatment;
 use crate::protocol::encoding::PayloadKind;
 use crate::words::stamp::Stamp;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::intake::assemble::Update;
-use crate::intake::assemble::sequence::{Continuity, Number, Numbers};
+use crate::profile::rules::numbers::{Continuity, Number, Numbers};
 
 use crate::intake::arbitrate::arbiter::UpdateSource;
 use crate::intake::arbitrate::pending::PendingUpdate;

@@ -6,19 +6,8 @@
 
 use std::time::Duration;
 
+use crate::profile::rules::treatment::StaleAfter;
 use crate::words::stamp::Stamp;
-
-/// When a topic is stale.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StaleAfter {
-    /// Never.
-    Never,
-    /// By its own habit.
-    #[default]
-    Auto,
-    /// After so long a silence, every topic.
-    Fixed(Duration),
-}
 
 /// 250 ms: what comes closer together is one burst.
 const BURST_MS: u64 = 250;

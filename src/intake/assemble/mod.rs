@@ -4,7 +4,6 @@
 //! No sockets and no clock.
 
 pub mod cadence;
-pub mod mode;
 pub mod sequence;
 
 mod book;
@@ -24,34 +23,25 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::bus::history::KEEP_MAX;
 use crate::bus::retention::{Retention, TopicStatus};
+use crate::profile::rules::numbers::{GapRemedy, Number, Numbers};
+use crate::profile::rules::treatment::{Mode, StaleAfter, TAIL_MAX, Treatment};
 use crate::protocol::encoding::{Payload, PayloadKind};
 use crate::words::stamp::Stamp;
 
-use crate::intake::assemble::cadence::{Cadence, StaleAfter};
+use crate::intake::assemble::cadence::Cadence;
 use crate::intake::assemble::fold::FoldScratch;
 use crate::intake::assemble::payload::payload;
-use crate::intake::assemble::sequence::{GapRemedy, Number, Numbers, SequenceRule};
 use crate::intake::assemble::topic::{Disposition, FoldBudget, TopicState};
 
-pub use crate::intake::assemble::mode::Mode;
-pub(crate) use crate::intake::assemble::mode::read_mode;
+/// What a profile may ask for can be kept.
+const _: () = assert!(TAIL_MAX == KEEP_MAX as usize);
 
 /// 512 MiB for the folded values of all topics; further ones are not folded, and newcomers get their changes one by one.
 const FOLDED_BYTES_MAX: usize = 512 << 20;
 /// Calls of `tick` in which every topic is looked at once.
 const TICKS_PER_TOUR: usize = 10;
-
-/// How the pieces that one rule finds are treated.
-#[derive(Clone, Debug, Default)]
-pub struct Treatment {
-    pub mode: Mode,
-    pub sequence: Option<SequenceRule>,
-    /// Publish the element instead of the whole message.
-    pub emit_element: bool,
-    /// Publish `{"topic":…,"data":…}` around it, because the topic cannot be read from it.
-    pub wrap: bool,
-}
 
 /// One thing of one topic, found in a message.
 #[derive(Clone, Copy, Debug)]
@@ -150,7 +140,7 @@ impl Assembler {
     pub fn take(&mut self, piece: &Update<'_>, out: &mut dyn UpdateSink) {
         let mode = &piece.treatment.mode;
         let keeping = match self.place(piece) {
-            None => mode.keeping(piece.snapshot),
+            None => retention(mode, piece.snapshot),
             Some(place) => {
                 let topic = &mut self.topics[place];
                 let mut bench = FoldBudget {
@@ -168,7 +158,7 @@ impl Assembler {
                 }
                 match mode {
                     Mode::Changes(changes) => topic.keep(changes, (piece, course), &mut bench, out),
-                    mode => mode.keeping(piece.snapshot),
+                    mode => retention(mode, piece.snapshot),
                 }
             }
         };
@@ -277,14 +267,26 @@ impl Assembler {
     }
 }
 
+/// What an update is for later clients, as far as that needs no other update.
+fn retention(mode: &Mode, snapshot: bool) -> Retention {
+    match mode {
+        Mode::Replace => Retention::NEWEST,
+        Mode::Tail(keep) => Retention::Value { keep: *keep },
+        Mode::Nothing => Retention::Transient,
+        Mode::Changes(_) if snapshot => Retention::Snapshot,
+        Mode::Changes(_) => Retention::Delta { whole: None },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use rand::{RngExt, SeedableRng};
 
-    use super::sequence::{Continuity, SequenceRule};
     use super::*;
+    use crate::profile::mode::tests::read as read_mode;
+    use crate::profile::rules::numbers::{Continuity, SequenceRule};
 
     /// All that leaves a flow, as lines.
     #[derive(Default)]
@@ -327,7 +329,7 @@ mod tests {
     }
 
     pub(super) fn treatment(mode: &str) -> Treatment {
-        Treatment { mode: mode::tests::read(mode).expect(mode), ..Treatment::default() }
+        Treatment { mode: read_mode(mode).expect(mode), ..Treatment::default() }
     }
 
     /// A piece that is a snapshot if `snapshot` stands in it, with a number if a `"n":` does.

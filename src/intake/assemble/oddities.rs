@@ -1,8 +1,9 @@
 //! What is odd about messages never makes a topic dumb: it is told, and the topic goes on.
 
-use crate::intake::assemble::sequence::{Continuity, GapRemedy, SequenceRule};
+use crate::intake::assemble::Assembler;
 use crate::intake::assemble::tests::{AssemblerLines, at, piece, treatment};
-use crate::intake::assemble::{Assembler, Treatment};
+use crate::profile::rules::numbers::{Continuity, GapRemedy, SequenceRule};
+use crate::profile::rules::treatment::Treatment;
 
 const BOOK: &str = "mode = \"book\"\nsnapshot_when = ['/snapshot exists']\n\
                     book = { sides = [\"./b\", \"./a\"], price = 0, size = 1 }";

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use crate::bus::retention::{GapReason, Retention, TopicStatus};
-use crate::protocol::encoding::Payload;
+use crate::json::{Document, range_in};
+use crate::profile::rules::numbers::{Continuity, GapRemedy, Number};
+use crate::profile::rules::treatment::{Changes, DeltaOverflow, Mode};
+use crate::protocol::encoding::{Payload, PayloadKind};
 
 use crate::intake::assemble::cadence::Cadence;
 use crate::intake::assemble::fold::{Fold, FoldScratch, Unfit};
-use crate::intake::assemble::mode::{Changes, DeltaOverflow, Mode};
 use crate::intake::assemble::payload::payload;
-use crate::intake::assemble::sequence::{Continuity, GapRemedy, GapVerdict, Number, Sequence};
-use crate::intake::assemble::splice::Document;
+use crate::intake::assemble::sequence::{GapVerdict, Sequence, proves};
 use crate::intake::assemble::{Oddity, Update, UpdateSink};
 
 /// Memory of one topic. What few topics need lies behind a pointer.
@@ -121,7 +122,7 @@ impl TopicState {
         let rule = piece.treatment.sequence;
         let numbered = rule.zip(piece.numbers);
         let verdict = numbered.map(|(rule, numbers)| self.sequence.step(rule.follow, numbers, piece.received.mono_ns));
-        let proven = numbered.is_some_and(|(rule, numbers)| rule.follow.proves(numbers));
+        let proven = numbered.is_some_and(|(rule, numbers)| proves(rule.follow, numbers));
         if reconnected && !(proven && verdict == Some(GapVerdict::Next)) {
             self.sequence.reset(piece.numbers);
             if hangs_together(piece) {
@@ -272,8 +273,8 @@ impl ChangeLog {
     /// Begins to fold, if the snapshot is as the profile says and there is room. Another snapshot would be no better.
     fn begin(&mut self, changes: &Changes, piece: &Update<'_>, bench: &mut FoldBudget<'_>) -> Result<(), Unfit> {
         let Some(rule) = &changes.fold else { return Ok(()) };
-        let sheet = Document::of(piece).ok_or(Unfit::Malformed)?;
-        let fold = Fold::begin(rule, &sheet, bench.scratch)?;
+        let document = document(piece).ok_or(Unfit::Malformed)?;
+        let fold = Fold::begin(rule, &document, bench.scratch)?;
         self.fold = bench.admit(fold);
         Ok(())
     }
@@ -281,8 +282,8 @@ impl ChangeLog {
     fn fold_in(&mut self, changes: &Changes, piece: &Update<'_>, bench: &mut FoldBudget<'_>) -> Result<(), Unfit> {
         let (Some(rule), Some(fold)) = (&changes.fold, self.fold.take()) else { return Ok(()) };
         *bench.folded_bytes -= fold.bytes();
-        let sheet = Document::of(piece).ok_or(Unfit::Malformed)?;
-        let fold = fold.change(rule, &sheet, bench.scratch)?;
+        let document = document(piece).ok_or(Unfit::Malformed)?;
+        let fold = fold.change(rule, &document, bench.scratch)?;
         self.fold = bench.admit(fold);
         Ok(())
     }
@@ -319,6 +320,14 @@ impl FoldBudget<'_> {
         *self.folded_bytes = bytes;
         Some(fold)
     }
+}
+
+/// The text that is published of an update, and its element in it. None: it is no JSON, so that nothing can be found in it.
+fn document<'a>(piece: &Update<'a>) -> Option<Document<'a>> {
+    let bytes = piece.published();
+    let element = range_in(bytes, piece.element)?;
+    let text = std::str::from_utf8(bytes).ok().filter(|_| piece.kind == PayloadKind::Json)?;
+    text.get(element.clone()).map(|_| Document { text, element })
 }
 
 /// Whether each message of a topic needs the one before it.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::intake::assemble::sequence::GapRemedy;
 use crate::intake::classify::binding::{BINDINGS_MAX, BOUND_BYTES_MAX, UNBOUND_MAX, UNBOUND_NS};
 use crate::json::{ELEMENTS_MAX, LEVELS_MAX, Pointer};
 use crate::profile::rule::MessageClass;
+use crate::profile::rules::numbers::GapRemedy;
 use crate::words::topic::TopicError;
 
 /// What became of a message.

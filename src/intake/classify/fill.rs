@@ -1,8 +1,9 @@
 //! Fills a rule's templates from a message: the topics of what it publishes, the reply to a ping.
 
-use crate::intake::assemble::{Treatment, Update};
+use crate::intake::assemble::Update;
 use crate::json::{ELEMENTS_MAX, Pointers, Type, decode_string};
 use crate::profile::rule::{Field, FieldValue, MessageClass, Rule, View};
+use crate::profile::rules::treatment::Treatment;
 use crate::profile::template::{SourceValue, Template};
 use crate::protocol::encoding::PayloadKind;
 use crate::words::stamp::Stamp;

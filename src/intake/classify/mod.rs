@@ -25,12 +25,13 @@ mod waiting;
 
 use std::sync::Arc;
 
-use crate::intake::assemble::{Mode, Treatment, Update};
+use crate::intake::assemble::Update;
 use crate::json::{FoundTokens, is_json, is_too_deep};
 use crate::profile::Profile;
-use crate::profile::compile::Scope;
+use crate::profile::compile::settle_guess;
 use crate::profile::decode::MessageFormat;
 use crate::profile::rule::{Bind, FieldValue, MessageClass, Naming, Rule, Rules, Variables, View};
+use crate::profile::rules::treatment::{Mode, Treatment};
 use crate::protocol::encoding::PayloadKind;
 use crate::words::stamp::Stamp;
 
@@ -375,13 +376,8 @@ impl Classifier {
 
     /// TopicNames topics by a guess that another connection of the feed has made, and publishes what waited.
     pub fn adopt_guess(&mut self, guess: &Guess, sink: &mut dyn ClassifierSink) {
-        let mut scope = Scope { rules: std::mem::take(&mut self.rules), ..Scope::default() };
-        let template = scope.template(&guess.template(), None);
-        let template = template.expect("the guess writes only pointers that can be read");
-        for rule in scope.rules.list.iter_mut().filter(|rule| matches!(rule.topic, Some(Naming::Guess))) {
-            rule.topic = Some(Naming::Template(template.clone()));
-        }
-        self.rules = scope.rules;
+        let settled = settle_guess(&mut self.rules, &guess.template());
+        settled.expect("the guess writes only pointers that can be read");
         self.guess = Some(guess.clone());
         for waiting in self.first.take() {
             self.sort_waiting(&waiting, sink);

@@ -7,7 +7,6 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::Value;
 
 use crate::bus::retention::{Retention, TopicStatus};
-use crate::intake::assemble::sequence::{Continuity, GapRemedy};
 use crate::intake::assemble::{Assembler, Oddity, Update, UpdateSink};
 use crate::intake::recorded::shared;
 use crate::protocol::encoding::Payload;
@@ -16,6 +15,7 @@ use crate::words::stamp::Stamp;
 use crate::intake::classify::{Classified, Classifier, ClassifierSink, Incoming};
 use crate::profile::Profile;
 use crate::profile::rule::MessageClass;
+use crate::profile::rules::numbers::{Continuity, GapRemedy};
 
 /// Recordings, and the profiles they belong to.
 const RECORDED: [(&str, &str); 11] = [

@@ -6,7 +6,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::intake::arbitrate::arbiter::UpdateSource;
 use crate::intake::assemble::Update;
-use crate::intake::assemble::sequence::{Continuity, GapRemedy, Numbers, Sequence, read_number};
+use crate::intake::assemble::sequence::Sequence;
 use crate::intake::classify::{Classified, Classifier, ClassifierSink, ConnectionGap, Incoming, UpstreamStatus};
 use crate::intake::connection::protocol::Protocol;
 use crate::intake::connection::transport::Event;
@@ -16,6 +16,7 @@ use crate::intake::upstream::assignment::ConnectionId;
 use crate::json::{Pointer, find};
 use crate::profile::Profile;
 use crate::profile::rule::MessageClass;
+use crate::profile::rules::numbers::{Continuity, GapRemedy, Numbers, read_number};
 use crate::words::stamp::Stamp;
 
 use crate::intake::upstream::connections::{ConnectionGapEnd, ConnectionRole};

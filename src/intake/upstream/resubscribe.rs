@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use crate::intake::assemble::sequence::GapRemedy;
 use crate::intake::classify::ConnectionGap;
 use crate::intake::connection::loss::Loss;
 use crate::intake::connection::protocol::Protocol;
 use crate::intake::connection::subscriptions::ItemOutcome;
 use crate::intake::update_sink::ItemRefusal;
 use crate::intake::upstream::assignment::{ConnectionId, Reassign};
+use crate::profile::rules::numbers::GapRemedy;
 use crate::profile::subscribe::{FeedItem, ItemChange};
 use crate::words::metrics as names;
 use crate::words::stamp::Stamp;

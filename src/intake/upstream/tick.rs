@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 
-use crate::intake::assemble::sequence::Number;
 use crate::intake::classify::Classifier;
 use crate::intake::connection::dial::Endpoint;
 use crate::intake::connection::loss::{Loss, in_s};
 use crate::intake::connection::protocol::{Protocol, ProtocolAction};
 use crate::profile::placeholders::{Context, Missing};
+use crate::profile::rules::numbers::Number;
 use crate::profile::subscribe::FeedItem;
 use crate::profile::target::{FeedUrl, FeedUrlError, without_secrets};
 use crate::words::stamp::Stamp;

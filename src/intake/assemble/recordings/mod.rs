@@ -14,8 +14,9 @@ use crate::json::{Each, Pointer, find};
 use crate::protocol::encoding::{Payload, PayloadKind};
 use crate::words::stamp::Stamp;
 
-use crate::intake::assemble::sequence::{Continuity, GapRemedy, Numbers, SequenceRule};
-use crate::intake::assemble::{Assembler, Mode, Oddity, Treatment, Update, UpdateSink};
+use crate::intake::assemble::{Assembler, Oddity, Update, UpdateSink};
+use crate::profile::rules::numbers::{Continuity, GapRemedy, Numbers, SequenceRule};
+use crate::profile::rules::treatment::{Mode, StaleAfter, Treatment};
 
 /// One line of a recording.
 struct RecordingLine {
@@ -58,7 +59,7 @@ struct HandRule {
 
 impl HandRule {
     fn new(mode: &str, topic: fn(&str, &str) -> Option<String>, snapshot: fn(&str) -> bool) -> HandRule {
-        let mode = crate::intake::assemble::mode::tests::read(mode).expect("a right rule");
+        let mode = crate::profile::mode::tests::read(mode).expect("a right rule");
         HandRule {
             treatment: Treatment { mode, ..Treatment::default() },
             each: None,
@@ -280,8 +281,7 @@ fn no_topic_of_a_recording_is_told_to_be_stale() {
             snapshot: |_| false,
             numbers: [""; 3],
         };
-        let (mut flow, mut log) =
-            (Assembler::new(crate::intake::assemble::cadence::StaleAfter::Auto, 1000), AssemblerLog::default());
+        let (mut flow, mut log) = (Assembler::new(StaleAfter::Auto, 1000), AssemblerLog::default());
         let lines: Vec<&RecordingLine> = lines.iter().filter(|line| line.connection != "btcusd_l2").collect();
         let mut now = lines[0].at;
         for line in lines.iter().filter(|line| line.connection == lines[0].connection) {
