@@ -109,8 +109,8 @@ fn sources() -> Vec<Source> {
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&path).expect("a readable file");
                 let path = path.strip_prefix(&root).expect("below src").to_path_buf();
-                // A simulation is a test, though it has a file of its own.
-                if !path.ends_with("simulation.rs") {
+                // Some tests have files of their own.
+                if !path.ends_with("simulation.rs") && !path.ends_with("tests.rs") {
                     sources.push(Source { path, text });
                 }
             }

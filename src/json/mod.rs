@@ -255,6 +255,12 @@ impl FoundTokens {
         self.paths.get(path)?.elements.get(index)?.0.of(text)
     }
 
+    /// Where the path's element with this index lies in the text; empty if there is none.
+    pub fn element_range(&self, path: usize, index: usize) -> Range<usize> {
+        let element = self.paths.get(path).and_then(|found| found.elements.get(index));
+        element.map_or(0..0, |(value, _)| value.start as usize..value.end as usize)
+    }
+
     /// The raw token of the key that the innermost `*` over an object stands for in this element.
     pub fn key<'a>(&self, text: &'a str, path: usize, index: usize) -> Option<&'a str> {
         self.paths.get(path)?.elements.get(index)?.1.of(text)

@@ -1,4 +1,4 @@
-//! An order book that is told in changes: levels of two sides, each the bytes that came, in the order of their prices.
+//! An order book that comes in changes: levels of two sides, each the bytes that came, in the order of their prices.
 //!
 //! A level that comes replaces the level of its price; what the profile's `remove` says takes it away. A message is
 //! applied as a whole before the sides are cut to their depth.

@@ -21,8 +21,8 @@ pub struct Classified {
     /// Why the class is `Unmatched` or `Garbled`, which elements of a batch could not be named or numbered, or why an
     /// acknowledgement binds nothing.
     pub problem: Option<Unnamed>,
-    /// Of the classes `Stale`, `Live` and `Gap`: what exactly is said.
-    pub said: Option<UpstreamStatus>,
+    /// Of the classes `Stale`, `Live` and `Gap`: what exactly the upstream says.
+    pub status: Option<UpstreamStatus>,
 }
 
 /// What the upstream says about its own state.
@@ -96,7 +96,7 @@ pub enum Unnamed {
 
 impl Classified {
     pub fn of(class: MessageClass) -> Classified {
-        Classified { class, rule: None, reply: None, gap: None, problem: None, said: None }
+        Classified { class, rule: None, reply: None, gap: None, problem: None, status: None }
     }
 
     pub fn garbled(problem: Unnamed) -> Classified {
