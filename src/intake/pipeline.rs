@@ -2,7 +2,8 @@
 //!
 //! Each arrow is one call, all on one task, so there is one order in what is published:
 //! ```text
-//! frame -> FrameDecoder -> Classifier (of its connection) -> Arbiter (only while connections overlap) -> Assembler -> Output
+//! frame -> FrameDecoder -> Classifier (of its connection) -> Arbiter (only while connections overlap) -> Assembler ->
+//! Output
 //! ```
 //! What a message says about its connection goes to that connection and ends there.
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::bus::retention::{GapReason, Retention, TopicStatus};
-use crate::json::{Document, range_in};
+use crate::json::Document;
 use crate::profile::rules::numbers::{Continuity, GapRemedy, Number};
 use crate::profile::rules::treatment::{Changes, DeltaOverflow, Mode};
 use crate::protocol::encoding::{Payload, PayloadKind};
@@ -231,7 +231,8 @@ impl TopicState {
 }
 
 impl OrphanDeltas {
-    /// One more change has come. When that has gone on for too long it is reported: to clients once, to the operator again and again.
+    /// One more change has come. When that has gone on for too long it is reported: to clients once, to the operator
+    /// again and again.
     fn wait(&mut self, changes: &Changes, update: &Update<'_>, out: &mut dyn UpdateSink) {
         let now_ns = update.received.mono_ns;
         self.changes += 1;
@@ -322,10 +323,11 @@ impl FoldBudget<'_> {
     }
 }
 
-/// The text that is published of an update, and its element in it. None: it is no JSON, so that nothing can be found in it.
+/// The text that is published of an update, and its element in it. None: it is no JSON, so that nothing can be found in
+/// it.
 fn document<'a>(update: &Update<'a>) -> Option<Document<'a>> {
     let bytes = update.published();
-    let element = range_in(bytes, update.element())?;
+    let element = if update.treatment.emit_element { 0..bytes.len() } else { update.element.clone() };
     let text = std::str::from_utf8(bytes).ok().filter(|_| update.kind == PayloadKind::Json)?;
     text.get(element.clone()).map(|_| Document { text, element })
 }

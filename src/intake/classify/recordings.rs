@@ -104,7 +104,7 @@ struct ReplayResult {
     assembler: Assembler,
 }
 
-/// Where a flow of a recording goes.
+/// Where the assembled updates of a recording go.
 struct ReplaySink<'a> {
     gaps: &'a mut u64,
     published: &'a mut Vec<Vec<u8>>,
@@ -155,7 +155,7 @@ impl Look for ReplayResult {
 }
 
 impl ReplayResult {
-    /// One classifier and one flow for each connection; sums over all of them.
+    /// One classifier and one assembler for each connection; sums over all of them.
     fn of(profile: &Profile, lines: &[ReplayLine]) -> ReplayResult {
         let mut whole = ReplayResult::default();
         let conns: BTreeSet<&str> = lines.iter().map(|line| line.conn.as_str()).collect();

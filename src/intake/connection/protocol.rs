@@ -1,5 +1,5 @@
-//! What to send on one connection and when: log-in, subscriptions, replies, pings, heartbeats; and when it must be given
-//! up.
+//! What to send on one connection and when: log-in, subscriptions, replies, pings, heartbeats; and when it must be
+//! given up.
 //!
 //! No sockets and no clock: the caller says what has come and what time it is, and does the steps that `next` gives.
 //! Silence is measured by messages; WebSocket pings and pongs show only that the connection stands. Whatever is sent
@@ -401,7 +401,7 @@ mod tests {
             .collect()
     }
 
-    fn hears(protocol: &mut Protocol, class: MessageClass, rule: &str, text: &str, now: Stamp) {
+    fn learn(protocol: &mut Protocol, class: MessageClass, rule: &str, text: &str, now: Stamp) {
         protocol.learned((class, &rule.into()), text, text, now);
     }
 
@@ -435,10 +435,10 @@ mod tests {
         );
         let mut protocol = opened(&sections, &["a", "b"]);
         assert_eq!(steps(&mut protocol, at(0)), ["first"]);
-        hears(&mut protocol, MessageClass::Greeting, "hello", "", at(5));
+        learn(&mut protocol, MessageClass::Greeting, "hello", "", at(5));
         assert_eq!(steps(&mut protocol, at(5)), ["login 2"]);
         assert_eq!(protocol.deadline_ns(), Some(10_005_000_000));
-        hears(&mut protocol, MessageClass::AuthOk, "in", "", at(7));
+        learn(&mut protocol, MessageClass::AuthOk, "in", "", at(7));
         assert_eq!(steps(&mut protocol, at(7)), [r#"["a","b"]"#]);
     }
 
@@ -499,9 +499,9 @@ mod tests {
         let ping = "ping = { every = \"2s\", send = 'beat ${req}', expect = \"pong\", timeout = \"1s\" }";
         let mut protocol = opened(&format!("{QUIET}{ping}\n{RULES}"), &[]);
         assert_eq!(steps(&mut protocol, at(2000)), ["beat 1"]);
-        hears(&mut protocol, MessageClass::Pong, "other", "", at(2000));
+        learn(&mut protocol, MessageClass::Pong, "other", "", at(2000));
         assert_eq!(protocol.deadline_ns(), Some(3_000_000_000));
-        hears(&mut protocol, MessageClass::Pong, "pong", "", at(2001));
+        learn(&mut protocol, MessageClass::Pong, "pong", "", at(2001));
         assert_eq!(steps(&mut protocol, at(4000)), ["beat 2"]);
         protocol.received(at(4500));
         assert_eq!(steps(&mut protocol, at(5000))[0], "end: heartbeat_timeout");

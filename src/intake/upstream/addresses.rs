@@ -119,8 +119,8 @@ impl Addresses {
         self.dials.iter_mut().for_each(|dials| dials.take(now.mono_ns));
     }
 
-    /// A connection was told to stay away from this address until then: so do all, at every address of the same host,
-    /// because venues count attempts and lengthen bans by where they come from.
+    /// The venue wants this address to be left alone until then. All connections obey, at every address of the same
+    /// host, because venues count attempts and lengthen bans by where they come from.
     pub fn hold(&mut self, address: usize, until_ns: u64) {
         let host = |address: usize| self.target(address).ok().map(|target| target.host().to_string());
         let same_host: Vec<bool> = (0..self.urls.len()).map(|other| host(other) == host(address)).collect();
