@@ -37,7 +37,7 @@ impl Scheme {
     pub fn of(agreement: Option<Agreement>) -> Scheme {
         match agreement {
             None => Scheme::Plain,
-            Some(agreement) if agreement.server_no_context_takeover || agreement.window_bits() < WINDOW_BITS_MAX => {
+            Some(agreement) if !agreement.keeps_context(WINDOW_BITS_MAX) => {
                 Scheme::Stateless { window_bits: agreement.window_bits() }
             }
             Some(_) => Scheme::Window,
@@ -173,11 +173,11 @@ impl Lane {
 
     /// Sessions that a chunk goes to: those in step, on board or not.
     pub fn audience(&self) -> usize {
-        self.in_step.len() + self.window.as_ref().map_or(0, |window| window.boarded.len())
+        self.in_step.len() + self.window.as_ref().map_or(0, |window| window.members().len())
     }
 
     pub fn everyone_in_step(&self) -> impl Iterator<Item = SessionId> {
-        let boarded = self.window.iter().flat_map(|window| &window.boarded);
+        let boarded = self.window.iter().flat_map(|window| window.members());
         self.in_step.iter().chain(boarded).copied()
     }
 }
