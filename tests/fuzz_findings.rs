@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use fanline::wire::command;
-use fanline::wire::json::{Pointer, find};
+use fanline::json::{Pointer, find};
+use fanline::protocol::command;
 
 #[path = "../fuzz/src/lib.rs"]
 mod targets;

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::config::kind::Value;
-use crate::config::table::{Preset, Section, Setting, TABLE, VARIABLES_BESIDE};
+use crate::config::kind::SettingValue;
+use crate::config::table::{Preset, Setting, SettingsSection, TABLE, VARIABLES_BESIDE};
 use crate::config::values::Values;
 
 const INTRODUCTION: &str = "\
@@ -93,8 +93,8 @@ pub fn effective(values: &Values) -> String {
         for setting in section.settings {
             let (value, origin) = values.get(setting.name);
             let value = match value {
-                Some(Value::List(lines)) if setting.is_secret() => {
-                    Value::List(lines.iter().map(|line| masked(line)).collect()).to_toml()
+                Some(SettingValue::List(lines)) if setting.is_secret() => {
+                    SettingValue::List(lines.iter().map(|line| masked(line)).collect()).to_toml()
                 }
                 Some(value) => value.to_toml(),
                 None => "\"\"".to_owned(),
@@ -115,7 +115,7 @@ fn masked(header: &str) -> String {
     }
 }
 
-fn put_heading(text: &mut String, section: &Section) {
+fn put_heading(text: &mut String, section: &SettingsSection) {
     text.push('\n');
     if !section.name.is_empty() {
         // Without its `#` this one is the wish for simulated prices.

@@ -2,9 +2,4 @@
 //!
 //! Pure: no tokio, no clock, no sockets. Everything here is a function of the bytes it is given.
 
-pub mod command;
-pub mod encode;
-pub mod json;
-pub mod notice;
-
 pub use shared_deflate::{deflate, frame, negotiate, scan};

@@ -10,12 +10,12 @@ use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 #[derive(Debug)]
 pub struct Metric {
     pub name: &'static str,
-    pub kind: Kind,
+    pub kind: MetricKind,
     pub help: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     Counter,
     Gauge,
     Histogram,
@@ -23,7 +23,7 @@ pub enum Kind {
 
 macro_rules! declare {
     ($($constant:ident = $kind:ident $name:literal $help:literal;)*) => {
-        $(pub static $constant: Metric = Metric { name: $name, kind: Kind::$kind, help: $help };)*
+        $(pub static $constant: Metric = Metric { name: $name, kind: MetricKind::$kind, help: $help };)*
         /// Every declared series, in the order of the documentation.
         pub static ALL: &[&Metric] = &[$(&$constant),*];
     };
@@ -53,7 +53,7 @@ declare! {
     UPSTREAM_LAST_DATA = Gauge "fanline_upstream_last_data_timestamp_seconds" "Unix time of the last data from the upstream.";
     FRAMES = Counter "fanline_frames_total" "Frames published to the ring.";
     FRAME_BYTES = Counter "fanline_frame_payload_bytes_total" "Payload bytes of the frames published to the ring.";
-    NOTES = Counter "fanline_notes_total" "Notes about a topic put between its frames, by kind.";
+    TOPIC_STATUS = Counter "fanline_topic_status_total" "Notes about a topic put between its frames, by kind.";
     FRAMES_REFUSED = Counter "fanline_frames_refused_total" "Frames and notes not published, by reason.";
     TOPICS = Gauge "fanline_topics" "Topics that are known.";
     TOPICS_EXPIRED = Counter "fanline_topics_expired_total" "Topics that were forgotten, because nothing came of them for topics.expire_after.";
@@ -85,7 +85,7 @@ declare! {
     HTTP_CONNECTIONS = Gauge "fanline_http_connections" "HTTP connections that are not upgraded, by state.";
     HTTP_DROPPED = Counter "fanline_http_dropped_total" "HTTP connections closed before their time, by reason.";
     HTTP_ANSWER_BYTES = Gauge "fanline_http_answer_bytes" "Bytes of different answers that are held for HTTP clients.";
-    ASKS = Counter "fanline_asks_total" "Commands send and request of clients, by result.";
+    CLIENT_REQUESTS = Counter "fanline_client_requests_total" "Commands send and request of clients, by result.";
     WANTED_TOPICS = Gauge "fanline_wanted_topics" "Exact topics that clients are subscribed to, while upstream.demand is on.";
     HTTP_REQUESTS = Counter "fanline_http_requests_total" "HTTP requests answered, by route and status.";
     LIVENESS_AGE = Gauge "fanline_liveness_age_seconds" "Since the last sign of life of a part of the server, by part.";
@@ -105,9 +105,9 @@ impl Meters {
         for metric in ALL {
             let name = metric.name.into();
             match metric.kind {
-                Kind::Counter => recorder.describe_counter(name, None, metric.help.into()),
-                Kind::Gauge => recorder.describe_gauge(name, None, metric.help.into()),
-                Kind::Histogram => recorder.describe_histogram(name, None, metric.help.into()),
+                MetricKind::Counter => recorder.describe_counter(name, None, metric.help.into()),
+                MetricKind::Gauge => recorder.describe_gauge(name, None, metric.help.into()),
+                MetricKind::Histogram => recorder.describe_histogram(name, None, metric.help.into()),
             }
         }
         Meters { recorder }
@@ -119,17 +119,17 @@ impl Meters {
     }
 
     pub fn counter(&self, metric: &'static Metric, labels: &[(&'static str, &str)]) -> Counter {
-        assert_eq!(metric.kind, Kind::Counter, "{} is declared otherwise", metric.name);
+        assert_eq!(metric.kind, MetricKind::Counter, "{} is declared otherwise", metric.name);
         self.recorder.register_counter(&key(metric, labels), &METADATA)
     }
 
     pub fn gauge(&self, metric: &'static Metric, labels: &[(&'static str, &str)]) -> Gauge {
-        assert_eq!(metric.kind, Kind::Gauge, "{} is declared otherwise", metric.name);
+        assert_eq!(metric.kind, MetricKind::Gauge, "{} is declared otherwise", metric.name);
         self.recorder.register_gauge(&key(metric, labels), &METADATA)
     }
 
     pub fn histogram(&self, metric: &'static Metric, labels: &[(&'static str, &str)]) -> Histogram {
-        assert_eq!(metric.kind, Kind::Histogram, "{} is declared otherwise", metric.name);
+        assert_eq!(metric.kind, MetricKind::Histogram, "{} is declared otherwise", metric.name);
         self.recorder.register_histogram(&key(metric, labels), &METADATA)
     }
 }

@@ -1,7 +1,7 @@
 //! The frames of a server (RFC 6455 section 5.2) in a stream that is cut anywhere, for a client that counts all frames
 //! and reads few.
 //!
-//! A [`Scanner`] holds at most one header and the start of one payload between two reads, never a payload.
+//! A [`FrameScanner`] holds at most one header and the start of one payload between two reads, never a payload.
 
 use crate::frame::Opcode;
 
@@ -62,7 +62,7 @@ impl FrameHeader {
 
 /// Where a stream stands between two reads.
 #[derive(Debug, Default)]
-pub struct Scanner {
+pub struct FrameScanner {
     /// The beginning of a frame whose header or start a read has cut.
     held: [u8; HEADER_BYTES_MAX + START_BYTES],
     held_bytes: usize,
@@ -70,7 +70,7 @@ pub struct Scanner {
     skip: u64,
 }
 
-impl Scanner {
+impl FrameScanner {
     /// Takes received bytes and shows each header that is whole now, with the first bytes of its payload:
     /// [`START_BYTES`], or all of a shorter one.
     ///
@@ -118,7 +118,7 @@ mod tests {
 
     /// What a scan shows of a stream that comes in pieces of so many bytes.
     fn shown(stream: &[u8], piece_bytes: usize) -> Vec<(Option<Opcode>, u64, Vec<u8>)> {
-        let mut scanner = Scanner::default();
+        let mut scanner = FrameScanner::default();
         let mut shown = Vec::new();
         for piece in stream.chunks(piece_bytes) {
             let show =
@@ -151,8 +151,8 @@ mod tests {
 
     #[test]
     fn a_masked_frame_is_refused_and_an_endless_one_is_no_panic() {
-        assert_eq!(Scanner::default().scan(&[0x81, 0x80], |_, _| {}), Err(Masked));
-        let mut scanner = Scanner::default();
+        assert_eq!(FrameScanner::default().scan(&[0x81, 0x80], |_, _| {}), Err(Masked));
+        let mut scanner = FrameScanner::default();
         let mut endless = vec![0x82, 127];
         endless.extend_from_slice(&[0xFF; 100]);
         for _ in 0..3 {
