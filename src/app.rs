@@ -334,7 +334,7 @@ fn delivery_settings(config: &Config, simulated: bool) -> DeliverySettings {
         inbound_bytes_per_second_max: u32::try_from(config.limits.inbound_bytes_per_second_max).unwrap_or(u32::MAX),
         message_timeout: config.limits.message_timeout,
         inbound_bytes_total_max: config.limits.inbound_bytes_total_max,
-        asks_per_second_max: u32::try_from(config.limits.asks_per_second_max).unwrap_or(u32::MAX),
+        client_requests_per_second_max: u32::try_from(config.limits.client_requests_per_second_max).unwrap_or(u32::MAX),
         heartbeat_interval: config.heartbeat.interval,
         ping_interval: config.ping.interval,
         ping_timeout: config.ping.timeout,

@@ -37,7 +37,7 @@ async fn nothing_is_passed_on_unless_it_is_configured() {
     client.command(json!({"op": "subscribe", "topics": ["nobody.knows"]})).await;
     assert_eq!(client.expect_op("subscribed").await.get("pending"), None);
     let metrics = server.get("/metrics").body;
-    assert_eq!(sum(&metrics, "fanline_asks_total", "result=\"forbidden\""), 2.0);
+    assert_eq!(sum(&metrics, "fanline_client_requests_total", "result=\"forbidden\""), 2.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

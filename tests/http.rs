@@ -251,7 +251,7 @@ async fn a_snapshot_holds_whole_values_the_changes_since_and_what_is_said_of_top
         topics["topics"].as_array().expect("a list").iter().map(|line| line["count"].as_u64()).collect();
     assert_eq!(counts, [4, 2, 1, 1, 0].map(Some), "notes do not count");
     let metrics = street.get("/metrics", "").await.text();
-    for line in ["fanline_frames_total 8", "fanline_head_offset 14", "fanline_notes_total{kind=\"stale\"} 2"] {
+    for line in ["fanline_frames_total 8", "fanline_head_offset 14", "fanline_topic_status_total{kind=\"stale\"} 2"] {
         assert!(metrics.lines().any(|found| found == line), "expected {line} in {metrics}");
     }
 }

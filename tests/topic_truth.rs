@@ -144,7 +144,7 @@ async fn names_that_clients_invent_never_become_topics() {
         scene.until_metric("fanline_wanted_topics", "", 1.0);
         scene.until_metric("fanline_upstream_items", "", 2.0);
         assert_eq!(scene.metric("fanline_topics", ""), 1.0);
-        assert_eq!(scene.metric("fanline_notes_total", ""), 0.0);
+        assert_eq!(scene.metric("fanline_topic_status_total", ""), 0.0);
         scene.publish("real.2", 1);
     });
     assert_eq!(next(&mut everything).await["topic"], "real.2", "nobody else was told anything");

@@ -84,7 +84,7 @@ impl Publisher {
         let meters = PublisherMeters {
             frames: meters.counter(&names::FRAMES, &[]),
             frame_bytes: meters.counter(&names::FRAME_BYTES, &[]),
-            notes: NoteKind::ALL.map(|kind| meters.counter(&names::NOTES, &[("kind", kind.label())])),
+            notes: NoteKind::ALL.map(|kind| meters.counter(&names::TOPIC_STATUS, &[("kind", kind.label())])),
             refused_topic: meters.counter(&names::FRAMES_REFUSED, &[("reason", "bad_topic")]),
             refused_limit: meters.counter(&names::FRAMES_REFUSED, &[("reason", "too_many_topics")]),
             topics: meters.gauge(&names::TOPICS, &[]),

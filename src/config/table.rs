@@ -310,7 +310,7 @@ settings! {
             "Messages (commands, pings) read from one client in a second; what it sends beyond that waits in its socket.";
         inbound_bytes_per_second_max: usize = Is("1MiB"), bytes(KIB, GIB),
             "Bytes of messages, inflated, read from one client in a second; what it sends beyond that waits in its socket.";
-        asks_per_second_max: usize = Is("5"), count(1, 1_000_000),
+        client_requests_per_second_max: usize = Is("5"), count(1, 1_000_000),
             "Commands `send` and `request` of one client in a second; further ones are refused with `too_fast`.";
         message_bytes_max: usize = Is("64KiB"), bytes(128, MIB),
             "A larger message from a client ends its session with close code 1009; one is read in one go, so the largest bound is what holds up nobody else.";

@@ -129,10 +129,10 @@ impl<S: Socket> Shard<S> {
             return Err(Refusal::new(Failure::Busy.label(), message));
         }
         let Some(asking) = &self.sessions[id.0].asking else { return Ok(()) };
-        let max = self.settings.asks_per_second_max;
+        let max = self.settings.client_requests_per_second_max;
         if asking.asked >= max {
             let message = format!(
-                "expected at most {max} of `send` and `request` in a second (limits.asks_per_second_max), \
+                "expected at most {max} of `send` and `request` in a second (limits.client_requests_per_second_max), \
                  found one more; send it again later"
             );
             return Err(Refusal::new("too_fast", message));
@@ -335,7 +335,7 @@ mod tests {
             assert!(stage.ask(&puppet, SEND).is_empty());
         }
         assert_eq!(codes(&stage.ask(&puppet, SEND)), ["busy"]);
-        for _ in ASKS_MAX as u32..stage.shard.settings.asks_per_second_max {
+        for _ in ASKS_MAX as u32..stage.shard.settings.client_requests_per_second_max {
             taken(&stage).answer.give(Answer::Sent);
             stage.settle();
             assert_eq!(codes(&stage.ask(&puppet, SEND)), ["sent"], "one place is free again");

@@ -103,7 +103,7 @@ impl ShardMeters {
             skips_slow: skips("slow"),
             skips_expired: skips("expired"),
             skips_epoch: skips("epoch"),
-            asks: ASK_RESULTS.map(|result| meters.counter(&names::ASKS, &[("result", result)])),
+            asks: ASK_RESULTS.map(|result| meters.counter(&names::CLIENT_REQUESTS, &[("result", result)])),
             skips_overrun: skips("overrun"),
             sent: SENT_LABELS.map(|encoding| meters.counter(&names::SENT_BYTES, &[("encoding", encoding)])),
             made: Encoding::ALL.map(|encoding| meters.counter(&names::ENCODINGS, &[("encoding", encoding.label())])),

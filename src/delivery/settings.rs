@@ -33,7 +33,7 @@ pub struct Settings {
     /// Bytes of messages that are not read of all clients of a shard; beyond it those that began first are ended.
     pub inbound_bytes_total_max: usize,
     /// `send` and `request` of one client in a second; further ones are refused.
-    pub asks_per_second_max: u32,
+    pub client_requests_per_second_max: u32,
     /// A lane to which nothing was sent for so long gets a `heartbeat`.
     pub heartbeat_interval: Duration,
     /// A client that was not heard for so long is pinged.
@@ -77,7 +77,7 @@ impl Settings {
             inbound_bytes_per_second_max: 1 << 30,
             message_timeout: long,
             inbound_bytes_total_max: 1 << 30,
-            asks_per_second_max: 1000,
+            client_requests_per_second_max: 1000,
             heartbeat_interval: long,
             ping_interval: long,
             ping_timeout: long,

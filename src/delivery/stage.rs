@@ -167,7 +167,7 @@ impl Puppet {
 
 fn settings() -> Settings {
     Settings {
-        asks_per_second_max: 20,
+        client_requests_per_second_max: 20,
         unsent_bytes_max: 0,
         compression_level: 1,
         window: WindowSettings { windows_max: 1, members_min: 2, cut_frames_max: 40 },
