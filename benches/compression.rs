@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fanline::bus::keeping::Keeping;
-use fanline::delivery::newcomer::Terms;
-use fanline::delivery::window::WindowSettings;
-use fanline::wire::encode::{Format, Payload, PayloadKind};
+use fanline::bus::retention::Retention;
+use fanline::delivery::handoff::SessionOptions;
+use fanline::delivery::lanes::window::WindowSettings;
+use fanline::protocol::encoding::{Format, Payload, PayloadKind};
 use fanline::wire::negotiate::Agreement;
 use fanline::words::metrics::Meters;
 use fanline::words::topic::Pattern;
@@ -84,7 +84,11 @@ fn run(payloads: &[Bytes], plan: Plan, span: Duration, deflate: Option<Agreement
     let (mut publisher, delivery, threads, clock) = start_shard_with(window, &Meters::unread());
     let mut crowd = Crowd::connect(clients);
     let patterns = vec![Pattern::parse(">").expect("a pattern")];
-    adopt(&mut crowd, &delivery, &Terms { patterns, deflate, format: Format::Raw, ..Terms::default() });
+    adopt(
+        &mut crowd,
+        &delivery,
+        &SessionOptions { patterns, deflate, format: Format::Raw, ..SessionOptions::default() },
+    );
     let (stop, published, bytes) =
         (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let shared = (stop.clone(), published.clone(), bytes.clone());
@@ -98,7 +102,7 @@ fn run(payloads: &[Bytes], plan: Plan, span: Duration, deflate: Option<Agreement
             }
             let bytes = payload.len() as u64;
             let payload = Payload { bytes: payload.clone(), kind: PayloadKind::Json };
-            publisher.publish("topic", payload, Keeping::NEWEST, clock.now()).expect("a good topic");
+            publisher.publish("topic", payload, Retention::NEWEST, clock.now()).expect("a good topic");
             shared.1.fetch_add(1, Ordering::Relaxed);
             shared.2.fetch_add(bytes, Ordering::Relaxed);
             let due = started + Duration::from_secs(1) * number.saturating_sub(300) / rate;

@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fanline::bus::keeping::Keeping;
-use fanline::delivery::newcomer::Terms;
-use fanline::wire::encode::{Format, Payload, PayloadKind};
+use fanline::bus::retention::Retention;
+use fanline::delivery::handoff::SessionOptions;
+use fanline::protocol::encoding::{Format, Payload, PayloadKind};
 use fanline::words::metrics::Meters;
 use fanline::words::topic::Pattern;
 use support::{Crowd, Outcome, adopt, measure, start_shard};
@@ -46,7 +46,7 @@ fn fanline(clients: usize, span: Duration, rate: Option<u32>) -> Outcome {
     let (mut publisher, delivery, threads, clock) = start_shard(&Meters::unread());
     let mut crowd = Crowd::connect(clients);
     let patterns = vec![Pattern::parse(">").expect("a pattern")];
-    adopt(&mut crowd, &delivery, &Terms { patterns, format: Format::Raw, ..Terms::default() });
+    adopt(&mut crowd, &delivery, &SessionOptions { patterns, format: Format::Raw, ..SessionOptions::default() });
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
     let received = crowd.received.clone();
@@ -55,7 +55,7 @@ fn fanline(clients: usize, span: Duration, rate: Option<u32>) -> Outcome {
         let started = Instant::now();
         let mut published = 0u64;
         while !stopped.load(Ordering::Relaxed) {
-            publisher.publish("topic", payload.clone(), Keeping::NEWEST, clock.now()).expect("a good topic");
+            publisher.publish("topic", payload.clone(), Retention::NEWEST, clock.now()).expect("a good topic");
             published += 1;
             match rate {
                 Some(rate) => {

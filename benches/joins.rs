@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fanline::bus::clock::Clock;
-use fanline::bus::keeping::Keeping;
 use fanline::bus::publisher::Publisher;
+use fanline::bus::retention::Retention;
 use fanline::bus::{self, Limits};
-use fanline::delivery::door::{Delivery, Ends, Threads};
-use fanline::delivery::newcomer::{Newcomer, Terms};
+use fanline::delivery::handoff::{Handoff, SessionOptions};
+use fanline::delivery::lanes::window::WindowSettings;
 use fanline::delivery::settings::Settings;
-use fanline::delivery::window::WindowSettings;
-use fanline::wire::encode::{Payload, PayloadKind};
+use fanline::delivery::shards::{BusHandles, Delivery, ShardThreads};
+use fanline::protocol::encoding::{Payload, PayloadKind};
 use fanline::words::ids::Epoch;
 use fanline::words::metrics::Meters;
 use fanline::words::topic::Pattern;
@@ -98,7 +98,7 @@ fn main() {
 /// One shard, its feed, and the clients that are kept waiting.
 struct Scene {
     delivery: Delivery,
-    _threads: Threads,
+    _threads: ShardThreads,
     listener: TcpListener,
     publish: Sender<Vec<String>>,
     waits: Arc<Mutex<Vec<Duration>>>,
@@ -114,7 +114,8 @@ impl Scene {
         let (clock, meters) = (Clock::start(), Meters::unread());
         let (mut publisher, reader) = bus::open(Epoch(1), limits, &meters);
         (0..topics).for_each(|n| publish(&mut publisher, &format!("t{n}.x"), &clock));
-        let (delivery, threads) = Delivery::start(settings(), &Ends::reading(reader), clock, &meters).expect("threads");
+        let (delivery, threads) =
+            Delivery::start(settings(), &BusHandles::reading(reader), clock, &meters).expect("threads");
         let (sender, wanted) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
@@ -160,8 +161,8 @@ impl Scene {
         socket.set_nonblocking(true).expect("non-blocking");
         socket.set_nodelay(true).expect("no delay");
         let patterns = patterns.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect();
-        let terms = Terms { patterns, ..Terms::default() };
-        self.delivery.adopt(Newcomer { socket, unread: Bytes::new(), terms, permit: None });
+        let terms = SessionOptions { patterns, ..SessionOptions::default() };
+        self.delivery.adopt(Handoff { socket, unread: Bytes::new(), terms, permit: None });
         Client { stream, tail: Vec::new() }
     }
 
@@ -285,7 +286,7 @@ fn feed(mut publisher: Publisher, topics: usize, clock: &Clock, wanted: &Receive
 fn publish(publisher: &mut Publisher, topic: &str, clock: &Clock) {
     let text = format!(r#"{{"s":"{topic}","p":"{:.>width$}"}}"#, "", width = MESSAGE_BYTES - 30);
     let payload = Payload { bytes: Bytes::from(text), kind: PayloadKind::Json };
-    publisher.publish(topic, payload, Keeping::NEWEST, clock.now()).expect("a good topic");
+    publisher.publish(topic, payload, Retention::NEWEST, clock.now()).expect("a good topic");
 }
 
 /// CPU of the threads of shards, those that have ended left out.

@@ -7,18 +7,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use fanline::bus::bell::Bell;
 use fanline::bus::frame::{Frame, Topic};
-use fanline::bus::keeping::Keeping;
 use fanline::bus::publisher::Publisher;
 use fanline::bus::reader::Reader;
+use fanline::bus::retention::Retention;
+use fanline::bus::signal::doorbell::Doorbell;
 use fanline::bus::{self, Limits};
-use fanline::delivery::index::{Index, LaneId};
-use fanline::venue::market::{Market, MarketSettings};
+use fanline::delivery::lanes::topic_index::{LaneId, TopicIndex};
+use fanline::protocol::encoding::{Encoder, Encoding, Envelope, Payload, PayloadKind};
+use fanline::simulator::market::{Market, MarketSettings};
 use fanline::wire::deflate::{Deflater, Inflater, WINDOW_BITS_MAX};
-use fanline::wire::encode::{Encoder, Encoding, Envelope, Payload, PayloadKind};
 use fanline::wire::frame::{Decoder, Opcode, put_deflated, put_frame};
-use fanline::wire::scan::Scanner;
+use fanline::wire::scan::FrameScanner;
 use fanline::words::ids::{Epoch, Offset, TopicId};
 use fanline::words::metrics::Meters;
 use fanline::words::patterns::PatternSet;
@@ -51,7 +51,7 @@ fn full_bus(frames: usize) -> (Publisher, Reader) {
     let limits = Limits { ring_frames_max: frames, ring_bytes_max: 1 << 30, topics_max: 1000 };
     let (mut publisher, reader) = bus::open(Epoch(1), limits, &Meters::unread());
     for (topic, payload) in messages(MESSAGES).iter().cycle().take(frames) {
-        publisher.publish(topic, payload.clone(), Keeping::NEWEST, Stamp::default()).expect("a good topic");
+        publisher.publish(topic, payload.clone(), Retention::NEWEST, Stamp::default()).expect("a good topic");
     }
     (publisher, reader)
 }
@@ -60,11 +60,11 @@ fn full_bus(frames: usize) -> (Publisher, Reader) {
 #[divan::bench(args = [(1024, 1), (65_536, 1), (65_536, 8), (1_048_576, 8)])]
 fn ring_publish(bencher: Bencher<'_, '_>, (capacity, shards): (usize, usize)) {
     let (mut publisher, reader) = full_bus(capacity);
-    (0..shards).for_each(|_| reader.hang(Arc::new(Bell::new(|| {}))));
+    (0..shards).for_each(|_| reader.hang(Arc::new(Doorbell::new(|| {}))));
     let messages = messages(MESSAGES);
     bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
         for (topic, payload) in &messages {
-            publisher.publish(topic, payload.clone(), Keeping::NEWEST, Stamp::default()).expect("a good topic");
+            publisher.publish(topic, payload.clone(), Retention::NEWEST, Stamp::default()).expect("a good topic");
         }
     });
 }
@@ -86,7 +86,7 @@ fn frames(topics: u32) -> Vec<Arc<Frame>> {
     let payload = Payload { bytes: Bytes::from_static(b"{}"), kind: PayloadKind::Json };
     let frames = (0..topics).map(|id| {
         let topic = Arc::new(Topic { id: TopicId(id), name: format!("trade.SYMBOL-{id}").into(), keep: None });
-        Arc::new(Frame::new(Offset(u64::from(id) + 1), topic, Stamp::default(), payload.clone(), Keeping::NEWEST))
+        Arc::new(Frame::new(Offset(u64::from(id) + 1), topic, Stamp::default(), payload.clone(), Retention::NEWEST))
     });
     frames.collect()
 }
@@ -94,7 +94,7 @@ fn frames(topics: u32) -> Vec<Arc<Frame>> {
 /// A frame of a known topic, by number of topics.
 #[divan::bench(args = [100, 10_000])]
 fn index_note(bencher: Bencher<'_, '_>, topics: u32) {
-    let (mut index, frames) = (Index::default(), frames(topics));
+    let (mut index, frames) = (TopicIndex::default(), frames(topics));
     index.add_lane(LaneId(0), &[Pattern::parse(">").expect("a pattern")]);
     bencher.counter(ItemsCount::new(frames.len())).bench_local(|| {
         for frame in &frames {
@@ -106,7 +106,7 @@ fn index_note(bencher: Bencher<'_, '_>, topics: u32) {
 /// A new lane with one wildcard, by number of topics.
 #[divan::bench(args = [100, 10_000])]
 fn index_new_lane(bencher: Bencher<'_, '_>, topics: u32) {
-    let mut index = Index::default();
+    let mut index = TopicIndex::default();
     frames(topics).into_iter().for_each(|frame| {
         index.note(frame);
     });
@@ -172,7 +172,7 @@ fn decode_command(bencher: Bencher<'_, '_>) {
 fn scan_stream(bencher: Bencher<'_, '_>) {
     let mut stream = Vec::new();
     messages(MESSAGES).iter().for_each(|(_, payload)| put_frame(&mut stream, Opcode::Text, &payload.bytes));
-    let mut scanner = Scanner::default();
+    let mut scanner = FrameScanner::default();
     bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
         let mut count = 0;
         scanner.scan(black_box(&stream), |_, _| count += 1).expect("unmasked");

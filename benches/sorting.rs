@@ -12,12 +12,12 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use fanline::bus::keeping::{Keeping, Note};
-use fanline::intake::flow::sequence::Remedy;
-use fanline::intake::flow::{Flow, Oddity, Outflow, Piece};
-use fanline::intake::profile::Profile;
-use fanline::intake::sorting::{Incoming, Sink, Sorted, Sorter};
-use fanline::wire::encode::Payload;
+use fanline::bus::retention::{Retention, TopicStatus};
+use fanline::intake::assemble::sequence::GapRemedy;
+use fanline::intake::assemble::{Assembler, Oddity, Update, UpdateSink};
+use fanline::intake::classify::{Classified, Classifier, ClassifierSink, Incoming};
+use fanline::profile::Profile;
+use fanline::protocol::encoding::Payload;
 use fanline::words::stamp::Stamp;
 
 /// Feeds and the profiles of their venues.
@@ -37,13 +37,13 @@ struct Count {
     unmatched: u64,
 }
 
-impl Sink for Count {
-    fn piece(&mut self, piece: &Piece<'_>) {
+impl ClassifierSink for Count {
+    fn piece(&mut self, piece: &Update<'_>) {
         self.pieces += 1;
         black_box(piece.topic);
     }
 
-    fn note(&mut self, sorted: &Sorted, _: Incoming<'_>, _: Stamp) {
+    fn note(&mut self, sorted: &Classified, _: Incoming<'_>, _: Stamp) {
         self.unmatched += u64::from(sorted.problem.is_some());
     }
 }
@@ -51,24 +51,24 @@ impl Sink for Count {
 /// Takes pieces as the upstream's outlet does, up to the publisher.
 #[derive(Default)]
 struct ToFlow {
-    flow: Flow,
+    flow: Assembler,
     published: Published,
 }
 
 #[derive(Default)]
 struct Published(u64);
 
-impl Outflow for Published {
-    fn publish(&mut self, _: &str, payload: Payload, _: Keeping, _: Stamp) {
+impl UpdateSink for Published {
+    fn publish(&mut self, _: &str, payload: Payload, _: Retention, _: Stamp) {
         self.0 += 1;
         black_box(payload);
     }
 
-    fn note(&mut self, _: &str, note: Note, _: Stamp) {
+    fn note(&mut self, _: &str, note: TopicStatus, _: Stamp) {
         black_box(note);
     }
 
-    fn remedy(&mut self, _: &str, remedy: Remedy) {
+    fn remedy(&mut self, _: &str, remedy: GapRemedy) {
         black_box(remedy);
     }
 
@@ -77,12 +77,12 @@ impl Outflow for Published {
     }
 }
 
-impl Sink for ToFlow {
-    fn piece(&mut self, piece: &Piece<'_>) {
+impl ClassifierSink for ToFlow {
+    fn piece(&mut self, piece: &Update<'_>) {
         self.flow.take(piece, &mut self.published);
     }
 
-    fn note(&mut self, sorted: &Sorted, _: Incoming<'_>, _: Stamp) {
+    fn note(&mut self, sorted: &Classified, _: Incoming<'_>, _: Stamp) {
         black_box(sorted.class);
     }
 }
@@ -124,8 +124,8 @@ fn best(rounds: u32, mut measure: impl FnMut() -> f64) -> f64 {
 }
 
 /// ns for each of the frames.
-fn run(profile: &Profile, frames: &[Incoming<'_>], sink: &mut dyn Sink) -> f64 {
-    let mut sorter = Sorter::new(profile);
+fn run(profile: &Profile, frames: &[Incoming<'_>], sink: &mut dyn ClassifierSink) -> f64 {
+    let mut sorter = Classifier::new(profile);
     let started = Instant::now();
     for frame in frames {
         sorter.sort(*frame, Stamp::default(), sink);

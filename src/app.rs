@@ -1,12 +1,12 @@
-//! Floor 5: puts the rooms together, one function per command.
+//! Floor 6: puts the rooms together, one function per command.
 
 pub(crate) mod demand;
+mod edge_settings;
+mod fault_injection;
 mod parts;
-mod plant;
 mod roles;
 mod server;
 mod signals;
-mod street;
 
 use std::fmt;
 use std::io;
@@ -18,41 +18,42 @@ use std::time::Duration;
 use metrics::Gauge;
 use tokio::sync::watch;
 
-use crate::bus::asks::{self, AskQueue};
 use crate::bus::clock::Clock;
+use crate::bus::demand::interest::Interest;
+use crate::bus::demand::requests;
+use crate::bus::demand::requests::RequestQueue;
 use crate::bus::history::{History, HistoryError};
-use crate::bus::interest::Interest;
 use crate::bus::publisher::Publisher;
-use crate::bus::pulse::Vitals;
+use crate::bus::signal::pulse::Vitals;
 use crate::bus::{self, Limits};
 use crate::config::error::ConfigError;
 use crate::config::log_queue::LogQueue;
 use crate::config::logs::write_within;
-use crate::config::{Config, Demand, OnStale};
-use crate::delivery::door::{Delivery, Ends};
+use crate::config::{Config, DemandMode, OnStale};
+use crate::delivery::lanes::window::WindowSettings;
 use crate::delivery::settings::Settings as DeliverySettings;
-use crate::delivery::window::WindowSettings;
-use crate::edge::{self, Edge, EdgeError, Phase, Rooms};
+use crate::delivery::shards::{BusHandles, Delivery};
+use crate::edge::{self, Edge, EdgeError, EdgeParts, Phase};
 use crate::intake::probe::{ProbeError, probe as listen_to};
-use crate::intake::profile::client::NoSend;
-use crate::intake::profile::section::ProfileError;
-use crate::intake::profile::{ChoiceError, Profile};
 use crate::intake::upstream::{Settings as UpstreamSettings, Upstream, UpstreamError};
 use crate::open_files::{Shares, open_files_limit, raise_open_files_limit};
-use crate::venue::VenueError;
-use crate::venue::market::MarketSettings;
-use crate::venue::recording::{Recording, RecordingError};
-use crate::venue::replay::{Replay as ReplayVenue, Speed};
-use crate::venue::simulate::Simulator;
+use crate::profile::client::NoSend;
+use crate::profile::section::ProfileError;
+use crate::profile::{ChoiceError, Profile};
+use crate::simulator::SimulatorError;
+use crate::simulator::market::MarketSettings;
+use crate::simulator::market_server::Simulator;
+use crate::simulator::recording::{Recording, RecordingError};
+use crate::simulator::replay::{ReplayServer, Speed};
 use crate::words::ids::Epoch;
 use crate::words::metrics::{self as names, Meters};
 use crate::words::topic::TopicError;
 
-use self::parts::{Ended, Parts};
-use self::plant::Plant;
+use self::parts::{EndedPart, VitalParts};
 use self::roles::{feed, serve_http, start_simulator};
-use self::server::Server;
+use self::server::RunningServer;
 use self::signals::Signals;
+use crate::app::fault_injection::FaultInjection;
 
 /// Topics that `probe` shows with a sample; more would scroll away.
 const PROBE_SAMPLES: usize = 40;
@@ -92,11 +93,11 @@ pub enum AppError {
     #[error(transparent)]
     Recording(#[from] RecordingError),
     #[error(transparent)]
-    Venue(#[from] VenueError),
+    Venue(#[from] SimulatorError),
     #[error(transparent)]
     Edge(#[from] EdgeError),
     #[error("{0}; start the server again, and report this if it is a panic")]
-    PartEnded(Ended),
+    PartEnded(EndedPart),
     #[error("expected to {what}, found: {error}")]
     System { what: &'static str, error: io::Error },
 }
@@ -127,7 +128,7 @@ impl AppError {
 
 /// What `fanline replay` serves, and how.
 #[derive(Clone, Debug)]
-pub struct Replay {
+pub struct ReplayOptions {
     pub capture: PathBuf,
     pub listen: SocketAddr,
     pub speed: Speed,
@@ -149,11 +150,11 @@ pub fn serve(config: Config, log: LogQueue) -> Result<(), AppError> {
 }
 
 /// Starts all parts of a server; answers where clients find it.
-fn start(config: Config, log: LogQueue) -> Result<(Server, SocketAddr), AppError> {
+fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), AppError> {
     let (stop, stopped) = watch::channel(false);
     let clock = Clock::start();
-    let plant = Plant::find();
-    let (meters, exposition) = edge::metrics::recorder();
+    let plant = FaultInjection::find();
+    let (meters, exposition) = edge::http::metrics::recorder();
     let history = History::parse(&config.history.keep)?;
     let simulated = is_simulated(&profile(&config)?);
     meters.gauge(&names::UPSTREAM_SIMULATED, &[]).set(f64::from(u8::from(simulated)));
@@ -164,30 +165,30 @@ fn start(config: Config, log: LogQueue) -> Result<(Server, SocketAddr), AppError
     };
     let (publisher, reader) = bus::open_with_history(Epoch(rand::random()), limits, history, &meters);
     let bounds = demand::bounds(&config)?;
-    let interest = (config.upstream.demand == Demand::On).then(|| Interest::within(bounds, &meters));
-    let (asks, ask_queue) = asks::open(demand::ask_rules(&config)?);
+    let interest = (config.upstream.demand == DemandMode::On).then(|| Interest::within(bounds, &meters));
+    let (asks, ask_queue) = requests::open(demand::ask_rules(&config)?);
     let shares = share_open_files(&config);
 
-    let ends = Ends { reader: reader.clone(), interest: interest.clone(), asks };
+    let ends = BusHandles { reader: reader.clone(), interest: interest.clone(), asks };
     let (delivery, threads) = Delivery::start(delivery_settings(&config, simulated), &ends, clock, &meters)
         .map_err(AppError::system("start the shards"))?;
     let delivery = Arc::new(delivery);
     let vitals = Vitals::new(clock, [delivery.pulses(), vec![("feed".into(), reader.pulse())]].concat());
     let door = delivery.clone();
-    let rooms = Rooms {
+    let rooms = EdgeParts {
         reader: reader.clone(),
         door: plant.behind(Arc::new(move |newcomer| door.adopt(newcomer))),
         vitals: vitals.clone(),
         meters: meters.clone(),
         exposition: exposition.measuring(measure(&vitals, log, &meters)),
     };
-    let edge = Edge::bind(street::settings(&config, &shares, simulated), rooms)?;
+    let edge = Edge::bind(edge_settings::settings(&config, &shares, simulated), rooms)?;
     let address = edge.local_addr();
     if let Some(admin) = edge.admin_addr() {
         tracing::info!(address = %admin, "metrics and health are served for the operator");
     }
 
-    let mut parts = Parts::default();
+    let mut parts = VitalParts::default();
     threads.into_handles().into_iter().for_each(|shard| parts.watch(shard));
     let bus = (publisher, interest, ask_queue);
     let simulate = || start_simulator(market_settings(&config), &mut parts, plant.clone(), stopped.clone());
@@ -199,7 +200,7 @@ fn start(config: Config, log: LogQueue) -> Result<(Server, SocketAddr), AppError
     let (runtime, tended) = (parts::runtime().map_err(AppError::system("start a runtime"))?, plant.clone());
     let serve = move || parts::drive(runtime, tended.tend("feed", feed(upstream, stopped, reader.pulse())));
     parts.start("feed", serve).map_err(AppError::system("start the feed"))?;
-    Ok((Server { parts, delivery, vitals, phase, stop, drain: config.drain, plant }, address))
+    Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, plant }, address))
 }
 
 /// What is measured when somebody asks for the metrics.
@@ -225,11 +226,11 @@ pub async fn simulate(listen: SocketAddr, config: Config) -> Result<(), AppError
 }
 
 /// Serves a recording as if it were the venue until SIGTERM or SIGINT.
-pub async fn replay(replay: Replay) -> Result<(), AppError> {
-    let Replay { capture, listen, speed, looped } = replay;
+pub async fn replay(replay: ReplayOptions) -> Result<(), AppError> {
+    let ReplayOptions { capture, listen, speed, looped } = replay;
     let signals = Signals::watch()?;
     let recording = Recording::load(&capture)?;
-    let venue = ReplayVenue::bind(listen, recording, speed, looped).await?;
+    let venue = ReplayServer::bind(listen, recording, speed, looped).await?;
     announce(format_args!("fanline replaying on ws://{}", venue.local_addr()));
     serve_venue(signals, |stopped| venue.serve(stopped)).await;
     Ok(())
@@ -249,7 +250,7 @@ pub async fn probe(config: Config, duration: Duration) -> Result<impl fmt::Displ
 /// reached through the same client as any other.
 fn open_upstream(
     config: &Config,
-    (publisher, interest, asks): (Publisher, Option<Arc<Interest>>, AskQueue),
+    (publisher, interest, asks): (Publisher, Option<Arc<Interest>>, RequestQueue),
     (clock, meters): (Clock, &Meters),
     simulate: impl FnOnce() -> Result<String, AppError>,
 ) -> Result<Upstream, AppError> {

@@ -9,10 +9,10 @@ use std::path::Path;
 use crate::app::{self, AppError};
 use crate::bus::clock::Clock;
 use crate::bus::{self, Limits};
-use crate::config::{self, Config, File, Sources, variables};
-use crate::intake::profile::check as check_profile;
+use crate::config::{self, Config, ConfigSources, File, variables};
 use crate::intake::upstream::Upstream;
-use crate::venue::recording::Recording;
+use crate::profile::check as check_profile;
+use crate::simulator::recording::Recording;
 use crate::words::ids::Epoch;
 use crate::words::metrics::Meters;
 
@@ -47,7 +47,7 @@ pub fn check(path: &Path, environment: Vec<(OsString, OsString)>) -> Result<Chec
         let profile = check_profile(&text, &shown.to_string())?;
         return right(format!("a valid profile, `{}`", profile.name));
     }
-    let sources = Sources { file: None, variables: environment, flags: Vec::new() };
+    let sources = ConfigSources { file: None, variables: environment, flags: Vec::new() };
     let effective = config::load_text(Some(&File { path, text: &text }), &sources)?;
     effective.require_feed()?;
     rehearse(&effective.config)?;

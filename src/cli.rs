@@ -18,17 +18,17 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::settings::Settings;
-use crate::app::{self, AppError, Replay};
+use crate::app::{self, AppError, ReplayOptions};
 use crate::bench::options::Options as BenchOptions;
 use crate::bench::plan::Plan;
 use crate::bench::{self, BenchError};
 use crate::check::check;
 use crate::config::error::ConfigError;
-use crate::config::kind::{Kind, Value};
+use crate::config::kind::{SettingKind, SettingValue};
 use crate::config::logs::write_within;
-use crate::config::{self, Effective, Sources, document, logs, variables};
+use crate::config::{self, ConfigSources, Effective, document, logs, variables};
 use crate::health::{self, HealthError};
-use crate::venue::replay::Speed;
+use crate::simulator::replay::Speed;
 use crate::words::nearest::distance;
 
 const EXAMPLES: &str = "\
@@ -58,13 +58,13 @@ Examples:
 #[command(override_usage = "fanline [URL] [OPTIONS]\n       fanline <COMMAND>")]
 struct CommandLine {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<CliCommand>,
     #[command(flatten)]
     settings: Settings,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Serve the simulated market as a WebSocket feed of its own.
     Simulate {
         /// Address to serve at; port 0 takes a free one.
@@ -174,7 +174,7 @@ pub fn run(
     variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> ExitCode {
     let outcome = CommandLine::try_parse_from(arguments)
-        .map_err(Failure::Arguments)
+        .map_err(CommandFailure::Arguments)
         .and_then(|command_line| perform(command_line, variables.collect()));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -182,9 +182,9 @@ pub fn run(
     }
 }
 
-fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> Result<(), Failure> {
+fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> Result<(), CommandFailure> {
     let load = |settings: Settings| -> Result<Effective, ConfigError> {
-        config::load(&Sources { file: settings.file, variables: variables.clone(), flags: settings.flags })
+        config::load(&ConfigSources { file: settings.file, variables: variables.clone(), flags: settings.flags })
     };
     match command_line.command {
         None => {
@@ -195,7 +195,7 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             tell_ignored(&effective);
             Ok(app::serve(effective.config, log.queue.clone())?)
         }
-        Some(Command::Simulate { listen, seed, rate, symbols }) => {
+        Some(CliCommand::Simulate { listen, seed, rate, symbols }) => {
             let mut settings = Settings::default();
             settings.add("--seed", "simulate.seed", seed);
             settings.add("--rate", "simulate.rate", rate);
@@ -205,13 +205,13 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             tell_ignored(&effective);
             block_on(app::simulate(listen, effective.config))
         }
-        Some(Command::Replay { capture, listen, speed, looped }) => {
+        Some(CliCommand::Replay { capture, listen, speed, looped }) => {
             let effective = load(Settings::default())?;
             let _log = logs::start(&effective.config.log);
             tell_ignored(&effective);
-            block_on(app::replay(Replay { capture, listen, speed, looped }))
+            block_on(app::replay(ReplayOptions { capture, listen, speed, looped }))
         }
-        Some(Command::Check { file }) => {
+        Some(CliCommand::Check { file }) => {
             let checked = check(&file, variables.clone())?;
             if let Some(warning) = checked.warning {
                 // A closed stderr is no reason to keep back the verdict.
@@ -219,14 +219,14 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             }
             say(checked.told)
         }
-        Some(Command::Health { url, seconds, config }) => {
+        Some(CliCommand::Health { url, seconds, config }) => {
             let url = match url {
                 Some(url) => url,
                 None => health::url_of(load(Settings { file: config, flags: Vec::new() })?.config.listen),
             };
             say(health::ask(&url, Duration::from_secs(seconds))?)
         }
-        Some(Command::Probe { url, profile, subscribe, topic, seconds, config }) => {
+        Some(CliCommand::Probe { url, profile, subscribe, topic, seconds, config }) => {
             let mut settings = Settings { file: config, flags: Vec::new() };
             settings.add("URL", "upstream.url", url);
             settings.add("--profile", "upstream.profile", profile);
@@ -236,31 +236,31 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             let config = &effective.config;
             if config.upstream.url.is_none() && config.upstream.profile.is_none() {
                 let sentence = "expected the URL of a feed, found none; try `fanline probe wss://HOST/PATH`";
-                return Err(Failure::Usage(sentence.into()));
+                return Err(CommandFailure::Usage(sentence.into()));
             }
             let _log = logs::start(&config.log);
             tell_ignored(&effective);
             block_on(async { app::probe(effective.config, Duration::from_secs(seconds)).await.map(say) })?
         }
-        Some(Command::Bench { options, settings }) => {
+        Some(CliCommand::Bench { options, settings }) => {
             let arguments = settings.arguments();
             let plan = Plan::new(&options, &load(settings)?.config, arguments)?;
             let report = bench::run(&plan, &mut tell)?;
             if options.json { say(report.json()) } else { say(report) }
         }
-        Some(Command::Completions { shell }) => {
+        Some(CliCommand::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut CommandLine::command(), "fanline", &mut script);
             say(String::from_utf8_lossy(&script))
         }
-        Some(Command::Man) => {
+        Some(CliCommand::Man) => {
             let mut page = Vec::new();
-            clap_mangen::Man::new(CommandLine::command()).render(&mut page).map_err(Failure::Output)?;
+            clap_mangen::Man::new(CommandLine::command()).render(&mut page).map_err(CommandFailure::Output)?;
             say(String::from_utf8_lossy(&page))
         }
-        Some(Command::Config { markdown: true, .. }) => say(document::markdown()),
-        Some(Command::Config { example: true, .. }) => say(document::example()),
-        Some(Command::Config { settings, .. }) => say(document::effective(&load(settings)?.values)),
+        Some(CliCommand::Config { markdown: true, .. }) => say(document::markdown()),
+        Some(CliCommand::Config { example: true, .. }) => say(document::example()),
+        Some(CliCommand::Config { settings, .. }) => say(document::effective(&load(settings)?.values)),
     }
 }
 
@@ -272,8 +272,8 @@ fn tell_ignored(effective: &Effective) {
 }
 
 /// Runs a command to its end on a new runtime.
-fn block_on<T>(command: impl Future<Output = Result<T, AppError>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
+fn block_on<T>(command: impl Future<Output = Result<T, AppError>>) -> Result<T, CommandFailure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CommandFailure::Runtime)?;
     let ended = runtime.block_on(command);
     // A name that is being resolved does not hold up the end.
     runtime.shutdown_background();
@@ -281,17 +281,17 @@ fn block_on<T>(command: impl Future<Output = Result<T, AppError>>) -> Result<T, 
 }
 
 /// A lone word is taken for the URL; if it is nearly a command, it was meant as one.
-fn refuse_misspelt_command(settings: &Settings) -> Result<(), Failure> {
+fn refuse_misspelt_command(settings: &Settings) -> Result<(), CommandFailure> {
     let Some(word) = settings.flags.iter().find(|flag| flag.name == "URL").and_then(|flag| flag.words.first()) else {
         return Ok(());
     };
     let commands = CommandLine::command();
     let near = commands.get_subcommands().find(|command| distance(word, command.get_name()) <= 2);
     match near {
-        Some(command) if command.get_name() == word => Err(Failure::Usage(format!(
+        Some(command) if command.get_name() == word => Err(CommandFailure::Usage(format!(
             "expected the command first, found `{word}` after flags; try `fanline {word} …`"
         ))),
-        Some(command) => Err(Failure::Usage(format!(
+        Some(command) => Err(CommandFailure::Usage(format!(
             "expected a URL or a command, found `{word}`; did you mean `{}`?",
             command.get_name()
         ))),
@@ -300,18 +300,18 @@ fn refuse_misspelt_command(settings: &Settings) -> Result<(), Failure> {
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
-    match Kind::Address.read_text(text) {
-        Ok(Value::Address(address)) => Ok(address),
+    match SettingKind::Address.read_text(text) {
+        Ok(SettingValue::Address(address)) => Ok(address),
         Ok(other) => unreachable!("an address was read as {other}"),
         Err(mismatch) => Err(mismatch.to_string()),
     }
 }
 
 /// Prints to stdout. A reader that has gone away (`| head`) is no error.
-fn say(text: impl fmt::Display) -> Result<(), Failure> {
+fn say(text: impl fmt::Display) -> Result<(), CommandFailure> {
     let text = text.to_string();
     match writeln!(io::stdout(), "{}", text.trim_end()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CommandFailure::Output(error)),
         _ => Ok(()),
     }
 }
@@ -323,7 +323,7 @@ fn tell(line: &str) {
 
 /// Why there is no success to report.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum CommandFailure {
     /// Also the wish for help or the version, which is none.
     #[error(transparent)]
     Arguments(clap::Error),
@@ -343,10 +343,10 @@ enum Failure {
     Output(io::Error),
 }
 
-impl Failure {
+impl CommandFailure {
     fn report(&self) -> ExitCode {
         let usage = match self {
-            Failure::Arguments(error) => {
+            CommandFailure::Arguments(error) => {
                 let code = u8::try_from(error.exit_code()).unwrap_or(2);
                 // Nobody is left to tell if stderr is closed too.
                 let _ = if error.use_stderr() && !io::stderr().is_terminal() {
@@ -356,11 +356,11 @@ impl Failure {
                 };
                 return ExitCode::from(code);
             }
-            Failure::Usage(_) | Failure::Config(_) => true,
-            Failure::App(error) => error.is_usage(),
-            Failure::Bench(error) => error.is_usage(),
-            Failure::Health(error) => error.is_usage(),
-            Failure::Runtime(_) | Failure::Output(_) => false,
+            CommandFailure::Usage(_) | CommandFailure::Config(_) => true,
+            CommandFailure::App(error) => error.is_usage(),
+            CommandFailure::Bench(error) => error.is_usage(),
+            CommandFailure::Health(error) => error.is_usage(),
+            CommandFailure::Runtime(_) | CommandFailure::Output(_) => false,
         };
         let mut report = String::new();
         let mut cause: Option<&dyn Error> = Some(self);

@@ -119,7 +119,7 @@ fn a_broken_line_of_a_capture_is_told_with_its_number_and_what_it_should_be() {
 fn check_says_what_a_right_file_is() {
     for (name, content, part) in [
         ("right.toml", "[slow]\nreplay_max = '2s'\n[simulate]\n", "a valid configuration, settings: 1"),
-        ("right.profile.toml", include_str!("../src/intake/profiles/generic.toml"), "a valid profile, `generic`"),
+        ("right.profile.toml", include_str!("../src/profile/built_in/generic.toml"), "a valid profile, `generic`"),
         (
             "right.jsonl",
             "{\"t_ns\":0,\"dir\":\"in\",\"data\":\"{}\"}\n{\"t_ns\":2500000000,\"dir\":\"in\",\"data\":\"{}\"}\n",

@@ -184,7 +184,7 @@ async fn kraken_books_of_another_depth_are_right_with_a_copy_of_the_profile() {
     let Some(capture) = capture("kraken-v2") else {
         return skip_loudly("books", "../shared/feeds/kraken-v2/capture.jsonl is missing");
     };
-    let built_in = std::fs::read_to_string(support::project("src/intake/profiles/kraken-v2.toml")).expect("a profile");
+    let built_in = std::fs::read_to_string(support::project("src/profile/built_in/kraken-v2.toml")).expect("a profile");
     let copy = built_in.replace("depth = 10", "depth = 25");
     assert_ne!(copy, built_in);
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kraken-25.toml");

@@ -6,9 +6,9 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use fanline::config::error::ConfigError;
-use fanline::config::kind::Value;
+use fanline::config::kind::SettingValue;
 use fanline::config::table::{self, Preset, TABLE};
-use fanline::config::{self, Config, Effective, Flag, Sources, document};
+use fanline::config::{self, Config, ConfigSources, Effective, Flag, document};
 
 /// A configuration file of this test alone.
 fn file(test: &str, text: &str) -> PathBuf {
@@ -28,11 +28,11 @@ fn variables(rows: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
 }
 
 fn load_file(test: &str, text: &str) -> Result<Effective, ConfigError> {
-    config::load(&Sources { file: Some(file(test, text)), ..Sources::default() })
+    config::load(&ConfigSources { file: Some(file(test, text)), ..ConfigSources::default() })
 }
 
 fn load_variables(rows: &[(&str, &str)]) -> Result<Effective, ConfigError> {
-    config::load(&Sources { variables: variables(rows), ..Sources::default() })
+    config::load(&ConfigSources { variables: variables(rows), ..ConfigSources::default() })
 }
 
 /// Runs the real command with nothing of `FANLINE_…` but `rows`.
@@ -58,7 +58,7 @@ fn a_flag_beats_a_variable_beats_the_file_beats_the_default() {
         "precedence",
         "listen = '127.0.0.1:1'\n[slow]\nreplay_max = '1s'\nwrite_deadline = '1s'\n[log]\nformat = 'json'\n",
     );
-    let sources = Sources {
+    let sources = ConfigSources {
         file: Some(path.clone()),
         variables: variables(&[("FANLINE_LISTEN", "127.0.0.1:2"), ("FANLINE_SLOW_REPLAY_MAX", "2s"), ("HOME", "/")]),
         flags: vec![flag("--listen", "listen", "127.0.0.1:3")],
@@ -82,7 +82,7 @@ fn the_variable_for_the_file_is_obeyed_and_the_flag_beats_it() {
     let by_variable = by_variable.to_str().expect("UTF-8");
     let variables = variables(&[("FANLINE_CONFIG", by_variable), ("FANLINE_SHARED", "/anywhere")]);
     let seed = |file: Option<PathBuf>| {
-        let sources = Sources { file, variables: variables.clone(), ..Sources::default() };
+        let sources = ConfigSources { file, variables: variables.clone(), ..ConfigSources::default() };
         config::load(&sources).expect("a right configuration").config.simulate.seed
     };
     assert_eq!(seed(None), 7);
@@ -101,7 +101,7 @@ fn every_setting_can_be_set_by_file_variable_and_flag_alike() {
         };
         let value = setting.kind.read_text(text).unwrap_or_else(|error| panic!("{}: {error}", setting.name));
         let words = match &value {
-            Value::List(items) => items.clone(),
+            SettingValue::List(items) => items.clone(),
             _ => vec![text.to_owned()],
         };
         // A subscription and a topic need a feed.
@@ -110,18 +110,19 @@ fn every_setting_can_be_set_by_file_variable_and_flag_alike() {
             _ => [("FANLINE_UPSTREAM_URL", "ws://a.example/")],
         };
         let toml = format!("{} = {}\n", setting.name, value.to_toml());
-        let by_file = Sources {
+        let by_file = ConfigSources {
             file: Some(file(&format!("every/{}", setting.name), &toml)),
             variables: variables(&feed),
-            ..Sources::default()
+            ..ConfigSources::default()
         };
         let variable = setting.variable();
-        let by_variable = Sources { variables: variables(&[feed[0], (&variable, text)]), ..Sources::default() };
+        let by_variable =
+            ConfigSources { variables: variables(&[feed[0], (&variable, text)]), ..ConfigSources::default() };
         let name = format!("--{}", setting.flag());
-        let by_flag = Sources {
+        let by_flag = ConfigSources {
             variables: variables(&feed),
             flags: vec![Flag { name, setting: setting.name, words }],
-            ..Sources::default()
+            ..ConfigSources::default()
         };
         for sources in [by_file, by_variable, by_flag] {
             let values = config::load(&sources).unwrap_or_else(|error| panic!("{}: {error}", setting.name)).values;
@@ -246,7 +247,7 @@ fn a_wrong_variable_is_refused_by_name() {
 
 #[test]
 fn all_problems_are_told_at_once() {
-    let sources = Sources {
+    let sources = ConfigSources {
         file: Some(file("several", "colour = 1\n[slow]\nreplay_max = 2\n")),
         variables: variables(&[("FANLINE_SLOW_COLOUR", "1")]),
         flags: vec![flag("--compression-level", "compression.level", "10")],
@@ -261,7 +262,7 @@ fn all_problems_are_told_at_once() {
 fn an_empty_text_unsets_what_may_be_unset() {
     let path = file("unset", "[upstream]\nurl = 'ws://a.example/'\nprofile = 'generic'\nidle_timeout = '5s'\n");
     let variables = variables(&[("FANLINE_UPSTREAM_PROFILE", ""), ("FANLINE_UPSTREAM_IDLE_TIMEOUT", "")]);
-    let sources = Sources { file: Some(path), variables, ..Sources::default() };
+    let sources = ConfigSources { file: Some(path), variables, ..ConfigSources::default() };
     let config = config::load(&sources).expect("a right configuration").config;
     assert_eq!((config.upstream.profile, config.upstream.idle_timeout), (None, None));
 }
@@ -270,8 +271,8 @@ fn an_empty_text_unsets_what_may_be_unset() {
 fn a_feed_may_be_quiet_for_ever_if_it_is_said_so() {
     let path = file("quiet", "[upstream]\nurl = 'ws://a.example/'\nidle_timeout = 'none'\n");
     let Effective { config, values, .. } =
-        config::load(&Sources { file: Some(path), ..Sources::default() }).expect("right");
-    assert_eq!(config.upstream.idle_timeout, Some(table::Patience(None)));
+        config::load(&ConfigSources { file: Some(path), ..ConfigSources::default() }).expect("right");
+    assert_eq!(config.upstream.idle_timeout, Some(table::Timeout(None)));
     assert!(document::effective(&values).contains("idle_timeout = \"none\""));
 }
 
@@ -300,7 +301,8 @@ fn an_empty_url_or_path_is_refused_instead_of_serving_invented_prices() {
 #[test]
 fn a_file_that_names_no_feed_is_refused_unless_it_asks_for_the_simulated_market() {
     let verdict = |test: &str, text: &str, rows: &[(&str, &str)]| {
-        let sources = Sources { file: Some(file(test, text)), variables: variables(rows), ..Sources::default() };
+        let sources =
+            ConfigSources { file: Some(file(test, text)), variables: variables(rows), ..ConfigSources::default() };
         config::load(&sources).expect("a right configuration").require_feed().map_err(|error| error.to_string())
     };
     let limits = "[limits]\nsessions_max = 5\n";
@@ -367,7 +369,7 @@ fn a_list_keeps_commas_of_flags_and_of_json_and_is_cut_at_the_others_of_variable
     let feed = ("FANLINE_UPSTREAM_URL", "ws://a.example/");
     let words = vec!["{\"a\":1,\"b\":2}".to_owned(), "c".to_owned()];
     let flags = vec![Flag { name: "--subscribe".into(), setting: "upstream.subscribe", words: words.clone() }];
-    let by_flag = Sources { variables: variables(&[feed]), flags, ..Sources::default() };
+    let by_flag = ConfigSources { variables: variables(&[feed]), flags, ..ConfigSources::default() };
     assert_eq!(config::load(&by_flag).expect("right").config.upstream.subscribe, words);
     for (text, items) in [
         ("a, b,", &["a", "b"][..]),
@@ -416,7 +418,8 @@ fn the_example_file_is_valid_as_it_is_and_with_every_line_in_force() {
     let lines: Vec<String> = example.lines().map(|line| line_in_force(line).unwrap_or(line.to_owned())).collect();
     let path = file("example_in_force", &lines.join("\n"));
     let settings: usize = TABLE.iter().map(|section| section.settings.len()).sum();
-    let in_force = config::load(&Sources { file: Some(path), ..Sources::default() }).expect("every line is valid");
+    let in_force =
+        config::load(&ConfigSources { file: Some(path), ..ConfigSources::default() }).expect("every line is valid");
     assert_eq!(in_force.in_file(), settings);
     as_it_is.require_feed().expect_err("who takes the example as it is has named no feed yet");
 }

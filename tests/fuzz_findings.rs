@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use fanline::wire::command;
+use fanline::json::{Pointer, find};
+use fanline::protocol::command;
 use fanline::wire::deflate::{Deflater, Inflater};
 use fanline::wire::frame::{DecodeError, Decoder, Opcode, put_header};
-use fanline::wire::json::{Pointer, find};
 
 #[path = "../fuzz/src/lib.rs"]
 mod targets;

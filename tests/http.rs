@@ -6,12 +6,12 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fanline::bus::feed::{FeedState, StaleReason};
-use fanline::bus::keeping::{GapReason, Keeping, Note};
+use fanline::bus::feed_state::{FeedState, StaleReason};
+use fanline::bus::retention::{GapReason, Retention, TopicStatus};
 use fanline::edge::settings::Settings;
 use fanline::edge::{Edge, EdgeError, Phase};
-use fanline::wire::command::Policy;
-use fanline::wire::encode::{Format, Payload, PayloadKind};
+use fanline::protocol::command::Policy;
+use fanline::protocol::encoding::{Format, Payload, PayloadKind};
 use fanline::words::stamp::Stamp;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -208,23 +208,23 @@ async fn a_snapshot_holds_whole_values_the_changes_since_and_what_is_said_of_top
     let mut publish = |topic: &str, data, keeping| {
         street.publisher.publish(topic, payload(data), keeping, Stamp::default()).expect("published");
     };
-    publish("book", "1", Keeping::Start);
-    publish("book", "2", Keeping::Change { whole: None });
-    publish("chat", "3", Keeping::Value { keep: 5 });
-    publish("chat", "4", Keeping::Value { keep: 5 });
-    publish("book", "5", Keeping::Change { whole: Some(payload("[1,2,5]")) });
-    publish("book", "6", Keeping::Change { whole: None });
-    publish("moment", "7", Keeping::Moment);
-    publish("late", "8", Keeping::Change { whole: Some(payload("[8]")) });
-    let stale = Note::Stale { since_ms: 3, message: "quiet".to_string() };
-    let refused = Note::Refused { message: "unknown".to_string() };
+    publish("book", "1", Retention::Snapshot);
+    publish("book", "2", Retention::Delta { whole: None });
+    publish("chat", "3", Retention::Value { keep: 5 });
+    publish("chat", "4", Retention::Value { keep: 5 });
+    publish("book", "5", Retention::Delta { whole: Some(payload("[1,2,5]")) });
+    publish("book", "6", Retention::Delta { whole: None });
+    publish("moment", "7", Retention::Transient);
+    publish("late", "8", Retention::Delta { whole: Some(payload("[8]")) });
+    let stale = TopicStatus::Stale { since_ms: 3, message: "quiet".to_string() };
+    let refused = TopicStatus::Refused { message: "unknown".to_string() };
     for (topic, note) in [
-        ("book", Note::Gap { reason: GapReason::Sequence, missed: Some(2) }),
-        ("chat", Note::Gap { reason: GapReason::Sequence, missed: None }),
+        ("book", TopicStatus::Gap { reason: GapReason::Sequence, missed: Some(2) }),
+        ("chat", TopicStatus::Gap { reason: GapReason::Sequence, missed: None }),
         ("chat", stale.clone()),
         ("new", refused),
         ("moment", stale),
-        ("moment", Note::Live),
+        ("moment", TopicStatus::Live),
     ] {
         street.publisher.note(topic, note, Stamp::default()).expect("published");
     }

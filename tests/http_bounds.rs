@@ -6,8 +6,8 @@ mod support;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use fanline::edge::settings::{Settings, VisitorRules};
-use fanline::wire::encode::PayloadKind;
+use fanline::edge::settings::{OriginRules, Settings};
+use fanline::protocol::encoding::PayloadKind;
 use support::DEADLINE;
 use support::http::{HANDSHAKE, ask, refused_upgrade, sum};
 use support::program::Program;
@@ -215,7 +215,7 @@ async fn a_head_of_more_than_32_kib_is_refused_however_it_arrives() {
 
 #[tokio::test]
 async fn foreign_pages_may_not_speak_in_the_name_of_the_server() {
-    let rules = VisitorRules { asks_open: true, ..VisitorRules::default() };
+    let rules = OriginRules { asks_open: true, ..OriginRules::default() };
     let street = Street::open(Settings { visitors: rules, ..settings() });
     let evil = "Origin: https://evil.example\r\n";
     street.upgrade("", evil).await.check_refusal(403, "origin_not_allowed", "`https://evil.example`");
@@ -256,7 +256,7 @@ async fn a_server_that_passes_requests_on_is_closed_to_foreign_pages_by_itself()
 
 #[tokio::test]
 async fn a_server_that_has_names_is_asked_by_no_other() {
-    let rules = VisitorRules { allowed_hosts: vec!["feed.example.com".into()], ..VisitorRules::default() };
+    let rules = OriginRules { allowed_hosts: vec!["feed.example.com".into()], ..OriginRules::default() };
     let street = Street::open(Settings { visitors: rules, ..settings() });
     for (path, host, status) in [
         ("/v1/snapshot", "evil.example", 421),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use fanline::bus::clock::Clock;
 use fanline::intake::probe::probe;
-use fanline::intake::profile::Profile;
 use fanline::intake::upstream::Settings;
+use fanline::profile::Profile;
 use futures_util::{SinkExt, StreamExt};
 use support::intake;
 use tokio::net::TcpListener;

@@ -14,9 +14,9 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use fanline::wire::command;
-use fanline::wire::encode::{Envelope, Kind, Payload, PayloadKind, put_envelope};
-use fanline::wire::notice::{Notice, Subscriptions};
+use fanline::protocol::command;
+use fanline::protocol::encoding::{Envelope, EnvelopeKind, Payload, PayloadKind, put_envelope};
+use fanline::protocol::server_message::{ServerMessage, Subscriptions};
 use fanline::words::ids::Offset;
 use fanline::words::topic::Pattern;
 use futures_util::StreamExt;
@@ -320,8 +320,8 @@ fn written(line: &str) -> String {
     let answer = |id| Subscriptions { id, topics: &patterns, offset: offset("offset"), pending: None };
     let (message, reason) = (|| text("message"), || text("reason"));
     let data: Box<RawValue>;
-    let notice = match text("op") {
-        "welcome" => Notice::Welcome {
+    let said = match text("op") {
+        "welcome" => ServerMessage::Welcome {
             protocol: text("protocol"),
             epoch: format!("{}:0", text("epoch")).parse::<fanline::words::ids::Cursor>().expect("an epoch").epoch,
             offset: offset("offset"),
@@ -329,17 +329,17 @@ fn written(line: &str) -> String {
             heartbeat_ms: number("heartbeat_ms"),
             simulated: false,
         },
-        "subscribed" => Notice::Subscribed { answer: answer(id) },
-        "unsubscribed" => Notice::Unsubscribed { answer: answer(id) },
-        "sent" => Notice::Sent { id },
+        "subscribed" => ServerMessage::Subscribed { answer: answer(id) },
+        "unsubscribed" => ServerMessage::Unsubscribed { answer: answer(id) },
+        "sent" => ServerMessage::Sent { id },
         "response" => {
             data = RawValue::from_string(value["data"].to_string()).expect("JSON");
-            Notice::Response { id, data: &data }
+            ServerMessage::Response { id, data: &data }
         }
-        "pong" => Notice::Pong { id, ts: ts() },
-        "error" => Notice::Error { id, code: text("code"), message: message() },
-        "skipped" => Notice::Skipped { from: offset("from"), to: offset("to"), reason: reason() },
-        "gap" => Notice::Gap {
+        "pong" => ServerMessage::Pong { id, ts: ts() },
+        "error" => ServerMessage::Error { id, code: text("code"), message: message() },
+        "skipped" => ServerMessage::Skipped { from: offset("from"), to: offset("to"), reason: reason() },
+        "gap" => ServerMessage::Gap {
             topic: text("topic"),
             offset: offset("offset"),
             ts: ts(),
@@ -348,15 +348,17 @@ fn written(line: &str) -> String {
         },
         "stale" => {
             let (message, since_ms) = (message(), number("since_ms"));
-            Notice::Stale { topics: topic(), reason: reason(), message, since_ms, offset: place, ts: ts() }
+            ServerMessage::Stale { topics: topic(), reason: reason(), message, since_ms, offset: place, ts: ts() }
         }
-        "live" => Notice::Live { topics: topic(), offset: place, ts: ts() },
-        "refused" => Notice::Refused { topic: text("topic"), message: message(), offset: place, ts: ts() },
-        "heartbeat" => Notice::Heartbeat { offset: offset("offset"), ts: ts() },
-        "goodbye" => Notice::Goodbye { code: text("code"), message: message(), reconnect_ms: number("reconnect_ms") },
+        "live" => ServerMessage::Live { topics: topic(), offset: place, ts: ts() },
+        "refused" => ServerMessage::Refused { topic: text("topic"), message: message(), offset: place, ts: ts() },
+        "heartbeat" => ServerMessage::Heartbeat { offset: offset("offset"), ts: ts() },
+        "goodbye" => {
+            ServerMessage::Goodbye { code: text("code"), message: message(), reconnect_ms: number("reconnect_ms") }
+        }
         other => panic!("{line}: the program has no message `{other}`"),
     };
-    String::from_utf8(notice.text()).expect("UTF-8")
+    String::from_utf8(said.text()).expect("UTF-8")
 }
 
 #[test]
@@ -380,8 +382,8 @@ fn every_frame_of_the_protocol_is_written_so() {
         let bytes = line.split_once("\"data\":").and_then(|(_, data)| data.strip_suffix('}')).expect("data comes last");
         let payload = Payload { bytes: Bytes::copy_from_slice(bytes.as_bytes()), kind: PayloadKind::Json };
         let kind = match value["kind"].as_str() {
-            Some("snapshot") => Some(Kind::Snapshot),
-            Some("delta") => Some(Kind::Delta),
+            Some("snapshot") => Some(EnvelopeKind::Snapshot),
+            Some("delta") => Some(EnvelopeKind::Delta),
             _ => None,
         };
         let (topic, number) = (value["topic"].as_str().expect("a topic"), |name: &str| value[name].as_u64());

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 
-use fanline::bus::feed::{FeedState, StaleReason};
+use fanline::bus::feed_state::{FeedState, StaleReason};
 use serde_json::Value;
 use support::client::{Client, Envelope};
 use support::eventually;

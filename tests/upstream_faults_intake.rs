@@ -7,10 +7,10 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use fanline::bus::clock::Clock;
-use fanline::bus::feed::{FeedState, StaleReason};
+use fanline::bus::feed_state::{FeedState, StaleReason};
 use fanline::bus::{self, Limits};
-use fanline::intake::profile::{Profile, check};
 use fanline::intake::upstream::{Settings, Upstream};
+use fanline::profile::{Profile, check};
 use fanline::words::ids::{Epoch, Offset};
 use fanline::words::metrics::Meters;
 use futures_util::{SinkExt, StreamExt};

@@ -6,7 +6,7 @@ mod support;
 use std::path::Path;
 use std::time::Duration;
 
-use fanline::bus::feed::StaleReason;
+use fanline::bus::feed_state::StaleReason;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use support::client::Client;

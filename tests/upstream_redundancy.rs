@@ -11,12 +11,15 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use fanline::bus::Limits;
-use fanline::bus::asks::{self, Answer, AnswerTo, Ask, AskKind, AskRules, Asks, Failure};
-use fanline::bus::feed::FeedState;
-use fanline::bus::frame::{Frame, Role};
-use fanline::bus::interest::{Claim, Interest};
-use fanline::intake::profile::check;
+use fanline::bus::demand::interest::{Claim, Interest};
+use fanline::bus::demand::requests;
+use fanline::bus::demand::requests::{
+    AnswerTo, ClientRequest, RequestAnswer, RequestFailure, RequestKind, RequestRules, Requests,
+};
+use fanline::bus::feed_state::FeedState;
+use fanline::bus::frame::{Frame, FrameKind};
 use fanline::intake::upstream::Settings;
+use fanline::profile::check;
 use fanline::words::ids::Offset;
 use fanline::words::metrics::Meters;
 use fanline::words::topic::Pattern;
@@ -96,7 +99,7 @@ fn settings(exchange: &Exchange, items: &[&str]) -> Settings {
     }
 }
 
-fn profile(subscribe: &str, sections: &str) -> fanline::intake::profile::Profile {
+fn profile(subscribe: &str, sections: &str) -> fanline::profile::Profile {
     let text = PROFILE.replace("@SUBSCRIBE@", subscribe).replace("@SECTIONS@", sections);
     check(&text, "exchange.toml").unwrap_or_else(|error| panic!("{error}"))
 }
@@ -237,9 +240,13 @@ async fn two_legs_that_lose_and_die_make_one_whole_stream() {
 
     let quotes: Vec<Arc<Frame>> =
         rig.frames().into_iter().filter(|frame| *frame.topic.name == *"quote.A" && !frame.is_note()).collect();
-    let (current, late): (Vec<_>, Vec<_>) = quotes.iter().partition(|frame| matches!(frame.role, Role::Value { .. }));
+    let (current, late): (Vec<_>, Vec<_>) =
+        quotes.iter().partition(|frame| matches!(frame.role, FrameKind::Value { .. }));
     assert!(current.iter().map(|frame| number(frame)).is_sorted(), "a late one is not the current value again");
-    assert!(!late.is_empty() && late.iter().all(|frame| matches!(frame.role, Role::Moment)), "the fault was there");
+    assert!(
+        !late.is_empty() && late.iter().all(|frame| matches!(frame.role, FrameKind::Transient)),
+        "the fault was there"
+    );
     let latest = rig.reader.latest("quote.A").expect("known").story;
     let base: Vec<u64> = latest.kept_after(Offset(0)).map(|frame| number(frame)).collect();
     assert_eq!(base.last(), sent["quote.A"].last());
@@ -590,19 +597,19 @@ async fn what_is_wanted_again_within_the_linger_is_never_let_go() {
     rig.end().await;
 }
 
-fn ask(asks: &Asks, kind: AskKind) -> Receiver<Answer> {
+fn ask(asks: &Requests, kind: RequestKind) -> Receiver<RequestAnswer> {
     let (given, answers) = channel();
     // Whoever is answered may be gone.
     let answer = AnswerTo::new(move |answer| given.send(answer).unwrap_or_default());
-    asks.put(Ask { kind, answer });
+    asks.put(ClientRequest { kind, answer });
     answers
 }
 
-fn request(asks: &Asks, data: &str, timeout: Duration) -> Receiver<Answer> {
-    ask(asks, AskKind::Request { data: data.into(), timeout })
+fn request(asks: &Requests, data: &str, timeout: Duration) -> Receiver<RequestAnswer> {
+    ask(asks, RequestKind::Request { data: data.into(), timeout })
 }
 
-async fn answered(answers: &Receiver<Answer>) -> Answer {
+async fn answered(answers: &Receiver<RequestAnswer>) -> RequestAnswer {
     let mut found = None;
     until("an answer", || {
         found = answers.try_recv().ok();
@@ -615,7 +622,7 @@ async fn answered(answers: &Receiver<Answer>) -> Answer {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_find_the_one_who_asked() {
     let exchange = Exchange::open();
-    let (asks, queue) = asks::open(AskRules::default());
+    let (asks, queue) = requests::open(RequestRules::default());
     let rig = Rig::start(Settings { asks: Some(queue), ..settings(&exchange, &["v"]) });
     until("the connection", || exchange.ready(&["v"]).len() == 1).await;
 
@@ -631,24 +638,24 @@ async fn answers_find_the_one_who_asked() {
     exchange.say(0, &format!(r#"{{"id":{},"result":2.50}}"#, ids[1]));
     exchange.publish("v", &message("value", "v", 1), |_| false);
     exchange.say(0, &format!(r#"{{"id":{},"result":1.50}}"#, ids[0]));
-    assert_eq!(answered(&two).await, Answer::Response(r#"{"id":"7","result":2.50}"#.into()));
-    assert_eq!(answered(&one).await, Answer::Response(r#"{"id":7,"result":1.50}"#.into()));
+    assert_eq!(answered(&two).await, RequestAnswer::Response(r#"{"id":"7","result":2.50}"#.into()));
+    assert_eq!(answered(&one).await, RequestAnswer::Response(r#"{"id":7,"result":1.50}"#.into()));
     until("the data", || rig.numbers("v") == [1]).await;
 
-    let sent = ask(&asks, AskKind::Send { topic: "v".into(), data: r#"{"a": 1}"#.into() });
-    assert_eq!(answered(&sent).await, Answer::Sent);
+    let sent = ask(&asks, RequestKind::Send { topic: "v".into(), data: r#"{"a": 1}"#.into() });
+    assert_eq!(answered(&sent).await, RequestAnswer::Sent);
     until("the message", || exchange.heard().len() == 4).await;
     assert_eq!(exchange.heard()[3], r#"{"op":"say","where":"v","what":{"a": 1},"id":4}"#);
 
     let late = request(&asks, r#"{"id":1}"#, Duration::from_millis(50));
-    assert!(matches!(answered(&late).await, Answer::Failed(Failure::Timeout, _)));
+    assert!(matches!(answered(&late).await, RequestAnswer::Failed(RequestFailure::Timeout, _)));
     let lost = request(&asks, r#"{"id":2}"#, PATIENCE);
     until("the request", || exchange.heard().len() == 6).await;
     exchange.refuse(true);
     exchange.end(0);
-    assert!(matches!(answered(&lost).await, Answer::Failed(Failure::UpstreamDown, _)));
+    assert!(matches!(answered(&lost).await, RequestAnswer::Failed(RequestFailure::UpstreamDown, _)));
     let down = request(&asks, r#"{"id":3}"#, PATIENCE);
-    assert!(matches!(answered(&down).await, Answer::Failed(Failure::UpstreamDown, _)));
+    assert!(matches!(answered(&down).await, RequestAnswer::Failed(RequestFailure::UpstreamDown, _)));
     assert!(one.try_recv().is_err() && lost.try_recv().is_err(), "each is answered once");
     rig.end().await;
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use fanline::bench::dial::Target;
+use fanline::bench::dial::DialTarget;
 use fanline::wire::deflate::Inflater;
 use fanline::wire::frame::{Decoder, Message, Opcode, put_frame};
 use tokio_tungstenite::tungstenite;
@@ -23,7 +23,7 @@ const FEED_MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// A running server. Killed on drop.
 pub struct Server {
     pub processes: Processes,
-    pub target: Target,
+    pub target: DialTarget,
     pub publisher: Publisher,
     folder: PathBuf,
 }
@@ -88,7 +88,7 @@ impl Server {
         let (processes, stdin) = Processes::start(command).ok()?;
         let wrap = |message: &[u8], out: &mut Vec<u8>| out.extend([message, b"\n"].concat());
         let publisher = Publisher { wrap, line: Box::new(stdin) };
-        let mut target = Target::parse(&format!("ws://127.0.0.1:{}{path}", wish.port)).ok()?;
+        let mut target = DialTarget::parse(&format!("ws://127.0.0.1:{}{path}", wish.port)).ok()?;
         target.deflate = wish.deflate;
         let mut server = Server { processes, target, publisher, folder: wish.folder.to_owned() };
         let listens = || TcpStream::connect(("127.0.0.1", wish.port)).ok();

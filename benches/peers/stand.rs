@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use fanline::bench::client::{Age, Reading};
-use fanline::bench::crowd::Crowd;
-use fanline::bench::speech::Speech;
+use fanline::bench::client::{AgeSource, MessageFields};
+use fanline::bench::crowd::ClientPool;
+use fanline::bench::speech::Generator;
 use fanline::bench::tally::Latency;
 use fanline::bus::clock::Clock;
-use fanline::venue::market::MarketSettings;
+use fanline::simulator::market::MarketSettings;
 
 use super::servers::{Peer, Server, Wish, free_port};
 
@@ -54,10 +54,10 @@ pub struct Stretch {
 /// A server and its clients.
 pub struct Stand {
     server: Server,
-    crowd: Crowd,
+    crowd: ClientPool,
     received: Arc<AtomicU64>,
     clock: Clock,
-    speech: Speech,
+    speech: Generator,
     deflate: bool,
     packed: Option<fn(usize) -> usize>,
     resident_bytes_early: u64,
@@ -79,8 +79,8 @@ impl Stand {
         let wish = Wish { deflate, folder: &folder, peers: &target.join("peers"), port, back_port };
         let server = (peer.start)(&wish)?;
         let clock = Clock::start();
-        let reading = Reading { notices: false, dense: false, age: Age::Mark };
-        let mut crowd = Crowd::gather(reading, deflate, clock).ok()?;
+        let reading = MessageFields { notices: false, dense: false, age: AgeSource::Mark };
+        let mut crowd = ClientPool::gather(reading, deflate, clock).ok()?;
         let mut resident_bytes_early = 0;
         for index in 0..clients {
             if index == clients / EARLY {
@@ -96,7 +96,7 @@ impl Stand {
             }
         }
         std::thread::sleep(CONNECTED);
-        let speech = Speech::new(MarketSettings::default(), 0).ok()?;
+        let speech = Generator::new(MarketSettings::default(), 0).ok()?;
         let received = crowd.received();
         Some(Stand { server, crowd, received, clock, speech, deflate, packed: peer.packed, resident_bytes_early })
     }

@@ -12,10 +12,10 @@ use fanline::bus::clock::Clock;
 pub use fanline::bus::clock::thread_cpu;
 use fanline::bus::publisher::Publisher;
 use fanline::bus::{self, Limits};
-use fanline::delivery::door::{Delivery, Ends, Threads};
-use fanline::delivery::newcomer::{Newcomer, Terms};
+use fanline::delivery::handoff::{Handoff, SessionOptions};
+use fanline::delivery::lanes::window::WindowSettings;
 use fanline::delivery::settings::Settings;
-use fanline::delivery::window::WindowSettings;
+use fanline::delivery::shards::{BusHandles, Delivery, ShardThreads};
 use fanline::words::ids::Epoch;
 use fanline::words::metrics::Meters;
 
@@ -128,23 +128,23 @@ pub fn measure(crowd: &Crowd, span: Duration, deliveries: impl Fn() -> f64) -> O
 }
 
 /// One shard as the server starts it, but for timers so long that they do not show.
-pub fn start_shard(meters: &Meters) -> (Publisher, Delivery, Threads, Clock) {
+pub fn start_shard(meters: &Meters) -> (Publisher, Delivery, ShardThreads, Clock) {
     start_shard_with(WindowSettings { windows_max: 8, members_min: 4, cut_frames_max: 1024 }, meters)
 }
 
 /// The same with windows of another kind.
-pub fn start_shard_with(window: WindowSettings, meters: &Meters) -> (Publisher, Delivery, Threads, Clock) {
+pub fn start_shard_with(window: WindowSettings, meters: &Meters) -> (Publisher, Delivery, ShardThreads, Clock) {
     let limits = Limits { ring_frames_max: 65_536, ring_bytes_max: 64 << 20, topics_max: 1000 };
     let clock = Clock::start();
     let (publisher, reader) = bus::open(Epoch(1), limits, meters);
     let settings = Settings { window, ..Settings::lenient() };
-    let (delivery, threads) = Delivery::start(settings, &Ends::reading(reader), clock, meters).expect("threads");
+    let (delivery, threads) = Delivery::start(settings, &BusHandles::reading(reader), clock, meters).expect("threads");
     (publisher, delivery, threads, clock)
 }
 
 /// Hands the crowd to the shard, as the edge would.
-pub fn adopt(crowd: &mut Crowd, delivery: &Delivery, terms: &Terms) {
+pub fn adopt(crowd: &mut Crowd, delivery: &Delivery, terms: &SessionOptions) {
     for socket in crowd.sockets.drain(..) {
-        delivery.adopt(Newcomer { socket, unread: Bytes::new(), terms: terms.clone(), permit: None });
+        delivery.adopt(Handoff { socket, unread: Bytes::new(), terms: terms.clone(), permit: None });
     }
 }

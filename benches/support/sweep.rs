@@ -8,9 +8,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fanline::delivery::window::WindowSettings;
+use fanline::delivery::lanes::window::WindowSettings;
+use fanline::protocol::encoding::{Encoder, Encoding, Envelope, Payload, PayloadKind};
 use fanline::wire::deflate::{Deflater, WINDOW_BITS_MAX};
-use fanline::wire::encode::{Encoder, Encoding, Envelope, Payload, PayloadKind};
 use fanline::wire::frame::{Opcode, put_deflated};
 use fanline::words::ids::Offset;
 

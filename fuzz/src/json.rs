@@ -1,6 +1,6 @@
 //! The pointer scanner: harmless on any text, and of one mind with serde_json on JSON.
 
-use fanline::wire::json::{Each, Found, Pointer, Pointers, find, is_json};
+use fanline::json::{Each, FoundTokens, Pointer, Pointers, find, is_json};
 use serde_json::Value;
 
 /// The input is a pointer, a line feed, and a text.
@@ -28,7 +28,7 @@ fn check_many(text: &str, pointer: &Pointer, token: Option<&str>) {
     let mut pointers = Pointers::default();
     let [root, slot, first] = [Pointer::parse(""), Ok(pointer.clone()), Pointer::parse("/0")]
         .map(|pointer| pointers.add(&pointer.expect("a pointer")));
-    let mut found = Found::default();
+    let mut found = FoundTokens::default();
     pointers.locate(text, &mut found);
     if is_json(text) {
         assert_eq!(found.get(text, slot), token);

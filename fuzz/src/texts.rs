@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use fanline::intake::profile;
-use fanline::venue::recording::{Recording, RecordingError};
-use fanline::wire::command::{self, Command, CommandId, EVERY_MAX, EVERY_MIN, Policy, TIMEOUT_MAX, TIMEOUT_MIN};
-use fanline::wire::json::is_json;
+use fanline::json::is_json;
+use fanline::profile;
+use fanline::protocol::command;
+use fanline::protocol::command::{Command, CommandId, EVERY_MAX, EVERY_MIN, Policy, TIMEOUT_MAX, TIMEOUT_MIN};
+use fanline::simulator::recording::{Recording, RecordingError};
 use fanline::wire::negotiate;
 use fanline::words::topic::{Pattern, check_topic};
 use serde_json::json;

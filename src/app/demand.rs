@@ -1,15 +1,15 @@
 //! What clients may want of the feed and say to it, as it is configured.
 
-use crate::bus::asks::AskRules;
-use crate::bus::interest::Bounds;
+use crate::bus::demand::interest::InterestBounds;
+use crate::bus::demand::requests::RequestRules;
 use crate::config::Config;
 use crate::words::topic::Pattern;
 
 use super::AppError;
 
-pub(crate) fn bounds(config: &Config) -> Result<Bounds, AppError> {
+pub(crate) fn bounds(config: &Config) -> Result<InterestBounds, AppError> {
     let (limits, allowed) = (&config.limits, &config.upstream.demand_topics);
-    Ok(Bounds {
+    Ok(InterestBounds {
         topics_max: limits.topics_max,
         per_session_max: limits.wanted_per_session_max,
         per_address_max: Some(limits.wanted_per_address_max).filter(|max| *max > 0),
@@ -17,7 +17,7 @@ pub(crate) fn bounds(config: &Config) -> Result<Bounds, AppError> {
     })
 }
 
-pub(crate) fn ask_rules(config: &Config) -> Result<AskRules, AppError> {
+pub(crate) fn ask_rules(config: &Config) -> Result<RequestRules, AppError> {
     let send = config.upstream.send.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?;
-    Ok(AskRules { send, request: config.upstream.request })
+    Ok(RequestRules { send, request: config.upstream.request })
 }

@@ -15,7 +15,7 @@ const GLANCE: Duration = Duration::from_millis(50);
 
 /// The vital threads that are still there.
 #[derive(Default)]
-pub(super) struct Parts(Vec<Part>);
+pub(super) struct VitalParts(Vec<Part>);
 
 struct Part {
     name: String,
@@ -24,7 +24,7 @@ struct Part {
 
 /// A part, and how it ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct EndedPart {
     pub part: String,
     how: How,
 }
@@ -36,7 +36,7 @@ enum How {
     Panicked(String),
 }
 
-impl Parts {
+impl VitalParts {
     /// Starts a part of this name. It may end only when the server is stopped.
     pub fn start(&mut self, name: &str, run: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
         let thread = std::thread::Builder::new().name(name.into()).spawn(run)?;
@@ -51,17 +51,17 @@ impl Parts {
     }
 
     /// Waits until one has ended, and gives it.
-    pub async fn one_ended(&mut self) -> Ended {
+    pub async fn one_ended(&mut self) -> EndedPart {
         loop {
             match self.0.iter().position(|part| part.thread.is_finished()) {
-                Some(seat) => return Ended::of(self.0.swap_remove(seat)),
+                Some(seat) => return EndedPart::of(self.0.swap_remove(seat)),
                 None => tokio::time::sleep(GLANCE).await,
             }
         }
     }
 
     /// Waits until all have ended, after they were told to. The first that did so by failing is the error.
-    pub async fn all_ended(&mut self) -> Result<(), Ended> {
+    pub async fn all_ended(&mut self) -> Result<(), EndedPart> {
         while !self.0.is_empty() {
             let ended = self.one_ended().await;
             if !matches!(ended.how, How::ByItself) {
@@ -76,22 +76,22 @@ impl Parts {
     }
 }
 
-impl Ended {
-    fn of(part: Part) -> Ended {
+impl EndedPart {
+    fn of(part: Part) -> EndedPart {
         let how = match part.thread.join() {
             Ok(Ok(())) => How::ByItself,
             Ok(Err(error)) => How::Failed(error),
             Err(panic) => How::Panicked(panic_message(&*panic).into()),
         };
-        Ended { part: part.name, how }
+        EndedPart { part: part.name, how }
     }
 
-    pub fn panicked(part: &str, panic: &(dyn std::any::Any + Send)) -> Ended {
-        Ended { part: part.into(), how: How::Panicked(panic_message(panic).into()) }
+    pub fn panicked(part: &str, panic: &(dyn std::any::Any + Send)) -> EndedPart {
+        EndedPart { part: part.into(), how: How::Panicked(panic_message(panic).into()) }
     }
 }
 
-impl fmt::Display for Ended {
+impl fmt::Display for EndedPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let part = &self.part;
         match &self.how {

@@ -5,14 +5,14 @@ use std::net::Ipv4Addr;
 
 use tokio::sync::watch;
 
-use crate::bus::pulse::Pulse;
+use crate::bus::signal::pulse::Pulse;
 use crate::intake::upstream::Upstream;
-use crate::venue::market::MarketSettings;
-use crate::venue::simulate::Simulator;
+use crate::simulator::market::MarketSettings;
+use crate::simulator::market_server::Simulator;
 
 use super::AppError;
-use super::parts::{self, Parts};
-use super::plant::Plant;
+use super::parts::{self, VitalParts};
+use crate::app::fault_injection::FaultInjection;
 
 /// Threads that answer HTTP, besides those for whole pictures.
 const HTTP_THREADS: usize = 2;
@@ -46,8 +46,8 @@ pub(super) fn serve_http(run: impl Future<Output = io::Result<()>>) -> io::Resul
 /// Serves the simulated market on a loopback port of its own; answers its URL.
 pub(super) fn start_simulator(
     settings: MarketSettings,
-    parts: &mut Parts,
-    plant: Plant,
+    parts: &mut VitalParts,
+    plant: FaultInjection,
     stopped: watch::Receiver<bool>,
 ) -> Result<String, AppError> {
     let runtime = parts::runtime().map_err(AppError::system("start a runtime"))?;

@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use crate::bus::pulse::Vitals;
+use crate::bus::signal::pulse::Vitals;
 use crate::config::Drain;
-use crate::delivery::door::Delivery;
+use crate::delivery::shards::Delivery;
 use crate::edge::Phase;
 
 use super::AppError;
-use super::parts::{Ended, Parts};
-use super::plant::Plant;
+use super::parts::{EndedPart, VitalParts};
 use super::signals::Signals;
-use super::street::STOP_TIMEOUT;
+use crate::app::edge_settings::STOP_TIMEOUT;
+use crate::app::fault_injection::FaultInjection;
 
 /// How often the log may say how many sessions there are.
 const SESSIONS_GLANCE: Duration = Duration::from_secs(10);
@@ -35,18 +35,18 @@ const EXIT_DEADLINE: Duration = Duration::from_millis(1500);
 /// Beyond `STOP_TIMEOUT`, within which the edge ends.
 const STOP_MARGIN: Duration = Duration::from_millis(500);
 
-pub(super) struct Server {
-    pub parts: Parts,
+pub(super) struct RunningServer {
+    pub parts: VitalParts,
     pub delivery: Arc<Delivery>,
     pub vitals: Vitals,
     pub phase: watch::Sender<Phase>,
     /// For the parts that feed the bus.
     pub stop: watch::Sender<bool>,
     pub drain: Drain,
-    pub plant: Plant,
+    pub plant: FaultInjection,
 }
 
-impl Server {
+impl RunningServer {
     /// Runs until it is stopped.
     ///
     /// # Errors
@@ -54,11 +54,11 @@ impl Server {
     pub fn run(mut self, runtime: &Runtime, signals: &mut Signals) -> Result<(), AppError> {
         let plant = self.plant.clone();
         let serving = AssertUnwindSafe(|| runtime.block_on(plant.tend("supervisor", self.serve(signals))));
-        let ended = catch_unwind(serving).unwrap_or_else(|panic| Err(Ended::panicked("supervisor", &*panic)));
+        let ended = catch_unwind(serving).unwrap_or_else(|panic| Err(EndedPart::panicked("supervisor", &*panic)));
         ended.map_err(|ended| self.give_up(ended))
     }
 
-    async fn serve(&mut self, signals: &mut Signals) -> Result<(), Ended> {
+    async fn serve(&mut self, signals: &mut Signals) -> Result<(), EndedPart> {
         tokio::select! {
             () = signals.stop() => {}
             ended = self.parts.one_ended() => return Err(ended),
@@ -79,7 +79,7 @@ impl Server {
     }
 
     /// A part has ended: tells clients to reconnect, and gives the reason for the process to end.
-    fn give_up(&self, ended: Ended) -> AppError {
+    fn give_up(&self, ended: EndedPart) -> AppError {
         exit_within(EXIT_DEADLINE);
         tracing::error!(
             part = ended.part,

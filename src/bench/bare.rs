@@ -14,16 +14,16 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::bus::clock::{Clock, thread_cpu};
-use crate::wire::encode::{Encoder, Encoding, Envelope, Payload, PayloadKind};
+use crate::protocol::encoding::{Encoder, Encoding, Envelope, Payload, PayloadKind};
 use crate::words::ids::Offset;
 
 use super::BenchError;
-use super::crowd::Crowd;
-use super::options::Rate;
-use super::plan::{FeedPlan, Plan, Source};
-use super::speech::Speech;
+use super::crowd::ClientPool;
+use super::options::RateOption;
+use super::plan::{FeedPlan, FeedSource, Plan};
+use super::speech::Generator;
 use super::tally::Latency;
-use super::wants::Wants;
+use super::wants::SubscriptionPlan;
 
 /// Messages of one send.
 const BATCHES: [u64; 3] = [1, 16, 64];
@@ -47,14 +47,14 @@ pub struct Bare {
 }
 
 /// What the writing thread has done.
-struct Sent {
+struct WriterTotals {
     messages: u64,
     cpu: Duration,
 }
 
 /// Runs the loop with the feed, the clients and the format of the plan.
 pub fn compare(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Vec<Bare>, BenchError> {
-    let Source::Ours { feed, .. } = &plan.source else { return Ok(Vec::new()) };
+    let FeedSource::Ours { feed, .. } = &plan.source else { return Ok(Vec::new()) };
     let runs = BATCHES.map(|batch| {
         tell(&format!("the bare loop, {batch} messages a send"));
         run(plan, feed, batch)
@@ -64,9 +64,10 @@ pub fn compare(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Vec<Bare>, Ben
 
 fn run(plan: &Plan, feed: &FeedPlan, batch: u64) -> Result<Bare, BenchError> {
     let clock = Clock::start();
-    let mut crowd = Crowd::gather(plan.reading(), plan.deflate, clock).map_err(BenchError::system("start a thread"))?;
+    let mut crowd =
+        ClientPool::gather(plan.reading(), plan.deflate, clock).map_err(BenchError::system("start a thread"))?;
     let sockets = connect(&mut crowd, plan.clients).map_err(BenchError::system("connect over loopback"))?;
-    let speech = Speech::new(feed.market, feed.bytes)?;
+    let speech = Generator::new(feed.market, feed.bytes)?;
     let encoding = Encoding::of(plan.format.format(), plan.deflate);
     let (encoder, wants) = (Encoder::new(plan.compression_level), feed.wants.clone());
     let writer = Writer { sockets, speech, wants, encoder, encoding, offset: 0, clock };
@@ -90,7 +91,7 @@ fn run(plan: &Plan, feed: &FeedPlan, batch: u64) -> Result<Bare, BenchError> {
 }
 
 /// Both ends of so many connections: theirs go to the crowd.
-fn connect(crowd: &mut Crowd, clients: usize) -> io::Result<Vec<TcpStream>> {
+fn connect(crowd: &mut ClientPool, clients: usize) -> io::Result<Vec<TcpStream>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let connections = (0..clients).map(|_| {
@@ -104,7 +105,7 @@ fn connect(crowd: &mut Crowd, clients: usize) -> io::Result<Vec<TcpStream>> {
 }
 
 /// Waits for the last delivery.
-fn drained(crowd: &Crowd, expected: u64) -> Instant {
+fn drained(crowd: &ClientPool, expected: u64) -> Instant {
     let (started, received) = (Instant::now(), crowd.received());
     while received.load(Ordering::Relaxed) < expected && started.elapsed() < DRAIN_DEADLINE {
         std::thread::sleep(GLANCE);
@@ -114,8 +115,8 @@ fn drained(crowd: &Crowd, expected: u64) -> Instant {
 
 struct Writer {
     sockets: Vec<TcpStream>,
-    speech: Speech,
-    wants: Arc<Wants>,
+    speech: Generator,
+    wants: Arc<SubscriptionPlan>,
     encoder: Encoder,
     encoding: Encoding,
     offset: u64,
@@ -123,15 +124,21 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, batch: u64, rate: Rate, span: Duration, received: &Arc<AtomicU64>) -> io::Result<Sent> {
+    fn run(
+        mut self,
+        batch: u64,
+        rate: RateOption,
+        span: Duration,
+        received: &Arc<AtomicU64>,
+    ) -> io::Result<WriterTotals> {
         let (started, cpu) = (Instant::now(), thread_cpu());
         while started.elapsed() < span {
             let wait = match rate {
-                Rate::PerSecond(rate) => {
+                RateOption::PerSecond(rate) => {
                     let due = Duration::from_secs_f64((self.offset + batch) as f64 / rate);
                     due.saturating_sub(started.elapsed())
                 }
-                Rate::Max => {
+                RateOption::Max => {
                     let average = received.load(Ordering::Relaxed) / self.sockets.len().max(1) as u64;
                     if self.offset > average + AHEAD_MESSAGES { GLANCE } else { Duration::ZERO }
                 }
@@ -142,7 +149,7 @@ impl Writer {
                 std::thread::sleep(wait.min(span.saturating_sub(started.elapsed())));
             }
         }
-        Ok(Sent { messages: self.offset, cpu: thread_cpu().saturating_sub(cpu) })
+        Ok(WriterTotals { messages: self.offset, cpu: thread_cpu().saturating_sub(cpu) })
     }
 
     /// One send to every socket.

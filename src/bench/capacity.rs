@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::BenchError;
-use super::options::Rate;
+use super::options::RateOption;
 use super::plan::Plan;
-use super::stage::{Stage, Step};
+use super::stage::{Bench, Measurement};
 
 const CLIENTS_FIRST: usize = 250;
 const STEP: Duration = Duration::from_secs(2);
@@ -35,15 +35,19 @@ pub struct Capacity {
     pub limit: String,
     pub cores: usize,
     /// In the order they were made.
-    pub steps: Vec<Step>,
+    pub steps: Vec<Measurement>,
 }
 
 impl Capacity {
     /// Searches up to `plan.clients`; also answers the step that counts.
-    pub fn find(stage: &mut Stage, plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<(Step, Capacity), BenchError> {
+    pub fn find(
+        stage: &mut Bench,
+        plan: &Plan,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<(Measurement, Capacity), BenchError> {
         let started = Instant::now();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut steps: Vec<Step> = Vec::new();
+        let mut steps: Vec<Measurement> = Vec::new();
         let (mut good, mut bad) = (0, None);
         let mut limit = "the time for the search was over".to_owned();
         let mut next = CLIENTS_FIRST.min(plan.clients);
@@ -74,8 +78,8 @@ impl Capacity {
                 Some(bad) => (good + bad) / 2,
             };
         }
-        let served = |step: &&Step| step.clients <= good && fault(step, plan).is_none();
-        let busy = |step: &Step| {
+        let served = |step: &&Measurement| step.clients <= good && fault(step, plan).is_none();
+        let busy = |step: &Measurement| {
             step.server.map_or(0.0, |server| server.cores) + step.generator_cores + step.other_cores.unwrap_or(0.0)
         };
         let spare = steps.iter().filter(served).filter(|step| busy(step) < BUSY * cores as f64);
@@ -88,11 +92,11 @@ impl Capacity {
 
 /// One step with so many clients, and what was wrong with it. A fault gets a second chance: the machine has other work.
 fn attempt(
-    stage: &mut Stage,
+    stage: &mut Bench,
     plan: &Plan,
     clients: usize,
     tell: &mut dyn FnMut(&str),
-) -> Result<(Step, Option<String>), BenchError> {
+) -> Result<(Measurement, Option<String>), BenchError> {
     stage.fill(clients, tell)?;
     stage.warm_up();
     let step = stage.measure(STEP, tell);
@@ -107,7 +111,7 @@ fn attempt(
 }
 
 /// Why a step is too much, if it is.
-fn fault(step: &Step, plan: &Plan) -> Option<String> {
+fn fault(step: &Measurement, plan: &Plan) -> Option<String> {
     let p99_ms = step.latency.map_or(f64::INFINITY, |latency| latency.p99_us / 1000.0);
     let max_ms = plan.latency_max.as_secs_f64() * 1000.0;
     let missing = step.lost.unwrap_or(0) + step.gaps;
@@ -127,7 +131,9 @@ fn fault(step: &Step, plan: &Plan) -> Option<String> {
         return Some(format!("the server lost its feed and missed {} messages", step.unheard));
     }
     match (plan.rate(), step.feed_messages) {
-        (Some(Rate::PerSecond(rate)), Some(said)) if ((said + 1) as f64) < RATE_REACHED * rate * STEP.as_secs_f64() => {
+        (Some(RateOption::PerSecond(rate)), Some(said))
+            if ((said + 1) as f64) < RATE_REACHED * rate * STEP.as_secs_f64() =>
+        {
             Some(format!("the feed got rid of {said} messages only, in {} s at {rate} a second", STEP.as_secs()))
         }
         _ => None,

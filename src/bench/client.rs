@@ -5,11 +5,11 @@
 
 use crate::wire::deflate::Inflater;
 use crate::wire::frame::{Opcode, parts};
-use crate::wire::scan::{Head, Scanner};
+use crate::wire::scan::{FrameHead, FrameScanner};
 use crate::words::stamp::Stamp;
 
 use super::mark;
-use super::tally::Tally;
+use super::tally::ClientTotals;
 
 /// A larger message ends the client that is followed.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -18,17 +18,17 @@ const NOTICE: &[u8] = b"{\"op\":\"";
 
 /// What to look for in messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct MessageFields {
     /// Whether messages may be notices instead of frames: in fanline's envelopes.
     pub notices: bool,
     /// Whether every offset comes to every client: in fanline's envelopes with the pattern `>`.
     pub dense: bool,
-    pub age: Age,
+    pub age: AgeSource,
 }
 
 /// How the age of a message is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Age {
+pub enum AgeSource {
     /// By the mark that our own feed puts in, to the nanosecond of one clock.
     Mark,
     /// By `ts` of the envelope, to the millisecond: from the server's receiving it to the client's.
@@ -38,8 +38,8 @@ pub enum Age {
 
 /// What a client makes of its stream.
 #[derive(Debug)]
-pub struct Client {
-    scanner: Scanner,
+pub struct LoadClient {
+    scanner: FrameScanner,
     follower: Option<Box<Follower>>,
     /// Frames since the last `restart`.
     pub deliveries: u64,
@@ -63,9 +63,9 @@ struct Follower {
     reached: Option<u64>,
 }
 
-impl Client {
-    pub fn new(followed: bool) -> Client {
-        Client { scanner: Scanner::default(), follower: followed.then(Box::default), deliveries: 0 }
+impl LoadClient {
+    pub fn new(followed: bool) -> LoadClient {
+        LoadClient { scanner: FrameScanner::default(), follower: followed.then(Box::default), deliveries: 0 }
     }
 
     /// Whether `take` wants to know the time.
@@ -79,7 +79,7 @@ impl Client {
     }
 
     /// Takes received bytes; `now` is when they were received.
-    pub fn take(&mut self, bytes: &[u8], now: Stamp, reading: Reading, tally: &mut Tally) -> Duties {
+    pub fn take(&mut self, bytes: &[u8], now: Stamp, reading: MessageFields, tally: &mut ClientTotals) -> Duties {
         let (mut deliveries, mut duties) = (0, Duties::default());
         tally.bytes += bytes.len() as u64;
         let scanned = self.scanner.scan(bytes, |head, start| match head.opcode() {
@@ -106,11 +106,11 @@ impl Client {
 
 impl Follower {
     /// None if the stream cannot be read.
-    fn take(&mut self, bytes: &[u8], now: Stamp, reading: Reading, tally: &mut Tally) -> Option<()> {
+    fn take(&mut self, bytes: &[u8], now: Stamp, reading: MessageFields, tally: &mut ClientTotals) -> Option<()> {
         let mut pending = std::mem::take(&mut self.pending);
         pending.extend_from_slice(bytes);
         let mut start = 0;
-        while let Some(head) = Head::read(&pending[start..]).ok()? {
+        while let Some(head) = FrameHead::read(&pending[start..]).ok()? {
             let payload_bytes = usize::try_from(head.payload_bytes).ok().filter(|bytes| *bytes <= MESSAGE_BYTES_MAX)?;
             let Some(frame) = pending.get(start..start + head.header_bytes + payload_bytes) else { break };
             start += frame.len();
@@ -124,7 +124,14 @@ impl Follower {
         Some(())
     }
 
-    fn read(&mut self, head: &Head, frame: &[u8], now: Stamp, reading: Reading, tally: &mut Tally) -> Option<()> {
+    fn read(
+        &mut self,
+        head: &FrameHead,
+        frame: &[u8],
+        now: Stamp,
+        reading: MessageFields,
+        tally: &mut ClientTotals,
+    ) -> Option<()> {
         let (opcode, payload) = parts(frame);
         if opcode != Opcode::Text as u8 && opcode != Opcode::Binary as u8 {
             return Some(());
@@ -138,7 +145,7 @@ impl Follower {
         Some(())
     }
 
-    fn message(&mut self, message: &[u8], now: Stamp, reading: Reading, tally: &mut Tally) {
+    fn message(&mut self, message: &[u8], now: Stamp, reading: MessageFields, tally: &mut ClientTotals) {
         if reading.notices && message.starts_with(NOTICE) {
             // After `subscribed` and `skipped` come values up to that offset, and then the stream.
             let name = match message[NOTICE.len()..].first_chunk() {
@@ -158,9 +165,9 @@ impl Follower {
             self.reached = Some(reached.max(offset));
         }
         let age_ns = match reading.age {
-            Age::Mark => mark::find(message).map(|sent_ns| now.mono_ns.saturating_sub(sent_ns)),
-            Age::Ts => mark::member(message, "ts").map(|ts| now.wall_ms.saturating_sub(ts) * 1_000_000),
-            Age::Unknown => None,
+            AgeSource::Mark => mark::find(message).map(|sent_ns| now.mono_ns.saturating_sub(sent_ns)),
+            AgeSource::Ts => mark::member(message, "ts").map(|ts| now.wall_ms.saturating_sub(ts) * 1_000_000),
+            AgeSource::Unknown => None,
         };
         if let Some(age_ns) = age_ns {
             tally.ages.saturating_record(age_ns.max(1));
@@ -174,7 +181,7 @@ mod tests {
     use crate::wire::deflate::Deflater;
     use crate::wire::frame::{put_close, put_deflated, put_frame};
 
-    const READING: Reading = Reading { notices: true, dense: true, age: Age::Mark };
+    const READING: MessageFields = MessageFields { notices: true, dense: true, age: AgeSource::Mark };
     const NOW: Stamp = Stamp { wall_ms: 1_000, mono_ns: 5_000_000 };
 
     fn envelope(offset: u64, sent_ns: u64) -> Vec<u8> {
@@ -190,8 +197,13 @@ mod tests {
         stream
     }
 
-    fn take(client: &mut Client, stream: &[u8], piece_bytes: usize, reading: Reading) -> (Tally, Duties) {
-        let (mut tally, mut all) = (Tally::default(), Duties::default());
+    fn take(
+        client: &mut LoadClient,
+        stream: &[u8],
+        piece_bytes: usize,
+        reading: MessageFields,
+    ) -> (ClientTotals, Duties) {
+        let (mut tally, mut all) = (ClientTotals::default(), Duties::default());
         for piece in stream.chunks(piece_bytes) {
             let duties = client.take(piece, NOW, reading, &mut tally);
             all = Duties { pongs: all.pongs + duties.pongs, ended: all.ended || duties.ended };
@@ -206,7 +218,7 @@ mod tests {
         let [value, first, second, late, live] = [3, 5, 6, 20, 21].map(|offset| envelope(offset, 4_000_000));
         let stream = stream(&[subscribed, &value, &first, &second, skipped, &late, &live]);
         for (followed, piece_bytes) in [(true, 1), (true, 1 << 20), (false, 7), (false, 1 << 20)] {
-            let mut client = Client::new(followed);
+            let mut client = LoadClient::new(followed);
             let (tally, duties) = take(&mut client, &stream, piece_bytes, READING);
             assert_eq!((tally.deliveries, client.deliveries, tally.notices, tally.skips), (5, 5, 2, 1));
             assert_eq!((tally.bytes, duties), (stream.len() as u64, Duties::default()));
@@ -219,7 +231,7 @@ mod tests {
     fn an_offset_that_is_missing_is_a_gap_where_all_must_come() {
         let stream = stream(&[&envelope(7, 1), &envelope(8, 1), &envelope(11, 1)]);
         for (dense, gaps) in [(true, 2), (false, 0)] {
-            let (tally, _) = take(&mut Client::new(true), &stream, 1 << 20, Reading { dense, ..READING });
+            let (tally, _) = take(&mut LoadClient::new(true), &stream, 1 << 20, MessageFields { dense, ..READING });
             assert_eq!(tally.gaps, gaps);
         }
     }
@@ -227,8 +239,10 @@ mod tests {
     #[test]
     fn ages_are_taken_from_the_mark_or_from_ts() {
         let stream = stream(&[&envelope(1, 3_000_000)]);
-        for (age, expected) in [(Age::Mark, Some(2_000_000)), (Age::Ts, Some(2_000_000)), (Age::Unknown, None)] {
-            let (tally, _) = take(&mut Client::new(true), &stream, 1 << 20, Reading { age, ..READING });
+        for (age, expected) in
+            [(AgeSource::Mark, Some(2_000_000)), (AgeSource::Ts, Some(2_000_000)), (AgeSource::Unknown, None)]
+        {
+            let (tally, _) = take(&mut LoadClient::new(true), &stream, 1 << 20, MessageFields { age, ..READING });
             let found = (!tally.ages.is_empty()).then(|| tally.ages.max());
             assert!(found.zip(expected).is_none_or(|(found, expected): (u64, u64)| found.abs_diff(expected) < 4_000));
             assert_eq!(found.is_some(), expected.is_some(), "{age:?}");
@@ -245,7 +259,7 @@ mod tests {
             }
             put_deflated(&mut stream, Opcode::Text as u8, &envelope(offset, 1_000_000), &mut deflater);
         }
-        let (tally, duties) = take(&mut Client::new(true), &stream, 100, READING);
+        let (tally, duties) = take(&mut LoadClient::new(true), &stream, 100, READING);
         assert_eq!((tally.deliveries, tally.ages.len(), tally.gaps, duties.ended), (50, 50, 0, false));
     }
 
@@ -254,15 +268,15 @@ mod tests {
         let mut stream = Vec::new();
         put_frame(&mut stream, Opcode::Ping, b"");
         put_frame(&mut stream, Opcode::Ping, b"");
-        let (_, duties) = take(&mut Client::new(true), &stream, 3, READING);
+        let (_, duties) = take(&mut LoadClient::new(true), &stream, 3, READING);
         assert_eq!(duties, Duties { pongs: 2, ended: false });
         stream.clear();
         put_close(&mut stream, 1001, "going away");
-        assert!(take(&mut Client::new(false), &stream, 3, READING).1.ended);
-        assert!(take(&mut Client::new(false), &[0x81, 0x85, 1, 2], 3, READING).1.ended, "masked");
+        assert!(take(&mut LoadClient::new(false), &stream, 3, READING).1.ended);
+        assert!(take(&mut LoadClient::new(false), &[0x81, 0x85, 1, 2], 3, READING).1.ended, "masked");
         let endless = [0x82, 127, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1];
-        assert!(take(&mut Client::new(true), &endless, 3, READING).1.ended, "too big to be followed");
+        assert!(take(&mut LoadClient::new(true), &endless, 3, READING).1.ended, "too big to be followed");
         let broken = [&[0xC1, 4][..], b"\xFF\xFF\xFF\xFF"].concat();
-        assert!(take(&mut Client::new(true), &broken, 6, READING).1.ended, "no DEFLATE data");
+        assert!(take(&mut LoadClient::new(true), &broken, 6, READING).1.ended, "no DEFLATE data");
     }
 }

@@ -17,8 +17,8 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use crate::bus::clock::Clock;
 use crate::words::stamp::Stamp;
 
-use super::client::{Client, Duties, Reading};
-use super::tally::Tally;
+use super::client::{Duties, LoadClient, MessageFields};
+use super::tally::ClientTotals;
 
 const WAKE: Token = Token(usize::MAX);
 const EVENTS: usize = 1024;
@@ -33,8 +33,8 @@ const PONG: [u8; 6] = [0x8A, 0x80, 0, 0, 0, 0];
 pub type Upgraded = (TcpStream, Vec<u8>);
 
 /// Clients and the thread that reads for them. They leave when it is dropped.
-pub struct Crowd {
-    orders: Sender<Order>,
+pub struct ClientPool {
+    orders: Sender<PoolCommand>,
     waker: Arc<Waker>,
     reading: Option<JoinHandle<()>>,
     received: Arc<AtomicU64>,
@@ -43,8 +43,8 @@ pub struct Crowd {
 
 /// What all clients have seen since the last restart, against what each should have seen.
 #[derive(Clone, Debug, Default)]
-pub struct Look {
-    pub tally: Tally,
+pub struct PoolTotals {
+    pub tally: ClientTotals,
     /// Deliveries that are missing, and that came too often, over all clients; with `expected` only.
     pub lost: u64,
     pub repeated: u64,
@@ -52,7 +52,7 @@ pub struct Look {
     pub ended: u64,
 }
 
-enum Order {
+enum PoolCommand {
     Join(Upgraded),
     /// All but so many leave, the last ones first.
     Keep(usize),
@@ -61,53 +61,53 @@ enum Order {
     },
     Look {
         expected: Vec<u64>,
-        answer: Sender<Look>,
+        answer: Sender<PoolTotals>,
     },
     Stop,
 }
 
-struct Loop {
+struct PoolLoop {
     poll: Poll,
-    members: Vec<Member>,
-    reading: Reading,
+    members: Vec<PooledClient>,
+    reading: MessageFields,
     /// One client of so many is followed.
     stride: usize,
     clock: Clock,
-    tally: Tally,
+    tally: ClientTotals,
     buffer: Vec<u8>,
     /// Deliveries since the last restart. Written by the loop alone, once per turn; a feed without pauses reads it.
     received: Arc<AtomicU64>,
 }
 
-struct Member {
+struct PooledClient {
     socket: mio::net::TcpStream,
-    client: Client,
+    client: LoadClient,
     ended: bool,
 }
 
-impl Crowd {
+impl ClientPool {
     /// A crowd of nobody. With `deflate` fewer are followed, because following is then dear.
-    pub fn gather(reading: Reading, deflate: bool, clock: Clock) -> io::Result<Crowd> {
+    pub fn gather(reading: MessageFields, deflate: bool, clock: Clock) -> io::Result<ClientPool> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let received = Arc::<AtomicU64>::default();
         let stride = if deflate { 127 } else { 31 };
-        let (members, tally, buffer) = (Vec::new(), Tally::default(), vec![0; READ_BYTES]);
-        let looped = Loop { poll, members, reading, stride, clock, tally, buffer, received: received.clone() };
+        let (members, tally, buffer) = (Vec::new(), ClientTotals::default(), vec![0; READ_BYTES]);
+        let looped = PoolLoop { poll, members, reading, stride, clock, tally, buffer, received: received.clone() };
         let (orders, taken) = channel();
         let reading = std::thread::Builder::new().name("crowd".into()).spawn(move || looped.run(&taken))?;
-        Ok(Crowd { orders, waker, reading: Some(reading), received, clients: 0 })
+        Ok(ClientPool { orders, waker, reading: Some(reading), received, clients: 0 })
     }
 
     pub fn join(&mut self, upgraded: Upgraded) {
         self.clients += 1;
-        self.order(Order::Join(upgraded));
+        self.order(PoolCommand::Join(upgraded));
     }
 
     /// Lets the last ones leave until `clients` are left.
     pub fn keep(&mut self, clients: usize) {
         self.clients = self.clients.min(clients);
-        self.order(Order::Keep(clients));
+        self.order(PoolCommand::Keep(clients));
     }
 
     pub fn clients(&self) -> usize {
@@ -117,15 +117,15 @@ impl Crowd {
     /// Counts from here on: what is received once this returns.
     pub fn restart(&self) {
         let (done, restarted) = channel();
-        self.order(Order::Restart { done });
+        self.order(PoolCommand::Restart { done });
         // The loop ends only with the crowd.
         let _ = restarted.recv();
     }
 
     /// What was seen since the last restart; `expected` has the number of frames that each client should have, or nothing.
-    pub fn look(&self, expected: Vec<u64>) -> Look {
+    pub fn look(&self, expected: Vec<u64>) -> PoolTotals {
         let (answer, answered) = channel();
-        self.order(Order::Look { expected, answer });
+        self.order(PoolCommand::Look { expected, answer });
         // The loop ends only with the crowd.
         answered.recv().unwrap_or_default()
     }
@@ -135,16 +135,16 @@ impl Crowd {
         self.received.clone()
     }
 
-    fn order(&self, order: Order) {
+    fn order(&self, order: PoolCommand) {
         // Both fail only when the loop has ended.
         let _ = self.orders.send(order);
         let _ = self.waker.wake();
     }
 }
 
-impl Drop for Crowd {
+impl Drop for ClientPool {
     fn drop(&mut self) {
-        self.order(Order::Stop);
+        self.order(PoolCommand::Stop);
         if let Some(reading) = self.reading.take() {
             // A panic of the loop has been printed.
             let _ = reading.join();
@@ -152,8 +152,8 @@ impl Drop for Crowd {
     }
 }
 
-impl Loop {
-    fn run(mut self, orders: &Receiver<Order>) {
+impl PoolLoop {
+    fn run(mut self, orders: &Receiver<PoolCommand>) {
         let mut events = Events::with_capacity(EVENTS);
         loop {
             if let Err(error) = self.poll.poll(&mut events, Some(Duration::from_secs(1)))
@@ -171,7 +171,7 @@ impl Loop {
             }
             self.received.store(self.tally.deliveries, Ordering::Relaxed);
             while woken && let Ok(order) = orders.try_recv() {
-                if let Order::Stop = order {
+                if let PoolCommand::Stop = order {
                     return;
                 }
                 self.obey(order);
@@ -179,20 +179,20 @@ impl Loop {
         }
     }
 
-    fn obey(&mut self, order: Order) {
+    fn obey(&mut self, order: PoolCommand) {
         match order {
-            Order::Join(upgraded) => self.join(upgraded),
-            Order::Keep(clients) => self.members.truncate(clients),
-            Order::Restart { done } => {
-                self.tally = Tally::default();
+            PoolCommand::Join(upgraded) => self.join(upgraded),
+            PoolCommand::Keep(clients) => self.members.truncate(clients),
+            PoolCommand::Restart { done } => {
+                self.tally = ClientTotals::default();
                 self.members.iter_mut().for_each(|member| member.client.restart());
                 self.received.store(0, Ordering::Relaxed);
                 // Whoever asked may be gone.
                 let _ = done.send(());
             }
-            Order::Look { expected, answer } => {
+            PoolCommand::Look { expected, answer } => {
                 let ended = self.members.iter().filter(|member| member.ended).count() as u64;
-                let mut look = Look { tally: self.tally.clone(), ended, ..Look::default() };
+                let mut look = PoolTotals { tally: self.tally.clone(), ended, ..PoolTotals::default() };
                 for (member, expected) in self.members.iter().zip(expected) {
                     look.lost += expected.saturating_sub(member.client.deliveries);
                     look.repeated += member.client.deliveries.saturating_sub(expected);
@@ -200,17 +200,17 @@ impl Loop {
                 // Whoever asked may be gone.
                 let _ = answer.send(look);
             }
-            Order::Stop => {}
+            PoolCommand::Stop => {}
         }
     }
 
     fn join(&mut self, (socket, unread): Upgraded) {
         let at = self.members.len();
-        let client = Client::new(at < FOLLOWED_MIN || at.is_multiple_of(self.stride));
+        let client = LoadClient::new(at < FOLLOWED_MIN || at.is_multiple_of(self.stride));
         let ready = socket.set_nonblocking(true);
         let mut socket = mio::net::TcpStream::from_std(socket);
         let watched = ready.and_then(|()| self.poll.registry().register(&mut socket, Token(at), Interest::READABLE));
-        let mut member = Member { socket, client, ended: false };
+        let mut member = PooledClient { socket, client, ended: false };
         let now = self.clock.now();
         let duties = member.client.take(&unread, now, self.reading, &mut self.tally);
         let duties = Duties { ended: duties.ended || watched.is_err(), ..duties };
@@ -241,7 +241,7 @@ impl Loop {
     }
 }
 
-impl Member {
+impl PooledClient {
     fn perform(&mut self, duties: Duties) {
         for _ in 0..duties.pongs {
             // A socket that takes no six bytes belongs to a server that does not read.
@@ -260,14 +260,14 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::bench::client::Age;
+    use crate::bench::client::AgeSource;
     use crate::wire::frame::{Opcode, put_frame};
 
-    const READING: Reading = Reading { notices: false, dense: false, age: Age::Unknown };
+    const READING: MessageFields = MessageFields { notices: false, dense: false, age: AgeSource::Unknown };
 
-    fn crowd(clients: usize) -> (Crowd, Vec<TcpStream>) {
+    fn crowd(clients: usize) -> (ClientPool, Vec<TcpStream>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let mut crowd = Crowd::gather(READING, false, Clock::start()).expect("a thread");
+        let mut crowd = ClientPool::gather(READING, false, Clock::start()).expect("a thread");
         let sockets = (0..clients).map(|_| {
             let theirs = TcpStream::connect(listener.local_addr().expect("bound")).expect("loopback");
             crowd.join((theirs, Vec::new()));
@@ -277,7 +277,7 @@ mod tests {
         (crowd, sockets)
     }
 
-    fn until(crowd: &Crowd, expected: &[u64], done: impl Fn(&Look) -> bool) -> Look {
+    fn until(crowd: &ClientPool, expected: &[u64], done: impl Fn(&PoolTotals) -> bool) -> PoolTotals {
         loop {
             let look = crowd.look(expected.to_vec());
             if done(&look) {

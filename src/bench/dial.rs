@@ -17,7 +17,7 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 
 /// Where clients connect, and what they say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct DialTarget {
     pub address: SocketAddr,
     /// `HOST:PORT` as it stands in the request.
     pub host: String,
@@ -44,9 +44,9 @@ pub enum DialError {
     NoDeflate,
 }
 
-impl Target {
+impl DialTarget {
     /// Where `url` leads. Errors: it is no ws:// URL, or its host is not known.
-    pub fn parse(url: &str) -> Result<Target, BenchError> {
+    pub fn parse(url: &str) -> Result<DialTarget, BenchError> {
         let wrong = |found: &str| BenchError::Target { found: found.to_owned() };
         let parsed = Url::parse(url).map_err(|_| wrong(url))?;
         let host = parsed.host_str().filter(|_| parsed.scheme() == "ws").ok_or_else(|| wrong(url))?;
@@ -56,7 +56,7 @@ impl Target {
         let address = addresses.next().ok_or_else(|| wrong(url))?;
         let query = parsed.query().map_or(String::new(), |query| format!("?{query}"));
         let path = if parsed.path() == "/" { "/v1/ws" } else { parsed.path() };
-        Ok(Target {
+        Ok(DialTarget {
             address,
             host: place,
             path: format!("{path}{query}"),
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_target_is_completed_and_not_changed() {
-        let mut target = Target::parse("ws://127.0.0.1:8080").expect("a target");
+        let mut target = DialTarget::parse("ws://127.0.0.1:8080").expect("a target");
         assert_eq!((&*target.path, &*target.host), ("/v1/ws", "127.0.0.1:8080"));
         target.add_parameter("topics", "trade.*,a>");
         target.add_parameter("topics", "other");
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(target.path, "/v1/ws?topics=trade.*%2Ca%3E&format=raw");
         assert_eq!(target.parameter("topics").as_deref(), Some("trade.*,a>"));
         for wrong in ["wss://example.com/", "http://127.0.0.1:1/", "127.0.0.1:8080", ""] {
-            let error = Target::parse(wrong).expect_err("refused").to_string();
+            let error = DialTarget::parse(wrong).expect_err("refused").to_string();
             assert!(error.contains("ws://HOST:PORT") && error.contains(wrong), "{error}");
         }
     }

@@ -24,9 +24,9 @@ use crate::bus::clock::Clock;
 use crate::wire::deflate::Inflater;
 use crate::wire::frame::{Decoder, Message, Opcode, put_frame};
 
-use super::options::Rate;
-use super::speech::Speech;
-use super::wants::Wants;
+use super::options::RateOption;
+use super::speech::Generator;
+use super::wants::SubscriptionPlan;
 
 /// Messages of one write at most.
 const BATCH_MESSAGES_MAX: u64 = 64;
@@ -43,16 +43,16 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 const SILENCE_MAX: Duration = Duration::from_secs(3600);
 
 /// The feed. It ends when it is dropped.
-pub struct Feed {
+pub struct BenchFeed {
     address: SocketAddr,
-    shared: Arc<Shared>,
-    wants: Arc<Wants>,
+    shared: Arc<FeedShared>,
+    wants: Arc<SubscriptionPlan>,
     speaking: Option<JoinHandle<()>>,
 }
 
 /// What was said since the feed was last told to speak.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct FeedTotals {
     pub messages: u64,
     /// Those whose topic a client wants.
     pub wanted: u64,
@@ -69,27 +69,27 @@ pub struct Said {
 }
 
 #[derive(Default)]
-struct Shared {
+struct FeedShared {
     line: Mutex<Option<TcpStream>>,
-    order: Mutex<Order>,
+    order: Mutex<FeedCommand>,
     told: Condvar,
-    said: Mutex<Said>,
+    said: Mutex<FeedTotals>,
     /// Whether the server has read the opening.
     opened: AtomicBool,
 }
 
 #[derive(Clone, Debug, Default)]
-enum Order {
+enum FeedCommand {
     #[default]
     Hush,
     Open,
-    Speak(Pace),
+    Speak(FeedPace),
     End,
 }
 
 /// What a stretch without a rate is paced by: the deliveries so far, and among how many clients.
 #[derive(Clone, Debug)]
-struct Pace {
+struct FeedPace {
     received: Arc<AtomicU64>,
     clients: usize,
     /// How many of them a message is for, on average.
@@ -97,25 +97,30 @@ struct Pace {
 }
 
 struct Speaker {
-    shared: Arc<Shared>,
-    speech: Speech,
-    wants: Arc<Wants>,
-    rate: Rate,
+    shared: Arc<FeedShared>,
+    speech: Generator,
+    wants: Arc<SubscriptionPlan>,
+    rate: RateOption,
     clock: Clock,
     batch: Vec<u8>,
 }
 
-impl Feed {
+impl BenchFeed {
     /// Listens on a free loopback port.
-    pub fn open(speech: Speech, wants: Arc<Wants>, rate: Rate, clock: Clock) -> io::Result<Feed> {
+    pub fn open(
+        speech: Generator,
+        wants: Arc<SubscriptionPlan>,
+        rate: RateOption,
+        clock: Clock,
+    ) -> io::Result<BenchFeed> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::<FeedShared>::default();
         let speaker = Speaker { shared: shared.clone(), speech, wants: wants.clone(), rate, clock, batch: Vec::new() };
         let speaking = std::thread::Builder::new().name("feed".into()).spawn(move || speaker.run())?;
         let door = shared.clone();
         std::thread::Builder::new().name("feed-door".into()).spawn(move || let_in(&listener, &door))?;
-        Ok(Feed { address, shared, wants, speaking: Some(speaking) })
+        Ok(BenchFeed { address, shared, wants, speaking: Some(speaking) })
     }
 
     pub fn url(&self) -> String {
@@ -129,7 +134,7 @@ impl Feed {
 
     /// Says the opening to the server that is connected.
     pub fn open_market(&self) {
-        self.tell(Order::Open);
+        self.tell(FeedCommand::Open);
     }
 
     /// Whether the server has read the opening.
@@ -139,43 +144,43 @@ impl Feed {
 
     /// Speaks from now on; `received` counts the deliveries to all of `clients`.
     pub fn speak(&self, received: Arc<AtomicU64>, clients: usize) {
-        *lock(&self.shared.said) = Said::of(self.wants.topics());
-        self.tell(Order::Speak(Pace { received, clients, takers: self.wants.takers_mean(clients) }));
+        *lock(&self.shared.said) = FeedTotals::of(self.wants.topics());
+        self.tell(FeedCommand::Speak(FeedPace { received, clients, takers: self.wants.takers_mean(clients) }));
     }
 
     /// Deliveries that are owed to each client when so much was said.
-    pub fn owed(&self, said: &Said) -> Vec<u64> {
+    pub fn owed(&self, said: &FeedTotals) -> Vec<u64> {
         self.wants.owed(&said.by_topic, said.clients)
     }
 
     /// What was said so far.
-    pub fn said(&self) -> Said {
+    pub fn said(&self) -> FeedTotals {
         lock(&self.shared.said).clone()
     }
 
     /// Says nothing more; a batch that is being written is finished and counted before.
-    pub fn hush(&self) -> Said {
-        self.tell(Order::Hush);
+    pub fn hush(&self) -> FeedTotals {
+        self.tell(FeedCommand::Hush);
         // The speaker holds `said` from before it looks at the order until the batch is counted.
         self.said()
     }
 
-    fn tell(&self, order: Order) {
+    fn tell(&self, order: FeedCommand) {
         *lock(&self.shared.order) = order;
         self.shared.told.notify_all();
     }
 }
 
-impl Said {
+impl FeedTotals {
     /// Nothing, of so many topics.
-    fn of(topics: usize) -> Said {
-        Said { by_topic: vec![0; topics], ..Said::default() }
+    fn of(topics: usize) -> FeedTotals {
+        FeedTotals { by_topic: vec![0; topics], ..FeedTotals::default() }
     }
 }
 
-impl Drop for Feed {
+impl Drop for BenchFeed {
     fn drop(&mut self) {
-        self.tell(Order::End);
+        self.tell(FeedCommand::End);
         // Opens the door once more, so that it sees the end.
         drop(TcpStream::connect(self.address));
         if let Some(speaking) = self.speaking.take() {
@@ -189,26 +194,26 @@ impl Speaker {
     fn run(mut self) {
         loop {
             match self.wait() {
-                Order::Open => self.open(),
-                Order::Speak(pace) => self.stretch(&pace),
-                Order::Hush | Order::End => return,
+                FeedCommand::Open => self.open(),
+                FeedCommand::Speak(pace) => self.stretch(&pace),
+                FeedCommand::Hush | FeedCommand::End => return,
             }
         }
     }
 
     /// Waits until there is something to do.
-    fn wait(&self) -> Order {
+    fn wait(&self) -> FeedCommand {
         let shared = &self.shared;
-        let hushed = |order: &mut Order| matches!(order, Order::Hush);
+        let hushed = |order: &mut FeedCommand| matches!(order, FeedCommand::Hush);
         let order = shared.told.wait_while(lock(&shared.order), hushed).unwrap_or_else(PoisonError::into_inner);
         order.clone()
     }
 
     /// One message of each topic, and a ping: who answers it has read what was before.
     fn open(&mut self) {
-        let mut said = Said::of(self.wants.topics());
+        let mut said = FeedTotals::of(self.wants.topics());
         let mut left = self.speech.topics() as u64;
-        while left > 0 && !matches!(&*lock(&self.shared.order), Order::End) {
+        while left > 0 && !matches!(&*lock(&self.shared.order), FeedCommand::End) {
             let messages = left.min(BATCH_MESSAGES_MAX);
             self.say(messages, 0, &mut said);
             left -= messages;
@@ -217,17 +222,17 @@ impl Speaker {
         put_frame(&mut self.batch, Opcode::Ping, b"");
         self.write();
         let mut order = lock(&self.shared.order);
-        if let Order::Open = &*order {
-            *order = Order::Hush;
+        if let FeedCommand::Open = &*order {
+            *order = FeedCommand::Hush;
         }
     }
 
-    fn stretch(&mut self, pace: &Pace) {
+    fn stretch(&mut self, pace: &FeedPace) {
         let shared = self.shared.clone();
         let (started, mut skipped) = (Instant::now(), 0);
         while let Some(pause) = self.step(pace, started, &mut skipped) {
             let order = lock(&shared.order);
-            if matches!(&*order, Order::Speak(_)) && !pause.is_zero() {
+            if matches!(&*order, FeedCommand::Speak(_)) && !pause.is_zero() {
                 // A word in between, or none at all, only makes the next step an early one.
                 drop(shared.told.wait_timeout(order, pause));
             }
@@ -235,20 +240,20 @@ impl Speaker {
     }
 
     /// Says what is due; answers how long to wait then, none when it is told to hush.
-    fn step(&mut self, pace: &Pace, started: Instant, skipped: &mut u64) -> Option<Duration> {
+    fn step(&mut self, pace: &FeedPace, started: Instant, skipped: &mut u64) -> Option<Duration> {
         let shared = self.shared.clone();
         let mut said = lock(&shared.said);
-        if !matches!(&*lock(&shared.order), Order::Speak(_)) {
+        if !matches!(&*lock(&shared.order), FeedCommand::Speak(_)) {
             return None;
         }
         let due = match self.rate {
-            Rate::PerSecond(rate) => {
+            RateOption::PerSecond(rate) => {
                 let due = (started.elapsed().as_secs_f64() * rate) as u64;
                 let arrears_max = (ARREARS_MAX.as_secs_f64() * rate) as u64 + 1;
                 *skipped = (*skipped).max(due.saturating_sub(said.messages + arrears_max));
                 due.saturating_sub(said.messages + *skipped)
             }
-            Rate::Max => {
+            RateOption::Max => {
                 let under_way = said.owed.saturating_sub(pace.received.load(Ordering::Relaxed)) as f64;
                 (AHEAD_MESSAGES as f64 - under_way / pace.takers.max(1.0)) as u64
             }
@@ -258,16 +263,16 @@ impl Speaker {
         self.say(messages, pace.clients, &mut said);
         Some(match self.rate {
             _ if messages < due => Duration::ZERO,
-            Rate::PerSecond(rate) => {
+            RateOption::PerSecond(rate) => {
                 let next = (said.messages + *skipped + 1) as f64 / rate;
                 let next = Duration::try_from_secs_f64(next).unwrap_or(SILENCE_MAX).min(SILENCE_MAX);
                 next.saturating_sub(started.elapsed())
             }
-            Rate::Max => GLANCE,
+            RateOption::Max => GLANCE,
         })
     }
 
-    fn say(&mut self, messages: u64, clients: usize, said: &mut Said) {
+    fn say(&mut self, messages: u64, clients: usize, said: &mut FeedTotals) {
         self.batch.clear();
         for _ in 0..messages {
             let saying = self.speech.next(&self.clock);
@@ -296,9 +301,9 @@ impl Speaker {
 }
 
 /// Lets servers in, one after the other; the newest is spoken to.
-fn let_in(listener: &TcpListener, shared: &Arc<Shared>) {
+fn let_in(listener: &TcpListener, shared: &Arc<FeedShared>) {
     for socket in listener.incoming() {
-        if matches!(&*lock(&shared.order), Order::End) {
+        if matches!(&*lock(&shared.order), FeedCommand::End) {
             return;
         }
         let shared = shared.clone();
@@ -309,7 +314,7 @@ fn let_in(listener: &TcpListener, shared: &Arc<Shared>) {
 }
 
 /// Shakes hands and answers pings until the server is gone.
-fn listen(socket: TcpStream, shared: &Shared) -> Option<()> {
+fn listen(socket: TcpStream, shared: &FeedShared) -> Option<()> {
     socket.set_nodelay(true).ok()?;
     socket.set_write_timeout(Some(WRITE_DEADLINE)).ok()?;
     let mut socket = tungstenite::accept(socket).ok()?.into_inner();
@@ -342,15 +347,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::venue::market::MarketSettings;
+    use crate::simulator::market::MarketSettings;
 
     #[test]
     fn all_that_is_said_is_heard_and_counted() {
         let clock = Clock::start();
-        let speech = Speech::new(MarketSettings::default(), 0).expect("a market");
-        let wants = Arc::new(Wants::each(MarketSettings::default(), 1).expect("a market"));
+        let speech = Generator::new(MarketSettings::default(), 0).expect("a market");
+        let wants = Arc::new(SubscriptionPlan::each(MarketSettings::default(), 1).expect("a market"));
         let (clients, topics) = (3 * wants.topics(), wants.topics() as u64);
-        let feed = Feed::open(speech, wants, Rate::Max, clock).expect("a free port");
+        let feed = BenchFeed::open(speech, wants, RateOption::Max, clock).expect("a free port");
         let (mut guest, _) = tungstenite::connect(feed.url()).expect("a handshake");
         while !feed.is_heard() {
             std::thread::yield_now();

@@ -1,4 +1,4 @@
-//! Floor 5, aside: `fanline bench`, the load tool that is shipped.
+//! Floor 6, aside: `fanline bench`, the load tool that is shipped.
 //!
 //! Many clients on one thread measure a fanline: one that is started for it as a child process, with a feed of the tool's
 //! own or with the user's, or one that is running elsewhere. `plan` decides what to do, `stage` holds what is running,
@@ -24,14 +24,14 @@ pub mod wants;
 
 use std::io;
 
-use crate::venue::VenueError;
+use crate::simulator::SimulatorError;
 use crate::words::topic::TopicError;
 
 use self::capacity::Capacity;
 use self::dial::DialError;
 use self::plan::Plan;
-use self::report::Report;
-use self::stage::Stage;
+use self::report::BenchReport;
+use self::stage::Bench;
 
 /// Why nothing was measured.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,7 @@ pub enum BenchError {
     #[error("--topics: {0}")]
     Topics(#[from] TopicError),
     #[error(transparent)]
-    Feed(#[from] VenueError),
+    Feed(#[from] SimulatorError),
     #[error("expected to start the server as a child process, found: {error}")]
     Start { error: io::Error },
     #[error("expected the server to listen, found that it has ended; the reason is above")]
@@ -108,8 +108,8 @@ impl BenchError {
 }
 
 /// Does what is planned; `tell` gets a line of progress about once a second.
-pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Report, BenchError> {
-    let mut stage = Stage::open(plan)?;
+pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<BenchReport, BenchError> {
+    let mut stage = Bench::open(plan)?;
     let (result, capacity) = if plan.capacity {
         let (result, capacity) = Capacity::find(&mut stage, plan, tell)?;
         (result, Some(capacity))
@@ -120,5 +120,5 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Report, BenchError
     };
     drop(stage);
     let bare = if plan.bare { bare::compare(plan, tell)? } else { Vec::new() };
-    Ok(Report::new(plan, result, capacity, bare))
+    Ok(BenchReport::new(plan, result, capacity, bare))
 }

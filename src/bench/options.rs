@@ -7,12 +7,12 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Serialize, Serializer};
 
-use crate::config::kind::{Kind, Value};
-use crate::wire::encode::Format;
+use crate::config::kind::{SettingKind, SettingValue};
+use crate::protocol::encoding::Format;
 
 /// Messages a second that a feed says.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Rate {
+pub enum RateOption {
     PerSecond(f64),
     /// As many as clients take.
     Max,
@@ -33,7 +33,7 @@ pub struct Options {
     pub clients: Option<u64>,
     /// Messages a second of the built-in feed, 0 for silence, or `max`: as fast as clients take them [default: simulate.rate].
     #[arg(long, value_name = "N|max", conflicts_with = "target")]
-    pub rate: Option<Rate>,
+    pub rate: Option<RateOption>,
     /// Bytes of a message of the built-in feed, from some 50 on; some 170, as they are, without it.
     #[arg(long, value_name = "N", conflicts_with = "target", value_parser = clap::value_parser!(u64).range(0..=1_048_576))]
     pub bytes: Option<u64>,
@@ -70,33 +70,37 @@ pub struct Options {
     pub json: bool,
 }
 
-impl FromStr for Rate {
+impl FromStr for RateOption {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Rate, String> {
+    fn from_str(text: &str) -> Result<RateOption, String> {
         if text == "max" {
-            return Ok(Rate::Max);
+            return Ok(RateOption::Max);
         }
         let wrong = || format!("expected `max`, 0, or a number from 0.01 to 10000000, found `{text}`");
         let rate: f64 = text.parse().map_err(|_| wrong())?;
-        if rate == 0.0 || (0.01..=10_000_000.0).contains(&rate) { Ok(Rate::PerSecond(rate)) } else { Err(wrong()) }
-    }
-}
-
-impl fmt::Display for Rate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Rate::PerSecond(rate) => write!(f, "{rate}"),
-            Rate::Max => f.write_str("max"),
+        if rate == 0.0 || (0.01..=10_000_000.0).contains(&rate) {
+            Ok(RateOption::PerSecond(rate))
+        } else {
+            Err(wrong())
         }
     }
 }
 
-impl Serialize for Rate {
+impl fmt::Display for RateOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RateOption::PerSecond(rate) => write!(f, "{rate}"),
+            RateOption::Max => f.write_str("max"),
+        }
+    }
+}
+
+impl Serialize for RateOption {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Rate::PerSecond(rate) => serializer.serialize_f64(*rate),
-            Rate::Max => serializer.serialize_str("max"),
+            RateOption::PerSecond(rate) => serializer.serialize_f64(*rate),
+            RateOption::Max => serializer.serialize_str("max"),
         }
     }
 }
@@ -119,9 +123,9 @@ impl FormatName {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let kind = Kind::Duration { min: Duration::from_millis(1), max: Duration::from_secs(60) };
+    let kind = SettingKind::Duration { min: Duration::from_millis(1), max: Duration::from_secs(60) };
     match kind.read_text(text) {
-        Ok(Value::Duration(duration)) => Ok(duration),
+        Ok(SettingValue::Duration(duration)) => Ok(duration),
         Ok(other) => unreachable!("a duration was read as {other}"),
         Err(mismatch) => Err(mismatch.to_string()),
     }
@@ -133,11 +137,11 @@ mod tests {
 
     #[test]
     fn a_rate_is_a_number_in_bounds_or_max() {
-        assert_eq!("max".parse(), Ok(Rate::Max));
-        assert_eq!("200".parse(), Ok(Rate::PerSecond(200.0)));
-        assert_eq!("0".parse(), Ok(Rate::PerSecond(0.0)));
+        assert_eq!("max".parse(), Ok(RateOption::Max));
+        assert_eq!("200".parse(), Ok(RateOption::PerSecond(200.0)));
+        assert_eq!("0".parse(), Ok(RateOption::PerSecond(0.0)));
         for wrong in ["0.001", "-1", "fast", "1e9", "nan", ""] {
-            let error = wrong.parse::<Rate>().expect_err("refused");
+            let error = wrong.parse::<RateOption>().expect_err("refused");
             assert!(error.contains(&format!("found `{wrong}`")), "{error}");
         }
     }

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::open_files::raise_open_files_limit;
-use crate::venue::market::MarketSettings;
+use crate::simulator::market::MarketSettings;
 use crate::words::topic::Pattern;
 
 use super::BenchError;
-use super::client::{Age, Reading};
-use super::dial::Target;
+use super::client::{AgeSource, MessageFields};
+use super::dial::DialTarget;
 use super::hello::command_bytes;
-use super::options::{FormatName, Options, Rate};
-use super::wants::Wants;
+use super::options::{FormatName, Options, RateOption};
+use super::wants::SubscriptionPlan;
 
 /// Files that a process has open besides its clients: sockets, pipes, the log, epoll.
 const FILES_BESIDE: u64 = 100;
@@ -35,7 +35,7 @@ pub struct Plan {
     pub deflate: bool,
     /// Of the server that is started, for the bare loop beside it.
     pub compression_level: u32,
-    pub source: Source,
+    pub source: FeedSource,
     pub capacity: bool,
     pub latency_max: Duration,
     pub bare: bool,
@@ -43,23 +43,23 @@ pub struct Plan {
 
 /// Which server is measured, and what it is fed by.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub enum FeedSource {
     /// A server that is started, with the feed of the bench.
     Ours { arguments: Vec<OsString>, feed: FeedPlan },
     /// A server that is started, with the feed that is configured.
     Configured { arguments: Vec<OsString> },
     /// A server that is running.
-    Target(Target),
+    Target(DialTarget),
 }
 
 /// The feed of the bench.
 #[derive(Clone, Debug)]
 pub struct FeedPlan {
     pub market: MarketSettings,
-    pub rate: Rate,
+    pub rate: RateOption,
     /// Of a message, a few more or less; 0: as the market says it.
     pub bytes: usize,
-    pub wants: Arc<Wants>,
+    pub wants: Arc<SubscriptionPlan>,
 }
 
 impl Plan {
@@ -77,7 +77,7 @@ impl Plan {
                 if let Some(found) = arguments.first() {
                     return Err(BenchError::SettingsOfTarget { found: found.to_string_lossy().into_owned() });
                 }
-                Source::Target(Target { deflate: options.deflate, ..Target::parse(url)? })
+                FeedSource::Target(DialTarget { deflate: options.deflate, ..DialTarget::parse(url)? })
             }
             None if config.upstream.url.is_some() || config.upstream.profile.is_some() => {
                 let given = [
@@ -89,21 +89,21 @@ impl Plan {
                 if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
                     return Err(BenchError::NotOurFeed { flag });
                 }
-                Source::Configured { arguments }
+                FeedSource::Configured { arguments }
             }
             None => {
                 let simulate = &config.simulate;
-                let rate = options.rate.unwrap_or(Rate::PerSecond(simulate.rate));
+                let rate = options.rate.unwrap_or(RateOption::PerSecond(simulate.rate));
                 let market = MarketSettings { seed: simulate.seed, rate: 1.0, symbols: simulate.symbols };
                 let bytes = usize::try_from(options.bytes.unwrap_or(0)).unwrap_or(usize::MAX);
                 let wants = match topics_each {
                     Some(found) if found > 2 * simulate.symbols => {
                         return Err(BenchError::TopicsEach { topics: 2 * simulate.symbols, found });
                     }
-                    Some(each) => Wants::each(market, each)?,
-                    None => Wants::alike(market, &patterns)?,
+                    Some(each) => SubscriptionPlan::each(market, each)?,
+                    None => SubscriptionPlan::alike(market, &patterns)?,
                 };
-                let audible = rate != Rate::PerSecond(0.0) && wants.takers_mean(1) > 0.0;
+                let audible = rate != RateOption::PerSecond(0.0) && wants.takers_mean(1) > 0.0;
                 let given = [("--capacity", options.capacity), ("--bare", options.bare)];
                 if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given && !audible) {
                     return Err(BenchError::Silent { flag });
@@ -113,7 +113,7 @@ impl Plan {
                     // Its silences are meant.
                     arguments.extend(["--upstream-idle-timeout", "1day"].map(OsString::from));
                 }
-                Source::Ours { arguments, feed: FeedPlan { market, rate, bytes, wants: Arc::new(wants) } }
+                FeedSource::Ours { arguments, feed: FeedPlan { market, rate, bytes, wants: Arc::new(wants) } }
             }
         };
         let seconds = options.seconds.unwrap_or(if options.capacity { 60 } else { 10 });
@@ -130,33 +130,33 @@ impl Plan {
             latency_max: options.latency_max,
             bare: options.bare,
         };
-        if plan.capacity && plan.reading().age == Age::Unknown {
+        if plan.capacity && plan.reading().age == AgeSource::Unknown {
             return Err(BenchError::NoLatency);
         }
         Ok(plan)
     }
 
     /// What the clients look for. A target's own query decides over topics and format.
-    pub fn reading(&self) -> Reading {
+    pub fn reading(&self) -> MessageFields {
         let asked = |name| match &self.source {
-            Source::Target(target) => target.parameter(name),
+            FeedSource::Target(target) => target.parameter(name),
             _ => None,
         };
         let envelope = asked("format").map_or(self.format == FormatName::Envelope, |format| format == "envelope");
         let topics = asked("topics").unwrap_or_else(|| self.topics.clone());
         let all = self.topics_each.is_none() && topics.split(',').any(|pattern| pattern == ">");
         let age = match &self.source {
-            Source::Ours { .. } => Age::Mark,
-            _ if envelope => Age::Ts,
-            _ => Age::Unknown,
+            FeedSource::Ours { .. } => AgeSource::Mark,
+            _ if envelope => AgeSource::Ts,
+            _ => AgeSource::Unknown,
         };
-        Reading { notices: envelope, dense: envelope && all, age }
+        MessageFields { notices: envelope, dense: envelope && all, age }
     }
 
     /// Messages a second that the feed of the bench is to say.
-    pub fn rate(&self) -> Option<Rate> {
+    pub fn rate(&self) -> Option<RateOption> {
         match &self.source {
-            Source::Ours { feed, .. } => Some(feed.rate),
+            FeedSource::Ours { feed, .. } => Some(feed.rate),
             _ => None,
         }
     }

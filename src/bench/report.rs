@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use super::bare::Bare;
 use super::capacity::Capacity;
-use super::client::Age;
-use super::options::{FormatName, Rate};
-use super::plan::{Plan, Source};
-use super::stage::{Connecting, Step};
+use super::client::AgeSource;
+use super::options::{FormatName, RateOption};
+use super::plan::{FeedSource, Plan};
+use super::stage::{Connecting, Measurement};
 use super::tally::Latency;
 
 /// Patterns that are longer are counted instead of shown.
@@ -17,12 +17,12 @@ const TOPICS_BYTES_MAX: usize = 100;
 
 /// Everything that was measured, and what it was measured with.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct BenchReport {
     pub version: &'static str,
     /// `bench`, `configured` or `target`: whose feed it was.
     pub feed: &'static str,
     /// Messages a second that were asked of the feed of the bench.
-    pub rate: Option<Rate>,
+    pub rate: Option<RateOption>,
     /// What every client subscribes to; none if each has topics of its own.
     pub topics: Option<String>,
     pub topics_each: Option<usize>,
@@ -31,29 +31,41 @@ pub struct Report {
     /// How finely latency is known: `1 ns`, `1 ms`, or not at all.
     pub latency_resolution: Option<&'static str>,
     /// With a search: the step with the most clients that were served well.
-    pub result: Step,
+    pub result: Measurement,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub bare: Vec<Bare>,
 }
 
-impl Report {
-    pub fn new(plan: &Plan, result: Step, capacity: Option<Capacity>, bare: Vec<Bare>) -> Report {
+impl BenchReport {
+    pub fn new(plan: &Plan, result: Measurement, capacity: Option<Capacity>, bare: Vec<Bare>) -> BenchReport {
         let feed = match plan.source {
-            Source::Ours { .. } => "bench",
-            Source::Configured { .. } => "configured",
-            Source::Target(_) => "target",
+            FeedSource::Ours { .. } => "bench",
+            FeedSource::Configured { .. } => "configured",
+            FeedSource::Target(_) => "target",
         };
         let latency_resolution = match plan.reading().age {
-            Age::Mark => Some("1 ns"),
-            Age::Ts => Some("1 ms"),
-            Age::Unknown => None,
+            AgeSource::Mark => Some("1 ns"),
+            AgeSource::Ts => Some("1 ms"),
+            AgeSource::Unknown => None,
         };
         let topics = plan.topics_each.is_none().then(|| plan.topics.clone());
         let (format, topics_each) = (plan.format, plan.topics_each);
         let (rate, deflate, version) = (plan.rate(), plan.deflate, env!("CARGO_PKG_VERSION"));
-        Report { version, feed, rate, topics, topics_each, format, deflate, latency_resolution, result, capacity, bare }
+        BenchReport {
+            version,
+            feed,
+            rate,
+            topics,
+            topics_each,
+            format,
+            deflate,
+            latency_resolution,
+            result,
+            capacity,
+            bare,
+        }
     }
 
     /// What the clients subscribe to.
@@ -104,7 +116,7 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for BenchReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (step, deflate) = (&self.result, if self.deflate { "deflated" } else { "plain" });
         writeln!(
@@ -148,7 +160,7 @@ impl fmt::Display for Report {
 }
 
 /// CPU by delivery, or, where there were none, by connection; and memory.
-fn server(step: &Step) -> String {
+fn server(step: &Measurement) -> String {
     let Some(server) = step.server else { return "not known of a server that was not started here".into() };
     let cpu = match server.cpu_us_per_delivery {
         Some(us) => format!("{:.2} cores, {us:.3} us of CPU per delivery", server.cores),
@@ -179,7 +191,7 @@ fn spread(latency: &Latency, resolution: &str) -> String {
     )
 }
 
-fn losses(step: &Step) -> String {
+fn losses(step: &Measurement) -> String {
     let known = |count: Option<u64>| count.map_or("not known".into(), |count| count.to_string());
     let mut text = format!("lost: {}, repeated: {}", known(step.lost), known(step.repeated));
     let rest = [
@@ -219,7 +231,7 @@ fn table_of_steps(f: &mut fmt::Formatter<'_>, capacity: &Capacity) -> fmt::Resul
 }
 
 /// Each figure of the loop, and the server's as a ratio to it.
-fn table_of_bare(f: &mut fmt::Formatter<'_>, step: &Step, bare: &[Bare]) -> fmt::Result {
+fn table_of_bare(f: &mut fmt::Formatter<'_>, step: &Measurement, bare: &[Bare]) -> fmt::Result {
     if bare.is_empty() {
         return Ok(());
     }
@@ -228,7 +240,7 @@ fn table_of_bare(f: &mut fmt::Formatter<'_>, step: &Step, bare: &[Bare]) -> fmt:
         write!(f, "{:>14}{:>8}", format!("bare, {}", bare.messages_per_send), "ratio")?;
     }
     let p99 = |latency: Option<Latency>| latency.map_or(f64::NAN, |latency| latency.p99_us / 1000.0);
-    let server = |figure: fn(&super::stage::ServerFigures) -> f64| step.server.as_ref().map_or(f64::NAN, figure);
+    let server = |figure: fn(&crate::bench::stage::ServerFigures) -> f64| step.server.as_ref().map_or(f64::NAN, figure);
     let known = |figure: Option<f64>| figure.unwrap_or(f64::NAN);
     type Figure = fn(&Bare) -> f64;
     let rows: [(&str, f64, Figure); 5] = [

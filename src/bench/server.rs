@@ -12,14 +12,14 @@ use super::cpu::{self, Usage};
 const LISTENING: &str = "fanline listening on http://";
 
 /// A running server. Killed when it is dropped: its clients are ours, and nobody else knows it.
-pub struct Server {
+pub struct ServerProcess {
     child: Child,
     address: SocketAddr,
 }
 
-impl Server {
+impl ServerProcess {
     /// Starts this program with `arguments` and waits until it listens. What it has to say goes to stderr.
-    pub fn start(arguments: &[OsString]) -> Result<Server, BenchError> {
+    pub fn start(arguments: &[OsString]) -> Result<ServerProcess, BenchError> {
         let failed = |error| BenchError::Start { error };
         let program = std::env::current_exe().map_err(failed)?;
         let mut command = Command::new(program);
@@ -29,7 +29,7 @@ impl Server {
         }
         let mut child = command.spawn().map_err(failed)?;
         let stdout = child.stdout.take().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()));
-        let mut server = Server { child, address: ([127, 0, 0, 1], 0).into() };
+        let mut server = ServerProcess { child, address: ([127, 0, 0, 1], 0).into() };
         let mut line = String::new();
         BufReader::new(stdout?).read_line(&mut line).map_err(failed)?;
         let address = line.trim_end().strip_prefix(LISTENING).and_then(|address| address.parse().ok());
@@ -47,7 +47,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();

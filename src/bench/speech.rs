@@ -1,8 +1,8 @@
 //! What our own feed says: the simulated market's messages, of another size on demand, each with the mark of its sending.
 
 use crate::bus::clock::Clock;
-use crate::venue::VenueError;
-use crate::venue::market::{Market, MarketSettings};
+use crate::simulator::SimulatorError;
+use crate::simulator::market::{Market, MarketSettings};
 
 use super::mark;
 
@@ -10,7 +10,7 @@ use super::mark;
 const MARK_BYTES: usize = r#","sent_ns":12345678901"#.len();
 
 /// An endless sequence of messages; the same settings give the same one, but for times.
-pub struct Speech {
+pub struct Generator {
     market: Market,
     /// Size of a message; 0: as the market says it.
     bytes: usize,
@@ -20,24 +20,24 @@ pub struct Speech {
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Saying {
+pub struct GeneratedMessage {
     pub text: Vec<u8>,
     /// Of its topic, in the market.
     pub number: usize,
 }
 
 /// The names of a market's topics, by number.
-pub fn topics(settings: MarketSettings) -> Result<Vec<String>, VenueError> {
+pub fn topics(settings: MarketSettings) -> Result<Vec<String>, SimulatorError> {
     let mut market = Market::new(settings)?;
     // It opens with one message of each.
     let opening = (0..market.topics()).map(|_| String::from_utf8_lossy(topic(market.next(0).text.as_bytes())).into());
     Ok(opening.collect())
 }
 
-impl Speech {
+impl Generator {
     /// Messages of so many bytes, a few more or less; 0: as the market says them.
-    pub fn new(settings: MarketSettings, bytes: usize) -> Result<Speech, VenueError> {
-        Ok(Speech { market: Market::new(settings)?, bytes, letters: settings.seed | 1 })
+    pub fn new(settings: MarketSettings, bytes: usize) -> Result<Generator, SimulatorError> {
+        Ok(Generator { market: Market::new(settings)?, bytes, letters: settings.seed | 1 })
     }
 
     /// How many topics there are; so many messages, one of each, are the opening.
@@ -46,7 +46,7 @@ impl Speech {
     }
 
     /// The next message, as if sent now.
-    pub fn next(&mut self, clock: &Clock) -> Saying {
+    pub fn next(&mut self, clock: &Clock) -> GeneratedMessage {
         let now = clock.now();
         let tick = self.market.next(now.wall_ms);
         let mut text = tick.text.into_bytes();
@@ -55,7 +55,7 @@ impl Speech {
         }
         self.pad(&mut text);
         mark::put(&mut text, now.mono_ns);
-        Saying { text, number: tick.topic }
+        GeneratedMessage { text, number: tick.topic }
     }
 
     /// Letters without a pattern, so that compression finds no more in them than their alphabet.
@@ -78,7 +78,7 @@ impl Speech {
     }
 }
 
-impl Saying {
+impl GeneratedMessage {
     pub fn topic(&self) -> &str {
         std::str::from_utf8(topic(&self.text)).unwrap_or_default()
     }
@@ -93,8 +93,8 @@ fn topic(text: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    fn speech(bytes: usize) -> Speech {
-        Speech::new(MarketSettings::default(), bytes).expect("a market")
+    fn speech(bytes: usize) -> Generator {
+        Generator::new(MarketSettings::default(), bytes).expect("a market")
     }
 
     #[test]

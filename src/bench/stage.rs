@@ -14,15 +14,15 @@ use crate::bus::clock::Clock;
 
 use super::BenchError;
 use super::cpu::{Usage, machine_cpu, process_cpu};
-use super::crowd::{Crowd, Look};
-use super::dial::Target;
-use super::feed::{Feed, Said};
+use super::crowd::{ClientPool, PoolTotals};
+use super::dial::DialTarget;
+use super::feed::{BenchFeed, FeedTotals};
 use super::hello::subscribe;
-use super::plan::{Plan, Source};
-use super::server::Server;
-use super::speech::Speech;
+use super::plan::{FeedSource, Plan};
+use super::server::ServerProcess;
+use super::speech::Generator;
 use super::tally::Latency;
-use super::wants::Wants;
+use super::wants::SubscriptionPlan;
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
 const GLANCE: Duration = Duration::from_millis(5);
@@ -35,12 +35,12 @@ const QUERY_BYTES_MAX: usize = 8 << 10;
 
 /// The server under test, its feed if it is ours, and its clients. They end in this order: a server that is left alone with
 /// its feed gone would complain.
-pub struct Stage {
-    server: Option<Server>,
-    crowd: Crowd,
-    feed: Option<Feed>,
-    target: Target,
-    wants: Option<Arc<Wants>>,
+pub struct Bench {
+    server: Option<ServerProcess>,
+    crowd: ClientPool,
+    feed: Option<BenchFeed>,
+    target: DialTarget,
+    wants: Option<Arc<SubscriptionPlan>>,
     connecting: Option<Connecting>,
     growth: Growth,
 }
@@ -61,7 +61,7 @@ struct Growth {
 
 /// What was measured with so many clients.
 #[derive(Clone, Debug, Serialize)]
-pub struct Step {
+pub struct Measurement {
     pub clients: usize,
     /// How they came, one after the other.
     pub connecting: Option<Connecting>,
@@ -114,38 +114,38 @@ pub struct ServerFigures {
 }
 
 /// What is compared at the two ends of a measurement.
-struct Moment {
+struct Reading {
     at: Instant,
     server: Option<Usage>,
     generator: Duration,
     machine: Option<Duration>,
 }
 
-impl Stage {
+impl Bench {
     /// Starts what has to be started; nobody is connected yet.
-    pub fn open(plan: &Plan) -> Result<Stage, BenchError> {
+    pub fn open(plan: &Plan) -> Result<Bench, BenchError> {
         let clock = Clock::start();
         let mut wants = None;
         let (feed, server) = match &plan.source {
-            Source::Ours { arguments, feed } => {
-                let speech = Speech::new(feed.market, feed.bytes)?;
+            FeedSource::Ours { arguments, feed } => {
+                let speech = Generator::new(feed.market, feed.bytes)?;
                 wants = Some(feed.wants.clone());
-                let opened = Feed::open(speech, feed.wants.clone(), feed.rate, clock)
+                let opened = BenchFeed::open(speech, feed.wants.clone(), feed.rate, clock)
                     .map_err(BenchError::system("open a feed"))?;
                 let own = [opened.url(), "--profile".into(), "simulated".into()].map(OsString::from);
-                let server = Server::start(&[&own[..], arguments].concat())?;
+                let server = ServerProcess::start(&[&own[..], arguments].concat())?;
                 let heard = wait(CONNECT_DEADLINE, || opened.is_heard());
                 opened.open_market();
                 let read = heard && wait(CONNECT_DEADLINE, || opened.is_opened());
                 read.then_some(()).ok_or(BenchError::NotConnected)?;
                 (Some(opened), Some(server))
             }
-            Source::Configured { arguments } => (None, Some(Server::start(arguments)?)),
-            Source::Target(_) => (None, None),
+            FeedSource::Configured { arguments } => (None, Some(ServerProcess::start(arguments)?)),
+            FeedSource::Target(_) => (None, None),
         };
         let mut target = match (&plan.source, &server) {
-            (Source::Target(target), _) => target.clone(),
-            (_, Some(server)) => Target::parse(&format!("ws://{}", server.address()))?,
+            (FeedSource::Target(target), _) => target.clone(),
+            (_, Some(server)) => DialTarget::parse(&format!("ws://{}", server.address()))?,
             (_, None) => return Err(BenchError::NotListening),
         };
         target.deflate = plan.deflate;
@@ -155,8 +155,9 @@ impl Stage {
             target.add_parameter("topics", &plan.topics);
         }
         target.add_parameter("format", plan.format.as_str());
-        let crowd = Crowd::gather(plan.reading(), plan.deflate, clock).map_err(BenchError::system("start a thread"))?;
-        Ok(Stage { server, crowd, feed, target, wants, connecting: None, growth: Growth::default() })
+        let crowd =
+            ClientPool::gather(plan.reading(), plan.deflate, clock).map_err(BenchError::system("start a thread"))?;
+        Ok(Bench { server, crowd, feed, target, wants, connecting: None, growth: Growth::default() })
     }
 
     /// Lets clients come or go until there are so many.
@@ -216,14 +217,14 @@ impl Stage {
     }
 
     /// Measures for `span`.
-    pub fn measure(&self, span: Duration, tell: &mut dyn FnMut(&str)) -> Step {
+    pub fn measure(&self, span: Duration, tell: &mut dyn FnMut(&str)) -> Measurement {
         self.crowd.restart();
         let before = self.moment();
         if let Some(feed) = &self.feed {
             feed.speak(self.crowd.received(), self.crowd.clients());
         }
         self.watch(before.at, span, tell);
-        let said = self.feed.as_ref().map(Feed::hush);
+        let said = self.feed.as_ref().map(BenchFeed::hush);
         let end = self.settle();
         let owed = self.feed.as_ref().zip(said.as_ref()).map(|(feed, said)| feed.owed(said));
         let look = self.crowd.look(owed.unwrap_or_default());
@@ -235,7 +236,7 @@ impl Stage {
         let mut last = (started, 0);
         while let Some(left) = span.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
             std::thread::sleep(left.min(SECOND));
-            let Look { tally, .. } = self.crowd.look(Vec::new());
+            let PoolTotals { tally, .. } = self.crowd.look(Vec::new());
             let now = Instant::now();
             let rate = (tally.deliveries - last.1) as f64 / (now - last.0).as_secs_f64();
             last = (now, tally.deliveries);
@@ -266,7 +267,7 @@ impl Stage {
         since
     }
 
-    fn step(&self, (before, end): (&Moment, Instant), look: &Look, said: Option<Said>) -> Step {
+    fn step(&self, (before, end): (&Reading, Instant), look: &PoolTotals, said: Option<FeedTotals>) -> Measurement {
         let after = self.moment();
         let (deliveries, clients) = (look.tally.deliveries, self.clients());
         let end = if deliveries > 0 { end } else { after.at };
@@ -286,7 +287,7 @@ impl Stage {
             (after.saturating_sub(before).as_secs_f64() / seconds - server.cores - generator_cores).max(0.0)
         });
         let messages = said.as_ref().map(|said| said.wanted);
-        Step {
+        Measurement {
             clients,
             connecting: self.connecting,
             seconds,
@@ -317,13 +318,13 @@ impl Stage {
         }
     }
 
-    fn moment(&self) -> Moment {
-        let server = self.server.as_ref().and_then(Server::usage);
-        Moment { at: Instant::now(), server, generator: process_cpu(), machine: machine_cpu() }
+    fn moment(&self) -> Reading {
+        let server = self.server.as_ref().and_then(ServerProcess::usage);
+        Reading { at: Instant::now(), server, generator: process_cpu(), machine: machine_cpu() }
     }
 
     fn resident_bytes(&self) -> Option<u64> {
-        self.server.as_ref().and_then(Server::usage).map(|usage| usage.resident_bytes)
+        self.server.as_ref().and_then(ServerProcess::usage).map(|usage| usage.resident_bytes)
     }
 }
 

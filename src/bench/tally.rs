@@ -8,7 +8,7 @@ const AGE_NS_MAX: u64 = 60_000_000_000;
 
 /// Counts of all clients since the last restart.
 #[derive(Clone, Debug)]
-pub struct Tally {
+pub struct ClientTotals {
     /// Frames received.
     pub deliveries: u64,
     /// Bytes received, WebSocket headers and notices included.
@@ -28,11 +28,11 @@ pub struct Tally {
     pub ages: Histogram<u64>,
 }
 
-impl Default for Tally {
-    fn default() -> Tally {
+impl Default for ClientTotals {
+    fn default() -> ClientTotals {
         let ages = Histogram::new_with_max(AGE_NS_MAX, 3).expect("constants that hdrhistogram allows");
         let (refusals, pings) = (0, 0);
-        Tally { deliveries: 0, bytes: 0, notices: 0, skips: 0, refusals, pings, followed: 0, gaps: 0, ages }
+        ClientTotals { deliveries: 0, bytes: 0, notices: 0, skips: 0, refusals, pings, followed: 0, gaps: 0, ages }
     }
 }
 
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn percentiles_are_of_all_ages_and_too_old_is_the_oldest() {
-        let mut tally = Tally::default();
+        let mut tally = ClientTotals::default();
         assert_eq!(Latency::of(&tally.ages), None);
         (1..=999).for_each(|ms| tally.ages.saturating_record(ms * 1_000_000));
         tally.ages.saturating_record(u64::MAX);

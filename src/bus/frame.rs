@@ -3,9 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::bus::history::KEEP_MAX;
-use crate::bus::keeping::{Keeping, Note, NoteKind};
-use crate::bus::ring::Numbered;
-use crate::wire::encode::{Encoded, Encoder, Encoding, Envelope, Kind, Payload, PayloadKind};
+use crate::bus::log::ring::Numbered;
+use crate::bus::retention::{Retention, TopicStatus, TopicStatusKind};
+use crate::protocol::encoding::{Encoded, Encoder, Encoding, Envelope, EnvelopeKind, Payload, PayloadKind};
 use crate::words::ids::{Offset, TopicId};
 use crate::words::stamp::Stamp;
 
@@ -20,18 +20,18 @@ pub struct Topic {
 
 /// What a frame is to those who come later.
 #[derive(Debug)]
-pub enum Role {
+pub enum FrameKind {
     /// The whole value of its topic; so many of the newest are kept, at least 1.
     Value { keep: u16 },
     /// It starts the value of its topic over; changes follow.
-    Start,
+    Snapshot,
     /// It changes the value that the frames before it made. Where the whole value after it is at hand, that is a frame
     /// of its own, with encodings of its own, for those who have not got the frames before.
-    Change { whole: Option<Box<Frame>> },
+    Delta { whole: Option<Box<Frame>> },
     /// It is of the moment only.
-    Moment,
+    Transient,
     /// No message of the upstream, but something said about the topic; the payload is the notice.
-    Note(NoteKind),
+    Status(TopicStatusKind),
     /// These topics are forgotten: they were silent for long, and the ring holds nothing else of them. It is for those who
     /// keep tables of topics; nobody is sent it. Its own topic is the first of them.
     Expired(Box<[Arc<Topic>]>),
@@ -45,42 +45,42 @@ pub struct Frame {
     /// When the upstream message was received.
     pub received: Stamp,
     pub payload: Payload,
-    pub role: Role,
+    pub role: FrameKind,
     /// By `Encoding as usize`. Written once by whichever shard is first (others wait for it), read by all.
     encodings: [OnceLock<Encoded>; Encoding::COUNT],
 }
 
 impl Frame {
-    pub fn new(offset: Offset, topic: Arc<Topic>, received: Stamp, payload: Payload, keeping: Keeping) -> Frame {
+    pub fn new(offset: Offset, topic: Arc<Topic>, received: Stamp, payload: Payload, keeping: Retention) -> Frame {
         let role = match keeping {
-            Keeping::Value { keep } => {
+            Retention::Value { keep } => {
                 let wanted = || u16::try_from(keep).unwrap_or(KEEP_MAX).clamp(1, KEEP_MAX);
-                Role::Value { keep: topic.keep.unwrap_or_else(wanted) }
+                FrameKind::Value { keep: topic.keep.unwrap_or_else(wanted) }
             }
-            Keeping::Start => Role::Start,
-            Keeping::Change { whole } => {
-                let whole = whole.map(|whole| Frame::with(offset, topic.clone(), received, whole, Role::Start));
-                Role::Change { whole: whole.map(Box::new) }
+            Retention::Snapshot => FrameKind::Snapshot,
+            Retention::Delta { whole } => {
+                let whole = whole.map(|whole| Frame::with(offset, topic.clone(), received, whole, FrameKind::Snapshot));
+                FrameKind::Delta { whole: whole.map(Box::new) }
             }
-            Keeping::Moment => Role::Moment,
+            Retention::Transient => FrameKind::Transient,
         };
         Frame::with(offset, topic, received, payload, role)
     }
 
-    pub fn note(offset: Offset, topic: Arc<Topic>, received: Stamp, note: &Note) -> Frame {
+    pub fn note(offset: Offset, topic: Arc<Topic>, received: Stamp, note: &TopicStatus) -> Frame {
         let text = note.text(&topic.name, offset, received.wall_ms);
         let payload = Payload { bytes: text.into(), kind: PayloadKind::Json };
-        Frame::with(offset, topic, received, payload, Role::Note(note.kind()))
+        Frame::with(offset, topic, received, payload, FrameKind::Status(note.kind()))
     }
 
     /// Word that topics, of which there is one at least, are forgotten.
     pub fn expired(offset: Offset, topics: Vec<Arc<Topic>>, received: Stamp) -> Frame {
         let payload = Payload { bytes: Default::default(), kind: PayloadKind::Json };
         let topic = topics[0].clone();
-        Frame::with(offset, topic, received, payload, Role::Expired(topics.into()))
+        Frame::with(offset, topic, received, payload, FrameKind::Expired(topics.into()))
     }
 
-    fn with(offset: Offset, topic: Arc<Topic>, received: Stamp, payload: Payload, role: Role) -> Frame {
+    fn with(offset: Offset, topic: Arc<Topic>, received: Stamp, payload: Payload, role: FrameKind) -> Frame {
         Frame { offset, topic, received, payload, role, encodings: Default::default() }
     }
 
@@ -99,9 +99,9 @@ impl Frame {
     /// What the envelope says. Not for notes.
     pub fn envelope(&self) -> Envelope<'_> {
         let kind = match self.role {
-            Role::Start => Some(Kind::Snapshot),
-            Role::Change { .. } => Some(Kind::Delta),
-            Role::Value { .. } | Role::Moment | Role::Note(_) | Role::Expired(_) => None,
+            FrameKind::Snapshot => Some(EnvelopeKind::Snapshot),
+            FrameKind::Delta { .. } => Some(EnvelopeKind::Delta),
+            FrameKind::Value { .. } | FrameKind::Transient | FrameKind::Status(_) | FrameKind::Expired(_) => None,
         };
         let (topic, offset, ts_ms) = (&*self.topic.name, self.offset, self.received.wall_ms);
         Envelope { topic, offset, ts_ms, kind, payload: &self.payload }
@@ -110,13 +110,13 @@ impl Frame {
     /// The frame as those get it who have not got the frames before: as the whole value, where there is one.
     pub fn whole(&self) -> &Frame {
         match &self.role {
-            Role::Change { whole: Some(whole) } => whole,
+            FrameKind::Delta { whole: Some(whole) } => whole,
             _ => self,
         }
     }
 
     pub fn is_note(&self) -> bool {
-        matches!(self.role, Role::Note(_))
+        matches!(self.role, FrameKind::Status(_))
     }
 
     /// Payload bytes that it holds in memory, those of the whole value included.

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 
-use crate::bus::frame::{Frame, Role, Topic};
-use crate::bus::story::Story;
+use crate::bus::frame::{Frame, FrameKind, Topic};
+use crate::bus::retained::Retained;
 use crate::words::ids::Offset;
 
 /// What is kept of a topic, and how many frames there were.
 #[derive(Clone, Debug)]
 pub struct Current {
-    pub story: Story,
+    pub story: Retained,
     /// Frames published on the topic since it is known; notes do not count.
     pub count: u64,
     /// When the last of them was received, or the topic became known.
@@ -29,7 +29,7 @@ impl Current {
             count: u64::from(!first.is_note()),
             heard_ns: first.received.mono_ns,
             builds_up: builds_up(&first),
-            story: Story::new(first),
+            story: Retained::new(first),
         }
     }
 
@@ -103,5 +103,5 @@ impl Latest {
 }
 
 fn builds_up(frame: &Frame) -> bool {
-    matches!(frame.role, Role::Start | Role::Change { .. })
+    matches!(frame.role, FrameKind::Snapshot | FrameKind::Delta { .. })
 }

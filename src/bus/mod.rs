@@ -1,41 +1,37 @@
-//! Floor 2: published once, read by many.
+//! Floor 3: published once, read by many.
 //!
 //! `open` gives the one [`Publisher`] and a [`Reader`] that may be cloned. The publisher numbers a frame, remembers
 //! it in the story of its topic, stores it in the ring, moves the head and rings the bells, in this order.
 //! `interest` and `asks` go the other way: delivery writes them, the intake reads them.
 
-pub mod asks;
-pub mod bell;
-mod board;
 pub mod clock;
-pub mod feed;
+pub mod demand;
+pub mod feed_state;
 pub mod frame;
 pub mod history;
-pub mod interest;
-pub mod keeping;
 pub mod latest;
+pub mod log;
 pub mod publisher;
-pub mod pulse;
 pub mod reader;
-mod ring;
-pub mod story;
-mod sync;
+pub mod retained;
+pub mod retention;
+pub mod signal;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::bus::bell::Bell;
-use crate::bus::board::Board;
-use crate::bus::feed::FeedState;
+use crate::bus::feed_state::FeedState;
 use crate::bus::frame::Frame;
 use crate::bus::history::History;
 use crate::bus::latest::Latest;
+use crate::bus::log::ring::Ring;
 use crate::bus::publisher::Publisher;
-use crate::bus::pulse::Pulse;
 use crate::bus::reader::Reader;
-use crate::bus::ring::Ring;
-use crate::bus::sync::AtomicU64;
+use crate::bus::signal::doorbell::Doorbell;
+use crate::bus::signal::pulse::Pulse;
+use crate::bus::signal::sync::AtomicU64;
+use crate::bus::signal::versioned::Versioned;
 use crate::words::ids::Epoch;
 use crate::words::metrics::Meters;
 
@@ -51,13 +47,13 @@ pub struct Limits {
 }
 
 /// What publisher and readers share.
-struct Shared {
+struct BusShared {
     epoch: Epoch,
     ring: Ring<Frame>,
     latest: Latest,
     /// Written by the publisher alone. Its version counts the changes of what it is, not of its words.
-    feed: Board<FeedState>,
-    bells: ArcSwap<Vec<Arc<Bell>>>,
+    feed: Versioned<FeedState>,
+    bells: ArcSwap<Vec<Arc<Doorbell>>>,
     /// The newest offset at which a topic was forgotten; 0 if none was. Stored by the publisher, Release, before the frame
     /// that tells it enters the ring; loaded by readers, Acquire.
     forgotten: AtomicU64,
@@ -72,11 +68,11 @@ pub fn open(epoch: Epoch, limits: Limits, meters: &Meters) -> (Publisher, Reader
 
 /// Opens an empty bus for one epoch.
 pub fn open_with_history(epoch: Epoch, limits: Limits, history: History, meters: &Meters) -> (Publisher, Reader) {
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(BusShared {
         epoch,
         ring: Ring::new(limits.ring_frames_max),
         latest: Latest::new(),
-        feed: Board::new(FeedState::Connecting),
+        feed: Versioned::new(FeedState::Connecting),
         bells: ArcSwap::from_pointee(Vec::new()),
         forgotten: AtomicU64::new(0),
         pulse: Pulse::default(),

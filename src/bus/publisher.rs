@@ -15,14 +15,14 @@ use std::time::Duration;
 use metrics::{Counter, Gauge};
 
 use crate::bus::clock::Clock;
-use crate::bus::feed::{FeedState, StaleReason};
+use crate::bus::feed_state::{FeedState, StaleReason};
 use crate::bus::frame::{Frame, Topic};
 use crate::bus::history::History;
-use crate::bus::keeping::{Keeping, Note, NoteKind};
-use crate::bus::pulse::Pulse;
-use crate::bus::sync::Ordering;
-use crate::bus::{Limits, Shared};
-use crate::wire::encode::Payload;
+use crate::bus::retention::{Retention, TopicStatus, TopicStatusKind};
+use crate::bus::signal::pulse::Pulse;
+use crate::bus::signal::sync::Ordering;
+use crate::bus::{BusShared, Limits};
+use crate::protocol::encoding::Payload;
 use crate::words::ids::{Offset, TopicId};
 use crate::words::metrics::{self as names, Meters};
 use crate::words::stamp::Stamp;
@@ -33,7 +33,7 @@ const EXPIRY_LOOKS: usize = 1024;
 const EXPIRY_TOPICS: usize = 64;
 
 pub struct Publisher {
-    shared: Arc<Shared>,
+    shared: Arc<BusShared>,
     limits: Limits,
     history: History,
     head: Offset,
@@ -66,8 +66,8 @@ pub enum PublishError {
 struct PublisherMeters {
     frames: Counter,
     frame_bytes: Counter,
-    /// By `NoteKind as usize`.
-    notes: [Counter; NoteKind::ALL.len()],
+    /// By `TopicStatusKind as usize`.
+    notes: [Counter; TopicStatusKind::ALL.len()],
     refused_topic: Counter,
     refused_limit: Counter,
     topics: Gauge,
@@ -80,11 +80,11 @@ struct PublisherMeters {
 }
 
 impl Publisher {
-    pub(super) fn new(shared: Arc<Shared>, (limits, history): (Limits, History), meters: &Meters) -> Publisher {
+    pub(super) fn new(shared: Arc<BusShared>, (limits, history): (Limits, History), meters: &Meters) -> Publisher {
         let meters = PublisherMeters {
             frames: meters.counter(&names::FRAMES, &[]),
             frame_bytes: meters.counter(&names::FRAME_BYTES, &[]),
-            notes: NoteKind::ALL.map(|kind| meters.counter(&names::TOPIC_STATUS, &[("kind", kind.label())])),
+            notes: TopicStatusKind::ALL.map(|kind| meters.counter(&names::TOPIC_STATUS, &[("kind", kind.label())])),
             refused_topic: meters.counter(&names::FRAMES_REFUSED, &[("reason", "bad_topic")]),
             refused_limit: meters.counter(&names::FRAMES_REFUSED, &[("reason", "too_many_topics")]),
             topics: meters.gauge(&names::TOPICS, &[]),
@@ -121,14 +121,14 @@ impl Publisher {
         &mut self,
         topic: &str,
         payload: Payload,
-        keeping: Keeping,
+        keeping: Retention,
         received: Stamp,
     ) -> Result<Offset, PublishError> {
         let topic = self.topic(topic)?;
         let (payload, keeping) = match keeping {
             // Those who are in step have no start either, and would never get the whole value.
-            Keeping::Change { whole: Some(whole) } if !self.shared.latest.holds_changes(&topic.name) => {
-                (whole, Keeping::Start)
+            Retention::Delta { whole: Some(whole) } if !self.shared.latest.holds_changes(&topic.name) => {
+                (whole, Retention::Snapshot)
             }
             other => (payload, other),
         };
@@ -140,7 +140,7 @@ impl Publisher {
     }
 
     /// Says something about one topic, after what was published before and with an offset of its own.
-    pub fn note(&mut self, topic: &str, note: Note, received: Stamp) -> Result<Offset, PublishError> {
+    pub fn note(&mut self, topic: &str, note: TopicStatus, received: Stamp) -> Result<Offset, PublishError> {
         let topic = self.topic(topic)?;
         let offset = self.push(Frame::note(self.head.next(), topic, received, &note));
         self.meters.notes[note.kind() as usize].increment(1);
@@ -310,9 +310,9 @@ mod tests {
 
     use super::*;
     use crate::bus;
-    use crate::bus::frame::Role;
+    use crate::bus::frame::FrameKind;
     use crate::bus::reader::Reader;
-    use crate::wire::encode::PayloadKind;
+    use crate::protocol::encoding::PayloadKind;
     use crate::words::ids::Epoch;
 
     const SILENT: Duration = Duration::from_secs(60);
@@ -332,7 +332,7 @@ mod tests {
     }
 
     fn publish(publisher: &mut Publisher, topic: &str, seconds: u64) -> Result<Offset, PublishError> {
-        publisher.publish(topic, payload(), Keeping::NEWEST, at(seconds))
+        publisher.publish(topic, payload(), Retention::NEWEST, at(seconds))
     }
 
     fn names(topics: &[Arc<Topic>]) -> Vec<&str> {
@@ -350,7 +350,7 @@ mod tests {
         for second in 2..100 {
             publish(&mut publisher, "often", second).expect("it is known");
             if second < 50 {
-                publisher.note("once", Note::Live, at(second)).expect("it is known");
+                publisher.note("once", TopicStatus::Live, at(second)).expect("it is known");
             }
             if second < 20 {
                 assert_eq!(names(&publisher.expire(SILENT, at(second))), [""; 0], "it was heard in the last minute");
@@ -360,7 +360,7 @@ mod tests {
         // A note is no sign of life.
         assert_eq!(names(&publisher.expire(SILENT, at(100))), ["once"]);
         let told = reader.frame(reader.head()).expect("the newest frame");
-        assert!(matches!(&told.role, Role::Expired(topics) if names(topics) == ["once"]), "{told:?}");
+        assert!(matches!(&told.role, FrameKind::Expired(topics) if names(topics) == ["once"]), "{told:?}");
         assert_eq!((reader.forgotten(), reader.knows("once"), reader.knows("often")), (told.offset, false, true));
         assert_eq!(publish(&mut publisher, "more", 101).expect("room"), told.offset.next(), "offsets are dense");
         assert_eq!(reader.latest("more").map(|current| current.count), Some(1));
@@ -377,7 +377,7 @@ mod tests {
             let told = (reader.tail().0..newest.offset.0).filter_map(|offset| reader.frame(Offset(offset)));
             for frame in told {
                 let others = match &frame.role {
-                    Role::Expired(topics) => topics.iter().collect(),
+                    FrameKind::Expired(topics) => topics.iter().collect(),
                     _ => vec![&frame.topic],
                 };
                 assert!(others.iter().all(|other| other.id != newest.topic.id), "{n}");
@@ -392,7 +392,7 @@ mod tests {
     #[test]
     fn a_topic_of_deltas_stays() {
         let (mut publisher, reader) = bus(10);
-        publisher.publish("book", payload(), Keeping::Start, at(1)).expect("room");
+        publisher.publish("book", payload(), Retention::Snapshot, at(1)).expect("room");
         publish(&mut publisher, "book", 1).expect("a value instead");
         publish(&mut publisher, "trade", 1).expect("room");
         (0..RING_FRAMES).for_each(|_| drop(publish(&mut publisher, "often", 100)));

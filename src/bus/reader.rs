@@ -2,23 +2,23 @@
 
 use std::sync::Arc;
 
-use crate::bus::Shared;
-use crate::bus::bell::Bell;
-use crate::bus::feed::FeedState;
+use crate::bus::BusShared;
+use crate::bus::feed_state::FeedState;
 use crate::bus::frame::Frame;
 use crate::bus::latest::Current;
-use crate::bus::pulse::Pulse;
-use crate::bus::sync::Ordering;
+use crate::bus::signal::doorbell::Doorbell;
+use crate::bus::signal::pulse::Pulse;
+use crate::bus::signal::sync::Ordering;
 use crate::words::ids::{Epoch, Offset};
 
 /// A view on the bus; clones see the same one.
 #[derive(Clone)]
 pub struct Reader {
-    shared: Arc<Shared>,
+    shared: Arc<BusShared>,
 }
 
 impl Reader {
-    pub(super) fn new(shared: Arc<Shared>) -> Reader {
+    pub(super) fn new(shared: Arc<BusShared>) -> Reader {
         Reader { shared }
     }
 
@@ -80,7 +80,7 @@ impl Reader {
     }
 
     /// From now on the bell is rung after each frame and each change of the feed's state.
-    pub fn hang(&self, bell: Arc<Bell>) {
+    pub fn hang(&self, bell: Arc<Doorbell>) {
         self.shared.bells.rcu(|bells| {
             let mut bells = Vec::clone(bells);
             bells.push(bell.clone());

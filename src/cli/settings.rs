@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
 
 use crate::config::Flag;
-use crate::config::kind::Kind;
+use crate::config::kind::SettingKind;
 use crate::config::table::{self, Preset, Setting, TABLE};
 
 /// The flags made from the table of settings, and the file.
@@ -82,7 +82,7 @@ fn flag_of(setting: &'static Setting, heading: &str) -> Arg {
         _ => String::new(),
     };
     let help = format!("{}{default} [env: {}]", setting.doc, setting.variable());
-    let action = if matches!(setting.kind, Kind::List) { ArgAction::Append } else { ArgAction::Set };
+    let action = if matches!(setting.kind, SettingKind::List) { ArgAction::Append } else { ArgAction::Set };
     let placeholder = if setting.name == "upstream.profile" { "NAME|FILE" } else { setting.kind.placeholder() };
     let arg = Arg::new(setting.name).long(setting.flag()).value_name(placeholder).action(action).help(help);
     if common { arg } else { arg.hide_short_help(true).help_heading(heading.to_owned()) }

@@ -3,10 +3,10 @@
 
 use std::fmt::Write;
 
-use crate::config::kind::Value;
-use crate::config::table::{Preset, Section, Setting, TABLE, VARIABLES_BESIDE};
+use crate::config::kind::SettingValue;
+use crate::config::table::{Preset, Setting, SettingsSection, TABLE, VARIABLES_BESIDE};
 use crate::config::values::Values;
-use crate::words::metrics::{Label, Metric, SECTIONS};
+use crate::words::metrics::{Metric, MetricLabel, SECTIONS};
 
 const INTRODUCTION: &str = "\
 # Configuration
@@ -124,7 +124,7 @@ pub fn metrics_markdown() -> String {
     text
 }
 
-fn shown_label(label: &Label) -> String {
+fn shown_label(label: &MetricLabel) -> String {
     let values: Vec<String> = label.values.iter().map(|value| format!("`{value}`")).collect();
     let colon = if values.is_empty() { "" } else { ": " };
     format!("`{}`{colon}{}", label.name, values.join(", "))
@@ -160,8 +160,8 @@ pub fn effective(values: &Values) -> String {
         for setting in section.settings {
             let (value, origin) = values.get(setting.name);
             let value = match value {
-                Some(Value::List(lines)) if setting.is_secret() => {
-                    Value::List(lines.iter().map(|line| masked(line)).collect()).to_toml()
+                Some(SettingValue::List(lines)) if setting.is_secret() => {
+                    SettingValue::List(lines.iter().map(|line| masked(line)).collect()).to_toml()
                 }
                 Some(value) => value.to_toml(),
                 None => "\"\"".to_owned(),
@@ -182,7 +182,7 @@ fn masked(header: &str) -> String {
     }
 }
 
-fn put_heading(text: &mut String, section: &Section) {
+fn put_heading(text: &mut String, section: &SettingsSection) {
     text.push('\n');
     if !section.name.is_empty() {
         // Without its `#` this one is the wish for simulated prices.

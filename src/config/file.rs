@@ -1,4 +1,4 @@
-//! Reading the TOML file: each key to its setting, each problem to its line.
+//! FileReader the TOML file: each key to its setting, each problem to its line.
 
 use std::io;
 use std::path::Path;
@@ -35,7 +35,7 @@ pub(super) fn read(file: &File<'_>, values: &mut Values, problems: &mut Vec<Prob
         problems.push(Problem::Syntax { path: path.into(), line, message });
         return false;
     }
-    let mut reading = Reading { path, text, values, problems };
+    let mut reading = FileReader { path, text, values, problems };
     for (key, value) in root.get_ref().iter() {
         match value.get_ref() {
             DeValue::Table(section) if table::find(key.get_ref()).is_none() => reading.section(key, section),
@@ -48,14 +48,14 @@ pub(super) fn read(file: &File<'_>, values: &mut Values, problems: &mut Vec<Prob
 }
 
 /// One pass over a file.
-struct Reading<'a> {
+struct FileReader<'a> {
     path: &'a Path,
     text: &'a str,
     values: &'a mut Values,
     problems: &'a mut Vec<Problem>,
 }
 
-impl Reading<'_> {
+impl FileReader<'_> {
     fn section<'t, K: AsRef<str>>(&mut self, name: &Spanned<K>, section: &DeTable<'t>) {
         let section_name = name.get_ref().as_ref();
         if !TABLE.iter().any(|known| known.name == section_name) {

@@ -10,11 +10,11 @@ use toml::de::DeValue;
 use url::Url;
 
 use crate::config::{list, logs};
-use crate::intake::line::target::without_secrets;
+use crate::profile::target::without_secrets;
 
 /// The type of a setting, with its bounds (both ends included).
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub enum SettingKind {
     /// `IP:PORT`, or `localhost:PORT` for 127.0.0.1.
     Address,
     Text,
@@ -52,7 +52,7 @@ pub enum Kind {
 
 /// A value that its kind has accepted. `Count` and `Bytes` are both integers.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub enum SettingValue {
     Address(SocketAddr),
     Text(String),
     List(Vec<String>),
@@ -74,66 +74,75 @@ pub struct Mismatch {
     pub remedy: Option<String>,
 }
 
-impl Kind {
+impl SettingKind {
     /// Reads what a variable or a flag holds. Lists are separated by commas, or written as in TOML or JSON.
-    pub fn read_text(&self, text: &str) -> Result<Value, Mismatch> {
+    pub fn read_text(&self, text: &str) -> Result<SettingValue, Mismatch> {
         let text = text.trim();
-        let found = if matches!(self, Kind::FeedUrl) { without_secrets(text) } else { text.to_string() };
+        let found = if matches!(self, SettingKind::FeedUrl) { without_secrets(text) } else { text.to_string() };
         match *self {
-            Kind::Address => read_address(text).map(Value::Address).ok_or(Some(ADDRESS_REMEDY.into())),
-            Kind::Text => Ok(Value::Text(text.into())),
-            Kind::FeedUrl => check_feed_url(text).map(|()| Value::Text(text.into())),
-            Kind::Pointer => check_pointer(text).map(|()| Value::Text(text.into())),
-            Kind::List => list::read(text).map(Value::List).map_err(Some),
-            Kind::Switch => text.parse().map(Value::Switch).map_err(|_| None),
-            Kind::Choice(names) => {
+            SettingKind::Address => read_address(text).map(SettingValue::Address).ok_or(Some(ADDRESS_REMEDY.into())),
+            SettingKind::Text => Ok(SettingValue::Text(text.into())),
+            SettingKind::FeedUrl => check_feed_url(text).map(|()| SettingValue::Text(text.into())),
+            SettingKind::Pointer => check_pointer(text).map(|()| SettingValue::Text(text.into())),
+            SettingKind::List => list::read(text).map(SettingValue::List).map_err(Some),
+            SettingKind::Switch => text.parse().map(SettingValue::Switch).map_err(|_| None),
+            SettingKind::Choice(names) => {
                 if names.contains(&text) {
-                    Ok(Value::Text(text.into()))
+                    Ok(SettingValue::Text(text.into()))
                 } else {
                     Err(None)
                 }
             }
-            Kind::LogFilter => logs::check_filter(text).map(|()| Value::Text(text.into())).map_err(Some),
-            Kind::DurationOrNone { .. } if text == "none" => Ok(Value::Never),
-            Kind::Duration { min, max } | Kind::DurationOrNone { min, max } => read_duration(text)
-                .and_then(|value| if (min..=max).contains(&value) { Ok(Value::Duration(value)) } else { Err(None) }),
-            Kind::Bytes { min, max } => read_bytes(text)
+            SettingKind::LogFilter => logs::check_filter(text).map(|()| SettingValue::Text(text.into())).map_err(Some),
+            SettingKind::DurationOrNone { .. } if text == "none" => Ok(SettingValue::Never),
+            SettingKind::Duration { min, max } | SettingKind::DurationOrNone { min, max } => read_duration(text)
+                .and_then(
+                    |value| if (min..=max).contains(&value) { Ok(SettingValue::Duration(value)) } else { Err(None) },
+                ),
+            SettingKind::Bytes { min, max } => read_bytes(text)
                 .ok_or(Some("write bytes as a plain number, or `64KiB`, `16MiB`, `1GiB`".into()))
-                .and_then(|value| if (min..=max).contains(&value) { Ok(Value::Bytes(value)) } else { Err(None) }),
-            Kind::Count { min, max } => {
-                text.parse().ok().filter(|value| (min..=max).contains(value)).map(Value::Count).ok_or(None)
+                .and_then(
+                    |value| if (min..=max).contains(&value) { Ok(SettingValue::Bytes(value)) } else { Err(None) },
+                ),
+            SettingKind::Count { min, max } => {
+                text.parse().ok().filter(|value| (min..=max).contains(value)).map(SettingValue::Count).ok_or(None)
             }
-            Kind::Number { min, max } => {
-                text.parse().ok().filter(|value| (min..=max).contains(value)).map(Value::Number).ok_or(None)
+            SettingKind::Number { min, max } => {
+                text.parse().ok().filter(|value| (min..=max).contains(value)).map(SettingValue::Number).ok_or(None)
             }
         }
         .map_err(|remedy| self.mismatch(format!("`{found}`"), remedy))
     }
 
     /// Reads a TOML value. The TOML type must fit: `"5"` is no integer.
-    pub fn read_toml(&self, value: &DeValue<'_>) -> Result<Value, Mismatch> {
+    pub fn read_toml(&self, value: &DeValue<'_>) -> Result<SettingValue, Mismatch> {
         let found = || format!("{} `{}`", named_type(value), shown(value));
         match (self, value) {
-            (Kind::List, DeValue::Array(items)) => items
+            (SettingKind::List, DeValue::Array(items)) => items
                 .iter()
                 .map(|item| item.get_ref().as_str().map(Into::into))
                 .collect::<Option<_>>()
-                .map(Value::List)
+                .map(SettingValue::List)
                 .ok_or_else(|| self.mismatch(found(), Some("put each item in quotes".into()))),
-            (Kind::List, _) => Err(self.mismatch(found(), Some("write `[\"first\", \"second\"]`".into()))),
-            (Kind::Switch | Kind::Count { .. } | Kind::Number { .. }, DeValue::String(text)) => {
+            (SettingKind::List, _) => Err(self.mismatch(found(), Some("write `[\"first\", \"second\"]`".into()))),
+            (SettingKind::Switch | SettingKind::Count { .. } | SettingKind::Number { .. }, DeValue::String(text)) => {
                 let remedy = self.read_text(text).is_ok().then(|| "remove the quotes".into());
                 Err(self.mismatch(found(), remedy))
             }
-            (Kind::Switch, DeValue::Boolean(_))
-            | (Kind::Number { .. }, DeValue::Float(_))
-            | (Kind::Count { .. } | Kind::Number { .. } | Kind::Bytes { .. }, DeValue::Integer(_))
+            (SettingKind::Switch, DeValue::Boolean(_))
+            | (SettingKind::Number { .. }, DeValue::Float(_))
+            | (
+                SettingKind::Count { .. } | SettingKind::Number { .. } | SettingKind::Bytes { .. },
+                DeValue::Integer(_),
+            )
             | (_, DeValue::String(_)) => self.read_text(&shown(value)),
-            (Kind::Duration { .. } | Kind::DurationOrNone { .. }, DeValue::Integer(_)) => {
+            (SettingKind::Duration { .. } | SettingKind::DurationOrNone { .. }, DeValue::Integer(_)) => {
                 Err(self.mismatch(found(), Some(format!("write a unit and quotes, such as `\"{}s\"`", shown(value)))))
             }
-            (Kind::Bytes { .. }, _) => Err(self.mismatch(found(), None)),
-            (Kind::Switch | Kind::Count { .. } | Kind::Number { .. }, _) => Err(self.mismatch(found(), None)),
+            (SettingKind::Bytes { .. }, _) => Err(self.mismatch(found(), None)),
+            (SettingKind::Switch | SettingKind::Count { .. } | SettingKind::Number { .. }, _) => {
+                Err(self.mismatch(found(), None))
+            }
             _ => Err(self.mismatch(found(), Some("write it in quotes".into()))),
         }
     }
@@ -141,17 +150,17 @@ impl Kind {
     /// Name for the placeholder of a flag.
     pub fn placeholder(&self) -> &'static str {
         match self {
-            Kind::Address => "ADDR",
-            Kind::Text => "TEXT",
-            Kind::FeedUrl => "URL",
-            Kind::Pointer => "POINTER",
-            Kind::List => "ITEM",
-            Kind::Switch => "true|false",
-            Kind::Choice(_) => "NAME",
-            Kind::LogFilter => "FILTER",
-            Kind::Duration { .. } | Kind::DurationOrNone { .. } => "DURATION",
-            Kind::Bytes { .. } => "BYTES",
-            Kind::Count { .. } | Kind::Number { .. } => "N",
+            SettingKind::Address => "ADDR",
+            SettingKind::Text => "TEXT",
+            SettingKind::FeedUrl => "URL",
+            SettingKind::Pointer => "POINTER",
+            SettingKind::List => "ITEM",
+            SettingKind::Switch => "true|false",
+            SettingKind::Choice(_) => "NAME",
+            SettingKind::LogFilter => "FILTER",
+            SettingKind::Duration { .. } | SettingKind::DurationOrNone { .. } => "DURATION",
+            SettingKind::Bytes { .. } => "BYTES",
+            SettingKind::Count { .. } | SettingKind::Number { .. } => "N",
         }
     }
 
@@ -161,61 +170,63 @@ impl Kind {
 }
 
 /// What is expected, with its bounds: `a duration from 0s to 1h`.
-impl fmt::Display for Kind {
+impl fmt::Display for SettingKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Kind::Address => f.write_str("an address IP:PORT"),
-            Kind::Text => f.write_str("a text"),
-            Kind::FeedUrl => f.write_str("a URL ws:// or wss://"),
-            Kind::Pointer => f.write_str("a JSON pointer"),
-            Kind::List => f.write_str("a list of texts"),
-            Kind::Switch => f.write_str("true or false"),
-            Kind::Choice(names) => write!(f, "one of {}", names.join(", ")),
-            Kind::LogFilter => f.write_str("a log filter"),
-            Kind::Duration { min, max } => {
-                write!(f, "a duration from {} to {}", Value::Duration(min), Value::Duration(max))
+            SettingKind::Address => f.write_str("an address IP:PORT"),
+            SettingKind::Text => f.write_str("a text"),
+            SettingKind::FeedUrl => f.write_str("a URL ws:// or wss://"),
+            SettingKind::Pointer => f.write_str("a JSON pointer"),
+            SettingKind::List => f.write_str("a list of texts"),
+            SettingKind::Switch => f.write_str("true or false"),
+            SettingKind::Choice(names) => write!(f, "one of {}", names.join(", ")),
+            SettingKind::LogFilter => f.write_str("a log filter"),
+            SettingKind::Duration { min, max } => {
+                write!(f, "a duration from {} to {}", SettingValue::Duration(min), SettingValue::Duration(max))
             }
-            Kind::DurationOrNone { min, max } => {
-                write!(f, "a duration from {} to {}, or none", Value::Duration(min), Value::Duration(max))
+            SettingKind::DurationOrNone { min, max } => {
+                write!(f, "a duration from {} to {}, or none", SettingValue::Duration(min), SettingValue::Duration(max))
             }
-            Kind::Bytes { min, max } => write!(f, "a size from {} to {}", Value::Bytes(min), Value::Bytes(max)),
-            Kind::Count { min, max: u64::MAX } => write!(f, "an integer from {min}"),
-            Kind::Count { min, max } => write!(f, "an integer from {min} to {max}"),
-            Kind::Number { min, max } => write!(f, "a number from {min} to {max}"),
+            SettingKind::Bytes { min, max } => {
+                write!(f, "a size from {} to {}", SettingValue::Bytes(min), SettingValue::Bytes(max))
+            }
+            SettingKind::Count { min, max: u64::MAX } => write!(f, "an integer from {min}"),
+            SettingKind::Count { min, max } => write!(f, "an integer from {min} to {max}"),
+            SettingKind::Number { min, max } => write!(f, "a number from {min} to {max}"),
         }
     }
 }
 
-/// As a person writes it, without quotes; [`Kind::read_text`] reads it back.
-impl fmt::Display for Value {
+/// As a person writes it, without quotes; [`SettingKind::read_text`] reads it back.
+impl fmt::Display for SettingValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Value::Address(address) => address.fmt(f),
-            Value::Text(text) => text.fmt(f),
-            Value::List(items) => list::write(items).fmt(f),
-            Value::Switch(on) => on.fmt(f),
-            Value::Never => f.write_str("none"),
-            Value::Duration(duration) => humantime::format_duration(*duration).fmt(f),
-            Value::Bytes(bytes) => {
+            SettingValue::Address(address) => address.fmt(f),
+            SettingValue::Text(text) => text.fmt(f),
+            SettingValue::List(items) => list::write(items).fmt(f),
+            SettingValue::Switch(on) => on.fmt(f),
+            SettingValue::Never => f.write_str("none"),
+            SettingValue::Duration(duration) => humantime::format_duration(*duration).fmt(f),
+            SettingValue::Bytes(bytes) => {
                 let unit = UNITS[..3].iter().find(|(_, size)| *bytes > 0 && bytes % size == 0);
                 match unit {
                     Some((name, size)) => write!(f, "{}{name}", bytes / size),
                     None => bytes.fmt(f),
                 }
             }
-            Value::Count(count) => count.fmt(f),
-            Value::Number(number) => number.fmt(f),
+            SettingValue::Count(count) => count.fmt(f),
+            SettingValue::Number(number) => number.fmt(f),
         }
     }
 }
 
-impl Value {
+impl SettingValue {
     /// As it stands in a TOML file.
     pub fn to_toml(&self) -> String {
         match self {
-            Value::Switch(_) | Value::Count(_) | Value::Number(_) => self.to_string(),
-            Value::Bytes(bytes) if self.to_string() == bytes.to_string() => self.to_string(),
-            Value::List(items) => {
+            SettingValue::Switch(_) | SettingValue::Count(_) | SettingValue::Number(_) => self.to_string(),
+            SettingValue::Bytes(bytes) if self.to_string() == bytes.to_string() => self.to_string(),
+            SettingValue::List(items) => {
                 toml::Value::Array(items.iter().map(|item| toml::Value::String(item.clone())).collect()).to_string()
             }
             _ => toml::Value::String(self.to_string()).to_string(),
@@ -225,7 +236,7 @@ impl Value {
 
 const ADDRESS_REMEDY: &str = "write an IP address and a port, such as `127.0.0.1:8080`, `0.0.0.0:8080` or `[::]:8080`";
 
-/// Binary units first, largest first: the order in which [`Value`] looks for one to be written with.
+/// Binary units first, largest first: the order in which [`SettingValue`] looks for one to be written with.
 const UNITS: [(&str, u64); 8] = [
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
@@ -237,7 +248,7 @@ const UNITS: [(&str, u64); 8] = [
     ("B", 1),
 ];
 
-type Remedy = Option<String>;
+type ValueRemedy = Option<String>;
 
 fn read_address(text: &str) -> Option<SocketAddr> {
     match text.strip_prefix("localhost:") {
@@ -246,7 +257,7 @@ fn read_address(text: &str) -> Option<SocketAddr> {
     }
 }
 
-fn check_feed_url(text: &str) -> Result<(), Remedy> {
+fn check_feed_url(text: &str) -> Result<(), ValueRemedy> {
     if Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "ws" | "wss") && url.has_host()) {
         return Ok(());
     }
@@ -262,7 +273,7 @@ fn check_feed_url(text: &str) -> Result<(), Remedy> {
     }))
 }
 
-fn check_pointer(text: &str) -> Result<(), Remedy> {
+fn check_pointer(text: &str) -> Result<(), ValueRemedy> {
     if text.starts_with('/') {
         return Ok(());
     }
@@ -270,7 +281,7 @@ fn check_pointer(text: &str) -> Result<(), Remedy> {
     Err(Some(format!("a pointer starts with `/`: try `/{path}`")))
 }
 
-fn read_duration(text: &str) -> Result<Duration, Remedy> {
+fn read_duration(text: &str) -> Result<Duration, ValueRemedy> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
@@ -329,22 +340,23 @@ fn named_type(value: &DeValue<'_>) -> &'static str {
 mod tests {
     use super::*;
 
-    const SECONDS: Kind = Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(3600) };
-    const PATIENCE: Kind = Kind::DurationOrNone { min: Duration::from_millis(1), max: Duration::from_secs(3600) };
-    const SIZE: Kind = Kind::Bytes { min: 1024, max: 1 << 30 };
-    const COUNT: Kind = Kind::Count { min: 1, max: 9 };
+    const SECONDS: SettingKind = SettingKind::Duration { min: Duration::ZERO, max: Duration::from_secs(3600) };
+    const PATIENCE: SettingKind =
+        SettingKind::DurationOrNone { min: Duration::from_millis(1), max: Duration::from_secs(3600) };
+    const SIZE: SettingKind = SettingKind::Bytes { min: 1024, max: 1 << 30 };
+    const COUNT: SettingKind = SettingKind::Count { min: 1, max: 9 };
 
     #[test]
     fn what_is_written_is_read_back() {
         for (kind, text) in [
-            (Kind::Address, "127.0.0.1:8080"),
-            (Kind::Address, "[::]:0"),
-            (Kind::FeedUrl, "wss://stream.example.com:9443/ws?token=a"),
-            (Kind::Pointer, "/data/s"),
-            (Kind::List, "a,b"),
-            (Kind::Switch, "false"),
-            (Kind::Choice(&["text", "json"]), "json"),
-            (Kind::LogFilter, "info,fanline=debug"),
+            (SettingKind::Address, "127.0.0.1:8080"),
+            (SettingKind::Address, "[::]:0"),
+            (SettingKind::FeedUrl, "wss://stream.example.com:9443/ws?token=a"),
+            (SettingKind::Pointer, "/data/s"),
+            (SettingKind::List, "a,b"),
+            (SettingKind::Switch, "false"),
+            (SettingKind::Choice(&["text", "json"]), "json"),
+            (SettingKind::LogFilter, "info,fanline=debug"),
             (SECONDS, "250ms"),
             (SECONDS, "1m 30s"),
             (SECONDS, "0s"),
@@ -353,7 +365,7 @@ mod tests {
             (SIZE, "64KiB"),
             (SIZE, "1025"),
             (COUNT, "9"),
-            (Kind::Number { min: 0.1, max: 10.0 }, "0.5"),
+            (SettingKind::Number { min: 0.1, max: 10.0 }, "0.5"),
         ] {
             let value = kind.read_text(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(value.to_string(), text);
@@ -379,26 +391,26 @@ mod tests {
             ),
             (COUNT, "10", "expected an integer from 1 to 9, found `10`"),
             (COUNT, "-1", "expected an integer from 1 to 9, found `-1`"),
-            (Kind::Number { min: 0.1, max: 2.0 }, "NaN", "expected a number from 0.1 to 2, found `NaN`"),
-            (Kind::Switch, "yes", "expected true or false, found `yes`"),
-            (Kind::Choice(&["text", "json"]), "xml", "expected one of text, json, found `xml`"),
+            (SettingKind::Number { min: 0.1, max: 2.0 }, "NaN", "expected a number from 0.1 to 2, found `NaN`"),
+            (SettingKind::Switch, "yes", "expected true or false, found `yes`"),
+            (SettingKind::Choice(&["text", "json"]), "xml", "expected one of text, json, found `xml`"),
             (
-                Kind::Pointer,
+                SettingKind::Pointer,
                 "data.s",
                 "expected a JSON pointer, found `data.s`; a pointer starts with `/`: try `/data/s`",
             ),
             (
-                Kind::FeedUrl,
+                SettingKind::FeedUrl,
                 "https://a.example/ws",
                 "expected a URL ws:// or wss://, found `https://a.example/ws`; a feed is a WebSocket: try `wss://a.example/ws`",
             ),
             (
-                Kind::FeedUrl,
+                SettingKind::FeedUrl,
                 "https://me:word@a.example/ws?token=sk",
                 "expected a URL ws:// or wss://, found `https://a.example/ws`; a feed is a WebSocket: try `wss://a.example/ws`",
             ),
             (
-                Kind::FeedUrl,
+                SettingKind::FeedUrl,
                 "localhost:9001",
                 "expected a URL ws:// or wss://, found `localhost:9001`; \
                  write it as `wss://localhost:9001`, or `ws://localhost:9001` if it is not encrypted",
@@ -411,9 +423,9 @@ mod tests {
 
     #[test]
     fn an_address_needs_a_port() {
-        assert_eq!(Kind::Address.read_text("localhost:80").expect("localhost").to_string(), "127.0.0.1:80");
+        assert_eq!(SettingKind::Address.read_text("localhost:80").expect("localhost").to_string(), "127.0.0.1:80");
         for bad in ["8080", ":8080", "127.0.0.1", "localhost:", "example.com:80", "127.0.0.1:99999"] {
-            let error = Kind::Address.read_text(bad).expect_err(bad);
+            let error = SettingKind::Address.read_text(bad).expect_err(bad);
             assert!(error.to_string().contains("`127.0.0.1:8080`"), "{error}");
         }
     }

@@ -21,13 +21,13 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// The queue; clones are the same one.
 #[derive(Clone, Default)]
 pub struct LogQueue {
-    shared: Arc<Shared>,
+    shared: Arc<QueueShared>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct QueueShared {
     /// Held for a copy of one line, never while something is written.
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// For the thread that writes: there are lines.
     news: Condvar,
     /// For whoever flushes: a batch was dealt with.
@@ -35,7 +35,7 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     waiting: Vec<u8>,
     lines: u64,
     writing: bool,
@@ -44,7 +44,7 @@ struct State {
 }
 
 /// Takes one line, as a whole.
-pub struct Entrance<'q> {
+pub struct LineWriter<'q> {
     queue: &'q LogQueue,
     urgent: bool,
 }
@@ -57,7 +57,7 @@ impl LogQueue {
 
     /// Waits until everything is written or given up, but no longer than `patience`.
     pub fn flush(&self, patience: Duration) {
-        let busy = |state: &mut State| state.writing || !state.waiting.is_empty();
+        let busy = |state: &mut QueueState| state.writing || !state.waiting.is_empty();
         // Whatever the outcome, there is nothing left to do about the log.
         drop(self.shared.dealt.wait_timeout_while(self.state(), patience, busy));
     }
@@ -88,7 +88,7 @@ impl LogQueue {
     }
 
     fn next(&self) -> (Vec<u8>, u64) {
-        let nothing = |state: &mut State| state.waiting.is_empty();
+        let nothing = |state: &mut QueueState| state.waiting.is_empty();
         let state = self.shared.news.wait_while(self.state(), nothing);
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
         state.writing = true;
@@ -109,13 +109,13 @@ impl LogQueue {
         untold
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         // Each change is complete before anything can panic.
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl QueueState {
     fn drop_lines(&mut self, lines: u64) {
         self.dropped += lines;
         self.dropped_untold += lines;
@@ -123,18 +123,18 @@ impl State {
 }
 
 impl<'q> MakeWriter<'q> for LogQueue {
-    type Writer = Entrance<'q>;
+    type Writer = LineWriter<'q>;
 
-    fn make_writer(&'q self) -> Entrance<'q> {
-        Entrance { queue: self, urgent: false }
+    fn make_writer(&'q self) -> LineWriter<'q> {
+        LineWriter { queue: self, urgent: false }
     }
 
-    fn make_writer_for(&'q self, metadata: &Metadata<'_>) -> Entrance<'q> {
-        Entrance { queue: self, urgent: *metadata.level() <= Level::WARN }
+    fn make_writer_for(&'q self, metadata: &Metadata<'_>) -> LineWriter<'q> {
+        LineWriter { queue: self, urgent: *metadata.level() <= Level::WARN }
     }
 }
 
-impl Write for Entrance<'_> {
+impl Write for LineWriter<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.queue.push(line, self.urgent);
         Ok(line.len())

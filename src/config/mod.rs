@@ -18,20 +18,20 @@ use std::path::PathBuf;
 
 pub use crate::config::file::File;
 pub use crate::config::table::{
-    Compression, Config, Demand, Drain, Heartbeat, Limits, Log, LogFormat, OnStale, Ping, Raw, Ring, Shards, Simulate,
-    Slow, Upstream,
+    Compression, Config, DemandMode, Drain, Heartbeat, Limits, Log, LogFormat, OnStale, Ping, Raw, Ring, Shards,
+    Simulate, Slow, Upstream,
 };
 
 use crate::config::error::{ConfigError, Problem};
-use crate::config::kind::{Kind, Value};
+use crate::config::kind::{SettingKind, SettingValue};
 use crate::config::table::Setting;
 use crate::config::values::{Origin, Values};
-use crate::edge::visitors::{check_host, check_origin};
+use crate::edge::http::origins::{check_host, check_origin};
 use crate::words::topic::Pattern;
 
 /// What a configuration is put together from.
 #[derive(Clone, Debug, Default)]
-pub struct Sources {
+pub struct ConfigSources {
     /// `--config`; if none, the variable `FANLINE_CONFIG` is asked.
     pub file: Option<PathBuf>,
     /// The whole environment; what does not start with `FANLINE_` is left alone.
@@ -87,7 +87,7 @@ impl Effective {
 /// Puts the sources together: defaults < file < variables < flags.
 ///
 /// Errors: every problem of every source at once.
-pub fn load(sources: &Sources) -> Result<Effective, ConfigError> {
+pub fn load(sources: &ConfigSources) -> Result<Effective, ConfigError> {
     let path = match &sources.file {
         Some(path) => Some(path.clone()),
         None => variables::file(&sources.variables)?,
@@ -103,7 +103,7 @@ pub fn load(sources: &Sources) -> Result<Effective, ConfigError> {
 }
 
 /// As [`load`], with a file that has been read, or with none.
-pub fn load_text(file: Option<&File<'_>>, sources: &Sources) -> Result<Effective, ConfigError> {
+pub fn load_text(file: Option<&File<'_>>, sources: &ConfigSources) -> Result<Effective, ConfigError> {
     let mut values = Values::defaults();
     let mut problems = Vec::new();
     let has_simulate = file.is_some_and(|file| file::read(file, &mut values, &mut problems));
@@ -135,7 +135,7 @@ fn read_flag(flag: &Flag, values: &mut Values) -> Result<(), Problem> {
     let origin = Origin::Flag(flag.name.clone());
     let setting = table::find(flag.setting).expect("flags are made from the table");
     let value = match (&setting.default(), flag.words.last()) {
-        (Some(Value::List(_)), _) => Some(Value::List(flag.words.clone())),
+        (Some(SettingValue::List(_)), _) => Some(SettingValue::List(flag.words.clone())),
         (_, Some(word)) => read_word(setting, word, &origin)?,
         (_, None) => return Ok(()),
     };
@@ -143,9 +143,9 @@ fn read_flag(flag: &Flag, values: &mut Values) -> Result<(), Problem> {
     Ok(())
 }
 
-fn read_word(setting: &'static Setting, word: &str, origin: &Origin) -> Result<Option<Value>, Problem> {
+fn read_word(setting: &'static Setting, word: &str, origin: &Origin) -> Result<Option<SettingValue>, Problem> {
     // A URL that a variable left empty is no wish for the simulated market.
-    if setting.is_optional() && word.trim().is_empty() && !matches!(setting.kind, Kind::FeedUrl) {
+    if setting.is_optional() && word.trim().is_empty() && !matches!(setting.kind, SettingKind::FeedUrl) {
         return Ok(None);
     }
     setting.kind.read_text(word).map(Some).map_err(|mismatch| Problem::Value {
@@ -170,7 +170,7 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
         refuse("upstream.send", "upstream.send", error.to_string());
     }
     for line in &config.upstream.headers {
-        if let Err(problem) = crate::intake::profile::headers::read_line(line) {
+        if let Err(problem) = crate::profile::headers::read_line(line) {
             refuse("upstream.headers", "upstream.headers", problem);
         }
     }
@@ -182,7 +182,7 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
     }
     let Upstream { url, fallback_urls, profile, subscribe, topic, backoff_min, backoff_max, .. } = &config.upstream;
     if backoff_min > backoff_max {
-        let (min, max) = (Value::Duration(*backoff_min), Value::Duration(*backoff_max));
+        let (min, max) = (SettingValue::Duration(*backoff_min), SettingValue::Duration(*backoff_max));
         let sentence = format!(
             "expected upstream.backoff_min to be at most upstream.backoff_max, found `{min}` and `{max}`; raise the maximum or lower the minimum"
         );

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::config::kind::{Kind, Value};
+use crate::config::kind::{SettingKind, SettingValue};
 use crate::config::values::Values;
 
 /// One thing that can be set.
@@ -15,7 +15,7 @@ use crate::config::values::Values;
 pub struct Setting {
     /// Dotted: `slow.replay_max`; without a dot for what stands above the first section.
     pub name: &'static str,
-    pub kind: Kind,
+    pub kind: SettingKind,
     pub preset: Preset,
     /// One sentence: what it is, and what happens at the bound.
     pub doc: &'static str,
@@ -31,7 +31,7 @@ pub enum Preset {
 
 /// Settings that belong together: one section of the file, one struct of [`Config`].
 #[derive(Debug)]
-pub struct Section {
+pub struct SettingsSection {
     /// Empty for what stands above the first section.
     pub name: &'static str,
     pub about: &'static str,
@@ -67,7 +67,7 @@ impl Setting {
     }
 
     /// The value if nobody sets it.
-    pub fn default(&self) -> Option<Value> {
+    pub fn default(&self) -> Option<SettingValue> {
         match self.preset {
             Preset::Is(text) => Some(self.kind.read_text(text).expect("a test reads every default")),
             Preset::Unset(_) => None,
@@ -92,7 +92,7 @@ pub const VARIABLE_CONFIG: &str = "FANLINE_CONFIG";
 /// Variables that are no settings: the path of the file, and where tests find recordings.
 pub const VARIABLES_BESIDE: [&str; 2] = [VARIABLE_CONFIG, "FANLINE_SHARED"];
 
-/// Value of `log.format`.
+/// SettingValue of `log.format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     Text,
@@ -103,21 +103,21 @@ impl LogFormat {
     pub const NAMES: &'static [&'static str] = &["text", "json"];
 }
 
-/// Value of `upstream.demand`.
+/// SettingValue of `upstream.demand`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Demand {
+pub enum DemandMode {
     Off,
     On,
 }
 
-impl Demand {
+impl DemandMode {
     pub const NAMES: &'static [&'static str] = &["off", "on"];
 }
 
 /// How long something may last; none: for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience(pub Option<Duration>);
-/// Value of `raw.on_stale`.
+pub struct Timeout(pub Option<Duration>);
+/// SettingValue of `raw.on_stale`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnStale {
     Close,
@@ -150,11 +150,11 @@ macro_rules! settings {
             }
         )*
 
-        pub static TABLE: &[Section] = &[
-            Section { name: "", about: $top_about, settings: &[
+        pub static TABLE: &[SettingsSection] = &[
+            SettingsSection { name: "", about: $top_about, settings: &[
                 $(Setting { name: stringify!($top), kind: $top_kind, preset: $top_preset, doc: $top_doc },)*
             ] },
-            $(Section { name: stringify!($section), about: $about, settings: &[
+            $(SettingsSection { name: stringify!($section), about: $about, settings: &[
                 $(Setting {
                     name: concat!(stringify!($section), ".", stringify!($field)),
                     kind: $kind,
@@ -178,20 +178,20 @@ macro_rules! settings {
     };
 }
 
-const fn duration(min: Duration, max: Duration) -> Kind {
-    Kind::Duration { min, max }
+const fn duration(min: Duration, max: Duration) -> SettingKind {
+    SettingKind::Duration { min, max }
 }
 
-const fn duration_or_none(min: Duration, max: Duration) -> Kind {
-    Kind::DurationOrNone { min, max }
+const fn duration_or_none(min: Duration, max: Duration) -> SettingKind {
+    SettingKind::DurationOrNone { min, max }
 }
 
-const fn bytes(min: u64, max: u64) -> Kind {
-    Kind::Bytes { min, max }
+const fn bytes(min: u64, max: u64) -> SettingKind {
+    SettingKind::Bytes { min, max }
 }
 
-const fn count(min: u64, max: u64) -> Kind {
-    Kind::Count { min, max }
+const fn count(min: u64, max: u64) -> SettingKind {
+    SettingKind::Count { min, max }
 }
 
 use Preset::{Is, Unset};
@@ -206,13 +206,13 @@ const GIB: u64 = 1 << 30;
 
 settings! {
     "Where clients connect." {
-        listen: SocketAddr = Is("127.0.0.1:8080"), Kind::Address,
+        listen: SocketAddr = Is("127.0.0.1:8080"), SettingKind::Address,
             "Address of the HTTP and WebSocket server; `0.0.0.0:8080` accepts clients from other machines, port 0 takes a free port.";
     }
     upstream Upstream "The one feed, and how to stay connected to it." {
-        url: Option<String> = Unset("wss://stream.binance.com:9443/stream"), Kind::FeedUrl,
+        url: Option<String> = Unset("wss://stream.binance.com:9443/stream"), SettingKind::FeedUrl,
             "The feed; without it, and without a file, the simulated market is served, and everywhere said to be one.";
-        fallback_urls: Vec<String> = Is(""), Kind::List,
+        fallback_urls: Vec<String> = Is(""), SettingKind::List,
             "Further addresses of the same feed: a connection that fails is tried at the next one that is not known to have failed.";
         legs: usize = Is("1"), count(1, 4),
             "Whole copies of the feed that are received at a time; of each message the first copy is published. Leg 0 begins with the URL, leg 1 with the first of the further ones, and so on.";
@@ -220,17 +220,17 @@ settings! {
             "Connections over which the subscriptions of a leg are spread; more are opened where the profile knows that one cannot hold them all.";
         rotate_after: Option<Duration> = Unset("23h"), duration(MS, MONTH),
             "A connection is replaced by a new one after this time, before the old one is closed; without it the profile's, else never.";
-        profile: Option<String> = Unset("generic"), Kind::Text,
+        profile: Option<String> = Unset("generic"), SettingKind::Text,
             "Name of a built-in profile, or path of a profile file; without it chosen by the host name of the URL, else `generic`.";
-        headers: Vec<String> = Is(""), Kind::List,
+        headers: Vec<String> = Is(""), SettingKind::List,
             "Further headers of the handshake with the feed, as `Name: value`, with `${env.NAME}` for what is secret; they go before the profile's. Without a `User-Agent` among them fanline says its own name.";
-        subscribe: Vec<String> = Is(""), Kind::List,
+        subscribe: Vec<String> = Is(""), SettingKind::List,
             "What to ask the feed for, in the feed's own words; the profile knows how to ask.";
-        topic: Option<String> = Unset("/data/s"), Kind::Pointer,
+        topic: Option<String> = Unset("/data/s"), SettingKind::Pointer,
             "Where the topic stands in a message of a generic feed; without it guessed from the first messages, and the log says what was guessed.";
         connect_timeout: Duration = Is("10s"), duration(MS, HOUR),
             "An attempt to connect (name, TCP, TLS, upgrade) is given up after this time, and the next one is made.";
-        idle_timeout: Option<Patience> = Unset("30s"), duration_or_none(MS, DAY),
+        idle_timeout: Option<Timeout> = Unset("30s"), duration_or_none(MS, DAY),
             "A feed that sends nothing for this time is called silent, and is connected to anew after twice this time; `none` for a feed that may be quiet, whose answers to pings are enough; without it the profile's, else 30s.";
         ping_interval: Duration = Is("15s"), duration(MS, HOUR),
             "Time between WebSocket pings to the feed.";
@@ -244,21 +244,21 @@ settings! {
             "A larger message from the feed ends that connection, and the next one is made.";
         first_message_timeout: Duration = Is("30s"), duration(MS, DAY),
             "A subscription that the feed has granted, and on which nothing has come for this time, is told as silent: in the log, in the metrics and to clients that wait for it.";
-        demand: Demand = Is("off"), Kind::Choice(Demand::NAMES),
+        demand: DemandMode = Is("off"), SettingKind::Choice(DemandMode::NAMES),
             "Whether the feed is asked for the topics that clients subscribe to by name, and only while they do; the profile knows how to ask.";
-        demand_topics: Vec<String> = Is(">"), Kind::List,
+        demand_topics: Vec<String> = Is(">"), SettingKind::List,
             "With `demand = on`: topics that the feed may be asked for, as patterns such as `ticker.*`; clients that subscribe to others by name are told `refused`.";
         linger: Duration = Is("30s"), duration(Duration::ZERO, DAY),
             "With `demand = on`: time for which a topic is still asked for after its last client has left.";
-        send: Vec<String> = Is(""), Kind::List,
+        send: Vec<String> = Is(""), SettingKind::List,
             "Topics that clients may send to by `send`, as patterns such as `chat.*`; it goes to the feed in the name of the server, as `[client] send` of the profile puts it; empty for none.";
-        request: bool = Is("false"), Kind::Switch,
+        request: bool = Is("false"), SettingKind::Switch,
             "Whether clients may ask the feed by `request`, in the name of the server.";
     }
     simulate Simulate "The simulated market: served if no feed is given, and by `fanline simulate`." {
         seed: u64 = Is("1"), count(0, u64::MAX),
             "The same seed gives the same messages, all but their times.";
-        rate: f64 = Is("200"), Kind::Number { min: 0.01, max: 10_000_000.0 },
+        rate: f64 = Is("200"), SettingKind::Number { min: 0.01, max: 10_000_000.0 },
             "Messages per second, over all symbols.";
         symbols: usize = Is("60"), count(1, 500_000),
             "Number of symbols.";
@@ -270,7 +270,7 @@ settings! {
             "Payload bytes the ring holds; beyond them the oldest frames are dropped.";
     }
     history History "What newcomers get besides the current values." {
-        keep: Vec<String> = Is(""), Kind::List,
+        keep: Vec<String> = Is(""), SettingKind::List,
             "Topics of which the last messages are kept instead of the newest alone, as `PATTERN=COUNT` with a count up to 1000, such as `chat.*=50`; the first match counts.";
     }
     topics Topics "Topics that come and go." {
@@ -338,13 +338,13 @@ settings! {
             "Bytes of different answers (`/v1/snapshot`, `/v1/topics`) that are held for their readers; beyond them those that are read for longer than 10s are cut (at once, if room for all topics is needed), and further requests get HTTP 503. One answer alone may be larger.";
         answer_bytes_per_address_max: usize = Is("16MiB"), bytes(0, 64 * GIB),
             "Of them, bytes of answers to clients of one IP address; further ones get HTTP 503; 0 means no limit of its own.";
-        allowed_origins: Vec<String> = Is(""), Kind::List,
+        allowed_origins: Vec<String> = Is(""), SettingKind::List,
             "Web pages that may connect and read, as origins such as `https://app.example.com`, or `*` for any; pages of the same host always may. If empty, any may, but with `upstream.send` or `upstream.request` only those of the same host.";
-        allowed_hosts: Vec<String> = Is(""), Kind::List,
+        allowed_hosts: Vec<String> = Is(""), SettingKind::List,
             "Names by which the server may be asked (`Host`), such as `feed.example.com`; other requests get HTTP 421, but for `/healthz` and `/readyz`. If empty, any.";
     }
     admin Admin "A listener of its own for the operator." {
-        listen: Option<SocketAddr> = Unset("127.0.0.1:9090"), Kind::Address,
+        listen: Option<SocketAddr> = Unset("127.0.0.1:9090"), SettingKind::Address,
             "Address that serves `/metrics`, `/healthz` and `/readyz`; `/metrics` is then no longer served where clients connect. Keep it on the loopback or a private network.";
     }
     heartbeat Heartbeat "Messages that tell a client that nothing is missing." {
@@ -368,11 +368,11 @@ settings! {
             "Bytes that a shard holds for clients that have not taken them, each counted once however many share it; beyond half of it clients that catch up get single frames, which all share; beyond it the clients that hold the oldest are cut.";
     }
     raw Raw "Clients with `format=raw`, which get the feed's messages and no word besides." {
-        on_stale: OnStale = Is("close"), Kind::Choice(OnStale::NAMES),
+        on_stale: OnStale = Is("close"), SettingKind::Choice(OnStale::NAMES),
             "What becomes of them while the feed is stale: `close` ends them within a second with code 1013, and refuses new ones with 503 `feed_stale` until it is live; `keep` leaves them with old data.";
     }
     compression Compression "permessage-deflate (RFC 7692) to clients that offer it." {
-        enabled: bool = Is("true"), Kind::Switch,
+        enabled: bool = Is("true"), SettingKind::Switch,
             "Whether the offer is taken.";
         level: u32 = Is("7"), count(1, 9),
             "Effort of deflate: 1 is fastest, 9 is smallest.";
@@ -392,9 +392,9 @@ settings! {
             "Clients that have not gone after this time are cut.";
     }
     log Log "The log, on stderr." {
-        level: String = Is("info"), Kind::LogFilter,
+        level: String = Is("info"), SettingKind::LogFilter,
             "A level (trace, debug, info, warn, error, off), or directives such as `info,fanline=debug`.";
-        format: LogFormat = Is("text"), Kind::Choice(LogFormat::NAMES),
+        format: LogFormat = Is("text"), SettingKind::Choice(LogFormat::NAMES),
             "Lines for people, or one JSON object per line.";
     }
 }

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::kind::Value;
-use crate::config::table::{self, Demand, LogFormat, OnStale, Patience, Setting};
+use crate::config::kind::SettingValue;
+use crate::config::table::{self, DemandMode, LogFormat, OnStale, Setting, Timeout};
 
 /// Where a value was set: what an error names, and what `fanline config` shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl fmt::Display for Origin {
 /// A value for every setting; none where it may be unset and is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Values {
-    held: BTreeMap<&'static str, (Option<Value>, Origin)>,
+    held: BTreeMap<&'static str, (Option<SettingValue>, Origin)>,
 }
 
 impl Values {
@@ -44,33 +44,33 @@ impl Values {
         Values { held: table::all().map(|setting| (setting.name, (setting.default(), Origin::Default))).collect() }
     }
 
-    pub fn set(&mut self, setting: &'static Setting, value: Option<Value>, origin: Origin) {
+    pub fn set(&mut self, setting: &'static Setting, value: Option<SettingValue>, origin: Origin) {
         self.held.insert(setting.name, (value, origin));
     }
 
     /// Panics if `name` is no setting: names come from the table.
-    pub fn get(&self, name: &str) -> (Option<&Value>, &Origin) {
+    pub fn get(&self, name: &str) -> (Option<&SettingValue>, &Origin) {
         let (value, origin) = self.held.get(name).expect("every setting of the table has a default");
         (value.as_ref(), origin)
     }
 
     /// Panics if the type does not fit the kind in the table; a test takes every setting.
-    pub(super) fn take<T: Held>(&self, name: &str) -> T {
+    pub(super) fn take<T: FieldType>(&self, name: &str) -> T {
         let (value, _) = self.get(name);
         T::from_value(value).unwrap_or_else(|| panic!("the type of `{name}` does not fit its kind: {value:?}"))
     }
 }
 
 /// A Rust type that a field of the configuration can have.
-pub(super) trait Held: Sized {
+pub(super) trait FieldType: Sized {
     /// None if the value is of another kind, or missing where it must not be.
-    fn from_value(value: Option<&Value>) -> Option<Self>;
+    fn from_value(value: Option<&SettingValue>) -> Option<Self>;
 }
 
 macro_rules! held {
     ($($type:ty: $pattern:pat => $value:expr;)*) => {
-        $(impl Held for $type {
-            fn from_value(value: Option<&Value>) -> Option<Self> {
+        $(impl FieldType for $type {
+            fn from_value(value: Option<&SettingValue>) -> Option<Self> {
                 match value? {
                     $pattern => $value,
                     _ => None,
@@ -81,43 +81,43 @@ macro_rules! held {
 }
 
 held! {
-    SocketAddr: Value::Address(address) => Some(*address);
-    String: Value::Text(text) => Some(text.clone());
-    Vec<String>: Value::List(items) => Some(items.clone());
-    bool: Value::Switch(on) => Some(*on);
-    Duration: Value::Duration(duration) => Some(*duration);
-    f64: Value::Number(number) => Some(*number);
-    u64: Value::Count(number) | Value::Bytes(number) => Some(*number);
-    u32: Value::Count(number) | Value::Bytes(number) => u32::try_from(*number).ok();
-    usize: Value::Count(number) | Value::Bytes(number) => usize::try_from(*number).ok();
-    Demand: Value::Text(name) => match name.as_str() {
-        "off" => Some(Demand::Off),
-        "on" => Some(Demand::On),
+    SocketAddr: SettingValue::Address(address) => Some(*address);
+    String: SettingValue::Text(text) => Some(text.clone());
+    Vec<String>: SettingValue::List(items) => Some(items.clone());
+    bool: SettingValue::Switch(on) => Some(*on);
+    Duration: SettingValue::Duration(duration) => Some(*duration);
+    f64: SettingValue::Number(number) => Some(*number);
+    u64: SettingValue::Count(number) | SettingValue::Bytes(number) => Some(*number);
+    u32: SettingValue::Count(number) | SettingValue::Bytes(number) => u32::try_from(*number).ok();
+    usize: SettingValue::Count(number) | SettingValue::Bytes(number) => usize::try_from(*number).ok();
+    DemandMode: SettingValue::Text(name) => match name.as_str() {
+        "off" => Some(DemandMode::Off),
+        "on" => Some(DemandMode::On),
         _ => None,
     };
-    OnStale: Value::Text(name) => match name.as_str() {
+    OnStale: SettingValue::Text(name) => match name.as_str() {
         "close" => Some(OnStale::Close),
         "keep" => Some(OnStale::Keep),
         _ => None,
     };
-    LogFormat: Value::Text(name) => match name.as_str() {
+    LogFormat: SettingValue::Text(name) => match name.as_str() {
         "text" => Some(LogFormat::Text),
         "json" => Some(LogFormat::Json),
         _ => None,
     };
 }
 
-impl Held for Patience {
-    fn from_value(value: Option<&Value>) -> Option<Patience> {
+impl FieldType for Timeout {
+    fn from_value(value: Option<&SettingValue>) -> Option<Timeout> {
         match value? {
-            Value::Never => Some(Patience(None)),
-            value => Duration::from_value(Some(value)).map(|duration| Patience(Some(duration))),
+            SettingValue::Never => Some(Timeout(None)),
+            value => Duration::from_value(Some(value)).map(|duration| Timeout(Some(duration))),
         }
     }
 }
 
-impl<T: Held> Held for Option<T> {
-    fn from_value(value: Option<&Value>) -> Option<Self> {
+impl<T: FieldType> FieldType for Option<T> {
+    fn from_value(value: Option<&SettingValue>) -> Option<Self> {
         match value {
             None => Some(None),
             some => T::from_value(some).map(Some),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::delivery::window::WindowSettings;
+use crate::delivery::lanes::window::WindowSettings;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {

@@ -6,33 +6,41 @@
 //!  - a session with something unsent is written to only by `flush`, and its commands wait;
 //!  - whoever puts a session into another step takes it off its lane's seat first.
 
+pub(crate) mod event_loop;
+pub(crate) mod meters;
+pub(crate) mod placement;
+pub(crate) mod rounds;
+pub(crate) mod sweep;
+#[cfg(test)]
+pub(crate) mod work_shares;
+
 use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
 use slab::Slab;
 
-use crate::bus::feed::FeedState;
+use crate::bus::demand::interest::Interest;
+use crate::bus::feed_state::FeedState;
 use crate::bus::frame::Frame;
-use crate::bus::interest::Interest;
 use crate::bus::reader::Reader;
-use crate::delivery::asking::{Desk, Mailbox};
-use crate::delivery::catch_up::WORK_PER_TURN;
-use crate::delivery::door::Ends;
-use crate::delivery::index::{Index, LaneId};
-use crate::delivery::lane::{Lane, LaneKey, SessionId};
-use crate::delivery::lanes::MATCHES_PER_TURN;
-use crate::delivery::leave::Draining;
-use crate::delivery::listen::TURN_WORK;
-use crate::delivery::meters::ShardMeters;
-use crate::delivery::placement::Load;
-use crate::delivery::session::{Session, Socket, Standing};
+use crate::delivery::catch_up::by_offset::TopicsByOffset;
+use crate::delivery::catch_up::path::{CatchUp, SCAN_TOPICS_MAX};
+use crate::delivery::catch_up::turns::WORK_PER_TURN;
+use crate::delivery::lanes::lane::{Lane, LaneKey, SessionId};
+use crate::delivery::lanes::opening::MATCHES_PER_TURN;
+use crate::delivery::lanes::topic_index::{LaneId, TopicIndex};
+use crate::delivery::sessions::client_requests::{Mailbox, PendingRequests};
+use crate::delivery::sessions::commands::TURN_WORK;
+use crate::delivery::sessions::departure::Draining;
+use crate::delivery::sessions::session::{Session, Socket, SyncState};
+use crate::delivery::sessions::unsent::{Unsent, end_of};
 use crate::delivery::settings::Settings;
-use crate::delivery::sorted::Sorted;
-use crate::delivery::unsent::{Unsent, end_of};
-use crate::delivery::walk::{Behind, SCAN_TOPICS_MAX};
+use crate::delivery::shard::meters::ShardMeters;
+use crate::delivery::shard::placement::ShardLoad;
+use crate::delivery::shards::BusHandles;
+use crate::protocol::encoding::Encoder;
 use crate::wire::deflate::Inflater;
-use crate::wire::encode::Encoder;
 use crate::words::goodbye::Goodbye;
 use crate::words::ids::{Offset, TopicId};
 use crate::words::stamp::Stamp;
@@ -55,7 +63,7 @@ pub struct Shard<S> {
     /// Topics and frames that may be looked at for sessions that catch up in a turn, and those that are left (`catch_up`).
     pub(super) work_per_turn: usize,
     pub(super) work_left: usize,
-    pub(super) sorted: Sorted,
+    pub(super) sorted: TopicsByOffset,
     pub(super) scan_topics_max: usize,
     /// What may still be done for clients' messages in this turn (`listen`).
     pub(super) hearing_left: usize,
@@ -63,8 +71,8 @@ pub struct Shard<S> {
     pub(super) interest: Option<Arc<Interest>>,
     /// Version of what was said of topics that are awaited and was told to all in step.
     pub(super) said: u64,
-    pub(super) desk: Desk,
-    pub(super) index: Index,
+    pub(super) desk: PendingRequests,
+    pub(super) index: TopicIndex,
     /// Everything up to here has been taken from the ring.
     pub(super) cursor: Offset,
     /// Frames of the current round; empty between rounds.
@@ -100,14 +108,19 @@ pub struct Shard<S> {
     pub(super) behind: usize,
     /// Lanes that have a shared window.
     pub(super) windows: usize,
-    pub(super) load: Arc<Load>,
+    pub(super) load: Arc<ShardLoad>,
     pub(super) meters: ShardMeters,
 }
 
 impl<S: Socket> Shard<S> {
     /// `mailbox` takes the answers to what clients ask of the upstream; they come back by `answered`.
-    pub fn new(settings: Settings, (ends, mailbox): (Ends, Mailbox), load: Arc<Load>, meters: ShardMeters) -> Shard<S> {
-        let Ends { reader, interest, asks } = ends;
+    pub fn new(
+        settings: Settings,
+        (ends, mailbox): (BusHandles, Mailbox),
+        load: Arc<ShardLoad>,
+        meters: ShardMeters,
+    ) -> Shard<S> {
+        let BusHandles { reader, interest, asks } = ends;
         let feed_version = reader.feed_version();
         let mut shard = Shard {
             settings,
@@ -119,13 +132,13 @@ impl<S: Socket> Shard<S> {
             matches_left: 0,
             work_per_turn: WORK_PER_TURN,
             work_left: WORK_PER_TURN,
-            sorted: Sorted::default(),
+            sorted: TopicsByOffset::default(),
             scan_topics_max: SCAN_TOPICS_MAX,
             hearing_left: TURN_WORK,
             said: 0,
             interest,
-            desk: Desk::new(asks, mailbox),
-            index: Index::default(),
+            desk: PendingRequests::new(asks, mailbox),
+            index: TopicIndex::default(),
             cursor: Offset::START,
             round: Vec::new(),
             dirty: Vec::new(),
@@ -200,7 +213,7 @@ impl<S: Socket> Shard<S> {
             self.tell_throttled(id);
         }
         // Many sockets may take more at the same moment: those that catch up have the work of a turn between them.
-        if self.work_left == 0 && matches!(self.sessions[id.0].standing, Standing::Behind(_)) {
+        if self.work_left == 0 && matches!(self.sessions[id.0].standing, SyncState::Behind(_)) {
             return self.enqueue(id);
         }
         self.run(id, now);
@@ -265,9 +278,9 @@ impl<S: Socket> Shard<S> {
     fn run(&mut self, id: SessionId, now: Stamp) {
         let Some(session) = self.sessions.get(id.0) else { return };
         match session.standing {
-            Standing::Leaving(_) => self.leave(id, now),
-            Standing::Behind(_) => self.catch_up(id, now),
-            Standing::InStep { .. } | Standing::Boarded { .. } | Standing::Ahead { .. } => {}
+            SyncState::Leaving(_) => self.leave(id, now),
+            SyncState::Behind(_) => self.catch_up(id, now),
+            SyncState::InStep { .. } | SyncState::Boarded { .. } | SyncState::Ahead { .. } => {}
         }
         self.listen(id, now);
     }
@@ -325,27 +338,28 @@ impl<S: Socket> Shard<S> {
         let session = &self.sessions[id.0];
         let lane = &mut self.lanes[session.lane.0 as usize];
         let (seats, seat, cursor) = match &session.standing {
-            Standing::InStep { seat } => {
+            SyncState::InStep { seat } => {
                 let cursor = lane.pace.as_ref().map_or(self.cursor, |pace| pace.position);
                 (&mut lane.in_step, *seat as usize, cursor)
             }
-            Standing::Boarded { seat } => {
+            SyncState::Boarded { seat } => {
                 let cursor = lane.pace.as_ref().map_or(self.cursor, |pace| pace.position);
                 let window = lane.window.as_mut().expect("who is on board has a window");
                 (&mut window.boarded, *seat as usize, cursor)
             }
-            Standing::Ahead { seat, cursor } => {
+            SyncState::Ahead { seat, cursor } => {
                 let pace = lane.pace.as_mut().expect("only paced lanes have sessions ahead");
                 (&mut pace.ahead, *seat as usize, *cursor)
             }
-            Standing::Behind(behind) => return behind.cursor,
-            Standing::Leaving(_) => return self.cursor,
+            SyncState::Behind(behind) => return behind.cursor,
+            SyncState::Leaving(_) => return self.cursor,
         };
         assert_eq!(seats[seat], id, "a seat belongs to who sits on it");
         seats.swap_remove(seat);
         if let Some(moved) = seats.get(seat).copied()
-            && let Standing::InStep { seat: its } | Standing::Boarded { seat: its } | Standing::Ahead { seat: its, .. } =
-                &mut self.sessions[moved.0].standing
+            && let SyncState::InStep { seat: its }
+            | SyncState::Boarded { seat: its }
+            | SyncState::Ahead { seat: its, .. } = &mut self.sessions[moved.0].standing
         {
             *its = seat as u32;
         }
@@ -353,17 +367,17 @@ impl<S: Socket> Shard<S> {
     }
 
     /// Puts the session into another step. It must have been unseated.
-    pub(super) fn stand(&mut self, id: SessionId, standing: Standing) {
+    pub(super) fn stand(&mut self, id: SessionId, standing: SyncState) {
         let session = &mut self.sessions[id.0];
-        self.behind -= usize::from(matches!(session.standing, Standing::Behind(_)));
-        self.behind += usize::from(matches!(standing, Standing::Behind(_)));
+        self.behind -= usize::from(matches!(session.standing, SyncState::Behind(_)));
+        self.behind += usize::from(matches!(standing, SyncState::Behind(_)));
         session.standing = standing;
     }
 
     /// Leaves the lane's step: from now on the session stands at a cursor of its own.
     pub(super) fn fall_behind(&mut self, id: SessionId) {
         let cursor = self.unseat(id);
-        self.stand(id, Standing::Behind(Box::new(Behind::at(cursor))));
+        self.stand(id, SyncState::Behind(Box::new(CatchUp::at(cursor))));
         self.enqueue(id);
     }
 }

@@ -1,5 +1,5 @@
 //! A shard driven by one seed, without sockets, clock or threads: clients join, change their subscriptions, stall, take
-//! a few bytes, vanish and resume, while frames of all kinds and notes are published and the ring overruns. What each
+//! a few bytes, vanish and resume, while frames of all kinds and notes are published and the ring overruns. ModelKind each
 //! client made of what it received is then compared with what was published.
 
 pub mod client;
@@ -13,30 +13,30 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
-use self::client::{Client, FakeSocket, Pipe, matches, stock_inflater};
-use self::model::{Model, What, changed};
+use self::client::{FakeSocket, Pipe, SimulatedClient, matches, stock_inflater};
+use self::model::{Model, ModelKind, changed};
 use crate::bus::history::History;
-use crate::bus::keeping::{GapReason, Keeping, Note, NoteKind};
 use crate::bus::publisher::Publisher;
+use crate::bus::retention::{GapReason, Retention, TopicStatus, TopicStatusKind};
 use crate::bus::{self, Limits};
-use crate::delivery::asking::Mailbox;
-use crate::delivery::door::Ends;
-use crate::delivery::meters::ShardMeters;
-use crate::delivery::newcomer::Terms;
+use crate::delivery::handoff::SessionOptions;
+use crate::delivery::lanes::window::WindowSettings;
+use crate::delivery::sessions::client_requests::Mailbox;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
-use crate::delivery::window::WindowSettings;
-use crate::wire::command::Policy;
-use crate::wire::encode::{Format, Payload, PayloadKind};
+use crate::delivery::shard::meters::ShardMeters;
+use crate::delivery::shards::BusHandles;
+use crate::protocol::command::Policy;
+use crate::protocol::encoding::{Format, Payload, PayloadKind};
 use crate::wire::negotiate::Agreement;
 use crate::words::ids::{Cursor, Epoch, Offset};
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
 use crate::words::topic::Pattern;
 
-/// What is published of a topic: values, the last three values, snapshots and deltas, moments, or anything.
+/// ModelKind is published of a topic: values, the last three values, snapshots and deltas, moments, or anything.
 #[derive(Clone, Copy)]
-enum Habit {
+enum Publishing {
     Values,
     Three,
     Changes,
@@ -44,37 +44,37 @@ enum Habit {
     Mixed,
 }
 
-const TOPICS: [(&str, Habit); 10] = [
-    ("a.x", Habit::Values),
-    ("a.y", Habit::Changes),
-    ("b.x", Habit::Changes),
-    ("b.y.z", Habit::Values),
-    ("c", Habit::Values),
-    ("d.q", Habit::Three),
-    ("d.r", Habit::Changes),
-    ("m.x", Habit::Moments),
-    ("m.y", Habit::Mixed),
-    ("n", Habit::Mixed),
+const TOPICS: [(&str, Publishing); 10] = [
+    ("a.x", Publishing::Values),
+    ("a.y", Publishing::Changes),
+    ("b.x", Publishing::Changes),
+    ("b.y.z", Publishing::Values),
+    ("c", Publishing::Values),
+    ("d.q", Publishing::Three),
+    ("d.r", Publishing::Changes),
+    ("m.x", Publishing::Moments),
+    ("m.y", Publishing::Mixed),
+    ("n", Publishing::Mixed),
 ];
 const RING_FRAMES: usize = 32;
 /// A topic that was not heard for so long is forgotten.
 const SILENT: Duration = Duration::from_millis(400);
 const PATTERNS: [&str; 10] = ["a.x", "a.*", "*.x", "b.>", ">", "c", "d.*", "e.*", "m.*", "n"];
 
-struct World {
+struct Simulation {
     rng: StdRng,
     now: Stamp,
     publisher: Publisher,
     shard: Shard<FakeSocket>,
-    clients: Vec<Client>,
+    clients: Vec<SimulatedClient>,
     /// Topics of which nothing comes for a while, by their places in `TOPICS`.
     quiet: u32,
     model: Model,
     epoch: Epoch,
 }
 
-impl World {
-    fn new(seed: u64, history: History) -> World {
+impl Simulation {
+    fn new(seed: u64, history: History) -> Simulation {
         let limits = Limits { ring_frames_max: RING_FRAMES, ring_bytes_max: 1 << 20, topics_max: 100 };
         let (epoch, mut rng) = (Epoch(seed), StdRng::seed_from_u64(seed));
         let (publisher, reader) = bus::open_with_history(epoch, limits, history, &Meters::unread());
@@ -92,7 +92,7 @@ impl World {
             ..Settings::lenient()
         };
         let meters = ShardMeters::new(&Meters::unread(), 0);
-        let ends = (Ends::reading(reader), Arc::new(|_| {}) as Mailbox);
+        let ends = (BusHandles::reading(reader), Arc::new(|_| {}) as Mailbox);
         let mut shard = Shard::new(settings, ends, Arc::default(), meters);
         // So few that most lanes are matched in several turns.
         shard.matches_per_turn = 5;
@@ -100,7 +100,7 @@ impl World {
         shard.scan_topics_max = rng.random_range(0..8);
         shard.work_per_turn = rng.random_range(1..800);
         let now = Stamp { wall_ms: 1, mono_ns: 1 };
-        World { rng, now, publisher, shard, clients: Vec::new(), quiet: 0, model: Model::default(), epoch }
+        Simulation { rng, now, publisher, shard, clients: Vec::new(), quiet: 0, model: Model::default(), epoch }
     }
 
     fn pick<T: Copy>(&mut self, from: &[T]) -> T {
@@ -114,61 +114,63 @@ impl World {
                 continue;
             }
             let (topic, habit) = TOPICS[at];
-            let change = if self.rng.random_bool(0.1) { What::Start } else { What::Change };
-            let anything = self.pick(&[What::Value, What::Moment, What::Start, change, change]);
+            let change = if self.rng.random_bool(0.1) { ModelKind::Start } else { ModelKind::Change };
+            let anything = self.pick(&[ModelKind::Value, ModelKind::Moment, ModelKind::Start, change, change]);
             let what = match habit {
-                _ if self.rng.random_bool(0.1) => What::Note(self.pick(&NoteKind::ALL)),
-                Habit::Values | Habit::Three => What::Value,
-                Habit::Changes => change,
-                Habit::Moments => What::Moment,
-                Habit::Mixed => anything,
+                _ if self.rng.random_bool(0.1) => ModelKind::Note(self.pick(&TopicStatusKind::ALL)),
+                Publishing::Values | Publishing::Three => ModelKind::Value,
+                Publishing::Changes => change,
+                Publishing::Moments => ModelKind::Moment,
+                Publishing::Mixed => anything,
             };
-            self.publish_on(topic, what, if matches!(habit, Habit::Three) { 3 } else { 1 });
+            self.publish_on(topic, what, if matches!(habit, Publishing::Three) { 3 } else { 1 });
         }
     }
 
-    fn publish_on(&mut self, topic: &'static str, what: What, keep: usize) {
+    fn publish_on(&mut self, topic: &'static str, what: ModelKind, keep: usize) {
         let n = self.model.next_offset();
         let value = self.rng.random_range(0..1_000_000);
-        let has_whole = what == What::Change && self.rng.random_bool(0.1);
+        let has_whole = what == ModelKind::Change && self.rng.random_bool(0.1);
         let before = self.model.topic(topic);
         let keeping = match what {
-            What::Value => Keeping::Value { keep },
-            What::Start => Keeping::Start,
-            What::Change => {
+            ModelKind::Value => Retention::Value { keep },
+            ModelKind::Start => Retention::Snapshot,
+            ModelKind::Change => {
                 let state = before.state.map_or(value, |state| changed(state, value));
                 let whole = has_whole.then(|| self.payload(json!({"t": topic, "n": n, "state": state})));
-                Keeping::Change { whole }
+                Retention::Delta { whole }
             }
-            What::Moment => Keeping::Moment,
-            What::Note(kind) => return self.note_on(topic, kind),
-            What::Expired => unreachable!("the publisher alone forgets"),
+            ModelKind::Moment => Retention::Transient,
+            ModelKind::Note(kind) => return self.note_on(topic, kind),
+            ModelKind::Expired => unreachable!("the publisher alone forgets"),
         };
         let payload = self.payload(match what {
-            What::Start => json!({"t": topic, "n": n, "state": value}),
-            What::Change => json!({"t": topic, "n": n, "add": value, "prev": before.last}),
+            ModelKind::Start => json!({"t": topic, "n": n, "state": value}),
+            ModelKind::Change => json!({"t": topic, "n": n, "add": value, "prev": before.last}),
             _ => json!({"t": topic, "n": n}),
         });
         self.publisher.publish(topic, payload, keeping, self.now).expect("a good topic");
         match before.state {
-            None if has_whole => self.model.add(topic, What::Start, value, false),
+            None if has_whole => self.model.add(topic, ModelKind::Start, value, false),
             Some(state) if has_whole && before.overflowed() => {
-                self.model.add(topic, What::Start, changed(state, value), false);
+                self.model.add(topic, ModelKind::Start, changed(state, value), false);
             }
             _ => self.model.add(topic, what, value, has_whole),
         }
     }
 
-    fn note_on(&mut self, topic: &'static str, kind: NoteKind) {
+    fn note_on(&mut self, topic: &'static str, kind: TopicStatusKind) {
         let message = "so it is".to_string();
         let note = match kind {
-            NoteKind::Gap => Note::Gap { reason: GapReason::Sequence, missed: Some(self.model.next_offset()) },
-            NoteKind::Stale => Note::Stale { since_ms: 1, message },
-            NoteKind::Live => Note::Live,
-            NoteKind::Refused => Note::Refused { message },
+            TopicStatusKind::Gap => {
+                TopicStatus::Gap { reason: GapReason::Sequence, missed: Some(self.model.next_offset()) }
+            }
+            TopicStatusKind::Stale => TopicStatus::Stale { since_ms: 1, message },
+            TopicStatusKind::Live => TopicStatus::Live,
+            TopicStatusKind::Refused => TopicStatus::Refused { message },
         };
         self.publisher.note(topic, note, self.now).expect("a good topic");
-        self.model.add(topic, What::Note(kind), 0, false);
+        self.model.add(topic, ModelKind::Note(kind), 0, false);
     }
 
     /// Forgets topics that were silent, and lets others be silent.
@@ -200,12 +202,12 @@ impl World {
         let deflate = self.rng.random_bool(0.8).then_some(agreement);
         let raw = !patterns.is_empty() && self.rng.random_bool(0.2);
         let format = if raw { Format::Raw } else { Format::Envelope };
-        self.adopt(Terms { format, deflate, every, patterns, policy, ..Terms::default() });
+        self.adopt(SessionOptions { format, deflate, every, patterns, policy, ..SessionOptions::default() });
     }
 
-    fn adopt(&mut self, terms: Terms) {
+    fn adopt(&mut self, terms: SessionOptions) {
         let pipe = Pipe::new(self.rng.random_range(0..5000));
-        let mut client = Client::new(self.shard.vacant(), pipe.clone(), &terms);
+        let mut client = SimulatedClient::new(self.shard.vacant(), pipe.clone(), &terms);
         client.id = self.shard.adopt(FakeSocket(pipe), b"", terms, self.now);
         self.clients.push(client);
     }
@@ -259,12 +261,12 @@ impl World {
         client.pipe = Pipe::new(2000);
         client.inflater = stock_inflater(client.deflate);
         client.asked = true;
-        let terms = Terms {
+        let terms = SessionOptions {
             patterns: client.patterns.keys().map(|text| Pattern::parse(text).expect("a pattern")).collect(),
             deflate: client.deflate,
             every: client.paced.then_some(Duration::from_millis(50)),
             since: Some(Cursor { epoch: self.epoch, offset: Offset(cursor) }),
-            ..Terms::default()
+            ..SessionOptions::default()
         };
         client.id = self.shard.adopt(FakeSocket(client.pipe.clone()), b"", terms, self.now);
     }
@@ -316,7 +318,7 @@ impl World {
         }
     }
 
-    fn check_topic(&self, client: &Client, topic: &str) {
+    fn check_topic(&self, client: &SimulatedClient, topic: &str) {
         let matching = client.patterns.iter().filter(|(pattern, _)| matches(pattern, topic));
         let Some(since) = matching.map(|(_, since)| *since).min() else { return };
         let Some(known) = client.known.get(topic) else {
@@ -347,7 +349,7 @@ impl World {
         }
         for (offset, what) in self.model.offsets(topic).filter(|(offset, _)| *offset > since) {
             let told = client.skipped.iter().any(|(from, to)| (*from..=*to).contains(&offset));
-            let part = matches!(what, What::Start | What::Change | What::Note(NoteKind::Gap));
+            let part = matches!(what, ModelKind::Start | ModelKind::Change | ModelKind::Note(TopicStatusKind::Gap));
             let needless = part && offset < known.base;
             let arrived = known.seen.contains(&offset);
             assert!(told || needless || arrived, "{topic} {offset} was neither sent nor said to be skipped");
@@ -369,7 +371,7 @@ fn every_client_gets_its_topics_in_order_without_silent_gap_or_repeat() {
     let mut expired = 0;
     for seed in 0..seeds {
         let run = || {
-            let mut world = World::new(seed, History::default());
+            let mut world = Simulation::new(seed, History::default());
             for _ in 0..1500 {
                 world.step();
             }
@@ -388,10 +390,10 @@ fn every_client_gets_its_topics_in_order_without_silent_gap_or_repeat() {
     assert!(expired as u64 > seeds, "topics were forgotten {expired} times in {seeds} worlds");
 }
 
-/// What a new client with these patterns has received of a topic when all is at rest.
-fn seen_by_newcomer(world: &mut World, patterns: &[&str], topic: &str) -> Vec<u64> {
+/// ModelKind a new client with these patterns has received of a topic when all is at rest.
+fn seen_by_newcomer(world: &mut Simulation, patterns: &[&str], topic: &str) -> Vec<u64> {
     let patterns = patterns.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect();
-    world.adopt(Terms { patterns, ..Terms::default() });
+    world.adopt(SessionOptions { patterns, ..SessionOptions::default() });
     world.settle();
     let client = world.clients.last().expect("it has just joined");
     client.known.get(topic).map(|known| known.seen.clone()).unwrap_or_default()
@@ -400,9 +402,9 @@ fn seen_by_newcomer(world: &mut World, patterns: &[&str], topic: &str) -> Vec<u6
 #[test]
 fn a_newcomer_gets_the_last_messages_of_a_topic_that_keeps_them() {
     let history = History::parse(&["c=3".to_string()]).expect("a good entry");
-    let mut world = World::new(1, history);
+    let mut world = Simulation::new(1, history);
     for topic in ["c", "a.x", "c", "c", "a.x", "c", "d.q"] {
-        world.publish_on(topic, What::Value, 1);
+        world.publish_on(topic, ModelKind::Value, 1);
     }
     world.settle();
     assert_eq!(seen_by_newcomer(&mut world, &["c", "a.*"], "c"), [3, 4, 6]);
@@ -413,11 +415,19 @@ fn a_newcomer_gets_the_last_messages_of_a_topic_that_keeps_them() {
 
 #[test]
 fn a_newcomer_gets_the_start_the_changes_and_what_is_wrong_but_no_moments() {
-    let mut world = World::new(1, History::default());
-    let [gap, stale] = [NoteKind::Gap, NoteKind::Stale].map(What::Note);
-    for what in
-        [What::Change, What::Start, What::Moment, What::Start, What::Moment, gap, What::Change, What::Moment, stale]
-    {
+    let mut world = Simulation::new(1, History::default());
+    let [gap, stale] = [TopicStatusKind::Gap, TopicStatusKind::Stale].map(ModelKind::Note);
+    for what in [
+        ModelKind::Change,
+        ModelKind::Start,
+        ModelKind::Moment,
+        ModelKind::Start,
+        ModelKind::Moment,
+        gap,
+        ModelKind::Change,
+        ModelKind::Moment,
+        stale,
+    ] {
         world.publish_on("n", what, 1);
     }
     world.settle();
@@ -426,18 +436,18 @@ fn a_newcomer_gets_the_start_the_changes_and_what_is_wrong_but_no_moments() {
 
 #[test]
 fn a_paced_client_gets_the_newest_moment_and_what_it_would_not_hear_of_else() {
-    let mut world = World::new(1, History::default());
+    let mut world = Simulation::new(1, History::default());
     world.shard.matches_per_turn = 1000;
     let every = Some(Duration::from_millis(50));
     let patterns = vec![Pattern::parse(">").expect("a pattern")];
-    world.adopt(Terms { patterns, every, ..Terms::default() });
+    world.adopt(SessionOptions { patterns, every, ..SessionOptions::default() });
     world.settle();
-    let [stale, live] = [NoteKind::Stale, NoteKind::Live].map(What::Note);
-    for what in [What::Moment, What::Moment, stale] {
+    let [stale, live] = [TopicStatusKind::Stale, TopicStatusKind::Live].map(ModelKind::Note);
+    for what in [ModelKind::Moment, ModelKind::Moment, stale] {
         world.publish_on("m.x", what, 1);
     }
-    world.publish_on("a.x", What::Value, 1);
-    world.publish_on("a.x", What::Value, 1);
+    world.publish_on("a.x", ModelKind::Value, 1);
+    world.publish_on("a.x", ModelKind::Value, 1);
     world.settle();
     world.publish_on("m.x", live, 1);
     world.settle();
@@ -449,13 +459,13 @@ fn a_paced_client_gets_the_newest_moment_and_what_it_would_not_hear_of_else() {
 #[test]
 fn who_skips_is_told_whose_fault_it_was() {
     for (reads, reason) in [(true, "overrun"), (false, "slow")] {
-        let mut world = World::new(1, History::default());
+        let mut world = Simulation::new(1, History::default());
         let patterns = vec![Pattern::parse(">").expect("a pattern")];
-        world.adopt(Terms { patterns, ..Terms::default() });
+        world.adopt(SessionOptions { patterns, ..SessionOptions::default() });
         world.settle();
         for _ in 0..2 * RING_FRAMES {
             world.clients[0].pipe.borrow_mut().room = if reads { 1 << 20 } else { 0 };
-            world.publish_on("a.x", What::Value, 1);
+            world.publish_on("a.x", ModelKind::Value, 1);
             if !reads {
                 world.shard.round(world.now);
             }
@@ -468,13 +478,14 @@ fn who_skips_is_told_whose_fault_it_was() {
 
 #[test]
 fn who_reads_again_after_a_long_stall_has_time_to_answer_a_ping() {
-    let mut world = World::new(1, History::default());
+    let mut world = Simulation::new(1, History::default());
     world.shard.settings.ping_interval = Duration::from_secs(1);
     world.shard.settings.ping_timeout = Duration::from_secs(5);
-    world.adopt(Terms { patterns: vec![Pattern::parse(">").expect("a pattern")], ..Terms::default() });
+    world
+        .adopt(SessionOptions { patterns: vec![Pattern::parse(">").expect("a pattern")], ..SessionOptions::default() });
     world.settle();
     let id = world.clients[0].id;
-    let wait = |world: &mut World, seconds: u64| {
+    let wait = |world: &mut Simulation, seconds: u64| {
         for _ in 0..10 * seconds {
             world.now.mono_ns += 100_000_000;
             world.shard.tick(world.now);
@@ -490,8 +501,9 @@ fn who_reads_again_after_a_long_stall_has_time_to_answer_a_ping() {
     world.clients[0].pipe.borrow_mut().room = 1 << 20;
     world.shard.ready(id, false, world.now);
     wait(&mut world, 4);
-    let closed =
-        |world: &World| world.clients[0].pipe.borrow().to_client.windows(2).any(|two| two == 4408u16.to_be_bytes());
+    let closed = |world: &Simulation| {
+        world.clients[0].pipe.borrow().to_client.windows(2).any(|two| two == 4408u16.to_be_bytes())
+    };
     assert!(!closed(&world), "its pong may be on its way");
     wait(&mut world, 4);
     assert!(closed(&world), "it was silent for all of `ping.timeout`");

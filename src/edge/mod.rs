@@ -1,31 +1,13 @@
-//! Floor 4: the street. Accepts connections, answers HTTP, and hands upgraded sockets to the delivery.
+//! Floor 5: the street. Accepts connections, answers HTTP, and hands upgraded sockets to the delivery.
 //!
 //! [`Edge::bind`] takes the address, [`Edge::serve`] answers until it is told to stop. After an upgrade nothing of a
 //! client stays here but its permit (`admission.rs`), which travels with the session. TLS is deliberately left to
 //! whatever stands in front.
 
-mod admission;
-mod answer;
-mod answers;
-mod assets;
-mod body;
-mod context;
-mod handshake;
-mod health;
-mod line;
-mod listen;
-pub mod metrics;
-mod pace;
-mod pages;
-mod picture;
-mod places;
-mod process;
-mod query;
-mod router;
+pub mod entrance;
+pub mod http;
+pub mod listen;
 pub mod settings;
-mod snapshot;
-mod upgrade;
-pub mod visitors;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -34,23 +16,23 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::bus::pulse::Vitals;
 use crate::bus::reader::Reader;
-use crate::delivery::newcomer::Newcomer;
-use crate::edge::context::Context;
-use crate::edge::listen::Hall;
-use crate::edge::metrics::Exposition;
+use crate::bus::signal::pulse::Vitals;
+use crate::delivery::handoff::Handoff;
+use crate::edge::http::context::AnswerContext;
+use crate::edge::http::metrics::Exposition;
+use crate::edge::listen::accept::{self, HttpService};
 use crate::edge::settings::{ConnectionLimits, Settings};
 use crate::words::metrics::Meters;
 
 /// Where an upgraded socket goes. Must not block.
-pub type Door = Arc<dyn Fn(Newcomer) + Send + Sync>;
+pub type Adopt = Arc<dyn Fn(Handoff) + Send + Sync>;
 
 /// What the edge needs of the rooms below.
 #[derive(Clone)]
-pub struct Rooms {
+pub struct EdgeParts {
     pub reader: Reader,
-    pub door: Door,
+    pub door: Adopt,
     pub vitals: Vitals,
     pub meters: Meters,
     pub exposition: Exposition,
@@ -91,39 +73,39 @@ pub enum EdgeError {
 /// Connections of the operator: scrapes and health checks.
 const ADMIN_CONNECTIONS_MAX: usize = 256;
 
-/// Bound listeners that nobody answers yet.
+/// BoundListener listeners that nobody answers yet.
 pub struct Edge {
-    public: Bound,
-    admin: Option<Bound>,
+    public: BoundListener,
+    admin: Option<BoundListener>,
     settings: Settings,
-    rooms: Rooms,
+    rooms: EdgeParts,
 }
 
-struct Bound {
+struct BoundListener {
     listener: TcpListener,
     address: SocketAddr,
 }
 
-impl Bound {
-    fn new(address: SocketAddr, flag: &'static str) -> Result<Bound, EdgeError> {
+impl BoundListener {
+    fn new(address: SocketAddr, flag: &'static str) -> Result<BoundListener, EdgeError> {
         let explain = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => EdgeError::AddressInUse { address, flag },
             io::ErrorKind::PermissionDenied => EdgeError::PortForbidden { address, flag },
             io::ErrorKind::AddrNotAvailable => EdgeError::NoSuchAddress { address, flag },
             _ => EdgeError::Listen { address, flag, source },
         };
-        let listener = listen::bind(address).map_err(explain)?;
+        let listener = accept::bind(address).map_err(explain)?;
         let address = listener.local_addr().map_err(explain)?;
-        Ok(Bound { listener, address })
+        Ok(BoundListener { listener, address })
     }
 }
 
 impl Edge {
     /// Listens on `settings.listen` and `settings.admin`. Connections wait in the kernel's queue until [`Edge::serve`]
     /// is polled.
-    pub fn bind(settings: Settings, rooms: Rooms) -> Result<Edge, EdgeError> {
-        let public = Bound::new(settings.listen, "--listen")?;
-        let admin = settings.admin.map(|address| Bound::new(address, "--admin-listen")).transpose()?;
+    pub fn bind(settings: Settings, rooms: EdgeParts) -> Result<Edge, EdgeError> {
+        let public = BoundListener::new(settings.listen, "--listen")?;
+        let admin = settings.admin.map(|address| BoundListener::new(address, "--admin-listen")).transpose()?;
         Ok(Edge { public, admin, settings, rooms })
     }
 
@@ -147,12 +129,16 @@ impl Edge {
         let listener = tokio::net::TcpListener::from_std(public.listener)?;
         let admin = admin.map(|bound| tokio::net::TcpListener::from_std(bound.listener)).transpose()?;
         let meters = rooms.meters.clone();
-        let mut upkeep = tokio::spawn(metrics::upkeep(rooms.exposition.clone(), phase.clone()));
-        let context = Arc::new(Context::new(&settings, rooms, phase.clone()));
-        let hall =
-            |router, limits| Hall { router, limits, meters: meters.clone(), stop_timeout: settings.stop_timeout };
-        let router = router::public(&context, admin.is_none());
-        let public = listen::accept_all(listener, hall(router, settings.connections), phase.clone());
+        let mut upkeep = tokio::spawn(http::metrics::upkeep(rooms.exposition.clone(), phase.clone()));
+        let context = Arc::new(AnswerContext::new(&settings, rooms, phase.clone()));
+        let hall = |router, limits| HttpService {
+            router,
+            limits,
+            meters: meters.clone(),
+            stop_timeout: settings.stop_timeout,
+        };
+        let router = http::router::public(&context, admin.is_none());
+        let public = accept::accept_all(listener, hall(router, settings.connections), phase.clone());
         let operators = async {
             if let Some(listener) = admin {
                 // Places of its own, so that the public cannot take them.
@@ -162,7 +148,7 @@ impl Edge {
                     pending_per_address_max: None,
                     ..settings.connections
                 };
-                listen::accept_all(listener, hall(router::admin(&context), limits), phase).await;
+                accept::accept_all(listener, hall(http::router::admin(&context), limits), phase).await;
             }
         };
         let mut accepting = pin!(async { tokio::join!(public, operators) });

@@ -31,7 +31,7 @@ pub struct Settings {
     /// Of the bodies that are made once and shared.
     pub answers: AnswerLimits,
     /// Who may ask.
-    pub visitors: VisitorRules,
+    pub visitors: OriginRules,
 }
 
 /// Bounds of connections that are not upgraded.
@@ -64,7 +64,7 @@ pub struct AnswerLimits {
 
 /// Which web pages may ask, and by which names the server may be asked.
 #[derive(Clone, Debug, Default)]
-pub struct VisitorRules {
+pub struct OriginRules {
     /// Exact origins, or `*`; pages of the same host always may. If there is none, any may, unless `asks_open`.
     pub allowed_origins: Vec<String>,
     /// Values of `Host`, with or without a port; any if there is none.

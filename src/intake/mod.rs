@@ -1,4 +1,4 @@
-//! Floor 3, west wing: from the upstream to the publisher.
+//! Floor 4, west wing: from the upstream to the publisher.
 //!
 //! ```text
 //! Upstream (connects, waits, connects again)
@@ -8,17 +8,17 @@
 //! ```
 //! `Dialogue` and `Sorter` know no sockets and no clock. Nothing here knows who reads what is published.
 
-pub mod flow;
+pub mod arbitrate;
+pub mod assemble;
+pub mod classify;
 pub mod probe;
-pub mod profile;
-pub mod sorting;
 pub mod upstream;
 
+pub(crate) mod connection;
 mod digest;
-pub(crate) mod line;
-mod outlet;
+mod pipeline;
 mod pool;
-mod press;
 #[cfg(test)]
 mod recorded;
 mod sample;
+mod update_sink;

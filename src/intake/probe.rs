@@ -8,12 +8,12 @@ use tokio::sync::watch;
 
 use crate::bus::clock::Clock;
 use crate::bus::{self, Limits};
-use crate::wire::encode::PayloadKind;
+use crate::protocol::encoding::PayloadKind;
 use crate::words::ids::Epoch;
 use crate::words::metrics::Meters;
 
-use super::profile::rule::Class;
 use super::upstream::{Settings, Upstream, UpstreamError};
+use crate::profile::rule::MessageClass;
 
 /// Characters of a sample that the report shows.
 const SAMPLE_CHARS: usize = 100;
@@ -25,7 +25,7 @@ const RING_BYTES_MAX: usize = 64 << 20;
 
 /// What a feed was seen to do.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Report {
+pub struct ProbeReport {
     /// Without user, password and query.
     pub url: String,
     pub profile: String,
@@ -64,7 +64,12 @@ pub enum ProbeError {
 }
 
 /// Connects, listens for `duration`, and reports; at most `samples` topics are shown with a sample.
-pub async fn probe(settings: Settings, clock: Clock, duration: Duration, samples: usize) -> Result<Report, ProbeError> {
+pub async fn probe(
+    settings: Settings,
+    clock: Clock,
+    duration: Duration,
+    samples: usize,
+) -> Result<ProbeReport, ProbeError> {
     let limits = Limits { ring_frames_max: RING_FRAMES_MAX, ring_bytes_max: RING_BYTES_MAX, topics_max: TOPICS_MAX };
     let (publisher, reader) = bus::open(Epoch(rand::rng().random()), limits, &Meters::unread());
     let profile = settings.profile.name.clone();
@@ -108,8 +113,8 @@ pub async fn probe(settings: Settings, clock: Clock, duration: Duration, samples
         });
     });
     topics.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.topic.cmp(&b.topic)));
-    let counted = Class::ALL.into_iter().map(|class| (class.label(), tally.messages[class as usize]));
-    Ok(Report {
+    let counted = MessageClass::ALL.into_iter().map(|class| (class.label(), tally.messages[class as usize]));
+    Ok(ProbeReport {
         url: upstream.shown_url(),
         profile,
         guess: upstream.sorter().and_then(|sorter| sorter.guess()).map(ToString::to_string),
@@ -135,7 +140,7 @@ fn sample(bytes: &[u8], kind: PayloadKind) -> String {
     short
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for ProbeReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let classes: Vec<String> = self.classes.iter().map(|(class, count)| format!("{count} {class}")).collect();
         let messages = if classes.is_empty() { "none".to_string() } else { classes.join(", ") };
@@ -173,7 +178,7 @@ mod tests {
             per_second: count as f64 / 2.0,
             sample: "{}".to_string(),
         };
-        let report = Report {
+        let report = ProbeReport {
             url: "wss://h/ws".to_string(),
             profile: "generic".to_string(),
             guess: None,

@@ -2,7 +2,7 @@
 
 use crate::words::stamp::Stamp;
 
-use super::sorting::Incoming;
+use crate::intake::classify::Incoming;
 
 /// A class is sampled in the log at most this often.
 const SAMPLE_NS: u64 = 10_000_000_000;

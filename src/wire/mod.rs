@@ -2,11 +2,7 @@
 //!
 //! Pure: no tokio, no clock, no sockets. Everything here is a function of the bytes it is given.
 
-pub mod command;
 pub mod deflate;
-pub mod encode;
 pub mod frame;
-pub mod json;
 pub mod negotiate;
-pub mod notice;
 pub mod scan;

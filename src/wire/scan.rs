@@ -8,7 +8,7 @@ const HEADER_BYTES_MAX: usize = 10;
 
 /// What the first bytes of a WireFrame tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct FrameHead {
     /// FIN, the reserved bits and the opcode.
     pub first: u8,
     pub header_bytes: usize,
@@ -20,9 +20,9 @@ pub struct Head {
 #[error("expected an unmasked frame from a server (RFC 6455 section 5.1), found a masked one")]
 pub struct Masked;
 
-impl Head {
+impl FrameHead {
     /// The head that `bytes` begin with; none if it is not whole.
-    pub fn read(bytes: &[u8]) -> Result<Option<Head>, Masked> {
+    pub fn read(bytes: &[u8]) -> Result<Option<FrameHead>, Masked> {
         let [first, second, ..] = *bytes else { return Ok(None) };
         if second & 0x80 != 0 {
             return Err(Masked);
@@ -37,7 +37,7 @@ impl Head {
             0 => u64::from(second),
             _ => length.iter().fold(0, |length, &byte| length << 8 | u64::from(byte)),
         };
-        Ok(Some(Head { first, header_bytes: 2 + length_bytes, payload_bytes }))
+        Ok(Some(FrameHead { first, header_bytes: 2 + length_bytes, payload_bytes }))
     }
 
     /// The low four bits of the first byte, as in `Opcode`.
@@ -53,7 +53,7 @@ impl Head {
 
 /// Where a stream stands between two reads.
 #[derive(Debug, Default)]
-pub struct Scanner {
+pub struct FrameScanner {
     /// The beginning of a WireFrame whose head a read has cut.
     held: [u8; HEADER_BYTES_MAX + START_BYTES],
     held_bytes: usize,
@@ -61,10 +61,10 @@ pub struct Scanner {
     skip: u64,
 }
 
-impl Scanner {
+impl FrameScanner {
     /// Takes received bytes and shows each head that is whole now, with the first bytes of its payload: `START_BYTES`,
     /// or all of a shorter one.
-    pub fn scan(&mut self, mut bytes: &[u8], mut show: impl FnMut(&Head, &[u8])) -> Result<(), Masked> {
+    pub fn scan(&mut self, mut bytes: &[u8], mut show: impl FnMut(&FrameHead, &[u8])) -> Result<(), Masked> {
         loop {
             let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
             self.skip -= skipped as u64;
@@ -92,9 +92,9 @@ impl Scanner {
     }
 }
 
-/// Head and start of the payload, once both are there.
-fn glance(bytes: &[u8]) -> Result<Option<(Head, &[u8])>, Masked> {
-    let Some(head) = Head::read(bytes)? else { return Ok(None) };
+/// FrameHead and start of the payload, once both are there.
+fn glance(bytes: &[u8]) -> Result<Option<(FrameHead, &[u8])>, Masked> {
+    let Some(head) = FrameHead::read(bytes)? else { return Ok(None) };
     let start_bytes = usize::try_from(head.payload_bytes).map_or(START_BYTES, |bytes| bytes.min(START_BYTES));
     Ok(bytes.get(head.header_bytes..head.header_bytes + start_bytes).map(|start| (head, start)))
 }
@@ -106,10 +106,10 @@ mod tests {
 
     /// What a scan shows of a stream that comes in pieces of so many bytes.
     fn shown(stream: &[u8], piece_bytes: usize) -> Vec<(u8, u64, Vec<u8>)> {
-        let mut scanner = Scanner::default();
+        let mut scanner = FrameScanner::default();
         let mut shown = Vec::new();
         for piece in stream.chunks(piece_bytes) {
-            let show = |head: &Head, start: &[u8]| shown.push((head.opcode(), head.payload_bytes, start.to_vec()));
+            let show = |head: &FrameHead, start: &[u8]| shown.push((head.opcode(), head.payload_bytes, start.to_vec()));
             scanner.scan(piece, show).expect("unmasked");
         }
         assert_eq!((scanner.skip, scanner.held_bytes), (0, 0), "the stream ends with a whole frame");
@@ -135,8 +135,8 @@ mod tests {
 
     #[test]
     fn a_masked_frame_is_refused_and_an_endless_one_is_no_panic() {
-        assert_eq!(Scanner::default().scan(&[0x81, 0x80], |_, _| {}), Err(Masked));
-        let mut scanner = Scanner::default();
+        assert_eq!(FrameScanner::default().scan(&[0x81, 0x80], |_, _| {}), Err(Masked));
+        let mut scanner = FrameScanner::default();
         let mut endless = vec![0x82, 127];
         endless.extend_from_slice(&[0xFF; 100]);
         for _ in 0..3 {

@@ -11,21 +11,21 @@ use metrics::{Counter, Gauge, Histogram, Key, Level, Metadata, Recorder};
 #[derive(Debug)]
 pub struct Metric {
     pub name: &'static str,
-    pub kind: Kind,
+    pub kind: MetricKind,
     pub help: &'static str,
-    pub labels: &'static [Label],
+    pub labels: &'static [MetricLabel],
 }
 
 /// One label of a series.
 #[derive(Debug)]
-pub struct Label {
+pub struct MetricLabel {
     pub name: &'static str,
     /// Every value, where they are known beforehand; else empty.
     pub values: &'static [&'static str],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     Counter,
     Gauge,
     Histogram,
@@ -33,7 +33,7 @@ pub enum Kind {
 
 /// Series that belong together in the documentation.
 #[derive(Debug)]
-pub struct Section {
+pub struct MetricSection {
     pub title: &'static str,
     pub metrics: &'static [&'static Metric],
 }
@@ -44,14 +44,14 @@ macro_rules! declare {
     })*) => {
         $($(pub static $constant: Metric = Metric {
             name: $name,
-            kind: Kind::$kind,
+            kind: MetricKind::$kind,
             help: $help,
-            labels: &[$(Label { name: stringify!($label), values: &[$($value),*] }),*],
+            labels: &[$(MetricLabel { name: stringify!($label), values: &[$($value),*] }),*],
         };)*)*
         /// Every declared series.
         pub static ALL: &[&Metric] = &[$($(&$constant,)*)*];
         /// The same, in the order of the documentation.
-        pub static SECTIONS: &[Section] = &[$(Section { title: $title, metrics: &[$(&$constant),*] }),*];
+        pub static SECTIONS: &[MetricSection] = &[$(MetricSection { title: $title, metrics: &[$(&$constant),*] }),*];
     };
 }
 
@@ -240,9 +240,9 @@ impl Meters {
         for metric in ALL {
             let name = metric.name.into();
             match metric.kind {
-                Kind::Counter => recorder.describe_counter(name, None, metric.help.into()),
-                Kind::Gauge => recorder.describe_gauge(name, None, metric.help.into()),
-                Kind::Histogram => recorder.describe_histogram(name, None, metric.help.into()),
+                MetricKind::Counter => recorder.describe_counter(name, None, metric.help.into()),
+                MetricKind::Gauge => recorder.describe_gauge(name, None, metric.help.into()),
+                MetricKind::Histogram => recorder.describe_histogram(name, None, metric.help.into()),
             }
         }
         Meters { recorder }
@@ -254,17 +254,17 @@ impl Meters {
     }
 
     pub fn counter(&self, metric: &'static Metric, labels: &[(&'static str, &str)]) -> Counter {
-        assert_eq!(metric.kind, Kind::Counter, "{} is declared otherwise", metric.name);
+        assert_eq!(metric.kind, MetricKind::Counter, "{} is declared otherwise", metric.name);
         self.recorder.register_counter(&key(metric, labels), &METADATA)
     }
 
     pub fn gauge(&self, metric: &'static Metric, labels: &[(&'static str, &str)]) -> Gauge {
-        assert_eq!(metric.kind, Kind::Gauge, "{} is declared otherwise", metric.name);
+        assert_eq!(metric.kind, MetricKind::Gauge, "{} is declared otherwise", metric.name);
         self.recorder.register_gauge(&key(metric, labels), &METADATA)
     }
 
     pub fn histogram(&self, metric: &'static Metric, labels: &[(&'static str, &str)]) -> Histogram {
-        assert_eq!(metric.kind, Kind::Histogram, "{} is declared otherwise", metric.name);
+        assert_eq!(metric.kind, MetricKind::Histogram, "{} is declared otherwise", metric.name);
         self.recorder.register_histogram(&key(metric, labels), &METADATA)
     }
 }

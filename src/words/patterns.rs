@@ -52,11 +52,11 @@ impl<'p> FromIterator<&'p Pattern> for PatternSet {
 /// A value for each pattern; found by the topics that the pattern matches.
 #[derive(Debug)]
 pub struct PatternTable<T> {
-    root: Node<T>,
+    root: PatternNode<T>,
 }
 
 #[derive(Debug)]
-struct Node<T> {
+struct PatternNode<T> {
     /// Of the pattern that ends here.
     end: Option<T>,
     /// Patterns that go on, by what is left of them: few, or at the greatest depth.
@@ -67,9 +67,9 @@ struct Node<T> {
 /// Patterns that go on, by their next token.
 #[derive(Debug)]
 struct Branches<T> {
-    literal: HashMap<Box<str>, Node<T>>,
+    literal: HashMap<Box<str>, PatternNode<T>>,
     /// `*`
-    any: Node<T>,
+    any: PatternNode<T>,
     /// `>`
     rest: Option<T>,
     globs: Option<Box<Globs<T>>>,
@@ -82,7 +82,7 @@ struct Glob<T> {
     /// The bytes that a token must hold, as `bytes_of` tells them: most tokens are told apart by them, however little there
     /// is to find a glob by.
     needs: u64,
-    node: Node<T>,
+    node: PatternNode<T>,
 }
 
 /// Tokens with `*` among other characters, by their anchors.
@@ -137,17 +137,17 @@ impl<T> PatternTable<T> {
 
 impl<T> Default for PatternTable<T> {
     fn default() -> Self {
-        PatternTable { root: Node::default() }
+        PatternTable { root: PatternNode::default() }
     }
 }
 
-impl<T> Default for Node<T> {
+impl<T> Default for PatternNode<T> {
     fn default() -> Self {
-        Node { end: None, loose: Vec::new(), branches: None }
+        PatternNode { end: None, loose: Vec::new(), branches: None }
     }
 }
 
-impl<T> Node<T> {
+impl<T> PatternNode<T> {
     fn is_empty(&self) -> bool {
         self.end.is_none() && self.loose.is_empty() && self.branches.is_none()
     }
@@ -236,7 +236,7 @@ impl<T> Node<T> {
 
 impl<T> Default for Branches<T> {
     fn default() -> Self {
-        Branches { literal: HashMap::new(), any: Node::default(), rest: None, globs: None }
+        Branches { literal: HashMap::new(), any: PatternNode::default(), rest: None, globs: None }
     }
 }
 
@@ -253,7 +253,7 @@ impl<T> Branches<T> {
                     "*" => &mut self.any,
                     glob if glob.contains('*') => {
                         let bucket = self.globs.get_or_insert_default().bucket_or_new(glob);
-                        let fresh = || Glob { needs: bytes_of(glob), node: Node::default() };
+                        let fresh = || Glob { needs: bytes_of(glob), node: PatternNode::default() };
                         &mut bucket.entry(glob.into()).or_insert_with(fresh).node
                     }
                     literal => self.literal.entry(literal.into()).or_default(),
@@ -263,7 +263,7 @@ impl<T> Branches<T> {
         }
     }
 
-    fn child(&mut self, token: &str) -> Option<&mut Node<T>> {
+    fn child(&mut self, token: &str) -> Option<&mut PatternNode<T>> {
         match token {
             "*" => Some(&mut self.any),
             glob if glob.contains('*') => Some(&mut self.globs.as_mut()?.bucket(glob)?.get_mut(glob)?.node),

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanline::bus::clock::Clock;
-use fanline::bus::keeping::Keeping;
 use fanline::bus::publisher::Publisher;
-use fanline::bus::pulse::Vitals;
+use fanline::bus::retention::Retention;
+use fanline::bus::signal::pulse::Vitals;
 use fanline::bus::{self, Limits};
-use fanline::delivery::newcomer::Newcomer;
-use fanline::edge::settings::{AnswerLimits, ConnectionLimits, Settings, VisitorRules};
-use fanline::edge::{self, Edge, Phase, Rooms};
-use fanline::wire::encode::{Payload, PayloadKind};
+use fanline::delivery::handoff::Handoff;
+use fanline::edge::settings::{AnswerLimits, ConnectionLimits, OriginRules, Settings};
+use fanline::edge::{self, Edge, EdgeParts, Phase};
+use fanline::protocol::encoding::{Payload, PayloadKind};
 use fanline::words::ids::Epoch;
 use fanline::words::stamp::Stamp;
 use tokio::sync::{mpsc, watch};
@@ -28,7 +28,7 @@ pub struct Street {
     /// The operator's, if there is one.
     pub admin: Option<SocketAddr>,
     pub publisher: Publisher,
-    pub newcomers: mpsc::UnboundedReceiver<Newcomer>,
+    pub newcomers: mpsc::UnboundedReceiver<Handoff>,
     pub phase: watch::Sender<Phase>,
     pub served: JoinHandle<std::io::Result<()>>,
 }
@@ -55,7 +55,7 @@ pub fn settings() -> Settings {
             requests_per_second_max: 1000,
         },
         answers: AnswerLimits { bytes_max: 32 << 20, bytes_per_address_max: None },
-        visitors: VisitorRules::default(),
+        visitors: OriginRules::default(),
     }
 }
 
@@ -66,16 +66,20 @@ pub fn bounded(bound: impl FnOnce(&mut ConnectionLimits)) -> Settings {
     settings
 }
 
-pub fn rooms() -> (Rooms, Publisher, mpsc::UnboundedReceiver<Newcomer>) {
-    let (meters, exposition) = edge::metrics::recorder();
+pub fn rooms() -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
+    let (meters, exposition) = edge::http::metrics::recorder();
     let limits = Limits { ring_frames_max: 64, ring_bytes_max: 1 << 20, topics_max: 100_000 };
     let (publisher, reader) = bus::open(EPOCH, limits, &meters);
     let (adopt, newcomers) = mpsc::unbounded_channel();
-    let door: edge::Door = Arc::new(move |newcomer| {
+    let door: edge::Adopt = Arc::new(move |newcomer| {
         // The receiver is gone only if its test is.
         let _ = adopt.send(newcomer);
     });
-    (Rooms { reader, door, vitals: Vitals::new(Clock::start(), Vec::new()), meters, exposition }, publisher, newcomers)
+    (
+        EdgeParts { reader, door, vitals: Vitals::new(Clock::start(), Vec::new()), meters, exposition },
+        publisher,
+        newcomers,
+    )
 }
 
 impl Street {
@@ -91,7 +95,7 @@ impl Street {
     pub fn publish(&mut self, topic: &str, data: &'static str, kind: PayloadKind) {
         let payload = Payload { bytes: Bytes::from_static(data.as_bytes()), kind };
         self.publisher
-            .publish(topic, payload, Keeping::NEWEST, Stamp { wall_ms: 1_700_000_000_000, mono_ns: 0 })
+            .publish(topic, payload, Retention::NEWEST, Stamp { wall_ms: 1_700_000_000_000, mono_ns: 0 })
             .expect("published");
     }
 

@@ -1,7 +1,7 @@
 //! The checks, and what they share: an item that notices unsynchronised access, a reader that sleeps.
 
-mod bell;
-mod board;
+mod doorbell;
+mod versioned;
 mod ring;
 
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use loom::cell::UnsafeCell;
 use loom::sync::{Condvar, Mutex};
 
-use crate::bus::bell::Bell;
-use crate::bus::ring::{Numbered, Ring};
+use crate::bus::signal::doorbell::Doorbell;
+use crate::bus::log::ring::{Numbered, Ring};
 use crate::words::ids::Offset;
 
 /// Explores a model with at most four preemptions per run, or as many as `LOOM_MAX_PREEMPTIONS` says. Each of 24 faults
@@ -65,9 +65,9 @@ struct Bed {
 
 impl Bed {
     /// A bell that wakes whoever sleeps here.
-    fn bell(self: &Arc<Bed>) -> Bell {
+    fn bell(self: &Arc<Bed>) -> Doorbell {
         let bed = self.clone();
-        Bell::new(move || {
+        Doorbell::new(move || {
             bed.strikes.fetch_add(1, Ordering::Relaxed);
             *bed.woken.lock().expect("no panic under the lock") = true;
             bed.changed.notify_one();

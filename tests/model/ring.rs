@@ -5,7 +5,7 @@ use std::sync::Arc;
 use loom::thread;
 
 use super::{Item, check, publish};
-use crate::bus::ring::Ring;
+use crate::bus::log::ring::Ring;
 use crate::words::ids::Offset;
 
 #[test]

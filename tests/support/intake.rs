@@ -4,13 +4,13 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fanline::bus::bell::Bell;
 use fanline::bus::clock::Clock;
-use fanline::bus::feed::{FeedState, StaleReason};
+use fanline::bus::feed_state::{FeedState, StaleReason};
 use fanline::bus::reader::Reader;
+use fanline::bus::signal::doorbell::Doorbell;
 use fanline::bus::{self, Limits};
-use fanline::intake::profile::Profile;
 use fanline::intake::upstream::{Settings, Upstream, UpstreamError};
+use fanline::profile::Profile;
 use fanline::words::ids::{Epoch, Offset};
 use fanline::words::metrics::Meters;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -25,7 +25,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Intake {
     pub reader: Reader,
     news: Arc<Notify>,
-    bell: Arc<Bell>,
+    bell: Arc<Doorbell>,
     meters: PrometheusHandle,
     log: Log,
     _logging: DefaultGuard,
@@ -52,7 +52,7 @@ impl Intake {
         let (publisher, reader) = bus::open(Epoch(1), limits, &meters);
         let news = Arc::new(Notify::new());
         let struck = news.clone();
-        let bell = Arc::new(Bell::new(move || struck.notify_one()));
+        let bell = Arc::new(Doorbell::new(move || struck.notify_one()));
         reader.hang(bell.clone());
         let upstream = Upstream::new(settings, publisher, Clock::start(), &meters).expect("right settings");
         let (stop, stopped) = watch::channel(false);

@@ -8,9 +8,9 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fanline::bus::feed::StaleReason;
-use fanline::intake::profile::{Profile, check};
+use fanline::bus::feed_state::StaleReason;
 use fanline::intake::upstream::Settings;
+use fanline::profile::{Profile, check};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

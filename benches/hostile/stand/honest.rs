@@ -4,9 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use fanline::bench::client::{Age, Reading};
-use fanline::bench::crowd::{Crowd, Look};
-use fanline::bench::dial::Target;
+use fanline::bench::client::{AgeSource, MessageFields};
+use fanline::bench::crowd::{ClientPool, PoolTotals};
+use fanline::bench::dial::DialTarget;
 use fanline::bus::clock::Clock;
 use fanline::wire::frame::{Opcode, put_frame};
 
@@ -14,10 +14,10 @@ use super::line::masked;
 use super::venue::{Said, live_topic};
 use super::{LISTS, LIVE_TOPICS};
 
-const READING: Reading = Reading { notices: true, dense: false, age: Age::Mark };
+const READING: MessageFields = MessageFields { notices: true, dense: false, age: AgeSource::Mark };
 /// Clients of one loopback address.
 const CLIENTS_PER_ADDRESS: usize = 50;
-/// What `Target::dial` counts from one address of loopback to the next.
+/// What `DialTarget::dial` counts from one address of loopback to the next.
 const INDEXES_PER_ADDRESS: usize = 20_000;
 const GLANCE: Duration = Duration::from_millis(20);
 /// Nothing more comes when nothing has come for so long: longer than the longest stall that was seen.
@@ -25,15 +25,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const DEADLINE: Duration = Duration::from_secs(40);
 
 pub struct Honest {
-    crowd: Crowd,
+    crowd: ClientPool,
     clients: usize,
 }
 
 impl Honest {
     /// Connects them one by one, and waits until each has the value of each of its topics.
     pub fn join(address: SocketAddr, clients: usize, clock: Clock) -> io::Result<Honest> {
-        let mut crowd = Crowd::gather(READING, false, clock)?;
-        let mut target = Target {
+        let mut crowd = ClientPool::gather(READING, false, clock)?;
+        let mut target = DialTarget {
             address,
             host: address.to_string(),
             path: "/v1/ws".into(),
@@ -63,12 +63,12 @@ impl Honest {
     }
 
     /// What they have got of what was said, once it has come.
-    pub fn settle(&self, said: &Said) -> Look {
+    pub fn settle(&self, said: &Said) -> PoolTotals {
         let expected: Vec<u64> = (0..self.clients).map(|client| said.by_list[client % LISTS]).collect();
         self.wait(|look| look.lost == 0, expected)
     }
 
-    fn wait(&self, done: impl Fn(&Look) -> bool, expected: Vec<u64>) -> Look {
+    fn wait(&self, done: impl Fn(&PoolTotals) -> bool, expected: Vec<u64>) -> PoolTotals {
         let (begun, mut moved, mut deliveries) = (Instant::now(), Instant::now(), 0);
         loop {
             let look = self.crowd.look(expected.clone());

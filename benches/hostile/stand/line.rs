@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fanline::wire::deflate::{Deflater, WINDOW_BITS_MAX};
 use fanline::wire::frame::{Opcode, put_deflated, put_frame};
-use fanline::wire::scan::Scanner;
+use fanline::wire::scan::FrameScanner;
 use socket2::{Domain, Socket, Type};
 
 use super::field::Field;
@@ -36,7 +36,7 @@ const ERROR: &[u8] = b"{\"op\":\"er";
 pub struct Line<'a> {
     pub socket: TcpStream,
     field: &'a Field<'a>,
-    scanner: Scanner,
+    scanner: FrameScanner,
     buffer: Vec<u8>,
 }
 
@@ -61,7 +61,7 @@ impl<'a> Line<'a> {
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(READ_TIMEOUT))?;
         socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
-        Ok(Line { socket, field, scanner: Scanner::default(), buffer: Vec::new() })
+        Ok(Line { socket, field, scanner: FrameScanner::default(), buffer: Vec::new() })
     }
 
     /// Connects and upgrades, without and with permessage-deflate.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanline::bench::crowd::Look;
+use fanline::bench::crowd::PoolTotals;
 
 use super::GROWTH_BYTES_MAX;
 use super::attack::Found;
@@ -52,7 +52,7 @@ pub struct Row {
 
 impl Phase {
     /// `settled` is for how long clients were waited for after the last message.
-    pub fn new(look: &Look, settled: Duration, newcomers: Waits, cpu: f64) -> Phase {
+    pub fn new(look: &PoolTotals, settled: Duration, newcomers: Waits, cpu: f64) -> Phase {
         let ages = &look.tally.ages;
         let ms = |ns: u64| ns as f64 / 1e6;
         // Clients that were told nothing still wait.

@@ -8,12 +8,12 @@ use std::rc::Rc;
 use flate2::{Decompress, FlushDecompress};
 use serde_json::Value;
 
-use super::model::{Model, What, changed};
-use crate::bus::keeping::NoteKind;
-use crate::delivery::lane::SessionId;
-use crate::delivery::newcomer::Terms;
-use crate::delivery::session::Socket;
-use crate::wire::encode::Format;
+use super::model::{Model, ModelKind, changed};
+use crate::bus::retention::TopicStatusKind;
+use crate::delivery::handoff::SessionOptions;
+use crate::delivery::lanes::lane::SessionId;
+use crate::delivery::sessions::session::Socket;
+use crate::protocol::encoding::Format;
 use crate::wire::negotiate::Agreement;
 use crate::words::topic::Pattern;
 
@@ -76,8 +76,8 @@ impl Socket for FakeSocket {
     }
 }
 
-/// What a client knows and expects.
-pub struct Client {
+/// ModelKind a client knows and expects.
+pub struct SimulatedClient {
     pub id: SessionId,
     pub pipe: Rc<RefCell<Pipe>>,
     pub paced: bool,
@@ -100,14 +100,14 @@ pub struct Client {
     added_at: u64,
 }
 
-/// What a client knows of one topic.
+/// ModelKind a client knows of one topic.
 #[derive(Debug, Default)]
 pub struct Known {
     /// Offsets received, notes included, in the order of arrival.
     pub seen: Vec<u64>,
     /// The last of them that was no note.
     pub data: u64,
-    /// What snapshot and deltas come to; none before a snapshot.
+    /// ModelKind snapshot and deltas come to; none before a snapshot.
     pub state: Option<u32>,
     /// The newest snapshot or delta of `state`.
     last: u64,
@@ -119,14 +119,14 @@ pub struct Known {
     pub mark: Option<u64>,
 }
 
-impl Client {
-    pub fn new(id: SessionId, pipe: Rc<RefCell<Pipe>>, terms: &Terms) -> Client {
+impl SimulatedClient {
+    pub fn new(id: SessionId, pipe: Rc<RefCell<Pipe>>, terms: &SessionOptions) -> SimulatedClient {
         let mut patterns = BTreeMap::new();
         if terms.format == Format::Raw {
             // There will be no answer.
             patterns.extend(terms.patterns.iter().map(|pattern| (pattern.to_string(), 0)));
         }
-        Client {
+        SimulatedClient {
             id,
             pipe,
             paced: terms.every.is_some(),
@@ -206,14 +206,14 @@ impl Client {
         let item = model.item(offset);
         let small = |name: &str| u32::try_from(data[name].as_u64().expect("a number")).expect("a small one");
         match (message["kind"].as_str(), item.what) {
-            (None, What::Moment) => {}
-            (None, What::Value) => *known = known.restarted(None, offset),
-            (Some("snapshot"), What::Start | What::Change) => {
+            (None, ModelKind::Moment) => {}
+            (None, ModelKind::Value) => *known = known.restarted(None, offset),
+            (Some("snapshot"), ModelKind::Start | ModelKind::Change) => {
                 let state = Some(small("state"));
                 assert_eq!(state, item.state, "{topic} {offset}: a snapshot is the whole value");
                 *known = known.restarted(state, offset);
             }
-            (Some("delta"), What::Change) => match known.state {
+            (Some("delta"), ModelKind::Change) => match known.state {
                 Some(state) => {
                     assert_eq!(Some(known.last), data["prev"].as_u64(), "{topic} {offset}: a change is missing");
                     known.state = Some(changed(state, small("add")));
@@ -242,11 +242,12 @@ impl Client {
                 known.lost_start = true;
                 known.mark = None;
             }
-            ("gap", What::Note(NoteKind::Gap)) => assert_eq!(message["missed"].as_u64(), Some(offset)),
-            ("stale", What::Note(NoteKind::Stale)) | ("refused", What::Note(NoteKind::Refused)) => {
+            ("gap", ModelKind::Note(TopicStatusKind::Gap)) => assert_eq!(message["missed"].as_u64(), Some(offset)),
+            ("stale", ModelKind::Note(TopicStatusKind::Stale))
+            | ("refused", ModelKind::Note(TopicStatusKind::Refused)) => {
                 known.mark = Some(offset);
             }
-            ("live", What::Note(NoteKind::Live)) => known.mark = None,
+            ("live", ModelKind::Note(TopicStatusKind::Live)) => known.mark = None,
             other => panic!("{topic} {offset} is told as {other:?}"),
         }
         self.move_cursor(offset, self.added_at + 1);
@@ -285,7 +286,7 @@ impl Client {
         for topic in topics {
             self.patterns.entry(topic.to_string()).or_insert(offset);
         }
-        // What was left and comes back starts over.
+        // ModelKind was left and comes back starts over.
         let patterns = &self.patterns;
         self.known.retain(|topic, _| patterns.keys().any(|pattern| matches(pattern, topic)));
     }

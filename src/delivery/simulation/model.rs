@@ -1,43 +1,43 @@
-//! What the simulation has published, and what that comes to: kept in another way than the server does it.
+//! ModelKind the simulation has published, and what that comes to: kept in another way than the server does it.
 
 use std::collections::HashMap;
 
-use crate::bus::keeping::NoteKind;
-use crate::bus::story::CHANGES_MAX;
+use crate::bus::retained::CHANGES_MAX;
+use crate::bus::retention::TopicStatusKind;
 
 /// Everything published, by topic and by offset.
 #[derive(Default)]
 pub struct Model {
     topics: HashMap<&'static str, Telling>,
     /// Of offset 1, 2, …
-    published: Vec<Item>,
+    published: Vec<ModelItem>,
     /// How often topics were forgotten.
     pub expired: usize,
 }
 
-/// What one offset is.
+/// ModelKind one offset is.
 #[derive(Clone, Copy, Debug)]
-pub struct Item {
+pub struct ModelItem {
     pub topic: &'static str,
-    pub what: What,
-    /// What the topic's changes come to after it; none if they have no start.
+    pub what: ModelKind,
+    /// ModelKind the topic's changes come to after it; none if they have no start.
     pub state: Option<u32>,
     /// More changes have followed the start than are kept.
     pub overflowed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum ModelKind {
     Value,
     Start,
     Change,
     Moment,
-    Note(NoteKind),
+    Note(TopicStatusKind),
     /// Word among the shards that topics are forgotten.
     Expired,
 }
 
-/// What all that was published of one topic comes to.
+/// ModelKind all that was published of one topic comes to.
 #[derive(Clone, Debug, Default)]
 pub struct Telling {
     /// The newest value, if nothing has started since.
@@ -69,12 +69,12 @@ impl Model {
         self.topics.get(topic).cloned().unwrap_or_default()
     }
 
-    pub fn item(&self, offset: u64) -> Item {
+    pub fn item(&self, offset: u64) -> ModelItem {
         self.published[offset as usize - 1]
     }
 
     /// Offsets of a topic, oldest first.
-    pub fn offsets<'m>(&'m self, topic: &'m str) -> impl Iterator<Item = (u64, What)> + 'm {
+    pub fn offsets<'m>(&'m self, topic: &'m str) -> impl Iterator<Item = (u64, ModelKind)> + 'm {
         (1..)
             .zip(&self.published)
             .filter(move |(_, item)| item.topic == topic)
@@ -88,20 +88,20 @@ impl Model {
             let telling = self.topics.get_mut(topic).expect("it was published");
             *telling = Telling { began, ..Telling::default() };
         }
-        self.published.push(Item { topic: "", what: What::Expired, state: None, overflowed: false });
+        self.published.push(ModelItem { topic: "", what: ModelKind::Expired, state: None, overflowed: false });
         self.expired += 1;
     }
 
     /// Adds what has the next offset. `state` is that of a start, or what a change adds; `has_whole` tells that the whole
     /// value is at hand beside the change.
-    pub fn add(&mut self, topic: &'static str, what: What, state: u32, has_whole: bool) {
+    pub fn add(&mut self, topic: &'static str, what: ModelKind, state: u32, has_whole: bool) {
         let offset = self.next_offset();
         let telling = self.topics.entry(topic).or_default();
         let began = telling.began;
         match what {
-            What::Value => *telling = Telling { value: Some(offset), began, ..Telling::default() },
-            What::Start => *telling = Telling { state: Some(state), last: offset, began, ..Telling::default() },
-            What::Change => {
+            ModelKind::Value => *telling = Telling { value: Some(offset), began, ..Telling::default() },
+            ModelKind::Start => *telling = Telling { state: Some(state), last: offset, began, ..Telling::default() },
+            ModelKind::Change => {
                 telling.last = offset;
                 if let Some(before) = telling.state {
                     telling.state = Some(changed(before, state));
@@ -112,16 +112,16 @@ impl Model {
                     *telling = Telling { state: telling.state, last: offset, began, ..Telling::default() };
                 }
             }
-            What::Moment | What::Expired => {}
-            What::Note(NoteKind::Gap) => {
+            ModelKind::Moment | ModelKind::Expired => {}
+            ModelKind::Note(TopicStatusKind::Gap) => {
                 telling.gaps.retain(|gap| *gap < telling.last);
                 telling.gaps.push(offset);
             }
-            What::Note(NoteKind::Live) => telling.mark = None,
-            What::Note(NoteKind::Stale | NoteKind::Refused) => telling.mark = Some(offset),
+            ModelKind::Note(TopicStatusKind::Live) => telling.mark = None,
+            ModelKind::Note(TopicStatusKind::Stale | TopicStatusKind::Refused) => telling.mark = Some(offset),
         }
         let (state, overflowed) = (telling.state, telling.overflowed());
-        self.published.push(Item { topic, what, state, overflowed });
+        self.published.push(ModelItem { topic, what, state, overflowed });
     }
 }
 

@@ -1,8 +1,3 @@
 //! Several connections to one upstream: which of them carries what, and how they become one stream.
 //!
 //! No sockets and no clock.
-
-mod held;
-pub mod merge;
-pub mod roster;
-mod track;

@@ -10,7 +10,7 @@ use crate::words::stamp::Stamp;
 
 use super::super::digest::Digest;
 use super::Upstream;
-use super::act::in_ns;
+use crate::intake::upstream::tick::in_ns;
 
 /// Moments of items that are not awaited any more: so many are never looked through.
 const OUTDATED_MAX: usize = 1024;

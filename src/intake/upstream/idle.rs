@@ -1,10 +1,10 @@
 //! A feed that is asked for nothing sends nothing: that is said, with the way out, instead of "no data yet" for ever.
 
-use crate::bus::feed::FeedState;
+use crate::bus::feed_state::FeedState;
 use crate::words::stamp::Stamp;
 
 use super::Upstream;
-use super::act::in_ns;
+use crate::intake::upstream::tick::in_ns;
 
 /// What was said about it.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(super) struct Idleness {
 impl Upstream {
     /// Says that nothing is asked for, when that is so, and that something is again.
     pub(super) fn judge_idleness(&mut self, now: Stamp) {
-        let asks_nothing = self.roster.len() == 0;
+        let asks_nothing = self.roster.item_count() == 0;
         let is_idle =
             asks_nothing && !self.outlet.is_live() && self.idle_since_ns().is_some_and(|at| at <= now.mono_ns);
         if is_idle == self.idleness.told {
@@ -41,7 +41,7 @@ impl Upstream {
     }
 
     pub(super) fn idle_deadline_ns(&self) -> Option<u64> {
-        let may_become_idle = self.roster.len() == 0 && !self.idleness.told && !self.outlet.is_live();
+        let may_become_idle = self.roster.item_count() == 0 && !self.idleness.told && !self.outlet.is_live();
         self.idle_since_ns().filter(|_| may_become_idle)
     }
 

@@ -1,18 +1,19 @@
 //! The one feed: connects, listens, and connects again for as long as it is wanted, over one connection or several.
 //!
-//! One task drives all connections (`Member`), so that there is one order in what is published and nothing between a
+//! One task drives all connections (`Connection`), so that there is one order in what is published and nothing between a
 //! socket and the publisher. Each message is stamped once, on receipt, and sorted at once; messages that are there
 //! already are taken without going back to the scheduler. A connection that is lost is replaced after a growing,
 //! random wait, which becomes short again only after data has flowed for a while.
 
-mod act;
+pub mod assignment;
 mod awaited;
-mod change;
-mod hear;
+mod connections;
+mod demand;
 mod idle;
-mod member;
-mod mend;
-mod wishes;
+mod inbound;
+mod lifecycle;
+mod resubscribe;
+mod tick;
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -20,38 +21,38 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::bus::asks::{Ask, AskQueue};
 use crate::bus::clock::Clock;
-use crate::bus::interest::Interest;
+use crate::bus::demand::interest::Interest;
+use crate::bus::demand::requests::{ClientRequest, RequestQueue};
 use crate::bus::publisher::Publisher;
-use crate::bus::pulse::Pulse;
+use crate::bus::signal::pulse::Pulse;
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
 
-use super::flow::sequence::Sequence;
-use super::line::allowance::Allowance;
-use super::line::backoff::Backoff;
-use super::line::connect::Dialer;
-use super::line::link::Event;
-use super::line::resolve::System;
-use super::line::script::{Script, Timing};
-use super::line::target::{Target, TargetError};
-use super::outlet::{Outlet, OutletSettings, Tally};
-use super::pool::roster::{LinkId, Roster};
-use super::profile::Profile;
-use super::profile::headers::{Headers, read_line, together};
-use super::profile::hidden::Hidden;
-use super::profile::secrets::{SecretError, Secrets};
-use super::profile::subscribe::{Change, Item};
-use super::profile::template::Template;
-use super::profile::words::{Filling, Place, Wanting, Word};
-use super::sorting::Sorter;
+use crate::intake::assemble::sequence::Sequence;
+use crate::intake::classify::Classifier;
+use crate::intake::connection::backoff::Backoff;
+use crate::intake::connection::dial::Dialer;
+use crate::intake::connection::protocol_config::{ProtocolConfig, Timing};
+use crate::intake::connection::rate_limit::RateLimit;
+use crate::intake::connection::resolve::System;
+use crate::intake::connection::transport::Event;
+use crate::intake::pipeline::{Pipeline, PipelineSettings, ProbeCounts};
+use crate::intake::upstream::assignment::{Assignment, ConnectionId};
+use crate::profile::Profile;
+use crate::profile::headers::{Headers, read_line, together};
+use crate::profile::hidden::Hidden;
+use crate::profile::placeholders::{Context, Missing, Placeholder, TemplateSite};
+use crate::profile::secrets::{SecretError, Secrets};
+use crate::profile::subscribe::{FeedItem, ItemChange};
+use crate::profile::target::{FeedUrl, FeedUrlError};
+use crate::profile::template::Template;
 
 use self::awaited::Awaited;
 use self::idle::Idleness;
-use self::member::{Member, Role};
-use self::mend::Renewals;
-use self::wishes::{Wishes, pinned};
+use crate::intake::upstream::connections::{Connection, ConnectionRole};
+use crate::intake::upstream::demand::{UpstreamDemand, pinned};
+use crate::intake::upstream::resubscribe::Renewals;
 
 /// Events of one connection taken in one go before deadlines, other connections and the stop signal are looked at
 /// again: some 100 us of work.
@@ -97,7 +98,7 @@ pub struct Settings {
     /// A topic that nobody wants any more is asked for so much longer.
     pub linger: Duration,
     /// What clients say to the upstream.
-    pub asks: Option<AskQueue>,
+    pub asks: Option<RequestQueue>,
     /// An item that was granted, and of which nothing has come for this long, is told as silent.
     pub first_message_timeout: Duration,
     /// A topic of which nothing has come for so long is forgotten; none: never.
@@ -108,13 +109,13 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
     #[error(transparent)]
-    BadUrl(#[from] TargetError),
+    BadUrl(#[from] FeedUrlError),
     #[error("upstream.headers: {0}")]
     BadHeader(String),
     #[error(
         "in what profile `{profile}` says after connecting: {wanting}; set it, or make the part optional: `${{NAME?…}}`"
     )]
-    Unsayable { profile: String, wanting: Wanting },
+    Unsayable { profile: String, wanting: Missing },
     #[error("in the upstream's URL: {0}")]
     BadUrlTemplate(String),
     #[error(
@@ -136,18 +137,18 @@ pub enum UpstreamError {
 }
 
 /// What clients have for the upstream.
-enum News {
+enum ClientNews {
     None,
     Interest,
-    Ask(Ask),
+    Ask(ClientRequest),
 }
 
 /// The feed, before and while it is connected.
 pub struct Upstream {
     profile: Arc<Profile>,
-    script: Arc<Script>,
+    script: Arc<ProtocolConfig>,
     dialer: Dialer,
-    urls: Vec<Template<Word>>,
+    urls: Vec<Template<Placeholder>>,
     backoff: Backoff,
     /// Data for this long show that a connection is worth having.
     sustained: Duration,
@@ -160,23 +161,23 @@ pub struct Upstream {
     /// What is sent, or to be read in the URL, is worth being kept from others.
     says_secrets: bool,
     hidden: Hidden,
-    dials: Option<Allowance>,
+    dials: Option<RateLimit>,
     clock: Clock,
     pulse: Pulse,
-    roster: Roster,
-    members: Vec<Member>,
+    roster: Assignment,
+    members: Vec<Connection>,
     links: u32,
     lines: u32,
-    outlet: Outlet,
+    outlet: Pipeline,
     renewals: Renewals,
     /// Several connections carry the same until then at least.
     merging_until_ns: u64,
     /// Newest cursor of a feed that can go on where it ended.
     cursor: Sequence,
-    wishes: Wishes,
+    wishes: UpstreamDemand,
     awaited: Awaited,
     idleness: Idleness,
-    events: Vec<(LinkId, Event, Stamp)>,
+    events: Vec<(ConnectionId, Event, Stamp)>,
     /// When all connections were last looked at: what came by then was heard.
     polled: Stamp,
     meters: Meters,
@@ -202,8 +203,8 @@ impl Upstream {
         profile.connect.headers = together(profile.connect.headers, headers);
         let profile = Arc::new(profile);
         let urls = settings.urls.iter().map(|url| {
-            Target::check(url)?;
-            Word::template(url, Place::Url).map_err(UpstreamError::BadUrlTemplate)
+            FeedUrl::check(url)?;
+            Placeholder::template(url, TemplateSite::Url).map_err(UpstreamError::BadUrlTemplate)
         });
         let urls = urls.collect::<Result<Vec<_>, _>>()?;
         if profile.subscribe.is_none() && !settings.items.is_empty() {
@@ -225,14 +226,14 @@ impl Upstream {
             return Err(UpstreamError::TooManyConnections { profile, max, legs, connections });
         }
         let subscribe = profile.subscribe.as_ref();
-        let can_drop = subscribe.is_some_and(|how| how.change == Change::Live && how.unsubscribe.is_some());
+        let can_drop = subscribe.is_some_and(|how| how.change == ItemChange::Live && how.unsubscribe.is_some());
         let places = || urls.iter().map(|url| plain_target(url, &secrets));
         let in_urls: Vec<String> = places().flatten().flat_map(|target| target.secrets().collect::<Vec<_>>()).collect();
         let hidden = secrets.hidden(in_urls.into_iter());
         let says_secrets = !secrets.is_empty() || places().flatten().any(|target| target.authorization().is_some());
         let (min, max) = (retry.min.unwrap_or(settings.backoff_min), retry.max.unwrap_or(settings.backoff_max));
         let mut upstream = Upstream {
-            script: Arc::new(Script::new(&profile, timing, secrets)),
+            script: Arc::new(ProtocolConfig::new(&profile, timing, secrets)),
             dialer: Dialer::new(
                 connect.open_timeout.unwrap_or(settings.connect_timeout),
                 bytes_max,
@@ -246,16 +247,16 @@ impl Upstream {
             sustained: retry.reset_after.unwrap_or(max),
             rotate_after: settings.rotate_after.or(connect.rotate_after),
             connections_max,
-            dials: connect.dial_rate.map(Allowance::new),
+            dials: connect.dial_rate.map(RateLimit::new),
             clock,
             pulse: publisher.pulse(),
-            roster: Roster::new(legs, connect.items_max.unwrap_or(usize::MAX), can_drop),
+            roster: Assignment::new(legs, connect.items_max.unwrap_or(usize::MAX), can_drop),
             members: Vec::new(),
             links: 0,
             lines: 0,
-            outlet: Outlet::new(
+            outlet: Pipeline::new(
                 (publisher, settings.interest.clone()),
-                OutletSettings {
+                PipelineSettings {
                     stale_after: profile.keepalive.stale_after,
                     expire_after: settings.expire_after,
                     legs,
@@ -267,7 +268,7 @@ impl Upstream {
             renewals: Renewals::default(),
             merging_until_ns: 0,
             cursor: Sequence::default(),
-            wishes: Wishes::new(settings.interest, settings.asks, settings.linger, &pinned),
+            wishes: UpstreamDemand::new(settings.interest, settings.asks, settings.linger, &pinned),
             awaited: Awaited::new(settings.first_message_timeout),
             idleness: Idleness::default(),
             events: Vec::new(),
@@ -278,7 +279,7 @@ impl Upstream {
         let now = upstream.clock.now();
         for leg in 0..legs {
             for _ in 0..connections {
-                upstream.join(leg, Role::Regular, now);
+                upstream.join(leg, ConnectionRole::Regular, now);
             }
         }
         upstream.want(&pinned, now);
@@ -289,14 +290,14 @@ impl Upstream {
     }
 
     /// One more connection; it is dialed with the next turn.
-    fn join(&mut self, leg: usize, role: Role, now: Stamp) {
-        let id = LinkId(self.links);
+    fn join(&mut self, leg: usize, role: ConnectionRole, now: Stamp) {
+        let id = ConnectionId(self.links);
         self.links += 1;
         let backoff = (self.urls.len(), self.backoff.clone());
-        let mut member = Member::new(id, leg, role, backoff, Sorter::new(&self.profile));
+        let mut member = Connection::new(id, leg, role, backoff, Classifier::new(&self.profile));
         member.hold(&self.held_ns, now);
         self.members.push(member);
-        if role == Role::Regular {
+        if role == ConnectionRole::Regular {
             let orders = self.roster.add_link(leg, id);
             self.obey(orders, now);
         }
@@ -306,7 +307,7 @@ impl Upstream {
     /// The upstream is to be asked for these as well.
     fn want(&mut self, names: &[String], now: Stamp) {
         let Some(subscribe) = self.script.subscribe.clone() else { return };
-        let items: Vec<Arc<Item>> = names.iter().map(|name| Arc::new(subscribe.item(name))).collect();
+        let items: Vec<Arc<FeedItem>> = names.iter().map(|name| Arc::new(subscribe.item(name))).collect();
         let orders = self.roster.add(items);
         self.obey(orders, now);
     }
@@ -335,19 +336,19 @@ impl Upstream {
             self.act(now);
             let turn_ns = now.mono_ns + TURN_NS;
             let deadline_ns = self.deadline_ns().map_or(turn_ns, |deadline_ns| deadline_ns.min(turn_ns));
-            let mut news = News::None;
+            let mut news = ClientNews::None;
             // In no order of preference: neither a busy feed nor busy clients keep the others waiting.
             tokio::select! {
                 () = stopped(stop) => return Ok(()),
                 () = self.gather() => {}
-                () = Wishes::changed(&interest), if self.wishes.listens() => news = News::Interest,
-                ask = Wishes::next(&asks) => news = News::Ask(ask),
+                () = UpstreamDemand::changed(&interest), if self.wishes.listens() => news = ClientNews::Interest,
+                ask = UpstreamDemand::next(&asks) => news = ClientNews::Ask(ask),
                 () = sleep_until(now, deadline_ns) => {}
             }
             match news {
-                News::None => {}
-                News::Interest => self.heed_interest(self.clock.now()),
-                News::Ask(ask) => self.forward(ask, self.clock.now()),
+                ClientNews::None => {}
+                ClientNews::Interest => self.heed_interest(self.clock.now()),
+                ClientNews::Ask(ask) => self.forward(ask, self.clock.now()),
             }
             if let Err(mut error) = self.take_events() {
                 if let UpstreamError::Refused { message, .. } = &mut error {
@@ -379,12 +380,12 @@ impl Upstream {
         .await;
     }
 
-    pub(super) fn tally(&self) -> &Tally {
+    pub(super) fn tally(&self) -> &ProbeCounts {
         self.outlet.tally()
     }
 
     /// A sorter that has made its guess, or any.
-    pub(super) fn sorter(&self) -> Option<&Sorter> {
+    pub(super) fn sorter(&self) -> Option<&Classifier> {
         let guessed = self.members.iter().find(|member| member.sorter.guess().is_some());
         guessed.or(self.members.first()).map(|member| &member.sorter)
     }
@@ -396,9 +397,9 @@ impl Upstream {
 }
 
 /// The address as far as it is known without a cursor or items.
-fn plain_target(url: &Template<Word>, secrets: &Secrets) -> Result<Target, TargetError> {
-    let unknown = Filling { resume: Some(""), ..Filling::plain(secrets, Stamp::default(), 0) };
-    Target::parse(&unknown.fill(url).unwrap_or_else(|_| url.source().to_string()))
+fn plain_target(url: &Template<Placeholder>, secrets: &Secrets) -> Result<FeedUrl, FeedUrlError> {
+    let unknown = Context { resume: Some(""), ..Context::plain(secrets, Stamp::default(), 0) };
+    FeedUrl::parse(&unknown.fill(url).unwrap_or_else(|_| url.source().to_string()))
 }
 
 /// Returns once `stop` is true or nobody can make it so any more.

@@ -1,0 +1,428 @@
+//! Which exact topics clients want: delivery claims and gives back, the intake waits for changes and drains them.
+//!
+//! A claim is held by a lane, the sessions of one shard with the same patterns, so that thousands of clients on the
+//! same topics count once per shard. It gives back what it took when it is dropped, exactly once. Wildcards claim
+//! nothing: nobody knows which topics the upstream would have for them. There is no linger here; how long a topic is
+//! still asked for after nobody wants it is the intake's business.
+//!
+//! What the intake has to say of a topic of which nothing has ever come goes back the same way, for those who wait for
+//! it: names that clients invent never become topics. It is remembered as long as someone wants the topic.
+
+mod table;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use metrics::Gauge;
+use tokio::sync::Notify;
+
+use crate::words::metrics as names;
+use crate::words::metrics::Meters;
+use crate::words::topic::Pattern;
+
+use crate::bus::demand::interest::table::Table;
+
+/// Counted over all shards. One lock guards it; it is taken when a lane with exact topics opens or closes, and ten times a
+/// second where something was said.
+pub struct Interest {
+    bounds: InterestBounds,
+    table: Mutex<Table>,
+    /// Exact topics of each address' sessions, where that is bounded.
+    addresses: Mutex<HashMap<IpAddr, usize>>,
+    /// There is something to drain.
+    news: Notify,
+    /// Version of the last saying. Stored under the table's lock after the saying is in it, loaded by shards without.
+    said: AtomicU64,
+    wanted: Gauge,
+}
+
+/// What clients may want.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterestBounds {
+    /// Topics at a time, of all clients; a claim beyond is refused.
+    pub topics_max: usize,
+    /// Exact topics of one session.
+    pub per_session_max: usize,
+    /// Exact topics of all sessions of one address; none: no bound.
+    pub per_address_max: Option<usize>,
+    /// The upstream is asked for topics that one of these matches, and for no others.
+    pub allowed: Vec<Pattern>,
+}
+
+/// What became of a topic since the last drain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterestChange {
+    pub topic: Box<str>,
+    /// Someone wants it now; if not, nobody does any more.
+    pub wanted: bool,
+}
+
+/// What those are told who wait for a topic of which nothing has ever come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DemandStatus {
+    /// The upstream refuses it, or has not answered.
+    Refused { message: String },
+    /// The upstream was asked for it at that time, in milliseconds since the Unix epoch, and has sent nothing.
+    NothingYet { since_ms: u64, message: String },
+}
+
+/// Interest in the exact ones of some patterns, held until it is dropped.
+pub struct Claim {
+    interest: Arc<Interest>,
+    patterns: Arc<[Pattern]>,
+}
+
+/// Exact topics of one session, counted for its address until this is dropped.
+pub struct AddressShare {
+    interest: Arc<Interest>,
+    address: IpAddr,
+    count: usize,
+}
+
+/// A claim was refused, because too many topics are wanted already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyTopics {
+    pub max: usize,
+}
+
+impl InterestBounds {
+    /// So many topics, whoever wants them.
+    pub fn of(topics_max: usize) -> InterestBounds {
+        let all = Pattern::parse(">").expect("a pattern");
+        InterestBounds { topics_max, per_session_max: usize::MAX, per_address_max: None, allowed: vec![all] }
+    }
+}
+
+impl Interest {
+    /// Without any other bound than this one.
+    pub fn new(topics_max: usize, meters: &Meters) -> Arc<Interest> {
+        Interest::within(InterestBounds::of(topics_max), meters)
+    }
+
+    pub fn within(bounds: InterestBounds, meters: &Meters) -> Arc<Interest> {
+        Arc::new(Interest {
+            bounds,
+            table: Mutex::default(),
+            addresses: Mutex::default(),
+            news: Notify::new(),
+            said: AtomicU64::new(0),
+            wanted: meters.gauge(&names::WANTED_TOPICS, &[]),
+        })
+    }
+
+    pub fn bounds(&self) -> &InterestBounds {
+        &self.bounds
+    }
+
+    /// Whether the upstream is asked for the topic if someone wants it.
+    pub fn may_ask(&self, topic: &str) -> bool {
+        self.bounds.allowed.iter().any(|pattern| pattern.matches(topic))
+    }
+
+    /// Wants the exact ones of `patterns` that may be asked for, all or none; they must be without repeats.
+    pub fn claim(self: &Arc<Interest>, patterns: Arc<[Pattern]>) -> Result<Claim, TooManyTopics> {
+        let mut table = self.table();
+        let fresh = self.claimed(&patterns).filter(|topic| !table.is_wanted(topic));
+        if table.wanted() + fresh.count() > self.bounds.topics_max {
+            return Err(TooManyTopics { max: self.bounds.topics_max });
+        }
+        for topic in self.claimed(&patterns) {
+            table.take(topic);
+        }
+        self.tell(table);
+        Ok(Claim { interest: self.clone(), patterns })
+    }
+
+    /// The share of a session of this address, where that is bounded.
+    pub fn share(self: &Arc<Interest>, address: IpAddr) -> Option<AddressShare> {
+        self.bounds.per_address_max.map(|_| AddressShare { interest: self.clone(), address, count: 0 })
+    }
+
+    /// Waits until there is something to drain; at once if there is. For one caller at a time.
+    pub async fn changed(&self) {
+        while !self.table().has_news() {
+            self.news.notified().await;
+        }
+    }
+
+    /// The topics that are wanted otherwise than at the last drain; of those that are wanted now at most so many, first
+    /// come, first served. What came and went in between is not among them.
+    pub fn drain(&self, fresh_max: usize) -> Vec<InterestChange> {
+        self.table().drain(fresh_max)
+    }
+
+    /// Whether someone wants the topic by its name.
+    pub fn is_wanted(&self, topic: &str) -> bool {
+        self.table().is_wanted(topic)
+    }
+
+    /// All topics that are wanted now, in no order, whether they were drained or not.
+    pub fn wanted(&self) -> Vec<Box<str>> {
+        self.table().all_wanted().cloned().collect()
+    }
+
+    /// Says something of a topic to those who want it.
+    pub fn say(&self, topic: &str, saying: DemandStatus) {
+        let mut table = self.table();
+        if let Some(version) = table.say(topic, saying) {
+            self.said.store(version, Ordering::Release);
+        }
+    }
+
+    /// Something has come of the topic: what was said of it does not hold any more. Whether anything was.
+    pub fn unsay(&self, topic: &str) -> bool {
+        self.table().unsay(topic)
+    }
+
+    /// Version of the last saying.
+    pub fn said(&self) -> u64 {
+        self.said.load(Ordering::Acquire)
+    }
+
+    /// What was said after this version, oldest first, and the version of the last; not all at once, if it is much.
+    pub fn said_after(&self, version: u64) -> (u64, Vec<(Box<str>, DemandStatus)>) {
+        self.table().said_after(version)
+    }
+
+    /// What was said of these topics up to this version.
+    pub fn said_of<'p>(
+        &self,
+        topics: impl Iterator<Item = &'p Pattern>,
+        version: u64,
+    ) -> Vec<(&'p str, Option<DemandStatus>)> {
+        let table = self.table();
+        let said = |topic: &str| {
+            let said = table.saying(topic).filter(|(its, _)| *its <= version);
+            said.map(|(_, saying)| saying.clone())
+        };
+        topics.map(|topic| (topic.as_str(), said(topic.as_str()))).collect()
+    }
+
+    /// The exact ones of these patterns that may be asked for.
+    fn claimed<'p>(&self, patterns: &'p [Pattern]) -> impl Iterator<Item = &'p str> {
+        exact(patterns).filter(|topic| self.may_ask(topic))
+    }
+
+    fn tell(&self, table: MutexGuard<'_, Table>) {
+        self.wanted.set(table.wanted() as f64);
+        if table.has_news() {
+            self.news.notify_one();
+        }
+    }
+
+    /// Whoever panicked with the lock held has left the table whole: each of its steps is.
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Interest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interest").field("bounds", &self.bounds).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut table = self.interest.table();
+        for topic in self.interest.claimed(&self.patterns) {
+            table.give_back(topic);
+        }
+        self.interest.tell(table);
+    }
+}
+
+impl AddressShare {
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The session has so many exact topics now. The error: with them its address has too many, and nothing has changed.
+    pub fn set(&mut self, count: usize) -> Result<(), TooManyTopics> {
+        let mut addresses = self.interest.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = addresses.get(&self.address).copied().unwrap_or_default() - self.count;
+        let max = self.interest.bounds.per_address_max.unwrap_or(usize::MAX);
+        if count > self.count && others + count > max {
+            return Err(TooManyTopics { max });
+        }
+        match others + count {
+            0 => addresses.remove(&self.address),
+            sum => addresses.insert(self.address, sum),
+        };
+        self.count = count;
+        Ok(())
+    }
+}
+
+impl Drop for AddressShare {
+    fn drop(&mut self) {
+        self.set(0).expect("nothing is never too much");
+    }
+}
+
+fn exact(patterns: &[Pattern]) -> impl Iterator<Item = &str> {
+    patterns.iter().filter(|pattern| pattern.is_exact()).map(Pattern::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use futures_util::FutureExt;
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    use super::*;
+
+    fn patterns(texts: &[&str]) -> Arc<[Pattern]> {
+        texts.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect()
+    }
+
+    fn open(topics_max: usize) -> Arc<Interest> {
+        Interest::new(topics_max, &Meters::unread())
+    }
+
+    fn drained(interest: &Interest) -> Vec<(String, bool)> {
+        interest.drain(usize::MAX).into_iter().map(|change| (change.topic.into(), change.wanted)).collect()
+    }
+
+    #[test]
+    fn a_topic_is_wanted_from_the_first_claim_to_the_last() {
+        let interest = open(10);
+        let first = interest.claim(patterns(&["a", "b.*", "c"])).expect("room");
+        let second = interest.claim(patterns(&["a"])).expect("room");
+        assert_eq!(drained(&interest), [("a".to_string(), true), ("c".to_string(), true)]);
+        drop(first);
+        assert_eq!(drained(&interest), [("c".to_string(), false)]);
+        assert_eq!(interest.wanted(), [Box::from("a")]);
+        drop(second);
+        assert_eq!(drained(&interest), [("a".to_string(), false)]);
+        assert!(interest.table().len() == 0, "nothing is remembered of what nobody wants");
+    }
+
+    #[test]
+    fn what_came_and_went_between_two_drains_is_no_change() {
+        let interest = open(10);
+        drop(interest.claim(patterns(&["a"])));
+        assert!(interest.drain(usize::MAX).is_empty());
+        assert!(interest.changed().now_or_never().is_none());
+        let kept = interest.claim(patterns(&["a"])).expect("room");
+        assert!(interest.changed().now_or_never().is_some(), "it is awaited as long as it is not drained");
+        assert!(interest.changed().now_or_never().is_some());
+        interest.drain(usize::MAX);
+        let again = interest.claim(patterns(&["a", "b"])).expect("room");
+        drop((kept, again));
+        let _back = interest.claim(patterns(&["a"])).expect("room");
+        assert!(interest.drain(usize::MAX).is_empty());
+    }
+
+    #[test]
+    fn a_claim_beyond_the_limit_takes_nothing() {
+        let interest = open(2);
+        let held = interest.claim(patterns(&["a"])).expect("room");
+        assert_eq!(interest.claim(patterns(&["a", "b", "c"])).err(), Some(TooManyTopics { max: 2 }));
+        assert_eq!(interest.wanted(), [Box::from("a")]);
+        let _both = interest.claim(patterns(&["a", "b", "x.>"])).expect("only exact topics count");
+        drop(held);
+        assert_eq!(interest.wanted().len(), 2);
+    }
+
+    #[test]
+    fn the_drains_always_add_up_to_what_is_wanted() {
+        let mut rng = StdRng::seed_from_u64(7);
+        let interest = open(20);
+        let names: Vec<String> = (0..30).map(|n| format!("t{n}")).collect();
+        let mut claims: Vec<Claim> = Vec::new();
+        let mut told = BTreeSet::new();
+        for _ in 0..20_000 {
+            match rng.random_range(0..10) {
+                0..=4 => {
+                    let mut some: Vec<&str> = names.iter().filter(|_| rng.random_bool(0.1)).map(|n| &**n).collect();
+                    some.push("w.*");
+                    claims.extend(interest.claim(patterns(&some)));
+                }
+                5..=8 if !claims.is_empty() => drop(claims.swap_remove(rng.random_range(0..claims.len()))),
+                _ => {
+                    for InterestChange { topic, wanted } in interest.drain(usize::MAX) {
+                        assert!(if wanted { told.insert(topic) } else { told.remove(&topic) }, "news only");
+                    }
+                    let wanted: BTreeSet<Box<str>> = interest.wanted().into_iter().collect();
+                    assert_eq!(told, wanted);
+                    let held = claims.iter().flat_map(|claim| exact(&claim.patterns)).map(Box::from);
+                    assert_eq!(wanted, held.collect());
+                }
+            }
+            assert!(interest.table().len() <= 40, "at most twice the limit is remembered");
+        }
+    }
+
+    #[test]
+    fn wishes_are_drained_in_their_order_and_what_is_given_back_at_once() {
+        let interest = open(100);
+        let first: Vec<Claim> = ["z", "y", "x"].map(|topic| interest.claim(patterns(&[topic])).expect("room")).into();
+        let _last = interest.claim(patterns(&["a"])).expect("room");
+        let drained = |max| {
+            let changes = interest.drain(max).into_iter();
+            changes
+                .map(|change| format!("{}{}", if change.wanted { "+" } else { "-" }, change.topic))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(drained(2), ["+z", "+y"]);
+        drop(first);
+        assert_eq!(drained(0), ["-z", "-y"], "x was never known");
+        assert_eq!(drained(2), ["+a"]);
+        assert!(interest.changed().now_or_never().is_none());
+    }
+
+    #[test]
+    fn what_is_said_of_a_topic_is_for_those_who_want_it_and_as_long_as_they_do() {
+        let interest = open(10);
+        let refused = |message: &str| DemandStatus::Refused { message: message.to_string() };
+        interest.say("a", refused("nobody asked"));
+        assert_eq!(interest.said(), 0);
+        let claim = interest.claim(patterns(&["a", "b"])).expect("room");
+        interest.say("a", refused("no"));
+        interest.say("b", refused("no"));
+        interest.say("a", refused("still no"));
+        let (version, said) = interest.said_after(0);
+        assert_eq!((version, interest.said()), (3, 3));
+        assert_eq!(said, [("b".into(), refused("no")), ("a".into(), refused("still no"))]);
+        assert_eq!(interest.said_after(2).1.len(), 1);
+        let both = patterns(&["a", "b"]);
+        let known: Vec<bool> = interest.said_of(both.iter(), 2).into_iter().map(|(_, said)| said.is_some()).collect();
+        assert_eq!(known, [false, true], "what is newer comes as news");
+        assert!(interest.unsay("b") && !interest.unsay("b"));
+        drop(claim);
+        interest.drain(usize::MAX);
+        assert_eq!((interest.said_after(0).1.len(), interest.table().len()), (0, 0));
+    }
+
+    #[test]
+    fn topics_that_may_not_be_asked_for_are_not_claimed() {
+        let allowed = vec![Pattern::parse("chat.*").expect("a pattern")];
+        let interest = Interest::within(InterestBounds { allowed, ..InterestBounds::of(1) }, &Meters::unread());
+        let claim = interest.claim(patterns(&["chat.rust", "orders", "secrets"])).expect("only one counts");
+        assert_eq!(drained(&interest), [("chat.rust".to_string(), true)]);
+        drop(claim);
+        assert_eq!(drained(&interest), [("chat.rust".to_string(), false)]);
+    }
+
+    #[test]
+    fn an_address_has_so_many_topics_over_all_its_sessions() {
+        let interest =
+            Interest::within(InterestBounds { per_address_max: Some(5), ..InterestBounds::of(100) }, &Meters::unread());
+        let address = IpAddr::from([127, 0, 0, 1]);
+        let share = |address| interest.share(address).expect("it is bounded");
+        let (mut one, mut two) = (share(address), share(address));
+        assert_eq!((one.set(3), two.set(3)), (Ok(()), Err(TooManyTopics { max: 5 })));
+        assert_eq!((two.set(2), one.set(4), one.set(1)), (Ok(()), Err(TooManyTopics { max: 5 }), Ok(())));
+        assert_eq!(share(IpAddr::from([127, 0, 0, 2])).set(5), Ok(()));
+        drop(two);
+        assert_eq!(one.set(5), Ok(()));
+        drop(one);
+        assert!(interest.addresses.lock().expect("no holder panics").is_empty());
+    }
+}

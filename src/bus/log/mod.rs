@@ -1,0 +1,3 @@
+//! The log of frames.
+
+pub(crate) mod ring;

@@ -1,0 +1,41 @@
+//! What the edge hands over: an upgraded socket and what was agreed on with its client.
+
+use std::any::Any;
+use std::net::{IpAddr, TcpStream};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::protocol::command::Policy;
+use crate::protocol::encoding::Format;
+use crate::wire::negotiate::Agreement;
+use crate::words::ids::Cursor;
+use crate::words::topic::Pattern;
+
+/// What the edge agreed on with a client in the upgrade request.
+#[derive(Clone, Debug, Default)]
+pub struct SessionOptions {
+    pub format: Format,
+    /// What was agreed on for permessage-deflate, if it was.
+    pub deflate: Option<Agreement>,
+    pub policy: Policy,
+    /// Pace of the whole connection; none for every frame.
+    pub every: Option<Duration>,
+    /// Checked patterns of the query; empty if the client will subscribe by command.
+    pub patterns: Vec<Pattern>,
+    pub since: Option<Cursor>,
+    /// Where the client is, if that is known.
+    pub address: Option<IpAddr>,
+}
+
+/// An upgraded socket: the 101 response has been written, nothing else.
+#[derive(Debug)]
+pub struct Handoff {
+    /// In non-blocking mode.
+    pub socket: TcpStream,
+    /// What was read from the socket beyond the upgrade request.
+    pub unread: Bytes,
+    pub terms: SessionOptions,
+    /// Dropped with the session, such as its place in a count.
+    pub permit: Option<Box<dyn Any + Send>>,
+}

@@ -1,0 +1,276 @@
+//! The event loop around a shard: mio's poll, the mailbox, the bell, the clock. One thread, no task, no future.
+
+use std::any::Any;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token, Waker};
+use rand::RngExt;
+
+use crate::bus::clock::Clock;
+use crate::bus::signal::doorbell::Doorbell;
+use crate::bus::signal::pulse::Pulse;
+use crate::delivery::handoff::Handoff;
+use crate::delivery::lanes::lane::SessionId;
+use crate::delivery::sessions::client_requests::{Mailbox, Reply};
+use crate::delivery::sessions::session::Socket;
+use crate::delivery::settings::Settings;
+use crate::delivery::shard::Shard;
+use crate::delivery::shard::meters::ShardMeters;
+use crate::delivery::shard::placement::ShardLoad;
+use crate::delivery::shards::BusHandles;
+use crate::words::metrics::Meters;
+use crate::words::stamp::Stamp;
+
+/// Deadlines are kept to a second (`sweep`), heartbeats to a tenth.
+const TICK: Duration = Duration::from_millis(100);
+/// Events taken from the kernel at once.
+const EVENTS: usize = 1024;
+const WAKER: Token = Token(usize::MAX);
+
+/// What others ask of a shard.
+pub enum ShardMessage {
+    Adopt(Box<Handoff>),
+    /// At most as many as clients may have asks open.
+    Answer(Reply),
+    Drain {
+        spread: Duration,
+    },
+    Stop,
+}
+
+/// Where a shard gets its mail.
+#[derive(Clone)]
+pub struct ShardSender {
+    mail: Sender<ShardMessage>,
+    bell: Arc<Doorbell>,
+}
+
+/// What a shard's thread is started with.
+pub struct ShardParts {
+    pub number: usize,
+    pub settings: Settings,
+    pub ends: BusHandles,
+    pub clock: Clock,
+    /// What others may see of it: how much it has to do, and that it is at work.
+    pub vitals: (Arc<ShardLoad>, Pulse),
+}
+
+/// A client's socket, and what is dropped with it.
+struct ClientSocket {
+    stream: TcpStream,
+    _permit: Option<Box<dyn Any + Send>>,
+}
+
+impl ShardSender {
+    /// Whether there is still a shard to read it.
+    pub fn send(&self, mail: ShardMessage) -> bool {
+        let sent = self.mail.send(mail).is_ok();
+        self.bell.ring();
+        sent
+    }
+}
+
+/// The name of a shard's thread.
+pub fn name(number: usize) -> String {
+    format!("shard-{number}")
+}
+
+/// Starts the thread of one shard. It ends when it is told to stop, and otherwise only with an error or a panic.
+pub fn start(seat: ShardParts, meters: &Meters) -> io::Result<(ShardSender, JoinHandle<io::Result<()>>)> {
+    let (load, pulse) = seat.vitals;
+    let poll = Poll::new()?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+    let bell = |waker: Arc<Waker>| {
+        Arc::new(Doorbell::new(move || {
+            // It fails only if the poll is gone, and then there is nobody to wake.
+            let _ = waker.wake();
+        }))
+    };
+    let (frames_bell, mail_bell) = (bell(waker.clone()), bell(waker));
+    seat.ends.reader.hang(frames_bell.clone());
+    let (sender, mail) = channel();
+    let post = ShardSender { mail: sender, bell: mail_bell.clone() };
+    let meters = ShardMeters::new(meters, seat.number);
+    let answers = post.clone();
+    let mailbox: Mailbox = Arc::new(move |reply| {
+        // Without a shard there is no session left to be answered.
+        answers.send(ShardMessage::Answer(reply));
+    });
+    let shard = Shard::new(seat.settings, (seat.ends, mailbox), load.clone(), meters);
+    let event_loop = EventLoop {
+        shard,
+        poll,
+        mail,
+        frames_bell,
+        mail_bell,
+        clock: seat.clock,
+        load,
+        pulse,
+        waited_ns: 0,
+        busy: 0.0,
+        unsent_bytes_max: seat.settings.unsent_bytes_max,
+        stopped: false,
+    };
+    let thread = std::thread::Builder::new().name(name(seat.number)).spawn(move || event_loop.run())?;
+    Ok((post, thread))
+}
+
+struct EventLoop {
+    shard: Shard<ClientSocket>,
+    poll: Poll,
+    mail: Receiver<ShardMessage>,
+    /// Rung for each frame, unless the shard has no sessions: then it follows only when the next one comes.
+    frames_bell: Arc<Doorbell>,
+    mail_bell: Arc<Doorbell>,
+    clock: Clock,
+    load: Arc<ShardLoad>,
+    /// Beats once a turn, and so at least once a `TICK`.
+    pulse: Pulse,
+    /// Time spent waiting since the last tick.
+    waited_ns: u64,
+    /// Part of the last second in which it did not wait.
+    busy: f64,
+    unsent_bytes_max: u32,
+    stopped: bool,
+}
+
+/// Says that the shard takes nobody any more; dropped before its sessions, also by a panic.
+struct EndGuard(Arc<ShardLoad>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl EventLoop {
+    /// # Errors
+    /// The kernel does not say any more what happens on the sockets; no session can be served without it.
+    fn run(mut self) -> io::Result<()> {
+        let _end = EndGuard(self.load.clone());
+        let mut events = Events::with_capacity(EVENTS);
+        let mut ticked = self.clock.now();
+        while !self.stopped {
+            self.mail_bell.doze();
+            self.read_mail();
+            if !self.shard.is_empty() {
+                self.frames_bell.doze();
+            }
+            let before = self.clock.now();
+            if let Err(error) = self.poll.poll(&mut events, Some(self.timeout(ticked, before)))
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                return Err(error);
+            }
+            self.frames_bell.rouse();
+            self.mail_bell.rouse();
+            let now = self.clock.now();
+            self.pulse.beat(now);
+            self.waited_ns += now.ns_since(before);
+            for event in &events {
+                if event.token() != WAKER {
+                    let readable = event.is_readable() || event.is_read_closed() || event.is_error();
+                    self.shard.ready(SessionId(event.token().0), readable, now);
+                }
+            }
+            if !self.shard.is_empty() {
+                self.shard.round(now);
+            }
+            self.shard.run_queue(now);
+            self.shard.report_written(self.clock.now());
+            if now.ns_since(ticked) >= TICK.as_nanos() as u64 {
+                self.shard.tick(now);
+                self.report_busy(now.ns_since(ticked));
+                // Without drift, so that a second of the sweep is one: limits are told in messages a second.
+                let late = now.ns_since(ticked) >= 2 * TICK.as_nanos() as u64;
+                ticked.mono_ns = if late { now.mono_ns } else { ticked.mono_ns + TICK.as_nanos() as u64 };
+            }
+        }
+        Ok(())
+    }
+
+    /// How long the poll may sleep: not at all if there is work, else until the next tick.
+    fn timeout(&self, ticked: Stamp, now: Stamp) -> Duration {
+        if self.stopped || self.shard.has_work() {
+            return Duration::ZERO;
+        }
+        let until_tick = (TICK.as_nanos() as u64).saturating_sub(now.ns_since(ticked));
+        let until_due = self.shard.paced_due_ns().saturating_sub(now.mono_ns);
+        Duration::from_nanos(until_tick.min(until_due))
+    }
+
+    /// Reports the part of the time since the last tick in which the shard did not wait.
+    fn report_busy(&mut self, elapsed_ns: u64) {
+        let waited_ns = std::mem::take(&mut self.waited_ns).min(elapsed_ns);
+        let busy = 1.0 - waited_ns as f64 / elapsed_ns as f64;
+        // Smoothed over some ten ticks.
+        self.busy += (busy - self.busy) / 10.0;
+        self.load.set_busy(self.busy);
+        self.shard.report_busy(self.busy);
+    }
+
+    fn read_mail(&mut self) {
+        while let Ok(mail) = self.mail.try_recv() {
+            match mail {
+                ShardMessage::Adopt(newcomer) => self.adopt(*newcomer),
+                ShardMessage::Answer(reply) => self.shard.answered(reply, self.clock.now()),
+                ShardMessage::Drain { spread } => {
+                    self.shard.drain(move || reconnect_ms(spread));
+                }
+                ShardMessage::Stop => self.stopped = true,
+            }
+        }
+    }
+
+    fn adopt(&mut self, newcomer: Handoff) {
+        let now = self.clock.now();
+        if self.shard.is_empty() {
+            self.shard.follow(now);
+        }
+        let Handoff { socket, unread, mut terms, permit } = newcomer;
+        terms.address = socket.peer_addr().ok().map(|peer| peer.ip().to_canonical());
+        if let Err(error) = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(self.unsent_bytes_max) {
+            tracing::debug!(%error, "TCP_NOTSENT_LOWAT could not be set for a session");
+        }
+        let mut stream = TcpStream::from_std(socket);
+        let token = Token(self.shard.vacant().0);
+        if let Err(error) = self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
+            tracing::warn!(%error, "a client is dropped because its socket cannot be watched");
+            self.load.leave();
+            return;
+        }
+        self.shard.adopt(ClientSocket { stream, _permit: permit }, &unread, terms, now);
+    }
+}
+
+impl Read for ClientSocket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for ClientSocket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Socket for ClientSocket {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)
+    }
+}
+
+fn reconnect_ms(spread: Duration) -> u64 {
+    rand::rng().random_range(0..=spread.as_millis() as u64)
+}

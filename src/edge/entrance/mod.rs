@@ -1,0 +1,5 @@
+//! The way in for clients: from a request to a session.
+
+pub(crate) mod handshake;
+pub(crate) mod query;
+pub(crate) mod websocket;

@@ -1,0 +1,175 @@
+//! `/v1/ws`: agrees with a client on its terms, upgrades the connection and hands the socket over.
+//!
+//! Nothing of an upgraded connection stays with tokio: the socket leaves its reactor, the tasks end, and what the
+//! client sent beyond its request goes along.
+
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
+use hyper_util::rt::TokioIo;
+
+use crate::bus::feed_state::FeedState;
+use crate::delivery::handoff::{Handoff, SessionOptions};
+use crate::edge::Phase;
+use crate::edge::entrance::handshake::Handshake;
+use crate::edge::entrance::query::WsQuery;
+use crate::edge::http::answer::HttpRefusal;
+use crate::edge::http::context::AnswerContext;
+use crate::edge::listen::admission::{AdmissionLimit, Permit, network};
+use crate::edge::listen::deadlines::TrackedSocket;
+use crate::protocol::encoding::Format;
+use crate::words::ids::{Cursor, Offset};
+
+/// Who is at the other end of the connection that a request came by.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::edge) struct Peer(pub SocketAddr);
+
+/// The address that a request counts for.
+pub(in crate::edge) fn network_of<B>(request: &Request<B>) -> Result<IpAddr, HttpRefusal> {
+    let peer = request.extensions().get::<Peer>();
+    let unknown = || HttpRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the connection has no address");
+    peer.map(|peer| network(peer.0.ip())).ok_or_else(unknown)
+}
+
+/// What the two sides agreed on.
+struct Agreed {
+    handshake: Handshake,
+    terms: SessionOptions,
+    permit: Permit,
+    on_upgrade: OnUpgrade,
+}
+
+/// Every value of the `reason` label of `fanline_refusals_total`.
+pub(in crate::edge) const REASONS: [&str; 14] = [
+    "not_websocket",
+    "bad_handshake",
+    "draining",
+    "bad_request",
+    "bad_pattern",
+    "too_many_patterns",
+    "unknown_format",
+    "unknown_policy",
+    "bad_cursor",
+    "bad_pace",
+    "too_many_sessions",
+    "too_many_sessions_per_address",
+    "no_upgrade",
+    "feed_stale",
+];
+
+pub(in crate::edge) async fn answer(State(context): State<Arc<AnswerContext>>, mut request: Request<Body>) -> Response {
+    match agree(&context, &mut request) {
+        Ok(agreed) => {
+            let Agreed { handshake, terms, permit, on_upgrade } = agreed;
+            tokio::spawn(hand_over(context, on_upgrade, terms, permit));
+            handshake.response()
+        }
+        Err((reason, refusal)) => {
+            context.count_refusal(reason);
+            refusal.into_response()
+        }
+    }
+}
+
+/// Refuses with the label for the metrics, and the answer. The permit is asked for last, so that a refused client
+/// has taken no place.
+fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed, (&'static str, HttpRefusal)> {
+    let by_code = |refusal: HttpRefusal| (refusal.code, refusal);
+    let handshake = Handshake::read(request, context.compression).map_err(by_code)?;
+    if *context.phase.borrow() != Phase::Serving {
+        let message = "the server is stopping; connect to another one, or again in a few seconds";
+        let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message);
+        return Err(by_code(refusal.with(header::RETRY_AFTER, "5")));
+    }
+    let query = WsQuery::parse(request.uri().query(), context.patterns_max).map_err(by_code)?;
+    if query.format == Format::Raw && context.refuses_raw_when_stale {
+        check_feed(context).map_err(by_code)?;
+    }
+    if let Some(since) = query.since {
+        check_since(context, since).map_err(by_code)?;
+    }
+    let (Some(on_upgrade), Some(&Peer(peer))) =
+        (request.extensions_mut().remove::<OnUpgrade>(), request.extensions().get::<Peer>())
+    else {
+        let message = "expected a connection that can be upgraded, found one that cannot; use HTTP/1.1 throughout";
+        return Err(("no_upgrade", HttpRefusal::bad("bad_handshake", message)));
+    };
+    let permit = context.admission.admit(peer.ip()).map_err(|full| {
+        let reason = match full {
+            AdmissionLimit::Sessions { .. } => "too_many_sessions",
+            AdmissionLimit::Address { .. } => "too_many_sessions_per_address",
+        };
+        let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_sessions", full.to_string());
+        (reason, refusal.with(header::RETRY_AFTER, "30"))
+    })?;
+    let terms = SessionOptions {
+        format: query.format,
+        deflate: handshake.deflate(),
+        policy: query.policy,
+        every: query.every,
+        patterns: query.patterns,
+        since: query.since,
+        // The shard asks the socket.
+        address: None,
+    };
+    Ok(Agreed { handshake, terms, permit, on_upgrade })
+}
+
+/// A raw client gets no notice: while the feed is stale it would take old prices for current ones. Before the first
+/// frame there are none, and it waits.
+fn check_feed(context: &AnswerContext) -> Result<(), HttpRefusal> {
+    let feed = context.reader.feed();
+    let FeedState::Stale { reason, .. } = &*feed else { return Ok(()) };
+    if context.reader.head() == Offset::START {
+        return Ok(());
+    }
+    let message = format!(
+        "expected a live feed for `format=raw` (raw.on_stale), found it stale (`{}`); try again, or use \
+         `format=envelope`, which tells",
+        reason.label()
+    );
+    let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "feed_stale", message);
+    Err(refusal.with(header::RETRY_AFTER, "1"))
+}
+
+/// A cursor of another epoch is for the delivery to answer: the client gets `skipped` and the current values.
+fn check_since(context: &AnswerContext, since: Cursor) -> Result<(), HttpRefusal> {
+    let head = context.reader.head();
+    if since.epoch == context.reader.epoch() && since.offset > head {
+        let message = format!("expected an offset up to {head}, the newest, found `{since}`, which is still to come");
+        return Err(HttpRefusal::bad("bad_cursor", message));
+    }
+    Ok(())
+}
+
+/// Waits until the 101 has been written, then takes the socket out of hyper and tokio.
+async fn hand_over(context: Arc<AnswerContext>, on_upgrade: OnUpgrade, terms: SessionOptions, permit: Permit) {
+    let upgraded = match on_upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => {
+            tracing::debug!(%error, "a client left during its upgrade");
+            return;
+        }
+    };
+    match release(upgraded) {
+        Ok((socket, unread)) => {
+            (context.door)(Handoff { socket, unread, terms, permit: Some(Box::new(permit)) });
+        }
+        Err(error) => tracing::warn!(%error, "an upgraded socket could not be handed over"),
+    }
+}
+
+fn release(upgraded: Upgraded) -> std::io::Result<(TcpStream, Bytes)> {
+    let parts: Parts<TokioIo<TrackedSocket>> =
+        upgraded.downcast().expect("the accept loop serves lines and nothing else");
+    // A copy, because the few bytes would keep hyper's whole read buffer alive; without bytes nothing is allocated.
+    let unread = Bytes::copy_from_slice(&parts.read_buf);
+    // `into_std` leaves the socket in non-blocking mode, as the delivery wants it.
+    Ok((parts.io.into_inner().into_socket().into_std()?, unread))
+}

@@ -1,0 +1,69 @@
+//! Answers in JSON: what was asked for, or `{"code":…,"message":…}`.
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+pub(in crate::edge) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// Why a request is not answered with what it asked for. Codes are those of docs/PROTOCOL.md.
+#[derive(Debug)]
+pub(in crate::edge) struct HttpRefusal {
+    status: StatusCode,
+    pub code: &'static str,
+    message: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl HttpRefusal {
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> HttpRefusal {
+        HttpRefusal { status, code, message: message.into(), headers: Vec::new() }
+    }
+
+    /// 400 with one of the error codes of docs/PROTOCOL.md.
+    pub fn bad(code: &'static str, message: impl Into<String>) -> HttpRefusal {
+        HttpRefusal::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    pub fn with(mut self, name: HeaderName, value: &'static str) -> HttpRefusal {
+        self.headers.push((name, HeaderValue::from_static(value)));
+        self
+    }
+}
+
+impl IntoResponse for HttpRefusal {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct ErrorBody<'a> {
+            code: &'a str,
+            message: &'a str,
+        }
+        let mut response = json_of(self.status, &ErrorBody { code: self.code, message: &self.message });
+        response.headers_mut().extend(self.headers);
+        response
+    }
+}
+
+/// An answer that must not be cached, from something serialisable.
+pub(in crate::edge) fn json_of(status: StatusCode, value: &impl Serialize) -> Response {
+    let text = serde_json::to_vec(value).expect("answers have string keys and no failing parts");
+    let mut response = body(JSON, Body::from(text));
+    *response.status_mut() = status;
+    response
+}
+
+/// An answer that must not be cached.
+pub(in crate::edge) fn body(content_type: HeaderValue, body: Body) -> Response {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    response
+}
+
+pub(in crate::edge) fn not_found(uri: &Uri) -> HttpRefusal {
+    let path: String = uri.path().chars().take(64).collect();
+    let message = format!("expected one of the paths of docs/PROTOCOL.md, found `{path}`; the page is at `/`");
+    HttpRefusal::new(StatusCode::NOT_FOUND, "not_found", message)
+}

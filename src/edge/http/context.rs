@@ -1,0 +1,94 @@
+//! What answers need of the rooms below and of the settings.
+
+use std::sync::Arc;
+
+use axum::http::{StatusCode, header};
+use tokio::sync::watch;
+
+use crate::bus::reader::Reader;
+use crate::bus::signal::pulse::Vitals;
+use crate::edge::http::answer::HttpRefusal;
+use crate::edge::http::assets::Assets;
+use crate::edge::http::body::{BodyBound, Store};
+use crate::edge::http::metrics::Page;
+use crate::edge::http::origins::OriginPolicy;
+use crate::edge::http::shared_answers::{Answers, Denied};
+use crate::edge::http::topics;
+use crate::edge::listen::admission::Admission;
+use crate::edge::settings::Settings;
+use crate::edge::{Adopt, EdgeParts, Phase};
+use crate::words::metrics as names;
+use crate::words::metrics::Meters;
+
+/// What answers need. Shared by all connections; only `admission`, `answers` and `page` ever change, by themselves.
+pub(in crate::edge) struct AnswerContext {
+    pub reader: Reader,
+    pub door: Adopt,
+    pub vitals: Vitals,
+    pub meters: Meters,
+    /// `/metrics`.
+    pub page: Page,
+    pub phase: watch::Receiver<Phase>,
+    pub admission: Arc<Admission>,
+    pub assets: Assets,
+    /// `/v1/topics` and `/v1/snapshot`.
+    pub answers: Arc<Answers>,
+    pub visitors: OriginPolicy,
+    pub compression: bool,
+    pub patterns_max: usize,
+    pub refuses_raw_when_stale: bool,
+    pub simulated: bool,
+    pub wildcards_max: usize,
+}
+
+/// Values of the `reason` label of `fanline_refusals_total` for answers that are not given.
+pub(in crate::edge) const REASONS: [&str; 3] =
+    ["too_many_answers", "too_many_answers_per_address", "too_many_requests"];
+
+impl AnswerContext {
+    pub fn new(settings: &Settings, rooms: EdgeParts, phase: watch::Receiver<Phase>) -> AnswerContext {
+        let store = Store::new(settings.answers, rooms.meters.gauge(&names::HTTP_ANSWER_BYTES, &[]));
+        AnswerContext {
+            answers: Answers::new(store, topics::maker(rooms.reader.clone(), settings.simulated)),
+            reader: rooms.reader,
+            door: rooms.door,
+            vitals: rooms.vitals,
+            page: Page::new(rooms.exposition),
+            meters: rooms.meters,
+            phase,
+            admission: Admission::new(settings.sessions_max, settings.sessions_per_address_max),
+            assets: Assets::load(),
+            visitors: OriginPolicy::new(&settings.visitors),
+            compression: settings.compression,
+            patterns_max: settings.patterns_max,
+            refuses_raw_when_stale: settings.refuses_raw_when_stale,
+            simulated: settings.simulated,
+            wildcards_max: settings.wildcards_max,
+        }
+    }
+
+    /// Counts the refusal and puts it into words.
+    pub fn deny(&self, denied: Denied) -> HttpRefusal {
+        let (reason, message) = match denied {
+            Denied::Full(BodyBound::All) => {
+                (REASONS[0], "expected room for another answer (http.answer_bytes_max), found slow readers of others")
+            }
+            Denied::Full(BodyBound::Address) => (
+                REASONS[1],
+                "expected fewer answers on their way to your address (http.answer_bytes_per_address_max); read them first",
+            ),
+            Denied::Queue => (REASONS[2], "expected fewer requests that wait for an answer of their own"),
+            Denied::Failed => {
+                let message = "the answer was not finished; try again";
+                return HttpRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message);
+            }
+        };
+        self.count_refusal(reason);
+        let message = format!("{message}; try again in a second");
+        HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_answers", message).with(header::RETRY_AFTER, "1")
+    }
+
+    pub fn count_refusal(&self, reason: &str) {
+        self.meters.counter(&names::REFUSALS, &[("reason", reason)]).increment(1);
+    }
+}

@@ -1,0 +1,106 @@
+//! `/healthz` and `/readyz`: whether the process works, and whether it has current values to give.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::bus::feed_state::FeedState;
+use crate::edge::Phase;
+use crate::edge::http::answer::json_of;
+use crate::edge::http::context::AnswerContext;
+
+#[derive(Serialize)]
+struct Health<'a> {
+    healthy: bool,
+    /// The part of the server that gives no sign of life.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Readiness<'a> {
+    ready: bool,
+    state: &'a str,
+    reason: Option<&'a str>,
+    /// Since when values may be outdated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since_ms: Option<u64>,
+    message: &'a str,
+}
+
+/// What is said of the feed, and that its prices are invented if they are; of a real feed nothing is added.
+#[derive(Serialize)]
+pub(in crate::edge) struct FeedReport<T> {
+    #[serde(flatten)]
+    pub said: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub simulated: Option<bool>,
+}
+
+impl<T> FeedReport<T> {
+    pub fn of(said: T, simulated: bool) -> FeedReport<T> {
+        FeedReport { said, simulated: simulated.then_some(true) }
+    }
+}
+
+/// An answer at all says that the edge works; the others are judged by their signs of life.
+pub(in crate::edge) async fn healthz(State(context): State<Arc<AnswerContext>>) -> Response {
+    let Some((part, age)) = context.vitals.missing().next() else {
+        return json_of(StatusCode::OK, &Health { healthy: true, part: None, message: None });
+    };
+    let message =
+        format!("no sign of life from `{part}` for {:.1} s; restart the server if this lasts", age.as_secs_f64());
+    let health = Health { healthy: false, part: Some(part), message: Some(message) };
+    json_of(StatusCode::SERVICE_UNAVAILABLE, &health)
+}
+
+/// Draining comes before the feed's state: a load balancer must stop sending clients, however live the feed is. So does
+/// a part without a sign of life: nobody may still look at what the feed's state says.
+pub(in crate::edge) async fn readyz(State(context): State<Arc<AnswerContext>>) -> Response {
+    let phase = *context.phase.borrow();
+    let feed = context.reader.feed();
+    let readiness = match (phase, &*feed) {
+        (Phase::Draining | Phase::Stopped, _) => Readiness {
+            ready: false,
+            state: "draining",
+            reason: Some("draining"),
+            since_ms: None,
+            message: "the server is stopping; send clients elsewhere",
+        },
+        (Phase::Serving, _) if context.vitals.missing().next().is_some() => Readiness {
+            ready: false,
+            state: "unhealthy",
+            reason: Some("unhealthy"),
+            since_ms: None,
+            message: "a part of the server gives no sign of life; /healthz names it",
+        },
+        (Phase::Serving, FeedState::Connecting) => Readiness {
+            ready: false,
+            state: feed.label(),
+            reason: Some("connecting"),
+            since_ms: None,
+            message: "no data has arrived from the upstream yet",
+        },
+        // Without clients there would never be data: whoever asks must not keep clients away until there are.
+        (Phase::Serving, FeedState::Idle { for_clients, message }) => {
+            Readiness { ready: *for_clients, state: feed.label(), reason: Some("idle"), message, since_ms: None }
+        }
+        (Phase::Serving, FeedState::Live) => {
+            Readiness { ready: true, state: feed.label(), reason: None, since_ms: None, message: "the feed is live" }
+        }
+        (Phase::Serving, FeedState::Stale { reason, message, since_ms }) => Readiness {
+            ready: false,
+            state: feed.label(),
+            reason: Some(reason.label()),
+            since_ms: Some(*since_ms),
+            message,
+        },
+    };
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json_of(status, &FeedReport::of(readiness, context.simulated))
+}

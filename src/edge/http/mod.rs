@@ -1,0 +1,16 @@
+//! HTTP: routes, answers, and the files of the page.
+
+pub(crate) mod answer;
+pub(crate) mod assets;
+pub(crate) mod body;
+pub(crate) mod context;
+pub(crate) mod health;
+pub mod metrics;
+pub mod origins;
+pub(crate) mod pace;
+pub(crate) mod pages;
+pub(crate) mod process;
+pub(crate) mod router;
+pub(crate) mod shared_answers;
+pub(crate) mod snapshot;
+pub(crate) mod topics;

@@ -1,0 +1,85 @@
+//! Which path is answered by what, and what all answers have in common: they are counted, and never sniffed.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::get;
+
+use crate::edge::entrance::websocket;
+use crate::edge::http::answer::{HttpRefusal, not_found};
+use crate::edge::http::context;
+use crate::edge::http::context::AnswerContext;
+use crate::edge::http::{health, metrics, origins, pages, topics};
+use crate::words::metrics as names;
+
+/// For all that is no page: if it is shown as one, it can do nothing.
+const POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+
+/// What everyone may ask for; `/metrics` only if `with_metrics`.
+pub(in crate::edge) fn public(context: &Arc<AnswerContext>, with_metrics: bool) -> Router {
+    for reason in [&websocket::REASONS[..], &origins::REASONS, &context::REASONS].concat() {
+        context.meters.counter(&names::REFUSALS, &[("reason", reason)]).increment(0);
+    }
+    let router = Router::new()
+        .route("/v1/ws", get(websocket::answer).options(origins::preflight))
+        .route("/v1/topics", get(topics::topics).options(origins::preflight))
+        .route("/v1/snapshot", get(topics::snapshot).options(origins::preflight))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/", get(pages::index))
+        .route("/static/{*path}", get(pages::file));
+    let router = if with_metrics { router.route("/metrics", get(metrics::answer)) } else { router };
+    finished(router, context)
+}
+
+/// What the operator asks for.
+pub(in crate::edge) fn admin(context: &Arc<AnswerContext>) -> Router {
+    let router = Router::new()
+        .route("/metrics", get(metrics::answer))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz));
+    finished(router, context)
+}
+
+fn finished(router: Router<Arc<AnswerContext>>, context: &Arc<AnswerContext>) -> Router {
+    router
+        .fallback(async |uri: Uri| not_found(&uri))
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(context.clone(), origins::guard))
+        .layer(middleware::from_fn_with_state(context.clone(), finish))
+        .with_state(context.clone())
+}
+
+async fn method_not_allowed(method: Method) -> HttpRefusal {
+    let message = format!("expected the method `GET` or `HEAD`, found `{method}`");
+    HttpRefusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}
+
+/// Counts the answer and adds what every answer has.
+async fn finish(State(context): State<Arc<AnswerContext>>, request: Request, next: Next) -> Response {
+    let route = route(request.uri().path());
+    let mut response = next.run(request).await;
+    let status = response.status();
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        let headers = response.headers_mut();
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(POLICY);
+    }
+    let labels = [("route", route), ("status", status.as_str())];
+    context.meters.counter(&names::HTTP_REQUESTS, &labels).increment(1);
+    response
+}
+
+/// Value of the `route` label: bounded, whatever paths are asked for.
+fn route(path: &str) -> &'static str {
+    const EXACT: [&str; 7] = ["/v1/ws", "/v1/topics", "/v1/snapshot", "/metrics", "/healthz", "/readyz", "/"];
+    if path.starts_with("/static/") {
+        return "/static";
+    }
+    EXACT.into_iter().find(|exact| *exact == path).unwrap_or("other")
+}

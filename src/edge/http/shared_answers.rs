@@ -1,0 +1,411 @@
+//! Answers that are made once for all who ask for the same at the same moment.
+//!
+//! | bound | at the bound |
+//! |---|---|
+//! | answers of one address being made: 1, in all: 2 | the request waits; among those that wait, addresses that have none go first |
+//! | requests that wait, of one address and in all; 5 s of waiting | refused with 503 |
+//! | making the same again: a tenth of the time | the newest is shared, for a second at most |
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+
+use crate::edge::http::body::{AnswerBody, AnswerStream, BodyBound, Store};
+use crate::edge::http::pace::WorkPace;
+use crate::words::topic::Pattern;
+
+/// Two, so that one address cannot keep all others waiting; each holds some 10 MB for 100,000 topics meanwhile.
+const MAKINGS_MAX: usize = 2;
+
+/// Requests with different patterns that wait. With 50 ms each the last of an address waits for less than 2 s.
+const WAITING_MAX: usize = 128;
+const WAITING_PER_ADDRESS_MAX: usize = 32;
+
+/// Who waits for longer is told to come again: an answer that came later would be of little use.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// An answer is not older than this, and the time it takes to make it.
+pub(in crate::edge) const AGE_MAX: Duration = Duration::from_secs(1);
+
+/// What is asked for. The order of patterns makes no difference, nor do repetitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::edge) struct AnswerRequest {
+    pub matter: AnswerTopic,
+    pub patterns: Vec<Pattern>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::edge) enum AnswerTopic {
+    Topics,
+    Snapshot,
+}
+
+/// A wish in few bytes.
+type AnswerKey = (AnswerTopic, [u8; 32]);
+
+/// Why there is no answer now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::edge) enum Denied {
+    Full(BodyBound),
+    /// Too many requests wait.
+    Queue,
+    /// A fault of ours.
+    Failed,
+}
+
+/// Makes an answer, on a thread that may block.
+pub(in crate::edge) type Maker =
+    Box<dyn Fn(&AnswerRequest, &mut WorkPace, &Arc<Store>) -> Result<Arc<AnswerBody>, BodyBound> + Send + Sync>;
+
+/// Answers of now, those being made, and requests that wait.
+pub(in crate::edge) struct Answers {
+    store: Arc<Store>,
+    maker: Maker,
+    turns: Arc<Semaphore>,
+    desk: Mutex<AnswerQueue>,
+}
+
+#[derive(Default)]
+struct AnswerQueue {
+    entries: HashMap<AnswerKey, AnswerEntry>,
+    waiting: VecDeque<AnswerJob>,
+    /// Addresses for which an answer is being made.
+    making: Vec<IpAddr>,
+}
+
+enum AnswerEntry {
+    /// Waits to be made, or is being made.
+    Coming(watch::Receiver<AnswerOutcome>),
+    Made {
+        /// None if the next one may be made at once.
+        answer: Option<Arc<AnswerBody>>,
+        at: Instant,
+        ration: Ration,
+    },
+}
+
+type AnswerOutcome = Option<Result<Arc<AnswerBody>, Denied>>;
+
+struct AnswerJob {
+    wish: AnswerRequest,
+    key: AnswerKey,
+    network: IpAddr,
+    ration: Ration,
+    told: watch::Sender<AnswerOutcome>,
+    since: Instant,
+}
+
+impl Answers {
+    pub fn new(store: Arc<Store>, maker: Maker) -> Arc<Answers> {
+        Arc::new(Answers { store, maker, turns: Arc::new(Semaphore::new(1)), desk: Mutex::default() })
+    }
+
+    /// The answer to a wish of a client at `network`.
+    pub async fn get(self: &Arc<Answers>, wish: AnswerRequest, network: IpAddr) -> Result<AnswerStream, Denied> {
+        let made = match self.find_or_order(wish, network)? {
+            Ok(answer) => answer,
+            Err(mut coming) => {
+                let outcome = coming.wait_for(Option::is_some).await.map_err(|_| Denied::Failed)?;
+                outcome.clone().unwrap_or(Err(Denied::Failed))?
+            }
+        };
+        self.store.open(&made, network).map_err(Denied::Full)
+    }
+
+    fn find_or_order(
+        self: &Arc<Answers>,
+        wish: AnswerRequest,
+        network: IpAddr,
+    ) -> Result<Result<Arc<AnswerBody>, watch::Receiver<AnswerOutcome>>, Denied> {
+        let (wish, key) = wish.keyed();
+        let mut desk = self.desk();
+        let ration = match desk.entries.get(&key) {
+            Some(AnswerEntry::Coming(coming)) => return Ok(Err(coming.clone())),
+            Some(AnswerEntry::Made { answer: Some(answer), at, ration })
+                if at.elapsed() < AGE_MAX && !ration.allows(Instant::now()) && answer.holds_bytes() =>
+            {
+                return Ok(Ok(answer.clone()));
+            }
+            Some(AnswerEntry::Made { ration, .. }) => *ration,
+            None => Ration::default(),
+        };
+        let of_address = desk.waiting.iter().filter(|order| order.network == network).count();
+        let full = desk.waiting.len() >= WAITING_MAX || of_address >= WAITING_PER_ADDRESS_MAX;
+        // There are only two without patterns, and they are for everyone.
+        if full && !wish.patterns.is_empty() {
+            return Err(Denied::Queue);
+        }
+        let (told, coming) = watch::channel(None);
+        desk.entries.insert(key, AnswerEntry::Coming(coming.clone()));
+        desk.waiting.push_back(AnswerJob { wish, key, network, ration, told, since: Instant::now() });
+        self.start_some(&mut desk);
+        Ok(Err(coming))
+    }
+
+    /// Starts as many as may be made now: those without patterns first, then in the order they came.
+    fn start_some(self: &Arc<Answers>, desk: &mut AnswerQueue) {
+        desk.turn_away();
+        while desk.making.len() < MAKINGS_MAX {
+            let free = |order: &AnswerJob| !desk.making.contains(&order.network);
+            let common = desk.waiting.iter().position(|order| free(order) && order.wish.patterns.is_empty());
+            let next = common.or_else(|| desk.waiting.iter().position(free));
+            let Some(order) = next.and_then(|next| desk.waiting.remove(next)) else { return };
+            desk.making.push(order.network);
+            tokio::spawn(self.clone().make(order));
+        }
+    }
+
+    async fn make(self: Arc<Answers>, order: AnswerJob) {
+        let AnswerJob { wish, key, network, mut ration, told, .. } = order;
+        let answers = self.clone();
+        let runtime = Handle::current();
+        let made = tokio::task::spawn_blocking(move || {
+            let mut pace = WorkPace::begin(answers.turns.clone(), runtime);
+            let answer = (answers.maker)(&wish, &mut pace, &answers.store);
+            (answer, pace.cost())
+        });
+        let outcome = match made.await {
+            Ok((answer, cost)) => {
+                ration.charge(Instant::now(), cost);
+                answer.map_err(Denied::Full)
+            }
+            Err(error) => {
+                tracing::error!(%error, "a snapshot was not finished");
+                Err(Denied::Failed)
+            }
+        };
+        // Held for as long as it may be shared; who reads it holds it beyond that.
+        let shared = outcome.clone().ok().filter(|_| !ration.allows(Instant::now()));
+        {
+            let mut desk = self.desk();
+            desk.making.retain(|other| *other != network);
+            desk.entries.insert(key, AnswerEntry::Made { answer: shared, at: Instant::now(), ration });
+            self.start_some(&mut desk);
+        }
+        told.send_replace(Some(outcome));
+        drop(told);
+        tokio::time::sleep(AGE_MAX).await;
+        let mut desk = self.desk();
+        let is_old = |entry: &AnswerEntry| matches!(entry, AnswerEntry::Made { at, .. } if at.elapsed() >= AGE_MAX);
+        let old = if desk.entries.get(&key).is_some_and(is_old) { desk.entries.remove(&key) } else { None };
+        drop(desk);
+        // Not under the lock: it may be the last holder of many bytes.
+        drop(old);
+    }
+
+    fn desk(&self) -> MutexGuard<'_, AnswerQueue> {
+        // Each update is complete before anything can panic.
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AnswerQueue {
+    /// Refuses those who have waited for too long, and forgets those whose clients have gone.
+    fn turn_away(&mut self) {
+        let AnswerQueue { entries, waiting, .. } = self;
+        waiting.retain(|order| {
+            // One receiver is that of the entry.
+            let awaited = order.told.receiver_count() > 1;
+            let stays = awaited && order.since.elapsed() < WAIT_MAX;
+            if !stays {
+                entries.remove(&order.key);
+                order.told.send_replace(Some(Err(Denied::Queue)));
+            }
+            stays
+        });
+    }
+}
+
+impl AnswerRequest {
+    fn keyed(mut self) -> (AnswerRequest, AnswerKey) {
+        self.patterns.sort_unstable();
+        self.patterns.dedup();
+        let mut hash = Sha256::new();
+        for pattern in &self.patterns {
+            // No pattern has a comma.
+            hash.update(pattern.as_str());
+            hash.update(",");
+        }
+        let key = (self.matter, hash.finalize().into());
+        (self, key)
+    }
+}
+
+/// How often something may be made anew: making it takes a tenth of the time, and a second's worth may be used up
+/// beforehand. So who asks now and then always gets something new, and who asks all the time shares what there is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::edge) struct Ration {
+    used_until: Option<Instant>,
+}
+
+impl Ration {
+    const PART: u32 = 10;
+
+    pub fn allows(&self, now: Instant) -> bool {
+        self.used_until.is_none_or(|until| until <= now + AGE_MAX)
+    }
+
+    pub fn charge(&mut self, now: Instant, cost: Duration) {
+        let from = self.used_until.map_or(now, |until| until.max(now));
+        self.used_until = Some(from + cost * Ration::PART);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::edge::http::body::Draft;
+    use crate::edge::settings::AnswerLimits;
+    use crate::words::metrics as names;
+    use crate::words::metrics::Meters;
+
+    fn wish(patterns: &[&str]) -> AnswerRequest {
+        let patterns = patterns.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect();
+        AnswerRequest { matter: AnswerTopic::Topics, patterns }
+    }
+
+    fn ip(last: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, last).into()
+    }
+
+    /// A maker that waits for a word for each answer, and counts.
+    fn answers() -> (Arc<Answers>, mpsc::Sender<()>, Arc<AtomicUsize>) {
+        let limits = AnswerLimits { bytes_max: 1 << 20, bytes_per_address_max: None };
+        let store = Store::new(limits, Meters::unread().gauge(&names::HTTP_ANSWER_BYTES, &[]));
+        let (go, gone) = mpsc::channel();
+        let (gone, made) = (Mutex::new(gone), Arc::new(AtomicUsize::new(0)));
+        let count = made.clone();
+        let maker: Maker = Box::new(move |_, _, store| {
+            gone.lock().expect("no holder panics").recv().expect("a word");
+            count.fetch_add(1, Ordering::SeqCst);
+            let mut draft = Draft::begin(store, false);
+            draft.open.push(b'x');
+            draft.finish()
+        });
+        (Answers::new(store, maker), go, made)
+    }
+
+    #[test]
+    fn equal_wishes_have_one_key() {
+        let key = |patterns: &[&str]| wish(patterns).keyed().1;
+        assert_eq!(key(&["a", "b.*", "a"]), key(&["b.*", "a"]));
+        assert_ne!(key(&["a", "b"]), key(&["a.b"]));
+        let snapshot = AnswerRequest { matter: AnswerTopic::Snapshot, patterns: Vec::new() };
+        assert_ne!(snapshot.keyed().1, key(&[]));
+    }
+
+    #[test]
+    fn who_asks_now_and_then_gets_it_new_and_who_asks_all_the_time_shares_it() {
+        let start = Instant::now();
+        let mut ration = Ration::default();
+        let cost = Duration::from_millis(20);
+        let mut made = 0;
+        for ms in 0..10_000 {
+            let now = start + Duration::from_millis(ms);
+            if ration.allows(now) {
+                ration.charge(now, cost);
+                made += 1;
+            }
+        }
+        assert_eq!(made, 55, "a tenth of 11 s, 20 ms each");
+        assert!(ration.allows(start + Duration::from_secs(60)));
+    }
+
+    #[tokio::test]
+    async fn all_who_ask_meanwhile_get_the_one_that_is_being_made() {
+        let (answers, go, made) = answers();
+        let asked = (0..50).map(|n| {
+            let answers = answers.clone();
+            tokio::spawn(async move { answers.get(wish(&["a"]), ip(n)).await.is_ok() })
+        });
+        let asked: Vec<_> = asked.collect();
+        while answers.desk().entries.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
+        go.send(()).expect("the maker waits");
+        for asked in asked {
+            assert!(asked.await.expect("no panic"));
+        }
+        assert_eq!(made.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn one_address_that_asks_for_much_neither_takes_all_turns_nor_waits_without_bound() {
+        let (answers, go, _) = answers();
+        let ask = |text: String, address| {
+            let answers = answers.clone();
+            tokio::spawn(async move { answers.get(wish(&[&text]), address).await.err() })
+        };
+        let mut greedy: Vec<_> = (0..100).map(|n| ask(format!("t{n}"), ip(1))).collect();
+        let mut refused = 0;
+        while refused < 100 - 1 - WAITING_PER_ADDRESS_MAX {
+            tokio::task::yield_now().await;
+            let ended = greedy.extract_if(.., |asked| asked.is_finished());
+            for asked in ended.collect::<Vec<_>>() {
+                assert_eq!(asked.await.expect("no panic"), Some(Denied::Queue));
+                refused += 1;
+            }
+        }
+        let honest = ask("honest".to_string(), ip(2));
+        while answers.desk().making.len() < MAKINGS_MAX {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(answers.desk().making, [ip(1), ip(2)], "before the 32 that came first");
+        for _ in 0..=greedy.len() {
+            go.send(()).expect("the maker waits");
+        }
+        assert_eq!(honest.await.expect("no panic"), None);
+        for asked in greedy {
+            assert_eq!(asked.await.expect("no panic"), None);
+        }
+    }
+    #[tokio::test]
+    async fn what_everyone_asks_for_goes_first_and_what_nobody_waits_for_is_not_made() {
+        let (answers, go, made) = answers();
+        let ask = |patterns: &'static [&str], address| {
+            let answers = answers.clone();
+            tokio::spawn(async move { answers.get(wish(patterns), address).await.err() })
+        };
+        let waiting = |count| {
+            let answers = answers.clone();
+            async move {
+                while answers.desk().waiting.len() != count {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        let busy = [ask(&["a"], ip(1)), ask(&["b"], ip(2))];
+        while answers.desk().making.len() < MAKINGS_MAX {
+            tokio::task::yield_now().await;
+        }
+        let gone = ask(&["c"], ip(3));
+        waiting(1).await;
+        gone.abort();
+        assert!(gone.await.is_err_and(|error| error.is_cancelled()));
+        let patient = ask(&["d"], ip(4));
+        let common = ask(&[], ip(5));
+        // With the last one `c` was forgotten.
+        waiting(2).await;
+        go.send(()).expect("the maker waits");
+        while !answers.desk().making.contains(&ip(5)) {
+            tokio::task::yield_now().await;
+        }
+        (0..3).for_each(|_| go.send(()).expect("the maker waits"));
+        for asked in busy.into_iter().chain([patient, common]) {
+            assert_eq!(asked.await.expect("no panic"), None);
+        }
+        assert_eq!(made.load(Ordering::SeqCst), 4);
+    }
+}

@@ -1,0 +1,166 @@
+//! `/v1/topics` and `/v1/snapshot`: what there is, and its current values.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::bus::feed_state::FeedState;
+use crate::bus::frame::FrameKind;
+use crate::bus::reader::Reader;
+use crate::bus::retention::TopicStatusKind;
+use crate::edge::entrance::query;
+use crate::edge::entrance::websocket::network_of;
+use crate::edge::http::answer::{HttpRefusal, JSON, body};
+use crate::edge::http::body::{BodyBound, Draft};
+use crate::edge::http::context::AnswerContext;
+use crate::edge::http::health::FeedReport;
+use crate::edge::http::shared_answers::{AnswerRequest, AnswerTopic, Maker};
+use crate::edge::http::snapshot::{Choice, OnStep, Snapshot};
+use crate::protocol::encoding::put_envelope;
+use crate::words::ids::Offset;
+
+#[derive(Serialize)]
+struct TopicLine<'a> {
+    topic: &'a str,
+    offset: u64,
+    ts: u64,
+    count: u64,
+}
+
+/// The feed's state as clients may see it; the last three only where values may be outdated.
+#[derive(Serialize)]
+struct FeedLine<'a> {
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+}
+
+pub(in crate::edge) async fn topics(
+    State(context): State<Arc<AnswerContext>>,
+    request: Request,
+) -> Result<Response, HttpRefusal> {
+    draw(context, AnswerTopic::Topics, request).await
+}
+
+pub(in crate::edge) async fn snapshot(
+    State(context): State<Arc<AnswerContext>>,
+    request: Request,
+) -> Result<Response, HttpRefusal> {
+    draw(context, AnswerTopic::Snapshot, request).await
+}
+
+async fn draw(context: Arc<AnswerContext>, matter: AnswerTopic, request: Request) -> Result<Response, HttpRefusal> {
+    let patterns = query::topics(request.uri().query(), context.patterns_max, context.wildcards_max)?;
+    let network = network_of(&request)?;
+    drop(request);
+    let reading = context.answers.get(AnswerRequest { matter, patterns }, network).await;
+    let reading = reading.map_err(|denied| context.deny(denied))?;
+    Ok(body(JSON, Body::new(reading)))
+}
+
+/// Makes the answers to wishes; with 100,000 topics one takes some hundred milliseconds.
+pub(in crate::edge) fn maker(reader: Reader, simulated: bool) -> Maker {
+    Box::new(move |wish, pace, store| {
+        let mut breathe = |work| pace.breathe(work);
+        let choice = Choice::new(&wish.patterns);
+        let picture = Snapshot::take(&reader, &choice, &mut breathe);
+        let mut draft = Draft::begin(store, wish.patterns.is_empty());
+        match wish.matter {
+            AnswerTopic::Topics => put_topics(&mut draft, &reader, picture, &mut breathe)?,
+            AnswerTopic::Snapshot => put_snapshot(&mut draft, (&reader, simulated), &picture, &mut breathe)?,
+        }
+        draft.finish()
+    })
+}
+
+fn put_topics(draft: &mut Draft, reader: &Reader, mut picture: Snapshot, breathe: OnStep<'_>) -> Result<(), BodyBound> {
+    picture.currents.sort_unstable_by(|a, b| a.story.newest().topic.name.cmp(&b.story.newest().topic.name));
+    put_opening(&mut draft.open, reader, &picture);
+    draft.open.extend_from_slice(b",\"topics\":[");
+    put_list(draft, &picture.currents, breathe, |out, current| {
+        let frame = current.story.newest();
+        let line = TopicLine {
+            topic: &frame.topic.name,
+            offset: frame.offset.0,
+            ts: frame.received.wall_ms,
+            count: current.count,
+        };
+        put(out, &line);
+    })?;
+    draft.open.extend_from_slice(b"]}");
+    Ok(())
+}
+
+/// Of values the newest alone; where changes follow a snapshot, all of it. What is said of topics has a list of its own.
+fn put_snapshot(
+    draft: &mut Draft,
+    (reader, simulated): (&Reader, bool),
+    picture: &Snapshot,
+    breathe: OnStep<'_>,
+) -> Result<(), BodyBound> {
+    let (mut notes, mut frames) = (Vec::new(), Vec::new());
+    for frame in picture.currents.iter().flat_map(|current| current.story.news_after(Offset::START)) {
+        match frame.role {
+            FrameKind::Transient | FrameKind::Status(TopicStatusKind::Live) => {}
+            FrameKind::Status(_) => notes.push(frame),
+            _ => frames.push(frame),
+        }
+        breathe(0);
+    }
+    notes.sort_unstable_by_key(|note| note.offset);
+    frames.sort_unstable_by_key(|frame| frame.offset);
+    put_opening(&mut draft.open, reader, picture);
+    draft.open.extend_from_slice(b",\"feed\":");
+    put(&mut draft.open, &FeedReport::of(feed_line(&reader.feed()), simulated));
+    draft.open.extend_from_slice(b",\"frames\":[");
+    put_list(draft, &frames, breathe, |out, frame| put_envelope(out, &frame.whole().envelope()))?;
+    draft.open.extend_from_slice(b"],\"notes\":[");
+    put_list(draft, &notes, breathe, |out, note| out.extend_from_slice(&note.payload.bytes))?;
+    draft.open.extend_from_slice(b"]}");
+    Ok(())
+}
+
+fn put_opening(out: &mut Vec<u8>, reader: &Reader, picture: &Snapshot) {
+    out.extend_from_slice(format!("{{\"epoch\":\"{}\",\"offset\":{}", reader.epoch(), picture.offset).as_bytes());
+}
+
+fn feed_line(feed: &FeedState) -> FeedLine<'_> {
+    let state = feed.label();
+    match feed {
+        FeedState::Connecting | FeedState::Live => FeedLine { state, reason: None, since_ms: None, message: None },
+        FeedState::Idle { message, .. } => FeedLine { state, reason: None, since_ms: None, message: Some(message) },
+        FeedState::Stale { reason, since_ms, message } => {
+            FeedLine { state, reason: Some(reason.label()), since_ms: Some(*since_ms), message: Some(message) }
+        }
+    }
+}
+
+fn put_list<T>(
+    draft: &mut Draft,
+    items: &[T],
+    breathe: OnStep<'_>,
+    mut put_item: impl FnMut(&mut Vec<u8>, &T),
+) -> Result<(), BodyBound> {
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            draft.open.push(b',');
+        }
+        let before = draft.open.len();
+        put_item(&mut draft.open, item);
+        // 200 ns for each KiB, and for each item.
+        breathe((draft.open.len() - before) / 1024);
+        draft.settle()?;
+    }
+    Ok(())
+}
+
+fn put(out: &mut Vec<u8>, value: &impl Serialize) {
+    serde_json::to_writer(out, value).expect("plain structs always serialise into memory");
+}

@@ -1,0 +1,342 @@
+//! The listening socket, the accept loop, and one task per connection that is not upgraded yet.
+//!
+//! | bound | at the bound |
+//! |---|---|
+//! | places, in all and of one address | `places.rs` |
+//! | `BACKLOG` connections in the kernel's queue | the kernel lets clients try again |
+//! | `HEAD_BYTES_MAX` per request head | 431, and the connection is closed |
+//! | time for a head, between two requests, for an answer | the connection is closed (`line.rs`) |
+//! | requests in a second on one connection | the next answer waits until the second is over |
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use metrics::Counter;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tower_service::Service;
+
+use crate::edge::Phase;
+use crate::edge::entrance::websocket::Peer;
+use crate::edge::listen::deadlines::{ConnectionProgress, Overdue, TrackedBody, TrackedSocket};
+use crate::edge::listen::places::{Accepted, ConnectionSlot, ConnectionTable};
+use crate::edge::settings::ConnectionLimits;
+use crate::words::metrics as names;
+use crate::words::metrics::Meters;
+
+/// Connections that may wait to be accepted: two seconds' worth at 2,000 a second. The kernel's somaxconn may be lower.
+const BACKLOG: i32 = 4096;
+
+/// 32 KiB: a query with several hundred patterns, and far more than browsers send.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// Unsent bytes of an answer in the kernel; what is more waits in the shared body, which costs nothing.
+const UNSENT_BYTES_MAX: u32 = 64 * 1024;
+
+/// After a failed accept, usually for want of file descriptors: long enough not to spin, short enough not to be noticed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often failed accepts are told to the log at most.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// For a newcomer whose address has its share of places at work.
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
+    Retry-After: 5\r\nConnection: close\r\nContent-Length: 178\r\n\r\n\
+    {\"code\":\"too_many_connections\",\"message\":\"expected fewer connections from your address \
+    (http.connections_per_address_max), found all of them at work; try again in a few seconds\"}";
+
+/// Listens, with room for [`BACKLOG`] connections, in non-blocking mode.
+pub(in crate::edge) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Lets a restarted server listen while connections of its predecessor are in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// What serves connections, and within which bounds.
+pub(in crate::edge) struct HttpService {
+    pub router: Router,
+    pub limits: ConnectionLimits,
+    pub meters: Meters,
+    /// How long answers under way may take to end after the stop.
+    pub stop_timeout: Duration,
+}
+
+/// Accepts until `phase` is [`Phase::Stopped`], then waits for the connections to end.
+pub(in crate::edge) async fn accept_all(
+    listener: tokio::net::TcpListener,
+    hall: HttpService,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let places = ConnectionTable::new(hall.limits, &hall.meters);
+    let drops = Drops::new(&hall.meters);
+    let mut complaint = AcceptErrorLog::default();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stopped(&mut phase) => break,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        match accepted {
+            Ok((socket, peer, (seat, file))) => {
+                let connection = HttpConnection {
+                    router: hall.router.clone(),
+                    peer,
+                    phase: phase.clone(),
+                    limits: hall.limits,
+                    stop_timeout: hall.stop_timeout,
+                    drops: drops.clone(),
+                    _file: file,
+                };
+                tokio::spawn(connection.serve(socket, seat));
+            }
+            Err(error) if concerns_one_client(&error) => {}
+            Err(error) => {
+                complaint.utter(&error);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    // Each connection ends itself within `stop_timeout`; there is nothing left to do if one of them is late.
+    let _ = tokio::time::timeout(hall.stop_timeout, places.emptied()).await;
+}
+
+/// The next connection, with its place. While all places are at work it waits, and others in the kernel's queue.
+async fn accept(
+    listener: &tokio::net::TcpListener,
+    places: &Arc<ConnectionTable>,
+) -> io::Result<(TcpStream, SocketAddr, (ConnectionSlot, OwnedSemaphorePermit))> {
+    loop {
+        let file = places.files.clone().acquire_owned().await.expect("the files are never closed");
+        let (socket, peer) = listener.accept().await?;
+        let seat = loop {
+            match places.enter(peer.ip(), Instant::now()) {
+                Accepted::Seat(seat) => break Some(seat),
+                Accepted::Full => places.moved.notified().await,
+                Accepted::Refused => break None,
+            }
+        };
+        let Some(seat) = seat else {
+            // A hint; who does not get it is told by the end of the connection.
+            let _ = SockRef::from(&socket).send(REFUSAL);
+            continue;
+        };
+        // Small frames must leave at once; the socket keeps the option when it is handed over.
+        socket.set_nodelay(true)?;
+        return Ok((socket, peer, (seat, file)));
+    }
+}
+
+/// The client went away between connecting and being accepted: some systems tell by accept(2), others by the EINVAL
+/// of the first setsockopt(2).
+fn concerns_one_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::InvalidInput
+    )
+}
+
+/// Returns when nothing shall be accepted any more; also if nobody is left to say so.
+async fn stopped(phase: &mut watch::Receiver<Phase>) {
+    let _ = phase.wait_for(|phase| *phase == Phase::Stopped).await;
+}
+
+/// Connections ended before their time, by reason.
+#[derive(Clone)]
+struct Drops {
+    header: Counter,
+    write: Counter,
+    answer: Counter,
+}
+
+impl Drops {
+    fn new(meters: &Meters) -> Drops {
+        let counter = |overdue: Overdue| meters.counter(&names::HTTP_DROPPED, &[("reason", overdue.label())]);
+        Drops { header: counter(Overdue::Header), write: counter(Overdue::Write), answer: counter(Overdue::Answer) }
+    }
+
+    fn count(&self, overdue: Overdue) {
+        match overdue {
+            Overdue::Header => self.header.increment(1),
+            Overdue::Write => self.write.increment(1),
+            Overdue::Answer => self.answer.increment(1),
+            Overdue::KeepAlive => {}
+        }
+    }
+}
+
+/// One connection before its upgrade, if it ever comes to one.
+struct HttpConnection {
+    router: Router,
+    peer: SocketAddr,
+    phase: watch::Receiver<Phase>,
+    limits: ConnectionLimits,
+    stop_timeout: Duration,
+    drops: Drops,
+    /// Given back with the socket, or when the socket is a session's.
+    _file: OwnedSemaphorePermit,
+}
+
+impl HttpConnection {
+    /// The seat is given back when the connection has ended or was upgraded.
+    async fn serve(mut self, socket: TcpStream, mut seat: ConnectionSlot) {
+        let peer = self.peer;
+        let leave = seat.leave.clone();
+        tokio::select! {
+            () = self.converse(socket, &mut seat) => {}
+            () = leave.notified() => tracing::debug!(%peer, "a connection made room for another one"),
+        }
+    }
+
+    /// Waits for the first byte.
+    async fn converse(&mut self, socket: TcpStream, seat: &mut ConnectionSlot) {
+        let course = ConnectionProgress::new(self.limits, tokio::time::Instant::now());
+        let mut first = [0; 1];
+        // A connection that says nothing costs neither a buffer nor the room for a conversation.
+        tokio::select! {
+            // Not `readable`, which is true of some sockets before anything was sent.
+            _ = socket.peek(&mut first) => {}
+            () = tokio::time::sleep(self.limits.header_timeout) => return self.drops.count(Overdue::Header),
+            () = stopped(&mut self.phase) => return,
+        }
+        Box::pin(self.speak(socket, course, seat)).await;
+    }
+
+    /// HTTP, up to the end or the upgrade.
+    async fn speak(&mut self, socket: TcpStream, course: Arc<ConnectionProgress>, seat: &mut ConnectionSlot) {
+        if let Err(error) = SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
+            tracing::debug!(%error, "unsent bytes of a connection are not bounded");
+        }
+        let service = service_fn(|request| answer(self.router.clone(), Peer(self.peer), course.clone(), request));
+        let connection = http1::Builder::new()
+            // `course` has deadlines that tell a head from an idle connection, and know of readers.
+            .header_read_timeout(None)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .max_header_size(HEAD_BYTES_MAX)
+            .pipeline_flush(false)
+            .serve_connection(TokioIo::new(TrackedSocket::new(socket, course.clone())), service)
+            .with_upgrades();
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = in_time(connection.as_mut(), &course, seat) => Some(ended),
+            () = stopped(&mut self.phase) => None,
+        };
+        let ended = match ended {
+            Some(Ok(ended)) => Ok(ended),
+            Some(Err(overdue)) => {
+                tracing::debug!(peer = %self.peer, reason = overdue.label(), "a connection is closed");
+                return self.drops.count(overdue);
+            }
+            None => {
+                connection.as_mut().graceful_shutdown();
+                tokio::time::timeout(self.stop_timeout, connection).await
+            }
+        };
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(peer = %self.peer, %error, "a connection was lost"),
+            Err(_) => tracing::debug!(peer = %self.peer, "a connection did not end in time and was dropped"),
+        }
+    }
+}
+
+/// Answers one request. Between two of them the connection lets others go first, however many it has sent at once.
+async fn answer(
+    mut router: Router,
+    peer: Peer,
+    course: Arc<ConnectionProgress>,
+    mut request: Request<Incoming>,
+) -> Result<Response<TrackedBody>, Infallible> {
+    let (answering, wait) = course.begin_answer();
+    match wait {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => tokio::task::yield_now().await,
+    }
+    request.extensions_mut().insert(peer);
+    let response = Service::call(&mut router, request).await?;
+    Ok(response.map(|body| answering.with(body)))
+}
+
+/// Drives the connection to its end, or until it is overdue; tells the seat what it does.
+async fn in_time<C: Future>(
+    mut connection: Pin<&mut C>,
+    course: &ConnectionProgress,
+    seat: &mut ConnectionSlot,
+) -> Result<C::Output, Overdue> {
+    let mut alarm = pin!(tokio::time::sleep_until(course.due().0));
+    poll_fn(|cx| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(Ok(ended));
+        }
+        seat.is(course.doing());
+        loop {
+            let (due, overdue) = course.due();
+            // A later time is looked at when the alarm rings.
+            if due < alarm.deadline() {
+                alarm.as_mut().reset(due);
+            }
+            if alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if due <= tokio::time::Instant::now() {
+                return Poll::Ready(Err(overdue));
+            }
+            alarm.as_mut().reset(due);
+        }
+    })
+    .await
+}
+
+/// Tells the log of failed accepts, but not of each.
+#[derive(Default)]
+struct AcceptErrorLog {
+    uttered: Option<Instant>,
+    kept_back: u64,
+}
+
+impl AcceptErrorLog {
+    fn utter(&mut self, error: &io::Error) {
+        if self.uttered.is_some_and(|uttered| uttered.elapsed() < COMPLAINT_INTERVAL) {
+            self.kept_back += 1;
+            return;
+        }
+        tracing::warn!(
+            %error,
+            kept_back = self.kept_back,
+            "cannot accept connections, trying again; if file descriptors ran out, raise the limit (ulimit -n)"
+        );
+        *self = AcceptErrorLog { uttered: Some(Instant::now()), kept_back: 0 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refusal_of_a_newcomer_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(REFUSAL).expect("ASCII");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{}", body.len());
+        assert!(
+            serde_json::from_str::<serde_json::Value>(body).is_ok_and(|body| body["code"] == "too_many_connections")
+        );
+    }
+}

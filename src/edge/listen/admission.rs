@@ -1,0 +1,127 @@
+//! Who may still come in: counts sessions, in total and by address, from the upgrade to their end.
+//!
+//! A [`Permit`] is counted from its making to its drop, wherever it has travelled to in between.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The two limits and what is counted against them.
+pub(in crate::edge) struct Admission {
+    sessions_max: usize,
+    sessions_per_address_max: Option<usize>,
+    /// Held for a few instructions only: by the edge for each upgrade, by a shard for each session's end.
+    ledger: Mutex<SessionCounts>,
+}
+
+#[derive(Default)]
+struct SessionCounts {
+    sessions: usize,
+    /// Kept only if there is a limit per address; an address without sessions has no entry.
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// Which limit keeps a client out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::edge) enum AdmissionLimit {
+    #[error("expected fewer than {max} sessions (limits.sessions_max), found them all taken; try again later")]
+    Sessions { max: usize },
+    #[error(
+        "expected fewer than {max} sessions from your address (limits.sessions_per_address_max), found them all taken; \
+         close one, or share one connection among several uses"
+    )]
+    Address { max: usize },
+}
+
+/// One admitted session.
+pub(in crate::edge) struct Permit {
+    admission: Arc<Admission>,
+    network: IpAddr,
+}
+
+impl Admission {
+    pub fn new(sessions_max: usize, sessions_per_address_max: Option<usize>) -> Arc<Admission> {
+        Arc::new(Admission { sessions_max, sessions_per_address_max, ledger: Mutex::default() })
+    }
+
+    pub fn admit(self: &Arc<Admission>, address: IpAddr) -> Result<Permit, AdmissionLimit> {
+        let network = network(address);
+        let mut ledger = self.ledger();
+        if ledger.sessions >= self.sessions_max {
+            return Err(AdmissionLimit::Sessions { max: self.sessions_max });
+        }
+        if let Some(max) = self.sessions_per_address_max {
+            let taken = ledger.by_address.entry(network).or_default();
+            if *taken >= max {
+                return Err(AdmissionLimit::Address { max });
+            }
+            *taken += 1;
+        }
+        ledger.sessions += 1;
+        Ok(Permit { admission: self.clone(), network })
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, SessionCounts> {
+        // Each update is complete before anything can panic, so a poisoned ledger is still right.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut ledger = self.admission.ledger();
+        ledger.sessions -= 1;
+        if let Some(taken) = ledger.by_address.get_mut(&self.network) {
+            *taken -= 1;
+            if *taken == 0 {
+                ledger.by_address.remove(&self.network);
+            }
+        }
+    }
+}
+
+/// What counts as one address: an IPv4 address, or an IPv6 /64, which is what one subscriber line gets at least.
+pub(in crate::edge) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect(text)
+    }
+
+    #[test]
+    fn a_dropped_permit_makes_room_for_exactly_one() {
+        let admission = Admission::new(2, None);
+        let first = admission.admit(ip("10.0.0.1")).ok();
+        let _second = admission.admit(ip("10.0.0.1")).expect("two are allowed");
+        assert_eq!(admission.admit(ip("10.0.0.2")).err(), Some(AdmissionLimit::Sessions { max: 2 }));
+        drop(first);
+        let _third = admission.admit(ip("10.0.0.2")).expect("one has left");
+        assert_eq!(admission.admit(ip("10.0.0.3")).err(), Some(AdmissionLimit::Sessions { max: 2 }));
+    }
+
+    #[test]
+    fn one_address_cannot_take_the_places_of_others() {
+        for (first, second, same) in [
+            ("10.0.0.1", "10.0.0.1", true),
+            ("10.0.0.1", "::ffff:10.0.0.1", true),
+            ("10.0.0.1", "10.0.0.2", false),
+            ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", true),
+            ("2001:db8:1:2::1", "2001:db8:1:3::1", false),
+        ] {
+            let admission = Admission::new(10, Some(1));
+            let permit = admission.admit(ip(first)).expect("the first");
+            assert_eq!(admission.admit(ip(second)).is_err(), same, "{first} and {second}");
+            drop(permit);
+            assert!(admission.ledger().by_address.is_empty(), "nobody is remembered after the last session");
+            assert_eq!(admission.ledger().sessions, 0);
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! A connection's course: what it does, and when it has done so for too long.
+//!
+//! The socket tells of bytes that come and of bytes that do not go, the service and the body of an answer tell when it
+//! begins and ends. hyper's own timeout knows no difference between a head that does not end and a connection that
+//! idles, and none at all for a reader that takes nothing.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::edge::listen::places::ConnectionActivity;
+use crate::edge::settings::ConnectionLimits;
+
+/// An answer that is not through by then is cut, however steadily it is read: 300 KB/s for 32 MiB.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// What is known of a connection. Written by its socket and its answers, read by its task; all are one task.
+pub(in crate::edge) struct ConnectionProgress {
+    limits: ConnectionLimits,
+    state: Mutex<ProgressState>,
+}
+
+struct ProgressState {
+    /// Answers that have begun and not ended.
+    open: usize,
+    asked: bool,
+    /// When the connection came, the last request was complete, the last answer ended, or the next head began.
+    since: Instant,
+    /// Bytes have come since the last answer ended.
+    heard: bool,
+    /// Since when the socket takes nothing of what is to be written.
+    stuck: Option<Instant>,
+    /// When the second began in which `requests` were made.
+    second: Instant,
+    requests: u32,
+}
+
+/// Why a connection is ended: value of the `reason` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::edge) enum Overdue {
+    Header,
+    KeepAlive,
+    Write,
+    Answer,
+}
+
+impl ConnectionProgress {
+    /// `since` is when the connection was accepted.
+    pub fn new(limits: ConnectionLimits, since: Instant) -> Arc<ConnectionProgress> {
+        let state =
+            ProgressState { open: 0, asked: false, since, heard: false, stuck: None, second: since, requests: 0 };
+        Arc::new(ConnectionProgress { limits, state: Mutex::new(state) })
+    }
+
+    pub fn doing(&self) -> ConnectionActivity {
+        let state = self.state();
+        if state.open > 0 || state.stuck.is_some() {
+            ConnectionActivity::Busy
+        } else if !state.asked || state.heard {
+            ConnectionActivity::Pending
+        } else {
+            ConnectionActivity::Idle
+        }
+    }
+
+    /// When the connection is to be ended if nothing changes, and why.
+    pub fn due(&self) -> (Instant, Overdue) {
+        let doing = self.doing();
+        let (limits, state) = (&self.limits, self.state());
+        match doing {
+            ConnectionActivity::Pending => (state.since + limits.header_timeout, Overdue::Header),
+            ConnectionActivity::Idle => (state.since + limits.keep_alive, Overdue::KeepAlive),
+            ConnectionActivity::Busy => {
+                let answer = (state.since + ANSWER_TIME_MAX, Overdue::Answer);
+                let write = state.stuck.map(|stuck| (stuck + limits.write_timeout, Overdue::Write));
+                write.filter(|write| write.0 < answer.0).unwrap_or(answer)
+            }
+        }
+    }
+
+    /// A request is complete. Until when it has to wait, if there were too many in this second.
+    pub fn begin_answer(self: &Arc<ConnectionProgress>) -> (Answering, Option<Instant>) {
+        let now = Instant::now();
+        let mut state = self.state();
+        (state.asked, state.heard, state.since) = (true, false, now);
+        state.open += 1;
+        if now.duration_since(state.second) >= Duration::from_secs(1) {
+            (state.second, state.requests) = (now, 0);
+        }
+        let mut wait = None;
+        if state.requests >= self.limits.requests_per_second_max {
+            state.second += Duration::from_secs(1);
+            state.requests = 0;
+            wait = Some(state.second);
+        }
+        state.requests += 1;
+        drop(state);
+        (Answering { course: self.clone() }, wait)
+    }
+
+    fn state(&self) -> MutexGuard<'_, ProgressState> {
+        // Each update is complete before anything can panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn heard(&self) {
+        let mut state = self.state();
+        // What comes during an answer is the next request, or nothing that concerns anyone.
+        if state.open == 0 && state.asked && !state.heard {
+            (state.heard, state.since) = (true, Instant::now());
+        }
+    }
+
+    fn wrote(&self, done: bool) {
+        let mut state = self.state();
+        state.stuck = if done { None } else { Some(state.stuck.unwrap_or_else(Instant::now)) };
+    }
+}
+
+impl Overdue {
+    pub fn label(self) -> &'static str {
+        match self {
+            Overdue::Header => "header_timeout",
+            Overdue::KeepAlive => "keep_alive",
+            Overdue::Write => "write_timeout",
+            Overdue::Answer => "answer_timeout",
+        }
+    }
+}
+
+/// An answer, from the complete request to the end of its body.
+pub(in crate::edge) struct Answering {
+    course: Arc<ConnectionProgress>,
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        let mut state = self.course.state();
+        state.open -= 1;
+        state.since = Instant::now();
+    }
+}
+
+/// The body of an answer, which tells its end by being dropped.
+pub(in crate::edge) struct TrackedBody {
+    body: Body,
+    _answering: Answering,
+}
+
+impl Answering {
+    /// The answer ends with this body.
+    pub fn with(self, body: Body) -> TrackedBody {
+        TrackedBody { body, _answering: self }
+    }
+}
+
+impl HttpBody for TrackedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The socket, which tells of its bytes.
+pub(in crate::edge) struct TrackedSocket {
+    socket: TcpStream,
+    course: Arc<ConnectionProgress>,
+}
+
+impl TrackedSocket {
+    pub fn new(socket: TcpStream, course: Arc<ConnectionProgress>) -> TrackedSocket {
+        TrackedSocket { socket, course }
+    }
+
+    pub fn into_socket(self) -> TcpStream {
+        self.socket
+    }
+
+    fn written(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.course.wrote(result.is_ready());
+        result
+    }
+}
+
+impl AsyncRead for TrackedSocket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.course.heard();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for TrackedSocket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.written(result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.written(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,370 @@
+//! The places of connections that are not upgraded: who has one, and who gives it up for a newcomer.
+//!
+//! | bound | at the bound, in this order |
+//! |---|---|
+//! | connections of an address without a request head | its oldest makes room; those younger than `GRACE` are spared |
+//! | connections of an address | its longest idle one makes room, its oldest without a head, else the newcomer is refused |
+//! | connections in all | the longest idle one makes room, the oldest without a head, else the newcomer waits |
+//!
+//! A connection that is being answered never makes room. One that must go leaves the ledger at once and is told; it
+//! ends at the next turn of its task.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use metrics::{Counter, Gauge};
+use tokio::sync::{Notify, Semaphore};
+
+use crate::edge::listen::admission::network;
+use crate::edge::settings::ConnectionLimits;
+use crate::words::metrics as names;
+use crate::words::metrics::Meters;
+
+/// A burst of upgrades through one proxy is accepted faster than heads are read: 100 ms are many turns of the runtime.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// What a connection does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::edge) enum ConnectionActivity {
+    /// The head of a request is awaited: the first one, or the rest of one that has begun.
+    Pending,
+    /// A request is being answered.
+    Busy,
+    /// Answered, and nothing was asked since.
+    Idle,
+}
+
+/// Counts connections and chooses who makes room.
+pub(in crate::edge) struct ConnectionTable {
+    limits: ConnectionLimits,
+    /// Held for a few instructions at each change of what a connection does.
+    ledger: Mutex<TableState>,
+    /// A place may be had that could not be had before.
+    pub moved: Notify,
+    /// One for each open socket, and one for a newcomer whose place is still to be found: a connection that made room has
+    /// its socket until its task has ended, and as long nobody else is accepted.
+    pub files: Arc<Semaphore>,
+    meters: ConnectionMeters,
+}
+
+#[derive(Default)]
+struct TableState {
+    seats: HashMap<u64, ConnectionEntry>,
+    /// Seats by the number of the change that brought them here, oldest first.
+    pending: BTreeMap<u64, u64>,
+    idle: BTreeMap<u64, u64>,
+    by_address: HashMap<IpAddr, AddressCount>,
+    changes: u64,
+}
+
+struct ConnectionEntry {
+    network: IpAddr,
+    doing: ConnectionActivity,
+    /// Number of the last change.
+    change: u64,
+    since: Instant,
+    leave: Arc<Notify>,
+}
+
+/// What one address has.
+#[derive(Default)]
+struct AddressCount {
+    seats: usize,
+    /// Numbers of changes, as in the ledger.
+    pending: BTreeSet<u64>,
+    idle: BTreeSet<u64>,
+}
+
+struct ConnectionMeters {
+    doing: [Gauge; 3],
+    address: Counter,
+    pressure: Counter,
+    refused: Counter,
+}
+
+/// What a newcomer gets.
+pub(in crate::edge) enum Accepted {
+    Seat(ConnectionSlot),
+    /// All are being answered: wait for [`ConnectionTable::moved`].
+    Full,
+    /// All of its address are.
+    Refused,
+}
+
+/// The place of one connection, until it is dropped.
+pub(in crate::edge) struct ConnectionSlot {
+    places: Arc<ConnectionTable>,
+    id: u64,
+    doing: ConnectionActivity,
+    /// Told when the connection must go.
+    pub leave: Arc<Notify>,
+}
+
+impl ConnectionTable {
+    pub fn new(limits: ConnectionLimits, meters: &Meters) -> Arc<ConnectionTable> {
+        let gauge = |state| meters.gauge(&names::HTTP_CONNECTIONS, &[("state", state)]);
+        let counter = |reason| meters.counter(&names::HTTP_DROPPED, &[("reason", reason)]);
+        let meters = ConnectionMeters {
+            doing: ["pending", "busy", "idle"].map(gauge),
+            address: counter("address"),
+            pressure: counter("pressure"),
+            refused: counter("refused"),
+        };
+        let files = Arc::new(Semaphore::new(limits.total_max + 1));
+        Arc::new(ConnectionTable { limits, ledger: Mutex::default(), moved: Notify::new(), files, meters })
+    }
+
+    pub fn enter(self: &Arc<ConnectionTable>, address: IpAddr, now: Instant) -> Accepted {
+        let network = network(address);
+        let mut ledger = self.ledger();
+        let held = ledger.by_address.get(&network).map_or(0, |share| share.seats);
+        if self.limits.per_address_max.is_some_and(|max| held >= max) && !self.make_room_of(&mut ledger, network, now) {
+            self.meters.refused.increment(1);
+            return Accepted::Refused;
+        }
+        // Several, where a burst was spared and turned out to be silent.
+        while self.limits.pending_per_address_max.is_some_and(|max| ledger.pending_of(network) >= max)
+            && let Some(oldest) = ledger.oldest_pending_of(network, now)
+        {
+            self.evict(&mut ledger, oldest, &self.meters.address);
+        }
+        if ledger.seats.len() >= self.limits.total_max {
+            let Some(oldest) = ledger.idle.values().chain(ledger.pending.values()).next().copied() else {
+                return Accepted::Full;
+            };
+            self.evict(&mut ledger, oldest, &self.meters.pressure);
+        }
+        let leave = Arc::new(Notify::new());
+        let id = ledger.admit(network, leave.clone(), now);
+        self.meters.doing[ConnectionActivity::Pending as usize].increment(1.0);
+        Accepted::Seat(ConnectionSlot { places: self.clone(), id, doing: ConnectionActivity::Pending, leave })
+    }
+
+    /// Waits until all connections have ended.
+    pub async fn emptied(&self) {
+        while !self.ledger().seats.is_empty() {
+            self.moved.notified().await;
+        }
+    }
+
+    /// Whether one connection of the address could be sent away.
+    fn make_room_of(&self, ledger: &mut TableState, network: IpAddr, now: Instant) -> bool {
+        let oldest = ledger.oldest_idle_of(network).or_else(|| ledger.oldest_pending_of(network, now));
+        if let Some(oldest) = oldest {
+            self.evict(ledger, oldest, &self.meters.address);
+        }
+        oldest.is_some()
+    }
+
+    fn evict(&self, ledger: &mut TableState, id: u64, counter: &Counter) {
+        if let Some(entry) = ledger.remove(id) {
+            self.meters.doing[entry.doing as usize].decrement(1.0);
+            entry.leave.notify_one();
+            counter.increment(1);
+        }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, TableState> {
+        // Each update is complete before anything can panic, so a poisoned ledger is still right.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TableState {
+    fn admit(&mut self, network: IpAddr, leave: Arc<Notify>, now: Instant) -> u64 {
+        self.changes += 1;
+        let id = self.changes;
+        let entry = ConnectionEntry { network, doing: ConnectionActivity::Pending, change: id, since: now, leave };
+        self.by_address.entry(network).or_default().seats += 1;
+        self.file(&entry, id);
+        self.seats.insert(id, entry);
+        id
+    }
+
+    fn change(&mut self, id: u64, doing: ConnectionActivity, now: Instant) -> bool {
+        let Some(mut entry) = self.seats.remove(&id) else { return false };
+        self.unfile(&entry);
+        self.changes += 1;
+        (entry.doing, entry.change, entry.since) = (doing, self.changes, now);
+        self.file(&entry, id);
+        self.seats.insert(id, entry);
+        true
+    }
+
+    fn remove(&mut self, id: u64) -> Option<ConnectionEntry> {
+        let entry = self.seats.remove(&id)?;
+        self.unfile(&entry);
+        if let Some(share) = self.by_address.get_mut(&entry.network) {
+            share.seats -= 1;
+            if share.seats == 0 {
+                self.by_address.remove(&entry.network);
+            }
+        }
+        Some(entry)
+    }
+
+    fn file(&mut self, entry: &ConnectionEntry, id: u64) {
+        let share = self.by_address.entry(entry.network).or_default();
+        let (all, own) = match entry.doing {
+            ConnectionActivity::Busy => return,
+            ConnectionActivity::Pending => (&mut self.pending, &mut share.pending),
+            ConnectionActivity::Idle => (&mut self.idle, &mut share.idle),
+        };
+        all.insert(entry.change, id);
+        own.insert(entry.change);
+    }
+
+    fn unfile(&mut self, entry: &ConnectionEntry) {
+        let Some(share) = self.by_address.get_mut(&entry.network) else { return };
+        let (all, own) = match entry.doing {
+            ConnectionActivity::Busy => return,
+            ConnectionActivity::Pending => (&mut self.pending, &mut share.pending),
+            ConnectionActivity::Idle => (&mut self.idle, &mut share.idle),
+        };
+        all.remove(&entry.change);
+        own.remove(&entry.change);
+    }
+
+    fn pending_of(&self, network: IpAddr) -> usize {
+        self.by_address.get(&network).map_or(0, |share| share.pending.len())
+    }
+
+    fn oldest_idle_of(&self, network: IpAddr) -> Option<u64> {
+        let change = self.by_address.get(&network)?.idle.first()?;
+        self.idle.get(change).copied()
+    }
+
+    /// None if the oldest is too young to be judged.
+    fn oldest_pending_of(&self, network: IpAddr, now: Instant) -> Option<u64> {
+        let change = self.by_address.get(&network)?.pending.first()?;
+        let id = self.pending.get(change).copied()?;
+        let since = self.seats.get(&id)?.since;
+        (now.duration_since(since) >= GRACE).then_some(id)
+    }
+}
+
+impl ConnectionSlot {
+    /// Tells what the connection does now.
+    pub fn is(&mut self, doing: ConnectionActivity) {
+        if self.doing == doing {
+            return;
+        }
+        let freed = self.doing == ConnectionActivity::Busy;
+        if self.places.ledger().change(self.id, doing, Instant::now()) {
+            self.places.meters.doing[self.doing as usize].decrement(1.0);
+            self.places.meters.doing[doing as usize].increment(1.0);
+        }
+        self.doing = doing;
+        if freed {
+            self.places.moved.notify_one();
+        }
+    }
+}
+
+impl Drop for ConnectionSlot {
+    fn drop(&mut self) {
+        if self.places.ledger().remove(self.id).is_some() {
+            self.places.meters.doing[self.doing as usize].decrement(1.0);
+        }
+        self.places.moved.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn places(total_max: usize, per_address_max: usize, pending_per_address_max: usize) -> Arc<ConnectionTable> {
+        let limits = ConnectionLimits {
+            total_max,
+            per_address_max: Some(per_address_max),
+            pending_per_address_max: Some(pending_per_address_max),
+            header_timeout: SECOND,
+            keep_alive: SECOND,
+            write_timeout: SECOND,
+            requests_per_second_max: 1,
+        };
+        ConnectionTable::new(limits, &Meters::unread())
+    }
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    fn seat(places: &Arc<ConnectionTable>, address: IpAddr, now: Instant) -> ConnectionSlot {
+        match places.enter(address, now) {
+            Accepted::Seat(seat) => seat,
+            Accepted::Full | Accepted::Refused => panic!("expected a place"),
+        }
+    }
+
+    async fn must_go(seat: &ConnectionSlot) -> bool {
+        tokio::time::timeout(Duration::ZERO, seat.leave.notified()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn silent_connections_of_one_address_only_take_each_others_places() {
+        let places = places(100, 100, 3);
+        let start = Instant::now();
+        let honest = seat(&places, ip(2), start);
+        let silent: Vec<ConnectionSlot> = (0..10).map(|n| seat(&places, ip(1), start + n * SECOND)).collect();
+        for (n, silent) in silent.iter().enumerate() {
+            assert_eq!(must_go(silent).await, n < 7, "{n}");
+        }
+        assert!(!must_go(&honest).await, "the oldest of all, but of another address");
+        drop(silent);
+        drop(honest);
+        assert!(places.ledger().by_address.is_empty() && places.ledger().pending.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_burst_through_a_proxy_is_spared() {
+        let places = places(100, 100, 3);
+        let now = Instant::now();
+        let burst: Vec<ConnectionSlot> = (0..20).map(|_| seat(&places, ip(1), now)).collect();
+        for seat in &burst {
+            assert!(!must_go(seat).await);
+        }
+        let _late = seat(&places, ip(1), now + SECOND);
+        assert_eq!(places.ledger().pending_of(ip(1)), 3, "but not for ever");
+    }
+
+    #[tokio::test]
+    async fn under_pressure_idle_connections_go_first_then_silent_ones_and_never_busy_ones() {
+        let places = places(3, 10, 10);
+        let now = Instant::now();
+        let mut busy = seat(&places, ip(1), now);
+        busy.is(ConnectionActivity::Busy);
+        let silent = seat(&places, ip(2), now);
+        let mut idle = seat(&places, ip(3), now);
+        idle.is(ConnectionActivity::Busy);
+        idle.is(ConnectionActivity::Idle);
+        let mut fourth = seat(&places, ip(4), now);
+        assert!(must_go(&idle).await && !must_go(&silent).await);
+        fourth.is(ConnectionActivity::Busy);
+        let mut fifth = seat(&places, ip(5), now);
+        assert!(must_go(&silent).await && !must_go(&busy).await);
+        fifth.is(ConnectionActivity::Busy);
+        assert!(matches!(places.enter(ip(6), now), Accepted::Full));
+        busy.is(ConnectionActivity::Idle);
+        seat(&places, ip(6), now);
+        assert!(must_go(&busy).await);
+    }
+
+    #[tokio::test]
+    async fn an_address_with_all_its_share_at_work_is_refused_and_others_are_not() {
+        let places = places(100, 2, 2);
+        let now = Instant::now();
+        let mut seats: Vec<ConnectionSlot> = (0..2).map(|_| seat(&places, ip(1), now)).collect();
+        seats.iter_mut().for_each(|seat| seat.is(ConnectionActivity::Busy));
+        assert!(matches!(places.enter(ip(1), now), Accepted::Refused));
+        seat(&places, ip(2), now);
+        seats[0].is(ConnectionActivity::Idle);
+        seats.push(seat(&places, ip(1), now));
+        assert!(must_go(&seats[0]).await);
+    }
+}

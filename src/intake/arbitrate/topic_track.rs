@@ -1,0 +1,98 @@
+//! What is known of one topic that several connections bring: its newest number, who is believed, what waits.
+
+use std::collections::BTreeMap;
+
+use crate::intake::assemble::Update;
+use crate::intake::assemble::sequence::{Continuity, Number, Numbers};
+
+use crate::intake::arbitrate::arbiter::UpdateSource;
+use crate::intake::arbitrate::pending::PendingUpdate;
+use crate::intake::upstream::assignment::ConnectionId;
+
+/// Two connections to one venue are rarely further apart than this.
+const LATE_NS: u64 = 2_000_000_000;
+/// If a topic has nothing but old numbers for this long, and whoever has brought the newest one is gone, nobody will
+/// ever get there.
+const LEFT_NS: u64 = 10_000_000_000;
+
+/// What is known of one topic.
+#[derive(Default)]
+pub struct TopicTrack {
+    /// Number of the newest message that was published.
+    pub last: Option<Number>,
+    /// When that was.
+    last_ns: u64,
+    /// Number of the newest snapshot that was published.
+    pub snapshot: Option<Number>,
+    /// The highest number that each living connection has brought.
+    pub heard: Vec<(ConnectionId, Number)>,
+    /// The connection that is believed.
+    pub owner: Option<UpdateSource>,
+    pub held: BTreeMap<Number, PendingUpdate>,
+    /// Since when something is missing before the first of those that wait.
+    pub missing_since_ns: u64,
+}
+
+/// Where a message stands towards the last one of its topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    Next,
+    /// It repeats the number of the last one, as its rule allows it to do.
+    Again,
+    Old,
+    Ahead,
+}
+
+impl TopicTrack {
+    /// Of a topic whose newest message has this number.
+    pub fn after(newest: Option<Number>, now_ns: u64) -> TopicTrack {
+        TopicTrack { last: newest, last_ns: now_ns, ..TopicTrack::default() }
+    }
+
+    /// Whether a number that was passed already is the first of a new count, and not a late copy.
+    pub fn starts_over(&self, source: UpdateSource, piece: &Update<'_>, number: Number) -> bool {
+        let Some(last) = self.last.filter(|last| number < *last) else { return false };
+        let quiet_ns = piece.received.mono_ns.saturating_sub(self.last_ns);
+        let goes_back = match self.heard.iter().find(|(link, _)| *link == source.link) {
+            Some((_, heard)) => number < *heard,
+            // No connection that stands has brought anything of the old count.
+            None => self.heard.is_empty(),
+        };
+        let nobody_was_there = self.heard.iter().all(|(_, heard)| *heard < last);
+        (goes_back && (piece.snapshot || quiet_ns > LATE_NS)) || (nobody_was_there && quiet_ns > LEFT_NS)
+    }
+
+    pub fn hears(&mut self, source: UpdateSource, number: Number) {
+        match self.heard.iter_mut().find(|(link, _)| *link == source.link) {
+            Some((_, heard)) => *heard = number.max(*heard),
+            None => self.heard.push((source.link, number)),
+        }
+    }
+
+    pub fn publishes(&mut self, piece: &Update<'_>, number: Number) {
+        self.last = Some(number);
+        self.last_ns = piece.received.mono_ns;
+        if piece.snapshot {
+            self.snapshot = Some(number);
+        }
+    }
+}
+
+pub fn relation(follow: Continuity, last: Number, numbers: Numbers) -> Relation {
+    let number = numbers.last.unwrap_or_default();
+    let follows = match follow {
+        Continuity::Inc => number == last + 1,
+        Continuity::Range => numbers.first.is_none_or(|first| first <= last + 1),
+        // One that starts the numbers over names the old one.
+        Continuity::Prev if numbers.prev == Some(last) => {
+            return if number == last { Relation::Again } else { Relation::Next };
+        }
+        Continuity::Prev => numbers.prev.is_none(),
+        Continuity::Monotonic => true,
+    };
+    match (number <= last, follows) {
+        (true, _) => Relation::Old,
+        (false, true) => Relation::Next,
+        (false, false) => Relation::Ahead,
+    }
+}

@@ -1,0 +1,289 @@
+//! An order book that is told in changes: levels of two sides, each the bytes that came, in the order of their prices.
+//!
+//! A level that comes replaces the level of its price; what the profile's `remove` says takes it away. A message is
+//! applied as a whole before the sides are cut to their depth.
+
+use std::cmp::Ordering;
+use std::ops::Range;
+
+use crate::json::{FoundElement, Type, decode_string};
+
+use crate::intake::assemble::decimal::Decimal;
+use crate::intake::assemble::fold::Unfit;
+use crate::intake::assemble::splice::{Document, Matches, PointerSet, PointerSite, list_parts};
+
+/// 50,000 levels of a side: the longest list in 11 recorded feeds has 1341.
+const LEVELS_MAX: usize = 50_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Bid,
+    Ask,
+}
+
+/// How the levels of a list are written.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct LevelForm {
+    /// What the places below belong to; they start at the level.
+    pub places: PointerSet,
+    pub price: PointerSite,
+    /// What is 0 in a level that goes.
+    pub gone: PointerSite,
+    pub side: Option<SideMark>,
+    /// The position that is left out of a kept level, because the snapshot's levels do not have it.
+    pub dropped: Option<usize>,
+}
+
+/// What says in a level which side it is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SideMark {
+    /// One of two words.
+    Word { place: PointerSite, bid: String, ask: String },
+    /// A number that is greater than 0 for bids and less for asks.
+    Sign { place: PointerSite },
+}
+
+/// Kept and filled again, so that reading levels costs no memory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LevelScratch {
+    spots: Matches,
+    levels: Vec<FoundElement>,
+    parts: Vec<FoundElement>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct BookState {
+    bids: Levels,
+    asks: Levels,
+    depth: usize,
+}
+
+/// The levels of one side.
+#[derive(Clone, Debug)]
+struct Levels {
+    side: Side,
+    /// The best last, because most changes are near the best and nothing behind them must move.
+    levels: Vec<Level>,
+    /// Levels are rendered from the best to the worst.
+    best_first: bool,
+    bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Level {
+    text: Box<str>,
+    /// Where the price's token lies in the text.
+    price: (u32, u32),
+}
+
+impl BookState {
+    /// An empty book of so many levels per side; the snapshot's levels are loaded into it.
+    pub fn new(depth: Option<usize>) -> BookState {
+        let levels = |side| Levels { side, levels: Vec::new(), best_first: true, bytes: 0 };
+        BookState { bids: levels(Side::Bid), asks: levels(Side::Ask), depth: depth.unwrap_or(usize::MAX) }
+    }
+
+    /// Takes the levels of a snapshot's list; `arrange` follows the last list. `side` is what the list is of, if its
+    /// levels do not say.
+    pub fn load(
+        &mut self,
+        form: &LevelForm,
+        list: &str,
+        side: Option<Side>,
+        scratch: &mut LevelScratch,
+    ) -> Result<(), Unfit> {
+        form.each(list, side, scratch, |side, gone, level| {
+            if !gone {
+                self.side(side).levels.push(level);
+            }
+        })
+    }
+
+    /// Orders what was loaded, and cuts it to its depth.
+    pub fn arrange(&mut self) -> Result<(), Unfit> {
+        self.bids.arrange();
+        self.asks.arrange();
+        self.cut()
+    }
+
+    /// Takes the levels of a change's list; `cut` follows the last list. After an error it holds only some of them.
+    pub fn change(
+        &mut self,
+        form: &LevelForm,
+        list: &str,
+        side: Option<Side>,
+        scratch: &mut LevelScratch,
+    ) -> Result<(), Unfit> {
+        form.each(list, side, scratch, |side, gone, level| {
+            self.side(side).put(level, gone);
+        })
+    }
+
+    /// Cuts both sides to their depth.
+    pub fn cut(&mut self) -> Result<(), Unfit> {
+        for side in [&mut self.bids, &mut self.asks] {
+            let over = side.levels.len().saturating_sub(self.depth);
+            side.bytes -= side.levels.drain(..over).map(|level| level.bytes()).sum::<usize>();
+        }
+        if self.bids.levels.len().max(self.asks.levels.len()) > LEVELS_MAX { Err(Unfit::TooLarge) } else { Ok(()) }
+    }
+
+    fn side(&mut self, side: Side) -> &mut Levels {
+        match side {
+            Side::Bid => &mut self.bids,
+            Side::Ask => &mut self.asks,
+        }
+    }
+
+    /// Appends the levels of these sides as one list.
+    pub fn render(&self, sides: &[Side], out: &mut Vec<u8>) {
+        out.push(b'[');
+        let mut first = true;
+        for side in sides {
+            let levels = if *side == Side::Bid { &self.bids } else { &self.asks };
+            levels.each_in_order(|level| {
+                if !std::mem::take(&mut first) {
+                    out.push(b',');
+                }
+                out.extend_from_slice(level.text.as_bytes());
+            });
+        }
+        out.push(b']');
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bids.bytes + self.asks.bytes
+    }
+}
+
+impl LevelForm {
+    /// Reads every level of a list, or the one level that the list is.
+    fn each(
+        &self,
+        list: &str,
+        side: Option<Side>,
+        scratch: &mut LevelScratch,
+        mut take: impl FnMut(Side, bool, Level),
+    ) -> Result<(), Unfit> {
+        if Type::of(list) != Type::Array {
+            return Err(Unfit::Malformed);
+        }
+        let LevelScratch { spots, levels, parts } = scratch;
+        let levels = list_parts(list, levels);
+        // What is cut at the end may not be much before.
+        if levels.len() > 2 * LEVELS_MAX {
+            return Err(Unfit::TooLarge);
+        }
+        let nested = |level: &str| matches!(Type::of(level), Type::Array | Type::Object);
+        let alone = levels.first().is_some_and(|first| !list.get(first.range.clone()).is_some_and(nested));
+        let (alone, levels) = if alone { (Some(list), &[][..]) } else { (None, levels) };
+        let inner = levels.iter().filter_map(|level| list.get(level.range.clone()));
+        for text in alone.into_iter().chain(inner) {
+            let sheet = Document::whole(text);
+            self.places.locate(&sheet, spots);
+            let find = |place| self.places.get(&sheet, spots, place).ok_or(Unfit::Malformed);
+            let number = |place| Decimal::parse(find(place)?.token).ok_or(Unfit::Malformed);
+            let price = find(self.price)?.range;
+            number(self.price)?;
+            let gone = number(self.gone)?.is_zero();
+            let side = match &self.side {
+                None => side.ok_or(Unfit::Malformed)?,
+                Some(SideMark::Sign { place }) => match number(*place)?.sign() {
+                    1 => Side::Bid,
+                    -1 => Side::Ask,
+                    _ => return Err(Unfit::Malformed),
+                },
+                Some(SideMark::Word { place, bid, ask }) => {
+                    let token = find(*place)?.token;
+                    match &*decode_string(token).unwrap_or(token.into()) {
+                        word if word == bid => Side::Bid,
+                        word if word == ask => Side::Ask,
+                        _ => return Err(Unfit::Malformed),
+                    }
+                }
+            };
+            take(side, gone, Level::new(text, price, self.dropped, parts).ok_or(Unfit::Malformed)?);
+        }
+        Ok(())
+    }
+}
+
+impl Level {
+    /// `price` is where its token lies in `text`; the part at `dropped` is left out.
+    fn new(
+        text: &str,
+        mut price: Range<usize>,
+        dropped: Option<usize>,
+        parts: &mut Vec<FoundElement>,
+    ) -> Option<Level> {
+        let mut kept = text.to_string();
+        if let Some(dropped) = dropped {
+            let parts = list_parts(text, parts);
+            let part = parts.get(dropped)?.range.clone();
+            // With the comma behind it, or the one before it if it is the last.
+            let cut = match (parts.get(dropped + 1), dropped.checked_sub(1).and_then(|before| parts.get(before))) {
+                (Some(next), _) => part.start..next.range.start,
+                (None, Some(before)) => before.range.end..part.end,
+                (None, None) => part,
+            };
+            if price.start >= cut.start {
+                price = price.start.checked_sub(cut.len())?..price.end.checked_sub(cut.len())?;
+            }
+            kept.replace_range(cut, "");
+            // In a text that is no JSON the price may have gone with the cut.
+            kept.get(price.clone()).and_then(Decimal::parse)?;
+        }
+        Some(Level { text: kept.into(), price: (price.start.try_into().ok()?, price.end.try_into().ok()?) })
+    }
+
+    fn price(&self) -> Decimal<'_> {
+        let (start, end) = self.price;
+        let token = self.text.get(start as usize..end as usize).unwrap_or_default();
+        Decimal::parse(token).expect("a level is kept only if its price can be read")
+    }
+
+    fn bytes(&self) -> usize {
+        self.text.len() + size_of::<Level>()
+    }
+}
+
+impl Levels {
+    /// How near to the best, the best greatest.
+    fn compare(side: Side, left: &Level, right: &Level) -> Ordering {
+        let by_price = left.price().compare(right.price());
+        if side == Side::Bid { by_price } else { by_price.reverse() }
+    }
+
+    fn put(&mut self, level: Level, gone: bool) {
+        let side = self.side;
+        // Bids from the lowest price to the highest, asks from the highest to the lowest.
+        let found = self.levels.binary_search_by(|known| Levels::compare(side, known, &level));
+        self.bytes += if gone { 0 } else { level.bytes() };
+        match (found, gone) {
+            (Ok(place), true) => self.bytes -= self.levels.remove(place).bytes(),
+            (Ok(place), false) => self.bytes -= std::mem::replace(&mut self.levels[place], level).bytes(),
+            (Err(_), true) => {}
+            (Err(place), false) => self.levels.insert(place, level),
+        }
+    }
+
+    /// Orders levels that stand as they came; of levels with one price the last counts.
+    fn arrange(&mut self) {
+        let side = self.side;
+        if let [first, .., last] = &self.levels[..] {
+            self.best_first = Levels::compare(side, first, last) == Ordering::Greater;
+        }
+        self.levels.reverse();
+        self.levels.sort_by(|left, right| Levels::compare(side, left, right));
+        self.levels.dedup_by(|later, earlier| Levels::compare(side, later, earlier) == Ordering::Equal);
+        self.bytes = self.levels.iter().map(Level::bytes).sum();
+    }
+
+    fn each_in_order(&self, visit: impl FnMut(&Level)) {
+        if self.best_first {
+            self.levels.iter().rev().for_each(visit);
+        } else {
+            self.levels.iter().for_each(visit);
+        }
+    }
+}

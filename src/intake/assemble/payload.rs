@@ -1,0 +1,31 @@
+//! The payload that is published of a piece.
+
+use bytes::Bytes;
+
+use crate::protocol::encoding::{Payload, PayloadKind};
+
+use crate::intake::assemble::Update;
+
+/// What is published if these are the bytes of it: these, or `{"topic":…,"data":…}` around them. Bytes that are no text
+/// cannot be wrapped.
+pub(super) fn payload(piece: &Update<'_>, bytes: Bytes) -> Payload {
+    let Update { topic, kind, .. } = *piece;
+    if !piece.treatment.wrap || kind == PayloadKind::Binary {
+        return Payload { bytes, kind };
+    }
+    // 24 bytes of frame; escapes may take more, which is rare.
+    let mut out = Vec::with_capacity(topic.len() + bytes.len() + 24);
+    out.extend_from_slice(b"{\"topic\":");
+    put_string(&mut out, topic);
+    out.extend_from_slice(b",\"data\":");
+    match kind {
+        PayloadKind::Json => out.extend_from_slice(&bytes),
+        PayloadKind::Text | PayloadKind::Binary => put_string(&mut out, &String::from_utf8_lossy(&bytes)),
+    }
+    out.push(b'}');
+    Payload { bytes: out.into(), kind: PayloadKind::Json }
+}
+
+fn put_string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("a string always serialises into memory");
+}

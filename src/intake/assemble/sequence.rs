@@ -1,0 +1,315 @@
+//! Numbers in messages, and what they say about messages that are missing.
+//!
+//! "Older than the newest" is never judged for ever against one number: a venue may start its numbers over, and a single
+//! wrong number would make everything after it old. After `OLD_MAX` old ones in a row, or `OLD_NS` of nothing but old
+//! ones, counting begins anew.
+
+/// A number as messages have it: from -2^63 to 2^64 - 1.
+pub type Number = i128;
+
+/// 8 in a row: a feed that repeats a few late messages does not begin anew.
+const OLD_MAX: u8 = 8;
+/// 1 s: on a slow topic eight in a row would take too long.
+const OLD_NS: u64 = 1_000_000_000;
+/// Digits of the largest number.
+const DIGITS_MAX: usize = 20;
+
+/// Reads a number: digits, or a JSON number without a part behind the point, such as `1.0`. None: it is something else.
+pub fn read_number(text: &str) -> Option<Number> {
+    if let Ok(number) = text.parse::<i64>() {
+        return Some(number.into());
+    }
+    let number = text.parse::<u64>().map(Number::from).ok().or_else(|| read_integral(text))?;
+    (Number::from(i64::MIN)..=Number::from(u64::MAX)).contains(&number).then_some(number)
+}
+
+/// `1.0`, `1.50e1`.
+fn read_integral(text: &str) -> Option<Number> {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let fraction = fraction.trim_end_matches('0');
+    let exponent: i32 = exponent.parse().ok()?;
+    let zeros = usize::try_from(exponent).ok()?.checked_sub(fraction.len())?;
+    let digits = whole.len() + fraction.len();
+    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) || digits + zeros > DIGITS_MAX {
+        return None;
+    }
+    format!("{whole}{fraction}{:0<zeros$}", "").parse().ok()
+}
+
+/// What follows what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Continuity {
+    /// `last` is one more than the `last` before.
+    Inc,
+    /// `first` is one more than the `last` before.
+    Range,
+    /// `prev` is the `last` before.
+    Prev,
+    /// `last` is not less than the `last` before; numbers may be left out.
+    Monotonic,
+}
+
+/// What to do about a gap, besides telling it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapRemedy {
+    /// Tell it.
+    Mark,
+    /// Tell it, and ask the upstream for a new snapshot of the topic.
+    Resubscribe,
+    /// Tell it, and connect anew.
+    Reconnect,
+    /// Nothing, not even tell it.
+    Ignore,
+    /// What comes late is dropped; a gap is not told.
+    DropOld,
+}
+
+/// How the numbers of a rule are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SequenceRule {
+    pub follow: Continuity,
+    pub remedy: GapRemedy,
+}
+
+/// The numbers of one message; which are needed depends on the rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    pub first: Option<Number>,
+    pub prev: Option<Number>,
+    pub last: Option<Number>,
+}
+
+/// What the numbers of a message say about those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapVerdict {
+    /// There was no number before.
+    First,
+    /// It follows, or its numbers are too few to say anything.
+    Next,
+    /// It has the number of the one before.
+    Duplicate,
+    /// It is older than the one before.
+    Old,
+    /// It is old as well, but so were those before it: the numbers begin anew with it.
+    Anew,
+    /// Something is missing before it: so many messages, where the rule counts messages.
+    Gap { missed: Option<u64> },
+}
+
+/// The newest number of a topic, or of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sequence {
+    last: Option<Number>,
+    /// Old ones since the last that was not, and when the first of them came.
+    old: u8,
+    old_since_ns: u64,
+}
+
+impl Sequence {
+    /// Takes the numbers of one message. After a gap it counts on from them, so that one gap is seen once; what is old
+    /// does not turn it back, unless nothing else comes. `now_ns` is when the message came, on the monotonic clock.
+    pub fn step(&mut self, follow: Continuity, numbers: Numbers, now_ns: u64) -> GapVerdict {
+        let Some(last) = numbers.last else { return GapVerdict::Next };
+        let Some(before) = self.last else {
+            self.last = Some(last);
+            return GapVerdict::First;
+        };
+        match follow.judge(before, last, numbers) {
+            GapVerdict::Old if self.is_alone(now_ns) => {
+                self.reset(Some(numbers));
+                GapVerdict::Anew
+            }
+            verdict @ (GapVerdict::Next | GapVerdict::Gap { .. }) => {
+                self.reset(Some(numbers));
+                verdict
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// Counts one more old message. Whether there were only such for long enough.
+    fn is_alone(&mut self, now_ns: u64) -> bool {
+        if self.old == 0 {
+            self.old_since_ns = now_ns;
+        }
+        self.old = self.old.saturating_add(1);
+        self.old >= OLD_MAX || now_ns.saturating_sub(self.old_since_ns) >= OLD_NS
+    }
+
+    pub fn newest(&self) -> Option<Number> {
+        self.last
+    }
+
+    /// It is known that the next message begins anew, if its number is an old one.
+    pub fn begin_anew(&mut self) {
+        self.old = OLD_MAX;
+    }
+
+    /// Counts on from these numbers, whatever was before. Without a number the next one may be anything.
+    pub fn reset(&mut self, numbers: Option<Numbers>) {
+        *self = Sequence { last: numbers.and_then(|numbers| numbers.last), ..Sequence::default() };
+    }
+}
+
+impl Continuity {
+    /// Whether these numbers can show that nothing is missing.
+    pub fn proves(self, numbers: Numbers) -> bool {
+        numbers.last.is_some()
+            && match self {
+                Continuity::Inc => true,
+                Continuity::Range => numbers.first.is_some(),
+                Continuity::Prev => numbers.prev.is_some(),
+                Continuity::Monotonic => false,
+            }
+    }
+
+    fn judge(self, before: Number, last: Number, numbers: Numbers) -> GapVerdict {
+        let next = before + 1;
+        match (self, numbers) {
+            (Continuity::Monotonic, _) if last >= before => GapVerdict::Next,
+            // A message without a change repeats its number, and one that starts the numbers over names the old one.
+            (Continuity::Prev, Numbers { prev: Some(prev), .. }) if prev == before => GapVerdict::Next,
+            _ if last == before => GapVerdict::Duplicate,
+            _ if last < before => GapVerdict::Old,
+            (Continuity::Inc, _) if last > next => GapVerdict::Gap { missed: u64::try_from(last - next).ok() },
+            // The numbers of these two count changes, not messages.
+            (Continuity::Range, Numbers { first: Some(first), .. }) if first > next => GapVerdict::Gap { missed: None },
+            (Continuity::Prev, Numbers { prev: Some(_), .. }) => GapVerdict::Gap { missed: None },
+            _ => GapVerdict::Next,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers as `first, prev, last`.
+    fn check(follow: Continuity, steps: &[([Option<Number>; 3], GapVerdict)]) {
+        let mut sequence = Sequence::default();
+        for (place, ([first, prev, last], expected)) in steps.iter().enumerate() {
+            let numbers = Numbers { first: *first, prev: *prev, last: *last };
+            assert_eq!(sequence.step(follow, numbers, 0), *expected, "{follow:?}, step {place}: {numbers:?}");
+        }
+    }
+
+    #[test]
+    fn what_follows_what_depends_on_the_rule() {
+        let one = |last| [None, None, Some(last)];
+        let inc = [
+            (one(7), GapVerdict::First),
+            (one(8), GapVerdict::Next),
+            (one(8), GapVerdict::Duplicate),
+            (one(3), GapVerdict::Old),
+            (one(9), GapVerdict::Next),
+            (one(13), GapVerdict::Gap { missed: Some(3) }),
+            (one(14), GapVerdict::Next),
+            ([None; 3], GapVerdict::Next),
+            (one(15), GapVerdict::Next),
+        ];
+        check(Continuity::Inc, &inc);
+        let range = |first, last| [Some(first), None, Some(last)];
+        let ranges = [
+            (range(1, 4), GapVerdict::First),
+            (range(5, 5), GapVerdict::Next),
+            (range(4, 8), GapVerdict::Next),
+            (range(2, 3), GapVerdict::Old),
+            (range(10, 12), GapVerdict::Gap { missed: None }),
+            (range(13, 13), GapVerdict::Next),
+            (one(20), GapVerdict::Next),
+        ];
+        check(Continuity::Range, &ranges);
+        let prev = |prev, last| [None, Some(prev), Some(last)];
+        let chain = [
+            (prev(-1, 10), GapVerdict::First),
+            (prev(10, 15), GapVerdict::Next),
+            (prev(15, 15), GapVerdict::Next),
+            (prev(10, 15), GapVerdict::Duplicate),
+            (prev(15, 3), GapVerdict::Next),
+            (prev(3, 4), GapVerdict::Next),
+            (prev(6, 9), GapVerdict::Gap { missed: None }),
+            (prev(9, 11), GapVerdict::Next),
+            (prev(4, 6), GapVerdict::Old),
+        ];
+        check(Continuity::Prev, &chain);
+        let monotonic = [
+            (one(5), GapVerdict::First),
+            (one(5), GapVerdict::Next),
+            (one(90), GapVerdict::Next),
+            (one(89), GapVerdict::Old),
+            (one(90), GapVerdict::Next),
+        ];
+        check(Continuity::Monotonic, &monotonic);
+    }
+
+    #[test]
+    fn no_number_is_too_large_or_too_small() {
+        let (least, most) = (Number::from(i64::MIN), Number::from(u64::MAX));
+        let ends = [
+            ([None, None, Some(least)], GapVerdict::First),
+            ([None, None, Some(-1)], GapVerdict::Gap { missed: Some(i64::MAX as u64 - 1) }),
+            ([None, None, Some(0)], GapVerdict::Next),
+            ([None, None, Some(most)], GapVerdict::Gap { missed: Some(u64::MAX - 1) }),
+        ];
+        check(Continuity::Inc, &ends);
+        let top =
+            [([None, None, Some(most)], GapVerdict::First), ([Some(most), None, Some(most)], GapVerdict::Duplicate)];
+        check(Continuity::Range, &top);
+    }
+
+    #[test]
+    fn numbers_beyond_the_signed_ones_and_whole_ones_with_a_point_are_read() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("-7", Some(-7)),
+            ("9223372036854775807", Some(Number::from(i64::MAX))),
+            ("9223372036854775808", Some(1 << 63)),
+            ("18446744073709551615", Some(Number::from(u64::MAX))),
+            ("18446744073709551616", None),
+            ("-9223372036854775809", None),
+            ("1.0", Some(1)),
+            ("-12.000", Some(-12)),
+            ("1e3", Some(1000)),
+            ("1.25E+2", Some(125)),
+            ("1.8446744073709551615e19", Some(Number::from(u64::MAX))),
+            ("1e20", None),
+            ("1e999999999", None),
+            ("1.5", None),
+            ("1.5.0", None),
+            ("1.+5e1", None),
+            ("0x10", None),
+            ("", None),
+            ("seven", None),
+        ] {
+            assert_eq!(read_number(text), expected, "{text}");
+        }
+    }
+
+    /// The numbers that a sequence takes of these, which come so many milliseconds apart.
+    fn taken(apart_ms: u64, numbers: impl Iterator<Item = Number>) -> Vec<Number> {
+        let mut sequence = Sequence::default();
+        let fresh = numbers.enumerate().filter(|(place, number)| {
+            let now_ns = *place as u64 * apart_ms * 1_000_000;
+            let numbers = Numbers { last: Some(*number), ..Numbers::default() };
+            sequence.step(Continuity::Monotonic, numbers, now_ns) != GapVerdict::Old
+        });
+        fresh.map(|(_, number)| number).collect()
+    }
+
+    #[test]
+    fn one_number_out_of_line_holds_up_the_others_for_a_moment_only() {
+        let wrong = 1_000_000_000_000;
+        let numbers = || (1..=5).chain([wrong]).chain(6..=65);
+        let fast = taken(50, numbers());
+        assert_eq!((&fast[..7], fast.len()), (&[1, 2, 3, 4, 5, wrong, 13][..], 59), "eight in a row are enough");
+        assert_eq!(taken(600, numbers())[5..8], [wrong, 8, 9], "or a second of them");
+    }
+
+    #[test]
+    fn late_ones_among_others_never_begin_anew() {
+        let mixed = (100..200).flat_map(|n| [n, n - 50]);
+        assert_eq!(taken(50, mixed).len(), 100);
+        assert_eq!(taken(2000, [5, 4, 6, 5, 7, 6].into_iter()), [5, 6, 7]);
+    }
+}

@@ -1,0 +1,105 @@
+//! What became of a message, and why some have no topic.
+
+use std::sync::Arc;
+
+use crate::intake::assemble::sequence::GapRemedy;
+use crate::intake::classify::binding::{BINDINGS_MAX, BOUND_BYTES_MAX, UNBOUND_MAX, UNBOUND_NS};
+use crate::json::{ELEMENTS_MAX, LEVELS_MAX, Pointer};
+use crate::profile::rule::MessageClass;
+use crate::words::topic::TopicError;
+
+/// What became of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Classified {
+    pub class: MessageClass,
+    /// Name of the rule that decided.
+    pub rule: Option<Arc<str>>,
+    /// What to answer.
+    pub reply: Option<String>,
+    /// Messages of this connection are missing before this one.
+    pub gap: Option<ConnectionGap>,
+    /// Why the class is `Unmatched` or `Garbled`, which elements of a batch could not be named or numbered, or why an
+    /// acknowledgement binds nothing.
+    pub problem: Option<Unnamed>,
+    /// Of the classes `Stale`, `Live` and `Gap`: what exactly is said.
+    pub said: Option<UpstreamStatus>,
+}
+
+/// What the upstream says about its own state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamStatus {
+    /// None: about everything that comes over this connection.
+    pub topic: Option<String>,
+    /// What the rule's `since`, `missed` or `until` found.
+    pub number: Option<u64>,
+    /// Where data have the number that `until` is compared with.
+    pub data_number: Option<Pointer>,
+}
+
+/// Something is missing, and it is not known in which topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionGap {
+    /// Messages, if it is known how many.
+    pub missed: Option<u64>,
+    /// `Mark` or `Reconnect`.
+    pub remedy: GapRemedy,
+}
+
+/// Why a message or an element has no topic. Shown to people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unnamed {
+    #[error("expected a topic at `{pointer}`, found {found}")]
+    Wanting { pointer: String, found: &'static str },
+    #[error("expected a usable topic from the rule's template: {0}")]
+    Unusable(#[from] TopicError),
+    #[error("expected a message that a rule knows, found another; add a rule, if need be with `as = \"ignore\"`")]
+    NoRule,
+    #[error("expected JSON, found other text")]
+    NoJson,
+    #[error(
+        "expected JSON of at most {LEVELS_MAX} levels, found more: a program that reads it as a tree may refuse it"
+    )]
+    TooDeep,
+    #[error("expected JSON in UTF-8, found other bytes")]
+    NoText,
+    #[error("expected an IRC message, found other text")]
+    NoIrc,
+    #[error("expected text messages, found a binary one; say what it holds with `decode.binary`")]
+    NoBinary,
+    #[error("expected {format} in a binary message, found other bytes; say what it holds with `decode.binary`")]
+    Unpackable { format: &'static str },
+    #[error(
+        "expected at most {bytes_max} bytes in a compressed message, found more; \
+             raise `connect.max_message` in the profile, or `upstream.message_bytes_max` if the profile has none"
+    )]
+    TooBig { bytes_max: usize },
+    #[error("expected at most {ELEMENTS_MAX} elements in a message, found {count}; the others are not published")]
+    TooManyElements { count: usize },
+    #[error(
+        "expected an acknowledgement that binds `{key}`, found none within {} s or {} waiting messages",
+        UNBOUND_NS / 1_000_000_000,
+        UNBOUND_MAX
+    )]
+    Unbound { key: Box<str> },
+    #[error(
+        "expected a whole number below 2^64 where the rule's `seq` points to, found something else; the message is \
+         published as one without a number"
+    )]
+    NoNumber,
+    #[error("expected a key to bind, found none")]
+    NoKey,
+    #[error("expected a key and values of at most {BOUND_BYTES_MAX} bytes to bind, found {bytes}")]
+    BoundTooLong { bytes: usize },
+    #[error("expected at most {BINDINGS_MAX} bound keys on a connection, found more; unsubscribe from some")]
+    TooManyBound,
+}
+
+impl Classified {
+    pub fn of(class: MessageClass) -> Classified {
+        Classified { class, rule: None, reply: None, gap: None, problem: None, said: None }
+    }
+
+    pub fn garbled(problem: Unnamed) -> Classified {
+        Classified { problem: Some(problem), ..Classified::of(MessageClass::Garbled) }
+    }
+}

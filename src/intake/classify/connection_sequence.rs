@@ -1,0 +1,48 @@
+//! The numbers of a whole connection: whether a message is missing before this one.
+
+use crate::intake::assemble::sequence::{Continuity, GapRemedy, GapVerdict, Sequence};
+use crate::intake::classify::classified::ConnectionGap;
+use crate::profile::rule::{ConnectionSequenceRule, View};
+use crate::words::stamp::Stamp;
+
+/// What was last counted on this connection.
+#[derive(Debug)]
+pub struct ConnectionSequence {
+    rule: ConnectionSequenceRule,
+    sequence: Sequence,
+    /// That a number could not be read was told.
+    told: bool,
+}
+
+impl ConnectionSequence {
+    pub(crate) fn new(rule: ConnectionSequenceRule) -> ConnectionSequence {
+        ConnectionSequence { rule, sequence: Sequence::default(), told: false }
+    }
+
+    /// On a new connection the first number may be any.
+    pub fn reset(&mut self) {
+        self.sequence.reset(None);
+    }
+
+    /// Takes the next message. One without a number is not counted; after a gap counting goes on from the new number.
+    pub(crate) fn step(&mut self, view: &View<'_>, received: Stamp) -> Option<ConnectionGap> {
+        let (numbers, unread) = self.rule.numbers.read(view);
+        if unread && !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(
+                "upstream: expected a whole number below 2^64 where `seq` of the profile points to, found something \
+                 else; such messages count as without a number"
+            );
+        }
+        let (follow, remedy) = (self.rule.rule.follow, self.rule.rule.remedy);
+        let missed = match self.sequence.step(follow, numbers, received.mono_ns) {
+            GapVerdict::Gap { missed } => missed,
+            // Messages of one connection never overtake each other: the upstream counts anew.
+            GapVerdict::Old | GapVerdict::Anew if follow != Continuity::Monotonic => {
+                self.sequence.reset(Some(numbers));
+                None
+            }
+            _ => return None,
+        };
+        (remedy != GapRemedy::Ignore).then_some(ConnectionGap { missed, remedy })
+    }
+}

@@ -1,0 +1,134 @@
+//! Fills a rule's templates from a message: the topics of what it publishes, the reply to a ping.
+
+use crate::intake::assemble::{Treatment, Update};
+use crate::json::{ELEMENTS_MAX, Pointers, Type, decode_string};
+use crate::profile::rule::{Field, FieldValue, MessageClass, Rule, View};
+use crate::profile::template::{SourceValue, Template};
+use crate::protocol::encoding::PayloadKind;
+use crate::words::stamp::Stamp;
+
+use crate::intake::classify::naming::make_topic;
+use crate::intake::classify::{ClassifierSink, Unnamed};
+
+/// A data rule that holds for a message.
+pub struct Finding<'a> {
+    pub(crate) rule: &'a Rule,
+    pub(crate) topic: &'a Template<Field>,
+    pub(crate) pointers: &'a Pointers,
+    pub(crate) view: View<'a>,
+    pub kind: PayloadKind,
+    pub received: Stamp,
+}
+
+impl<'a> Finding<'a> {
+    /// Publishes what there is; `name` is where topics are written.
+    pub fn emit(&self, name: &mut String, sink: &mut dyn ClassifierSink) -> (MessageClass, Option<Unnamed>) {
+        let Some(path) = self.rule.each else {
+            return match self.emit_one(&self.view, self.view.text, name, sink) {
+                Ok(problem) => (MessageClass::Data, problem),
+                Err(problem) => (MessageClass::Unmatched, Some(problem)),
+            };
+        };
+        let (count, kept) = self.view.found.count(path);
+        let mut problem = (count > kept).then_some(Unnamed::TooManyElements { count });
+        let mut published = 0;
+        for index in 0..kept.min(ELEMENTS_MAX) {
+            let view = View { element: Some((path, index)), ..self.view };
+            let element = view.found.element(view.json, path, index).unwrap_or_default();
+            match self.emit_one(&view, element, name, sink) {
+                Ok(unread) => {
+                    published += 1;
+                    problem = problem.or(unread);
+                }
+                Err(unnamed) => problem = Some(unnamed),
+            }
+        }
+        // An empty batch is data that happens to hold nothing.
+        let class = if published == 0 && problem.is_some() { MessageClass::Unmatched } else { MessageClass::Data };
+        (class, problem)
+    }
+
+    /// Publishes one thing; gives what is wrong with it all the same.
+    fn emit_one(
+        &self,
+        view: &View<'a>,
+        element: &str,
+        name: &mut String,
+        sink: &mut dyn ClassifierSink,
+    ) -> Result<Option<Unnamed>, Unnamed> {
+        self.write_name(view, name)?;
+        let (numbers, unread) = self.rule.treatment.sequence.map(|_| self.rule.numbers.read(view)).unzip();
+        sink.piece(&Update {
+            treatment: &self.rule.treatment,
+            topic: name,
+            message: view.text.as_bytes(),
+            kind: self.kind,
+            element: element.as_bytes(),
+            numbers,
+            snapshot: self.rule.is_snapshot(view),
+            received: self.received,
+        });
+        Ok((unread == Some(true)).then_some(Unnamed::NoNumber))
+    }
+
+    /// Writes the topic that the view has.
+    pub fn write_name(&self, view: &View<'a>, name: &mut String) -> Result<(), Unnamed> {
+        name.clear();
+        self.topic.render(name, |field| self.name_part(view, *field))?;
+        Ok(make_topic(name)?)
+    }
+
+    /// The text of a string; anything else names nothing.
+    fn name_part(&self, view: &View<'a>, field: Field) -> Result<SourceValue<'a>, Unnamed> {
+        let found = match view.look(field) {
+            None => "nothing",
+            Some(FieldValue::Text("")) => "an empty string",
+            Some(FieldValue::Text(text)) => return Ok(SourceValue::Text(text.into())),
+            Some(FieldValue::Token(token)) => match decode_string(token) {
+                Some(text) if text.is_empty() => "an empty string",
+                Some(text) => return Ok(SourceValue::Text(text)),
+                None => Type::of(token).a_name(),
+            },
+        };
+        let place = match field {
+            Field::Text => "text".to_string(),
+            Field::Whole(slot) => self.pointers.pointer(slot).to_string(),
+            Field::Element(slot) => {
+                let inside = self.rule.each.map(|path| self.pointers.inside(path, slot).as_str());
+                format!(".{}", inside.unwrap_or_default())
+            }
+            Field::Key => "#".to_string(),
+            Field::Bound(_) => "the message's binding".to_string(),
+        };
+        Err(Unnamed::Wanting { pointer: place, found })
+    }
+}
+
+/// A message that is one thing as a whole, and has no numbers.
+pub fn whole<'a>(
+    treatment: &'a Treatment,
+    topic: &'a str,
+    message: &'a [u8],
+    kind: PayloadKind,
+    received: Stamp,
+) -> Update<'a> {
+    Update { treatment, topic, message, kind, element: message, numbers: None, snapshot: false, received }
+}
+
+/// The reply to a ping: placeholders copy the raw token, so that no number is formatted anew. What is missing is null.
+pub(crate) fn answer(reply: &Template<Field>, view: &View<'_>) -> String {
+    let mut out = String::new();
+    let rendered: Result<(), ()> = reply.render(&mut out, |field| match view.look(*field) {
+        Some(FieldValue::Token(text) | FieldValue::Text(text)) => Ok(SourceValue::Text(text.into())),
+        None => Err(()),
+    });
+    debug_assert!(rendered.is_ok(), "every placeholder of a reply has an `or`");
+    out
+}
+
+/// Writes a key; false if the message has none.
+pub(crate) fn write_key(template: &Template<Field>, view: &View<'_>, key: &mut String) -> bool {
+    key.clear();
+    let scalar = |field: &Field| view.look(*field).and_then(FieldValue::scalar).map(SourceValue::Text).ok_or(());
+    template.render(key, scalar).is_ok() && !key.is_empty()
+}

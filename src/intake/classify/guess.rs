@@ -1,0 +1,309 @@
+//! Guesses where a feed keeps the names of its things, from its first messages.
+//!
+//! A candidate is a pointer (at most 3 segments) to strings that could be topics. In this order of preference:
+//!  1. one that names the whole stream in most messages (`/stream`, `/topic`, `/params/channel`);
+//!  2. a kind and an instrument (`/type` and `/product_id`), or the instrument alone;
+//!  3. a kind alone;
+//!  4. a string of any name in nearly all messages that has few values.
+//!
+//! Messages that only talk about the connection (acknowledgements, heartbeats, greetings) are left out. If nothing
+//! fits, everything is the topic `feed`. The guess is made once and said aloud, since it may be wrong.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::intake::classify::naming::make_topic;
+
+/// The topic of everything if there is nothing to name it by.
+pub const FALLBACK_TOPIC: &str = "feed";
+
+/// Names that hold a whole stream's name, best first.
+const STREAMS: [&str; 6] = ["stream", "topic", "subject", "room", "ch", "table"];
+/// Names that hold a kind of message, best first.
+const KINDS: [&str; 9] = ["channel", "channel_name", "type", "event_type", "event", "ev", "kind", "e", "T"];
+/// Names that hold an instrument or the like, best first.
+const INSTRUMENTS: [&str; 20] = [
+    "symbol",
+    "product_id",
+    "instId",
+    "instrument_id",
+    "instrument_name",
+    "instrument",
+    "currency_pair",
+    "pair",
+    "market",
+    "marketId",
+    "asset_id",
+    "asset",
+    "coin",
+    "sym",
+    "ticker",
+    "user",
+    "s",
+    "S",
+    "id",
+    "name",
+];
+
+/// 64 bytes: the longest name in 26 recorded feeds has 41; what is longer is text, not a name.
+const NAME_BYTES_MAX: usize = 64;
+const SEGMENTS_MAX: usize = 3;
+/// From the end of an array message: `[id, payload, "book-1000", "XBT/CHF"]`.
+const ARRAY_NAMES_MAX: usize = 3;
+
+/// Members in which a message about the connection says what it is, and how their values begin.
+const CONTROL_MEMBERS: [&str; 6] = ["event", "type", "method", "op", "channel", "action"];
+const CONTROL_VALUES: [&str; 14] = [
+    "ack",
+    "bts:sub",
+    "conf",
+    "connected",
+    "heartbeat",
+    "hello",
+    "info",
+    "login",
+    "ping",
+    "pong",
+    "status",
+    "subscri",
+    "system",
+    "welcome",
+];
+
+/// Whether the message only talks about the connection, and so says nothing about where names are.
+pub fn is_control(text: &str) -> bool {
+    let Ok(Value::Object(members)) = serde_json::from_str::<Value>(text) else { return false };
+    let says = |name: &&str| members.get(*name).and_then(Value::as_str).map(str::to_ascii_lowercase);
+    // JSON-RPC calls its data messages "subscription".
+    let control = |says: String| says != "subscription" && CONTROL_VALUES.iter().any(|begin| says.starts_with(begin));
+    CONTROL_MEMBERS.iter().filter_map(says).any(control)
+}
+
+/// Where the names were found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guess {
+    /// None, one, or a kind and an instrument.
+    pub pointers: Vec<String>,
+    /// Messages that were looked at.
+    pub messages: usize,
+    /// Those of them that the pointers name.
+    pub named: usize,
+}
+
+impl Guess {
+    /// The template that names topics so.
+    pub fn template(&self) -> String {
+        if self.pointers.is_empty() {
+            return FALLBACK_TOPIC.to_string();
+        }
+        let places: Vec<String> = self.pointers.iter().map(|pointer| format!("${{{pointer}}}")).collect();
+        places.join(".")
+    }
+}
+
+impl fmt::Display for Guess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Guess { messages, named, .. } = self;
+        match self.pointers.is_empty() {
+            true => write!(
+                f,
+                "found nothing in the first {messages} messages to name topics by: everything is topic `{FALLBACK_TOPIC}`; \
+                 say where the name is with `--topic /data/s`"
+            ),
+            false => write!(
+                f,
+                "guessed that topics are named `{}`, which names {named} of the first {messages} messages; \
+                 if that is wrong, say where the name is with `--topic /data/s`",
+                self.template()
+            ),
+        }
+    }
+}
+
+/// What is known of one pointer.
+#[derive(Debug, Default)]
+struct Candidate {
+    /// Its value by the number of the message.
+    values: BTreeMap<usize, String>,
+    /// A message has something else there, or an array of another length on the way.
+    spoilt: bool,
+}
+
+/// Guesses from these messages, each one JSON value and none about the connection.
+pub fn guess(messages: &[&str]) -> Guess {
+    let mut candidates: BTreeMap<String, Candidate> = BTreeMap::new();
+    for (number, text) in messages.iter().enumerate() {
+        if let Ok(value) = serde_json::from_str::<Value>(text) {
+            collect(&value, number, String::new(), 0, &mut candidates);
+        }
+    }
+    candidates.retain(|_, candidate| !candidate.spoilt);
+    let chosen = choose(&candidates, messages.len());
+    let named = |number: &usize| chosen.iter().all(|pointer| candidates[*pointer].values.contains_key(number));
+    let named = if chosen.is_empty() { 0 } else { (0..messages.len()).filter(named).count() };
+    Guess { pointers: chosen.into_iter().cloned().collect(), messages: messages.len(), named }
+}
+
+fn collect(value: &Value, number: usize, pointer: String, depth: usize, candidates: &mut BTreeMap<String, Candidate>) {
+    match value {
+        Value::String(text) if depth > 0 && is_name(text) => {
+            candidates.entry(pointer).or_default().values.insert(number, text.clone());
+        }
+        Value::Object(members) if depth < SEGMENTS_MAX => {
+            for (name, member) in members {
+                let escaped = name.replace('~', "~0").replace('/', "~1");
+                // A placeholder cannot hold these.
+                if !escaped.contains(['|', '{', '}', '?', '\\']) {
+                    collect(member, number, format!("{pointer}/{escaped}"), depth + 1, candidates);
+                }
+            }
+        }
+        Value::Array(elements) if depth == 0 => {
+            for (from_end, element) in elements.iter().rev().take(ARRAY_NAMES_MAX).enumerate() {
+                if element.is_string() {
+                    collect(element, number, format!("/-{}", from_end + 1), 1, candidates);
+                }
+            }
+        }
+        Value::Array(elements) if depth < SEGMENTS_MAX && elements.first().is_some_and(Value::is_object) => {
+            let pointer = format!("{pointer}/0");
+            collect(&elements[0], number, pointer.clone(), depth + 1, candidates);
+            if elements.len() > 1 {
+                // Naming a batch by its first element would hide the others.
+                let below = format!("{pointer}/");
+                let spoil = |(_, candidate): (&String, &mut Candidate)| candidate.spoilt = true;
+                candidates.iter_mut().filter(|(known, _)| known.starts_with(&below)).for_each(spoil);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Short, usable as a topic, and neither a number nor a time.
+fn is_name(text: &str) -> bool {
+    let numeric = text.parse::<f64>().is_ok();
+    let time = text.len() >= 10 && text.bytes().take(4).all(|b| b.is_ascii_digit()) && text.contains([':', 'T']);
+    text.len() <= NAME_BYTES_MAX && !numeric && !time && make_topic(&mut text.to_string()).is_ok()
+}
+
+fn choose(candidates: &BTreeMap<String, Candidate>, messages: usize) -> Vec<&String> {
+    if let Some(stream) = best(candidates, &STREAMS, share(messages, 60)) {
+        return vec![stream];
+    }
+    let Some(instrument) = best(candidates, &INSTRUMENTS, share(messages, 50)) else {
+        let alone = best(candidates, &KINDS, share(messages, 60));
+        return alone.or_else(|| any(candidates, messages)).into_iter().collect();
+    };
+    let named = &candidates[instrument];
+    // A kind helps only if it is there wherever the instrument is.
+    let beside: BTreeMap<String, Candidate> = candidates
+        .iter()
+        .filter(|(pointer, candidate)| {
+            let both = named.values.keys().filter(|number| candidate.values.contains_key(number)).count();
+            *pointer != instrument && both >= share(named.values.len(), 90)
+        })
+        .map(|(pointer, candidate)| (pointer.clone(), Candidate { values: candidate.values.clone(), spoilt: false }))
+        .collect();
+    let array_kind = instrument.as_str() == "/-1" && beside.contains_key("/-2");
+    let kind = if array_kind { Some("/-2") } else { best(&beside, &KINDS, 1).map(String::as_str) };
+    let Some((kind, values)) = kind.and_then(|kind| candidates.get_key_value(kind)) else { return vec![instrument] };
+    let says_it_all = values.values.iter().all(|(number, kind)| {
+        named.values.get(number).is_none_or(|instrument| plain(kind).contains(&plain(instrument)))
+    });
+    if says_it_all { vec![kind] } else { vec![kind, instrument] }
+}
+
+/// The best candidate with one of these names that is in at least `least` messages: most messages first (in tenths),
+/// then the better name, then the shallower pointer.
+fn best<'a>(candidates: &'a BTreeMap<String, Candidate>, names: &[&str], least: usize) -> Option<&'a String> {
+    let ranked = candidates.iter().filter_map(|(pointer, candidate)| {
+        let name = pointer.rsplit('/').next().unwrap_or_default();
+        let in_array = *names == INSTRUMENTS && pointer == "/-1";
+        let rank = names.iter().position(|known| *known == name).or(in_array.then_some(0))?;
+        let count = candidate.values.len();
+        let enough = count >= least.max(1);
+        enough
+            .then(|| (std::cmp::Reverse(count * 10 / (least.max(1) * 2)), rank, pointer.matches('/').count(), pointer))
+    });
+    ranked.min().map(|(.., pointer)| pointer)
+}
+
+/// A string of any name that nearly all messages have, with few values.
+fn any(candidates: &BTreeMap<String, Candidate>, messages: usize) -> Option<&String> {
+    let ranked = candidates.iter().filter_map(|(pointer, candidate)| {
+        let distinct = candidate.values.values().collect::<HashSet<_>>().len();
+        let fits = candidate.values.len() >= share(messages, 80) && distinct >= 2 && distinct <= messages.div_ceil(3);
+        fits.then(|| (pointer.matches('/').count(), pointer))
+    });
+    ranked.min().map(|(_, pointer)| pointer)
+}
+
+fn share(of: usize, percent: usize) -> usize {
+    (of * percent).div_ceil(100)
+}
+
+fn plain(text: &str) -> String {
+    text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(messages: &[&str], expected: &str) {
+        assert_eq!(guess(messages).template(), expected, "{messages:?}");
+    }
+
+    #[test]
+    fn names_are_found_where_feeds_keep_them() {
+        check(&[r#"{"stream":"a@trade","data":{"e":"trade","s":"A"}}"#], "${/stream}");
+        check(&[r#"{"type":"ticker","product_id":"BTC-USD","price":"1.0","side":"buy"}"#], "${/type}.${/product_id}");
+        check(
+            &[r#"{"arg":{"channel":"books","instId":"BTC-USDT"},"data":[{"x":1}]}"#],
+            "${/arg/channel}.${/arg/instId}",
+        );
+        check(&[r#"[1,{"a":1},"book-10","XBT/USD"]"#], "${/-2}.${/-1}");
+        check(&[r#"{"channel":"ticker","data":[{"symbol":"BTC/USD"}]}"#], "${/channel}.${/data/0/symbol}");
+        check(
+            &[r#"{"params":{"channel":"ticker.BTC-1.raw","data":{"instrument_name":"BTC-1"}}}"#],
+            "${/params/channel}",
+        );
+        check(&[r#"{"symbol":"EURUSD","bid":1,"ts":"1614076641"}"#], "${/symbol}");
+        check(&[r#"{"e":"trade","s":"A"}"#, r#"{"u":1,"s":"A"}"#], "${/s}");
+        check(&[r#"{"color":"red"}"#, r#"{"color":"blue"}"#, r#"{"color":"red"}"#, r#"{"color":"red"}"#], "${/color}");
+    }
+
+    #[test]
+    fn without_a_name_everything_is_one_topic() {
+        check(&[], "feed");
+        check(&["[1,[2,3]]", "17", "\"x\""], "feed");
+        check(&[r#"{"price":"1.5","time":"2026-01-01T00:00:00Z"}"#], "feed");
+        check(&[r#"{"data":[{"s":"A"},{"s":"B"}]}"#], "feed");
+        let long = format!(r#"{{"text":"{}"}}"#, "x".repeat(65));
+        check(&[&long], "feed");
+        assert!(guess(&[]).to_string().contains("--topic /data/s"));
+    }
+
+    #[test]
+    fn messages_about_the_connection_are_known() {
+        for (text, expected) in [
+            (r#"{"event":"subscriptionStatus","pair":"XBT/EUR"}"#, true),
+            (r#"{"type":"subscriptions","channels":[]}"#, true),
+            (r#"{"channel":"heartbeat"}"#, true),
+            (r#"{"method":"subscription","params":{"channel":"a"}}"#, false),
+            (r#"{"type":"ticker","product_id":"BTC-USD"}"#, false),
+            ("[1,2]", false),
+        ] {
+            assert_eq!(is_control(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_guess_says_how_much_it_names() {
+        let guess = guess(&[r#"{"type":"t","symbol":"A"}"#, r#"{"type":"t","symbol":"B"}"#, r#"{"type":"welcome"}"#]);
+        assert_eq!((guess.named, guess.messages), (2, 3));
+        assert!(guess.to_string().contains("`${/type}.${/symbol}`, which names 2 of the first 3 messages"), "{guess}");
+    }
+}

@@ -1,0 +1,64 @@
+//! Messages that wait for the guess: how the topics of a feed are named is decided from the first of them.
+
+use crate::intake::classify::classified::ConnectionGap;
+use crate::intake::classify::guess::is_control;
+use crate::words::stamp::Stamp;
+
+/// Enough to see what most messages have in common; those about the connection do not count.
+const TELLING_ENOUGH: usize = 32;
+/// Messages that wait at most, those about the connection included.
+const WAITING_MAX: usize = 512;
+const WAITING_BYTES_MAX: usize = 4 << 20;
+/// A guess is made this long after the first message, if there are at least `TELLING_FEW`.
+pub const GUESS_NS: u64 = 2_000_000_000;
+const TELLING_FEW: usize = 4;
+/// On a slow feed a guess is made after this, however few messages there are.
+pub const GUESS_SLOW_NS: u64 = 10_000_000_000;
+
+/// A message that cannot be sorted yet.
+pub struct Waiting {
+    pub text: String,
+    pub received: Stamp,
+    pub gap: Option<ConnectionGap>,
+}
+
+/// The first messages of a feed whose names are not known.
+#[derive(Default)]
+pub struct FirstMessages {
+    messages: Vec<Waiting>,
+    bytes: usize,
+    /// Those of them that are not about the connection.
+    telling: usize,
+}
+
+impl FirstMessages {
+    pub fn push(&mut self, waiting: Waiting) {
+        self.bytes += waiting.text.len();
+        self.telling += usize::from(!is_control(&waiting.text));
+        self.messages.push(waiting);
+    }
+
+    /// Whether there are enough for a guess, or as many as may wait.
+    pub fn enough(&self) -> bool {
+        self.telling >= TELLING_ENOUGH || self.messages.len() >= WAITING_MAX || self.bytes >= WAITING_BYTES_MAX
+    }
+
+    /// When a guess is due, on the monotonic clock in nanoseconds; none if nothing waits.
+    pub fn deadline_ns(&self) -> Option<u64> {
+        let first = self.messages.first()?.received;
+        Some(first.mono_ns.saturating_add(if self.telling >= TELLING_FEW { GUESS_NS } else { GUESS_SLOW_NS }))
+    }
+
+    /// The texts that tell something about names.
+    pub fn telling(&self) -> Vec<&str> {
+        self.messages.iter().map(|waiting| waiting.text.as_str()).filter(|text| !is_control(text)).collect()
+    }
+
+    pub fn take(&mut self) -> Vec<Waiting> {
+        std::mem::take(self).messages
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+}

@@ -1,0 +1,322 @@
+//! Opens one WebSocket connection to the upstream: name, TCP, TLS, handshake, all before one deadline.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::crypto::ring;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::handshake::client::Response;
+use tokio_tungstenite::tungstenite::http::header::{
+    AUTHORIZATION, DATE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error, Utf8Bytes};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
+use url::Host;
+
+use crate::intake::connection::loss::Loss;
+use crate::intake::connection::race;
+use crate::intake::connection::resolve::{Resolve, alternating};
+use crate::intake::connection::retry_after::RetryAfter;
+use crate::profile::target::{FeedUrl, without_secrets};
+
+/// More addresses than a venue has; of more the oldest are forgotten.
+const SET_BACK_MAX: usize = 16;
+
+pub type UpstreamSocket = WebSocketStream<MaybeTlsStream<Watched>>;
+
+/// Everything needed to connect again and again.
+#[derive(Clone)]
+pub struct Dialer {
+    timeout: Duration,
+    tls: Arc<ClientConfig>,
+    limits: WebSocketConfig,
+    resolver: Arc<dyn Resolve>,
+    /// Addresses that let us in and then did not do the handshake, newest last: they are tried after the others.
+    /// Written by attempts that failed; the lock is held for a few comparisons.
+    set_back: Arc<Mutex<VecDeque<SocketAddr>>>,
+}
+
+/// One place to connect to, and what to say at its door.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub target: FeedUrl,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Dialer {
+    /// For TLS the roots of this machine count as well as Mozilla's.
+    pub fn new(
+        timeout: Duration,
+        message_bytes_max: usize,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Dialer, rustls::Error> {
+        let limits = WebSocketConfig::default()
+            .max_message_size(Some(message_bytes_max))
+            .max_frame_size(Some(message_bytes_max))
+            // Requests are small and rare: none waits for another.
+            .write_buffer_size(0);
+        Ok(Dialer { timeout, tls: Arc::new(tls_config()?), limits, resolver, set_back: Arc::default() })
+    }
+
+    /// Name, TCP, TLS and handshake, all before one deadline.
+    pub async fn connect(self, door: Endpoint) -> Result<UpstreamSocket, Loss> {
+        let deadline = Instant::now() + self.timeout;
+        let host = || door.target.host().to_string();
+        let late = |address| Loss::ConnectTimeout { host: host(), address, after: self.timeout };
+        let addresses = match tokio::time::timeout_at(deadline, self.addresses(&door.target)).await {
+            Ok(found) => found.map_err(|error| Loss::Unresolved { host: host(), error })?,
+            Err(_) => return Err(Loss::ResolveTimeout { host: host(), after: self.timeout }),
+        };
+        let (address, stream) = race::connect(&addresses, deadline).await.map_err(|tried| Loss::Unreachable {
+            host: host(),
+            tried,
+            after: self.timeout,
+        })?;
+        let shaken = tokio::time::timeout_at(deadline, self.shake_hands(&door, address, stream)).await;
+        let shaken = shaken.unwrap_or_else(|_| Err(late(address)));
+        self.remember(address, shaken.is_ok());
+        shaken
+    }
+
+    /// Those that failed last time come last; otherwise in the resolver's order, family by family in turn.
+    async fn addresses(&self, target: &FeedUrl) -> io::Result<Vec<SocketAddr>> {
+        let found = match target.place() {
+            Some((Host::Domain(name), port)) => alternating(self.resolver.resolve(name, port).await?),
+            Some((Host::Ipv4(address), port)) => vec![(address, port).into()],
+            Some((Host::Ipv6(address), port)) => vec![(address, port).into()],
+            None => Vec::new(),
+        };
+        if found.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        }
+        let set_back = self.set_back.lock().expect("no holder panics");
+        let (last, mut sorted): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| set_back.contains(address));
+        sorted.extend(last);
+        Ok(sorted)
+    }
+
+    fn remember(&self, address: SocketAddr, is_good: bool) {
+        let mut set_back = self.set_back.lock().expect("no holder panics");
+        set_back.retain(|other| *other != address);
+        if !is_good {
+            set_back.push_back(address);
+        }
+        if set_back.len() > SET_BACK_MAX {
+            set_back.pop_front();
+        }
+    }
+
+    async fn shake_hands(
+        &self,
+        door: &Endpoint,
+        address: SocketAddr,
+        stream: TcpStream,
+    ) -> Result<UpstreamSocket, Loss> {
+        let target = &door.target;
+        let loss = |error| handshake_loss(target, address, error);
+        stream.set_nodelay(true).map_err(|error| loss(Error::Io(error)))?;
+        let mut request = target.as_str().into_client_request().map_err(loss)?;
+        if let Some(authorization) = target.authorization() {
+            request.headers_mut().insert(AUTHORIZATION, authorization);
+        }
+        for (name, value) in &door.headers {
+            request.headers_mut().insert(name.clone(), value.clone());
+        }
+        let connector = if target.is_tls() { Connector::Rustls(self.tls.clone()) } else { Connector::Plain };
+        let stream = Watched { stream, bytes_read: 0 };
+        let shaken = client_async_tls_with_config(request, stream, Some(self.limits), Some(connector)).await;
+        shaken.map(|(socket, _)| socket).map_err(loss)
+    }
+}
+
+fn handshake_loss(target: &FeedUrl, address: SocketAddr, error: Error) -> Loss {
+    let (url, host) = (target.shown(), target.host().to_string());
+    match error {
+        Error::Http(response) => not_websocket(url, &response),
+        Error::Tls(error) => Loss::Tls { host, address, error: error.to_string() },
+        Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+            Loss::Tls { host, address, error: error.to_string() }
+        }
+        Error::Io(error) => {
+            Loss::Cut { error: format!("{address} ended the connection during the handshake: {error}") }
+        }
+        Error::Protocol(ProtocolError::HandshakeIncomplete) => {
+            Loss::Cut { error: format!("{address} ended the connection during the handshake") }
+        }
+        other => Loss::NotHttp { url, error: other.to_string() },
+    }
+}
+
+/// What broke an established connection.
+pub fn loss(error: Error) -> Loss {
+    use tokio_tungstenite::tungstenite::error::CapacityError;
+    match error {
+        Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
+            Loss::TooBig { bytes: size, max: max_size, setting: "" }
+        }
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            Loss::Cut { error: "the connection ended without a close frame".to_string() }
+        }
+        Error::ConnectionClosed | Error::AlreadyClosed => Loss::Closed { code: None, reason: String::new() },
+        Error::Protocol(error) => Loss::Broken { error: error.to_string() },
+        Error::Utf8(error) => Loss::Broken { error: format!("text that is not UTF-8: {error}") },
+        other => Loss::Cut { error: other.to_string() },
+    }
+}
+
+/// What the upstream said in its close frame.
+pub fn closed(frame: Option<(u16, Utf8Bytes)>) -> Loss {
+    match frame {
+        Some((code, reason)) => Loss::Closed { code: Some(code), reason: reason.to_string() },
+        None => Loss::Closed { code: None, reason: String::new() },
+    }
+}
+
+fn not_websocket(url: String, response: &Response) -> Loss {
+    let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let status = response.status().as_u16();
+    let remedy = match status {
+        200..=299 => "this address serves something else: look up the feed's WebSocket path".to_string(),
+        300..=399 => {
+            let location = header(LOCATION).map_or("none given".to_string(), without_secrets);
+            format!("use the address it points to: `{location}`")
+        }
+        401 | 403 => "the upstream wants credentials, or refuses this address".to_string(),
+        400 | 404 | 405 | 426 => "check the URL's path and parameters".to_string(),
+        418 | 429 => "too many attempts for the upstream: wait, and use one instance per address".to_string(),
+        500..=599 => "the trouble is the upstream's: wait".to_string(),
+        _ => "check the URL".to_string(),
+    };
+    let said = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+    let said: String = said.chars().take(80).flat_map(char::escape_debug).collect();
+    let remedy = if said.is_empty() { remedy } else { format!("{remedy}; it says `{said}`") };
+    let retry_after = header(RETRY_AFTER).and_then(|value| RetryAfter::read(value, header(DATE)));
+    Loss::NotWebSocket { url, status, remedy, retry_after }
+}
+
+fn tls_config() -> Result<ClientConfig, rustls::Error> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let (_, unreadable) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if unreadable > 0 {
+        tracing::warn!(unreadable, "some of this machine's root certificates could not be read");
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// A TCP stream that counts what is read, so that a long message that is still arriving is not taken for a dead peer.
+#[derive(Debug)]
+pub struct Watched {
+    stream: TcpStream,
+    bytes_read: u64,
+}
+
+/// Bytes read from the connection so far, TLS included.
+pub fn bytes_read(socket: &UpstreamSocket) -> u64 {
+    match socket.get_ref() {
+        MaybeTlsStream::Plain(watched) => watched.bytes_read,
+        MaybeTlsStream::Rustls(tls) => tls.get_ref().0.bytes_read,
+        _ => 0,
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.bytes_read += (buf.filled().len() - before) as u64;
+        polled
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio_tungstenite::accept_async;
+
+    use super::*;
+    use crate::intake::connection::dead::Dead;
+    use crate::intake::connection::resolve::Addresses;
+
+    /// A name server that knows one name; without addresses it never answers.
+    struct OneNameResolver(Vec<SocketAddr>);
+
+    impl Resolve for OneNameResolver {
+        fn resolve(&self, name: &str, _: u16) -> Addresses {
+            assert_eq!(name, "venue.test");
+            let found = self.0.clone();
+            Box::pin(async move { if found.is_empty() { std::future::pending().await } else { Ok(found) } })
+        }
+    }
+
+    fn dialer(timeout: Duration, addresses: &[SocketAddr]) -> Dialer {
+        Dialer::new(timeout, 1000, Arc::new(OneNameResolver(addresses.to_vec()))).expect("TLS can be set up")
+    }
+
+    fn door() -> Endpoint {
+        Endpoint { target: FeedUrl::parse("ws://venue.test/feed").expect("a URL"), headers: Vec::new() }
+    }
+
+    async fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        (listener, address)
+    }
+
+    #[tokio::test]
+    async fn a_host_with_a_dead_first_address_is_reached_at_another_one() {
+        let (dead, (good, address)) = (Dead::open(), listener().await);
+        let dialing = tokio::spawn(dialer(Duration::from_secs(20), &[dead.address, address]).connect(door()));
+        let (stream, _) = good.accept().await.expect("a connection");
+        accept_async(stream).await.expect("a handshake");
+        assert!(dialing.await.expect("no panic").is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_takes_us_in_and_is_mute_comes_last_the_next_time() {
+        let ((mute, first), (good, second)) = (listener().await, listener().await);
+        let dialer = dialer(Duration::from_millis(200), &[first, second]);
+        let loss = dialer.clone().connect(door()).await.expect_err("it never answers").to_string();
+        assert!(
+            loss.contains(&first.to_string()) && loss.contains("did not complete the WebSocket handshake"),
+            "{loss}"
+        );
+        let dialing = tokio::spawn(Dialer { timeout: Duration::from_secs(20), ..dialer }.connect(door()));
+        let (stream, _) = good.accept().await.expect("a connection");
+        accept_async(stream).await.expect("a handshake");
+        assert!(dialing.await.expect("no panic").is_ok());
+        drop(mute);
+    }
+
+    #[tokio::test]
+    async fn a_name_server_that_is_silent_is_waited_for_no_longer_than_allowed() {
+        let loss = dialer(Duration::from_millis(50), &[]).connect(door()).await.expect_err("no address");
+        assert_eq!(loss.label(), "connect_timeout");
+        assert!(loss.to_string().contains("`venue.test`"), "{loss}");
+    }
+}

@@ -1,0 +1,167 @@
+//! Every way in which a connection to the upstream can fail or end: a sentence for the log, one for the public, a metric
+//! label.
+//!
+//! The log has everything: addresses, what the venue and the system have said. The public gets words of fanline's own,
+//! with numbers at most, because what others say may hold a key, and where the feed is concerns nobody else.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::words::stamp::Stamp;
+
+use crate::intake::connection::race::Tried;
+use crate::intake::connection::retry_after::RetryAfter;
+use crate::profile::target::FeedUrlError;
+
+/// Why there is no connection. Trying again may help with each of these, and is what is done.
+#[derive(Debug, thiserror::Error)]
+pub enum Loss {
+    #[error("the address of `{host}` was not found: {error}; check the name and this machine's name servers")]
+    Unresolved { host: String, error: io::Error },
+    #[error("the address of `{host}` was not found within {}; check this machine's name servers", in_s(*.after))]
+    ResolveTimeout { host: String, after: Duration },
+    #[error("`{host}` could not be reached{}: {tried}", within(.tried.is_late(), *.after))]
+    Unreachable { host: String, tried: Tried, after: Duration },
+    #[error("`{host}` ({address}) did not complete the WebSocket handshake within {}", in_s(*.after))]
+    ConnectTimeout { host: String, address: SocketAddr, after: Duration },
+    #[error(
+        "no TLS connection with `{host}` ({address}): {error}; check the URL and this machine's clock and certificates"
+    )]
+    Tls { host: String, address: SocketAddr, error: String },
+    #[error("expected a WebSocket at `{url}`, found HTTP status {status}; {remedy}")]
+    NotWebSocket { url: String, status: u16, remedy: String, retry_after: Option<RetryAfter> },
+    #[error("expected a WebSocket at `{url}`, found something else: {error}; check the URL's scheme, port and path")]
+    NotHttp { url: String, error: String },
+    #[error("closed by the upstream{}", close_words(*.code, .reason))]
+    Closed { code: Option<u16>, reason: String },
+    #[error("cut by the upstream: {error}")]
+    Cut { error: String },
+    #[error("expected WebSocket frames (RFC 6455), found broken ones: {error}")]
+    Broken { error: String },
+    #[error("expected messages of at most {max} bytes, found one of {bytes}; raise {setting}")]
+    TooBig {
+        bytes: usize,
+        max: usize,
+        /// Where the limit in force comes from.
+        setting: &'static str,
+    },
+    #[error("no message from the upstream for {}", in_s(*.after))]
+    Silent { after: Duration },
+    #[error("no answer to a WebSocket ping within {}", in_s(*.after))]
+    PongMissing { after: Duration },
+    #[error("no answer to a heartbeat within {}", in_s(*.after))]
+    AnswerMissing { after: Duration },
+    #[error("expected a message of rule `{waiting_for}` after connecting, found none in time")]
+    NotOpened { waiting_for: String },
+    #[error("the upstream accepted no bytes for {}", in_s(*.after))]
+    Stuck { after: Duration },
+    #[error("something is missing in `{topic}`")]
+    Gap { topic: String },
+    #[error("the upstream asked to be connected to anew (rule `{rule}`)")]
+    Asked { rule: String },
+    /// The URL or a header cannot be made of what there is now.
+    #[error("the feed's address cannot be used: {0}")]
+    Address(#[from] FeedUrlError),
+}
+
+impl Loss {
+    /// Every value of `label`, so that each series is there before its first loss.
+    pub const LABELS: [&'static str; 16] = [
+        "unreachable",
+        "connect_timeout",
+        "tls",
+        "not_websocket",
+        "closed",
+        "cut",
+        "broken_frames",
+        "message_too_big",
+        "silent",
+        "pong_timeout",
+        "heartbeat_timeout",
+        "not_opened",
+        "write_timeout",
+        "gap",
+        "asked",
+        "address",
+    ];
+
+    /// Value of the `reason` label of `fanline_upstream_reconnects_total`.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Loss::Unreachable { tried, .. } if tried.is_late() => "connect_timeout",
+            Loss::Unresolved { .. } | Loss::Unreachable { .. } => "unreachable",
+            Loss::ResolveTimeout { .. } | Loss::ConnectTimeout { .. } => "connect_timeout",
+            Loss::Tls { .. } => "tls",
+            Loss::NotWebSocket { .. } | Loss::NotHttp { .. } => "not_websocket",
+            Loss::Closed { .. } => "closed",
+            Loss::Cut { .. } => "cut",
+            Loss::Broken { .. } => "broken_frames",
+            Loss::TooBig { .. } => "message_too_big",
+            Loss::Silent { .. } => "silent",
+            Loss::PongMissing { .. } => "pong_timeout",
+            Loss::AnswerMissing { .. } => "heartbeat_timeout",
+            Loss::NotOpened { .. } => "not_opened",
+            Loss::Stuck { .. } => "write_timeout",
+            Loss::Gap { .. } => "gap",
+            Loss::Asked { .. } => "asked",
+            Loss::Address(_) => "address",
+        }
+    }
+
+    /// The same in fanline's own words, for clients, readiness and snapshots.
+    pub fn told(&self) -> String {
+        let sentence = match self {
+            Loss::Unresolved { .. } | Loss::ResolveTimeout { .. } | Loss::Unreachable { .. } | Loss::Address(_) => {
+                "the feed cannot be reached"
+            }
+            Loss::ConnectTimeout { .. } => "the feed does not answer in time",
+            Loss::Tls { .. } => "there is no secure connection to the feed",
+            Loss::NotWebSocket { status, .. } => {
+                return format!("the feed refuses the connection with HTTP status {status}");
+            }
+            Loss::NotHttp { .. } => "the feed does not answer as a WebSocket server",
+            Loss::Closed { code: Some(code), .. } => {
+                return format!("the feed has closed the connection with code {code}");
+            }
+            Loss::Closed { code: None, .. } => "the feed has closed the connection",
+            Loss::Cut { .. } => "the connection to the feed was cut",
+            Loss::Broken { .. } => "the feed has sent broken WebSocket frames",
+            Loss::TooBig { .. } => "the feed has sent a message beyond the limit",
+            Loss::Silent { .. } => "the feed was silent for too long",
+            Loss::PongMissing { .. } | Loss::AnswerMissing { .. } | Loss::Stuck { .. } => "the feed does not respond",
+            Loss::NotOpened { .. } => "the feed has not completed its greeting or log-in",
+            Loss::Gap { .. } => "messages of the feed were lost",
+            Loss::Asked { .. } => "the feed has asked for a new connection",
+        };
+        sentence.to_string()
+    }
+
+    /// How long the upstream wants to be left alone (RFC 9110 section 10.2.3).
+    pub fn retry_after(&self, now: Stamp) -> Option<Duration> {
+        match self {
+            Loss::NotWebSocket { retry_after, .. } => retry_after.map(|after| after.wait(now)),
+            _ => None,
+        }
+    }
+
+    /// The upstream says that there were too many attempts (RFC 6585 section 4; 418 is Binance's and others' ban).
+    pub fn is_ban(&self) -> bool {
+        matches!(self, Loss::NotWebSocket { status: 418 | 429, .. })
+    }
+}
+
+/// A duration as people say it: `1.2 s`.
+pub fn in_s(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+fn within(is_late: bool, after: Duration) -> String {
+    if is_late { format!(" within {}", in_s(after)) } else { String::new() }
+}
+
+fn close_words(code: Option<u16>, reason: &str) -> String {
+    let code = code.map(|code| format!(" with code {code}")).unwrap_or_default();
+    let reason = if reason.is_empty() { String::new() } else { format!(" (`{reason}`)") };
+    code + &reason
+}

@@ -1,0 +1,78 @@
+//! What all connections of an upstream have in common: what is said on each of them, and its times.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::profile::Profile;
+use crate::profile::connection::{Heartbeat, Login};
+use crate::profile::placeholders::{Context, Missing, Placeholder};
+use crate::profile::secrets::Secrets;
+use crate::profile::subscribe::Subscribe;
+use crate::profile::template::Template;
+use crate::words::stamp::Stamp;
+
+use crate::intake::connection::rate_limit::RateLimit;
+
+/// Used if neither the settings nor the profile say how long an upstream may be silent.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The times of a connection: the profile's where it has them, else the settings'; for the idle timeout it is the other
+/// way round, because only a user knows how quiet the topics are that were asked for. An idle timeout of zero is none.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    pub idle_timeout: Option<Duration>,
+    pub ws_ping: Option<Duration>,
+    pub pong_timeout: Duration,
+}
+
+impl Timing {
+    /// `timing` holds what the settings say.
+    pub fn with_profile(self, profile: &Profile) -> Timing {
+        let keepalive = &profile.keepalive;
+        Timing {
+            idle_timeout: match self.idle_timeout {
+                Some(set) => Some(set).filter(|timeout| !timeout.is_zero()),
+                None => keepalive.idle_timeout.unwrap_or(Some(IDLE_TIMEOUT)),
+            },
+            ws_ping: keepalive.ws_ping.unwrap_or(self.ws_ping),
+            pong_timeout: keepalive.pong_timeout.unwrap_or(self.pong_timeout),
+        }
+    }
+}
+
+/// What all connections of an upstream have in common.
+#[derive(Debug)]
+pub struct ProtocolConfig {
+    pub timing: Timing,
+    pub secrets: Secrets,
+    pub open: Vec<Template<Placeholder>>,
+    pub login: Option<Login>,
+    pub subscribe: Option<Arc<Subscribe>>,
+    pub heartbeat: Option<Heartbeat>,
+    pub allowances: (Option<RateLimit>, Option<RateLimit>),
+}
+
+impl ProtocolConfig {
+    pub fn new(profile: &Profile, timing: Timing, secrets: Secrets) -> ProtocolConfig {
+        ProtocolConfig {
+            timing: timing.with_profile(profile),
+            secrets,
+            open: profile.opening.frames.clone(),
+            login: profile.opening.login.clone(),
+            subscribe: profile.subscribe.clone().map(Arc::new),
+            heartbeat: profile.keepalive.ping.clone(),
+            allowances: (profile.sending.rate.map(RateLimit::new), profile.sending.budget.map(RateLimit::new)),
+        }
+    }
+}
+
+impl ProtocolConfig {
+    /// Whether everything that is said without being asked for can be said. Gives what is wanting.
+    pub fn check(&self) -> Result<(), Missing> {
+        let login = self.login.iter().map(|login| &login.send);
+        let heartbeat = self.heartbeat.iter().map(|heartbeat| &heartbeat.send);
+        let filling = Context::plain(&self.secrets, Stamp::default(), 1);
+        let mut templates = self.open.iter().chain(login).chain(heartbeat);
+        templates.try_for_each(|template| filling.fill(template).map(|_| ()))
+    }
+}

@@ -1,0 +1,521 @@
+//! Reads the message side of a profile: `[[on]]` and what stands beside it.
+
+use std::sync::Arc;
+
+use crate::intake::assemble::sequence::{Continuity, GapRemedy, SequenceRule};
+use crate::intake::assemble::{Treatment, read_mode};
+use crate::json::{Each, Pointer};
+use crate::words::topic::check_topic;
+
+use crate::profile::decode::{Decode, MessageFormat};
+use crate::profile::optional;
+use crate::profile::rule::{Bind, ConnectionSequenceRule, Field, MessageClass, Naming, NumberFields, Rule, Rules};
+use crate::profile::section::{Keys, ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
+use crate::profile::template::{Aliases, Template};
+use crate::profile::test::Test;
+
+const ON: Keys = Keys {
+    known: &[
+        "name",
+        "as",
+        "when",
+        "topic",
+        "reply",
+        "each",
+        "emit",
+        "wrap",
+        "mode",
+        "tail",
+        "merge",
+        "book",
+        "delta_limit",
+        "snapshot_when",
+        "seq",
+        "bind",
+        "unbind",
+        "since",
+        "missed",
+        "until",
+        "number",
+    ],
+    later: &[],
+};
+const BIND: Keys = Keys { known: &["key", "set"], later: &[] };
+const SEQ: Keys = Keys { known: &["rule", "first", "prev", "last", "gap"], later: &[] };
+const CONNECTION_SEQ: Keys = Keys { known: &["scope", "rule", "first", "prev", "last", "gap"], later: &[] };
+
+/// Keys that mean something in rules of one class only.
+const OWNERS: [(MessageClass, &[&str]); 5] = [
+    (
+        MessageClass::Data,
+        &["each", "emit", "wrap", "mode", "tail", "merge", "book", "delta_limit", "snapshot_when", "seq"],
+    ),
+    (MessageClass::Ping, &["reply"]),
+    (MessageClass::Ack, &["bind", "unbind"]),
+    (MessageClass::Stale, &["since"]),
+    (MessageClass::Gap, &["missed", "until", "number"]),
+];
+/// Rules of these classes may be about a topic.
+const OF_TOPICS: [MessageClass; 4] = [MessageClass::Data, MessageClass::Stale, MessageClass::Live, MessageClass::Gap];
+
+/// The topic that lets the first messages decide.
+const GUESS: &str = "${guess}";
+
+/// The rules of a profile, in their order.
+pub(crate) fn read_rules(root: &ProfileSection<'_>) -> Result<Rules, ProfileError> {
+    let mut scope = Scope { aliases: read_aliases(root)?, ..Scope::default() };
+    scope.rules.decode = optional(root.get("decode"), Decode::read)?.unwrap_or_default();
+    let entries = root.get("on").map(|entry| entry.list()).transpose()?.unwrap_or_default();
+    let sections = entries.iter().map(|entry| entry.section(ON)).collect::<Result<Vec<_>, _>>()?;
+    for section in &sections {
+        scope.rules.variables.extend(read_variables(section)?);
+    }
+    scope.rules.bind_via = optional(root.get("bind_via"), |entry| scope.template_at(entry, None))?;
+    scope.rules.sequence = optional(root.get("seq"), |entry| read_connection_sequence(entry, &mut scope))?;
+    scope.rules.unmatched = optional(root.get("unmatched"), read_unmatched)?;
+    for section in &sections {
+        let rule = read_rule(section, &mut scope)?;
+        scope.rules.list.push(rule);
+    }
+    if scope.rules.list.is_empty() {
+        return Err(root.error("on", "expected at least one rule, found none; add `[[on]]`"));
+    }
+    Ok(scope.rules)
+}
+
+/// The one rule that takes every message as data with this topic. The error is a problem to be told.
+pub(crate) fn topic_rules(template: &str) -> Result<Rules, String> {
+    let mut scope = Scope::default();
+    let topic = Some(Naming::Template(scope.template(template, None)?));
+    scope.rules.list.push(Rule { topic, ..Rule::new("topic", MessageClass::Data) });
+    Ok(scope.rules)
+}
+
+/// The `[alias.NAME]` tables.
+pub(crate) fn read_aliases(root: &ProfileSection<'_>) -> Result<Aliases, ProfileError> {
+    let tables = root.get("alias").map(|entry| entry.members()).transpose()?.unwrap_or_default();
+    let table = |(name, table): &(&str, ProfileEntry<'_>)| {
+        let names = table.members()?;
+        let names = names.iter().map(|(name, other)| Ok((name.to_string(), other.text()?.to_string())));
+        Ok((name.to_string(), Arc::new(names.collect::<Result<_, _>>()?)))
+    };
+    tables.iter().map(table).collect()
+}
+
+fn read_variables(section: &ProfileSection<'_>) -> Result<Vec<String>, ProfileError> {
+    let Some(bind) = section.get("bind").map(|entry| entry.section(BIND)).transpose()? else { return Ok(Vec::new()) };
+    let set = bind.require("set", "set = { channel = \"/channel\" }")?.members()?;
+    Ok(set.into_iter().map(|(name, _)| name.to_string()).collect())
+}
+
+fn read_unmatched(entry: &ProfileEntry<'_>) -> Result<String, ProfileError> {
+    let text = entry.text()?;
+    let topic = text.strip_prefix("topic:").ok_or_else(|| {
+        entry.error(format!("expected `topic:` and the name of a topic, found `{text}`; write `topic:raw`"))
+    })?;
+    check_topic(topic).map(|()| topic.to_string()).map_err(|error| entry.error(error))
+}
+
+fn read_rule(section: &ProfileSection<'_>, scope: &mut Scope) -> Result<Rule, ProfileError> {
+    let name = section.require("name", "name = \"trades\"")?.text()?;
+    let as_entry = section.require("as", "as = \"data\"")?;
+    let class = MessageClass::parse(as_entry.text()?).map_err(|problem| as_entry.error(problem))?;
+    for (owner, keys) in OWNERS.iter().filter(|(owner, _)| *owner != class) {
+        if let Some((key, entry)) = keys.iter().find_map(|key| Some((key, section.get(key)?))) {
+            let (owner, found) = (owner.label(), class.label());
+            return Err(entry.error(format!("expected `{key}` only in rules of class `{owner}`, found `{found}`")));
+        }
+    }
+    if let Some(entry) = section.get("topic").filter(|_| !OF_TOPICS.contains(&class)) {
+        let (owners, found) = (OF_TOPICS.map(MessageClass::label).join("`, `"), class.label());
+        return Err(entry.error(format!("expected `topic` only in rules of class `{owners}`, found `{found}`")));
+    }
+    let when = read_when(section, scope)?;
+    let mut rule = Rule { when, ..Rule::new(name, class) };
+    match class {
+        MessageClass::Data => read_data(section, scope, &mut rule)?,
+        MessageClass::Ping => {
+            let entry = section.require("reply", "reply = '{\"pong\":${/ping}}'")?;
+            // What is missing is null.
+            rule.reply = Some(scope.template_at(&entry, None)?.or("null"));
+        }
+        MessageClass::Ack => {
+            rule.bind = optional(section.get("bind"), |entry| read_bind(entry, scope))?;
+            rule.unbind = optional(section.get("unbind"), |entry| scope.template_at(entry, None))?;
+        }
+        MessageClass::Stale | MessageClass::Live | MessageClass::Gap => read_state(section, scope, &mut rule)?,
+        _ => {}
+    }
+    Ok(rule)
+}
+
+/// What the feed says about itself: the keys of `stale`, `live` and `gap`.
+fn read_state(section: &ProfileSection<'_>, scope: &mut Scope, rule: &mut Rule) -> Result<(), ProfileError> {
+    let topic = optional(section.get("topic"), |entry| scope.template_at(entry, None))?;
+    let (since, missed, until) = (section.get("since"), section.get("missed"), section.get("until"));
+    if let Some(until) = until.as_ref().filter(|_| topic.is_some() || missed.is_some()) {
+        return Err(
+            until.error("expected `until` without `topic` and `missed`, since it is about what follows, found one")
+        );
+    }
+    rule.data_number = optional(section.get("number"), |entry| match until {
+        Some(_) => Pointer::parse(entry.text()?).map_err(|error| entry.error(error)),
+        None => Err(entry.error("expected `until` beside `number`, found none; add for instance `until = \"/to\"`")),
+    })?;
+    if until.is_some() && rule.data_number.is_none() {
+        section.require("number", "number = \"/offset\"")?;
+    }
+    rule.number = optional(since.or(missed).or(until), |entry| {
+        scope.field(entry.text()?, None).map_err(|problem| entry.error(problem))
+    })?;
+    rule.topic = topic.map(Naming::Template);
+    Ok(())
+}
+
+fn read_data(section: &ProfileSection<'_>, scope: &mut Scope, rule: &mut Rule) -> Result<(), ProfileError> {
+    rule.each = optional(section.get("each"), |entry| {
+        if scope.rules.decode.format == MessageFormat::Irc {
+            return Err(entry.error("expected no `each` beside `format = \"irc\"`, whose messages have no elements"));
+        }
+        let each = Each::parse(entry.text()?).map_err(|error| entry.error(error))?;
+        Ok(scope.rules.pointers.add_path(&each))
+    })?;
+    let topic = section.require("topic", "topic = \"${/symbol}\"")?;
+    rule.topic = Some(match (topic.text()?, rule.each) {
+        (GUESS, None) => Naming::Guess,
+        (GUESS, Some(_)) => {
+            return Err(topic.error(format!("expected a template beside `each`, found `{GUESS}`")));
+        }
+        _ => Naming::Template(scope.template_at(&topic, rule.each)?),
+    });
+    rule.snapshot_when = read_tests(section.get("snapshot_when"), scope, rule.each)?;
+    let sequence = optional(section.get("seq"), |entry| {
+        let remedies = [
+            ("mark", GapRemedy::Mark),
+            ("resubscribe", GapRemedy::Resubscribe),
+            ("reconnect", GapRemedy::Reconnect),
+            ("ignore", GapRemedy::Ignore),
+            ("drop_old", GapRemedy::DropOld),
+        ];
+        read_sequence(&entry.section(SEQ)?, &remedies, |source| scope.field(source, rule.each))
+    })?;
+    let (sequence, numbers) = sequence.unzip();
+    rule.numbers = numbers.unwrap_or_default();
+    rule.treatment = Treatment {
+        mode: read_mode(section)?,
+        sequence,
+        emit_element: read_emit(section, rule.each.is_some())?,
+        wrap: optional(section.get("wrap"), ProfileEntry::flag)?.unwrap_or_default(),
+    };
+    Ok(())
+}
+
+fn read_when(section: &ProfileSection<'_>, scope: &mut Scope) -> Result<Vec<Test>, ProfileError> {
+    let entry = section.get("when");
+    let tests = entry.as_ref().map(|entry| entry.list()).transpose()?.unwrap_or_default();
+    for test in &tests {
+        let text = test.text()?;
+        if text.trim_start().starts_with("./") {
+            return Err(test.error(format!(
+                "expected a test of the whole message, found `{text}`; a rule is chosen once for a message, \
+                 write `/pointer`"
+            )));
+        }
+    }
+    read_tests(entry, scope, None)
+}
+
+fn read_tests(
+    entry: Option<ProfileEntry<'_>>,
+    scope: &mut Scope,
+    each: Option<usize>,
+) -> Result<Vec<Test>, ProfileError> {
+    let tests = entry.map(|entry| entry.list()).transpose()?.unwrap_or_default();
+    let test = |entry: &ProfileEntry<'_>| scope.test(entry.text()?, each).map_err(|problem| entry.error(problem));
+    tests.iter().map(test).collect()
+}
+
+fn read_emit(section: &ProfileSection<'_>, has_each: bool) -> Result<bool, ProfileError> {
+    let emit = optional(section.get("emit"), |entry| {
+        let element = entry.choice(&[("element", true), ("message", false)])?;
+        if element && !has_each {
+            return Err(entry.error("expected `each` beside `emit = \"element\"`, found none"));
+        }
+        Ok(element)
+    })?;
+    Ok(emit.unwrap_or(false))
+}
+
+fn read_bind(entry: &ProfileEntry<'_>, scope: &mut Scope) -> Result<Bind, ProfileError> {
+    let section = entry.section(BIND)?;
+    let key = scope.template_at(&section.require("key", "key = \"${/chanId}\"")?, None)?;
+    let mut set = Vec::new();
+    for (name, entry) in section.require("set", "set = { channel = \"/channel\" }")?.members()? {
+        let value = scope.field(entry.text()?, None).map_err(|problem| entry.error(problem))?;
+        let number = scope.rules.variables.iter().position(|known| *known == name);
+        set.extend(number.map(|number| (number, value)));
+    }
+    Ok(Bind { key, set })
+}
+
+fn read_connection_sequence(
+    entry: &ProfileEntry<'_>,
+    scope: &mut Scope,
+) -> Result<ConnectionSequenceRule, ProfileError> {
+    let section = entry.section(CONNECTION_SEQ)?;
+    section.require("scope", "scope = \"connection\"")?.choice(&[("connection", ())])?;
+    let remedies = [("mark", GapRemedy::Mark), ("reconnect", GapRemedy::Reconnect), ("ignore", GapRemedy::Ignore)];
+    let (rule, numbers) = read_sequence(&section, &remedies, |source| scope.field(source, None))?;
+    Ok(ConnectionSequenceRule { rule, numbers })
+}
+
+fn read_sequence(
+    section: &ProfileSection<'_>,
+    remedies: &[(&str, GapRemedy)],
+    mut field: impl FnMut(&str) -> Result<Field, String>,
+) -> Result<(SequenceRule, NumberFields), ProfileError> {
+    let rule = section.require("rule", "rule = \"inc\"")?;
+    let follow = rule.choice(&[
+        ("inc", Continuity::Inc),
+        ("range", Continuity::Range),
+        ("prev", Continuity::Prev),
+        ("monotonic", Continuity::Monotonic),
+    ])?;
+    let rule = rule.text()?;
+    let mut number = |key: &str, needed: bool| match (section.get(key), needed) {
+        (Some(entry), true) => field(entry.text()?).map(Some).map_err(|problem| entry.error(problem)),
+        (None, true) => section.require(key, &format!("{key} = \"/data/{key}\"")).map(|_| None),
+        (Some(entry), false) => Err(entry
+            .error(format!("expected no `{key}` beside `rule = \"{rule}\"`, which does not look at it; remove it"))),
+        (None, false) => Ok(None),
+    };
+    let numbers = NumberFields {
+        first: number("first", follow == Continuity::Range)?,
+        prev: number("prev", follow == Continuity::Prev)?,
+        last: number("last", true)?,
+    };
+    let remedy = optional(section.get("gap"), |entry| entry.choice(remedies))?.unwrap_or(GapRemedy::Mark);
+    Ok((SequenceRule { follow, remedy }, numbers))
+}
+
+/// What the templates and tests of a profile may look at; what they do look at is added to the rules' pointers.
+#[derive(Default)]
+pub(crate) struct Scope {
+    pub rules: Rules,
+    pub aliases: Aliases,
+}
+
+impl Scope {
+    /// Reads a test; `each` is the path whose elements it may look at.
+    pub fn test(&mut self, text: &str, each: Option<usize>) -> Result<Test, String> {
+        Test::parse(text, |source| self.field(source, each))
+    }
+
+    /// Reads a template; `each` is the path whose elements it may look at.
+    pub fn template(&mut self, text: &str, each: Option<usize>) -> Result<Template<Field>, String> {
+        let aliases = self.aliases.clone();
+        Template::parse_with(text, &aliases, |source| self.field(source, each))
+    }
+
+    fn template_at(&mut self, entry: &ProfileEntry<'_>, each: Option<usize>) -> Result<Template<Field>, ProfileError> {
+        self.template(entry.text()?, each).map_err(|problem| entry.error(problem))
+    }
+
+    fn field(&mut self, source: &str, each: Option<usize>) -> Result<Field, String> {
+        let pointer = |text: &str| Pointer::parse(text).map_err(|error| error.to_string());
+        if let Some(name) = source.strip_prefix('=') {
+            return self.variable(name);
+        }
+        match (source, each) {
+            ("text", _) => Ok(Field::Text),
+            ("#", Some(_)) => Ok(Field::Key),
+            (inside, Some(path)) if inside.starts_with("./") => {
+                Ok(Field::Element(self.rules.pointers.add_inside(path, &pointer(&inside[1..])?)))
+            }
+            (inside, None) if inside == "#" || inside.starts_with("./") => {
+                Err(format!("expected `each` beside `{inside}`, found none; add for instance `each = \"/data/*\"`"))
+            }
+            (whole, _) if whole.starts_with('/') => Ok(Field::Whole(self.rules.pointers.add(&pointer(whole)?))),
+            (other, _) => {
+                Err(format!("expected `/pointer`, `=name` or `text`, found `{other}`; write for instance `/{other}`"))
+            }
+        }
+    }
+
+    fn variable(&self, name: &str) -> Result<Field, String> {
+        let known: Vec<&str> = self.rules.variables.iter().map(String::as_str).collect();
+        known.iter().position(|variable| *variable == name).map(Field::Bound).ok_or_else(|| match known.is_empty() {
+            true => format!(
+                "expected a `bind` that sets `{name}`, found none; add `bind` to the rule of the acknowledgement"
+            ),
+            false => {
+                format!("expected {} after `=`, found `{name}`{}", one_of(&known), did_you_mean(name, &known))
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::profile::check;
+
+    #[test]
+    fn mistakes_are_told_with_line_key_and_remedy() {
+        const ACK: &str = "[[on]]\nname = \"ack\"\nas = \"ack\"\n";
+        const GAP: &str = "[[on]]\nname = \"gap\"\nas = \"gap\"\n";
+        const DATA: &str = "[[on]]\nname = \"d\"\nas = \"data\"\ntopic = \"x\"\n";
+        const EACH: &str = "[[on]]\nname = \"d\"\nas = \"data\"\ntopic = \"x\"\neach = \"/*\"\n";
+        let mut faults = Vec::new();
+        for (before, text, expected) in [
+            ("", "bind_via = 1", "3: bind_via: expected a text in quotes, found `1`"),
+            (
+                "",
+                "bind_via = \"${chan}\"",
+                "3: bind_via: expected `/pointer`, `=name` or `text`, found `chan`; write for instance `/chan`",
+            ),
+            (
+                "",
+                "[decode]\nbinary = \"gzi\"",
+                "4: decode.binary: expected one of `reject`, `utf8`, `gzip`, `zlib`, `zstd`, found `gzi`; did you mean `gzip`?",
+            ),
+            ("", "[decode]\nsplit = \"crlf\"", "4: decode.split: expected one of `none`, `lines`, found `crlf`"),
+            ("", "[decode]\nformat = \"xml\"", "4: decode.format: expected one of `json`, `irc`, found `xml`"),
+            (
+                "",
+                "[decode]\ncharset = \"x\"",
+                "4: decode.charset: expected one of `binary`, `split`, `format`, found `charset`",
+            ),
+            (
+                ACK,
+                "topic = \"x\"",
+                "6: on.1.topic: expected `topic` only in rules of class `data`, `stale`, `live`, `gap`, found `ack`",
+            ),
+            (GAP, "since = \"/t\"", "6: on.1.since: expected `since` only in rules of class `stale`, found `gap`"),
+            (GAP, "until = \"/to\"", "3: on.1.number: expected `number = \"/offset\"`, found nothing; add it"),
+            (
+                GAP,
+                "number = \"/n\"",
+                "6: on.1.number: expected `until` beside `number`, found none; add for instance `until = \"/to\"`",
+            ),
+            (
+                GAP,
+                "until = \"/to\"\nnumber = \"/n\"\nmissed = \"/m\"",
+                "6: on.1.until: expected `until` without `topic` and `missed`, since it is about what follows, found one",
+            ),
+            ("", "alias = 3", "3: alias: expected a table, found `3`"),
+            ("", "[alias]\nx = \"y\"", "4: alias.x: expected a table, found `y`"),
+            ("", "[alias.x]\ny = 1", "4: alias.x.y: expected a text in quotes, found `1`"),
+            ("", "[seq]\nrule = \"inc\"", "3: seq.scope: expected `scope = \"connection\"`, found nothing; add it"),
+            ("", "[seq]\nscope = \"topic\"", "4: seq.scope: expected one of `connection`, found `topic`"),
+            (
+                "",
+                "[seq]\nscope = \"connection\"\nrule = \"inc\"\nlast = \"/n\"\ngap = \"resubscribe\"",
+                "7: seq.gap: expected one of `mark`, `reconnect`, `ignore`, found `resubscribe`",
+            ),
+            (
+                "",
+                "unmatched = \"raw\"",
+                "3: unmatched: expected `topic:` and the name of a topic, found `raw`; write `topic:raw`",
+            ),
+            (
+                "",
+                "unmatched = \"topic:a b\"",
+                "3: unmatched: expected no white space, control character or comma, found ' ' in `a b`",
+            ),
+            (DATA, "mode = \"replac\"", "7: on.1.mode: "),
+            (DATA, "wrap = \"yes\"", "7: on.1.wrap: expected `true` or `false`, found `yes`"),
+            (
+                DATA,
+                "bind = { key = \"x\", set = {} }",
+                "7: on.1.bind: expected `bind` only in rules of class `ack`, found `data`",
+            ),
+            (ACK, "seq = {}", "6: on.1.seq: expected `seq` only in rules of class `data`, found `ack`"),
+            (ACK, "reply = \"x\"", "6: on.1.reply: expected `reply` only in rules of class `ping`, found `ack`"),
+            (
+                ACK,
+                "unbind = \"${id}\"",
+                "6: on.1.unbind: expected `/pointer`, `=name` or `text`, found `id`; write for instance `/id`",
+            ),
+            (ACK, "bind = { set = {} }", "6: on.1.bind.key: expected `key = \"${/chanId}\"`, found nothing; add it"),
+            (
+                ACK,
+                "bind = { key = \"${/id}\" }",
+                "6: on.1.bind.set: expected `set = { channel = \"/channel\" }`, found nothing; add it",
+            ),
+            (
+                ACK,
+                "bind = { key = \"${/id}\", set = { a = \"channel\" } }",
+                "6: on.1.bind.set.a: expected `/pointer`, `=name` or `text`, found `channel`; write for instance `/channel`",
+            ),
+            (
+                DATA,
+                "when = ['=channel exists']",
+                "7: on.1.when.1: expected a `bind` that sets `channel`, found none; add `bind` to the rule of the acknowledgement",
+            ),
+            (
+                EACH,
+                "when = ['./x exists']",
+                "8: on.1.when.1: expected a test of the whole message, found `./x exists`; a rule is chosen once for a message, write `/pointer`",
+            ),
+            (
+                DATA,
+                "snapshot_when = ['./x exists']",
+                "7: on.1.snapshot_when.1: expected `each` beside `./x`, found none; add for instance `each = \"/data/*\"`",
+            ),
+            (DATA, "emit = \"element\"", "7: on.1.emit: expected `each` beside `emit = \"element\"`, found none"),
+            (DATA, "seq = { last = \"/u\" }", "7: on.1.seq.rule: expected `rule = \"inc\"`, found nothing; add it"),
+            (
+                DATA,
+                "seq = { rule = \"range\", last = \"/u\" }",
+                "7: on.1.seq.first: expected `first = \"/data/first\"`, found nothing; add it",
+            ),
+            (
+                DATA,
+                "seq = { rule = \"inc\", prev = \"/p\", last = \"/u\" }",
+                "7: on.1.seq.prev: expected no `prev` beside `rule = \"inc\"`, which does not look at it; remove it",
+            ),
+            (
+                DATA,
+                "seq = { rule = \"inc\", last = \"u\" }",
+                "7: on.1.seq.last: expected `/pointer`, `=name` or `text`, found `u`; write for instance `/u`",
+            ),
+            (
+                DATA,
+                "seq = { rule = \"inc\", last = \"/u\", gap = \"drop\" }",
+                "7: on.1.seq.gap: expected one of `mark`, `resubscribe`, `reconnect`, `ignore`, `drop_old`, found `drop`",
+            ),
+            (
+                "[decode]\nformat = \"irc\"\n",
+                EACH,
+                "9: on.1.each: expected no `each` beside `format = \"irc\"`, whose messages have no elements",
+            ),
+            (
+                "[[on]]\nname = \"d\"\nas = \"data\"\n",
+                "topic = \"${/s|map:coins}\"",
+                "6: on.1.topic: expected a table after `map:`, found `coins`; add `[alias.coins]`",
+            ),
+            (
+                "[[on]]\nname = \"d\"\nas = \"data\"\n",
+                "topic = \"${/s|re:(}\"",
+                "6: on.1.topic: expected a regular expression, found `(`: unclosed group",
+            ),
+            (
+                "[[on]]\nname = \"d\"\n",
+                "as = \"greting\"",
+                "5: on.1.as: expected one of `data`, `ack`, `nack`, `heartbeat`, `ping`, `pong`, `greeting`, `auth_ok`, `info`, \
+                 `ignore`, `reconnect`, `fatal`, `stale`, `live`, `gap`, found `greting`; did you mean `greeting`?",
+            ),
+        ] {
+            let text = format!("profile = 1\nname = \"x\"\n{before}{text}\n");
+            let error = check(&text, "x").expect_err(&text).to_string();
+            let as_expected = match expected.ends_with(": ") {
+                true => error.starts_with(&format!("x:{expected}")),
+                false => error == format!("x:{expected}"),
+            };
+            if !as_expected {
+                faults.push(format!("{text}found    {error}\nexpected x:{expected}\n"));
+            }
+        }
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+    }
+}

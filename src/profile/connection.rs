@@ -1,0 +1,282 @@
+//! The parts of a profile about one connection: where it leads, how it begins, is kept alive, and is opened again.
+
+use std::time::Duration;
+
+use crate::json::Pointer;
+
+use crate::intake::assemble::cadence::StaleAfter;
+
+use crate::profile::headers;
+use crate::profile::headers::Headers;
+use crate::profile::optional;
+use crate::profile::placeholders::{Placeholder, TemplateSite};
+use crate::profile::rule::{MessageClass, Rules};
+use crate::profile::section::{Keys, ProfileEntry, ProfileError, ProfileSection, RateRule, did_you_mean, one_of};
+use crate::profile::template::Template;
+
+const CONNECT: Keys = Keys {
+    known: &[
+        "url",
+        "headers",
+        "subprotocol",
+        "max_message",
+        "open_timeout",
+        "max_conns",
+        "topics_per_conn",
+        "dial_rate",
+        "rotate_after",
+    ],
+    later: &["http", "deflate", "rotate"],
+};
+const OPEN: Keys = Keys { known: &["send"], later: &[] };
+const LOGIN: Keys = Keys { known: &["send", "after", "ok", "timeout"], later: &[] };
+const KEEPALIVE: Keys = Keys { known: &["idle_timeout", "ws_ping", "pong_timeout", "ping", "stale_after"], later: &[] };
+const PING: Keys = Keys { known: &["every", "send", "expect", "timeout", "idle_only"], later: &[] };
+const SEND: Keys = Keys { known: &["rate", "budget", "max_bytes"], later: &[] };
+const BACKOFF: Keys = Keys { known: &["min", "max", "reset_after", "fatal_codes"], later: &[] };
+const RESUME: Keys = Keys { known: &["cursor", "rewind"], later: &[] };
+
+/// For what a venue has to answer during the opening of a connection.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where and how a connection is opened; none: the settings decide.
+#[derive(Clone, Debug, Default)]
+pub struct Connect {
+    /// Where the feed is, for use without a URL of the user's own.
+    pub url: Option<Template<Placeholder>>,
+    pub headers: Headers,
+    pub subprotocol: Option<String>,
+    /// Longest message in bytes.
+    pub message_bytes_max: Option<usize>,
+    pub open_timeout: Option<Duration>,
+    /// Connections that the venue allows at a time.
+    pub connections_max: Option<usize>,
+    /// Items of one connection at most.
+    pub items_max: Option<usize>,
+    pub dial_rate: Option<RateRule>,
+    pub rotate_after: Option<Duration>,
+}
+
+/// What is sent before the subscriptions.
+#[derive(Clone, Debug, Default)]
+pub struct Opening {
+    pub frames: Vec<Template<Placeholder>>,
+    pub login: Option<Login>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Login {
+    pub send: Template<Placeholder>,
+    /// Name of the rule to wait for first.
+    pub after: Option<String>,
+    /// Name of the rule that says that it is done.
+    pub ok: Option<String>,
+    pub timeout: Duration,
+}
+
+/// What the profile says about keeping a connection alive; none: the settings decide.
+#[derive(Clone, Debug, Default)]
+pub struct Keepalive {
+    /// `Some(None)` is the profile's `none`: silence is no reason for anything.
+    pub idle_timeout: Option<Option<Duration>>,
+    pub ws_ping: Option<Option<Duration>>,
+    pub pong_timeout: Option<Duration>,
+    pub ping: Option<Heartbeat>,
+    pub stale_after: StaleAfter,
+}
+
+/// A heartbeat in the feed's own messages.
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    pub every: Duration,
+    pub send: Template<Placeholder>,
+    /// Name of the rule that knows the answer, and how long the answer may take.
+    pub expect: Option<(String, Duration)>,
+    /// Only if nothing was heard for `every`.
+    pub idle_only: bool,
+}
+
+/// Bounds of what is sent on one connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sending {
+    /// Of everything, pings included.
+    pub rate: Option<RateRule>,
+    /// Of subscriptions and log-ins besides.
+    pub budget: Option<RateRule>,
+    pub bytes_max: Option<usize>,
+}
+
+/// When to connect again; none: the settings decide.
+#[derive(Clone, Debug, Default)]
+pub struct Retry {
+    pub min: Option<Duration>,
+    pub max: Option<Duration>,
+    pub reset_after: Option<Duration>,
+    /// Close codes after which connecting again is of no use.
+    pub fatal_codes: Vec<u16>,
+}
+
+/// How a feed goes on where it ended.
+#[derive(Clone, Debug)]
+pub struct Resume {
+    /// A whole number in data messages.
+    pub cursor: Pointer,
+    /// Subtracted from the newest cursor.
+    pub rewind: i64,
+}
+
+pub fn read_connect(root: &ProfileSection<'_>) -> Result<Connect, ProfileError> {
+    let Some(section) = root.get("connect").map(|entry| entry.section(CONNECT)).transpose()? else {
+        return Ok(Connect::default());
+    };
+    let url = optional(section.get("url"), |entry| {
+        let url = entry.text()?;
+        crate::profile::target::FeedUrl::check(url).map_err(|error| entry.error(error))?;
+        Placeholder::template(url, TemplateSite::Url).map_err(|problem| entry.error(problem))
+    })?;
+    let headers = section.get("headers").map(|entry| entry.members()).transpose()?.unwrap_or_default();
+    let header = |(name, entry): (&str, ProfileEntry<'_>)| {
+        let name = headers::read_name(name).map_err(|problem| entry.error(problem))?;
+        let value = headers::read_value(entry.text()?).map_err(|problem| entry.error(problem))?;
+        Ok((name, value))
+    };
+    let is_token = |c: char| c.is_ascii_graphic() && !"()<>@;:\\\"/[]?={}".contains(c);
+    Ok(Connect {
+        url,
+        headers: headers.into_iter().map(header).collect::<Result<_, ProfileError>>()?,
+        subprotocol: optional(section.get("subprotocol"), |entry| {
+            let name = entry.text()?;
+            // Several are separated by commas (RFC 6455 section 11.3.4).
+            if name.is_empty() || !name.chars().all(|c| is_token(c) || c == ' ') {
+                return Err(
+                    entry.error(format!("expected the name of a subprotocol such as `chat.v1`, found `{name}`"))
+                );
+            }
+            Ok(name.to_string())
+        })?,
+        message_bytes_max: optional(section.get("max_message"), ProfileEntry::bytes)?,
+        open_timeout: optional(section.get("open_timeout"), ProfileEntry::duration)?,
+        connections_max: optional(section.get("max_conns"), ProfileEntry::count)?,
+        items_max: optional(section.get("topics_per_conn"), ProfileEntry::count)?,
+        dial_rate: optional(section.get("dial_rate"), ProfileEntry::rate)?,
+        rotate_after: optional(section.get("rotate_after"), ProfileEntry::duration)?,
+    })
+}
+
+pub fn read_opening(root: &ProfileSection<'_>, rules: &Rules) -> Result<Opening, ProfileError> {
+    let frames = root.get("open").map(|entry| entry.list()).transpose()?.unwrap_or_default();
+    let frame = |entry: &ProfileEntry<'_>| {
+        let section = entry.section(OPEN)?;
+        template(&section.require("send", "send = '{\"event\":\"conf\"}'")?, TemplateSite::Frame)
+    };
+    let login = optional(root.get("login"), |entry| {
+        let section = entry.section(LOGIN)?;
+        Ok(Login {
+            send: template(&section.require("send", "send = '{\"op\":\"login\"}'")?, TemplateSite::Frame)?,
+            after: rule_named(
+                section.get("after"),
+                rules,
+                &[MessageClass::Greeting, MessageClass::Info, MessageClass::AuthOk],
+            )?,
+            ok: rule_named(section.get("ok"), rules, &[MessageClass::AuthOk])?,
+            timeout: optional(section.get("timeout"), ProfileEntry::duration)?.unwrap_or(ANSWER_TIMEOUT),
+        })
+    })?;
+    Ok(Opening { frames: frames.iter().map(frame).collect::<Result<_, _>>()?, login })
+}
+
+pub fn read_keepalive(root: &ProfileSection<'_>, rules: &Rules) -> Result<Keepalive, ProfileError> {
+    let Some(section) = root.get("keepalive").map(|entry| entry.section(KEEPALIVE)).transpose()? else {
+        return Ok(Keepalive::default());
+    };
+    let ping = optional(section.get("ping"), |entry| {
+        let ping = entry.section(PING)?;
+        let expect = rule_named(ping.get("expect"), rules, &[MessageClass::Pong])?;
+        let timeout = optional(ping.get("timeout"), ProfileEntry::duration)?;
+        if timeout.is_some() && expect.is_none() {
+            return Err(
+                ping.error("expect", "expected the name of the rule to wait for beside `timeout`, found nothing")
+            );
+        }
+        Ok(Heartbeat {
+            every: ping.require("every", "every = \"20s\"")?.duration()?,
+            send: template(&ping.require("send", "send = \"ping\"")?, TemplateSite::Frame)?,
+            expect: expect.map(|name| (name, timeout.unwrap_or(ANSWER_TIMEOUT))),
+            idle_only: optional(ping.get("idle_only"), ProfileEntry::truth)?.unwrap_or(false),
+        })
+    })?;
+    let stale_after = optional(section.get("stale_after"), |entry| match entry.text()? {
+        "auto" => Ok(StaleAfter::Auto),
+        "none" => Ok(StaleAfter::Never),
+        _ => entry.duration().map(StaleAfter::Fixed),
+    })?;
+    Ok(Keepalive {
+        idle_timeout: optional(section.get("idle_timeout"), ProfileEntry::duration_or_none)?,
+        ws_ping: optional(section.get("ws_ping"), ProfileEntry::duration_or_none)?,
+        pong_timeout: optional(section.get("pong_timeout"), ProfileEntry::duration)?,
+        ping,
+        stale_after: stale_after.unwrap_or_default(),
+    })
+}
+
+pub fn read_sending(root: &ProfileSection<'_>) -> Result<Sending, ProfileError> {
+    let Some(section) = root.get("send").map(|entry| entry.section(SEND)).transpose()? else {
+        return Ok(Sending::default());
+    };
+    Ok(Sending {
+        rate: optional(section.get("rate"), ProfileEntry::rate)?,
+        budget: optional(section.get("budget"), ProfileEntry::rate)?,
+        bytes_max: optional(section.get("max_bytes"), ProfileEntry::bytes)?,
+    })
+}
+
+pub fn read_retry(root: &ProfileSection<'_>) -> Result<Retry, ProfileError> {
+    let Some(section) = root.get("backoff").map(|entry| entry.section(BACKOFF)).transpose()? else {
+        return Ok(Retry::default());
+    };
+    let codes = section.get("fatal_codes").map(|entry| entry.list()).transpose()?.unwrap_or_default();
+    let code = |entry: &ProfileEntry<'_>| {
+        u16::try_from(entry.count()?).map_err(|_| entry.error("expected a close code from 1000 to 4999, found more"))
+    };
+    Ok(Retry {
+        min: optional(section.get("min"), ProfileEntry::duration)?,
+        max: optional(section.get("max"), ProfileEntry::duration)?,
+        reset_after: optional(section.get("reset_after"), ProfileEntry::duration)?,
+        fatal_codes: codes.iter().map(code).collect::<Result<_, _>>()?,
+    })
+}
+
+pub fn read_resume(root: &ProfileSection<'_>) -> Result<Option<Resume>, ProfileError> {
+    optional(root.get("resume"), |entry| {
+        let section = entry.section(RESUME)?;
+        let cursor = section.require("cursor", "cursor = \"/time_us\"")?;
+        let rewind = optional(section.get("rewind"), ProfileEntry::count)?.unwrap_or(0);
+        Ok(Resume {
+            cursor: Pointer::parse(cursor.text()?).map_err(|error| cursor.error(error))?,
+            rewind: i64::try_from(rewind).unwrap_or(i64::MAX),
+        })
+    })
+}
+
+/// The name of a rule of one of these classes.
+pub fn rule_named(
+    entry: Option<ProfileEntry<'_>>,
+    rules: &Rules,
+    classes: &[MessageClass],
+) -> Result<Option<String>, ProfileError> {
+    optional(entry, |entry| {
+        let name = entry.text()?;
+        let fitting = rules.list.iter().filter(|rule| classes.contains(&rule.class));
+        let names: Vec<&str> = fitting.map(|rule| &*rule.name).collect();
+        if names.contains(&name) {
+            return Ok(name.to_string());
+        }
+        let labels: Vec<&str> = classes.iter().map(|class| class.label()).collect();
+        let hint = did_you_mean(name, &names);
+        Err(entry.error(format!("expected the name of a rule whose `as` is {}, found `{name}`{hint}", one_of(&labels))))
+    })
+}
+
+pub fn template(entry: &ProfileEntry<'_>, place: TemplateSite) -> Result<Template<Placeholder>, ProfileError> {
+    Placeholder::template(entry.text()?, place).map_err(|problem| entry.error(problem))
+}

@@ -1,0 +1,424 @@
+//! A profile: the declarative TOML description of a feed. How to connect, subscribe, keep alive, classify, name topics.
+//!
+//! The built-in ones lie in `profiles/` and are embedded (`built_in.rs`). A profile never names what it wants from a message by code,
+//! only by rules (`rule.rs`); what it may contain is listed in [`check`]'s key tables below, and every key means
+//! something: what is not understood is refused.
+
+pub mod client;
+pub(crate) mod connection;
+pub(crate) mod headers;
+pub(crate) mod hidden;
+pub(crate) mod placeholders;
+pub(crate) mod rule;
+pub(crate) mod secrets;
+pub mod section;
+pub(crate) mod subscribe;
+pub mod target;
+pub(crate) mod template;
+
+mod built_in;
+pub(crate) mod compile;
+pub(crate) mod decode;
+
+mod test;
+
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use crate::json::Pointer;
+
+use crate::profile::built_in::BUILT_IN;
+use crate::profile::client::{ClientRules, NoSend};
+use crate::profile::connection::{Connect, Keepalive, Opening, Resume, Retry, Sending};
+use crate::profile::placeholders::Placeholder;
+use crate::profile::rule::Rules;
+use crate::profile::secrets::SignRule;
+use crate::profile::section::{Keys, ProfileEntry, ProfileError, ProfileSection, ProfileSource, did_you_mean, one_of};
+use crate::profile::subscribe::Subscribe;
+use crate::profile::template::Template;
+
+const ROOT: Keys = Keys {
+    known: &[
+        "profile",
+        "name",
+        "hosts",
+        "connect",
+        "open",
+        "login",
+        "sign",
+        "keepalive",
+        "subscribe",
+        "send",
+        "backoff",
+        "resume",
+        "client",
+        "bind_via",
+        "decode",
+        "seq",
+        "alias",
+        "unmatched",
+        "on",
+    ],
+    later: &[],
+};
+
+/// A checked profile.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    pub name: String,
+    /// Host names it is meant for, each perhaps with the beginning of a path; a subdomain of one counts as well.
+    pub hosts: Vec<String>,
+    pub(crate) connect: Connect,
+    pub(crate) opening: Opening,
+    pub(crate) signs: Vec<SignRule>,
+    pub(crate) keepalive: Keepalive,
+    pub(crate) subscribe: Option<Subscribe>,
+    pub(crate) sending: Sending,
+    pub(crate) retry: Retry,
+    pub(crate) resume: Option<Resume>,
+    pub(crate) client: ClientRules,
+    pub(crate) rules: Rules,
+    /// Nobody has chosen it, and no host is known: the first message may tell better.
+    pub(crate) is_fallback: bool,
+}
+
+/// Checks a profile's text; `origin` is its file name, for the error.
+pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
+    let source = ProfileSource { origin, text };
+    let table = DeTable::parse(text).map_err(|error| {
+        source.error(error.span().unwrap_or(0..0), "TOML", format!("expected valid TOML, found: {}", error.message()))
+    })?;
+    let root = ProfileSection::root(source, table.get_ref(), ROOT)?;
+    let version = root.require("profile", "profile = 1")?;
+    if version.count()? != 1 {
+        return Err(version.error("expected `profile = 1`, found another version; use a fanline that knows it"));
+    }
+    let connect = connection::read_connect(&root)?;
+    let sending = connection::read_sending(&root)?;
+    let rules = compile::read_rules(&root)?;
+    let profile = Profile {
+        name: root.require("name", "name = \"my-feed\"")?.text()?.to_string(),
+        hosts: read_texts(root.get("hosts"))?,
+        connect,
+        opening: connection::read_opening(&root, &rules)?,
+        signs: secrets::read_signs(root.get("sign"))?,
+        keepalive: connection::read_keepalive(&root, &rules)?,
+        subscribe: subscribe::read_subscribe(&root, (&rules, &compile::read_aliases(&root)?), sending.bytes_max)?,
+        sending,
+        retry: connection::read_retry(&root)?,
+        resume: connection::read_resume(&root)?,
+        client: client::read_client(&root)?,
+        rules,
+        is_fallback: false,
+    };
+    let signs: Vec<&str> = profile.signs.iter().map(SignRule::name).collect();
+    let named = profile.templates().flat_map(|template| template.sources());
+    for word in named {
+        if let Placeholder::Sign(name) = word
+            && !signs.contains(&&**name)
+        {
+            let hint = did_you_mean(name, &signs);
+            return Err(root.error(
+                "sign",
+                format!("expected a section `[sign.{name}]` for `${{sign.{name}}}`, found none{hint}"),
+            ));
+        }
+    }
+    Ok(profile)
+}
+
+/// Why there is no profile for what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ChoiceError {
+    #[error("expected {} or a file, found `{choice}`{hint}", one_of(&Profile::built_in_names()))]
+    Unknown { choice: String, hint: String },
+    #[error("expected a readable profile, found `{path}`: {error}")]
+    Unreadable { path: String, error: std::io::Error },
+    #[error(transparent)]
+    Wrong(#[from] ProfileError),
+}
+
+impl Profile {
+    pub fn built_in_names() -> [&'static str; BUILT_IN.len()] {
+        BUILT_IN.map(|(name, _)| name)
+    }
+
+    pub fn built_in(name: &str) -> Option<Profile> {
+        let (name, text) = BUILT_IN.into_iter().find(|(known, _)| *known == name)?;
+        Some(check(text, name).expect("the built-in profiles are checked by a test"))
+    }
+
+    /// A built-in profile by its name, or one from a file. Something with `.` or `/` in it is a file.
+    pub fn choose(choice: &str) -> Result<Profile, ChoiceError> {
+        if let Some(profile) = Profile::built_in(choice) {
+            return Ok(profile);
+        }
+        if !choice.contains(['.', '/']) && !Path::new(choice).exists() {
+            let hint = did_you_mean(choice, &Profile::built_in_names());
+            return Err(ChoiceError::Unknown { choice: choice.to_string(), hint });
+        }
+        let text = std::fs::read_to_string(choice)
+            .map_err(|error| ChoiceError::Unreadable { path: choice.to_string(), error })?;
+        Ok(check(&text, choice)?)
+    }
+
+    /// The built-in profile that knows the URL's host and path, the one with the longest entry; else `generic`.
+    pub fn recognise(url: &str) -> Profile {
+        let url = url::Url::parse(url).ok();
+        let place = url.as_ref().and_then(|url| Some((url.host_str()?.to_ascii_lowercase(), url.path())));
+        let known = place.and_then(|(host, path)| {
+            let fitting = BUILT_IN.into_iter().filter_map(|(name, _)| {
+                let profile = Profile::built_in(name)?;
+                let length = profile.hosts.iter().filter(|known| knows(known, &host, path)).map(String::len).max()?;
+                Some((length, profile))
+            });
+            fitting.max_by_key(|(length, _)| *length).map(|(_, profile)| profile)
+        });
+        known.unwrap_or_else(|| {
+            let generic = Profile::built_in("generic").expect("there is a built-in profile `generic`");
+            Profile { is_fallback: true, ..generic }
+        })
+    }
+
+    /// The profile of another fanline, if this is the first message of one, and nobody has chosen another profile.
+    pub(crate) fn told_by(&self, first: &str) -> Option<Profile> {
+        const WELCOME: &str = r#"{"op":"welcome","protocol":"fanline.v1","#;
+        (self.is_fallback && first.starts_with(WELCOME)).then(|| Profile::built_in("fanline")).flatten()
+    }
+
+    /// Where the feed is, for use without a URL of the user's own.
+    pub fn url(&self) -> Option<String> {
+        self.connect.url.as_ref().map(|url| url.source().to_string())
+    }
+
+    /// Whether it knows what to do with what clients are let say; tells what it does not hold to a list.
+    pub fn check_asks(&self, send: bool, request: bool) -> Result<(), NoSend> {
+        if send && self.client.send.is_none() {
+            return Err(NoSend { profile: self.name.clone() });
+        }
+        if request && self.client.request.as_ref().is_some_and(|request| request.allow.is_empty()) {
+            tracing::warn!(
+                profile = self.name,
+                "clients may ask the feed for anything in the name of this server; `client.request.allow` in the \
+                 profile limits it"
+            );
+        }
+        Ok(())
+    }
+
+    /// Everything that is sent on a connection or to open one.
+    pub(crate) fn templates(&self) -> impl Iterator<Item = &Template<Placeholder>> + Clone {
+        let connect = self.connect.headers.iter().map(|(_, value)| value);
+        let login = self.opening.login.iter().map(|login| &login.send);
+        let ping = self.keepalive.ping.iter().map(|ping| &ping.send);
+        let subscribe = self.subscribe.iter().flat_map(Subscribe::templates);
+        let opening = self.opening.frames.iter().chain(login);
+        connect.chain(opening).chain(ping).chain(subscribe).chain(self.client.templates())
+    }
+
+    /// The profile `generic` with topics from where the user says (`--topic`): a pointer such as `/data/s`, or a
+    /// template such as `${/type}.${/symbol}`.
+    pub fn generic_with_topic(topic: &str) -> Result<Profile, ProfileError> {
+        let wrong = |problem: String| ProfileSource { origin: "--topic", text: topic }.error(0..0, "topic", problem);
+        let template = if topic.contains("${") {
+            topic.to_string()
+        } else {
+            Pointer::parse(topic).map_err(|error| wrong(error.to_string()))?;
+            format!("${{{topic}}}")
+        };
+        let mut profile = Profile::built_in("generic").expect("there is a built-in profile `generic`");
+        profile.rules = compile::topic_rules(&template).map_err(wrong)?;
+        Ok(profile)
+    }
+}
+
+/// Whether an entry of `hosts` is about this host and path.
+fn knows(known: &str, host: &str, path: &str) -> bool {
+    let (known_host, known_path) = known.split_once('/').unwrap_or((known, ""));
+    let in_domain = host.strip_suffix(known_host).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    in_domain && path.trim_start_matches('/').starts_with(known_path)
+}
+
+fn read_texts(entry: Option<ProfileEntry<'_>>) -> Result<Vec<String>, ProfileError> {
+    let Some(entry) = entry else { return Ok(Vec::new()) };
+    entry.list()?.iter().map(|item| item.text().map(str::to_string)).collect()
+}
+
+/// Reads an entry if it is there.
+pub(crate) fn optional<'a, T>(
+    entry: Option<ProfileEntry<'a>>,
+    read: impl FnOnce(&ProfileEntry<'a>) -> Result<T, ProfileError>,
+) -> Result<Option<T>, ProfileError> {
+    entry.as_ref().map(read).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const RULE: &str = "[[on]]\nname = \"all\"\nas = \"data\"\ntopic = \"${/s}\"\n";
+
+    #[test]
+    fn every_built_in_profile_is_right_and_named_as_it_is_called() {
+        for name in Profile::built_in_names() {
+            assert_eq!(Profile::built_in(name).map(|profile| profile.name), Some(name.to_string()));
+        }
+    }
+
+    #[test]
+    fn profiles_are_recognised_by_host() {
+        for (url, name) in [
+            ("wss://stream.binance.com:9443/stream", "binance"),
+            ("wss://STREAM.binance.com/ws/btcusdt@trade", "binance"),
+            ("wss://data-stream.binance.vision/ws", "binance"),
+            ("wss://notstream.binance.com/ws", "generic"),
+            ("wss://ws.example.com/v2", "generic"),
+            ("no url", "generic"),
+        ] {
+            assert_eq!(Profile::recognise(url).name, name, "{url}");
+        }
+    }
+
+    #[test]
+    fn wrong_profiles_are_refused_with_line_key_and_remedy() {
+        for (text, place, part) in [
+            ("profile = 1\nname = ", "my.toml:2: TOML", "expected valid TOML"),
+            ("name = \"x\"", "profile", "expected `profile = 1`"),
+            ("profile = 2", "my.toml:1: profile", "another version"),
+            ("profile = 1\nname = \"x\"\n", "on:", "expected at least one rule"),
+            ("profile = 1\nnam = \"x\"", "my.toml:2: nam", "did you mean `name`?"),
+            ("profile = 1\n[connect]\nhttp=\"\"", "my.toml:3: connect.http", "does not yet"),
+            (
+                "profile = 1\n[connect]\nurl = \"ws://h\"\nmax_mesage = 3",
+                "my.toml:4: connect.max_mesage",
+                "`max_message`?",
+            ),
+            ("profile = 1\n[connect]\nurl = \"https://h/x\"", "my.toml:3: connect.url", "wss://h/x"),
+            ("profile = 1\n[connect]\nmax_message = \"16MB\"", "my.toml:3: connect.max_message", "`16MiB`"),
+            ("profile = 1\n[connect]\nrotate_after = \"23\"", "my.toml:3: connect.rotate_after", "`30s`"),
+            ("profile = 1\n[connect]\nurl = \"ws://h/${itms}\"", "my.toml:3: connect.url", "did you mean `items`?"),
+            ("profile = 1\n[send]\nrate = \"4\"", "my.toml:3: send.rate", "`4/s`"),
+            ("profile = 1\n[[on]]\nname=\"a\"\nas=\"dta\"", "my.toml:4: on.1.as", "did you mean `data`?"),
+            ("profile = 1\n[[on]]\nname=\"a\"\nas=\"data\"", "on.1.topic", "expected `topic"),
+            ("profile = 1\n[[on]]\nname=\"a\"\nas=\"ping\"", "on.1.reply", "expected `reply"),
+            ("profile = 1\n[[on]]\nname=\"a\"\nas=\"info\"\nwhen=['/x ~~ 1']", "my.toml:5: on.1.when.1", "found `~~`"),
+            ("profile = 1\n[[on]]\nname=\"a\"\nas=\"data\"\ntopic=\"${./s}\"", "my.toml:5: on.1.topic", "each"),
+            (
+                "profile = 1\n[[on]]\nname=\"a\"\nas=\"ack\"\ntopic=\"x\"",
+                "my.toml:5: on.1.topic",
+                "only in rules of class `data`",
+            ),
+        ] {
+            let error = check(text, "my.toml").expect_err(text).to_string();
+            assert!(error.starts_with("my.toml:"), "{error}");
+            assert!(error.contains(place) && error.contains(part), "{text}\n{error}");
+        }
+        let keepalive = "[keepalive]\nidle_timeout = \"30\"\n";
+        let error = check(&format!("profile = 1\nname = \"x\"\n{keepalive}{RULE}"), "my.toml").expect_err("no unit");
+        assert_eq!(
+            error.to_string(),
+            "my.toml:4: keepalive.idle_timeout: expected a duration such as `30s` or `250ms`, found `30`"
+        );
+    }
+
+    #[test]
+    fn a_full_profile_is_read_as_written() {
+        let text = format!(
+            "profile = 1\nname = \"x\"\nhosts = [\"a.b\"]\n[connect]\nurl = \"wss://a.b/ws\"\nmax_message = \"1MiB\"\n\
+             [keepalive]\nidle_timeout = \"none\"\nws_ping = \"5s\"\npong_timeout = \"2s\"\n\
+             ping = {{ every = \"20s\", send = 'ping ${{req}}', expect = \"pong\", timeout = \"3s\" }}\n\
+             [send]\nrate = \"4/s\"\nmax_bytes = 100\n[subscribe]\nbatch = 7\nsend = '${{items|json}}'\nmax_bytes = 200\n\
+             [[on]]\nname = \"pong\"\nas = \"pong\"\nwhen = ['text ^= \"pong\"']\n{RULE}"
+        );
+        let profile = check(&text, "x.toml").expect("right");
+        assert_eq!(profile.connect.message_bytes_max, Some(1 << 20));
+        assert_eq!(profile.keepalive.idle_timeout, Some(None));
+        assert_eq!(profile.keepalive.ws_ping, Some(Some(Duration::from_secs(5))));
+        let ping = profile.keepalive.ping.expect("ping");
+        assert_eq!((ping.every, ping.expect), (Duration::from_secs(20), Some(("pong".into(), Duration::from_secs(3)))));
+        assert_eq!(profile.sending.rate, Some(section::RateRule { count: 4, period: Duration::from_secs(1) }));
+        let subscribe = profile.subscribe.expect("subscribe");
+        assert_eq!((subscribe.batch, subscribe.bytes_max), (7, 100));
+    }
+
+    #[test]
+    fn a_choice_is_a_name_or_a_file() {
+        assert_eq!(Profile::choose("binance").map(|profile| profile.name).ok().as_deref(), Some("binance"));
+        let unknown = Profile::choose("binanse").expect_err("unknown").to_string();
+        assert!(unknown.contains("did you mean `binance`?"), "{unknown}");
+        let missing = Profile::choose("./no/such.toml").expect_err("missing").to_string();
+        assert!(missing.contains("`./no/such.toml`"), "{missing}");
+    }
+
+    #[test]
+    fn a_topic_of_the_users_own_is_a_pointer_or_a_template() {
+        assert!(Profile::generic_with_topic("/data/s").is_ok());
+        assert!(Profile::generic_with_topic("${/type}.${/s}").is_ok());
+        let error = Profile::generic_with_topic("data/s").expect_err("no slash").to_string();
+        assert!(error.contains("write `/data/s`"), "{error}");
+    }
+
+    /// What holds of a profile in which nothing is said about something, as the documentation has it.
+    #[test]
+    fn a_section_that_says_nothing_means_the_same_as_none() {
+        let plain = format!("profile = 1\nname = \"x\"\n{RULE}");
+        let meaning = |text: &str| format!("{:?}", check(text, "x.toml").unwrap_or_else(|error| panic!("{error}")));
+        for section in ["[connect]", "[keepalive]", "[send]", "[backoff]", "[decode]", "[client]"] {
+            assert_eq!(meaning(&format!("{plain}{section}\n")), meaning(&plain), "{section}");
+        }
+        let asking = format!("{plain}[subscribe]\nsend = '${{item}}'\n");
+        assert_eq!(meaning(&format!("{asking}ack = {{ per = \"none\" }}\n")), meaning(&asking));
+        let folded = plain.replace("topic =", "mode = \"delta\"\ntopic =");
+        assert_eq!(meaning(&format!("{folded}delta_limit = {{}}\n")), meaning(&folded));
+    }
+
+    #[test]
+    fn a_silence_is_told_under_every_built_in_profile_as_documented() {
+        use crate::intake::assemble::cadence::StaleAfter;
+        for name in Profile::built_in_names() {
+            let text = BUILT_IN.iter().find(|(built_in, _)| *built_in == name).expect("it is there").1;
+            let profile = Profile::built_in(name).expect("it is there");
+            // None of them says anything else than the default, which is `auto`; but a fanline judges its topics itself.
+            let expected = if name == "fanline" { StaleAfter::Never } else { StaleAfter::Auto };
+            assert_eq!(text.contains("stale_after"), expected == StaleAfter::Never, "{name}");
+            assert_eq!(profile.keepalive.stale_after, expected, "{name}");
+        }
+        let topic = Profile::generic_with_topic("/s").expect("a pointer");
+        assert_eq!(topic.keepalive.stale_after, StaleAfter::Auto);
+    }
+
+    #[test]
+    fn a_name_in_another_case_is_known_where_the_feed_has_one() {
+        for (name, item, right) in [
+            ("twitch", "chat.xQc", Some("chat.xqc")),
+            ("twitch", "chat.xqc", None),
+            ("binance", "BTCUSDT@trade", Some("btcusdt@trade")),
+            ("binance", "BTCUSDT@bookTicker", Some("btcusdt@bookTicker")),
+            ("binance", "btcusdt@depth20@100ms", None),
+            ("binance", "!miniTicker@arr", None),
+            ("binance", "miniTicker.BTCUSDT", None),
+            ("binance-usdm", "BTCUSDT@markPrice@1s", Some("btcusdt@markPrice@1s")),
+            ("tradermade-v2", "eurusd", Some("EURUSD")),
+            ("bitstamp", "live_trades_BTCUSD", Some("live_trades_btcusd")),
+            ("kraken-v2", "ticker.BTC/USD", None),
+        ] {
+            let subscribe = Profile::built_in(name).and_then(|profile| profile.subscribe).expect("it can be asked");
+            assert_eq!(subscribe.renamed(item).as_deref(), right, "{name}: {item}");
+        }
+    }
+
+    #[test]
+    fn built_in_profiles_that_must_be_asked_have_an_example_of_an_item() {
+        for name in Profile::built_in_names() {
+            let Some(subscribe) = Profile::built_in(name).and_then(|profile| profile.subscribe) else { continue };
+            let example = subscribe.example.clone();
+            // These send without being asked.
+            assert!(["fanline", "generic", "jetstream"].contains(&name) || example.is_some(), "{name}");
+            let example = example.unwrap_or_default();
+            assert_eq!(subscribe.renamed(&example), None, "{name}: {example}");
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! A profile's ordered rules: the first whose tests all hold says what a message is.
+//!
+//! Tests, templates and sequence numbers look at the same things: a [`Field`] says where, a [`View`] is what is there.
+
+use crate::intake::assemble::Treatment;
+use crate::intake::assemble::sequence::{Number, Numbers, SequenceRule, read_number};
+use crate::json::{FoundTokens, Pointer, Pointers, Type, decode_string};
+
+use crate::profile::decode::Decode;
+use crate::profile::section::{did_you_mean, one_of};
+use crate::profile::template::Template;
+use crate::profile::test::Test;
+
+/// What a message is, and so what is done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MessageClass {
+    /// Published.
+    Data,
+    /// A request was accepted.
+    Ack,
+    /// A request was refused: told in the log.
+    Nack,
+    /// Shows that the upstream is there.
+    Heartbeat,
+    /// Asks for an answer, which the rule's `reply` gives.
+    Ping,
+    /// Answers our ping.
+    Pong,
+    /// The upstream is ready to be spoken to.
+    Greeting,
+    /// The upstream knows who we are.
+    AuthOk,
+    /// Something to know, not to publish.
+    Info,
+    /// Known and not wanted.
+    Ignore,
+    /// The upstream asks to be connected to anew.
+    Reconnect,
+    /// Connecting again is of no use before something has changed.
+    Fatal,
+    /// The upstream says that its values, or those of one topic, may be outdated.
+    Stale,
+    /// They are current again.
+    Live,
+    /// The upstream says that messages are missing here.
+    Gap,
+    /// No rule holds, or the rule's topic is not there. Published only by a profile's `unmatched`.
+    Unmatched,
+    /// No JSON where JSON is expected. Published only by a profile's `unmatched`.
+    Garbled,
+}
+
+impl MessageClass {
+    pub const ALL: [MessageClass; 17] = [
+        MessageClass::Data,
+        MessageClass::Ack,
+        MessageClass::Nack,
+        MessageClass::Heartbeat,
+        MessageClass::Ping,
+        MessageClass::Pong,
+        MessageClass::Greeting,
+        MessageClass::AuthOk,
+        MessageClass::Info,
+        MessageClass::Ignore,
+        MessageClass::Reconnect,
+        MessageClass::Fatal,
+        MessageClass::Stale,
+        MessageClass::Live,
+        MessageClass::Gap,
+        MessageClass::Unmatched,
+        MessageClass::Garbled,
+    ];
+    /// What a rule may say; the rest is what is left when no rule says anything.
+    const NAMES: [&'static str; 15] = [
+        "data",
+        "ack",
+        "nack",
+        "heartbeat",
+        "ping",
+        "pong",
+        "greeting",
+        "auth_ok",
+        "info",
+        "ignore",
+        "reconnect",
+        "fatal",
+        "stale",
+        "live",
+        "gap",
+    ];
+
+    /// Value of the `class` label of `fanline_upstream_messages_total`, and of `as` in a rule.
+    pub fn label(self) -> &'static str {
+        match self {
+            MessageClass::Data => "data",
+            MessageClass::Ack => "ack",
+            MessageClass::Nack => "nack",
+            MessageClass::Heartbeat => "heartbeat",
+            MessageClass::Ping => "ping",
+            MessageClass::Pong => "pong",
+            MessageClass::Greeting => "greeting",
+            MessageClass::AuthOk => "auth_ok",
+            MessageClass::Info => "info",
+            MessageClass::Ignore => "ignore",
+            MessageClass::Reconnect => "reconnect",
+            MessageClass::Fatal => "fatal",
+            MessageClass::Stale => "stale",
+            MessageClass::Live => "live",
+            MessageClass::Gap => "gap",
+            MessageClass::Unmatched => "unmatched",
+            MessageClass::Garbled => "garbled",
+        }
+    }
+
+    /// Whether it is about the state of the upstream's values, and changes that of ours.
+    pub(crate) fn is_state(self) -> bool {
+        matches!(self, MessageClass::Stale | MessageClass::Live | MessageClass::Gap)
+    }
+
+    pub(crate) fn parse(text: &str) -> Result<MessageClass, String> {
+        let known =
+            MessageClass::ALL.into_iter().find(|class| MessageClass::NAMES.contains(&text) && class.label() == text);
+        known.ok_or_else(|| {
+            format!(
+                "expected {}, found `{text}`{}",
+                one_of(&MessageClass::NAMES),
+                did_you_mean(text, &MessageClass::NAMES)
+            )
+        })
+    }
+}
+
+/// Where something is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    /// `text`: the message as it came.
+    Text,
+    /// `/a/b`: a slot of the rules' pointers.
+    Whole(usize),
+    /// `./a`: a slot of the pointers that start at the elements of the rule's `each`.
+    Element(usize),
+    /// `#`: the element's key.
+    Key,
+    /// `=name`: the variable with this number, as the message's key is bound to.
+    Bound(usize),
+}
+
+/// What a key is bound to: the value of each variable by its number.
+pub(crate) type Variables = [Option<Box<str>>];
+
+/// One message, or one element of it, as rules see it.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    /// As it came.
+    pub text: &'a str,
+    /// The JSON form that was searched; empty if there is none.
+    pub json: &'a str,
+    pub found: &'a FoundTokens,
+    pub bound: Option<&'a Variables>,
+    /// The path of the rule's `each`, and the index of the element.
+    pub element: Option<(usize, usize)>,
+}
+
+/// What is at a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FieldValue<'a> {
+    /// A JSON token.
+    Token(&'a str),
+    Text(&'a str),
+}
+
+impl<'a> View<'a> {
+    pub fn look(&self, field: Field) -> Option<FieldValue<'a>> {
+        match (field, self.element) {
+            (Field::Text, _) => Some(FieldValue::Text(self.text)),
+            (Field::Whole(slot), _) => self.found.get(self.json, slot).map(FieldValue::Token),
+            (Field::Bound(number), _) => self.bound?.get(number)?.as_deref().map(FieldValue::Text),
+            (Field::Element(slot), Some((path, index))) => {
+                self.found.inside(self.json, path, index, slot).map(FieldValue::Token)
+            }
+            (Field::Key, Some((path, index))) => self.found.key(self.json, path, index).map(FieldValue::Token),
+            (Field::Element(_) | Field::Key, None) => None,
+        }
+    }
+
+    /// The whole number there, in digits or in a string of digits. The error: there is something else.
+    pub fn number(&self, field: Field) -> Result<Option<Number>, ()> {
+        let Some(FieldValue::Token(text) | FieldValue::Text(text)) = self.look(field) else { return Ok(None) };
+        match text.trim_matches('"') {
+            "" | "null" => Ok(None),
+            digits => read_number(digits).map(Some).ok_or(()),
+        }
+    }
+}
+
+impl<'a> FieldValue<'a> {
+    /// What may be a key or the value of a variable: a text, a number, a bool.
+    pub fn scalar(self) -> Option<std::borrow::Cow<'a, str>> {
+        match self {
+            FieldValue::Text(text) => Some(text.into()),
+            FieldValue::Token(token) => match Type::of(token) {
+                Type::String => decode_string(token),
+                Type::Number | Type::Bool => Some(token.into()),
+                Type::Array | Type::Null | Type::Object => None,
+            },
+        }
+    }
+}
+
+/// Where a rule's topic comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Naming {
+    Template(Template<Field>),
+    /// `${guess}`: the first messages decide.
+    Guess,
+}
+
+/// Where the numbers are; those that the rule does not look at are none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NumberFields {
+    pub first: Option<Field>,
+    pub prev: Option<Field>,
+    pub last: Option<Field>,
+}
+
+impl NumberFields {
+    /// The numbers that are there, and whether there is something else where one should be.
+    pub fn read(&self, view: &View<'_>) -> (Numbers, bool) {
+        let mut unread = false;
+        let mut number = |field: Option<Field>| match view.number(field?) {
+            Ok(number) => number,
+            Err(()) => {
+                unread = true;
+                None
+            }
+        };
+        let numbers = Numbers { first: number(self.first), prev: number(self.prev), last: number(self.last) };
+        (numbers, unread)
+    }
+}
+
+/// What an acknowledgement says about later messages.
+#[derive(Clone, Debug)]
+pub(crate) struct Bind {
+    pub key: Template<Field>,
+    /// Number of each variable, and where its value is.
+    pub set: Vec<(usize, Field)>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    pub name: String,
+    pub class: MessageClass,
+    pub when: Vec<Test>,
+    /// In rules of class `data`, and always there; in those of `stale`, `live` and `gap` that are about one topic.
+    pub topic: Option<Naming>,
+    /// Number of the path among those of the rules' pointers.
+    pub each: Option<usize>,
+    pub snapshot_when: Vec<Test>,
+    pub numbers: NumberFields,
+    /// Of what the rule finds; in rules of class `data` only.
+    pub treatment: Treatment,
+    /// In rules of class `ping` only, and always there.
+    pub reply: Option<Template<Field>>,
+    /// In rules of class `ack` only.
+    pub bind: Option<Bind>,
+    pub unbind: Option<Template<Field>>,
+    /// In rules of class `stale` and `gap` only: `since`, `missed` or `until`.
+    pub number: Option<Field>,
+    /// In rules of class `gap` with `until` only: where data have their number.
+    pub data_number: Option<Pointer>,
+}
+
+/// The numbers of a whole connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectionSequenceRule {
+    pub rule: SequenceRule,
+    pub numbers: NumberFields,
+}
+
+/// The rules of a profile, and all that they look for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rules {
+    pub decode: Decode,
+    pub pointers: Pointers,
+    /// Names of the variables that a `bind` sets.
+    pub variables: Vec<String>,
+    pub bind_via: Option<Template<Field>>,
+    pub sequence: Option<ConnectionSequenceRule>,
+    pub list: Vec<Rule>,
+    /// Topic of what no rule knows.
+    pub unmatched: Option<String>,
+}
+
+impl Rule {
+    /// A rule that does nothing yet with what it knows.
+    pub fn new(name: &str, class: MessageClass) -> Rule {
+        Rule {
+            name: name.to_string(),
+            class,
+            when: Vec::new(),
+            topic: None,
+            each: None,
+            snapshot_when: Vec::new(),
+            numbers: NumberFields::default(),
+            treatment: Treatment::default(),
+            reply: None,
+            bind: None,
+            unbind: None,
+            number: None,
+            data_number: None,
+        }
+    }
+
+    /// Whether all its tests hold.
+    pub fn holds(&self, view: &View<'_>) -> bool {
+        self.when.iter().all(|test| test.holds(view))
+    }
+
+    /// Whether the rule can hold for a text that is no JSON.
+    pub fn looks_at_text(&self) -> bool {
+        self.when.iter().any(Test::looks_at_text)
+    }
+
+    /// Whether the element is a snapshot.
+    pub fn is_snapshot(&self, view: &View<'_>) -> bool {
+        !self.snapshot_when.is_empty() && self.snapshot_when.iter().all(|test| test.holds(view))
+    }
+}

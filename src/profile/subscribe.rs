@@ -1,0 +1,360 @@
+//! How a feed is asked for items, and how it answers.
+//!
+//! An item is what a user asks for, and it is named like the topic that it gives. The venue's name of it, its channel
+//! and its symbol are made from that name.
+
+use std::time::Duration;
+
+use crate::json::{Each, Pointer};
+
+use crate::profile::connection::{rule_named, template};
+use crate::profile::optional;
+use crate::profile::placeholders::{Context, Missing, Placeholder, TemplateSite};
+use crate::profile::rule::{MessageClass, Rules};
+use crate::profile::section::{Keys, ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
+use crate::profile::template::{Aliases, Template};
+
+const SUBSCRIBE: Keys = Keys {
+    known: &[
+        "item",
+        "split",
+        "symbol_first",
+        "case",
+        "example",
+        "group_by",
+        "batch",
+        "max_bytes",
+        "send",
+        "unsubscribe",
+        "channels",
+        "after",
+        "deadline",
+        "change",
+        "ack",
+    ],
+    later: &["max_chars", "topics_from"],
+};
+const CHANNEL: Keys = Keys { known: &["name", "params"], later: &[] };
+const ACK: Keys =
+    Keys { known: &["per", "id", "key", "bad_key", "item", "ok", "bad", "message", "timeout"], later: &[] };
+
+/// 100 items: well below what any recorded venue refuses.
+const BATCH: usize = 100;
+const ACK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How a feed is asked for items.
+#[derive(Clone, Debug)]
+pub struct Subscribe {
+    /// What the venue calls an item.
+    item: Option<Template<Placeholder>>,
+    split: String,
+    symbol_first: bool,
+    /// How the venue writes symbols in the names of topics.
+    case: Option<Case>,
+    /// An item that there is, for people.
+    pub example: Option<String>,
+    channels: Vec<Channel>,
+    /// One message holds items of one channel only.
+    pub by_channel: bool,
+    /// Items in one message at most.
+    pub batch: usize,
+    /// Bytes of one message at most.
+    pub bytes_max: usize,
+    /// None: the items are in the URL.
+    pub send: Option<Template<Placeholder>>,
+    pub unsubscribe: Option<Template<Placeholder>>,
+    /// Name of the rule to wait for.
+    pub after: Option<String>,
+    /// Time in which the venue wants the first subscription: without items it is not connected to.
+    pub deadline: Option<Duration>,
+    pub change: ItemChange,
+    pub ack: Ack,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Case {
+    Lower,
+    Upper,
+}
+
+/// How the items of a connection may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ItemChange {
+    Live,
+    /// Only with a new connection.
+    Reconnect,
+    /// A message names all items anew.
+    ReplaceAll,
+}
+
+#[derive(Clone, Debug)]
+struct Channel {
+    name: String,
+    venue: String,
+    /// Members of a JSON object, without braces.
+    params: Option<String>,
+}
+
+/// How the venue says what it accepts.
+#[derive(Clone, Debug)]
+pub struct Ack {
+    pub per: Per,
+    /// The number of our request.
+    pub id: Option<Pointer>,
+    /// What names the item: one pointer for the venue's name, two for channel and symbol.
+    pub key: Vec<Pointer>,
+    /// The same in a refusal.
+    pub bad_key: Vec<Pointer>,
+    /// Lists of accepted and of refused items.
+    pub ok: Option<Each>,
+    pub bad: Vec<Each>,
+    /// Why something was refused, for people.
+    pub message: Option<Pointer>,
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Per {
+    /// One answer for each request.
+    Request,
+    /// One answer for each item.
+    Item,
+    /// An answer lists what it accepts and what not.
+    List,
+    /// An answer lists everything in force.
+    Cumulative,
+    /// There is none.
+    None,
+}
+
+/// Something to ask an upstream for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedItem {
+    /// As the user calls it, and as its topic is called.
+    pub name: String,
+    /// As the venue calls it.
+    pub venue: String,
+    /// As the venue calls it; empty if the item has none.
+    pub channel: String,
+    pub symbol: String,
+    pub params: Option<String>,
+}
+
+impl Subscribe {
+    /// The item of that name.
+    pub fn item(&self, name: &str) -> FeedItem {
+        let (channel, symbol) = match name.split_once(&self.split) {
+            Some((symbol, channel)) if self.symbol_first => (channel, symbol),
+            Some((channel, symbol)) => (channel, symbol),
+            None => ("", name),
+        };
+        let known = self.channels.iter().find(|known| known.name == channel);
+        let channel = known.map_or(channel, |known| &known.venue);
+        let nothing = Default::default();
+        let names = [name.to_string()];
+        let symbols = [symbol.to_string()];
+        let filling =
+            Context { items: &names, symbols: &symbols, channel, ..Context::plain(&nothing, Default::default(), 0) };
+        let venue = self.item.as_ref().and_then(|template| filling.fill(template).ok());
+        FeedItem {
+            venue: venue.unwrap_or_else(|| name.to_string()),
+            channel: channel.to_string(),
+            symbol: symbol.to_string(),
+            params: known.and_then(|known| known.params.clone()),
+            name: name.to_string(),
+        }
+    }
+
+    /// The name that the item's topic has, if that is not `name`: the venue grants a symbol in any case, and sends it in
+    /// its own. What begins with a sign is no symbol.
+    pub fn renamed(&self, name: &str) -> Option<String> {
+        let (before, after) = match name.split_once(&self.split) {
+            Some(parts) => parts,
+            // A name of another kind, where symbols stand before the separator.
+            None if self.symbol_first => return None,
+            None => ("", name),
+        };
+        let symbol = if self.symbol_first { before } else { after };
+        let is_symbol = symbol.starts_with(char::is_alphanumeric);
+        let right = match self.case.filter(|_| is_symbol)? {
+            Case::Lower => symbol.to_lowercase(),
+            Case::Upper => symbol.to_uppercase(),
+        };
+        let right = match self.symbol_first {
+            true => right + &name[before.len()..],
+            false => name[..name.len() - after.len()].to_string() + &right,
+        };
+        (right != name).then_some(right)
+    }
+
+    /// The message about these items, which must be of one channel if they are grouped by it.
+    pub fn message(
+        &self,
+        template: &Template<Placeholder>,
+        items: &[&FeedItem],
+        filling: Context<'_>,
+    ) -> Result<String, Missing> {
+        let names: Vec<String> = items.iter().map(|item| item.venue.clone()).collect();
+        let symbols: Vec<String> = items.iter().map(|item| item.symbol.clone()).collect();
+        let first = items.first();
+        let filling = Context {
+            items: &names,
+            symbols: &symbols,
+            channel: first.map_or("", |item| &item.channel),
+            params: first.and_then(|item| item.params.as_deref()),
+            ..filling
+        };
+        filling.fill(template)
+    }
+
+    /// The templates that may name secrets.
+    pub fn templates(&self) -> impl Iterator<Item = &Template<Placeholder>> + Clone {
+        self.send.iter().chain(&self.unsubscribe)
+    }
+}
+
+pub fn read_subscribe(
+    root: &ProfileSection<'_>,
+    (rules, aliases): (&Rules, &Aliases),
+    bytes_max: Option<usize>,
+) -> Result<Option<Subscribe>, ProfileError> {
+    optional(root.get("subscribe"), |entry| {
+        let section = entry.section(SUBSCRIBE)?;
+        let send_entry = section.get("send");
+        let send = optional(send_entry.clone(), |entry| template(entry, TemplateSite::Subscribe))?;
+        let one_by_one = send
+            .as_ref()
+            .is_some_and(|send| send.sources().any(|word| matches!(word, Placeholder::Item | Placeholder::Symbol)));
+        let many = send
+            .as_ref()
+            .is_some_and(|send| send.sources().any(|word| matches!(word, Placeholder::Items | Placeholder::Symbols)));
+        if let Some(entry) = send_entry.filter(|_| one_by_one && many) {
+            return Err(entry.error("expected either `${items}` or `${item}`, found both"));
+        }
+        let batch = optional(section.get("batch"), ProfileEntry::count)?;
+        if one_by_one && batch.is_some_and(|batch| batch > 1) {
+            return Err(
+                section.error("batch", "expected 1 beside `${item}` in `send`, found more; use `${items|json}`")
+            );
+        }
+        let by_channel = optional(section.get("group_by"), |entry| match entry.text()? {
+            "channel" => Ok(true),
+            other => Err(entry.error(format!("expected `channel`, found `{other}`"))),
+        })?;
+        let own_bytes_max = optional(section.get("max_bytes"), ProfileEntry::bytes)?;
+        let channels = section.get("channels").map(|entry| entry.members()).transpose()?.unwrap_or_default();
+        Ok(Subscribe {
+            item: optional(section.get("item"), |entry| {
+                Placeholder::template_with(entry.text()?, TemplateSite::Item, aliases)
+                    .map_err(|problem| entry.error(problem))
+            })?,
+            split: optional(section.get("split"), |entry| entry.text().map(str::to_string))?
+                .filter(|split| !split.is_empty())
+                .unwrap_or_else(|| ".".to_string()),
+            symbol_first: optional(section.get("symbol_first"), ProfileEntry::truth)?.unwrap_or(false),
+            case: optional(section.get("case"), |entry| {
+                entry.choice(&[("lower", Case::Lower), ("upper", Case::Upper)])
+            })?,
+            example: optional(section.get("example"), |entry| entry.text().map(str::to_string))?,
+            channels: channels.into_iter().map(read_channel).collect::<Result<_, _>>()?,
+            by_channel: by_channel.unwrap_or(false),
+            batch: if one_by_one { 1 } else { batch.unwrap_or(BATCH) },
+            bytes_max: own_bytes_max.into_iter().chain(bytes_max).min().unwrap_or(usize::MAX),
+            unsubscribe: optional(section.get("unsubscribe"), |entry| template(entry, TemplateSite::Unsubscribe))?,
+            after: rule_named(
+                section.get("after"),
+                rules,
+                &[MessageClass::Greeting, MessageClass::AuthOk, MessageClass::Info],
+            )?,
+            deadline: optional(section.get("deadline"), ProfileEntry::duration)?,
+            change: read_change(&section, send.is_some())?,
+            ack: read_ack(&section)?,
+            send,
+        })
+    })
+}
+
+fn read_channel((name, entry): (&str, ProfileEntry<'_>)) -> Result<Channel, ProfileError> {
+    let section = entry.section(CHANNEL)?;
+    let params = optional(section.get("params"), |entry| {
+        entry.members()?;
+        let json = entry.json()?.to_string();
+        Ok(json.trim_start_matches('{').strip_suffix('}').unwrap_or_default().to_string())
+    })?;
+    Ok(Channel {
+        name: name.to_string(),
+        venue: optional(section.get("name"), |entry| entry.text().map(str::to_string))?
+            .unwrap_or_else(|| name.to_string()),
+        params: params.filter(|params| !params.is_empty()),
+    })
+}
+
+fn read_change(section: &ProfileSection<'_>, sends: bool) -> Result<ItemChange, ProfileError> {
+    let change = optional(section.get("change"), |entry| match entry.text()? {
+        "live" if sends => Ok(ItemChange::Live),
+        "live" => Err(entry.error("expected `send` beside `change = \"live\"`, found none; use `reconnect`")),
+        "reconnect" => Ok(ItemChange::Reconnect),
+        "replace_all" => Ok(ItemChange::ReplaceAll),
+        other => {
+            let known = ["live", "reconnect", "replace_all"];
+            Err(entry.error(format!("expected {}, found `{other}`{}", one_of(&known), did_you_mean(other, &known))))
+        }
+    })?;
+    Ok(change.unwrap_or(if sends { ItemChange::Live } else { ItemChange::Reconnect }))
+}
+
+fn read_ack(section: &ProfileSection<'_>) -> Result<Ack, ProfileError> {
+    let none = Ack {
+        per: Per::None,
+        id: None,
+        key: Vec::new(),
+        bad_key: Vec::new(),
+        ok: None,
+        bad: Vec::new(),
+        message: None,
+        timeout: ACK_TIMEOUT,
+    };
+    let Some(section) = section.get("ack").map(|entry| entry.section(ACK)).transpose()? else { return Ok(none) };
+    let per = section.require("per", "per = \"request\"")?;
+    let names = ["request", "item", "list", "cumulative", "none"];
+    let per = match per.text()? {
+        "request" => Per::Request,
+        "item" => Per::Item,
+        "list" => Per::List,
+        "cumulative" => Per::Cumulative,
+        "none" => Per::None,
+        other => return Err(per.error(format!("expected {}, found `{other}`", one_of(&names)))),
+    };
+    let pointer = |entry: &ProfileEntry<'_>| Pointer::parse(entry.text()?).map_err(|error| entry.error(error));
+    let one_or_more = |key: &str| match section.get(key) {
+        None => Ok(Vec::new()),
+        Some(entry) if entry.text().is_ok() => Ok(vec![entry]),
+        Some(entry) => entry.list(),
+    };
+    let key = if section.get("item").is_some() { "item" } else { "key" };
+    let list = |entry: &ProfileEntry<'_>| {
+        let text = entry.text()?;
+        let path = if text.contains('*') { text.to_string() } else { format!("{text}/*") };
+        Each::parse(&path).map_err(|error| entry.error(error))
+    };
+    let ack = Ack {
+        per,
+        id: optional(section.get("id"), pointer)?,
+        key: one_or_more(key)?.iter().map(pointer).collect::<Result<_, _>>()?,
+        bad_key: one_or_more("bad_key")?.iter().map(pointer).collect::<Result<_, _>>()?,
+        ok: optional(section.get("ok"), list)?,
+        bad: one_or_more("bad")?.iter().map(list).collect::<Result<_, _>>()?,
+        message: optional(section.get("message"), pointer)?,
+        timeout: optional(section.get("timeout"), ProfileEntry::duration)?.unwrap_or(ACK_TIMEOUT),
+    };
+    let need = |key: &str, is_there: bool| match is_there {
+        true => Ok(()),
+        false => Err(section.error(key, format!("expected `{key}` beside this `per`, found nothing; add it"))),
+    };
+    match per {
+        Per::Item => need("key", matches!(ack.key.len(), 1 | 2))?,
+        Per::List => need("ok", ack.ok.is_some())?,
+        Per::Request | Per::Cumulative | Per::None => {}
+    }
+    Ok(ack)
+}

@@ -1,0 +1,5 @@
+//! Floor 1: fanline.v1, the protocol of clients (docs/PROTOCOL.md): commands, server messages, encodings of a frame.
+
+pub mod command;
+pub mod encoding;
+pub mod server_message;

@@ -1,0 +1,216 @@
+//! What the server says besides frames: answers, notices and the goodbye (docs/PROTOCOL.md, "Messages from the server").
+
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::protocol::command::CommandId;
+use crate::wire::frame::{Opcode, put_frame};
+use crate::words::ids::{Epoch, Offset};
+use crate::words::topic::Pattern;
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum ServerMessage<'a> {
+    Welcome {
+        protocol: &'a str,
+        #[serde(serialize_with = "text")]
+        epoch: Epoch,
+        #[serde(serialize_with = "number")]
+        offset: Offset,
+        ts: u64,
+        heartbeat_ms: u64,
+        /// The prices are invented; left out of what is said about a real feed.
+        #[serde(skip_serializing_if = "is_false")]
+        simulated: bool,
+    },
+    Subscribed {
+        #[serde(flatten)]
+        answer: Subscriptions<'a>,
+    },
+    Unsubscribed {
+        #[serde(flatten)]
+        answer: Subscriptions<'a>,
+    },
+    Pong {
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "raw")]
+        id: Option<&'a CommandId>,
+        ts: u64,
+    },
+    Sent {
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "raw")]
+        id: Option<&'a CommandId>,
+    },
+    Response {
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "raw")]
+        id: Option<&'a CommandId>,
+        data: &'a RawValue,
+    },
+    Error {
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "raw")]
+        id: Option<&'a CommandId>,
+        code: &'a str,
+        message: &'a str,
+    },
+    Skipped {
+        #[serde(serialize_with = "number")]
+        from: Offset,
+        #[serde(serialize_with = "number")]
+        to: Offset,
+        reason: &'a str,
+    },
+    Stale {
+        topics: [&'a str; 1],
+        reason: &'a str,
+        message: &'a str,
+        since_ms: u64,
+        /// Only of one topic of which something has come: its place in the stream.
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "place")]
+        offset: Option<Offset>,
+        ts: u64,
+    },
+    Live {
+        topics: [&'a str; 1],
+        /// As in `Stale`.
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "place")]
+        offset: Option<Offset>,
+        ts: u64,
+    },
+    Gap {
+        topic: &'a str,
+        #[serde(serialize_with = "number")]
+        offset: Offset,
+        ts: u64,
+        reason: &'a str,
+        /// How many messages are missing, where that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        missed: Option<u64>,
+    },
+    Refused {
+        topic: &'a str,
+        message: &'a str,
+        /// None where nothing of the topic has ever come: it has no place in the stream.
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "place")]
+        offset: Option<Offset>,
+        ts: u64,
+    },
+    Heartbeat {
+        #[serde(serialize_with = "number")]
+        offset: Offset,
+        ts: u64,
+    },
+    Goodbye {
+        code: &'a str,
+        message: &'a str,
+        reconnect_ms: u64,
+    },
+}
+
+/// The answer to `subscribe` and `unsubscribe`.
+#[derive(Debug, Serialize)]
+pub struct Subscriptions<'a> {
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "raw")]
+    pub id: Option<&'a CommandId>,
+    #[serde(serialize_with = "patterns")]
+    pub topics: &'a [Pattern],
+    #[serde(serialize_with = "number")]
+    pub offset: Offset,
+    /// Exact topics of the command of which nothing is known yet; none where the upstream is not asked for topics.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "pending")]
+    pub pending: Option<&'a [Pattern]>,
+}
+
+impl ServerMessage<'_> {
+    /// Appends the notice as an uncompressed text WireFrame.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        put_frame(out, Opcode::Text, &self.text());
+    }
+
+    /// The notice as JSON.
+    pub fn text(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("notices hold strings and numbers only")
+    }
+}
+
+fn number<S: Serializer>(offset: &Offset, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(offset.0)
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn place<S: Serializer>(offset: &Option<Offset>, serializer: S) -> Result<S::Ok, S::Error> {
+    offset.map(|offset| offset.0).serialize(serializer)
+}
+
+fn text<S: Serializer>(epoch: &Epoch, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(epoch)
+}
+
+fn patterns<S: Serializer>(patterns: &[Pattern], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(patterns.iter().map(Pattern::as_str))
+}
+
+fn pending<S: Serializer>(pending: &Option<&[Pattern]>, serializer: S) -> Result<S::Ok, S::Error> {
+    patterns(pending.unwrap_or_default(), serializer)
+}
+
+fn raw<S: Serializer>(id: &Option<&CommandId>, serializer: S) -> Result<S::Ok, S::Error> {
+    let text = id.map_or("null", |id| &id.0);
+    let raw = RawValue::from_string(text.to_string()).map_err(serde::ser::Error::custom)?;
+    raw.serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notices_are_written_as_documented() {
+        let id = CommandId("\"q\"".into());
+        let topics = [Pattern::parse("a.*").expect("a pattern")];
+        let answer = |pending| Subscriptions { id: Some(&id), topics: &topics, offset: Offset(7), pending };
+        let welcome = |simulated| {
+            let (epoch, offset) = (Epoch(16), Offset(2));
+            ServerMessage::Welcome { protocol: "fanline.v1", epoch, offset, ts: 3, heartbeat_ms: 4, simulated }
+        };
+        let data: Box<RawValue> = serde_json::from_str(r#"{"p": 1.50}"#).expect("JSON");
+        for (notice, expected) in [
+            (
+                ServerMessage::Subscribed { answer: answer(None) },
+                r#"{"op":"subscribed","id":"q","topics":["a.*"],"offset":7}"#,
+            ),
+            (
+                ServerMessage::Subscribed { answer: answer(Some(&topics)) },
+                r#"{"op":"subscribed","id":"q","topics":["a.*"],"offset":7,"pending":["a.*"]}"#,
+            ),
+            (ServerMessage::Sent { id: Some(&id) }, r#"{"op":"sent","id":"q"}"#),
+            (
+                ServerMessage::Response { id: Some(&id), data: &data },
+                r#"{"op":"response","id":"q","data":{"p": 1.50}}"#,
+            ),
+            (
+                welcome(false),
+                r#"{"op":"welcome","protocol":"fanline.v1","epoch":"0000000000000010","offset":2,"ts":3,"heartbeat_ms":4}"#,
+            ),
+            (
+                welcome(true),
+                r#"{"op":"welcome","protocol":"fanline.v1","epoch":"0000000000000010","offset":2,"ts":3,"heartbeat_ms":4,"simulated":true}"#,
+            ),
+            (
+                ServerMessage::Error { id: None, code: "bad_json", message: "no \"x\"" },
+                r#"{"op":"error","code":"bad_json","message":"no \"x\""}"#,
+            ),
+            (
+                ServerMessage::Skipped { from: Offset(1), to: Offset(2), reason: "slow" },
+                r#"{"op":"skipped","from":1,"to":2,"reason":"slow"}"#,
+            ),
+            (ServerMessage::Live { topics: [">"], offset: None, ts: 1 }, r#"{"op":"live","topics":[">"],"ts":1}"#),
+        ] {
+            let mut out = Vec::new();
+            notice.put(&mut out);
+            assert_eq!(out[0], 0x81);
+            assert_eq!(std::str::from_utf8(&out[2..]), Ok(expected));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! A state of the feed is told after the frames that were published before it, and the last one is always told.
+
+use std::sync::Arc;
+
+use loom::thread;
+
+use super::{Bed, check, publish};
+use crate::bus::signal::doorbell::Doorbell;
+use crate::bus::signal::versioned::Versioned;
+use crate::bus::log::ring::Ring;
+
+/// A state of the feed that was announced after so many frames.
+#[derive(PartialEq)]
+struct State {
+    frames: u64,
+}
+
+#[test]
+fn a_state_is_told_after_the_frames_before_it_and_the_last_one_always() {
+    check(|| {
+        let bus = Arc::new(Bus::new());
+        let shard = thread::spawn({
+            let bus = bus.clone();
+            move || Shard::default().run(&bus)
+        });
+        for frames in 1..=2 {
+            publish(&bus.ring, frames);
+            bus.bell.ring();
+            bus.board.show(Arc::new(State { frames }), |before, now| before != now);
+            bus.bell.ring();
+        }
+        let shard = shard.join().expect("the shard ends well");
+        assert_eq!((shard.cursor, shard.told), (2, 2));
+    });
+}
+
+struct Bus {
+    ring: Ring<super::Item>,
+    board: Versioned<State>,
+    bed: Arc<Bed>,
+    bell: Doorbell,
+}
+
+impl Bus {
+    fn new() -> Bus {
+        let bed = Arc::new(Bed::default());
+        let bell = bed.bell();
+        Bus { ring: Ring::new(2), board: Versioned::new(State { frames: 0 }), bed, bell }
+    }
+}
+
+/// What a shard knows.
+#[derive(Default)]
+struct Shard {
+    cursor: u64,
+    version: u32,
+    /// `frames` of the state that was told last.
+    told: u64,
+}
+
+impl Shard {
+    /// As `EventLoop::run` does it, until the last state was told.
+    fn run(mut self, bus: &Bus) -> Shard {
+        while self.version < 2 {
+            bus.bell.doze();
+            if !self.has_work(bus) {
+                bus.bed.sleep();
+            }
+            bus.bell.rouse();
+            self.round(bus);
+        }
+        self
+    }
+
+    fn has_work(&self, bus: &Bus) -> bool {
+        bus.ring.head().0 > self.cursor || bus.board.version() != self.version
+    }
+
+    /// Version, state, head: the order in which a shard has to look. With the head before the state, the state may
+    /// have been announced after frames beyond that head.
+    fn round(&mut self, bus: &Bus) {
+        let version = bus.board.version();
+        let state = bus.board.shown();
+        let head = bus.ring.head().0;
+        self.cursor = head;
+        if version != self.version {
+            assert!(state.frames <= self.cursor, "a state after frame {} is told at {}", state.frames, self.cursor);
+            assert!(state.frames >= u64::from(version), "version {version} shows an older state");
+            self.version = version;
+            self.told = state.frames;
+        }
+    }
+}
