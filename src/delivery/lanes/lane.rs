@@ -66,7 +66,7 @@ pub struct LaneKey {
 
 impl LaneKey {
     /// About the memory that a lane with these patterns takes: they stand in the key and in the index, and each has its
-    /// places in tables (measured: docs/OPERATIONS.md, "Memory").
+    /// places in tables (measured: docs/operations/memory.md).
     pub fn bytes(&self) -> usize {
         const LANE_BYTES: usize = 512;
         const PATTERN_BYTES: usize = 160;
