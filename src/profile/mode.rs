@@ -1,13 +1,11 @@
-//! What newcomers need of a topic, as a profile's rule says it: `mode`, `tail`, `merge`, `book`, `delta_limit`.
+//! What later clients need of a topic, as a profile's rule says it: `mode`, `tail`, `merge`, `book`, `delta_limit`.
 
-use crate::bus::history::KEEP_MAX;
-use crate::bus::retention::Retention;
+use crate::json::{PointerSet, PointerSite};
+
 use crate::profile::optional;
+use crate::profile::rules::fold::{BookParts, FoldParts, FoldRule, LevelForm, Siblings, SideMark};
+use crate::profile::rules::treatment::{Changes, DeltaLimit, DeltaOverflow, Mode, TAIL_MAX};
 use crate::profile::section::{Keys, ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
-
-use crate::intake::assemble::book::{LevelForm, SideMark};
-use crate::intake::assemble::fold::{BookParts, FoldParts, FoldRule};
-use crate::intake::assemble::splice::{PointerSet, PointerSite, Siblings};
 
 /// Messages that are kept in `tail` without a number.
 const TAIL: usize = 50;
@@ -19,70 +17,6 @@ const BOOK: Keys = Keys {
     later: &[],
 };
 const DELTA_LIMIT: Keys = Keys { known: &["count", "bytes", "over"], later: &[] };
-
-/// What a newcomer needs.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Mode {
-    /// The newest.
-    #[default]
-    Replace,
-    /// The newest ones, as many as this.
-    Tail(usize),
-    /// Nothing.
-    Nothing,
-    /// The last snapshot and the changes to it.
-    Changes(Box<Changes>),
-}
-
-/// How snapshots and their changes are kept.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Changes {
-    pub limit: DeltaLimit,
-    /// How changes are folded into whole values; none: newcomers get them one by one.
-    pub fold: Option<FoldRule>,
-}
-
-/// How much may follow a snapshot, or the last whole value made of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeltaLimit {
-    pub count: u64,
-    pub bytes: usize,
-    pub over: DeltaOverflow,
-}
-
-/// What is done beyond the limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeltaOverflow {
-    /// The upstream is asked for a new snapshot.
-    Resubscribe,
-    /// It is told.
-    Mark,
-}
-
-impl Default for DeltaLimit {
-    /// 5000 changes: a minute of the busiest recorded book, 2593 in 31 s. 4 MiB: 800 bytes for each.
-    fn default() -> DeltaLimit {
-        DeltaLimit { count: 5000, bytes: 4 << 20, over: DeltaOverflow::Resubscribe }
-    }
-}
-
-impl Mode {
-    /// Whether values are built up from a snapshot and changes.
-    pub fn builds_up(&self) -> bool {
-        matches!(self, Mode::Changes(_))
-    }
-
-    /// What a piece is for newcomers, as far as that needs no other piece.
-    pub(super) fn keeping(&self, snapshot: bool) -> Retention {
-        match self {
-            Mode::Replace => Retention::NEWEST,
-            Mode::Tail(keep) => Retention::Value { keep: *keep },
-            Mode::Nothing => Retention::Transient,
-            Mode::Changes(_) if snapshot => Retention::Snapshot,
-            Mode::Changes(_) => Retention::Delta { whole: None },
-        }
-    }
-}
 
 /// Reads the mode of a rule of class `data`. Uses the keys `mode`, `tail`, `merge`, `book` and `delta_limit`, and looks at
 /// `each`, `emit` and `snapshot_when`.
@@ -128,8 +62,8 @@ pub(crate) fn read_mode(section: &ProfileSection<'_>) -> Result<Mode, ProfileErr
 
 fn read_tail(section: &ProfileSection<'_>) -> Result<usize, ProfileError> {
     let tail = optional(section.get("tail"), |entry| match entry.count()? {
-        keep if keep <= KEEP_MAX.into() => Ok(keep),
-        keep => Err(entry.error(format!("expected at most {KEEP_MAX} messages, found {keep}"))),
+        keep if keep <= TAIL_MAX => Ok(keep),
+        keep => Err(entry.error(format!("expected at most {TAIL_MAX} messages, found {keep}"))),
     })?;
     Ok(tail.unwrap_or(TAIL))
 }
@@ -314,7 +248,7 @@ impl LevelField {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use toml::de::DeTable;
 
     use super::*;
