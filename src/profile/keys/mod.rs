@@ -1,4 +1,4 @@
-//! Every key that a profile may have, declared once: the reader refuses what is not here, and docs/PROFILE_REFERENCE.md
+//! Every key that a profile may have, declared once: the reader refuses what is not here, and docs/PROFILE_KEYS.md
 //! is made of this.
 
 mod connections;

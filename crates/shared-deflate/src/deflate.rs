@@ -1,46 +1,53 @@
-//! permessage-deflate payloads (RFC 7692 section 7.2).
+//! Payloads of permessage-deflate (RFC 7692 section 7.2): a deflater that is cut, and a bounded inflater.
 //!
-//! A deflater keeps its window from message to message until it is cut; what it makes after a cut refers to nothing
-//! from before. Cut before each message, it is stateless, and its messages can be read by anyone at any moment.
-//! Clients' messages are stateless, so that one inflater serves all sessions of a shard; a client of ours keeps one for
-//! itself. Inflating is bounded: a small
+//! A [`Deflater`] keeps its window from message to message until it is cut ("context takeover", RFC 7692 section
+//! 7.1.1). What it makes after a cut refers to nothing from before. Cut before each message, it is stateless, and each
+//! of its messages can be read by anyone at any moment.
+//!
+//! An [`Inflater`] reads messages that stand alone, from any number of senders, or all messages of one sender. A small
 //! message cannot become a large one.
 
 use flate2::{Decompress, FlushDecompress, Status};
 use zlib_rs::{Deflate, DeflateConfig, DeflateFlush};
 
-/// What a deflated message ends in and the wire leaves out (RFC 7692 section 7.2.1).
+/// The end of a deflated message, which is not sent (RFC 7692 section 7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 
-/// Widest window there is, in bits (RFC 7692 section 7.1.2).
+/// Widest window there is: 2^15 bytes (RFC 7692 section 7.1.2).
 pub const WINDOW_BITS_MAX: u8 = 15;
-/// Narrowest window that zlib can deflate with; 8 bits exist in the protocol only.
+/// Narrowest window that zlib can deflate with: 2^9 bytes. RFC 7692 knows one of 2^8 too.
 pub const WINDOW_BITS_MIN: u8 = 9;
 
-/// 2^(6 + 6) literals and matches of a block at most. zlib's default of 8 makes a buffer of 48 KiB, which zlib-rs clears
-/// with each flush: a tenth of the CPU of a short message. With 6 no recorded feed takes more bytes.
+/// 2^(6 + 6) literals and matches of a block at most. zlib's default of 8 makes a buffer of 48 KiB, which zlib-rs
+/// clears with each flush: a tenth of the CPU of a short message. With 6 no recorded market-data feed takes more bytes.
 const MEM_LEVEL: i32 = 6;
 
-/// Deflates messages.
+/// Deflates messages, each with the window of those since the last cut. It takes some 300 KiB of memory with 15 bits.
 pub struct Deflater {
     deflate: Deflate,
 }
 
 impl Deflater {
-    /// `level` is zlib's, 1 (fast) to 9 (small); `window_bits` from 9 to 15.
+    /// `level` is zlib's, 1 (fast) to 9 (small); `window_bits` is from [`WINDOW_BITS_MIN`] to [`WINDOW_BITS_MAX`].
+    ///
+    /// # Panics
+    /// One of the two is out of its range.
     pub fn new(level: u32, window_bits: u8) -> Deflater {
+        assert!((1..=9).contains(&level), "expected a level from 1 to 9, found {level}");
+        let range = WINDOW_BITS_MIN..=WINDOW_BITS_MAX;
+        assert!(range.contains(&window_bits), "expected a window of 9 to 15 bits, found {window_bits}");
         // A negative size stands for a stream without zlib's header.
         let (level, window_bits) = (level as i32, -i32::from(window_bits));
         let config = DeflateConfig { level, window_bits, mem_level: MEM_LEVEL, ..DeflateConfig::default() };
         Deflater { deflate: Deflate::new_with_config(config) }
     }
 
-    /// Forgets the window: what follows can be inflated without anything from before.
+    /// Forgets the window: what follows can be inflated without anything from before. The receiver need not know of it.
     pub fn cut(&mut self) {
         self.deflate.reset();
     }
 
-    /// Appends the deflated payload to `out`.
+    /// Appends the deflated payload of a message to `out` (RFC 7692 section 7.2.1).
     pub fn deflate(&mut self, payload: &[u8], out: &mut Vec<u8>) {
         if payload.is_empty() {
             // RFC 7692 section 7.2.3.6; a flush of nothing would give no block at all.
@@ -69,13 +76,20 @@ impl Deflater {
 }
 
 /// Why a message could not be inflated.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InflateError {
-    TooBig,
+    /// The inflated message is larger than allowed.
+    #[error("expected a message of at most {max} bytes, found a larger one")]
+    TooBig {
+        /// Limit of the inflated message, in bytes.
+        max: usize,
+    },
+    /// The data are not DEFLATE; what is wrong with them.
+    #[error("expected DEFLATE data (RFC 7692 section 7.2.2): {0}")]
     Broken(String),
 }
 
-/// Inflates messages, each by itself or each with the window of those before.
+/// Inflates messages (RFC 7692 section 7.2.2), each by itself or each with the window of those before it.
 #[derive(Debug)]
 pub struct Inflater {
     decompress: Decompress,
@@ -88,18 +102,27 @@ impl Default for Inflater {
 }
 
 impl Inflater {
+    /// An inflater with the widest window, which fits whatever window the sender deflates with.
     pub fn new() -> Inflater {
         Inflater { decompress: Decompress::new(false) }
     }
 
-    /// The inflated payload, at most `bytes_max` long.
+    /// The inflated payload, at most `bytes_max` long, of a message that stands alone. Whatever the inflater has read
+    /// before, it is fit for the next such message.
+    ///
+    /// # Errors
+    /// The payload is larger than that, or no DEFLATE data.
     pub fn inflate(&mut self, payload: &[u8], bytes_max: usize) -> Result<Vec<u8>, InflateError> {
         self.decompress.reset(false);
-        self.inflate_on(payload, bytes_max)
+        self.inflate_with_context(payload, bytes_max)
     }
 
-    /// As `inflate`, but with the window of the messages before: for the messages of one sender, all of them.
-    pub fn inflate_on(&mut self, payload: &[u8], bytes_max: usize) -> Result<Vec<u8>, InflateError> {
+    /// As [`inflate`](Inflater::inflate), but with the window of the messages before ("context takeover", RFC 7692
+    /// section 7.1.1): for one sender, and all of its compressed messages in their order.
+    ///
+    /// # Errors
+    /// As [`inflate`](Inflater::inflate); then no later message of this sender can be read.
+    pub fn inflate_with_context(&mut self, payload: &[u8], bytes_max: usize) -> Result<Vec<u8>, InflateError> {
         let mut out = Vec::new();
         self.feed(payload, &mut out, bytes_max)?;
         self.feed(&TAIL, &mut out, bytes_max)?;
@@ -120,7 +143,7 @@ impl Inflater {
                 .map_err(|error| InflateError::Broken(error.to_string()))?;
             input = &input[(self.decompress.total_in() - in_before) as usize..];
             if out.len() > bytes_max {
-                return Err(InflateError::TooBig);
+                return Err(InflateError::TooBig { max: bytes_max });
             }
             match status {
                 // A final block is allowed (RFC 7692 section 7.2.3.5); what follows it is not part of the message.
@@ -167,7 +190,7 @@ mod tests {
             for cut in [true, false, false, true] {
                 if cut {
                     deflater.cut();
-                    // Whoever boards at a cut has seen nothing from before.
+                    // A recipient that boards at a cut has seen nothing from before.
                     stock.reset(false);
                 }
                 let mut out = Vec::new();
@@ -188,7 +211,7 @@ mod tests {
         let mut bomb = Vec::new();
         Deflater::new(9, 15).deflate(&vec![0; 10_000_000], &mut bomb);
         assert!(bomb.len() < 20_000);
-        assert_eq!(Inflater::new().inflate(&bomb, 65_536), Err(InflateError::TooBig));
+        assert_eq!(Inflater::new().inflate(&bomb, 65_536), Err(InflateError::TooBig { max: 65_536 }));
     }
 
     #[test]

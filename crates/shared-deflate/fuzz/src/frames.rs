@@ -1,14 +1,14 @@
-//! The decoder of clients' WireFrames: on any bytes, and on what an encoder wrote.
+//! The decoder of clients' frames: on any bytes, and on what an encoder wrote.
 
-use fanline::wire::deflate::{Deflater, Inflater};
-use fanline::wire::frame::{CONTROL_BYTES_MAX, DecodeError, Decoder, Message, Opcode, parts, put_frame, put_header};
+use shared_deflate::deflate::{Deflater, Inflater};
+use shared_deflate::frame::{CONTROL_BYTES_MAX, DecodeError, Decoder, Message, Opcode, parts, put_frame, put_header};
 
 use super::bits::Input;
 
-/// Longest header of a masked WireFrame.
+/// Longest header of a masked frame.
 const HEADER_BYTES_MAX: usize = 14;
 
-/// In the style of a message: it comes in two WireFrames.
+/// In the style of a message: it comes in two frames.
 const SPLIT: u8 = 0x40;
 
 /// Any bytes give the same messages and the same error however they are cut, and nothing exceeds the limits.
@@ -64,13 +64,13 @@ pub fn messages(input: &[u8]) {
         if let Some(Ok(Message::Binary(payload))) = expected.last() {
             let mut frame = Vec::new();
             put_frame(&mut frame, Opcode::Binary, payload);
-            assert_eq!(parts(&frame), (Opcode::Binary as u8, &payload[..]));
+            assert_eq!(parts(&frame), Some((Opcode::Binary, &payload[..])));
         }
     }
     assert_eq!(decode(&sent, std::iter::repeat(step), max + 64, true), expected);
 }
 
-/// A message in one WireFrame or two with a pong between, deflated or not; the bits of `style` decide.
+/// A message in one frame or two with a pong between, deflated or not; the bits of `style` decide.
 fn put_message(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], style: u8, deflater: &mut Deflater) {
     let mut deflated = Vec::new();
     let (payload, rsv1) = if style & 0x20 != 0 {
@@ -89,7 +89,7 @@ fn put_message(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], style: u8, def
     put_masked(out, 0x80 | Opcode::Continuation as u8, tail, style);
 }
 
-/// A client's WireFrame with its first byte as given.
+/// A client's frame with its first byte as given.
 fn put_masked(out: &mut Vec<u8>, first: u8, payload: &[u8], seed: u8) {
     let mask = [seed, seed.wrapping_mul(31), 0, !seed];
     let at = out.len();

@@ -1,29 +1,30 @@
-//! Negotiation of permessage-deflate: what a client offers in `Sec-WebSocket-Extensions`, and what is agreed.
+//! Negotiation of permessage-deflate (RFC 7692 section 7.1): what a client offers in `Sec-WebSocket-Extensions`, and
+//! what is agreed on.
 //!
-//! Clients are asked to keep no context (RFC 7692 section 7.1.1.2), whether they offer it or not, so that no session
-//! needs an inflater of its own. The server keeps its context unless the client asks it not to (section 7.1.1.1), and
+//! Each agreement has `client_no_context_takeover` (section 7.1.1.2), offered or not, so that a server needs no
+//! inflater for each client. The server keeps its context unless the client asks it not to (section 7.1.1.1), and
 //! respects a smaller window (section 7.1.2.1). An offer that cannot be kept is declined, never half accepted.
 
 use std::collections::HashSet;
 use std::fmt::Write;
 
-use crate::wire::deflate::WINDOW_BITS_MAX;
+use crate::deflate::WINDOW_BITS_MAX;
 
-/// Name of the one extension known here.
+/// Name of the extension (RFC 7692 section 7).
 const EXTENSION: &str = "permessage-deflate";
 
-/// What was agreed on for the server's messages; the client's are without context takeover in any case.
+/// What was agreed on for the server's messages. The client's are without context takeover in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Agreement {
-    /// The client asked for `server_no_context_takeover`: each message must stand alone.
+    /// The client asked for `server_no_context_takeover` (RFC 7692 section 7.1.1.1): each message must stand alone.
     pub server_no_context_takeover: bool,
-    /// The server's window at most, in bits from 8 to 15; the offer named it if there is one, and accepting it means to
-    /// repeat it.
+    /// The window that the server deflates with at most, in bits from 8 to 15, if the offer named one (RFC 7692
+    /// section 7.1.2.1). The response must repeat it.
     pub server_max_window_bits: Option<u8>,
 }
 
 impl Agreement {
-    /// Value of `Sec-WebSocket-Extensions` in the response.
+    /// Value of `Sec-WebSocket-Extensions` in the response (RFC 7692 section 7.1).
     pub fn response(self) -> String {
         let mut response = format!("{EXTENSION}; client_no_context_takeover");
         if self.server_no_context_takeover {
@@ -35,9 +36,15 @@ impl Agreement {
         response
     }
 
-    /// The server's window at most, in bits.
+    /// The window that the server deflates with at most, in bits from 8 to 15.
     pub fn window_bits(self) -> u8 {
         self.server_max_window_bits.unwrap_or(WINDOW_BITS_MAX)
+    }
+
+    /// Whether the client can read messages that refer back by up to 2^`window_bits` bytes, into messages before. Only
+    /// then it may board a shared window of that size.
+    pub fn keeps_context(self, window_bits: u8) -> bool {
+        !self.server_no_context_takeover && self.window_bits() >= window_bits
     }
 }
 
@@ -51,14 +58,15 @@ pub struct ExtensionsError {
     found: String,
 }
 
-/// Picks the first acceptable offer of all header values, in their order; none if every offer must be declined.
+/// Picks the first acceptable offer of all header values, in their order; none if every offer must be declined (RFC
+/// 7692 section 5.1).
 ///
 /// # Errors
 /// A value is not a list of extensions as RFC 6455 section 9.1 defines it.
 pub fn negotiate<'a>(values: impl IntoIterator<Item = &'a str>) -> Result<Option<Agreement>, ExtensionsError> {
     let mut agreement = None;
     for value in values {
-        for offer in (Scanner { value, at: 0 }).offers()? {
+        for offer in (Parser { value, at: 0 }).offers()? {
             agreement = agreement.or_else(|| accept(&offer));
         }
     }
@@ -103,12 +111,12 @@ fn window_bits(text: &str) -> Option<u8> {
 }
 
 /// Reads one header value from left to right.
-struct Scanner<'a> {
+struct Parser<'a> {
     value: &'a str,
     at: usize,
 }
 
-impl<'a> Scanner<'a> {
+impl<'a> Parser<'a> {
     /// `1#extension`; empty elements between commas are allowed (RFC 2616 section 2.1).
     fn offers(mut self) -> Result<Vec<Offer<'a>>, ExtensionsError> {
         let mut offers = Vec::new();
@@ -281,6 +289,20 @@ mod tests {
         ] {
             let error = negotiate([value]).expect_err(value).to_string();
             assert!(error.contains(part), "{value}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_window_is_shared_only_with_clients_that_can_look_back_as_far() {
+        for (offer, bits, expected) in [
+            ("permessage-deflate", 15, true),
+            ("permessage-deflate; server_max_window_bits=15", 15, true),
+            ("permessage-deflate; server_max_window_bits=14", 15, false),
+            ("permessage-deflate; server_max_window_bits=14", 14, true),
+            ("permessage-deflate; server_no_context_takeover", 9, false),
+        ] {
+            let agreement = negotiate([offer]).expect("the grammar is right").expect("an acceptable offer");
+            assert_eq!(agreement.keeps_context(bits), expected, "{offer}, {bits} bits");
         }
     }
 

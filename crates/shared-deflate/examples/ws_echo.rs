@@ -1,15 +1,16 @@
-//! Echoes WebSocket messages with exactly the codec that serves clients, for conformance suites such as Autobahn.
+//! Echoes WebSocket messages, for conformance suites such as Autobahn: a server on plain threads.
 //!
-//! `cargo run --release --example ws_echo -- 127.0.0.1:9001`. Text comes back as text, binary as binary, deflated if that
-//! was agreed on, with the window that was agreed on. Messages of up to 16 MiB.
+//! `cargo run --release --example ws_echo -- 127.0.0.1:9001`. Text comes back as text, binary as binary, compressed if
+//! that was agreed on, with the window that was agreed on. Messages of up to 16 MiB.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 
-use fanline::wire::deflate::{Deflater, Inflater, WINDOW_BITS_MIN};
-use fanline::wire::frame::{DecodeError, Decoder, Message, Opcode, put_close, put_deflated, put_frame, put_header};
-use fanline::wire::negotiate::{Agreement, negotiate};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use base64::prelude::{BASE64_STANDARD, Engine};
+use sha1::{Digest, Sha1};
+use shared_deflate::deflate::{Deflater, Inflater, WINDOW_BITS_MIN};
+use shared_deflate::frame::{DecodeError, Decoder, Message, Opcode, put_close, put_deflated, put_frame, put_header};
+use shared_deflate::negotiate::{Agreement, negotiate};
 
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
@@ -81,11 +82,16 @@ fn shake_hands(socket: &mut TcpStream) -> std::io::Result<Option<(Option<Agreeme
     let extensions = agreement.map(|agreed| format!("sec-websocket-extensions: {}\r\n", agreed.response()));
     let response = format!(
         "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {}\r\n{}\r\n",
-        derive_accept_key(key.as_bytes()),
+        accept_key(&key),
         extensions.unwrap_or_default()
     );
     socket.write_all(response.as_bytes())?;
     Ok(Some((agreement, received.split_off(end))))
+}
+
+/// RFC 6455 section 4.2.2.
+fn accept_key(key: &str) -> String {
+    BASE64_STANDARD.encode(Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11")))
 }
 
 struct Echo {
@@ -140,7 +146,7 @@ impl Echo {
                 if agreement.server_no_context_takeover {
                     self.deflater.cut();
                 }
-                put_deflated(&mut self.out, opcode as u8, payload, &mut self.deflater);
+                put_deflated(&mut self.out, opcode, payload, &mut self.deflater);
             }
             _ => put_frame(&mut self.out, opcode, payload),
         }

@@ -1,7 +1,7 @@
 //! Deflating and inflating: bounded, and each the other's inverse.
 
-use fanline::wire::deflate::{Deflater, InflateError, Inflater, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use flate2::{Decompress, FlushDecompress};
+use shared_deflate::deflate::{Deflater, InflateError, Inflater, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 
 use super::bits::Input;
 
@@ -19,8 +19,8 @@ pub fn inflate(input: &[u8]) {
     // A limit decides whether a message is refused, never what is in it.
     match (&first, inflater.inflate(input.0, max + 1000)) {
         (Ok(first), Ok(again)) => assert_eq!(*first, again),
-        (Err(InflateError::TooBig), Ok(again)) => assert!(again.len() > max, "refused {} bytes", again.len()),
-        (Err(InflateError::TooBig), Err(_)) => {}
+        (Err(InflateError::TooBig { .. }), Ok(again)) => assert!(again.len() > max, "refused {} bytes", again.len()),
+        (Err(InflateError::TooBig { .. }), Err(_)) => {}
         // Its words depend on how much was inflated at a time.
         (Err(InflateError::Broken(_)), Err(InflateError::Broken(_))) => {}
         (first, again) => panic!("limit {max} gives {first:?}, 1000 more {again:?}"),
@@ -52,13 +52,14 @@ pub fn deflate(input: &[u8]) {
         if cut {
             assert_eq!(inflater.inflate(deflated, payload.len()).as_deref(), Ok(&payload[..]));
             if !payload.is_empty() {
-                assert_eq!(inflater.inflate(deflated, payload.len() - 1), Err(InflateError::TooBig));
+                let max = payload.len() - 1;
+                assert_eq!(inflater.inflate(deflated, max), Err(InflateError::TooBig { max }));
             }
         }
     }
 }
 
-fn stock_inflate(stock: &mut Decompress, deflated: &[u8], bytes: usize) -> Vec<u8> {
+pub(super) fn stock_inflate(stock: &mut Decompress, deflated: &[u8], bytes: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes + 64);
     let whole = [deflated, &[0x00, 0x00, 0xFF, 0xFF]].concat();
     let before = stock.total_in();

@@ -1,27 +1,59 @@
-//! WireFrames (RFC 6455 section 5): writing a server's, reading a client's.
+//! Frames and messages (RFC 6455 section 5): writes those of a server, reads those of a client.
 //!
-//! The decoder takes bytes as they come and gives whole messages. It holds at most one WireFrame and one message, each
-//! bounded by the message limit, and nothing at all between messages. It answers nothing: the caller owns the socket.
+//! The [`Decoder`] takes bytes as they arrive and gives whole messages. It holds at most one frame and one message,
+//! each bounded by the message limit, and nothing between messages. It sends nothing: the caller owns the socket.
 
-use crate::wire::deflate::{Deflater, InflateError, Inflater};
+use crate::deflate::{Deflater, InflateError, Inflater};
 
-/// Longest payload of a control frame (RFC 6455 section 5.5).
+/// Longest payload of a control frame, in bytes (RFC 6455 section 5.5).
 pub const CONTROL_BYTES_MAX: usize = 125;
 
+const FIN: u8 = 0x80;
+const RSV1: u8 = 0x40;
+const OPCODE: u8 = 0x0F;
+const MASK: u8 = 0x80;
+
+/// What a frame is (RFC 6455 section 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opcode {
+    /// A further fragment of a message.
     Continuation = 0x0,
+    /// A message of UTF-8 text, or its first fragment.
     Text = 0x1,
+    /// A message of any bytes, or its first fragment.
     Binary = 0x2,
+    /// The end of the connection in one direction.
     Close = 0x8,
+    /// A question whether the peer is there.
     Ping = 0x9,
+    /// The answer to a ping.
     Pong = 0xA,
 }
 
-/// Appends the header of an unfragmented, unmasked WireFrame with a payload of `bytes` bytes.
+impl Opcode {
+    /// The opcode in the first byte of a frame; none if it is a reserved one.
+    pub fn of(first_byte: u8) -> Option<Opcode> {
+        match first_byte & OPCODE {
+            0x0 => Some(Opcode::Continuation),
+            0x1 => Some(Opcode::Text),
+            0x2 => Some(Opcode::Binary),
+            0x8 => Some(Opcode::Close),
+            0x9 => Some(Opcode::Ping),
+            0xA => Some(Opcode::Pong),
+            _ => None,
+        }
+    }
+
+    /// Whether it is the opcode of a control frame (RFC 6455 section 5.5).
+    pub fn is_control(self) -> bool {
+        self as u8 & 0x8 != 0
+    }
+}
+
+/// Appends the header of an unfragmented, unmasked frame (RFC 6455 section 5.2) with a payload of `bytes` bytes.
+///
+/// `compressed` sets RSV1: the payload is that of a compressed message (RFC 7692 section 6).
 pub fn put_header(out: &mut Vec<u8>, opcode: Opcode, compressed: bool, bytes: usize) {
-    const FIN: u8 = 0x80;
-    const RSV1: u8 = 0x40;
     out.push(FIN | if compressed { RSV1 } else { 0 } | opcode as u8);
     match bytes {
         0..=125 => out.push(bytes as u8),
@@ -36,53 +68,58 @@ pub fn put_header(out: &mut Vec<u8>, opcode: Opcode, compressed: bool, bytes: us
     }
 }
 
-/// Appends a whole uncompressed WireFrame.
+/// Appends an unfragmented, unmasked, uncompressed frame.
 pub fn put_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     put_header(out, opcode, false, payload.len());
     out.extend_from_slice(payload);
 }
 
-/// Opcode bits and payload of a whole, unmasked WireFrame, such as `put_header` and a payload make.
-pub fn parts(frame: &[u8]) -> (u8, &[u8]) {
-    let header_bytes = match frame[1] {
+/// Appends a compressed message in one frame (RFC 7692 section 7.2.1). The deflater takes its window over from the
+/// message before, unless it was cut since.
+pub fn put_deflated(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], deflater: &mut Deflater) {
+    let mut deflated = Vec::new();
+    deflater.deflate(payload, &mut deflated);
+    put_header(out, opcode, true, deflated.len());
+    out.extend_from_slice(&deflated);
+}
+
+/// Appends a close frame (RFC 6455 section 5.5.1). A reason of more than 123 bytes is cut.
+pub fn put_close(out: &mut Vec<u8>, code: u16, reason: &str) {
+    let end = reason.floor_char_boundary(CONTROL_BYTES_MAX - 2);
+    put_header(out, Opcode::Close, false, 2 + end);
+    out.extend_from_slice(&code.to_be_bytes());
+    out.extend_from_slice(&reason.as_bytes()[..end]);
+}
+
+/// Opcode and payload of `frame`, which is one whole, unmasked frame; none if its header is not whole, or its opcode a
+/// reserved one.
+pub fn parts(frame: &[u8]) -> Option<(Opcode, &[u8])> {
+    let [first, second, ..] = *frame else { return None };
+    let header_bytes = match second {
         126 => 4,
         127 => 10,
         _ => 2,
     };
-    (frame[0] & 0x0F, &frame[header_bytes..])
+    Some((Opcode::of(first)?, frame.get(header_bytes..)?))
 }
 
-/// Appends a WireFrame whose payload is deflated with the window kept; `opcode` is as `parts` gives it.
-pub fn put_deflated(out: &mut Vec<u8>, opcode: u8, payload: &[u8], deflater: &mut Deflater) {
-    let mut deflated = Vec::new();
-    deflater.deflate(payload, &mut deflated);
-    let first = out.len();
-    put_header(out, Opcode::Continuation, true, deflated.len());
-    out[first] |= opcode;
-    out.extend_from_slice(&deflated);
-}
-
-/// Appends a close frame; `sentence` is cut at 123 bytes.
-pub fn put_close(out: &mut Vec<u8>, code: u16, sentence: &str) {
-    let end = sentence.floor_char_boundary(CONTROL_BYTES_MAX - 2);
-    put_header(out, Opcode::Close, false, 2 + end);
-    out.extend_from_slice(&code.to_be_bytes());
-    out.extend_from_slice(&sentence.as_bytes()[..end]);
-}
-
-/// A whole message from a client.
+/// A whole message from a client, or a control frame.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message {
+    /// Valid UTF-8 (RFC 6455 section 8.1).
     Text(String),
+    /// Any bytes.
     Binary(Vec<u8>),
+    /// The payload is to be sent back in a pong (RFC 6455 section 5.5.3).
     Ping(Vec<u8>),
+    /// Its payload is dropped.
     Pong,
-    /// The status code, if the close frame had one.
+    /// The status code, if the close frame had one (RFC 6455 section 7.4).
     Close(Option<u16>),
 }
 
 impl Message {
-    /// Bytes of its payload, inflated.
+    /// Bytes of its payload, inflated; 0 for a pong and for a close frame.
     pub fn bytes(&self) -> usize {
         match self {
             Message::Text(text) => text.len(),
@@ -92,40 +129,64 @@ impl Message {
     }
 }
 
-/// What a client's bytes did wrong. All of them end the session.
+/// How a client broke the protocol. The connection must be failed (RFC 6455 section 7.1.7): with status code 1007 for
+/// `NotUtf8` and `BadDeflate`, 1009 for `TooBig`, 1002 for all others.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
+    /// A client must mask its frames.
     #[error("expected a masked frame from a client (RFC 6455 section 5.1), found an unmasked one")]
     Unmasked,
+    /// RSV2 or RSV3 is set; or RSV1 without permessage-deflate, or on a frame that starts no message.
     #[error("expected reserved bits 0 (RFC 6455 section 5.2), found {bits:#05b}")]
-    ReservedBits { bits: u8 },
+    ReservedBits {
+        /// RSV1, RSV2 and RSV3, the first of them as the highest of three bits.
+        bits: u8,
+    },
+    /// The opcode is not one of [`Opcode`].
     #[error("expected an opcode of RFC 6455 section 5.2, found {opcode:#x}")]
-    ReservedOpcode { opcode: u8 },
+    ReservedOpcode {
+        /// The four bits found.
+        opcode: u8,
+    },
+    /// The length of the payload is written with more bytes than it needs.
     #[error("expected a length in its shortest form (RFC 6455 section 5.2), found a longer one")]
     LongLength,
+    /// A control frame is fragmented or too long.
     #[error("expected a control frame in one piece of at most {CONTROL_BYTES_MAX} bytes (RFC 6455 section 5.5)")]
     BadControl,
+    /// A continuation follows no fragment.
     #[error("expected a continuation only inside a fragmented message (RFC 6455 section 5.4)")]
     StrayContinuation,
+    /// A message starts before the fragmented one has ended.
     #[error("expected a continuation of the fragmented message (RFC 6455 section 5.4), found a new message")]
     InterruptedMessage,
+    /// The payload of a close frame is one byte, or its status code must not be sent.
     #[error("expected a close frame with a valid status code (RFC 6455 section 7.4)")]
     BadClose,
+    /// A text message, or the reason of a close frame, is not UTF-8.
     #[error("expected UTF-8 text (RFC 6455 section 8.1)")]
     NotUtf8,
-    #[error("expected a message of at most {max} bytes (limits.message_bytes_max), found a larger one")]
-    TooBig { max: usize },
+    /// A message is larger than the decoder takes, as it arrives or inflated.
+    #[error("expected a message of at most {max} bytes, found a larger one")]
+    TooBig {
+        /// Limit of the decoder, in bytes.
+        max: usize,
+    },
+    /// A compressed message cannot be inflated; what is wrong with it.
     #[error("expected DEFLATE data (RFC 7692 section 7.2.2): {0}")]
     BadDeflate(String),
 }
 
-/// Reads the WireFrames of one client.
+/// Reads the frames of one client.
+///
+/// With permessage-deflate, the client must have been asked for `client_no_context_takeover`, as
+/// [`Agreement::response`](crate::negotiate::Agreement::response) does: each of its messages is inflated by itself.
 #[derive(Debug)]
 pub struct Decoder {
     message_bytes_max: u32,
     /// The first byte of `pending` that is not consumed.
     start: u32,
-    /// Whether permessage-deflate was agreed on, so that RSV1 may be set.
+    /// permessage-deflate was agreed on, so RSV1 may be set.
     deflate: bool,
     /// Received, not yet decoded.
     pending: Vec<u8>,
@@ -140,7 +201,8 @@ struct Partial {
     data: Vec<u8>,
 }
 
-struct Header {
+/// The header of a client's frame.
+struct ClientHeader {
     fin: bool,
     compressed: bool,
     opcode: Opcode,
@@ -150,13 +212,14 @@ struct Header {
 }
 
 impl Decoder {
-    /// `message_bytes_max` bounds a message, compressed and inflated; 2 GiB at most.
+    /// `message_bytes_max` bounds a message, as it arrives and inflated; it is 2 GiB at most. `deflate` says whether
+    /// permessage-deflate was agreed on.
     pub fn new(message_bytes_max: usize, deflate: bool) -> Decoder {
         let message_bytes_max = u32::try_from(message_bytes_max).unwrap_or(u32::MAX).min(1 << 31);
         Decoder { message_bytes_max, deflate, pending: Vec::new(), start: 0, partial: None }
     }
 
-    /// Takes received bytes. Call `next` until it gives none before the next call.
+    /// Takes received bytes. Call [`next`](Decoder::next) until it gives none before the next call.
     pub fn push(&mut self, bytes: &[u8]) {
         self.pending.extend_from_slice(bytes);
     }
@@ -166,17 +229,17 @@ impl Decoder {
         self.pending.len() - self.start as usize
     }
 
-    /// The first part of a message has come, and its last has not.
+    /// Whether a fragmented message has begun and not ended.
     pub fn is_amid_message(&self) -> bool {
         self.partial.is_some()
     }
 
-    /// Holds neither a part of a message nor messages that were not asked for yet.
+    /// Whether it holds nothing: no part of a message, and no message that [`next`](Decoder::next) has not given yet.
     pub fn is_empty(&self) -> bool {
         self.pending_bytes() == 0 && self.partial.is_none()
     }
 
-    /// Memory that it takes besides its own size.
+    /// Memory that it takes besides its own size, in bytes.
     pub fn held_bytes(&self) -> usize {
         self.pending.capacity() + self.partial.as_ref().map_or(0, |partial| partial.data.capacity())
     }
@@ -186,7 +249,10 @@ impl Decoder {
         (self.pending, self.start, self.partial) = (Vec::new(), 0, None);
     }
 
-    /// The next whole message, if there is one. After an error the decoder must not be used again.
+    /// The next whole message, if there is one. The inflater may be shared by all clients.
+    ///
+    /// # Errors
+    /// The client broke the protocol. The decoder must not be used again.
     pub fn next(&mut self, inflater: &mut Inflater) -> Result<Option<Message>, DecodeError> {
         loop {
             let Some(header) = self.header()? else {
@@ -211,29 +277,21 @@ impl Decoder {
         }
     }
 
-    fn header(&self) -> Result<Option<Header>, DecodeError> {
+    fn header(&self) -> Result<Option<ClientHeader>, DecodeError> {
         let bytes = &self.pending[self.start as usize..];
         let [first, second, ..] = *bytes else { return Ok(None) };
-        let opcode = match first & 0x0F {
-            0x0 => Opcode::Continuation,
-            0x1 => Opcode::Text,
-            0x2 => Opcode::Binary,
-            0x8 => Opcode::Close,
-            0x9 => Opcode::Ping,
-            0xA => Opcode::Pong,
-            opcode => return Err(DecodeError::ReservedOpcode { opcode }),
-        };
-        let fin = first & 0x80 != 0;
-        let compressed = first & 0x40 != 0;
+        let opcode = Opcode::of(first).ok_or(DecodeError::ReservedOpcode { opcode: first & OPCODE })?;
+        let fin = first & FIN != 0;
+        let compressed = first & RSV1 != 0;
         let starts_data = matches!(opcode, Opcode::Text | Opcode::Binary);
         if first & 0x30 != 0 || (compressed && !(self.deflate && starts_data)) {
             return Err(DecodeError::ReservedBits { bits: first >> 4 & 0b111 });
         }
-        if second & 0x80 == 0 {
+        if second & MASK == 0 {
             return Err(DecodeError::Unmasked);
         }
-        let short = second & 0x7F;
-        if is_control(opcode) && (!fin || usize::from(short) > CONTROL_BYTES_MAX) {
+        let short = second & !MASK;
+        if opcode.is_control() && (!fin || usize::from(short) > CONTROL_BYTES_MAX) {
             return Err(DecodeError::BadControl);
         }
         let length_bytes = match short {
@@ -254,16 +312,16 @@ impl Decoder {
         if length < shortest {
             return Err(DecodeError::LongLength);
         }
-        let held = self.partial.as_ref().filter(|_| !is_control(opcode)).map_or(0, |partial| partial.data.len());
+        let held = self.partial.as_ref().filter(|_| !opcode.is_control()).map_or(0, |partial| partial.data.len());
         // A message limit below that of a control frame holds for messages only.
         let max = self.message_bytes_max as usize;
-        let bytes_max = if is_control(opcode) { CONTROL_BYTES_MAX } else { max };
+        let bytes_max = if opcode.is_control() { CONTROL_BYTES_MAX } else { max };
         let payload_bytes = usize::try_from(length)
             .ok()
             .filter(|length| held.checked_add(*length).is_some_and(|total| total <= bytes_max))
             .ok_or(DecodeError::TooBig { max })?;
         let mask = &bytes[header_bytes - 4..header_bytes];
-        Ok(Some(Header {
+        Ok(Some(ClientHeader {
             fin,
             compressed,
             opcode,
@@ -275,7 +333,7 @@ impl Decoder {
 
     fn take(
         &mut self,
-        header: &Header,
+        header: &ClientHeader,
         payload: std::ops::Range<usize>,
         inflater: &mut Inflater,
     ) -> Result<Option<Message>, DecodeError> {
@@ -299,9 +357,8 @@ impl Decoder {
         }
         let Some(whole) = self.partial.take() else { return Ok(None) };
         let data = if whole.compressed {
-            let max = self.message_bytes_max as usize;
-            inflater.inflate(&whole.data, max).map_err(|error| match error {
-                InflateError::TooBig => DecodeError::TooBig { max },
+            inflater.inflate(&whole.data, self.message_bytes_max as usize).map_err(|error| match error {
+                InflateError::TooBig { max } => DecodeError::TooBig { max },
                 InflateError::Broken(reason) => DecodeError::BadDeflate(reason),
             })?
         } else {
@@ -324,10 +381,6 @@ impl Decoder {
     }
 }
 
-fn is_control(opcode: Opcode) -> bool {
-    opcode as u8 & 0x8 != 0
-}
-
 fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     let mut words = payload.chunks_exact_mut(4);
     for word in &mut words {
@@ -341,7 +394,7 @@ fn unmask(payload: &mut [u8], mask: [u8; 4]) {
 }
 
 fn close(payload: &[u8]) -> Result<Message, DecodeError> {
-    let [high, low, sentence @ ..] = payload else {
+    let [high, low, reason @ ..] = payload else {
         return if payload.is_empty() { Ok(Message::Close(None)) } else { Err(DecodeError::BadClose) };
     };
     let code = u16::from_be_bytes([*high, *low]);
@@ -350,7 +403,7 @@ fn close(payload: &[u8]) -> Result<Message, DecodeError> {
     if !sendable {
         return Err(DecodeError::BadClose);
     }
-    if std::str::from_utf8(sentence).is_err() {
+    if std::str::from_utf8(reason).is_err() {
         return Err(DecodeError::NotUtf8);
     }
     Ok(Message::Close(Some(code)))
@@ -360,16 +413,16 @@ fn close(payload: &[u8]) -> Result<Message, DecodeError> {
 mod tests {
     use super::*;
 
-    const MASK: [u8; 4] = [1, 2, 3, 4];
+    const KEY: [u8; 4] = [1, 2, 3, 4];
 
-    /// A client's WireFrame: first byte as given, payload masked.
+    /// A client's frame: first byte as given, payload masked.
     fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         put_header(&mut out, Opcode::Text, false, payload.len());
         out[0] = first;
         out[1] |= 0x80;
-        out.extend_from_slice(&MASK);
-        out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, key)| byte ^ key));
+        out.extend_from_slice(&KEY);
+        out.extend(payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
         out
     }
 
@@ -446,6 +499,19 @@ mod tests {
             let expected = Some(Err(expected));
             assert_eq!(decode(&bytes, 1, 128, false).pop(), expected);
             assert_eq!(decode(&bytes, bytes.len(), 128, false).pop(), expected);
+        }
+    }
+
+    #[test]
+    fn parts_are_what_a_frame_was_made_of() {
+        for length in [0, 125, 126, 65_535, 65_536] {
+            let payload = vec![b'x'; length];
+            let mut frame = Vec::new();
+            put_frame(&mut frame, Opcode::Binary, &payload);
+            assert!(parts(&frame) == Some((Opcode::Binary, &payload[..])), "{length} bytes");
+        }
+        for broken in [&b""[..], b"\x81", b"\x81\x7E\x01", b"\x83\x00"] {
+            assert_eq!(parts(broken), None);
         }
     }
 
