@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn user_and_password_of_the_url_are_said_at_the_door() {
+    fn user_and_password_of_the_url_become_a_header() {
         let authorization = |text: &str| FeedUrl::parse(text).expect(text).authorization();
         // The example of RFC 7617 section 2, and one with characters that a URL cannot hold as they are.
         assert_eq!(authorization("wss://Aladdin:open%20sesame@h").expect("both"), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");

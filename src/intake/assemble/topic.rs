@@ -207,7 +207,7 @@ impl TopicState {
         {
             out.oddity(update.topic, unfit.into(), update.received);
             if unfit == Unfit::Malformed {
-                log.ask(update, out);
+                log.request_snapshot(update, out);
             }
         }
         if let Some(whole) = log.whole(changes, update) {
@@ -216,7 +216,7 @@ impl TopicState {
         let limit = changes.limit;
         if (log.count > limit.count || log.bytes > limit.bytes) && !std::mem::replace(&mut log.over, true) {
             match limit.over {
-                DeltaOverflow::Resubscribe => log.ask(update, out),
+                DeltaOverflow::Resubscribe => log.request_snapshot(update, out),
                 DeltaOverflow::Mark => {
                     out.status(
                         update.topic,
@@ -265,7 +265,7 @@ impl From<Unfit> for Oddity {
 
 impl ChangeLog {
     /// Asks for a new snapshot, once until it comes.
-    fn ask(&mut self, update: &Update<'_>, out: &mut dyn UpdateSink) {
+    fn request_snapshot(&mut self, update: &Update<'_>, out: &mut dyn UpdateSink) {
         if !std::mem::replace(&mut self.asked, true) {
             out.remedy(update.topic, GapRemedy::Resubscribe);
         }

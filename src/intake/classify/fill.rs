@@ -12,7 +12,7 @@ use crate::intake::classify::found::{Finding, FoundUpdates};
 use crate::intake::classify::naming::make_topic;
 
 /// A data rule that holds for a message.
-pub(crate) struct Match<'a> {
+pub(crate) struct RuleMatch<'a> {
     pub rule: &'a Rule,
     /// Index of the rule, and of its treatment.
     pub index: usize,
@@ -22,7 +22,7 @@ pub(crate) struct Match<'a> {
     pub kind: PayloadKind,
 }
 
-impl<'a> Match<'a> {
+impl<'a> RuleMatch<'a> {
     /// Finds what there is to publish.
     pub fn collect(&self, found: &mut FoundUpdates) -> (MessageClass, Option<Unnamed>) {
         let Some(path) = self.rule.each else {

@@ -39,8 +39,8 @@ use crate::words::stamp::Stamp;
 use crate::intake::classify::binding::{BOUND_BYTES_MAX, Bindings, Unbound, UnboundQueue};
 pub use crate::intake::classify::classified::{Classified, ConnectionGap, Unnamed, UpstreamStatus};
 use crate::intake::classify::connection_sequence::ConnectionSequence;
-pub use crate::intake::classify::decode::{FeedMessage, Frame, FrameDecoder};
-use crate::intake::classify::fill::{Match, answer, write_key};
+pub use crate::intake::classify::decode::{FeedFrame, FeedMessage, FrameDecoder};
+use crate::intake::classify::fill::{RuleMatch, answer, write_key};
 use crate::intake::classify::found::Finding;
 pub use crate::intake::classify::found::FoundUpdates;
 pub use crate::intake::classify::guess::Guess;
@@ -241,7 +241,7 @@ impl Classifier {
             Some(Naming::Guess) => return MessageVerdict::WaitForGuess,
             Some(Naming::Template(topic)) => {
                 let (kind, pointers) = (self.kind(json), &self.rules.pointers);
-                let matched = Match { rule, index, topic, pointers, view, kind };
+                let matched = RuleMatch { rule, index, topic, pointers, view, kind };
                 (classified.class, classified.problem) = matched.collect(found);
             }
             None => classified.reply = rule.reply.as_ref().map(|reply| answer(reply, &view)),
@@ -312,7 +312,7 @@ impl Classifier {
         let mut status = UpstreamStatus { topic: None, number, data_number: rule.data_number.clone() };
         if let Some(Naming::Template(topic)) = &rule.topic {
             let (pointers, kind) = (&self.rules.pointers, PayloadKind::Json);
-            let matched = Match { rule, index, topic, pointers, view: *view, kind };
+            let matched = RuleMatch { rule, index, topic, pointers, view: *view, kind };
             let mut name = String::new();
             matched.write_name(view, &mut name)?;
             status.topic = Some(name);

@@ -311,8 +311,8 @@ impl Protocol {
 
     /// When `next` may have something to do although nothing has come; none if never.
     pub fn deadline_ns(&self) -> Option<u64> {
-        let asks = self.stage == OpeningState::Open && self.subscriptions.has_something_to_say();
-        let with_budget = (asks || !self.opening.is_empty()).then(|| ready_ns(&self.budget));
+        let has_items = self.stage == OpeningState::Open && self.subscriptions.has_something_to_say();
+        let with_budget = (has_items || !self.opening.is_empty()).then(|| ready_ns(&self.budget));
         let at_once = (!self.replies.is_empty() || !self.forwards.is_empty()).then_some(0);
         let sending = [at_once, with_budget, self.ping_at_ns, self.beat_at_ns];
         let rate_ns = ready_ns(&self.rate);

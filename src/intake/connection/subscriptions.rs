@@ -40,7 +40,7 @@ pub struct ItemSubscriptions {
     unanswered: usize,
     /// No answer is late before this; nanoseconds of the monotonic clock.
     late_ns: u64,
-    to_ask: VecDeque<Arc<FeedItem>>,
+    to_request: VecDeque<Arc<FeedItem>>,
     /// Halves of a refused batch; before everything else.
     pub(super) again: VecDeque<Vec<Arc<FeedItem>>>,
     /// With what they were when they were dropped: the venue may not know it yet.
@@ -85,7 +85,7 @@ impl ItemSubscriptions {
             items: HashMap::new(),
             unanswered: 0,
             late_ns: u64::MAX,
-            to_ask: VecDeque::new(),
+            to_request: VecDeque::new(),
             again: VecDeque::new(),
             to_drop: VecDeque::new(),
             requests: VecDeque::new(),
@@ -110,7 +110,7 @@ impl ItemSubscriptions {
                 continue;
             }
             self.items.insert(item.name.clone(), (item.clone(), SubscriptionState::Queued));
-            self.to_ask.push_back(item.clone());
+            self.to_request.push_back(item.clone());
             self.outdated = true;
         }
     }
@@ -137,7 +137,7 @@ impl ItemSubscriptions {
         }
         // The queue may be long: it is looked through once, however many leave it.
         if !queued.is_empty() {
-            self.to_ask.retain(|other| !queued.contains(&*other.name));
+            self.to_request.retain(|other| !queued.contains(&*other.name));
         }
     }
 
@@ -149,7 +149,7 @@ impl ItemSubscriptions {
             self.unwant(std::slice::from_ref(&item));
             // It is first dropped, and then asked for.
             self.items.insert(item.name.clone(), (item.clone(), SubscriptionState::Queued));
-            self.to_ask.push_back(item);
+            self.to_request.push_back(item);
         }
     }
 
@@ -159,7 +159,7 @@ impl ItemSubscriptions {
             ItemChange::ReplaceAll => self.outdated && !self.items.is_empty(),
             ItemChange::Live | ItemChange::Reconnect => {
                 let drops = subscribe.unsubscribe.is_some() && !self.to_drop.is_empty();
-                subscribe.send.is_some() && (drops || !self.again.is_empty() || !self.to_ask.is_empty())
+                subscribe.send.is_some() && (drops || !self.again.is_empty() || !self.to_request.is_empty())
             }
         }
     }
@@ -176,7 +176,7 @@ impl ItemSubscriptions {
         if subscribe.change == ItemChange::ReplaceAll {
             self.outdated = false;
             let all: Vec<Arc<FeedItem>> = self.items.values().map(|(item, _)| item.clone()).collect();
-            self.to_ask.clear();
+            self.to_request.clear();
             return self.asked(&subscribe, send, all, context, now);
         }
         if let (Some(unsubscribe), Some((item, _))) = (&subscribe.unsubscribe, self.to_drop.pop_front()) {
@@ -193,18 +193,18 @@ impl ItemSubscriptions {
 
     /// The first items that are waiting, as many as one message may hold by number and channel.
     fn take_batch(&mut self, subscribe: &Subscribe) -> Vec<Arc<FeedItem>> {
-        let Some(first) = self.to_ask.pop_front() else { return Vec::new() };
+        let Some(first) = self.to_request.pop_front() else { return Vec::new() };
         let mut batch = vec![first.clone()];
         let mut others = Vec::new();
         // Of a long queue only the beginning is looked at, or each message would cost as much as all of them.
         while batch.len() < subscribe.batch
             && others.len() < LOOK_AHEAD_MAX
-            && let Some(item) = self.to_ask.pop_front()
+            && let Some(item) = self.to_request.pop_front()
         {
             let fits = !subscribe.by_channel || (item.channel == first.channel && item.params == first.params);
             if fits { batch.push(item) } else { others.push(item) }
         }
-        others.into_iter().rev().for_each(|item| self.to_ask.push_front(item));
+        others.into_iter().rev().for_each(|item| self.to_request.push_front(item));
         batch
     }
 
@@ -217,9 +217,9 @@ impl ItemSubscriptions {
         context: Context<'_>,
         now: Stamp,
     ) -> Option<String> {
-        let asks_all = subscribe.change == ItemChange::ReplaceAll;
+        let requests_all = subscribe.change == ItemChange::ReplaceAll;
         let is_due = |state: SubscriptionState| {
-            asks_all || matches!(state, SubscriptionState::Queued | SubscriptionState::Halved)
+            requests_all || matches!(state, SubscriptionState::Queued | SubscriptionState::Halved)
         };
         batch.retain(|item| self.items.get(&item.name).is_some_and(|(_, state)| is_due(*state)));
         while !batch.is_empty() {
@@ -251,7 +251,7 @@ impl ItemSubscriptions {
                 return None;
             }
             let rest = batch.split_off(batch.len().div_ceil(2));
-            rest.into_iter().rev().for_each(|item| self.to_ask.push_front(item));
+            rest.into_iter().rev().for_each(|item| self.to_request.push_front(item));
         }
         None
     }

@@ -21,7 +21,7 @@ use crate::intake::connection::resolve::System;
 use crate::intake::connection::transport::Transport;
 use crate::intake::upstream::UpstreamError;
 
-pub(super) struct Addresses {
+pub(super) struct FeedAddresses {
     urls: Vec<Template<Placeholder>>,
     headers: Headers,
     subprotocol: Option<String>,
@@ -40,15 +40,15 @@ pub(super) struct EndpointContext<'a> {
     pub now: Stamp,
 }
 
-impl Addresses {
+impl FeedAddresses {
     /// `timeout` is for TCP, TLS and the handshake together.
     pub fn new(
         urls: Vec<Template<Placeholder>>,
         connect: &Connect,
         config: Arc<ProtocolConfig>,
         (timeout, message_bytes_max): (Duration, usize),
-    ) -> Result<Addresses, UpstreamError> {
-        Ok(Addresses {
+    ) -> Result<FeedAddresses, UpstreamError> {
+        Ok(FeedAddresses {
             held_ns: vec![0; urls.len()],
             urls,
             headers: connect.headers.clone(),

@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::profile::Profile;
 use crate::words::stamp::Stamp;
 
-use crate::intake::classify::{Classifier, Frame};
+use crate::intake::classify::{Classifier, FeedFrame};
 use crate::intake::connection::established::{ConnectionVerdict, Established};
 use crate::intake::connection::transport::Event;
 use crate::intake::update::ConnectionId;
@@ -47,15 +47,15 @@ impl Upstream {
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         let Some(established) = connection.established.as_mut() else { return Ok(()) };
         let frame = match message {
-            Message::Text(text) => Frame::Text(text),
-            Message::Binary(bytes) => Frame::Binary(bytes),
+            Message::Text(text) => FeedFrame::Text(text),
+            Message::Binary(bytes) => FeedFrame::Binary(bytes),
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) | Message::Close(_) => {
                 established.protocol.alive();
                 return Ok(());
             }
         };
         established.received(received);
-        if let Frame::Text(text) = frame
+        if let FeedFrame::Text(text) = frame
             && self.requests.answered(&self.profile, id, text)
         {
             return Ok(());

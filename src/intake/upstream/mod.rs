@@ -44,7 +44,7 @@ use crate::intake::connection::protocol_config::{ProtocolConfig, Timing};
 use crate::intake::pipeline::{Pipeline, PipelineSettings};
 use crate::intake::probe_counts::ProbeCounts;
 use crate::intake::time::unless_zero;
-use crate::intake::upstream::addresses::{Addresses, EndpointContext, plain_target, read_urls};
+use crate::intake::upstream::addresses::{EndpointContext, FeedAddresses, plain_target, read_urls};
 use crate::intake::upstream::assignment::Assignment;
 use crate::intake::upstream::awaited::Awaited;
 use crate::intake::upstream::connections::{ConnectionRules, Connections};
@@ -183,7 +183,7 @@ impl Upstream {
         let config = Arc::new(ProtocolConfig::new(&profile, settings.timing(), secrets));
         let bytes_max = profile.connect.message_bytes_max.unwrap_or(settings.message_bytes_max);
         let open_timeout = profile.connect.open_timeout.unwrap_or(settings.connect_timeout);
-        let addresses = Addresses::new(urls, &profile.connect, config.clone(), (open_timeout, bytes_max))?;
+        let addresses = FeedAddresses::new(urls, &profile.connect, config.clone(), (open_timeout, bytes_max))?;
         let rules = settings.connection_rules(&profile)?;
         let subscribe = profile.subscribe.as_ref();
         let can_drop = subscribe.is_some_and(|how| how.change == ItemChange::Live && how.unsubscribe.is_some());
