@@ -1,7 +1,7 @@
 //! A server is alive or ended, never half of it: a part that ends takes the process along, one that hangs is told, and
 //! neither the log nor a lack of files nor a signal stops what works.
 
-mod support;
+mod kit;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, Write};
@@ -9,12 +9,12 @@ use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use support::client::Client;
-use support::gate::Gate;
-use support::http::{HANDSHAKE, refused_upgrade, sum};
-use support::program::{Program, command};
-use support::rude::Rude;
-use support::{DEADLINE, eventually};
+use kit::client::Client;
+use kit::gate::Gate;
+use kit::http::{HANDSHAKE, refused_upgrade, sum};
+use kit::program::{Program, command};
+use kit::rude::Rude;
+use kit::{DEADLINE, eventually};
 
 /// A server on the simulated market, with a fault that happens once a client has left.
 fn serve_with(fault: &str) -> Program {
@@ -221,7 +221,7 @@ fn a_stdout_that_is_full_or_never_read_does_not_stop_the_start() {
         let told = stderr.lines().map_while(Result::ok).find(|line| line.contains("could not write to stdout"));
         let line = told.unwrap_or_else(|| panic!("expected a warning, found the end: {:?}", child.wait()));
         let address = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next()).expect("an address");
-        let answer = support::http::get(address.parse().expect(address), "/healthz");
+        let answer = kit::http::get(address.parse().expect(address), "/healthz");
         assert_eq!(answer.status, 200, "{line}");
         child.kill().expect("a child of ours");
         child.wait().expect("a child of ours");

@@ -1,12 +1,12 @@
 //! What a client says to the feed is answered on its own connection, and the feed's side learns what clients want.
 
-mod support;
+mod kit;
 
+use kit::client::Client;
+use kit::eventually;
+use kit::http::sum;
+use kit::program::Program;
 use serde_json::{Value, json};
-use support::client::Client;
-use support::eventually;
-use support::http::sum;
-use support::program::Program;
 
 async fn serve(settings: &'static [(&'static str, &'static str)]) -> Program {
     tokio::task::spawn_blocking(|| Program::serve(&[], settings)).await.expect("a server")

@@ -1,16 +1,16 @@
 //! What clients send wrong gets its answer, which names place and remedy; nobody else notices.
 
-mod support;
+mod kit;
 
 use std::sync::Arc;
 
 use fanline::wire::deflate::Deflater;
+use kit::bystander::Bystander;
+use kit::client::Client;
+use kit::http::{HANDSHAKE, ask, refused_upgrade, sum};
+use kit::program::Program;
+use kit::rude::{BINARY, DEFLATED, Flood, Rude, TEXT, masked};
 use serde_json::{Value, json};
-use support::bystander::Bystander;
-use support::client::Client;
-use support::http::{HANDSHAKE, ask, refused_upgrade, sum};
-use support::program::Program;
-use support::rude::{BINARY, DEFLATED, Flood, Rude, TEXT, masked};
 use tokio_tungstenite::tungstenite::Message;
 
 /// A server with one shard, so that all its clients share everything, and a client that must not notice the others.
@@ -273,7 +273,7 @@ async fn broken_bytes_end_their_session_with_code_and_sentence_and_no_other() {
                 assert!(sentence.contains(part), "{what}: expected `{part}` in `{sentence}`");
             }
             let ended = breaches.len() as f64;
-            support::eventually("each session is counted with its reason", || {
+            kit::eventually("each session is counted with its reason", || {
                 let metrics = server.get("/metrics").body;
                 let count = |reason| sum(&metrics, "fanline_goodbyes_total", reason);
                 let told = count("protocol_error") + count("invalid_payload") + count("message_too_big");
@@ -302,7 +302,7 @@ async fn a_client_that_asks_without_reading_is_waited_for_and_costs_no_memory() 
                 (Some(before), Some(now)) => {
                     assert!(now < before + GROWTH_BYTES_MAX, "{before} bytes before the flood, {now} in it");
                 }
-                _ => support::skip_loudly("memory of a flooded server", "this system has no /proc"),
+                _ => kit::skip_loudly("memory of a flooded server", "this system has no /proc"),
             }
             // Once it reads, it gets every answer, in order.
             let mut expected = 0;

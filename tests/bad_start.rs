@@ -1,6 +1,6 @@
 //! What is wrong with how fanline is started, or with the files it is given, is told with place and remedy.
 
-mod support;
+mod kit;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use support::eventually;
-use support::http::sum;
-use support::program::{Program, run, run_knowing};
+use kit::eventually;
+use kit::http::sum;
+use kit::program::{Program, run, run_knowing};
 
 /// Exit codes (src/cli.rs).
 const FAILED: i32 = 1;

@@ -1,23 +1,22 @@
 //! Whoever joins, and whenever, has the book that the venue has: proven by the venue's own checksums.
 
-mod support;
+mod kit;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use kit::client::Client;
+use kit::gate::Gate;
+use kit::order_book::{Checksums, OrderBook, kraken, okx};
+use kit::program::Program;
+use kit::stage::Venue;
+use kit::tape::capture;
+use kit::wish::PATIENT;
 use rand::{RngExt, SeedableRng};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use support::client::Client;
-use support::gate::Gate;
-use support::order_book::{Checksums, OrderBook, kraken, okx};
-use support::program::Program;
-use support::recorded::capture;
-use support::skip_loudly;
-use support::stage::Venue;
-use support::wish::PATIENT;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -168,10 +167,16 @@ fn kraken_25(book: &mut OrderBook, message: &str) -> Checksums {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seeded_book_is_right_whenever_one_joins() {
+    let capture = kit::book_tape::capture();
+    let books = Books::of(&capture, |message| message["channel"] == "book", |_, _| true);
+    let seen = joiners_have_right_books(&capture, "kraken-v2", "12", books, kraken_10).await;
+    expect_enough(seen, 2000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kraken_book_of_the_built_in_depth_is_right_whenever_one_joins() {
-    let Some(capture) = capture("kraken-v2") else {
-        return skip_loudly("books", "../shared/feeds/kraken-v2/capture.jsonl is missing");
-    };
+    let Some(capture) = capture("kraken-v2") else { return };
     let is_book = |message: &Value| message["channel"] == "book";
     // The first session is of 10 levels, with four new subscriptions.
     let books = Books::of(&capture, is_book, |session, _| session == "btcusd_l2");
@@ -181,10 +186,8 @@ async fn a_kraken_book_of_the_built_in_depth_is_right_whenever_one_joins() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kraken_books_of_another_depth_are_right_with_a_copy_of_the_profile() {
-    let Some(capture) = capture("kraken-v2") else {
-        return skip_loudly("books", "../shared/feeds/kraken-v2/capture.jsonl is missing");
-    };
-    let built_in = std::fs::read_to_string(support::project("src/profile/built_in/kraken-v2.toml")).expect("a profile");
+    let Some(capture) = capture("kraken-v2") else { return };
+    let built_in = std::fs::read_to_string(kit::project("src/profile/built_in/kraken-v2.toml")).expect("a profile");
     let copy = built_in.replace("depth = 10", "depth = 25");
     assert_ne!(copy, built_in);
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kraken-25.toml");
@@ -198,9 +201,7 @@ async fn kraken_books_of_another_depth_are_right_with_a_copy_of_the_profile() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_okx_book_is_right_whenever_one_joins() {
-    let Some(capture) = capture("okx-v5") else {
-        return skip_loudly("books", "../shared/feeds/okx-v5/capture.jsonl is missing");
-    };
+    let Some(capture) = capture("okx-v5") else { return };
     let is_data = |message: &Value| message.get("event").is_none();
     let books = Books::of(&capture, is_data, |_, message| message["arg"]["channel"] == "books");
     let seen = joiners_have_right_books(&capture, "okx-v5", "2", books, okx).await;

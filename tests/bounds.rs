@@ -1,20 +1,20 @@
 //! Every bound of a session: what one client sends, keeps and does not read costs nobody else anything.
 
-mod support;
+mod kit;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 
 use fanline::wire::deflate::Deflater;
+use kit::bystander::Bystander;
+use kit::client::Client;
+use kit::eventually;
+use kit::gate::Gate;
+use kit::http::{HANDSHAKE, refused_upgrade, sum};
+use kit::program::Program;
+use kit::rude::{DEFLATED, Rude, TEXT};
 use serde_json::{Value, json};
-use support::bystander::Bystander;
-use support::client::Client;
-use support::eventually;
-use support::gate::Gate;
-use support::http::{HANDSHAKE, refused_upgrade, sum};
-use support::program::Program;
-use support::rude::{DEFLATED, Rude, TEXT};
 use tokio_tungstenite::tungstenite::{Message, accept};
 
 /// A server with one shard, so that all clients share everything.
@@ -233,7 +233,7 @@ fn clients_that_stall_in_one_large_message_share_it_until_the_process_has_ended(
     let held = metric(&server, "fanline_unsent_bytes", "");
     assert!(held < 1.1 * BYTES as f64, "all share one: {held}");
     let Some(before) = server.resident_bytes() else {
-        return support::skip_loudly("memory of a drain", "this system has no /proc");
+        return kit::skip_loudly("memory of a drain", "this system has no /proc");
     };
     server.terminate();
     let mut most = 0;

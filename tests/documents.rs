@@ -1,6 +1,6 @@
 //! The documents say what is so: their profiles and configurations are valid, their links lead somewhere, their metrics exist.
 
-mod support;
+mod kit;
 #[path = "../examples/acme/venue.rs"]
 mod venue;
 
@@ -9,8 +9,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use fanline::words::metrics;
-use support::program::{Program, run};
-use support::project;
+use kit::program::{Program, run};
+use kit::project;
 
 const DOCUMENTS: [&str; 8] = [
     "README.md",

@@ -1,16 +1,16 @@
 //! HTTP holds neither memory nor places nor turns: whoever asks for too much, or takes too long, pays for it alone.
 
 mod http_client;
-mod support;
+mod kit;
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use fanline::edge::settings::{OriginRules, Settings};
 use fanline::protocol::encoding::PayloadKind;
-use support::DEADLINE;
-use support::http::{HANDSHAKE, ask, refused_upgrade, sum};
-use support::program::Program;
+use kit::DEADLINE;
+use kit::http::{HANDSHAKE, ask, refused_upgrade, sum};
+use kit::program::Program;
 
 use crate::http_client::Client;
 use crate::http_client::street::{HANDSHAKE as UPGRADE, Street, bounded, settings};
@@ -60,7 +60,7 @@ async fn readers_that_take_nothing_cost_one_answer_together_and_are_cut() {
     until(address, "fanline_topics", "", |topics| topics >= 20_000.0).await;
     let whole = Client::connect_from(address, OTHER, ENOUGH).await.request("GET", "/v1/snapshot", "").await;
     assert!(whole.status == 200 && whole.body.len() > 3 << 20, "{}: {} bytes", whole.status, whole.body.len());
-    let Some(before) = server.resident_bytes() else { return support::skip_loudly("readers", "there is no /proc") };
+    let Some(before) = server.resident_bytes() else { return kit::skip_loudly("readers", "there is no /proc") };
 
     let mut readers = Vec::new();
     for _ in 0..READERS {

@@ -1,16 +1,16 @@
 //! `/metrics` is sound for Prometheus and tells what the person on call asks first.
 
-mod support;
+mod kit;
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use kit::client::Client;
+use kit::http::{Answer, sum};
+use kit::program::Program;
+use kit::{eventually, skip_without_tool, tool};
 use serde_json::json;
-use support::client::Client;
-use support::http::{Answer, sum};
-use support::program::Program;
-use support::{eventually, skip_without_tool, tool};
 
 /// A server on its own simulated market, after one client has received frames: the client must live on.
 async fn visited() -> (Program, Client) {

@@ -1,20 +1,20 @@
 //! Who is torn off at any byte and comes back with its cursor has, in the end, all that it was promised: every message
 //! once with `lossless`; with `conflate` the right latest values, and a true notice of everything in between.
 
-mod support;
+mod kit;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kit::account::{Account, PATTERNS, Request, Totals};
+use kit::bare::BareClient;
+use kit::gate::Gate;
+use kit::http::sum;
+use kit::program::Program;
+use kit::tape::Tape;
+use kit::{DEADLINE, eventually};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use support::account::{Account, PATTERNS, Request, Totals};
-use support::bare::BareClient;
-use support::gate::Gate;
-use support::http::sum;
-use support::program::Program;
-use support::recorded::{Tape, capture};
-use support::{DEADLINE, eventually, skip_loudly};
 
 /// How often each client is killed; 1000 times all of them.
 const KILLS: usize = 125;
@@ -32,7 +32,7 @@ const EAGER_WINDOWS: [(&str, &str); 2] = [("COMPRESSION_WINDOW_MEMBERS_MIN", "1"
 fn a_lossless_client_killed_1000_times_has_every_message_once() {
     // 80 times as fast as recorded is 17,000 messages a second; the ring holds the last minute of them.
     let settings = [("RING_FRAMES_MAX", "1048576"), ("RING_BYTES_MAX", "1GiB")];
-    let Some(outcome) = Stage::open("80", &settings).map(|stage| stage.run("lossless")) else { return };
+    let outcome = Stage::open("80", &settings).run("lossless");
     let totals = outcome.totals;
     assert_eq!((totals.missed, totals.skipped_slow, totals.skipped_expired), (0, 0, 0), "{outcome:?}");
     assert_eq!(totals.received, totals.due, "{outcome:?}");
@@ -42,14 +42,14 @@ fn a_lossless_client_killed_1000_times_has_every_message_once() {
 fn a_conflated_client_killed_1000_times_has_the_latest_values_and_knows_what_it_missed() {
     // As fast as this machine can, and a ring that holds a few milliseconds of it.
     let settings = [("RING_FRAMES_MAX", "256"), ("SLOW_REPLAY_MAX", "0s")];
-    let Some(outcome) = Stage::open("max", &settings).map(|stage| stage.run("conflate")) else { return };
+    let outcome = Stage::open("max", &settings).run("conflate");
     let totals = outcome.totals;
     assert_eq!(totals.received + totals.missed, totals.due, "{outcome:?}");
     assert!(totals.missed > 10_000 && totals.received > 10_000, "{outcome:?}");
     assert!(totals.skipped_expired > 100 && totals.skipped_slow > 100, "{outcome:?}");
 }
 
-/// A recording that is replayed over and over, and fanline on it.
+/// A tape that is replayed over and over, and fanline on it.
 struct Stage {
     tape: Tape,
     gate: Gate,
@@ -72,21 +72,17 @@ struct Outcome {
 }
 
 impl Stage {
-    fn open(speed: &str, settings: &[(&str, &str)]) -> Option<Stage> {
-        let Some(capture) = capture("binance-spot") else {
-            skip_loudly("resume", "../shared/feeds/binance-spot/capture.jsonl is missing");
-            return None;
-        };
+    fn open(speed: &str, settings: &[(&str, &str)]) -> Stage {
+        let tape = Tape::open();
         let common = [("HEARTBEAT_INTERVAL", "1ms"), ("SLOW_WRITE_DEADLINE", "10m"), ("UPSTREAM_IDLE_TIMEOUT", "10m")];
         let settings = [&common[..], &EAGER_WINDOWS, settings].concat();
-        let venue = Program::replay(&capture, &["--loop", "--speed", speed]);
+        let venue = Program::replay(tape.path(), &["--loop", "--speed", speed]);
         let gate = Gate::shut();
         gate.open(venue.addr());
         let server = Program::serve(&[&gate.ws("/stream"), "--topic", "/stream"], &settings);
-        let tape = Tape::load(&capture);
         let stage = Stage { tape, gate, server, _venue: venue };
         eventually("every topic has a value", || (stage.head() > stage.tape.end() / 20).then_some(()));
-        Some(stage)
+        stage
     }
 
     fn head(&self) -> u64 {
@@ -120,7 +116,7 @@ impl Stage {
     fn stop_feed(&self) {
         assert_eq!(self.gate.cut(), 1, "one line to the venue");
         eventually("the feed is down", || (self.server.get("/readyz").status == 503).then_some(()));
-        assert_eq!(self.gate.passed(), 1, "the recording was served without a break");
+        assert_eq!(self.gate.passed(), 1, "the tape was served without a break");
     }
 
     /// The proof is worth something only if all of this has happened.

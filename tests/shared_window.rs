@@ -1,24 +1,24 @@
 //! Real clients decode the shared window: 100,000 messages each, whatever happens to them and around them.
 //!
-//! Each stack is on a server and a recording of its own, poured as fast as the client reads. Every message it decodes is
-//! compared with the recording; the server's metrics prove that what should happen to it did happen.
+//! Each stack is on a server of its own, with the tape poured as fast as the client reads. Every message it decodes is
+//! compared with the tape; the server's metrics prove that what should happen to it did happen.
 
-mod support;
+mod kit;
 
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::company::Company;
-use support::faucet::{Faucet, ON_TAP};
-use support::http::sum;
-use support::ledger::Ledger;
-use support::lookout::Lookout;
-use support::program::Program;
-use support::puppet::Puppet;
-use support::recorded::{Tape, capture};
-use support::{DEADLINE, eventually, project, skip_loudly, skip_without_tool, tool};
+use kit::company::Company;
+use kit::faucet::{Faucet, ON_TAP};
+use kit::http::sum;
+use kit::ledger::Ledger;
+use kit::lookout::Lookout;
+use kit::program::Program;
+use kit::puppet::Puppet;
+use kit::tape::Tape;
+use kit::{DEADLINE, eventually, project, skip_without_tool, tool};
 
 /// Messages that each client receives through the shared window.
 const MESSAGES: u64 = 100_000;
@@ -100,7 +100,8 @@ type Client<'a> = &'a dyn Fn(&str, &str) -> Command;
 
 impl Stage {
     /// A server whose lanes get a window with so many members; that many are there when the client comes.
-    fn set(tape: Arc<Tape>, members_min: usize, client: Client, offer: &str) -> (Stage, Vec<Company>) {
+    fn set(members_min: usize, client: Client, offer: &str) -> (Stage, Vec<Company>) {
+        let tape = Arc::new(Tape::open());
         let mut faucet = Faucet::open(tape.clone());
         let members = members_min.to_string();
         let settings = [&SETTINGS[..], &ON_TAP, &[("COMPRESSION_WINDOW_MEMBERS_MIN", &members)]].concat();
@@ -225,18 +226,9 @@ fn join(server: &Program, path: &str, count: usize) -> Vec<Company> {
     (0..count).map(|_| Company::join(server, path)).collect()
 }
 
-fn tape(name: &str) -> Option<Arc<Tape>> {
-    let capture = capture("binance-spot");
-    if capture.is_none() {
-        skip_loudly(name, "../shared/feeds/binance-spot/capture.jsonl is missing");
-    }
-    capture.map(|capture| Arc::new(Tape::load(&capture)))
-}
-
 /// Lives through everything that a session on board can meet, then through the long way.
 fn check_window(name: &str, client: Client) {
-    let Some(tape) = tape(name) else { return };
-    let (mut stage, mut company) = Stage::set(tape, 3, client, "window");
+    let (mut stage, mut company) = Stage::set(3, client, "window");
     let extensions = &stage.puppet.extensions;
     assert!(extensions.starts_with("permessage-deflate"), "{name}: {extensions}");
     assert!(!extensions.contains("server_no_context_takeover"), "{name}: {extensions}");
@@ -298,15 +290,14 @@ fn check_long_way(name: &str, mut stage: Stage, mut company: Vec<Company>) {
     assert!(received >= stateless + MESSAGES, "{name}: {received} frames, {stateless} compressed without a window");
     // A newcomer boards at a cut; two may share one.
     assert!(cuts >= f64::from(rounds) / 2.0, "{name}: {cuts} cuts for {rounds} newcomers");
-    // The recording shrinks to a sixth; half is a bound that needs no measurement.
+    // The tape shrinks to less than a quarter; half is a bound that needs no measurement.
     let (saved, sent) = (metrics.saved(), metrics.sent());
     assert!(saved > sent && sent > 0.0, "{name}: {sent} bytes sent through the window, {saved} saved");
 }
 
 /// A client that asked for `parameter` is alone in its lane, never boards, and still gets everything.
 fn check_apart(name: &str, client: Client, offer: &str, parameter: &str) {
-    let Some(tape) = tape(name) else { return };
-    let (mut stage, company) = Stage::set(tape, 1, client, offer);
+    let (mut stage, company) = Stage::set(1, client, offer);
     let extensions = &stage.puppet.extensions;
     assert!(extensions.contains(parameter), "{name}, {offer}: {extensions}");
     while stage.ledger.live < MESSAGES_APART {

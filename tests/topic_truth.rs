@@ -1,18 +1,18 @@
 //! What is said of each topic is true: asked for and never delivered, refused, written otherwise, out of order; and names
 //! that clients invent are nobody else's business.
 
-mod support;
+mod kit;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use kit::client::Client;
+use kit::eventually;
+use kit::exchange::Exchange;
+use kit::http::sum;
+use kit::program::{Program, run};
 use serde_json::{Value, json};
-use support::client::Client;
-use support::eventually;
-use support::exchange::Exchange;
-use support::http::sum;
-use support::program::{Program, run};
 
 /// A feed whose items are its topics, which it writes in lower case.
 const PROFILE: &str = r#"

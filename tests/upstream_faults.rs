@@ -1,19 +1,19 @@
 //! The upstream fails in every way it can: clients stay connected, are told, and see data again, without a restart.
 
-mod support;
+mod kit;
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 
 use fanline::bus::feed_state::{FeedState, StaleReason};
+use kit::client::{Client, Envelope};
+use kit::eventually;
+use kit::http::sum;
+use kit::program::Program;
+use kit::stage::Stage;
+use kit::venue::{Mood, Venue, quote, topic};
 use serde_json::Value;
-use support::client::{Client, Envelope};
-use support::eventually;
-use support::http::sum;
-use support::program::Program;
-use support::stage::Stage;
-use support::venue::{Mood, Venue, quote, topic};
 
 const CLIENTS: usize = 3;
 /// New quotes that each client must see before a phase counts as one in which data flows.

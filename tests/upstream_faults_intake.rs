@@ -1,7 +1,7 @@
 //! An upstream that fails in every way it can: clients are told, and data flows again. Each test drives the venue's
 //! side of the socket itself, so that it sees its fault happen.
 
-mod support;
+mod kit;
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use fanline::profile::{Profile, check};
 use fanline::words::ids::{Epoch, Offset};
 use fanline::words::metrics::Meters;
 use futures_util::{SinkExt, StreamExt};
-use support::intake::{self, Intake, PATIENCE};
+use kit::intake::{self, Intake, PATIENCE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;

@@ -1,18 +1,18 @@
 //! A venue that misbehaves in every way that venues are known to: nothing is lost that came, nothing is told that is not so,
 //! and what cannot be mended is said.
 
-mod support;
+mod kit;
 
 use std::path::Path;
 use std::time::Duration;
 
 use fanline::bus::feed_state::StaleReason;
 use hmac::{Hmac, KeyInit, Mac};
+use kit::client::Client;
+use kit::eventually;
+use kit::program::{Program, run};
+use kit::stage::{Caller, Stage, Venue};
 use serde_json::{Value, json};
-use support::client::Client;
-use support::eventually;
-use support::program::{Program, run};
-use support::stage::{Caller, Stage, Venue};
 
 /// Items are topics; requests have numbers and are answered by them.
 const NUMBERED: &str = r#"

@@ -1,7 +1,7 @@
 //! Several connections to one feed: copies become one stream, connections are replaced and shared out, and the venue is
 //! never asked for more, or faster, than it allows. The venue's log says what was sent, to whom, and when.
 
-mod support;
+mod kit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
@@ -23,12 +23,12 @@ use fanline::profile::check;
 use fanline::words::ids::Offset;
 use fanline::words::metrics::Meters;
 use fanline::words::topic::Pattern;
+use kit::exchange::{Exchange, most_within};
+use kit::http::sum;
+use kit::intake::{self, Intake, PATIENCE};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
-use support::exchange::{Exchange, most_within};
-use support::http::sum;
-use support::intake::{self, Intake, PATIENCE};
 use tokio::time::sleep;
 
 const POLL: Duration = Duration::from_millis(10);

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::client::Client;
 use super::program::Program;
-use super::recorded::{Recorded, Tape};
+use super::tape::{Recorded, Tape};
 
 /// Patterns, and what they match, said a second time and without fanline's own matcher.
 type Interest = (&'static [&'static str], fn(&str) -> bool);

@@ -9,7 +9,7 @@ use std::thread;
 
 use tokio_tungstenite::tungstenite::{Message, accept};
 
-use super::recorded::Tape;
+use super::tape::Tape;
 
 pub struct Faucet {
     addr: SocketAddr,
