@@ -228,8 +228,8 @@ async fn two_legs_that_lose_and_die_make_one_whole_stream() {
         }
     }
     until("all frames", || ITEMS.iter().all(|item| rig.count(item) >= sent[item].len() as u64)).await;
-    // What is too much would follow at once.
-    sleep(Duration::from_millis(400)).await;
+    // What is too much is on one of the connections.
+    until("everything to be read", exchange.all_read()).await;
     for item in ITEMS {
         assert_each_once(&rig.numbers(item), &sent[item], &format!("seed {SEED}: {item}"));
     }
@@ -306,10 +306,12 @@ async fn changes_without_numbers_come_from_one_leg_until_it_goes() {
 
 const FEED: [&str; 3] = ["delta.A", "value.B", "quote.C"];
 
-/// Sends a few hundred messages a second over three topics for some seconds; gives how many of each.
-async fn feed(exchange: &Exchange, seconds: u64) -> u64 {
+/// Sends a few hundred messages a second over three topics for some seconds, which is what rotations need; `at` is called
+/// before each. Gives how many of each.
+async fn feed(exchange: &Exchange, seconds: u64, at: impl Fn(u64)) -> u64 {
     let start = Instant::now();
     for n in 0..seconds * 100 {
+        at(n);
         for item in FEED {
             let kind = item.split_once('.').map_or(item, |(kind, _)| kind);
             exchange.publish(item, &message(kind, item, n), |_| false);
@@ -338,10 +340,10 @@ async fn rotation_loses_and_repeats_nothing() {
     exchange.delay(0, Duration::from_millis(50));
     let rig = Rig::start(Settings { rotate_after: Some(Duration::from_secs(1)), ..settings(&exchange, &FEED) });
     until("the connection", || exchange.ready(&FEED).len() == 1).await;
-    let count = feed(&exchange, 5).await;
+    let count = feed(&exchange, 5, |_| {}).await;
     let all: BTreeSet<u64> = (0..count).collect();
     until("all frames", || FEED.iter().all(|item| rig.count(item) >= count)).await;
-    sleep(Duration::from_millis(100)).await;
+    until("everything to be read", exchange.all_read()).await;
     for item in FEED {
         assert_each_once(&rig.numbers(item), &all, item);
         assert_eq!(rig.notes(item, "gap"), [Value::Null; 0]);
@@ -359,12 +361,13 @@ async fn a_venue_that_announces_its_end_is_left_without_a_loss() {
     let exchange = Exchange::open();
     let rig = Rig::start(settings(&exchange, &FEED));
     until("the connection", || exchange.ready(&FEED).len() == 1).await;
-    let announcing = async {
-        // Sooner than a second after it was opened it would be a venue that is not well.
-        sleep(Duration::from_millis(1200)).await;
-        exchange.say(0, r#"{"op":"move"}"#);
+    let announce = |n| {
+        // After a second: sooner after it was opened it would be a venue that is not well.
+        if n == 120 {
+            exchange.say(0, r#"{"op":"move"}"#);
+        }
     };
-    let (count, ()) = tokio::join!(feed(&exchange, 3), announcing);
+    let count = feed(&exchange, 3, announce).await;
     until("all frames", || FEED.iter().all(|item| rig.count(item) >= count)).await;
     for item in FEED {
         assert_each_once(&rig.numbers(item), &(0..count).collect(), item);
@@ -382,7 +385,7 @@ async fn a_venue_of_one_connection_never_sees_two() {
     let rotate_after = Some(Duration::from_millis(700));
     let rig = Rig::start(Settings { profile, rotate_after, ..settings(&exchange, &FEED) });
     until("the connection", || exchange.ready(&FEED).len() == 1).await;
-    let count = feed(&exchange, 4).await;
+    let count = feed(&exchange, 4, |_| {}).await;
     exchange.say(exchange.ready(&FEED)[0], r#"{"op":"move"}"#);
     for item in FEED {
         until("the newest", || {
@@ -409,15 +412,13 @@ fn loads(exchange: &Exchange) -> Vec<usize> {
     exchange.state().guests.iter().filter(|guest| guest.is_open()).map(|guest| guest.items.len()).collect()
 }
 
-/// No stretch of a second holds more messages than allowed, on any connection, by the upstream's clock; by the venue's
-/// no stretch that is 5 % shorter, because times shrink a little on their way.
+/// No stretch of a second holds more messages than allowed, on any connection, by the upstream's own clock. When they
+/// arrive says less: a machine that is busy brings two seconds' messages at once.
 fn assert_rate(exchange: &Exchange, count: usize) {
-    let moments: Vec<_> = exchange.state().guests.iter().map(|guest| guest.moments()).collect();
-    for (heard, said) in moments {
-        assert_eq!(heard.len(), said.len(), "each message says when it was sent");
-        assert!(most_within(&said, Duration::from_secs(1)) <= count, "sent too fast: {said:?}");
-        let most = most_within(&heard, Duration::from_millis(950));
-        assert!(most <= count, "{most} messages within a second: heard {heard:?}, sent {said:?}");
+    let sent: Vec<Vec<Duration>> = exchange.state().guests.iter().map(|guest| guest.sent()).collect();
+    for sent in sent {
+        assert!(sent.is_sorted(), "messages arrive as they were sent: {sent:?}");
+        assert!(most_within(&sent, Duration::from_secs(1)) <= count, "sent too fast: {sent:?}");
     }
 }
 
@@ -430,7 +431,7 @@ async fn assert_each_delivers(exchange: &Exchange, rig: &Rig, items: &[String], 
     let published =
         || rig.frames().iter().filter(of_round).map(|frame| frame.topic.name.to_string()).collect::<Vec<_>>();
     until("one frame of each", || published().len() >= items.len()).await;
-    sleep(Duration::from_millis(100)).await;
+    until("everything to be read", exchange.all_read()).await;
     let mut found = published();
     found.sort();
     assert_eq!(found.len(), items.len(), "each once");
@@ -540,7 +541,9 @@ async fn what_clients_want_is_asked_for_as_fast_as_allowed_and_no_faster() {
             std::thread::spawn(move || throng(&interest, &topics, lane, &ends))
         })
         .collect();
-    sleep(Duration::from_secs(8)).await;
+    // More than the rate allows at once, and as many as it allows in four seconds.
+    let has_let_go = || exchange.heard().iter().any(|text| text.contains("unsub"));
+    until("40 messages, and something that is let go", || exchange.heard().len() >= 40 && has_let_go()).await;
     ends.store(true, Ordering::Relaxed);
     let clients: u32 = lanes.into_iter().map(|lane| lane.join().expect("it does not panic")).sum();
     assert!(clients >= 10_000, "{clients} clients");
@@ -573,7 +576,7 @@ async fn what_clients_want_is_asked_for_as_fast_as_allowed_and_no_faster() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wanted_again_within_the_linger_is_never_let_go() {
     let exchange = Exchange::open();
-    let interest = Interest::new(10, &Meters::unread());
+    let interest = Interest::new(20, &Meters::unread());
     let linger = Duration::from_secs(2);
     let rig = Rig::start(Settings { interest: Some(interest.clone()), linger, ..settings(&exchange, &[]) });
     let mut claim = interest.claim(patterns(&["a"])).expect("room");
@@ -581,17 +584,23 @@ async fn what_is_wanted_again_within_the_linger_is_never_let_go() {
     // Of a topic of which nothing has ever come there would be nothing to tell.
     exchange.publish("a", r#"{"kind":"value","topic":"a"}"#, |_| false);
     until("its value", || !rig.frames().is_empty()).await;
-    for _ in 0..5 {
+    let mut marks = Vec::new();
+    // What is wanted after a change is asked for once the upstream knows of the change.
+    let mut mark = async |name: String| {
+        marks.push(interest.claim(patterns(&[&name])).expect("room"));
+        until("what is wanted after it", || exchange.ready(&[&name]).len() == 1).await;
+    };
+    for round in 0..5 {
         drop(claim);
-        // Long enough for the upstream to learn that nobody wants it, and shorter than it waits.
-        sleep(Duration::from_millis(150)).await;
+        mark(format!("gone.{round}")).await;
         claim = interest.claim(patterns(&["a"])).expect("room");
-        sleep(Duration::from_millis(100)).await;
+        mark(format!("back.{round}")).await;
     }
-    assert_eq!(exchange.heard().len(), 1, "{:?}", exchange.heard());
+    let of_a = exchange.heard().into_iter().filter(|text| text.contains("\"a\""));
+    assert_eq!(of_a.count(), 1, "{:?}", exchange.heard());
     drop(claim);
     let left = Instant::now();
-    until("the end of the linger", || exchange.state().guests[0].items.is_empty()).await;
+    until("the end of the linger", || !exchange.state().guests[0].items.contains("a")).await;
     assert!(left.elapsed() >= linger, "it lingers");
     until("a note", || rig.notes("a", "stale").len() == 1).await;
     rig.end().await;

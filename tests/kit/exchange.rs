@@ -13,7 +13,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Bytes, Message};
 use tokio_tungstenite::{WebSocketStream, accept_async};
 
 /// How a connection's end is seen may take so long.
@@ -43,8 +43,11 @@ pub struct Guest {
     pub heard: Vec<(Instant, String)>,
     /// When data was first sent to it.
     pub fed: Option<Instant>,
-    outgoing: Option<UnboundedSender<(Instant, String)>>,
+    outgoing: Option<UnboundedSender<(Instant, Message)>>,
     lag: Duration,
+    /// Pings that were sent to it, and those that it has answered.
+    pings: u64,
+    pongs: u64,
 }
 
 impl Exchange {
@@ -104,6 +107,17 @@ impl Exchange {
         self.state().guests[guest].outgoing = None;
     }
 
+    /// Asks every connection for a sign that it has read everything so far. Gives what tells whether all have given it,
+    /// or have ended.
+    pub fn all_read(&self) -> impl Fn() -> bool + use<> {
+        let mut state = self.state();
+        for guest in &mut state.guests {
+            guest.pings += u64::from(guest.send(Message::Ping(Bytes::new())));
+        }
+        let (asked, exchange) = (state.guests.len(), self.clone());
+        move || exchange.state().guests[..asked].iter().all(|guest| !guest.is_open() || guest.pongs >= guest.pings)
+    }
+
     pub fn refuse(&self, refusing: bool) {
         self.state().refusing = refusing;
     }
@@ -134,7 +148,8 @@ impl Exchange {
             let lag = state.lags.iter().find(|(guest, _)| *guest == index).map_or(Duration::ZERO, |(_, lag)| *lag);
             let outgoing = Some(outgoing);
             let (items, heard) = (BTreeSet::new(), Vec::new());
-            state.guests.push(Guest { opened: Instant::now(), closed: None, items, heard, fed: None, outgoing, lag });
+            let (closed, fed, pings, pongs) = (None, None, 0, 0);
+            state.guests.push(Guest { opened: Instant::now(), closed, items, heard, fed, outgoing, lag, pings, pongs });
             index
         };
         self.serve(index, stream, orders).await;
@@ -147,13 +162,13 @@ impl Exchange {
         &self,
         index: usize,
         stream: WebSocketStream<TcpStream>,
-        mut orders: UnboundedReceiver<(Instant, String)>,
+        mut orders: UnboundedReceiver<(Instant, Message)>,
     ) {
         let (mut speaking, mut hearing) = stream.split();
         let saying = async {
-            while let Some((at, text)) = orders.recv().await {
+            while let Some((at, message)) = orders.recv().await {
                 tokio::time::sleep_until(at.into()).await;
-                if speaking.send(Message::text(text)).await.is_err() {
+                if speaking.send(message).await.is_err() {
                     break;
                 }
             }
@@ -166,6 +181,7 @@ impl Exchange {
             while let Some(Ok(message)) = hearing.next().await {
                 match message {
                     Message::Text(text) => self.heed(index, &text),
+                    Message::Pong(_) => self.state().guests[index].pongs += 1,
                     Message::Close(_) => break,
                     _ => {}
                 }
@@ -205,16 +221,18 @@ impl Guest {
     }
 
     fn say(&mut self, text: String) -> bool {
-        let at = Instant::now() + self.lag;
-        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.send((at, text)).is_ok())
+        self.send(Message::text(text))
     }
 
-    /// For each message the moment at which it was heard, and the one, in milliseconds, at which it says it was sent.
-    pub fn moments(&self) -> (Vec<Duration>, Vec<Duration>) {
-        let heard = self.heard.iter().map(|(at, _)| at.duration_since(self.opened)).collect();
-        let said =
-            |text: &String| Some(Duration::from_millis(serde_json::from_str::<Value>(text).ok()?["at"].as_u64()?));
-        (heard, self.heard.iter().filter_map(|(_, text)| said(text)).collect())
+    fn send(&mut self, message: Message) -> bool {
+        let at = Instant::now() + self.lag;
+        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.send((at, message)).is_ok())
+    }
+
+    /// For each message the moment at which it says it was sent: by the clock that the sender keeps its rate by.
+    pub fn sent(&self) -> Vec<Duration> {
+        let said = |text: &str| serde_json::from_str::<Value>(text).ok()?["at"].as_u64().map(Duration::from_millis);
+        self.heard.iter().map(|(_, text)| said(text).expect("each message says when it was sent")).collect()
     }
 }
 
