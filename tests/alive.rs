@@ -10,10 +10,10 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use kit::client::Client;
-use kit::gate::Gate;
 use kit::http::{HANDSHAKE, refused_upgrade, sum};
 use kit::program::{Program, command};
-use kit::rude::Rude;
+use kit::raw_client::RawClient;
+use kit::relay::Relay;
 use kit::{DEADLINE, eventually};
 
 /// A server on the simulated market, with a fault that happens once a client has left.
@@ -135,12 +135,12 @@ async fn a_feed_that_is_refused_for_good_is_not_ready_but_healthy() {
 /// A market that can be cut off, so that there is something to log.
 struct Outages {
     market: Program,
-    gate: Gate,
+    gate: Relay,
 }
 
 impl Outages {
     fn new() -> Outages {
-        let outages = Outages { market: Program::simulate(&[]), gate: Gate::shut() };
+        let outages = Outages { market: Program::simulate(&[]), gate: Relay::shut() };
         outages.gate.open(outages.market.addr());
         outages
     }
@@ -261,10 +261,10 @@ async fn clients_that_take_all_files_they_can_leave_those_that_the_feed_needs() 
     let server = Program::serve_within(64, &[&outages.url()], &settings);
     let told = || server.log().contains("limit=64 sessions_max=17 wanted=100000").then_some(());
     tokio::task::block_in_place(|| eventually("both numbers are told", told));
-    let mut clients: Vec<Rude> = Vec::new();
+    let mut clients: Vec<RawClient> = Vec::new();
     tokio::task::block_in_place(|| {
         for _ in 0..17 {
-            clients.push(Rude::connect(&server, "/v1/ws?topics=quote.%3E", ""));
+            clients.push(RawClient::connect(server.addr(), "/v1/ws?topics=quote.%3E", ""));
         }
         for _ in 17..100 {
             let refused = refused_upgrade(server.addr(), "/v1/ws", HANDSHAKE);

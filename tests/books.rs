@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kit::client::Client;
-use kit::gate::Gate;
 use kit::order_book::{Checksums, OrderBook, kraken, okx};
 use kit::program::Program;
-use kit::stage::Venue;
+use kit::relay::Relay;
+use kit::scripted_feed::ScriptedFeed;
+use kit::subscriber::PATIENT;
 use kit::tape::capture;
-use kit::wish::PATIENT;
 use rand::{RngExt, SeedableRng};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -77,7 +77,7 @@ struct Seen {
 /// that they get, to the last one.
 async fn joiners_have_right_books(capture: &Path, profile: &str, speed: &str, books: Books, apply: Apply) -> Seen {
     let books = Arc::new(books);
-    let gate = Gate::shut();
+    let gate = Relay::shut();
     let server = Arc::new(Program::serve(&[&gate.ws("/"), "--profile", profile], &PATIENT));
     let mut reference = joined(&server, ">").await;
     let venue = Program::replay(capture, &["--speed", speed]);
@@ -214,7 +214,7 @@ const MEMBERS: [&str; 8] =
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_joiner_of_partial_tickers_holds_every_member() {
-    let venue = Venue::open().await;
+    let venue = ScriptedFeed::open().await;
     let args = [&venue.ws("/v5/public/linear"), "--profile", "bybit-v5", "--subscribe", "tickers.BTCUSDT"];
     let server = Program::serve(&args, &PATIENT);
     let mut caller = venue.accept().await;

@@ -9,7 +9,7 @@ use kit::client::{Client, Envelope};
 use kit::eventually;
 use kit::http::{HANDSHAKE, refused_upgrade};
 use kit::program::Program;
-use kit::rude::Flood;
+use kit::raw_client::Flood;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;

@@ -4,11 +4,11 @@ mod kit;
 
 use std::sync::Arc;
 
-use kit::gate::Gate;
 use kit::http::sum;
 use kit::program::Program;
+use kit::relay::Relay;
+use kit::subscriber::{PATIENT, SubscriberPlan};
 use kit::tape::Tape;
-use kit::wish::{PATIENT, Wish};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -17,7 +17,7 @@ const CLIENTS: usize = 300;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_client_gets_exactly_the_frames_of_its_topics() {
     let tape = Arc::new(Tape::open());
-    let gate = Gate::shut();
+    let gate = Relay::shut();
     let server = Arc::new(Program::serve(&[&gate.ws("/stream"), "--topic", "/stream"], &PATIENT));
 
     let (ready, mut readiness) = mpsc::channel(CLIENTS);
@@ -25,18 +25,18 @@ async fn every_client_gets_exactly_the_frames_of_its_topics() {
     for index in 0..CLIENTS {
         let (server, tape, ready) = (server.clone(), tape.clone(), ready.clone());
         clients.spawn(async move {
-            let wish = Wish::nth(index);
-            let mut subscriber = wish.subscribe(&server).await;
+            let plan = SubscriberPlan::nth(index);
+            let mut subscriber = plan.subscribe(&server).await;
             // An answer proves that a shard has the session, and so the patterns of its query.
             subscriber.expect_silence().await;
             ready.send(()).await.expect("the test waits");
             drop(ready);
-            let expected = wish.offsets(&tape);
+            let expected = plan.offsets(&tape);
             let received = match expected.last() {
                 Some(last) => subscriber.read_to(*last, &tape).await,
                 None => Vec::new(),
             };
-            assert!(received == expected, "client {index}, {wish:?}: {}", difference(&received, &expected));
+            assert!(received == expected, "client {index}, {plan:?}: {}", difference(&received, &expected));
             (subscriber, received.len())
         });
     }
@@ -55,7 +55,7 @@ async fn every_client_gets_exactly_the_frames_of_its_topics() {
         received += count;
     }
 
-    let expected: usize = (0..CLIENTS).map(|index| Wish::nth(index).offsets(&tape).len()).sum();
+    let expected: usize = (0..CLIENTS).map(|index| SubscriberPlan::nth(index).offsets(&tape).len()).sum();
     assert_eq!(received, expected);
     assert!(received as u64 > 100 * tape.end(), "{received} deliveries are too few to prove anything");
     assert_eq!(gate.passed(), 1, "the tape was served once");

@@ -7,10 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kit::account::{Account, PATTERNS, Request, Totals};
-use kit::bare::BareClient;
-use kit::gate::Gate;
 use kit::http::sum;
 use kit::program::Program;
+use kit::raw_client::{OFFER, RawClient};
+use kit::relay::Relay;
 use kit::tape::Tape;
 use kit::{DEADLINE, eventually};
 use rand::rngs::StdRng;
@@ -32,7 +32,7 @@ const EAGER_WINDOWS: [(&str, &str); 2] = [("COMPRESSION_WINDOW_MEMBERS_MIN", "1"
 fn a_lossless_client_killed_1000_times_has_every_message_once() {
     // 80 times as fast as recorded is 17,000 messages a second; the ring holds the last minute of them.
     let settings = [("RING_FRAMES_MAX", "1048576"), ("RING_BYTES_MAX", "1GiB")];
-    let outcome = Stage::open("80", &settings).run("lossless");
+    let outcome = Harness::open("80", &settings).run("lossless");
     let totals = outcome.totals;
     assert_eq!((totals.missed, totals.skipped_slow, totals.skipped_expired), (0, 0, 0), "{outcome:?}");
     assert_eq!(totals.received, totals.due, "{outcome:?}");
@@ -42,7 +42,7 @@ fn a_lossless_client_killed_1000_times_has_every_message_once() {
 fn a_conflated_client_killed_1000_times_has_the_latest_values_and_knows_what_it_missed() {
     // As fast as this machine can, and a ring that holds a few milliseconds of it.
     let settings = [("RING_FRAMES_MAX", "256"), ("SLOW_REPLAY_MAX", "0s")];
-    let outcome = Stage::open("max", &settings).run("conflate");
+    let outcome = Harness::open("max", &settings).run("conflate");
     let totals = outcome.totals;
     assert_eq!(totals.received + totals.missed, totals.due, "{outcome:?}");
     assert!(totals.missed > 10_000 && totals.received > 10_000, "{outcome:?}");
@@ -50,9 +50,9 @@ fn a_conflated_client_killed_1000_times_has_the_latest_values_and_knows_what_it_
 }
 
 /// A tape that is replayed over and over, and fanline on it.
-struct Stage {
+struct Harness {
     tape: Tape,
-    gate: Gate,
+    gate: Relay,
     server: Program,
     _venue: Program,
 }
@@ -71,18 +71,18 @@ struct Outcome {
     deflated: u64,
 }
 
-impl Stage {
-    fn open(speed: &str, settings: &[(&str, &str)]) -> Stage {
+impl Harness {
+    fn open(speed: &str, settings: &[(&str, &str)]) -> Harness {
         let tape = Tape::open();
         let common = [("HEARTBEAT_INTERVAL", "1ms"), ("SLOW_WRITE_DEADLINE", "10m"), ("UPSTREAM_IDLE_TIMEOUT", "10m")];
         let settings = [&common[..], &EAGER_WINDOWS, settings].concat();
         let venue = Program::replay(tape.path(), &["--loop", "--speed", speed]);
-        let gate = Gate::shut();
+        let gate = Relay::shut();
         gate.open(venue.addr());
         let server = Program::serve(&[&gate.ws("/stream"), "--topic", "/stream"], &settings);
-        let stage = Stage { tape, gate, server, _venue: venue };
-        eventually("every topic has a value", || (stage.head() > stage.tape.end() / 20).then_some(()));
-        stage
+        let harness = Harness { tape, gate, server, _venue: venue };
+        eventually("every topic has a value", || (harness.head() > harness.tape.end() / 20).then_some(()));
+        harness
     }
 
     fn head(&self) -> u64 {
@@ -99,7 +99,7 @@ impl Stage {
                 let account = Account::new(&self.tape, [*pattern].into());
                 let rng = StdRng::seed_from_u64(seed ^ index as u64);
                 let deflate = index % 2 == 1;
-                let client = Client { stage: self, account, rng, deflate, policy, outcome: Outcome::default() };
+                let client = Client { harness: self, account, rng, deflate, policy, outcome: Outcome::default() };
                 scope.spawn(move || client.live())
             });
             let lives: Vec<_> = lives.collect();
@@ -133,7 +133,7 @@ impl Stage {
 }
 
 struct Client<'s> {
-    stage: &'s Stage,
+    harness: &'s Harness,
     account: Account<'s>,
     rng: StdRng,
     deflate: bool,
@@ -173,19 +173,20 @@ impl Client<'_> {
     }
 
     /// Connects, with everything in force and the cursor, in the query or by a command.
-    fn connect(&mut self) -> BareClient {
+    fn connect(&mut self) -> RawClient {
         let topics: Vec<&str> = self.account.interest().iter().map(|index| PATTERNS[*index].0).collect();
         let since = self.account.since();
         self.outcome.resumed += usize::from(since.is_some());
         self.account.ask(Request::Opening);
-        let addr = self.stage.server.addr();
+        let addr = self.harness.server.addr();
+        let offer = if self.deflate { OFFER } else { "" };
         if self.rng.random() {
             let topics = topics.join(",").replace('>', "%3E");
             let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
             let path = format!("/v1/ws?policy={}&topics={topics}{since}", self.policy);
-            return BareClient::connect(addr, &path, self.deflate);
+            return RawClient::connect(addr, &path, offer);
         }
-        let mut link = BareClient::connect(addr, "/v1/ws", self.deflate);
+        let mut link = RawClient::connect(addr, "/v1/ws", offer);
         let mut command = serde_json::json!({"op": "subscribe", "topics": topics, "policy": self.policy});
         if let Some(since) = since {
             command["since"] = since.into();
@@ -195,7 +196,7 @@ impl Client<'_> {
     }
 
     /// Asks for one pattern more or less.
-    fn change(&mut self, link: &mut BareClient) {
+    fn change(&mut self, link: &mut RawClient) {
         let interest = self.account.interest();
         let index = self.rng.random_range(0..PATTERNS.len());
         let (op, request) = match interest.contains(&index) {
@@ -209,7 +210,7 @@ impl Client<'_> {
     }
 
     /// Reads what has arrived whole. True if a pong was among it.
-    fn read(&mut self, link: &mut BareClient) -> bool {
+    fn read(&mut self, link: &mut RawClient) -> bool {
         let mut ponged = false;
         while let Some(text) = link.text() {
             ponged |= self.account.read(&text);
@@ -219,7 +220,7 @@ impl Client<'_> {
 
     /// Comes back a last time, after the end of the feed: the answer to a command follows all that was missed.
     fn come_to_rest(mut self) -> Outcome {
-        let head = self.stage.head();
+        let head = self.harness.head();
         let mut link = self.connect();
         link.command(r#"{"op":"ping"}"#);
         let start = Instant::now();

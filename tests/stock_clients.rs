@@ -38,7 +38,7 @@ struct Visit {
 }
 
 /// A server on the tape in a loop.
-struct Stage {
+struct Harness {
     server: Program,
     _venue: Program,
     tape: Tape,
@@ -46,12 +46,12 @@ struct Stage {
 
 const PATTERNS: &str = "btcusdt@*,*@trade";
 
-impl Stage {
-    fn set() -> Stage {
+impl Harness {
+    fn set() -> Harness {
         let tape = Tape::open();
         let venue = Program::replay(tape.path(), &["--speed", "4", "--loop"]);
         let server = Program::serve(&[&venue.ws("/stream"), "--topic", "/stream"], &[]);
-        Stage { server, _venue: venue, tape }
+        Harness { server, _venue: venue, tape }
     }
 
     /// Runs a client program, which must succeed.
@@ -89,11 +89,11 @@ impl Stage {
 
 /// Runs one client in both modes on a server of its own, so that the bytes on the wire can be told apart.
 fn visit(program: PathBuf, script: &str) {
-    let stage = Stage::set();
-    stage.check("plain", &stage.run(program.clone(), script, "plain"));
-    assert_eq!(stage.deflated_bytes(), 0.0, "nothing is compressed for a client that did not ask for it");
-    stage.check("deflate", &stage.run(program, script, "deflate"));
-    assert!(stage.deflated_bytes() > 0.0, "what was negotiated is used");
+    let harness = Harness::set();
+    harness.check("plain", &harness.run(program.clone(), script, "plain"));
+    assert_eq!(harness.deflated_bytes(), 0.0, "nothing is compressed for a client that did not ask for it");
+    harness.check("deflate", &harness.run(program, script, "deflate"));
+    assert!(harness.deflated_bytes() > 0.0, "what was negotiated is used");
 }
 
 #[test]

@@ -6,26 +6,23 @@
 #![allow(dead_code)]
 
 pub mod account;
-pub mod bare;
 pub mod book_tape;
 pub mod bystander;
 pub mod client;
-pub mod company;
-pub mod exchange;
-pub mod faucet;
-pub mod gate;
+pub mod fake_feed;
+pub mod faulty_feed;
 pub mod http;
 pub mod intake;
 pub mod ledger;
-pub mod lookout;
 pub mod order_book;
 pub mod program;
-pub mod puppet;
-pub mod rude;
-pub mod stage;
+pub mod raw_client;
+pub mod relay;
+pub mod scripted_feed;
+pub mod stock_client;
+pub mod subscriber;
 pub mod tape;
-pub mod venue;
-pub mod wish;
+pub mod tape_feed;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use faults::{Fault, KINDS};
 
-/// What a test without a fault takes at most, many times over: a fault may also make it wait for ever.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// What tests without a fault take at most, many times over: a fault may also make them wait for ever.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// Of a folder, what is no part of the sources.
 const SKIPPED: &[&str] = &["target", ".git", "node_modules", "docs", "corpus", "artifacts"];
 
