@@ -176,7 +176,7 @@ async fn a_wrong_query_is_refused_before_the_upgrade() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_handshake_is_answered_with_what_would_be_one() {
+async fn a_request_that_is_no_handshake_is_refused_with_what_one_needs() {
     let harness = Harness::open().await;
     harness
         .abuse(|server| {

@@ -88,7 +88,7 @@ fn a_port_in_use_is_told_with_the_address_and_the_way_out() {
 }
 
 #[test]
-fn a_capture_that_cannot_be_read_is_told_by_its_name() {
+fn an_unreadable_recording_is_named_in_the_error() {
     let folder = file("some_file", "").with_file_name("");
     for path in ["/nowhere/capture.jsonl", text(&folder)] {
         let parts = [&*format!("`{path}`"), "check the"];

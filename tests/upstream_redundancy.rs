@@ -630,7 +630,7 @@ async fn answered(answers: &Receiver<RequestAnswer>) -> RequestAnswer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_find_the_one_who_asked() {
+async fn each_answer_reaches_the_client_that_asked() {
     let exchange = FakeFeed::open();
     let (asks, queue) = requests::open(RequestRules::default());
     let harness = Harness::start(Settings { asks: Some(queue), ..settings(&exchange, &["v"]) });

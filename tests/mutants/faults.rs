@@ -101,7 +101,7 @@ const CUT: &[Fault] = &[
     // Notices enter the window.
     fault(SHARED_WINDOW, "if frame.is_note() {", "if false {", SIMULATION),
     // A window that is closed goes on counting, so that in the end there is none for anyone.
-    fault(ROUNDS, "self.windows -= 1;", "", DELIVERY),
+    fault(ROUNDS, "self.windows -= 1;", "", SIMULATION),
 ];
 
 const CATCH_UP: &[Fault] = &[
@@ -118,7 +118,7 @@ const CATCH_UP: &[Fault] = &[
     // A cursor at the head is refused.
     fault(SUBSCRIPTIONS, "if since.offset > head {", "if since.offset >= head {", DELIVERY),
     // Lossless clients are skipped over, others are not.
-    fault(TURNS, "session.policy == Policy::Lossless", "session.policy != Policy::Lossless", DELIVERY),
+    fault(TURNS, "session.policy == Policy::Lossless", "session.policy != Policy::Lossless", SIMULATION),
 ];
 
 const SKIPS: &[Fault] = &[
@@ -129,10 +129,10 @@ const SKIPS: &[Fault] = &[
     fault(TURNS, "to: position, reason", "to: from.next(), reason", SIMULATION),
     // The wrong one is blamed.
     fault(TURNS, "(\"slow\", ", "(\"overrun\", ", SIMULATION),
-    fault(TURNS, "(\"expired\", ", "(\"slow\", ", DELIVERY),
+    fault(TURNS, "(\"expired\", ", "(\"slow\", ", SIMULATION),
     fault(ROUNDS, "behind.cause = CatchUpCause::Overrun;", "", SIMULATION),
     // Skips are not counted.
-    fault(TURNS, "counter.increment(1);", "", DELIVERY),
+    fault(TURNS, "counter.increment(1);", "counter.increment(0);", SIMULATION),
 ];
 
 const RETENTION: &[Fault] = &[
@@ -162,7 +162,7 @@ const ARBITRATION: &[Fault] = &[
         "if relation == Relation::Ahead {",
         ARBITRATE,
     ),
-    fault(ARBITER, "held > HELD_MAX ||", "held > HELD_MAX + 1 ||", ARBITRATE),
+    fault(ARBITER, "held > HELD_MAX ||", "held > 2 * HELD_MAX ||", ARBITRATE),
     // A topic of changes follows two connections at once.
     fault(ARBITER, "(piece.snapshot && owner.leg == source.leg)", "piece.snapshot", ARBITRATE),
     // Nobody takes over from a connection that is lost.

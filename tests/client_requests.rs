@@ -2,8 +2,11 @@
 
 mod kit;
 
+use std::path::Path;
+
 use kit::client::Client;
 use kit::eventually;
+use kit::fake_feed::FakeFeed;
 use kit::http::sum;
 use kit::program::Program;
 use serde_json::{Value, json};
@@ -18,12 +21,8 @@ async fn greeted(server: &Program) -> Client {
     client
 }
 
-async fn answer(client: &mut Client) -> Value {
-    serde_json::from_str(&client.text().await).expect("JSON")
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_passed_on_unless_it_is_configured() {
+async fn client_requests_are_refused_unless_the_operator_allows_them() {
     let server = serve(&[]).await;
     let mut client = greeted(&server).await;
     for command in [
@@ -41,17 +40,67 @@ async fn nothing_is_passed_on_unless_it_is_configured() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_passed_on_is_answered_to_the_asker() {
-    let server = serve(&[("UPSTREAM_SEND", "chat.*"), ("UPSTREAM_REQUEST", "true")]).await;
+async fn a_message_to_the_feed_is_confirmed_to_its_client_alone() {
+    let server = serve(&[("UPSTREAM_SEND", "chat.*")]).await;
     let (mut asker, mut other) = (greeted(&server).await, greeted(&server).await);
-    let send = json!({"op": "send", "id": "s", "topic": "chat.#rust", "data": {"text": "hi"}});
-    asker.command(send).await;
-    assert_eq!(answer(&mut asker).await, json!({"op": "sent", "id": "s"}));
-    // The profile of the simulated market does not say how requests are numbered.
-    asker.command(json!({"op": "request", "id": "r", "data": {"method": "depth"}, "timeout_ms": 100})).await;
-    let refused = answer(&mut asker).await;
-    assert_eq!((&refused["id"], &refused["code"]), (&json!("r"), &json!("not_sent")), "{refused}");
+    asker.command(json!({"op": "send", "id": "s", "topic": "chat.#rust", "data": {"text": "hi"}})).await;
+    assert_eq!(asker.expect_op("sent").await, json!({"op": "sent", "id": "s"}));
     other.expect_silence().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_without_a_number_for_its_answer_is_not_sent() {
+    // The profile of the simulated market does not say how requests are numbered.
+    let server = serve(&[("UPSTREAM_REQUEST", "true")]).await;
+    let mut client = greeted(&server).await;
+    client.command(json!({"op": "request", "id": "r", "data": {"method": "depth"}, "timeout_ms": 100})).await;
+    let refused = client.expect_op("error").await;
+    assert_eq!((&refused["id"], &refused["code"]), (&json!("r"), &json!("not_sent")), "{refused}");
+}
+
+/// A feed whose items are its topics, and which answers requests by their number.
+const PROFILE: &str = r#"
+profile = 1
+name = "requests"
+[subscribe]
+send = '{"op":"sub","items":${items|json},"id":${req}}'
+ack = { per = "list", id = "/id", ok = "/ok", bad = ["/bad"] }
+[client]
+request = { id = "/id", timeout = "10s" }
+[[on]]
+name = "granted"
+as = "ack"
+when = ['/ok exists']
+[[on]]
+name = "data"
+as = "data"
+topic = "${/topic}"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_to_a_request_reaches_its_client_alone_and_with_its_own_number() {
+    let feed = FakeFeed::open();
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("requests.toml");
+    std::fs::write(&file, PROFILE).expect("a folder to write to");
+    let url = feed.url();
+    let server = tokio::task::spawn_blocking(move || {
+        let args = [&*url, "--profile", file.to_str().expect("UTF-8"), "--subscribe", "v"];
+        Program::serve(&args, &[("UPSTREAM_REQUEST", "true")])
+    });
+    let server = server.await.expect("a server");
+    let (mut asker, mut other) = (greeted(&server).await, greeted(&server).await);
+    tokio::task::block_in_place(|| eventually("the feed", || (feed.ready(&["v"]).len() == 1).then_some(())));
+    asker.command(json!({"op": "request", "id": "r", "data": {"id": 7, "method": "depth"}})).await;
+    let heard = || feed.heard().into_iter().find(|text| text.contains("depth"));
+    let asked = tokio::task::block_in_place(|| eventually("the request", heard));
+    let asked: Value = serde_json::from_str(&asked).expect("JSON");
+    assert_eq!(asked, json!({"id": asked["id"], "method": "depth"}));
+    feed.say(0, &json!({"id": asked["id"], "result": [1]}).to_string());
+    let response = asker.expect_op("response").await;
+    assert_eq!(response, json!({"op": "response", "id": "r", "data": {"id": 7, "result": [1]}}));
+    other.expect_silence().await;
+    let metrics = server.get("/metrics").body;
+    assert_eq!(sum(&metrics, "fanline_client_requests_total", "result=\"response\""), 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
