@@ -206,10 +206,13 @@ impl Harness {
     /// Nothing is outstanding, and nothing else comes. Says what has happened; gives how many frames came.
     fn finish(mut self, name: &str) -> (u64, Metrics) {
         self.settle();
-        // A report that counts a session which comes only now has counted all frames before. One scrape may show an old
-        // count beside a new gauge: the next one is sound.
-        let _newcomer = RawClient::connect(self.server.addr(), "/v1/ws", "");
-        eventually("the company has left", || (self.metrics().sessions() == 3.0).then_some(()));
+        // A report that counts sessions which come only now, more than ever before, has counted all frames before them.
+        // One scrape may show an old count beside a new gauge: the next one is sound.
+        const NEWCOMERS: usize = 20;
+        let _newcomers = join(&self.server, "/v1/ws", NEWCOMERS);
+        // The client, the lookout, and nobody of the company.
+        let expected = (NEWCOMERS + 2) as f64;
+        eventually("a report after the last frame", || (self.metrics().sessions() == expected).then_some(()));
         let metrics = self.metrics();
         let Ledger { live, values, skipped, skips, .. } = self.ledger;
         eprintln!(
