@@ -171,6 +171,7 @@ impl Copy {
                     return status.success();
                 }
                 if Instant::now() > deadline {
+                    println!("it did not end within {PATIENCE:?}:");
                     test.kill().expect("a test that was started");
                     test.wait().expect("a test that was started");
                     return false;
