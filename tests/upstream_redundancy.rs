@@ -633,7 +633,7 @@ async fn answered(answers: &Receiver<RequestAnswer>) -> RequestAnswer {
 async fn each_answer_reaches_the_client_that_asked() {
     let exchange = FakeFeed::open();
     let (asks, queue) = requests::open(RequestRules::default());
-    let harness = Harness::start(Settings { asks: Some(queue), ..settings(&exchange, &["v"]) });
+    let harness = Harness::start(Settings { requests: Some(queue), ..settings(&exchange, &["v"]) });
     until("the connection", || exchange.ready(&["v"]).len() == 1).await;
 
     let one = request(&asks, r#"{"id":7,"method":"one"}"#, PATIENCE);

@@ -9,6 +9,7 @@ pub mod account;
 pub mod book_tape;
 pub mod bystander;
 pub mod client;
+pub mod document;
 pub mod edge;
 pub mod fake_feed;
 pub mod faulty_feed;

@@ -2,7 +2,7 @@
 //!
 //! Texts are as short as they can be and still occur once in their file, so that few changes of the code reach them.
 
-/// Which tests: what Cargo builds them by (`--lib`, `--test=NAME`), and what their names begin with.
+/// Which tests: what Cargo builds them by (`-p PACKAGE --lib`, `--test NAME`), and what their names contain.
 type Tests = (&'static str, &'static str);
 
 /// One mistake: `old` occurs once in `file` and is replaced by `new`.
@@ -23,19 +23,19 @@ const fn fault(file: &'static str, old: &'static str, new: &'static str, tests: 
     Fault { file, old, new, tests }
 }
 
-const SIMULATION: Tests = ("--lib", "delivery::simulation");
-const DELIVERY: Tests = ("--lib", "delivery::");
-const WINDOW: Tests = ("--lib", "delivery::lanes::window");
-const COMMANDS: Tests = ("--lib", "delivery::sessions");
-const RETAINED: Tests = ("--lib", "bus::retained");
-const PUBLISHER: Tests = ("--lib", "bus::publisher");
-const DEMAND: Tests = ("--lib", "bus::demand");
-const ARBITRATE: Tests = ("--lib", "intake::arbitrate");
-const ASSEMBLE: Tests = ("--lib", "intake::assemble");
-const CONNECTION: Tests = ("--lib", "intake::connection");
-const ASSIGNMENT: Tests = ("--lib", "intake::upstream::assignment");
-const LISTEN: Tests = ("--lib", "edge::listen");
-const WORDS: Tests = ("--lib", "words::");
+const SIMULATION: Tests = ("-p fanline --lib", "delivery::simulation");
+const DELIVERY: Tests = ("-p fanline --lib", "delivery::");
+const WINDOW: Tests = ("-p shared-deflate --lib", "window::");
+const COMMANDS: Tests = ("-p fanline --lib", "delivery::sessions");
+const RETAINED: Tests = ("-p fanline --lib", "bus::retained");
+const PUBLISHER: Tests = ("-p fanline --lib", "bus::publisher");
+const DEMAND: Tests = ("-p fanline --lib", "bus::demand");
+const ARBITRATE: Tests = ("-p fanline --lib", "intake::arbitrate");
+const ASSEMBLE: Tests = ("-p fanline --lib", "intake::assemble");
+const CONNECTION: Tests = ("-p fanline --lib", "intake::connection");
+const ASSIGNMENT: Tests = ("-p fanline --lib", "intake::upstream::assignment");
+const LISTEN: Tests = ("-p fanline --lib", "edge::listen");
+const WORDS: Tests = ("-p fanline --lib", "words::");
 
 pub const KINDS: &[Kind] = &[
     Kind { name: "splice", faults: SPLICE },
@@ -60,6 +60,7 @@ const ROUNDS: &str = "src/delivery/shard/rounds.rs";
 const TOPIC_INDEX: &str = "src/delivery/lanes/topic_index.rs";
 const SUBSCRIPTIONS: &str = "src/delivery/sessions/subscriptions.rs";
 const SHARED_WINDOW: &str = "src/delivery/lanes/window.rs";
+const CODEC_WINDOW: &str = "crates/shared-deflate/src/window.rs";
 const KEPT: &str = "src/bus/retained.rs";
 const ARBITER: &str = "src/intake/arbitrate/arbiter.rs";
 const TRACK: &str = "src/intake/arbitrate/topic_track.rs";
@@ -91,13 +92,13 @@ const SPLICE: &[Fault] = &[
 
 const CUT: &[Fault] = &[
     // Sessions board without a cut.
-    fault(SHARED_WINDOW, "self.deflater.cut();", "", WINDOW),
-    fault(ROUNDS, "if !window.cut_for(", "if window.cut_for(", WINDOW),
+    fault(CODEC_WINDOW, "self.deflater.cut();", "", WINDOW),
     // All that board have the place of the first.
-    fault(ROUNDS, "window.boarded.len() as u32 }", "0 }", SIMULATION),
-    // A cut is due too early, and one frame too late.
-    fault(SHARED_WINDOW, "CUT_COST_FRAMES * self", "self", WINDOW),
-    fault(SHARED_WINDOW, ">= u64::from(settings.cut_frames_max)", "> u64::from(settings.cut_frames_max)", WINDOW),
+    fault(ROUNDS, "cut.board(id) as u32 }", "cut.board(id) as u32 * 0 }", SIMULATION),
+    // A cut is due too early, one message too late, and ever sooner.
+    fault(CODEC_WINDOW, " * self.members.len() as u64;", ";", WINDOW),
+    fault(CODEC_WINDOW, "self.messages_waited < u64::from", "self.messages_waited <= u64::from", WINDOW),
+    fault(CODEC_WINDOW, "(self.messages_waited, self.waits) = (0, 0);", "", WINDOW),
     // Notices enter the window.
     fault(SHARED_WINDOW, "if frame.is_note() {", "if false {", SIMULATION),
     // A window that is closed goes on counting, so that in the end there is none for anyone.
@@ -158,17 +159,17 @@ const ARBITRATION: &[Fault] = &[
     // The second gap waits no longer than the first.
     fault(
         ARBITER,
-        "if relation == Relation::Ahead {\n                track.missing_since_ns = held.received.mono_ns;",
+        "if relation == Relation::Ahead {\n                track.missing_since_ns = pending.received.mono_ns;",
         "if relation == Relation::Ahead {",
         ARBITRATE,
     ),
-    fault(ARBITER, "held > HELD_MAX ||", "held > 2 * HELD_MAX ||", ARBITRATE),
+    fault(ARBITER, "pending > PENDING_MAX ||", "pending > 2 * PENDING_MAX ||", ARBITRATE),
     // A topic of changes follows two connections at once.
-    fault(ARBITER, "(piece.snapshot && owner.leg == source.leg)", "piece.snapshot", ARBITRATE),
+    fault(ARBITER, "(update.snapshot && owner.leg == source.leg)", "update.snapshot", ARBITRATE),
     // Nobody takes over from a connection that is lost.
     fault(ARBITER, "track.owner = None;\n                orphans", "orphans", ARBITRATE),
     // Late copies turn the count back.
-    fault(TRACK, "(piece.snapshot || quiet_ns > LATE_NS)", "true", ARBITRATE),
+    fault(TRACK, "(update.snapshot || quiet_ns > LATE_NS)", "true", ARBITRATE),
     fault(ARBITER, "Release::Late;", "Release::InOrder;", ARBITRATE),
     fault(ARBITER, "age_ns.saturating_add(WINDOW_NS) > now_ns", "now_ns > 0", ARBITRATE),
 ];
@@ -184,8 +185,8 @@ const GAPS: &[Fault] = &[
     // A snapshot does not begin a new count.
     fault(
         TOPIC,
-        "if piece.snapshot {\n            self.sequence.reset(piece.numbers);",
-        "if piece.snapshot {",
+        "if update.snapshot {\n            self.sequence.reset(update.numbers);",
+        "if update.snapshot {",
         ASSEMBLE,
     ),
     fault(
@@ -200,13 +201,13 @@ const ASSEMBLING: &[Fault] = &[
     // A whole value is rendered across a gap.
     fault(
         TOPIC,
-        "        if let Some(story) = &mut self.story {\n            story.unfold(bench);\n        }\n",
+        "        if let Some(log) = &mut self.log {\n            log.unfold(budget);\n        }\n",
         "",
         ASSEMBLE,
     ),
-    fault(TOPIC, "if course == Disposition::Publish\n", "if course != Disposition::Drop\n", ASSEMBLE),
+    fault(TOPIC, "if disposition == Disposition::Publish\n", "if disposition != Disposition::Drop\n", ASSEMBLE),
     fault(TOPIC, "self.bytes > self.whole_bytes", "self.bytes > 2 * self.whole_bytes", ASSEMBLE),
-    fault(TOPIC, "*bench.folded_bytes -= fold.bytes();", "", ASSEMBLE),
+    fault(TOPIC, "*budget.folded_bytes -= fold.bytes();", "", ASSEMBLE),
     // Levels that are gone stay, asks are sorted as bids, a level too many is kept.
     fault(
         BOOK,
@@ -220,7 +221,7 @@ const ASSEMBLING: &[Fault] = &[
     // Carried fields stay those of the snapshot.
     fault(
         "src/intake/assemble/fold.rs",
-        "Some(spot) if **carried != *spot.token => *carried = spot.token.into(),",
+        "Some(found) if **carried != *found.token => *carried = found.token.into(),",
         "",
         ASSEMBLE,
     ),
@@ -306,8 +307,8 @@ const ASSIGNMENTS: &[Fault] = &[
     // New items go to a connection that is lost.
     fault(
         "src/intake/upstream/assignment.rs",
-        "(load.standing == LinkState::Lost, load.count)",
-        "(load.standing == LinkState::Open, load.count)",
+        "(load.state == LinkState::Lost, load.count)",
+        "(load.state == LinkState::Open, load.count)",
         ASSIGNMENT,
     ),
     // An item is dropped where it came from before it has arrived where it goes.

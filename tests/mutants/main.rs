@@ -135,7 +135,8 @@ impl Copy {
         let quick =
             ["--config=profile.dev.package.fanline.opt-level=0", "--config=profile.dev.package.fanline.debug=0"];
         let Output { status, stdout, stderr } = Command::new(env!("CARGO"))
-            .args(["test", "--locked", "--no-run", "--message-format=json-render-diagnostics", fault.tests.0])
+            .args(["test", "--locked", "--no-run", "--message-format=json-render-diagnostics"])
+            .args(fault.tests.0.split(' '))
             .args(quick)
             .env("CARGO_TARGET_DIR", &self.target)
             .current_dir(&self.tree)
