@@ -2,6 +2,7 @@
 //! a few bytes, vanish and resume, while frames of all kinds and notes are published and the ring overruns. ModelKind each
 //! client made of what it received is then compared with what was published.
 
+mod cases;
 pub mod client;
 mod model;
 

@@ -12,7 +12,7 @@ use crate::intake::assemble::recordings::{
 };
 
 /// Clients of the whole server keep the same books.
-#[path = "../../../../tests/support/order_book.rs"]
+#[path = "../../../../tests/kit/order_book.rs"]
 mod order_book;
 
 /// Applies messages to a book; gives the checksum that the message names, and that of the book.
