@@ -1,4 +1,4 @@
-//! A shard with puppets for clients, for unit tests: no sockets, no clock, and a mailbox that the test looks into.
+//! A shard and its clients for unit tests: no sockets, no clock, and a mailbox that the test looks into.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,19 +11,18 @@ use serde_json::Value;
 use crate::bus;
 use crate::bus::Limits;
 use crate::bus::demand::interest::Interest;
-use crate::bus::demand::requests;
 use crate::bus::demand::requests::{RequestQueue, RequestRules};
 use crate::bus::history::History;
 use crate::bus::publisher::Publisher;
 use crate::bus::retention::Retention;
+use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::handoff::SessionOptions;
-use crate::delivery::lanes::lane::SessionId;
 use crate::delivery::lanes::window::WindowSettings;
-use crate::delivery::sessions::client_requests::Reply;
+use crate::delivery::meters::ShardMeters;
+use crate::delivery::session_id::SessionId;
+use crate::delivery::sessions::pending_requests::Reply;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
-use crate::delivery::shard::meters::ShardMeters;
-use crate::delivery::shards::BusHandles;
 use crate::delivery::simulation::client::{FakeSocket, Pipe, split_frame};
 use crate::protocol::encoding::{Payload, PayloadKind};
 use crate::words::ids::Epoch;
@@ -60,12 +59,12 @@ impl Harness {
         let (publisher, reader) = bus::open_with_history(Epoch(1), limits, History::default(), &Meters::unread());
         let interest = Interest::new(wanted_max, &Meters::unread());
         let send = vec![Pattern::parse("chat.*").expect("a pattern")];
-        let (asks, queue) = requests::open(RequestRules { send, request: true });
+        let (requests, queue) = crate::bus::demand::requests::open(RequestRules { send, request: true });
         let (sender, mail) = channel();
         let mailbox = Arc::new(move |reply| sender.send(reply).unwrap_or_default());
-        let ends = BusHandles { reader, interest: Some(interest.clone()), asks };
+        let bus = BusHandles { reader, interest: Some(interest.clone()), requests };
         let meters = ShardMeters::new(&Meters::unread(), 0);
-        let shard = Shard::new(settings(), (ends, mailbox), Arc::default(), meters);
+        let shard = Shard::new(settings(), bus, mailbox, Arc::default(), meters);
         Harness { shard, publisher, interest, queue, mail, now: Stamp { wall_ms: 1, mono_ns: 1 } }
     }
 

@@ -19,13 +19,14 @@ use crate::bus::history::History;
 use crate::bus::publisher::Publisher;
 use crate::bus::retention::{GapReason, Retention, TopicStatus, TopicStatusKind};
 use crate::bus::{self, Limits};
+use crate::delivery::budget::Budget;
+use crate::delivery::bus_handles::BusHandles;
+use crate::delivery::catch_up::scan::Scanner;
 use crate::delivery::handoff::SessionOptions;
 use crate::delivery::lanes::window::WindowSettings;
-use crate::delivery::sessions::client_requests::Mailbox;
+use crate::delivery::meters::ShardMeters;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
-use crate::delivery::shard::meters::ShardMeters;
-use crate::delivery::shards::BusHandles;
 use crate::protocol::command::Policy;
 use crate::protocol::encoding::{Format, Payload, PayloadKind};
 use crate::wire::negotiate::Agreement;
@@ -92,13 +93,12 @@ impl Simulation {
             ..Settings::lenient()
         };
         let meters = ShardMeters::new(&Meters::unread(), 0);
-        let ends = (BusHandles::reading(reader), Arc::new(|_| {}) as Mailbox);
-        let mut shard = Shard::new(settings, ends, Arc::default(), meters);
+        let mut shard = Shard::new(settings, BusHandles::reading(reader), Arc::new(|_| {}), Arc::default(), meters);
         // So few that most lanes are matched in several turns.
-        shard.matches_per_turn = 5;
+        shard.budgets.matches = Budget::new(5);
         // Some worlds walk by looking at each topic, some by the list, and all in several turns.
-        shard.scan_topics_max = rng.random_range(0..8);
-        shard.work_per_turn = rng.random_range(1..800);
+        shard.scanner = Scanner::with_topics_max(rng.random_range(0..8));
+        shard.budgets.catch_up = Budget::new(rng.random_range(1..800));
         let now = Stamp { wall_ms: 1, mono_ns: 1 };
         Simulation { rng, now, publisher, shard, clients: Vec::new(), quiet: 0, model: Model::default(), epoch }
     }
@@ -437,7 +437,7 @@ fn a_newcomer_gets_the_start_the_changes_and_what_is_wrong_but_no_moments() {
 #[test]
 fn a_paced_client_gets_the_newest_moment_and_what_it_would_not_hear_of_else() {
     let mut world = Simulation::new(1, History::default());
-    world.shard.matches_per_turn = 1000;
+    world.shard.budgets.matches = Budget::new(1000);
     let every = Some(Duration::from_millis(50));
     let patterns = vec![Pattern::parse(">").expect("a pattern")];
     world.adopt(SessionOptions { patterns, every, ..SessionOptions::default() });

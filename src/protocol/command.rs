@@ -1,7 +1,7 @@
 //! What a client asks for: one JSON object per text message (docs/PROTOCOL.md, "Commands").
 //!
 //! Strict on purpose: an unknown member or operation is refused with the nearest valid name, never ignored.
-//! CommandReader takes time in proportion to the bytes, whatever they are, and keeps a bounded part of them: names, members
+//! Reading takes time in proportion to the bytes, whatever they are, and keeps a bounded part of them: names, members
 //! and patterns beyond what a good command can have are passed over, not gathered, compared or sorted.
 
 use std::borrow::Cow;
@@ -13,7 +13,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use crate::words::ids::Cursor;
+use crate::words::ids::{Cursor, Epoch, Offset};
 use crate::words::topic::{Pattern, check_topic};
 
 /// A client's `id`, as the JSON text in which it came: a number or a string.
@@ -85,6 +85,14 @@ impl CommandRefusal {
     pub fn new(code: &'static str, message: impl Into<String>) -> CommandRefusal {
         CommandRefusal { code, message: message.into() }
     }
+
+    /// A session would have more patterns than `limits.patterns_max`.
+    pub fn too_many_patterns(max: usize, found: impl fmt::Display) -> CommandRefusal {
+        let message = format!(
+            "expected at most {max} patterns in one session (limits.patterns_max), found {found}; use wildcards"
+        );
+        CommandRefusal::new("too_many_patterns", message)
+    }
 }
 
 /// Reads one command, with at most so many patterns. The id is given also for a refused one, if it could be read.
@@ -139,6 +147,31 @@ pub fn parse_pattern(text: &str) -> Result<Pattern, CommandRefusal> {
 
 pub fn parse_cursor(text: &str) -> Result<Cursor, CommandRefusal> {
     text.parse().map_err(|error: crate::words::ids::CursorError| CommandRefusal::new("bad_cursor", error.to_string()))
+}
+
+/// The patterns that are no names of topics are at most so many.
+pub fn check_wildcards(patterns: &[Pattern], max: usize) -> Result<(), CommandRefusal> {
+    let found = patterns.iter().filter(|pattern| !pattern.is_exact()).count();
+    if found <= max {
+        return Ok(());
+    }
+    let message = format!(
+        "expected at most {max} wildcards (limits.wildcards_max), found {found}; name topics, or use fewer that match more"
+    );
+    Err(CommandRefusal::new("too_many_wildcards", message))
+}
+
+/// The offset after which a client that has seen everything up to `since` goes on; none if the cursor is of another
+/// epoch: then everything before is skipped.
+pub fn resume_offset(since: Cursor, epoch: Epoch, head: Offset) -> Result<Option<Offset>, CommandRefusal> {
+    if since.epoch != epoch {
+        return Ok(None);
+    }
+    if since.offset > head {
+        let message = format!("expected an offset up to {head}, the newest, found `{since}`, which is still to come");
+        return Err(CommandRefusal::new("bad_cursor", message));
+    }
+    Ok(Some(since.offset))
 }
 
 /// The first members of a command, each name once; of several with the same name the last counts.
@@ -216,13 +249,7 @@ impl<'de> Visitor<'de> for Patterns {
                     patterns.push(pattern);
                     continue;
                 }
-                Ok(_) => {
-                    let message = format!(
-                        "expected at most {max} patterns in one session (limits.patterns_max), \
-                         found more in `topics`; use wildcards"
-                    );
-                    CommandRefusal::new("too_many_patterns", message)
-                }
+                Ok(_) => CommandRefusal::too_many_patterns(max, "more in `topics`"),
                 Err(refusal) => refusal,
             };
             while seq.next_element::<IgnoredAny>()?.is_some() {}

@@ -10,9 +10,10 @@
 use bytes::Bytes;
 
 use crate::bus::frame::Frame;
-use crate::delivery::catch_up::path::{Chunk, Compression};
-use crate::delivery::lanes::lane::{LaneKey, SessionId};
-use crate::protocol::encoding::{Encoder, Encoding};
+use crate::delivery::chunk::{Chunk, Compression};
+use crate::delivery::lanes::lane_key::LaneKey;
+use crate::delivery::session_id::SessionId;
+use crate::protocol::encoding::Encoder;
 use crate::wire::deflate::{Deflater, WINDOW_BITS_MAX};
 use crate::wire::frame::{parts, put_deflated};
 
@@ -66,7 +67,7 @@ impl Window {
         let mut out = Vec::new();
         let (mut plain_bytes, mut count) = (0, 0);
         for frame in frames {
-            let plain = &frame.encoded(Encoding::of(key.format, false), encoder).bytes;
+            let plain = &frame.encoded(key.plain(), encoder).bytes;
             plain_bytes += plain.len();
             if frame.is_note() {
                 // As all notices it is not compressed, so that it enters no window; for raw lanes it is empty.
@@ -81,7 +82,7 @@ impl Window {
             saved_bytes: plain_bytes.saturating_sub(out.len()),
             bytes: Bytes::from(out),
             frames: count,
-            form: Compression::Window,
+            compression: Compression::Window,
         }
     }
 }
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
     use crate::delivery::handoff::SessionOptions;
     use crate::delivery::harness::{Harness, HarnessClient};
-    use crate::delivery::sessions::session::SyncState;
+    use crate::delivery::sessions::sync_state::SyncState;
     use crate::wire::negotiate::Agreement;
     use crate::words::topic::Pattern;
 
@@ -153,6 +154,6 @@ mod tests {
     }
 
     fn is_boarded(stage: &Harness, puppet: &HarnessClient) -> bool {
-        matches!(stage.shard.sessions[puppet.id.0].standing, SyncState::Boarded { .. })
+        matches!(stage.shard.sessions[puppet.id].state(), SyncState::Boarded { .. })
     }
 }

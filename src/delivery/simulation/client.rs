@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::model::{Model, ModelKind, changed};
 use crate::bus::retention::TopicStatusKind;
 use crate::delivery::handoff::SessionOptions;
-use crate::delivery::lanes::lane::SessionId;
-use crate::delivery::sessions::session::Socket;
+use crate::delivery::session_id::SessionId;
+use crate::delivery::transport::socket::Socket;
 use crate::protocol::encoding::Format;
 use crate::wire::negotiate::Agreement;
 use crate::words::topic::Pattern;
@@ -71,6 +71,10 @@ impl Write for FakeSocket {
 }
 
 impl Socket for FakeSocket {
+    fn has_unsent(&self) -> bool {
+        false
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         Ok(())
     }

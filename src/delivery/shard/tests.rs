@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::delivery::budget::Budget;
 use crate::delivery::handoff::SessionOptions;
 use crate::delivery::harness::{Harness, HarnessClient};
 use crate::words::topic::{Pattern, tried};
@@ -31,11 +32,11 @@ fn newcomer(stage: &mut Harness, pattern: &str, every: Option<Duration>) -> Harn
 
 /// Topics and frames looked at until there is nothing to do.
 fn work_until_settled(stage: &mut Harness) -> usize {
-    stage.shard.work_per_turn = usize::MAX;
+    stage.shard.budgets.catch_up = Budget::new(usize::MAX);
     let mut work = 0;
     while stage.shard.has_work() {
         stage.turn();
-        work += usize::MAX - stage.shard.work_left;
+        work += usize::MAX - stage.shard.budgets.catch_up.left();
     }
     work
 }
@@ -67,7 +68,7 @@ fn a_burst_of_new_topics_costs_the_topics_and_not_the_wildcards() {
     for (client, puppet) in puppets.iter().enumerate() {
         stage.ask(puppet, &command("subscribe", (0..99).map(|n| format!("s{client}x{n}*.*"))));
     }
-    assert_eq!(stage.shard.index.wildcards(), 9900);
+    assert_eq!(stage.shard.lanes.index().wildcards(), 9900);
     (0..TOPICS).for_each(|n| stage.publish(&format!("s{}x{}q.y", n % 100, n % 99)));
     let tried = tried::during(|| stage.settle());
     assert!(tried < 10 * TOPICS, "{tried} tokens tried for {TOPICS} topics");
@@ -83,7 +84,7 @@ fn new_topics_that_are_dear_to_match_wait_and_nobody_misses_one() {
     // Nothing to find these by.
     stage.ask(&greedy, &command("subscribe", (0..100).map(|n| format!("t*{}*{}*-*.x", n / 10, n % 10))));
     all.hear();
-    stage.shard.matches_per_turn = 1000;
+    stage.shard.budgets.matches = Budget::new(1000);
     (0..TOPICS).for_each(|n| stage.publish(&format!("t{n}-0123456789.x")));
     let (mut turns, mut heard) = (0, Vec::new());
     while stage.shard.has_work() {
@@ -131,7 +132,7 @@ fn many_who_join_at_once_wait_in_turns_that_are_bounded() {
     let mut stage = stage_with((0..TOPICS).map(|n| format!("t{n}.x")));
     let other = stage.join();
     let puppets: Vec<HarnessClient> = (0..30).map(|_| newcomer(&mut stage, ">", None)).collect();
-    stage.shard.work_per_turn = 5000;
+    stage.shard.budgets.catch_up = Budget::new(5000);
     let mut turns = 0;
     while stage.shard.has_work() {
         stage.say(&other, r#"{"op":"ping"}"#);
