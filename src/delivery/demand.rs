@@ -1,10 +1,10 @@
 //! What the clients of a shard want of the upstream, where the upstream is asked for topics; and the status of topics of
-//! which nothing has come: reported to the clients that named them, and to nobody else.
+//! which nothing has come: reported to the clients that named them, and to no others.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::bus::demand::interest::{AddressShare, Claim, DemandStatus, Interest, TooManyTopics};
+use crate::bus::demand::interest::{AddressShare, DemandStatus, Interest, TooManyTopics};
 use crate::bus::reader::Reader;
 use crate::protocol::command::CommandRefusal;
 use crate::protocol::encoding::Encoding;
@@ -25,19 +25,9 @@ impl TopicDemand {
         TopicDemand { interest, version: 0 }
     }
 
-    /// The upstream is asked for the exact topics among the patterns for as long as the claim lives.
-    pub fn claim(&self, patterns: &Arc<[Pattern]>) -> Result<Option<Claim>, CommandRefusal> {
-        let Some(interest) = self.interest.as_ref().filter(|_| patterns.iter().any(Pattern::is_exact)) else {
-            return Ok(None);
-        };
-        interest.claim(patterns.clone()).map(Some).map_err(|full| {
-            let message = format!(
-                "expected at most {} topics that all clients together are subscribed to by name (limits.topics_max), \
-                 found more; subscribe to fewer, or try again later",
-                full.max
-            );
-            CommandRefusal::new("too_many_topics", message)
-        })
+    /// None where the upstream is not asked for topics.
+    pub fn interest(&self) -> Option<&Arc<Interest>> {
+        self.interest.as_ref()
     }
 
     /// The count of topics that one address may want; none where they are not counted.
@@ -68,19 +58,23 @@ impl TopicDemand {
         })
     }
 
-    /// The exact ones of these topics of which nothing is known yet; none where the upstream is not asked for topics.
-    pub fn pending(&self, wanted: &[Pattern], reader: &Reader) -> Option<Vec<Pattern>> {
-        self.interest.as_ref()?;
-        let exact = wanted.iter().filter(|pattern| pattern.is_exact());
-        let mut pending: Vec<Pattern> = exact.filter(|topic| !reader.knows(topic.as_str())).cloned().collect();
+    /// The exact ones of these topics of which nothing is known yet and for which the upstream is asked; none where it is
+    /// not asked for topics. Appends the status of those of which nothing is known, as far as it was reported to others.
+    pub fn pending(
+        &self,
+        wanted: Vec<Pattern>,
+        reader: &Reader,
+        (encoding, now): (Encoding, Stamp),
+        statuses: &mut Vec<u8>,
+    ) -> Option<Vec<Pattern>> {
+        let interest = self.interest.as_ref()?;
+        let mut pending = wanted;
+        pending.retain(|topic| topic.is_exact() && !reader.knows(topic.as_str()));
         pending.sort_unstable();
         pending.dedup();
+        self.put_statuses(pending.iter(), reader, (encoding, now), statuses);
+        pending.retain(|topic| interest.may_ask(topic.as_str()));
         Some(pending)
-    }
-
-    /// Whether the upstream is asked for the topic once a client names it.
-    pub fn may_ask(&self, topic: &Pattern) -> bool {
-        self.interest.as_ref().is_some_and(|interest| interest.may_ask(topic.as_str()))
     }
 
     /// Statuses that are new since the last call.

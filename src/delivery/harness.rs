@@ -42,7 +42,7 @@ pub struct Harness {
     pub now: Stamp,
 }
 
-/// One client, in whose place the test speaks.
+/// One client, for which the test speaks.
 pub struct HarnessClient {
     pub id: SessionId,
     pub pipe: Rc<RefCell<Pipe>>,
@@ -73,30 +73,30 @@ impl Harness {
         self.publisher.publish(topic, payload, Retention::NEWEST, self.now).expect("a good topic");
     }
 
-    pub fn adopt(&mut self, terms: SessionOptions) -> HarnessClient {
+    pub fn adopt(&mut self, options: SessionOptions) -> HarnessClient {
         let pipe = Rc::new(RefCell::new(Pipe { room: 1 << 30, ..Pipe::default() }));
-        let id = self.shard.adopt(FakeSocket(pipe.clone()), b"", terms, self.now);
+        let id = self.shard.adopt(FakeSocket(pipe.clone()), b"", options, self.now);
         HarnessClient { id, pipe }
     }
 
     /// A client that has been greeted.
     pub fn join(&mut self) -> HarnessClient {
-        let puppet = self.adopt(SessionOptions::default());
+        let client = self.adopt(SessionOptions::default());
         self.turn();
-        puppet.hear();
-        puppet
+        client.received();
+        client
     }
 
-    pub fn say(&mut self, puppet: &HarnessClient, command: &str) {
-        puppet.put(command);
-        self.shard.ready(puppet.id, true, self.now);
+    pub fn send(&mut self, client: &HarnessClient, command: &str) {
+        client.put(command);
+        self.shard.ready(client.id, true, self.now);
     }
 
     /// Says it, and gives what the client hears until there is nothing to do.
-    pub fn ask(&mut self, puppet: &HarnessClient, command: &str) -> Vec<Value> {
-        self.say(puppet, command);
+    pub fn answers(&mut self, client: &HarnessClient, command: &str) -> Vec<Value> {
+        self.send(client, command);
         self.settle();
-        puppet.hear()
+        client.received()
     }
 
     /// What the event loop does once it is awake.
@@ -130,9 +130,9 @@ impl Harness {
     }
 
     /// The client is gone without a word.
-    pub fn vanish(&mut self, puppet: &HarnessClient) {
-        puppet.pipe.borrow_mut().broken = true;
-        self.shard.ready(puppet.id, true, self.now);
+    pub fn vanish(&mut self, client: &HarnessClient) {
+        client.pipe.borrow_mut().broken = true;
+        self.shard.ready(client.id, true, self.now);
     }
 }
 
@@ -151,7 +151,7 @@ impl HarnessClient {
     }
 
     /// The messages that have arrived.
-    pub fn hear(&self) -> Vec<Value> {
+    pub fn received(&self) -> Vec<Value> {
         let bytes = std::mem::take(&mut self.pipe.borrow_mut().to_client);
         let mut messages = Vec::new();
         let mut rest = bytes.as_slice();

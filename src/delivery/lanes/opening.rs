@@ -2,10 +2,12 @@
 //!
 //! A new lane is on all topics that come from now on. It is matched against the topics there are bit by bit, while its
 //! sessions wait; a lane without members leaves its topics bit by bit, too. So a client that subscribes to a hundred
-//! wildcards, again and again, waits itself, and holds up nobody else. Nor does it keep the shard busy: matching counts
+//! wildcards, again and again, waits itself, and holds up no others. Nor does it keep the shard busy: matching counts
 //! like messages of the client.
 
-use crate::bus::demand::interest::Claim;
+use std::sync::Arc;
+
+use crate::bus::demand::interest::{Claim, Interest};
 use crate::delivery::budget::Budget;
 use crate::delivery::demand::TopicDemand;
 use crate::delivery::lanes::Lanes;
@@ -16,6 +18,7 @@ use crate::delivery::settings::Settings;
 use crate::protocol::command::CommandRefusal;
 use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
+use crate::words::topic::Pattern;
 
 impl Lanes {
     /// The lane with this key, which is opened if there is none; or why it cannot be. `cursor` is the shard's.
@@ -30,7 +33,7 @@ impl Lanes {
             return Ok(*lane);
         }
         self.check_limits(&key, settings)?;
-        let claim = demand.claim(&key.patterns)?;
+        let claim = demand.interest().map_or(Ok(None), |interest| claim(interest, &key))?;
         Ok(self.open(key, claim, (cursor, now)))
     }
 
@@ -112,6 +115,21 @@ impl Lanes {
         }
         steps
     }
+}
+
+/// The upstream is asked for the lane's exact topics for as long as the claim lives.
+fn claim(interest: &Arc<Interest>, key: &LaneKey) -> Result<Option<Claim>, CommandRefusal> {
+    if !key.patterns.iter().any(Pattern::is_exact) {
+        return Ok(None);
+    }
+    interest.claim(key.patterns.clone()).map(Some).map_err(|full| {
+        let message = format!(
+            "expected at most {} topics that all clients together are subscribed to by name (limits.topics_max), \
+             found more; subscribe to fewer, or try again later",
+            full.max
+        );
+        CommandRefusal::new("too_many_topics", message)
+    })
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub struct Window {
     frames_waited: u64,
     /// The same, each frame as often as sessions waited for it.
     waits: u64,
-    /// Sessions that have been sent everything since the cut, and nothing else; each knows its seat.
+    /// Sessions that have been sent everything since the cut, and nothing else; each knows its slot.
     pub boarded: Vec<SessionId>,
 }
 
@@ -124,36 +124,36 @@ mod tests {
 
     #[test]
     fn a_window_opens_with_the_first_frame_and_is_cut_only_for_those_who_wait() {
-        let mut stage = Harness::open();
-        let early = [adopt(&mut stage), adopt(&mut stage)];
+        let mut harness = Harness::open();
+        let early = [adopt(&mut harness), adopt(&mut harness)];
         // Beyond `cut_frames_max`.
-        let sizes: Vec<usize> = (0..100).map(|_| publish(&mut stage, &early[0])).collect();
-        assert!(early.iter().all(|puppet| is_boarded(&stage, puppet)));
+        let sizes: Vec<usize> = (0..100).map(|_| publish(&mut harness, &early[0])).collect();
+        assert!(early.iter().all(|client| is_boarded(&harness, client)));
         assert!(sizes[1..].iter().all(|bytes| bytes * 2 < sizes[0]), "only the first frame repeats nothing: {sizes:?}");
 
-        let late = adopt(&mut stage);
-        let sizes: Vec<usize> = (0..8).map(|_| publish(&mut stage, &early[0])).collect();
-        assert!(is_boarded(&stage, &late));
+        let late = adopt(&mut harness);
+        let sizes: Vec<usize> = (0..8).map(|_| publish(&mut harness, &early[0])).collect();
+        assert!(is_boarded(&harness, &late));
         assert!(sizes[..7].iter().all(|bytes| bytes * 2 < sizes[7]), "cut before the eighth frame: {sizes:?}");
     }
 
-    fn adopt(stage: &mut Harness) -> HarnessClient {
+    fn adopt(harness: &mut Harness) -> HarnessClient {
         let deflate = Some(Agreement { server_no_context_takeover: false, server_max_window_bits: None });
         let patterns = vec![Pattern::parse(">").expect("a pattern")];
-        let puppet = stage.adopt(SessionOptions { patterns, deflate, ..SessionOptions::default() });
-        stage.settle();
-        puppet
+        let client = harness.adopt(SessionOptions { patterns, deflate, ..SessionOptions::default() });
+        harness.settle();
+        client
     }
 
-    /// The bytes that the puppet got of one more frame.
-    fn publish(stage: &mut Harness, puppet: &HarnessClient) -> usize {
-        puppet.pipe.borrow_mut().to_client.clear();
-        stage.publish("a.topic.of.which.the.name.is.long");
-        stage.settle();
-        puppet.pipe.borrow().to_client.len()
+    /// The bytes that the client got of one more frame.
+    fn publish(harness: &mut Harness, client: &HarnessClient) -> usize {
+        client.pipe.borrow_mut().to_client.clear();
+        harness.publish("a.topic.of.which.the.name.is.long");
+        harness.settle();
+        client.pipe.borrow().to_client.len()
     }
 
-    fn is_boarded(stage: &Harness, puppet: &HarnessClient) -> bool {
-        matches!(stage.shard.sessions[puppet.id].state(), SyncState::Boarded { .. })
+    fn is_boarded(harness: &Harness, client: &HarnessClient) -> bool {
+        matches!(harness.shard.sessions[client.id].state(), SyncState::Boarded { .. })
     }
 }

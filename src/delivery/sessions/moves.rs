@@ -1,12 +1,13 @@
 //! How sessions change their state: off the slot they have, onto the next one.
 
 use crate::delivery::catch_up::CatchUp;
+use crate::delivery::catch_up::scan::SnapshotScan;
 use crate::delivery::lanes::Lanes;
 use crate::delivery::lanes::lane::SlotList;
 use crate::delivery::lanes::topic_index::LaneId;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::Sessions;
-use crate::delivery::sessions::sync_state::{NextState, SyncState};
+use crate::delivery::sessions::sync_state::{NextState, SessionEnd, SyncState};
 use crate::delivery::transport::socket::Socket;
 use crate::words::ids::Offset;
 
@@ -67,11 +68,24 @@ impl<S: Socket> Sessions<S> {
         self.sessions[id.0].lane = lane;
     }
 
-    /// Takes a session that has no slot any more off its lane, which closes with the last.
-    pub fn quit_lane(&mut self, id: SessionId, lanes: &mut Lanes) {
-        let session = &self.sessions[id.0];
-        assert!(session.state.slot().is_none(), "a slot is given back before the lane is left");
-        lanes.quit(session.lane);
+    /// Moves the session to another lane. What it has been sent already of the topics on both is not repeated, what it has
+    /// not been sent follows.
+    pub fn change_lane(&mut self, id: SessionId, lane: LaneId, lanes: &mut Lanes, cursor: Offset) {
+        let old = self.sessions[id.0].lane;
+        let known = (!lanes[old].key().patterns.is_empty()).then(|| {
+            lanes.hold(old);
+            (old, self.sent(id, lanes, cursor))
+        });
+        let scan = SnapshotScan { reached: Offset::START, until: cursor, known };
+        self.move_to(id, NextState::Behind(CatchUp::scanning(cursor, scan)), lanes);
+        lanes.quit(old);
+        self.join_lane(id, lane, lanes);
+    }
+
+    /// The session leaves its lane for good.
+    pub fn leave_lane(&mut self, id: SessionId, end: SessionEnd, lanes: &mut Lanes) {
+        self.move_to(id, NextState::Leaving(end), lanes);
+        lanes.quit(self.sessions[id.0].lane);
     }
 
     /// Everyone in step boards the lane's window.

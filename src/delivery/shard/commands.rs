@@ -27,11 +27,6 @@ const TURN_READS: usize = 4;
 impl<S: Socket> Shard<S> {
     /// One turn of listening: what was received is answered, then the socket is read on, while there is nothing to send.
     pub(super) fn listen(&mut self, id: SessionId, now: Stamp) {
-        self.read(id, now);
-        self.sessions.count_inbound(id, now);
-    }
-
-    fn read(&mut self, id: SessionId, now: Stamp) {
         let mut share = Budget::new(MESSAGES_PER_SESSION);
         for _ in 0..TURN_READS {
             let Some(session) = self.sessions.get_mut(id) else { return };

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::delivery::chunk::Compression;
 use crate::delivery::session_id::SessionId;
-use crate::delivery::sessions::sync_state::{NextState, SessionEnd};
+use crate::delivery::sessions::sync_state::SessionEnd;
 use crate::delivery::shard::Shard;
 use crate::delivery::shard::draining::Draining;
 use crate::delivery::transport::socket::Socket;
@@ -59,15 +59,14 @@ impl<S: Socket> Shard<S> {
         // A client that is to come back later may be slow to read it; `drain.timeout` bounds all of them together.
         let is_patient = goodbye == Goodbye::Draining;
         let deadline_ns = if is_patient { u64::MAX } else { now.mono_ns + LEAVE_NS };
-        self.leave_lane(id, SessionEnd { goodbye, deadline_ns, said: false, tail: tail.into() });
+        self.give_back(id, SessionEnd { goodbye, deadline_ns, said: false, tail: tail.into() });
         self.sessions.forget_inbound(id, now);
         self.sessions.enqueue(id);
     }
 
     /// Gives back what the session has: its slot, its lane, its requests.
-    fn leave_lane(&mut self, id: SessionId, end: SessionEnd) {
-        self.sessions.move_to(id, NextState::Leaving(end), &mut self.lanes);
-        self.sessions.quit_lane(id, &mut self.lanes);
+    fn give_back(&mut self, id: SessionId, end: SessionEnd) {
+        self.sessions.leave_lane(id, end, &mut self.lanes);
         self.requests.forget(self.sessions[id].requests.take());
     }
 
@@ -92,7 +91,7 @@ impl<S: Socket> Shard<S> {
         let Some(session) = self.sessions.get(id) else { return };
         let reason = session.goodbye().unwrap_or(goodbye);
         if !session.is_leaving() {
-            self.leave_lane(id, SessionEnd { goodbye, deadline_ns: 0, said: true, tail: Bytes::new() });
+            self.give_back(id, SessionEnd { goodbye, deadline_ns: 0, said: true, tail: Bytes::new() });
         }
         self.sessions.remove(id);
         self.load.leave();

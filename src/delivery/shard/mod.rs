@@ -151,6 +151,7 @@ impl<S: Socket> Shard<S> {
             SyncState::InStep { .. } | SyncState::Boarded { .. } | SyncState::Ahead { .. } => {}
         }
         self.listen(id, now);
+        self.sessions.count_inbound(id, now);
     }
 
     /// Whether there is something to do now, without waiting for an event. An empty shard waits for no frames.

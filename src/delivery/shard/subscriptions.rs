@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::delivery::catch_up::CatchUp;
-use crate::delivery::catch_up::scan::SnapshotScan;
 use crate::delivery::demand::restore_count;
 use crate::delivery::lanes::lane_key::LaneKey;
 use crate::delivery::session_id::SessionId;
@@ -15,7 +14,7 @@ use crate::delivery::sessions::sync_state::NextState;
 use crate::delivery::shard::Shard;
 use crate::delivery::transport::socket::Socket;
 use crate::protocol::command::{CommandRefusal, resume_offset};
-use crate::words::ids::{Cursor, Offset};
+use crate::words::ids::Cursor;
 use crate::words::stamp::Stamp;
 use crate::words::topic::Pattern;
 
@@ -29,9 +28,7 @@ impl<S: Socket> Shard<S> {
     ) -> Result<CommandEffect, CommandRefusal> {
         let session = &mut self.sessions[id];
         let (key, reader) = (self.lanes[session.lane()].key().clone(), self.log.reader());
-        let mut pending = self.demand.pending(&wanted, reader);
-        let mut patterns = key.patterns.to_vec();
-        patterns.extend(wanted);
+        let mut patterns: Vec<Pattern> = key.patterns.iter().chain(&wanted).cloned().collect();
         patterns.sort_unstable();
         patterns.dedup();
         check_patterns(&patterns, session.grant, &self.settings)?;
@@ -48,12 +45,8 @@ impl<S: Socket> Shard<S> {
         }
         let session = &mut self.sessions[id];
         session.has_subscribed = true;
-        let (mut statuses, encoding) = (Vec::new(), session.encoding());
-        let named = pending.iter().flatten();
-        self.demand.put_statuses(named, self.log.reader(), (encoding, now), &mut statuses);
-        if let Some(pending) = &mut pending {
-            pending.retain(|topic| self.demand.may_ask(topic));
-        }
+        let (mut statuses, context) = (Vec::new(), (session.encoding(), now));
+        let pending = self.demand.pending(wanted, self.log.reader(), context, &mut statuses);
         let mut offset = self.log.offset();
         if let Some(Some(cursor)) = resume {
             offset = offset.max(cursor);
@@ -89,23 +82,14 @@ impl<S: Socket> Shard<S> {
         Ok(CommandEffect::Unsubscribed { patterns, offset: self.log.offset() })
     }
 
-    /// Moves the session to another lane. What it has been sent already is not repeated, what it has not follows.
+    /// Puts the session on the lane with this key, if it is another one.
     fn change_lane(&mut self, id: SessionId, key: LaneKey, now: Stamp) -> Result<(), CommandRefusal> {
-        let old = self.sessions[id].lane();
-        if key == *self.lanes[old].key() {
-            return Ok(());
+        if key != *self.lanes[self.sessions[id].lane()].key() {
+            // The new lane first: a topic on both is wanted throughout.
+            let cursor = self.log.offset();
+            let lane = self.lanes.lane_for(key, &self.settings, &self.demand, (cursor, now))?;
+            self.sessions.change_lane(id, lane, &mut self.lanes, cursor);
         }
-        // The new one first: a topic on both is wanted throughout.
-        let cursor = self.log.offset();
-        let lane = self.lanes.lane_for(key, &self.settings, &self.demand, (cursor, now))?;
-        let known = (!self.lanes[old].key().patterns.is_empty()).then(|| {
-            self.lanes.hold(old);
-            (old, self.sessions.sent(id, &self.lanes, cursor))
-        });
-        let scan = SnapshotScan { reached: Offset::START, until: cursor, known };
-        self.sessions.move_to(id, NextState::Behind(CatchUp::scanning(cursor, scan)), &mut self.lanes);
-        self.sessions.quit_lane(id, &mut self.lanes);
-        self.sessions.join_lane(id, lane, &mut self.lanes);
         Ok(())
     }
 }

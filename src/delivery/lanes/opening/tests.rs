@@ -11,13 +11,13 @@ use crate::words::topic::Pattern;
 
 const TOPICS: usize = 10_000;
 
-/// A stage with so many topics, and so few matches in a turn.
+/// A harness with so many topics, and so few matches in a turn.
 fn crowded(matches_per_turn: usize) -> Harness {
-    let mut stage = Harness::open();
-    (0..TOPICS).for_each(|n| stage.publish(&format!("t{n}.x")));
-    stage.settle();
-    stage.shard.budgets.matches = Budget::new(matches_per_turn);
-    stage
+    let mut harness = Harness::open();
+    (0..TOPICS).for_each(|n| harness.publish(&format!("t{n}.x")));
+    harness.settle();
+    harness.shard.budgets.matches = Budget::new(matches_per_turn);
+    harness
 }
 
 fn subscribe(patterns: impl Iterator<Item = String>) -> String {
@@ -25,12 +25,12 @@ fn subscribe(patterns: impl Iterator<Item = String>) -> String {
 }
 
 /// Turns until there is nothing to do. In each of them the other client asks something, and is answered.
-fn turns_in_which_another_is_answered(stage: &mut Harness, other: &HarnessClient) -> usize {
+fn turns_in_which_another_is_answered(harness: &mut Harness, other: &HarnessClient) -> usize {
     let mut turns = 0;
-    while stage.shard.has_work() {
-        stage.say(other, r#"{"op":"ping"}"#);
-        stage.turn();
-        let heard = other.hear();
+    while harness.shard.has_work() {
+        harness.send(other, r#"{"op":"ping"}"#);
+        harness.turn();
+        let heard = other.received();
         assert!(heard.len() == 1 && heard[0]["op"] == "pong", "{heard:?}");
         turns += 1;
     }
@@ -39,54 +39,54 @@ fn turns_in_which_another_is_answered(stage: &mut Harness, other: &HarnessClient
 
 #[test]
 fn a_client_with_many_wildcards_waits_and_others_do_not() {
-    let mut stage = crowded(1000);
-    let (greedy, other) = (stage.join(), stage.join());
+    let mut harness = crowded(1000);
+    let (greedy, other) = (harness.join(), harness.join());
     // There is nothing to find these by: they are tried one by one.
-    stage.say(&greedy, &subscribe((0..100).map(|n| format!("t*{}*{}*.x", n / 10, n % 10))));
-    let turns = turns_in_which_another_is_answered(&mut stage, &other);
+    harness.send(&greedy, &subscribe((0..100).map(|n| format!("t*{}*{}*.x", n / 10, n % 10))));
+    let turns = turns_in_which_another_is_answered(&mut harness, &other);
     assert!(turns >= 30, "several tried on each of ten thousand, a thousand in a turn: found {turns} turns");
-    let heard = greedy.hear();
+    let heard = greedy.received();
     assert_eq!(heard[0]["op"], "subscribed");
     assert_eq!(heard.len() - 1, TOPICS - 10, "every number of two digits and more");
 }
 
 #[test]
-fn a_client_that_subscribes_and_unsubscribes_in_a_loop_holds_up_nobody() {
-    let mut stage = crowded(1000);
-    let (restless, other) = (stage.join(), stage.join());
+fn a_client_that_subscribes_and_unsubscribes_in_a_loop_holds_up_no_other() {
+    let mut harness = crowded(1000);
+    let (restless, other) = (harness.join(), harness.join());
     for _ in 0..5 {
-        stage.say(&restless, &subscribe([">".to_string()].into_iter()));
-        stage.say(&restless, r#"{"op":"unsubscribe","topics":[">"]}"#);
-        let turns = turns_in_which_another_is_answered(&mut stage, &other);
+        harness.send(&restless, &subscribe([">".to_string()].into_iter()));
+        harness.send(&restless, r#"{"op":"unsubscribe","topics":[">"]}"#);
+        let turns = turns_in_which_another_is_answered(&mut harness, &other);
         assert!(turns >= 20, "ten to match, ten to leave: found {turns} turns");
-        let ops = restless.hear().into_iter().filter(|message| message["op"].is_string());
+        let ops = restless.received().into_iter().filter(|message| message["op"].is_string());
         assert_eq!(ops.count(), 2);
     }
-    assert_eq!(stage.shard.lanes.len(), 1, "lanes that nobody is on are gone, also for those who walked");
-    stage.publish("t1.x");
-    stage.settle();
-    assert!(restless.hear().is_empty());
+    assert_eq!(harness.shard.lanes.len(), 1, "lanes without members are gone, also after a scan");
+    harness.publish("t1.x");
+    harness.settle();
+    assert!(restless.received().is_empty());
 }
 
 #[test]
 fn what_changes_while_a_lane_is_matched_is_not_missed() {
     for every in [None, Some(Duration::from_millis(50))] {
-        let mut stage = crowded(100);
+        let mut harness = crowded(100);
         let patterns = vec![Pattern::parse(">").expect("a pattern")];
-        let puppet = stage.adopt(SessionOptions { every, patterns, ..SessionOptions::default() });
-        stage.turn();
-        stage.turn();
+        let client = harness.adopt(SessionOptions { every, patterns, ..SessionOptions::default() });
+        harness.turn();
+        harness.turn();
         // The first has been matched, the last has not, and one is new.
         for topic in ["t0.x", "t9999.x", "new"] {
-            stage.publish(topic);
+            harness.publish(topic);
         }
-        stage.settle();
-        stage.publish("t9999.x");
+        harness.settle();
+        harness.publish("t9999.x");
         for _ in 0..3 {
-            stage.now.mono_ns += 100_000_000;
-            stage.settle();
+            harness.now.mono_ns += 100_000_000;
+            harness.settle();
         }
-        let heard = puppet.hear();
+        let heard = client.received();
         let newest = |topic: &str| {
             let frames = heard.iter().filter(|message| message["topic"] == topic);
             frames.filter_map(|frame| frame["offset"].as_u64()).next_back()
