@@ -258,7 +258,7 @@ fn open_upstream(
     let profile = profile(config)?;
     profile.check_asks(!config.upstream.send.is_empty(), config.upstream.request)?;
     let url = feed_url(config, &profile)?.map_or_else(simulate, Ok)?;
-    let settings = UpstreamSettings { interest, asks: Some(asks), ..upstream_settings(config, profile, url) };
+    let settings = UpstreamSettings { interest, requests: Some(asks), ..upstream_settings(config, profile, url) };
     Ok(Upstream::new(settings, publisher, clock, meters)?)
 }
 
@@ -305,7 +305,7 @@ pub(crate) fn upstream_settings(config: &Config, profile: Profile, url: String) 
         message_bytes_max: upstream.message_bytes_max,
         interest: None,
         linger: upstream.linger,
-        asks: None,
+        requests: None,
         first_message_timeout: upstream.first_message_timeout,
         expire_after: Some(config.topics.expire_after).filter(|after| !after.is_zero()),
     }

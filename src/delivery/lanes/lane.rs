@@ -61,7 +61,7 @@ pub(super) struct LanePace {
 pub enum SlotList {
     /// `Lane::in_step`
     InStep,
-    /// `Window::boarded`
+    /// `SharedWindow::members`
     Boarded,
     /// `LanePace::ahead`
     Ahead,
@@ -134,17 +134,36 @@ impl Lane {
     pub fn slots(&self, list: SlotList) -> &[SessionId] {
         match list {
             SlotList::InStep => &self.in_step,
-            SlotList::Boarded => self.window.as_ref().map_or(&[], |window| &window.boarded),
+            SlotList::Boarded => self.window.as_ref().map_or(&[], |window| window.members()),
             SlotList::Ahead => self.pace.as_ref().map_or(&[], |pace| &pace.ahead),
         }
     }
 
-    pub(super) fn slots_mut(&mut self, list: SlotList) -> &mut Vec<SessionId> {
-        match list {
+    /// Puts the session at the end of a list; gives its slot. A session boards by a cut alone.
+    pub(super) fn take_slot(&mut self, list: SlotList, session: SessionId) -> u32 {
+        let slots = match list {
             SlotList::InStep => &mut self.in_step,
-            SlotList::Boarded => &mut self.window.as_mut().expect("a session on board has a window").boarded,
             SlotList::Ahead => &mut self.pace.as_mut().expect("only a paced lane has sessions ahead").ahead,
-        }
+            SlotList::Boarded => unreachable!("sessions board all at once"),
+        };
+        slots.push(session);
+        slots.len() as u32 - 1
+    }
+
+    /// Takes out what is on the slot; gives it, and the session that is there now, if one was moved.
+    pub(super) fn free_slot(&mut self, list: SlotList, slot: u32) -> (SessionId, Option<SessionId>) {
+        let slot = slot as usize;
+        let slots = match list {
+            SlotList::InStep => &mut self.in_step,
+            SlotList::Ahead => &mut self.pace.as_mut().expect("only a paced lane has sessions ahead").ahead,
+            SlotList::Boarded => {
+                let window = self.window.as_mut().expect("a session on board has a window");
+                let (left, moved) = window.leave(slot);
+                return (left, moved.copied());
+            }
+        };
+        let left = slots.swap_remove(slot);
+        (left, slots.get(slot).copied())
     }
 
     /// Sessions that a chunk goes to: those in step, on board or not.

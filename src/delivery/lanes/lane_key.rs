@@ -25,7 +25,7 @@ impl CompressionMode {
     pub fn of(agreement: Option<Agreement>) -> CompressionMode {
         match agreement {
             None => CompressionMode::Plain,
-            Some(agreement) if agreement.server_no_context_takeover || agreement.window_bits() < WINDOW_BITS_MAX => {
+            Some(agreement) if !agreement.keeps_context(WINDOW_BITS_MAX) => {
                 CompressionMode::Stateless { window_bits: agreement.window_bits() }
             }
             Some(_) => CompressionMode::Window,
@@ -54,7 +54,7 @@ pub struct LaneKey {
 
 impl LaneKey {
     /// The approximate memory of a lane with these patterns: they are in the key and in the index, and each has its
-    /// places in tables (measured: docs/OPERATIONS.md, "Memory").
+    /// places in tables (measured: docs/operations/memory.md).
     pub fn bytes(&self) -> usize {
         const LANE_BYTES: usize = 512;
         const PATTERN_BYTES: usize = 160;

@@ -121,29 +121,14 @@ impl Lanes {
         if list == SlotList::Ahead {
             self.await_pace(id);
         }
-        let slots = self.lane_mut(id).slots_mut(list);
-        slots.push(session);
-        slots.len() as u32 - 1
+        self.lane_mut(id).take_slot(list, session)
     }
 
     /// Takes the session off its slot; gives the session that has the slot now, if there is one.
     pub fn free_slot(&mut self, id: LaneId, list: SlotList, slot: u32, session: SessionId) -> Option<SessionId> {
-        let slots = self.lane_mut(id).slots_mut(list);
-        assert_eq!(slots[slot as usize], session, "a slot belongs to the session that is on it");
-        slots.swap_remove(slot as usize);
-        slots.get(slot as usize).copied()
-    }
-
-    /// Moves all sessions of a list behind those of another one; gives the first slot that they have there.
-    pub fn move_slots(&mut self, id: LaneId, from: SlotList, to: SlotList) -> u32 {
-        let lane = self.lane_mut(id);
-        let mut moved = std::mem::take(lane.slots_mut(from));
-        let slots = lane.slots_mut(to);
-        let first = slots.len() as u32;
-        slots.append(&mut moved);
-        // The allocation serves the next ones.
-        *lane.slots_mut(from) = moved;
-        first
+        let (left, moved) = self.lane_mut(id).free_slot(list, slot);
+        assert_eq!(left, session, "a slot belongs to the session that is on it");
+        moved
     }
 
     /// Lanes that have fresh frames.

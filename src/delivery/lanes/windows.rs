@@ -6,34 +6,33 @@ use crate::delivery::lanes::Lanes;
 use crate::delivery::lanes::lane::SlotList;
 use crate::delivery::lanes::lane_key::CompressionMode;
 use crate::delivery::lanes::topic_index::LaneId;
-use crate::delivery::lanes::window::{Window, WindowSettings};
+use crate::delivery::lanes::window;
+use crate::delivery::lanes::window::WindowSettings;
 use crate::protocol::encoding::Encoder;
 
 impl Lanes {
-    /// Before so many frames: gives the lane a window if it pays, and cuts it if that pays. True if everyone in step
-    /// may board now.
-    pub fn prepare_window(&mut self, id: LaneId, frames: usize, level: u32, settings: &WindowSettings) -> bool {
+    /// Before so many frames: gives the lane a window if it pays, and cuts it if that pays; then all in step board. Gives
+    /// the first slot that they have there.
+    pub fn board(&mut self, id: LaneId, frames: usize, level: u32, settings: &WindowSettings) -> Option<u32> {
         let lane = &mut self.lanes[id.0 as usize];
         let waiting = lane.in_step.len();
         if lane.key.compression != CompressionMode::Window || waiting == 0 {
-            return false;
+            return None;
         }
-        match &mut lane.window {
-            Some(window) => window.cut_for(waiting, frames, settings),
-            None if waiting >= settings.members_min && self.windows < settings.windows_max => {
-                lane.window = Some(Window::new(level));
-                self.windows += 1;
-                true
-            }
-            None => false,
+        if lane.window.is_none() && waiting >= settings.members_min && self.windows < settings.windows_max {
+            lane.window = Some(window::open(level, settings));
+            self.windows += 1;
         }
+        let mut cut = lane.window.as_mut()?.cut_for(waiting, frames)?;
+        let slots = lane.in_step.drain(..).map(|session| cut.board(session) as u32);
+        slots.reduce(|first, _| first)
     }
 
     /// The frames as one chunk for all on board; none if there are no such sessions.
     pub fn window_chunk(&mut self, id: LaneId, frames: &[&Frame], encoder: &mut Encoder) -> Option<Chunk> {
         let lane = self.lane_mut(id);
-        let window = lane.window.as_mut().filter(|window| !window.boarded.is_empty())?;
-        Some(window.chunk(frames, &lane.key, encoder))
+        let window = lane.window.as_mut().filter(|window| !window.members().is_empty())?;
+        Some(window::chunk(window, frames, &lane.key, encoder))
     }
 
     /// Lanes whose window no longer pays.
@@ -42,11 +41,15 @@ impl Lanes {
         poor.map(|(id, _)| id).collect()
     }
 
-    /// Takes the window from the lane; no session may be on board.
-    pub fn close_window(&mut self, id: LaneId) {
-        let window = self.lane_mut(id).window.take();
-        assert!(window.as_ref().is_none_or(|window| window.boarded.is_empty()), "nobody is left on board");
-        self.windows -= usize::from(window.is_some());
+    /// Takes the window from the lane; all on board are in step without it. Gives the first slot that they have there.
+    pub fn close_window(&mut self, id: LaneId) -> u32 {
+        let lane = &mut self.lanes[id.0 as usize];
+        let first = lane.in_step.len() as u32;
+        if let Some(window) = lane.window.take() {
+            self.windows -= 1;
+            lane.in_step.extend(window.into_members());
+        }
+        first
     }
 
     pub fn windows(&self) -> usize {

@@ -3,7 +3,7 @@
 use crate::delivery::catch_up::CatchUp;
 use crate::delivery::catch_up::scan::SnapshotScan;
 use crate::delivery::lanes::Lanes;
-use crate::delivery::lanes::lane::SlotList;
+use crate::delivery::lanes::lane::{Lane, SlotList};
 use crate::delivery::lanes::topic_index::LaneId;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::Sessions;
@@ -88,18 +88,16 @@ impl<S: Socket> Sessions<S> {
         lanes.quit(self.sessions[id.0].lane);
     }
 
-    /// Everyone in step boards the lane's window.
-    pub fn board(&mut self, lane: LaneId, lanes: &mut Lanes) {
-        let first = lanes.move_slots(lane, SlotList::InStep, SlotList::Boarded);
-        for (slot, id) in (0..).zip(lanes[lane].slots(SlotList::Boarded)).skip(first as usize) {
+    /// All sessions from this slot on have boarded the lane's window.
+    pub fn note_boarded(&mut self, lane: &Lane, first: u32) {
+        for (slot, id) in (first..).zip(&lane.slots(SlotList::Boarded)[first as usize..]) {
             self.sessions[id.0].state = SyncState::Boarded { slot };
         }
     }
 
-    /// Everyone on board of the lane's window is in step without it.
-    pub fn disembark(&mut self, lane: LaneId, lanes: &mut Lanes) {
-        let first = lanes.move_slots(lane, SlotList::Boarded, SlotList::InStep);
-        for (slot, id) in (0..).zip(lanes[lane].slots(SlotList::InStep)).skip(first as usize) {
+    /// All sessions from this slot on are in step without the window that they were on board of.
+    pub fn note_disembarked(&mut self, lane: &Lane, first: u32) {
+        for (slot, id) in (first..).zip(&lane.slots(SlotList::InStep)[first as usize..]) {
             self.sessions[id.0].state = SyncState::InStep { slot };
         }
     }

@@ -116,3 +116,6 @@ impl<S: Socket> Sessions<S> {
         holds.map(|(id, _)| SessionId(id)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

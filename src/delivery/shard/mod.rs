@@ -12,6 +12,7 @@ mod commands;
 mod departure;
 mod draining;
 pub(crate) mod event_loop;
+mod listening;
 mod log_cursor;
 pub(crate) mod mailbox;
 mod paced;

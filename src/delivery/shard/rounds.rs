@@ -71,8 +71,8 @@ impl<S: Socket> Shard<S> {
     /// Sends frames to everyone in step: one chunk to those on board of the lane's window, one to all others.
     pub(super) fn deliver_frames(&mut self, lane: LaneId, frames: &[&Frame], now: Stamp) {
         let count = frames.iter().filter(|frame| !frame.is_note()).count();
-        if self.lanes.prepare_window(lane, count, self.settings.compression_level, &self.settings.window) {
-            self.sessions.board(lane, &mut self.lanes);
+        if let Some(first) = self.lanes.board(lane, count, self.settings.compression_level, &self.settings.window) {
+            self.sessions.note_boarded(&self.lanes[lane], first);
             self.meters.cuts.increment(1);
         }
         if let Some(chunk) = self.lanes.window_chunk(lane, frames, &mut self.encoder) {

@@ -27,8 +27,8 @@ impl<S: Socket> Shard<S> {
             self.look_after(SessionId(number), now);
         }
         for lane in self.lanes.with_poor_window(self.settings.window.members_min) {
-            self.sessions.disembark(lane, &mut self.lanes);
-            self.lanes.close_window(lane);
+            let first = self.lanes.close_window(lane);
+            self.sessions.note_disembarked(&self.lanes[lane], first);
         }
         self.scanner.drop_unused(now.mono_ns);
         self.lanes.count_places();

@@ -25,6 +25,8 @@ pub struct Pipe {
     /// Bytes the client's socket still takes.
     pub room: usize,
     pub broken: bool,
+    /// The socket takes bytes and does not pass them on, as one with TLS may.
+    pub holds_back: bool,
 }
 
 impl Pipe {
@@ -66,13 +68,13 @@ impl Write for FakeSocket {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        if self.0.borrow().holds_back { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
     }
 }
 
 impl Socket for FakeSocket {
     fn has_unsent(&self) -> bool {
-        false
+        self.0.borrow().holds_back
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {

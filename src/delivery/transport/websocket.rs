@@ -87,10 +87,13 @@ impl Transport for WebSocket {
 }
 
 fn broken_rule(error: DecodeError) -> InboundError {
-    let goodbye = match error {
-        DecodeError::NotUtf8 | DecodeError::BadDeflate(_) => Goodbye::InvalidPayload,
-        DecodeError::TooBig { .. } => Goodbye::MessageTooBig,
-        _ => Goodbye::ProtocolError,
+    let (goodbye, sentence) = match error {
+        DecodeError::NotUtf8 | DecodeError::BadDeflate(_) => (Goodbye::InvalidPayload, error.to_string()),
+        DecodeError::TooBig { max } => {
+            let limit = format!("at most {max} bytes (limits.message_bytes_max)");
+            (Goodbye::MessageTooBig, format!("expected a message of {limit}, found a larger one"))
+        }
+        _ => (Goodbye::ProtocolError, error.to_string()),
     };
-    InboundError { goodbye, sentence: error.to_string() }
+    InboundError { goodbye, sentence }
 }
