@@ -1,8 +1,9 @@
 //! Floor 4, east wing: from the ring to the sockets.
 //!
 //! [`Delivery`](shards::Delivery) is the one door: the edge hands a socket to its `adopt`, and from then on a shard reads
-//! the client's commands and answers them itself. Within: `shard` (the turn) drives `sessions`, which are on `lanes`,
-//! and get there by `catch_up`; `transport` is what a session speaks. Each of them imports only those after it.
+//! the client's commands and answers them itself. Within, each folder imports only those after it: `shard` (the turn),
+//! `sessions` (the clients), `catch_up` (their way back into step), `lanes` (what they share), `transport` (what they
+//! speak).
 
 pub(crate) mod budget;
 pub mod bus_handles;

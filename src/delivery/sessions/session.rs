@@ -9,7 +9,7 @@ use crate::delivery::handoff::SessionOptions;
 use crate::delivery::lanes::topic_index::LaneId;
 use crate::delivery::sessions::pending_requests::SessionRequests;
 use crate::delivery::sessions::sync_state::{SessionEnd, SyncState};
-use crate::delivery::transport::SessionTransport;
+use crate::delivery::transport::session_transport::SessionTransport;
 use crate::delivery::transport::socket::Socket;
 use crate::protocol::command::Policy;
 use crate::protocol::encoding::{Encoding, Format};

@@ -8,7 +8,7 @@ use crate::delivery::lanes::lane_key::{CompressionMode, LaneKey};
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::session::Session;
 use crate::delivery::shard::Shard;
-use crate::delivery::transport::SessionTransport;
+use crate::delivery::transport::session_transport::SessionTransport;
 use crate::delivery::transport::socket::Socket;
 use crate::delivery::transport::websocket::WebSocket;
 use crate::protocol::server_message::ServerMessage;

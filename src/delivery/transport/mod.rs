@@ -5,19 +5,17 @@
 //! session's own is here: what its client has said, pings, the end. A further transport is a file beside `websocket`, a
 //! variant of `SessionTransport`, and where its bytes differ a `Framing`.
 
+pub mod session_transport;
 pub mod socket;
 pub mod websocket;
 
-use std::ops::{Deref, DerefMut};
-
-use crate::delivery::transport::websocket::WebSocket;
 use crate::protocol::command::{Command, CommandId, CommandRefusal};
 use crate::protocol::encoding::Framing;
 use crate::wire::deflate::Inflater;
 use crate::words::goodbye::Goodbye;
 
 /// One session's side of what it and its client speak. It owns no socket.
-pub trait Transport {
+pub trait ClientTransport {
     /// How what it is sent stands in the byte stream.
     fn framing(&self) -> Framing;
 
@@ -78,27 +76,4 @@ pub enum Said {
 pub struct InboundError {
     pub goodbye: Goodbye,
     pub sentence: String,
-}
-
-/// The transports there are. An enum with its content inline: a client costs no allocation more.
-pub enum SessionTransport {
-    WebSocket(WebSocket),
-}
-
-impl Deref for SessionTransport {
-    type Target = dyn Transport;
-
-    fn deref(&self) -> &(dyn Transport + 'static) {
-        match self {
-            SessionTransport::WebSocket(transport) => transport,
-        }
-    }
-}
-
-impl DerefMut for SessionTransport {
-    fn deref_mut(&mut self) -> &mut (dyn Transport + 'static) {
-        match self {
-            SessionTransport::WebSocket(transport) => transport,
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! The WebSocket transport (RFC 6455), with permessage-deflate (RFC 7692) if it was agreed on.
 
-use crate::delivery::transport::{InboundError, InboundReader, Received, Said, Transport};
+use crate::delivery::transport::{ClientTransport, InboundError, InboundReader, Received, Said};
 use crate::protocol::command::{CommandRefusal, parse};
 use crate::protocol::encoding::Framing;
 use crate::wire::frame::{DecodeError, Decoder, Message, Opcode, put_close, put_frame, put_header};
@@ -17,7 +17,7 @@ impl WebSocket {
     }
 }
 
-impl Transport for WebSocket {
+impl ClientTransport for WebSocket {
     fn framing(&self) -> Framing {
         Framing::WebSocket
     }
