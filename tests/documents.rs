@@ -235,6 +235,34 @@ fn every_invariant_names_tests_that_exist() {
     assert!(found > 40, "found {found}");
 }
 
+/// Lines such as `12  intake/assemble/mod.rs  take  gaps, whole values`; `delivery/` for a path below `src`.
+#[test]
+fn every_station_of_the_map_is_a_function_of_its_file() {
+    let map = read("ARCHITECTURE.md");
+    for (way, stations_max) in [("**Stations of a message**", 14), ("**Stations of a subscribe**", 34)] {
+        let text = &map[map.find(way).unwrap_or_else(|| panic!("ARCHITECTURE.md has no {way}"))..];
+        let table = text.split("```").nth(1).expect("a table");
+        let mut files: Vec<&str> = Vec::new();
+        let (mut stations, mut returns) = (0, Vec::new());
+        for line in table.lines().filter(|line| line.trim_start().starts_with(|first: char| first.is_ascii_digit())) {
+            let [_, file, function] = line.split_whitespace().take(3).collect::<Vec<_>>()[..] else {
+                panic!("expected number, file and function, found `{line}`");
+            };
+            let source = std::fs::read_to_string(project("src").join(file))
+                .unwrap_or_else(|error| panic!("{way} names src/{file}: {error}"));
+            assert!(source.contains(&format!("fn {function}")), "{way}: src/{file} has no function `{function}`");
+            if files.last() != Some(&file) && files.contains(&file) {
+                returns.push(file);
+            }
+            files.push(file);
+            stations += 1;
+        }
+        assert!((5..=stations_max).contains(&stations), "{way} has {stations} stations");
+        let again = returns.iter().find(|file| returns.iter().filter(|other| other == file).count() > 1);
+        assert_eq!(again, None, "{way} comes back to a file more than once");
+    }
+}
+
 #[test]
 fn every_file_that_the_map_names_exists() {
     let mut files = Vec::new();
