@@ -4,6 +4,7 @@
 
 mod globs;
 pub mod goodbye;
+pub mod grant;
 pub mod ids;
 pub mod metrics;
 pub mod nearest;
