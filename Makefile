@@ -5,6 +5,8 @@
 # make hostile  one attacker of each kind against a server with 1000 honest clients; a table, in some 5 minutes
 # make lint   what must be clean before a commit
 # make model  the bus's shared memory under loom, in every order of its threads
+# make mutants  plants each fault of tests/mutants/faults.rs in a copy of the code; the tests must notice it; half an hour; MUTANTS=TEXT chooses
+# make mutants-short  four of them, as the gate does
 # make fuzz   each fuzz target for FUZZ_SECONDS; needs cargo-fuzz and a nightly compiler
 
 CARGO ?= cargo
@@ -13,12 +15,13 @@ FEED ?=
 FUZZ_SECONDS ?= 20
 RUNS ?= 1
 HOSTILE ?=
+MUTANTS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 # Reaches the recipes through the environment, so that no character of a URL is special to the shell.
 export FEED
 
-.PHONY: run build test setup lint model fuzz bench bench-peers hostile
+.PHONY: run build test setup lint model mutants mutants-short fuzz bench bench-peers hostile
 
 run: build
 	@exec $(TARGET)/release/fanline --listen $(LISTEN) $${FEED:+"$$FEED"}
@@ -51,6 +54,12 @@ lint:
 model:
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(TARGET)/loom \
 		$(CARGO) test --release --locked --manifest-path tests/model/Cargo.toml
+
+mutants:
+	FANLINE_MUTANTS="$(MUTANTS)" $(CARGO) test --locked --test mutants -- --ignored --nocapture every_planted_fault_is_noticed
+
+mutants-short:
+	$(CARGO) test --locked --test mutants -- --ignored --nocapture a_planted_fault_of_several_kinds_is_noticed
 
 # In both packages, new inputs go to fuzz/corpus, which is not committed; a finding goes to fuzz/artifacts, and its test to
 # tests/fuzz_findings.rs.

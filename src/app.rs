@@ -256,7 +256,7 @@ fn open_upstream(
     simulate: impl FnOnce() -> Result<String, AppError>,
 ) -> Result<Upstream, AppError> {
     let profile = profile(config)?;
-    profile.check_asks(!config.upstream.send.is_empty(), config.upstream.request)?;
+    profile.check_client_requests(!config.upstream.send.is_empty(), config.upstream.request)?;
     let url = feed_url(config, &profile)?.map_or_else(simulate, Ok)?;
     let settings = UpstreamSettings { interest, requests: Some(asks), ..upstream_settings(config, profile, url) };
     Ok(Upstream::new(settings, publisher, clock, meters)?)

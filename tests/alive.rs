@@ -1,7 +1,7 @@
 //! A server is alive or ended, never half of it: a part that ends takes the process along, one that hangs is told, and
 //! neither the log nor a lack of files nor a signal stops what works.
 
-mod support;
+mod kit;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, Write};
@@ -9,12 +9,12 @@ use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use support::client::Client;
-use support::gate::Gate;
-use support::http::{HANDSHAKE, refused_upgrade, sum};
-use support::program::{Program, command};
-use support::rude::Rude;
-use support::{DEADLINE, eventually};
+use kit::client::Client;
+use kit::http::{HANDSHAKE, refused_upgrade, sum};
+use kit::program::{Program, command};
+use kit::raw_client::RawClient;
+use kit::relay::Relay;
+use kit::{DEADLINE, eventually};
 
 /// A server on the simulated market, with a fault that happens once a client has left.
 fn serve_with(fault: &str) -> Program {
@@ -135,12 +135,12 @@ async fn a_feed_that_is_refused_for_good_is_not_ready_but_healthy() {
 /// A market that can be cut off, so that there is something to log.
 struct Outages {
     market: Program,
-    gate: Gate,
+    gate: Relay,
 }
 
 impl Outages {
     fn new() -> Outages {
-        let outages = Outages { market: Program::simulate(&[]), gate: Gate::shut() };
+        let outages = Outages { market: Program::simulate(&[]), gate: Relay::shut() };
         outages.gate.open(outages.market.addr());
         outages
     }
@@ -221,7 +221,7 @@ fn a_stdout_that_is_full_or_never_read_does_not_stop_the_start() {
         let told = stderr.lines().map_while(Result::ok).find(|line| line.contains("could not write to stdout"));
         let line = told.unwrap_or_else(|| panic!("expected a warning, found the end: {:?}", child.wait()));
         let address = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next()).expect("an address");
-        let answer = support::http::get(address.parse().expect(address), "/healthz");
+        let answer = kit::http::get(address.parse().expect(address), "/healthz");
         assert_eq!(answer.status, 200, "{line}");
         child.kill().expect("a child of ours");
         child.wait().expect("a child of ours");
@@ -261,10 +261,10 @@ async fn clients_that_take_all_files_they_can_leave_those_that_the_feed_needs() 
     let server = Program::serve_within(64, &[&outages.url()], &settings);
     let told = || server.log().contains("limit=64 sessions_max=17 wanted=100000").then_some(());
     tokio::task::block_in_place(|| eventually("both numbers are told", told));
-    let mut clients: Vec<Rude> = Vec::new();
+    let mut clients: Vec<RawClient> = Vec::new();
     tokio::task::block_in_place(|| {
         for _ in 0..17 {
-            clients.push(Rude::connect(&server, "/v1/ws?topics=quote.%3E", ""));
+            clients.push(RawClient::connect(server.addr(), "/v1/ws?topics=quote.%3E", ""));
         }
         for _ in 17..100 {
             let refused = refused_upgrade(server.addr(), "/v1/ws", HANDSHAKE);

@@ -1,27 +1,27 @@
 //! What clients send wrong gets its answer, which names place and remedy; nobody else notices.
 
-mod support;
+mod kit;
 
 use std::sync::Arc;
 
 use fanline::wire::deflate::Deflater;
+use kit::bystander::Bystander;
+use kit::client::Client;
+use kit::http::{HANDSHAKE, ask, refused_upgrade, sum};
+use kit::program::Program;
+use kit::raw_client::{BINARY, DEFLATED, Flood, OFFER, RawClient, TEXT, masked};
 use serde_json::{Value, json};
-use support::bystander::Bystander;
-use support::client::Client;
-use support::http::{HANDSHAKE, ask, refused_upgrade, sum};
-use support::program::Program;
-use support::rude::{BINARY, DEFLATED, Flood, Rude, TEXT, masked};
 use tokio_tungstenite::tungstenite::Message;
 
 /// A server with one shard, so that all its clients share everything, and a client that must not notice the others.
-struct World {
+struct Harness {
     // Before the server, so that it leaves first.
     bystander: Bystander,
     server: Arc<Program>,
 }
 
-impl World {
-    async fn open() -> World {
+impl Harness {
+    async fn open() -> Harness {
         let settings = [
             ("SHARDS_COUNT", "1"),
             ("LIMITS_PATTERNS_MAX", "300"),
@@ -31,7 +31,7 @@ impl World {
         ];
         let server = Arc::new(Program::serve(&[], &settings));
         let bystander = Bystander::watch(&server).await;
-        World { bystander, server }
+        Harness { bystander, server }
     }
 
     /// Runs what blocks beside the bystander.
@@ -47,8 +47,8 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_command_is_refused_with_place_and_remedy_and_the_session_goes_on() {
-    let world = World::open().await;
-    let mut client = Client::connect(&world.server.ws("/v1/ws")).await;
+    let harness = Harness::open().await;
+    let mut client = Client::connect(&harness.server.ws("/v1/ws")).await;
     let epoch = client.expect_op("welcome").await["epoch"].as_str().expect("an epoch").to_string();
     let too_many: Vec<String> = (0..301).map(|n| format!("t{n}")).collect();
     let future = format!("{epoch}:999999999");
@@ -102,10 +102,10 @@ async fn a_wrong_command_is_refused_with_place_and_remedy_and_the_session_goes_o
     client.command(json!({"op": "subscribe", "id": "at last", "topics": ["quote.*"]})).await;
     assert_eq!(client.expect_op("subscribed").await["id"], "at last", "none of it has ended the session");
     client.frame().await;
-    let metrics = world.server.get("/metrics").body;
+    let metrics = harness.server.get("/metrics").body;
     assert_eq!(sum(&metrics, "fanline_commands_total", r#"result="refused""#), 15.0);
     assert_eq!(sum(&metrics, "fanline_goodbyes_total", ""), 0.0);
-    world.nobody_noticed().await;
+    harness.nobody_noticed().await;
 }
 
 async fn expect_refusal(client: &mut Client, id: &Value, code: &str, parts: &[&str]) {
@@ -121,12 +121,12 @@ async fn expect_refusal(client: &mut Client, id: &Value, code: &str, parts: &[&s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_of_another_epoch_is_answered_with_what_is_skipped_and_the_current_values() {
-    let world = World::open().await;
+    let harness = Harness::open().await;
     for by_query in [true, false] {
         let since = "00000000deadbeef:7";
         let query = format!("?topics=quote.AAPL&since={since}");
         let mut client =
-            Client::connect(&world.server.ws(&format!("/v1/ws{}", if by_query { &query } else { "" }))).await;
+            Client::connect(&harness.server.ws(&format!("/v1/ws{}", if by_query { &query } else { "" }))).await;
         client.expect_op("welcome").await;
         if !by_query {
             client.command(json!({"op": "subscribe", "topics": ["quote.AAPL"], "since": since})).await;
@@ -137,13 +137,13 @@ async fn a_cursor_of_another_epoch_is_answered_with_what_is_skipped_and_the_curr
         let frame: Value = serde_json::from_str(&client.frame().await).expect("a frame");
         assert_eq!(frame["topic"], "quote.AAPL");
     }
-    world.nobody_noticed().await;
+    harness.nobody_noticed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_query_is_refused_before_the_upgrade() {
-    let world = World::open().await;
-    world
+    let harness = Harness::open().await;
+    harness
         .abuse(|server| {
             let epoch = server.get("/v1/topics").json()["epoch"].as_str().expect("an epoch").to_string();
             let too_many = vec!["t"; 301].join(",");
@@ -172,13 +172,13 @@ async fn a_wrong_query_is_refused_before_the_upgrade() {
             }
         })
         .await;
-    world.nobody_noticed().await;
+    harness.nobody_noticed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_handshake_is_answered_with_what_would_be_one() {
-    let world = World::open().await;
-    world
+async fn a_request_that_is_no_handshake_is_refused_with_what_one_needs() {
+    let harness = Harness::open().await;
+    harness
         .abuse(|server| {
             let plain = server.get("/v1/ws");
             assert_eq!((plain.status, &plain.json()["code"]), (426, &json!("not_websocket")), "{}", plain.body);
@@ -205,7 +205,7 @@ async fn what_is_no_handshake_is_answered_with_what_would_be_one() {
             assert_eq!(ask(server.addr(), "HELO fanline\r\n\r\n").status, 400);
         })
         .await;
-    world.nobody_noticed().await;
+    harness.nobody_noticed().await;
 }
 
 /// Bytes that break a rule, and how their session ends.
@@ -257,13 +257,16 @@ fn breaches() -> Vec<Breach> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn broken_bytes_end_their_session_with_code_and_sentence_and_no_other() {
-    let world = World::open().await;
-    world
+    let harness = Harness::open().await;
+    harness
         .abuse(|server| {
             let breaches = breaches();
             for Breach { what, deflate, bytes, code, part } in &breaches {
-                let mut client =
-                    if *deflate { Rude::connect_deflating(server) } else { Rude::connect(server, "/v1/ws", "") };
+                let mut client = if *deflate {
+                    RawClient::connect(server.addr(), "/v1/ws", OFFER)
+                } else {
+                    RawClient::connect(server.addr(), "/v1/ws", "")
+                };
                 // The answer to a right command comes first.
                 assert!(client.send(TEXT, br#"{"op":"ping","id":1}"#));
                 // The server may hang up before it has read all of it.
@@ -273,7 +276,7 @@ async fn broken_bytes_end_their_session_with_code_and_sentence_and_no_other() {
                 assert!(sentence.contains(part), "{what}: expected `{part}` in `{sentence}`");
             }
             let ended = breaches.len() as f64;
-            support::eventually("each session is counted with its reason", || {
+            kit::eventually("each session is counted with its reason", || {
                 let metrics = server.get("/metrics").body;
                 let count = |reason| sum(&metrics, "fanline_goodbyes_total", reason);
                 let told = count("protocol_error") + count("invalid_payload") + count("message_too_big");
@@ -281,7 +284,7 @@ async fn broken_bytes_end_their_session_with_code_and_sentence_and_no_other() {
             });
         })
         .await;
-    world.nobody_noticed().await;
+    harness.nobody_noticed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -289,9 +292,9 @@ async fn a_client_that_asks_without_reading_is_waited_for_and_costs_no_memory() 
     const COMMANDS: u64 = 10_000;
     /// What the answers would take, were they queued, is three times this; the rest is noise of the allocator.
     const GROWTH_BYTES_MAX: u64 = 16 << 20;
-    let mut world = World::open().await;
-    world.bystander.goes_on().await;
-    world
+    let mut harness = Harness::open().await;
+    harness.bystander.goes_on().await;
+    harness
         .abuse(|server| {
             let before = server.resident_bytes();
             let mut flood = Flood::start(server, COMMANDS);
@@ -302,12 +305,12 @@ async fn a_client_that_asks_without_reading_is_waited_for_and_costs_no_memory() 
                 (Some(before), Some(now)) => {
                     assert!(now < before + GROWTH_BYTES_MAX, "{before} bytes before the flood, {now} in it");
                 }
-                _ => support::skip_loudly("memory of a flooded server", "this system has no /proc"),
+                _ => kit::skip_loudly("memory of a flooded server", "this system has no /proc"),
             }
             // Once it reads, it gets every answer, in order.
             let mut expected = 0;
             while expected <= flood.commands {
-                let (_, payload) = flood.client.next().expect("the session has survived");
+                let (_, payload) = flood.client.next_frame().expect("the session has survived");
                 let answer: Value = serde_json::from_slice(&payload).expect("JSON");
                 if answer["op"] == "subscribed" {
                     assert_eq!(answer["id"], expected, "one answer for each command, in order");
@@ -316,5 +319,5 @@ async fn a_client_that_asks_without_reading_is_waited_for_and_costs_no_memory() 
             }
         })
         .await;
-    world.nobody_noticed().await;
+    harness.nobody_noticed().await;
 }

@@ -1,6 +1,6 @@
 //! What is wrong with how fanline is started, or with the files it is given, is told with place and remedy.
 
-mod support;
+mod kit;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use support::eventually;
-use support::http::sum;
-use support::program::{Program, run, run_knowing};
+use kit::eventually;
+use kit::http::sum;
+use kit::program::{Program, run, run_knowing};
 
 /// Exit codes (src/cli.rs).
 const FAILED: i32 = 1;
@@ -88,7 +88,7 @@ fn a_port_in_use_is_told_with_the_address_and_the_way_out() {
 }
 
 #[test]
-fn a_capture_that_cannot_be_read_is_told_by_its_name() {
+fn an_unreadable_recording_is_named_in_the_error() {
     let folder = file("some_file", "").with_file_name("");
     for path in ["/nowhere/capture.jsonl", text(&folder)] {
         let parts = [&*format!("`{path}`"), "check the"];

@@ -1,9 +1,9 @@
 //! `fanline bench` accounts for every message, and says what is wrong with its arguments.
 
-mod support;
+mod kit;
 
+use kit::program::{Program, run};
 use serde_json::Value;
-use support::program::{Program, run};
 
 fn measure(args: &[&str]) -> Value {
     let (status, stdout, stderr) = run(&[&["bench", "--json"], args].concat(), &[]);

@@ -1,23 +1,22 @@
 //! Whoever joins, and whenever, has the book that the venue has: proven by the venue's own checksums.
 
-mod support;
+mod kit;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use kit::client::Client;
+use kit::order_book::{Checksums, OrderBook, kraken, okx};
+use kit::program::Program;
+use kit::relay::Relay;
+use kit::scripted_feed::ScriptedFeed;
+use kit::subscriber::PATIENT;
+use kit::tape::capture;
 use rand::{RngExt, SeedableRng};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use support::client::Client;
-use support::gate::Gate;
-use support::order_book::{Checksums, OrderBook, kraken, okx};
-use support::program::Program;
-use support::recorded::capture;
-use support::skip_loudly;
-use support::stage::Venue;
-use support::wish::PATIENT;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -78,7 +77,7 @@ struct Seen {
 /// that they get, to the last one.
 async fn joiners_have_right_books(capture: &Path, profile: &str, speed: &str, books: Books, apply: Apply) -> Seen {
     let books = Arc::new(books);
-    let gate = Gate::shut();
+    let gate = Relay::shut();
     let server = Arc::new(Program::serve(&[&gate.ws("/"), "--profile", profile], &PATIENT));
     let mut reference = joined(&server, ">").await;
     let venue = Program::replay(capture, &["--speed", speed]);
@@ -168,10 +167,16 @@ fn kraken_25(book: &mut OrderBook, message: &str) -> Checksums {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seeded_book_is_right_whenever_one_joins() {
+    let capture = kit::book_tape::capture();
+    let books = Books::of(&capture, |message| message["channel"] == "book", |_, _| true);
+    let seen = joiners_have_right_books(&capture, "kraken-v2", "12", books, kraken_10).await;
+    expect_enough(seen, 2000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kraken_book_of_the_built_in_depth_is_right_whenever_one_joins() {
-    let Some(capture) = capture("kraken-v2") else {
-        return skip_loudly("books", "../shared/feeds/kraken-v2/capture.jsonl is missing");
-    };
+    let Some(capture) = capture("kraken-v2") else { return };
     let is_book = |message: &Value| message["channel"] == "book";
     // The first session is of 10 levels, with four new subscriptions.
     let books = Books::of(&capture, is_book, |session, _| session == "btcusd_l2");
@@ -181,10 +186,8 @@ async fn a_kraken_book_of_the_built_in_depth_is_right_whenever_one_joins() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kraken_books_of_another_depth_are_right_with_a_copy_of_the_profile() {
-    let Some(capture) = capture("kraken-v2") else {
-        return skip_loudly("books", "../shared/feeds/kraken-v2/capture.jsonl is missing");
-    };
-    let built_in = std::fs::read_to_string(support::project("src/profile/built_in/kraken-v2.toml")).expect("a profile");
+    let Some(capture) = capture("kraken-v2") else { return };
+    let built_in = std::fs::read_to_string(kit::project("src/profile/built_in/kraken-v2.toml")).expect("a profile");
     let copy = built_in.replace("depth = 10", "depth = 25");
     assert_ne!(copy, built_in);
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kraken-25.toml");
@@ -198,9 +201,7 @@ async fn kraken_books_of_another_depth_are_right_with_a_copy_of_the_profile() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_okx_book_is_right_whenever_one_joins() {
-    let Some(capture) = capture("okx-v5") else {
-        return skip_loudly("books", "../shared/feeds/okx-v5/capture.jsonl is missing");
-    };
+    let Some(capture) = capture("okx-v5") else { return };
     let is_data = |message: &Value| message.get("event").is_none();
     let books = Books::of(&capture, is_data, |_, message| message["arg"]["channel"] == "books");
     let seen = joiners_have_right_books(&capture, "okx-v5", "2", books, okx).await;
@@ -213,7 +214,7 @@ const MEMBERS: [&str; 8] =
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_joiner_of_partial_tickers_holds_every_member() {
-    let venue = Venue::open().await;
+    let venue = ScriptedFeed::open().await;
     let args = [&venue.ws("/v5/public/linear"), "--profile", "bybit-v5", "--subscribe", "tickers.BTCUSDT"];
     let server = Program::serve(&args, &PATIENT);
     let mut caller = venue.accept().await;

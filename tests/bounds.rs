@@ -1,20 +1,20 @@
 //! Every bound of a session: what one client sends, keeps and does not read costs nobody else anything.
 
-mod support;
+mod kit;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 
 use fanline::wire::deflate::Deflater;
+use kit::bystander::Bystander;
+use kit::client::Client;
+use kit::eventually;
+use kit::http::{HANDSHAKE, refused_upgrade, sum};
+use kit::program::Program;
+use kit::raw_client::{DEFLATED, OFFER, RawClient, TEXT};
+use kit::relay::Relay;
 use serde_json::{Value, json};
-use support::bystander::Bystander;
-use support::client::Client;
-use support::eventually;
-use support::gate::Gate;
-use support::http::{HANDSHAKE, refused_upgrade, sum};
-use support::program::Program;
-use support::rude::{DEFLATED, Rude, TEXT};
 use tokio_tungstenite::tungstenite::{Message, accept};
 
 /// A server with one shard, so that all clients share everything.
@@ -38,9 +38,9 @@ fn until_metric(server: &Program, name: &str, labels: &str, holds: impl Fn(f64) 
 }
 
 /// The next message that is an answer.
-fn answer(client: &mut Rude) -> Value {
+fn answer(client: &mut RawClient) -> Value {
     loop {
-        let (_, payload) = client.next().expect("an answer");
+        let (_, payload) = client.next_frame().expect("an answer");
         let message: Value = serde_json::from_slice(&payload).expect("JSON");
         if !matches!(message["op"].as_str(), Some("welcome" | "stale" | "live")) {
             return message;
@@ -58,7 +58,8 @@ async fn a_hundred_bytes_that_inflate_to_a_long_name_are_refused_briefly_and_hol
         let name = "subscribe".repeat(7200);
         Deflater::new(9, 15).deflate(json!({ "op": name }).to_string().as_bytes(), &mut deflated);
         assert!(deflated.len() < 250, "{}", deflated.len());
-        let mut clients = [Rude::connect_deflating(server), Rude::connect_deflating(server)];
+        let mut clients =
+            [RawClient::connect(server.addr(), "/v1/ws", OFFER), RawClient::connect(server.addr(), "/v1/ws", OFFER)];
         for client in &mut clients {
             (0..COMMANDS).for_each(|_| assert!(client.send(DEFLATED, &deflated)));
         }
@@ -84,7 +85,7 @@ async fn as_many_messages_as_limits_messages_per_second_max_says_are_read_and_no
     const MAX: usize = 20;
     let server = serve(&[("LIMITS_MESSAGES_PER_SECOND_MAX", "20")]).await;
     blocking(&server, |server| {
-        let mut client = Rude::connect(server, "/v1/ws", "");
+        let mut client = RawClient::connect(server.addr(), "/v1/ws", "");
         for n in 0..MAX {
             assert!(client.send(TEXT, json!({"op": "ping", "id": n}).to_string().as_bytes()));
             assert_eq!(answer(&mut client)["id"], n);
@@ -107,7 +108,7 @@ async fn a_message_that_does_not_end_within_limits_message_timeout_ends_its_sess
         let beginnings: [&[u8]; 4] =
             [b"\x81", b"\x81\xFE\xFF", b"\x81\xFE\xFF\xFF\0\0\0\0{", b"\x01\x81\0\0\0\0{\x89\x80\0\0\0\0"];
         for bytes in beginnings {
-            let mut client = Rude::connect(server, "/v1/ws", "");
+            let mut client = RawClient::connect(server.addr(), "/v1/ws", "");
             assert!(client.write(bytes));
             let (code, sentence) = client.expect_close();
             assert_eq!(code, 4411, "{sentence}");
@@ -126,14 +127,14 @@ async fn patterns_are_bounded_in_bytes_for_a_client_and_for_all_of_them() {
     let server = serve(&[("LIMITS_PATTERN_BYTES_MAX", "1KiB"), ("LIMITS_LANE_BYTES_TOTAL_MAX", "64KiB")]).await;
     let mut bystander = Bystander::watch(&server).await;
     blocking(&server, |server| {
-        let subscribe = |client: &mut Rude, count: usize, name: &str| {
+        let subscribe = |client: &mut RawClient, count: usize, name: &str| {
             let topics: Vec<String> = (0..count).map(|n| format!("{name}{n}{}", "x".repeat(200))).collect();
             assert!(client.send(TEXT, json!({"op": "subscribe", "topics": topics}).to_string().as_bytes()));
             answer(client)
         };
-        let mut clients: Vec<Rude> = Vec::new();
+        let mut clients: Vec<RawClient> = Vec::new();
         let full = loop {
-            let mut client = Rude::connect(server, "/v1/ws", "");
+            let mut client = RawClient::connect(server.addr(), "/v1/ws", "");
             let refused = subscribe(&mut client, 6, "long");
             assert_eq!(refused["code"], "too_many_pattern_bytes", "{refused}");
             assert!(refused["message"].as_str().is_some_and(|text| text.contains("limits.pattern_bytes_max")));
@@ -160,7 +161,7 @@ async fn patterns_are_bounded_in_bytes_for_a_client_and_for_all_of_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn raw_clients_are_closed_while_the_feed_is_stale_and_let_in_once_it_is_live() {
     for keep in [false, true] {
-        let (venue, gate) = (Program::simulate(&[]), Gate::shut());
+        let (venue, gate) = (Program::simulate(&[]), Relay::shut());
         gate.open(venue.addr());
         let backoff = [("UPSTREAM_BACKOFF_MIN", "20ms"), ("UPSTREAM_BACKOFF_MAX", "50ms")];
         let settings = [&backoff[..], &[("RAW_ON_STALE", if keep { "keep" } else { "close" })]].concat();
@@ -221,9 +222,9 @@ fn clients_that_stall_in_one_large_message_share_it_until_the_process_has_ended(
     let settings = [("SHARDS_COUNT", "1"), ("DRAIN_TIMEOUT", "2s"), ("UPSTREAM_IDLE_TIMEOUT", "1h")];
     let mut server = Program::serve(&[&url, "--topic", "/s"], &settings);
     eventually("the message has come", || (metric(&server, "fanline_frames_total", "") >= 1.0).then_some(()));
-    let _stalled: Vec<Rude> = (0..CLIENTS)
+    let _stalled: Vec<RawClient> = (0..CLIENTS)
         .map(|_| {
-            let mut client = Rude::connect_narrow(&server);
+            let mut client = RawClient::connect_narrow(server.addr());
             assert!(client.send(TEXT, br#"{"op":"subscribe","topics":["large"]}"#));
             client
         })
@@ -233,7 +234,7 @@ fn clients_that_stall_in_one_large_message_share_it_until_the_process_has_ended(
     let held = metric(&server, "fanline_unsent_bytes", "");
     assert!(held < 1.1 * BYTES as f64, "all share one: {held}");
     let Some(before) = server.resident_bytes() else {
-        return support::skip_loudly("memory of a drain", "this system has no /proc");
+        return kit::skip_loudly("memory of a drain", "this system has no /proc");
     };
     server.terminate();
     let mut most = 0;

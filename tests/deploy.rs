@@ -1,13 +1,13 @@
 //! What lies in deploy/ fits the server that it deploys.
 
-mod support;
+mod kit;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fanline::words::metrics;
-use support::program::{Program, run};
-use support::skip_loudly;
+use kit::program::{Program, run};
+use kit::skip_loudly;
 
 fn deployed(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);

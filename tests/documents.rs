@@ -2,7 +2,7 @@
 //!
 //! Their snippets are run by tests/snippets.rs.
 
-mod support;
+mod kit;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,9 +11,9 @@ use fanline::config::document as generated;
 use fanline::config::table::{self, TABLE};
 use fanline::words::goodbye::Goodbye;
 use fanline::words::metrics;
-use support::document::{all, anchors, first_cells, prose, quoted, read};
-use support::program::Program;
-use support::project;
+use kit::document::{all, anchors, first_cells, prose, quoted, read};
+use kit::program::Program;
+use kit::project;
 
 /// It tells of names that are no more.
 const HISTORY: &str = "CHANGELOG.md";

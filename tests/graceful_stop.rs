@@ -1,16 +1,16 @@
 //! A stop loses nobody: readiness first, then a goodbye for each client with a time to come back, then the end.
 
-mod support;
+mod kit;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use kit::client::{Client, Envelope};
+use kit::eventually;
+use kit::http::{HANDSHAKE, refused_upgrade};
+use kit::program::Program;
+use kit::raw_client::Flood;
 use serde_json::{Value, json};
-use support::client::{Client, Envelope};
-use support::eventually;
-use support::http::{HANDSHAKE, refused_upgrade};
-use support::program::Program;
-use support::rude::Flood;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 

@@ -1,6 +1,6 @@
 //! The edge answers each request as docs/PROTOCOL.md says, over a real socket.
 
-mod http_client;
+mod kit;
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -13,16 +13,15 @@ use fanline::edge::{Edge, EdgeError, Phase};
 use fanline::protocol::command::Policy;
 use fanline::protocol::encoding::{Format, Payload, PayloadKind};
 use fanline::words::stamp::Stamp;
+use kit::edge::{EdgeHarness, HANDSHAKE, bounded, parts, settings};
+use kit::http_client::HttpClient;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::http_client::Client;
-use crate::http_client::street::{HANDSHAKE, Street, bounded, rooms, settings};
-
 #[tokio::test]
 async fn an_upgraded_socket_is_handed_over_whole_with_its_terms() {
-    let mut street = Street::open(settings());
-    let mut client = Client::connect(street.address).await;
+    let mut harness = EdgeHarness::open(settings());
+    let mut client = HttpClient::connect(harness.address).await;
     let path = "/v1/ws?topics=a.*,b.%3E&format=raw&policy=lossless&since=00000000fee1900d:0&every=250ms";
     let headers = format!(
         "{HANDSHAKE}Sec-WebSocket-Protocol: other, fanline.v1\r\n\
@@ -34,7 +33,7 @@ async fn an_upgraded_socket_is_handed_over_whole_with_its_terms() {
     assert_eq!(answer.header("sec-websocket-protocol"), Some("fanline.v1"));
     assert_eq!(answer.header("sec-websocket-extensions"), Some("permessage-deflate; client_no_context_takeover"));
 
-    let mut newcomer = street.newcomers.recv().await.expect("handed over");
+    let mut newcomer = harness.newcomers.recv().await.expect("handed over");
     assert_eq!(newcomer.options.patterns.iter().map(|p| p.as_str()).collect::<Vec<_>>(), ["a.*", "b.>"]);
     assert_eq!((newcomer.options.format, newcomer.options.policy), (Format::Raw, Policy::Lossless));
     assert!(newcomer.options.deflate.is_some());
@@ -57,12 +56,12 @@ async fn an_upgraded_socket_is_handed_over_whole_with_its_terms() {
 
 #[tokio::test]
 async fn a_plain_handshake_gets_the_defaults() {
-    let mut street = Street::open(Settings { compression: false, ..settings() });
-    let answer = street.upgrade("", "Sec-WebSocket-Extensions: permessage-deflate\r\n").await;
+    let mut harness = EdgeHarness::open(Settings { compression: false, ..settings() });
+    let answer = harness.upgrade("", "Sec-WebSocket-Extensions: permessage-deflate\r\n").await;
     assert_eq!(answer.status, 101);
     assert_eq!(answer.header("sec-websocket-extensions"), None, "compression is off");
     assert_eq!(answer.header("sec-websocket-protocol"), None, "none was offered");
-    let newcomer = street.newcomers.recv().await.expect("handed over");
+    let newcomer = harness.newcomers.recv().await.expect("handed over");
     assert_eq!((newcomer.options.format, newcomer.options.policy), (Format::Envelope, Policy::Conflate));
     assert!(
         newcomer.options.patterns.is_empty() && newcomer.options.since.is_none() && newcomer.options.deflate.is_none()
@@ -72,7 +71,7 @@ async fn a_plain_handshake_gets_the_defaults() {
 
 #[tokio::test]
 async fn a_wrong_handshake_is_refused_with_the_reason_and_the_remedy() {
-    let street = Street::open(settings());
+    let harness = EdgeHarness::open(settings());
     for (from, to, status, code, part) in [
         (HANDSHAKE, "", 426, "not_websocket", "/v1/snapshot"),
         ("Upgrade: WebSocket", "Upgrade: h2c", 426, "not_websocket", "WebSocket client"),
@@ -85,7 +84,7 @@ async fn a_wrong_handshake_is_refused_with_the_reason_and_the_remedy() {
         ("Key: ", "Not-Key: ", 400, "bad_handshake", "Sec-WebSocket-Key"),
         ("Upgrade: WebSocket", "Upgrade: websocket\r\nSec-WebSocket-Extensions: a;", 400, "bad_handshake", "byte 2"),
     ] {
-        let answer = street.get("/v1/ws", &HANDSHAKE.replace(from, to)).await;
+        let answer = harness.get("/v1/ws", &HANDSHAKE.replace(from, to)).await;
         answer.check_refusal(status, code, part);
         if status == 426 {
             assert_eq!(answer.header("upgrade"), Some("websocket"), "RFC 9110, 15.5.22");
@@ -93,14 +92,14 @@ async fn a_wrong_handshake_is_refused_with_the_reason_and_the_remedy() {
         let version = answer.header("sec-websocket-version");
         assert_eq!(version, (status == 426 && code == "bad_handshake").then_some("13"), "RFC 6455, 4.4");
     }
-    let metrics = street.get("/metrics", "").await.text();
+    let metrics = harness.get("/metrics", "").await.text();
     assert!(metrics.contains("fanline_refusals_total{reason=\"not_websocket\"} 2\n"), "{metrics}");
     assert!(metrics.contains("fanline_refusals_total{reason=\"bad_handshake\"} 8\n"), "{metrics}");
 }
 
 #[tokio::test]
 async fn a_wrong_query_is_refused_before_the_upgrade_and_named() {
-    let street = Street::open(settings());
+    let harness = EdgeHarness::open(settings());
     for (query, code, part) in [
         ("?topic=a", "bad_request", "did you mean `topics`?"),
         ("?Formt=raw", "bad_request", "did you mean `format`?"),
@@ -117,30 +116,30 @@ async fn a_wrong_query_is_refused_before_the_upgrade_and_named() {
         ("?topics=a&since=00000000fee1900d:1", "bad_cursor", "still to come"),
         ("?since=00000000fee1900d:0", "bad_request", "`topics` beside `since`"),
     ] {
-        street.upgrade(query, "").await.check_refusal(400, code, part);
+        harness.upgrade(query, "").await.check_refusal(400, code, part);
     }
-    let other_epoch = street.upgrade("?topics=a&since=0000000000000001:77", "").await;
+    let other_epoch = harness.upgrade("?topics=a&since=0000000000000001:77", "").await;
     assert_eq!(other_epoch.status, 101, "the delivery tells what was skipped");
 }
 
 #[tokio::test]
 async fn a_session_takes_its_place_until_its_permit_is_dropped() {
-    let mut street = Street::open(Settings { sessions_max: 2, sessions_per_address_max: Some(1), ..settings() });
-    assert_eq!(street.upgrade("", "").await.status, 101);
-    let refused = street.upgrade("", "").await;
+    let mut harness = EdgeHarness::open(Settings { sessions_max: 2, sessions_per_address_max: Some(1), ..settings() });
+    assert_eq!(harness.upgrade("", "").await.status, 101);
+    let refused = harness.upgrade("", "").await;
     refused.check_refusal(503, "too_many_sessions", "limits.sessions_per_address_max");
     assert!(refused.header("retry-after").is_some());
-    drop(street.newcomers.recv().await.expect("handed over"));
-    assert_eq!(street.upgrade("", "").await.status, 101, "the first has left");
+    drop(harness.newcomers.recv().await.expect("handed over"));
+    assert_eq!(harness.upgrade("", "").await.status, 101, "the first has left");
 
-    let street = Street::open(Settings { sessions_max: 1, ..settings() });
-    assert_eq!(street.upgrade("", "").await.status, 101);
-    street.upgrade("", "").await.check_refusal(503, "too_many_sessions", "limits.sessions_max");
+    let harness = EdgeHarness::open(Settings { sessions_max: 1, ..settings() });
+    assert_eq!(harness.upgrade("", "").await.status, 101);
+    harness.upgrade("", "").await.check_refusal(503, "too_many_sessions", "limits.sessions_max");
 }
 
 #[tokio::test]
 async fn readiness_follows_the_feed_and_goes_first_when_draining() {
-    let mut street = Street::open(settings());
+    let mut harness = EdgeHarness::open(settings());
     let stale = |reason| FeedState::Stale { reason, since_ms: 1, message: "trying again".into() };
     for (state, status, expected) in [
         (FeedState::Connecting, 503, json!(["connecting", "connecting"])),
@@ -149,37 +148,37 @@ async fn readiness_follows_the_feed_and_goes_first_when_draining() {
         (stale(StaleReason::UpstreamSilent), 503, json!(["silent", "upstream_silent"])),
         (FeedState::Live, 200, json!(["live", null])),
     ] {
-        street.publisher.announce(state);
-        let answer = street.get("/readyz", "").await;
+        harness.publisher.announce(state);
+        let answer = harness.get("/readyz", "").await;
         assert_eq!(answer.status, status);
         let body = answer.json();
         assert_eq!(json!([body["state"], body["reason"]]), expected);
         assert_eq!(body["ready"], json!(status == 200));
         assert!(body["message"].is_string());
     }
-    street.phase.send_replace(Phase::Draining);
-    let answer = street.get("/readyz", "").await;
+    harness.phase.send_replace(Phase::Draining);
+    let answer = harness.get("/readyz", "").await;
     assert_eq!((answer.status, answer.json()["state"].clone()), (503, json!("draining")));
-    street.upgrade("", "").await.check_refusal(503, "draining", "another");
-    assert_eq!(street.get("/healthz", "").await.status, 200, "the process still works");
+    harness.upgrade("", "").await.check_refusal(503, "draining", "another");
+    assert_eq!(harness.get("/healthz", "").await.status, 200, "the process still works");
 
-    let mut idle = Client::connect(street.address).await;
+    let mut idle = HttpClient::connect(harness.address).await;
     assert_eq!(idle.request("GET", "/healthz", "").await.status, 200);
-    street.phase.send_replace(Phase::Stopped);
-    street.served.await.expect("no panic").expect("no error");
+    harness.phase.send_replace(Phase::Stopped);
+    harness.served.await.expect("no panic").expect("no error");
     assert!(idle.is_at_end().await, "idle connections are closed");
-    assert!(tokio::net::TcpStream::connect(street.address).await.is_err(), "nothing is accepted");
+    assert!(tokio::net::TcpStream::connect(harness.address).await.is_err(), "nothing is accepted");
 }
 
 #[tokio::test]
 async fn a_snapshot_holds_the_latest_of_each_topic_byte_for_byte() {
-    let mut street = Street::open(settings());
-    street.publish("b.x", "{\"p\": 1.50}", PayloadKind::Json);
-    street.publish("a.x", "say \"hi\"", PayloadKind::Text);
-    street.publish("c", "[ ]", PayloadKind::Json);
-    street.publish("b.x", "{\"p\": 2.50}", PayloadKind::Json);
-    street.publisher.announce(FeedState::Live);
-    let answer = street.get("/v1/snapshot?topics=*.x", "").await;
+    let mut harness = EdgeHarness::open(settings());
+    harness.publish("b.x", "{\"p\": 1.50}", PayloadKind::Json);
+    harness.publish("a.x", "say \"hi\"", PayloadKind::Text);
+    harness.publish("c", "[ ]", PayloadKind::Json);
+    harness.publish("b.x", "{\"p\": 2.50}", PayloadKind::Json);
+    harness.publisher.announce(FeedState::Live);
+    let answer = harness.get("/v1/snapshot?topics=*.x", "").await;
     assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     assert_eq!(answer.header("content-type"), Some("application/json"));
@@ -191,24 +190,24 @@ async fn a_snapshot_holds_the_latest_of_each_topic_byte_for_byte() {
             r#"{"topic":"b.x","offset":4,"ts":1700000000000,"data":{"p": 2.50}}],"notes":[]}"#,
         )
     );
-    let all = street.get("/v1/snapshot", "").await.json();
+    let all = harness.get("/v1/snapshot", "").await.json();
     assert_eq!(all["frames"].as_array().map(Vec::len), Some(3));
-    let one = street.get("/v1/snapshot?topics=c,c,none", "").await.json();
+    let one = harness.get("/v1/snapshot?topics=c,c,none", "").await.json();
     assert_eq!(one["frames"], json!([{"topic": "c", "offset": 3, "ts": 1_700_000_000_000_u64, "data": []}]));
-    street.get("/v1/snapshot?topcs=c", "").await.check_refusal(400, "bad_request", "did you mean `topics`?");
+    harness.get("/v1/snapshot?topcs=c", "").await.check_refusal(400, "bad_request", "did you mean `topics`?");
 
     let stale = FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms: 5, message: "trying".into() };
-    street.publisher.announce(stale);
-    let feed = street.get("/v1/snapshot?topics=none", "").await.json()["feed"].clone();
+    harness.publisher.announce(stale);
+    let feed = harness.get("/v1/snapshot?topics=none", "").await.json()["feed"].clone();
     assert_eq!(feed, json!({"state": "down", "reason": "upstream_down", "since_ms": 5, "message": "trying"}));
 }
 
 #[tokio::test]
 async fn a_snapshot_holds_whole_values_the_changes_since_and_what_is_said_of_topics() {
-    let mut street = Street::open(settings());
+    let mut harness = EdgeHarness::open(settings());
     let payload = |text: &'static str| Payload { bytes: Bytes::from_static(text.as_bytes()), kind: PayloadKind::Json };
     let mut publish = |topic: &str, data, keeping| {
-        street.publisher.publish(topic, payload(data), keeping, Stamp::default()).expect("published");
+        harness.publisher.publish(topic, payload(data), keeping, Stamp::default()).expect("published");
     };
     publish("book", "1", Retention::Snapshot);
     publish("book", "2", Retention::Delta { whole: None });
@@ -228,9 +227,9 @@ async fn a_snapshot_holds_whole_values_the_changes_since_and_what_is_said_of_top
         ("moment", stale),
         ("moment", TopicStatus::Live),
     ] {
-        street.publisher.note(topic, note, Stamp::default()).expect("published");
+        harness.publisher.note(topic, note, Stamp::default()).expect("published");
     }
-    let answer = street.get("/v1/snapshot", "").await.json();
+    let answer = harness.get("/v1/snapshot", "").await.json();
     let frame =
         |topic: &str, offset: u64, data: Value| json!({"topic": topic, "offset": offset, "ts": 0, "data": data});
     let mut expected = [
@@ -248,11 +247,11 @@ async fn a_snapshot_holds_whole_values_the_changes_since_and_what_is_said_of_top
     assert_eq!(said, [(Some("gap"), Some(9)), (Some("stale"), Some(11)), (Some("refused"), Some(12))]);
     assert_eq!(answer["offset"], 14);
 
-    let topics = street.get("/v1/topics", "").await.json();
+    let topics = harness.get("/v1/topics", "").await.json();
     let counts: Vec<_> =
         topics["topics"].as_array().expect("a list").iter().map(|line| line["count"].as_u64()).collect();
     assert_eq!(counts, [4, 2, 1, 1, 0].map(Some), "notes do not count");
-    let metrics = street.get("/metrics", "").await.text();
+    let metrics = harness.get("/metrics", "").await.text();
     for line in ["fanline_frames_total 8", "fanline_head_offset 14", "fanline_topic_status_total{kind=\"stale\"} 2"] {
         assert!(metrics.lines().any(|found| found == line), "expected {line} in {metrics}");
     }
@@ -260,9 +259,9 @@ async fn a_snapshot_holds_whole_values_the_changes_since_and_what_is_said_of_top
 
 #[tokio::test]
 async fn topics_are_listed_with_their_counts_sorted_by_name() {
-    let mut street = Street::open(settings());
+    let mut harness = EdgeHarness::open(settings());
     for topic in ["b", "a", "b", "b"] {
-        street.publish(topic, "1", PayloadKind::Json);
+        harness.publish(topic, "1", PayloadKind::Json);
     }
     let ts = 1_700_000_000_000_u64;
     let (a, b) = (
@@ -270,15 +269,15 @@ async fn topics_are_listed_with_their_counts_sorted_by_name() {
         json!({"topic": "b", "offset": 4, "ts": ts, "count": 3}),
     );
     let head = json!({"epoch": "00000000fee1900d", "offset": 4, "topics": [a, b]});
-    assert_eq!(street.get("/v1/topics", "").await.json(), head);
-    assert_eq!(street.get("/v1/topics?topics=a", "").await.json()["topics"], json!([a]));
+    assert_eq!(harness.get("/v1/topics", "").await.json(), head);
+    assert_eq!(harness.get("/v1/topics?topics=a", "").await.json()["topics"], json!([a]));
 }
 
 #[tokio::test]
 async fn metrics_are_text_in_the_format_of_prometheus() {
-    let street = Street::open(settings());
-    assert_eq!(street.get("/healthz", "").await.status, 200);
-    let answer = street.get("/metrics", "").await;
+    let harness = EdgeHarness::open(settings());
+    assert_eq!(harness.get("/healthz", "").await.status, 200);
+    let answer = harness.get("/metrics", "").await;
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     let text = answer.text();
     for line in [
@@ -294,8 +293,8 @@ async fn metrics_are_text_in_the_format_of_prometheus() {
 
 #[tokio::test]
 async fn the_page_is_sent_once_and_then_revalidated() {
-    let street = Street::open(settings());
-    let page = street.get("/", "").await;
+    let harness = EdgeHarness::open(settings());
+    let page = harness.get("/", "").await;
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
     assert_eq!(page.header("cache-control"), Some("no-cache"));
     assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
@@ -304,21 +303,21 @@ async fn the_page_is_sent_once_and_then_revalidated() {
     assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
     assert!(!page.text().contains("@version@"));
     let etag = page.header("etag").expect("an ETag");
-    let again = street.get("/", &format!("If-None-Match: W/\"old\", {etag}\r\n")).await;
+    let again = harness.get("/", &format!("If-None-Match: W/\"old\", {etag}\r\n")).await;
     assert_eq!((again.status, again.header("etag"), again.body.len()), (304, Some(etag), 0));
     assert_eq!(again.header("cache-control"), Some("no-cache"));
-    let head = Client::connect(street.address).await.request("HEAD", "/", "").await;
+    let head = HttpClient::connect(harness.address).await.request("HEAD", "/", "").await;
     assert_eq!((head.status, head.body.len()), (200, 0));
     assert_eq!(head.header("content-length"), Some(page.body.len().to_string().as_str()));
 }
 
 #[tokio::test]
 async fn what_is_not_there_is_said_in_json() {
-    let street = Street::open(settings());
+    let harness = EdgeHarness::open(settings());
     for path in
         ["/nothing", "/v1", "/static/", "/static/nothing.js", "/static/../Cargo.toml", "/static/%2e%2e/Cargo.toml"]
     {
-        street.get(path, "").await.check_refusal(404, "not_found", "`/");
+        harness.get(path, "").await.check_refusal(404, "not_found", "`/");
     }
     for (path, allowed) in [
         ("/v1/ws", "GET,HEAD,OPTIONS"),
@@ -326,7 +325,7 @@ async fn what_is_not_there_is_said_in_json() {
         ("/", "GET,HEAD"),
         ("/metrics", "GET,HEAD"),
     ] {
-        let answer = Client::connect(street.address).await.request("POST", path, "Content-Length: 0\r\n").await;
+        let answer = HttpClient::connect(harness.address).await.request("POST", path, "Content-Length: 0\r\n").await;
         answer.check_refusal(405, "method_not_allowed", "`POST`");
         assert_eq!(answer.header("allow"), Some(allowed), "RFC 9110, 15.5.6");
     }
@@ -334,53 +333,53 @@ async fn what_is_not_there_is_said_in_json() {
 
 #[tokio::test]
 async fn one_connection_may_ask_several_times_and_then_upgrade() {
-    let mut street = Street::open(settings());
-    let mut client = Client::connect(street.address).await;
+    let mut harness = EdgeHarness::open(settings());
+    let mut client = HttpClient::connect(harness.address).await;
     assert_eq!(client.request("GET", "/v1/topics", "").await.status, 200);
     assert_eq!(client.request("GET", "/v1/ws", "").await.status, 426, "a refusal does not end the connection");
     assert_eq!(client.request("GET", "/v1/ws", HANDSHAKE).await.status, 101);
-    assert!(street.newcomers.recv().await.is_some());
+    assert!(harness.newcomers.recv().await.is_some());
 }
 
 #[tokio::test]
 async fn a_client_that_does_not_finish_its_request_is_cut_off() {
-    let street = Street::open(bounded(|limits| limits.header_timeout = Duration::from_millis(50)));
-    let mut client = Client::connect(street.address).await;
+    let harness = EdgeHarness::open(bounded(|limits| limits.header_timeout = Duration::from_millis(50)));
+    let mut client = HttpClient::connect(harness.address).await;
     client.write(b"GET / HTTP/1.1\r\nHost: slow").await;
     assert!(client.is_at_end().await);
 }
 
 #[tokio::test]
 async fn a_full_edge_closes_an_idle_connection_for_a_newcomer_and_upgrades_free_their_places() {
-    let mut street = Street::open(bounded(|limits| limits.total_max = 2));
-    let mut idle = Client::connect(street.address).await;
+    let mut harness = EdgeHarness::open(bounded(|limits| limits.total_max = 2));
+    let mut idle = HttpClient::connect(harness.address).await;
     assert_eq!(idle.request("GET", "/healthz", "").await.status, 200);
-    let mut second = Client::connect(street.address).await;
+    let mut second = HttpClient::connect(harness.address).await;
     assert_eq!(second.request("GET", "/v1/ws", HANDSHAKE).await.status, 101);
-    let mut third = Client::connect(street.address).await;
+    let mut third = HttpClient::connect(harness.address).await;
     assert_eq!(third.request("GET", "/healthz", "").await.status, 200);
     assert_eq!(idle.request("GET", "/healthz", "").await.status, 200, "the upgraded connection has left the edge");
-    let mut fourth = Client::connect(street.address).await;
+    let mut fourth = HttpClient::connect(harness.address).await;
     assert_eq!(fourth.request("GET", "/healthz", "").await.status, 200);
     assert!(third.is_at_end().await, "it was idle for longest");
     assert_eq!(idle.request("GET", "/healthz", "").await.status, 200);
-    assert!(street.newcomers.recv().await.is_some());
+    assert!(harness.newcomers.recv().await.is_some());
 }
 
 #[tokio::test]
 async fn a_port_in_use_is_named_with_the_remedy() {
-    let street = Street::open(settings());
-    let error = Edge::bind(Settings { listen: street.address, ..settings() }, rooms().0).err().expect("in use");
+    let harness = EdgeHarness::open(settings());
+    let error = Edge::bind(Settings { listen: harness.address, ..settings() }, parts().0).err().expect("in use");
     assert!(matches!(error, EdgeError::AddressInUse { .. }));
     let text = error.to_string();
-    assert!(text.contains(&street.address.to_string()) && text.contains("--listen"), "{text}");
+    assert!(text.contains(&harness.address.to_string()) && text.contains("--listen"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_taken_during_publishing_is_exact_at_its_offset() {
     const TOPICS: u64 = 40;
-    let mut street = Street::open(settings());
-    let address = street.address;
+    let mut harness = EdgeHarness::open(settings());
+    let address = harness.address;
     let (enough, asked_enough) = watch::channel(());
     // Frame `n` is on topic `n % TOPICS`, so the latest of each topic at any offset can be told by counting.
     let publishing = tokio::task::spawn_blocking(move || {
@@ -388,12 +387,12 @@ async fn a_snapshot_taken_during_publishing_is_exact_at_its_offset() {
         // Also ends if an assertion below fails and drops the sender.
         while asked_enough.has_changed().is_ok_and(|asked| !asked) {
             published += 1;
-            street.publish(&format!("t{:02}", published % TOPICS), "0", PayloadKind::Json);
+            harness.publish(&format!("t{:02}", published % TOPICS), "0", PayloadKind::Json);
             std::hint::spin_loop();
         }
-        street
+        harness
     });
-    let mut client = Client::connect(address).await;
+    let mut client = HttpClient::connect(address).await;
     let (mut moved, mut last) = (0, 0);
     while moved < 200 {
         let picture: Value = client.request("GET", "/v1/topics", "").await.json();

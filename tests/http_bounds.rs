@@ -1,19 +1,17 @@
 //! HTTP holds neither memory nor places nor turns: whoever asks for too much, or takes too long, pays for it alone.
 
-mod http_client;
-mod support;
+mod kit;
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use fanline::edge::settings::{OriginRules, Settings};
 use fanline::protocol::encoding::PayloadKind;
-use support::DEADLINE;
-use support::http::{HANDSHAKE, ask, refused_upgrade, sum};
-use support::program::Program;
-
-use crate::http_client::Client;
-use crate::http_client::street::{HANDSHAKE as UPGRADE, Street, bounded, settings};
+use kit::DEADLINE;
+use kit::edge::{EdgeHarness, HANDSHAKE as UPGRADE, bounded, settings};
+use kit::http::{HANDSHAKE, ask, refused_upgrade, sum};
+use kit::http_client::HttpClient;
+use kit::program::Program;
 
 const LOCAL: [u8; 4] = [127, 0, 0, 1];
 const OTHER: [u8; 4] = [127, 0, 0, 2];
@@ -27,7 +25,8 @@ const ENOUGH: usize = 1 << 20;
 async fn until(address: SocketAddr, name: &str, labels: &str, right: impl Fn(f64) -> bool) -> f64 {
     let start = Instant::now();
     loop {
-        let metrics = Client::connect_from(address, [127, 0, 0, 9], ENOUGH).await.request("GET", "/metrics", "").await;
+        let metrics =
+            HttpClient::connect_from(address, [127, 0, 0, 9], ENOUGH).await.request("GET", "/metrics", "").await;
         let found = sum(&metrics.text(), name, labels);
         if right(found) {
             return found;
@@ -38,13 +37,13 @@ async fn until(address: SocketAddr, name: &str, labels: &str, right: impl Fn(f64
 }
 
 /// An edge with so many topics that a snapshot has 200 bytes for each.
-fn crowded(settings: Settings, topics: usize) -> Street {
-    let mut street = Street::open(settings);
+fn crowded(settings: Settings, topics: usize) -> EdgeHarness {
+    let mut harness = EdgeHarness::open(settings);
     let data: &'static str = Box::leak(format!("\"{}\"", "x".repeat(120)).into_boxed_str());
     for n in 0..topics {
-        street.publish(&format!("quote.symbol{n:06}.bid"), data, PayloadKind::Json);
+        harness.publish(&format!("quote.symbol{n:06}.bid"), data, PayloadKind::Json);
     }
-    street
+    harness
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,13 +57,13 @@ async fn readers_that_take_nothing_cost_one_answer_together_and_are_cut() {
     let server = tokio::task::spawn_blocking(start).await.expect("a server");
     let address = server.addr();
     until(address, "fanline_topics", "", |topics| topics >= 20_000.0).await;
-    let whole = Client::connect_from(address, OTHER, ENOUGH).await.request("GET", "/v1/snapshot", "").await;
+    let whole = HttpClient::connect_from(address, OTHER, ENOUGH).await.request("GET", "/v1/snapshot", "").await;
     assert!(whole.status == 200 && whole.body.len() > 3 << 20, "{}: {} bytes", whole.status, whole.body.len());
-    let Some(before) = server.resident_bytes() else { return support::skip_loudly("readers", "there is no /proc") };
+    let Some(before) = server.resident_bytes() else { return kit::skip_loudly("readers", "there is no /proc") };
 
     let mut readers = Vec::new();
     for _ in 0..READERS {
-        let mut reader = Client::connect_from(address, LOCAL, LITTLE).await;
+        let mut reader = HttpClient::connect_from(address, LOCAL, LITTLE).await;
         reader.write(b"GET /v1/snapshot HTTP/1.1\r\nHost: test\r\n\r\n").await;
         readers.push(reader);
     }
@@ -72,7 +71,7 @@ async fn readers_that_take_nothing_cost_one_answer_together_and_are_cut() {
     let mut grown = 0;
     let mut look = || grown = grown.max(server.resident_bytes().unwrap_or(0).saturating_sub(before));
     look();
-    let honest = Client::connect_from(address, OTHER, ENOUGH).await.request("GET", "/v1/snapshot", "").await;
+    let honest = HttpClient::connect_from(address, OTHER, ENOUGH).await.request("GET", "/v1/snapshot", "").await;
     assert_eq!(honest.status, 200, "of another address");
     look();
     let cut = until(address, "fanline_http_dropped_total", "write_timeout", |cut| cut >= 100.0).await;
@@ -85,11 +84,11 @@ async fn readers_that_take_nothing_cost_one_answer_together_and_are_cut() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_is_cut_when_its_reader_takes_nothing_and_not_while_it_reads_slowly() {
-    let street = crowded(bounded(|limits| limits.write_timeout = Duration::from_millis(500)), 40_000);
-    let mut stuck = Client::connect_from(street.address, LOCAL, LITTLE).await;
+    let harness = crowded(bounded(|limits| limits.write_timeout = Duration::from_millis(500)), 40_000);
+    let mut stuck = HttpClient::connect_from(harness.address, LOCAL, LITTLE).await;
     stuck.write(b"GET /v1/snapshot HTTP/1.1\r\nHost: test\r\n\r\n").await;
-    until(street.address, "fanline_http_dropped_total", "write_timeout", |cut| cut == 1.0).await;
-    let slow = Client::connect_from(street.address, LOCAL, LITTLE).await.request("GET", "/v1/snapshot", "").await;
+    until(harness.address, "fanline_http_dropped_total", "write_timeout", |cut| cut == 1.0).await;
+    let slow = HttpClient::connect_from(harness.address, LOCAL, LITTLE).await.request("GET", "/v1/snapshot", "").await;
     let topics = slow.json()["frames"].as_array().map(Vec::len);
     assert_eq!(topics, Some(40_000), "in a few hundred pieces, each of which takes its time");
 }
@@ -98,36 +97,37 @@ async fn an_answer_is_cut_when_its_reader_takes_nothing_and_not_while_it_reads_s
 async fn answers_beyond_the_share_of_an_address_are_refused_with_a_time_to_come_again() {
     let mut limits = settings();
     limits.answers.bytes_per_address_max = Some(1 << 20);
-    let street = crowded(limits, 40_000);
-    let mut stuck = Client::connect_from(street.address, LOCAL, LITTLE).await;
+    let harness = crowded(limits, 40_000);
+    let mut stuck = HttpClient::connect_from(harness.address, LOCAL, LITTLE).await;
     stuck.write(b"GET /v1/snapshot HTTP/1.1\r\nHost: test\r\n\r\n").await;
-    until(street.address, "fanline_http_answer_bytes", "", |bytes| bytes > 1e6).await;
-    let again = Client::connect_from(street.address, LOCAL, ENOUGH).await.request("GET", "/v1/topics", "").await;
+    until(harness.address, "fanline_http_answer_bytes", "", |bytes| bytes > 1e6).await;
+    let again = HttpClient::connect_from(harness.address, LOCAL, ENOUGH).await.request("GET", "/v1/topics", "").await;
     again.check_refusal(503, "too_many_answers", "http.answer_bytes_per_address_max");
     assert_eq!(again.header("retry-after"), Some("1"));
-    let honest = Client::connect_from(street.address, OTHER, ENOUGH).await.request("GET", "/v1/topics", "").await;
+    let honest = HttpClient::connect_from(harness.address, OTHER, ENOUGH).await.request("GET", "/v1/topics", "").await;
     assert_eq!(honest.status, 200);
-    until(street.address, "fanline_refusals_total", "too_many_answers_per_address", |refused| refused == 1.0).await;
+    until(harness.address, "fanline_refusals_total", "too_many_answers_per_address", |refused| refused == 1.0).await;
     drop(stuck);
-    until(street.address, "fanline_http_connections", "busy", |busy| busy <= 1.0).await;
-    let after = Client::connect_from(street.address, LOCAL, ENOUGH).await.request("GET", "/v1/topics", "").await;
+    until(harness.address, "fanline_http_connections", "busy", |busy| busy <= 1.0).await;
+    let after = HttpClient::connect_from(harness.address, LOCAL, ENOUGH).await.request("GET", "/v1/topics", "").await;
     assert_eq!(after.status, 200, "once it is read or given up");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn costly_requests_of_one_address_do_not_keep_the_snapshot_of_another_waiting() {
     const COSTLY: usize = 8;
-    let street = crowded(Settings { patterns_max: 1000, wildcards_max: 1000, ..settings() }, 40_000);
+    let harness = crowded(Settings { patterns_max: 1000, wildcards_max: 1000, ..settings() }, 40_000);
     let mut costly = Vec::new();
     for n in 0..COSTLY {
         let patterns: Vec<String> = (0..999).map(|p| format!("*s*{n}{p:03}*x*.*")).collect();
-        let mut client = Client::connect_from(street.address, LOCAL, ENOUGH).await;
+        let mut client = HttpClient::connect_from(harness.address, LOCAL, ENOUGH).await;
         let head = format!("GET /v1/snapshot?topics={},q*.%3E HTTP/1.1\r\nHost: test\r\n\r\n", patterns.join(","));
         client.write(head.as_bytes()).await;
         costly.push(tokio::spawn(async move { client.answer("GET").await.status }));
     }
-    until(street.address, "fanline_http_connections", "busy", |busy| busy > COSTLY as f64 / 2.0).await;
-    let honest = Client::connect_from(street.address, OTHER, ENOUGH).await.request("GET", "/v1/snapshot", "").await;
+    until(harness.address, "fanline_http_connections", "busy", |busy| busy > COSTLY as f64 / 2.0).await;
+    let honest =
+        HttpClient::connect_from(harness.address, OTHER, ENOUGH).await.request("GET", "/v1/snapshot", "").await;
     assert_eq!(honest.status, 200);
     let waiting = costly.iter().filter(|answer| !answer.is_finished()).count();
     assert!(waiting > 0, "the honest one came last and was not answered last");
@@ -138,11 +138,11 @@ async fn costly_requests_of_one_address_do_not_keep_the_snapshot_of_another_wait
 
 #[tokio::test]
 async fn wildcards_of_a_request_are_bounded_like_those_of_a_session() {
-    let street = Street::open(settings());
+    let harness = EdgeHarness::open(settings());
     for path in ["/v1/snapshot", "/v1/topics"] {
-        let answer = street.get(&format!("{path}?topics=a.*,b.*,c.*,d.*,e.*,f.*"), "").await;
+        let answer = harness.get(&format!("{path}?topics=a.*,b.*,c.*,d.*,e.*,f.*"), "").await;
         answer.check_refusal(400, "too_many_wildcards", "limits.wildcards_max");
-        assert_eq!(street.get(&format!("{path}?topics=a.*,b.*,c.*,d.*,e.*,f,g"), "").await.status, 200);
+        assert_eq!(harness.get(&format!("{path}?topics=a.*,b.*,c.*,d.*,e.*,f,g"), "").await.status, 200);
     }
 }
 
@@ -156,7 +156,7 @@ async fn silent_connections_of_one_address_delay_nobody() {
         open();
         if n % 250 == 0 {
             // An honest one of the same address, among them.
-            assert_eq!(Client::connect(server.addr()).await.request("GET", "/healthz", "").await.status, 200);
+            assert_eq!(HttpClient::connect(server.addr()).await.request("GET", "/healthz", "").await.status, 200);
         }
     }
     // A burst is spared for 100 ms.
@@ -170,20 +170,20 @@ async fn silent_connections_of_one_address_delay_nobody() {
 
 #[tokio::test]
 async fn an_idle_connection_is_kept_for_longer_than_a_head_may_take() {
-    let street = Street::open(bounded(|limits| limits.header_timeout = Duration::from_millis(100)));
-    let mut idle = Client::connect(street.address).await;
+    let harness = EdgeHarness::open(bounded(|limits| limits.header_timeout = Duration::from_millis(100)));
+    let mut idle = HttpClient::connect(harness.address).await;
     assert_eq!(idle.request("GET", "/healthz", "").await.status, 200);
-    let mut half = Client::connect(street.address).await;
+    let mut half = HttpClient::connect(harness.address).await;
     assert_eq!(half.request("GET", "/healthz", "").await.status, 200);
     half.write(b"GET / HTTP/1.1\r\nHost: slow").await;
     assert!(half.is_at_end().await, "the second head of a connection, too");
-    assert!(Client::connect(street.address).await.is_at_end().await, "nothing was sent");
+    assert!(HttpClient::connect(harness.address).await.is_at_end().await, "nothing was sent");
     assert_eq!(idle.request("GET", "/healthz", "").await.status, 200);
-    until(street.address, "fanline_http_dropped_total", "header_timeout", |dropped| dropped == 2.0).await;
+    until(harness.address, "fanline_http_dropped_total", "header_timeout", |dropped| dropped == 2.0).await;
 
-    let street = Street::open(bounded(|limits| limits.keep_alive = Duration::from_millis(100)));
-    let mut silent = Client::connect(street.address).await;
-    let mut idle = Client::connect(street.address).await;
+    let harness = EdgeHarness::open(bounded(|limits| limits.keep_alive = Duration::from_millis(100)));
+    let mut silent = HttpClient::connect(harness.address).await;
+    let mut idle = HttpClient::connect(harness.address).await;
     assert_eq!(idle.request("GET", "/healthz", "").await.status, 200);
     assert!(idle.is_at_end().await);
     assert_eq!(silent.request("GET", "/healthz", "").await.status, 200, "it had longer for its first head");
@@ -191,11 +191,11 @@ async fn an_idle_connection_is_kept_for_longer_than_a_head_may_take() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_asks_without_end_is_answered_within_its_bound() {
-    let street = Street::open(bounded(|limits| limits.requests_per_second_max = 20));
-    let mut greedy = Client::connect(street.address).await;
+    let harness = EdgeHarness::open(bounded(|limits| limits.requests_per_second_max = 20));
+    let mut greedy = HttpClient::connect(harness.address).await;
     let start = Instant::now();
     greedy.write("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n".repeat(50).as_bytes()).await;
-    assert_eq!(street.get("/healthz", "").await.status, 200);
+    assert_eq!(harness.get("/healthz", "").await.status, 200);
     for _ in 0..50 {
         assert_eq!(greedy.answer("GET").await.status, 200);
     }
@@ -204,10 +204,10 @@ async fn a_connection_that_asks_without_end_is_answered_within_its_bound() {
 
 #[tokio::test]
 async fn a_head_of_more_than_32_kib_is_refused_however_it_arrives() {
-    let street = Street::open(settings());
+    let harness = EdgeHarness::open(settings());
     for (bytes, status) in [(30 << 10, 200), (40 << 10, 431), (300 << 10, 431)] {
         let head = format!("GET /healthz HTTP/1.1\r\nHost: test\r\nX: {}\r\n\r\n", "x".repeat(bytes));
-        let mut client = Client::connect(street.address).await;
+        let mut client = HttpClient::connect(harness.address).await;
         client.write_some(head.as_bytes()).await;
         assert_eq!(client.answer("GET").await.status, status, "{bytes} bytes");
     }
@@ -216,21 +216,21 @@ async fn a_head_of_more_than_32_kib_is_refused_however_it_arrives() {
 #[tokio::test]
 async fn foreign_pages_may_not_speak_in_the_name_of_the_server() {
     let rules = OriginRules { asks_open: true, ..OriginRules::default() };
-    let street = Street::open(Settings { visitors: rules, ..settings() });
+    let harness = EdgeHarness::open(Settings { visitors: rules, ..settings() });
     let evil = "Origin: https://evil.example\r\n";
-    street.upgrade("", evil).await.check_refusal(403, "origin_not_allowed", "`https://evil.example`");
-    let refused = street.get("/v1/snapshot", evil).await;
+    harness.upgrade("", evil).await.check_refusal(403, "origin_not_allowed", "`https://evil.example`");
+    let refused = harness.get("/v1/snapshot", evil).await;
     refused.check_refusal(403, "origin_not_allowed", "http.allowed_origins");
     assert_eq!(refused.header("access-control-allow-origin"), None);
-    assert_eq!(street.upgrade("", "").await.status, 101, "no browser");
-    assert_eq!(street.upgrade("", "Origin: http://test:8080\r\n").await.status, 101, "the host that is asked");
-    let own = street.get("/v1/snapshot", "Origin: http://test:8080\r\n").await;
+    assert_eq!(harness.upgrade("", "").await.status, 101, "no browser");
+    assert_eq!(harness.upgrade("", "Origin: http://test:8080\r\n").await.status, 101, "the host that is asked");
+    let own = harness.get("/v1/snapshot", "Origin: http://test:8080\r\n").await;
     assert_eq!(own.header("access-control-allow-origin"), Some("http://test:8080"));
     assert_eq!(own.header("vary"), Some("origin"));
-    until(street.address, "fanline_refusals_total", "\"origin\"", |refused| refused == 2.0).await;
+    until(harness.address, "fanline_refusals_total", "\"origin\"", |refused| refused == 2.0).await;
 
-    let street = Street::open(settings());
-    assert_eq!(street.upgrade("", evil).await.status, 101, "public data");
+    let harness = EdgeHarness::open(settings());
+    assert_eq!(harness.upgrade("", evil).await.status, 101, "public data");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,14 +257,14 @@ async fn a_server_that_passes_requests_on_is_closed_to_foreign_pages_by_itself()
 #[tokio::test]
 async fn a_server_that_has_names_is_asked_by_no_other() {
     let rules = OriginRules { allowed_hosts: vec!["feed.example.com".into()], ..OriginRules::default() };
-    let street = Street::open(Settings { visitors: rules, ..settings() });
+    let harness = EdgeHarness::open(Settings { visitors: rules, ..settings() });
     for (path, host, status) in [
         ("/v1/snapshot", "evil.example", 421),
         ("/", "evil.example", 421),
         ("/v1/snapshot", "feed.example.com:8443", 200),
         ("/healthz", "10.0.0.1", 200),
     ] {
-        let mut client = Client::connect(street.address).await;
+        let mut client = HttpClient::connect(harness.address).await;
         client.write(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).await;
         let answer = client.answer("GET").await;
         assert_eq!(answer.status, status, "{path} at {host}");
@@ -276,25 +276,25 @@ async fn a_server_that_has_names_is_asked_by_no_other() {
 
 #[tokio::test]
 async fn a_page_that_sends_a_header_of_its_own_may_read_the_data() {
-    let street = Street::open(settings());
+    let harness = EdgeHarness::open(settings());
     let asked = "Origin: https://app.example.com\r\nAccess-Control-Request-Method: GET\r\n\
                  Access-Control-Request-Headers: authorization, x-mine\r\n";
     for path in ["/v1/snapshot", "/v1/topics?topics=a", "/v1/ws"] {
-        let answer = Client::connect(street.address).await.request("OPTIONS", path, asked).await;
+        let answer = HttpClient::connect(harness.address).await.request("OPTIONS", path, asked).await;
         assert_eq!((answer.status, answer.body.len()), (204, 0), "{path}");
         assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
         assert_eq!(answer.header("access-control-allow-methods"), Some("GET, HEAD, OPTIONS"));
         assert_eq!(answer.header("access-control-allow-headers"), Some("authorization, x-mine"));
         assert!(answer.header("access-control-max-age").is_some());
     }
-    let plain = Client::connect(street.address).await.request("OPTIONS", "/v1/snapshot", "").await;
+    let plain = HttpClient::connect(harness.address).await.request("OPTIONS", "/v1/snapshot", "").await;
     assert_eq!((plain.status, plain.header("allow")), (204, Some("GET, HEAD, OPTIONS")));
     assert_eq!(plain.header("access-control-allow-headers"), None, "nobody asked");
-    let page = Client::connect(street.address).await.request("OPTIONS", "/", asked).await;
+    let page = HttpClient::connect(harness.address).await.request("OPTIONS", "/", asked).await;
     page.check_refusal(405, "method_not_allowed", "`OPTIONS`");
     assert_eq!(page.header("access-control-allow-origin"), None);
-    let head = Client::connect(street.address).await.request("HEAD", "/v1/snapshot", "").await;
-    let get = street.get("/v1/snapshot", "").await;
+    let head = HttpClient::connect(harness.address).await.request("HEAD", "/v1/snapshot", "").await;
+    let get = harness.get("/v1/snapshot", "").await;
     assert_eq!(head.header("content-length"), get.header("content-length"));
     assert_eq!((head.status, head.body.len()), (200, 0));
 }
@@ -303,29 +303,29 @@ async fn a_page_that_sends_a_header_of_its_own_may_read_the_data() {
 async fn an_operator_with_a_listener_of_its_own_shows_metrics_to_nobody_else() {
     let admin = Some("127.0.0.1:0".parse().expect("an address"));
     let full = bounded(|limits| (limits.total_max, limits.keep_alive) = (1, HOUR));
-    let street = Street::open(Settings { admin, ..full });
-    let admin = street.admin.expect("bound");
-    street.get("/metrics", "").await.check_refusal(404, "not_found", "/metrics");
+    let harness = EdgeHarness::open(Settings { admin, ..full });
+    let admin = harness.admin.expect("bound");
+    harness.get("/metrics", "").await.check_refusal(404, "not_found", "/metrics");
     for path in ["/healthz", "/readyz"] {
-        assert_ne!(street.get(path, "").await.status, 404, "{path}");
+        assert_ne!(harness.get(path, "").await.status, 404, "{path}");
     }
-    let mut operator = Client::connect(admin).await;
+    let mut operator = HttpClient::connect(admin).await;
     assert!(operator.request("GET", "/metrics", "").await.text().contains("fanline_build_info"));
     assert_eq!(operator.request("GET", "/healthz", "").await.status, 200);
     assert_eq!(operator.request("GET", "/readyz", "").await.status, 503);
     for path in ["/", "/v1/snapshot", "/v1/ws"] {
         operator.request("GET", path, "").await.check_refusal(404, "not_found", path);
     }
-    assert_eq!(street.get("/healthz", "").await.status, 200);
+    assert_eq!(harness.get("/healthz", "").await.status, 200);
     assert_eq!(operator.request("GET", "/metrics", "").await.status, 200, "it has places of its own");
 }
 
 #[tokio::test]
 async fn what_is_no_page_can_do_nothing_as_one() {
-    let mut street = Street::open(settings());
-    street.publish("a", "1", PayloadKind::Json);
+    let mut harness = EdgeHarness::open(settings());
+    harness.publish("a", "1", PayloadKind::Json);
     for path in ["/v1/snapshot", "/healthz", "/nothing", "/static/favicon.svg", "/metrics"] {
-        let answer = street.get(path, "").await;
+        let answer = harness.get(path, "").await;
         let policy = answer.header("content-security-policy");
         assert_eq!(policy, Some("default-src 'none'; frame-ancestors 'none'"), "{path}");
         assert_eq!(answer.header("referrer-policy"), Some("no-referrer"), "{path}");
@@ -335,26 +335,53 @@ async fn what_is_no_page_can_do_nothing_as_one() {
 
 #[tokio::test]
 async fn the_page_finds_its_files_wherever_a_proxy_shows_it() {
-    let street = Street::open(settings());
-    let page = street.get("/", "").await.text();
+    let harness = EdgeHarness::open(settings());
+    let page = harness.get("/", "").await.text();
     let named: Vec<&str> = page.split('"').filter(|part| part.contains("static/")).collect();
     assert!(named.len() >= 3, "{page}");
     for reference in named {
         assert!(reference.starts_with("static/"), "{reference} is found at the root alone");
-        assert_eq!(street.get(&format!("/{reference}"), "").await.status, 200, "{reference}");
+        assert_eq!(harness.get(&format!("/{reference}"), "").await.status, 200, "{reference}");
     }
 }
 
 #[tokio::test]
 async fn an_upgrade_behind_idle_connections_is_not_held_up_by_them() {
-    let mut street = Street::open(bounded(|limits| limits.per_address_max = Some(3)));
+    let mut harness = EdgeHarness::open(bounded(|limits| limits.per_address_max = Some(3)));
     let mut idle = Vec::new();
     for _ in 0..6 {
-        let mut client = Client::connect(street.address).await;
+        let mut client = HttpClient::connect(harness.address).await;
         assert_eq!(client.request("GET", "/healthz", "").await.status, 200);
         idle.push(client);
     }
     assert!(idle[0].is_at_end().await, "it was idle for longest");
-    assert_eq!(street.get("/v1/ws", UPGRADE).await.status, 101);
-    assert!(street.newcomers.recv().await.is_some());
+    assert_eq!(harness.get("/v1/ws", UPGRADE).await.status, 101);
+    assert!(harness.newcomers.recv().await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newcomer_waits_while_every_place_is_being_answered() {
+    const ROUND_TRIPS: usize = 20;
+    let admin = Some("127.0.0.1:0".parse().expect("an address"));
+    let full = bounded(|limits| limits.total_max = 1);
+    let harness = crowded(Settings { admin, ..full }, 50_000);
+    let operator = harness.admin.expect("bound");
+    let mut first = HttpClient::connect_from(harness.address, LOCAL, LITTLE).await;
+    first.write(b"GET /v1/snapshot HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    // It is being answered, and takes no more than its buffer holds.
+    first.peek().await;
+    let mut second = HttpClient::connect(harness.address).await;
+    second.write(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    let others = async {
+        for _ in 0..ROUND_TRIPS {
+            until(operator, "fanline_http_requests_total", "route=\"/healthz\"", |answered| answered == 0.0).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        answer = second.answer("GET") => panic!("expected it to wait, found {answer:?}"),
+        () = others => {}
+    }
+    assert_eq!(first.answer("GET").await.status, 200);
+    assert_eq!(second.answer("GET").await.status, 200);
 }

@@ -1,6 +1,6 @@
 //! `fanline probe`: what a feed holds is found out in a short look, and what keeps it from being seen is said.
 
-mod support;
+mod kit;
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use fanline::intake::probe::probe;
 use fanline::intake::upstream::Settings;
 use fanline::profile::Profile;
 use futures_util::{SinkExt, StreamExt};
-use support::intake;
+use kit::intake;
 use tokio::net::TcpListener;
 use tokio_tungstenite::accept_async;
 use tokio_tungstenite::tungstenite::Message;

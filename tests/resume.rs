@@ -1,20 +1,20 @@
 //! Who is torn off at any byte and comes back with its cursor has, in the end, all that it was promised: every message
 //! once with `lossless`; with `conflate` the right latest values, and a true notice of everything in between.
 
-mod support;
+mod kit;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kit::account::{Account, PATTERNS, Request, Totals};
+use kit::http::sum;
+use kit::program::Program;
+use kit::raw_client::{OFFER, RawClient};
+use kit::relay::Relay;
+use kit::tape::Tape;
+use kit::{DEADLINE, eventually};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use support::account::{Account, PATTERNS, Request, Totals};
-use support::bare::BareClient;
-use support::gate::Gate;
-use support::http::sum;
-use support::program::Program;
-use support::recorded::{Tape, capture};
-use support::{DEADLINE, eventually, skip_loudly};
 
 /// How often each client is killed; 1000 times all of them.
 const KILLS: usize = 125;
@@ -32,7 +32,7 @@ const EAGER_WINDOWS: [(&str, &str); 2] = [("COMPRESSION_WINDOW_MEMBERS_MIN", "1"
 fn a_lossless_client_killed_1000_times_has_every_message_once() {
     // 80 times as fast as recorded is 17,000 messages a second; the ring holds the last minute of them.
     let settings = [("RING_FRAMES_MAX", "1048576"), ("RING_BYTES_MAX", "1GiB")];
-    let Some(outcome) = Stage::open("80", &settings).map(|stage| stage.run("lossless")) else { return };
+    let outcome = Harness::open("80", &settings).run("lossless");
     let totals = outcome.totals;
     assert_eq!((totals.missed, totals.skipped_slow, totals.skipped_expired), (0, 0, 0), "{outcome:?}");
     assert_eq!(totals.received, totals.due, "{outcome:?}");
@@ -42,17 +42,17 @@ fn a_lossless_client_killed_1000_times_has_every_message_once() {
 fn a_conflated_client_killed_1000_times_has_the_latest_values_and_knows_what_it_missed() {
     // As fast as this machine can, and a ring that holds a few milliseconds of it.
     let settings = [("RING_FRAMES_MAX", "256"), ("SLOW_REPLAY_MAX", "0s")];
-    let Some(outcome) = Stage::open("max", &settings).map(|stage| stage.run("conflate")) else { return };
+    let outcome = Harness::open("max", &settings).run("conflate");
     let totals = outcome.totals;
     assert_eq!(totals.received + totals.missed, totals.due, "{outcome:?}");
     assert!(totals.missed > 10_000 && totals.received > 10_000, "{outcome:?}");
     assert!(totals.skipped_expired > 100 && totals.skipped_slow > 100, "{outcome:?}");
 }
 
-/// A recording that is replayed over and over, and fanline on it.
-struct Stage {
+/// A tape that is replayed over and over, and fanline on it.
+struct Harness {
     tape: Tape,
-    gate: Gate,
+    gate: Relay,
     server: Program,
     _venue: Program,
 }
@@ -71,22 +71,18 @@ struct Outcome {
     deflated: u64,
 }
 
-impl Stage {
-    fn open(speed: &str, settings: &[(&str, &str)]) -> Option<Stage> {
-        let Some(capture) = capture("binance-spot") else {
-            skip_loudly("resume", "../shared/feeds/binance-spot/capture.jsonl is missing");
-            return None;
-        };
+impl Harness {
+    fn open(speed: &str, settings: &[(&str, &str)]) -> Harness {
+        let tape = Tape::open();
         let common = [("HEARTBEAT_INTERVAL", "1ms"), ("SLOW_WRITE_DEADLINE", "10m"), ("UPSTREAM_IDLE_TIMEOUT", "10m")];
         let settings = [&common[..], &EAGER_WINDOWS, settings].concat();
-        let venue = Program::replay(&capture, &["--loop", "--speed", speed]);
-        let gate = Gate::shut();
+        let venue = Program::replay(tape.path(), &["--loop", "--speed", speed]);
+        let gate = Relay::shut();
         gate.open(venue.addr());
         let server = Program::serve(&[&gate.ws("/stream"), "--topic", "/stream"], &settings);
-        let tape = Tape::load(&capture);
-        let stage = Stage { tape, gate, server, _venue: venue };
-        eventually("every topic has a value", || (stage.head() > stage.tape.end() / 20).then_some(()));
-        Some(stage)
+        let harness = Harness { tape, gate, server, _venue: venue };
+        eventually("every topic has a value", || (harness.head() > harness.tape.end() / 20).then_some(()));
+        harness
     }
 
     fn head(&self) -> u64 {
@@ -103,7 +99,7 @@ impl Stage {
                 let account = Account::new(&self.tape, [*pattern].into());
                 let rng = StdRng::seed_from_u64(seed ^ index as u64);
                 let deflate = index % 2 == 1;
-                let client = Client { stage: self, account, rng, deflate, policy, outcome: Outcome::default() };
+                let client = Client { harness: self, account, rng, deflate, policy, outcome: Outcome::default() };
                 scope.spawn(move || client.live())
             });
             let lives: Vec<_> = lives.collect();
@@ -120,7 +116,7 @@ impl Stage {
     fn stop_feed(&self) {
         assert_eq!(self.gate.cut(), 1, "one line to the venue");
         eventually("the feed is down", || (self.server.get("/readyz").status == 503).then_some(()));
-        assert_eq!(self.gate.passed(), 1, "the recording was served without a break");
+        assert_eq!(self.gate.passed(), 1, "the tape was served without a break");
     }
 
     /// The proof is worth something only if all of this has happened.
@@ -137,7 +133,7 @@ impl Stage {
 }
 
 struct Client<'s> {
-    stage: &'s Stage,
+    harness: &'s Harness,
     account: Account<'s>,
     rng: StdRng,
     deflate: bool,
@@ -177,19 +173,20 @@ impl Client<'_> {
     }
 
     /// Connects, with everything in force and the cursor, in the query or by a command.
-    fn connect(&mut self) -> BareClient {
+    fn connect(&mut self) -> RawClient {
         let topics: Vec<&str> = self.account.interest().iter().map(|index| PATTERNS[*index].0).collect();
         let since = self.account.since();
         self.outcome.resumed += usize::from(since.is_some());
         self.account.ask(Request::Opening);
-        let addr = self.stage.server.addr();
+        let addr = self.harness.server.addr();
+        let offer = if self.deflate { OFFER } else { "" };
         if self.rng.random() {
             let topics = topics.join(",").replace('>', "%3E");
             let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
             let path = format!("/v1/ws?policy={}&topics={topics}{since}", self.policy);
-            return BareClient::connect(addr, &path, self.deflate);
+            return RawClient::connect(addr, &path, offer);
         }
-        let mut link = BareClient::connect(addr, "/v1/ws", self.deflate);
+        let mut link = RawClient::connect(addr, "/v1/ws", offer);
         let mut command = serde_json::json!({"op": "subscribe", "topics": topics, "policy": self.policy});
         if let Some(since) = since {
             command["since"] = since.into();
@@ -199,7 +196,7 @@ impl Client<'_> {
     }
 
     /// Asks for one pattern more or less.
-    fn change(&mut self, link: &mut BareClient) {
+    fn change(&mut self, link: &mut RawClient) {
         let interest = self.account.interest();
         let index = self.rng.random_range(0..PATTERNS.len());
         let (op, request) = match interest.contains(&index) {
@@ -213,7 +210,7 @@ impl Client<'_> {
     }
 
     /// Reads what has arrived whole. True if a pong was among it.
-    fn read(&mut self, link: &mut BareClient) -> bool {
+    fn read(&mut self, link: &mut RawClient) -> bool {
         let mut ponged = false;
         while let Some(text) = link.text() {
             ponged |= self.account.read(&text);
@@ -223,7 +220,7 @@ impl Client<'_> {
 
     /// Comes back a last time, after the end of the feed: the answer to a command follows all that was missed.
     fn come_to_rest(mut self) -> Outcome {
-        let head = self.stage.head();
+        let head = self.harness.head();
         let mut link = self.connect();
         link.command(r#"{"op":"ping"}"#);
         let start = Instant::now();

@@ -1,24 +1,23 @@
 //! Real clients decode the shared window: 100,000 messages each, whatever happens to them and around them.
 //!
-//! Each stack is on a server and a recording of its own, poured as fast as the client reads. Every message it decodes is
-//! compared with the recording; the server's metrics prove that what should happen to it did happen.
+//! Each stack is on a server of its own, with the tape poured as fast as the client reads. Every message it decodes is
+//! compared with the tape; the server's metrics prove that what should happen to it did happen.
 
-mod support;
+mod kit;
 
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::company::Company;
-use support::faucet::{Faucet, ON_TAP};
-use support::http::sum;
-use support::ledger::Ledger;
-use support::lookout::Lookout;
-use support::program::Program;
-use support::puppet::Puppet;
-use support::recorded::{Tape, capture};
-use support::{DEADLINE, eventually, project, skip_loudly, skip_without_tool, tool};
+use kit::http::sum;
+use kit::ledger::Ledger;
+use kit::program::Program;
+use kit::raw_client::{Blind, RawClient};
+use kit::stock_client::StockClient;
+use kit::tape::Tape;
+use kit::tape_feed::{ON_TAP, TapeFeed};
+use kit::{DEADLINE, eventually, project, skip_without_tool, tool};
 
 /// Messages that each client receives through the shared window.
 const MESSAGES: u64 = 100_000;
@@ -38,17 +37,19 @@ const SETTINGS: [(&str, &str); 5] = [
     ("PING_INTERVAL", "1h"),
 ];
 
+/// What browsers offer.
+const BROWSER_OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
 const ONE: &str = "/v1/ws?policy=lossless&topics=btcusdt@*";
 const BOTH: &str = "/v1/ws?policy=lossless&topics=btcusdt@*,ethusdt@*";
 
 /// A server whose feed is a faucet, one client that is looked at, and company for its lanes.
-struct Stage {
+struct Harness {
     server: Program,
-    faucet: Faucet,
+    faucet: TapeFeed,
     tape: Arc<Tape>,
-    puppet: Puppet,
+    puppet: StockClient,
     ledger: Ledger,
-    lookout: Lookout,
+    lookout: RawClient,
     pings: u64,
 }
 
@@ -98,18 +99,19 @@ impl Metrics {
 /// How a test starts a client: by its URL, and what it should offer.
 type Client<'a> = &'a dyn Fn(&str, &str) -> Command;
 
-impl Stage {
+impl Harness {
     /// A server whose lanes get a window with so many members; that many are there when the client comes.
-    fn set(tape: Arc<Tape>, members_min: usize, client: Client, offer: &str) -> (Stage, Vec<Company>) {
-        let mut faucet = Faucet::open(tape.clone());
+    fn set(members_min: usize, client: Client, offer: &str) -> (Harness, Vec<Blind>) {
+        let tape = Arc::new(Tape::open());
+        let mut faucet = TapeFeed::open(tape.clone());
         let members = members_min.to_string();
         let settings = [&SETTINGS[..], &ON_TAP, &[("COMPRESSION_WINDOW_MEMBERS_MIN", &members)]].concat();
         let server = Program::serve(&[&faucet.ws("/stream"), "--topic", "/stream"], &settings);
         faucet.pour(STEP);
         let company = join(&server, ONE, members_min);
-        let puppet = Puppet::start(client(&server.ws(ONE), offer));
-        let (ledger, lookout) = (Ledger::default(), Lookout::join(&server));
-        (Stage { server, faucet, tape, puppet, ledger, lookout, pings: 0 }, company)
+        let puppet = StockClient::start(client(&server.ws(ONE), offer));
+        let (ledger, lookout) = (Ledger::default(), RawClient::connect(server.addr(), "/v1/ws", ""));
+        (Harness { server, faucet, tape, puppet, ledger, lookout, pings: 0 }, company)
     }
 
     fn metrics(&self) -> Metrics {
@@ -124,7 +126,7 @@ impl Stage {
     fn command(&mut self, command: &str) {
         let answers = self.ledger.answers;
         self.order(&format!("send {command}"));
-        self.flow_while(command, |stage| stage.ledger.answers == answers);
+        self.flow_while(command, |harness| harness.ledger.answers == answers);
     }
 
     fn take(&mut self, patience: Duration) {
@@ -136,7 +138,7 @@ impl Stage {
     }
 
     /// Pours while the condition holds, as fast as the client reads; with a ping for every step.
-    fn flow_while(&mut self, what: &str, mut goes_on: impl FnMut(&mut Stage) -> bool) {
+    fn flow_while(&mut self, what: &str, mut goes_on: impl FnMut(&mut Harness) -> bool) {
         let mut moved = Instant::now();
         while goes_on(self) {
             if self.faucet.poured() < self.ledger.position() + AHEAD {
@@ -152,15 +154,15 @@ impl Stage {
 
     fn flow(&mut self, frames: u64) {
         let until = self.ledger.live + frames;
-        self.flow_while("the stream", |stage| stage.ledger.live < until);
+        self.flow_while("the stream", |harness| harness.ledger.live < until);
     }
 
     /// Flows until a report that was begun from now on says that so many sessions are on board.
     fn until_boarded(&mut self, sessions: usize) {
         let (mut reports, mut made) = (0, self.metrics().made());
         let start = Instant::now();
-        self.flow_while("boarding", |stage| {
-            let metrics = stage.metrics();
+        self.flow_while("boarding", |harness| {
+            let metrics = harness.metrics();
             // The first one that is seen may have been begun before.
             reports += usize::from(metrics.made() > made);
             made = metrics.made();
@@ -204,8 +206,13 @@ impl Stage {
     /// Nothing is outstanding, and nothing else comes. Says what has happened; gives how many frames came.
     fn finish(mut self, name: &str) -> (u64, Metrics) {
         self.settle();
-        // With the lookout two are left. One scrape may show an old count beside a new gauge: the next one is sound.
-        eventually("the company has left", || (self.metrics().sessions() == 2.0).then_some(()));
+        // A report that counts sessions which come only now, more than ever before, has counted all frames before them.
+        // One scrape may show an old count beside a new gauge: the next one is sound.
+        const NEWCOMERS: usize = 20;
+        let _newcomers = join(&self.server, "/v1/ws", NEWCOMERS);
+        // The client, the lookout, and nobody of the company.
+        let expected = (NEWCOMERS + 2) as f64;
+        eventually("a report after the last frame", || (self.metrics().sessions() == expected).then_some(()));
         let metrics = self.metrics();
         let Ledger { live, values, skipped, skips, .. } = self.ledger;
         eprintln!(
@@ -221,103 +228,93 @@ impl Stage {
 }
 
 /// As many sessions more, on the lane of `path`.
-fn join(server: &Program, path: &str, count: usize) -> Vec<Company> {
-    (0..count).map(|_| Company::join(server, path)).collect()
-}
-
-fn tape(name: &str) -> Option<Arc<Tape>> {
-    let capture = capture("binance-spot");
-    if capture.is_none() {
-        skip_loudly(name, "../shared/feeds/binance-spot/capture.jsonl is missing");
-    }
-    capture.map(|capture| Arc::new(Tape::load(&capture)))
+fn join(server: &Program, path: &str, count: usize) -> Vec<Blind> {
+    (0..count).map(|_| RawClient::connect(server.addr(), path, BROWSER_OFFER).look_away()).collect()
 }
 
 /// Lives through everything that a session on board can meet, then through the long way.
 fn check_window(name: &str, client: Client) {
-    let Some(tape) = tape(name) else { return };
-    let (mut stage, mut company) = Stage::set(tape, 3, client, "window");
-    let extensions = &stage.puppet.extensions;
+    let (mut harness, mut company) = Harness::set(3, client, "window");
+    let extensions = &harness.puppet.extensions;
     assert!(extensions.starts_with("permessage-deflate"), "{name}: {extensions}");
     assert!(!extensions.contains("server_no_context_takeover"), "{name}: {extensions}");
 
     // It boards in the middle of the stream, falls behind, and boards again after the current values.
-    stage.until_boarded(4);
-    stage.command(r#"{"op":"subscribe","topics":["btcusdt@*"],"policy":"conflate"}"#);
-    stage.until_boarded(4);
-    stage.stall();
-    assert!(stage.ledger.skips > 0, "{name}: who conflates is skipped for");
-    stage.command(r#"{"op":"subscribe","topics":["btcusdt@*"],"policy":"lossless"}"#);
-    stage.until_boarded(4);
+    harness.until_boarded(4);
+    harness.command(r#"{"op":"subscribe","topics":["btcusdt@*"],"policy":"conflate"}"#);
+    harness.until_boarded(4);
+    harness.stall();
+    assert!(harness.ledger.skips > 0, "{name}: who conflates is skipped for");
+    harness.command(r#"{"op":"subscribe","topics":["btcusdt@*"],"policy":"lossless"}"#);
+    harness.until_boarded(4);
 
     // The window is closed when the others have left, and a new one is opened when others come.
     company.clear();
-    stage.until_boarded(0);
-    stage.flow(2_000);
-    company.extend(join(&stage.server, ONE, 3));
-    stage.until_boarded(4);
+    harness.until_boarded(0);
+    harness.flow(2_000);
+    company.extend(join(&harness.server, ONE, 3));
+    harness.until_boarded(4);
 
     // To another lane that has a window, back to this one, and there again.
-    company.extend(join(&stage.server, BOTH, 3));
-    stage.until_boarded(7);
+    company.extend(join(&harness.server, BOTH, 3));
+    harness.until_boarded(7);
     for _ in 0..2 {
-        stage.command(r#"{"op":"subscribe","topics":["ethusdt@*"]}"#);
-        stage.until_boarded(7);
-        stage.command(r#"{"op":"unsubscribe","topics":["ethusdt@*"]}"#);
-        stage.until_boarded(7);
+        harness.command(r#"{"op":"subscribe","topics":["ethusdt@*"]}"#);
+        harness.until_boarded(7);
+        harness.command(r#"{"op":"unsubscribe","topics":["ethusdt@*"]}"#);
+        harness.until_boarded(7);
     }
-    stage.command(r#"{"op":"subscribe","topics":["ethusdt@*"]}"#);
+    harness.command(r#"{"op":"subscribe","topics":["ethusdt@*"]}"#);
     company.drain(..3);
-    stage.until_boarded(4);
+    harness.until_boarded(4);
 
     // Behind once more; now it gets everything that it missed.
-    let skips = stage.ledger.skips;
-    stage.stall();
-    assert_eq!(stage.ledger.skips, skips, "{name}: who is lossless is replayed to");
-    stage.until_boarded(4);
-    assert!(stage.ledger.values > 0, "{name}: current values came with changes of the subscription");
+    let skips = harness.ledger.skips;
+    harness.stall();
+    assert_eq!(harness.ledger.skips, skips, "{name}: who is lossless is replayed to");
+    harness.until_boarded(4);
+    assert!(harness.ledger.values > 0, "{name}: current values came with changes of the subscription");
 
-    check_long_way(name, stage, company);
+    check_long_way(name, harness, company);
 }
 
 /// With others coming and going, until enough has come through the window.
-fn check_long_way(name: &str, mut stage: Stage, mut company: Vec<Company>) {
+fn check_long_way(name: &str, mut harness: Harness, mut company: Vec<Blind>) {
     let mut rounds = 0;
     // The metrics may be a report late.
-    while rounds < 4 || stage.ledger.live < stage.metrics().stateless() + MESSAGES + 2 * AHEAD {
-        stage.flow(MESSAGES / 20);
+    while rounds < 4 || harness.ledger.live < harness.metrics().stateless() + MESSAGES + 2 * AHEAD {
+        harness.flow(MESSAGES / 20);
         company.remove(0);
-        company.extend(join(&stage.server, BOTH, 1));
-        stage.until_boarded(4);
+        company.extend(join(&harness.server, BOTH, 1));
+        harness.until_boarded(4);
         rounds += 1;
     }
     drop(company);
-    let (received, metrics) = stage.finish(name);
+    let (received, metrics) = harness.finish(name);
     // A frame reaches this client through the window, or it was compressed without one for somebody.
     let (stateless, cuts) = (metrics.stateless(), metrics.cuts());
     assert!(received >= stateless + MESSAGES, "{name}: {received} frames, {stateless} compressed without a window");
     // A newcomer boards at a cut; two may share one.
     assert!(cuts >= f64::from(rounds) / 2.0, "{name}: {cuts} cuts for {rounds} newcomers");
-    // The recording shrinks to a sixth; half is a bound that needs no measurement.
+    // The tape shrinks to less than a quarter; half is a bound that needs no measurement.
     let (saved, sent) = (metrics.saved(), metrics.sent());
     assert!(saved > sent && sent > 0.0, "{name}: {sent} bytes sent through the window, {saved} saved");
 }
 
 /// A client that asked for `parameter` is alone in its lane, never boards, and still gets everything.
 fn check_apart(name: &str, client: Client, offer: &str, parameter: &str) {
-    let Some(tape) = tape(name) else { return };
-    let (mut stage, company) = Stage::set(tape, 1, client, offer);
-    let extensions = &stage.puppet.extensions;
+    let (mut harness, company) = Harness::set(1, client, offer);
+    let extensions = &harness.puppet.extensions;
     assert!(extensions.contains(parameter), "{name}, {offer}: {extensions}");
-    while stage.ledger.live < MESSAGES_APART {
-        stage.flow(MESSAGES_APART / 5);
-        stage.until_boarded(company.len());
+    while harness.ledger.live < MESSAGES_APART {
+        harness.flow(MESSAGES_APART / 5);
+        harness.until_boarded(company.len());
     }
-    stage.command(r#"{"op":"subscribe","topics":["ethusdt@*"]}"#);
-    stage.flow(MESSAGES_APART / 5);
-    stage.until_boarded(company.len());
+    harness.command(r#"{"op":"subscribe","topics":["ethusdt@*"]}"#);
+    harness.flow(MESSAGES_APART / 5);
+    harness.until_boarded(company.len());
     drop(company);
-    let (received, metrics) = stage.finish(&format!("{name}, {offer}"));
+    let (received, metrics) = harness.finish(&format!("{name}, {offer}"));
     let stateless = metrics.stateless();
     assert!(stateless >= received, "{name}, {offer}: {received} frames, {stateless} compressed without a window");
 }

@@ -4,7 +4,7 @@
 #[path = "../examples/acme/venue.rs"]
 mod venue;
 
-mod support;
+mod kit;
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -20,11 +20,11 @@ use fanline::protocol::server_message::{ServerMessage, Subscriptions};
 use fanline::words::ids::Offset;
 use fanline::words::topic::Pattern;
 use futures_util::StreamExt;
+use kit::document::{all, blocks, blocks_with_headings, first_cells, quoted, read};
+use kit::program::{Program, run};
+use kit::{DEADLINE, project, skip_without_tool, tool};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use support::document::{all, blocks, blocks_with_headings, first_cells, quoted, read};
-use support::program::{Program, run};
-use support::{DEADLINE, project, skip_without_tool, tool};
 
 /// A folder of its own for each test.
 fn folder(test: &str) -> PathBuf {
@@ -417,7 +417,7 @@ fn shape(value: &Value) -> Value {
 fn http_answers_as_the_protocol_shows() {
     let market = Program::simulate(&[]);
     let server = Program::serve(&[&market.ws("/"), "--profile", "simulated"], &[]);
-    support::eventually("the feed is live", || (server.get("/readyz").status == 200).then_some(()));
+    kit::eventually("the feed is live", || (server.get("/readyz").status == 200).then_some(()));
     let mut count = 0;
     for (heading, line) in examples() {
         let Some(path) = heading.strip_prefix("`GET ").map(|rest| rest.trim_end_matches('`')) else { continue };

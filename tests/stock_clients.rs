@@ -1,18 +1,18 @@
 //! Stock clients work unchanged: Python's `websockets` and Node's `ws`, with and without permessage-deflate.
 //!
-//! Each decodes everything and hands it back, so that it can be compared with the recording byte for byte.
+//! Each decodes everything and hands it back, so that it can be compared with the tape byte for byte.
 
-mod support;
+mod kit;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use kit::http::sum;
+use kit::program::Program;
+use kit::tape::Tape;
+use kit::{project, skip_without_tool, tool};
 use serde::Deserialize;
-use support::http::sum;
-use support::program::Program;
-use support::recorded::{Tape, capture};
-use support::{project, skip_loudly, skip_without_tool, tool};
 
 /// Frames that a client reads in each of its three ways to subscribe.
 const COUNT: usize = 400;
@@ -37,30 +37,21 @@ struct Visit {
     texts: Vec<String>,
 }
 
-/// A server on a recording in a loop, or on the simulated market if there is no recording.
-struct Stage {
+/// A server on the tape in a loop.
+struct Harness {
     server: Program,
     _venue: Program,
-    tape: Option<Tape>,
-    patterns: &'static str,
+    tape: Tape,
 }
 
-impl Stage {
-    fn set() -> Stage {
-        match capture("binance-spot") {
-            Some(capture) => {
-                let venue = Program::replay(&capture, &["--speed", "4", "--loop"]);
-                let server = Program::serve(&[&venue.ws("/stream"), "--topic", "/stream"], &[]);
-                let tape = Some(Tape::load(&capture));
-                Stage { server, _venue: venue, tape, patterns: "btcusdt@*,*@trade" }
-            }
-            None => {
-                skip_loudly("stock_clients", "no ../shared/feeds/binance-spot; payloads are not compared");
-                let venue = Program::simulate(&["--rate", "1000"]);
-                let server = Program::serve(&[&venue.ws("/"), "--profile", "simulated"], &[]);
-                Stage { server, _venue: venue, tape: None, patterns: "trade.*,quote.*-USD" }
-            }
-        }
+const PATTERNS: &str = "btcusdt@*,*@trade";
+
+impl Harness {
+    fn set() -> Harness {
+        let tape = Tape::open();
+        let venue = Program::replay(tape.path(), &["--speed", "4", "--loop"]);
+        let server = Program::serve(&[&venue.ws("/stream"), "--topic", "/stream"], &[]);
+        Harness { server, _venue: venue, tape }
     }
 
     /// Runs a client program, which must succeed.
@@ -68,7 +59,7 @@ impl Stage {
         let url = self.server.ws("/v1/ws");
         let count = COUNT.to_string();
         let script = project("tests/stock").join(script);
-        let args: [&OsStr; 5] = [script.as_ref(), url.as_ref(), mode.as_ref(), self.patterns.as_ref(), count.as_ref()];
+        let args: [&OsStr; 5] = [script.as_ref(), url.as_ref(), mode.as_ref(), PATTERNS.as_ref(), count.as_ref()];
         let output = Command::new(program).args(args).stdin(Stdio::null()).output().expect("the client starts");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{mode}: the client failed:\n{errors}");
@@ -83,12 +74,11 @@ impl Stage {
             assert!(visit.increasing, "{mode}, {way}: offsets must grow");
             assert_eq!(visit.offsets, if way == "raw" { 0 } else { COUNT }, "{mode}, {way}");
         }
-        let Some(tape) = &self.tape else { return };
         for text in report.query.texts.iter().chain(&report.command.texts) {
-            tape.locate(text);
+            self.tape.locate(text);
         }
         for text in &report.raw.texts {
-            tape.locate_raw(text);
+            self.tape.locate_raw(text);
         }
     }
 
@@ -99,11 +89,11 @@ impl Stage {
 
 /// Runs one client in both modes on a server of its own, so that the bytes on the wire can be told apart.
 fn visit(program: PathBuf, script: &str) {
-    let stage = Stage::set();
-    stage.check("plain", &stage.run(program.clone(), script, "plain"));
-    assert_eq!(stage.deflated_bytes(), 0.0, "nothing is compressed for a client that did not ask for it");
-    stage.check("deflate", &stage.run(program, script, "deflate"));
-    assert!(stage.deflated_bytes() > 0.0, "what was negotiated is used");
+    let harness = Harness::set();
+    harness.check("plain", &harness.run(program.clone(), script, "plain"));
+    assert_eq!(harness.deflated_bytes(), 0.0, "nothing is compressed for a client that did not ask for it");
+    harness.check("deflate", &harness.run(program, script, "deflate"));
+    assert!(harness.deflated_bytes() > 0.0, "what was negotiated is used");
 }
 
 #[test]

@@ -1,19 +1,19 @@
 //! The upstream fails in every way it can: clients stay connected, are told, and see data again, without a restart.
 
-mod support;
+mod kit;
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 
 use fanline::bus::feed_state::{FeedState, StaleReason};
+use kit::client::{Client, Envelope};
+use kit::eventually;
+use kit::faulty_feed::{FaultyFeed, Mood, quote, topic};
+use kit::http::sum;
+use kit::program::Program;
+use kit::scripted_feed::IntakeHarness;
 use serde_json::Value;
-use support::client::{Client, Envelope};
-use support::eventually;
-use support::http::sum;
-use support::program::Program;
-use support::stage::Stage;
-use support::venue::{Mood, Venue, quote, topic};
 
 const CLIENTS: usize = 3;
 /// New quotes that each client must see before a phase counts as one in which data flows.
@@ -43,58 +43,58 @@ const GARBLED_BYTES: Fault =
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_a_cut_upstream_stay_are_told_and_see_data_again() {
-    World::open(&[]).await.survives(&CUT).await.ends_as_it_began();
+    Harness::open(&[]).await.survives(&CUT).await.ends_as_it_began();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_an_upstream_that_refuses_stay_are_told_and_see_data_again() {
-    World::open(&[]).await.survives(&REFUSED).await.ends_as_it_began();
+    Harness::open(&[]).await.survives(&REFUSED).await.ends_as_it_began();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_a_silent_upstream_stay_are_told_and_see_data_again() {
     let short = ("UPSTREAM_IDLE_TIMEOUT", "500ms");
-    World::open(&[short]).await.survives(&SILENT).await.ends_as_it_began();
+    Harness::open(&[short]).await.survives(&SILENT).await.ends_as_it_began();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_a_slow_upstream_get_what_it_sends_and_no_alarm() {
     // More pings than the venue has time to answer; bytes that come show well enough that it lives.
     let pings = [("UPSTREAM_PING_INTERVAL", "100ms"), ("UPSTREAM_PONG_TIMEOUT", "5s")];
-    World::open(&pings).await.survives(&SLOW).await.ends_as_it_began();
+    Harness::open(&pings).await.survives(&SLOW).await.ends_as_it_began();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_an_upstream_that_garbles_text_see_the_rest_and_no_alarm() {
-    World::open(&[]).await.survives(&GARBLED_TEXT).await.ends_as_it_began();
+    Harness::open(&[]).await.survives(&GARBLED_TEXT).await.ends_as_it_began();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_an_upstream_that_breaks_frames_stay_are_told_and_see_data_again() {
-    World::open(&[]).await.survives(&GARBLED_BYTES).await.ends_as_it_began();
+    Harness::open(&[]).await.survives(&GARBLED_BYTES).await.ends_as_it_began();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_process_survives_all_of_them_in_turn() {
     // Long enough for a slow venue on a busy machine.
-    let mut world = World::open(&[("UPSTREAM_IDLE_TIMEOUT", "2s")]).await;
+    let mut harness = Harness::open(&[("UPSTREAM_IDLE_TIMEOUT", "2s")]).await;
     for fault in [CUT, REFUSED, SILENT, SLOW, GARBLED_TEXT, GARBLED_BYTES] {
-        world = world.survives(&fault).await;
+        harness = harness.survives(&fault).await;
     }
-    world.ends_as_it_began();
+    harness.ends_as_it_began();
 }
 
 /// A venue, the real server, and clients that were there from the start.
-struct World {
-    venue: Venue,
+struct Harness {
+    venue: FaultyFeed,
     server: Program,
     clients: Vec<Witness>,
     epoch: Value,
 }
 
-impl World {
-    async fn open(settings: &[(&str, &str)]) -> World {
-        let venue = Venue::open().await;
+impl Harness {
+    async fn open(settings: &[(&str, &str)]) -> Harness {
+        let venue = FaultyFeed::open().await;
         let backoff = [("UPSTREAM_BACKOFF_MIN", "20ms"), ("UPSTREAM_BACKOFF_MAX", "100ms")];
         let server = Program::serve(&[&venue.ws(), "--profile", "simulated"], &[&backoff, settings].concat());
         let mut clients = Vec::new();
@@ -102,14 +102,14 @@ impl World {
             clients.push(Witness::join(&server).await);
         }
         let epoch = clients[0].epoch.clone();
-        let mut world = World { venue, server, clients, epoch };
-        world.until_ready();
-        world.until_data_flows().await;
-        world
+        let mut harness = Harness { venue, server, clients, epoch };
+        harness.until_ready();
+        harness.until_data_flows().await;
+        harness
     }
 
     /// The upstream fails, and is mended again.
-    async fn survives(mut self, fault: &Fault) -> World {
+    async fn survives(mut self, fault: &Fault) -> Harness {
         let connections = self.venue.tally().connections.load(Ordering::SeqCst);
         let counted_before = self.counted(fault);
         self.venue.be(fault.mood);
@@ -315,45 +315,45 @@ fn frame_of(topic: &str, offset: u64, data: &str) -> String {
 
 #[tokio::test]
 async fn what_another_fanline_says_of_its_values_is_said_of_ours() {
-    let stage = Stage::open("fanline", &[]).await;
-    let mut caller = stage.accept().await;
+    let harness = IntakeHarness::open("fanline", &[]).await;
+    let mut caller = harness.accept().await;
     caller.say(r#"{"op":"subscribed","topics":[">"],"offset":5}"#).await;
     caller.say(frame_of("q.A", 5, r#"{"p":1.50, "op":"live"}"#)).await;
-    stage.until_live().await;
-    assert_eq!(stage.until_frames(1).await, [("q.A".to_string(), r#"{"p":1.50, "op":"live"}"#.to_string())]);
+    harness.until_live().await;
+    assert_eq!(harness.until_frames(1).await, [("q.A".to_string(), r#"{"p":1.50, "op":"live"}"#.to_string())]);
 
     let down = r#"{"op":"stale","topics":[">"],"reason":"upstream_down","message":"secret","since_ms":7,"ts":9}"#;
     caller.misbehave("stale", down).await;
-    stage.until("stale since then", |feed| matches!(feed, FeedState::Stale { since_ms: 7, .. })).await;
-    stage.until_stale(StaleReason::UpstreamDown, "its own source").await;
+    harness.until("stale since then", |feed| matches!(feed, FeedState::Stale { since_ms: 7, .. })).await;
+    harness.until_stale(StaleReason::UpstreamDown, "its own source").await;
     caller.say(frame_of("q.A", 6, "2")).await;
-    stage.until_frames(2).await;
-    stage.until_stale(StaleReason::UpstreamDown, "its own source").await;
+    harness.until_frames(2).await;
+    harness.until_stale(StaleReason::UpstreamDown, "its own source").await;
     caller.say(r#"{"op":"live","topics":[">"],"ts":10}"#).await;
-    stage.until_live().await;
+    harness.until_live().await;
 
     caller.misbehave("skipped", r#"{"op":"skipped","from":7,"to":20,"reason":"slow"}"#).await;
     for (topic, offset) in [("q.A", 12), ("q.B", 20), ("q.A", 21), ("q.C", 22)] {
         caller.say(frame_of(topic, offset, "3")).await;
     }
-    stage.until_frames(6).await;
+    harness.until_frames(6).await;
     let gaps: Vec<String> =
-        stage.notes().into_iter().filter(|(_, note)| note["op"] == "gap").map(|(of, _)| of).collect();
+        harness.notes().into_iter().filter(|(_, note)| note["op"] == "gap").map(|(of, _)| of).collect();
     assert_eq!(gaps, ["q.A", "q.B"], "what was left out is told before the value that follows, and nothing else is");
 
     caller.misbehave("gap", r#"{"op":"gap","topic":"q.D","offset":23,"ts":1,"reason":"sequence","missed":3}"#).await;
-    assert_eq!(stage.until_note("gap", "q.D").await["missed"], 3);
+    assert_eq!(harness.until_note("gap", "q.D").await["missed"], 3);
     let silent =
         r#"{"op":"stale","topics":["q.B"],"reason":"topic_silent","message":"m","since_ms":4,"offset":24,"ts":1}"#;
     caller.misbehave("topic stale", silent).await;
-    assert_eq!(stage.until_note("stale", "q.B").await["since_ms"], 4);
+    assert_eq!(harness.until_note("stale", "q.B").await["since_ms"], 4);
     caller.say(r#"{"op":"live","topics":["q.B"],"offset":25,"ts":1}"#).await;
-    stage.until_note("live", "q.B").await;
+    harness.until_note("live", "q.B").await;
 
     caller.misbehave("goodbye", r#"{"op":"goodbye","code":"draining","message":"m","reconnect_ms":1}"#).await;
-    let mut next = stage.accept().await;
+    let mut next = harness.accept().await;
     next.say(frame_of("q.A", 1, "4")).await;
-    stage.until_frames(7).await;
-    stage.until_live().await;
-    stage.end(&[("gap", 1), ("goodbye", 1), ("skipped", 1), ("stale", 1), ("topic stale", 1)]).await;
+    harness.until_frames(7).await;
+    harness.until_live().await;
+    harness.end(&[("gap", 1), ("goodbye", 1), ("skipped", 1), ("stale", 1), ("topic stale", 1)]).await;
 }

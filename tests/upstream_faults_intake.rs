@@ -1,7 +1,7 @@
 //! An upstream that fails in every way it can: clients are told, and data flows again. Each test drives the venue's
 //! side of the socket itself, so that it sees its fault happen.
 
-mod support;
+mod kit;
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -14,19 +14,19 @@ use fanline::profile::{Profile, check};
 use fanline::words::ids::{Epoch, Offset};
 use fanline::words::metrics::Meters;
 use futures_util::{SinkExt, StreamExt};
-use support::intake::{self, Intake, PATIENCE};
+use kit::intake::{self, Intake, PATIENCE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, accept_async};
 
 /// A venue under the test's control, and an intake that is connected to it.
-struct Stage {
+struct Harness {
     listener: TcpListener,
     intake: Intake,
 }
 
-impl Deref for Stage {
+impl Deref for Harness {
     type Target = Intake;
 
     fn deref(&self) -> &Intake {
@@ -34,16 +34,16 @@ impl Deref for Stage {
     }
 }
 
-impl Stage {
-    async fn open(change: impl FnOnce(&mut Settings)) -> Stage {
-        Stage::open_on(TcpListener::bind("127.0.0.1:0").await.expect("a free port"), change)
+impl Harness {
+    async fn open(change: impl FnOnce(&mut Settings)) -> Harness {
+        Harness::open_on(TcpListener::bind("127.0.0.1:0").await.expect("a free port"), change)
     }
 
-    fn open_on(listener: TcpListener, change: impl FnOnce(&mut Settings)) -> Stage {
+    fn open_on(listener: TcpListener, change: impl FnOnce(&mut Settings)) -> Harness {
         let address = listener.local_addr().expect("bound");
         let mut settings = settings(&format!("ws://{address}/feed"));
         change(&mut settings);
-        Stage { listener, intake: Intake::start(settings) }
+        Harness { listener, intake: Intake::start(settings) }
     }
 
     async fn accept_tcp(&self) -> TcpStream {
@@ -79,82 +79,82 @@ async fn say(socket: &mut WebSocketStream<TcpStream>, text: &str) {
 
 #[tokio::test]
 async fn a_cut_connection_is_told_and_replaced() {
-    let stage = Stage::open(|_| {}).await;
-    let mut first = stage.accept().await;
+    let harness = Harness::open(|_| {}).await;
+    let mut first = harness.accept().await;
     say(&mut first, &quote(1)).await;
-    stage.until_head(1).await;
+    harness.until_head(1).await;
     drop(first);
-    stage.until_stale(StaleReason::UpstreamDown, "cut by the upstream").await;
-    let mut second = stage.accept().await;
+    harness.until_stale(StaleReason::UpstreamDown, "cut by the upstream").await;
+    let mut second = harness.accept().await;
     say(&mut second, &quote(2)).await;
-    stage.until_head(2).await;
-    assert_eq!(stage.published(), [("quote.T1".to_string(), quote(1)), ("quote.T2".to_string(), quote(2))]);
-    stage.assert_metric(r#"fanline_upstream_reconnects_total{reason="cut"} 1"#);
-    stage.assert_metric("fanline_upstream_connects_total 2");
-    assert!(stage.intake.end().await.is_ok());
+    harness.until_head(2).await;
+    assert_eq!(harness.published(), [("quote.T1".to_string(), quote(1)), ("quote.T2".to_string(), quote(2))]);
+    harness.assert_metric(r#"fanline_upstream_reconnects_total{reason="cut"} 1"#);
+    harness.assert_metric("fanline_upstream_connects_total 2");
+    assert!(harness.intake.end().await.is_ok());
 }
 
 #[tokio::test]
 async fn a_close_frame_is_told_with_its_code_and_reason() {
     use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
-    let stage = Stage::open(|_| {}).await;
-    let mut first = stage.accept().await;
+    let harness = Harness::open(|_| {}).await;
+    let mut first = harness.accept().await;
     let farewell = CloseFrame { code: CloseCode::Restart, reason: "maintenance".into() };
     first.close(Some(farewell)).await.expect("the upstream listens");
-    stage.until_stale(StaleReason::UpstreamDown, "closed by the upstream with code 1012 (`maintenance`)").await;
-    let mut second = stage.accept().await;
+    harness.until_stale(StaleReason::UpstreamDown, "closed by the upstream with code 1012 (`maintenance`)").await;
+    let mut second = harness.accept().await;
     say(&mut second, &quote(1)).await;
-    stage.until_head(1).await;
+    harness.until_head(1).await;
 }
 
 #[tokio::test]
 async fn a_refused_connection_is_told_and_tried_again() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
-    let mut stage = Stage::open_on(listener, |_| {});
+    let mut harness = Harness::open_on(listener, |_| {});
     // Whatever was accepted before the door closed is cut; from then on connections are refused.
-    stage.listener = TcpListener::bind("127.0.0.1:0").await.expect("another port");
+    harness.listener = TcpListener::bind("127.0.0.1:0").await.expect("another port");
     let told = format!("`127.0.0.1` could not be reached: {address}: Connection refused");
-    stage.until_stale(StaleReason::UpstreamDown, &told).await;
-    stage.assert_metric("fanline_upstream_up 0");
-    stage.listener = TcpListener::bind(address).await.expect("the same port");
-    let mut socket = stage.accept().await;
+    harness.until_stale(StaleReason::UpstreamDown, &told).await;
+    harness.assert_metric("fanline_upstream_up 0");
+    harness.listener = TcpListener::bind(address).await.expect("the same port");
+    let mut socket = harness.accept().await;
     say(&mut socket, &quote(1)).await;
-    stage.until_head(1).await;
+    harness.until_head(1).await;
 }
 
 #[tokio::test]
 async fn a_silent_connection_is_told_then_replaced() {
-    let stage = Stage::open(|settings| settings.idle_timeout = Some(Duration::from_millis(400))).await;
-    let mut first = stage.accept().await;
+    let harness = Harness::open(|settings| settings.idle_timeout = Some(Duration::from_millis(400))).await;
+    let mut first = harness.accept().await;
     say(&mut first, &quote(1)).await;
-    stage.until_stale(StaleReason::UpstreamSilent, "no message for 0.4 s").await;
-    stage.until_stale(StaleReason::UpstreamDown, "no message from the upstream").await;
-    let mut second = stage.accept().await;
+    harness.until_stale(StaleReason::UpstreamSilent, "no message for 0.4 s").await;
+    harness.until_stale(StaleReason::UpstreamDown, "no message from the upstream").await;
+    let mut second = harness.accept().await;
     say(&mut second, &quote(2)).await;
-    stage.until_head(2).await;
-    stage.assert_metric(r#"fanline_upstream_reconnects_total{reason="silent"} 1"#);
+    harness.until_head(2).await;
+    harness.assert_metric(r#"fanline_upstream_reconnects_total{reason="silent"} 1"#);
 }
 
 #[tokio::test]
 async fn a_connection_that_was_silent_for_a_moment_is_kept() {
-    let stage = Stage::open(|settings| settings.idle_timeout = Some(Duration::from_millis(400))).await;
-    let mut socket = stage.accept().await;
+    let harness = Harness::open(|settings| settings.idle_timeout = Some(Duration::from_millis(400))).await;
+    let mut socket = harness.accept().await;
     say(&mut socket, &quote(1)).await;
-    stage.until_stale(StaleReason::UpstreamSilent, "no message").await;
+    harness.until_stale(StaleReason::UpstreamSilent, "no message").await;
     say(&mut socket, &quote(2)).await;
-    stage.until_head(2).await;
-    stage.assert_metric("fanline_upstream_connects_total 1");
+    harness.until_head(2).await;
+    harness.assert_metric("fanline_upstream_connects_total 1");
 }
 
 #[tokio::test]
 async fn a_slow_connection_is_neither_cut_nor_misread() {
-    let stage = Stage::open(|settings| {
+    let harness = Harness::open(|settings| {
         settings.ping_interval = Duration::from_millis(10);
         settings.pong_timeout = Duration::from_millis(60);
     })
     .await;
-    let mut socket = stage.accept().await.into_inner();
+    let mut socket = harness.accept().await.into_inner();
     let text = quote(1);
     let mut bytes = vec![0x81, u8::try_from(text.len()).expect("short")];
     bytes.extend_from_slice(text.as_bytes());
@@ -165,27 +165,27 @@ async fn a_slow_connection_is_neither_cut_nor_misread() {
         socket.write_all(&[byte]).await.expect("the upstream listens");
     }
     assert!(started.elapsed() > Duration::from_millis(200), "slower than pings are answered");
-    stage.until("the frame", |_| stage.reader.head() == Offset(1)).await;
-    assert_eq!(stage.published(), [("quote.T1".to_string(), text)]);
-    stage.assert_metric("fanline_upstream_connects_total 1");
+    harness.until("the frame", |_| harness.reader.head() == Offset(1)).await;
+    assert_eq!(harness.published(), [("quote.T1".to_string(), text)]);
+    harness.assert_metric("fanline_upstream_connects_total 1");
 }
 
 #[tokio::test]
 async fn garbled_text_is_counted_and_never_forwarded() {
-    let stage = Stage::open(|_| {}).await;
-    let mut socket = stage.accept().await;
+    let harness = Harness::open(|_| {}).await;
+    let mut socket = harness.accept().await;
     say(&mut socket, &quote(1)).await;
     say(&mut socket, r#"{"topic":"quote.T2","n":"#).await;
     say(&mut socket, r#"{"other":1}"#).await;
     socket.send(Message::binary(vec![0xFF, 0xFE])).await.expect("the upstream listens");
     say(&mut socket, r#"{"topic":17}"#).await;
     say(&mut socket, &quote(3)).await;
-    stage.until_head(2).await;
-    assert_eq!(stage.published(), [("quote.T1".to_string(), quote(1)), ("quote.T3".to_string(), quote(3))]);
-    stage.assert_metric(r#"fanline_upstream_messages_total{class="garbled"} 2"#);
-    stage.assert_metric(r#"fanline_upstream_messages_total{class="unmatched"} 2"#);
-    stage.assert_metric(r#"fanline_upstream_messages_total{class="data"} 2"#);
-    stage.assert_metric("fanline_upstream_connects_total 1");
+    harness.until_head(2).await;
+    assert_eq!(harness.published(), [("quote.T1".to_string(), quote(1)), ("quote.T3".to_string(), quote(3))]);
+    harness.assert_metric(r#"fanline_upstream_messages_total{class="garbled"} 2"#);
+    harness.assert_metric(r#"fanline_upstream_messages_total{class="unmatched"} 2"#);
+    harness.assert_metric(r#"fanline_upstream_messages_total{class="data"} 2"#);
+    harness.assert_metric("fanline_upstream_connects_total 1");
 }
 
 #[tokio::test]
@@ -195,17 +195,17 @@ async fn broken_frames_are_told_and_the_connection_replaced() {
         (&[0x81, 0x02, 0xC3, 0x28][..], "UTF-8"),
         (&[0x83, 0x00][..], "found broken ones"),
     ] {
-        let stage = Stage::open(|_| {}).await;
-        let mut first = stage.accept().await;
+        let harness = Harness::open(|_| {}).await;
+        let mut first = harness.accept().await;
         say(&mut first, &quote(1)).await;
-        stage.until_head(1).await;
+        harness.until_head(1).await;
         let mut first = first.into_inner();
         first.write_all(bytes).await.expect("the upstream listens");
-        stage.until_stale(StaleReason::UpstreamDown, part).await;
-        let mut second = stage.accept().await;
+        harness.until_stale(StaleReason::UpstreamDown, part).await;
+        let mut second = harness.accept().await;
         say(&mut second, &quote(2)).await;
-        stage.until_head(2).await;
-        stage.assert_metric(r#"fanline_upstream_reconnects_total{reason="broken_frames"} 1"#);
+        harness.until_head(2).await;
+        harness.assert_metric(r#"fanline_upstream_reconnects_total{reason="broken_frames"} 1"#);
     }
 }
 
@@ -221,79 +221,79 @@ async fn an_address_that_is_no_websocket_is_named_with_the_remedy() {
         ("HTTP/1.1 429 Too Many\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n", ["status 429", "too many attempts"]),
         ("SSH-2.0-OpenSSH_9.2\r\n\r\n", ["expected a WebSocket at `ws://127.0.0.1:", "found something else"]),
     ] {
-        let stage = Stage::open(|_| {}).await;
-        let mut first = stage.accept_tcp().await;
+        let harness = Harness::open(|_| {}).await;
+        let mut first = harness.accept_tcp().await;
         let read = first.read(&mut [0; 4096]).await.expect("a request");
         assert!(read > 0);
         first.write_all(answer.as_bytes()).await.expect("the upstream listens");
         for part in parts {
-            stage.until_stale(StaleReason::UpstreamDown, part).await;
+            harness.until_stale(StaleReason::UpstreamDown, part).await;
         }
         drop(first);
-        let mut second = stage.accept().await;
+        let mut second = harness.accept().await;
         say(&mut second, &quote(1)).await;
-        stage.until_head(1).await;
-        stage.assert_metric(r#"fanline_upstream_reconnects_total{reason="not_websocket"} 1"#);
+        harness.until_head(1).await;
+        harness.assert_metric(r#"fanline_upstream_reconnects_total{reason="not_websocket"} 1"#);
     }
 }
 
 #[tokio::test]
 async fn an_upstream_that_never_completes_the_handshake_is_given_up() {
-    let stage = Stage::open(|settings| settings.connect_timeout = Duration::from_millis(100)).await;
-    let held = stage.accept_tcp().await;
-    stage.until_stale(StaleReason::UpstreamDown, "did not complete the WebSocket handshake within 0.1 s").await;
+    let harness = Harness::open(|settings| settings.connect_timeout = Duration::from_millis(100)).await;
+    let held = harness.accept_tcp().await;
+    harness.until_stale(StaleReason::UpstreamDown, "did not complete the WebSocket handshake within 0.1 s").await;
     drop(held);
 }
 
 #[tokio::test]
 async fn an_upstream_that_answers_no_ping_is_replaced() {
-    let stage = Stage::open(|settings| {
+    let harness = Harness::open(|settings| {
         settings.ping_interval = Duration::from_millis(20);
         settings.pong_timeout = Duration::from_millis(80);
     })
     .await;
     // Nobody reads from this socket, so nobody answers.
-    let mut first = stage.accept().await;
+    let mut first = harness.accept().await;
     say(&mut first, &quote(1)).await;
-    stage.until_stale(StaleReason::UpstreamDown, "no answer to a WebSocket ping").await;
-    let mut second = stage.accept().await;
+    harness.until_stale(StaleReason::UpstreamDown, "no answer to a WebSocket ping").await;
+    let mut second = harness.accept().await;
     say(&mut second, &quote(2)).await;
-    stage.until("the frame", |_| stage.reader.head() == Offset(2)).await;
-    stage.assert_metric(r#"fanline_upstream_reconnects_total{reason="pong_timeout"} 1"#);
+    harness.until("the frame", |_| harness.reader.head() == Offset(2)).await;
+    harness.assert_metric(r#"fanline_upstream_reconnects_total{reason="pong_timeout"} 1"#);
 }
 
 #[tokio::test]
 async fn a_message_beyond_the_limit_is_told_with_both_sizes() {
-    let stage = Stage::open(|settings| settings.message_bytes_max = 100).await;
-    let mut first = stage.accept().await;
+    let harness = Harness::open(|settings| settings.message_bytes_max = 100).await;
+    let mut first = harness.accept().await;
     say(&mut first, &"x".repeat(101)).await;
-    stage
+    harness
         .until_stale(
             StaleReason::UpstreamDown,
             "at most 100 bytes, found one of 101; raise `upstream.message_bytes_max`",
         )
         .await;
-    let mut second = stage.accept().await;
+    let mut second = harness.accept().await;
     say(&mut second, &quote(1)).await;
-    stage.until_head(1).await;
+    harness.until_head(1).await;
 }
 
 #[tokio::test]
 async fn a_second_failure_is_a_second_attempt_and_stale_since_the_first() {
-    let stage = Stage::open(|_| {}).await;
-    let mut first = stage.accept().await;
+    let harness = Harness::open(|_| {}).await;
+    let mut first = harness.accept().await;
     say(&mut first, &quote(1)).await;
-    stage.until_head(1).await;
+    harness.until_head(1).await;
     drop(first);
-    stage.until_stale(StaleReason::UpstreamDown, "(attempt 1)").await;
+    harness.until_stale(StaleReason::UpstreamDown, "(attempt 1)").await;
     let since = |state: &FeedState| match state {
         FeedState::Stale { since_ms, .. } => *since_ms,
         other => panic!("expected a stale feed, found {other:?}"),
     };
-    let told = since(&stage.reader.feed());
-    drop(stage.accept().await);
-    stage.until_stale(StaleReason::UpstreamDown, "(attempt 2)").await;
-    assert_eq!(since(&stage.reader.feed()), told);
+    let told = since(&harness.reader.feed());
+    drop(harness.accept().await);
+    harness.until_stale(StaleReason::UpstreamDown, "(attempt 2)").await;
+    assert_eq!(since(&harness.reader.feed()), told);
 }
 
 const TALKATIVE: &str = r#"
@@ -338,9 +338,9 @@ async fn hear(socket: &mut WebSocketStream<TcpStream>) -> String {
 
 #[tokio::test]
 async fn a_profile_subscribes_answers_and_splits_on_every_connection() {
-    let stage = Stage::open(talkative).await;
+    let harness = Harness::open(talkative).await;
     for (round, raw) in ["1618678073643", "12345678901234567890.50"].into_iter().enumerate() {
-        let mut socket = stage.accept().await;
+        let mut socket = harness.accept().await;
         assert_eq!(hear(&mut socket).await, r#"{"sub":["a","b"],"id":1}"#);
         assert_eq!(hear(&mut socket).await, r#"{"sub":["c"],"id":2}"#);
         assert_eq!(hear(&mut socket).await, "beat 3");
@@ -351,71 +351,72 @@ async fn a_profile_subscribes_answers_and_splits_on_every_connection() {
         }
         assert_eq!(answer, format!(r#"{{"pong":{raw}}}"#), "the token is copied, not formatted anew");
         say(&mut socket, r#"{"trades":[{"s":"A","p":1.50},{"s":"B","p":0.10 }]}"#).await;
-        stage.until_head(2 * (round as u64 + 1)).await;
+        harness.until_head(2 * (round as u64 + 1)).await;
         say(&mut socket, r#"{"event":"restart"}"#).await;
-        stage.until_stale(StaleReason::UpstreamDown, "asked to be connected to anew (rule `restart`)").await;
+        harness.until_stale(StaleReason::UpstreamDown, "asked to be connected to anew (rule `restart`)").await;
     }
     let expected = [("trade.a", r#"{"s":"A","p":1.50}"#), ("trade.b", r#"{"s":"B","p":0.10 }"#)];
     let expected: Vec<_> = expected.into_iter().map(|(topic, text)| (topic.to_string(), text.to_string())).collect();
-    assert_eq!(stage.published(), [expected.clone(), expected].concat());
+    assert_eq!(harness.published(), [expected.clone(), expected].concat());
 }
 
 #[tokio::test]
 async fn a_refusal_for_good_ends_the_upstream_with_the_reason() {
-    let stage = Stage::open(talkative).await;
-    let mut socket = stage.accept().await;
+    let harness = Harness::open(talkative).await;
+    let mut socket = harness.accept().await;
     say(&mut socket, "bad key: 123").await;
-    stage.until_stale(StaleReason::UpstreamDown, "refused for good").await;
-    let error = stage.intake.ended().await.expect_err("fatal").to_string();
+    harness.until_stale(StaleReason::UpstreamDown, "refused for good").await;
+    let error = harness.intake.ended().await.expect_err("fatal").to_string();
     assert!(error.contains("rule `bad_key`") && error.contains("bad key: 123"), "{error}");
 }
 
 #[tokio::test]
 async fn a_stop_takes_leave_of_the_upstream() {
-    let stage = Stage::open(|_| {}).await;
-    let mut socket = stage.accept().await;
+    let harness = Harness::open(|_| {}).await;
+    let mut socket = harness.accept().await;
     say(&mut socket, &quote(1)).await;
-    stage.until_head(1).await;
-    let (ended, heard) = tokio::join!(stage.intake.end(), socket.next());
+    harness.until_head(1).await;
+    let (ended, heard) = tokio::join!(harness.intake.end(), socket.next());
     assert!(ended.is_ok());
     assert!(matches!(heard, Some(Ok(Message::Close(_)))), "{heard:?}");
 }
 
 #[tokio::test]
 async fn waiting_for_the_guess_loses_nothing_when_the_connection_is_lost() {
-    let stage = Stage::open(|settings| settings.profile = Profile::built_in("generic").expect("built in")).await;
-    let mut first = stage.accept().await;
+    let harness = Harness::open(|settings| settings.profile = Profile::built_in("generic").expect("built in")).await;
+    let mut first = harness.accept().await;
     let tick = |n: u32| format!(r#"{{"type":"tick","symbol":"S{}","n":{n}}}"#, n % 3);
     for n in 0..20 {
         say(&mut first, &tick(n)).await;
     }
     drop(first);
-    let mut second = stage.accept().await;
+    let mut second = harness.accept().await;
     for n in 20..40 {
         say(&mut second, &tick(n)).await;
     }
-    stage.until_head(40).await;
+    harness.until_head(40).await;
     let expected: Vec<_> = (0..40).map(|n| (format!("tick.S{}", n % 3), tick(n))).collect();
-    assert_eq!(stage.published(), expected);
+    assert_eq!(harness.published(), expected);
 }
 
 #[tokio::test]
 async fn a_server_without_tls_is_told_apart_from_one_that_is_gone() {
-    let stage = Stage::open(|settings| settings.urls[0] = settings.urls[0].replace("ws://", "wss://")).await;
-    let mut socket = stage.accept_tcp().await;
+    let harness = Harness::open(|settings| settings.urls[0] = settings.urls[0].replace("ws://", "wss://")).await;
+    let mut socket = harness.accept_tcp().await;
     socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("the upstream listens");
-    stage.until_stale(StaleReason::UpstreamDown, "no TLS connection with `127.0.0.1`").await;
+    harness.until_stale(StaleReason::UpstreamDown, "no TLS connection with `127.0.0.1`").await;
 }
 
 #[tokio::test]
 async fn keys_that_go_out_without_encryption_are_told() {
     let secret = "ws://me:geheim@feed.invalid/ws";
-    let stage = Stage::open(|settings| settings.urls = vec![secret.to_string()]).await;
-    stage.until_logged("keys and passwords go to ws://feed.invalid/ws without encryption; use `wss://`").await;
-    assert!(!stage.log().contains("geheim"), "{}", stage.log());
-    let stage = Stage::open(|settings| settings.urls[0] = settings.urls[0].replace("ws://", "ws://me:geheim@")).await;
-    stage.accept().await;
-    assert!(!stage.log().contains("without encryption"), "nobody else hears it: {}", stage.log());
+    let harness = Harness::open(|settings| settings.urls = vec![secret.to_string()]).await;
+    harness.until_logged("keys and passwords go to ws://feed.invalid/ws without encryption; use `wss://`").await;
+    assert!(!harness.log().contains("geheim"), "{}", harness.log());
+    let harness =
+        Harness::open(|settings| settings.urls[0] = settings.urls[0].replace("ws://", "ws://me:geheim@")).await;
+    harness.accept().await;
+    assert!(!harness.log().contains("without encryption"), "nobody else hears it: {}", harness.log());
 }
 
 #[tokio::test]

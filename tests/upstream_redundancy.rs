@@ -1,7 +1,7 @@
 //! Several connections to one feed: copies become one stream, connections are replaced and shared out, and the venue is
 //! never asked for more, or faster, than it allows. The venue's log says what was sent, to whom, and when.
 
-mod support;
+mod kit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
@@ -23,12 +23,12 @@ use fanline::profile::check;
 use fanline::words::ids::Offset;
 use fanline::words::metrics::Meters;
 use fanline::words::topic::Pattern;
+use kit::fake_feed::{FakeFeed, most_within};
+use kit::http::sum;
+use kit::intake::{self, Intake, PATIENCE};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
-use support::exchange::{Exchange, most_within};
-use support::http::sum;
-use support::intake::{self, Intake, PATIENCE};
 use tokio::time::sleep;
 
 const POLL: Duration = Duration::from_millis(10);
@@ -89,7 +89,7 @@ topic = "${/topic}"
 @SECTIONS@
 "#;
 
-fn settings(exchange: &Exchange, items: &[&str]) -> Settings {
+fn settings(exchange: &FakeFeed, items: &[&str]) -> Settings {
     Settings {
         backoff_min: Duration::from_millis(50),
         backoff_max: Duration::from_millis(200),
@@ -105,9 +105,9 @@ fn profile(subscribe: &str, sections: &str) -> fanline::profile::Profile {
 }
 
 /// An upstream that runs, and what it publishes.
-struct Rig(Intake);
+struct Harness(Intake);
 
-impl Deref for Rig {
+impl Deref for Harness {
     type Target = Intake;
 
     fn deref(&self) -> &Intake {
@@ -115,10 +115,10 @@ impl Deref for Rig {
     }
 }
 
-impl Rig {
-    fn start(settings: Settings) -> Rig {
+impl Harness {
+    fn start(settings: Settings) -> Harness {
         let limits = Limits { ring_frames_max: 1 << 17, ring_bytes_max: 256 << 20, topics_max: 10_000 };
-        Rig(Intake::start_within(limits, settings))
+        Harness(Intake::start_within(limits, settings))
     }
 
     fn frames(&self) -> Vec<Arc<Frame>> {
@@ -184,10 +184,10 @@ fn assert_each_once(found: &[u64], sent: &BTreeSet<u64>, what: &str) {
 }
 
 /// Messages missing in front of each gap, as the venue knows them, and as they were told.
-fn assert_gaps(rig: &Rig, topic: &str, sent: &BTreeSet<u64>) -> usize {
+fn assert_gaps(harness: &Harness, topic: &str, sent: &BTreeSet<u64>) -> usize {
     let sent: Vec<u64> = sent.iter().copied().collect();
     let missing: Vec<u64> = sent.windows(2).map(|pair| pair[1] - pair[0] - 1).filter(|missing| *missing > 0).collect();
-    let told: Vec<u64> = rig.notes(topic, "gap").iter().map(|gap| gap["missed"].as_u64().unwrap_or(0)).collect();
+    let told: Vec<u64> = harness.notes(topic, "gap").iter().map(|gap| gap["missed"].as_u64().unwrap_or(0)).collect();
     assert_eq!(told, missing, "{topic}: a gap is told if, and only if, no connection brought what is missing");
     missing.len()
 }
@@ -197,9 +197,9 @@ const SEED: u64 = 20_260_101;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_legs_that_lose_and_die_make_one_whole_stream() {
     const ITEMS: [&str; 3] = ["delta.A", "value.A", "quote.A"];
-    let exchange = Exchange::open();
+    let exchange = FakeFeed::open();
     exchange.delay(1, Duration::from_millis(4));
-    let rig = Rig::start(Settings { legs: 2, ..settings(&exchange, &ITEMS) });
+    let harness = Harness::start(Settings { legs: 2, ..settings(&exchange, &ITEMS) });
     until("both legs", || exchange.ready(&ITEMS).len() == 2).await;
     let mut rng = StdRng::seed_from_u64(SEED);
     let mut sent: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
@@ -227,19 +227,19 @@ async fn two_legs_that_lose_and_die_make_one_whole_stream() {
             }
         }
     }
-    until("all frames", || ITEMS.iter().all(|item| rig.count(item) >= sent[item].len() as u64)).await;
-    // What is too much would follow at once.
-    sleep(Duration::from_millis(400)).await;
+    until("all frames", || ITEMS.iter().all(|item| harness.count(item) >= sent[item].len() as u64)).await;
+    // What is too much is on one of the connections.
+    until("everything to be read", exchange.all_read()).await;
     for item in ITEMS {
-        assert_each_once(&rig.numbers(item), &sent[item], &format!("seed {SEED}: {item}"));
+        assert_each_once(&harness.numbers(item), &sent[item], &format!("seed {SEED}: {item}"));
     }
     assert!(deaths >= 5, "the fault was there: {deaths}");
-    assert!(rig.numbers("delta.A").is_sorted(), "numbered messages are in order");
-    let gaps = assert_gaps(&rig, "delta.A", &sent["delta.A"]);
+    assert!(harness.numbers("delta.A").is_sorted(), "numbered messages are in order");
+    let gaps = assert_gaps(&harness, "delta.A", &sent["delta.A"]);
     assert!(gaps > 0, "seed {SEED}: some were lost on both legs");
 
     let quotes: Vec<Arc<Frame>> =
-        rig.frames().into_iter().filter(|frame| *frame.topic.name == *"quote.A" && !frame.is_note()).collect();
+        harness.frames().into_iter().filter(|frame| *frame.topic.name == *"quote.A" && !frame.is_note()).collect();
     let (current, late): (Vec<_>, Vec<_>) =
         quotes.iter().partition(|frame| matches!(frame.role, FrameKind::Value { .. }));
     assert!(current.iter().map(|frame| number(frame)).is_sorted(), "a late one is not the current value again");
@@ -247,69 +247,72 @@ async fn two_legs_that_lose_and_die_make_one_whole_stream() {
         !late.is_empty() && late.iter().all(|frame| matches!(frame.role, FrameKind::Transient)),
         "the fault was there"
     );
-    let latest = rig.reader.latest("quote.A").expect("known").story;
+    let latest = harness.reader.latest("quote.A").expect("known").story;
     let base: Vec<u64> = latest.kept_after(Offset(0)).map(|frame| number(frame)).collect();
     assert_eq!(base.last(), sent["quote.A"].last());
-    assert!(rig.metric("fanline_upstream_leg_duplicates_total") > 100.0);
-    rig.end().await;
+    assert!(harness.metric("fanline_upstream_leg_duplicates_total") > 100.0);
+    harness.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_both_legs_lose_is_told_after_a_while_and_nothing_else_is() {
-    let exchange = Exchange::open();
-    let rig = Rig::start(Settings { legs: 2, ..settings(&exchange, &["d"]) });
+    let exchange = FakeFeed::open();
+    let harness = Harness::start(Settings { legs: 2, ..settings(&exchange, &["d"]) });
     until("both legs", || exchange.ready(&["d"]).len() == 2).await;
     for (n, lost_on) in
         [(1, vec![]), (2, vec![0]), (3, vec![1]), (4, vec![0, 1]), (5, vec![]), (6, vec![1]), (7, vec![])]
     {
         exchange.publish("d", &message("delta", "d", n), |guest| lost_on.contains(&guest));
     }
-    until("all frames", || rig.numbers("d").len() == 6).await;
-    assert_eq!(rig.numbers("d"), [1, 2, 3, 5, 6, 7]);
-    let gaps = rig.notes("d", "gap");
+    until("all frames", || harness.numbers("d").len() == 6).await;
+    assert_eq!(harness.numbers("d"), [1, 2, 3, 5, 6, 7]);
+    let gaps = harness.notes("d", "gap");
     assert_eq!(gaps.len(), 1, "{gaps:?}");
     assert_eq!((&gaps[0]["reason"], &gaps[0]["missed"]), (&Value::from("sequence"), &Value::from(1)));
-    rig.end().await;
+    harness.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_without_numbers_come_from_one_leg_until_it_goes() {
-    let exchange = Exchange::open();
-    let rig = Rig::start(Settings { legs: 2, ..settings(&exchange, &["book"]) });
+    let exchange = FakeFeed::open();
+    let harness = Harness::start(Settings { legs: 2, ..settings(&exchange, &["book"]) });
     until("both legs", || exchange.ready(&["book"]).len() == 2).await;
     let full = |n: u64| format!(r#"{{"kind":"book","topic":"book","full":true,"n":{n}}}"#);
     exchange.publish("book", &full(0), |_| false);
     for n in 1..50 {
         exchange.publish("book", &message("book", "book", n), |_| false);
     }
-    until("one copy of each", || rig.numbers("book").len() >= 50).await;
-    assert_eq!(rig.numbers("book"), (0..50).collect::<Vec<u64>>());
+    until("one copy of each", || harness.numbers("book").len() >= 50).await;
+    assert_eq!(harness.numbers("book"), (0..50).collect::<Vec<u64>>());
     // Whichever is believed goes: the other one is asked for a snapshot.
     let (first, second) = (exchange.ready(&["book"])[0], exchange.ready(&["book"])[1]);
     exchange.publish("book", &message("book", "book", 50), |guest| guest == second);
     until("the first to be believed or not", || {
-        rig.metric("fanline_upstream_leg_wins_total") + rig.metric("fanline_upstream_leg_duplicates_total") >= 101.0
+        harness.metric("fanline_upstream_leg_wins_total") + harness.metric("fanline_upstream_leg_duplicates_total")
+            >= 101.0
     })
     .await;
-    let believed = if rig.numbers("book").last() == Some(&50) { first } else { second };
+    let believed = if harness.numbers("book").last() == Some(&50) { first } else { second };
     let other = if believed == first { second } else { first };
     exchange.end(believed);
     let asked_again =
-        || exchange.state().guests[other].heard.iter().filter(|(_, text)| text.contains("\"sub\"")).count();
+        || exchange.state().connections[other].heard.iter().filter(|(_, text)| text.contains("\"sub\"")).count();
     until("the other one to be asked again", || asked_again() == 2).await;
     exchange.say(other, &full(60));
     exchange.say(other, &message("book", "book", 61));
-    until("the new snapshot", || rig.numbers("book").ends_with(&[60, 61])).await;
-    assert_eq!(rig.notes("book", "gap"), [Value::Null; 0], "a snapshot leaves no gap");
-    rig.end().await;
+    until("the new snapshot", || harness.numbers("book").ends_with(&[60, 61])).await;
+    assert_eq!(harness.notes("book", "gap"), [Value::Null; 0], "a snapshot leaves no gap");
+    harness.end().await;
 }
 
 const FEED: [&str; 3] = ["delta.A", "value.B", "quote.C"];
 
-/// Sends a few hundred messages a second over three topics for some seconds; gives how many of each.
-async fn feed(exchange: &Exchange, seconds: u64) -> u64 {
+/// Sends a few hundred messages a second over three topics for some seconds, which is what rotations need; `at` is called
+/// before each. Gives how many of each.
+async fn feed(exchange: &FakeFeed, seconds: u64, at: impl Fn(u64)) -> u64 {
     let start = Instant::now();
     for n in 0..seconds * 100 {
+        at(n);
         for item in FEED {
             let kind = item.split_once('.').map_or(item, |(kind, _)| kind);
             exchange.publish(item, &message(kind, item, n), |_| false);
@@ -321,10 +324,10 @@ async fn feed(exchange: &Exchange, seconds: u64) -> u64 {
 }
 
 /// Each connection that was closed was so only after the one that came after it was fed.
-fn assert_overlap(exchange: &Exchange) {
+fn assert_overlap(exchange: &FakeFeed) {
     let state = exchange.state();
     assert!(state.most_open() <= 2, "{} connections at a time", state.most_open());
-    for pair in state.guests.windows(2) {
+    for pair in state.connections.windows(2) {
         // The test may end while one takes over from another.
         let Some(closed) = pair[0].closed else { continue };
         assert!(pair[1].fed.is_some_and(|fed| fed < closed), "the old one was closed before the new one was fed");
@@ -333,71 +336,72 @@ fn assert_overlap(exchange: &Exchange) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rotation_loses_and_repeats_nothing() {
-    let exchange = Exchange::open();
+    let exchange = FakeFeed::open();
     // The first connection is slow: what it still has on its way is not lost.
     exchange.delay(0, Duration::from_millis(50));
-    let rig = Rig::start(Settings { rotate_after: Some(Duration::from_secs(1)), ..settings(&exchange, &FEED) });
+    let harness = Harness::start(Settings { rotate_after: Some(Duration::from_secs(1)), ..settings(&exchange, &FEED) });
     until("the connection", || exchange.ready(&FEED).len() == 1).await;
-    let count = feed(&exchange, 5).await;
+    let count = feed(&exchange, 5, |_| {}).await;
     let all: BTreeSet<u64> = (0..count).collect();
-    until("all frames", || FEED.iter().all(|item| rig.count(item) >= count)).await;
-    sleep(Duration::from_millis(100)).await;
+    until("all frames", || FEED.iter().all(|item| harness.count(item) >= count)).await;
+    until("everything to be read", exchange.all_read()).await;
     for item in FEED {
-        assert_each_once(&rig.numbers(item), &all, item);
-        assert_eq!(rig.notes(item, "gap"), [Value::Null; 0]);
+        assert_each_once(&harness.numbers(item), &all, item);
+        assert_eq!(harness.notes(item, "gap"), [Value::Null; 0]);
     }
-    assert!(rig.numbers("delta.A").is_sorted());
-    let rotations = rig.metric("fanline_upstream_rotations_total");
+    assert!(harness.numbers("delta.A").is_sorted());
+    let rotations = harness.metric("fanline_upstream_rotations_total");
     assert!(rotations >= 2.0, "{rotations} rotations");
     assert_overlap(&exchange);
-    assert_eq!(*rig.reader.feed(), FeedState::Live);
-    rig.end().await;
+    assert_eq!(*harness.reader.feed(), FeedState::Live);
+    harness.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_venue_that_announces_its_end_is_left_without_a_loss() {
-    let exchange = Exchange::open();
-    let rig = Rig::start(settings(&exchange, &FEED));
+    let exchange = FakeFeed::open();
+    let harness = Harness::start(settings(&exchange, &FEED));
     until("the connection", || exchange.ready(&FEED).len() == 1).await;
-    let announcing = async {
-        // Sooner than a second after it was opened it would be a venue that is not well.
-        sleep(Duration::from_millis(1200)).await;
-        exchange.say(0, r#"{"op":"move"}"#);
+    let announce = |n| {
+        // After a second: sooner after it was opened it would be a venue that is not well.
+        if n == 120 {
+            exchange.say(0, r#"{"op":"move"}"#);
+        }
     };
-    let (count, ()) = tokio::join!(feed(&exchange, 3), announcing);
-    until("all frames", || FEED.iter().all(|item| rig.count(item) >= count)).await;
+    let count = feed(&exchange, 3, announce).await;
+    until("all frames", || FEED.iter().all(|item| harness.count(item) >= count)).await;
     for item in FEED {
-        assert_each_once(&rig.numbers(item), &(0..count).collect(), item);
+        assert_each_once(&harness.numbers(item), &(0..count).collect(), item);
     }
-    assert_eq!(rig.metric("fanline_upstream_rotations_total"), 1.0);
-    assert_eq!(exchange.state().guests.len(), 2);
+    assert_eq!(harness.metric("fanline_upstream_rotations_total"), 1.0);
+    assert_eq!(exchange.state().connections.len(), 2);
     assert_overlap(&exchange);
-    rig.end().await;
+    harness.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_venue_of_one_connection_never_sees_two() {
-    let exchange = Exchange::open();
+    let exchange = FakeFeed::open();
     let profile = profile("", "[connect]\nmax_conns = 1");
     let rotate_after = Some(Duration::from_millis(700));
-    let rig = Rig::start(Settings { profile, rotate_after, ..settings(&exchange, &FEED) });
+    let harness = Harness::start(Settings { profile, rotate_after, ..settings(&exchange, &FEED) });
     until("the connection", || exchange.ready(&FEED).len() == 1).await;
-    let count = feed(&exchange, 4).await;
+    let count = feed(&exchange, 4, |_| {}).await;
     exchange.say(exchange.ready(&FEED)[0], r#"{"op":"move"}"#);
     for item in FEED {
         until("the newest", || {
             exchange.publish(item, &message("value", item, count), |_| false);
-            rig.numbers(item).last() == Some(&count)
+            harness.numbers(item).last() == Some(&count)
         })
         .await;
-        assert!(rig.numbers(item).windows(2).all(|pair| pair[0] < pair[1] || pair[1] == count), "no repeats");
+        assert!(harness.numbers(item).windows(2).all(|pair| pair[0] < pair[1] || pair[1] == count), "no repeats");
     }
     {
         let state = exchange.state();
-        assert!(state.guests.len() >= 4, "it was rotated: {}", state.guests.len());
+        assert!(state.connections.len() >= 4, "it was rotated: {}", state.connections.len());
         assert_eq!(state.most_open(), 1);
     }
-    rig.end().await;
+    harness.end().await;
 }
 
 fn names(count: usize) -> Vec<String> {
@@ -405,32 +409,30 @@ fn names(count: usize) -> Vec<String> {
 }
 
 /// How many items each connection that stands is subscribed to.
-fn loads(exchange: &Exchange) -> Vec<usize> {
-    exchange.state().guests.iter().filter(|guest| guest.is_open()).map(|guest| guest.items.len()).collect()
+fn loads(exchange: &FakeFeed) -> Vec<usize> {
+    exchange.state().connections.iter().filter(|guest| guest.is_open()).map(|guest| guest.items.len()).collect()
 }
 
-/// No stretch of a second holds more messages than allowed, on any connection, by the upstream's clock; by the venue's
-/// no stretch that is 5 % shorter, because times shrink a little on their way.
-fn assert_rate(exchange: &Exchange, count: usize) {
-    let moments: Vec<_> = exchange.state().guests.iter().map(|guest| guest.moments()).collect();
-    for (heard, said) in moments {
-        assert_eq!(heard.len(), said.len(), "each message says when it was sent");
-        assert!(most_within(&said, Duration::from_secs(1)) <= count, "sent too fast: {said:?}");
-        let most = most_within(&heard, Duration::from_millis(950));
-        assert!(most <= count, "{most} messages within a second: heard {heard:?}, sent {said:?}");
+/// No stretch of a second holds more messages than allowed, on any connection, by the upstream's own clock. When they
+/// arrive says less: a machine that is busy brings two seconds' messages at once.
+fn assert_rate(exchange: &FakeFeed, count: usize) {
+    let sent: Vec<Vec<Duration>> = exchange.state().connections.iter().map(|guest| guest.sent()).collect();
+    for sent in sent {
+        assert!(sent.is_sorted(), "messages arrive as they were sent: {sent:?}");
+        assert!(most_within(&sent, Duration::from_secs(1)) <= count, "sent too fast: {sent:?}");
     }
 }
 
 /// Sends a message on each of these items, and waits until each has come exactly once.
-async fn assert_each_delivers(exchange: &Exchange, rig: &Rig, items: &[String], n: u64) {
+async fn assert_each_delivers(exchange: &FakeFeed, harness: &Harness, items: &[String], n: u64) {
     for item in items {
         assert!(exchange.publish(item, &message("value", item, n), |_| false) > 0, "{item} is subscribed");
     }
     let of_round = |frame: &&Arc<Frame>| !frame.is_note() && number(frame) == n;
     let published =
-        || rig.frames().iter().filter(of_round).map(|frame| frame.topic.name.to_string()).collect::<Vec<_>>();
+        || harness.frames().iter().filter(of_round).map(|frame| frame.topic.name.to_string()).collect::<Vec<_>>();
     until("one frame of each", || published().len() >= items.len()).await;
-    sleep(Duration::from_millis(100)).await;
+    until("everything to be read", exchange.all_read()).await;
     let mut found = published();
     found.sort();
     assert_eq!(found.len(), items.len(), "each once");
@@ -439,62 +441,62 @@ async fn assert_each_delivers(exchange: &Exchange, rig: &Rig, items: &[String], 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_items_of_a_lost_connection_are_shared_out_and_come_back() {
-    let exchange = Exchange::open();
+    let exchange = FakeFeed::open();
     let items = names(3000);
     let profile = profile("batch = 100", "[connect]\ntopics_per_conn = 2000\n[send]\nrate = \"10/s\"");
     let texts: Vec<&str> = items.iter().map(String::as_str).collect();
-    let rig = Rig::start(Settings { profile, connections: 3, ..settings(&exchange, &texts) });
+    let harness = Harness::start(Settings { profile, connections: 3, ..settings(&exchange, &texts) });
     until("an even load", || loads(&exchange) == [1000; 3]).await;
-    assert_each_delivers(&exchange, &rig, &items, 1).await;
+    assert_each_delivers(&exchange, &harness, &items, 1).await;
 
     exchange.refuse(true);
     exchange.end(1);
     until("two that carry everything", || loads(&exchange) == [1500; 2]).await;
-    assert_each_delivers(&exchange, &rig, &items, 2).await;
+    assert_each_delivers(&exchange, &harness, &items, 2).await;
     until("an attempt", || !exchange.state().turned_away.is_empty()).await;
 
     exchange.refuse(false);
     until("an even load again", || loads(&exchange) == [1000; 3]).await;
-    assert_each_delivers(&exchange, &rig, &items, 3).await;
+    assert_each_delivers(&exchange, &harness, &items, 3).await;
     assert_rate(&exchange, 10);
-    assert_eq!(rig.metric("fanline_upstream_refused_total"), 0.0);
-    rig.end().await;
+    assert_eq!(harness.metric("fanline_upstream_refused_total"), 0.0);
+    harness.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn items_beyond_one_connection_open_further_ones_as_far_as_allowed() {
-    let exchange = Exchange::open();
+    let exchange = FakeFeed::open();
     let items = names(250);
     let profile = profile("", "[connect]\ntopics_per_conn = 100\nmax_conns = 2");
     let texts: Vec<&str> = items.iter().map(String::as_str).collect();
-    let rig = Rig::start(Settings { profile, ..settings(&exchange, &texts) });
+    let harness = Harness::start(Settings { profile, ..settings(&exchange, &texts) });
     until("two full ones", || loads(&exchange) == [100; 2]).await;
-    assert_each_delivers(&exchange, &rig, &items[..200], 1).await;
-    assert_eq!(rig.metric("fanline_upstream_refused_total"), 50.0);
+    assert_each_delivers(&exchange, &harness, &items[..200], 1).await;
+    assert_eq!(harness.metric("fanline_upstream_refused_total"), 50.0);
     let told = "the items do not fit into 2 connections to the upstream; subscribe to less";
-    assert_eq!(rig.notes("t0249", "refused")[0]["message"], told);
-    assert!(rig.log().contains("do not fit into 2 connections"), "{}", rig.log());
-    assert_eq!(exchange.state().guests.len(), 2);
-    rig.end().await;
+    assert_eq!(harness.notes("t0249", "refused")[0]["message"], told);
+    assert!(harness.log().contains("do not fit into 2 connections"), "{}", harness.log());
+    assert_eq!(exchange.state().connections.len(), 2);
+    harness.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_second_address_carries_on_at_once() {
-    let (first, second) = (Exchange::open(), Exchange::open());
+    let (first, second) = (FakeFeed::open(), FakeFeed::open());
     let urls = vec![first.url(), second.url()];
     // Whoever waited before trying the second address would wait for minutes.
     let (backoff_min, backoff_max) = (Duration::from_secs(6000), Duration::from_secs(6000));
-    let rig = Rig::start(Settings { urls, backoff_min, backoff_max, ..settings(&first, &["v"]) });
+    let harness = Harness::start(Settings { urls, backoff_min, backoff_max, ..settings(&first, &["v"]) });
     until("the first", || first.ready(&["v"]).len() == 1).await;
     first.publish("v", &message("value", "v", 1), |_| false);
     first.refuse(true);
     first.end(0);
     until("the second", || second.ready(&["v"]).len() == 1).await;
     second.publish("v", &message("value", "v", 2), |_| false);
-    until("data of both", || rig.numbers("v") == [1, 2]).await;
-    assert_eq!(*rig.reader.feed(), FeedState::Live);
+    until("data of both", || harness.numbers("v") == [1, 2]).await;
+    assert_eq!(*harness.reader.feed(), FeedState::Live);
     assert_eq!(first.state().turned_away.len(), 0, "it is not tried again so soon");
-    rig.end().await;
+    harness.end().await;
 }
 
 fn patterns(names: &[&str]) -> Arc<[Pattern]> {
@@ -523,14 +525,14 @@ fn throng(interest: &Arc<Interest>, topics: &[String], lane: u64, ends: &AtomicB
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_clients_want_is_asked_for_as_fast_as_allowed_and_no_faster() {
-    let exchange = Exchange::open();
+    let exchange = FakeFeed::open();
     let mut topics = names(500);
     topics.extend(["bad.1", "bad.2", "bad.3", "pin.1"].map(String::from));
     let interest = Interest::new(1000, &Meters::unread());
     let profile = profile("batch = 20", "[send]\nrate = \"10/s\"");
     let pinned = ["pin.1", "pin.2"];
     let settings = Settings { profile, interest: Some(interest.clone()), ..settings(&exchange, &pinned) };
-    let rig = Rig::start(settings);
+    let harness = Harness::start(settings);
     until("the pinned ones", || exchange.ready(&pinned).len() == 1).await;
 
     let ends = Arc::new(AtomicBool::new(false));
@@ -540,7 +542,9 @@ async fn what_clients_want_is_asked_for_as_fast_as_allowed_and_no_faster() {
             std::thread::spawn(move || throng(&interest, &topics, lane, &ends))
         })
         .collect();
-    sleep(Duration::from_secs(8)).await;
+    // More than the rate allows at once, and as many as it allows in four seconds.
+    let has_let_go = || exchange.heard().iter().any(|text| text.contains("unsub"));
+    until("40 messages, and something that is let go", || exchange.heard().len() >= 40 && has_let_go()).await;
     ends.store(true, Ordering::Relaxed);
     let clients: u32 = lanes.into_iter().map(|lane| lane.join().expect("it does not panic")).sum();
     assert!(clients >= 10_000, "{clients} clients");
@@ -550,51 +554,57 @@ async fn what_clients_want_is_asked_for_as_fast_as_allowed_and_no_faster() {
     let held = interest.claim(patterns(&wanted.iter().copied().collect::<Vec<_>>())).expect("room");
     let sent: BTreeSet<&str> = wanted.iter().copied().filter(|name| !name.starts_with("bad")).chain(pinned).collect();
     until("what is wanted, and nothing else", || {
-        exchange.state().guests[0].items.iter().map(String::as_str).eq(sent.iter().copied())
+        exchange.state().connections[0].items.iter().map(String::as_str).eq(sent.iter().copied())
     })
     .await;
     let names: Vec<String> = sent.iter().map(|name| name.to_string()).collect();
-    assert_each_delivers(&exchange, &rig, &names, 1).await;
+    assert_each_delivers(&exchange, &harness, &names, 1).await;
 
     let heard = exchange.heard();
     assert!(heard.iter().any(|text| text.contains("unsub")), "something was let go");
     assert!(heard.iter().all(|text| !text.contains("unsub") || !text.contains("pin.")), "what is pinned stays");
     let (_, said) = interest.said_after(0);
     assert!(said.iter().any(|(topic, _)| **topic == *"bad.2"), "who wanted it is told");
-    assert!(rig.notes("bad.2", "refused").is_empty(), "and nobody else");
-    assert!(rig.metric("fanline_upstream_refused_total") >= 1.0);
+    assert!(harness.notes("bad.2", "refused").is_empty(), "and nobody else");
+    assert!(harness.metric("fanline_upstream_refused_total") >= 1.0);
     drop(held);
-    until("only what is pinned", || exchange.state().guests[0].items.iter().eq(pinned.iter())).await;
+    until("only what is pinned", || exchange.state().connections[0].items.iter().eq(pinned.iter())).await;
     assert_rate(&exchange, 10);
-    assert_eq!(exchange.state().guests.len(), 1, "one connection was enough");
-    rig.end().await;
+    assert_eq!(exchange.state().connections.len(), 1, "one connection was enough");
+    harness.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wanted_again_within_the_linger_is_never_let_go() {
-    let exchange = Exchange::open();
-    let interest = Interest::new(10, &Meters::unread());
+    let exchange = FakeFeed::open();
+    let interest = Interest::new(20, &Meters::unread());
     let linger = Duration::from_secs(2);
-    let rig = Rig::start(Settings { interest: Some(interest.clone()), linger, ..settings(&exchange, &[]) });
+    let harness = Harness::start(Settings { interest: Some(interest.clone()), linger, ..settings(&exchange, &[]) });
     let mut claim = interest.claim(patterns(&["a"])).expect("room");
     until("the topic", || exchange.ready(&["a"]).len() == 1).await;
     // Of a topic of which nothing has ever come there would be nothing to tell.
     exchange.publish("a", r#"{"kind":"value","topic":"a"}"#, |_| false);
-    until("its value", || !rig.frames().is_empty()).await;
-    for _ in 0..5 {
+    until("its value", || !harness.frames().is_empty()).await;
+    let mut marks = Vec::new();
+    // What is wanted after a change is asked for once the upstream knows of the change.
+    let mut mark = async |name: String| {
+        marks.push(interest.claim(patterns(&[&name])).expect("room"));
+        until("what is wanted after it", || exchange.ready(&[&name]).len() == 1).await;
+    };
+    for round in 0..5 {
         drop(claim);
-        // Long enough for the upstream to learn that nobody wants it, and shorter than it waits.
-        sleep(Duration::from_millis(150)).await;
+        mark(format!("gone.{round}")).await;
         claim = interest.claim(patterns(&["a"])).expect("room");
-        sleep(Duration::from_millis(100)).await;
+        mark(format!("back.{round}")).await;
     }
-    assert_eq!(exchange.heard().len(), 1, "{:?}", exchange.heard());
+    let of_a = exchange.heard().into_iter().filter(|text| text.contains("\"a\""));
+    assert_eq!(of_a.count(), 1, "{:?}", exchange.heard());
     drop(claim);
     let left = Instant::now();
-    until("the end of the linger", || exchange.state().guests[0].items.is_empty()).await;
+    until("the end of the linger", || !exchange.state().connections[0].items.contains("a")).await;
     assert!(left.elapsed() >= linger, "it lingers");
-    until("a note", || rig.notes("a", "stale").len() == 1).await;
-    rig.end().await;
+    until("a note", || harness.notes("a", "stale").len() == 1).await;
+    harness.end().await;
 }
 
 fn ask(asks: &Requests, kind: RequestKind) -> Receiver<RequestAnswer> {
@@ -620,10 +630,10 @@ async fn answered(answers: &Receiver<RequestAnswer>) -> RequestAnswer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_find_the_one_who_asked() {
-    let exchange = Exchange::open();
+async fn each_answer_reaches_the_client_that_asked() {
+    let exchange = FakeFeed::open();
     let (asks, queue) = requests::open(RequestRules::default());
-    let rig = Rig::start(Settings { requests: Some(queue), ..settings(&exchange, &["v"]) });
+    let harness = Harness::start(Settings { requests: Some(queue), ..settings(&exchange, &["v"]) });
     until("the connection", || exchange.ready(&["v"]).len() == 1).await;
 
     let one = request(&asks, r#"{"id":7,"method":"one"}"#, PATIENCE);
@@ -640,7 +650,7 @@ async fn answers_find_the_one_who_asked() {
     exchange.say(0, &format!(r#"{{"id":{},"result":1.50}}"#, ids[0]));
     assert_eq!(answered(&two).await, RequestAnswer::Response(r#"{"id":"7","result":2.50}"#.into()));
     assert_eq!(answered(&one).await, RequestAnswer::Response(r#"{"id":7,"result":1.50}"#.into()));
-    until("the data", || rig.numbers("v") == [1]).await;
+    until("the data", || harness.numbers("v") == [1]).await;
 
     let sent = ask(&asks, RequestKind::Send { topic: "v".into(), data: r#"{"a": 1}"#.into() });
     assert_eq!(answered(&sent).await, RequestAnswer::Sent);
@@ -657,5 +667,5 @@ async fn answers_find_the_one_who_asked() {
     let down = request(&asks, r#"{"id":3}"#, PATIENCE);
     assert!(matches!(answered(&down).await, RequestAnswer::Failed(RequestFailure::UpstreamDown, _)));
     assert!(one.try_recv().is_err() && lost.try_recv().is_err(), "each is answered once");
-    rig.end().await;
+    harness.end().await;
 }

@@ -2,6 +2,7 @@
 //! a few bytes, vanish and resume, while frames of all kinds and topic statuses are published and the ring overruns. What each
 //! client made of what it received is then compared with what was published.
 
+mod cases;
 pub mod client;
 mod model;
 

@@ -1,4 +1,5 @@
-//! Where tests find recorded feeds. They are not part of the project: without them such a test says so and ends.
+//! Where tests find recorded feeds. They are not part of the project: without them such a test says so and ends,
+//! and fails with CI=true.
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ pub fn shared(file: &str) -> Option<String> {
     let path = shared.join("feeds").join(file);
     let text = std::fs::read_to_string(&path).ok();
     if text.is_none() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "expected {} with CI=true", path.display());
         eprintln!("SKIPPED: no recording at {}; set FANLINE_SHARED", path.display());
     }
     text

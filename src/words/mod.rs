@@ -11,5 +11,6 @@ pub mod nearest;
 pub mod patterns;
 pub mod process;
 pub mod rate_limited_log;
+pub mod size;
 pub mod stamp;
 pub mod topic;

@@ -12,8 +12,8 @@ use crate::words::stamp::Stamp;
 
 use crate::intake::connection::loss::Loss;
 
-/// A ban of unknown length begins with this wait: venues that count attempts do so over seconds to minutes, and lengthen
-/// the ban for each that comes too early.
+/// A ban of unknown length begins with this wait: venues that count attempts do so over seconds to minutes, and
+/// lengthen the ban for each that comes too early.
 const BAN_MIN: Duration = Duration::from_secs(5);
 const BAN_MAX: Duration = Duration::from_secs(300);
 /// A venue that names a time to stay away is obeyed up to this. A day: what is longer is rather a mistake.
@@ -113,16 +113,18 @@ mod tests {
         let seed = 3;
         let mut rng = rand::rngs::SmallRng::seed_from_u64(seed);
         let (min, max) = (Duration::from_millis(100), Duration::from_secs(10));
-        let mut longest = [Duration::ZERO; 40];
+        let mut extremes = [(max, Duration::ZERO); 40];
         for _ in 0..200 {
             let mut backoff = Backoff::new(min, max);
-            for longest in &mut longest {
-                *longest = backoff.wait(&mut rng).max(*longest);
+            for (shortest, longest) in &mut extremes {
+                let wait = backoff.wait(&mut rng);
+                (*shortest, *longest) = (wait.min(*shortest), wait.max(*longest));
             }
         }
-        for (attempt, longest) in longest.into_iter().enumerate() {
+        for (attempt, (shortest, longest)) in extremes.into_iter().enumerate() {
             let ceiling = min.saturating_mul(1 << attempt.min(30)).min(max);
             assert!(longest <= ceiling && longest > ceiling / 2, "seed {seed}: attempt {attempt} waited {longest:?}");
+            assert!(shortest < ceiling / 2, "seed {seed}: attempt {attempt} waited {shortest:?} at least");
         }
     }
 

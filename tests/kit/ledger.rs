@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::recorded::Tape;
+use super::tape::Tape;
 
 #[derive(Default)]
 pub struct Ledger {

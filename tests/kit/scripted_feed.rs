@@ -43,14 +43,17 @@ impl Record {
 }
 
 /// The venue's door.
-pub struct Venue {
+pub struct ScriptedFeed {
     listener: TcpListener,
     pub record: Record,
 }
 
-impl Venue {
-    pub async fn open() -> Venue {
-        Venue { listener: TcpListener::bind("127.0.0.1:0").await.expect("a free port"), record: Record::default() }
+impl ScriptedFeed {
+    pub async fn open() -> ScriptedFeed {
+        ScriptedFeed {
+            listener: TcpListener::bind("127.0.0.1:0").await.expect("a free port"),
+            record: Record::default(),
+        }
     }
 
     pub fn ws(&self, path: &str) -> String {
@@ -198,12 +201,12 @@ impl Caller {
 }
 
 /// A venue and the intake that listens to it.
-pub struct Stage {
-    pub venue: Venue,
+pub struct IntakeHarness {
+    pub venue: ScriptedFeed,
     intake: Intake,
 }
 
-impl Deref for Stage {
+impl Deref for IntakeHarness {
     type Target = Intake;
 
     fn deref(&self) -> &Intake {
@@ -211,21 +214,26 @@ impl Deref for Stage {
     }
 }
 
-impl Stage {
+impl IntakeHarness {
     /// `profile` is a profile's text, or the name of a built-in one.
-    pub async fn open(profile: &str, items: &[&str]) -> Stage {
-        Stage::open_with(profile, items, "/feed", |_| {}).await
+    pub async fn open(profile: &str, items: &[&str]) -> IntakeHarness {
+        IntakeHarness::open_with(profile, items, "/feed", |_| {}).await
     }
 
-    pub async fn open_with(profile: &str, items: &[&str], path: &str, change: impl FnOnce(&mut Settings)) -> Stage {
-        let venue = Venue::open().await;
+    pub async fn open_with(
+        profile: &str,
+        items: &[&str],
+        path: &str,
+        change: impl FnOnce(&mut Settings),
+    ) -> IntakeHarness {
+        let venue = ScriptedFeed::open().await;
         let profile = match Profile::built_in(profile) {
             Some(profile) => profile,
             None => check(profile, "test.toml").unwrap_or_else(|error| panic!("{error}")),
         };
         let mut settings = intake::settings(&venue.ws(path), profile, items);
         change(&mut settings);
-        Stage { venue, intake: Intake::start(settings) }
+        IntakeHarness { venue, intake: Intake::start(settings) }
     }
 
     pub async fn accept(&self) -> Caller {

@@ -9,9 +9,9 @@ use std::thread;
 
 use tokio_tungstenite::tungstenite::{Message, accept};
 
-use super::recorded::Tape;
+use super::tape::Tape;
 
-pub struct Faucet {
+pub struct TapeFeed {
     addr: SocketAddr,
     orders: Sender<u64>,
     poured: u64,
@@ -20,15 +20,15 @@ pub struct Faucet {
 /// Settings of a server on a faucet, which is silent for as long as nothing is poured and answers no ping.
 pub const ON_TAP: [(&str, &str); 2] = [("UPSTREAM_IDLE_TIMEOUT", "1h"), ("UPSTREAM_PING_INTERVAL", "1h")];
 
-impl Faucet {
+impl TapeFeed {
     /// Waits on a free port for its one guest.
-    pub fn open(tape: Arc<Tape>) -> Faucet {
+    pub fn open(tape: Arc<Tape>) -> TapeFeed {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("an address");
         let (orders, ordered) = channel();
         // Ends with the faucet.
         thread::spawn(move || pour(&listener, &tape, &ordered));
-        Faucet { addr, orders, poured: 0 }
+        TapeFeed { addr, orders, poured: 0 }
     }
 
     pub fn ws(&self, path: &str) -> String {

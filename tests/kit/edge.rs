@@ -19,11 +19,11 @@ use fanline::words::stamp::Stamp;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::{Answer, Client};
+use super::http_client::{Answer, HttpClient};
 
 pub const EPOCH: Epoch = Epoch(0xfee1_900d);
 
-pub struct Street {
+pub struct EdgeHarness {
     pub address: SocketAddr,
     /// The operator's, if there is one.
     pub admin: Option<SocketAddr>,
@@ -66,7 +66,7 @@ pub fn bounded(bound: impl FnOnce(&mut ConnectionLimits)) -> Settings {
     settings
 }
 
-pub fn rooms() -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
+pub fn parts() -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
     let (meters, exposition) = edge::http::metrics::recorder();
     let limits = Limits { ring_frames_max: 64, ring_bytes_max: 1 << 20, topics_max: 100_000 };
     let (publisher, reader) = bus::open(EPOCH, limits, &meters);
@@ -82,14 +82,14 @@ pub fn rooms() -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
     )
 }
 
-impl Street {
-    pub fn open(settings: Settings) -> Street {
-        let (rooms, publisher, newcomers) = rooms();
-        let edge = Edge::bind(settings, rooms).expect("a free port");
+impl EdgeHarness {
+    pub fn open(settings: Settings) -> EdgeHarness {
+        let (parts, publisher, newcomers) = parts();
+        let edge = Edge::bind(settings, parts).expect("a free port");
         let (address, admin) = (edge.local_addr(), edge.admin_addr());
         let (phase, phases) = watch::channel(Phase::Serving);
         let served = tokio::spawn(edge.serve(phases));
-        Street { address, admin, publisher, newcomers, phase, served }
+        EdgeHarness { address, admin, publisher, newcomers, phase, served }
     }
 
     pub fn publish(&mut self, topic: &str, data: &'static str, kind: PayloadKind) {
@@ -100,7 +100,7 @@ impl Street {
     }
 
     pub async fn get(&self, path: &str, headers: &str) -> Answer {
-        Client::connect(self.address).await.request("GET", path, headers).await
+        HttpClient::connect(self.address).await.request("GET", path, headers).await
     }
 
     pub async fn upgrade(&self, query: &str, headers: &str) -> Answer {

@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-pub struct Gate {
+pub struct Relay {
     addr: SocketAddr,
     state: Arc<Mutex<State>>,
 }
@@ -22,9 +22,9 @@ struct State {
     refused: usize,
 }
 
-impl Gate {
+impl Relay {
     /// A shut gate on a free port.
-    pub fn shut() -> Gate {
+    pub fn shut() -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("an address");
         let state = Arc::new(Mutex::new(State::default()));
@@ -45,7 +45,7 @@ impl Gate {
                 }
             }
         });
-        Gate { addr, state }
+        Relay { addr, state }
     }
 
     pub fn ws(&self, path: &str) -> String {

@@ -1,10 +1,5 @@
 //! A client that shows every byte of an HTTP/1.1 answer, for tests of the edge.
 
-// Each test file compiles this module for itself and uses a part of it.
-#![allow(dead_code)]
-
-pub mod street;
-
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
@@ -14,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// One connection.
-pub struct Client {
+pub struct HttpClient {
     socket: TcpStream,
     /// Read, but not yet used.
     unread: Vec<u8>,
@@ -27,20 +22,20 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-impl Client {
-    pub async fn connect(address: SocketAddr) -> Client {
-        Client { socket: TcpStream::connect(address).await.expect("the edge listens"), unread: Vec::new() }
+impl HttpClient {
+    pub async fn connect(address: SocketAddr) -> HttpClient {
+        HttpClient { socket: TcpStream::connect(address).await.expect("the edge listens"), unread: Vec::new() }
     }
 
     /// From another address of the loopback, and with little room for what it does not read.
-    pub async fn connect_from(address: SocketAddr, own: [u8; 4], receive_bytes: usize) -> Client {
+    pub async fn connect_from(address: SocketAddr, own: [u8; 4], receive_bytes: usize) -> HttpClient {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(receive_bytes).expect("a buffer");
         socket.bind(&SocketAddr::from((own, 0)).into()).expect("an address of the loopback");
         socket.connect(&address.into()).expect("the edge listens");
         socket.set_nonblocking(true).expect("a socket option");
         let socket = TcpStream::from_std(socket.into()).expect("a runtime");
-        Client { socket, unread: Vec::new() }
+        HttpClient { socket, unread: Vec::new() }
     }
 
     /// `headers` are whole lines, each with its end; `Host` is added.
@@ -53,6 +48,11 @@ impl Client {
         let head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{headers}\r\n");
         self.write(&[head.as_bytes(), more].concat()).await;
         self.answer(method).await
+    }
+
+    /// Waits until something has come, and leaves it where it is.
+    pub async fn peek(&self) {
+        assert!(self.socket.peek(&mut [0]).await.expect("the connection stands") > 0);
     }
 
     pub async fn write(&mut self, bytes: &[u8]) {

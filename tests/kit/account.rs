@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;
 
-use super::recorded::Tape;
+use super::tape::Tape;
 
 /// A pattern, and which topics it matches.
 type Matching = (&'static str, fn(&str) -> bool);

@@ -38,15 +38,15 @@ pub enum Mood {
     GarbledBytes,
 }
 
-pub struct Venue {
+pub struct FaultyFeed {
     address: SocketAddr,
     mood: watch::Sender<Mood>,
-    tally: Arc<Tally>,
+    tally: Arc<FaultCounts>,
 }
 
 /// What the venue has done so far; written by its connections.
 #[derive(Default)]
-pub struct Tally {
+pub struct FaultCounts {
     /// Handshakes completed.
     pub connections: AtomicU64,
     /// Number of the last quote that was sent whole.
@@ -60,15 +60,15 @@ pub struct Tally {
     pub garbled_bytes: AtomicU64,
 }
 
-impl Venue {
+impl FaultyFeed {
     /// Opens on a free port.
-    pub async fn open() -> Venue {
+    pub async fn open() -> FaultyFeed {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (mood, moods) = watch::channel(Mood::Flowing);
-        let tally = Arc::new(Tally::default());
+        let tally = Arc::new(FaultCounts::default());
         tokio::spawn(attend(listener, moods, tally.clone()));
-        Venue { address, mood, tally }
+        FaultyFeed { address, mood, tally }
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -83,7 +83,7 @@ impl Venue {
         self.mood.send_replace(mood);
     }
 
-    pub fn tally(&self) -> &Tally {
+    pub fn tally(&self) -> &FaultCounts {
         &self.tally
     }
 
@@ -113,7 +113,7 @@ pub fn topic(number: u64) -> String {
 }
 
 /// Accepts, or does not, as the mood says.
-async fn attend(listener: TcpListener, mut moods: watch::Receiver<Mood>, tally: Arc<Tally>) {
+async fn attend(listener: TcpListener, mut moods: watch::Receiver<Mood>, tally: Arc<FaultCounts>) {
     let address = listener.local_addr().expect("bound");
     let mut listener = Some(listener);
     loop {
@@ -140,7 +140,7 @@ async fn attend(listener: TcpListener, mut moods: watch::Receiver<Mood>, tally: 
 }
 
 /// One connection, to its end by either side.
-async fn serve(socket: TcpStream, mut moods: watch::Receiver<Mood>, tally: Arc<Tally>) {
+async fn serve(socket: TcpStream, mut moods: watch::Receiver<Mood>, tally: Arc<FaultCounts>) {
     // Bytes must leave one by one.
     socket.set_nodelay(true).expect("a TCP option");
     let Ok(stream) = accept_async(socket).await else { return };
@@ -165,7 +165,7 @@ async fn serve(socket: TcpStream, mut moods: watch::Receiver<Mood>, tally: Arc<T
 }
 
 /// Does what the mood says once; an error ends the connection.
-async fn act(mood: Mood, line: &mut OwnedWriteHalf, drip: &mut Interval, tally: &Tally) -> std::io::Result<()> {
+async fn act(mood: Mood, line: &mut OwnedWriteHalf, drip: &mut Interval, tally: &FaultCounts) -> std::io::Result<()> {
     let number = tally.quotes.load(Ordering::SeqCst) + 1;
     let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::SeqCst);
     match mood {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::DEADLINE;
 
-pub struct Puppet {
+pub struct StockClient {
     child: Child,
     orders: ChildStdin,
     lines: Receiver<String>,
@@ -20,9 +20,9 @@ pub struct Puppet {
     pub extensions: String,
 }
 
-impl Puppet {
+impl StockClient {
     /// Starts the client and waits until it is connected.
-    pub fn start(mut command: Command) -> Puppet {
+    pub fn start(mut command: Command) -> StockClient {
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn().expect("the client starts");
         let mut stderr = child.stderr.take().expect("piped");
@@ -40,7 +40,7 @@ impl Puppet {
             }
         });
         let orders = child.stdin.take().expect("piped");
-        let mut puppet = Puppet { child, orders, lines, errors: Some(errors), extensions: String::new() };
+        let mut puppet = StockClient { child, orders, lines, errors: Some(errors), extensions: String::new() };
         puppet.extensions = puppet.line(DEADLINE).expect("the client connects in time");
         puppet
     }
@@ -75,7 +75,7 @@ impl Puppet {
     }
 }
 
-impl Drop for Puppet {
+impl Drop for StockClient {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

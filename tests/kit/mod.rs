@@ -1,4 +1,4 @@
-//! What integration tests share: the real binary as a child process, tools, recordings, clients.
+//! What integration tests share: the real binary as a child process, tools, the tape, feeds, clients.
 //!
 //! Nothing here sleeps for a fixed time: conditions are polled until they hold or a deadline has passed.
 
@@ -6,26 +6,26 @@
 #![allow(dead_code)]
 
 pub mod account;
-pub mod bare;
+pub mod book_tape;
 pub mod bystander;
 pub mod client;
-pub mod company;
 pub mod document;
-pub mod exchange;
-pub mod faucet;
-pub mod gate;
+pub mod edge;
+pub mod fake_feed;
+pub mod faulty_feed;
 pub mod http;
+pub mod http_client;
 pub mod intake;
 pub mod ledger;
-pub mod lookout;
 pub mod order_book;
 pub mod program;
-pub mod puppet;
-pub mod recorded;
-pub mod rude;
-pub mod stage;
-pub mod venue;
-pub mod wish;
+pub mod raw_client;
+pub mod relay;
+pub mod scripted_feed;
+pub mod stock_client;
+pub mod subscriber;
+pub mod tape;
+pub mod tape_feed;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -55,8 +55,13 @@ pub fn skip_loudly(test: &str, reason: &str) {
 
 /// Like `skip_loudly`, but with CI=true a missing tool is a failure.
 pub fn skip_without_tool(test: &str, tool: &str) {
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "expected {tool} with CI=true; run tests/setup");
-    skip_loudly(test, &format!("{tool} is missing; tests/setup installs it"));
+    skip_without(test, tool, "tests/setup installs it");
+}
+
+/// Like `skip_loudly`, but with CI=true it is a failure that `what` is missing.
+pub fn skip_without(test: &str, what: &str, remedy: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{test}: expected {what} with CI=true; {remedy}");
+    skip_loudly(test, &format!("{what} is missing; {remedy}"));
 }
 
 /// An executable that tests/setup has put under the target directory, or one on the PATH.

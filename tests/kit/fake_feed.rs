@@ -13,14 +13,14 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Bytes, Message};
 use tokio_tungstenite::{WebSocketStream, accept_async};
 
 /// How a connection's end is seen may take so long.
 const NOTICE: Duration = Duration::from_millis(60);
 
 #[derive(Clone)]
-pub struct Exchange {
+pub struct FakeFeed {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
 }
@@ -28,7 +28,7 @@ pub struct Exchange {
 #[derive(Default)]
 pub struct State {
     /// All connections there ever were, oldest first.
-    pub guests: Vec<Guest>,
+    pub connections: Vec<FeedConnection>,
     /// TCP connections that were turned away.
     pub turned_away: Vec<Instant>,
     pub refusing: bool,
@@ -36,24 +36,27 @@ pub struct State {
     lags: Vec<(usize, Duration)>,
 }
 
-pub struct Guest {
+pub struct FeedConnection {
     pub opened: Instant,
     pub closed: Option<Instant>,
     pub items: BTreeSet<String>,
     pub heard: Vec<(Instant, String)>,
     /// When data was first sent to it.
     pub fed: Option<Instant>,
-    outgoing: Option<UnboundedSender<(Instant, String)>>,
+    outgoing: Option<UnboundedSender<(Instant, Message)>>,
     lag: Duration,
+    /// Pings that were sent to it, and those that it has answered.
+    pings: u64,
+    pongs: u64,
 }
 
-impl Exchange {
+impl FakeFeed {
     /// Opens on a free port, on a thread of its own: its clock must not depend on what the test is busy with.
-    pub fn open() -> Exchange {
+    pub fn open() -> FakeFeed {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.set_nonblocking(true).expect("a TCP option");
         let address = listener.local_addr().expect("bound");
-        let exchange = Exchange { address, state: Arc::default() };
+        let exchange = FakeFeed { address, state: Arc::default() };
         let attending = exchange.clone();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -78,14 +81,15 @@ impl Exchange {
     /// Connections that stand and have all of these items.
     pub fn ready(&self, items: &[&str]) -> Vec<usize> {
         let state = self.state();
-        let has_all = |guest: &Guest| guest.outgoing.is_some() && items.iter().all(|item| guest.items.contains(*item));
-        (0..state.guests.len()).filter(|index| has_all(&state.guests[*index])).collect()
+        let has_all =
+            |guest: &FeedConnection| guest.outgoing.is_some() && items.iter().all(|item| guest.items.contains(*item));
+        (0..state.connections.len()).filter(|index| has_all(&state.connections[*index])).collect()
     }
 
     /// Sends to everyone with this item, except where it is lost. Gives the number of connections that it was sent to.
     pub fn publish(&self, item: &str, text: &str, mut loses: impl FnMut(usize) -> bool) -> usize {
         let mut sent = 0;
-        for (index, guest) in self.state().guests.iter_mut().enumerate() {
+        for (index, guest) in self.state().connections.iter_mut().enumerate() {
             if guest.items.contains(item) && !loses(index) && guest.say(text.to_string()) {
                 guest.fed.get_or_insert_with(Instant::now);
                 sent += 1;
@@ -96,12 +100,23 @@ impl Exchange {
 
     /// Says something to one connection.
     pub fn say(&self, guest: usize, text: &str) {
-        self.state().guests[guest].say(text.to_string());
+        self.state().connections[guest].say(text.to_string());
     }
 
     /// Ends a connection after everything that was sent on it.
     pub fn end(&self, guest: usize) {
-        self.state().guests[guest].outgoing = None;
+        self.state().connections[guest].outgoing = None;
+    }
+
+    /// Asks every connection for a sign that it has read everything so far. Gives what tells whether all have given it,
+    /// or have ended.
+    pub fn all_read(&self) -> impl Fn() -> bool + use<> {
+        let mut state = self.state();
+        for guest in &mut state.connections {
+            guest.pings += u64::from(guest.send(Message::Ping(Bytes::new())));
+        }
+        let (asked, exchange) = (state.connections.len(), self.clone());
+        move || exchange.state().connections[..asked].iter().all(|guest| !guest.is_open() || guest.pongs >= guest.pings)
     }
 
     pub fn refuse(&self, refusing: bool) {
@@ -110,7 +125,7 @@ impl Exchange {
 
     /// Everything heard so far on all connections, in the order of connections.
     pub fn heard(&self) -> Vec<String> {
-        self.state().guests.iter().flat_map(|guest| &guest.heard).map(|(_, text)| text.clone()).collect()
+        self.state().connections.iter().flat_map(|guest| &guest.heard).map(|(_, text)| text.clone()).collect()
     }
 
     async fn attend(self, listener: TcpListener) {
@@ -130,34 +145,45 @@ impl Exchange {
         let (outgoing, orders) = unbounded_channel();
         let index = {
             let mut state = self.state();
-            let index = state.guests.len();
+            let index = state.connections.len();
             let lag = state.lags.iter().find(|(guest, _)| *guest == index).map_or(Duration::ZERO, |(_, lag)| *lag);
             let outgoing = Some(outgoing);
             let (items, heard) = (BTreeSet::new(), Vec::new());
-            state.guests.push(Guest { opened: Instant::now(), closed: None, items, heard, fed: None, outgoing, lag });
+            let (closed, fed, pings, pongs) = (None, None, 0, 0);
+            state.connections.push(FeedConnection {
+                opened: Instant::now(),
+                closed,
+                items,
+                heard,
+                fed,
+                outgoing,
+                lag,
+                pings,
+                pongs,
+            });
             index
         };
         self.serve(index, stream, orders).await;
         let mut state = self.state();
-        state.guests[index].outgoing = None;
-        state.guests[index].closed.get_or_insert_with(Instant::now);
+        state.connections[index].outgoing = None;
+        state.connections[index].closed.get_or_insert_with(Instant::now);
     }
 
     async fn serve(
         &self,
         index: usize,
         stream: WebSocketStream<TcpStream>,
-        mut orders: UnboundedReceiver<(Instant, String)>,
+        mut orders: UnboundedReceiver<(Instant, Message)>,
     ) {
         let (mut speaking, mut hearing) = stream.split();
         let saying = async {
-            while let Some((at, text)) = orders.recv().await {
+            while let Some((at, message)) = orders.recv().await {
                 tokio::time::sleep_until(at.into()).await;
-                if speaking.send(Message::text(text)).await.is_err() {
+                if speaking.send(message).await.is_err() {
                     break;
                 }
             }
-            self.state().guests[index].closed = Some(Instant::now());
+            self.state().connections[index].closed = Some(Instant::now());
             // A clean end after what was sent; whoever is still talking is heard out. It may be gone as well.
             speaking.close().await.ok();
             std::future::pending().await
@@ -166,6 +192,7 @@ impl Exchange {
             while let Some(Ok(message)) = hearing.next().await {
                 match message {
                     Message::Text(text) => self.heed(index, &text),
+                    Message::Pong(_) => self.state().connections[index].pongs += 1,
                     Message::Close(_) => break,
                     _ => {}
                 }
@@ -179,7 +206,7 @@ impl Exchange {
 
     fn heed(&self, index: usize, text: &str) {
         let mut state = self.state();
-        let guest = &mut state.guests[index];
+        let guest = &mut state.connections[index];
         guest.heard.push((Instant::now(), text.to_string()));
         let Ok(order) = serde_json::from_str::<Value>(text) else { return };
         let named = order["items"].as_array().into_iter().flatten().filter_map(Value::as_str).map(String::from);
@@ -199,22 +226,24 @@ impl Exchange {
     }
 }
 
-impl Guest {
+impl FeedConnection {
     pub fn is_open(&self) -> bool {
         self.outgoing.is_some()
     }
 
     fn say(&mut self, text: String) -> bool {
-        let at = Instant::now() + self.lag;
-        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.send((at, text)).is_ok())
+        self.send(Message::text(text))
     }
 
-    /// For each message the moment at which it was heard, and the one, in milliseconds, at which it says it was sent.
-    pub fn moments(&self) -> (Vec<Duration>, Vec<Duration>) {
-        let heard = self.heard.iter().map(|(at, _)| at.duration_since(self.opened)).collect();
-        let said =
-            |text: &String| Some(Duration::from_millis(serde_json::from_str::<Value>(text).ok()?["at"].as_u64()?));
-        (heard, self.heard.iter().filter_map(|(_, text)| said(text)).collect())
+    fn send(&mut self, message: Message) -> bool {
+        let at = Instant::now() + self.lag;
+        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.send((at, message)).is_ok())
+    }
+
+    /// For each message the moment at which it says it was sent: by the clock that the sender keeps its rate by.
+    pub fn sent(&self) -> Vec<Duration> {
+        let said = |text: &str| serde_json::from_str::<Value>(text).ok()?["at"].as_u64().map(Duration::from_millis);
+        self.heard.iter().map(|(_, text)| said(text).expect("each message says when it was sent")).collect()
     }
 }
 
@@ -227,9 +256,11 @@ pub fn most_within(moments: &[Duration], time: Duration) -> usize {
 impl State {
     /// Most connections that stood at the same time.
     pub fn most_open(&self) -> usize {
-        let stands =
-            |guest: &Guest, at: Instant| guest.opened <= at && guest.closed.is_none_or(|closed| closed > at + NOTICE);
-        let at_opening = |guest: &Guest| self.guests.iter().filter(|other| stands(other, guest.opened)).count();
-        self.guests.iter().map(at_opening).max().unwrap_or(0)
+        let stands = |guest: &FeedConnection, at: Instant| {
+            guest.opened <= at && guest.closed.is_none_or(|closed| closed > at + NOTICE)
+        };
+        let at_opening =
+            |guest: &FeedConnection| self.connections.iter().filter(|other| stands(other, guest.opened)).count();
+        self.connections.iter().map(at_opening).max().unwrap_or(0)
     }
 }

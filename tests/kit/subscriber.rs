@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::client::Client;
 use super::program::Program;
-use super::recorded::{Recorded, Tape};
+use super::tape::{Recorded, Tape};
 
 /// Patterns, and what they match, said a second time and without fanline's own matcher.
 type Interest = (&'static [&'static str], fn(&str) -> bool);
@@ -30,7 +30,7 @@ const INTERESTS: [Interest; 12] = [
 
 /// What one client asks for, and how.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish {
+pub struct SubscriberPlan {
     interest: usize,
     raw: bool,
     lossless: bool,
@@ -39,7 +39,7 @@ pub struct Wish {
 
 /// A client whose subscription is in force.
 pub struct Subscriber {
-    wish: Wish,
+    plan: SubscriberPlan,
     client: Client,
     /// `EPOCH` and newest offset as told by the welcome; none for a raw client.
     pub epoch: Option<String>,
@@ -47,18 +47,23 @@ pub struct Subscriber {
     pub live_after: Option<u64>,
 }
 
-impl Wish {
+impl SubscriberPlan {
     /// All combinations of interest, format, policy and way of asking, in turn. A raw client gets no answers and
     /// therefore asks in the query.
-    pub fn nth(index: usize) -> Wish {
+    pub fn nth(index: usize) -> SubscriberPlan {
         let round = index / INTERESTS.len();
         let raw = round % 3 == 2;
-        Wish { interest: index % INTERESTS.len(), raw, lossless: round % 2 == 1, by_command: !raw && round % 4 < 2 }
+        SubscriberPlan {
+            interest: index % INTERESTS.len(),
+            raw,
+            lossless: round % 2 == 1,
+            by_command: !raw && round % 4 < 2,
+        }
     }
 
     /// Everything, in envelopes, asked for by command.
-    pub fn everything() -> Wish {
-        Wish { interest: 0, raw: false, lossless: true, by_command: true }
+    pub fn everything() -> SubscriberPlan {
+        SubscriberPlan { interest: 0, raw: false, lossless: true, by_command: true }
     }
 
     pub fn is_raw(&self) -> bool {
@@ -96,7 +101,7 @@ impl Wish {
     /// Connects and waits until the subscription is in force.
     pub async fn subscribe(self, server: &Program) -> Subscriber {
         let client = Client::connect(&server.ws(&self.path(!self.by_command))).await;
-        let mut subscriber = Subscriber { wish: self, client, epoch: None, live_after: None };
+        let mut subscriber = Subscriber { plan: self, client, epoch: None, live_after: None };
         if !self.raw {
             let welcome = subscriber.client.expect_op("welcome").await;
             subscriber.epoch = welcome["epoch"].as_str().map(String::from);
@@ -117,7 +122,7 @@ impl Wish {
         let mut client = Client::connect(&server.ws(&path)).await;
         client.expect_op("welcome").await;
         client.expect_op("subscribed").await;
-        Subscriber { wish: self, client, epoch: Some(epoch.into()), live_after: None }
+        Subscriber { plan: self, client, epoch: Some(epoch.into()), live_after: None }
     }
 
     fn path(&self, with_topics: bool) -> String {
@@ -132,7 +137,7 @@ impl Wish {
 impl Subscriber {
     /// Offset of the next frame, which must be a recorded one byte for byte.
     pub async fn next(&mut self, tape: &Tape) -> u64 {
-        match self.wish.raw {
+        match self.plan.raw {
             true => tape.locate_raw(&self.client.text().await),
             false => tape.locate(&self.client.frame().await),
         }
@@ -149,7 +154,7 @@ impl Subscriber {
 
     /// Makes sure that nothing more is on its way.
     pub async fn expect_silence(&mut self) {
-        match self.wish.raw {
+        match self.plan.raw {
             true => self.client.expect_raw_silence().await,
             false => self.client.expect_silence().await,
         }
