@@ -4,7 +4,7 @@
 //! The variable `PLANTED_FAULT` is the part (`shard`, `feed`, `edge`, `simulator`, `supervisor`) and what it is to do
 //! (`panic`, or `sleep` for a while). It does so once, when the first client has left.
 
-use crate::edge::Adopt;
+use crate::edge::parts::Adopt;
 
 /// The fault, if there is one.
 #[derive(Clone, Default)]

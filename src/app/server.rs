@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::bus::signal::pulse::Vitals;
 use crate::config::Drain;
 use crate::delivery::shards::Delivery;
-use crate::edge::Phase;
+use crate::edge::phase::Phase;
 
 use super::AppError;
 use super::parts::{EndedPart, VitalParts};

@@ -24,7 +24,7 @@ pub struct Settings {
     pub refuses_raw_when_stale: bool,
     /// The feed is the simulated market: `/readyz` and `/v1/snapshot` say so.
     pub simulated: bool,
-    /// How long answers under way may take to end after [`crate::edge::Phase::Stopped`].
+    /// How long answers under way may take to end after [`crate::edge::phase::Phase::Stopped`].
     pub stop_timeout: Duration,
     /// Of each connection until it is upgraded.
     pub connections: ConnectionLimits,

@@ -17,7 +17,6 @@ pub mod upstream;
 pub(crate) mod connection;
 mod digest;
 mod pipeline;
-mod pool;
 #[cfg(test)]
 mod recorded;
 mod sample;

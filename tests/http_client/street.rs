@@ -11,8 +11,10 @@ use fanline::bus::retention::Retention;
 use fanline::bus::signal::pulse::Vitals;
 use fanline::bus::{self, Limits};
 use fanline::delivery::handoff::Handoff;
+use fanline::edge::parts::{Adopt, EdgeParts};
+use fanline::edge::phase::Phase;
 use fanline::edge::settings::{AnswerLimits, ConnectionLimits, OriginRules, Settings};
-use fanline::edge::{self, Edge, EdgeParts, Phase};
+use fanline::edge::{Edge, exposition};
 use fanline::protocol::encoding::{Payload, PayloadKind};
 use fanline::words::ids::Epoch;
 use fanline::words::stamp::Stamp;
@@ -67,11 +69,11 @@ pub fn bounded(bound: impl FnOnce(&mut ConnectionLimits)) -> Settings {
 }
 
 pub fn rooms() -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
-    let (meters, exposition) = edge::http::metrics::recorder();
+    let (meters, exposition) = exposition::recorder();
     let limits = Limits { ring_frames_max: 64, ring_bytes_max: 1 << 20, topics_max: 100_000 };
     let (publisher, reader) = bus::open(EPOCH, limits, &meters);
     let (adopt, newcomers) = mpsc::unbounded_channel();
-    let door: edge::Adopt = Arc::new(move |newcomer| {
+    let door: Adopt = Arc::new(move |newcomer| {
         // The receiver is gone only if its test is.
         let _ = adopt.send(newcomer);
     });

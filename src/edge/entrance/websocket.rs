@@ -3,7 +3,7 @@
 //! Nothing of an upgraded connection stays with tokio: the socket leaves its reactor, the tasks end, and what the
 //! client sent beyond its request goes along.
 
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -16,26 +16,16 @@ use hyper_util::rt::TokioIo;
 
 use crate::bus::feed_state::FeedState;
 use crate::delivery::handoff::{Handoff, SessionOptions};
-use crate::edge::Phase;
 use crate::edge::entrance::handshake::Handshake;
 use crate::edge::entrance::query::WsQuery;
 use crate::edge::http::answer::HttpRefusal;
 use crate::edge::http::context::AnswerContext;
-use crate::edge::listen::admission::{AdmissionLimit, Permit, network};
+use crate::edge::listen::admission::{AdmissionLimit, Permit};
 use crate::edge::listen::deadlines::TrackedSocket;
+use crate::edge::listen::peer::Peer;
+use crate::edge::phase::Phase;
 use crate::protocol::encoding::Format;
 use crate::words::ids::{Cursor, Offset};
-
-/// Who is at the other end of the connection that a request came by.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::edge) struct Peer(pub SocketAddr);
-
-/// The address that a request counts for.
-pub(in crate::edge) fn network_of<B>(request: &Request<B>) -> Result<IpAddr, HttpRefusal> {
-    let peer = request.extensions().get::<Peer>();
-    let unknown = || HttpRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the connection has no address");
-    peer.map(|peer| network(peer.0.ip())).ok_or_else(unknown)
-}
 
 /// What the two sides agreed on.
 struct Agreed {

@@ -29,10 +29,10 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tower_service::Service;
 
-use crate::edge::Phase;
-use crate::edge::entrance::websocket::Peer;
 use crate::edge::listen::deadlines::{ConnectionProgress, Overdue, TrackedBody, TrackedSocket};
+use crate::edge::listen::peer::Peer;
 use crate::edge::listen::places::{Accepted, ConnectionSlot, ConnectionTable};
+use crate::edge::phase::Phase;
 use crate::edge::settings::ConnectionLimits;
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
