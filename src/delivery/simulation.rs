@@ -17,7 +17,8 @@ use self::client::{FakeSocket, Pipe, SimulatedClient, matches, stock_inflater};
 use self::model::{Model, ModelKind, changed};
 use crate::bus::history::History;
 use crate::bus::publisher::Publisher;
-use crate::bus::retention::{GapReason, Retention, TopicStatus, TopicStatusKind};
+use crate::bus::retention::Retention;
+use crate::bus::topic_status::{GapReason, TopicStatus, TopicStatusKind};
 use crate::bus::{self, Limits};
 use crate::delivery::handoff::SessionOptions;
 use crate::delivery::lanes::window::WindowSettings;
@@ -169,7 +170,7 @@ impl Simulation {
             TopicStatusKind::Live => TopicStatus::Live,
             TopicStatusKind::Refused => TopicStatus::Refused { message },
         };
-        self.publisher.note(topic, note, self.now).expect("a good topic");
+        self.publisher.publish_status(topic, note, self.now).expect("a good topic");
         self.model.add(topic, ModelKind::Note(kind), 0, false);
     }
 

@@ -9,7 +9,7 @@ use metrics::Counter;
 use crate::bus::demand::interest::Interest;
 use crate::bus::feed_state::{FeedState, StaleReason};
 use crate::bus::publisher::Publisher;
-use crate::bus::retention::{GapReason, TopicStatus};
+use crate::bus::topic_status::{GapReason, TopicStatus};
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;

@@ -10,7 +10,8 @@ use metrics::{Counter, Gauge};
 use crate::bus::demand::interest::{DemandStatus, Interest};
 use crate::bus::feed_state::{FeedState, StaleReason};
 use crate::bus::publisher::Publisher;
-use crate::bus::retention::{Retention, TopicStatus};
+use crate::bus::retention::Retention;
+use crate::bus::topic_status::TopicStatus;
 use crate::protocol::encoding::Payload;
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
@@ -202,7 +203,7 @@ impl PublisherSink {
     }
 
     fn say(&mut self, topic: &str, saying: DemandStatus) {
-        self.interest.iter().for_each(|interest| interest.say(topic, saying.clone()));
+        self.interest.iter().for_each(|interest| interest.set_status(topic, saying.clone()));
         self.forget(topic);
         self.silent += usize::from(is_silence(&saying));
         self.wanting.insert(topic.to_string(), saying);
@@ -212,7 +213,7 @@ impl PublisherSink {
     /// Someone wants the topic again: what was said of it still holds.
     pub fn say_again(&self, topic: &str) {
         if let Some((interest, saying)) = self.interest.as_ref().zip(self.wanting.get(topic)) {
-            interest.say(topic, saying.clone());
+            interest.set_status(topic, saying.clone());
         }
     }
 
@@ -227,7 +228,7 @@ impl PublisherSink {
     /// The first frame of a topic was published: what was said of it while it was awaited does not hold any more.
     fn came(&mut self, topic: &str, received: Stamp) {
         if let Some(interest) = &self.interest {
-            interest.unsay(topic);
+            interest.clear_status(topic);
         }
         if self.forget(topic).is_some_and(|said| is_silence(&said)) {
             self.note(topic, TopicStatus::Live, received);
@@ -300,7 +301,7 @@ impl UpdateSink for PublisherSink {
             TopicStatus::Stale { .. } => self.meters.stale_topics.increment(1),
             TopicStatus::Live | TopicStatus::Refused { .. } => {}
         }
-        if let Err(error) = self.publisher.note(topic, note, received) {
+        if let Err(error) = self.publisher.publish_status(topic, note, received) {
             self.tally.trouble(error.to_string());
         }
     }

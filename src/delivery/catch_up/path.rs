@@ -18,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use crate::bus::frame::{Frame, FrameKind};
 use crate::bus::reader::Reader;
 use crate::bus::retained::Retained;
-use crate::bus::retention::TopicStatusKind;
+use crate::bus::topic_status::TopicStatusKind;
 use crate::delivery::catch_up::by_offset::{List, TopicsByOffset};
 use crate::delivery::lanes::lane::{Lane, LaneKey};
 use crate::delivery::lanes::topic_index::{LaneId, TopicEntry, TopicIndex};
@@ -208,7 +208,7 @@ fn scan_slice(
             continue;
         };
         let kept = entry.story.kept_after(walk.sent(entry)).take_while(|frame| frame.offset <= until);
-        let kept = kept.filter(|frame| takes_notes || !frame.is_note()).take(WALK_FRAMES);
+        let kept = kept.filter(|frame| takes_notes || !frame.is_status()).take(WALK_FRAMES);
         scratch.extend(kept.map(|frame| (frame.offset, *topic)));
         // Topics may keep thousands of changes each: what is too far away is not gathered.
         if scratch.len() > 4 * WALK_FRAMES {
@@ -289,7 +289,7 @@ impl ScanSlice<'_> {
                 break;
             }
             let next = self.walk.reached.next();
-            let Some(frame) = reader.frame(next) else { return false };
+            let Some(frame) = reader.frame(next).hot() else { return false };
             if !self.take(next, frame.topic.id, encoder) {
                 break;
             }
@@ -323,13 +323,13 @@ pub fn replay_slice(
             break;
         }
         let next = behind.cursor.next();
-        let Some(frame) = reader.frame(next) else {
+        let Some(frame) = reader.frame(next).hot() else {
             if slice.is_empty() {
                 return RingReplay::Lost;
             }
             break;
         };
-        let is_expiry = matches!(frame.role, FrameKind::Expired(_));
+        let is_expiry = matches!(frame.kind, FrameKind::Expired(_));
         if let Some(entry) = index.entry_on(lane_id, frame.topic.id).filter(|_| !is_expiry) {
             let due = if behind.complete { Some(&*frame) } else { replayed(&frame, &entry.story) };
             if due.is_some_and(|due| !slice.take(due, key.encoded(due, encoder))) {
@@ -345,7 +345,7 @@ pub fn replay_slice(
 fn replayed<'f>(frame: &'f Frame, story: &'f Retained) -> Option<&'f Frame> {
     let Some(base) = story.base() else { return Some(frame) };
     let is_part =
-        matches!(frame.role, FrameKind::Snapshot | FrameKind::Delta { .. } | FrameKind::Status(TopicStatusKind::Gap));
+        matches!(frame.kind, FrameKind::Snapshot | FrameKind::Delta { .. } | FrameKind::Status(TopicStatusKind::Gap));
     match frame.offset.cmp(&base.offset) {
         Ordering::Less if is_part => None,
         Ordering::Equal => Some(base.whole()),
@@ -393,7 +393,7 @@ impl Slice {
         }
         self.plain_bytes += encoded.plain_bytes;
         self.items += 1;
-        self.frames += u64::from(!frame.is_note());
+        self.frames += u64::from(!frame.is_status());
     }
 
     pub fn is_empty(&self) -> bool {

@@ -98,7 +98,7 @@ impl<S: Socket> Shard<S> {
             behind.skip_to(position);
             return Next::Nothing;
         }
-        let oldest = self.reader.frame(behind.cursor.next());
+        let oldest = self.reader.frame(behind.cursor.next()).hot();
         let lag_ns = oldest.as_ref().map(|frame| now.ns_since(frame.received));
         let patient = behind.cause == CatchUpCause::Resume || session.policy == Policy::Lossless;
         let replay = lag_ns.is_some_and(|lag_ns| patient || u128::from(lag_ns) <= self.settings.replay_max.as_nanos());

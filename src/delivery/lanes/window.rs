@@ -68,7 +68,7 @@ impl Window {
         for frame in frames {
             let plain = &frame.encoded(Encoding::of(key.format, false), encoder).bytes;
             plain_bytes += plain.len();
-            if frame.is_note() {
+            if frame.is_status() {
                 // As all notices it is not compressed, so that it enters no window; for raw lanes it is empty.
                 out.extend_from_slice(plain);
                 continue;

@@ -20,8 +20,10 @@ use crate::words::topic::Pattern;
 impl<S: Socket> Shard<S> {
     /// Tells what was said since the last look.
     pub(in crate::delivery) fn tell_sayings(&mut self, now: Stamp) {
-        let Some(interest) = self.interest.as_ref().filter(|interest| interest.said() != self.said) else { return };
-        let (version, news) = interest.said_after(self.said);
+        let Some(interest) = self.interest.as_ref().filter(|interest| interest.status_version() != self.said) else {
+            return;
+        };
+        let (version, news) = interest.statuses_after(self.said);
         self.said = version;
         let mut told: HashMap<LaneId, Vec<u8>> = HashMap::new();
         for (topic, saying) in &news {
@@ -64,10 +66,10 @@ impl<S: Socket> Shard<S> {
         out: &mut Vec<u8>,
     ) {
         let Some(interest) = &self.interest else { return };
-        for (topic, saying) in interest.said_of(topics, self.said) {
+        for (topic, saying) in interest.statuses_of(topics, self.said) {
             match saying {
                 Some(saying) => put(topic, &saying, now, out),
-                None if interest.may_ask(topic) || self.reader.knows(topic) => {}
+                None if interest.allows(topic) || self.reader.knows(topic) => {}
                 None => {
                     let message = "this server does not ask the upstream for it (upstream.demand_topics)";
                     put(topic, &DemandStatus::Refused { message: message.to_string() }, now, out);
@@ -83,7 +85,7 @@ impl<S: Socket> Shard<S> {
         patterns: &[Pattern],
     ) -> Result<usize, CommandRefusal> {
         let Some(interest) = &self.interest else { return Ok(0) };
-        let asked = patterns.iter().filter(|pattern| pattern.is_exact() && interest.may_ask(pattern.as_str()));
+        let asked = patterns.iter().filter(|pattern| pattern.is_exact() && interest.allows(pattern.as_str()));
         let (count, max) = (asked.count(), interest.bounds().per_session_max);
         if count > max {
             let message = format!(

@@ -191,7 +191,7 @@ impl<S: Socket> Shard<S> {
         let mut sayings = Vec::new();
         self.put_sayings(pending.iter().flatten(), now, &mut sayings);
         if let (Some(pending), Some(interest)) = (&mut pending, &self.interest) {
-            pending.retain(|topic| interest.may_ask(topic.as_str()));
+            pending.retain(|topic| interest.allows(topic.as_str()));
         }
         let mut offset = self.cursor;
         if let Some(Some(cursor)) = resume {

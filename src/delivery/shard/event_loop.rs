@@ -93,7 +93,7 @@ pub fn start(seat: ShardParts, meters: &Meters) -> io::Result<(ShardSender, Join
         }))
     };
     let (frames_bell, mail_bell) = (bell(waker.clone()), bell(waker));
-    seat.ends.reader.hang(frames_bell.clone());
+    seat.ends.reader.add_doorbell(frames_bell.clone());
     let (sender, mail) = channel();
     let post = ShardSender { mail: sender, bell: mail_bell.clone() };
     let meters = ShardMeters::new(meters, seat.number);
@@ -157,10 +157,10 @@ impl EventLoop {
         let mut events = Events::with_capacity(EVENTS);
         let mut ticked = self.clock.now();
         while !self.stopped {
-            self.mail_bell.doze();
+            self.mail_bell.arm();
             self.read_mail();
             if !self.shard.is_empty() {
-                self.frames_bell.doze();
+                self.frames_bell.arm();
             }
             let before = self.clock.now();
             if let Err(error) = self.poll.poll(&mut events, Some(self.timeout(ticked, before)))
@@ -168,8 +168,8 @@ impl EventLoop {
             {
                 return Err(error);
             }
-            self.frames_bell.rouse();
-            self.mail_bell.rouse();
+            self.frames_bell.disarm();
+            self.mail_bell.disarm();
             let now = self.clock.now();
             self.pulse.beat(now);
             self.waited_ns += now.ns_since(before);

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::bus::feed_state::FeedState;
 use crate::bus::frame::{Frame, FrameKind, Topic};
+use crate::bus::log::snapshot::TopicChoice;
 use crate::delivery::catch_up::path::{CatchUpCause, Chunk, SLICE_BYTES, Slice};
 use crate::delivery::lanes::lane::{CompressionMode, Lane, SessionId};
 use crate::delivery::lanes::topic_index::{IndexUpdate, LaneId};
@@ -73,14 +74,14 @@ impl<S: Socket> Shard<S> {
         let (mut bytes, mut steps) = (0, 0);
         // A new topic is matched where its first frame stands: what is behind waits, so that nothing changes its place.
         while self.cursor < head && bytes < ROUND_BYTES && steps < self.matches_per_turn {
-            let Some(frame) = self.reader.frame(self.cursor.next()) else {
+            let Some(frame) = self.reader.frame(self.cursor.next()).hot() else {
                 if self.round.is_empty() {
                     self.overrun();
                 }
                 return;
             };
             self.cursor = frame.offset;
-            if let FrameKind::Expired(topics) = &frame.role {
+            if let FrameKind::Expired(topics) = &frame.kind {
                 steps += topics.iter().map(|topic| self.forget_topic(topic)).sum::<usize>();
                 continue;
             }
@@ -164,50 +165,26 @@ impl<S: Socket> Shard<S> {
         self.start_over();
     }
 
-    /// Moves the index to the stories as they are now, and the cursor to the offset as of which they are. If the
-    /// publisher is a whole ring ahead again, nothing moves, and the next round tries again.
-    ///
-    /// The publisher goes on meanwhile, so a story may be newer than the head. Between the two lie frames of other topics
-    /// that only the ring has: without them the index would hold an older story of such a topic, newcomers would get it
-    /// as the current one, and those who missed what is newer would not be told.
+    /// Moves the index to a snapshot, and the cursor to its offset. If the publisher is a whole ring ahead again, nothing
+    /// moves, and the next round tries again.
     pub(in crate::delivery) fn start_over(&mut self) {
-        let (since, head) = (self.cursor, self.reader.head());
-        let mut stories = Vec::new();
-        let mut living: Vec<Arc<Topic>> = Vec::new();
-        self.reader.each_latest(|current| {
-            let newest = current.story.newest();
-            living.push(newest.topic.clone());
-            if newest.offset > since {
-                stories.push(current.story.clone());
-            }
-        });
-        let until = stories.iter().map(|story| story.newest().offset).fold(head, Offset::max);
-        if until > self.reader.head() {
-            // Remembered, but not yet in the ring: a client must not be given a cursor that would be refused elsewhere.
+        let since = self.cursor;
+        let mut snapshot = self.reader.snapshot(&TopicChoice::new(&[]), &mut |_| {});
+        // An offset that is not in the ring yet would be a cursor that is refused elsewhere.
+        if snapshot.overrun || snapshot.offset > self.reader.head() {
             return;
         }
-        let between = (head.0 + 1..=until.0).map(|offset| self.reader.frame(Offset(offset)));
-        let Some(between) = between.collect::<Option<Vec<_>>>() else { return };
-        self.forget_all_but(living);
-        for story in stories {
-            let newest = story.newest();
-            let newest = (newest.topic.id, newest.offset);
-            let noted = self.index.adopt(story);
-            self.mark_lanes(newest, &noted, false);
-        }
-        for frame in between {
-            if let FrameKind::Expired(topics) = &frame.role {
-                for topic in topics {
-                    self.forget_topic(topic);
-                }
-                continue;
-            }
-            let entry = self.index.entry(frame.topic.id);
-            if entry.is_none_or(|entry| entry.story.newest().offset < frame.offset) {
-                self.note(frame, false);
+        self.forget_all_but(snapshot.topics.iter().map(|current| current.retained.newest().topic.clone()).collect());
+        // A lane's newest offset is that of the topic that it was marked for last.
+        snapshot.topics.sort_unstable_by_key(|current| current.retained.newest().offset);
+        for retained in snapshot.topics.into_iter().map(|current| current.retained) {
+            let newest = (retained.newest().topic.id, retained.newest().offset);
+            if newest.1 > since {
+                let noted = self.index.adopt(retained);
+                self.mark_lanes(newest, &noted, false);
             }
         }
-        self.cursor = until;
+        self.cursor = snapshot.offset;
     }
 
     fn deliver_fresh(&mut self, lane_id: LaneId, round: &[Arc<Frame>], now: Stamp) {
@@ -227,7 +204,7 @@ impl<S: Socket> Shard<S> {
 
     /// Sends frames to everyone in step: one chunk to those on board of the lane's window, one to all others.
     pub(in crate::delivery) fn deliver_frames(&mut self, lane_id: LaneId, frames: &[&Frame], now: Stamp) {
-        self.board(lane_id, frames.iter().filter(|frame| !frame.is_note()).count());
+        self.board(lane_id, frames.iter().filter(|frame| !frame.is_status()).count());
         let lane = &mut self.lanes[lane_id.0 as usize];
         if let Some(window) = lane.window.as_mut().filter(|window| !window.boarded.is_empty()) {
             let chunk = window.chunk(frames, &lane.key, &mut self.encoder);

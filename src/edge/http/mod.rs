@@ -11,5 +11,4 @@ pub(crate) mod pace;
 pub(crate) mod pages;
 pub(crate) mod query;
 pub(crate) mod shared_answers;
-pub(crate) mod snapshot;
 pub(crate) mod topics;

@@ -24,7 +24,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::bus::retention::{Retention, TopicStatus};
+use crate::bus::retention::Retention;
+use crate::bus::topic_status::TopicStatus;
 use crate::protocol::encoding::{Payload, PayloadKind};
 use crate::words::stamp::Stamp;
 
