@@ -1,7 +1,6 @@
 //! Floor 6: puts the rooms together, one function per command.
 
 pub(crate) mod demand;
-mod edge_settings;
 mod fault_injection;
 mod parts;
 mod roles;
@@ -26,15 +25,15 @@ use crate::bus::history::{History, HistoryError};
 use crate::bus::publisher::Publisher;
 use crate::bus::signal::pulse::Vitals;
 use crate::bus::{self, Limits};
+use crate::config::effective::{Decision, EffectiveUpstream};
 use crate::config::error::ConfigError;
 use crate::config::log_queue::LogQueue;
 use crate::config::logs::write_within;
-use crate::config::{Config, DemandMode, OnStale};
-use crate::delivery::lanes::window::WindowSettings;
 use crate::delivery::settings::Settings as DeliverySettings;
 use crate::delivery::shards::{BusHandles, Delivery};
 use crate::edge::parts::EdgeParts;
 use crate::edge::phase::Phase;
+use crate::edge::settings::{ConnectionLimits, Settings as EdgeSettings};
 use crate::edge::{Edge, EdgeError, exposition};
 use crate::intake::probe::{ProbeError, probe as listen_to};
 use crate::intake::upstream::{Settings as UpstreamSettings, Upstream, UpstreamError};
@@ -42,8 +41,8 @@ use crate::open_files::{Shares, open_files_limit, raise_open_files_limit};
 use crate::profile::client::NoSend;
 use crate::profile::section::ProfileError;
 use crate::profile::{ChoiceError, Profile};
+use crate::settings::table::{Config, DemandMode};
 use crate::simulator::SimulatorError;
-use crate::simulator::market::MarketSettings;
 use crate::simulator::market_server::Simulator;
 use crate::simulator::recording::{Recording, RecordingError};
 use crate::simulator::replay::{ReplayServer, Speed};
@@ -172,8 +171,9 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
     let shares = share_open_files(&config);
 
     let ends = BusHandles { reader: reader.clone(), interest: interest.clone(), asks };
-    let (delivery, threads) = Delivery::start(delivery_settings(&config, simulated), &ends, clock, &meters)
-        .map_err(AppError::system("start the shards"))?;
+    let (delivery, threads) =
+        Delivery::start(DeliverySettings::new(&config, shards(&config), simulated), &ends, clock, &meters)
+            .map_err(AppError::system("start the shards"))?;
     let delivery = Arc::new(delivery);
     let vitals = Vitals::new(clock, [delivery.pulses(), vec![("feed".into(), reader.pulse())]].concat());
     let door = delivery.clone();
@@ -184,7 +184,7 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
         meters: meters.clone(),
         exposition: exposition.measuring(measure(&vitals, log, &meters)),
     };
-    let edge = Edge::bind(edge_settings::settings(&config, &shares, simulated), rooms)?;
+    let edge = Edge::bind(edge_settings(&config, &shares, simulated), rooms)?;
     let address = edge.local_addr();
     if let Some(admin) = edge.admin_addr() {
         tracing::info!(address = %admin, "metrics and health are served for the operator");
@@ -193,7 +193,7 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
     let mut parts = VitalParts::default();
     threads.into_handles().into_iter().for_each(|shard| parts.watch(shard));
     let bus = (publisher, interest, ask_queue);
-    let simulate = || start_simulator(market_settings(&config), &mut parts, plant.clone(), stopped.clone());
+    let simulate = || start_simulator(config.simulate, &mut parts, plant.clone(), stopped.clone());
     let upstream = open_upstream(&config, bus, (clock, &meters), simulate)?;
     let (phase, phases) = watch::channel(Phase::Serving);
     let tended = plant.clone();
@@ -221,7 +221,7 @@ fn measure(vitals: &Vitals, log: LogQueue, meters: &Meters) -> impl Fn() + Send 
 /// Serves the simulated market of `config.simulate` on `listen` until SIGTERM or SIGINT.
 pub async fn simulate(listen: SocketAddr, config: Config) -> Result<(), AppError> {
     let signals = Signals::watch()?;
-    let simulator = Simulator::bind(listen, market_settings(&config)).await?;
+    let simulator = Simulator::bind(listen, config.simulate).await?;
     announce(format_args!("fanline simulating on ws://{}", simulator.local_addr()));
     serve_venue(signals, |stopped| simulator.serve(stopped)).await;
     Ok(())
@@ -242,7 +242,7 @@ pub async fn replay(replay: ReplayOptions) -> Result<(), AppError> {
 pub async fn probe(config: Config, duration: Duration) -> Result<impl fmt::Display, AppError> {
     let profile = profile(&config)?;
     let url = feed_url(&config, &profile)?.unwrap_or_default();
-    let mut settings = upstream_settings(&config, profile, url);
+    let mut settings = EffectiveUpstream::new(&config, profile, url).settings;
     // What has not come by then is worth a line of the report.
     settings.first_message_timeout = settings.first_message_timeout.min(duration / 2);
     Ok(listen_to(settings, Clock::start(), duration, PROBE_SAMPLES).await?)
@@ -259,7 +259,9 @@ fn open_upstream(
     let profile = profile(config)?;
     profile.check_asks(!config.upstream.send.is_empty(), config.upstream.request)?;
     let url = feed_url(config, &profile)?.map_or_else(simulate, Ok)?;
-    let settings = UpstreamSettings { interest, asks: Some(asks), ..upstream_settings(config, profile, url) };
+    let effective = EffectiveUpstream::new(config, profile, url);
+    effective.overridden().for_each(|sentence| tracing::warn!("{sentence}"));
+    let settings = UpstreamSettings { interest, asks: Some(asks), ..effective.settings };
     Ok(Upstream::new(settings, publisher, clock, meters)?)
 }
 
@@ -269,6 +271,11 @@ pub(crate) fn feed_url(config: &Config, profile: &Profile) -> Result<Option<Stri
         None if !is_simulated(profile) => Err(AppError::NoUrl { profile: profile.name.clone() }),
         url => Ok(url),
     }
+}
+
+/// What counts where a setting and the profile both have a word.
+pub fn decisions(config: &Config) -> Result<Vec<Decision>, AppError> {
+    Ok(EffectiveUpstream::new(config, profile(config)?, String::new()).decisions)
 }
 
 /// Whether the prices are invented, by the market built in or by `fanline simulate` somewhere else.
@@ -287,72 +294,19 @@ pub(crate) fn profile(config: &Config) -> Result<Profile, AppError> {
     })
 }
 
-pub(crate) fn upstream_settings(config: &Config, profile: Profile, url: String) -> UpstreamSettings {
-    let upstream = &config.upstream;
-    UpstreamSettings {
-        idle_timeout: upstream.idle_timeout.map(|patience| patience.0.unwrap_or(Duration::ZERO)),
-        headers: upstream.headers.clone(),
-        urls: std::iter::once(url).chain(upstream.fallback_urls.iter().cloned()).collect(),
-        legs: upstream.legs,
-        connections: upstream.connections,
-        rotate_after: upstream.rotate_after,
-        profile,
-        items: upstream.subscribe.clone(),
-        connect_timeout: upstream.connect_timeout,
-        ping_interval: upstream.ping_interval,
-        pong_timeout: upstream.pong_timeout,
-        backoff_min: upstream.backoff_min,
-        backoff_max: upstream.backoff_max,
-        message_bytes_max: upstream.message_bytes_max,
-        interest: None,
-        linger: upstream.linger,
-        asks: None,
-        first_message_timeout: upstream.first_message_timeout,
-        expire_after: Some(config.topics.expire_after).filter(|after| !after.is_zero()),
-    }
-}
-
-fn market_settings(config: &Config) -> MarketSettings {
-    let simulate = &config.simulate;
-    MarketSettings { seed: simulate.seed, rate: simulate.rate, symbols: simulate.symbols }
-}
-
 fn shards(config: &Config) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     Some(config.shards.count).filter(|count| *count > 0).unwrap_or_else(cores)
 }
 
-fn delivery_settings(config: &Config, simulated: bool) -> DeliverySettings {
-    DeliverySettings {
-        shards: shards(config),
-        spread_after: config.shards.spread_after,
-        patterns_max: config.limits.patterns_max,
-        wildcards_max: config.limits.wildcards_max,
-        wildcards_total_max: config.limits.wildcards_total_max,
-        lanes_max: config.limits.lanes_max,
-        pattern_bytes_max: config.limits.pattern_bytes_max,
-        lane_bytes_total_max: config.limits.lane_bytes_total_max,
-        message_bytes_max: config.limits.message_bytes_max,
-        messages_per_second_max: u32::try_from(config.limits.messages_per_second_max).unwrap_or(u32::MAX),
-        inbound_bytes_per_second_max: u32::try_from(config.limits.inbound_bytes_per_second_max).unwrap_or(u32::MAX),
-        message_timeout: config.limits.message_timeout,
-        inbound_bytes_total_max: config.limits.inbound_bytes_total_max,
-        client_requests_per_second_max: u32::try_from(config.limits.client_requests_per_second_max).unwrap_or(u32::MAX),
-        heartbeat_interval: config.heartbeat.interval,
-        ping_interval: config.ping.interval,
-        ping_timeout: config.ping.timeout,
-        replay_max: config.slow.replay_max,
-        write_deadline: config.slow.write_deadline,
-        unsent_bytes_max: u32::try_from(config.slow.unsent_bytes_max).unwrap_or(u32::MAX),
-        unsent_bytes_total_max: config.slow.unsent_bytes_total_max,
-        ends_raw_when_stale: config.raw.on_stale == OnStale::Close,
-        compression_level: config.compression.level,
-        window: WindowSettings {
-            windows_max: config.compression.windows_max,
-            members_min: config.compression.window_members_min,
-            cut_frames_max: u32::try_from(config.compression.window_cut_max).unwrap_or(u32::MAX),
-        },
+/// `shares` is what the limit of open files leaves.
+fn edge_settings(config: &Config, shares: &Shares, simulated: bool) -> EdgeSettings {
+    let settings = EdgeSettings::new(config);
+    EdgeSettings {
+        sessions_max: shares.sessions_max,
+        connections: ConnectionLimits { total_max: shares.connections_max, ..settings.connections },
         simulated,
+        ..settings
     }
 }
 

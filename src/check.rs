@@ -9,9 +9,11 @@ use std::path::Path;
 use crate::app::{self, AppError};
 use crate::bus::clock::Clock;
 use crate::bus::{self, Limits};
-use crate::config::{self, Config, ConfigSources, File, variables};
+use crate::config::effective::EffectiveUpstream;
+use crate::config::{self, ConfigSources, File, variables};
 use crate::intake::upstream::Upstream;
 use crate::profile::check as check_profile;
+use crate::settings::table::Config;
 use crate::simulator::recording::Recording;
 use crate::words::ids::Epoch;
 use crate::words::metrics::Meters;
@@ -65,7 +67,7 @@ fn rehearse(config: &Config) -> Result<(), AppError> {
     let meters = Meters::unread();
     let limits = Limits { ring_frames_max: 2, ring_bytes_max: 0, topics_max: 0 };
     let (publisher, _) = bus::open(Epoch(0), limits, &meters);
-    Upstream::new(app::upstream_settings(config, profile, url), publisher, Clock::start(), &meters)?;
+    Upstream::new(EffectiveUpstream::new(config, profile, url).settings, publisher, Clock::start(), &meters)?;
     Ok(())
 }
 

@@ -16,6 +16,7 @@ pub mod json;
 pub mod open_files;
 pub mod profile;
 pub mod protocol;
+pub mod settings;
 pub mod simulator;
 pub mod wire;
 pub mod words;

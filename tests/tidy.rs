@@ -10,6 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["wire", "json"],
     &["protocol"],
     &["profile"],
+    &["settings"],
     &["bus"],
     &["intake", "delivery", "simulator"],
     &["edge"],

@@ -2,7 +2,7 @@
 
 use crate::bus::demand::interest::InterestBounds;
 use crate::bus::demand::requests::RequestRules;
-use crate::config::Config;
+use crate::settings::table::Config;
 use crate::words::topic::Pattern;
 
 use super::AppError;

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::bus::signal::pulse::Pulse;
 use crate::intake::upstream::Upstream;
-use crate::simulator::market::MarketSettings;
+use crate::settings::table::MarketSettings;
 use crate::simulator::market_server::Simulator;
 
 use super::AppError;

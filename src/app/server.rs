@@ -12,14 +12,14 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::bus::signal::pulse::Vitals;
-use crate::config::Drain;
 use crate::delivery::shards::Delivery;
 use crate::edge::phase::Phase;
+use crate::edge::settings::STOP_TIMEOUT;
+use crate::settings::table::Drain;
 
 use super::AppError;
 use super::parts::{EndedPart, VitalParts};
 use super::signals::Signals;
-use crate::app::edge_settings::STOP_TIMEOUT;
 use crate::app::fault_injection::FaultInjection;
 
 /// How often the log may say how many sessions there are.

@@ -347,7 +347,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::market::MarketSettings;
+    use crate::settings::table::MarketSettings;
 
     #[test]
     fn all_that_is_said_is_heard_and_counted() {

@@ -1,8 +1,9 @@
 //! What our own feed says: the simulated market's messages, of another size on demand, each with the mark of its sending.
 
 use crate::bus::clock::Clock;
+use crate::settings::table::MarketSettings;
 use crate::simulator::SimulatorError;
-use crate::simulator::market::{Market, MarketSettings};
+use crate::simulator::market::Market;
 
 use super::mark;
 

@@ -27,11 +27,11 @@ pub struct Retained {
     /// The topic's newest frame, whatever it is.
     newest: Arc<Frame>,
     /// None where `newest` is all that there is.
-    rest: Option<Box<Kept>>,
+    rest: Option<Box<RetainedFrames>>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Kept {
+struct RetainedFrames {
     /// Values; or what stands for the whole value, the deltas since and the gaps in them. Then perhaps a mark. If there
     /// were too many deltas, a gap stands in the place of them all.
     kept: VecDeque<Arc<Frame>>,
@@ -46,7 +46,7 @@ impl Retained {
     pub fn new(first: Arc<Frame>) -> Retained {
         let mut retained = Retained { newest: first.clone(), rest: None };
         if !stands_alone(&first) && !is_transient(&first) {
-            let mut rest = Box::<Kept>::default();
+            let mut rest = Box::<RetainedFrames>::default();
             rest.take(first);
             retained.rest = Some(rest);
         }
@@ -62,7 +62,7 @@ impl Retained {
         }
         let before = std::mem::replace(&mut self.newest, frame.clone());
         let rest = self.rest.get_or_insert_with(|| {
-            let mut rest = Box::<Kept>::default();
+            let mut rest = Box::<RetainedFrames>::default();
             rest.take(before);
             rest
         });
@@ -117,7 +117,7 @@ impl Retained {
     }
 }
 
-impl Kept {
+impl RetainedFrames {
     fn take(&mut self, frame: Arc<Frame>) {
         match &frame.kind {
             FrameKind::Value { keep } => {

@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
-use crate::config::kind::SettingValue;
-use crate::config::table::{Preset, Setting, SettingsSection, TABLE, VARIABLES_BESIDE};
-use crate::config::values::Values;
+use crate::config::effective::{Decision, Winner};
+use crate::settings::kind::SettingValue;
+use crate::settings::setting::{Preset, Setting, SettingsSection, VARIABLES_BESIDE};
+use crate::settings::table::TABLE;
+use crate::settings::values::Values;
 
 const INTRODUCTION: &str = "\
 # Configuration
@@ -37,6 +39,9 @@ reason `FANLINE_UPSTREAM_URL` and `FANLINE_CONFIG` may not be empty.
   begins with `[` is read as a list of TOML or JSON: `[\"a\", \"b,c\"]`; what is no string in it is an item as it is written.
 * Any variable may name a file that holds the value, by `_FILE` after its name: `FANLINE_UPSTREAM_URL_FILE=/run/secrets/feed`. So a
   secret stands neither in the environment nor in the configuration.
+* For some settings of the feed a profile has a key too, such as `keepalive.pong_timeout` for `upstream.pong_timeout`. What you
+  set counts; without that the profile's key does, and without either the default that the setting's meaning names. The log
+  warns of a key that does not count because of a setting, and `fanline config` shows what counts, and why.
 * What is `unset` by default is unset again by an empty text; a URL only in a file.
 ";
 
@@ -83,8 +88,8 @@ pub fn example() -> String {
     text
 }
 
-/// The values in force as a TOML file, with their origins as comments.
-pub fn effective(values: &Values) -> String {
+/// The values in force as a TOML file, with their origins as comments; where the profile has a word, with what counts.
+pub fn effective(values: &Values, decisions: &[Decision]) -> String {
     let mut text = String::new();
     for section in TABLE {
         if !section.name.is_empty() {
@@ -92,6 +97,15 @@ pub fn effective(values: &Values) -> String {
         }
         for setting in section.settings {
             let (value, origin) = values.get(setting.name);
+            let decision = decisions.iter().find(|decision| decision.setting == setting.name);
+            let (value, origin) = match decision {
+                None => (value, origin.to_string()),
+                Some(Decision { winner: Winner::Setting { instead_of: None }, .. }) => (value, origin.to_string()),
+                Some(Decision { winner: Winner::Setting { instead_of: Some((key, other)) }, .. }) => {
+                    (value, format!("{origin}, instead of the profile's {key} = {other}"))
+                }
+                Some(Decision { value, winner, .. }) => (value.as_ref(), winner.to_string()),
+            };
             let value = match value {
                 Some(SettingValue::List(lines)) if setting.is_secret() => {
                     SettingValue::List(lines.iter().map(|line| masked(line)).collect()).to_toml()

@@ -148,7 +148,7 @@ impl<S: Socket> Shard<S> {
             stale_ticks: 0,
             queue: VecDeque::new(),
             unheard: VecDeque::new(),
-            encoder: Encoder::new(settings.compression_level),
+            encoder: Encoder::new(settings.compression.level),
             inflater: Inflater::new(),
             read_buffer: vec![0; 16 * 1024].into(),
             scratch: Vec::new(),

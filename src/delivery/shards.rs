@@ -43,7 +43,7 @@ struct ShardHandle {
 pub struct ShardThreads(Vec<JoinHandle<io::Result<()>>>);
 
 impl Delivery {
-    /// Starts `settings.shards` threads that read the bus and own sessions.
+    /// Starts `settings.shards.count` threads that read the bus and own sessions.
     pub fn start(
         settings: Settings,
         ends: &BusHandles,
@@ -52,7 +52,7 @@ impl Delivery {
     ) -> io::Result<(Delivery, ShardThreads)> {
         let mut shards = Vec::new();
         let mut threads = Vec::new();
-        for number in 0..settings.shards {
+        for number in 0..settings.shards.count {
             let load = Arc::<ShardLoad>::default();
             let pulse = Pulse::default();
             let vitals = (load.clone(), pulse.clone());
@@ -61,7 +61,7 @@ impl Delivery {
             shards.push(ShardHandle { post, load, pulse });
             threads.push(thread);
         }
-        Ok((Delivery { shards, spread_after: settings.spread_after }, ShardThreads(threads)))
+        Ok((Delivery { shards, spread_after: settings.shards.spread_after }, ShardThreads(threads)))
     }
 
     /// Gives the client to a shard, which greets it and owns it from then on.

@@ -21,7 +21,6 @@ use crate::bus::retention::Retention;
 use crate::bus::topic_status::{GapReason, TopicStatus, TopicStatusKind};
 use crate::bus::{self, Limits};
 use crate::delivery::handoff::SessionOptions;
-use crate::delivery::lanes::window::WindowSettings;
 use crate::delivery::sessions::client_requests::Mailbox;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
@@ -29,6 +28,7 @@ use crate::delivery::shard::meters::ShardMeters;
 use crate::delivery::shards::BusHandles;
 use crate::protocol::command::Policy;
 use crate::protocol::encoding::{Format, Payload, PayloadKind};
+use crate::settings::table::{Compression, Heartbeat, ServerLimits, Slow};
 use crate::wire::negotiate::Agreement;
 use crate::words::ids::{Cursor, Epoch, Offset};
 use crate::words::metrics::Meters;
@@ -79,18 +79,26 @@ impl Simulation {
         let limits = Limits { ring_frames_max: RING_FRAMES, ring_bytes_max: 1 << 20, topics_max: 100 };
         let (epoch, mut rng) = (Epoch(seed), StdRng::seed_from_u64(seed));
         let (publisher, reader) = bus::open_with_history(epoch, limits, history, &Meters::unread());
+        let lenient = Settings::lenient();
         let settings = Settings {
-            patterns_max: 20,
-            wildcards_max: 20,
-            lanes_max: 100,
-            message_bytes_max: 1024,
-            messages_per_second_max: 1000,
-            heartbeat_interval: Duration::from_secs(5),
-            replay_max: Duration::from_millis(500),
-            unsent_bytes_max: 0,
-            compression_level: 1,
-            window: WindowSettings { windows_max: 3, members_min: 2, cut_frames_max: 40 },
-            ..Settings::lenient()
+            limits: ServerLimits {
+                patterns_max: 20,
+                wildcards_max: 20,
+                lanes_max: 100,
+                message_bytes_max: 1024,
+                messages_per_second_max: 1000,
+                ..lenient.limits
+            },
+            heartbeat: Heartbeat { interval: Duration::from_secs(5) },
+            slow: Slow { replay_max: Duration::from_millis(500), unsent_bytes_max: 0, ..lenient.slow },
+            compression: Compression {
+                level: 1,
+                windows_max: 3,
+                window_members_min: 2,
+                window_cut_max: 40,
+                ..lenient.compression
+            },
+            ..lenient
         };
         let meters = ShardMeters::new(&Meters::unread(), 0);
         let ends = (BusHandles::reading(reader), Arc::new(|_| {}) as Mailbox);
@@ -480,8 +488,8 @@ fn who_skips_is_told_whose_fault_it_was() {
 #[test]
 fn who_reads_again_after_a_long_stall_has_time_to_answer_a_ping() {
     let mut world = Simulation::new(1, History::default());
-    world.shard.settings.ping_interval = Duration::from_secs(1);
-    world.shard.settings.ping_timeout = Duration::from_secs(5);
+    world.shard.settings.ping.interval = Duration::from_secs(1);
+    world.shard.settings.ping.timeout = Duration::from_secs(5);
     world
         .adopt(SessionOptions { patterns: vec![Pattern::parse(">").expect("a pattern")], ..SessionOptions::default() });
     world.settle();

@@ -13,9 +13,10 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
+use crate::settings::table::MarketSettings;
 use crate::simulator::SimulatorError;
 use crate::simulator::listener::{Farewell, GuestConnection, Host, Listener};
-use crate::simulator::market::{Market, MarketSettings};
+use crate::simulator::market::Market;
 
 /// 16384 messages: 80 s at the default rate, 160 ms at 100,000 messages per second; some 5 MiB at most.
 const LOG_MESSAGES: usize = 16_384;

@@ -13,7 +13,7 @@ use fanline::bus::{self, Limits};
 use fanline::delivery::handoff::Handoff;
 use fanline::edge::parts::{Adopt, EdgeParts};
 use fanline::edge::phase::Phase;
-use fanline::edge::settings::{AnswerLimits, ConnectionLimits, OriginRules, Settings};
+use fanline::edge::settings::{AnswerLimits, ConnectionLimits, Settings};
 use fanline::edge::{Edge, exposition};
 use fanline::protocol::encoding::{Payload, PayloadKind};
 use fanline::words::ids::Epoch;
@@ -36,16 +36,12 @@ pub struct Street {
 }
 
 pub fn settings() -> Settings {
+    let defaults = Settings::default();
     Settings {
         listen: "127.0.0.1:0".parse().expect("an address"),
-        compression: true,
         sessions_max: 100,
-        sessions_per_address_max: None,
-        admin: None,
         patterns_max: 10,
         wildcards_max: 5,
-        refuses_raw_when_stale: true,
-        simulated: false,
         stop_timeout: Duration::from_secs(10),
         connections: ConnectionLimits {
             total_max: 100,
@@ -56,8 +52,8 @@ pub fn settings() -> Settings {
             write_timeout: Duration::from_secs(60),
             requests_per_second_max: 1000,
         },
-        answers: AnswerLimits { bytes_max: 32 << 20, bytes_per_address_max: None },
-        visitors: OriginRules::default(),
+        answers: AnswerLimits { bytes_per_address_max: None, ..defaults.answers },
+        ..defaults
     }
 }
 

@@ -101,7 +101,8 @@ impl<S: Socket> Shard<S> {
         let oldest = self.reader.frame(behind.cursor.next()).hot();
         let lag_ns = oldest.as_ref().map(|frame| now.ns_since(frame.received));
         let patient = behind.cause == CatchUpCause::Resume || session.policy == Policy::Lossless;
-        let replay = lag_ns.is_some_and(|lag_ns| patient || u128::from(lag_ns) <= self.settings.replay_max.as_nanos());
+        let replay =
+            lag_ns.is_some_and(|lag_ns| patient || u128::from(lag_ns) <= self.settings.slow.replay_max.as_nanos());
         if replay {
             let (before, from) = (behind.cursor, (&self.reader, &mut self.encoder, slice_bytes));
             let replay = replay_slice(behind, position, (lane_id, &lane.key), &self.index, from);
@@ -118,12 +119,12 @@ impl<S: Socket> Shard<S> {
     /// How large a slice may be. It is a session's own, unlike a single frame, which everyone shares: while much is held
     /// for clients that do not take it, each is sent frame by frame.
     fn slice_bytes(&self) -> usize {
-        if self.unsent.bytes() > self.settings.unsent_bytes_total_max / 2 { 0 } else { SLICE_BYTES }
+        if self.unsent.bytes() > self.settings.slow.unsent_bytes_total_max / 2 { 0 } else { SLICE_BYTES }
     }
 
     /// Goes on matching the lane of a session.
     fn next_match(&mut self, id: SessionId, lane_id: LaneId) -> Next {
-        if self.sessions[id.0].messages >= self.settings.messages_per_second_max {
+        if self.sessions[id.0].messages >= self.settings.limits.messages_per_second_max {
             return Next::Rest;
         }
         let steps = self.match_lane(lane_id);

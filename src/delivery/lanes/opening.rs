@@ -23,7 +23,7 @@ impl<S: Socket> Shard<S> {
         if let Some(lane) = self.lane_by_key.get(&key) {
             return Ok(*lane);
         }
-        let max = self.settings.lanes_max;
+        let max = self.settings.limits.lanes_max;
         if self.lanes.len() >= max {
             let message = format!(
                 "expected at most {max} different sets of patterns on a shard (limits.lanes_max); \
@@ -31,7 +31,7 @@ impl<S: Socket> Shard<S> {
             );
             return Err(CommandRefusal::new("too_many_lanes", message));
         }
-        let max = self.settings.wildcards_total_max;
+        let max = self.settings.limits.wildcards_total_max;
         let wildcards = key.patterns.iter().filter(|pattern| !pattern.is_exact()).count();
         if wildcards > 0 && self.index.wildcards() + wildcards > max {
             let message = format!(
@@ -41,7 +41,7 @@ impl<S: Socket> Shard<S> {
             );
             return Err(CommandRefusal::new("too_many_wildcards_total", message));
         }
-        let max = self.settings.lane_bytes_total_max;
+        let max = self.settings.limits.lane_bytes_total_max;
         if self.lane_bytes() + key.bytes() > max {
             let message = format!(
                 "expected different sets of patterns of at most {max} bytes on a shard, about \

@@ -134,7 +134,7 @@ impl<S: Socket> Shard<S> {
             return Err(CommandRefusal::new(RequestFailure::Busy.label(), message));
         }
         let Some(asking) = &self.sessions[id.0].asking else { return Ok(()) };
-        let max = self.settings.client_requests_per_second_max;
+        let max = self.settings.limits.client_requests_per_second_max;
         if asking.asked >= max {
             let message = format!(
                 "expected at most {max} of `send` and `request` in a second (limits.client_requests_per_second_max), \
@@ -342,7 +342,7 @@ mod tests {
             assert!(stage.ask(&puppet, SEND).is_empty());
         }
         assert_eq!(codes(&stage.ask(&puppet, SEND)), ["busy"]);
-        for _ in ASKS_MAX as u32..stage.shard.settings.client_requests_per_second_max {
+        for _ in ASKS_MAX as u32..stage.shard.settings.limits.client_requests_per_second_max {
             taken(&stage).answer.give(RequestAnswer::Sent);
             stage.settle();
             assert_eq!(codes(&stage.ask(&puppet, SEND)), ["sent"], "one place is free again");

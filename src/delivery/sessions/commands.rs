@@ -154,7 +154,7 @@ impl<S: Socket> Shard<S> {
                 return 0;
             }
         };
-        let (command_id, command) = parse(&text, self.settings.patterns_max);
+        let (command_id, command) = parse(&text, self.settings.limits.patterns_max);
         let command_id = command_id.as_ref();
         match command.and_then(|command| self.obey(id, command_id, command, now)) {
             Ok(done) => {
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn as_many_messages_as_are_allowed_are_read_in_a_second_and_nothing_else_counts() {
         let mut stage = Harness::open();
-        stage.shard.settings.messages_per_second_max = 100;
+        stage.shard.settings.limits.messages_per_second_max = 100;
         let puppet = stage.join();
         for second in 0..3 {
             for n in 0..100 {
@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn bytes_of_messages_are_bounded_in_a_second_too() {
         let mut stage = Harness::open();
-        stage.shard.settings.inbound_bytes_per_second_max = 200_000;
+        stage.shard.settings.limits.inbound_bytes_per_second_max = 200_000;
         let puppet = deflating(&mut stage);
         send(&mut stage, &puppet, &bloated().repeat(9));
         for heard in [4, 4, 1] {

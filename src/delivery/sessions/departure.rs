@@ -176,6 +176,7 @@ mod tests {
     use crate::bus::feed_state::{FeedState, StaleReason};
     use crate::delivery::handoff::SessionOptions;
     use crate::delivery::harness::{Harness, HarnessClient};
+    use crate::settings::table::OnStale;
     use crate::words::topic::Pattern;
 
     fn subscriber(stage: &mut Harness, format: Format) -> HarnessClient {
@@ -220,7 +221,7 @@ mod tests {
             FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms: 1, message: "it is down".to_string() };
         for (ends, code) in [(true, Some([3, 245])), (false, None)] {
             let mut stage = Harness::open();
-            stage.shard.settings.ends_raw_when_stale = ends;
+            stage.shard.settings.raw.on_stale = if ends { OnStale::Close } else { OnStale::Keep };
             let raw: Vec<HarnessClient> = (0..40).map(|_| subscriber(&mut stage, Format::Raw)).collect();
             let told = subscriber(&mut stage, Format::Envelope);
             stage.pass_second();

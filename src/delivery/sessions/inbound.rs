@@ -13,7 +13,8 @@ use crate::words::stamp::Stamp;
 impl<S> Session<S> {
     /// It has used up what is read from one client in a second.
     pub fn is_throttled(&self, settings: &Settings) -> bool {
-        self.messages >= settings.messages_per_second_max || self.message_bytes >= settings.inbound_bytes_per_second_max
+        self.messages >= settings.limits.messages_per_second_max
+            || self.message_bytes >= settings.limits.inbound_bytes_per_second_max
     }
 
     /// A second has passed. True if it may be heard again that could not.
@@ -31,7 +32,7 @@ impl<S> Session<S> {
         if !self.takes_commands() || self.unheard || self.is_throttled(settings) {
             self.inbound_ns = now.mono_ns;
         }
-        u128::from(now.mono_ns.saturating_sub(self.inbound_ns)) > settings.message_timeout.as_nanos()
+        u128::from(now.mono_ns.saturating_sub(self.inbound_ns)) > settings.limits.message_timeout.as_nanos()
     }
 }
 
@@ -60,7 +61,7 @@ impl<S: Socket> Shard<S> {
     /// Ends the sessions that began first what they have not ended, if too much is held. An eighth is freed at once, so
     /// that this is rare.
     pub(in crate::delivery) fn shed_inbound(&mut self, now: Stamp) {
-        let max = self.settings.inbound_bytes_total_max;
+        let max = self.settings.limits.inbound_bytes_total_max;
         if self.inbound_bytes <= max {
             return;
         }
@@ -97,7 +98,7 @@ mod tests {
 
     fn stage() -> Harness {
         let mut stage = Harness::open();
-        stage.shard.settings.message_timeout = std::time::Duration::from_secs(30);
+        stage.shard.settings.limits.message_timeout = std::time::Duration::from_secs(30);
         stage
     }
 
@@ -135,7 +136,7 @@ mod tests {
     #[test]
     fn whole_messages_have_time_whatever_they_wait_for() {
         let mut stage = stage();
-        stage.shard.settings.messages_per_second_max = 1;
+        stage.shard.settings.limits.messages_per_second_max = 1;
         let ping = [&[0x81, 0x80 | 13, 0, 0, 0, 0][..], br#"{"op":"ping"}"#].concat();
         let (throttled, blocked, slow) = (stage.join(), stage.join(), stage.join());
         send(&mut stage, &throttled, &ping.repeat(100));
@@ -162,7 +163,7 @@ mod tests {
     fn beyond_the_bytes_of_all_those_that_began_first_are_ended() {
         const BYTES: usize = 10_000;
         let mut stage = stage();
-        stage.shard.settings.inbound_bytes_total_max = 40 * BYTES;
+        stage.shard.settings.limits.inbound_bytes_total_max = 40 * BYTES;
         let half = [&[0x81, 0x80 | 126, 0xFF, 0xFF, 0, 0, 0, 0][..], &vec![b' '; BYTES]].concat();
         let puppets: Vec<HarnessClient> = (0..100).map(|_| stage.join()).collect();
         for puppet in &puppets {

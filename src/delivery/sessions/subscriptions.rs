@@ -73,7 +73,7 @@ impl<S: Socket> Shard<S> {
     /// Takes over a client whose upgrade is done. `unread` came with the request.
     pub fn adopt(&mut self, socket: S, unread: &[u8], terms: SessionOptions, now: Stamp) -> SessionId {
         let SessionOptions { format, deflate, policy, .. } = terms;
-        let mut decoder = Decoder::new(self.settings.message_bytes_max, deflate.is_some());
+        let mut decoder = Decoder::new(self.settings.limits.message_bytes_max, deflate.is_some());
         let scheme = CompressionMode::of(deflate);
         decoder.push(unread);
         let share = self.interest.as_ref().zip(terms.address).and_then(|(interest, address)| interest.share(address));
@@ -126,7 +126,7 @@ impl<S: Socket> Shard<S> {
                 epoch: self.reader.epoch(),
                 offset: self.cursor,
                 ts: now.wall_ms,
-                heartbeat_ms: self.settings.heartbeat_interval.as_millis() as u64,
+                heartbeat_ms: self.settings.heartbeat.interval.as_millis() as u64,
                 simulated: self.settings.simulated,
             }
             .put(&mut out);
@@ -207,14 +207,15 @@ impl<S: Socket> Shard<S> {
     }
 
     fn check_patterns(&self, patterns: &[Pattern]) -> Result<(), CommandRefusal> {
-        let (max, found) = (self.settings.patterns_max, patterns.len());
+        let (max, found) = (self.settings.limits.patterns_max, patterns.len());
         if found > max {
             let message = format!(
                 "expected at most {max} patterns in one session (limits.patterns_max), found {found}; use wildcards"
             );
             return Err(CommandRefusal::new("too_many_patterns", message));
         }
-        let (max, found) = (self.settings.wildcards_max, patterns.iter().filter(|pattern| !pattern.is_exact()).count());
+        let (max, found) =
+            (self.settings.limits.wildcards_max, patterns.iter().filter(|pattern| !pattern.is_exact()).count());
         if found > max {
             let message = format!(
                 "expected at most {max} wildcards in one session (limits.wildcards_max), found {found}; \
@@ -223,7 +224,7 @@ impl<S: Socket> Shard<S> {
             return Err(CommandRefusal::new("too_many_wildcards", message));
         }
         let bytes = |pattern: &Pattern| pattern.as_str().len();
-        let (max, found) = (self.settings.pattern_bytes_max, patterns.iter().map(bytes).sum::<usize>());
+        let (max, found) = (self.settings.limits.pattern_bytes_max, patterns.iter().map(bytes).sum::<usize>());
         if found > max {
             let message = format!(
                 "expected patterns of at most {max} bytes together in one session (limits.pattern_bytes_max), \
@@ -409,7 +410,7 @@ mod tests {
         let mut stage = Harness::open();
         let puppet = stage.join();
         let topics = |count: usize| -> Vec<String> { (0..count).map(|n| format!("t{n}.*")).collect() };
-        let max = stage.shard.settings.wildcards_max;
+        let max = stage.shard.settings.limits.wildcards_max;
         let heard = stage.ask(&puppet, &json!({"op": "subscribe", "topics": topics(max)}).to_string());
         assert_eq!(heard[0]["op"], "subscribed");
         let heard = stage.ask(&puppet, &json!({"op": "subscribe", "topics": topics(max + 1)}).to_string());

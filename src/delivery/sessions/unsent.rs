@@ -74,7 +74,7 @@ impl<S: Socket> Shard<S> {
     /// Cuts the sessions that hold the oldest chunks, if too much is held. They are in the middle of a WireFrame and take
     /// nothing, so there is no place for a goodbye. An eighth is freed at once, so that this is rare.
     pub(in crate::delivery) fn shed_unsent(&mut self) {
-        let max = self.settings.unsent_bytes_total_max;
+        let max = self.settings.slow.unsent_bytes_total_max;
         if self.unsent.bytes() <= max {
             return;
         }
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn beyond_the_bytes_of_all_those_that_hold_the_oldest_are_cut() {
         let mut stage = Harness::open();
-        stage.shard.settings.unsent_bytes_total_max = 16 * LARGE;
+        stage.shard.settings.slow.unsent_bytes_total_max = 16 * LARGE;
         let puppets: Vec<HarnessClient> = (0..40).map(|n| subscriber(&mut stage, &format!("t{n}"))).collect();
         let reader = subscriber(&mut stage, ">");
         for (n, puppet) in puppets.iter().enumerate() {
@@ -180,12 +180,12 @@ mod tests {
             stage.shard.sessions[puppet.id.0].unsent.len()
         };
         // The answer to the subscription is held first; a slice follows once the socket takes something.
-        stage.shard.settings.unsent_bytes_total_max = 1 << 20;
+        stage.shard.settings.slow.unsent_bytes_total_max = 1 << 20;
         let crowd: Vec<usize> = (0..4).map(|_| join(&mut stage)).collect();
         assert!(crowd.iter().all(|held| *held > 0));
         for scarce in [false, true] {
             if scarce {
-                stage.shard.settings.unsent_bytes_total_max = stage.shard.unsent.bytes();
+                stage.shard.settings.slow.unsent_bytes_total_max = stage.shard.unsent.bytes();
             }
             let puppet = stage.adopt(SessionOptions {
                 patterns: vec![Pattern::parse(">").expect("a pattern")],

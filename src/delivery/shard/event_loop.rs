@@ -114,7 +114,7 @@ pub fn start(seat: ShardParts, meters: &Meters) -> io::Result<(ShardSender, Join
         pulse,
         waited_ns: 0,
         busy: 0.0,
-        unsent_bytes_max: seat.settings.unsent_bytes_max,
+        unsent_bytes_max: seat.settings.slow.unsent_bytes_max,
         stopped: false,
     };
     let thread = std::thread::Builder::new().name(name(seat.number)).spawn(move || event_loop.run())?;

@@ -221,7 +221,7 @@ impl<S: Socket> Shard<S> {
 
     /// Before so many frames: gives the lane a window if it pays, and cuts it if that pays; then everyone in step boards.
     fn board(&mut self, lane_id: LaneId, frames: usize) {
-        let settings = &self.settings.window;
+        let settings = &self.settings.window();
         let lane = &mut self.lanes[lane_id.0 as usize];
         let waiting = lane.in_step.len();
         if lane.key.scheme != CompressionMode::Window || waiting == 0 {
@@ -234,7 +234,7 @@ impl<S: Socket> Shard<S> {
                 }
             }
             None if waiting >= settings.members_min && self.windows < settings.windows_max => {
-                lane.window = Some(Window::new(self.settings.compression_level));
+                lane.window = Some(Window::new(self.settings.compression.level));
                 self.windows += 1;
             }
             _ => return,
@@ -249,7 +249,7 @@ impl<S: Socket> Shard<S> {
 
     /// Takes the windows from lanes where they no longer pay; those on board are in step without one.
     pub(in crate::delivery) fn close_windows(&mut self) {
-        let members_min = self.settings.window.members_min;
+        let members_min = self.settings.window().members_min;
         let mut boarded = 0;
         for (_, lane) in &mut self.lanes {
             let Some(window) = &mut lane.window else { continue };
@@ -356,7 +356,7 @@ impl<S: Socket> Shard<S> {
 
     /// Heartbeats to lanes that were quiet for the interval; raw lanes have only pings.
     pub(in crate::delivery) fn heartbeat(&mut self, now: Stamp) {
-        let interval_ns = self.settings.heartbeat_interval.as_nanos() as u64;
+        let interval_ns = self.settings.heartbeat.interval.as_nanos() as u64;
         let quiet = |lane: &Lane| {
             lane.key.format == Format::Envelope
                 && lane.audience() > 0

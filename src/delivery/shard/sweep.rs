@@ -57,7 +57,7 @@ impl<S: Socket> Shard<S> {
                 let goodbye = leaving.goodbye;
                 self.end(id, goodbye);
             }
-        } else if passed(session.blocked_ns, self.settings.write_deadline) {
+        } else if passed(session.blocked_ns, self.settings.slow.write_deadline) {
             self.dismiss(id, Goodbye::WriteTimeout, Goodbye::WriteTimeout.sentence(), now);
         } else if !session.takes_commands() {
             // It is being written to: the write deadline watches over it, and its pong may wait unread. The time for
@@ -68,9 +68,9 @@ impl<S: Socket> Shard<S> {
         } else if misleads_raw && session.format == Format::Raw {
             // It gets no notice, and old prices would look current. Whoever is behind first gets what there is.
             self.dismiss(id, Goodbye::FeedStale, Goodbye::FeedStale.sentence(), now);
-        } else if passed(session.pinged_ns, self.settings.ping_timeout) {
+        } else if passed(session.pinged_ns, self.settings.ping.timeout) {
             self.dismiss(id, Goodbye::PingTimeout, Goodbye::PingTimeout.sentence(), now);
-        } else if session.pinged_ns == 0 && passed(session.heard_ns, self.settings.ping_interval) {
+        } else if session.pinged_ns == 0 && passed(session.heard_ns, self.settings.ping.interval) {
             self.ping(id, now);
         }
     }
@@ -78,7 +78,7 @@ impl<S: Socket> Shard<S> {
     /// Raw sessions would take for current what is not. Before the first frame there is nothing to mistake; and the feed
     /// is live a moment later than its first frame is there, so that one tick proves nothing.
     fn misleads_raw(&self) -> bool {
-        self.settings.ends_raw_when_stale && self.stale_ticks > 1
+        self.settings.raw.on_stale.closes() && self.stale_ticks > 1
     }
 
     /// The feed is stale and all its frames have been taken: no better news is on its way.

@@ -150,7 +150,7 @@ fn many_who_join_at_once_wait_in_turns_that_are_bounded() {
 fn a_client_that_toggles_wildcards_has_its_share_of_a_second() {
     const TOPICS: usize = 20_000;
     let mut stage = stage_with((0..TOPICS).map(|n| format!("t{n}.x")));
-    stage.shard.settings.messages_per_second_max = 20;
+    stage.shard.settings.limits.messages_per_second_max = 20;
     let restless = stage.join();
     let wildcards = || (0..99).map(|n| format!("*q{n}.*"));
     let mut done = 0;
@@ -169,7 +169,7 @@ fn a_client_that_toggles_wildcards_has_its_share_of_a_second() {
 #[test]
 fn a_shard_has_a_limit_of_wildcards_of_all_clients() {
     let mut stage = Harness::open();
-    stage.shard.settings.wildcards_total_max = 5;
+    stage.shard.settings.limits.wildcards_total_max = 5;
     let puppets = [stage.join(), stage.join(), stage.join()];
     let subscribe = |stage: &mut Harness, at: usize, patterns: &[&str]| {
         let command = command("subscribe", patterns.iter().map(|it| it.to_string()));
