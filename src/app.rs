@@ -137,7 +137,7 @@ pub struct ReplayOptions {
     pub looped: bool,
 }
 
-/// Serves the feed until it is told to stop. Each part has threads of its own, so that none can hold up another one; this
+/// Serves the feed until it is asked to stop. Each part has threads of its own, so that none can hold up another one; this
 /// one watches over them.
 pub fn serve(config: Config, log: LogQueue) -> Result<(), AppError> {
     let runtime = parts::runtime().map_err(AppError::system("start a runtime"))?;
@@ -154,7 +154,7 @@ pub fn serve(config: Config, log: LogQueue) -> Result<(), AppError> {
 fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), AppError> {
     let (stop, stopped) = watch::channel(false);
     let clock = Clock::start();
-    let plant = FaultInjection::find();
+    let faults = FaultInjection::find();
     let (meters, exposition) = exposition::recorder();
     let history = History::parse(&config.history.keep)?;
     let simulated = is_simulated(&profile(&config)?);
@@ -167,24 +167,24 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
     let (publisher, reader) = bus::open_with_history(Epoch(rand::random()), limits, history, &meters);
     let bounds = demand::bounds(&config)?;
     let interest = (config.upstream.demand == DemandMode::On).then(|| Interest::within(bounds, &meters));
-    let (asks, ask_queue) = requests::open(demand::ask_rules(&config)?);
+    let (client_requests, request_queue) = requests::open(demand::request_rules(&config)?);
     let shares = share_open_files(&config);
 
-    let ends = BusHandles { reader: reader.clone(), interest: interest.clone(), asks };
+    let ends = BusHandles { reader: reader.clone(), interest: interest.clone(), asks: client_requests };
     let (delivery, threads) =
         Delivery::start(DeliverySettings::new(&config, shards(&config), simulated), &ends, clock, &meters)
             .map_err(AppError::system("start the shards"))?;
     let delivery = Arc::new(delivery);
     let vitals = Vitals::new(clock, [delivery.pulses(), vec![("feed".into(), reader.pulse())]].concat());
-    let door = delivery.clone();
-    let rooms = EdgeParts {
+    let adopting = delivery.clone();
+    let parts_of_edge = EdgeParts {
         reader: reader.clone(),
-        door: plant.behind(Arc::new(move |newcomer| door.adopt(newcomer))),
+        adopt: faults.carried_by(Arc::new(move |handoff| adopting.adopt(handoff))),
         vitals: vitals.clone(),
         meters: meters.clone(),
         exposition: exposition.measuring(measure(&vitals, log, &meters)),
     };
-    let edge = Edge::bind(edge_settings(&config, &shares, simulated), rooms)?;
+    let edge = Edge::bind(edge_settings(&config, &shares, simulated), parts_of_edge)?;
     let address = edge.local_addr();
     if let Some(admin) = edge.admin_addr() {
         tracing::info!(address = %admin, "metrics and health are served for the operator");
@@ -192,17 +192,17 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
 
     let mut parts = VitalParts::default();
     threads.into_handles().into_iter().for_each(|shard| parts.watch(shard));
-    let bus = (publisher, interest, ask_queue);
-    let simulate = || start_simulator(config.simulate, &mut parts, plant.clone(), stopped.clone());
+    let bus = (publisher, interest, request_queue);
+    let simulate = || start_simulator(config.simulate, &mut parts, faults.clone(), stopped.clone());
     let upstream = open_upstream(&config, bus, (clock, &meters), simulate)?;
     let (phase, phases) = watch::channel(Phase::Serving);
-    let tended = plant.clone();
+    let tended = faults.clone();
     let serve = move || serve_http(async move { tended.tend("edge", edge.serve(phases)).await });
     parts.start("edge", serve).map_err(AppError::system("start the edge"))?;
-    let (runtime, tended) = (parts::runtime().map_err(AppError::system("start a runtime"))?, plant.clone());
+    let (runtime, tended) = (parts::runtime().map_err(AppError::system("start a runtime"))?, faults.clone());
     let serve = move || parts::drive(runtime, tended.tend("feed", feed(upstream, stopped, reader.pulse())));
     parts.start("feed", serve).map_err(AppError::system("start the feed"))?;
-    Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, plant }, address))
+    Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults }, address))
 }
 
 /// What is measured when somebody asks for the metrics.
@@ -223,18 +223,18 @@ pub async fn simulate(listen: SocketAddr, config: Config) -> Result<(), AppError
     let signals = Signals::watch()?;
     let simulator = Simulator::bind(listen, config.simulate).await?;
     announce(format_args!("fanline simulating on ws://{}", simulator.local_addr()));
-    serve_venue(signals, |stopped| simulator.serve(stopped)).await;
+    serve_until_signalled(signals, |stopped| simulator.serve(stopped)).await;
     Ok(())
 }
 
-/// Serves a recording as if it were the venue until SIGTERM or SIGINT.
+/// Serves a recording as if it were the feed until SIGTERM or SIGINT.
 pub async fn replay(replay: ReplayOptions) -> Result<(), AppError> {
     let ReplayOptions { capture, listen, speed, looped } = replay;
     let signals = Signals::watch()?;
     let recording = Recording::load(&capture)?;
     let venue = ReplayServer::bind(listen, recording, speed, looped).await?;
     announce(format_args!("fanline replaying on ws://{}", venue.local_addr()));
-    serve_venue(signals, |stopped| venue.serve(stopped)).await;
+    serve_until_signalled(signals, |stopped| venue.serve(stopped)).await;
     Ok(())
 }
 
@@ -252,7 +252,7 @@ pub async fn probe(config: Config, duration: Duration) -> Result<impl fmt::Displ
 /// reached through the same client as any other.
 fn open_upstream(
     config: &Config,
-    (publisher, interest, asks): (Publisher, Option<Arc<Interest>>, RequestQueue),
+    (publisher, interest, requests): (Publisher, Option<Arc<Interest>>, RequestQueue),
     (clock, meters): (Clock, &Meters),
     simulate: impl FnOnce() -> Result<String, AppError>,
 ) -> Result<Upstream, AppError> {
@@ -261,7 +261,7 @@ fn open_upstream(
     let url = feed_url(config, &profile)?.map_or_else(simulate, Ok)?;
     let effective = EffectiveUpstream::new(config, profile, url);
     effective.overridden().for_each(|sentence| tracing::warn!("{sentence}"));
-    let settings = UpstreamSettings { interest, asks: Some(asks), ..effective.settings };
+    let settings = UpstreamSettings { interest, asks: Some(requests), ..effective.settings };
     Ok(Upstream::new(settings, publisher, clock, meters)?)
 }
 
@@ -333,7 +333,10 @@ fn share_open_files(config: &Config) -> Shares {
     shares
 }
 
-async fn serve_venue<F: Future<Output = ()>>(mut signals: Signals, serve: impl FnOnce(watch::Receiver<bool>) -> F) {
+async fn serve_until_signalled<F: Future<Output = ()>>(
+    mut signals: Signals,
+    serve: impl FnOnce(watch::Receiver<bool>) -> F,
+) {
     let (stop, stopped) = watch::channel(false);
     let signalled = async {
         signals.stop().await;

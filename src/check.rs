@@ -60,7 +60,7 @@ pub fn check(path: &Path, environment: Vec<(OsString, OsString)>) -> Result<Chec
 /// Does everything that can make a start with this configuration refuse it, short of listening and connecting.
 fn rehearse(config: &Config) -> Result<(), AppError> {
     app::demand::bounds(config)?;
-    app::demand::ask_rules(config)?;
+    app::demand::request_rules(config)?;
     let profile = app::profile(config)?;
     profile.check_asks(!config.upstream.send.is_empty(), config.upstream.request)?;
     let url = app::feed_url(config, &profile)?.unwrap_or_else(|| SOME_URL.into());

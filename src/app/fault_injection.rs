@@ -36,17 +36,17 @@ impl FaultInjection {
         run.await
     }
 
-    /// The same door; a client that comes by it takes along what makes the fault happen when it leaves its shard.
-    pub fn behind(&self, door: Adopt) -> Adopt {
+    /// The same call; a client that is handed on takes along what makes the fault happen when it leaves its shard.
+    pub fn carried_by(&self, adopt: Adopt) -> Adopt {
         #[cfg(debug_assertions)]
         if let Some(seed) = self.seed.clone() {
-            return std::sync::Arc::new(move |mut newcomer| {
-                let permit = newcomer.permit.take();
-                newcomer.permit = Some(Box::new(seed::Carried { seed: seed.clone(), _permit: permit }));
-                door(newcomer);
+            return std::sync::Arc::new(move |mut handoff| {
+                let permit = handoff.permit.take();
+                handoff.permit = Some(Box::new(seed::Carried { seed: seed.clone(), _permit: permit }));
+                adopt(handoff);
             });
         }
-        door
+        adopt
     }
 }
 

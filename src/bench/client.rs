@@ -14,7 +14,7 @@ use super::tally::ClientTotals;
 /// A larger message ends the client that is followed.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// How every notice begins, and no frame does.
-const NOTICE: &[u8] = b"{\"op\":\"";
+const SERVER_MESSAGE: &[u8] = b"{\"op\":\"";
 
 /// What to look for in messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl LoadClient {
         let (mut deliveries, mut duties) = (0, Duties::default());
         tally.bytes += bytes.len() as u64;
         let scanned = self.scanner.scan(bytes, |head, start| match head.opcode() {
-            1 | 2 if reading.notices && !head.is_deflated() && start.starts_with(NOTICE) => {
+            1 | 2 if reading.notices && !head.is_deflated() && start.starts_with(SERVER_MESSAGE) => {
                 tally.notices += 1;
                 tally.skips += u64::from(start.ends_with(b"sk"));
                 tally.refusals += u64::from(start.ends_with(b"er"));
@@ -146,9 +146,9 @@ impl Follower {
     }
 
     fn message(&mut self, message: &[u8], now: Stamp, reading: MessageFields, tally: &mut ClientTotals) {
-        if reading.notices && message.starts_with(NOTICE) {
+        if reading.notices && message.starts_with(SERVER_MESSAGE) {
             // After `subscribed` and `skipped` come values up to that offset, and then the stream.
-            let name = match message[NOTICE.len()..].first_chunk() {
+            let name = match message[SERVER_MESSAGE.len()..].first_chunk() {
                 Some(b"ski") => "to",
                 Some(b"sub") => "offset",
                 _ => return,

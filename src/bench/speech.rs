@@ -105,11 +105,11 @@ mod tests {
         let topics = topics(MarketSettings::default()).expect("a market");
         assert_eq!(topics.len(), speech.topics());
         for _ in 0..1000 {
-            let saying = speech.next(&clock);
-            let value: serde_json::Value = serde_json::from_slice(&saying.text).expect("JSON");
-            assert_eq!(value["topic"], saying.topic());
-            assert_eq!(value["sent_ns"].as_u64(), mark::find(&saying.text));
-            assert_eq!(saying.topic(), topics[saying.number]);
+            let message = speech.next(&clock);
+            let value: serde_json::Value = serde_json::from_slice(&message.text).expect("JSON");
+            assert_eq!(value["topic"], message.topic());
+            assert_eq!(value["sent_ns"].as_u64(), mark::find(&message.text));
+            assert_eq!(message.topic(), topics[message.number]);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::config::effective::{Decision, Winner};
-use crate::settings::kind::SettingValue;
+use crate::settings::kind::{SettingKind, SettingValue};
 use crate::settings::setting::{Preset, Setting, SettingsSection, VARIABLES_BESIDE};
 use crate::settings::table::TABLE;
 use crate::settings::values::Values;
@@ -76,12 +76,12 @@ pub fn example() -> String {
     for section in TABLE {
         put_heading(&mut text, section);
         for setting in section.settings {
-            let (value, note) = match setting.preset {
+            let (value, hint) = match setting.preset {
                 Preset::Is(_) => (setting.default(), ""),
                 Preset::Unset(example) => (setting.kind.read_text(example).ok(), " Unset; for example:"),
             };
             let value = value.map(|value| value.to_toml()).unwrap_or_default();
-            put_comment(&mut text, &format!("{} Expects {}.{note}", setting.doc, setting.kind));
+            put_comment(&mut text, &format!("{} Expects {}.{hint}", setting.doc, setting.kind));
             put(&mut text, format_args!("#{} = {value}\n", setting.key()));
         }
     }
@@ -111,6 +111,9 @@ pub fn effective(values: &Values, decisions: &[Decision]) -> String {
                     SettingValue::List(lines.iter().map(|line| masked(line)).collect()).to_toml()
                 }
                 Some(value) => value.to_toml(),
+                None if decision.is_some() && matches!(setting.kind, SettingKind::DurationOrNone { .. }) => {
+                    SettingValue::Never.to_toml()
+                }
                 None => "\"\"".to_owned(),
             };
             let line = format!("{} = {value}", setting.key());

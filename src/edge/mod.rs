@@ -1,4 +1,4 @@
-//! Floor 5: the street. Accepts connections, answers HTTP, and hands upgraded sockets to the delivery.
+//! Floor 6: accepts connections, answers HTTP, and hands upgraded sockets to the delivery.
 //!
 //! [`Edge::bind`] takes the address, [`Edge::serve`] answers until it is told to stop. After an upgrade nothing of a
 //! client stays here but its permit (`admission.rs`), which travels with the session. TLS is deliberately left to
@@ -52,7 +52,7 @@ pub enum EdgeError {
 /// Connections of the operator: scrapes and health checks.
 const ADMIN_CONNECTIONS_MAX: usize = 256;
 
-/// BoundListener listeners that nobody answers yet.
+/// Listeners that are bound, and that nobody answers yet.
 pub struct Edge {
     public: BoundListener,
     admin: Option<BoundListener>,

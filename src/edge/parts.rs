@@ -15,7 +15,7 @@ pub type Adopt = Arc<dyn Fn(Handoff) + Send + Sync>;
 #[derive(Clone)]
 pub struct EdgeParts {
     pub reader: Reader,
-    pub door: Adopt,
+    pub adopt: Adopt,
     pub vitals: Vitals,
     pub meters: Meters,
     pub exposition: Exposition,

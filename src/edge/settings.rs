@@ -87,9 +87,9 @@ impl Default for Settings {
 /// Bounds of connections that are not upgraded.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// Connections at most; at the bound an idle or silent one makes room, else newcomers wait.
+    /// Connections at most; at the bound an idle or silent one makes room, else new ones wait.
     pub total_max: usize,
-    /// Of one address; at the bound one of its idle or silent ones makes room, else the newcomer is refused.
+    /// Of one address; at the bound one of its idle or silent ones makes room, else the new one is refused.
     pub per_address_max: Option<usize>,
     /// Of one address, without a complete request head; at the bound the oldest of them makes room.
     pub pending_per_address_max: Option<usize>,

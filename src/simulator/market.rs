@@ -142,7 +142,7 @@ impl Instrument {
 
     fn quote(&mut self, dice: &mut Dice, time_ms: u64) -> String {
         let anchor = f64::from(self.symbol.price);
-        self.mid += dice.bell() * STEP * anchor + (anchor - self.mid) * PULL;
+        self.mid += dice.normal() * STEP * anchor + (anchor - self.mid) * PULL;
         let tick = f64::from(self.symbol.tick);
         let wider = u32::from(dice.below(8) == 0) * dice.below(self.symbol.spread_ticks + 2);
         let spread = i64::from(self.symbol.spread_ticks + wider) * i64::from(self.symbol.tick);
@@ -236,7 +236,7 @@ impl Dice {
     }
 
     /// Mean 0, standard deviation 1, nearly normal: the sum of twelve uniform numbers, from 16 bits each.
-    fn bell(&mut self) -> f64 {
+    fn normal(&mut self) -> f64 {
         let mut sum = 0u64;
         for _ in 0..3 {
             let roll = self.roll();

@@ -46,7 +46,7 @@ declare! {
     UPSTREAM_GAPS = Counter "fanline_upstream_gaps_total" "Gaps in the upstream's numbers, by what they are counted over.";
     UPSTREAM_RENEWALS = Counter "fanline_upstream_renewals_total" "Topics requested again because messages of them were missing.";
     UPSTREAM_STALE = Counter "fanline_upstream_topics_stale_total" "Times a topic was quiet for longer than is usual for it.";
-    UPSTREAM_UNFOLDED = Counter "fanline_upstream_unfolded_total" "Snapshots and changes that could not be made into a whole value for newcomers, by reason; where there is no snapshot, once in 10 s for each topic.";
+    UPSTREAM_UNFOLDED = Counter "fanline_upstream_unfolded_total" "Snapshots and changes that could not be made into a whole value for clients that join, by reason; where there is no snapshot, once in 10 s for each topic.";
     UPSTREAM_LEG_WINS = Counter "fanline_upstream_leg_wins_total" "Messages of which this leg delivered the first copy; counted only while several connections carry the same.";
     UPSTREAM_LEG_DUPLICATES = Counter "fanline_upstream_leg_duplicates_total" "Messages of this leg that another leg had delivered before.";
     UPSTREAM_LEG_LAG = Gauge "fanline_upstream_leg_lag_seconds" "How much later than the first copy this leg's copies come, as a moving mean.";

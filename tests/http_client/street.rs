@@ -69,12 +69,12 @@ pub fn rooms() -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
     let limits = Limits { ring_frames_max: 64, ring_bytes_max: 1 << 20, topics_max: 100_000 };
     let (publisher, reader) = bus::open(EPOCH, limits, &meters);
     let (adopt, newcomers) = mpsc::unbounded_channel();
-    let door: Adopt = Arc::new(move |newcomer| {
+    let adopt_client: Adopt = Arc::new(move |newcomer| {
         // The receiver is gone only if its test is.
         let _ = adopt.send(newcomer);
     });
     (
-        EdgeParts { reader, door, vitals: Vitals::new(Clock::start(), Vec::new()), meters, exposition },
+        EdgeParts { reader, adopt: adopt_client, vitals: Vitals::new(Clock::start(), Vec::new()), meters, exposition },
         publisher,
         newcomers,
     )

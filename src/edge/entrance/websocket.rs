@@ -1,4 +1,4 @@
-//! `/v1/ws`: agrees with a client on its terms, upgrades the connection and hands the socket over.
+//! `/v1/ws`: agrees with a client on its session, upgrades the connection and hands the socket over.
 //!
 //! Nothing of an upgraded connection stays with tokio: the socket leaves its reactor, the tasks end, and what the
 //! client sent beyond its request goes along.
@@ -30,7 +30,7 @@ use crate::words::ids::{Cursor, Offset};
 /// What the two sides agreed on.
 struct Agreed {
     handshake: Handshake,
-    terms: SessionOptions,
+    options: SessionOptions,
     permit: Permit,
     on_upgrade: OnUpgrade,
 }
@@ -56,8 +56,8 @@ pub(in crate::edge) const REASONS: [&str; 14] = [
 pub(in crate::edge) async fn answer(State(context): State<Arc<AnswerContext>>, mut request: Request<Body>) -> Response {
     match agree(&context, &mut request) {
         Ok(agreed) => {
-            let Agreed { handshake, terms, permit, on_upgrade } = agreed;
-            tokio::spawn(hand_over(context, on_upgrade, terms, permit));
+            let Agreed { handshake, options, permit, on_upgrade } = agreed;
+            tokio::spawn(hand_over(context, on_upgrade, options, permit));
             handshake.response()
         }
         Err((reason, refusal)) => {
@@ -98,7 +98,7 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_sessions", full.to_string());
         (reason, refusal.with(header::RETRY_AFTER, "30"))
     })?;
-    let terms = SessionOptions {
+    let options = SessionOptions {
         format: query.format,
         deflate: handshake.deflate(),
         policy: query.policy,
@@ -108,10 +108,10 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         // The shard asks the socket.
         address: None,
     };
-    Ok(Agreed { handshake, terms, permit, on_upgrade })
+    Ok(Agreed { handshake, options, permit, on_upgrade })
 }
 
-/// A raw client gets no notice: while the feed is stale it would take old prices for current ones. Before the first
+/// A raw client gets no server messages: while the feed is stale it would take old prices for current ones. Before the first
 /// frame there are none, and it waits.
 fn check_feed(context: &AnswerContext) -> Result<(), HttpRefusal> {
     let feed = context.reader.feed();
@@ -139,7 +139,7 @@ fn check_since(context: &AnswerContext, since: Cursor) -> Result<(), HttpRefusal
 }
 
 /// Waits until the 101 has been written, then takes the socket out of hyper and tokio.
-async fn hand_over(context: Arc<AnswerContext>, on_upgrade: OnUpgrade, terms: SessionOptions, permit: Permit) {
+async fn hand_over(context: Arc<AnswerContext>, on_upgrade: OnUpgrade, options: SessionOptions, permit: Permit) {
     let upgraded = match on_upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -149,7 +149,7 @@ async fn hand_over(context: Arc<AnswerContext>, on_upgrade: OnUpgrade, terms: Se
     };
     match release(upgraded) {
         Ok((socket, unread)) => {
-            (context.door)(Handoff { socket, unread, terms, permit: Some(Box::new(permit)) });
+            (context.adopt)(Handoff { socket, unread, terms: options, permit: Some(Box::new(permit)) });
         }
         Err(error) => tracing::warn!(%error, "an upgraded socket could not be handed over"),
     }
@@ -157,7 +157,7 @@ async fn hand_over(context: Arc<AnswerContext>, on_upgrade: OnUpgrade, terms: Se
 
 fn release(upgraded: Upgraded) -> std::io::Result<(TcpStream, Bytes)> {
     let parts: Parts<TokioIo<TrackedSocket>> =
-        upgraded.downcast().expect("the accept loop serves lines and nothing else");
+        upgraded.downcast().expect("the accept loop serves tracked sockets and nothing else");
     // A copy, because the few bytes would keep hyper's whole read buffer alive; without bytes nothing is allocated.
     let unread = Bytes::copy_from_slice(&parts.read_buf);
     // `into_std` leaves the socket in non-blocking mode, as the delivery wants it.

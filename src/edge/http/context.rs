@@ -24,7 +24,7 @@ use crate::words::metrics::Meters;
 /// What answers need. Shared by all connections; only `admission`, `answers` and `page` ever change, by themselves.
 pub(in crate::edge) struct AnswerContext {
     pub reader: Reader,
-    pub door: Adopt,
+    pub adopt: Adopt,
     pub vitals: Vitals,
     pub meters: Meters,
     /// `/metrics`.
@@ -52,7 +52,7 @@ impl AnswerContext {
         AnswerContext {
             answers: Answers::new(store, topics::maker(parts.reader.clone(), settings.simulated)),
             reader: parts.reader,
-            door: parts.door,
+            adopt: parts.adopt,
             vitals: parts.vitals,
             page: Page::new(parts.exposition),
             meters: parts.meters,

@@ -66,12 +66,12 @@ async fn answer(context: Arc<AnswerContext>, matter: AnswerTopic, request: Reque
 
 /// Makes the answers; with 100,000 topics one takes some hundred milliseconds.
 pub(in crate::edge) fn maker(reader: Reader, simulated: bool) -> Maker {
-    Box::new(move |wish, pace, store| {
+    Box::new(move |wanted, pace, store| {
         let mut on_step = |work| pace.breathe(work);
-        let choice = TopicChoice::new(&wish.patterns);
+        let choice = TopicChoice::new(&wanted.patterns);
         let snapshot = reader.snapshot(&choice, &mut on_step);
-        let mut draft = Draft::begin(store, wish.patterns.is_empty());
-        match wish.matter {
+        let mut draft = Draft::begin(store, wanted.patterns.is_empty());
+        match wanted.matter {
             AnswerTopic::Topics => put_topics(&mut draft, &reader, snapshot, &mut on_step)?,
             AnswerTopic::Snapshot => put_snapshot(&mut draft, (&reader, simulated), &snapshot, &mut on_step)?,
         }
