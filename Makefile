@@ -44,22 +44,26 @@ hostile: build
 	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench hostile -- $(HOSTILE)
 
 lint:
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --package shared-deflate
 
 model:
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(TARGET)/loom \
 		$(CARGO) test --release --locked --manifest-path tests/model/Cargo.toml
 
-# New inputs go to fuzz/corpus, which is not committed; a finding goes to fuzz/artifacts, and its test to tests/fuzz_findings.rs.
+# In both packages, new inputs go to fuzz/corpus, which is not committed; a finding goes to fuzz/artifacts, and its test to
+# tests/fuzz_findings.rs.
 fuzz:
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || \
 		{ echo "expected cargo-fuzz, found none; install it with \`cargo install cargo-fuzz --locked\`" >&2; exit 1; }
 	@$(CARGO) +nightly --version >/dev/null 2>&1 || \
 		{ echo "expected a nightly compiler, found none; install it with \`rustup toolchain install nightly\`" >&2; exit 1; }
-	@set -e; for target in $$($(CARGO) fuzz list); do \
-		echo "$$target: $(FUZZ_SECONDS) seconds"; \
-		mkdir -p fuzz/corpus/$$target; \
-		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
-			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -verbosity=0; \
+	@set -e; for fuzz in fuzz crates/shared-deflate/fuzz; do \
+		for target in $$($(CARGO) fuzz list --fuzz-dir $$fuzz); do \
+			echo "$$target: $(FUZZ_SECONDS) seconds"; \
+			mkdir -p $$fuzz/corpus/$$target; \
+			$(CARGO) +nightly fuzz run --fuzz-dir $$fuzz $$target $$fuzz/corpus/$$target $$fuzz/seeds/$$target -- \
+				-max_total_time=$(FUZZ_SECONDS) -timeout=10 -verbosity=0; \
+		done; \
 	done

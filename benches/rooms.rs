@@ -150,7 +150,7 @@ fn window_deflate(bencher: Bencher<'_, '_>, level: u32) {
         out.clear();
         deflater.cut();
         for (_, payload) in &messages {
-            put_deflated(&mut out, Opcode::Text as u8, &payload.bytes, &mut deflater);
+            put_deflated(&mut out, Opcode::Text, &payload.bytes, &mut deflater);
         }
         black_box(&out);
     });

@@ -14,10 +14,11 @@ use std::time::Instant;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use fanline::bus::retention::Retention;
 use fanline::bus::topic_status::TopicStatus;
-use fanline::intake::assemble::sequence::GapRemedy;
-use fanline::intake::assemble::{Assembler, Oddity, Update, UpdateSink};
-use fanline::intake::classify::{Classified, Classifier, ClassifierSink, Incoming};
+use fanline::intake::assemble::Assembler;
+use fanline::intake::classify::{Classifier, FeedFrame, FoundUpdates};
+use fanline::intake::update::{Generation, Oddity, Release, Update, UpdateSink};
 use fanline::profile::Profile;
+use fanline::profile::rules::numbers::GapRemedy;
 use fanline::protocol::encoding::Payload;
 use fanline::words::stamp::Stamp;
 
@@ -31,31 +32,7 @@ const FEEDS: [(&str, &str); 5] = [
 ];
 const CLIENTS: f64 = 100.0;
 
-/// Counts what is found.
-#[derive(Default)]
-struct Count {
-    pieces: u64,
-    unmatched: u64,
-}
-
-impl ClassifierSink for Count {
-    fn piece(&mut self, piece: &Update<'_>) {
-        self.pieces += 1;
-        black_box(piece.topic);
-    }
-
-    fn note(&mut self, sorted: &Classified, _: Incoming<'_>, _: Stamp) {
-        self.unmatched += u64::from(sorted.problem.is_some());
-    }
-}
-
-/// Takes pieces as the upstream's outlet does, up to the publisher.
-#[derive(Default)]
-struct ToFlow {
-    flow: Assembler,
-    published: Published,
-}
-
+/// Where what was assembled ends.
 #[derive(Default)]
 struct Published(u64);
 
@@ -65,8 +42,8 @@ impl UpdateSink for Published {
         black_box(payload);
     }
 
-    fn note(&mut self, _: &str, note: TopicStatus, _: Stamp) {
-        black_box(note);
+    fn status(&mut self, _: &str, status: TopicStatus, _: Stamp) {
+        black_box(status);
     }
 
     fn remedy(&mut self, _: &str, remedy: GapRemedy) {
@@ -78,21 +55,18 @@ impl UpdateSink for Published {
     }
 }
 
-impl ClassifierSink for ToFlow {
-    fn piece(&mut self, piece: &Update<'_>) {
-        self.flow.take(piece, &mut self.published);
-    }
-
-    fn note(&mut self, sorted: &Classified, _: Incoming<'_>, _: Stamp) {
-        black_box(sorted.class);
-    }
+/// What was found in the frames of a feed.
+#[derive(Default)]
+struct Count {
+    updates: u64,
+    unmatched: u64,
 }
 
 fn main() {
     let rounds = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(20);
     println!(
         "{:<20}{:<20}{:>8}{:>8}{:>9}{:>9}{:>9}{:>11}{:>18}",
-        "feed", "profile", "frames", "bytes", "sort ns", "flow ns", "pieces", "unmatched", "of 100 sends"
+        "feed", "profile", "frames", "bytes", "sort ns", "flow ns", "updates", "unmatched", "of 100 sends"
     );
     for (feed, name) in FEEDS {
         let Some(frames) = frames(feed) else {
@@ -100,20 +74,27 @@ fn main() {
             continue;
         };
         let profile = Profile::built_in(name).expect("a built-in profile");
-        let incoming = |frame| std::str::from_utf8(frame).map_or(Incoming::Binary(frame), Incoming::Text);
-        let incoming: Vec<Incoming<'_>> = frames.iter().map(|frame| incoming(frame)).collect();
+        let incoming = |frame| std::str::from_utf8(frame).map_or(FeedFrame::Binary(frame), FeedFrame::Text);
+        let incoming: Vec<FeedFrame<'_>> = frames.iter().map(|frame| incoming(frame)).collect();
         let mut count = Count::default();
         let sort_ns = best(rounds, || {
             count = Count::default();
-            run(&profile, &incoming, &mut count)
+            run(&profile, &incoming, &mut count, |update| {
+                black_box(update.topic);
+            })
         });
-        let flow_ns = best(rounds, || run(&profile, &incoming, &mut ToFlow::default()));
+        let flow_ns = best(rounds, || {
+            let (mut assembler, mut published) = (Assembler::default(), Published::default());
+            run(&profile, &incoming, &mut Count::default(), |update| {
+                assembler.take(&update, Release::Of(Generation(1)), &mut published);
+            })
+        });
         let bytes = frames.iter().map(Vec::len).sum::<usize>() / frames.len();
         let share = flow_ns / (CLIENTS * best(rounds, || send_ns(bytes)));
         println!(
             "{feed:<20}{name:<20}{:>8}{bytes:>8}{sort_ns:>9.0}{flow_ns:>9.0}{:>9}{:>11}{:>16.2} %",
             frames.len(),
-            count.pieces,
+            count.updates,
             count.unmatched,
             100.0 * share
         );
@@ -124,12 +105,25 @@ fn best(rounds: u32, mut measure: impl FnMut() -> f64) -> f64 {
     (0..rounds).map(|_| measure()).fold(f64::INFINITY, f64::min)
 }
 
-/// ns for each of the frames.
-fn run(profile: &Profile, frames: &[Incoming<'_>], sink: &mut dyn ClassifierSink) -> f64 {
-    let mut sorter = Classifier::new(profile);
+/// ns for each of the frames, which go the way that the pipeline goes.
+fn run(profile: &Profile, frames: &[FeedFrame<'_>], count: &mut Count, mut take: impl FnMut(Update<'_>)) -> f64 {
+    let mut classifier = Classifier::new(profile);
+    let (mut unpacked, mut found) = (Vec::new(), FoundUpdates::default());
+    let received = Stamp::default();
     let started = Instant::now();
     for frame in frames {
-        sorter.sort(*frame, Stamp::default(), sink);
+        for message in classifier.decoder().decode(*frame, &mut unpacked) {
+            if let Some(classified) = classifier.classify(&message, received, &mut found) {
+                count.unmatched += u64::from(classified.problem.is_some());
+                for update in found.updates(message.bytes(), &classifier, received) {
+                    count.updates += 1;
+                    take(update);
+                }
+            }
+            while let Some(waited) = classifier.next_waited(&mut found) {
+                found.updates(waited.text.as_bytes(), &classifier, waited.received).for_each(&mut take);
+            }
+        }
     }
     started.elapsed().as_nanos() as f64 / frames.len() as f64
 }

@@ -261,7 +261,7 @@ fn open_upstream(
     let url = feed_url(config, &profile)?.map_or_else(simulate, Ok)?;
     let effective = EffectiveUpstream::new(config, profile, url);
     effective.overridden().for_each(|sentence| tracing::warn!("{sentence}"));
-    let settings = UpstreamSettings { interest, asks: Some(requests), ..effective.settings };
+    let settings = UpstreamSettings { interest, requests: Some(requests), ..effective.settings };
     Ok(Upstream::new(settings, publisher, clock, meters)?)
 }
 

@@ -1,151 +1,66 @@
-//! The documents say what is so: their profiles and configurations are valid, their links lead somewhere, their metrics exist.
+//! The documents say what is so: names, numbers, links and generated pages are those of the program and the repository.
+//!
+//! Their snippets are run by tests/snippets.rs.
 
 mod support;
-#[path = "../examples/acme/venue.rs"]
-mod venue;
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use fanline::config::document as generated;
+use fanline::settings::table::{self, TABLE};
+use fanline::words::goodbye::Goodbye;
 use fanline::words::metrics;
-use support::program::{Program, run};
+use support::document::{all, anchors, first_cells, prose, quoted, read};
+use support::program::Program;
 use support::project;
 
-const DOCUMENTS: [&str; 8] = [
-    "README.md",
-    "docs/BENCHMARKS.md",
-    "docs/CAPACITY.md",
-    "docs/CLIENT.md",
-    "docs/CONFIGURATION.md",
-    "docs/OPERATIONS.md",
-    "docs/PROFILES.md",
-    "docs/PROTOCOL.md",
-];
-
-fn read(name: &str) -> String {
-    let path = project(name);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// The code blocks of a language, in their order.
-fn blocks(document: &str, language: &str) -> Vec<String> {
-    let opening = format!("```{language}\n");
-    let parts = document.split("\n```").step_by(2).skip(1).zip(document.split("\n```").skip(1).step_by(2));
-    let found = parts.filter_map(|(_, block)| format!("```{block}\n").strip_prefix(&opening).map(String::from));
-    found.collect()
-}
-
-/// A folder of its own for each test.
-fn folder(test: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("documents").join(test);
-    std::fs::create_dir_all(&folder).expect("a folder for files");
-    folder
-}
-
-/// Writes the text to a file and gives what `fanline check` says about it.
-fn check(file: &Path, text: &str) -> Result<String, String> {
-    std::fs::write(file, text).expect("a writable folder");
-    let (status, said, errors) = run(&["check", file.to_str().expect("UTF-8")], &[]);
-    if status.success() { Ok(said) } else { Err(errors) }
-}
+/// It tells of names that are no more.
+const HISTORY: &str = "CHANGELOG.md";
 
 #[test]
-fn every_profile_in_the_documents_is_valid() {
-    let profiles = blocks(&read("docs/PROFILES.md"), "toml");
-    assert!(profiles.len() >= 3, "found {}", profiles.len());
-    for profile in profiles {
-        let said = check(&folder("profiles").join("acme.toml"), &profile).unwrap_or_else(|e| panic!("{e}\n{profile}"));
-        assert!(said.contains("a valid profile, `acme`"), "{said}");
-    }
-}
-
-#[test]
-fn every_configuration_in_the_documents_is_valid() {
-    let mut count = 0;
-    for document in ["README.md", "docs/OPERATIONS.md"] {
-        for text in blocks(&read(document), "toml") {
-            let said = check(&folder("configurations").join("fanline.toml"), &text);
-            let said = said.unwrap_or_else(|error| panic!("{document}: {error}\n{text}"));
-            assert!(said.contains("a valid configuration"), "{document}: {said}");
-            count += 1;
-        }
-    }
-    assert!(count >= 2, "found {count}");
-}
-
-/// The last profile of the tutorial, which its errors are about.
-fn tutorial() -> String {
-    let profiles = blocks(&read("docs/PROFILES.md"), "toml");
-    let whole = profiles.into_iter().find(|profile| profile.contains("bind_via")).expect("the tutorial has it");
-    assert!(whole.lines().count() < 30, "the tutorial promises less than 30 lines");
-    whole
-}
-
-#[test]
-fn the_tutorial_leads_to_the_topics_it_shows() {
-    let document = read("docs/PROFILES.md");
-    let profile = folder("tutorial").join("acme.toml");
-    check(&profile, &tutorial()).expect("valid");
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("ws://{}/", listener.local_addr().expect("bound"));
-    std::thread::spawn(move || venue::serve(&listener));
-    let command = document.lines().rfind(|line| line.starts_with("fanline probe ws://")).expect("the tutorial has it");
-    let asked = command.split(' ').skip_while(|word| *word != "--subscribe");
-    let arguments = ["probe", &url, "--profile", profile.to_str().expect("UTF-8")].into_iter().chain(asked);
-    let (status, report, errors) = run(&arguments.collect::<Vec<_>>(), &[]);
-    assert!(status.success(), "{errors}");
-    let topics = |text: &str| -> Vec<String> {
-        let rows = text.lines().skip_while(|line| !line.starts_with("topic ")).skip(1);
-        rows.filter_map(|row| row.split(' ').next()).filter(|topic| !topic.is_empty()).map(String::from).collect()
-    };
-    let shown = blocks(&document, "text").into_iter().rfind(|text| text.contains("messages:")).expect("a report");
-    let (mut expected, mut found) = (topics(&shown), topics(&report));
-    expected.sort();
-    found.sort();
-    assert_eq!(found, expected, "{report}");
-    assert_eq!(found.len(), 2);
-    assert!(report.contains("no such market"), "the refusal is told: {report}");
-}
-
-#[test]
-fn mistakes_are_told_as_the_document_says() {
-    let document = read("docs/PROFILES.md");
-    let right = tutorial();
-    let rows: Vec<Vec<&str>> = document
-        .lines()
-        .skip_while(|line| !line.starts_with("| instead of |"))
-        .skip(2)
-        .take_while(|line| line.starts_with('|'))
-        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
-        .collect();
-    assert!(rows.len() >= 6, "{rows:?}");
-    for row in rows {
-        let [instead_of, written, error] = row[..] else { panic!("expected three cells, found {row:?}") };
-        let code = |cell: &str| cell.trim_matches('`').replace("\\n", "\n");
-        assert!(right.contains(&code(instead_of)), "{instead_of}");
-        let wrong = right.replacen(&code(instead_of), &code(written), 1);
-        let file = folder("mistakes").join("acme.toml");
-        let told = check(&file, &wrong).expect_err(written);
-        let told = told.replace(&format!("{}/", folder("mistakes").display()), "");
-        assert_eq!(told.trim_end(), format!("error: {error}"), "{written}");
-    }
-}
-
-#[test]
-fn relative_links_lead_to_files() {
-    for document in DOCUMENTS {
-        let text = read(document);
-        let home = project(document);
+fn links_lead_to_files_and_headings() {
+    for document in all() {
+        let text = read(&document);
+        let home = project(&document);
         let home = home.parent().expect("a file lies in a folder");
+        let text: String = prose(&text).into_iter().map(|(_, line)| format!("{line}\n")).collect();
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let path = target.split('#').next().unwrap_or_default();
-            if path.contains("://") || path.is_empty() {
+            if target.contains("://") {
                 continue;
             }
-            assert!(home.join(path).exists(), "{document} links to {target}");
+            let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = if path.is_empty() { project(&document) } else { home.join(path) };
+            assert!(file.exists(), "{document} links to {target}");
+            let known = || anchors(&std::fs::read_to_string(&file).expect("a readable file"));
+            assert!(anchor.is_empty() || known().iter().any(|it| it == anchor), "{document} links to {target}");
         }
     }
+}
+
+#[test]
+fn prose_is_wrapped_at_100_characters() {
+    let mut faults = Vec::new();
+    for document in all().iter().filter(|document| *document != "ARCHITECTURE.md") {
+        for (number, line) in prose(&read(document)) {
+            if line.chars().count() > 100 && !line.starts_with('|') {
+                faults.push(format!("{document}:{number}: {} characters", line.chars().count()));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// `UPDATE=1 cargo test --test documents` writes the file anew.
+#[test]
+fn the_metrics_are_documented_as_declared() {
+    let text = generated::metrics_markdown();
+    let path = project("docs/METRICS.md");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &text).expect("a writable checkout");
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == text, "docs/METRICS.md is not what is declared; run UPDATE=1 cargo test --test documents");
 }
 
 /// Words in the text that name metrics, without the suffixes of a histogram.
@@ -156,40 +71,189 @@ fn metric_words(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_operator_is_told_of_every_metric_and_of_none_that_is_not_there() {
-    let told = metric_words(&read("docs/OPERATIONS.md"));
-    let declared: BTreeSet<String> = metrics::ALL.iter().map(|metric| metric.name.to_string()).collect();
-    assert_eq!(told, declared);
+fn documents_name_no_metric_that_is_not_there() {
+    for document in all().iter().filter(|document| *document != HISTORY) {
+        for word in metric_words(&read(document)) {
+            assert!(metrics::ALL.iter().any(|metric| metric.name == word), "{document} names {word}");
+        }
+    }
+}
+
+#[test]
+fn documents_name_no_setting_that_is_not_there() {
+    let sections: BTreeSet<&str> = TABLE.iter().map(|section| section.name).collect();
+    // Keys of a profile have sections of their own.
+    let documents = all().into_iter().filter(|document| document != HISTORY && !document.contains("PROFILE"));
+    let mut known = 0;
+    for document in documents {
+        for words in quoted(&read(&document)) {
+            let name = words.split([' ', '=']).next().unwrap_or_default();
+            let Some((section, key)) = name.split_once('.') else { continue };
+            let is_name = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            if !sections.contains(section) || !is_name(key) || key == "rs" {
+                continue;
+            }
+            assert!(table::find(name).is_some(), "{document} names the setting `{name}`");
+            known += 1;
+        }
+    }
+    assert!(known > 100, "found {known}");
+}
+
+/// The labels of one line of `/metrics`, without the buckets of histograms.
+fn labels(line: &str) -> Vec<(&str, &str)> {
+    let inside = line.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or("", |(labels, _)| labels);
+    let labels = inside.split(',').filter_map(|label| label.split_once('='));
+    labels.map(|(name, value)| (name, value.trim_matches('"'))).filter(|(name, _)| *name != "le").collect()
+}
+
+#[test]
+fn metrics_have_the_labels_and_values_that_are_declared() {
+    let server = Program::serve(&[], &[]);
+    let exposed = server.get("/metrics").body;
+    let mut compared = 0;
+    for metric in metrics::ALL {
+        let lines = exposed.lines().filter(|line| {
+            let family = line.split(['{', ' ']).next().unwrap_or_default();
+            ["", "_bucket", "_sum", "_count"].iter().any(|end| family.strip_suffix(end) == Some(metric.name))
+        });
+        let series: Vec<_> = lines.map(labels).collect();
+        for label in metric.labels.iter().filter(|label| !label.values.is_empty()) {
+            let found: BTreeSet<&str> =
+                series.iter().flatten().filter(|(name, _)| *name == label.name).map(|(_, value)| *value).collect();
+            assert_eq!(found, label.values.iter().copied().collect(), "{}, `{}`", metric.name, label.name);
+            compared += 1;
+        }
+        for (name, _) in series.iter().flatten() {
+            assert!(metric.labels.iter().any(|label| label.name == *name), "{} has `{name}`", metric.name);
+        }
+    }
+    assert!(compared >= 15, "found {compared}");
 }
 
 #[test]
 fn alerts_and_the_operators_guide_select_series_that_exist() {
-    let server = Program::serve(&[], &[]);
-    let exposed = server.get("/metrics").body;
-    for document in ["deploy/prometheus/alerts.yml", "docs/OPERATIONS.md"] {
+    for document in ["deploy/prometheus/alerts.yml", "docs/operations/watch.md"] {
         let text = read(document);
         let mut selected = 0;
-        for (place, _) in text.match_indices("{") {
+        for (place, _) in text.match_indices('{') {
             let before = &text[..place];
             let start = before.rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or(0, |at| at + 1);
-            let Some(selector) =
-                text[place + 1..].split('}').next().filter(|_| before[start..].starts_with("fanline_"))
-            else {
-                continue;
-            };
-            let Some((label, value)) = selector.split_once('=') else { continue };
-            let is_pattern = value.starts_with('~');
-            let value = value.trim_start_matches('~').trim_matches('"');
-            let family = exposed.lines().filter(|line| line.starts_with(&format!("{}{{", &before[start..])));
-            let holds = |line: &str| match is_pattern {
-                true => {
-                    value.split('|').any(|part| line.contains(&format!("{label}=\"{}", part.trim_end_matches(".*"))))
-                }
-                false => line.contains(&format!("{label}=\"{value}\"")),
-            };
-            assert!(family.into_iter().any(holds), "{document}: {}{{{selector}}} selects nothing", &before[start..]);
+            let Some(metric) = metrics::ALL.iter().find(|metric| metric.name == &before[start..]) else { continue };
+            let selector = text[place + 1..].split('}').next().expect("the brace is closed");
+            let (name, value) = selector.split_once('=').expect("a label and its value");
+            let label = metric.labels.iter().find(|label| label.name == name);
+            let label = label.unwrap_or_else(|| panic!("{document}: {} has no label `{name}`", metric.name));
+            for value in value.trim_start_matches('~').trim_matches('"').split('|') {
+                let begins = |known: &&&str| known.starts_with(value.trim_end_matches(".*"));
+                assert!(label.values.iter().any(|known| begins(&known)), "{document}: {}: {value}", metric.name);
+            }
             selected += 1;
         }
         assert!(selected >= 2, "{document}: found {selected} selectors");
     }
+}
+
+#[test]
+fn every_alert_is_explained() {
+    let guide = read("docs/operations/watch.md");
+    for line in read("deploy/prometheus/alerts.yml").lines() {
+        if let Some((_, alert)) = line.split_once("- alert: ") {
+            assert!(guide.contains(&format!("| **{alert}** |")), "expected {alert} in watch.md");
+        }
+    }
+}
+
+/// Every code of the program is in a table of the protocol. A cell may hold several.
+#[test]
+fn every_code_that_clients_get_is_in_the_protocol() {
+    let protocol = read("docs/PROTOCOL.md");
+    let cells = first_cells(&protocol, "code").join(" ");
+    let documented: BTreeSet<&str> = cells.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+    let answers = ["sent", "response", "other"];
+    for metric in [&metrics::COMMANDS_REFUSED, &metrics::CLIENT_REQUESTS] {
+        for code in metric.labels.iter().flat_map(|label| label.values).filter(|code| !answers.contains(code)) {
+            assert!(documented.contains(code), "expected `{code}` among the error codes");
+        }
+    }
+    for code in Goodbye::ALL.iter().filter(|it| **it != Goodbye::ClientClosed).filter_map(|it| it.close_code()) {
+        assert!(documented.contains(code.to_string().as_str()), "expected {code} among the close codes");
+    }
+}
+
+#[test]
+fn the_glossary_has_every_word_of_the_names_of_metrics() {
+    let cells = first_cells(&read("GLOSSARY.md"), "word").join(" ").to_lowercase();
+    let known: BTreeSet<&str> = cells.split(|c: char| !c.is_alphanumeric()).collect();
+    // A plural is known by its singular, and a participle by its verb.
+    let stems = |word: &str| -> Vec<String> {
+        let cut = |end: &str, instead: &str| word.strip_suffix(end).map(|stem| format!("{stem}{instead}"));
+        let cuts = [cut("", ""), cut("s", ""), cut("es", ""), cut("ies", "y"), cut("als", "ed"), cut("ed", "")];
+        cuts.into_iter().flatten().collect()
+    };
+    let mut missing = BTreeSet::new();
+    for metric in metrics::ALL {
+        for word in metric.name.split('_').skip(1).filter(|word| !["to", "http"].contains(word)) {
+            if !stems(word).iter().any(|stem| known.contains(stem.as_str())) {
+                missing.insert(word);
+            }
+        }
+    }
+    assert!(missing.is_empty(), "expected these words in GLOSSARY.md: {missing:?}");
+}
+
+/// The text of every Rust file below a folder.
+fn sources(folder: &str, take: &mut impl FnMut(&Path, &str)) {
+    let Ok(entries) = std::fs::read_dir(project(folder)) else { return };
+    for path in entries.map(|entry| entry.expect("a readable entry").path()) {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if path.is_dir() && !["target", "node_modules"].contains(&name) {
+            sources(path.to_str().expect("UTF-8"), take);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            take(&path, &std::fs::read_to_string(&path).expect("a readable file"));
+        }
+    }
+}
+
+#[test]
+fn every_invariant_names_tests_that_exist() {
+    let mut tests = String::new();
+    for folder in ["src", "tests", "crates"] {
+        sources(folder, &mut |_, text| tests.push_str(text));
+    }
+    let document = read("INVARIANTS.md");
+    let rows = prose(&document).into_iter().filter(|(_, line)| line.starts_with("| ") && line.contains('`'));
+    let mut found = 0;
+    for (number, row) in rows {
+        let held_by = row.split('|').nth(2).unwrap_or_default();
+        for name in held_by.split('`').skip(1).step_by(2).filter(|name| !name.contains([' ', '.'])) {
+            let is_there = tests.contains(&format!("fn {name}(")) || name == "Publisher" || name == "Clone";
+            assert!(is_there, "INVARIANTS.md:{number}: there is no test `{name}`");
+            found += 1;
+        }
+    }
+    assert!(found > 40, "found {found}");
+}
+
+#[test]
+fn every_file_that_the_map_names_exists() {
+    let mut files = Vec::new();
+    for folder in ["src", "tests", "benches", "crates", "examples"] {
+        sources(folder, &mut |path, _| files.push(path.to_str().expect("UTF-8").to_owned()));
+    }
+    let mut found = 0;
+    for document in ["ARCHITECTURE.md", "CONTRIBUTING.md", "STYLE.md", "INVARIANTS.md", "SECURITY.md"] {
+        let text = read(document);
+        let paths =
+            quoted(&text).into_iter().flat_map(|quote| quote.split([' ', ','])).filter(|it| it.ends_with(".rs"));
+        for path in paths {
+            let is_there = files.iter().any(|file| file.ends_with(&format!("/{path}")));
+            assert!(is_there, "{document} names `{path}`");
+            found += 1;
+        }
+        for folder in quoted(&text).into_iter().filter(|quote| quote.starts_with("src/") && quote.ends_with('/')) {
+            assert!(project(folder).is_dir(), "{document} names `{folder}`");
+        }
+    }
+    assert!(found > 20, "found {found}");
 }

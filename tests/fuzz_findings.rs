@@ -5,8 +5,6 @@ use std::path::Path;
 
 use fanline::json::{Pointer, find};
 use fanline::protocol::command;
-use fanline::wire::deflate::{Deflater, Inflater};
-use fanline::wire::frame::{DecodeError, Decoder, Opcode, put_header};
 
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
@@ -24,17 +22,6 @@ fn every_committed_input_passes_its_target() {
             target(&fs::read(&input).expect("a readable seed"));
         }
     }
-}
-
-#[test]
-fn a_limit_below_that_of_control_frames_holds_for_messages() {
-    let mut frame = Vec::new();
-    put_header(&mut frame, Opcode::Binary, false, 20);
-    frame[1] |= 0x80;
-    frame.extend_from_slice(&[0; 4 + 20]);
-    let mut decoder = Decoder::new(16, false);
-    decoder.push(&frame);
-    assert_eq!(decoder.next(&mut Inflater::new()), Err(DecodeError::TooBig { max: 16 }));
 }
 
 #[test]
@@ -62,14 +49,4 @@ fn an_index_with_leading_zeros_is_a_name() {
     assert_eq!(find("[7,8]", &pointer("/00")), None);
     assert_eq!(find("[7,8]", &pointer("/-0")), None);
     assert_eq!(find(r#"{"00":7}"#, &pointer("/00")), Some("7"));
-}
-
-#[test]
-fn an_empty_message_can_be_deflated_into_a_kept_window() {
-    let mut deflater = Deflater::new(6, 15);
-    let mut out = Vec::new();
-    deflater.deflate(b"before", &mut out);
-    out.clear();
-    deflater.deflate(b"", &mut out);
-    assert_eq!(out, [0]);
 }

@@ -623,7 +623,7 @@ async fn answered(answers: &Receiver<RequestAnswer>) -> RequestAnswer {
 async fn answers_find_the_one_who_asked() {
     let exchange = Exchange::open();
     let (asks, queue) = requests::open(RequestRules::default());
-    let rig = Rig::start(Settings { asks: Some(queue), ..settings(&exchange, &["v"]) });
+    let rig = Rig::start(Settings { requests: Some(queue), ..settings(&exchange, &["v"]) });
     until("the connection", || exchange.ready(&["v"]).len() == 1).await;
 
     let one = request(&asks, r#"{"id":7,"method":"one"}"#, PATIENCE);

@@ -1,7 +1,7 @@
 //! `make hostile`: one attacker after the other against a server with honest clients, and what these notice of it.
 //!
 //! `cargo bench --bench hostile -- [--program PATH] [--only NAME,…] [--honest N] [--rate N] [--seconds N]`. Prints a table;
-//! takes some 5 minutes. The server is held to what stands in docs/OPERATIONS.md: the honest clients' 99th percentile at most
+//! takes some 5 minutes. The server is held to docs/operations/limits.md: the honest clients' 99th percentile at most
 //! 3 times what it is when all is quiet, no wait of more than 250 ms, nothing lost, at most 64 MiB more memory. Two rows are
 //! controls; where these do not hold either, the machine is too busy to tell. Ends with 1 if any other row does not hold.
 

@@ -121,7 +121,7 @@ fn window(payloads: &[Bytes], level: u32, cut: u32) -> Cost {
         }
         frames += 1;
         let mut out = Vec::new();
-        put_deflated(&mut out, Opcode::Text as u8, payload, &mut deflater);
+        put_deflated(&mut out, Opcode::Text, payload, &mut deflater);
         out.len()
     })
 }

@@ -1,13 +1,11 @@
-//! The parsers of texts: commands, negotiation, patterns, profiles, recordings.
+//! The parsers of texts: commands, patterns, profiles, recordings.
 
 use std::path::Path;
 
 use fanline::json::is_json;
 use fanline::profile;
-use fanline::protocol::command;
-use fanline::protocol::command::{Command, CommandId, EVERY_MAX, EVERY_MIN, Policy, TIMEOUT_MAX, TIMEOUT_MIN};
+use fanline::protocol::command::{self, Command, CommandId, EVERY_MAX, EVERY_MIN, Policy, TIMEOUT_MAX, TIMEOUT_MIN};
 use fanline::simulator::recording::{Recording, RecordingError};
-use fanline::wire::negotiate;
 use fanline::words::topic::{Pattern, check_topic};
 use serde_json::json;
 
@@ -79,16 +77,6 @@ fn written(command: &Command, id: Option<&CommandId>) -> String {
 
 fn texts(patterns: &[Pattern]) -> Vec<&str> {
     patterns.iter().map(Pattern::as_str).collect()
-}
-
-/// Any header is agreed on, declined or refused; what was agreed on is itself an offer of the same.
-pub fn negotiate(input: &[u8]) {
-    let Ok(text) = std::str::from_utf8(input) else { return };
-    let whole = negotiate::negotiate(text.split('\n'));
-    if let Ok(Some(agreement)) = whole {
-        assert!((8..=15).contains(&agreement.window_bits()));
-        assert_eq!(negotiate::negotiate([agreement.response().as_str()]), Ok(Some(agreement)));
-    }
 }
 
 /// The input is a pattern, a line feed, and a topic: the matching is what its definition says.

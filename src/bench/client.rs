@@ -1,11 +1,11 @@
 //! One client of the load: counts what arrives, and reads it where it is followed.
 //!
-//! Most clients are only counted: heads are scanned, payloads are dropped. Those that are followed read every message, for
+//! Most clients are only counted: headers are scanned, payloads are dropped. Those that are followed read every message, for
 //! its age and for gaps between offsets. A followed client holds at most one message of `MESSAGE_BYTES_MAX`.
 
 use crate::wire::deflate::Inflater;
-use crate::wire::frame::{Opcode, parts};
-use crate::wire::scan::{FrameHead, FrameScanner};
+use crate::wire::frame::Opcode;
+use crate::wire::scan::{FrameHeader, FrameScanner};
 use crate::words::stamp::Stamp;
 
 use super::mark;
@@ -14,7 +14,9 @@ use super::tally::ClientTotals;
 /// A larger message ends the client that is followed.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// How every notice begins, and no frame does.
-const SERVER_MESSAGE: &[u8] = b"{\"op\":\"";
+const NOTICE: &[u8] = b"{\"op\":\"";
+const SKIPPED: &[u8] = b"{\"op\":\"sk";
+const ERROR: &[u8] = b"{\"op\":\"er";
 
 /// What to look for in messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,15 +84,17 @@ impl LoadClient {
     pub fn take(&mut self, bytes: &[u8], now: Stamp, reading: MessageFields, tally: &mut ClientTotals) -> Duties {
         let (mut deliveries, mut duties) = (0, Duties::default());
         tally.bytes += bytes.len() as u64;
-        let scanned = self.scanner.scan(bytes, |head, start| match head.opcode() {
-            1 | 2 if reading.notices && !head.is_deflated() && start.starts_with(SERVER_MESSAGE) => {
+        let scanned = self.scanner.scan(bytes, |header, start| match header.opcode() {
+            Some(Opcode::Text | Opcode::Binary)
+                if reading.notices && !header.is_compressed() && start.starts_with(NOTICE) =>
+            {
                 tally.notices += 1;
-                tally.skips += u64::from(start.ends_with(b"sk"));
-                tally.refusals += u64::from(start.ends_with(b"er"));
+                tally.skips += u64::from(start.starts_with(SKIPPED));
+                tally.refusals += u64::from(start.starts_with(ERROR));
             }
-            1 | 2 => deliveries += 1,
-            8 => duties.ended = true,
-            9 => duties.pongs += 1,
+            Some(Opcode::Text | Opcode::Binary) => deliveries += 1,
+            Some(Opcode::Close) => duties.ended = true,
+            Some(Opcode::Ping) => duties.pongs += 1,
             _ => {}
         });
         tally.pings += duties.pongs;
@@ -110,11 +114,13 @@ impl Follower {
         let mut pending = std::mem::take(&mut self.pending);
         pending.extend_from_slice(bytes);
         let mut start = 0;
-        while let Some(head) = FrameHead::read(&pending[start..]).ok()? {
-            let payload_bytes = usize::try_from(head.payload_bytes).ok().filter(|bytes| *bytes <= MESSAGE_BYTES_MAX)?;
-            let Some(frame) = pending.get(start..start + head.header_bytes + payload_bytes) else { break };
-            start += frame.len();
-            self.read(&head, frame, now, reading, tally)?;
+        while let Some(header) = FrameHeader::read(&pending[start..]).ok()? {
+            let payload_bytes =
+                usize::try_from(header.payload_bytes).ok().filter(|bytes| *bytes <= MESSAGE_BYTES_MAX)?;
+            let first = start + header.header_bytes;
+            let Some(payload) = pending.get(first..first + payload_bytes) else { break };
+            start = first + payload_bytes;
+            self.read(&header, payload, now, reading, tally)?;
         }
         // A client in step is mostly left with nothing, and then holds nothing.
         if start < pending.len() {
@@ -126,18 +132,17 @@ impl Follower {
 
     fn read(
         &mut self,
-        head: &FrameHead,
-        frame: &[u8],
+        header: &FrameHeader,
+        payload: &[u8],
         now: Stamp,
         reading: MessageFields,
         tally: &mut ClientTotals,
     ) -> Option<()> {
-        let (opcode, payload) = parts(frame);
-        if opcode != Opcode::Text as u8 && opcode != Opcode::Binary as u8 {
+        if !matches!(header.opcode(), Some(Opcode::Text | Opcode::Binary)) {
             return Some(());
         }
-        if head.is_deflated() {
-            let inflated = self.inflater.inflate_on(payload, MESSAGE_BYTES_MAX).ok()?;
+        if header.is_compressed() {
+            let inflated = self.inflater.inflate_with_context(payload, MESSAGE_BYTES_MAX).ok()?;
             self.message(&inflated, now, reading, tally);
         } else {
             self.message(payload, now, reading, tally);
@@ -146,9 +151,9 @@ impl Follower {
     }
 
     fn message(&mut self, message: &[u8], now: Stamp, reading: MessageFields, tally: &mut ClientTotals) {
-        if reading.notices && message.starts_with(SERVER_MESSAGE) {
+        if reading.notices && message.starts_with(NOTICE) {
             // After `subscribed` and `skipped` come values up to that offset, and then the stream.
-            let name = match message[SERVER_MESSAGE.len()..].first_chunk() {
+            let name = match message[NOTICE.len()..].first_chunk() {
                 Some(b"ski") => "to",
                 Some(b"sub") => "offset",
                 _ => return,
@@ -257,7 +262,7 @@ mod tests {
             if offset % 20 == 0 {
                 deflater.cut();
             }
-            put_deflated(&mut stream, Opcode::Text as u8, &envelope(offset, 1_000_000), &mut deflater);
+            put_deflated(&mut stream, Opcode::Text, &envelope(offset, 1_000_000), &mut deflater);
         }
         let (tally, duties) = take(&mut LoadClient::new(true), &stream, 100, READING);
         assert_eq!((tally.deliveries, tally.ages.len(), tally.gaps, duties.ended), (50, 50, 0, false));

@@ -1,4 +1,5 @@
-//! The settings on paper: docs/CONFIGURATION.md, the example file, and the effective configuration.
+//! Settings and metrics on paper: docs/CONFIGURATION.md, docs/METRICS.md, the example file, and the effective
+//! configuration.
 
 use std::fmt::Write;
 
@@ -7,11 +8,13 @@ use crate::settings::kind::{SettingKind, SettingValue};
 use crate::settings::setting::{Preset, Setting, SettingsSection, VARIABLES_BESIDE};
 use crate::settings::table::TABLE;
 use crate::settings::values::Values;
+use crate::words::metrics::{Metric, MetricLabel, SECTIONS};
 
 const INTRODUCTION: &str = "\
 # Configuration
 
-Every setting can be given in a TOML file, by an environment variable and by a flag. A later one wins:
+Every setting can be given in a TOML file, by an environment variable and by a flag. Later sources
+win:
 
 ```
 defaults  <  file (--config FILE or FANLINE_CONFIG)  <  variables (FANLINE_…)  <  flags
@@ -23,26 +26,63 @@ defaults  <  file (--config FILE or FANLINE_CONFIG)  <  variables (FANLINE_…) 
 | variable | `FANLINE_SLOW_REPLAY_MAX=10s` |
 | flag | `--slow-replay-max 10s` |
 
-No file is read unless it is named. `fanline config` prints the values in force and where each comes from (with secrets
-that a URL may hold, but without the values of headers). `fanline check FILE` refuses what a start with this file and these variables would refuse; the file may be
-a pipe. Unknown keys, sections and flags are refused, with the nearest valid name, and so are values out of bounds. A variable whose
-name is nearly that of a setting is refused too; other variables that begin with `FANLINE_`, such as those that Kubernetes sets for
-a Service named `fanline`, are ignored with one line in the log.
+| command | what it does |
+|---|---|
+| `fanline config` | prints the values in force, and where each comes from; URLs with any secrets in them, headers without their values |
+| `fanline config --example` | prints a file with every setting at its default |
+| `fanline check FILE` | rejects what a start with this file and these variables would reject; FILE may be a pipe |
 
-A file that names no feed is refused, unless it has a section `[simulate]`: nobody shall get invented prices by a slip. For the same
-reason `FANLINE_UPSTREAM_URL` and `FANLINE_CONFIG` may not be empty.
+fanline reads a file only if it is named. It rejects unknown keys, sections and flags, with the
+nearest valid name, and values out of range. It also rejects a variable whose name is nearly that of
+a setting. Other variables that begin with `FANLINE_`, such as those Kubernetes sets for a Service
+named `fanline`, are ignored with a line in the log.
+
+A file that names no feed is rejected unless it has a section `[simulate]`, so that a mistake never
+serves invented prices. For the same reason `FANLINE_UPSTREAM_URL` and `FANLINE_CONFIG` may not be
+empty.
 
 * Durations are a number and a unit: `250ms`, `15s`, `2m`, `1h`.
-* Sizes are bytes (`65536`) or have a unit: `64KiB`, `16MiB`, `1GiB` (powers of 1024), `KB`, `MB`, `GB` (powers of 1000).
-* Lists are separated by commas in a variable; the flag is repeated, one item each; in TOML they are lists of strings. A comma
-  inside braces, brackets or quotes belongs to its item: `FANLINE_UPSTREAM_SUBSCRIBE='{\"a\":1,\"b\":2}'` is one. A variable that
-  begins with `[` is read as a list of TOML or JSON: `[\"a\", \"b,c\"]`; what is no string in it is an item as it is written.
-* Any variable may name a file that holds the value, by `_FILE` after its name: `FANLINE_UPSTREAM_URL_FILE=/run/secrets/feed`. So a
-  secret stands neither in the environment nor in the configuration.
-* For some settings of the feed a profile has a key too, such as `keepalive.pong_timeout` for `upstream.pong_timeout`. What you
-  set counts; without that the profile's key does, and without either the default that the setting's meaning names. The log
-  warns of a key that does not count because of a setting, and `fanline config` shows what counts, and why.
-* What is `unset` by default is unset again by an empty text; a URL only in a file.
+* Sizes are bytes (`65536`) or have a unit: `64KiB`, `16MiB`, `1GiB` (powers of 1024), `KB`, `MB`,
+  `GB` (powers of 1000).
+* Lists are lists of strings in TOML, separated by commas in a variable, and repeated as a flag. A
+  comma inside braces, brackets or quotes belongs to its item:
+  `FANLINE_UPSTREAM_SUBSCRIBE='{\"a\":1,\"b\":2}'` is one item. A variable that begins with `[` is read
+  as a list of TOML or JSON: `[\"a\", \"b,c\"]`. Members that are not strings become items as they are
+  written.
+* Any variable can name a file that holds the value, with `_FILE` after its name:
+  `FANLINE_UPSTREAM_URL_FILE=/run/secrets/feed`. The secret is then neither in the environment nor
+  in the configuration.
+* An empty text unsets a setting whose default is `unset`; a URL only in a file.
+* For some settings of the feed a profile has a key too, such as `keepalive.pong_timeout` for
+  `upstream.pong_timeout`. What you set counts; without that the profile's key does, and without
+  either the default that the setting's meaning names. The log warns of a key that does not count
+  because of a setting, and `fanline config` shows what counts, and why.
+";
+
+const METRICS_INTRODUCTION: &str = "\
+# Metrics
+
+`/metrics` serves these series in the Prometheus text format 0.0.4.
+[operations/watch.md](operations/watch.md) explains what to watch, and which alerts use them.
+
+Labels with a fixed set of values list them; their series exist from the start. Series with a label
+`shard` have one series per shard.
+";
+
+const METRICS_OF_PROCESS: &str = "
+## Standard process metrics
+
+Named as in Prometheus' own client libraries:
+
+| metric | type | labels | meaning |
+|---|---|---|---|
+| `process_cpu_seconds_total` | counter | | CPU time of the process |
+| `process_resident_memory_bytes` | gauge | | resident memory |
+| `process_virtual_memory_bytes` | gauge | | virtual memory |
+| `process_threads` | gauge | | threads |
+| `process_open_fds` | gauge | | open files |
+| `process_max_fds` | gauge | | limit of open files |
+| `process_start_time_seconds` | gauge | | start of the process, Unix time |
 ";
 
 /// The text of docs/CONFIGURATION.md.
@@ -64,8 +104,32 @@ pub fn markdown() -> String {
         put(&mut text, format_args!("| `{}` | `{variable}` | `--{flag}`{positional} |\n", setting.name));
     }
     let beside = VARIABLES_BESIDE.map(|name| format!("`{name}`")).join(" and ");
-    put(&mut text, format_args!("\nBeside them there are {beside} (where the tests find recordings).\n"));
+    put(&mut text, format_args!("\nTwo variables are not settings: {beside} (where tests find recordings).\n"));
     text
+}
+
+/// The text of docs/METRICS.md.
+pub fn metrics_markdown() -> String {
+    let mut text = METRICS_INTRODUCTION.to_owned();
+    for section in SECTIONS {
+        put(
+            &mut text,
+            format_args!("\n## {}\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n", section.title),
+        );
+        for Metric { name, kind, help, labels } in section.metrics {
+            let labels: Vec<String> = labels.iter().map(shown_label).collect();
+            let kind = format!("{kind:?}").to_lowercase();
+            put(&mut text, format_args!("| `{name}` | {kind} | {} | {help} |\n", labels.join("; ")));
+        }
+    }
+    text.push_str(METRICS_OF_PROCESS);
+    text
+}
+
+fn shown_label(label: &MetricLabel) -> String {
+    let values: Vec<String> = label.values.iter().map(|value| format!("`{value}`")).collect();
+    let colon = if values.is_empty() { "" } else { ": " };
+    format!("`{}`{colon}{}", label.name, values.join(", "))
 }
 
 /// A file with every setting, commented out, at its default.

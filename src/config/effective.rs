@@ -110,7 +110,7 @@ impl EffectiveUpstream {
             message_bytes_max,
             interest: None,
             linger: upstream.linger,
-            asks: None,
+            requests: None,
             first_message_timeout: upstream.first_message_timeout,
             expire_after: Some(config.topics.expire_after).filter(|after| !after.is_zero()),
         };

@@ -337,31 +337,28 @@ impl<S: Socket> Shard<S> {
     pub(super) fn unseat(&mut self, id: SessionId) -> Offset {
         let session = &self.sessions[id.0];
         let lane = &mut self.lanes[session.lane.0 as usize];
-        let (seats, seat, cursor) = match &session.standing {
-            SyncState::InStep { seat } => {
-                let cursor = lane.pace.as_ref().map_or(self.cursor, |pace| pace.position);
-                (&mut lane.in_step, *seat as usize, cursor)
-            }
+        let position = lane.pace.as_ref().map_or(self.cursor, |pace| pace.position);
+        let (seat, (left, moved), cursor) = match &session.standing {
+            SyncState::InStep { seat } => (*seat, swap_out(&mut lane.in_step, *seat), position),
             SyncState::Boarded { seat } => {
-                let cursor = lane.pace.as_ref().map_or(self.cursor, |pace| pace.position);
                 let window = lane.window.as_mut().expect("who is on board has a window");
-                (&mut window.boarded, *seat as usize, cursor)
+                let (left, moved) = window.leave(*seat as usize);
+                (*seat, (left, moved.copied()), position)
             }
             SyncState::Ahead { seat, cursor } => {
                 let pace = lane.pace.as_mut().expect("only paced lanes have sessions ahead");
-                (&mut pace.ahead, *seat as usize, *cursor)
+                (*seat, swap_out(&mut pace.ahead, *seat), *cursor)
             }
             SyncState::Behind(behind) => return behind.cursor,
             SyncState::Leaving(_) => return self.cursor,
         };
-        assert_eq!(seats[seat], id, "a seat belongs to who sits on it");
-        seats.swap_remove(seat);
-        if let Some(moved) = seats.get(seat).copied()
+        assert_eq!(left, id, "a seat belongs to who sits on it");
+        if let Some(moved) = moved
             && let SyncState::InStep { seat: its }
             | SyncState::Boarded { seat: its }
             | SyncState::Ahead { seat: its, .. } = &mut self.sessions[moved.0].standing
         {
-            *its = seat as u32;
+            *its = seat;
         }
         cursor
     }
@@ -380,4 +377,10 @@ impl<S: Socket> Shard<S> {
         self.stand(id, SyncState::Behind(Box::new(CatchUp::at(cursor))));
         self.enqueue(id);
     }
+}
+
+/// Takes the session off its seat. Gives it, and the session that sits there now, if one was moved.
+fn swap_out(seats: &mut Vec<SessionId>, seat: u32) -> (SessionId, Option<SessionId>) {
+    let left = seats.swap_remove(seat as usize);
+    (left, seats.get(seat as usize).copied())
 }

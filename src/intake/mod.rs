@@ -1,23 +1,35 @@
 //! Floor 4, west wing: from the upstream to the publisher.
 //!
 //! ```text
-//! Upstream (connects, waits, connects again)
-//!   ├─ line/      one connection: its socket, and what to say on it and when (`Dialogue`)
-//!   ├─ sorting/   what a message is, and which topics it holds (`Sorter`), by
-//!   └─ profile/   the description of the feed: a Profile and its rules
+//! upstream/     the task: its connections, what is asked for on which of them, what clients want
+//!   connection/   one connection: its socket, and what is to be sent on it and when (`Protocol`)
+//!   pipeline.rs   the way of a message, on one screen:
+//!     classify/     what it is, and which updates of which topics it holds (`Classifier`), by the profile
+//!     arbitrate/    several connections that carry the same: first copy wins, order restored (`Arbiter`)
+//!     assemble/     gaps, whole values, cadence (`Assembler`)
+//!     output.rs     updates to the publisher, and what is known of their topics; feed_health.rs: live or stale
+//! probe.rs      looks at a feed for a while: `fanline probe`
 //! ```
-//! `Dialogue` and `Sorter` know no sockets and no clock. Nothing here knows who reads what is published.
+//! `Protocol`, `Classifier`, `Arbiter`, `Assembler` and `Assignment` know no sockets and no clock. Nothing here knows
+//! who reads what is published.
 
 pub mod arbitrate;
 pub mod assemble;
 pub mod classify;
 pub mod probe;
+pub mod update;
 pub mod upstream;
 
 pub(crate) mod connection;
-mod digest;
+mod cursor;
+mod feed_health;
+mod feed_report;
+mod item_status;
+mod message_log;
+mod oddity_log;
+mod output;
 mod pipeline;
+mod probe_counts;
 #[cfg(test)]
 mod recorded;
-mod sample;
-mod update_sink;
+mod time;

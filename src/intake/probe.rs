@@ -91,16 +91,16 @@ pub async fn probe(
         () = ending => unreachable!("it waits for ever"),
     };
     served?;
-    let tally = upstream.tally();
-    if tally.connects == 0 {
-        let trouble = tally.troubles.last().cloned().unwrap_or_else(|| "no answer so far".to_string());
+    let counts = upstream.counts();
+    if counts.connects == 0 {
+        let trouble = counts.troubles().last().cloned().unwrap_or_else(|| "no answer so far".to_string());
         return Err(ProbeError::NeverConnected { url: upstream.shown_url(), seconds: duration.as_secs(), trouble });
     }
     let seconds = ended.ns_since(started) as f64 / 1e9;
     let mut topics = Vec::new();
     reader.each_latest(|current| {
         if current.count == 0 {
-            // What is known of it is a note, and told among the troubles.
+            // What is known of it is a status, and stands among the troubles.
             return;
         }
         let newest = current.retained.newest();
@@ -113,17 +113,17 @@ pub async fn probe(
         });
     });
     topics.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.topic.cmp(&b.topic)));
-    let counted = MessageClass::ALL.into_iter().map(|class| (class.label(), tally.messages[class as usize]));
+    let by_class = MessageClass::ALL.into_iter().map(|class| (class.label(), counts.messages[class as usize]));
     Ok(ProbeReport {
         url: upstream.shown_url(),
         profile,
-        guess: upstream.sorter().and_then(|sorter| sorter.guess()).map(ToString::to_string),
-        connects: tally.connects,
+        guess: upstream.guess().map(ToString::to_string),
+        connects: counts.connects,
         seconds,
-        classes: counted.filter(|(_, count)| *count > 0).collect(),
+        classes: by_class.filter(|(_, count)| *count > 0).collect(),
         topics,
         samples,
-        troubles: tally.troubles.clone(),
+        troubles: counts.troubles().to_vec(),
     })
 }
 

@@ -9,10 +9,12 @@ use std::fmt;
 use std::ops::Range;
 
 pub use depth::is_too_deep;
+pub use document::{Document, Match, Matches, PointerSet, PointerSite, list_parts, range_in};
 use scan::Scan;
 use tree::SearchNode;
 
 mod depth;
+mod document;
 mod scan;
 mod tree;
 
@@ -251,6 +253,12 @@ impl FoundTokens {
     /// The raw token of the path's element with this index.
     pub fn element<'a>(&self, text: &'a str, path: usize, index: usize) -> Option<&'a str> {
         self.paths.get(path)?.elements.get(index)?.0.of(text)
+    }
+
+    /// Where the path's element with this index lies in the text; empty if there is none.
+    pub fn element_range(&self, path: usize, index: usize) -> Range<usize> {
+        let element = self.paths.get(path).and_then(|found| found.elements.get(index));
+        element.map_or(0..0, |(value, _)| value.start as usize..value.end as usize)
     }
 
     /// The raw token of the key that the innermost `*` over an object stands for in this element.

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::intake::assemble::sequence::{Continuity, GapRemedy, SequenceRule};
-use crate::intake::assemble::{Treatment, read_mode};
 use crate::json::{Each, Pointer};
 use crate::words::topic::check_topic;
 
 use crate::profile::decode::{Decode, MessageFormat};
+use crate::profile::mode::read_mode;
 use crate::profile::optional;
 use crate::profile::rule::{Bind, ConnectionSequenceRule, Field, MessageClass, Naming, NumberFields, Rule, Rules};
+use crate::profile::rules::numbers::{Continuity, GapRemedy, SequenceRule};
+use crate::profile::rules::treatment::Treatment;
 use crate::profile::section::{Keys, ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
 use crate::profile::template::{Aliases, Template};
 use crate::profile::test::Test;
@@ -89,6 +90,18 @@ pub(crate) fn topic_rules(template: &str) -> Result<Rules, String> {
     let topic = Some(Naming::Template(scope.template(template, None)?));
     scope.rules.list.push(Rule { topic, ..Rule::new("topic", MessageClass::Data) });
     Ok(scope.rules)
+}
+
+/// Names topics by this template wherever the rules say that the first messages decide.
+pub(crate) fn settle_guess(rules: &mut Rules, template: &str) -> Result<(), String> {
+    let mut scope = Scope { rules: std::mem::take(rules), ..Scope::default() };
+    let template = scope.template(template, None);
+    *rules = scope.rules;
+    let template = template?;
+    for rule in rules.list.iter_mut().filter(|rule| matches!(rule.topic, Some(Naming::Guess))) {
+        rule.topic = Some(Naming::Template(template.clone()));
+    }
+    Ok(())
 }
 
 /// The `[alias.NAME]` tables.

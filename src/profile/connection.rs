@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use crate::json::Pointer;
 
-use crate::intake::assemble::cadence::StaleAfter;
-
 use crate::profile::headers;
 use crate::profile::headers::Headers;
 use crate::profile::optional;
 use crate::profile::placeholders::{Placeholder, TemplateSite};
 use crate::profile::rule::{MessageClass, Rules};
+use crate::profile::rules::treatment::StaleAfter;
 use crate::profile::section::{Keys, ProfileEntry, ProfileError, ProfileSection, RateRule, did_you_mean, one_of};
 use crate::profile::template::Template;
 

@@ -10,6 +10,7 @@ pub(crate) mod headers;
 pub(crate) mod hidden;
 pub(crate) mod placeholders;
 pub(crate) mod rule;
+pub mod rules;
 pub(crate) mod secrets;
 pub mod section;
 pub(crate) mod subscribe;
@@ -19,6 +20,7 @@ pub(crate) mod template;
 mod built_in;
 pub(crate) mod compile;
 pub(crate) mod decode;
+pub(crate) mod mode;
 
 mod test;
 
@@ -377,7 +379,7 @@ mod tests {
 
     #[test]
     fn a_silence_is_told_under_every_built_in_profile_as_documented() {
-        use crate::intake::assemble::cadence::StaleAfter;
+        use crate::profile::rules::treatment::StaleAfter;
         for name in Profile::built_in_names() {
             let text = BUILT_IN.iter().find(|(built_in, _)| *built_in == name).expect("it is there").1;
             let profile = Profile::built_in(name).expect("it is there");

@@ -2,11 +2,11 @@
 //!
 //! Tests, templates and sequence numbers look at the same things: a [`Field`] says where, a [`View`] is what is there.
 
-use crate::intake::assemble::Treatment;
-use crate::intake::assemble::sequence::{Number, Numbers, SequenceRule, read_number};
 use crate::json::{FoundTokens, Pointer, Pointers, Type, decode_string};
 
 use crate::profile::decode::Decode;
+use crate::profile::rules::numbers::{Number, Numbers, SequenceRule, read_number};
+use crate::profile::rules::treatment::Treatment;
 use crate::profile::section::{did_you_mean, one_of};
 use crate::profile::template::Template;
 use crate::profile::test::Test;

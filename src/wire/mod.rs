@@ -2,7 +2,4 @@
 //!
 //! Pure: no tokio, no clock, no sockets. Everything here is a function of the bytes it is given.
 
-pub mod deflate;
-pub mod frame;
-pub mod negotiate;
-pub mod scan;
+pub use shared_deflate::{deflate, frame, negotiate, scan};

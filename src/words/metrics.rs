@@ -1,10 +1,11 @@
 //! The names under which fanline reports on itself, and the handle through which rooms get their meters.
 //!
-//! Every series is declared here once, with its help text, so that `/metrics` and the documentation cannot differ.
+//! Every series is declared here once, with its labels and its help text: `/metrics` and docs/METRICS.md both come from
+//! this table.
 
 use std::sync::Arc;
 
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
+use metrics::{Counter, Gauge, Histogram, Key, Level, Metadata, Recorder};
 
 /// One declared series.
 #[derive(Debug)]
@@ -12,6 +13,15 @@ pub struct Metric {
     pub name: &'static str,
     pub kind: MetricKind,
     pub help: &'static str,
+    pub labels: &'static [MetricLabel],
+}
+
+/// One label of a series.
+#[derive(Debug)]
+pub struct MetricLabel {
+    pub name: &'static str,
+    /// Every value, where they are known beforehand; else empty.
+    pub values: &'static [&'static str],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,76 +31,201 @@ pub enum MetricKind {
     Histogram,
 }
 
+/// Series that belong together in the documentation.
+#[derive(Debug)]
+pub struct MetricSection {
+    pub title: &'static str,
+    pub metrics: &'static [&'static Metric],
+}
+
 macro_rules! declare {
-    ($($constant:ident = $kind:ident $name:literal $help:literal;)*) => {
-        $(pub static $constant: Metric = Metric { name: $name, kind: MetricKind::$kind, help: $help };)*
-        /// Every declared series, in the order of the documentation.
-        pub static ALL: &[&Metric] = &[$(&$constant),*];
+    ($($title:literal {
+        $($constant:ident = $kind:ident $name:literal [$($label:ident: [$($value:literal),*]),*] $help:literal;)*
+    })*) => {
+        $($(pub static $constant: Metric = Metric {
+            name: $name,
+            kind: MetricKind::$kind,
+            help: $help,
+            labels: &[$(MetricLabel { name: stringify!($label), values: &[$($value),*] }),*],
+        };)*)*
+        /// Every declared series.
+        pub static ALL: &[&Metric] = &[$($(&$constant,)*)*];
+        /// The same, in the order of the documentation.
+        pub static SECTIONS: &[MetricSection] = &[$(MetricSection { title: $title, metrics: &[$(&$constant),*] }),*];
     };
 }
 
 declare! {
-    BUILD_INFO = Gauge "fanline_build_info" "Always 1; the labels tell the version.";
-    UPSTREAM_UP = Gauge "fanline_upstream_up" "1 while the feed is connected and delivering, else 0.";
-    UPSTREAM_STATE = Gauge "fanline_upstream_state" "1 for the state the upstream is in, 0 for the others.";
-    UPSTREAM_SIMULATED = Gauge "fanline_upstream_simulated" "1 while the prices are invented: the feed is the simulated market; else 0.";
-    UPSTREAM_CONNECTS = Counter "fanline_upstream_connects_total" "Connections to the upstream that were established.";
-    UPSTREAM_RECONNECTS = Counter "fanline_upstream_reconnects_total" "Attempts to connect again, by the reason that made them necessary.";
-    UPSTREAM_MESSAGES = Counter "fanline_upstream_messages_total" "Messages received from the upstream, by the class the profile gave them.";
-    UPSTREAM_BYTES = Counter "fanline_upstream_received_bytes_total" "Payload bytes received from the upstream.";
-    UPSTREAM_CONNECTIONS = Gauge "fanline_upstream_connections" "Open connections to the upstream.";
-    UPSTREAM_ITEMS = Gauge "fanline_upstream_items" "Items requested from the upstream.";
-    UPSTREAM_ITEMS_SILENT = Gauge "fanline_upstream_items_silent" "Items that the upstream was asked for and has not refused, and of which nothing has come within upstream.first_message_timeout.";
-    UPSTREAM_REFUSED = Counter "fanline_upstream_refused_total" "Items that the upstream refused or did not answer for.";
-    UPSTREAM_ROTATIONS = Counter "fanline_upstream_rotations_total" "Connections that were replaced by a new one before they were closed.";
-    UPSTREAM_GAPS = Counter "fanline_upstream_gaps_total" "Gaps in the upstream's numbers, by what they are counted over.";
-    UPSTREAM_RENEWALS = Counter "fanline_upstream_renewals_total" "Topics requested again because messages of them were missing.";
-    UPSTREAM_STALE = Counter "fanline_upstream_topics_stale_total" "Times a topic was quiet for longer than is usual for it.";
-    UPSTREAM_UNFOLDED = Counter "fanline_upstream_unfolded_total" "Snapshots and changes that could not be made into a whole value for clients that join, by reason; where there is no snapshot, once in 10 s for each topic.";
-    UPSTREAM_LEG_WINS = Counter "fanline_upstream_leg_wins_total" "Messages of which this leg delivered the first copy; counted only while several connections carry the same.";
-    UPSTREAM_LEG_DUPLICATES = Counter "fanline_upstream_leg_duplicates_total" "Messages of this leg that another leg had delivered before.";
-    UPSTREAM_LEG_LAG = Gauge "fanline_upstream_leg_lag_seconds" "How much later than the first copy this leg's copies come, as a moving mean.";
-    UPSTREAM_LAST_DATA = Gauge "fanline_upstream_last_data_timestamp_seconds" "Unix time of the last data from the upstream.";
-    FRAMES = Counter "fanline_frames_total" "Frames published to the ring.";
-    FRAME_BYTES = Counter "fanline_frame_payload_bytes_total" "Payload bytes of the frames published to the ring.";
-    TOPIC_STATUS = Counter "fanline_topic_status_total" "Notes about a topic put between its frames, by kind.";
-    FRAMES_REFUSED = Counter "fanline_frames_refused_total" "Frames and notes not published, by reason.";
-    TOPICS = Gauge "fanline_topics" "Topics that are known.";
-    TOPICS_EXPIRED = Counter "fanline_topics_expired_total" "Topics that were forgotten, because nothing came of them for topics.expire_after.";
-    HEAD_OFFSET = Gauge "fanline_head_offset" "Offset of the newest frame or note.";
-    RING_FRAMES = Gauge "fanline_ring_frames" "Frames and notes the ring holds.";
-    RING_BYTES = Gauge "fanline_ring_bytes" "Payload bytes the ring holds, whole values beside changes included.";
-    SESSIONS = Gauge "fanline_sessions" "Sessions connected now, by shard.";
-    SESSIONS_ADOPTED = Counter "fanline_sessions_adopted_total" "Sessions taken over from the edge, by shard.";
-    SESSIONS_BEHIND = Gauge "fanline_sessions_behind" "Sessions that are catching up, by shard.";
-    SHARD_BUSY = Gauge "fanline_shard_busy_ratio" "Fraction of the last second in which the shard's thread was busy, by shard.";
-    LANES = Gauge "fanline_lanes" "Lanes, by shard.";
-    WILDCARDS = Gauge "fanline_wildcards" "Wildcards of all lanes, by shard.";
-    LANE_BYTES = Gauge "fanline_lane_bytes" "Memory that the patterns of the lanes and their places in topics take, about, by shard.";
-    INBOUND_BYTES = Gauge "fanline_inbound_bytes" "Bytes received from clients that are no whole message yet or wait to be read, by shard.";
-    UNSENT_BYTES = Gauge "fanline_unsent_bytes" "Bytes held for clients that have not taken them, each counted once however many share it, by shard.";
-    DELIVERIES = Counter "fanline_deliveries_total" "Frames handed to sessions' sockets, by shard; notes are not counted.";
-    SENT_BYTES = Counter "fanline_sent_bytes_total" "Bytes accepted by sessions' sockets, by encoding.";
-    SAVED_BYTES = Counter "fanline_saved_bytes_total" "Bytes saved by compression, by scheme.";
-    WINDOWS = Gauge "fanline_windows" "Lanes that have a shared compression window, by shard.";
-    WINDOW_SESSIONS = Gauge "fanline_window_sessions" "Sessions that use a shared compression window, by shard.";
-    WINDOW_CUTS = Counter "fanline_window_cuts_total" "Resets of shared compression windows, at which waiting sessions join.";
-    ENCODINGS = Counter "fanline_encodings_total" "Encodings of a frame that were made, by encoding; shared by every recipient.";
-    SKIPS = Counter "fanline_skips_total" "Times a session was told that it skipped frames, by reason.";
-    GOODBYES = Counter "fanline_goodbyes_total" "Sessions ended, by reason.";
-    COMMANDS = Counter "fanline_commands_total" "Commands received from clients, by result.";
-    COMMANDS_REFUSED = Counter "fanline_commands_refused_total" "Commands that were refused, by code.";
-    THROTTLED = Counter "fanline_throttled_total" "Times reading from a client was paused because it sent more than limits.messages_per_second_max or limits.inbound_bytes_per_second_max.";
-    REFUSALS = Counter "fanline_refusals_total" "Requests refused, by reason: upgrades, foreign pages and hosts, and answers for which there is no room.";
-    HTTP_CONNECTIONS = Gauge "fanline_http_connections" "HTTP connections that are not upgraded, by state.";
-    HTTP_DROPPED = Counter "fanline_http_dropped_total" "HTTP connections closed before their time, by reason.";
-    HTTP_ANSWER_BYTES = Gauge "fanline_http_answer_bytes" "Bytes of different answers that are held for HTTP clients.";
-    CLIENT_REQUESTS = Counter "fanline_client_requests_total" "Commands send and request of clients, by result.";
-    WANTED_TOPICS = Gauge "fanline_wanted_topics" "Exact topics that clients are subscribed to, while upstream.demand is on.";
-    HTTP_REQUESTS = Counter "fanline_http_requests_total" "HTTP requests answered, by route and status.";
-    LIVENESS_AGE = Gauge "fanline_liveness_age_seconds" "Since the last sign of life of a part of the server, by part.";
-    LOG_DROPPED = Counter "fanline_log_lines_dropped_total" "Lines of the log that were dropped, because they were not read in time or could not be written.";
-    PUBLISH_TO_WRITE = Histogram "fanline_publish_to_write_seconds" "From the arrival of the oldest frame of a chunk to the return of the last write of that chunk, per lane and round; paced lanes are left out.";
+    "The feed" {
+        UPSTREAM_UP = Gauge "fanline_upstream_up" []
+            "1 while the feed is connected and delivers, else 0.";
+        UPSTREAM_STATE = Gauge "fanline_upstream_state" [state: ["connecting", "idle", "live", "down", "silent"]]
+            "1 for the state the feed is in, 0 for the others. `idle`: nothing is subscribed, so nothing can come.";
+        UPSTREAM_SIMULATED = Gauge "fanline_upstream_simulated" []
+            "1 if the prices are invented because the feed is the simulated market, else 0.";
+        UPSTREAM_LAST_DATA = Gauge "fanline_upstream_last_data_timestamp_seconds" []
+            "Unix time of the newest data from the feed.";
+        UPSTREAM_CONNECTS = Counter "fanline_upstream_connects_total" []
+            "Connections to the feed that were established.";
+        UPSTREAM_RECONNECTS = Counter "fanline_upstream_reconnects_total"
+            [reason: [
+                "unreachable", "connect_timeout", "tls", "not_websocket", "closed", "cut", "broken_frames",
+                "message_too_big", "silent", "pong_timeout", "heartbeat_timeout", "not_opened", "write_timeout",
+                "gap", "asked", "address"
+            ]]
+            "Attempts to reconnect, by the reason for them.";
+        UPSTREAM_CONNECTIONS = Gauge "fanline_upstream_connections" []
+            "Open connections to the feed. Compare with upstream.legs x upstream.connections.";
+        UPSTREAM_ROTATIONS = Counter "fanline_upstream_rotations_total" []
+            "Connections that a successor replaced before they were closed.";
+        UPSTREAM_MESSAGES = Counter "fanline_upstream_messages_total"
+            [class: [
+                "data", "ack", "nack", "heartbeat", "ping", "pong", "greeting", "auth_ok", "info", "ignore",
+                "reconnect", "fatal", "stale", "live", "gap", "unmatched", "garbled"
+            ]]
+            "Messages from the feed, by the class the profile gave them.";
+        UPSTREAM_BYTES = Counter "fanline_upstream_received_bytes_total" []
+            "Payload bytes received from the feed.";
+        UPSTREAM_ITEMS = Gauge "fanline_upstream_items" []
+            "Items requested from the feed.";
+        UPSTREAM_REFUSED = Counter "fanline_upstream_refused_total" []
+            "Items that the feed refused or did not answer for. The log names them.";
+        UPSTREAM_ITEMS_SILENT = Gauge "fanline_upstream_items_silent" []
+            "Items that the feed granted, and of which nothing has come within upstream.first_message_timeout. The log names them.";
+        UPSTREAM_GAPS = Counter "fanline_upstream_gaps_total" [scope: ["connection", "topic"]]
+            "Gaps in the feed's own numbers, in a topic or on a connection.";
+        UPSTREAM_RENEWALS = Counter "fanline_upstream_renewals_total" []
+            "Topics requested again because messages of them were missing.";
+        UPSTREAM_STALE = Counter "fanline_upstream_topics_stale_total" []
+            "Times a topic was silent for longer than is usual for it.";
+        UPSTREAM_UNFOLDED = Counter "fanline_upstream_unfolded_total" [reason: ["no_snapshot", "malformed", "too_large"]]
+            "Snapshots and deltas that could not be folded into a whole value. `no_snapshot` counts once in 10 s for each topic.";
+        UPSTREAM_LEG_WINS = Counter "fanline_upstream_leg_wins_total" [leg: []]
+            "Messages of which this leg delivered the first copy; counted only while several connections carry the same.";
+        UPSTREAM_LEG_DUPLICATES = Counter "fanline_upstream_leg_duplicates_total" [leg: []]
+            "Messages of this leg that another leg had delivered before.";
+        UPSTREAM_LEG_LAG = Gauge "fanline_upstream_leg_lag_seconds" [leg: []]
+            "How much later than the first copy this leg's copies come, as a moving mean.";
+        WANTED_TOPICS = Gauge "fanline_wanted_topics" []
+            "Topics that clients are subscribed to by name, while upstream.demand is on. Bound: limits.topics_max.";
+    }
+    "Publishing" {
+        FRAMES = Counter "fanline_frames_total" []
+            "Frames published.";
+        FRAME_BYTES = Counter "fanline_frame_payload_bytes_total" []
+            "Payload bytes of published frames.";
+        FRAMES_REFUSED = Counter "fanline_frames_refused_total" [reason: ["bad_topic", "too_many_topics", "old"]]
+            "Frames and topic statuses that were not published. `old`: the profile drops messages older than the newest.";
+        TOPIC_STATUS = Counter "fanline_topic_status_total" [kind: ["gap", "stale", "live", "refused"]]
+            "Topic statuses published. They have offsets, but count neither as frames nor as deliveries.";
+        TOPICS = Gauge "fanline_topics" []
+            "Known topics. Bound: limits.topics_max.";
+        TOPICS_EXPIRED = Counter "fanline_topics_expired_total" []
+            "Topics forgotten because nothing came of them for topics.expire_after.";
+        HEAD_OFFSET = Gauge "fanline_head_offset" []
+            "Offset of the newest frame or topic status.";
+        RING_FRAMES = Gauge "fanline_ring_frames" []
+            "Frames and topic statuses in the ring.";
+        RING_BYTES = Gauge "fanline_ring_bytes" []
+            "Payload bytes in the ring, whole values beside deltas included.";
+    }
+    "Clients" {
+        SESSIONS = Gauge "fanline_sessions" [shard: []]
+            "Connected clients.";
+        SESSIONS_ADOPTED = Counter "fanline_sessions_adopted_total" [shard: []]
+            "Clients taken over from the edge.";
+        SESSIONS_BEHIND = Gauge "fanline_sessions_behind" [shard: []]
+            "Clients that are catching up.";
+        SKIPS = Counter "fanline_skips_total" [reason: ["slow", "overrun", "expired", "epoch"]]
+            "Times a client received `skipped`, by its reason.";
+        GOODBYES = Counter "fanline_goodbyes_total"
+            [reason: [
+                "client_closed", "connection_lost", "draining", "protocol_error", "invalid_payload",
+                "message_too_big", "ping_timeout", "write_timeout", "too_slow", "message_timeout", "overloaded",
+                "feed_stale"
+            ]]
+            "Sessions ended, by reason.";
+        COMMANDS = Counter "fanline_commands_total" [result: ["done", "refused"]]
+            "Commands from clients.";
+        COMMANDS_REFUSED = Counter "fanline_commands_refused_total"
+            [code: [
+                "bad_json", "bad_request", "unknown_op", "unknown_policy", "bad_pattern", "bad_pace",
+                "bad_cursor", "not_subscribed", "too_many_patterns", "too_many_wildcards",
+                "too_many_wildcards_total", "too_many_pattern_bytes", "too_many_lanes", "lanes_full",
+                "too_many_topics", "forbidden", "too_fast", "busy", "not_text", "other"
+            ]]
+            "Commands refused, by error code.";
+        CLIENT_REQUESTS = Counter "fanline_client_requests_total"
+            [result: [
+                "sent", "response", "forbidden", "too_fast", "busy", "not_sent", "timeout", "upstream_down",
+                "unanswered"
+            ]]
+            "Commands `send` and `request`, by how they were answered.";
+        THROTTLED = Counter "fanline_throttled_total" []
+            "Times reading from a client paused because it sent more than limits.messages_per_second_max or limits.inbound_bytes_per_second_max; at most once a second for each client.";
+        INBOUND_BYTES = Gauge "fanline_inbound_bytes" [shard: []]
+            "Bytes of messages from clients that have not ended or wait to be read. Bound: limits.inbound_bytes_total_max.";
+        UNSENT_BYTES = Gauge "fanline_unsent_bytes" [shard: []]
+            "Bytes held for clients that have not taken them, each counted once however many clients share it. Bound: slow.unsent_bytes_total_max.";
+    }
+    "Delivery" {
+        DELIVERIES = Counter "fanline_deliveries_total" [shard: []]
+            "Frames handed to clients' sockets.";
+        SENT_BYTES = Counter "fanline_sent_bytes_total"
+            [encoding: [
+                "envelope", "envelope_deflate", "envelope_window", "raw", "raw_deflate", "raw_window"
+            ]]
+            "Bytes accepted by clients' sockets. `_deflate`: each message alone; `_window`: in a shared window.";
+        PUBLISH_TO_WRITE = Histogram "fanline_publish_to_write_seconds" []
+            "From the arrival of the oldest frame of a chunk to the return of the last write of that chunk, per lane and round. Paced lanes are left out.";
+        SHARD_BUSY = Gauge "fanline_shard_busy_ratio" [shard: []]
+            "Fraction of the last second in which the shard's thread was busy. A further shard comes into use above 0.5, or beyond shards.spread_after clients.";
+        LANES = Gauge "fanline_lanes" [shard: []]
+            "Lanes. Bound: limits.lanes_max.";
+        LANE_BYTES = Gauge "fanline_lane_bytes" [shard: []]
+            "Approximate memory of the lanes' patterns and their places in topics. Bound: limits.lane_bytes_total_max.";
+        WILDCARDS = Gauge "fanline_wildcards" [shard: []]
+            "Wildcards of all lanes; clients with the same patterns share a lane. Bound: limits.wildcards_total_max.";
+        ENCODINGS = Counter "fanline_encodings_total" [encoding: ["envelope", "envelope_deflate", "raw", "raw_deflate"]]
+            "Encodings of a frame that were made. Small compared with fanline_deliveries_total: they are shared.";
+        SAVED_BYTES = Counter "fanline_saved_bytes_total" [scheme: ["stateless", "window"]]
+            "Bytes that compression saved.";
+        WINDOWS = Gauge "fanline_windows" [shard: []]
+            "Lanes with a shared compression window.";
+        WINDOW_SESSIONS = Gauge "fanline_window_sessions" [shard: []]
+            "Clients that use a shared compression window.";
+        WINDOW_CUTS = Counter "fanline_window_cuts_total" []
+            "Cuts of shared compression windows, at which waiting clients join.";
+    }
+    "HTTP" {
+        HTTP_REQUESTS = Counter "fanline_http_requests_total" [route: [], status: []]
+            "HTTP requests answered.";
+        REFUSALS = Counter "fanline_refusals_total"
+            [reason: [
+                "not_websocket", "bad_handshake", "draining", "bad_request", "bad_pattern", "too_many_patterns",
+                "unknown_format", "unknown_policy", "bad_cursor", "bad_pace", "too_many_sessions",
+                "too_many_sessions_per_address", "no_upgrade", "feed_stale", "origin", "host",
+                "too_many_answers", "too_many_answers_per_address", "too_many_requests"
+            ]]
+            "Requests refused: upgrades, pages and hosts that are not allowed, and answers without room.";
+        HTTP_CONNECTIONS = Gauge "fanline_http_connections" [state: ["pending", "busy", "idle"]]
+            "HTTP connections that are not upgraded. `pending`: the request is not complete.";
+        HTTP_DROPPED = Counter "fanline_http_dropped_total"
+            [reason: [
+                "header_timeout", "write_timeout", "answer_timeout", "address", "pressure", "refused"
+            ]]
+            "HTTP connections closed early. `address`, `pressure`: made room for another connection, of its own address or of any; `refused`: all connections of its address were in use.";
+        HTTP_ANSWER_BYTES = Gauge "fanline_http_answer_bytes" []
+            "Bytes of different answers held for HTTP clients. Bound: http.answer_bytes_max.";
+    }
+    "The process" {
+        LIVENESS_AGE = Gauge "fanline_liveness_age_seconds" [part: []]
+            "Time since the last sign of life of a part: `feed`, `shard-0` and so on. Each gives one at least every second; above 5, /healthz answers 503.";
+        LOG_DROPPED = Counter "fanline_log_lines_dropped_total" []
+            "Log lines dropped because they were not read in time or could not be written.";
+        BUILD_INFO = Gauge "fanline_build_info" [version: []]
+            "Always 1; the label is the version.";
+    }
 }
 
 /// Hands out meters of a recorder. Cheap to clone; there is no global one, so that several can live in one process.
@@ -137,6 +272,6 @@ impl Meters {
 static METADATA: Metadata<'static> = Metadata::new("fanline", Level::INFO, None);
 
 fn key(metric: &'static Metric, labels: &[(&'static str, &str)]) -> Key {
-    let labels: Vec<Label> = labels.iter().map(|(name, value)| Label::new(*name, value.to_string())).collect();
+    let labels: Vec<_> = labels.iter().map(|(name, value)| metrics::Label::new(*name, value.to_string())).collect();
     Key::from_parts(metric.name, labels)
 }

@@ -9,5 +9,6 @@ pub mod metrics;
 pub mod nearest;
 pub mod patterns;
 pub mod process;
+pub mod rate_limited_log;
 pub mod stamp;
 pub mod topic;

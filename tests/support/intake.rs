@@ -169,7 +169,7 @@ pub fn settings(url: &str, profile: Profile, items: &[&str]) -> Settings {
         message_bytes_max: 16 << 20,
         interest: None,
         linger: Duration::from_secs(30),
-        asks: None,
+        requests: None,
         first_message_timeout: Duration::from_secs(30),
         expire_after: None,
     }

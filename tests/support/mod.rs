@@ -10,6 +10,7 @@ pub mod bare;
 pub mod bystander;
 pub mod client;
 pub mod company;
+pub mod document;
 pub mod exchange;
 pub mod faucet;
 pub mod gate;

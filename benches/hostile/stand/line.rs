@@ -177,7 +177,7 @@ pub fn text_frame(text: &str) -> Vec<u8> {
 
 pub fn deflated_frame(text: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
-    put_deflated(&mut frame, Opcode::Text as u8, text, &mut Deflater::new(9, WINDOW_BITS_MAX));
+    put_deflated(&mut frame, Opcode::Text, text, &mut Deflater::new(9, WINDOW_BITS_MAX));
     masked(frame)
 }
 

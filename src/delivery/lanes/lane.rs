@@ -37,7 +37,7 @@ impl CompressionMode {
     pub fn of(agreement: Option<Agreement>) -> CompressionMode {
         match agreement {
             None => CompressionMode::Plain,
-            Some(agreement) if agreement.server_no_context_takeover || agreement.window_bits() < WINDOW_BITS_MAX => {
+            Some(agreement) if !agreement.keeps_context(WINDOW_BITS_MAX) => {
                 CompressionMode::Stateless { window_bits: agreement.window_bits() }
             }
             Some(_) => CompressionMode::Window,
@@ -66,7 +66,7 @@ pub struct LaneKey {
 
 impl LaneKey {
     /// About the memory that a lane with these patterns takes: they stand in the key and in the index, and each has its
-    /// places in tables (measured: docs/OPERATIONS.md, "Memory").
+    /// places in tables (measured: docs/operations/memory.md).
     pub fn bytes(&self) -> usize {
         const LANE_BYTES: usize = 512;
         const PATTERN_BYTES: usize = 160;
@@ -173,11 +173,11 @@ impl Lane {
 
     /// Sessions that a chunk goes to: those in step, on board or not.
     pub fn audience(&self) -> usize {
-        self.in_step.len() + self.window.as_ref().map_or(0, |window| window.boarded.len())
+        self.in_step.len() + self.window.as_ref().map_or(0, |window| window.members().len())
     }
 
     pub fn everyone_in_step(&self) -> impl Iterator<Item = SessionId> {
-        let boarded = self.window.iter().flat_map(|window| &window.boarded);
+        let boarded = self.window.iter().flat_map(|window| window.members());
         self.in_step.iter().chain(boarded).copied()
     }
 }

@@ -95,7 +95,8 @@ impl<S: Socket> Shard<S> {
                 Ok(next) => next,
                 Err(error) => {
                     session.unsent = answers.into();
-                    self.dismiss(id, goodbye_for(&error), &error.to_string(), now);
+                    let (goodbye, sentence) = goodbye_for(&error);
+                    self.dismiss(id, goodbye, &sentence, now);
                     return false;
                 }
             };
@@ -202,12 +203,17 @@ impl<S> Session<S> {
     }
 }
 
-fn goodbye_for(error: &DecodeError) -> Goodbye {
-    match error {
+/// How the session ends, and the sentence of its close frame.
+fn goodbye_for(error: &DecodeError) -> (Goodbye, String) {
+    let goodbye = match error {
         DecodeError::NotUtf8 | DecodeError::BadDeflate(_) => Goodbye::InvalidPayload,
-        DecodeError::TooBig { .. } => Goodbye::MessageTooBig,
+        DecodeError::TooBig { max } => {
+            let setting = format!("at most {max} bytes (limits.message_bytes_max)");
+            return (Goodbye::MessageTooBig, format!("expected a message of {setting}, found a larger one"));
+        }
         _ => Goodbye::ProtocolError,
-    }
+    };
+    (goodbye, error.to_string())
 }
 
 #[cfg(test)]

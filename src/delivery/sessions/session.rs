@@ -24,7 +24,7 @@ pub trait Socket: Read + Write {
 pub enum SyncState {
     /// It has been sent everything up to the lane's position; `seat` is its place in `Lane::in_step`.
     InStep { seat: u32 },
-    /// In step, and on board of the lane's shared window; `seat` is its place in `Window::boarded`.
+    /// In step, and on board of the lane's shared window; `seat` is its slot in `SharedWindow::members`.
     Boarded { seat: u32 },
     /// It has been sent everything up to `cursor`, which its paced lane reaches with the next flush; `seat` is its
     /// place in `Pace::ahead`.

@@ -11,7 +11,7 @@ use crate::bus::log::snapshot::TopicChoice;
 use crate::delivery::catch_up::path::{CatchUpCause, Chunk, SLICE_BYTES, Slice};
 use crate::delivery::lanes::lane::{CompressionMode, Lane, SessionId};
 use crate::delivery::lanes::topic_index::{IndexUpdate, LaneId};
-use crate::delivery::lanes::window::Window;
+use crate::delivery::lanes::window;
 use crate::delivery::sessions::session::{Socket, SyncState};
 use crate::delivery::shard::Shard;
 use crate::protocol::encoding::Format;
@@ -28,7 +28,7 @@ const ROUND_BYTES: usize = 64 * 1024;
 enum Recipients {
     /// `Lane::in_step`
     InStep,
-    /// `Window::boarded`
+    /// `SharedWindow::members`
     Boarded,
 }
 
@@ -206,8 +206,8 @@ impl<S: Socket> Shard<S> {
     pub(in crate::delivery) fn deliver_frames(&mut self, lane_id: LaneId, frames: &[&Frame], now: Stamp) {
         self.board(lane_id, frames.iter().filter(|frame| !frame.is_status()).count());
         let lane = &mut self.lanes[lane_id.0 as usize];
-        if let Some(window) = lane.window.as_mut().filter(|window| !window.boarded.is_empty()) {
-            let chunk = window.chunk(frames, &lane.key, &mut self.encoder);
+        if let Some(window) = lane.window.as_mut().filter(|window| !window.members().is_empty()) {
+            let chunk = window::chunk(window, frames, &lane.key, &mut self.encoder);
             self.deliver(lane_id, Recipients::Boarded, &chunk, now);
         }
         let Some(lane) = self.lanes.get(lane_id.0 as usize).filter(|lane| !lane.in_step.is_empty()) else { return };
@@ -227,23 +227,14 @@ impl<S: Socket> Shard<S> {
         if lane.key.scheme != CompressionMode::Window || waiting == 0 {
             return;
         }
-        match &mut lane.window {
-            Some(window) => {
-                if !window.cut_for(waiting, frames, settings) {
-                    return;
-                }
-            }
-            None if waiting >= settings.members_min && self.windows < settings.windows_max => {
-                lane.window = Some(Window::new(self.settings.compression.level));
-                self.windows += 1;
-            }
-            _ => return,
+        if lane.window.is_none() && waiting >= settings.members_min && self.windows < settings.windows_max {
+            lane.window = Some(window::open(self.settings.compression.level, settings));
+            self.windows += 1;
         }
+        let Some(mut cut) = lane.window.as_mut().and_then(|window| window.cut_for(waiting, frames)) else { return };
         self.meters.cuts.increment(1);
-        let Some(window) = &mut lane.window else { return };
         for id in lane.in_step.drain(..) {
-            self.sessions[id.0].standing = SyncState::Boarded { seat: window.boarded.len() as u32 };
-            window.boarded.push(id);
+            self.sessions[id.0].standing = SyncState::Boarded { seat: cut.board(id) as u32 };
         }
     }
 
@@ -252,17 +243,15 @@ impl<S: Socket> Shard<S> {
         let members_min = self.settings.window().members_min;
         let mut boarded = 0;
         for (_, lane) in &mut self.lanes {
-            let Some(window) = &mut lane.window else { continue };
-            if lane.members as usize * 2 >= members_min {
-                boarded += window.boarded.len();
-                continue;
+            let pays = lane.members as usize * 2 >= members_min;
+            if let Some(window) = lane.window.take_if(|_| !pays) {
+                self.windows -= 1;
+                for id in window.into_members() {
+                    self.sessions[id.0].standing = SyncState::InStep { seat: lane.in_step.len() as u32 };
+                    lane.in_step.push(id);
+                }
             }
-            for id in window.boarded.drain(..) {
-                self.sessions[id.0].standing = SyncState::InStep { seat: lane.in_step.len() as u32 };
-                lane.in_step.push(id);
-            }
-            lane.window = None;
-            self.windows -= 1;
+            boarded += lane.window.as_ref().map_or(0, |window| window.members().len());
         }
         self.meters.boarded.set(boarded as f64);
         self.meters.windows.set(self.windows as f64);
@@ -288,7 +277,7 @@ impl<S: Socket> Shard<S> {
         lane.spoke_ns = now.mono_ns;
         let seated: &[SessionId] = match (seats, &lane.window) {
             (Recipients::InStep, _) => &lane.in_step,
-            (Recipients::Boarded, Some(window)) => &window.boarded,
+            (Recipients::Boarded, Some(window)) => window.members(),
             (Recipients::Boarded, None) => return,
         };
         let mut stragglers: Vec<(SessionId, io::Result<usize>)> = Vec::new();

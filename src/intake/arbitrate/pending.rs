@@ -1,58 +1,44 @@
-//! A piece that waits for those before it, with the message that it is a part of.
+//! An update that waits for those before it, with the message that it is a part of.
 
 use std::ops::Range;
 
-use crate::intake::assemble::sequence::Numbers;
-use crate::intake::assemble::{Treatment, Update};
+use crate::profile::rules::numbers::Numbers;
+use crate::profile::rules::treatment::Treatment;
 use crate::protocol::encoding::PayloadKind;
 use crate::words::stamp::Stamp;
+
+use crate::intake::update::Update;
 
 pub struct PendingUpdate {
     pub treatment: Treatment,
     message: Vec<u8>,
-    element: MessageElement,
+    element: Range<usize>,
     kind: PayloadKind,
     pub numbers: Option<Numbers>,
     snapshot: bool,
     pub received: Stamp,
 }
 
-enum MessageElement {
-    /// A part of the message.
-    Inside(Range<usize>),
-    Apart(Vec<u8>),
-}
-
 impl PendingUpdate {
-    pub fn of(piece: &Update<'_>) -> PendingUpdate {
-        let start = (piece.element.as_ptr() as usize).wrapping_sub(piece.message.as_ptr() as usize);
-        let range = start..start.wrapping_add(piece.element.len());
-        let is_inside = piece.message.get(range.clone()).is_some_and(|part| part == piece.element);
+    pub fn of(update: &Update<'_>) -> PendingUpdate {
         PendingUpdate {
-            treatment: piece.treatment.clone(),
-            message: piece.message.to_vec(),
-            element: if is_inside {
-                MessageElement::Inside(range)
-            } else {
-                MessageElement::Apart(piece.element.to_vec())
-            },
-            kind: piece.kind,
-            numbers: piece.numbers,
-            snapshot: piece.snapshot,
-            received: piece.received,
+            treatment: update.treatment.clone(),
+            message: update.message.to_vec(),
+            element: update.element.clone(),
+            kind: update.kind,
+            numbers: update.numbers,
+            snapshot: update.snapshot,
+            received: update.received,
         }
     }
 
-    pub fn piece<'a>(&'a self, topic: &'a str) -> Update<'a> {
+    pub fn update<'a>(&'a self, topic: &'a str) -> Update<'a> {
         Update {
             treatment: &self.treatment,
             topic,
             message: &self.message,
             kind: self.kind,
-            element: match &self.element {
-                MessageElement::Inside(range) => &self.message[range.clone()],
-                MessageElement::Apart(element) => element,
-            },
+            element: self.element.clone(),
             numbers: self.numbers,
             snapshot: self.snapshot,
             received: self.received,
@@ -61,7 +47,6 @@ impl PendingUpdate {
 
     /// Bytes that it holds in memory.
     pub fn bytes(&self) -> usize {
-        let apart = if let MessageElement::Apart(element) = &self.element { element.len() } else { 0 };
-        self.message.len() + apart
+        self.message.len()
     }
 }

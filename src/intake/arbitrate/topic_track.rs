@@ -1,18 +1,16 @@
-//! What is known of one topic that several connections bring: its newest number, who is believed, what waits.
+//! What is known of one topic that several connections bring: its newest number, its owner, what waits.
 
 use std::collections::BTreeMap;
 
-use crate::intake::assemble::Update;
-use crate::intake::assemble::sequence::{Continuity, Number, Numbers};
+use crate::profile::rules::numbers::{Continuity, Number, Numbers};
 
-use crate::intake::arbitrate::arbiter::UpdateSource;
 use crate::intake::arbitrate::pending::PendingUpdate;
-use crate::intake::upstream::assignment::ConnectionId;
+use crate::intake::update::{ConnectionId, Update, UpdateSource};
 
 /// Two connections to one venue are rarely further apart than this.
 const LATE_NS: u64 = 2_000_000_000;
-/// If a topic has nothing but old numbers for this long, and whoever has brought the newest one is gone, nobody will
-/// ever get there.
+/// If a topic has nothing but old numbers for this long, and the connection that has brought the newest one is gone, no
+/// connection will ever get there.
 const LEFT_NS: u64 = 10_000_000_000;
 
 /// What is known of one topic.
@@ -25,10 +23,10 @@ pub struct TopicTrack {
     /// Number of the newest snapshot that was published.
     pub snapshot: Option<Number>,
     /// The highest number that each living connection has brought.
-    pub heard: Vec<(ConnectionId, Number)>,
-    /// The connection that is believed.
+    pub brought: Vec<(ConnectionId, Number)>,
+    /// The one connection whose updates are published.
     pub owner: Option<UpdateSource>,
-    pub held: BTreeMap<Number, PendingUpdate>,
+    pub pending: BTreeMap<Number, PendingUpdate>,
     /// Since when something is missing before the first of those that wait.
     pub missing_since_ns: u64,
 }
@@ -50,29 +48,29 @@ impl TopicTrack {
     }
 
     /// Whether a number that was passed already is the first of a new count, and not a late copy.
-    pub fn starts_over(&self, source: UpdateSource, piece: &Update<'_>, number: Number) -> bool {
+    pub fn starts_over(&self, source: UpdateSource, update: &Update<'_>, number: Number) -> bool {
         let Some(last) = self.last.filter(|last| number < *last) else { return false };
-        let quiet_ns = piece.received.mono_ns.saturating_sub(self.last_ns);
-        let goes_back = match self.heard.iter().find(|(link, _)| *link == source.link) {
-            Some((_, heard)) => number < *heard,
+        let quiet_ns = update.received.mono_ns.saturating_sub(self.last_ns);
+        let goes_back = match self.brought.iter().find(|(connection, _)| *connection == source.connection) {
+            Some((_, brought)) => number < *brought,
             // No connection that stands has brought anything of the old count.
-            None => self.heard.is_empty(),
+            None => self.brought.is_empty(),
         };
-        let nobody_was_there = self.heard.iter().all(|(_, heard)| *heard < last);
-        (goes_back && (piece.snapshot || quiet_ns > LATE_NS)) || (nobody_was_there && quiet_ns > LEFT_NS)
+        let none_was_there = self.brought.iter().all(|(_, brought)| *brought < last);
+        (goes_back && (update.snapshot || quiet_ns > LATE_NS)) || (none_was_there && quiet_ns > LEFT_NS)
     }
 
-    pub fn hears(&mut self, source: UpdateSource, number: Number) {
-        match self.heard.iter_mut().find(|(link, _)| *link == source.link) {
-            Some((_, heard)) => *heard = number.max(*heard),
-            None => self.heard.push((source.link, number)),
+    pub fn brings(&mut self, source: UpdateSource, number: Number) {
+        match self.brought.iter_mut().find(|(connection, _)| *connection == source.connection) {
+            Some((_, brought)) => *brought = number.max(*brought),
+            None => self.brought.push((source.connection, number)),
         }
     }
 
-    pub fn publishes(&mut self, piece: &Update<'_>, number: Number) {
+    pub fn published(&mut self, update: &Update<'_>, number: Number) {
         self.last = Some(number);
-        self.last_ns = piece.received.mono_ns;
-        if piece.snapshot {
+        self.last_ns = update.received.mono_ns;
+        if update.snapshot {
             self.snapshot = Some(number);
         }
     }

@@ -1,4 +1,4 @@
-//! An order book that is told in changes: levels of two sides, each the bytes that came, in the order of their prices.
+//! An order book that comes in changes: levels of two sides, each the bytes that came, in the order of their prices.
 //!
 //! A level that comes replaces the level of its price; what the profile's `remove` says takes it away. A message is
 //! applied as a whole before the sides are cut to their depth.
@@ -6,11 +6,11 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use crate::json::{FoundElement, Type, decode_string};
+use crate::json::{Document, FoundElement, Matches, Type, decode_string, list_parts};
+use crate::profile::rules::fold::{LevelForm, SideMark};
 
 use crate::intake::assemble::decimal::Decimal;
 use crate::intake::assemble::fold::Unfit;
-use crate::intake::assemble::splice::{Document, Matches, PointerSet, PointerSite, list_parts};
 
 /// 50,000 levels of a side: the longest list in 11 recorded feeds has 1341.
 const LEVELS_MAX: usize = 50_000;
@@ -21,32 +21,10 @@ pub(super) enum Side {
     Ask,
 }
 
-/// How the levels of a list are written.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct LevelForm {
-    /// What the places below belong to; they start at the level.
-    pub places: PointerSet,
-    pub price: PointerSite,
-    /// What is 0 in a level that goes.
-    pub gone: PointerSite,
-    pub side: Option<SideMark>,
-    /// The position that is left out of a kept level, because the snapshot's levels do not have it.
-    pub dropped: Option<usize>,
-}
-
-/// What says in a level which side it is on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum SideMark {
-    /// One of two words.
-    Word { place: PointerSite, bid: String, ask: String },
-    /// A number that is greater than 0 for bids and less for asks.
-    Sign { place: PointerSite },
-}
-
 /// Kept and filled again, so that reading levels costs no memory.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LevelScratch {
-    spots: Matches,
+    matches: Matches,
     levels: Vec<FoundElement>,
     parts: Vec<FoundElement>,
 }
@@ -92,7 +70,7 @@ impl BookState {
         side: Option<Side>,
         scratch: &mut LevelScratch,
     ) -> Result<(), Unfit> {
-        form.each(list, side, scratch, |side, gone, level| {
+        each_level(form, (list, side), scratch, |side, gone, level| {
             if !gone {
                 self.side(side).levels.push(level);
             }
@@ -114,7 +92,7 @@ impl BookState {
         side: Option<Side>,
         scratch: &mut LevelScratch,
     ) -> Result<(), Unfit> {
-        form.each(list, side, scratch, |side, gone, level| {
+        each_level(form, (list, side), scratch, |side, gone, level| {
             self.side(side).put(level, gone);
         })
     }
@@ -156,56 +134,53 @@ impl BookState {
     }
 }
 
-impl LevelForm {
-    /// Reads every level of a list, or the one level that the list is.
-    fn each(
-        &self,
-        list: &str,
-        side: Option<Side>,
-        scratch: &mut LevelScratch,
-        mut take: impl FnMut(Side, bool, Level),
-    ) -> Result<(), Unfit> {
-        if Type::of(list) != Type::Array {
-            return Err(Unfit::Malformed);
-        }
-        let LevelScratch { spots, levels, parts } = scratch;
-        let levels = list_parts(list, levels);
-        // What is cut at the end may not be much before.
-        if levels.len() > 2 * LEVELS_MAX {
-            return Err(Unfit::TooLarge);
-        }
-        let nested = |level: &str| matches!(Type::of(level), Type::Array | Type::Object);
-        let alone = levels.first().is_some_and(|first| !list.get(first.range.clone()).is_some_and(nested));
-        let (alone, levels) = if alone { (Some(list), &[][..]) } else { (None, levels) };
-        let inner = levels.iter().filter_map(|level| list.get(level.range.clone()));
-        for text in alone.into_iter().chain(inner) {
-            let sheet = Document::whole(text);
-            self.places.locate(&sheet, spots);
-            let find = |place| self.places.get(&sheet, spots, place).ok_or(Unfit::Malformed);
-            let number = |place| Decimal::parse(find(place)?.token).ok_or(Unfit::Malformed);
-            let price = find(self.price)?.range;
-            number(self.price)?;
-            let gone = number(self.gone)?.is_zero();
-            let side = match &self.side {
-                None => side.ok_or(Unfit::Malformed)?,
-                Some(SideMark::Sign { place }) => match number(*place)?.sign() {
-                    1 => Side::Bid,
-                    -1 => Side::Ask,
-                    _ => return Err(Unfit::Malformed),
-                },
-                Some(SideMark::Word { place, bid, ask }) => {
-                    let token = find(*place)?.token;
-                    match &*decode_string(token).unwrap_or(token.into()) {
-                        word if word == bid => Side::Bid,
-                        word if word == ask => Side::Ask,
-                        _ => return Err(Unfit::Malformed),
-                    }
-                }
-            };
-            take(side, gone, Level::new(text, price, self.dropped, parts).ok_or(Unfit::Malformed)?);
-        }
-        Ok(())
+/// Reads every level of a list, or the one level that the list is.
+fn each_level(
+    form: &LevelForm,
+    (list, side): (&str, Option<Side>),
+    scratch: &mut LevelScratch,
+    mut take: impl FnMut(Side, bool, Level),
+) -> Result<(), Unfit> {
+    if Type::of(list) != Type::Array {
+        return Err(Unfit::Malformed);
     }
+    let LevelScratch { matches, levels, parts } = scratch;
+    let levels = list_parts(list, levels);
+    // What is cut at the end may not be much before.
+    if levels.len() > 2 * LEVELS_MAX {
+        return Err(Unfit::TooLarge);
+    }
+    let nested = |level: &str| matches!(Type::of(level), Type::Array | Type::Object);
+    let alone = levels.first().is_some_and(|first| !list.get(first.range.clone()).is_some_and(nested));
+    let (alone, levels) = if alone { (Some(list), &[][..]) } else { (None, levels) };
+    let inner = levels.iter().filter_map(|level| list.get(level.range.clone()));
+    for text in alone.into_iter().chain(inner) {
+        let document = Document::whole(text);
+        form.places.locate(&document, matches);
+        let find = |place| form.places.get(&document, matches, place).ok_or(Unfit::Malformed);
+        let number = |place| Decimal::parse(find(place)?.token).ok_or(Unfit::Malformed);
+        let price = find(form.price)?.range;
+        number(form.price)?;
+        let gone = number(form.gone)?.is_zero();
+        let side = match &form.side {
+            None => side.ok_or(Unfit::Malformed)?,
+            Some(SideMark::Sign { place }) => match number(*place)?.sign() {
+                1 => Side::Bid,
+                -1 => Side::Ask,
+                _ => return Err(Unfit::Malformed),
+            },
+            Some(SideMark::Word { place, bid, ask }) => {
+                let token = find(*place)?.token;
+                match &*decode_string(token).unwrap_or(token.into()) {
+                    word if word == bid => Side::Bid,
+                    word if word == ask => Side::Ask,
+                    _ => return Err(Unfit::Malformed),
+                }
+            }
+        };
+        take(side, gone, Level::new(text, price, form.dropped, parts).ok_or(Unfit::Malformed)?);
+    }
+    Ok(())
 }
 
 impl Level {

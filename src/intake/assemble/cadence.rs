@@ -6,29 +6,18 @@
 
 use std::time::Duration;
 
+use crate::profile::rules::treatment::StaleAfter;
 use crate::words::stamp::Stamp;
-
-/// When a topic is stale.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StaleAfter {
-    /// Never.
-    Never,
-    /// By its own habit.
-    #[default]
-    Auto,
-    /// After so long a silence, every topic.
-    Fixed(Duration),
-}
 
 /// 250 ms: what comes closer together is one burst.
 const BURST_MS: u64 = 250;
-/// 20 gaps: less is no habit yet.
+/// 20 gaps: less is no cadence yet.
 const GAPS_MIN: u8 = 20;
 /// A silence of 4 times the usual longest one is unusual.
 const FACTOR: u64 = 4;
-/// 10 s: below that, a pause of the venue or of the network is told of a topic that is well.
+/// 10 s: below that, a pause of the venue or of the network is reported of a topic that is well.
 const FLOOR_MS: u64 = 10_000;
-/// 6 h: a topic that is often silent for a quarter of this or longer tells nothing by its silence, and is not judged.
+/// 6 h: a topic that is often silent for a quarter of this or longer says nothing by its silence, and is not checked.
 const CEILING_MS: u64 = 6 * 3_600_000;
 /// Each gap moves the estimate by this part of the difference. With a 64th a chat room with talks and pauses is called stale
 /// 30 times in 44 hours, with a 256th twice at most.
@@ -49,22 +38,22 @@ pub(super) struct Cadence {
 }
 
 impl Cadence {
-    /// A frame has come. Whether that ends a silence that was told. What was before `since_ns` taught nothing about this
+    /// An update has arrived. Whether that ends a silence that was reported. What was before `since_ns` taught nothing about this
     /// topic: there was no connection.
-    pub fn come(&mut self, now: Stamp, since_ns: u64) -> bool {
-        let told = std::mem::take(&mut self.stale);
+    pub fn arrived(&mut self, now: Stamp, since_ns: u64) -> bool {
+        let was_stale = std::mem::take(&mut self.stale);
         let first = !std::mem::replace(&mut self.any, true);
         let gap_ms = now.mono_ns.saturating_sub(self.burst_ns) / 1_000_000;
         if first || self.last.mono_ns < since_ns {
             self.burst_ns = now.mono_ns;
         } else if gap_ms >= BURST_MS {
             let silence_ms = now.ms_since(self.last);
-            // What was told as a silence is no habit, or one long night would be.
-            self.learn(if told { silence_ms.min(FACTOR * self.usual_ms.max(FLOOR_MS)) } else { silence_ms });
+            // What was reported as a silence is no cadence, or one long night would be.
+            self.learn(if was_stale { silence_ms.min(FACTOR * self.usual_ms.max(FLOOR_MS)) } else { silence_ms });
             self.burst_ns = now.mono_ns;
         }
         self.last = now;
-        told
+        was_stale
     }
 
     fn learn(&mut self, gap_ms: u64) {
@@ -75,9 +64,9 @@ impl Cadence {
         }
     }
 
-    /// Judges the silence up to now, which counts from `since_ns` at the earliest. Gives since when, on the wall clock,
-    /// and the words for it, if the topic is stale and was not told so before.
-    pub fn judge(&mut self, now: Stamp, since_ns: u64, stale_after: StaleAfter) -> Option<(u64, String)> {
+    /// Checks the silence up to now, which counts from `since_ns` at the earliest. Gives since when, on the wall clock,
+    /// and the words for it, if the topic is stale and was not reported before.
+    pub fn check(&mut self, now: Stamp, since_ns: u64, stale_after: StaleAfter) -> Option<(u64, String)> {
         let limit_ms = self.limit_ms(stale_after)?;
         let silent_ms = now.mono_ns.saturating_sub(self.last.mono_ns.max(since_ns)) / 1_000_000;
         if !self.any || self.stale || silent_ms < limit_ms {
@@ -122,16 +111,16 @@ mod tests {
 
     /// How often a topic was told to be stale in so many messages, with so many milliseconds between two of them.
     fn told(messages: usize, mut gap_ms: impl FnMut(&mut StdRng) -> f64) -> u32 {
-        let (mut rng, mut habit) = (StdRng::seed_from_u64(11), Cadence::default());
+        let (mut rng, mut cadence) = (StdRng::seed_from_u64(11), Cadence::default());
         let (mut now_ms, mut told) = (0, 0);
         let at = |ms: u64| Stamp { wall_ms: ms, mono_ns: ms * 1_000_000 };
         for _ in 0..messages {
             let next_ms = now_ms + gap_ms(&mut rng) as u64;
             for ms in (now_ms..next_ms).step_by(1000) {
-                told += u32::from(habit.judge(at(ms), 0, StaleAfter::Auto).is_some());
+                told += u32::from(cadence.check(at(ms), 0, StaleAfter::Auto).is_some());
             }
             now_ms = next_ms;
-            habit.come(at(now_ms), 0);
+            cadence.arrived(at(now_ms), 0);
         }
         told
     }
@@ -153,12 +142,12 @@ mod tests {
 
     #[test]
     fn a_topic_that_falls_silent_is_told_within_seconds() {
-        let mut habit = Cadence::default();
+        let mut cadence = Cadence::default();
         let at = |ms: u64| Stamp { wall_ms: ms, mono_ns: ms * 1_000_000 };
         for n in 0..240 {
-            habit.come(at(n * 50), 0);
+            cadence.arrived(at(n * 50), 0);
         }
-        let silent = (12_000..60_000).step_by(100).find(|ms| habit.judge(at(*ms), 0, StaleAfter::Auto).is_some());
+        let silent = (12_000..60_000).step_by(100).find(|ms| cadence.check(at(*ms), 0, StaleAfter::Auto).is_some());
         assert!(silent.is_some_and(|ms| ms < 23_000), "{silent:?}");
     }
 }

@@ -5,43 +5,15 @@
 //!
 //! What cannot be folded is never guessed at: the state is dropped, and the next snapshot begins a new one.
 
-use crate::json::FoundElement;
+use crate::json::{Document, FoundElement, Matches, PointerSet};
+use crate::profile::rules::fold::{BookParts, FoldParts, FoldRule};
 
-use crate::intake::assemble::book::{BookState, LevelForm, LevelScratch, Side};
+use crate::intake::assemble::book::{BookState, LevelScratch, Side};
 use crate::intake::assemble::merge::MergedObject;
-use crate::intake::assemble::splice::{
-    Document, Matches, PointerSet, PointerSite, Siblings, Splice, SpliceTemplate, Splices,
-};
+use crate::intake::assemble::splice::{Splice, SpliceTemplate, Splices};
 
 /// 16 MiB: three times the largest known snapshot, which has 5 MB.
 const IMAGE_BYTES_MAX: usize = 16 << 20;
-
-/// What of a message is folded, and how.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FoldRule {
-    pub(super) places: PointerSet,
-    pub(super) parts: FoldParts,
-    /// Tokens whose newest form an image has.
-    pub(super) carry: Vec<PointerSite>,
-    /// The rule's `each`, if whole messages are published.
-    pub(super) siblings: Option<Siblings>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum FoldParts {
-    Object(PointerSite),
-    Book(Box<BookParts>),
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct BookParts {
-    /// Lists of one side each: bids, asks.
-    pub sides: Option<([PointerSite; 2], LevelForm)>,
-    /// A list of both sides.
-    pub changes: Option<(PointerSite, LevelForm)>,
-    /// Levels per side.
-    pub depth: Option<usize>,
-}
 
 /// Why a message cannot be folded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +27,7 @@ pub(super) enum Unfit {
 /// Kept and filled again, so that folding costs little memory.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FoldScratch {
-    spots: Matches,
+    matches: Matches,
     parts: Vec<FoundElement>,
     levels: LevelScratch,
 }
@@ -74,59 +46,59 @@ enum FoldState {
     Book(BookState),
 }
 
-impl FoldRule {
-    /// Whether an object is folded, of which an image is small.
-    pub fn is_object(&self) -> bool {
-        matches!(self.parts, FoldParts::Object(_))
-    }
-}
-
 impl Fold {
     /// Begins with a snapshot.
-    pub fn begin(rule: &FoldRule, sheet: &Document<'_>, scratch: &mut FoldScratch) -> Result<Fold, Unfit> {
-        let FoldScratch { spots, parts, levels } = scratch;
-        rule.places.locate(sheet, spots);
-        let mut holes = Splices::default();
+    pub fn begin(rule: &FoldRule, document: &Document<'_>, scratch: &mut FoldScratch) -> Result<Fold, Unfit> {
+        let FoldScratch { matches, parts, levels } = scratch;
+        rule.places.locate(document, matches);
+        let mut splices = Splices::default();
         let state = match &rule.parts {
             FoldParts::Object(place) => {
-                let spot = rule.places.get(sheet, spots, *place).ok_or(Unfit::Malformed)?;
-                holes.add(spot.range, Splice::Object);
-                FoldState::Object(MergedObject::begin(spot.token, parts)?)
+                let found = rule.places.get(document, matches, *place).ok_or(Unfit::Malformed)?;
+                splices.add(found.range, Splice::Object);
+                FoldState::Object(MergedObject::begin(found.token, parts)?)
             }
-            FoldParts::Book(book) => FoldState::Book(book.begin((&rule.places, spots), sheet, levels, &mut holes)?),
+            FoldParts::Book(book) => {
+                FoldState::Book(begin_book(book, (&rule.places, matches), document, levels, &mut splices)?)
+            }
         };
         let mut carried = Vec::with_capacity(rule.carry.len());
         for (place, pointer) in rule.carry.iter().enumerate() {
-            let spot = rule.places.get(sheet, spots, *pointer);
-            carried.push(spot.as_ref().map_or("", |spot| spot.token).into());
-            if let Some(spot) = spot {
-                holes.add(spot.range, Splice::Carried(place));
+            let found = rule.places.get(document, matches, *pointer);
+            carried.push(found.as_ref().map_or("", |found| found.token).into());
+            if let Some(found) = found {
+                splices.add(found.range, Splice::Carried(place));
             }
         }
         if let Some(siblings) = &rule.siblings {
-            holes.add_siblings(siblings, sheet);
+            splices.add_siblings(siblings, document);
         }
-        Fold { template: SpliceTemplate::cut(sheet.text, holes), carried, state }.if_not_too_large()
+        Fold { template: SpliceTemplate::cut(document.text, splices), carried, state }.if_not_too_large()
     }
 
     /// Folds a change in. After an error the state is of no use any more, which is why it is taken.
-    pub fn change(mut self, rule: &FoldRule, sheet: &Document<'_>, scratch: &mut FoldScratch) -> Result<Fold, Unfit> {
-        let FoldScratch { spots, parts, levels } = scratch;
-        rule.places.locate(sheet, spots);
+    pub fn change(
+        mut self,
+        rule: &FoldRule,
+        document: &Document<'_>,
+        scratch: &mut FoldScratch,
+    ) -> Result<Fold, Unfit> {
+        let FoldScratch { matches, parts, levels } = scratch;
+        rule.places.locate(document, matches);
         match (&rule.parts, &mut self.state) {
             (FoldParts::Object(place), FoldState::Object(object)) => {
-                let spot = rule.places.get(sheet, spots, *place).ok_or(Unfit::Malformed)?;
-                object.merge(spot.token, parts)?;
+                let found = rule.places.get(document, matches, *place).ok_or(Unfit::Malformed)?;
+                object.merge(found.token, parts)?;
             }
             (FoldParts::Book(parts), FoldState::Book(book)) => {
-                parts.change((&rule.places, spots), sheet, levels, book)?;
+                change_book(parts, (&rule.places, matches), document, levels, book)?;
             }
             // Two rules that do not agree give to one topic.
             _ => return Err(Unfit::Malformed),
         }
         for (carried, place) in self.carried.iter_mut().zip(&rule.carry) {
-            match rule.places.get(sheet, spots, *place) {
-                Some(spot) if **carried != *spot.token => *carried = spot.token.into(),
+            match rule.places.get(document, matches, *place) {
+                Some(found) if **carried != *found.token => *carried = found.token.into(),
                 _ => {}
             }
         }
@@ -163,60 +135,58 @@ impl Fold {
     }
 }
 
-impl BookParts {
-    fn begin(
-        &self,
-        (places, spots): (&PointerSet, &Matches),
-        sheet: &Document<'_>,
-        scratch: &mut LevelScratch,
-        holes: &mut Splices,
-    ) -> Result<BookState, Unfit> {
-        let mut book = BookState::new(self.depth);
-        let sides = self.sides.as_ref().and_then(|(pair, form)| {
-            let [bids, asks] = pair.map(|place| places.get(sheet, spots, place));
-            Some((bids?, asks?, form))
-        });
-        let changes = self.changes.as_ref().and_then(|(place, form)| Some((places.get(sheet, spots, *place)?, form)));
-        match (sides, changes) {
-            (Some((bids, asks, form)), _) => {
-                book.load(form, bids.token, Some(Side::Bid), scratch)?;
-                book.load(form, asks.token, Some(Side::Ask), scratch)?;
-                holes.add(bids.range, Splice::Bids);
-                holes.add(asks.range, Splice::Asks);
-            }
-            (None, Some((both, form))) => {
-                book.load(form, both.token, None, scratch)?;
-                holes.add(both.range, Splice::Levels);
-            }
-            (None, None) => return Err(Unfit::Malformed),
+fn begin_book(
+    parts: &BookParts,
+    (places, matches): (&PointerSet, &Matches),
+    document: &Document<'_>,
+    scratch: &mut LevelScratch,
+    splices: &mut Splices,
+) -> Result<BookState, Unfit> {
+    let mut book = BookState::new(parts.depth);
+    let sides = parts.sides.as_ref().and_then(|(pair, form)| {
+        let [bids, asks] = pair.map(|place| places.get(document, matches, place));
+        Some((bids?, asks?, form))
+    });
+    let changes = parts.changes.as_ref().and_then(|(place, form)| Some((places.get(document, matches, *place)?, form)));
+    match (sides, changes) {
+        (Some((bids, asks, form)), _) => {
+            book.load(form, bids.token, Some(Side::Bid), scratch)?;
+            book.load(form, asks.token, Some(Side::Ask), scratch)?;
+            splices.add(bids.range, Splice::Bids);
+            splices.add(asks.range, Splice::Asks);
         }
-        book.arrange()?;
-        Ok(book)
+        (None, Some((both, form))) => {
+            book.load(form, both.token, None, scratch)?;
+            splices.add(both.range, Splice::Levels);
+        }
+        (None, None) => return Err(Unfit::Malformed),
     }
+    book.arrange()?;
+    Ok(book)
+}
 
-    /// A side that is not there has not changed, but one of them must be.
-    fn change(
-        &self,
-        (places, spots): (&PointerSet, &Matches),
-        sheet: &Document<'_>,
-        scratch: &mut LevelScratch,
-        book: &mut BookState,
-    ) -> Result<(), Unfit> {
-        let mut seen = false;
-        if let Some((pair, form)) = &self.sides {
-            for (place, side) in pair.iter().zip([Side::Bid, Side::Ask]) {
-                if let Some(spot) = places.get(sheet, spots, *place) {
-                    book.change(form, spot.token, Some(side), scratch)?;
-                    seen = true;
-                }
+/// A side that is not there has not changed, but one of them must be.
+fn change_book(
+    parts: &BookParts,
+    (places, matches): (&PointerSet, &Matches),
+    document: &Document<'_>,
+    scratch: &mut LevelScratch,
+    book: &mut BookState,
+) -> Result<(), Unfit> {
+    let mut seen = false;
+    if let Some((pair, form)) = &parts.sides {
+        for (place, side) in pair.iter().zip([Side::Bid, Side::Ask]) {
+            if let Some(found) = places.get(document, matches, *place) {
+                book.change(form, found.token, Some(side), scratch)?;
+                seen = true;
             }
         }
-        if let Some((place, form)) = &self.changes
-            && let Some(spot) = places.get(sheet, spots, *place)
-        {
-            book.change(form, spot.token, None, scratch)?;
-            seen = true;
-        }
-        if seen { book.cut() } else { Err(Unfit::Malformed) }
     }
+    if let Some((place, form)) = &parts.changes
+        && let Some(found) = places.get(document, matches, *place)
+    {
+        book.change(form, found.token, None, scratch)?;
+        seen = true;
+    }
+    if seen { book.cut() } else { Err(Unfit::Malformed) }
 }

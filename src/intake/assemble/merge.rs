@@ -3,10 +3,9 @@
 //! That is RFC 7396 for one level: `null` removes the member, and a member that is an object itself is replaced as a
 //! whole. Members are kept as the bytes that came, in the order in which they came first.
 
-use crate::json::{FoundElement, Type, decode_string};
+use crate::json::{FoundElement, Type, decode_string, list_parts};
 
 use crate::intake::assemble::fold::Unfit;
-use crate::intake::assemble::splice::list_parts;
 
 /// 1024 members: the widest object in 11 recorded feeds has 23.
 const MEMBERS_MAX: usize = 1024;

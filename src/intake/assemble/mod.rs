@@ -1,10 +1,9 @@
-//! What becomes of the pieces of messages once their topics are known: whether something is missing between them, what
-//! newcomers will need of them, and what is published.
+//! What becomes of updates once their topics are known: whether something is missing between them, what
+//! later clients will need of them, and what is published.
 //!
 //! No sockets and no clock.
 
 pub mod cadence;
-pub mod mode;
 pub mod sequence;
 
 mod book;
@@ -17,6 +16,8 @@ mod payload;
 #[cfg(test)]
 mod recordings;
 mod splice;
+#[cfg(test)]
+mod tests;
 mod topic;
 
 use std::collections::HashMap;
@@ -24,88 +25,30 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::bus::history::KEEP_MAX;
 use crate::bus::retention::Retention;
 use crate::bus::topic_status::TopicStatus;
-use crate::protocol::encoding::{Payload, PayloadKind};
+use crate::profile::rules::numbers::Number;
+use crate::profile::rules::treatment::{Mode, StaleAfter, TAIL_MAX, Treatment};
 use crate::words::stamp::Stamp;
 
-use crate::intake::assemble::cadence::{Cadence, StaleAfter};
+use crate::intake::assemble::cadence::Cadence;
 use crate::intake::assemble::fold::FoldScratch;
 use crate::intake::assemble::payload::payload;
-use crate::intake::assemble::sequence::{GapRemedy, Number, Numbers, SequenceRule};
 use crate::intake::assemble::topic::{Disposition, FoldBudget, TopicState};
+use crate::intake::update::{Generation, Release, Update, UpdateSink};
 
-pub use crate::intake::assemble::mode::Mode;
-pub(crate) use crate::intake::assemble::mode::read_mode;
+/// What a profile may ask for can be kept.
+const _: () = assert!(TAIL_MAX == KEEP_MAX as usize);
 
-/// 512 MiB for the folded values of all topics; further ones are not folded, and newcomers get their changes one by one.
+/// 512 MiB for the folded values of all topics; further ones are not folded, and later clients get their changes one by one.
 const FOLDED_BYTES_MAX: usize = 512 << 20;
 /// Calls of `tick` in which every topic is looked at once.
 const TICKS_PER_TOUR: usize = 10;
 
-/// How the pieces that one rule finds are treated.
-#[derive(Clone, Debug, Default)]
-pub struct Treatment {
-    pub mode: Mode,
-    pub sequence: Option<SequenceRule>,
-    /// Publish the element instead of the whole message.
-    pub emit_element: bool,
-    /// Publish `{"topic":…,"data":…}` around it, because the topic cannot be read from it.
-    pub wrap: bool,
-}
-
-/// One thing of one topic, found in a message.
-#[derive(Clone, Copy, Debug)]
-pub struct Update<'a> {
-    pub treatment: &'a Treatment,
-    pub topic: &'a str,
-    /// The whole message.
-    pub message: &'a [u8],
-    pub kind: PayloadKind,
-    /// The element that it is, as a part of the message; the whole message if the rule has no `each`.
-    pub element: &'a [u8],
-    /// What the rule's sequence pointers found.
-    pub numbers: Option<Numbers>,
-    /// The rule's `snapshot_when` holds.
-    pub snapshot: bool,
-    pub received: Stamp,
-}
-
-impl<'a> Update<'a> {
-    /// What of the message is published.
-    fn published(&self) -> &'a [u8] {
-        if self.treatment.emit_element { self.element } else { self.message }
-    }
-}
-
-/// Where the flow puts what it has.
-pub trait UpdateSink {
-    fn publish(&mut self, topic: &str, payload: Payload, keeping: Retention, received: Stamp);
-    fn note(&mut self, topic: &str, note: TopicStatus, received: Stamp);
-    /// Something is missing in this topic, and the profile wants more than a mark.
-    fn remedy(&mut self, topic: &str, remedy: GapRemedy);
-    /// Something is odd about this topic's messages: for the operator, not for clients.
-    fn oddity(&mut self, topic: &str, oddity: Oddity, received: Stamp);
-}
-
-/// What is odd about a topic's messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Oddity {
-    /// One was dropped, because its number is older than the newest.
-    Old,
-    /// Its numbers began anew.
-    Anew,
-    /// So many changes have come, and nothing that they could be applied to.
-    NoSnapshot { changes: u64 },
-    /// A snapshot or a change is not as the profile says, so that newcomers get no whole value.
-    Malformed,
-    /// A whole value has become too large to be kept.
-    TooLarge,
-}
-
-/// All topics' pieces, on their way to the publisher. Lives as long as the upstream, across its connections.
+/// All topics' updates, on their way to the publisher. Lives as long as the upstream, across its connections.
 ///
-/// Topics that need a memory have one: those with a sequence, with changes, and all of them where habits are judged. At
+/// Topics that need a memory have one: those with a sequence, with changes, and all of them where cadences are checked. At
 /// `topics_max` further topics have none: their numbers are not checked, their changes are not folded, they are never
 /// stale. With the publisher's own limit that is no loss, because it refuses those topics.
 pub struct Assembler {
@@ -113,8 +56,6 @@ pub struct Assembler {
     topics_max: usize,
     by_name: HashMap<Arc<str>, usize>,
     topics: Vec<TopicState>,
-    /// Which connection pieces come from now; none while several carry the same, and numbers simply go on.
-    connection: Option<u32>,
     paused: bool,
     /// Since when, on the monotonic clock, silences count; none until the next moment that is seen.
     awake_ns: Option<u64>,
@@ -125,7 +66,7 @@ pub struct Assembler {
 }
 
 impl Default for Assembler {
-    /// Judges no habits, and remembers as many topics as the publisher admits by default.
+    /// Checks no cadence, and remembers as many topics as the publisher admits by default.
     fn default() -> Assembler {
         Assembler::new(StaleAfter::Never, 100_000)
     }
@@ -138,7 +79,6 @@ impl Assembler {
             topics_max,
             by_name: HashMap::new(),
             topics: Vec::new(),
-            connection: None,
             paused: false,
             awake_ns: None,
             next: 0,
@@ -147,104 +87,100 @@ impl Assembler {
         }
     }
 
-    /// Publishes a piece, after what is to be told before it.
-    pub fn take(&mut self, piece: &Update<'_>, out: &mut dyn UpdateSink) {
-        let mode = &piece.treatment.mode;
-        let keeping = match self.place(piece) {
-            None => mode.keeping(piece.snapshot),
-            Some(place) => {
-                let topic = &mut self.topics[place];
-                let mut bench = FoldBudget {
+    /// Publishes an update, after what is to be reported before it.
+    pub fn take(&mut self, update: &Update<'_>, release: Release, out: &mut dyn UpdateSink) {
+        let generation = match release {
+            Release::Of(generation) => Some(generation),
+            Release::InOrder => None,
+            Release::Anew => {
+                self.begin_anew(update.topic);
+                None
+            }
+            Release::Late => return publish(update, Retention::Transient, out),
+        };
+        let mode = &update.treatment.mode;
+        let retention = match self.index_of(update, generation) {
+            None => retention(mode, update.snapshot),
+            Some(index) => {
+                let topic = &mut self.topics[index];
+                let mut budget = FoldBudget {
                     scratch: &mut self.scratch,
                     folded_bytes: &mut self.folded_bytes,
                     folded_bytes_max: FOLDED_BYTES_MAX,
                 };
-                let course = topic.check(piece, self.connection, &mut bench, out);
-                if course == Disposition::Drop {
+                let disposition = topic.check(update, generation, &mut budget, out);
+                if disposition == Disposition::Drop {
                     return;
                 }
-                let awake_ns = *self.awake_ns.get_or_insert(piece.received.mono_ns);
-                if self.stale_after != StaleAfter::Never && topic.habit.come(piece.received, awake_ns) {
-                    out.note(piece.topic, TopicStatus::Live, piece.received);
+                let awake_ns = *self.awake_ns.get_or_insert(update.received.mono_ns);
+                if self.stale_after != StaleAfter::Never && topic.cadence.arrived(update.received, awake_ns) {
+                    out.status(update.topic, TopicStatus::Live, update.received);
                 }
                 match mode {
-                    Mode::Changes(changes) => topic.keep(changes, (piece, course), &mut bench, out),
-                    mode => mode.keeping(piece.snapshot),
+                    Mode::Changes(changes) => topic.keep(changes, (update, disposition), &mut budget, out),
+                    mode => retention(mode, update.snapshot),
                 }
             }
         };
-        let bytes = Bytes::copy_from_slice(piece.published());
-        out.publish(piece.topic, payload(piece, bytes), keeping, piece.received);
+        publish(update, retention, out);
     }
 
-    /// The piece's topic in `topics`, if it needs a memory and may have one.
-    fn place(&mut self, piece: &Update<'_>) -> Option<usize> {
-        let Treatment { mode, sequence, .. } = piece.treatment;
+    /// The index of the update's topic in `topics`, if it needs a memory and may have one.
+    fn index_of(&mut self, update: &Update<'_>, generation: Option<Generation>) -> Option<usize> {
+        let Treatment { mode, sequence, .. } = update.treatment;
         if sequence.is_none() && !matches!(mode, Mode::Changes(_)) && self.stale_after == StaleAfter::Never {
             return None;
         }
-        if let Some(place) = self.by_name.get(piece.topic) {
-            return Some(*place);
+        if let Some(index) = self.by_name.get(update.topic) {
+            return Some(*index);
         }
         if self.topics.len() >= self.topics_max {
             return None;
         }
-        let name: Arc<str> = piece.topic.into();
-        self.topics.push(TopicState::new(name.clone(), self.connection));
+        let name: Arc<str> = update.topic.into();
+        self.topics.push(TopicState::new(name.clone(), generation));
         self.by_name.insert(name, self.topics.len() - 1);
         Some(self.topics.len() - 1)
     }
 
-    /// What comes from now on comes over this connection. A topic that came over another one before may start its numbers
-    /// over; where messages hang together, what comes without a snapshot then comes after a gap.
-    pub fn listen_to(&mut self, connection: Option<u32>) {
-        self.connection = connection;
+    /// The numbers of this topic begin anew with its next update, as other connections have shown.
+    fn begin_anew(&mut self, topic: &str) {
+        if let Some(index) = self.by_name.get(topic) {
+            self.topics[*index].begin_anew();
+        }
     }
 
     /// The newest number of this topic.
     pub fn newest(&self, topic: &str) -> Option<Number> {
-        self.by_name.get(topic).and_then(|place| self.topics[*place].newest())
+        self.by_name.get(topic).and_then(|index| self.topics[*index].newest())
     }
 
-    /// Topics that came over the connection `old` go on over `new`, and nothing is missing in between; except in these,
+    /// Topics that came over the connection `old` continue over `new`, and nothing is missing in between; except in these,
     /// which are sorted by name.
-    pub fn goes_on(&mut self, (old, new): (u32, u32), except: &[String]) {
-        let goes_on = |topic: &&mut TopicState| except.binary_search_by(|name| name.as_str().cmp(&topic.name)).is_err();
-        self.topics.iter_mut().filter(goes_on).for_each(|topic| topic.goes_on(old, new));
+    pub fn hand_over(&mut self, (old, new): (Generation, Generation), except: &[String]) {
+        let continues =
+            |topic: &&mut TopicState| except.binary_search_by(|name| name.as_str().cmp(&topic.name)).is_err();
+        self.topics.iter_mut().filter(continues).for_each(|topic| topic.hand_over(old, new));
     }
 
-    /// Publishes a piece that newer ones have overtaken on another connection: it is not the current value any more.
-    pub fn take_late(&mut self, piece: &Update<'_>, out: &mut dyn UpdateSink) {
-        let bytes = Bytes::copy_from_slice(piece.published());
-        out.publish(piece.topic, payload(piece, bytes), Retention::Transient, piece.received);
-    }
-
-    /// Publishes a piece with which the numbers of its topic begin anew, as other connections have shown.
-    pub fn take_anew(&mut self, piece: &Update<'_>, out: &mut dyn UpdateSink) {
-        if let Some(place) = self.by_name.get(piece.topic) {
-            self.topics[*place].begin_anew();
-        }
-        self.take(piece, out);
-    }
-
-    /// From now on silences are judged by this.
-    pub fn judge_by(&mut self, stale_after: StaleAfter) {
+    /// From now on silences are checked by this.
+    pub fn check_by(&mut self, stale_after: StaleAfter) {
         self.stale_after = stale_after;
     }
 
     /// Nothing is expected of this topic until something comes.
     pub fn lapses(&mut self, topic: &str) {
-        if let Some(place) = self.by_name.get(topic) {
-            self.topics[*place].habit = Cadence::default();
+        if let Some(index) = self.by_name.get(topic) {
+            self.topics[*index].cadence = Cadence::default();
         }
     }
 
-    /// The topic is known to nobody any more; if it comes back, it is new.
+    /// The topic is forgotten; if it comes back, it is new.
     pub fn forget(&mut self, name: &str) {
-        let Some(place) = self.by_name.remove(name) else { return };
-        self.folded_bytes -= self.topics.swap_remove(place).folded_bytes();
-        if let Some(moved) = self.topics.get(place) {
-            self.by_name.insert(moved.name.clone(), place);
+        let Some(index) = self.by_name.remove(name) else { return };
+        self.folded_bytes -= self.topics.swap_remove(index).folded_bytes();
+        if let Some(moved) = self.topics.get(index) {
+            self.by_name.insert(moved.name.clone(), index);
         }
         if self.next >= self.topics.len() {
             self.next = 0;
@@ -252,17 +188,17 @@ impl Assembler {
     }
 
     /// Whether `tick` has anything to do.
-    pub fn is_judging(&self) -> bool {
+    pub fn is_checking(&self) -> bool {
         self.stale_after != StaleAfter::Never && !self.paused && !self.topics.is_empty()
     }
 
-    /// While there is no connection no silence counts. A silence that was told stays told until something comes.
+    /// While there is no connection no silence counts. A silence that was reported stays so until something comes.
     pub fn paused(&mut self, paused: bool) {
         self.paused = paused;
         self.awake_ns = None;
     }
 
-    /// Tells which topics have become stale. To be called ten times a second: each call looks at a tenth of the topics.
+    /// Reports which topics have become stale. To be called ten times a second: each call looks at a tenth of the topics.
     pub fn tick(&mut self, now: Stamp, out: &mut dyn UpdateSink) {
         if self.paused || self.stale_after == StaleAfter::Never {
             return;
@@ -270,618 +206,26 @@ impl Assembler {
         let awake_ns = *self.awake_ns.get_or_insert(now.mono_ns);
         for _ in 0..self.topics.len().div_ceil(TICKS_PER_TOUR) {
             let Some(topic) = self.topics.get_mut(self.next) else { break };
-            if let Some((since_ms, message)) = topic.habit.judge(now, awake_ns, self.stale_after) {
-                out.note(&topic.name, TopicStatus::Stale { since_ms, message }, now);
+            if let Some((since_ms, message)) = topic.cadence.check(now, awake_ns, self.stale_after) {
+                out.status(&topic.name, TopicStatus::Stale { since_ms, message }, now);
             }
             self.next = (self.next + 1) % self.topics.len();
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
+fn publish(update: &Update<'_>, retention: Retention, out: &mut dyn UpdateSink) {
+    let bytes = Bytes::copy_from_slice(update.published());
+    out.publish(update.topic, payload(update, bytes), retention, update.received);
+}
 
-    use rand::{RngExt, SeedableRng};
-
-    use super::sequence::{Continuity, SequenceRule};
-    use super::*;
-
-    /// All that leaves a flow, as lines.
-    #[derive(Default)]
-    pub(super) struct AssemblerLines(pub Vec<String>);
-
-    impl UpdateSink for AssemblerLines {
-        fn publish(&mut self, topic: &str, payload: Payload, keeping: Retention, _: Stamp) {
-            let text = |payload: Payload| String::from_utf8_lossy(&payload.bytes).into_owned();
-            let keeping = match keeping {
-                Retention::Value { keep } => format!("value of {keep}"),
-                Retention::Snapshot => "start".to_string(),
-                Retention::Delta { whole: None } => "change".to_string(),
-                Retention::Delta { whole: Some(whole) } => format!("change to {}", text(whole)),
-                Retention::Transient => "moment".to_string(),
-            };
-            self.0.push(format!("{topic} {} {keeping}", text(payload)));
-        }
-
-        fn note(&mut self, topic: &str, note: TopicStatus, _: Stamp) {
-            let note = match note {
-                TopicStatus::Gap { reason, missed } => format!("gap {} {missed:?}", reason.label()),
-                TopicStatus::Stale { since_ms, message } => format!("stale since {since_ms}: {message}"),
-                TopicStatus::Live => "live".to_string(),
-                TopicStatus::Refused { message } => format!("refused: {message}"),
-            };
-            self.0.push(format!("{topic} {note}"));
-        }
-
-        fn remedy(&mut self, topic: &str, remedy: GapRemedy) {
-            self.0.push(format!("{topic} {remedy:?}"));
-        }
-
-        fn oddity(&mut self, topic: &str, oddity: Oddity, _: Stamp) {
-            self.0.push(format!("{topic} odd: {oddity:?}"));
-        }
-    }
-
-    pub(super) fn at(ms: u64) -> Stamp {
-        Stamp { wall_ms: 1_000_000 + ms, mono_ns: ms * 1_000_000 }
-    }
-
-    pub(super) fn treatment(mode: &str) -> Treatment {
-        Treatment { mode: mode::tests::read(mode).expect(mode), ..Treatment::default() }
-    }
-
-    /// A piece that is a snapshot if `snapshot` stands in it, with a number if a `"n":` does.
-    pub(super) fn piece<'a>(treatment: &'a Treatment, topic: &'a str, text: &'a str) -> Update<'a> {
-        let number: Option<Number> = text.split_once("\"n\":").and_then(|(_, rest)| {
-            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            digits.parse().ok()
-        });
-        Update {
-            treatment,
-            topic,
-            message: text.as_bytes(),
-            kind: PayloadKind::Json,
-            element: text.as_bytes(),
-            numbers: number.map(|last| Numbers { last: Some(last), ..Numbers::default() }),
-            snapshot: text.contains("snapshot"),
-            received: at(0),
-        }
-    }
-
-    /// What a flow makes of these messages of the topic `t`.
-    fn flown(treatment: &Treatment, messages: &[&str]) -> Vec<String> {
-        let (mut flow, mut lines) = (Assembler::default(), AssemblerLines::default());
-        messages.iter().for_each(|text| flow.take(&piece(treatment, "t", text), &mut lines));
-        lines.0
-    }
-
-    /// The whole value after these messages; the first is the snapshot.
-    fn image(mode: &str, messages: &[&str]) -> Option<String> {
-        // With a limit of one change each change gives a whole value.
-        let treatment = treatment(&format!("{mode}\ndelta_limit = {{ count = 1 }}"));
-        let last = flown(&treatment, messages).pop().expect("something");
-        last.split_once(" change to ").map(|(_, image)| image.to_string())
-    }
-
-    #[test]
-    fn values_are_published_as_they_came() {
-        for (mode, keeping) in
-            [("", "value of 1"), ("mode = \"tail\"\ntail = 7", "value of 7"), ("mode = \"none\"", "moment")]
-        {
-            assert_eq!(flown(&treatment(mode), &["{\"a\": 1.50}"]), [format!("t {{\"a\": 1.50}} {keeping}")]);
-        }
-        let delta = treatment("mode = \"delta\"");
-        let expected = ["t [0] change", "t [\"snapshot\"] start", "t [1] change"];
-        assert_eq!(flown(&delta, &["[0]", "[\"snapshot\"]", "[1]"]), expected);
-    }
-
-    #[test]
-    fn a_payload_is_wrapped_with_its_topic() {
-        let wrapping = Treatment { wrap: true, ..Treatment::default() };
-        let (mut flow, mut lines) = (Assembler::default(), AssemblerLines::default());
-        flow.take(&piece(&wrapping, "a\"b", "[1.50]"), &mut lines);
-        flow.take(&Update { kind: PayloadKind::Text, ..piece(&wrapping, "t", "say \"hi\"") }, &mut lines);
-        flow.take(&Update { kind: PayloadKind::Binary, ..piece(&wrapping, "t", "bin") }, &mut lines);
-        let expected = [
-            r#"a"b {"topic":"a\"b","data":[1.50]} value of 1"#,
-            r#"t {"topic":"t","data":"say \"hi\""} value of 1"#,
-            "t bin value of 1",
-        ];
-        assert_eq!(lines.0, expected);
-        let book = Treatment { wrap: true, ..treatment(BITFINEX) };
-        let lines = flown(&book, &["[7,[[10,1,5]],\"snapshot\"]", "[7,[9,1,-5],1]"]);
-        assert!(
-            lines[1].ends_with(r#"change to {"topic":"t","data":[7,[[10,1,5],[9,1,-5]],"snapshot"]}"#),
-            "{lines:?}"
-        );
-    }
-
-    #[test]
-    fn a_gap_is_told_once_before_the_piece_and_its_remedy_asked_for() {
-        let numbered = |mode: &str, remedy| Treatment {
-            sequence: Some(SequenceRule { follow: Continuity::Inc, remedy }),
-            ..treatment(mode)
-        };
-        let texts = ["{\"n\":1}", "{\"n\":2}", "{\"n\":5}", "{\"n\":6}", "{\"n\":4}"];
-        for (remedy, told) in [
-            (GapRemedy::Mark, vec!["t gap sequence Some(2)"]),
-            (GapRemedy::Resubscribe, vec!["t gap sequence Some(2)", "t Resubscribe"]),
-            (GapRemedy::Reconnect, vec!["t gap sequence Some(2)", "t Reconnect"]),
-            (GapRemedy::Ignore, vec![]),
-            (GapRemedy::DropOld, vec![]),
-        ] {
-            let mut expected: Vec<String> = texts.iter().map(|text| format!("t {text} moment")).collect();
-            if remedy == GapRemedy::DropOld {
-                expected.pop();
-                expected.push("t odd: Old".to_string());
-            }
-            told.iter().rev().for_each(|told| expected.insert(2, told.to_string()));
-            assert_eq!(flown(&numbered("mode = \"none\"", remedy), &texts), expected, "{remedy:?}");
-        }
-        let delta = numbered("mode = \"delta\"", GapRemedy::Mark);
-        let lines = flown(&delta, &["{\"n\":9,\"snapshot\":1}", "{\"n\":10}", "{\"n\":2,\"snapshot\":1}", "{\"n\":3}"]);
-        assert!(lines.iter().all(|line| !line.contains("gap")), "a snapshot begins anew: {lines:?}");
-    }
-
-    #[test]
-    fn a_new_connection_is_told_where_messages_hang_together() {
-        let numbered = |mode: &str, follow| Treatment {
-            sequence: Some(SequenceRule { follow, remedy: GapRemedy::Mark }),
-            ..treatment(mode)
-        };
-        for (treatment, text, gap) in [
-            (treatment("mode = \"delta\""), "[1]", true),
-            (treatment("mode = \"delta\""), "[\"snapshot\"]", false),
-            (numbered("mode = \"delta\"", Continuity::Inc), "{\"n\":1}", true),
-            (numbered("mode = \"delta\"", Continuity::Inc), "{\"n\":6}", false),
-            (numbered("mode = \"none\"", Continuity::Inc), "{\"n\":9}", true),
-            (numbered("mode = \"delta\"", Continuity::Monotonic), "{\"n\":6}", true),
-            (numbered("mode = \"delta\"", Continuity::Prev), "{\"n\":6}", true),
-            (numbered("", Continuity::Inc), "{\"n\":9}", false),
-            (numbered("mode = \"none\"", Continuity::Monotonic), "{\"n\":1}", false),
-        ] {
-            let (mut flow, mut lines) = (Assembler::default(), AssemblerLines::default());
-            flow.listen_to(Some(1));
-            flow.take(&piece(&treatment, "t", "{\"n\":5}"), &mut lines);
-            flow.listen_to(Some(3));
-            flow.take(&piece(&treatment, "t", text), &mut lines);
-            flow.take(&piece(&treatment, "t", "[2]"), &mut lines);
-            let told: Vec<&String> = lines.0.iter().filter(|line| line.contains("gap")).collect();
-            let expected = if gap { vec!["t gap reconnect None"] } else { vec![] };
-            assert_eq!(told, expected, "{treatment:?} {text}");
-        }
-    }
-
-    const TICKER: &str = r#"
-        mode = "merge"
-        snapshot_when = ['/type == "snapshot"']
-        merge = { at = "./data", carry = ["./cs", "./ts"] }
-    "#;
-
-    #[test]
-    fn a_ticker_is_merged_as_its_venue_says() {
-        let lines = flown(
-            &treatment(TICKER),
-            &[
-                r#"{"topic":"tickers.BTCUSDT","type":"snapshot","data":{"symbol":"BTCUSDT","lastPrice":"65114.30","bid1Price":"65114.20","ask1Price":"65114.30"},"cs":24987956059,"ts":1673272861686}"#,
-                r#"{"topic":"tickers.BTCUSDT","type":"delta","data":{"symbol":"BTCUSDT","ask1Price":"65115.00"},"cs":24987956060,"ts":1673272861786}"#,
-                r#"{"topic":"tickers.BTCUSDT","type":"delta","data":{"lastPrice":"65115.10","ask1Size":"0.50"},"ts":1673272861886}"#,
-            ],
-        );
-        assert!(lines[0].ends_with(" start"), "{lines:?}");
-        let image = r#"{"topic":"tickers.BTCUSDT","type":"snapshot","data":{"symbol":"BTCUSDT","lastPrice":"65114.30","bid1Price":"65114.20","ask1Price":"65115.00"},"cs":24987956060,"ts":1673272861786}"#;
-        assert!(lines[1].ends_with(&format!(" change to {image}")), "{lines:?}");
-        let image = r#"{"topic":"tickers.BTCUSDT","type":"snapshot","data":{"symbol":"BTCUSDT","lastPrice":"65115.10","bid1Price":"65114.20","ask1Price":"65115.00","ask1Size":"0.50"},"cs":24987956060,"ts":1673272861886}"#;
-        assert!(lines[2].ends_with(&format!(" change to {image}")), "{lines:?}");
-    }
-
-    const BOOK: &str = r#"
-        mode = "book"
-        snapshot_when = ['/snapshot exists']
-        book = { sides = ["./b", "./a"], price = 0, size = 1, depth = 3, carry = ["./n"] }
-    "#;
-    const BITFINEX: &str = r#"
-        mode = "book"
-        snapshot_when = ['/2 == "snapshot"']
-        book = { changes = "/1", sign = 2, price = 0, count = 1, size = 2, remove = "count == 0" }
-        delta_limit = { count = 1 }
-    "#;
-
-    #[test]
-    fn levels_are_folded_in_the_forms_that_venues_use() {
-        let objects = BOOK.replace("price = 0, size = 1", "price = \"p\", size = \"q\"");
-        let words = BOOK.replace("price = 0, size = 1", "price = 1, size = 2");
-        let sides = r#"
-            mode = "book"
-            snapshot_when = ['/snapshot exists']
-            book = { sides = ["./b", "./a"], changes = "./c", side = 0, bid = "buy", ask = "sell", price = 1, size = 2 }
-        "#;
-        let changes_only = sides.replace("sides = [\"./b\", \"./a\"], ", "");
-        for (mode, messages, expected) in [
-            (
-                BOOK,
-                vec![
-                    r#"{"snapshot":1,"n":5,"b":[["10","1"],["9.50","2"],["9","3"]],"a":[["11","1"]]}"#,
-                    r#"{"n":6,"b":[["10.0","0.00"],["9.7","4"],["8","9"]],"a":[["10.5","2","x"],["12",7],[13,"1"]]}"#,
-                    r#"{"n":7,"b":[["20","0"]]}"#,
-                ],
-                r#"{"snapshot":1,"n":7,"b":[["9.7","4"],["9.50","2"],["9","3"]],"a":[["10.5","2","x"],["11","1"],["12",7]]}"#,
-            ),
-            (
-                BOOK,
-                vec![
-                    r#"{"a":[["12","1"],["11","1"]],"b":[],"snapshot":1}"#,
-                    r#"{"a":[["11.5","2"]],"b":[["1e1","5"]],"n":3}"#,
-                ],
-                r#"{"a":[["12","1"],["11.5","2"],["11","1"]],"b":[["1e1","5"]],"snapshot":1}"#,
-            ),
-            (
-                &objects,
-                vec![
-                    r#"{"snapshot":1,"b":[{"p":10,"q":1}],"a":[{"q":5,"p":11}]}"#,
-                    r#"{"b":[{"q":0,"p":10.0}],"a":[{"p":11,"q":6.50,"x":[1]}]}"#,
-                ],
-                r#"{"snapshot":1,"b":[],"a":[{"p":11,"q":6.50,"x":[1]}]}"#,
-            ),
-            (
-                &words,
-                vec![
-                    r#"{"snapshot":1,"b":[["new",0.002,5.0]],"a":[]}"#,
-                    r#"{"b":[["change",0.002,6.0],["new",0.001,1.0],["new",0.003,1.0],["delete",0.003,0.0]],"a":[]}"#,
-                ],
-                r#"{"snapshot":1,"b":[["change",0.002,6.0],["new",0.001,1.0]],"a":[]}"#,
-            ),
-            (
-                sides,
-                vec![
-                    r#"{"snapshot":1,"b":[["10","1"]],"a":[["11","1"]]}"#,
-                    r#"{"c":[["buy", "10.1","2"],["sell","11","0"],["sell","12","3"]]}"#,
-                ],
-                r#"{"snapshot":1,"b":[["10.1","2"],["10","1"]],"a":[["12","3"]]}"#,
-            ),
-            (
-                &changes_only,
-                vec![
-                    r#"{"snapshot":1,"c":[["buy","10","1"],["buy","9","1"],["sell","11","1"]]}"#,
-                    r#"{"c":[["buy","9","0"],["sell","10.5","2"]]}"#,
-                ],
-                r#"{"snapshot":1,"c":[["buy","10","1"],["sell","10.5","2"],["sell","11","1"]]}"#,
-            ),
-        ] {
-            assert_eq!(image(mode, &messages).as_deref(), Some(expected), "{messages:?}");
-        }
-        let lines = flown(
-            &treatment(BITFINEX),
-            &["[7,[[10,1,5],[11,2,-3]],\"snapshot\"]", "[7,[10.5,1,2],1]", "[7,[11,0,-1],2]"],
-        );
-        assert!(lines[2].ends_with(r#" change to [7,[[10.5,1,2],[10,1,5]],"snapshot"]"#), "{lines:?}");
-    }
-
-    #[test]
-    fn a_malformed_change_ends_the_fold_until_the_next_snapshot() {
-        let mode = format!("{BOOK}\ndelta_limit = {{ count = 1 }}");
-        let snapshot = r#"{"snapshot":1,"b":[["10","1"]],"a":[]}"#;
-        let right = r#"{"b":[["9","1"]]}"#;
-        for wrong in [
-            r#"{"b":5}"#,
-            r#"{"b":{}}"#,
-            r#"{"b":[["x","1"]]}"#,
-            r#"{"b":[["1",null]]}"#,
-            r#"{"b":[["1"]]}"#,
-            r#"{"b":[{"0":1}]}"#,
-            r#"{"x":1}"#,
-            "[]",
-        ] {
-            let lines = flown(&treatment(&mode), &[snapshot, right, wrong, right, wrong, snapshot, right]);
-            let shown = lines.iter().map(|line| line.strip_prefix("t ").unwrap_or(line));
-            let (odd, shown): (Vec<&str>, Vec<&str>) = shown.partition(|line| line.starts_with("odd: "));
-            assert_eq!(odd, ["odd: Malformed"], "{wrong}: what is not folded any more is not told again");
-            let whole = |line: &str| line.contains(" change to ");
-            assert_eq!(shown.iter().filter(|line| **line == "Resubscribe").count(), 1, "{wrong}: {shown:?}");
-            assert!(whole(shown[1]) && shown[2] == "Resubscribe", "{shown:?}");
-            assert_eq!(shown[3], format!("{wrong} change"));
-            assert!(!whole(shown[4]) && !whole(shown[5]) && whole(shown[7]), "{shown:?}");
-        }
-        let ticker = flown(&treatment(TICKER), &[r#"{"type":"snapshot","data":[1]}"#, r#"{"data":{"a":1}}"#]);
-        assert!(ticker[1].ends_with(" start") && ticker[2].ends_with(" change"), "{ticker:?}");
-        assert_eq!(ticker[0], "t odd: Malformed");
-    }
-
-    #[test]
-    fn more_changes_than_the_limit_are_asked_about_once() {
-        for (limit, told) in [
-            ("count = 2", "t Resubscribe"),
-            ("count = 2, over = \"mark\"", "t gap overflow None"),
-            ("bytes = 6", "t Resubscribe"),
-        ] {
-            let delta = treatment(&format!("mode = \"delta\"\ndelta_limit = {{ {limit} }}"));
-            let lines = flown(&delta, &["[0]", "[0]", "[0]", "[\"snapshot\"]", "[1]", "[2]", "[3]", "[4]"]);
-            let expected: Vec<&str> = vec![
-                "t [0] change",
-                "t [0] change",
-                "t [0] change",
-                "t [\"snapshot\"] start",
-                "t [1] change",
-                "t [2] change",
-                told,
-                "t [3] change",
-                "t [4] change",
-            ];
-            assert_eq!(lines, expected, "{limit}");
-            let again = flown(&delta, &["[\"snapshot\"]", "[1]", "[2]", "[3]", "[\"snapshot\"]", "[1]", "[2]", "[3]"]);
-            assert_eq!(again.iter().filter(|line| *line == told).count(), 2, "{limit}: {again:?}");
-        }
-        // Where changes are folded, a whole value comes first.
-        let book = treatment(&format!("{BOOK}\ndelta_limit = {{ count = 2 }}"));
-        let long = format!(r#"{{"snapshot":1,"b":[["10","1"]],"a":[],"long":"{}"}}"#, "x".repeat(1000));
-        let lines = flown(&book, &[&long, r#"{"b":[]}"#, r#"{"b":[]}"#, r#"{"b":[]}"#, r#"{"b":[]}"#]);
-        assert_eq!(
-            lines.iter().map(|line| line.contains("change to")).collect::<Vec<_>>(),
-            [false, false, true, false, true]
-        );
-    }
-
-    #[test]
-    fn a_whole_value_is_rendered_when_the_changes_are_longer_than_it() {
-        let treatment = treatment(BOOK);
-        let snapshot = r#"{"snapshot":1,"b":[["10","1"],["9","1"],["8","1"]],"a":[["11","1"],["12","1"]]}"#;
-        let mut messages = vec![snapshot];
-        messages.extend([r#"{"b":[["10","2"]]}"#; 40]);
-        let lines = flown(&treatment, &messages);
-        let (mut since, mut images) = (0, 0);
-        for line in &lines[1..] {
-            since += messages[1].len();
-            assert_eq!(line.contains("change to"), since > snapshot.len(), "{line}");
-            if since > snapshot.len() {
-                (since, images) = (0, images + 1);
-            }
-        }
-        assert_eq!(images, 8);
-    }
-
-    #[test]
-    fn the_image_of_a_message_with_several_elements_is_about_one() {
-        for (each, message, name, expected) in [
-            (
-                "/d/*",
-                r#"{"d":[{"s":"A","m":{"x":1}} , {"s":"B","m":{"x":2}},{"s":"C","m":{"x":3}}],"z":1}"#,
-                "B",
-                r#"{"d":[{"s":"B","m":{"y":9}}],"z":1}"#,
-            ),
-            ("/d/*", r#"{"d":[{"s":"A","m":{"x":1}},{"s":"B","m":{"x":2}}]}"#, "A", r#"{"d":[{"s":"A","m":{"y":9}}]}"#),
-            (
-                "/d/*",
-                r#"{"d":{"k":{"s":"A","m":{"x":1}},"l":{"s":"B","m":{"x":2}}}}"#,
-                "B",
-                r#"{"d":{"l":{"s":"B","m":{"y":9}}}}"#,
-            ),
-            (
-                "/e/*/d/*",
-                r#"{"e":[{"d":[{"s":"A","m":{"x":1}}]},{"d":[{"s":"B","m":{"x":1}},{"s":"C","m":{}}]}]}"#,
-                "B",
-                r#"{"e":[{"d":[]},{"d":[{"s":"B","m":{"y":9}}]}]}"#,
-            ),
-            (
-                "/e/*/d",
-                r#"{"e":[{"d":{"s":"A","m":{"x":1}}},{"d":{"s":"B","m":{"x":1}}}]}"#,
-                "A",
-                r#"{"e":[{"d":{"s":"A","m":{"y":9}}},{"d":null}]}"#,
-            ),
-        ] {
-            let mode = format!(
-                "each = \"{each}\"\nmode = \"merge\"\nsnapshot_when = ['/d exists']\nmerge = {{ at = \"./m\" }}"
-            );
-            let whole = treatment(&mode);
-            let element = Treatment { emit_element: true, ..treatment(&format!("{mode}\nemit = \"element\"")) };
-            let first = message.find(&format!("{{\"s\":\"{name}\"")).expect("an element");
-            let end = first + message[first..].find("}}").expect("its end") + 2;
-            let change = r#"{"m":{"x":null,"y":9}}"#;
-            for (treatment, expected) in
-                [(&whole, expected), (&element, &*format!(r#"{{"s":"{name}","m":{{"y":9}}}}"#))]
-            {
-                let (mut flow, mut lines) = (Assembler::default(), AssemblerLines::default());
-                let snapshot = Update {
-                    element: &message.as_bytes()[first..end],
-                    snapshot: true,
-                    ..piece(treatment, "t", message)
-                };
-                flow.take(&snapshot, &mut lines);
-                flow.take(&piece(treatment, "t", change), &mut lines);
-                assert_eq!(lines.0[1], format!("t {change} change to {expected}"), "{each}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_gap_ends_the_fold() {
-        let sequence = Some(SequenceRule { follow: Continuity::Inc, remedy: GapRemedy::Mark });
-        let ticker = Treatment { sequence, ..treatment(TICKER) };
-        let [snapshot, next, late] = [("snapshot", 1), ("delta", 2), ("delta", 1)]
-            .map(|(kind, n)| format!(r#"{{"type":"{kind}","n":{n},"data":{{"a":{n}}}}}"#));
-        let gap = next.replace("\"n\":2", "\"n\":9");
-        let lines = flown(&ticker, &[&snapshot, &next, &late, &gap, &gap.replace('9', "10"), &snapshot, &next]);
-        let whole: Vec<bool> = lines.iter().map(|line| line.contains("change to")).collect();
-        assert_eq!(whole, [false, true, true, false, false, false, false, true], "{lines:?}");
-        assert!(lines[2].contains("\"data\":{\"a\":2}}"), "what is late changes nothing: {lines:?}");
-        assert_eq!(lines[3], "t gap sequence Some(6)");
-    }
-
-    #[test]
-    fn a_silent_topic_is_told_once_and_again_when_it_comes_back() {
-        let plain = Treatment::default();
-        let run = |stale_after, frames: &[u64], paused: std::ops::Range<u64>, until: u64| {
-            let (mut flow, mut lines) = (Assembler::new(stale_after, 10), AssemblerLines::default());
-            for ms in (0..until).step_by(if until < 100_000 { 100 } else { 10_000 }) {
-                if ms == paused.start || ms == paused.end {
-                    flow.paused(ms == paused.start);
-                }
-                flow.tick(at(ms), &mut lines);
-                for _ in frames.iter().filter(|frame| **frame == ms) {
-                    flow.take(&Update { received: at(ms), ..piece(&plain, "t", "1") }, &mut lines);
-                }
-            }
-            lines.0.retain(|line| line != "t 1 value of 1");
-            lines.0
-        };
-        let never = u64::MAX..u64::MAX;
-        let every = |step: usize, count: usize| -> Vec<u64> { (0..count as u64).map(|n| n * step as u64).collect() };
-        let mut busy = every(1000, 30);
-        busy.push(60_000);
-        let told =
-            ["t stale since 1029000: nothing has come for 10s; usually this topic is silent for at most 1s", "t live"];
-        assert_eq!(run(StaleAfter::Auto, &busy, never.clone(), 61_000), told);
-        assert_eq!(run(StaleAfter::Never, &busy, never.clone(), 61_000), [""; 0]);
-        assert_eq!(run(StaleAfter::Auto, &every(1000, 20), never.clone(), 61_000), [""; 0], "no habit yet");
-        assert_eq!(run(StaleAfter::Auto, &busy, 30_000..59_900, 61_000), [""; 0], "no connection");
-        let hourly = every(3_600_000, 30);
-        assert_eq!(run(StaleAfter::Auto, &hourly, never.clone(), 30 * 3_600_000), [""; 0]);
-        let lines = run(StaleAfter::Auto, &hourly, never.clone(), 34 * 3_600_000);
-        assert_eq!(
-            lines,
-            ["t stale since 105400000: nothing has come for 4h; usually this topic is silent for at most 1h"]
-        );
-        let daily = every(24 * 3_600_000, 30);
-        assert_eq!(run(StaleAfter::Auto, &daily, never.clone(), 50 * 24 * 3_600_000), [""; 0], "too slow to be judged");
-        // Twenty trades at once, then 40 s of nothing: the pause is the habit, not the mean.
-        let bursts: Vec<u64> = (0..40).flat_map(|n| [n * 40_000; 20]).collect();
-        assert_eq!(run(StaleAfter::Auto, &bursts, never.clone(), 40 * 40_000), [""; 0]);
-        let fixed = StaleAfter::Fixed(Duration::from_secs(5));
-        let lines = run(fixed, &[0], never, 20_000);
-        assert_eq!(lines, ["t stale since 1000000: nothing has come for 5s; expected something within 5s"]);
-    }
-
-    #[test]
-    fn memory_is_bounded_by_the_number_of_topics() {
-        let delta = treatment("mode = \"delta\"");
-        let (mut flow, mut lines) = (Assembler::new(StaleAfter::Auto, 3), AssemblerLines::default());
-        let names: Vec<String> = (0..10).map(|n| format!("t{n}")).collect();
-        for name in &names {
-            flow.take(&piece(&delta, name, "[\"snapshot\"]"), &mut lines);
-            flow.take(&piece(&delta, name, "[1]"), &mut lines);
-        }
-        assert_eq!((flow.topics.len(), flow.by_name.len()), (3, 3));
-        assert_eq!(lines.0.iter().filter(|line| line.ends_with(" start")).count(), 10);
-        assert_eq!(lines.0.iter().filter(|line| line.ends_with(" change")).count(), 10);
-        let mut plain = Assembler::default();
-        plain.take(&piece(&Treatment::default(), "t", "1"), &mut lines);
-        assert_eq!(plain.topics.len(), 0, "a value without a sequence needs no memory");
-    }
-
-    #[test]
-    fn a_topic_that_is_forgotten_is_new_when_it_comes_back() {
-        let (mut flow, mut lines) = (Assembler::new(StaleAfter::Auto, 10), AssemblerLines::default());
-        for topic in ["a", "b", "c"] {
-            flow.take(&piece(&Treatment::default(), topic, "1"), &mut lines);
-        }
-        flow.forget("a");
-        flow.forget("a");
-        flow.forget("no such topic");
-        assert_eq!((flow.topics.len(), flow.by_name.len()), (2, 2));
-        assert!(flow.by_name.iter().all(|(name, place)| flow.topics[*place].name == *name));
-        flow.forget("c");
-        flow.forget("b");
-        assert!(flow.topics.is_empty() && flow.next == 0);
-    }
-
-    #[test]
-    fn what_is_folded_is_counted_and_forgotten() {
-        let book = treatment(BOOK);
-        let (mut flow, mut lines) = (Assembler::default(), AssemblerLines::default());
-        flow.take(&piece(&book, "t", r#"{"snapshot":1,"b":[["10","1"],["9","1"]],"a":[["11","1"]]}"#), &mut lines);
-        let full = flow.folded_bytes;
-        assert!(full > 50, "{full}");
-        flow.take(&piece(&book, "t", r#"{"b":[["10","0"],["9","0"]],"a":[["11","0"]]}"#), &mut lines);
-        assert!(flow.folded_bytes < full - 50, "{}", flow.folded_bytes);
-        flow.take(&piece(&book, "t", r#"{"b":1}"#), &mut lines);
-        assert_eq!(flow.folded_bytes, 0);
-        // Without room the changes come one by one.
-        flow.folded_bytes = FOLDED_BYTES_MAX;
-        let lines = [r#"{"snapshot":1,"b":[],"a":[]}"#, r#"{"b":[["1","1"]]}"#].map(|text| {
-            let mut lines = AssemblerLines::default();
-            flow.take(&piece(&book, "t", text), &mut lines);
-            lines.0.join(" ")
-        });
-        assert!(lines[0].ends_with(" start") && lines[1].ends_with(" change"), "{lines:?}");
-        assert_eq!(flow.folded_bytes, FOLDED_BYTES_MAX);
-    }
-
-    /// Messages of random parts.
-    fn random_text(rng: &mut rand::rngs::SmallRng, parts: &[&str], most: usize) -> String {
-        (0..rng.random_range(1..=most)).map(|_| parts[rng.random_range(0..parts.len())]).collect()
-    }
-
-    #[test]
-    fn no_text_makes_it_panic() {
-        let mut rng = rand::rngs::SmallRng::seed_from_u64(11);
-        let modes = [BOOK, BITFINEX, TICKER].map(treatment);
-        let parts = [
-            "{",
-            "}",
-            "[",
-            "]",
-            ",",
-            ":",
-            "\"a\"",
-            "\"b\"",
-            "\"data\"",
-            "1",
-            "-2.50",
-            "\"3\"",
-            "null",
-            "\"",
-            "\\",
-            "é",
-            "[1,2]",
-            "[\"1\",\"0\",3]",
-            "{\"data\":",
-            "{\"b\":[",
-            "\"a\":[",
-            "[7,[",
-        ];
-        let (mut flow, mut lines) = (Assembler::default(), AssemblerLines::default());
-        for _ in 0..60_000 {
-            let text = random_text(&mut rng, &parts, 8);
-            let treatment = &modes[rng.random_range(0..modes.len())];
-            let snapshot = rng.random_bool(0.2);
-            flow.take(&Update { snapshot, ..piece(treatment, "t", &text) }, &mut lines);
-            lines.0.clear();
-        }
-        assert!(flow.folded_bytes < 1 << 20, "{}", flow.folded_bytes);
-    }
-
-    #[test]
-    fn whole_values_of_random_messages_are_json() {
-        let seed = 12;
-        let mut rng = rand::rngs::SmallRng::seed_from_u64(seed);
-        let book = BOOK.replace("sides =", "changes = \"./c\", side = 2, bid = \"x\", ask = \"y\", sides =");
-        let modes = [BOOK, &book, TICKER].map(|mode| treatment(&format!("{mode}\ndelta_limit = {{ count = 3 }}")));
-        let lists = ["[]", "[[1,2]]", "[ [\"1.0\" , \"3\"],[2,0] ]", "[[3,1],[4,1],[\"5\",\"0.0\"]]", "[[-1e3,7]]"];
-        let marked = ["[]", "[[3,1,\"x\"],[4,1,\"y\"]]", "[ [3,0, \"x\"] ]", "[[1,1,\"y\"],[0.5,2,\"x\"]]"];
-        let objects = ["{}", "{\"u\":1,\"v\":{\"w\":[2]}}", "{\"u\":null}", "{ \"v\" : \"}\\\"\" }"];
-        let values =
-            [("a", &lists[..]), ("b", &lists), ("c", &marked), ("data", &objects), ("n", &objects), ("ts", &lists)];
-        let (mut flow, mut images) = (Assembler::default(), 0);
-        for round in 0..60_000 {
-            let member = |(key, values): &(&str, &[&str])| {
-                let value = if rng.random_bool(0.02) { "5" } else { values[rng.random_range(0..values.len())] };
-                let there = rng.random_bool(0.9);
-                there.then(|| format!("\"{key}\":{value}"))
-            };
-            let members: Vec<String> = values.iter().filter_map(member).collect();
-            let text = format!("{{{}}}", members.join(","));
-            let place = rng.random_range(0..modes.len());
-            let (snapshot, topic) = (rng.random_bool(0.3), ["0", "1", "2"][place]);
-            let mut lines = AssemblerLines::default();
-            let piece = Update { snapshot, numbers: None, ..piece(&modes[place], topic, &text) };
-            flow.take(&piece, &mut lines);
-            for line in &lines.0 {
-                if let Some((_, image)) = line.split_once(" change to ") {
-                    assert!(crate::json::is_json(image), "seed {seed} round {round}: {image}");
-                    images += 1;
-                }
-            }
-        }
-        assert!(images > 1000, "{images} images");
+/// What an update is for later clients, as far as that needs no other update.
+fn retention(mode: &Mode, snapshot: bool) -> Retention {
+    match mode {
+        Mode::Replace => Retention::NEWEST,
+        Mode::Tail(keep) => Retention::Value { keep: *keep },
+        Mode::Nothing => Retention::Transient,
+        Mode::Changes(_) if snapshot => Retention::Snapshot,
+        Mode::Changes(_) => Retention::Delta { whole: None },
     }
 }

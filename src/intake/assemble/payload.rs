@@ -1,17 +1,17 @@
-//! The payload that is published of a piece.
+//! The payload that is published of an update.
 
 use bytes::Bytes;
 
 use crate::protocol::encoding::{Payload, PayloadKind};
 
-use crate::intake::assemble::Update;
+use crate::intake::update::Update;
 
 /// What is published if these are the bytes of it: these, or `{"topic":…,"data":…}` around them. Bytes that are no text
 /// cannot be wrapped.
-pub(super) fn payload(piece: &Update<'_>, bytes: Bytes) -> Payload {
-    let Update { topic, kind, .. } = *piece;
-    if !piece.treatment.wrap || kind == PayloadKind::Binary {
-        return Payload { bytes, kind };
+pub(super) fn payload(update: &Update<'_>, bytes: Bytes) -> Payload {
+    let Update { topic, kind, .. } = update;
+    if !update.treatment.wrap || *kind == PayloadKind::Binary {
+        return Payload { bytes, kind: *kind };
     }
     // 24 bytes of frame; escapes may take more, which is rare.
     let mut out = Vec::with_capacity(topic.len() + bytes.len() + 24);

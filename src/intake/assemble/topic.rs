@@ -1,42 +1,43 @@
-//! What is remembered of one topic: its newest number, its habit, and what its changes have come to.
+//! What is remembered of one topic: its newest number, its cadence, and its folded value.
 
 use std::sync::Arc;
 
 use crate::bus::retention::Retention;
 use crate::bus::topic_status::{GapReason, TopicStatus};
-use crate::protocol::encoding::Payload;
+use crate::json::{Document, range_in};
+use crate::profile::rules::numbers::{Continuity, GapRemedy, Number};
+use crate::profile::rules::treatment::{Changes, DeltaOverflow, Mode};
+use crate::protocol::encoding::{Payload, PayloadKind};
 
 use crate::intake::assemble::cadence::Cadence;
 use crate::intake::assemble::fold::{Fold, FoldScratch, Unfit};
-use crate::intake::assemble::mode::{Changes, DeltaOverflow, Mode};
 use crate::intake::assemble::payload::payload;
-use crate::intake::assemble::sequence::{Continuity, GapRemedy, GapVerdict, Number, Sequence};
-use crate::intake::assemble::splice::Document;
-use crate::intake::assemble::{Oddity, Update, UpdateSink};
+use crate::intake::assemble::sequence::{GapVerdict, Sequence, proves};
+use crate::intake::update::{Generation, Oddity, Update, UpdateSink};
 
 /// Memory of one topic. What few topics need lies behind a pointer.
 pub(super) struct TopicState {
     pub name: Arc<str>,
-    /// The connection that its last piece came from, if that was one alone.
-    connection: Option<u32>,
+    /// The generation of the connection that its last update came from, if that was one alone.
+    generation: Option<Generation>,
     sequence: Sequence,
-    pub habit: Cadence,
-    story: Option<Box<ChangeLog>>,
+    pub cadence: Cadence,
+    log: Option<Box<ChangeLog>>,
     /// While changes come and there was no snapshot yet.
-    unbegun: Option<Box<OrphanDeltas>>,
+    orphans: Option<Box<OrphanDeltas>>,
 }
 
 /// 10 s: a snapshot that has not come by then is not on its way.
-const UNBEGUN_NS: u64 = 10_000_000_000;
+const NO_SNAPSHOT_NS: u64 = 10_000_000_000;
 
 /// Changes that there is nothing to apply to.
 #[derive(Default)]
 struct OrphanDeltas {
     changes: u64,
-    /// When it is to be told, for the first time or again.
-    tell_ns: u64,
-    /// Clients were told.
-    told: bool,
+    /// When it is to be reported, for the first time or again.
+    report_ns: u64,
+    /// It was reported to clients.
+    reported: bool,
 }
 
 /// What came since the last snapshot.
@@ -54,7 +55,7 @@ struct ChangeLog {
     over: bool,
 }
 
-/// What is to be done with a piece, as its numbers say.
+/// What is to be done with an update, as its numbers say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Disposition {
     Publish,
@@ -63,7 +64,7 @@ pub(super) enum Disposition {
     Drop,
 }
 
-/// What a topic needs of the flow to fold.
+/// What a topic needs of the assembler to fold.
 pub(super) struct FoldBudget<'a> {
     pub scratch: &'a mut FoldScratch,
     /// Bytes of all folds, and how many there may be.
@@ -72,20 +73,20 @@ pub(super) struct FoldBudget<'a> {
 }
 
 impl TopicState {
-    pub fn new(name: Arc<str>, connection: Option<u32>) -> TopicState {
+    pub fn new(name: Arc<str>, generation: Option<Generation>) -> TopicState {
         TopicState {
             name,
-            connection,
+            generation,
             sequence: Sequence::default(),
-            habit: Cadence::default(),
-            story: None,
-            unbegun: None,
+            cadence: Cadence::default(),
+            log: None,
+            orphans: None,
         }
     }
 
     /// Bytes of its fold.
     pub fn folded_bytes(&self) -> usize {
-        let fold = self.story.as_ref().and_then(|story| story.fold.as_ref());
+        let fold = self.log.as_ref().and_then(|log| log.fold.as_ref());
         fold.map_or(0, |fold| fold.bytes())
     }
 
@@ -93,42 +94,42 @@ impl TopicState {
         self.sequence.newest()
     }
 
-    /// It is known that the next piece begins the numbers anew.
+    /// It is known that the next update begins the numbers anew.
     pub fn begin_anew(&mut self) {
         self.sequence.begin_anew();
     }
 
-    /// The connection `old` has become `new`, and nothing is missing in between.
-    pub fn goes_on(&mut self, old: u32, new: u32) {
-        if self.connection == Some(old) {
-            self.connection = Some(new);
+    /// Generation `old` is continued by `new`, and nothing is missing in between.
+    pub fn hand_over(&mut self, old: Generation, new: Generation) {
+        if self.generation == Some(old) {
+            self.generation = Some(new);
         }
     }
 
-    /// Looks at the numbers of a piece, and tells what is missing before it.
+    /// Looks at the numbers of an update, and reports what is missing before it.
     pub fn check(
         &mut self,
-        piece: &Update<'_>,
-        connection: Option<u32>,
-        bench: &mut FoldBudget<'_>,
+        update: &Update<'_>,
+        generation: Option<Generation>,
+        budget: &mut FoldBudget<'_>,
         out: &mut dyn UpdateSink,
     ) -> Disposition {
-        let before = std::mem::replace(&mut self.connection, connection);
-        let reconnected = before.zip(connection).is_some_and(|(before, now)| before != now);
-        if piece.snapshot {
-            self.sequence.reset(piece.numbers);
+        let before = std::mem::replace(&mut self.generation, generation);
+        let reconnected = before.zip(generation).is_some_and(|(before, now)| before != now);
+        if update.snapshot {
+            self.sequence.reset(update.numbers);
             return Disposition::Publish;
         }
-        let rule = piece.treatment.sequence;
-        let numbered = rule.zip(piece.numbers);
-        let verdict = numbered.map(|(rule, numbers)| self.sequence.step(rule.follow, numbers, piece.received.mono_ns));
-        let proven = numbered.is_some_and(|(rule, numbers)| rule.follow.proves(numbers));
+        let rule = update.treatment.sequence;
+        let numbered = rule.zip(update.numbers);
+        let verdict = numbered.map(|(rule, numbers)| self.sequence.step(rule.follow, numbers, update.received.mono_ns));
+        let proven = numbered.is_some_and(|(rule, numbers)| proves(rule.follow, numbers));
         if reconnected && !(proven && verdict == Some(GapVerdict::Next)) {
-            self.sequence.reset(piece.numbers);
-            if hangs_together(piece) {
-                self.tell_gap(GapReason::Reconnect, None, piece, bench, out);
-                if let Some(story) = &mut self.story {
-                    story.asked = false;
+            self.sequence.reset(update.numbers);
+            if is_chained(update) {
+                self.report_gap(GapReason::Reconnect, None, update, budget, out);
+                if let Some(log) = &mut self.log {
+                    log.asked = false;
                 }
             }
             return Disposition::Publish;
@@ -136,22 +137,22 @@ impl TopicState {
         let remedy = rule.map_or(GapRemedy::Ignore, |rule| rule.remedy);
         match (verdict, remedy) {
             (Some(GapVerdict::Gap { missed }), GapRemedy::Mark | GapRemedy::Resubscribe | GapRemedy::Reconnect) => {
-                self.tell_gap(GapReason::Sequence, missed, piece, bench, out);
+                self.report_gap(GapReason::Sequence, missed, update, budget, out);
                 if remedy != GapRemedy::Mark {
-                    out.remedy(piece.topic, remedy);
+                    out.remedy(update.topic, remedy);
                 }
                 Disposition::Publish
             }
             (Some(GapVerdict::Old), GapRemedy::DropOld) => {
-                out.oddity(piece.topic, Oddity::Old, piece.received);
+                out.oddity(update.topic, Oddity::Old, update.received);
                 Disposition::Drop
             }
             (Some(GapVerdict::Anew), _) => {
-                out.oddity(piece.topic, Oddity::Anew, piece.received);
-                if remedy != GapRemedy::Ignore && hangs_together(piece) {
-                    self.tell_gap(GapReason::Sequence, None, piece, bench, out);
+                out.oddity(update.topic, Oddity::Anew, update.received);
+                if remedy != GapRemedy::Ignore && is_chained(update) {
+                    self.report_gap(GapReason::Sequence, None, update, budget, out);
                     if matches!(remedy, GapRemedy::Resubscribe | GapRemedy::Reconnect) {
-                        out.remedy(piece.topic, remedy);
+                        out.remedy(update.topic, remedy);
                     }
                 }
                 Disposition::Publish
@@ -162,66 +163,66 @@ impl TopicState {
     }
 
     /// A whole value that was folded over a gap would hide it, so the fold ends with it.
-    fn tell_gap(
+    fn report_gap(
         &mut self,
         reason: GapReason,
         missed: Option<u64>,
-        piece: &Update<'_>,
-        bench: &mut FoldBudget<'_>,
+        update: &Update<'_>,
+        budget: &mut FoldBudget<'_>,
         out: &mut dyn UpdateSink,
     ) {
-        if let Some(story) = &mut self.story {
-            story.unfold(bench);
+        if let Some(log) = &mut self.log {
+            log.unfold(budget);
         }
-        out.note(piece.topic, TopicStatus::Gap { reason, missed }, piece.received);
+        out.status(update.topic, TopicStatus::Gap { reason, missed }, update.received);
     }
 
-    /// What newcomers get of a piece of a topic with snapshots and changes.
+    /// What later clients get of an update of a topic with snapshots and changes.
     pub fn keep(
         &mut self,
         changes: &Changes,
-        (piece, course): (&Update<'_>, Disposition),
-        bench: &mut FoldBudget<'_>,
+        (update, disposition): (&Update<'_>, Disposition),
+        budget: &mut FoldBudget<'_>,
         out: &mut dyn UpdateSink,
     ) -> Retention {
-        if piece.snapshot {
-            self.unbegun = None;
-            let story = self.story.get_or_insert_default();
-            story.unfold(bench);
-            **story = ChangeLog { whole_bytes: piece.published().len(), ..ChangeLog::default() };
-            if let Err(unfit) = story.begin(changes, piece, bench) {
-                out.oddity(piece.topic, unfit.into(), piece.received);
+        if update.snapshot {
+            self.orphans = None;
+            let log = self.log.get_or_insert_default();
+            log.unfold(budget);
+            **log = ChangeLog { whole_bytes: update.published().len(), ..ChangeLog::default() };
+            if let Err(unfit) = log.begin(changes, update, budget) {
+                out.oddity(update.topic, unfit.into(), update.received);
             }
             return Retention::Snapshot;
         }
-        // Without a snapshot newcomers get nothing, so that there is nothing to bound.
-        let Some(story) = &mut self.story else {
-            self.unbegun.get_or_insert_default().wait(changes, piece, out);
+        // Without a snapshot later clients get nothing, so that there is nothing to bound.
+        let Some(log) = &mut self.log else {
+            self.orphans.get_or_insert_default().wait(changes, update, out);
             return Retention::Delta { whole: None };
         };
-        story.count += 1;
-        story.bytes += piece.published().len();
+        log.count += 1;
+        log.bytes += update.published().len();
         // What is late was overtaken by what is folded already.
-        if course == Disposition::Publish
-            && let Err(unfit) = story.fold_in(changes, piece, bench)
+        if disposition == Disposition::Publish
+            && let Err(unfit) = log.fold_in(changes, update, budget)
         {
-            out.oddity(piece.topic, unfit.into(), piece.received);
+            out.oddity(update.topic, unfit.into(), update.received);
             if unfit == Unfit::Malformed {
-                story.ask(piece, out);
+                log.ask(update, out);
             }
         }
-        if let Some(whole) = story.whole(changes, piece) {
+        if let Some(whole) = log.whole(changes, update) {
             return Retention::Delta { whole: Some(whole) };
         }
         let limit = changes.limit;
-        if (story.count > limit.count || story.bytes > limit.bytes) && !std::mem::replace(&mut story.over, true) {
+        if (log.count > limit.count || log.bytes > limit.bytes) && !std::mem::replace(&mut log.over, true) {
             match limit.over {
-                DeltaOverflow::Resubscribe => story.ask(piece, out),
+                DeltaOverflow::Resubscribe => log.ask(update, out),
                 DeltaOverflow::Mark => {
-                    out.note(
-                        piece.topic,
+                    out.status(
+                        update.topic,
                         TopicStatus::Gap { reason: GapReason::Overflow, missed: None },
-                        piece.received,
+                        update.received,
                     );
                 }
             }
@@ -231,24 +232,24 @@ impl TopicState {
 }
 
 impl OrphanDeltas {
-    /// One more change has come. When that has gone on for too long it is told: clients once, the operator again and again.
-    fn wait(&mut self, changes: &Changes, piece: &Update<'_>, out: &mut dyn UpdateSink) {
-        let now_ns = piece.received.mono_ns;
+    /// One more change has come. When that has gone on for too long it is reported: to clients once, to the operator again and again.
+    fn wait(&mut self, changes: &Changes, update: &Update<'_>, out: &mut dyn UpdateSink) {
+        let now_ns = update.received.mono_ns;
         self.changes += 1;
         if self.changes == 1 {
-            self.tell_ns = now_ns + UNBEGUN_NS;
+            self.report_ns = now_ns + NO_SNAPSHOT_NS;
         }
-        if now_ns < self.tell_ns {
+        if now_ns < self.report_ns {
             return;
         }
-        self.tell_ns = now_ns + UNBEGUN_NS;
-        if !std::mem::replace(&mut self.told, true) {
-            out.note(piece.topic, TopicStatus::Gap { reason: GapReason::NoSnapshot, missed: None }, piece.received);
+        self.report_ns = now_ns + NO_SNAPSHOT_NS;
+        if !std::mem::replace(&mut self.reported, true) {
+            out.status(update.topic, TopicStatus::Gap { reason: GapReason::NoSnapshot, missed: None }, update.received);
         }
-        out.oddity(piece.topic, Oddity::NoSnapshot { changes: self.changes }, piece.received);
+        out.oddity(update.topic, Oddity::NoSnapshot { changes: self.changes }, update.received);
         // Changes that are not folded may be all that there is.
         if changes.fold.is_some() {
-            out.remedy(piece.topic, GapRemedy::Resubscribe);
+            out.remedy(update.topic, GapRemedy::Resubscribe);
         }
     }
 }
@@ -264,37 +265,37 @@ impl From<Unfit> for Oddity {
 
 impl ChangeLog {
     /// Asks for a new snapshot, once until it comes.
-    fn ask(&mut self, piece: &Update<'_>, out: &mut dyn UpdateSink) {
+    fn ask(&mut self, update: &Update<'_>, out: &mut dyn UpdateSink) {
         if !std::mem::replace(&mut self.asked, true) {
-            out.remedy(piece.topic, GapRemedy::Resubscribe);
+            out.remedy(update.topic, GapRemedy::Resubscribe);
         }
     }
 
     /// Begins to fold, if the snapshot is as the profile says and there is room. Another snapshot would be no better.
-    fn begin(&mut self, changes: &Changes, piece: &Update<'_>, bench: &mut FoldBudget<'_>) -> Result<(), Unfit> {
+    fn begin(&mut self, changes: &Changes, update: &Update<'_>, budget: &mut FoldBudget<'_>) -> Result<(), Unfit> {
         let Some(rule) = &changes.fold else { return Ok(()) };
-        let sheet = Document::of(piece).ok_or(Unfit::Malformed)?;
-        let fold = Fold::begin(rule, &sheet, bench.scratch)?;
-        self.fold = bench.admit(fold);
+        let document = document(update).ok_or(Unfit::Malformed)?;
+        let fold = Fold::begin(rule, &document, budget.scratch)?;
+        self.fold = budget.admit(fold);
         Ok(())
     }
 
-    fn fold_in(&mut self, changes: &Changes, piece: &Update<'_>, bench: &mut FoldBudget<'_>) -> Result<(), Unfit> {
+    fn fold_in(&mut self, changes: &Changes, update: &Update<'_>, budget: &mut FoldBudget<'_>) -> Result<(), Unfit> {
         let (Some(rule), Some(fold)) = (&changes.fold, self.fold.take()) else { return Ok(()) };
-        *bench.folded_bytes -= fold.bytes();
-        let sheet = Document::of(piece).ok_or(Unfit::Malformed)?;
-        let fold = fold.change(rule, &sheet, bench.scratch)?;
-        self.fold = bench.admit(fold);
+        *budget.folded_bytes -= fold.bytes();
+        let document = document(update).ok_or(Unfit::Malformed)?;
+        let fold = fold.change(rule, &document, budget.scratch)?;
+        self.fold = budget.admit(fold);
         Ok(())
     }
 
-    fn unfold(&mut self, bench: &mut FoldBudget<'_>) {
-        *bench.folded_bytes -= self.fold.take().map_or(0, |fold| fold.bytes());
+    fn unfold(&mut self, budget: &mut FoldBudget<'_>) {
+        *budget.folded_bytes -= self.fold.take().map_or(0, |fold| fold.bytes());
     }
 
     /// A whole value, where it is time for one: for an object each time; for a book when the changes have become longer
     /// than it is, so that rendering costs no more than they did.
-    fn whole(&mut self, changes: &Changes, piece: &Update<'_>) -> Option<Payload> {
+    fn whole(&mut self, changes: &Changes, update: &Update<'_>) -> Option<Payload> {
         let (rule, fold) = (changes.fold.as_ref()?, self.fold.as_ref()?);
         let due = self.bytes > self.whole_bytes
             || self.count >= changes.limit.count
@@ -306,7 +307,7 @@ impl ChangeLog {
         let mut text = Vec::with_capacity(fold.bytes());
         fold.render(&mut text);
         (self.count, self.bytes, self.whole_bytes, self.over) = (0, 0, text.len(), false);
-        Some(payload(piece, text.into()))
+        Some(payload(update, text.into()))
     }
 }
 
@@ -322,13 +323,21 @@ impl FoldBudget<'_> {
     }
 }
 
+/// The text that is published of an update, and its element in it. None: it is no JSON, so that nothing can be found in it.
+fn document<'a>(update: &Update<'a>) -> Option<Document<'a>> {
+    let bytes = update.published();
+    let element = range_in(bytes, update.element())?;
+    let text = std::str::from_utf8(bytes).ok().filter(|_| update.kind == PayloadKind::Json)?;
+    text.get(element.clone()).map(|_| Document { text, element })
+}
+
 /// Whether each message of a topic needs the one before it.
-fn hangs_together(piece: &Update<'_>) -> bool {
+fn is_chained(update: &Update<'_>) -> bool {
     let chained = |remedy| matches!(remedy, GapRemedy::Mark | GapRemedy::Resubscribe | GapRemedy::Reconnect);
-    match piece.treatment.mode {
+    match update.treatment.mode {
         Mode::Changes(_) => true,
         Mode::Nothing => {
-            piece.treatment.sequence.is_some_and(|rule| rule.follow != Continuity::Monotonic && chained(rule.remedy))
+            update.treatment.sequence.is_some_and(|rule| rule.follow != Continuity::Monotonic && chained(rule.remedy))
         }
         Mode::Replace | Mode::Tail(_) => false,
     }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::intake::assemble::sequence::GapRemedy;
 use crate::intake::classify::binding::{BINDINGS_MAX, BOUND_BYTES_MAX, UNBOUND_MAX, UNBOUND_NS};
 use crate::json::{ELEMENTS_MAX, LEVELS_MAX, Pointer};
 use crate::profile::rule::MessageClass;
+use crate::profile::rules::numbers::GapRemedy;
 use crate::words::topic::TopicError;
 
 /// What became of a message.
@@ -21,8 +21,8 @@ pub struct Classified {
     /// Why the class is `Unmatched` or `Garbled`, which elements of a batch could not be named or numbered, or why an
     /// acknowledgement binds nothing.
     pub problem: Option<Unnamed>,
-    /// Of the classes `Stale`, `Live` and `Gap`: what exactly is said.
-    pub said: Option<UpstreamStatus>,
+    /// Of the classes `Stale`, `Live` and `Gap`: what exactly the upstream says.
+    pub status: Option<UpstreamStatus>,
 }
 
 /// What the upstream says about its own state.
@@ -96,7 +96,7 @@ pub enum Unnamed {
 
 impl Classified {
     pub fn of(class: MessageClass) -> Classified {
-        Classified { class, rule: None, reply: None, gap: None, problem: None, said: None }
+        Classified { class, rule: None, reply: None, gap: None, problem: None, status: None }
     }
 
     pub fn garbled(problem: Unnamed) -> Classified {

@@ -1,8 +1,9 @@
 //! The numbers of a whole connection: whether a message is missing before this one.
 
-use crate::intake::assemble::sequence::{Continuity, GapRemedy, GapVerdict, Sequence};
+use crate::intake::assemble::sequence::{GapVerdict, Sequence};
 use crate::intake::classify::classified::ConnectionGap;
 use crate::profile::rule::{ConnectionSequenceRule, View};
+use crate::profile::rules::numbers::{Continuity, GapRemedy};
 use crate::words::stamp::Stamp;
 
 /// What was last counted on this connection.

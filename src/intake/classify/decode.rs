@@ -1,4 +1,4 @@
-//! What a binary frame holds, by the profile's `[decode]`: never more than the longest message.
+//! Frames become messages, by the profile's `[decode]`: what a binary frame holds is unpacked, and lines are split.
 
 use std::io::Read;
 
@@ -6,14 +6,131 @@ use flate2::read::{GzDecoder, ZlibDecoder};
 use ruzstd::decoding::StreamingDecoder;
 
 use crate::intake::classify::Unnamed;
-use crate::profile::decode::Binary;
+use crate::json::is_json;
+use crate::profile::Profile;
+use crate::profile::decode::{Binary, Decode};
 
+/// Characters of a message that the log shows.
+const EXCERPT_CHARS: usize = 200;
+/// Longest message that a compressed frame may hold if the profile names none: the default of the settings.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// A window of this many bytes is granted whatever the longest message is (RFC 8878, 3.1.1.1.2).
 const ZSTD_WINDOW_BYTES: u64 = 8 << 20;
 
+/// A WebSocket message, which may hold several messages of the feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedFrame<'a> {
+    Text(&'a str),
+    Binary(&'a [u8]),
+}
+
+/// One message of the feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FeedMessage<'a> {
+    Text(&'a str),
+    /// To be published as it is.
+    Binary(&'a [u8]),
+    /// Bytes in which there is no message, and why.
+    Undecodable(&'a [u8], Unnamed),
+}
+
+/// The messages of one frame, in their order.
+#[derive(Debug)]
+pub enum FeedMessages<'a> {
+    One(Option<FeedMessage<'a>>),
+    Lines(std::str::Split<'a, char>),
+}
+
+/// How frames of one feed become messages.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameDecoder {
+    decode: Decode,
+    /// Binary messages that are no JSON are published.
+    takes_binary: bool,
+    message_bytes_max: usize,
+}
+
+impl<'a> FeedMessage<'a> {
+    pub fn bytes(&self) -> &'a [u8] {
+        match self {
+            FeedMessage::Text(text) => text.as_bytes(),
+            FeedMessage::Binary(bytes) | FeedMessage::Undecodable(bytes, _) => bytes,
+        }
+    }
+}
+
+impl FeedMessage<'_> {
+    /// Its beginning, fit for a line of the log.
+    pub fn excerpt(&self) -> String {
+        match self {
+            FeedMessage::Text(text) => shortened(text),
+            FeedMessage::Binary(bytes) | FeedMessage::Undecodable(bytes, _) => {
+                shortened(&String::from_utf8_lossy(&bytes[..bytes.len().min(EXCERPT_CHARS)]))
+            }
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let mut short: String = text.chars().take(EXCERPT_CHARS).map(clean).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+impl FrameDecoder {
+    pub fn new(profile: &Profile) -> FrameDecoder {
+        FrameDecoder {
+            decode: profile.rules.decode,
+            takes_binary: profile.name == "generic",
+            message_bytes_max: profile.connect.message_bytes_max.unwrap_or(MESSAGE_BYTES_MAX),
+        }
+    }
+
+    /// The messages of a frame; `unpacked` is where a compressed one is unpacked.
+    pub fn decode<'a>(&self, frame: FeedFrame<'a>, unpacked: &'a mut Vec<u8>) -> FeedMessages<'a> {
+        let packed = match frame {
+            FeedFrame::Text(text) => return self.split(text),
+            FeedFrame::Binary(bytes) => bytes,
+        };
+        let message = match unpack(self.decode.binary, packed, self.message_bytes_max, unpacked) {
+            Ok(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) if !self.takes_binary || is_json(text) => return self.split(text),
+                _ if self.takes_binary => FeedMessage::Binary(bytes),
+                _ => FeedMessage::Undecodable(bytes, Unnamed::NoText),
+            },
+            Err(problem) => FeedMessage::Undecodable(packed, problem),
+        };
+        FeedMessages::One(Some(message))
+    }
+
+    fn split<'a>(&self, text: &'a str) -> FeedMessages<'a> {
+        match self.decode.lines {
+            true => FeedMessages::Lines(text.split('\n')),
+            false => FeedMessages::One(Some(FeedMessage::Text(text))),
+        }
+    }
+}
+
+impl<'a> Iterator for FeedMessages<'a> {
+    type Item = FeedMessage<'a>;
+
+    fn next(&mut self) -> Option<FeedMessage<'a>> {
+        match self {
+            FeedMessages::One(message) => message.take(),
+            FeedMessages::Lines(lines) => {
+                let mut lines = lines.map(|line| line.strip_suffix('\r').unwrap_or(line));
+                lines.find(|line| !line.is_empty()).map(FeedMessage::Text)
+            }
+        }
+    }
+}
+
 /// The bytes that the frame holds; `unpacked` is where they are put if they are compressed. More than `bytes_max` are
 /// refused as soon as they are seen.
-pub fn unpack<'a>(
+fn unpack<'a>(
     binary: Binary,
     frame: &'a [u8],
     bytes_max: usize,

@@ -1,40 +1,41 @@
 //! The built-in profiles on messages as the venues' documents describe them, mostly of venues without a recording.
 
-use crate::intake::assemble::Update;
-use crate::intake::classify::{Classified, Classifier, ClassifierSink, Incoming};
+use crate::intake::classify::drive::{self, Look};
+use crate::intake::classify::{Classified, Classifier, FeedFrame, FeedMessage};
+use crate::intake::update::Update;
 use crate::profile::Profile;
 use crate::words::stamp::Stamp;
 
-/// What a sorter finds: `class`, or `topic` for each piece, with ` whole` where it is a snapshot.
+/// What a classifier finds: `class`, or `topic` for each update, with ` whole` where it is a snapshot.
 #[derive(Default)]
 struct DocumentedResult(Vec<String>);
 
-impl ClassifierSink for DocumentedResult {
-    fn piece(&mut self, piece: &Update<'_>) {
-        let whole = if piece.snapshot { " whole" } else { "" };
-        self.0.push(format!("{}{whole}", piece.topic));
+impl Look for DocumentedResult {
+    fn update(&mut self, update: &Update<'_>) {
+        let whole = if update.snapshot { " whole" } else { "" };
+        self.0.push(format!("{}{whole}", update.topic));
     }
 
-    fn note(&mut self, sorted: &Classified, _: Incoming<'_>, _: Stamp) {
-        let problem = sorted.problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
-        let reply = sorted.reply.as_ref().map(|reply| format!(" -> {reply}")).unwrap_or_default();
-        self.0.push(format!("{}{reply}{problem}", sorted.class.label()));
+    fn classified(&mut self, classified: &Classified, _: &FeedMessage<'_>) {
+        let problem = classified.problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
+        let reply = classified.reply.as_ref().map(|reply| format!(" -> {reply}")).unwrap_or_default();
+        self.0.push(format!("{}{reply}{problem}", classified.class.label()));
     }
 }
 
 /// Sorts messages of one connection; gives what was found in all of them.
-fn sorted(profile: &str, messages: &[&str]) -> Vec<String> {
+fn classified(profile: &str, messages: &[&str]) -> Vec<String> {
     let mut found = DocumentedResult::default();
-    let mut sorter = Classifier::new(&Profile::built_in(profile).expect("built in"));
+    let mut classifier = Classifier::new(&Profile::built_in(profile).expect("built in"));
     for message in messages {
-        sorter.sort(Incoming::Text(message), Stamp::default(), &mut found);
+        drive::take(&mut classifier, FeedFrame::Text(message), Stamp::default(), &mut found);
     }
     found.0
 }
 
 #[test]
 fn bybit_tells_snapshots_from_changes() {
-    let found = sorted(
+    let found = classified(
         "bybit-v5",
         &[
             r#"{"success":true,"ret_msg":"subscribe","conn_id":"c","req_id":"1","op":"subscribe"}"#,
@@ -76,7 +77,7 @@ fn coinbase_advanced_puts_lists_into_lists() {
         message("candles", 6, r#"{"type":"update","candles":[{"product_id":"ETH-USD","open":"1"}]}"#),
         r#"{"type":"error","message":"no such product"}"#.to_string(),
     ];
-    let found = sorted("coinbase-advanced", &messages.each_ref().map(String::as_str));
+    let found = classified("coinbase-advanced", &messages.each_ref().map(String::as_str));
     let books = ["ack", "heartbeat", "level2.BTC-USD whole", "data", "level2.BTC-USD", "data"];
     let rest = [
         "ticker.BTC-USD",
@@ -95,12 +96,12 @@ fn coinbase_advanced_puts_lists_into_lists() {
 fn jetstream_names_collections() {
     let commit = r#"{"did":"did:plc:x","time_us":1,"kind":"commit","commit":{"operation":"create","collection":"app.bsky.feed.post"}}"#;
     let account = r#"{"did":"did:plc:x","time_us":2,"kind":"account","account":{"active":true}}"#;
-    assert_eq!(sorted("jetstream", &[commit, account]), ["app.bsky.feed.post", "data", "account", "data"]);
+    assert_eq!(classified("jetstream", &[commit, account]), ["app.bsky.feed.post", "data", "account", "data"]);
 }
 
 #[test]
 fn twitch_speaks_irc() {
-    let found = sorted(
+    let found = classified(
         "twitch",
         &[
             ":tmi.twitch.tv CAP * ACK :twitch.tv/tags twitch.tv/commands\r\n",
@@ -121,7 +122,7 @@ fn twitch_speaks_irc() {
 
 #[test]
 fn each_kind_of_binance_futures_stream_has_its_topic() {
-    let found = sorted(
+    let found = classified(
         "binance-usdm",
         &[
             r#"{"stream":"!markPrice@arr","data":[{"e":"markPriceUpdate","s":"BTCUSDT","p":"1"},{"e":"markPriceUpdate","s":"ETHUSDT"}]}"#,
@@ -178,16 +179,16 @@ fn refusals_and_orders_to_go_are_known() {
         ("tradermade-v2", r#"{"type":"login_reject","reason":"bad key"}"#, "fatal"),
         ("twelvedata", r#"{"code":400,"message":"unknown","status":"error"}"#, "nack"),
     ] {
-        assert_eq!(sorted(profile, &[message]), [class], "{profile}: {message}");
+        assert_eq!(classified(profile, &[message]), [class], "{profile}: {message}");
     }
     let asked = r#"{"jsonrpc":"2.0","method":"heartbeat","params":{"type":"test_request"}}"#;
     let answered = r#"ping -> {"jsonrpc":"2.0","id":0,"method":"public/test","params":{}}"#;
-    assert_eq!(sorted("deribit", &[asked]), [answered]);
+    assert_eq!(classified("deribit", &[asked]), [answered]);
 }
 
 #[test]
 fn a_fanline_behind_a_fanline_hears_what_the_other_says_of_itself() {
-    let found = sorted(
+    let found = classified(
         "fanline",
         &[
             r#"{"op":"welcome","protocol":"fanline.v1","epoch":"0000000000000001","offset":7,"ts":1,"heartbeat_ms":15000}"#,

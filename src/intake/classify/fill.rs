@@ -1,73 +1,67 @@
 //! Fills a rule's templates from a message: the topics of what it publishes, the reply to a ping.
 
-use crate::intake::assemble::{Treatment, Update};
+use std::ops::Range;
+
 use crate::json::{ELEMENTS_MAX, Pointers, Type, decode_string};
 use crate::profile::rule::{Field, FieldValue, MessageClass, Rule, View};
 use crate::profile::template::{SourceValue, Template};
 use crate::protocol::encoding::PayloadKind;
-use crate::words::stamp::Stamp;
 
+use crate::intake::classify::Unnamed;
+use crate::intake::classify::found::{Finding, FoundUpdates};
 use crate::intake::classify::naming::make_topic;
-use crate::intake::classify::{ClassifierSink, Unnamed};
 
 /// A data rule that holds for a message.
-pub struct Finding<'a> {
-    pub(crate) rule: &'a Rule,
-    pub(crate) topic: &'a Template<Field>,
-    pub(crate) pointers: &'a Pointers,
-    pub(crate) view: View<'a>,
+pub(crate) struct RuleMatch<'a> {
+    pub rule: &'a Rule,
+    /// Index of the rule, and of its treatment.
+    pub index: usize,
+    pub topic: &'a Template<Field>,
+    pub pointers: &'a Pointers,
+    pub view: View<'a>,
     pub kind: PayloadKind,
-    pub received: Stamp,
 }
 
-impl<'a> Finding<'a> {
-    /// Publishes what there is; `name` is where topics are written.
-    pub fn emit(&self, name: &mut String, sink: &mut dyn ClassifierSink) -> (MessageClass, Option<Unnamed>) {
+impl<'a> RuleMatch<'a> {
+    /// Finds what there is to publish; `name` is where topics are written.
+    pub fn collect(&self, name: &mut String, found: &mut FoundUpdates) -> (MessageClass, Option<Unnamed>) {
         let Some(path) = self.rule.each else {
-            return match self.emit_one(&self.view, self.view.text, name, sink) {
+            return match self.collect_one(&self.view, 0..self.view.text.len(), name, found) {
                 Ok(problem) => (MessageClass::Data, problem),
                 Err(problem) => (MessageClass::Unmatched, Some(problem)),
             };
         };
         let (count, kept) = self.view.found.count(path);
         let mut problem = (count > kept).then_some(Unnamed::TooManyElements { count });
-        let mut published = 0;
+        let mut named = 0;
         for index in 0..kept.min(ELEMENTS_MAX) {
             let view = View { element: Some((path, index)), ..self.view };
-            let element = view.found.element(view.json, path, index).unwrap_or_default();
-            match self.emit_one(&view, element, name, sink) {
+            let element = view.found.element_range(path, index);
+            match self.collect_one(&view, element, name, found) {
                 Ok(unread) => {
-                    published += 1;
+                    named += 1;
                     problem = problem.or(unread);
                 }
                 Err(unnamed) => problem = Some(unnamed),
             }
         }
         // An empty batch is data that happens to hold nothing.
-        let class = if published == 0 && problem.is_some() { MessageClass::Unmatched } else { MessageClass::Data };
+        let class = if named == 0 && problem.is_some() { MessageClass::Unmatched } else { MessageClass::Data };
         (class, problem)
     }
 
-    /// Publishes one thing; gives what is wrong with it all the same.
-    fn emit_one(
+    /// Finds one update; gives what is wrong with it all the same.
+    fn collect_one(
         &self,
         view: &View<'a>,
-        element: &str,
+        element: Range<usize>,
         name: &mut String,
-        sink: &mut dyn ClassifierSink,
+        found: &mut FoundUpdates,
     ) -> Result<Option<Unnamed>, Unnamed> {
         self.write_name(view, name)?;
         let (numbers, unread) = self.rule.treatment.sequence.map(|_| self.rule.numbers.read(view)).unzip();
-        sink.piece(&Update {
-            treatment: &self.rule.treatment,
-            topic: name,
-            message: view.text.as_bytes(),
-            kind: self.kind,
-            element: element.as_bytes(),
-            numbers,
-            snapshot: self.rule.is_snapshot(view),
-            received: self.received,
-        });
+        let (treatment, kind, snapshot) = (self.index, self.kind, self.rule.is_snapshot(view));
+        found.add(Finding { treatment, topic: name, element, kind, numbers, snapshot });
         Ok((unread == Some(true)).then_some(Unnamed::NoNumber))
     }
 
@@ -102,17 +96,6 @@ impl<'a> Finding<'a> {
         };
         Err(Unnamed::Wanting { pointer: place, found })
     }
-}
-
-/// A message that is one thing as a whole, and has no numbers.
-pub fn whole<'a>(
-    treatment: &'a Treatment,
-    topic: &'a str,
-    message: &'a [u8],
-    kind: PayloadKind,
-    received: Stamp,
-) -> Update<'a> {
-    Update { treatment, topic, message, kind, element: message, numbers: None, snapshot: false, received }
 }
 
 /// The reply to a ping: placeholders copy the raw token, so that no number is formatted anew. What is missing is null.

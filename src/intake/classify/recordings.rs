@@ -8,15 +8,17 @@ use serde_json::Value;
 
 use crate::bus::retention::Retention;
 use crate::bus::topic_status::TopicStatus;
-use crate::intake::assemble::sequence::{Continuity, GapRemedy};
-use crate::intake::assemble::{Assembler, Oddity, Update, UpdateSink};
+use crate::intake::assemble::Assembler;
 use crate::intake::recorded::shared;
 use crate::protocol::encoding::Payload;
 use crate::words::stamp::Stamp;
 
-use crate::intake::classify::{Classified, Classifier, ClassifierSink, Incoming};
+use crate::intake::classify::drive::{self, Look};
+use crate::intake::classify::{Classified, Classifier, FeedFrame, FeedMessage};
+use crate::intake::update::{Oddity, Release, Update, UpdateSink};
 use crate::profile::Profile;
 use crate::profile::rule::MessageClass;
+use crate::profile::rules::numbers::{Continuity, GapRemedy};
 
 /// Recordings, and the profiles they belong to.
 const RECORDED: [(&str, &str); 11] = [
@@ -100,7 +102,7 @@ struct ReplayResult {
     replies: Vec<String>,
     problems: Vec<String>,
     published: Vec<Vec<u8>>,
-    flow: Assembler,
+    assembler: Assembler,
 }
 
 /// Where a flow of a recording goes.
@@ -114,7 +116,7 @@ impl UpdateSink for ReplaySink<'_> {
         self.published.push(payload.bytes.to_vec());
     }
 
-    fn note(&mut self, _: &str, note: TopicStatus, _: Stamp) {
+    fn status(&mut self, _: &str, note: TopicStatus, _: Stamp) {
         *self.gaps += u64::from(matches!(note, TopicStatus::Gap { .. }));
     }
 
@@ -123,48 +125,53 @@ impl UpdateSink for ReplaySink<'_> {
     fn oddity(&mut self, _: &str, _: Oddity, _: Stamp) {}
 }
 
-impl ClassifierSink for ReplayResult {
-    fn piece(&mut self, piece: &Update<'_>) {
-        *self.topics.entry(piece.topic.to_string()).or_default() += 1;
-        if let (Some(rule), Some(_)) = (piece.treatment.sequence, piece.numbers.and_then(|numbers| numbers.last)) {
-            let known = !self.numbered.insert(piece.topic.to_string());
+impl Look for ReplayResult {
+    fn update(&mut self, update: &Update<'_>) {
+        *self.topics.entry(update.topic.to_string()).or_default() += 1;
+        if let (Some(rule), Some(_)) = (update.treatment.sequence, update.numbers.and_then(|numbers| numbers.last)) {
+            let known = !self.numbered.insert(update.topic.to_string());
             let label = match rule.follow {
                 Continuity::Inc => "topic:inc",
                 Continuity::Range => "topic:range",
                 Continuity::Prev => "topic:prev",
                 Continuity::Monotonic => "topic:monotonic",
             };
-            *self.follows.entry(label).or_default() += u64::from(known && !piece.snapshot);
+            *self.follows.entry(label).or_default() += u64::from(known && !update.snapshot);
         }
-        self.flow.take(piece, &mut ReplaySink { gaps: &mut self.gaps, published: &mut self.published });
+        self.assembler.take(
+            update,
+            Release::InOrder,
+            &mut ReplaySink { gaps: &mut self.gaps, published: &mut self.published },
+        );
     }
 
-    fn note(&mut self, sorted: &Classified, message: Incoming<'_>, _: Stamp) {
-        *self.classes.entry(sorted.class.label()).or_default() += 1;
-        self.connection_gaps += u64::from(sorted.gap.is_some());
-        self.replies.extend(sorted.reply.clone());
-        if let Some(problem) = &sorted.problem {
+    fn classified(&mut self, classified: &Classified, message: &FeedMessage<'_>) {
+        *self.classes.entry(classified.class.label()).or_default() += 1;
+        self.connection_gaps += u64::from(classified.gap.is_some());
+        self.replies.extend(classified.reply.clone());
+        if let Some(problem) = &classified.problem {
             self.problems.push(format!("{problem}: {message:?}"));
         }
     }
 }
 
 impl ReplayResult {
-    /// One sorter and one flow for each connection; sums over all of them.
+    /// One classifier and one flow for each connection; sums over all of them.
     fn of(profile: &Profile, lines: &[ReplayLine]) -> ReplayResult {
         let mut whole = ReplayResult::default();
         let conns: BTreeSet<&str> = lines.iter().map(|line| line.conn.as_str()).collect();
         for conn in conns {
-            let mut sorter = Classifier::new(profile);
-            (whole.flow, whole.numbered) = Default::default();
+            let mut classifier = Classifier::new(profile);
+            (whole.assembler, whole.numbered) = Default::default();
             for line in lines.iter().filter(|line| line.conn == conn) {
                 let message = match std::str::from_utf8(&line.bytes) {
-                    Ok(text) if !line.binary => Incoming::Text(text),
-                    _ => Incoming::Binary(&line.bytes),
+                    Ok(text) if !line.binary => FeedFrame::Text(text),
+                    _ => FeedFrame::Binary(&line.bytes),
                 };
-                sorter.sort(message, Stamp::default(), &mut whole);
+                drive::take(&mut classifier, message, Stamp::default(), &mut whole);
             }
-            sorter.settle(&mut whole);
+            classifier.settle();
+            drive::take_waited(&mut classifier, &mut whole);
         }
         whole
     }
@@ -295,14 +302,15 @@ fn the_generic_guess_suits_every_recorded_feed() {
         ("bitfinex-v2", "feed", 0),
     ] {
         let Some(lines) = inbound(feed) else { return };
-        let mut sorter = Classifier::new(&profile("generic"));
+        let mut classifier = Classifier::new(&profile("generic"));
         let mut replay = ReplayResult::default();
         for line in &lines {
             let text = std::str::from_utf8(&line.bytes).expect("text");
-            sorter.sort(Incoming::Text(text), Stamp::default(), &mut replay);
+            drive::take(&mut classifier, FeedFrame::Text(text), Stamp::default(), &mut replay);
         }
-        sorter.settle(&mut replay);
-        assert_eq!(sorter.guess().expect("made").template(), template, "{feed}");
+        classifier.settle();
+        drive::take_waited(&mut classifier, &mut replay);
+        assert_eq!(classifier.guess().expect("made").template(), template, "{feed}");
         let unmatched = replay.classes.get(MessageClass::Unmatched.label()).copied().unwrap_or(0);
         assert!(unmatched <= unnamed_max, "{feed}: {unmatched} unmatched, as {:?}", replay.problems.first());
         assert_eq!(replay.classes.get(MessageClass::Garbled.label()), None, "{feed}");

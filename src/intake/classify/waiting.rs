@@ -15,7 +15,7 @@ const TELLING_FEW: usize = 4;
 /// On a slow feed a guess is made after this, however few messages there are.
 pub const GUESS_SLOW_NS: u64 = 10_000_000_000;
 
-/// A message that cannot be sorted yet.
+/// A message that cannot be classified yet.
 pub struct Waiting {
     pub text: String,
     pub received: Stamp,

@@ -86,7 +86,7 @@ impl ItemSubscriptions {
             return items.iter().for_each(|item| self.refuse(item, why.clone()));
         }
         for item in &items {
-            self.stand(&item.name, SubscriptionState::Halved);
+            self.set_state(&item.name, SubscriptionState::Halved);
         }
         let rest = items.split_off(items.len() / 2);
         self.again.extend([items, rest]);

@@ -42,12 +42,12 @@ pub struct Dialer {
     tls: Arc<ClientConfig>,
     limits: WebSocketConfig,
     resolver: Arc<dyn Resolve>,
-    /// Addresses that let us in and then did not do the handshake, newest last: they are tried after the others.
+    /// Resolution that let us in and then did not do the handshake, newest last: they are tried after the others.
     /// Written by attempts that failed; the lock is held for a few comparisons.
     set_back: Arc<Mutex<VecDeque<SocketAddr>>>,
 }
 
-/// One place to connect to, and what to say at its door.
+/// One address to connect to, and the headers of the handshake.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     pub target: FeedUrl,
@@ -70,11 +70,11 @@ impl Dialer {
     }
 
     /// Name, TCP, TLS and handshake, all before one deadline.
-    pub async fn connect(self, door: Endpoint) -> Result<UpstreamSocket, Loss> {
+    pub async fn connect(self, endpoint: Endpoint) -> Result<UpstreamSocket, Loss> {
         let deadline = Instant::now() + self.timeout;
-        let host = || door.target.host().to_string();
+        let host = || endpoint.target.host().to_string();
         let late = |address| Loss::ConnectTimeout { host: host(), address, after: self.timeout };
-        let addresses = match tokio::time::timeout_at(deadline, self.addresses(&door.target)).await {
+        let addresses = match tokio::time::timeout_at(deadline, self.addresses(&endpoint.target)).await {
             Ok(found) => found.map_err(|error| Loss::Unresolved { host: host(), error })?,
             Err(_) => return Err(Loss::ResolveTimeout { host: host(), after: self.timeout }),
         };
@@ -83,7 +83,7 @@ impl Dialer {
             tried,
             after: self.timeout,
         })?;
-        let shaken = tokio::time::timeout_at(deadline, self.shake_hands(&door, address, stream)).await;
+        let shaken = tokio::time::timeout_at(deadline, self.shake_hands(&endpoint, address, stream)).await;
         let shaken = shaken.unwrap_or_else(|_| Err(late(address)));
         self.remember(address, shaken.is_ok());
         shaken
@@ -119,18 +119,18 @@ impl Dialer {
 
     async fn shake_hands(
         &self,
-        door: &Endpoint,
+        endpoint: &Endpoint,
         address: SocketAddr,
         stream: TcpStream,
     ) -> Result<UpstreamSocket, Loss> {
-        let target = &door.target;
+        let target = &endpoint.target;
         let loss = |error| handshake_loss(target, address, error);
         stream.set_nodelay(true).map_err(|error| loss(Error::Io(error)))?;
         let mut request = target.as_str().into_client_request().map_err(loss)?;
         if let Some(authorization) = target.authorization() {
             request.headers_mut().insert(AUTHORIZATION, authorization);
         }
-        for (name, value) in &door.headers {
+        for (name, value) in &endpoint.headers {
             request.headers_mut().insert(name.clone(), value.clone());
         }
         let connector = if target.is_tls() { Connector::Rustls(self.tls.clone()) } else { Connector::Plain };
@@ -261,13 +261,13 @@ mod tests {
 
     use super::*;
     use crate::intake::connection::dead::Dead;
-    use crate::intake::connection::resolve::Addresses;
+    use crate::intake::connection::resolve::Resolution;
 
     /// A name server that knows one name; without addresses it never answers.
     struct OneNameResolver(Vec<SocketAddr>);
 
     impl Resolve for OneNameResolver {
-        fn resolve(&self, name: &str, _: u16) -> Addresses {
+        fn resolve(&self, name: &str, _: u16) -> Resolution {
             assert_eq!(name, "venue.test");
             let found = self.0.clone();
             Box::pin(async move { if found.is_empty() { std::future::pending().await } else { Ok(found) } })
@@ -278,7 +278,7 @@ mod tests {
         Dialer::new(timeout, 1000, Arc::new(OneNameResolver(addresses.to_vec()))).expect("TLS can be set up")
     }
 
-    fn door() -> Endpoint {
+    fn endpoint() -> Endpoint {
         Endpoint { target: FeedUrl::parse("ws://venue.test/feed").expect("a URL"), headers: Vec::new() }
     }
 
@@ -291,7 +291,7 @@ mod tests {
     #[tokio::test]
     async fn a_host_with_a_dead_first_address_is_reached_at_another_one() {
         let (dead, (good, address)) = (Dead::open(), listener().await);
-        let dialing = tokio::spawn(dialer(Duration::from_secs(20), &[dead.address, address]).connect(door()));
+        let dialing = tokio::spawn(dialer(Duration::from_secs(20), &[dead.address, address]).connect(endpoint()));
         let (stream, _) = good.accept().await.expect("a connection");
         accept_async(stream).await.expect("a handshake");
         assert!(dialing.await.expect("no panic").is_ok());
@@ -301,12 +301,12 @@ mod tests {
     async fn an_address_that_takes_us_in_and_is_mute_comes_last_the_next_time() {
         let ((mute, first), (good, second)) = (listener().await, listener().await);
         let dialer = dialer(Duration::from_millis(200), &[first, second]);
-        let loss = dialer.clone().connect(door()).await.expect_err("it never answers").to_string();
+        let loss = dialer.clone().connect(endpoint()).await.expect_err("it never answers").to_string();
         assert!(
             loss.contains(&first.to_string()) && loss.contains("did not complete the WebSocket handshake"),
             "{loss}"
         );
-        let dialing = tokio::spawn(Dialer { timeout: Duration::from_secs(20), ..dialer }.connect(door()));
+        let dialing = tokio::spawn(Dialer { timeout: Duration::from_secs(20), ..dialer }.connect(endpoint()));
         let (stream, _) = good.accept().await.expect("a connection");
         accept_async(stream).await.expect("a handshake");
         assert!(dialing.await.expect("no panic").is_ok());
@@ -315,7 +315,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_server_that_is_silent_is_waited_for_no_longer_than_allowed() {
-        let loss = dialer(Duration::from_millis(50), &[]).connect(door()).await.expect_err("no address");
+        let loss = dialer(Duration::from_millis(50), &[]).connect(endpoint()).await.expect_err("no address");
         assert_eq!(loss.label(), "connect_timeout");
         assert!(loss.to_string().contains("`venue.test`"), "{loss}");
     }

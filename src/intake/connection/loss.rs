@@ -12,6 +12,7 @@ use crate::words::stamp::Stamp;
 
 use crate::intake::connection::race::Tried;
 use crate::intake::connection::retry_after::RetryAfter;
+use crate::intake::time::in_s;
 use crate::profile::target::FeedUrlError;
 
 /// Why there is no connection. Trying again may help with each of these, and is what is done.
@@ -110,7 +111,7 @@ impl Loss {
     }
 
     /// The same in fanline's own words, for clients, readiness and snapshots.
-    pub fn told(&self) -> String {
+    pub fn public(&self) -> String {
         let sentence = match self {
             Loss::Unresolved { .. } | Loss::ResolveTimeout { .. } | Loss::Unreachable { .. } | Loss::Address(_) => {
                 "the feed cannot be reached"
@@ -137,6 +138,14 @@ impl Loss {
         sentence.to_string()
     }
 
+    /// The same; a limit that was exceeded was set here, in the profile or by the operator.
+    pub fn with_limit_of(self, setting: &'static str) -> Loss {
+        match self {
+            Loss::TooBig { bytes, max, .. } => Loss::TooBig { bytes, max, setting },
+            other => other,
+        }
+    }
+
     /// How long the upstream wants to be left alone (RFC 9110 section 10.2.3).
     pub fn retry_after(&self, now: Stamp) -> Option<Duration> {
         match self {
@@ -149,11 +158,6 @@ impl Loss {
     pub fn is_ban(&self) -> bool {
         matches!(self, Loss::NotWebSocket { status: 418 | 429, .. })
     }
-}
-
-/// A duration as people say it: `1.2 s`.
-pub fn in_s(duration: Duration) -> String {
-    format!("{:.1} s", duration.as_secs_f64())
 }
 
 fn within(is_late: bool, after: Duration) -> String {

@@ -1,10 +1,11 @@
-//! One connection to the upstream: opening it, what to say on it and when, how it ends.
+//! One connection to the upstream over its whole life: dialed, open, lost, dialed again, perhaps somewhere else.
 
 mod answers;
 pub mod backoff;
 #[cfg(test)]
 mod dead;
 pub mod dial;
+pub mod established;
 pub mod loss;
 pub mod protocol;
 pub mod protocol_config;
@@ -15,4 +16,201 @@ mod recordings;
 pub mod resolve;
 pub mod retry_after;
 pub mod subscriptions;
+#[cfg(test)]
+mod tests;
 pub mod transport;
+
+use std::time::Duration;
+
+use rand::Rng;
+
+use crate::words::stamp::Stamp;
+
+use crate::intake::classify::Classifier;
+use crate::intake::connection::backoff::Backoff;
+use crate::intake::connection::established::Established;
+use crate::intake::connection::loss::Loss;
+use crate::intake::connection::protocol::Protocol;
+use crate::intake::connection::transport::Transport;
+use crate::intake::time::ns;
+use crate::intake::update::{ConnectionId, Generation, UpdateSource};
+
+pub struct Connection {
+    id: ConnectionId,
+    leg: usize,
+    role: ConnectionRole,
+    /// That of its last opening.
+    generation: Generation,
+    pub transport: Transport,
+    pub classifier: Classifier,
+    /// While it is open.
+    pub established: Option<Established>,
+    /// When it is to be dialed; none while it is, or if it is not wanted.
+    pub dial_at_ns: Option<u64>,
+    /// Index of the address that it is at, or goes to next.
+    address: usize,
+    addresses: Vec<AddressState>,
+}
+
+/// What a connection is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionRole {
+    Regular,
+    /// It is to take the place of this one.
+    Successor {
+        of: ConnectionId,
+    },
+    /// Another one has taken its place; it is being closed, and is then forgotten.
+    Leaving,
+}
+
+/// What is known of one address.
+#[derive(Clone)]
+struct AddressState {
+    backoff: Backoff,
+    /// Not to be dialed before this.
+    retry_ns: u64,
+}
+
+impl Connection {
+    /// `addresses` is the number of addresses; leg by leg they begin at another one.
+    pub fn new(
+        id: ConnectionId,
+        (leg, role): (usize, ConnectionRole),
+        (addresses, backoff): (usize, Backoff),
+        classifier: Classifier,
+    ) -> Connection {
+        Connection {
+            id,
+            leg,
+            role,
+            generation: Generation::default(),
+            transport: Transport::Empty,
+            classifier,
+            established: None,
+            dial_at_ns: Some(0),
+            address: leg % addresses,
+            addresses: vec![AddressState { backoff, retry_ns: 0 }; addresses],
+        }
+    }
+
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    pub fn leg(&self) -> usize {
+        self.leg
+    }
+
+    pub fn role(&self) -> ConnectionRole {
+        self.role
+    }
+
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    pub fn address(&self) -> usize {
+        self.address
+    }
+
+    pub fn is_successor(&self) -> bool {
+        matches!(self.role, ConnectionRole::Successor { .. })
+    }
+
+    /// Where its updates come from, what classifies them, and what their messages are told to while it is open.
+    pub fn parts(&mut self) -> (UpdateSource, &Classifier, Option<&mut Established>) {
+        let source = UpdateSource { connection: self.id, leg: self.leg, generation: self.generation };
+        (source, &self.classifier, self.established.as_mut())
+    }
+
+    /// The connection whose items it is asked for.
+    pub fn carries_for(&self) -> ConnectionId {
+        match self.role {
+            ConnectionRole::Successor { of } => of,
+            ConnectionRole::Regular | ConnectionRole::Leaving => self.id,
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.established.is_some()
+    }
+
+    pub fn protocol(&mut self) -> Option<&mut Protocol> {
+        self.established.as_mut().map(|established| &mut established.protocol)
+    }
+
+    /// It is open. What its classifier has learned of the connection before is forgotten.
+    pub fn open(&mut self, generation: Generation, established: Established) {
+        self.generation = generation;
+        self.established = Some(established);
+        self.classifier.reset();
+    }
+
+    /// It has taken the place of the one whose successor it was. Gives that one.
+    pub fn succeed(&mut self) -> Option<ConnectionId> {
+        match std::mem::replace(&mut self.role, ConnectionRole::Regular) {
+            ConnectionRole::Successor { of } => Some(of),
+            ConnectionRole::Regular | ConnectionRole::Leaving => None,
+        }
+    }
+
+    /// It has ended, or could not be opened. Decides when and where to try again; gives the wait.
+    pub fn lost(&mut self, loss: &Loss, sustained: Duration, now: Stamp, rng: &mut impl Rng) -> Duration {
+        let flowed = self.established.as_ref().map_or(Duration::ZERO, Established::flowed);
+        let address = &mut self.addresses[self.address];
+        if flowed >= sustained {
+            address.backoff.reset();
+        }
+        let wait = address.backoff.wait_after(loss, now, rng);
+        // Another connection may have been told to wait longer.
+        address.retry_ns = address.retry_ns.max(now.mono_ns.saturating_add(ns(wait)));
+        self.transport = Transport::Empty;
+        self.established = None;
+        self.choose(1, now)
+    }
+
+    /// Its addresses are not to be dialed before these moments: another connection was told so. Gives the wait.
+    pub fn hold(&mut self, until_ns: &[u64], now: Stamp) -> Duration {
+        for (address, until_ns) in self.addresses.iter_mut().zip(until_ns) {
+            address.retry_ns = address.retry_ns.max(*until_ns);
+        }
+        if self.dial_at_ns.is_some() { self.choose(0, now) } else { Duration::ZERO }
+    }
+
+    /// When an address may be dialed again.
+    pub fn retry_ns_at(&self, address: usize) -> u64 {
+        self.addresses[address].retry_ns
+    }
+
+    /// The address that may be dialed soonest, the first in turn from so many after this one. Gives the wait.
+    fn choose(&mut self, first: usize, now: Stamp) -> Duration {
+        let count = self.addresses.len();
+        let in_turn = (first..first + count).map(|step| (self.address + step) % count);
+        let soonest = in_turn.min_by_key(|address| self.addresses[*address].retry_ns.max(now.mono_ns));
+        self.address = soonest.unwrap_or(self.address);
+        let at_ns = self.retry_ns_at(self.address).max(now.mono_ns);
+        self.dial_at_ns = Some(at_ns);
+        Duration::from_nanos(at_ns - now.mono_ns)
+    }
+
+    /// It is ended by us, and dialed anew as soon as that is done.
+    pub fn redial(&mut self, now: Stamp) {
+        self.transport.close();
+        self.established = None;
+        self.dial_at_ns = Some(self.retry_ns_at(self.address).max(now.mono_ns));
+    }
+
+    /// It is ended by us, for good.
+    pub fn leave(&mut self) {
+        self.transport.close();
+        self.established = None;
+        self.role = ConnectionRole::Leaving;
+        self.dial_at_ns = None;
+    }
+
+    /// Attempts in a row, at all addresses.
+    pub fn attempts(&self) -> u32 {
+        self.addresses.iter().map(|address| address.backoff.attempts()).sum()
+    }
+}

@@ -1,8 +1,8 @@
-//! What to say on one connection and when: log-in, subscriptions, replies, pings, heartbeats; and when it must be given
+//! What to send on one connection and when: log-in, subscriptions, replies, pings, heartbeats; and when it must be given
 //! up.
 //!
-//! No sockets and no clock: the caller says what was heard and what time it is, and does the steps it is told.
-//! Silence is judged by messages; WebSocket pings and pongs show only that the connection stands. Whatever is sent
+//! No sockets and no clock: the caller says what has come and what time it is, and does the steps that `next` gives.
+//! Silence is measured by messages; WebSocket pings and pongs show only that the connection stands. Whatever is sent
 //! keeps the profile's rate, pings included; answers to WebSocket pings are not ours to delay.
 
 use std::collections::VecDeque;
@@ -19,8 +19,9 @@ use crate::intake::connection::loss::Loss;
 use crate::intake::connection::protocol_config::ProtocolConfig;
 use crate::intake::connection::rate_limit::RateLimit;
 use crate::intake::connection::subscriptions::{ItemOutcome, ItemSubscriptions};
+use crate::intake::time::ns;
 
-/// More unsent replies than this, and the oldest is dropped: who asks that often needs no answer to each.
+/// More unsent replies than this, and the oldest is dropped: a venue that asks that often needs no answer to each.
 const REPLIES_MAX: usize = 16;
 /// Messages of clients that wait to be sent; further ones are refused.
 const FORWARDS_MAX: usize = 256;
@@ -35,7 +36,7 @@ pub enum ProtocolAction {
     /// A WebSocket ping.
     Ping,
     /// The upstream has been silent since then: say so. The connection is kept for now.
-    TellSilence {
+    ReportSilence {
         since: Stamp,
     },
     /// Give the connection up.
@@ -56,8 +57,8 @@ enum OpeningState {
 
 #[derive(Debug)]
 pub struct Protocol {
-    script: Arc<ProtocolConfig>,
-    pub asking: ItemSubscriptions,
+    config: Arc<ProtocolConfig>,
+    pub subscriptions: ItemSubscriptions,
     stage: OpeningState,
     stage_by_ns: u64,
     /// Names of rules that were seen during the opening; at most as many as the profile has.
@@ -70,7 +71,7 @@ pub struct Protocol {
     rate: Option<RateLimit>,
     budget: Option<RateLimit>,
     last_message: Stamp,
-    told_silence: bool,
+    silence_reported: bool,
     ping_at_ns: Option<u64>,
     pong_by_ns: Option<u64>,
     beat_at_ns: Option<u64>,
@@ -79,10 +80,10 @@ pub struct Protocol {
 
 impl Protocol {
     /// A connection that was opened `now`, and what is to be asked for on it.
-    pub fn open(script: Arc<ProtocolConfig>, items: &[Arc<FeedItem>], now: Stamp) -> Protocol {
+    pub fn open(config: Arc<ProtocolConfig>, items: &[Arc<FeedItem>], now: Stamp) -> Protocol {
         let after = |wait: Duration| now.mono_ns + ns(wait);
-        let mut dialogue = Protocol {
-            asking: ItemSubscriptions::new(script.subscribe.clone(), items),
+        let mut protocol = Protocol {
+            subscriptions: ItemSubscriptions::new(config.subscribe.clone(), items),
             stage: OpeningState::BeforeLogin,
             stage_by_ns: u64::MAX,
             seen: Vec::new(),
@@ -90,35 +91,35 @@ impl Protocol {
             replies: VecDeque::new(),
             forwards: VecDeque::new(),
             req: 0,
-            rate: script.allowances.0.clone(),
-            budget: script.allowances.1.clone(),
+            rate: config.allowances.0.clone(),
+            budget: config.allowances.1.clone(),
             last_message: now,
-            told_silence: false,
-            ping_at_ns: script.timing.ws_ping.map(after),
+            silence_reported: false,
+            ping_at_ns: config.timing.ws_ping.map(after),
             pong_by_ns: None,
-            beat_at_ns: script.heartbeat.as_ref().map(|heartbeat| after(heartbeat.every)),
+            beat_at_ns: config.heartbeat.as_ref().map(|heartbeat| after(heartbeat.every)),
             answer_by_ns: None,
-            script: script.clone(),
+            config: config.clone(),
         };
-        for frame in &script.open {
-            dialogue.say_first(frame, now);
+        for frame in &config.open {
+            protocol.say_first(frame, now);
         }
-        dialogue.enter(OpeningState::BeforeLogin, now);
-        dialogue.advance(now);
-        dialogue
+        protocol.enter(OpeningState::BeforeLogin, now);
+        protocol.advance(now);
+        protocol
     }
 
     fn say_first(&mut self, template: &Template<Placeholder>, now: Stamp) {
         self.req += 1;
-        // What is wanting was found out before anything was connected.
-        if let Ok(text) = Context::plain(&self.script.secrets, now, self.req).fill(template) {
+        // What is missing was found out before anything was connected.
+        if let Ok(text) = Context::plain(&self.config.secrets, now, self.req).fill(template) {
             self.opening.push_back(text);
         }
     }
 
     fn enter(&mut self, stage: OpeningState, now: Stamp) {
         self.stage = stage;
-        let timeout = match (stage, &self.script.login) {
+        let timeout = match (stage, &self.config.login) {
             (OpeningState::LoggingIn, Some(login)) => login.timeout,
             _ => GREETING_TIMEOUT,
         };
@@ -127,12 +128,12 @@ impl Protocol {
 
     /// Goes on with the opening as far as what was seen allows.
     fn advance(&mut self, now: Stamp) {
-        let script = self.script.clone();
+        let config = self.config.clone();
         let seen = |rule: &Option<String>, seen: &[Arc<str>]| {
             rule.as_ref().is_none_or(|rule| seen.iter().any(|name| **name == **rule))
         };
         if self.stage == OpeningState::BeforeLogin {
-            match &script.login {
+            match &config.login {
                 None => self.enter(OpeningState::BeforeSubscribing, now),
                 Some(login) if seen(&login.after, &self.seen) => {
                     self.say_first(&login.send, now);
@@ -142,11 +143,11 @@ impl Protocol {
             }
         }
         if self.stage == OpeningState::LoggingIn
-            && script.login.as_ref().is_none_or(|login| seen(&login.ok, &self.seen))
+            && config.login.as_ref().is_none_or(|login| seen(&login.ok, &self.seen))
         {
             self.enter(OpeningState::BeforeSubscribing, now);
         }
-        let after = script.subscribe.as_ref().and_then(|subscribe| subscribe.after.clone());
+        let after = config.subscribe.as_ref().and_then(|subscribe| subscribe.after.clone());
         if self.stage == OpeningState::BeforeSubscribing && seen(&after, &self.seen) {
             self.enter(OpeningState::Open, now);
             self.seen = Vec::new();
@@ -154,9 +155,9 @@ impl Protocol {
     }
 
     /// A message came.
-    pub fn heard(&mut self, now: Stamp) {
+    pub fn received(&mut self, now: Stamp) {
         self.last_message = now;
-        self.told_silence = false;
+        self.silence_reported = false;
         self.pong_by_ns = None;
     }
 
@@ -166,10 +167,10 @@ impl Protocol {
     }
 
     /// What a message was, by which rule, and its text; `shown` is its beginning, for people.
-    pub fn learned(&mut self, class: MessageClass, rule: &Arc<str>, text: &str, shown: &str, now: Stamp) {
+    pub fn learned(&mut self, (class, rule): (MessageClass, &Arc<str>), text: &str, shown: &str, now: Stamp) {
         match class {
-            MessageClass::Ack => self.asking.acknowledged(text),
-            MessageClass::Nack => self.asking.refused(text, shown),
+            MessageClass::Ack => self.subscriptions.acknowledged(text),
+            MessageClass::Nack => self.subscriptions.refused(text, shown),
             MessageClass::Pong => self.answered(rule),
             _ => {}
         }
@@ -181,7 +182,7 @@ impl Protocol {
 
     /// A message of class `pong` came, by this rule.
     fn answered(&mut self, rule: &str) {
-        let expected = self.script.heartbeat.as_ref().and_then(|heartbeat| heartbeat.expect.as_ref());
+        let expected = self.config.heartbeat.as_ref().and_then(|heartbeat| heartbeat.expect.as_ref());
         if expected.is_some_and(|(name, _)| name == rule) {
             self.answer_by_ns = None;
         }
@@ -212,7 +213,7 @@ impl Protocol {
 
     /// What became of items since this was last asked.
     pub fn outcomes(&mut self) -> Vec<ItemOutcome> {
-        self.asking.outcomes()
+        self.subscriptions.outcomes()
     }
 
     /// Greeting and log-in are done.
@@ -222,16 +223,16 @@ impl Protocol {
 
     /// Everything that is wanted of this connection was asked for and answered.
     pub fn is_settled(&self) -> bool {
-        self.stage == OpeningState::Open && self.asking.is_settled()
+        self.stage == OpeningState::Open && self.subscriptions.is_settled()
     }
 
-    /// The next thing to do; none until something is heard or `deadline_ns` has come. `bound` gives what the venue calls
+    /// The next thing to do; none until something comes or `deadline_ns` has come. `bound` gives what the venue calls
     /// a subscription.
     pub fn next(&mut self, now: Stamp, bound: &dyn Fn(&FeedItem) -> Option<String>) -> Option<ProtocolAction> {
         let due = |deadline: Option<u64>| deadline.is_some_and(|deadline| deadline <= now.mono_ns);
-        self.asking.tick(now);
+        self.subscriptions.tick(now);
         if due(self.pong_by_ns) {
-            return Some(ProtocolAction::End(Loss::PongMissing { after: self.script.timing.pong_timeout }));
+            return Some(ProtocolAction::End(Loss::PongMissing { after: self.config.timing.pong_timeout }));
         }
         if due(self.answer_by_ns) {
             return Some(ProtocolAction::End(Loss::AnswerMissing { after: self.answer_timeout().unwrap_or_default() }));
@@ -240,13 +241,13 @@ impl Protocol {
             return Some(ProtocolAction::End(Loss::NotOpened { waiting_for: self.waiting_for() }));
         }
         if due(self.silence_ns()) {
-            if self.told_silence {
+            if self.silence_reported {
                 return Some(ProtocolAction::End(Loss::Silent {
-                    after: ns_to_duration(now.ns_since(self.last_message)),
+                    after: Duration::from_nanos(now.ns_since(self.last_message)),
                 }));
             }
-            self.told_silence = true;
-            return Some(ProtocolAction::TellSilence { since: self.last_message });
+            self.silence_reported = true;
+            return Some(ProtocolAction::ReportSilence { since: self.last_message });
         }
         if ready_ns(&self.rate) > now.mono_ns {
             return None;
@@ -266,8 +267,8 @@ impl Protocol {
             return Some(ProtocolAction::Send(text));
         }
         if self.ping_at_ns.is_some_and(|at| at <= now.mono_ns) {
-            self.ping_at_ns = self.script.timing.ws_ping.map(|interval| now.mono_ns + ns(interval));
-            self.pong_by_ns.get_or_insert(now.mono_ns + ns(self.script.timing.pong_timeout));
+            self.ping_at_ns = self.config.timing.ws_ping.map(|interval| now.mono_ns + ns(interval));
+            self.pong_by_ns.get_or_insert(now.mono_ns + ns(self.config.timing.pong_timeout));
             return Some(ProtocolAction::Ping);
         }
         if let Some(text) = self.beat(now) {
@@ -277,11 +278,11 @@ impl Protocol {
             return Some(ProtocolAction::Send(text));
         }
         // Some batches turn out to be empty: what was in them is not wanted any more.
-        while self.stage == OpeningState::Open && has_budget && self.asking.has_something_to_say() {
+        while self.stage == OpeningState::Open && has_budget && self.subscriptions.has_something_to_say() {
             self.req += 1;
-            let script = self.script.clone();
-            let filling = Context::plain(&script.secrets, now, self.req);
-            if let Some(text) = self.asking.next(filling, now, bound) {
+            let config = self.config.clone();
+            let context = Context::plain(&config.secrets, now, self.req);
+            if let Some(text) = self.subscriptions.next(context, now, bound) {
                 self.budget.iter_mut().for_each(|budget| budget.take(now.mono_ns));
                 return Some(ProtocolAction::Send(text));
             }
@@ -291,8 +292,8 @@ impl Protocol {
 
     /// The heartbeat, if it is due.
     fn beat(&mut self, now: Stamp) -> Option<String> {
-        let script = self.script.clone();
-        let heartbeat = script.heartbeat.as_ref()?;
+        let config = self.config.clone();
+        let heartbeat = config.heartbeat.as_ref()?;
         self.beat_at_ns.filter(|at| *at <= now.mono_ns)?;
         let quiet_until_ns = self.last_message.mono_ns + ns(heartbeat.every);
         if heartbeat.idle_only && quiet_until_ns > now.mono_ns {
@@ -301,48 +302,48 @@ impl Protocol {
         }
         self.beat_at_ns = Some(now.mono_ns + ns(heartbeat.every));
         self.req += 1;
-        let text = Context::plain(&script.secrets, now, self.req).fill(&heartbeat.send).ok()?;
+        let text = Context::plain(&config.secrets, now, self.req).fill(&heartbeat.send).ok()?;
         if let Some(timeout) = self.answer_timeout() {
             self.answer_by_ns.get_or_insert(now.mono_ns + ns(timeout));
         }
         Some(text)
     }
 
-    /// When `next` may have something to do although nothing was heard; none if never.
+    /// When `next` may have something to do although nothing has come; none if never.
     pub fn deadline_ns(&self) -> Option<u64> {
-        let asks = self.stage == OpeningState::Open && self.asking.has_something_to_say();
+        let asks = self.stage == OpeningState::Open && self.subscriptions.has_something_to_say();
         let with_budget = (asks || !self.opening.is_empty()).then(|| ready_ns(&self.budget));
         let at_once = (!self.replies.is_empty() || !self.forwards.is_empty()).then_some(0);
         let sending = [at_once, with_budget, self.ping_at_ns, self.beat_at_ns];
         let rate_ns = ready_ns(&self.rate);
         let sending = sending.into_iter().flatten().map(|at| at.max(rate_ns));
         let stage = Some(self.stage_by_ns).filter(|by| *by != u64::MAX);
-        let other = [self.pong_by_ns, self.answer_by_ns, self.silence_ns(), stage, self.asking.deadline_ns()];
+        let other = [self.pong_by_ns, self.answer_by_ns, self.silence_ns(), stage, self.subscriptions.deadline_ns()];
         other.into_iter().flatten().chain(sending).min()
     }
 
-    /// When silence is to be told, or, once it was told, to be ended.
+    /// When silence is to be reported, or, once it was reported, to be ended.
     fn silence_ns(&self) -> Option<u64> {
-        let timeouts = if self.told_silence { 2 } else { 1 };
-        self.script
+        let timeouts = if self.silence_reported { 2 } else { 1 };
+        self.config
             .timing
             .idle_timeout
             .map(|timeout| self.last_message.mono_ns.saturating_add(ns(timeout).saturating_mul(timeouts)))
     }
 
     fn answer_timeout(&self) -> Option<Duration> {
-        let expect = self.script.heartbeat.as_ref()?.expect.as_ref();
+        let expect = self.config.heartbeat.as_ref()?.expect.as_ref();
         expect.map(|(_, timeout)| *timeout)
     }
 
     /// What the opening waits for, for people.
     fn waiting_for(&self) -> String {
-        let login = self.script.login.as_ref();
+        let login = self.config.login.as_ref();
         let rule = match self.stage {
             OpeningState::BeforeLogin => login.and_then(|login| login.after.clone()),
             OpeningState::LoggingIn => login.and_then(|login| login.ok.clone()),
             OpeningState::BeforeSubscribing | OpeningState::Open => {
-                self.script.subscribe.as_ref().and_then(|subscribe| subscribe.after.clone())
+                self.config.subscribe.as_ref().and_then(|subscribe| subscribe.after.clone())
             }
         };
         rule.unwrap_or_default()
@@ -351,15 +352,6 @@ impl Protocol {
 
 fn ready_ns(allowance: &Option<RateLimit>) -> u64 {
     allowance.as_ref().map_or(0, RateLimit::ready_ns)
-}
-
-fn ns(duration: Duration) -> u64 {
-    // 2^62 ns are 146 years: the sum with any clock stays within 64 bits.
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).min(1 << 62)
-}
-
-fn ns_to_duration(ns: u64) -> Duration {
-    Duration::from_nanos(ns)
 }
 
 #[cfg(test)]
@@ -378,9 +370,9 @@ mod tests {
         let text = format!("profile = 1\nname = \"t\"\n{sections}\n");
         let profile = check(&text, "t").unwrap_or_else(|error| panic!("{error}"));
         let timing = Timing { idle_timeout: None, ws_ping: None, pong_timeout: Duration::from_secs(1) };
-        let script = Arc::new(ProtocolConfig::new(&profile, timing, Secrets::default()));
+        let config = Arc::new(ProtocolConfig::new(&profile, timing, Secrets::default()));
         let item = |name: &&str| Arc::new(profile.subscribe.as_ref().expect("a section").item(name));
-        Protocol::open(script, &items.iter().map(item).collect::<Vec<_>>(), at(0))
+        Protocol::open(config, &items.iter().map(item).collect::<Vec<_>>(), at(0))
     }
 
     const RULES: &str = r#"
@@ -397,42 +389,42 @@ mod tests {
     const QUIET: &str = "[keepalive]\nidle_timeout = \"none\"\n";
 
     /// What is done at this time, as words.
-    fn steps(dialogue: &mut Protocol, now: Stamp) -> Vec<String> {
-        std::iter::from_fn(|| dialogue.next(now, &|item| Some(format!("key of {}", item.name))))
+    fn steps(protocol: &mut Protocol, now: Stamp) -> Vec<String> {
+        std::iter::from_fn(|| protocol.next(now, &|item| Some(format!("key of {}", item.name))))
             .take(20)
             .map(|step| match step {
                 ProtocolAction::Send(text) => text,
                 ProtocolAction::Ping => "ping".to_string(),
-                ProtocolAction::TellSilence { since } => format!("silent since {}", since.wall_ms),
+                ProtocolAction::ReportSilence { since } => format!("silent since {}", since.wall_ms),
                 ProtocolAction::End(loss) => format!("end: {}", loss.label()),
             })
             .collect()
     }
 
-    fn hears(dialogue: &mut Protocol, class: MessageClass, rule: &str, text: &str, now: Stamp) {
-        dialogue.learned(class, &rule.into(), text, text, now);
+    fn hears(protocol: &mut Protocol, class: MessageClass, rule: &str, text: &str, now: Stamp) {
+        protocol.learned((class, &rule.into()), text, text, now);
     }
 
     #[test]
     fn requests_keep_their_rate_and_replies_go_first() {
         let sections = format!("{QUIET}[send]\nrate = \"1/250ms\"\n[subscribe]\nsend = '${{item}}'\n{RULES}");
-        let mut dialogue = opened(&sections, &["a", "b"]);
-        assert_eq!(steps(&mut dialogue, at(0)), ["a"]);
-        dialogue.reply("pong".into());
-        assert_eq!(dialogue.deadline_ns(), Some(255_000_000));
-        assert_eq!(steps(&mut dialogue, at(254)), [""; 0]);
-        assert_eq!(steps(&mut dialogue, at(255)), ["pong"]);
-        assert_eq!(steps(&mut dialogue, at(510)), ["b"]);
+        let mut protocol = opened(&sections, &["a", "b"]);
+        assert_eq!(steps(&mut protocol, at(0)), ["a"]);
+        protocol.reply("pong".into());
+        assert_eq!(protocol.deadline_ns(), Some(255_000_000));
+        assert_eq!(steps(&mut protocol, at(254)), [""; 0]);
+        assert_eq!(steps(&mut protocol, at(255)), ["pong"]);
+        assert_eq!(steps(&mut protocol, at(510)), ["b"]);
     }
 
     #[test]
     fn a_budget_holds_back_subscriptions_but_no_replies() {
         let sections = format!("{QUIET}[send]\nbudget = \"1/10s\"\n[subscribe]\nsend = '${{item}}'\n{RULES}");
-        let mut dialogue = opened(&sections, &["a", "b"]);
-        assert_eq!(steps(&mut dialogue, at(0)), ["a"]);
-        dialogue.reply("pong".into());
-        assert_eq!(steps(&mut dialogue, at(1)), ["pong"]);
-        assert_eq!(steps(&mut dialogue, at(10_200)), ["b"]);
+        let mut protocol = opened(&sections, &["a", "b"]);
+        assert_eq!(steps(&mut protocol, at(0)), ["a"]);
+        protocol.reply("pong".into());
+        assert_eq!(steps(&mut protocol, at(1)), ["pong"]);
+        assert_eq!(steps(&mut protocol, at(10_200)), ["b"]);
     }
 
     #[test]
@@ -441,47 +433,47 @@ mod tests {
             "{QUIET}[[open]]\nsend = 'first'\n[login]\nafter = \"hello\"\nsend = 'login ${{req}}'\nok = \"in\"\n\
              [subscribe]\nsend = '${{items|json}}'\n{RULES}"
         );
-        let mut dialogue = opened(&sections, &["a", "b"]);
-        assert_eq!(steps(&mut dialogue, at(0)), ["first"]);
-        hears(&mut dialogue, MessageClass::Greeting, "hello", "", at(5));
-        assert_eq!(steps(&mut dialogue, at(5)), ["login 2"]);
-        assert_eq!(dialogue.deadline_ns(), Some(10_005_000_000));
-        hears(&mut dialogue, MessageClass::AuthOk, "in", "", at(7));
-        assert_eq!(steps(&mut dialogue, at(7)), [r#"["a","b"]"#]);
+        let mut protocol = opened(&sections, &["a", "b"]);
+        assert_eq!(steps(&mut protocol, at(0)), ["first"]);
+        hears(&mut protocol, MessageClass::Greeting, "hello", "", at(5));
+        assert_eq!(steps(&mut protocol, at(5)), ["login 2"]);
+        assert_eq!(protocol.deadline_ns(), Some(10_005_000_000));
+        hears(&mut protocol, MessageClass::AuthOk, "in", "", at(7));
+        assert_eq!(steps(&mut protocol, at(7)), [r#"["a","b"]"#]);
     }
 
     #[test]
     fn an_opening_without_its_answer_ends_the_connection() {
         let sections = format!("{QUIET}[login]\nsend = 'login'\nok = \"in\"\ntimeout = \"2s\"\n{RULES}");
-        let mut dialogue = opened(&sections, &[]);
-        assert_eq!(steps(&mut dialogue, at(0)), ["login"]);
-        assert_eq!(steps(&mut dialogue, at(2000))[0], "end: not_opened");
+        let mut protocol = opened(&sections, &[]);
+        assert_eq!(steps(&mut protocol, at(0)), ["login"]);
+        assert_eq!(steps(&mut protocol, at(2000))[0], "end: not_opened");
     }
 
     #[test]
     fn a_ping_without_any_answer_ends_the_connection() {
-        let mut dialogue = opened(&format!("[keepalive]\nidle_timeout = \"none\"\nws_ping = \"5s\"\n{RULES}"), &[]);
-        assert_eq!(dialogue.deadline_ns(), Some(5_000_000_000));
-        assert_eq!(steps(&mut dialogue, at(5000)), ["ping"]);
-        dialogue.alive();
-        assert_eq!(steps(&mut dialogue, at(10_000)), ["ping"]);
-        assert!(steps(&mut dialogue, at(10_999)).is_empty());
-        assert_eq!(dialogue.deadline_ns(), Some(11_000_000_000));
-        assert_eq!(steps(&mut dialogue, at(11_000))[0], "end: pong_timeout");
+        let mut protocol = opened(&format!("[keepalive]\nidle_timeout = \"none\"\nws_ping = \"5s\"\n{RULES}"), &[]);
+        assert_eq!(protocol.deadline_ns(), Some(5_000_000_000));
+        assert_eq!(steps(&mut protocol, at(5000)), ["ping"]);
+        protocol.alive();
+        assert_eq!(steps(&mut protocol, at(10_000)), ["ping"]);
+        assert!(steps(&mut protocol, at(10_999)).is_empty());
+        assert_eq!(protocol.deadline_ns(), Some(11_000_000_000));
+        assert_eq!(steps(&mut protocol, at(11_000))[0], "end: pong_timeout");
     }
 
     #[test]
     fn silence_is_told_first_and_ends_the_connection_later() {
-        let mut dialogue = opened(&format!("[keepalive]\nidle_timeout = \"1s\"\n{RULES}"), &[]);
-        dialogue.heard(at(500));
-        assert_eq!(dialogue.deadline_ns(), Some(1_500_000_000));
-        assert_eq!(steps(&mut dialogue, at(1500)), ["silent since 500"]);
-        dialogue.alive();
-        assert_eq!(dialogue.deadline_ns(), Some(2_500_000_000));
-        dialogue.heard(at(2000));
-        assert_eq!(steps(&mut dialogue, at(2999)), [""; 0]);
-        assert_eq!(steps(&mut dialogue, at(3000)), ["silent since 2000"]);
-        assert_eq!(steps(&mut dialogue, at(4000))[0], "end: silent");
+        let mut protocol = opened(&format!("[keepalive]\nidle_timeout = \"1s\"\n{RULES}"), &[]);
+        protocol.received(at(500));
+        assert_eq!(protocol.deadline_ns(), Some(1_500_000_000));
+        assert_eq!(steps(&mut protocol, at(1500)), ["silent since 500"]);
+        protocol.alive();
+        assert_eq!(protocol.deadline_ns(), Some(2_500_000_000));
+        protocol.received(at(2000));
+        assert_eq!(steps(&mut protocol, at(2999)), [""; 0]);
+        assert_eq!(steps(&mut protocol, at(3000)), ["silent since 2000"]);
+        assert_eq!(steps(&mut protocol, at(4000))[0], "end: silent");
     }
 
     #[test]
@@ -492,46 +484,46 @@ mod tests {
             Timing { idle_timeout, ws_ping, pong_timeout }
         };
         assert_eq!(timing(None).with_profile(&profile).idle_timeout, Some(IDLE_TIMEOUT));
-        let script = ProtocolConfig::new(&profile, timing(Some(Duration::ZERO)), Secrets::default());
-        let mut dialogue = Protocol::open(Arc::new(script), &[], at(0));
+        let config = ProtocolConfig::new(&profile, timing(Some(Duration::ZERO)), Secrets::default());
+        let mut protocol = Protocol::open(Arc::new(config), &[], at(0));
         for minute in 1..=600 {
-            assert_eq!(steps(&mut dialogue, at(minute * 60_000)), ["ping"]);
-            dialogue.alive();
+            assert_eq!(steps(&mut protocol, at(minute * 60_000)), ["ping"]);
+            protocol.alive();
         }
-        steps(&mut dialogue, at(601 * 60_000));
-        assert_eq!(steps(&mut dialogue, at(602 * 60_000))[0], "end: pong_timeout");
+        steps(&mut protocol, at(601 * 60_000));
+        assert_eq!(steps(&mut protocol, at(602 * 60_000))[0], "end: pong_timeout");
     }
 
     #[test]
     fn heartbeats_are_sent_and_their_answers_awaited() {
         let ping = "ping = { every = \"2s\", send = 'beat ${req}', expect = \"pong\", timeout = \"1s\" }";
-        let mut dialogue = opened(&format!("{QUIET}{ping}\n{RULES}"), &[]);
-        assert_eq!(steps(&mut dialogue, at(2000)), ["beat 1"]);
-        hears(&mut dialogue, MessageClass::Pong, "other", "", at(2000));
-        assert_eq!(dialogue.deadline_ns(), Some(3_000_000_000));
-        hears(&mut dialogue, MessageClass::Pong, "pong", "", at(2001));
-        assert_eq!(steps(&mut dialogue, at(4000)), ["beat 2"]);
-        dialogue.heard(at(4500));
-        assert_eq!(steps(&mut dialogue, at(5000))[0], "end: heartbeat_timeout");
+        let mut protocol = opened(&format!("{QUIET}{ping}\n{RULES}"), &[]);
+        assert_eq!(steps(&mut protocol, at(2000)), ["beat 1"]);
+        hears(&mut protocol, MessageClass::Pong, "other", "", at(2000));
+        assert_eq!(protocol.deadline_ns(), Some(3_000_000_000));
+        hears(&mut protocol, MessageClass::Pong, "pong", "", at(2001));
+        assert_eq!(steps(&mut protocol, at(4000)), ["beat 2"]);
+        protocol.received(at(4500));
+        assert_eq!(steps(&mut protocol, at(5000))[0], "end: heartbeat_timeout");
     }
 
     #[test]
     fn an_idle_only_heartbeat_is_sent_in_silence() {
-        let mut dialogue =
+        let mut protocol =
             opened(&format!("{QUIET}ping = {{ every = \"2s\", send = 'p', idle_only = true }}\n{RULES}"), &[]);
-        dialogue.heard(at(1500));
-        assert_eq!(steps(&mut dialogue, at(2000)), [""; 0]);
-        assert_eq!(dialogue.deadline_ns(), Some(3_500_000_000));
-        assert_eq!(steps(&mut dialogue, at(3500)), ["p"]);
+        protocol.received(at(1500));
+        assert_eq!(steps(&mut protocol, at(2000)), [""; 0]);
+        assert_eq!(protocol.deadline_ns(), Some(3_500_000_000));
+        assert_eq!(steps(&mut protocol, at(3500)), ["p"]);
     }
 
     #[test]
     fn a_flood_of_pings_or_of_clients_is_not_queued_without_bound() {
-        let mut dialogue = opened(&format!("{QUIET}{RULES}"), &[]);
-        (0..100).for_each(|n| dialogue.reply(n.to_string()));
-        let sent = steps(&mut dialogue, at(0));
+        let mut protocol = opened(&format!("{QUIET}{RULES}"), &[]);
+        (0..100).for_each(|n| protocol.reply(n.to_string()));
+        let sent = steps(&mut protocol, at(0));
         assert_eq!((sent.len(), sent[0].as_str()), (REPLIES_MAX, "84"));
-        let taken = (0..1000).filter(|n: &u32| dialogue.forward(n.to_string())).count();
+        let taken = (0..1000).filter(|n: &u32| protocol.forward(n.to_string())).count();
         assert_eq!(taken, FORWARDS_MAX);
     }
 }

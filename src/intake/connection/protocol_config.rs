@@ -67,12 +67,12 @@ impl ProtocolConfig {
 }
 
 impl ProtocolConfig {
-    /// Whether everything that is said without being asked for can be said. Gives what is wanting.
+    /// Whether everything that is said without being asked for can be said. Gives what is missing.
     pub fn check(&self) -> Result<(), Missing> {
         let login = self.login.iter().map(|login| &login.send);
         let heartbeat = self.heartbeat.iter().map(|heartbeat| &heartbeat.send);
-        let filling = Context::plain(&self.secrets, Stamp::default(), 1);
+        let context = Context::plain(&self.secrets, Stamp::default(), 1);
         let mut templates = self.open.iter().chain(login).chain(heartbeat);
-        templates.try_for_each(|template| filling.fill(template).map(|_| ()))
+        templates.try_for_each(|template| context.fill(template).map(|_| ()))
     }
 }

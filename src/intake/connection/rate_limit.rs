@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use crate::intake::time::ns;
 use crate::profile::section::RateRule;
 
 #[derive(Clone, Debug)]
@@ -18,11 +19,7 @@ pub struct RateLimit {
 impl RateLimit {
     pub fn new(rate: RateRule) -> RateLimit {
         let period = rate.period + rate.period / 50;
-        RateLimit {
-            count: rate.count as usize,
-            period_ns: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX),
-            taken: VecDeque::new(),
-        }
+        RateLimit { count: rate.count as usize, period_ns: ns(period), taken: VecDeque::new() }
     }
 
     /// When the next one may be taken; 0 is at once.

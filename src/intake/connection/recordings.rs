@@ -27,16 +27,16 @@ fn recorded(feed: &str) -> Option<Vec<Value>> {
 fn said(profile: &str, items: &[String]) -> Vec<Value> {
     let profile = Profile::built_in(profile).expect("built in");
     let timing = Timing { idle_timeout: None, ws_ping: None, pong_timeout: Duration::from_secs(1) };
-    let script = Arc::new(ProtocolConfig::new(&profile, timing, Secrets::default()));
+    let config = Arc::new(ProtocolConfig::new(&profile, timing, Secrets::default()));
     let subscribe = profile.subscribe.as_ref().expect("a section");
     let items: Vec<_> = items.iter().map(|item| Arc::new(subscribe.item(item))).collect();
     let at = |s: u64| Stamp { wall_ms: s * 1000, mono_ns: s * 1_000_000_000 };
-    let mut dialogue = Protocol::open(script, &items, at(0));
+    let mut protocol = Protocol::open(config, &items, at(0));
     let mut said = Vec::new();
     // Long enough for the slowest rate, and shorter than any heartbeat's.
     for now in (0..5).map(at) {
-        dialogue.heard(now);
-        while let Some(step) = dialogue.next(now, &|_| None) {
+        protocol.received(now);
+        while let Some(step) = protocol.next(now, &|_| None) {
             match step {
                 ProtocolAction::Send(text) => said.push(serde_json::from_str(&text).expect("JSON")),
                 other => panic!("expected nothing but messages, found {other:?}"),

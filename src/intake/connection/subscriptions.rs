@@ -12,6 +12,8 @@ use crate::profile::subscribe::{FeedItem, ItemChange, Per, Subscribe};
 use crate::profile::template::Template;
 use crate::words::stamp::Stamp;
 
+use crate::intake::time::ns;
+
 /// Requests whose answers are awaited at most; the oldest are forgotten, and their items with time count as unanswered.
 const REQUESTS_MAX: usize = 1024;
 /// Items of other channels that are passed over to fill a message.
@@ -78,7 +80,7 @@ pub(super) struct PendingSubscribe {
 
 impl ItemSubscriptions {
     pub fn new(subscribe: Option<Arc<Subscribe>>, items: &[Arc<FeedItem>]) -> ItemSubscriptions {
-        let mut asking = ItemSubscriptions {
+        let mut subscriptions = ItemSubscriptions {
             subscribe,
             items: HashMap::new(),
             unanswered: 0,
@@ -90,8 +92,8 @@ impl ItemSubscriptions {
             outcomes: Vec::new(),
             outdated: false,
         };
-        asking.want(items);
-        asking
+        subscriptions.want(items);
+        subscriptions
     }
 
     /// These are wanted as well.
@@ -113,7 +115,7 @@ impl ItemSubscriptions {
         }
     }
 
-    /// These are not wanted any more. A venue that cannot be told so goes on sending them.
+    /// These are not wanted any more. A venue that has no way to drop them goes on sending them.
     pub fn unwant(&mut self, items: &[Arc<FeedItem>]) {
         let can_tell =
             self.subscribe.as_ref().is_some_and(|how| how.unsubscribe.is_some() || how.change != ItemChange::Live);
@@ -122,14 +124,14 @@ impl ItemSubscriptions {
         }
         let mut queued = HashSet::new();
         for item in items {
-            let Some((_, standing)) = self.items.remove(&item.name) else { continue };
+            let Some((_, state)) = self.items.remove(&item.name) else { continue };
             self.outdated = true;
-            self.unanswered -= usize::from(standing.is_unanswered());
-            match standing {
+            self.unanswered -= usize::from(state.is_unanswered());
+            match state {
                 SubscriptionState::Queued => drop(queued.insert(&*item.name)),
                 SubscriptionState::Halved => {}
                 SubscriptionState::Asked { .. } | SubscriptionState::Settled | SubscriptionState::Refused => {
-                    self.to_drop.push_back((item.clone(), standing));
+                    self.to_drop.push_back((item.clone(), state));
                 }
             }
         }
@@ -141,8 +143,8 @@ impl ItemSubscriptions {
 
     /// Asks for an item once more, so that the venue sends a new snapshot of it.
     pub fn renew(&mut self, name: &str) {
-        let Some((item, standing)) = self.items.get(name) else { return };
-        if *standing == SubscriptionState::Settled {
+        let Some((item, state)) = self.items.get(name) else { return };
+        if *state == SubscriptionState::Settled {
             let item = item.clone();
             self.unwant(std::slice::from_ref(&item));
             // It is first dropped, and then asked for.
@@ -165,7 +167,7 @@ impl ItemSubscriptions {
     /// The next request. `bound` gives what the venue calls a subscription.
     pub fn next(
         &mut self,
-        filling: Context<'_>,
+        context: Context<'_>,
         now: Stamp,
         bound: &dyn Fn(&FeedItem) -> Option<String>,
     ) -> Option<String> {
@@ -175,10 +177,10 @@ impl ItemSubscriptions {
             self.outdated = false;
             let all: Vec<Arc<FeedItem>> = self.items.values().map(|(item, _)| item.clone()).collect();
             self.to_ask.clear();
-            return self.asked(&subscribe, send, all, filling, now);
+            return self.asked(&subscribe, send, all, context, now);
         }
         if let (Some(unsubscribe), Some((item, _))) = (&subscribe.unsubscribe, self.to_drop.pop_front()) {
-            return self.drop_message(&subscribe, unsubscribe, item, filling, bound);
+            return self.drop_message(&subscribe, unsubscribe, item, context, bound);
         }
         self.to_drop.clear();
         let batch = match self.again.pop_front() {
@@ -186,7 +188,7 @@ impl ItemSubscriptions {
             Some(batch) => batch.into_iter().filter(|item| self.is_unanswered(&item.name)).collect(),
             None => self.take_batch(&subscribe),
         };
-        self.asked(&subscribe, send, batch, filling, now)
+        self.asked(&subscribe, send, batch, context, now)
     }
 
     /// The first items that are waiting, as many as one message may hold by number and channel.
@@ -212,32 +214,32 @@ impl ItemSubscriptions {
         subscribe: &Subscribe,
         send: &Template<Placeholder>,
         mut batch: Vec<Arc<FeedItem>>,
-        filling: Context<'_>,
+        context: Context<'_>,
         now: Stamp,
     ) -> Option<String> {
         let asks_all = subscribe.change == ItemChange::ReplaceAll;
-        let is_due = |standing: SubscriptionState| {
-            asks_all || matches!(standing, SubscriptionState::Queued | SubscriptionState::Halved)
+        let is_due = |state: SubscriptionState| {
+            asks_all || matches!(state, SubscriptionState::Queued | SubscriptionState::Halved)
         };
-        batch.retain(|item| self.items.get(&item.name).is_some_and(|(_, standing)| is_due(*standing)));
+        batch.retain(|item| self.items.get(&item.name).is_some_and(|(_, state)| is_due(*state)));
         while !batch.is_empty() {
             let items: Vec<&FeedItem> = batch.iter().map(|item| &**item).collect();
-            let message = match subscribe.message(send, &items, filling) {
+            let message = match subscribe.message(send, &items, context) {
                 Ok(message) => message,
-                Err(wanting) => {
+                Err(missing) => {
                     for item in batch.drain(..) {
-                        self.refuse(&item, wanting.to_string());
+                        self.refuse(&item, missing.to_string());
                     }
                     return None;
                 }
             };
             if message.len() <= subscribe.bytes_max {
-                let by_ns = now.mono_ns + u64::try_from(subscribe.ack.timeout.as_nanos()).unwrap_or(u64::MAX / 2);
+                let by_ns = now.mono_ns + ns(subscribe.ack.timeout);
                 for item in &batch {
-                    self.stand(&item.name, SubscriptionState::Asked { by_ns });
+                    self.set_state(&item.name, SubscriptionState::Asked { by_ns });
                 }
                 self.late_ns = self.late_ns.min(by_ns);
-                self.expect(PendingSubscribe { number: filling.req, items: batch, drops: false });
+                self.expect(PendingSubscribe { number: context.req, items: batch, drops: false });
                 return Some(message);
             }
             if let [item] = &batch[..] {
@@ -259,7 +261,7 @@ impl ItemSubscriptions {
         subscribe: &Subscribe,
         unsubscribe: &Template<Placeholder>,
         first: Arc<FeedItem>,
-        filling: Context<'_>,
+        context: Context<'_>,
         bound: &dyn Fn(&FeedItem) -> Option<String>,
     ) -> Option<String> {
         let one_by_one = unsubscribe
@@ -272,12 +274,12 @@ impl ItemSubscriptions {
             batch.extend(self.to_drop.remove(at).map(|(item, _)| item));
         }
         let key = bound(&batch[0]);
-        let filling = Context { bind_key: key.as_deref(), ..filling };
+        let context = Context { bind_key: key.as_deref(), ..context };
         loop {
             let items: Vec<&FeedItem> = batch.iter().map(|item| &**item).collect();
-            let message = subscribe.message(unsubscribe, &items, filling).ok()?;
+            let message = subscribe.message(unsubscribe, &items, context).ok()?;
             if message.len() <= subscribe.bytes_max || batch.len() == 1 {
-                self.expect(PendingSubscribe { number: filling.req, items: batch, drops: true });
+                self.expect(PendingSubscribe { number: context.req, items: batch, drops: true });
                 return Some(message);
             }
             let rest = batch.split_off(batch.len().div_ceil(2));
@@ -292,11 +294,11 @@ impl ItemSubscriptions {
         self.requests.push_back(request);
     }
 
-    /// Data came on this topic.
-    pub fn data(&mut self, topic: &str) {
+    /// An update of this topic came.
+    pub fn updated(&mut self, topic: &str) {
         if self.unanswered > 0
-            && let Some((item, standing)) = self.items.get(topic)
-            && standing.is_unanswered()
+            && let Some((item, state)) = self.items.get(topic)
+            && state.is_unanswered()
         {
             let item = item.clone();
             self.confirm(&item);
@@ -305,7 +307,7 @@ impl ItemSubscriptions {
 
     /// An item that was not answered is granted all the same: its data have come, be it before it was asked for.
     pub fn grant(&mut self, name: &str) {
-        self.stand(name, SubscriptionState::Settled);
+        self.set_state(name, SubscriptionState::Settled);
     }
 
     /// Gives up what was not answered in time.
@@ -316,8 +318,8 @@ impl ItemSubscriptions {
         let expects = self.subscribe.as_ref().is_some_and(|subscribe| subscribe.ack.per != Per::None);
         let mut late = Vec::new();
         self.late_ns = u64::MAX;
-        for (item, standing) in self.items.values() {
-            match standing {
+        for (item, state) in self.items.values() {
+            match state {
                 SubscriptionState::Asked { by_ns } if *by_ns <= now.mono_ns => late.push(item.clone()),
                 SubscriptionState::Asked { by_ns } => self.late_ns = self.late_ns.min(*by_ns),
                 SubscriptionState::Queued
@@ -328,7 +330,7 @@ impl ItemSubscriptions {
         }
         for item in late {
             if expects {
-                self.stand(&item.name, SubscriptionState::Refused);
+                self.set_state(&item.name, SubscriptionState::Refused);
                 self.outcomes.push(ItemOutcome::Unanswered(item));
             } else {
                 self.confirm(&item);
@@ -359,26 +361,26 @@ impl ItemSubscriptions {
         matches!(self.items.get(name), Some((_, SubscriptionState::Asked { .. })))
     }
 
-    pub(super) fn stand(&mut self, name: &str, standing: SubscriptionState) {
+    pub(super) fn set_state(&mut self, name: &str, state: SubscriptionState) {
         let Some((_, before)) = self.items.get_mut(name) else { return };
-        let was_unanswered = std::mem::replace(before, standing).is_unanswered();
-        self.unanswered = self.unanswered + usize::from(standing.is_unanswered()) - usize::from(was_unanswered);
+        let was_unanswered = std::mem::replace(before, state).is_unanswered();
+        self.unanswered = self.unanswered + usize::from(state.is_unanswered()) - usize::from(was_unanswered);
     }
 
     fn is_unanswered(&self, name: &str) -> bool {
-        self.items.get(name).is_some_and(|(_, standing)| standing.is_unanswered())
+        self.items.get(name).is_some_and(|(_, state)| state.is_unanswered())
     }
 
     pub(super) fn confirm(&mut self, item: &Arc<FeedItem>) {
         if self.is_unanswered(&item.name) {
-            self.stand(&item.name, SubscriptionState::Settled);
+            self.set_state(&item.name, SubscriptionState::Settled);
             self.outcomes.push(ItemOutcome::Confirmed(item.clone()));
         }
     }
 
     pub(super) fn refuse(&mut self, item: &Arc<FeedItem>, why: String) {
         if self.items.contains_key(&item.name) {
-            self.stand(&item.name, SubscriptionState::Refused);
+            self.set_state(&item.name, SubscriptionState::Refused);
             self.outcomes.push(ItemOutcome::Refused { item: item.clone(), why });
         }
     }
@@ -391,7 +393,7 @@ mod tests {
     use crate::profile::secrets::Secrets;
 
     struct Venue {
-        asking: ItemSubscriptions,
+        subscriptions: ItemSubscriptions,
         req: u64,
         now: Stamp,
     }
@@ -401,23 +403,23 @@ mod tests {
         let profile = check(&text, "t").unwrap_or_else(|error| panic!("{error}"));
         let subscribe = Arc::new(profile.subscribe.expect("a section"));
         let items: Vec<Arc<FeedItem>> = items.iter().map(|name| Arc::new(subscribe.item(name))).collect();
-        Venue { asking: ItemSubscriptions::new(Some(subscribe), &items), req: 0, now: Stamp::default() }
+        Venue { subscriptions: ItemSubscriptions::new(Some(subscribe), &items), req: 0, now: Stamp::default() }
     }
 
     impl Venue {
         fn hears(&mut self) -> Vec<String> {
             let secrets = Secrets::default();
             let mut heard = Vec::new();
-            while self.asking.has_something_to_say() {
+            while self.subscriptions.has_something_to_say() {
                 self.req += 1;
-                let filling = Context::plain(&secrets, self.now, self.req);
-                heard.extend(self.asking.next(filling, self.now, &|item| Some(format!("#{}", item.name))));
+                let context = Context::plain(&secrets, self.now, self.req);
+                heard.extend(self.subscriptions.next(context, self.now, &|item| Some(format!("#{}", item.name))));
             }
             heard
         }
 
         fn item(&self, name: &str) -> Arc<FeedItem> {
-            Arc::new(self.asking.subscribe.as_ref().expect("a section").item(name))
+            Arc::new(self.subscriptions.subscribe.as_ref().expect("a section").item(name))
         }
 
         fn outcomes(&mut self) -> Vec<String> {
@@ -426,7 +428,7 @@ mod tests {
                 ItemOutcome::Refused { item, why } => format!("-{}: {why}", item.name),
                 ItemOutcome::Unanswered(item) => format!("-{}: no answer", item.name),
             };
-            let mut outcomes: Vec<String> = self.asking.outcomes().into_iter().map(say).collect();
+            let mut outcomes: Vec<String> = self.subscriptions.outcomes().into_iter().map(say).collect();
             outcomes.sort();
             outcomes
         }
@@ -461,26 +463,26 @@ mod tests {
             let first = venue.req + 1;
             for (number, batch) in (first..).zip(venue.hears()) {
                 match bad(&batch) {
-                    true => venue.asking.refused(&format!("{{\"id\":{number},\"msg\":\"no {batch}\"}}"), ""),
-                    false => venue.asking.acknowledged(&format!("{{\"id\":\"{number}\"}}")),
+                    true => venue.subscriptions.refused(&format!("{{\"id\":{number},\"msg\":\"no {batch}\"}}"), ""),
+                    false => venue.subscriptions.acknowledged(&format!("{{\"id\":\"{number}\"}}")),
                 }
             }
         }
         assert_eq!(venue.outcomes(), ["+a", "+b", "+d", "-c: no c"]);
-        assert!(venue.asking.is_settled());
+        assert!(venue.subscriptions.is_settled());
     }
 
     #[test]
     fn an_item_of_a_refused_batch_that_flows_is_not_asked_for_again() {
         let mut venue = venue("send = '${items|json}'\nack = { per = \"request\", id = \"/id\" }", &["a", "b"]);
         venue.hears();
-        venue.asking.refused(r#"{"id":1}"#, "no b");
-        assert!(!venue.asking.is_settled());
-        venue.asking.data("a");
+        venue.subscriptions.refused(r#"{"id":1}"#, "no b");
+        assert!(!venue.subscriptions.is_settled());
+        venue.subscriptions.updated("a");
         assert_eq!(venue.hears(), [r#"["b"]"#]);
-        venue.asking.refused(r#"{"id":2}"#, "no b");
+        venue.subscriptions.refused(r#"{"id":2}"#, "no b");
         assert_eq!(venue.outcomes(), ["+a", "-b: no b"]);
-        assert!(venue.asking.is_settled());
+        assert!(venue.subscriptions.is_settled());
     }
 
     #[test]
@@ -490,12 +492,12 @@ mod tests {
             &["a", "b"],
         );
         venue.hears();
-        venue.asking.refused(r#"{"id":1}"#, "");
+        venue.subscriptions.refused(r#"{"id":1}"#, "");
         let b = venue.item("b");
-        venue.asking.unwant(&[b]);
+        venue.subscriptions.unwant(&[b]);
         assert_eq!(venue.hears(), [r#"["a"]"#]);
-        venue.asking.acknowledged(r#"{"id":2}"#);
-        assert_eq!((venue.outcomes(), venue.asking.is_settled()), (vec!["+a".to_string()], true));
+        venue.subscriptions.acknowledged(r#"{"id":2}"#);
+        assert_eq!((venue.outcomes(), venue.subscriptions.is_settled()), (vec!["+a".to_string()], true));
     }
 
     #[test]
@@ -504,13 +506,13 @@ mod tests {
             let how = format!("send = '+${{item}}'\nunsubscribe = '-${{item}}'\nack = {{ {ack} }}");
             let mut venue = venue(&how, &["a"]);
             venue.hears();
-            venue.asking.acknowledged(r#"{"id":1,"item":"a"}"#);
-            venue.asking.renew("a");
+            venue.subscriptions.acknowledged(r#"{"id":1,"item":"a"}"#);
+            venue.subscriptions.renew("a");
             assert_eq!(venue.hears(), ["-a", "+a"]);
             assert_eq!(venue.outcomes(), ["+a"]);
-            venue.asking.acknowledged(r#"{"id":2,"item":"a"}"#);
+            venue.subscriptions.acknowledged(r#"{"id":2,"item":"a"}"#);
             assert_eq!(venue.outcomes(), [""; 0], "{ack}");
-            venue.asking.refused(r#"{"id":3,"item":"a"}"#, "delisted");
+            venue.subscriptions.refused(r#"{"id":3,"item":"a"}"#, "delisted");
             assert_eq!(venue.outcomes(), ["-a: delisted"], "{ack}");
         }
     }
@@ -520,14 +522,14 @@ mod tests {
         let mut each =
             venue("send = '${items|json}'\nack = { per = \"item\", key = [\"/r/c\", \"/r/s\"] }", &["t.X", "t.Y"]);
         each.hears();
-        each.asking.acknowledged(r#"{"r":{"c":"t","s":"Y"}}"#);
-        each.asking.refused(r#"{"r":{"c":"t","s":"X"}}"#, "shown");
+        each.subscriptions.acknowledged(r#"{"r":{"c":"t","s":"Y"}}"#);
+        each.subscriptions.refused(r#"{"r":{"c":"t","s":"X"}}"#, "shown");
         assert_eq!(each.outcomes(), ["+t.Y", "-t.X: shown"]);
 
         let mut list =
             venue("send = '${items|json}'\nack = { per = \"list\", id = \"/id\", ok = \"/result\" }", &["a", "b"]);
         list.hears();
-        list.asking.acknowledged(r#"{"id":1,"result":["a"]}"#);
+        list.subscriptions.acknowledged(r#"{"id":1,"result":["a"]}"#);
         assert_eq!(list.outcomes(), ["+a", "-b: the upstream left it out of what it accepts"]);
 
         let mut partial = venue(
@@ -535,12 +537,12 @@ mod tests {
             &["a", "b"],
         );
         partial.hears();
-        partial.asking.acknowledged(r#"{"success":[{"s":"a"}],"fails":[{"s":"b"}]}"#);
+        partial.subscriptions.acknowledged(r#"{"success":[{"s":"a"}],"fails":[{"s":"b"}]}"#);
         assert_eq!(partial.outcomes(), ["+a", "-b: the upstream refuses it"]);
 
         let mut all = venue("send = '${items|json}'\nack = { per = \"cumulative\" }", &["a", "b"]);
         all.hears();
-        all.asking.acknowledged("{}");
+        all.subscriptions.acknowledged("{}");
         assert_eq!(all.outcomes(), ["+a", "+b"]);
     }
 
@@ -549,23 +551,23 @@ mod tests {
         let mut venue =
             venue("send = '${items|json}'\nack = { per = \"request\", id = \"/id\", timeout = \"2s\" }", &["a", "b"]);
         venue.hears();
-        venue.asking.data("a");
-        assert_eq!(venue.asking.deadline_ns(), Some(2_000_000_000));
-        venue.asking.tick(Stamp { wall_ms: 2000, mono_ns: 2_000_000_000 });
+        venue.subscriptions.updated("a");
+        assert_eq!(venue.subscriptions.deadline_ns(), Some(2_000_000_000));
+        venue.subscriptions.tick(Stamp { wall_ms: 2000, mono_ns: 2_000_000_000 });
         assert_eq!(venue.outcomes(), ["+a", "-b: no answer"]);
-        assert_eq!(venue.asking.deadline_ns(), None);
+        assert_eq!(venue.subscriptions.deadline_ns(), None);
     }
 
     #[test]
     fn what_is_not_wanted_any_more_is_not_asked_for_or_is_dropped() {
         let mut venue = venue("send = '+${item}'\nunsubscribe = '-${bind.key}'", &["a", "b"]);
         let (a, b, c) = (venue.item("a"), venue.item("b"), venue.item("c"));
-        venue.asking.unwant(&[b]);
+        venue.subscriptions.unwant(&[b]);
         assert_eq!(venue.hears(), ["+a"]);
-        venue.asking.unwant(std::slice::from_ref(&a));
-        venue.asking.want(&[c]);
+        venue.subscriptions.unwant(std::slice::from_ref(&a));
+        venue.subscriptions.want(&[c]);
         assert_eq!(venue.hears(), ["-#a", "+c"]);
-        venue.asking.want(&[a]);
+        venue.subscriptions.want(&[a]);
         assert_eq!(venue.hears(), ["+a"]);
     }
 
@@ -574,13 +576,13 @@ mod tests {
         let mut venue = venue("send = '+${item}'\nunsubscribe = '-${item}'", &["a"]);
         let a = [venue.item("a")];
         venue.hears();
-        venue.asking.data("a");
+        venue.subscriptions.updated("a");
         assert_eq!(venue.outcomes(), ["+a"]);
-        venue.asking.unwant(&a);
-        venue.asking.want(&a);
+        venue.subscriptions.unwant(&a);
+        venue.subscriptions.want(&a);
         assert_eq!((venue.hears(), venue.outcomes()), (vec![], vec!["+a".to_string()]));
-        venue.asking.renew("a");
-        venue.asking.want(&a);
+        venue.subscriptions.renew("a");
+        venue.subscriptions.want(&a);
         assert_eq!(venue.hears(), ["-a", "+a"], "a renewal goes on");
     }
 
@@ -595,7 +597,7 @@ mod tests {
             let mut venue = venue(&how, &["a", "b"]);
             let items = [venue.item("a"), venue.item("b")];
             venue.hears();
-            venue.asking.unwant(&items);
+            venue.subscriptions.unwant(&items);
             assert_eq!(venue.hears(), told, "{unsubscribe}");
         }
     }
@@ -605,8 +607,8 @@ mod tests {
         let mut venue = venue("send = '+${item}'", &["a"]);
         let a = [venue.item("a")];
         venue.hears();
-        venue.asking.unwant(&a);
-        venue.asking.want(&a);
+        venue.subscriptions.unwant(&a);
+        venue.subscriptions.want(&a);
         assert_eq!(venue.hears(), [""; 0]);
     }
 
@@ -614,9 +616,9 @@ mod tests {
     fn a_renewed_item_is_dropped_and_asked_for() {
         let mut venue = venue("send = '+${item}'\nunsubscribe = '-${item}'", &["a"]);
         venue.hears();
-        venue.asking.data("a");
-        venue.asking.renew("a");
-        venue.asking.renew("a");
+        venue.subscriptions.updated("a");
+        venue.subscriptions.renew("a");
+        venue.subscriptions.renew("a");
         assert_eq!(venue.hears(), ["-a", "+a"]);
     }
 
@@ -625,7 +627,7 @@ mod tests {
         let mut venue = venue("send = '${items|json}'\nchange = \"replace_all\"", &["a"]);
         assert_eq!(venue.hears(), [r#"["a"]"#]);
         let b = venue.item("b");
-        venue.asking.want(&[b]);
+        venue.subscriptions.want(&[b]);
         let told = venue.hears();
         assert!(told == [r#"["a","b"]"#] || told == [r#"["b","a"]"#], "{told:?}");
     }

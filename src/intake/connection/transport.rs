@@ -1,4 +1,4 @@
-//! One place for a connection: dialing, open, or empty. Moves bytes and knows nothing of what they mean.
+//! The socket of a connection: dialing, open, or empty. Moves bytes and knows nothing of what they mean.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -14,11 +14,11 @@ use crate::words::stamp::Stamp;
 use crate::intake::connection::dial::{Dialer, Endpoint, UpstreamSocket, bytes_read, closed, loss};
 use crate::intake::connection::loss::Loss;
 
-/// How long a farewell may take.
+/// How long the closing handshake may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 type Dialing = Pin<Box<dyn Future<Output = Result<UpstreamSocket, Loss>> + Send>>;
-type Closing = Pin<Box<dyn Future<Output = ()> + Send>>;
+type ClosingFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 #[derive(Default)]
 pub enum Transport {
@@ -26,8 +26,8 @@ pub enum Transport {
     Empty,
     Dialing(Dialing),
     Open(Box<OpenConnection>),
-    /// We take leave; nothing is heard any more.
-    Leaving(Closing),
+    /// It is being closed by us; nothing is received any more.
+    Closing(ClosingFuture),
 }
 
 /// An open connection.
@@ -44,16 +44,16 @@ pub struct OpenConnection {
 #[derive(Debug)]
 pub enum Event {
     Opened,
-    Heard(Message),
+    Received(Message),
     /// It has ended, or could not be opened.
     Lost(Loss),
-    /// Leave is taken; the place is empty.
-    Left,
+    /// It is closed by us.
+    Closed,
 }
 
 impl Transport {
-    pub fn dial(&mut self, dialer: &Dialer, door: Endpoint) {
-        *self = Transport::Dialing(Box::pin(dialer.clone().connect(door)));
+    pub fn dial(&mut self, dialer: &Dialer, endpoint: Endpoint) {
+        *self = Transport::Dialing(Box::pin(dialer.clone().connect(endpoint)));
     }
 
     pub fn is_empty(&self) -> bool {
@@ -62,49 +62,49 @@ impl Transport {
 
     /// Whether there is a connection that has taken what was queued before.
     pub fn takes_more(&self) -> bool {
-        matches!(self, Transport::Open(line) if line.unsent.is_empty() && line.stuck_since.is_none())
+        matches!(self, Transport::Open(open) if open.unsent.is_empty() && open.stuck_since.is_none())
     }
 
     /// Queues a message; without a connection it is dropped.
     pub fn send(&mut self, message: Message) {
-        if let Transport::Open(line) = self {
-            line.unsent.push_back(message);
+        if let Transport::Open(open) = self {
+            open.unsent.push_back(message);
         }
     }
 
     /// Bytes came since this was last asked, a whole message or not.
-    pub fn has_heard(&mut self) -> bool {
-        let Transport::Open(line) = self else { return false };
-        let bytes = bytes_read(&line.socket);
-        bytes != std::mem::replace(&mut line.bytes, bytes)
+    pub fn has_read(&mut self) -> bool {
+        let Transport::Open(open) = self else { return false };
+        let bytes = bytes_read(&open.socket);
+        bytes != std::mem::replace(&mut open.bytes, bytes)
     }
 
     /// Since when the socket takes nothing of what is to be sent.
     pub fn stuck_since(&self) -> Option<Stamp> {
         match self {
-            Transport::Open(line) => line.stuck_since,
-            Transport::Empty | Transport::Dialing(_) | Transport::Leaving(_) => None,
+            Transport::Open(open) => open.stuck_since,
+            Transport::Empty | Transport::Dialing(_) | Transport::Closing(_) => None,
         }
     }
 
-    /// Takes leave; what was heard until then and not looked at is lost.
+    /// Closes it; what has come until then and was not looked at is lost.
     pub fn close(&mut self) {
         *self = match std::mem::take(self) {
-            Transport::Open(line) => Transport::Leaving(Box::pin(line.farewell())),
-            Transport::Leaving(leaving) => Transport::Leaving(leaving),
+            Transport::Open(open) => Transport::Closing(Box::pin(open.close())),
+            Transport::Closing(closing) => Transport::Closing(closing),
             Transport::Empty | Transport::Dialing(_) => Transport::Empty,
         };
     }
 
-    /// As `close`, and waits until leave is taken.
+    /// As `close`, and waits until it is closed.
     pub async fn closed(&mut self) {
         self.close();
-        if let Transport::Leaving(leaving) = std::mem::take(self) {
-            leaving.await;
+        if let Transport::Closing(closing) = std::mem::take(self) {
+            closing.await;
         }
     }
 
-    /// The next thing that happens; an end leaves the place empty.
+    /// The next thing that happens; an end leaves it empty.
     pub fn poll(&mut self, cx: &mut Context<'_>, now: Stamp) -> Poll<Event> {
         let event = match self {
             Transport::Empty => return Poll::Pending,
@@ -121,17 +121,17 @@ impl Transport {
                 }
                 Err(loss) => Event::Lost(loss),
             },
-            Transport::Leaving(leaving) => {
-                ready!(leaving.as_mut().poll(cx));
-                Event::Left
+            Transport::Closing(closing) => {
+                ready!(closing.as_mut().poll(cx));
+                Event::Closed
             }
-            Transport::Open(line) => match line.write(cx, now) {
+            Transport::Open(open) => match open.write(cx, now) {
                 Err(loss) => Event::Lost(loss),
-                Ok(()) => match ready!(line.socket.poll_next_unpin(cx)) {
+                Ok(()) => match ready!(open.socket.poll_next_unpin(cx)) {
                     Some(Ok(Message::Close(frame))) => {
                         Event::Lost(closed(frame.map(|frame| (u16::from(frame.code), frame.reason))))
                     }
-                    Some(Ok(message)) => return Poll::Ready(Event::Heard(message)),
+                    Some(Ok(message)) => return Poll::Ready(Event::Received(message)),
                     Some(Err(error)) => Event::Lost(loss(error)),
                     None => Event::Lost(closed(None)),
                 },
@@ -143,8 +143,8 @@ impl Transport {
 }
 
 impl OpenConnection {
-    async fn farewell(mut self: Box<OpenConnection>) {
-        // The upstream may be gone as well; then there is nobody to take leave of.
+    async fn close(mut self: Box<OpenConnection>) {
+        // The upstream may be gone as well; then there is no handshake to wait for.
         tokio::time::timeout(CLOSE_TIMEOUT, self.socket.close(None)).await.ok();
     }
 

@@ -10,11 +10,9 @@ use std::sync::Arc;
 
 use crate::profile::subscribe::FeedItem;
 
-/// One connection, for as long as the process runs; never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId(pub u32);
+use crate::intake::update::ConnectionId;
 
-/// Something to be done for the roster to become true.
+/// Something to be done for the assignment to become true.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reassign {
     Want(ConnectionId, Vec<Arc<FeedItem>>),
@@ -40,14 +38,14 @@ pub struct Assignment {
 
 #[derive(Debug, Default)]
 struct Leg {
-    links: BTreeMap<ConnectionId, ConnectionLoad>,
+    connections: BTreeMap<ConnectionId, ConnectionLoad>,
     /// Where each item is; those that are nowhere found no room.
     places: HashMap<String, ConnectionId>,
 }
 
 #[derive(Debug, Default)]
 struct ConnectionLoad {
-    standing: LinkState,
+    state: LinkState,
     count: usize,
 }
 
@@ -77,8 +75,8 @@ impl Assignment {
     }
 
     /// A connection that will carry items of this leg.
-    pub fn add_link(&mut self, leg: usize, link: ConnectionId) -> Vec<Reassign> {
-        self.legs[leg].links.insert(link, ConnectionLoad::default());
+    pub fn add_connection(&mut self, leg: usize, connection: ConnectionId) -> Vec<Reassign> {
+        self.legs[leg].connections.insert(connection, ConnectionLoad::default());
         let homeless = self.homeless(leg);
         self.place(leg, homeless)
     }
@@ -86,8 +84,8 @@ impl Assignment {
     /// Gives what one connection carries to another that takes its place, and stands.
     pub fn replace(&mut self, old: ConnectionId, new: ConnectionId) -> Vec<Reassign> {
         for leg in &mut self.legs {
-            if let Some(load) = leg.links.remove(&old) {
-                leg.links.insert(new, ConnectionLoad { standing: LinkState::Open, count: load.count });
+            if let Some(load) = leg.connections.remove(&old) {
+                leg.connections.insert(new, ConnectionLoad { state: LinkState::Open, count: load.count });
                 leg.places.values_mut().filter(|place| **place == old).for_each(|place| *place = new);
             }
         }
@@ -111,7 +109,7 @@ impl Assignment {
             let Some(item) = self.items.remove(name) else { continue };
             for leg in &mut self.legs {
                 if let Some(place) = leg.places.remove(name) {
-                    leg.links.entry(place).or_default().count -= 1;
+                    leg.connections.entry(place).or_default().count -= 1;
                     drops.entry(place).or_default().push(item.clone());
                 }
             }
@@ -120,55 +118,57 @@ impl Assignment {
                 drops.entry(from).or_default().push(item.clone());
             }
         }
-        let mut orders: Vec<Reassign> = drops.into_iter().map(|(link, items)| Reassign::Drop(link, items)).collect();
+        let mut changes: Vec<Reassign> =
+            drops.into_iter().map(|(connection, items)| Reassign::Drop(connection, items)).collect();
         for leg in 0..self.legs.len() {
             let homeless = self.homeless(leg);
-            // Those that still find no room were told so before.
-            orders.extend(self.place(leg, homeless).into_iter().filter(|order| !matches!(order, Reassign::Add { .. })));
+            // Those that still find no room were refused before.
+            changes
+                .extend(self.place(leg, homeless).into_iter().filter(|change| !matches!(change, Reassign::Add { .. })));
         }
-        orders
+        changes
     }
 
-    pub fn items_of(&self, link: ConnectionId) -> Vec<Arc<FeedItem>> {
-        let places = self.legs.iter().flat_map(|leg| &leg.places).filter(|(_, place)| **place == link);
+    pub fn items_of(&self, connection: ConnectionId) -> Vec<Arc<FeedItem>> {
+        let places = self.legs.iter().flat_map(|leg| &leg.places).filter(|(_, place)| **place == connection);
         let mut items: Vec<Arc<FeedItem>> = places.filter_map(|(name, _)| self.items.get(name).cloned()).collect();
         items.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         items
     }
 
     /// Whether this connection carries nothing.
-    pub fn is_idle(&self, link: ConnectionId) -> bool {
-        self.legs.iter().filter_map(|leg| leg.links.get(&link)).all(|load| load.count == 0)
+    pub fn is_idle(&self, connection: ConnectionId) -> bool {
+        self.legs.iter().filter_map(|leg| leg.connections.get(&connection)).all(|load| load.count == 0)
     }
 
     /// The connections that carry this item.
-    pub fn links_of(&self, name: &str) -> Vec<ConnectionId> {
+    pub fn connections_of(&self, name: &str) -> Vec<ConnectionId> {
         self.legs.iter().filter_map(|leg| leg.places.get(name).copied()).collect()
     }
 
-    /// The connection stands, and has been asked for what it carries. It takes over its share.
-    pub fn opened(&mut self, link: ConnectionId) -> Vec<Reassign> {
-        let Some(leg) = self.leg_of(link) else { return Vec::new() };
-        let links = &mut self.legs[leg].links;
-        links.entry(link).or_default().standing = LinkState::Open;
+    /// The connection is open, and has been asked for what it carries. It takes over its share.
+    pub fn opened(&mut self, connection: ConnectionId) -> Vec<Reassign> {
+        let Some(leg) = self.leg_of(connection) else { return Vec::new() };
+        let connections = &mut self.legs[leg].connections;
+        connections.entry(connection).or_default().state = LinkState::Open;
         let lost: Vec<ConnectionId> =
-            links.iter().filter(|(_, load)| load.standing == LinkState::Lost).map(|(id, _)| *id).collect();
-        let mut orders: Vec<Reassign> = lost.into_iter().flat_map(|lost| self.rehome(leg, lost)).collect();
-        orders.extend(self.balance(leg));
-        orders
+            connections.iter().filter(|(_, load)| load.state == LinkState::Lost).map(|(id, _)| *id).collect();
+        let mut changes: Vec<Reassign> = lost.into_iter().flat_map(|lost| self.rehome(leg, lost)).collect();
+        changes.extend(self.balance(leg));
+        changes
     }
 
     /// An item has arrived on this connection; its old place may let it go.
-    pub fn arrived(&mut self, name: &str, link: ConnectionId) -> Option<Reassign> {
-        let from = self.moves.remove(&(name.to_string(), link))?;
+    pub fn arrived(&mut self, name: &str, connection: ConnectionId) -> Option<Reassign> {
+        let from = self.moves.remove(&(name.to_string(), connection))?;
         Some(Reassign::Drop(from, vec![self.items.get(name)?.clone()]))
     }
 
     /// An item is refused on this connection. If it was on its way there it stays where it was.
-    pub fn refused(&mut self, name: &str, link: ConnectionId) -> Option<Reassign> {
-        let from = self.moves.remove(&(name.to_string(), link))?;
-        self.send_back(name, link, from);
-        Some(Reassign::Drop(link, vec![self.items.get(name)?.clone()]))
+    pub fn refused(&mut self, name: &str, connection: ConnectionId) -> Option<Reassign> {
+        let from = self.moves.remove(&(name.to_string(), connection))?;
+        self.send_back(name, connection, from);
+        Some(Reassign::Drop(connection, vec![self.items.get(name)?.clone()]))
     }
 
     pub fn has(&self, name: &str) -> bool {
@@ -186,29 +186,29 @@ impl Assignment {
     }
 
     /// The connection is gone, or cannot be had. What it carried goes to the others that stand, as far as they have room.
-    pub fn lost(&mut self, link: ConnectionId) -> Vec<Reassign> {
-        let Some(leg) = self.leg_of(link) else { return Vec::new() };
-        self.legs[leg].links.entry(link).or_default().standing = LinkState::Lost;
+    pub fn lost(&mut self, connection: ConnectionId) -> Vec<Reassign> {
+        let Some(leg) = self.leg_of(connection) else { return Vec::new() };
+        self.legs[leg].connections.entry(connection).or_default().state = LinkState::Lost;
         // What was on its way here is still carried where it was.
         let back: Vec<((String, ConnectionId), ConnectionId)> =
-            self.moves.extract_if(|(_, to), _| *to == link).collect();
+            self.moves.extract_if(|(_, to), _| *to == connection).collect();
         for ((name, _), from) in back {
-            self.send_back(&name, link, from);
+            self.send_back(&name, connection, from);
         }
-        self.moves.retain(|_, from| *from != link);
-        self.rehome(leg, link)
+        self.moves.retain(|_, from| *from != connection);
+        self.rehome(leg, connection)
     }
 
-    fn leg_of(&self, link: ConnectionId) -> Option<usize> {
-        self.legs.iter().position(|leg| leg.links.contains_key(&link))
+    fn leg_of(&self, connection: ConnectionId) -> Option<usize> {
+        self.legs.iter().position(|leg| leg.connections.contains_key(&connection))
     }
 
     fn send_back(&mut self, name: &str, to: ConnectionId, from: ConnectionId) {
         for leg in &mut self.legs {
             if let Some(place) = leg.places.get_mut(name).filter(|place| **place == to) {
                 *place = from;
-                leg.links.entry(to).or_default().count -= 1;
-                leg.links.entry(from).or_default().count += 1;
+                leg.connections.entry(to).or_default().count -= 1;
+                leg.connections.entry(from).or_default().count += 1;
             }
         }
     }
@@ -222,14 +222,14 @@ impl Assignment {
         let mut wanted: BTreeMap<ConnectionId, Vec<Arc<FeedItem>>> = BTreeMap::new();
         for name in orphans {
             let open =
-                leg.links.iter().filter(|(_, load)| load.standing == LinkState::Open && load.count < self.items_max);
+                leg.connections.iter().filter(|(_, load)| load.state == LinkState::Open && load.count < self.items_max);
             let Some(to) = open.min_by_key(|(_, load)| load.count).map(|(id, _)| *id) else { break };
-            leg.links.entry(lost).or_default().count -= 1;
-            leg.links.entry(to).or_default().count += 1;
+            leg.connections.entry(lost).or_default().count -= 1;
+            leg.connections.entry(to).or_default().count += 1;
             wanted.entry(to).or_default().extend(self.items.get(&name).cloned());
             leg.places.insert(name, to);
         }
-        wanted.into_iter().map(|(link, items)| Reassign::Want(link, items)).collect()
+        wanted.into_iter().map(|(connection, items)| Reassign::Want(connection, items)).collect()
     }
 
     /// Moves items from connections that carry more than their share to those that carry less.
@@ -237,7 +237,10 @@ impl Assignment {
         let leg = &mut self.legs[leg];
         let mut counts: BTreeMap<ConnectionId, usize> = BTreeMap::new();
         counts.extend(
-            leg.links.iter().filter(|(_, load)| load.standing == LinkState::Open).map(|(id, load)| (*id, load.count)),
+            leg.connections
+                .iter()
+                .filter(|(_, load)| load.state == LinkState::Open)
+                .map(|(id, load)| (*id, load.count)),
         );
         if !self.can_drop || counts.len() < 2 {
             return Vec::new();
@@ -256,16 +259,16 @@ impl Assignment {
             if counts.get(&from).is_none_or(|count| *count <= share) {
                 continue;
             }
-            for (link, delta) in [(from, -1), (to, 1)] {
-                let count = counts.entry(link).or_default();
+            for (connection, delta) in [(from, -1), (to, 1)] {
+                let count = counts.entry(connection).or_default();
                 *count = count.saturating_add_signed(delta);
-                leg.links.entry(link).or_default().count = *count;
+                leg.connections.entry(connection).or_default().count = *count;
             }
             wanted.entry(to).or_default().extend(self.items.get(&name).cloned());
             leg.places.insert(name.clone(), to);
             self.moves.insert((name, to), from);
         }
-        wanted.into_iter().map(|(link, items)| Reassign::Want(link, items)).collect()
+        wanted.into_iter().map(|(connection, items)| Reassign::Want(connection, items)).collect()
     }
 
     fn homeless(&self, leg: usize) -> Vec<Arc<FeedItem>> {
@@ -285,21 +288,22 @@ impl Assignment {
             if leg.places.contains_key(&item.name) {
                 continue;
             }
-            let with_room = leg.links.iter().filter(|(_, load)| load.count < self.items_max);
-            let best = with_room.min_by_key(|(_, load)| (load.standing == LinkState::Lost, load.count));
+            let with_room = leg.connections.iter().filter(|(_, load)| load.count < self.items_max);
+            let best = with_room.min_by_key(|(_, load)| (load.state == LinkState::Lost, load.count));
             let Some(to) = best.map(|(id, _)| *id) else {
                 homeless.push(item);
                 continue;
             };
-            leg.links.entry(to).or_default().count += 1;
+            leg.connections.entry(to).or_default().count += 1;
             leg.places.insert(item.name.clone(), to);
             wanted.entry(to).or_default().push(item);
         }
-        let mut orders: Vec<Reassign> = wanted.into_iter().map(|(link, items)| Reassign::Want(link, items)).collect();
+        let mut changes: Vec<Reassign> =
+            wanted.into_iter().map(|(connection, items)| Reassign::Want(connection, items)).collect();
         if !homeless.is_empty() {
-            orders.push(Reassign::Add { leg: leg_index, items: homeless });
+            changes.push(Reassign::Add { leg: leg_index, items: homeless });
         }
-        orders
+        changes
     }
 }
 
@@ -316,151 +320,158 @@ mod tests {
         (0..count).map(|n| item(&format!("t{n:04}"))).collect()
     }
 
-    fn pool(links: u32, items_max: usize, count: usize) -> Assignment {
-        let mut roster = Assignment::new(1, items_max, true);
-        (0..links).for_each(|link| assert_eq!(roster.add_link(0, ConnectionId(link)), []));
-        roster.add(items(count));
-        (0..links).for_each(|link| assert_eq!(roster.opened(ConnectionId(link)), []));
-        roster
+    fn pool(connections: u32, items_max: usize, count: usize) -> Assignment {
+        let mut assignment = Assignment::new(1, items_max, true);
+        (0..connections).for_each(|connection| assert_eq!(assignment.add_connection(0, ConnectionId(connection)), []));
+        assignment.add(items(count));
+        (0..connections).for_each(|connection| assert_eq!(assignment.opened(ConnectionId(connection)), []));
+        assignment
     }
 
-    fn loads(roster: &Assignment, links: u32) -> Vec<usize> {
-        (0..links).map(|link| roster.items_of(ConnectionId(link)).len()).collect()
+    fn loads(assignment: &Assignment, connections: u32) -> Vec<usize> {
+        (0..connections).map(|connection| assignment.items_of(ConnectionId(connection)).len()).collect()
     }
 
     #[test]
     fn items_are_spread_evenly_and_every_leg_has_them_all() {
         assert_eq!(loads(&pool(3, 1000, 3000), 3), [1000, 1000, 1000]);
-        let mut roster = Assignment::new(2, 10, true);
-        roster.add_link(0, ConnectionId(0));
-        roster.add_link(1, ConnectionId(1));
-        roster.add(items(4));
-        assert_eq!(loads(&roster, 2), [4, 4]);
-        assert_eq!(roster.links_of("t0002"), [ConnectionId(0), ConnectionId(1)]);
+        let mut assignment = Assignment::new(2, 10, true);
+        assignment.add_connection(0, ConnectionId(0));
+        assignment.add_connection(1, ConnectionId(1));
+        assignment.add(items(4));
+        assert_eq!(loads(&assignment, 2), [4, 4]);
+        assert_eq!(assignment.connections_of("t0002"), [ConnectionId(0), ConnectionId(1)]);
     }
 
     #[test]
     fn a_leg_without_room_asks_for_another_connection() {
-        let mut roster = Assignment::new(1, 2, true);
-        roster.add_link(0, ConnectionId(0));
-        let orders = roster.add(items(3));
+        let mut assignment = Assignment::new(1, 2, true);
+        assignment.add_connection(0, ConnectionId(0));
+        let changes = assignment.add(items(3));
         assert!(
-            matches!(&orders[..], [Reassign::Want(ConnectionId(0), two), Reassign::Add { leg: 0, items }] if (two.len(), items.len()) == (2, 1)),
-            "{orders:?}"
+            matches!(&changes[..], [Reassign::Want(ConnectionId(0), two), Reassign::Add { leg: 0, items }] if (two.len(), items.len()) == (2, 1)),
+            "{changes:?}"
         );
-        let orders = roster.add_link(0, ConnectionId(1));
-        assert!(matches!(&orders[..], [Reassign::Want(ConnectionId(1), one)] if one.len() == 1), "{orders:?}");
+        let changes = assignment.add_connection(0, ConnectionId(1));
+        assert!(matches!(&changes[..], [Reassign::Want(ConnectionId(1), one)] if one.len() == 1), "{changes:?}");
     }
 
     #[test]
     fn the_items_of_a_lost_connection_go_to_the_others_and_come_back() {
-        let mut roster = pool(3, 2000, 3000);
-        let orders = roster.lost(ConnectionId(1));
+        let mut assignment = pool(3, 2000, 3000);
+        let changes = assignment.lost(ConnectionId(1));
         let moved: usize =
-            orders.iter().map(|order| if let Reassign::Want(_, items) = order { items.len() } else { 0 }).sum();
-        assert_eq!((moved, loads(&roster, 3)), (1000, vec![1500, 0, 1500]));
-        let orders = roster.opened(ConnectionId(1));
-        let [Reassign::Want(ConnectionId(1), back)] = &orders[..] else { panic!("{orders:?}") };
-        assert_eq!((back.len(), loads(&roster, 3)), (1000, vec![1000, 1000, 1000]));
-        assert!(roster.is_moving());
-        let left: Vec<Reassign> = back.iter().filter_map(|item| roster.arrived(&item.name, ConnectionId(1))).collect();
+            changes.iter().map(|change| if let Reassign::Want(_, items) = change { items.len() } else { 0 }).sum();
+        assert_eq!((moved, loads(&assignment, 3)), (1000, vec![1500, 0, 1500]));
+        let changes = assignment.opened(ConnectionId(1));
+        let [Reassign::Want(ConnectionId(1), back)] = &changes[..] else { panic!("{changes:?}") };
+        assert_eq!((back.len(), loads(&assignment, 3)), (1000, vec![1000, 1000, 1000]));
+        assert!(assignment.is_moving());
+        let left: Vec<Reassign> =
+            back.iter().filter_map(|item| assignment.arrived(&item.name, ConnectionId(1))).collect();
         assert_eq!(left.len(), back.len());
-        assert!(!roster.is_moving());
+        assert!(!assignment.is_moving());
         assert!(
-            left.iter().all(|order| !matches!(order, Reassign::Drop(ConnectionId(1), _))),
+            left.iter().all(|change| !matches!(change, Reassign::Drop(ConnectionId(1), _))),
             "only the old places let go"
         );
     }
 
     #[test]
     fn what_finds_no_room_waits_for_its_connection() {
-        let mut roster = pool(3, 1024, 3000);
-        assert_eq!(roster.lost(ConnectionId(0)).len(), 2);
-        assert_eq!(loads(&roster, 3), [1000 - 48, 1024, 1024]);
+        let mut assignment = pool(3, 1024, 3000);
+        assert_eq!(assignment.lost(ConnectionId(0)).len(), 2);
+        assert_eq!(loads(&assignment, 3), [1000 - 48, 1024, 1024]);
     }
 
     #[test]
     fn a_removed_item_is_dropped_wherever_it_is() {
-        let mut roster = pool(2, 100, 2);
-        assert_eq!(roster.remove(&["t0001".to_string()]), [Reassign::Drop(ConnectionId(1), vec![item("t0001")])]);
-        assert_eq!((roster.item_count(), loads(&roster, 2)), (1, vec![1, 0]));
-        assert_eq!(roster.remove(&["t0001".to_string()]), []);
+        let mut assignment = pool(2, 100, 2);
+        assert_eq!(assignment.remove(&["t0001".to_string()]), [Reassign::Drop(ConnectionId(1), vec![item("t0001")])]);
+        assert_eq!((assignment.item_count(), loads(&assignment, 2)), (1, vec![1, 0]));
+        assert_eq!(assignment.remove(&["t0001".to_string()]), []);
     }
 
     #[test]
     fn a_successor_carries_what_its_predecessor_did() {
-        let mut roster = pool(2, 100, 10);
-        assert_eq!(roster.replace(ConnectionId(0), ConnectionId(7)), []);
-        assert_eq!((roster.items_of(ConnectionId(0)).len(), roster.items_of(ConnectionId(7)).len()), (0, 5));
+        let mut assignment = pool(2, 100, 10);
+        assert_eq!(assignment.replace(ConnectionId(0), ConnectionId(7)), []);
+        assert_eq!((assignment.items_of(ConnectionId(0)).len(), assignment.items_of(ConnectionId(7)).len()), (0, 5));
     }
 
     #[test]
     fn whichever_connection_comes_back_last_the_load_is_even_again() {
-        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
-            let mut roster = pool(3, 100, 30);
-            (0..3).for_each(|link| drop(roster.lost(ConnectionId(link))));
-            assert_eq!(loads(&roster, 3).iter().sum::<usize>(), 30);
-            for link in order {
-                roster.opened(ConnectionId(link));
+        for change in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            let mut assignment = pool(3, 100, 30);
+            (0..3).for_each(|connection| drop(assignment.lost(ConnectionId(connection))));
+            assert_eq!(loads(&assignment, 3).iter().sum::<usize>(), 30);
+            for connection in change {
+                assignment.opened(ConnectionId(connection));
                 let standing: Vec<Arc<FeedItem>> =
-                    (0..3).flat_map(|link| roster.items_of(ConnectionId(link))).collect();
+                    (0..3).flat_map(|connection| assignment.items_of(ConnectionId(connection))).collect();
                 assert_eq!(standing.len(), 30, "each item has one place");
-                for link in (0..3).map(ConnectionId) {
-                    roster.items_of(link).iter().for_each(|item| drop(roster.arrived(&item.name, link)));
+                for connection in (0..3).map(ConnectionId) {
+                    assignment
+                        .items_of(connection)
+                        .iter()
+                        .for_each(|item| drop(assignment.arrived(&item.name, connection)));
                 }
             }
-            assert_eq!(loads(&roster, 3), [10, 10, 10], "{order:?}");
+            assert_eq!(loads(&assignment, 3), [10, 10, 10], "{change:?}");
         }
     }
 
     #[test]
     fn new_items_go_to_a_connection_that_is_not_lost() {
-        let mut roster = pool(2, 100, 4);
-        roster.lost(ConnectionId(1));
-        let orders = roster.add(vec![item("new")]);
-        assert_eq!(orders, [Reassign::Want(ConnectionId(0), vec![item("new")])]);
+        let mut assignment = pool(2, 100, 4);
+        assignment.lost(ConnectionId(1));
+        let changes = assignment.add(vec![item("new")]);
+        assert_eq!(changes, [Reassign::Want(ConnectionId(0), vec![item("new")])]);
     }
 
     #[test]
     fn what_is_on_its_way_stays_where_it_was_if_it_does_not_arrive() {
         let moving = || {
-            let mut roster = pool(2, 100, 4);
-            roster.lost(ConnectionId(1));
-            assert_eq!(loads(&roster, 2), [4, 0]);
-            roster.opened(ConnectionId(1));
-            (roster.items_of(ConnectionId(1)), roster)
+            let mut assignment = pool(2, 100, 4);
+            assignment.lost(ConnectionId(1));
+            assert_eq!(loads(&assignment, 2), [4, 0]);
+            assignment.opened(ConnectionId(1));
+            (assignment.items_of(ConnectionId(1)), assignment)
         };
-        let (moved, mut roster) = moving();
+        let (moved, mut assignment) = moving();
         assert_eq!(moved.len(), 2);
-        assert_eq!(roster.lost(ConnectionId(1)), [], "nothing needs to be asked for again");
-        assert_eq!((loads(&roster, 2), roster.is_moving()), (vec![4, 0], false));
+        assert_eq!(assignment.lost(ConnectionId(1)), [], "nothing needs to be asked for again");
+        assert_eq!((loads(&assignment, 2), assignment.is_moving()), (vec![4, 0], false));
 
-        let (moved, mut roster) = moving();
-        let order = roster.refused(&moved[0].name, ConnectionId(1));
-        assert_eq!(order, Some(Reassign::Drop(ConnectionId(1), vec![moved[0].clone()])));
-        assert_eq!((loads(&roster, 2), roster.links_of(&moved[0].name)), (vec![3, 1], vec![ConnectionId(0)]));
-
-        let (moved, mut roster) = moving();
-        assert_eq!(roster.replace(ConnectionId(0), ConnectionId(5)), []);
+        let (moved, mut assignment) = moving();
+        let change = assignment.refused(&moved[0].name, ConnectionId(1));
+        assert_eq!(change, Some(Reassign::Drop(ConnectionId(1), vec![moved[0].clone()])));
         assert_eq!(
-            roster.arrived(&moved[0].name, ConnectionId(1)),
+            (loads(&assignment, 2), assignment.connections_of(&moved[0].name)),
+            (vec![3, 1], vec![ConnectionId(0)])
+        );
+
+        let (moved, mut assignment) = moving();
+        assert_eq!(assignment.replace(ConnectionId(0), ConnectionId(5)), []);
+        assert_eq!(
+            assignment.arrived(&moved[0].name, ConnectionId(1)),
             Some(Reassign::Drop(ConnectionId(5), vec![moved[0].clone()]))
         );
-        let dropped = roster.replace(ConnectionId(1), ConnectionId(6));
+        let dropped = assignment.replace(ConnectionId(1), ConnectionId(6));
         assert_eq!(dropped, [Reassign::Drop(ConnectionId(5), vec![moved[1].clone()])]);
-        assert!(!roster.is_moving());
+        assert!(!assignment.is_moving());
     }
 
     #[test]
     fn what_found_no_room_gets_a_place_when_there_is_some() {
-        let mut roster = Assignment::new(1, 2, true);
-        roster.add_link(0, ConnectionId(0));
-        roster.add(items(3));
-        let orders = roster.remove(&["t0000".to_string()]);
+        let mut assignment = Assignment::new(1, 2, true);
+        assignment.add_connection(0, ConnectionId(0));
+        assignment.add(items(3));
+        let changes = assignment.remove(&["t0000".to_string()]);
         let expected = [
             Reassign::Drop(ConnectionId(0), vec![item("t0000")]),
             Reassign::Want(ConnectionId(0), vec![item("t0002")]),
         ];
-        assert_eq!(orders, expected);
+        assert_eq!(changes, expected);
     }
 }

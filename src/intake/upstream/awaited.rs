@@ -1,16 +1,16 @@
 //! Items that were asked for and of which nothing has come yet.
 //!
 //! Whether something has come is not watched message by message: it is looked up once, when an item's time is over. What
-//! comes later ends the silence by itself (`Press::came`).
+//! comes later ends the silence by itself (`ItemStatus::arrived`).
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use crate::words::rate_limited_log::NameLog;
 use crate::words::stamp::Stamp;
 
-use super::super::digest::Digest;
-use super::Upstream;
-use crate::intake::upstream::tick::in_ns;
+use crate::intake::time::ns;
+use crate::intake::upstream::Upstream;
 
 /// Moments of items that are not awaited any more: so many are never looked through.
 const OUTDATED_MAX: usize = 1024;
@@ -22,14 +22,14 @@ pub(super) struct Awaited {
     asked: HashMap<String, Stamp>,
     /// The same items in the order in which their time is over; some are not awaited any more.
     due: VecDeque<(u64, String)>,
-    /// What is to be told to the log: of topics that must be called like their item, and of others.
-    silent: Digest,
-    unnamed: Digest,
+    /// What is to be logged: of topics that must be called like their item, and of others.
+    silent: NameLog,
+    unnamed: NameLog,
 }
 
 impl Awaited {
     pub fn new(timeout: Duration) -> Awaited {
-        Awaited { timeout_ns: in_ns(timeout), ..Awaited::default() }
+        Awaited { timeout_ns: ns(timeout), ..Awaited::default() }
     }
 
     pub fn timeout(&self) -> Duration {
@@ -74,7 +74,7 @@ impl Awaited {
 impl Upstream {
     /// An item was granted: its data are awaited, if none have ever come.
     pub(super) fn await_data(&mut self, name: &str, now: Stamp) {
-        if !self.outlet.came_since(name, 0) && !self.outlet.was_silent(name) {
+        if !self.pipeline.output.came_since(name, 0) && !self.pipeline.output.items.is_silent(name) {
             self.awaited.begin(name, now);
         }
     }
@@ -82,10 +82,10 @@ impl Upstream {
     /// Looks what has become of the items whose time is over.
     pub(super) fn tick_awaited(&mut self, now: Stamp) {
         let over = self.awaited.over(now);
-        let is_open = self.members.iter().any(|member| member.is_open());
+        let is_open = self.connections.open_count() > 0;
         let mut others = None;
         for (name, asked) in over {
-            if self.outlet.came_since(&name, 0) {
+            if self.pipeline.output.came_since(&name, 0) {
                 continue;
             }
             if !is_open {
@@ -95,12 +95,12 @@ impl Upstream {
             }
             // Some items of the operator give topics of other names: those of all symbols of a market. A client that names
             // a topic waits for this one.
-            let gives_others = self.wishes.is_only_pinned(&name) && *others.get_or_insert_with(|| self.has_others());
+            let gives_others = self.demand.is_only_pinned(&name) && *others.get_or_insert_with(|| self.has_others());
             if gives_others {
                 self.awaited.unnamed.add(&name);
             } else {
                 self.awaited.silent.add(&name);
-                self.outlet.is_silent(&name, asked, now);
+                self.pipeline.output.items.set_silent(&name, asked, now);
             }
         }
         let after_s = self.awaited.timeout_ns / 1_000_000_000;
@@ -110,7 +110,7 @@ impl Upstream {
                 "upstream: nothing has come yet of {names} {after_s} s after it was asked for, and it was not refused; \
                  topics may be quiet by nature, or names be written in another way"
             );
-            self.outlet.trouble(format!("nothing has come of {names}"));
+            self.pipeline.output.counts.trouble(format!("nothing has come of {names}"));
         }
         if let Some((names, count)) = self.awaited.unnamed.line(now) {
             tracing::info!(
@@ -123,7 +123,7 @@ impl Upstream {
 
     /// Whether there are topics that no item is called like.
     fn has_others(&self) -> bool {
-        let named = self.roster.names().filter(|name| self.outlet.knows(name)).count();
-        self.outlet.topics() > named
+        let named = self.assignment.names().filter(|name| self.pipeline.output.knows(name)).count();
+        self.pipeline.output.topics() > named
     }
 }

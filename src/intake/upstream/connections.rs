@@ -1,265 +1,262 @@
-//! One connection of an upstream over its whole life: dialed, open, lost, dialed again, perhaps somewhere else.
+//! All connections of the feed: how many there are, which of them are open, what has happened on them.
 
+use std::task::Poll;
 use std::time::Duration;
 
-use rand::Rng;
-
-use crate::intake::arbitrate::arbiter::UpdateSource;
-use crate::intake::classify::Classifier;
-use crate::intake::connection::backoff::Backoff;
-use crate::intake::connection::loss::Loss;
-use crate::intake::connection::protocol::Protocol;
-use crate::intake::connection::transport::Transport;
-use crate::intake::upstream::assignment::ConnectionId;
-use crate::json::Pointer;
+use crate::bus::clock::Clock;
+use crate::profile::Profile;
 use crate::words::stamp::Stamp;
 
-pub struct Connection {
-    pub id: ConnectionId,
-    pub leg: usize,
-    pub role: ConnectionRole,
-    pub link: Transport,
-    /// While it is open.
-    pub dialogue: Option<Protocol>,
-    pub sorter: Classifier,
-    /// When it is to be dialed; none while it is, or if it is not wanted.
-    pub dial_at_ns: Option<u64>,
-    pub opened: Option<Stamp>,
-    /// As in `UpdateSource`.
-    pub line: u32,
-    /// First and last data of this connection.
-    pub data: Option<(Stamp, Stamp)>,
-    pub rotate_at_ns: Option<u64>,
-    /// Nothing has come for the idle timeout.
-    pub is_silent: bool,
-    /// It was told that the connection stands and nothing has come yet.
-    pub told_waiting: bool,
-    /// Since when, as the upstream itself says, what comes over it may be outdated; in milliseconds since the Unix epoch.
-    pub outdated_ms: Option<u64>,
-    pub hole: Option<ConnectionGapEnd>,
-    /// Index of the address that it is at, or goes to next.
-    pub place: usize,
-    places: Vec<AddressState>,
+use crate::intake::classify::{Classifier, Guess};
+use crate::intake::connection::backoff::Backoff;
+use crate::intake::connection::dial::Endpoint;
+use crate::intake::connection::established::Established;
+use crate::intake::connection::loss::Loss;
+use crate::intake::connection::protocol::Protocol;
+use crate::intake::connection::transport::Event;
+use crate::intake::connection::{Connection, ConnectionRole};
+use crate::intake::time::{in_s, ns};
+use crate::intake::update::{ConnectionId, Generation};
+use crate::intake::upstream::addresses::Addresses;
+
+/// Events of one connection taken in one go before deadlines, other connections and the stop signal are looked at
+/// again: some 100 us of work.
+const BATCH_EVENTS: usize = 256;
+
+pub(super) struct Connections {
+    list: Vec<Connection>,
+    pub addresses: Addresses,
+    rules: ConnectionRules,
+    /// Connections that there have been.
+    count: u32,
+    /// That of the newest opening.
+    generation: u32,
+    events: Vec<ConnectionEvent>,
+    /// When all connections were last looked at: what came by then was gathered.
+    polled: Stamp,
 }
 
-/// The upstream has left out messages, and the newest values of what was in them follow.
-#[derive(Debug)]
-pub struct ConnectionGapEnd {
-    /// Data with a greater number are beyond it.
-    pub until: u64,
-    /// Where data have their number.
-    pub number: Pointer,
+/// What happened on a connection, and when.
+pub(super) type ConnectionEvent = (ConnectionId, Event, Stamp);
+
+/// What is the same for all connections.
+pub(super) struct ConnectionRules {
+    /// Connections at a time.
+    pub max: usize,
+    pub backoff: Backoff,
+    /// Data for this long show that a connection is worth having.
+    pub sustained: Duration,
+    /// A connection is replaced after this.
+    pub rotate_after: Option<Duration>,
 }
 
-/// What a connection is there for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectionRole {
-    Regular,
-    /// It is to take the place of this one.
-    Successor {
-        of: ConnectionId,
-    },
-    /// Another one has taken its place; it takes leave, and is then forgotten.
-    Leaving,
-}
-
-/// What is known of one address.
-#[derive(Clone)]
-struct AddressState {
-    backoff: Backoff,
-    /// Not to be dialed before this.
-    retry_ns: u64,
-}
-
-impl Connection {
-    /// `places` is the number of addresses; leg by leg they begin at another one.
-    pub fn new(
-        id: ConnectionId,
-        leg: usize,
-        role: ConnectionRole,
-        (places, backoff): (usize, Backoff),
-        sorter: Classifier,
-    ) -> Connection {
-        Connection {
-            id,
-            leg,
-            role,
-            link: Transport::Empty,
-            dialogue: None,
-            sorter,
-            dial_at_ns: Some(0),
-            opened: None,
-            line: 0,
-            data: None,
-            rotate_at_ns: None,
-            is_silent: false,
-            told_waiting: false,
-            outdated_ms: None,
-            hole: None,
-            place: leg % places,
-            places: vec![AddressState { backoff, retry_ns: 0 }; places],
+impl Connections {
+    pub fn new(addresses: Addresses, rules: ConnectionRules) -> Connections {
+        Connections {
+            list: Vec::new(),
+            addresses,
+            rules,
+            count: 0,
+            generation: 0,
+            events: Vec::new(),
+            polled: Stamp::default(),
         }
     }
 
-    pub fn source(&self) -> UpdateSource {
-        UpdateSource { link: self.id, leg: self.leg, line: self.line }
+    pub fn iter(&self) -> impl Iterator<Item = &Connection> {
+        self.list.iter()
     }
 
-    /// The connection whose items it is asked for.
-    pub fn carries_for(&self) -> ConnectionId {
-        match self.role {
-            ConnectionRole::Successor { of } => of,
-            ConnectionRole::Regular | ConnectionRole::Leaving => self.id,
-        }
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
+        self.list.iter_mut()
     }
 
-    pub fn is_open(&self) -> bool {
-        self.dialogue.is_some()
+    pub fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        self.list.iter().find(|connection| connection.id() == id)
     }
 
-    /// Its connection has ended, or could not be opened. Decides when and where to try again; gives the wait.
-    pub fn lost(&mut self, loss: &Loss, sustained: Duration, now: Stamp, rng: &mut impl Rng) -> Duration {
-        let flowed_ms = self.data.map_or(0, |(first, last)| last.ms_since(first));
-        let place = &mut self.places[self.place];
-        if Duration::from_millis(flowed_ms) >= sustained {
-            place.backoff.reset();
-        }
-        let wait = place.backoff.wait_after(loss, now, rng);
-        let retry_ns = now.mono_ns.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
-        // Another connection may have been told to wait longer.
-        place.retry_ns = place.retry_ns.max(retry_ns);
-        self.forget();
-        self.choose(1, now)
+    pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.list.iter_mut().find(|connection| connection.id() == id)
     }
 
-    /// Its addresses are not to be dialed before these moments: another connection was told so. Gives the wait.
-    pub fn hold(&mut self, until_ns: &[u64], now: Stamp) -> Duration {
-        for (place, until_ns) in self.places.iter_mut().zip(until_ns) {
-            place.retry_ns = place.retry_ns.max(*until_ns);
-        }
-        if self.dial_at_ns.is_some() { self.choose(0, now) } else { Duration::ZERO }
+    pub fn ids(&self) -> Vec<ConnectionId> {
+        self.list.iter().map(Connection::id).collect()
     }
 
-    /// When an address may be dialed again.
-    pub fn retry_ns_at(&self, place: usize) -> u64 {
-        self.places[place].retry_ns
+    pub fn max(&self) -> usize {
+        self.rules.max
     }
 
-    /// The address that may be dialed soonest, the first in turn from so many after this one. Gives the wait.
-    fn choose(&mut self, first: usize, now: Stamp) -> Duration {
-        let count = self.places.len();
-        let turn = (first..first + count).map(|step| (self.place + step) % count);
-        let soonest = turn.min_by_key(|place| self.places[*place].retry_ns.max(now.mono_ns));
-        self.place = soonest.unwrap_or(self.place);
-        let at_ns = self.retry_ns_at(self.place).max(now.mono_ns);
-        self.dial_at_ns = Some(at_ns);
-        Duration::from_nanos(at_ns - now.mono_ns)
+    pub fn polled(&self) -> Stamp {
+        self.polled
     }
 
-    /// Its connection is ended by us, and dialed anew as soon as that is done.
-    pub fn redial(&mut self, now: Stamp) {
-        self.link.close();
-        self.forget();
-        self.dial_at_ns = Some(self.retry_ns_at(self.place).max(now.mono_ns));
+    /// One more connection; it is dialed with the next turn.
+    pub fn add(&mut self, leg: usize, role: ConnectionRole, profile: &Profile, now: Stamp) -> ConnectionId {
+        let id = ConnectionId(self.count);
+        self.count += 1;
+        let backoff = (self.addresses.count(), self.rules.backoff.clone());
+        let mut connection = Connection::new(id, (leg, role), backoff, Classifier::new(profile));
+        connection.hold(self.addresses.held_ns(), now);
+        self.list.push(connection);
+        id
     }
 
-    /// Its connection is ended by us, for good.
-    pub fn leave(&mut self) {
-        self.link.close();
-        self.forget();
-        self.role = ConnectionRole::Leaving;
-        self.dial_at_ns = None;
-    }
-
-    fn forget(&mut self) {
-        self.dialogue = None;
-        self.opened = None;
-        self.data = None;
-        self.rotate_at_ns = None;
-        self.is_silent = false;
-        self.told_waiting = false;
-        self.outdated_ms = None;
-        self.hole = None;
-    }
-
-    /// Attempts in a row, at the address that was dialed last.
-    pub fn attempts(&self) -> u32 {
-        self.places.iter().map(|place| place.backoff.attempts()).sum()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rand::SeedableRng;
-    use rand::rngs::SmallRng;
-
-    use super::*;
-    use crate::profile::Profile;
-
-    fn member(places: usize) -> Connection {
-        let profile = Profile::built_in("simulated").expect("built in");
-        let backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(10));
-        Connection::new(ConnectionId(0), 0, ConnectionRole::Regular, (places, backoff), Classifier::new(&profile))
-    }
-
-    fn at(s: u64) -> Stamp {
-        Stamp { wall_ms: s * 1000, mono_ns: s * 1_000_000_000 }
-    }
-
-    fn closed() -> Loss {
-        Loss::Closed { code: None, reason: String::new() }
-    }
-
-    #[test]
-    fn the_next_address_is_tried_at_once_and_none_before_its_wait_is_over() {
-        let mut rng = SmallRng::seed_from_u64(1);
-        let mut member = member(3);
-        let mut earliest = [0; 3];
-        let mut now = at(1);
-        for attempt in 0..30 {
-            let before = member.place;
-            let wait = member.lost(&closed(), Duration::from_secs(60), now, &mut rng);
-            let dial_ns = member.dial_at_ns.expect("it is dialed again");
-            assert_eq!(dial_ns, now.mono_ns + u64::try_from(wait.as_nanos()).expect("short"));
-            if attempt < 2 {
-                assert_eq!((wait, member.place), (Duration::ZERO, before + 1), "one that did not fail yet");
+    /// Waits until something has happened on some connection, and gathers what has; or until one of them has taken what
+    /// was to be sent, and may take more.
+    pub async fn gather(&mut self, clock: Clock) {
+        let Connections { list, events, polled, .. } = self;
+        std::future::poll_fn(|cx| {
+            *polled = clock.now();
+            let mut has_written = false;
+            for connection in list.iter_mut() {
+                let takes_more = connection.transport.takes_more();
+                for _ in 0..BATCH_EVENTS {
+                    let Poll::Ready(event) = connection.transport.poll(cx, clock.now()) else { break };
+                    events.push((connection.id(), event, clock.now()));
+                }
+                has_written |= !takes_more && connection.transport.takes_more();
             }
-            earliest[before] = member.places[before].retry_ns;
-            assert!(dial_ns >= earliest[member.place], "attempt {attempt}: no address before its time");
-            assert!(earliest.iter().all(|other| *other >= dial_ns || *other <= now.mono_ns), "the soonest");
-            now = Stamp { mono_ns: dial_ns, ..now };
+            if events.is_empty() && !has_written { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+    }
+
+    /// What was gathered. `recycle` takes the memory back.
+    pub fn take_events(&mut self) -> Vec<ConnectionEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    pub fn recycle(&mut self, events: Vec<ConnectionEvent>) {
+        self.events = events;
+    }
+
+    pub fn dial(&mut self, id: ConnectionId, endpoint: Endpoint, now: Stamp) {
+        let Connections { list, addresses, .. } = self;
+        if let Some(connection) = list.iter_mut().find(|connection| connection.id() == id) {
+            connection.dial_at_ns = None;
+            addresses.dial(&mut connection.transport, endpoint, now);
         }
     }
 
-    #[test]
-    fn an_address_that_another_connection_was_banned_from_is_left_alone() {
-        let mut member = member(2);
-        member.hold(&[at(60).mono_ns, 0], at(1));
-        assert_eq!((member.place, member.dial_at_ns), (1, Some(at(1).mono_ns)), "there is another one");
-        member.hold(&[at(60).mono_ns, at(30).mono_ns], at(2));
-        assert_eq!((member.place, member.dial_at_ns), (1, Some(at(30).mono_ns)));
-        let mut open = self::member(1);
-        open.dial_at_ns = None;
-        open.hold(&[at(60).mono_ns], at(1));
-        assert_eq!(open.dial_at_ns, None, "it is not dialed at all");
-        open.redial(at(2));
-        assert_eq!(open.dial_at_ns, Some(at(60).mono_ns));
-        let wait = open.lost(&closed(), Duration::from_secs(60), at(3), &mut SmallRng::seed_from_u64(4));
-        assert_eq!(wait, Duration::from_secs(57));
+    /// The connection is open, and this is said on it.
+    pub fn opened(&mut self, id: ConnectionId, protocol: Protocol, now: Stamp) {
+        self.generation += 1;
+        let generation = Generation(self.generation);
+        let rotate_at_ns = self.rules.rotate_after.map(|after| now.mono_ns + ns(after));
+        if let Some(connection) = self.get_mut(id) {
+            connection.open(generation, Established::new(protocol, now, rotate_at_ns));
+        }
     }
 
-    #[test]
-    fn waits_are_short_again_after_data_has_flowed_for_long() {
-        let mut rng = SmallRng::seed_from_u64(3);
-        let mut member = member(1);
-        for _ in 0..5 {
-            member.lost(&closed(), Duration::from_secs(60), at(1), &mut rng);
+    /// The connection has ended, or could not be opened. Says what is done about it.
+    pub fn lost(&mut self, id: ConnectionId, loss: &Loss, now: Stamp) -> String {
+        let sustained = self.rules.sustained;
+        let Some(connection) = self.get_mut(id) else { return String::new() };
+        let address = connection.address();
+        let mut wait = connection.lost(loss, sustained, now, &mut rand::rng());
+        let (attempts, retry_ns) = (connection.attempts(), connection.retry_ns_at(address));
+        if loss.is_ban() || loss.retry_after(now).is_some() {
+            self.addresses.hold(address, retry_ns);
+            for connection in &mut self.list {
+                let held = connection.hold(self.addresses.held_ns(), now);
+                if connection.id() == id {
+                    wait = held;
+                }
+            }
         }
-        member.data = Some((at(2), at(61)));
-        member.lost(&closed(), Duration::from_secs(60), at(61), &mut rng);
-        assert_eq!(member.attempts(), 6, "59 s are not long enough");
-        member.data = Some((at(70), at(130)));
-        member.lost(&closed(), Duration::from_secs(60), at(130), &mut rng);
-        assert_eq!(member.attempts(), 1);
+        format!("reconnecting in {} (attempt {attempts})", in_s(wait))
+    }
+
+    /// Whether the connection is to be dialed again: what happened on it before is of no interest any more.
+    pub fn is_given_up(&self, id: ConnectionId) -> bool {
+        self.get(id).is_some_and(|connection| connection.dial_at_ns.is_some())
+    }
+
+    /// Forgets a connection that was closed because another one has taken its place.
+    pub fn forget_left(&mut self, id: ConnectionId) {
+        self.list.retain(|connection| connection.id() != id || connection.role() != ConnectionRole::Leaving);
+    }
+
+    /// Closes a connection whose place another one has taken. Gives its generation, if it was open.
+    pub fn leave(&mut self, id: ConnectionId) -> Option<Generation> {
+        let connection = self.get_mut(id)?;
+        let generation = connection.is_open().then(|| connection.generation());
+        connection.leave();
+        if connection.transport.is_empty() {
+            self.forget_left(id);
+        }
+        generation
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.list.len() < self.rules.max
+    }
+
+    pub fn open_count(&self) -> usize {
+        self.list.iter().filter(|connection| connection.is_open()).count()
+    }
+
+    /// The connection that is to take the place of this one.
+    pub fn successor_of(&self, id: ConnectionId) -> Option<&Connection> {
+        self.list.iter().find(|connection| connection.role() == ConnectionRole::Successor { of: id })
+    }
+
+    /// This connection and the one that is to take its place.
+    pub fn with_successor(&mut self, id: ConnectionId) -> impl Iterator<Item = &mut Connection> {
+        let successor = ConnectionRole::Successor { of: id };
+        self.list.iter_mut().filter(move |connection| connection.id() == id || connection.role() == successor)
+    }
+
+    /// Whether several connections are there for the same.
+    pub fn overlap(&self) -> bool {
+        self.list.iter().any(|connection| connection.leg() > 0 || connection.is_successor())
+    }
+
+    /// Whether another leg carries what this connection does.
+    pub fn is_covered(&self, id: ConnectionId) -> bool {
+        let leg = self.get(id).map(Connection::leg);
+        self.list.iter().any(|connection| Some(connection.leg()) != leg && connection.is_open())
+    }
+
+    /// Whether nothing comes over any connection.
+    pub fn are_silent(&self) -> bool {
+        self.established().all(|established| established.is_silent)
+    }
+
+    /// When the first of them was opened.
+    pub fn opened_since(&self) -> Option<Stamp> {
+        self.established().map(Established::opened).min_by_key(|opened| opened.mono_ns)
+    }
+
+    /// Since when the feed is outdated: all connections say so over which anything comes.
+    pub fn outdated_since_ms(&self) -> Option<u64> {
+        let speaking = || self.established().filter(|established| !established.is_silent);
+        let is_outdated = speaking().all(|established| established.outdated_since_ms().is_some());
+        speaking().filter_map(Established::outdated_since_ms).min().filter(|_| is_outdated)
+    }
+
+    fn established(&self) -> impl Iterator<Item = &Established> {
+        self.list.iter().filter_map(|connection| connection.established.as_ref())
+    }
+
+    /// Whether no connection has received anything by which topics could be named.
+    pub fn are_untouched(&self) -> bool {
+        self.list.iter().all(|connection| connection.classifier.is_untouched())
+    }
+
+    /// The first guess that a connection has made.
+    pub fn guess(&self) -> Option<&Guess> {
+        self.list.iter().find_map(|connection| connection.classifier.guess())
+    }
+
+    /// From now on messages are classified by this profile.
+    pub fn classify_by(&mut self, profile: &Profile) {
+        self.list.iter_mut().for_each(|connection| connection.classifier = Classifier::new(profile));
+    }
+
+    /// Closes all of them.
+    pub async fn close(&mut self) {
+        futures_util::future::join_all(self.list.iter_mut().map(|connection| connection.transport.closed())).await;
     }
 }

@@ -1,225 +1,153 @@
-//! What is done when time has come: connections are dialed, and what is to be said on them is said.
-
-use std::sync::Arc;
-use std::time::Duration;
+//! What is done when time has come: connections are dialed, and what is to be sent on them is sent.
 
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 
-use crate::intake::assemble::sequence::Number;
-use crate::intake::classify::Classifier;
-use crate::intake::connection::dial::Endpoint;
-use crate::intake::connection::loss::{Loss, in_s};
-use crate::intake::connection::protocol::{Protocol, ProtocolAction};
-use crate::profile::placeholders::{Context, Missing};
 use crate::profile::subscribe::FeedItem;
-use crate::profile::target::{FeedUrl, FeedUrlError, without_secrets};
 use crate::words::stamp::Stamp;
 
-use crate::intake::upstream::connections::{Connection, ConnectionRole};
-use crate::intake::upstream::{Upstream, plain_target};
-
-/// Most feeds speak sooner than this after they were asked; what follows at once needs no word before.
-const WAITING_TOLD_NS: u64 = 1_000_000_000;
+use crate::intake::classify::Classifier;
+use crate::intake::connection::established::Established;
+use crate::intake::connection::loss::Loss;
+use crate::intake::connection::protocol::ProtocolAction;
+use crate::intake::connection::{Connection, ConnectionRole};
+use crate::intake::time::{in_s, ns};
+use crate::intake::update::ConnectionId;
+use crate::intake::upstream::Upstream;
+use crate::intake::upstream::addresses::EndpointContext;
+use crate::intake::upstream::lifecycle::takes_over_ns;
 
 impl Upstream {
     /// Everything that is due now.
-    pub(super) fn act(&mut self, now: Stamp) {
-        self.tick_sorters(now);
+    pub(super) fn tick(&mut self, now: Stamp) {
+        self.tick_classifiers(now);
         self.share_guess();
-        self.outlet.tick(now, self.polled);
-        self.mend(now);
-        self.tick_wishes(now);
-        self.tell_waiting(now);
+        self.pipeline.tick(now, self.connections.polled());
+        self.remedy_gaps(now);
+        self.tick_demand(now);
+        self.requests.tick(now);
+        self.report_waiting(now);
         self.tick_awaited(now);
-        for index in 0..self.members.len() {
-            self.dial(index, now);
-            self.speak(index, now);
-            self.learn(index, now);
+        for id in self.connections.ids() {
+            self.dial(id, now);
+            self.send_due(id, now);
+            self.take_outcomes(id, now);
         }
         self.rotate_due(now);
         self.promote(now);
-        self.judge_merging(now);
-        self.judge_idleness(now);
+        self.check_overlap(now);
+        self.check_idleness(now);
     }
 
-    /// When `act` may have something to do although nothing has happened.
+    /// When `tick` may have something to do although nothing has happened.
     pub(super) fn deadline_ns(&self) -> Option<u64> {
-        let of_member = |member: &Connection| {
-            let ready_ns = self.dials.as_ref().map_or(0, |dials| dials.ready_ns());
-            let dial = member.dial_at_ns.filter(|_| member.link.is_empty() && self.is_wanted(member));
-            let dialogue = member.dialogue.as_ref().filter(|_| member.link.takes_more());
-            let stuck = member.link.stuck_since().map(|since| since.mono_ns + self.patience_ns());
-            let due = [
-                dial.map(|at| at.max(ready_ns)),
-                dialogue.and_then(Protocol::deadline_ns),
-                stuck,
-                Self::takes_over_ns(member),
-                member.rotate_at_ns.filter(|_| member.role == ConnectionRole::Regular),
-                waiting_ns(member),
-                member.sorter.deadline_ns(),
-            ];
-            due.into_iter().flatten().min()
-        };
-        let merging = (self.merging_until_ns > 0).then_some(self.merging_until_ns);
-        let members = self.members.iter().filter_map(of_member).min();
-        let outlet = self.outlet.deadline_ns();
-        let waiting = [self.wishes.deadline_ns(), self.awaited.deadline_ns(), self.idle_deadline_ns()];
-        [members, outlet, merging].into_iter().chain(waiting).flatten().min()
+        let connections =
+            self.connections.iter().filter_map(|connection| self.connection_deadline_ns(connection)).min();
+        let copies = Some(self.copies_until_ns).filter(|until_ns| *until_ns > 0);
+        let owners = [self.pipeline.deadline_ns(), self.demand.deadline_ns(), self.requests.deadline_ns()];
+        let waiting = [self.awaited.deadline_ns(), self.idle_deadline_ns()];
+        [connections, copies].into_iter().chain(owners).chain(waiting).flatten().min()
     }
 
-    fn patience_ns(&self) -> u64 {
-        u64::try_from(self.script.timing.pong_timeout.as_nanos()).unwrap_or(u64::MAX / 2)
+    fn connection_deadline_ns(&self, connection: &Connection) -> Option<u64> {
+        let dial = connection.dial_at_ns.filter(|_| connection.transport.is_empty() && self.is_wanted(connection));
+        let established = connection.established.as_ref();
+        let protocol = established.filter(|_| connection.transport.takes_more());
+        let stuck = connection.transport.stuck_since().map(|since| since.mono_ns + ns(self.config.timing.pong_timeout));
+        let regular = established.filter(|_| connection.role() == ConnectionRole::Regular);
+        let due = [
+            dial.map(|at| at.max(self.connections.addresses.ready_ns())),
+            protocol.and_then(|established| established.protocol.deadline_ns()),
+            stuck,
+            takes_over_ns(connection),
+            regular.and_then(|established| established.rotate_at_ns),
+            established.and_then(Established::waiting_report_ns),
+            connection.classifier.deadline_ns(),
+        ];
+        due.into_iter().flatten().min()
     }
 
     /// Without anything to ask for there is no reason to connect, if the venue wants to be asked soon.
-    fn is_wanted(&self, member: &Connection) -> bool {
-        let hurries = self.script.subscribe.as_ref().is_some_and(|how| how.deadline.is_some());
-        !hurries || !self.roster.is_idle(member.carries_for())
+    fn is_wanted(&self, connection: &Connection) -> bool {
+        let hurries = self.config.subscribe.as_ref().is_some_and(|how| how.deadline.is_some());
+        !hurries || !self.assignment.is_idle(connection.carries_for())
     }
 
-    fn dial(&mut self, index: usize, now: Stamp) {
-        let ready_ns = self.dials.as_ref().map_or(0, |dials| dials.ready_ns());
-        let Some(member) = self.members.get(index) else { return };
-        let is_due = member.dial_at_ns.is_some_and(|at| at.max(ready_ns) <= now.mono_ns);
-        if !is_due || !member.link.is_empty() || !self.is_wanted(member) {
+    fn dial(&mut self, id: ConnectionId, now: Stamp) {
+        let ready_ns = self.connections.addresses.ready_ns();
+        let Some(connection) = self.connections.get(id) else { return };
+        let is_due = connection.dial_at_ns.is_some_and(|at| at.max(ready_ns) <= now.mono_ns);
+        if !is_due || !connection.transport.is_empty() || !self.is_wanted(connection) {
             return;
         }
-        let door = self.door(index, now);
-        let member = &mut self.members[index];
-        member.dial_at_ns = None;
-        match door {
-            Ok(door) => {
-                member.link.dial(&self.dialer, door);
-                self.dials.iter_mut().for_each(|dials| dials.take(now.mono_ns));
-            }
+        let items = self.assignment.items_of(connection.carries_for());
+        let cursor = self.pipeline.resume_at();
+        let context = EndpointContext { items: &items, cursor: cursor.as_deref(), now };
+        match self.connections.addresses.endpoint(connection.address(), &context) {
+            Ok(endpoint) => self.connections.dial(id, endpoint, now),
             Err(error) => {
-                let id = member.id;
-                // No loss of this kind is for good.
-                self.lost(id, Loss::Address(error), now).ok();
+                self.connections.get_mut(id).into_iter().for_each(|connection| connection.dial_at_ns = None);
+                self.give_up(id, Loss::Address(error), now);
             }
         }
     }
 
-    /// Makes every address once, so that what cannot be is found out before anything is connected.
-    pub(super) fn check_doors(&self, now: Stamp) -> Result<(), FeedUrlError> {
-        let Some(member) = self.members.first() else { return Ok(()) };
-        (0..self.urls.len()).try_for_each(|place| {
-            let door = self.door_at(place, member, now)?;
-            if self.says_secrets && door.target.is_overheard() {
-                let url = door.target.shown();
-                tracing::warn!("keys and passwords go to {url} without encryption; use `wss://` if the feed has it");
-            }
-            Ok(())
-        })
-    }
-
-    /// The address of a member, with everything filled in.
-    fn door(&self, index: usize, now: Stamp) -> Result<Endpoint, FeedUrlError> {
-        let member = &self.members[index];
-        self.door_at(member.place, member, now)
-    }
-
-    fn door_at(&self, place: usize, member: &Connection, now: Stamp) -> Result<Endpoint, FeedUrlError> {
-        let items = self.items_for(member);
-        let names: Vec<String> = items.iter().map(|item| item.venue.clone()).collect();
-        let rewind = self.profile.resume.as_ref().map_or(0, |resume| resume.rewind);
-        let cursor = self.cursor.newest().map(|cursor| (cursor - Number::from(rewind)).to_string());
-        let filling =
-            Context { items: &names, resume: cursor.as_deref(), ..Context::plain(&self.script.secrets, now, 0) };
-        let unfilled = |wanting: Missing| FeedUrlError::Unreadable {
-            found: without_secrets(self.urls[place].source()),
-            error: wanting.to_string(),
+    /// Sends what is to be sent on a connection now.
+    fn send_due(&mut self, id: ConnectionId, now: Stamp) {
+        let pong_timeout = self.config.timing.pong_timeout;
+        let Some(Connection { transport, classifier, established: Some(established), .. }) =
+            self.connections.get_mut(id)
+        else {
+            return;
         };
-        let target = FeedUrl::parse(&filling.fill(&self.urls[place]).map_err(unfilled)?)?;
-        let mut headers = Vec::new();
-        for (name, value) in &self.profile.connect.headers {
-            let value = HeaderValue::try_from(filling.fill(value).map_err(unfilled)?);
-            headers.push((name.clone(), value.map_err(|_| FeedUrlError::Header { name: name.to_string() })?));
+        if transport.has_read() {
+            established.protocol.alive();
         }
-        let subprotocol = self.profile.connect.subprotocol.as_ref();
-        headers.extend(subprotocol.and_then(|name| Some((SEC_WEBSOCKET_PROTOCOL, HeaderValue::try_from(name).ok()?))));
-        Ok(Endpoint { target, headers })
-    }
-
-    pub(super) fn target(&self, place: usize) -> Result<FeedUrl, FeedUrlError> {
-        plain_target(&self.urls[place], &self.script.secrets)
-    }
-
-    pub(super) fn items_for(&self, member: &Connection) -> Vec<Arc<FeedItem>> {
-        self.roster.items_of(member.carries_for())
-    }
-
-    /// Says what is to be said on a connection now.
-    fn speak(&mut self, index: usize, now: Stamp) {
-        let patience_ns = self.patience_ns();
-        let Some(member) = self.members.get_mut(index) else { return };
-        let Some(dialogue) = member.dialogue.as_mut() else { return };
-        if member.link.has_heard() {
-            dialogue.alive();
-        }
-        let mut end = None;
-        if member.link.stuck_since().is_some_and(|since| now.ns_since(since) >= patience_ns) {
-            end = Some(Loss::Stuck { after: self.script.timing.pong_timeout });
-        }
+        let is_stuck = transport.stuck_since().is_some_and(|since| now.ns_since(since) >= ns(pong_timeout));
+        let mut end = is_stuck.then_some(Loss::Stuck { after: pong_timeout });
         let mut silent_since = None;
-        while end.is_none() && member.link.takes_more() {
-            match dialogue.next(now, &|item| bound_key(&member.sorter, item)) {
+        while end.is_none() && transport.takes_more() {
+            match established.protocol.next(now, &|item| bound_key(classifier, item)) {
                 None => break,
-                Some(ProtocolAction::Send(text)) => member.link.send(Message::text(text)),
-                Some(ProtocolAction::Ping) => member.link.send(Message::Ping(Default::default())),
-                Some(ProtocolAction::TellSilence { since }) => {
-                    member.is_silent = true;
+                Some(ProtocolAction::Send(text)) => transport.send(Message::text(text)),
+                Some(ProtocolAction::Ping) => transport.send(Message::Ping(Default::default())),
+                Some(ProtocolAction::ReportSilence { since }) => {
+                    established.is_silent = true;
                     silent_since = Some(since);
                 }
                 Some(ProtocolAction::End(loss)) => end = Some(loss),
             }
         }
-        let id = member.id;
         if let Some(since) = silent_since {
-            self.tell_silence(since);
-            // Where others carry the same, they are believed from now on.
+            self.report_silence(since);
+            // Where others carry the same, they own its topics from now on.
             self.renew_orphans(id, now);
         }
         if let Some(loss) = end {
-            // No loss of this kind is for good.
-            self.lost(id, loss, now).ok();
+            self.give_up(id, loss, now);
         }
     }
 
-    /// Connections that stand again and have brought nothing: what was told of the loss is not so any more.
-    fn tell_waiting(&mut self, now: Stamp) {
-        for member in &mut self.members {
-            if waiting_ns(member).is_some_and(|at| at <= now.mono_ns) {
-                member.told_waiting = true;
-                self.outlet.waits();
-            }
+    /// Connections that stand again and have brought nothing: what was reported of the loss is not so any more.
+    fn report_waiting(&mut self, now: Stamp) {
+        let established = self.connections.iter_mut().filter_map(|connection| connection.established.as_mut());
+        for _ in established.filter_map(|established| established.reports_waiting(now).then_some(())) {
+            self.pipeline.output.waiting();
         }
     }
 
     /// One connection is silent; the feed is, if all others are as well.
-    fn tell_silence(&mut self, since: Stamp) {
-        let timeout = in_s(self.script.timing.idle_timeout.unwrap_or_default());
+    fn report_silence(&mut self, since: Stamp) {
+        let timeout = in_s(self.config.timing.idle_timeout.unwrap_or_default());
         let message = format!("no message for {timeout}; reconnecting after another {timeout} without one");
-        if self.members.iter().all(|member| member.is_silent || !member.is_open()) {
-            self.outlet.silent(since, message);
+        if self.connections.are_silent() {
+            self.pipeline.output.silent(since, &message);
         } else {
             tracing::warn!("upstream: on one connection {message}");
         }
     }
 }
 
-/// When it is to be told that a connection stands and has brought nothing.
-fn waiting_ns(member: &Connection) -> Option<u64> {
-    let is_waiting = member.is_open() && member.data.is_none() && !member.told_waiting;
-    member.opened.filter(|_| is_waiting).map(|opened| opened.mono_ns + WAITING_TOLD_NS)
-}
-
 /// What the venue calls the subscription of this item on this connection, if it has said so.
-fn bound_key(sorter: &Classifier, item: &FeedItem) -> Option<String> {
-    sorter.bound_key(&[("channel", &item.channel), ("symbol", &item.symbol)]).map(str::to_string)
-}
-
-pub(super) fn in_ns(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2)
+fn bound_key(classifier: &Classifier, item: &FeedItem) -> Option<String> {
+    classifier.bound_key(&[("channel", &item.channel), ("symbol", &item.symbol)]).map(str::to_string)
 }

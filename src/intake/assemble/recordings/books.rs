@@ -35,11 +35,11 @@ fn okx(book: &mut OrderBook, message: &str, _: usize) -> Checksums {
 /// Plays a recording; at many moments a newcomer comes, who from then on gets every message. Its checksums must hold to
 /// the end.
 fn newcomers_have_right_books(apply: Apply, rule: &HandRule, lines: &[&RecordingLine], depth: usize) -> AssemblerLog {
-    let (mut flow, mut log) = (Assembler::default(), AssemblerLog::default());
+    let (mut assembler, mut log) = (Assembler::default(), AssemblerLog::default());
     let mut newcomers: Vec<(String, OrderBook)> = Vec::new();
     let mut checked = 0;
     for (place, line) in lines.iter().enumerate() {
-        rule.apply(line, &mut flow, &mut log);
+        rule.apply(line, &mut assembler, &mut log);
         let Some(topic) = (rule.topic)(&line.text, token(&line.text, "/data/0").unwrap_or_default()) else { continue };
         for (_, book) in newcomers.iter_mut().filter(|(of, _)| *of == topic) {
             let (told, own) = apply(book, &line.text, depth);
@@ -140,11 +140,11 @@ fn newcomers_of_coinbase_have_the_book_of_snapshot_and_changes() {
         },
         kraken_snapshot,
     );
-    let (mut flow, mut log) = (Assembler::default(), AssemblerLog::default());
+    let (mut assembler, mut log) = (Assembler::default(), AssemblerLog::default());
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut compared = 0;
     for (place, line) in lines.iter().enumerate() {
-        rule.apply(line, &mut flow, &mut log);
+        rule.apply(line, &mut assembler, &mut log);
         let Some(topic) = (rule.topic)(&line.text, "") else { continue };
         let messages = all.entry(topic.clone()).or_default();
         messages.push(line.text.clone());

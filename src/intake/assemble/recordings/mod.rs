@@ -1,4 +1,4 @@
-//! The flow on recorded feeds. The recordings are not part of the project: without them these tests say so and end.
+//! The assembler on recorded feeds. The recordings are not part of the project: without them these tests say so and end.
 //!
 //! What is told of a topic is checked here; what newcomers are given, in `books`.
 
@@ -15,8 +15,10 @@ use crate::json::{Each, Pointer, find};
 use crate::protocol::encoding::{Payload, PayloadKind};
 use crate::words::stamp::Stamp;
 
-use crate::intake::assemble::sequence::{Continuity, GapRemedy, Numbers, SequenceRule};
-use crate::intake::assemble::{Assembler, Mode, Oddity, Treatment, Update, UpdateSink};
+use crate::intake::assemble::Assembler;
+use crate::intake::update::{Generation, Oddity, Release, Update, UpdateSink};
+use crate::profile::rules::numbers::{Continuity, GapRemedy, Numbers, SequenceRule};
+use crate::profile::rules::treatment::{Mode, StaleAfter, Treatment};
 
 /// One line of a recording.
 struct RecordingLine {
@@ -59,7 +61,7 @@ struct HandRule {
 
 impl HandRule {
     fn new(mode: &str, topic: fn(&str, &str) -> Option<String>, snapshot: fn(&str) -> bool) -> HandRule {
-        let mode = crate::intake::assemble::mode::tests::read(mode).expect("a right rule");
+        let mode = crate::profile::mode::tests::read(mode).expect("a right rule");
         HandRule {
             treatment: Treatment { mode, ..Treatment::default() },
             each: None,
@@ -78,37 +80,42 @@ impl HandRule {
         HandRule { numbers, ..self }
     }
 
-    /// Gives the flow all pieces of a message.
-    fn apply(&self, line: &RecordingLine, flow: &mut Assembler, out: &mut AssemblerLog) {
+    /// Gives the assembler all updates of a message.
+    fn apply(&self, line: &RecordingLine, assembler: &mut Assembler, out: &mut AssemblerLog) {
+        self.release(line, Release::InOrder, assembler, out);
+    }
+
+    fn release(&self, line: &RecordingLine, release: Release, assembler: &mut Assembler, out: &mut AssemblerLog) {
         let mut elements = Vec::new();
         match &self.each {
             Some(each) => each.locate(&line.text, &mut elements),
             None => Each::parse("").expect("the whole").locate(&line.text, &mut elements),
         }
-        for element in &elements {
-            let element = &line.text[element.range.clone()];
+        for found in &elements {
+            let element = &line.text[found.range.clone()];
             let Some(topic) = (self.topic)(&line.text, element) else { continue };
             let number = |pointer: &str| token(element, pointer)?.trim_matches('"').parse().ok();
             let [first, prev, last] =
                 self.numbers.map(|pointer| Some(pointer).filter(|p| !p.is_empty()).and_then(number));
-            flow.take(
+            assembler.take(
                 &Update {
                     treatment: &self.treatment,
                     topic: &topic,
                     message: line.text.as_bytes(),
                     kind: PayloadKind::Json,
-                    element: element.as_bytes(),
+                    element: found.range.clone(),
                     numbers: self.treatment.sequence.map(|_| Numbers { first, prev, last }),
                     snapshot: (self.snapshot)(&line.text),
                     received: line.at,
                 },
+                release,
                 out,
             );
         }
     }
 }
 
-/// All that leaves a flow, and what newcomers of each topic would be given.
+/// All that leaves a assembler, and what newcomers of each topic would be given.
 #[derive(Default)]
 struct AssemblerLog {
     published: u64,
@@ -136,7 +143,7 @@ impl UpdateSink for AssemblerLog {
         }
     }
 
-    fn note(&mut self, topic: &str, note: TopicStatus, _: Stamp) {
+    fn status(&mut self, topic: &str, note: TopicStatus, _: Stamp) {
         if let TopicStatus::Gap { reason, .. } = note {
             self.gaps.push((topic.to_string(), reason));
         }
@@ -167,10 +174,10 @@ fn kraken_snapshot(message: &str) -> bool {
 
 /// Gaps that are told, as one message in 53 is lost, beginning with this one; none is lost without a beginning.
 fn gaps(rule: &HandRule, lines: &[RecordingLine], lost_from: Option<usize>) -> AssemblerLog {
-    let (mut flow, mut log) = (Assembler::default(), AssemblerLog::default());
+    let (mut assembler, mut log) = (Assembler::default(), AssemblerLog::default());
     for (place, line) in lines.iter().enumerate() {
         if lost_from.is_none_or(|first| place % 53 != first) {
-            rule.apply(line, &mut flow, &mut log);
+            rule.apply(line, &mut assembler, &mut log);
         }
     }
     log
@@ -253,16 +260,14 @@ fn a_new_connection_is_a_gap_only_where_no_snapshot_comes() {
     let lines: Vec<&RecordingLine> = lines.iter().filter(|line| line.connection == "btcusd_sample").collect();
     let rule = HandRule::new(KRAKEN_BOOK, kraken_topic, kraken_snapshot).of_each("/data/*");
     let snapshot = lines.iter().position(|line| kraken_snapshot(&line.text)).expect("there is one");
-    let (mut flow, mut log) = (Assembler::default(), AssemblerLog::default());
-    flow.listen_to(Some(1));
-    lines[..200].iter().for_each(|line| rule.apply(line, &mut flow, &mut log));
-    flow.listen_to(Some(2));
-    lines[snapshot..200].iter().for_each(|line| rule.apply(line, &mut flow, &mut log));
+    let (mut assembler, mut log) = (Assembler::default(), AssemblerLog::default());
+    let [first, second, third] = [1, 2, 3].map(|number| Release::Of(Generation(number)));
+    lines[..200].iter().for_each(|line| rule.release(line, first, &mut assembler, &mut log));
+    lines[snapshot..200].iter().for_each(|line| rule.release(line, second, &mut assembler, &mut log));
     assert_eq!(log.gaps, []);
     assert!(log.images > 0);
     let images = log.images;
-    flow.listen_to(Some(3));
-    lines[200..400].iter().for_each(|line| rule.apply(line, &mut flow, &mut log));
+    lines[200..400].iter().for_each(|line| rule.release(line, third, &mut assembler, &mut log));
     assert_eq!(log.gaps, [("book.\"BTC/USD\"".to_string(), GapReason::Reconnect)]);
     assert_eq!(log.images, images, "a whole value would hide the gap");
 }
@@ -281,16 +286,15 @@ fn no_topic_of_a_recording_is_told_to_be_stale() {
             snapshot: |_| false,
             numbers: [""; 3],
         };
-        let (mut flow, mut log) =
-            (Assembler::new(crate::intake::assemble::cadence::StaleAfter::Auto, 1000), AssemblerLog::default());
+        let (mut assembler, mut log) = (Assembler::new(StaleAfter::Auto, 1000), AssemblerLog::default());
         let lines: Vec<&RecordingLine> = lines.iter().filter(|line| line.connection != "btcusd_l2").collect();
         let mut now = lines[0].at;
         for line in lines.iter().filter(|line| line.connection == lines[0].connection) {
             while now.mono_ns < line.at.mono_ns {
-                flow.tick(now, &mut log);
+                assembler.tick(now, &mut log);
                 now = Stamp { wall_ms: now.wall_ms + 100, mono_ns: now.mono_ns + 100_000_000 };
             }
-            rule.apply(line, &mut flow, &mut log);
+            rule.apply(line, &mut assembler, &mut log);
         }
         eprintln!("{feed}: {} published, {:?}", log.published, log.notes);
         assert!(log.notes.is_empty(), "{feed}: {:?}", log.notes);

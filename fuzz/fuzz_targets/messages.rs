@@ -1,4 +1,0 @@
-//! Hands the fuzzer's input to `fanline_fuzz::messages`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|input: &[u8]| fanline_fuzz::messages(input));

@@ -1,0 +1,34 @@
+//! For tests: drives a classifier as the pipeline does.
+
+use crate::words::stamp::Stamp;
+
+use crate::intake::classify::{Classified, Classifier, FeedFrame, FeedMessage, FoundUpdates};
+use crate::intake::update::Update;
+
+/// Looks at what a classifier finds.
+pub trait Look {
+    fn update(&mut self, update: &Update<'_>);
+    fn classified(&mut self, classified: &Classified, message: &FeedMessage<'_>);
+}
+
+/// One frame, and what it releases.
+pub fn take(classifier: &mut Classifier, frame: FeedFrame<'_>, received: Stamp, look: &mut impl Look) {
+    let (mut unpacked, mut found) = (Vec::new(), FoundUpdates::default());
+    for message in classifier.decoder().decode(frame, &mut unpacked) {
+        if let Some(classified) = classifier.classify(&message, received, &mut found) {
+            found.updates(message.bytes(), classifier, received).for_each(|update| look.update(&update));
+            look.classified(&classified, &message);
+        }
+        take_waited(classifier, look);
+    }
+}
+
+/// What need not wait any longer.
+pub fn take_waited(classifier: &mut Classifier, look: &mut impl Look) {
+    let mut found = FoundUpdates::default();
+    while let Some(waited) = classifier.next_waited(&mut found) {
+        let message = FeedMessage::Text(&waited.text);
+        found.updates(message.bytes(), classifier, waited.received).for_each(|update| look.update(&update));
+        look.classified(&waited.classified, &message);
+    }
+}

@@ -1,0 +1,79 @@
+//! The updates that were found in one message, in a buffer that is filled anew by each message.
+
+use std::ops::Range;
+
+use crate::profile::rules::numbers::Numbers;
+use crate::protocol::encoding::PayloadKind;
+use crate::words::stamp::Stamp;
+
+use crate::intake::classify::Classifier;
+use crate::intake::update::Update;
+
+/// Updates, and bytes of their topics, for which memory is kept.
+const KEPT_UPDATES: usize = 4096;
+const KEPT_BYTES: usize = 64 << 10;
+
+#[derive(Debug, Default)]
+pub struct FoundUpdates {
+    /// The topics, one after another.
+    topics: String,
+    updates: Vec<FoundUpdate>,
+}
+
+/// One update of a message: what is not the same for all of them.
+#[derive(Clone, Debug)]
+struct FoundUpdate {
+    /// Index of the classifier's treatment.
+    treatment: usize,
+    topic: Range<usize>,
+    element: Range<usize>,
+    kind: PayloadKind,
+    numbers: Option<Numbers>,
+    snapshot: bool,
+}
+
+/// What a message holds at one place.
+pub(crate) struct Finding<'a> {
+    pub treatment: usize,
+    pub topic: &'a str,
+    pub element: Range<usize>,
+    pub kind: PayloadKind,
+    pub numbers: Option<Numbers>,
+    pub snapshot: bool,
+}
+
+impl FoundUpdates {
+    pub(crate) fn clear(&mut self) {
+        self.topics.clear();
+        self.updates.clear();
+        self.topics.shrink_to(KEPT_BYTES);
+        self.updates.shrink_to(KEPT_UPDATES);
+    }
+
+    pub(crate) fn add(&mut self, finding: Finding<'_>) {
+        let start = self.topics.len();
+        self.topics.push_str(finding.topic);
+        let Finding { treatment, element, kind, numbers, snapshot, .. } = finding;
+        let topic = start..self.topics.len();
+        self.updates.push(FoundUpdate { treatment, topic, element, kind, numbers, snapshot });
+    }
+
+    /// The updates in their order. `message` is the one that the classifier has just looked at.
+    pub fn updates<'a>(
+        &'a self,
+        message: &'a [u8],
+        classifier: &'a Classifier,
+        received: Stamp,
+    ) -> impl Iterator<Item = Update<'a>> {
+        self.updates.iter().map(move |found| Update {
+            treatment: classifier.treatment(found.treatment),
+            topic: &self.topics[found.topic.clone()],
+            message,
+            kind: found.kind,
+            element: found.element.clone(),
+            numbers: found.numbers,
+            snapshot: found.snapshot,
+            received,
+        })
+    }
+}

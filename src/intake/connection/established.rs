@@ -1,0 +1,198 @@
+//! What is known of a connection while it is open, and what its messages say about it. It ends with the connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::json::{Pointer, find};
+use crate::profile::rule::MessageClass;
+use crate::profile::rules::numbers::GapRemedy;
+use crate::words::stamp::Stamp;
+
+use crate::intake::classify::{Classified, ConnectionGap, FeedMessage, UpstreamStatus};
+use crate::intake::connection::protocol::Protocol;
+use crate::intake::update::Update;
+
+/// Most feeds speak sooner than this after they were asked; what follows at once needs no report before.
+const WAITING_REPORT_NS: u64 = 1_000_000_000;
+
+pub struct Established {
+    pub protocol: Protocol,
+    opened: Stamp,
+    /// When the first and the last update came.
+    updates: Option<(Stamp, Stamp)>,
+    /// When it is to be replaced by a new connection.
+    pub rotate_at_ns: Option<u64>,
+    /// Nothing has come for the idle timeout.
+    pub is_silent: bool,
+    /// It was reported that the connection stands and nothing has come yet.
+    waiting_reported: bool,
+    /// Since when, as the upstream itself says, what comes over it may be outdated; in milliseconds since the Unix epoch.
+    outdated_since_ms: Option<u64>,
+    gap_end: Option<GapEnd>,
+    verdict: Option<ConnectionVerdict>,
+}
+
+/// The upstream has left out messages, and the newest values of what was in them follow.
+#[derive(Debug)]
+struct GapEnd {
+    /// Data with a greater number are beyond it.
+    until: u64,
+    /// Where data have their number.
+    number: Pointer,
+}
+
+/// What a message means for its connection. Of several in one frame the gravest counts; they stand in that order.
+#[derive(Debug)]
+pub enum ConnectionVerdict {
+    Gap(ConnectionGap),
+    Reconnect { rule: Arc<str> },
+    Fatal { rule: Arc<str>, message: String },
+}
+
+impl ConnectionVerdict {
+    fn weight(&self) -> u8 {
+        match self {
+            ConnectionVerdict::Gap(_) => 0,
+            ConnectionVerdict::Reconnect { .. } => 1,
+            ConnectionVerdict::Fatal { .. } => 2,
+        }
+    }
+}
+
+impl Established {
+    pub fn new(protocol: Protocol, opened: Stamp, rotate_at_ns: Option<u64>) -> Established {
+        Established {
+            protocol,
+            opened,
+            updates: None,
+            rotate_at_ns,
+            is_silent: false,
+            waiting_reported: false,
+            outdated_since_ms: None,
+            gap_end: None,
+            verdict: None,
+        }
+    }
+
+    pub fn opened(&self) -> Stamp {
+        self.opened
+    }
+
+    /// When its first update came.
+    pub fn first_update(&self) -> Option<Stamp> {
+        self.updates.map(|(first, _)| first)
+    }
+
+    /// How long updates have been coming.
+    pub fn flowed(&self) -> Duration {
+        Duration::from_millis(self.updates.map_or(0, |(first, last)| last.ms_since(first)))
+    }
+
+    pub fn outdated_since_ms(&self) -> Option<u64> {
+        self.outdated_since_ms
+    }
+
+    /// The gravest thing that its messages have said since this was last asked.
+    pub fn take_verdict(&mut self) -> Option<ConnectionVerdict> {
+        self.verdict.take()
+    }
+
+    /// When it is to be reported that it stands and has brought nothing.
+    pub fn waiting_report_ns(&self) -> Option<u64> {
+        let is_waiting = self.updates.is_none() && !self.waiting_reported;
+        is_waiting.then(|| self.opened.mono_ns + WAITING_REPORT_NS)
+    }
+
+    /// Whether that is to be reported now.
+    pub fn reports_waiting(&mut self, now: Stamp) -> bool {
+        let is_due = self.waiting_report_ns().is_some_and(|at| at <= now.mono_ns);
+        self.waiting_reported |= is_due;
+        is_due
+    }
+
+    /// A message of the feed came.
+    pub fn received(&mut self, now: Stamp) {
+        self.protocol.received(now);
+        self.is_silent = false;
+    }
+
+    /// An update of it is on its way. Whether something is missing before it, as the upstream has said.
+    pub fn updated(&mut self, update: &Update<'_>) -> bool {
+        self.protocol.subscriptions.updated(update.topic);
+        self.updates = Some((self.updates.map_or(update.received, |(first, _)| first), update.received));
+        self.gap_end.is_some() && self.is_in_gap(update.message)
+    }
+
+    /// Whether this message comes before the end of what was left out.
+    fn is_in_gap(&mut self, message: &[u8]) -> bool {
+        let Some(GapEnd { until, number }) = &self.gap_end else { return false };
+        let token = std::str::from_utf8(message).ok().and_then(|text| find(text, number));
+        let is_inside = token.and_then(|token| token.parse().ok()).is_some_and(|number: u64| number <= *until);
+        if !is_inside {
+            self.gap_end = None;
+        }
+        is_inside
+    }
+
+    /// What a message says besides its updates.
+    pub fn learn(&mut self, classified: &Classified, message: &FeedMessage<'_>, received: Stamp) {
+        if let Some(gap) = classified.gap {
+            self.judge(ConnectionVerdict::Gap(gap));
+        }
+        if let Some(status) = &classified.status {
+            return self.learn_status(classified.class, status, received);
+        }
+        let (FeedMessage::Text(text), Some(rule)) = (message, &classified.rule) else { return };
+        match classified.class {
+            MessageClass::Data => {}
+            MessageClass::Ping => classified.reply.iter().for_each(|reply| self.protocol.reply(reply.clone())),
+            MessageClass::Reconnect => self.judge(ConnectionVerdict::Reconnect { rule: rule.clone() }),
+            MessageClass::Fatal => {
+                self.judge(ConnectionVerdict::Fatal { rule: rule.clone(), message: message.excerpt() });
+            }
+            class => self.protocol.learned((class, rule), text, &message.excerpt(), received),
+        }
+    }
+
+    /// What the upstream says about the state of its own values. What it says about one topic is no matter of the
+    /// connection.
+    fn learn_status(&mut self, class: MessageClass, status: &UpstreamStatus, received: Stamp) {
+        match (class, &status.topic) {
+            (_, Some(_)) => {}
+            (MessageClass::Stale, None) => self.outdated_since_ms = Some(status.number.unwrap_or(received.wall_ms)),
+            (MessageClass::Live, None) => self.outdated_since_ms = None,
+            (_, None) => match status.number.zip(status.data_number.clone()) {
+                Some((until, number)) => self.gap_end = Some(GapEnd { until, number }),
+                None => {
+                    let gap = ConnectionGap { missed: status.number, remedy: GapRemedy::Mark };
+                    self.judge(ConnectionVerdict::Gap(gap));
+                }
+            },
+        }
+    }
+
+    fn judge(&mut self, verdict: ConnectionVerdict) {
+        if self.verdict.as_ref().is_none_or(|graver| graver.weight() < verdict.weight()) {
+            self.verdict = Some(verdict);
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::intake::connection::protocol_config::{ProtocolConfig, Timing};
+    use crate::profile::Profile;
+    use crate::profile::secrets::Secrets;
+
+    /// A connection whose first and last updates came then.
+    pub fn flowing(first: Stamp, last: Stamp) -> Established {
+        let profile = Profile::built_in("simulated").expect("built in");
+        let timing = Timing { idle_timeout: None, ws_ping: None, pong_timeout: Duration::from_secs(1) };
+        let config = Arc::new(ProtocolConfig::new(&profile, timing, Secrets::default()));
+        Established {
+            updates: Some((first, last)),
+            ..Established::new(Protocol::open(config, &[], first), first, None)
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Whether what was published is current: decides which state of the feed is to be announced, and announces nothing.
+
+use crate::bus::feed_state::{FeedState, StaleReason};
+
+/// What clients are sent, in words of our own.
+const WAITING: &str = "the connection to the feed stands again, but nothing has come over it yet";
+/// What clients are sent when the upstream says it of itself.
+pub(super) const OUTDATED: &str =
+    "the feed says that its values may be outdated, because its own source is down or silent";
+
+#[derive(Debug, Default)]
+pub(super) struct FeedHealth {
+    live: bool,
+    /// The upstream itself says that its values are outdated: what comes now does not make them current.
+    outdated: bool,
+    /// Since when what was published may be outdated; none while the feed is live.
+    stale_since_ms: Option<u64>,
+}
+
+impl FeedHealth {
+    /// Whether the newest data are current.
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// An update was published.
+    pub fn updated(&mut self) -> Option<FeedState> {
+        (!self.live && !self.outdated).then(|| self.live())
+    }
+
+    fn live(&mut self) -> FeedState {
+        self.live = true;
+        self.stale_since_ms = None;
+        FeedState::Live
+    }
+
+    /// What is stale stays so since the same moment, whatever else goes wrong.
+    pub fn stale(&mut self, reason: StaleReason, since_ms: u64, message: String) -> FeedState {
+        self.live = false;
+        let since_ms = *self.stale_since_ms.get_or_insert(since_ms);
+        FeedState::Stale { reason, since_ms, message }
+    }
+
+    /// A connection stands again, and has brought nothing yet.
+    pub fn waiting(&mut self) -> Option<FeedState> {
+        let since_ms = self.stale_since_ms.filter(|_| !self.live)?;
+        Some(self.stale(StaleReason::UpstreamSilent, since_ms, WAITING.to_string()))
+    }
+
+    /// Nothing is asked for, so that nothing will come; or something is, since it was last announced.
+    pub fn idle(&mut self, idle: Option<FeedState>) -> FeedState {
+        if idle.is_some() {
+            self.stale_since_ms = None;
+        }
+        idle.unwrap_or(FeedState::Connecting)
+    }
+
+    /// Since when the upstream says that its values are outdated; none: it does not say so any more. `says_current`:
+    /// because it says that they are current.
+    pub fn outdated(&mut self, since_ms: Option<u64>, says_current: bool) -> Option<FeedState> {
+        let was_outdated = std::mem::replace(&mut self.outdated, since_ms.is_some());
+        match since_ms {
+            Some(since_ms) if !was_outdated => {
+                Some(self.stale(StaleReason::UpstreamDown, since_ms, OUTDATED.to_string()))
+            }
+            None if was_outdated && says_current => Some(self.live()),
+            _ => None,
+        }
+    }
+}

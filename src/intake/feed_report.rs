@@ -1,0 +1,74 @@
+//! What happens to the feed as a whole, reported to everyone: to clients, the log, the meters and the probe.
+
+use std::fmt::Display;
+
+use crate::bus::feed_state::{FeedState, StaleReason};
+use crate::words::stamp::Stamp;
+
+use crate::intake::connection::loss::Loss;
+use crate::intake::feed_health::OUTDATED;
+use crate::intake::output::Output;
+
+/// What clients are sent: fanline's own words. What the venue or the system has said is in the log.
+const REFUSED_FOR_GOOD: &str = "the feed has refused this server for good; whoever operates it has to act";
+const SILENT: &str = "the feed is silent";
+
+impl Output {
+    /// A connection stands; whether its data flows is to be seen.
+    pub fn connected(&mut self) {
+        self.count_connect();
+    }
+
+    /// A connection is lost; `plan` says what is being done about it. The feed is down if it was the last one.
+    pub fn lost(&mut self, loss: &Loss, plan: impl Display, was_last: bool, now: Stamp) {
+        self.count_loss(loss);
+        let sentence = loss.to_string();
+        let sentence = self.hidden().mask(&sentence).into_owned();
+        tracing::warn!(reason = loss.label(), "upstream: {sentence}; {plan}");
+        self.counts.trouble(sentence);
+        if was_last {
+            let state = self.health.stale(StaleReason::UpstreamDown, now.wall_ms, loss.public());
+            self.announce(Some(state));
+        }
+    }
+
+    /// The upstream has said that there will be nothing more.
+    pub fn refused_for_good(&mut self, sentence: &str, now: Stamp) {
+        tracing::error!("upstream: {sentence}");
+        self.counts.trouble(sentence.to_string());
+        let state = self.health.stale(StaleReason::UpstreamDown, now.wall_ms, REFUSED_FOR_GOOD.to_string());
+        self.announce(Some(state));
+    }
+
+    /// A connection stands, and has brought nothing yet.
+    pub fn waiting(&mut self) {
+        let state = self.health.waiting();
+        self.announce(state);
+    }
+
+    /// All connections stand, but nothing has come since then.
+    pub fn silent(&mut self, since: Stamp, message: &str) {
+        tracing::warn!("upstream: {message}");
+        let state = self.health.stale(StaleReason::UpstreamSilent, since.wall_ms, SILENT.to_string());
+        self.announce(Some(state));
+    }
+
+    /// As `FeedHealth::outdated`.
+    pub fn outdated(&mut self, since_ms: Option<u64>, says_current: bool) {
+        let state = self.health.outdated(since_ms, says_current);
+        if matches!(state, Some(FeedState::Stale { .. })) {
+            tracing::warn!("upstream: {OUTDATED}");
+        }
+        self.announce(state);
+    }
+
+    /// As `FeedHealth::idle`.
+    pub fn idle(&mut self, idle: Option<FeedState>) {
+        let state = self.health.idle(idle);
+        self.announce(Some(state));
+    }
+
+    pub fn is_live(&self) -> bool {
+        self.health.is_live()
+    }
+}

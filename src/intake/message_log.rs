@@ -1,0 +1,68 @@
+//! Messages of the feed in the meters and in the log: all are counted, and one of a class is shown now and then.
+
+use metrics::Counter;
+
+use crate::intake::classify::{Classified, FeedMessage};
+use crate::intake::probe_counts::ProbeCounts;
+use crate::profile::hidden::Hidden;
+use crate::profile::rule::MessageClass;
+use crate::words::metrics as names;
+use crate::words::metrics::Meters;
+use crate::words::rate_limited_log::RateLimitedLog;
+use crate::words::stamp::Stamp;
+
+pub(super) struct MessageLog {
+    messages: [Counter; MessageClass::ALL.len()],
+    bytes: Counter,
+    limits: [RateLimitedLog; MessageClass::ALL.len()],
+    /// Of what the venue says this is not logged.
+    hidden: Hidden,
+}
+
+impl MessageLog {
+    pub fn new(hidden: Hidden, meters: &Meters) -> MessageLog {
+        MessageLog {
+            messages: MessageClass::ALL
+                .map(|class| meters.counter(&names::UPSTREAM_MESSAGES, &[("class", class.label())])),
+            bytes: meters.counter(&names::UPSTREAM_BYTES, &[]),
+            limits: Default::default(),
+            hidden,
+        }
+    }
+
+    /// One message is classified.
+    pub fn note(
+        &mut self,
+        classified: &Classified,
+        message: &FeedMessage<'_>,
+        received: Stamp,
+        counts: &mut ProbeCounts,
+    ) {
+        let class = classified.class;
+        self.messages[class as usize].increment(1);
+        self.bytes.increment(message.bytes().len() as u64);
+        counts.messages[class as usize] += 1;
+        if classified.problem.is_some() || !matches!(class, MessageClass::Data | MessageClass::Ignore) {
+            self.show(classified, message, received, counts);
+        }
+    }
+
+    fn show(&mut self, classified: &Classified, message: &FeedMessage<'_>, received: Stamp, counts: &mut ProbeCounts) {
+        let class = classified.class;
+        let Some(hidden) = self.limits[class as usize].take(received) else { return };
+        let excerpt = message.excerpt();
+        let excerpt = self.hidden.mask(&excerpt);
+        let rule = classified.rule.as_deref().unwrap_or("none");
+        match (class, &classified.problem) {
+            (_, Some(problem)) => {
+                tracing::warn!(class = class.label(), rule, hidden, "upstream: {problem}: {excerpt}");
+                counts.trouble(format!("{}: {problem}: {excerpt}", class.label()));
+            }
+            (MessageClass::Nack, None) => {
+                tracing::warn!(rule, hidden, "upstream refused a request: {excerpt}");
+                counts.trouble(format!("refused: {excerpt}"));
+            }
+            _ => tracing::debug!(class = class.label(), rule, hidden, "upstream: {excerpt}"),
+        }
+    }
+}

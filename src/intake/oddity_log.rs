@@ -1,0 +1,118 @@
+//! What is odd about topics and items, in the log and the meters: one line of a kind in 10 s.
+
+use metrics::Counter;
+
+use crate::intake::probe_counts::ProbeCounts;
+use crate::intake::update::Oddity;
+use crate::words::metrics as names;
+use crate::words::metrics::Meters;
+use crate::words::rate_limited_log::NameLog;
+use crate::words::stamp::Stamp;
+
+pub(super) struct OddityLog {
+    old: NameLog,
+    anew: NameLog,
+    no_snapshot: NameLog,
+    /// Changes of the newest of these.
+    changes: u64,
+    malformed: NameLog,
+    too_large: NameLog,
+    refused: NameLog,
+    /// Why the newest of these was.
+    refused_why: String,
+    meters: OddityMeters,
+}
+
+struct OddityMeters {
+    dropped_old: Counter,
+    no_snapshot: Counter,
+    malformed: Counter,
+    too_large: Counter,
+}
+
+impl OddityLog {
+    pub fn new(meters: &Meters) -> OddityLog {
+        let unfolded = |reason: &str| meters.counter(&names::UPSTREAM_UNFOLDED, &[("reason", reason)]);
+        OddityLog {
+            old: NameLog::default(),
+            anew: NameLog::default(),
+            no_snapshot: NameLog::default(),
+            changes: 0,
+            malformed: NameLog::default(),
+            too_large: NameLog::default(),
+            refused: NameLog::default(),
+            refused_why: String::new(),
+            meters: OddityMeters {
+                dropped_old: meters.counter(&names::FRAMES_REFUSED, &[("reason", "old")]),
+                no_snapshot: unfolded("no_snapshot"),
+                malformed: unfolded("malformed"),
+                too_large: unfolded("too_large"),
+            },
+        }
+    }
+
+    /// Something is odd about a topic's messages.
+    pub fn add(&mut self, topic: &str, oddity: Oddity, received: Stamp, counts: &mut ProbeCounts) {
+        let meters = &self.meters;
+        let (log, counter) = match oddity {
+            Oddity::Old => (&mut self.old, Some(&meters.dropped_old)),
+            Oddity::Anew => (&mut self.anew, None),
+            Oddity::NoSnapshot { changes } => {
+                self.changes = changes;
+                counts.trouble(format!("`{topic}`: 0 snapshots, {changes} changes"));
+                (&mut self.no_snapshot, Some(&meters.no_snapshot))
+            }
+            Oddity::Malformed => {
+                counts.trouble(format!("`{topic}`: not folded: it is not written as the profile says"));
+                (&mut self.malformed, Some(&meters.malformed))
+            }
+            Oddity::TooLarge => (&mut self.too_large, Some(&meters.too_large)),
+        };
+        log.add(topic);
+        counter.iter().for_each(|counter| counter.increment(1));
+        self.write(received);
+    }
+
+    /// An item was refused.
+    pub fn add_refused(&mut self, item: &str, why: &str, now: Stamp) {
+        self.refused.add(item);
+        self.refused_why = why.to_string();
+        self.write(now);
+    }
+
+    /// Writes the lines that are due.
+    pub fn write(&mut self, now: Stamp) {
+        if let Some((topics, count)) = self.refused.line(now) {
+            tracing::warn!(count, "upstream: refused: {topics}: {}", self.refused_why);
+        }
+        if let Some((topics, count)) = self.old.line(now) {
+            tracing::warn!(count, "upstream: dropped, because their numbers are older than the newest: {topics}");
+        }
+        if let Some((topics, count)) = self.anew.line(now) {
+            tracing::warn!(count, "upstream: nothing but old numbers came, so they are counted anew: {topics}");
+        }
+        if let Some((topics, count)) = self.no_snapshot.line(now) {
+            let changes = self.changes;
+            tracing::warn!(
+                count,
+                "upstream: 0 snapshots, {changes} changes: {topics}: clients that join get no value; \
+                 look at `snapshot_when` of the profile, and whether the upstream sends snapshots"
+            );
+        }
+        if let Some((topics, count)) = self.malformed.line(now) {
+            tracing::warn!(
+                count,
+                "upstream: not folded, because it is not written as `book` or `merge` of the profile says: {topics}"
+            );
+        }
+        if let Some((topics, count)) = self.too_large.line(now) {
+            tracing::warn!(count, "upstream: not folded, because it has become too large: {topics}");
+        }
+    }
+
+    /// When a line is due.
+    pub fn deadline_ns(&self) -> Option<u64> {
+        let logs = [&self.refused, &self.old, &self.anew, &self.no_snapshot, &self.malformed, &self.too_large];
+        logs.into_iter().filter_map(NameLog::deadline_ns).min()
+    }
+}

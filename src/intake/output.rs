@@ -1,0 +1,257 @@
+//! The last step of the intake: updates and the state of their topics to the publisher.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Counter, Gauge};
+
+use crate::bus::demand::interest::Interest;
+use crate::bus::feed_state::FeedState;
+use crate::bus::publisher::Publisher;
+use crate::bus::retention::Retention;
+use crate::bus::topic_status::{GapReason, TopicStatus};
+use crate::profile::hidden::Hidden;
+use crate::profile::rule::MessageClass;
+use crate::profile::rules::numbers::GapRemedy;
+use crate::protocol::encoding::Payload;
+use crate::words::metrics as names;
+use crate::words::metrics::Meters;
+use crate::words::rate_limited_log::RateLimitedLog;
+use crate::words::stamp::Stamp;
+
+use crate::intake::connection::loss::Loss;
+use crate::intake::feed_health::FeedHealth;
+use crate::intake::item_status::ItemStatus;
+use crate::intake::oddity_log::OddityLog;
+use crate::intake::probe_counts::ProbeCounts;
+use crate::intake::update::{Oddity, UpdateSink};
+
+/// Beyond so many more topics than are known, those that lapsed are looked through for ones that are not known any more.
+const LAPSED_MORE: usize = 1024;
+/// What clients are sent, in words of our own.
+const NOT_SENT: &str = "the feed does not send this topic";
+/// What clients are sent when the upstream says it of itself.
+const TOPIC_OUTDATED: &str = "the feed says that this topic has been silent for longer than is usual for it";
+
+pub(super) struct Output {
+    publisher: Publisher,
+    pub(super) health: FeedHealth,
+    pub(super) items: ItemStatus,
+    pub(super) counts: ProbeCounts,
+    oddities: OddityLog,
+    refusals: RateLimitedLog,
+    /// What the assembler has asked for since this was last looked at.
+    remedies: Vec<(String, GapRemedy)>,
+    /// Topics that are not asked for any more; they are live again with their next update. No more than topics known.
+    lapsed: HashSet<String>,
+    /// Topics admitted when that was last looked at.
+    admitted: u64,
+    /// Of what the venue says this is not logged.
+    hidden: Hidden,
+    meters: OutputMeters,
+}
+
+struct OutputMeters {
+    connects: Counter,
+    reconnects: [Counter; Loss::LABELS.len()],
+    last_data: Gauge,
+    connection_gaps: Counter,
+    topic_gaps: Counter,
+    stale_topics: Counter,
+}
+
+/// Why an item will not come.
+pub(super) enum ItemRefusal {
+    /// In the upstream's words, which are for the log alone.
+    Upstream(String),
+    /// In words of our own, which clients are sent too.
+    Own(String),
+}
+
+impl Output {
+    pub fn new(publisher: Publisher, interest: Option<Arc<Interest>>, hidden: Hidden, meters: &Meters) -> Output {
+        let gaps = |scope: &str| meters.counter(&names::UPSTREAM_GAPS, &[("scope", scope)]);
+        let reconnects = Loss::LABELS.map(|reason| {
+            let counter = meters.counter(&names::UPSTREAM_RECONNECTS, &[("reason", reason)]);
+            counter.absolute(0);
+            counter
+        });
+        Output {
+            admitted: publisher.admitted(),
+            publisher,
+            health: FeedHealth::default(),
+            items: ItemStatus::new(interest, meters),
+            counts: ProbeCounts::default(),
+            oddities: OddityLog::new(meters),
+            refusals: RateLimitedLog::default(),
+            remedies: Vec::new(),
+            lapsed: HashSet::new(),
+            hidden,
+            meters: OutputMeters {
+                connects: meters.counter(&names::UPSTREAM_CONNECTS, &[]),
+                reconnects,
+                last_data: meters.gauge(&names::UPSTREAM_LAST_DATA, &[]),
+                connection_gaps: gaps("connection"),
+                topic_gaps: gaps("topic"),
+                stale_topics: meters.counter(&names::UPSTREAM_STALE, &[]),
+            },
+        }
+    }
+
+    pub(super) fn announce(&mut self, state: Option<FeedState>) {
+        state.into_iter().for_each(|state| self.publisher.announce(state));
+    }
+
+    pub(super) fn hidden(&self) -> &Hidden {
+        &self.hidden
+    }
+
+    pub(super) fn count_connect(&mut self) {
+        self.meters.connects.increment(1);
+        self.counts.connects += 1;
+    }
+
+    pub(super) fn count_loss(&self, loss: &Loss) {
+        let index = Loss::LABELS.iter().position(|label| *label == loss.label());
+        index.iter().for_each(|index| self.meters.reconnects[*index].increment(1));
+    }
+
+    /// What is to be done about gaps, since this was last asked.
+    pub fn remedies(&mut self) -> Vec<(String, GapRemedy)> {
+        std::mem::take(&mut self.remedies)
+    }
+
+    /// Topics that are known.
+    pub fn topics(&self) -> usize {
+        self.publisher.topics()
+    }
+
+    pub fn knows(&self, topic: &str) -> bool {
+        self.publisher.knows(topic)
+    }
+
+    /// Whether something was published on the topic at this time or later, on the monotonic clock.
+    pub fn came_since(&self, topic: &str, since_ns: u64) -> bool {
+        self.publisher.came_since(topic, since_ns)
+    }
+
+    /// Forgets topics of which nothing has come for so long; gives their names.
+    pub fn expire(&mut self, silent: Duration, now: Stamp) -> Vec<Box<str>> {
+        let expired = self.publisher.expire(silent, now);
+        for topic in &expired {
+            tracing::debug!(topic = &*topic.name, "forgotten: nothing has come for {silent:?} (topics.expire_after)");
+            self.lapsed.remove(&*topic.name);
+        }
+        expired.into_iter().map(|topic| topic.name.clone()).collect()
+    }
+
+    /// A topic is not asked for any more. No client waits for one of which nothing has come.
+    pub fn lapse(&mut self, topic: &str, now: Stamp) {
+        self.items.forget(topic);
+        if !self.publisher.knows(topic) {
+            return;
+        }
+        let message = "nobody wanted it for a while, so the upstream is not asked for it".to_string();
+        self.status(topic, TopicStatus::Stale { since_ms: now.wall_ms, message }, now);
+        if self.lapsed.len() >= self.publisher.topics() + LAPSED_MORE {
+            let Output { lapsed, publisher, .. } = self;
+            lapsed.retain(|topic| publisher.knows(topic));
+        }
+        self.lapsed.insert(topic.to_string());
+    }
+
+    /// The upstream refuses an item, or has not answered for it. That is a status in the stream for a topic that is known,
+    /// or that the operator has asked for (`is_pinned`); any other, whose name a client has given, is reported only to the
+    /// clients that wait for it.
+    pub fn refuse(&mut self, (topic, is_pinned): (&str, bool), why: ItemRefusal, now: Stamp) {
+        let (logged, message) = match why {
+            ItemRefusal::Upstream(text) => (self.hidden.mask(&text).into_owned(), NOT_SENT.to_string()),
+            ItemRefusal::Own(message) => (message.clone(), message),
+        };
+        self.counts.trouble(format!("refused `{topic}`: {logged}"));
+        self.oddities.add_refused(topic, &logged, now);
+        if is_pinned || self.publisher.knows(topic) {
+            self.status(topic, TopicStatus::Refused { message }, now);
+        } else {
+            self.items.set_refused(topic, message);
+        }
+    }
+
+    /// Messages are missing on a connection; in which of these topics is not known.
+    pub fn connection_gap(&mut self, topics: impl Iterator<Item = String>, missed: Option<u64>, received: Stamp) {
+        self.meters.connection_gaps.increment(1);
+        topics.for_each(|topic| self.topic_gap(&topic, None, received));
+        tracing::warn!(missed, "upstream: messages are missing on a connection");
+    }
+
+    /// Messages of one topic are missing here.
+    pub fn topic_gap(&mut self, topic: &str, missed: Option<u64>, received: Stamp) {
+        self.status(topic, TopicStatus::Gap { reason: GapReason::Sequence, missed }, received);
+    }
+
+    /// What the upstream itself says about one topic, in a message of this class.
+    pub fn upstream_status(&mut self, class: MessageClass, topic: &str, number: Option<u64>, received: Stamp) {
+        match class {
+            MessageClass::Stale => {
+                let (since_ms, message) = (number.unwrap_or(received.wall_ms), TOPIC_OUTDATED.to_string());
+                self.status(topic, TopicStatus::Stale { since_ms, message }, received);
+            }
+            MessageClass::Live => self.status(topic, TopicStatus::Live, received),
+            MessageClass::Gap => self.topic_gap(topic, number, received),
+            _ => {}
+        }
+    }
+
+    pub fn write_log(&mut self, now: Stamp) {
+        self.oddities.write(now);
+    }
+
+    pub fn deadline_ns(&self) -> Option<u64> {
+        self.oddities.deadline_ns()
+    }
+}
+
+impl UpdateSink for Output {
+    fn publish(&mut self, topic: &str, payload: Payload, retention: Retention, received: Stamp) {
+        if !self.lapsed.is_empty() && self.lapsed.remove(topic) {
+            self.status(topic, TopicStatus::Live, received);
+        }
+        if let Err(error) = self.publisher.publish(topic, payload, retention, received) {
+            if let Some(hidden) = self.refusals.take(received) {
+                tracing::warn!(hidden, "frame not published: {error}");
+            }
+            self.counts.trouble(error.to_string());
+            return;
+        }
+        self.meters.last_data.set(received.wall_ms as f64 / 1000.0);
+        // What was reported of a topic while nothing had come of it does not hold any more.
+        if self.admitted != self.publisher.admitted() {
+            self.admitted = self.publisher.admitted();
+            if self.items.arrived(topic) {
+                self.status(topic, TopicStatus::Live, received);
+            }
+        }
+        let state = self.health.updated();
+        self.announce(state);
+    }
+
+    fn status(&mut self, topic: &str, status: TopicStatus, received: Stamp) {
+        match status {
+            TopicStatus::Gap { .. } => self.meters.topic_gaps.increment(1),
+            TopicStatus::Stale { .. } => self.meters.stale_topics.increment(1),
+            TopicStatus::Live | TopicStatus::Refused { .. } => {}
+        }
+        if let Err(error) = self.publisher.publish_status(topic, status, received) {
+            self.counts.trouble(error.to_string());
+        }
+    }
+
+    fn remedy(&mut self, topic: &str, remedy: GapRemedy) {
+        self.remedies.push((topic.to_string(), remedy));
+    }
+
+    fn oddity(&mut self, topic: &str, oddity: Oddity, received: Stamp) {
+        self.oddities.add(topic, oddity, received, &mut self.counts);
+    }
+}

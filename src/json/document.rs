@@ -1,0 +1,122 @@
+//! A JSON text with one element marked in it, and pointers into both: `/a` into the whole text, `./a` into the element.
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use crate::json::{Each, FoundElement, FoundTokens, Pointer, Pointers};
+
+/// A JSON text, and an element of it.
+#[derive(Clone, Debug)]
+pub struct Document<'a> {
+    pub text: &'a str,
+    /// Where the element lies in the text.
+    pub element: Range<usize>,
+}
+
+impl<'a> Document<'a> {
+    /// A text that is an element itself.
+    pub fn whole(text: &'a str) -> Document<'a> {
+        Document { text, element: 0..text.len() }
+    }
+
+    fn element(&self) -> &'a str {
+        self.text.get(self.element.clone()).unwrap_or_default()
+    }
+}
+
+/// Where `part` lies in `whole`; none if it is no part of it.
+pub fn range_in(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
+    let first = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
+    let end = first.checked_add(part.len())?;
+    (end <= whole.len()).then_some(first..end)
+}
+
+/// The elements of an array, or the members of an object; none of anything else. `parts` is filled anew.
+pub fn list_parts<'p>(token: &str, parts: &'p mut Vec<FoundElement>) -> &'p [FoundElement] {
+    static EVERY: LazyLock<Each> = LazyLock::new(|| Each::parse("/*").expect("a pointer that can be read"));
+    parts.clear();
+    EVERY.locate(token, parts);
+    parts
+}
+
+/// Pointers into a document: `/a` into the whole text, `./a` into the element.
+#[derive(Clone, Debug, Default)]
+pub struct PointerSet {
+    texts: Vec<String>,
+    slots: Vec<PointerSlot>,
+    whole: Pointers,
+    element: Pointers,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum PointerSlot {
+    Whole(usize),
+    Element(usize),
+}
+
+/// One of the pointers of a [`PointerSet`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PointerSite(usize);
+
+/// What the pointers of a [`PointerSet`] found. Kept and filled again, so that looking costs no memory.
+#[derive(Clone, Debug, Default)]
+pub struct Matches {
+    whole: FoundTokens,
+    element: FoundTokens,
+}
+
+impl PartialEq for PointerSet {
+    fn eq(&self, other: &PointerSet) -> bool {
+        self.texts == other.texts
+    }
+}
+
+impl PointerSet {
+    /// The error is a problem to be told.
+    pub fn add(&mut self, text: &str) -> Result<PointerSite, String> {
+        let pointer = |text: &str| Pointer::parse(text).map_err(|error| error.to_string());
+        let slot = match text.strip_prefix('.') {
+            Some(inner) => PointerSlot::Element(self.element.add(&pointer(inner)?)),
+            None => PointerSlot::Whole(self.whole.add(&pointer(text)?)),
+        };
+        self.texts.push(text.to_string());
+        self.slots.push(slot);
+        Ok(PointerSite(self.slots.len() - 1))
+    }
+
+    /// Whether one of the pointers starts outside of the element.
+    pub fn reach_out(&self) -> Option<&str> {
+        self.texts.iter().find(|text| text.starts_with('/')).map(String::as_str)
+    }
+
+    pub fn locate(&self, document: &Document<'_>, matches: &mut Matches) {
+        // A scan for nothing would still pass over the text.
+        if self.slots.iter().any(|slot| matches!(slot, PointerSlot::Whole(_))) {
+            self.whole.locate(document.text, &mut matches.whole);
+        }
+        if self.slots.iter().any(|slot| matches!(slot, PointerSlot::Element(_))) {
+            self.element.locate(document.element(), &mut matches.element);
+        }
+    }
+
+    /// The token at a place, and where it lies in the document's text.
+    pub fn get<'a>(
+        &self,
+        document: &Document<'a>,
+        matches: &Matches,
+        PointerSite(place): PointerSite,
+    ) -> Option<Match<'a>> {
+        let token = match self.slots.get(place)? {
+            PointerSlot::Whole(slot) => matches.whole.get(document.text, *slot)?,
+            PointerSlot::Element(slot) => matches.element.get(document.element(), *slot)?,
+        };
+        Some(Match { token, range: range_in(document.text.as_bytes(), token.as_bytes())? })
+    }
+}
+
+/// A token, and where it lies.
+#[derive(Clone, Debug)]
+pub struct Match<'a> {
+    pub token: &'a str,
+    pub range: Range<usize>,
+}

@@ -1,0 +1,344 @@
+//! What later clients need of a topic, as a profile's rule says it: `mode`, `tail`, `merge`, `book`, `delta_limit`.
+
+use crate::json::{PointerSet, PointerSite};
+
+use crate::profile::optional;
+use crate::profile::rules::fold::{BookParts, FoldParts, FoldRule, LevelForm, Siblings, SideMark};
+use crate::profile::rules::treatment::{Changes, DeltaLimit, DeltaOverflow, Mode, TAIL_MAX};
+use crate::profile::section::{Keys, ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
+
+/// Messages that are kept in `tail` without a number.
+const TAIL: usize = 50;
+
+const NAMES: [&str; 6] = ["replace", "tail", "none", "delta", "merge", "book"];
+const MERGE: Keys = Keys { known: &["at", "carry"], later: &[] };
+const BOOK: Keys = Keys {
+    known: &["sides", "changes", "side", "bid", "ask", "sign", "price", "size", "count", "remove", "depth", "carry"],
+    later: &[],
+};
+const DELTA_LIMIT: Keys = Keys { known: &["count", "bytes", "over"], later: &[] };
+
+/// Reads the mode of a rule of class `data`. Uses the keys `mode`, `tail`, `merge`, `book` and `delta_limit`, and looks at
+/// `each`, `emit` and `snapshot_when`.
+pub(crate) fn read_mode(section: &ProfileSection<'_>) -> Result<Mode, ProfileError> {
+    let name = match section.get("mode") {
+        None => "replace",
+        Some(entry) => match entry.text()? {
+            name if NAMES.contains(&name) => name,
+            other => {
+                let hint = did_you_mean(other, &NAMES);
+                return Err(entry.error(format!("expected {}, found `{other}`{hint}", one_of(&NAMES))));
+            }
+        },
+    };
+    for (key, modes) in [
+        ("tail", &["tail"][..]),
+        ("merge", &["merge"]),
+        ("book", &["book"]),
+        ("delta_limit", &["delta", "merge", "book"]),
+    ] {
+        if let Some(entry) = section.get(key).filter(|_| !modes.contains(&name)) {
+            let quoted = modes.iter().map(|mode| format!("`mode = \"{mode}\"`")).collect::<Vec<_>>().join(" or ");
+            return Err(entry.error(format!("expected `{key}` beside {quoted}, found it beside `{name}`; remove it")));
+        }
+    }
+    let fold = match name {
+        "tail" => return read_tail(section).map(Mode::Tail),
+        "none" => return Ok(Mode::Nothing),
+        "merge" => Some(read_merge(section)?),
+        "book" => Some(read_book(section)?),
+        "delta" => None,
+        _ => return Ok(Mode::Replace),
+    };
+    if fold.is_some() && section.get("snapshot_when").is_none() {
+        let problem = format!(
+            "expected `snapshot_when` beside `mode = \"{name}\"`, found none; \
+             say which messages are snapshots, such as `snapshot_when = ['/type == \"snapshot\"']`"
+        );
+        return Err(section.error("snapshot_when", problem));
+    }
+    Ok(Mode::Changes(Box::new(Changes { limit: read_limit(section)?, fold })))
+}
+
+fn read_tail(section: &ProfileSection<'_>) -> Result<usize, ProfileError> {
+    let tail = optional(section.get("tail"), |entry| match entry.count()? {
+        keep if keep <= TAIL_MAX => Ok(keep),
+        keep => Err(entry.error(format!("expected at most {TAIL_MAX} messages, found {keep}"))),
+    })?;
+    Ok(tail.unwrap_or(TAIL))
+}
+
+fn read_limit(section: &ProfileSection<'_>) -> Result<DeltaLimit, ProfileError> {
+    let mut limit = DeltaLimit::default();
+    let Some(section) = section.get("delta_limit").map(|entry| entry.section(DELTA_LIMIT)).transpose()? else {
+        return Ok(limit);
+    };
+    if let Some(count) = optional(section.get("count"), ProfileEntry::count)? {
+        limit.count = count as u64;
+    }
+    if let Some(bytes) = optional(section.get("bytes"), ProfileEntry::bytes)? {
+        limit.bytes = bytes;
+    }
+    let over = |entry: &ProfileEntry<'_>| match entry.text()? {
+        "resubscribe" => Ok(DeltaOverflow::Resubscribe),
+        "mark" => Ok(DeltaOverflow::Mark),
+        other => Err(entry.error(format!("expected `resubscribe` or `mark`, found `{other}`"))),
+    };
+    if let Some(over) = optional(section.get("over"), over)? {
+        limit.over = over;
+    }
+    Ok(limit)
+}
+
+fn read_merge(rule: &ProfileSection<'_>) -> Result<FoldRule, ProfileError> {
+    let example = "merge = { at = \"./data\" }";
+    let section = rule.require("merge", example)?.section(MERGE)?;
+    let mut places = PointerSet::default();
+    let at = place(&section.require("at", "at = \"./data\"")?, &mut places)?;
+    let carry = read_carry(&section, &mut places)?;
+    finish(rule, "merge", FoldRule { places, parts: FoldParts::Object(at), carry, siblings: None })
+}
+
+fn read_book(rule: &ProfileSection<'_>) -> Result<FoldRule, ProfileError> {
+    let example = "book = { sides = [\"./bids\", \"./asks\"], price = 0, size = 1 }";
+    let section = rule.require("book", example)?.section(BOOK)?;
+    let mut places = PointerSet::default();
+    let pair = optional(section.get("sides"), |entry| match &entry.list()?[..] {
+        [bids, asks] => Ok([place(bids, &mut places)?, place(asks, &mut places)?]),
+        other => Err(entry.error(format!("expected two pointers, to bids and to asks, found {}", other.len()))),
+    })?;
+    let changes = optional(section.get("changes"), |entry| place(entry, &mut places))?;
+    if pair.is_none() && changes.is_none() {
+        return Err(section.error("sides", "expected `sides = [\"./bids\", \"./asks\"]` or `changes`, found neither"));
+    }
+    let mark = ["side", "bid", "ask", "sign"].iter().find_map(|key| section.get(key));
+    if let Some(entry) = mark.filter(|_| changes.is_none()) {
+        return Err(entry.error("expected `changes` beside it, a list of both sides' levels, found none"));
+    }
+    let level = ReadLevel::read(&section)?;
+    let dropped = level.side.filter(|_| pair.is_some());
+    let parts = BookParts {
+        sides: pair.map(|pair| (pair, level.form(dropped, false))),
+        changes: changes.map(|place| (place, level.form(dropped, true))),
+        depth: optional(section.get("depth"), ProfileEntry::count)?,
+    };
+    let carry = read_carry(&section, &mut places)?;
+    finish(rule, "book", FoldRule { places, parts: FoldParts::Book(Box::new(parts)), carry, siblings: None })
+}
+
+/// Adds what the rule says besides, and checks that images can be made.
+fn finish(rule: &ProfileSection<'_>, key: &str, mut fold: FoldRule) -> Result<FoldRule, ProfileError> {
+    let each = rule.get("each");
+    let element = optional(rule.get("emit"), ProfileEntry::text)? == Some("element");
+    if let Some(outside) = fold.places.reach_out().filter(|_| element) {
+        return Err(rule.error(
+            key,
+            format!(
+                "expected pointers into the element beside `emit = \"element\"`, found `{outside}`; write `.{outside}`"
+            ),
+        ));
+    }
+    if !element {
+        fold.siblings = optional(each, |entry| Siblings::parse(entry.text()?).map_err(|problem| entry.error(problem)))?;
+    }
+    Ok(fold)
+}
+
+fn place(entry: &ProfileEntry<'_>, places: &mut PointerSet) -> Result<PointerSite, ProfileError> {
+    places.add(entry.text()?).map_err(|problem| entry.error(problem))
+}
+
+fn read_carry(section: &ProfileSection<'_>, places: &mut PointerSet) -> Result<Vec<PointerSite>, ProfileError> {
+    let list = optional(section.get("carry"), ProfileEntry::list)?.unwrap_or_default();
+    list.iter().map(|entry| place(entry, places)).collect()
+}
+
+/// Where something lies in a level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum LevelField {
+    Position(usize),
+    Key(String),
+}
+
+/// What a profile says of levels.
+struct ReadLevel {
+    price: LevelField,
+    gone: LevelField,
+    mark: Option<(LevelField, SideField)>,
+    /// The position of the side's word.
+    side: Option<usize>,
+}
+
+enum SideField {
+    Word { bid: String, ask: String },
+    Sign,
+}
+
+impl ReadLevel {
+    fn read(section: &ProfileSection<'_>) -> Result<ReadLevel, ProfileError> {
+        let price = LevelField::read(&section.require("price", "price = 0")?)?;
+        let size = LevelField::read(&section.require("size", "size = 1")?)?;
+        let count = optional(section.get("count"), LevelField::read)?;
+        let named = |name: &str| match (name, &price) {
+            ("price", _) => Some(price.clone()),
+            ("size", _) => Some(size.clone()),
+            ("count", _) if count.is_some() => count.clone(),
+            (name, LevelField::Position(_)) => name.parse().ok().map(LevelField::Position),
+            (name, LevelField::Key(_)) => Some(LevelField::Key(name.to_string())),
+        };
+        let gone = optional(section.get("remove"), |entry| {
+            let text = entry.text()?;
+            let name = text.split_once("==").filter(|(_, zero)| zero.trim() == "0").map(|(name, _)| name.trim());
+            name.filter(|name| !name.is_empty()).and_then(named).ok_or_else(|| {
+                entry.error(format!(
+                    "expected `size == 0`, `count == 0` beside `count = 1`, or another place of a level, found `{text}`"
+                ))
+            })
+        })?;
+        let word = optional(section.get("side"), LevelField::read)?;
+        let sign = optional(section.get("sign"), LevelField::read)?;
+        let side = match &word {
+            Some(LevelField::Position(position)) => Some(*position),
+            _ => None,
+        };
+        let mark = match (word, sign) {
+            (Some(word), None) => {
+                let text = |key, example| section.require(key, example)?.text().map(str::to_string);
+                let mark = SideField::Word { bid: text("bid", "bid = \"buy\"")?, ask: text("ask", "ask = \"sell\"")? };
+                Some((word, mark))
+            }
+            (None, Some(sign)) => Some((sign, SideField::Sign)),
+            (None, None) if section.get("changes").is_none() => None,
+            _ => {
+                let problem =
+                    "expected either `side`, `bid` and `ask`, or `sign` beside `changes`, found both or neither";
+                return Err(section.error("side", problem));
+            }
+        };
+        Ok(ReadLevel { gone: gone.unwrap_or(size), price, mark, side })
+    }
+
+    /// The form of the levels in `changes`, or of those in `sides`, where the position `dropped` does not exist.
+    fn form(&self, dropped: Option<usize>, in_changes: bool) -> LevelForm {
+        let mut places = PointerSet::default();
+        let mut add = |at: &LevelField| {
+            let text = match (at, dropped.filter(|_| !in_changes)) {
+                (LevelField::Position(position), Some(dropped)) if *position > dropped => format!("./{}", position - 1),
+                (LevelField::Position(position), _) => format!("./{position}"),
+                (LevelField::Key(key), _) => format!("./{}", key.replace('~', "~0").replace('/', "~1")),
+            };
+            places.add(&text).expect("one escaped segment can be read")
+        };
+        let (price, gone) = (add(&self.price), add(&self.gone));
+        let side = self.mark.as_ref().filter(|_| in_changes).map(|(at, mark)| match mark {
+            SideField::Word { bid, ask } => SideMark::Word { place: add(at), bid: bid.clone(), ask: ask.clone() },
+            SideField::Sign => SideMark::Sign { place: add(at) },
+        });
+        LevelForm { places, price, gone, side, dropped: dropped.filter(|_| in_changes) }
+    }
+}
+
+impl LevelField {
+    fn read(entry: &ProfileEntry<'_>) -> Result<LevelField, ProfileError> {
+        if let Ok(key) = entry.text() {
+            return Ok(LevelField::Key(key.to_string()));
+        }
+        entry.position().map(LevelField::Position)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use toml::de::DeTable;
+
+    use super::*;
+    use crate::profile::section::ProfileSource;
+
+    const RULE: Keys =
+        Keys { known: &["mode", "tail", "merge", "book", "delta_limit", "each", "emit", "snapshot_when"], later: &[] };
+
+    /// Reads the mode of a rule that consists of these lines.
+    pub fn read(text: &str) -> Result<Mode, String> {
+        let source = ProfileSource { origin: "x.toml", text };
+        let table = DeTable::parse(text).expect("TOML");
+        let section = ProfileSection::root(source, table.get_ref(), RULE).expect("known keys");
+        read_mode(&section).map_err(|error| error.to_string())
+    }
+
+    const BOOK: &str = "snapshot_when = ['/s exists']\nmode = \"book\"\n";
+
+    #[test]
+    fn modes_are_read() {
+        for (text, expected) in [
+            ("", Mode::Replace),
+            ("mode = \"replace\"", Mode::Replace),
+            ("mode = \"tail\"\ntail = 50", Mode::Tail(50)),
+            ("mode = \"tail\"", Mode::Tail(50)),
+            ("mode = \"none\"", Mode::Nothing),
+            ("mode = \"delta\"", Mode::Changes(Box::new(Changes { limit: DeltaLimit::default(), fold: None }))),
+            (
+                "mode = \"delta\"\ndelta_limit = { count = 7, bytes = \"1KiB\", over = \"mark\" }",
+                Mode::Changes(Box::new(Changes {
+                    limit: DeltaLimit { count: 7, bytes: 1024, over: DeltaOverflow::Mark },
+                    fold: None,
+                })),
+            ),
+        ] {
+            assert_eq!(read(text), Ok(expected), "{text}");
+        }
+        for book in [
+            "sides = [\"./bids\", \"./asks\"], price = 0, size = 1",
+            "sides = [\"./b\", \"./a\"], price = \"price\", size = \"qty\", remove = \"qty == 0\", depth = 5, carry = [\"/ts\"]",
+            "sides = [\"./b\", \"./a\"], price = 0, size = 2, count = 1, remove = \"count == 0\"",
+            "changes = \"./c\", side = 0, bid = \"buy\", ask = \"sell\", price = 1, size = 2",
+            "changes = \"/1\", sign = 2, price = 0, size = 2, remove = \"1 == 0\"",
+        ] {
+            let text = format!("{BOOK}book = {{ {book} }}");
+            let mode = read(&text);
+            assert!(matches!(&mode, Ok(Mode::Changes(changes)) if changes.fold.is_some()), "{text}: {mode:?}");
+            assert_eq!(mode, read(&text));
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told_with_line_key_and_remedy() {
+        for (text, place, part) in [
+            ("mode = \"delt\"", "x.toml:1: mode", "did you mean `delta`?"),
+            ("mode = \"tail\"\ntail = 0", "x.toml:2: tail", "at least 1"),
+            ("mode = \"tail\"\ntail = 1001", "x.toml:2: tail", "at most 1000"),
+            ("tail = 5", "x.toml:1: tail", "expected `tail` beside `mode = \"tail\"`, found it beside `replace`"),
+            ("mode = \"none\"\ndelta_limit = { count = 1 }", "x.toml:2: delta_limit", "`mode = \"delta\"` or"),
+            ("mode = \"delta\"\ndelta_limit = { over = \"drop\" }", "x.toml:2: delta_limit.over", "`mark`"),
+            ("mode = \"delta\"\ndelta_limit = { cuont = 1 }", "x.toml:2: delta_limit.cuont", "`count`?"),
+            ("mode = \"merge\"", "merge", "expected `merge = {"),
+            ("mode = \"merge\"\nmerge = { carry = [] }", "merge.at", "expected `at = "),
+            ("mode = \"merge\"\nmerge = { at = \"data\" }", "x.toml:2: merge.at", "write `/data`"),
+            ("mode = \"merge\"\nmerge = { at = \"./data\" }", "snapshot_when", "say which messages are snapshots"),
+            ("mode = \"book\"", "book", "expected `book = {"),
+            (
+                "mode = \"book\"\nemit = \"element\"\nbook = { sides = [\"/b\", \"/a\"], price = 0, size = 1 }",
+                "book",
+                "found `/b`; write `./b`",
+            ),
+        ] {
+            let error = read(text).expect_err(text);
+            assert!(error.contains(place) && error.contains(part), "{error}");
+        }
+        for (book, place, part) in [
+            ("price = 0, size = 1", "book.sides", "found neither"),
+            ("sides = [\"./b\"], price = 0, size = 1", "book.sides", "found 1"),
+            ("sides = [\"./b\", \"./a\"], size = 1", "book.price", "expected `price = 0`"),
+            ("sides = [\"./b\", \"./a\"], price = -1, size = 1", "book.price", "a position such as `0`"),
+            ("sides = [\"./b\", \"./a\"], price = 0", "book.size", "expected `size = 1`"),
+            ("sides = [\"./b\", \"./a\"], price = 0, size = 1, remove = \"size < 1\"", "book.remove", "`size == 0`"),
+            ("sides = [\"./b\", \"./a\"], price = 0, size = 1, remove = \"count == 0\"", "book.remove", "`count = 1`"),
+            ("sides = [\"./b\", \"./a\"], price = 0, size = 1, side = 2", "book.side", "expected `changes`"),
+            ("changes = \"./c\", price = 1, size = 2", "book.side", "found both or neither"),
+            ("changes = \"./c\", side = 0, bid = \"b\", price = 1, size = 2", "book.ask", "expected `ask = "),
+            ("sides = [\"./b\", \"./a\"], price = 0, size = 1, deph = 2", "book.deph", "did you mean `depth`?"),
+        ] {
+            let error = read(&format!("{BOOK}book = {{ {book} }}")).expect_err(book);
+            assert!(error.contains(&format!("x.toml:3: {place}")) && error.contains(part), "{error}");
+        }
+    }
+}
