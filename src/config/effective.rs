@@ -195,7 +195,7 @@ mod tests {
     use crate::settings::setting::Preset;
     use crate::settings::table;
 
-    const PROFILE: &str = "profile = 1\nname = \"venue\"\n[keepalive]\npong_timeout = \"5s\"\nws_ping = \"none\"\n[[on]]\nas = \"data\"\ntopic = \"${/s}\"\n";
+    const PROFILE: &str = "profile = 1\nname = \"venue\"\n[keepalive]\npong_timeout = \"5s\"\nws_ping = \"none\"\n[[on]]\nname = \"data\"\nas = \"data\"\ntopic = \"${/s}\"\n";
 
     fn effective(set: impl FnOnce(&mut Config)) -> EffectiveUpstream {
         let mut config = Config::default();
