@@ -23,6 +23,7 @@ use fanline::delivery::settings::Settings;
 use fanline::delivery::settings::WindowSettings;
 use fanline::delivery::shards::{Delivery, ShardThreads};
 use fanline::protocol::encoding::{Payload, PayloadKind};
+use fanline::settings::table::{ServerLimits, Slow};
 use fanline::words::ids::Epoch;
 use fanline::words::metrics::Meters;
 use fanline::words::topic::Pattern;
@@ -305,12 +306,19 @@ fn shard_cpu() -> Duration {
 
 /// As the server has them by default, but for timers so long that they do not show.
 fn settings() -> Settings {
+    let (defaults, lenient) = (Settings::default(), Settings::lenient());
     Settings {
-        wildcards_total_max: 50_000,
-        messages_per_second_max: 100,
-        replay_max: Duration::from_secs(2),
-        unsent_bytes_max: 128 << 10,
-        window: WindowSettings { windows_max: 64, members_min: 4, cut_frames_max: 1024 },
-        ..Settings::lenient()
+        limits: ServerLimits {
+            wildcards_total_max: defaults.limits.wildcards_total_max,
+            messages_per_second_max: defaults.limits.messages_per_second_max,
+            ..lenient.limits
+        },
+        slow: Slow {
+            replay_max: defaults.slow.replay_max,
+            unsent_bytes_max: defaults.slow.unsent_bytes_max,
+            ..lenient.slow
+        },
+        compression: defaults.compression,
+        ..lenient
     }
 }

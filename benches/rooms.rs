@@ -15,7 +15,8 @@ use fanline::bus::signal::doorbell::Doorbell;
 use fanline::bus::{self, Limits};
 use fanline::delivery::lanes::topic_index::{LaneId, TopicIndex};
 use fanline::protocol::encoding::{Encoder, Encoding, Envelope, Payload, PayloadKind};
-use fanline::simulator::market::{Market, MarketSettings};
+use fanline::settings::table::MarketSettings;
+use fanline::simulator::market::Market;
 use fanline::wire::deflate::{Deflater, Inflater, WINDOW_BITS_MAX};
 use fanline::wire::frame::{Decoder, Opcode, put_deflated, put_frame};
 use fanline::wire::scan::FrameScanner;
@@ -60,7 +61,7 @@ fn full_bus(frames: usize) -> (Publisher, Reader) {
 #[divan::bench(args = [(1024, 1), (65_536, 1), (65_536, 8), (1_048_576, 8)])]
 fn ring_publish(bencher: Bencher<'_, '_>, (capacity, shards): (usize, usize)) {
     let (mut publisher, reader) = full_bus(capacity);
-    (0..shards).for_each(|_| reader.hang(Arc::new(Doorbell::new(|| {}))));
+    (0..shards).for_each(|_| reader.add_doorbell(Arc::new(Doorbell::new(|| {}))));
     let messages = messages(MESSAGES);
     bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
         for (topic, payload) in &messages {
@@ -76,7 +77,7 @@ fn ring_read(bencher: Bencher<'_, '_>, capacity: usize) {
     bencher.counter(ItemsCount::new(capacity)).bench_local(|| {
         let mut offset = reader.tail();
         while offset <= reader.head() {
-            black_box(reader.frame(offset));
+            black_box(reader.frame(offset).hot());
             offset = offset.next();
         }
     });

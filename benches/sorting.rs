@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use fanline::bus::retention::{Retention, TopicStatus};
+use fanline::bus::retention::Retention;
+use fanline::bus::topic_status::TopicStatus;
 use fanline::intake::assemble::Assembler;
 use fanline::intake::classify::{Classifier, FeedFrame, FoundUpdates};
 use fanline::intake::update::{Generation, Oddity, Release, Update, UpdateSink};

@@ -1,7 +1,6 @@
 //! Floor 6: puts the rooms together, one function per command.
 
 pub(crate) mod demand;
-mod edge_settings;
 mod fault_injection;
 mod parts;
 mod roles;
@@ -26,23 +25,25 @@ use crate::bus::history::{History, HistoryError};
 use crate::bus::publisher::Publisher;
 use crate::bus::signal::pulse::Vitals;
 use crate::bus::{self, Limits};
+use crate::config::effective::{Decision, EffectiveUpstream};
 use crate::config::error::ConfigError;
 use crate::config::log_queue::LogQueue;
 use crate::config::logs::write_within;
-use crate::config::{Config, DemandMode, OnStale};
 use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::settings::Settings as DeliverySettings;
-use crate::delivery::settings::WindowSettings;
 use crate::delivery::shards::Delivery;
-use crate::edge::{self, Edge, EdgeError, EdgeParts, Phase};
+use crate::edge::parts::EdgeParts;
+use crate::edge::phase::Phase;
+use crate::edge::settings::{ConnectionLimits, Settings as EdgeSettings};
+use crate::edge::{Edge, EdgeError, exposition};
 use crate::intake::probe::{ProbeError, probe as listen_to};
 use crate::intake::upstream::{Settings as UpstreamSettings, Upstream, UpstreamError};
 use crate::open_files::{Shares, open_files_limit, raise_open_files_limit};
 use crate::profile::client::NoSend;
 use crate::profile::section::ProfileError;
 use crate::profile::{ChoiceError, Profile};
+use crate::settings::table::{Config, DemandMode};
 use crate::simulator::SimulatorError;
-use crate::simulator::market::MarketSettings;
 use crate::simulator::market_server::Simulator;
 use crate::simulator::recording::{Recording, RecordingError};
 use crate::simulator::replay::{ReplayServer, Speed};
@@ -137,7 +138,7 @@ pub struct ReplayOptions {
     pub looped: bool,
 }
 
-/// Serves the feed until it is told to stop. Each part has threads of its own, so that none can hold up another one; this
+/// Serves the feed until it is asked to stop. Each part has threads of its own, so that none can hold up another one; this
 /// one watches over them.
 pub fn serve(config: Config, log: LogQueue) -> Result<(), AppError> {
     let runtime = parts::runtime().map_err(AppError::system("start a runtime"))?;
@@ -154,8 +155,8 @@ pub fn serve(config: Config, log: LogQueue) -> Result<(), AppError> {
 fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), AppError> {
     let (stop, stopped) = watch::channel(false);
     let clock = Clock::start();
-    let plant = FaultInjection::find();
-    let (meters, exposition) = edge::http::metrics::recorder();
+    let faults = FaultInjection::find();
+    let (meters, exposition) = exposition::recorder();
     let history = History::parse(&config.history.keep)?;
     let simulated = is_simulated(&profile(&config)?);
     meters.gauge(&names::UPSTREAM_SIMULATED, &[]).set(f64::from(u8::from(simulated)));
@@ -167,23 +168,24 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
     let (publisher, reader) = bus::open_with_history(Epoch(rand::random()), limits, history, &meters);
     let bounds = demand::bounds(&config)?;
     let interest = (config.upstream.demand == DemandMode::On).then(|| Interest::within(bounds, &meters));
-    let (asks, ask_queue) = requests::open(demand::ask_rules(&config)?);
+    let (client_requests, request_queue) = requests::open(demand::request_rules(&config)?);
     let shares = share_open_files(&config);
 
-    let ends = BusHandles { reader: reader.clone(), interest: interest.clone(), requests: asks };
-    let (delivery, threads) = Delivery::start(delivery_settings(&config, simulated), &ends, clock, &meters)
-        .map_err(AppError::system("start the shards"))?;
+    let handles = BusHandles { reader: reader.clone(), interest: interest.clone(), requests: client_requests };
+    let (delivery, threads) =
+        Delivery::start(DeliverySettings::new(&config, shards(&config), simulated), &handles, clock, &meters)
+            .map_err(AppError::system("start the shards"))?;
     let delivery = Arc::new(delivery);
     let vitals = Vitals::new(clock, [delivery.pulses(), vec![("feed".into(), reader.pulse())]].concat());
-    let door = delivery.clone();
-    let rooms = EdgeParts {
+    let adopting = delivery.clone();
+    let parts_of_edge = EdgeParts {
         reader: reader.clone(),
-        door: plant.behind(Arc::new(move |newcomer| door.adopt(newcomer))),
+        adopt: faults.carried_by(Arc::new(move |handoff| adopting.adopt(handoff))),
         vitals: vitals.clone(),
         meters: meters.clone(),
         exposition: exposition.measuring(measure(&vitals, log, &meters)),
     };
-    let edge = Edge::bind(edge_settings::settings(&config, &shares, simulated), rooms)?;
+    let edge = Edge::bind(edge_settings(&config, &shares, simulated), parts_of_edge)?;
     let address = edge.local_addr();
     if let Some(admin) = edge.admin_addr() {
         tracing::info!(address = %admin, "metrics and health are served for the operator");
@@ -191,17 +193,17 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
 
     let mut parts = VitalParts::default();
     threads.into_handles().into_iter().for_each(|shard| parts.watch(shard));
-    let bus = (publisher, interest, ask_queue);
-    let simulate = || start_simulator(market_settings(&config), &mut parts, plant.clone(), stopped.clone());
+    let bus = (publisher, interest, request_queue);
+    let simulate = || start_simulator(config.simulate, &mut parts, faults.clone(), stopped.clone());
     let upstream = open_upstream(&config, bus, (clock, &meters), simulate)?;
     let (phase, phases) = watch::channel(Phase::Serving);
-    let tended = plant.clone();
+    let tended = faults.clone();
     let serve = move || serve_http(async move { tended.tend("edge", edge.serve(phases)).await });
     parts.start("edge", serve).map_err(AppError::system("start the edge"))?;
-    let (runtime, tended) = (parts::runtime().map_err(AppError::system("start a runtime"))?, plant.clone());
+    let (runtime, tended) = (parts::runtime().map_err(AppError::system("start a runtime"))?, faults.clone());
     let serve = move || parts::drive(runtime, tended.tend("feed", feed(upstream, stopped, reader.pulse())));
     parts.start("feed", serve).map_err(AppError::system("start the feed"))?;
-    Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, plant }, address))
+    Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults }, address))
 }
 
 /// What is measured when somebody asks for the metrics.
@@ -220,20 +222,20 @@ fn measure(vitals: &Vitals, log: LogQueue, meters: &Meters) -> impl Fn() + Send 
 /// Serves the simulated market of `config.simulate` on `listen` until SIGTERM or SIGINT.
 pub async fn simulate(listen: SocketAddr, config: Config) -> Result<(), AppError> {
     let signals = Signals::watch()?;
-    let simulator = Simulator::bind(listen, market_settings(&config)).await?;
+    let simulator = Simulator::bind(listen, config.simulate).await?;
     announce(format_args!("fanline simulating on ws://{}", simulator.local_addr()));
-    serve_venue(signals, |stopped| simulator.serve(stopped)).await;
+    serve_until_signalled(signals, |stopped| simulator.serve(stopped)).await;
     Ok(())
 }
 
-/// Serves a recording as if it were the venue until SIGTERM or SIGINT.
+/// Serves a recording as if it were the feed until SIGTERM or SIGINT.
 pub async fn replay(replay: ReplayOptions) -> Result<(), AppError> {
     let ReplayOptions { capture, listen, speed, looped } = replay;
     let signals = Signals::watch()?;
     let recording = Recording::load(&capture)?;
     let venue = ReplayServer::bind(listen, recording, speed, looped).await?;
     announce(format_args!("fanline replaying on ws://{}", venue.local_addr()));
-    serve_venue(signals, |stopped| venue.serve(stopped)).await;
+    serve_until_signalled(signals, |stopped| venue.serve(stopped)).await;
     Ok(())
 }
 
@@ -241,7 +243,7 @@ pub async fn replay(replay: ReplayOptions) -> Result<(), AppError> {
 pub async fn probe(config: Config, duration: Duration) -> Result<impl fmt::Display, AppError> {
     let profile = profile(&config)?;
     let url = feed_url(&config, &profile)?.unwrap_or_default();
-    let mut settings = upstream_settings(&config, profile, url);
+    let mut settings = EffectiveUpstream::new(&config, profile, url).settings;
     // What has not come by then is worth a line of the report.
     settings.first_message_timeout = settings.first_message_timeout.min(duration / 2);
     Ok(listen_to(settings, Clock::start(), duration, PROBE_SAMPLES).await?)
@@ -251,14 +253,16 @@ pub async fn probe(config: Config, duration: Duration) -> Result<impl fmt::Displ
 /// reached through the same client as any other.
 fn open_upstream(
     config: &Config,
-    (publisher, interest, asks): (Publisher, Option<Arc<Interest>>, RequestQueue),
+    (publisher, interest, requests): (Publisher, Option<Arc<Interest>>, RequestQueue),
     (clock, meters): (Clock, &Meters),
     simulate: impl FnOnce() -> Result<String, AppError>,
 ) -> Result<Upstream, AppError> {
     let profile = profile(config)?;
     profile.check_client_requests(!config.upstream.send.is_empty(), config.upstream.request)?;
     let url = feed_url(config, &profile)?.map_or_else(simulate, Ok)?;
-    let settings = UpstreamSettings { interest, requests: Some(asks), ..upstream_settings(config, profile, url) };
+    let effective = EffectiveUpstream::new(config, profile, url);
+    effective.overridden().for_each(|sentence| tracing::warn!("{sentence}"));
+    let settings = UpstreamSettings { interest, requests: Some(requests), ..effective.settings };
     Ok(Upstream::new(settings, publisher, clock, meters)?)
 }
 
@@ -268,6 +272,11 @@ pub(crate) fn feed_url(config: &Config, profile: &Profile) -> Result<Option<Stri
         None if !is_simulated(profile) => Err(AppError::NoUrl { profile: profile.name.clone() }),
         url => Ok(url),
     }
+}
+
+/// What counts where a setting and the profile both have a word.
+pub fn decisions(config: &Config) -> Result<Vec<Decision>, AppError> {
+    Ok(EffectiveUpstream::new(config, profile(config)?, String::new()).decisions)
 }
 
 /// Whether the prices are invented, by the market built in or by `fanline simulate` somewhere else.
@@ -286,72 +295,19 @@ pub(crate) fn profile(config: &Config) -> Result<Profile, AppError> {
     })
 }
 
-pub(crate) fn upstream_settings(config: &Config, profile: Profile, url: String) -> UpstreamSettings {
-    let upstream = &config.upstream;
-    UpstreamSettings {
-        idle_timeout: upstream.idle_timeout.map(|patience| patience.0.unwrap_or(Duration::ZERO)),
-        headers: upstream.headers.clone(),
-        urls: std::iter::once(url).chain(upstream.fallback_urls.iter().cloned()).collect(),
-        legs: upstream.legs,
-        connections: upstream.connections,
-        rotate_after: upstream.rotate_after,
-        profile,
-        items: upstream.subscribe.clone(),
-        connect_timeout: upstream.connect_timeout,
-        ping_interval: upstream.ping_interval,
-        pong_timeout: upstream.pong_timeout,
-        backoff_min: upstream.backoff_min,
-        backoff_max: upstream.backoff_max,
-        message_bytes_max: upstream.message_bytes_max,
-        interest: None,
-        linger: upstream.linger,
-        requests: None,
-        first_message_timeout: upstream.first_message_timeout,
-        expire_after: Some(config.topics.expire_after).filter(|after| !after.is_zero()),
-    }
-}
-
-fn market_settings(config: &Config) -> MarketSettings {
-    let simulate = &config.simulate;
-    MarketSettings { seed: simulate.seed, rate: simulate.rate, symbols: simulate.symbols }
-}
-
 fn shards(config: &Config) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     Some(config.shards.count).filter(|count| *count > 0).unwrap_or_else(cores)
 }
 
-fn delivery_settings(config: &Config, simulated: bool) -> DeliverySettings {
-    DeliverySettings {
-        shards: shards(config),
-        spread_after: config.shards.spread_after,
-        patterns_max: config.limits.patterns_max,
-        wildcards_max: config.limits.wildcards_max,
-        wildcards_total_max: config.limits.wildcards_total_max,
-        lanes_max: config.limits.lanes_max,
-        pattern_bytes_max: config.limits.pattern_bytes_max,
-        lane_bytes_total_max: config.limits.lane_bytes_total_max,
-        message_bytes_max: config.limits.message_bytes_max,
-        messages_per_second_max: u32::try_from(config.limits.messages_per_second_max).unwrap_or(u32::MAX),
-        inbound_bytes_per_second_max: u32::try_from(config.limits.inbound_bytes_per_second_max).unwrap_or(u32::MAX),
-        message_timeout: config.limits.message_timeout,
-        inbound_bytes_total_max: config.limits.inbound_bytes_total_max,
-        client_requests_per_second_max: u32::try_from(config.limits.client_requests_per_second_max).unwrap_or(u32::MAX),
-        heartbeat_interval: config.heartbeat.interval,
-        ping_interval: config.ping.interval,
-        ping_timeout: config.ping.timeout,
-        replay_max: config.slow.replay_max,
-        write_deadline: config.slow.write_deadline,
-        unsent_bytes_max: u32::try_from(config.slow.unsent_bytes_max).unwrap_or(u32::MAX),
-        unsent_bytes_total_max: config.slow.unsent_bytes_total_max,
-        ends_raw_when_stale: config.raw.on_stale == OnStale::Close,
-        compression_level: config.compression.level,
-        window: WindowSettings {
-            windows_max: config.compression.windows_max,
-            members_min: config.compression.window_members_min,
-            cut_frames_max: u32::try_from(config.compression.window_cut_max).unwrap_or(u32::MAX),
-        },
+/// `shares` is what the limit of open files leaves.
+fn edge_settings(config: &Config, shares: &Shares, simulated: bool) -> EdgeSettings {
+    let settings = EdgeSettings::new(config);
+    EdgeSettings {
+        sessions_max: shares.sessions_max,
+        connections: ConnectionLimits { total_max: shares.connections_max, ..settings.connections },
         simulated,
+        ..settings
     }
 }
 
@@ -378,7 +334,10 @@ fn share_open_files(config: &Config) -> Shares {
     shares
 }
 
-async fn serve_venue<F: Future<Output = ()>>(mut signals: Signals, serve: impl FnOnce(watch::Receiver<bool>) -> F) {
+async fn serve_until_signalled<F: Future<Output = ()>>(
+    mut signals: Signals,
+    serve: impl FnOnce(watch::Receiver<bool>) -> F,
+) {
     let (stop, stopped) = watch::channel(false);
     let signalled = async {
         signals.stop().await;

@@ -9,9 +9,11 @@ use std::path::Path;
 use crate::app::{self, AppError};
 use crate::bus::clock::Clock;
 use crate::bus::{self, Limits};
-use crate::config::{self, Config, ConfigSources, File, variables};
+use crate::config::effective::EffectiveUpstream;
+use crate::config::{self, ConfigSources, File, variables};
 use crate::intake::upstream::Upstream;
 use crate::profile::check as check_profile;
+use crate::settings::table::Config;
 use crate::simulator::recording::Recording;
 use crate::words::ids::Epoch;
 use crate::words::metrics::Meters;
@@ -58,14 +60,14 @@ pub fn check(path: &Path, environment: Vec<(OsString, OsString)>) -> Result<Chec
 /// Does everything that can make a start with this configuration refuse it, short of listening and connecting.
 fn rehearse(config: &Config) -> Result<(), AppError> {
     app::demand::bounds(config)?;
-    app::demand::ask_rules(config)?;
+    app::demand::request_rules(config)?;
     let profile = app::profile(config)?;
     profile.check_client_requests(!config.upstream.send.is_empty(), config.upstream.request)?;
     let url = app::feed_url(config, &profile)?.unwrap_or_else(|| SOME_URL.into());
     let meters = Meters::unread();
     let limits = Limits { ring_frames_max: 2, ring_bytes_max: 0, topics_max: 0 };
     let (publisher, _) = bus::open(Epoch(0), limits, &meters);
-    Upstream::new(app::upstream_settings(config, profile, url), publisher, Clock::start(), &meters)?;
+    Upstream::new(EffectiveUpstream::new(config, profile, url).settings, publisher, Clock::start(), &meters)?;
     Ok(())
 }
 

@@ -24,10 +24,10 @@ use crate::bench::plan::Plan;
 use crate::bench::{self, BenchError};
 use crate::check::check;
 use crate::config::error::ConfigError;
-use crate::config::kind::{SettingKind, SettingValue};
 use crate::config::logs::write_within;
 use crate::config::{self, ConfigSources, Effective, document, logs, variables};
 use crate::health::{self, HealthError};
+use crate::settings::kind::{SettingKind, SettingValue};
 use crate::simulator::replay::Speed;
 use crate::words::nearest::distance;
 
@@ -260,7 +260,14 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
         }
         Some(CliCommand::Config { markdown: true, .. }) => say(document::markdown()),
         Some(CliCommand::Config { example: true, .. }) => say(document::example()),
-        Some(CliCommand::Config { settings, .. }) => say(document::effective(&load(settings)?.values)),
+        Some(CliCommand::Config { settings, .. }) => {
+            let effective = load(settings)?;
+            let decisions = app::decisions(&effective.config).unwrap_or_else(|error| {
+                tell(&format!("warning: {error}"));
+                Vec::new()
+            });
+            say(document::effective(&effective.values, &decisions))
+        }
     }
 }
 

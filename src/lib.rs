@@ -1,6 +1,56 @@
-//! fanline holds one connection to a market-data or chat feed and gives it to thousands of clients.
+//! fanline takes one market-data or chat feed and serves it to thousands of WebSocket clients.
 //!
-//! ARCHITECTURE.md is the map. A room may import only rooms on floors below its own.
+//! The command is all that most people need; this is how a program starts the same server, here with the simulated
+//! market on a free port. It ends on SIGTERM.
+//!
+//! ```no_run
+//! let arguments = ["fanline", "--listen", "127.0.0.1:0"].map(Into::into);
+//! let ended = fanline::cli::run(arguments.into_iter(), std::env::vars_os());
+//! ```
+//!
+//! Inside, everything goes through the [`bus`]: published once, read by many.
+//!
+//! ```
+//! use fanline::bus::log::snapshot::TopicChoice;
+//! use fanline::bus::retention::Retention;
+//! use fanline::bus::{self, Limits};
+//! use fanline::protocol::encoding::{Payload, PayloadKind};
+//! use fanline::words::ids::Epoch;
+//! use fanline::words::metrics::Meters;
+//! use fanline::words::stamp::Stamp;
+//!
+//! let limits = Limits { ring_frames_max: 1024, ring_bytes_max: 1 << 20, topics_max: 100 };
+//! let (mut publisher, reader) = bus::open(Epoch(1), limits, &Meters::unread());
+//! let payload = Payload { bytes: r#"{"price":227.55}"#.into(), kind: PayloadKind::Json };
+//! let offset = publisher.publish("quote.AAPL", payload, Retention::NEWEST, Stamp::default())?;
+//!
+//! let snapshot = reader.snapshot(&TopicChoice::new(&[]), &mut |_| {});
+//! assert_eq!((snapshot.offset, snapshot.topics.len()), (offset, 1));
+//! # Ok::<(), fanline::bus::publisher::PublishError>(())
+//! ```
+//!
+//! # Floors
+//! A room imports only rooms on floors below its own; `tests/tidy.rs` holds this.
+//!
+//! | floor | rooms | what they are |
+//! |---|---|---|
+//! | top | [`app`], [`config`], [`cli`], [`check`], [`health`], [`bench`] | wiring, and the load tool |
+//! | | [`edge`] | listening, HTTP, the way in for clients |
+//! | | [`intake`], [`delivery`], [`simulator`] | from the feed to the bus; from the bus to the clients; a feed without a network |
+//! | | [`bus`] | publisher, log, retained values, demand |
+//! | | [`settings`] | every setting, as data |
+//! | | [`profile`] | how a feed speaks, as data |
+//! | | [`protocol`] | what clients and server say |
+//! | | [`wire`], [`json`] | bytes and their meaning |
+//! | bottom | [`words`] | names, numbers, metrics |
+//!
+//! # The data path
+//! ```text
+//! feed -> intake -> Publisher::publish -> ring -> shard -> lane -> session -> socket
+//! ```
+//!
+//! # Reading order
+//! [`bus`], then [`delivery::shard`], then [`intake`]; ARCHITECTURE.md is the map.
 
 pub mod app;
 pub mod bench;
@@ -16,6 +66,7 @@ pub mod json;
 pub mod open_files;
 pub mod profile;
 pub mod protocol;
+pub mod settings;
 pub mod simulator;
 pub mod wire;
 pub mod words;

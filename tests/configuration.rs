@@ -6,9 +6,10 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use fanline::config::error::ConfigError;
-use fanline::config::kind::SettingValue;
-use fanline::config::table::{self, Preset, TABLE};
-use fanline::config::{self, Config, ConfigSources, Effective, Flag, document};
+use fanline::config::{self, ConfigSources, Effective, Flag, document};
+use fanline::settings::kind::SettingValue;
+use fanline::settings::setting::Preset;
+use fanline::settings::table::{self, Config, TABLE};
 
 /// A configuration file of this test alone.
 fn file(test: &str, text: &str) -> PathBuf {
@@ -273,7 +274,7 @@ fn a_feed_may_be_quiet_for_ever_if_it_is_said_so() {
     let Effective { config, values, .. } =
         config::load(&ConfigSources { file: Some(path), ..ConfigSources::default() }).expect("right");
     assert_eq!(config.upstream.idle_timeout, Some(table::Timeout(None)));
-    assert!(document::effective(&values).contains("idle_timeout = \"none\""));
+    assert!(document::effective(&values, &[]).contains("idle_timeout = \"none\""));
 }
 
 #[test]
@@ -386,7 +387,7 @@ fn a_list_keeps_commas_of_flags_and_of_json_and_is_cut_at_the_others_of_variable
 fn the_effective_configuration_read_back_is_the_same() {
     let rows = [("FANLINE_UPSTREAM_URL", "ws://a.example/"), ("FANLINE_UPSTREAM_SUBSCRIBE", "a\"b,c")];
     let first = load_variables(&rows).expect("right");
-    let again = load_file("read_back", &document::effective(&first.values)).expect("what is printed is valid");
+    let again = load_file("read_back", &document::effective(&first.values, &[])).expect("what is printed is valid");
     assert_eq!(again.config, first.config);
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use fanline::config::document as generated;
-use fanline::config::table::{self, TABLE};
+use fanline::settings::table::{self, TABLE};
 use fanline::words::goodbye::Goodbye;
 use fanline::words::metrics;
 use kit::document::{all, anchors, first_cells, prose, quoted, read};

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanline::bus::feed_state::{FeedState, StaleReason};
-use fanline::bus::retention::{GapReason, Retention, TopicStatus};
+use fanline::bus::retention::Retention;
+use fanline::bus::topic_status::{GapReason, TopicStatus};
+use fanline::edge::phase::Phase;
 use fanline::edge::settings::Settings;
-use fanline::edge::{Edge, EdgeError, Phase};
+use fanline::edge::{Edge, EdgeError};
 use fanline::protocol::command::Policy;
 use fanline::protocol::encoding::{Format, Payload, PayloadKind};
 use fanline::words::stamp::Stamp;
@@ -227,7 +229,7 @@ async fn a_snapshot_holds_whole_values_the_changes_since_and_what_is_said_of_top
         ("moment", stale),
         ("moment", TopicStatus::Live),
     ] {
-        harness.publisher.note(topic, note, Stamp::default()).expect("published");
+        harness.publisher.publish_status(topic, note, Stamp::default()).expect("published");
     }
     let answer = harness.get("/v1/snapshot", "").await.json();
     let frame =

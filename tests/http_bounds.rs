@@ -215,7 +215,7 @@ async fn a_head_of_more_than_32_kib_is_refused_however_it_arrives() {
 
 #[tokio::test]
 async fn foreign_pages_may_not_speak_in_the_name_of_the_server() {
-    let rules = OriginRules { asks_open: true, ..OriginRules::default() };
+    let rules = OriginRules { requests_open: true, ..OriginRules::default() };
     let harness = EdgeHarness::open(Settings { visitors: rules, ..settings() });
     let evil = "Origin: https://evil.example\r\n";
     harness.upgrade("", evil).await.check_refusal(403, "origin_not_allowed", "`https://evil.example`");

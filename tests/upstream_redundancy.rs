@@ -123,7 +123,7 @@ impl Harness {
 
     fn frames(&self) -> Vec<Arc<Frame>> {
         (1..=self.reader.head().0)
-            .map(|offset| self.reader.frame(Offset(offset)).expect("the ring holds all"))
+            .map(|offset| self.reader.frame(Offset(offset)).hot().expect("the ring holds all"))
             .collect()
     }
 
@@ -134,13 +134,13 @@ impl Harness {
 
     /// What was published of a topic: the field `n`, in order; notes are left out.
     fn numbers(&self, topic: &str) -> Vec<u64> {
-        let of_topic = |frame: &Arc<Frame>| !frame.is_note() && *frame.topic.name == *topic;
+        let of_topic = |frame: &Arc<Frame>| !frame.is_status() && *frame.topic.name == *topic;
         self.frames().iter().filter(|frame| of_topic(frame)).map(|frame| number(frame)).collect()
     }
 
     /// The notes of this kind, such as `gap`, that were published of a topic.
     fn notes(&self, topic: &str, op: &str) -> Vec<Value> {
-        let of_topic = |frame: &Arc<Frame>| frame.is_note() && *frame.topic.name == *topic;
+        let of_topic = |frame: &Arc<Frame>| frame.is_status() && *frame.topic.name == *topic;
         let notes = self.frames().into_iter().filter(of_topic).map(|frame| json(&frame));
         notes.filter(|note| note["op"] == op).collect()
     }
@@ -239,15 +239,15 @@ async fn two_legs_that_lose_and_die_make_one_whole_stream() {
     assert!(gaps > 0, "seed {SEED}: some were lost on both legs");
 
     let quotes: Vec<Arc<Frame>> =
-        harness.frames().into_iter().filter(|frame| *frame.topic.name == *"quote.A" && !frame.is_note()).collect();
+        harness.frames().into_iter().filter(|frame| *frame.topic.name == *"quote.A" && !frame.is_status()).collect();
     let (current, late): (Vec<_>, Vec<_>) =
-        quotes.iter().partition(|frame| matches!(frame.role, FrameKind::Value { .. }));
+        quotes.iter().partition(|frame| matches!(frame.kind, FrameKind::Value { .. }));
     assert!(current.iter().map(|frame| number(frame)).is_sorted(), "a late one is not the current value again");
     assert!(
-        !late.is_empty() && late.iter().all(|frame| matches!(frame.role, FrameKind::Transient)),
+        !late.is_empty() && late.iter().all(|frame| matches!(frame.kind, FrameKind::Transient)),
         "the fault was there"
     );
-    let latest = harness.reader.latest("quote.A").expect("known").story;
+    let latest = harness.reader.latest("quote.A").expect("known").retained;
     let base: Vec<u64> = latest.kept_after(Offset(0)).map(|frame| number(frame)).collect();
     assert_eq!(base.last(), sent["quote.A"].last());
     assert!(harness.metric("fanline_upstream_leg_duplicates_total") > 100.0);
@@ -428,7 +428,7 @@ async fn assert_each_delivers(exchange: &FakeFeed, harness: &Harness, items: &[S
     for item in items {
         assert!(exchange.publish(item, &message("value", item, n), |_| false) > 0, "{item} is subscribed");
     }
-    let of_round = |frame: &&Arc<Frame>| !frame.is_note() && number(frame) == n;
+    let of_round = |frame: &&Arc<Frame>| !frame.is_status() && number(frame) == n;
     let published =
         || harness.frames().iter().filter(of_round).map(|frame| frame.topic.name.to_string()).collect::<Vec<_>>();
     until("one frame of each", || published().len() >= items.len()).await;
@@ -563,7 +563,7 @@ async fn what_clients_want_is_asked_for_as_fast_as_allowed_and_no_faster() {
     let heard = exchange.heard();
     assert!(heard.iter().any(|text| text.contains("unsub")), "something was let go");
     assert!(heard.iter().all(|text| !text.contains("unsub") || !text.contains("pin.")), "what is pinned stays");
-    let (_, said) = interest.said_after(0);
+    let (_, said) = interest.statuses_after(0);
     assert!(said.iter().any(|(topic, _)| **topic == *"bad.2"), "who wanted it is told");
     assert!(harness.notes("bad.2", "refused").is_empty(), "and nobody else");
     assert!(harness.metric("fanline_upstream_refused_total") >= 1.0);

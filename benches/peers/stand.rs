@@ -10,7 +10,7 @@ use fanline::bench::crowd::ClientPool;
 use fanline::bench::speech::Generator;
 use fanline::bench::tally::Latency;
 use fanline::bus::clock::Clock;
-use fanline::simulator::market::MarketSettings;
+use fanline::settings::table::MarketSettings;
 
 use super::servers::{Peer, Server, Wish, free_port};
 

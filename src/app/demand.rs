@@ -2,7 +2,7 @@
 
 use crate::bus::demand::interest::InterestBounds;
 use crate::bus::demand::requests::RequestRules;
-use crate::config::Config;
+use crate::settings::table::Config;
 use crate::words::topic::Pattern;
 
 use super::AppError;
@@ -17,7 +17,7 @@ pub(crate) fn bounds(config: &Config) -> Result<InterestBounds, AppError> {
     })
 }
 
-pub(crate) fn ask_rules(config: &Config) -> Result<RequestRules, AppError> {
+pub(crate) fn request_rules(config: &Config) -> Result<RequestRules, AppError> {
     let send = config.upstream.send.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?;
     Ok(RequestRules { send, request: config.upstream.request })
 }

@@ -4,7 +4,7 @@
 //! The variable `PLANTED_FAULT` is the part (`shard`, `feed`, `edge`, `simulator`, `supervisor`) and what it is to do
 //! (`panic`, or `sleep` for a while). It does so once, when the first client has left.
 
-use crate::edge::Adopt;
+use crate::edge::parts::Adopt;
 
 /// The fault, if there is one.
 #[derive(Clone, Default)]
@@ -36,17 +36,17 @@ impl FaultInjection {
         run.await
     }
 
-    /// The same door; a client that comes by it takes along what makes the fault happen when it leaves its shard.
-    pub fn behind(&self, door: Adopt) -> Adopt {
+    /// The same call; a client that is handed on takes along what makes the fault happen when it leaves its shard.
+    pub fn carried_by(&self, adopt: Adopt) -> Adopt {
         #[cfg(debug_assertions)]
         if let Some(seed) = self.seed.clone() {
-            return std::sync::Arc::new(move |mut newcomer| {
-                let permit = newcomer.permit.take();
-                newcomer.permit = Some(Box::new(seed::Carried { seed: seed.clone(), _permit: permit }));
-                door(newcomer);
+            return std::sync::Arc::new(move |mut handoff| {
+                let permit = handoff.permit.take();
+                handoff.permit = Some(Box::new(seed::Carried { seed: seed.clone(), _permit: permit }));
+                adopt(handoff);
             });
         }
-        door
+        adopt
     }
 }
 

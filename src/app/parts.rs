@@ -54,7 +54,7 @@ impl VitalParts {
     pub async fn one_ended(&mut self) -> EndedPart {
         loop {
             match self.0.iter().position(|part| part.thread.is_finished()) {
-                Some(seat) => return EndedPart::of(self.0.swap_remove(seat)),
+                Some(index) => return EndedPart::of(self.0.swap_remove(index)),
                 None => tokio::time::sleep(GLANCE).await,
             }
         }

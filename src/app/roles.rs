@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::bus::signal::pulse::Pulse;
 use crate::intake::upstream::Upstream;
-use crate::simulator::market::MarketSettings;
+use crate::settings::table::MarketSettings;
 use crate::simulator::market_server::Simulator;
 
 use super::AppError;
@@ -47,7 +47,7 @@ pub(super) fn serve_http(run: impl Future<Output = io::Result<()>>) -> io::Resul
 pub(super) fn start_simulator(
     settings: MarketSettings,
     parts: &mut VitalParts,
-    plant: FaultInjection,
+    faults: FaultInjection,
     stopped: watch::Receiver<bool>,
 ) -> Result<String, AppError> {
     let runtime = parts::runtime().map_err(AppError::system("start a runtime"))?;
@@ -59,7 +59,7 @@ pub(super) fn start_simulator(
          name one, as in `fanline wss://HOST/PATH`"
     );
     let serve = async move {
-        plant.tend("simulator", simulator.serve(stopped)).await;
+        faults.tend("simulator", simulator.serve(stopped)).await;
         Ok(())
     };
     parts.start("simulator", move || parts::drive(runtime, serve)).map_err(AppError::system("start the simulator"))?;

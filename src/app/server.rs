@@ -12,14 +12,14 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::bus::signal::pulse::Vitals;
-use crate::config::Drain;
 use crate::delivery::shards::Delivery;
-use crate::edge::Phase;
+use crate::edge::phase::Phase;
+use crate::edge::settings::STOP_TIMEOUT;
+use crate::settings::table::Drain;
 
 use super::AppError;
 use super::parts::{EndedPart, VitalParts};
 use super::signals::Signals;
-use crate::app::edge_settings::STOP_TIMEOUT;
 use crate::app::fault_injection::FaultInjection;
 
 /// How often the log may say how many sessions there are.
@@ -43,7 +43,7 @@ pub(super) struct RunningServer {
     /// For the parts that feed the bus.
     pub stop: watch::Sender<bool>,
     pub drain: Drain,
-    pub plant: FaultInjection,
+    pub faults: FaultInjection,
 }
 
 impl RunningServer {
@@ -52,8 +52,8 @@ impl RunningServer {
     /// # Errors
     /// A part has ended before; this one included, should it panic.
     pub fn run(mut self, runtime: &Runtime, signals: &mut Signals) -> Result<(), AppError> {
-        let plant = self.plant.clone();
-        let serving = AssertUnwindSafe(|| runtime.block_on(plant.tend("supervisor", self.serve(signals))));
+        let faults = self.faults.clone();
+        let serving = AssertUnwindSafe(|| runtime.block_on(faults.tend("supervisor", self.serve(signals))));
         let ended = catch_unwind(serving).unwrap_or_else(|panic| Err(EndedPart::panicked("supervisor", &*panic)));
         ended.map_err(|ended| self.give_up(ended))
     }

@@ -156,13 +156,13 @@ impl Writer {
     fn round(&mut self, batch: u64) -> io::Result<()> {
         let mut bytes = Vec::new();
         for _ in 0..batch {
-            let mut saying = self.speech.next(&self.clock);
-            while self.wants.takers(saying.number, 1) == 0 {
-                saying = self.speech.next(&self.clock);
+            let mut message = self.speech.next(&self.clock);
+            while self.wants.takers(message.number, 1) == 0 {
+                message = self.speech.next(&self.clock);
             }
             self.offset += 1;
-            let topic = saying.topic().to_owned();
-            let payload = Payload { bytes: Bytes::from(saying.text), kind: PayloadKind::Json };
+            let topic = message.topic().to_owned();
+            let payload = Payload { bytes: Bytes::from(message.text), kind: PayloadKind::Json };
             let (offset, ts_ms) = (Offset(self.offset), self.clock.now().wall_ms);
             let encoded = self
                 .encoder

@@ -118,8 +118,8 @@ impl BenchFeed {
         let shared = Arc::<FeedShared>::default();
         let speaker = Speaker { shared: shared.clone(), speech, wants: wants.clone(), rate, clock, batch: Vec::new() };
         let speaking = std::thread::Builder::new().name("feed".into()).spawn(move || speaker.run())?;
-        let door = shared.clone();
-        std::thread::Builder::new().name("feed-door".into()).spawn(move || let_in(&listener, &door))?;
+        let accepting = shared.clone();
+        std::thread::Builder::new().name("feed-accept".into()).spawn(move || let_in(&listener, &accepting))?;
         Ok(BenchFeed { address, shared, wants, speaking: Some(speaking) })
     }
 
@@ -275,13 +275,13 @@ impl Speaker {
     fn say(&mut self, messages: u64, clients: usize, said: &mut FeedTotals) {
         self.batch.clear();
         for _ in 0..messages {
-            let saying = self.speech.next(&self.clock);
-            said.bytes += saying.text.len() as u64;
-            let takers = self.wants.takers(saying.number, clients);
+            let message = self.speech.next(&self.clock);
+            said.bytes += message.text.len() as u64;
+            let takers = self.wants.takers(message.number, clients);
             said.wanted += u64::from(takers > 0);
             said.owed += takers;
-            said.by_topic[saying.number] += 1;
-            put_frame(&mut self.batch, Opcode::Text, &saying.text);
+            said.by_topic[message.number] += 1;
+            put_frame(&mut self.batch, Opcode::Text, &message.text);
         }
         said.messages += messages;
         if !self.write() {
@@ -347,7 +347,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::market::MarketSettings;
+    use crate::settings::table::MarketSettings;
 
     #[test]
     fn all_that_is_said_is_heard_and_counted() {

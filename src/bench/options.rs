@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Serialize, Serializer};
 
-use crate::config::kind::{SettingKind, SettingValue};
 use crate::protocol::encoding::Format;
+use crate::settings::kind::{SettingKind, SettingValue};
 
 /// Messages a second that a feed says.
 #[derive(Clone, Copy, Debug, PartialEq)]

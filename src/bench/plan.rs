@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::Config;
 use crate::open_files::raise_open_files_limit;
-use crate::simulator::market::MarketSettings;
+use crate::settings::table::Config;
+use crate::settings::table::MarketSettings;
 use crate::words::topic::Pattern;
 
 use super::BenchError;
@@ -94,7 +94,7 @@ impl Plan {
             None => {
                 let simulate = &config.simulate;
                 let rate = options.rate.unwrap_or(RateOption::PerSecond(simulate.rate));
-                let market = MarketSettings { seed: simulate.seed, rate: 1.0, symbols: simulate.symbols };
+                let market = MarketSettings { rate: 1.0, ..config.simulate };
                 let bytes = usize::try_from(options.bytes.unwrap_or(0)).unwrap_or(usize::MAX);
                 let wants = match topics_each {
                     Some(found) if found > 2 * simulate.symbols => {

@@ -1,8 +1,9 @@
 //! What our own feed says: the simulated market's messages, of another size on demand, each with the mark of its sending.
 
 use crate::bus::clock::Clock;
+use crate::settings::table::MarketSettings;
 use crate::simulator::SimulatorError;
-use crate::simulator::market::{Market, MarketSettings};
+use crate::simulator::market::Market;
 
 use super::mark;
 
@@ -104,11 +105,11 @@ mod tests {
         let topics = topics(MarketSettings::default()).expect("a market");
         assert_eq!(topics.len(), speech.topics());
         for _ in 0..1000 {
-            let saying = speech.next(&clock);
-            let value: serde_json::Value = serde_json::from_slice(&saying.text).expect("JSON");
-            assert_eq!(value["topic"], saying.topic());
-            assert_eq!(value["sent_ns"].as_u64(), mark::find(&saying.text));
-            assert_eq!(saying.topic(), topics[saying.number]);
+            let message = speech.next(&clock);
+            let value: serde_json::Value = serde_json::from_slice(&message.text).expect("JSON");
+            assert_eq!(value["topic"], message.topic());
+            assert_eq!(value["sent_ns"].as_u64(), mark::find(&message.text));
+            assert_eq!(message.topic(), topics[message.number]);
         }
     }
 

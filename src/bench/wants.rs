@@ -2,8 +2,8 @@
 //!
 //! Topics go by their numbers in the simulated market, clients by the order in which they have joined.
 
+use crate::settings::table::MarketSettings;
 use crate::simulator::SimulatorError;
-use crate::simulator::market::MarketSettings;
 use crate::words::topic::Pattern;
 
 use super::speech::topics;

@@ -1,10 +1,11 @@
-//! One upstream message of one topic, or a note about the topic, with each of its encodings made at most once.
+//! One upstream message of one topic, or a status of the topic, with each of its encodings made at most once.
 
 use std::sync::Arc;
 
 use crate::bus::history::KEEP_MAX;
 use crate::bus::log::ring::Numbered;
-use crate::bus::retention::{Retention, TopicStatus, TopicStatusKind};
+use crate::bus::retention::Retention;
+use crate::bus::topic_status::{TopicStatus, TopicStatusKind};
 use crate::protocol::encoding::{Encoded, Encoder, Encoding, Encodings, Envelope, EnvelopeKind, Payload, PayloadKind};
 use crate::words::ids::{Offset, TopicId};
 use crate::words::stamp::Stamp;
@@ -14,26 +15,26 @@ use crate::words::stamp::Stamp;
 pub struct Topic {
     pub id: TopicId,
     pub name: Box<str>,
-    /// Values that the configuration keeps for newcomers, at least 1; none if it says nothing of the topic.
+    /// Values that the configuration keeps for clients that join, at least 1; none if it does not name the topic.
     pub keep: Option<u16>,
 }
 
-/// What a frame is to those who come later.
+/// What a frame is to clients that join later.
 #[derive(Debug)]
 pub enum FrameKind {
-    /// The whole value of its topic; so many of the newest are kept, at least 1.
+    /// The whole value of its topic; this many of the newest are kept, at least 1.
     Value { keep: u16 },
-    /// It starts the value of its topic over; changes follow.
+    /// It replaces the value of its topic; deltas follow.
     Snapshot,
-    /// It changes the value that the frames before it made. Where the whole value after it is at hand, that is a frame
-    /// of its own, with encodings of its own, for those who have not got the frames before.
+    /// It changes the value that the frames before it built. Where the whole value after it is at hand, that is a frame
+    /// of its own, with encodings of its own, for clients without the frames before.
     Delta { whole: Option<Box<Frame>> },
-    /// It is of the moment only.
+    /// It matters at its moment only.
     Transient,
-    /// No message of the upstream, but something said about the topic; the payload is the notice.
+    /// No message of the upstream, but the state of the topic; the payload is the message to clients.
     Status(TopicStatusKind),
-    /// These topics are forgotten: they were silent for long, and the ring holds nothing else of them. It is for those who
-    /// keep tables of topics; nobody is sent it. Its own topic is the first of them.
+    /// These topics are forgotten: they were silent for long, and the ring holds nothing else of them. It is for tables of
+    /// topics; no client gets it. Its own topic is the first of them.
     Expired(Box<[Arc<Topic>]>),
 }
 
@@ -45,16 +46,16 @@ pub struct Frame {
     /// When the upstream message was received.
     pub received: Stamp,
     pub payload: Payload,
-    pub role: FrameKind,
+    pub kind: FrameKind,
     encodings: Encodings,
 }
 
 impl Frame {
-    pub fn new(offset: Offset, topic: Arc<Topic>, received: Stamp, payload: Payload, keeping: Retention) -> Frame {
-        let role = match keeping {
+    pub fn new(offset: Offset, topic: Arc<Topic>, received: Stamp, payload: Payload, retention: Retention) -> Frame {
+        let kind = match retention {
             Retention::Value { keep } => {
-                let wanted = || u16::try_from(keep).unwrap_or(KEEP_MAX).clamp(1, KEEP_MAX);
-                FrameKind::Value { keep: topic.keep.unwrap_or_else(wanted) }
+                let asked = || u16::try_from(keep).unwrap_or(KEEP_MAX).clamp(1, KEEP_MAX);
+                FrameKind::Value { keep: topic.keep.unwrap_or_else(asked) }
             }
             Retention::Snapshot => FrameKind::Snapshot,
             Retention::Delta { whole } => {
@@ -63,31 +64,31 @@ impl Frame {
             }
             Retention::Transient => FrameKind::Transient,
         };
-        Frame::with(offset, topic, received, payload, role)
+        Frame::with(offset, topic, received, payload, kind)
     }
 
-    pub fn note(offset: Offset, topic: Arc<Topic>, received: Stamp, note: &TopicStatus) -> Frame {
-        let text = note.text(&topic.name, offset, received.wall_ms);
+    pub fn status(offset: Offset, topic: Arc<Topic>, received: Stamp, status: &TopicStatus) -> Frame {
+        let text = status.text(&topic.name, offset, received.wall_ms);
         let payload = Payload { bytes: text.into(), kind: PayloadKind::Json };
-        Frame::with(offset, topic, received, payload, FrameKind::Status(note.kind()))
+        Frame::with(offset, topic, received, payload, FrameKind::Status(status.kind()))
     }
 
-    /// Word that topics, of which there is one at least, are forgotten.
+    /// Says that topics, at least one, are forgotten.
     pub fn expired(offset: Offset, topics: Vec<Arc<Topic>>, received: Stamp) -> Frame {
         let payload = Payload { bytes: Default::default(), kind: PayloadKind::Json };
         let topic = topics[0].clone();
         Frame::with(offset, topic, received, payload, FrameKind::Expired(topics.into()))
     }
 
-    fn with(offset: Offset, topic: Arc<Topic>, received: Stamp, payload: Payload, role: FrameKind) -> Frame {
-        Frame { offset, topic, received, payload, role, encodings: Default::default() }
+    fn with(offset: Offset, topic: Arc<Topic>, received: Stamp, payload: Payload, kind: FrameKind) -> Frame {
+        Frame { offset, topic, received, payload, kind, encodings: Default::default() }
     }
 
-    /// The complete WireFrame in this encoding; made at most once, however many ask, also at the same moment. Empty for
-    /// a note in a raw encoding.
+    /// The complete frame of the wire in this encoding; made at most once, also when several shards need it at the same moment. Empty for
+    /// a status in a raw encoding.
     pub fn encoded(&self, encoding: Encoding, encoder: &mut Encoder) -> &Encoded {
         self.encodings.get_or_make(encoding, || {
-            if self.is_note() {
+            if self.is_status() {
                 Encoded::message(encoding, &self.payload.bytes)
             } else {
                 encoder.encode(encoding, &self.envelope())
@@ -95,9 +96,9 @@ impl Frame {
         })
     }
 
-    /// What the envelope says. Not for notes.
+    /// The contents of the envelope. Not for statuses.
     pub fn envelope(&self) -> Envelope<'_> {
-        let kind = match self.role {
+        let kind = match self.kind {
             FrameKind::Snapshot => Some(EnvelopeKind::Snapshot),
             FrameKind::Delta { .. } => Some(EnvelopeKind::Delta),
             FrameKind::Value { .. } | FrameKind::Transient | FrameKind::Status(_) | FrameKind::Expired(_) => None,
@@ -106,16 +107,16 @@ impl Frame {
         Envelope { topic, offset, ts_ms, kind, payload: &self.payload }
     }
 
-    /// The frame as those get it who have not got the frames before: as the whole value, where there is one.
+    /// The frame for clients without the frames before: the whole value, where there is one.
     pub fn whole(&self) -> &Frame {
-        match &self.role {
+        match &self.kind {
             FrameKind::Delta { whole: Some(whole) } => whole,
             _ => self,
         }
     }
 
-    pub fn is_note(&self) -> bool {
-        matches!(self.role, FrameKind::Status(_))
+    pub fn is_status(&self) -> bool {
+        matches!(self.kind, FrameKind::Status(_))
     }
 
     /// Payload bytes that it holds in memory, those of the whole value included.

@@ -1,4 +1,4 @@
-//! How much of a topic is kept for newcomers: its newest value, or its last messages.
+//! How much of a topic is kept for clients that join: its newest value, or its last messages.
 
 use crate::words::topic::{Pattern, TopicError};
 

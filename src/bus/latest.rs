@@ -1,4 +1,4 @@
-//! The last-value cache: topic to its story.
+//! The last-value cache: topic to what is retained of it.
 //!
 //! Written by the publisher alone, before the frame enters the ring; read by shards that must start over and by the
 //! edge. A reader may therefore find a frame that is newer than the head it saw, never one that is older.
@@ -14,33 +14,33 @@ use crate::words::ids::Offset;
 /// What is kept of a topic, and how many frames there were.
 #[derive(Clone, Debug)]
 pub struct Current {
-    pub story: Retained,
-    /// Frames published on the topic since it is known; notes do not count.
+    pub retained: Retained,
+    /// Frames published on the topic since it is known; statuses do not count.
     pub count: u64,
     /// When the last of them was received, or the topic became known.
-    heard_ns: u64,
-    /// It was told in snapshots and deltas.
+    arrived_ns: u64,
+    /// Its value was built of snapshots and deltas.
     builds_up: bool,
 }
 
 impl Current {
     pub fn new(first: Arc<Frame>) -> Current {
         Current {
-            count: u64::from(!first.is_note()),
-            heard_ns: first.received.mono_ns,
+            count: u64::from(!first.is_status()),
+            arrived_ns: first.received.mono_ns,
             builds_up: builds_up(&first),
-            story: Retained::new(first),
+            retained: Retained::new(first),
         }
     }
 
     /// Takes the topic's next frame.
     pub fn take(&mut self, frame: Arc<Frame>) {
-        if !frame.is_note() {
+        if !frame.is_status() {
             self.count += 1;
-            self.heard_ns = frame.received.mono_ns;
+            self.arrived_ns = frame.received.mono_ns;
             self.builds_up |= builds_up(&frame);
         }
-        self.story.take(frame);
+        self.retained.take(frame);
     }
 }
 
@@ -58,16 +58,16 @@ impl Latest {
     }
 
     pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
-        self.by_name.get(name).map(|current| current.story.newest().topic.clone())
+        self.by_name.get(name).map(|current| current.retained.newest().topic.clone())
     }
 
     pub fn get(&self, name: &str) -> Option<Current> {
         self.by_name.get(name).map(|current| current.clone())
     }
 
-    /// Whether changes of the topic have a start that they belong to.
-    pub fn holds_changes(&self, name: &str) -> bool {
-        self.by_name.get(name).is_some_and(|current| current.story.holds_changes())
+    /// Whether deltas of the topic have a snapshot that they belong to.
+    pub fn holds_deltas(&self, name: &str) -> bool {
+        self.by_name.get(name).is_some_and(|current| current.retained.holds_deltas())
     }
 
     /// Publisher only.
@@ -79,12 +79,12 @@ impl Latest {
         }
     }
 
-    /// Publisher only: whether the topic may be forgotten, because it was not heard since then, and the ring, which ends
-    /// at `tail`, holds nothing of it. Not if it was ever told in snapshots and deltas: those who know it hold a value to
-    /// which the next delta would be applied.
+    /// Publisher only: whether the topic may be forgotten, because nothing has arrived since then, and the ring, which ends
+    /// at `tail`, holds nothing of it. Not if its value was ever built of deltas: clients hold a value to which the next delta would be
+    /// applied.
     pub fn is_outlived(&self, name: &str, since_ns: u64, tail: Offset) -> bool {
         self.by_name.get(name).is_some_and(|current| {
-            let silent = current.heard_ns < since_ns && current.story.newest().offset < tail;
+            let silent = current.arrived_ns < since_ns && current.retained.newest().offset < tail;
             silent && !current.builds_up
         })
     }
@@ -103,5 +103,5 @@ impl Latest {
 }
 
 fn builds_up(frame: &Frame) -> bool {
-    matches!(frame.role, FrameKind::Snapshot | FrameKind::Delta { .. })
+    matches!(frame.kind, FrameKind::Snapshot | FrameKind::Delta { .. })
 }

@@ -1,8 +1,8 @@
 //! Floor 3: published once, read by many.
 //!
 //! `open` gives the one [`Publisher`] and a [`Reader`] that may be cloned. The publisher numbers a frame, remembers
-//! it in the story of its topic, stores it in the ring, moves the head and rings the bells, in this order.
-//! `interest` and `asks` go the other way: delivery writes them, the intake reads them.
+//! it in what is retained of its topic, stores it in the ring, moves the head and rings the doorbells, in this order.
+//! `demand` goes the other way: delivery writes it, the intake reads it.
 
 pub mod clock;
 pub mod demand;
@@ -16,6 +16,7 @@ pub mod reader;
 pub mod retained;
 pub mod retention;
 pub mod signal;
+pub mod topic_status;
 
 use std::sync::Arc;
 
@@ -51,13 +52,13 @@ struct BusShared {
     epoch: Epoch,
     ring: Ring<Frame>,
     latest: Latest,
-    /// Written by the publisher alone. Its version counts the changes of what it is, not of its words.
+    /// Written by the publisher alone. Its version counts changes of the state, not of its message.
     feed: Versioned<FeedState>,
-    bells: ArcSwap<Vec<Arc<Doorbell>>>,
+    doorbells: ArcSwap<Vec<Arc<Doorbell>>>,
     /// The newest offset at which a topic was forgotten; 0 if none was. Stored by the publisher, Release, before the frame
-    /// that tells it enters the ring; loaded by readers, Acquire.
+    /// that says so enters the ring; loaded by readers, Acquire.
     forgotten: AtomicU64,
-    /// Of whoever feeds the publisher.
+    /// The sign of life of whatever feeds the publisher.
     pulse: Pulse,
 }
 
@@ -73,7 +74,7 @@ pub fn open_with_history(epoch: Epoch, limits: Limits, history: History, meters:
         ring: Ring::new(limits.ring_frames_max),
         latest: Latest::new(),
         feed: Versioned::new(FeedState::Connecting),
-        bells: ArcSwap::from_pointee(Vec::new()),
+        doorbells: ArcSwap::from_pointee(Vec::new()),
         forgotten: AtomicU64::new(0),
         pulse: Pulse::default(),
     });

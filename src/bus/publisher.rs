@@ -1,12 +1,13 @@
-//! The one writer: numbers a frame, remembers it, stores it in the ring, moves the head, rings the bells.
+//! The one writer: numbers a frame, remembers it, stores it in the ring, moves the head, rings the doorbells.
 //!
 //! Nothing else hands out offsets and nothing else feeds the ring; `Publisher` is not `Clone`. It deliberately does
-//! not know where frames come from. When it is dropped, by a panic as well, the feed is down: readers never go on
-//! taking the last values for current ones.
+//! not know where frames come from: `publish` takes the next offset, `append` one that another publisher has given,
+//! and both obey one rule, by which offsets are dense. When it is dropped, by a panic as well, the feed is down:
+//! readers never go on taking the last values for current ones.
 //!
 //! It also forgets topics (`expire`), and says so in the ring, where everyone learns of it in the order of the stream.
 //! Invariants: the ring holds no frame of a topic that is forgotten; the number of one is given to another topic only
-//! when the ring no longer holds the word that it is forgotten. So no two topics of the ring have the same number.
+//! when the ring no longer holds the frame that says so. So no two topics of the ring have the same number.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,9 +19,10 @@ use crate::bus::clock::Clock;
 use crate::bus::feed_state::{FeedState, StaleReason};
 use crate::bus::frame::{Frame, Topic};
 use crate::bus::history::History;
-use crate::bus::retention::{Retention, TopicStatus, TopicStatusKind};
+use crate::bus::retention::Retention;
 use crate::bus::signal::pulse::Pulse;
 use crate::bus::signal::sync::Ordering;
+use crate::bus::topic_status::{TopicStatus, TopicStatusKind};
 use crate::bus::{BusShared, Limits};
 use crate::protocol::encoding::Payload;
 use crate::words::ids::{Offset, TopicId};
@@ -44,7 +46,7 @@ pub struct Publisher {
     living: usize,
     /// Topics that were new, ever.
     admitted: u64,
-    /// Numbers of forgotten topics, and the offset at which that is told.
+    /// Numbers of forgotten topics, and the offset of the frame that says so.
     free: VecDeque<(Offset, TopicId)>,
     /// The topic that `expire` looks at next.
     next_look: usize,
@@ -61,13 +63,15 @@ pub enum PublishError {
              or have silent topics forgotten sooner (topics.expire_after)"
     )]
     TooManyTopics { topic: String, max: usize },
+    #[error("expected a frame with the offset {expected}, found {found}; start over from a snapshot")]
+    OutOfSequence { expected: Offset, found: Offset },
 }
 
 struct PublisherMeters {
     frames: Counter,
     frame_bytes: Counter,
     /// By `TopicStatusKind as usize`.
-    notes: [Counter; TopicStatusKind::ALL.len()],
+    statuses: [Counter; TopicStatusKind::ALL.len()],
     refused_topic: Counter,
     refused_limit: Counter,
     topics: Gauge,
@@ -84,7 +88,7 @@ impl Publisher {
         let meters = PublisherMeters {
             frames: meters.counter(&names::FRAMES, &[]),
             frame_bytes: meters.counter(&names::FRAME_BYTES, &[]),
-            notes: TopicStatusKind::ALL.map(|kind| meters.counter(&names::TOPIC_STATUS, &[("kind", kind.label())])),
+            statuses: TopicStatusKind::ALL.map(|kind| meters.counter(&names::TOPIC_STATUS, &[("kind", kind.label())])),
             refused_topic: meters.counter(&names::FRAMES_REFUSED, &[("reason", "bad_topic")]),
             refused_limit: meters.counter(&names::FRAMES_REFUSED, &[("reason", "too_many_topics")]),
             topics: meters.gauge(&names::TOPICS, &[]),
@@ -115,40 +119,64 @@ impl Publisher {
         publisher
     }
 
-    /// Publishes one frame. `received` is when its upstream message arrived. A change whose whole value is at hand becomes
-    /// a start, with the whole value as its payload, if the topic has none yet or has forgotten it.
+    /// Publishes one frame. `received` is when its upstream message arrived. A delta whose whole value is at hand becomes
+    /// a snapshot, with the whole value as its payload, if the topic has none yet or has forgotten it.
     pub fn publish(
         &mut self,
         topic: &str,
         payload: Payload,
-        keeping: Retention,
+        retention: Retention,
         received: Stamp,
     ) -> Result<Offset, PublishError> {
+        self.append(self.head.next(), topic, payload, retention, received)
+    }
+
+    /// As [`Publisher::publish`], at the offset that the frame was given elsewhere.
+    ///
+    /// # Errors
+    /// Also where that is not the next one: after a gap, and on going back. Nothing is published then.
+    pub fn append(
+        &mut self,
+        offset: Offset,
+        topic: &str,
+        payload: Payload,
+        retention: Retention,
+        received: Stamp,
+    ) -> Result<Offset, PublishError> {
+        let expected = self.head.next();
+        if offset != expected {
+            return Err(PublishError::OutOfSequence { expected, found: offset });
+        }
         let topic = self.topic(topic)?;
-        let (payload, keeping) = match keeping {
-            // Those who are in step have no start either, and would never get the whole value.
-            Retention::Delta { whole: Some(whole) } if !self.shared.latest.holds_changes(&topic.name) => {
+        let (payload, retention) = match retention {
+            // Sessions in step have no snapshot either, and would never get the whole value.
+            Retention::Delta { whole: Some(whole) } if !self.shared.latest.holds_deltas(&topic.name) => {
                 (whole, Retention::Snapshot)
             }
             other => (payload, other),
         };
         let bytes = payload.bytes.len();
-        let offset = self.push(Frame::new(self.head.next(), topic, received, payload, keeping));
+        let offset = self.push(Frame::new(offset, topic, received, payload, retention));
         self.meters.frames.increment(1);
         self.meters.frame_bytes.increment(bytes as u64);
         Ok(offset)
     }
 
-    /// Says something about one topic, after what was published before and with an offset of its own.
-    pub fn note(&mut self, topic: &str, note: TopicStatus, received: Stamp) -> Result<Offset, PublishError> {
+    /// Publishes the status of one topic, after what was published before and with an offset of its own.
+    pub fn publish_status(
+        &mut self,
+        topic: &str,
+        status: TopicStatus,
+        received: Stamp,
+    ) -> Result<Offset, PublishError> {
         let topic = self.topic(topic)?;
-        let offset = self.push(Frame::note(self.head.next(), topic, received, &note));
-        self.meters.notes[note.kind() as usize].increment(1);
+        let offset = self.push(Frame::status(self.head.next(), topic, received, &status));
+        self.meters.statuses[status.kind() as usize].increment(1);
         Ok(offset)
     }
 
-    /// Looks at some topics, and forgets those of which nothing has come for so long and the ring holds nothing; gives
-    /// them. To be called about ten times a second.
+    /// Looks at some topics, and forgets those of which nothing has arrived for this time and the ring holds nothing;
+    /// returns them. To be called about ten times a second.
     pub fn expire(&mut self, silent: Duration, now: Stamp) -> Vec<Arc<Topic>> {
         let silent_ns = u64::try_from(silent.as_nanos()).unwrap_or(u64::MAX);
         let Some(since_ns) = now.mono_ns.checked_sub(silent_ns) else { return Vec::new() };
@@ -192,14 +220,14 @@ impl Publisher {
         self.head = offset;
         self.ring_frames += 1;
         self.ring_bytes += bytes;
-        self.ring_bells();
+        self.ring_doorbells();
         self.meters.head_offset.set(offset.0 as f64);
         self.meters.ring_frames.set(self.ring_frames as f64);
         self.meters.ring_bytes.set(self.ring_bytes as f64);
         offset
     }
 
-    /// The sign of life that whoever feeds this publisher is to leave at least once a second.
+    /// The sign of life that the feed of this publisher is to leave at least once a second.
     pub fn pulse(&self) -> Pulse {
         self.shared.pulse.clone()
     }
@@ -207,11 +235,11 @@ impl Publisher {
     /// Says whether what was published is current. Readers learn of it after all frames published before.
     pub fn announce(&mut self, state: FeedState) {
         let state = Arc::new(state);
-        // Where only the words differ, such as the number of the attempt, the version stays: clients are not told again.
-        if self.shared.feed.show(state.clone(), |before, now| before.label() != now.label()) {
+        // Where only the message differs, such as the number of the attempt, the version stays: clients get no other one.
+        if self.shared.feed.set(state.clone(), |before, now| before.label() != now.label()) {
             self.show_state(&state);
         }
-        self.ring_bells();
+        self.ring_doorbells();
     }
 
     /// Topics that were new, ever: two calls that give the same have no new topic between them.
@@ -224,7 +252,7 @@ impl Publisher {
         self.living
     }
 
-    /// Whether anything was published on the topic, be it a note.
+    /// Whether anything was published on the topic, be it a status.
     pub fn knows(&self, topic: &str) -> bool {
         self.shared.latest.topic(topic).is_some()
     }
@@ -233,7 +261,7 @@ impl Publisher {
     /// the monotonic clock.
     pub fn came_since(&self, topic: &str, since_ns: u64) -> bool {
         let current = self.shared.latest.get(topic);
-        current.is_some_and(|current| current.count > 0 && current.story.newest().received.mono_ns >= since_ns)
+        current.is_some_and(|current| current.count > 0 && current.retained.newest().received.mono_ns >= since_ns)
     }
 
     fn topic(&mut self, name: &str) -> Result<Arc<Topic>, PublishError> {
@@ -253,7 +281,7 @@ impl Publisher {
             return Err(PublishError::TooManyTopics { topic: name.to_string(), max: self.limits.topics_max });
         }
         let tail = self.shared.ring.tail();
-        let id = match self.free.pop_front_if(|(told, _)| *told < tail) {
+        let id = match self.free.pop_front_if(|(forgotten, _)| *forgotten < tail) {
             Some((_, id)) => id,
             None => {
                 self.topics.push(None);
@@ -279,9 +307,9 @@ impl Publisher {
         }
     }
 
-    fn ring_bells(&self) {
-        for bell in self.shared.bells.load().iter() {
-            bell.ring();
+    fn ring_doorbells(&self) {
+        for doorbell in self.shared.doorbells.load().iter() {
+            doorbell.ring();
         }
     }
 
@@ -295,7 +323,7 @@ impl Publisher {
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        if matches!(&*self.shared.feed.shown(), FeedState::Stale { reason: StaleReason::UpstreamDown, .. }) {
+        if matches!(&*self.shared.feed.get(), FeedState::Stale { reason: StaleReason::UpstreamDown, .. }) {
             return;
         }
         let message = "the server has lost its feed and does not go on; connect again in a few seconds".to_string();
@@ -350,17 +378,17 @@ mod tests {
         for second in 2..100 {
             publish(&mut publisher, "often", second).expect("it is known");
             if second < 50 {
-                publisher.note("once", TopicStatus::Live, at(second)).expect("it is known");
+                publisher.publish_status("once", TopicStatus::Live, at(second)).expect("it is known");
             }
             if second < 20 {
                 assert_eq!(names(&publisher.expire(SILENT, at(second))), [""; 0], "it was heard in the last minute");
             }
         }
         (0..RING_FRAMES).for_each(|_| drop(publish(&mut publisher, "often", 100)));
-        // A note is no sign of life.
+        // A status is no sign of life.
         assert_eq!(names(&publisher.expire(SILENT, at(100))), ["once"]);
-        let told = reader.frame(reader.head()).expect("the newest frame");
-        assert!(matches!(&told.role, FrameKind::Expired(topics) if names(topics) == ["once"]), "{told:?}");
+        let told = reader.frame(reader.head()).hot().expect("the newest frame");
+        assert!(matches!(&told.kind, FrameKind::Expired(topics) if names(topics) == ["once"]), "{told:?}");
         assert_eq!((reader.forgotten(), reader.knows("once"), reader.knows("often")), (told.offset, false, true));
         assert_eq!(publish(&mut publisher, "more", 101).expect("room"), told.offset.next(), "offsets are dense");
         assert_eq!(reader.latest("more").map(|current| current.count), Some(1));
@@ -372,11 +400,11 @@ mod tests {
         let mut ids = BTreeSet::new();
         for n in 0..5000 {
             publish(&mut publisher, &format!("order.{n}"), n).expect("room for those of a minute");
-            let newest = reader.frame(reader.head()).expect("the newest frame");
+            let newest = reader.frame(reader.head()).hot().expect("the newest frame");
             // No two topics that the ring tells of have the same number.
-            let told = (reader.tail().0..newest.offset.0).filter_map(|offset| reader.frame(Offset(offset)));
+            let told = (reader.tail().0..newest.offset.0).filter_map(|offset| reader.frame(Offset(offset)).hot());
             for frame in told {
-                let others = match &frame.role {
+                let others = match &frame.kind {
                     FrameKind::Expired(topics) => topics.iter().collect(),
                     _ => vec![&frame.topic],
                 };
@@ -413,6 +441,25 @@ mod tests {
             calls += 1;
             assert!(calls < 200);
         }
+    }
+
+    #[test]
+    fn given_offsets_must_follow_each_other() {
+        let (mut publisher, reader) = bus(10);
+        let mut append =
+            |offset, topic: &str| publisher.append(Offset(offset), topic, payload(), Retention::NEWEST, at(1));
+        for offset in 1..=3 {
+            assert_eq!(append(offset, "t").expect("the next one"), Offset(offset));
+        }
+        for found in [0, 3, 5, u64::MAX] {
+            let error = append(found, "new").expect_err("a gap, or going back");
+            assert!(
+                matches!(error, PublishError::OutOfSequence { expected: Offset(4), found: other } if other.0 == found),
+                "{error}"
+            );
+        }
+        assert_eq!((reader.head(), reader.knows("new")), (Offset(3), false), "nothing has happened");
+        assert_eq!(publish(&mut publisher, "t", 2).expect("the next one"), Offset(4));
     }
 
     const LIMITS: Limits = Limits { ring_frames_max: 4, ring_bytes_max: 1 << 20, topics_max: 4 };

@@ -1,4 +1,4 @@
-//! What everyone but the publisher may do with the bus: look.
+//! The bus as everyone but the publisher sees it: frames, current values, the state of the feed.
 
 use std::sync::Arc;
 
@@ -15,6 +15,24 @@ use crate::words::ids::{Epoch, Offset};
 #[derive(Clone)]
 pub struct Reader {
     shared: Arc<BusShared>,
+}
+
+/// Where a frame is.
+#[derive(Clone, Debug)]
+pub enum FrameLookup {
+    /// In memory.
+    Hot(Arc<Frame>),
+    /// Overwritten, or still to come.
+    Gone,
+}
+
+impl FrameLookup {
+    pub fn hot(self) -> Option<Arc<Frame>> {
+        match self {
+            FrameLookup::Hot(frame) => Some(frame),
+            FrameLookup::Gone => None,
+        }
+    }
 }
 
 impl Reader {
@@ -36,9 +54,9 @@ impl Reader {
         self.shared.ring.tail()
     }
 
-    /// The frame with this offset; none if it has been overwritten or is still to come.
-    pub fn frame(&self, offset: Offset) -> Option<Arc<Frame>> {
-        self.shared.ring.get(offset)
+    /// Looks up the frame with this offset.
+    pub fn frame(&self, offset: Offset) -> FrameLookup {
+        self.shared.ring.get(offset).map_or(FrameLookup::Gone, FrameLookup::Hot)
     }
 
     /// Whether there has been anything of the topic.
@@ -55,8 +73,8 @@ impl Reader {
         self.shared.latest.each(visit);
     }
 
-    /// The newest offset at which topics were forgotten; of those there may have been frames before that nobody can tell
-    /// of any more.
+    /// The newest offset at which topics were forgotten. Of these there may have been frames before it of which nothing
+    /// is left.
     pub fn forgotten(&self) -> Offset {
         Offset(self.shared.forgotten.load(Ordering::Acquire))
     }
@@ -66,7 +84,7 @@ impl Reader {
     }
 
     pub fn feed(&self) -> Arc<FeedState> {
-        self.shared.feed.shown()
+        self.shared.feed.get()
     }
 
     /// Changes whenever `feed` becomes another state, or stale for another reason.
@@ -79,12 +97,12 @@ impl Reader {
         self.shared.pulse.clone()
     }
 
-    /// From now on the bell is rung after each frame and each change of the feed's state.
-    pub fn hang(&self, bell: Arc<Doorbell>) {
-        self.shared.bells.rcu(|bells| {
-            let mut bells = Vec::clone(bells);
-            bells.push(bell.clone());
-            bells
+    /// From now on the doorbell is rung after each frame and each change of the feed's state.
+    pub fn add_doorbell(&self, doorbell: Arc<Doorbell>) {
+        self.shared.doorbells.rcu(|doorbells| {
+            let mut doorbells = Vec::clone(doorbells);
+            doorbells.push(doorbell.clone());
+            doorbells
         });
     }
 }

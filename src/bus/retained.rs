@@ -1,25 +1,25 @@
-//! What is kept of one topic for those who come later: its newest values, or a start and the changes since.
+//! What is retained of one topic for clients that join later: its newest values, or a snapshot and the deltas since.
 //!
 //! A value type: publisher, shards and edge each feed their own with the topic's frames in the order of their offsets,
 //! and so come to the same. Invariants:
 //!  - what is kept lies in the order of offsets;
-//!  - a kept change lies behind the start that it belongs to, and nothing between the two is missing;
+//!  - a kept delta lies behind the snapshot that it belongs to, and nothing between the two is missing;
 //!  - a frame that has a whole form is kept as the first or not at all.
 //!
-//! It deliberately does not decide who gets what of it: that is `delivery/catch_up/path.rs`.
+//! It deliberately does not decide which client gets what of it: that is `delivery/catch_up/path.rs`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::bus::frame::{Frame, FrameKind};
-use crate::bus::retention::{GapReason, TopicStatus, TopicStatusKind};
+use crate::bus::topic_status::{GapReason, TopicStatus, TopicStatusKind};
 use crate::words::ids::Offset;
 
-/// Changes that are kept after a start: an order book that is told whole once a minute has some 300 in a second.
+/// Deltas that are kept after a snapshot: an order book with one snapshot a minute has some 300 deltas in a second.
 /// A simulation must get there, too.
-pub const CHANGES_MAX: usize = if cfg!(test) { 12 } else { 20_000 };
-/// 16 MiB: payload bytes of these changes, 800 for each.
-pub const CHANGES_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const DELTAS_MAX: usize = if cfg!(test) { 12 } else { 20_000 };
+/// 16 MiB: payload bytes of these deltas, 800 for each.
+pub const DELTAS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Two pointers for a topic of which one value is kept, which most are.
 #[derive(Clone, Debug)]
@@ -27,60 +27,60 @@ pub struct Retained {
     /// The topic's newest frame, whatever it is.
     newest: Arc<Frame>,
     /// None where `newest` is all that there is.
-    rest: Option<Box<ChangesSince>>,
+    rest: Option<Box<RetainedFrames>>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct ChangesSince {
-    /// Values; or what stands for the whole value, the changes since and the gaps in them. Then perhaps a mark. If there
-    /// were too many changes, a gap stands in the place of them all.
+struct RetainedFrames {
+    /// Values; or what stands for the whole value, the deltas since and the gaps in them. Then perhaps a mark. If there
+    /// were too many deltas, a gap stands in the place of them all.
     kept: VecDeque<Arc<Frame>>,
-    /// Changes since the start, and their payload bytes.
-    changes: usize,
-    changes_bytes: usize,
-    /// The newest frame that was of the moment only, for paced lanes.
-    moment: Option<Arc<Frame>>,
+    /// Deltas since the snapshot, and their payload bytes.
+    deltas: usize,
+    deltas_bytes: usize,
+    /// The newest transient frame, for paced lanes.
+    transient: Option<Arc<Frame>>,
 }
 
 impl Retained {
     pub fn new(first: Arc<Frame>) -> Retained {
-        let mut story = Retained { newest: first.clone(), rest: None };
-        if !stands_alone(&first) && !is_moment(&first) {
-            let mut rest = Box::<ChangesSince>::default();
+        let mut retained = Retained { newest: first.clone(), rest: None };
+        if !stands_alone(&first) && !is_transient(&first) {
+            let mut rest = Box::<RetainedFrames>::default();
             rest.take(first);
-            story.rest = Some(rest);
+            retained.rest = Some(rest);
         }
-        story
+        retained
     }
 
     /// Takes the topic's next frame.
     pub fn take(&mut self, frame: Arc<Frame>) {
         let alike = |is: fn(&Frame) -> bool| is(&frame) && is(&self.newest);
-        if self.rest.is_none() && (alike(stands_alone) || alike(is_moment)) {
+        if self.rest.is_none() && (alike(stands_alone) || alike(is_transient)) {
             self.newest = frame;
             return;
         }
         let before = std::mem::replace(&mut self.newest, frame.clone());
         let rest = self.rest.get_or_insert_with(|| {
-            let mut rest = Box::<ChangesSince>::default();
+            let mut rest = Box::<RetainedFrames>::default();
             rest.take(before);
             rest
         });
         rest.take(frame);
-        if rest.moment.is_none() && rest.kept.len() == 1 && stands_alone(&self.newest) {
+        if rest.transient.is_none() && rest.kept.len() == 1 && stands_alone(&self.newest) {
             self.rest = None;
         }
     }
 
-    /// The topic's newest frame, kept or not: data or a note.
+    /// The topic's newest frame, kept or not: data or a status.
     pub fn newest(&self) -> &Arc<Frame> {
         &self.newest
     }
 
-    /// What a newcomer gets of the frames after an offset, oldest first.
+    /// What a client that joins gets of the frames after an offset, oldest first.
     pub fn kept_after(&self, after: Offset) -> impl Iterator<Item = &Arc<Frame>> {
         let alone = self.rest.is_none() && stands_alone(&self.newest) && self.newest.offset > after;
-        let kept = self.rest.iter().flat_map(move |rest| rest.kept.range(rest.seat_after(after)..));
+        let kept = self.rest.iter().flat_map(move |rest| rest.kept.range(rest.index_after(after)..));
         alone.then_some(&self.newest).into_iter().chain(kept)
     }
 
@@ -90,25 +90,25 @@ impl Retained {
         self.kept_after(before).next().filter(|frame| frame.offset == offset)
     }
 
-    /// What a lane gets that is told of the topic from time to time, of the frames after an offset: of values the newest
-    /// alone, of moments the newest alone, of changes all. In no order.
+    /// What a paced lane gets of the frames after an offset: of values the newest alone, of transient frames the newest
+    /// alone, of deltas all. In no order.
     pub fn news_after(&self, after: Offset) -> impl Iterator<Item = &Arc<Frame>> {
-        let moment = match &self.rest {
-            Some(rest) => rest.moment.as_ref(),
-            None => Some(&self.newest).filter(|newest| is_moment(newest)),
+        let transient = match &self.rest {
+            Some(rest) => rest.transient.as_ref(),
+            None => Some(&self.newest).filter(|newest| is_transient(newest)),
         };
         let newest_value = self.rest.as_ref().and_then(|rest| rest.newest_value());
         let kept = self.kept_after(after).filter(move |frame| newest_value.is_none_or(|newest| frame.offset >= newest));
-        kept.chain(moment.filter(|moment| moment.offset > after))
+        kept.chain(transient.filter(|transient| transient.offset > after))
     }
 
-    /// Whether a start, or what stands for it, is kept, so that changes can follow.
-    pub fn holds_changes(&self) -> bool {
+    /// Whether a snapshot, or what stands for it, is kept, so that deltas can follow.
+    pub fn holds_deltas(&self) -> bool {
         let first = self.base();
-        first.is_some_and(|first| matches!(first.role, FrameKind::Snapshot | FrameKind::Delta { .. }))
+        first.is_some_and(|first| matches!(first.kind, FrameKind::Snapshot | FrameKind::Delta { .. }))
     }
 
-    /// What stands for everything that the frames before it made; changes and gaps before it are superseded.
+    /// What stands for everything that the frames before it built; deltas and gaps before it are superseded.
     pub fn base(&self) -> Option<&Arc<Frame>> {
         match &self.rest {
             Some(rest) => rest.base(),
@@ -117,9 +117,9 @@ impl Retained {
     }
 }
 
-impl ChangesSince {
+impl RetainedFrames {
     fn take(&mut self, frame: Arc<Frame>) {
-        match &frame.role {
+        match &frame.kind {
             FrameKind::Value { keep } => {
                 self.unmark();
                 if !self.holds_values() {
@@ -136,44 +136,44 @@ impl ChangesSince {
             }
             FrameKind::Delta { whole: None } if self.has_overflowed() => self.overflow(&frame),
             FrameKind::Delta { whole: None } => {
-                if self.holds_changes() {
+                if self.holds_deltas() {
                     self.append(frame);
                 }
             }
-            FrameKind::Transient => self.moment = Some(frame),
+            FrameKind::Transient => self.transient = Some(frame),
             FrameKind::Status(TopicStatusKind::Gap) => {
-                if self.holds_changes() {
-                    self.note_gap(frame);
+                if self.holds_deltas() {
+                    self.keep_gap(frame);
                 }
             }
             FrameKind::Status(TopicStatusKind::Stale | TopicStatusKind::Refused) => {
                 self.unmark();
                 self.kept.push_back(frame);
             }
-            // Who was told that the topic is stale, and of whom nothing kept since tells otherwise, needs it.
+            // A client that was told `stale`, and has received nothing since, needs it.
             FrameKind::Status(TopicStatusKind::Live) => {
                 if self.unmark().is_some() {
                     self.kept.push_back(frame);
                 }
             }
-            // It ends a story, and so is part of none.
+            // It ends what is retained, and so is no part of it.
             FrameKind::Expired(_) => {}
         }
     }
 
-    /// Keeps a change behind the start that it belongs to.
+    /// Keeps a delta behind the snapshot that it belongs to.
     fn append(&mut self, frame: Arc<Frame>) {
-        self.changes += 1;
-        self.changes_bytes += frame.payload.bytes.len();
-        if self.changes > CHANGES_MAX || self.changes_bytes > CHANGES_BYTES_MAX {
+        self.deltas += 1;
+        self.deltas_bytes += frame.payload.bytes.len();
+        if self.deltas > DELTAS_MAX || self.deltas_bytes > DELTAS_BYTES_MAX {
             return self.overflow(&frame);
         }
         self.unmark();
         self.kept.push_back(frame);
     }
 
-    /// Keeps a gap; of several between two changes the newest, so that there are no more of them than changes.
-    fn note_gap(&mut self, frame: Arc<Frame>) {
+    /// Keeps a gap; of several between two deltas the newest, so that there are no more of them than deltas.
+    fn keep_gap(&mut self, frame: Arc<Frame>) {
         let mark = self.unmark();
         if self.kept.back().is_some_and(|last| is_gap(last)) {
             self.kept.pop_back();
@@ -182,24 +182,24 @@ impl ChangesSince {
         self.kept.push_back(frame);
     }
 
-    /// Forgets the start and its changes. The gap that is kept instead stands at the newest change, so that also those
-    /// are told who have got all the others.
+    /// Forgets the snapshot and its deltas. The gap that is kept instead stands at the newest delta, so that clients that
+    /// have all the others get it, too.
     fn overflow(&mut self, newest: &Frame) {
         let gap = TopicStatus::Gap { reason: GapReason::Overflow, missed: None };
         self.clear();
-        self.kept.push_back(Arc::new(Frame::note(newest.offset, newest.topic.clone(), newest.received, &gap)));
+        self.kept.push_back(Arc::new(Frame::status(newest.offset, newest.topic.clone(), newest.received, &gap)));
     }
 
     fn clear(&mut self) {
         self.kept = VecDeque::new();
-        (self.changes, self.changes_bytes) = (0, 0);
+        (self.deltas, self.deltas_bytes) = (0, 0);
     }
 
     /// Takes the mark out, if there is one. Only gaps lie behind it.
     fn unmark(&mut self) -> Option<Arc<Frame>> {
         let gaps = self.kept.iter().rev().take_while(|frame| is_gap(frame)).count();
-        let seat = (self.kept.len() - gaps).checked_sub(1).filter(|seat| is_mark(&self.kept[*seat]))?;
-        self.kept.remove(seat)
+        let index = (self.kept.len() - gaps).checked_sub(1).filter(|index| is_mark(&self.kept[*index]))?;
+        self.kept.remove(index)
     }
 
     fn base(&self) -> Option<&Arc<Frame>> {
@@ -207,12 +207,12 @@ impl ChangesSince {
     }
 
     fn holds_values(&self) -> bool {
-        self.base().is_some_and(|base| matches!(base.role, FrameKind::Value { .. }))
+        self.base().is_some_and(|base| matches!(base.kind, FrameKind::Value { .. }))
     }
 
-    /// A start, or what stands for it, is kept.
-    fn holds_changes(&self) -> bool {
-        self.base().is_some_and(|base| matches!(base.role, FrameKind::Snapshot | FrameKind::Delta { .. }))
+    /// A snapshot, or what stands for it, is kept.
+    fn holds_deltas(&self) -> bool {
+        self.base().is_some_and(|base| matches!(base.kind, FrameKind::Snapshot | FrameKind::Delta { .. }))
     }
 
     fn has_overflowed(&self) -> bool {
@@ -220,31 +220,31 @@ impl ChangesSince {
     }
 
     fn newest_value(&self) -> Option<Offset> {
-        let values = self.holds_values().then(|| self.kept.iter().rev().find(|frame| !frame.is_note()));
+        let values = self.holds_values().then(|| self.kept.iter().rev().find(|frame| !frame.is_status()));
         values.flatten().map(|value| value.offset)
     }
 
-    fn seat_after(&self, after: Offset) -> usize {
+    fn index_after(&self, after: Offset) -> usize {
         self.kept.partition_point(|frame| frame.offset <= after)
     }
 }
 
-/// A newcomer needs nothing else.
+/// A client that joins needs nothing else.
 fn stands_alone(frame: &Frame) -> bool {
-    matches!(frame.role, FrameKind::Value { keep: 1 } | FrameKind::Snapshot | FrameKind::Delta { whole: Some(_) })
+    matches!(frame.kind, FrameKind::Value { keep: 1 } | FrameKind::Snapshot | FrameKind::Delta { whole: Some(_) })
 }
 
-fn is_moment(frame: &Frame) -> bool {
-    matches!(frame.role, FrameKind::Transient)
+fn is_transient(frame: &Frame) -> bool {
+    matches!(frame.kind, FrameKind::Transient)
 }
 
 fn is_gap(frame: &Frame) -> bool {
-    matches!(frame.role, FrameKind::Status(TopicStatusKind::Gap))
+    matches!(frame.kind, FrameKind::Status(TopicStatusKind::Gap))
 }
 
-/// It says how the topic is doing, until a kept frame shows it.
+/// The state of the topic, until a kept frame shows it.
 fn is_mark(frame: &Frame) -> bool {
-    matches!(frame.role, FrameKind::Status(TopicStatusKind::Stale | TopicStatusKind::Live | TopicStatusKind::Refused))
+    matches!(frame.kind, FrameKind::Status(TopicStatusKind::Stale | TopicStatusKind::Live | TopicStatusKind::Refused))
 }
 
 #[cfg(test)]
@@ -260,8 +260,8 @@ mod tests {
     fn frame(letter: char, offset: u64, topic: &Arc<Topic>) -> Arc<Frame> {
         let payload = || Payload { bytes: bytes::Bytes::from_static(b"1"), kind: PayloadKind::Json };
         let (offset, topic) = (Offset(offset), topic.clone());
-        let data = |keeping| Frame::new(offset, topic.clone(), Stamp::default(), payload(), keeping);
-        let note = |note| Frame::note(offset, topic.clone(), Stamp::default(), &note);
+        let data = |retention| Frame::new(offset, topic.clone(), Stamp::default(), payload(), retention);
+        let status = |status| Frame::status(offset, topic.clone(), Stamp::default(), &status);
         Arc::new(match letter {
             'v' => data(Retention::NEWEST),
             'k' => data(Retention::Value { keep: 3 }),
@@ -269,20 +269,20 @@ mod tests {
             'c' => data(Retention::Delta { whole: None }),
             'w' => data(Retention::Delta { whole: Some(payload()) }),
             'm' => data(Retention::Transient),
-            'g' => note(TopicStatus::Gap { reason: GapReason::Sequence, missed: None }),
-            'q' => note(TopicStatus::Stale { since_ms: 0, message: String::new() }),
-            'r' => note(TopicStatus::Refused { message: String::new() }),
-            'l' => note(TopicStatus::Live),
+            'g' => status(TopicStatus::Gap { reason: GapReason::Sequence, missed: None }),
+            'q' => status(TopicStatus::Stale { since_ms: 0, message: String::new() }),
+            'r' => status(TopicStatus::Refused { message: String::new() }),
+            'l' => status(TopicStatus::Live),
             other => panic!("{other} is no frame"),
         })
     }
 
-    fn story(letters: &str, keep: Option<u16>) -> Retained {
+    fn retained(letters: &str, keep: Option<u16>) -> Retained {
         let topic = Arc::new(Topic { id: TopicId(0), name: "t".into(), keep });
         let mut frames = (1..).zip(letters.chars()).map(|(offset, letter)| frame(letter, offset, &topic));
-        let mut story = Retained::new(frames.next().expect("a first frame"));
-        frames.for_each(|frame| story.take(frame));
-        story
+        let mut retained = Retained::new(frames.next().expect("a first frame"));
+        frames.for_each(|frame| retained.take(frame));
+        retained
     }
 
     fn offsets<'f>(frames: impl Iterator<Item = &'f Arc<Frame>>) -> Vec<u64> {
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn newcomers_get_what_they_need_and_nothing_else() {
+    fn clients_that_join_get_what_they_need_and_nothing_else() {
         for (letters, kept) in [
             ("v", &[1][..]),
             ("vvv", &[3]),
@@ -342,29 +342,29 @@ mod tests {
             ("ql", &[2]),
             ("qc", &[1]),
         ] {
-            assert_eq!(offsets(story(letters, None).kept_after(Offset::START)), kept, "{letters}");
+            assert_eq!(offsets(retained(letters, None).kept_after(Offset::START)), kept, "{letters}");
         }
     }
 
     #[test]
     fn the_configuration_outranks_the_profile() {
-        assert_eq!(offsets(story("vvvv", Some(2)).kept_after(Offset::START)), [3, 4]);
-        assert_eq!(offsets(story("kkkk", Some(1)).kept_after(Offset::START)), [4]);
-        assert_eq!(offsets(story("sccc", Some(1)).kept_after(Offset::START)), [1, 2, 3, 4], "changes are not values");
+        assert_eq!(offsets(retained("vvvv", Some(2)).kept_after(Offset::START)), [3, 4]);
+        assert_eq!(offsets(retained("kkkk", Some(1)).kept_after(Offset::START)), [4]);
+        assert_eq!(offsets(retained("sccc", Some(1)).kept_after(Offset::START)), [1, 2, 3, 4], "deltas are not values");
     }
 
     #[test]
-    fn who_has_the_beginning_gets_the_rest() {
-        let story = story("vscccqg", None);
-        assert_eq!(offsets(story.kept_after(Offset(3))), [4, 5, 6, 7]);
-        assert_eq!(offsets(story.kept_after(Offset(7))), [0; 0]);
-        assert_eq!(story.find(Offset(4)).map(|frame| frame.offset), Some(Offset(4)));
-        assert!(story.find(Offset(1)).is_none() && story.find(Offset(8)).is_none() && story.find(Offset(0)).is_none());
-        assert_eq!(story.newest().offset, Offset(7));
+    fn a_client_with_the_beginning_gets_the_rest() {
+        let topic = retained("vscccqg", None);
+        assert_eq!(offsets(topic.kept_after(Offset(3))), [4, 5, 6, 7]);
+        assert_eq!(offsets(topic.kept_after(Offset(7))), [0; 0]);
+        assert_eq!(topic.find(Offset(4)).map(|frame| frame.offset), Some(Offset(4)));
+        assert!(topic.find(Offset(1)).is_none() && topic.find(Offset(8)).is_none() && topic.find(Offset(0)).is_none());
+        assert_eq!(topic.newest().offset, Offset(7));
     }
 
     #[test]
-    fn paced_lanes_get_the_newest_value_all_changes_and_the_newest_moment() {
+    fn paced_lanes_get_the_newest_value_all_deltas_and_the_newest_transient_frame() {
         for (letters, after, news) in [
             ("kkk", 0, &[3][..]),
             ("kkk", 3, &[]),
@@ -379,40 +379,42 @@ mod tests {
             ("mmq", 0, &[3, 2]),
             ("vvl", 0, &[2]),
         ] {
-            assert_eq!(offsets(story(letters, None).news_after(Offset(after))), news, "{letters} after {after}");
+            assert_eq!(offsets(retained(letters, None).news_after(Offset(after))), news, "{letters} after {after}");
         }
     }
 
     #[test]
-    fn beyond_its_bound_a_story_says_that_it_forgot() {
-        let full = format!("s{}", "c".repeat(CHANGES_MAX));
-        assert_eq!(story(&full, None).kept_after(Offset::START).count(), CHANGES_MAX + 1);
+    fn beyond_the_bound_a_gap_stands_for_what_was_forgotten() {
+        let full = format!("s{}", "c".repeat(DELTAS_MAX));
+        assert_eq!(retained(&full, None).kept_after(Offset::START).count(), DELTAS_MAX + 1);
         for (more, at) in [("c", 1), ("ccc", 3), ("gc", 2), ("cgc", 3), ("cqc", 3)] {
-            let story = story(&format!("{full}{more}"), None);
-            let kept: Vec<_> = story.kept_after(Offset::START).collect();
-            assert_eq!(offsets(kept.iter().copied()), [CHANGES_MAX as u64 + 1 + at], "{more}");
+            let topic = retained(&format!("{full}{more}"), None);
+            let kept: Vec<_> = topic.kept_after(Offset::START).collect();
+            assert_eq!(offsets(kept.iter().copied()), [DELTAS_MAX as u64 + 1 + at], "{more}");
             let told = String::from_utf8_lossy(&kept[0].payload.bytes).into_owned();
             assert!(told.contains(r#""op":"gap""#) && told.contains(r#""reason":"overflow""#), "{told}");
-            assert_eq!(story.base().map(|base| base.offset), Some(kept[0].offset));
+            assert_eq!(topic.base().map(|base| base.offset), Some(kept[0].offset));
         }
-        for (more, kept) in [("g", CHANGES_MAX + 2), ("cq", 2), ("cs", 1), ("ccwc", 2), ("cv", 1)] {
-            let story = story(&format!("{full}{more}"), None);
-            assert_eq!(story.kept_after(Offset::START).count(), kept, "{more}");
+        for (more, kept) in [("g", DELTAS_MAX + 2), ("cq", 2), ("cs", 1), ("ccwc", 2), ("cv", 1)] {
+            let topic = retained(&format!("{full}{more}"), None);
+            assert_eq!(topic.kept_after(Offset::START).count(), kept, "{more}");
         }
     }
 
     #[test]
-    fn changes_are_bounded_in_bytes() {
+    fn deltas_are_bounded_in_bytes() {
         let topic = Arc::new(Topic { id: TopicId(0), name: "t".into(), keep: None });
-        let mut story = Retained::new(frame('s', 1, &topic));
-        let bytes = bytes::Bytes::from(vec![b'1'; CHANGES_BYTES_MAX / 2]);
+        let mut retained = Retained::new(frame('s', 1, &topic));
+        let bytes = bytes::Bytes::from(vec![b'1'; DELTAS_BYTES_MAX / 2]);
         for offset in 2..=4 {
             let payload = Payload { bytes: bytes.clone(), kind: PayloadKind::Json };
-            let keeping = Retention::Delta { whole: None };
-            story.take(Arc::new(Frame::new(Offset(offset), topic.clone(), Stamp::default(), payload, keeping)));
+            let retention = Retention::Delta { whole: None };
+            retained.take(Arc::new(Frame::new(Offset(offset), topic.clone(), Stamp::default(), payload, retention)));
         }
-        assert_eq!(offsets(story.kept_after(Offset::START)), [4]);
-        assert!(story.newest().held_bytes() > 0 && is_gap(story.kept_after(Offset::START).next().expect("a gap")));
+        assert_eq!(offsets(retained.kept_after(Offset::START)), [4]);
+        assert!(
+            retained.newest().held_bytes() > 0 && is_gap(retained.kept_after(Offset::START).next().expect("a gap"))
+        );
     }
 
     #[test]
@@ -426,8 +428,8 @@ mod tests {
             ("cc", None),
             ("q", None),
         ] {
-            assert_eq!(story(letters, None).base().map(|base| base.offset.0), base, "{letters}");
-            assert_eq!(story(letters, None).holds_changes(), letters.starts_with('s'), "{letters}");
+            assert_eq!(retained(letters, None).base().map(|base| base.offset.0), base, "{letters}");
+            assert_eq!(retained(letters, None).holds_deltas(), letters.starts_with('s'), "{letters}");
         }
     }
 
@@ -435,7 +437,7 @@ mod tests {
     fn one_value_costs_two_pointers() {
         assert_eq!(size_of::<Retained>(), 2 * size_of::<usize>());
         for letters in ["v", "vv", "ss", "ww", "mm", "sccs", "vqv", "kkkv"] {
-            assert!(story(letters, None).rest.is_none(), "{letters} needs no more");
+            assert!(retained(letters, None).rest.is_none(), "{letters} needs no more");
         }
     }
 }

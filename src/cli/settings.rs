@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
 
 use crate::config::Flag;
-use crate::config::kind::SettingKind;
-use crate::config::table::{self, Preset, Setting, TABLE};
+use crate::settings::kind::SettingKind;
+use crate::settings::setting::{Preset, Setting};
+use crate::settings::table::{self, TABLE};
 
 /// The flags made from the table of settings, and the file.
 #[derive(Clone, Debug, Default)]

@@ -3,9 +3,11 @@
 
 use std::fmt::Write;
 
-use crate::config::kind::SettingValue;
-use crate::config::table::{Preset, Setting, SettingsSection, TABLE, VARIABLES_BESIDE};
-use crate::config::values::Values;
+use crate::config::effective::{Decision, Winner};
+use crate::settings::kind::{SettingKind, SettingValue};
+use crate::settings::setting::{Preset, Setting, SettingsSection, VARIABLES_BESIDE};
+use crate::settings::table::TABLE;
+use crate::settings::values::Values;
 use crate::words::metrics::{Metric, MetricLabel, SECTIONS};
 
 const INTRODUCTION: &str = "\
@@ -51,10 +53,10 @@ empty.
   `FANLINE_UPSTREAM_URL_FILE=/run/secrets/feed`. The secret is then neither in the environment nor
   in the configuration.
 * An empty text unsets a setting whose default is `unset`; a URL only in a file.
-* A profile sets limits and times too. `upstream.idle_timeout`, `upstream.rotate_after` and
-  `upstream.headers` override the profile; the profile overrides `upstream.connect_timeout`,
-  `upstream.ping_interval`, `upstream.pong_timeout`, `upstream.backoff_min`, `upstream.backoff_max`
-  and `upstream.message_bytes_max`.
+* For some settings of the feed a profile has a key too, such as `keepalive.pong_timeout` for
+  `upstream.pong_timeout`. What you set counts; without that the profile's key does, and without
+  either the default that the setting's meaning names. The log warns of a key that does not count
+  because of a setting, and `fanline config` shows what counts, and why.
 ";
 
 const METRICS_INTRODUCTION: &str = "\
@@ -138,20 +140,20 @@ pub fn example() -> String {
     for section in TABLE {
         put_heading(&mut text, section);
         for setting in section.settings {
-            let (value, note) = match setting.preset {
+            let (value, hint) = match setting.preset {
                 Preset::Is(_) => (setting.default(), ""),
                 Preset::Unset(example) => (setting.kind.read_text(example).ok(), " Unset; for example:"),
             };
             let value = value.map(|value| value.to_toml()).unwrap_or_default();
-            put_comment(&mut text, &format!("{} Expects {}.{note}", setting.doc, setting.kind));
+            put_comment(&mut text, &format!("{} Expects {}.{hint}", setting.doc, setting.kind));
             put(&mut text, format_args!("#{} = {value}\n", setting.key()));
         }
     }
     text
 }
 
-/// The values in force as a TOML file, with their origins as comments.
-pub fn effective(values: &Values) -> String {
+/// The values in force as a TOML file, with their origins as comments; where the profile has a word, with what counts.
+pub fn effective(values: &Values, decisions: &[Decision]) -> String {
     let mut text = String::new();
     for section in TABLE {
         if !section.name.is_empty() {
@@ -159,11 +161,23 @@ pub fn effective(values: &Values) -> String {
         }
         for setting in section.settings {
             let (value, origin) = values.get(setting.name);
+            let decision = decisions.iter().find(|decision| decision.setting == setting.name);
+            let (value, origin) = match decision {
+                None => (value, origin.to_string()),
+                Some(Decision { winner: Winner::Setting { instead_of: None }, .. }) => (value, origin.to_string()),
+                Some(Decision { winner: Winner::Setting { instead_of: Some((key, other)) }, .. }) => {
+                    (value, format!("{origin}, instead of the profile's {key} = {other}"))
+                }
+                Some(Decision { value, winner, .. }) => (value.as_ref(), winner.to_string()),
+            };
             let value = match value {
                 Some(SettingValue::List(lines)) if setting.is_secret() => {
                     SettingValue::List(lines.iter().map(|line| masked(line)).collect()).to_toml()
                 }
                 Some(value) => value.to_toml(),
+                None if decision.is_some() && matches!(setting.kind, SettingKind::DurationOrNone { .. }) => {
+                    SettingValue::Never.to_toml()
+                }
                 None => "\"\"".to_owned(),
             };
             let line = format!("{} = {value}", setting.key());

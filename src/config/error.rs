@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use crate::config::kind::Mismatch;
-use crate::config::values::Origin;
+use crate::settings::kind::Mismatch;
+use crate::settings::values::Origin;
 use crate::words::nearest::distance as edits;
 
 /// All problems found; at least one. One line each.

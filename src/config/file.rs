@@ -7,8 +7,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::error::{Problem, nearest};
-use crate::config::table::{self, TABLE};
-use crate::config::values::{Origin, Values};
+use crate::settings::table::{self, TABLE};
+use crate::settings::values::{Origin, Values};
 
 /// A configuration file that was read once, so that it may be a pipe.
 #[derive(Clone, Debug)]

@@ -1,32 +1,27 @@
 //! Everything that can be set: by a TOML file, by `FANLINE_…` variables and by flags; the later ones win.
 //!
-//! `table` is the single source. What is unknown or out of bounds is refused with its place, never ignored.
+//! `settings::table` is the single source. What is unknown or out of bounds is refused with its place, never ignored.
 
 pub mod document;
+pub mod effective;
 pub mod error;
 mod file;
-pub mod kind;
-mod list;
 pub mod log_queue;
 pub mod logs;
-pub mod table;
-pub mod values;
 pub mod variables;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use crate::config::file::File;
-pub use crate::config::table::{
-    Compression, Config, DemandMode, Drain, Heartbeat, Limits, Log, LogFormat, OnStale, Ping, Raw, Ring, Shards,
-    Simulate, Slow, Upstream,
-};
 
+use crate::config::effective::{BACKOFF_MAX, BACKOFF_MIN};
 use crate::config::error::{ConfigError, Problem};
-use crate::config::kind::{SettingKind, SettingValue};
-use crate::config::table::Setting;
-use crate::config::values::{Origin, Values};
 use crate::edge::http::origins::{check_host, check_origin};
+use crate::settings::kind::{SettingKind, SettingValue};
+use crate::settings::setting::Setting;
+use crate::settings::table::{self, Config, Upstream};
+use crate::settings::values::{Origin, Values};
 use crate::words::topic::Pattern;
 
 /// What a configuration is put together from.
@@ -123,13 +118,6 @@ pub fn load_text(file: Option<&File<'_>>, sources: &ConfigSources) -> Result<Eff
     Ok(Effective { config, values, file: file.map(|file| file.path.into()), has_simulate, ignored })
 }
 
-impl Default for Config {
-    /// The defaults of the table.
-    fn default() -> Config {
-        Config::from_values(&Values::defaults())
-    }
-}
-
 /// A list takes each word as one item; otherwise the last word wins.
 fn read_flag(flag: &Flag, values: &mut Values) -> Result<(), Problem> {
     let origin = Origin::Flag(flag.name.clone());
@@ -181,8 +169,9 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
         refuse("http.allowed_hosts", "http.allowed_hosts", error.to_string());
     }
     let Upstream { url, fallback_urls, profile, subscribe, topic, backoff_min, backoff_max, .. } = &config.upstream;
-    if backoff_min > backoff_max {
-        let (min, max) = (SettingValue::Duration(*backoff_min), SettingValue::Duration(*backoff_max));
+    let (min, max) = (backoff_min.unwrap_or(BACKOFF_MIN), backoff_max.unwrap_or(BACKOFF_MAX));
+    if min > max && (backoff_min.is_some() || backoff_max.is_some()) {
+        let (min, max) = (SettingValue::Duration(min), SettingValue::Duration(max));
         let sentence = format!(
             "expected upstream.backoff_min to be at most upstream.backoff_max, found `{min}` and `{max}`; raise the maximum or lower the minimum"
         );

@@ -9,10 +9,11 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use crate::config::error::{Problem, nearest};
-use crate::config::kind::Mismatch;
 use crate::config::read_word;
-use crate::config::table::{self, Setting, TABLE, VARIABLE_CONFIG, VARIABLE_PREFIX, VARIABLES_BESIDE};
-use crate::config::values::{Origin, Values};
+use crate::settings::kind::Mismatch;
+use crate::settings::setting::{Setting, VARIABLE_CONFIG, VARIABLE_PREFIX, VARIABLES_BESIDE};
+use crate::settings::table::{self, TABLE};
+use crate::settings::values::{Origin, Values};
 use crate::words::nearest::distance;
 
 /// After the name of a setting's variable: the value is in the file of that name (Docker's and systemd's secrets).

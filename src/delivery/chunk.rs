@@ -73,7 +73,7 @@ impl Slice {
         }
         self.plain_bytes += encoded.plain_bytes;
         self.items += 1;
-        self.frames += u64::from(!frame.is_note());
+        self.frames += u64::from(!frame.is_status());
     }
 
     pub fn is_empty(&self) -> bool {

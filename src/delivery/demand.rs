@@ -38,7 +38,7 @@ impl TopicDemand {
     /// Counts the exact topics that a session is to have, for itself and for its address. Gives how many it had.
     pub fn count(&self, patterns: &[Pattern], share: Option<&mut AddressShare>) -> Result<usize, CommandRefusal> {
         let Some(interest) = &self.interest else { return Ok(0) };
-        let wanted = patterns.iter().filter(|pattern| pattern.is_exact() && interest.may_ask(pattern.as_str()));
+        let wanted = patterns.iter().filter(|pattern| pattern.is_exact() && interest.allows(pattern.as_str()));
         let (count, max) = (wanted.count(), interest.bounds().per_session_max);
         if count > max {
             let message = format!(
@@ -73,16 +73,16 @@ impl TopicDemand {
         pending.sort_unstable();
         pending.dedup();
         self.put_statuses(pending.iter(), reader, (encoding, now), statuses);
-        pending.retain(|topic| interest.may_ask(topic.as_str()));
+        pending.retain(|topic| interest.allows(topic.as_str()));
         Some(pending)
     }
 
     /// Statuses that are new since the last call.
     pub fn take_news(&mut self) -> Vec<(Box<str>, DemandStatus)> {
-        let Some(interest) = self.interest.as_ref().filter(|interest| interest.said() != self.version) else {
+        let Some(interest) = self.interest.as_ref().filter(|interest| interest.status_version() != self.version) else {
             return Vec::new();
         };
-        let (version, news) = interest.said_after(self.version);
+        let (version, news) = interest.statuses_after(self.version);
         self.version = version;
         news
     }
@@ -96,10 +96,10 @@ impl TopicDemand {
         out: &mut Vec<u8>,
     ) {
         let Some(interest) = &self.interest else { return };
-        for (topic, status) in interest.said_of(topics, self.version) {
+        for (topic, status) in interest.statuses_of(topics, self.version) {
             match status {
                 Some(status) => put_status(topic, &status, (encoding, now), out),
-                None if interest.may_ask(topic) || reader.knows(topic) => {}
+                None if interest.allows(topic) || reader.knows(topic) => {}
                 None => {
                     let message = "this server does not ask the upstream for it (upstream.demand_topics)";
                     let status = DemandStatus::Refused { message: message.to_string() };

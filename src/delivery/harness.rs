@@ -21,10 +21,10 @@ use crate::delivery::meters::ShardMeters;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::pending_requests::Reply;
 use crate::delivery::settings::Settings;
-use crate::delivery::settings::WindowSettings;
 use crate::delivery::shard::Shard;
 use crate::delivery::simulation::client::{FakeSocket, Pipe, split_frame};
 use crate::protocol::encoding::{Payload, PayloadKind};
+use crate::settings::table::{Compression, ServerLimits, Slow};
 use crate::words::ids::Epoch;
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
@@ -167,11 +167,17 @@ impl HarnessClient {
 }
 
 fn settings() -> Settings {
+    let lenient = Settings::lenient();
     Settings {
-        client_requests_per_second_max: 20,
-        unsent_bytes_max: 0,
-        compression_level: 1,
-        window: WindowSettings { windows_max: 1, members_min: 2, cut_frames_max: 40 },
-        ..Settings::lenient()
+        limits: ServerLimits { client_requests_per_second_max: 20, ..lenient.limits },
+        slow: Slow { unsent_bytes_max: 0, ..lenient.slow },
+        compression: Compression {
+            level: 1,
+            windows_max: 1,
+            window_members_min: 2,
+            window_cut_max: 40,
+            ..lenient.compression
+        },
+        ..lenient
     }
 }

@@ -32,7 +32,7 @@ struct ShardHandle {
 pub struct ShardThreads(Vec<JoinHandle<io::Result<()>>>);
 
 impl Delivery {
-    /// Starts `settings.shards` threads that read the bus and own sessions.
+    /// Starts `settings.shards.count` threads that read the bus and own sessions.
     pub fn start(
         settings: Settings,
         bus: &BusHandles,
@@ -41,7 +41,7 @@ impl Delivery {
     ) -> io::Result<(Delivery, ShardThreads)> {
         let mut shards = Vec::new();
         let mut threads = Vec::new();
-        for number in 0..settings.shards {
+        for number in 0..settings.shards.count {
             let load = Arc::<ShardLoad>::default();
             let pulse = Pulse::default();
             let vitals = (load.clone(), pulse.clone());
@@ -50,7 +50,7 @@ impl Delivery {
             shards.push(ShardHandle { sender, load, pulse });
             threads.push(thread);
         }
-        Ok((Delivery { shards, spread_after: settings.spread_after }, ShardThreads(threads)))
+        Ok((Delivery { shards, spread_after: settings.shards.spread_after }, ShardThreads(threads)))
     }
 
     /// Gives the client to a shard, which greets it and owns it from then on.

@@ -18,7 +18,8 @@ use self::client::{FakeSocket, Pipe, SimulatedClient, matches, stock_inflater};
 use self::model::{Model, ModelKind, changed};
 use crate::bus::history::History;
 use crate::bus::publisher::Publisher;
-use crate::bus::retention::{GapReason, Retention, TopicStatus, TopicStatusKind};
+use crate::bus::retention::Retention;
+use crate::bus::topic_status::{GapReason, TopicStatus, TopicStatusKind};
 use crate::bus::{self, Limits};
 use crate::delivery::budget::Budget;
 use crate::delivery::bus_handles::BusHandles;
@@ -26,10 +27,10 @@ use crate::delivery::catch_up::scan::Scanner;
 use crate::delivery::handoff::SessionOptions;
 use crate::delivery::meters::ShardMeters;
 use crate::delivery::settings::Settings;
-use crate::delivery::settings::WindowSettings;
 use crate::delivery::shard::Shard;
 use crate::protocol::command::Policy;
 use crate::protocol::encoding::{Format, Payload, PayloadKind};
+use crate::settings::table::{Compression, Heartbeat, ServerLimits, Slow};
 use crate::wire::negotiate::Agreement;
 use crate::words::ids::{Cursor, Epoch, Offset};
 use crate::words::metrics::Meters;
@@ -84,18 +85,26 @@ impl Simulation {
         let limits = Limits { ring_frames_max: RING_FRAMES, ring_bytes_max: 1 << 20, topics_max: 100 };
         let (epoch, mut rng) = (Epoch(seed), StdRng::seed_from_u64(seed));
         let (publisher, reader) = bus::open_with_history(epoch, limits, history, &Meters::unread());
+        let lenient = Settings::lenient();
         let settings = Settings {
-            patterns_max: 20,
-            wildcards_max: 20,
-            lanes_max: 100,
-            message_bytes_max: 1024,
-            messages_per_second_max: 1000,
-            heartbeat_interval: Duration::from_secs(5),
-            replay_max: Duration::from_millis(500),
-            unsent_bytes_max: 0,
-            compression_level: 1,
-            window: WindowSettings { windows_max: 3, members_min: 2, cut_frames_max: 40 },
-            ..Settings::lenient()
+            limits: ServerLimits {
+                patterns_max: 20,
+                wildcards_max: 20,
+                lanes_max: 100,
+                message_bytes_max: 1024,
+                messages_per_second_max: 1000,
+                ..lenient.limits
+            },
+            heartbeat: Heartbeat { interval: Duration::from_secs(5) },
+            slow: Slow { replay_max: Duration::from_millis(500), unsent_bytes_max: 0, ..lenient.slow },
+            compression: Compression {
+                level: 1,
+                windows_max: 3,
+                window_members_min: 2,
+                window_cut_max: 40,
+                ..lenient.compression
+            },
+            ..lenient
         };
         let meters = ShardMeters::new(meters, 0);
         let mut shard = Shard::new(settings, BusHandles::reading(reader), Arc::new(|_| {}), Arc::default(), meters);
@@ -174,7 +183,7 @@ impl Simulation {
             TopicStatusKind::Live => TopicStatus::Live,
             TopicStatusKind::Refused => TopicStatus::Refused { message },
         };
-        self.publisher.note(topic, note, self.now).expect("a good topic");
+        self.publisher.publish_status(topic, note, self.now).expect("a good topic");
         self.model.add(topic, ModelKind::Note(kind), 0, false);
     }
 
@@ -484,8 +493,8 @@ fn a_client_that_skips_receives_the_reason() {
 #[test]
 fn a_client_that_reads_again_after_a_long_stall_has_time_to_answer_a_ping() {
     let mut simulation = Simulation::new(1, History::default());
-    simulation.shard.settings.ping_interval = Duration::from_secs(1);
-    simulation.shard.settings.ping_timeout = Duration::from_secs(5);
+    simulation.shard.settings.ping.interval = Duration::from_secs(1);
+    simulation.shard.settings.ping.timeout = Duration::from_secs(5);
     simulation
         .adopt(SessionOptions { patterns: vec![Pattern::parse(">").expect("a pattern")], ..SessionOptions::default() });
     simulation.settle();

@@ -1,12 +1,17 @@
-//! Floor 5: the street. Accepts connections, answers HTTP, and hands upgraded sockets to the delivery.
+//! Floor 6: accepts connections, answers HTTP, and hands upgraded sockets to the delivery.
 //!
 //! [`Edge::bind`] takes the address, [`Edge::serve`] answers until it is told to stop. After an upgrade nothing of a
 //! client stays here but its permit (`admission.rs`), which travels with the session. TLS is deliberately left to
 //! whatever stands in front.
 
-pub mod entrance;
+pub(crate) mod entrance;
+pub mod exposition;
 pub mod http;
-pub mod listen;
+pub(crate) mod listen;
+pub mod parts;
+pub mod phase;
+pub(crate) mod process;
+pub(crate) mod router;
 pub mod settings;
 
 use std::io;
@@ -16,37 +21,11 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::bus::reader::Reader;
-use crate::bus::signal::pulse::Vitals;
-use crate::delivery::handoff::Handoff;
 use crate::edge::http::context::AnswerContext;
-use crate::edge::http::metrics::Exposition;
 use crate::edge::listen::accept::{self, HttpService};
+use crate::edge::parts::EdgeParts;
+use crate::edge::phase::Phase;
 use crate::edge::settings::{ConnectionLimits, Settings};
-use crate::words::metrics::Meters;
-
-/// Where an upgraded socket goes. Must not block.
-pub type Adopt = Arc<dyn Fn(Handoff) + Send + Sync>;
-
-/// What the edge needs of the rooms below.
-#[derive(Clone)]
-pub struct EdgeParts {
-    pub reader: Reader,
-    pub door: Adopt,
-    pub vitals: Vitals,
-    pub meters: Meters,
-    pub exposition: Exposition,
-}
-
-/// How far a graceful stop has come. Only ever goes downward in this list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    Serving,
-    /// Readiness is withdrawn and upgrades are refused; everything else is still answered.
-    Draining,
-    /// Nothing is accepted any more.
-    Stopped,
-}
 
 /// Why the edge could not begin to listen.
 #[derive(Debug, thiserror::Error)]
@@ -73,12 +52,12 @@ pub enum EdgeError {
 /// Connections of the operator: scrapes and health checks.
 const ADMIN_CONNECTIONS_MAX: usize = 256;
 
-/// BoundListener listeners that nobody answers yet.
+/// Listeners that are bound, and that nobody answers yet.
 pub struct Edge {
     public: BoundListener,
     admin: Option<BoundListener>,
     settings: Settings,
-    rooms: EdgeParts,
+    parts: EdgeParts,
 }
 
 struct BoundListener {
@@ -103,10 +82,10 @@ impl BoundListener {
 impl Edge {
     /// Listens on `settings.listen` and `settings.admin`. Connections wait in the kernel's queue until [`Edge::serve`]
     /// is polled.
-    pub fn bind(settings: Settings, rooms: EdgeParts) -> Result<Edge, EdgeError> {
+    pub fn bind(settings: Settings, parts: EdgeParts) -> Result<Edge, EdgeError> {
         let public = BoundListener::new(settings.listen, "--listen")?;
         let admin = settings.admin.map(|address| BoundListener::new(address, "--admin-listen")).transpose()?;
-        Ok(Edge { public, admin, settings, rooms })
+        Ok(Edge { public, admin, settings, parts })
     }
 
     /// The address that clients can connect to, with the port the system chose if 0 was asked for.
@@ -125,20 +104,20 @@ impl Edge {
     /// # Errors
     /// A listener could not be registered with the runtime, or the upkeep of the metrics has panicked.
     pub async fn serve(self, phase: watch::Receiver<Phase>) -> io::Result<()> {
-        let Edge { public, admin, settings, rooms } = self;
+        let Edge { public, admin, settings, parts } = self;
         let listener = tokio::net::TcpListener::from_std(public.listener)?;
         let admin = admin.map(|bound| tokio::net::TcpListener::from_std(bound.listener)).transpose()?;
-        let meters = rooms.meters.clone();
-        let mut upkeep = tokio::spawn(http::metrics::upkeep(rooms.exposition.clone(), phase.clone()));
-        let context = Arc::new(AnswerContext::new(&settings, rooms, phase.clone()));
-        let hall = |router, limits| HttpService {
+        let meters = parts.meters.clone();
+        let mut upkeep = tokio::spawn(exposition::upkeep(parts.exposition.clone(), phase.clone()));
+        let context = Arc::new(AnswerContext::new(&settings, parts, phase.clone()));
+        let service = |router, limits| HttpService {
             router,
             limits,
             meters: meters.clone(),
             stop_timeout: settings.stop_timeout,
         };
-        let router = http::router::public(&context, admin.is_none());
-        let public = accept::accept_all(listener, hall(router, settings.connections), phase.clone());
+        let router = router::public(&context, admin.is_none());
+        let public = accept::accept_all(listener, service(router, settings.connections), phase.clone());
         let operators = async {
             if let Some(listener) = admin {
                 // Places of its own, so that the public cannot take them.
@@ -148,7 +127,7 @@ impl Edge {
                     pending_per_address_max: None,
                     ..settings.connections
                 };
-                accept::accept_all(listener, hall(http::router::admin(&context), limits), phase).await;
+                accept::accept_all(listener, service(router::admin(&context), limits), phase).await;
             }
         };
         let mut accepting = pin!(async { tokio::join!(public, operators) });

@@ -1,7 +1,12 @@
-//! Bounds and choices of the edge.
+//! Bounds and choices of the edge: what the table's sections say, with 0 read as "no limit" where that is documented.
 
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use crate::settings::table::Config;
+
+/// How long answers under way may take to end after a stop.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -24,7 +29,7 @@ pub struct Settings {
     pub refuses_raw_when_stale: bool,
     /// The feed is the simulated market: `/readyz` and `/v1/snapshot` say so.
     pub simulated: bool,
-    /// How long answers under way may take to end after [`crate::edge::Phase::Stopped`].
+    /// How long answers under way may take to end after [`crate::edge::phase::Phase::Stopped`].
     pub stop_timeout: Duration,
     /// Of each connection until it is upgraded.
     pub connections: ConnectionLimits,
@@ -34,12 +39,57 @@ pub struct Settings {
     pub visitors: OriginRules,
 }
 
+impl Settings {
+    /// Of a feed that is not simulated.
+    pub fn new(config: &Config) -> Settings {
+        let limited = |max: usize| (max > 0).then_some(max);
+        let http = &config.http;
+        Settings {
+            listen: config.listen,
+            admin: config.admin.listen,
+            compression: config.compression.enabled,
+            sessions_max: config.limits.sessions_max,
+            sessions_per_address_max: limited(config.limits.sessions_per_address_max),
+            patterns_max: config.limits.patterns_max,
+            wildcards_max: config.limits.wildcards_max,
+            refuses_raw_when_stale: config.raw.on_stale.closes(),
+            simulated: false,
+            stop_timeout: STOP_TIMEOUT,
+            connections: ConnectionLimits {
+                total_max: http.connections_max,
+                per_address_max: limited(http.connections_per_address_max),
+                pending_per_address_max: limited(http.pending_per_address_max),
+                header_timeout: http.header_timeout,
+                keep_alive: http.keep_alive,
+                write_timeout: http.write_timeout,
+                requests_per_second_max: http.requests_per_second_max,
+            },
+            answers: AnswerLimits {
+                bytes_max: http.answer_bytes_max,
+                bytes_per_address_max: limited(http.answer_bytes_per_address_max),
+            },
+            visitors: OriginRules {
+                allowed_origins: http.allowed_origins.clone(),
+                allowed_hosts: http.allowed_hosts.clone(),
+                requests_open: !config.upstream.send.is_empty() || config.upstream.request,
+            },
+        }
+    }
+}
+
+impl Default for Settings {
+    /// The documented defaults.
+    fn default() -> Settings {
+        Settings::new(&Config::default())
+    }
+}
+
 /// Bounds of connections that are not upgraded.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// Connections at most; at the bound an idle or silent one makes room, else newcomers wait.
+    /// Connections at most; at the bound an idle or silent one makes room, else new ones wait.
     pub total_max: usize,
-    /// Of one address; at the bound one of its idle or silent ones makes room, else the newcomer is refused.
+    /// Of one address; at the bound one of its idle or silent ones makes room, else the new one is refused.
     pub per_address_max: Option<usize>,
     /// Of one address, without a complete request head; at the bound the oldest of them makes room.
     pub pending_per_address_max: Option<usize>,
@@ -65,10 +115,10 @@ pub struct AnswerLimits {
 /// Which web pages may ask, and by which names the server may be asked.
 #[derive(Clone, Debug, Default)]
 pub struct OriginRules {
-    /// Exact origins, or `*`; pages of the same host always may. If there is none, any may, unless `asks_open`.
+    /// Exact origins, or `*`; pages of the same host always may. If there is none, any may, unless `requests_open`.
     pub allowed_origins: Vec<String>,
     /// Values of `Host`, with or without a port; any if there is none.
     pub allowed_hosts: Vec<String>,
     /// Whether clients may speak to the feed in the server's name.
-    pub asks_open: bool,
+    pub requests_open: bool,
 }

@@ -41,7 +41,7 @@ impl ItemStatus {
     }
 
     fn set(&mut self, item: &str, status: DemandStatus) {
-        self.interest.iter().for_each(|interest| interest.say(item, status.clone()));
+        self.interest.iter().for_each(|interest| interest.set_status(item, status.clone()));
         self.forget(item);
         self.silent += usize::from(is_silence(&status));
         self.items.insert(item.to_string(), status);
@@ -56,7 +56,7 @@ impl ItemStatus {
     /// A client wants the item again: what was said of it still holds.
     pub fn repeat(&self, item: &str) {
         if let Some((interest, status)) = self.interest.as_ref().zip(self.items.get(item)) {
-            interest.say(item, status.clone());
+            interest.set_status(item, status.clone());
         }
     }
 
@@ -71,7 +71,7 @@ impl ItemStatus {
     /// The first update of a topic was published. Whether it was reported as silent before.
     pub fn arrived(&mut self, topic: &str) -> bool {
         if let Some(interest) = &self.interest {
-            interest.unsay(topic);
+            interest.clear_status(topic);
         }
         self.forget(topic).is_some_and(|status| is_silence(&status))
     }

@@ -9,7 +9,8 @@ use metrics::{Counter, Gauge};
 use crate::bus::demand::interest::Interest;
 use crate::bus::feed_state::FeedState;
 use crate::bus::publisher::Publisher;
-use crate::bus::retention::{GapReason, Retention, TopicStatus};
+use crate::bus::retention::Retention;
+use crate::bus::topic_status::{GapReason, TopicStatus};
 use crate::profile::hidden::Hidden;
 use crate::profile::rule::MessageClass;
 use crate::profile::rules::numbers::GapRemedy;
@@ -242,7 +243,7 @@ impl UpdateSink for Output {
             TopicStatus::Stale { .. } => self.meters.stale_topics.increment(1),
             TopicStatus::Live | TopicStatus::Refused { .. } => {}
         }
-        if let Err(error) = self.publisher.note(topic, status, received) {
+        if let Err(error) = self.publisher.publish_status(topic, status, received) {
             self.counts.trouble(error.to_string());
         }
     }

@@ -103,7 +103,7 @@ pub async fn probe(
             // What is known of it is a status, and stands among the troubles.
             return;
         }
-        let newest = current.story.newest();
+        let newest = current.retained.newest();
         let payload = &newest.payload;
         topics.push(TopicReport {
             topic: newest.topic.name.to_string(),

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::bus::retention::{Retention, TopicStatus};
+use crate::bus::retention::Retention;
+use crate::bus::topic_status::TopicStatus;
 use crate::profile::rules::numbers::{GapRemedy, Numbers};
 use crate::profile::rules::treatment::Treatment;
 use crate::protocol::encoding::{Payload, PayloadKind};

@@ -7,6 +7,7 @@
 
 use std::fmt::Write;
 
+use crate::settings::table::MarketSettings;
 use crate::simulator::SimulatorError;
 use crate::simulator::symbols::{SYMBOLS, SizeClass, Symbol};
 
@@ -31,23 +32,6 @@ const CALM_PAUSE: f64 = (62.5 - 12.5 * BURST_PAUSE) / 50.0;
 const STEP: f64 = 1e-4;
 /// Part of the distance from the anchor that a step takes back.
 const PULL: f64 = 2e-4;
-
-/// What a simulated market is made from.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct MarketSettings {
-    /// The same seed and number of symbols give the same messages.
-    pub seed: u64,
-    /// Messages per second over all symbols, on average. Above 0.
-    pub rate: f64,
-    /// Instruments, two topics each. Beyond the 60 that have names of their own, names are numbered: `AAPL-2`.
-    pub symbols: usize,
-}
-
-impl Default for MarketSettings {
-    fn default() -> MarketSettings {
-        MarketSettings { seed: 1, rate: 200.0, symbols: SYMBOLS.len() }
-    }
-}
 
 /// The market itself, to be asked for one message after the other.
 pub struct Market {
@@ -158,7 +142,7 @@ impl Instrument {
 
     fn quote(&mut self, dice: &mut Dice, time_ms: u64) -> String {
         let anchor = f64::from(self.symbol.price);
-        self.mid += dice.bell() * STEP * anchor + (anchor - self.mid) * PULL;
+        self.mid += dice.normal() * STEP * anchor + (anchor - self.mid) * PULL;
         let tick = f64::from(self.symbol.tick);
         let wider = u32::from(dice.below(8) == 0) * dice.below(self.symbol.spread_ticks + 2);
         let spread = i64::from(self.symbol.spread_ticks + wider) * i64::from(self.symbol.tick);
@@ -252,7 +236,7 @@ impl Dice {
     }
 
     /// Mean 0, standard deviation 1, nearly normal: the sum of twelve uniform numbers, from 16 bits each.
-    fn bell(&mut self) -> f64 {
+    fn normal(&mut self) -> f64 {
         let mut sum = 0u64;
         for _ in 0..3 {
             let roll = self.roll();

@@ -1,6 +1,6 @@
 //! The simulated market as a WebSocket server: one market, seen alike by all who are connected.
 //!
-//! A newcomer first gets the last quote and the last trade of every symbol, then the stream from that very moment.
+//! A client that joins first gets the last quote and the last trade of every symbol, then the stream from that very moment.
 //! Every path is served, and nothing needs to be subscribed to; whatever a guest sends is ignored. Nothing is queued
 //! per guest: all read one log of the newest `LOG_MESSAGES` messages, and a guest that falls behind it is cut.
 
@@ -13,9 +13,10 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
+use crate::settings::table::MarketSettings;
 use crate::simulator::SimulatorError;
 use crate::simulator::listener::{Farewell, GuestConnection, Host, Listener};
-use crate::simulator::market::{Market, MarketSettings};
+use crate::simulator::market::Market;
 
 /// 16384 messages: 80 s at the default rate, 160 ms at 100,000 messages per second; some 5 MiB at most.
 const LOG_MESSAGES: usize = 16_384;
@@ -26,12 +27,12 @@ const ARREARS_MAX: Duration = Duration::from_millis(500);
 
 /// The simulated venue, listening but not yet serving.
 pub struct Simulator {
-    door: Listener,
+    listener: Listener,
     market: Market,
     rate: f64,
 }
 
-/// What every guest sees. One lock for both parts, so that a newcomer's values and its stream join without a gap.
+/// What every guest sees. One lock for both parts, so that a new client's values and its stream join without a gap.
 struct Floor {
     seen: Mutex<FloorState>,
 }
@@ -46,11 +47,11 @@ impl Simulator {
     /// Opens the market and listens on `addr`; port 0 takes any free one.
     pub async fn bind(addr: SocketAddr, settings: MarketSettings) -> Result<Simulator, SimulatorError> {
         let market = Market::new(settings)?;
-        Ok(Simulator { door: Listener::bind(addr).await?, market, rate: settings.rate })
+        Ok(Simulator { listener: Listener::bind(addr).await?, market, rate: settings.rate })
     }
 
     pub fn local_addr(&self) -> SocketAddr {
-        self.door.local_addr()
+        self.listener.local_addr()
     }
 
     /// Serves until `stop` becomes true or its sender is gone.
@@ -61,7 +62,7 @@ impl Simulator {
         let floor = Arc::new(Floor { seen: Mutex::new(FloorState { latest, log }) });
         tokio::select! {
             () = run(self.market, self.rate, &floor) => {}
-            () = self.door.serve(stop, floor.clone()) => {}
+            () = self.listener.serve(stop, floor.clone()) => {}
         }
     }
 }
@@ -169,7 +170,7 @@ mod tests {
         texts.collect().await
     }
 
-    /// Messages the market has spoken so far, as a newcomer can tell from the numbers in the values it gets first.
+    /// Messages the market has spoken so far, as a client that joins can tell from the numbers in the values it gets first.
     async fn spoken(url: &str) -> u64 {
         let values = read(url, 2 * MarketSettings::default().symbols).await;
         let seq = |text: &String| -> u64 {
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_newcomer_gets_all_values_and_then_the_same_stream_as_everyone() {
+    async fn a_client_that_joins_gets_all_values_and_then_the_same_stream_as_everyone() {
         let settings = MarketSettings { seed: 7, rate: 2000.0, symbols: 10 };
         with_simulator(settings, async |url| {
             let (first, second) = tokio::join!(read(&url, 1000), async {
@@ -195,7 +196,7 @@ mod tests {
             let shared = (first.len() - at).min(second.len() - 20);
             assert!(shared > 100, "{shared}");
             assert_eq!(first[at..at + shared], second[20..20 + shared]);
-            // Spliced without a gap: what the newcomer got first is what was newest before its stream began.
+            // Spliced without a gap: what the client got first is what was newest before its stream began.
             for text in &second[..20] {
                 let topic = text.split('"').nth(3);
                 let newest = first[..at].iter().rfind(|text| text.split('"').nth(3) == topic);

@@ -48,7 +48,7 @@ impl FromStr for Speed {
 
 /// The replaying venue, listening but not yet serving.
 pub struct ReplayServer {
-    door: Listener,
+    listener: Listener,
     script: ReplayFrames,
 }
 
@@ -69,19 +69,19 @@ impl ReplayServer {
         match speed {
             Speed::Times(times) if !(times > 0.0 && times.is_finite()) => Err(SimulatorError::Speed { found: times }),
             _ => Ok(ReplayServer {
-                door: Listener::bind(addr).await?,
+                listener: Listener::bind(addr).await?,
                 script: ReplayFrames { recording, speed, looped },
             }),
         }
     }
 
     pub fn local_addr(&self) -> SocketAddr {
-        self.door.local_addr()
+        self.listener.local_addr()
     }
 
     /// Serves until `stop` becomes true or its sender is gone.
     pub async fn serve(self, stop: watch::Receiver<bool>) {
-        self.door.serve(stop, self.script).await;
+        self.listener.serve(stop, self.script).await;
     }
 }
 

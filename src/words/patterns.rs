@@ -157,13 +157,13 @@ impl<T> PatternNode<T> {
         let mut fresh = || value.take().expect("a pattern is placed once");
         let Some(left) = left else { return self.end.get_or_insert_with(fresh) };
         if self.branches.is_none() {
-            let seat = self.loose.iter().position(|(other, _)| **other == *left);
-            if seat.is_some() || self.loose.len() < LOOSE_MAX || depth >= DEPTH_MAX {
-                let seat = seat.unwrap_or_else(|| {
+            let index = self.loose.iter().position(|(other, _)| **other == *left);
+            if index.is_some() || self.loose.len() < LOOSE_MAX || depth >= DEPTH_MAX {
+                let index = index.unwrap_or_else(|| {
                     self.loose.push((left.into(), fresh()));
                     self.loose.len() - 1
                 });
-                return &mut self.loose[seat].1;
+                return &mut self.loose[index].1;
             }
         }
         let branches = self.branches.get_or_insert_default();
@@ -188,8 +188,8 @@ impl<T> PatternNode<T> {
     fn remove(&mut self, left: Option<&str>) -> Option<T> {
         let Some(left) = left else { return self.end.take() };
         let Some(branches) = &mut self.branches else {
-            let seat = self.loose.iter().position(|(other, _)| **other == *left)?;
-            return Some(self.loose.swap_remove(seat).1);
+            let index = self.loose.iter().position(|(other, _)| **other == *left)?;
+            return Some(self.loose.swap_remove(index).1);
         };
         let removed = match split(left) {
             (">", None) => branches.rest.take(),

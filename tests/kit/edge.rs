@@ -11,8 +11,10 @@ use fanline::bus::retention::Retention;
 use fanline::bus::signal::pulse::Vitals;
 use fanline::bus::{self, Limits};
 use fanline::delivery::handoff::Handoff;
-use fanline::edge::settings::{AnswerLimits, ConnectionLimits, OriginRules, Settings};
-use fanline::edge::{self, Edge, EdgeParts, Phase};
+use fanline::edge::parts::{Adopt, EdgeParts};
+use fanline::edge::phase::Phase;
+use fanline::edge::settings::{AnswerLimits, ConnectionLimits, Settings};
+use fanline::edge::{Edge, exposition};
 use fanline::protocol::encoding::{Payload, PayloadKind};
 use fanline::words::ids::Epoch;
 use fanline::words::stamp::Stamp;
@@ -34,16 +36,12 @@ pub struct EdgeHarness {
 }
 
 pub fn settings() -> Settings {
+    let defaults = Settings::default();
     Settings {
         listen: "127.0.0.1:0".parse().expect("an address"),
-        compression: true,
         sessions_max: 100,
-        sessions_per_address_max: None,
-        admin: None,
         patterns_max: 10,
         wildcards_max: 5,
-        refuses_raw_when_stale: true,
-        simulated: false,
         stop_timeout: Duration::from_secs(10),
         connections: ConnectionLimits {
             total_max: 100,
@@ -54,8 +52,8 @@ pub fn settings() -> Settings {
             write_timeout: Duration::from_secs(60),
             requests_per_second_max: 1000,
         },
-        answers: AnswerLimits { bytes_max: 32 << 20, bytes_per_address_max: None },
-        visitors: OriginRules::default(),
+        answers: AnswerLimits { bytes_per_address_max: None, ..defaults.answers },
+        ..defaults
     }
 }
 
@@ -67,16 +65,16 @@ pub fn bounded(bound: impl FnOnce(&mut ConnectionLimits)) -> Settings {
 }
 
 pub fn parts() -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
-    let (meters, exposition) = edge::http::metrics::recorder();
+    let (meters, exposition) = exposition::recorder();
     let limits = Limits { ring_frames_max: 64, ring_bytes_max: 1 << 20, topics_max: 100_000 };
     let (publisher, reader) = bus::open(EPOCH, limits, &meters);
     let (adopt, newcomers) = mpsc::unbounded_channel();
-    let door: edge::Adopt = Arc::new(move |newcomer| {
+    let adopt_client: Adopt = Arc::new(move |newcomer| {
         // The receiver is gone only if its test is.
         let _ = adopt.send(newcomer);
     });
     (
-        EdgeParts { reader, door, vitals: Vitals::new(Clock::start(), Vec::new()), meters, exposition },
+        EdgeParts { reader, adopt: adopt_client, vitals: Vitals::new(Clock::start(), Vec::new()), meters, exposition },
         publisher,
         newcomers,
     )

@@ -53,7 +53,7 @@ impl Intake {
         let news = Arc::new(Notify::new());
         let struck = news.clone();
         let bell = Arc::new(Doorbell::new(move || struck.notify_one()));
-        reader.hang(bell.clone());
+        reader.add_doorbell(bell.clone());
         let upstream = Upstream::new(settings, publisher, Clock::start(), &meters).expect("right settings");
         let (stop, stopped) = watch::channel(false);
         let running = tokio::spawn(upstream.run(stopped));
@@ -64,7 +64,7 @@ impl Intake {
     pub async fn until(&self, what: &str, holds: impl Fn(&FeedState) -> bool) {
         let waiting = async {
             loop {
-                self.bell.doze();
+                self.bell.arm();
                 if holds(&self.reader.feed()) {
                     return;
                 }
@@ -106,7 +106,7 @@ impl Intake {
 
     /// Everything that was published so far, as topic and payload.
     pub fn published(&self) -> Vec<(String, String)> {
-        let frame = |offset| self.reader.frame(Offset(offset)).expect("the ring holds all");
+        let frame = |offset| self.reader.frame(Offset(offset)).hot().expect("the ring holds all");
         let frames = (1..=self.reader.head().0).map(frame);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         frames.map(|frame| (frame.topic.name.to_string(), text(&frame.payload.bytes))).collect()

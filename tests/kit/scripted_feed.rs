@@ -257,13 +257,13 @@ impl IntakeHarness {
 
     /// All notes so far, with the topics that they are about.
     pub fn notes(&self) -> Vec<(String, Value)> {
-        let notes = self.published().into_iter().filter(|(_, text)| is_note(text));
+        let notes = self.published().into_iter().filter(|(_, text)| is_status(text));
         notes.map(|(topic, text)| (topic, serde_json::from_str(&text).expect("JSON"))).collect()
     }
 
     /// All frames so far, as topic and payload.
     pub fn frames(&self) -> Vec<(String, String)> {
-        self.published().into_iter().filter(|(_, text)| !is_note(text)).collect()
+        self.published().into_iter().filter(|(_, text)| !is_status(text)).collect()
     }
 
     /// Waits until a line of the metrics is this one.
@@ -295,6 +295,6 @@ impl IntakeHarness {
     }
 }
 
-fn is_note(text: &str) -> bool {
+fn is_status(text: &str) -> bool {
     text.starts_with(r#"{"op":"#)
 }

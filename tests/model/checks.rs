@@ -60,15 +60,15 @@ struct Bed {
     woken: Mutex<bool>,
     changed: Condvar,
     /// Not modelled: only counted.
-    strikes: AtomicUsize,
+    rings: AtomicUsize,
 }
 
 impl Bed {
-    /// A bell that wakes whoever sleeps here.
-    fn bell(self: &Arc<Bed>) -> Doorbell {
+    /// A doorbell that wakes whoever sleeps here.
+    fn doorbell(self: &Arc<Bed>) -> Doorbell {
         let bed = self.clone();
         Doorbell::new(move || {
-            bed.strikes.fetch_add(1, Ordering::Relaxed);
+            bed.rings.fetch_add(1, Ordering::Relaxed);
             *bed.woken.lock().expect("no panic under the lock") = true;
             bed.changed.notify_one();
         })

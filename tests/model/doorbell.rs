@@ -13,67 +13,67 @@ use crate::bus::log::ring::Ring;
 fn no_wake_up_is_lost() {
     check(|| {
         let (ring, bed) = (Arc::new(Ring::new(2)), Arc::new(Bed::default()));
-        let bell = Arc::new(bed.bell());
+        let doorbell = Arc::new(bed.doorbell());
         let reader = thread::spawn({
-            let (ring, bell) = (ring.clone(), bell.clone());
+            let (ring, doorbell) = (ring.clone(), doorbell.clone());
             move || {
                 let mut cursor = 0;
                 while cursor < 2 {
-                    bell.doze();
+                    doorbell.arm();
                     if ring.head().0 == cursor {
                         bed.sleep();
                     }
-                    bell.rouse();
+                    doorbell.disarm();
                     cursor = ring.head().0;
                 }
             }
         });
-        publish_and_ring(&ring, &bell, 2);
+        publish_and_ring(&ring, &doorbell, 2);
         reader.join().expect("the reader ends well");
     });
 }
 
 #[test]
-fn a_reader_hears_both_the_publisher_and_the_door_and_is_struck_once_per_sleep() {
+fn a_reader_hears_both_the_publisher_and_the_sender_and_is_rung_once_per_sleep() {
     check(|| {
         let (ring, bed) = (Arc::new(Ring::new(2)), Arc::new(Bed::default()));
-        let bell = Arc::new(bed.bell());
+        let doorbell = Arc::new(bed.doorbell());
         let mail = Arc::new(AtomicU64::new(0));
-        let door = thread::spawn({
-            let (mail, bell) = (mail.clone(), bell.clone());
+        let sender = thread::spawn({
+            let (mail, doorbell) = (mail.clone(), doorbell.clone());
             move || {
                 mail.store(1, Ordering::Release);
-                bell.ring();
+                doorbell.ring();
             }
         });
         let reader = thread::spawn({
-            let (ring, bell, bed) = (ring.clone(), bell.clone(), bed.clone());
+            let (ring, doorbell, bed) = (ring.clone(), doorbell.clone(), bed.clone());
             move || {
-                let (mut seen, mut dozes) = (0, 0);
+                let (mut seen, mut sleeps) = (0, 0);
                 while seen < 2 {
-                    bell.doze();
-                    dozes += 1;
+                    doorbell.arm();
+                    sleeps += 1;
                     let news = || ring.head().0 + mail.load(Ordering::Acquire);
                     if news() == seen {
                         bed.sleep();
                     }
-                    bell.rouse();
+                    doorbell.disarm();
                     seen = news();
                 }
-                dozes
+                sleeps
             }
         });
-        publish_and_ring(&ring, &bell, 1);
-        door.join().expect("the door ends well");
-        let dozes = reader.join().expect("the reader ends well");
-        assert!(bed.strikes.load(Ordering::Relaxed) <= dozes, "a strike without a sleep");
+        publish_and_ring(&ring, &doorbell, 1);
+        sender.join().expect("the sender ends well");
+        let sleeps = reader.join().expect("the reader ends well");
+        assert!(bed.rings.load(Ordering::Relaxed) <= sleeps, "a ring without a sleep");
     });
 }
 
-/// As `Publisher::publish` does it: the frame first, then the bell.
-fn publish_and_ring(ring: &Ring<Item>, bell: &Doorbell, frames: u64) {
+/// As `Publisher::publish` does it: the frame first, then the doorbell.
+fn publish_and_ring(ring: &Ring<Item>, doorbell: &Doorbell, frames: u64) {
     for offset in 1..=frames {
         publish(ring, offset);
-        bell.ring();
+        doorbell.ring();
     }
 }

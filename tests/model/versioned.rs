@@ -25,9 +25,9 @@ fn a_state_is_told_after_the_frames_before_it_and_the_last_one_always() {
         });
         for frames in 1..=2 {
             publish(&bus.ring, frames);
-            bus.bell.ring();
-            bus.board.show(Arc::new(State { frames }), |before, now| before != now);
-            bus.bell.ring();
+            bus.doorbell.ring();
+            bus.state.set(Arc::new(State { frames }), |before, now| before != now);
+            bus.doorbell.ring();
         }
         let shard = shard.join().expect("the shard ends well");
         assert_eq!((shard.cursor, shard.told), (2, 2));
@@ -36,16 +36,16 @@ fn a_state_is_told_after_the_frames_before_it_and_the_last_one_always() {
 
 struct Bus {
     ring: Ring<super::Item>,
-    board: Versioned<State>,
+    state: Versioned<State>,
     bed: Arc<Bed>,
-    bell: Doorbell,
+    doorbell: Doorbell,
 }
 
 impl Bus {
     fn new() -> Bus {
         let bed = Arc::new(Bed::default());
-        let bell = bed.bell();
-        Bus { ring: Ring::new(2), board: Versioned::new(State { frames: 0 }), bed, bell }
+        let doorbell = bed.doorbell();
+        Bus { ring: Ring::new(2), state: Versioned::new(State { frames: 0 }), bed, doorbell }
     }
 }
 
@@ -62,25 +62,25 @@ impl Shard {
     /// As `EventLoop::run` does it, until the last state was told.
     fn run(mut self, bus: &Bus) -> Shard {
         while self.version < 2 {
-            bus.bell.doze();
+            bus.doorbell.arm();
             if !self.has_work(bus) {
                 bus.bed.sleep();
             }
-            bus.bell.rouse();
+            bus.doorbell.disarm();
             self.round(bus);
         }
         self
     }
 
     fn has_work(&self, bus: &Bus) -> bool {
-        bus.ring.head().0 > self.cursor || bus.board.version() != self.version
+        bus.ring.head().0 > self.cursor || bus.state.version() != self.version
     }
 
     /// Version, state, head: the order in which a shard has to look. With the head before the state, the state may
     /// have been announced after frames beyond that head.
     fn round(&mut self, bus: &Bus) {
-        let version = bus.board.version();
-        let state = bus.board.shown();
+        let version = bus.state.version();
+        let state = bus.state.get();
         let head = bus.ring.head().0;
         self.cursor = head;
         if version != self.version {

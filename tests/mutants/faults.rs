@@ -104,7 +104,7 @@ const CUT: &[Fault] = &[
     fault(CODEC_WINDOW, "self.messages_waited < u64::from", "self.messages_waited <= u64::from", WINDOW),
     fault(CODEC_WINDOW, "(self.messages_waited, self.waits) = (0, 0);", "", WINDOW),
     // Notices enter the window.
-    fault(SHARED_WINDOW, "if frame.is_note() {", "if false {", SIMULATION),
+    fault(SHARED_WINDOW, "if frame.is_status() {", "if false {", SIMULATION),
     // A window that is closed goes on counting, so that in the end there is none for anyone.
     fault(WINDOWS, "self.windows -= 1;", "", SIMULATION),
 ];
@@ -149,7 +149,7 @@ const RETENTION: &[Fault] = &[
         "FrameKind::Snapshot | FrameKind::Delta { whole: Some(_) } => {",
         RETAINED,
     ),
-    fault(KEPT, "> CHANGES_MAX ||", "> CHANGES_MAX + 1 ||", RETAINED),
+    fault(KEPT, "> DELTAS_MAX ||", "> DELTAS_MAX + 1 ||", RETAINED),
     fault(KEPT, "self.kept.len() >= usize::from(*keep)", "self.kept.len() > usize::from(*keep)", RETAINED),
     // Of each gap in a row something stays.
     fault(KEPT, "            self.kept.pop_back();", "", RETAINED),

@@ -1,9 +1,9 @@
-/** The promises of static/fanline.js and of the page's models, without a browser, a server or a clock. */
+/** The promises of clients/js/fanline.js and of the page's models, without a browser, a server or a clock. */
 
 import assert from "node:assert/strict";
 import { beforeEach, mock, test } from "node:test";
 
-import { AskError, checkPattern, connect, matches } from "../../static/fanline.js";
+import { AskError, checkPattern, connect, matches } from "../../clients/js/fanline.js";
 import { History } from "../../static/history.js";
 import { Quantiles } from "../../static/meter.js";
 import { commonName, findPlace, valueAt } from "../../static/payload.js";

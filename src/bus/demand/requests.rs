@@ -1,6 +1,6 @@
-//! What clients say to the upstream: delivery puts asks into a bounded queue, the intake takes them and answers each.
+//! Client requests to the upstream: delivery puts them into a bounded queue, the intake takes them and answers each.
 //!
-//! Every ask is answered exactly once, whatever happens to it: at the latest when it is dropped. An answer finds its
+//! Every request is answered exactly once, whatever happens to it: at the latest when it is dropped. An answer finds its
 //! way to the session by what delivery has put into [`AnswerTo`]; nothing here knows sessions.
 
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::words::topic::Pattern;
 /// Requests that wait for the intake; a further one is answered `busy`. An intake that works never has that many.
 const QUEUE_MAX: usize = 1024;
 
-/// What clients may ask.
+/// Which requests clients may make.
 #[derive(Clone, Debug, Default)]
 pub struct RequestRules {
     /// Topics that clients may send to; none if empty.
@@ -30,14 +30,14 @@ pub struct Requests {
     queue: mpsc::Sender<ClientRequest>,
 }
 
-/// The intake's end. Clones take from the same queue; with the last one it is closed, and asks are answered
-/// `upstream_down`.
+/// The intake's end. Clones take from the same queue; with the last one it is closed, and requests are
+/// answered `upstream_down`.
 #[derive(Clone, Debug)]
 pub struct RequestQueue {
     queue: Arc<Mutex<mpsc::Receiver<ClientRequest>>>,
 }
 
-/// One wish of one client.
+/// One request of one client.
 #[derive(Debug)]
 pub struct ClientRequest {
     pub kind: RequestKind,
@@ -46,7 +46,7 @@ pub struct ClientRequest {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestKind {
-    /// To be handed to the upstream's connection; that is all the client is told.
+    /// To be handed to the upstream's connection; the answer says no more than that.
     Send {
         topic: Box<str>,
         /// JSON text as the client wrote it.
@@ -70,7 +70,7 @@ pub enum RequestAnswer {
     Failed(RequestFailure, String),
 }
 
-/// Why an ask was not done.
+/// Why a request was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestFailure {
     /// The upstream's connection did not take it, or the profile does not know how to say it.
@@ -85,7 +85,7 @@ pub enum RequestFailure {
     Unanswered,
 }
 
-/// Where the answer to one ask goes. Dropped unused, it answers `unanswered`.
+/// Where the answer to one request goes. Dropped unused, it answers `unanswered`.
 pub struct AnswerTo {
     deliver: Option<Box<dyn FnOnce(RequestAnswer) + Send>>,
 }
@@ -106,24 +106,25 @@ impl Requests {
         &self.rules
     }
 
-    /// Queues the ask; if that is not possible it is answered here.
-    pub fn put(&self, ask: ClientRequest) {
-        match self.queue.try_send(ask) {
+    /// Queues the request; if that is not possible it is answered here.
+    pub fn put(&self, request: ClientRequest) {
+        match self.queue.try_send(request) {
             Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(ask)) => {
-                let message = format!("expected at most {QUEUE_MAX} asks that wait for the upstream; try again later");
-                ask.answer.give(RequestAnswer::Failed(RequestFailure::Busy, message));
+            Err(mpsc::error::TrySendError::Full(request)) => {
+                let message =
+                    format!("expected at most {QUEUE_MAX} requests that wait for the upstream; try again later");
+                request.answer.give(RequestAnswer::Failed(RequestFailure::Busy, message));
             }
-            Err(mpsc::error::TrySendError::Closed(ask)) => {
-                let message = "there is no connection to the upstream that takes asks; try again later";
-                ask.answer.give(RequestAnswer::Failed(RequestFailure::UpstreamDown, message.into()));
+            Err(mpsc::error::TrySendError::Closed(request)) => {
+                let message = "there is no connection to the upstream that takes requests; try again later";
+                request.answer.give(RequestAnswer::Failed(RequestFailure::UpstreamDown, message.into()));
             }
         }
     }
 }
 
 impl RequestQueue {
-    /// The next ask; waits for one. None once there is no delivery any more. Nothing is lost if the wait is given up.
+    /// The next request; waits for one. None once there is no delivery any more. Nothing is lost if the wait is given up.
     pub async fn next(&self) -> Option<ClientRequest> {
         self.queue.lock().await.recv().await
     }
@@ -184,9 +185,9 @@ mod tests {
 
     use super::*;
 
-    fn ask(data: &str) -> (ClientRequest, Receiver<RequestAnswer>) {
+    fn request(data: &str) -> (ClientRequest, Receiver<RequestAnswer>) {
         let (sender, answers) = channel();
-        // Whoever is answered may be gone.
+        // The client may be gone.
         let answer = AnswerTo::new(move |answer| sender.send(answer).unwrap_or_default());
         (ClientRequest { kind: RequestKind::Send { topic: "t".into(), data: data.into() }, answer }, answers)
     }
@@ -198,41 +199,41 @@ mod tests {
     }
 
     #[test]
-    fn an_ask_reaches_the_intake_and_its_answer_the_asker() {
-        let (asks, queue) = open(RequestRules::default());
-        let (ask, answers) = ask("1");
-        asks.put(ask);
-        let ask = queue.next().now_or_never().flatten().expect("it waits there");
-        assert_eq!(ask.kind, RequestKind::Send { topic: "t".into(), data: "1".into() });
-        ask.answer.give(RequestAnswer::Sent);
+    fn a_request_reaches_the_intake_and_its_answer_the_client() {
+        let (requests, queue) = open(RequestRules::default());
+        let (one, answers) = request("1");
+        requests.put(one);
+        let one = queue.next().now_or_never().flatten().expect("it waits there");
+        assert_eq!(one.kind, RequestKind::Send { topic: "t".into(), data: "1".into() });
+        one.answer.give(RequestAnswer::Sent);
         assert_eq!(answers.try_iter().collect::<Vec<_>>(), [RequestAnswer::Sent]);
     }
 
     #[test]
-    fn an_ask_that_nobody_answers_is_answered() {
-        let (asks, queue) = open(RequestRules::default());
-        let (dropped, first) = ask("1");
-        asks.put(dropped);
+    fn a_request_that_nobody_answers_is_answered() {
+        let (requests, queue) = open(RequestRules::default());
+        let (dropped, first) = request("1");
+        requests.put(dropped);
         drop(queue.next().now_or_never());
         assert_eq!(failure(&first), Some(RequestFailure::Unanswered));
 
-        let (left, second) = ask("2");
-        asks.put(left);
+        let (left, second) = request("2");
+        requests.put(left);
         assert_eq!(failure(&second), None);
         drop(queue);
         assert_eq!(failure(&second), Some(RequestFailure::Unanswered));
-        let (late, third) = ask("3");
-        asks.put(late);
+        let (late, third) = request("3");
+        requests.put(late);
         assert_eq!(failure(&third), Some(RequestFailure::UpstreamDown));
     }
 
     #[test]
     fn the_queue_is_bounded() {
-        let (asks, _queue) = open(RequestRules::default());
+        let (requests, _queue) = open(RequestRules::default());
         let answers: Vec<Receiver<RequestAnswer>> = (0..QUEUE_MAX + 1)
             .map(|_| {
-                let (ask, answers) = ask("1");
-                asks.put(ask);
+                let (one, answers) = request("1");
+                requests.put(one);
                 answers
             })
             .collect();

@@ -1,3 +1,4 @@
-//! The log of frames.
+//! The log of frames, and what it makes exact.
 
 pub(crate) mod ring;
+pub mod snapshot;

@@ -1,6 +1,6 @@
-//! What the ring and the bell are made of: std's atomics and arc-swap, or loom's under `--cfg loom`.
+//! What the ring and the doorbell are made of: std's atomics and arc-swap, or loom's under `--cfg loom`.
 //!
-//! This is the one switch between the two. tests/model builds the same ring, board and bell on loom's side and tries
+//! This is the one switch between the two. tests/model builds the same ring, versioned value and doorbell on loom's side and tries
 //! every order in which threads can run and every value that a load may give.
 
 #[cfg(loom)]

@@ -3,9 +3,9 @@
 use std::cmp::Ordering;
 
 use crate::bus::frame::{Frame, FrameKind};
-use crate::bus::reader::Reader;
+use crate::bus::reader::{FrameLookup, Reader};
 use crate::bus::retained::Retained;
-use crate::bus::retention::TopicStatusKind;
+use crate::bus::topic_status::TopicStatusKind;
 use crate::delivery::catch_up::CatchUp;
 use crate::delivery::catch_up::scan::SCAN_FRAMES;
 use crate::delivery::chunk::{Chunk, Slice};
@@ -40,13 +40,13 @@ pub fn replay_slice(
             break;
         }
         let next = catch_up.cursor.next();
-        let Some(frame) = reader.frame(next) else {
+        let FrameLookup::Hot(frame) = reader.frame(next) else {
             if slice.is_empty() {
                 return RingReplay::Lost;
             }
             break;
         };
-        let is_expiry = matches!(frame.role, FrameKind::Expired(_));
+        let is_expiry = matches!(frame.kind, FrameKind::Expired(_));
         if let Some(entry) = index.entry_on(lane_id, frame.topic.id).filter(|_| !is_expiry) {
             let due = if catch_up.complete { Some(&*frame) } else { replayed(&frame, &entry.retained) };
             if due.is_some_and(|due| !slice.take(due, key.encoded(due, encoder))) {
@@ -62,7 +62,7 @@ pub fn replay_slice(
 fn replayed<'f>(frame: &'f Frame, retained: &'f Retained) -> Option<&'f Frame> {
     let Some(base) = retained.base() else { return Some(frame) };
     let is_part =
-        matches!(frame.role, FrameKind::Snapshot | FrameKind::Delta { .. } | FrameKind::Status(TopicStatusKind::Gap));
+        matches!(frame.kind, FrameKind::Snapshot | FrameKind::Delta { .. } | FrameKind::Status(TopicStatusKind::Gap));
     match frame.offset.cmp(&base.offset) {
         Ordering::Less if is_part => None,
         Ordering::Equal => Some(base.whole()),

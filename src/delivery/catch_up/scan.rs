@@ -3,7 +3,7 @@
 //! It costs in proportion to what it sends: lanes of few topics are looked at as a whole for each slice, lanes of many
 //! are scanned by a sorted list that all sessions that join share (`by_offset`), and then by the ring.
 
-use crate::bus::reader::Reader;
+use crate::bus::reader::{FrameLookup, Reader};
 use crate::delivery::catch_up::by_offset::{List, TopicsByOffset};
 use crate::delivery::chunk::{Chunk, Slice};
 use crate::delivery::lanes::lane::Lane;
@@ -143,7 +143,7 @@ impl Scanner {
                 continue;
             };
             let kept = entry.retained.kept_after(scan.sent(entry)).take_while(|frame| frame.offset <= until);
-            let kept = kept.filter(|frame| takes_statuses || !frame.is_note()).take(SLICE_FRAMES);
+            let kept = kept.filter(|frame| takes_statuses || !frame.is_status()).take(SLICE_FRAMES);
             scratch.extend(kept.map(|frame| (frame.offset, *topic)));
             // Topics may keep thousands of deltas each: what is too far away is not gathered.
             if scratch.len() > 4 * SLICE_FRAMES {
@@ -225,7 +225,7 @@ impl SortedScan<'_> {
                 break;
             }
             let next = self.scan.reached.next();
-            let Some(frame) = reader.frame(next) else { return false };
+            let FrameLookup::Hot(frame) = reader.frame(next) else { return false };
             if !self.take_kept(next, frame.topic.id, encoder) {
                 break;
             }

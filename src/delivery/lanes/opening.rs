@@ -53,7 +53,7 @@ impl Lanes {
     }
 
     fn check_limits(&self, key: &LaneKey, settings: &Settings) -> Result<(), CommandRefusal> {
-        let max = settings.lanes_max;
+        let max = settings.limits.lanes_max;
         if self.lanes.len() >= max {
             let message = format!(
                 "expected at most {max} different sets of patterns on a shard (limits.lanes_max); \
@@ -61,7 +61,7 @@ impl Lanes {
             );
             return Err(CommandRefusal::new("too_many_lanes", message));
         }
-        let (max, wildcards) = (settings.wildcards_total_max, key.wildcards());
+        let (max, wildcards) = (settings.limits.wildcards_total_max, key.wildcards());
         if wildcards > 0 && self.index.wildcards() + wildcards > max {
             let message = format!(
                 "expected at most {max} wildcards of all clients on a shard (limits.wildcards_total_max), \
@@ -70,7 +70,7 @@ impl Lanes {
             );
             return Err(CommandRefusal::new("too_many_wildcards_total", message));
         }
-        let max = settings.lane_bytes_total_max;
+        let max = settings.limits.lane_bytes_total_max;
         if self.bytes() + key.bytes() > max {
             let message = format!(
                 "expected different sets of patterns of at most {max} bytes on a shard, about \

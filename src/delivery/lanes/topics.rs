@@ -35,7 +35,8 @@ impl Lanes {
                 slot.at = lane.topics.list.len() as u32;
                 lane.topics.list.push(topic);
             }
-            lane.topics.newest = newest;
+            // Retained values are adopted in no order.
+            lane.topics.newest = lane.topics.newest.max(newest);
             match (&mut lane.pace, place) {
                 (Some(pace), _) if update.before <= pace.position => {
                     pace.changed.push(topic);

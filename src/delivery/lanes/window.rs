@@ -32,7 +32,7 @@ pub fn chunk(window: &mut Window, frames: &[&Frame], key: &LaneKey, encoder: &mu
     for frame in frames {
         let plain = &frame.encoded(key.plain(), encoder).bytes;
         plain_bytes += plain.len();
-        if frame.is_note() {
+        if frame.is_status() {
             // As all messages of the server it is not compressed, so that it enters no window; it is empty in the
             // raw format.
             out.extend_from_slice(plain);

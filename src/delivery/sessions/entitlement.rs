@@ -11,12 +11,12 @@ pub fn check_patterns(patterns: &[Pattern], grant: Grant, settings: &Settings) -
         let message = format!("expected patterns that the client may subscribe to, found `{pattern}`");
         return Err(CommandRefusal::new("forbidden", message));
     }
-    if patterns.len() > settings.patterns_max {
-        return Err(CommandRefusal::too_many_patterns(settings.patterns_max, patterns.len()));
+    if patterns.len() > settings.limits.patterns_max {
+        return Err(CommandRefusal::too_many_patterns(settings.limits.patterns_max, patterns.len()));
     }
-    check_wildcards(patterns, settings.wildcards_max)?;
+    check_wildcards(patterns, settings.limits.wildcards_max)?;
     let bytes = |pattern: &Pattern| pattern.as_str().len();
-    let (max, found) = (settings.pattern_bytes_max, patterns.iter().map(bytes).sum::<usize>());
+    let (max, found) = (settings.limits.pattern_bytes_max, patterns.iter().map(bytes).sum::<usize>());
     if found > max {
         let message = format!(
             "expected patterns of at most {max} bytes together in one session (limits.pattern_bytes_max), \

@@ -95,12 +95,12 @@ impl<S: Socket> Session<S> {
 
     /// The client has had its share of this second of the shard's time.
     pub fn has_spent_messages(&self, settings: &Settings) -> bool {
-        self.messages >= settings.messages_per_second_max
+        self.messages >= settings.limits.messages_per_second_max
     }
 
     /// It has used up what is read from one client in a second.
     pub fn is_throttled(&self, settings: &Settings) -> bool {
-        self.has_spent_messages(settings) || self.message_bytes >= settings.inbound_bytes_per_second_max
+        self.has_spent_messages(settings) || self.message_bytes >= settings.limits.inbound_bytes_per_second_max
     }
 
     /// A second has passed. True if it may be heard again that could not.
@@ -118,7 +118,7 @@ impl<S: Socket> Session<S> {
         if !self.takes_commands() || self.awaits_hearing || self.is_throttled(settings) {
             self.inbound_ns = now.mono_ns;
         }
-        u128::from(now.mono_ns.saturating_sub(self.inbound_ns)) > settings.message_timeout.as_nanos()
+        u128::from(now.mono_ns.saturating_sub(self.inbound_ns)) > settings.limits.message_timeout.as_nanos()
     }
 }
 

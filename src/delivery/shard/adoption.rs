@@ -17,7 +17,7 @@ use crate::words::stamp::Stamp;
 impl<S: Socket> Shard<S> {
     /// Takes over a client whose upgrade is done. `unread` came with the request.
     pub fn adopt(&mut self, socket: S, unread: &[u8], options: SessionOptions, now: Stamp) -> SessionId {
-        let websocket = WebSocket::new(self.settings.message_bytes_max, options.deflate.is_some());
+        let websocket = WebSocket::new(self.settings.limits.message_bytes_max, options.deflate.is_some());
         let mut transport = SessionTransport::WebSocket(websocket);
         transport.push(unread);
         let key = LaneKey {
@@ -51,7 +51,7 @@ impl<S: Socket> Shard<S> {
             epoch: self.log.reader().epoch(),
             offset: self.log.offset(),
             ts: now.wall_ms,
-            heartbeat_ms: self.settings.heartbeat_interval.as_millis() as u64,
+            heartbeat_ms: self.settings.heartbeat.interval.as_millis() as u64,
             simulated: self.settings.simulated,
         }
         .put(encoding, &mut out);

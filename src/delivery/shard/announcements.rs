@@ -100,7 +100,7 @@ impl<S: Socket> Shard<S> {
 
     /// Heartbeats to lanes that were quiet for the interval; raw sessions have only pings.
     pub(super) fn announce_heartbeats(&mut self, now: Stamp) {
-        let interval_ns = self.settings.heartbeat_interval.as_nanos() as u64;
+        let interval_ns = self.settings.heartbeat.interval.as_nanos() as u64;
         let quiet = self.lanes.iter().filter(|(_, lane)| {
             lane.key().format == Format::Envelope
                 && lane.audience() > 0

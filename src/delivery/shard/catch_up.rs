@@ -94,10 +94,10 @@ impl<S: Socket> Shard<S> {
             return Next::Nothing;
         }
         let reader = self.log.reader();
-        let oldest = reader.frame(catch_up.cursor.next());
+        let oldest = reader.frame(catch_up.cursor.next()).hot();
         let lag_ns = oldest.as_ref().map(|frame| now.ns_since(frame.received));
         let is_patient = catch_up.cause == CatchUpCause::Resume || policy == Policy::Lossless;
-        if lag_ns.is_some_and(|lag_ns| is_patient || u128::from(lag_ns) <= self.settings.replay_max.as_nanos()) {
+        if lag_ns.is_some_and(|lag_ns| is_patient || u128::from(lag_ns) <= self.settings.slow.replay_max.as_nanos()) {
             let (before, from) = (catch_up.cursor, (reader, &mut self.encoder, slice_bytes));
             let replay = replay_slice(catch_up, position, (lane_id, lane.key()), self.lanes.index(), from);
             self.budgets.catch_up.spend((catch_up.cursor.0 - before.0) as usize + SLICE_WORK);
@@ -113,7 +113,7 @@ impl<S: Socket> Shard<S> {
     /// How large a slice may be. It is a session's own, unlike a single frame, which all share: while much is held for
     /// clients that do not take it, each is sent frame by frame.
     fn slice_bytes(&self) -> usize {
-        if self.sessions.unsent_bytes() > self.settings.unsent_bytes_total_max / 2 { 0 } else { SLICE_BYTES }
+        if self.sessions.unsent_bytes() > self.settings.slow.unsent_bytes_total_max / 2 { 0 } else { SLICE_BYTES }
     }
 
     /// Goes on matching the lane of a session.

@@ -20,7 +20,7 @@ impl<S: Socket> Shard<S> {
         command_id: Option<&CommandId>,
         kind: RequestKind,
     ) -> Result<CommandEffect, CommandRefusal> {
-        let per_second_max = self.settings.client_requests_per_second_max;
+        let per_second_max = self.settings.limits.client_requests_per_second_max;
         let requests = &mut self.sessions[id].requests;
         match self.requests.pass_on((id, command_id), kind, requests, per_second_max) {
             Ok(()) => Ok(CommandEffect::PassedOn),

@@ -101,7 +101,7 @@ impl<S: Socket> Shard<S> {
     /// Ends the sessions that began first what they have not ended, if too much of it is held. An eighth is freed at
     /// once, so that this is rare.
     pub(super) fn shed_inbound(&mut self, now: Stamp) {
-        let max = self.settings.inbound_bytes_total_max;
+        let max = self.settings.limits.inbound_bytes_total_max;
         if self.sessions.inbound_bytes() <= max {
             return;
         }
@@ -116,7 +116,7 @@ impl<S: Socket> Shard<S> {
     /// Cuts the sessions that hold the oldest chunks, if too much is unsent. They are in the middle of a chunk and take
     /// nothing, so there is no place for a goodbye. An eighth is freed at once, so that this is rare.
     pub(super) fn shed_unsent(&mut self) {
-        let max = self.settings.unsent_bytes_total_max;
+        let max = self.settings.slow.unsent_bytes_total_max;
         if self.sessions.unsent_bytes() <= max {
             return;
         }

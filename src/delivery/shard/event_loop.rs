@@ -67,7 +67,7 @@ pub fn start(parts: ShardParts, meters: &Meters) -> io::Result<(ShardSender, Joi
         }))
     };
     let (frames_doorbell, mail_doorbell) = (doorbell(waker.clone()), doorbell(waker));
-    parts.bus.reader.hang(frames_doorbell.clone());
+    parts.bus.reader.add_doorbell(frames_doorbell.clone());
     let (sender, mail) = ShardSender::new(mail_doorbell.clone());
     let meters = ShardMeters::new(meters, parts.number);
     let answers = sender.clone();
@@ -87,7 +87,7 @@ pub fn start(parts: ShardParts, meters: &Meters) -> io::Result<(ShardSender, Joi
         pulse,
         waited_ns: 0,
         busy: 0.0,
-        unsent_bytes_max: parts.settings.unsent_bytes_max,
+        unsent_bytes_max: parts.settings.slow.unsent_bytes_max,
         stopped: false,
     };
     let thread = std::thread::Builder::new().name(name(parts.number)).spawn(move || event_loop.run())?;
@@ -130,10 +130,10 @@ impl EventLoop {
         let mut events = Events::with_capacity(EVENTS);
         let mut ticked = self.clock.now();
         while !self.stopped {
-            self.mail_doorbell.doze();
+            self.mail_doorbell.arm();
             self.read_mail();
             if !self.shard.is_empty() {
-                self.frames_doorbell.doze();
+                self.frames_doorbell.arm();
             }
             let before = self.clock.now();
             if let Err(error) = self.poll.poll(&mut events, Some(self.timeout(ticked, before)))
@@ -141,8 +141,8 @@ impl EventLoop {
             {
                 return Err(error);
             }
-            self.frames_doorbell.rouse();
-            self.mail_doorbell.rouse();
+            self.frames_doorbell.disarm();
+            self.mail_doorbell.disarm();
             let now = self.clock.now();
             self.pulse.beat(now);
             self.waited_ns += now.ns_since(before);

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use crate::bus::feed_state::FeedState;
-use crate::bus::frame::{Frame, FrameKind, Topic};
-use crate::bus::reader::Reader;
+use crate::bus::frame::{Frame, FrameKind};
+use crate::bus::log::snapshot::TopicChoice;
+use crate::bus::reader::{FrameLookup, Reader};
 use crate::delivery::lanes::Lanes;
 use crate::words::ids::Offset;
 
@@ -72,9 +73,9 @@ impl LogCursor {
         let (mut bytes, mut steps) = (0, 0);
         // A new topic is matched where its first frame is: what is behind waits, so that nothing changes its place.
         while self.offset < end.head && bytes < ROUND_BYTES && steps < steps_max {
-            let Some(frame) = self.reader.frame(self.offset.next()) else { return !round.is_empty() };
+            let FrameLookup::Hot(frame) = self.reader.frame(self.offset.next()) else { return !round.is_empty() };
             self.offset = frame.offset;
-            if let FrameKind::Expired(topics) = &frame.role {
+            if let FrameKind::Expired(topics) = &frame.kind {
                 steps += topics.iter().map(|topic| lanes.forget(topic)).sum::<usize>();
                 continue;
             }
@@ -94,43 +95,17 @@ impl LogCursor {
 
     /// Moves the index to what is retained now, and the cursor to the offset as of which it is. If the publisher is a
     /// whole ring ahead again, nothing moves, and the next round tries again.
-    ///
-    /// The publisher goes on meanwhile, so a retained value may be newer than the head. Between the two lie frames of
-    /// other topics that only the ring has: without them the index would hold an older value of such a topic, clients
-    /// that join would get it as the current one, and those that missed what is newer would not be notified.
     pub fn start_over(&mut self, lanes: &mut Lanes) {
-        let (since, head) = (self.offset, self.reader.head());
-        let mut retained = Vec::new();
-        let mut living: Vec<Arc<Topic>> = Vec::new();
-        self.reader.each_latest(|current| {
-            let newest = current.story.newest();
-            living.push(newest.topic.clone());
-            if newest.offset > since {
-                retained.push(current.story.clone());
-            }
-        });
-        let until = retained.iter().map(|it| it.newest().offset).fold(head, Offset::max);
-        if until > self.reader.head() {
-            // Remembered, but not yet in the ring: a client must not be given a cursor that would be refused elsewhere.
+        let since = self.offset;
+        let snapshot = self.reader.snapshot(&TopicChoice::new(&[]), &mut |_| {});
+        // An offset that is not in the ring yet would be a cursor that is refused elsewhere.
+        if snapshot.overrun || snapshot.offset > self.reader.head() {
             return;
         }
-        let between = (head.0 + 1..=until.0).map(|offset| self.reader.frame(Offset(offset)));
-        let Some(between) = between.collect::<Option<Vec<_>>>() else { return };
-        lanes.forget_all_but(living);
-        retained.into_iter().for_each(|it| lanes.adopt(it));
-        for frame in between {
-            if let FrameKind::Expired(topics) = &frame.role {
-                for topic in topics {
-                    lanes.forget(topic);
-                }
-                continue;
-            }
-            let entry = lanes.index().entry(frame.topic.id);
-            if entry.is_none_or(|entry| entry.retained.newest().offset < frame.offset) {
-                lanes.take_frame(frame, None);
-            }
-        }
-        self.offset = until;
+        lanes.forget_all_but(snapshot.topics.iter().map(|current| current.retained.newest().topic.clone()).collect());
+        let changed = snapshot.topics.into_iter().map(|current| current.retained);
+        changed.filter(|retained| retained.newest().offset > since).for_each(|retained| lanes.adopt(retained));
+        self.offset = snapshot.offset;
     }
 
     /// The version of the feed's state that all in step have received.

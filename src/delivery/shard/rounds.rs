@@ -70,8 +70,9 @@ impl<S: Socket> Shard<S> {
 
     /// Sends frames to everyone in step: one chunk to those on board of the lane's window, one to all others.
     pub(super) fn deliver_frames(&mut self, lane: LaneId, frames: &[&Frame], now: Stamp) {
-        let count = frames.iter().filter(|frame| !frame.is_note()).count();
-        if let Some(first) = self.lanes.cut_window(lane, count, self.settings.compression_level, &self.settings.window)
+        let count = frames.iter().filter(|frame| !frame.is_status()).count();
+        if let Some(first) =
+            self.lanes.cut_window(lane, count, self.settings.compression.level, &self.settings.window())
         {
             self.sessions.set_boarded(&self.lanes[lane], first);
             self.meters.cuts.increment(1);

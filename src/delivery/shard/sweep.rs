@@ -26,7 +26,7 @@ impl<S: Socket> Shard<S> {
         for number in end * self.sweep_tick / SWEEP_TICKS..end * (self.sweep_tick + 1) / SWEEP_TICKS {
             self.look_after(SessionId(number), now);
         }
-        for lane in self.lanes.with_poor_window(self.settings.window.members_min) {
+        for lane in self.lanes.with_poor_window(self.settings.window().members_min) {
             let first = self.lanes.close_window(lane);
             self.sessions.set_disembarked(&self.lanes[lane], first);
         }
@@ -50,7 +50,7 @@ impl<S: Socket> Shard<S> {
     }
 
     fn look_after(&mut self, id: SessionId, now: Stamp) {
-        let misleads_raw = self.settings.ends_raw_when_stale && self.log.has_been_stale();
+        let misleads_raw = self.settings.raw.on_stale.closes() && self.log.has_been_stale();
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.requests.take_if(|requests| requests.pass_second());
         let may_go_on = session.pass_second(&self.settings);
@@ -63,7 +63,7 @@ impl<S: Socket> Shard<S> {
                 let goodbye = end.goodbye;
                 self.end(id, goodbye);
             }
-        } else if passed(session.blocked_ns(), self.settings.write_deadline) {
+        } else if passed(session.blocked_ns(), self.settings.slow.write_deadline) {
             self.dismiss(id, Goodbye::WriteTimeout, Goodbye::WriteTimeout.sentence(), now);
         } else if !session.takes_commands() {
             // It is being written to: the write deadline watches over it, and its pong may wait unread. The time for
@@ -75,9 +75,9 @@ impl<S: Socket> Shard<S> {
             // It gets no message of the server, and old prices would look current. A session that is behind first gets
             // what there is.
             self.dismiss(id, Goodbye::FeedStale, Goodbye::FeedStale.sentence(), now);
-        } else if passed(session.pinged_ns, self.settings.ping_timeout) {
+        } else if passed(session.pinged_ns, self.settings.ping.timeout) {
             self.dismiss(id, Goodbye::PingTimeout, Goodbye::PingTimeout.sentence(), now);
-        } else if session.pinged_ns == 0 && passed(session.heard_ns, self.settings.ping_interval) {
+        } else if session.pinged_ns == 0 && passed(session.heard_ns, self.settings.ping.interval) {
             self.ping(id, now);
         }
         if may_go_on {

@@ -156,7 +156,7 @@ fn many_clients_that_join_at_once_wait_in_bounded_turns() {
 fn a_client_that_toggles_wildcards_has_its_share_of_a_second() {
     const TOPICS: usize = 20_000;
     let mut harness = harness_with((0..TOPICS).map(|n| format!("t{n}.x")));
-    harness.shard.settings.messages_per_second_max = 20;
+    harness.shard.settings.limits.messages_per_second_max = 20;
     let restless = harness.join();
     let wildcards = || (0..99).map(|n| format!("*q{n}.*"));
     let mut done = 0;
@@ -175,7 +175,7 @@ fn a_client_that_toggles_wildcards_has_its_share_of_a_second() {
 #[test]
 fn a_shard_has_a_limit_of_wildcards_of_all_clients() {
     let mut harness = Harness::open();
-    harness.shard.settings.wildcards_total_max = 5;
+    harness.shard.settings.limits.wildcards_total_max = 5;
     let clients = [harness.join(), harness.join(), harness.join()];
     let subscribe = |harness: &mut Harness, at: usize, patterns: &[&str]| {
         let command = command("subscribe", patterns.iter().map(|it| it.to_string()));

@@ -63,7 +63,7 @@ fn after_a_long_lag_a_lossless_client_is_replayed_to_and_another_learns_what_it_
             world.publish_on("a.x", ModelKind::Value, 1);
             world.shard.round(world.now);
         }
-        world.now.mono_ns += 2 * world.shard.settings.replay_max.as_nanos() as u64;
+        world.now.mono_ns += 2 * world.shard.settings.slow.replay_max.as_nanos() as u64;
         world.settle();
         // The first frame was on its way already.
         assert_eq!(seen(&world, 0, "a.x"), expected, "{policy:?}");
@@ -117,7 +117,7 @@ fn a_status_between_the_frames_of_a_window_is_not_compressed() {
     assert_eq!(received(&mut harness, &clients[0])[0], 0xC1, "a deflated text");
     clients[0].pipe.borrow_mut().to_client.clear();
     let stale = TopicStatus::Stale { since_ms: 1, message: "x".repeat(100) };
-    harness.publisher.note(TOPIC, stale, harness.now).expect("a good topic");
+    harness.publisher.publish_status(TOPIC, stale, harness.now).expect("a good topic");
     harness.settle();
     assert_eq!(clients[0].pipe.borrow().to_client[0], 0x81, "a plain text");
 }
@@ -125,7 +125,7 @@ fn a_status_between_the_frames_of_a_window_is_not_compressed() {
 #[test]
 fn a_window_that_is_closed_makes_room_for_another() {
     let mut harness = Harness::open();
-    harness.shard.settings.window = WindowSettings { windows_max: 1, members_min: 4, cut_frames_max: 40 };
+    harness.shard.settings.compression.window_members_min = 4;
     let first = [(); 4].map(|()| deflating(&mut harness, ">"));
     assert!(has_window(&mut harness, &first[0]));
     let second = [(); 4].map(|()| deflating(&mut harness, TOPIC));

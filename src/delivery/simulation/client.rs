@@ -9,7 +9,7 @@ use flate2::{Decompress, FlushDecompress};
 use serde_json::Value;
 
 use super::model::{Model, ModelKind, changed};
-use crate::bus::retention::TopicStatusKind;
+use crate::bus::topic_status::TopicStatusKind;
 use crate::delivery::handoff::SessionOptions;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::transport::socket::Socket;

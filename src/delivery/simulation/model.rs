@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::bus::retained::CHANGES_MAX;
-use crate::bus::retention::TopicStatusKind;
+use crate::bus::retained::DELTAS_MAX;
+use crate::bus::topic_status::TopicStatusKind;
 
 /// Everything published, by topic and by offset.
 #[derive(Default)]
@@ -127,6 +127,6 @@ impl Model {
 
 impl Telling {
     pub fn overflowed(&self) -> bool {
-        self.state.is_some() && self.followers > CHANGES_MAX
+        self.state.is_some() && self.followers > DELTAS_MAX
     }
 }

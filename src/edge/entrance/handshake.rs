@@ -1,6 +1,6 @@
 //! The opening handshake of a WebSocket, server side (RFC 6455 section 4.2.1): what was asked, what is agreed on.
 //!
-//! A function of the request's head; it opens nothing. Which pages may connect was decided before (`visitors.rs`).
+//! A function of the request's head; it opens nothing. Which pages may connect was decided before (`origins.rs`).
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};

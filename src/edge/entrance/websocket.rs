@@ -1,9 +1,9 @@
-//! `/v1/ws`: agrees with a client on its terms, upgrades the connection and hands the socket over.
+//! `/v1/ws`: agrees with a client on its session, upgrades the connection and hands the socket over.
 //!
 //! Nothing of an upgraded connection stays with tokio: the socket leaves its reactor, the tasks end, and what the
 //! client sent beyond its request goes along.
 
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -16,28 +16,19 @@ use hyper_util::rt::TokioIo;
 
 use crate::bus::feed_state::FeedState;
 use crate::delivery::handoff::{Handoff, SessionOptions};
-use crate::edge::Phase;
 use crate::edge::entrance::handshake::Handshake;
-use crate::edge::entrance::query::{WsQuery, bad};
+use crate::edge::entrance::query::WsQuery;
 use crate::edge::http::answer::HttpRefusal;
 use crate::edge::http::context::AnswerContext;
-use crate::edge::listen::admission::{AdmissionLimit, Permit, network};
+use crate::edge::http::query::bad;
+use crate::edge::listen::admission::{AdmissionLimit, Permit};
 use crate::edge::listen::deadlines::TrackedSocket;
+use crate::edge::listen::peer::Peer;
+use crate::edge::phase::Phase;
 use crate::protocol::command::resume_offset;
 use crate::protocol::encoding::Format;
 use crate::words::grant::Grant;
 use crate::words::ids::Offset;
-
-/// Who is at the other end of the connection that a request came by.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::edge) struct Peer(pub SocketAddr);
-
-/// The address that a request counts for.
-pub(in crate::edge) fn network_of<B>(request: &Request<B>) -> Result<IpAddr, HttpRefusal> {
-    let peer = request.extensions().get::<Peer>();
-    let unknown = || HttpRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the connection has no address");
-    peer.map(|peer| network(peer.0.ip())).ok_or_else(unknown)
-}
 
 /// What the two sides agreed on.
 struct Agreed {
@@ -125,7 +116,7 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
     Ok(Agreed { handshake, options, permit, on_upgrade })
 }
 
-/// A raw client gets no notice: while the feed is stale it would take old prices for current ones. Before the first
+/// A raw client gets no server messages: while the feed is stale it would take old prices for current ones. Before the first
 /// frame there are none, and it waits.
 fn check_feed(context: &AnswerContext) -> Result<(), HttpRefusal> {
     let feed = context.reader.feed();
@@ -153,7 +144,7 @@ async fn hand_over(context: Arc<AnswerContext>, on_upgrade: OnUpgrade, options: 
     };
     match release(upgraded) {
         Ok((socket, unread)) => {
-            (context.door)(Handoff { socket, unread, options, permit: Some(Box::new(permit)) });
+            (context.adopt)(Handoff { socket, unread, options, permit: Some(Box::new(permit)) });
         }
         Err(error) => tracing::warn!(%error, "an upgraded socket could not be handed over"),
     }
@@ -161,7 +152,7 @@ async fn hand_over(context: Arc<AnswerContext>, on_upgrade: OnUpgrade, options: 
 
 fn release(upgraded: Upgraded) -> std::io::Result<(TcpStream, Bytes)> {
     let parts: Parts<TokioIo<TrackedSocket>> =
-        upgraded.downcast().expect("the accept loop serves lines and nothing else");
+        upgraded.downcast().expect("the accept loop serves tracked sockets and nothing else");
     // A copy, because the few bytes would keep hyper's whole read buffer alive; without bytes nothing is allocated.
     let unread = Bytes::copy_from_slice(&parts.read_buf);
     // `into_std` leaves the socket in non-blocking mode, as the delivery wants it.

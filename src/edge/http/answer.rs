@@ -1,9 +1,14 @@
 //! Answers in JSON: what was asked for, or `{"code":…,"message":…}`.
 
+use std::net::IpAddr;
+
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+
+use crate::edge::listen::admission::network;
+use crate::edge::listen::peer::Peer;
 
 pub(in crate::edge) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -66,4 +71,11 @@ pub(in crate::edge) fn not_found(uri: &Uri) -> HttpRefusal {
     let path: String = uri.path().chars().take(64).collect();
     let message = format!("expected one of the paths of docs/PROTOCOL.md, found `{path}`; the page is at `/`");
     HttpRefusal::new(StatusCode::NOT_FOUND, "not_found", message)
+}
+
+/// The address that a request counts for.
+pub(in crate::edge) fn network_of<B>(request: &Request<B>) -> Result<IpAddr, HttpRefusal> {
+    let peer = request.extensions().get::<Peer>();
+    let unknown = || HttpRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the connection has no address");
+    peer.map(|peer| network(peer.0.ip())).ok_or_else(unknown)
 }

@@ -15,15 +15,16 @@ use crate::edge::http::origins::OriginPolicy;
 use crate::edge::http::shared_answers::{Answers, Denied};
 use crate::edge::http::topics;
 use crate::edge::listen::admission::Admission;
+use crate::edge::parts::{Adopt, EdgeParts};
+use crate::edge::phase::Phase;
 use crate::edge::settings::Settings;
-use crate::edge::{Adopt, EdgeParts, Phase};
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
 
 /// What answers need. Shared by all connections; only `admission`, `answers` and `page` ever change, by themselves.
 pub(in crate::edge) struct AnswerContext {
     pub reader: Reader,
-    pub door: Adopt,
+    pub adopt: Adopt,
     pub vitals: Vitals,
     pub meters: Meters,
     /// `/metrics`.
@@ -46,15 +47,15 @@ pub(in crate::edge) const REASONS: [&str; 3] =
     ["too_many_answers", "too_many_answers_per_address", "too_many_requests"];
 
 impl AnswerContext {
-    pub fn new(settings: &Settings, rooms: EdgeParts, phase: watch::Receiver<Phase>) -> AnswerContext {
-        let store = Store::new(settings.answers, rooms.meters.gauge(&names::HTTP_ANSWER_BYTES, &[]));
+    pub fn new(settings: &Settings, parts: EdgeParts, phase: watch::Receiver<Phase>) -> AnswerContext {
+        let store = Store::new(settings.answers, parts.meters.gauge(&names::HTTP_ANSWER_BYTES, &[]));
         AnswerContext {
-            answers: Answers::new(store, topics::maker(rooms.reader.clone(), settings.simulated)),
-            reader: rooms.reader,
-            door: rooms.door,
-            vitals: rooms.vitals,
-            page: Page::new(rooms.exposition),
-            meters: rooms.meters,
+            answers: Answers::new(store, topics::maker(parts.reader.clone(), settings.simulated)),
+            reader: parts.reader,
+            adopt: parts.adopt,
+            vitals: parts.vitals,
+            page: Page::new(parts.exposition),
+            meters: parts.meters,
             phase,
             admission: Admission::new(settings.sessions_max, settings.sessions_per_address_max),
             assets: Assets::load(),

@@ -8,9 +8,9 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::bus::feed_state::FeedState;
-use crate::edge::Phase;
 use crate::edge::http::answer::json_of;
 use crate::edge::http::context::AnswerContext;
+use crate::edge::phase::Phase;
 
 #[derive(Serialize)]
 struct Health<'a> {

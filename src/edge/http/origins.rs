@@ -79,7 +79,7 @@ impl OriginPolicy {
     pub fn new(rules: &OriginRules) -> OriginPolicy {
         let lower = |items: &[String]| items.iter().map(|item| item.to_ascii_lowercase()).collect::<Vec<_>>();
         let origins = lower(&rules.allowed_origins);
-        let any = origins.iter().any(|origin| origin == "*") || (origins.is_empty() && !rules.asks_open);
+        let any = origins.iter().any(|origin| origin == "*") || (origins.is_empty() && !rules.requests_open);
         let origins = if any { Origins::Any } else { Origins::Listed(origins) };
         OriginPolicy { origins, hosts: lower(&rules.allowed_hosts) }
     }
@@ -207,14 +207,14 @@ fn shown(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn visitors(origins: &[&str], hosts: &[&str], asks_open: bool) -> OriginPolicy {
+    fn visitors(origins: &[&str], hosts: &[&str], requests_open: bool) -> OriginPolicy {
         let owned = |items: &[&str]| items.iter().map(|item| item.to_string()).collect();
-        OriginPolicy::new(&OriginRules { allowed_origins: owned(origins), allowed_hosts: owned(hosts), asks_open })
+        OriginPolicy::new(&OriginRules { allowed_origins: owned(origins), allowed_hosts: owned(hosts), requests_open })
     }
 
     #[test]
     fn pages_of_other_hosts_may_read_what_is_public_and_speak_only_if_listed() {
-        for (origins, asks_open, origin, host, expected) in [
+        for (origins, requests_open, origin, host, expected) in [
             (&[][..], false, "https://evil.example", "feed.example.com", true),
             (&[], true, "https://evil.example", "feed.example.com", false),
             (&[], true, "https://feed.example.com", "feed.example.com", true),
@@ -230,8 +230,8 @@ mod tests {
             (&["https://app.example.com"], true, "https://feed.example.com", "feed.example.com", true),
             (&["null"], true, "null", "feed.example.com", true),
         ] {
-            let admitted = visitors(origins, &[], asks_open).admits_origin(origin, host);
-            assert_eq!(admitted, expected, "{origins:?}, {asks_open}: {origin} asks {host}");
+            let admitted = visitors(origins, &[], requests_open).admits_origin(origin, host);
+            assert_eq!(admitted, expected, "{origins:?}, {requests_open}: {origin} asks {host}");
         }
     }
 

@@ -32,7 +32,7 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 /// An answer is not older than this, and the time it takes to make it.
 pub(in crate::edge) const AGE_MAX: Duration = Duration::from_secs(1);
 
-/// What is asked for. The order of patterns makes no difference, nor do repetitions.
+/// What is asked for. The job of patterns makes no difference, nor do repetitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::edge) struct AnswerRequest {
     pub matter: AnswerTopic,
@@ -45,7 +45,7 @@ pub(in crate::edge) enum AnswerTopic {
     Snapshot,
 }
 
-/// A wish in few bytes.
+/// A request in few bytes.
 type AnswerKey = (AnswerTopic, [u8; 32]);
 
 /// Why there is no answer now.
@@ -67,7 +67,7 @@ pub(in crate::edge) struct Answers {
     store: Arc<Store>,
     maker: Maker,
     turns: Arc<Semaphore>,
-    desk: Mutex<AnswerQueue>,
+    queue: Mutex<AnswerQueue>,
 }
 
 #[derive(Default)]
@@ -92,7 +92,7 @@ enum AnswerEntry {
 type AnswerOutcome = Option<Result<Arc<AnswerBody>, Denied>>;
 
 struct AnswerJob {
-    wish: AnswerRequest,
+    request: AnswerRequest,
     key: AnswerKey,
     network: IpAddr,
     ration: Ration,
@@ -102,12 +102,12 @@ struct AnswerJob {
 
 impl Answers {
     pub fn new(store: Arc<Store>, maker: Maker) -> Arc<Answers> {
-        Arc::new(Answers { store, maker, turns: Arc::new(Semaphore::new(1)), desk: Mutex::default() })
+        Arc::new(Answers { store, maker, turns: Arc::new(Semaphore::new(1)), queue: Mutex::default() })
     }
 
-    /// The answer to a wish of a client at `network`.
-    pub async fn get(self: &Arc<Answers>, wish: AnswerRequest, network: IpAddr) -> Result<AnswerStream, Denied> {
-        let made = match self.find_or_order(wish, network)? {
+    /// The answer to a request of a client at `network`.
+    pub async fn get(self: &Arc<Answers>, request: AnswerRequest, network: IpAddr) -> Result<AnswerStream, Denied> {
+        let made = match self.find_or_queue(request, network)? {
             Ok(answer) => answer,
             Err(mut coming) => {
                 let outcome = coming.wait_for(Option::is_some).await.map_err(|_| Denied::Failed)?;
@@ -117,14 +117,14 @@ impl Answers {
         self.store.open(&made, network).map_err(Denied::Full)
     }
 
-    fn find_or_order(
+    fn find_or_queue(
         self: &Arc<Answers>,
-        wish: AnswerRequest,
+        request: AnswerRequest,
         network: IpAddr,
     ) -> Result<Result<Arc<AnswerBody>, watch::Receiver<AnswerOutcome>>, Denied> {
-        let (wish, key) = wish.keyed();
-        let mut desk = self.desk();
-        let ration = match desk.entries.get(&key) {
+        let (request, key) = request.keyed();
+        let mut queue = self.queue();
+        let ration = match queue.entries.get(&key) {
             Some(AnswerEntry::Coming(coming)) => return Ok(Err(coming.clone())),
             Some(AnswerEntry::Made { answer: Some(answer), at, ration })
                 if at.elapsed() < AGE_MAX && !ration.allows(Instant::now()) && answer.holds_bytes() =>
@@ -134,39 +134,39 @@ impl Answers {
             Some(AnswerEntry::Made { ration, .. }) => *ration,
             None => Ration::default(),
         };
-        let of_address = desk.waiting.iter().filter(|order| order.network == network).count();
-        let full = desk.waiting.len() >= WAITING_MAX || of_address >= WAITING_PER_ADDRESS_MAX;
+        let of_address = queue.waiting.iter().filter(|job| job.network == network).count();
+        let full = queue.waiting.len() >= WAITING_MAX || of_address >= WAITING_PER_ADDRESS_MAX;
         // There are only two without patterns, and they are for everyone.
-        if full && !wish.patterns.is_empty() {
+        if full && !request.patterns.is_empty() {
             return Err(Denied::Queue);
         }
         let (told, coming) = watch::channel(None);
-        desk.entries.insert(key, AnswerEntry::Coming(coming.clone()));
-        desk.waiting.push_back(AnswerJob { wish, key, network, ration, told, since: Instant::now() });
-        self.start_some(&mut desk);
+        queue.entries.insert(key, AnswerEntry::Coming(coming.clone()));
+        queue.waiting.push_back(AnswerJob { request, key, network, ration, told, since: Instant::now() });
+        self.start_some(&mut queue);
         Ok(Err(coming))
     }
 
-    /// Starts as many as may be made now: those without patterns first, then in the order they came.
-    fn start_some(self: &Arc<Answers>, desk: &mut AnswerQueue) {
-        desk.turn_away();
-        while desk.making.len() < MAKINGS_MAX {
-            let free = |order: &AnswerJob| !desk.making.contains(&order.network);
-            let common = desk.waiting.iter().position(|order| free(order) && order.wish.patterns.is_empty());
-            let next = common.or_else(|| desk.waiting.iter().position(free));
-            let Some(order) = next.and_then(|next| desk.waiting.remove(next)) else { return };
-            desk.making.push(order.network);
-            tokio::spawn(self.clone().make(order));
+    /// Starts as many as may be made now: those without patterns first, then in the job they came.
+    fn start_some(self: &Arc<Answers>, queue: &mut AnswerQueue) {
+        queue.turn_away();
+        while queue.making.len() < MAKINGS_MAX {
+            let free = |job: &AnswerJob| !queue.making.contains(&job.network);
+            let common = queue.waiting.iter().position(|job| free(job) && job.request.patterns.is_empty());
+            let next = common.or_else(|| queue.waiting.iter().position(free));
+            let Some(job) = next.and_then(|next| queue.waiting.remove(next)) else { return };
+            queue.making.push(job.network);
+            tokio::spawn(self.clone().make(job));
         }
     }
 
-    async fn make(self: Arc<Answers>, order: AnswerJob) {
-        let AnswerJob { wish, key, network, mut ration, told, .. } = order;
+    async fn make(self: Arc<Answers>, job: AnswerJob) {
+        let AnswerJob { request, key, network, mut ration, told, .. } = job;
         let answers = self.clone();
         let runtime = Handle::current();
         let made = tokio::task::spawn_blocking(move || {
             let mut pace = WorkPace::begin(answers.turns.clone(), runtime);
-            let answer = (answers.maker)(&wish, &mut pace, &answers.store);
+            let answer = (answers.maker)(&request, &mut pace, &answers.store);
             (answer, pace.cost())
         });
         let outcome = match made.await {
@@ -182,25 +182,25 @@ impl Answers {
         // Held for as long as it may be shared; who reads it holds it beyond that.
         let shared = outcome.clone().ok().filter(|_| !ration.allows(Instant::now()));
         {
-            let mut desk = self.desk();
-            desk.making.retain(|other| *other != network);
-            desk.entries.insert(key, AnswerEntry::Made { answer: shared, at: Instant::now(), ration });
-            self.start_some(&mut desk);
+            let mut queue = self.queue();
+            queue.making.retain(|other| *other != network);
+            queue.entries.insert(key, AnswerEntry::Made { answer: shared, at: Instant::now(), ration });
+            self.start_some(&mut queue);
         }
         told.send_replace(Some(outcome));
         drop(told);
         tokio::time::sleep(AGE_MAX).await;
-        let mut desk = self.desk();
+        let mut queue = self.queue();
         let is_old = |entry: &AnswerEntry| matches!(entry, AnswerEntry::Made { at, .. } if at.elapsed() >= AGE_MAX);
-        let old = if desk.entries.get(&key).is_some_and(is_old) { desk.entries.remove(&key) } else { None };
-        drop(desk);
+        let old = if queue.entries.get(&key).is_some_and(is_old) { queue.entries.remove(&key) } else { None };
+        drop(queue);
         // Not under the lock: it may be the last holder of many bytes.
         drop(old);
     }
 
-    fn desk(&self) -> MutexGuard<'_, AnswerQueue> {
+    fn queue(&self) -> MutexGuard<'_, AnswerQueue> {
         // Each update is complete before anything can panic.
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -208,13 +208,13 @@ impl AnswerQueue {
     /// Refuses those who have waited for too long, and forgets those whose clients have gone.
     fn turn_away(&mut self) {
         let AnswerQueue { entries, waiting, .. } = self;
-        waiting.retain(|order| {
+        waiting.retain(|job| {
             // One receiver is that of the entry.
-            let awaited = order.told.receiver_count() > 1;
-            let stays = awaited && order.since.elapsed() < WAIT_MAX;
+            let awaited = job.told.receiver_count() > 1;
+            let stays = awaited && job.since.elapsed() < WAIT_MAX;
             if !stays {
-                entries.remove(&order.key);
-                order.told.send_replace(Some(Err(Denied::Queue)));
+                entries.remove(&job.key);
+                job.told.send_replace(Some(Err(Denied::Queue)));
             }
             stays
         });
@@ -237,7 +237,7 @@ impl AnswerRequest {
 }
 
 /// How often something may be made anew: making it takes a tenth of the time, and a second's worth may be used up
-/// beforehand. So who asks now and then always gets something new, and who asks all the time shares what there is.
+/// beforehand. So a client that asks now and then always gets something new, and one that asks all the time shares what there is.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::edge) struct Ration {
     used_until: Option<Instant>,
@@ -268,7 +268,7 @@ mod tests {
     use crate::words::metrics as names;
     use crate::words::metrics::Meters;
 
-    fn wish(patterns: &[&str]) -> AnswerRequest {
+    fn request(patterns: &[&str]) -> AnswerRequest {
         let patterns = patterns.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect();
         AnswerRequest { matter: AnswerTopic::Topics, patterns }
     }
@@ -295,8 +295,8 @@ mod tests {
     }
 
     #[test]
-    fn equal_wishes_have_one_key() {
-        let key = |patterns: &[&str]| wish(patterns).keyed().1;
+    fn equal_requests_have_one_key() {
+        let key = |patterns: &[&str]| request(patterns).keyed().1;
         assert_eq!(key(&["a", "b.*", "a"]), key(&["b.*", "a"]));
         assert_ne!(key(&["a", "b"]), key(&["a.b"]));
         let snapshot = AnswerRequest { matter: AnswerTopic::Snapshot, patterns: Vec::new() };
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_now_and_then_gets_it_new_and_who_asks_all_the_time_shares_it() {
+    fn a_client_that_asks_now_and_then_gets_a_new_answer_and_one_that_asks_all_the_time_shares_it() {
         let start = Instant::now();
         let mut ration = Ration::default();
         let cost = Duration::from_millis(20);
@@ -321,14 +321,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_who_ask_meanwhile_get_the_one_that_is_being_made() {
+    async fn all_that_ask_meanwhile_get_the_one_that_is_being_made() {
         let (answers, go, made) = answers();
         let asked = (0..50).map(|n| {
             let answers = answers.clone();
-            tokio::spawn(async move { answers.get(wish(&["a"]), ip(n)).await.is_ok() })
+            tokio::spawn(async move { answers.get(request(&["a"]), ip(n)).await.is_ok() })
         });
         let asked: Vec<_> = asked.collect();
-        while answers.desk().entries.is_empty() {
+        while answers.queue().entries.is_empty() {
             tokio::task::yield_now().await;
         }
         for _ in 0..200 {
@@ -346,7 +346,7 @@ mod tests {
         let (answers, go, _) = answers();
         let ask = |text: String, address| {
             let answers = answers.clone();
-            tokio::spawn(async move { answers.get(wish(&[&text]), address).await.err() })
+            tokio::spawn(async move { answers.get(request(&[&text]), address).await.err() })
         };
         let mut greedy: Vec<_> = (0..100).map(|n| ask(format!("t{n}"), ip(1))).collect();
         let mut refused = 0;
@@ -359,10 +359,10 @@ mod tests {
             }
         }
         let honest = ask("honest".to_string(), ip(2));
-        while answers.desk().making.len() < MAKINGS_MAX {
+        while answers.queue().making.len() < MAKINGS_MAX {
             tokio::task::yield_now().await;
         }
-        assert_eq!(answers.desk().making, [ip(1), ip(2)], "before the 32 that came first");
+        assert_eq!(answers.queue().making, [ip(1), ip(2)], "before the 32 that came first");
         for _ in 0..=greedy.len() {
             go.send(()).expect("the maker waits");
         }
@@ -376,18 +376,18 @@ mod tests {
         let (answers, go, made) = answers();
         let ask = |patterns: &'static [&str], address| {
             let answers = answers.clone();
-            tokio::spawn(async move { answers.get(wish(patterns), address).await.err() })
+            tokio::spawn(async move { answers.get(request(patterns), address).await.err() })
         };
         let waiting = |count| {
             let answers = answers.clone();
             async move {
-                while answers.desk().waiting.len() != count {
+                while answers.queue().waiting.len() != count {
                     tokio::task::yield_now().await;
                 }
             }
         };
         let busy = [ask(&["a"], ip(1)), ask(&["b"], ip(2))];
-        while answers.desk().making.len() < MAKINGS_MAX {
+        while answers.queue().making.len() < MAKINGS_MAX {
             tokio::task::yield_now().await;
         }
         let gone = ask(&["c"], ip(3));
@@ -399,7 +399,7 @@ mod tests {
         // With the last one `c` was forgotten.
         waiting(2).await;
         go.send(()).expect("the maker waits");
-        while !answers.desk().making.contains(&ip(5)) {
+        while !answers.queue().making.contains(&ip(5)) {
             tokio::task::yield_now().await;
         }
         (0..3).for_each(|_| go.send(()).expect("the maker waits"));

@@ -9,16 +9,15 @@ use serde::Serialize;
 
 use crate::bus::feed_state::FeedState;
 use crate::bus::frame::FrameKind;
+use crate::bus::log::snapshot::{OnStep, Snapshot, TopicChoice};
 use crate::bus::reader::Reader;
-use crate::bus::retention::TopicStatusKind;
-use crate::edge::entrance::query;
-use crate::edge::entrance::websocket::network_of;
-use crate::edge::http::answer::{HttpRefusal, JSON, body};
+use crate::bus::topic_status::TopicStatusKind;
+use crate::edge::http::answer::{HttpRefusal, JSON, body, network_of};
 use crate::edge::http::body::{BodyBound, Draft};
 use crate::edge::http::context::AnswerContext;
 use crate::edge::http::health::FeedReport;
+use crate::edge::http::query;
 use crate::edge::http::shared_answers::{AnswerRequest, AnswerTopic, Maker};
-use crate::edge::http::snapshot::{Choice, OnStep, Snapshot};
 use crate::protocol::encoding::put_envelope;
 use crate::words::ids::Offset;
 
@@ -46,17 +45,17 @@ pub(in crate::edge) async fn topics(
     State(context): State<Arc<AnswerContext>>,
     request: Request,
 ) -> Result<Response, HttpRefusal> {
-    draw(context, AnswerTopic::Topics, request).await
+    answer(context, AnswerTopic::Topics, request).await
 }
 
 pub(in crate::edge) async fn snapshot(
     State(context): State<Arc<AnswerContext>>,
     request: Request,
 ) -> Result<Response, HttpRefusal> {
-    draw(context, AnswerTopic::Snapshot, request).await
+    answer(context, AnswerTopic::Snapshot, request).await
 }
 
-async fn draw(context: Arc<AnswerContext>, matter: AnswerTopic, request: Request) -> Result<Response, HttpRefusal> {
+async fn answer(context: Arc<AnswerContext>, matter: AnswerTopic, request: Request) -> Result<Response, HttpRefusal> {
     let patterns = query::topics(request.uri().query(), context.patterns_max, context.wildcards_max)?;
     let network = network_of(&request)?;
     drop(request);
@@ -65,27 +64,32 @@ async fn draw(context: Arc<AnswerContext>, matter: AnswerTopic, request: Request
     Ok(body(JSON, Body::new(reading)))
 }
 
-/// Makes the answers to wishes; with 100,000 topics one takes some hundred milliseconds.
+/// Makes the answers; with 100,000 topics one takes some hundred milliseconds.
 pub(in crate::edge) fn maker(reader: Reader, simulated: bool) -> Maker {
-    Box::new(move |wish, pace, store| {
-        let mut breathe = |work| pace.breathe(work);
-        let choice = Choice::new(&wish.patterns);
-        let picture = Snapshot::take(&reader, &choice, &mut breathe);
-        let mut draft = Draft::begin(store, wish.patterns.is_empty());
-        match wish.matter {
-            AnswerTopic::Topics => put_topics(&mut draft, &reader, picture, &mut breathe)?,
-            AnswerTopic::Snapshot => put_snapshot(&mut draft, (&reader, simulated), &picture, &mut breathe)?,
+    Box::new(move |wanted, pace, store| {
+        let mut on_step = |work| pace.breathe(work);
+        let choice = TopicChoice::new(&wanted.patterns);
+        let snapshot = reader.snapshot(&choice, &mut on_step);
+        let mut draft = Draft::begin(store, wanted.patterns.is_empty());
+        match wanted.matter {
+            AnswerTopic::Topics => put_topics(&mut draft, &reader, snapshot, &mut on_step)?,
+            AnswerTopic::Snapshot => put_snapshot(&mut draft, (&reader, simulated), &snapshot, &mut on_step)?,
         }
         draft.finish()
     })
 }
 
-fn put_topics(draft: &mut Draft, reader: &Reader, mut picture: Snapshot, breathe: OnStep<'_>) -> Result<(), BodyBound> {
-    picture.currents.sort_unstable_by(|a, b| a.story.newest().topic.name.cmp(&b.story.newest().topic.name));
-    put_opening(&mut draft.open, reader, &picture);
+fn put_topics(
+    draft: &mut Draft,
+    reader: &Reader,
+    mut snapshot: Snapshot,
+    on_step: OnStep<'_>,
+) -> Result<(), BodyBound> {
+    snapshot.topics.sort_unstable_by(|a, b| a.retained.newest().topic.name.cmp(&b.retained.newest().topic.name));
+    put_opening(&mut draft.open, reader, &snapshot);
     draft.open.extend_from_slice(b",\"topics\":[");
-    put_list(draft, &picture.currents, breathe, |out, current| {
-        let frame = current.story.newest();
+    put_list(draft, &snapshot.topics, on_step, |out, current| {
+        let frame = current.retained.newest();
         let line = TopicLine {
             topic: &frame.topic.name,
             offset: frame.offset.0,
@@ -98,37 +102,37 @@ fn put_topics(draft: &mut Draft, reader: &Reader, mut picture: Snapshot, breathe
     Ok(())
 }
 
-/// Of values the newest alone; where changes follow a snapshot, all of it. What is said of topics has a list of its own.
+/// Of values the newest alone; where changes follow a snapshot, all of it. The states of topics have a list of their own.
 fn put_snapshot(
     draft: &mut Draft,
     (reader, simulated): (&Reader, bool),
-    picture: &Snapshot,
-    breathe: OnStep<'_>,
+    snapshot: &Snapshot,
+    on_step: OnStep<'_>,
 ) -> Result<(), BodyBound> {
-    let (mut notes, mut frames) = (Vec::new(), Vec::new());
-    for frame in picture.currents.iter().flat_map(|current| current.story.news_after(Offset::START)) {
-        match frame.role {
+    let (mut statuses, mut frames) = (Vec::new(), Vec::new());
+    for frame in snapshot.topics.iter().flat_map(|current| current.retained.news_after(Offset::START)) {
+        match frame.kind {
             FrameKind::Transient | FrameKind::Status(TopicStatusKind::Live) => {}
-            FrameKind::Status(_) => notes.push(frame),
+            FrameKind::Status(_) => statuses.push(frame),
             _ => frames.push(frame),
         }
-        breathe(0);
+        on_step(0);
     }
-    notes.sort_unstable_by_key(|note| note.offset);
+    statuses.sort_unstable_by_key(|status| status.offset);
     frames.sort_unstable_by_key(|frame| frame.offset);
-    put_opening(&mut draft.open, reader, picture);
+    put_opening(&mut draft.open, reader, snapshot);
     draft.open.extend_from_slice(b",\"feed\":");
     put(&mut draft.open, &FeedReport::of(feed_line(&reader.feed()), simulated));
     draft.open.extend_from_slice(b",\"frames\":[");
-    put_list(draft, &frames, breathe, |out, frame| put_envelope(out, &frame.whole().envelope()))?;
+    put_list(draft, &frames, on_step, |out, frame| put_envelope(out, &frame.whole().envelope()))?;
     draft.open.extend_from_slice(b"],\"notes\":[");
-    put_list(draft, &notes, breathe, |out, note| out.extend_from_slice(&note.payload.bytes))?;
+    put_list(draft, &statuses, on_step, |out, status| out.extend_from_slice(&status.payload.bytes))?;
     draft.open.extend_from_slice(b"]}");
     Ok(())
 }
 
-fn put_opening(out: &mut Vec<u8>, reader: &Reader, picture: &Snapshot) {
-    out.extend_from_slice(format!("{{\"epoch\":\"{}\",\"offset\":{}", reader.epoch(), picture.offset).as_bytes());
+fn put_opening(out: &mut Vec<u8>, reader: &Reader, snapshot: &Snapshot) {
+    out.extend_from_slice(format!("{{\"epoch\":\"{}\",\"offset\":{}", reader.epoch(), snapshot.offset).as_bytes());
 }
 
 fn feed_line(feed: &FeedState) -> FeedLine<'_> {
@@ -145,7 +149,7 @@ fn feed_line(feed: &FeedState) -> FeedLine<'_> {
 fn put_list<T>(
     draft: &mut Draft,
     items: &[T],
-    breathe: OnStep<'_>,
+    on_step: OnStep<'_>,
     mut put_item: impl FnMut(&mut Vec<u8>, &T),
 ) -> Result<(), BodyBound> {
     for (index, item) in items.iter().enumerate() {
@@ -155,7 +159,7 @@ fn put_list<T>(
         let before = draft.open.len();
         put_item(&mut draft.open, item);
         // 200 ns for each KiB, and for each item.
-        breathe((draft.open.len() - before) / 1024);
+        on_step((draft.open.len() - before) / 1024);
         draft.settle()?;
     }
     Ok(())

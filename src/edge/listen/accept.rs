@@ -5,7 +5,7 @@
 //! | places, in all and of one address | `places.rs` |
 //! | `BACKLOG` connections in the kernel's queue | the kernel lets clients try again |
 //! | `HEAD_BYTES_MAX` per request head | 431, and the connection is closed |
-//! | time for a head, between two requests, for an answer | the connection is closed (`line.rs`) |
+//! | time for a head, between two requests, for an answer | the connection is closed (`deadlines.rs`) |
 //! | requests in a second on one connection | the next answer waits until the second is over |
 
 use std::convert::Infallible;
@@ -29,10 +29,10 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tower_service::Service;
 
-use crate::edge::Phase;
-use crate::edge::entrance::websocket::Peer;
 use crate::edge::listen::deadlines::{ConnectionProgress, Overdue, TrackedBody, TrackedSocket};
+use crate::edge::listen::peer::Peer;
 use crate::edge::listen::places::{Accepted, ConnectionSlot, ConnectionTable};
+use crate::edge::phase::Phase;
 use crate::edge::settings::ConnectionLimits;
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
@@ -51,7 +51,7 @@ const UNSENT_BYTES_MAX: u32 = 64 * 1024;
 /// After a failed accept, usually for want of file descriptors: long enough not to spin, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// For a newcomer whose address has its share of places at work.
+/// For a client whose address has its share of places at work.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
     Retry-After: 5\r\nConnection: close\r\nContent-Length: 178\r\n\r\n\
     {\"code\":\"too_many_connections\",\"message\":\"expected fewer connections from your address \
@@ -80,11 +80,11 @@ pub(in crate::edge) struct HttpService {
 /// Accepts until `phase` is [`Phase::Stopped`], then waits for the connections to end.
 pub(in crate::edge) async fn accept_all(
     listener: tokio::net::TcpListener,
-    hall: HttpService,
+    service: HttpService,
     mut phase: watch::Receiver<Phase>,
 ) {
-    let places = ConnectionTable::new(hall.limits, &hall.meters);
-    let drops = Drops::new(&hall.meters);
+    let places = ConnectionTable::new(service.limits, &service.meters);
+    let drops = Drops::new(&service.meters);
     let (mut errors, started) = (RateLimitedLog::default(), Instant::now());
     loop {
         let accepted = tokio::select! {
@@ -93,17 +93,17 @@ pub(in crate::edge) async fn accept_all(
             accepted = accept(&listener, &places) => accepted,
         };
         match accepted {
-            Ok((socket, peer, (seat, file))) => {
+            Ok((socket, peer, (slot, file))) => {
                 let connection = HttpConnection {
-                    router: hall.router.clone(),
+                    router: service.router.clone(),
                     peer,
                     phase: phase.clone(),
-                    limits: hall.limits,
-                    stop_timeout: hall.stop_timeout,
+                    limits: service.limits,
+                    stop_timeout: service.stop_timeout,
                     drops: drops.clone(),
                     _file: file,
                 };
-                tokio::spawn(connection.serve(socket, seat));
+                tokio::spawn(connection.serve(socket, slot));
             }
             Err(error) if concerns_one_client(&error) => {}
             Err(error) => {
@@ -114,7 +114,7 @@ pub(in crate::edge) async fn accept_all(
     }
     drop(listener);
     // Each connection ends itself within `stop_timeout`; there is nothing left to do if one of them is late.
-    let _ = tokio::time::timeout(hall.stop_timeout, places.emptied()).await;
+    let _ = tokio::time::timeout(service.stop_timeout, places.emptied()).await;
 }
 
 /// The next connection, with its place. While all places are at work it waits, and others in the kernel's queue.
@@ -125,21 +125,21 @@ async fn accept(
     loop {
         let file = places.files.clone().acquire_owned().await.expect("the files are never closed");
         let (socket, peer) = listener.accept().await?;
-        let seat = loop {
+        let slot = loop {
             match places.enter(peer.ip(), Instant::now()) {
-                Accepted::Seat(seat) => break Some(seat),
+                Accepted::Slot(slot) => break Some(slot),
                 Accepted::Full => places.moved.notified().await,
                 Accepted::Refused => break None,
             }
         };
-        let Some(seat) = seat else {
-            // A hint; who does not get it is told by the end of the connection.
+        let Some(slot) = slot else {
+            // A hint: a client that misses it learns from the end of the connection.
             let _ = SockRef::from(&socket).send(REFUSAL);
             continue;
         };
         // Small frames must leave at once; the socket keeps the option when it is handed over.
         socket.set_nodelay(true)?;
-        return Ok((socket, peer, (seat, file)));
+        return Ok((socket, peer, (slot, file)));
     }
 }
 
@@ -194,19 +194,19 @@ struct HttpConnection {
 }
 
 impl HttpConnection {
-    /// The seat is given back when the connection has ended or was upgraded.
-    async fn serve(mut self, socket: TcpStream, mut seat: ConnectionSlot) {
+    /// The slot is given back when the connection has ended or was upgraded.
+    async fn serve(mut self, socket: TcpStream, mut slot: ConnectionSlot) {
         let peer = self.peer;
-        let leave = seat.leave.clone();
+        let leave = slot.leave.clone();
         tokio::select! {
-            () = self.converse(socket, &mut seat) => {}
+            () = self.await_request(socket, &mut slot) => {}
             () = leave.notified() => tracing::debug!(%peer, "a connection made room for another one"),
         }
     }
 
     /// Waits for the first byte.
-    async fn converse(&mut self, socket: TcpStream, seat: &mut ConnectionSlot) {
-        let course = ConnectionProgress::new(self.limits, tokio::time::Instant::now());
+    async fn await_request(&mut self, socket: TcpStream, slot: &mut ConnectionSlot) {
+        let progress = ConnectionProgress::new(self.limits, tokio::time::Instant::now());
         let mut first = [0; 1];
         // A connection that says nothing costs neither a buffer nor the room for a conversation.
         tokio::select! {
@@ -215,26 +215,26 @@ impl HttpConnection {
             () = tokio::time::sleep(self.limits.header_timeout) => return self.drops.count(Overdue::Header),
             () = stopped(&mut self.phase) => return,
         }
-        Box::pin(self.speak(socket, course, seat)).await;
+        Box::pin(self.serve_http(socket, progress, slot)).await;
     }
 
     /// HTTP, up to the end or the upgrade.
-    async fn speak(&mut self, socket: TcpStream, course: Arc<ConnectionProgress>, seat: &mut ConnectionSlot) {
+    async fn serve_http(&mut self, socket: TcpStream, progress: Arc<ConnectionProgress>, slot: &mut ConnectionSlot) {
         if let Err(error) = SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
             tracing::debug!(%error, "unsent bytes of a connection are not bounded");
         }
-        let service = service_fn(|request| answer(self.router.clone(), Peer(self.peer), course.clone(), request));
+        let answers = service_fn(|request| answer(self.router.clone(), Peer(self.peer), progress.clone(), request));
         let connection = http1::Builder::new()
-            // `course` has deadlines that tell a head from an idle connection, and know of readers.
+            // `progress` has deadlines that tell a head from an idle connection, and know of readers.
             .header_read_timeout(None)
             .max_buf_size(HEAD_BYTES_MAX)
             .max_header_size(HEAD_BYTES_MAX)
             .pipeline_flush(false)
-            .serve_connection(TokioIo::new(TrackedSocket::new(socket, course.clone())), service)
+            .serve_connection(TokioIo::new(TrackedSocket::new(socket, progress.clone())), answers)
             .with_upgrades();
         let mut connection = pin!(connection);
         let ended = tokio::select! {
-            ended = in_time(connection.as_mut(), &course, seat) => Some(ended),
+            ended = in_time(connection.as_mut(), &progress, slot) => Some(ended),
             () = stopped(&mut self.phase) => None,
         };
         let ended = match ended {
@@ -260,10 +260,10 @@ impl HttpConnection {
 async fn answer(
     mut router: Router,
     peer: Peer,
-    course: Arc<ConnectionProgress>,
+    progress: Arc<ConnectionProgress>,
     mut request: Request<Incoming>,
 ) -> Result<Response<TrackedBody>, Infallible> {
-    let (answering, wait) = course.begin_answer();
+    let (answering, wait) = progress.begin_answer();
     match wait {
         Some(until) => tokio::time::sleep_until(until).await,
         None => tokio::task::yield_now().await,
@@ -273,20 +273,20 @@ async fn answer(
     Ok(response.map(|body| answering.with(body)))
 }
 
-/// Drives the connection to its end, or until it is overdue; tells the seat what it does.
+/// Drives the connection to its end, or until it is overdue; tells the slot what it does.
 async fn in_time<C: Future>(
     mut connection: Pin<&mut C>,
-    course: &ConnectionProgress,
-    seat: &mut ConnectionSlot,
+    progress: &ConnectionProgress,
+    slot: &mut ConnectionSlot,
 ) -> Result<C::Output, Overdue> {
-    let mut alarm = pin!(tokio::time::sleep_until(course.due().0));
+    let mut alarm = pin!(tokio::time::sleep_until(progress.due().0));
     poll_fn(|cx| {
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
             return Poll::Ready(Ok(ended));
         }
-        seat.is(course.doing());
+        slot.is(progress.doing());
         loop {
-            let (due, overdue) = course.due();
+            let (due, overdue) = progress.due();
             // A later time is looked at when the alarm rings.
             if due < alarm.deadline() {
                 alarm.as_mut().reset(due);
@@ -319,7 +319,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_refusal_of_a_newcomer_is_as_long_as_it_says() {
+    fn a_refusal_is_as_long_as_it_says() {
         let text = std::str::from_utf8(REFUSAL).expect("ASCII");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
         assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{}", body.len());

@@ -3,4 +3,5 @@
 pub(crate) mod accept;
 pub(crate) mod admission;
 pub(crate) mod deadlines;
+pub(crate) mod peer;
 pub(crate) mod places;

@@ -1,10 +1,10 @@
-//! The places of connections that are not upgraded: who has one, and who gives it up for a newcomer.
+//! The places of connections that are not upgraded: which of them has one, and which gives it up for a new one.
 //!
 //! | bound | at the bound, in this order |
 //! |---|---|
 //! | connections of an address without a request head | its oldest makes room; those younger than `GRACE` are spared |
-//! | connections of an address | its longest idle one makes room, its oldest without a head, else the newcomer is refused |
-//! | connections in all | the longest idle one makes room, the oldest without a head, else the newcomer waits |
+//! | connections of an address | its longest idle one makes room, its oldest without a head, else the new one is refused |
+//! | connections in all | the longest idle one makes room, the oldest without a head, else the new one waits |
 //!
 //! A connection that is being answered never makes room. One that must go leaves the ledger at once and is told; it
 //! ends at the next turn of its task.
@@ -43,7 +43,7 @@ pub(in crate::edge) struct ConnectionTable {
     ledger: Mutex<TableState>,
     /// A place may be had that could not be had before.
     pub moved: Notify,
-    /// One for each open socket, and one for a newcomer whose place is still to be found: a connection that made room has
+    /// One for each open socket, and one for a new one whose place is still to be found: a connection that made room has
     /// its socket until its task has ended, and as long nobody else is accepted.
     pub files: Arc<Semaphore>,
     meters: ConnectionMeters,
@@ -51,7 +51,7 @@ pub(in crate::edge) struct ConnectionTable {
 
 #[derive(Default)]
 struct TableState {
-    seats: HashMap<u64, ConnectionEntry>,
+    slots: HashMap<u64, ConnectionEntry>,
     /// Seats by the number of the change that brought them here, oldest first.
     pending: BTreeMap<u64, u64>,
     idle: BTreeMap<u64, u64>,
@@ -71,7 +71,7 @@ struct ConnectionEntry {
 /// What one address has.
 #[derive(Default)]
 struct AddressCount {
-    seats: usize,
+    slots: usize,
     /// Numbers of changes, as in the ledger.
     pending: BTreeSet<u64>,
     idle: BTreeSet<u64>,
@@ -84,9 +84,9 @@ struct ConnectionMeters {
     refused: Counter,
 }
 
-/// What a newcomer gets.
+/// What a new connection gets.
 pub(in crate::edge) enum Accepted {
-    Seat(ConnectionSlot),
+    Slot(ConnectionSlot),
     /// All are being answered: wait for [`ConnectionTable::moved`].
     Full,
     /// All of its address are.
@@ -119,7 +119,7 @@ impl ConnectionTable {
     pub fn enter(self: &Arc<ConnectionTable>, address: IpAddr, now: Instant) -> Accepted {
         let network = network(address);
         let mut ledger = self.ledger();
-        let held = ledger.by_address.get(&network).map_or(0, |share| share.seats);
+        let held = ledger.by_address.get(&network).map_or(0, |share| share.slots);
         if self.limits.per_address_max.is_some_and(|max| held >= max) && !self.make_room_of(&mut ledger, network, now) {
             self.meters.refused.increment(1);
             return Accepted::Refused;
@@ -130,7 +130,7 @@ impl ConnectionTable {
         {
             self.evict(&mut ledger, oldest, &self.meters.address);
         }
-        if ledger.seats.len() >= self.limits.total_max {
+        if ledger.slots.len() >= self.limits.total_max {
             let Some(oldest) = ledger.idle.values().chain(ledger.pending.values()).next().copied() else {
                 return Accepted::Full;
             };
@@ -139,12 +139,12 @@ impl ConnectionTable {
         let leave = Arc::new(Notify::new());
         let id = ledger.admit(network, leave.clone(), now);
         self.meters.doing[ConnectionActivity::Pending as usize].increment(1.0);
-        Accepted::Seat(ConnectionSlot { places: self.clone(), id, doing: ConnectionActivity::Pending, leave })
+        Accepted::Slot(ConnectionSlot { places: self.clone(), id, doing: ConnectionActivity::Pending, leave })
     }
 
     /// Waits until all connections have ended.
     pub async fn emptied(&self) {
-        while !self.ledger().seats.is_empty() {
+        while !self.ledger().slots.is_empty() {
             self.moved.notified().await;
         }
     }
@@ -177,28 +177,28 @@ impl TableState {
         self.changes += 1;
         let id = self.changes;
         let entry = ConnectionEntry { network, doing: ConnectionActivity::Pending, change: id, since: now, leave };
-        self.by_address.entry(network).or_default().seats += 1;
+        self.by_address.entry(network).or_default().slots += 1;
         self.file(&entry, id);
-        self.seats.insert(id, entry);
+        self.slots.insert(id, entry);
         id
     }
 
     fn change(&mut self, id: u64, doing: ConnectionActivity, now: Instant) -> bool {
-        let Some(mut entry) = self.seats.remove(&id) else { return false };
+        let Some(mut entry) = self.slots.remove(&id) else { return false };
         self.unfile(&entry);
         self.changes += 1;
         (entry.doing, entry.change, entry.since) = (doing, self.changes, now);
         self.file(&entry, id);
-        self.seats.insert(id, entry);
+        self.slots.insert(id, entry);
         true
     }
 
     fn remove(&mut self, id: u64) -> Option<ConnectionEntry> {
-        let entry = self.seats.remove(&id)?;
+        let entry = self.slots.remove(&id)?;
         self.unfile(&entry);
         if let Some(share) = self.by_address.get_mut(&entry.network) {
-            share.seats -= 1;
-            if share.seats == 0 {
+            share.slots -= 1;
+            if share.slots == 0 {
                 self.by_address.remove(&entry.network);
             }
         }
@@ -240,7 +240,7 @@ impl TableState {
     fn oldest_pending_of(&self, network: IpAddr, now: Instant) -> Option<u64> {
         let change = self.by_address.get(&network)?.pending.first()?;
         let id = self.pending.get(change).copied()?;
-        let since = self.seats.get(&id)?.since;
+        let since = self.slots.get(&id)?.since;
         (now.duration_since(since) >= GRACE).then_some(id)
     }
 }
@@ -295,23 +295,23 @@ mod tests {
         IpAddr::from([10, 0, 0, last])
     }
 
-    fn seat(places: &Arc<ConnectionTable>, address: IpAddr, now: Instant) -> ConnectionSlot {
+    fn slot(places: &Arc<ConnectionTable>, address: IpAddr, now: Instant) -> ConnectionSlot {
         match places.enter(address, now) {
-            Accepted::Seat(seat) => seat,
+            Accepted::Slot(slot) => slot,
             Accepted::Full | Accepted::Refused => panic!("expected a place"),
         }
     }
 
-    async fn must_go(seat: &ConnectionSlot) -> bool {
-        tokio::time::timeout(Duration::ZERO, seat.leave.notified()).await.is_ok()
+    async fn must_go(slot: &ConnectionSlot) -> bool {
+        tokio::time::timeout(Duration::ZERO, slot.leave.notified()).await.is_ok()
     }
 
     #[tokio::test]
     async fn silent_connections_of_one_address_only_take_each_others_places() {
         let places = places(100, 100, 3);
         let start = Instant::now();
-        let honest = seat(&places, ip(2), start);
-        let silent: Vec<ConnectionSlot> = (0..10).map(|n| seat(&places, ip(1), start + n * SECOND)).collect();
+        let honest = slot(&places, ip(2), start);
+        let silent: Vec<ConnectionSlot> = (0..10).map(|n| slot(&places, ip(1), start + n * SECOND)).collect();
         for (n, silent) in silent.iter().enumerate() {
             assert_eq!(must_go(silent).await, n < 7, "{n}");
         }
@@ -325,11 +325,11 @@ mod tests {
     async fn a_burst_through_a_proxy_is_spared() {
         let places = places(100, 100, 3);
         let now = Instant::now();
-        let burst: Vec<ConnectionSlot> = (0..20).map(|_| seat(&places, ip(1), now)).collect();
-        for seat in &burst {
-            assert!(!must_go(seat).await);
+        let burst: Vec<ConnectionSlot> = (0..20).map(|_| slot(&places, ip(1), now)).collect();
+        for slot in &burst {
+            assert!(!must_go(slot).await);
         }
-        let _late = seat(&places, ip(1), now + SECOND);
+        let _late = slot(&places, ip(1), now + SECOND);
         assert_eq!(places.ledger().pending_of(ip(1)), 3, "but not for ever");
     }
 
@@ -337,21 +337,21 @@ mod tests {
     async fn under_pressure_idle_connections_go_first_then_silent_ones_and_never_busy_ones() {
         let places = places(3, 10, 10);
         let now = Instant::now();
-        let mut busy = seat(&places, ip(1), now);
+        let mut busy = slot(&places, ip(1), now);
         busy.is(ConnectionActivity::Busy);
-        let silent = seat(&places, ip(2), now);
-        let mut idle = seat(&places, ip(3), now);
+        let silent = slot(&places, ip(2), now);
+        let mut idle = slot(&places, ip(3), now);
         idle.is(ConnectionActivity::Busy);
         idle.is(ConnectionActivity::Idle);
-        let mut fourth = seat(&places, ip(4), now);
+        let mut fourth = slot(&places, ip(4), now);
         assert!(must_go(&idle).await && !must_go(&silent).await);
         fourth.is(ConnectionActivity::Busy);
-        let mut fifth = seat(&places, ip(5), now);
+        let mut fifth = slot(&places, ip(5), now);
         assert!(must_go(&silent).await && !must_go(&busy).await);
         fifth.is(ConnectionActivity::Busy);
         assert!(matches!(places.enter(ip(6), now), Accepted::Full));
         busy.is(ConnectionActivity::Idle);
-        seat(&places, ip(6), now);
+        slot(&places, ip(6), now);
         assert!(must_go(&busy).await);
     }
 
@@ -359,12 +359,12 @@ mod tests {
     async fn an_address_with_all_its_share_at_work_is_refused_and_others_are_not() {
         let places = places(100, 2, 2);
         let now = Instant::now();
-        let mut seats: Vec<ConnectionSlot> = (0..2).map(|_| seat(&places, ip(1), now)).collect();
-        seats.iter_mut().for_each(|seat| seat.is(ConnectionActivity::Busy));
+        let mut slots: Vec<ConnectionSlot> = (0..2).map(|_| slot(&places, ip(1), now)).collect();
+        slots.iter_mut().for_each(|slot| slot.is(ConnectionActivity::Busy));
         assert!(matches!(places.enter(ip(1), now), Accepted::Refused));
-        seat(&places, ip(2), now);
-        seats[0].is(ConnectionActivity::Idle);
-        seats.push(seat(&places, ip(1), now));
-        assert!(must_go(&seats[0]).await);
+        slot(&places, ip(2), now);
+        slots[0].is(ConnectionActivity::Idle);
+        slots.push(slot(&places, ip(1), now));
+        assert!(must_go(&slots[0]).await);
     }
 }

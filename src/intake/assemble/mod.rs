@@ -26,7 +26,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::bus::history::KEEP_MAX;
-use crate::bus::retention::{Retention, TopicStatus};
+use crate::bus::retention::Retention;
+use crate::bus::topic_status::TopicStatus;
 use crate::profile::rules::numbers::Number;
 use crate::profile::rules::treatment::{Mode, StaleAfter, TAIL_MAX, Treatment};
 use crate::words::stamp::Stamp;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::bus::retention::{GapReason, Retention, TopicStatus};
+use crate::bus::retention::Retention;
+use crate::bus::topic_status::{GapReason, TopicStatus};
 use crate::json::Document;
 use crate::profile::rules::numbers::{Continuity, GapRemedy, Number};
 use crate::profile::rules::treatment::{Changes, DeltaOverflow, Mode};

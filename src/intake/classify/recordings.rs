@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::Value;
 
-use crate::bus::retention::{Retention, TopicStatus};
+use crate::bus::retention::Retention;
+use crate::bus::topic_status::TopicStatus;
 use crate::intake::assemble::Assembler;
 use crate::intake::recorded::shared;
 use crate::protocol::encoding::Payload;

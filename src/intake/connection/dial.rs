@@ -42,7 +42,7 @@ pub struct Dialer {
     tls: Arc<ClientConfig>,
     limits: WebSocketConfig,
     resolver: Arc<dyn Resolve>,
-    /// Addresses that let us in and then did not do the handshake, newest last: they are tried after the others.
+    /// Resolution that let us in and then did not do the handshake, newest last: they are tried after the others.
     /// Written by attempts that failed; the lock is held for a few comparisons.
     set_back: Arc<Mutex<VecDeque<SocketAddr>>>,
 }
@@ -261,13 +261,13 @@ mod tests {
 
     use super::*;
     use crate::intake::connection::dead::Dead;
-    use crate::intake::connection::resolve::Addresses;
+    use crate::intake::connection::resolve::Resolution;
 
     /// A name server that knows one name; without addresses it never answers.
     struct OneNameResolver(Vec<SocketAddr>);
 
     impl Resolve for OneNameResolver {
-        fn resolve(&self, name: &str, _: u16) -> Addresses {
+        fn resolve(&self, name: &str, _: u16) -> Resolution {
             assert_eq!(name, "venue.test");
             let found = self.0.clone();
             Box::pin(async move { if found.is_empty() { std::future::pending().await } else { Ok(found) } })

@@ -16,11 +16,11 @@ use tokio::sync::{Semaphore, oneshot};
 /// Questions to the system's resolver that are open at a time; further ones wait for one of them.
 const QUESTIONS_MAX: usize = 4;
 
-pub type Addresses = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+pub type Resolution = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 /// Knows the addresses of hosts.
 pub trait Resolve: Send + Sync {
-    fn resolve(&self, name: &str, port: u16) -> Addresses;
+    fn resolve(&self, name: &str, port: u16) -> Resolution;
 }
 
 /// The resolver of this machine: its files and its name servers.
@@ -35,7 +35,7 @@ impl Default for System {
 }
 
 impl Resolve for System {
-    fn resolve(&self, name: &str, port: u16) -> Addresses {
+    fn resolve(&self, name: &str, port: u16) -> Resolution {
         let (questions, name) = (self.questions.clone(), name.to_string());
         Box::pin(async move {
             let question = questions.acquire_owned().await.expect("the questions are never closed");

@@ -5,8 +5,8 @@
 //! nothing: nobody knows which topics the upstream would have for them. There is no linger here; how long a topic is
 //! still asked for after nobody wants it is the intake's business.
 //!
-//! What the intake has to say of a topic of which nothing has ever come goes back the same way, for those who wait for
-//! it: names that clients invent never become topics. It is remembered as long as someone wants the topic.
+//! The status of a topic of which nothing has ever arrived goes back the same way, to the clients that wait for it: names
+//! that clients invent never become topics. It is remembered as long as a client wants the topic.
 
 mod table;
 
@@ -26,7 +26,7 @@ use crate::words::topic::Pattern;
 use crate::bus::demand::interest::table::Table;
 
 /// Counted over all shards. One lock guards it; it is taken when a lane with exact topics opens or closes, and ten times a
-/// second where something was said.
+/// second where a status is new.
 pub struct Interest {
     bounds: InterestBounds,
     table: Mutex<Table>,
@@ -34,8 +34,8 @@ pub struct Interest {
     addresses: Mutex<HashMap<IpAddr, usize>>,
     /// There is something to drain.
     news: Notify,
-    /// Version of the last saying. Stored under the table's lock after the saying is in it, loaded by shards without.
-    said: AtomicU64,
+    /// Version of the newest status. Stored under the table's lock after the status is in it, loaded by shards without.
+    status_version: AtomicU64,
     wanted: Gauge,
 }
 
@@ -56,11 +56,11 @@ pub struct InterestBounds {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterestChange {
     pub topic: Box<str>,
-    /// Someone wants it now; if not, nobody does any more.
+    /// A client wants it now; if not, none does any more.
     pub wanted: bool,
 }
 
-/// What those are told who wait for a topic of which nothing has ever come.
+/// What clients learn that wait for a topic of which nothing has ever arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DemandStatus {
     /// The upstream refuses it, or has not answered.
@@ -89,7 +89,7 @@ pub struct TooManyTopics {
 }
 
 impl InterestBounds {
-    /// So many topics, whoever wants them.
+    /// This many topics, whichever clients want them.
     pub fn of(topics_max: usize) -> InterestBounds {
         let all = Pattern::parse(">").expect("a pattern");
         InterestBounds { topics_max, per_session_max: usize::MAX, per_address_max: None, allowed: vec![all] }
@@ -108,7 +108,7 @@ impl Interest {
             table: Mutex::default(),
             addresses: Mutex::default(),
             news: Notify::new(),
-            said: AtomicU64::new(0),
+            status_version: AtomicU64::new(0),
             wanted: meters.gauge(&names::WANTED_TOPICS, &[]),
         })
     }
@@ -117,8 +117,8 @@ impl Interest {
         &self.bounds
     }
 
-    /// Whether the upstream is asked for the topic if someone wants it.
-    pub fn may_ask(&self, topic: &str) -> bool {
+    /// Whether the upstream is asked for the topic if a client wants it.
+    pub fn allows(&self, topic: &str) -> bool {
         self.bounds.allowed.iter().any(|pattern| pattern.matches(topic))
     }
 
@@ -132,7 +132,7 @@ impl Interest {
         for topic in self.claimed(&patterns) {
             table.take(topic);
         }
-        self.tell(table);
+        self.notify(table);
         Ok(Claim { interest: self.clone(), patterns })
     }
 
@@ -154,7 +154,7 @@ impl Interest {
         self.table().drain(fresh_max)
     }
 
-    /// Whether someone wants the topic by its name.
+    /// Whether a client wants the topic by its name.
     pub fn is_wanted(&self, topic: &str) -> bool {
         self.table().is_wanted(topic)
     }
@@ -164,56 +164,56 @@ impl Interest {
         self.table().all_wanted().cloned().collect()
     }
 
-    /// Says something of a topic to those who want it.
-    pub fn say(&self, topic: &str, saying: DemandStatus) {
+    /// Sets the status of a topic, for the clients that want it.
+    pub fn set_status(&self, topic: &str, status: DemandStatus) {
         let mut table = self.table();
-        if let Some(version) = table.say(topic, saying) {
-            self.said.store(version, Ordering::Release);
+        if let Some(version) = table.set_status(topic, status) {
+            self.status_version.store(version, Ordering::Release);
         }
     }
 
-    /// Something has come of the topic: what was said of it does not hold any more. Whether anything was.
-    pub fn unsay(&self, topic: &str) -> bool {
-        self.table().unsay(topic)
+    /// Data of the topic have arrived: its status does not hold any more. Whether it had one.
+    pub fn clear_status(&self, topic: &str) -> bool {
+        self.table().clear_status(topic)
     }
 
-    /// Version of the last saying.
-    pub fn said(&self) -> u64 {
-        self.said.load(Ordering::Acquire)
+    /// Version of the newest status.
+    pub fn status_version(&self) -> u64 {
+        self.status_version.load(Ordering::Acquire)
     }
 
-    /// What was said after this version, oldest first, and the version of the last; not all at once, if it is much.
-    pub fn said_after(&self, version: u64) -> (u64, Vec<(Box<str>, DemandStatus)>) {
-        self.table().said_after(version)
+    /// The statuses after this version, oldest first, and the version of the last; not all at once, if there are many.
+    pub fn statuses_after(&self, version: u64) -> (u64, Vec<(Box<str>, DemandStatus)>) {
+        self.table().statuses_after(version)
     }
 
-    /// What was said of these topics up to this version.
-    pub fn said_of<'p>(
+    /// The statuses of these topics up to this version.
+    pub fn statuses_of<'p>(
         &self,
         topics: impl Iterator<Item = &'p Pattern>,
         version: u64,
     ) -> Vec<(&'p str, Option<DemandStatus>)> {
         let table = self.table();
-        let said = |topic: &str| {
-            let said = table.saying(topic).filter(|(its, _)| *its <= version);
-            said.map(|(_, saying)| saying.clone())
+        let status = |topic: &str| {
+            let status = table.status(topic).filter(|(its, _)| *its <= version);
+            status.map(|(_, status)| status.clone())
         };
-        topics.map(|topic| (topic.as_str(), said(topic.as_str()))).collect()
+        topics.map(|topic| (topic.as_str(), status(topic.as_str()))).collect()
     }
 
     /// The exact ones of these patterns that may be asked for.
     fn claimed<'p>(&self, patterns: &'p [Pattern]) -> impl Iterator<Item = &'p str> {
-        exact(patterns).filter(|topic| self.may_ask(topic))
+        exact(patterns).filter(|topic| self.allows(topic))
     }
 
-    fn tell(&self, table: MutexGuard<'_, Table>) {
+    fn notify(&self, table: MutexGuard<'_, Table>) {
         self.wanted.set(table.wanted() as f64);
         if table.has_news() {
             self.news.notify_one();
         }
     }
 
-    /// Whoever panicked with the lock held has left the table whole: each of its steps is.
+    /// Every step leaves the table consistent, so a poisoned lock still guards a valid one.
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -231,7 +231,7 @@ impl Drop for Claim {
         for topic in self.interest.claimed(&self.patterns) {
             table.give_back(topic);
         }
-        self.interest.tell(table);
+        self.interest.notify(table);
     }
 }
 
@@ -240,7 +240,7 @@ impl AddressShare {
         self.count
     }
 
-    /// The session has so many exact topics now. The error: with them its address has too many, and nothing has changed.
+    /// The session has this many exact topics now. The error: with them its address has too many, and nothing has changed.
     pub fn set(&mut self, count: usize) -> Result<(), TooManyTopics> {
         let mut addresses = self.interest.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let others = addresses.get(&self.address).copied().unwrap_or_default() - self.count;
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn wishes_are_drained_in_their_order_and_what_is_given_back_at_once() {
+    fn topics_are_drained_in_their_order_and_what_is_given_back_at_once() {
         let interest = open(100);
         let first: Vec<Claim> = ["z", "y", "x"].map(|topic| interest.claim(patterns(&[topic])).expect("room")).into();
         let _last = interest.claim(patterns(&["a"])).expect("room");
@@ -378,30 +378,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_a_topic_is_for_those_who_want_it_and_as_long_as_they_do() {
+    fn a_status_is_for_clients_that_want_the_topic_and_as_long_as_they_do() {
         let interest = open(10);
         let refused = |message: &str| DemandStatus::Refused { message: message.to_string() };
-        interest.say("a", refused("nobody asked"));
-        assert_eq!(interest.said(), 0);
+        interest.set_status("a", refused("nobody asked"));
+        assert_eq!(interest.status_version(), 0);
         let claim = interest.claim(patterns(&["a", "b"])).expect("room");
-        interest.say("a", refused("no"));
-        interest.say("b", refused("no"));
-        interest.say("a", refused("still no"));
-        let (version, said) = interest.said_after(0);
-        assert_eq!((version, interest.said()), (3, 3));
-        assert_eq!(said, [("b".into(), refused("no")), ("a".into(), refused("still no"))]);
-        assert_eq!(interest.said_after(2).1.len(), 1);
+        interest.set_status("a", refused("no"));
+        interest.set_status("b", refused("no"));
+        interest.set_status("a", refused("still no"));
+        let (version, statuses) = interest.statuses_after(0);
+        assert_eq!((version, interest.status_version()), (3, 3));
+        assert_eq!(statuses, [("b".into(), refused("no")), ("a".into(), refused("still no"))]);
+        assert_eq!(interest.statuses_after(2).1.len(), 1);
         let both = patterns(&["a", "b"]);
-        let known: Vec<bool> = interest.said_of(both.iter(), 2).into_iter().map(|(_, said)| said.is_some()).collect();
+        let known: Vec<bool> =
+            interest.statuses_of(both.iter(), 2).into_iter().map(|(_, status)| status.is_some()).collect();
         assert_eq!(known, [false, true], "what is newer comes as news");
-        assert!(interest.unsay("b") && !interest.unsay("b"));
+        assert!(interest.clear_status("b") && !interest.clear_status("b"));
         drop(claim);
         interest.drain(usize::MAX);
-        assert_eq!((interest.said_after(0).1.len(), interest.table().len()), (0, 0));
+        assert_eq!((interest.statuses_after(0).1.len(), interest.table().len()), (0, 0));
     }
 
     #[test]
-    fn topics_that_may_not_be_asked_for_are_not_claimed() {
+    fn topics_that_are_not_allowed_are_not_claimed() {
         let allowed = vec![Pattern::parse("chat.*").expect("a pattern")];
         let interest = Interest::within(InterestBounds { allowed, ..InterestBounds::of(1) }, &Meters::unread());
         let claim = interest.claim(patterns(&["chat.rust", "orders", "secrets"])).expect("only one counts");
@@ -411,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_so_many_topics_over_all_its_sessions() {
+    fn an_address_has_a_bound_of_topics_over_all_its_sessions() {
         let interest =
             Interest::within(InterestBounds { per_address_max: Some(5), ..InterestBounds::of(100) }, &Meters::unread());
         let address = IpAddr::from([127, 0, 0, 1]);

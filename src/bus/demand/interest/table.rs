@@ -1,4 +1,4 @@
-//! The table behind [`Interest`](crate::bus::demand::interest::Interest): who wants what, what of it the intake knows, what was said of it.
+//! The table behind [`Interest`](crate::bus::demand::interest::Interest): what clients want, what of it the intake knows, and the status of it.
 //!
 //! Each of its steps leaves it whole. Nothing is remembered of a topic that nobody wants and of which the intake knows that.
 
@@ -6,35 +6,35 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::bus::demand::interest::{DemandStatus, InterestChange};
 
-/// Sayings that are told in one go: copying them takes less than a millisecond.
-const SAID_MAX: usize = 1024;
+/// Statuses that are copied in one go: that takes less than a millisecond.
+const STATUSES_MAX: usize = 1024;
 
 /// At most twice as many entries as topics may be wanted: those that are, and those that were and of which the intake
-/// was not told otherwise yet.
+/// does not know better yet.
 #[derive(Default)]
 pub(super) struct Table {
     topics: HashMap<Box<str>, Want>,
     /// Topics with a claim.
     wanted: usize,
-    /// Topics of which the intake was told otherwise than is so, in the order in which that became so: nobody's wishes
-    /// wait for later ones of others.
+    /// Topics of which the intake does not know yet what is so, in the order in which that became so: no client waits for
+    /// later ones.
     fresh: BTreeMap<u64, Box<str>>,
     gone: BTreeMap<u64, Box<str>>,
     /// Number of the last that came into one of these two.
     turn: u64,
-    /// Topics that something was said of, by the version of that.
-    sayings: BTreeMap<u64, Box<str>>,
+    /// Topics with a status, by its version.
+    statuses: BTreeMap<u64, Box<str>>,
     version: u64,
 }
 
 #[derive(Default)]
 struct Want {
     claims: u32,
-    /// The intake was told that the topic is wanted.
-    told: bool,
+    /// The intake knows that the topic is wanted.
+    known: bool,
     /// Its place in `fresh` or `gone`.
     turn: u64,
-    said: Option<(u64, DemandStatus)>,
+    status: Option<(u64, DemandStatus)>,
 }
 
 impl Table {
@@ -82,13 +82,13 @@ impl Table {
         }
     }
 
-    /// Keeps the topic among the news if it is otherwise than the intake was told.
+    /// Keeps the topic among the news if it is otherwise than the intake knows.
     fn compare(&mut self, topic: &str) {
         let Some(want) = self.topics.get_mut(topic) else { return };
         self.fresh.remove(&want.turn);
         self.gone.remove(&want.turn);
         let is_wanted = want.claims > 0;
-        if is_wanted != want.told {
+        if is_wanted != want.known {
             self.turn += 1;
             want.turn = self.turn;
             let news = if is_wanted { &mut self.fresh } else { &mut self.gone };
@@ -99,7 +99,7 @@ impl Table {
     }
 
     fn forget(&mut self, topic: &str) {
-        self.unsay(topic);
+        self.clear_status(topic);
         self.topics.remove(topic);
     }
 
@@ -113,40 +113,40 @@ impl Table {
         for _ in 0..fresh_max {
             let Some((_, topic)) = self.fresh.pop_first() else { break };
             if let Some(want) = self.topics.get_mut(&topic) {
-                want.told = true;
+                want.known = true;
             }
             changes.push(InterestChange { topic, wanted: true });
         }
         changes
     }
 
-    /// Remembers what is said of a topic, if someone wants it, as far as the intake knows; gives the version that this has.
-    pub fn say(&mut self, topic: &str, saying: DemandStatus) -> Option<u64> {
+    /// Remembers the status of a topic, if a client wants it, as far as the intake knows; returns its version.
+    pub fn set_status(&mut self, topic: &str, status: DemandStatus) -> Option<u64> {
         let want = self.topics.get_mut(topic)?;
         self.version += 1;
-        if let Some((before, _)) = want.said.replace((self.version, saying)) {
-            self.sayings.remove(&before);
+        if let Some((before, _)) = want.status.replace((self.version, status)) {
+            self.statuses.remove(&before);
         }
-        self.sayings.insert(self.version, topic.into());
+        self.statuses.insert(self.version, topic.into());
         Some(self.version)
     }
 
-    /// Forgets what was said of a topic. Whether anything was.
-    pub fn unsay(&mut self, topic: &str) -> bool {
-        let said = self.topics.get_mut(topic).and_then(|want| want.said.take());
-        said.is_some_and(|(version, _)| self.sayings.remove(&version).is_some())
+    /// Forgets the status of a topic. Whether it had one.
+    pub fn clear_status(&mut self, topic: &str) -> bool {
+        let status = self.topics.get_mut(topic).and_then(|want| want.status.take());
+        status.is_some_and(|(version, _)| self.statuses.remove(&version).is_some())
     }
 
-    pub fn saying(&self, topic: &str) -> Option<&(u64, DemandStatus)> {
-        self.topics.get(topic)?.said.as_ref()
+    pub fn status(&self, topic: &str) -> Option<&(u64, DemandStatus)> {
+        self.topics.get(topic)?.status.as_ref()
     }
 
-    /// What was said after this version, oldest first, and the version of the last; not more than is told in a turn.
-    pub fn said_after(&self, version: u64) -> (u64, Vec<(Box<str>, DemandStatus)>) {
-        let news = self.sayings.range(version + 1..).take(SAID_MAX);
+    /// The statuses after this version, oldest first, and the version of the last; at most `STATUSES_MAX`.
+    pub fn statuses_after(&self, version: u64) -> (u64, Vec<(Box<str>, DemandStatus)>) {
+        let news = self.statuses.range(version + 1..).take(STATUSES_MAX);
         let last = news.clone().last().map(|(version, _)| *version);
-        let told = news.filter_map(|(_, topic)| Some((topic.clone(), self.saying(topic)?.1.clone())));
-        let told: Vec<(Box<str>, DemandStatus)> = told.collect();
-        (last.filter(|_| told.len() == SAID_MAX).unwrap_or(self.version), told)
+        let statuses = news.filter_map(|(_, topic)| Some((topic.clone(), self.status(topic)?.1.clone())));
+        let statuses: Vec<(Box<str>, DemandStatus)> = statuses.collect();
+        (last.filter(|_| statuses.len() == STATUSES_MAX).unwrap_or(self.version), statuses)
     }
 }

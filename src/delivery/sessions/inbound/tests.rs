@@ -19,7 +19,7 @@ fn close_code(client: &HarnessClient) -> Option<u16> {
 
 fn harness() -> Harness {
     let mut harness = Harness::open();
-    harness.shard.settings.message_timeout = std::time::Duration::from_secs(30);
+    harness.shard.settings.limits.message_timeout = std::time::Duration::from_secs(30);
     harness
 }
 
@@ -57,7 +57,7 @@ fn a_message_that_does_not_end_in_time_ends_its_session_however_its_bytes_trickl
 #[test]
 fn whole_messages_have_time_whatever_they_wait_for() {
     let mut harness = harness();
-    harness.shard.settings.messages_per_second_max = 1;
+    harness.shard.settings.limits.messages_per_second_max = 1;
     let ping = [&[0x81, 0x80 | 13, 0, 0, 0, 0][..], br#"{"op":"ping"}"#].concat();
     let (throttled, blocked, slow) = (harness.join(), harness.join(), harness.join());
     send(&mut harness, &throttled, &ping.repeat(100));
@@ -84,7 +84,7 @@ fn whole_messages_have_time_whatever_they_wait_for() {
 fn beyond_the_bytes_of_all_those_that_began_first_are_ended() {
     const BYTES: usize = 10_000;
     let mut harness = harness();
-    harness.shard.settings.inbound_bytes_total_max = 40 * BYTES;
+    harness.shard.settings.limits.inbound_bytes_total_max = 40 * BYTES;
     let half = [&[0x81, 0x80 | 126, 0xFF, 0xFF, 0, 0, 0, 0][..], &vec![b' '; BYTES]].concat();
     let clients: Vec<HarnessClient> = (0..100).map(|_| harness.join()).collect();
     for client in &clients {

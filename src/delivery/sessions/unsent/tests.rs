@@ -59,7 +59,7 @@ fn clients_that_stall_in_one_large_frame_hold_it_once_and_so_they_do_when_they_a
 #[test]
 fn beyond_the_bytes_of_all_those_that_hold_the_oldest_are_cut() {
     let mut harness = Harness::open();
-    harness.shard.settings.unsent_bytes_total_max = 16 * LARGE;
+    harness.shard.settings.slow.unsent_bytes_total_max = 16 * LARGE;
     let clients: Vec<HarnessClient> = (0..40).map(|n| subscriber(&mut harness, &format!("t{n}"))).collect();
     let reader = subscriber(&mut harness, ">");
     for (n, client) in clients.iter().enumerate() {
@@ -91,12 +91,12 @@ fn clients_that_catch_up_while_much_is_held_get_single_frames_that_all_share() {
         harness.shard.sessions[client.id].unsent().len()
     };
     // The answer to the subscription is held first; a slice follows once the socket takes something.
-    harness.shard.settings.unsent_bytes_total_max = 1 << 20;
+    harness.shard.settings.slow.unsent_bytes_total_max = 1 << 20;
     let crowd: Vec<usize> = (0..4).map(|_| join(&mut harness)).collect();
     assert!(crowd.iter().all(|held| *held > 0));
     for scarce in [false, true] {
         if scarce {
-            harness.shard.settings.unsent_bytes_total_max = harness.shard.sessions.unsent_bytes();
+            harness.shard.settings.slow.unsent_bytes_total_max = harness.shard.sessions.unsent_bytes();
         }
         let client = harness.adopt(SessionOptions {
             patterns: vec![Pattern::parse(">").expect("a pattern")],

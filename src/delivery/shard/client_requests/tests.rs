@@ -96,7 +96,7 @@ fn clients_may_request_what_is_allowed_and_not_too_much() {
         assert!(harness.answers(&client, SEND).is_empty());
     }
     assert_eq!(codes(&harness.answers(&client, SEND)), ["busy"]);
-    for _ in REQUESTS_MAX as u32..harness.shard.settings.client_requests_per_second_max {
+    for _ in REQUESTS_MAX as u32..harness.shard.settings.limits.client_requests_per_second_max {
         taken(&harness).answer.give(RequestAnswer::Sent);
         harness.settle();
         assert_eq!(codes(&harness.answers(&client, SEND)), ["sent"], "one place is free again");

@@ -5,6 +5,7 @@ use crate::delivery::handoff::SessionOptions;
 use crate::delivery::harness::{Harness, HarnessClient};
 use crate::delivery::shard::draining::DRAIN_PART;
 use crate::protocol::encoding::Format;
+use crate::settings::table::OnStale;
 use crate::words::topic::Pattern;
 
 fn subscriber(harness: &mut Harness, format: Format) -> HarnessClient {
@@ -47,7 +48,7 @@ fn raw_sessions_leave_a_stale_feed_within_a_second_and_not_all_at_once() {
     let stale = FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms: 1, message: "it is down".to_string() };
     for (ends, code) in [(true, Some([3, 245])), (false, None)] {
         let mut harness = Harness::open();
-        harness.shard.settings.ends_raw_when_stale = ends;
+        harness.shard.settings.raw.on_stale = if ends { OnStale::Close } else { OnStale::Keep };
         let raw: Vec<HarnessClient> = (0..40).map(|_| subscriber(&mut harness, Format::Raw)).collect();
         let envelope = subscriber(&mut harness, Format::Envelope);
         harness.pass_second();

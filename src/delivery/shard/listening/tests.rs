@@ -70,7 +70,7 @@ fn clients_that_send_what_is_costly_to_read_share_a_bounded_part_of_each_turn() 
 #[test]
 fn as_many_messages_as_are_allowed_are_read_in_a_second_and_nothing_else_counts() {
     let mut harness = Harness::open();
-    harness.shard.settings.messages_per_second_max = 100;
+    harness.shard.settings.limits.messages_per_second_max = 100;
     let client = harness.join();
     for second in 0..3 {
         for n in 0..100 {
@@ -100,7 +100,7 @@ fn as_many_messages_as_are_allowed_are_read_in_a_second_and_nothing_else_counts(
 #[test]
 fn bytes_of_messages_are_bounded_in_a_second_too() {
     let mut harness = Harness::open();
-    harness.shard.settings.inbound_bytes_per_second_max = 200_000;
+    harness.shard.settings.limits.inbound_bytes_per_second_max = 200_000;
     let client = deflating(&mut harness);
     send(&mut harness, &client, &bloated().repeat(9));
     for heard in [4, 4, 1] {

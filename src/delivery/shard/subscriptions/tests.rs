@@ -99,7 +99,7 @@ fn a_session_has_a_limit_of_wildcards() {
     let mut harness = Harness::open();
     let client = harness.join();
     let topics = |count: usize| -> Vec<String> { (0..count).map(|n| format!("t{n}.*")).collect() };
-    let max = harness.shard.settings.wildcards_max;
+    let max = harness.shard.settings.limits.wildcards_max;
     let heard = harness.answers(&client, &json!({"op": "subscribe", "topics": topics(max)}).to_string());
     assert_eq!(heard[0]["op"], "subscribed");
     let heard = harness.answers(&client, &json!({"op": "subscribe", "topics": topics(max + 1)}).to_string());

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::bus::retention::{GapReason, Retention, TopicStatus};
+use crate::bus::retention::Retention;
+use crate::bus::topic_status::{GapReason, TopicStatus};
 use crate::intake::recorded::capture;
 use crate::json::{Each, Pointer, find};
 use crate::protocol::encoding::{Payload, PayloadKind};

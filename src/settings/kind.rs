@@ -1,4 +1,4 @@
-//! What a setting may hold: reading a value from text or TOML, and saying what was expected where it cannot be read.
+//! What a setting may hold: reading a value from text or TOML, and an error with what was expected where it cannot be read.
 //!
 //! Pure: nothing here knows where a text came from, so the file, the variables and the flags obey the same rules.
 
@@ -9,8 +9,8 @@ use std::time::Duration;
 use toml::de::DeValue;
 use url::Url;
 
-use crate::config::{list, logs};
 use crate::profile::target::without_secrets;
+use crate::settings::{filter, list};
 use crate::words::size::{UNITS, read_size};
 
 /// The type of a setting, with its bounds (both ends included).
@@ -94,7 +94,9 @@ impl SettingKind {
                     Err(None)
                 }
             }
-            SettingKind::LogFilter => logs::check_filter(text).map(|()| SettingValue::Text(text.into())).map_err(Some),
+            SettingKind::LogFilter => {
+                filter::check_filter(text).map(|()| SettingValue::Text(text.into())).map_err(Some)
+            }
             SettingKind::DurationOrNone { .. } if text == "none" => Ok(SettingValue::Never),
             SettingKind::Duration { min, max } | SettingKind::DurationOrNone { min, max } => read_duration(text)
                 .and_then(

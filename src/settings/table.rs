@@ -2,78 +2,15 @@
 //! [`Config`] and docs/CONFIGURATION.md.
 //!
 //! A new setting is one line here. Its TOML key is `section.key`, its variable `FANLINE_SECTION_KEY`, its flag
-//! `--section-key`.
+//! `--section-key`. Rooms take whole sections, whose `Default` is what is documented, so its use is `slow.replay_max`
+//! everywhere.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::config::kind::{SettingKind, SettingValue};
-use crate::config::values::Values;
-
-/// One thing that can be set.
-#[derive(Debug)]
-pub struct Setting {
-    /// Dotted: `slow.replay_max`; without a dot for what stands above the first section.
-    pub name: &'static str,
-    pub kind: SettingKind,
-    pub preset: Preset,
-    /// One sentence: what it is, and what happens at the bound.
-    pub doc: &'static str,
-}
-
-/// What a setting holds if nobody sets it.
-#[derive(Clone, Copy, Debug)]
-pub enum Preset {
-    Is(&'static str),
-    /// Nothing, and an empty text means nothing too; with an example of a value.
-    Unset(&'static str),
-}
-
-/// Settings that belong together: one section of the file, one struct of [`Config`].
-#[derive(Debug)]
-pub struct SettingsSection {
-    /// Empty for what stands above the first section.
-    pub name: &'static str,
-    pub about: &'static str,
-    pub settings: &'static [Setting],
-}
-
-impl Setting {
-    /// Name of the environment variable.
-    pub fn variable(&self) -> String {
-        format!("{VARIABLE_PREFIX}{}", self.name.to_uppercase().replace('.', "_"))
-    }
-
-    /// Name of the flag, without the dashes in front.
-    pub fn flag(&self) -> String {
-        match self.name {
-            "upstream.profile" | "upstream.subscribe" | "upstream.topic" => self.key().to_owned(),
-            name => name.replace(['.', '_'], "-"),
-        }
-    }
-
-    /// The name inside its section.
-    pub fn key(&self) -> &'static str {
-        self.name.rsplit_once('.').map_or(self.name, |(_, key)| key)
-    }
-
-    /// Whether a value may hold a key, so that it is not printed.
-    pub fn is_secret(&self) -> bool {
-        self.name == "upstream.headers"
-    }
-
-    pub fn is_optional(&self) -> bool {
-        matches!(self.preset, Preset::Unset(_))
-    }
-
-    /// The value if nobody sets it.
-    pub fn default(&self) -> Option<SettingValue> {
-        match self.preset {
-            Preset::Is(text) => Some(self.kind.read_text(text).expect("a test reads every default")),
-            Preset::Unset(_) => None,
-        }
-    }
-}
+use crate::settings::kind::SettingKind;
+use crate::settings::setting::{Preset, Setting, SettingsSection};
+use crate::settings::values::Values;
 
 /// Every setting, in the order of the documentation.
 pub fn all() -> impl Iterator<Item = &'static Setting> + Clone {
@@ -84,15 +21,7 @@ pub fn find(name: &str) -> Option<&'static Setting> {
     all().find(|setting| setting.name == name)
 }
 
-pub const VARIABLE_PREFIX: &str = "FANLINE_";
-
-/// Path of the configuration file; the same as `--config`.
-pub const VARIABLE_CONFIG: &str = "FANLINE_CONFIG";
-
-/// Variables that are no settings: the path of the file, and where tests find recordings.
-pub const VARIABLES_BESIDE: [&str; 2] = [VARIABLE_CONFIG, "FANLINE_SHARED"];
-
-/// SettingValue of `log.format`.
+/// Value of `log.format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     Text,
@@ -103,7 +32,7 @@ impl LogFormat {
     pub const NAMES: &'static [&'static str] = &["text", "json"];
 }
 
-/// SettingValue of `upstream.demand`.
+/// Value of `upstream.demand`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DemandMode {
     Off,
@@ -117,7 +46,8 @@ impl DemandMode {
 /// How long something may last; none: for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeout(pub Option<Duration>);
-/// SettingValue of `raw.on_stale`.
+
+/// Value of `raw.on_stale`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnStale {
     Close,
@@ -126,12 +56,17 @@ pub enum OnStale {
 
 impl OnStale {
     pub const NAMES: &'static [&'static str] = &["close", "keep"];
+
+    /// Raw sessions are ended while the feed is stale, since they cannot be notified.
+    pub fn closes(self) -> bool {
+        self == OnStale::Close
+    }
 }
 
 macro_rules! settings {
     (
         $top_about:literal { $($top:ident : $top_type:ty = $top_preset:expr, $top_kind:expr, $top_doc:literal;)* }
-        $($section:ident $Struct:ident $about:literal {
+        $($(#[$attribute:meta])* $section:ident $Struct:ident $about:literal {
             $($field:ident : $type:ty = $preset:expr, $kind:expr, $doc:literal;)*
         })*
     ) => {
@@ -144,9 +79,23 @@ macro_rules! settings {
 
         $(
             #[doc = $about]
+            $(#[$attribute])*
             #[derive(Clone, Debug, PartialEq)]
             pub struct $Struct {
                 $(#[doc = $doc] pub $field: $type,)*
+            }
+
+            impl $Struct {
+                fn from_values(values: &Values) -> $Struct {
+                    $Struct { $($field: values.take(concat!(stringify!($section), ".", stringify!($field))),)* }
+                }
+            }
+
+            impl Default for $Struct {
+                /// The documented defaults.
+                fn default() -> $Struct {
+                    $Struct::from_values(&Values::defaults())
+                }
             }
         )*
 
@@ -166,13 +115,18 @@ macro_rules! settings {
 
         impl Config {
             /// Puts values into their fields; the cross-checks are the caller's.
-            pub(super) fn from_values(values: &Values) -> Config {
+            pub fn from_values(values: &Values) -> Config {
                 Config {
                     $($top: values.take(stringify!($top)),)*
-                    $($section: $Struct {
-                        $($field: values.take(concat!(stringify!($section), ".", stringify!($field))),)*
-                    },)*
+                    $($section: $Struct::from_values(values),)*
                 }
+            }
+        }
+
+        impl Default for Config {
+            /// The documented defaults.
+            fn default() -> Config {
+                Config::from_values(&Values::defaults())
             }
         }
     };
@@ -228,20 +182,20 @@ settings! {
             "What to ask the feed for, in the feed's own words; the profile knows how to ask.";
         topic: Option<String> = Unset("/data/s"), SettingKind::Pointer,
             "Where the topic stands in a message of a generic feed; without it guessed from the first messages, and the log says what was guessed.";
-        connect_timeout: Duration = Is("10s"), duration(MS, HOUR),
-            "An attempt to connect (name, TCP, TLS, upgrade) is given up after this time, and the next one is made.";
+        connect_timeout: Option<Duration> = Unset("10s"), duration(MS, HOUR),
+            "An attempt to connect (name, TCP, TLS, upgrade) is given up after this time, and the next one is made; without it the profile's, else 10s.";
         idle_timeout: Option<Timeout> = Unset("30s"), duration_or_none(MS, DAY),
             "A feed that sends nothing for this time is called silent, and is connected to anew after twice this time; `none` for a feed that may be quiet, whose answers to pings are enough; without it the profile's, else 30s.";
-        ping_interval: Duration = Is("15s"), duration(MS, HOUR),
-            "Time between WebSocket pings to the feed.";
-        pong_timeout: Duration = Is("10s"), duration(MS, HOUR),
-            "A feed that does not answer a ping for this time is left and connected to again.";
-        backoff_min: Duration = Is("250ms"), duration(MS, HOUR),
-            "Upper bound of the random pause before the first attempt to connect again; it doubles with each attempt.";
-        backoff_max: Duration = Is("30s"), duration(MS, HOUR),
-            "Upper bound of the random pause before any attempt to connect again.";
-        message_bytes_max: usize = Is("16MiB"), bytes(KIB, GIB),
-            "A larger message from the feed ends that connection, and the next one is made.";
+        ping_interval: Option<Duration> = Unset("15s"), duration(MS, HOUR),
+            "Time between WebSocket pings to the feed; without it the profile's, else 15s.";
+        pong_timeout: Option<Duration> = Unset("10s"), duration(MS, HOUR),
+            "A feed that does not answer a ping for this time is left and connected to again; without it the profile's, else 10s.";
+        backoff_min: Option<Duration> = Unset("250ms"), duration(MS, HOUR),
+            "Upper bound of the random pause before the first attempt to connect again; it doubles with each attempt; without it the profile's, else 250ms.";
+        backoff_max: Option<Duration> = Unset("30s"), duration(MS, HOUR),
+            "Upper bound of the random pause before any attempt to connect again; without it the profile's, else 30s.";
+        message_bytes_max: Option<usize> = Unset("16MiB"), bytes(KIB, GIB),
+            "A larger message from the feed ends that connection, and the next one is made; without it the profile's, else 16MiB.";
         first_message_timeout: Duration = Is("30s"), duration(MS, DAY),
             "A subscription that the feed has granted, and on which nothing has come for this time, is told as silent: in the log, in the metrics and to clients that wait for it.";
         demand: DemandMode = Is("off"), SettingKind::Choice(DemandMode::NAMES),
@@ -255,7 +209,8 @@ settings! {
         request: bool = Is("false"), SettingKind::Switch,
             "Whether clients may ask the feed by `request`, in the name of the server.";
     }
-    simulate Simulate "The simulated market: served if no feed is given, and by `fanline simulate`." {
+    #[derive(Copy)]
+    simulate MarketSettings "The simulated market: served if no feed is given, and by `fanline simulate`." {
         seed: u64 = Is("1"), count(0, u64::MAX),
             "The same seed gives the same messages, all but their times.";
         rate: f64 = Is("200"), SettingKind::Number { min: 0.01, max: 10_000_000.0 },
@@ -263,27 +218,31 @@ settings! {
         symbols: usize = Is("60"), count(1, 500_000),
             "Number of symbols.";
     }
+    #[derive(Copy)]
     ring Ring "What clients can catch up with or resume from." {
         frames_max: usize = Is("65536"), count(2, 1 << 26),
             "Frames the ring holds, rounded up to a power of two; the newest frame overwrites the oldest.";
         bytes_max: usize = Is("64MiB"), bytes(64 * KIB, 1024 * GIB),
             "Payload bytes the ring holds; beyond them the oldest frames are dropped.";
     }
-    history History "What newcomers get besides the current values." {
+    history History "What clients that join get besides the current values." {
         keep: Vec<String> = Is(""), SettingKind::List,
             "Topics of which the last messages are kept instead of the newest alone, as `PATTERN=COUNT` with a count up to 1000, such as `chat.*=50`; the first match counts.";
     }
+    #[derive(Copy)]
     topics Topics "Topics that come and go." {
         expire_after: Duration = Is("7d"), duration(Duration::ZERO, MONTH),
             "A topic of which nothing has come for this time is forgotten, once the ring holds nothing of it, and counts no more for `limits.topics_max`; 0 means never. Topics of snapshots and deltas stay.";
     }
+    #[derive(Copy)]
     shards Shards "The threads that own the clients." {
         count: usize = Is("0"), count(0, 1024),
             "Number of shards; 0 means one per core.";
         spread_after: usize = Is("1024"), count(1, 10_000_000),
             "Clients that a shard is given before one that has none comes into use, unless those in use are busy more than half of the time; 1 spreads clients evenly from the first on.";
     }
-    limits Limits "Bounds of what the server takes on; at each bound it refuses and counts." {
+    #[derive(Copy)]
+    limits ServerLimits "Bounds of what the server takes on; at each bound it refuses and counts." {
         topics_max: usize = Is("100000"), count(1, 10_000_000),
             "Topics that have a current value; frames of further topics are refused. With `upstream.demand` also the topics that clients are subscribed to by name; further ones are refused with `too_many_topics`.";
         sessions_max: usize = Is("100000"), count(1, 10_000_000),
@@ -306,11 +265,11 @@ settings! {
             "Bytes of the patterns of one session together; further ones are refused with `too_many_pattern_bytes`.";
         lane_bytes_total_max: usize = Is("256MiB"), bytes(64 * KIB, 1024 * GIB),
             "Memory that the different sets of patterns of a shard may take together, with their places in the topics that they match; a further set is refused with `lanes_full`.";
-        messages_per_second_max: usize = Is("100"), count(1, 1_000_000),
+        messages_per_second_max: u32 = Is("100"), count(1, 1_000_000),
             "Messages (commands, pings) read from one client in a second; what it sends beyond that waits in its socket.";
-        inbound_bytes_per_second_max: usize = Is("1MiB"), bytes(KIB, GIB),
+        inbound_bytes_per_second_max: u32 = Is("1MiB"), bytes(KIB, GIB),
             "Bytes of messages, inflated, read from one client in a second; what it sends beyond that waits in its socket.";
-        client_requests_per_second_max: usize = Is("5"), count(1, 1_000_000),
+        client_requests_per_second_max: u32 = Is("5"), count(1, 1_000_000),
             "Commands `send` and `request` of one client in a second; further ones are refused with `too_fast`.";
         message_bytes_max: usize = Is("64KiB"), bytes(128, MIB),
             "A larger message from a client ends its session with close code 1009; one is read in one go, so the largest bound is what holds up nobody else.";
@@ -321,9 +280,9 @@ settings! {
     }
     http Http "HTTP, up to the upgrade: places, times, answers, and which web pages may ask." {
         connections_max: usize = Is("10000"), count(1, 1_000_000),
-            "Connections that are not upgraded; at the bound an idle one is closed for a newcomer, then one that has not sent a request; if all are being answered, newcomers wait.";
+            "Connections that are not upgraded; at the bound an idle one is closed for a new one, then one that has not sent a request; if all are being answered, new ones wait.";
         connections_per_address_max: usize = Is("2500"), count(0, 1_000_000),
-            "Of them, connections from one IP address; at the bound an idle or silent one of the address is closed for a newcomer, else the newcomer gets HTTP 503; 0 means no limit.";
+            "Of them, connections from one IP address; at the bound an idle or silent one of the address is closed for a new one, else the new one gets HTTP 503; 0 means no limit.";
         pending_per_address_max: usize = Is("625"), count(0, 1_000_000),
             "Of them, connections from one IP address that have not sent the whole head of a request; a further one closes the oldest; 0 means no limit.";
         header_timeout: Duration = Is("3s"), duration(MS, HOUR),
@@ -347,30 +306,35 @@ settings! {
         listen: Option<SocketAddr> = Unset("127.0.0.1:9090"), SettingKind::Address,
             "Address that serves `/metrics`, `/healthz` and `/readyz`; `/metrics` is then no longer served where clients connect. Keep it on the loopback or a private network.";
     }
+    #[derive(Copy)]
     heartbeat Heartbeat "Messages that tell a client that nothing is missing." {
         interval: Duration = Is("15s"), duration(MS, HOUR),
             "A client to which nothing was sent for this time gets a `heartbeat`.";
     }
+    #[derive(Copy)]
     ping Ping "WebSocket pings to clients." {
         interval: Duration = Is("25s"), duration(MS, HOUR),
             "A client from which nothing was heard for this time gets a ping; keep it below the idle timeout of proxies in between.";
         timeout: Duration = Is("20s"), duration(MS, HOUR),
             "A client that does not answer a ping for this time is closed with code 4408.";
     }
+    #[derive(Copy)]
     slow Slow "Clients that cannot keep up; nothing is ever queued for them." {
         replay_max: Duration = Is("2s"), duration(Duration::ZERO, HOUR),
             "A client that is behind by at most this time gets everything it missed, one further behind skips to the latest values.";
         write_deadline: Duration = Is("2m"), duration(MS, HOUR),
             "A client that accepts no byte for this time is closed with code 4409; until then it may come back, and costs next to nothing.";
-        unsent_bytes_max: usize = Is("128KiB"), bytes(KIB, 16 * MIB),
+        unsent_bytes_max: u32 = Is("128KiB"), bytes(KIB, 16 * MIB),
             "Unsent bytes the kernel may hold per client (TCP_NOTSENT_LOWAT); less means fresher data for slow clients.";
         unsent_bytes_total_max: usize = Is("32MiB"), bytes(MIB, 1024 * GIB),
             "Bytes that a shard holds for clients that have not taken them, each counted once however many share it; beyond half of it clients that catch up get single frames, which all share; beyond it the clients that hold the oldest are cut.";
     }
+    #[derive(Copy)]
     raw Raw "Clients with `format=raw`, which get the feed's messages and no word besides." {
         on_stale: OnStale = Is("close"), SettingKind::Choice(OnStale::NAMES),
             "What becomes of them while the feed is stale: `close` ends them within a second with code 1013, and refuses new ones with 503 `feed_stale` until it is live; `keep` leaves them with old data.";
     }
+    #[derive(Copy)]
     compression Compression "permessage-deflate (RFC 7692) to clients that offer it." {
         enabled: bool = Is("true"), SettingKind::Switch,
             "Whether the offer is taken.";
@@ -380,9 +344,10 @@ settings! {
             "Shared compression windows per shard, each of about 300 KiB; 0 for none; lanes beyond it compress each frame by itself.";
         window_members_min: usize = Is("4"), count(1, 1_000_000),
             "Sessions that must see the identical stream before it gets a shared window; it is closed below half of that.";
-        window_cut_max: usize = Is("1024"), count(1, 1_000_000),
+        window_cut_max: u32 = Is("1024"), count(1, 1_000_000),
             "Frames that sessions wait at most to join a shared window, which is then forgotten and begun anew; they wait less where that costs fewer bytes in all.";
     }
+    #[derive(Copy)]
     drain Drain "How the server stops on SIGTERM: readiness first, then the goodbyes, then the end." {
         readiness_delay: Duration = Is("0s"), duration(Duration::ZERO, HOUR),
             "Time between `/readyz` turning 503 and the first goodbye: what the load balancer needs to notice.";

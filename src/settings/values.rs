@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::kind::SettingValue;
-use crate::config::table::{self, DemandMode, LogFormat, OnStale, Setting, Timeout};
+use crate::settings::kind::SettingValue;
+use crate::settings::setting::Setting;
+use crate::settings::table::{self, DemandMode, LogFormat, OnStale, Timeout};
 
 /// Where a value was set: what an error names, and what `fanline config` shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,14 +56,14 @@ impl Values {
     }
 
     /// Panics if the type does not fit the kind in the table; a test takes every setting.
-    pub(super) fn take<T: FieldType>(&self, name: &str) -> T {
+    pub fn take<T: FieldType>(&self, name: &str) -> T {
         let (value, _) = self.get(name);
         T::from_value(value).unwrap_or_else(|| panic!("the type of `{name}` does not fit its kind: {value:?}"))
     }
 }
 
 /// A Rust type that a field of the configuration can have.
-pub(super) trait FieldType: Sized {
+pub trait FieldType: Sized {
     /// None if the value is of another kind, or missing where it must not be.
     fn from_value(value: Option<&SettingValue>) -> Option<Self>;
 }

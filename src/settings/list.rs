@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 const REMEDY: &str = "write `a,b`, or `[\"a\", \"b\"]` with each item in quotes";
 
 /// The items; the error is the remedy.
-pub(super) fn read(text: &str) -> Result<Vec<String>, String> {
+pub fn read(text: &str) -> Result<Vec<String>, String> {
     if text.starts_with('[') {
         return from_json(text).or_else(|| from_toml(text)).ok_or_else(|| REMEDY.into());
     }
@@ -17,7 +17,7 @@ pub(super) fn read(text: &str) -> Result<Vec<String>, String> {
 }
 
 /// What [`read`] reads as these items, as short as it can be.
-pub(super) fn write(items: &[String]) -> String {
+pub fn write(items: &[String]) -> String {
     let joined = items.join(",");
     if read(&joined).is_ok_and(|again| again == items) {
         return joined;

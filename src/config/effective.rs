@@ -1,0 +1,243 @@
+//! Which counts where a setting and the profile both have a word: one rule, applied once, before a feed is connected to.
+//!
+//! What the operator sets counts. Without that the profile's key does, because a venue's rules are not a matter of taste.
+//! Without either it is the default. `fanline config` shows the outcome.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::intake::upstream::Settings as UpstreamSettings;
+use crate::profile::Profile;
+use crate::settings::kind::SettingValue;
+use crate::settings::table::{Config, Timeout};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+const PONG_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BACKOFF_MIN: Duration = Duration::from_millis(250);
+pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(30);
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// One setting that a profile may have a key for, and what counts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    pub setting: &'static str,
+    /// None: unset, and so never.
+    pub value: Option<SettingValue>,
+    pub winner: Winner,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Winner {
+    /// The operator has set it, instead of the profile's key of this name and value, if it has one.
+    Setting {
+        instead_of: Option<(&'static str, SettingValue)>,
+    },
+    Profile {
+        key: &'static str,
+    },
+    Default,
+}
+
+/// What the intake gets, and how it came about.
+#[derive(Debug)]
+pub struct EffectiveUpstream {
+    pub settings: UpstreamSettings,
+    pub decisions: Vec<Decision>,
+}
+
+impl EffectiveUpstream {
+    pub fn new(config: &Config, mut profile: Profile, url: String) -> EffectiveUpstream {
+        let (upstream, mut decisions) = (&config.upstream, Decisions::default());
+        let (connect, keepalive, retry) = (&mut profile.connect, &mut profile.keepalive, &mut profile.retry);
+        let connect_timeout = decisions.decide(
+            ("upstream.connect_timeout", "connect.open_timeout"),
+            (upstream.connect_timeout, &mut connect.open_timeout),
+            CONNECT_TIMEOUT,
+        );
+        let message_bytes_max = decisions.decide(
+            ("upstream.message_bytes_max", "connect.max_message"),
+            (upstream.message_bytes_max, &mut connect.message_bytes_max),
+            MESSAGE_BYTES_MAX,
+        );
+        let rotate_after = decisions.decide(
+            ("upstream.rotate_after", "connect.rotate_after"),
+            (upstream.rotate_after.map(Some), &mut connect.rotate_after.map(Some)),
+            None,
+        );
+        let idle_timeout = decisions.decide(
+            ("upstream.idle_timeout", "keepalive.idle_timeout"),
+            (upstream.idle_timeout.map(|Timeout(timeout)| timeout), &mut keepalive.idle_timeout),
+            Some(IDLE_TIMEOUT),
+        );
+        let ping_interval = decisions.decide(
+            ("upstream.ping_interval", "keepalive.ws_ping"),
+            (upstream.ping_interval.map(Some), &mut keepalive.ws_ping),
+            Some(PING_INTERVAL),
+        );
+        let pong_timeout = decisions.decide(
+            ("upstream.pong_timeout", "keepalive.pong_timeout"),
+            (upstream.pong_timeout, &mut keepalive.pong_timeout),
+            PONG_TIMEOUT,
+        );
+        let backoff_min = decisions.decide(
+            ("upstream.backoff_min", "retry.min"),
+            (upstream.backoff_min, &mut retry.min),
+            BACKOFF_MIN,
+        );
+        let backoff_max = decisions.decide(
+            ("upstream.backoff_max", "retry.max"),
+            (upstream.backoff_max, &mut retry.max),
+            BACKOFF_MAX,
+        );
+        // A minimum that is set lifts a maximum that is not.
+        retry.max = retry.max.map(|max| max.max(backoff_min));
+        let settings = UpstreamSettings {
+            urls: std::iter::once(url).chain(upstream.fallback_urls.iter().cloned()).collect(),
+            profile,
+            headers: upstream.headers.clone(),
+            items: upstream.subscribe.clone(),
+            legs: upstream.legs,
+            connections: upstream.connections,
+            connect_timeout,
+            idle_timeout: Some(idle_timeout.unwrap_or(Duration::ZERO)),
+            ping_interval: ping_interval.unwrap_or(Duration::ZERO),
+            pong_timeout,
+            backoff_min,
+            backoff_max: backoff_max.max(backoff_min),
+            rotate_after,
+            message_bytes_max,
+            interest: None,
+            linger: upstream.linger,
+            requests: None,
+            first_message_timeout: upstream.first_message_timeout,
+            expire_after: Some(config.topics.expire_after).filter(|after| !after.is_zero()),
+        };
+        EffectiveUpstream { settings, decisions: decisions.0 }
+    }
+
+    /// One sentence for each key of the profile that does not count, because the operator has set something else.
+    pub fn overridden(&self) -> impl Iterator<Item = String> {
+        self.decisions.iter().filter_map(|Decision { setting, value, winner }| match (value, winner) {
+            (Some(value), Winner::Setting { instead_of: Some((key, other)) }) if value != other => Some(format!(
+                "{setting} is set to `{value}`, and so `{key}` of profile `{}`, which is `{other}`, does not count",
+                self.settings.profile.name
+            )),
+            _ => None,
+        })
+    }
+}
+
+impl fmt::Display for Winner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Winner::Setting { instead_of: Some((key, value)) } => {
+                write!(f, "set, instead of the profile's {key} = {value}")
+            }
+            Winner::Setting { instead_of: None } => f.write_str("set"),
+            Winner::Profile { key } => write!(f, "the profile's {key}"),
+            Winner::Default => f.write_str("default"),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Decisions(Vec<Decision>);
+
+impl Decisions {
+    /// The value that counts. A key of the profile that does not is taken away from it.
+    fn decide<T: Clone + Shown>(
+        &mut self,
+        (setting, key): (&'static str, &'static str),
+        (set, in_profile): (Option<T>, &mut Option<T>),
+        default: T,
+    ) -> T {
+        let (value, winner) = match (set, &*in_profile) {
+            (Some(value), _) => {
+                let other = in_profile.take().map(|other| other.shown().unwrap_or(SettingValue::Never));
+                (value, Winner::Setting { instead_of: other.map(|other| (key, other)) })
+            }
+            (None, Some(value)) => (value.clone(), Winner::Profile { key }),
+            (None, None) => (default, Winner::Default),
+        };
+        self.0.push(Decision { setting, value: value.shown(), winner });
+        value
+    }
+}
+
+/// What a decision can be about.
+trait Shown {
+    fn shown(&self) -> Option<SettingValue>;
+}
+
+impl Shown for Duration {
+    fn shown(&self) -> Option<SettingValue> {
+        Some(SettingValue::Duration(*self))
+    }
+}
+
+impl Shown for Option<Duration> {
+    fn shown(&self) -> Option<SettingValue> {
+        self.map(SettingValue::Duration)
+    }
+}
+
+impl Shown for usize {
+    fn shown(&self) -> Option<SettingValue> {
+        Some(SettingValue::Bytes(*self as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::setting::Preset;
+    use crate::settings::table;
+
+    const PROFILE: &str = "profile = 1\nname = \"venue\"\n[keepalive]\npong_timeout = \"5s\"\nws_ping = \"none\"\n[[on]]\nname = \"data\"\nas = \"data\"\ntopic = \"${/s}\"\n";
+
+    fn effective(set: impl FnOnce(&mut Config)) -> EffectiveUpstream {
+        let mut config = Config::default();
+        set(&mut config);
+        let profile = crate::profile::check(PROFILE, "venue.toml").unwrap_or_else(|error| panic!("{error}"));
+        EffectiveUpstream::new(&config, profile, "ws://127.0.0.1".into())
+    }
+
+    #[test]
+    fn what_is_set_counts_before_the_profile_and_the_profile_before_the_default() {
+        let plain = effective(|_| {});
+        assert_eq!(plain.settings.pong_timeout, Duration::from_secs(5));
+        assert_eq!(plain.settings.ping_interval, Duration::ZERO, "the profile has none");
+        assert_eq!(plain.settings.connect_timeout, CONNECT_TIMEOUT);
+        assert_eq!(plain.overridden().count(), 0);
+
+        let set = effective(|config| config.upstream.pong_timeout = Some(Duration::from_secs(7)));
+        assert_eq!(
+            (set.settings.pong_timeout, set.settings.profile.keepalive.pong_timeout),
+            (Duration::from_secs(7), None)
+        );
+        let sentences: Vec<String> = set.overridden().collect();
+        assert_eq!(
+            sentences,
+            [
+                "upstream.pong_timeout is set to `7s`, and so `keepalive.pong_timeout` of profile `venue`, which is `5s`, does not count"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_defaults_are_those_that_are_documented() {
+        let profile = crate::profile::Profile::choose("generic").unwrap_or_else(|error| panic!("{error}"));
+        let effective = EffectiveUpstream::new(&Config::default(), profile, "ws://127.0.0.1".into());
+        for Decision { setting: name, value, winner } in effective.decisions {
+            let setting = table::find(name).unwrap_or_else(|| panic!("{name} is no setting"));
+            let Preset::Unset(example) = setting.preset else { panic!("{name} must be unset by default") };
+            assert_eq!(winner, Winner::Default, "{name}");
+            if let Some(value) = value {
+                assert_eq!(setting.kind.read_text(example), Ok(value), "{name}");
+                assert!(setting.doc.contains(&format!("else {example}")), "{name}: {}", setting.doc);
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The recorder behind the meters, and what it holds in the Prometheus text format 0.0.4.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::sync::watch;
+
+use crate::edge::phase::Phase;
+use crate::edge::process::Process;
+use crate::words::metrics as names;
+use crate::words::metrics::Meters;
+
+/// Seconds: 50 us, below which a shard's round does not come, to 5 s, beyond which clients have been told `skipped`.
+/// Steps of 2 to 2.5 keep a quantile read from the buckets within about a factor of two.
+const PUBLISH_TO_WRITE_BUCKETS: [f64; 16] =
+    [50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+/// Samples of histograms wait in memory until the next upkeep or scrape; 5 s bounds them where nobody scrapes.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Shows what the meters of one recorder hold.
+#[derive(Clone)]
+pub struct Exposition {
+    prometheus: PrometheusHandle,
+    /// Sets what is measured only when somebody looks.
+    measure: Arc<dyn Fn() + Send + Sync>,
+    process: Process,
+}
+
+/// Makes a recorder of its own, not the process's global one; gives its meters and what shows them.
+pub fn recorder() -> (Meters, Exposition) {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full(names::PUBLISH_TO_WRITE.name.into()), &PUBLISH_TO_WRITE_BUCKETS)
+        .expect("the list of buckets is not empty")
+        .build_recorder();
+    let prometheus = recorder.handle();
+    let meters = Meters::new(Arc::new(recorder));
+    meters.gauge(&names::BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
+    (meters, Exposition { prometheus, process: Process::this(), measure: Arc::new(|| {}) })
+}
+
+impl Exposition {
+    /// The same, with meters that `measure` sets each time before they are shown.
+    pub fn measuring(self, measure: impl Fn() + Send + Sync + 'static) -> Exposition {
+        Exposition { measure: Arc::new(measure), ..self }
+    }
+
+    /// The Prometheus text format 0.0.4.
+    pub fn render(&self) -> String {
+        (self.measure)();
+        let mut text = self.prometheus.render();
+        self.process.put(&mut text);
+        text
+    }
+}
+
+/// Moves waiting samples into their buckets, every few seconds until the end.
+pub(in crate::edge) async fn upkeep(exposition: Exposition, mut phase: watch::Receiver<Phase>) {
+    let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = phase.wait_for(|phase| *phase == Phase::Stopped) => return,
+            _ = ticks.tick() => exposition.prometheus.run_upkeep(),
+        }
+    }
+}
