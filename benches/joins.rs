@@ -17,10 +17,11 @@ use fanline::bus::clock::Clock;
 use fanline::bus::publisher::Publisher;
 use fanline::bus::retention::Retention;
 use fanline::bus::{self, Limits};
+use fanline::delivery::bus_handles::BusHandles;
 use fanline::delivery::handoff::{Handoff, SessionOptions};
 use fanline::delivery::lanes::window::WindowSettings;
 use fanline::delivery::settings::Settings;
-use fanline::delivery::shards::{BusHandles, Delivery, ShardThreads};
+use fanline::delivery::shards::{Delivery, ShardThreads};
 use fanline::protocol::encoding::{Payload, PayloadKind};
 use fanline::words::ids::Epoch;
 use fanline::words::metrics::Meters;
@@ -161,8 +162,8 @@ impl Scene {
         socket.set_nonblocking(true).expect("non-blocking");
         socket.set_nodelay(true).expect("no delay");
         let patterns = patterns.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect();
-        let terms = SessionOptions { patterns, ..SessionOptions::default() };
-        self.delivery.adopt(Handoff { socket, unread: Bytes::new(), terms, permit: None });
+        let options = SessionOptions { patterns, ..SessionOptions::default() };
+        self.delivery.adopt(Handoff { socket, unread: Bytes::new(), options, permit: None });
         Client { stream, tail: Vec::new() }
     }
 

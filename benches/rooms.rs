@@ -98,7 +98,7 @@ fn index_note(bencher: Bencher<'_, '_>, topics: u32) {
     index.add_lane(LaneId(0), &[Pattern::parse(">").expect("a pattern")]);
     bencher.counter(ItemsCount::new(frames.len())).bench_local(|| {
         for frame in &frames {
-            black_box(index.note(frame.clone()));
+            black_box(index.take_frame(frame.clone()));
         }
     });
 }
@@ -108,7 +108,7 @@ fn index_note(bencher: Bencher<'_, '_>, topics: u32) {
 fn index_new_lane(bencher: Bencher<'_, '_>, topics: u32) {
     let mut index = TopicIndex::default();
     frames(topics).into_iter().for_each(|frame| {
-        index.note(frame);
+        index.take_frame(frame);
     });
     let patterns = [Pattern::parse("trade.*7").expect("a pattern")];
     let wildcards: PatternSet = patterns.iter().collect();

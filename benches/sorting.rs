@@ -14,7 +14,7 @@ use std::time::Instant;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use fanline::bus::retention::{Retention, TopicStatus};
 use fanline::intake::assemble::Assembler;
-use fanline::intake::classify::{Classifier, FoundUpdates, Frame};
+use fanline::intake::classify::{Classifier, FeedFrame, FoundUpdates};
 use fanline::intake::update::{Generation, Oddity, Release, Update, UpdateSink};
 use fanline::profile::Profile;
 use fanline::profile::rules::numbers::GapRemedy;
@@ -73,8 +73,8 @@ fn main() {
             continue;
         };
         let profile = Profile::built_in(name).expect("a built-in profile");
-        let incoming = |frame| std::str::from_utf8(frame).map_or(Frame::Binary(frame), Frame::Text);
-        let incoming: Vec<Frame<'_>> = frames.iter().map(|frame| incoming(frame)).collect();
+        let incoming = |frame| std::str::from_utf8(frame).map_or(FeedFrame::Binary(frame), FeedFrame::Text);
+        let incoming: Vec<FeedFrame<'_>> = frames.iter().map(|frame| incoming(frame)).collect();
         let mut count = Count::default();
         let sort_ns = best(rounds, || {
             count = Count::default();
@@ -105,7 +105,7 @@ fn best(rounds: u32, mut measure: impl FnMut() -> f64) -> f64 {
 }
 
 /// ns for each of the frames, which go the way that the pipeline goes.
-fn run(profile: &Profile, frames: &[Frame<'_>], count: &mut Count, mut take: impl FnMut(Update<'_>)) -> f64 {
+fn run(profile: &Profile, frames: &[FeedFrame<'_>], count: &mut Count, mut take: impl FnMut(Update<'_>)) -> f64 {
     let mut classifier = Classifier::new(profile);
     let (mut unpacked, mut found) = (Vec::new(), FoundUpdates::default());
     let received = Stamp::default();

@@ -30,9 +30,10 @@ use crate::config::error::ConfigError;
 use crate::config::log_queue::LogQueue;
 use crate::config::logs::write_within;
 use crate::config::{Config, DemandMode, OnStale};
+use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::lanes::window::WindowSettings;
 use crate::delivery::settings::Settings as DeliverySettings;
-use crate::delivery::shards::{BusHandles, Delivery};
+use crate::delivery::shards::Delivery;
 use crate::edge::{self, Edge, EdgeError, EdgeParts, Phase};
 use crate::intake::probe::{ProbeError, probe as listen_to};
 use crate::intake::upstream::{Settings as UpstreamSettings, Upstream, UpstreamError};
@@ -169,7 +170,7 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
     let (asks, ask_queue) = requests::open(demand::ask_rules(&config)?);
     let shares = share_open_files(&config);
 
-    let ends = BusHandles { reader: reader.clone(), interest: interest.clone(), asks };
+    let ends = BusHandles { reader: reader.clone(), interest: interest.clone(), requests: asks };
     let (delivery, threads) = Delivery::start(delivery_settings(&config, simulated), &ends, clock, &meters)
         .map_err(AppError::system("start the shards"))?;
     let delivery = Arc::new(delivery);
@@ -255,7 +256,7 @@ fn open_upstream(
     simulate: impl FnOnce() -> Result<String, AppError>,
 ) -> Result<Upstream, AppError> {
     let profile = profile(config)?;
-    profile.check_asks(!config.upstream.send.is_empty(), config.upstream.request)?;
+    profile.check_client_requests(!config.upstream.send.is_empty(), config.upstream.request)?;
     let url = feed_url(config, &profile)?.map_or_else(simulate, Ok)?;
     let settings = UpstreamSettings { interest, requests: Some(asks), ..upstream_settings(config, profile, url) };
     Ok(Upstream::new(settings, publisher, clock, meters)?)

@@ -60,7 +60,7 @@ fn rehearse(config: &Config) -> Result<(), AppError> {
     app::demand::bounds(config)?;
     app::demand::ask_rules(config)?;
     let profile = app::profile(config)?;
-    profile.check_asks(!config.upstream.send.is_empty(), config.upstream.request)?;
+    profile.check_client_requests(!config.upstream.send.is_empty(), config.upstream.request)?;
     let url = app::feed_url(config, &profile)?.unwrap_or_else(|| SOME_URL.into());
     let meters = Meters::unread();
     let limits = Limits { ring_frames_max: 2, ring_bytes_max: 0, topics_max: 0 };

@@ -34,11 +34,11 @@ async fn an_upgraded_socket_is_handed_over_whole_with_its_terms() {
     assert_eq!(answer.header("sec-websocket-extensions"), Some("permessage-deflate; client_no_context_takeover"));
 
     let mut newcomer = harness.newcomers.recv().await.expect("handed over");
-    assert_eq!(newcomer.terms.patterns.iter().map(|p| p.as_str()).collect::<Vec<_>>(), ["a.*", "b.>"]);
-    assert_eq!((newcomer.terms.format, newcomer.terms.policy), (Format::Raw, Policy::Lossless));
-    assert!(newcomer.terms.deflate.is_some());
-    assert_eq!(newcomer.terms.every, Some(Duration::from_millis(250)));
-    assert_eq!(newcomer.terms.since.map(|c| c.to_string()).as_deref(), Some("00000000fee1900d:0"));
+    assert_eq!(newcomer.options.patterns.iter().map(|p| p.as_str()).collect::<Vec<_>>(), ["a.*", "b.>"]);
+    assert_eq!((newcomer.options.format, newcomer.options.policy), (Format::Raw, Policy::Lossless));
+    assert!(newcomer.options.deflate.is_some());
+    assert_eq!(newcomer.options.every, Some(Duration::from_millis(250)));
+    assert_eq!(newcomer.options.since.map(|c| c.to_string()).as_deref(), Some("00000000fee1900d:0"));
     assert!(newcomer.socket.nodelay().expect("an open socket"));
     let blocked = newcomer.socket.read(&mut [0; 64]).map_err(|e| e.kind());
     let unread = match blocked {
@@ -62,8 +62,10 @@ async fn a_plain_handshake_gets_the_defaults() {
     assert_eq!(answer.header("sec-websocket-extensions"), None, "compression is off");
     assert_eq!(answer.header("sec-websocket-protocol"), None, "none was offered");
     let newcomer = harness.newcomers.recv().await.expect("handed over");
-    assert_eq!((newcomer.terms.format, newcomer.terms.policy), (Format::Envelope, Policy::Conflate));
-    assert!(newcomer.terms.patterns.is_empty() && newcomer.terms.since.is_none() && newcomer.terms.deflate.is_none());
+    assert_eq!((newcomer.options.format, newcomer.options.policy), (Format::Envelope, Policy::Conflate));
+    assert!(
+        newcomer.options.patterns.is_empty() && newcomer.options.since.is_none() && newcomer.options.deflate.is_none()
+    );
     assert!(newcomer.unread.is_empty());
 }
 

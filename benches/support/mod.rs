@@ -12,10 +12,11 @@ use fanline::bus::clock::Clock;
 pub use fanline::bus::clock::thread_cpu;
 use fanline::bus::publisher::Publisher;
 use fanline::bus::{self, Limits};
+use fanline::delivery::bus_handles::BusHandles;
 use fanline::delivery::handoff::{Handoff, SessionOptions};
 use fanline::delivery::lanes::window::WindowSettings;
 use fanline::delivery::settings::Settings;
-use fanline::delivery::shards::{BusHandles, Delivery, ShardThreads};
+use fanline::delivery::shards::{Delivery, ShardThreads};
 use fanline::words::ids::Epoch;
 use fanline::words::metrics::Meters;
 
@@ -143,8 +144,8 @@ pub fn start_shard_with(window: WindowSettings, meters: &Meters) -> (Publisher, 
 }
 
 /// Hands the crowd to the shard, as the edge would.
-pub fn adopt(crowd: &mut Crowd, delivery: &Delivery, terms: &SessionOptions) {
+pub fn adopt(crowd: &mut Crowd, delivery: &Delivery, options: &SessionOptions) {
     for socket in crowd.sockets.drain(..) {
-        delivery.adopt(Handoff { socket, unread: Bytes::new(), terms: terms.clone(), permit: None });
+        delivery.adopt(Handoff { socket, unread: Bytes::new(), options: options.clone(), permit: None });
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanline::delivery::lanes::window::WindowSettings;
-use fanline::protocol::encoding::{Encoder, Encoding, Envelope, Payload, PayloadKind};
+use fanline::protocol::encoding::{Encoder, Encoding, Envelope, Format, Payload, PayloadKind};
 use fanline::wire::deflate::{Deflater, WINDOW_BITS_MAX};
 use fanline::wire::frame::{Opcode, put_deflated};
 use fanline::words::ids::Offset;
@@ -106,7 +106,7 @@ fn stateless(payloads: &[Bytes], level: u32) -> Cost {
         payloads.iter().map(|bytes| Payload { bytes: bytes.clone(), kind: PayloadKind::Json }).collect();
     repeat(&payloads, |payload| {
         let envelope = Envelope { topic: "topic", offset: Offset(1), ts_ms: 0, kind: None, payload };
-        encoder.encode(Encoding::RawDeflate, &envelope).bytes.len()
+        encoder.encode(Encoding::websocket(Format::Raw, true), &envelope).bytes.len()
     })
 }
 

@@ -68,7 +68,7 @@ fn run(plan: &Plan, feed: &FeedPlan, batch: u64) -> Result<Bare, BenchError> {
         ClientPool::gather(plan.reading(), plan.deflate, clock).map_err(BenchError::system("start a thread"))?;
     let sockets = connect(&mut crowd, plan.clients).map_err(BenchError::system("connect over loopback"))?;
     let speech = Generator::new(feed.market, feed.bytes)?;
-    let encoding = Encoding::of(plan.format.format(), plan.deflate);
+    let encoding = Encoding::websocket(plan.format.format(), plan.deflate);
     let (encoder, wants) = (Encoder::new(plan.compression_level), feed.wants.clone());
     let writer = Writer { sockets, speech, wants, encoder, encoding, offset: 0, clock };
     let (rate, span, received) = (feed.rate, plan.span.min(SPAN_MAX), crowd.received());

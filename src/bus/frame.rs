@@ -1,11 +1,11 @@
 //! One upstream message of one topic, or a note about the topic, with each of its encodings made at most once.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::bus::history::KEEP_MAX;
 use crate::bus::log::ring::Numbered;
 use crate::bus::retention::{Retention, TopicStatus, TopicStatusKind};
-use crate::protocol::encoding::{Encoded, Encoder, Encoding, Envelope, EnvelopeKind, Payload, PayloadKind};
+use crate::protocol::encoding::{Encoded, Encoder, Encoding, Encodings, Envelope, EnvelopeKind, Payload, PayloadKind};
 use crate::words::ids::{Offset, TopicId};
 use crate::words::stamp::Stamp;
 
@@ -46,8 +46,7 @@ pub struct Frame {
     pub received: Stamp,
     pub payload: Payload,
     pub role: FrameKind,
-    /// By `Encoding as usize`. Written once by whichever shard is first (others wait for it), read by all.
-    encodings: [OnceLock<Encoded>; Encoding::COUNT],
+    encodings: Encodings,
 }
 
 impl Frame {
@@ -87,9 +86,9 @@ impl Frame {
     /// The complete WireFrame in this encoding; made at most once, however many ask, also at the same moment. Empty for
     /// a note in a raw encoding.
     pub fn encoded(&self, encoding: Encoding, encoder: &mut Encoder) -> &Encoded {
-        self.encodings[encoding as usize].get_or_init(|| {
+        self.encodings.get_or_make(encoding, || {
             if self.is_note() {
-                Encoded::notice(encoding, &self.payload.bytes)
+                Encoded::message(encoding, &self.payload.bytes)
             } else {
                 encoder.encode(encoding, &self.envelope())
             }

@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::config::{list, logs};
 use crate::profile::target::without_secrets;
+use crate::words::size::{UNITS, read_size};
 
 /// The type of a setting, with its bounds (both ends included).
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +100,7 @@ impl SettingKind {
                 .and_then(
                     |value| if (min..=max).contains(&value) { Ok(SettingValue::Duration(value)) } else { Err(None) },
                 ),
-            SettingKind::Bytes { min, max } => read_bytes(text)
+            SettingKind::Bytes { min, max } => read_size(text)
                 .ok_or(Some("write bytes as a plain number, or `64KiB`, `16MiB`, `1GiB`".into()))
                 .and_then(
                     |value| if (min..=max).contains(&value) { Ok(SettingValue::Bytes(value)) } else { Err(None) },
@@ -236,18 +237,6 @@ impl SettingValue {
 
 const ADDRESS_REMEDY: &str = "write an IP address and a port, such as `127.0.0.1:8080`, `0.0.0.0:8080` or `[::]:8080`";
 
-/// Binary units first, largest first: the order in which [`SettingValue`] looks for one to be written with.
-const UNITS: [(&str, u64); 8] = [
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("GB", 1_000_000_000),
-    ("MB", 1_000_000),
-    ("KB", 1_000),
-    ("kB", 1_000),
-    ("B", 1),
-];
-
 type ValueRemedy = Option<String>;
 
 fn read_address(text: &str) -> Option<SocketAddr> {
@@ -292,14 +281,6 @@ fn read_duration(text: &str) -> Result<Duration, ValueRemedy> {
             None => "write a number and a unit, such as `250ms`, `15s` or `2m`".into(),
         })
     })
-}
-
-fn read_bytes(text: &str) -> Option<u64> {
-    let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(digits_end);
-    let unit = unit.trim_start();
-    let size = if unit.is_empty() { 1 } else { UNITS.iter().find(|(name, _)| *name == unit)?.1 };
-    digits.parse::<u64>().ok()?.checked_mul(size)
 }
 
 /// A TOML value as text, without quotes around strings, at most 64 characters for numbers and strings alike.

@@ -1,4 +1,4 @@
-//! What the edge hands over: an upgraded socket and what was agreed on with its client.
+//! What the edge hands over: a socket, and what was agreed on with its client.
 
 use std::any::Any;
 use std::net::{IpAddr, TcpStream};
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::protocol::command::Policy;
 use crate::protocol::encoding::Format;
 use crate::wire::negotiate::Agreement;
+use crate::words::grant::Grant;
 use crate::words::ids::Cursor;
 use crate::words::topic::Pattern;
 
@@ -24,8 +25,10 @@ pub struct SessionOptions {
     /// Checked patterns of the query; empty if the client will subscribe by command.
     pub patterns: Vec<Pattern>,
     pub since: Option<Cursor>,
-    /// Where the client is, if that is known.
+    /// The client's address, if it is known.
     pub address: Option<IpAddr>,
+    /// What the client may do.
+    pub grant: Grant,
 }
 
 /// An upgraded socket: the 101 response has been written, nothing else.
@@ -35,7 +38,7 @@ pub struct Handoff {
     pub socket: TcpStream,
     /// What was read from the socket beyond the upgrade request.
     pub unread: Bytes,
-    pub terms: SessionOptions,
+    pub options: SessionOptions,
     /// Dropped with the session, such as its place in a count.
     pub permit: Option<Box<dyn Any + Send>>,
 }

@@ -1,4 +1,4 @@
-//! A shard with puppets for clients, for unit tests: no sockets, no clock, and a mailbox that the test looks into.
+//! A shard and its clients for unit tests: no sockets, no clock, and a mailbox that the test looks into.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,19 +11,18 @@ use serde_json::Value;
 use crate::bus;
 use crate::bus::Limits;
 use crate::bus::demand::interest::Interest;
-use crate::bus::demand::requests;
 use crate::bus::demand::requests::{RequestQueue, RequestRules};
 use crate::bus::history::History;
 use crate::bus::publisher::Publisher;
 use crate::bus::retention::Retention;
+use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::handoff::SessionOptions;
-use crate::delivery::lanes::lane::SessionId;
 use crate::delivery::lanes::window::WindowSettings;
-use crate::delivery::sessions::client_requests::Reply;
+use crate::delivery::meters::ShardMeters;
+use crate::delivery::session_id::SessionId;
+use crate::delivery::sessions::pending_requests::Reply;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
-use crate::delivery::shard::meters::ShardMeters;
-use crate::delivery::shards::BusHandles;
 use crate::delivery::simulation::client::{FakeSocket, Pipe, split_frame};
 use crate::protocol::encoding::{Payload, PayloadKind};
 use crate::words::ids::Epoch;
@@ -43,7 +42,7 @@ pub struct Harness {
     pub now: Stamp,
 }
 
-/// One client, in whose place the test speaks.
+/// One client, for which the test speaks.
 pub struct HarnessClient {
     pub id: SessionId,
     pub pipe: Rc<RefCell<Pipe>>,
@@ -60,12 +59,12 @@ impl Harness {
         let (publisher, reader) = bus::open_with_history(Epoch(1), limits, History::default(), &Meters::unread());
         let interest = Interest::new(wanted_max, &Meters::unread());
         let send = vec![Pattern::parse("chat.*").expect("a pattern")];
-        let (asks, queue) = requests::open(RequestRules { send, request: true });
+        let (requests, queue) = crate::bus::demand::requests::open(RequestRules { send, request: true });
         let (sender, mail) = channel();
         let mailbox = Arc::new(move |reply| sender.send(reply).unwrap_or_default());
-        let ends = BusHandles { reader, interest: Some(interest.clone()), asks };
+        let bus = BusHandles { reader, interest: Some(interest.clone()), requests };
         let meters = ShardMeters::new(&Meters::unread(), 0);
-        let shard = Shard::new(settings(), (ends, mailbox), Arc::default(), meters);
+        let shard = Shard::new(settings(), bus, mailbox, Arc::default(), meters);
         Harness { shard, publisher, interest, queue, mail, now: Stamp { wall_ms: 1, mono_ns: 1 } }
     }
 
@@ -74,30 +73,30 @@ impl Harness {
         self.publisher.publish(topic, payload, Retention::NEWEST, self.now).expect("a good topic");
     }
 
-    pub fn adopt(&mut self, terms: SessionOptions) -> HarnessClient {
+    pub fn adopt(&mut self, options: SessionOptions) -> HarnessClient {
         let pipe = Rc::new(RefCell::new(Pipe { room: 1 << 30, ..Pipe::default() }));
-        let id = self.shard.adopt(FakeSocket(pipe.clone()), b"", terms, self.now);
+        let id = self.shard.adopt(FakeSocket(pipe.clone()), b"", options, self.now);
         HarnessClient { id, pipe }
     }
 
     /// A client that has been greeted.
     pub fn join(&mut self) -> HarnessClient {
-        let puppet = self.adopt(SessionOptions::default());
+        let client = self.adopt(SessionOptions::default());
         self.turn();
-        puppet.hear();
-        puppet
+        client.received();
+        client
     }
 
-    pub fn say(&mut self, puppet: &HarnessClient, command: &str) {
-        puppet.put(command);
-        self.shard.ready(puppet.id, true, self.now);
+    pub fn send(&mut self, client: &HarnessClient, command: &str) {
+        client.put(command);
+        self.shard.ready(client.id, true, self.now);
     }
 
     /// Says it, and gives what the client hears until there is nothing to do.
-    pub fn ask(&mut self, puppet: &HarnessClient, command: &str) -> Vec<Value> {
-        self.say(puppet, command);
+    pub fn answers(&mut self, client: &HarnessClient, command: &str) -> Vec<Value> {
+        self.send(client, command);
         self.settle();
-        puppet.hear()
+        client.received()
     }
 
     /// What the event loop does once it is awake.
@@ -131,9 +130,9 @@ impl Harness {
     }
 
     /// The client is gone without a word.
-    pub fn vanish(&mut self, puppet: &HarnessClient) {
-        puppet.pipe.borrow_mut().broken = true;
-        self.shard.ready(puppet.id, true, self.now);
+    pub fn vanish(&mut self, client: &HarnessClient) {
+        client.pipe.borrow_mut().broken = true;
+        self.shard.ready(client.id, true, self.now);
     }
 }
 
@@ -152,7 +151,7 @@ impl HarnessClient {
     }
 
     /// The messages that have arrived.
-    pub fn hear(&self) -> Vec<Value> {
+    pub fn received(&self) -> Vec<Value> {
         let bytes = std::mem::take(&mut self.pipe.borrow_mut().to_client);
         let mut messages = Vec::new();
         let mut rest = bytes.as_slice();

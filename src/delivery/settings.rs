@@ -49,17 +49,17 @@ pub struct Settings {
     /// Bytes that are held for clients that have not taken them, each chunk once; beyond it those that hold the oldest
     /// are ended.
     pub unsent_bytes_total_max: usize,
-    /// Raw sessions are ended while the feed is stale, since they cannot be told.
+    /// Raw sessions are ended while the feed is stale, because they receive no message that says so.
     pub ends_raw_when_stale: bool,
     /// zlib level of permessage-deflate, 1 to 9.
     pub compression_level: u32,
     pub window: WindowSettings,
-    /// The feed is the simulated market, and clients are told so.
+    /// The feed is the simulated market; `welcome` says so.
     pub simulated: bool,
 }
 
 impl Settings {
-    /// One shard with bounds that nobody reaches and deadlines that do not come: whoever tests or measures one of them
+    /// One shard with bounds that are never reached and deadlines that do not come: a test or benchmark of one of them
     /// sets that one.
     pub fn lenient() -> Settings {
         let long = Duration::from_secs(24 * 3600);

@@ -1,4 +1,4 @@
-//! The one door into delivery: starts the shards, hands newcomers to them, ends them.
+//! The one door into delivery: starts the shards, hands clients that join to them, ends them.
 
 use std::io;
 use std::sync::Arc;
@@ -6,14 +6,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::bus::clock::Clock;
-use crate::bus::demand::interest::Interest;
-use crate::bus::demand::requests::Requests;
-use crate::bus::reader::Reader;
 use crate::bus::signal::pulse::Pulse;
+use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::handoff::Handoff;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::event_loop;
-use crate::delivery::shard::event_loop::{ShardMessage, ShardSender};
+use crate::delivery::shard::mailbox::{ShardMessage, ShardSender};
 use crate::delivery::shard::placement::{ShardLoad, place};
 use crate::words::metrics::Meters;
 
@@ -24,17 +22,8 @@ pub struct Delivery {
     spread_after: usize,
 }
 
-/// What delivery holds of the bus.
-#[derive(Clone)]
-pub struct BusHandles {
-    pub reader: Reader,
-    /// None: the upstream is not asked for topics.
-    pub interest: Option<Arc<Interest>>,
-    pub asks: Requests,
-}
-
 struct ShardHandle {
-    post: ShardSender,
+    sender: ShardSender,
     load: Arc<ShardLoad>,
     pulse: Pulse,
 }
@@ -46,7 +35,7 @@ impl Delivery {
     /// Starts `settings.shards` threads that read the bus and own sessions.
     pub fn start(
         settings: Settings,
-        ends: &BusHandles,
+        bus: &BusHandles,
         clock: Clock,
         meters: &Meters,
     ) -> io::Result<(Delivery, ShardThreads)> {
@@ -56,23 +45,23 @@ impl Delivery {
             let load = Arc::<ShardLoad>::default();
             let pulse = Pulse::default();
             let vitals = (load.clone(), pulse.clone());
-            let seat = event_loop::ShardParts { number, settings, ends: ends.clone(), clock, vitals };
-            let (post, thread) = event_loop::start(seat, meters)?;
-            shards.push(ShardHandle { post, load, pulse });
+            let parts = event_loop::ShardParts { number, settings, bus: bus.clone(), clock, vitals };
+            let (sender, thread) = event_loop::start(parts, meters)?;
+            shards.push(ShardHandle { sender, load, pulse });
             threads.push(thread);
         }
         Ok((Delivery { shards, spread_after: settings.spread_after }, ShardThreads(threads)))
     }
 
     /// Gives the client to a shard, which greets it and owns it from then on.
-    pub fn adopt(&self, newcomer: Handoff) {
+    pub fn adopt(&self, handoff: Handoff) {
         let loads = self.shards.iter().map(|shard| &*shard.load);
         // Without a shard the process is about to end: the socket is closed by dropping it.
-        let Some(seat) = place(loads, self.spread_after) else { return };
-        let shard = &self.shards[seat];
+        let Some(number) = place(loads, self.spread_after) else { return };
+        let shard = &self.shards[number];
         shard.load.join();
         // The same if the shard has ended meanwhile; its load does not count any more then.
-        shard.post.send(ShardMessage::Adopt(Box::new(newcomer)));
+        shard.sender.send(ShardMessage::Adopt(Box::new(handoff)));
     }
 
     /// The sign of life of each shard, with the shard's name.
@@ -86,32 +75,26 @@ impl Delivery {
         self.shards.iter().map(|shard| shard.load.sessions()).sum()
     }
 
-    /// Says goodbye to every session, each with a reconnect delay at random up to `spread`; newcomers get it at once.
+    /// Says goodbye to every session, each with a reconnect delay at random up to `spread`; clients that join
+    /// get it at once.
     pub fn drain(&self, spread: Duration) {
         for shard in &self.shards {
             // A shard that has ended has no sessions to say goodbye to.
-            shard.post.send(ShardMessage::Drain { spread });
+            shard.sender.send(ShardMessage::Drain { spread });
         }
     }
 
-    /// BusHandles the shards, and the sessions that are still there.
+    /// Ends the shards, and the sessions that are still there.
     pub fn stop(&self) {
         for shard in &self.shards {
-            shard.post.send(ShardMessage::Stop);
+            shard.sender.send(ShardMessage::Stop);
         }
-    }
-}
-
-impl BusHandles {
-    /// For a delivery that has nothing to say to the upstream.
-    pub fn reading(reader: Reader) -> BusHandles {
-        BusHandles { reader, interest: None, asks: Requests::closed() }
     }
 }
 
 impl ShardThreads {
     /// One for each shard, in the order of [`Delivery::pulses`]. A thread that ends before [`Delivery::stop`], by a panic
-    /// or an error, leaves the server without this shard and its sessions: whoever started it must end the process.
+    /// or an error, leaves the server without this shard and its sessions: the process must end.
     pub fn into_handles(self) -> Vec<JoinHandle<io::Result<()>>> {
         self.0
     }

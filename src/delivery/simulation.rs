@@ -1,5 +1,5 @@
 //! A shard driven by one seed, without sockets, clock or threads: clients join, change their subscriptions, stall, take
-//! a few bytes, vanish and resume, while frames of all kinds and notes are published and the ring overruns. ModelKind each
+//! a few bytes, vanish and resume, while frames of all kinds and topic statuses are published and the ring overruns. What each
 //! client made of what it received is then compared with what was published.
 
 mod cases;
@@ -20,13 +20,14 @@ use crate::bus::history::History;
 use crate::bus::publisher::Publisher;
 use crate::bus::retention::{GapReason, Retention, TopicStatus, TopicStatusKind};
 use crate::bus::{self, Limits};
+use crate::delivery::budget::Budget;
+use crate::delivery::bus_handles::BusHandles;
+use crate::delivery::catch_up::scan::Scanner;
 use crate::delivery::handoff::SessionOptions;
 use crate::delivery::lanes::window::WindowSettings;
-use crate::delivery::sessions::client_requests::Mailbox;
+use crate::delivery::meters::ShardMeters;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
-use crate::delivery::shard::meters::ShardMeters;
-use crate::delivery::shards::BusHandles;
 use crate::protocol::command::Policy;
 use crate::protocol::encoding::{Format, Payload, PayloadKind};
 use crate::wire::negotiate::Agreement;
@@ -35,7 +36,7 @@ use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
 use crate::words::topic::Pattern;
 
-/// ModelKind is published of a topic: values, the last three values, snapshots and deltas, moments, or anything.
+/// What is published of a topic: values, the last three values, snapshots and deltas, moments, or anything.
 #[derive(Clone, Copy)]
 enum Publishing {
     Values,
@@ -93,13 +94,12 @@ impl Simulation {
             ..Settings::lenient()
         };
         let meters = ShardMeters::new(&Meters::unread(), 0);
-        let ends = (BusHandles::reading(reader), Arc::new(|_| {}) as Mailbox);
-        let mut shard = Shard::new(settings, ends, Arc::default(), meters);
+        let mut shard = Shard::new(settings, BusHandles::reading(reader), Arc::new(|_| {}), Arc::default(), meters);
         // So few that most lanes are matched in several turns.
-        shard.matches_per_turn = 5;
-        // Some worlds walk by looking at each topic, some by the list, and all in several turns.
-        shard.scan_topics_max = rng.random_range(0..8);
-        shard.work_per_turn = rng.random_range(1..800);
+        shard.budgets.matches = Budget::new(5);
+        // Some simulations scan by looking at each topic, some by the list, and all in several turns.
+        shard.scanner = Scanner::with_topics_max(rng.random_range(0..8));
+        shard.budgets.catch_up = Budget::new(rng.random_range(1..800));
         let now = Stamp { wall_ms: 1, mono_ns: 1 };
         Simulation { rng, now, publisher, shard, clients: Vec::new(), quiet: 0, model: Model::default(), epoch }
     }
@@ -114,17 +114,17 @@ impl Simulation {
             if self.quiet >> at & 1 == 1 {
                 continue;
             }
-            let (topic, habit) = TOPICS[at];
+            let (topic, publishing) = TOPICS[at];
             let change = if self.rng.random_bool(0.1) { ModelKind::Start } else { ModelKind::Change };
             let anything = self.pick(&[ModelKind::Value, ModelKind::Moment, ModelKind::Start, change, change]);
-            let what = match habit {
+            let what = match publishing {
                 _ if self.rng.random_bool(0.1) => ModelKind::Note(self.pick(&TopicStatusKind::ALL)),
                 Publishing::Values | Publishing::Three => ModelKind::Value,
                 Publishing::Changes => change,
                 Publishing::Moments => ModelKind::Moment,
                 Publishing::Mixed => anything,
             };
-            self.publish_on(topic, what, if matches!(habit, Publishing::Three) { 3 } else { 1 });
+            self.publish_on(topic, what, if matches!(publishing, Publishing::Three) { 3 } else { 1 });
         }
     }
 
@@ -133,7 +133,7 @@ impl Simulation {
         let value = self.rng.random_range(0..1_000_000);
         let has_whole = what == ModelKind::Change && self.rng.random_bool(0.1);
         let before = self.model.topic(topic);
-        let keeping = match what {
+        let retention = match what {
             ModelKind::Value => Retention::Value { keep },
             ModelKind::Start => Retention::Snapshot,
             ModelKind::Change => {
@@ -142,7 +142,7 @@ impl Simulation {
                 Retention::Delta { whole }
             }
             ModelKind::Moment => Retention::Transient,
-            ModelKind::Note(kind) => return self.note_on(topic, kind),
+            ModelKind::Note(kind) => return self.status_on(topic, kind),
             ModelKind::Expired => unreachable!("the publisher alone forgets"),
         };
         let payload = self.payload(match what {
@@ -150,7 +150,7 @@ impl Simulation {
             ModelKind::Change => json!({"t": topic, "n": n, "add": value, "prev": before.last}),
             _ => json!({"t": topic, "n": n}),
         });
-        self.publisher.publish(topic, payload, keeping, self.now).expect("a good topic");
+        self.publisher.publish(topic, payload, retention, self.now).expect("a good topic");
         match before.state {
             None if has_whole => self.model.add(topic, ModelKind::Start, value, false),
             Some(state) if has_whole && before.overflowed() => {
@@ -160,7 +160,7 @@ impl Simulation {
         }
     }
 
-    fn note_on(&mut self, topic: &'static str, kind: TopicStatusKind) {
+    fn status_on(&mut self, topic: &'static str, kind: TopicStatusKind) {
         let message = "so it is".to_string();
         let note = match kind {
             TopicStatusKind::Gap => {
@@ -206,14 +206,14 @@ impl Simulation {
         self.adopt(SessionOptions { format, deflate, every, patterns, policy, ..SessionOptions::default() });
     }
 
-    fn adopt(&mut self, terms: SessionOptions) {
+    fn adopt(&mut self, options: SessionOptions) {
         let pipe = Pipe::new(self.rng.random_range(0..5000));
-        let mut client = SimulatedClient::new(self.shard.vacant(), pipe.clone(), &terms);
-        client.id = self.shard.adopt(FakeSocket(pipe), b"", terms, self.now);
+        let mut client = SimulatedClient::new(self.shard.vacant(), pipe.clone(), &options);
+        client.id = self.shard.adopt(FakeSocket(pipe), b"", options, self.now);
         self.clients.push(client);
     }
 
-    fn ask(&mut self) {
+    fn subscribe(&mut self) {
         let Some(at) = self.any_client() else { return };
         if self.clients[at].asked || self.clients[at].format == Format::Raw {
             return;
@@ -262,14 +262,14 @@ impl Simulation {
         client.pipe = Pipe::new(2000);
         client.inflater = stock_inflater(client.deflate);
         client.asked = true;
-        let terms = SessionOptions {
+        let options = SessionOptions {
             patterns: client.patterns.keys().map(|text| Pattern::parse(text).expect("a pattern")).collect(),
             deflate: client.deflate,
             every: client.paced.then_some(Duration::from_millis(50)),
             since: Some(Cursor { epoch: self.epoch, offset: Offset(cursor) }),
             ..SessionOptions::default()
         };
-        client.id = self.shard.adopt(FakeSocket(client.pipe.clone()), b"", terms, self.now);
+        client.id = self.shard.adopt(FakeSocket(client.pipe.clone()), b"", options, self.now);
     }
 
     fn step(&mut self) {
@@ -279,7 +279,7 @@ impl Simulation {
         match self.rng.random_range(0..100) {
             0..=24 => self.publish(),
             25..=29 => self.join(),
-            30..=39 => self.ask(),
+            30..=39 => self.subscribe(),
             40..=59 => self.give_room(),
             60 => self.vanish(),
             61..=62 => self.expire(),
@@ -293,7 +293,7 @@ impl Simulation {
         }
     }
 
-    /// Lets everything be delivered: nobody publishes, everyone reads.
+    /// Lets everything be delivered: nothing is published, every client reads.
     fn settle(&mut self) {
         let mut turns = 0;
         while turns < 400 || self.shard.has_work() {
@@ -323,46 +323,46 @@ impl Simulation {
         let matching = client.patterns.iter().filter(|(pattern, _)| matches(pattern, topic));
         let Some(since) = matching.map(|(_, since)| *since).min() else { return };
         let Some(known) = client.known.get(topic) else {
-            return assert!(self.is_untold(topic, client.format), "nothing of {topic} has arrived");
+            return assert!(self.is_silent_about(topic, client.format), "nothing of {topic} has arrived");
         };
-        let telling = self.model.topic(topic);
-        if let Some(value) = telling.value {
+        let published = self.model.topic(topic);
+        if let Some(value) = published.value {
             assert!(known.seen.contains(&value), "the newest value of {topic} has arrived");
         }
         if client.format == Format::Raw {
             return;
         }
-        if !known.lost_start && (telling.began == 0 || known.data > telling.began) {
-            assert_eq!(known.state, telling.state, "{topic} is what was published");
+        if !known.lost_start && (published.began == 0 || known.data > published.began) {
+            assert_eq!(known.state, published.state, "{topic} is what was published");
         }
-        assert!(!known.lost_start || telling.overflowed() || telling.state.is_none(), "{topic} has a start again");
-        match telling.mark {
+        assert!(!known.lost_start || published.overflowed() || published.state.is_none(), "{topic} has a start again");
+        match published.mark {
             // That a topic is not well is not taken back when it is forgotten.
-            None => assert!(known.mark.is_none_or(|mark| mark <= telling.began), "{topic} is well"),
+            None => assert!(known.mark.is_none_or(|mark| mark <= published.began), "{topic} is well"),
             Some(mark) => assert!(known.mark == Some(mark) || known.data > mark, "{topic} is not well since {mark}"),
         }
-        if telling.state.is_some() && !telling.overflowed() {
-            let untold = telling.gaps.iter().find(|gap| !known.seen.contains(gap));
-            assert_eq!(untold, None, "a gap in {topic} was not told");
+        if published.state.is_some() && !published.overflowed() {
+            let missing = published.gaps.iter().find(|gap| !known.seen.contains(gap));
+            assert_eq!(missing, None, "a gap in {topic} was not reported");
         }
         if client.paced {
             return;
         }
         for (offset, what) in self.model.offsets(topic).filter(|(offset, _)| *offset > since) {
-            let told = client.skipped.iter().any(|(from, to)| (*from..=*to).contains(&offset));
+            let skipped = client.skipped.iter().any(|(from, to)| (*from..=*to).contains(&offset));
             let part = matches!(what, ModelKind::Start | ModelKind::Change | ModelKind::Note(TopicStatusKind::Gap));
             let needless = part && offset < known.base;
             let arrived = known.seen.contains(&offset);
-            assert!(told || needless || arrived, "{topic} {offset} was neither sent nor said to be skipped");
+            assert!(skipped || needless || arrived, "{topic} {offset} was neither sent nor reported as skipped");
         }
     }
 
-    /// A newcomer is told nothing of the topic.
-    fn is_untold(&self, topic: &str, format: Format) -> bool {
-        let telling = self.model.topic(topic);
-        let has_start = telling.state.is_some() && !telling.overflowed();
-        let has_note = (telling.mark.is_some() || telling.overflowed()) && format == Format::Envelope;
-        telling.value.is_none() && !has_start && !has_note
+    /// A client that joins receives nothing of the topic.
+    fn is_silent_about(&self, topic: &str, format: Format) -> bool {
+        let published = self.model.topic(topic);
+        let has_start = published.state.is_some() && !published.overflowed();
+        let has_note = (published.mark.is_some() || published.overflowed()) && format == Format::Envelope;
+        published.value.is_none() && !has_start && !has_note
     }
 }
 
@@ -372,13 +372,13 @@ fn every_client_gets_its_topics_in_order_without_silent_gap_or_repeat() {
     let mut expired = 0;
     for seed in 0..seeds {
         let run = || {
-            let mut world = Simulation::new(seed, History::default());
+            let mut simulation = Simulation::new(seed, History::default());
             for _ in 0..1500 {
-                world.step();
+                simulation.step();
             }
-            world.settle();
-            world.check();
-            world.model.expired
+            simulation.settle();
+            simulation.check();
+            simulation.model.expired
         };
         match std::panic::catch_unwind(run) {
             Ok(times) => expired += times,
@@ -388,35 +388,35 @@ fn every_client_gets_its_topics_in_order_without_silent_gap_or_repeat() {
             }
         }
     }
-    assert!(expired as u64 > seeds, "topics were forgotten {expired} times in {seeds} worlds");
+    assert!(expired as u64 > seeds, "topics were forgotten {expired} times in {seeds} simulations");
 }
 
-/// ModelKind a new client with these patterns has received of a topic when all is at rest.
-fn seen_by_newcomer(world: &mut Simulation, patterns: &[&str], topic: &str) -> Vec<u64> {
+/// What a new client with these patterns has received of a topic when all is at rest.
+fn seen_by_new_client(simulation: &mut Simulation, patterns: &[&str], topic: &str) -> Vec<u64> {
     let patterns = patterns.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect();
-    world.adopt(SessionOptions { patterns, ..SessionOptions::default() });
-    world.settle();
-    let client = world.clients.last().expect("it has just joined");
+    simulation.adopt(SessionOptions { patterns, ..SessionOptions::default() });
+    simulation.settle();
+    let client = simulation.clients.last().expect("it has just joined");
     client.known.get(topic).map(|known| known.seen.clone()).unwrap_or_default()
 }
 
 #[test]
-fn a_newcomer_gets_the_last_messages_of_a_topic_that_keeps_them() {
+fn a_client_that_joins_gets_the_last_messages_of_a_topic_that_keeps_them() {
     let history = History::parse(&["c=3".to_string()]).expect("a good entry");
-    let mut world = Simulation::new(1, history);
+    let mut simulation = Simulation::new(1, history);
     for topic in ["c", "a.x", "c", "c", "a.x", "c", "d.q"] {
-        world.publish_on(topic, ModelKind::Value, 1);
+        simulation.publish_on(topic, ModelKind::Value, 1);
     }
-    world.settle();
-    assert_eq!(seen_by_newcomer(&mut world, &["c", "a.*"], "c"), [3, 4, 6]);
-    let known = &world.clients[0].known;
+    simulation.settle();
+    assert_eq!(seen_by_new_client(&mut simulation, &["c", "a.*"], "c"), [3, 4, 6]);
+    let known = &simulation.clients[0].known;
     assert_eq!(known["a.x"].seen, [5]);
     assert_eq!(known.len(), 2);
 }
 
 #[test]
-fn a_newcomer_gets_the_start_the_changes_and_what_is_wrong_but_no_moments() {
-    let mut world = Simulation::new(1, History::default());
+fn a_client_that_joins_gets_the_snapshot_the_deltas_and_what_is_wrong_but_nothing_transient() {
+    let mut simulation = Simulation::new(1, History::default());
     let [gap, stale] = [TopicStatusKind::Gap, TopicStatusKind::Stale].map(ModelKind::Note);
     for what in [
         ModelKind::Change,
@@ -429,83 +429,83 @@ fn a_newcomer_gets_the_start_the_changes_and_what_is_wrong_but_no_moments() {
         ModelKind::Moment,
         stale,
     ] {
-        world.publish_on("n", what, 1);
+        simulation.publish_on("n", what, 1);
     }
-    world.settle();
-    assert_eq!(seen_by_newcomer(&mut world, &["n"], "n"), [4, 6, 7, 9]);
+    simulation.settle();
+    assert_eq!(seen_by_new_client(&mut simulation, &["n"], "n"), [4, 6, 7, 9]);
 }
 
 #[test]
-fn a_paced_client_gets_the_newest_moment_and_what_it_would_not_hear_of_else() {
-    let mut world = Simulation::new(1, History::default());
-    world.shard.matches_per_turn = 1000;
+fn a_paced_client_gets_the_newest_transient_frame_and_what_it_would_not_hear_of_else() {
+    let mut simulation = Simulation::new(1, History::default());
+    simulation.shard.budgets.matches = Budget::new(1000);
     let every = Some(Duration::from_millis(50));
     let patterns = vec![Pattern::parse(">").expect("a pattern")];
-    world.adopt(SessionOptions { patterns, every, ..SessionOptions::default() });
-    world.settle();
+    simulation.adopt(SessionOptions { patterns, every, ..SessionOptions::default() });
+    simulation.settle();
     let [stale, live] = [TopicStatusKind::Stale, TopicStatusKind::Live].map(ModelKind::Note);
     for what in [ModelKind::Moment, ModelKind::Moment, stale] {
-        world.publish_on("m.x", what, 1);
+        simulation.publish_on("m.x", what, 1);
     }
-    world.publish_on("a.x", ModelKind::Value, 1);
-    world.publish_on("a.x", ModelKind::Value, 1);
-    world.settle();
-    world.publish_on("m.x", live, 1);
-    world.settle();
-    let known = &world.clients[0].known;
+    simulation.publish_on("a.x", ModelKind::Value, 1);
+    simulation.publish_on("a.x", ModelKind::Value, 1);
+    simulation.settle();
+    simulation.publish_on("m.x", live, 1);
+    simulation.settle();
+    let known = &simulation.clients[0].known;
     assert_eq!(known["m.x"].seen, [2, 3, 6]);
     assert_eq!(known["a.x"].seen, [5]);
 }
 
 #[test]
-fn who_skips_is_told_whose_fault_it_was() {
+fn a_client_that_skips_receives_the_reason() {
     for (reads, reason) in [(true, "overrun"), (false, "slow")] {
-        let mut world = Simulation::new(1, History::default());
+        let mut simulation = Simulation::new(1, History::default());
         let patterns = vec![Pattern::parse(">").expect("a pattern")];
-        world.adopt(SessionOptions { patterns, ..SessionOptions::default() });
-        world.settle();
+        simulation.adopt(SessionOptions { patterns, ..SessionOptions::default() });
+        simulation.settle();
         for _ in 0..2 * RING_FRAMES {
-            world.clients[0].pipe.borrow_mut().room = if reads { 1 << 20 } else { 0 };
-            world.publish_on("a.x", ModelKind::Value, 1);
+            simulation.clients[0].pipe.borrow_mut().room = if reads { 1 << 20 } else { 0 };
+            simulation.publish_on("a.x", ModelKind::Value, 1);
             if !reads {
-                world.shard.round(world.now);
+                simulation.shard.round(simulation.now);
             }
         }
-        world.settle();
-        assert_eq!(world.clients[0].skip_reason, reason);
-        world.check();
+        simulation.settle();
+        assert_eq!(simulation.clients[0].skip_reason, reason);
+        simulation.check();
     }
 }
 
 #[test]
-fn who_reads_again_after_a_long_stall_has_time_to_answer_a_ping() {
-    let mut world = Simulation::new(1, History::default());
-    world.shard.settings.ping_interval = Duration::from_secs(1);
-    world.shard.settings.ping_timeout = Duration::from_secs(5);
-    world
+fn a_client_that_reads_again_after_a_long_stall_has_time_to_answer_a_ping() {
+    let mut simulation = Simulation::new(1, History::default());
+    simulation.shard.settings.ping_interval = Duration::from_secs(1);
+    simulation.shard.settings.ping_timeout = Duration::from_secs(5);
+    simulation
         .adopt(SessionOptions { patterns: vec![Pattern::parse(">").expect("a pattern")], ..SessionOptions::default() });
-    world.settle();
-    let id = world.clients[0].id;
-    let wait = |world: &mut Simulation, seconds: u64| {
+    simulation.settle();
+    let id = simulation.clients[0].id;
+    let wait = |simulation: &mut Simulation, seconds: u64| {
         for _ in 0..10 * seconds {
-            world.now.mono_ns += 100_000_000;
-            world.shard.tick(world.now);
-            world.shard.run_queue(world.now);
+            simulation.now.mono_ns += 100_000_000;
+            simulation.shard.tick(simulation.now);
+            simulation.shard.run_queue(simulation.now);
         }
     };
-    wait(&mut world, 3);
-    assert!(world.clients[0].pipe.borrow().to_client.ends_with(&[0x89, 0]), "it was pinged");
-    world.clients[0].pipe.borrow_mut().room = 0;
-    world.publish();
-    world.shard.round(world.now);
-    wait(&mut world, 60);
-    world.clients[0].pipe.borrow_mut().room = 1 << 20;
-    world.shard.ready(id, false, world.now);
-    wait(&mut world, 4);
-    let closed = |world: &Simulation| {
-        world.clients[0].pipe.borrow().to_client.windows(2).any(|two| two == 4408u16.to_be_bytes())
+    wait(&mut simulation, 3);
+    assert!(simulation.clients[0].pipe.borrow().to_client.ends_with(&[0x89, 0]), "it was pinged");
+    simulation.clients[0].pipe.borrow_mut().room = 0;
+    simulation.publish();
+    simulation.shard.round(simulation.now);
+    wait(&mut simulation, 60);
+    simulation.clients[0].pipe.borrow_mut().room = 1 << 20;
+    simulation.shard.ready(id, false, simulation.now);
+    wait(&mut simulation, 4);
+    let closed = |simulation: &Simulation| {
+        simulation.clients[0].pipe.borrow().to_client.windows(2).any(|two| two == 4408u16.to_be_bytes())
     };
-    assert!(!closed(&world), "its pong may be on its way");
-    wait(&mut world, 4);
-    assert!(closed(&world), "it was silent for all of `ping.timeout`");
+    assert!(!closed(&simulation), "its pong may be on its way");
+    wait(&mut simulation, 4);
+    assert!(closed(&simulation), "it was silent for all of `ping.timeout`");
 }

@@ -31,7 +31,7 @@ impl MessageLog {
     }
 
     /// One message is classified.
-    pub fn note(
+    pub fn count(
         &mut self,
         classified: &Classified,
         message: &FeedMessage<'_>,

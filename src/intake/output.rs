@@ -26,7 +26,8 @@ use crate::intake::oddity_log::OddityLog;
 use crate::intake::probe_counts::ProbeCounts;
 use crate::intake::update::{Oddity, UpdateSink};
 
-/// Beyond so many more topics than are known, those that lapsed are looked through for ones that are not known any more.
+/// Beyond so many more topics than are known, those that lapsed are looked through for ones that are not known any
+/// more.
 const LAPSED_MORE: usize = 1024;
 /// What clients are sent, in words of our own.
 const NOT_SENT: &str = "the feed does not send this topic";
@@ -160,9 +161,9 @@ impl Output {
         self.lapsed.insert(topic.to_string());
     }
 
-    /// The upstream refuses an item, or has not answered for it. That is a status in the stream for a topic that is known,
-    /// or that the operator has asked for (`is_pinned`); any other, whose name a client has given, is reported only to the
-    /// clients that wait for it.
+    /// The upstream refuses an item, or has not answered for it. That is a status in the stream for a topic that is
+    /// known, or that the operator has asked for (`is_pinned`); any other, whose name a client has given, is reported
+    /// only to the clients that wait for it.
     pub fn refuse(&mut self, (topic, is_pinned): (&str, bool), why: ItemRefusal, now: Stamp) {
         let (logged, message) = match why {
             ItemRefusal::Upstream(text) => (self.hidden.mask(&text).into_owned(), NOT_SENT.to_string()),

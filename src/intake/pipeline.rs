@@ -2,7 +2,8 @@
 //!
 //! Each arrow is one call, all on one task, so there is one order in what is published:
 //! ```text
-//! frame -> FrameDecoder -> Classifier (of its connection) -> Arbiter (only while connections overlap) -> Assembler -> Output
+//! frame -> FrameDecoder -> Classifier (of its connection) -> Arbiter (only while connections overlap) -> Assembler ->
+//! Output
 //! ```
 //! What a message says about its connection goes to that connection and ends there.
 
@@ -20,7 +21,7 @@ use crate::words::stamp::Stamp;
 
 use crate::intake::arbitrate::arbiter::Arbiter;
 use crate::intake::assemble::Assembler;
-use crate::intake::classify::{Classified, FeedMessage, FoundUpdates, Frame};
+use crate::intake::classify::{Classified, FeedFrame, FeedMessage, FoundUpdates};
 use crate::intake::connection::Connection;
 use crate::intake::cursor::ResumeCursor;
 use crate::intake::message_log::MessageLog;
@@ -79,7 +80,7 @@ impl Pipeline {
     }
 
     /// One frame of a connection, all the way to the publisher.
-    pub fn receive(&mut self, connection: &mut Connection, frame: Frame<'_>, received: Stamp) {
+    pub fn receive(&mut self, connection: &mut Connection, frame: FeedFrame<'_>, received: Stamp) {
         let mut unpacked = std::mem::take(&mut self.unpacked);
         for message in connection.classifier.decoder().decode(frame, &mut unpacked) {
             if let Some(classified) = connection.classifier.classify(&message, received, &mut self.found) {
@@ -112,7 +113,7 @@ impl Pipeline {
                 assembler.take(&update, Release::Of(source.generation), output);
             }
         }
-        self.messages.note(classified, message, received, &mut self.output.counts);
+        self.messages.count(classified, message, received, &mut self.output.counts);
         let Some(established) = established else { return };
         if let Some((topic, status)) =
             classified.status.as_ref().and_then(|status| Some((status.topic.as_ref()?, status)))

@@ -25,7 +25,7 @@ impl<'a> Document<'a> {
 }
 
 /// Where `part` lies in `whole`; none if it is no part of it.
-pub fn range_in(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
+fn range_in(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
     let first = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
     let end = first.checked_add(part.len())?;
     (end <= whole.len()).then_some(first..end)
@@ -72,7 +72,7 @@ impl PartialEq for PointerSet {
 }
 
 impl PointerSet {
-    /// The error is a problem to be told.
+    /// The error is a problem, to be reported with its place.
     pub fn add(&mut self, text: &str) -> Result<PointerSite, String> {
         let pointer = |text: &str| Pointer::parse(text).map_err(|error| error.to_string());
         let slot = match text.strip_prefix('.') {

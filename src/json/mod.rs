@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::Range;
 
 pub use depth::is_too_deep;
-pub use document::{Document, Match, Matches, PointerSet, PointerSite, list_parts, range_in};
+pub use document::{Document, Match, Matches, PointerSet, PointerSite, list_parts};
 use scan::Scan;
 use tree::SearchNode;
 

@@ -58,7 +58,7 @@ impl<'a> Scan<'a> {
             b'[' if !node.is_leaf() => self.visit_array(node, found)?,
             _ => self.skip()?,
         }
-        found.note(node, self.since(first));
+        found.record(node, self.since(first));
         Some(())
     }
 
@@ -107,7 +107,7 @@ impl<'a> Scan<'a> {
         for (back, child) in node.from_end.iter().filter(|(back, _)| *back <= count) {
             let span = last[(count - back) % FROM_END_MAX];
             if child.is_leaf() {
-                found.note(child, span);
+                found.record(child, span);
             } else {
                 Scan { bytes: self.bytes, at: span.start as usize, levels: self.levels }.visit(child, found)?;
             }
@@ -287,12 +287,12 @@ impl<'a> Scan<'a> {
 
 impl FoundTokens {
     /// Notes the value at a node.
-    fn note(&mut self, node: &SearchNode, span: Span) {
+    fn record(&mut self, node: &SearchNode, span: Span) {
         for goal in &node.goals {
             match *goal {
                 Goal::Slot(slot) => self.spans[slot].set_first(span),
                 Goal::Element(path) => self.paths[path].end(span),
-                Goal::Inside { path, slot } => self.paths[path].note(slot, span),
+                Goal::Inside { path, slot } => self.paths[path].record(slot, span),
             }
         }
     }
@@ -316,7 +316,7 @@ impl FoundElements {
     }
 
     /// Elements of one path never lie in one another: the newest is the one around.
-    fn note(&mut self, slot: usize, span: Span) {
+    fn record(&mut self, slot: usize, span: Span) {
         if self.count <= ELEMENTS_MAX {
             let first = self.spans.len() - self.pointers;
             self.spans[first + slot].set_first(span);

@@ -10,13 +10,11 @@ use serde_json::Value;
 use crate::json::{Pointer, find};
 
 use crate::profile::connection::template;
+use crate::profile::keys::{CLIENT, REQUEST};
 use crate::profile::optional;
 use crate::profile::placeholders::{Placeholder, TemplateSite};
-use crate::profile::section::{Keys, ProfileEntry, ProfileError, ProfileSection};
+use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection};
 use crate::profile::template::Template;
-
-const CLIENT: Keys = Keys { known: &["send", "request"], later: &[] };
-const REQUEST: Keys = Keys { known: &["id", "timeout", "allow"], later: &[] };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -28,7 +26,7 @@ pub(crate) struct ClientRules {
     pub request: Option<RequestRule>,
 }
 
-/// How an answer finds the one who asked.
+/// How an answer finds the client that asked.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestRule {
     /// Where requests and answers hold their number.
@@ -50,8 +48,8 @@ pub struct NoSend {
 }
 
 impl RequestRule {
-    /// Where the request is not what is allowed; none if it may pass. Of members with the same name some servers take the
-    /// first and some the last, so both count.
+    /// Where the request is not what is allowed; none if it may pass. Of members with the same name some servers take
+    /// the first and some the last, so both count.
     pub fn forbids(&self, data: &str) -> Option<&Pointer> {
         let Ok(last) = serde_json::from_str::<Value>(data) else { return Some(&self.id) };
         let first = |pointer: &Pointer| find(data, pointer).and_then(|token| serde_json::from_str::<Value>(token).ok());

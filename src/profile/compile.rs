@@ -6,44 +6,15 @@ use crate::json::{Each, Pointer};
 use crate::words::topic::check_topic;
 
 use crate::profile::decode::{Decode, MessageFormat};
+use crate::profile::keys::{BIND, CONNECTION_SEQ, ON, SEQ};
 use crate::profile::mode::read_mode;
 use crate::profile::optional;
 use crate::profile::rule::{Bind, ConnectionSequenceRule, Field, MessageClass, Naming, NumberFields, Rule, Rules};
 use crate::profile::rules::numbers::{Continuity, GapRemedy, SequenceRule};
 use crate::profile::rules::treatment::Treatment;
-use crate::profile::section::{Keys, ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
+use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
 use crate::profile::template::{Aliases, Template};
 use crate::profile::test::Test;
-
-const ON: Keys = Keys {
-    known: &[
-        "name",
-        "as",
-        "when",
-        "topic",
-        "reply",
-        "each",
-        "emit",
-        "wrap",
-        "mode",
-        "tail",
-        "merge",
-        "book",
-        "delta_limit",
-        "snapshot_when",
-        "seq",
-        "bind",
-        "unbind",
-        "since",
-        "missed",
-        "until",
-        "number",
-    ],
-    later: &[],
-};
-const BIND: Keys = Keys { known: &["key", "set"], later: &[] };
-const SEQ: Keys = Keys { known: &["rule", "first", "prev", "last", "gap"], later: &[] };
-const CONNECTION_SEQ: Keys = Keys { known: &["scope", "rule", "first", "prev", "last", "gap"], later: &[] };
 
 /// Keys that mean something in rules of one class only.
 const OWNERS: [(MessageClass, &[&str]); 5] = [
@@ -84,7 +55,7 @@ pub(crate) fn read_rules(root: &ProfileSection<'_>) -> Result<Rules, ProfileErro
     Ok(scope.rules)
 }
 
-/// The one rule that takes every message as data with this topic. The error is a problem to be told.
+/// The one rule that takes every message as data with this topic. The error is a problem.
 pub(crate) fn topic_rules(template: &str) -> Result<Rules, String> {
     let mut scope = Scope::default();
     let topic = Some(Naming::Template(scope.template(template, None)?));

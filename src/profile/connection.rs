@@ -6,34 +6,13 @@ use crate::json::Pointer;
 
 use crate::profile::headers;
 use crate::profile::headers::Headers;
+use crate::profile::keys::{BACKOFF, CONNECT, KEEPALIVE, LOGIN, OPEN, PING, RESUME, SEND};
 use crate::profile::optional;
 use crate::profile::placeholders::{Placeholder, TemplateSite};
 use crate::profile::rule::{MessageClass, Rules};
 use crate::profile::rules::treatment::StaleAfter;
-use crate::profile::section::{Keys, ProfileEntry, ProfileError, ProfileSection, RateRule, did_you_mean, one_of};
+use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, RateRule, did_you_mean, one_of};
 use crate::profile::template::Template;
-
-const CONNECT: Keys = Keys {
-    known: &[
-        "url",
-        "headers",
-        "subprotocol",
-        "max_message",
-        "open_timeout",
-        "max_conns",
-        "topics_per_conn",
-        "dial_rate",
-        "rotate_after",
-    ],
-    later: &["http", "deflate", "rotate"],
-};
-const OPEN: Keys = Keys { known: &["send"], later: &[] };
-const LOGIN: Keys = Keys { known: &["send", "after", "ok", "timeout"], later: &[] };
-const KEEPALIVE: Keys = Keys { known: &["idle_timeout", "ws_ping", "pong_timeout", "ping", "stale_after"], later: &[] };
-const PING: Keys = Keys { known: &["every", "send", "expect", "timeout", "idle_only"], later: &[] };
-const SEND: Keys = Keys { known: &["rate", "budget", "max_bytes"], later: &[] };
-const BACKOFF: Keys = Keys { known: &["min", "max", "reset_after", "fatal_codes"], later: &[] };
-const RESUME: Keys = Keys { known: &["cursor", "rewind"], later: &[] };
 
 /// For what a venue has to answer during the opening of a connection.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -91,7 +70,7 @@ pub struct Heartbeat {
     pub send: Template<Placeholder>,
     /// Name of the rule that knows the answer, and how long the answer may take.
     pub expect: Option<(String, Duration)>,
-    /// Only if nothing was heard for `every`.
+    /// Only if nothing has come for `every`.
     pub idle_only: bool,
 }
 
@@ -201,7 +180,7 @@ pub fn read_keepalive(root: &ProfileSection<'_>, rules: &Rules) -> Result<Keepal
             every: ping.require("every", "every = \"20s\"")?.duration()?,
             send: template(&ping.require("send", "send = \"ping\"")?, TemplateSite::Frame)?,
             expect: expect.map(|name| (name, timeout.unwrap_or(ANSWER_TIMEOUT))),
-            idle_only: optional(ping.get("idle_only"), ProfileEntry::truth)?.unwrap_or(false),
+            idle_only: optional(ping.get("idle_only"), ProfileEntry::flag)?.unwrap_or(false),
         })
     })?;
     let stale_after = optional(section.get("stale_after"), |entry| match entry.text()? {

@@ -1,9 +1,8 @@
 //! What a profile says about the frames before any rule sees them: `[decode]`.
 
+use crate::profile::keys::DECODE;
 use crate::profile::optional;
-use crate::profile::section::{Keys, ProfileEntry, ProfileError};
-
-const DECODE: Keys = Keys { known: &["binary", "split", "format"], later: &[] };
+use crate::profile::section::{ProfileEntry, ProfileError};
 
 /// How frames become messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

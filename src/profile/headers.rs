@@ -26,7 +26,7 @@ const HANDSHAKE: [HeaderName; 8] = [
     UPGRADE,
 ];
 
-/// The name of a header that may be set. The error is a problem to be told where it stands.
+/// The name of a header that may be set. The error is a problem, to be reported with its place.
 pub fn read_name(text: &str) -> Result<HeaderName, String> {
     let name = HeaderName::try_from(text)
         .map_err(|_| format!("expected the name of a header such as `X-Api-Key`, found `{text}`"))?;
@@ -44,7 +44,7 @@ pub fn read_value(text: &str) -> Result<Template<Placeholder>, String> {
     Placeholder::template(text, TemplateSite::Header)
 }
 
-/// A header as it stands in HTTP: `Name: value`. What is wrong is told without the value, which may be secret.
+/// A header as it stands in HTTP: `Name: value`. What is wrong is reported without the value, which may be secret.
 pub fn read_line(text: &str) -> Result<(HeaderName, Template<Placeholder>), String> {
     let Some((name, value)) = text.split_once(':') else {
         return Err("expected a header such as `X-Api-Key: ${env.MY_KEY}`, found no colon; write `Name: value`".into());

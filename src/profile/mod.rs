@@ -1,14 +1,16 @@
 //! A profile: the declarative TOML description of a feed. How to connect, subscribe, keep alive, classify, name topics.
 //!
-//! The built-in ones lie in `profiles/` and are embedded (`built_in.rs`). A profile never names what it wants from a message by code,
-//! only by rules (`rule.rs`); what it may contain is listed in [`check`]'s key tables below, and every key means
-//! something: what is not understood is refused.
+//! The built-in ones lie in `built_in/` and are embedded (`built_in.rs`). A profile never names what it wants from a
+//! message by code, only by rules (`rule.rs`); what it may contain is listed in [`check`]'s key tables below, and every
+//! key means something: what is not understood is refused.
 
 pub mod client;
 pub(crate) mod connection;
 pub(crate) mod headers;
 pub(crate) mod hidden;
+pub(crate) mod keys;
 pub(crate) mod placeholders;
+pub mod reference;
 pub(crate) mod rule;
 pub mod rules;
 pub(crate) mod secrets;
@@ -33,37 +35,13 @@ use crate::json::Pointer;
 use crate::profile::built_in::BUILT_IN;
 use crate::profile::client::{ClientRules, NoSend};
 use crate::profile::connection::{Connect, Keepalive, Opening, Resume, Retry, Sending};
+use crate::profile::keys::ROOT;
 use crate::profile::placeholders::Placeholder;
 use crate::profile::rule::Rules;
 use crate::profile::secrets::SignRule;
-use crate::profile::section::{Keys, ProfileEntry, ProfileError, ProfileSection, ProfileSource, did_you_mean, one_of};
+use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, ProfileSource, did_you_mean, one_of};
 use crate::profile::subscribe::Subscribe;
 use crate::profile::template::Template;
-
-const ROOT: Keys = Keys {
-    known: &[
-        "profile",
-        "name",
-        "hosts",
-        "connect",
-        "open",
-        "login",
-        "sign",
-        "keepalive",
-        "subscribe",
-        "send",
-        "backoff",
-        "resume",
-        "client",
-        "bind_via",
-        "decode",
-        "seq",
-        "alias",
-        "unmatched",
-        "on",
-    ],
-    later: &[],
-};
 
 /// A checked profile.
 #[derive(Clone, Debug)]
@@ -81,7 +59,7 @@ pub struct Profile {
     pub(crate) resume: Option<Resume>,
     pub(crate) client: ClientRules,
     pub(crate) rules: Rules,
-    /// Nobody has chosen it, and no host is known: the first message may tell better.
+    /// It was not chosen, and no host is known: the first message may show a better one.
     pub(crate) is_fallback: bool,
 }
 
@@ -183,7 +161,7 @@ impl Profile {
         })
     }
 
-    /// The profile of another fanline, if this is the first message of one, and nobody has chosen another profile.
+    /// The profile of another fanline, if this is the first message of one, and no profile was chosen.
     pub(crate) fn told_by(&self, first: &str) -> Option<Profile> {
         const WELCOME: &str = r#"{"op":"welcome","protocol":"fanline.v1","#;
         (self.is_fallback && first.starts_with(WELCOME)).then(|| Profile::built_in("fanline")).flatten()
@@ -194,8 +172,8 @@ impl Profile {
         self.connect.url.as_ref().map(|url| url.source().to_string())
     }
 
-    /// Whether it knows what to do with what clients are let say; tells what it does not hold to a list.
-    pub fn check_asks(&self, send: bool, request: bool) -> Result<(), NoSend> {
+    /// Whether it knows what to do with what clients may say; warns of what it does not hold to a list.
+    pub fn check_client_requests(&self, send: bool, request: bool) -> Result<(), NoSend> {
         if send && self.client.send.is_none() {
             return Err(NoSend { profile: self.name.clone() });
         }
@@ -299,7 +277,7 @@ mod tests {
                 "`max_message`?",
             ),
             ("profile = 1\n[connect]\nurl = \"https://h/x\"", "my.toml:3: connect.url", "wss://h/x"),
-            ("profile = 1\n[connect]\nmax_message = \"16MB\"", "my.toml:3: connect.max_message", "`16MiB`"),
+            ("profile = 1\n[connect]\nmax_message = \"16 megabytes\"", "my.toml:3: connect.max_message", "`16MiB`"),
             ("profile = 1\n[connect]\nrotate_after = \"23\"", "my.toml:3: connect.rotate_after", "`30s`"),
             ("profile = 1\n[connect]\nurl = \"ws://h/${itms}\"", "my.toml:3: connect.url", "did you mean `items`?"),
             ("profile = 1\n[send]\nrate = \"4\"", "my.toml:3: send.rate", "`4/s`"),
@@ -383,7 +361,8 @@ mod tests {
         for name in Profile::built_in_names() {
             let text = BUILT_IN.iter().find(|(built_in, _)| *built_in == name).expect("it is there").1;
             let profile = Profile::built_in(name).expect("it is there");
-            // None of them says anything else than the default, which is `auto`; but a fanline judges its topics itself.
+            // None of them says anything else than the default, which is `auto`; but a fanline judges its topics
+            // itself.
             let expected = if name == "fanline" { StaleAfter::Never } else { StaleAfter::Auto };
             assert_eq!(text.contains("stale_after"), expected == StaleAfter::Never, "{name}");
             assert_eq!(profile.keepalive.stale_after, expected, "{name}");

@@ -2,24 +2,19 @@
 
 use crate::json::{PointerSet, PointerSite};
 
+use crate::profile::keys::{BOOK, DELTA_LIMIT, MERGE};
 use crate::profile::optional;
 use crate::profile::rules::fold::{BookParts, FoldParts, FoldRule, LevelForm, Siblings, SideMark};
 use crate::profile::rules::treatment::{Changes, DeltaLimit, DeltaOverflow, Mode, TAIL_MAX};
-use crate::profile::section::{Keys, ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
+use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
 
 /// Messages that are kept in `tail` without a number.
 const TAIL: usize = 50;
 
 const NAMES: [&str; 6] = ["replace", "tail", "none", "delta", "merge", "book"];
-const MERGE: Keys = Keys { known: &["at", "carry"], later: &[] };
-const BOOK: Keys = Keys {
-    known: &["sides", "changes", "side", "bid", "ask", "sign", "price", "size", "count", "remove", "depth", "carry"],
-    later: &[],
-};
-const DELTA_LIMIT: Keys = Keys { known: &["count", "bytes", "over"], later: &[] };
 
-/// Reads the mode of a rule of class `data`. Uses the keys `mode`, `tail`, `merge`, `book` and `delta_limit`, and looks at
-/// `each`, `emit` and `snapshot_when`.
+/// Reads the mode of a rule of class `data`. Uses the keys `mode`, `tail`, `merge`, `book` and `delta_limit`, and looks
+/// at `each`, `emit` and `snapshot_when`.
 pub(crate) fn read_mode(section: &ProfileSection<'_>) -> Result<Mode, ProfileError> {
     let name = match section.get("mode") {
         None => "replace",
@@ -252,16 +247,14 @@ pub(crate) mod tests {
     use toml::de::DeTable;
 
     use super::*;
+    use crate::profile::keys::ON;
     use crate::profile::section::ProfileSource;
-
-    const RULE: Keys =
-        Keys { known: &["mode", "tail", "merge", "book", "delta_limit", "each", "emit", "snapshot_when"], later: &[] };
 
     /// Reads the mode of a rule that consists of these lines.
     pub fn read(text: &str) -> Result<Mode, String> {
         let source = ProfileSource { origin: "x.toml", text };
         let table = DeTable::parse(text).expect("TOML");
-        let section = ProfileSection::root(source, table.get_ref(), RULE).expect("known keys");
+        let section = ProfileSection::root(source, table.get_ref(), ON).expect("known keys");
         read_mode(&section).map_err(|error| error.to_string())
     }
 

@@ -18,7 +18,7 @@ pub enum MessageClass {
     Data,
     /// A request was accepted.
     Ack,
-    /// A request was refused: told in the log.
+    /// A request was refused: shown in the log.
     Nack,
     /// Shows that the upstream is there.
     Heartbeat,
@@ -28,7 +28,7 @@ pub enum MessageClass {
     Pong,
     /// The upstream is ready to be spoken to.
     Greeting,
-    /// The upstream knows who we are.
+    /// The log-in is done.
     AuthOk,
     /// Something to know, not to publish.
     Info,

@@ -1,7 +1,8 @@
 //! Keys and passwords from the environment, and the signatures that venues want made with them.
 //!
 //! A profile names variables, never values. They are read once, at the start, so that one that is missing or cannot be
-//! used is told before anything connects. One newline at the end is not part of a value: files and shells put it there.
+//! used is reported before anything connects. One newline at the end is not part of a value: files and shells put it
+//! there.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,12 +15,10 @@ use p256::pkcs8::DecodePrivateKey;
 use sha2::{Sha256, Sha384, Sha512};
 
 use crate::profile::hidden::Hidden;
+use crate::profile::keys::{SIGN, SIGN_KEY};
 use crate::profile::placeholders::{Context, Missing, Placeholder, TemplateSite};
-use crate::profile::section::{Keys, ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
+use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
 use crate::profile::template::Template;
-
-const SIGN: Keys = Keys { known: &["alg", "key", "message", "header", "claims", "encode", "optional"], later: &[] };
-const KEY: Keys = Keys { known: &["env", "decode"], later: &[] };
 
 /// How one signature is made.
 #[derive(Clone, Debug)]
@@ -119,7 +118,7 @@ fn read_sign(name: &str, section: &ProfileSection<'_>) -> Result<SignRule, Profi
             return Err(algorithm.error(choice(other, &["hmac-sha256", "hmac-sha384", "hmac-sha512", "jwt-es256"])));
         }
     };
-    let key = section.require("key", "key = { env = \"MY_SECRET\" }")?.section(KEY)?;
+    let key = section.require("key", "key = { env = \"MY_SECRET\" }")?.section(SIGN_KEY)?;
     let decoding = match key.get("decode") {
         None => Decoding::Raw,
         Some(entry) => match entry.text()? {
@@ -144,7 +143,7 @@ fn read_sign(name: &str, section: &ProfileSection<'_>) -> Result<SignRule, Profi
         variable: key.require("env", "env = \"MY_SECRET\"")?.text()?.to_string(),
         decoding,
         encoding,
-        optional: section.get("optional").map(|entry| entry.truth()).transpose()?.unwrap_or(false),
+        optional: section.get("optional").map(|entry| entry.flag()).transpose()?.unwrap_or(false),
     })
 }
 

@@ -1,7 +1,7 @@
-//! Reads a profile's TOML so that every mistake is told with its line, its key and the remedy.
+//! Reads a profile's TOML so that every mistake is reported with its line, its key and the remedy.
 //!
-//! A [`ProfileSection`] refuses unknown keys when it is opened; an [`ProfileEntry`] is one value that knows its place. What a
-//! profile may say later but not yet is refused as well, never ignored: a profile means all that it says.
+//! A [`ProfileSection`] refuses unknown keys when it is opened; an [`ProfileEntry`] is one value that knows its place.
+//! What a profile may say later but not yet is refused as well, never ignored: a profile means all that it says.
 
 use std::fmt::Display;
 use std::ops::Range;
@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
+use crate::profile::keys::Keys;
 use crate::words::nearest::distance;
+use crate::words::size::read_size;
 
 /// What is wrong with a profile, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,13 +42,6 @@ impl ProfileSource<'_> {
     }
 }
 
-/// Keys that a section knows, and those that are described but not understood yet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Keys {
-    pub known: &'static [&'static str],
-    pub later: &'static [&'static str],
-}
-
 /// One table of the profile.
 #[derive(Clone, Debug)]
 pub(crate) struct ProfileSection<'a> {
@@ -69,7 +64,7 @@ impl<'a> ProfileSection<'a> {
     fn checked(self, keys: Keys) -> Result<ProfileSection<'a>, ProfileError> {
         for key in self.table.keys() {
             let name: &str = key.get_ref();
-            if keys.known.contains(&name) {
+            if keys.known.iter().any(|known| known.name == name) {
                 continue;
             }
             let problem = if keys.later.contains(&name) {
@@ -77,7 +72,7 @@ impl<'a> ProfileSection<'a> {
                     "expected a key that this version understands, found `{name}`, which it does not yet; remove it"
                 )
             } else {
-                format!("expected {}, found `{name}`{}", one_of(keys.known), did_you_mean(name, keys.known))
+                format!("expected {}, found `{name}`{}", one_of(&keys.names()), did_you_mean(name, &keys.names()))
             };
             return Err(self.source.error(key.span(), &self.path_to(name), problem));
         }
@@ -94,7 +89,7 @@ impl<'a> ProfileSection<'a> {
         self.get(key).ok_or_else(|| self.error(key, format!("expected `{example}`, found nothing; add it")))
     }
 
-    /// An error about the section as a whole, told under one of its keys.
+    /// An error about the section as a whole, reported under one of its keys.
     pub fn error(&self, key: &str, problem: impl Display) -> ProfileError {
         self.source.error(self.span.clone(), &self.path_to(key), problem)
     }
@@ -190,22 +185,8 @@ impl<'a> ProfileEntry<'a> {
         if self.value.is_integer() {
             return self.count();
         }
-        let text = self.text()?;
-        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-        let unit = match text[digits.len()..].trim() {
-            "" | "B" => Some(1),
-            "KiB" => Some(1 << 10),
-            "MiB" => Some(1 << 20),
-            "GiB" => Some(1 << 30),
-            _ => None,
-        };
-        let number: Option<usize> = digits.parse().ok().filter(|&number| number > 0);
-        let bytes = number.zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+        let bytes = read_size(self.text()?).and_then(|bytes| usize::try_from(bytes).ok()).filter(|&bytes| bytes > 0);
         bytes.ok_or_else(|| self.unlike("a number of bytes such as `4096` or `16MiB`"))
-    }
-
-    pub fn truth(&self) -> Result<bool, ProfileError> {
-        self.value.as_bool().ok_or_else(|| self.unlike("`true` or `false`"))
     }
 
     /// The members of a table whose keys are free.

@@ -8,35 +8,12 @@ use std::time::Duration;
 use crate::json::{Each, Pointer};
 
 use crate::profile::connection::{rule_named, template};
+use crate::profile::keys::{ACK, CHANNEL, SUBSCRIBE};
 use crate::profile::optional;
 use crate::profile::placeholders::{Context, Missing, Placeholder, TemplateSite};
 use crate::profile::rule::{MessageClass, Rules};
-use crate::profile::section::{Keys, ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
+use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
 use crate::profile::template::{Aliases, Template};
-
-const SUBSCRIBE: Keys = Keys {
-    known: &[
-        "item",
-        "split",
-        "symbol_first",
-        "case",
-        "example",
-        "group_by",
-        "batch",
-        "max_bytes",
-        "send",
-        "unsubscribe",
-        "channels",
-        "after",
-        "deadline",
-        "change",
-        "ack",
-    ],
-    later: &["max_chars", "topics_from"],
-};
-const CHANNEL: Keys = Keys { known: &["name", "params"], later: &[] };
-const ACK: Keys =
-    Keys { known: &["per", "id", "key", "bad_key", "item", "ok", "bad", "message", "timeout"], later: &[] };
 
 /// 100 items: well below what any recorded venue refuses.
 const BATCH: usize = 100;
@@ -165,8 +142,8 @@ impl Subscribe {
         }
     }
 
-    /// The name that the item's topic has, if that is not `name`: the venue grants a symbol in any case, and sends it in
-    /// its own. What begins with a sign is no symbol.
+    /// The name that the item's topic has, if that is not `name`: the venue grants a symbol in any case, and sends it
+    /// in its own. What begins with a sign is no symbol.
     pub fn renamed(&self, name: &str) -> Option<String> {
         let (before, after) = match name.split_once(&self.split) {
             Some(parts) => parts,
@@ -251,7 +228,7 @@ pub fn read_subscribe(
             split: optional(section.get("split"), |entry| entry.text().map(str::to_string))?
                 .filter(|split| !split.is_empty())
                 .unwrap_or_else(|| ".".to_string()),
-            symbol_first: optional(section.get("symbol_first"), ProfileEntry::truth)?.unwrap_or(false),
+            symbol_first: optional(section.get("symbol_first"), ProfileEntry::flag)?.unwrap_or(false),
             case: optional(section.get("case"), |entry| {
                 entry.choice(&[("lower", Case::Lower), ("upper", Case::Upper)])
             })?,

@@ -1,4 +1,4 @@
-//! The address of a feed: what can be one, what of it may be shown, and what it says about the one who calls.
+//! The address of a feed: what can be one, what of it may be shown, and what it says about the caller.
 //!
 //! Venues put keys into user and password, into the query and into the path. None of them is shown.
 
@@ -184,13 +184,13 @@ mod tests {
     }
 
     #[test]
-    fn user_and_password_of_the_url_are_said_at_the_door() {
-        let told = |text: &str| FeedUrl::parse(text).expect(text).authorization();
+    fn user_and_password_of_the_url_become_a_header() {
+        let authorization = |text: &str| FeedUrl::parse(text).expect(text).authorization();
         // The example of RFC 7617 section 2, and one with characters that a URL cannot hold as they are.
-        assert_eq!(told("wss://Aladdin:open%20sesame@h").expect("both"), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
-        assert_eq!(told("wss://me:a%40b%3Ac@h").expect("both"), "Basic bWU6YUBiOmM=");
-        assert_eq!(told("wss://me@h").expect("a user"), "Basic bWU6");
-        assert_eq!(told("wss://h"), None);
+        assert_eq!(authorization("wss://Aladdin:open%20sesame@h").expect("both"), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        assert_eq!(authorization("wss://me:a%40b%3Ac@h").expect("both"), "Basic bWU6YUBiOmM=");
+        assert_eq!(authorization("wss://me@h").expect("a user"), "Basic bWU6");
+        assert_eq!(authorization("wss://h"), None);
     }
 
     #[test]

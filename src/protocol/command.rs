@@ -1,7 +1,7 @@
-//! What a client asks for: one JSON object per text message (docs/PROTOCOL.md, "Commands").
+//! Commands of clients: one JSON object per text message (docs/PROTOCOL.md, "Commands").
 //!
 //! Strict on purpose: an unknown member or operation is refused with the nearest valid name, never ignored.
-//! CommandReader takes time in proportion to the bytes, whatever they are, and keeps a bounded part of them: names, members
+//! Reading takes time in proportion to the bytes, whatever they are, and keeps a bounded part of them: names, members
 //! and patterns beyond what a good command can have are passed over, not gathered, compared or sorted.
 
 use std::borrow::Cow;
@@ -13,7 +13,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use crate::words::ids::Cursor;
+use crate::words::ids::{Cursor, Epoch, Offset};
 use crate::words::topic::{Pattern, check_topic};
 
 /// A client's `id`, as the JSON text in which it came: a number or a string.
@@ -85,6 +85,14 @@ impl CommandRefusal {
     pub fn new(code: &'static str, message: impl Into<String>) -> CommandRefusal {
         CommandRefusal { code, message: message.into() }
     }
+
+    /// A session would have more patterns than `limits.patterns_max`.
+    pub fn too_many_patterns(max: usize, found: impl fmt::Display) -> CommandRefusal {
+        let message = format!(
+            "expected at most {max} patterns in one session (limits.patterns_max), found {found}; use wildcards"
+        );
+        CommandRefusal::new("too_many_patterns", message)
+    }
 }
 
 /// Reads one command, with at most so many patterns. The id is given also for a refused one, if it could be read.
@@ -139,6 +147,31 @@ pub fn parse_pattern(text: &str) -> Result<Pattern, CommandRefusal> {
 
 pub fn parse_cursor(text: &str) -> Result<Cursor, CommandRefusal> {
     text.parse().map_err(|error: crate::words::ids::CursorError| CommandRefusal::new("bad_cursor", error.to_string()))
+}
+
+/// The patterns that are no names of topics are at most so many.
+pub fn check_wildcards(patterns: &[Pattern], max: usize) -> Result<(), CommandRefusal> {
+    let found = patterns.iter().filter(|pattern| !pattern.is_exact()).count();
+    if found <= max {
+        return Ok(());
+    }
+    let message = format!(
+        "expected at most {max} wildcards (limits.wildcards_max), found {found}; name topics, or use fewer that match more"
+    );
+    Err(CommandRefusal::new("too_many_wildcards", message))
+}
+
+/// The offset after which a client that has seen everything up to `since` goes on; none if the cursor is of another
+/// epoch: then everything before is skipped.
+pub fn resume_offset(since: Cursor, epoch: Epoch, head: Offset) -> Result<Option<Offset>, CommandRefusal> {
+    if since.epoch != epoch {
+        return Ok(None);
+    }
+    if since.offset > head {
+        let message = format!("expected an offset up to {head}, the newest, found `{since}`, which is still to come");
+        return Err(CommandRefusal::new("bad_cursor", message));
+    }
+    Ok(Some(since.offset))
 }
 
 /// The first members of a command, each name once; of several with the same name the last counts.
@@ -216,13 +249,7 @@ impl<'de> Visitor<'de> for Patterns {
                     patterns.push(pattern);
                     continue;
                 }
-                Ok(_) => {
-                    let message = format!(
-                        "expected at most {max} patterns in one session (limits.patterns_max), \
-                         found more in `topics`; use wildcards"
-                    );
-                    CommandRefusal::new("too_many_patterns", message)
-                }
+                Ok(_) => CommandRefusal::too_many_patterns(max, "more in `topics`"),
                 Err(refusal) => refusal,
             };
             while seq.next_element::<IgnoredAny>()?.is_some() {}
@@ -349,111 +376,4 @@ fn shown(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commands_are_read_with_their_ids() {
-        let pattern = |text| Pattern::parse(text).expect("a pattern");
-        for (text, id, command) in [
-            (
-                r#"{"op":"subscribe","id":1,"topics":["a.*","b"]}"#,
-                Some("1"),
-                Command::Subscribe {
-                    patterns: vec![pattern("a.*"), pattern("b")],
-                    every: None,
-                    since: None,
-                    policy: None,
-                },
-            ),
-            (
-                r#" {"topics":[">"],"every_ms":0,"policy":"lossless","since":"0000000000000001:2","id":"x","op":"subscribe"}"#,
-                Some("\"x\""),
-                Command::Subscribe {
-                    patterns: vec![pattern(">")],
-                    every: Some(Duration::ZERO),
-                    since: "0000000000000001:2".parse().ok(),
-                    policy: Some(Policy::Lossless),
-                },
-            ),
-            (r#"{"op":"unsubscribe","topics":["a"]}"#, None, Command::Unsubscribe { patterns: vec![pattern("a")] }),
-            (r#"{"op":"ping","id":-1.5}"#, Some("-1.5"), Command::Ping),
-            (
-                r#"{"op":"send","id":3,"topic":"chat.#rust","data": [1.50, "\u00e9"] }"#,
-                Some("3"),
-                Command::Send { topic: "chat.#rust".into(), data: r#"[1.50, "\u00e9"]"#.into() },
-            ),
-            (
-                r#"{"op":"request","data":{"b":1, "a":2},"timeout_ms":100}"#,
-                None,
-                Command::Request { data: r#"{"b":1, "a":2}"#.into(), timeout: TIMEOUT_MIN },
-            ),
-            (r#"{"op":"request","data":{}}"#, None, Command::Request { data: "{}".into(), timeout: TIMEOUT }),
-        ] {
-            assert_eq!(parse(text, 10), (id.map(|id| CommandId(id.into())), Ok(command)), "{text}");
-        }
-    }
-
-    #[test]
-    fn bad_commands_are_refused_with_code_and_remedy() {
-        for (text, code, part) in [
-            ("", "bad_json", "JSON object"),
-            ("[]", "bad_json", "found `[]`"),
-            ("{\"op\":", "bad_json", "column"),
-            ("{}", "bad_request", "`op`"),
-            (r#"{"op":7}"#, "bad_request", "`7`"),
-            (r#"{"op":"subscrbe"}"#, "unknown_op", "did you mean `subscribe`"),
-            (r#"{"op":"subscribe"}"#, "bad_request", "`topics`"),
-            (r#"{"op":"subscribe","topics":"a"}"#, "bad_request", "array of strings"),
-            (r#"{"op":"subscribe","topics":[]}"#, "bad_request", "at least one"),
-            (r#"{"op":"subscribe","topics":["a..b"]}"#, "bad_pattern", "empty token"),
-            (r#"{"op":"subscribe","topics":["a"],"topic":1}"#, "bad_request", "did you mean `topics`"),
-            (r#"{"op":"subscribe","topics":["a"],"since":"x"}"#, "bad_cursor", "EPOCH:OFFSET"),
-            (r#"{"op":"subscribe","topics":["a"],"policy":"x"}"#, "unknown_policy", "lossless"),
-            (r#"{"op":"subscribe","topics":["a"],"every_ms":5}"#, "bad_pace", "10 ms"),
-            (r#"{"op":"subscribe","topics":["a"],"every_ms":-5}"#, "bad_request", "milliseconds"),
-            (r#"{"op":"ping","id":{}}"#, "bad_request", "`id`"),
-            (r#"{"op":"send","data":1}"#, "bad_request", "`topic`"),
-            (r#"{"op":"send","topic":"a"}"#, "bad_request", "any JSON in `data`, found nothing"),
-            (r#"{"op":"send","topic":"a.*","data":1}"#, "bad_request", "without wildcards"),
-            (r#"{"op":"send","topic":"a","data":1,"timeout_ms":5}"#, "bad_request", "`timeout_ms`"),
-            (r#"{"op":"request","data":[1]}"#, "bad_request", "found `[1]`"),
-            (r#"{"op":"request","data":{},"timeout_ms":99}"#, "bad_request", "100 to 60000"),
-            (r#"{"op":"request","data":{"a":}}"#, "bad_json", "column"),
-        ] {
-            let (_, result) = parse(text, 10);
-            let refusal = result.expect_err(text);
-            assert_eq!(refusal.code, code, "{text}: {refusal:?}");
-            assert!(refusal.message.contains(part), "{text}: {refusal:?}");
-        }
-    }
-    #[test]
-    fn foreign_text_of_any_length_is_passed_over_and_never_repeated() {
-        let long = "subscribe".repeat(7000);
-        let many = |each: &str| vec![each; 20_000].join(",");
-        let numbered: Vec<String> = (0..5000).map(|n| format!("\"m{n}\":1")).collect();
-        for (text, code, part) in [
-            (format!(r#"{{"op":"{long}"}}"#), "unknown_op", "(known: `subscribe`"),
-            (format!(r#"{{"op":"ping","{long}":1}}"#), "bad_request", "unknown member `subscribe"),
-            (format!(r#"{{"op":"subscribe","topics":["a"],"policy":"{long}"}}"#), "unknown_policy", "found `subs"),
-            (format!(r#"{{"op":"subscribe","topics":["a"],"since":"{long}"}}"#), "bad_cursor", "found `subs"),
-            (format!(r#"{{"op":"subscribe","topics":"{long}"}}"#), "bad_request", "array of strings"),
-            (format!(r#"{{"op":"subscribe","topics":["{long}"]}}"#), "bad_pattern", "256 bytes"),
-            (format!(r#"{{"op":"subscribe","topics":[{}]}}"#, many("\"a\"")), "too_many_patterns", "at most 10"),
-            (format!(r#"{{"op":"unsubscribe","topics":[{}]}}"#, many("\"a\"")), "too_many_patterns", "at most 10"),
-            (format!(r#"{{"op":"subscribe","topics":[{},1]}}"#, many("\"a\"")), "too_many_patterns", "at most 10"),
-            (format!(r#"{{"op":"ping",{}}}"#, numbered.join(",")), "bad_request", "unknown member `m0`"),
-            (format!(r#"{{"op":"request","data":"{long}"}}"#), "bad_request", "a JSON object in `data`"),
-            (format!(r#""{long}""#), "bad_json", "found `"),
-            (format!(r#"{{"op":"ping"}}{long}"#), "bad_json", "column"),
-        ] {
-            let refusal = parse(&text, 10).1.expect_err(part);
-            assert_eq!(refusal.code, code, "{part}: {refusal:?}");
-            assert!(refusal.message.contains(part), "{part}: {refusal:?}");
-            assert!(!refusal.message.contains("did you mean"), "{part}: {refusal:?}");
-            assert!(refusal.message.len() < 250, "{part}: {refusal:?}");
-        }
-        let repeated = format!(r#"{{{},"op":"ping"}}"#, many(r#""op":"pong""#));
-        assert_eq!(parse(&repeated, 10).1, Ok(Command::Ping), "of several members with one name the last counts");
-    }
-}
+mod tests;

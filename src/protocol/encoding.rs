@@ -1,4 +1,10 @@
-//! The encodings of a frame: envelope or raw, plain or deflated, each a complete WireFrame ready for a socket.
+//! The encodings of a frame: what it says (format), how it stands in the byte stream (framing), deflated or not. Each is
+//! ready for a socket.
+//!
+//! A further framing or format is an entry of `Encoding::ALL` and an arm in `Encoder::encode`; who holds encodings
+//! (`Encodings`) does not know how many there are.
+
+use std::sync::OnceLock;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
@@ -25,7 +31,7 @@ pub enum PayloadKind {
     Binary,
 }
 
-/// Form in which a session gets frames.
+/// What a session is sent of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Format {
     /// `{"topic":…,"offset":…,"ts":…,"data":…}`
@@ -55,36 +61,68 @@ pub struct Envelope<'a> {
     pub payload: &'a Payload,
 }
 
+/// How encodings and messages stand in the byte stream of a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Framing {
+    /// Each is a WebSocket message of its own (RFC 6455).
+    #[default]
+    WebSocket,
+}
+
+impl Framing {
+    /// Appends a text that is not compressed.
+    pub fn put_text(self, text: &[u8], out: &mut Vec<u8>) {
+        match self {
+            Framing::WebSocket => put_frame(out, Opcode::Text, text),
+        }
+    }
+}
+
+/// One encoding of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Encoding {
-    EnvelopePlain,
-    EnvelopeDeflate,
-    RawPlain,
-    RawDeflate,
+pub struct Encoding {
+    pub format: Format,
+    pub framing: Framing,
+    pub deflated: bool,
 }
 
 impl Encoding {
-    pub const COUNT: usize = 4;
-    pub const ALL: [Encoding; Encoding::COUNT] =
-        [Encoding::EnvelopePlain, Encoding::EnvelopeDeflate, Encoding::RawPlain, Encoding::RawDeflate];
+    pub const ALL: [Encoding; 4] = [
+        Encoding::websocket(Format::Envelope, false),
+        Encoding::websocket(Format::Envelope, true),
+        Encoding::websocket(Format::Raw, false),
+        Encoding::websocket(Format::Raw, true),
+    ];
+    pub const COUNT: usize = Encoding::ALL.len();
 
-    pub fn of(format: Format, deflate: bool) -> Encoding {
-        match (format, deflate) {
-            (Format::Envelope, false) => Encoding::EnvelopePlain,
-            (Format::Envelope, true) => Encoding::EnvelopeDeflate,
-            (Format::Raw, false) => Encoding::RawPlain,
-            (Format::Raw, true) => Encoding::RawDeflate,
+    pub const fn websocket(format: Format, deflated: bool) -> Encoding {
+        Encoding { format, framing: Framing::WebSocket, deflated }
+    }
+
+    /// Its place in `Encoding::ALL`.
+    pub fn index(self) -> usize {
+        match (self.framing, self.format, self.deflated) {
+            (Framing::WebSocket, Format::Envelope, false) => 0,
+            (Framing::WebSocket, Format::Envelope, true) => 1,
+            (Framing::WebSocket, Format::Raw, false) => 2,
+            (Framing::WebSocket, Format::Raw, true) => 3,
         }
     }
 
     /// Value of the `encoding` label in metrics.
     pub fn label(self) -> &'static str {
-        match self {
-            Encoding::EnvelopePlain => "envelope",
-            Encoding::EnvelopeDeflate => "envelope_deflate",
-            Encoding::RawPlain => "raw",
-            Encoding::RawDeflate => "raw_deflate",
-        }
+        ["envelope", "envelope_deflate", "raw", "raw_deflate"][self.index()]
+    }
+}
+
+/// The encodings of one frame, each made at most once. Written by whichever thread needs one first, while others that
+/// need the same wait for it; read by all.
+#[derive(Debug, Default)]
+pub struct Encodings([OnceLock<Encoded>; Encoding::COUNT]);
+
+impl Encodings {
+    pub fn get_or_make(&self, encoding: Encoding, make: impl FnOnce() -> Encoded) -> &Encoded {
+        self.0[encoding.index()].get_or_init(make)
     }
 }
 
@@ -113,20 +151,21 @@ impl Encoder {
     }
 
     pub fn encode(&mut self, encoding: Encoding, envelope: &Envelope<'_>) -> Encoded {
-        self.made[encoding as usize] += 1;
+        self.made[encoding.index()] += 1;
         let payload = envelope.payload;
-        match encoding {
-            Encoding::RawPlain | Encoding::RawDeflate => {
-                let opcode = match payload.kind {
-                    PayloadKind::Json | PayloadKind::Text => Opcode::Text,
-                    PayloadKind::Binary => Opcode::Binary,
-                };
-                wire_frame(encoding == Encoding::RawDeflate, opcode, &payload.bytes, &mut self.deflater)
-            }
-            Encoding::EnvelopePlain | Encoding::EnvelopeDeflate => {
+        let is_text = encoding.format == Format::Envelope || payload.kind != PayloadKind::Binary;
+        let bytes: &[u8] = match encoding.format {
+            Format::Raw => &payload.bytes,
+            Format::Envelope => {
                 self.text.clear();
                 put_envelope(&mut self.text, envelope);
-                wire_frame(encoding == Encoding::EnvelopeDeflate, Opcode::Text, &self.text, &mut self.deflater)
+                &self.text
+            }
+        };
+        match encoding.framing {
+            Framing::WebSocket => {
+                let opcode = if is_text { Opcode::Text } else { Opcode::Binary };
+                wire_frame(encoding.deflated, opcode, bytes, &mut self.deflater)
             }
         }
     }
@@ -138,16 +177,14 @@ impl Encoder {
 }
 
 impl Encoded {
-    /// A notice in its place between the frames: never compressed, and nothing at all for raw sessions.
-    pub fn notice(encoding: Encoding, text: &[u8]) -> Encoded {
-        match encoding {
-            Encoding::RawPlain | Encoding::RawDeflate => Encoded::default(),
-            Encoding::EnvelopePlain | Encoding::EnvelopeDeflate => {
-                let mut out = Vec::with_capacity(HEADER_BYTES_MAX + text.len());
-                put_frame(&mut out, Opcode::Text, text);
-                Encoded { plain_bytes: out.len(), bytes: out.into() }
-            }
+    /// A message of the server in its place between the frames: never compressed, and nothing at all in the raw format.
+    pub fn message(encoding: Encoding, text: &[u8]) -> Encoded {
+        if encoding.format == Format::Raw {
+            return Encoded::default();
         }
+        let mut out = Vec::with_capacity(HEADER_BYTES_MAX + text.len());
+        encoding.framing.put_text(text, &mut out);
+        Encoded { plain_bytes: out.len(), bytes: out.into() }
     }
 }
 
@@ -224,72 +261,4 @@ fn put_number(out: &mut Vec<u8>, number: u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::deflate::Inflater;
-
-    fn payload(bytes: &'static [u8], kind: PayloadKind) -> Payload {
-        Payload { bytes: Bytes::from_static(bytes), kind }
-    }
-
-    fn envelope(offset: u64, payload: &Payload) -> Envelope<'_> {
-        Envelope { topic: "a.\"b\"", offset: Offset(offset), ts_ms: 9, kind: None, payload }
-    }
-
-    #[test]
-    fn an_envelope_holds_the_payload_byte_for_byte() {
-        for (payload, expected) in [
-            (
-                payload(b"{\"p\": 1.500}", PayloadKind::Json),
-                r#"{"topic":"a.\"b\"","offset":7,"ts":9,"data":{"p": 1.500}}"#,
-            ),
-            (
-                payload(b"say \"hi\"\r\n", PayloadKind::Text),
-                r#"{"topic":"a.\"b\"","offset":7,"ts":9,"data":"say \"hi\"\r\n"}"#,
-            ),
-            (
-                payload(&[0, 255, 16], PayloadKind::Binary),
-                r#"{"topic":"a.\"b\"","offset":7,"ts":9,"data_base64":"AP8Q"}"#,
-            ),
-        ] {
-            let mut out = Vec::new();
-            put_envelope(&mut out, &envelope(7, &payload));
-            assert_eq!(String::from_utf8(out).as_deref(), Ok(expected));
-        }
-    }
-
-    #[test]
-    fn snapshots_and_deltas_say_so() {
-        let payload = payload(b"1", PayloadKind::Json);
-        for (kind, expected) in [(EnvelopeKind::Snapshot, "snapshot"), (EnvelopeKind::Delta, "delta")] {
-            let mut out = Vec::new();
-            put_envelope(&mut out, &Envelope { topic: "a", kind: Some(kind), ..envelope(7, &payload) });
-            let expected = format!(r#"{{"topic":"a","offset":7,"ts":9,"kind":"{expected}","data":1}}"#);
-            assert_eq!(String::from_utf8(out), Ok(expected));
-        }
-    }
-
-    #[test]
-    fn a_notice_between_frames_is_plain_for_envelopes_and_nothing_for_raw() {
-        let text = [b'x'; 200];
-        for encoding in Encoding::ALL {
-            let Encoded { bytes, plain_bytes } = Encoded::notice(encoding, &text);
-            let is_raw = matches!(encoding, Encoding::RawPlain | Encoding::RawDeflate);
-            assert_eq!((bytes.len(), plain_bytes), if is_raw { (0, 0) } else { (204, 204) }, "{encoding:?}");
-            assert_eq!(bytes.first(), if is_raw { None } else { Some(&0x81) });
-        }
-    }
-
-    #[test]
-    fn a_deflated_encoding_is_smaller_or_plain() {
-        let mut encoder = Encoder::new(6);
-        let long = payload(&[b'x'; 1000], PayloadKind::Text);
-        let Encoded { bytes: deflated, plain_bytes } = encoder.encode(Encoding::RawDeflate, &envelope(1, &long));
-        assert_eq!(plain_bytes, 1004);
-        assert_eq!(deflated[0], 0xC1);
-        assert_eq!(Inflater::new().inflate(&deflated[2..], 1000).as_deref(), Ok(&long.bytes[..]));
-        let short = payload(b"q7", PayloadKind::Binary);
-        assert_eq!(&encoder.encode(Encoding::RawDeflate, &envelope(2, &short)).bytes[..], b"\x82\x02q7");
-        assert_eq!(encoder.take_made(), [0, 0, 0, 2]);
-    }
-}
+mod tests;

@@ -1,10 +1,10 @@
-//! What the server says besides frames: answers, notices and the goodbye (docs/PROTOCOL.md, "Messages from the server").
+//! Messages of the server besides frames: answers, statuses and the goodbye (docs/PROTOCOL.md, "Messages from the server").
 
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::protocol::command::CommandId;
-use crate::wire::frame::{Opcode, put_frame};
+use crate::protocol::encoding::{Encoding, Format};
 use crate::words::ids::{Epoch, Offset};
 use crate::words::topic::Pattern;
 
@@ -120,14 +120,16 @@ pub struct Subscriptions<'a> {
 }
 
 impl ServerMessage<'_> {
-    /// Appends the notice as an uncompressed text WireFrame.
-    pub fn put(&self, out: &mut Vec<u8>) {
-        put_frame(out, Opcode::Text, &self.text());
+    /// Appends the message, as clients with this encoding read it: never compressed, and nothing in the raw format.
+    pub fn put(&self, encoding: Encoding, out: &mut Vec<u8>) {
+        if encoding.format == Format::Envelope {
+            encoding.framing.put_text(&self.text(), out);
+        }
     }
 
-    /// The notice as JSON.
+    /// The message as JSON.
     pub fn text(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("notices hold strings and numbers only")
+        serde_json::to_vec(self).expect("messages hold strings and numbers only")
     }
 }
 
@@ -166,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notices_are_written_as_documented() {
+    fn messages_are_written_as_documented_and_not_at_all_in_the_raw_format() {
         let id = CommandId("\"q\"".into());
         let topics = [Pattern::parse("a.*").expect("a pattern")];
         let answer = |pending| Subscriptions { id: Some(&id), topics: &topics, offset: Offset(7), pending };
@@ -175,7 +177,7 @@ mod tests {
             ServerMessage::Welcome { protocol: "fanline.v1", epoch, offset, ts: 3, heartbeat_ms: 4, simulated }
         };
         let data: Box<RawValue> = serde_json::from_str(r#"{"p": 1.50}"#).expect("JSON");
-        for (notice, expected) in [
+        for (message, expected) in [
             (
                 ServerMessage::Subscribed { answer: answer(None) },
                 r#"{"op":"subscribed","id":"q","topics":["a.*"],"offset":7}"#,
@@ -208,7 +210,9 @@ mod tests {
             (ServerMessage::Live { topics: [">"], offset: None, ts: 1 }, r#"{"op":"live","topics":[">"],"ts":1}"#),
         ] {
             let mut out = Vec::new();
-            notice.put(&mut out);
+            message.put(Encoding::websocket(Format::Raw, true), &mut out);
+            assert!(out.is_empty());
+            message.put(Encoding::websocket(Format::Envelope, true), &mut out);
             assert_eq!(out[0], 0x81);
             assert_eq!(std::str::from_utf8(&out[2..]), Ok(expected));
         }

@@ -4,11 +4,13 @@
 
 mod globs;
 pub mod goodbye;
+pub mod grant;
 pub mod ids;
 pub mod metrics;
 pub mod nearest;
 pub mod patterns;
 pub mod process;
 pub mod rate_limited_log;
+pub mod size;
 pub mod stamp;
 pub mod topic;

@@ -28,8 +28,8 @@ impl RateLimitedLog {
     }
 }
 
-/// One kind of line that names what it is about: the first few names and how many there are. Names may come from clients,
-/// and a client that sends names must not be able to fill the log.
+/// One kind of line that names what it is about: the first few names and how many there are. Names may come from
+/// clients, and a client that sends names must not be able to fill the log.
 #[derive(Debug, Default)]
 pub struct NameLog {
     limit: RateLimitedLog,

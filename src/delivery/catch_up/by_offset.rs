@@ -1,10 +1,10 @@
-//! What is kept of all topics of a shard, by offset: one list for all who join lanes of many topics.
+//! What is kept of all topics of a shard, by offset: one list for all sessions that join lanes of many topics.
 //!
-//! Without it each slice of a walk would look at all topics of the lane. It is made in parts, a bounded number of topics
-//! in each turn: runs that are sorted by themselves, and merged where they are read. It never becomes wrong, only old:
-//! what is kept up to `as_of` can only become less, so whoever reads it looks whether a frame is still kept; and what
-//! came later is in the ring. So a list serves everyone until the way from `as_of` on is too long, and a walk holds on
-//! to no list, only to the offset that it has reached.
+//! Without it each slice of a snapshot scan would look at all topics of the lane. It is made in parts, a bounded number
+//! of topics in each turn: runs that are sorted by themselves, and merged where they are read. It never becomes wrong,
+//! only old: what is kept up to `as_of` can only become less, so a reader looks whether a frame is still kept; and what
+//! came later is in the ring. So a list serves all sessions until the way from `as_of` on is too long, and a scan keeps
+//! no list, only the offset that it has reached.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,7 +14,7 @@ use crate::words::ids::{Offset, TopicId};
 
 /// 8192 entries of 16 bytes: sorted in some 0.3 ms. A test has several runs, too.
 const RUN_FRAMES: usize = if cfg!(test) { 4 } else { 8 * 1024 };
-/// A list that nobody has read for so long is dropped.
+/// A list that was not read for so long is dropped.
 const KEEP_NS: u64 = 5_000_000_000;
 
 /// A frame that is kept, or was: its offset and its topic.
@@ -42,7 +42,7 @@ impl TopicsByOffset {
         self.ready.as_ref()
     }
 
-    /// Goes on making a list that tells of everything kept up to `cursor`, where the index stands; gives the topics
+    /// Goes on making a list of everything kept up to `cursor`, where the index stands; gives the topics
     /// looked at, at most about so many.
     pub fn make(&mut self, index: &TopicIndex, cursor: Offset, topics_max: usize) -> usize {
         let list = self.making.get_or_insert_with(|| List { as_of: cursor, runs: Vec::new(), from: 0 });
@@ -57,11 +57,11 @@ impl TopicsByOffset {
         looked
     }
 
-    pub fn is_used(&mut self, now_ns: u64) {
+    pub fn note_use(&mut self, now_ns: u64) {
         self.used_ns = now_ns;
     }
 
-    /// Gives the memory back once nobody needs it any more.
+    /// Gives the memory back once it is not needed any more.
     pub fn drop_unused(&mut self, now_ns: u64) {
         if now_ns.saturating_sub(self.used_ns) > KEEP_NS {
             (self.ready, self.making) = (None, None);
@@ -76,7 +76,7 @@ impl List {
         while self.from < index.slots().min(until) && run.len() < RUN_FRAMES {
             let topic = TopicId(self.from as u32);
             if let Some(entry) = index.entry(topic) {
-                let kept = entry.story.kept_after(Offset::START).map(|frame| (frame.offset, topic));
+                let kept = entry.retained.kept_after(Offset::START).map(|frame| (frame.offset, topic));
                 run.extend(kept.take_while(|(offset, _)| *offset <= self.as_of));
             }
             self.from += 1;

@@ -1,5 +1,81 @@
-//! The one catch-up path: from a session's cursor to its lane's position.
+//! The one catch-up path: *bring this session from cursor c to its lane's position.*
+//!
+//! Joining, resuming, falling behind and changing a subscription are the same operation with other numbers. It has two
+//! parts: a snapshot scan over what is kept of the lane's topics in the order of offsets (`scan`: what was skipped is not
+//! sent one by one), then a replay from the ring (`replay`: nothing is skipped). Both give slices of bounded size made of
+//! shared encodings, so a session that catches up holds one slice and a few numbers.
+//!
+//! A topic of snapshots and deltas may start over while a session scans, or is away in the middle of a scan: then the
+//! session lacks some deltas before the topic's new base. So what is before a base is never replayed to a session that
+//! has scanned or resumes, and the base comes as the whole value. Then this holds at any cursor: of each topic the
+//! session has everything kept up to there, or the topic's base is still to come.
 
 pub(crate) mod by_offset;
-pub(crate) mod path;
-pub(crate) mod turns;
+pub(crate) mod replay;
+pub(crate) mod scan;
+
+use crate::delivery::catch_up::scan::SnapshotScan;
+use crate::delivery::lanes::topic_index::LaneId;
+use crate::words::ids::Offset;
+
+/// So many topics and frames looked at, or as many steps of matching, count like one message of the client: about 1 ms.
+const STEPS_PER_MESSAGE: usize = 16 * 1024;
+
+/// The cursor of a session that is not in step, and how it gets on.
+pub struct CatchUp {
+    /// Everything up to here has been sent, or will have been once the scan is done.
+    pub cursor: Offset,
+    pub scan: Option<SnapshotScan>,
+    pub cause: CatchUpCause,
+    /// Nothing before the cursor is missing: the session was in step there.
+    pub complete: bool,
+    /// Work done for it that has not been counted as a message yet.
+    steps: usize,
+}
+
+/// Why a session is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CatchUpCause {
+    /// It joined, or its client does not read fast enough.
+    Slow,
+    /// The client asked for a replay with `since`: skip only what the ring no longer holds.
+    Resume,
+    /// It was in step with a shard that was overrun by the whole ring.
+    Overrun,
+}
+
+impl CatchUp {
+    /// A session that has been sent everything up to `cursor`.
+    pub fn at(cursor: Offset) -> CatchUp {
+        CatchUp { cursor, scan: None, cause: CatchUpCause::Slow, complete: true, steps: 0 }
+    }
+
+    /// A session that will have been sent everything up to `cursor` once the scan is done.
+    pub fn scanning(cursor: Offset, scan: SnapshotScan) -> CatchUp {
+        CatchUp { scan: Some(scan), complete: false, ..CatchUp::at(cursor) }
+    }
+
+    /// A session whose client says that it has everything up to `cursor`; perhaps it was in the middle of a scan.
+    pub fn resuming(cursor: Offset) -> CatchUp {
+        CatchUp { cause: CatchUpCause::Resume, complete: false, ..CatchUp::at(cursor) }
+    }
+
+    /// From here on only what is kept counts, up to `position`.
+    pub fn skip_to(&mut self, position: Offset) {
+        let scan = SnapshotScan { reached: self.cursor, until: position, known: None };
+        *self = CatchUp { steps: self.steps, ..CatchUp::scanning(position, scan) };
+    }
+
+    /// Ends the scan; gives the lane that it held.
+    pub fn end_scan(&mut self) -> Option<LaneId> {
+        self.scan.take()?.known.map(|(lane, _)| lane)
+    }
+
+    /// Counts work; gives how many messages of the client it is like.
+    pub fn count(&mut self, steps: usize) -> u32 {
+        self.steps += steps;
+        let messages = self.steps / STEPS_PER_MESSAGE;
+        self.steps %= STEPS_PER_MESSAGE;
+        messages as u32
+    }
+}

@@ -1,7 +1,183 @@
 //! The lanes of a shard: sessions that see the identical stream share its work.
+//!
+//! `Lanes` is the only place where lanes, their topics and their windows change. Invariants:
+//!  - a topic's list of lanes and a lane's list of topics agree, and each knows its slot in the other;
+//!  - what is counted (windows, memory, wildcards) is what the lanes hold;
+//!  - a lane without members is found by no key, and goes once no snapshot scan needs its topics.
 
 pub(crate) mod lane;
-pub(crate) mod opening;
-pub(crate) mod paced;
+pub(crate) mod lane_key;
+mod opening;
+mod paced;
 pub mod topic_index;
+mod topics;
 pub mod window;
+mod windows;
+
+use std::collections::HashMap;
+use std::ops::Index;
+
+use slab::Slab;
+
+use crate::bus::frame::Frame;
+use crate::delivery::chunk::{Chunk, SLICE_BYTES, Slice};
+use crate::delivery::lanes::lane::{Lane, SlotList};
+use crate::delivery::lanes::lane_key::LaneKey;
+use crate::delivery::lanes::topic_index::{LaneId, LaneSlot, TopicIndex};
+use crate::delivery::session_id::SessionId;
+use crate::protocol::encoding::Encoder;
+use crate::words::ids::{Offset, TopicId};
+use crate::words::stamp::Stamp;
+
+#[derive(Default)]
+pub struct Lanes {
+    lanes: Slab<Lane>,
+    /// Without the lanes that have no members any more.
+    by_key: HashMap<LaneKey, LaneId>,
+    /// Lanes without members that still have to leave their topics.
+    closing: Vec<LaneId>,
+    index: TopicIndex,
+    /// Lanes with fresh frames in the current round.
+    with_fresh: Vec<LaneId>,
+    /// The earliest moment at which a paced lane may have something to send; none if no lane has.
+    paced_due_ns: Option<u64>,
+    /// Lanes that have a shared window.
+    windows: usize,
+    /// Memory of the lanes: their patterns, and their places in topics as of the last tick.
+    pattern_bytes: usize,
+    places: usize,
+}
+
+impl Lanes {
+    pub fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    pub fn get(&self, id: LaneId) -> Option<&Lane> {
+        self.lanes.get(id.0 as usize)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (LaneId, &Lane)> {
+        self.lanes.iter().map(|(id, lane)| (LaneId(id as u32), lane))
+    }
+
+    pub fn index(&self) -> &TopicIndex {
+        &self.index
+    }
+
+    /// Lanes without members have topics to leave.
+    pub fn has_closing(&self) -> bool {
+        !self.closing.is_empty()
+    }
+
+    /// The approximate memory of all lanes.
+    pub fn bytes(&self) -> usize {
+        /// A place in `LaneTopics::list` and one in `TopicEntry::lanes`.
+        const PLACE_BYTES: usize = size_of::<TopicId>() + size_of::<LaneSlot>();
+        self.pattern_bytes + self.places * PLACE_BYTES
+    }
+
+    /// Counts the lanes' places in topics, once a tick.
+    pub fn count_places(&mut self) {
+        self.places = self.lanes.iter().map(|(_, lane)| lane.topics.list.len()).sum();
+    }
+
+    /// One more session is on the lane.
+    pub fn join(&mut self, id: LaneId) {
+        self.lane_mut(id).members += 1;
+    }
+
+    /// One session less is on the lane, which closes with the last.
+    pub fn quit(&mut self, id: LaneId) {
+        let lane = &mut self.lanes[id.0 as usize];
+        lane.members -= 1;
+        if lane.members == 0 {
+            self.windows -= usize::from(lane.window.take().is_some());
+            (lane.pace, lane.claim) = (None, None);
+            self.index.remove_lane(id, &lane.key.patterns);
+            self.pattern_bytes -= lane.key.bytes();
+            self.by_key.remove(&lane.key);
+            if lane.holders == 0 {
+                self.closing.push(id);
+            }
+        }
+    }
+
+    /// A snapshot scan needs the lane's topics until `release`.
+    pub fn hold(&mut self, id: LaneId) {
+        self.lane_mut(id).holders += 1;
+    }
+
+    pub fn release(&mut self, id: LaneId) {
+        let lane = self.lane_mut(id);
+        lane.holders -= 1;
+        if lane.holders == 0 && lane.members == 0 {
+            self.closing.push(id);
+        }
+    }
+
+    /// Puts the session on a list of the lane; gives its slot.
+    pub fn take_slot(&mut self, id: LaneId, list: SlotList, session: SessionId) -> u32 {
+        if list == SlotList::Ahead {
+            self.await_pace(id);
+        }
+        self.lane_mut(id).take_slot(list, session)
+    }
+
+    /// Takes the session off its slot; gives the session that has the slot now, if there is one.
+    pub fn free_slot(&mut self, id: LaneId, list: SlotList, slot: u32, session: SessionId) -> Option<SessionId> {
+        let (left, moved) = self.lane_mut(id).free_slot(list, slot);
+        assert_eq!(left, session, "a slot belongs to the session that is on it");
+        moved
+    }
+
+    /// Lanes that have fresh frames.
+    pub fn take_with_fresh(&mut self) -> Vec<LaneId> {
+        std::mem::take(&mut self.with_fresh)
+    }
+
+    /// The lane's fresh frames, as indices into the round. Give the list back to `reuse_fresh`.
+    pub fn take_fresh(&mut self, id: LaneId) -> Vec<u32> {
+        std::mem::take(&mut self.lane_mut(id).fresh)
+    }
+
+    /// The allocation serves the next round, unless the lane ended with its last member.
+    pub fn reuse_fresh(&mut self, id: LaneId, mut fresh: Vec<u32>) {
+        if let Some(lane) = self.lanes.get_mut(id.0 as usize) {
+            fresh.clear();
+            lane.fresh = fresh;
+        }
+    }
+
+    /// The frames as one chunk for all in step without a window; none if there are no such sessions.
+    pub fn chunk(&self, id: LaneId, frames: &[&Frame], encoder: &mut Encoder) -> Option<Chunk> {
+        let lane = self.get(id).filter(|lane| !lane.in_step.is_empty())?;
+        let mut slice = Slice::of(SLICE_BYTES);
+        for frame in frames {
+            slice.push(frame, lane.key.encoded(frame, encoder));
+        }
+        Some(slice.finish(lane.key.stateless()))
+    }
+
+    /// Something is sent to all in step.
+    pub fn note_sent(&mut self, id: LaneId, now: Stamp) {
+        self.lane_mut(id).sent_ns = now.mono_ns;
+    }
+
+    /// What has been sent to all in step; `cursor` is the shard's.
+    pub fn position(&self, id: LaneId, cursor: Offset) -> Offset {
+        self[id].position(cursor)
+    }
+
+    fn lane_mut(&mut self, id: LaneId) -> &mut Lane {
+        &mut self.lanes[id.0 as usize]
+    }
+}
+
+impl Index<LaneId> for Lanes {
+    type Output = Lane;
+
+    fn index(&self, id: LaneId) -> &Lane {
+        &self.lanes[id.0 as usize]
+    }
+}

@@ -1,8 +1,8 @@
-//! The topic index of one shard: topic to story, topic to lanes.
+//! The topic index of one shard: topic to retained value, topic to lanes.
 //!
 //! A pattern is matched once per topic: when a topic is new, or when a lane is, and then it is found by what it says
 //! (`PatternTable`), not tried. A message costs one array access.
-//! The shard moves the stories forward itself, so what a snapshot shows and what the live stream says next
+//! The shard moves the retained values forward itself, so what a snapshot shows and what the live stream says next
 //! fit together by construction.
 
 use std::collections::HashMap;
@@ -33,7 +33,7 @@ pub struct TopicIndex {
 
 /// One topic.
 pub struct TopicEntry {
-    pub story: Retained,
+    pub retained: Retained,
     /// The lanes that get this topic, sorted by lane.
     pub lanes: Vec<LaneSlot>,
 }
@@ -49,7 +49,7 @@ pub struct LaneSlot {
 /// The topics of one lane.
 #[derive(Debug, Default)]
 pub struct LaneTopics {
-    /// In no order; each knows its seat.
+    /// In no order; each knows its slot.
     pub list: Vec<TopicId>,
     /// The newest offset of any of them.
     pub newest: Offset,
@@ -59,35 +59,35 @@ pub struct LaneTopics {
 pub struct IndexUpdate {
     /// Offset of the topic's frame that was the newest before; `Offset::START` if there was none.
     pub before: Offset,
-    /// The topic was not known to this shard. Its seats are not taken yet.
+    /// The topic was not known to this shard. Its slots on the lanes are not taken yet.
     pub new_topic: bool,
     /// Work that finding its lanes took, in steps of `PatternTable::visit`.
     pub steps: usize,
 }
 
 impl TopicIndex {
-    /// Puts the frame into its topic's story.
-    pub fn note(&mut self, frame: Arc<Frame>) -> IndexUpdate {
+    /// Puts the frame into its topic's retained value.
+    pub fn take_frame(&mut self, frame: Arc<Frame>) -> IndexUpdate {
         let slot = frame.topic.id.index();
         if let Some(Some(entry)) = self.topics.get_mut(slot) {
-            let before = entry.story.newest().offset;
-            entry.story.take(frame);
+            let before = entry.retained.newest().offset;
+            entry.retained.take(frame);
             return IndexUpdate { before, new_topic: false, steps: 0 };
         }
         self.begin(frame.topic.clone(), Retained::new(frame))
     }
 
-    /// Takes a story from elsewhere, because frames in between were missed.
-    pub fn adopt(&mut self, story: Retained) -> IndexUpdate {
-        let topic = story.newest().topic.clone();
+    /// Takes a retained value from elsewhere, because frames in between were missed.
+    pub fn adopt(&mut self, retained: Retained) -> IndexUpdate {
+        let topic = retained.newest().topic.clone();
         if let Some(Some(entry)) = self.topics.get_mut(topic.id.index()) {
-            let before = std::mem::replace(&mut entry.story, story);
+            let before = std::mem::replace(&mut entry.retained, retained);
             return IndexUpdate { before: before.newest().offset, new_topic: false, steps: 0 };
         }
-        self.begin(topic, story)
+        self.begin(topic, retained)
     }
 
-    fn begin(&mut self, topic: Arc<Topic>, story: Retained) -> IndexUpdate {
+    fn begin(&mut self, topic: Arc<Topic>, retained: Retained) -> IndexUpdate {
         let slot = topic.id.index();
         if slot >= self.topics.len() {
             self.topics.resize_with(slot + 1, || None);
@@ -95,14 +95,14 @@ impl TopicIndex {
         let (lanes, steps) = self.lanes_for(&topic.name);
         let lanes = lanes.into_iter().map(|lane| LaneSlot { lane, at: 0 }).collect();
         self.by_name.insert(topic.name.clone(), topic.id);
-        self.topics[slot] = Some(TopicEntry { story, lanes });
+        self.topics[slot] = Some(TopicEntry { retained, lanes });
         IndexUpdate { before: Offset::START, new_topic: true, steps }
     }
 
     /// Forgets this topic, and not another one with its number; gives what there was of it. The lanes still hold it.
     pub fn forget(&mut self, topic: &Arc<Topic>) -> Option<TopicEntry> {
         let slot = self.topics.get_mut(topic.id.index())?;
-        let entry = slot.take_if(|entry| Arc::ptr_eq(&entry.story.newest().topic, topic))?;
+        let entry = slot.take_if(|entry| Arc::ptr_eq(&entry.retained.newest().topic, topic))?;
         if self.by_name.get(&topic.name) == Some(&topic.id) {
             self.by_name.remove(&topic.name);
         }
@@ -111,15 +111,15 @@ impl TopicIndex {
 
     /// The topic with this number.
     pub fn topic(&self, slot: usize) -> Option<&Arc<Topic>> {
-        self.topics.get(slot)?.as_ref().map(|entry| &entry.story.newest().topic)
+        self.topics.get(slot)?.as_ref().map(|entry| &entry.retained.newest().topic)
     }
 
     /// The topic has moved on this lane.
-    pub fn reseat(&mut self, topic: TopicId, lane: LaneId, at: u32) {
+    pub fn set_slot(&mut self, topic: TopicId, lane: LaneId, at: u32) {
         if let Some(entry) = self.entry_mut(topic)
-            && let Ok(seat) = entry.seat(lane)
+            && let Ok(slot) = entry.slot(lane)
         {
-            entry.lanes[seat].at = at;
+            entry.lanes[slot].at = at;
         }
     }
 
@@ -214,9 +214,9 @@ impl TopicIndex {
     pub fn leave(&mut self, lane: LaneId, topics: &[TopicId]) {
         for topic in topics {
             if let Some(entry) = self.topics[topic.index()].as_mut()
-                && let Ok(seat) = entry.seat(lane)
+                && let Ok(slot) = entry.slot(lane)
             {
-                entry.lanes.remove(seat);
+                entry.lanes.remove(slot);
             }
         }
     }
@@ -237,37 +237,37 @@ impl TopicIndex {
 
 /// Puts a lane among others, which are sorted.
 fn put(lanes: &mut Vec<LaneId>, lane: LaneId) {
-    if let Err(seat) = lanes.binary_search(&lane) {
-        lanes.insert(seat, lane);
+    if let Err(place) = lanes.binary_search(&lane) {
+        lanes.insert(place, lane);
     }
 }
 
 /// Takes a lane out from among others, which are sorted. True if none is left.
 fn take_out(lanes: &mut Vec<LaneId>, lane: LaneId) -> bool {
-    if let Ok(seat) = lanes.binary_search(&lane) {
-        lanes.remove(seat);
+    if let Ok(slot) = lanes.binary_search(&lane) {
+        lanes.remove(slot);
     }
     lanes.is_empty()
 }
 
 impl TopicEntry {
     pub fn topic_name(&self) -> &str {
-        &self.story.newest().topic.name
+        &self.retained.newest().topic.name
     }
 
     pub fn is_on(&self, lane: LaneId) -> bool {
-        self.seat(lane).is_ok()
+        self.slot(lane).is_ok()
     }
 
-    fn seat(&self, lane: LaneId) -> Result<usize, usize> {
-        self.lanes.binary_search_by_key(&lane, |seat| seat.lane)
+    fn slot(&self, lane: LaneId) -> Result<usize, usize> {
+        self.lanes.binary_search_by_key(&lane, |slot| slot.lane)
     }
 
     /// Puts the lane on the topic, and the topic on the lane, unless they are.
     fn join(&mut self, lane: LaneId, topics: &mut LaneTopics) {
-        if let Err(place) = self.seat(lane) {
+        if let Err(place) = self.slot(lane) {
             self.lanes.insert(place, LaneSlot { lane, at: topics.list.len() as u32 });
-            let newest = self.story.newest();
+            let newest = self.retained.newest();
             topics.list.push(newest.topic.id);
             topics.newest = topics.newest.max(newest.offset);
         }

@@ -1,6 +1,6 @@
 //! The shared window of a lane: when a lane has one, and its frames as one chunk for every session on board.
 //!
-//! What a window is, and when it is cut, is said in `shared_deflate::window`. A session that leaves the identical
+//! `shared_deflate::window` says what a window is, and when it is cut. A session that leaves the identical
 //! stream, because it fell behind or changed its subscription, gets stateless frames from then on, and boards again at
 //! a later cut. Personal messages are not compressed, so they do not enter the client's window at all.
 
@@ -10,9 +10,10 @@ use shared_deflate::frame::parts;
 use shared_deflate::window::{CutPolicy, SharedWindow};
 
 use crate::bus::frame::Frame;
-use crate::delivery::catch_up::path::{Chunk, Compression};
-use crate::delivery::lanes::lane::{LaneKey, SessionId};
-use crate::protocol::encoding::{Encoder, Encoding};
+use crate::delivery::chunk::{Chunk, Compression};
+use crate::delivery::lanes::lane_key::LaneKey;
+use crate::delivery::session_id::SessionId;
+use crate::protocol::encoding::Encoder;
 
 /// When a lane gets a shared window, and how long one waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub struct WindowSettings {
     pub cut_frames_max: u32,
 }
 
-/// A lane's window; each session on board knows its seat.
+/// A lane's window; each session on board knows its slot.
 pub type Window = SharedWindow<SessionId>;
 
 /// A window without members. What a cut costs is measured by `cargo bench --bench compression -- sweep`.
@@ -39,10 +40,11 @@ pub fn chunk(window: &mut Window, frames: &[&Frame], key: &LaneKey, encoder: &mu
     let mut out = Vec::new();
     let (mut plain_bytes, mut count) = (0, 0);
     for frame in frames {
-        let plain = &frame.encoded(Encoding::of(key.format, false), encoder).bytes;
+        let plain = &frame.encoded(key.plain(), encoder).bytes;
         plain_bytes += plain.len();
         if frame.is_note() {
-            // As all notices it is not compressed, so that it enters no window; for raw lanes it is empty.
+            // As all messages of the server it is not compressed, so that it enters no window; it is empty in the
+            // raw format.
             out.extend_from_slice(plain);
             continue;
         }
@@ -54,7 +56,7 @@ pub fn chunk(window: &mut Window, frames: &[&Frame], key: &LaneKey, encoder: &mu
         saved_bytes: plain_bytes.saturating_sub(out.len()),
         bytes: Bytes::from(out),
         frames: count,
-        form: Compression::Window,
+        compression: Compression::Window,
     }
 }
 
@@ -62,42 +64,42 @@ pub fn chunk(window: &mut Window, frames: &[&Frame], key: &LaneKey, encoder: &mu
 mod tests {
     use crate::delivery::handoff::SessionOptions;
     use crate::delivery::harness::{Harness, HarnessClient};
-    use crate::delivery::sessions::session::SyncState;
+    use crate::delivery::sessions::sync_state::SyncState;
     use crate::wire::negotiate::Agreement;
     use crate::words::topic::Pattern;
 
     #[test]
-    fn a_window_opens_with_the_first_frame_and_is_cut_only_for_those_who_wait() {
-        let mut stage = Harness::open();
-        let early = [adopt(&mut stage), adopt(&mut stage)];
+    fn a_window_opens_with_the_first_frame_and_is_cut_only_for_sessions_that_wait() {
+        let mut harness = Harness::open();
+        let early = [adopt(&mut harness), adopt(&mut harness)];
         // Beyond `cut_frames_max`.
-        let sizes: Vec<usize> = (0..100).map(|_| publish(&mut stage, &early[0])).collect();
-        assert!(early.iter().all(|puppet| is_boarded(&stage, puppet)));
+        let sizes: Vec<usize> = (0..100).map(|_| publish(&mut harness, &early[0])).collect();
+        assert!(early.iter().all(|client| is_boarded(&harness, client)));
         assert!(sizes[1..].iter().all(|bytes| bytes * 2 < sizes[0]), "only the first frame repeats nothing: {sizes:?}");
 
-        let late = adopt(&mut stage);
-        let sizes: Vec<usize> = (0..8).map(|_| publish(&mut stage, &early[0])).collect();
-        assert!(is_boarded(&stage, &late));
+        let late = adopt(&mut harness);
+        let sizes: Vec<usize> = (0..8).map(|_| publish(&mut harness, &early[0])).collect();
+        assert!(is_boarded(&harness, &late));
         assert!(sizes[..7].iter().all(|bytes| bytes * 2 < sizes[7]), "cut before the eighth frame: {sizes:?}");
     }
 
-    fn adopt(stage: &mut Harness) -> HarnessClient {
+    fn adopt(harness: &mut Harness) -> HarnessClient {
         let deflate = Some(Agreement { server_no_context_takeover: false, server_max_window_bits: None });
         let patterns = vec![Pattern::parse(">").expect("a pattern")];
-        let puppet = stage.adopt(SessionOptions { patterns, deflate, ..SessionOptions::default() });
-        stage.settle();
-        puppet
+        let client = harness.adopt(SessionOptions { patterns, deflate, ..SessionOptions::default() });
+        harness.settle();
+        client
     }
 
-    /// The bytes that the puppet got of one more frame.
-    fn publish(stage: &mut Harness, puppet: &HarnessClient) -> usize {
-        puppet.pipe.borrow_mut().to_client.clear();
-        stage.publish("a.topic.of.which.the.name.is.long");
-        stage.settle();
-        puppet.pipe.borrow().to_client.len()
+    /// The bytes that the client got of one more frame.
+    fn publish(harness: &mut Harness, client: &HarnessClient) -> usize {
+        client.pipe.borrow_mut().to_client.clear();
+        harness.publish("a.topic.of.which.the.name.is.long");
+        harness.settle();
+        client.pipe.borrow().to_client.len()
     }
 
-    fn is_boarded(stage: &Harness, puppet: &HarnessClient) -> bool {
-        matches!(stage.shard.sessions[puppet.id.0].standing, SyncState::Boarded { .. })
+    fn is_boarded(harness: &Harness, client: &HarnessClient) -> bool {
+        matches!(harness.shard.sessions[client.id].state(), SyncState::Boarded { .. })
     }
 }

@@ -1,105 +1,175 @@
-//! One client: a socket, a lane, a cursor. Its memory is a constant, whatever the client does.
-
-use std::io::{self, Read, Write};
+//! One client: a socket, a transport, a lane, a cursor. Its memory is a constant, whatever the client does.
 
 use bytes::Bytes;
 
 use crate::bus::demand::interest::AddressShare;
-use crate::delivery::catch_up::path::{CatchUp, Compression};
+use crate::delivery::catch_up::CatchUp;
+use crate::delivery::chunk::Compression;
+use crate::delivery::handoff::SessionOptions;
 use crate::delivery::lanes::topic_index::LaneId;
-use crate::delivery::sessions::client_requests::SessionRequests;
+use crate::delivery::sessions::pending_requests::SessionRequests;
+use crate::delivery::sessions::sync_state::{SessionEnd, SyncState};
+use crate::delivery::transport::session_transport::SessionTransport;
+use crate::delivery::transport::socket::Socket;
 use crate::protocol::command::Policy;
-use crate::protocol::encoding::Format;
-use crate::wire::frame::Decoder;
+use crate::protocol::encoding::{Encoding, Format};
 use crate::words::goodbye::Goodbye;
+use crate::words::grant::Grant;
 use crate::words::ids::Offset;
+use crate::words::stamp::Stamp;
 
-/// What a shard needs of a socket: non-blocking reads and writes, and an end.
-pub trait Socket: Read + Write {
-    /// Tells the peer that nothing more will come (TCP FIN).
-    fn shutdown_write(&mut self) -> io::Result<()>;
-}
-
-/// Where a session stands towards its lane.
-pub enum SyncState {
-    /// It has been sent everything up to the lane's position; `seat` is its place in `Lane::in_step`.
-    InStep { seat: u32 },
-    /// In step, and on board of the lane's shared window; `seat` is its slot in `SharedWindow::members`.
-    Boarded { seat: u32 },
-    /// It has been sent everything up to `cursor`, which its paced lane reaches with the next flush; `seat` is its
-    /// place in `Pace::ahead`.
-    Ahead { seat: u32, cursor: Offset },
-    /// It stands elsewhere and is being brought to the lane's position.
-    Behind(Box<CatchUp>),
-    /// It is on no lane any more.
-    Leaving(Box<SessionEnd>),
-}
-
-/// What is left of a session that ends: to say goodbye, and to wait for the client's end of it.
-pub struct SessionEnd {
-    pub goodbye: Goodbye,
-    pub deadline_ns: u64,
-    pub said: bool,
-    /// What is to be sent after what is unsent: a notice, a close frame.
-    pub tail: Bytes,
-}
-
-impl SyncState {
-    /// It has been sent all that there is for it.
-    pub fn is_settled(&self) -> bool {
-        matches!(self, SyncState::InStep { .. } | SyncState::Boarded { .. } | SyncState::Ahead { .. })
-    }
-}
-
+/// Times are nanoseconds of the monotonic clock (`…_ns`); 0 is never.
 pub struct Session<S> {
-    pub socket: S,
-    pub decoder: Decoder,
-    pub lane: LaneId,
-    pub standing: SyncState,
+    pub(super) socket: S,
+    pub(super) transport: SessionTransport,
+    pub(super) lane: LaneId,
+    pub(super) state: SyncState,
     /// Bytes the socket has not taken yet: the rest of one chunk or of one batch of answers.
-    pub unsent: Bytes,
+    pub(super) unsent: Bytes,
     /// What `unsent` is, for the metrics.
-    pub unsent_form: Compression,
-    /// Since when the socket takes nothing; 0 while it does. Nanoseconds of the monotonic clock, as all `…_ns`.
-    pub blocked_ns: u64,
+    pub(super) unsent_compression: Compression,
+    /// `unsent` is counted among what the shard holds.
+    pub(super) unsent_counted: bool,
+    /// It is in the shard's queue.
+    pub(super) is_queued: bool,
+    /// It is in the queue of those that have something to say.
+    pub(super) awaits_hearing: bool,
+    /// Since when the socket takes nothing.
+    pub(super) blocked_ns: u64,
+    /// Messages read from the client since the sweep last came by, about a second ago, and their bytes, inflated.
+    pub(super) messages: u32,
+    pub(super) message_bytes: u32,
+    /// Memory of what the client has begun to send, as it is counted among what the shard holds.
+    pub(super) inbound_bytes: u32,
+    /// When the first byte came of it.
+    pub(super) inbound_ns: u64,
+    /// The socket may have bytes to read; it was not looked at since.
+    pub readable: bool,
+    /// It was counted in this second that it is throttled.
+    pub counted_throttled: bool,
     /// When the client was last heard.
     pub heard_ns: u64,
-    /// When a ping was sent that is not answered yet; 0 if none was.
+    /// When a ping was sent that is not answered yet.
     pub pinged_ns: u64,
-    /// The socket may have bytes to read; nobody has looked since.
-    pub readable: bool,
-    /// It stands in the shard's queue.
-    pub queued: bool,
-    /// It waits to be heard, in a queue of its own.
-    pub unheard: bool,
-    /// `unsent` is counted among what the shard holds (`unsent`).
-    pub held: bool,
-    /// It was said of this second that it is throttled.
-    pub told_throttled: bool,
-    /// Messages taken from the client since the sweep last came by, about a second ago, and their bytes, inflated.
-    pub messages: u32,
-    pub message_bytes: u32,
-    /// Memory of the decoder, as it is counted among what the shard holds (`inbound`).
-    pub inbound_bytes: u32,
-    /// When the first byte came of what the decoder holds; 0 if it holds nothing.
-    pub inbound_ns: u64,
-    /// What it has asked of the upstream; none if nothing is open.
-    pub asking: Option<Box<SessionRequests>>,
-    /// The version of the feed's state that the client was told.
-    pub feed_told: u32,
+    /// Its requests to the upstream; none if nothing is open.
+    pub requests: Option<Box<SessionRequests>>,
+    /// The version of the feed's state that the client has received.
+    pub feed_version: u32,
+    /// What the client may do.
+    pub grant: Grant,
     pub format: Format,
     pub policy: Policy,
     /// `since` is possible only in the first subscription.
     pub has_subscribed: bool,
-    /// Something was said of topics that it awaits while it was behind.
-    pub owed_sayings: bool,
-    /// Its topics, where they are counted for its address.
+    /// There is a new status of a topic that it names, which it has not received because it was behind.
+    pub owed_status: bool,
+    /// The count of its topics, where they are counted for its address.
     pub share: Option<Box<AddressShare>>,
 }
 
-impl<S> Session<S> {
+impl<S: Socket> Session<S> {
+    /// A client that has joined, at the shard's cursor and not on a lane yet.
+    pub fn new(
+        socket: S,
+        transport: SessionTransport,
+        options: &SessionOptions,
+        (cursor, now): (Offset, Stamp),
+    ) -> Self {
+        Session {
+            socket,
+            transport,
+            lane: LaneId(0),
+            state: SyncState::Behind(Box::new(CatchUp::at(cursor))),
+            unsent: Bytes::new(),
+            unsent_compression: Compression::Plain,
+            unsent_counted: false,
+            is_queued: false,
+            awaits_hearing: false,
+            blocked_ns: 0,
+            messages: 0,
+            message_bytes: 0,
+            inbound_bytes: 0,
+            inbound_ns: 0,
+            readable: true,
+            counted_throttled: false,
+            heard_ns: now.mono_ns,
+            pinged_ns: 0,
+            requests: None,
+            feed_version: 0,
+            grant: options.grant,
+            format: options.format,
+            policy: options.policy,
+            has_subscribed: false,
+            owed_status: false,
+            share: None,
+        }
+    }
+
+    pub fn state(&self) -> &SyncState {
+        &self.state
+    }
+
+    pub fn lane(&self) -> LaneId {
+        self.lane
+    }
+
+    pub fn transport(&self) -> &SessionTransport {
+        &self.transport
+    }
+
+    /// The encoding of its messages.
+    pub fn encoding(&self) -> Encoding {
+        Encoding { format: self.format, framing: self.transport.framing(), deflated: false }
+    }
+
+    /// How the session catches up, if it is behind.
+    pub fn catch_up_mut(&mut self) -> Option<&mut CatchUp> {
+        match &mut self.state {
+            SyncState::Behind(catch_up) => Some(catch_up),
+            _ => None,
+        }
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.state, SyncState::Leaving(_))
+    }
+
     /// Whether commands may be read: never while there is something else to send, so that answers need no queue.
     pub fn takes_commands(&self) -> bool {
-        self.unsent.is_empty() && self.standing.is_settled()
+        self.unsent.is_empty() && !self.socket.has_unsent() && self.state.is_settled()
+    }
+
+    /// What the socket has not taken yet.
+    #[cfg(test)]
+    pub fn unsent(&self) -> &Bytes {
+        &self.unsent
+    }
+
+    /// Since when the socket takes nothing; 0 while it does.
+    pub fn blocked_ns(&self) -> u64 {
+        self.blocked_ns
+    }
+
+    /// Why and until when the session leaves, if it does.
+    pub fn end_mut(&mut self) -> Option<&mut SessionEnd> {
+        match &mut self.state {
+            SyncState::Leaving(end) => Some(end),
+            _ => None,
+        }
+    }
+
+    /// Ends the sending half of the connection.
+    pub fn shutdown_write(&mut self) {
+        // A peer that is gone already is found by the read that follows.
+        let _ = self.socket.shutdown_write();
+        self.readable = true;
+    }
+
+    /// Why it leaves, if it does.
+    pub fn goodbye(&self) -> Option<Goodbye> {
+        match &self.state {
+            SyncState::Leaving(end) => Some(end.goodbye),
+            _ => None,
+        }
     }
 }

@@ -1,10 +1,10 @@
-//! The event loop around a shard: mio's poll, the mailbox, the bell, the clock. One thread, no task, no future.
+//! The event loop around a shard: mio's poll, the mailbox, the doorbells, the clock. One thread, no task, no future.
 
 use std::any::Any;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,15 +15,16 @@ use rand::RngExt;
 use crate::bus::clock::Clock;
 use crate::bus::signal::doorbell::Doorbell;
 use crate::bus::signal::pulse::Pulse;
+use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::handoff::Handoff;
-use crate::delivery::lanes::lane::SessionId;
-use crate::delivery::sessions::client_requests::{Mailbox, Reply};
-use crate::delivery::sessions::session::Socket;
+use crate::delivery::meters::ShardMeters;
+use crate::delivery::session_id::SessionId;
+use crate::delivery::sessions::pending_requests::Mailbox;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
-use crate::delivery::shard::meters::ShardMeters;
+use crate::delivery::shard::mailbox::{ShardMessage, ShardSender};
 use crate::delivery::shard::placement::ShardLoad;
-use crate::delivery::shards::BusHandles;
+use crate::delivery::transport::socket::Socket;
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
 
@@ -33,29 +34,11 @@ const TICK: Duration = Duration::from_millis(100);
 const EVENTS: usize = 1024;
 const WAKER: Token = Token(usize::MAX);
 
-/// What others ask of a shard.
-pub enum ShardMessage {
-    Adopt(Box<Handoff>),
-    /// At most as many as clients may have asks open.
-    Answer(Reply),
-    Drain {
-        spread: Duration,
-    },
-    Stop,
-}
-
-/// Where a shard gets its mail.
-#[derive(Clone)]
-pub struct ShardSender {
-    mail: Sender<ShardMessage>,
-    bell: Arc<Doorbell>,
-}
-
 /// What a shard's thread is started with.
 pub struct ShardParts {
     pub number: usize,
     pub settings: Settings,
-    pub ends: BusHandles,
+    pub bus: BusHandles,
     pub clock: Clock,
     /// What others may see of it: how much it has to do, and that it is at work.
     pub vitals: (Arc<ShardLoad>, Pulse),
@@ -67,58 +50,48 @@ struct ClientSocket {
     _permit: Option<Box<dyn Any + Send>>,
 }
 
-impl ShardSender {
-    /// Whether there is still a shard to read it.
-    pub fn send(&self, mail: ShardMessage) -> bool {
-        let sent = self.mail.send(mail).is_ok();
-        self.bell.ring();
-        sent
-    }
-}
-
 /// The name of a shard's thread.
 pub fn name(number: usize) -> String {
     format!("shard-{number}")
 }
 
-/// Starts the thread of one shard. It ends when it is told to stop, and otherwise only with an error or a panic.
-pub fn start(seat: ShardParts, meters: &Meters) -> io::Result<(ShardSender, JoinHandle<io::Result<()>>)> {
-    let (load, pulse) = seat.vitals;
+/// Starts the thread of one shard. It ends by `ShardMessage::Stop`, and otherwise only with an error or a panic.
+pub fn start(parts: ShardParts, meters: &Meters) -> io::Result<(ShardSender, JoinHandle<io::Result<()>>)> {
+    let (load, pulse) = parts.vitals;
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-    let bell = |waker: Arc<Waker>| {
+    let doorbell = |waker: Arc<Waker>| {
         Arc::new(Doorbell::new(move || {
             // It fails only if the poll is gone, and then there is nobody to wake.
             let _ = waker.wake();
         }))
     };
-    let (frames_bell, mail_bell) = (bell(waker.clone()), bell(waker));
-    seat.ends.reader.hang(frames_bell.clone());
-    let (sender, mail) = channel();
-    let post = ShardSender { mail: sender, bell: mail_bell.clone() };
-    let meters = ShardMeters::new(meters, seat.number);
-    let answers = post.clone();
+    let (frames_bell, mail_bell) = (doorbell(waker.clone()), doorbell(waker));
+    parts.bus.reader.hang(frames_bell.clone());
+    let (sender, mail) = ShardSender::new(mail_bell.clone());
+    let meters = ShardMeters::new(meters, parts.number);
+    let answers = sender.clone();
     let mailbox: Mailbox = Arc::new(move |reply| {
         // Without a shard there is no session left to be answered.
         answers.send(ShardMessage::Answer(reply));
     });
-    let shard = Shard::new(seat.settings, (seat.ends, mailbox), load.clone(), meters);
+    let shard = Shard::new(parts.settings, parts.bus, mailbox, load.clone(), meters);
     let event_loop = EventLoop {
         shard,
         poll,
         mail,
         frames_bell,
         mail_bell,
-        clock: seat.clock,
+        clock: parts.clock,
         load,
         pulse,
         waited_ns: 0,
         busy: 0.0,
-        unsent_bytes_max: seat.settings.unsent_bytes_max,
+        unsent_bytes_max: parts.settings.unsent_bytes_max,
         stopped: false,
     };
-    let thread = std::thread::Builder::new().name(name(seat.number)).spawn(move || event_loop.run())?;
-    Ok((post, thread))
+    let thread = std::thread::Builder::new().name(name(parts.number)).spawn(move || event_loop.run())?;
+    Ok((sender, thread))
 }
 
 struct EventLoop {
@@ -140,7 +113,7 @@ struct EventLoop {
     stopped: bool,
 }
 
-/// Says that the shard takes nobody any more; dropped before its sessions, also by a panic.
+/// Marks the shard as ended; dropped before its sessions, also by a panic.
 struct EndGuard(Arc<ShardLoad>);
 
 impl Drop for EndGuard {
@@ -151,7 +124,7 @@ impl Drop for EndGuard {
 
 impl EventLoop {
     /// # Errors
-    /// The kernel does not say any more what happens on the sockets; no session can be served without it.
+    /// The kernel no longer reports what happens on the sockets; no session can be served without it.
     fn run(mut self) -> io::Result<()> {
         let _end = EndGuard(self.load.clone());
         let mut events = Events::with_capacity(EVENTS);
@@ -187,7 +160,7 @@ impl EventLoop {
             if now.ns_since(ticked) >= TICK.as_nanos() as u64 {
                 self.shard.tick(now);
                 self.report_busy(now.ns_since(ticked));
-                // Without drift, so that a second of the sweep is one: limits are told in messages a second.
+                // Without drift, so that a second of the sweep is one: limits are set in messages a second.
                 let late = now.ns_since(ticked) >= 2 * TICK.as_nanos() as u64;
                 ticked.mono_ns = if late { now.mono_ns } else { ticked.mono_ns + TICK.as_nanos() as u64 };
             }
@@ -216,9 +189,9 @@ impl EventLoop {
     }
 
     fn read_mail(&mut self) {
-        while let Ok(mail) = self.mail.try_recv() {
-            match mail {
-                ShardMessage::Adopt(newcomer) => self.adopt(*newcomer),
+        while let Ok(message) = self.mail.try_recv() {
+            match message {
+                ShardMessage::Adopt(handoff) => self.adopt(*handoff),
                 ShardMessage::Answer(reply) => self.shard.answered(reply, self.clock.now()),
                 ShardMessage::Drain { spread } => {
                     self.shard.drain(move || reconnect_ms(spread));
@@ -228,13 +201,13 @@ impl EventLoop {
         }
     }
 
-    fn adopt(&mut self, newcomer: Handoff) {
+    fn adopt(&mut self, handoff: Handoff) {
         let now = self.clock.now();
         if self.shard.is_empty() {
             self.shard.follow(now);
         }
-        let Handoff { socket, unread, mut terms, permit } = newcomer;
-        terms.address = socket.peer_addr().ok().map(|peer| peer.ip().to_canonical());
+        let Handoff { socket, unread, mut options, permit } = handoff;
+        options.address = socket.peer_addr().ok().map(|peer| peer.ip().to_canonical());
         if let Err(error) = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(self.unsent_bytes_max) {
             tracing::debug!(%error, "TCP_NOTSENT_LOWAT could not be set for a session");
         }
@@ -245,7 +218,7 @@ impl EventLoop {
             self.load.leave();
             return;
         }
-        self.shard.adopt(ClientSocket { stream, _permit: permit }, &unread, terms, now);
+        self.shard.adopt(ClientSocket { stream, _permit: permit }, &unread, options, now);
     }
 }
 
@@ -266,6 +239,10 @@ impl Write for ClientSocket {
 }
 
 impl Socket for ClientSocket {
+    fn has_unsent(&self) -> bool {
+        false
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)
     }

@@ -1,4 +1,4 @@
-//! Which shard a newcomer goes to: as few shards as bear the sessions, and those evenly filled.
+//! Which shard a client goes to that joins: as few shards as can carry the sessions, and those evenly filled.
 //!
 //! Whatever is done once for a lane is done once in each shard that has it: chunks, shared windows, wake-ups. So a
 //! further shard comes into use only when those in use have enough to do, and one without sessions is not even rung.
@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 /// A shard that is busy for a larger part of the time is full, however few its sessions are.
 const BUSY_PERCENT_MAX: u32 = 50;
 
-/// How much a shard has to do, and whether it is there. The door counts newcomers up; everything else is written by the shard's thread.
+/// How much a shard has to do, and whether it is there. Clients that join are counted by `Delivery::adopt`; everything else is written by the shard's thread.
 #[derive(Debug, Default)]
 pub struct ShardLoad {
     sessions: AtomicUsize,
     busy_percent: AtomicU32,
-    /// The shard has ended, in whatever way, and takes nobody any more.
+    /// The shard has ended, in whatever way, and takes no client any more.
     ended: AtomicBool,
 }
 
@@ -52,13 +52,13 @@ impl ShardLoad {
     }
 }
 
-/// The seat of the shard for a newcomer: the emptiest in use that is not full; else one that is not in use yet; else the
-/// emptiest. None if no shard is left.
+/// The number of the shard for a client that joins: the emptiest in use that is not full; else one that is not in use
+/// yet; else the emptiest. None if no shard is left.
 pub fn place<'l>(loads: impl Iterator<Item = &'l ShardLoad> + Clone, spread_after: usize) -> Option<usize> {
-    let seats = loads.enumerate().filter(|(_, load)| !load.has_ended());
+    let numbered = loads.enumerate().filter(|(_, load)| !load.has_ended());
     let emptiest = |fits: &dyn Fn(&ShardLoad) -> bool| {
-        let fitting = seats.clone().filter(|(_, load)| fits(load));
-        fitting.min_by_key(|(_, load)| load.sessions()).map(|(seat, _)| seat)
+        let fitting = numbered.clone().filter(|(_, load)| fits(load));
+        fitting.min_by_key(|(_, load)| load.sessions()).map(|(number, _)| number)
     };
     emptiest(&|load| load.sessions() > 0 && !load.is_full(spread_after)).or_else(|| emptiest(&|_| true))
 }
@@ -67,8 +67,8 @@ pub fn place<'l>(loads: impl Iterator<Item = &'l ShardLoad> + Clone, spread_afte
 mod tests {
     use super::*;
 
-    fn fill(loads: &[ShardLoad], newcomers: usize, spread_after: usize) -> Vec<usize> {
-        for _ in 0..newcomers {
+    fn fill(loads: &[ShardLoad], clients: usize, spread_after: usize) -> Vec<usize> {
+        for _ in 0..clients {
             loads[place(loads.iter(), spread_after).expect("a shard is left")].join();
         }
         loads.iter().map(ShardLoad::sessions).collect()
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_that_has_ended_is_given_nobody() {
+    fn a_shard_that_has_ended_is_given_no_client() {
         let loads = shards();
         fill(&loads, 2, 10);
         loads[0].end();

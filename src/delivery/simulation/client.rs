@@ -1,4 +1,4 @@
-//! A client of the simulation: both ends of its connection, and what it makes of what it hears.
+//! A client of the simulation: both ends of its connection, and what it makes of what it receives.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::model::{Model, ModelKind, changed};
 use crate::bus::retention::TopicStatusKind;
 use crate::delivery::handoff::SessionOptions;
-use crate::delivery::lanes::lane::SessionId;
-use crate::delivery::sessions::session::Socket;
+use crate::delivery::session_id::SessionId;
+use crate::delivery::transport::socket::Socket;
 use crate::protocol::encoding::Format;
 use crate::wire::negotiate::Agreement;
 use crate::words::topic::Pattern;
@@ -25,6 +25,8 @@ pub struct Pipe {
     /// Bytes the client's socket still takes.
     pub room: usize,
     pub broken: bool,
+    /// The socket takes bytes and does not pass them on, as one with TLS may.
+    pub holds_back: bool,
 }
 
 impl Pipe {
@@ -66,17 +68,21 @@ impl Write for FakeSocket {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        if self.0.borrow().holds_back { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
     }
 }
 
 impl Socket for FakeSocket {
+    fn has_unsent(&self) -> bool {
+        self.0.borrow().holds_back
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// ModelKind a client knows and expects.
+/// What a client knows and expects.
 pub struct SimulatedClient {
     pub id: SessionId,
     pub pipe: Rc<RefCell<Pipe>>,
@@ -100,18 +106,18 @@ pub struct SimulatedClient {
     added_at: u64,
 }
 
-/// ModelKind a client knows of one topic.
+/// What a client knows of one topic.
 #[derive(Debug, Default)]
 pub struct Known {
-    /// Offsets received, notes included, in the order of arrival.
+    /// Offsets received, statuses included, in the order of arrival.
     pub seen: Vec<u64>,
-    /// The last of them that was no note.
+    /// The last of them that was no status.
     pub data: u64,
-    /// ModelKind snapshot and deltas come to; none before a snapshot.
+    /// What snapshot and deltas come to; none before a snapshot.
     pub state: Option<u32>,
     /// The newest snapshot or delta of `state`.
     last: u64,
-    /// The newest offset that makes everything before it needless: a snapshot, a value, or word that the start is lost.
+    /// The newest offset that supersedes everything before it: a snapshot, a value, or word that the start is lost.
     pub base: u64,
     /// The server has said that the start is lost; deltas that come have none.
     pub lost_start: bool,
@@ -120,20 +126,20 @@ pub struct Known {
 }
 
 impl SimulatedClient {
-    pub fn new(id: SessionId, pipe: Rc<RefCell<Pipe>>, terms: &SessionOptions) -> SimulatedClient {
+    pub fn new(id: SessionId, pipe: Rc<RefCell<Pipe>>, options: &SessionOptions) -> SimulatedClient {
         let mut patterns = BTreeMap::new();
-        if terms.format == Format::Raw {
+        if options.format == Format::Raw {
             // There will be no answer.
-            patterns.extend(terms.patterns.iter().map(|pattern| (pattern.to_string(), 0)));
+            patterns.extend(options.patterns.iter().map(|pattern| (pattern.to_string(), 0)));
         }
         SimulatedClient {
             id,
             pipe,
-            paced: terms.every.is_some(),
-            format: terms.format,
-            deflate: terms.deflate,
-            inflater: stock_inflater(terms.deflate),
-            asked: terms.format == Format::Envelope && !terms.patterns.is_empty(),
+            paced: options.every.is_some(),
+            format: options.format,
+            deflate: options.deflate,
+            inflater: stock_inflater(options.deflate),
+            asked: options.format == Format::Envelope && !options.patterns.is_empty(),
             patterns,
             known: HashMap::new(),
             skipped: Vec::new(),
@@ -158,8 +164,8 @@ impl SimulatedClient {
                 let inflated = if first & 0x40 != 0 { self.inflate(payload) } else { payload.to_vec() };
                 let message = serde_json::from_slice(&inflated).expect("JSON");
                 match self.format {
-                    Format::Envelope => self.hear(&message, model),
-                    Format::Raw => self.hear_raw(&message, model),
+                    Format::Envelope => self.receive_message(&message, model),
+                    Format::Raw => self.receive_raw(&message, model),
                 }
             }
         }
@@ -177,15 +183,15 @@ impl SimulatedClient {
         text
     }
 
-    fn hear(&mut self, message: &Value, model: &Model) {
+    fn receive_message(&mut self, message: &Value, model: &Model) {
         let number = |name: &str| message[name].as_u64().expect("a number");
         let topic = message["topic"].as_str().or_else(|| message["topics"][0].as_str()).unwrap_or_default();
         match message["op"].as_str() {
-            None => self.hear_frame(topic, message, model),
+            None => self.receive_frame(topic, message, model),
             Some("gap" | "stale" | "live" | "refused") if message.get("offset").is_some() => {
-                self.hear_note(topic, message, model);
+                self.receive_status(topic, message, model);
             }
-            Some("subscribed" | "unsubscribed") => self.hear_answer(message),
+            Some("subscribed" | "unsubscribed") => self.receive_answer(message),
             Some("error") => self.asked = false,
             Some("heartbeat") => self.move_cursor(number("offset"), self.added_at),
             Some("skipped") => {
@@ -193,11 +199,11 @@ impl SimulatedClient {
                 self.skip_reason = message["reason"].as_str().expect("a reason").to_string();
             }
             Some("welcome") => {}
-            Some(other) => panic!("nobody expected {other}"),
+            Some(other) => panic!("unexpected {other}"),
         }
     }
 
-    fn hear_frame(&mut self, topic: &str, message: &Value, model: &Model) {
+    fn receive_frame(&mut self, topic: &str, message: &Value, model: &Model) {
         let (offset, data) = (message["offset"].as_u64().expect("an offset"), &message["data"]);
         self.see(topic, offset, model);
         assert_eq!(data["n"].as_u64(), Some(offset), "a frame carries its own payload");
@@ -225,12 +231,12 @@ impl SimulatedClient {
                     assert!(may_lack, "{topic} {offset}: a change without its start");
                 }
             },
-            other => panic!("{topic} {offset} is told as {other:?}"),
+            other => panic!("{topic} {offset} arrives as {other:?}"),
         }
         self.move_cursor(offset, self.added_at + 1);
     }
 
-    fn hear_note(&mut self, topic: &str, message: &Value, model: &Model) {
+    fn receive_status(&mut self, topic: &str, message: &Value, model: &Model) {
         let offset = message["offset"].as_u64().expect("an offset");
         self.see(topic, offset, model);
         let item = model.item(offset);
@@ -248,13 +254,13 @@ impl SimulatedClient {
                 known.mark = Some(offset);
             }
             ("live", ModelKind::Note(TopicStatusKind::Live)) => known.mark = None,
-            other => panic!("{topic} {offset} is told as {other:?}"),
+            other => panic!("{topic} {offset} arrives as {other:?}"),
         }
         self.move_cursor(offset, self.added_at + 1);
     }
 
     /// A raw client knows no more than the payloads say.
-    fn hear_raw(&mut self, data: &Value, model: &Model) {
+    fn receive_raw(&mut self, data: &Value, model: &Model) {
         let (topic, offset) = (data["t"].as_str().expect("a payload"), data["n"].as_u64().expect("a number"));
         self.see(topic, offset, model);
         let known = self.known.get_mut(topic).expect("it was seen just now");
@@ -270,7 +276,7 @@ impl SimulatedClient {
         seen.push(offset);
     }
 
-    fn hear_answer(&mut self, message: &Value) {
+    fn receive_answer(&mut self, message: &Value) {
         self.asked = false;
         let offset = message["offset"].as_u64().expect("an offset");
         let topics = message["topics"].as_array().expect("topics");
@@ -286,7 +292,7 @@ impl SimulatedClient {
         for topic in topics {
             self.patterns.entry(topic.to_string()).or_insert(offset);
         }
-        // ModelKind was left and comes back starts over.
+        // What was left and comes back starts over.
         let patterns = &self.patterns;
         self.known.retain(|topic, _| patterns.keys().any(|pattern| matches(pattern, topic)));
     }

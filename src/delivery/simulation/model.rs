@@ -1,4 +1,4 @@
-//! ModelKind the simulation has published, and what that comes to: kept in another way than the server does it.
+//! What the simulation has published, and what that comes to: kept in another way than the server does it.
 
 use std::collections::HashMap;
 
@@ -15,12 +15,12 @@ pub struct Model {
     pub expired: usize,
 }
 
-/// ModelKind one offset is.
+/// What one offset is.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelItem {
     pub topic: &'static str,
     pub what: ModelKind,
-    /// ModelKind the topic's changes come to after it; none if they have no start.
+    /// What the topic's changes come to after it; none if they have no start.
     pub state: Option<u32>,
     /// More changes have followed the start than are kept.
     pub overflowed: bool,
@@ -37,7 +37,7 @@ pub enum ModelKind {
     Expired,
 }
 
-/// ModelKind all that was published of one topic comes to.
+/// What all that was published of one topic comes to.
 #[derive(Clone, Debug, Default)]
 pub struct Telling {
     /// The newest value, if nothing has started since.
@@ -85,8 +85,8 @@ impl Model {
     pub fn expire<'t>(&mut self, topics: impl Iterator<Item = &'t str>) {
         let began = self.next_offset();
         for topic in topics {
-            let telling = self.topics.get_mut(topic).expect("it was published");
-            *telling = Telling { began, ..Telling::default() };
+            let published = self.topics.get_mut(topic).expect("it was published");
+            *published = Telling { began, ..Telling::default() };
         }
         self.published.push(ModelItem { topic: "", what: ModelKind::Expired, state: None, overflowed: false });
         self.expired += 1;
@@ -96,31 +96,31 @@ impl Model {
     /// value is at hand beside the change.
     pub fn add(&mut self, topic: &'static str, what: ModelKind, state: u32, has_whole: bool) {
         let offset = self.next_offset();
-        let telling = self.topics.entry(topic).or_default();
-        let began = telling.began;
+        let published = self.topics.entry(topic).or_default();
+        let began = published.began;
         match what {
-            ModelKind::Value => *telling = Telling { value: Some(offset), began, ..Telling::default() },
-            ModelKind::Start => *telling = Telling { state: Some(state), last: offset, began, ..Telling::default() },
+            ModelKind::Value => *published = Telling { value: Some(offset), began, ..Telling::default() },
+            ModelKind::Start => *published = Telling { state: Some(state), last: offset, began, ..Telling::default() },
             ModelKind::Change => {
-                telling.last = offset;
-                if let Some(before) = telling.state {
-                    telling.state = Some(changed(before, state));
-                    telling.followers += 1;
-                    telling.mark = None;
+                published.last = offset;
+                if let Some(before) = published.state {
+                    published.state = Some(changed(before, state));
+                    published.followers += 1;
+                    published.mark = None;
                 }
                 if has_whole {
-                    *telling = Telling { state: telling.state, last: offset, began, ..Telling::default() };
+                    *published = Telling { state: published.state, last: offset, began, ..Telling::default() };
                 }
             }
             ModelKind::Moment | ModelKind::Expired => {}
             ModelKind::Note(TopicStatusKind::Gap) => {
-                telling.gaps.retain(|gap| *gap < telling.last);
-                telling.gaps.push(offset);
+                published.gaps.retain(|gap| *gap < published.last);
+                published.gaps.push(offset);
             }
-            ModelKind::Note(TopicStatusKind::Live) => telling.mark = None,
-            ModelKind::Note(TopicStatusKind::Stale | TopicStatusKind::Refused) => telling.mark = Some(offset),
+            ModelKind::Note(TopicStatusKind::Live) => published.mark = None,
+            ModelKind::Note(TopicStatusKind::Stale | TopicStatusKind::Refused) => published.mark = Some(offset),
         }
-        let (state, overflowed) = (telling.state, telling.overflowed());
+        let (state, overflowed) = (published.state, published.overflowed());
         self.published.push(ModelItem { topic, what, state, overflowed });
     }
 }

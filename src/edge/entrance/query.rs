@@ -5,8 +5,9 @@ use std::time::Duration;
 use url::form_urlencoded;
 
 use crate::edge::http::answer::HttpRefusal;
-use crate::protocol::command;
-use crate::protocol::command::{Policy, parse_cursor, parse_every, parse_policy};
+use crate::protocol::command::{
+    CommandRefusal, Policy, check_wildcards, parse_cursor, parse_every, parse_pattern, parse_policy,
+};
 use crate::protocol::encoding::Format;
 use crate::words::ids::Cursor;
 use crate::words::nearest::distance;
@@ -50,11 +51,7 @@ pub(in crate::edge) fn topics(
 ) -> Result<Vec<Pattern>, HttpRefusal> {
     let Some((_, value)) = parameters(query, &["topics"])?.pop() else { return Ok(Vec::new()) };
     let patterns = patterns(&value, patterns_max)?;
-    let wildcards = patterns.iter().filter(|pattern| !pattern.is_exact()).count();
-    if wildcards > wildcards_max {
-        let message = format!("expected at most {wildcards_max} wildcards (limits.wildcards_max), found {wildcards}");
-        return Err(HttpRefusal::bad("too_many_wildcards", message));
-    }
+    check_wildcards(&patterns, wildcards_max).map_err(bad)?;
     Ok(patterns)
 }
 
@@ -89,11 +86,9 @@ fn unknown(name: &str, known: &[&'static str]) -> HttpRefusal {
 fn patterns(value: &str, patterns_max: usize) -> Result<Vec<Pattern>, HttpRefusal> {
     let count = value.split(',').count();
     if count > patterns_max {
-        let message = format!("expected at most {patterns_max} patterns (limits.patterns_max), found {count}");
-        return Err(HttpRefusal::bad("too_many_patterns", message));
+        return Err(bad(CommandRefusal::too_many_patterns(patterns_max, count)));
     }
-    let parse = |text| Pattern::parse(text).map_err(|e| HttpRefusal::bad("bad_pattern", format!("in `topics`: {e}")));
-    value.split(',').map(parse).collect()
+    value.split(',').map(parse_pattern).collect::<Result<_, _>>().map_err(bad)
 }
 
 fn format(value: &str) -> Result<Format, HttpRefusal> {
@@ -120,7 +115,7 @@ fn every(value: &str) -> Result<Option<Duration>, HttpRefusal> {
 }
 
 /// What a command would be refused for is refused here in the same words.
-fn bad(refusal: command::CommandRefusal) -> HttpRefusal {
+pub(in crate::edge) fn bad(refusal: CommandRefusal) -> HttpRefusal {
     HttpRefusal::bad(refusal.code, refusal.message)
 }
 

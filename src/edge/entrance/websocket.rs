@@ -18,13 +18,15 @@ use crate::bus::feed_state::FeedState;
 use crate::delivery::handoff::{Handoff, SessionOptions};
 use crate::edge::Phase;
 use crate::edge::entrance::handshake::Handshake;
-use crate::edge::entrance::query::WsQuery;
+use crate::edge::entrance::query::{WsQuery, bad};
 use crate::edge::http::answer::HttpRefusal;
 use crate::edge::http::context::AnswerContext;
 use crate::edge::listen::admission::{AdmissionLimit, Permit, network};
 use crate::edge::listen::deadlines::TrackedSocket;
+use crate::protocol::command::resume_offset;
 use crate::protocol::encoding::Format;
-use crate::words::ids::{Cursor, Offset};
+use crate::words::grant::Grant;
+use crate::words::ids::Offset;
 
 /// Who is at the other end of the connection that a request came by.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +42,7 @@ pub(in crate::edge) fn network_of<B>(request: &Request<B>) -> Result<IpAddr, Htt
 /// What the two sides agreed on.
 struct Agreed {
     handshake: Handshake,
-    terms: SessionOptions,
+    options: SessionOptions,
     permit: Permit,
     on_upgrade: OnUpgrade,
 }
@@ -66,8 +68,8 @@ pub(in crate::edge) const REASONS: [&str; 14] = [
 pub(in crate::edge) async fn answer(State(context): State<Arc<AnswerContext>>, mut request: Request<Body>) -> Response {
     match agree(&context, &mut request) {
         Ok(agreed) => {
-            let Agreed { handshake, terms, permit, on_upgrade } = agreed;
-            tokio::spawn(hand_over(context, on_upgrade, terms, permit));
+            let Agreed { handshake, options, permit, on_upgrade } = agreed;
+            tokio::spawn(hand_over(context, on_upgrade, options, permit));
             handshake.response()
         }
         Err((reason, refusal)) => {
@@ -92,7 +94,8 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         check_feed(context).map_err(by_code)?;
     }
     if let Some(since) = query.since {
-        check_since(context, since).map_err(by_code)?;
+        // What a cursor of another epoch means is for the delivery to answer.
+        resume_offset(since, context.reader.epoch(), context.reader.head()).map_err(|refusal| by_code(bad(refusal)))?;
     }
     let (Some(on_upgrade), Some(&Peer(peer))) =
         (request.extensions_mut().remove::<OnUpgrade>(), request.extensions().get::<Peer>())
@@ -108,7 +111,7 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_sessions", full.to_string());
         (reason, refusal.with(header::RETRY_AFTER, "30"))
     })?;
-    let terms = SessionOptions {
+    let options = SessionOptions {
         format: query.format,
         deflate: handshake.deflate(),
         policy: query.policy,
@@ -117,8 +120,9 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         since: query.since,
         // The shard asks the socket.
         address: None,
+        grant: Grant::unlimited(),
     };
-    Ok(Agreed { handshake, terms, permit, on_upgrade })
+    Ok(Agreed { handshake, options, permit, on_upgrade })
 }
 
 /// A raw client gets no notice: while the feed is stale it would take old prices for current ones. Before the first
@@ -138,18 +142,8 @@ fn check_feed(context: &AnswerContext) -> Result<(), HttpRefusal> {
     Err(refusal.with(header::RETRY_AFTER, "1"))
 }
 
-/// A cursor of another epoch is for the delivery to answer: the client gets `skipped` and the current values.
-fn check_since(context: &AnswerContext, since: Cursor) -> Result<(), HttpRefusal> {
-    let head = context.reader.head();
-    if since.epoch == context.reader.epoch() && since.offset > head {
-        let message = format!("expected an offset up to {head}, the newest, found `{since}`, which is still to come");
-        return Err(HttpRefusal::bad("bad_cursor", message));
-    }
-    Ok(())
-}
-
 /// Waits until the 101 has been written, then takes the socket out of hyper and tokio.
-async fn hand_over(context: Arc<AnswerContext>, on_upgrade: OnUpgrade, terms: SessionOptions, permit: Permit) {
+async fn hand_over(context: Arc<AnswerContext>, on_upgrade: OnUpgrade, options: SessionOptions, permit: Permit) {
     let upgraded = match on_upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -159,7 +153,7 @@ async fn hand_over(context: Arc<AnswerContext>, on_upgrade: OnUpgrade, terms: Se
     };
     match release(upgraded) {
         Ok((socket, unread)) => {
-            (context.door)(Handoff { socket, unread, terms, permit: Some(Box::new(permit)) });
+            (context.door)(Handoff { socket, unread, options, permit: Some(Box::new(permit)) });
         }
         Err(error) => tracing::warn!(%error, "an upgraded socket could not be handed over"),
     }

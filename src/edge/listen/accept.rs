@@ -36,6 +36,8 @@ use crate::edge::listen::places::{Accepted, ConnectionSlot, ConnectionTable};
 use crate::edge::settings::ConnectionLimits;
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
+use crate::words::rate_limited_log::RateLimitedLog;
+use crate::words::stamp::Stamp;
 
 /// Connections that may wait to be accepted: two seconds' worth at 2,000 a second. The kernel's somaxconn may be lower.
 const BACKLOG: i32 = 4096;
@@ -48,9 +50,6 @@ const UNSENT_BYTES_MAX: u32 = 64 * 1024;
 
 /// After a failed accept, usually for want of file descriptors: long enough not to spin, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How often failed accepts are told to the log at most.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// For a newcomer whose address has its share of places at work.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
@@ -86,7 +85,7 @@ pub(in crate::edge) async fn accept_all(
 ) {
     let places = ConnectionTable::new(hall.limits, &hall.meters);
     let drops = Drops::new(&hall.meters);
-    let mut complaint = AcceptErrorLog::default();
+    let (mut errors, started) = (RateLimitedLog::default(), Instant::now());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -108,7 +107,7 @@ pub(in crate::edge) async fn accept_all(
             }
             Err(error) if concerns_one_client(&error) => {}
             Err(error) => {
-                complaint.utter(&error);
+                log_accept_error(&error, &mut errors, started);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -304,26 +303,15 @@ async fn in_time<C: Future>(
     .await
 }
 
-/// Tells the log of failed accepts, but not of each.
-#[derive(Default)]
-struct AcceptErrorLog {
-    uttered: Option<Instant>,
-    kept_back: u64,
-}
-
-impl AcceptErrorLog {
-    fn utter(&mut self, error: &io::Error) {
-        if self.uttered.is_some_and(|uttered| uttered.elapsed() < COMPLAINT_INTERVAL) {
-            self.kept_back += 1;
-            return;
-        }
-        tracing::warn!(
-            %error,
-            kept_back = self.kept_back,
-            "cannot accept connections, trying again; if file descriptors ran out, raise the limit (ulimit -n)"
-        );
-        *self = AcceptErrorLog { uttered: Some(Instant::now()), kept_back: 0 };
-    }
+/// Logs that nothing can be accepted: such errors repeat as often as it is tried.
+fn log_accept_error(error: &io::Error, log: &mut RateLimitedLog, started: Instant) {
+    let since = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let Some(suppressed) = log.take(Stamp { wall_ms: 0, mono_ns: since }) else { return };
+    tracing::warn!(
+        %error,
+        suppressed,
+        "cannot accept connections, trying again; if file descriptors ran out, raise the limit (ulimit -n)"
+    );
 }
 
 #[cfg(test)]

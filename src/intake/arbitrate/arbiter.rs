@@ -7,7 +7,7 @@
 //! | anything else | by its content, seen within the window; a message repeated by the same connection is another message |
 //!
 //! What comes late, by a number that only grows, is published but does not become the current value again. Numbers that
-//! a venue starts over are told from late copies by this: a connection does not go back behind what it has brought.
+//! a venue starts over differ from late copies in this: a connection does not go back behind what it has brought.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet, VecDeque};

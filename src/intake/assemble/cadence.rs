@@ -1,7 +1,7 @@
 //! How often something usually comes on a topic, and since when too little has come.
 //!
-//! What counts is the longest silence that is usual, not the mean: trades come in bursts, so that most gaps between them
-//! are far shorter than the pauses that mean nothing. Therefore the estimate is a peak that falls slowly: a longer
+//! What counts is the longest silence that is usual, not the mean: trades come in bursts, so that most gaps between
+//! them are far shorter than the pauses that mean nothing. Therefore the estimate is a peak that falls slowly: a longer
 //! silence lifts it at once, each shorter one lowers it by a 256th of the difference. Gaps within a burst do not count.
 
 use std::time::Duration;
@@ -19,8 +19,8 @@ const FACTOR: u64 = 4;
 const FLOOR_MS: u64 = 10_000;
 /// 6 h: a topic that is often silent for a quarter of this or longer says nothing by its silence, and is not checked.
 const CEILING_MS: u64 = 6 * 3_600_000;
-/// Each gap moves the estimate by this part of the difference. With a 64th a chat room with talks and pauses is called stale
-/// 30 times in 44 hours, with a 256th twice at most.
+/// Each gap moves the estimate by this part of the difference. With a 64th a chat room with talks and pauses is called
+/// stale 30 times in 44 hours, with a 256th twice at most.
 const MEMORY: u64 = 256;
 
 /// What one topic's frames have taught so far.
@@ -38,8 +38,8 @@ pub(super) struct Cadence {
 }
 
 impl Cadence {
-    /// An update has arrived. Whether that ends a silence that was reported. What was before `since_ns` taught nothing about this
-    /// topic: there was no connection.
+    /// An update has arrived. Whether that ends a silence that was reported. What was before `since_ns` taught nothing
+    /// about this topic: there was no connection.
     pub fn arrived(&mut self, now: Stamp, since_ns: u64) -> bool {
         let was_stale = std::mem::take(&mut self.stale);
         let first = !std::mem::replace(&mut self.any, true);
@@ -109,34 +109,35 @@ mod tests {
 
     use super::*;
 
-    /// How often a topic was told to be stale in so many messages, with so many milliseconds between two of them.
-    fn told(messages: usize, mut gap_ms: impl FnMut(&mut StdRng) -> f64) -> u32 {
+    /// How often a topic was called stale in so many messages, with so many milliseconds between two of them.
+    fn reported(messages: usize, mut gap_ms: impl FnMut(&mut StdRng) -> f64) -> u32 {
         let (mut rng, mut cadence) = (StdRng::seed_from_u64(11), Cadence::default());
-        let (mut now_ms, mut told) = (0, 0);
+        let (mut now_ms, mut reported) = (0, 0);
         let at = |ms: u64| Stamp { wall_ms: ms, mono_ns: ms * 1_000_000 };
         for _ in 0..messages {
             let next_ms = now_ms + gap_ms(&mut rng) as u64;
             for ms in (now_ms..next_ms).step_by(1000) {
-                told += u32::from(cadence.check(at(ms), 0, StaleAfter::Auto).is_some());
+                reported += u32::from(cadence.check(at(ms), 0, StaleAfter::Auto).is_some());
             }
             now_ms = next_ms;
             cadence.arrived(at(now_ms), 0);
         }
-        told
+        reported
     }
 
-    /// Chat comes in talks with pauses between them, a simulated market at random: neither is nonsense to be told about.
+    /// Chat comes in talks with pauses between them, a simulated market at random: neither is to be reported for
+    /// nothing.
     #[test]
     fn topics_that_are_irregular_by_nature_are_hardly_ever_called_stale() {
         let exponential = |rng: &mut StdRng, mean: f64| -mean * (1.0 - rng.random::<f64>()).ln();
-        let simulated = told(20_000, |rng| exponential(rng, 3_000.0));
+        let simulated = reported(20_000, |rng| exponential(rng, 3_000.0));
         assert!(simulated <= 1, "{simulated} times in 16 hours of a symbol of the simulated market");
-        let talks = told(20_000, |rng| {
+        let talks = reported(20_000, |rng| {
             let mean = if rng.random_bool(0.9) { 2_000.0 } else { 60_000.0 };
             exponential(rng, mean)
         });
         assert!(talks <= 5, "{talks} times in 43 hours of a chat room");
-        let steady = told(1_000, |_| 500.0);
+        let steady = reported(1_000, |_| 500.0);
         assert_eq!(steady, 0);
     }
 

@@ -1,7 +1,7 @@
-//! Folds the changes of a topic into its snapshot, so that a newcomer can be given one whole value.
+//! Folds the changes of a topic into its snapshot, so that a client that joins can be given one whole value.
 //!
-//! A whole value, an image, is the last snapshot's message with the folded parts in place of its own and with the newest
-//! of the tokens that the profile carries on. All are bytes that came; nothing is formatted anew.
+//! A whole value, an image, is the last snapshot's message with the folded parts in place of its own and with the
+//! newest of the tokens that the profile carries on. All are bytes that came; nothing is formatted anew.
 //!
 //! What cannot be folded is never guessed at: the state is dropped, and the next snapshot begins a new one.
 

@@ -1,4 +1,4 @@
-//! An object that is told in parts: a member that comes replaces the member of that name.
+//! An object that comes in parts: a member that comes replaces the member of that name.
 //!
 //! That is RFC 7396 for one level: `null` removes the member, and a member that is an object itself is replaced as a
 //! whole. Members are kept as the bytes that came, in the order in which they came first.

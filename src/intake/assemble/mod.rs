@@ -40,16 +40,17 @@ use crate::intake::update::{Generation, Release, Update, UpdateSink};
 /// What a profile may ask for can be kept.
 const _: () = assert!(TAIL_MAX == KEEP_MAX as usize);
 
-/// 512 MiB for the folded values of all topics; further ones are not folded, and later clients get their changes one by one.
+/// 512 MiB for the folded values of all topics; further ones are not folded, and later clients get their changes one by
+/// one.
 const FOLDED_BYTES_MAX: usize = 512 << 20;
 /// Calls of `tick` in which every topic is looked at once.
 const TICKS_PER_TOUR: usize = 10;
 
 /// All topics' updates, on their way to the publisher. Lives as long as the upstream, across its connections.
 ///
-/// Topics that need a memory have one: those with a sequence, with changes, and all of them where cadences are checked. At
-/// `topics_max` further topics have none: their numbers are not checked, their changes are not folded, they are never
-/// stale. With the publisher's own limit that is no loss, because it refuses those topics.
+/// Topics that need a memory have one: those with a sequence, with changes, and all of them where cadences are checked.
+/// At `topics_max` further topics have none: their numbers are not checked, their changes are not folded, they are
+/// never stale. With the publisher's own limit that is no loss, because it refuses those topics.
 pub struct Assembler {
     stale_after: StaleAfter,
     topics_max: usize,
@@ -154,8 +155,8 @@ impl Assembler {
         self.by_name.get(topic).and_then(|index| self.topics[*index].newest())
     }
 
-    /// Topics that came over the connection `old` continue over `new`, and nothing is missing in between; except in these,
-    /// which are sorted by name.
+    /// Topics that came over the connection `old` continue over `new`, and nothing is missing in between; except in
+    /// these, which are sorted by name.
     pub fn hand_over(&mut self, (old, new): (Generation, Generation), except: &[String]) {
         let continues =
             |topic: &&mut TopicState| except.binary_search_by(|name| name.as_str().cmp(&topic.name)).is_err();
@@ -197,7 +198,8 @@ impl Assembler {
         self.awake_ns = None;
     }
 
-    /// Reports which topics have become stale. To be called ten times a second: each call looks at a tenth of the topics.
+    /// Reports which topics have become stale. To be called ten times a second: each call looks at a tenth of the
+    /// topics.
     pub fn tick(&mut self, now: Stamp, out: &mut dyn UpdateSink) {
         if self.paused || self.stale_after == StaleAfter::Never {
             return;

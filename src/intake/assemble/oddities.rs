@@ -1,4 +1,4 @@
-//! What is odd about messages never makes a topic dumb: it is told, and the topic goes on.
+//! What is odd about messages never silences a topic: it is reported, and the topic goes on.
 
 use crate::intake::assemble::Assembler;
 use crate::intake::assemble::tests::{AssemblerLines, at, treatment, update};

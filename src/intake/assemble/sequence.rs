@@ -1,8 +1,8 @@
 //! Numbers in messages, and what they say about messages that are missing.
 //!
-//! "Older than the newest" is never judged for ever against one number: a venue may start its numbers over, and a single
-//! wrong number would make everything after it old. After `OLD_MAX` old ones in a row, or `OLD_NS` of nothing but old
-//! ones, counting begins anew.
+//! "Older than the newest" is never judged for ever against one number: a venue may start its numbers over, and a
+//! single wrong number would make everything after it old. After `OLD_MAX` old ones in a row, or `OLD_NS` of nothing
+//! but old ones, counting begins anew.
 
 use crate::profile::rules::numbers::{Continuity, Number, Numbers};
 

@@ -133,7 +133,7 @@ fn a_gap_is_told_once_before_the_piece_and_its_remedy_asked_for() {
         ..treatment(mode)
     };
     let texts = ["{\"n\":1}", "{\"n\":2}", "{\"n\":5}", "{\"n\":6}", "{\"n\":4}"];
-    for (remedy, told) in [
+    for (remedy, reported) in [
         (GapRemedy::Mark, vec!["t gap sequence Some(2)"]),
         (GapRemedy::Resubscribe, vec!["t gap sequence Some(2)", "t Resubscribe"]),
         (GapRemedy::Reconnect, vec!["t gap sequence Some(2)", "t Reconnect"]),
@@ -145,7 +145,7 @@ fn a_gap_is_told_once_before_the_piece_and_its_remedy_asked_for() {
             expected.pop();
             expected.push("t odd: Old".to_string());
         }
-        told.iter().rev().for_each(|told| expected.insert(2, told.to_string()));
+        reported.iter().rev().for_each(|reported| expected.insert(2, reported.to_string()));
         assert_eq!(assembled(&numbered("mode = \"none\"", remedy), &texts), expected, "{remedy:?}");
     }
     let delta = numbered("mode = \"delta\"", GapRemedy::Mark);
@@ -175,9 +175,9 @@ fn a_new_connection_is_told_where_messages_hang_together() {
         assembler.take(&update(&treatment, "t", "{\"n\":5}"), first, &mut lines);
         assembler.take(&update(&treatment, "t", text), second, &mut lines);
         assembler.take(&update(&treatment, "t", "[2]"), second, &mut lines);
-        let told: Vec<&String> = lines.0.iter().filter(|line| line.contains("gap")).collect();
+        let reported: Vec<&String> = lines.0.iter().filter(|line| line.contains("gap")).collect();
         let expected = if gap { vec!["t gap reconnect None"] } else { vec![] };
-        assert_eq!(told, expected, "{treatment:?} {text}");
+        assert_eq!(reported, expected, "{treatment:?} {text}");
     }
 }
 
@@ -304,7 +304,7 @@ fn a_malformed_change_ends_the_fold_until_the_next_snapshot() {
         let lines = assembled(&treatment(&mode), &[snapshot, right, wrong, right, wrong, snapshot, right]);
         let shown = lines.iter().map(|line| line.strip_prefix("t ").unwrap_or(line));
         let (odd, shown): (Vec<&str>, Vec<&str>) = shown.partition(|line| line.starts_with("odd: "));
-        assert_eq!(odd, ["odd: Malformed"], "{wrong}: what is not folded any more is not told again");
+        assert_eq!(odd, ["odd: Malformed"], "{wrong}: what is not folded any more is not reported again");
         let whole = |line: &str| line.contains(" change to ");
         assert_eq!(shown.iter().filter(|line| **line == "Resubscribe").count(), 1, "{wrong}: {shown:?}");
         assert!(whole(shown[1]) && shown[2] == "Resubscribe", "{shown:?}");
@@ -318,7 +318,7 @@ fn a_malformed_change_ends_the_fold_until_the_next_snapshot() {
 
 #[test]
 fn more_changes_than_the_limit_are_asked_about_once() {
-    for (limit, told) in [
+    for (limit, reported) in [
         ("count = 2", "t Resubscribe"),
         ("count = 2, over = \"mark\"", "t gap overflow None"),
         ("bytes = 6", "t Resubscribe"),
@@ -332,13 +332,13 @@ fn more_changes_than_the_limit_are_asked_about_once() {
             "t [\"snapshot\"] start",
             "t [1] change",
             "t [2] change",
-            told,
+            reported,
             "t [3] change",
             "t [4] change",
         ];
         assert_eq!(lines, expected, "{limit}");
         let again = assembled(&delta, &["[\"snapshot\"]", "[1]", "[2]", "[3]", "[\"snapshot\"]", "[1]", "[2]", "[3]"]);
-        assert_eq!(again.iter().filter(|line| *line == told).count(), 2, "{limit}: {again:?}");
+        assert_eq!(again.iter().filter(|line| *line == reported).count(), 2, "{limit}: {again:?}");
     }
     // Where changes are folded, a whole value comes first.
     let book = treatment(&format!("{BOOK}\ndelta_limit = {{ count = 2 }}"));
@@ -449,11 +449,11 @@ fn a_silent_topic_is_told_once_and_again_when_it_comes_back() {
     let every = |step: usize, count: usize| -> Vec<u64> { (0..count as u64).map(|n| n * step as u64).collect() };
     let mut busy = every(1000, 30);
     busy.push(60_000);
-    let told =
+    let reported =
         ["t stale since 1029000: nothing has come for 10s; usually this topic is silent for at most 1s", "t live"];
-    assert_eq!(run(StaleAfter::Auto, &busy, never.clone(), 61_000), told);
+    assert_eq!(run(StaleAfter::Auto, &busy, never.clone(), 61_000), reported);
     assert_eq!(run(StaleAfter::Never, &busy, never.clone(), 61_000), [""; 0]);
-    assert_eq!(run(StaleAfter::Auto, &every(1000, 20), never.clone(), 61_000), [""; 0], "no habit yet");
+    assert_eq!(run(StaleAfter::Auto, &every(1000, 20), never.clone(), 61_000), [""; 0], "no cadence yet");
     assert_eq!(run(StaleAfter::Auto, &busy, 30_000..59_900, 61_000), [""; 0], "no connection");
     let hourly = every(3_600_000, 30);
     assert_eq!(run(StaleAfter::Auto, &hourly, never.clone(), 30 * 3_600_000), [""; 0]);
@@ -464,7 +464,7 @@ fn a_silent_topic_is_told_once_and_again_when_it_comes_back() {
     );
     let daily = every(24 * 3_600_000, 30);
     assert_eq!(run(StaleAfter::Auto, &daily, never.clone(), 50 * 24 * 3_600_000), [""; 0], "too slow to be judged");
-    // Twenty trades at once, then 40 s of nothing: the pause is the habit, not the mean.
+    // Twenty trades at once, then 40 s of nothing: the pause is the cadence, not the mean.
     let bursts: Vec<u64> = (0..40).flat_map(|n| [n * 40_000; 20]).collect();
     assert_eq!(run(StaleAfter::Auto, &bursts, never.clone(), 40 * 40_000), [""; 0]);
     let fixed = StaleAfter::Fixed(Duration::from_secs(5));

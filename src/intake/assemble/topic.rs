@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::bus::retention::{GapReason, Retention, TopicStatus};
-use crate::json::{Document, range_in};
+use crate::json::Document;
 use crate::profile::rules::numbers::{Continuity, GapRemedy, Number};
 use crate::profile::rules::treatment::{Changes, DeltaOverflow, Mode};
 use crate::protocol::encoding::{Payload, PayloadKind};
@@ -207,7 +207,7 @@ impl TopicState {
         {
             out.oddity(update.topic, unfit.into(), update.received);
             if unfit == Unfit::Malformed {
-                log.ask(update, out);
+                log.request_snapshot(update, out);
             }
         }
         if let Some(whole) = log.whole(changes, update) {
@@ -216,7 +216,7 @@ impl TopicState {
         let limit = changes.limit;
         if (log.count > limit.count || log.bytes > limit.bytes) && !std::mem::replace(&mut log.over, true) {
             match limit.over {
-                DeltaOverflow::Resubscribe => log.ask(update, out),
+                DeltaOverflow::Resubscribe => log.request_snapshot(update, out),
                 DeltaOverflow::Mark => {
                     out.status(
                         update.topic,
@@ -231,7 +231,8 @@ impl TopicState {
 }
 
 impl OrphanDeltas {
-    /// One more change has come. When that has gone on for too long it is reported: to clients once, to the operator again and again.
+    /// One more change has come. When that has gone on for too long it is reported: to clients once, to the operator
+    /// again and again.
     fn wait(&mut self, changes: &Changes, update: &Update<'_>, out: &mut dyn UpdateSink) {
         let now_ns = update.received.mono_ns;
         self.changes += 1;
@@ -264,7 +265,7 @@ impl From<Unfit> for Oddity {
 
 impl ChangeLog {
     /// Asks for a new snapshot, once until it comes.
-    fn ask(&mut self, update: &Update<'_>, out: &mut dyn UpdateSink) {
+    fn request_snapshot(&mut self, update: &Update<'_>, out: &mut dyn UpdateSink) {
         if !std::mem::replace(&mut self.asked, true) {
             out.remedy(update.topic, GapRemedy::Resubscribe);
         }
@@ -322,10 +323,11 @@ impl FoldBudget<'_> {
     }
 }
 
-/// The text that is published of an update, and its element in it. None: it is no JSON, so that nothing can be found in it.
+/// The text that is published of an update, and its element in it. None: it is no JSON, so that nothing can be found in
+/// it.
 fn document<'a>(update: &Update<'a>) -> Option<Document<'a>> {
     let bytes = update.published();
-    let element = range_in(bytes, update.element())?;
+    let element = if update.treatment.emit_element { 0..bytes.len() } else { update.element.clone() };
     let text = std::str::from_utf8(bytes).ok().filter(|_| update.kind == PayloadKind::Json)?;
     text.get(element.clone()).map(|_| Document { text, element })
 }

@@ -11,13 +11,13 @@ use crate::words::stamp::Stamp;
 pub struct ConnectionSequence {
     rule: ConnectionSequenceRule,
     sequence: Sequence,
-    /// That a number could not be read was told.
-    told: bool,
+    /// It was logged that a number could not be read.
+    logged: bool,
 }
 
 impl ConnectionSequence {
     pub(crate) fn new(rule: ConnectionSequenceRule) -> ConnectionSequence {
-        ConnectionSequence { rule, sequence: Sequence::default(), told: false }
+        ConnectionSequence { rule, sequence: Sequence::default(), logged: false }
     }
 
     /// On a new connection the first number may be any.
@@ -28,7 +28,7 @@ impl ConnectionSequence {
     /// Takes the next message. One without a number is not counted; after a gap counting goes on from the new number.
     pub(crate) fn step(&mut self, view: &View<'_>, received: Stamp) -> Option<ConnectionGap> {
         let (numbers, unread) = self.rule.numbers.read(view);
-        if unread && !std::mem::replace(&mut self.told, true) {
+        if unread && !std::mem::replace(&mut self.logged, true) {
             tracing::warn!(
                 "upstream: expected a whole number below 2^64 where `seq` of the profile points to, found something \
                  else; such messages count as without a number"

@@ -19,7 +19,7 @@ const ZSTD_WINDOW_BYTES: u64 = 8 << 20;
 
 /// A WebSocket message, which may hold several messages of the feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Frame<'a> {
+pub enum FeedFrame<'a> {
     Text(&'a str),
     Binary(&'a [u8]),
 }
@@ -90,10 +90,10 @@ impl FrameDecoder {
     }
 
     /// The messages of a frame; `unpacked` is where a compressed one is unpacked.
-    pub fn decode<'a>(&self, frame: Frame<'a>, unpacked: &'a mut Vec<u8>) -> FeedMessages<'a> {
+    pub fn decode<'a>(&self, frame: FeedFrame<'a>, unpacked: &'a mut Vec<u8>) -> FeedMessages<'a> {
         let packed = match frame {
-            Frame::Text(text) => return self.split(text),
-            Frame::Binary(bytes) => bytes,
+            FeedFrame::Text(text) => return self.split(text),
+            FeedFrame::Binary(bytes) => bytes,
         };
         let message = match unpack(self.decode.binary, packed, self.message_bytes_max, unpacked) {
             Ok(bytes) => match std::str::from_utf8(bytes) {

@@ -1,7 +1,7 @@
 //! The built-in profiles on messages as the venues' documents describe them, mostly of venues without a recording.
 
 use crate::intake::classify::drive::{self, Look};
-use crate::intake::classify::{Classified, Classifier, FeedMessage, Frame};
+use crate::intake::classify::{Classified, Classifier, FeedFrame, FeedMessage};
 use crate::intake::update::Update;
 use crate::profile::Profile;
 use crate::words::stamp::Stamp;
@@ -28,7 +28,7 @@ fn classified(profile: &str, messages: &[&str]) -> Vec<String> {
     let mut found = DocumentedResult::default();
     let mut classifier = Classifier::new(&Profile::built_in(profile).expect("built in"));
     for message in messages {
-        drive::take(&mut classifier, Frame::Text(message), Stamp::default(), &mut found);
+        drive::take(&mut classifier, FeedFrame::Text(message), Stamp::default(), &mut found);
     }
     found.0
 }

@@ -2,7 +2,7 @@
 
 use crate::words::stamp::Stamp;
 
-use crate::intake::classify::{Classified, Classifier, FeedMessage, FoundUpdates, Frame};
+use crate::intake::classify::{Classified, Classifier, FeedFrame, FeedMessage, FoundUpdates};
 use crate::intake::update::Update;
 
 /// Looks at what a classifier finds.
@@ -12,7 +12,7 @@ pub trait Look {
 }
 
 /// One frame, and what it releases.
-pub fn take(classifier: &mut Classifier, frame: Frame<'_>, received: Stamp, look: &mut impl Look) {
+pub fn take(classifier: &mut Classifier, frame: FeedFrame<'_>, received: Stamp, look: &mut impl Look) {
     let (mut unpacked, mut found) = (Vec::new(), FoundUpdates::default());
     for message in classifier.decoder().decode(frame, &mut unpacked) {
         if let Some(classified) = classifier.classify(&message, received, &mut found) {

@@ -12,7 +12,7 @@ use crate::intake::classify::found::{Finding, FoundUpdates};
 use crate::intake::classify::naming::make_topic;
 
 /// A data rule that holds for a message.
-pub(crate) struct Match<'a> {
+pub(crate) struct RuleMatch<'a> {
     pub rule: &'a Rule,
     /// Index of the rule, and of its treatment.
     pub index: usize,
@@ -22,11 +22,11 @@ pub(crate) struct Match<'a> {
     pub kind: PayloadKind,
 }
 
-impl<'a> Match<'a> {
-    /// Finds what there is to publish; `name` is where topics are written.
-    pub fn collect(&self, name: &mut String, found: &mut FoundUpdates) -> (MessageClass, Option<Unnamed>) {
+impl<'a> RuleMatch<'a> {
+    /// Finds what there is to publish.
+    pub fn collect(&self, found: &mut FoundUpdates) -> (MessageClass, Option<Unnamed>) {
         let Some(path) = self.rule.each else {
-            return match self.collect_one(&self.view, 0..self.view.text.len(), name, found) {
+            return match self.collect_one(&self.view, 0..self.view.text.len(), found) {
                 Ok(problem) => (MessageClass::Data, problem),
                 Err(problem) => (MessageClass::Unmatched, Some(problem)),
             };
@@ -37,7 +37,7 @@ impl<'a> Match<'a> {
         for index in 0..kept.min(ELEMENTS_MAX) {
             let view = View { element: Some((path, index)), ..self.view };
             let element = view.found.element_range(path, index);
-            match self.collect_one(&view, element, name, found) {
+            match self.collect_one(&view, element, found) {
                 Ok(unread) => {
                     named += 1;
                     problem = problem.or(unread);
@@ -55,13 +55,12 @@ impl<'a> Match<'a> {
         &self,
         view: &View<'a>,
         element: Range<usize>,
-        name: &mut String,
         found: &mut FoundUpdates,
     ) -> Result<Option<Unnamed>, Unnamed> {
-        self.write_name(view, name)?;
+        self.write_name(view, &mut found.topic)?;
         let (numbers, unread) = self.rule.treatment.sequence.map(|_| self.rule.numbers.read(view)).unzip();
         let (treatment, kind, snapshot) = (self.index, self.kind, self.rule.is_snapshot(view));
-        found.add(Finding { treatment, topic: name, element, kind, numbers, snapshot });
+        found.add(Finding { treatment, element, kind, numbers, snapshot });
         Ok((unread == Some(true)).then_some(Unnamed::NoNumber))
     }
 

@@ -18,6 +18,9 @@ pub struct FoundUpdates {
     /// The topics, one after another.
     topics: String,
     updates: Vec<FoundUpdate>,
+    /// Written anew for each message: its key, and the topic of one update.
+    pub(super) key: String,
+    pub(super) topic: String,
 }
 
 /// One update of a message: what is not the same for all of them.
@@ -33,9 +36,8 @@ struct FoundUpdate {
 }
 
 /// What a message holds at one place.
-pub(crate) struct Finding<'a> {
+pub(crate) struct Finding {
     pub treatment: usize,
-    pub topic: &'a str,
     pub element: Range<usize>,
     pub kind: PayloadKind,
     pub numbers: Option<Numbers>,
@@ -50,10 +52,11 @@ impl FoundUpdates {
         self.updates.shrink_to(KEPT_UPDATES);
     }
 
-    pub(crate) fn add(&mut self, finding: Finding<'_>) {
+    /// Adds an update of the topic that was written.
+    pub(crate) fn add(&mut self, finding: Finding) {
         let start = self.topics.len();
-        self.topics.push_str(finding.topic);
-        let Finding { treatment, element, kind, numbers, snapshot, .. } = finding;
+        self.topics.push_str(&self.topic);
+        let Finding { treatment, element, kind, numbers, snapshot } = finding;
         let topic = start..self.topics.len();
         self.updates.push(FoundUpdate { treatment, topic, element, kind, numbers, snapshot });
     }

@@ -2,9 +2,9 @@
 //!
 //! No sockets and no clock: a function of the message, the time it came with and the messages before it on its
 //! connection. Each message is read once, and the first rule that holds decides. Two kinds of messages wait: the first
-//! ones of a feed whose topics are still to be guessed (until 32 tell enough, at most 512, 4 MiB or a few seconds), and
-//! those whose key no acknowledgement has bound yet (at most 64, 1 MiB or 5 s). What waits is given in its order with the
-//! time it came at.
+//! ones of a feed whose topics are still to be guessed (until 32 show enough, at most 512, 4 MiB or a few seconds), and
+//! those whose key no acknowledgement has bound yet (at most 64, 1 MiB or 5 s). What waits is given in its order with
+//! the time it came at.
 
 #[cfg(test)]
 pub(crate) mod drive;
@@ -39,8 +39,8 @@ use crate::words::stamp::Stamp;
 use crate::intake::classify::binding::{BOUND_BYTES_MAX, Bindings, Unbound, UnboundQueue};
 pub use crate::intake::classify::classified::{Classified, ConnectionGap, Unnamed, UpstreamStatus};
 use crate::intake::classify::connection_sequence::ConnectionSequence;
-pub use crate::intake::classify::decode::{FeedMessage, Frame, FrameDecoder};
-use crate::intake::classify::fill::{Match, answer, write_key};
+pub use crate::intake::classify::decode::{FeedFrame, FeedMessage, FrameDecoder};
+use crate::intake::classify::fill::{RuleMatch, answer, write_key};
 use crate::intake::classify::found::Finding;
 pub use crate::intake::classify::found::FoundUpdates;
 pub use crate::intake::classify::guess::Guess;
@@ -74,14 +74,6 @@ struct Scratch {
     found: FoundTokens,
     /// JSON form of an IRC message.
     irc: String,
-    names: TopicNames,
-}
-
-/// Texts that are written anew for each message.
-#[derive(Default)]
-struct TopicNames {
-    key: String,
-    topic: String,
 }
 
 /// What is to be done with a message.
@@ -161,10 +153,12 @@ impl Classifier {
                     self.sequence = Some(sequence);
                     gap
                 });
-                self.decide(TextMessage { text, json, received, gap }, found)
+                let message = TextMessage { text, json, received, gap };
+                let verdict = self.judge(message, found);
+                self.conclude(message, verdict, found)
             }
             FeedMessage::Binary(bytes) => {
-                found.add(self.whole(Unruled::Binary, FALLBACK_TOPIC, bytes.len(), PayloadKind::Binary));
+                self.add_whole((Unruled::Binary, FALLBACK_TOPIC), bytes.len(), PayloadKind::Binary, found);
                 Some(Classified::of(MessageClass::Data))
             }
             FeedMessage::Undecodable(_, problem) => Some(Classified::garbled(problem.clone())),
@@ -182,7 +176,9 @@ impl Classifier {
         while let Some(Waiting { text, received, gap }) = self.released.pop_front().or_else(|| self.bound()) {
             found.clear();
             let json = self.read(&text);
-            if let Some(classified) = self.decide(TextMessage { text: &text, json, received, gap }, found) {
+            let message = TextMessage { text: &text, json, received, gap };
+            let verdict = self.judge(message, found);
+            if let Some(classified) = self.conclude(message, verdict, found) {
                 return Some(WaitedMessage { text, received, classified });
             }
         }
@@ -202,9 +198,11 @@ impl Classifier {
     }
 
     /// A message that is published as a whole, though no rule says so.
-    fn whole<'a>(&self, unruled: Unruled, topic: &'a str, bytes: usize, kind: PayloadKind) -> Finding<'a> {
+    fn add_whole(&self, (unruled, topic): (Unruled, &str), bytes: usize, kind: PayloadKind, found: &mut FoundUpdates) {
+        found.topic.clear();
+        found.topic.push_str(topic);
         let treatment = self.rules.list.len() + unruled as usize;
-        Finding { treatment, topic, element: 0..bytes, kind, numbers: None, snapshot: false }
+        found.add(Finding { treatment, element: 0..bytes, kind, numbers: None, snapshot: false });
     }
 
     /// Finds everything that the rules look at. False: the message has no JSON form.
@@ -216,45 +214,13 @@ impl Classifier {
         }
     }
 
-    /// What a message that was read is, and what follows from it for those that wait.
-    fn decide(&mut self, message: TextMessage<'_>, found: &mut FoundUpdates) -> Option<Classified> {
-        let mut names = std::mem::take(&mut self.scratch.names);
-        let verdict = self.judge(message, &mut names, found);
-        let TextMessage { text, received, gap, .. } = message;
-        let waiting = || Waiting { text: text.to_string(), received, gap };
-        let classified = match verdict {
-            MessageVerdict::WaitForKey => {
-                self.unbound.push(Unbound { key: names.key.as_str().into(), waiting: waiting() });
-                self.given_up.extend(std::iter::from_fn(|| self.unbound.overflow()));
-                None
-            }
-            MessageVerdict::WaitForGuess => {
-                self.first.push(waiting());
-                if self.first.enough() {
-                    self.settle();
-                }
-                None
-            }
-            MessageVerdict::Done(classified) => Some(classified),
-            MessageVerdict::Acked(mut classified, bind, unbind) => {
-                unbind.iter().for_each(|key| self.bindings.remove(key));
-                let set = bind.map(|(key, values)| self.bindings.set(&key, values));
-                self.newly_bound |= set == Some(Ok(()));
-                classified.problem = classified.problem.or(set.and_then(Result::err));
-                Some(classified)
-            }
-        };
-        self.scratch.names = names;
-        classified
-    }
-
     /// Finds the message's rule, and the updates that it gives.
-    fn judge(&self, message: TextMessage<'_>, names: &mut TopicNames, found: &mut FoundUpdates) -> MessageVerdict {
+    fn judge(&self, message: TextMessage<'_>, found: &mut FoundUpdates) -> MessageVerdict {
         let TextMessage { text, json, gap, .. } = message;
         let view = self.view(text, json);
         let via = self.rules.bind_via.as_ref();
-        let keyed = via.is_some_and(|via| write_key(via, &view, &mut names.key)) && names.key.len() <= BOUND_BYTES_MAX;
-        let view = View { bound: self.bindings.get(&names.key).filter(|_| keyed), ..view };
+        let keyed = via.is_some_and(|via| write_key(via, &view, &mut found.key)) && found.key.len() <= BOUND_BYTES_MAX;
+        let view = View { bound: self.bindings.get(&found.key).filter(|_| keyed), ..view };
         // Without JSON only a rule that looks at the text may speak.
         let holds = |rule: &Rule| (json || rule.looks_at_text()) && rule.holds(&view);
         let index = self.rules.list.iter().position(holds);
@@ -275,8 +241,8 @@ impl Classifier {
             Some(Naming::Guess) => return MessageVerdict::WaitForGuess,
             Some(Naming::Template(topic)) => {
                 let (kind, pointers) = (self.kind(json), &self.rules.pointers);
-                let matched = Match { rule, index, topic, pointers, view, kind };
-                (classified.class, classified.problem) = matched.collect(&mut names.topic, found);
+                let matched = RuleMatch { rule, index, topic, pointers, view, kind };
+                (classified.class, classified.problem) = matched.collect(found);
             }
             None => classified.reply = rule.reply.as_ref().map(|reply| answer(reply, &view)),
         }
@@ -292,6 +258,39 @@ impl Classifier {
         }
     }
 
+    /// Does what follows from a message for those that wait; it may have to wait itself.
+    fn conclude(
+        &mut self,
+        message: TextMessage<'_>,
+        verdict: MessageVerdict,
+        found: &FoundUpdates,
+    ) -> Option<Classified> {
+        let TextMessage { text, received, gap, .. } = message;
+        let waiting = || Waiting { text: text.to_string(), received, gap };
+        match verdict {
+            MessageVerdict::Done(classified) => Some(classified),
+            MessageVerdict::WaitForKey => {
+                self.unbound.push(Unbound { key: found.key.as_str().into(), waiting: waiting() });
+                self.given_up.extend(std::iter::from_fn(|| self.unbound.overflow()));
+                None
+            }
+            MessageVerdict::WaitForGuess => {
+                self.first.push(waiting());
+                if self.first.enough() {
+                    self.settle();
+                }
+                None
+            }
+            MessageVerdict::Acked(mut classified, bind, unbind) => {
+                unbind.iter().for_each(|key| self.bindings.remove(key));
+                let set = bind.map(|(key, values)| self.bindings.set(&key, values));
+                self.newly_bound |= set == Some(Ok(()));
+                classified.problem = classified.problem.or(set.and_then(Result::err));
+                Some(classified)
+            }
+        }
+    }
+
     /// No rule holds.
     fn judge_unknown(&self, message: TextMessage<'_>, found: &mut FoundUpdates) -> MessageVerdict {
         let TextMessage { text, json, gap, .. } = message;
@@ -302,7 +301,7 @@ impl Classifier {
             (false, MessageFormat::Irc) => (MessageClass::Garbled, Unnamed::NoIrc),
         };
         if let Some(topic) = &self.rules.unmatched {
-            found.add(self.whole(Unruled::Unknown, topic, text.len(), self.kind(json)));
+            self.add_whole((Unruled::Unknown, topic), text.len(), self.kind(json), found);
         }
         MessageVerdict::Done(Classified { gap, problem: Some(problem), ..Classified::of(class) })
     }
@@ -313,7 +312,7 @@ impl Classifier {
         let mut status = UpstreamStatus { topic: None, number, data_number: rule.data_number.clone() };
         if let Some(Naming::Template(topic)) = &rule.topic {
             let (pointers, kind) = (&self.rules.pointers, PayloadKind::Json);
-            let matched = Match { rule, index, topic, pointers, view: *view, kind };
+            let matched = RuleMatch { rule, index, topic, pointers, view: *view, kind };
             let mut name = String::new();
             matched.write_name(view, &mut name)?;
             status.topic = Some(name);

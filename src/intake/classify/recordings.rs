@@ -13,7 +13,7 @@ use crate::protocol::encoding::Payload;
 use crate::words::stamp::Stamp;
 
 use crate::intake::classify::drive::{self, Look};
-use crate::intake::classify::{Classified, Classifier, FeedMessage, Frame};
+use crate::intake::classify::{Classified, Classifier, FeedFrame, FeedMessage};
 use crate::intake::update::{Oddity, Release, Update, UpdateSink};
 use crate::profile::Profile;
 use crate::profile::rule::MessageClass;
@@ -104,7 +104,7 @@ struct ReplayResult {
     assembler: Assembler,
 }
 
-/// Where a flow of a recording goes.
+/// Where the assembled updates of a recording go.
 struct ReplaySink<'a> {
     gaps: &'a mut u64,
     published: &'a mut Vec<Vec<u8>>,
@@ -155,7 +155,7 @@ impl Look for ReplayResult {
 }
 
 impl ReplayResult {
-    /// One classifier and one flow for each connection; sums over all of them.
+    /// One classifier and one assembler for each connection; sums over all of them.
     fn of(profile: &Profile, lines: &[ReplayLine]) -> ReplayResult {
         let mut whole = ReplayResult::default();
         let conns: BTreeSet<&str> = lines.iter().map(|line| line.conn.as_str()).collect();
@@ -164,8 +164,8 @@ impl ReplayResult {
             (whole.assembler, whole.numbered) = Default::default();
             for line in lines.iter().filter(|line| line.conn == conn) {
                 let message = match std::str::from_utf8(&line.bytes) {
-                    Ok(text) if !line.binary => Frame::Text(text),
-                    _ => Frame::Binary(&line.bytes),
+                    Ok(text) if !line.binary => FeedFrame::Text(text),
+                    _ => FeedFrame::Binary(&line.bytes),
                 };
                 drive::take(&mut classifier, message, Stamp::default(), &mut whole);
             }
@@ -305,7 +305,7 @@ fn the_generic_guess_suits_every_recorded_feed() {
         let mut replay = ReplayResult::default();
         for line in &lines {
             let text = std::str::from_utf8(&line.bytes).expect("text");
-            drive::take(&mut classifier, Frame::Text(text), Stamp::default(), &mut replay);
+            drive::take(&mut classifier, FeedFrame::Text(text), Stamp::default(), &mut replay);
         }
         classifier.settle();
         drive::take_waited(&mut classifier, &mut replay);

@@ -40,7 +40,7 @@ fn at(ms: u64) -> Stamp {
     Stamp { wall_ms: ms, mono_ns: ms * 1_000_000 }
 }
 
-fn classified(profile: &Profile, message: Frame<'_>) -> Vec<String> {
+fn classified(profile: &Profile, message: FeedFrame<'_>) -> Vec<String> {
     let mut lines = ClassifierLines::default();
     drive::take(&mut Classifier::new(profile), message, at(7), &mut lines);
     lines.0
@@ -56,17 +56,17 @@ fn a_missing_topic_is_told_with_its_place() {
         (r#"{"data":3}"#, "unmatched: expected a topic at `/data/s`, found nothing"),
         ("{", "garbled: expected JSON, found other text"),
     ] {
-        assert_eq!(classified(&profile, Frame::Text(text)), [expected], "{text}");
+        assert_eq!(classified(&profile, FeedFrame::Text(text)), [expected], "{text}");
     }
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
     let expected = "garbled: expected JSON of at most 127 levels, found more: \
                     a program that reads it as a tree may refuse it";
-    assert_eq!(classified(&profile, Frame::Text(&deep)), [expected]);
+    assert_eq!(classified(&profile, FeedFrame::Text(&deep)), [expected]);
     let brackets = format!(r#""{}" x"#, "[".repeat(200));
-    assert_eq!(classified(&profile, Frame::Text(&brackets)), ["garbled: expected JSON, found other text"]);
+    assert_eq!(classified(&profile, FeedFrame::Text(&brackets)), ["garbled: expected JSON, found other text"]);
     let long = format!(r#"{{"data":{{"s":"{}"}}}}"#, "x".repeat(300));
-    assert!(classified(&profile, Frame::Text(&long))[0].contains("at most 256 bytes, found 300"));
-    let usable = classified(&profile, Frame::Text(r#"{"data":{"s":"XBT USD"}}"#));
+    assert!(classified(&profile, FeedFrame::Text(&long))[0].contains("at most 256 bytes, found 300"));
+    let usable = classified(&profile, FeedFrame::Text(r#"{"data":{"s":"XBT USD"}}"#));
     assert_eq!(usable, [r#"XBT_USD {"data":{"s":"XBT USD"}} Json at 7"#, "data"]);
 }
 
@@ -74,12 +74,12 @@ fn a_missing_topic_is_told_with_its_place() {
 fn binary_messages_are_json_or_nothing_but_for_generic() {
     let simulated = Profile::built_in("simulated").expect("built in");
     let json = br#"{"topic":"a"}"#;
-    assert_eq!(classified(&simulated, Frame::Binary(json)), [r#"a {"topic":"a"} Json at 7"#, "data"]);
+    assert_eq!(classified(&simulated, FeedFrame::Binary(json)), [r#"a {"topic":"a"} Json at 7"#, "data"]);
     let garbled = ["garbled: expected JSON in UTF-8, found other bytes"];
-    assert_eq!(classified(&simulated, Frame::Binary(&[0xFF])), garbled);
-    assert_eq!(classified(&simulated, Frame::Binary(b"text")), ["garbled: expected JSON, found other text"]);
+    assert_eq!(classified(&simulated, FeedFrame::Binary(&[0xFF])), garbled);
+    assert_eq!(classified(&simulated, FeedFrame::Binary(b"text")), ["garbled: expected JSON, found other text"]);
     let generic = Profile::built_in("generic").expect("built in");
-    assert_eq!(classified(&generic, Frame::Binary(b"\x01")), ["feed \u{1} Binary at 7", "data"]);
+    assert_eq!(classified(&generic, FeedFrame::Binary(b"\x01")), ["feed \u{1} Binary at 7", "data"]);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn the_first_rule_that_holds_decides() {
             ],
         ),
     ] {
-        assert_eq!(classified(&profile, Frame::Text(text)), expected, "{text}");
+        assert_eq!(classified(&profile, FeedFrame::Text(text)), expected, "{text}");
     }
 }
 
@@ -143,7 +143,7 @@ fn what_waits_for_the_guess_is_published_in_order_with_its_own_time() {
     let text = |n: u64| format!(r#"{{"s":"A{n}"}}"#);
     assert_eq!(classifier.deadline_ns(), None);
     for n in 0..4 {
-        drive::take(&mut classifier, Frame::Text(&text(n)), at(n), &mut lines);
+        drive::take(&mut classifier, FeedFrame::Text(&text(n)), at(n), &mut lines);
         let wait = if n < 3 { GUESS_SLOW_NS } else { GUESS_NS };
         assert_eq!(classifier.deadline_ns(), Some(wait), "a guess from few messages waits longer");
     }
@@ -156,7 +156,7 @@ fn what_waits_for_the_guess_is_published_in_order_with_its_own_time() {
         (0..4).flat_map(|n| [format!("A{n} {} Json at {n}", text(n)), "data".to_string()]).collect();
     assert_eq!(lines.0, expected);
     assert_eq!(classifier.deadline_ns(), None);
-    drive::take(&mut classifier, Frame::Text(&text(9)), at(9), &mut lines);
+    drive::take(&mut classifier, FeedFrame::Text(&text(9)), at(9), &mut lines);
     assert_eq!(lines.0.last().map(String::as_str), Some("data"), "from now on nothing waits");
 }
 
@@ -168,7 +168,7 @@ fn conversation(profile: &str, frames: &[&str]) -> Vec<String> {
     for (second, frame) in (0u64..).zip(frames) {
         classifier.tick(at(second * 1000));
         drive::take_waited(&mut classifier, &mut lines);
-        drive::take(&mut classifier, Frame::Text(frame), at(second * 1000), &mut lines);
+        drive::take(&mut classifier, FeedFrame::Text(frame), at(second * 1000), &mut lines);
     }
     lines.0
 }
@@ -262,11 +262,11 @@ fn data_wait_for_their_acknowledgement_in_order_but_not_for_ever() {
     let mut classifier =
         Classifier::new(&check(&format!("profile = 1\nname = \"x\"\n{BOUND}"), "x.toml").expect("right"));
     let mut lines = ClassifierLines::default();
-    many.iter().for_each(|text| drive::take(&mut classifier, Frame::Text(text), at(0), &mut lines));
+    many.iter().for_each(|text| drive::take(&mut classifier, FeedFrame::Text(text), at(0), &mut lines));
     assert_eq!(lines.0.len(), 6, "the oldest wait no longer");
-    drive::take(&mut classifier, Frame::Text(&format!("[7,\"{}\"]", "x".repeat(2 << 20))), at(0), &mut lines);
+    drive::take(&mut classifier, FeedFrame::Text(&format!("[7,\"{}\"]", "x".repeat(2 << 20))), at(0), &mut lines);
     assert_eq!(lines.0.len(), 71, "nothing fits beside what is too long");
-    drive::take(&mut classifier, Frame::Text("[7,1]"), at(0), &mut lines);
+    drive::take(&mut classifier, FeedFrame::Text("[7,1]"), at(0), &mut lines);
     classifier.reset();
     drive::take_waited(&mut classifier, &mut lines);
     assert_eq!(lines.0.len(), 72, "every message is counted");
@@ -282,7 +282,7 @@ fn a_new_connection_knows_no_keys_and_no_numbers() {
     let mut lines = ClassifierLines::default();
     let ack = r#"{"event":"subscribed","chanId":"5","channel":"book","symbol":"tA"}"#;
     for text in [ack, "[5,0,7]", "[5,0,8]"] {
-        drive::take(&mut classifier, Frame::Text(text), at(0), &mut lines);
+        drive::take(&mut classifier, FeedFrame::Text(text), at(0), &mut lines);
     }
     assert_eq!(classifier.bound_key(&[("symbol", "tA"), ("channel", "book")]), Some("5"));
     assert_eq!(classifier.bound_key(&[("symbol", "tB")]), None);
@@ -290,9 +290,9 @@ fn a_new_connection_knows_no_keys_and_no_numbers() {
     classifier.reset();
     drive::take_waited(&mut classifier, &mut lines);
     assert_eq!(classifier.bound_key(&[("symbol", "tA")]), None);
-    drive::take(&mut classifier, Frame::Text(ack), at(0), &mut lines);
-    drive::take(&mut classifier, Frame::Text("[5,0,1]"), at(0), &mut lines);
-    drive::take(&mut classifier, Frame::Text("[5,0,4]"), at(0), &mut lines);
+    drive::take(&mut classifier, FeedFrame::Text(ack), at(0), &mut lines);
+    drive::take(&mut classifier, FeedFrame::Text("[5,0,1]"), at(0), &mut lines);
+    drive::take(&mut classifier, FeedFrame::Text("[5,0,4]"), at(0), &mut lines);
     assert_eq!(lines.0[lines.0.len() - 1], "data after 2 missing: Mark", "{:?}", lines.0);
     assert_eq!(lines.0.iter().filter(|line| line.contains("missing")).count(), 1);
 }
@@ -484,15 +484,15 @@ fn compressed_frames_are_unpacked() {
     };
     let ping = gzip(br#"{"ping":1618678073643123456789}"#);
     let answered = [r#"ping answered with {"pong":1618678073643123456789,"x":null}"#];
-    assert_eq!(classified(&profile("gzip"), Frame::Binary(&ping)), answered);
+    assert_eq!(classified(&profile("gzip"), FeedFrame::Binary(&ping)), answered);
     let bomb = gzip(&[b' '; 100_000]);
     let too_big = "garbled: expected at most 1000 bytes in a compressed message, found more; \
                    raise `connect.max_message` in the profile, or `upstream.message_bytes_max` if the profile has none";
-    assert_eq!(classified(&profile("gzip"), Frame::Binary(&bomb)), [too_big]);
+    assert_eq!(classified(&profile("gzip"), FeedFrame::Binary(&bomb)), [too_big]);
     let not = "garbled: expected zlib in a binary message, found other bytes; say what it holds with `decode.binary`";
-    assert_eq!(classified(&profile("zlib"), Frame::Binary(&ping)), [not]);
+    assert_eq!(classified(&profile("zlib"), FeedFrame::Binary(&ping)), [not]);
     let rejected = "garbled: expected text messages, found a binary one; say what it holds with `decode.binary`";
-    assert_eq!(classified(&profile("reject"), Frame::Binary(&ping)), [rejected]);
+    assert_eq!(classified(&profile("reject"), FeedFrame::Binary(&ping)), [rejected]);
 }
 
 #[test]
@@ -529,16 +529,16 @@ fn another_connection_names_topics_by_the_same_guess() {
     let (mut one, mut other, mut lines) =
         (Classifier::new(&generic), Classifier::new(&generic), ClassifierLines::default());
     for n in 0..4 {
-        drive::take(&mut one, Frame::Text(&format!(r#"{{"s":"A{n}","x":{n}}}"#)), at(0), &mut lines);
+        drive::take(&mut one, FeedFrame::Text(&format!(r#"{{"s":"A{n}","x":{n}}}"#)), at(0), &mut lines);
     }
     one.settle();
     drive::take_waited(&mut one, &mut lines);
     let guess = one.guess().expect("made").clone();
     let mut lines = ClassifierLines::default();
-    drive::take(&mut other, Frame::Text(r#"{"s":"B","x":0}"#), at(0), &mut lines);
+    drive::take(&mut other, FeedFrame::Text(r#"{"s":"B","x":0}"#), at(0), &mut lines);
     other.adopt_guess(&guess);
     drive::take_waited(&mut other, &mut lines);
-    drive::take(&mut other, Frame::Text(r#"{"s":"C","x":0}"#), at(1), &mut lines);
+    drive::take(&mut other, FeedFrame::Text(r#"{"s":"C","x":0}"#), at(1), &mut lines);
     assert_eq!(lines.0, [r#"B {"s":"B","x":0} Json at 0"#, "data", r#"C {"s":"C","x":0} Json at 1"#, "data"]);
 }
 

@@ -49,7 +49,7 @@ impl FirstMessages {
         Some(first.mono_ns.saturating_add(if self.telling >= TELLING_FEW { GUESS_NS } else { GUESS_SLOW_NS }))
     }
 
-    /// The texts that tell something about names.
+    /// The texts that show how things are named.
     pub fn telling(&self) -> Vec<&str> {
         self.messages.iter().map(|waiting| waiting.text.as_str()).filter(|text| !is_control(text)).collect()
     }

@@ -12,8 +12,8 @@ use crate::words::stamp::Stamp;
 
 use crate::intake::connection::loss::Loss;
 
-/// A ban of unknown length begins with this wait: venues that count attempts do so over seconds to minutes, and lengthen
-/// the ban for each that comes too early.
+/// A ban of unknown length begins with this wait: venues that count attempts do so over seconds to minutes, and
+/// lengthen the ban for each that comes too early.
 const BAN_MIN: Duration = Duration::from_secs(5);
 const BAN_MAX: Duration = Duration::from_secs(300);
 /// A venue that names a time to stay away is obeyed up to this. A day: what is longer is rather a mistake.

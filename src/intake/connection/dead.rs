@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
 
-/// An address at which nothing ever answers: its queue is full, so that whoever comes is not even refused.
+/// An address at which nothing ever answers: its queue is full, so that an attempt is not even refused.
 pub struct Dead {
     pub address: SocketAddr,
     _listener: Socket,

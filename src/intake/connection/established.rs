@@ -26,7 +26,8 @@ pub struct Established {
     pub is_silent: bool,
     /// It was reported that the connection stands and nothing has come yet.
     waiting_reported: bool,
-    /// Since when, as the upstream itself says, what comes over it may be outdated; in milliseconds since the Unix epoch.
+    /// Since when, as the upstream itself says, what comes over it may be outdated; in milliseconds since the Unix
+    /// epoch.
     outdated_since_ms: Option<u64>,
     gap_end: Option<GapEnd>,
     verdict: Option<ConnectionVerdict>,

@@ -1,8 +1,8 @@
-//! Every way in which a connection to the upstream can fail or end: a sentence for the log, one for the public, a metric
-//! label.
+//! Every way in which a connection to the upstream can fail or end: a sentence for the log, one for the public, a
+//! metric label.
 //!
 //! The log has everything: addresses, what the venue and the system have said. The public gets words of fanline's own,
-//! with numbers at most, because what others say may hold a key, and where the feed is concerns nobody else.
+//! with numbers at most, because what others say may hold a key, and where the feed is concerns only the operator.
 
 use std::io;
 use std::net::SocketAddr;

@@ -118,7 +118,7 @@ impl Connection {
         matches!(self.role, ConnectionRole::Successor { .. })
     }
 
-    /// Where its updates come from, what classifies them, and what their messages are told to while it is open.
+    /// Where its updates come from, what classifies them, and what its messages are for while it is open.
     pub fn parts(&mut self) -> (UpdateSource, &Classifier, Option<&mut Established>) {
         let source = UpdateSource { connection: self.id, leg: self.leg, generation: self.generation };
         (source, &self.classifier, self.established.as_mut())
@@ -140,11 +140,10 @@ impl Connection {
         self.established.as_mut().map(|established| &mut established.protocol)
     }
 
-    /// It is open. What its classifier has learned of the connection before is forgotten.
+    /// It is open.
     pub fn open(&mut self, generation: Generation, established: Established) {
         self.generation = generation;
         self.established = Some(established);
-        self.classifier.reset();
     }
 
     /// It has taken the place of the one whose successor it was. Gives that one.
@@ -163,14 +162,14 @@ impl Connection {
             address.backoff.reset();
         }
         let wait = address.backoff.wait_after(loss, now, rng);
-        // Another connection may have been told to wait longer.
+        // The venue may want a longer wait, as another connection has learned.
         address.retry_ns = address.retry_ns.max(now.mono_ns.saturating_add(ns(wait)));
         self.transport = Transport::Empty;
         self.established = None;
         self.choose(1, now)
     }
 
-    /// Its addresses are not to be dialed before these moments: another connection was told so. Gives the wait.
+    /// Its addresses are not to be dialed before these moments: another connection has learned that. Gives the wait.
     pub fn hold(&mut self, until_ns: &[u64], now: Stamp) -> Duration {
         for (address, until_ns) in self.addresses.iter_mut().zip(until_ns) {
             address.retry_ns = address.retry_ns.max(*until_ns);

@@ -1,5 +1,5 @@
-//! What to send on one connection and when: log-in, subscriptions, replies, pings, heartbeats; and when it must be given
-//! up.
+//! What to send on one connection and when: log-in, subscriptions, replies, pings, heartbeats; and when it must be
+//! given up.
 //!
 //! No sockets and no clock: the caller says what has come and what time it is, and does the steps that `next` gives.
 //! Silence is measured by messages; WebSocket pings and pongs show only that the connection stands. Whatever is sent
@@ -311,8 +311,8 @@ impl Protocol {
 
     /// When `next` may have something to do although nothing has come; none if never.
     pub fn deadline_ns(&self) -> Option<u64> {
-        let asks = self.stage == OpeningState::Open && self.subscriptions.has_something_to_say();
-        let with_budget = (asks || !self.opening.is_empty()).then(|| ready_ns(&self.budget));
+        let has_items = self.stage == OpeningState::Open && self.subscriptions.has_something_to_say();
+        let with_budget = (has_items || !self.opening.is_empty()).then(|| ready_ns(&self.budget));
         let at_once = (!self.replies.is_empty() || !self.forwards.is_empty()).then_some(0);
         let sending = [at_once, with_budget, self.ping_at_ns, self.beat_at_ns];
         let rate_ns = ready_ns(&self.rate);
@@ -401,7 +401,7 @@ mod tests {
             .collect()
     }
 
-    fn hears(protocol: &mut Protocol, class: MessageClass, rule: &str, text: &str, now: Stamp) {
+    fn learn(protocol: &mut Protocol, class: MessageClass, rule: &str, text: &str, now: Stamp) {
         protocol.learned((class, &rule.into()), text, text, now);
     }
 
@@ -435,10 +435,10 @@ mod tests {
         );
         let mut protocol = opened(&sections, &["a", "b"]);
         assert_eq!(steps(&mut protocol, at(0)), ["first"]);
-        hears(&mut protocol, MessageClass::Greeting, "hello", "", at(5));
+        learn(&mut protocol, MessageClass::Greeting, "hello", "", at(5));
         assert_eq!(steps(&mut protocol, at(5)), ["login 2"]);
         assert_eq!(protocol.deadline_ns(), Some(10_005_000_000));
-        hears(&mut protocol, MessageClass::AuthOk, "in", "", at(7));
+        learn(&mut protocol, MessageClass::AuthOk, "in", "", at(7));
         assert_eq!(steps(&mut protocol, at(7)), [r#"["a","b"]"#]);
     }
 
@@ -499,9 +499,9 @@ mod tests {
         let ping = "ping = { every = \"2s\", send = 'beat ${req}', expect = \"pong\", timeout = \"1s\" }";
         let mut protocol = opened(&format!("{QUIET}{ping}\n{RULES}"), &[]);
         assert_eq!(steps(&mut protocol, at(2000)), ["beat 1"]);
-        hears(&mut protocol, MessageClass::Pong, "other", "", at(2000));
+        learn(&mut protocol, MessageClass::Pong, "other", "", at(2000));
         assert_eq!(protocol.deadline_ns(), Some(3_000_000_000));
-        hears(&mut protocol, MessageClass::Pong, "pong", "", at(2001));
+        learn(&mut protocol, MessageClass::Pong, "pong", "", at(2001));
         assert_eq!(steps(&mut protocol, at(4000)), ["beat 2"]);
         protocol.received(at(4500));
         assert_eq!(steps(&mut protocol, at(5000))[0], "end: heartbeat_timeout");

@@ -12,6 +12,7 @@ use crate::profile::template::Template;
 use crate::words::stamp::Stamp;
 
 use crate::intake::connection::rate_limit::RateLimit;
+use crate::intake::time::unless_zero;
 
 /// Used if neither the settings nor the profile say how long an upstream may be silent.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,7 +32,7 @@ impl Timing {
         let keepalive = &profile.keepalive;
         Timing {
             idle_timeout: match self.idle_timeout {
-                Some(set) => Some(set).filter(|timeout| !timeout.is_zero()),
+                Some(set) => unless_zero(set),
                 None => keepalive.idle_timeout.unwrap_or(Some(IDLE_TIMEOUT)),
             },
             ws_ping: keepalive.ws_ping.unwrap_or(self.ws_ping),

@@ -1,5 +1,5 @@
-//! What is said to venues, held against what the recorders of the feeds said to them. The recordings are not part of the
-//! project: without them this test says so and ends.
+//! What is said to venues, held against what the recorders of the feeds said to them. The recordings are not part of
+//! the project: without them this test says so and ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,7 +132,7 @@ fn venues_are_asked_as_the_recorders_asked_them() {
         match feed {
             // Each message repeats the ones before it.
             "okx-v5" => theirs = theirs.split_off(theirs.len() - 1),
-            // Answers to pings are not asked for; `sorting` looks at them.
+            // Answers to pings are not asked for; `classify` looks at them.
             "htx" => theirs.retain(|message| message.get("sub").is_some()),
             "deribit" => theirs = theirs.into_iter().map(|message| without(message, "id")).collect(),
             _ => {}

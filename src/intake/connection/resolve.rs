@@ -39,14 +39,14 @@ impl Resolve for System {
         let (questions, name) = (self.questions.clone(), name.to_string());
         Box::pin(async move {
             let question = questions.acquire_owned().await.expect("the questions are never closed");
-            let (tell, told) = oneshot::channel();
+            let (sender, answer) = oneshot::channel();
             thread::Builder::new().name("resolver".to_string()).spawn(move || {
                 let found = (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
-                // Whoever has asked may have given up.
-                tell.send(found).ok();
+                // The attempt that asked may have been given up.
+                sender.send(found).ok();
                 drop(question);
             })?;
-            told.await.unwrap_or_else(|_| Err(io::Error::other("the resolver has ended without an answer")))
+            answer.await.unwrap_or_else(|_| Err(io::Error::other("the resolver has ended without an answer")))
         })
     }
 }

@@ -1,4 +1,5 @@
-//! How long a venue wants to be left alone: the header `Retry-After` (RFC 9110 section 10.2.3) in every form that is in use.
+//! How long a venue wants to be left alone: the header `Retry-After` (RFC 9110 section 10.2.3) in every form that is in
+//! use.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +18,8 @@ pub enum RetryAfter {
 }
 
 impl RetryAfter {
-    /// `date` is the header `Date` of the same answer: with it, a clock that goes wrong, here or there, does not matter.
+    /// `date` is the header `Date` of the same answer: with it, a clock that goes wrong, here or there, does not
+    /// matter.
     pub fn read(value: &str, date: Option<&str>) -> Option<RetryAfter> {
         let value = value.trim();
         if let Ok(number) = value.parse::<f64>() {

@@ -40,14 +40,14 @@ pub struct ItemSubscriptions {
     unanswered: usize,
     /// No answer is late before this; nanoseconds of the monotonic clock.
     late_ns: u64,
-    to_ask: VecDeque<Arc<FeedItem>>,
+    to_request: VecDeque<Arc<FeedItem>>,
     /// Halves of a refused batch; before everything else.
     pub(super) again: VecDeque<Vec<Arc<FeedItem>>>,
-    /// With what they were when they were dropped: the venue may not have been told yet.
+    /// With what they were when they were dropped: the venue may not know it yet.
     to_drop: VecDeque<(Arc<FeedItem>, SubscriptionState)>,
     pub(super) requests: VecDeque<PendingSubscribe>,
     outcomes: Vec<ItemOutcome>,
-    /// With `change = "replace_all"`: the venue is to be told anew what is wanted.
+    /// With `change = "replace_all"`: the venue is to be sent anew what is wanted.
     outdated: bool,
 }
 
@@ -85,7 +85,7 @@ impl ItemSubscriptions {
             items: HashMap::new(),
             unanswered: 0,
             late_ns: u64::MAX,
-            to_ask: VecDeque::new(),
+            to_request: VecDeque::new(),
             again: VecDeque::new(),
             to_drop: VecDeque::new(),
             requests: VecDeque::new(),
@@ -110,7 +110,7 @@ impl ItemSubscriptions {
                 continue;
             }
             self.items.insert(item.name.clone(), (item.clone(), SubscriptionState::Queued));
-            self.to_ask.push_back(item.clone());
+            self.to_request.push_back(item.clone());
             self.outdated = true;
         }
     }
@@ -137,7 +137,7 @@ impl ItemSubscriptions {
         }
         // The queue may be long: it is looked through once, however many leave it.
         if !queued.is_empty() {
-            self.to_ask.retain(|other| !queued.contains(&*other.name));
+            self.to_request.retain(|other| !queued.contains(&*other.name));
         }
     }
 
@@ -149,7 +149,7 @@ impl ItemSubscriptions {
             self.unwant(std::slice::from_ref(&item));
             // It is first dropped, and then asked for.
             self.items.insert(item.name.clone(), (item.clone(), SubscriptionState::Queued));
-            self.to_ask.push_back(item);
+            self.to_request.push_back(item);
         }
     }
 
@@ -159,7 +159,7 @@ impl ItemSubscriptions {
             ItemChange::ReplaceAll => self.outdated && !self.items.is_empty(),
             ItemChange::Live | ItemChange::Reconnect => {
                 let drops = subscribe.unsubscribe.is_some() && !self.to_drop.is_empty();
-                subscribe.send.is_some() && (drops || !self.again.is_empty() || !self.to_ask.is_empty())
+                subscribe.send.is_some() && (drops || !self.again.is_empty() || !self.to_request.is_empty())
             }
         }
     }
@@ -176,7 +176,7 @@ impl ItemSubscriptions {
         if subscribe.change == ItemChange::ReplaceAll {
             self.outdated = false;
             let all: Vec<Arc<FeedItem>> = self.items.values().map(|(item, _)| item.clone()).collect();
-            self.to_ask.clear();
+            self.to_request.clear();
             return self.asked(&subscribe, send, all, context, now);
         }
         if let (Some(unsubscribe), Some((item, _))) = (&subscribe.unsubscribe, self.to_drop.pop_front()) {
@@ -193,18 +193,18 @@ impl ItemSubscriptions {
 
     /// The first items that are waiting, as many as one message may hold by number and channel.
     fn take_batch(&mut self, subscribe: &Subscribe) -> Vec<Arc<FeedItem>> {
-        let Some(first) = self.to_ask.pop_front() else { return Vec::new() };
+        let Some(first) = self.to_request.pop_front() else { return Vec::new() };
         let mut batch = vec![first.clone()];
         let mut others = Vec::new();
         // Of a long queue only the beginning is looked at, or each message would cost as much as all of them.
         while batch.len() < subscribe.batch
             && others.len() < LOOK_AHEAD_MAX
-            && let Some(item) = self.to_ask.pop_front()
+            && let Some(item) = self.to_request.pop_front()
         {
             let fits = !subscribe.by_channel || (item.channel == first.channel && item.params == first.params);
             if fits { batch.push(item) } else { others.push(item) }
         }
-        others.into_iter().rev().for_each(|item| self.to_ask.push_front(item));
+        others.into_iter().rev().for_each(|item| self.to_request.push_front(item));
         batch
     }
 
@@ -217,9 +217,9 @@ impl ItemSubscriptions {
         context: Context<'_>,
         now: Stamp,
     ) -> Option<String> {
-        let asks_all = subscribe.change == ItemChange::ReplaceAll;
+        let requests_all = subscribe.change == ItemChange::ReplaceAll;
         let is_due = |state: SubscriptionState| {
-            asks_all || matches!(state, SubscriptionState::Queued | SubscriptionState::Halved)
+            requests_all || matches!(state, SubscriptionState::Queued | SubscriptionState::Halved)
         };
         batch.retain(|item| self.items.get(&item.name).is_some_and(|(_, state)| is_due(*state)));
         while !batch.is_empty() {
@@ -251,7 +251,7 @@ impl ItemSubscriptions {
                 return None;
             }
             let rest = batch.split_off(batch.len().div_ceil(2));
-            rest.into_iter().rev().for_each(|item| self.to_ask.push_front(item));
+            rest.into_iter().rev().for_each(|item| self.to_request.push_front(item));
         }
         None
     }
@@ -407,15 +407,15 @@ mod tests {
     }
 
     impl Venue {
-        fn hears(&mut self) -> Vec<String> {
+        fn receives(&mut self) -> Vec<String> {
             let secrets = Secrets::default();
-            let mut heard = Vec::new();
+            let mut received = Vec::new();
             while self.subscriptions.has_something_to_say() {
                 self.req += 1;
                 let context = Context::plain(&secrets, self.now, self.req);
-                heard.extend(self.subscriptions.next(context, self.now, &|item| Some(format!("#{}", item.name))));
+                received.extend(self.subscriptions.next(context, self.now, &|item| Some(format!("#{}", item.name))));
             }
-            heard
+            received
         }
 
         fn item(&self, name: &str) -> Arc<FeedItem> {
@@ -439,13 +439,13 @@ mod tests {
         let how = "group_by = \"channel\"\nbatch = 2\nsend = '${channel} ${symbols|join:+} ${params?{${params}}}'\n\
                    channels.book = { name = \"b\", params = { depth = 25 } }";
         let mut venue = venue(how, &["book.X", "trade.X", "book.Y", "book.Z"]);
-        assert_eq!(venue.hears(), ["b X+Y {\"depth\":25}", "trade X ", "b Z {\"depth\":25}"]);
+        assert_eq!(venue.receives(), ["b X+Y {\"depth\":25}", "trade X ", "b Z {\"depth\":25}"]);
     }
 
     #[test]
     fn a_message_keeps_its_length_and_an_item_that_cannot_is_refused() {
         let mut venue = venue("send = '${items|join:,}'\nmax_bytes = 7", &["aaa", "bbb", "ccc", "much too long"]);
-        assert_eq!(venue.hears(), ["aaa,bbb", "ccc"]);
+        assert_eq!(venue.receives(), ["aaa,bbb", "ccc"]);
         assert_eq!(
             venue.outcomes(),
             ["-much too long: expected a subscribe message of at most 7 bytes, found 13; shorten the item"]
@@ -461,7 +461,7 @@ mod tests {
         let bad = |batch: &str| batch.contains('c');
         for _ in 0..4 {
             let first = venue.req + 1;
-            for (number, batch) in (first..).zip(venue.hears()) {
+            for (number, batch) in (first..).zip(venue.receives()) {
                 match bad(&batch) {
                     true => venue.subscriptions.refused(&format!("{{\"id\":{number},\"msg\":\"no {batch}\"}}"), ""),
                     false => venue.subscriptions.acknowledged(&format!("{{\"id\":\"{number}\"}}")),
@@ -475,11 +475,11 @@ mod tests {
     #[test]
     fn an_item_of_a_refused_batch_that_flows_is_not_asked_for_again() {
         let mut venue = venue("send = '${items|json}'\nack = { per = \"request\", id = \"/id\" }", &["a", "b"]);
-        venue.hears();
+        venue.receives();
         venue.subscriptions.refused(r#"{"id":1}"#, "no b");
         assert!(!venue.subscriptions.is_settled());
         venue.subscriptions.updated("a");
-        assert_eq!(venue.hears(), [r#"["b"]"#]);
+        assert_eq!(venue.receives(), [r#"["b"]"#]);
         venue.subscriptions.refused(r#"{"id":2}"#, "no b");
         assert_eq!(venue.outcomes(), ["+a", "-b: no b"]);
         assert!(venue.subscriptions.is_settled());
@@ -491,11 +491,11 @@ mod tests {
             "send = '${items|json}'\nunsubscribe = '-${item}'\nack = { per = \"request\", id = \"/id\" }",
             &["a", "b"],
         );
-        venue.hears();
+        venue.receives();
         venue.subscriptions.refused(r#"{"id":1}"#, "");
         let b = venue.item("b");
         venue.subscriptions.unwant(&[b]);
-        assert_eq!(venue.hears(), [r#"["a"]"#]);
+        assert_eq!(venue.receives(), [r#"["a"]"#]);
         venue.subscriptions.acknowledged(r#"{"id":2}"#);
         assert_eq!((venue.outcomes(), venue.subscriptions.is_settled()), (vec!["+a".to_string()], true));
     }
@@ -505,10 +505,10 @@ mod tests {
         for ack in ["per = \"request\", id = \"/id\"", "per = \"item\", id = \"/id\", key = \"/item\""] {
             let how = format!("send = '+${{item}}'\nunsubscribe = '-${{item}}'\nack = {{ {ack} }}");
             let mut venue = venue(&how, &["a"]);
-            venue.hears();
+            venue.receives();
             venue.subscriptions.acknowledged(r#"{"id":1,"item":"a"}"#);
             venue.subscriptions.renew("a");
-            assert_eq!(venue.hears(), ["-a", "+a"]);
+            assert_eq!(venue.receives(), ["-a", "+a"]);
             assert_eq!(venue.outcomes(), ["+a"]);
             venue.subscriptions.acknowledged(r#"{"id":2,"item":"a"}"#);
             assert_eq!(venue.outcomes(), [""; 0], "{ack}");
@@ -521,14 +521,14 @@ mod tests {
     fn answers_are_understood_in_every_form() {
         let mut each =
             venue("send = '${items|json}'\nack = { per = \"item\", key = [\"/r/c\", \"/r/s\"] }", &["t.X", "t.Y"]);
-        each.hears();
+        each.receives();
         each.subscriptions.acknowledged(r#"{"r":{"c":"t","s":"Y"}}"#);
         each.subscriptions.refused(r#"{"r":{"c":"t","s":"X"}}"#, "shown");
         assert_eq!(each.outcomes(), ["+t.Y", "-t.X: shown"]);
 
         let mut list =
             venue("send = '${items|json}'\nack = { per = \"list\", id = \"/id\", ok = \"/result\" }", &["a", "b"]);
-        list.hears();
+        list.receives();
         list.subscriptions.acknowledged(r#"{"id":1,"result":["a"]}"#);
         assert_eq!(list.outcomes(), ["+a", "-b: the upstream left it out of what it accepts"]);
 
@@ -536,12 +536,12 @@ mod tests {
             "send = '${items|json}'\nack = { per = \"list\", ok = \"/success/*/s\", bad = [\"/fails/*/s\"] }",
             &["a", "b"],
         );
-        partial.hears();
+        partial.receives();
         partial.subscriptions.acknowledged(r#"{"success":[{"s":"a"}],"fails":[{"s":"b"}]}"#);
         assert_eq!(partial.outcomes(), ["+a", "-b: the upstream refuses it"]);
 
         let mut all = venue("send = '${items|json}'\nack = { per = \"cumulative\" }", &["a", "b"]);
-        all.hears();
+        all.receives();
         all.subscriptions.acknowledged("{}");
         assert_eq!(all.outcomes(), ["+a", "+b"]);
     }
@@ -550,7 +550,7 @@ mod tests {
     fn data_is_an_answer_and_silence_is_told() {
         let mut venue =
             venue("send = '${items|json}'\nack = { per = \"request\", id = \"/id\", timeout = \"2s\" }", &["a", "b"]);
-        venue.hears();
+        venue.receives();
         venue.subscriptions.updated("a");
         assert_eq!(venue.subscriptions.deadline_ns(), Some(2_000_000_000));
         venue.subscriptions.tick(Stamp { wall_ms: 2000, mono_ns: 2_000_000_000 });
@@ -563,32 +563,32 @@ mod tests {
         let mut venue = venue("send = '+${item}'\nunsubscribe = '-${bind.key}'", &["a", "b"]);
         let (a, b, c) = (venue.item("a"), venue.item("b"), venue.item("c"));
         venue.subscriptions.unwant(&[b]);
-        assert_eq!(venue.hears(), ["+a"]);
+        assert_eq!(venue.receives(), ["+a"]);
         venue.subscriptions.unwant(std::slice::from_ref(&a));
         venue.subscriptions.want(&[c]);
-        assert_eq!(venue.hears(), ["-#a", "+c"]);
+        assert_eq!(venue.receives(), ["-#a", "+c"]);
         venue.subscriptions.want(&[a]);
-        assert_eq!(venue.hears(), ["+a"]);
+        assert_eq!(venue.receives(), ["+a"]);
     }
 
     #[test]
     fn what_comes_back_before_it_was_dropped_needs_no_word() {
         let mut venue = venue("send = '+${item}'\nunsubscribe = '-${item}'", &["a"]);
         let a = [venue.item("a")];
-        venue.hears();
+        venue.receives();
         venue.subscriptions.updated("a");
         assert_eq!(venue.outcomes(), ["+a"]);
         venue.subscriptions.unwant(&a);
         venue.subscriptions.want(&a);
-        assert_eq!((venue.hears(), venue.outcomes()), (vec![], vec!["+a".to_string()]));
+        assert_eq!((venue.receives(), venue.outcomes()), (vec![], vec!["+a".to_string()]));
         venue.subscriptions.renew("a");
         venue.subscriptions.want(&a);
-        assert_eq!(venue.hears(), ["-a", "+a"], "a renewal goes on");
+        assert_eq!(venue.receives(), ["-a", "+a"], "a renewal goes on");
     }
 
     #[test]
     fn items_are_dropped_together_unless_the_message_names_one() {
-        for (unsubscribe, told) in [
+        for (unsubscribe, expected) in [
             ("-${items|join:+} ${now.s}", vec!["-a+b 0"]),
             ("-${item}", vec!["-a", "-b"]),
             ("-${bind.key}", vec!["-#a", "-#b"]),
@@ -596,9 +596,9 @@ mod tests {
             let how = format!("send = '+${{items|json}}'\nunsubscribe = '{unsubscribe}'");
             let mut venue = venue(&how, &["a", "b"]);
             let items = [venue.item("a"), venue.item("b")];
-            venue.hears();
+            venue.receives();
             venue.subscriptions.unwant(&items);
-            assert_eq!(venue.hears(), told, "{unsubscribe}");
+            assert_eq!(venue.receives(), expected, "{unsubscribe}");
         }
     }
 
@@ -606,29 +606,29 @@ mod tests {
     fn a_venue_that_cannot_be_told_so_goes_on_sending() {
         let mut venue = venue("send = '+${item}'", &["a"]);
         let a = [venue.item("a")];
-        venue.hears();
+        venue.receives();
         venue.subscriptions.unwant(&a);
         venue.subscriptions.want(&a);
-        assert_eq!(venue.hears(), [""; 0]);
+        assert_eq!(venue.receives(), [""; 0]);
     }
 
     #[test]
     fn a_renewed_item_is_dropped_and_asked_for() {
         let mut venue = venue("send = '+${item}'\nunsubscribe = '-${item}'", &["a"]);
-        venue.hears();
+        venue.receives();
         venue.subscriptions.updated("a");
         venue.subscriptions.renew("a");
         venue.subscriptions.renew("a");
-        assert_eq!(venue.hears(), ["-a", "+a"]);
+        assert_eq!(venue.receives(), ["-a", "+a"]);
     }
 
     #[test]
     fn a_venue_that_replaces_everything_is_told_everything() {
         let mut venue = venue("send = '${items|json}'\nchange = \"replace_all\"", &["a"]);
-        assert_eq!(venue.hears(), [r#"["a"]"#]);
+        assert_eq!(venue.receives(), [r#"["a"]"#]);
         let b = venue.item("b");
         venue.subscriptions.want(&[b]);
-        let told = venue.hears();
-        assert!(told == [r#"["a","b"]"#] || told == [r#"["b","a"]"#], "{told:?}");
+        let messages = venue.receives();
+        assert!(messages == [r#"["a","b"]"#] || messages == [r#"["b","a"]"#], "{messages:?}");
     }
 }

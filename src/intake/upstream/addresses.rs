@@ -21,7 +21,7 @@ use crate::intake::connection::resolve::System;
 use crate::intake::connection::transport::Transport;
 use crate::intake::upstream::UpstreamError;
 
-pub(super) struct Addresses {
+pub(super) struct FeedAddresses {
     urls: Vec<Template<Placeholder>>,
     headers: Headers,
     subprotocol: Option<String>,
@@ -40,15 +40,15 @@ pub(super) struct EndpointContext<'a> {
     pub now: Stamp,
 }
 
-impl Addresses {
+impl FeedAddresses {
     /// `timeout` is for TCP, TLS and the handshake together.
     pub fn new(
         urls: Vec<Template<Placeholder>>,
         connect: &Connect,
         config: Arc<ProtocolConfig>,
         (timeout, message_bytes_max): (Duration, usize),
-    ) -> Result<Addresses, UpstreamError> {
-        Ok(Addresses {
+    ) -> Result<FeedAddresses, UpstreamError> {
+        Ok(FeedAddresses {
             held_ns: vec![0; urls.len()],
             urls,
             headers: connect.headers.clone(),
@@ -119,8 +119,8 @@ impl Addresses {
         self.dials.iter_mut().for_each(|dials| dials.take(now.mono_ns));
     }
 
-    /// A connection was told to stay away from this address until then: so do all, at every address of the same host,
-    /// because venues count attempts and lengthen bans by where they come from.
+    /// The venue wants this address to be left alone until then. All connections obey, at every address of the same
+    /// host, because venues count attempts and lengthen bans by where they come from.
     pub fn hold(&mut self, address: usize, until_ns: u64) {
         let host = |address: usize| self.target(address).ok().map(|target| target.host().to_string());
         let same_host: Vec<bool> = (0..self.urls.len()).map(|other| host(other) == host(address)).collect();

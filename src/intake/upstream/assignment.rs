@@ -185,7 +185,8 @@ impl Assignment {
         !self.moves.is_empty()
     }
 
-    /// The connection is gone, or cannot be had. What it carried goes to the others that stand, as far as they have room.
+    /// The connection is gone, or cannot be had. What it carried goes to the others that stand, as far as they have
+    /// room.
     pub fn lost(&mut self, connection: ConnectionId) -> Vec<Reassign> {
         let Some(leg) = self.leg_of(connection) else { return Vec::new() };
         self.legs[leg].connections.entry(connection).or_default().state = LinkState::Lost;
@@ -279,7 +280,8 @@ impl Assignment {
         self.items.values().filter(|item| !places.contains_key(&item.name)).cloned().collect()
     }
 
-    /// Finds a place in this leg for each of these items that has none: on a connection that is not lost, if there is one.
+    /// Finds a place in this leg for each of these items that has none: on a connection that is not lost, if there is
+    /// one.
     fn place(&mut self, leg_index: usize, items: Vec<Arc<FeedItem>>) -> Vec<Reassign> {
         let leg = &mut self.legs[leg_index];
         let mut wanted: BTreeMap<ConnectionId, Vec<Arc<FeedItem>>> = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! Items that were asked for and of which nothing has come yet.
 //!
-//! Whether something has come is not watched message by message: it is looked up once, when an item's time is over. What
-//! comes later ends the silence by itself (`ItemStatus::arrived`).
+//! Whether something has come is not watched message by message: it is looked up once, when an item's time is over.
+//! What comes later ends the silence by itself (`ItemStatus::arrived`).
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -93,8 +93,8 @@ impl Upstream {
                 self.awaited.begin(&name, now);
                 continue;
             }
-            // Some items of the operator give topics of other names: those of all symbols of a market. A client that names
-            // a topic waits for this one.
+            // Some items of the operator give topics of other names: those of all symbols of a market. A client that
+            // names a topic waits for this one.
             let gives_others = self.demand.is_only_pinned(&name) && *others.get_or_insert_with(|| self.has_others());
             if gives_others {
                 self.awaited.unnamed.add(&name);

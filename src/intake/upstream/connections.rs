@@ -17,7 +17,7 @@ use crate::intake::connection::transport::Event;
 use crate::intake::connection::{Connection, ConnectionRole};
 use crate::intake::time::{in_s, ns};
 use crate::intake::update::{ConnectionId, Generation};
-use crate::intake::upstream::addresses::Addresses;
+use crate::intake::upstream::addresses::FeedAddresses;
 
 /// Events of one connection taken in one go before deadlines, other connections and the stop signal are looked at
 /// again: some 100 us of work.
@@ -25,7 +25,7 @@ const BATCH_EVENTS: usize = 256;
 
 pub(super) struct Connections {
     list: Vec<Connection>,
-    pub addresses: Addresses,
+    pub addresses: FeedAddresses,
     rules: ConnectionRules,
     /// Connections that there have been.
     count: u32,
@@ -51,7 +51,7 @@ pub(super) struct ConnectionRules {
 }
 
 impl Connections {
-    pub fn new(addresses: Addresses, rules: ConnectionRules) -> Connections {
+    pub fn new(addresses: FeedAddresses, rules: ConnectionRules) -> Connections {
         Connections {
             list: Vec::new(),
             addresses,

@@ -13,8 +13,8 @@ use crate::intake::output::ItemRefusal;
 use crate::intake::time::ns;
 use crate::intake::upstream::Upstream;
 
-/// New topics of clients that are asked for in a turn, and how often there is one: 2560 in a second. A client that wants
-/// more than that, or something else all the time, holds up no other for long.
+/// New topics of clients that are asked for in a turn, and how often there is one: 2560 in a second. A client that
+/// wants more than that, or something else all the time, holds up no other for long.
 const FRESH_MAX: usize = 256;
 const TURN_NS: u64 = 100_000_000;
 /// Topics of which nothing has ever come and that are still asked for although no client wants them any more; further

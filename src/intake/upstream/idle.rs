@@ -46,8 +46,8 @@ impl Upstream {
         self.idle_since_ns().filter(|_| may_become_idle)
     }
 
-    /// Since when it would be idle if nothing is asked for; none if it would not, or that cannot be known. Some feeds send
-    /// without being asked.
+    /// Since when it would be idle if nothing is asked for; none if it would not, or that cannot be known. Some feeds
+    /// send without being asked.
     fn idle_since_ns(&self) -> Option<u64> {
         let subscribe = self.config.subscribe.as_ref()?;
         if subscribe.deadline.is_some() {

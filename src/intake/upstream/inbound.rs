@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::profile::Profile;
 use crate::words::stamp::Stamp;
 
-use crate::intake::classify::{Classifier, Frame};
+use crate::intake::classify::{Classifier, FeedFrame};
 use crate::intake::connection::established::{ConnectionVerdict, Established};
 use crate::intake::connection::transport::Event;
 use crate::intake::update::ConnectionId;
@@ -19,23 +19,24 @@ impl Upstream {
         let mut events = self.connections.take_events();
         let mut ended = Ok(());
         for (id, event, received) in events.drain(..) {
-            ended = ended.and_then(|()| self.take_event(id, event, received));
+            ended = ended.and_then(|()| match event {
+                Event::Received(message) => self.receive(id, &message, received),
+                Event::Opened => {
+                    self.opened(id, received);
+                    Ok(())
+                }
+                // What was received before its end may have been the reason to give it up.
+                Event::Lost(_) if self.connections.is_given_up(id) => Ok(()),
+                Event::Lost(loss) => self.lost(id, loss, received),
+                // One that is to be dialed again is dialed with the next turn.
+                Event::Closed => {
+                    self.connections.forget_left(id);
+                    Ok(())
+                }
+            });
         }
         self.connections.recycle(events);
         ended
-    }
-
-    fn take_event(&mut self, id: ConnectionId, event: Event, received: Stamp) -> Result<(), UpstreamError> {
-        match event {
-            Event::Received(message) => return self.receive(id, &message, received),
-            Event::Opened => self.opened(id, received),
-            // What was received before its end may have been the reason to give it up.
-            Event::Lost(_) if self.connections.is_given_up(id) => {}
-            Event::Lost(loss) => return self.lost(id, loss, received),
-            // One that is to be dialed again is dialed with the next turn.
-            Event::Closed => self.connections.forget_left(id),
-        }
-        Ok(())
     }
 
     /// A WebSocket message of a connection: through the pipeline, unless a client waits for it.
@@ -46,15 +47,15 @@ impl Upstream {
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         let Some(established) = connection.established.as_mut() else { return Ok(()) };
         let frame = match message {
-            Message::Text(text) => Frame::Text(text),
-            Message::Binary(bytes) => Frame::Binary(bytes),
+            Message::Text(text) => FeedFrame::Text(text),
+            Message::Binary(bytes) => FeedFrame::Binary(bytes),
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) | Message::Close(_) => {
                 established.protocol.alive();
                 return Ok(());
             }
         };
         established.received(received);
-        if let Frame::Text(text) = frame
+        if let FeedFrame::Text(text) = frame
             && self.requests.answered(&self.profile, id, text)
         {
             return Ok(());
@@ -90,13 +91,13 @@ impl Upstream {
         }
     }
 
-    /// `says_current`: a connection has just said that its values are current again; without that word the next data show
-    /// it.
+    /// `says_current`: a connection has just said that its values are current again; without that word the next data
+    /// show it.
     pub(super) fn check_outdated(&mut self, says_current: bool) {
         self.pipeline.output.outdated(self.connections.outdated_since_ms(), says_current);
     }
 
-    /// If the first message that comes tells a profile, its rules are the ones from here on.
+    /// If the first message that comes shows whose it is, the rules of that profile hold from here on.
     fn recognise(&mut self, message: &Message) {
         let is_first = self.connections.are_untouched();
         let Message::Text(text) = message else { return };

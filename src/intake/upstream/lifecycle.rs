@@ -10,7 +10,8 @@ use crate::intake::connection::{Connection, ConnectionRole};
 use crate::intake::update::ConnectionId;
 use crate::intake::upstream::{Upstream, UpstreamError};
 
-/// A successor counts as carrying the stream when its data flows, or this long after it was opened: some feeds are quiet.
+/// A successor counts as carrying the stream when its data flows, or this long after it was opened: some feeds are
+/// quiet.
 const QUIET_SUCCESSOR_NS: u64 = 5_000_000_000;
 /// The old connection stays so much longer: what it still has on its way is not lost.
 const OVERLAP_NS: u64 = 500_000_000;
@@ -31,16 +32,17 @@ impl Upstream {
     }
 
     pub(super) fn opened(&mut self, id: ConnectionId, now: Stamp) {
-        let Some(connection) = self.connections.get(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        // What waited for a key of the connection before waits no longer.
+        connection.classifier.reset();
+        self.pipeline.receive_waited(connection);
         let role = connection.role();
         let items = self.assignment.items_of(connection.carries_for());
-        let shown = self.connections.addresses.shown(connection.address());
+        let address = connection.address();
+        let shown = self.connections.addresses.shown(address);
         tracing::info!(profile = self.profile.name, connection = id.0, items = items.len(), "connected to {shown}");
         self.pipeline.output.connected();
         self.connections.opened(id, Protocol::open(self.config.clone(), &items, now), now);
-        if let Some(connection) = self.connections.get_mut(id) {
-            self.pipeline.receive_waited(connection);
-        }
         if self.config.subscribe.as_ref().is_some_and(|how| how.send.is_none()) {
             // They were asked for by the URL.
             items.iter().for_each(|item| self.await_data(&item.name, now));

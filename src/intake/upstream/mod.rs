@@ -1,8 +1,8 @@
 //! The one feed: connects, receives, and connects again for as long as it is wanted, over one connection or several.
 //!
-//! One task drives all connections (`Connections`), so that there is one order in what is published and nothing between a
-//! socket and the publisher. Each message is stamped once, on receipt, and classified at once; messages that are there
-//! already are taken without going back to the scheduler. A connection that is lost is replaced after a growing,
+//! One task drives all connections (`Connections`), so that there is one order in what is published and nothing between
+//! a socket and the publisher. Each message is stamped once, on receipt, and classified at once; messages that are
+//! there already are taken without going back to the scheduler. A connection that is lost is replaced after a growing,
 //! random wait, which becomes short again only after data has flowed for a while.
 
 mod addresses;
@@ -43,7 +43,8 @@ use crate::intake::connection::backoff::Backoff;
 use crate::intake::connection::protocol_config::{ProtocolConfig, Timing};
 use crate::intake::pipeline::{Pipeline, PipelineSettings};
 use crate::intake::probe_counts::ProbeCounts;
-use crate::intake::upstream::addresses::{Addresses, EndpointContext, plain_target, read_urls};
+use crate::intake::time::unless_zero;
+use crate::intake::upstream::addresses::{EndpointContext, FeedAddresses, plain_target, read_urls};
 use crate::intake::upstream::assignment::Assignment;
 use crate::intake::upstream::awaited::Awaited;
 use crate::intake::upstream::connections::{ConnectionRules, Connections};
@@ -73,8 +74,8 @@ pub struct Settings {
     pub connections: usize,
     /// For TCP, TLS and the handshake together.
     pub connect_timeout: Duration,
-    /// Without a message for this long the feed is `stale`, after twice this it is connected anew. None: the profile's, else 30 s;
-    /// zero: never.
+    /// Without a message for this long the feed is `stale`, after twice this it is connected anew. None: the profile's,
+    /// else 30 s; zero: never.
     pub idle_timeout: Option<Duration>,
     /// Between two WebSocket pings; zero: none are sent.
     pub ping_interval: Duration,
@@ -182,7 +183,7 @@ impl Upstream {
         let config = Arc::new(ProtocolConfig::new(&profile, settings.timing(), secrets));
         let bytes_max = profile.connect.message_bytes_max.unwrap_or(settings.message_bytes_max);
         let open_timeout = profile.connect.open_timeout.unwrap_or(settings.connect_timeout);
-        let addresses = Addresses::new(urls, &profile.connect, config.clone(), (open_timeout, bytes_max))?;
+        let addresses = FeedAddresses::new(urls, &profile.connect, config.clone(), (open_timeout, bytes_max))?;
         let rules = settings.connection_rules(&profile)?;
         let subscribe = profile.subscribe.as_ref();
         let can_drop = subscribe.is_some_and(|how| how.change == ItemChange::Live && how.unsubscribe.is_some());
@@ -310,7 +311,7 @@ impl Settings {
     fn timing(&self) -> Timing {
         Timing {
             idle_timeout: self.idle_timeout,
-            ws_ping: Some(self.ping_interval).filter(|interval| !interval.is_zero()),
+            ws_ping: unless_zero(self.ping_interval),
             pong_timeout: self.pong_timeout,
         }
     }
@@ -344,7 +345,7 @@ impl Settings {
     }
 }
 
-/// Returns once `stop` is true or nobody can make it so any more.
+/// Returns once `stop` is true or its sender is gone.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     stop.wait_for(|stop| *stop).await.ok();
 }

@@ -124,8 +124,12 @@ impl Upstream {
     pub(super) fn reassign(&mut self, changes: Vec<Reassign>, now: Stamp) {
         for change in changes {
             match change {
-                Reassign::Want(id, items) => self.ask(id, |subscriptions| subscriptions.want(&items), now),
-                Reassign::Drop(id, items) => self.ask(id, |subscriptions| subscriptions.unwant(&items), now),
+                Reassign::Want(id, items) => {
+                    self.change_subscriptions(id, |subscriptions| subscriptions.want(&items), now)
+                }
+                Reassign::Drop(id, items) => {
+                    self.change_subscriptions(id, |subscriptions| subscriptions.unwant(&items), now)
+                }
                 Reassign::Add { leg, .. } if self.connections.has_room() => {
                     self.join(leg, ConnectionRole::Regular, now);
                 }
@@ -147,7 +151,7 @@ impl Upstream {
     }
 
     /// Changes what a connection, and the one that is to succeed it, is asked for.
-    fn ask(&mut self, id: ConnectionId, change: impl Fn(&mut ItemSubscriptions), now: Stamp) {
+    fn change_subscriptions(&mut self, id: ConnectionId, change: impl Fn(&mut ItemSubscriptions), now: Stamp) {
         let is_live = self.config.subscribe.as_ref().is_none_or(|how| how.change != ItemChange::Reconnect);
         // On one that is not open, what is wanted is asked for when it opens.
         let open = self.connections.with_successor(id).filter_map(|connection| connection.established.as_mut());

@@ -67,7 +67,7 @@ pub struct Siblings {
 }
 
 impl Siblings {
-    /// The error is a problem to be told.
+    /// The error is a problem, to be reported with its place.
     pub fn parse(each: &str) -> Result<Siblings, String> {
         let parsed = Each::parse(each).map_err(|error| error.to_string())?;
         Ok(Siblings { each: parsed, ends_with_star: each.ends_with("/*") })

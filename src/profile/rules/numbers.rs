@@ -42,18 +42,18 @@ pub enum Continuity {
     Monotonic,
 }
 
-/// What to do about a gap, besides telling it.
+/// What to do about a gap, besides reporting it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapRemedy {
-    /// Tell it.
+    /// Report it.
     Mark,
-    /// Tell it, and ask the upstream for a new snapshot of the topic.
+    /// Report it, and ask the upstream for a new snapshot of the topic.
     Resubscribe,
-    /// Tell it, and connect anew.
+    /// Report it, and connect anew.
     Reconnect,
-    /// Nothing, not even tell it.
+    /// Nothing, not even report it.
     Ignore,
-    /// What comes late is dropped; a gap is not told.
+    /// What comes late is dropped; a gap is not reported.
     DropOld,
 }
 

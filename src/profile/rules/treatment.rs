@@ -54,7 +54,7 @@ pub struct DeltaLimit {
 pub enum DeltaOverflow {
     /// The upstream is asked for a new snapshot.
     Resubscribe,
-    /// It is told.
+    /// It is reported.
     Mark,
 }
 
@@ -77,7 +77,7 @@ impl Mode {
 pub enum StaleAfter {
     /// Never.
     Never,
-    /// By its own habit.
+    /// By its own cadence.
     #[default]
     Auto,
     /// After so long a silence, every topic.

@@ -42,7 +42,7 @@ const DEPTH_MAX: usize = 4;
 #[derive(Clone, Debug)]
 pub(crate) struct Template<S> {
     source: String,
-    pieces: Vec<Segment<S>>,
+    segments: Vec<Segment<S>>,
 }
 
 #[derive(Clone, Debug)]
@@ -85,8 +85,8 @@ pub(crate) enum SourceValue<'a> {
 }
 
 impl<S> Template<S> {
-    /// Reads a template; `source` reads the part of a placeholder before its filters. Errors are problems to be told
-    /// under the key where the template stands.
+    /// Reads a template; `source` reads the part of a placeholder before its filters. Errors are problems, to be
+    /// reported under the key where the template stands.
     pub fn parse(text: &str, source: impl FnMut(&str) -> Result<S, String>) -> Result<Template<S>, String> {
         Template::parse_with(text, &Aliases::new(), source)
     }
@@ -109,27 +109,27 @@ impl<S> Template<S> {
         if depth > DEPTH_MAX {
             return Err(format!("expected at most {DEPTH_MAX} conditional pieces in one another, found more"));
         }
-        let mut pieces = Vec::new();
+        let mut segments = Vec::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {
             let Some((inside, tail)) = until_brace(after) else {
                 return Err(format!("expected `}}` to end the placeholder, found none after `${{{after}`"));
             };
             if !before.is_empty() {
-                pieces.push(Segment::Text(before.to_string()));
+                segments.push(Segment::Text(before.to_string()));
             }
             let (name, more) = inside.split_at(inside.find(['|', '?']).unwrap_or(inside.len()));
             let place = source(name)?;
-            pieces.push(match more.strip_prefix('?') {
+            segments.push(match more.strip_prefix('?') {
                 Some(text) => Segment::If(place, Template::parse_deep(text, aliases, source, depth + 1)?),
                 None => Segment::Place(place, Filter::parse_all(more, aliases)?),
             });
             rest = tail;
         }
         if !rest.is_empty() {
-            pieces.push(Segment::Text(rest.to_string()));
+            segments.push(Segment::Text(rest.to_string()));
         }
-        Ok(Template { source: text.to_string(), pieces })
+        Ok(Template { source: text.to_string(), segments })
     }
 
     /// As it was written.
@@ -139,7 +139,7 @@ impl<S> Template<S> {
 
     /// The sources that must have a value: those outside of `${NAME?…}`.
     pub fn required_sources(&self) -> impl Iterator<Item = &S> {
-        self.pieces.iter().filter_map(|piece| match piece {
+        self.segments.iter().filter_map(|segment| match segment {
             Segment::Place(source, filters) => Filter::instead(filters).is_none().then_some(source),
             Segment::Text(_) | Segment::If(..) => None,
         })
@@ -153,8 +153,8 @@ impl<S> Template<S> {
     }
 
     fn put_sources<'a>(&'a self, sources: &mut Vec<&'a S>) {
-        for piece in &self.pieces {
-            match piece {
+        for segment in &self.segments {
+            match segment {
                 Segment::Text(_) => {}
                 Segment::Place(source, _) => sources.push(source),
                 Segment::If(source, inner) => {
@@ -167,8 +167,8 @@ impl<S> Template<S> {
 
     /// The same template, in which a placeholder without `or` and without a value gives this text.
     pub fn or(mut self, text: &str) -> Template<S> {
-        for piece in &mut self.pieces {
-            match piece {
+        for segment in &mut self.segments {
+            match segment {
                 Segment::Place(_, filters) if !filters.iter().any(|filter| matches!(filter, Filter::Or(_))) => {
                     filters.push(Filter::Or(text.to_string()));
                 }
@@ -193,8 +193,8 @@ impl<S> Template<S> {
         out: &mut String,
         value: &mut dyn FnMut(&'a S) -> Result<SourceValue<'a>, E>,
     ) -> Result<(), E> {
-        for piece in &self.pieces {
-            match piece {
+        for segment in &self.segments {
+            match segment {
                 Segment::Text(text) => out.push_str(text),
                 Segment::Place(source, filters) => {
                     let (found, filters) = match value(source) {
@@ -219,7 +219,7 @@ impl<S> Template<S> {
 
 impl<S> Default for Template<S> {
     fn default() -> Template<S> {
-        Template { source: String::new(), pieces: Vec::new() }
+        Template { source: String::new(), segments: Vec::new() }
     }
 }
 

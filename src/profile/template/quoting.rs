@@ -1,5 +1,5 @@
-//! Templates of JSON: what is put inside of a string is escaped, so that neither a key nor a name that a client has made
-//! up can end it.
+//! Templates of JSON: what is put inside of a string is escaped, so that neither a key nor a name that a client has
+//! made up can end it.
 
 use crate::profile::template::{Filter, Segment, Template};
 
@@ -16,8 +16,8 @@ impl<S> Template<S> {
 
     /// `inside`: a JSON string is open at the beginning.
     fn quote(&mut self, mut inside: bool) {
-        for piece in &mut self.pieces {
-            match piece {
+        for segment in &mut self.segments {
+            match segment {
                 Segment::Text(text) => inside = ends_inside(text, inside),
                 Segment::Place(_, filters) if inside => filters.push(Filter::Escape),
                 Segment::Place(..) => {}

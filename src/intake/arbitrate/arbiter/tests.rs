@@ -59,22 +59,22 @@ impl ArbiterHarness {
                 received: at(self.now_ms),
             };
             self.arbiter.track(("t", at(self.now_ms)), || None);
-            self.arbiter.take(source, &update, &mut |update, release| tell(&mut self.published, update, release));
+            self.arbiter.take(source, &update, &mut |update, release| push(&mut self.published, update, release));
         }
     }
 
     fn tick(&mut self, ms: u64) {
         self.now_ms = ms;
-        self.arbiter.tick(at(ms), &mut |update, release| tell(&mut self.published, update, release));
+        self.arbiter.tick(at(ms), &mut |update, release| push(&mut self.published, update, release));
     }
 
-    /// What was published since this was last asked.
-    fn told(&mut self) -> String {
+    /// What was published since this was last called.
+    fn take_published(&mut self) -> String {
         std::mem::take(&mut self.published).join(" ")
     }
 }
 
-fn tell(published: &mut Vec<String>, update: &Update<'_>, release: Release) {
+fn push(published: &mut Vec<String>, update: &Update<'_>, release: Release) {
     let release = match release {
         Release::InOrder => String::new(),
         Release::Anew => "/anew".to_string(),
@@ -90,7 +90,7 @@ fn numbered_messages_come_once_and_in_order() {
     harness.take(A, &["1", "2", "4"]);
     harness.take(B, &["1", "2", "3", "4", "5"]);
     harness.take(A, &["5", "6"]);
-    assert_eq!(harness.told(), "1 2 3 4 5 6");
+    assert_eq!(harness.take_published(), "1 2 3 4 5 6");
     assert_eq!(harness.arbiter.deadline_ns(), None);
 }
 
@@ -99,13 +99,13 @@ fn ranges_and_chains_are_followed_as_their_rules_say() {
     let mut ranges = harness("mode = \"none\"", Some(Continuity::Range));
     ranges.take(A, &["1-3", "7-9"]);
     ranges.take(B, &["1-3", "4-6", "7-9", "10-10"]);
-    assert_eq!(ranges.told(), "1-3 4-6 7-9 10-10");
+    assert_eq!(ranges.take_published(), "1-3 4-6 7-9 10-10");
     let mut chain = harness("mode = \"none\"", Some(Continuity::Prev));
     chain.take(A, &["0>5", "9>12"]);
     chain.take(B, &["0>5", "5>9", "9>12", "12>2"]);
     chain.take(A, &["12>2", "2>4", "4>4"]);
     chain.take(B, &["2>4", "4>4", "4>6"]);
-    assert_eq!(chain.told(), "0>5 5>9 9>12 12>2 2>4 4>4 4>6", "numbers may repeat and start over");
+    assert_eq!(chain.take_published(), "0>5 5>9 9>12 12>2 2>4 4>4 4>6", "numbers may repeat and start over");
 }
 
 #[test]
@@ -115,11 +115,11 @@ fn what_is_missing_is_awaited_for_a_while_and_each_gap_for_itself() {
     harness.tick(200);
     harness.take(A, &["6"]);
     harness.tick(249);
-    assert_eq!((harness.told().as_str(), harness.arbiter.deadline_ns()), ("1", Some(250_000_000)));
+    assert_eq!((harness.take_published().as_str(), harness.arbiter.deadline_ns()), ("1", Some(250_000_000)));
     harness.tick(250);
-    assert_eq!((harness.told().as_str(), harness.arbiter.deadline_ns()), ("3 4", Some(450_000_000)));
+    assert_eq!((harness.take_published().as_str(), harness.arbiter.deadline_ns()), ("3 4", Some(450_000_000)));
     harness.take(B, &["2", "5"]);
-    assert_eq!(harness.told(), "5 6", "one that comes after all is too late, another is not");
+    assert_eq!(harness.take_published(), "5 6", "one that comes after all is too late, another is not");
 }
 
 #[test]
@@ -144,25 +144,25 @@ fn a_count_that_starts_over_is_no_late_copy() {
     with_snapshot.take(B, &["S7", "8"]);
     with_snapshot.take(A, &["S1", "2"]);
     with_snapshot.take(B, &["S1", "2", "3"]);
-    assert_eq!(with_snapshot.told(), "S7 8 S1/anew 2 3");
+    assert_eq!(with_snapshot.take_published(), "S7 8 S1/anew 2 3");
     // The slower connection's snapshot does not release the count back.
     let mut slow = harness("mode = \"delta\"", Some(Continuity::Inc));
     slow.take(A, &["S7", "8", "9"]);
     slow.take(B, &["S7", "8", "9"]);
-    assert_eq!(slow.told(), "S7 8 9");
+    assert_eq!(slow.take_published(), "S7 8 9");
     // Without one, after a while.
     let mut without = harness("mode = \"none\"", Some(Continuity::Inc));
     without.take(A, &["8"]);
     without.take(A, &["1"]);
     without.tick(3000);
     without.take(A, &["2", "3"]);
-    assert_eq!(without.told(), "8 2/anew 3");
+    assert_eq!(without.take_published(), "8 2/anew 3");
     // When all connections are new ones.
     let mut anew = harness("mode = \"delta\"", Some(Continuity::Inc));
     anew.take(A, &["S7", "8"]);
     anew.arbiter.connection_lost(A.connection);
     anew.take(A2, &["S2", "3"]);
-    assert_eq!(anew.told(), "S7 8 S2/anew 3");
+    assert_eq!(anew.take_published(), "S7 8 S2/anew 3");
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_snapshot_that_was_asked_for_is_published_once() {
     let mut harness = harness("mode = \"delta\"", Some(Continuity::Inc));
     harness.take(A, &["S1", "2", "S2"]);
     harness.take(B, &["S1", "2", "S2", "3"]);
-    assert_eq!(harness.told(), "S1 2 S2 3");
+    assert_eq!(harness.take_published(), "S1 2 S2 3");
 }
 
 #[test]
@@ -179,11 +179,11 @@ fn changes_come_from_one_connection_until_it_goes() {
     harness.take(A, &["Sa", "x"]);
     harness.take(B, &["Sa", "x", "y"]);
     harness.take(A, &["y"]);
-    assert_eq!(harness.told(), "Sa/1 x/1 y/1");
+    assert_eq!(harness.take_published(), "Sa/1 x/1 y/1");
     assert_eq!(harness.arbiter.connection_lost(A.connection), ["t"]);
     assert_eq!(harness.arbiter.connection_lost(A.connection), [""; 0]);
     harness.take(B, &["z"]);
-    assert_eq!(harness.told(), "z/2", "by its line it is seen that something may be missing");
+    assert_eq!(harness.take_published(), "z/2", "by its generation it is seen that something may be missing");
 }
 
 #[test]
@@ -194,11 +194,11 @@ fn a_snapshot_on_another_connection_of_the_leg_takes_over() {
     harness.take(B, &["Sb"]);
     harness.take(A2, &["Sa", "y"]);
     harness.take(A, &["y"]);
-    assert_eq!(harness.told(), "Sa/1 x/1 Sa/3 y/3");
-    assert!(!harness.arbiter.topic_left("t", A.connection), "nobody needs a snapshot");
+    assert_eq!(harness.take_published(), "Sa/1 x/1 Sa/3 y/3");
+    assert!(!harness.arbiter.topic_left("t", A.connection), "no snapshot is needed");
     assert!(harness.arbiter.topic_left("t", A2.connection));
     harness.take(B, &["z"]);
-    assert_eq!(harness.told(), "z/2");
+    assert_eq!(harness.take_published(), "z/2");
 }
 
 #[test]
@@ -206,10 +206,10 @@ fn a_content_counts_once_for_all_connections() {
     let mut harness = harness("", None);
     harness.take(A, &["x", "x", "y"]);
     harness.take(B, &["x", "x", "x", "y"]);
-    assert_eq!(harness.told(), "x x y x", "what one connection brings again is another message");
+    assert_eq!(harness.take_published(), "x x y x", "what one connection brings again is another message");
     harness.tick(WINDOW_NS / 1_000_000 + 1);
     harness.take(B, &["y"]);
-    assert_eq!(harness.told(), "y");
+    assert_eq!(harness.take_published(), "y");
     assert_eq!((harness.arbiter.contents.len(), harness.arbiter.ages.len()), (1, 1), "what is old is forgotten");
 }
 
@@ -218,10 +218,10 @@ fn a_late_value_is_not_the_current_one_again() {
     let mut harness = harness("", Some(Continuity::Monotonic));
     harness.take(A, &["5", "7"]);
     harness.take(B, &["5", "6", "7", "9"]);
-    assert_eq!(harness.told(), "5 7 6/late 9");
+    assert_eq!(harness.take_published(), "5 7 6/late 9");
     harness.tick(3000);
     harness.take(A, &["1", "2"]);
-    assert_eq!(harness.told(), "1/anew 2", "a count that starts over is current");
+    assert_eq!(harness.take_published(), "1/anew 2", "a count that starts over is current");
 }
 
 #[test]
@@ -229,13 +229,13 @@ fn a_number_out_of_line_is_left_behind_on_every_leg() {
     let mut harness = harness("", Some(Continuity::Monotonic));
     harness.take(A, &["5", "999999"]);
     harness.take(B, &["5", "999999", "6"]);
-    assert_eq!(harness.told(), "5 999999 6/late");
+    assert_eq!(harness.take_published(), "5 999999 6/late");
     harness.tick(2500);
     harness.take(A, &["6", "7"]);
     harness.take(B, &["7", "8"]);
     harness.take(A, &["8"]);
-    assert_eq!(harness.told(), "7/anew 8", "and late copies are none the more current");
-    // The one that has brought it is gone, and nobody else will ever get there.
+    assert_eq!(harness.take_published(), "7/anew 8", "and late copies are none the more current");
+    // The one that has brought it is gone, and no other will ever get there.
     let mut left = self::harness("", Some(Continuity::Monotonic));
     left.take(A, &["5", "999999"]);
     left.take(B, &["4"]);
@@ -244,7 +244,7 @@ fn a_number_out_of_line_is_left_behind_on_every_leg() {
     left.take(B, &["6"]);
     left.tick(11_000);
     left.take(B, &["7", "8"]);
-    assert_eq!(left.told(), "5 999999 4/late 6/late 7/anew 8");
+    assert_eq!(left.take_published(), "5 999999 4/late 6/late 7/anew 8");
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn what_a_new_connection_brings_late_does_not_begin_anew() {
     harness.now_ms = 60_000;
     harness.arbiter.track(("t", at(60_000)), || Some(10));
     harness.take(B, &["9", "11"]);
-    assert_eq!(harness.told(), "9/late 11");
+    assert_eq!(harness.take_published(), "9/late 11");
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn a_topic_that_was_known_before_goes_on_from_its_number() {
     harness.arbiter.track(("t", at(0)), || Some(10));
     harness.take(A2, &["12"]);
     harness.take(A, &["11", "12"]);
-    assert_eq!(harness.told(), "11 12");
+    assert_eq!(harness.take_published(), "11 12");
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn when_merging_ends_nothing_is_left() {
     harness.take(A, &["1", "3"]);
     harness.tick(u64::MAX / 1_000_000);
     harness.arbiter.clear();
-    assert_eq!(harness.told(), "1 3");
+    assert_eq!(harness.take_published(), "1 3");
     assert!(
         harness.arbiter.topics.is_empty() && harness.arbiter.waiting.is_empty() && harness.arbiter.contents.is_empty()
     );

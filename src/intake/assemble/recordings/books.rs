@@ -1,5 +1,5 @@
-//! What newcomers are given of recorded books, checked by the venues' own checksums and by books that are kept in another
-//! way.
+//! What clients that join are given of recorded books, checked by the venues' own checksums and by books that are kept
+//! in another way.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::intake::assemble::recordings::{
 #[path = "../../../../tests/kit/order_book.rs"]
 mod order_book;
 
-/// Applies messages to a book and says which checksum is told, and which it has.
+/// Applies messages to a book; gives the checksum that the message names, and that of the book.
 type Apply = fn(&mut OrderBook, &str, usize) -> Checksums;
 
 fn kraken(book: &mut OrderBook, message: &str, depth: usize) -> Checksums {
@@ -32,30 +32,35 @@ fn okx(book: &mut OrderBook, message: &str, _: usize) -> Checksums {
     order_book::okx(book, message)
 }
 
-/// Plays a recording; at many moments a newcomer comes, who from then on gets every message. Its checksums must hold to
+/// Plays a recording; at many moments a client joins, and gets every message from then on. Its checksums must hold to
 /// the end.
-fn newcomers_have_right_books(apply: Apply, rule: &HandRule, lines: &[&RecordingLine], depth: usize) -> AssemblerLog {
+fn clients_that_join_have_right_books(
+    apply: Apply,
+    rule: &HandRule,
+    lines: &[&RecordingLine],
+    depth: usize,
+) -> AssemblerLog {
     let (mut assembler, mut log) = (Assembler::default(), AssemblerLog::default());
-    let mut newcomers: Vec<(String, OrderBook)> = Vec::new();
+    let mut joined: Vec<(String, OrderBook)> = Vec::new();
     let mut checked = 0;
     for (place, line) in lines.iter().enumerate() {
         rule.apply(line, &mut assembler, &mut log);
         let Some(topic) = (rule.topic)(&line.text, token(&line.text, "/data/0").unwrap_or_default()) else { continue };
-        for (_, book) in newcomers.iter_mut().filter(|(of, _)| *of == topic) {
-            let (told, own) = apply(book, &line.text, depth);
-            assert_eq!(told, own, "line {place}: {}", line.text);
+        for (_, book) in joined.iter_mut().filter(|(of, _)| *of == topic) {
+            let (named, own) = apply(book, &line.text, depth);
+            assert_eq!(named, own, "line {place}: {}", line.text);
             checked += 1;
         }
         if place % (lines.len() / 50) == 0 {
             let mut book = OrderBook::default();
             for message in &log.kept[&topic] {
-                let (told, own) = apply(&mut book, message, depth);
-                assert_eq!(told, own, "a newcomer at line {place}: {message}");
+                let (named, own) = apply(&mut book, message, depth);
+                assert_eq!(named, own, "one that joins at line {place}: {message}");
             }
-            newcomers.push((topic, book));
+            joined.push((topic, book));
         }
     }
-    assert!(newcomers.len() >= 50 && checked > lines.len(), "{} newcomers, {checked} checksums", newcomers.len());
+    assert!(joined.len() >= 50 && checked > lines.len(), "{} joined, {checked} checksums", joined.len());
     assert_eq!((log.gaps.len(), log.remedies.len()), (0, 0));
     log
 }
@@ -69,11 +74,11 @@ fn newcomers_of_kraken_have_the_book_that_the_checksums_tell() {
     let delta = "mode = \"delta\"\neach = \"/data/*\"";
     for (lines, depth) in [(shallow, 10), (deep, 25)] {
         let rule = HandRule::new(delta, kraken_topic, kraken_snapshot).of_each("/data/*");
-        let log = newcomers_have_right_books(kraken, &rule, &lines, depth);
+        let log = clients_that_join_have_right_books(kraken, &rule, &lines, depth);
         assert_eq!((log.published, log.images), (lines.len() as u64, 0));
         let book = KRAKEN_BOOK.replace("depth = 25", &format!("depth = {depth}"));
         let rule = HandRule::new(&book, kraken_topic, kraken_snapshot).of_each("/data/*");
-        let log = newcomers_have_right_books(kraken, &rule, &lines, depth);
+        let log = clients_that_join_have_right_books(kraken, &rule, &lines, depth);
         eprintln!("depth {depth}: {} messages, {} images", log.published, log.images);
         assert_eq!(log.published, lines.len() as u64);
         assert!(log.images > 10 && log.images < log.published / 4, "{} images", log.images);
@@ -99,13 +104,13 @@ fn newcomers_of_okx_have_the_book_that_the_checksums_tell() {
     "#;
     for (mode, images) in [("mode = \"delta\"", false), (book, true)] {
         let rule = HandRule::new(mode, okx_topic, okx_snapshot);
-        let log = newcomers_have_right_books(okx, &rule, &lines, 400);
+        let log = clients_that_join_have_right_books(okx, &rule, &lines, 400);
         assert_eq!(log.published, lines.len() as u64);
         assert_eq!(log.images > 0, images, "{} images", log.images);
     }
 }
 
-/// What clients of Coinbase make of the messages that a newcomer is given.
+/// What clients of Coinbase make of the messages that they are given when they join.
 fn coinbase_book(messages: &[String]) -> OrderBook {
     let mut book = OrderBook::default();
     for message in messages {

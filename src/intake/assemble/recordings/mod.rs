@@ -1,6 +1,7 @@
-//! The assembler on recorded feeds. The recordings are not part of the project: without them these tests say so and end.
+//! The assembler on recorded feeds. The recordings are not part of the project: without them these tests say so and
+//! end.
 //!
-//! What is told of a topic is checked here; what newcomers are given, in `books`.
+//! What is reported of a topic is checked here; what clients that join are given, in `books`.
 
 mod books;
 
@@ -114,7 +115,7 @@ impl HandRule {
     }
 }
 
-/// All that leaves a assembler, and what newcomers of each topic would be given.
+/// All that leaves an assembler, and what clients that join would be given of each topic.
 #[derive(Default)]
 struct AssemblerLog {
     published: u64,
@@ -171,7 +172,7 @@ fn kraken_snapshot(message: &str) -> bool {
     is(message, "/type", "\"snapshot\"")
 }
 
-/// Gaps that are told, as one message in 53 is lost, beginning with this one; none is lost without a beginning.
+/// Gaps that are reported, as one message in 53 is lost, beginning with this one; none is lost without a beginning.
 fn gaps(rule: &HandRule, lines: &[RecordingLine], lost_from: Option<usize>) -> AssemblerLog {
     let (mut assembler, mut log) = (Assembler::default(), AssemblerLog::default());
     for (place, line) in lines.iter().enumerate() {
@@ -219,8 +220,8 @@ fn recorded_sequences_have_no_gaps_and_lost_messages_are_seen() {
     ] {
         let Some(lines) = recorded(feed) else { return };
         let log = gaps(rule, &lines, None);
-        let told = log.gaps.iter().filter(|(_, reason)| *reason != GapReason::NoSnapshot).count();
-        assert_eq!((told, log.remedies.len()), (0, 0), "{feed}: {:?}", log.gaps);
+        let reported = log.gaps.iter().filter(|(_, reason)| *reason != GapReason::NoSnapshot).count();
+        assert_eq!((reported, log.remedies.len()), (0, 0), "{feed}: {:?}", log.gaps);
         let topic = |place: usize| (rule.topic)(&lines[place].text, &lines[place].text);
         let all = (0..lines.len()).filter(|place| topic(*place).is_some()).count() as u64;
         assert_eq!(log.published, all, "{feed}: nothing is dropped");
@@ -240,7 +241,7 @@ fn recorded_sequences_have_no_gaps_and_lost_messages_are_seen() {
         for &first in lost_from {
             let log = gaps(rule, &lines, Some(first));
             let expected = if chained { seen(first) } else { 0 };
-            // Where it was the snapshot that was lost, that is told as well.
+            // Where it was the snapshot that was lost, that is reported as well.
             let gaps = log.gaps.iter().filter(|(_, reason)| *reason != GapReason::NoSnapshot).count();
             assert_eq!(gaps, expected, "{feed}, lost from {first}");
             assert_eq!(log.remedies, vec![GapRemedy::Resubscribe; expected], "{feed}, lost from {first}");

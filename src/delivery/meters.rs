@@ -2,7 +2,7 @@
 
 use metrics::{Counter, Gauge, Histogram};
 
-use crate::delivery::catch_up::path::{Chunk, Compression};
+use crate::delivery::chunk::{Chunk, Compression};
 use crate::protocol::encoding::{Encoder, Encoding, Format};
 use crate::words::goodbye::Goodbye;
 use crate::words::metrics as names;
@@ -11,8 +11,8 @@ use crate::words::metrics::Meters;
 /// By `Format as usize`, and in it by `Compression as usize`.
 const SENT_LABELS: [&str; 6] = ["envelope", "envelope_deflate", "envelope_window", "raw", "raw_deflate", "raw_window"];
 
-/// What becomes of an ask.
-const ASK_RESULTS: [&str; 9] =
+/// What becomes of a client request.
+const REQUEST_RESULTS: [&str; 9] =
     ["sent", "response", "forbidden", "too_fast", "busy", "not_sent", "timeout", "upstream_down", "unanswered"];
 
 /// Why a command is refused; the last one stands for all that are not listed.
@@ -64,12 +64,12 @@ pub struct ShardMeters {
     pub skips_slow: Counter,
     pub skips_expired: Counter,
     pub skips_epoch: Counter,
-    /// In the order of `ASK_RESULTS`.
-    asks: [Counter; ASK_RESULTS.len()],
+    /// In the order of `REQUEST_RESULTS`.
+    requests: [Counter; REQUEST_RESULTS.len()],
     pub skips_overrun: Counter,
-    /// By format, and in it by form.
+    /// By format, and in it by compression.
     sent: [Counter; 6],
-    /// By `Encoding as usize`.
+    /// In the order of `Encoding::ALL`.
     made: [Counter; Encoding::COUNT],
     /// In the order of `Goodbye::ALL`.
     goodbyes: Vec<Counter>,
@@ -104,7 +104,7 @@ impl ShardMeters {
             skips_slow: skips("slow"),
             skips_expired: skips("expired"),
             skips_epoch: skips("epoch"),
-            asks: ASK_RESULTS.map(|result| meters.counter(&names::CLIENT_REQUESTS, &[("result", result)])),
+            requests: REQUEST_RESULTS.map(|result| meters.counter(&names::CLIENT_REQUESTS, &[("result", result)])),
             skips_overrun: skips("overrun"),
             sent: SENT_LABELS.map(|encoding| meters.counter(&names::SENT_BYTES, &[("encoding", encoding)])),
             made: Encoding::ALL.map(|encoding| meters.counter(&names::ENCODINGS, &[("encoding", encoding.label())])),
@@ -114,14 +114,14 @@ impl ShardMeters {
         }
     }
 
-    pub fn sent(&self, format: Format, form: Compression, bytes: usize) {
-        self.sent[format as usize * 3 + form as usize].increment(bytes as u64);
+    pub fn sent(&self, format: Format, compression: Compression, bytes: usize) {
+        self.sent[format as usize * 3 + compression as usize].increment(bytes as u64);
     }
 
     /// A chunk was handed to the sockets of so many sessions.
     pub fn delivered(&self, chunk: &Chunk, sessions: usize) {
         self.deliveries.increment(chunk.frames * sessions as u64);
-        match chunk.form {
+        match chunk.compression {
             Compression::Plain => {}
             Compression::Stateless => self.saved_stateless.increment((chunk.saved_bytes * sessions) as u64),
             Compression::Window => self.saved_window.increment((chunk.saved_bytes * sessions) as u64),
@@ -131,19 +131,19 @@ impl ShardMeters {
     /// A command was refused.
     pub fn refused(&self, code: &str) {
         self.commands_refused.increment(1);
-        let seat = REFUSALS.iter().position(|other| *other == code);
-        self.refusals[seat.unwrap_or(REFUSALS.len() - 1)].increment(1);
+        let place = REFUSALS.iter().position(|other| *other == code);
+        self.refusals[place.unwrap_or(REFUSALS.len() - 1)].increment(1);
     }
 
-    /// An ask was refused or answered.
-    pub fn asked(&self, result: &str) {
-        let seat = ASK_RESULTS.iter().position(|other| *other == result);
-        self.asks[seat.expect("ASK_RESULTS holds every result")].increment(1);
+    /// A client request was refused or answered.
+    pub fn requested(&self, result: &str) {
+        let place = REQUEST_RESULTS.iter().position(|other| *other == result);
+        self.requests[place.expect("REQUEST_RESULTS holds every result")].increment(1);
     }
 
     pub fn goodbye(&self, goodbye: Goodbye) {
-        let seat = Goodbye::ALL.iter().position(|other| *other == goodbye);
-        self.goodbyes[seat.expect("ALL holds every goodbye")].increment(1);
+        let place = Goodbye::ALL.iter().position(|other| *other == goodbye);
+        self.goodbyes[place.expect("ALL holds every goodbye")].increment(1);
     }
 
     /// Reports the encodings that were made since the last call.

@@ -1,0 +1,138 @@
+//! What the clients of a shard want of the upstream, where the upstream is asked for topics; and the status of topics of
+//! which nothing has come: reported to the clients that named them, and to no others.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::bus::demand::interest::{AddressShare, DemandStatus, Interest, TooManyTopics};
+use crate::bus::reader::Reader;
+use crate::protocol::command::CommandRefusal;
+use crate::protocol::encoding::Encoding;
+use crate::protocol::server_message::ServerMessage;
+use crate::words::stamp::Stamp;
+use crate::words::topic::Pattern;
+
+/// A shard's view of the demand.
+pub struct TopicDemand {
+    /// None: the upstream is not asked for topics.
+    interest: Option<Arc<Interest>>,
+    /// Version of the statuses that all sessions in step have received.
+    version: u64,
+}
+
+impl TopicDemand {
+    pub fn new(interest: Option<Arc<Interest>>) -> TopicDemand {
+        TopicDemand { interest, version: 0 }
+    }
+
+    /// None where the upstream is not asked for topics.
+    pub fn interest(&self) -> Option<&Arc<Interest>> {
+        self.interest.as_ref()
+    }
+
+    /// The count of topics that one address may want; none where they are not counted.
+    pub fn share(&self, address: Option<IpAddr>) -> Option<AddressShare> {
+        self.interest.as_ref()?.share(address?)
+    }
+
+    /// Counts the exact topics that a session is to have, for itself and for its address. Gives how many it had.
+    pub fn count(&self, patterns: &[Pattern], share: Option<&mut AddressShare>) -> Result<usize, CommandRefusal> {
+        let Some(interest) = &self.interest else { return Ok(0) };
+        let wanted = patterns.iter().filter(|pattern| pattern.is_exact() && interest.may_ask(pattern.as_str()));
+        let (count, max) = (wanted.count(), interest.bounds().per_session_max);
+        if count > max {
+            let message = format!(
+                "expected at most {max} topics that one client is subscribed to by name \
+                 (limits.wanted_per_session_max), found {count}; subscribe to fewer"
+            );
+            return Err(CommandRefusal::new("too_many_topics", message));
+        }
+        let Some(share) = share else { return Ok(0) };
+        let before = share.count();
+        share.set(count).map(|()| before).map_err(|TooManyTopics { max }| {
+            let message = format!(
+                "expected at most {max} topics that all clients of one address together are subscribed to by name \
+                 (limits.wanted_per_address_max), found more; subscribe to fewer"
+            );
+            CommandRefusal::new("too_many_topics", message)
+        })
+    }
+
+    /// The exact ones of these topics of which nothing is known yet and for which the upstream is asked; none where it is
+    /// not asked for topics. Appends the status of those of which nothing is known, as far as it was reported to others.
+    pub fn pending(
+        &self,
+        wanted: Vec<Pattern>,
+        reader: &Reader,
+        (encoding, now): (Encoding, Stamp),
+        statuses: &mut Vec<u8>,
+    ) -> Option<Vec<Pattern>> {
+        let interest = self.interest.as_ref()?;
+        let mut pending = wanted;
+        pending.retain(|topic| topic.is_exact() && !reader.knows(topic.as_str()));
+        pending.sort_unstable();
+        pending.dedup();
+        self.put_statuses(pending.iter(), reader, (encoding, now), statuses);
+        pending.retain(|topic| interest.may_ask(topic.as_str()));
+        Some(pending)
+    }
+
+    /// Statuses that are new since the last call.
+    pub fn take_news(&mut self) -> Vec<(Box<str>, DemandStatus)> {
+        let Some(interest) = self.interest.as_ref().filter(|interest| interest.said() != self.version) else {
+            return Vec::new();
+        };
+        let (version, news) = interest.said_after(self.version);
+        self.version = version;
+        news
+    }
+
+    /// Appends the status of each of these topics, as far as this shard has reported it to others.
+    pub fn put_statuses<'p>(
+        &self,
+        topics: impl Iterator<Item = &'p Pattern>,
+        reader: &Reader,
+        (encoding, now): (Encoding, Stamp),
+        out: &mut Vec<u8>,
+    ) {
+        let Some(interest) = &self.interest else { return };
+        for (topic, status) in interest.said_of(topics, self.version) {
+            match status {
+                Some(status) => put_status(topic, &status, (encoding, now), out),
+                None if interest.may_ask(topic) || reader.knows(topic) => {}
+                None => {
+                    let message = "this server does not ask the upstream for it (upstream.demand_topics)";
+                    let status = DemandStatus::Refused { message: message.to_string() };
+                    put_status(topic, &status, (encoding, now), out);
+                }
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub fn stop_asking(&mut self) {
+        self.interest = None;
+    }
+}
+
+/// The session keeps what it had, because its command is refused.
+pub fn restore_count(share: Option<&mut AddressShare>, before: usize) {
+    if let Some(share) = share.filter(|share| before <= share.count()) {
+        share.set(before).expect("fewer are never too many");
+    }
+}
+
+/// Appends the status of one topic.
+pub fn put_status(topic: &str, status: &DemandStatus, (encoding, now): (Encoding, Stamp), out: &mut Vec<u8>) {
+    let ts = now.wall_ms;
+    match status {
+        DemandStatus::Refused { message } => {
+            ServerMessage::Refused { topic, message, offset: None, ts }.put(encoding, out)
+        }
+        DemandStatus::NothingYet { since_ms, message } => {
+            let (topics, since_ms) = ([topic], *since_ms);
+            ServerMessage::Stale { topics, reason: "nothing_yet", message, since_ms, offset: None, ts }
+                .put(encoding, out);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What makes two streams identical: sessions with the same key are on one lane.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::bus::frame::Frame;
+use crate::delivery::chunk::Compression;
+use crate::protocol::encoding::{Encoded, Encoder, Encoding, Format, Framing};
+use crate::wire::deflate::WINDOW_BITS_MAX;
+use crate::wire::negotiate::Agreement;
+use crate::words::topic::Pattern;
+
+/// How frames are compressed for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CompressionMode {
+    /// permessage-deflate was not agreed on.
+    Plain,
+    /// Each frame by itself: the client asked for `server_no_context_takeover` or has a small window.
+    Stateless { window_bits: u8 },
+    /// With the lane's shared window, where it has one; else each frame by itself.
+    Window,
+}
+
+impl CompressionMode {
+    pub fn of(agreement: Option<Agreement>) -> CompressionMode {
+        match agreement {
+            None => CompressionMode::Plain,
+            Some(agreement) if !agreement.keeps_context(WINDOW_BITS_MAX) => {
+                CompressionMode::Stateless { window_bits: agreement.window_bits() }
+            }
+            Some(_) => CompressionMode::Window,
+        }
+    }
+
+    fn window_bits(self) -> Option<u8> {
+        match self {
+            CompressionMode::Plain => None,
+            CompressionMode::Stateless { window_bits } => Some(window_bits),
+            CompressionMode::Window => Some(WINDOW_BITS_MAX),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LaneKey {
+    /// Sorted, without repeats.
+    pub patterns: Arc<[Pattern]>,
+    pub format: Format,
+    pub framing: Framing,
+    pub compression: CompressionMode,
+    /// None: every frame, as it comes.
+    pub every: Option<Duration>,
+}
+
+impl LaneKey {
+    /// The approximate memory of a lane with these patterns: they are in the key and in the index, and each has its
+    /// places in tables (measured: docs/operations/memory.md).
+    pub fn bytes(&self) -> usize {
+        const LANE_BYTES: usize = 512;
+        const PATTERN_BYTES: usize = 160;
+        let patterns = self.patterns.iter().map(|pattern| 2 * pattern.as_str().len() + PATTERN_BYTES);
+        LANE_BYTES + patterns.sum::<usize>()
+    }
+
+    /// Wildcards among its patterns.
+    pub fn wildcards(&self) -> usize {
+        self.patterns.iter().filter(|pattern| !pattern.is_exact()).count()
+    }
+
+    /// The encoding without compression.
+    pub fn plain(&self) -> Encoding {
+        Encoding { format: self.format, framing: self.framing, deflated: false }
+    }
+
+    /// The encoding for a session that stands alone: plain or stateless, shared by everyone.
+    pub fn encoded<'f>(&self, frame: &'f Frame, encoder: &mut Encoder) -> &'f Encoded {
+        let plain = self.plain();
+        let Some(window_bits) = self.compression.window_bits() else { return frame.encoded(plain, encoder) };
+        let deflated = frame.encoded(Encoding { deflated: true, ..plain }, encoder);
+        // References reach back as far as the message is long; beyond the client's window it goes out plain.
+        if window_bits < WINDOW_BITS_MAX && deflated.plain_bytes > 1 << window_bits {
+            return frame.encoded(plain, encoder);
+        }
+        deflated
+    }
+
+    /// What `encoded` gives, for the metrics.
+    pub fn stateless(&self) -> Compression {
+        match self.compression {
+            CompressionMode::Plain => Compression::Plain,
+            CompressionMode::Stateless { .. } | CompressionMode::Window => Compression::Stateless,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::bus::frame::Topic;
+    use crate::bus::retention::Retention;
+    use crate::protocol::encoding::{Payload, PayloadKind};
+    use crate::words::ids::{Offset, TopicId};
+    use crate::words::stamp::Stamp;
+
+    #[test]
+    fn no_frame_refers_further_back_than_the_client_can_see() {
+        let mut encoder = Encoder::new(6);
+        for (window_bits, payload_bytes, compressed) in
+            [(9, 400, true), (9, 600, false), (8, 200, true), (8, 300, false), (14, 600, true), (15, 60_000, true)]
+        {
+            let key = LaneKey {
+                patterns: Arc::new([]),
+                format: Format::Raw,
+                framing: Framing::WebSocket,
+                compression: CompressionMode::Stateless { window_bits },
+                every: None,
+            };
+            let topic = Arc::new(Topic { id: TopicId(0), name: "t".into(), keep: None });
+            let payload = Payload { bytes: Bytes::from("ab".repeat(payload_bytes / 2)), kind: PayloadKind::Text };
+            let frame = Frame::new(Offset(1), topic, Stamp::default(), payload, Retention::NEWEST);
+            let first = key.encoded(&frame, &mut encoder).bytes[0];
+            assert_eq!(first & 0x40 != 0, compressed, "{payload_bytes} bytes, {window_bits} bits");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Topics come, change and go: the index and the lanes move along with the shard's cursor.
+
+use std::sync::Arc;
+
+use crate::bus::frame::{Frame, Topic};
+use crate::bus::retained::Retained;
+use crate::delivery::lanes::Lanes;
+use crate::delivery::lanes::topic_index::IndexUpdate;
+use crate::words::ids::{Offset, TopicId};
+
+impl Lanes {
+    /// Moves the index forward by a frame; gives the work of matching. `place` is the frame's in the current round, in
+    /// which it becomes fresh on its lanes; none for a frame that is not sent as it comes.
+    pub fn take_frame(&mut self, frame: Arc<Frame>, place: Option<u32>) -> usize {
+        let (topic, offset) = (frame.topic.id, frame.offset);
+        let update = self.index.take_frame(frame);
+        self.mark((topic, offset), &update, place);
+        update.steps
+    }
+
+    /// Takes a retained value from elsewhere, because frames in between were missed.
+    pub fn adopt(&mut self, retained: Retained) {
+        let newest = retained.newest();
+        let newest = (newest.topic.id, newest.offset);
+        let update = self.index.adopt(retained);
+        self.mark(newest, &update, None);
+    }
+
+    fn mark(&mut self, (topic, newest): (TopicId, Offset), update: &IndexUpdate, place: Option<u32>) {
+        let Some(entry) = self.index.entry_mut(topic) else { return };
+        for slot in &mut entry.lanes {
+            let lane_id = slot.lane;
+            let lane = &mut self.lanes[lane_id.0 as usize];
+            if update.new_topic {
+                slot.at = lane.topics.list.len() as u32;
+                lane.topics.list.push(topic);
+            }
+            lane.topics.newest = newest;
+            match (&mut lane.pace, place) {
+                (Some(pace), _) if update.before <= pace.position => {
+                    pace.changed.push(topic);
+                    self.paced_due_ns = Some(self.paced_due_ns.map_or(pace.due_ns, |due_ns| due_ns.min(pace.due_ns)));
+                }
+                (None, Some(place)) => {
+                    if lane.fresh.is_empty() {
+                        self.with_fresh.push(lane_id);
+                    }
+                    lane.fresh.push(place);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes a topic off the index and its lanes; gives the work.
+    pub fn forget(&mut self, topic: &Arc<Topic>) -> usize {
+        let Some(entry) = self.index.forget(topic) else { return 1 };
+        for slot in &entry.lanes {
+            let list = &mut self.lanes[slot.lane.0 as usize].topics.list;
+            list.swap_remove(slot.at as usize);
+            if let Some(moved) = list.get(slot.at as usize) {
+                self.index.set_slot(*moved, slot.lane, slot.at);
+            }
+        }
+        entry.lanes.len() + 1
+    }
+
+    /// Forgets what is not living any more, or has come back as another topic.
+    pub fn forget_all_but(&mut self, mut living: Vec<Arc<Topic>>) {
+        living.sort_unstable_by_key(|topic| topic.id);
+        let mut living = living.into_iter().peekable();
+        for slot in 0..self.index.slots() {
+            let Some(topic) = self.index.topic(slot) else { continue };
+            while living.next_if(|other| other.id < topic.id).is_some() {}
+            if living.peek().is_none_or(|living| !Arc::ptr_eq(living, topic)) {
+                let topic = topic.clone();
+                self.forget(&topic);
+            }
+        }
+    }
+}

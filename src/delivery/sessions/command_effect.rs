@@ -1,0 +1,53 @@
+//! What a command changed, and how that is answered.
+
+use std::sync::Arc;
+
+use crate::protocol::command::CommandId;
+use crate::protocol::encoding::Encoding;
+use crate::protocol::server_message::{ServerMessage, Subscriptions};
+use crate::words::ids::Offset;
+use crate::words::stamp::Stamp;
+use crate::words::topic::Pattern;
+
+pub enum CommandEffect {
+    Subscribed {
+        patterns: Arc<[Pattern]>,
+        offset: Offset,
+        /// The cursor to resume from was of another epoch: everything before is skipped.
+        other_epoch: bool,
+        /// Exact topics of the command of which nothing is known yet; none where the upstream is not asked for topics.
+        pending: Option<Vec<Pattern>>,
+        /// The status of such topics, encoded.
+        statuses: Vec<u8>,
+    },
+    Unsubscribed {
+        patterns: Arc<[Pattern]>,
+        offset: Offset,
+    },
+    /// The answer comes later.
+    PassedOn,
+    Pong,
+}
+
+impl CommandEffect {
+    /// Appends the answer.
+    pub fn put(&self, id: Option<&CommandId>, (encoding, now): (Encoding, Stamp), out: &mut Vec<u8>) {
+        match self {
+            CommandEffect::Subscribed { patterns, offset, other_epoch, pending, statuses } => {
+                let pending = pending.as_deref();
+                let answer = Subscriptions { id, topics: patterns, offset: *offset, pending };
+                ServerMessage::Subscribed { answer }.put(encoding, out);
+                if *other_epoch {
+                    ServerMessage::Skipped { from: Offset::START, to: *offset, reason: "epoch" }.put(encoding, out);
+                }
+                out.extend_from_slice(statuses);
+            }
+            CommandEffect::Unsubscribed { patterns, offset } => {
+                let answer = Subscriptions { id, topics: patterns, offset: *offset, pending: None };
+                ServerMessage::Unsubscribed { answer }.put(encoding, out);
+            }
+            CommandEffect::PassedOn => {}
+            CommandEffect::Pong => ServerMessage::Pong { id, ts: now.wall_ms }.put(encoding, out),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! How sessions change their state: off the slot they have, onto the next one.
+
+use crate::delivery::catch_up::CatchUp;
+use crate::delivery::catch_up::scan::SnapshotScan;
+use crate::delivery::lanes::Lanes;
+use crate::delivery::lanes::lane::{Lane, SlotList};
+use crate::delivery::lanes::topic_index::LaneId;
+use crate::delivery::session_id::SessionId;
+use crate::delivery::sessions::Sessions;
+use crate::delivery::sessions::sync_state::{NextState, SessionEnd, SyncState};
+use crate::delivery::transport::socket::Socket;
+use crate::words::ids::Offset;
+
+impl<S: Socket> Sessions<S> {
+    /// Up to where the session has been sent everything of its lane; `cursor` is the shard's.
+    pub fn sent(&self, id: SessionId, lanes: &Lanes, cursor: Offset) -> Offset {
+        let session = &self.sessions[id.0];
+        match &session.state {
+            SyncState::InStep { .. } | SyncState::Boarded { .. } => lanes.position(session.lane, cursor),
+            SyncState::Ahead { cursor, .. } => *cursor,
+            SyncState::Behind(catch_up) => catch_up.cursor,
+            SyncState::Leaving(_) => cursor,
+        }
+    }
+
+    /// Puts the session into another state on its lane. What it had in the state before, it gives back.
+    pub fn move_to(&mut self, id: SessionId, next: NextState, lanes: &mut Lanes) {
+        self.leave_state(id, lanes);
+        let session = &mut self.sessions[id.0];
+        session.state = match next {
+            NextState::InStep => SyncState::InStep { slot: lanes.take_slot(session.lane, SlotList::InStep, id) },
+            NextState::Ahead(cursor) => {
+                SyncState::Ahead { slot: lanes.take_slot(session.lane, SlotList::Ahead, id), cursor }
+            }
+            NextState::Behind(catch_up) => {
+                self.behind += 1;
+                SyncState::Behind(Box::new(catch_up))
+            }
+            NextState::Leaving(end) => SyncState::Leaving(Box::new(end)),
+        };
+    }
+
+    /// Gives back the slot on the lane, or the lane that a snapshot scan holds.
+    fn leave_state(&mut self, id: SessionId, lanes: &mut Lanes) {
+        let session = &mut self.sessions[id.0];
+        if let SyncState::Behind(catch_up) = &mut session.state {
+            self.behind -= 1;
+            if let Some(lane) = catch_up.end_scan() {
+                lanes.release(lane);
+            }
+        }
+        let Some((list, slot)) = session.state.slot() else { return };
+        if let Some(moved) = lanes.free_slot(session.lane, list, slot, id) {
+            self.sessions[moved.0].state.set_slot(slot);
+        }
+    }
+
+    /// The session goes on at a cursor of its own.
+    pub fn fall_behind(&mut self, id: SessionId, lanes: &mut Lanes, cursor: Offset) {
+        let sent = self.sent(id, lanes, cursor);
+        self.move_to(id, NextState::Behind(CatchUp::at(sent)), lanes);
+        self.enqueue(id);
+    }
+
+    /// Puts a session that is on no lane on one.
+    pub fn join_lane(&mut self, id: SessionId, lane: LaneId, lanes: &mut Lanes) {
+        lanes.join(lane);
+        self.sessions[id.0].lane = lane;
+    }
+
+    /// Moves the session to another lane. What it has been sent already of the topics on both is not repeated, what it has
+    /// not been sent follows.
+    pub fn change_lane(&mut self, id: SessionId, lane: LaneId, lanes: &mut Lanes, cursor: Offset) {
+        let old = self.sessions[id.0].lane;
+        let known = (!lanes[old].key().patterns.is_empty()).then(|| {
+            lanes.hold(old);
+            (old, self.sent(id, lanes, cursor))
+        });
+        let scan = SnapshotScan { reached: Offset::START, until: cursor, known };
+        self.move_to(id, NextState::Behind(CatchUp::scanning(cursor, scan)), lanes);
+        lanes.quit(old);
+        self.join_lane(id, lane, lanes);
+    }
+
+    /// The session leaves its lane for good.
+    pub fn leave_lane(&mut self, id: SessionId, end: SessionEnd, lanes: &mut Lanes) {
+        self.move_to(id, NextState::Leaving(end), lanes);
+        lanes.quit(self.sessions[id.0].lane);
+    }
+
+    /// All sessions from this slot on have boarded the lane's window.
+    pub fn note_boarded(&mut self, lane: &Lane, first: u32) {
+        for (slot, id) in (first..).zip(&lane.slots(SlotList::Boarded)[first as usize..]) {
+            self.sessions[id.0].state = SyncState::Boarded { slot };
+        }
+    }
+
+    /// All sessions from this slot on are in step without the window that they were on board of.
+    pub fn note_disembarked(&mut self, lane: &Lane, first: u32) {
+        for (slot, id) in (first..).zip(&lane.slots(SlotList::InStep)[first as usize..]) {
+            self.sessions[id.0].state = SyncState::InStep { slot };
+        }
+    }
+
+    /// The paced lane has passed the sessions that were ahead of it: they catch up.
+    pub fn end_lead(&mut self, lane: LaneId, lanes: &mut Lanes, cursor: Offset) {
+        let Some(ahead) = lanes.get(lane).map(|lane| lane.slots(SlotList::Ahead).to_vec()) else { return };
+        for id in ahead {
+            self.fall_behind(id, lanes, cursor);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! A client joins: the shard takes its socket over and greets it.
+
+use std::sync::Arc;
+
+use crate::delivery::chunk::Compression;
+use crate::delivery::handoff::SessionOptions;
+use crate::delivery::lanes::lane_key::{CompressionMode, LaneKey};
+use crate::delivery::session_id::SessionId;
+use crate::delivery::sessions::session::Session;
+use crate::delivery::shard::Shard;
+use crate::delivery::transport::session_transport::SessionTransport;
+use crate::delivery::transport::socket::Socket;
+use crate::delivery::transport::websocket::WebSocket;
+use crate::protocol::server_message::ServerMessage;
+use crate::words::stamp::Stamp;
+
+impl<S: Socket> Shard<S> {
+    /// Takes over a client whose upgrade is done. `unread` came with the request.
+    pub fn adopt(&mut self, socket: S, unread: &[u8], options: SessionOptions, now: Stamp) -> SessionId {
+        let websocket = WebSocket::new(self.settings.message_bytes_max, options.deflate.is_some());
+        let mut transport = SessionTransport::WebSocket(websocket);
+        transport.push(unread);
+        let key = LaneKey {
+            patterns: Arc::new([]),
+            format: options.format,
+            framing: transport.framing(),
+            compression: CompressionMode::of(options.deflate),
+            every: None,
+        };
+        let cursor = self.log.offset();
+        let mut session = Session::new(socket, transport, &options, (cursor, now));
+        session.feed_version = self.log.feed_version_to_join();
+        session.share = self.demand.share(options.address).map(Box::new);
+        let id = self.sessions.insert(session);
+        self.meters.adopted.increment(1);
+        let lane = self.lanes.lane_to_join(key, (cursor, now));
+        self.sessions.join_lane(id, lane, &mut self.lanes);
+        self.greet(id, options, now);
+        self.sessions.count_inbound(id, now);
+        self.drain_one(id, now);
+        self.sessions.enqueue(id);
+        id
+    }
+
+    /// The first messages: `welcome`, and the answer to what the query asked for.
+    fn greet(&mut self, id: SessionId, options: SessionOptions, now: Stamp) {
+        let encoding = self.sessions[id].encoding();
+        let mut out = Vec::new();
+        ServerMessage::Welcome {
+            protocol: "fanline.v1",
+            epoch: self.log.reader().epoch(),
+            offset: self.log.offset(),
+            ts: now.wall_ms,
+            heartbeat_ms: self.settings.heartbeat_interval.as_millis() as u64,
+            simulated: self.settings.simulated,
+        }
+        .put(encoding, &mut out);
+        if !options.patterns.is_empty() {
+            let subscribed = self.subscribe(id, options.patterns, (options.every, options.since), now);
+            match subscribed {
+                Ok(effect) => effect.put(None, (encoding, now), &mut out),
+                Err(refusal) => self.refuse(None, &refusal, encoding, &mut out),
+            }
+        }
+        self.sessions.send(id, out, Compression::Plain);
+    }
+}

@@ -1,0 +1,49 @@
+//! What commands do.
+
+use crate::bus::demand::requests::RequestKind;
+use crate::delivery::session_id::SessionId;
+use crate::delivery::sessions::command_effect::CommandEffect;
+use crate::delivery::shard::Shard;
+use crate::delivery::transport::socket::Socket;
+use crate::protocol::command::{Command, CommandId, CommandRefusal};
+use crate::protocol::encoding::Encoding;
+use crate::protocol::server_message::ServerMessage;
+use crate::words::stamp::Stamp;
+
+impl<S: Socket> Shard<S> {
+    /// Does what a command says. The answer must be sent before anything else is.
+    pub(super) fn obey(
+        &mut self,
+        id: SessionId,
+        command_id: Option<&CommandId>,
+        command: Command,
+        now: Stamp,
+    ) -> Result<CommandEffect, CommandRefusal> {
+        match command {
+            Command::Ping => Ok(CommandEffect::Pong),
+            Command::Send { topic, data } => self.pass_on(id, command_id, RequestKind::Send { topic, data }),
+            Command::Request { data, timeout } => self.pass_on(id, command_id, RequestKind::Request { data, timeout }),
+            Command::Unsubscribe { patterns } => self.unsubscribe(id, &patterns, now),
+            Command::Subscribe { patterns, every, since, policy } => {
+                let pace_now = self.lanes[self.sessions[id].lane()].key().every;
+                let pace = every.map_or(pace_now, |every| Some(every).filter(|every| !every.is_zero()));
+                let effect = self.subscribe(id, patterns, (pace, since), now)?;
+                if let Some(policy) = policy {
+                    self.sessions[id].policy = policy;
+                }
+                Ok(effect)
+            }
+        }
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        id: Option<&CommandId>,
+        refusal: &CommandRefusal,
+        encoding: Encoding,
+        out: &mut Vec<u8>,
+    ) {
+        self.meters.refused(refusal.code);
+        ServerMessage::Error { id, code: refusal.code, message: &refusal.message }.put(encoding, out);
+    }
+}

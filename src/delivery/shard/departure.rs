@@ -1,0 +1,132 @@
+//! How sessions end: a goodbye after what is unsent, then the socket's end; when all have to go, some in each turn.
+
+use bytes::Bytes;
+
+use crate::delivery::chunk::Compression;
+use crate::delivery::session_id::SessionId;
+use crate::delivery::sessions::sync_state::SessionEnd;
+use crate::delivery::shard::Shard;
+use crate::delivery::shard::draining::Draining;
+use crate::delivery::transport::socket::Socket;
+use crate::protocol::server_message::ServerMessage;
+use crate::words::goodbye::Goodbye;
+use crate::words::stamp::Stamp;
+
+/// How long a session that has sent its goodbye may take to end the connection itself.
+const LEAVE_NS: u64 = 1_000_000_000;
+
+impl<S: Socket> Shard<S> {
+    /// Ends every session with a goodbye, some in each turn, and from now on those that join at once; `reconnect_ms`
+    /// gives each its delay.
+    pub fn drain(&mut self, reconnect_ms: impl FnMut() -> u64 + Send + 'static) {
+        self.draining = Some(Draining::new(reconnect_ms));
+    }
+
+    /// Whether there are sessions that it has not come to.
+    pub(super) fn has_to_drain(&self) -> bool {
+        self.draining.as_ref().is_some_and(|draining| draining.is_before(self.sessions.capacity()))
+    }
+
+    /// The part of one turn.
+    pub(super) fn drain_part(&mut self, now: Stamp) {
+        let Some(draining) = &mut self.draining else { return };
+        for number in draining.take_part(self.sessions.capacity()) {
+            self.drain_one(SessionId(number), now);
+        }
+    }
+
+    /// Ends a session with a goodbye if the shard drains.
+    pub(super) fn drain_one(&mut self, id: SessionId, now: Stamp) {
+        let Some(draining) = &mut self.draining else { return };
+        let Some(session) = self.sessions.get(id).filter(|session| !session.is_leaving()) else { return };
+        let (goodbye, mut tail) = (Goodbye::Draining, Vec::new());
+        let (code, message, reconnect_ms) = (goodbye.label(), goodbye.sentence(), draining.reconnect_ms());
+        ServerMessage::Goodbye { code, message, reconnect_ms }.put(session.encoding(), &mut tail);
+        session.transport().put_goodbye(goodbye, message, &mut tail);
+        self.leave_with(id, goodbye, tail, now);
+    }
+
+    /// Starts the end of a session: off its lane, a goodbye with the sentence, then the socket's end.
+    pub(super) fn dismiss(&mut self, id: SessionId, goodbye: Goodbye, sentence: &str, now: Stamp) {
+        let Some(session) = self.sessions.get(id).filter(|session| !session.is_leaving()) else { return };
+        let mut tail = Vec::new();
+        session.transport().put_goodbye(goodbye, sentence, &mut tail);
+        self.leave_with(id, goodbye, tail, now);
+    }
+
+    /// `tail` follows what is unsent, which stays shared with all others that have not taken it.
+    pub(super) fn leave_with(&mut self, id: SessionId, goodbye: Goodbye, tail: Vec<u8>, now: Stamp) {
+        // A client that is to come back later may be slow to read it; `drain.timeout` bounds all of them together.
+        let is_patient = goodbye == Goodbye::Draining;
+        let deadline_ns = if is_patient { u64::MAX } else { now.mono_ns + LEAVE_NS };
+        self.give_back(id, SessionEnd { goodbye, deadline_ns, said: false, tail: tail.into() });
+        self.sessions.forget_inbound(id, now);
+        self.sessions.enqueue(id);
+    }
+
+    /// Gives back what the session has: its slot, its lane, its requests.
+    fn give_back(&mut self, id: SessionId, end: SessionEnd) {
+        self.sessions.leave_lane(id, end, &mut self.lanes);
+        self.requests.forget(self.sessions[id].requests.take());
+    }
+
+    /// Sends the rest and the goodbye; then waits for the client to end the connection, up to the deadline (`sweep`).
+    pub(super) fn leave(&mut self, id: SessionId, now: Stamp) {
+        while self.flush(id, now) {
+            let session = &mut self.sessions[id];
+            let Some(end) = session.end_mut().filter(|end| !end.said) else { return };
+            if !end.tail.is_empty() {
+                let tail = std::mem::take(&mut end.tail);
+                self.sessions.send(id, tail, Compression::Plain);
+                continue;
+            }
+            end.said = true;
+            end.deadline_ns = now.mono_ns + LEAVE_NS;
+            session.shutdown_write();
+        }
+    }
+
+    /// Forgets the session and closes its socket.
+    pub(super) fn end(&mut self, id: SessionId, goodbye: Goodbye) {
+        let Some(session) = self.sessions.get(id) else { return };
+        let reason = session.goodbye().unwrap_or(goodbye);
+        if !session.is_leaving() {
+            self.give_back(id, SessionEnd { goodbye, deadline_ns: 0, said: true, tail: Bytes::new() });
+        }
+        self.sessions.remove(id);
+        self.load.leave();
+        self.meters.goodbye(reason);
+    }
+
+    /// Ends the sessions that began first what they have not ended, if too much of it is held. An eighth is freed at
+    /// once, so that this is rare.
+    pub(super) fn shed_inbound(&mut self, now: Stamp) {
+        let max = self.settings.inbound_bytes_total_max;
+        if self.sessions.inbound_bytes() <= max {
+            return;
+        }
+        for id in self.sessions.by_age_of_inbound() {
+            if self.sessions.inbound_bytes() <= max - max / 8 {
+                return;
+            }
+            self.dismiss(id, Goodbye::Overloaded, Goodbye::Overloaded.sentence(), now);
+        }
+    }
+
+    /// Cuts the sessions that hold the oldest chunks, if too much is unsent. They are in the middle of a chunk and take
+    /// nothing, so there is no place for a goodbye. An eighth is freed at once, so that this is rare.
+    pub(super) fn shed_unsent(&mut self) {
+        let max = self.settings.unsent_bytes_total_max;
+        if self.sessions.unsent_bytes() <= max {
+            return;
+        }
+        let oldest = self.sessions.holding_oldest(max - max / 8);
+        tracing::debug!(sessions = oldest.len(), "clients are cut that hold more than slow.unsent_bytes_total_max");
+        for id in oldest {
+            self.end(id, Goodbye::Overloaded);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

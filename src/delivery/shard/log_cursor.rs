@@ -1,0 +1,174 @@
+//! A shard's cursor in the log, and with it the index of its lanes: what has been taken from the ring, and how the shard
+//! starts over when the ring has overrun it.
+
+use std::sync::Arc;
+
+use crate::bus::feed_state::FeedState;
+use crate::bus::frame::{Frame, FrameKind, Topic};
+use crate::bus::reader::Reader;
+use crate::delivery::lanes::Lanes;
+use crate::words::ids::Offset;
+
+/// 64 KiB of payload: some 400 ticks of 160 bytes a send; larger rounds save no more calls, but hold up commands.
+const ROUND_BYTES: usize = 64 * 1024;
+
+pub struct LogCursor {
+    reader: Reader,
+    /// Everything up to here has been taken from the ring.
+    offset: Offset,
+    /// The feed's state as all in step have received it, and its version.
+    feed: Arc<FeedState>,
+    feed_version: u32,
+    /// Ticks for which the feed has been stale.
+    stale_ticks: u32,
+}
+
+/// What there was to take when a round began.
+pub struct RoundEnd {
+    head: Offset,
+    /// The feed's new state, and its version.
+    feed: Option<(u32, Arc<FeedState>)>,
+}
+
+impl LogCursor {
+    /// At the head of the log, with what is retained in the index of the lanes.
+    pub fn new(reader: Reader, lanes: &mut Lanes) -> LogCursor {
+        let feed_version = reader.feed_version();
+        let feed = reader.feed();
+        let mut cursor = LogCursor { reader, offset: Offset::START, feed, feed_version, stale_ticks: 0 };
+        cursor.start_over(lanes);
+        cursor
+    }
+
+    pub fn offset(&self) -> Offset {
+        self.offset
+    }
+
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// There are frames or a state of the feed that have not been taken.
+    pub fn has_news(&self) -> bool {
+        self.reader.head() != self.offset || self.reader.feed_version() != self.feed_version
+    }
+
+    /// Version, state, head, in this order: a change of state is reported after the frames that were published before.
+    pub fn round_end(&self) -> RoundEnd {
+        let version = self.reader.feed_version();
+        let feed = (version != self.feed_version).then(|| (version, self.reader.feed()));
+        RoundEnd { head: self.reader.head(), feed }
+    }
+
+    /// Takes frames into the round, which is empty, until it is full or the steps of matching are used up. False if the
+    /// ring has overrun the shard.
+    pub fn take_frames(
+        &mut self,
+        lanes: &mut Lanes,
+        round: &mut Vec<Arc<Frame>>,
+        end: &RoundEnd,
+        steps_max: usize,
+    ) -> bool {
+        let (mut bytes, mut steps) = (0, 0);
+        // A new topic is matched where its first frame is: what is behind waits, so that nothing changes its place.
+        while self.offset < end.head && bytes < ROUND_BYTES && steps < steps_max {
+            let Some(frame) = self.reader.frame(self.offset.next()) else { return !round.is_empty() };
+            self.offset = frame.offset;
+            if let FrameKind::Expired(topics) = &frame.role {
+                steps += topics.iter().map(|topic| lanes.forget(topic)).sum::<usize>();
+                continue;
+            }
+            bytes += frame.payload.bytes.len();
+            steps += lanes.take_frame(frame.clone(), Some(round.len() as u32));
+            round.push(frame);
+        }
+        true
+    }
+
+    /// Takes the feed's new state, if there is one and all frames before it have been taken. True if it was taken.
+    pub fn take_feed(&mut self, end: RoundEnd) -> bool {
+        let Some((version, feed)) = end.feed.filter(|_| self.offset >= end.head) else { return false };
+        (self.feed_version, self.feed) = (version, feed);
+        true
+    }
+
+    /// Moves the index to what is retained now, and the cursor to the offset as of which it is. If the publisher is a
+    /// whole ring ahead again, nothing moves, and the next round tries again.
+    ///
+    /// The publisher goes on meanwhile, so a retained value may be newer than the head. Between the two lie frames of
+    /// other topics that only the ring has: without them the index would hold an older value of such a topic, clients
+    /// that join would get it as the current one, and those that missed what is newer would not be notified.
+    pub fn start_over(&mut self, lanes: &mut Lanes) {
+        let (since, head) = (self.offset, self.reader.head());
+        let mut retained = Vec::new();
+        let mut living: Vec<Arc<Topic>> = Vec::new();
+        self.reader.each_latest(|current| {
+            let newest = current.story.newest();
+            living.push(newest.topic.clone());
+            if newest.offset > since {
+                retained.push(current.story.clone());
+            }
+        });
+        let until = retained.iter().map(|it| it.newest().offset).fold(head, Offset::max);
+        if until > self.reader.head() {
+            // Remembered, but not yet in the ring: a client must not be given a cursor that would be refused elsewhere.
+            return;
+        }
+        let between = (head.0 + 1..=until.0).map(|offset| self.reader.frame(Offset(offset)));
+        let Some(between) = between.collect::<Option<Vec<_>>>() else { return };
+        lanes.forget_all_but(living);
+        retained.into_iter().for_each(|it| lanes.adopt(it));
+        for frame in between {
+            if let FrameKind::Expired(topics) = &frame.role {
+                for topic in topics {
+                    lanes.forget(topic);
+                }
+                continue;
+            }
+            let entry = lanes.index().entry(frame.topic.id);
+            if entry.is_none_or(|entry| entry.retained.newest().offset < frame.offset) {
+                lanes.take_frame(frame, None);
+            }
+        }
+        self.offset = until;
+    }
+
+    /// The version of the feed's state that all in step have received.
+    pub fn feed_version(&self) -> u32 {
+        self.feed_version
+    }
+
+    /// The feed's state for a client that comes later: what is wrong now, if that is still the same state; else it
+    /// follows soon.
+    pub fn current_feed(&self) -> Arc<FeedState> {
+        let newest = self.reader.feed();
+        if newest.label() == self.feed.label() { newest } else { self.feed.clone() }
+    }
+
+    /// The version of the feed's state that a client that joins counts as received: while the feed is stale it is to
+    /// receive that, too.
+    pub fn feed_version_to_join(&self) -> u32 {
+        match *self.feed {
+            FeedState::Stale { .. } => self.feed_version.wrapping_sub(1),
+            _ => self.feed_version,
+        }
+    }
+
+    /// Counts the ticks for which the feed has been stale.
+    pub fn tick(&mut self) {
+        self.stale_ticks = if self.is_stale() { self.stale_ticks.saturating_add(1) } else { 0 };
+    }
+
+    /// The feed has been stale for longer than a tick. It is live a moment later than its first frame is there, so that
+    /// one tick proves nothing; and before the first frame there is nothing to be out of date.
+    pub fn has_been_stale(&self) -> bool {
+        self.stale_ticks > 1
+    }
+
+    /// The feed is stale and all its frames have been taken: no better news is on its way.
+    fn is_stale(&self) -> bool {
+        let (version, head) = (self.reader.feed_version(), self.reader.head());
+        let is_current = self.feed_version == version && self.offset == head && head > Offset::START;
+        is_current && matches!(*self.feed, FeedState::Stale { .. })
+    }
+}

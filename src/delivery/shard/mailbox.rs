@@ -1,0 +1,40 @@
+//! What others send to a shard.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use crate::bus::signal::doorbell::Doorbell;
+use crate::delivery::handoff::Handoff;
+use crate::delivery::sessions::pending_requests::Reply;
+
+pub enum ShardMessage {
+    Adopt(Box<Handoff>),
+    /// At most as many as clients may have requests open.
+    Answer(Reply),
+    Drain {
+        spread: Duration,
+    },
+    Stop,
+}
+
+/// Sends messages to one shard, and rings for each.
+#[derive(Clone)]
+pub struct ShardSender {
+    messages: Sender<ShardMessage>,
+    doorbell: Arc<Doorbell>,
+}
+
+impl ShardSender {
+    pub fn new(doorbell: Arc<Doorbell>) -> (ShardSender, Receiver<ShardMessage>) {
+        let (messages, receiver) = channel();
+        (ShardSender { messages, doorbell }, receiver)
+    }
+
+    /// A shard that has ended does not get the message any more.
+    pub fn send(&self, message: ShardMessage) {
+        // The other end is gone with the shard, and its sessions with it.
+        let _ = self.messages.send(message);
+        self.doorbell.ring();
+    }
+}

@@ -1,0 +1,191 @@
+//! The core of a shard: the sessions, lanes and log cursor of one thread, without a thread, a clock or a poll.
+//!
+//! Every step is a function of (time, events, frames), so that a simulation can drive it without sockets; the event loop
+//! feeds it. A turn is: sockets that are ready (`ready`), new frames (`round`), what waits (`run_queue`), and ten times a
+//! second what time alone brings about (`tick`). What the owners below hold, they alone change.
+
+mod adoption;
+mod announcements;
+mod catch_up;
+mod client_requests;
+mod commands;
+mod departure;
+mod draining;
+pub(crate) mod event_loop;
+mod listening;
+mod log_cursor;
+pub(crate) mod mailbox;
+mod paced;
+pub(crate) mod placement;
+mod rounds;
+mod subscriptions;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::bus::frame::Frame;
+use crate::delivery::budget::TurnBudgets;
+use crate::delivery::bus_handles::BusHandles;
+use crate::delivery::catch_up::scan::Scanner;
+use crate::delivery::demand::TopicDemand;
+use crate::delivery::lanes::Lanes;
+use crate::delivery::meters::ShardMeters;
+use crate::delivery::session_id::SessionId;
+use crate::delivery::sessions::Sessions;
+use crate::delivery::sessions::pending_requests::{Mailbox, PendingRequests};
+use crate::delivery::sessions::sync_state::SyncState;
+use crate::delivery::settings::Settings;
+use crate::delivery::shard::draining::Draining;
+use crate::delivery::shard::log_cursor::LogCursor;
+use crate::delivery::shard::placement::ShardLoad;
+use crate::delivery::transport::InboundReader;
+use crate::delivery::transport::socket::Socket;
+use crate::protocol::encoding::Encoder;
+use crate::wire::deflate::Inflater;
+use crate::words::stamp::Stamp;
+
+/// Sessions of the queue that have a turn before frames are looked for again: more than that live long enough to wait.
+const QUEUE_PART: usize = 1024;
+
+pub struct Shard<S> {
+    pub(in crate::delivery) settings: Settings,
+    pub(in crate::delivery) sessions: Sessions<S>,
+    pub(in crate::delivery) lanes: Lanes,
+    pub(in crate::delivery) log: LogCursor,
+    pub(in crate::delivery) requests: PendingRequests,
+    pub(in crate::delivery) demand: TopicDemand,
+    pub(in crate::delivery) scanner: Scanner,
+    pub(in crate::delivery) budgets: TurnBudgets,
+    /// Frames of the current round; empty between rounds.
+    round: Vec<Arc<Frame>>,
+    /// Arrival of the oldest frame of each chunk written since the last report.
+    written: Vec<Stamp>,
+    encoder: Encoder,
+    inbound: InboundReader,
+    read_buffer: Box<[u8]>,
+    /// Every session is to end.
+    draining: Option<Draining>,
+    sweep_tick: usize,
+    load: Arc<ShardLoad>,
+    meters: ShardMeters,
+}
+
+impl<S: Socket> Shard<S> {
+    /// `mailbox` takes the answers to clients' requests to the upstream; they come back by `answered`.
+    pub fn new(
+        settings: Settings,
+        bus: BusHandles,
+        mailbox: Mailbox,
+        load: Arc<ShardLoad>,
+        meters: ShardMeters,
+    ) -> Self {
+        let mut lanes = Lanes::default();
+        Shard {
+            settings,
+            sessions: Sessions::new(),
+            log: LogCursor::new(bus.reader, &mut lanes),
+            lanes,
+            requests: PendingRequests::new(bus.requests, mailbox),
+            demand: TopicDemand::new(bus.interest),
+            scanner: Scanner::default(),
+            budgets: TurnBudgets::default(),
+            round: Vec::new(),
+            written: Vec::new(),
+            encoder: Encoder::new(settings.compression_level),
+            inbound: InboundReader { inflater: Inflater::new(), patterns_max: settings.patterns_max },
+            read_buffer: vec![0; 16 * 1024].into(),
+            draining: None,
+            sweep_tick: 0,
+            load,
+            meters,
+        }
+    }
+
+    /// The socket can be read from, or written to again.
+    pub fn ready(&mut self, id: SessionId, readable: bool, now: Stamp) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.readable |= readable;
+        if readable && session.is_throttled(&self.settings) {
+            self.count_throttled(id);
+        }
+        // Many sockets may take more at the same moment: those that catch up have the work of a turn between them.
+        if self.budgets.catch_up.is_spent() && matches!(self.sessions[id].state(), SyncState::Behind(_)) {
+            return self.sessions.enqueue(id);
+        }
+        self.run(id, now);
+    }
+
+    /// Begins the next turn: what is over is cleared, then the sessions that have waited longest have their part. Once
+    /// they have made work for a turn, the others wait for the next.
+    pub fn run_queue(&mut self, now: Stamp) {
+        self.budgets.refill();
+        self.lanes.clear(&mut self.budgets.matches);
+        self.shed_inbound(now);
+        self.shed_unsent();
+        self.drain_part(now);
+        for _ in 0..self.sessions.awaiting_hearing() {
+            let Some(id) = self.next_to_hear() else { break };
+            self.run(id, now);
+        }
+        for _ in 0..self.sessions.queued().min(QUEUE_PART) {
+            let Some(id) = self.next_queued() else { break };
+            self.run(id, now);
+        }
+    }
+
+    fn next_to_hear(&mut self) -> Option<SessionId> {
+        if self.budgets.messages.is_spent() { None } else { self.sessions.pop_awaiting_hearing() }
+    }
+
+    fn next_queued(&mut self) -> Option<SessionId> {
+        if self.budgets.catch_up.is_spent() { None } else { self.sessions.pop_queued() }
+    }
+
+    /// One turn of one session: leave, catch up, or listen.
+    fn run(&mut self, id: SessionId, now: Stamp) {
+        let Some(session) = self.sessions.get(id) else { return };
+        match session.state() {
+            SyncState::Leaving(_) => self.leave(id, now),
+            SyncState::Behind(_) => self.catch_up(id, now),
+            SyncState::InStep { .. } | SyncState::Boarded { .. } | SyncState::Ahead { .. } => {}
+        }
+        self.listen(id, now);
+        self.sessions.count_inbound(id, now);
+    }
+
+    /// Whether there is something to do now, without waiting for an event. An empty shard waits for no frames.
+    pub fn has_work(&self) -> bool {
+        self.sessions.has_work()
+            || self.lanes.has_closing()
+            || self.has_to_drain()
+            || (!self.is_empty() && self.log.has_news())
+    }
+
+    /// The earliest moment at which a paced lane may have something to send, on the monotonic clock.
+    pub fn paced_due_ns(&self) -> u64 {
+        self.lanes.paced_due_ns().unwrap_or(u64::MAX)
+    }
+
+    /// The id that the next session to be adopted will have.
+    pub fn vacant(&self) -> SessionId {
+        self.sessions.vacant()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// Part of the last second in which its thread did not wait.
+    pub fn report_busy(&self, part: f64) {
+        self.meters.busy.set(part);
+    }
+
+    /// Reports how long what was written since the last call has taken; `now` is read after the last write.
+    pub fn report_written(&mut self, now: Stamp) {
+        for received in self.written.drain(..) {
+            self.meters.publish_to_write.record(now.ns_since(received) as f64 / 1e9);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Every key that a profile may have, declared once: the reader refuses what is not here, and docs/PROFILE_KEYS.md
+//! is made of this.
+
+mod connections;
+mod messages;
+
+pub(crate) use crate::profile::keys::connections::{
+    ACK, BACKOFF, CHANNEL, CLIENT, CONNECT, KEEPALIVE, LOGIN, OPEN, PING, REQUEST, RESUME, ROOT, SEND, SIGN, SIGN_KEY,
+    SUBSCRIBE,
+};
+pub(crate) use crate::profile::keys::messages::{BIND, BOOK, CONNECTION_SEQ, DECODE, DELTA_LIMIT, MERGE, ON, SEQ};
+
+/// One key of a section.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key {
+    pub name: &'static str,
+    pub value: &'static str,
+    pub default: &'static str,
+    pub doc: &'static str,
+}
+
+/// The keys of one section.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keys {
+    pub section: &'static str,
+    pub about: &'static str,
+    pub known: &'static [Key],
+    /// Described, but not understood yet.
+    pub later: &'static [&'static str],
+}
+
+impl Keys {
+    pub fn names(&self) -> Vec<&'static str> {
+        self.known.iter().map(|key| key.name).collect()
+    }
+}
+
+const fn key(name: &'static str, value: &'static str, default: &'static str, doc: &'static str) -> Key {
+    Key { name, value, default, doc }
+}
+
+/// All sections, in the order of the reference.
+pub(crate) const ALL: &[&Keys] = &[
+    &ROOT,
+    &CONNECT,
+    &OPEN,
+    &LOGIN,
+    &SIGN,
+    &SIGN_KEY,
+    &KEEPALIVE,
+    &PING,
+    &SUBSCRIBE,
+    &CHANNEL,
+    &ACK,
+    &SEND,
+    &BACKOFF,
+    &RESUME,
+    &CLIENT,
+    &REQUEST,
+    &DECODE,
+    &CONNECTION_SEQ,
+    &ON,
+    &BIND,
+    &SEQ,
+    &MERGE,
+    &BOOK,
+    &DELTA_LIMIT,
+];

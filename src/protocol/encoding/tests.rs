@@ -1,0 +1,71 @@
+//! Encodings say what is documented, and are as small as they can be.
+
+use super::*;
+use crate::wire::deflate::Inflater;
+
+fn payload(bytes: &'static [u8], kind: PayloadKind) -> Payload {
+    Payload { bytes: Bytes::from_static(bytes), kind }
+}
+
+fn envelope(offset: u64, payload: &Payload) -> Envelope<'_> {
+    Envelope { topic: "a.\"b\"", offset: Offset(offset), ts_ms: 9, kind: None, payload }
+}
+
+#[test]
+fn every_encoding_has_a_place_of_its_own() {
+    for (at, encoding) in Encoding::ALL.into_iter().enumerate() {
+        assert_eq!(encoding.index(), at, "{encoding:?}");
+    }
+}
+
+#[test]
+fn an_envelope_holds_the_payload_byte_for_byte() {
+    for (payload, expected) in [
+        (payload(b"{\"p\": 1.500}", PayloadKind::Json), r#"{"topic":"a.\"b\"","offset":7,"ts":9,"data":{"p": 1.500}}"#),
+        (
+            payload(b"say \"hi\"\r\n", PayloadKind::Text),
+            r#"{"topic":"a.\"b\"","offset":7,"ts":9,"data":"say \"hi\"\r\n"}"#,
+        ),
+        (payload(&[0, 255, 16], PayloadKind::Binary), r#"{"topic":"a.\"b\"","offset":7,"ts":9,"data_base64":"AP8Q"}"#),
+    ] {
+        let mut out = Vec::new();
+        put_envelope(&mut out, &envelope(7, &payload));
+        assert_eq!(String::from_utf8(out).as_deref(), Ok(expected));
+    }
+}
+
+#[test]
+fn snapshots_and_deltas_say_so() {
+    let payload = payload(b"1", PayloadKind::Json);
+    for (kind, expected) in [(EnvelopeKind::Snapshot, "snapshot"), (EnvelopeKind::Delta, "delta")] {
+        let mut out = Vec::new();
+        put_envelope(&mut out, &Envelope { topic: "a", kind: Some(kind), ..envelope(7, &payload) });
+        let expected = format!(r#"{{"topic":"a","offset":7,"ts":9,"kind":"{expected}","data":1}}"#);
+        assert_eq!(String::from_utf8(out), Ok(expected));
+    }
+}
+
+#[test]
+fn a_message_between_frames_is_plain_for_envelopes_and_nothing_for_raw() {
+    let text = [b'x'; 200];
+    for encoding in Encoding::ALL {
+        let Encoded { bytes, plain_bytes } = Encoded::message(encoding, &text);
+        let is_raw = encoding.format == Format::Raw;
+        assert_eq!((bytes.len(), plain_bytes), if is_raw { (0, 0) } else { (204, 204) }, "{encoding:?}");
+        assert_eq!(bytes.first(), if is_raw { None } else { Some(&0x81) });
+    }
+}
+
+#[test]
+fn a_deflated_encoding_is_smaller_or_plain() {
+    let mut encoder = Encoder::new(6);
+    let long = payload(&[b'x'; 1000], PayloadKind::Text);
+    let Encoded { bytes: deflated, plain_bytes } =
+        encoder.encode(Encoding::websocket(Format::Raw, true), &envelope(1, &long));
+    assert_eq!(plain_bytes, 1004);
+    assert_eq!(deflated[0], 0xC1);
+    assert_eq!(Inflater::new().inflate(&deflated[2..], 1000).as_deref(), Ok(&long.bytes[..]));
+    let short = payload(b"q7", PayloadKind::Binary);
+    assert_eq!(&encoder.encode(Encoding::websocket(Format::Raw, true), &envelope(2, &short)).bytes[..], b"\x82\x02q7");
+    assert_eq!(encoder.take_made(), [0, 0, 0, 2]);
+}
