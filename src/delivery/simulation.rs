@@ -77,6 +77,11 @@ struct Simulation {
 
 impl Simulation {
     fn new(seed: u64, history: History) -> Simulation {
+        Simulation::counted(seed, history, &Meters::unread())
+    }
+
+    /// As `new`, with metrics of the shard that are read.
+    fn counted(seed: u64, history: History, meters: &Meters) -> Simulation {
         let limits = Limits { ring_frames_max: RING_FRAMES, ring_bytes_max: 1 << 20, topics_max: 100 };
         let (epoch, mut rng) = (Epoch(seed), StdRng::seed_from_u64(seed));
         let (publisher, reader) = bus::open_with_history(epoch, limits, history, &Meters::unread());
@@ -93,7 +98,7 @@ impl Simulation {
             window: WindowSettings { windows_max: 3, members_min: 2, cut_frames_max: 40 },
             ..Settings::lenient()
         };
-        let meters = ShardMeters::new(&Meters::unread(), 0);
+        let meters = ShardMeters::new(meters, 0);
         let mut shard = Shard::new(settings, BusHandles::reading(reader), Arc::new(|_| {}), Arc::default(), meters);
         // So few that most lanes are matched in several turns.
         shard.budgets.matches = Budget::new(5);

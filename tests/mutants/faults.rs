@@ -54,11 +54,12 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "assignment", faults: ASSIGNMENTS },
 ];
 
-const PATH: &str = "src/delivery/catch_up/path.rs";
-const TURNS: &str = "src/delivery/catch_up/turns.rs";
+const SCAN: &str = "src/delivery/catch_up/scan.rs";
+const REPLAY: &str = "src/delivery/catch_up/replay.rs";
+const TURNS: &str = "src/delivery/shard/catch_up.rs";
 const ROUNDS: &str = "src/delivery/shard/rounds.rs";
 const TOPIC_INDEX: &str = "src/delivery/lanes/topic_index.rs";
-const SUBSCRIPTIONS: &str = "src/delivery/sessions/subscriptions.rs";
+const MOVES: &str = "src/delivery/sessions/moves.rs";
 const SHARED_WINDOW: &str = "src/delivery/lanes/window.rs";
 const CODEC_WINDOW: &str = "crates/shared-deflate/src/window.rs";
 const KEPT: &str = "src/bus/retained.rs";
@@ -77,24 +78,24 @@ const TABLE: &str = "src/bus/demand/interest/table.rs";
 
 const SPLICE: &[Fault] = &[
     // The snapshot holds frames that the stream brings again.
-    fault(PATH, "take_while(|frame| frame.offset <= until)", "take_while(|_| true)", SIMULATION),
+    fault(SCAN, "take_while(|frame| frame.offset <= until)", "take_while(|_| true)", SIMULATION),
     // A changed subscription brings again what the session has.
-    fault(PATH, "self.reached.max(sent)", "self.reached", SIMULATION),
+    fault(SCAN, "self.reached.max(sent)", "self.reached", SIMULATION),
     // No current values for a new subscription.
-    fault(SUBSCRIPTIONS, "until: self.cursor, known", "until: Offset::START, known", SIMULATION),
+    fault(MOVES, "until: cursor, known", "until: Offset::START, known", SIMULATION),
     // The rest of a snapshot is lost behind its first slice.
-    fault(PATH, "walk.reached = *offset;", "walk.reached = walk.until;", DELIVERY),
+    fault(SCAN, "scan.reached = *offset;", "scan.reached = scan.until;", DELIVERY),
     // A topic that two patterns of a lane match is delivered twice.
     fault(TOPIC_INDEX, "lanes.dedup();", "", SIMULATION),
     // A shard that starts over misses what was published first after its cursor.
-    fault(ROUNDS, "newest.offset > since {", "newest.offset > since.next() {", SIMULATION),
+    fault("src/delivery/shard/log_cursor.rs", "newest.offset > since {", "newest.offset > since.next() {", SIMULATION),
 ];
 
 const CUT: &[Fault] = &[
     // Sessions board without a cut.
     fault(CODEC_WINDOW, "self.deflater.cut();", "", WINDOW),
     // All that board have the place of the first.
-    fault(ROUNDS, "cut.board(id) as u32 }", "cut.board(id) as u32 * 0 }", SIMULATION),
+    fault("src/delivery/lanes/windows.rs", "cut.board(session) as u32", "cut.board(session) as u32 * 0", SIMULATION),
     // A cut is due too early, one message too late, and ever sooner.
     fault(CODEC_WINDOW, " * self.members.len() as u64;", ";", WINDOW),
     fault(CODEC_WINDOW, "self.messages_waited < u64::from", "self.messages_waited <= u64::from", WINDOW),
@@ -102,36 +103,36 @@ const CUT: &[Fault] = &[
     // Notices enter the window.
     fault(SHARED_WINDOW, "if frame.is_note() {", "if false {", SIMULATION),
     // A window that is closed goes on counting, so that in the end there is none for anyone.
-    fault(ROUNDS, "self.windows -= 1;", "", SIMULATION),
+    fault("src/delivery/lanes/windows.rs", "self.windows -= 1;", "", SIMULATION),
 ];
 
 const CATCH_UP: &[Fault] = &[
     // What a base has superseded is replayed.
-    fault(PATH, "Ordering::Less if is_part => None", "Ordering::Less if is_part => Some(frame)", SIMULATION),
+    fault(REPLAY, "Ordering::Less if is_part => None", "Ordering::Less if is_part => Some(frame)", SIMULATION),
     // Who resumes at a base gets only the last change.
-    fault(PATH, "Ordering::Equal => Some(base.whole())", "Ordering::Equal => Some(frame)", SIMULATION),
+    fault(REPLAY, "Ordering::Equal => Some(base.whole())", "Ordering::Equal => Some(frame)", SIMULATION),
     // A frame between walk and stream is lost.
-    fault(PATH, "        behind.cursor = next;", "        behind.cursor = next.next();", SIMULATION),
+    fault(REPLAY, "catch_up.cursor = next;", "catch_up.cursor = next.next();", SIMULATION),
     // A paced session gets again what it had before it fell behind.
-    fault(TURNS, "if cursor > pace.position", "if cursor < pace.position", SIMULATION),
+    fault(TURNS, "sent > lane.position(cursor)", "sent < lane.position(cursor)", SIMULATION),
     // A client of another epoch is taken for one of this one, and the other way round.
-    fault(SUBSCRIPTIONS, "since.epoch != self.reader.epoch()", "since.epoch == self.reader.epoch()", DELIVERY),
+    fault("src/protocol/command.rs", "if since.epoch != epoch {", "if since.epoch == epoch {", DELIVERY),
     // A cursor at the head is refused.
-    fault(SUBSCRIPTIONS, "if since.offset > head {", "if since.offset >= head {", DELIVERY),
+    fault("src/protocol/command.rs", "if since.offset > head {", "if since.offset >= head {", DELIVERY),
     // Lossless clients are skipped over, others are not.
-    fault(TURNS, "session.policy == Policy::Lossless", "session.policy != Policy::Lossless", SIMULATION),
+    fault(TURNS, "policy == Policy::Lossless;", "policy != Policy::Lossless;", SIMULATION),
 ];
 
 const SKIPS: &[Fault] = &[
     // Nothing is said of what was skipped.
-    fault(TURNS, "if lane.topics.newest <= from && ", "if ", SIMULATION),
+    fault(TURNS, "if newest <= from && ", "if ", SIMULATION),
     // The range begins with a frame that was delivered, or ends before its last.
     fault(TURNS, "from: from.next(), to", "from, to", SIMULATION),
     fault(TURNS, "to: position, reason", "to: from.next(), reason", SIMULATION),
     // The wrong one is blamed.
     fault(TURNS, "(\"slow\", ", "(\"overrun\", ", SIMULATION),
     fault(TURNS, "(\"expired\", ", "(\"slow\", ", SIMULATION),
-    fault(ROUNDS, "behind.cause = CatchUpCause::Overrun;", "", SIMULATION),
+    fault(ROUNDS, "catch_up.cause = CatchUpCause::Overrun;", "", SIMULATION),
     // Skips are not counted.
     fault(TURNS, "counter.increment(1);", "counter.increment(0);", SIMULATION),
 ];
@@ -279,7 +280,12 @@ const LIMITS: &[Fault] = &[
         "by_age.sort_unstable_by_key(|(since_ns, _)| u64::MAX - *since_ns);",
         COMMANDS,
     ),
-    fault("src/delivery/sessions/client_requests.rs", ".asked >= max {", ".asked > max {", COMMANDS),
+    fault(
+        "src/delivery/sessions/pending_requests.rs",
+        ".in_second >= per_second_max {",
+        ".in_second > per_second_max {",
+        COMMANDS,
+    ),
     fault(
         "src/bus/publisher.rs",
         "self.living >= self.limits.topics_max",
@@ -289,7 +295,7 @@ const LIMITS: &[Fault] = &[
     // A client that takes nothing stays for ever.
     fault(
         "src/delivery/shard/sweep.rs",
-        "} else if passed(session.blocked_ns, self.settings.write_deadline)",
+        "} else if passed(session.blocked_ns(), self.settings.write_deadline)",
         "} else if passed(0, self.settings.write_deadline)",
         DELIVERY,
     ),

@@ -29,7 +29,7 @@ fn a_value_right_behind_the_cursor_of_an_overrun_shard_is_not_lost() {
 #[test]
 fn a_client_that_joins_between_two_moments_of_its_pace_gets_each_value_once() {
     let mut world = Simulation::new(1, History::default());
-    world.shard.matches_per_turn = 1000;
+    world.shard.budgets.matches = Budget::new(1000);
     let every = Some(Duration::from_millis(50));
     let terms = || SessionOptions { patterns: patterns(">"), every, ..SessionOptions::default() };
     world.adopt(terms());
@@ -75,8 +75,7 @@ fn after_a_long_lag_a_lossless_client_is_replayed_to_and_another_learns_what_it_
 fn a_skip_is_counted_with_its_reason() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let prometheus = recorder.handle();
-    let mut world = Simulation::new(1, History::default());
-    world.shard.meters = ShardMeters::new(&Meters::new(Arc::new(recorder)), 0);
+    let mut world = Simulation::counted(1, History::default(), &Meters::new(Arc::new(recorder)));
     (0..2 * RING_FRAMES).for_each(|_| world.publish_on("a.x", ModelKind::Value, 1));
     world.settle();
     let since = Some(Cursor { epoch: world.epoch, offset: Offset(1) });
