@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use fanline::bus::retention::Retention;
 use fanline::delivery::handoff::SessionOptions;
-use fanline::delivery::lanes::window::WindowSettings;
+use fanline::delivery::settings::WindowSettings;
 use fanline::protocol::encoding::{Format, Payload, PayloadKind};
 use fanline::wire::negotiate::Agreement;
 use fanline::words::metrics::Meters;

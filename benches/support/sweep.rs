@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fanline::delivery::lanes::window::WindowSettings;
+use fanline::delivery::settings::WindowSettings;
 use fanline::protocol::encoding::{Encoder, Encoding, Envelope, Format, Payload, PayloadKind};
 use fanline::wire::deflate::{Deflater, WINDOW_BITS_MAX};
 use fanline::wire::frame::{Opcode, put_deflated};

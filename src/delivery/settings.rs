@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::delivery::lanes::window::WindowSettings;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Threads that own sessions; at least 1.
@@ -56,6 +54,17 @@ pub struct Settings {
     pub window: WindowSettings,
     /// The feed is the simulated market; `welcome` says so.
     pub simulated: bool,
+}
+
+/// When a lane gets a shared window, and how long one waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowSettings {
+    /// Windows of one shard at most; 0 for none. Each costs about 300 KiB.
+    pub windows_max: usize,
+    /// Sessions in step that a lane must have to get a window; it loses the window below half of that.
+    pub members_min: usize,
+    /// Frames for which sessions wait to board at most.
+    pub cut_frames_max: u32,
 }
 
 impl Settings {

@@ -24,9 +24,9 @@ use crate::delivery::budget::Budget;
 use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::catch_up::scan::Scanner;
 use crate::delivery::handoff::SessionOptions;
-use crate::delivery::lanes::window::WindowSettings;
 use crate::delivery::meters::ShardMeters;
 use crate::delivery::settings::Settings;
+use crate::delivery::settings::WindowSettings;
 use crate::delivery::shard::Shard;
 use crate::protocol::command::Policy;
 use crate::protocol::encoding::{Format, Payload, PayloadKind};
@@ -77,11 +77,10 @@ struct Simulation {
 
 impl Simulation {
     fn new(seed: u64, history: History) -> Simulation {
-        Simulation::counted(seed, history, &Meters::unread())
+        Simulation::metered(seed, history, &Meters::unread())
     }
 
-    /// As `new`, with metrics of the shard that are read.
-    fn counted(seed: u64, history: History, meters: &Meters) -> Simulation {
+    fn metered(seed: u64, history: History, meters: &Meters) -> Simulation {
         let limits = Limits { ring_frames_max: RING_FRAMES, ring_bytes_max: 1 << 20, topics_max: 100 };
         let (epoch, mut rng) = (Epoch(seed), StdRng::seed_from_u64(seed));
         let (publisher, reader) = bus::open_with_history(epoch, limits, history, &Meters::unread());

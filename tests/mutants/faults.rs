@@ -26,7 +26,7 @@ const fn fault(file: &'static str, old: &'static str, new: &'static str, tests: 
 const SIMULATION: Tests = ("-p fanline --lib", "delivery::simulation");
 const DELIVERY: Tests = ("-p fanline --lib", "delivery::");
 const WINDOW: Tests = ("-p shared-deflate --lib", "window::");
-const COMMANDS: Tests = ("-p fanline --lib", "delivery::sessions");
+const COMMANDS: Tests = ("-p fanline --lib", "delivery::s");
 const RETAINED: Tests = ("-p fanline --lib", "bus::retained");
 const PUBLISHER: Tests = ("-p fanline --lib", "bus::publisher");
 const DEMAND: Tests = ("-p fanline --lib", "bus::demand");
@@ -57,9 +57,12 @@ pub const KINDS: &[Kind] = &[
 const SCAN: &str = "src/delivery/catch_up/scan.rs";
 const REPLAY: &str = "src/delivery/catch_up/replay.rs";
 const TURNS: &str = "src/delivery/shard/catch_up.rs";
+const MOVES: &str = "src/delivery/sessions/moves.rs";
+const LOG_CURSOR: &str = "src/delivery/shard/log_cursor.rs";
+const WINDOWS: &str = "src/delivery/lanes/windows.rs";
+const COMMAND: &str = "src/protocol/command.rs";
 const ROUNDS: &str = "src/delivery/shard/rounds.rs";
 const TOPIC_INDEX: &str = "src/delivery/lanes/topic_index.rs";
-const MOVES: &str = "src/delivery/sessions/moves.rs";
 const SHARED_WINDOW: &str = "src/delivery/lanes/window.rs";
 const CODEC_WINDOW: &str = "crates/shared-deflate/src/window.rs";
 const KEPT: &str = "src/bus/retained.rs";
@@ -88,14 +91,14 @@ const SPLICE: &[Fault] = &[
     // A topic that two patterns of a lane match is delivered twice.
     fault(TOPIC_INDEX, "lanes.dedup();", "", SIMULATION),
     // A shard that starts over misses what was published first after its cursor.
-    fault("src/delivery/shard/log_cursor.rs", "newest.offset > since {", "newest.offset > since.next() {", SIMULATION),
+    fault(LOG_CURSOR, "newest.offset > since {", "newest.offset > since.next() {", SIMULATION),
 ];
 
 const CUT: &[Fault] = &[
     // Sessions board without a cut.
     fault(CODEC_WINDOW, "self.deflater.cut();", "", WINDOW),
     // All that board have the place of the first.
-    fault("src/delivery/lanes/windows.rs", "cut.board(session) as u32", "cut.board(session) as u32 * 0", SIMULATION),
+    fault(MOVES, "SyncState::Boarded { slot };", "SyncState::Boarded { slot: slot * 0 };", SIMULATION),
     // A cut is due too early, one message too late, and ever sooner.
     fault(CODEC_WINDOW, " * self.members.len() as u64;", ";", WINDOW),
     fault(CODEC_WINDOW, "self.messages_waited < u64::from", "self.messages_waited <= u64::from", WINDOW),
@@ -103,7 +106,7 @@ const CUT: &[Fault] = &[
     // Notices enter the window.
     fault(SHARED_WINDOW, "if frame.is_note() {", "if false {", SIMULATION),
     // A window that is closed goes on counting, so that in the end there is none for anyone.
-    fault("src/delivery/lanes/windows.rs", "self.windows -= 1;", "", SIMULATION),
+    fault(WINDOWS, "self.windows -= 1;", "", SIMULATION),
 ];
 
 const CATCH_UP: &[Fault] = &[
@@ -112,15 +115,15 @@ const CATCH_UP: &[Fault] = &[
     // Who resumes at a base gets only the last change.
     fault(REPLAY, "Ordering::Equal => Some(base.whole())", "Ordering::Equal => Some(frame)", SIMULATION),
     // A frame between walk and stream is lost.
-    fault(REPLAY, "catch_up.cursor = next;", "catch_up.cursor = next.next();", SIMULATION),
+    fault(REPLAY, "        catch_up.cursor = next;", "        catch_up.cursor = next.next();", SIMULATION),
     // A paced session gets again what it had before it fell behind.
     fault(TURNS, "sent > lane.position(cursor)", "sent < lane.position(cursor)", SIMULATION),
     // A client of another epoch is taken for one of this one, and the other way round.
-    fault("src/protocol/command.rs", "if since.epoch != epoch {", "if since.epoch == epoch {", DELIVERY),
+    fault(COMMAND, "since.epoch != epoch", "since.epoch == epoch", DELIVERY),
     // A cursor at the head is refused.
-    fault("src/protocol/command.rs", "if since.offset > head {", "if since.offset >= head {", DELIVERY),
+    fault(COMMAND, "if since.offset > head {", "if since.offset >= head {", DELIVERY),
     // Lossless clients are skipped over, others are not.
-    fault(TURNS, "policy == Policy::Lossless;", "policy != Policy::Lossless;", SIMULATION),
+    fault(TURNS, "policy == Policy::Lossless", "policy != Policy::Lossless", SIMULATION),
 ];
 
 const SKIPS: &[Fault] = &[

@@ -57,7 +57,7 @@ impl TopicsByOffset {
         looked
     }
 
-    pub fn note_use(&mut self, now_ns: u64) {
+    pub fn mark_used(&mut self, now_ns: u64) {
         self.used_ns = now_ns;
     }
 

@@ -112,8 +112,8 @@ impl Scanner {
     }
 
     /// The sorted list is still needed.
-    pub fn note_use(&mut self, now_ns: u64) {
-        self.sorted.note_use(now_ns);
+    pub fn mark_used(&mut self, now_ns: u64) {
+        self.sorted.mark_used(now_ns);
     }
 
     /// Gives the memory of the sorted list back once it is not needed any more.

@@ -49,7 +49,7 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.lanes.len()
     }
 
@@ -160,7 +160,7 @@ impl Lanes {
     }
 
     /// Something is sent to all in step.
-    pub fn note_sent(&mut self, id: LaneId, now: Stamp) {
+    pub fn mark_sent(&mut self, id: LaneId, now: Stamp) {
         self.lane_mut(id).sent_ns = now.mono_ns;
     }
 

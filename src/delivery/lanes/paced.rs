@@ -96,7 +96,7 @@ impl Lanes {
 }
 
 impl News {
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.frames.len()
     }
 

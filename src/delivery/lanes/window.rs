@@ -13,18 +13,8 @@ use crate::bus::frame::Frame;
 use crate::delivery::chunk::{Chunk, Compression};
 use crate::delivery::lanes::lane_key::LaneKey;
 use crate::delivery::session_id::SessionId;
+use crate::delivery::settings::WindowSettings;
 use crate::protocol::encoding::Encoder;
-
-/// When a lane gets a shared window, and how long one waits for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WindowSettings {
-    /// Windows of one shard at most; 0 for none. Each costs about 300 KiB.
-    pub windows_max: usize,
-    /// Sessions in step that a lane must have to get a window; it loses the window below half of that.
-    pub members_min: usize,
-    /// Frames for which sessions wait to board at most.
-    pub cut_frames_max: u32,
-}
 
 /// A lane's window; each session on board knows its slot.
 pub type Window = SharedWindow<SessionId>;

@@ -7,13 +7,13 @@ use crate::delivery::lanes::lane::SlotList;
 use crate::delivery::lanes::lane_key::CompressionMode;
 use crate::delivery::lanes::topic_index::LaneId;
 use crate::delivery::lanes::window;
-use crate::delivery::lanes::window::WindowSettings;
+use crate::delivery::settings::WindowSettings;
 use crate::protocol::encoding::Encoder;
 
 impl Lanes {
     /// Before so many frames: gives the lane a window if it pays, and cuts it if that pays; then all in step board. Gives
     /// the first slot that they have there.
-    pub fn board(&mut self, id: LaneId, frames: usize, level: u32, settings: &WindowSettings) -> Option<u32> {
+    pub fn cut_window(&mut self, id: LaneId, frames: usize, level: u32, settings: &WindowSettings) -> Option<u32> {
         let lane = &mut self.lanes[id.0 as usize];
         let waiting = lane.in_step.len();
         if lane.key.compression != CompressionMode::Window || waiting == 0 {

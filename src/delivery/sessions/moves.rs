@@ -89,14 +89,14 @@ impl<S: Socket> Sessions<S> {
     }
 
     /// All sessions from this slot on have boarded the lane's window.
-    pub fn note_boarded(&mut self, lane: &Lane, first: u32) {
+    pub fn set_boarded(&mut self, lane: &Lane, first: u32) {
         for (slot, id) in (first..).zip(&lane.slots(SlotList::Boarded)[first as usize..]) {
             self.sessions[id.0].state = SyncState::Boarded { slot };
         }
     }
 
     /// All sessions from this slot on are in step without the window that they were on board of.
-    pub fn note_disembarked(&mut self, lane: &Lane, first: u32) {
+    pub fn set_disembarked(&mut self, lane: &Lane, first: u32) {
         for (slot, id) in (first..).zip(&lane.slots(SlotList::InStep)[first as usize..]) {
             self.sessions[id.0].state = SyncState::InStep { slot };
         }

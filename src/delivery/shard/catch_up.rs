@@ -137,7 +137,7 @@ impl<S: Socket> Shard<S> {
         let (progress, looked) = self.scanner.next_slice(scan, lane, sources, &mut self.encoder);
         let slice_work = if matches!(progress, ScanProgress::Unsorted) { 0 } else { SLICE_WORK };
         self.budgets.catch_up.spend(looked + slice_work);
-        self.scanner.note_use(now.mono_ns);
+        self.scanner.mark_used(now.mono_ns);
         let next = match progress {
             ScanProgress::Chunk(chunk) => Next::Send(chunk),
             ScanProgress::Nothing => Next::Nothing,

@@ -66,9 +66,9 @@ pub fn start(parts: ShardParts, meters: &Meters) -> io::Result<(ShardSender, Joi
             let _ = waker.wake();
         }))
     };
-    let (frames_bell, mail_bell) = (doorbell(waker.clone()), doorbell(waker));
-    parts.bus.reader.hang(frames_bell.clone());
-    let (sender, mail) = ShardSender::new(mail_bell.clone());
+    let (frames_doorbell, mail_doorbell) = (doorbell(waker.clone()), doorbell(waker));
+    parts.bus.reader.hang(frames_doorbell.clone());
+    let (sender, mail) = ShardSender::new(mail_doorbell.clone());
     let meters = ShardMeters::new(meters, parts.number);
     let answers = sender.clone();
     let mailbox: Mailbox = Arc::new(move |reply| {
@@ -80,8 +80,8 @@ pub fn start(parts: ShardParts, meters: &Meters) -> io::Result<(ShardSender, Joi
         shard,
         poll,
         mail,
-        frames_bell,
-        mail_bell,
+        frames_doorbell,
+        mail_doorbell,
         clock: parts.clock,
         load,
         pulse,
@@ -99,8 +99,8 @@ struct EventLoop {
     poll: Poll,
     mail: Receiver<ShardMessage>,
     /// Rung for each frame, unless the shard has no sessions: then it follows only when the next one comes.
-    frames_bell: Arc<Doorbell>,
-    mail_bell: Arc<Doorbell>,
+    frames_doorbell: Arc<Doorbell>,
+    mail_doorbell: Arc<Doorbell>,
     clock: Clock,
     load: Arc<ShardLoad>,
     /// Beats once a turn, and so at least once a `TICK`.
@@ -130,10 +130,10 @@ impl EventLoop {
         let mut events = Events::with_capacity(EVENTS);
         let mut ticked = self.clock.now();
         while !self.stopped {
-            self.mail_bell.doze();
+            self.mail_doorbell.doze();
             self.read_mail();
             if !self.shard.is_empty() {
-                self.frames_bell.doze();
+                self.frames_doorbell.doze();
             }
             let before = self.clock.now();
             if let Err(error) = self.poll.poll(&mut events, Some(self.timeout(ticked, before)))
@@ -141,8 +141,8 @@ impl EventLoop {
             {
                 return Err(error);
             }
-            self.frames_bell.rouse();
-            self.mail_bell.rouse();
+            self.frames_doorbell.rouse();
+            self.mail_doorbell.rouse();
             let now = self.clock.now();
             self.pulse.beat(now);
             self.waited_ns += now.ns_since(before);

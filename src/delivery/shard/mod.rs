@@ -69,7 +69,7 @@ pub struct Shard<S> {
     draining: Option<Draining>,
     sweep_tick: usize,
     load: Arc<ShardLoad>,
-    meters: ShardMeters,
+    pub(in crate::delivery) meters: ShardMeters,
 }
 
 impl<S: Socket> Shard<S> {

@@ -21,7 +21,7 @@ impl<S: Socket> Shard<S> {
     /// False if there was more than so many frames.
     fn flush_lane(&mut self, lane: LaneId, frames_left: &mut usize, now: Stamp) -> bool {
         let Some(mut news) = self.lanes.take_news(lane, *frames_left) else { return true };
-        *frames_left = frames_left.saturating_sub(news.len().max(1));
+        *frames_left = frames_left.saturating_sub(news.count().max(1));
         while let Some((until, frames)) = news.next_part() {
             // Members may end, and with the last one the lane, while a part is delivered.
             if !self.lanes.advance(lane, until) {

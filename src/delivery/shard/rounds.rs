@@ -71,8 +71,9 @@ impl<S: Socket> Shard<S> {
     /// Sends frames to everyone in step: one chunk to those on board of the lane's window, one to all others.
     pub(super) fn deliver_frames(&mut self, lane: LaneId, frames: &[&Frame], now: Stamp) {
         let count = frames.iter().filter(|frame| !frame.is_note()).count();
-        if let Some(first) = self.lanes.board(lane, count, self.settings.compression_level, &self.settings.window) {
-            self.sessions.note_boarded(&self.lanes[lane], first);
+        if let Some(first) = self.lanes.cut_window(lane, count, self.settings.compression_level, &self.settings.window)
+        {
+            self.sessions.set_boarded(&self.lanes[lane], first);
             self.meters.cuts.increment(1);
         }
         if let Some(chunk) = self.lanes.window_chunk(lane, frames, &mut self.encoder) {
@@ -100,7 +101,7 @@ impl<S: Socket> Shard<S> {
             // Nothing but topic statuses, in the raw format.
             return;
         }
-        self.lanes.note_sent(lane_id, now);
+        self.lanes.mark_sent(lane_id, now);
         let lane = &self.lanes[lane_id];
         let recipients = lane.slots(list);
         let mut stragglers: Vec<(SessionId, Taken)> = Vec::new();

@@ -28,7 +28,7 @@ impl<S: Socket> Shard<S> {
         }
         for lane in self.lanes.with_poor_window(self.settings.window.members_min) {
             let first = self.lanes.close_window(lane);
-            self.sessions.note_disembarked(&self.lanes[lane], first);
+            self.sessions.set_disembarked(&self.lanes[lane], first);
         }
         self.scanner.drop_unused(now.mono_ns);
         self.lanes.count_places();
@@ -41,7 +41,7 @@ impl<S: Socket> Shard<S> {
         self.meters.behind.set(sessions.behind() as f64);
         self.meters.inbound_bytes.set(sessions.inbound_bytes() as f64);
         self.meters.unsent_bytes.set(sessions.unsent_bytes() as f64);
-        self.meters.lanes.set(lanes.len() as f64);
+        self.meters.lanes.set(lanes.count() as f64);
         self.meters.lane_bytes.set(lanes.bytes() as f64);
         self.meters.wildcards.set(lanes.index().wildcards() as f64);
         self.meters.windows.set(lanes.windows() as f64);

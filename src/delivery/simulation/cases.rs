@@ -75,7 +75,7 @@ fn after_a_long_lag_a_lossless_client_is_replayed_to_and_another_learns_what_it_
 fn a_skip_is_counted_with_its_reason() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let prometheus = recorder.handle();
-    let mut world = Simulation::counted(1, History::default(), &Meters::new(Arc::new(recorder)));
+    let mut world = Simulation::metered(1, History::default(), &Meters::new(Arc::new(recorder)));
     (0..2 * RING_FRAMES).for_each(|_| world.publish_on("a.x", ModelKind::Value, 1));
     world.settle();
     let since = Some(Cursor { epoch: world.epoch, offset: Offset(1) });
