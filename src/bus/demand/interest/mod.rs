@@ -331,6 +331,13 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_that_is_given_back_makes_room() {
+        let interest = open(1);
+        drop(interest.claim(patterns(&["a"])).expect("room"));
+        assert!(interest.claim(patterns(&["b"])).is_ok(), "nobody wants `a` any more");
+    }
+
+    #[test]
     fn the_drains_always_add_up_to_what_is_wanted() {
         let mut rng = StdRng::seed_from_u64(7);
         let interest = open(20);
