@@ -20,7 +20,6 @@ use fanline::bus::{self, Limits};
 use fanline::delivery::bus_handles::BusHandles;
 use fanline::delivery::handoff::{Handoff, SessionOptions};
 use fanline::delivery::settings::Settings;
-use fanline::delivery::settings::WindowSettings;
 use fanline::delivery::shards::{Delivery, ShardThreads};
 use fanline::protocol::encoding::{Payload, PayloadKind};
 use fanline::settings::table::{ServerLimits, Slow};

@@ -8,7 +8,8 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use fanline::simulator::market::{Market, MarketSettings};
+use fanline::settings::table::MarketSettings;
+use fanline::simulator::market::Market;
 use serde::Deserialize;
 use serde_json::json;
 
