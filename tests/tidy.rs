@@ -88,11 +88,10 @@ const OLD_WORDS: &[&str] = &[
 ];
 
 /// The same, in names alone: in a sentence they are good English.
-const OLD_NAMES: &[&str] = &["seat", "seats", "board", "bell", "bells", "note", "notes", "keeping", "press", "door"];
+const OLD_NAMES: &[&str] = &["seat", "seats", "bell", "bells", "note", "notes", "keeping", "press", "door"];
 
 /// Rooms whose words are still being changed.
-const ROOMS_OF_OLD_WORDS: &[&str] =
-    &["intake", "delivery", "protocol", "profile", "wire", "json", "app", "check", "config"];
+const ROOMS_OF_OLD_WORDS: &[&str] = &["intake", "profile", "wire", "json", "app", "check", "config"];
 
 /// What a pure room must not know.
 const IMPURE: &[&str] = &["tokio", "mio", "std::net", "Instant", "SystemTime"];
