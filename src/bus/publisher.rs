@@ -258,7 +258,8 @@ impl Publisher {
         self.shared.latest.topic(topic).is_some()
     }
 
-    /// Whether a frame was published on the topic, and the newest at this time or later, on the monotonic clock.
+    /// Whether the newest frame of the topic was received at this time or later, on the monotonic clock. False if the
+    /// topic has no frame.
     pub fn came_since(&self, topic: &str, since_ns: u64) -> bool {
         let current = self.shared.latest.get(topic);
         current.is_some_and(|current| current.count > 0 && current.retained.newest().received.mono_ns >= since_ns)

@@ -124,7 +124,7 @@ fn claim(interest: &Arc<Interest>, key: &LaneKey) -> Result<Option<Claim>, Comma
     }
     interest.claim(key.patterns.clone()).map(Some).map_err(|full| {
         let message = format!(
-            "expected at most {} topics that all clients together are subscribed to by name (limits.topics_max), \
+            "expected at most {} topics that all clients name (limits.topics_max), \
              found more; subscribe to fewer, or try again later",
             full.max
         );

@@ -70,7 +70,7 @@ impl<S: Socket> Shard<S> {
         let places: Vec<Result<usize, usize>> =
             unwanted.iter().map(|pattern| key.patterns.binary_search(pattern)).collect();
         if let Some((_, stranger)) = places.iter().zip(unwanted).find(|(place, _)| place.is_err()) {
-            let message = format!("expected patterns that are subscribed to, found `{stranger}`, which is not");
+            let message = format!("expected subscribed patterns, found `{stranger}`, which is not in force");
             return Err(CommandRefusal::new("not_subscribed", message));
         }
         let unwanted: HashSet<usize> = places.into_iter().flatten().collect();
