@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use fanline::bench::mark;
 use fanline::bus::clock::Clock;
-use fanline::wire::deflate::Inflater;
-use fanline::wire::frame::{Decoder, Message, Opcode, put_frame};
+use shared_deflate::deflate::Inflater;
+use shared_deflate::frame::{Decoder, Message, Opcode, put_frame};
 use serde_json::Value;
 use tokio_tungstenite::tungstenite;
 
