@@ -179,7 +179,7 @@ fn defined_type(line: &str) -> Option<&str> {
 }
 
 #[test]
-fn the_crates_the_wire_and_the_words_are_pure() {
+fn pure_rooms_and_crates_know_no_clock_or_socket() {
     let mut faults = Vec::new();
     let rooms = sources().into_iter();
     let rooms = rooms.filter(|source| ["words", "protocol", "json"].contains(&room_of(&source.path).as_str()));
