@@ -68,5 +68,4 @@ pub mod profile;
 pub mod protocol;
 pub mod settings;
 pub mod simulator;
-pub mod wire;
 pub mod words;

@@ -3,10 +3,10 @@
 //! Most clients are only counted: headers are scanned, payloads are dropped. Those that are followed read every message, for
 //! its age and for gaps between offsets. A followed client holds at most one message of `MESSAGE_BYTES_MAX`.
 
-use crate::wire::deflate::Inflater;
-use crate::wire::frame::Opcode;
-use crate::wire::scan::{FrameHeader, FrameScanner};
 use crate::words::stamp::Stamp;
+use shared_deflate::deflate::Inflater;
+use shared_deflate::frame::Opcode;
+use shared_deflate::scan::{FrameHeader, FrameScanner};
 
 use super::mark;
 use super::tally::ClientTotals;
@@ -183,8 +183,8 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::deflate::Deflater;
-    use crate::wire::frame::{put_close, put_deflated, put_frame};
+    use shared_deflate::deflate::Deflater;
+    use shared_deflate::frame::{put_close, put_deflated, put_frame};
 
     const READING: MessageFields = MessageFields { notices: true, dense: true, age: AgeSource::Mark };
     const NOW: Stamp = Stamp { wall_ms: 1_000, mono_ns: 5_000_000 };

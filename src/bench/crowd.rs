@@ -261,7 +261,7 @@ mod tests {
 
     use super::*;
     use crate::bench::client::AgeSource;
-    use crate::wire::frame::{Opcode, put_frame};
+    use shared_deflate::frame::{Opcode, put_frame};
 
     const READING: MessageFields = MessageFields { notices: false, dense: false, age: AgeSource::Unknown };
 

@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 use tokio_tungstenite::tungstenite;
 
 use crate::bus::clock::Clock;
-use crate::wire::deflate::Inflater;
-use crate::wire::frame::{Decoder, Message, Opcode, put_frame};
+use shared_deflate::deflate::Inflater;
+use shared_deflate::frame::{Decoder, Message, Opcode, put_frame};
 
 use super::options::RateOption;
 use super::speech::Generator;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::wire::frame::{Opcode, put_frame};
+use shared_deflate::frame::{Opcode, put_frame};
 
 /// A `subscribe` as docs/PROTOCOL.md has it, in a client's WireFrame. Its mask is zero, which changes nothing of the payload.
 pub fn subscribe(patterns: &[&str]) -> Vec<u8> {
@@ -24,8 +24,8 @@ pub fn command_bytes(patterns: usize, pattern_bytes: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::deflate::Inflater;
-    use crate::wire::frame::{Decoder, Message};
+    use shared_deflate::deflate::Inflater;
+    use shared_deflate::frame::{Decoder, Message};
 
     #[test]
     fn a_server_reads_what_is_said() {

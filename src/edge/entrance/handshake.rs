@@ -8,7 +8,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::edge::http::answer::HttpRefusal;
-use crate::wire::negotiate::{Agreement, negotiate};
+use shared_deflate::negotiate::{Agreement, negotiate};
 
 /// The subprotocol that is accepted; it need not be offered.
 const SUBPROTOCOL: &str = "fanline.v1";
