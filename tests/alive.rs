@@ -18,7 +18,7 @@ use kit::{DEADLINE, eventually};
 
 /// A server on the simulated market, with a fault that happens once a client has left.
 fn serve_with(fault: &str) -> Program {
-    Program::serve_knowing(&[], &[("SHARDS_COUNT", "2")], &[("PLANTED_FAULT", fault)])
+    Program::serve_knowing(&[], &[("SHARDS_COUNT", "2")], &[("INJECTED_FAULT", fault)])
 }
 
 /// Two clients, each on a shard of its own; the second leaves.
@@ -41,50 +41,50 @@ async fn a_panic_ends_it(part: &str, name_part: &str, first_notice: &str) {
     assert!(!ops.contains(&"live"), "{part}: {notices:?}");
     let goodbye = notices.last().expect("a goodbye");
     assert!(goodbye["op"] == "goodbye" && goodbye["reconnect_ms"].is_u64(), "{part}: {notices:?}");
-    let parts = ["ERROR", &format!("`{name_part}` has panicked: planted"), "the process ends"];
+    let parts = ["ERROR", &format!("`{name_part}` panicked: injected"), "the process ends"];
     let lines = || server.log().lines().filter(|line| parts.iter().all(|part| line.contains(part))).count();
     tokio::task::block_in_place(|| eventually("one line that says why", || (lines() == 1).then_some(())));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[cfg_attr(not(debug_assertions), ignore = "faults are planted in debug builds only")]
+#[cfg_attr(not(debug_assertions), ignore = "faults are injected in debug builds only")]
 async fn a_panic_of_a_shard_ends_the_process_and_its_neighbours_are_told_goodbye() {
     a_panic_ends_it("shard", "shard-1", "goodbye").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[cfg_attr(not(debug_assertions), ignore = "faults are planted in debug builds only")]
+#[cfg_attr(not(debug_assertions), ignore = "faults are injected in debug builds only")]
 async fn a_panic_of_the_feed_ends_the_process_and_clients_learn_that_their_values_are_stale() {
     a_panic_ends_it("feed", "feed", "stale").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[cfg_attr(not(debug_assertions), ignore = "faults are planted in debug builds only")]
+#[cfg_attr(not(debug_assertions), ignore = "faults are injected in debug builds only")]
 async fn a_panic_of_the_edge_ends_the_process() {
     a_panic_ends_it("edge", "edge", "goodbye").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[cfg_attr(not(debug_assertions), ignore = "faults are planted in debug builds only")]
+#[cfg_attr(not(debug_assertions), ignore = "faults are injected in debug builds only")]
 async fn a_panic_where_all_are_watched_ends_the_process() {
     a_panic_ends_it("supervisor", "supervisor", "goodbye").await;
 }
 
 /// The feed sees the market go: clients may learn of that before anything else.
 #[tokio::test(flavor = "multi_thread")]
-#[cfg_attr(not(debug_assertions), ignore = "faults are planted in debug builds only")]
+#[cfg_attr(not(debug_assertions), ignore = "faults are injected in debug builds only")]
 async fn a_panic_of_the_simulated_market_ends_the_process() {
     let mut server = serve_with("simulator panic");
     let mut client = subscribe_and_set_off(&server).await;
     let notices = client.notices_to_the_end().await;
     assert_eq!(server.wait().code(), Some(1));
     assert_eq!(notices.last().map(|notice| &notice["op"]), Some(&"goodbye".into()), "{notices:?}");
-    let told = || server.log().contains("`simulator` has panicked: planted").then_some(());
+    let told = || server.log().contains("`simulator` panicked: injected").then_some(());
     tokio::task::block_in_place(|| eventually("the log says why", told));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[cfg_attr(not(debug_assertions), ignore = "faults are planted in debug builds only")]
+#[cfg_attr(not(debug_assertions), ignore = "faults are injected in debug builds only")]
 async fn a_part_that_hangs_is_told_by_name_and_is_well_again_afterwards() {
     let hang = async |part: &str, name: &str| {
         let server = serve_with(&format!("{part} sleep"));

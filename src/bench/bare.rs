@@ -56,7 +56,7 @@ struct WriterTotals {
 pub fn compare(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Vec<Bare>, BenchError> {
     let FeedSource::Ours { feed, .. } = &plan.source else { return Ok(Vec::new()) };
     let runs = BATCHES.map(|batch| {
-        tell(&format!("the bare loop, {batch} messages a send"));
+        tell(&format!("the bare loop, {batch} messages per send"));
         run(plan, feed, batch)
     });
     runs.into_iter().collect()

@@ -49,7 +49,7 @@ impl Capacity {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut steps: Vec<Measurement> = Vec::new();
         let (mut good, mut bad) = (0, None);
-        let mut limit = "the time for the search was over".to_owned();
+        let mut limit = "the time for the search ran out".to_owned();
         let mut next = CLIENTS_FIRST.min(plan.clients);
         while steps.is_empty() || started.elapsed() + STEP_WHOLE < plan.span {
             let (clients, fault) = match attempt(stage, plan, next, tell) {
@@ -119,7 +119,7 @@ fn fault(step: &Measurement, plan: &Plan) -> Option<String> {
         return Some(format!("the server ended the connection of {} of them", step.ended));
     }
     if step.skips > 0 || missing > 0 {
-        return Some(format!("{missing} deliveries were lost, {} clients told of skips", step.skips));
+        return Some(format!("{missing} deliveries were lost, {} clients received skips", step.skips));
     }
     if step.deliveries == 0 {
         return Some("nothing was delivered".into());
@@ -134,7 +134,7 @@ fn fault(step: &Measurement, plan: &Plan) -> Option<String> {
         (Some(RateOption::PerSecond(rate)), Some(said))
             if ((said + 1) as f64) < RATE_REACHED * rate * STEP.as_secs_f64() =>
         {
-            Some(format!("the feed got rid of {said} messages only, in {} s at {rate} a second", STEP.as_secs()))
+            Some(format!("the feed could send only {said} messages, in {} s at {rate} per second", STEP.as_secs()))
         }
         _ => None,
     }

@@ -46,9 +46,7 @@ pub enum BenchError {
     NotOurFeed { flag: &'static str },
     #[error("expected no server settings together with --target, found `{found}`; that server has its own")]
     SettingsOfTarget { found: String },
-    #[error(
-        "expected `{flag}` with a feed that says something to the clients, found one that does not; leave one of them out"
-    )]
+    #[error("expected a feed with messages for `{flag}`, found a silent one; remove one of the two flags")]
     Silent { flag: &'static str },
     #[error("expected at most {topics} for --topics-each, found {found}; more topics come with --simulate-symbols")]
     TopicsEach { topics: usize, found: usize },
@@ -59,7 +57,7 @@ pub enum BenchError {
          (different sets of patterns), limits.patterns_max or limits.wildcards_max"
     )]
     Refused { refused: u64, clients: usize },
-    #[error("expected latency to search by, found a feed whose messages do not tell it; use --format envelope")]
+    #[error("expected messages with a time to search by latency, found none; use --format envelope")]
     NoLatency,
     #[error(
         "expected to open {needed} files, found a limit of {limit}; raise it (`ulimit -Hn`, as root), or ask for at most \
@@ -72,10 +70,10 @@ pub enum BenchError {
     Feed(#[from] SimulatorError),
     #[error("expected to start the server as a child process, found: {error}")]
     Start { error: io::Error },
-    #[error("expected the server to listen, found that it has ended; the reason is above")]
+    #[error("expected the server to listen, found that it ended; the reason is above")]
     NotListening,
     #[error(
-        "expected the server to connect to the feed of the bench and to read its opening within 20 s each, found that it did not"
+        "expected the server to connect to the bench's feed and read its first messages within 20 s each, found that it did not"
     )]
     NotConnected,
     #[error("{error}; clients connected by then: {connected}")]

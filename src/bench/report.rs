@@ -143,10 +143,10 @@ impl fmt::Display for BenchReport {
             row(f, "bytes per delivery", &format!("{bytes:.1}"))?;
             let resolution = self.latency_resolution.unwrap_or_default();
             let latency =
-                step.latency.map_or("not known of this feed and format".into(), |latency| spread(&latency, resolution));
+                step.latency.map_or("unknown for this feed and format".into(), |latency| spread(&latency, resolution));
             row(f, "latency", &latency)?;
         } else {
-            row(f, "besides", &format!("{} heartbeats and other notices, {} pings", step.notices, step.pings))?;
+            row(f, "besides", &format!("{} heartbeats and other server messages, {} pings", step.notices, step.pings))?;
         }
         row(f, "server", &server(step))?;
         row(f, "load generator", &format!("{:.2} cores", step.generator_cores))?;
@@ -161,7 +161,7 @@ impl fmt::Display for BenchReport {
 
 /// CPU by delivery, or, where there were none, by connection; and memory.
 fn server(step: &Measurement) -> String {
-    let Some(server) = step.server else { return "not known of a server that was not started here".into() };
+    let Some(server) = step.server else { return "unknown for a server that was not started here".into() };
     let cpu = match server.cpu_us_per_delivery {
         Some(us) => format!("{:.2} cores, {us:.3} us of CPU per delivery", server.cores),
         None => {

@@ -31,17 +31,17 @@ use crate::edge::settings::{ConnectionLimits, Settings};
 #[derive(Debug, thiserror::Error)]
 pub enum EdgeError {
     #[error(
-        "expected to listen on `{address}`, found that another program does so; \
+        "expected to listen on `{address}`, found it in use by another program; \
          stop that program or choose another address or port with {flag} (port 0 takes any free one)"
     )]
     AddressInUse { address: SocketAddr, flag: &'static str },
     #[error(
-        "expected to listen on `{address}`, found that this user may not use the port; \
-         choose a port from 1024 on with {flag} or grant CAP_NET_BIND_SERVICE"
+        "expected to listen on `{address}`, found a port this user may not use; \
+         choose a port above 1023 with {flag} or grant CAP_NET_BIND_SERVICE"
     )]
     PortForbidden { address: SocketAddr, flag: &'static str },
     #[error(
-        "expected to listen on `{address}`, found that this machine has no such address; \
+        "expected to listen on `{address}`, found an address this machine does not have; \
          choose 127.0.0.1 or 0.0.0.0 with {flag}"
     )]
     NoSuchAddress { address: SocketAddr, flag: &'static str },

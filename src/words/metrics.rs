@@ -1,6 +1,6 @@
-//! The names under which fanline reports on itself, and the handle through which rooms get their meters.
+//! Names of all metrics, and the handle through which rooms get their meters.
 //!
-//! Every series is declared here once, with its labels and its help text: `/metrics` and docs/METRICS.md both come from
+//! Every series is declared here once, with its labels and its help text. `/metrics` and docs/METRICS.md are made from
 //! this table.
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub struct Metric {
 #[derive(Debug)]
 pub struct MetricLabel {
     pub name: &'static str,
-    /// Every value, where they are known beforehand; else empty.
+    /// All values, if they are known beforehand; else empty.
     pub values: &'static [&'static str],
 }
 
@@ -228,7 +228,7 @@ declare! {
     }
 }
 
-/// Hands out meters of a recorder. Cheap to clone; there is no global one, so that several can live in one process.
+/// Hands out meters of a recorder. Cheap to clone. There is no global one, so several servers can live in one process.
 #[derive(Clone)]
 pub struct Meters {
     recorder: Arc<dyn Recorder + Send + Sync>,
@@ -248,7 +248,7 @@ impl Meters {
         Meters { recorder }
     }
 
-    /// Meters that nobody reads: for tools and tests that need none.
+    /// Meters that nobody reads, for tools and tests.
     pub fn unread() -> Meters {
         Meters::new(Arc::new(metrics::NoopRecorder))
     }

@@ -76,7 +76,7 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
     let by_code = |refusal: HttpRefusal| (refusal.code, refusal);
     let handshake = Handshake::read(request, context.compression).map_err(by_code)?;
     if *context.phase.borrow() != Phase::Serving {
-        let message = "the server is stopping; connect to another one, or again in a few seconds";
+        let message = "the server is stopping; connect to another one, or retry in a few seconds";
         let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message);
         return Err(by_code(refusal.with(header::RETRY_AFTER, "5")));
     }

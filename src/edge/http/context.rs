@@ -72,15 +72,15 @@ impl AnswerContext {
     pub fn deny(&self, denied: Denied) -> HttpRefusal {
         let (reason, message) = match denied {
             Denied::Full(BodyBound::All) => {
-                (REASONS[0], "expected room for another answer (http.answer_bytes_max), found slow readers of others")
+                (REASONS[0], "expected room for another answer (http.answer_bytes_max), found it taken by slow readers")
             }
             Denied::Full(BodyBound::Address) => (
                 REASONS[1],
                 "expected fewer answers on their way to your address (http.answer_bytes_per_address_max); read them first",
             ),
-            Denied::Queue => (REASONS[2], "expected fewer requests that wait for an answer of their own"),
+            Denied::Queue => (REASONS[2], "expected fewer waiting requests"),
             Denied::Failed => {
-                let message = "the answer was not finished; try again";
+                let message = "the answer could not be completed; try again";
                 return HttpRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message);
             }
         };

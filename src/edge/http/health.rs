@@ -84,7 +84,7 @@ pub(in crate::edge) async fn readyz(State(context): State<Arc<AnswerContext>>) -
             state: feed.label(),
             reason: Some("connecting"),
             since_ms: None,
-            message: "no data has arrived from the upstream yet",
+            message: "no data has arrived from the feed yet",
         },
         // Without clients there would never be data: whoever asks must not keep clients away until there are.
         (Phase::Serving, FeedState::Idle { for_clients, message }) => {

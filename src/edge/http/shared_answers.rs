@@ -175,7 +175,7 @@ impl Answers {
                 answer.map_err(Denied::Full)
             }
             Err(error) => {
-                tracing::error!(%error, "a snapshot was not finished");
+                tracing::error!(%error, "a snapshot could not be completed");
                 Err(Denied::Failed)
             }
         };

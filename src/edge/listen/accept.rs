@@ -310,7 +310,7 @@ fn log_accept_error(error: &io::Error, log: &mut RateLimitedLog, started: Instan
     tracing::warn!(
         %error,
         suppressed,
-        "cannot accept connections, trying again; if file descriptors ran out, raise the limit (ulimit -n)"
+        "cannot accept connections, retrying; if file descriptors ran out, raise the limit (ulimit -n)"
     );
 }
 
