@@ -1,5 +1,5 @@
-//! A server is alive or ended, never half of it: a part that ends takes the process along, one that hangs is told, and
-//! neither the log nor a lack of files nor a signal stops what works.
+//! A server is alive or ended, never half of it. A part that ends also ends the process, one that hangs is reported, and
+//! neither the log nor a lack of files nor a signal stops the working parts.
 
 mod kit;
 
@@ -28,7 +28,7 @@ async fn subscribe_and_set_off(server: &Program) -> Client {
     client
 }
 
-/// The worst of what comes when a part ends is that clients take old values for current ones for ever.
+/// The worst outcome of a part's end: clients take old values for current ones, for ever.
 async fn a_panic_ends_it(part: &str, name_part: &str, first_notice: &str) {
     let mut server = serve_with(&format!("{part} panic"));
     let mut client = subscribe_and_set_off(&server).await;
@@ -48,7 +48,7 @@ async fn a_panic_ends_it(part: &str, name_part: &str, first_notice: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(debug_assertions), ignore = "faults are injected in debug builds only")]
-async fn a_panic_of_a_shard_ends_the_process_and_its_neighbours_are_told_goodbye() {
+async fn a_panic_of_a_shard_ends_the_process_and_clients_of_other_shards_receive_a_goodbye() {
     a_panic_ends_it("shard", "shard-1", "goodbye").await;
 }
 
@@ -66,7 +66,7 @@ async fn a_panic_of_the_edge_ends_the_process() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(debug_assertions), ignore = "faults are injected in debug builds only")]
-async fn a_panic_where_all_are_watched_ends_the_process() {
+async fn a_panic_of_the_supervisor_ends_the_process() {
     a_panic_ends_it("supervisor", "supervisor", "goodbye").await;
 }
 
@@ -79,13 +79,13 @@ async fn a_panic_of_the_simulated_market_ends_the_process() {
     let notices = client.notices_to_the_end().await;
     assert_eq!(server.wait().code(), Some(1));
     assert_eq!(notices.last().map(|notice| &notice["op"]), Some(&"goodbye".into()), "{notices:?}");
-    let told = || server.log().contains("`simulator` panicked: injected").then_some(());
-    tokio::task::block_in_place(|| eventually("the log says why", told));
+    let logged = || server.log().contains("`simulator` panicked: injected").then_some(());
+    tokio::task::block_in_place(|| eventually("the log says why", logged));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(debug_assertions), ignore = "faults are injected in debug builds only")]
-async fn a_part_that_hangs_is_told_by_name_and_is_well_again_afterwards() {
+async fn a_part_that_hangs_is_named_and_healthy_again_afterwards() {
     let hang = async |part: &str, name: &str| {
         let server = serve_with(&format!("{part} sleep"));
         assert_eq!(server.get("/healthz").status, 200);
@@ -100,20 +100,20 @@ async fn a_part_that_hangs_is_told_by_name_and_is_well_again_afterwards() {
             assert!(age > 5.0, "{age}");
             let readiness = server.get("/readyz");
             assert_eq!((readiness.status, &readiness.json()["state"]), (503, &"unhealthy".into()));
-            eventually("it is well again", || (server.get("/healthz").status == 200).then_some(()));
-            eventually("the log tells of both", || {
+            eventually("it is healthy again", || (server.get("/healthz").status == 200).then_some(()));
+            eventually("the log reports both", || {
                 let log = server.log();
-                let told = ["no sign of life for 5 s", "signs of life again"];
-                told.iter().all(|line| log.contains(line)).then_some(())
+                let lines = ["no sign of life for 5 s", "signs of life are back"];
+                lines.iter().all(|line| log.contains(line)).then_some(())
             });
         });
     };
     tokio::join!(hang("shard", "shard-1"), hang("feed", "feed"));
 }
 
-/// Trying again would not help, and neither would a restart: the process works, and says what its values are worth.
+/// Neither a retry nor a restart would help. The process works, and reports that its values are stale.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_feed_that_is_refused_for_good_is_not_ready_but_healthy() {
+async fn a_feed_that_is_given_up_is_not_ready_but_healthy() {
     let market = Program::simulate(&[]);
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("alive");
     std::fs::create_dir_all(&folder).expect("a writable target directory");
@@ -243,7 +243,9 @@ fn a_start_that_fails_ends_although_nobody_reads_the_reason() {
 async fn signals_without_a_meaning_end_nothing_and_sigquit_says_goodbye() {
     let mut server = Program::serve(&[], &[]);
     let mut client = Client::of_quotes(&server).await;
-    for (signal, line) in [("HUP", "SIGHUP: nothing to reload yet"), ("USR1", "SIGUSR1"), ("USR2", "SIGUSR2")] {
+    for (signal, line) in
+        [("HUP", "SIGHUP: restart to load a new configuration"), ("USR1", "SIGUSR1"), ("USR2", "SIGUSR2")]
+    {
         server.signal(signal);
         tokio::task::block_in_place(|| eventually(line, || server.log().contains(line).then_some(())));
     }

@@ -193,7 +193,7 @@ fn what_is_wrong_in_a_file_is_refused_with_line_and_remedy() {
         (
             "[upstream]\nbackoff_min = '2m'",
             2,
-            "upstream.backoff_min: expected upstream.backoff_min to be at most upstream.backoff_max, \
+            "upstream.backoff_min: expected upstream.backoff_min up to upstream.backoff_max, \
              found `2m` and `30s`; raise the maximum or lower the minimum",
         ),
     ]
@@ -341,7 +341,7 @@ fn variables_that_cannot_be_meant_for_fanline_are_left_alone_and_named_in_one_li
     let output = fanline(&["check", path], &rows);
     assert!(output.status.success(), "{}", stderr(&output));
     let lines: Vec<String> = stderr(&output).lines().map(Into::into).collect();
-    assert_eq!(lines, [format!("warning: environment variables that are no settings of fanline are ignored: {names}")]);
+    assert_eq!(lines, [format!("warning: ignoring environment variables that are not settings of fanline: {names}")]);
     let output = fanline(&["probe", "ws://127.0.0.1:9", "--seconds", "1"], &rows);
     assert_eq!(output.status.code(), Some(1), "nobody listens there: {}", stderr(&output));
     assert!(fanline(&["--version"], &[("FANLINE_LISTN", "")]).status.success());

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fanline::bench::dial::DialTarget;
-use shared_deflate::deflate::Inflater;
-use shared_deflate::frame::{Decoder, Message, Opcode, put_frame};
+use fanline::wire::deflate::Inflater;
+use fanline::wire::frame::{Decoder, Message, Opcode, put_frame};
 use tokio_tungstenite::tungstenite;
 
 use super::processes::{Processes, bounded};

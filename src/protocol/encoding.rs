@@ -9,9 +9,9 @@ use std::sync::OnceLock;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 
+use crate::wire::deflate::{Deflater, WINDOW_BITS_MAX};
+use crate::wire::frame::{Opcode, put_frame, put_header};
 use crate::words::ids::Offset;
-use shared_deflate::deflate::{Deflater, WINDOW_BITS_MAX};
-use shared_deflate::frame::{Opcode, put_frame, put_header};
 
 /// An upstream payload, exactly as received.
 #[derive(Clone, Debug, PartialEq, Eq)]

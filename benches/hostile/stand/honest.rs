@@ -8,7 +8,7 @@ use fanline::bench::client::{AgeSource, MessageFields};
 use fanline::bench::crowd::{ClientPool, PoolTotals};
 use fanline::bench::dial::DialTarget;
 use fanline::bus::clock::Clock;
-use shared_deflate::frame::{Opcode, put_frame};
+use fanline::wire::frame::{Opcode, put_frame};
 
 use super::line::masked;
 use super::venue::{Said, live_topic};

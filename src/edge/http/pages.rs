@@ -40,7 +40,7 @@ fn send_file(assets: &Assets, path: &str, request: &HeaderMap) -> Option<Respons
     let cache = match freshness {
         Freshness::Immutable => "public, max-age=31536000, immutable",
         Freshness::Current => "public, max-age=300, stale-while-revalidate=86400",
-        // Short: it may be the wrong content for this version, until the rollout is through.
+        // Short: until the rollout is complete it may be the wrong content for this version.
         Freshness::OtherVersion => "public, max-age=60",
     };
     Some(send(asset, request, cache))

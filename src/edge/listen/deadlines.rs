@@ -1,8 +1,8 @@
-//! A connection's course: what it does, and when it has done so for too long.
+//! Deadlines of a connection: what it does, and when it has taken too long.
 //!
-//! The socket tells of bytes that come and of bytes that do not go, the service and the body of an answer tell when it
-//! begins and ends. hyper's own timeout knows no difference between a head that does not end and a connection that
-//! idles, and none at all for a reader that takes nothing.
+//! The socket reports received bytes and blocked writes; the service and the body of an answer report its begin and end.
+//! hyper's own timeout does not distinguish an unfinished head from an idle connection, and ignores readers that take
+//! nothing.
 
 use std::io;
 use std::pin::Pin;
@@ -20,31 +20,31 @@ use tokio::time::Instant;
 use crate::edge::listen::places::ConnectionActivity;
 use crate::edge::settings::ConnectionLimits;
 
-/// An answer that is not through by then is cut, however steadily it is read: 300 KB/s for 32 MiB.
+/// Limit for a whole answer, however steadily it is read: 300 KB/s for 32 MiB.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(120);
 
-/// What is known of a connection. Written by its socket and its answers, read by its task; all are one task.
+/// State of a connection. Its socket and answers write it, its task reads it; all run in one task.
 pub(in crate::edge) struct ConnectionProgress {
     limits: ConnectionLimits,
     state: Mutex<ProgressState>,
 }
 
 struct ProgressState {
-    /// Answers that have begun and not ended.
+    /// Answers under way.
     open: usize,
     asked: bool,
-    /// When the connection came, the last request was complete, the last answer ended, or the next head began.
+    /// When the connection was accepted, the last request was complete, the last answer ended, or the next head began.
     since: Instant,
-    /// Bytes have come since the last answer ended.
+    /// Bytes have arrived since the last answer ended.
     heard: bool,
-    /// Since when the socket takes nothing of what is to be written.
+    /// Since when the socket has taken no bytes to write.
     stuck: Option<Instant>,
-    /// When the second began in which `requests` were made.
+    /// Begin of the second that `requests` counts.
     second: Instant,
     requests: u32,
 }
 
-/// Why a connection is ended: value of the `reason` label.
+/// Why a connection is closed: value of the `reason` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::edge) enum Overdue {
     Header,
@@ -54,7 +54,7 @@ pub(in crate::edge) enum Overdue {
 }
 
 impl ConnectionProgress {
-    /// `since` is when the connection was accepted.
+    /// `since` is the time of the accept.
     pub fn new(limits: ConnectionLimits, since: Instant) -> Arc<ConnectionProgress> {
         let state =
             ProgressState { open: 0, asked: false, since, heard: false, stuck: None, second: since, requests: 0 };
@@ -72,7 +72,7 @@ impl ConnectionProgress {
         }
     }
 
-    /// When the connection is to be ended if nothing changes, and why.
+    /// When and why the connection will be closed if nothing changes.
     pub fn due(&self) -> (Instant, Overdue) {
         let doing = self.doing();
         let (limits, state) = (&self.limits, self.state());
@@ -87,7 +87,7 @@ impl ConnectionProgress {
         }
     }
 
-    /// A request is complete. Until when it has to wait, if there were too many in this second.
+    /// A request is complete. Returns until when it must wait, if there were too many in this second.
     pub fn begin_answer(self: &Arc<ConnectionProgress>) -> (Answering, Option<Instant>) {
         let now = Instant::now();
         let mut state = self.state();
@@ -114,7 +114,7 @@ impl ConnectionProgress {
 
     fn heard(&self) {
         let mut state = self.state();
-        // What comes during an answer is the next request, or nothing that concerns anyone.
+        // Bytes during an answer belong to the next request, if to any.
         if state.open == 0 && state.asked && !state.heard {
             (state.heard, state.since) = (true, Instant::now());
         }
@@ -150,7 +150,7 @@ impl Drop for Answering {
     }
 }
 
-/// The body of an answer, which tells its end by being dropped.
+/// The body of an answer; its drop marks the end.
 pub(in crate::edge) struct TrackedBody {
     body: Body,
     _answering: Answering,
@@ -180,7 +180,7 @@ impl HttpBody for TrackedBody {
     }
 }
 
-/// The socket, which tells of its bytes.
+/// The socket, which records its bytes.
 pub(in crate::edge) struct TrackedSocket {
     socket: TcpStream,
     course: Arc<ConnectionProgress>,

@@ -1,4 +1,4 @@
-//! The listening socket: who may come in, and how long each may take.
+//! The listening socket: which connections are accepted, and how long each may take.
 
 pub(crate) mod accept;
 pub(crate) mod admission;
