@@ -19,7 +19,7 @@ use fanline::bus::retention::Retention;
 use fanline::delivery::handoff::SessionOptions;
 use fanline::delivery::settings::WindowSettings;
 use fanline::protocol::encoding::{Format, Payload, PayloadKind};
-use fanline::wire::negotiate::Agreement;
+use shared_deflate::negotiate::Agreement;
 use fanline::words::metrics::Meters;
 use fanline::words::topic::Pattern;
 use support::{Crowd, Outcome, adopt, measure, start_shard_with};

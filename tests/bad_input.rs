@@ -4,7 +4,7 @@ mod kit;
 
 use std::sync::Arc;
 
-use fanline::wire::deflate::Deflater;
+use shared_deflate::deflate::Deflater;
 use kit::bystander::Bystander;
 use kit::client::Client;
 use kit::http::{HANDSHAKE, ask, refused_upgrade, sum};

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 
-use fanline::wire::deflate::Deflater;
+use shared_deflate::deflate::Deflater;
 use kit::bystander::Bystander;
 use kit::client::Client;
 use kit::eventually;

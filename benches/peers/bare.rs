@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
-use fanline::wire::frame::{Opcode, put_frame};
+use shared_deflate::frame::{Opcode, put_frame};
 use tokio_tungstenite::tungstenite;
 
 const MESSAGES_PER_SEND_MAX: usize = 64;

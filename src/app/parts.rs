@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use crate::config::logs::panic_message;
 
 /// Interval of checks whether a part has ended.
-const GLANCE: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The vital threads that are still running.
 #[derive(Default)]
@@ -55,7 +55,7 @@ impl VitalParts {
         loop {
             match self.0.iter().position(|part| part.thread.is_finished()) {
                 Some(index) => return EndedPart::of(self.0.swap_remove(index)),
-                None => tokio::time::sleep(GLANCE).await,
+                None => tokio::time::sleep(POLL_INTERVAL).await,
             }
         }
     }

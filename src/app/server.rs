@@ -23,11 +23,11 @@ use super::signals::Signals;
 use crate::app::fault_injection::FaultInjection;
 
 /// Shortest interval of log lines about the number of sessions.
-const SESSIONS_GLANCE: Duration = Duration::from_secs(10);
+const SESSIONS_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Interval of checks for signs of life.
-const VITALS_GLANCE: Duration = Duration::from_secs(1);
+const VITALS_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of checks whether a drain is complete.
-const DRAIN_GLANCE: Duration = Duration::from_millis(20);
+const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
 /// Time for clients to read their goodbyes after a part has ended.
 const GOODBYES_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest time from the end of a part to the end of the process, whatever state the other parts are in.
@@ -89,7 +89,7 @@ impl RunningServer {
         self.delivery.drain(self.drain.reconnect_spread);
         let given_up = Instant::now();
         while self.delivery.sessions() > 0 && given_up.elapsed() < GOODBYES_TIMEOUT {
-            std::thread::sleep(DRAIN_GLANCE);
+            std::thread::sleep(DRAIN_INTERVAL);
         }
         self.stop_parts();
         AppError::PartEnded(ended)
@@ -106,7 +106,7 @@ impl RunningServer {
 async fn watch_over(delivery: &Delivery, vitals: &Vitals) -> Infallible {
     let mut sessions_logged = 0;
     let mut missing: Vec<String> = Vec::new();
-    let mut glances = tokio::time::interval(VITALS_GLANCE);
+    let mut glances = tokio::time::interval(VITALS_INTERVAL);
     let mut logged_at = Instant::now();
     loop {
         glances.tick().await;
@@ -119,7 +119,7 @@ async fn watch_over(delivery: &Delivery, vitals: &Vitals) -> Infallible {
         }
         missing = missing_now;
         let sessions = delivery.sessions();
-        if sessions != sessions_logged && logged_at.elapsed() >= SESSIONS_GLANCE {
+        if sessions != sessions_logged && logged_at.elapsed() >= SESSIONS_LOG_INTERVAL {
             tracing::info!(sessions, before = sessions_logged, "sessions connected");
             (sessions_logged, logged_at) = (sessions, Instant::now());
         }
@@ -135,7 +135,7 @@ async fn drain(settings: &Drain, delivery: &Delivery, phase: &watch::Sender<Phas
     delivery.drain(settings.reconnect_spread);
     let everyone_left = async {
         while delivery.sessions() > 0 {
-            tokio::time::sleep(DRAIN_GLANCE).await;
+            tokio::time::sleep(DRAIN_INTERVAL).await;
         }
     };
     if tokio::time::timeout(settings.timeout, everyone_left).await.is_err() {

@@ -1,4 +1,4 @@
-//! What `fanline bench` can be asked for.
+//! The options of `fanline bench`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use crate::protocol::encoding::Format;
 use crate::settings::kind::{SettingKind, SettingValue};
 
-/// Messages a second that a feed says.
+/// Messages per second of a feed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RateOption {
     PerSecond(f64),
@@ -40,7 +40,7 @@ pub struct Options {
     /// How long to measure [default: 10]; with --capacity how long to search [default: 60].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: Option<u64>,
-    /// What every client subscribes to: patterns, separated by commas.
+    /// Patterns that every client subscribes to, separated by commas.
     #[arg(long, value_name = "PATTERNS", default_value = ">")]
     pub topics: String,
     /// Instead: this many topics of the built-in feed for each client, spread evenly over simulate.symbols x 2.
@@ -56,7 +56,7 @@ pub struct Options {
     /// A running fanline, ws://HOST:PORT, instead of one started for this.
     #[arg(long, value_name = "URL")]
     pub target: Option<String>,
-    /// Find out how many clients this machine can serve.
+    /// Find the number of clients this machine can serve.
     #[arg(long)]
     pub capacity: bool,
     /// With --capacity: the highest acceptable 99th percentile of latency.
@@ -106,7 +106,7 @@ impl Serialize for RateOption {
 }
 
 impl FormatName {
-    /// As in the query and in the report.
+    /// The name in queries and reports.
     pub fn as_str(self) -> &'static str {
         match self {
             FormatName::Envelope => "envelope",

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::protocol::command::Policy;
 use crate::protocol::encoding::Format;
-use crate::wire::negotiate::Agreement;
+use shared_deflate::negotiate::Agreement;
 use crate::words::grant::Grant;
 use crate::words::ids::Cursor;
 use crate::words::topic::Pattern;

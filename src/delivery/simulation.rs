@@ -31,7 +31,7 @@ use crate::delivery::shard::Shard;
 use crate::protocol::command::Policy;
 use crate::protocol::encoding::{Format, Payload, PayloadKind};
 use crate::settings::table::{Compression, Heartbeat, ServerLimits, Slow};
-use crate::wire::negotiate::Agreement;
+use shared_deflate::negotiate::Agreement;
 use crate::words::ids::{Cursor, Epoch, Offset};
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;

@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 
-use crate::wire::deflate::{Deflater, WINDOW_BITS_MAX};
-use crate::wire::frame::{Opcode, put_frame, put_header};
+use shared_deflate::deflate::{Deflater, WINDOW_BITS_MAX};
+use shared_deflate::frame::{Opcode, put_frame, put_header};
 use crate::words::ids::Offset;
 
 /// An upstream payload, exactly as received.

@@ -5,9 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use fanline::wire::deflate::{Deflater, WINDOW_BITS_MAX};
-use fanline::wire::frame::{Opcode, put_deflated, put_frame};
-use fanline::wire::scan::FrameScanner;
+use shared_deflate::deflate::{Deflater, WINDOW_BITS_MAX};
+use shared_deflate::frame::{Opcode, put_deflated, put_frame};
+use shared_deflate::scan::FrameScanner;
 use socket2::{Domain, Socket, Type};
 
 use super::field::Field;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::bus::frame::Frame;
 use crate::delivery::chunk::Compression;
 use crate::protocol::encoding::{Encoded, Encoder, Encoding, Format, Framing};
-use crate::wire::deflate::WINDOW_BITS_MAX;
-use crate::wire::negotiate::Agreement;
+use shared_deflate::deflate::WINDOW_BITS_MAX;
+use shared_deflate::negotiate::Agreement;
 use crate::words::topic::Pattern;
 
 /// How frames are compressed for a session.

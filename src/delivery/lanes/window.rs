@@ -55,7 +55,7 @@ mod tests {
     use crate::delivery::handoff::SessionOptions;
     use crate::delivery::harness::{Harness, HarnessClient};
     use crate::delivery::sessions::sync_state::SyncState;
-    use crate::wire::negotiate::Agreement;
+    use shared_deflate::negotiate::Agreement;
     use crate::words::topic::Pattern;
 
     #[test]

@@ -43,7 +43,7 @@ use crate::delivery::shard::placement::ShardLoad;
 use crate::delivery::transport::InboundReader;
 use crate::delivery::transport::socket::Socket;
 use crate::protocol::encoding::Encoder;
-use crate::wire::deflate::Inflater;
+use shared_deflate::deflate::Inflater;
 use crate::words::stamp::Stamp;
 
 /// Sessions of the queue that have a turn before frames are looked for again: more than that live long enough to wait.

@@ -14,7 +14,7 @@ use crate::delivery::handoff::SessionOptions;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::transport::socket::Socket;
 use crate::protocol::encoding::Format;
-use crate::wire::negotiate::Agreement;
+use shared_deflate::negotiate::Agreement;
 use crate::words::topic::Pattern;
 
 /// Both ends of a client's connection.

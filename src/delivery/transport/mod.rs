@@ -11,7 +11,7 @@ pub mod websocket;
 
 use crate::protocol::command::{Command, CommandId, CommandRefusal};
 use crate::protocol::encoding::Framing;
-use crate::wire::deflate::Inflater;
+use shared_deflate::deflate::Inflater;
 use crate::words::goodbye::Goodbye;
 
 /// One session's side of what it and its client speak. It owns no socket.

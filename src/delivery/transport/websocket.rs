@@ -3,7 +3,7 @@
 use crate::delivery::transport::{ClientTransport, InboundError, InboundReader, Received, Said};
 use crate::protocol::command::{CommandRefusal, parse};
 use crate::protocol::encoding::Framing;
-use crate::wire::frame::{DecodeError, Decoder, Message, Opcode, put_close, put_frame, put_header};
+use shared_deflate::frame::{DecodeError, Decoder, Message, Opcode, put_close, put_frame, put_header};
 use crate::words::goodbye::Goodbye;
 
 pub struct WebSocket {

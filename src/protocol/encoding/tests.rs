@@ -1,7 +1,7 @@
 //! Encodings say what is documented, and are as small as they can be.
 
 use super::*;
-use crate::wire::deflate::Inflater;
+use shared_deflate::deflate::Inflater;
 
 fn payload(bytes: &'static [u8], kind: PayloadKind) -> Payload {
     Payload { bytes: Bytes::from_static(bytes), kind }

@@ -4,9 +4,9 @@ use super::ANSWER_BYTES;
 use crate::delivery::budget::MESSAGES_PER_TURN;
 use crate::delivery::handoff::SessionOptions;
 use crate::delivery::harness::{Harness, HarnessClient};
-use crate::wire::deflate::Deflater;
-use crate::wire::frame::{CONTROL_BYTES_MAX, Opcode, put_header};
-use crate::wire::negotiate::Agreement;
+use shared_deflate::deflate::Deflater;
+use shared_deflate::frame::{CONTROL_BYTES_MAX, Opcode, put_header};
+use shared_deflate::negotiate::Agreement;
 
 const PING: &[u8] = br#"{"op":"ping"}"#;
 
