@@ -192,7 +192,7 @@ fn full_pipe() -> (PipeReader, Stdio) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_whose_reader_has_gone_stops_nothing() {
+async fn a_log_without_a_reader_stops_nothing() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     a_server_goes_on_without_its_log(writer, true).await;
@@ -205,7 +205,7 @@ async fn a_log_on_a_full_disk_stops_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_nobody_reads_stops_nothing() {
+async fn an_unread_log_stops_nothing() {
     let (_reader, log) = full_pipe();
     a_server_goes_on_without_its_log(log, false).await;
 }
@@ -230,7 +230,7 @@ fn a_stdout_that_is_full_or_never_read_does_not_stop_the_start() {
 
 /// With a log that nobody reads even the error that ends it can be told to nobody.
 #[test]
-fn a_start_that_fails_ends_although_nobody_reads_the_reason() {
+fn a_failed_start_ends_even_if_nobody_reads_the_reason() {
     let (_reader, log) = full_pipe();
     let holder = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = holder.local_addr().expect("bound").to_string();

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_in_the_words_of_the_server() {
+    fn a_refusal_is_reported_in_the_words_of_the_server() {
         let bytes = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 30\r\n\r\n{\"code\":\"too_many_sessions\"}";
         assert_eq!(answer(bytes), "`HTTP/1.1 503 Service Unavailable`, `{\"code\":\"too_many_sessions\"}`");
         assert_eq!(answer(b""), "the connection was closed without an answer");

@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_reads_makes_room() {
+    fn unread_answers_make_room() {
         let store = store(1000, 1000);
         let unread = answer(&store, 600).expect("room");
         let _next = answer(&store, 600).expect("room");

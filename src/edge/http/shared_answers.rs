@@ -372,7 +372,7 @@ mod tests {
         }
     }
     #[tokio::test]
-    async fn what_everyone_asks_for_goes_first_and_what_nobody_waits_for_is_not_made() {
+    async fn common_answers_go_first_and_unawaited_ones_are_not_made() {
         let (answers, go, made) = answers();
         let ask = |patterns: &'static [&str], address| {
             let answers = answers.clone();
