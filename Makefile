@@ -56,10 +56,10 @@ model:
 		$(CARGO) test --release --locked --manifest-path tests/model/Cargo.toml
 
 mutants:
-	FANLINE_MUTANTS="$(MUTANTS)" $(CARGO) test --locked --test mutants -- --ignored --nocapture every_mutation_is_noticed
+	FANLINE_MUTANTS="$(MUTANTS)" $(CARGO) test --locked --test mutants -- --ignored --nocapture every_planted_fault_is_noticed
 
 mutants-short:
-	$(CARGO) test --locked --test mutants -- --ignored --nocapture a_mutation_of_several_kinds_is_noticed
+	$(CARGO) test --locked --test mutants -- --ignored --nocapture a_planted_fault_of_several_kinds_is_noticed
 
 # In both packages, new inputs go to fuzz/corpus, which is not committed; a finding goes to fuzz/artifacts, and its test to
 # tests/fuzz_findings.rs.

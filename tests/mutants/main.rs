@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const SKIPPED: &[&str] = &["target", ".git", "node_modules", "docs", "corpus", "artifacts"];
 
 #[test]
-fn every_mutation_fits_the_code() {
+fn every_planted_fault_fits_the_code() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let faults = KINDS.iter().flat_map(|kind| kind.faults.iter().map(move |fault| (kind.name, fault)));
     let unfit: Vec<String> = faults.filter_map(|(kind, fault)| planted(root, kind, fault).err()).collect();
@@ -31,7 +31,7 @@ fn every_mutation_fits_the_code() {
 
 #[test]
 #[ignore = "takes half an hour; `make mutants`"]
-fn every_mutation_is_noticed() {
+fn every_planted_fault_is_noticed() {
     let all: Vec<(&str, &Fault)> =
         KINDS.iter().flat_map(|kind| kind.faults.iter().map(move |fault| (kind.name, fault))).collect();
     run(&all);
@@ -40,7 +40,7 @@ fn every_mutation_is_noticed() {
 /// One fault of each kind with quick tests: enough to see that faults are still planted and still noticed.
 #[test]
 #[ignore = "takes three minutes; `make mutants-short`"]
-fn a_mutation_of_several_kinds_is_noticed() {
+fn a_planted_fault_of_several_kinds_is_noticed() {
     let short = ["cut and boarding", "arbitration", "admission", "demand"];
     let chosen = KINDS.iter().filter(|kind| short.contains(&kind.name));
     run(&chosen.map(|kind| (kind.name, &kind.faults[0])).collect::<Vec<_>>());
