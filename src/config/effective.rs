@@ -229,7 +229,7 @@ mod tests {
         let profile = crate::profile::Profile::choose("generic").unwrap_or_else(|error| panic!("{error}"));
         let effective = EffectiveUpstream::new(&Config::default(), profile, "ws://127.0.0.1".into());
         for Decision { setting: name, value, winner } in effective.decisions {
-            let setting = table::find(name).unwrap_or_else(|| panic!("{name} is no setting"));
+            let setting = table::find(name).unwrap_or_else(|| panic!("{name} is not a setting"));
             let Preset::Unset(example) = setting.preset else { panic!("{name} must be unset by default") };
             assert_eq!(winner, Winner::Default, "{name}");
             if let Some(value) = value {

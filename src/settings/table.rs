@@ -205,7 +205,7 @@ settings! {
         linger: Duration = Is("30s"), duration(Duration::ZERO, DAY),
             "With `demand = on`: how long a topic stays subscribed after its last client has left.";
         send: Vec<String> = Is(""), SettingKind::List,
-            "Patterns of topics that clients may `send` to, such as `chat.*`. Messages go to the feed in the server's name, as `[client] send` of the profile says. Empty: none.";
+            "Patterns of topics that clients may `send` to, such as `chat.*`. Messages go to the feed in the server's name, as the profile's `[client] send` defines. Empty: none.";
         request: bool = Is("false"), SettingKind::Switch,
             "Whether clients may `request` answers from the feed, in the server's name.";
     }

@@ -136,7 +136,7 @@ fn parse(line: &[u8]) -> Result<Option<(Option<u64>, Message)>, String> {
     let message = match (line.data, line.b64) {
         (Some(text), None) => Message::Text(Utf8Bytes::from(text)),
         (None, Some(b64)) => {
-            let bytes = BASE64_STANDARD.decode(b64).map_err(|error| format!("`b64` is no base64: {error}"))?;
+            let bytes = BASE64_STANDARD.decode(b64).map_err(|error| format!("`b64` is not base64: {error}"))?;
             Message::Binary(Bytes::from(bytes))
         }
         (Some(_), Some(_)) => return Err("both `data` and `b64` are there".into()),

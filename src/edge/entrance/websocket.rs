@@ -125,7 +125,7 @@ fn check_feed(context: &AnswerContext) -> Result<(), HttpRefusal> {
     }
     let message = format!(
         "expected a live feed for `format=raw` (raw.on_stale), found it stale (`{}`); try again, or use \
-         `format=envelope`, which tells",
+         `format=envelope`, which reports it",
         reason.label()
     );
     let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "feed_stale", message);

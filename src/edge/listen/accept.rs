@@ -2,7 +2,7 @@
 //!
 //! | bound | at the bound |
 //! |---|---|
-//! | slots, in total and per address | `places.rs` |
+//! | slots, in total and per address | `connection_table.rs` |
 //! | `BACKLOG` connections in the kernel's queue | the kernel makes clients retry |
 //! | `HEAD_BYTES_MAX` per request head | 431, and the connection is closed |
 //! | time for a head, between two requests, for an answer | the connection is closed (`deadlines.rs`) |
@@ -29,9 +29,9 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tower_service::Service;
 
+use crate::edge::listen::connection_table::{Accepted, ConnectionSlot, ConnectionTable};
 use crate::edge::listen::deadlines::{ConnectionProgress, Overdue, TrackedBody, TrackedSocket};
 use crate::edge::listen::peer::Peer;
-use crate::edge::listen::places::{Accepted, ConnectionSlot, ConnectionTable};
 use crate::edge::phase::Phase;
 use crate::edge::settings::ConnectionLimits;
 use crate::words::metrics as names;

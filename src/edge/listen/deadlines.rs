@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::edge::listen::places::ConnectionActivity;
+use crate::edge::listen::connection_table::ConnectionActivity;
 use crate::edge::settings::ConnectionLimits;
 
 /// Limit for a whole answer, however steadily it is read: 300 KB/s for 32 MiB.
@@ -36,7 +36,7 @@ struct ProgressState {
     /// When the connection was accepted, the last request was complete, the last answer ended, or the next head began.
     since: Instant,
     /// Bytes have arrived since the last answer ended.
-    heard: bool,
+    receiving: bool,
     /// Since when the socket has taken no bytes to write.
     stuck: Option<Instant>,
     /// Begin of the second that `requests` counts.
@@ -57,7 +57,7 @@ impl ConnectionProgress {
     /// `since` is the time of the accept.
     pub fn new(limits: ConnectionLimits, since: Instant) -> Arc<ConnectionProgress> {
         let state =
-            ProgressState { open: 0, asked: false, since, heard: false, stuck: None, second: since, requests: 0 };
+            ProgressState { open: 0, asked: false, since, receiving: false, stuck: None, second: since, requests: 0 };
         Arc::new(ConnectionProgress { limits, state: Mutex::new(state) })
     }
 
@@ -65,7 +65,7 @@ impl ConnectionProgress {
         let state = self.state();
         if state.open > 0 || state.stuck.is_some() {
             ConnectionActivity::Busy
-        } else if !state.asked || state.heard {
+        } else if !state.asked || state.receiving {
             ConnectionActivity::Pending
         } else {
             ConnectionActivity::Idle
@@ -91,7 +91,7 @@ impl ConnectionProgress {
     pub fn begin_answer(self: &Arc<ConnectionProgress>) -> (Answering, Option<Instant>) {
         let now = Instant::now();
         let mut state = self.state();
-        (state.asked, state.heard, state.since) = (true, false, now);
+        (state.asked, state.receiving, state.since) = (true, false, now);
         state.open += 1;
         if now.duration_since(state.second) >= Duration::from_secs(1) {
             (state.second, state.requests) = (now, 0);
@@ -104,7 +104,7 @@ impl ConnectionProgress {
         }
         state.requests += 1;
         drop(state);
-        (Answering { course: self.clone() }, wait)
+        (Answering { progress: self.clone() }, wait)
     }
 
     fn state(&self) -> MutexGuard<'_, ProgressState> {
@@ -112,11 +112,11 @@ impl ConnectionProgress {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn heard(&self) {
+    fn received(&self) {
         let mut state = self.state();
         // Bytes during an answer belong to the next request, if to any.
-        if state.open == 0 && state.asked && !state.heard {
-            (state.heard, state.since) = (true, Instant::now());
+        if state.open == 0 && state.asked && !state.receiving {
+            (state.receiving, state.since) = (true, Instant::now());
         }
     }
 
@@ -139,12 +139,12 @@ impl Overdue {
 
 /// An answer, from the complete request to the end of its body.
 pub(in crate::edge) struct Answering {
-    course: Arc<ConnectionProgress>,
+    progress: Arc<ConnectionProgress>,
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        let mut state = self.course.state();
+        let mut state = self.progress.state();
         state.open -= 1;
         state.since = Instant::now();
     }
@@ -183,12 +183,12 @@ impl HttpBody for TrackedBody {
 /// The socket, which records its bytes.
 pub(in crate::edge) struct TrackedSocket {
     socket: TcpStream,
-    course: Arc<ConnectionProgress>,
+    progress: Arc<ConnectionProgress>,
 }
 
 impl TrackedSocket {
-    pub fn new(socket: TcpStream, course: Arc<ConnectionProgress>) -> TrackedSocket {
-        TrackedSocket { socket, course }
+    pub fn new(socket: TcpStream, progress: Arc<ConnectionProgress>) -> TrackedSocket {
+        TrackedSocket { socket, progress }
     }
 
     pub fn into_socket(self) -> TcpStream {
@@ -196,7 +196,7 @@ impl TrackedSocket {
     }
 
     fn written(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.course.wrote(result.is_ready());
+        self.progress.wrote(result.is_ready());
         result
     }
 }
@@ -206,7 +206,7 @@ impl AsyncRead for TrackedSocket {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            self.course.heard();
+            self.progress.received();
         }
         Poll::Ready(Ok(()))
     }

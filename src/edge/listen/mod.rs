@@ -2,6 +2,6 @@
 
 pub(crate) mod accept;
 pub(crate) mod admission;
+pub(crate) mod connection_table;
 pub(crate) mod deadlines;
 pub(crate) mod peer;
-pub(crate) mod places;
