@@ -91,7 +91,7 @@ const OLD_WORDS: &[&str] = &[
 const OLD_NAMES: &[&str] = &["seat", "seats", "bell", "bells", "note", "notes", "keeping", "press", "door"];
 
 /// Rooms whose words are still being changed.
-const ROOMS_OF_OLD_WORDS: &[&str] = &["intake", "profile", "json", "app", "check", "config"];
+const ROOMS_OF_OLD_WORDS: &[&str] = &["intake", "profile", "json"];
 
 /// What a pure room must not know.
 const IMPURE: &[&str] = &["tokio", "mio", "std::net", "Instant", "SystemTime"];

@@ -231,7 +231,7 @@ fn nats(wish: &Wish<'_>) -> Option<Server> {
     fs::write(&file, config).ok()?;
     let mut server = Server::start(wish, debian(wish, "usr/sbin/nats-server")?.arg("-c").arg(&file), "/")?;
     server.target.path = "/".into();
-    server.target.hello = masked(format!("{CONNECT}SUB t 1\r\n").as_bytes());
+    server.target.first_command = masked(format!("{CONNECT}SUB t 1\r\n").as_bytes());
     let mut line = connect(wish.back_port)?;
     line.write_all(CONNECT.as_bytes()).ok()?;
     let wrap = |message: &[u8], out: &mut Vec<u8>| {
@@ -261,7 +261,7 @@ fn mosquitto(wish: &Wish<'_>) -> Option<Server> {
     fs::write(&file, config).ok()?;
     let mut server = Server::start(wish, debian(wish, "usr/sbin/mosquitto")?.arg("-c").arg(&file), "/mqtt")?;
     server.target.headers = "sec-websocket-protocol: mqtt\r\n".into();
-    server.target.hello = masked(&[CONNECT, SUBSCRIBE].concat());
+    server.target.first_command = masked(&[CONNECT, SUBSCRIBE].concat());
     let mut line = connect(wish.back_port)?;
     line.write_all(CONNECT).ok()?;
     let wrap = |message: &[u8], out: &mut Vec<u8>| {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use loom::thread;
 
 use super::{Bed, check, publish};
+use crate::bus::log::ring::Ring;
 use crate::bus::signal::doorbell::Doorbell;
 use crate::bus::signal::versioned::Versioned;
-use crate::bus::log::ring::Ring;
 
 /// A state of the feed that was announced after this many frames.
 #[derive(PartialEq)]
@@ -16,7 +16,7 @@ struct State {
 }
 
 #[test]
-fn a_state_is_told_after_the_frames_before_it_and_the_last_one_always() {
+fn a_state_is_reported_after_the_frames_before_it_and_the_last_one_always() {
     check(|| {
         let bus = Arc::new(Bus::new());
         let shard = thread::spawn({

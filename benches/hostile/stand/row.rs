@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanline::bench::crowd::PoolTotals;
+use fanline::bench::client_pool::PoolTotals;
 
 use super::GROWTH_BYTES_MAX;
 use super::attack::Found;

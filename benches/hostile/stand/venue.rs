@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use fanline::bench::mark;
+use fanline::bench::timestamp;
 use fanline::bus::clock::Clock;
 use serde_json::Value;
 use shared_deflate::deflate::Inflater;
@@ -163,7 +163,7 @@ pub fn live_topic(number: usize) -> String {
 
 fn put_message(batch: &mut Vec<u8>, topic: &str, (number, due_ns): (u64, u64)) {
     let mut text = format!(r#"{{"topic":"{topic}","n":{number},"pad":"{PAD}"}}"#).into_bytes();
-    mark::put(&mut text, due_ns);
+    timestamp::put(&mut text, due_ns);
     put_frame(batch, Opcode::Text, &text);
 }
 
