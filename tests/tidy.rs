@@ -92,7 +92,7 @@ const OLD_NAMES: &[&str] = &["seat", "seats", "board", "bell", "bells", "note", 
 
 /// Rooms whose words are still being changed.
 const ROOMS_OF_OLD_WORDS: &[&str] =
-    &["intake", "delivery", "protocol", "profile", "json", "app", "check", "config"];
+    &["delivery", "protocol", "app", "check", "config"];
 
 /// What a pure room must not know.
 const IMPURE: &[&str] = &["tokio", "mio", "std::net", "Instant", "SystemTime"];

@@ -3,10 +3,10 @@
 use crate::bus::feed_state::{FeedState, StaleReason};
 
 /// What clients are sent, in words of our own.
-const WAITING: &str = "the connection to the feed stands again, but nothing has come over it yet";
+const WAITING: &str = "the connection to the feed is up again, but has brought nothing yet";
 /// What clients are sent when the upstream says it of itself.
 pub(super) const OUTDATED: &str =
-    "the feed says that its values may be outdated, because its own source is down or silent";
+    "the feed reports that its values may be outdated: its own source is down or silent";
 
 #[derive(Debug, Default)]
 pub(super) struct FeedHealth {

@@ -10,7 +10,7 @@ use crate::intake::feed_health::OUTDATED;
 use crate::intake::output::Output;
 
 /// What clients are sent: fanline's own words. What the venue or the system has said is in the log.
-const REFUSED_FOR_GOOD: &str = "the feed has refused this server for good; whoever operates it has to act";
+const REFUSED_FOR_GOOD: &str = "the feed has refused this server permanently; its operator must act";
 const SILENT: &str = "the feed is silent";
 
 impl Output {

@@ -30,8 +30,8 @@ impl ItemStatus {
     pub fn set_silent(&mut self, item: &str, asked: Stamp, now: Stamp) {
         let seconds = now.ms_since(asked) / 1000;
         let message = format!(
-            "nothing has come yet: the upstream was asked for it {seconds} s ago and has not refused it; \
-             it may be quiet by nature, or have another name"
+            "no message yet: subscribed {seconds} s ago, and the feed has not refused it; \
+             it may be quiet, or be named differently"
         );
         self.set(item, DemandStatus::NothingYet { since_ms: asked.wall_ms, message });
     }

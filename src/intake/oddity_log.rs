@@ -63,7 +63,7 @@ impl OddityLog {
                 (&mut self.no_snapshot, Some(&meters.no_snapshot))
             }
             Oddity::Malformed => {
-                counts.trouble(format!("`{topic}`: not folded: it is not written as the profile says"));
+                counts.trouble(format!("`{topic}`: not folded: it does not match the profile's rule"));
                 (&mut self.malformed, Some(&meters.malformed))
             }
             Oddity::TooLarge => (&mut self.too_large, Some(&meters.too_large)),
@@ -89,24 +89,24 @@ impl OddityLog {
             tracing::warn!(count, "upstream: dropped, because their numbers are older than the newest: {topics}");
         }
         if let Some((topics, count)) = self.anew.line(now) {
-            tracing::warn!(count, "upstream: nothing but old numbers came, so they are counted anew: {topics}");
+            tracing::warn!(count, "upstream: only old numbers arrived, so counting restarted: {topics}");
         }
         if let Some((topics, count)) = self.no_snapshot.line(now) {
             let changes = self.changes;
             tracing::warn!(
                 count,
                 "upstream: 0 snapshots, {changes} changes: {topics}: clients that join get no value; \
-                 look at `snapshot_when` of the profile, and whether the upstream sends snapshots"
+                 check `snapshot_when` of the profile, and whether the feed sends snapshots"
             );
         }
         if let Some((topics, count)) = self.malformed.line(now) {
             tracing::warn!(
                 count,
-                "upstream: not folded, because it is not written as `book` or `merge` of the profile says: {topics}"
+                "upstream: not folded, because messages do not match `book` or `merge` of the profile: {topics}"
             );
         }
         if let Some((topics, count)) = self.too_large.line(now) {
-            tracing::warn!(count, "upstream: not folded, because it has become too large: {topics}");
+            tracing::warn!(count, "upstream: not folded, because the value became too large: {topics}");
         }
     }
 

@@ -33,7 +33,7 @@ const LAPSED_MORE: usize = 1024;
 /// What clients are sent, in words of our own.
 const NOT_SENT: &str = "the feed does not send this topic";
 /// What clients are sent when the upstream says it of itself.
-const TOPIC_OUTDATED: &str = "the feed says that this topic has been silent for longer than is usual for it";
+const TOPIC_OUTDATED: &str = "the feed reports that this topic has been silent for unusually long";
 
 pub(super) struct Output {
     publisher: Publisher,
@@ -141,7 +141,7 @@ impl Output {
     pub fn expire(&mut self, silent: Duration, now: Stamp) -> Vec<Box<str>> {
         let expired = self.publisher.expire(silent, now);
         for topic in &expired {
-            tracing::debug!(topic = &*topic.name, "forgotten: nothing has come for {silent:?} (topics.expire_after)");
+            tracing::debug!(topic = &*topic.name, "forgotten: no message for {silent:?} (topics.expire_after)");
             self.lapsed.remove(&*topic.name);
         }
         expired.into_iter().map(|topic| topic.name.clone()).collect()
@@ -153,7 +153,7 @@ impl Output {
         if !self.publisher.knows(topic) {
             return;
         }
-        let message = "nobody wanted it for a while, so the upstream is not asked for it".to_string();
+        let message = "no client has wanted it for a while, so it is not subscribed".to_string();
         self.status(topic, TopicStatus::Stale { since_ms: now.wall_ms, message }, now);
         if self.lapsed.len() >= self.publisher.topics() + LAPSED_MORE {
             let Output { lapsed, publisher, .. } = self;

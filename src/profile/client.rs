@@ -40,8 +40,8 @@ pub(crate) struct RequestRule {
 /// A setting that the profile does not know how to obey.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "expected `[client] send` in profile `{profile}` for `upstream.send`, found none; write a profile that says how a \
-     client's `data` is put, such as `send = '{{\"say\":${{data}}}}'`, or leave `upstream.send` empty"
+    "expected `[client] send` in profile `{profile}` for `upstream.send`, found none; write a profile that defines how a \
+     client's `data` is sent, such as `send = '{{\"say\":${{data}}}}'`, or leave `upstream.send` empty"
 )]
 pub struct NoSend {
     pub profile: String,

@@ -31,7 +31,7 @@ pub fn read_name(text: &str) -> Result<HeaderName, String> {
     let name = HeaderName::try_from(text)
         .map_err(|_| format!("expected the name of a header such as `X-Api-Key`, found `{text}`"))?;
     if HANDSHAKE.contains(&name) {
-        return Err(format!("expected a header besides those of the handshake itself, found `{text}`; remove it"));
+        return Err(format!("expected a header other than those of the handshake itself, found `{text}`; remove it"));
     }
     Ok(name)
 }

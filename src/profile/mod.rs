@@ -72,7 +72,7 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
     let root = ProfileSection::root(source, table.get_ref(), ROOT)?;
     let version = root.require("profile", "profile = 1")?;
     if version.count()? != 1 {
-        return Err(version.error("expected `profile = 1`, found another version; use a fanline that knows it"));
+        return Err(version.error("expected `profile = 1`, found another version; use a fanline that supports it"));
     }
     let connect = connection::read_connect(&root)?;
     let sending = connection::read_sending(&root)?;
@@ -94,8 +94,8 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
     };
     let signs: Vec<&str> = profile.signs.iter().map(SignRule::name).collect();
     let named = profile.templates().flat_map(|template| template.sources());
-    for word in named {
-        if let Placeholder::Sign(name) = word
+    for placeholder in named {
+        if let Placeholder::Sign(name) = placeholder
             && !signs.contains(&&**name)
         {
             let hint = did_you_mean(name, &signs);
@@ -162,7 +162,7 @@ impl Profile {
     }
 
     /// The profile of another fanline, if this is the first message of one, and no profile was chosen.
-    pub(crate) fn told_by(&self, first: &str) -> Option<Profile> {
+    pub(crate) fn recognised_by(&self, first: &str) -> Option<Profile> {
         const WELCOME: &str = r#"{"op":"welcome","protocol":"fanline.v1","#;
         (self.is_fallback && first.starts_with(WELCOME)).then(|| Profile::built_in("fanline")).flatten()
     }
@@ -180,8 +180,8 @@ impl Profile {
         if request && self.client.request.as_ref().is_some_and(|request| request.allow.is_empty()) {
             tracing::warn!(
                 profile = self.name,
-                "clients may ask the feed for anything in the name of this server; `client.request.allow` in the \
-                 profile limits it"
+                "clients may request anything from the feed in this server's name; limit them with \
+                 `client.request.allow` in the profile"
             );
         }
         Ok(())
@@ -270,7 +270,7 @@ mod tests {
             ("profile = 2", "my.toml:1: profile", "another version"),
             ("profile = 1\nname = \"x\"\n", "on:", "expected at least one rule"),
             ("profile = 1\nnam = \"x\"", "my.toml:2: nam", "did you mean `name`?"),
-            ("profile = 1\n[connect]\nhttp=\"\"", "my.toml:3: connect.http", "does not yet"),
+            ("profile = 1\n[connect]\nhttp=\"\"", "my.toml:3: connect.http", "reserved for a later"),
             (
                 "profile = 1\n[connect]\nurl = \"ws://h\"\nmax_mesage = 3",
                 "my.toml:4: connect.max_mesage",

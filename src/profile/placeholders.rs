@@ -56,7 +56,7 @@ pub enum TemplateSite {
 }
 
 impl TemplateSite {
-    fn words(self) -> &'static [&'static str] {
+    fn sources(self) -> &'static [&'static str] {
         match self {
             TemplateSite::Url => &["items", "resume", "env.NAME", "sign.NAME", "now.s", "now.ms", "uuid"],
             TemplateSite::Header => &["env.NAME", "sign.NAME", "now.s", "now.ms", "uuid"],
@@ -102,11 +102,11 @@ impl TemplateSite {
 impl Placeholder {
     /// Reads a placeholder's source where a template stands.
     pub fn parse(source: &str, place: TemplateSite) -> Result<Placeholder, String> {
-        let known = place.words();
+        let known = place.sources();
         let family = source.split_once('.').map(|(family, name)| (format!("{family}.NAME"), name));
         let is_known = known.contains(&source)
             || family.as_ref().is_some_and(|(family, name)| known.contains(&&**family) && !name.is_empty());
-        let word = match (source, family.as_ref().map(|(family, name)| (&**family, *name))) {
+        let placeholder = match (source, family.as_ref().map(|(family, name)| (&**family, *name))) {
             ("items", _) => Placeholder::Items,
             ("item", _) => Placeholder::Item,
             ("symbols", _) => Placeholder::Symbols,
@@ -124,7 +124,7 @@ impl Placeholder {
             (_, Some(("sign.NAME", name))) => Placeholder::Sign(name.to_string()),
             _ => return Err(unknown(source, known)),
         };
-        if is_known { Ok(word) } else { Err(unknown(source, known)) }
+        if is_known { Ok(placeholder) } else { Err(unknown(source, known)) }
     }
 
     /// Reads a template where it stands.
@@ -160,7 +160,7 @@ pub struct Context<'a> {
 
 /// A word that has no value here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no value for `{0}`")]
+#[error("no value for `{0}`")]
 pub struct Missing(pub String);
 
 impl<'a> Context<'a> {
@@ -183,11 +183,11 @@ impl<'a> Context<'a> {
     /// The template with its words filled in.
     pub fn fill(&self, template: &Template<Placeholder>) -> Result<String, Missing> {
         let mut out = String::new();
-        template.render(&mut out, |word| self.value(word))?;
+        template.render(&mut out, |placeholder| self.value(placeholder))?;
         Ok(out)
     }
 
-    fn value<'v>(&self, word: &Placeholder) -> Result<SourceValue<'v>, Missing>
+    fn value<'v>(&self, placeholder: &Placeholder) -> Result<SourceValue<'v>, Missing>
     where
         'a: 'v,
     {
@@ -195,7 +195,7 @@ impl<'a> Context<'a> {
         let given = |text: Option<&'a str>, name: &str| {
             text.map(|text| SourceValue::Text(Cow::Borrowed(text))).ok_or_else(|| Missing(name.to_string()))
         };
-        match word {
+        match placeholder {
             Placeholder::Items => Ok(SourceValue::List(self.items)),
             Placeholder::Symbols => Ok(SourceValue::List(self.symbols)),
             Placeholder::Item => given(self.items.first().map(String::as_str), "item"),

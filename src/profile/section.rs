@@ -69,7 +69,7 @@ impl<'a> ProfileSection<'a> {
             }
             let problem = if keys.later.contains(&name) {
                 format!(
-                    "expected a key that this version understands, found `{name}`, which it does not yet; remove it"
+                    "expected a key of this version, found `{name}`, which is reserved for a later one; remove it"
                 )
             } else {
                 format!("expected {}, found `{name}`{}", one_of(&keys.names()), did_you_mean(name, &keys.names()))

@@ -130,9 +130,9 @@ impl Subscribe {
         let nothing = Default::default();
         let names = [name.to_string()];
         let symbols = [symbol.to_string()];
-        let filling =
+        let context =
             Context { items: &names, symbols: &symbols, channel, ..Context::plain(&nothing, Default::default(), 0) };
-        let venue = self.item.as_ref().and_then(|template| filling.fill(template).ok());
+        let venue = self.item.as_ref().and_then(|template| context.fill(template).ok());
         FeedItem {
             venue: venue.unwrap_or_else(|| name.to_string()),
             channel: channel.to_string(),
@@ -169,19 +169,19 @@ impl Subscribe {
         &self,
         template: &Template<Placeholder>,
         items: &[&FeedItem],
-        filling: Context<'_>,
+        context: Context<'_>,
     ) -> Result<String, Missing> {
         let names: Vec<String> = items.iter().map(|item| item.venue.clone()).collect();
         let symbols: Vec<String> = items.iter().map(|item| item.symbol.clone()).collect();
         let first = items.first();
-        let filling = Context {
+        let context = Context {
             items: &names,
             symbols: &symbols,
             channel: first.map_or("", |item| &item.channel),
             params: first.and_then(|item| item.params.as_deref()),
-            ..filling
+            ..context
         };
-        filling.fill(template)
+        context.fill(template)
     }
 
     /// The templates that may name secrets.
@@ -199,12 +199,12 @@ pub fn read_subscribe(
         let section = entry.section(SUBSCRIBE)?;
         let send_entry = section.get("send");
         let send = optional(send_entry.clone(), |entry| template(entry, TemplateSite::Subscribe))?;
-        let one_by_one = send
-            .as_ref()
-            .is_some_and(|send| send.sources().any(|word| matches!(word, Placeholder::Item | Placeholder::Symbol)));
-        let many = send
-            .as_ref()
-            .is_some_and(|send| send.sources().any(|word| matches!(word, Placeholder::Items | Placeholder::Symbols)));
+        let one_by_one = send.as_ref().is_some_and(|send| {
+            send.sources().any(|placeholder| matches!(placeholder, Placeholder::Item | Placeholder::Symbol))
+        });
+        let many = send.as_ref().is_some_and(|send| {
+            send.sources().any(|placeholder| matches!(placeholder, Placeholder::Items | Placeholder::Symbols))
+        });
         if let Some(entry) = send_entry.filter(|_| one_by_one && many) {
             return Err(entry.error("expected either `${items}` or `${item}`, found both"));
         }

@@ -76,10 +76,10 @@ impl Cadence {
         let nothing = words(now.ms_since(self.last));
         let message = match stale_after {
             StaleAfter::Fixed(_) => {
-                format!("nothing has come for {nothing}; expected something within {}", words(limit_ms))
+                format!("no message for {nothing}; expected one within {}", words(limit_ms))
             }
             _ => format!(
-                "nothing has come for {nothing}; usually this topic is silent for at most {}",
+                "no message for {nothing}; this topic is usually silent for at most {}",
                 words(self.usual_ms.max(BURST_MS))
             ),
         };

@@ -49,7 +49,7 @@ fn a_count_that_begins_anew_on_a_living_connection_is_followed() {
     assert_eq!(count(&lines, " value of 1"), 102);
     for remedy in [GapRemedy::Mark, GapRemedy::Resubscribe] {
         let lines = assembled(&numbered("mode = \"none\"", Continuity::Inc, remedy), &texts, 50);
-        assert_eq!(count(&lines, " moment"), 109, "what is old is published as well");
+        assert_eq!(count(&lines, " transient"), 109, "what is old is published as well");
         assert_eq!(count(&lines, "gap sequence"), 1, "{lines:?}");
         let again = numbers((5000..5010).chain(1..50).chain(60..70));
         let lines = assembled(&numbered("mode = \"none\"", Continuity::Inc, remedy), &again, 50);

@@ -16,26 +16,26 @@ use crate::protocol::encoding::{Payload, PayloadKind};
 pub struct AssemblerLines(pub Vec<String>);
 
 impl UpdateSink for AssemblerLines {
-    fn publish(&mut self, topic: &str, payload: Payload, keeping: Retention, _: Stamp) {
+    fn publish(&mut self, topic: &str, payload: Payload, retention: Retention, _: Stamp) {
         let text = |payload: Payload| String::from_utf8_lossy(&payload.bytes).into_owned();
-        let keeping = match keeping {
+        let retention = match retention {
             Retention::Value { keep } => format!("value of {keep}"),
             Retention::Snapshot => "start".to_string(),
             Retention::Delta { whole: None } => "change".to_string(),
             Retention::Delta { whole: Some(whole) } => format!("change to {}", text(whole)),
-            Retention::Transient => "moment".to_string(),
+            Retention::Transient => "transient".to_string(),
         };
-        self.0.push(format!("{topic} {} {keeping}", text(payload)));
+        self.0.push(format!("{topic} {} {retention}", text(payload)));
     }
 
-    fn status(&mut self, topic: &str, note: TopicStatus, _: Stamp) {
-        let note = match note {
+    fn status(&mut self, topic: &str, status: TopicStatus, _: Stamp) {
+        let status = match status {
             TopicStatus::Gap { reason, missed } => format!("gap {} {missed:?}", reason.label()),
             TopicStatus::Stale { since_ms, message } => format!("stale since {since_ms}: {message}"),
             TopicStatus::Live => "live".to_string(),
             TopicStatus::Refused { message } => format!("refused: {message}"),
         };
-        self.0.push(format!("{topic} {note}"));
+        self.0.push(format!("{topic} {status}"));
     }
 
     fn remedy(&mut self, topic: &str, remedy: GapRemedy) {
@@ -90,10 +90,10 @@ fn image(mode: &str, messages: &[&str]) -> Option<String> {
 
 #[test]
 fn values_are_published_as_they_came() {
-    for (mode, keeping) in
-        [("", "value of 1"), ("mode = \"tail\"\ntail = 7", "value of 7"), ("mode = \"none\"", "moment")]
+    for (mode, retention) in
+        [("", "value of 1"), ("mode = \"tail\"\ntail = 7", "value of 7"), ("mode = \"none\"", "transient")]
     {
-        assert_eq!(assembled(&treatment(mode), &["{\"a\": 1.50}"]), [format!("t {{\"a\": 1.50}} {keeping}")]);
+        assert_eq!(assembled(&treatment(mode), &["{\"a\": 1.50}"]), [format!("t {{\"a\": 1.50}} {retention}")]);
     }
     let delta = treatment("mode = \"delta\"");
     let expected = ["t [0] change", "t [\"snapshot\"] start", "t [1] change"];
@@ -140,7 +140,7 @@ fn a_gap_is_told_once_before_the_piece_and_its_remedy_asked_for() {
         (GapRemedy::Ignore, vec![]),
         (GapRemedy::DropOld, vec![]),
     ] {
-        let mut expected: Vec<String> = texts.iter().map(|text| format!("t {text} moment")).collect();
+        let mut expected: Vec<String> = texts.iter().map(|text| format!("t {text} transient")).collect();
         if remedy == GapRemedy::DropOld {
             expected.pop();
             expected.push("t odd: Old".to_string());
@@ -449,8 +449,7 @@ fn a_silent_topic_is_told_once_and_again_when_it_comes_back() {
     let every = |step: usize, count: usize| -> Vec<u64> { (0..count as u64).map(|n| n * step as u64).collect() };
     let mut busy = every(1000, 30);
     busy.push(60_000);
-    let reported =
-        ["t stale since 1029000: nothing has come for 10s; usually this topic is silent for at most 1s", "t live"];
+    let reported = ["t stale since 1029000: no message for 10s; this topic is usually silent for at most 1s", "t live"];
     assert_eq!(run(StaleAfter::Auto, &busy, never.clone(), 61_000), reported);
     assert_eq!(run(StaleAfter::Never, &busy, never.clone(), 61_000), [""; 0]);
     assert_eq!(run(StaleAfter::Auto, &every(1000, 20), never.clone(), 61_000), [""; 0], "no cadence yet");
@@ -458,10 +457,7 @@ fn a_silent_topic_is_told_once_and_again_when_it_comes_back() {
     let hourly = every(3_600_000, 30);
     assert_eq!(run(StaleAfter::Auto, &hourly, never.clone(), 30 * 3_600_000), [""; 0]);
     let lines = run(StaleAfter::Auto, &hourly, never.clone(), 34 * 3_600_000);
-    assert_eq!(
-        lines,
-        ["t stale since 105400000: nothing has come for 4h; usually this topic is silent for at most 1h"]
-    );
+    assert_eq!(lines, ["t stale since 105400000: no message for 4h; this topic is usually silent for at most 1h"]);
     let daily = every(24 * 3_600_000, 30);
     assert_eq!(run(StaleAfter::Auto, &daily, never.clone(), 50 * 24 * 3_600_000), [""; 0], "too slow to be judged");
     // Twenty trades at once, then 40 s of nothing: the pause is the cadence, not the mean.
@@ -469,7 +465,7 @@ fn a_silent_topic_is_told_once_and_again_when_it_comes_back() {
     assert_eq!(run(StaleAfter::Auto, &bursts, never.clone(), 40 * 40_000), [""; 0]);
     let fixed = StaleAfter::Fixed(Duration::from_secs(5));
     let lines = run(fixed, &[0], never, 20_000);
-    assert_eq!(lines, ["t stale since 1000000: nothing has come for 5s; expected something within 5s"]);
+    assert_eq!(lines, ["t stale since 1000000: no message for 5s; expected one within 5s"]);
 }
 
 #[test]

@@ -49,15 +49,15 @@ pub struct ConnectionGap {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unnamed {
     #[error("expected a topic at `{pointer}`, found {found}")]
-    Wanting { pointer: String, found: &'static str },
-    #[error("expected a usable topic from the rule's template: {0}")]
+    NoTopic { pointer: String, found: &'static str },
+    #[error("expected a valid topic from the rule's template: {0}")]
     Unusable(#[from] TopicError),
-    #[error("expected a message that a rule knows, found another; add a rule, if need be with `as = \"ignore\"`")]
+    #[error("expected a message that a rule matches, found another; add a rule, if necessary with `as = \"ignore\"`")]
     NoRule,
     #[error("expected JSON, found other text")]
     NoJson,
     #[error(
-        "expected JSON of at most {LEVELS_MAX} levels, found more: a program that reads it as a tree may refuse it"
+        "expected JSON of at most {LEVELS_MAX} levels, found more, which many parsers reject"
     )]
     TooDeep,
     #[error("expected JSON in UTF-8, found other bytes")]
@@ -82,8 +82,8 @@ pub enum Unnamed {
     )]
     Unbound { key: Box<str> },
     #[error(
-        "expected a whole number below 2^64 where the rule's `seq` points to, found something else; the message is \
-         published as one without a number"
+        "expected a whole number below 2^64 where the rule's `seq` points, found something else; the message is \
+         published as unnumbered"
     )]
     NoNumber,
     #[error("expected a key to bind, found none")]

@@ -30,8 +30,8 @@ impl ConnectionSequence {
         let (numbers, unread) = self.rule.numbers.read(view);
         if unread && !std::mem::replace(&mut self.logged, true) {
             tracing::warn!(
-                "upstream: expected a whole number below 2^64 where `seq` of the profile points to, found something \
-                 else; such messages count as without a number"
+                "upstream: expected a whole number below 2^64 where `seq` of the profile points, found something \
+                 else; such messages count as unnumbered"
             );
         }
         let (follow, remedy) = (self.rule.rule.follow, self.rule.rule.remedy);

@@ -210,7 +210,7 @@ fn a_fanline_behind_a_fanline_hears_what_the_other_says_of_itself() {
         ],
     );
     let unmatched =
-        "unmatched: expected a message that a rule knows, found another; add a rule, if need be with `as = \"ignore\"`";
+        "unmatched: expected a message that a rule matches, found another; add a rule, if necessary with `as = \"ignore\"`";
     let data = ["quote.A", "data", "book.A whole", "data", "book.A", "data", unmatched];
     let state = ["heartbeat", "stale", "stale", "live", "gap", "gap"];
     let rest = ["nack", "nack", "reconnect", "info"];

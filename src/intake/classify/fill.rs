@@ -93,7 +93,7 @@ impl<'a> RuleMatch<'a> {
             Field::Key => "#".to_string(),
             Field::Bound(_) => "the message's binding".to_string(),
         };
-        Err(Unnamed::Wanting { pointer: place, found })
+        Err(Unnamed::NoTopic { pointer: place, found })
     }
 }
 

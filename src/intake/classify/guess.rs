@@ -109,13 +109,13 @@ impl fmt::Display for Guess {
         match self.pointers.is_empty() {
             true => write!(
                 f,
-                "found nothing in the first {messages} messages to name topics by: everything is topic `{FALLBACK_TOPIC}`; \
-                 say where the name is with `--topic /data/s`"
+                "found no topic name in the first {messages} messages: everything is topic `{FALLBACK_TOPIC}`; \
+                 point to the name with `--topic /data/s`"
             ),
             false => write!(
                 f,
                 "guessed that topics are named `{}`, which names {named} of the first {messages} messages; \
-                 if that is wrong, say where the name is with `--topic /data/s`",
+                 if that is wrong, point to the name with `--topic /data/s`",
                 self.template()
             ),
         }

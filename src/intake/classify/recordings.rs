@@ -116,8 +116,8 @@ impl UpdateSink for ReplaySink<'_> {
         self.published.push(payload.bytes.to_vec());
     }
 
-    fn status(&mut self, _: &str, note: TopicStatus, _: Stamp) {
-        *self.gaps += u64::from(matches!(note, TopicStatus::Gap { .. }));
+    fn status(&mut self, _: &str, status: TopicStatus, _: Stamp) {
+        *self.gaps += u64::from(matches!(status, TopicStatus::Gap { .. }));
     }
 
     fn remedy(&mut self, _: &str, _: GapRemedy) {}

@@ -59,8 +59,8 @@ fn a_missing_topic_is_told_with_its_place() {
         assert_eq!(classified(&profile, FeedFrame::Text(text)), [expected], "{text}");
     }
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
-    let expected = "garbled: expected JSON of at most 127 levels, found more: \
-                    a program that reads it as a tree may refuse it";
+    let expected = "garbled: expected JSON of at most 127 levels, found more, \
+                    which many parsers reject";
     assert_eq!(classified(&profile, FeedFrame::Text(&deep)), [expected]);
     let brackets = format!(r#""{}" x"#, "[".repeat(200));
     assert_eq!(classified(&profile, FeedFrame::Text(&brackets)), ["garbled: expected JSON, found other text"]);
@@ -127,8 +127,8 @@ fn the_first_rule_that_holds_decides() {
         (
             "7",
             vec![
-                "unmatched: expected a message that a rule knows, found another; \
-                 add a rule, if need be with `as = \"ignore\"`",
+                "unmatched: expected a message that a rule matches, found another; \
+                 add a rule, if necessary with `as = \"ignore\"`",
             ],
         ),
     ] {
@@ -366,8 +366,8 @@ fn pieces_know_their_numbers_and_whether_they_are_snapshots() {
             r#"{"s":"A","U":null,"d":{}}"#,
         ],
     );
-    let unread = "data: expected a whole number below 2^64 where the rule's `seq` points to, found something else; \
-                  the message is published as one without a number";
+    let unread = "data: expected a whole number below 2^64 where the rule's `seq` points, found something else; \
+                  the message is published as unnumbered";
     assert_eq!(
         lines,
         [

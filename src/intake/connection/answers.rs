@@ -55,7 +55,7 @@ impl ItemSubscriptions {
         let Some(request) = request.filter(|request| !request.drops) else { return self.forget_settled() };
         for item in &request.items {
             if self.is_asked(&item.name) && !accepted.contains(&item.venue) {
-                self.refuse(item, "the upstream left it out of what it accepts".to_string());
+                self.refuse(item, "the feed did not list it among accepted items".to_string());
             }
         }
     }
@@ -150,7 +150,7 @@ impl ItemSubscriptions {
 
 fn why(ack: &Ack, text: &str) -> String {
     let said = ack.message.as_ref().and_then(|pointer| find(text, pointer)).and_then(plain);
-    said.unwrap_or_else(|| "the upstream refuses it".to_string())
+    said.unwrap_or_else(|| "the feed refuses it".to_string())
 }
 
 /// The texts that a list holds.

@@ -187,15 +187,15 @@ fn not_websocket(url: String, response: &Response) -> Loss {
     let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
     let status = response.status().as_u16();
     let remedy = match status {
-        200..=299 => "this address serves something else: look up the feed's WebSocket path".to_string(),
+        200..=299 => "this address serves something else; look up the feed's WebSocket path".to_string(),
         300..=399 => {
             let location = header(LOCATION).map_or("none given".to_string(), without_secrets);
             format!("use the address it points to: `{location}`")
         }
-        401 | 403 => "the upstream wants credentials, or refuses this address".to_string(),
+        401 | 403 => "the feed wants credentials, or refuses this address".to_string(),
         400 | 404 | 405 | 426 => "check the URL's path and parameters".to_string(),
-        418 | 429 => "too many attempts for the upstream: wait, and use one instance per address".to_string(),
-        500..=599 => "the trouble is the upstream's: wait".to_string(),
+        418 | 429 => "too many attempts for the feed; wait, and run one instance per address".to_string(),
+        500..=599 => "the feed has a problem; wait".to_string(),
         _ => "check the URL".to_string(),
     };
     let said = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();

@@ -34,9 +34,9 @@ pub enum Loss {
     NotWebSocket { url: String, status: u16, remedy: String, retry_after: Option<RetryAfter> },
     #[error("expected a WebSocket at `{url}`, found something else: {error}; check the URL's scheme, port and path")]
     NotHttp { url: String, error: String },
-    #[error("closed by the upstream{}", close_words(*.code, .reason))]
+    #[error("closed by the feed{}", close_words(*.code, .reason))]
     Closed { code: Option<u16>, reason: String },
-    #[error("cut by the upstream: {error}")]
+    #[error("cut by the feed: {error}")]
     Cut { error: String },
     #[error("expected WebSocket frames (RFC 6455), found broken ones: {error}")]
     Broken { error: String },
@@ -47,7 +47,7 @@ pub enum Loss {
         /// Where the limit in force comes from.
         setting: &'static str,
     },
-    #[error("no message from the upstream for {}", in_s(*.after))]
+    #[error("no message from the feed for {}", in_s(*.after))]
     Silent { after: Duration },
     #[error("no answer to a WebSocket ping within {}", in_s(*.after))]
     PongMissing { after: Duration },
@@ -55,14 +55,14 @@ pub enum Loss {
     AnswerMissing { after: Duration },
     #[error("expected a message of rule `{waiting_for}` after connecting, found none in time")]
     NotOpened { waiting_for: String },
-    #[error("the upstream accepted no bytes for {}", in_s(*.after))]
+    #[error("the feed accepted no bytes for {}", in_s(*.after))]
     Stuck { after: Duration },
-    #[error("something is missing in `{topic}`")]
+    #[error("messages are missing in `{topic}`")]
     Gap { topic: String },
-    #[error("the upstream asked to be connected to anew (rule `{rule}`)")]
+    #[error("the feed asked for a new connection (rule `{rule}`)")]
     Asked { rule: String },
     /// The URL or a header cannot be made of what there is now.
-    #[error("the feed's address cannot be used: {0}")]
+    #[error("the feed's address is invalid: {0}")]
     Address(#[from] FeedUrlError),
 }
 
@@ -127,8 +127,8 @@ impl Loss {
             }
             Loss::Closed { code: None, .. } => "the feed has closed the connection",
             Loss::Cut { .. } => "the connection to the feed was cut",
-            Loss::Broken { .. } => "the feed has sent broken WebSocket frames",
-            Loss::TooBig { .. } => "the feed has sent a message beyond the limit",
+            Loss::Broken { .. } => "the feed sent broken WebSocket frames",
+            Loss::TooBig { .. } => "the feed sent a message above the limit",
             Loss::Silent { .. } => "the feed was silent for too long",
             Loss::PongMissing { .. } | Loss::AnswerMissing { .. } | Loss::Stuck { .. } => "the feed does not respond",
             Loss::NotOpened { .. } => "the feed has not completed its greeting or log-in",

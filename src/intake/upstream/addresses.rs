@@ -83,15 +83,15 @@ impl FeedAddresses {
     pub fn endpoint(&self, address: usize, context: &EndpointContext<'_>) -> Result<Endpoint, FeedUrlError> {
         let names: Vec<String> = context.items.iter().map(|item| item.venue.clone()).collect();
         let plain = Context::plain(&self.config.secrets, context.now, 0);
-        let filling = Context { items: &names, resume: context.cursor, ..plain };
+        let values = Context { items: &names, resume: context.cursor, ..plain };
         let unfilled = |missing: Missing| FeedUrlError::Unreadable {
             found: without_secrets(self.urls[address].source()),
             error: missing.to_string(),
         };
-        let target = FeedUrl::parse(&filling.fill(&self.urls[address]).map_err(unfilled)?)?;
+        let target = FeedUrl::parse(&values.fill(&self.urls[address]).map_err(unfilled)?)?;
         let mut headers = Vec::new();
         for (name, value) in &self.headers {
-            let value = HeaderValue::try_from(filling.fill(value).map_err(unfilled)?);
+            let value = HeaderValue::try_from(values.fill(value).map_err(unfilled)?);
             headers.push((name.clone(), value.map_err(|_| FeedUrlError::Header { name: name.to_string() })?));
         }
         let subprotocol = self.subprotocol.as_ref().and_then(|name| HeaderValue::try_from(name).ok());

@@ -107,16 +107,16 @@ impl Upstream {
         if let Some((names, count)) = self.awaited.silent.line(now) {
             tracing::warn!(
                 count,
-                "upstream: nothing has come yet of {names} {after_s} s after it was asked for, and it was not refused; \
-                 topics may be quiet by nature, or names be written in another way"
+                "upstream: no message of {names} {after_s} s after subscribing, and no refusal; \
+                 the topics may be quiet, or be named differently"
             );
-            self.pipeline.output.counts.trouble(format!("nothing has come of {names}"));
+            self.pipeline.output.counts.trouble(format!("no message of {names}"));
         }
         if let Some((names, count)) = self.awaited.unnamed.line(now) {
             tracing::info!(
                 count,
-                "upstream: no topic is called like the items {names}, {after_s} s after they were asked for, but topics \
-                 of other names have come"
+                "upstream: no topic has the name of the items {names}, {after_s} s after subscribing, but topics of \
+                 other names have arrived"
             );
         }
     }

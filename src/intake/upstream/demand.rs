@@ -133,7 +133,7 @@ impl Upstream {
                 if self.assignment.has(&topic) {
                     self.pipeline.output.items.repeat(&topic);
                 } else if let Some(right) = self.right_name(&topic) {
-                    let message = format!("the upstream writes this name in another case: subscribe to `{right}`");
+                    let message = format!("the feed writes this name in another case; subscribe to `{right}`");
                     self.pipeline.output.refuse((&topic, false), ItemRefusal::Own(message), now);
                 } else {
                     wanted.push(topic);
@@ -186,7 +186,7 @@ pub(super) fn pinned(profile: &Profile, items: &[String]) -> Vec<String> {
         let right = profile.subscribe.as_ref().and_then(|subscribe| subscribe.renamed(item));
         if let Some(right) = &right {
             tracing::warn!(
-                "upstream: `{item}` is asked for as `{right}`: this is how the feed writes the name of its topic"
+                "upstream: subscribing to `{right}` instead of `{item}`: the feed writes the topic's name in this case"
             );
         }
         right.unwrap_or_else(|| item.clone())

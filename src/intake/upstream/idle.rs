@@ -63,15 +63,15 @@ impl Upstream {
 
     fn idle_message(&self) -> String {
         if self.demand.is_of_clients() {
-            return "waiting for clients to subscribe: the upstream is asked only for topics that they name"
+            return "waiting for clients to subscribe: fanline subscribes only to topics that they name"
                 .to_string();
         }
         let subscribe = self.config.subscribe.as_ref();
         let example = subscribe.and_then(|subscribe| subscribe.example.as_deref());
         let example = example.map(|example| format!(", such as `--subscribe {example}`")).unwrap_or_default();
         format!(
-            "nothing to subscribe to: profile `{}` sends nothing unasked; say what to ask for with `--subscribe` \
-             (upstream.subscribe){example}, or let clients ask with `upstream.demand`",
+            "nothing to subscribe to: the feed of profile `{}` sends nothing unasked; name items with `--subscribe` \
+             (upstream.subscribe){example}, or let clients choose with `upstream.demand`",
             self.profile.name
         )
     }

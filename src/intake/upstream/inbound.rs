@@ -101,8 +101,8 @@ impl Upstream {
     fn recognise(&mut self, message: &Message) {
         let is_first = self.connections.are_untouched();
         let Message::Text(text) = message else { return };
-        let Some(profile) = self.profile.told_by(text).filter(|_| is_first) else { return };
-        tracing::info!(profile = profile.name, "upstream: recognised by its first message");
+        let Some(profile) = self.profile.recognised_by(text).filter(|_| is_first) else { return };
+        tracing::info!(profile = profile.name, "upstream: profile recognised by the first message");
         self.pipeline.check_topics(profile.keepalive.stale_after);
         // How to ask stays: what was asked for was written for the profile that was there.
         let Profile { name, rules, .. } = profile;

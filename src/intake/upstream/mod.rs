@@ -109,13 +109,13 @@ pub enum UpstreamError {
     #[error("upstream.headers: {0}")]
     BadHeader(String),
     #[error(
-        "in what profile `{profile}` says after connecting: {missing}; set it, or make the part optional: `${{NAME?…}}`"
+        "in the messages profile `{profile}` sends after connecting: {missing}; set it, or make the part optional: `${{NAME?…}}`"
     )]
-    Unsayable { profile: String, missing: Missing },
-    #[error("in the upstream's URL: {0}")]
+    NoValue { profile: String, missing: Missing },
+    #[error("in the feed's URL: {0}")]
     BadUrlTemplate(String),
     #[error(
-        "expected nothing to subscribe to, since profile `{profile}` has no `[subscribe]`, found {items} items; \
+        "expected no items, because profile `{profile}` has no `[subscribe]`, found {items}; \
          remove `--subscribe`, or put them into the URL"
     )]
     NoSubscribe { profile: String, items: usize },
@@ -126,9 +126,9 @@ pub enum UpstreamError {
          lower `upstream.legs` or `upstream.connections`"
     )]
     TooManyConnections { profile: String, max: usize, legs: usize, connections: usize },
-    #[error("TLS cannot be set up: {0}")]
+    #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
-    #[error("refused for good by the upstream (rule `{rule}` of profile `{profile}`): {message}")]
+    #[error("refused permanently by the feed (rule `{rule}` of profile `{profile}`): {message}")]
     Refused { profile: String, rule: String, message: String },
 }
 
@@ -228,8 +228,8 @@ impl Upstream {
         let first = self.connections.iter().next().map(|connection| self.assignment.items_of(connection.id()));
         let context = EndpointContext { items: &first.unwrap_or_default(), cursor: None, now };
         self.connections.addresses.check(&context, says_secrets)?;
-        let unsayable = |missing| UpstreamError::Unsayable { profile: self.profile.name.clone(), missing };
-        self.config.check().map_err(unsayable)
+        let no_value = |missing| UpstreamError::NoValue { profile: self.profile.name.clone(), missing };
+        self.config.check().map_err(no_value)
     }
 
     /// Feeds the publisher until `stop` becomes true or its sender is gone. Every other end is an error that trying

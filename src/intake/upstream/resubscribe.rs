@@ -71,7 +71,7 @@ impl Upstream {
                     self.granted(&item, id, now);
                 }
                 ItemOutcome::Unanswered(item) => {
-                    self.refused(&item, id, "the upstream has not answered".to_string(), now);
+                    self.refused(&item, id, "the feed has not answered".to_string(), now);
                 }
             }
         }
@@ -144,7 +144,7 @@ impl Upstream {
         let max = self.connections.max();
         for item in items {
             self.meters.counter(&names::UPSTREAM_REFUSED, &[]).increment(1);
-            let why = format!("the items do not fit into {max} connections to the upstream; subscribe to less");
+            let why = format!("the items do not fit into {max} connections to the feed; subscribe to fewer");
             let is_pinned = self.demand.is_pinned(&item.name);
             self.pipeline.output.refuse((&item.name, is_pinned), ItemRefusal::Own(why), now);
         }

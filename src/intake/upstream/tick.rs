@@ -142,7 +142,7 @@ impl Upstream {
         if self.connections.are_silent() {
             self.pipeline.output.silent(since, &message);
         } else {
-            tracing::warn!("upstream: on one connection {message}");
+            tracing::warn!("upstream: one connection: {message}");
         }
     }
 }

@@ -107,7 +107,7 @@ impl<S> Template<S> {
         depth: usize,
     ) -> Result<Template<S>, String> {
         if depth > DEPTH_MAX {
-            return Err(format!("expected at most {DEPTH_MAX} conditional pieces in one another, found more"));
+            return Err(format!("expected at most {DEPTH_MAX} nested conditionals, found more"));
         }
         let mut segments = Vec::new();
         let mut rest = text;
@@ -265,7 +265,7 @@ impl Filter {
         };
         let given = || match argument {
             Some(argument) if !argument.is_empty() => Ok(argument),
-            _ => Err(format!("expected a text after `{name}:`, found nothing; write for instance `{name}:@`")),
+            _ => Err(format!("expected a text after `{name}:`, found nothing; write for example `{name}:@`")),
         };
         match (name, argument) {
             ("lower", None) => Ok(Filter::Lower),
@@ -281,13 +281,13 @@ impl Filter {
             ("strip", _) => Ok(Filter::Strip(given()?.to_string())),
             ("join", _) => Ok(Filter::Join(argument.unwrap_or_default().to_string())),
             ("or", Some(text)) => Ok(Filter::Or(text.to_string())),
-            ("or", None) => Err("expected a text after `or`, found nothing; write for instance `or:none`".to_string()),
+            ("or", None) => Err("expected a text after `or`, found nothing; write for example `or:none`".to_string()),
             ("split", _) => {
                 let parts = argument.and_then(|argument| argument.rsplit_once(':'));
                 let parts = parts.and_then(|(mark, number)| Some((mark, number.parse().ok()?)));
                 let parts = parts.filter(|(mark, _)| !mark.is_empty());
                 let (mark, number) = parts.ok_or_else(|| {
-                    format!("expected a mark and a number, found `{text}`; write for instance `split:/:0`")
+                    format!("expected a mark and a number, found `{text}`; write for example `split:/:0`")
                 })?;
                 Ok(Filter::Split(mark.to_string(), number))
             }
@@ -380,7 +380,7 @@ fn compiled(pattern: &str) -> Result<Regex, String> {
     let regex = regex(pattern)?;
     match regex.captures_len() {
         1 => Err(format!(
-            "expected a group in the regular expression, found `{pattern}`; write for instance `re:^(.+)-`"
+            "expected a group in the regular expression, found `{pattern}`; write for example `re:^(.+)-`"
         )),
         _ => Ok(regex),
     }
@@ -470,14 +470,14 @@ mod tests {
             ("${v", "expected `}`"),
             ("${w}", "expected `v`, found `w`"),
             ("${v|lowr}", "did you mean `lower`?"),
-            ("${v|before}", "write for instance `before:@`"),
+            ("${v|before}", "write for example `before:@`"),
             ("${v|lower:x}", "expected `lower` alone"),
-            ("${v|split:-}", "write for instance `split:/:0`"),
-            ("${v|split::1}", "write for instance `split:/:0`"),
+            ("${v|split:-}", "write for example `split:/:0`"),
+            ("${v|split::1}", "write for example `split:/:0`"),
             ("${v|re:^x}", "expected a group"),
             ("${v|re:(}", "expected a regular expression, found `(`: unclosed group"),
             ("${v|map:coin}", "did you mean `coins`?; add `[alias.coin]`"),
-            ("${v|or}", "write for instance `or:none`"),
+            ("${v|or}", "write for example `or:none`"),
             ("${v?${v", "expected `}`"),
             ("${v?${v?${v?${v?${v?x}}}}}", "expected at most 4"),
         ] {

@@ -66,7 +66,7 @@ fn clients_that_join_have_right_books(
 }
 
 #[test]
-fn newcomers_of_kraken_have_the_book_that_the_checksums_tell() {
+fn a_client_that_joins_kraken_has_the_book_of_its_checksums() {
     let Some(lines) = recorded("kraken-v2") else { return };
     let lines: Vec<&RecordingLine> = lines.iter().filter(|line| is(&line.text, "/channel", "\"book\"")).collect();
     let (shallow, deep): (Vec<&RecordingLine>, Vec<&RecordingLine>) =
@@ -94,7 +94,7 @@ fn okx_snapshot(message: &str) -> bool {
 }
 
 #[test]
-fn newcomers_of_okx_have_the_book_that_the_checksums_tell() {
+fn a_client_that_joins_okx_has_the_book_of_its_checksums() {
     let Some(lines) = recorded("okx-v5") else { return };
     let lines: Vec<&RecordingLine> = lines.iter().filter(|line| token(&line.text, "/action").is_some()).collect();
     let book = r#"
@@ -131,7 +131,7 @@ fn coinbase_book(messages: &[String]) -> OrderBook {
 }
 
 #[test]
-fn newcomers_of_coinbase_have_the_book_of_snapshot_and_changes() {
+fn a_client_that_joins_coinbase_has_the_book_of_snapshot_and_changes() {
     let Some(lines) = recorded("coinbase-exchange") else { return };
     let rule = HandRule::new(
         r#"

@@ -123,16 +123,16 @@ struct AssemblerLog {
     images: u64,
     kept: BTreeMap<String, Vec<String>>,
     gaps: Vec<(String, GapReason)>,
-    notes: Vec<TopicStatus>,
+    statuses: Vec<TopicStatus>,
     remedies: Vec<GapRemedy>,
 }
 
 impl UpdateSink for AssemblerLog {
-    fn publish(&mut self, topic: &str, payload: Payload, keeping: Retention, _: Stamp) {
+    fn publish(&mut self, topic: &str, payload: Payload, retention: Retention, _: Stamp) {
         let text = |payload: Payload| String::from_utf8(payload.bytes.to_vec()).expect("text");
         self.published += 1;
         let kept = self.kept.entry(topic.to_string()).or_default();
-        match keeping {
+        match retention {
             Retention::Snapshot => *kept = vec![text(payload)],
             Retention::Delta { whole: Some(whole) } => {
                 self.images += 1;
@@ -144,11 +144,11 @@ impl UpdateSink for AssemblerLog {
         }
     }
 
-    fn status(&mut self, topic: &str, note: TopicStatus, _: Stamp) {
-        if let TopicStatus::Gap { reason, .. } = note {
+    fn status(&mut self, topic: &str, status: TopicStatus, _: Stamp) {
+        if let TopicStatus::Gap { reason, .. } = status {
             self.gaps.push((topic.to_string(), reason));
         }
-        self.notes.push(note);
+        self.statuses.push(status);
     }
 
     fn remedy(&mut self, _: &str, remedy: GapRemedy) {
@@ -297,7 +297,7 @@ fn no_topic_of_a_recording_is_told_to_be_stale() {
             }
             rule.apply(line, &mut assembler, &mut log);
         }
-        eprintln!("{feed}: {} published, {:?}", log.published, log.notes);
-        assert!(log.notes.is_empty(), "{feed}: {:?}", log.notes);
+        eprintln!("{feed}: {} published, {:?}", log.published, log.statuses);
+        assert!(log.statuses.is_empty(), "{feed}: {:?}", log.statuses);
     }
 }
