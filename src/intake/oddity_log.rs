@@ -1,4 +1,4 @@
-//! What is odd about topics and items, in the log and the meters: one line of a kind in 10 s.
+//! Oddities of topics and items, in the log and the meters: one line of a kind per 10 s.
 
 use metrics::Counter;
 
@@ -18,7 +18,7 @@ pub(super) struct OddityLog {
     malformed: NameLog,
     too_large: NameLog,
     refused: NameLog,
-    /// Why the newest of these was.
+    /// Reason of the newest refusal.
     refused_why: String,
     meters: OddityMeters,
 }
@@ -51,7 +51,7 @@ impl OddityLog {
         }
     }
 
-    /// Something is odd about a topic's messages.
+    /// Adds an oddity of a topic's messages.
     pub fn add(&mut self, topic: &str, oddity: Oddity, received: Stamp, counts: &mut ProbeCounts) {
         let meters = &self.meters;
         let (log, counter) = match oddity {

@@ -1,4 +1,4 @@
-//! Reads the message side of a profile: `[[on]]` and what stands beside it.
+//! Reader of the message side of a profile: `[[on]]` and the keys beside it.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, did_yo
 use crate::profile::template::{Aliases, Template};
 use crate::profile::test::Test;
 
-/// Keys that mean something in rules of one class only.
+/// Keys that only rules of one class have.
 const OWNERS: [(MessageClass, &[&str]); 5] = [
     (
         MessageClass::Data,
@@ -30,7 +30,7 @@ const OWNERS: [(MessageClass, &[&str]); 5] = [
 /// Rules of these classes may be about a topic.
 const OF_TOPICS: [MessageClass; 4] = [MessageClass::Data, MessageClass::Stale, MessageClass::Live, MessageClass::Gap];
 
-/// The topic that lets the first messages decide.
+/// The topic that makes the first messages decide.
 const GUESS: &str = "${guess}";
 
 /// The rules of a profile, in their order.
@@ -120,7 +120,7 @@ fn read_rule(section: &ProfileSection<'_>, scope: &mut Scope) -> Result<Rule, Pr
         MessageClass::Data => read_data(section, scope, &mut rule)?,
         MessageClass::Ping => {
             let entry = section.require("reply", "reply = '{\"pong\":${/ping}}'")?;
-            // What is missing is null.
+            // A missing value is null.
             rule.reply = Some(scope.template_at(&entry, None)?.or("null"));
         }
         MessageClass::Ack => {
@@ -133,7 +133,7 @@ fn read_rule(section: &ProfileSection<'_>, scope: &mut Scope) -> Result<Rule, Pr
     Ok(rule)
 }
 
-/// What the feed says about itself: the keys of `stale`, `live` and `gap`.
+/// Reports of the feed about itself: the keys of `stale`, `live` and `gap`.
 fn read_state(section: &ProfileSection<'_>, scope: &mut Scope, rule: &mut Rule) -> Result<(), ProfileError> {
     let topic = optional(section.get("topic"), |entry| scope.template_at(entry, None))?;
     let (since, missed, until) = (section.get("since"), section.get("missed"), section.get("until"));
@@ -282,7 +282,7 @@ fn read_sequence(
     Ok((SequenceRule { follow, remedy }, numbers))
 }
 
-/// What the templates and tests of a profile may look at; what they do look at is added to the rules' pointers.
+/// The fields that templates and tests of a profile may use; those in use are added to the rules' pointers.
 #[derive(Default)]
 pub(crate) struct Scope {
     pub rules: Rules,
@@ -290,12 +290,12 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    /// Reads a test; `each` is the path whose elements it may look at.
+    /// Reads a test; `each` is the path whose elements it may use.
     pub fn test(&mut self, text: &str, each: Option<usize>) -> Result<Test, String> {
         Test::parse(text, |source| self.field(source, each))
     }
 
-    /// Reads a template; `each` is the path whose elements it may look at.
+    /// Reads a template; `each` is the path whose elements it may use.
     pub fn template(&mut self, text: &str, each: Option<usize>) -> Result<Template<Field>, String> {
         let aliases = self.aliases.clone();
         Template::parse_with(text, &aliases, |source| self.field(source, each))

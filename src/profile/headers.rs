@@ -8,13 +8,13 @@ use tokio_tungstenite::tungstenite::http::header::{
 use crate::profile::placeholders::{Placeholder, TemplateSite};
 use crate::profile::template::Template;
 
-/// Headers by their names; the values are filled in at each attempt.
+/// Headers by name; the values are filled in at each attempt.
 pub type Headers = Vec<(HeaderName, Template<Placeholder>)>;
 
-/// Who calls, if neither the profile nor the operator says something else.
+/// The `User-Agent`, if neither the profile nor the operator sets one.
 const OURS: &str = concat!("fanline/", env!("CARGO_PKG_VERSION"));
 
-/// Without these there is no handshake, and they say what fanline can do.
+/// The handshake's own headers, which announce what fanline can do.
 const HANDSHAKE: [HeaderName; 8] = [
     CONNECTION,
     CONTENT_LENGTH,
@@ -44,7 +44,7 @@ pub fn read_value(text: &str) -> Result<Template<Placeholder>, String> {
     Placeholder::template(text, TemplateSite::Header)
 }
 
-/// A header as it stands in HTTP: `Name: value`. What is wrong is reported without the value, which may be secret.
+/// A header as in HTTP: `Name: value`. Errors do not repeat the value, which may be secret.
 pub fn read_line(text: &str) -> Result<(HeaderName, Template<Placeholder>), String> {
     let Some((name, value)) = text.split_once(':') else {
         return Err("expected a header such as `X-Api-Key: ${env.MY_KEY}`, found no colon; write `Name: value`".into());
@@ -52,7 +52,7 @@ pub fn read_line(text: &str) -> Result<(HeaderName, Template<Placeholder>), Stri
     Ok((read_name(name.trim())?, read_value(value.trim())?))
 }
 
-/// All together: what the operator says goes before what the profile says, and that before fanline's own.
+/// All headers: the operator's override the profile's, and these override fanline's own.
 pub fn together(profile: Headers, operator: Headers) -> Headers {
     let mut headers = operator;
     let own = Placeholder::template(OURS, TemplateSite::Header).map(|value| (USER_AGENT, value)).ok();

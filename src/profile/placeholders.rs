@@ -1,4 +1,4 @@
-//! What placeholders stand for in what fanline sends: addresses, log-ins, subscriptions, heartbeats, clients' messages.
+//! Placeholders in everything fanline sends: addresses, logins, subscriptions, heartbeats, clients' messages.
 
 use std::borrow::Cow;
 
@@ -31,22 +31,22 @@ pub enum Placeholder {
     NowMs,
     /// An environment variable.
     Env(String),
-    /// What the section `[sign.NAME]` gives.
+    /// The signature that the section `[sign.NAME]` defines.
     Sign(String),
-    /// What the venue calls a subscription, learned from its acknowledgement.
+    /// The venue's key of a subscription, learnt from its acknowledgement.
     BindKey,
-    /// The cursor to go on from.
+    /// The cursor to continue from.
     Resume,
-    /// What a client wants to say, as JSON.
+    /// A client's `data`, as JSON.
     Data,
 }
 
-/// Where a template stands, and so what it may say.
+/// Place of a template, which decides its placeholders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TemplateSite {
     Url,
     Header,
-    /// Frames that are not about items: open, log-in, heartbeat.
+    /// Frames that are not about items: open, login, heartbeat.
     Frame,
     Item,
     Subscribe,
@@ -100,7 +100,7 @@ impl TemplateSite {
 }
 
 impl Placeholder {
-    /// Reads a placeholder's source where a template stands.
+    /// Reads a placeholder's source at this place.
     pub fn parse(source: &str, place: TemplateSite) -> Result<Placeholder, String> {
         let known = place.sources();
         let family = source.split_once('.').map(|(family, name)| (format!("{family}.NAME"), name));
@@ -127,7 +127,7 @@ impl Placeholder {
         if is_known { Ok(placeholder) } else { Err(unknown(source, known)) }
     }
 
-    /// Reads a template where it stands.
+    /// Reads a template at this place.
     pub fn template(text: &str, place: TemplateSite) -> Result<Template<Placeholder>, String> {
         Template::parse(text, |source| Placeholder::parse(source, place)).map(Template::quoting)
     }
@@ -142,7 +142,7 @@ fn unknown(source: &str, known: &[&str]) -> String {
     format!("expected {} in `${{…}}`, found `{source}`{}", one_of(known), did_you_mean(source, known))
 }
 
-/// A value for each word, as far as there is one.
+/// Values of the placeholders, as far as there are any.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     pub secrets: &'a Secrets,
@@ -158,7 +158,7 @@ pub struct Context<'a> {
     pub data: Option<&'a str>,
 }
 
-/// A word that has no value here.
+/// A placeholder without a value here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no value for `{0}`")]
 pub struct Missing(pub String);
@@ -180,7 +180,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The template with its words filled in.
+    /// The template with its placeholders filled in.
     pub fn fill(&self, template: &Template<Placeholder>) -> Result<String, Missing> {
         let mut out = String::new();
         template.render(&mut out, |placeholder| self.value(placeholder))?;

@@ -1,8 +1,7 @@
-//! Keys and passwords from the environment, and the signatures that venues want made with them.
+//! Keys and passwords from the environment, and the signatures made with them.
 //!
-//! A profile names variables, never values. They are read once, at the start, so that one that is missing or cannot be
-//! used is reported before anything connects. One newline at the end is not part of a value: files and shells put it
-//! there.
+//! A profile names variables, never values. They are read once, at the start, so that a missing or invalid one is
+//! reported before anything connects. One newline at the end is not part of a value: files and shells add it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -54,7 +53,7 @@ enum SignatureEncoding {
     Base64,
 }
 
-/// What cannot be used; the value itself is never shown.
+/// Why a variable cannot be used; the value itself is never shown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     #[error("profile `{profile}` needs the environment variable `{variable}`, which is not set")]
@@ -182,7 +181,7 @@ impl SignRule {
 }
 
 impl Secrets {
-    /// Reads what the templates and the signatures name. `variable` is the environment.
+    /// Reads the variables that templates and signatures name. `variable` is the environment.
     pub(crate) fn gather<'t>(
         profile: &str,
         templates: impl Iterator<Item = &'t Template<Placeholder>> + Clone,
@@ -245,7 +244,7 @@ impl Secrets {
         self.variables.is_empty() && self.keys.is_empty()
     }
 
-    /// Everything of it that must not be in the log, and these texts.
+    /// All secret values that must not appear in the log, and these texts.
     pub fn hidden(&self, others: impl Iterator<Item = String>) -> Hidden {
         Hidden::new(self.variables.values().chain(&self.keys).cloned().chain(others))
     }

@@ -1,4 +1,4 @@
-//! What is odd about messages never silences a topic: it is reported, and the topic goes on.
+//! Oddities never silence a topic: they are reported, and the topic continues.
 
 use crate::intake::assemble::Assembler;
 use crate::intake::assemble::tests::{AssemblerLines, at, treatment, update};
@@ -13,7 +13,7 @@ fn numbered(mode: &str, follow: Continuity, remedy: GapRemedy) -> Treatment {
     Treatment { sequence: Some(SequenceRule { follow, remedy }), ..treatment(mode) }
 }
 
-/// What a assembler makes of these messages of one connection, 50 ms apart.
+/// An assembler's output for these messages of one connection, 50 ms apart.
 fn assembled(treatment: &Treatment, texts: &[String], apart_ms: u64) -> Vec<String> {
     let (mut assembler, mut lines) = (Assembler::default(), AssemblerLines::default());
     for (text, ms) in texts.iter().zip((0..).step_by(apart_ms as usize)) {
@@ -31,7 +31,7 @@ fn count(lines: &[String], part: &str) -> usize {
     lines.iter().filter(|line| line.contains(part)).count()
 }
 
-/// The field's case: a book ticker with one number a billion times too large, or a price a year ahead, 20 in a second.
+/// Real cases: a book ticker with one number a billion times too large, or a price a year ahead, 20 per second.
 #[test]
 fn a_number_out_of_line_does_not_freeze_a_topic() {
     let texts = || numbers((1001..1006).chain([1_000_000_000_000]).chain(1006..1066));

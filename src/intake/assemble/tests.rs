@@ -1,4 +1,4 @@
-//! What the assembler makes of updates.
+//! The assembler's output for updates.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::profile::rules::numbers::{Continuity, SequenceRule};
 use crate::profile::rules::numbers::{GapRemedy, Numbers};
 use crate::protocol::encoding::{Payload, PayloadKind};
 
-/// All that leaves a assembler, as lines.
+/// Everything that leaves an assembler, as lines.
 #[derive(Default)]
 pub struct AssemblerLines(pub Vec<String>);
 
@@ -55,7 +55,7 @@ pub fn treatment(mode: &str) -> Treatment {
     Treatment { mode: read_mode(mode).expect(mode), ..Treatment::default() }
 }
 
-/// A update that is a snapshot if `snapshot` stands in it, with a number if a `"n":` does.
+/// An update that is a snapshot if it contains `snapshot`, with a number if it contains `"n":`.
 pub fn update<'a>(treatment: &'a Treatment, topic: &'a str, text: &'a str) -> Update<'a> {
     let number: Option<Number> = text.split_once("\"n\":").and_then(|(_, rest)| {
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
@@ -73,7 +73,7 @@ pub fn update<'a>(treatment: &'a Treatment, topic: &'a str, text: &'a str) -> Up
     }
 }
 
-/// What a assembler makes of these messages of the topic `t`.
+/// An assembler's output for these messages of the topic `t`.
 fn assembled(treatment: &Treatment, messages: &[&str]) -> Vec<String> {
     let (mut assembler, mut lines) = (Assembler::default(), AssemblerLines::default());
     messages.iter().for_each(|text| assembler.take(&update(treatment, "t", text), Release::InOrder, &mut lines));
@@ -82,7 +82,7 @@ fn assembled(treatment: &Treatment, messages: &[&str]) -> Vec<String> {
 
 /// The whole value after these messages; the first is the snapshot.
 fn image(mode: &str, messages: &[&str]) -> Option<String> {
-    // With a limit of one change each change gives a whole value.
+    // With a limit of one delta each delta gives a whole value.
     let treatment = treatment(&format!("{mode}\ndelta_limit = {{ count = 1 }}"));
     let last = assembled(&treatment, messages).pop().expect("something");
     last.split_once(" change to ").map(|(_, image)| image.to_string())
@@ -340,7 +340,7 @@ fn more_changes_than_the_limit_are_asked_about_once() {
         let again = assembled(&delta, &["[\"snapshot\"]", "[1]", "[2]", "[3]", "[\"snapshot\"]", "[1]", "[2]", "[3]"]);
         assert_eq!(again.iter().filter(|line| *line == reported).count(), 2, "{limit}: {again:?}");
     }
-    // Where changes are folded, a whole value comes first.
+    // Where deltas are folded, a whole value comes first.
     let book = treatment(&format!("{BOOK}\ndelta_limit = {{ count = 2 }}"));
     let long = format!(r#"{{"snapshot":1,"b":[["10","1"]],"a":[],"long":"{}"}}"#, "x".repeat(1000));
     let lines = assembled(&book, &[&long, r#"{"b":[]}"#, r#"{"b":[]}"#, r#"{"b":[]}"#, r#"{"b":[]}"#]);
@@ -520,7 +520,7 @@ fn what_is_folded_is_counted_and_forgotten() {
     assert!(assembler.folded_bytes < full - 50, "{}", assembler.folded_bytes);
     assembler.take(&update(&book, "t", r#"{"b":1}"#), Release::InOrder, &mut lines);
     assert_eq!(assembler.folded_bytes, 0);
-    // Without room the changes come one by one.
+    // Without room the deltas come one by one.
     assembler.folded_bytes = FOLDED_BYTES_MAX;
     let lines = [r#"{"snapshot":1,"b":[],"a":[]}"#, r#"{"b":[["1","1"]]}"#].map(|text| {
         let mut lines = AssemblerLines::default();

@@ -1,4 +1,4 @@
-//! What became of a message, and why some have no topic.
+//! The result of classification, and why some messages have no topic.
 
 use std::sync::Arc;
 
@@ -8,38 +8,38 @@ use crate::profile::rule::MessageClass;
 use crate::profile::rules::numbers::GapRemedy;
 use crate::words::topic::TopicError;
 
-/// What became of a message.
+/// The result for a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Classified {
     pub class: MessageClass,
     /// Name of the rule that decided.
     pub rule: Option<Arc<str>>,
-    /// What to answer.
+    /// The answer to send.
     pub reply: Option<String>,
     /// Messages of this connection are missing before this one.
     pub gap: Option<ConnectionGap>,
-    /// Why the class is `Unmatched` or `Garbled`, which elements of a batch could not be named or numbered, or why an
+    /// Why the class is `Unmatched` or `Garbled`, why elements of a batch could not be named or numbered, or why an
     /// acknowledgement binds nothing.
     pub problem: Option<Unnamed>,
-    /// Of the classes `Stale`, `Live` and `Gap`: what exactly the upstream says.
+    /// Of the classes `Stale`, `Live` and `Gap`: the feed's report.
     pub status: Option<UpstreamStatus>,
 }
 
-/// What the upstream says about its own state.
+/// A report of the feed about its own state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamStatus {
-    /// None: about everything that comes over this connection.
+    /// None: about everything on this connection.
     pub topic: Option<String>,
-    /// What the rule's `since`, `missed` or `until` found.
+    /// Value of the rule's `since`, `missed` or `until`.
     pub number: Option<u64>,
     /// Where data have the number that `until` is compared with.
     pub data_number: Option<Pointer>,
 }
 
-/// Something is missing, and it is not known in which topics.
+/// Messages are missing in unknown topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionGap {
-    /// Messages, if it is known how many.
+    /// Number of messages, if known.
     pub missed: Option<u64>,
     /// `Mark` or `Reconnect`.
     pub remedy: GapRemedy,

@@ -6,7 +6,7 @@ use crate::intake::update::Update;
 use crate::profile::Profile;
 use crate::words::stamp::Stamp;
 
-/// What a classifier finds: `class`, or `topic` for each update, with ` whole` where it is a snapshot.
+/// A classifier's findings: `class`, or `topic` for each update, with ` whole` for a snapshot.
 #[derive(Default)]
 struct DocumentedResult(Vec<String>);
 
@@ -23,7 +23,7 @@ impl Look for DocumentedResult {
     }
 }
 
-/// Sorts messages of one connection; gives what was found in all of them.
+/// Classifies messages of one connection; returns all findings.
 fn classified(profile: &str, messages: &[&str]) -> Vec<String> {
     let mut found = DocumentedResult::default();
     let mut classifier = Classifier::new(&Profile::built_in(profile).expect("built in"));

@@ -1,4 +1,4 @@
-//! What the classifier finds.
+//! The classifier's findings, message by message.
 
 use super::binding::BINDINGS_MAX;
 use super::drive::{self, Look};
@@ -8,7 +8,7 @@ use crate::intake::update::Update;
 use crate::json::ELEMENTS_MAX;
 use crate::profile::{Profile, check};
 
-/// Everything a classifier does, as lines.
+/// Everything a classifier reports, as lines.
 #[derive(Default)]
 struct ClassifierLines(Vec<String>);
 
@@ -160,7 +160,7 @@ fn what_waits_for_the_guess_is_published_in_order_with_its_own_time() {
     assert_eq!(lines.0.last().map(String::as_str), Some("data"), "from now on nothing waits");
 }
 
-/// What a classifier of this profile does with these frames, each a second after the other.
+/// The reports of a classifier of this profile about these frames, one per second.
 fn conversation(profile: &str, frames: &[&str]) -> Vec<String> {
     let text = format!("profile = 1\nname = \"x\"\n{profile}");
     let mut classifier = Classifier::new(&check(&text, "x.toml").expect("right"));

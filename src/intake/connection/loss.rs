@@ -1,8 +1,8 @@
-//! Every way in which a connection to the upstream can fail or end: a sentence for the log, one for the public, a
-//! metric label.
+//! Every way in which a connection to the feed can fail or end: a sentence for the log, one for the public, a metric
+//! label.
 //!
-//! The log has everything: addresses, what the venue and the system have said. The public gets words of fanline's own,
-//! with numbers at most, because what others say may hold a key, and where the feed is concerns only the operator.
+//! The log has everything: addresses, and the words of the venue and the system. The public receives fanline's own
+//! words, with numbers at most, because foreign text may hold a key, and the feed's address concerns only the operator.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::intake::connection::retry_after::RetryAfter;
 use crate::intake::time::in_s;
 use crate::profile::target::FeedUrlError;
 
-/// Why there is no connection. Trying again may help with each of these, and is what is done.
+/// Why there is no connection. Retrying may help with each of these, and fanline does.
 #[derive(Debug, thiserror::Error)]
 pub enum Loss {
     #[error("the address of `{host}` was not found: {error}; check the name and this machine's name servers")]
@@ -44,7 +44,7 @@ pub enum Loss {
     TooBig {
         bytes: usize,
         max: usize,
-        /// Where the limit in force comes from.
+        /// Origin of the limit in force.
         setting: &'static str,
     },
     #[error("no message from the feed for {}", in_s(*.after))]
@@ -61,13 +61,13 @@ pub enum Loss {
     Gap { topic: String },
     #[error("the feed asked for a new connection (rule `{rule}`)")]
     Asked { rule: String },
-    /// The URL or a header cannot be made of what there is now.
+    /// The URL or a header cannot be made from the current values.
     #[error("the feed's address is invalid: {0}")]
     Address(#[from] FeedUrlError),
 }
 
 impl Loss {
-    /// Every value of `label`, so that each series is there before its first loss.
+    /// Every value of `label`, so that each series exists before its first loss.
     pub const LABELS: [&'static str; 16] = [
         "unreachable",
         "connect_timeout",
@@ -110,7 +110,7 @@ impl Loss {
         }
     }
 
-    /// The same in fanline's own words, for clients, readiness and snapshots.
+    /// The sentence in fanline's own words, for clients, readiness and snapshots.
     pub fn public(&self) -> String {
         let sentence = match self {
             Loss::Unresolved { .. } | Loss::ResolveTimeout { .. } | Loss::Unreachable { .. } | Loss::Address(_) => {
@@ -138,7 +138,7 @@ impl Loss {
         sentence.to_string()
     }
 
-    /// The same; a limit that was exceeded was set here, in the profile or by the operator.
+    /// The same loss, with the origin of the exceeded limit: the profile's key or the operator's setting.
     pub fn with_limit_of(self, setting: &'static str) -> Loss {
         match self {
             Loss::TooBig { bytes, max, .. } => Loss::TooBig { bytes, max, setting },
@@ -146,7 +146,7 @@ impl Loss {
         }
     }
 
-    /// How long the upstream wants to be left alone (RFC 9110 section 10.2.3).
+    /// The wait that the feed demands (RFC 9110 section 10.2.3).
     pub fn retry_after(&self, now: Stamp) -> Option<Duration> {
         match self {
             Loss::NotWebSocket { retry_after, .. } => retry_after.map(|after| after.wait(now)),
@@ -154,7 +154,7 @@ impl Loss {
         }
     }
 
-    /// The upstream says that there were too many attempts (RFC 6585 section 4; 418 is Binance's and others' ban).
+    /// Whether the feed reports too many attempts (RFC 6585 section 4; 418 is the ban of Binance and others).
     pub fn is_ban(&self) -> bool {
         matches!(self, Loss::NotWebSocket { status: 418 | 429, .. })
     }

@@ -1,8 +1,8 @@
-//! The items of one connection: which were asked for, granted, refused.
+//! Subscriptions of one connection: requested, granted and refused items.
 //!
 //! Items are sent in batches that respect the profile's count, channel and bytes. Data of an item counts as its
-//! acknowledgement: it may come before it, and some venues never send one. A refused batch is halved and asked for
-//! again until the refused items stand alone, so that one bad item does not take the good ones with it.
+//! acknowledgement: data may arrive first, and some venues never acknowledge. A refused batch is halved and sent again
+//! until the refused items stand alone, so that one bad item does not take the good ones with it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use crate::words::stamp::Stamp;
 
 use crate::intake::time::ns;
 
-/// Requests whose answers are awaited at most; the oldest are forgotten, and their items with time count as unanswered.
+/// Requests that wait for an answer at most; the oldest are forgotten, and their items count as unanswered in time.
 const REQUESTS_MAX: usize = 1024;
-/// Items of other channels that are passed over to fill a message.
+/// Items of other channels that are skipped to fill a message.
 const LOOK_AHEAD_MAX: usize = 4096;
 
-/// What became of an item.
+/// The outcome of an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ItemOutcome {
     Confirmed(Arc<FeedItem>),
@@ -27,27 +27,27 @@ pub enum ItemOutcome {
         item: Arc<FeedItem>,
         why: String,
     },
-    /// Its time is over without an answer. It counts as refused, unless its data show otherwise (`grant`).
+    /// No answer in time. It counts as refused, unless its data show otherwise (`grant`).
     Unanswered(Arc<FeedItem>),
 }
 
-/// What is being asked of one connection.
+/// The items of one connection and their states.
 #[derive(Debug)]
 pub struct ItemSubscriptions {
     pub(super) subscribe: Option<Arc<Subscribe>>,
     pub(super) items: HashMap<String, (Arc<FeedItem>, SubscriptionState)>,
-    /// Asked for and not yet confirmed, refused or given up.
+    /// Requested and not yet granted, refused or given up.
     unanswered: usize,
     /// No answer is late before this; nanoseconds of the monotonic clock.
     late_ns: u64,
     to_request: VecDeque<Arc<FeedItem>>,
     /// Halves of a refused batch; before everything else.
     pub(super) again: VecDeque<Vec<Arc<FeedItem>>>,
-    /// With what they were when they were dropped: the venue may not know it yet.
+    /// With their state when they were dropped: the venue may not know it yet.
     to_drop: VecDeque<(Arc<FeedItem>, SubscriptionState)>,
     pub(super) requests: VecDeque<PendingSubscribe>,
     outcomes: Vec<ItemOutcome>,
-    /// With `change = "replace_all"`: the venue is to be sent anew what is wanted.
+    /// With `change = "replace_all"`: the list of items is to be sent again.
     outdated: bool,
 }
 
@@ -74,7 +74,7 @@ impl SubscriptionState {
 pub(super) struct PendingSubscribe {
     pub number: u64,
     pub items: Vec<Arc<FeedItem>>,
-    /// It took items off.
+    /// It unsubscribed.
     pub drops: bool,
 }
 
@@ -115,7 +115,7 @@ impl ItemSubscriptions {
         }
     }
 
-    /// These are not wanted any more. A venue that has no way to drop them goes on sending them.
+    /// These are no longer wanted. A venue without a way to drop them keeps sending them.
     pub fn unwant(&mut self, items: &[Arc<FeedItem>]) {
         let can_tell =
             self.subscribe.as_ref().is_some_and(|how| how.unsubscribe.is_some() || how.change != ItemChange::Live);
@@ -135,19 +135,19 @@ impl ItemSubscriptions {
                 }
             }
         }
-        // The queue may be long: it is looked through once, however many leave it.
+        // The queue may be long: it is searched once, however many leave it.
         if !queued.is_empty() {
             self.to_request.retain(|other| !queued.contains(&*other.name));
         }
     }
 
-    /// Asks for an item once more, so that the venue sends a new snapshot of it.
+    /// Requests an item once more, so that the venue sends a new snapshot of it.
     pub fn renew(&mut self, name: &str) {
         let Some((item, state)) = self.items.get(name) else { return };
         if *state == SubscriptionState::Settled {
             let item = item.clone();
             self.unwant(std::slice::from_ref(&item));
-            // It is first dropped, and then asked for.
+            // First dropped, then requested.
             self.items.insert(item.name.clone(), (item.clone(), SubscriptionState::Queued));
             self.to_request.push_back(item);
         }
@@ -164,7 +164,7 @@ impl ItemSubscriptions {
         }
     }
 
-    /// The next request. `bound` gives what the venue calls a subscription.
+    /// The next request. `bound` returns the venue's key of a subscription.
     pub fn next(
         &mut self,
         context: Context<'_>,
@@ -184,19 +184,19 @@ impl ItemSubscriptions {
         }
         self.to_drop.clear();
         let batch = match self.again.pop_front() {
-            // Some may have answered by their data since.
+            // Some may have been answered by their data since.
             Some(batch) => batch.into_iter().filter(|item| self.is_unanswered(&item.name)).collect(),
             None => self.take_batch(&subscribe),
         };
         self.asked(&subscribe, send, batch, context, now)
     }
 
-    /// The first items that are waiting, as many as one message may hold by number and channel.
+    /// The first waiting items, as many as one message may hold by number and channel.
     fn take_batch(&mut self, subscribe: &Subscribe) -> Vec<Arc<FeedItem>> {
         let Some(first) = self.to_request.pop_front() else { return Vec::new() };
         let mut batch = vec![first.clone()];
         let mut others = Vec::new();
-        // Of a long queue only the beginning is looked at, or each message would cost as much as all of them.
+        // Only the beginning of a long queue is searched, or each message would cost as much as all of them.
         while batch.len() < subscribe.batch
             && others.len() < LOOK_AHEAD_MAX
             && let Some(item) = self.to_request.pop_front()
@@ -294,7 +294,7 @@ impl ItemSubscriptions {
         self.requests.push_back(request);
     }
 
-    /// An update of this topic came.
+    /// An update of this topic arrived.
     pub fn updated(&mut self, topic: &str) {
         if self.unanswered > 0
             && let Some((item, state)) = self.items.get(topic)
@@ -305,12 +305,12 @@ impl ItemSubscriptions {
         }
     }
 
-    /// An item that was not answered is granted all the same: its data have come, be it before it was asked for.
+    /// An unanswered item is granted all the same: its data have arrived, even before the request.
     pub fn grant(&mut self, name: &str) {
         self.set_state(name, SubscriptionState::Settled);
     }
 
-    /// Gives up what was not answered in time.
+    /// Gives up items without an answer in time.
     pub fn tick(&mut self, now: Stamp) {
         if self.deadline_ns().is_none_or(|deadline| deadline > now.mono_ns) {
             return;
@@ -343,12 +343,12 @@ impl ItemSubscriptions {
         Some(self.late_ns).filter(|late_ns| self.unanswered > 0 && *late_ns != u64::MAX)
     }
 
-    /// What happened since this was last asked.
+    /// Takes the outcomes since the last call.
     pub fn outcomes(&mut self) -> Vec<ItemOutcome> {
         std::mem::take(&mut self.outcomes)
     }
 
-    /// Everything that was asked for has been answered, or given up.
+    /// Whether every request was answered or given up.
     pub fn is_settled(&self) -> bool {
         self.unanswered == 0 && !self.has_something_to_say()
     }

@@ -1,4 +1,4 @@
-//! Where the feed is: its addresses, how they are dialed, and which of them may not be dialed yet.
+//! Addresses of the feed: how they are dialed, and which may not be dialed yet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,16 +32,16 @@ pub(super) struct FeedAddresses {
     held_ns: Vec<u64>,
 }
 
-/// What an address is made of besides what its profile says.
+/// Values of an address besides the profile's.
 pub(super) struct EndpointContext<'a> {
     pub items: &'a [Arc<FeedItem>],
-    /// Where the feed is to go on.
+    /// Cursor to continue from.
     pub cursor: Option<&'a str>,
     pub now: Stamp,
 }
 
 impl FeedAddresses {
-    /// `timeout` is for TCP, TLS and the handshake together.
+    /// `timeout` covers TCP, TLS and the handshake together.
     pub fn new(
         urls: Vec<Template<Placeholder>>,
         connect: &Connect,
@@ -67,7 +67,7 @@ impl FeedAddresses {
         &self.held_ns
     }
 
-    /// Makes every address once, so that what cannot be is found out before anything is connected.
+    /// Makes every address once, so that an impossible one is found before anything connects.
     pub fn check(&self, context: &EndpointContext<'_>, says_secrets: bool) -> Result<(), FeedUrlError> {
         (0..self.urls.len()).try_for_each(|address| {
             let endpoint = self.endpoint(address, context)?;
@@ -104,7 +104,7 @@ impl FeedAddresses {
         plain_target(&self.urls[address], &self.config.secrets)
     }
 
-    /// For people: without what may be secret.
+    /// For people: without secrets.
     pub fn shown(&self, address: usize) -> String {
         self.target(address).map_or_else(|error| error.to_string(), |target| target.shown())
     }
@@ -119,8 +119,8 @@ impl FeedAddresses {
         self.dials.iter_mut().for_each(|dials| dials.take(now.mono_ns));
     }
 
-    /// The venue wants this address to be left alone until then. All connections obey, at every address of the same
-    /// host, because venues count attempts and lengthen bans by where they come from.
+    /// The venue wants no attempt at this address before then. All connections obey, at every address of the same host,
+    /// because venues count attempts and lengthen bans by origin.
     pub fn hold(&mut self, address: usize, until_ns: u64) {
         let host = |address: usize| self.target(address).ok().map(|target| target.host().to_string());
         let same_host: Vec<bool> = (0..self.urls.len()).map(|other| host(other) == host(address)).collect();

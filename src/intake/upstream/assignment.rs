@@ -1,4 +1,4 @@
-//! Which connection carries which items.
+//! Assignment of items to connections.
 //!
 //! A leg is a whole copy of the feed; its items are spread evenly over its connections. A connection that is lost
 //! hands its items to the others of its leg, as far as they have room; one that comes back gets its share again, and
@@ -12,7 +12,7 @@ use crate::profile::subscribe::FeedItem;
 
 use crate::intake::update::ConnectionId;
 
-/// Something to be done for the assignment to become true.
+/// A step towards the assignment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reassign {
     Want(ConnectionId, Vec<Arc<FeedItem>>),
@@ -28,18 +28,18 @@ pub enum Reassign {
 pub struct Assignment {
     /// Items of one connection at most.
     items_max: usize,
-    /// Items can leave a connection that goes on.
+    /// Items can leave a connection that stays open.
     can_drop: bool,
     items: BTreeMap<String, Arc<FeedItem>>,
     legs: Vec<Leg>,
-    /// Where items are on their way to, and from where.
+    /// Items on their way: to which connection, and from which.
     moves: HashMap<(String, ConnectionId), ConnectionId>,
 }
 
 #[derive(Debug, Default)]
 struct Leg {
     connections: BTreeMap<ConnectionId, ConnectionLoad>,
-    /// Where each item is; those that are nowhere found no room.
+    /// Connection of each item; items without one found no room.
     places: HashMap<String, ConnectionId>,
 }
 
@@ -51,11 +51,11 @@ struct ConnectionLoad {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum LinkState {
-    /// It was not open yet.
+    /// Not open yet.
     #[default]
     Fresh,
     Open,
-    /// It was lost, or could not be opened.
+    /// Lost, or could not be opened.
     Lost,
 }
 
@@ -74,14 +74,14 @@ impl Assignment {
         self.items.len()
     }
 
-    /// A connection that will carry items of this leg.
+    /// Adds a connection that will carry items of this leg.
     pub fn add_connection(&mut self, leg: usize, connection: ConnectionId) -> Vec<Reassign> {
         self.legs[leg].connections.insert(connection, ConnectionLoad::default());
         let homeless = self.homeless(leg);
         self.place(leg, homeless)
     }
 
-    /// Gives what one connection carries to another that takes its place, and stands.
+    /// Hands the items of one connection to its open successor.
     pub fn replace(&mut self, old: ConnectionId, new: ConnectionId) -> Vec<Reassign> {
         for leg in &mut self.legs {
             if let Some(load) = leg.connections.remove(&old) {
@@ -90,7 +90,7 @@ impl Assignment {
             }
         }
         self.moves.values_mut().filter(|from| **from == old).for_each(|from| *from = new);
-        // Whatever was on its way to the old one was asked for on the new one as well.
+        // Items on their way to the old one were subscribed on the new one as well.
         let arrived: Vec<String> =
             self.moves.keys().filter(|(_, to)| *to == old).map(|(name, _)| name.clone()).collect();
         arrived.into_iter().filter_map(|name| self.arrived(&name, old)).collect()
@@ -122,7 +122,7 @@ impl Assignment {
             drops.into_iter().map(|(connection, items)| Reassign::Drop(connection, items)).collect();
         for leg in 0..self.legs.len() {
             let homeless = self.homeless(leg);
-            // Those that still find no room were refused before.
+            // Items that still find no room were refused before.
             changes
                 .extend(self.place(leg, homeless).into_iter().filter(|change| !matches!(change, Reassign::Add { .. })));
         }
@@ -146,7 +146,7 @@ impl Assignment {
         self.legs.iter().filter_map(|leg| leg.places.get(name).copied()).collect()
     }
 
-    /// The connection is open, and has been asked for what it carries. It takes over its share.
+    /// The connection is open and subscribed. It takes over its share.
     pub fn opened(&mut self, connection: ConnectionId) -> Vec<Reassign> {
         let Some(leg) = self.leg_of(connection) else { return Vec::new() };
         let connections = &mut self.legs[leg].connections;
@@ -158,13 +158,13 @@ impl Assignment {
         changes
     }
 
-    /// An item has arrived on this connection; its old place may let it go.
+    /// An item has arrived on this connection; its old connection may drop it.
     pub fn arrived(&mut self, name: &str, connection: ConnectionId) -> Option<Reassign> {
         let from = self.moves.remove(&(name.to_string(), connection))?;
         Some(Reassign::Drop(from, vec![self.items.get(name)?.clone()]))
     }
 
-    /// An item is refused on this connection. If it was on its way there it stays where it was.
+    /// An item is refused on this connection. If it was on its way there, it stays where it was.
     pub fn refused(&mut self, name: &str, connection: ConnectionId) -> Option<Reassign> {
         let from = self.moves.remove(&(name.to_string(), connection))?;
         self.send_back(name, connection, from);
@@ -180,17 +180,16 @@ impl Assignment {
         self.items.keys().map(String::as_str)
     }
 
-    /// Items are on two connections of one leg.
+    /// Whether items are on two connections of one leg.
     pub fn is_moving(&self) -> bool {
         !self.moves.is_empty()
     }
 
-    /// The connection is gone, or cannot be had. What it carried goes to the others that stand, as far as they have
-    /// room.
+    /// The connection is gone, or cannot be opened. Its items go to the open others, as far as they have room.
     pub fn lost(&mut self, connection: ConnectionId) -> Vec<Reassign> {
         let Some(leg) = self.leg_of(connection) else { return Vec::new() };
         self.legs[leg].connections.entry(connection).or_default().state = LinkState::Lost;
-        // What was on its way here is still carried where it was.
+        // Items on their way here are still carried where they were.
         let back: Vec<((String, ConnectionId), ConnectionId)> =
             self.moves.extract_if(|(_, to), _| *to == connection).collect();
         for ((name, _), from) in back {
@@ -214,7 +213,7 @@ impl Assignment {
         }
     }
 
-    /// Hands the items of a lost connection to those that stand, as far as they have room.
+    /// Hands the items of a lost connection to the open ones, as far as they have room.
     fn rehome(&mut self, leg: usize, lost: ConnectionId) -> Vec<Reassign> {
         let leg = &mut self.legs[leg];
         let mut orphans: Vec<String> =
@@ -250,7 +249,7 @@ impl Assignment {
         let is_rich = |place: &ConnectionId| counts.get(place).is_some_and(|count| *count > share);
         let mut spare: Vec<(String, ConnectionId)> =
             leg.places.iter().filter(|(_, place)| is_rich(place)).map(|(name, place)| (name.clone(), *place)).collect();
-        // What has not arrived yet does not go on.
+        // An item that has not arrived yet does not move on.
         spare.retain(|move_| !self.moves.contains_key(move_));
         spare.sort_unstable();
         let mut wanted: BTreeMap<ConnectionId, Vec<Arc<FeedItem>>> = BTreeMap::new();
@@ -280,8 +279,7 @@ impl Assignment {
         self.items.values().filter(|item| !places.contains_key(&item.name)).cloned().collect()
     }
 
-    /// Finds a place in this leg for each of these items that has none: on a connection that is not lost, if there is
-    /// one.
+    /// Finds a connection of this leg for each of these items that has none: one that is not lost, if there is one.
     fn place(&mut self, leg_index: usize, items: Vec<Arc<FeedItem>>) -> Vec<Reassign> {
         let leg = &mut self.legs[leg_index];
         let mut wanted: BTreeMap<ConnectionId, Vec<Arc<FeedItem>>> = BTreeMap::new();

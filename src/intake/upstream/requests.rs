@@ -1,4 +1,4 @@
-//! What clients say to the upstream: messages that are passed on, and requests whose answers are passed back.
+//! Client requests: messages that are passed on, and requests whose answers are passed back.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::intake::time::ns;
 use crate::intake::update::ConnectionId;
 use crate::intake::upstream::Upstream;
 
-/// Requests whose answers are awaited at most; further ones are refused as `busy`.
+/// Requests that wait for an answer at most; further ones are refused as `busy`.
 const REQUESTS_MAX: usize = 1024;
 
 const DOWN: &str = "there is no connection to the feed; try again later";
 const BUSY: &str = "too many messages wait for the feed; try again later";
 const CANNOT_SEND: &str = "this server has no way to send that to the feed";
 
-/// Requests that wait for an answer of the upstream, by connection and by their number on it.
+/// Requests that wait for an answer of the feed, by connection and by their number on it.
 #[derive(Default)]
 pub(super) struct ForwardedRequests {
     requests: BTreeMap<(ConnectionId, u64), ForwardedRequest>,
@@ -32,13 +32,13 @@ pub(super) struct ForwardedRequests {
 /// A client's request on its way.
 struct ForwardedRequest {
     answer: AnswerTo,
-    /// The client's own number, as it wrote it.
+    /// The client's own number, as sent.
     id: Option<String>,
     by_ns: u64,
 }
 
 impl ForwardedRequests {
-    /// The next thing that a client says.
+    /// The next client request.
     pub async fn next(queue: &Option<RequestQueue>) -> ClientRequest {
         if let Some(queue) = queue
             && let Some(request) = queue.next().await
@@ -48,7 +48,7 @@ impl ForwardedRequests {
         std::future::pending().await
     }
 
-    /// Whether the message answers a client's request; then it has been handed to the client.
+    /// Whether the message answers a client's request, and was handed to the client.
     pub fn answered(&mut self, profile: &Profile, connection: ConnectionId, text: &str) -> bool {
         if self.requests.is_empty() {
             return false;
@@ -67,13 +67,13 @@ impl ForwardedRequests {
         self.requests.values().map(|request| request.by_ns).min()
     }
 
-    /// Gives up what was not answered in time.
+    /// Fails requests that were not answered in time.
     pub fn tick(&mut self, now: Stamp) {
         let late = |request: &ForwardedRequest, _: ConnectionId| request.by_ns <= now.mono_ns;
         self.fail(late, RequestFailure::Timeout, "the feed did not answer in time");
     }
 
-    /// The connection is gone, and with it the answers that it owed.
+    /// Fails the requests of a connection that is gone.
     pub fn connection_lost(&mut self, id: ConnectionId) {
         let owed = |_: &ForwardedRequest, connection: ConnectionId| connection == id;
         self.fail(owed, RequestFailure::UpstreamDown, "the connection to the feed was lost before it answered");
@@ -94,7 +94,7 @@ impl ForwardedRequests {
 }
 
 impl Upstream {
-    /// Hands what a client says to a connection.
+    /// Hands a client request to a connection.
     pub(super) fn forward(&mut self, request: ClientRequest, now: Stamp) {
         let ClientRequest { kind, answer } = request;
         match kind {
@@ -107,7 +107,7 @@ impl Upstream {
         }
     }
 
-    /// Over a connection that carries the topic, if one does.
+    /// Sends over a connection that carries the topic, if one does.
     fn send(&mut self, topic: &str, data: &str, now: Stamp) -> RequestAnswer {
         let carriers = self.assignment.connections_of(topic);
         let open = self.connections.iter_mut().filter(|connection| connection.is_open());
@@ -136,7 +136,7 @@ impl Upstream {
                 return failed(RequestFailure::NotSent, CANNOT_SEND);
             }
         };
-        // To a feed of lines, a line more is a command more.
+        // For a feed of lines, another line is another command.
         if self.profile.rules.decode.is_of_lines() && text.trim_end_matches(['\r', '\n']).contains(['\r', '\n', '\0']) {
             let message = "expected `data` of one line, found a line break or NUL in it; send each line separately";
             return failed(RequestFailure::NotSent, message);
@@ -183,7 +183,7 @@ fn failed(failure: RequestFailure, message: &str) -> RequestAnswer {
     RequestAnswer::Failed(failure, message.to_string())
 }
 
-/// The request with our number: in quotes if the client's is, and added if it has none.
+/// The request with our number: in quotes if the client's is, added if there is none.
 fn numbered(data: &str, pointer: &Pointer, number: u64) -> String {
     match find(data, pointer) {
         Some(token) if token.starts_with('"') => with_id(data, pointer, Some(&format!("\"{number}\""))),

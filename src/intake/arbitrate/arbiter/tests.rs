@@ -1,4 +1,4 @@
-//! What the arbiter publishes of copies of the same stream.
+//! The arbiter's stream, made of copies.
 
 use super::*;
 use crate::intake::update::Generation;
@@ -68,7 +68,7 @@ impl ArbiterHarness {
         self.arbiter.tick(at(ms), &mut |update, release| push(&mut self.published, update, release));
     }
 
-    /// What was published since this was last called.
+    /// Updates published since the last call.
     fn take_published(&mut self) -> String {
         std::mem::take(&mut self.published).join(" ")
     }
@@ -138,26 +138,26 @@ fn messages_that_wait_are_bounded() {
 
 #[test]
 fn a_count_that_starts_over_is_no_late_copy() {
-    // With a snapshot on the connection that goes back, at once.
+    // With a snapshot on the connection that goes back: at once.
     let mut with_snapshot = harness("mode = \"delta\"", Some(Continuity::Inc));
     with_snapshot.take(A, &["S7", "8"]);
     with_snapshot.take(B, &["S7", "8"]);
     with_snapshot.take(A, &["S1", "2"]);
     with_snapshot.take(B, &["S1", "2", "3"]);
     assert_eq!(with_snapshot.take_published(), "S7 8 S1/anew 2 3");
-    // The slower connection's snapshot does not release the count back.
+    // The slower connection's snapshot does not restart the count.
     let mut slow = harness("mode = \"delta\"", Some(Continuity::Inc));
     slow.take(A, &["S7", "8", "9"]);
     slow.take(B, &["S7", "8", "9"]);
     assert_eq!(slow.take_published(), "S7 8 9");
-    // Without one, after a while.
+    // Without one: after a while.
     let mut without = harness("mode = \"none\"", Some(Continuity::Inc));
     without.take(A, &["8"]);
     without.take(A, &["1"]);
     without.tick(3000);
     without.take(A, &["2", "3"]);
     assert_eq!(without.take_published(), "8 2/anew 3");
-    // When all connections are new ones.
+    // When all connections are new: at once.
     let mut anew = harness("mode = \"delta\"", Some(Continuity::Inc));
     anew.take(A, &["S7", "8"]);
     anew.arbiter.connection_lost(A.connection);
@@ -235,7 +235,7 @@ fn a_number_out_of_line_is_left_behind_on_every_leg() {
     harness.take(B, &["7", "8"]);
     harness.take(A, &["8"]);
     assert_eq!(harness.take_published(), "7/anew 8", "and late copies are none the more current");
-    // The one that has brought it is gone, and no other will ever get there.
+    // The connection that brought it is gone, and no other will ever reach that number.
     let mut left = self::harness("", Some(Continuity::Monotonic));
     left.take(A, &["5", "999999"]);
     left.take(B, &["4"]);

@@ -9,7 +9,7 @@ fn at(ms: u64) -> Stamp {
     Stamp { wall_ms: ms, mono_ns: ms * 1_000_000 }
 }
 
-/// A connection of a profile with these sections, opened at 0, that is asked for these items.
+/// A connection of a profile with these sections, opened at 0, that subscribes to these items.
 fn opened(sections: &str, items: &[&str]) -> Protocol {
     let text = format!("profile = 1\nname = \"t\"\n{sections}\n");
     let profile = check(&text, "t").unwrap_or_else(|error| panic!("{error}"));
@@ -32,7 +32,7 @@ const RULES: &str = r#"
 "#;
 const QUIET: &str = "[keepalive]\nidle_timeout = \"none\"\n";
 
-/// What is done at this time, as words.
+/// The actions at this time, as text.
 fn steps(protocol: &mut Protocol, now: Stamp) -> Vec<String> {
     std::iter::from_fn(|| protocol.next(now, &|item| Some(format!("key of {}", item.name))))
         .take(20)
