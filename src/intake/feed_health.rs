@@ -55,15 +55,15 @@ impl FeedHealth {
         idle.unwrap_or(FeedState::Connecting)
     }
 
-    /// Since when the feed reports outdated values; none: it no longer does. `says_current`: because it reports that
+    /// Since when the feed reports outdated values; none: it no longer does. `reports_current`: because it reports that
     /// they are current.
-    pub fn outdated(&mut self, since_ms: Option<u64>, says_current: bool) -> Option<FeedState> {
+    pub fn outdated(&mut self, since_ms: Option<u64>, reports_current: bool) -> Option<FeedState> {
         let was_outdated = std::mem::replace(&mut self.outdated, since_ms.is_some());
         match since_ms {
             Some(since_ms) if !was_outdated => {
                 Some(self.stale(StaleReason::UpstreamDown, since_ms, OUTDATED.to_string()))
             }
-            None if was_outdated && says_current => Some(self.live()),
+            None if was_outdated && reports_current => Some(self.live()),
             _ => None,
         }
     }

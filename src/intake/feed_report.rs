@@ -10,7 +10,7 @@ use crate::intake::feed_health::OUTDATED;
 use crate::intake::output::Output;
 
 /// Messages to clients, in fanline's own words. The words of the venue or the system are in the log.
-const REFUSED_FOR_GOOD: &str = "the feed has refused this server permanently; its operator must act";
+const REFUSED_PERMANENTLY: &str = "the feed has refused this server permanently; its operator must act";
 const SILENT: &str = "the feed is silent";
 
 impl Output {
@@ -33,10 +33,10 @@ impl Output {
     }
 
     /// The feed is over.
-    pub fn refused_for_good(&mut self, sentence: &str, now: Stamp) {
+    pub fn refused_permanently(&mut self, sentence: &str, now: Stamp) {
         tracing::error!("upstream: {sentence}");
         self.counts.trouble(sentence.to_string());
-        let state = self.health.stale(StaleReason::UpstreamDown, now.wall_ms, REFUSED_FOR_GOOD.to_string());
+        let state = self.health.stale(StaleReason::UpstreamDown, now.wall_ms, REFUSED_PERMANENTLY.to_string());
         self.announce(Some(state));
     }
 
@@ -54,8 +54,8 @@ impl Output {
     }
 
     /// As `FeedHealth::outdated`.
-    pub fn outdated(&mut self, since_ms: Option<u64>, says_current: bool) {
-        let state = self.health.outdated(since_ms, says_current);
+    pub fn outdated(&mut self, since_ms: Option<u64>, reports_current: bool) {
+        let state = self.health.outdated(since_ms, reports_current);
         if matches!(state, Some(FeedState::Stale { .. })) {
             tracing::warn!("upstream: {OUTDATED}");
         }

@@ -11,7 +11,7 @@ use crate::words::stamp::Stamp;
 
 pub(super) struct OddityLog {
     old: NameLog,
-    anew: NameLog,
+    restarted: NameLog,
     no_snapshot: NameLog,
     /// Changes of the newest of these.
     changes: u64,
@@ -35,7 +35,7 @@ impl OddityLog {
         let unfolded = |reason: &str| meters.counter(&names::UPSTREAM_UNFOLDED, &[("reason", reason)]);
         OddityLog {
             old: NameLog::default(),
-            anew: NameLog::default(),
+            restarted: NameLog::default(),
             no_snapshot: NameLog::default(),
             changes: 0,
             malformed: NameLog::default(),
@@ -56,7 +56,7 @@ impl OddityLog {
         let meters = &self.meters;
         let (log, counter) = match oddity {
             Oddity::Old => (&mut self.old, Some(&meters.dropped_old)),
-            Oddity::Anew => (&mut self.anew, None),
+            Oddity::Restart => (&mut self.restarted, None),
             Oddity::NoSnapshot { changes } => {
                 self.changes = changes;
                 counts.trouble(format!("`{topic}`: 0 snapshots, {changes} changes"));
@@ -88,7 +88,7 @@ impl OddityLog {
         if let Some((topics, count)) = self.old.line(now) {
             tracing::warn!(count, "upstream: dropped, because their numbers are older than the newest: {topics}");
         }
-        if let Some((topics, count)) = self.anew.line(now) {
+        if let Some((topics, count)) = self.restarted.line(now) {
             tracing::warn!(count, "upstream: only old numbers arrived, so counting restarted: {topics}");
         }
         if let Some((topics, count)) = self.no_snapshot.line(now) {
@@ -112,7 +112,7 @@ impl OddityLog {
 
     /// When a line is due.
     pub fn deadline_ns(&self) -> Option<u64> {
-        let logs = [&self.refused, &self.old, &self.anew, &self.no_snapshot, &self.malformed, &self.too_large];
+        let logs = [&self.refused, &self.old, &self.restarted, &self.no_snapshot, &self.malformed, &self.too_large];
         logs.into_iter().filter_map(NameLog::deadline_ns).min()
     }
 }

@@ -59,7 +59,7 @@ pub enum Release {
     /// It continues the published stream, whichever connection it came from.
     InOrder,
     /// As `InOrder`, but the numbers of its topic restart with it.
-    Anew,
+    Restart,
     /// It continues the stream of this generation, and nothing else.
     Of(Generation),
     /// Newer ones were published before it: it is no longer the current value.
@@ -82,7 +82,7 @@ pub enum Oddity {
     /// A message was dropped, because its number is older than the newest.
     Old,
     /// Its numbers restarted.
-    Anew,
+    Restart,
     /// This many deltas arrived without a snapshot to apply them to.
     NoSnapshot { changes: u64 },
     /// A snapshot or delta does not match the profile, so that clients that join receive no whole value.

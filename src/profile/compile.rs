@@ -344,7 +344,7 @@ mod tests {
     use crate::profile::check;
 
     #[test]
-    fn mistakes_are_told_with_line_key_and_remedy() {
+    fn mistakes_are_reported_with_line_key_and_remedy() {
         const ACK: &str = "[[on]]\nname = \"ack\"\nas = \"ack\"\n";
         const GAP: &str = "[[on]]\nname = \"gap\"\nas = \"gap\"\n";
         const DATA: &str = "[[on]]\nname = \"d\"\nas = \"data\"\ntopic = \"x\"\n";

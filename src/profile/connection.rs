@@ -79,7 +79,7 @@ pub struct Heartbeat {
 pub struct Sending {
     /// Of everything, pings included.
     pub rate: Option<RateRule>,
-    /// Of subscriptions and log-ins besides.
+    /// Of subscriptions and logins besides.
     pub budget: Option<RateRule>,
     pub bytes_max: Option<usize>,
 }

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_operators_headers_go_first_and_everyone_says_who_calls() {
+    fn the_operators_headers_override_and_a_user_agent_is_always_sent() {
         let read = |lines: &[&str]| lines.iter().map(|line| read_line(line).expect(line)).collect::<Headers>();
         let shown = |headers: Headers| {
             headers.into_iter().map(|(name, value)| format!("{name}: {}", value.source())).collect::<Vec<_>>()
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_header_is_told_without_its_value() {
+    fn an_invalid_header_is_reported_without_its_value() {
         for (line, part) in [
             ("Secret", "found no colon"),
             ("X Key: secret", "found `X Key`"),

@@ -241,7 +241,7 @@ mod tests {
     const RULE: &str = "[[on]]\nname = \"all\"\nas = \"data\"\ntopic = \"${/s}\"\n";
 
     #[test]
-    fn every_built_in_profile_is_right_and_named_as_it_is_called() {
+    fn every_built_in_profile_is_valid_and_has_its_own_name() {
         for name in Profile::built_in_names() {
             assert_eq!(Profile::built_in(name).map(|profile| profile.name), Some(name.to_string()));
         }
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_profiles_are_refused_with_line_key_and_remedy() {
+    fn wrong_profiles_are_rejected_with_line_key_and_remedy() {
         for (text, place, part) in [
             ("profile = 1\nname = ", "my.toml:2: TOML", "expected valid TOML"),
             ("name = \"x\"", "profile", "expected `profile = 1`"),
@@ -342,7 +342,7 @@ mod tests {
 
     /// The defaults that the documentation promises.
     #[test]
-    fn a_section_that_says_nothing_means_the_same_as_none() {
+    fn an_empty_section_means_the_same_as_none() {
         let plain = format!("profile = 1\nname = \"x\"\n{RULE}");
         let meaning = |text: &str| format!("{:?}", check(text, "x.toml").unwrap_or_else(|error| panic!("{error}")));
         for section in ["[connect]", "[keepalive]", "[send]", "[backoff]", "[decode]", "[client]"] {
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silence_is_told_under_every_built_in_profile_as_documented() {
+    fn silences_are_reported_under_every_built_in_profile_as_documented() {
         use crate::profile::rules::treatment::StaleAfter;
         for name in Profile::built_in_names() {
             let text = BUILT_IN.iter().find(|(built_in, _)| *built_in == name).expect("it is there").1;
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn built_in_profiles_that_must_be_asked_have_an_example_of_an_item() {
+    fn built_in_profiles_with_subscriptions_have_an_example_of_an_item() {
         for name in Profile::built_in_names() {
             let Some(subscribe) = Profile::built_in(name).and_then(|profile| profile.subscribe) else { continue };
             let example = subscribe.example.clone();

@@ -294,7 +294,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_line_key_and_remedy() {
+    fn mistakes_are_reported_with_line_key_and_remedy() {
         for (text, place, part) in [
             ("mode = \"delt\"", "x.toml:1: mode", "did you mean `delta`?"),
             ("mode = \"tail\"\ntail = 0", "x.toml:2: tail", "at least 1"),

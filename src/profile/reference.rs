@@ -11,7 +11,7 @@ const END: &str = "<!-- end of keys -->";
 /// The table of all reserved keys, which belongs to no section.
 const RESERVED: &str = "reserved";
 
-/// The document with each of its tables generated anew. The error names a table that is missing, unknown or not ended.
+/// The document with each of its tables generated again. The error names a table that is missing, unknown or not ended.
 pub fn with_tables(document: &str) -> Result<String, String> {
     let mut text = String::new();
     let mut missing: Vec<&str> = ALL.iter().map(|keys| keys.section).chain([RESERVED]).collect();
@@ -51,7 +51,7 @@ mod tests {
 
     use super::*;
 
-    /// `UPDATE=1 cargo test --lib profile::reference` writes the tables anew.
+    /// `UPDATE=1 cargo test --lib profile::reference` rewrites the tables.
     #[test]
     fn the_reference_is_current() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/PROFILE_REFERENCE.md");

@@ -131,7 +131,7 @@ impl Arbiter {
         let number = numbers.last.unwrap_or_default();
         let mut release = Release::InOrder;
         if track.starts_over(source, update, number) {
-            release = Release::Anew;
+            release = Release::Restart;
             track.brought.clear();
             track.last = None;
             for pending in std::mem::take(&mut track.pending).into_values() {
@@ -263,7 +263,7 @@ impl Arbiter {
         if let Some((number, track)) = number.zip(self.topics.get_mut(update.topic)) {
             let starts_over = track.starts_over(source, update, number);
             if starts_over {
-                release = Release::Anew;
+                release = Release::Restart;
                 track.brought.clear();
             }
             track.brings(source, number);

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_that_falls_silent_is_told_within_seconds() {
+    fn a_topic_that_falls_silent_is_reported_within_seconds() {
         let mut cadence = Cadence::default();
         let at = |ms: u64| Stamp { wall_ms: ms, mono_ns: ms * 1_000_000 };
         for n in 0..240 {

@@ -92,8 +92,8 @@ impl Assembler {
         let generation = match release {
             Release::Of(generation) => Some(generation),
             Release::InOrder => None,
-            Release::Anew => {
-                self.begin_anew(update.topic);
+            Release::Restart => {
+                self.restart(update.topic);
                 None
             }
             Release::Late => return publish(update, Retention::Transient, out),
@@ -144,9 +144,9 @@ impl Assembler {
     }
 
     /// The numbers of this topic restart with its next update, as other connections have shown.
-    fn begin_anew(&mut self, topic: &str) {
+    fn restart(&mut self, topic: &str) {
         if let Some(index) = self.by_name.get(topic) {
-            self.topics[*index].begin_anew();
+            self.topics[*index].restart();
         }
     }
 

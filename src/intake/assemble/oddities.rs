@@ -36,14 +36,14 @@ fn count(lines: &[String], part: &str) -> usize {
 fn a_number_out_of_line_does_not_freeze_a_topic() {
     let texts = || numbers((1001..1006).chain([1_000_000_000_000]).chain(1006..1066));
     let lines = assembled(&numbered("", Continuity::Monotonic, GapRemedy::DropOld), &texts(), 50);
-    assert_eq!((count(&lines, " value of 1"), count(&lines, "odd: Old"), count(&lines, "odd: Anew")), (59, 7, 1));
+    assert_eq!((count(&lines, " value of 1"), count(&lines, "odd: Old"), count(&lines, "odd: Restart")), (59, 7, 1));
     assert!(lines.last().is_some_and(|line| line.contains("1065")), "the newest is the current value");
     let slow = assembled(&numbered("", Continuity::Monotonic, GapRemedy::DropOld), &texts(), 1500);
     assert_eq!(count(&slow, "odd: Old"), 1, "a slow topic waits for one more message at most");
 }
 
 #[test]
-fn a_count_that_begins_anew_on_a_living_connection_is_followed() {
+fn a_count_that_restarts_on_an_open_connection_is_followed() {
     let texts = numbers((5000..5010).chain(1..100));
     let lines = assembled(&numbered("", Continuity::Monotonic, GapRemedy::DropOld), &texts, 50);
     assert_eq!(count(&lines, " value of 1"), 102);
@@ -59,7 +59,7 @@ fn a_count_that_begins_anew_on_a_living_connection_is_followed() {
 }
 
 #[test]
-fn a_book_whose_snapshot_never_comes_is_told_and_asked_for() {
+fn a_book_without_a_snapshot_is_reported_and_requested() {
     let changes: Vec<String> = (0..300).map(|n| format!("{{\"b\":[[\"{n}\",\"1\"]]}}")).collect();
     let lines = assembled(&treatment(BOOK), &changes, 100);
     assert_eq!(lines.iter().filter(|line| line.ends_with(" change")).count(), 300);
@@ -76,7 +76,7 @@ fn a_book_whose_snapshot_never_comes_is_told_and_asked_for() {
 }
 
 #[test]
-fn a_snapshot_that_is_not_as_the_profile_says_is_told() {
+fn a_snapshot_that_does_not_match_the_profile_is_reported() {
     let texts = ["{\"snapshot\":1,\"bids\":[]}", "{\"b\":[[\"1\",\"1\"]]}"].map(String::from);
     let lines = assembled(&treatment(BOOK), &texts, 100);
     assert_eq!(count(&lines, "odd: Malformed"), 1, "{lines:?}");

@@ -22,7 +22,7 @@ pub enum GapVerdict {
     /// It is older than the one before.
     Old,
     /// It is old as well, but so were those before it: the numbers restart with it.
-    Anew,
+    Restart,
     /// Messages are missing before it: this many, where the rule counts messages.
     Gap { missed: Option<u64> },
 }
@@ -49,7 +49,7 @@ impl Sequence {
         match verdict(follow, before, (last, numbers)) {
             GapVerdict::Old if self.is_alone(now_ns) => {
                 self.reset(Some(numbers));
-                GapVerdict::Anew
+                GapVerdict::Restart
             }
             verdict @ (GapVerdict::Next | GapVerdict::Gap { .. }) => {
                 self.reset(Some(numbers));
@@ -73,7 +73,7 @@ impl Sequence {
     }
 
     /// The next message restarts the count, if its number is old.
-    pub fn begin_anew(&mut self) {
+    pub fn restart(&mut self) {
         self.old = OLD_MAX;
     }
 
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn late_ones_among_others_never_begin_anew() {
+    fn late_numbers_among_others_never_restart_the_count() {
         let mixed = (100..200).flat_map(|n| [n, n - 50]);
         assert_eq!(taken(50, mixed).len(), 100);
         assert_eq!(taken(2000, [5, 4, 6, 5, 7, 6].into_iter()), [5, 6, 7]);

@@ -89,7 +89,7 @@ fn image(mode: &str, messages: &[&str]) -> Option<String> {
 }
 
 #[test]
-fn values_are_published_as_they_came() {
+fn values_are_published_as_received() {
     for (mode, retention) in
         [("", "value of 1"), ("mode = \"tail\"\ntail = 7", "value of 7"), ("mode = \"none\"", "transient")]
     {
@@ -127,7 +127,7 @@ fn a_payload_is_wrapped_with_its_topic() {
 }
 
 #[test]
-fn a_gap_is_told_once_before_the_piece_and_its_remedy_asked_for() {
+fn a_gap_is_reported_once_before_the_update_and_its_remedy_requested() {
     let numbered = |mode: &str, remedy| Treatment {
         sequence: Some(SequenceRule { follow: Continuity::Inc, remedy }),
         ..treatment(mode)
@@ -150,11 +150,11 @@ fn a_gap_is_told_once_before_the_piece_and_its_remedy_asked_for() {
     }
     let delta = numbered("mode = \"delta\"", GapRemedy::Mark);
     let lines = assembled(&delta, &["{\"n\":9,\"snapshot\":1}", "{\"n\":10}", "{\"n\":2,\"snapshot\":1}", "{\"n\":3}"]);
-    assert!(lines.iter().all(|line| !line.contains("gap")), "a snapshot begins anew: {lines:?}");
+    assert!(lines.iter().all(|line| !line.contains("gap")), "a snapshot restarts the count: {lines:?}");
 }
 
 #[test]
-fn a_new_connection_is_told_where_messages_hang_together() {
+fn a_new_connection_is_a_gap_where_messages_depend_on_each_other() {
     let numbered = |mode: &str, follow| Treatment {
         sequence: Some(SequenceRule { follow, remedy: GapRemedy::Mark }),
         ..treatment(mode)
@@ -188,7 +188,7 @@ const TICKER: &str = r#"
 "#;
 
 #[test]
-fn a_ticker_is_merged_as_its_venue_says() {
+fn a_ticker_is_merged_as_its_venue_documents() {
     let lines = assembled(
         &treatment(TICKER),
         &[
@@ -317,7 +317,7 @@ fn a_malformed_change_ends_the_fold_until_the_next_snapshot() {
 }
 
 #[test]
-fn more_changes_than_the_limit_are_asked_about_once() {
+fn more_deltas_than_the_limit_request_one_snapshot() {
     for (limit, reported) in [
         ("count = 2", "t Resubscribe"),
         ("count = 2, over = \"mark\"", "t gap overflow None"),
@@ -351,7 +351,7 @@ fn more_changes_than_the_limit_are_asked_about_once() {
 }
 
 #[test]
-fn a_whole_value_is_rendered_when_the_changes_are_longer_than_it() {
+fn a_whole_value_is_rendered_when_the_deltas_are_longer() {
     let treatment = treatment(BOOK);
     let snapshot = r#"{"snapshot":1,"b":[["10","1"],["9","1"],["8","1"]],"a":[["11","1"],["12","1"]]}"#;
     let mut messages = vec![snapshot];
@@ -429,7 +429,7 @@ fn a_gap_ends_the_fold() {
 }
 
 #[test]
-fn a_silent_topic_is_told_once_and_again_when_it_comes_back() {
+fn a_silent_topic_is_reported_once_and_again_when_it_is_live() {
     let plain = Treatment::default();
     let run = |stale_after, frames: &[u64], paused: std::ops::Range<u64>, until: u64| {
         let (mut assembler, mut lines) = (Assembler::new(stale_after, 10), AssemblerLines::default());

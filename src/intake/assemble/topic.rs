@@ -95,8 +95,8 @@ impl TopicState {
     }
 
     /// The next update restarts the numbers.
-    pub fn begin_anew(&mut self) {
-        self.sequence.begin_anew();
+    pub fn restart(&mut self) {
+        self.sequence.restart();
     }
 
     /// Generation `new` continues `old`, and nothing is missing in between.
@@ -147,8 +147,8 @@ impl TopicState {
                 out.oddity(update.topic, Oddity::Old, update.received);
                 Disposition::Drop
             }
-            (Some(GapVerdict::Anew), _) => {
-                out.oddity(update.topic, Oddity::Anew, update.received);
+            (Some(GapVerdict::Restart), _) => {
+                out.oddity(update.topic, Oddity::Restart, update.received);
                 if remedy != GapRemedy::Ignore && is_chained(update) {
                     self.report_gap(GapReason::Sequence, None, update, budget, out);
                     if matches!(remedy, GapRemedy::Resubscribe | GapRemedy::Reconnect) {

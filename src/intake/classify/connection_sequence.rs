@@ -38,7 +38,7 @@ impl ConnectionSequence {
         let missed = match self.sequence.step(follow, numbers, received.mono_ns) {
             GapVerdict::Gap { missed } => missed,
             // Messages of one connection never overtake each other: the feed restarted its count.
-            GapVerdict::Old | GapVerdict::Anew if follow != Continuity::Monotonic => {
+            GapVerdict::Old | GapVerdict::Restart if follow != Continuity::Monotonic => {
                 self.sequence.reset(Some(numbers));
                 None
             }

@@ -187,7 +187,7 @@ fn refusals_and_orders_to_go_are_known() {
 }
 
 #[test]
-fn a_fanline_behind_a_fanline_hears_what_the_other_says_of_itself() {
+fn a_fanline_behind_a_fanline_passes_on_its_state() {
     let found = classified(
         "fanline",
         &[

@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guess_says_how_much_it_names() {
+    fn the_guess_reports_how_much_it_names() {
         let guess = guess(&[r#"{"type":"t","symbol":"A"}"#, r#"{"type":"t","symbol":"B"}"#, r#"{"type":"welcome"}"#]);
         assert_eq!((guess.named, guess.messages), (2, 3));
         assert!(guess.to_string().contains("`${/type}.${/symbol}`, which names 2 of the first 3 messages"), "{guess}");

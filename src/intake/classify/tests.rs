@@ -47,7 +47,7 @@ fn classified(profile: &Profile, message: FeedFrame<'_>) -> Vec<String> {
 }
 
 #[test]
-fn a_missing_topic_is_told_with_its_place() {
+fn a_missing_topic_is_reported_with_its_place() {
     let profile = Profile::generic_with_topic("/data/s").expect("right");
     for (text, expected) in [
         (r#"{"data":{"s":1}}"#, "unmatched: expected a topic at `/data/s`, found a number"),
@@ -202,7 +202,7 @@ const BOUND: &str = r#"
 "#;
 
 #[test]
-fn keys_stand_for_what_the_acknowledgement_said() {
+fn keys_stand_for_the_values_of_their_acknowledgement() {
     let book = r#"{"event":"subscribed","chanId":5,"channel":"book","symbol":"tBTCUSD"}"#;
     let lines = conversation(
         BOUND,
@@ -543,7 +543,7 @@ fn another_connection_names_topics_by_the_same_guess() {
 }
 
 #[test]
-fn what_cannot_be_bound_is_told() {
+fn an_impossible_binding_is_reported() {
     let long = format!(r#"{{"event":"subscribed","chanId":1,"channel":"{}"}}"#, "x".repeat(300));
     assert_eq!(
         conversation(BOUND, &[r#"{"event":"subscribed","chanId":null}"#, &long]),

@@ -54,7 +54,7 @@ impl ItemSubscriptions {
         }
         let Some(request) = request.filter(|request| !request.drops) else { return self.forget_settled() };
         for item in &request.items {
-            if self.is_asked(&item.name) && !accepted.contains(&item.venue) {
+            if self.is_requested(&item.name) && !accepted.contains(&item.venue) {
                 self.refuse(item, "the feed did not list it among accepted items".to_string());
             }
         }
@@ -81,7 +81,7 @@ impl ItemSubscriptions {
             return;
         }
         let mut items = request.items;
-        items.retain(|item| self.is_asked(&item.name));
+        items.retain(|item| self.is_requested(&item.name));
         if items.len() < 2 {
             return items.iter().for_each(|item| self.refuse(item, why.clone()));
         }
@@ -142,7 +142,7 @@ impl ItemSubscriptions {
                 && request
                     .items
                     .iter()
-                    .any(|item| matches!(items.get(&item.name), Some((_, SubscriptionState::Asked { .. }))))
+                    .any(|item| matches!(items.get(&item.name), Some((_, SubscriptionState::Requested { .. }))))
         };
         self.requests.retain(open);
     }

@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_takes_us_in_and_is_mute_comes_last_the_next_time() {
+    async fn an_address_that_accepts_and_is_mute_is_tried_last_the_next_time() {
         let ((mute, first), (good, second)) = (listener().await, listener().await);
         let dialer = dialer(Duration::from_millis(200), &[first, second]);
         let loss = dialer.clone().connect(endpoint()).await.expect_err("it never answers").to_string();

@@ -131,7 +131,7 @@ impl Loss {
             Loss::TooBig { .. } => "the feed sent a message above the limit",
             Loss::Silent { .. } => "the feed was silent for too long",
             Loss::PongMissing { .. } | Loss::AnswerMissing { .. } | Loss::Stuck { .. } => "the feed does not respond",
-            Loss::NotOpened { .. } => "the feed has not completed its greeting or log-in",
+            Loss::NotOpened { .. } => "the feed has not completed its greeting or login",
             Loss::Gap { .. } => "messages of the feed were lost",
             Loss::Asked { .. } => "the feed has asked for a new connection",
         };

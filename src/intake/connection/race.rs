@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_address_is_told_with_its_own_reason() {
+    async fn each_address_is_reported_with_its_own_reason() {
         let (dead, closed) = (Dead::open(), closed().await);
         let deadline = Instant::now() + Duration::from_millis(400);
         let tried = connect(&[dead.address, closed], deadline).await.expect_err("none stands");

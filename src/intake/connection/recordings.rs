@@ -125,7 +125,7 @@ const ROWS: [Row; 8] = [
 ];
 
 #[test]
-fn venues_are_asked_as_the_recorders_asked_them() {
+fn subscriptions_equal_those_of_the_recorders() {
     for (feed, profile, items, compared) in ROWS {
         let Some(mut theirs) = recorded(feed) else { continue };
         assert!(!theirs.is_empty(), "{feed}");

@@ -54,7 +54,7 @@ pub struct ItemSubscriptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SubscriptionState {
     Queued,
-    Asked {
+    Requested {
         by_ns: u64,
     },
     /// Refused together with others; it may have been granted all the same.
@@ -66,7 +66,7 @@ pub(super) enum SubscriptionState {
 
 impl SubscriptionState {
     fn is_unanswered(self) -> bool {
-        matches!(self, SubscriptionState::Asked { .. } | SubscriptionState::Halved)
+        matches!(self, SubscriptionState::Requested { .. } | SubscriptionState::Halved)
     }
 }
 
@@ -130,7 +130,7 @@ impl ItemSubscriptions {
             match state {
                 SubscriptionState::Queued => drop(queued.insert(&*item.name)),
                 SubscriptionState::Halved => {}
-                SubscriptionState::Asked { .. } | SubscriptionState::Settled | SubscriptionState::Refused => {
+                SubscriptionState::Requested { .. } | SubscriptionState::Settled | SubscriptionState::Refused => {
                     self.to_drop.push_back((item.clone(), state));
                 }
             }
@@ -177,7 +177,7 @@ impl ItemSubscriptions {
             self.outdated = false;
             let all: Vec<Arc<FeedItem>> = self.items.values().map(|(item, _)| item.clone()).collect();
             self.to_request.clear();
-            return self.asked(&subscribe, send, all, context, now);
+            return self.request(&subscribe, send, all, context, now);
         }
         if let (Some(unsubscribe), Some((item, _))) = (&subscribe.unsubscribe, self.to_drop.pop_front()) {
             return self.drop_message(&subscribe, unsubscribe, item, context, bound);
@@ -188,7 +188,7 @@ impl ItemSubscriptions {
             Some(batch) => batch.into_iter().filter(|item| self.is_unanswered(&item.name)).collect(),
             None => self.take_batch(&subscribe),
         };
-        self.asked(&subscribe, send, batch, context, now)
+        self.request(&subscribe, send, batch, context, now)
     }
 
     /// The first waiting items, as many as one message may hold by number and channel.
@@ -209,7 +209,7 @@ impl ItemSubscriptions {
     }
 
     /// The request for as many of these items as fit into a message; the rest waits.
-    fn asked(
+    fn request(
         &mut self,
         subscribe: &Subscribe,
         send: &Template<Placeholder>,
@@ -236,7 +236,7 @@ impl ItemSubscriptions {
             if message.len() <= subscribe.bytes_max {
                 let by_ns = now.mono_ns + ns(subscribe.ack.timeout);
                 for item in &batch {
-                    self.set_state(&item.name, SubscriptionState::Asked { by_ns });
+                    self.set_state(&item.name, SubscriptionState::Requested { by_ns });
                 }
                 self.late_ns = self.late_ns.min(by_ns);
                 self.expect(PendingSubscribe { number: context.req, items: batch, drops: false });
@@ -320,8 +320,8 @@ impl ItemSubscriptions {
         self.late_ns = u64::MAX;
         for (item, state) in self.items.values() {
             match state {
-                SubscriptionState::Asked { by_ns } if *by_ns <= now.mono_ns => late.push(item.clone()),
-                SubscriptionState::Asked { by_ns } => self.late_ns = self.late_ns.min(*by_ns),
+                SubscriptionState::Requested { by_ns } if *by_ns <= now.mono_ns => late.push(item.clone()),
+                SubscriptionState::Requested { by_ns } => self.late_ns = self.late_ns.min(*by_ns),
                 SubscriptionState::Queued
                 | SubscriptionState::Halved
                 | SubscriptionState::Settled
@@ -357,8 +357,8 @@ impl ItemSubscriptions {
         self.items.values().map(|(item, _)| item)
     }
 
-    pub(super) fn is_asked(&self, name: &str) -> bool {
-        matches!(self.items.get(name), Some((_, SubscriptionState::Asked { .. })))
+    pub(super) fn is_requested(&self, name: &str) -> bool {
+        matches!(self.items.get(name), Some((_, SubscriptionState::Requested { .. })))
     }
 
     pub(super) fn set_state(&mut self, name: &str, state: SubscriptionState) {

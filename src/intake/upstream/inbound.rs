@@ -84,17 +84,17 @@ impl Upstream {
                 self.connection_gap(id, gap, received);
                 Ok(())
             }
-            ConnectionVerdict::Reconnect { rule } => self.asked_to_reconnect(id, &rule, received),
+            ConnectionVerdict::Reconnect { rule } => self.reconnect_requested(id, &rule, received),
             ConnectionVerdict::Fatal { rule, message } => {
                 Err(UpstreamError::Refused { profile: self.profile.name.clone(), rule: rule.to_string(), message })
             }
         }
     }
 
-    /// `says_current`: a connection has just reported that its values are current again; otherwise the next data show
+    /// `reports_current`: a connection has just reported that its values are current again; otherwise the next data show
     /// it.
-    pub(super) fn check_outdated(&mut self, says_current: bool) {
-        self.pipeline.output.outdated(self.connections.outdated_since_ms(), says_current);
+    pub(super) fn check_outdated(&mut self, reports_current: bool) {
+        self.pipeline.output.outdated(self.connections.outdated_since_ms(), reports_current);
     }
 
     /// If the first message reveals the feed, the rules of its profile apply from here on.

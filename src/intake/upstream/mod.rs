@@ -273,7 +273,7 @@ impl Upstream {
                 if let UpstreamError::Refused { message, .. } = &mut error {
                     *message = self.hidden.mask(message).into_owned();
                 }
-                self.pipeline.output.refused_for_good(&error.to_string(), self.clock.now());
+                self.pipeline.output.refused_permanently(&error.to_string(), self.clock.now());
                 return Err(error);
             }
         }

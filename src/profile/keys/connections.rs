@@ -330,7 +330,7 @@ pub(crate) const REQUEST: Keys = Keys {
             "required",
             "where requests and their answers hold a number. fanline writes its own number there, and restores the client's in the answer",
         ),
-        key("timeout", "duration", "10 s", "longest wait for an answer; clients may ask for a shorter one"),
+        key("timeout", "duration", "10 s", "longest wait for an answer; clients may set a shorter one"),
         key(
             "allow",
             "table of a pointer and a list of texts",

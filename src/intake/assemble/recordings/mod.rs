@@ -274,7 +274,7 @@ fn a_new_connection_is_a_gap_only_where_no_snapshot_comes() {
 }
 
 #[test]
-fn no_topic_of_a_recording_is_told_to_be_stale() {
+fn no_topic_of_a_recording_is_reported_stale() {
     for feed in ["binance-spot", "binance-usdm", "coinbase-exchange", "kraken-v2", "okx-v5", "deribit", "bitstamp"] {
         let Some(lines) = recorded(feed) else { return };
         let rule = HandRule {

@@ -107,7 +107,7 @@ fn a_ping_without_any_answer_ends_the_connection() {
 }
 
 #[test]
-fn silence_is_told_first_and_ends_the_connection_later() {
+fn silence_is_reported_first_and_ends_the_connection_later() {
     let mut protocol = opened(&format!("[keepalive]\nidle_timeout = \"1s\"\n{RULES}"), &[]);
     protocol.received(at(500));
     assert_eq!(protocol.deadline_ns(), Some(1_500_000_000));

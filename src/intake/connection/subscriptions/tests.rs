@@ -85,7 +85,7 @@ fn a_refused_batch_is_halved_until_the_bad_item_stands_alone() {
 }
 
 #[test]
-fn an_item_of_a_refused_batch_that_flows_is_not_asked_for_again() {
+fn an_item_of_a_refused_batch_that_flows_is_not_requested_again() {
     let mut venue = venue("send = '${items|json}'\nack = { per = \"request\", id = \"/id\" }", &["a", "b"]);
     venue.receives();
     venue.subscriptions.refused(r#"{"id":1}"#, "no b");
@@ -113,7 +113,7 @@ fn an_item_of_a_refused_batch_that_is_not_wanted_any_more_is_forgotten() {
 }
 
 #[test]
-fn the_answer_to_a_drop_says_nothing_of_what_was_asked_for_since() {
+fn the_answer_to_a_drop_is_not_about_later_requests() {
     for ack in ["per = \"request\", id = \"/id\"", "per = \"item\", id = \"/id\", key = \"/item\""] {
         let how = format!("send = '+${{item}}'\nunsubscribe = '-${{item}}'\nack = {{ {ack} }}");
         let mut venue = venue(&how, &["a"]);
@@ -159,7 +159,7 @@ fn answers_are_understood_in_every_form() {
 }
 
 #[test]
-fn data_is_an_answer_and_silence_is_told() {
+fn data_is_an_answer_and_silence_is_reported() {
     let mut venue =
         venue("send = '${items|json}'\nack = { per = \"request\", id = \"/id\", timeout = \"2s\" }", &["a", "b"]);
     venue.receives();
@@ -171,7 +171,7 @@ fn data_is_an_answer_and_silence_is_told() {
 }
 
 #[test]
-fn what_is_not_wanted_any_more_is_not_asked_for_or_is_dropped() {
+fn an_unwanted_item_is_not_requested_or_is_dropped() {
     let mut venue = venue("send = '+${item}'\nunsubscribe = '-${bind.key}'", &["a", "b"]);
     let (a, b, c) = (venue.item("a"), venue.item("b"), venue.item("c"));
     venue.subscriptions.unwant(&[b]);
@@ -184,7 +184,7 @@ fn what_is_not_wanted_any_more_is_not_asked_for_or_is_dropped() {
 }
 
 #[test]
-fn what_comes_back_before_it_was_dropped_needs_no_word() {
+fn an_item_that_is_wanted_again_before_its_drop_needs_no_message() {
     let mut venue = venue("send = '+${item}'\nunsubscribe = '-${item}'", &["a"]);
     let a = [venue.item("a")];
     venue.receives();
@@ -215,7 +215,7 @@ fn items_are_dropped_together_unless_the_message_names_one() {
 }
 
 #[test]
-fn a_venue_that_cannot_be_told_so_goes_on_sending() {
+fn a_venue_without_unsubscribe_keeps_sending() {
     let mut venue = venue("send = '+${item}'", &["a"]);
     let a = [venue.item("a")];
     venue.receives();
@@ -225,7 +225,7 @@ fn a_venue_that_cannot_be_told_so_goes_on_sending() {
 }
 
 #[test]
-fn a_renewed_item_is_dropped_and_asked_for() {
+fn a_renewed_item_is_dropped_and_requested() {
     let mut venue = venue("send = '+${item}'\nunsubscribe = '-${item}'", &["a"]);
     venue.receives();
     venue.subscriptions.updated("a");
@@ -235,7 +235,7 @@ fn a_renewed_item_is_dropped_and_asked_for() {
 }
 
 #[test]
-fn a_venue_that_replaces_everything_is_told_everything() {
+fn a_venue_that_replaces_everything_receives_everything() {
     let mut venue = venue("send = '${items|json}'\nchange = \"replace_all\"", &["a"]);
     assert_eq!(venue.receives(), [r#"["a"]"#]);
     let b = venue.item("b");

@@ -35,7 +35,7 @@ fn items_are_spread_evenly_and_every_leg_has_them_all() {
 }
 
 #[test]
-fn a_leg_without_room_asks_for_another_connection() {
+fn a_leg_without_room_requests_another_connection() {
     let mut assignment = Assignment::new(1, 2, true);
     assignment.add_connection(0, ConnectionId(0));
     let changes = assignment.add(items(3));
