@@ -98,7 +98,7 @@ impl Pipeline {
         }
     }
 
-    /// The updates of a message to the publisher; what else it says, to its connection.
+    /// The updates of a message to the publisher; the rest of it to its connection.
     fn pass(&mut self, from: &mut Connection, message: &FeedMessage<'_>, classified: &Classified, received: Stamp) {
         let Pipeline { found, arbiter, overlaps, assembler, output, .. } = self;
         let (source, classifier, mut established) = from.parts();

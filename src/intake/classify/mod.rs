@@ -197,7 +197,7 @@ impl Classifier {
         &self.treatments[index]
     }
 
-    /// A message that is published as a whole, although no rule says so.
+    /// A message that is published as a whole without a rule.
     fn add_whole(&self, (unruled, topic): (Unruled, &str), bytes: usize, kind: PayloadKind, found: &mut FoundUpdates) {
         found.topic.clear();
         found.topic.push_str(topic);

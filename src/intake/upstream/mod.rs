@@ -350,7 +350,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     stop.wait_for(|stop| *stop).await.ok();
 }
 
-/// Sleeps to a time on the clock that now says `now`.
+/// Sleeps until a time on the clock, which is now at `now`.
 async fn sleep_until(now: Stamp, deadline_ns: u64) {
     tokio::time::sleep(Duration::from_nanos(deadline_ns.saturating_sub(now.mono_ns))).await;
 }
