@@ -19,9 +19,9 @@ use fanline::bus::retention::Retention;
 use fanline::delivery::handoff::SessionOptions;
 use fanline::delivery::settings::WindowSettings;
 use fanline::protocol::encoding::{Format, Payload, PayloadKind};
-use shared_deflate::negotiate::Agreement;
 use fanline::words::metrics::Meters;
 use fanline::words::topic::Pattern;
+use shared_deflate::negotiate::Agreement;
 use support::{Crowd, Outcome, adopt, measure, start_shard_with};
 
 /// Feeds, and what zlib at level 6 gives for each with a window that is cut every 256 messages.

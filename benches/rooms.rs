@@ -17,14 +17,14 @@ use fanline::delivery::lanes::topic_index::{LaneId, TopicIndex};
 use fanline::protocol::encoding::{Encoder, Encoding, Envelope, Payload, PayloadKind};
 use fanline::settings::table::MarketSettings;
 use fanline::simulator::market::Market;
-use shared_deflate::deflate::{Deflater, Inflater, WINDOW_BITS_MAX};
-use shared_deflate::frame::{Decoder, Opcode, put_deflated, put_frame};
-use shared_deflate::scan::FrameScanner;
 use fanline::words::ids::{Epoch, Offset, TopicId};
 use fanline::words::metrics::Meters;
 use fanline::words::patterns::PatternSet;
 use fanline::words::stamp::Stamp;
 use fanline::words::topic::Pattern;
+use shared_deflate::deflate::{Deflater, Inflater, WINDOW_BITS_MAX};
+use shared_deflate::frame::{Decoder, Opcode, put_deflated, put_frame};
+use shared_deflate::scan::FrameScanner;
 
 const MESSAGES: usize = 256;
 

@@ -4,13 +4,13 @@ mod kit;
 
 use std::sync::Arc;
 
-use shared_deflate::deflate::Deflater;
 use kit::bystander::Bystander;
 use kit::client::Client;
 use kit::http::{HANDSHAKE, ask, refused_upgrade, sum};
 use kit::program::Program;
 use kit::raw_client::{BINARY, DEFLATED, Flood, OFFER, RawClient, TEXT, masked};
 use serde_json::{Value, json};
+use shared_deflate::deflate::Deflater;
 use tokio_tungstenite::tungstenite::Message;
 
 /// A server with one shard, so that all its clients share everything, and a client that must not notice the others.

@@ -6,7 +6,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 
-use shared_deflate::deflate::Deflater;
 use kit::bystander::Bystander;
 use kit::client::Client;
 use kit::eventually;
@@ -15,6 +14,7 @@ use kit::program::Program;
 use kit::raw_client::{DEFLATED, OFFER, RawClient, TEXT};
 use kit::relay::Relay;
 use serde_json::{Value, json};
+use shared_deflate::deflate::Deflater;
 use tokio_tungstenite::tungstenite::{Message, accept};
 
 /// A server with one shard, so that all clients share everything.

@@ -8,7 +8,7 @@ use kit::http::sum;
 use kit::program::Program;
 use kit::relay::Relay;
 use kit::subscriber::{PATIENT, SubscriberPlan};
-use kit::tape::Tape;
+use kit::tape::{PROFILE, Tape};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -136,7 +136,7 @@ impl Harness {
     async fn open(speed: &str) -> Arc<Harness> {
         let tape = Tape::open();
         let gate = Relay::shut();
-        let server = Program::serve(&[&gate.ws("/stream"), "--topic", "/stream"], &PATIENT);
+        let server = Program::serve(&[&gate.ws("/stream"), "--profile", PROFILE], &PATIENT);
         let mut reference = SubscriberPlan::everything().subscribe(&server).await;
         let venue = Program::replay(tape.path(), &["--speed", speed]);
         gate.open(venue.addr());

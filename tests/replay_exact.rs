@@ -8,7 +8,7 @@ use kit::http::sum;
 use kit::program::Program;
 use kit::relay::Relay;
 use kit::subscriber::{PATIENT, SubscriberPlan};
-use kit::tape::Tape;
+use kit::tape::{PROFILE, Tape};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -18,7 +18,7 @@ const CLIENTS: usize = 300;
 async fn every_client_gets_exactly_the_frames_of_its_topics() {
     let tape = Arc::new(Tape::open());
     let gate = Relay::shut();
-    let server = Arc::new(Program::serve(&[&gate.ws("/stream"), "--topic", "/stream"], &PATIENT));
+    let server = Arc::new(Program::serve(&[&gate.ws("/stream"), "--profile", PROFILE], &PATIENT));
 
     let (ready, mut readiness) = mpsc::channel(CLIENTS);
     let mut clients = JoinSet::new();

@@ -11,7 +11,7 @@ use kit::http::sum;
 use kit::program::Program;
 use kit::raw_client::{OFFER, RawClient};
 use kit::relay::Relay;
-use kit::tape::Tape;
+use kit::tape::{PROFILE, Tape};
 use kit::{DEADLINE, eventually};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -79,7 +79,7 @@ impl Harness {
         let venue = Program::replay(tape.path(), &["--loop", "--speed", speed]);
         let gate = Relay::shut();
         gate.open(venue.addr());
-        let server = Program::serve(&[&gate.ws("/stream"), "--topic", "/stream"], &settings);
+        let server = Program::serve(&[&gate.ws("/stream"), "--profile", PROFILE], &settings);
         let harness = Harness { tape, gate, server, _venue: venue };
         eventually("every topic has a value", || (harness.head() > harness.tape.end() / 20).then_some(()));
         harness

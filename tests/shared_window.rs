@@ -15,7 +15,7 @@ use kit::ledger::Ledger;
 use kit::program::Program;
 use kit::raw_client::{Blind, RawClient};
 use kit::stock_client::StockClient;
-use kit::tape::Tape;
+use kit::tape::{PROFILE, Tape};
 use kit::tape_feed::{ON_TAP, TapeFeed};
 use kit::{DEADLINE, eventually, project, skip_without_tool, tool};
 
@@ -106,7 +106,7 @@ impl Harness {
         let mut faucet = TapeFeed::open(tape.clone());
         let members = members_min.to_string();
         let settings = [&SETTINGS[..], &ON_TAP, &[("COMPRESSION_WINDOW_MEMBERS_MIN", &members)]].concat();
-        let server = Program::serve(&[&faucet.ws("/stream"), "--topic", "/stream"], &settings);
+        let server = Program::serve(&[&faucet.ws("/stream"), "--profile", PROFILE], &settings);
         faucet.pour(STEP);
         let company = join(&server, ONE, members_min);
         let puppet = StockClient::start(client(&server.ws(ONE), offer));

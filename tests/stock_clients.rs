@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use kit::http::sum;
 use kit::program::Program;
-use kit::tape::Tape;
+use kit::tape::{PROFILE, Tape};
 use kit::{project, skip_without_tool, tool};
 use serde::Deserialize;
 
@@ -50,7 +50,7 @@ impl Harness {
     fn set() -> Harness {
         let tape = Tape::open();
         let venue = Program::replay(tape.path(), &["--speed", "4", "--loop"]);
-        let server = Program::serve(&[&venue.ws("/stream"), "--topic", "/stream"], &[]);
+        let server = Program::serve(&[&venue.ws("/stream"), "--profile", PROFILE], &[]);
         Harness { server, _venue: venue, tape }
     }
 

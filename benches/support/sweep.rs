@@ -10,9 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use fanline::delivery::settings::WindowSettings;
 use fanline::protocol::encoding::{Encoder, Encoding, Envelope, Format, Payload, PayloadKind};
+use fanline::words::ids::Offset;
 use shared_deflate::deflate::{Deflater, WINDOW_BITS_MAX};
 use shared_deflate::frame::{Opcode, put_deflated};
-use fanline::words::ids::Offset;
 
 use crate::support::thread_cpu;
 use crate::{KEEPS, Plan, STATELESS, WINDOW, payloads, run};

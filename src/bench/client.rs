@@ -3,10 +3,10 @@
 //! Most clients are only counted: headers are scanned, payloads are dropped. Those that are followed read every message, for
 //! its age and for gaps between offsets. A followed client holds at most one message of `MESSAGE_BYTES_MAX`.
 
+use crate::words::stamp::Stamp;
 use shared_deflate::deflate::Inflater;
 use shared_deflate::frame::Opcode;
 use shared_deflate::scan::{FrameHeader, FrameScanner};
-use crate::words::stamp::Stamp;
 
 use super::mark;
 use super::tally::ClientTotals;

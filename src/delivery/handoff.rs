@@ -8,10 +8,10 @@ use bytes::Bytes;
 
 use crate::protocol::command::Policy;
 use crate::protocol::encoding::Format;
-use shared_deflate::negotiate::Agreement;
 use crate::words::grant::Grant;
 use crate::words::ids::Cursor;
 use crate::words::topic::Pattern;
+use shared_deflate::negotiate::Agreement;
 
 /// What the edge agreed on with a client in the upgrade request.
 #[derive(Clone, Debug, Default)]

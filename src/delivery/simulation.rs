@@ -31,11 +31,11 @@ use crate::delivery::shard::Shard;
 use crate::protocol::command::Policy;
 use crate::protocol::encoding::{Format, Payload, PayloadKind};
 use crate::settings::table::{Compression, Heartbeat, ServerLimits, Slow};
-use shared_deflate::negotiate::Agreement;
 use crate::words::ids::{Cursor, Epoch, Offset};
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
 use crate::words::topic::Pattern;
+use shared_deflate::negotiate::Agreement;
 
 /// What is published of a topic: values, the last three values, snapshots and deltas, moments, or anything.
 #[derive(Clone, Copy)]

@@ -9,9 +9,9 @@ use std::sync::OnceLock;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 
+use crate::words::ids::Offset;
 use shared_deflate::deflate::{Deflater, WINDOW_BITS_MAX};
 use shared_deflate::frame::{Opcode, put_frame, put_header};
-use crate::words::ids::Offset;
 
 /// An upstream payload, exactly as received.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,13 +87,13 @@ pub struct Encoding {
 }
 
 impl Encoding {
-    pub const ALL: [Encoding; 4] = [
+    pub const COUNT: usize = 4;
+    pub const ALL: [Encoding; Encoding::COUNT] = [
         Encoding::websocket(Format::Envelope, false),
         Encoding::websocket(Format::Envelope, true),
         Encoding::websocket(Format::Raw, false),
         Encoding::websocket(Format::Raw, true),
     ];
-    pub const COUNT: usize = Encoding::ALL.len();
 
     pub const fn websocket(format: Format, deflated: bool) -> Encoding {
         Encoding { format, framing: Framing::WebSocket, deflated }

@@ -145,6 +145,9 @@ impl Tape {
     }
 }
 
+/// The profile of a feed that plays a tape.
+pub const PROFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kit/tape.toml");
+
 /// Lines of the simulated market, as `fanline replay` reads them. They begin at the time 0.
 fn seeded() -> String {
     let settings = MarketSettings { seed: 1, rate: RATE, symbols: STREAMS.len() / 2 };

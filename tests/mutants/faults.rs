@@ -91,7 +91,7 @@ const SPLICE: &[Fault] = &[
     // A topic that two patterns of a lane match is delivered twice.
     fault(TOPIC_INDEX, "lanes.dedup();", "", SIMULATION),
     // A shard that starts over misses what was published first after its cursor.
-    fault(LOG_CURSOR, "newest.offset > since {", "newest.offset > since.next() {", SIMULATION),
+    fault(LOG_CURSOR, "retained.newest().offset > since)", "retained.newest().offset > since.next())", SIMULATION),
 ];
 
 const CUT: &[Fault] = &[
@@ -267,13 +267,13 @@ const MATCHING: &[Fault] = &[
 const LIMITS: &[Fault] = &[
     fault(
         "src/delivery/sessions/inbound.rs",
-        "self.messages >= settings.messages_per_second_max",
-        "self.messages > settings.messages_per_second_max",
+        "self.messages >= settings.limits.messages_per_second_max",
+        "self.messages > settings.limits.messages_per_second_max",
         COMMANDS,
     ),
     fault(
         "src/delivery/sessions/inbound.rs",
-        " || self.message_bytes >= settings.inbound_bytes_per_second_max",
+        " || self.message_bytes >= settings.limits.inbound_bytes_per_second_max",
         "",
         COMMANDS,
     ),
@@ -298,8 +298,8 @@ const LIMITS: &[Fault] = &[
     // A client that takes nothing stays for ever.
     fault(
         "src/delivery/shard/sweep.rs",
-        "} else if passed(session.blocked_ns(), self.settings.write_deadline)",
-        "} else if passed(0, self.settings.write_deadline)",
+        "} else if passed(session.blocked_ns(), self.settings.slow.write_deadline)",
+        "} else if passed(0, self.settings.slow.write_deadline)",
         DELIVERY,
     ),
 ];
@@ -307,7 +307,7 @@ const LIMITS: &[Fault] = &[
 const DEMANDS: &[Fault] = &[
     fault(TABLE, "if want.claims > 1 {", "if want.claims > 2 {", DEMAND),
     fault(TABLE, "            self.wanted -= 1;\n", "", DEMAND),
-    fault(TABLE, "want.told = true;", "want.told = false;", DEMAND),
+    fault(TABLE, "want.known = true;", "want.known = false;", DEMAND),
     fault(INTEREST, "fresh.count() > self.bounds.topics_max", "fresh.count() >= self.bounds.topics_max", DEMAND),
     fault(INTEREST, "others + count > max", "others + count > max + 1", DEMAND),
 ];

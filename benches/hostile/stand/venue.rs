@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use fanline::bench::mark;
 use fanline::bus::clock::Clock;
+use serde_json::Value;
 use shared_deflate::deflate::Inflater;
 use shared_deflate::frame::{Decoder, Message, Opcode, put_frame};
-use serde_json::Value;
 use tokio_tungstenite::tungstenite;
 
 use super::{LISTS, LIVE_TOPICS};

@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::bus::frame::Frame;
 use crate::delivery::chunk::Compression;
 use crate::protocol::encoding::{Encoded, Encoder, Encoding, Format, Framing};
+use crate::words::topic::Pattern;
 use shared_deflate::deflate::WINDOW_BITS_MAX;
 use shared_deflate::negotiate::Agreement;
-use crate::words::topic::Pattern;
 
 /// How frames are compressed for a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

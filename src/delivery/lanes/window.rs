@@ -55,8 +55,8 @@ mod tests {
     use crate::delivery::handoff::SessionOptions;
     use crate::delivery::harness::{Harness, HarnessClient};
     use crate::delivery::sessions::sync_state::SyncState;
-    use shared_deflate::negotiate::Agreement;
     use crate::words::topic::Pattern;
+    use shared_deflate::negotiate::Agreement;
 
     #[test]
     fn a_window_opens_with_the_first_frame_and_is_cut_only_for_sessions_that_wait() {

@@ -43,8 +43,8 @@ use crate::delivery::shard::placement::ShardLoad;
 use crate::delivery::transport::InboundReader;
 use crate::delivery::transport::socket::Socket;
 use crate::protocol::encoding::Encoder;
-use shared_deflate::deflate::Inflater;
 use crate::words::stamp::Stamp;
+use shared_deflate::deflate::Inflater;
 
 /// Sessions of the queue that have a turn before frames are looked for again: more than that live long enough to wait.
 const QUEUE_PART: usize = 1024;

@@ -14,8 +14,8 @@ use crate::delivery::handoff::SessionOptions;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::transport::socket::Socket;
 use crate::protocol::encoding::Format;
-use shared_deflate::negotiate::Agreement;
 use crate::words::topic::Pattern;
+use shared_deflate::negotiate::Agreement;
 
 /// Both ends of a client's connection.
 #[derive(Default)]

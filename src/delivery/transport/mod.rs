@@ -11,8 +11,8 @@ pub mod websocket;
 
 use crate::protocol::command::{Command, CommandId, CommandRefusal};
 use crate::protocol::encoding::Framing;
-use shared_deflate::deflate::Inflater;
 use crate::words::goodbye::Goodbye;
+use shared_deflate::deflate::Inflater;
 
 /// One session's side of what it and its client speak. It owns no socket.
 pub trait ClientTransport {

@@ -3,8 +3,8 @@
 use crate::delivery::transport::{ClientTransport, InboundError, InboundReader, Received, Said};
 use crate::protocol::command::{CommandRefusal, parse};
 use crate::protocol::encoding::Framing;
-use shared_deflate::frame::{DecodeError, Decoder, Message, Opcode, put_close, put_frame, put_header};
 use crate::words::goodbye::Goodbye;
+use shared_deflate::frame::{DecodeError, Decoder, Message, Opcode, put_close, put_frame, put_header};
 
 pub struct WebSocket {
     decoder: Decoder,
