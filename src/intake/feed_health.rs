@@ -5,8 +5,7 @@ use crate::bus::feed_state::{FeedState, StaleReason};
 /// Message to clients, in fanline's own words.
 const WAITING: &str = "the connection to the feed is up again, but has brought nothing yet";
 /// Message to clients when the feed reports it itself.
-pub(super) const OUTDATED: &str =
-    "the feed reports that its values may be outdated: its own source is down or silent";
+pub(super) const OUTDATED: &str = "the feed reports that its values may be outdated: its own source is down or silent";
 
 #[derive(Debug, Default)]
 pub(super) struct FeedHealth {

@@ -266,13 +266,14 @@ fn read_sequence(
         ("monotonic", Continuity::Monotonic),
     ])?;
     let rule = rule.text()?;
-    let mut number = |key: &str, needed: bool| match (section.get(key), needed) {
-        (Some(entry), true) => field(entry.text()?).map(Some).map_err(|problem| entry.error(problem)),
-        (None, true) => section.require(key, &format!("{key} = \"/data/{key}\"")).map(|_| None),
-        (Some(entry), false) => Err(entry
-            .error(format!("expected no `{key}` beside `rule = \"{rule}\"`, which does not use it; remove it"))),
-        (None, false) => Ok(None),
-    };
+    let mut number =
+        |key: &str, needed: bool| match (section.get(key), needed) {
+            (Some(entry), true) => field(entry.text()?).map(Some).map_err(|problem| entry.error(problem)),
+            (None, true) => section.require(key, &format!("{key} = \"/data/{key}\"")).map(|_| None),
+            (Some(entry), false) => Err(entry
+                .error(format!("expected no `{key}` beside `rule = \"{rule}\"`, which does not use it; remove it"))),
+            (None, false) => Ok(None),
+        };
     let numbers = NumberFields {
         first: number("first", follow == Continuity::Range)?,
         prev: number("prev", follow == Continuity::Prev)?,

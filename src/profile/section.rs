@@ -68,9 +68,7 @@ impl<'a> ProfileSection<'a> {
                 continue;
             }
             let problem = if keys.later.contains(&name) {
-                format!(
-                    "expected a key of this version, found `{name}`, which is reserved for a later one; remove it"
-                )
+                format!("expected a key of this version, found `{name}`, which is reserved for a later one; remove it")
             } else {
                 format!("expected {}, found `{name}`{}", one_of(&keys.names()), did_you_mean(name, &keys.names()))
             };

@@ -19,13 +19,9 @@ pub enum FeedUrlError {
     Scheme { found: String, remedy: String },
     #[error("expected a URL such as `wss://host/path`, found `{found}`: {error}")]
     Unreadable { found: String, error: String },
-    #[error(
-        "expected `user:password@` without a colon in the user (RFC 7617), found one; remove `%3A`"
-    )]
+    #[error("expected `user:password@` without a colon in the user (RFC 7617), found one; remove `%3A`")]
     User,
-    #[error(
-        "expected a value of one line in the header `{name}`, found one that no header can hold; fix its variable"
-    )]
+    #[error("expected a value of one line in the header `{name}`, found one that no header can hold; fix its variable")]
     Header { name: String },
 }
 

@@ -56,9 +56,7 @@ pub enum Unnamed {
     NoRule,
     #[error("expected JSON, found other text")]
     NoJson,
-    #[error(
-        "expected JSON of at most {LEVELS_MAX} levels, found more, which many parsers reject"
-    )]
+    #[error("expected JSON of at most {LEVELS_MAX} levels, found more, which many parsers reject")]
     TooDeep,
     #[error("expected JSON in UTF-8, found other bytes")]
     NoText,

@@ -209,8 +209,7 @@ fn a_fanline_behind_a_fanline_passes_on_its_state() {
             r#"{"op":"something_new"}"#,
         ],
     );
-    let unmatched =
-        "unmatched: expected a message that a rule matches, found another; add a rule, if necessary with `as = \"ignore\"`";
+    let unmatched = "unmatched: expected a message that a rule matches, found another; add a rule, if necessary with `as = \"ignore\"`";
     let data = ["quote.A", "data", "book.A whole", "data", "book.A", "data", unmatched];
     let state = ["heartbeat", "stale", "stale", "live", "gap", "gap"];
     let rest = ["nack", "nack", "reconnect", "info"];

@@ -64,8 +64,7 @@ impl Upstream {
 
     fn idle_message(&self) -> String {
         if self.demand.is_of_clients() {
-            return "waiting for clients to subscribe: fanline subscribes only to topics that they name"
-                .to_string();
+            return "waiting for clients to subscribe: fanline subscribes only to topics that they name".to_string();
         }
         let subscribe = self.config.subscribe.as_ref();
         let example = subscribe.and_then(|subscribe| subscribe.example.as_deref());

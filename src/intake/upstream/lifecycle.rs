@@ -101,7 +101,12 @@ impl Upstream {
         orphans
     }
 
-    pub(super) fn reconnect_requested(&mut self, id: ConnectionId, rule: &str, now: Stamp) -> Result<(), UpstreamError> {
+    pub(super) fn reconnect_requested(
+        &mut self,
+        id: ConnectionId,
+        rule: &str,
+        now: Stamp,
+    ) -> Result<(), UpstreamError> {
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
         let loss = Loss::Asked { rule: rule.to_string() };
         match connection.role() {

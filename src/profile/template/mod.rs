@@ -378,9 +378,9 @@ fn pattern_end(text: &str) -> Option<usize> {
 fn compiled(pattern: &str) -> Result<Regex, String> {
     let regex = regex(pattern)?;
     match regex.captures_len() {
-        1 => Err(format!(
-            "expected a group in the regular expression, found `{pattern}`; write for example `re:^(.+)-`"
-        )),
+        1 => {
+            Err(format!("expected a group in the regular expression, found `{pattern}`; write for example `re:^(.+)-`"))
+        }
         _ => Ok(regex),
     }
 }
