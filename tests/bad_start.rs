@@ -166,7 +166,7 @@ fn check_reads_a_pipe_once_and_refuses_what_the_start_refuses() {
         (format!("{feed}profile = 'binanse'\n"), &[], WRONG, "did you mean `binance`?"),
         (format!("{feed}profile = './nowhere.toml'\n"), &[], WRONG, "`./nowhere.toml`"),
         ("[upstream]\nprofile = 'generic'\n".into(), &[], WRONG, "found none in the settings and none in profile"),
-        (format!("{feed}profile = 'simulated'\nsubscribe = ['a']\n"), &[], WRONG, "expected nothing to subscribe to"),
+        (format!("{feed}profile = 'simulated'\nsubscribe = ['a']\n"), &[], WRONG, "expected no items"),
         (format!("{feed}legs = 4\nconnections = 256\n"), &[], WRONG, "lower `upstream.legs`"),
         (format!("{feed}topic = '/a~2'\n"), &[], WRONG, "--topic"),
         (format!("{feed}[log]\nlevel = 'loud'\n"), &[], WRONG, "log.level: expected a log filter, found `loud`"),
@@ -272,7 +272,7 @@ fn a_secret_that_cannot_be_sent_is_named_at_the_start_and_not_shown() {
 fn headers_that_cannot_be_sent_are_refused_at_the_start_and_by_check() {
     for (line, part) in [
         ("X-Key", "expected a header such as `X-Api-Key: ${env.MY_KEY}`"),
-        ("Upgrade: h2c", "expected a header besides those of the handshake itself, found `Upgrade`"),
+        ("Upgrade: h2c", "expected a header other than those of the handshake itself, found `Upgrade`"),
         ("X-Key: ${evn.KEY}", "found `evn.KEY`"),
     ] {
         let path = file("headers.toml", &format!("[upstream]\nurl = 'ws://127.0.0.1:9/'\nheaders = ['{line}']\n"));

@@ -41,8 +41,8 @@ fn links_lead_to_files_and_headings() {
 #[test]
 fn prose_is_wrapped_at_100_characters() {
     let mut faults = Vec::new();
-    for document in all().iter().filter(|document| *document != "ARCHITECTURE.md") {
-        for (number, line) in prose(&read(document)) {
+    for document in all() {
+        for (number, line) in prose(&read(&document)) {
             if line.chars().count() > 100 && !line.starts_with('|') {
                 faults.push(format!("{document}:{number}: {} characters", line.chars().count()));
             }

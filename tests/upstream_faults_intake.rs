@@ -84,7 +84,7 @@ async fn a_lost_connection_is_reported_and_replaced() {
     say(&mut first, &quote(1)).await;
     harness.until_head(1).await;
     drop(first);
-    harness.until_stale(StaleReason::UpstreamDown, "cut by the upstream").await;
+    harness.until_stale(StaleReason::UpstreamDown, "cut by the feed").await;
     let mut second = harness.accept().await;
     say(&mut second, &quote(2)).await;
     harness.until_head(2).await;
@@ -101,7 +101,7 @@ async fn a_close_frame_is_reported_with_its_code_and_reason() {
     let mut first = harness.accept().await;
     let farewell = CloseFrame { code: CloseCode::Restart, reason: "maintenance".into() };
     first.close(Some(farewell)).await.expect("the upstream listens");
-    harness.until_stale(StaleReason::UpstreamDown, "closed by the upstream with code 1012 (`maintenance`)").await;
+    harness.until_stale(StaleReason::UpstreamDown, "closed by the feed with code 1012 (`maintenance`)").await;
     let mut second = harness.accept().await;
     say(&mut second, &quote(1)).await;
     harness.until_head(1).await;
@@ -129,7 +129,7 @@ async fn a_silent_connection_is_reported_then_replaced() {
     let mut first = harness.accept().await;
     say(&mut first, &quote(1)).await;
     harness.until_stale(StaleReason::UpstreamSilent, "no message for 0.4 s").await;
-    harness.until_stale(StaleReason::UpstreamDown, "no message from the upstream").await;
+    harness.until_stale(StaleReason::UpstreamDown, "no message from the feed").await;
     let mut second = harness.accept().await;
     say(&mut second, &quote(2)).await;
     harness.until_head(2).await;
@@ -353,7 +353,7 @@ async fn a_profile_subscribes_answers_and_splits_on_every_connection() {
         say(&mut socket, r#"{"trades":[{"s":"A","p":1.50},{"s":"B","p":0.10 }]}"#).await;
         harness.until_head(2 * (round as u64 + 1)).await;
         say(&mut socket, r#"{"event":"restart"}"#).await;
-        harness.until_stale(StaleReason::UpstreamDown, "asked to be connected to anew (rule `restart`)").await;
+        harness.until_stale(StaleReason::UpstreamDown, "asked for a new connection (rule `restart`)").await;
     }
     let expected = [("trade.a", r#"{"s":"A","p":1.50}"#), ("trade.b", r#"{"s":"B","p":0.10 }"#)];
     let expected: Vec<_> = expected.into_iter().map(|(topic, text)| (topic.to_string(), text.to_string())).collect();
@@ -365,7 +365,7 @@ async fn a_permanent_refusal_ends_the_upstream_with_the_reason() {
     let harness = Harness::open(talkative).await;
     let mut socket = harness.accept().await;
     say(&mut socket, "bad key: 123").await;
-    harness.until_stale(StaleReason::UpstreamDown, "refused for good").await;
+    harness.until_stale(StaleReason::UpstreamDown, "refused permanently").await;
     let error = harness.intake.ended().await.expect_err("fatal").to_string();
     assert!(error.contains("rule `bad_key`") && error.contains("bad key: 123"), "{error}");
 }

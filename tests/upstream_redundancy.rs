@@ -473,7 +473,7 @@ async fn items_beyond_one_connection_open_further_ones_as_far_as_allowed() {
     until("two full ones", || loads(&exchange) == [100; 2]).await;
     assert_each_delivers(&exchange, &harness, &items[..200], 1).await;
     assert_eq!(harness.metric("fanline_upstream_refused_total"), 50.0);
-    let told = "the items do not fit into 2 connections to the upstream; subscribe to less";
+    let told = "the items do not fit into 2 connections to the feed; subscribe to fewer";
     assert_eq!(harness.notes("t0249", "refused")[0]["message"], told);
     assert!(harness.log().contains("do not fit into 2 connections"), "{}", harness.log());
     assert_eq!(exchange.state().connections.len(), 2);

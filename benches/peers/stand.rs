@@ -19,16 +19,16 @@ const AHEAD_MESSAGES: f64 = 500.0;
 const BATCH_MESSAGES: usize = 16;
 /// A server that lost messages never catches up; after this time without progress it is not waited for.
 const STALL: Duration = Duration::from_millis(250);
-/// A server that holds more is told nothing until it holds less.
+/// Nothing is published to a server that holds more, until it holds less.
 const RESIDENT_BYTES_MAX: u64 = 2 << 30;
 const RESIDENT_GLANCE: Duration = Duration::from_millis(100);
 const GLANCE: Duration = Duration::from_millis(1);
 const CONNECTED: Duration = Duration::from_millis(500);
-/// Clients that miss something, and to which nothing comes for this time, have everything that will come.
+/// Clients that miss something, and receive nothing for this time, have all they will get.
 const STILL: Duration = Duration::from_secs(2);
-/// What has not come by then is lost.
+/// What has not arrived by then is lost.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
-/// Of clients so many connect before memory is measured, so that a program's own start is not in it.
+/// This many clients connect before memory is measured, so that a program's own start is not in it.
 const EARLY: usize = 10;
 /// Head of a WireFrame with 126 to 65,535 bytes (RFC 6455 section 5.2).
 const HEAD_BYTES: f64 = 4.0;
@@ -108,7 +108,7 @@ impl Stand {
         grown as f64 / 1024.0 / clients as f64
     }
 
-    /// Publishes for `span`, and waits until all has come. None if the server takes no more.
+    /// Publishes for `span`, and waits until everything has arrived. None if the server takes no more.
     pub fn stretch(&mut self, span: Duration, pace: Pace) -> Option<Stretch> {
         self.pool.restart();
         let (started, before) = (Instant::now(), self.server.processes.usage());
@@ -191,7 +191,7 @@ impl Stand {
         (bytes * said.messages / said.packed_bytes.max(1.0)).round()
     }
 
-    /// Waits until all has come, or nothing more comes; answers when the last delivery came.
+    /// Waits until everything has arrived, or nothing more arrives; returns when the last delivery arrived.
     fn settle(&self, said: &Said) -> Instant {
         let started = Instant::now();
         let due = said.messages * self.pool.clients() as f64;

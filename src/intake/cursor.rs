@@ -1,4 +1,4 @@
-//! Where a feed that can go on where it ended is: the newest cursor of its data.
+//! Resume cursor of a feed: the newest one in its data.
 
 use crate::intake::assemble::sequence::Sequence;
 use crate::json::{Pointer, find};
@@ -19,7 +19,7 @@ impl ResumeCursor {
         ResumeCursor { resume, newest: Sequence::default() }
     }
 
-    /// A data message has come.
+    /// A data message arrived.
     pub fn pass(&mut self, text: &str, received: Stamp) {
         if let Some((pointer, _)) = &self.resume
             && let Some(cursor) = find(text, pointer).and_then(|token| read_number(token.trim_matches('"')))
@@ -29,7 +29,7 @@ impl ResumeCursor {
         }
     }
 
-    /// Where the next connection is to go on; none from the beginning.
+    /// Cursor of the next connection; none: from the beginning.
     pub fn resume_at(&self) -> Option<String> {
         let (_, rewind) = self.resume.as_ref()?;
         self.newest.newest().map(|newest| (newest - rewind).to_string())

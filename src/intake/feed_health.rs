@@ -1,19 +1,18 @@
-//! Whether what was published is current: decides which state of the feed is to be announced, and announces nothing.
+//! Health of the feed: whether published values are current. Decides which state is announced, and announces nothing.
 
 use crate::bus::feed_state::{FeedState, StaleReason};
 
-/// What clients are sent, in words of our own.
-const WAITING: &str = "the connection to the feed stands again, but nothing has come over it yet";
-/// What clients are sent when the upstream says it of itself.
-pub(super) const OUTDATED: &str =
-    "the feed says that its values may be outdated, because its own source is down or silent";
+/// Message to clients, in fanline's own words.
+const WAITING: &str = "the connection to the feed is up again, but has brought nothing yet";
+/// Message to clients when the feed reports it itself.
+pub(super) const OUTDATED: &str = "the feed reports that its values may be outdated: its own source is down or silent";
 
 #[derive(Debug, Default)]
 pub(super) struct FeedHealth {
     live: bool,
-    /// The upstream itself says that its values are outdated: what comes now does not make them current.
+    /// The feed itself reports outdated values: new data do not make them current.
     outdated: bool,
-    /// Since when what was published may be outdated; none while the feed is live.
+    /// Since when published values may be outdated; none while the feed is live.
     stale_since_ms: Option<u64>,
 }
 
@@ -34,20 +33,20 @@ impl FeedHealth {
         FeedState::Live
     }
 
-    /// What is stale stays so since the same moment, whatever else goes wrong.
+    /// Stale values stay stale since the same time, whatever else goes wrong.
     pub fn stale(&mut self, reason: StaleReason, since_ms: u64, message: String) -> FeedState {
         self.live = false;
         let since_ms = *self.stale_since_ms.get_or_insert(since_ms);
         FeedState::Stale { reason, since_ms, message }
     }
 
-    /// A connection stands again, and has brought nothing yet.
+    /// A connection is up again, and has brought nothing yet.
     pub fn waiting(&mut self) -> Option<FeedState> {
         let since_ms = self.stale_since_ms.filter(|_| !self.live)?;
         Some(self.stale(StaleReason::UpstreamSilent, since_ms, WAITING.to_string()))
     }
 
-    /// Nothing is asked for, so that nothing will come; or something is, since it was last announced.
+    /// Nothing is subscribed, so nothing will arrive; or something is again.
     pub fn idle(&mut self, idle: Option<FeedState>) -> FeedState {
         if idle.is_some() {
             self.stale_since_ms = None;
@@ -55,15 +54,15 @@ impl FeedHealth {
         idle.unwrap_or(FeedState::Connecting)
     }
 
-    /// Since when the upstream says that its values are outdated; none: it does not say so any more. `says_current`:
-    /// because it says that they are current.
-    pub fn outdated(&mut self, since_ms: Option<u64>, says_current: bool) -> Option<FeedState> {
+    /// Since when the feed reports outdated values; none: it no longer does. `reports_current`: because it reports that
+    /// they are current.
+    pub fn outdated(&mut self, since_ms: Option<u64>, reports_current: bool) -> Option<FeedState> {
         let was_outdated = std::mem::replace(&mut self.outdated, since_ms.is_some());
         match since_ms {
             Some(since_ms) if !was_outdated => {
                 Some(self.stale(StaleReason::UpstreamDown, since_ms, OUTDATED.to_string()))
             }
-            None if was_outdated && says_current => Some(self.live()),
+            None if was_outdated && reports_current => Some(self.live()),
             _ => None,
         }
     }

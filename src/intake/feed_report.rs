@@ -1,4 +1,4 @@
-//! What happens to the feed as a whole, reported to everyone: to clients, the log, the meters and the probe.
+//! Events of the feed as a whole, reported to clients, the log, the meters and the probe.
 
 use std::fmt::Display;
 
@@ -9,17 +9,17 @@ use crate::intake::connection::loss::Loss;
 use crate::intake::feed_health::OUTDATED;
 use crate::intake::output::Output;
 
-/// What clients are sent: fanline's own words. What the venue or the system has said is in the log.
-const REFUSED_FOR_GOOD: &str = "the feed has refused this server for good; whoever operates it has to act";
+/// Messages to clients, in fanline's own words. The words of the venue or the system are in the log.
+const REFUSED_PERMANENTLY: &str = "the feed has refused this server permanently; its operator must act";
 const SILENT: &str = "the feed is silent";
 
 impl Output {
-    /// A connection stands; whether its data flows is to be seen.
+    /// A connection is up; its data may follow.
     pub fn connected(&mut self) {
         self.count_connect();
     }
 
-    /// A connection is lost; `plan` says what is being done about it. The feed is down if it was the last one.
+    /// A connection is lost; `plan` is the remedy. The feed is down if it was the last one.
     pub fn lost(&mut self, loss: &Loss, plan: impl Display, was_last: bool, now: Stamp) {
         self.count_loss(loss);
         let sentence = loss.to_string();
@@ -32,21 +32,21 @@ impl Output {
         }
     }
 
-    /// The upstream has said that there will be nothing more.
-    pub fn refused_for_good(&mut self, sentence: &str, now: Stamp) {
+    /// The feed is over.
+    pub fn refused_permanently(&mut self, sentence: &str, now: Stamp) {
         tracing::error!("upstream: {sentence}");
         self.counts.trouble(sentence.to_string());
-        let state = self.health.stale(StaleReason::UpstreamDown, now.wall_ms, REFUSED_FOR_GOOD.to_string());
+        let state = self.health.stale(StaleReason::UpstreamDown, now.wall_ms, REFUSED_PERMANENTLY.to_string());
         self.announce(Some(state));
     }
 
-    /// A connection stands, and has brought nothing yet.
+    /// A connection is up, and has brought nothing yet.
     pub fn waiting(&mut self) {
         let state = self.health.waiting();
         self.announce(state);
     }
 
-    /// All connections stand, but nothing has come since then.
+    /// All connections are up, but no message has arrived since then.
     pub fn silent(&mut self, since: Stamp, message: &str) {
         tracing::warn!("upstream: {message}");
         let state = self.health.stale(StaleReason::UpstreamSilent, since.wall_ms, SILENT.to_string());
@@ -54,8 +54,8 @@ impl Output {
     }
 
     /// As `FeedHealth::outdated`.
-    pub fn outdated(&mut self, since_ms: Option<u64>, says_current: bool) {
-        let state = self.health.outdated(since_ms, says_current);
+    pub fn outdated(&mut self, since_ms: Option<u64>, reports_current: bool) {
+        let state = self.health.outdated(since_ms, reports_current);
         if matches!(state, Some(FeedState::Stale { .. })) {
             tracing::warn!("upstream: {OUTDATED}");
         }

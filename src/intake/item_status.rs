@@ -1,4 +1,4 @@
-//! Items of which nothing has ever come, and what the clients that wait for them are sent about that.
+//! Items without any message, and the reports to clients that wait for them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
 
 pub(super) struct ItemStatus {
-    /// Where clients wait for topics; none if they cannot ask the feed for any.
+    /// Clients' interest in topics; none if clients cannot subscribe at the feed.
     interest: Option<Arc<Interest>>,
-    /// No more than items asked for.
+    /// No more than subscribed items.
     items: HashMap<String, DemandStatus>,
-    /// Those among them that were neither refused nor sent.
+    /// Items among them that were neither refused nor sent.
     silent: usize,
     silent_gauge: Gauge,
 }
@@ -26,12 +26,12 @@ impl ItemStatus {
         ItemStatus { interest, items: HashMap::new(), silent: 0, silent_gauge }
     }
 
-    /// Nothing has come of an item that was asked for then.
+    /// No message of an item that was subscribed at `asked`.
     pub fn set_silent(&mut self, item: &str, asked: Stamp, now: Stamp) {
         let seconds = now.ms_since(asked) / 1000;
         let message = format!(
-            "nothing has come yet: the upstream was asked for it {seconds} s ago and has not refused it; \
-             it may be quiet by nature, or have another name"
+            "no message yet: subscribed {seconds} s ago, and the feed has not refused it; \
+             it may be quiet, or be named differently"
         );
         self.set(item, DemandStatus::NothingYet { since_ms: asked.wall_ms, message });
     }
@@ -48,19 +48,19 @@ impl ItemStatus {
         self.silent_gauge.set(self.silent as f64);
     }
 
-    /// Whether the item was reported as silent, and nothing has come since.
+    /// Whether the item was reported as silent, and has been since.
     pub fn is_silent(&self, item: &str) -> bool {
         self.items.get(item).is_some_and(is_silence)
     }
 
-    /// A client wants the item again: what was said of it still holds.
+    /// A client wants the item again: the last report still holds.
     pub fn repeat(&self, item: &str) {
         if let Some((interest, status)) = self.interest.as_ref().zip(self.items.get(item)) {
             interest.set_status(item, status.clone());
         }
     }
 
-    /// The item is not asked for any more.
+    /// The item is no longer subscribed.
     pub fn forget(&mut self, item: &str) -> Option<DemandStatus> {
         let status = self.items.remove(item)?;
         self.silent -= usize::from(is_silence(&status));

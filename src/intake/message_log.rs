@@ -1,4 +1,4 @@
-//! Messages of the feed in the meters and in the log: all are counted, and one of a class is shown now and then.
+//! Messages of the feed in the meters and the log: all are counted, and a sample of each class is logged now and then.
 
 use metrics::Counter;
 
@@ -15,7 +15,7 @@ pub(super) struct MessageLog {
     messages: [Counter; MessageClass::ALL.len()],
     bytes: Counter,
     limits: [RateLimitedLog; MessageClass::ALL.len()],
-    /// Of what the venue says this is not logged.
+    /// Texts that are masked in the log.
     hidden: Hidden,
 }
 

@@ -1,17 +1,17 @@
-//! Floor 4, west wing: from the upstream to the publisher.
+//! The intake: from the feed to the publisher.
 //!
 //! ```text
-//! upstream/     the task: its connections, what is asked for on which of them, what clients want
-//!   connection/   one connection: its socket, and what is to be sent on it and when (`Protocol`)
+//! upstream/     the task: its connections, what each of them subscribes to, what clients want
+//!   connection/   one connection: its socket, and what is sent on it and when (`Protocol`)
 //!   pipeline.rs   the way of a message, on one screen:
 //!     classify/     what it is, and which updates of which topics it holds (`Classifier`), by the profile
 //!     arbitrate/    several connections that carry the same: first copy wins, order restored (`Arbiter`)
 //!     assemble/     gaps, whole values, cadence (`Assembler`)
-//!     output.rs     updates to the publisher, and what is known of their topics; feed_health.rs: live or stale
-//! probe.rs      looks at a feed for a while: `fanline probe`
+//!     output.rs     updates to the publisher, and the state of their topics; feed_health.rs: live or stale
+//! probe.rs      a look at a feed: `fanline probe`
 //! ```
 //! `Protocol`, `Classifier`, `Arbiter`, `Assembler` and `Assignment` know no sockets and no clock. Nothing here knows
-//! who reads what is published.
+//! the readers of published frames.
 
 pub mod arbitrate;
 pub mod assemble;

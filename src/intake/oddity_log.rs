@@ -1,4 +1,4 @@
-//! What is odd about topics and items, in the log and the meters: one line of a kind in 10 s.
+//! Oddities of topics and items, in the log and the meters: one line of a kind per 10 s.
 
 use metrics::Counter;
 
@@ -11,14 +11,14 @@ use crate::words::stamp::Stamp;
 
 pub(super) struct OddityLog {
     old: NameLog,
-    anew: NameLog,
+    restarted: NameLog,
     no_snapshot: NameLog,
     /// Changes of the newest of these.
     changes: u64,
     malformed: NameLog,
     too_large: NameLog,
     refused: NameLog,
-    /// Why the newest of these was.
+    /// Reason of the newest refusal.
     refused_why: String,
     meters: OddityMeters,
 }
@@ -35,7 +35,7 @@ impl OddityLog {
         let unfolded = |reason: &str| meters.counter(&names::UPSTREAM_UNFOLDED, &[("reason", reason)]);
         OddityLog {
             old: NameLog::default(),
-            anew: NameLog::default(),
+            restarted: NameLog::default(),
             no_snapshot: NameLog::default(),
             changes: 0,
             malformed: NameLog::default(),
@@ -51,19 +51,19 @@ impl OddityLog {
         }
     }
 
-    /// Something is odd about a topic's messages.
+    /// Adds an oddity of a topic's messages.
     pub fn add(&mut self, topic: &str, oddity: Oddity, received: Stamp, counts: &mut ProbeCounts) {
         let meters = &self.meters;
         let (log, counter) = match oddity {
             Oddity::Old => (&mut self.old, Some(&meters.dropped_old)),
-            Oddity::Anew => (&mut self.anew, None),
+            Oddity::Restart => (&mut self.restarted, None),
             Oddity::NoSnapshot { changes } => {
                 self.changes = changes;
                 counts.trouble(format!("`{topic}`: 0 snapshots, {changes} changes"));
                 (&mut self.no_snapshot, Some(&meters.no_snapshot))
             }
             Oddity::Malformed => {
-                counts.trouble(format!("`{topic}`: not folded: it is not written as the profile says"));
+                counts.trouble(format!("`{topic}`: not folded: it does not match the profile's rule"));
                 (&mut self.malformed, Some(&meters.malformed))
             }
             Oddity::TooLarge => (&mut self.too_large, Some(&meters.too_large)),
@@ -88,31 +88,31 @@ impl OddityLog {
         if let Some((topics, count)) = self.old.line(now) {
             tracing::warn!(count, "upstream: dropped, because their numbers are older than the newest: {topics}");
         }
-        if let Some((topics, count)) = self.anew.line(now) {
-            tracing::warn!(count, "upstream: nothing but old numbers came, so they are counted anew: {topics}");
+        if let Some((topics, count)) = self.restarted.line(now) {
+            tracing::warn!(count, "upstream: only old numbers arrived, so counting restarted: {topics}");
         }
         if let Some((topics, count)) = self.no_snapshot.line(now) {
             let changes = self.changes;
             tracing::warn!(
                 count,
                 "upstream: 0 snapshots, {changes} changes: {topics}: clients that join get no value; \
-                 look at `snapshot_when` of the profile, and whether the upstream sends snapshots"
+                 check `snapshot_when` of the profile, and whether the feed sends snapshots"
             );
         }
         if let Some((topics, count)) = self.malformed.line(now) {
             tracing::warn!(
                 count,
-                "upstream: not folded, because it is not written as `book` or `merge` of the profile says: {topics}"
+                "upstream: not folded, because messages do not match `book` or `merge` of the profile: {topics}"
             );
         }
         if let Some((topics, count)) = self.too_large.line(now) {
-            tracing::warn!(count, "upstream: not folded, because it has become too large: {topics}");
+            tracing::warn!(count, "upstream: not folded, because the value became too large: {topics}");
         }
     }
 
     /// When a line is due.
     pub fn deadline_ns(&self) -> Option<u64> {
-        let logs = [&self.refused, &self.old, &self.anew, &self.no_snapshot, &self.malformed, &self.too_large];
+        let logs = [&self.refused, &self.old, &self.restarted, &self.no_snapshot, &self.malformed, &self.too_large];
         logs.into_iter().filter_map(NameLog::deadline_ns).min()
     }
 }

@@ -27,13 +27,12 @@ use crate::intake::oddity_log::OddityLog;
 use crate::intake::probe_counts::ProbeCounts;
 use crate::intake::update::{Oddity, UpdateSink};
 
-/// Beyond so many more topics than are known, those that lapsed are looked through for ones that are not known any
-/// more.
+/// With this many more lapsed topics than known ones, the lapsed are searched for topics that are no longer known.
 const LAPSED_MORE: usize = 1024;
-/// What clients are sent, in words of our own.
+/// Message to clients, in fanline's own words.
 const NOT_SENT: &str = "the feed does not send this topic";
-/// What clients are sent when the upstream says it of itself.
-const TOPIC_OUTDATED: &str = "the feed says that this topic has been silent for longer than is usual for it";
+/// Message to clients when the feed reports it itself.
+const TOPIC_OUTDATED: &str = "the feed reports that this topic has been silent for unusually long";
 
 pub(super) struct Output {
     publisher: Publisher,
@@ -42,13 +41,13 @@ pub(super) struct Output {
     pub(super) counts: ProbeCounts,
     oddities: OddityLog,
     refusals: RateLimitedLog,
-    /// What the assembler has asked for since this was last looked at.
+    /// Remedies that the assembler has requested since they were last taken.
     remedies: Vec<(String, GapRemedy)>,
-    /// Topics that are not asked for any more; they are live again with their next update. No more than topics known.
+    /// Topics that are no longer subscribed; they are live again with their next update. No more than topics known.
     lapsed: HashSet<String>,
-    /// Topics admitted when that was last looked at.
+    /// Topics admitted at the last look.
     admitted: u64,
-    /// Of what the venue says this is not logged.
+    /// Texts that are masked in the log.
     hidden: Hidden,
     meters: OutputMeters,
 }
@@ -62,11 +61,11 @@ struct OutputMeters {
     stale_topics: Counter,
 }
 
-/// Why an item will not come.
+/// Why an item brings no data.
 pub(super) enum ItemRefusal {
-    /// In the upstream's words, which are for the log alone.
+    /// In the feed's words, for the log only.
     Upstream(String),
-    /// In words of our own, which clients are sent too.
+    /// In fanline's own words, for clients too.
     Own(String),
 }
 
@@ -118,7 +117,7 @@ impl Output {
         index.iter().for_each(|index| self.meters.reconnects[*index].increment(1));
     }
 
-    /// What is to be done about gaps, since this was last asked.
+    /// Takes the remedies for gaps since the last call.
     pub fn remedies(&mut self) -> Vec<(String, GapRemedy)> {
         std::mem::take(&mut self.remedies)
     }
@@ -137,23 +136,23 @@ impl Output {
         self.publisher.came_since(topic, since_ns)
     }
 
-    /// Forgets topics of which nothing has come for so long; gives their names.
+    /// Forgets topics without an update for this long; returns their names.
     pub fn expire(&mut self, silent: Duration, now: Stamp) -> Vec<Box<str>> {
         let expired = self.publisher.expire(silent, now);
         for topic in &expired {
-            tracing::debug!(topic = &*topic.name, "forgotten: nothing has come for {silent:?} (topics.expire_after)");
+            tracing::debug!(topic = &*topic.name, "forgotten: no message for {silent:?} (topics.expire_after)");
             self.lapsed.remove(&*topic.name);
         }
         expired.into_iter().map(|topic| topic.name.clone()).collect()
     }
 
-    /// A topic is not asked for any more. No client waits for one of which nothing has come.
+    /// A topic is no longer subscribed. No client waits for one without any update.
     pub fn lapse(&mut self, topic: &str, now: Stamp) {
         self.items.forget(topic);
         if !self.publisher.knows(topic) {
             return;
         }
-        let message = "nobody wanted it for a while, so the upstream is not asked for it".to_string();
+        let message = "no client has wanted it for a while, so it is not subscribed".to_string();
         self.status(topic, TopicStatus::Stale { since_ms: now.wall_ms, message }, now);
         if self.lapsed.len() >= self.publisher.topics() + LAPSED_MORE {
             let Output { lapsed, publisher, .. } = self;
@@ -162,9 +161,9 @@ impl Output {
         self.lapsed.insert(topic.to_string());
     }
 
-    /// The upstream refuses an item, or has not answered for it. That is a status in the stream for a topic that is
-    /// known, or that the operator has asked for (`is_pinned`); any other, whose name a client has given, is reported
-    /// only to the clients that wait for it.
+    /// The feed refuses an item, or has not answered. For a topic that is known, or that the operator subscribes to
+    /// (`is_pinned`), this is a status in the stream. Any other name came from a client, and only the clients that wait
+    /// for it are notified.
     pub fn refuse(&mut self, (topic, is_pinned): (&str, bool), why: ItemRefusal, now: Stamp) {
         let (logged, message) = match why {
             ItemRefusal::Upstream(text) => (self.hidden.mask(&text).into_owned(), NOT_SENT.to_string()),
@@ -179,7 +178,7 @@ impl Output {
         }
     }
 
-    /// Messages are missing on a connection; in which of these topics is not known.
+    /// Messages are missing on a connection, in unknown ones of these topics.
     pub fn connection_gap(&mut self, topics: impl Iterator<Item = String>, missed: Option<u64>, received: Stamp) {
         self.meters.connection_gaps.increment(1);
         topics.for_each(|topic| self.topic_gap(&topic, None, received));
@@ -191,7 +190,7 @@ impl Output {
         self.status(topic, TopicStatus::Gap { reason: GapReason::Sequence, missed }, received);
     }
 
-    /// What the upstream itself says about one topic, in a message of this class.
+    /// The feed's own report about one topic, in a message of this class.
     pub fn upstream_status(&mut self, class: MessageClass, topic: &str, number: Option<u64>, received: Stamp) {
         match class {
             MessageClass::Stale => {
@@ -226,7 +225,7 @@ impl UpdateSink for Output {
             return;
         }
         self.meters.last_data.set(received.wall_ms as f64 / 1000.0);
-        // What was reported of a topic while nothing had come of it does not hold any more.
+        // A report about a topic without any update holds no longer.
         if self.admitted != self.publisher.admitted() {
             self.admitted = self.publisher.admitted();
             if self.items.arrived(topic) {

@@ -1,11 +1,11 @@
 //! The way of a message: classified, arbitrated, assembled, published.
 //!
-//! Each arrow is one call, all on one task, so there is one order in what is published:
+//! Each arrow is one call, all on one task, so there is one order of publication:
 //! ```text
 //! frame -> FrameDecoder -> Classifier (of its connection) -> Arbiter (only while connections overlap) -> Assembler ->
 //! Output
 //! ```
-//! What a message says about its connection goes to that connection and ends there.
+//! A message about its connection goes to that connection and ends there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,23 +34,23 @@ const ASSEMBLER_TICK_NS: u64 = 100_000_000;
 const TOPICS_MAX: usize = 1_000_000;
 
 pub(super) struct Pipeline {
-    /// Where a compressed frame is unpacked, and what was found in a message: filled anew each time.
+    /// An unpacked frame, and the findings of a message: reused each time.
     unpacked: Vec<u8>,
     found: FoundUpdates,
     arbiter: Arbiter,
     /// Several connections carry the same.
     overlaps: bool,
     assembler: Assembler,
-    /// When the assembler is to be called next; it wants that ten times a second.
+    /// When the assembler is due next: ten times a second.
     assembler_tick_ns: u64,
     cursor: ResumeCursor,
     messages: MessageLog,
-    /// A topic of which nothing has come for so long is forgotten; none: never.
+    /// A topic without a message for this long is forgotten; none: never.
     expire_after: Option<Duration>,
     pub(super) output: Output,
 }
 
-/// What holds for as long as the process runs.
+/// Settings that hold for as long as the process runs.
 pub(super) struct PipelineSettings<'a> {
     pub stale_after: StaleAfter,
     pub expire_after: Option<Duration>,
@@ -91,14 +91,14 @@ impl Pipeline {
         self.unpacked = unpacked;
     }
 
-    /// The messages of a connection that waited and need not wait any longer.
+    /// The messages of a connection whose wait is over.
     pub fn receive_waited(&mut self, connection: &mut Connection) {
         while let Some(waited) = connection.classifier.next_waited(&mut self.found) {
             self.pass(connection, &FeedMessage::Text(&waited.text), &waited.classified, waited.received);
         }
     }
 
-    /// The updates of a message to the publisher; what else it says, to its connection.
+    /// The updates of a message to the publisher; the rest of it to its connection.
     fn pass(&mut self, from: &mut Connection, message: &FeedMessage<'_>, classified: &Classified, received: Stamp) {
         let Pipeline { found, arbiter, overlaps, assembler, output, .. } = self;
         let (source, classifier, mut established) = from.parts();
@@ -126,7 +126,7 @@ impl Pipeline {
         established.learn(classified, message, received);
     }
 
-    /// From now on several connections carry the same, or they do not any more.
+    /// From now on several connections carry the same, or no longer.
     pub fn overlap(&mut self, overlaps: bool) {
         if self.overlaps && !overlaps {
             let end = Stamp { wall_ms: 0, mono_ns: u64::MAX };
@@ -137,8 +137,8 @@ impl Pipeline {
         self.overlaps = overlaps;
     }
 
-    /// Does what time alone brings about. Everything that came until `polled` was received; only for what did not come
-    /// until then nothing waits any longer.
+    /// Runs the deadlines. Everything that arrived before `polled` was received; only waits for later messages are
+    /// given up.
     pub fn tick(&mut self, now: Stamp, polled: Stamp) {
         let Pipeline { assembler, output, .. } = self;
         self.arbiter.tick(polled, &mut |update, release| assembler.take(update, release, output));
@@ -159,38 +159,39 @@ impl Pipeline {
         [self.arbiter.deadline_ns(), assembler, self.output.deadline_ns()].into_iter().flatten().min()
     }
 
-    /// What came over one connection continues over its successor, except in these topics.
+    /// A connection's stream continues over its successor, except in these topics.
     pub fn hand_over(&mut self, generations: (Generation, Generation), except: &[String]) {
         self.assembler.hand_over(generations, except);
     }
 
-    /// A connection is gone or silent. Gives the topics that it owned: others must bring snapshots of them.
+    /// A connection is gone or silent. Returns the topics that it owned: others must bring snapshots of them.
     pub fn connection_lost(&mut self, id: ConnectionId) -> Vec<String> {
         self.arbiter.connection_lost(id)
     }
 
-    /// A connection does not carry this topic any more. Whether it owned the topic: another must bring a snapshot.
+    /// A connection no longer carries this topic. Returns whether it owned the topic: then another must bring a
+    /// snapshot.
     pub fn topic_left(&mut self, topic: &str, id: ConnectionId) -> bool {
         self.arbiter.topic_left(topic, id)
     }
 
-    /// A topic is not asked for any more: what is known of it grows old.
+    /// A topic is no longer subscribed: its state grows old.
     pub fn lapse(&mut self, topic: &str, now: Stamp) {
         self.output.lapse(topic, now);
         self.assembler.lapses(topic);
     }
 
-    /// While there is no connection no topic is checked for its silence.
+    /// Without a connection, silences of topics are not checked.
     pub fn paused(&mut self, paused: bool) {
         self.assembler.paused(paused);
     }
 
-    /// From now on silences of topics are checked by this.
+    /// From now on this rule decides when topics are stale.
     pub fn check_topics(&mut self, stale_after: StaleAfter) {
         self.assembler.check_by(stale_after);
     }
 
-    /// Where the next connection is to go on; none from the beginning.
+    /// Cursor of the next connection; none: from the beginning.
     pub fn resume_at(&self) -> Option<String> {
         self.cursor.resume_at()
     }

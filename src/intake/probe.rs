@@ -1,4 +1,4 @@
-//! Looks at a feed for a while and says what there is: the work of `fanline probe`.
+//! A look at a feed and a report of its topics: the work of `fanline probe`.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,20 +19,20 @@ use crate::profile::rule::MessageClass;
 const SAMPLE_CHARS: usize = 100;
 /// Enough for the largest venue's symbols many times over.
 const TOPICS_MAX: usize = 100_000;
-/// Frames are only looked at through the last-value cache.
+/// Frames are only read through the last-value cache.
 const RING_FRAMES_MAX: usize = 1024;
 const RING_BYTES_MAX: usize = 64 << 20;
 
-/// What a feed was seen to do.
+/// The report about a feed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeReport {
     /// Without user, password and query.
     pub url: String,
     pub profile: String,
-    /// How topics are named, where that was guessed.
+    /// The topic template, if it was guessed.
     pub guess: Option<String>,
     pub connects: u64,
-    /// How long the feed was looked at.
+    /// Duration of the look.
     pub seconds: f64,
     /// Messages by class, without the classes that did not occur.
     pub classes: Vec<(&'static str, u64)>,
@@ -40,7 +40,7 @@ pub struct ProbeReport {
     pub topics: Vec<TopicReport>,
     /// Topics with a sample at most.
     pub samples: usize,
-    /// What went wrong, each once.
+    /// Problems, each once.
     pub troubles: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ pub struct TopicReport {
     pub sample: String,
 }
 
-/// Why there is nothing to report.
+/// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     #[error(transparent)]
@@ -83,7 +83,7 @@ pub async fn probe(
     let ending = async {
         tokio::time::sleep(duration).await;
         stop.send_replace(true);
-        // Kept until the upstream has seen it: a sender that is gone means stop as well.
+        // Kept until the feed has seen it: a dropped sender means stop as well.
         std::future::pending::<()>().await
     };
     let (served, ended) = tokio::select! {
@@ -100,7 +100,7 @@ pub async fn probe(
     let mut topics = Vec::new();
     reader.each_latest(|current| {
         if current.count == 0 {
-            // What is known of it is a status, and stands among the troubles.
+            // A topic with only a status is listed among the troubles.
             return;
         }
         let newest = current.retained.newest();

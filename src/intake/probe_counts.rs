@@ -1,8 +1,8 @@
-//! What has happened so far, for the report of `fanline probe`.
+//! Counts for the report of `fanline probe`.
 
 use crate::profile::rule::MessageClass;
 
-/// Troubles that are remembered.
+/// Troubles remembered at most.
 const TROUBLES_MAX: usize = 16;
 
 #[derive(Clone, Debug, Default)]

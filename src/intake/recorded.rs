@@ -1,5 +1,5 @@
-//! Where tests find recorded feeds. They are not part of the project: without them such a test says so and ends,
-//! and fails with CI=true.
+//! Recorded feeds for tests. They are not part of the project: without them such a test says so and ends, and fails
+//! with CI=true.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What goes through the pipeline: one update of one topic, and where it came from.
+//! One update of one topic on its way through the pipeline, and its source.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use crate::profile::rules::treatment::Treatment;
 use crate::protocol::encoding::{Payload, PayloadKind};
 use crate::words::stamp::Stamp;
 
-/// One connection, for as long as the process runs; never used again.
+/// Identifies one connection for as long as the process runs; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u32);
 
@@ -17,7 +17,7 @@ pub struct ConnectionId(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Generation(pub u32);
 
-/// Where an update came from.
+/// Source of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpdateSource {
     pub connection: ConnectionId,
@@ -33,9 +33,9 @@ pub struct Update<'a> {
     /// The whole message.
     pub message: &'a [u8],
     pub kind: PayloadKind,
-    /// Where the element that it is lies in the message; the whole message if the rule has no `each`.
+    /// Range of its element in the message; the whole message if the rule has no `each`.
     pub element: Range<usize>,
-    /// What the rule's sequence pointers found.
+    /// Numbers at the rule's sequence pointers.
     pub numbers: Option<Numbers>,
     /// The rule's `snapshot_when` holds.
     pub snapshot: bool,
@@ -47,46 +47,46 @@ impl<'a> Update<'a> {
         self.message.get(self.element.clone()).unwrap_or_default()
     }
 
-    /// What of the message is published.
+    /// The published part of the message.
     pub fn published(&self) -> &'a [u8] {
         if self.treatment.emit_element { self.element() } else { self.message }
     }
 }
 
-/// How an update is to be published.
+/// How an update is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// Whichever connection it came from, it continues what was published before.
+    /// It continues the published stream, whichever connection it came from.
     InOrder,
-    /// As that, but the numbers of its topic begin anew with it.
-    Anew,
-    /// It continues what came over the connection of this generation, and nothing else.
+    /// As `InOrder`, but the numbers of its topic restart with it.
+    Restart,
+    /// It continues the stream of this generation, and nothing else.
     Of(Generation),
-    /// Newer ones were published before it: it is not the current value any more.
+    /// Newer ones were published before it: it is no longer the current value.
     Late,
 }
 
-/// Where assembled updates go.
+/// Destination of assembled updates.
 pub trait UpdateSink {
     fn publish(&mut self, topic: &str, payload: Payload, retention: Retention, received: Stamp);
     fn status(&mut self, topic: &str, status: TopicStatus, received: Stamp);
-    /// Something is missing in this topic, and the profile wants more than a mark.
+    /// Messages are missing in this topic, and the profile demands more than a report.
     fn remedy(&mut self, topic: &str, remedy: GapRemedy);
-    /// Something is odd about this topic's messages: for the operator, not for clients.
+    /// An oddity of this topic's messages: for the operator, not for clients.
     fn oddity(&mut self, topic: &str, oddity: Oddity, received: Stamp);
 }
 
-/// What is odd about a topic's messages.
+/// An oddity of a topic's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Oddity {
-    /// One was dropped, because its number is older than the newest.
+    /// A message was dropped, because its number is older than the newest.
     Old,
-    /// Its numbers began anew.
-    Anew,
-    /// So many changes have come, and nothing that they could be applied to.
+    /// Its numbers restarted.
+    Restart,
+    /// This many deltas arrived without a snapshot to apply them to.
     NoSnapshot { changes: u64 },
-    /// A snapshot or a change is not as the profile says, so that later clients get no whole value.
+    /// A snapshot or delta does not match the profile, so that clients that join receive no whole value.
     Malformed,
-    /// A whole value has become too large to be kept.
+    /// A whole value became too large to keep.
     TooLarge,
 }

@@ -1,8 +1,8 @@
-//! Whether a text has more levels than are read: the difference between JSON that is too deep and no JSON.
+//! The difference between JSON that is too deep and text that is not JSON.
 
 use crate::json::LEVELS_MAX;
 
-/// Whether a text that is taken for no JSON has more levels than are read. Looks at its brackets alone.
+/// Whether a text that is not taken for JSON has more levels than are read. Counts only its brackets.
 pub fn is_too_deep(text: &str) -> bool {
     let (mut levels, mut inside, mut escaped) = (0u32, false, false);
     for byte in text.bytes() {

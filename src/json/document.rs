@@ -9,12 +9,12 @@ use crate::json::{Each, FoundElement, FoundTokens, Pointer, Pointers};
 #[derive(Clone, Debug)]
 pub struct Document<'a> {
     pub text: &'a str,
-    /// Where the element lies in the text.
+    /// Range of the element in the text.
     pub element: Range<usize>,
 }
 
 impl<'a> Document<'a> {
-    /// A text that is an element itself.
+    /// A text that is itself the element.
     pub fn whole(text: &'a str) -> Document<'a> {
         Document { text, element: 0..text.len() }
     }
@@ -24,14 +24,14 @@ impl<'a> Document<'a> {
     }
 }
 
-/// Where `part` lies in `whole`; none if it is no part of it.
+/// Range of `part` in `whole`; none if it is not a part of it.
 fn range_in(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
     let first = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
     let end = first.checked_add(part.len())?;
     (end <= whole.len()).then_some(first..end)
 }
 
-/// The elements of an array, or the members of an object; none of anything else. `parts` is filled anew.
+/// Fills `parts` with the elements of an array or the members of an object; with nothing for other values.
 pub fn list_parts<'p>(token: &str, parts: &'p mut Vec<FoundElement>) -> &'p [FoundElement] {
     static EVERY: LazyLock<Each> = LazyLock::new(|| Each::parse("/*").expect("a pointer that can be read"));
     parts.clear();
@@ -58,7 +58,7 @@ enum PointerSlot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PointerSite(usize);
 
-/// What the pointers of a [`PointerSet`] found. Kept and filled again, so that looking costs no memory.
+/// Findings of the pointers of a [`PointerSet`]. Reused, so that a search allocates nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Matches {
     whole: FoundTokens,
@@ -84,13 +84,13 @@ impl PointerSet {
         Ok(PointerSite(self.slots.len() - 1))
     }
 
-    /// Whether one of the pointers starts outside of the element.
+    /// A pointer that starts outside the element.
     pub fn reach_out(&self) -> Option<&str> {
         self.texts.iter().find(|text| text.starts_with('/')).map(String::as_str)
     }
 
     pub fn locate(&self, document: &Document<'_>, matches: &mut Matches) {
-        // A scan for nothing would still pass over the text.
+        // Even a scan for nothing would read the text.
         if self.slots.iter().any(|slot| matches!(slot, PointerSlot::Whole(_))) {
             self.whole.locate(document.text, &mut matches.whole);
         }
@@ -99,7 +99,7 @@ impl PointerSet {
         }
     }
 
-    /// The token at a place, and where it lies in the document's text.
+    /// The token at a place, and its range in the document's text.
     pub fn get<'a>(
         &self,
         document: &Document<'a>,
@@ -114,7 +114,7 @@ impl PointerSet {
     }
 }
 
-/// A token, and where it lies.
+/// A token and its range.
 #[derive(Clone, Debug)]
 pub struct Match<'a> {
     pub token: &'a str,

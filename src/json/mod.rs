@@ -1,8 +1,8 @@
-//! Finds raw slices of a JSON text by pointer, without building a tree.
+//! Raw slices of a JSON text, found by pointer without building a tree.
 //!
-//! One pass checks that the text is one valid JSON value of at most 127 levels and finds everything that is looked for.
-//! What is found is the token exactly as it stands in the text, so that nothing is ever formatted anew. In a text that
-//! is no JSON nothing is found. Of members with the same name the first one counts.
+//! One pass checks that the text is one valid JSON value of at most 127 levels and finds every token that is searched
+//! for. A token is a slice of the text, so that nothing is ever reformatted. In a text that is not JSON nothing is
+//! found. Of members with the same name the first counts.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,18 +20,18 @@ mod tree;
 
 /// 16 segments: the deepest pointer in 26 recorded feeds has 4.
 pub const SEGMENTS_MAX: usize = 16;
-/// `/-16`: the longest array whose end tells what it is has 5 elements in 26 recorded feeds.
+/// `/-16`: of the arrays in 26 recorded feeds whose end tells their kind the longest has 5 elements.
 pub const FROM_END_MAX: usize = 16;
 /// Wildcards in one path: the recorded feeds need 2.
 pub const STARS_MAX: usize = 4;
 /// Levels of arrays and objects in a text; the same as serde_json's, so that a payload can be read as a tree.
 pub const LEVELS_MAX: u32 = 127;
 
-/// Elements that one path finds in one text. The longest batch in 26 recorded feeds has some 2000; further ones are
+/// Elements that one path finds in one text. The longest batch in 26 recorded feeds has about 2000; further ones are
 /// counted, but not kept.
 pub const ELEMENTS_MAX: usize = 65_536;
 
-/// Where something lies in a JSON text (RFC 6901). In an array, `-1` is the last element, `-2` the one before.
+/// A place in a JSON text (RFC 6901). In an array, `-1` is the last element, `-2` the one before.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pointer {
     text: Box<str>,
@@ -46,7 +46,7 @@ struct PathSegment {
     index: Option<i64>,
 }
 
-/// Why a text is no pointer.
+/// Why a text is not a pointer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PointerError {
     #[error("expected a JSON pointer that starts with `/`, found `{text}`; write `/{text}`")]
@@ -128,13 +128,13 @@ pub fn find<'a>(text: &'a str, pointer: &Pointer) -> Option<&'a str> {
     found.get(text, slot)
 }
 
-/// The text that a string token stands for; none if the token is no string.
+/// The text of a string token; none if the token is not a string.
 pub fn decode_string(token: &str) -> Option<Cow<'_, str>> {
     let inner = token.strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') { serde_json::from_str(token).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
 }
 
-/// What kind of value a token is.
+/// Type of a token's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
     Array,
@@ -184,7 +184,7 @@ impl Type {
     }
 }
 
-/// A part of a text, in bytes; `start` is after `end` in the one that stands for nothing.
+/// A range of a text, in bytes; `start` is after `end` in the one that stands for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
     start: u32,
@@ -203,7 +203,7 @@ impl Span {
     }
 }
 
-/// Pointers and paths with wildcards that are all looked for in one pass over the text.
+/// Pointers and paths with wildcards, all searched for in one pass over the text.
 #[derive(Clone, Debug, Default)]
 pub struct Pointers {
     known: Vec<Pointer>,
@@ -218,24 +218,24 @@ struct Path {
     known: Vec<Pointer>,
 }
 
-/// What the [`Pointers`] found in one text. Kept and filled again, so that looking costs no memory.
+/// Findings of the [`Pointers`] in one text. Reused, so that a search allocates nothing.
 #[derive(Clone, Debug, Default)]
 pub struct FoundTokens {
     spans: Vec<Span>,
     paths: Vec<FoundElements>,
 }
 
-/// What one path found.
+/// Findings of one path.
 #[derive(Clone, Debug, Default)]
 struct FoundElements {
     /// Value and key of each element.
     elements: Vec<(Span, Span)>,
-    /// As many for each element as its path has pointers.
+    /// For each element one for each pointer of the path.
     spans: Vec<Span>,
     pointers: usize,
     /// Elements seen, those beyond `ELEMENTS_MAX` included.
     count: usize,
-    /// Keys of the `*` that stand for members around this place of the pass.
+    /// Keys of the open members that a `*` stands for.
     keys: Vec<Span>,
 }
 
@@ -245,7 +245,7 @@ impl FoundTokens {
         self.spans.get(slot)?.of(text)
     }
 
-    /// How many elements the path found, and how many of them are kept.
+    /// Number of elements that the path found, and number of those that are kept.
     pub fn count(&self, path: usize) -> (usize, usize) {
         self.paths.get(path).map_or((0, 0), |found| (found.count, found.elements.len()))
     }
@@ -255,7 +255,7 @@ impl FoundTokens {
         self.paths.get(path)?.elements.get(index)?.0.of(text)
     }
 
-    /// Where the path's element with this index lies in the text; empty if there is none.
+    /// Range of the path's element with this index in the text; empty if there is none.
     pub fn element_range(&self, path: usize, index: usize) -> Range<usize> {
         let element = self.paths.get(path).and_then(|found| found.elements.get(index));
         element.map_or(0..0, |(value, _)| value.start as usize..value.end as usize)
@@ -322,7 +322,7 @@ impl Pointers {
         &self.paths[path].known[slot]
     }
 
-    /// Looks for everything. Costs one pass over the text, however much is looked for. False: the text is no JSON.
+    /// Searches for everything in one pass over the text. False: the text is not JSON.
     pub fn locate(&self, text: &str, found: &mut FoundTokens) -> bool {
         found.clear(self);
         // Spans have 32 bits.
@@ -351,9 +351,9 @@ pub struct Each {
 /// One thing that an [`Each`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundElement {
-    /// Where the raw token lies in the text.
+    /// Range of the raw token in the text.
     pub range: Range<usize>,
-    /// Where the key token of the innermost `*` over an object lies, if there is one.
+    /// Range of the key token of the innermost `*` over an object, if there is one.
     pub key: Option<Range<usize>>,
 }
 
@@ -367,7 +367,7 @@ impl Each {
         Ok(Each { pointer })
     }
 
-    /// Appends what is found, in the order of the text. To look again and again, use [`Pointers::add_path`].
+    /// Appends the findings in the order of the text. For repeated searches use [`Pointers::add_path`].
     pub fn locate(&self, text: &str, elements: &mut Vec<FoundElement>) {
         let (mut pointers, mut found) = (Pointers::default(), FoundTokens::default());
         let path = pointers.add_path(self);
@@ -386,7 +386,7 @@ impl fmt::Debug for Each {
     }
 }
 
-/// How many elements an array token or members an object token has; none for other tokens.
+/// Number of elements of an array token or members of an object token; none for other tokens.
 pub fn count(token: &str) -> Option<usize> {
     Scan::new(token).count()
 }

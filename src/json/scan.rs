@@ -1,9 +1,9 @@
-//! One pass over a JSON text (RFC 8259), moving forward only; it ends at the first byte that is no JSON.
+//! One pass over a JSON text (RFC 8259), forward only; it ends at the first byte that is not JSON.
 
 use crate::json::tree::{Goal, SearchNode};
 use crate::json::{ELEMENTS_MAX, FROM_END_MAX, FoundElements, FoundTokens, LEVELS_MAX, Span};
 
-/// A place in a text. Every way over a part of the text gives nothing if the part is no JSON.
+/// A place in a text. Each method that reads a part of the text returns nothing if the part is not JSON.
 pub(super) struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -16,7 +16,7 @@ impl<'a> Scan<'a> {
         Scan { bytes: text.as_bytes(), at: 0, levels: 0 }
     }
 
-    /// Passes over the whole text and notes what the tree looks for.
+    /// Reads the whole text and records what the tree searches for.
     pub fn whole(&mut self, root: &SearchNode, found: &mut FoundTokens) -> Option<()> {
         self.space();
         self.visit(root, found)?;
@@ -115,7 +115,7 @@ impl<'a> Scan<'a> {
         Some(())
     }
 
-    /// Passes over one value that holds nothing of interest.
+    /// Passes over one value without findings.
     fn skip(&mut self) -> Option<()> {
         // One bit for each open level, 1 for an object; the lowest is the innermost.
         let mut nest: u128 = 0;
@@ -279,14 +279,14 @@ impl<'a> Scan<'a> {
         self.bytes.get(self.at).copied()
     }
 
-    /// From `first` to here. Whoever scans has made sure that 32 bits are enough.
+    /// From `first` to here. Callers have checked that 32 bits suffice.
     fn since(&self, first: usize) -> Span {
         Span { start: first as u32, end: self.at as u32 }
     }
 }
 
 impl FoundTokens {
-    /// Notes the value at a node.
+    /// Records the value at a node.
     fn record(&mut self, node: &SearchNode, span: Span) {
         for goal in &node.goals {
             match *goal {
@@ -325,7 +325,7 @@ impl FoundElements {
 }
 
 impl Span {
-    /// Of members with the same name the first one counts.
+    /// Of members with the same name the first counts.
     fn set_first(&mut self, span: Span) {
         if self.is_none() {
             *self = span;
@@ -333,7 +333,7 @@ impl Span {
     }
 }
 
-/// Where the plain part of a string ends: at a quote, a backslash, a control character, or the end of the text.
+/// End of the plain part of a string: a quote, a backslash, a control character, or the end of the text.
 fn plain_end(bytes: &[u8], from: usize) -> usize {
     const ONES: u64 = u64::from_le_bytes([0x01; 8]);
     const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
@@ -341,7 +341,7 @@ fn plain_end(bytes: &[u8], from: usize) -> usize {
     const BACKSLASHES: u64 = u64::from_le_bytes([b'\\'; 8]);
     const SPACES: u64 = u64::from_le_bytes([b' '; 8]);
     let mut at = from;
-    // Eight bytes at once; the lowest marked byte is marked truly, only those above it may be so by a borrow.
+    // Eight bytes at once. The lowest marked byte is right; those above it may be marked by a borrow.
     while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
         let word = u64::from_le_bytes(*eight);
         let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
@@ -355,7 +355,7 @@ fn plain_end(bytes: &[u8], from: usize) -> usize {
     rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..b' ')).map_or(bytes.len(), |count| at + count)
 }
 
-/// Whether a key token (with its quotes) stands for `name`.
+/// Whether a key token, with its quotes, stands for `name`.
 fn key_is(token: &[u8], name: &str) -> bool {
     let inner = token.get(1..token.len().saturating_sub(1)).unwrap_or_default();
     if inner == name.as_bytes() {

@@ -1,25 +1,25 @@
-//! Everything that is looked for, as one tree whose nodes are followed while the text is read.
+//! All searches as one tree, whose nodes are followed while the text is read.
 //!
 //! A wildcard and a name may lie at the same place (`/*` and `/data/0`). The node of the name then holds what is below
-//! the wildcard as well, so that no part of a text is read twice. Only an index from the end is known too late for
-//! that: what lies there is read again.
+//! the wildcard as well, so that no part of a text is read twice. Only an index from the end is known too late: that
+//! element is read again.
 
 use crate::json::{Path, PathSegment, Pointer};
 
-/// A place in a text where something is found or leads on.
+/// A place in a text that is a finding or leads to one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SearchNode {
     pub goals: Vec<Goal>,
     pub children: Vec<(PathSegment, SearchNode)>,
-    /// What every other element or member leads to.
+    /// Node of every other element or member.
     pub star: Option<Box<SearchNode>>,
-    /// Those of the children that are an index from the end, for arrays.
+    /// The children with an index from the end, for arrays.
     pub from_end: Vec<(usize, SearchNode)>,
     /// Paths whose `*` leads here.
     pub starred: Vec<usize>,
 }
 
-/// What a value is found as.
+/// What a finding is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Goal {
     /// By the pointer with this slot.
@@ -36,7 +36,7 @@ enum SearchStep<'a> {
     Any,
 }
 
-/// What is left of the way to a goal.
+/// The rest of the way to a goal.
 #[derive(Clone, Copy)]
 struct Way<'a> {
     steps: &'a [SearchStep<'a>],
@@ -48,7 +48,7 @@ impl SearchNode {
         self.children.is_empty() && self.star.is_none()
     }
 
-    /// Where the element with this index leads.
+    /// Node of the element with this index.
     pub fn at(&self, index: i64) -> Option<&SearchNode> {
         let named = self.children.iter().find(|(segment, _)| segment.index == Some(index));
         named.map(|(_, node)| node).or(self.star.as_deref())
@@ -101,7 +101,7 @@ fn grow(ways: &[Way<'_>]) -> SearchNode {
     node
 }
 
-/// The node for these ways, of which some come by `*`.
+/// The node for these ways, some of them through `*`.
 fn lead(ways: &[Way<'_>], starred: &[Way<'_>]) -> SearchNode {
     let path = |way: &Way<'_>| match way.goal {
         Goal::Slot(_) => None,
@@ -112,7 +112,7 @@ fn lead(ways: &[Way<'_>], starred: &[Way<'_>]) -> SearchNode {
     SearchNode { starred, ..grow(ways) }
 }
 
-/// What is left of the ways that begin with this step.
+/// The rest of the ways that begin with this step.
 fn after<'a>(ways: &[Way<'a>], step: SearchStep<'_>) -> Vec<Way<'a>> {
     let rest = |way: &Way<'a>| {
         let (first, steps) = way.steps.split_first()?;

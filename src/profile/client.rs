@@ -1,7 +1,7 @@
-//! What clients may say to the upstream, and how it is put.
+//! What clients may send to the feed, and in which messages.
 //!
-//! It goes out in the name of the server and with its log-in, over a connection that all share. So what a client sends
-//! is put into a text of the profile, and what it asks can be held to a list.
+//! Their messages go out in the server's name and with its login, over a connection that all clients share. So the
+//! profile's template surrounds what a client sends, and a list can restrict what it requests.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use crate::profile::template::Template;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What of clients' messages the feed understands.
+/// Messages of clients that the feed understands.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClientRules {
-    /// Around a client's `data`; none: nothing is sent.
+    /// Template around a client's `data`; none: nothing is sent.
     pub send: Option<Template<Placeholder>>,
     pub request: Option<RequestRule>,
 }
@@ -33,23 +33,23 @@ pub(crate) struct RequestRule {
     pub id: Pointer,
     /// Longest wait for an answer.
     pub timeout: Duration,
-    /// What a request must hold where: one of these texts at each pointer. Empty: anything.
+    /// At each pointer a request must hold one of these texts. Empty: anything.
     pub allow: Vec<(Pointer, Vec<String>)>,
 }
 
-/// A setting that the profile does not know how to obey.
+/// A setting that the profile has no template for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "expected `[client] send` in profile `{profile}` for `upstream.send`, found none; write a profile that says how a \
-     client's `data` is put, such as `send = '{{\"say\":${{data}}}}'`, or leave `upstream.send` empty"
+    "expected `[client] send` in profile `{profile}` for `upstream.send`, found none; write a profile that defines how a \
+     client's `data` is sent, such as `send = '{{\"say\":${{data}}}}'`, or leave `upstream.send` empty"
 )]
 pub struct NoSend {
     pub profile: String,
 }
 
 impl RequestRule {
-    /// Where the request is not what is allowed; none if it may pass. Of members with the same name some servers take
-    /// the first and some the last, so both count.
+    /// Pointer at which the request is not allowed; none if it may pass. Of members with the same name some servers
+    /// take the first and some the last, so both count.
     pub fn forbids(&self, data: &str) -> Option<&Pointer> {
         let Ok(last) = serde_json::from_str::<Value>(data) else { return Some(&self.id) };
         let first = |pointer: &Pointer| find(data, pointer).and_then(|token| serde_json::from_str::<Value>(token).ok());

@@ -1,4 +1,4 @@
-//! Reads the message side of a profile: `[[on]]` and what stands beside it.
+//! Reader of the message side of a profile: `[[on]]` and the keys beside it.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, did_yo
 use crate::profile::template::{Aliases, Template};
 use crate::profile::test::Test;
 
-/// Keys that mean something in rules of one class only.
+/// Keys that only rules of one class have.
 const OWNERS: [(MessageClass, &[&str]); 5] = [
     (
         MessageClass::Data,
@@ -30,7 +30,7 @@ const OWNERS: [(MessageClass, &[&str]); 5] = [
 /// Rules of these classes may be about a topic.
 const OF_TOPICS: [MessageClass; 4] = [MessageClass::Data, MessageClass::Stale, MessageClass::Live, MessageClass::Gap];
 
-/// The topic that lets the first messages decide.
+/// The topic that makes the first messages decide.
 const GUESS: &str = "${guess}";
 
 /// The rules of a profile, in their order.
@@ -120,7 +120,7 @@ fn read_rule(section: &ProfileSection<'_>, scope: &mut Scope) -> Result<Rule, Pr
         MessageClass::Data => read_data(section, scope, &mut rule)?,
         MessageClass::Ping => {
             let entry = section.require("reply", "reply = '{\"pong\":${/ping}}'")?;
-            // What is missing is null.
+            // A missing value is null.
             rule.reply = Some(scope.template_at(&entry, None)?.or("null"));
         }
         MessageClass::Ack => {
@@ -133,18 +133,18 @@ fn read_rule(section: &ProfileSection<'_>, scope: &mut Scope) -> Result<Rule, Pr
     Ok(rule)
 }
 
-/// What the feed says about itself: the keys of `stale`, `live` and `gap`.
+/// Reports of the feed about itself: the keys of `stale`, `live` and `gap`.
 fn read_state(section: &ProfileSection<'_>, scope: &mut Scope, rule: &mut Rule) -> Result<(), ProfileError> {
     let topic = optional(section.get("topic"), |entry| scope.template_at(entry, None))?;
     let (since, missed, until) = (section.get("since"), section.get("missed"), section.get("until"));
     if let Some(until) = until.as_ref().filter(|_| topic.is_some() || missed.is_some()) {
         return Err(
-            until.error("expected `until` without `topic` and `missed`, since it is about what follows, found one")
+            until.error("expected `until` without `topic` or `missed`, found it beside one; remove one of them")
         );
     }
     rule.data_number = optional(section.get("number"), |entry| match until {
         Some(_) => Pointer::parse(entry.text()?).map_err(|error| entry.error(error)),
-        None => Err(entry.error("expected `until` beside `number`, found none; add for instance `until = \"/to\"`")),
+        None => Err(entry.error("expected `until` beside `number`, found none; add for example `until = \"/to\"`")),
     })?;
     if until.is_some() && rule.data_number.is_none() {
         section.require("number", "number = \"/offset\"")?;
@@ -201,7 +201,7 @@ fn read_when(section: &ProfileSection<'_>, scope: &mut Scope) -> Result<Vec<Test
         let text = test.text()?;
         if text.trim_start().starts_with("./") {
             return Err(test.error(format!(
-                "expected a test of the whole message, found `{text}`; a rule is chosen once for a message, \
+                "expected a test of the whole message, found `{text}`; a rule is chosen once per message; \
                  write `/pointer`"
             )));
         }
@@ -266,13 +266,14 @@ fn read_sequence(
         ("monotonic", Continuity::Monotonic),
     ])?;
     let rule = rule.text()?;
-    let mut number = |key: &str, needed: bool| match (section.get(key), needed) {
-        (Some(entry), true) => field(entry.text()?).map(Some).map_err(|problem| entry.error(problem)),
-        (None, true) => section.require(key, &format!("{key} = \"/data/{key}\"")).map(|_| None),
-        (Some(entry), false) => Err(entry
-            .error(format!("expected no `{key}` beside `rule = \"{rule}\"`, which does not look at it; remove it"))),
-        (None, false) => Ok(None),
-    };
+    let mut number =
+        |key: &str, needed: bool| match (section.get(key), needed) {
+            (Some(entry), true) => field(entry.text()?).map(Some).map_err(|problem| entry.error(problem)),
+            (None, true) => section.require(key, &format!("{key} = \"/data/{key}\"")).map(|_| None),
+            (Some(entry), false) => Err(entry
+                .error(format!("expected no `{key}` beside `rule = \"{rule}\"`, which does not use it; remove it"))),
+            (None, false) => Ok(None),
+        };
     let numbers = NumberFields {
         first: number("first", follow == Continuity::Range)?,
         prev: number("prev", follow == Continuity::Prev)?,
@@ -282,7 +283,7 @@ fn read_sequence(
     Ok((SequenceRule { follow, remedy }, numbers))
 }
 
-/// What the templates and tests of a profile may look at; what they do look at is added to the rules' pointers.
+/// The fields that templates and tests of a profile may use; those in use are added to the rules' pointers.
 #[derive(Default)]
 pub(crate) struct Scope {
     pub rules: Rules,
@@ -290,12 +291,12 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    /// Reads a test; `each` is the path whose elements it may look at.
+    /// Reads a test; `each` is the path whose elements it may use.
     pub fn test(&mut self, text: &str, each: Option<usize>) -> Result<Test, String> {
         Test::parse(text, |source| self.field(source, each))
     }
 
-    /// Reads a template; `each` is the path whose elements it may look at.
+    /// Reads a template; `each` is the path whose elements it may use.
     pub fn template(&mut self, text: &str, each: Option<usize>) -> Result<Template<Field>, String> {
         let aliases = self.aliases.clone();
         Template::parse_with(text, &aliases, |source| self.field(source, each))
@@ -317,11 +318,11 @@ impl Scope {
                 Ok(Field::Element(self.rules.pointers.add_inside(path, &pointer(&inside[1..])?)))
             }
             (inside, None) if inside == "#" || inside.starts_with("./") => {
-                Err(format!("expected `each` beside `{inside}`, found none; add for instance `each = \"/data/*\"`"))
+                Err(format!("expected `each` beside `{inside}`, found none; add for example `each = \"/data/*\"`"))
             }
             (whole, _) if whole.starts_with('/') => Ok(Field::Whole(self.rules.pointers.add(&pointer(whole)?))),
             (other, _) => {
-                Err(format!("expected `/pointer`, `=name` or `text`, found `{other}`; write for instance `/{other}`"))
+                Err(format!("expected `/pointer`, `=name` or `text`, found `{other}`; write for example `/{other}`"))
             }
         }
     }
@@ -344,7 +345,7 @@ mod tests {
     use crate::profile::check;
 
     #[test]
-    fn mistakes_are_told_with_line_key_and_remedy() {
+    fn mistakes_are_reported_with_line_key_and_remedy() {
         const ACK: &str = "[[on]]\nname = \"ack\"\nas = \"ack\"\n";
         const GAP: &str = "[[on]]\nname = \"gap\"\nas = \"gap\"\n";
         const DATA: &str = "[[on]]\nname = \"d\"\nas = \"data\"\ntopic = \"x\"\n";
@@ -355,7 +356,7 @@ mod tests {
             (
                 "",
                 "bind_via = \"${chan}\"",
-                "3: bind_via: expected `/pointer`, `=name` or `text`, found `chan`; write for instance `/chan`",
+                "3: bind_via: expected `/pointer`, `=name` or `text`, found `chan`; write for example `/chan`",
             ),
             (
                 "",
@@ -379,12 +380,12 @@ mod tests {
             (
                 GAP,
                 "number = \"/n\"",
-                "6: on.1.number: expected `until` beside `number`, found none; add for instance `until = \"/to\"`",
+                "6: on.1.number: expected `until` beside `number`, found none; add for example `until = \"/to\"`",
             ),
             (
                 GAP,
                 "until = \"/to\"\nnumber = \"/n\"\nmissed = \"/m\"",
-                "6: on.1.until: expected `until` without `topic` and `missed`, since it is about what follows, found one",
+                "6: on.1.until: expected `until` without `topic` or `missed`, found it beside one; remove one of them",
             ),
             ("", "alias = 3", "3: alias: expected a table, found `3`"),
             ("", "[alias]\nx = \"y\"", "4: alias.x: expected a table, found `y`"),
@@ -418,7 +419,7 @@ mod tests {
             (
                 ACK,
                 "unbind = \"${id}\"",
-                "6: on.1.unbind: expected `/pointer`, `=name` or `text`, found `id`; write for instance `/id`",
+                "6: on.1.unbind: expected `/pointer`, `=name` or `text`, found `id`; write for example `/id`",
             ),
             (ACK, "bind = { set = {} }", "6: on.1.bind.key: expected `key = \"${/chanId}\"`, found nothing; add it"),
             (
@@ -429,7 +430,7 @@ mod tests {
             (
                 ACK,
                 "bind = { key = \"${/id}\", set = { a = \"channel\" } }",
-                "6: on.1.bind.set.a: expected `/pointer`, `=name` or `text`, found `channel`; write for instance `/channel`",
+                "6: on.1.bind.set.a: expected `/pointer`, `=name` or `text`, found `channel`; write for example `/channel`",
             ),
             (
                 DATA,
@@ -439,12 +440,12 @@ mod tests {
             (
                 EACH,
                 "when = ['./x exists']",
-                "8: on.1.when.1: expected a test of the whole message, found `./x exists`; a rule is chosen once for a message, write `/pointer`",
+                "8: on.1.when.1: expected a test of the whole message, found `./x exists`; a rule is chosen once per message; write `/pointer`",
             ),
             (
                 DATA,
                 "snapshot_when = ['./x exists']",
-                "7: on.1.snapshot_when.1: expected `each` beside `./x`, found none; add for instance `each = \"/data/*\"`",
+                "7: on.1.snapshot_when.1: expected `each` beside `./x`, found none; add for example `each = \"/data/*\"`",
             ),
             (DATA, "emit = \"element\"", "7: on.1.emit: expected `each` beside `emit = \"element\"`, found none"),
             (DATA, "seq = { last = \"/u\" }", "7: on.1.seq.rule: expected `rule = \"inc\"`, found nothing; add it"),
@@ -456,12 +457,12 @@ mod tests {
             (
                 DATA,
                 "seq = { rule = \"inc\", prev = \"/p\", last = \"/u\" }",
-                "7: on.1.seq.prev: expected no `prev` beside `rule = \"inc\"`, which does not look at it; remove it",
+                "7: on.1.seq.prev: expected no `prev` beside `rule = \"inc\"`, which does not use it; remove it",
             ),
             (
                 DATA,
                 "seq = { rule = \"inc\", last = \"u\" }",
-                "7: on.1.seq.last: expected `/pointer`, `=name` or `text`, found `u`; write for instance `/u`",
+                "7: on.1.seq.last: expected `/pointer`, `=name` or `text`, found `u`; write for example `/u`",
             ),
             (
                 DATA,

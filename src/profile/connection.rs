@@ -1,4 +1,4 @@
-//! The parts of a profile about one connection: where it leads, how it begins, is kept alive, and is opened again.
+//! The parts of a profile about one connection: its address, its opening, its keepalive, its reopening.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::profile::rules::treatment::StaleAfter;
 use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, RateRule, did_you_mean, one_of};
 use crate::profile::template::Template;
 
-/// For what a venue has to answer during the opening of a connection.
+/// Time for an answer of the venue during the opening of a connection.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where and how a connection is opened; none: the settings decide.
+/// Address and opening of a connection; none: the settings decide.
 #[derive(Clone, Debug, Default)]
 pub struct Connect {
-    /// Where the feed is, for use without a URL of the user's own.
+    /// The feed's address, for use without a URL of the user's own.
     pub url: Option<Template<Placeholder>>,
     pub headers: Headers,
     pub subprotocol: Option<String>,
@@ -35,7 +35,7 @@ pub struct Connect {
     pub rotate_after: Option<Duration>,
 }
 
-/// What is sent before the subscriptions.
+/// Messages before the subscriptions.
 #[derive(Clone, Debug, Default)]
 pub struct Opening {
     pub frames: Vec<Template<Placeholder>>,
@@ -47,12 +47,12 @@ pub struct Login {
     pub send: Template<Placeholder>,
     /// Name of the rule to wait for first.
     pub after: Option<String>,
-    /// Name of the rule that says that it is done.
+    /// Name of the rule that recognises the answer.
     pub ok: Option<String>,
     pub timeout: Duration,
 }
 
-/// What the profile says about keeping a connection alive; none: the settings decide.
+/// Keepalive of a connection; none: the settings decide.
 #[derive(Clone, Debug, Default)]
 pub struct Keepalive {
     /// `Some(None)` is the profile's `none`: silence is no reason for anything.
@@ -68,9 +68,9 @@ pub struct Keepalive {
 pub struct Heartbeat {
     pub every: Duration,
     pub send: Template<Placeholder>,
-    /// Name of the rule that knows the answer, and how long the answer may take.
+    /// Name of the rule that recognises the answer, and how long the answer may take.
     pub expect: Option<(String, Duration)>,
-    /// Only if nothing has come for `every`.
+    /// Only if nothing has arrived for `every`.
     pub idle_only: bool,
 }
 
@@ -79,22 +79,22 @@ pub struct Heartbeat {
 pub struct Sending {
     /// Of everything, pings included.
     pub rate: Option<RateRule>,
-    /// Of subscriptions and log-ins besides.
+    /// Of subscriptions and logins besides.
     pub budget: Option<RateRule>,
     pub bytes_max: Option<usize>,
 }
 
-/// When to connect again; none: the settings decide.
+/// When to reconnect; none: the settings decide.
 #[derive(Clone, Debug, Default)]
 pub struct Retry {
     pub min: Option<Duration>,
     pub max: Option<Duration>,
     pub reset_after: Option<Duration>,
-    /// Close codes after which connecting again is of no use.
+    /// Close codes after which reconnecting never helps.
     pub fatal_codes: Vec<u16>,
 }
 
-/// How a feed goes on where it ended.
+/// How a feed continues after a reconnect.
 #[derive(Clone, Debug)]
 pub struct Resume {
     /// A whole number in data messages.

@@ -1,4 +1,4 @@
-//! What a profile says about the frames before any rule sees them: `[decode]`.
+//! Decoding of frames before any rule sees them: `[decode]`.
 
 use crate::profile::keys::DECODE;
 use crate::profile::optional;
@@ -13,10 +13,10 @@ pub(crate) struct Decode {
     pub format: MessageFormat,
 }
 
-/// What a binary frame holds.
+/// Contents of a binary frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Binary {
-    /// Nothing that is wanted.
+    /// Nothing of use.
     Reject,
     #[default]
     Utf8,
@@ -28,7 +28,7 @@ pub(crate) enum Binary {
     Zstd,
 }
 
-/// What a message is written in.
+/// Format of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum MessageFormat {
     #[default]

@@ -8,13 +8,13 @@ use tokio_tungstenite::tungstenite::http::header::{
 use crate::profile::placeholders::{Placeholder, TemplateSite};
 use crate::profile::template::Template;
 
-/// Headers by their names; the values are filled in at each attempt.
+/// Headers by name; the values are filled in at each attempt.
 pub type Headers = Vec<(HeaderName, Template<Placeholder>)>;
 
-/// Who calls, if neither the profile nor the operator says something else.
+/// The `User-Agent`, if neither the profile nor the operator sets one.
 const OURS: &str = concat!("fanline/", env!("CARGO_PKG_VERSION"));
 
-/// Without these there is no handshake, and they say what fanline can do.
+/// The handshake's own headers, which announce what fanline can do.
 const HANDSHAKE: [HeaderName; 8] = [
     CONNECTION,
     CONTENT_LENGTH,
@@ -31,7 +31,7 @@ pub fn read_name(text: &str) -> Result<HeaderName, String> {
     let name = HeaderName::try_from(text)
         .map_err(|_| format!("expected the name of a header such as `X-Api-Key`, found `{text}`"))?;
     if HANDSHAKE.contains(&name) {
-        return Err(format!("expected a header besides those of the handshake itself, found `{text}`; remove it"));
+        return Err(format!("expected a header other than those of the handshake itself, found `{text}`; remove it"));
     }
     Ok(name)
 }
@@ -44,7 +44,7 @@ pub fn read_value(text: &str) -> Result<Template<Placeholder>, String> {
     Placeholder::template(text, TemplateSite::Header)
 }
 
-/// A header as it stands in HTTP: `Name: value`. What is wrong is reported without the value, which may be secret.
+/// A header as in HTTP: `Name: value`. Errors do not repeat the value, which may be secret.
 pub fn read_line(text: &str) -> Result<(HeaderName, Template<Placeholder>), String> {
     let Some((name, value)) = text.split_once(':') else {
         return Err("expected a header such as `X-Api-Key: ${env.MY_KEY}`, found no colon; write `Name: value`".into());
@@ -52,7 +52,7 @@ pub fn read_line(text: &str) -> Result<(HeaderName, Template<Placeholder>), Stri
     Ok((read_name(name.trim())?, read_value(value.trim())?))
 }
 
-/// All together: what the operator says goes before what the profile says, and that before fanline's own.
+/// All headers: the operator's override the profile's, and these override fanline's own.
 pub fn together(profile: Headers, operator: Headers) -> Headers {
     let mut headers = operator;
     let own = Placeholder::template(OURS, TemplateSite::Header).map(|value| (USER_AGENT, value)).ok();
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_operators_headers_go_first_and_everyone_says_who_calls() {
+    fn the_operators_headers_override_and_a_user_agent_is_always_sent() {
         let read = |lines: &[&str]| lines.iter().map(|line| read_line(line).expect(line)).collect::<Headers>();
         let shown = |headers: Headers| {
             headers.into_iter().map(|(name, value)| format!("{name}: {}", value.source())).collect::<Vec<_>>()
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_header_is_told_without_its_value() {
+    fn an_invalid_header_is_reported_without_its_value() {
         for (line, part) in [
             ("Secret", "found no colon"),
             ("X Key: secret", "found `X Key`"),

@@ -1,4 +1,4 @@
-//! Texts that must not be in the log, although a venue may repeat them.
+//! Texts that must not appear in the log, even if a venue repeats them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use crate::json::put_string;
 
-/// A shorter text is a word rather than a key, and occurs by chance.
+/// Shorter texts are words rather than keys, and occur by chance.
 const BYTES_MIN: usize = 6;
 const MASK: &str = "***";
 
-/// Secret values, the longest first, each also as it stands in JSON and in a URL.
+/// Secret values, the longest first, each also in its JSON and URL forms.
 #[derive(Clone, Default)]
 pub struct Hidden(Arc<[String]>);
 

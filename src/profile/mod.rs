@@ -1,8 +1,7 @@
 //! A profile: the declarative TOML description of a feed. How to connect, subscribe, keep alive, classify, name topics.
 //!
-//! The built-in ones lie in `built_in/` and are embedded (`built_in.rs`). A profile never names what it wants from a
-//! message by code, only by rules (`rule.rs`); what it may contain is listed in [`check`]'s key tables below, and every
-//! key means something: what is not understood is refused.
+//! The built-in ones lie in `built_in/` and are embedded (`built_in.rs`). A profile holds rules (`rule.rs`) and no
+//! code. `keys/` lists every key; unknown keys are rejected.
 
 pub mod client;
 pub(crate) mod connection;
@@ -47,7 +46,7 @@ use crate::profile::template::Template;
 #[derive(Clone, Debug)]
 pub struct Profile {
     pub name: String,
-    /// Host names it is meant for, each perhaps with the beginning of a path; a subdomain of one counts as well.
+    /// Host names of the feed, each optionally with the beginning of a path; subdomains count.
     pub hosts: Vec<String>,
     pub(crate) connect: Connect,
     pub(crate) opening: Opening,
@@ -59,7 +58,7 @@ pub struct Profile {
     pub(crate) resume: Option<Resume>,
     pub(crate) client: ClientRules,
     pub(crate) rules: Rules,
-    /// It was not chosen, and no host is known: the first message may show a better one.
+    /// Neither chosen nor recognised by its host: the first message may reveal a better one.
     pub(crate) is_fallback: bool,
 }
 
@@ -72,7 +71,7 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
     let root = ProfileSection::root(source, table.get_ref(), ROOT)?;
     let version = root.require("profile", "profile = 1")?;
     if version.count()? != 1 {
-        return Err(version.error("expected `profile = 1`, found another version; use a fanline that knows it"));
+        return Err(version.error("expected `profile = 1`, found another version; use a fanline that supports it"));
     }
     let connect = connection::read_connect(&root)?;
     let sending = connection::read_sending(&root)?;
@@ -94,8 +93,8 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
     };
     let signs: Vec<&str> = profile.signs.iter().map(SignRule::name).collect();
     let named = profile.templates().flat_map(|template| template.sources());
-    for word in named {
-        if let Placeholder::Sign(name) = word
+    for placeholder in named {
+        if let Placeholder::Sign(name) = placeholder
             && !signs.contains(&&**name)
         {
             let hint = did_you_mean(name, &signs);
@@ -108,7 +107,7 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
     Ok(profile)
 }
 
-/// Why there is no profile for what was asked.
+/// Why a profile could not be chosen.
 #[derive(Debug, thiserror::Error)]
 pub enum ChoiceError {
     #[error("expected {} or a file, found `{choice}`{hint}", one_of(&Profile::built_in_names()))]
@@ -129,7 +128,7 @@ impl Profile {
         Some(check(text, name).expect("the built-in profiles are checked by a test"))
     }
 
-    /// A built-in profile by its name, or one from a file. Something with `.` or `/` in it is a file.
+    /// A built-in profile by its name, or one from a file. A choice with `.` or `/` in it is a file.
     pub fn choose(choice: &str) -> Result<Profile, ChoiceError> {
         if let Some(profile) = Profile::built_in(choice) {
             return Ok(profile);
@@ -162,17 +161,17 @@ impl Profile {
     }
 
     /// The profile of another fanline, if this is the first message of one, and no profile was chosen.
-    pub(crate) fn told_by(&self, first: &str) -> Option<Profile> {
+    pub(crate) fn recognised_by(&self, first: &str) -> Option<Profile> {
         const WELCOME: &str = r#"{"op":"welcome","protocol":"fanline.v1","#;
         (self.is_fallback && first.starts_with(WELCOME)).then(|| Profile::built_in("fanline")).flatten()
     }
 
-    /// Where the feed is, for use without a URL of the user's own.
+    /// The feed's address, for use without a URL of the user's own.
     pub fn url(&self) -> Option<String> {
         self.connect.url.as_ref().map(|url| url.source().to_string())
     }
 
-    /// Whether it knows what to do with what clients may say; warns of what it does not hold to a list.
+    /// Checks that the profile can send what clients may send; warns of requests that no list restricts.
     pub fn check_client_requests(&self, send: bool, request: bool) -> Result<(), NoSend> {
         if send && self.client.send.is_none() {
             return Err(NoSend { profile: self.name.clone() });
@@ -180,14 +179,14 @@ impl Profile {
         if request && self.client.request.as_ref().is_some_and(|request| request.allow.is_empty()) {
             tracing::warn!(
                 profile = self.name,
-                "clients may ask the feed for anything in the name of this server; `client.request.allow` in the \
-                 profile limits it"
+                "clients may request anything from the feed in this server's name; limit them with \
+                 `client.request.allow` in the profile"
             );
         }
         Ok(())
     }
 
-    /// Everything that is sent on a connection or to open one.
+    /// All templates that are sent on a connection or to open one.
     pub(crate) fn templates(&self) -> impl Iterator<Item = &Template<Placeholder>> + Clone {
         let connect = self.connect.headers.iter().map(|(_, value)| value);
         let login = self.opening.login.iter().map(|login| &login.send);
@@ -197,8 +196,8 @@ impl Profile {
         connect.chain(opening).chain(ping).chain(subscribe).chain(self.client.templates())
     }
 
-    /// The profile `generic` with topics from where the user says (`--topic`): a pointer such as `/data/s`, or a
-    /// template such as `${/type}.${/symbol}`.
+    /// The profile `generic` with the user's `--topic`: a pointer such as `/data/s`, or a template such as
+    /// `${/type}.${/symbol}`.
     pub fn generic_with_topic(topic: &str) -> Result<Profile, ProfileError> {
         let wrong = |problem: String| ProfileSource { origin: "--topic", text: topic }.error(0..0, "topic", problem);
         let template = if topic.contains("${") {
@@ -213,7 +212,7 @@ impl Profile {
     }
 }
 
-/// Whether an entry of `hosts` is about this host and path.
+/// Whether an entry of `hosts` matches this host and path.
 fn knows(known: &str, host: &str, path: &str) -> bool {
     let (known_host, known_path) = known.split_once('/').unwrap_or((known, ""));
     let in_domain = host.strip_suffix(known_host).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
@@ -242,7 +241,7 @@ mod tests {
     const RULE: &str = "[[on]]\nname = \"all\"\nas = \"data\"\ntopic = \"${/s}\"\n";
 
     #[test]
-    fn every_built_in_profile_is_right_and_named_as_it_is_called() {
+    fn every_built_in_profile_is_valid_and_has_its_own_name() {
         for name in Profile::built_in_names() {
             assert_eq!(Profile::built_in(name).map(|profile| profile.name), Some(name.to_string()));
         }
@@ -263,14 +262,14 @@ mod tests {
     }
 
     #[test]
-    fn wrong_profiles_are_refused_with_line_key_and_remedy() {
+    fn wrong_profiles_are_rejected_with_line_key_and_remedy() {
         for (text, place, part) in [
             ("profile = 1\nname = ", "my.toml:2: TOML", "expected valid TOML"),
             ("name = \"x\"", "profile", "expected `profile = 1`"),
             ("profile = 2", "my.toml:1: profile", "another version"),
             ("profile = 1\nname = \"x\"\n", "on:", "expected at least one rule"),
             ("profile = 1\nnam = \"x\"", "my.toml:2: nam", "did you mean `name`?"),
-            ("profile = 1\n[connect]\nhttp=\"\"", "my.toml:3: connect.http", "does not yet"),
+            ("profile = 1\n[connect]\nhttp=\"\"", "my.toml:3: connect.http", "reserved for a later"),
             (
                 "profile = 1\n[connect]\nurl = \"ws://h\"\nmax_mesage = 3",
                 "my.toml:4: connect.max_mesage",
@@ -341,9 +340,9 @@ mod tests {
         assert!(error.contains("write `/data/s`"), "{error}");
     }
 
-    /// What holds of a profile in which nothing is said about something, as the documentation has it.
+    /// The defaults that the documentation promises.
     #[test]
-    fn a_section_that_says_nothing_means_the_same_as_none() {
+    fn an_empty_section_means_the_same_as_none() {
         let plain = format!("profile = 1\nname = \"x\"\n{RULE}");
         let meaning = |text: &str| format!("{:?}", check(text, "x.toml").unwrap_or_else(|error| panic!("{error}")));
         for section in ["[connect]", "[keepalive]", "[send]", "[backoff]", "[decode]", "[client]"] {
@@ -356,13 +355,12 @@ mod tests {
     }
 
     #[test]
-    fn a_silence_is_told_under_every_built_in_profile_as_documented() {
+    fn silences_are_reported_under_every_built_in_profile_as_documented() {
         use crate::profile::rules::treatment::StaleAfter;
         for name in Profile::built_in_names() {
             let text = BUILT_IN.iter().find(|(built_in, _)| *built_in == name).expect("it is there").1;
             let profile = Profile::built_in(name).expect("it is there");
-            // None of them says anything else than the default, which is `auto`; but a fanline judges its topics
-            // itself.
+            // All have the default, `auto`, except `fanline`, which reports stale topics itself.
             let expected = if name == "fanline" { StaleAfter::Never } else { StaleAfter::Auto };
             assert_eq!(text.contains("stale_after"), expected == StaleAfter::Never, "{name}");
             assert_eq!(profile.keepalive.stale_after, expected, "{name}");
@@ -392,11 +390,11 @@ mod tests {
     }
 
     #[test]
-    fn built_in_profiles_that_must_be_asked_have_an_example_of_an_item() {
+    fn built_in_profiles_with_subscriptions_have_an_example_of_an_item() {
         for name in Profile::built_in_names() {
             let Some(subscribe) = Profile::built_in(name).and_then(|profile| profile.subscribe) else { continue };
             let example = subscribe.example.clone();
-            // These send without being asked.
+            // These send without a subscription.
             assert!(["fanline", "generic", "jetstream"].contains(&name) || example.is_some(), "{name}");
             let example = example.unwrap_or_default();
             assert_eq!(subscribe.renamed(&example), None, "{name}: {example}");

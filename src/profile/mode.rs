@@ -1,4 +1,4 @@
-//! What later clients need of a topic, as a profile's rule says it: `mode`, `tail`, `merge`, `book`, `delta_limit`.
+//! Retention of a topic for clients that join, as a rule defines it: `mode`, `tail`, `merge`, `book`, `delta_limit`.
 
 use crate::json::{PointerSet, PointerSite};
 
@@ -8,7 +8,7 @@ use crate::profile::rules::fold::{BookParts, FoldParts, FoldRule, LevelForm, Sib
 use crate::profile::rules::treatment::{Changes, DeltaLimit, DeltaOverflow, Mode, TAIL_MAX};
 use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
 
-/// Messages that are kept in `tail` without a number.
+/// Messages that `mode = "tail"` keeps without `tail`.
 const TAIL: usize = 50;
 
 const NAMES: [&str; 6] = ["replace", "tail", "none", "delta", "merge", "book"];
@@ -121,7 +121,7 @@ fn read_book(rule: &ProfileSection<'_>) -> Result<FoldRule, ProfileError> {
     finish(rule, "book", FoldRule { places, parts: FoldParts::Book(Box::new(parts)), carry, siblings: None })
 }
 
-/// Adds what the rule says besides, and checks that images can be made.
+/// Adds the rule's `each` and `emit`, and checks that whole values can be made.
 fn finish(rule: &ProfileSection<'_>, key: &str, mut fold: FoldRule) -> Result<FoldRule, ProfileError> {
     let each = rule.get("each");
     let element = optional(rule.get("emit"), ProfileEntry::text)? == Some("element");
@@ -148,14 +148,14 @@ fn read_carry(section: &ProfileSection<'_>, places: &mut PointerSet) -> Result<V
     list.iter().map(|entry| place(entry, places)).collect()
 }
 
-/// Where something lies in a level.
+/// Place of a field in a level.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum LevelField {
     Position(usize),
     Key(String),
 }
 
-/// What a profile says of levels.
+/// The keys of a profile about levels.
 struct ReadLevel {
     price: LevelField,
     gone: LevelField,
@@ -294,7 +294,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_line_key_and_remedy() {
+    fn mistakes_are_reported_with_line_key_and_remedy() {
         for (text, place, part) in [
             ("mode = \"delt\"", "x.toml:1: mode", "did you mean `delta`?"),
             ("mode = \"tail\"\ntail = 0", "x.toml:2: tail", "at least 1"),

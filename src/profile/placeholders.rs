@@ -1,4 +1,4 @@
-//! What placeholders stand for in what fanline sends: addresses, log-ins, subscriptions, heartbeats, clients' messages.
+//! Placeholders in everything fanline sends: addresses, logins, subscriptions, heartbeats, clients' messages.
 
 use std::borrow::Cow;
 
@@ -31,22 +31,22 @@ pub enum Placeholder {
     NowMs,
     /// An environment variable.
     Env(String),
-    /// What the section `[sign.NAME]` gives.
+    /// The signature that the section `[sign.NAME]` defines.
     Sign(String),
-    /// What the venue calls a subscription, learned from its acknowledgement.
+    /// The venue's key of a subscription, learnt from its acknowledgement.
     BindKey,
-    /// The cursor to go on from.
+    /// The cursor to continue from.
     Resume,
-    /// What a client wants to say, as JSON.
+    /// A client's `data`, as JSON.
     Data,
 }
 
-/// Where a template stands, and so what it may say.
+/// Place of a template, which decides its placeholders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TemplateSite {
     Url,
     Header,
-    /// Frames that are not about items: open, log-in, heartbeat.
+    /// Frames that are not about items: open, login, heartbeat.
     Frame,
     Item,
     Subscribe,
@@ -56,7 +56,7 @@ pub enum TemplateSite {
 }
 
 impl TemplateSite {
-    fn words(self) -> &'static [&'static str] {
+    fn sources(self) -> &'static [&'static str] {
         match self {
             TemplateSite::Url => &["items", "resume", "env.NAME", "sign.NAME", "now.s", "now.ms", "uuid"],
             TemplateSite::Header => &["env.NAME", "sign.NAME", "now.s", "now.ms", "uuid"],
@@ -100,13 +100,13 @@ impl TemplateSite {
 }
 
 impl Placeholder {
-    /// Reads a placeholder's source where a template stands.
+    /// Reads a placeholder's source at this place.
     pub fn parse(source: &str, place: TemplateSite) -> Result<Placeholder, String> {
-        let known = place.words();
+        let known = place.sources();
         let family = source.split_once('.').map(|(family, name)| (format!("{family}.NAME"), name));
         let is_known = known.contains(&source)
             || family.as_ref().is_some_and(|(family, name)| known.contains(&&**family) && !name.is_empty());
-        let word = match (source, family.as_ref().map(|(family, name)| (&**family, *name))) {
+        let placeholder = match (source, family.as_ref().map(|(family, name)| (&**family, *name))) {
             ("items", _) => Placeholder::Items,
             ("item", _) => Placeholder::Item,
             ("symbols", _) => Placeholder::Symbols,
@@ -124,10 +124,10 @@ impl Placeholder {
             (_, Some(("sign.NAME", name))) => Placeholder::Sign(name.to_string()),
             _ => return Err(unknown(source, known)),
         };
-        if is_known { Ok(word) } else { Err(unknown(source, known)) }
+        if is_known { Ok(placeholder) } else { Err(unknown(source, known)) }
     }
 
-    /// Reads a template where it stands.
+    /// Reads a template at this place.
     pub fn template(text: &str, place: TemplateSite) -> Result<Template<Placeholder>, String> {
         Template::parse(text, |source| Placeholder::parse(source, place)).map(Template::quoting)
     }
@@ -142,7 +142,7 @@ fn unknown(source: &str, known: &[&str]) -> String {
     format!("expected {} in `${{…}}`, found `{source}`{}", one_of(known), did_you_mean(source, known))
 }
 
-/// A value for each word, as far as there is one.
+/// Values of the placeholders, as far as there are any.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     pub secrets: &'a Secrets,
@@ -158,9 +158,9 @@ pub struct Context<'a> {
     pub data: Option<&'a str>,
 }
 
-/// A word that has no value here.
+/// A placeholder without a value here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no value for `{0}`")]
+#[error("no value for `{0}`")]
 pub struct Missing(pub String);
 
 impl<'a> Context<'a> {
@@ -180,14 +180,14 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The template with its words filled in.
+    /// The template with its placeholders filled in.
     pub fn fill(&self, template: &Template<Placeholder>) -> Result<String, Missing> {
         let mut out = String::new();
-        template.render(&mut out, |word| self.value(word))?;
+        template.render(&mut out, |placeholder| self.value(placeholder))?;
         Ok(out)
     }
 
-    fn value<'v>(&self, word: &Placeholder) -> Result<SourceValue<'v>, Missing>
+    fn value<'v>(&self, placeholder: &Placeholder) -> Result<SourceValue<'v>, Missing>
     where
         'a: 'v,
     {
@@ -195,7 +195,7 @@ impl<'a> Context<'a> {
         let given = |text: Option<&'a str>, name: &str| {
             text.map(|text| SourceValue::Text(Cow::Borrowed(text))).ok_or_else(|| Missing(name.to_string()))
         };
-        match word {
+        match placeholder {
             Placeholder::Items => Ok(SourceValue::List(self.items)),
             Placeholder::Symbols => Ok(SourceValue::List(self.symbols)),
             Placeholder::Item => given(self.items.first().map(String::as_str), "item"),

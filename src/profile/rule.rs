@@ -1,6 +1,7 @@
-//! A profile's ordered rules: the first whose tests all hold says what a message is.
+//! A profile's ordered rules: the first whose tests all hold decides what a message is.
 //!
-//! Tests, templates and sequence numbers look at the same things: a [`Field`] says where, a [`View`] is what is there.
+//! Tests, templates and sequence numbers share one way to look into a message: a [`Field`] is a place, a [`View`] what
+//! is there.
 
 use crate::json::{FoundTokens, Pointer, Pointers, Type, decode_string};
 
@@ -11,7 +12,7 @@ use crate::profile::section::{did_you_mean, one_of};
 use crate::profile::template::Template;
 use crate::profile::test::Test;
 
-/// What a message is, and so what is done with it.
+/// What a message is, which decides what fanline does with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MessageClass {
     /// Published.
@@ -20,33 +21,33 @@ pub enum MessageClass {
     Ack,
     /// A request was refused: shown in the log.
     Nack,
-    /// Shows that the upstream is there.
+    /// A sign of life of the feed.
     Heartbeat,
-    /// Asks for an answer, which the rule's `reply` gives.
+    /// Expects an answer, the rule's `reply`.
     Ping,
     /// Answers our ping.
     Pong,
-    /// The upstream is ready to be spoken to.
+    /// The feed is ready for messages.
     Greeting,
-    /// The log-in is done.
+    /// The login succeeded.
     AuthOk,
-    /// Something to know, not to publish.
+    /// Information that is not published.
     Info,
-    /// Known and not wanted.
+    /// Known and of no use.
     Ignore,
-    /// The upstream asks to be connected to anew.
+    /// The feed asks for a new connection.
     Reconnect,
-    /// Connecting again is of no use before something has changed.
+    /// Reconnecting does not help until something changes.
     Fatal,
-    /// The upstream says that its values, or those of one topic, may be outdated.
+    /// The feed reports that its values, or those of one topic, may be outdated.
     Stale,
     /// They are current again.
     Live,
-    /// The upstream says that messages are missing here.
+    /// The feed reports that messages are missing here.
     Gap,
-    /// No rule holds, or the rule's topic is not there. Published only by a profile's `unmatched`.
+    /// No rule holds, or the rule's topic is missing. Published only by a profile's `unmatched`.
     Unmatched,
-    /// No JSON where JSON is expected. Published only by a profile's `unmatched`.
+    /// Not JSON although JSON is expected. Published only by a profile's `unmatched`.
     Garbled,
 }
 
@@ -70,7 +71,7 @@ impl MessageClass {
         MessageClass::Unmatched,
         MessageClass::Garbled,
     ];
-    /// What a rule may say; the rest is what is left when no rule says anything.
+    /// Classes that a rule may name; the others apply when no rule does.
     const NAMES: [&'static str; 15] = [
         "data",
         "ack",
@@ -112,7 +113,7 @@ impl MessageClass {
         }
     }
 
-    /// Whether it is about the state of the upstream's values, and changes that of ours.
+    /// Whether messages of this class change the state of published values.
     pub(crate) fn is_state(self) -> bool {
         matches!(self, MessageClass::Stale | MessageClass::Live | MessageClass::Gap)
     }
@@ -130,10 +131,10 @@ impl MessageClass {
     }
 }
 
-/// Where something is looked for.
+/// A place in a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
-    /// `text`: the message as it came.
+    /// `text`: the message as received.
     Text,
     /// `/a/b`: a slot of the rules' pointers.
     Whole(usize),
@@ -141,17 +142,17 @@ pub(crate) enum Field {
     Element(usize),
     /// `#`: the element's key.
     Key,
-    /// `=name`: the variable with this number, as the message's key is bound to.
+    /// `=name`: the variable with this number, in the binding of the message's key.
     Bound(usize),
 }
 
-/// What a key is bound to: the value of each variable by its number.
+/// The binding of a key: the value of each variable by its number.
 pub(crate) type Variables = [Option<Box<str>>];
 
 /// One message, or one element of it, as rules see it.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
-    /// As it came.
+    /// As received.
     pub text: &'a str,
     /// The JSON form that was searched; empty if there is none.
     pub json: &'a str,
@@ -161,7 +162,7 @@ pub(crate) struct View<'a> {
     pub element: Option<(usize, usize)>,
 }
 
-/// What is at a field.
+/// The value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FieldValue<'a> {
     /// A JSON token.
@@ -183,7 +184,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The whole number there, in digits or in a string of digits. The error: there is something else.
+    /// The whole number there, in digits or in a string of digits. An error: it is something else.
     pub fn number(&self, field: Field) -> Result<Option<Number>, ()> {
         let Some(FieldValue::Token(text) | FieldValue::Text(text)) = self.look(field) else { return Ok(None) };
         match text.trim_matches('"') {
@@ -194,7 +195,7 @@ impl<'a> View<'a> {
 }
 
 impl<'a> FieldValue<'a> {
-    /// What may be a key or the value of a variable: a text, a number, a bool.
+    /// The value as a key or variable: a text, a number, a bool.
     pub fn scalar(self) -> Option<std::borrow::Cow<'a, str>> {
         match self {
             FieldValue::Text(text) => Some(text.into()),
@@ -207,7 +208,7 @@ impl<'a> FieldValue<'a> {
     }
 }
 
-/// Where a rule's topic comes from.
+/// Origin of a rule's topic.
 #[derive(Clone, Debug)]
 pub(crate) enum Naming {
     Template(Template<Field>),
@@ -215,7 +216,7 @@ pub(crate) enum Naming {
     Guess,
 }
 
-/// Where the numbers are; those that the rule does not look at are none.
+/// Places of the numbers; none for those that the rule does not use.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct NumberFields {
     pub first: Option<Field>,
@@ -224,7 +225,7 @@ pub(crate) struct NumberFields {
 }
 
 impl NumberFields {
-    /// The numbers that are there, and whether there is something else where one should be.
+    /// The numbers found, and whether something else stands where one should be.
     pub fn read(&self, view: &View<'_>) -> (Numbers, bool) {
         let mut unread = false;
         let mut number = |field: Option<Field>| match view.number(field?) {
@@ -239,7 +240,7 @@ impl NumberFields {
     }
 }
 
-/// What an acknowledgement says about later messages.
+/// The binding that an acknowledgement begins.
 #[derive(Clone, Debug)]
 pub(crate) struct Bind {
     pub key: Template<Field>,
@@ -258,7 +259,7 @@ pub(crate) struct Rule {
     pub each: Option<usize>,
     pub snapshot_when: Vec<Test>,
     pub numbers: NumberFields,
-    /// Of what the rule finds; in rules of class `data` only.
+    /// Treatment of the updates; in rules of class `data` only.
     pub treatment: Treatment,
     /// In rules of class `ping` only, and always there.
     pub reply: Option<Template<Field>>,
@@ -278,7 +279,7 @@ pub(crate) struct ConnectionSequenceRule {
     pub numbers: NumberFields,
 }
 
-/// The rules of a profile, and all that they look for.
+/// The rules of a profile, and all pointers they use.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rules {
     pub decode: Decode,
@@ -288,12 +289,12 @@ pub(crate) struct Rules {
     pub bind_via: Option<Template<Field>>,
     pub sequence: Option<ConnectionSequenceRule>,
     pub list: Vec<Rule>,
-    /// Topic of what no rule knows.
+    /// Topic of messages that no rule matches.
     pub unmatched: Option<String>,
 }
 
 impl Rule {
-    /// A rule that does nothing yet with what it knows.
+    /// A rule with a name and a class only.
     pub fn new(name: &str, class: MessageClass) -> Rule {
         Rule {
             name: name.to_string(),
@@ -317,7 +318,7 @@ impl Rule {
         self.when.iter().all(|test| test.holds(view))
     }
 
-    /// Whether the rule can hold for a text that is no JSON.
+    /// Whether the rule can hold for a text that is not JSON.
     pub fn looks_at_text(&self) -> bool {
         self.when.iter().any(Test::looks_at_text)
     }

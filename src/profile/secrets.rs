@@ -1,8 +1,7 @@
-//! Keys and passwords from the environment, and the signatures that venues want made with them.
+//! Keys and passwords from the environment, and the signatures made with them.
 //!
-//! A profile names variables, never values. They are read once, at the start, so that one that is missing or cannot be
-//! used is reported before anything connects. One newline at the end is not part of a value: files and shells put it
-//! there.
+//! A profile names variables, never values. They are read once, at the start, so that a missing or invalid one is
+//! reported before anything connects. One newline at the end is not part of a value: files and shells add it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -54,10 +53,10 @@ enum SignatureEncoding {
     Base64,
 }
 
-/// What cannot be used; the value itself is never shown.
+/// Why a variable cannot be used; the value itself is never shown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    #[error("profile `{profile}` needs the environment variable `{variable}`, which is not set; set it")]
+    #[error("profile `{profile}` needs the environment variable `{variable}`, which is not set")]
     Missing { profile: String, variable: String },
     #[error("expected a key in `{variable}` that can be read as {expected}; set it as the venue gave it to you")]
     Unreadable { variable: String, expected: &'static str },
@@ -182,7 +181,7 @@ impl SignRule {
 }
 
 impl Secrets {
-    /// Reads what the templates and the signatures name. `variable` is the environment.
+    /// Reads the variables that templates and signatures name. `variable` is the environment.
     pub(crate) fn gather<'t>(
         profile: &str,
         templates: impl Iterator<Item = &'t Template<Placeholder>> + Clone,
@@ -199,8 +198,8 @@ impl Secrets {
             Algorithm::Jwt(header, claims) => vec![header, claims],
         });
         for template in templates.clone().chain(signed) {
-            for word in template.sources() {
-                if let Placeholder::Env(name) = word
+            for placeholder in template.sources() {
+                if let Placeholder::Env(name) = placeholder
                     && let Some(value) = variable(name)
                 {
                     check_controls(name, &value)?;
@@ -209,8 +208,8 @@ impl Secrets {
             }
         }
         for template in templates {
-            for word in template.required_sources() {
-                if let Placeholder::Env(name) = word
+            for placeholder in template.required_sources() {
+                if let Placeholder::Env(name) = placeholder
                     && !secrets.variables.contains_key(name)
                 {
                     return Err(missing(name));
@@ -245,15 +244,15 @@ impl Secrets {
         self.variables.is_empty() && self.keys.is_empty()
     }
 
-    /// Everything of it that must not be in the log, and these texts.
+    /// All secret values that must not appear in the log, and these texts.
     pub fn hidden(&self, others: impl Iterator<Item = String>) -> Hidden {
         Hidden::new(self.variables.values().chain(&self.keys).cloned().chain(others))
     }
 
     /// The signature of that name; none if it is optional and there is no key.
-    pub fn sign(&self, name: &str, filling: &Context<'_>) -> Option<Result<String, Missing>> {
+    pub fn sign(&self, name: &str, context: &Context<'_>) -> Option<Result<String, Missing>> {
         let signer = self.signers.iter().find(|signer| signer.rule.name == name)?;
-        Some(signer.sign(filling))
+        Some(signer.sign(context))
     }
 }
 
@@ -274,20 +273,20 @@ fn check_controls(variable: &str, value: &str) -> Result<(), SecretError> {
 }
 
 impl KeyedSign {
-    fn sign(&self, filling: &Context<'_>) -> Result<String, Missing> {
+    fn sign(&self, context: &Context<'_>) -> Result<String, Missing> {
         let unusable = || Missing(format!("sign.{}", self.rule.name));
         let bytes = match (&self.rule.algorithm, &self.key) {
             (Algorithm::HmacSha256(message), KeyMaterial::Bytes(key)) => {
-                mac::<Hmac<Sha256>>(key, &filling.fill(message)?).ok_or_else(unusable)?
+                mac::<Hmac<Sha256>>(key, &context.fill(message)?).ok_or_else(unusable)?
             }
             (Algorithm::HmacSha384(message), KeyMaterial::Bytes(key)) => {
-                mac::<Hmac<Sha384>>(key, &filling.fill(message)?).ok_or_else(unusable)?
+                mac::<Hmac<Sha384>>(key, &context.fill(message)?).ok_or_else(unusable)?
             }
             (Algorithm::HmacSha512(message), KeyMaterial::Bytes(key)) => {
-                mac::<Hmac<Sha512>>(key, &filling.fill(message)?).ok_or_else(unusable)?
+                mac::<Hmac<Sha512>>(key, &context.fill(message)?).ok_or_else(unusable)?
             }
             (Algorithm::Jwt(header, claims), KeyMaterial::P256(key)) => {
-                let part = |template| filling.fill(template).map(|text| BASE64_URL_SAFE_NO_PAD.encode(text));
+                let part = |template| context.fill(template).map(|text| BASE64_URL_SAFE_NO_PAD.encode(text));
                 let signed = format!("{}.{}", part(header)?, part(claims)?);
                 let signature: Signature = key.sign(signed.as_bytes());
                 return Ok(format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature.to_bytes())));
@@ -327,7 +326,7 @@ mod tests {
     fn signed(sign: &str, value: &str) -> String {
         let secrets = secrets(sign, value).expect("a good key");
         let now = Stamp { wall_ms: 1_538_054_050_123, mono_ns: 0 };
-        secrets.sign("s", &Context::plain(&secrets, now, 1)).expect("a key").expect("all words")
+        secrets.sign("s", &Context::plain(&secrets, now, 1)).expect("a key").expect("all placeholders")
     }
 
     #[test]
@@ -374,7 +373,7 @@ mod tests {
         let other = sign.replace("\"K\"", "\"L\"");
         assert_eq!(
             secrets(&other, "").expect_err("not set").to_string(),
-            "profile `t` needs the environment variable `L`, which is not set; set it"
+            "profile `t` needs the environment variable `L`, which is not set"
         );
         assert!(secrets(&format!("{other}\noptional = true"), "").is_ok());
     }
@@ -383,7 +382,7 @@ mod tests {
         let template = Placeholder::template(login, TemplateSite::Frame).expect("a template");
         let lookup = |name: &str| (name == "K").then(|| value.to_string());
         let secrets = Secrets::gather("t", [&template].into_iter(), &[], lookup)?;
-        Ok(Context::plain(&secrets, Stamp::default(), 1).fill(&template).expect("all words"))
+        Ok(Context::plain(&secrets, Stamp::default(), 1).fill(&template).expect("all placeholders"))
     }
 
     #[test]
@@ -433,7 +432,7 @@ mod tests {
             };
             let (items, symbols) = ([venue], [symbol]);
             for template in templates().filter(|template| template.source().starts_with('{')) {
-                let filling = Context {
+                let context = Context {
                     items: &items,
                     symbols: &symbols,
                     channel,
@@ -441,7 +440,7 @@ mod tests {
                     data: Some("8"),
                     ..Context::plain(&secrets, Stamp::default(), 1)
                 };
-                let text = filling.fill(template).unwrap_or_else(|wanting| panic!("{name}: {wanting}"));
+                let text = context.fill(template).unwrap_or_else(|missing| panic!("{name}: {missing}"));
                 let json: Result<serde_json::Value, _> = serde_json::from_str(&text);
                 let json = json.unwrap_or_else(|error| panic!("{name}: {error}: {text}"));
                 assert!(json.get("b").is_none(), "{name}: {text}");

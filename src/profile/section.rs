@@ -1,7 +1,7 @@
-//! Reads a profile's TOML so that every mistake is reported with its line, its key and the remedy.
+//! Reader of a profile's TOML: every mistake is reported with its line, its key and the remedy.
 //!
-//! A [`ProfileSection`] refuses unknown keys when it is opened; an [`ProfileEntry`] is one value that knows its place.
-//! What a profile may say later but not yet is refused as well, never ignored: a profile means all that it says.
+//! A [`ProfileSection`] rejects unknown keys when it is opened; a [`ProfileEntry`] is one value that knows its place.
+//! Reserved keys are rejected as well, never ignored.
 
 use std::fmt::Display;
 use std::ops::Range;
@@ -13,21 +13,21 @@ use crate::profile::keys::Keys;
 use crate::words::nearest::distance;
 use crate::words::size::read_size;
 
-/// What is wrong with a profile, and where.
+/// A fault of a profile, and its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{origin}:{line}: {key}: {problem}")]
 pub struct ProfileError {
     /// File or built-in name the profile came from.
     pub origin: String,
-    /// Line in it, from 1.
+    /// Line, from 1.
     pub line: usize,
     /// Key with its path, such as `on.3.topic`.
     pub key: String,
-    /// What was expected, what was found, what to do.
+    /// The expectation, the finding, the remedy.
     pub problem: String,
 }
 
-/// The text of a profile and where it came from.
+/// The text of a profile and its origin.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProfileSource<'a> {
     pub origin: &'a str,
@@ -68,9 +68,7 @@ impl<'a> ProfileSection<'a> {
                 continue;
             }
             let problem = if keys.later.contains(&name) {
-                format!(
-                    "expected a key that this version understands, found `{name}`, which it does not yet; remove it"
-                )
+                format!("expected a key of this version, found `{name}`, which is reserved for a later one; remove it")
             } else {
                 format!("expected {}, found `{name}`{}", one_of(&keys.names()), did_you_mean(name, &keys.names()))
             };
@@ -84,7 +82,7 @@ impl<'a> ProfileSection<'a> {
         Some(ProfileEntry { source: self.source, path: self.path_to(key), span: value.span(), value: value.get_ref() })
     }
 
-    /// The entry, which must be there; `example` shows how it is written.
+    /// The required entry; `example` shows how it is written.
     pub fn require(&self, key: &str, example: &str) -> Result<ProfileEntry<'a>, ProfileError> {
         self.get(key).ok_or_else(|| self.error(key, format!("expected `{example}`, found nothing; add it")))
     }
@@ -142,7 +140,7 @@ impl<'a> ProfileEntry<'a> {
         self.value.as_bool().ok_or_else(|| self.unlike("`true` or `false`"))
     }
 
-    /// What one of these texts stands for.
+    /// The value of one of these texts.
     pub fn choice<T: Clone>(&self, choices: &[(&str, T)]) -> Result<T, ProfileError> {
         let text = self.text()?;
         let chosen = choices.iter().find(|(name, _)| *name == text);
@@ -218,7 +216,7 @@ impl<'a> ProfileEntry<'a> {
         })
     }
 
-    /// A rate such as `4/s` or `300/5m`: how many in which time.
+    /// A rate such as `4/s` or `300/5m`: a count per time.
     pub fn rate(&self) -> Result<RateRule, ProfileError> {
         let parse = |text: &str| {
             let (count, period) = text.split_once('/')?;
@@ -235,14 +233,14 @@ impl<'a> ProfileEntry<'a> {
     }
 }
 
-/// So many events in this time, and no more.
+/// At most this many events in this time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateRule {
     pub count: u32,
     pub period: Duration,
 }
 
-/// The nearest of `known`, as the end of an error message; empty if nothing is near.
+/// A hint at the nearest of `known`, for the end of an error message; empty if none is near.
 pub(crate) fn did_you_mean(found: &str, known: &[&str]) -> String {
     let scored = known.iter().map(|name| (distance(found, name), name));
     match scored.min() {

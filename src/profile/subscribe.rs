@@ -1,7 +1,7 @@
-//! How a feed is asked for items, and how it answers.
+//! Subscriptions to items of a feed, and its answers.
 //!
-//! An item is what a user asks for, and it is named like the topic that it gives. The venue's name of it, its channel
-//! and its symbol are made from that name.
+//! An item is what a user subscribes to; its name is that of its topic. The venue's name of it, its channel and its
+//! symbol are made from that name.
 
 use std::time::Duration;
 
@@ -15,20 +15,20 @@ use crate::profile::rule::{MessageClass, Rules};
 use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
 use crate::profile::template::{Aliases, Template};
 
-/// 100 items: well below what any recorded venue refuses.
+/// 100 items: well below the limit of any recorded venue.
 const BATCH: usize = 100;
 const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How a feed is asked for items.
+/// How to subscribe to items.
 #[derive(Clone, Debug)]
 pub struct Subscribe {
-    /// What the venue calls an item.
+    /// The venue's name of an item.
     item: Option<Template<Placeholder>>,
     split: String,
     symbol_first: bool,
-    /// How the venue writes symbols in the names of topics.
+    /// The venue's case of symbols in the names of topics.
     case: Option<Case>,
-    /// An item that there is, for people.
+    /// An existing item, for messages to people.
     pub example: Option<String>,
     channels: Vec<Channel>,
     /// One message holds items of one channel only.
@@ -42,7 +42,7 @@ pub struct Subscribe {
     pub unsubscribe: Option<Template<Placeholder>>,
     /// Name of the rule to wait for.
     pub after: Option<String>,
-    /// Time in which the venue wants the first subscription: without items it is not connected to.
+    /// Time in which the venue expects the first subscription: without items fanline does not connect.
     pub deadline: Option<Duration>,
     pub change: ItemChange,
     pub ack: Ack,
@@ -60,7 +60,7 @@ pub enum ItemChange {
     Live,
     /// Only with a new connection.
     Reconnect,
-    /// A message names all items anew.
+    /// By a message with all items.
     ReplaceAll,
 }
 
@@ -72,20 +72,20 @@ struct Channel {
     params: Option<String>,
 }
 
-/// How the venue says what it accepts.
+/// How the venue answers.
 #[derive(Clone, Debug)]
 pub struct Ack {
     pub per: Per,
-    /// The number of our request.
+    /// Number of our request.
     pub id: Option<Pointer>,
-    /// What names the item: one pointer for the venue's name, two for channel and symbol.
+    /// The item: one pointer for the venue's name, two for channel and symbol.
     pub key: Vec<Pointer>,
     /// The same in a refusal.
     pub bad_key: Vec<Pointer>,
     /// Lists of accepted and of refused items.
     pub ok: Option<Each>,
     pub bad: Vec<Each>,
-    /// Why something was refused, for people.
+    /// Reason of a refusal, for people.
     pub message: Option<Pointer>,
     pub timeout: Duration,
 }
@@ -96,22 +96,22 @@ pub enum Per {
     Request,
     /// One answer for each item.
     Item,
-    /// An answer lists what it accepts and what not.
+    /// An answer lists granted and refused items.
     List,
-    /// An answer lists everything in force.
+    /// An answer lists everything subscribed.
     Cumulative,
-    /// There is none.
+    /// No answer.
     None,
 }
 
-/// Something to ask an upstream for.
+/// An item of the feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedItem {
-    /// As the user calls it, and as its topic is called.
+    /// The user's name of it, and that of its topic.
     pub name: String,
-    /// As the venue calls it.
+    /// The venue's name of it.
     pub venue: String,
-    /// As the venue calls it; empty if the item has none.
+    /// The venue's name of it; empty if the item has none.
     pub channel: String,
     pub symbol: String,
     pub params: Option<String>,
@@ -130,9 +130,9 @@ impl Subscribe {
         let nothing = Default::default();
         let names = [name.to_string()];
         let symbols = [symbol.to_string()];
-        let filling =
+        let context =
             Context { items: &names, symbols: &symbols, channel, ..Context::plain(&nothing, Default::default(), 0) };
-        let venue = self.item.as_ref().and_then(|template| filling.fill(template).ok());
+        let venue = self.item.as_ref().and_then(|template| context.fill(template).ok());
         FeedItem {
             venue: venue.unwrap_or_else(|| name.to_string()),
             channel: channel.to_string(),
@@ -142,8 +142,8 @@ impl Subscribe {
         }
     }
 
-    /// The name that the item's topic has, if that is not `name`: the venue grants a symbol in any case, and sends it
-    /// in its own. What begins with a sign is no symbol.
+    /// The name of the item's topic, if it is not `name`: the venue grants a symbol in any case, and sends it in its
+    /// own. A name that begins with a sign is not a symbol.
     pub fn renamed(&self, name: &str) -> Option<String> {
         let (before, after) = match name.split_once(&self.split) {
             Some(parts) => parts,
@@ -164,24 +164,24 @@ impl Subscribe {
         (right != name).then_some(right)
     }
 
-    /// The message about these items, which must be of one channel if they are grouped by it.
+    /// The message about these items, all of one channel if they are grouped by channel.
     pub fn message(
         &self,
         template: &Template<Placeholder>,
         items: &[&FeedItem],
-        filling: Context<'_>,
+        context: Context<'_>,
     ) -> Result<String, Missing> {
         let names: Vec<String> = items.iter().map(|item| item.venue.clone()).collect();
         let symbols: Vec<String> = items.iter().map(|item| item.symbol.clone()).collect();
         let first = items.first();
-        let filling = Context {
+        let context = Context {
             items: &names,
             symbols: &symbols,
             channel: first.map_or("", |item| &item.channel),
             params: first.and_then(|item| item.params.as_deref()),
-            ..filling
+            ..context
         };
-        filling.fill(template)
+        context.fill(template)
     }
 
     /// The templates that may name secrets.
@@ -199,12 +199,12 @@ pub fn read_subscribe(
         let section = entry.section(SUBSCRIBE)?;
         let send_entry = section.get("send");
         let send = optional(send_entry.clone(), |entry| template(entry, TemplateSite::Subscribe))?;
-        let one_by_one = send
-            .as_ref()
-            .is_some_and(|send| send.sources().any(|word| matches!(word, Placeholder::Item | Placeholder::Symbol)));
-        let many = send
-            .as_ref()
-            .is_some_and(|send| send.sources().any(|word| matches!(word, Placeholder::Items | Placeholder::Symbols)));
+        let one_by_one = send.as_ref().is_some_and(|send| {
+            send.sources().any(|placeholder| matches!(placeholder, Placeholder::Item | Placeholder::Symbol))
+        });
+        let many = send.as_ref().is_some_and(|send| {
+            send.sources().any(|placeholder| matches!(placeholder, Placeholder::Items | Placeholder::Symbols))
+        });
         if let Some(entry) = send_entry.filter(|_| one_by_one && many) {
             return Err(entry.error("expected either `${items}` or `${item}`, found both"));
         }

@@ -1,35 +1,31 @@
-//! The address of a feed: what can be one, what of it may be shown, and what it says about the caller.
+//! The address of a feed: its checks, its form for the log, and its credentials.
 //!
-//! Venues put keys into user and password, into the query and into the path. None of them is shown.
+//! Venues put keys into user and password, query and path. None of them is shown.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use percent_encoding::percent_decode_str;
 use tokio_tungstenite::tungstenite::http::header::HeaderValue;
 use url::{Host, Url};
 
-/// A run of so many letters and digits in a path is a key: listen keys have 60, project ids 32, and words are shorter.
+/// Letters and digits of a path that count as a key: listen keys have 60, project ids 32, and words are shorter.
 const KEY_CHARS_MIN: usize = 16;
-/// What stands for something that is not shown.
+/// Stands for something that is not shown.
 pub const MASK: &str = "***";
 
-/// Why a text cannot be the upstream's URL. Trying again does not help.
+/// Why a text cannot be the feed's URL. Retrying does not help.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FeedUrlError {
     #[error("expected a URL such as `wss://host/path`, found `{found}`; write `{remedy}`")]
     Scheme { found: String, remedy: String },
     #[error("expected a URL such as `wss://host/path`, found `{found}`: {error}")]
     Unreadable { found: String, error: String },
-    #[error(
-        "expected `user:password@` without a colon in the user (RFC 7617), found one; encode nothing as `%3A` there"
-    )]
+    #[error("expected `user:password@` without a colon in the user (RFC 7617), found one; remove `%3A`")]
     User,
-    #[error(
-        "expected a value of one line in the header `{name}`, found one that no header can hold; mend its variable"
-    )]
+    #[error("expected a value of one line in the header `{name}`, found one that no header can hold; fix its variable")]
     Header { name: String },
 }
 
-/// A URL that a WebSocket may be at.
+/// The URL of a WebSocket.
 #[derive(Clone, Debug)]
 pub struct FeedUrl {
     url: Url,
@@ -68,7 +64,7 @@ impl FeedUrl {
         FeedUrl::parse(&plain).map(|_| ())
     }
 
-    /// For the log: without user, password and query, and without what looks like a key in the path.
+    /// For the log: without user, password and query, and without parts of the path that look like keys.
     pub fn shown(&self) -> String {
         let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
         format!("{}://{}{port}{}", self.url.scheme(), self.host(), shown_path(self.url.path()))
@@ -91,7 +87,7 @@ impl FeedUrl {
         self.url.scheme() == "wss"
     }
 
-    /// Whether what is said on the way can be read by others: no TLS, and not only on this machine.
+    /// Whether others can read along: without TLS, unless on this machine.
     pub fn is_overheard(&self) -> bool {
         let is_here = match self.url.host() {
             Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
@@ -116,7 +112,7 @@ impl FeedUrl {
         Some(value)
     }
 
-    /// The parts that are not shown, so that they can be recognised where the venue repeats them.
+    /// The parts that are not shown, to recognise them where the venue repeats them.
     pub fn secrets(&self) -> impl Iterator<Item = String> {
         let query = self.url.query_pairs().map(|(_, value)| value.into_owned());
         let path = self.url.path().split('/').filter(|segment| is_key(segment)).map(str::to_string);
@@ -126,7 +122,7 @@ impl FeedUrl {
     }
 }
 
-/// A text that may be a URL, for the log: an address that a server points to, or one that an operator has written.
+/// A text that may be a URL, for the log: an address that a server points to, or an operator wrote.
 pub fn without_secrets(text: &str) -> String {
     let text = text.split(['?', '#']).next().unwrap_or_default();
     let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));

@@ -1,16 +1,16 @@
-//! One condition of a rule: an operand, an operator, and for most operators a JSON literal.
+//! A condition of a rule: an operand, an operator, and for most operators a JSON literal.
 //!
 //! | test | holds if |
 //! |---|---|
 //! | `/id exists`, `/id absent` | something, or nothing, is there |
-//! | `/type == "x"`, `/type != "x"` | the value is, or is not, this literal; what is not there differs from everything |
+//! | `/type == "x"`, `/type != "x"` | the value is, or is not, this literal; a missing value differs from everything |
 //! | `/code in [1,2]` | the value is one of these |
-//! | `/stream ^= "!"` | a string begins so |
+//! | `/stream ^= "!"` | a string begins this way |
 //! | `/ch ~= "^book"` | the regular expression matches somewhere in the string, or in the token of another value |
 //! | `/data is array` | the value is of this type |
-//! | `/h len 5` | an array or object has so many elements, a string so many characters |
+//! | `/h len 5` | an array or object has this many elements, a string this many characters |
 //!
-//! Operands are `/pointer`, `text` for the message as it came, `=name` for what its key is bound to, and in
+//! Operands are `/pointer`, `text` for the message as received, `=name` for a value bound to its key, and in
 //! `snapshot_when` of a rule with `each` also `./pointer` for the element.
 
 use regex::Regex;
@@ -57,7 +57,7 @@ impl Test {
         Ok(Test { operand: field(operand)?, operator: Operator::parse(operator, literal)? })
     }
 
-    /// Whether the test is about the message as it came, so that it can hold for a text that is no JSON.
+    /// Whether the test uses the message as received, so that it can hold for a text that is not JSON.
     pub fn looks_at_text(&self) -> bool {
         self.operand == Field::Text
     }
@@ -163,7 +163,7 @@ impl Literal {
         match self {
             Literal::Text(text) => {
                 let inner = token.strip_prefix('"').and_then(|token| token.strip_suffix('"'));
-                // What is written alike is alike, unless an escape or a quote is in it.
+                // Equal spellings are equal, unless one holds an escape or a quote.
                 inner.is_some_and(|inner| match inner.contains('\\') {
                     false => inner == text,
                     true => decode_string(token).is_some_and(|decoded| decoded == **text),

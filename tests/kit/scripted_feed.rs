@@ -288,7 +288,7 @@ impl IntakeHarness {
 
     /// Waits until the intake has given up by itself, and gives the reason.
     pub async fn given_up(self, faults: &[(&'static str, u64)]) -> String {
-        self.until_stale(StaleReason::UpstreamDown, "refused for good").await;
+        self.until_stale(StaleReason::UpstreamDown, "refused permanently").await;
         let ended = self.intake.ended().await;
         self.venue.record.assert(faults);
         ended.expect_err("it is for good").to_string()

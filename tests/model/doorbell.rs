@@ -1,4 +1,4 @@
-//! A reader never sleeps while there is news, whoever brings it.
+//! A reader never sleeps while there is news, whichever thread brings it.
 
 use std::sync::Arc;
 

@@ -134,7 +134,7 @@ async fn a_wait_in_any_form_delays_all_connections_to_that_host() {
         harness.venue.turn_away("ban", &answer).await;
         harness.until_logged("HTTP status 429").await;
         first.cut("cut");
-        harness.until_stale(StaleReason::UpstreamDown, "cut by the upstream").await;
+        harness.until_stale(StaleReason::UpstreamDown, "cut by the feed").await;
         // The longest wait without a ban is a tenth of a second.
         assert!(!harness.venue.is_called(Duration::from_secs(1)).await, "{after}");
         harness.accept().await;

@@ -62,7 +62,7 @@ async fn a_gap_may_ask_for_a_new_connection() {
     caller.hear().await;
     caller.say(price("a", 0)).await;
     caller.misbehave("gap", price("a", 2)).await;
-    harness.until_stale(StaleReason::UpstreamDown, "something is missing in `a`").await;
+    harness.until_stale(StaleReason::UpstreamDown, "messages are missing in `a`").await;
     caller.ended().await;
     let mut caller = harness.accept().await;
     caller.hear().await;

@@ -1,4 +1,4 @@
-//! Honest clients: they subscribe to a list of topics, read what comes, and miss nothing.
+//! Honest clients: they subscribe to a list of topics, read what arrives, and miss nothing.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ const CLIENTS_PER_ADDRESS: usize = 50;
 /// What `DialTarget::dial` counts from one address of loopback to the next.
 const INDEXES_PER_ADDRESS: usize = 20_000;
 const GLANCE: Duration = Duration::from_millis(20);
-/// Nothing more comes when nothing has come for so long: longer than the longest stall that was seen.
+/// Silence after which nothing more is expected: longer than the longest stall that was seen.
 const PATIENCE: Duration = Duration::from_secs(10);
 const DEADLINE: Duration = Duration::from_secs(40);
 
@@ -62,7 +62,7 @@ impl Honest {
         self.pool.restart();
     }
 
-    /// What they have got of what was said, once it has come.
+    /// What they have received of what was sent, once it has arrived.
     pub fn settle(&self, said: &Said) -> PoolTotals {
         let expected: Vec<u64> = (0..self.clients).map(|client| said.by_list[client % LISTS]).collect();
         self.wait(|look| look.lost == 0, expected)

@@ -1,13 +1,13 @@
-//! Several connections that carry the same become one stream: each message once, the first arrival of it.
+//! One stream from several connections that carry the same: each message once, its first arrival.
 //!
-//! | what a topic's rule says | how it is known that a message came before |
+//! | a topic's rule | how a copy is recognised |
 //! |---|---|
-//! | numbers that follow each other | by its number; one that is ahead waits a little for those in between |
-//! | a snapshot and changes, without numbers | one connection at a time is the topic's owner, until it goes or another one of its leg brings a snapshot |
+//! | numbers that follow each other | by its number; a message that is ahead waits a little for those in between |
+//! | a snapshot and deltas, without numbers | one connection at a time owns the topic, until it is lost or another one of its leg brings a snapshot |
 //! | anything else | by its content, seen within the window; a message repeated by the same connection is another message |
 //!
-//! What comes late, by a number that only grows, is published but does not become the current value again. Numbers that
-//! a venue starts over differ from late copies in this: a connection does not go back behind what it has brought.
+//! A late message, by a number that only grows, is published but does not become the current value again. A venue that
+//! restarts its numbers differs from late copies: a connection never goes back behind what it has brought.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -24,22 +24,22 @@ use crate::intake::arbitrate::pending::PendingUpdate;
 use crate::intake::arbitrate::topic_track::{Relation, TopicTrack, relation};
 use crate::intake::update::{ConnectionId, Release, Update, UpdateSource};
 
-/// How long a content is remembered: much longer than two connections to one venue are apart.
+/// How long a content is remembered: much longer than two connections to one venue are ever apart.
 const WINDOW_NS: u64 = 10_000_000_000;
-/// Contents remembered at most: 10 s of 26,000 messages a second.
+/// Contents remembered at most: 10 s of 26,000 messages per second.
 const CONTENTS_MAX: usize = 1 << 18;
-/// How long a message waits for those before it.
+/// Longest wait of a message for those before it.
 const WAIT_NS: u64 = 250_000_000;
-/// Messages of one topic that wait at most; with more the missing ones are given up.
+/// Messages of one topic that wait at most; with more, the missing ones are given up.
 const PENDING_MAX: usize = 1024;
-/// Bytes of all messages that wait at most; with more those that the newest one waits for are given up.
+/// Bytes of all waiting messages; with more, those that the newest one waits for are given up.
 const PENDING_BYTES_MAX: usize = 64 << 20;
-/// Topics remembered at most; in further ones a message is known by its content.
+/// Topics remembered at most; in further ones a copy is recognised by its content.
 const TOPICS_MAX: usize = 1_000_000;
-/// Part of a new lag in the mean that is shown.
+/// Weight of a new lag in the reported mean.
 const LAG_WEIGHT: f64 = 0.05;
 
-/// Makes one stream of what several connections carry.
+/// Makes one stream of several connections.
 pub struct Arbiter {
     hasher: RandomState,
     contents: HashMap<u64, SeenCopies>,
@@ -91,7 +91,7 @@ impl Arbiter {
         }
     }
 
-    /// Takes one update and publishes those that are to be published now, in their order.
+    /// Takes one update and publishes those that are due, in their order.
     pub fn take(&mut self, source: UpdateSource, update: &Update<'_>, publish: &mut Publish<'_>) {
         let strict =
             update.treatment.sequence.map(|rule| rule.follow).filter(|follow| *follow != Continuity::Monotonic);
@@ -105,15 +105,15 @@ impl Arbiter {
         }
     }
 
-    /// The topic is to be known, if there is room; `newest` gives the number of what was published before there were
-    /// several connections.
+    /// Begins to track the topic, if there is room; `newest` is the last number published while there was one
+    /// connection.
     pub fn track(&mut self, (topic, now): (&str, Stamp), newest: impl FnOnce() -> Option<Number>) {
         if self.topics.len() < TOPICS_MAX && !self.topics.contains_key(topic) {
             self.topics.insert(topic.into(), TopicTrack::after(newest(), now.mono_ns));
         }
     }
 
-    /// The topic is forgotten.
+    /// Forgets the topic.
     pub fn forget_topic(&mut self, topic: &str) {
         if !self.waiting.contains(topic) {
             self.topics.remove(topic);
@@ -131,7 +131,7 @@ impl Arbiter {
         let number = numbers.last.unwrap_or_default();
         let mut release = Release::InOrder;
         if track.starts_over(source, update, number) {
-            release = Release::Anew;
+            release = Release::Restart;
             track.brought.clear();
             track.last = None;
             for pending in std::mem::take(&mut track.pending).into_values() {
@@ -141,7 +141,7 @@ impl Arbiter {
         track.brings(source, number);
         let relation = match track.last {
             None => Relation::Next,
-            // One that was asked for brings the newest number once more.
+            // A requested snapshot brings the newest number once more.
             Some(last) if update.snapshot => {
                 let is_new = number > last || (number == last && track.snapshot != Some(number));
                 if is_new { Relation::Next } else { Relation::Old }
@@ -181,7 +181,7 @@ impl Arbiter {
         pending > PENDING_MAX || (pending > 0 && self.pending_bytes > PENDING_BYTES_MAX)
     }
 
-    /// Publishes what waits and follows now.
+    /// Publishes waiting updates that follow now.
     fn publish_pending(&mut self, topic: &str, follow: Continuity, publish: &mut Publish<'_>) {
         let Some(track) = self.topics.get_mut(topic) else { return };
         while let Some((number, pending)) = track.pending.first_key_value() {
@@ -203,7 +203,7 @@ impl Arbiter {
         self.waiting.remove(topic);
     }
 
-    /// Waits no longer for what is missing before the first of those that wait; what follows it is published as well.
+    /// Gives up what is missing before the first waiting update; this one and those that follow it are published.
     fn give_up(&mut self, topic: &str, publish: &mut Publish<'_>) {
         let first = self.topics.get_mut(topic).and_then(|track| track.pending.first_entry());
         let Some((number, pending)) = first.map(|entry| entry.remove_entry()) else {
@@ -263,7 +263,7 @@ impl Arbiter {
         if let Some((number, track)) = number.zip(self.topics.get_mut(update.topic)) {
             let starts_over = track.starts_over(source, update, number);
             if starts_over {
-                release = Release::Anew;
+                release = Release::Restart;
                 track.brought.clear();
             }
             track.brings(source, number);
@@ -277,7 +277,7 @@ impl Arbiter {
         self.win(source);
     }
 
-    /// Gives up waiting where it has lasted long enough.
+    /// Gives up waits that have lasted long enough.
     pub fn tick(&mut self, now: Stamp, publish: &mut Publish<'_>) {
         let late: Vec<Box<str>> = self.waiting.iter().filter(|topic| self.is_late(topic, now)).cloned().collect();
         for topic in late {
@@ -297,7 +297,7 @@ impl Arbiter {
         since.min().map(|since| since.saturating_add(WAIT_NS))
     }
 
-    /// The connection is gone. Gives the topics that it owned: others must bring snapshots of them.
+    /// The connection is gone. Returns the topics that it owned: others must bring snapshots of them.
     pub fn connection_lost(&mut self, connection: ConnectionId) -> Vec<String> {
         let mut orphans = Vec::new();
         for (topic, track) in &mut self.topics {
@@ -311,7 +311,8 @@ impl Arbiter {
         orphans
     }
 
-    /// The connection does not carry this topic any more. Whether it owned the topic: another must bring a snapshot.
+    /// The connection no longer carries this topic. Returns whether it owned the topic: then another must bring a
+    /// snapshot.
     pub fn topic_left(&mut self, topic: &str, connection: ConnectionId) -> bool {
         let Some(track) = self.topics.get_mut(topic) else { return false };
         track.brought.retain(|(other, _)| *other != connection);
@@ -322,7 +323,7 @@ impl Arbiter {
         was_owner
     }
 
-    /// There is only one connection now, and has been for a window: nothing needs to be known.
+    /// There has been only one connection for a whole window: forgets everything.
     pub fn clear(&mut self) {
         self.contents.clear();
         self.ages.clear();

@@ -1,4 +1,4 @@
-//! Several connections that carry the same become one stream: first copy wins, order restored.
+//! Arbitration: one stream from several connections that carry the same. First copy wins, order is restored.
 
 pub mod arbiter;
 pub(crate) mod pending;

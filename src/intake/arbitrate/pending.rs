@@ -1,4 +1,4 @@
-//! An update that waits for those before it, with the message that it is a part of.
+//! An update that waits for those before it, with its message.
 
 use std::ops::Range;
 
@@ -45,7 +45,7 @@ impl PendingUpdate {
         }
     }
 
-    /// Bytes that it holds in memory.
+    /// Bytes in memory.
     pub fn bytes(&self) -> usize {
         self.message.len()
     }

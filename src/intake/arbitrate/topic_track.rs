@@ -1,4 +1,4 @@
-//! What is known of one topic that several connections bring: its newest number, its owner, what waits.
+//! State of one topic of several connections: its newest number, its owner, its waiting updates.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,16 @@ use crate::intake::update::{ConnectionId, Update, UpdateSource};
 
 /// Two connections to one venue are rarely further apart than this.
 const LATE_NS: u64 = 2_000_000_000;
-/// If a topic has nothing but old numbers for this long, and the connection that has brought the newest one is gone, no
-/// connection will ever get there.
+/// If a topic has only old numbers for this long, and the connection with the newest one is gone, no connection will
+/// ever reach that number.
 const LEFT_NS: u64 = 10_000_000_000;
 
-/// What is known of one topic.
+/// State of one topic.
 #[derive(Default)]
 pub struct TopicTrack {
     /// Number of the newest message that was published.
     pub last: Option<Number>,
-    /// When that was.
+    /// Its time of arrival.
     last_ns: u64,
     /// Number of the newest snapshot that was published.
     pub snapshot: Option<Number>,
@@ -27,33 +27,33 @@ pub struct TopicTrack {
     /// The one connection whose updates are published.
     pub owner: Option<UpdateSource>,
     pub pending: BTreeMap<Number, PendingUpdate>,
-    /// Since when something is missing before the first of those that wait.
+    /// Since when updates are missing before the first waiting one.
     pub missing_since_ns: u64,
 }
 
-/// Where a message stands towards the last one of its topic.
+/// Position of a message relative to the last one of its topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {
     Next,
-    /// It repeats the number of the last one, as its rule allows it to do.
+    /// Repeats the number of the last one, as its rule allows.
     Again,
     Old,
     Ahead,
 }
 
 impl TopicTrack {
-    /// Of a topic whose newest message has this number.
+    /// State of a topic whose newest message has this number.
     pub fn after(newest: Option<Number>, now_ns: u64) -> TopicTrack {
         TopicTrack { last: newest, last_ns: now_ns, ..TopicTrack::default() }
     }
 
-    /// Whether a number that was passed already is the first of a new count, and not a late copy.
+    /// Whether an old number is the first of a new count rather than a late copy.
     pub fn starts_over(&self, source: UpdateSource, update: &Update<'_>, number: Number) -> bool {
         let Some(last) = self.last.filter(|last| number < *last) else { return false };
         let quiet_ns = update.received.mono_ns.saturating_sub(self.last_ns);
         let goes_back = match self.brought.iter().find(|(connection, _)| *connection == source.connection) {
             Some((_, brought)) => number < *brought,
-            // No connection that stands has brought anything of the old count.
+            // No open connection has brought a number of the old count.
             None => self.brought.is_empty(),
         };
         let none_was_there = self.brought.iter().all(|(_, brought)| *brought < last);
@@ -81,7 +81,7 @@ pub fn relation(follow: Continuity, last: Number, numbers: Numbers) -> Relation 
     let follows = match follow {
         Continuity::Inc => number == last + 1,
         Continuity::Range => numbers.first.is_none_or(|first| first <= last + 1),
-        // One that starts the numbers over names the old one.
+        // A restart of the numbers names the old one.
         Continuity::Prev if numbers.prev == Some(last) => {
             return if number == last { Relation::Again } else { Relation::Next };
         }

@@ -1,6 +1,6 @@
-//! An order book that comes in changes: levels of two sides, each the bytes that came, in the order of their prices.
+//! An order book built from deltas: levels of two sides, each as received, in the order of their prices.
 //!
-//! A level that comes replaces the level of its price; what the profile's `remove` says takes it away. A message is
+//! A new level replaces the level of its price; the profile's `remove` tells which level is removed. A message is
 //! applied as a whole before the sides are cut to their depth.
 
 use std::cmp::Ordering;
@@ -21,7 +21,7 @@ pub(super) enum Side {
     Ask,
 }
 
-/// Kept and filled again, so that reading levels costs no memory.
+/// Reused buffers, so that reading levels allocates nothing.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LevelScratch {
     matches: Matches,
@@ -50,19 +50,19 @@ struct Levels {
 #[derive(Clone, Debug)]
 struct Level {
     text: Box<str>,
-    /// Where the price's token lies in the text.
+    /// Range of the price's token in the text.
     price: (u32, u32),
 }
 
 impl BookState {
-    /// An empty book of so many levels per side; the snapshot's levels are loaded into it.
+    /// An empty book with this depth; the snapshot's levels are loaded into it.
     pub fn new(depth: Option<usize>) -> BookState {
         let levels = |side| Levels { side, levels: Vec::new(), best_first: true, bytes: 0 };
         BookState { bids: levels(Side::Bid), asks: levels(Side::Ask), depth: depth.unwrap_or(usize::MAX) }
     }
 
-    /// Takes the levels of a snapshot's list; `arrange` follows the last list. `side` is what the list is of, if its
-    /// levels do not say.
+    /// Takes the levels of a snapshot's list; `arrange` follows the last list. `side` is the list's, if its levels have
+    /// none.
     pub fn load(
         &mut self,
         form: &LevelForm,
@@ -77,14 +77,14 @@ impl BookState {
         })
     }
 
-    /// Orders what was loaded, and cuts it to its depth.
+    /// Orders the loaded levels, and cuts them to the depth.
     pub fn arrange(&mut self) -> Result<(), Unfit> {
         self.bids.arrange();
         self.asks.arrange();
         self.cut()
     }
 
-    /// Takes the levels of a change's list; `cut` follows the last list. After an error it holds only some of them.
+    /// Takes the levels of a delta's list; `cut` follows the last list. After an error it holds only some of them.
     pub fn change(
         &mut self,
         form: &LevelForm,
@@ -146,7 +146,7 @@ fn each_level(
     }
     let LevelScratch { matches, levels, parts } = scratch;
     let levels = list_parts(list, levels);
-    // What is cut at the end may not be much before.
+    // Bounds the excess that is cut at the end.
     if levels.len() > 2 * LEVELS_MAX {
         return Err(Unfit::TooLarge);
     }
@@ -184,7 +184,7 @@ fn each_level(
 }
 
 impl Level {
-    /// `price` is where its token lies in `text`; the part at `dropped` is left out.
+    /// `price` is the range of its token in `text`; the part at `dropped` is left out.
     fn new(
         text: &str,
         mut price: Range<usize>,
@@ -195,7 +195,7 @@ impl Level {
         if let Some(dropped) = dropped {
             let parts = list_parts(text, parts);
             let part = parts.get(dropped)?.range.clone();
-            // With the comma behind it, or the one before it if it is the last.
+            // With the comma after it, or the one before it if it is the last.
             let cut = match (parts.get(dropped + 1), dropped.checked_sub(1).and_then(|before| parts.get(before))) {
                 (Some(next), _) => part.start..next.range.start,
                 (None, Some(before)) => before.range.end..part.end,
@@ -205,7 +205,7 @@ impl Level {
                 price = price.start.checked_sub(cut.len())?..price.end.checked_sub(cut.len())?;
             }
             kept.replace_range(cut, "");
-            // In a text that is no JSON the price may have gone with the cut.
+            // In a text that is not JSON the cut may have removed the price.
             kept.get(price.clone()).and_then(Decimal::parse)?;
         }
         Some(Level { text: kept.into(), price: (price.start.try_into().ok()?, price.end.try_into().ok()?) })
@@ -223,7 +223,7 @@ impl Level {
 }
 
 impl Levels {
-    /// How near to the best, the best greatest.
+    /// Rank of a level, the best greatest.
     fn compare(side: Side, left: &Level, right: &Level) -> Ordering {
         let by_price = left.price().compare(right.price());
         if side == Side::Bid { by_price } else { by_price.reverse() }
@@ -242,7 +242,7 @@ impl Levels {
         }
     }
 
-    /// Orders levels that stand as they came; of levels with one price the last counts.
+    /// Orders levels from their order of arrival; of levels with one price the last counts.
     fn arrange(&mut self) {
         let side = self.side;
         if let [first, .., last] = &self.levels[..] {

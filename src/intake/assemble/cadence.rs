@@ -1,36 +1,36 @@
-//! How often something usually comes on a topic, and since when too little has come.
+//! Cadence of a topic: how often it usually has a message, and since when it is silent for too long.
 //!
-//! What counts is the longest silence that is usual, not the mean: trades come in bursts, so that most gaps between
-//! them are far shorter than the pauses that mean nothing. Therefore the estimate is a peak that falls slowly: a longer
-//! silence lifts it at once, each shorter one lowers it by a 256th of the difference. Gaps within a burst do not count.
+//! The measure is the longest usual silence, not the mean: trades come in bursts, so that most gaps between them are
+//! far shorter than harmless pauses. Therefore the estimate is a peak that falls slowly: a longer silence lifts it at
+//! once, each shorter one lowers it by a 256th of the difference. Gaps within a burst do not count.
 
 use std::time::Duration;
 
 use crate::profile::rules::treatment::StaleAfter;
 use crate::words::stamp::Stamp;
 
-/// 250 ms: what comes closer together is one burst.
+/// 250 ms: messages closer together are one burst.
 const BURST_MS: u64 = 250;
-/// 20 gaps: less is no cadence yet.
+/// 20 gaps: fewer are no cadence yet.
 const GAPS_MIN: u8 = 20;
 /// A silence of 4 times the usual longest one is unusual.
 const FACTOR: u64 = 4;
-/// 10 s: below that, a pause of the venue or of the network is reported of a topic that is well.
+/// 10 s: below that, a pause of the venue or network would be reported for a healthy topic.
 const FLOOR_MS: u64 = 10_000;
-/// 6 h: a topic that is often silent for a quarter of this or longer says nothing by its silence, and is not checked.
+/// 6 h: a topic that is often silent for a quarter of this or longer shows nothing by its silence, and is not checked.
 const CEILING_MS: u64 = 6 * 3_600_000;
 /// Each gap moves the estimate by this part of the difference. With a 64th a chat room with talks and pauses is called
 /// stale 30 times in 44 hours, with a 256th twice at most.
 const MEMORY: u64 = 256;
 
-/// What one topic's frames have taught so far.
+/// Evidence from one topic's messages.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cadence {
-    /// When the last frame came.
+    /// Arrival of the last message.
     last: Stamp,
-    /// When the first frame of the last burst came.
+    /// Arrival of the first message of the last burst.
     burst_ns: u64,
-    /// The longest silence that is usual, in milliseconds.
+    /// The longest usual silence, in milliseconds.
     usual_ms: u64,
     gaps: u8,
     any: bool,
@@ -38,8 +38,8 @@ pub(super) struct Cadence {
 }
 
 impl Cadence {
-    /// An update has arrived. Whether that ends a silence that was reported. What was before `since_ns` taught nothing
-    /// about this topic: there was no connection.
+    /// An update has arrived. Returns whether that ends a reported silence. Time before `since_ns` does not count:
+    /// there was no connection.
     pub fn arrived(&mut self, now: Stamp, since_ns: u64) -> bool {
         let was_stale = std::mem::take(&mut self.stale);
         let first = !std::mem::replace(&mut self.any, true);
@@ -48,7 +48,7 @@ impl Cadence {
             self.burst_ns = now.mono_ns;
         } else if gap_ms >= BURST_MS {
             let silence_ms = now.ms_since(self.last);
-            // What was reported as a silence is no cadence, or one long night would be.
+            // A reported silence is not part of the cadence, or one long night would be.
             self.learn(if was_stale { silence_ms.min(FACTOR * self.usual_ms.max(FLOOR_MS)) } else { silence_ms });
             self.burst_ns = now.mono_ns;
         }
@@ -64,8 +64,8 @@ impl Cadence {
         }
     }
 
-    /// Checks the silence up to now, which counts from `since_ns` at the earliest. Gives since when, on the wall clock,
-    /// and the words for it, if the topic is stale and was not reported before.
+    /// Checks the silence up to now, counted from `since_ns` at the earliest. Returns since when, on the wall clock,
+    /// and the sentence for it, if the topic is stale and was not reported before.
     pub fn check(&mut self, now: Stamp, since_ns: u64, stale_after: StaleAfter) -> Option<(u64, String)> {
         let limit_ms = self.limit_ms(stale_after)?;
         let silent_ms = now.mono_ns.saturating_sub(self.last.mono_ns.max(since_ns)) / 1_000_000;
@@ -76,10 +76,10 @@ impl Cadence {
         let nothing = words(now.ms_since(self.last));
         let message = match stale_after {
             StaleAfter::Fixed(_) => {
-                format!("nothing has come for {nothing}; expected something within {}", words(limit_ms))
+                format!("no message for {nothing}; expected one within {}", words(limit_ms))
             }
             _ => format!(
-                "nothing has come for {nothing}; usually this topic is silent for at most {}",
+                "no message for {nothing}; this topic is usually silent for at most {}",
                 words(self.usual_ms.max(BURST_MS))
             ),
         };
@@ -109,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    /// How often a topic was called stale in so many messages, with so many milliseconds between two of them.
+    /// How often a topic was reported stale in `messages` messages, with `gap_ms` between two of them.
     fn reported(messages: usize, mut gap_ms: impl FnMut(&mut StdRng) -> f64) -> u32 {
         let (mut rng, mut cadence) = (StdRng::seed_from_u64(11), Cadence::default());
         let (mut now_ms, mut reported) = (0, 0);
@@ -125,8 +125,7 @@ mod tests {
         reported
     }
 
-    /// Chat comes in talks with pauses between them, a simulated market at random: neither is to be reported for
-    /// nothing.
+    /// Chat comes in talks with pauses between them, a simulated market at random: neither may raise false reports.
     #[test]
     fn topics_that_are_irregular_by_nature_are_hardly_ever_called_stale() {
         let exponential = |rng: &mut StdRng, mean: f64| -mean * (1.0 - rng.random::<f64>()).ln();
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_that_falls_silent_is_told_within_seconds() {
+    fn a_topic_that_falls_silent_is_reported_within_seconds() {
         let mut cadence = Cadence::default();
         let at = |ms: u64| Stamp { wall_ms: ms, mono_ns: ms * 1_000_000 };
         for n in 0..240 {

@@ -1,4 +1,4 @@
-//! Numbers as they stand in a text, compared digit by digit: of any length, and nothing is rounded.
+//! Decimal numbers in a text, compared digit by digit: of any length, and without rounding.
 
 use std::cmp::Ordering;
 
@@ -8,7 +8,7 @@ pub struct Decimal<'a> {
     negative: bool,
     /// The value is 0.DIGITS × 10^point.
     point: i64,
-    /// From the first digit that is not 0 to the last, perhaps with a dot between them; empty for zero.
+    /// From the first digit that is not 0 to the last, possibly with a dot between them; empty for zero.
     digits: &'a str,
 }
 

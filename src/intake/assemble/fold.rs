@@ -1,9 +1,9 @@
-//! Folds the changes of a topic into its snapshot, so that a client that joins can be given one whole value.
+//! Folding of a topic's deltas into its snapshot, so that a client that joins receives one whole value.
 //!
 //! A whole value, an image, is the last snapshot's message with the folded parts in place of its own and with the
-//! newest of the tokens that the profile carries on. All are bytes that came; nothing is formatted anew.
+//! newest of the tokens that the profile carries. All bytes are the feed's; nothing is reformatted.
 //!
-//! What cannot be folded is never guessed at: the state is dropped, and the next snapshot begins a new one.
+//! A delta that does not fit is never guessed at: the state is dropped, and the next snapshot begins a new one.
 
 use crate::json::{Document, FoundElement, Matches, PointerSet};
 use crate::profile::rules::fold::{BookParts, FoldParts, FoldRule};
@@ -18,13 +18,13 @@ const IMAGE_BYTES_MAX: usize = 16 << 20;
 /// Why a message cannot be folded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unfit {
-    /// It is not what the profile says.
+    /// It does not match the profile.
     Malformed,
-    /// There is more of it than is kept.
+    /// It is larger than is kept.
     TooLarge,
 }
 
-/// Kept and filled again, so that folding costs little memory.
+/// Reused buffers, so that folding allocates little.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FoldScratch {
     matches: Matches,
@@ -76,7 +76,7 @@ impl Fold {
         Fold { template: SpliceTemplate::cut(document.text, splices), carried, state }.if_not_too_large()
     }
 
-    /// Folds a change in. After an error the state is of no use any more, which is why it is taken.
+    /// Folds a delta in. An error makes the state useless, which is why it is consumed.
     pub fn change(
         mut self,
         rule: &FoldRule,
@@ -93,7 +93,7 @@ impl Fold {
             (FoldParts::Book(parts), FoldState::Book(book)) => {
                 change_book(parts, (&rule.places, matches), document, levels, book)?;
             }
-            // Two rules that do not agree give to one topic.
+            // Two rules that disagree share a topic.
             _ => return Err(Unfit::Malformed),
         }
         for (carried, place) in self.carried.iter_mut().zip(&rule.carry) {
@@ -124,7 +124,7 @@ impl Fold {
         });
     }
 
-    /// Memory that it takes, at least as much as an image has bytes.
+    /// Memory in use, at least the bytes of an image.
     pub fn bytes(&self) -> usize {
         let state = match &self.state {
             FoldState::Object(object) => object.bytes(),
@@ -165,7 +165,7 @@ fn begin_book(
     Ok(book)
 }
 
-/// A side that is not there has not changed, but one of them must be.
+/// A missing side has not changed, but one side must be present.
 fn change_book(
     parts: &BookParts,
     (places, matches): (&PointerSet, &Matches),

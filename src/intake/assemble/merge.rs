@@ -1,7 +1,7 @@
-//! An object that comes in parts: a member that comes replaces the member of that name.
+//! An object that arrives in parts: a new member replaces the member of that name.
 //!
-//! That is RFC 7396 for one level: `null` removes the member, and a member that is an object itself is replaced as a
-//! whole. Members are kept as the bytes that came, in the order in which they came first.
+//! This is RFC 7396 for one level: `null` removes the member, and a member that is an object itself is replaced as a
+//! whole. Members are kept as received, in the order of their first arrival.
 
 use crate::json::{FoundElement, Type, decode_string, list_parts};
 
@@ -30,7 +30,7 @@ impl MergedObject {
         Ok(object)
     }
 
-    /// Takes the members of a change. After an error it holds only some of them.
+    /// Takes the members of a delta. After an error it holds only some of them.
     pub fn merge(&mut self, token: &str, parts: &mut Vec<FoundElement>) -> Result<(), Unfit> {
         self.take(token, parts, true)
     }

@@ -1,5 +1,4 @@
-//! What becomes of updates once their topics are known: whether something is missing between them, what
-//! later clients will need of them, and what is published.
+//! The assembler: gaps between a topic's updates, what clients that join will need of them, and what is published.
 //!
 //! No sockets and no clock.
 
@@ -38,29 +37,29 @@ use crate::intake::assemble::payload::payload;
 use crate::intake::assemble::topic::{Disposition, FoldBudget, TopicState};
 use crate::intake::update::{Generation, Release, Update, UpdateSink};
 
-/// What a profile may ask for can be kept.
+/// The longest tail of a profile can be kept.
 const _: () = assert!(TAIL_MAX == KEEP_MAX as usize);
 
-/// 512 MiB for the folded values of all topics; further ones are not folded, and later clients get their changes one by
-/// one.
+/// 512 MiB for the folded values of all topics; further ones are not folded, and clients that join receive their deltas
+/// one by one.
 const FOLDED_BYTES_MAX: usize = 512 << 20;
-/// Calls of `tick` in which every topic is looked at once.
+/// Calls of `tick` in which every topic is checked once.
 const TICKS_PER_TOUR: usize = 10;
 
 /// All topics' updates, on their way to the publisher. Lives as long as the upstream, across its connections.
 ///
-/// Topics that need a memory have one: those with a sequence, with changes, and all of them where cadences are checked.
-/// At `topics_max` further topics have none: their numbers are not checked, their changes are not folded, they are
-/// never stale. With the publisher's own limit that is no loss, because it refuses those topics.
+/// Topics have a state where they need one: those with a sequence, those with deltas, and all of them where cadences
+/// are checked. Beyond `topics_max` topics have none: their numbers are not checked, their deltas are not folded, they
+/// are never stale. With the publisher's own limit that is no loss, because it drops those topics.
 pub struct Assembler {
     stale_after: StaleAfter,
     topics_max: usize,
     by_name: HashMap<Arc<str>, usize>,
     topics: Vec<TopicState>,
     paused: bool,
-    /// Since when, on the monotonic clock, silences count; none until the next moment that is seen.
+    /// Since when, on the monotonic clock, silences count; none until the next call.
     awake_ns: Option<u64>,
-    /// The topic to be looked at next by `tick`.
+    /// The next topic for `tick` to check.
     next: usize,
     folded_bytes: usize,
     scratch: FoldScratch,
@@ -88,13 +87,13 @@ impl Assembler {
         }
     }
 
-    /// Publishes an update, after what is to be reported before it.
+    /// Publishes an update, after the reports that belong before it.
     pub fn take(&mut self, update: &Update<'_>, release: Release, out: &mut dyn UpdateSink) {
         let generation = match release {
             Release::Of(generation) => Some(generation),
             Release::InOrder => None,
-            Release::Anew => {
-                self.begin_anew(update.topic);
+            Release::Restart => {
+                self.restart(update.topic);
                 None
             }
             Release::Late => return publish(update, Retention::Transient, out),
@@ -126,7 +125,7 @@ impl Assembler {
         publish(update, retention, out);
     }
 
-    /// The index of the update's topic in `topics`, if it needs a memory and may have one.
+    /// The index of the update's topic in `topics`, if it needs a state and may have one.
     fn index_of(&mut self, update: &Update<'_>, generation: Option<Generation>) -> Option<usize> {
         let Treatment { mode, sequence, .. } = update.treatment;
         if sequence.is_none() && !matches!(mode, Mode::Changes(_)) && self.stale_after == StaleAfter::Never {
@@ -144,10 +143,10 @@ impl Assembler {
         Some(self.topics.len() - 1)
     }
 
-    /// The numbers of this topic begin anew with its next update, as other connections have shown.
-    fn begin_anew(&mut self, topic: &str) {
+    /// The numbers of this topic restart with its next update, as other connections have shown.
+    fn restart(&mut self, topic: &str) {
         if let Some(index) = self.by_name.get(topic) {
-            self.topics[*index].begin_anew();
+            self.topics[*index].restart();
         }
     }
 
@@ -156,27 +155,27 @@ impl Assembler {
         self.by_name.get(topic).and_then(|index| self.topics[*index].newest())
     }
 
-    /// Topics that came over the connection `old` continue over `new`, and nothing is missing in between; except in
-    /// these, which are sorted by name.
+    /// Topics of the connection `old` continue over `new`, and nothing is missing in between; except in these, which
+    /// are sorted by name.
     pub fn hand_over(&mut self, (old, new): (Generation, Generation), except: &[String]) {
         let continues =
             |topic: &&mut TopicState| except.binary_search_by(|name| name.as_str().cmp(&topic.name)).is_err();
         self.topics.iter_mut().filter(continues).for_each(|topic| topic.hand_over(old, new));
     }
 
-    /// From now on silences are checked by this.
+    /// From now on this rule decides when topics are stale.
     pub fn check_by(&mut self, stale_after: StaleAfter) {
         self.stale_after = stale_after;
     }
 
-    /// Nothing is expected of this topic until something comes.
+    /// Nothing is expected of this topic until its next message.
     pub fn lapses(&mut self, topic: &str) {
         if let Some(index) = self.by_name.get(topic) {
             self.topics[*index].cadence = Cadence::default();
         }
     }
 
-    /// The topic is forgotten; if it comes back, it is new.
+    /// Forgets the topic; if it comes back, it is new.
     pub fn forget(&mut self, name: &str) {
         let Some(index) = self.by_name.remove(name) else { return };
         self.folded_bytes -= self.topics.swap_remove(index).folded_bytes();
@@ -193,14 +192,13 @@ impl Assembler {
         self.stale_after != StaleAfter::Never && !self.paused && !self.topics.is_empty()
     }
 
-    /// While there is no connection no silence counts. A silence that was reported stays so until something comes.
+    /// Without a connection silence does not count. A reported silence lasts until the next message.
     pub fn paused(&mut self, paused: bool) {
         self.paused = paused;
         self.awake_ns = None;
     }
 
-    /// Reports which topics have become stale. To be called ten times a second: each call looks at a tenth of the
-    /// topics.
+    /// Reports topics that have become stale. Called ten times a second: each call checks a tenth of the topics.
     pub fn tick(&mut self, now: Stamp, out: &mut dyn UpdateSink) {
         if self.paused || self.stale_after == StaleAfter::Never {
             return;
@@ -221,7 +219,7 @@ fn publish(update: &Update<'_>, retention: Retention, out: &mut dyn UpdateSink) 
     out.publish(update.topic, payload(update, bytes), retention, update.received);
 }
 
-/// What an update is for later clients, as far as that needs no other update.
+/// Retention of an update, as far as it depends on no other update.
 fn retention(mode: &Mode, snapshot: bool) -> Retention {
     match mode {
         Mode::Replace => Retention::NEWEST,

@@ -1,4 +1,4 @@
-//! What is odd about messages never silences a topic: it is reported, and the topic goes on.
+//! Oddities never silence a topic: they are reported, and the topic continues.
 
 use crate::intake::assemble::Assembler;
 use crate::intake::assemble::tests::{AssemblerLines, at, treatment, update};
@@ -13,7 +13,7 @@ fn numbered(mode: &str, follow: Continuity, remedy: GapRemedy) -> Treatment {
     Treatment { sequence: Some(SequenceRule { follow, remedy }), ..treatment(mode) }
 }
 
-/// What a assembler makes of these messages of one connection, 50 ms apart.
+/// An assembler's output for these messages of one connection, 50 ms apart.
 fn assembled(treatment: &Treatment, texts: &[String], apart_ms: u64) -> Vec<String> {
     let (mut assembler, mut lines) = (Assembler::default(), AssemblerLines::default());
     for (text, ms) in texts.iter().zip((0..).step_by(apart_ms as usize)) {
@@ -31,25 +31,25 @@ fn count(lines: &[String], part: &str) -> usize {
     lines.iter().filter(|line| line.contains(part)).count()
 }
 
-/// The field's case: a book ticker with one number a billion times too large, or a price a year ahead, 20 in a second.
+/// Real cases: a book ticker with one number a billion times too large, or a price a year ahead, 20 per second.
 #[test]
 fn a_number_out_of_line_does_not_freeze_a_topic() {
     let texts = || numbers((1001..1006).chain([1_000_000_000_000]).chain(1006..1066));
     let lines = assembled(&numbered("", Continuity::Monotonic, GapRemedy::DropOld), &texts(), 50);
-    assert_eq!((count(&lines, " value of 1"), count(&lines, "odd: Old"), count(&lines, "odd: Anew")), (59, 7, 1));
+    assert_eq!((count(&lines, " value of 1"), count(&lines, "odd: Old"), count(&lines, "odd: Restart")), (59, 7, 1));
     assert!(lines.last().is_some_and(|line| line.contains("1065")), "the newest is the current value");
     let slow = assembled(&numbered("", Continuity::Monotonic, GapRemedy::DropOld), &texts(), 1500);
     assert_eq!(count(&slow, "odd: Old"), 1, "a slow topic waits for one more message at most");
 }
 
 #[test]
-fn a_count_that_begins_anew_on_a_living_connection_is_followed() {
+fn a_count_that_restarts_on_an_open_connection_is_followed() {
     let texts = numbers((5000..5010).chain(1..100));
     let lines = assembled(&numbered("", Continuity::Monotonic, GapRemedy::DropOld), &texts, 50);
     assert_eq!(count(&lines, " value of 1"), 102);
     for remedy in [GapRemedy::Mark, GapRemedy::Resubscribe] {
         let lines = assembled(&numbered("mode = \"none\"", Continuity::Inc, remedy), &texts, 50);
-        assert_eq!(count(&lines, " moment"), 109, "what is old is published as well");
+        assert_eq!(count(&lines, " transient"), 109, "what is old is published as well");
         assert_eq!(count(&lines, "gap sequence"), 1, "{lines:?}");
         let again = numbers((5000..5010).chain(1..50).chain(60..70));
         let lines = assembled(&numbered("mode = \"none\"", Continuity::Inc, remedy), &again, 50);
@@ -59,7 +59,7 @@ fn a_count_that_begins_anew_on_a_living_connection_is_followed() {
 }
 
 #[test]
-fn a_book_whose_snapshot_never_comes_is_told_and_asked_for() {
+fn a_book_without_a_snapshot_is_reported_and_requested() {
     let changes: Vec<String> = (0..300).map(|n| format!("{{\"b\":[[\"{n}\",\"1\"]]}}")).collect();
     let lines = assembled(&treatment(BOOK), &changes, 100);
     assert_eq!(lines.iter().filter(|line| line.ends_with(" change")).count(), 300);
@@ -76,7 +76,7 @@ fn a_book_whose_snapshot_never_comes_is_told_and_asked_for() {
 }
 
 #[test]
-fn a_snapshot_that_is_not_as_the_profile_says_is_told() {
+fn a_snapshot_that_does_not_match_the_profile_is_reported() {
     let texts = ["{\"snapshot\":1,\"bids\":[]}", "{\"b\":[[\"1\",\"1\"]]}"].map(String::from);
     let lines = assembled(&treatment(BOOK), &texts, 100);
     assert_eq!(count(&lines, "odd: Malformed"), 1, "{lines:?}");

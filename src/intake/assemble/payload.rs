@@ -1,4 +1,4 @@
-//! The payload that is published of an update.
+//! The published payload of an update.
 
 use bytes::Bytes;
 
@@ -6,8 +6,8 @@ use crate::protocol::encoding::{Payload, PayloadKind};
 
 use crate::intake::update::Update;
 
-/// What is published if these are the bytes of it: these, or `{"topic":…,"data":…}` around them. Bytes that are no text
-/// cannot be wrapped.
+/// The payload for these bytes: themselves, or `{"topic":…,"data":…}` around them. Bytes that are not text cannot be
+/// wrapped.
 pub(super) fn payload(update: &Update<'_>, bytes: Bytes) -> Payload {
     let Update { topic, kind, .. } = update;
     if !update.treatment.wrap || *kind == PayloadKind::Binary {

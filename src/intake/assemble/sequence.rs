@@ -1,30 +1,29 @@
-//! Numbers in messages, and what they say about messages that are missing.
+//! Sequence numbers of messages, and the gaps that they show.
 //!
-//! "Older than the newest" is never judged for ever against one number: a venue may start its numbers over, and a
-//! single wrong number would make everything after it old. After `OLD_MAX` old ones in a row, or `OLD_NS` of nothing
-//! but old ones, counting begins anew.
+//! The newest number is not trusted for ever: a venue may restart its numbers, and a single wrong number would make
+//! everything after it old. After `OLD_MAX` old ones in a row, or `OLD_NS` with only old ones, counting restarts.
 
 use crate::profile::rules::numbers::{Continuity, Number, Numbers};
 
-/// 8 in a row: a feed that repeats a few late messages does not begin anew.
+/// 8 in a row: a few repeated late messages are not a restart.
 const OLD_MAX: u8 = 8;
 /// 1 s: on a slow topic eight in a row would take too long.
 const OLD_NS: u64 = 1_000_000_000;
 
-/// What the numbers of a message say about those before it.
+/// The verdict of a message's numbers about those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapVerdict {
-    /// There was no number before.
+    /// The first number.
     First,
-    /// It follows, or its numbers are too few to say anything.
+    /// It follows, or its numbers are too few for a verdict.
     Next,
     /// It has the number of the one before.
     Duplicate,
     /// It is older than the one before.
     Old,
-    /// It is old as well, but so were those before it: the numbers begin anew with it.
-    Anew,
-    /// Something is missing before it: so many messages, where the rule counts messages.
+    /// It is old as well, but so were those before it: the numbers restart with it.
+    Restart,
+    /// Messages are missing before it: this many, where the rule counts messages.
     Gap { missed: Option<u64> },
 }
 
@@ -32,14 +31,15 @@ pub enum GapVerdict {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sequence {
     last: Option<Number>,
-    /// Old ones since the last that was not, and when the first of them came.
+    /// Old ones since the last that was not old, and the arrival of the first of them.
     old: u8,
     old_since_ns: u64,
 }
 
 impl Sequence {
-    /// Takes the numbers of one message. After a gap it counts on from them, so that one gap is seen once; what is old
-    /// does not turn it back, unless nothing else comes. `now_ns` is when the message came, on the monotonic clock.
+    /// Takes the numbers of one message. After a gap it continues from them, so that one gap is reported once; old
+    /// numbers do not turn it back, unless nothing else arrives. `now_ns` is the message's arrival on the monotonic
+    /// clock.
     pub fn step(&mut self, follow: Continuity, numbers: Numbers, now_ns: u64) -> GapVerdict {
         let Some(last) = numbers.last else { return GapVerdict::Next };
         let Some(before) = self.last else {
@@ -49,7 +49,7 @@ impl Sequence {
         match verdict(follow, before, (last, numbers)) {
             GapVerdict::Old if self.is_alone(now_ns) => {
                 self.reset(Some(numbers));
-                GapVerdict::Anew
+                GapVerdict::Restart
             }
             verdict @ (GapVerdict::Next | GapVerdict::Gap { .. }) => {
                 self.reset(Some(numbers));
@@ -59,7 +59,7 @@ impl Sequence {
         }
     }
 
-    /// Counts one more old message. Whether there were only such for long enough.
+    /// Counts an old message. Returns whether there were only old ones for long enough.
     fn is_alone(&mut self, now_ns: u64) -> bool {
         if self.old == 0 {
             self.old_since_ns = now_ns;
@@ -72,12 +72,12 @@ impl Sequence {
         self.last
     }
 
-    /// It is known that the next message begins anew, if its number is an old one.
-    pub fn begin_anew(&mut self) {
+    /// The next message restarts the count, if its number is old.
+    pub fn restart(&mut self) {
         self.old = OLD_MAX;
     }
 
-    /// Counts on from these numbers, whatever was before. Without a number the next one may be anything.
+    /// Continues from these numbers, whatever came before. Without a number the next one may be anything.
     pub fn reset(&mut self, numbers: Option<Numbers>) {
         *self = Sequence { last: numbers.and_then(|numbers| numbers.last), ..Sequence::default() };
     }
@@ -98,7 +98,7 @@ fn verdict(follow: Continuity, before: Number, (last, numbers): (Number, Numbers
     let next = before + 1;
     match (follow, numbers) {
         (Continuity::Monotonic, _) if last >= before => GapVerdict::Next,
-        // A message without a change repeats its number, and one that starts the numbers over names the old one.
+        // A message without a change repeats its number, and a restart of the numbers names the old one.
         (Continuity::Prev, Numbers { prev: Some(prev), .. }) if prev == before => GapVerdict::Next,
         _ if last == before => GapVerdict::Duplicate,
         _ if last < before => GapVerdict::Old,
@@ -187,7 +187,7 @@ mod tests {
         check(Continuity::Range, &top);
     }
 
-    /// The numbers that a sequence takes of these, which come so many milliseconds apart.
+    /// The numbers that a sequence accepts of these, which arrive `apart_ms` milliseconds apart.
     fn taken(apart_ms: u64, numbers: impl Iterator<Item = Number>) -> Vec<Number> {
         let mut sequence = Sequence::default();
         let fresh = numbers.enumerate().filter(|(place, number)| {
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn late_ones_among_others_never_begin_anew() {
+    fn late_numbers_among_others_never_restart_the_count() {
         let mixed = (100..200).flat_map(|n| [n, n - 50]);
         assert_eq!(taken(50, mixed).len(), 100);
         assert_eq!(taken(2000, [5, 4, 6, 5, 7, 6].into_iter()), [5, 6, 7]);

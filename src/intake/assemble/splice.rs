@@ -1,11 +1,11 @@
-//! The parts of a published text that are replaced. Everything else of the text stays byte for byte.
+//! Replaced parts of a published text. Everything else stays byte for byte.
 
 use std::ops::Range;
 
 use crate::json::{Document, FoundElement};
 use crate::profile::rules::fold::Siblings;
 
-/// What replaces a part of a [`SpliceTemplate`].
+/// The content of a hole of a [`SpliceTemplate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Splice {
     Nothing,
@@ -16,7 +16,7 @@ pub(super) enum Splice {
     Asks,
     /// Bids, then asks.
     Levels,
-    /// A token that is carried on, by its place in the profile's list.
+    /// A carried token, by its position in the profile's list.
     Carried(usize),
 }
 
@@ -27,19 +27,19 @@ pub(super) struct SpliceTemplate {
     end: Box<str>,
 }
 
-/// The holes of a text to be cut.
+/// The holes to cut into a text.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Splices(Vec<(Range<usize>, Splice)>);
 
 impl Splices {
-    /// A hole that meets one which is there already is left out.
+    /// A hole that overlaps an earlier one is left out.
     pub fn add(&mut self, range: Range<usize>, fill: Splice) {
         if self.0.iter().all(|(other, _)| range.end <= other.start || other.end <= range.start) {
             self.0.push((range, fill));
         }
     }
 
-    /// Cuts out what `each` finds beside the document's element, so that the text is about this element alone.
+    /// Cuts out the siblings of the document's element that `each` finds, so that the text is about this element alone.
     pub fn add_siblings(&mut self, each: &Siblings, document: &Document<'_>) {
         let mut elements = Vec::new();
         each.each.locate(document.text, &mut elements);
@@ -49,7 +49,7 @@ impl Splices {
             }
             return;
         }
-        // Elements with only a comma between them lie in one list, and their commas go with them.
+        // Elements with only a comma between them are in one list, and their commas are cut with them.
         let start = |element: &FoundElement| element.key.as_ref().map_or(element.range.start, |key| key.start);
         let adjoin = |left: &FoundElement, right: &FoundElement| {
             let between = document.text.get(left.range.end..start(right));
@@ -80,7 +80,7 @@ impl SpliceTemplate {
         SpliceTemplate { parts, end: text.get(at..).unwrap_or_default().into() }
     }
 
-    /// Appends the text; `put` appends what comes into a hole.
+    /// Appends the text; `put` appends the content of a hole.
     pub fn fill(&self, out: &mut Vec<u8>, mut put: impl FnMut(Splice, &mut Vec<u8>)) {
         for (before, fill) in &self.parts {
             out.extend_from_slice(before.as_bytes());
@@ -89,7 +89,7 @@ impl SpliceTemplate {
         out.extend_from_slice(self.end.as_bytes());
     }
 
-    /// Bytes without what comes into the holes.
+    /// Bytes without the contents of the holes.
     pub fn bytes(&self) -> usize {
         self.parts.iter().map(|(before, _)| before.len()).sum::<usize>() + self.end.len()
     }

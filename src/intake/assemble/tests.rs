@@ -1,4 +1,4 @@
-//! What the assembler makes of updates.
+//! The assembler's output for updates.
 
 use std::time::Duration;
 
@@ -11,31 +11,31 @@ use crate::profile::rules::numbers::{Continuity, SequenceRule};
 use crate::profile::rules::numbers::{GapRemedy, Numbers};
 use crate::protocol::encoding::{Payload, PayloadKind};
 
-/// All that leaves a assembler, as lines.
+/// Everything that leaves an assembler, as lines.
 #[derive(Default)]
 pub struct AssemblerLines(pub Vec<String>);
 
 impl UpdateSink for AssemblerLines {
-    fn publish(&mut self, topic: &str, payload: Payload, keeping: Retention, _: Stamp) {
+    fn publish(&mut self, topic: &str, payload: Payload, retention: Retention, _: Stamp) {
         let text = |payload: Payload| String::from_utf8_lossy(&payload.bytes).into_owned();
-        let keeping = match keeping {
+        let retention = match retention {
             Retention::Value { keep } => format!("value of {keep}"),
             Retention::Snapshot => "start".to_string(),
             Retention::Delta { whole: None } => "change".to_string(),
             Retention::Delta { whole: Some(whole) } => format!("change to {}", text(whole)),
-            Retention::Transient => "moment".to_string(),
+            Retention::Transient => "transient".to_string(),
         };
-        self.0.push(format!("{topic} {} {keeping}", text(payload)));
+        self.0.push(format!("{topic} {} {retention}", text(payload)));
     }
 
-    fn status(&mut self, topic: &str, note: TopicStatus, _: Stamp) {
-        let note = match note {
+    fn status(&mut self, topic: &str, status: TopicStatus, _: Stamp) {
+        let status = match status {
             TopicStatus::Gap { reason, missed } => format!("gap {} {missed:?}", reason.label()),
             TopicStatus::Stale { since_ms, message } => format!("stale since {since_ms}: {message}"),
             TopicStatus::Live => "live".to_string(),
             TopicStatus::Refused { message } => format!("refused: {message}"),
         };
-        self.0.push(format!("{topic} {note}"));
+        self.0.push(format!("{topic} {status}"));
     }
 
     fn remedy(&mut self, topic: &str, remedy: GapRemedy) {
@@ -55,7 +55,7 @@ pub fn treatment(mode: &str) -> Treatment {
     Treatment { mode: read_mode(mode).expect(mode), ..Treatment::default() }
 }
 
-/// A update that is a snapshot if `snapshot` stands in it, with a number if a `"n":` does.
+/// An update that is a snapshot if it contains `snapshot`, with a number if it contains `"n":`.
 pub fn update<'a>(treatment: &'a Treatment, topic: &'a str, text: &'a str) -> Update<'a> {
     let number: Option<Number> = text.split_once("\"n\":").and_then(|(_, rest)| {
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
@@ -73,7 +73,7 @@ pub fn update<'a>(treatment: &'a Treatment, topic: &'a str, text: &'a str) -> Up
     }
 }
 
-/// What a assembler makes of these messages of the topic `t`.
+/// An assembler's output for these messages of the topic `t`.
 fn assembled(treatment: &Treatment, messages: &[&str]) -> Vec<String> {
     let (mut assembler, mut lines) = (Assembler::default(), AssemblerLines::default());
     messages.iter().for_each(|text| assembler.take(&update(treatment, "t", text), Release::InOrder, &mut lines));
@@ -82,18 +82,18 @@ fn assembled(treatment: &Treatment, messages: &[&str]) -> Vec<String> {
 
 /// The whole value after these messages; the first is the snapshot.
 fn image(mode: &str, messages: &[&str]) -> Option<String> {
-    // With a limit of one change each change gives a whole value.
+    // With a limit of one delta each delta gives a whole value.
     let treatment = treatment(&format!("{mode}\ndelta_limit = {{ count = 1 }}"));
     let last = assembled(&treatment, messages).pop().expect("something");
     last.split_once(" change to ").map(|(_, image)| image.to_string())
 }
 
 #[test]
-fn values_are_published_as_they_came() {
-    for (mode, keeping) in
-        [("", "value of 1"), ("mode = \"tail\"\ntail = 7", "value of 7"), ("mode = \"none\"", "moment")]
+fn values_are_published_as_received() {
+    for (mode, retention) in
+        [("", "value of 1"), ("mode = \"tail\"\ntail = 7", "value of 7"), ("mode = \"none\"", "transient")]
     {
-        assert_eq!(assembled(&treatment(mode), &["{\"a\": 1.50}"]), [format!("t {{\"a\": 1.50}} {keeping}")]);
+        assert_eq!(assembled(&treatment(mode), &["{\"a\": 1.50}"]), [format!("t {{\"a\": 1.50}} {retention}")]);
     }
     let delta = treatment("mode = \"delta\"");
     let expected = ["t [0] change", "t [\"snapshot\"] start", "t [1] change"];
@@ -127,7 +127,7 @@ fn a_payload_is_wrapped_with_its_topic() {
 }
 
 #[test]
-fn a_gap_is_told_once_before_the_piece_and_its_remedy_asked_for() {
+fn a_gap_is_reported_once_before_the_update_and_its_remedy_requested() {
     let numbered = |mode: &str, remedy| Treatment {
         sequence: Some(SequenceRule { follow: Continuity::Inc, remedy }),
         ..treatment(mode)
@@ -140,7 +140,7 @@ fn a_gap_is_told_once_before_the_piece_and_its_remedy_asked_for() {
         (GapRemedy::Ignore, vec![]),
         (GapRemedy::DropOld, vec![]),
     ] {
-        let mut expected: Vec<String> = texts.iter().map(|text| format!("t {text} moment")).collect();
+        let mut expected: Vec<String> = texts.iter().map(|text| format!("t {text} transient")).collect();
         if remedy == GapRemedy::DropOld {
             expected.pop();
             expected.push("t odd: Old".to_string());
@@ -150,11 +150,11 @@ fn a_gap_is_told_once_before_the_piece_and_its_remedy_asked_for() {
     }
     let delta = numbered("mode = \"delta\"", GapRemedy::Mark);
     let lines = assembled(&delta, &["{\"n\":9,\"snapshot\":1}", "{\"n\":10}", "{\"n\":2,\"snapshot\":1}", "{\"n\":3}"]);
-    assert!(lines.iter().all(|line| !line.contains("gap")), "a snapshot begins anew: {lines:?}");
+    assert!(lines.iter().all(|line| !line.contains("gap")), "a snapshot restarts the count: {lines:?}");
 }
 
 #[test]
-fn a_new_connection_is_told_where_messages_hang_together() {
+fn a_new_connection_is_a_gap_where_messages_depend_on_each_other() {
     let numbered = |mode: &str, follow| Treatment {
         sequence: Some(SequenceRule { follow, remedy: GapRemedy::Mark }),
         ..treatment(mode)
@@ -188,7 +188,7 @@ const TICKER: &str = r#"
 "#;
 
 #[test]
-fn a_ticker_is_merged_as_its_venue_says() {
+fn a_ticker_is_merged_as_its_venue_documents() {
     let lines = assembled(
         &treatment(TICKER),
         &[
@@ -317,7 +317,7 @@ fn a_malformed_change_ends_the_fold_until_the_next_snapshot() {
 }
 
 #[test]
-fn more_changes_than_the_limit_are_asked_about_once() {
+fn more_deltas_than_the_limit_request_one_snapshot() {
     for (limit, reported) in [
         ("count = 2", "t Resubscribe"),
         ("count = 2, over = \"mark\"", "t gap overflow None"),
@@ -340,7 +340,7 @@ fn more_changes_than_the_limit_are_asked_about_once() {
         let again = assembled(&delta, &["[\"snapshot\"]", "[1]", "[2]", "[3]", "[\"snapshot\"]", "[1]", "[2]", "[3]"]);
         assert_eq!(again.iter().filter(|line| *line == reported).count(), 2, "{limit}: {again:?}");
     }
-    // Where changes are folded, a whole value comes first.
+    // Where deltas are folded, a whole value comes first.
     let book = treatment(&format!("{BOOK}\ndelta_limit = {{ count = 2 }}"));
     let long = format!(r#"{{"snapshot":1,"b":[["10","1"]],"a":[],"long":"{}"}}"#, "x".repeat(1000));
     let lines = assembled(&book, &[&long, r#"{"b":[]}"#, r#"{"b":[]}"#, r#"{"b":[]}"#, r#"{"b":[]}"#]);
@@ -351,7 +351,7 @@ fn more_changes_than_the_limit_are_asked_about_once() {
 }
 
 #[test]
-fn a_whole_value_is_rendered_when_the_changes_are_longer_than_it() {
+fn a_whole_value_is_rendered_when_the_deltas_are_longer() {
     let treatment = treatment(BOOK);
     let snapshot = r#"{"snapshot":1,"b":[["10","1"],["9","1"],["8","1"]],"a":[["11","1"],["12","1"]]}"#;
     let mut messages = vec![snapshot];
@@ -429,7 +429,7 @@ fn a_gap_ends_the_fold() {
 }
 
 #[test]
-fn a_silent_topic_is_told_once_and_again_when_it_comes_back() {
+fn a_silent_topic_is_reported_once_and_again_when_it_is_live() {
     let plain = Treatment::default();
     let run = |stale_after, frames: &[u64], paused: std::ops::Range<u64>, until: u64| {
         let (mut assembler, mut lines) = (Assembler::new(stale_after, 10), AssemblerLines::default());
@@ -449,8 +449,7 @@ fn a_silent_topic_is_told_once_and_again_when_it_comes_back() {
     let every = |step: usize, count: usize| -> Vec<u64> { (0..count as u64).map(|n| n * step as u64).collect() };
     let mut busy = every(1000, 30);
     busy.push(60_000);
-    let reported =
-        ["t stale since 1029000: nothing has come for 10s; usually this topic is silent for at most 1s", "t live"];
+    let reported = ["t stale since 1029000: no message for 10s; this topic is usually silent for at most 1s", "t live"];
     assert_eq!(run(StaleAfter::Auto, &busy, never.clone(), 61_000), reported);
     assert_eq!(run(StaleAfter::Never, &busy, never.clone(), 61_000), [""; 0]);
     assert_eq!(run(StaleAfter::Auto, &every(1000, 20), never.clone(), 61_000), [""; 0], "no cadence yet");
@@ -458,10 +457,7 @@ fn a_silent_topic_is_told_once_and_again_when_it_comes_back() {
     let hourly = every(3_600_000, 30);
     assert_eq!(run(StaleAfter::Auto, &hourly, never.clone(), 30 * 3_600_000), [""; 0]);
     let lines = run(StaleAfter::Auto, &hourly, never.clone(), 34 * 3_600_000);
-    assert_eq!(
-        lines,
-        ["t stale since 105400000: nothing has come for 4h; usually this topic is silent for at most 1h"]
-    );
+    assert_eq!(lines, ["t stale since 105400000: no message for 4h; this topic is usually silent for at most 1h"]);
     let daily = every(24 * 3_600_000, 30);
     assert_eq!(run(StaleAfter::Auto, &daily, never.clone(), 50 * 24 * 3_600_000), [""; 0], "too slow to be judged");
     // Twenty trades at once, then 40 s of nothing: the pause is the cadence, not the mean.
@@ -469,7 +465,7 @@ fn a_silent_topic_is_told_once_and_again_when_it_comes_back() {
     assert_eq!(run(StaleAfter::Auto, &bursts, never.clone(), 40 * 40_000), [""; 0]);
     let fixed = StaleAfter::Fixed(Duration::from_secs(5));
     let lines = run(fixed, &[0], never, 20_000);
-    assert_eq!(lines, ["t stale since 1000000: nothing has come for 5s; expected something within 5s"]);
+    assert_eq!(lines, ["t stale since 1000000: no message for 5s; expected one within 5s"]);
 }
 
 #[test]
@@ -524,7 +520,7 @@ fn what_is_folded_is_counted_and_forgotten() {
     assert!(assembler.folded_bytes < full - 50, "{}", assembler.folded_bytes);
     assembler.take(&update(&book, "t", r#"{"b":1}"#), Release::InOrder, &mut lines);
     assert_eq!(assembler.folded_bytes, 0);
-    // Without room the changes come one by one.
+    // Without room the deltas come one by one.
     assembler.folded_bytes = FOLDED_BYTES_MAX;
     let lines = [r#"{"snapshot":1,"b":[],"a":[]}"#, r#"{"b":[["1","1"]]}"#].map(|text| {
         let mut lines = AssemblerLines::default();

@@ -1,4 +1,4 @@
-//! What is remembered of one topic: its newest number, its cadence, and its folded value.
+//! State of one topic: its newest number, its cadence, and its folded value.
 
 use std::sync::Arc;
 
@@ -15,56 +15,56 @@ use crate::intake::assemble::payload::payload;
 use crate::intake::assemble::sequence::{GapVerdict, Sequence, proves};
 use crate::intake::update::{Generation, Oddity, Update, UpdateSink};
 
-/// Memory of one topic. What few topics need lies behind a pointer.
+/// State of one topic. Rare parts are behind a pointer.
 pub(super) struct TopicState {
     pub name: Arc<str>,
-    /// The generation of the connection that its last update came from, if that was one alone.
+    /// The generation of the connection of its last update, if there was only one.
     generation: Option<Generation>,
     sequence: Sequence,
     pub cadence: Cadence,
     log: Option<Box<ChangeLog>>,
-    /// While changes come and there was no snapshot yet.
+    /// While deltas arrive before any snapshot.
     orphans: Option<Box<OrphanDeltas>>,
 }
 
-/// 10 s: a snapshot that has not come by then is not on its way.
+/// 10 s: a snapshot that has not arrived by then is not on its way.
 const NO_SNAPSHOT_NS: u64 = 10_000_000_000;
 
-/// Changes that there is nothing to apply to.
+/// Deltas without a snapshot to apply to.
 #[derive(Default)]
 struct OrphanDeltas {
     changes: u64,
-    /// When it is to be reported, for the first time or again.
+    /// When the next report is due.
     report_ns: u64,
     /// It was reported to clients.
     reported: bool,
 }
 
-/// What came since the last snapshot.
+/// Deltas since the last snapshot.
 #[derive(Default)]
 struct ChangeLog {
-    /// Changes since the last snapshot or whole value.
+    /// Number of deltas since the last snapshot or whole value.
     count: u64,
     bytes: usize,
     /// Bytes of the last snapshot or whole value.
     whole_bytes: usize,
     fold: Option<Fold>,
-    /// A new snapshot was asked for.
+    /// A new snapshot was requested.
     asked: bool,
-    /// That there are more changes than are kept was seen.
+    /// An excess of deltas was noticed.
     over: bool,
 }
 
-/// What is to be done with an update, as its numbers say.
+/// The disposition of an update, by its numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Disposition {
     Publish,
-    /// It is older than what was published.
+    /// It is older than the published one.
     Late,
     Drop,
 }
 
-/// What a topic needs of the assembler to fold.
+/// Parts of the assembler that a topic needs to fold.
 pub(super) struct FoldBudget<'a> {
     pub scratch: &'a mut FoldScratch,
     /// Bytes of all folds, and how many there may be.
@@ -94,19 +94,19 @@ impl TopicState {
         self.sequence.newest()
     }
 
-    /// It is known that the next update begins the numbers anew.
-    pub fn begin_anew(&mut self) {
-        self.sequence.begin_anew();
+    /// The next update restarts the numbers.
+    pub fn restart(&mut self) {
+        self.sequence.restart();
     }
 
-    /// Generation `old` is continued by `new`, and nothing is missing in between.
+    /// Generation `new` continues `old`, and nothing is missing in between.
     pub fn hand_over(&mut self, old: Generation, new: Generation) {
         if self.generation == Some(old) {
             self.generation = Some(new);
         }
     }
 
-    /// Looks at the numbers of an update, and reports what is missing before it.
+    /// Checks the numbers of an update, and reports a gap before it.
     pub fn check(
         &mut self,
         update: &Update<'_>,
@@ -147,8 +147,8 @@ impl TopicState {
                 out.oddity(update.topic, Oddity::Old, update.received);
                 Disposition::Drop
             }
-            (Some(GapVerdict::Anew), _) => {
-                out.oddity(update.topic, Oddity::Anew, update.received);
+            (Some(GapVerdict::Restart), _) => {
+                out.oddity(update.topic, Oddity::Restart, update.received);
                 if remedy != GapRemedy::Ignore && is_chained(update) {
                     self.report_gap(GapReason::Sequence, None, update, budget, out);
                     if matches!(remedy, GapRemedy::Resubscribe | GapRemedy::Reconnect) {
@@ -162,7 +162,7 @@ impl TopicState {
         }
     }
 
-    /// A whole value that was folded over a gap would hide it, so the fold ends with it.
+    /// A whole value folded over a gap would hide it, so the fold ends here.
     fn report_gap(
         &mut self,
         reason: GapReason,
@@ -177,7 +177,7 @@ impl TopicState {
         out.status(update.topic, TopicStatus::Gap { reason, missed }, update.received);
     }
 
-    /// What later clients get of an update of a topic with snapshots and changes.
+    /// Retention of an update of a topic with snapshots and deltas.
     pub fn keep(
         &mut self,
         changes: &Changes,
@@ -195,14 +195,14 @@ impl TopicState {
             }
             return Retention::Snapshot;
         }
-        // Without a snapshot later clients get nothing, so that there is nothing to bound.
+        // Without a snapshot clients that join receive nothing, so there is nothing to bound.
         let Some(log) = &mut self.log else {
             self.orphans.get_or_insert_default().wait(changes, update, out);
             return Retention::Delta { whole: None };
         };
         log.count += 1;
         log.bytes += update.published().len();
-        // What is late was overtaken by what is folded already.
+        // A late delta was overtaken by those already folded.
         if disposition == Disposition::Publish
             && let Err(unfit) = log.fold_in(changes, update, budget)
         {
@@ -232,8 +232,8 @@ impl TopicState {
 }
 
 impl OrphanDeltas {
-    /// One more change has come. When that has gone on for too long it is reported: to clients once, to the operator
-    /// again and again.
+    /// Another delta has arrived without a snapshot. If this goes on for too long it is reported: to clients once, to
+    /// the operator repeatedly.
     fn wait(&mut self, changes: &Changes, update: &Update<'_>, out: &mut dyn UpdateSink) {
         let now_ns = update.received.mono_ns;
         self.changes += 1;
@@ -248,7 +248,7 @@ impl OrphanDeltas {
             out.status(update.topic, TopicStatus::Gap { reason: GapReason::NoSnapshot, missed: None }, update.received);
         }
         out.oddity(update.topic, Oddity::NoSnapshot { changes: self.changes }, update.received);
-        // Changes that are not folded may be all that there is.
+        // Deltas that are not folded may be all that is kept.
         if changes.fold.is_some() {
             out.remedy(update.topic, GapRemedy::Resubscribe);
         }
@@ -265,14 +265,14 @@ impl From<Unfit> for Oddity {
 }
 
 impl ChangeLog {
-    /// Asks for a new snapshot, once until it comes.
+    /// Requests a new snapshot, once until it arrives.
     fn request_snapshot(&mut self, update: &Update<'_>, out: &mut dyn UpdateSink) {
         if !std::mem::replace(&mut self.asked, true) {
             out.remedy(update.topic, GapRemedy::Resubscribe);
         }
     }
 
-    /// Begins to fold, if the snapshot is as the profile says and there is room. Another snapshot would be no better.
+    /// Begins to fold, if the snapshot matches the profile and there is room. Another snapshot would be no better.
     fn begin(&mut self, changes: &Changes, update: &Update<'_>, budget: &mut FoldBudget<'_>) -> Result<(), Unfit> {
         let Some(rule) = &changes.fold else { return Ok(()) };
         let document = document(update).ok_or(Unfit::Malformed)?;
@@ -294,8 +294,8 @@ impl ChangeLog {
         *budget.folded_bytes -= self.fold.take().map_or(0, |fold| fold.bytes());
     }
 
-    /// A whole value, where it is time for one: for an object each time; for a book when the changes have become longer
-    /// than it is, so that rendering costs no more than they did.
+    /// A whole value, if one is due: for an object each time; for a book when the deltas have become longer than the
+    /// book, so that rendering costs no more than they did.
     fn whole(&mut self, changes: &Changes, update: &Update<'_>) -> Option<Payload> {
         let (rule, fold) = (changes.fold.as_ref()?, self.fold.as_ref()?);
         let due = self.bytes > self.whole_bytes
@@ -313,7 +313,7 @@ impl ChangeLog {
 }
 
 impl FoldBudget<'_> {
-    /// Counts a fold; none: there is no room for it.
+    /// Counts a fold; none: no room.
     fn admit(&mut self, fold: Fold) -> Option<Fold> {
         let bytes = self.folded_bytes.saturating_add(fold.bytes());
         if bytes > self.folded_bytes_max {
@@ -324,8 +324,7 @@ impl FoldBudget<'_> {
     }
 }
 
-/// The text that is published of an update, and its element in it. None: it is no JSON, so that nothing can be found in
-/// it.
+/// The published text of an update, and its element in it. None: it is not JSON, so that nothing can be found in it.
 fn document<'a>(update: &Update<'a>) -> Option<Document<'a>> {
     let bytes = update.published();
     let element = if update.treatment.emit_element { 0..bytes.len() } else { update.element.clone() };

@@ -1,7 +1,7 @@
-//! What the keys of a connection stand for, and the messages whose key is not known yet.
+//! Bindings of a connection's keys, and the messages whose key is unknown yet.
 //!
-//! An acknowledgement binds a key (a channel id) to the values of the profile's variables. Data may come before the
-//! acknowledgement: they wait for it, but not for long and not many.
+//! An acknowledgement binds a key (a channel id) to the values of the profile's variables. Data may arrive before it: a
+//! few wait for it, not for long.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -9,14 +9,14 @@ use crate::intake::classify::Unnamed;
 use crate::intake::classify::waiting::Waiting;
 use crate::profile::rule::Variables;
 
-/// Keys on one connection. The most channels that a recorded venue allows on a connection are some hundred.
+/// Keys on one connection. Recorded venues allow at most a few hundred channels on one.
 pub const BINDINGS_MAX: usize = 4096;
 /// Bytes of a key, and of a value.
 pub const BOUND_BYTES_MAX: usize = 256;
 /// Messages that wait for their key at most; then the oldest waits no longer.
 pub const UNBOUND_MAX: usize = 64;
 const UNBOUND_BYTES_MAX: usize = 1 << 20;
-/// How long they wait.
+/// Longest wait.
 pub const UNBOUND_NS: u64 = 5_000_000_000;
 
 /// The bindings of one connection.
@@ -30,7 +30,7 @@ impl Bindings {
         self.keys.get(key).map(|values| &**values)
     }
 
-    /// Binds a key; what it was bound to before is forgotten.
+    /// Binds a key; an earlier binding is forgotten.
     pub fn set(&mut self, key: &str, values: Box<Variables>) -> Result<(), Unnamed> {
         let longest = values.iter().flatten().map(|value| value.len()).chain([key.len()]).max().unwrap_or(0);
         if longest > BOUND_BYTES_MAX {
@@ -51,7 +51,7 @@ impl Bindings {
         self.keys.clear();
     }
 
-    /// A key whose variables have these values, by the variables' numbers.
+    /// The key whose variables have these values, by the variables' numbers.
     pub fn key(&self, wanted: &[(usize, &str)]) -> Option<&str> {
         let fits = |values: &Variables| {
             wanted
@@ -92,18 +92,18 @@ impl UnboundQueue {
         if self.deadline_ns()? <= now_ns { self.take(0) } else { None }
     }
 
-    /// The oldest message whose key is bound by now.
+    /// The oldest message whose key is bound.
     pub fn bound(&mut self, bindings: &Bindings) -> Option<Unbound> {
         let place = self.messages.iter().position(|unbound| bindings.get(&unbound.key).is_some())?;
         self.take(place)
     }
 
-    /// The oldest message, whatever it waits for.
+    /// The oldest message, bound or not.
     pub fn pop(&mut self) -> Option<Unbound> {
         self.take(0)
     }
 
-    /// When the oldest message has waited long enough, on the monotonic clock in nanoseconds.
+    /// Deadline of the oldest message, on the monotonic clock in nanoseconds.
     pub fn deadline_ns(&self) -> Option<u64> {
         self.messages.front().map(|oldest| oldest.waiting.received.mono_ns.saturating_add(UNBOUND_NS))
     }

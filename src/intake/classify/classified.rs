@@ -1,4 +1,4 @@
-//! What became of a message, and why some have no topic.
+//! The result of classification, and why some messages have no topic.
 
 use std::sync::Arc;
 
@@ -8,38 +8,38 @@ use crate::profile::rule::MessageClass;
 use crate::profile::rules::numbers::GapRemedy;
 use crate::words::topic::TopicError;
 
-/// What became of a message.
+/// The result for a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Classified {
     pub class: MessageClass,
     /// Name of the rule that decided.
     pub rule: Option<Arc<str>>,
-    /// What to answer.
+    /// The answer to send.
     pub reply: Option<String>,
     /// Messages of this connection are missing before this one.
     pub gap: Option<ConnectionGap>,
-    /// Why the class is `Unmatched` or `Garbled`, which elements of a batch could not be named or numbered, or why an
+    /// Why the class is `Unmatched` or `Garbled`, why elements of a batch could not be named or numbered, or why an
     /// acknowledgement binds nothing.
     pub problem: Option<Unnamed>,
-    /// Of the classes `Stale`, `Live` and `Gap`: what exactly the upstream says.
+    /// Of the classes `Stale`, `Live` and `Gap`: the feed's report.
     pub status: Option<UpstreamStatus>,
 }
 
-/// What the upstream says about its own state.
+/// A report of the feed about its own state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamStatus {
-    /// None: about everything that comes over this connection.
+    /// None: about everything on this connection.
     pub topic: Option<String>,
-    /// What the rule's `since`, `missed` or `until` found.
+    /// Value of the rule's `since`, `missed` or `until`.
     pub number: Option<u64>,
     /// Where data have the number that `until` is compared with.
     pub data_number: Option<Pointer>,
 }
 
-/// Something is missing, and it is not known in which topics.
+/// Messages are missing in unknown topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionGap {
-    /// Messages, if it is known how many.
+    /// Number of messages, if known.
     pub missed: Option<u64>,
     /// `Mark` or `Reconnect`.
     pub remedy: GapRemedy,
@@ -49,16 +49,14 @@ pub struct ConnectionGap {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unnamed {
     #[error("expected a topic at `{pointer}`, found {found}")]
-    Wanting { pointer: String, found: &'static str },
-    #[error("expected a usable topic from the rule's template: {0}")]
+    NoTopic { pointer: String, found: &'static str },
+    #[error("expected a valid topic from the rule's template: {0}")]
     Unusable(#[from] TopicError),
-    #[error("expected a message that a rule knows, found another; add a rule, if need be with `as = \"ignore\"`")]
+    #[error("expected a message that a rule matches, found another; add a rule, if necessary with `as = \"ignore\"`")]
     NoRule,
     #[error("expected JSON, found other text")]
     NoJson,
-    #[error(
-        "expected JSON of at most {LEVELS_MAX} levels, found more: a program that reads it as a tree may refuse it"
-    )]
+    #[error("expected JSON of at most {LEVELS_MAX} levels, found more, which many parsers reject")]
     TooDeep,
     #[error("expected JSON in UTF-8, found other bytes")]
     NoText,
@@ -82,8 +80,8 @@ pub enum Unnamed {
     )]
     Unbound { key: Box<str> },
     #[error(
-        "expected a whole number below 2^64 where the rule's `seq` points to, found something else; the message is \
-         published as one without a number"
+        "expected a whole number below 2^64 where the rule's `seq` points, found something else; the message is \
+         published as unnumbered"
     )]
     NoNumber,
     #[error("expected a key to bind, found none")]

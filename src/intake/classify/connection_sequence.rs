@@ -1,4 +1,4 @@
-//! The numbers of a whole connection: whether a message is missing before this one.
+//! Sequence numbers of a whole connection: whether messages are missing before this one.
 
 use crate::intake::assemble::sequence::{GapVerdict, Sequence};
 use crate::intake::classify::classified::ConnectionGap;
@@ -6,12 +6,12 @@ use crate::profile::rule::{ConnectionSequenceRule, View};
 use crate::profile::rules::numbers::{Continuity, GapRemedy};
 use crate::words::stamp::Stamp;
 
-/// What was last counted on this connection.
+/// Sequence state of this connection.
 #[derive(Debug)]
 pub struct ConnectionSequence {
     rule: ConnectionSequenceRule,
     sequence: Sequence,
-    /// It was logged that a number could not be read.
+    /// An unreadable number was logged.
     logged: bool,
 }
 
@@ -25,20 +25,20 @@ impl ConnectionSequence {
         self.sequence.reset(None);
     }
 
-    /// Takes the next message. One without a number is not counted; after a gap counting goes on from the new number.
+    /// Takes the next message. One without a number is not counted; after a gap counting continues from the new number.
     pub(crate) fn step(&mut self, view: &View<'_>, received: Stamp) -> Option<ConnectionGap> {
         let (numbers, unread) = self.rule.numbers.read(view);
         if unread && !std::mem::replace(&mut self.logged, true) {
             tracing::warn!(
-                "upstream: expected a whole number below 2^64 where `seq` of the profile points to, found something \
-                 else; such messages count as without a number"
+                "upstream: expected a whole number below 2^64 where `seq` of the profile points, found something \
+                 else; such messages count as unnumbered"
             );
         }
         let (follow, remedy) = (self.rule.rule.follow, self.rule.rule.remedy);
         let missed = match self.sequence.step(follow, numbers, received.mono_ns) {
             GapVerdict::Gap { missed } => missed,
-            // Messages of one connection never overtake each other: the upstream counts anew.
-            GapVerdict::Old | GapVerdict::Anew if follow != Continuity::Monotonic => {
+            // Messages of one connection never overtake each other: the feed restarted its count.
+            GapVerdict::Old | GapVerdict::Restart if follow != Continuity::Monotonic => {
                 self.sequence.reset(Some(numbers));
                 None
             }

@@ -1,4 +1,4 @@
-//! Frames become messages, by the profile's `[decode]`: what a binary frame holds is unpacked, and lines are split.
+//! Frames to messages, by the profile's `[decode]`: binary frames are unpacked, and lines are split.
 
 use std::io::Read;
 
@@ -12,9 +12,9 @@ use crate::profile::decode::{Binary, Decode};
 
 /// Characters of a message that the log shows.
 const EXCERPT_CHARS: usize = 200;
-/// Longest message that a compressed frame may hold if the profile names none: the default of the settings.
+/// Longest message in a compressed frame if the profile sets no limit: the default of the settings.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
-/// A window of this many bytes is granted whatever the longest message is (RFC 8878, 3.1.1.1.2).
+/// A window of this many bytes is always granted (RFC 8878, 3.1.1.1.2).
 const ZSTD_WINDOW_BYTES: u64 = 8 << 20;
 
 /// A WebSocket message, which may hold several messages of the feed.
@@ -28,9 +28,9 @@ pub enum FeedFrame<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FeedMessage<'a> {
     Text(&'a str),
-    /// To be published as it is.
+    /// Published as it is.
     Binary(&'a [u8]),
-    /// Bytes in which there is no message, and why.
+    /// Bytes without a message, and why.
     Undecodable(&'a [u8], Unnamed),
 }
 
@@ -41,11 +41,11 @@ pub enum FeedMessages<'a> {
     Lines(std::str::Split<'a, char>),
 }
 
-/// How frames of one feed become messages.
+/// Decoder of one feed's frames.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameDecoder {
     decode: Decode,
-    /// Binary messages that are no JSON are published.
+    /// Binary messages that are not JSON are published.
     takes_binary: bool,
     message_bytes_max: usize,
 }
@@ -128,8 +128,8 @@ impl<'a> Iterator for FeedMessages<'a> {
     }
 }
 
-/// The bytes that the frame holds; `unpacked` is where they are put if they are compressed. More than `bytes_max` are
-/// refused as soon as they are seen.
+/// The frame's bytes, unpacked into `unpacked` if they are compressed. More than `bytes_max` are refused as soon as
+/// they appear.
 fn unpack<'a>(
     binary: Binary,
     frame: &'a [u8],

@@ -6,7 +6,7 @@ use crate::intake::update::Update;
 use crate::profile::Profile;
 use crate::words::stamp::Stamp;
 
-/// What a classifier finds: `class`, or `topic` for each update, with ` whole` where it is a snapshot.
+/// A classifier's findings: `class`, or `topic` for each update, with ` whole` for a snapshot.
 #[derive(Default)]
 struct DocumentedResult(Vec<String>);
 
@@ -23,7 +23,7 @@ impl Look for DocumentedResult {
     }
 }
 
-/// Sorts messages of one connection; gives what was found in all of them.
+/// Classifies messages of one connection; returns all findings.
 fn classified(profile: &str, messages: &[&str]) -> Vec<String> {
     let mut found = DocumentedResult::default();
     let mut classifier = Classifier::new(&Profile::built_in(profile).expect("built in"));
@@ -187,7 +187,7 @@ fn refusals_and_orders_to_go_are_known() {
 }
 
 #[test]
-fn a_fanline_behind_a_fanline_hears_what_the_other_says_of_itself() {
+fn a_fanline_behind_a_fanline_passes_on_its_state() {
     let found = classified(
         "fanline",
         &[
@@ -209,8 +209,7 @@ fn a_fanline_behind_a_fanline_hears_what_the_other_says_of_itself() {
             r#"{"op":"something_new"}"#,
         ],
     );
-    let unmatched =
-        "unmatched: expected a message that a rule knows, found another; add a rule, if need be with `as = \"ignore\"`";
+    let unmatched = "unmatched: expected a message that a rule matches, found another; add a rule, if necessary with `as = \"ignore\"`";
     let data = ["quote.A", "data", "book.A whole", "data", "book.A", "data", unmatched];
     let state = ["heartbeat", "stale", "stale", "live", "gap", "gap"];
     let rest = ["nack", "nack", "reconnect", "info"];

@@ -5,13 +5,13 @@ use crate::words::stamp::Stamp;
 use crate::intake::classify::{Classified, Classifier, FeedFrame, FeedMessage, FoundUpdates};
 use crate::intake::update::Update;
 
-/// Looks at what a classifier finds.
+/// Observer of a classifier's findings.
 pub trait Look {
     fn update(&mut self, update: &Update<'_>);
     fn classified(&mut self, classified: &Classified, message: &FeedMessage<'_>);
 }
 
-/// One frame, and what it releases.
+/// One frame, and the messages that it releases.
 pub fn take(classifier: &mut Classifier, frame: FeedFrame<'_>, received: Stamp, look: &mut impl Look) {
     let (mut unpacked, mut found) = (Vec::new(), FoundUpdates::default());
     for message in classifier.decoder().decode(frame, &mut unpacked) {
@@ -23,7 +23,7 @@ pub fn take(classifier: &mut Classifier, frame: FeedFrame<'_>, received: Stamp, 
     }
 }
 
-/// What need not wait any longer.
+/// Messages whose wait is over.
 pub fn take_waited(classifier: &mut Classifier, look: &mut impl Look) {
     let mut found = FoundUpdates::default();
     while let Some(waited) = classifier.next_waited(&mut found) {

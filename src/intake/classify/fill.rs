@@ -1,4 +1,4 @@
-//! Fills a rule's templates from a message: the topics of what it publishes, the reply to a ping.
+//! A rule's templates filled from a message: topics of updates, the reply to a ping.
 
 use std::ops::Range;
 
@@ -23,7 +23,7 @@ pub(crate) struct RuleMatch<'a> {
 }
 
 impl<'a> RuleMatch<'a> {
-    /// Finds what there is to publish.
+    /// Finds the updates to publish.
     pub fn collect(&self, found: &mut FoundUpdates) -> (MessageClass, Option<Unnamed>) {
         let Some(path) = self.rule.each else {
             return match self.collect_one(&self.view, 0..self.view.text.len(), found) {
@@ -45,12 +45,12 @@ impl<'a> RuleMatch<'a> {
                 Err(unnamed) => problem = Some(unnamed),
             }
         }
-        // An empty batch is data that happens to hold nothing.
+        // An empty batch is data without updates.
         let class = if named == 0 && problem.is_some() { MessageClass::Unmatched } else { MessageClass::Data };
         (class, problem)
     }
 
-    /// Finds one update; gives what is wrong with it all the same.
+    /// Finds one update; returns its problem, if it has one.
     fn collect_one(
         &self,
         view: &View<'a>,
@@ -64,7 +64,7 @@ impl<'a> RuleMatch<'a> {
         Ok((unread == Some(true)).then_some(Unnamed::NoNumber))
     }
 
-    /// Writes the topic that the view has.
+    /// Writes the topic of the view.
     pub fn write_name(&self, view: &View<'a>, name: &mut String) -> Result<(), Unnamed> {
         name.clear();
         self.topic.render(name, |field| self.name_part(view, *field))?;
@@ -93,11 +93,11 @@ impl<'a> RuleMatch<'a> {
             Field::Key => "#".to_string(),
             Field::Bound(_) => "the message's binding".to_string(),
         };
-        Err(Unnamed::Wanting { pointer: place, found })
+        Err(Unnamed::NoTopic { pointer: place, found })
     }
 }
 
-/// The reply to a ping: placeholders copy the raw token, so that no number is formatted anew. What is missing is null.
+/// The reply to a ping: placeholders copy the raw token, so that no number is reformatted. A missing value is null.
 pub(crate) fn answer(reply: &Template<Field>, view: &View<'_>) -> String {
     let mut out = String::new();
     let rendered: Result<(), ()> = reply.render(&mut out, |field| match view.look(*field) {

@@ -1,4 +1,4 @@
-//! The updates that were found in one message, in a buffer that is filled anew by each message.
+//! The updates of one message, in a buffer that each message reuses.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use crate::words::stamp::Stamp;
 use crate::intake::classify::Classifier;
 use crate::intake::update::Update;
 
-/// Updates, and bytes of their topics, for which memory is kept.
+/// Memory that is kept: updates, and bytes of their topics.
 const KEPT_UPDATES: usize = 4096;
 const KEPT_BYTES: usize = 64 << 10;
 
@@ -18,12 +18,12 @@ pub struct FoundUpdates {
     /// The topics, one after another.
     topics: String,
     updates: Vec<FoundUpdate>,
-    /// Written anew for each message: its key, and the topic of one update.
+    /// Overwritten by each message: its key, and the topic of one update.
     pub(super) key: String,
     pub(super) topic: String,
 }
 
-/// One update of a message: what is not the same for all of them.
+/// One update: the parts that differ from its siblings.
 #[derive(Clone, Debug)]
 struct FoundUpdate {
     /// Index of the classifier's treatment.
@@ -35,7 +35,7 @@ struct FoundUpdate {
     snapshot: bool,
 }
 
-/// What a message holds at one place.
+/// Contents of a message at one place.
 pub(crate) struct Finding {
     pub treatment: usize,
     pub element: Range<usize>,
@@ -52,7 +52,7 @@ impl FoundUpdates {
         self.updates.shrink_to(KEPT_UPDATES);
     }
 
-    /// Adds an update of the topic that was written.
+    /// Adds an update of the topic just written.
     pub(crate) fn add(&mut self, finding: Finding) {
         let start = self.topics.len();
         self.topics.push_str(&self.topic);
@@ -61,7 +61,7 @@ impl FoundUpdates {
         self.updates.push(FoundUpdate { treatment, topic, element, kind, numbers, snapshot });
     }
 
-    /// The updates in their order. `message` is the one that the classifier has just looked at.
+    /// The updates in their order. `message` is the one just classified.
     pub fn updates<'a>(
         &'a self,
         message: &'a [u8],

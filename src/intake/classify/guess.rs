@@ -1,4 +1,4 @@
-//! Guesses where a feed keeps the names of its things, from its first messages.
+//! A guess of how a feed names its topics, from its first messages.
 //!
 //! A candidate is a pointer (at most 3 segments) to strings that could be topics. In this order of preference:
 //!  1. one that names the whole stream in most messages (`/stream`, `/topic`, `/params/channel`);
@@ -6,8 +6,8 @@
 //!  3. a kind alone;
 //!  4. a string of any name in nearly all messages that has few values.
 //!
-//! Messages that only talk about the connection (acknowledgements, heartbeats, greetings) are left out. If nothing
-//! fits, everything is the topic `feed`. The guess is made once and said aloud, since it may be wrong.
+//! Messages about the connection (acknowledgements, heartbeats, greetings) are left out. If nothing fits, everything is
+//! the topic `feed`. The guess is made once and logged, because it may be wrong.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -16,14 +16,14 @@ use serde_json::Value;
 
 use crate::intake::classify::naming::make_topic;
 
-/// The topic of everything if there is nothing to name it by.
+/// The topic of everything if nothing names topics.
 pub const FALLBACK_TOPIC: &str = "feed";
 
 /// Names that hold a whole stream's name, best first.
 const STREAMS: [&str; 6] = ["stream", "topic", "subject", "room", "ch", "table"];
 /// Names that hold a kind of message, best first.
 const KINDS: [&str; 9] = ["channel", "channel_name", "type", "event_type", "event", "ev", "kind", "e", "T"];
-/// Names that hold an instrument or the like, best first.
+/// Names that hold an instrument, best first.
 const INSTRUMENTS: [&str; 20] = [
     "symbol",
     "product_id",
@@ -47,13 +47,13 @@ const INSTRUMENTS: [&str; 20] = [
     "name",
 ];
 
-/// 64 bytes: the longest name in 26 recorded feeds has 41; what is longer is text, not a name.
+/// 64 bytes: the longest name in 26 recorded feeds has 41; a longer string is text, not a name.
 const NAME_BYTES_MAX: usize = 64;
 const SEGMENTS_MAX: usize = 3;
 /// From the end of an array message: `[id, payload, "book-1000", "XBT/CHF"]`.
 const ARRAY_NAMES_MAX: usize = 3;
 
-/// Members in which a message about the connection says what it is, and how their values begin.
+/// Members that mark a message about the connection, and how their values begin.
 const CONTROL_MEMBERS: [&str; 6] = ["event", "type", "method", "op", "channel", "action"];
 const CONTROL_VALUES: [&str; 14] = [
     "ack",
@@ -72,7 +72,7 @@ const CONTROL_VALUES: [&str; 14] = [
     "welcome",
 ];
 
-/// Whether the message only talks about the connection, and so says nothing about where names are.
+/// Whether the message is about the connection, and so shows nothing about names.
 pub fn is_control(text: &str) -> bool {
     let Ok(Value::Object(members)) = serde_json::from_str::<Value>(text) else { return false };
     let says = |name: &&str| members.get(*name).and_then(Value::as_str).map(str::to_ascii_lowercase);
@@ -81,19 +81,19 @@ pub fn is_control(text: &str) -> bool {
     CONTROL_MEMBERS.iter().filter_map(says).any(control)
 }
 
-/// Where the names were found.
+/// Places of the names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guess {
     /// None, one, or a kind and an instrument.
     pub pointers: Vec<String>,
-    /// Messages that were looked at.
+    /// Messages examined.
     pub messages: usize,
-    /// Those of them that the pointers name.
+    /// Messages among them that the pointers name.
     pub named: usize,
 }
 
 impl Guess {
-    /// The template that names topics so.
+    /// The template for topics.
     pub fn template(&self) -> String {
         if self.pointers.is_empty() {
             return FALLBACK_TOPIC.to_string();
@@ -109,25 +109,25 @@ impl fmt::Display for Guess {
         match self.pointers.is_empty() {
             true => write!(
                 f,
-                "found nothing in the first {messages} messages to name topics by: everything is topic `{FALLBACK_TOPIC}`; \
-                 say where the name is with `--topic /data/s`"
+                "found no topic name in the first {messages} messages: everything is topic `{FALLBACK_TOPIC}`; \
+                 point to the name with `--topic /data/s`"
             ),
             false => write!(
                 f,
                 "guessed that topics are named `{}`, which names {named} of the first {messages} messages; \
-                 if that is wrong, say where the name is with `--topic /data/s`",
+                 if that is wrong, point to the name with `--topic /data/s`",
                 self.template()
             ),
         }
     }
 }
 
-/// What is known of one pointer.
+/// Evidence about one pointer.
 #[derive(Debug, Default)]
 struct Candidate {
-    /// Its value by the number of the message.
+    /// Its value by number of message.
     values: BTreeMap<usize, String>,
-    /// A message has something else there, or an array of another length on the way.
+    /// Some message has another type there, or an array of another length on the way.
     spoilt: bool,
 }
 
@@ -171,7 +171,7 @@ fn collect(value: &Value, number: usize, pointer: String, depth: usize, candidat
             let pointer = format!("{pointer}/0");
             collect(&elements[0], number, pointer.clone(), depth + 1, candidates);
             if elements.len() > 1 {
-                // Naming a batch by its first element would hide the others.
+                // A name from a batch's first element would hide the others.
                 let below = format!("{pointer}/");
                 let spoil = |(_, candidate): (&String, &mut Candidate)| candidate.spoilt = true;
                 candidates.iter_mut().filter(|(known, _)| known.starts_with(&below)).for_each(spoil);
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guess_says_how_much_it_names() {
+    fn the_guess_reports_how_much_it_names() {
         let guess = guess(&[r#"{"type":"t","symbol":"A"}"#, r#"{"type":"t","symbol":"B"}"#, r#"{"type":"welcome"}"#]);
         assert_eq!((guess.named, guess.messages), (2, 3));
         assert!(guess.to_string().contains("`${/type}.${/symbol}`, which names 2 of the first 3 messages"), "{guess}");

@@ -6,7 +6,7 @@
 
 use crate::json::put_string;
 
-/// Writes the JSON form of a line without its CR LF. False: the line is no IRC message, and nothing is written.
+/// Writes the JSON form of a line without its CR LF. False: the line is not an IRC message, and nothing is written.
 pub fn write(line: &str, out: &mut String) -> bool {
     out.clear();
     let (tags, rest) = leading(line, '@');

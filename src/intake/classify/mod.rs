@@ -1,10 +1,10 @@
-//! Says what a message of the feed is, and which updates of which topics it holds.
+//! The classifier: what a message of the feed is, and which updates of which topics it holds.
 //!
-//! No sockets and no clock: a function of the message, the time it came with and the messages before it on its
+//! No sockets and no clock: a function of the message, its time of arrival and the messages before it on its
 //! connection. Each message is read once, and the first rule that holds decides. Two kinds of messages wait: the first
 //! ones of a feed whose topics are still to be guessed (until 32 show enough, at most 512, 4 MiB or a few seconds), and
-//! those whose key no acknowledgement has bound yet (at most 64, 1 MiB or 5 s). What waits is given in its order with
-//! the time it came at.
+//! those whose key no acknowledgement has bound yet (at most 64, 1 MiB or 5 s). They are released in their order, with
+//! their times of arrival.
 
 #[cfg(test)]
 pub(crate) mod drive;
@@ -52,15 +52,15 @@ pub struct Classifier {
     decoder: FrameDecoder,
     rules: Rules,
     rule_names: Vec<Arc<str>>,
-    /// Those of the rules, of binary messages, of messages that no rule knows.
+    /// Treatments of the rules, of binary messages, of messages that no rule matches.
     treatments: Vec<Treatment>,
     first: FirstMessages,
     guess: Option<Guess>,
     bindings: Bindings,
     unbound: UnboundQueue,
-    /// A key was bound: some of those that wait may wait no longer.
+    /// A key was bound: some messages may be ready.
     newly_bound: bool,
-    /// Messages that need not wait any longer, in their order.
+    /// Messages whose wait is over, in their order.
     released: VecDeque<Waiting>,
     /// Messages whose key was not bound in time.
     given_up: VecDeque<Unbound>,
@@ -76,12 +76,12 @@ struct Scratch {
     irc: String,
 }
 
-/// What is to be done with a message.
+/// The effects of a message.
 enum MessageVerdict {
     WaitForKey,
     WaitForGuess,
     Done(Classified),
-    /// An acknowledgement: the key that it binds and to what, the key that it sets free.
+    /// Of an acknowledgement: the key and values that it binds, the key that it unbinds.
     Acked(Classified, Option<(String, Box<Variables>)>, Option<String>),
 }
 
@@ -89,13 +89,13 @@ enum MessageVerdict {
 #[derive(Clone, Copy)]
 struct TextMessage<'a> {
     text: &'a str,
-    /// It has a JSON form.
+    /// Whether it has a JSON form.
     json: bool,
     received: Stamp,
     gap: Option<ConnectionGap>,
 }
 
-/// A message that has waited, and what it is.
+/// A message that has waited, and its class.
 pub struct WaitedMessage {
     pub text: String,
     pub received: Stamp,
@@ -128,16 +128,16 @@ impl Classifier {
         self.decoder
     }
 
-    /// A new connection: nothing is bound on it, and its numbers begin anew. What waited for a key of the old one is
-    /// given up.
+    /// A new connection: nothing is bound on it, and its numbers restart. Messages that waited for a key of the old one
+    /// are given up.
     pub fn reset(&mut self) {
         self.given_up.extend(std::iter::from_fn(|| self.unbound.pop()));
         self.bindings.clear();
         self.sequence.iter_mut().for_each(ConnectionSequence::reset);
     }
 
-    /// Says what a message is, and fills `found` with its updates. None: it has to wait. Afterwards others may wait no
-    /// longer: `next_waited` gives them.
+    /// Classifies a message, and fills `found` with its updates. None: it has to wait. Afterwards the wait of others
+    /// may be over: `next_waited` returns them.
     pub fn classify(
         &mut self,
         message: &FeedMessage<'_>,
@@ -165,7 +165,7 @@ impl Classifier {
         }
     }
 
-    /// The next message that need not wait any longer; `found` has its updates.
+    /// The next message whose wait is over; `found` has its updates.
     pub fn next_waited(&mut self, found: &mut FoundUpdates) -> Option<WaitedMessage> {
         if let Some(Unbound { key, waiting: Waiting { text, received, gap } }) = self.given_up.pop_front() {
             found.clear();
@@ -185,19 +185,19 @@ impl Classifier {
         None
     }
 
-    /// The oldest message whose key is bound by now.
+    /// The oldest message whose key is bound.
     fn bound(&mut self) -> Option<Waiting> {
         let bound = if self.newly_bound { self.unbound.bound(&self.bindings) } else { None };
         self.newly_bound = bound.is_some();
         bound.map(|unbound| unbound.waiting)
     }
 
-    /// How the updates that a rule finds are treated.
+    /// Treatment of the updates that a rule finds.
     pub(super) fn treatment(&self, index: usize) -> &Treatment {
         &self.treatments[index]
     }
 
-    /// A message that is published as a whole, though no rule says so.
+    /// A message that is published as a whole without a rule.
     fn add_whole(&self, (unruled, topic): (Unruled, &str), bytes: usize, kind: PayloadKind, found: &mut FoundUpdates) {
         found.topic.clear();
         found.topic.push_str(topic);
@@ -205,7 +205,7 @@ impl Classifier {
         found.add(Finding { treatment, element: 0..bytes, kind, numbers: None, snapshot: false });
     }
 
-    /// Finds everything that the rules look at. False: the message has no JSON form.
+    /// Finds everything that the rules use. False: the message has no JSON form.
     fn read(&mut self, text: &str) -> bool {
         let Scratch { found, irc, .. } = &mut self.scratch;
         match self.rules.decode.format {
@@ -214,17 +214,17 @@ impl Classifier {
         }
     }
 
-    /// Finds the message's rule, and the updates that it gives.
+    /// Finds the message's rule and its updates.
     fn judge(&self, message: TextMessage<'_>, found: &mut FoundUpdates) -> MessageVerdict {
         let TextMessage { text, json, gap, .. } = message;
         let view = self.view(text, json);
         let via = self.rules.bind_via.as_ref();
         let keyed = via.is_some_and(|via| write_key(via, &view, &mut found.key)) && found.key.len() <= BOUND_BYTES_MAX;
         let view = View { bound: self.bindings.get(&found.key).filter(|_| keyed), ..view };
-        // Without JSON only a rule that looks at the text may speak.
+        // Without JSON only a rule with a test on the text may hold.
         let holds = |rule: &Rule| (json || rule.looks_at_text()) && rule.holds(&view);
         let index = self.rules.list.iter().position(holds);
-        // An acknowledgement may itself have a key that is not bound yet, so only data wait.
+        // An acknowledgement may itself have an unbound key, so only data wait.
         let data = index.is_none_or(|index| self.rules.list[index].class == MessageClass::Data);
         if keyed && view.bound.is_none() && data {
             return MessageVerdict::WaitForKey;
@@ -258,7 +258,7 @@ impl Classifier {
         }
     }
 
-    /// Does what follows from a message for those that wait; it may have to wait itself.
+    /// Applies a message's effects on those that wait; it may have to wait itself.
     fn conclude(
         &mut self,
         message: TextMessage<'_>,
@@ -337,18 +337,18 @@ impl Classifier {
         View { text, json: if json { form } else { "" }, found: &self.scratch.found, bound: None, element: None }
     }
 
-    /// What the payload is, which is the text as it came.
+    /// Kind of the payload, which is the text as received.
     fn kind(&self, json: bool) -> PayloadKind {
         if json && self.rules.decode.format == MessageFormat::Json { PayloadKind::Json } else { PayloadKind::Text }
     }
 
-    /// When `tick` wants to be called, on the monotonic clock in nanoseconds; none if it has nothing to do.
+    /// When `tick` is due, on the monotonic clock in nanoseconds; none if it has nothing to do.
     pub fn deadline_ns(&self) -> Option<u64> {
         self.first.deadline_ns().into_iter().chain(self.unbound.deadline_ns()).min()
     }
 
-    /// Makes the guess if its time has come, and gives up what has waited for its key for too long.
-    /// `next_waited` gives what is released by that.
+    /// Makes the guess if it is due, and gives up messages that have waited too long for their key. `next_waited`
+    /// returns the released messages.
     pub fn tick(&mut self, now: Stamp) {
         self.given_up.extend(std::iter::from_fn(|| self.unbound.overdue(now.mono_ns)));
         if self.first.deadline_ns().is_some_and(|deadline| deadline <= now.mono_ns) {
@@ -356,7 +356,7 @@ impl Classifier {
         }
     }
 
-    /// Makes the guess from what there is, logs it, and releases what waited. Without messages nothing happens.
+    /// Makes the guess from the messages at hand, logs it, and releases what waited. Without messages nothing happens.
     pub fn settle(&mut self) {
         if self.first.is_empty() {
             return;
@@ -366,7 +366,7 @@ impl Classifier {
         self.adopt_guess(&guess);
     }
 
-    /// Nothing has been guessed, and nothing waits for a guess.
+    /// Whether nothing has been guessed, and nothing waits for a guess.
     pub fn is_untouched(&self) -> bool {
         self.guess.is_none() && self.first.is_empty()
     }
@@ -376,7 +376,7 @@ impl Classifier {
         self.guess.as_ref()
     }
 
-    /// Names topics by a guess that another connection of the feed has made, and releases what waited.
+    /// Names topics by the guess of another connection, and releases what waited.
     pub fn adopt_guess(&mut self, guess: &Guess) {
         let settled = settle_guess(&mut self.rules, &guess.template());
         settled.expect("the guess writes only pointers that can be read");
@@ -393,7 +393,7 @@ impl Classifier {
     }
 }
 
-/// What is published although no rule says so: the places of their treatments behind those of the rules.
+/// Messages published without a rule: positions of their treatments behind those of the rules.
 #[derive(Clone, Copy)]
 enum Unruled {
     Binary,

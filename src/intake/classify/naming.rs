@@ -1,8 +1,8 @@
-//! Makes a topic out of whatever an upstream calls its things.
+//! Topics from a feed's names.
 //!
-//! One rule: white space, control characters, `,`, `*` and `>` become `_`, and so does an empty token, so that
-//! `XBT USD` is `XBT_USD` and `a..b` is `a._.b`. Names that differ only in such characters become one topic. A name
-//! that is empty or longer than a topic may be is not made usable: cutting it could join what must stay apart.
+//! One rule: white space, control characters, `,`, `*` and `>` become `_`, and so does an empty token, so that `XBT
+//! USD` is `XBT_USD` and `a..b` is `a._.b`. Names that differ only in such characters become one topic. A name that is
+//! empty or too long for a topic stays invalid: cutting it could merge distinct topics.
 
 use crate::words::topic::{TOPIC_BYTES_MAX, TopicError, check_topic};
 
@@ -22,7 +22,7 @@ pub fn make_topic(name: &mut String) -> Result<(), TopicError> {
     }
 }
 
-/// Whether the name is a topic in ASCII, as nearly all are; seen in one pass.
+/// Whether the name is a valid topic in ASCII, as nearly all are; decided in one pass.
 fn is_plain(name: &str) -> bool {
     let mut before = b'.';
     let fits = |byte: u8| {

@@ -88,12 +88,12 @@ fn inbound(feed: &str) -> Option<Vec<ReplayLine>> {
     Some(lines)
 }
 
-/// What a profile makes of a recording.
+/// Findings of a profile in a recording.
 #[derive(Default)]
 struct ReplayResult {
     classes: BTreeMap<&'static str, u64>,
     topics: BTreeMap<String, u64>,
-    /// Pieces that follow the one before in their topic's numbers, by rule.
+    /// Updates that follow the one before in their topic's numbers, by rule.
     follows: BTreeMap<&'static str, u64>,
     /// Topics of this connection that have had a number.
     numbered: BTreeSet<String>,
@@ -105,7 +105,7 @@ struct ReplayResult {
     assembler: Assembler,
 }
 
-/// Where the assembled updates of a recording go.
+/// Sink of the assembled updates of a recording.
 struct ReplaySink<'a> {
     gaps: &'a mut u64,
     published: &'a mut Vec<Vec<u8>>,
@@ -116,8 +116,8 @@ impl UpdateSink for ReplaySink<'_> {
         self.published.push(payload.bytes.to_vec());
     }
 
-    fn status(&mut self, _: &str, note: TopicStatus, _: Stamp) {
-        *self.gaps += u64::from(matches!(note, TopicStatus::Gap { .. }));
+    fn status(&mut self, _: &str, status: TopicStatus, _: Stamp) {
+        *self.gaps += u64::from(matches!(status, TopicStatus::Gap { .. }));
     }
 
     fn remedy(&mut self, _: &str, _: GapRemedy) {}
@@ -213,7 +213,7 @@ fn every_recording_is_sorted_without_a_rest_as_is_expected_of_it() {
             let topic = pair[0].as_str().expect("a topic");
             assert_eq!(replay.topics.get(topic), pair[1].as_u64().as_ref(), "{feed}: {topic}");
         }
-        // The profiles check more: that Binance's book tickers do not go back is not expected of anyone.
+        // The profiles check more: nobody else expects that Binance's book tickers never go back.
         for (rule, verdicts) in expected["seq"].as_object().expect("verdicts") {
             if rule != "connection:inc" {
                 assert_eq!(replay.follows.get(rule.as_str()), verdicts["ok"].as_u64().as_ref(), "{feed}: {rule}");

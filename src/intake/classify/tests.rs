@@ -1,4 +1,4 @@
-//! What the classifier finds.
+//! The classifier's findings, message by message.
 
 use super::binding::BINDINGS_MAX;
 use super::drive::{self, Look};
@@ -8,7 +8,7 @@ use crate::intake::update::Update;
 use crate::json::ELEMENTS_MAX;
 use crate::profile::{Profile, check};
 
-/// Everything a classifier does, as lines.
+/// Everything a classifier reports, as lines.
 #[derive(Default)]
 struct ClassifierLines(Vec<String>);
 
@@ -47,7 +47,7 @@ fn classified(profile: &Profile, message: FeedFrame<'_>) -> Vec<String> {
 }
 
 #[test]
-fn a_missing_topic_is_told_with_its_place() {
+fn a_missing_topic_is_reported_with_its_place() {
     let profile = Profile::generic_with_topic("/data/s").expect("right");
     for (text, expected) in [
         (r#"{"data":{"s":1}}"#, "unmatched: expected a topic at `/data/s`, found a number"),
@@ -59,8 +59,8 @@ fn a_missing_topic_is_told_with_its_place() {
         assert_eq!(classified(&profile, FeedFrame::Text(text)), [expected], "{text}");
     }
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
-    let expected = "garbled: expected JSON of at most 127 levels, found more: \
-                    a program that reads it as a tree may refuse it";
+    let expected = "garbled: expected JSON of at most 127 levels, found more, \
+                    which many parsers reject";
     assert_eq!(classified(&profile, FeedFrame::Text(&deep)), [expected]);
     let brackets = format!(r#""{}" x"#, "[".repeat(200));
     assert_eq!(classified(&profile, FeedFrame::Text(&brackets)), ["garbled: expected JSON, found other text"]);
@@ -127,8 +127,8 @@ fn the_first_rule_that_holds_decides() {
         (
             "7",
             vec![
-                "unmatched: expected a message that a rule knows, found another; \
-                 add a rule, if need be with `as = \"ignore\"`",
+                "unmatched: expected a message that a rule matches, found another; \
+                 add a rule, if necessary with `as = \"ignore\"`",
             ],
         ),
     ] {
@@ -160,7 +160,7 @@ fn what_waits_for_the_guess_is_published_in_order_with_its_own_time() {
     assert_eq!(lines.0.last().map(String::as_str), Some("data"), "from now on nothing waits");
 }
 
-/// What a classifier of this profile does with these frames, each a second after the other.
+/// The reports of a classifier of this profile about these frames, one per second.
 fn conversation(profile: &str, frames: &[&str]) -> Vec<String> {
     let text = format!("profile = 1\nname = \"x\"\n{profile}");
     let mut classifier = Classifier::new(&check(&text, "x.toml").expect("right"));
@@ -202,7 +202,7 @@ const BOUND: &str = r#"
 "#;
 
 #[test]
-fn keys_stand_for_what_the_acknowledgement_said() {
+fn keys_stand_for_the_values_of_their_acknowledgement() {
     let book = r#"{"event":"subscribed","chanId":5,"channel":"book","symbol":"tBTCUSD"}"#;
     let lines = conversation(
         BOUND,
@@ -366,8 +366,8 @@ fn pieces_know_their_numbers_and_whether_they_are_snapshots() {
             r#"{"s":"A","U":null,"d":{}}"#,
         ],
     );
-    let unread = "data: expected a whole number below 2^64 where the rule's `seq` points to, found something else; \
-                  the message is published as one without a number";
+    let unread = "data: expected a whole number below 2^64 where the rule's `seq` points, found something else; \
+                  the message is published as unnumbered";
     assert_eq!(
         lines,
         [
@@ -543,7 +543,7 @@ fn another_connection_names_topics_by_the_same_guess() {
 }
 
 #[test]
-fn what_cannot_be_bound_is_told() {
+fn an_impossible_binding_is_reported() {
     let long = format!(r#"{{"event":"subscribed","chanId":1,"channel":"{}"}}"#, "x".repeat(300));
     assert_eq!(
         conversation(BOUND, &[r#"{"event":"subscribed","chanId":null}"#, &long]),

@@ -1,18 +1,18 @@
-//! Messages that wait for the guess: how the topics of a feed are named is decided from the first of them.
+//! Messages that wait for the guess of how the feed's topics are named.
 
 use crate::intake::classify::classified::ConnectionGap;
 use crate::intake::classify::guess::is_control;
 use crate::words::stamp::Stamp;
 
-/// Enough to see what most messages have in common; those about the connection do not count.
+/// Enough to show what most messages have in common; messages about the connection do not count.
 const TELLING_ENOUGH: usize = 32;
-/// Messages that wait at most, those about the connection included.
+/// Messages that wait at most, including those about the connection.
 const WAITING_MAX: usize = 512;
 const WAITING_BYTES_MAX: usize = 4 << 20;
-/// A guess is made this long after the first message, if there are at least `TELLING_FEW`.
+/// The guess is made this long after the first message, if there are at least `TELLING_FEW`.
 pub const GUESS_NS: u64 = 2_000_000_000;
 const TELLING_FEW: usize = 4;
-/// On a slow feed a guess is made after this, however few messages there are.
+/// On a slow feed the guess is made after this, however few messages there are.
 pub const GUESS_SLOW_NS: u64 = 10_000_000_000;
 
 /// A message that cannot be classified yet.
@@ -22,12 +22,12 @@ pub struct Waiting {
     pub gap: Option<ConnectionGap>,
 }
 
-/// The first messages of a feed whose names are not known.
+/// The first messages of a feed whose topic names are unknown.
 #[derive(Default)]
 pub struct FirstMessages {
     messages: Vec<Waiting>,
     bytes: usize,
-    /// Those of them that are not about the connection.
+    /// Messages among them that are not about the connection.
     telling: usize,
 }
 
@@ -38,7 +38,7 @@ impl FirstMessages {
         self.messages.push(waiting);
     }
 
-    /// Whether there are enough for a guess, or as many as may wait.
+    /// Whether there are enough for a guess, or no more may wait.
     pub fn enough(&self) -> bool {
         self.telling >= TELLING_ENOUGH || self.messages.len() >= WAITING_MAX || self.bytes >= WAITING_BYTES_MAX
     }
@@ -49,7 +49,7 @@ impl FirstMessages {
         Some(first.mono_ns.saturating_add(if self.telling >= TELLING_FEW { GUESS_NS } else { GUESS_SLOW_NS }))
     }
 
-    /// The texts that show how things are named.
+    /// The texts that show how topics are named.
     pub fn telling(&self) -> Vec<&str> {
         self.messages.iter().map(|waiting| waiting.text.as_str()).filter(|text| !is_control(text)).collect()
     }

@@ -1,4 +1,4 @@
-//! What a venue answers to requests for items: which are granted, which refused.
+//! Answers of a venue to subscriptions: granted and refused items.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ impl ItemSubscriptions {
             Per::None => {}
             Per::Request => {
                 let request = self.request_of(ack, text).or_else(|| self.first_without_id(ack));
-                // What was dropped may have been asked for anew already; that has an answer of its own.
+                // A dropped item may have been subscribed again already; that has an answer of its own.
                 for item in request.iter().filter(|request| !request.drops).flat_map(|request| &request.items) {
                     self.confirm(item);
                 }
@@ -54,8 +54,8 @@ impl ItemSubscriptions {
         }
         let Some(request) = request.filter(|request| !request.drops) else { return self.forget_settled() };
         for item in &request.items {
-            if self.is_asked(&item.name) && !accepted.contains(&item.venue) {
-                self.refuse(item, "the upstream left it out of what it accepts".to_string());
+            if self.is_requested(&item.name) && !accepted.contains(&item.venue) {
+                self.refuse(item, "the feed did not list it among accepted items".to_string());
             }
         }
     }
@@ -81,7 +81,7 @@ impl ItemSubscriptions {
             return;
         }
         let mut items = request.items;
-        items.retain(|item| self.is_asked(&item.name));
+        items.retain(|item| self.is_requested(&item.name));
         if items.len() < 2 {
             return items.iter().for_each(|item| self.refuse(item, why.clone()));
         }
@@ -98,7 +98,7 @@ impl ItemSubscriptions {
         self.requests.iter().position(|request| request.number == number)
     }
 
-    /// Whether the request at this place took items off: its answer says nothing of what was asked for since.
+    /// Whether this request unsubscribed: its answer is not about later subscriptions.
     fn is_drop(&self, at: Option<usize>) -> bool {
         at.and_then(|at| self.requests.get(at)).is_some_and(|request| request.drops)
     }
@@ -112,7 +112,7 @@ impl ItemSubscriptions {
         if ack.id.is_none() { self.requests.pop_front() } else { None }
     }
 
-    /// The item that an answer is about, as these pointers name it; one of `among`, where the request is known.
+    /// The item of an answer, as these pointers name it; one of `among`, where the request is known.
     fn item_of(&self, key: &[Pointer], among: Option<&[Arc<FeedItem>]>, text: &str) -> Option<Arc<FeedItem>> {
         let value = |at: usize| find(text, key.get(at)?).and_then(plain);
         let first = value(0)?;
@@ -128,13 +128,13 @@ impl ItemSubscriptions {
         found.into_iter().next()
     }
 
-    /// Items that the venue calls so; some venues give only the symbol.
+    /// Items with this name at the venue; some venues give only the symbol.
     fn called(&self, venue: &str) -> Vec<Arc<FeedItem>> {
         let exact: Vec<Arc<FeedItem>> = self.items().filter(|item| item.venue == venue).cloned().collect();
         if exact.is_empty() { self.items().filter(|item| item.symbol == venue).cloned().collect() } else { exact }
     }
 
-    /// Requests all of whose items are answered need no further answer.
+    /// Requests whose items are all answered need no further answer.
     pub(super) fn forget_settled(&mut self) {
         let items = &self.items;
         let open = |request: &PendingSubscribe| {
@@ -142,7 +142,7 @@ impl ItemSubscriptions {
                 && request
                     .items
                     .iter()
-                    .any(|item| matches!(items.get(&item.name), Some((_, SubscriptionState::Asked { .. }))))
+                    .any(|item| matches!(items.get(&item.name), Some((_, SubscriptionState::Requested { .. }))))
         };
         self.requests.retain(open);
     }
@@ -150,7 +150,7 @@ impl ItemSubscriptions {
 
 fn why(ack: &Ack, text: &str) -> String {
     let said = ack.message.as_ref().and_then(|pointer| find(text, pointer)).and_then(plain);
-    said.unwrap_or_else(|| "the upstream refuses it".to_string())
+    said.unwrap_or_else(|| "the feed refuses it".to_string())
 }
 
 /// The texts that a list holds.

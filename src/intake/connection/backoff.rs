@@ -1,8 +1,8 @@
-//! How long to wait before the next attempt: exponential with full jitter, and longer where the venue wants it.
+//! The wait before the next attempt: exponential with full jitter, and longer where the venue demands it.
 //!
-//! Many instances that lose the same upstream at the same moment must not come back at the same moment, so each waits
-//! a random part of the whole time. The caller resets it only after data has flowed for a while: a venue that accepts
-//! a connection and cuts it at once must not be hammered.
+//! Many instances that lose the same feed at the same time must not return at the same time, so each waits a random
+//! part of the bound. The caller resets it only after data has flowed for a while: a venue that accepts a connection
+//! and cuts it at once must not be hammered.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::intake::connection::loss::Loss;
 /// lengthen the ban for each that comes too early.
 const BAN_MIN: Duration = Duration::from_secs(5);
 const BAN_MAX: Duration = Duration::from_secs(300);
-/// A venue that names a time to stay away is obeyed up to this. A day: what is longer is rather a mistake.
+/// A venue's `Retry-After` is obeyed up to this. A day: a longer one is more likely a mistake.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ impl Backoff {
         rng.random_range(Duration::ZERO..=ceiling)
     }
 
-    /// The same after a loss: at least as long as the venue wants, and never at once after a ban.
+    /// As `wait`, after a loss: at least as long as the venue demands, and never at once after a ban.
     pub fn wait_after(&mut self, loss: &Loss, now: Stamp, rng: &mut impl Rng) -> Duration {
         let wait = self.wait(rng);
         let wanted = match loss.retry_after(now) {

@@ -1,4 +1,4 @@
-//! For tests: an address that loses whatever is sent to it, as a machine that is gone does.
+//! For tests: an address that loses every packet, like a machine that is gone.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -20,7 +20,7 @@ impl Dead {
         let queue = |_| {
             let guest = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
             guest.set_nonblocking(true).expect("an option");
-            // Whether it gets into the queue is the kernel's affair.
+            // The kernel decides whether it gets into the queue.
             guest.connect(&address.into()).ok();
             guest
         };

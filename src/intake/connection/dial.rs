@@ -1,4 +1,4 @@
-//! Opens one WebSocket connection to the upstream: name, TCP, TLS, handshake, all before one deadline.
+//! Dialing: one WebSocket connection to the feed. Name, TCP, TLS and handshake share one deadline.
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,20 +30,20 @@ use crate::intake::connection::resolve::{Resolve, alternating};
 use crate::intake::connection::retry_after::RetryAfter;
 use crate::profile::target::{FeedUrl, without_secrets};
 
-/// More addresses than a venue has; of more the oldest are forgotten.
+/// More addresses than a venue has; with more, the oldest are forgotten.
 const SET_BACK_MAX: usize = 16;
 
 pub type UpstreamSocket = WebSocketStream<MaybeTlsStream<Watched>>;
 
-/// Everything needed to connect again and again.
+/// Everything that repeated attempts share.
 #[derive(Clone)]
 pub struct Dialer {
     timeout: Duration,
     tls: Arc<ClientConfig>,
     limits: WebSocketConfig,
     resolver: Arc<dyn Resolve>,
-    /// Resolution that let us in and then did not do the handshake, newest last: they are tried after the others.
-    /// Written by attempts that failed; the lock is held for a few comparisons.
+    /// Addresses that accepted TCP and then failed the handshake, newest last: they are tried after the others. Written
+    /// by failed attempts; the lock is held for a few comparisons.
     set_back: Arc<Mutex<VecDeque<SocketAddr>>>,
 }
 
@@ -55,7 +55,7 @@ pub struct Endpoint {
 }
 
 impl Dialer {
-    /// For TLS the roots of this machine count as well as Mozilla's.
+    /// For TLS, this machine's roots count as well as Mozilla's.
     pub fn new(
         timeout: Duration,
         message_bytes_max: usize,
@@ -69,7 +69,7 @@ impl Dialer {
         Ok(Dialer { timeout, tls: Arc::new(tls_config()?), limits, resolver, set_back: Arc::default() })
     }
 
-    /// Name, TCP, TLS and handshake, all before one deadline.
+    /// One attempt: name, TCP, TLS and handshake share one deadline.
     pub async fn connect(self, endpoint: Endpoint) -> Result<UpstreamSocket, Loss> {
         let deadline = Instant::now() + self.timeout;
         let host = || endpoint.target.host().to_string();
@@ -89,7 +89,7 @@ impl Dialer {
         shaken
     }
 
-    /// Those that failed last time come last; otherwise in the resolver's order, family by family in turn.
+    /// Addresses that failed last time come last; otherwise in the resolver's order, families alternating.
     async fn addresses(&self, target: &FeedUrl) -> io::Result<Vec<SocketAddr>> {
         let found = match target.place() {
             Some((Host::Domain(name), port)) => alternating(self.resolver.resolve(name, port).await?),
@@ -158,7 +158,7 @@ fn handshake_loss(target: &FeedUrl, address: SocketAddr, error: Error) -> Loss {
     }
 }
 
-/// What broke an established connection.
+/// The loss for an error of an established connection.
 pub fn loss(error: Error) -> Loss {
     use tokio_tungstenite::tungstenite::error::CapacityError;
     match error {
@@ -175,7 +175,7 @@ pub fn loss(error: Error) -> Loss {
     }
 }
 
-/// What the upstream said in its close frame.
+/// The loss for the feed's close frame.
 pub fn closed(frame: Option<(u16, Utf8Bytes)>) -> Loss {
     match frame {
         Some((code, reason)) => Loss::Closed { code: Some(code), reason: reason.to_string() },
@@ -187,15 +187,15 @@ fn not_websocket(url: String, response: &Response) -> Loss {
     let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
     let status = response.status().as_u16();
     let remedy = match status {
-        200..=299 => "this address serves something else: look up the feed's WebSocket path".to_string(),
+        200..=299 => "this address serves something else; look up the feed's WebSocket path".to_string(),
         300..=399 => {
             let location = header(LOCATION).map_or("none given".to_string(), without_secrets);
             format!("use the address it points to: `{location}`")
         }
-        401 | 403 => "the upstream wants credentials, or refuses this address".to_string(),
+        401 | 403 => "the feed wants credentials, or refuses this address".to_string(),
         400 | 404 | 405 | 426 => "check the URL's path and parameters".to_string(),
-        418 | 429 => "too many attempts for the upstream: wait, and use one instance per address".to_string(),
-        500..=599 => "the trouble is the upstream's: wait".to_string(),
+        418 | 429 => "too many attempts for the feed; wait, and run one instance per address".to_string(),
+        500..=599 => "the feed has a problem; wait".to_string(),
         _ => "check the URL".to_string(),
     };
     let said = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
@@ -215,7 +215,7 @@ fn tls_config() -> Result<ClientConfig, rustls::Error> {
     Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// A TCP stream that counts what is read, so that a long message that is still arriving is not taken for a dead peer.
+/// A TCP stream that counts bytes read, so that a long message on its way is not taken for a dead peer.
 #[derive(Debug)]
 pub struct Watched {
     stream: TcpStream,
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_takes_us_in_and_is_mute_comes_last_the_next_time() {
+    async fn an_address_that_accepts_and_is_mute_is_tried_last_the_next_time() {
         let ((mute, first), (good, second)) = (listener().await, listener().await);
         let dialer = dialer(Duration::from_millis(200), &[first, second]);
         let loss = dialer.clone().connect(endpoint()).await.expect_err("it never answers").to_string();

@@ -1,4 +1,4 @@
-//! What is known of a connection while it is open, and what its messages say about it. It ends with the connection.
+//! State of an open connection, as its messages change it. It ends with the connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,37 +12,36 @@ use crate::intake::classify::{Classified, ConnectionGap, FeedMessage, UpstreamSt
 use crate::intake::connection::protocol::Protocol;
 use crate::intake::update::Update;
 
-/// Most feeds speak sooner than this after they were asked; what follows at once needs no report before.
+/// Most feeds send sooner than this after the subscription; data that follow at once need no report before them.
 const WAITING_REPORT_NS: u64 = 1_000_000_000;
 
 pub struct Established {
     pub protocol: Protocol,
     opened: Stamp,
-    /// When the first and the last update came.
+    /// Arrival of the first and the last update.
     updates: Option<(Stamp, Stamp)>,
-    /// When it is to be replaced by a new connection.
+    /// When a new connection replaces it.
     pub rotate_at_ns: Option<u64>,
-    /// Nothing has come for the idle timeout.
+    /// No message for the idle timeout.
     pub is_silent: bool,
-    /// It was reported that the connection stands and nothing has come yet.
+    /// It was reported that the connection is up without data.
     waiting_reported: bool,
-    /// Since when, as the upstream itself says, what comes over it may be outdated; in milliseconds since the Unix
-    /// epoch.
+    /// Since when its data may be outdated, as the feed itself reports; in milliseconds since the Unix epoch.
     outdated_since_ms: Option<u64>,
     gap_end: Option<GapEnd>,
     verdict: Option<ConnectionVerdict>,
 }
 
-/// The upstream has left out messages, and the newest values of what was in them follow.
+/// The feed has left out messages; the newest values of their topics follow.
 #[derive(Debug)]
 struct GapEnd {
-    /// Data with a greater number are beyond it.
+    /// Data with a greater number are past it.
     until: u64,
-    /// Where data have their number.
+    /// Place of the number in data.
     number: Pointer,
 }
 
-/// What a message means for its connection. Of several in one frame the gravest counts; they stand in that order.
+/// Consequence of a message for its connection. Of several in one frame the gravest counts; they are in that order.
 #[derive(Debug)]
 pub enum ConnectionVerdict {
     Gap(ConnectionGap),
@@ -79,12 +78,12 @@ impl Established {
         self.opened
     }
 
-    /// When its first update came.
+    /// Arrival of its first update.
     pub fn first_update(&self) -> Option<Stamp> {
         self.updates.map(|(first, _)| first)
     }
 
-    /// How long updates have been coming.
+    /// How long updates have been arriving.
     pub fn flowed(&self) -> Duration {
         Duration::from_millis(self.updates.map_or(0, |(first, last)| last.ms_since(first)))
     }
@@ -93,38 +92,38 @@ impl Established {
         self.outdated_since_ms
     }
 
-    /// The gravest thing that its messages have said since this was last asked.
+    /// Takes the gravest consequence of its messages since the last call.
     pub fn take_verdict(&mut self) -> Option<ConnectionVerdict> {
         self.verdict.take()
     }
 
-    /// When it is to be reported that it stands and has brought nothing.
+    /// When the report is due that it is up without data.
     pub fn waiting_report_ns(&self) -> Option<u64> {
         let is_waiting = self.updates.is_none() && !self.waiting_reported;
         is_waiting.then(|| self.opened.mono_ns + WAITING_REPORT_NS)
     }
 
-    /// Whether that is to be reported now.
+    /// Whether that report is due.
     pub fn reports_waiting(&mut self, now: Stamp) -> bool {
         let is_due = self.waiting_report_ns().is_some_and(|at| at <= now.mono_ns);
         self.waiting_reported |= is_due;
         is_due
     }
 
-    /// A message of the feed came.
+    /// A message of the feed arrived.
     pub fn received(&mut self, now: Stamp) {
         self.protocol.received(now);
         self.is_silent = false;
     }
 
-    /// An update of it is on its way. Whether something is missing before it, as the upstream has said.
+    /// An update is on its way. Returns whether messages are missing before it, as the feed has reported.
     pub fn updated(&mut self, update: &Update<'_>) -> bool {
         self.protocol.subscriptions.updated(update.topic);
         self.updates = Some((self.updates.map_or(update.received, |(first, _)| first), update.received));
         self.gap_end.is_some() && self.is_in_gap(update.message)
     }
 
-    /// Whether this message comes before the end of what was left out.
+    /// Whether this message precedes the end of what was left out.
     fn is_in_gap(&mut self, message: &[u8]) -> bool {
         let Some(GapEnd { until, number }) = &self.gap_end else { return false };
         let token = std::str::from_utf8(message).ok().and_then(|text| find(text, number));
@@ -135,7 +134,7 @@ impl Established {
         is_inside
     }
 
-    /// What a message says besides its updates.
+    /// The rest of a message, besides its updates.
     pub fn learn(&mut self, classified: &Classified, message: &FeedMessage<'_>, received: Stamp) {
         if let Some(gap) = classified.gap {
             self.judge(ConnectionVerdict::Gap(gap));
@@ -155,8 +154,7 @@ impl Established {
         }
     }
 
-    /// What the upstream says about the state of its own values. What it says about one topic is no matter of the
-    /// connection.
+    /// A report of the feed about its own values. A report about one topic does not concern the connection.
     fn learn_status(&mut self, class: MessageClass, status: &UpstreamStatus, received: Stamp) {
         match (class, &status.topic) {
             (_, Some(_)) => {}
@@ -186,7 +184,7 @@ pub(super) mod tests {
     use crate::profile::Profile;
     use crate::profile::secrets::Secrets;
 
-    /// A connection whose first and last updates came then.
+    /// A connection whose first and last updates arrived then.
     pub fn flowing(first: Stamp, last: Stamp) -> Established {
         let profile = Profile::built_in("simulated").expect("built in");
         let timing = Timing { idle_timeout: None, ws_ping: None, pong_timeout: Duration::from_secs(1) };

@@ -1,8 +1,8 @@
-//! Every way in which a connection to the upstream can fail or end: a sentence for the log, one for the public, a
-//! metric label.
+//! Every way in which a connection to the feed can fail or end: a sentence for the log, one for the public, a metric
+//! label.
 //!
-//! The log has everything: addresses, what the venue and the system have said. The public gets words of fanline's own,
-//! with numbers at most, because what others say may hold a key, and where the feed is concerns only the operator.
+//! The log has everything: addresses, and the words of the venue and the system. The public receives fanline's own
+//! words, with numbers at most, because foreign text may hold a key, and the feed's address concerns only the operator.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::intake::connection::retry_after::RetryAfter;
 use crate::intake::time::in_s;
 use crate::profile::target::FeedUrlError;
 
-/// Why there is no connection. Trying again may help with each of these, and is what is done.
+/// Why there is no connection. Retrying may help with each of these, and fanline does.
 #[derive(Debug, thiserror::Error)]
 pub enum Loss {
     #[error("the address of `{host}` was not found: {error}; check the name and this machine's name servers")]
@@ -34,9 +34,9 @@ pub enum Loss {
     NotWebSocket { url: String, status: u16, remedy: String, retry_after: Option<RetryAfter> },
     #[error("expected a WebSocket at `{url}`, found something else: {error}; check the URL's scheme, port and path")]
     NotHttp { url: String, error: String },
-    #[error("closed by the upstream{}", close_words(*.code, .reason))]
+    #[error("closed by the feed{}", close_words(*.code, .reason))]
     Closed { code: Option<u16>, reason: String },
-    #[error("cut by the upstream: {error}")]
+    #[error("cut by the feed: {error}")]
     Cut { error: String },
     #[error("expected WebSocket frames (RFC 6455), found broken ones: {error}")]
     Broken { error: String },
@@ -44,10 +44,10 @@ pub enum Loss {
     TooBig {
         bytes: usize,
         max: usize,
-        /// Where the limit in force comes from.
+        /// Origin of the limit in force.
         setting: &'static str,
     },
-    #[error("no message from the upstream for {}", in_s(*.after))]
+    #[error("no message from the feed for {}", in_s(*.after))]
     Silent { after: Duration },
     #[error("no answer to a WebSocket ping within {}", in_s(*.after))]
     PongMissing { after: Duration },
@@ -55,19 +55,19 @@ pub enum Loss {
     AnswerMissing { after: Duration },
     #[error("expected a message of rule `{waiting_for}` after connecting, found none in time")]
     NotOpened { waiting_for: String },
-    #[error("the upstream accepted no bytes for {}", in_s(*.after))]
+    #[error("the feed accepted no bytes for {}", in_s(*.after))]
     Stuck { after: Duration },
-    #[error("something is missing in `{topic}`")]
+    #[error("messages are missing in `{topic}`")]
     Gap { topic: String },
-    #[error("the upstream asked to be connected to anew (rule `{rule}`)")]
+    #[error("the feed asked for a new connection (rule `{rule}`)")]
     Asked { rule: String },
-    /// The URL or a header cannot be made of what there is now.
-    #[error("the feed's address cannot be used: {0}")]
+    /// The URL or a header cannot be made from the current values.
+    #[error("the feed's address is invalid: {0}")]
     Address(#[from] FeedUrlError),
 }
 
 impl Loss {
-    /// Every value of `label`, so that each series is there before its first loss.
+    /// Every value of `label`, so that each series exists before its first loss.
     pub const LABELS: [&'static str; 16] = [
         "unreachable",
         "connect_timeout",
@@ -110,7 +110,7 @@ impl Loss {
         }
     }
 
-    /// The same in fanline's own words, for clients, readiness and snapshots.
+    /// The sentence in fanline's own words, for clients, readiness and snapshots.
     pub fn public(&self) -> String {
         let sentence = match self {
             Loss::Unresolved { .. } | Loss::ResolveTimeout { .. } | Loss::Unreachable { .. } | Loss::Address(_) => {
@@ -127,18 +127,18 @@ impl Loss {
             }
             Loss::Closed { code: None, .. } => "the feed has closed the connection",
             Loss::Cut { .. } => "the connection to the feed was cut",
-            Loss::Broken { .. } => "the feed has sent broken WebSocket frames",
-            Loss::TooBig { .. } => "the feed has sent a message beyond the limit",
+            Loss::Broken { .. } => "the feed sent broken WebSocket frames",
+            Loss::TooBig { .. } => "the feed sent a message above the limit",
             Loss::Silent { .. } => "the feed was silent for too long",
             Loss::PongMissing { .. } | Loss::AnswerMissing { .. } | Loss::Stuck { .. } => "the feed does not respond",
-            Loss::NotOpened { .. } => "the feed has not completed its greeting or log-in",
+            Loss::NotOpened { .. } => "the feed has not completed its greeting or login",
             Loss::Gap { .. } => "messages of the feed were lost",
             Loss::Asked { .. } => "the feed has asked for a new connection",
         };
         sentence.to_string()
     }
 
-    /// The same; a limit that was exceeded was set here, in the profile or by the operator.
+    /// The same loss, with the origin of the exceeded limit: the profile's key or the operator's setting.
     pub fn with_limit_of(self, setting: &'static str) -> Loss {
         match self {
             Loss::TooBig { bytes, max, .. } => Loss::TooBig { bytes, max, setting },
@@ -146,7 +146,7 @@ impl Loss {
         }
     }
 
-    /// How long the upstream wants to be left alone (RFC 9110 section 10.2.3).
+    /// The wait that the feed demands (RFC 9110 section 10.2.3).
     pub fn retry_after(&self, now: Stamp) -> Option<Duration> {
         match self {
             Loss::NotWebSocket { retry_after, .. } => retry_after.map(|after| after.wait(now)),
@@ -154,7 +154,7 @@ impl Loss {
         }
     }
 
-    /// The upstream says that there were too many attempts (RFC 6585 section 4; 418 is Binance's and others' ban).
+    /// Whether the feed reports too many attempts (RFC 6585 section 4; 418 is the ban of Binance and others).
     pub fn is_ban(&self) -> bool {
         matches!(self, Loss::NotWebSocket { status: 418 | 429, .. })
     }

@@ -1,4 +1,4 @@
-//! One connection to the upstream over its whole life: dialed, open, lost, dialed again, perhaps somewhere else.
+//! One connection to the feed over its whole life: dialed, open, lost, dialed again, perhaps at another address.
 
 mod answers;
 pub mod backoff;
@@ -39,32 +39,32 @@ pub struct Connection {
     id: ConnectionId,
     leg: usize,
     role: ConnectionRole,
-    /// That of its last opening.
+    /// Generation of its last opening.
     generation: Generation,
     pub transport: Transport,
     pub classifier: Classifier,
     /// While it is open.
     pub established: Option<Established>,
-    /// When it is to be dialed; none while it is, or if it is not wanted.
+    /// When to dial; none while it is dialed or open, or if it is not wanted.
     pub dial_at_ns: Option<u64>,
-    /// Index of the address that it is at, or goes to next.
+    /// Index of its current or next address.
     address: usize,
     addresses: Vec<AddressState>,
 }
 
-/// What a connection is there for.
+/// Role of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionRole {
     Regular,
-    /// It is to take the place of this one.
+    /// The successor of this one.
     Successor {
         of: ConnectionId,
     },
-    /// Another one has taken its place; it is being closed, and is then forgotten.
+    /// Replaced by its successor; it is being closed, and is then forgotten.
     Leaving,
 }
 
-/// What is known of one address.
+/// State of one address.
 #[derive(Clone)]
 struct AddressState {
     backoff: Backoff,
@@ -73,7 +73,7 @@ struct AddressState {
 }
 
 impl Connection {
-    /// `addresses` is the number of addresses; leg by leg they begin at another one.
+    /// `addresses` is the number of addresses; each leg begins at another one.
     pub fn new(
         id: ConnectionId,
         (leg, role): (usize, ConnectionRole),
@@ -118,13 +118,13 @@ impl Connection {
         matches!(self.role, ConnectionRole::Successor { .. })
     }
 
-    /// Where its updates come from, what classifies them, and what its messages are for while it is open.
+    /// The source of its updates, its classifier, and its open state, while it is open.
     pub fn parts(&mut self) -> (UpdateSource, &Classifier, Option<&mut Established>) {
         let source = UpdateSource { connection: self.id, leg: self.leg, generation: self.generation };
         (source, &self.classifier, self.established.as_mut())
     }
 
-    /// The connection whose items it is asked for.
+    /// The connection whose items it subscribes to.
     pub fn carries_for(&self) -> ConnectionId {
         match self.role {
             ConnectionRole::Successor { of } => of,
@@ -146,7 +146,7 @@ impl Connection {
         self.established = Some(established);
     }
 
-    /// It has taken the place of the one whose successor it was. Gives that one.
+    /// It has replaced the one whose successor it was. Returns that one.
     pub fn succeed(&mut self) -> Option<ConnectionId> {
         match std::mem::replace(&mut self.role, ConnectionRole::Regular) {
             ConnectionRole::Successor { of } => Some(of),
@@ -154,7 +154,7 @@ impl Connection {
         }
     }
 
-    /// It has ended, or could not be opened. Decides when and where to try again; gives the wait.
+    /// It has ended, or could not be opened. Decides when and where to retry; returns the wait.
     pub fn lost(&mut self, loss: &Loss, sustained: Duration, now: Stamp, rng: &mut impl Rng) -> Duration {
         let flowed = self.established.as_ref().map_or(Duration::ZERO, Established::flowed);
         let address = &mut self.addresses[self.address];
@@ -162,14 +162,14 @@ impl Connection {
             address.backoff.reset();
         }
         let wait = address.backoff.wait_after(loss, now, rng);
-        // The venue may want a longer wait, as another connection has learned.
+        // Another connection may have learnt that the venue demands a longer wait.
         address.retry_ns = address.retry_ns.max(now.mono_ns.saturating_add(ns(wait)));
         self.transport = Transport::Empty;
         self.established = None;
         self.choose(1, now)
     }
 
-    /// Its addresses are not to be dialed before these moments: another connection has learned that. Gives the wait.
+    /// Its addresses must not be dialed before these times, as another connection has learnt. Returns the wait.
     pub fn hold(&mut self, until_ns: &[u64], now: Stamp) -> Duration {
         for (address, until_ns) in self.addresses.iter_mut().zip(until_ns) {
             address.retry_ns = address.retry_ns.max(*until_ns);
@@ -182,7 +182,7 @@ impl Connection {
         self.addresses[address].retry_ns
     }
 
-    /// The address that may be dialed soonest, the first in turn from so many after this one. Gives the wait.
+    /// Moves to the address that may be dialed soonest, the first in turn from `first` after this one. Returns the wait.
     fn choose(&mut self, first: usize, now: Stamp) -> Duration {
         let count = self.addresses.len();
         let in_turn = (first..first + count).map(|step| (self.address + step) % count);
@@ -193,14 +193,14 @@ impl Connection {
         Duration::from_nanos(at_ns - now.mono_ns)
     }
 
-    /// It is ended by us, and dialed anew as soon as that is done.
+    /// Ends it from our side, to be dialed again as soon as that is done.
     pub fn redial(&mut self, now: Stamp) {
         self.transport.close();
         self.established = None;
         self.dial_at_ns = Some(self.retry_ns_at(self.address).max(now.mono_ns));
     }
 
-    /// It is ended by us, for good.
+    /// Ends it from our side, permanently.
     pub fn leave(&mut self) {
         self.transport.close();
         self.established = None;

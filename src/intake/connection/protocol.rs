@@ -1,8 +1,8 @@
-//! What to send on one connection and when: log-in, subscriptions, replies, pings, heartbeats; and when it must be
-//! given up.
+//! The protocol of one connection: what is sent and when (login, subscriptions, replies, pings, heartbeats), and when
+//! to give the connection up.
 //!
-//! No sockets and no clock: the caller says what has come and what time it is, and does the steps that `next` gives.
-//! Silence is measured by messages; WebSocket pings and pongs show only that the connection stands. Whatever is sent
+//! No sockets and no clock: the caller reports arrivals and the time, and performs the actions that `next` returns.
+//! Silence is measured by messages; WebSocket pings and pongs show only that the connection works. Everything sent
 //! keeps the profile's rate, pings included; answers to WebSocket pings are not ours to delay.
 
 use std::collections::VecDeque;
@@ -21,21 +21,21 @@ use crate::intake::connection::rate_limit::RateLimit;
 use crate::intake::connection::subscriptions::{ItemOutcome, ItemSubscriptions};
 use crate::intake::time::ns;
 
-/// More unsent replies than this, and the oldest is dropped: a venue that asks that often needs no answer to each.
+/// With more unsent replies than this the oldest is dropped: a venue that pings that often needs no answer to each.
 const REPLIES_MAX: usize = 16;
-/// Messages of clients that wait to be sent; further ones are refused.
+/// Unsent messages of clients at most; further ones are refused.
 const FORWARDS_MAX: usize = 256;
 
-/// For a message that the venue sends first of all.
+/// Time for a venue's greeting.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Something for the owner of the socket to do.
+/// An action for the owner of the socket.
 #[derive(Debug)]
 pub enum ProtocolAction {
     Send(String),
     /// A WebSocket ping.
     Ping,
-    /// The upstream has been silent since then: say so. The connection is kept for now.
+    /// Report that the feed has been silent since then. The connection is kept for now.
     ReportSilence {
         since: Stamp,
     },
@@ -43,12 +43,12 @@ pub enum ProtocolAction {
     End(Loss),
 }
 
-/// How far a connection has come with its opening.
+/// Progress of a connection's opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OpeningState {
-    /// The log-in waits for its rule.
+    /// The login waits for its rule.
     BeforeLogin,
-    /// The log-in is sent, its answer awaited.
+    /// The login is sent, its answer awaited.
     LoggingIn,
     /// The subscriptions wait for their rule.
     BeforeSubscribing,
@@ -61,7 +61,7 @@ pub struct Protocol {
     pub subscriptions: ItemSubscriptions,
     stage: OpeningState,
     stage_by_ns: u64,
-    /// Names of rules that were seen during the opening; at most as many as the profile has.
+    /// Names of rules that held during the opening; at most as many as the profile has.
     seen: Vec<Arc<str>>,
     opening: VecDeque<String>,
     replies: VecDeque<String>,
@@ -79,7 +79,7 @@ pub struct Protocol {
 }
 
 impl Protocol {
-    /// A connection that was opened `now`, and what is to be asked for on it.
+    /// A connection opened at `now`, and the items to subscribe to on it.
     pub fn open(config: Arc<ProtocolConfig>, items: &[Arc<FeedItem>], now: Stamp) -> Protocol {
         let after = |wait: Duration| now.mono_ns + ns(wait);
         let mut protocol = Protocol {
@@ -111,7 +111,7 @@ impl Protocol {
 
     fn say_first(&mut self, template: &Template<Placeholder>, now: Stamp) {
         self.req += 1;
-        // What is missing was found out before anything was connected.
+        // A missing value was found before anything connected.
         if let Ok(text) = Context::plain(&self.config.secrets, now, self.req).fill(template) {
             self.opening.push_back(text);
         }
@@ -126,7 +126,7 @@ impl Protocol {
         self.stage_by_ns = if stage == OpeningState::Open { u64::MAX } else { now.mono_ns + ns(timeout) };
     }
 
-    /// Goes on with the opening as far as what was seen allows.
+    /// Advances the opening as far as the rules seen allow.
     fn advance(&mut self, now: Stamp) {
         let config = self.config.clone();
         let seen = |rule: &Option<String>, seen: &[Arc<str>]| {
@@ -154,19 +154,19 @@ impl Protocol {
         }
     }
 
-    /// A message came.
+    /// A message arrived.
     pub fn received(&mut self, now: Stamp) {
         self.last_message = now;
         self.silence_reported = false;
         self.pong_by_ns = None;
     }
 
-    /// Something came that is no message, or not yet: a WebSocket ping or pong, a part of a long message.
+    /// Bytes arrived that are not yet a message: a WebSocket ping or pong, a part of a long message.
     pub fn alive(&mut self) {
         self.pong_by_ns = None;
     }
 
-    /// What a message was, by which rule, and its text; `shown` is its beginning, for people.
+    /// A message was classified, by this rule and with this text; `shown` is its beginning, for people.
     pub fn learned(&mut self, (class, rule): (MessageClass, &Arc<str>), text: &str, shown: &str, now: Stamp) {
         match class {
             MessageClass::Ack => self.subscriptions.acknowledged(text),
@@ -180,7 +180,7 @@ impl Protocol {
         }
     }
 
-    /// A message of class `pong` came, by this rule.
+    /// A message of class `pong` arrived, by this rule.
     fn answered(&mut self, rule: &str) {
         let expected = self.config.heartbeat.as_ref().and_then(|heartbeat| heartbeat.expect.as_ref());
         if expected.is_some_and(|(name, _)| name == rule) {
@@ -196,7 +196,7 @@ impl Protocol {
         self.replies.push_back(reply);
     }
 
-    /// Queues what a client says; false if too much waits already, or the connection is not open yet.
+    /// Queues a client's message; false if too many wait, or the connection is not open yet.
     pub fn forward(&mut self, text: String) -> bool {
         let has_room = self.stage == OpeningState::Open && self.forwards.len() < FORWARDS_MAX;
         if has_room {
@@ -205,29 +205,29 @@ impl Protocol {
         has_room
     }
 
-    /// The number for a request that the caller makes itself.
+    /// A number for a request that the caller makes itself.
     pub fn number(&mut self) -> u64 {
         self.req += 1;
         self.req
     }
 
-    /// What became of items since this was last asked.
+    /// Takes the outcomes of items since the last call.
     pub fn outcomes(&mut self) -> Vec<ItemOutcome> {
         self.subscriptions.outcomes()
     }
 
-    /// Greeting and log-in are done.
+    /// Whether greeting and login are done.
     pub fn is_open(&self) -> bool {
         self.stage == OpeningState::Open
     }
 
-    /// Everything that is wanted of this connection was asked for and answered.
+    /// Whether every wanted item was requested and answered.
     pub fn is_settled(&self) -> bool {
         self.stage == OpeningState::Open && self.subscriptions.is_settled()
     }
 
-    /// The next thing to do; none until something comes or `deadline_ns` has come. `bound` gives what the venue calls
-    /// a subscription.
+    /// The next action; none until a message arrives or `deadline_ns` is reached. `bound` returns the venue's key of a
+    /// subscription.
     pub fn next(&mut self, now: Stamp, bound: &dyn Fn(&FeedItem) -> Option<String>) -> Option<ProtocolAction> {
         let due = |deadline: Option<u64>| deadline.is_some_and(|deadline| deadline <= now.mono_ns);
         self.subscriptions.tick(now);
@@ -277,7 +277,7 @@ impl Protocol {
         if let Some(text) = self.forwards.pop_front() {
             return Some(ProtocolAction::Send(text));
         }
-        // Some batches turn out to be empty: what was in them is not wanted any more.
+        // Some batches turn out to be empty: their items are no longer wanted.
         while self.stage == OpeningState::Open && has_budget && self.subscriptions.has_something_to_say() {
             self.req += 1;
             let config = self.config.clone();
@@ -309,7 +309,7 @@ impl Protocol {
         Some(text)
     }
 
-    /// When `next` may have something to do although nothing has come; none if never.
+    /// When `next` may have an action although nothing has arrived; none if never.
     pub fn deadline_ns(&self) -> Option<u64> {
         let has_items = self.stage == OpeningState::Open && self.subscriptions.has_something_to_say();
         let with_budget = (has_items || !self.opening.is_empty()).then(|| ready_ns(&self.budget));
@@ -322,7 +322,7 @@ impl Protocol {
         other.into_iter().flatten().chain(sending).min()
     }
 
-    /// When silence is to be reported, or, once it was reported, to be ended.
+    /// When silence is reported or, once reported, ends the connection.
     fn silence_ns(&self) -> Option<u64> {
         let timeouts = if self.silence_reported { 2 } else { 1 };
         self.config
@@ -336,7 +336,7 @@ impl Protocol {
         expect.map(|(_, timeout)| *timeout)
     }
 
-    /// What the opening waits for, for people.
+    /// The rule that the opening waits for, for people.
     fn waiting_for(&self) -> String {
         let login = self.config.login.as_ref();
         let rule = match self.stage {
@@ -355,175 +355,4 @@ fn ready_ns(allowance: &Option<RateLimit>) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::intake::connection::protocol_config::{IDLE_TIMEOUT, Timing};
-    use crate::profile::check;
-    use crate::profile::secrets::Secrets;
-
-    fn at(ms: u64) -> Stamp {
-        Stamp { wall_ms: ms, mono_ns: ms * 1_000_000 }
-    }
-
-    /// A connection of a profile with these sections, opened at 0, that is asked for these items.
-    fn opened(sections: &str, items: &[&str]) -> Protocol {
-        let text = format!("profile = 1\nname = \"t\"\n{sections}\n");
-        let profile = check(&text, "t").unwrap_or_else(|error| panic!("{error}"));
-        let timing = Timing { idle_timeout: None, ws_ping: None, pong_timeout: Duration::from_secs(1) };
-        let config = Arc::new(ProtocolConfig::new(&profile, timing, Secrets::default()));
-        let item = |name: &&str| Arc::new(profile.subscribe.as_ref().expect("a section").item(name));
-        Protocol::open(config, &items.iter().map(item).collect::<Vec<_>>(), at(0))
-    }
-
-    const RULES: &str = r#"
-        [[on]]
-        name = "hello"
-        as = "greeting"
-        [[on]]
-        name = "in"
-        as = "auth_ok"
-        [[on]]
-        name = "pong"
-        as = "pong"
-    "#;
-    const QUIET: &str = "[keepalive]\nidle_timeout = \"none\"\n";
-
-    /// What is done at this time, as words.
-    fn steps(protocol: &mut Protocol, now: Stamp) -> Vec<String> {
-        std::iter::from_fn(|| protocol.next(now, &|item| Some(format!("key of {}", item.name))))
-            .take(20)
-            .map(|step| match step {
-                ProtocolAction::Send(text) => text,
-                ProtocolAction::Ping => "ping".to_string(),
-                ProtocolAction::ReportSilence { since } => format!("silent since {}", since.wall_ms),
-                ProtocolAction::End(loss) => format!("end: {}", loss.label()),
-            })
-            .collect()
-    }
-
-    fn learn(protocol: &mut Protocol, class: MessageClass, rule: &str, text: &str, now: Stamp) {
-        protocol.learned((class, &rule.into()), text, text, now);
-    }
-
-    #[test]
-    fn requests_keep_their_rate_and_replies_go_first() {
-        let sections = format!("{QUIET}[send]\nrate = \"1/250ms\"\n[subscribe]\nsend = '${{item}}'\n{RULES}");
-        let mut protocol = opened(&sections, &["a", "b"]);
-        assert_eq!(steps(&mut protocol, at(0)), ["a"]);
-        protocol.reply("pong".into());
-        assert_eq!(protocol.deadline_ns(), Some(255_000_000));
-        assert_eq!(steps(&mut protocol, at(254)), [""; 0]);
-        assert_eq!(steps(&mut protocol, at(255)), ["pong"]);
-        assert_eq!(steps(&mut protocol, at(510)), ["b"]);
-    }
-
-    #[test]
-    fn a_budget_holds_back_subscriptions_but_no_replies() {
-        let sections = format!("{QUIET}[send]\nbudget = \"1/10s\"\n[subscribe]\nsend = '${{item}}'\n{RULES}");
-        let mut protocol = opened(&sections, &["a", "b"]);
-        assert_eq!(steps(&mut protocol, at(0)), ["a"]);
-        protocol.reply("pong".into());
-        assert_eq!(steps(&mut protocol, at(1)), ["pong"]);
-        assert_eq!(steps(&mut protocol, at(10_200)), ["b"]);
-    }
-
-    #[test]
-    fn a_log_in_waits_for_its_rule_and_the_subscriptions_for_the_log_in() {
-        let sections = format!(
-            "{QUIET}[[open]]\nsend = 'first'\n[login]\nafter = \"hello\"\nsend = 'login ${{req}}'\nok = \"in\"\n\
-             [subscribe]\nsend = '${{items|json}}'\n{RULES}"
-        );
-        let mut protocol = opened(&sections, &["a", "b"]);
-        assert_eq!(steps(&mut protocol, at(0)), ["first"]);
-        learn(&mut protocol, MessageClass::Greeting, "hello", "", at(5));
-        assert_eq!(steps(&mut protocol, at(5)), ["login 2"]);
-        assert_eq!(protocol.deadline_ns(), Some(10_005_000_000));
-        learn(&mut protocol, MessageClass::AuthOk, "in", "", at(7));
-        assert_eq!(steps(&mut protocol, at(7)), [r#"["a","b"]"#]);
-    }
-
-    #[test]
-    fn an_opening_without_its_answer_ends_the_connection() {
-        let sections = format!("{QUIET}[login]\nsend = 'login'\nok = \"in\"\ntimeout = \"2s\"\n{RULES}");
-        let mut protocol = opened(&sections, &[]);
-        assert_eq!(steps(&mut protocol, at(0)), ["login"]);
-        assert_eq!(steps(&mut protocol, at(2000))[0], "end: not_opened");
-    }
-
-    #[test]
-    fn a_ping_without_any_answer_ends_the_connection() {
-        let mut protocol = opened(&format!("[keepalive]\nidle_timeout = \"none\"\nws_ping = \"5s\"\n{RULES}"), &[]);
-        assert_eq!(protocol.deadline_ns(), Some(5_000_000_000));
-        assert_eq!(steps(&mut protocol, at(5000)), ["ping"]);
-        protocol.alive();
-        assert_eq!(steps(&mut protocol, at(10_000)), ["ping"]);
-        assert!(steps(&mut protocol, at(10_999)).is_empty());
-        assert_eq!(protocol.deadline_ns(), Some(11_000_000_000));
-        assert_eq!(steps(&mut protocol, at(11_000))[0], "end: pong_timeout");
-    }
-
-    #[test]
-    fn silence_is_told_first_and_ends_the_connection_later() {
-        let mut protocol = opened(&format!("[keepalive]\nidle_timeout = \"1s\"\n{RULES}"), &[]);
-        protocol.received(at(500));
-        assert_eq!(protocol.deadline_ns(), Some(1_500_000_000));
-        assert_eq!(steps(&mut protocol, at(1500)), ["silent since 500"]);
-        protocol.alive();
-        assert_eq!(protocol.deadline_ns(), Some(2_500_000_000));
-        protocol.received(at(2000));
-        assert_eq!(steps(&mut protocol, at(2999)), [""; 0]);
-        assert_eq!(steps(&mut protocol, at(3000)), ["silent since 2000"]);
-        assert_eq!(steps(&mut protocol, at(4000))[0], "end: silent");
-    }
-
-    #[test]
-    fn a_feed_that_may_be_quiet_is_judged_by_its_pongs_alone() {
-        let profile = check(&format!("profile = 1\nname = \"t\"\n{RULES}"), "t").expect("a good profile");
-        let timing = |idle_timeout| {
-            let (ws_ping, pong_timeout) = (Some(Duration::from_secs(15)), Duration::from_secs(10));
-            Timing { idle_timeout, ws_ping, pong_timeout }
-        };
-        assert_eq!(timing(None).with_profile(&profile).idle_timeout, Some(IDLE_TIMEOUT));
-        let config = ProtocolConfig::new(&profile, timing(Some(Duration::ZERO)), Secrets::default());
-        let mut protocol = Protocol::open(Arc::new(config), &[], at(0));
-        for minute in 1..=600 {
-            assert_eq!(steps(&mut protocol, at(minute * 60_000)), ["ping"]);
-            protocol.alive();
-        }
-        steps(&mut protocol, at(601 * 60_000));
-        assert_eq!(steps(&mut protocol, at(602 * 60_000))[0], "end: pong_timeout");
-    }
-
-    #[test]
-    fn heartbeats_are_sent_and_their_answers_awaited() {
-        let ping = "ping = { every = \"2s\", send = 'beat ${req}', expect = \"pong\", timeout = \"1s\" }";
-        let mut protocol = opened(&format!("{QUIET}{ping}\n{RULES}"), &[]);
-        assert_eq!(steps(&mut protocol, at(2000)), ["beat 1"]);
-        learn(&mut protocol, MessageClass::Pong, "other", "", at(2000));
-        assert_eq!(protocol.deadline_ns(), Some(3_000_000_000));
-        learn(&mut protocol, MessageClass::Pong, "pong", "", at(2001));
-        assert_eq!(steps(&mut protocol, at(4000)), ["beat 2"]);
-        protocol.received(at(4500));
-        assert_eq!(steps(&mut protocol, at(5000))[0], "end: heartbeat_timeout");
-    }
-
-    #[test]
-    fn an_idle_only_heartbeat_is_sent_in_silence() {
-        let mut protocol =
-            opened(&format!("{QUIET}ping = {{ every = \"2s\", send = 'p', idle_only = true }}\n{RULES}"), &[]);
-        protocol.received(at(1500));
-        assert_eq!(steps(&mut protocol, at(2000)), [""; 0]);
-        assert_eq!(protocol.deadline_ns(), Some(3_500_000_000));
-        assert_eq!(steps(&mut protocol, at(3500)), ["p"]);
-    }
-
-    #[test]
-    fn a_flood_of_pings_or_of_clients_is_not_queued_without_bound() {
-        let mut protocol = opened(&format!("{QUIET}{RULES}"), &[]);
-        (0..100).for_each(|n| protocol.reply(n.to_string()));
-        let sent = steps(&mut protocol, at(0));
-        assert_eq!((sent.len(), sent[0].as_str()), (REPLIES_MAX, "84"));
-        let taken = (0..1000).filter(|n: &u32| protocol.forward(n.to_string())).count();
-        assert_eq!(taken, FORWARDS_MAX);
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! What all connections of an upstream have in common: what is said on each of them, and its times.
+//! Protocol settings shared by all connections of a feed: their messages and times.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use crate::words::stamp::Stamp;
 use crate::intake::connection::rate_limit::RateLimit;
 use crate::intake::time::unless_zero;
 
-/// Used if neither the settings nor the profile say how long an upstream may be silent.
+/// Idle timeout without a setting or a key of the profile.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The times of a connection: the profile's where it has them, else the settings'; for the idle timeout it is the other
-/// way round, because only a user knows how quiet the topics are that were asked for. An idle timeout of zero is none.
+/// The times of a connection: the profile's where it has them, else the settings'. For the idle timeout the setting
+/// comes first, because only the user knows how quiet the topics are. An idle timeout of zero is none.
 #[derive(Clone, Debug)]
 pub struct Timing {
     pub idle_timeout: Option<Duration>,
@@ -27,7 +27,7 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// `timing` holds what the settings say.
+    /// `timing` holds the settings.
     pub fn with_profile(self, profile: &Profile) -> Timing {
         let keepalive = &profile.keepalive;
         Timing {
@@ -41,7 +41,7 @@ impl Timing {
     }
 }
 
-/// What all connections of an upstream have in common.
+/// Protocol settings shared by all connections of a feed.
 #[derive(Debug)]
 pub struct ProtocolConfig {
     pub timing: Timing,
@@ -68,7 +68,7 @@ impl ProtocolConfig {
 }
 
 impl ProtocolConfig {
-    /// Whether everything that is said without being asked for can be said. Gives what is missing.
+    /// Checks that every message of the opening can be made. The error is the missing value.
     pub fn check(&self) -> Result<(), Missing> {
         let login = self.login.iter().map(|login| &login.send);
         let heartbeat = self.heartbeat.iter().map(|heartbeat| &heartbeat.send);

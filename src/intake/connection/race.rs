@@ -1,5 +1,5 @@
-//! Happy Eyeballs (RFC 8305): of several addresses the first that can be reached is used, and a dead one costs a
-//! quarter of a second instead of the whole time.
+//! Happy Eyeballs (RFC 8305): the first reachable of several addresses is used, and a dead one costs a quarter of a
+//! second instead of the whole timeout.
 
 use std::fmt;
 use std::io;
@@ -14,12 +14,12 @@ use tokio::time::Instant;
 /// The next address is tried after this, or as soon as one has failed (RFC 8305 section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Addresses that could not be reached, each with its own reason; none for those that had not answered by the deadline.
+/// Unreachable addresses, each with its reason; none for those that had not answered by the deadline.
 #[derive(Debug)]
 pub struct Tried(pub Vec<(SocketAddr, Option<io::Error>)>);
 
 impl Tried {
-    /// Whether there was no time left, rather than no address.
+    /// Whether the time ran out, rather than the addresses.
     pub fn is_late(&self) -> bool {
         self.0.iter().any(|(_, error)| error.is_none())
     }
@@ -38,7 +38,7 @@ impl fmt::Display for Tried {
     }
 }
 
-/// Connects to the first of these addresses that stands. The others are given up.
+/// Connects to the first of these addresses that answers. The others are given up.
 pub async fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<(SocketAddr, TcpStream), Tried> {
     let attempt = |address: SocketAddr| async move { (address, TcpStream::connect(address).await) };
     let mut waiting = addresses.iter().copied();
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_address_is_told_with_its_own_reason() {
+    async fn each_address_is_reported_with_its_own_reason() {
         let (dead, closed) = (Dead::open(), closed().await);
         let deadline = Instant::now() + Duration::from_millis(400);
         let tried = connect(&[dead.address, closed], deadline).await.expect_err("none stands");

@@ -1,7 +1,7 @@
-//! How much may be sent: at most so many in any stretch of a time.
+//! A rate limit: at most a count in any interval of a length.
 //!
-//! The moments of the last ones are remembered, so that no stretch of that length holds more, wherever it begins. The
-//! time is taken two hundredths longer than it is, because times between messages shrink on their way.
+//! The times of the last ones are remembered, so that no interval of that length holds more, wherever it begins. The
+//! interval counts as 2 % longer than it is, because times between messages shrink on their way.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use crate::profile::section::RateRule;
 pub struct RateLimit {
     count: usize,
     period_ns: u64,
-    /// Moments of the last ones, oldest first; at most `count`.
+    /// Times of the last ones, oldest first; at most `count`.
     taken: VecDeque<u64>,
 }
 
@@ -22,7 +22,7 @@ impl RateLimit {
         RateLimit { count: rate.count as usize, period_ns: ns(period), taken: VecDeque::new() }
     }
 
-    /// When the next one may be taken; 0 is at once.
+    /// When the next one is allowed; 0 is at once.
     pub fn ready_ns(&self) -> u64 {
         match self.taken.front() {
             Some(oldest) if self.taken.len() >= self.count => oldest.saturating_add(self.period_ns),

@@ -1,5 +1,5 @@
-//! What is said to venues, held against what the recorders of the feeds said to them. The recordings are not part of
-//! the project: without them this test says so and ends.
+//! Messages to venues, compared with those that the recorders of the feeds sent. The recordings are not part of the
+//! project: without them this test says so and ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::words::stamp::Stamp;
 use crate::intake::connection::protocol::{Protocol, ProtocolAction};
 use crate::intake::connection::protocol_config::{ProtocolConfig, Timing};
 
-/// What the recorder has sent; none if there are no recordings here.
+/// The recorder's messages; none if there are no recordings here.
 fn recorded(feed: &str) -> Option<Vec<Value>> {
     let said = |line: Value| {
         let text = line["data"].as_str().filter(|_| line["dir"] == "out")?;
@@ -23,7 +23,7 @@ fn recorded(feed: &str) -> Option<Vec<Value>> {
     Some(capture(feed)?.into_iter().filter_map(said).collect())
 }
 
-/// What a profile says on a connection that is asked for these items.
+/// A profile's messages on a connection that subscribes to these items.
 fn said(profile: &str, items: &[String]) -> Vec<Value> {
     let profile = Profile::built_in(profile).expect("built in");
     let timing = Timing { idle_timeout: None, ws_ping: None, pong_timeout: Duration::from_secs(1) };
@@ -63,7 +63,7 @@ fn without(mut message: Value, member: &str) -> Value {
     message
 }
 
-/// A feed, its profile, the items that a recorded message asks for, and what of ours is compared: all but known
+/// A feed, its profile, the items of a recorded message, and which of our messages are compared: all but known
 /// differences.
 type Row = (&'static str, &'static str, fn(&Value) -> Vec<String>, fn(Value) -> Option<Value>);
 
@@ -114,7 +114,7 @@ const ROWS: [Row; 8] = [
         },
         Some,
     ),
-    // Ours asks for heartbeats first, and so the numbers differ.
+    // Ours requests heartbeats first, so the numbers differ.
     (
         "deribit",
         "deribit",
@@ -125,14 +125,14 @@ const ROWS: [Row; 8] = [
 ];
 
 #[test]
-fn venues_are_asked_as_the_recorders_asked_them() {
+fn subscriptions_equal_those_of_the_recorders() {
     for (feed, profile, items, compared) in ROWS {
         let Some(mut theirs) = recorded(feed) else { continue };
         assert!(!theirs.is_empty(), "{feed}");
         match feed {
             // Each message repeats the ones before it.
             "okx-v5" => theirs = theirs.split_off(theirs.len() - 1),
-            // Answers to pings are not asked for; `classify` looks at them.
+            // Answers to pings are left out; `classify` checks them.
             "htx" => theirs.retain(|message| message.get("sub").is_some()),
             "deribit" => theirs = theirs.into_iter().map(|message| without(message, "id")).collect(),
             _ => {}

@@ -1,7 +1,7 @@
-//! From the name of a host to its addresses, in the order in which they are tried.
+//! Name resolution: a host's addresses, in the order of attempts.
 //!
-//! The system's resolver cannot be interrupted: each question has a thread of its own, and no more than a few are open
-//! at a time, so that a name server that is silent costs neither the stop of the process nor memory without bound.
+//! The system's resolver cannot be interrupted. Each question has a thread of its own, and only a few are open at a
+//! time, so that a silent name server neither delays the stop of the process nor costs unbounded memory.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -13,12 +13,12 @@ use std::thread;
 
 use tokio::sync::{Semaphore, oneshot};
 
-/// Questions to the system's resolver that are open at a time; further ones wait for one of them.
+/// Open questions to the system's resolver; further ones wait.
 const QUESTIONS_MAX: usize = 4;
 
 pub type Resolution = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
-/// Knows the addresses of hosts.
+/// A source of hosts' addresses.
 pub trait Resolve: Send + Sync {
     fn resolve(&self, name: &str, port: u16) -> Resolution;
 }
@@ -42,7 +42,7 @@ impl Resolve for System {
             let (sender, answer) = oneshot::channel();
             thread::Builder::new().name("resolver".to_string()).spawn(move || {
                 let found = (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
-                // The attempt that asked may have been given up.
+                // The attempt may have been given up.
                 sender.send(found).ok();
                 drop(question);
             })?;

@@ -1,13 +1,12 @@
-//! How long a venue wants to be left alone: the header `Retry-After` (RFC 9110 section 10.2.3) in every form that is in
-//! use.
+//! The header `Retry-After` (RFC 9110 section 10.2.3), in every form that venues use.
 
 use std::time::{Duration, SystemTime};
 
 use crate::words::stamp::Stamp;
 
-/// A larger number of seconds, 31 years, is a moment: seconds since 1970, as some venues send them.
+/// A larger number of seconds, 31 years, is a time: seconds since 1970, as some venues send them.
 const MOMENT_S_MIN: f64 = 1e9;
-/// A still larger one is a moment in milliseconds.
+/// A still larger one is a time in milliseconds.
 const MOMENT_MS_MIN: f64 = 1e12;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +17,7 @@ pub enum RetryAfter {
 }
 
 impl RetryAfter {
-    /// `date` is the header `Date` of the same answer: with it, a clock that goes wrong, here or there, does not
-    /// matter.
+    /// `date` is the header `Date` of the same answer: with it, a wrong clock, here or there, does not matter.
     pub fn read(value: &str, date: Option<&str>) -> Option<RetryAfter> {
         let value = value.trim();
         if let Ok(number) = value.parse::<f64>() {
@@ -63,7 +61,7 @@ mod tests {
     #[test]
     fn every_form_in_use_is_understood() {
         const DATE: Option<&str> = Some("Sun, 06 Nov 1994 08:49:37 GMT");
-        // Four seconds before the dates below; what is a wait is the same at any time.
+        // Four seconds before the dates below; a wait is the same at any time.
         let now = Stamp { wall_ms: 784_111_773_000, mono_ns: 0 };
         for (value, date, seconds) in [
             ("4", None, Some(4.0)),

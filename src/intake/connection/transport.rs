@@ -1,4 +1,4 @@
-//! The socket of a connection: dialing, open, or empty. Moves bytes and knows nothing of what they mean.
+//! The socket of a connection: dialing, open, or empty. It moves bytes and does not know their meaning.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -14,7 +14,7 @@ use crate::words::stamp::Stamp;
 use crate::intake::connection::dial::{Dialer, Endpoint, UpstreamSocket, bytes_read, closed, loss};
 use crate::intake::connection::loss::Loss;
 
-/// How long the closing handshake may take.
+/// Limit for the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 type Dialing = Pin<Box<dyn Future<Output = Result<UpstreamSocket, Loss>> + Send>>;
@@ -26,7 +26,7 @@ pub enum Transport {
     Empty,
     Dialing(Dialing),
     Open(Box<OpenConnection>),
-    /// It is being closed by us; nothing is received any more.
+    /// Being closed from our side; nothing more is received.
     Closing(ClosingFuture),
 }
 
@@ -34,20 +34,20 @@ pub enum Transport {
 pub struct OpenConnection {
     socket: UpstreamSocket,
     unsent: VecDeque<Message>,
-    /// Since when the socket takes nothing of what is to be sent.
+    /// Since when the socket accepts no queued bytes.
     stuck_since: Option<Stamp>,
-    /// Bytes read when it was last looked.
+    /// Bytes read at the last look.
     bytes: u64,
 }
 
-/// What happened on a connection.
+/// An event of a connection.
 #[derive(Debug)]
 pub enum Event {
     Opened,
     Received(Message),
-    /// It has ended, or could not be opened.
+    /// Ended, or could not be opened.
     Lost(Loss),
-    /// It is closed by us.
+    /// Closed from our side.
     Closed,
 }
 
@@ -60,7 +60,7 @@ impl Transport {
         matches!(self, Transport::Empty)
     }
 
-    /// Whether there is a connection that has taken what was queued before.
+    /// Whether there is a connection with an empty queue.
     pub fn takes_more(&self) -> bool {
         matches!(self, Transport::Open(open) if open.unsent.is_empty() && open.stuck_since.is_none())
     }
@@ -72,14 +72,14 @@ impl Transport {
         }
     }
 
-    /// Bytes came since this was last asked, a whole message or not.
+    /// Whether bytes arrived since the last call, a whole message or not.
     pub fn has_read(&mut self) -> bool {
         let Transport::Open(open) = self else { return false };
         let bytes = bytes_read(&open.socket);
         bytes != std::mem::replace(&mut open.bytes, bytes)
     }
 
-    /// Since when the socket takes nothing of what is to be sent.
+    /// Since when the socket accepts no queued bytes.
     pub fn stuck_since(&self) -> Option<Stamp> {
         match self {
             Transport::Open(open) => open.stuck_since,
@@ -87,7 +87,7 @@ impl Transport {
         }
     }
 
-    /// Closes it; what has come until then and was not looked at is lost.
+    /// Closes it; unread messages are lost.
     pub fn close(&mut self) {
         *self = match std::mem::take(self) {
             Transport::Open(open) => Transport::Closing(Box::pin(open.close())),
@@ -104,7 +104,7 @@ impl Transport {
         }
     }
 
-    /// The next thing that happens; an end leaves it empty.
+    /// The next event; an end leaves the transport empty.
     pub fn poll(&mut self, cx: &mut Context<'_>, now: Stamp) -> Poll<Event> {
         let event = match self {
             Transport::Empty => return Poll::Pending,
@@ -144,11 +144,11 @@ impl Transport {
 
 impl OpenConnection {
     async fn close(mut self: Box<OpenConnection>) {
-        // The upstream may be gone as well; then there is no handshake to wait for.
+        // The feed may be gone as well; then there is no handshake to wait for.
         tokio::time::timeout(CLOSE_TIMEOUT, self.socket.close(None)).await.ok();
     }
 
-    /// Hands what is queued to the socket, as far as it takes it.
+    /// Hands queued messages to the socket, as far as it accepts them.
     fn write(&mut self, cx: &mut Context<'_>, now: Stamp) -> Result<(), Loss> {
         while !self.unsent.is_empty() || self.stuck_since.is_some() {
             match self.socket.poll_ready_unpin(cx) {

@@ -1,4 +1,4 @@
-//! Where the feed is: its addresses, how they are dialed, and which of them may not be dialed yet.
+//! Addresses of the feed: how they are dialed, and which may not be dialed yet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,16 +32,16 @@ pub(super) struct FeedAddresses {
     held_ns: Vec<u64>,
 }
 
-/// What an address is made of besides what its profile says.
+/// Values of an address besides the profile's.
 pub(super) struct EndpointContext<'a> {
     pub items: &'a [Arc<FeedItem>],
-    /// Where the feed is to go on.
+    /// Cursor to continue from.
     pub cursor: Option<&'a str>,
     pub now: Stamp,
 }
 
 impl FeedAddresses {
-    /// `timeout` is for TCP, TLS and the handshake together.
+    /// `timeout` covers TCP, TLS and the handshake together.
     pub fn new(
         urls: Vec<Template<Placeholder>>,
         connect: &Connect,
@@ -67,7 +67,7 @@ impl FeedAddresses {
         &self.held_ns
     }
 
-    /// Makes every address once, so that what cannot be is found out before anything is connected.
+    /// Makes every address once, so that an impossible one is found before anything connects.
     pub fn check(&self, context: &EndpointContext<'_>, says_secrets: bool) -> Result<(), FeedUrlError> {
         (0..self.urls.len()).try_for_each(|address| {
             let endpoint = self.endpoint(address, context)?;
@@ -83,15 +83,15 @@ impl FeedAddresses {
     pub fn endpoint(&self, address: usize, context: &EndpointContext<'_>) -> Result<Endpoint, FeedUrlError> {
         let names: Vec<String> = context.items.iter().map(|item| item.venue.clone()).collect();
         let plain = Context::plain(&self.config.secrets, context.now, 0);
-        let filling = Context { items: &names, resume: context.cursor, ..plain };
+        let values = Context { items: &names, resume: context.cursor, ..plain };
         let unfilled = |missing: Missing| FeedUrlError::Unreadable {
             found: without_secrets(self.urls[address].source()),
             error: missing.to_string(),
         };
-        let target = FeedUrl::parse(&filling.fill(&self.urls[address]).map_err(unfilled)?)?;
+        let target = FeedUrl::parse(&values.fill(&self.urls[address]).map_err(unfilled)?)?;
         let mut headers = Vec::new();
         for (name, value) in &self.headers {
-            let value = HeaderValue::try_from(filling.fill(value).map_err(unfilled)?);
+            let value = HeaderValue::try_from(values.fill(value).map_err(unfilled)?);
             headers.push((name.clone(), value.map_err(|_| FeedUrlError::Header { name: name.to_string() })?));
         }
         let subprotocol = self.subprotocol.as_ref().and_then(|name| HeaderValue::try_from(name).ok());
@@ -104,7 +104,7 @@ impl FeedAddresses {
         plain_target(&self.urls[address], &self.config.secrets)
     }
 
-    /// For people: without what may be secret.
+    /// For people: without secrets.
     pub fn shown(&self, address: usize) -> String {
         self.target(address).map_or_else(|error| error.to_string(), |target| target.shown())
     }
@@ -119,8 +119,8 @@ impl FeedAddresses {
         self.dials.iter_mut().for_each(|dials| dials.take(now.mono_ns));
     }
 
-    /// The venue wants this address to be left alone until then. All connections obey, at every address of the same
-    /// host, because venues count attempts and lengthen bans by where they come from.
+    /// The venue wants no attempt at this address before then. All connections obey, at every address of the same host,
+    /// because venues count attempts and lengthen bans by origin.
     pub fn hold(&mut self, address: usize, until_ns: u64) {
         let host = |address: usize| self.target(address).ok().map(|target| target.host().to_string());
         let same_host: Vec<bool> = (0..self.urls.len()).map(|other| host(other) == host(address)).collect();

@@ -1,4 +1,4 @@
-//! Which connection carries which items.
+//! Assignment of items to connections.
 //!
 //! A leg is a whole copy of the feed; its items are spread evenly over its connections. A connection that is lost
 //! hands its items to the others of its leg, as far as they have room; one that comes back gets its share again, and
@@ -12,7 +12,7 @@ use crate::profile::subscribe::FeedItem;
 
 use crate::intake::update::ConnectionId;
 
-/// Something to be done for the assignment to become true.
+/// A step towards the assignment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reassign {
     Want(ConnectionId, Vec<Arc<FeedItem>>),
@@ -28,18 +28,18 @@ pub enum Reassign {
 pub struct Assignment {
     /// Items of one connection at most.
     items_max: usize,
-    /// Items can leave a connection that goes on.
+    /// Items can leave a connection that stays open.
     can_drop: bool,
     items: BTreeMap<String, Arc<FeedItem>>,
     legs: Vec<Leg>,
-    /// Where items are on their way to, and from where.
+    /// Items on their way: to which connection, and from which.
     moves: HashMap<(String, ConnectionId), ConnectionId>,
 }
 
 #[derive(Debug, Default)]
 struct Leg {
     connections: BTreeMap<ConnectionId, ConnectionLoad>,
-    /// Where each item is; those that are nowhere found no room.
+    /// Connection of each item; items without one found no room.
     places: HashMap<String, ConnectionId>,
 }
 
@@ -51,11 +51,11 @@ struct ConnectionLoad {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum LinkState {
-    /// It was not open yet.
+    /// Not open yet.
     #[default]
     Fresh,
     Open,
-    /// It was lost, or could not be opened.
+    /// Lost, or could not be opened.
     Lost,
 }
 
@@ -74,14 +74,14 @@ impl Assignment {
         self.items.len()
     }
 
-    /// A connection that will carry items of this leg.
+    /// Adds a connection that will carry items of this leg.
     pub fn add_connection(&mut self, leg: usize, connection: ConnectionId) -> Vec<Reassign> {
         self.legs[leg].connections.insert(connection, ConnectionLoad::default());
         let homeless = self.homeless(leg);
         self.place(leg, homeless)
     }
 
-    /// Gives what one connection carries to another that takes its place, and stands.
+    /// Hands the items of one connection to its open successor.
     pub fn replace(&mut self, old: ConnectionId, new: ConnectionId) -> Vec<Reassign> {
         for leg in &mut self.legs {
             if let Some(load) = leg.connections.remove(&old) {
@@ -90,7 +90,7 @@ impl Assignment {
             }
         }
         self.moves.values_mut().filter(|from| **from == old).for_each(|from| *from = new);
-        // Whatever was on its way to the old one was asked for on the new one as well.
+        // Items on their way to the old one were subscribed on the new one as well.
         let arrived: Vec<String> =
             self.moves.keys().filter(|(_, to)| *to == old).map(|(name, _)| name.clone()).collect();
         arrived.into_iter().filter_map(|name| self.arrived(&name, old)).collect()
@@ -122,7 +122,7 @@ impl Assignment {
             drops.into_iter().map(|(connection, items)| Reassign::Drop(connection, items)).collect();
         for leg in 0..self.legs.len() {
             let homeless = self.homeless(leg);
-            // Those that still find no room were refused before.
+            // Items that still find no room were refused before.
             changes
                 .extend(self.place(leg, homeless).into_iter().filter(|change| !matches!(change, Reassign::Add { .. })));
         }
@@ -146,7 +146,7 @@ impl Assignment {
         self.legs.iter().filter_map(|leg| leg.places.get(name).copied()).collect()
     }
 
-    /// The connection is open, and has been asked for what it carries. It takes over its share.
+    /// The connection is open and subscribed. It takes over its share.
     pub fn opened(&mut self, connection: ConnectionId) -> Vec<Reassign> {
         let Some(leg) = self.leg_of(connection) else { return Vec::new() };
         let connections = &mut self.legs[leg].connections;
@@ -158,13 +158,13 @@ impl Assignment {
         changes
     }
 
-    /// An item has arrived on this connection; its old place may let it go.
+    /// An item has arrived on this connection; its old connection may drop it.
     pub fn arrived(&mut self, name: &str, connection: ConnectionId) -> Option<Reassign> {
         let from = self.moves.remove(&(name.to_string(), connection))?;
         Some(Reassign::Drop(from, vec![self.items.get(name)?.clone()]))
     }
 
-    /// An item is refused on this connection. If it was on its way there it stays where it was.
+    /// An item is refused on this connection. If it was on its way there, it stays where it was.
     pub fn refused(&mut self, name: &str, connection: ConnectionId) -> Option<Reassign> {
         let from = self.moves.remove(&(name.to_string(), connection))?;
         self.send_back(name, connection, from);
@@ -180,17 +180,16 @@ impl Assignment {
         self.items.keys().map(String::as_str)
     }
 
-    /// Items are on two connections of one leg.
+    /// Whether items are on two connections of one leg.
     pub fn is_moving(&self) -> bool {
         !self.moves.is_empty()
     }
 
-    /// The connection is gone, or cannot be had. What it carried goes to the others that stand, as far as they have
-    /// room.
+    /// The connection is gone, or cannot be opened. Its items go to the open others, as far as they have room.
     pub fn lost(&mut self, connection: ConnectionId) -> Vec<Reassign> {
         let Some(leg) = self.leg_of(connection) else { return Vec::new() };
         self.legs[leg].connections.entry(connection).or_default().state = LinkState::Lost;
-        // What was on its way here is still carried where it was.
+        // Items on their way here are still carried where they were.
         let back: Vec<((String, ConnectionId), ConnectionId)> =
             self.moves.extract_if(|(_, to), _| *to == connection).collect();
         for ((name, _), from) in back {
@@ -214,7 +213,7 @@ impl Assignment {
         }
     }
 
-    /// Hands the items of a lost connection to those that stand, as far as they have room.
+    /// Hands the items of a lost connection to the open ones, as far as they have room.
     fn rehome(&mut self, leg: usize, lost: ConnectionId) -> Vec<Reassign> {
         let leg = &mut self.legs[leg];
         let mut orphans: Vec<String> =
@@ -250,7 +249,7 @@ impl Assignment {
         let is_rich = |place: &ConnectionId| counts.get(place).is_some_and(|count| *count > share);
         let mut spare: Vec<(String, ConnectionId)> =
             leg.places.iter().filter(|(_, place)| is_rich(place)).map(|(name, place)| (name.clone(), *place)).collect();
-        // What has not arrived yet does not go on.
+        // An item that has not arrived yet does not move on.
         spare.retain(|move_| !self.moves.contains_key(move_));
         spare.sort_unstable();
         let mut wanted: BTreeMap<ConnectionId, Vec<Arc<FeedItem>>> = BTreeMap::new();
@@ -280,8 +279,7 @@ impl Assignment {
         self.items.values().filter(|item| !places.contains_key(&item.name)).cloned().collect()
     }
 
-    /// Finds a place in this leg for each of these items that has none: on a connection that is not lost, if there is
-    /// one.
+    /// Finds a connection of this leg for each of these items that has none: one that is not lost, if there is one.
     fn place(&mut self, leg_index: usize, items: Vec<Arc<FeedItem>>) -> Vec<Reassign> {
         let leg = &mut self.legs[leg_index];
         let mut wanted: BTreeMap<ConnectionId, Vec<Arc<FeedItem>>> = BTreeMap::new();
@@ -310,170 +308,4 @@ impl Assignment {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn item(name: &str) -> Arc<FeedItem> {
-        let name = name.to_string();
-        Arc::new(FeedItem { venue: name.clone(), channel: String::new(), symbol: name.clone(), params: None, name })
-    }
-
-    fn items(count: usize) -> Vec<Arc<FeedItem>> {
-        (0..count).map(|n| item(&format!("t{n:04}"))).collect()
-    }
-
-    fn pool(connections: u32, items_max: usize, count: usize) -> Assignment {
-        let mut assignment = Assignment::new(1, items_max, true);
-        (0..connections).for_each(|connection| assert_eq!(assignment.add_connection(0, ConnectionId(connection)), []));
-        assignment.add(items(count));
-        (0..connections).for_each(|connection| assert_eq!(assignment.opened(ConnectionId(connection)), []));
-        assignment
-    }
-
-    fn loads(assignment: &Assignment, connections: u32) -> Vec<usize> {
-        (0..connections).map(|connection| assignment.items_of(ConnectionId(connection)).len()).collect()
-    }
-
-    #[test]
-    fn items_are_spread_evenly_and_every_leg_has_them_all() {
-        assert_eq!(loads(&pool(3, 1000, 3000), 3), [1000, 1000, 1000]);
-        let mut assignment = Assignment::new(2, 10, true);
-        assignment.add_connection(0, ConnectionId(0));
-        assignment.add_connection(1, ConnectionId(1));
-        assignment.add(items(4));
-        assert_eq!(loads(&assignment, 2), [4, 4]);
-        assert_eq!(assignment.connections_of("t0002"), [ConnectionId(0), ConnectionId(1)]);
-    }
-
-    #[test]
-    fn a_leg_without_room_asks_for_another_connection() {
-        let mut assignment = Assignment::new(1, 2, true);
-        assignment.add_connection(0, ConnectionId(0));
-        let changes = assignment.add(items(3));
-        assert!(
-            matches!(&changes[..], [Reassign::Want(ConnectionId(0), two), Reassign::Add { leg: 0, items }] if (two.len(), items.len()) == (2, 1)),
-            "{changes:?}"
-        );
-        let changes = assignment.add_connection(0, ConnectionId(1));
-        assert!(matches!(&changes[..], [Reassign::Want(ConnectionId(1), one)] if one.len() == 1), "{changes:?}");
-    }
-
-    #[test]
-    fn the_items_of_a_lost_connection_go_to_the_others_and_come_back() {
-        let mut assignment = pool(3, 2000, 3000);
-        let changes = assignment.lost(ConnectionId(1));
-        let moved: usize =
-            changes.iter().map(|change| if let Reassign::Want(_, items) = change { items.len() } else { 0 }).sum();
-        assert_eq!((moved, loads(&assignment, 3)), (1000, vec![1500, 0, 1500]));
-        let changes = assignment.opened(ConnectionId(1));
-        let [Reassign::Want(ConnectionId(1), back)] = &changes[..] else { panic!("{changes:?}") };
-        assert_eq!((back.len(), loads(&assignment, 3)), (1000, vec![1000, 1000, 1000]));
-        assert!(assignment.is_moving());
-        let left: Vec<Reassign> =
-            back.iter().filter_map(|item| assignment.arrived(&item.name, ConnectionId(1))).collect();
-        assert_eq!(left.len(), back.len());
-        assert!(!assignment.is_moving());
-        assert!(
-            left.iter().all(|change| !matches!(change, Reassign::Drop(ConnectionId(1), _))),
-            "only the old places let go"
-        );
-    }
-
-    #[test]
-    fn what_finds_no_room_waits_for_its_connection() {
-        let mut assignment = pool(3, 1024, 3000);
-        assert_eq!(assignment.lost(ConnectionId(0)).len(), 2);
-        assert_eq!(loads(&assignment, 3), [1000 - 48, 1024, 1024]);
-    }
-
-    #[test]
-    fn a_removed_item_is_dropped_wherever_it_is() {
-        let mut assignment = pool(2, 100, 2);
-        assert_eq!(assignment.remove(&["t0001".to_string()]), [Reassign::Drop(ConnectionId(1), vec![item("t0001")])]);
-        assert_eq!((assignment.item_count(), loads(&assignment, 2)), (1, vec![1, 0]));
-        assert_eq!(assignment.remove(&["t0001".to_string()]), []);
-    }
-
-    #[test]
-    fn a_successor_carries_what_its_predecessor_did() {
-        let mut assignment = pool(2, 100, 10);
-        assert_eq!(assignment.replace(ConnectionId(0), ConnectionId(7)), []);
-        assert_eq!((assignment.items_of(ConnectionId(0)).len(), assignment.items_of(ConnectionId(7)).len()), (0, 5));
-    }
-
-    #[test]
-    fn whichever_connection_comes_back_last_the_load_is_even_again() {
-        for change in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
-            let mut assignment = pool(3, 100, 30);
-            (0..3).for_each(|connection| drop(assignment.lost(ConnectionId(connection))));
-            assert_eq!(loads(&assignment, 3).iter().sum::<usize>(), 30);
-            for connection in change {
-                assignment.opened(ConnectionId(connection));
-                let standing: Vec<Arc<FeedItem>> =
-                    (0..3).flat_map(|connection| assignment.items_of(ConnectionId(connection))).collect();
-                assert_eq!(standing.len(), 30, "each item has one place");
-                for connection in (0..3).map(ConnectionId) {
-                    assignment
-                        .items_of(connection)
-                        .iter()
-                        .for_each(|item| drop(assignment.arrived(&item.name, connection)));
-                }
-            }
-            assert_eq!(loads(&assignment, 3), [10, 10, 10], "{change:?}");
-        }
-    }
-
-    #[test]
-    fn new_items_go_to_a_connection_that_is_not_lost() {
-        let mut assignment = pool(2, 100, 4);
-        assignment.lost(ConnectionId(1));
-        let changes = assignment.add(vec![item("new")]);
-        assert_eq!(changes, [Reassign::Want(ConnectionId(0), vec![item("new")])]);
-    }
-
-    #[test]
-    fn what_is_on_its_way_stays_where_it_was_if_it_does_not_arrive() {
-        let moving = || {
-            let mut assignment = pool(2, 100, 4);
-            assignment.lost(ConnectionId(1));
-            assert_eq!(loads(&assignment, 2), [4, 0]);
-            assignment.opened(ConnectionId(1));
-            (assignment.items_of(ConnectionId(1)), assignment)
-        };
-        let (moved, mut assignment) = moving();
-        assert_eq!(moved.len(), 2);
-        assert_eq!(assignment.lost(ConnectionId(1)), [], "nothing needs to be asked for again");
-        assert_eq!((loads(&assignment, 2), assignment.is_moving()), (vec![4, 0], false));
-
-        let (moved, mut assignment) = moving();
-        let change = assignment.refused(&moved[0].name, ConnectionId(1));
-        assert_eq!(change, Some(Reassign::Drop(ConnectionId(1), vec![moved[0].clone()])));
-        assert_eq!(
-            (loads(&assignment, 2), assignment.connections_of(&moved[0].name)),
-            (vec![3, 1], vec![ConnectionId(0)])
-        );
-
-        let (moved, mut assignment) = moving();
-        assert_eq!(assignment.replace(ConnectionId(0), ConnectionId(5)), []);
-        assert_eq!(
-            assignment.arrived(&moved[0].name, ConnectionId(1)),
-            Some(Reassign::Drop(ConnectionId(5), vec![moved[0].clone()]))
-        );
-        let dropped = assignment.replace(ConnectionId(1), ConnectionId(6));
-        assert_eq!(dropped, [Reassign::Drop(ConnectionId(5), vec![moved[1].clone()])]);
-        assert!(!assignment.is_moving());
-    }
-
-    #[test]
-    fn what_found_no_room_gets_a_place_when_there_is_some() {
-        let mut assignment = Assignment::new(1, 2, true);
-        assignment.add_connection(0, ConnectionId(0));
-        assignment.add(items(3));
-        let changes = assignment.remove(&["t0000".to_string()]);
-        let expected = [
-            Reassign::Drop(ConnectionId(0), vec![item("t0000")]),
-            Reassign::Want(ConnectionId(0), vec![item("t0002")]),
-        ];
-        assert_eq!(changes, expected);
-    }
-}
+mod tests;

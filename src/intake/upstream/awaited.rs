@@ -1,7 +1,7 @@
-//! Items that were asked for and of which nothing has come yet.
+//! Subscribed items without any message yet.
 //!
-//! Whether something has come is not watched message by message: it is looked up once, when an item's time is over.
-//! What comes later ends the silence by itself (`ItemStatus::arrived`).
+//! Arrival is not watched message by message: it is looked up once, when an item's time is over. A later message ends
+//! the silence by itself (`ItemStatus::arrived`).
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -12,17 +12,17 @@ use crate::words::stamp::Stamp;
 use crate::intake::time::ns;
 use crate::intake::upstream::Upstream;
 
-/// Moments of items that are not awaited any more: so many are never looked through.
+/// Obsolete entries that are never worth a cleanup.
 const OUTDATED_MAX: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Awaited {
     timeout_ns: u64,
-    /// When each was asked for.
+    /// Time of each subscription.
     asked: HashMap<String, Stamp>,
-    /// The same items in the order in which their time is over; some are not awaited any more.
+    /// The same items in the order of their deadlines; some entries are obsolete.
     due: VecDeque<(u64, String)>,
-    /// What is to be logged: of topics that must be called like their item, and of others.
+    /// Names to log: of topics that must have their item's name, and of others.
     silent: NameLog,
     unnamed: NameLog,
 }
@@ -36,7 +36,7 @@ impl Awaited {
         Duration::from_nanos(self.timeout_ns)
     }
 
-    /// An item was asked for, and not refused.
+    /// An item was subscribed, and not refused.
     pub fn begin(&mut self, name: &str, now: Stamp) {
         if self.asked.contains_key(name) {
             return;
@@ -58,11 +58,11 @@ impl Awaited {
         [due, self.silent.deadline_ns(), self.unnamed.deadline_ns()].into_iter().flatten().min()
     }
 
-    /// Those whose time is over, and when they were asked for.
+    /// Items whose time is over, and when they were subscribed.
     fn over(&mut self, now: Stamp) -> Vec<(String, Stamp)> {
         let mut over = Vec::new();
         while let Some((_, name)) = self.due.pop_front_if(|(at, _)| *at <= now.mono_ns) {
-            // One that was let go and asked for again has a later moment of its own.
+            // One that was dropped and subscribed again has a later entry.
             let asked = self.asked.get(&name).filter(|asked| asked.mono_ns + self.timeout_ns <= now.mono_ns).copied();
             over.extend(asked.map(|asked| (name, asked)));
         }
@@ -72,14 +72,14 @@ impl Awaited {
 }
 
 impl Upstream {
-    /// An item was granted: its data are awaited, if none have ever come.
+    /// An item was granted: its data are awaited, if none have ever arrived.
     pub(super) fn await_data(&mut self, name: &str, now: Stamp) {
         if !self.pipeline.output.came_since(name, 0) && !self.pipeline.output.items.is_silent(name) {
             self.awaited.begin(name, now);
         }
     }
 
-    /// Looks what has become of the items whose time is over.
+    /// Checks the items whose time is over.
     pub(super) fn tick_awaited(&mut self, now: Stamp) {
         let over = self.awaited.over(now);
         let is_open = self.connections.open_count() > 0;
@@ -89,12 +89,12 @@ impl Upstream {
                 continue;
             }
             if !is_open {
-                // Without a connection nothing can come.
+                // Without a connection nothing can arrive.
                 self.awaited.begin(&name, now);
                 continue;
             }
-            // Some items of the operator give topics of other names: those of all symbols of a market. A client that
-            // names a topic waits for this one.
+            // Some items of the operator produce topics of other names, such as those of all symbols of a market. A
+            // client that names a topic waits for exactly that one.
             let gives_others = self.demand.is_only_pinned(&name) && *others.get_or_insert_with(|| self.has_others());
             if gives_others {
                 self.awaited.unnamed.add(&name);
@@ -107,21 +107,21 @@ impl Upstream {
         if let Some((names, count)) = self.awaited.silent.line(now) {
             tracing::warn!(
                 count,
-                "upstream: nothing has come yet of {names} {after_s} s after it was asked for, and it was not refused; \
-                 topics may be quiet by nature, or names be written in another way"
+                "upstream: no message of {names} {after_s} s after subscribing, and no refusal; \
+                 the topics may be quiet, or be named differently"
             );
-            self.pipeline.output.counts.trouble(format!("nothing has come of {names}"));
+            self.pipeline.output.counts.trouble(format!("no message of {names}"));
         }
         if let Some((names, count)) = self.awaited.unnamed.line(now) {
             tracing::info!(
                 count,
-                "upstream: no topic is called like the items {names}, {after_s} s after they were asked for, but topics \
-                 of other names have come"
+                "upstream: no topic has the name of the items {names}, {after_s} s after subscribing, but topics of \
+                 other names have arrived"
             );
         }
     }
 
-    /// Whether there are topics that no item is called like.
+    /// Whether there are topics whose name is no item's.
     fn has_others(&self) -> bool {
         let named = self.assignment.names().filter(|name| self.pipeline.output.knows(name)).count();
         self.pipeline.output.topics() > named

@@ -1,4 +1,4 @@
-//! All connections of the feed: how many there are, which of them are open, what has happened on them.
+//! All connections of the feed: their number, their states, their events.
 
 use std::task::Poll;
 use std::time::Duration;
@@ -19,34 +19,34 @@ use crate::intake::time::{in_s, ns};
 use crate::intake::update::{ConnectionId, Generation};
 use crate::intake::upstream::addresses::FeedAddresses;
 
-/// Events of one connection taken in one go before deadlines, other connections and the stop signal are looked at
-/// again: some 100 us of work.
+/// Events of one connection taken in one go, before deadlines, other connections and the stop signal get their turn:
+/// about 100 us of work.
 const BATCH_EVENTS: usize = 256;
 
 pub(super) struct Connections {
     list: Vec<Connection>,
     pub addresses: FeedAddresses,
     rules: ConnectionRules,
-    /// Connections that there have been.
+    /// Connections ever made.
     count: u32,
-    /// That of the newest opening.
+    /// Generation of the newest opening.
     generation: u32,
     events: Vec<ConnectionEvent>,
-    /// When all connections were last looked at: what came by then was gathered.
+    /// When all connections were last polled: what had arrived by then was gathered.
     polled: Stamp,
 }
 
-/// What happened on a connection, and when.
+/// An event of a connection, and its time.
 pub(super) type ConnectionEvent = (ConnectionId, Event, Stamp);
 
-/// What is the same for all connections.
+/// Rules shared by all connections.
 pub(super) struct ConnectionRules {
     /// Connections at a time.
     pub max: usize,
     pub backoff: Backoff,
-    /// Data for this long show that a connection is worth having.
+    /// Data for this long prove a connection.
     pub sustained: Duration,
-    /// A connection is replaced after this.
+    /// Age at which a connection is replaced.
     pub rotate_after: Option<Duration>,
 }
 
@@ -91,7 +91,7 @@ impl Connections {
         self.polled
     }
 
-    /// One more connection; it is dialed with the next turn.
+    /// Adds a connection; the next turn dials it.
     pub fn add(&mut self, leg: usize, role: ConnectionRole, profile: &Profile, now: Stamp) -> ConnectionId {
         let id = ConnectionId(self.count);
         self.count += 1;
@@ -102,8 +102,7 @@ impl Connections {
         id
     }
 
-    /// Waits until something has happened on some connection, and gathers what has; or until one of them has taken what
-    /// was to be sent, and may take more.
+    /// Waits for events on any connection and gathers them, or until one of them has sent its queue and can take more.
     pub async fn gather(&mut self, clock: Clock) {
         let Connections { list, events, polled, .. } = self;
         std::future::poll_fn(|cx| {
@@ -122,7 +121,7 @@ impl Connections {
         .await;
     }
 
-    /// What was gathered. `recycle` takes the memory back.
+    /// The gathered events. `recycle` takes the memory back.
     pub fn take_events(&mut self) -> Vec<ConnectionEvent> {
         std::mem::take(&mut self.events)
     }
@@ -139,7 +138,7 @@ impl Connections {
         }
     }
 
-    /// The connection is open, and this is said on it.
+    /// The connection is open, with this protocol.
     pub fn opened(&mut self, id: ConnectionId, protocol: Protocol, now: Stamp) {
         self.generation += 1;
         let generation = Generation(self.generation);
@@ -149,7 +148,7 @@ impl Connections {
         }
     }
 
-    /// The connection has ended, or could not be opened. Says what is done about it.
+    /// The connection has ended, or could not be opened. Returns the plan for the log.
     pub fn lost(&mut self, id: ConnectionId, loss: &Loss, now: Stamp) -> String {
         let sustained = self.rules.sustained;
         let Some(connection) = self.get_mut(id) else { return String::new() };
@@ -168,17 +167,17 @@ impl Connections {
         format!("reconnecting in {} (attempt {attempts})", in_s(wait))
     }
 
-    /// Whether the connection is to be dialed again: what happened on it before is of no interest any more.
+    /// Whether the connection is to be dialed again: its earlier events no longer matter.
     pub fn is_given_up(&self, id: ConnectionId) -> bool {
         self.get(id).is_some_and(|connection| connection.dial_at_ns.is_some())
     }
 
-    /// Forgets a connection that was closed because another one has taken its place.
+    /// Forgets a connection that its successor replaced and that is closed.
     pub fn forget_left(&mut self, id: ConnectionId) {
         self.list.retain(|connection| connection.id() != id || connection.role() != ConnectionRole::Leaving);
     }
 
-    /// Closes a connection whose place another one has taken. Gives its generation, if it was open.
+    /// Closes a connection that its successor replaced. Returns its generation, if it was open.
     pub fn leave(&mut self, id: ConnectionId) -> Option<Generation> {
         let connection = self.get_mut(id)?;
         let generation = connection.is_open().then(|| connection.generation());
@@ -197,29 +196,29 @@ impl Connections {
         self.list.iter().filter(|connection| connection.is_open()).count()
     }
 
-    /// The connection that is to take the place of this one.
+    /// The successor of this connection.
     pub fn successor_of(&self, id: ConnectionId) -> Option<&Connection> {
         self.list.iter().find(|connection| connection.role() == ConnectionRole::Successor { of: id })
     }
 
-    /// This connection and the one that is to take its place.
+    /// This connection and its successor.
     pub fn with_successor(&mut self, id: ConnectionId) -> impl Iterator<Item = &mut Connection> {
         let successor = ConnectionRole::Successor { of: id };
         self.list.iter_mut().filter(move |connection| connection.id() == id || connection.role() == successor)
     }
 
-    /// Whether several connections are there for the same.
+    /// Whether several connections carry the same.
     pub fn overlap(&self) -> bool {
         self.list.iter().any(|connection| connection.leg() > 0 || connection.is_successor())
     }
 
-    /// Whether another leg carries what this connection does.
+    /// Whether another leg carries the same as this connection.
     pub fn is_covered(&self, id: ConnectionId) -> bool {
         let leg = self.get(id).map(Connection::leg);
         self.list.iter().any(|connection| Some(connection.leg()) != leg && connection.is_open())
     }
 
-    /// Whether nothing comes over any connection.
+    /// Whether no connection delivers.
     pub fn are_silent(&self) -> bool {
         self.established().all(|established| established.is_silent)
     }
@@ -229,7 +228,7 @@ impl Connections {
         self.established().map(Established::opened).min_by_key(|opened| opened.mono_ns)
     }
 
-    /// Since when the feed is outdated: all connections say so over which anything comes.
+    /// Since when the feed is outdated, if all connections that deliver say so.
     pub fn outdated_since_ms(&self) -> Option<u64> {
         let speaking = || self.established().filter(|established| !established.is_silent);
         let is_outdated = speaking().all(|established| established.outdated_since_ms().is_some());
@@ -240,12 +239,12 @@ impl Connections {
         self.list.iter().filter_map(|connection| connection.established.as_ref())
     }
 
-    /// Whether no connection has received anything by which topics could be named.
+    /// Whether no connection has received a message that could name topics.
     pub fn are_untouched(&self) -> bool {
         self.list.iter().all(|connection| connection.classifier.is_untouched())
     }
 
-    /// The first guess that a connection has made.
+    /// The first guess of any connection.
     pub fn guess(&self) -> Option<&Guess> {
         self.list.iter().find_map(|connection| connection.classifier.guess())
     }

@@ -1,4 +1,4 @@
-//! Which topics clients want of the upstream: they are asked for while some client wants them, and a while longer.
+//! Demand: topics of clients are subscribed while some client wants them, and a while longer.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -13,27 +13,26 @@ use crate::intake::output::ItemRefusal;
 use crate::intake::time::ns;
 use crate::intake::upstream::Upstream;
 
-/// New topics of clients that are asked for in a turn, and how often there is one: 2560 in a second. A client that
-/// wants more than that, or something else all the time, holds up no other for long.
+/// New topics of clients that are subscribed per turn, and the time between turns: 2560 per second. A client that wants
+/// more, or changes its mind all the time, holds up no other for long.
 const FRESH_MAX: usize = 256;
 const TURN_NS: u64 = 100_000_000;
-/// Topics of which nothing has ever come and that are still asked for although no client wants them any more; further
-/// ones are let go at once.
+/// Topics without any update that stay subscribed although no client wants them; further ones are dropped at once.
 const UNKNOWN_LEFT_MAX: usize = 1024;
 
-/// Moments of topics that are not wanted any more: so many are never looked through.
+/// Obsolete entries that are never worth a cleanup.
 const LEAVING_MIN: usize = 1024;
 
 pub(super) struct UpstreamDemand {
     interest: Option<Arc<Interest>>,
     linger: Duration,
-    /// What clients want is not looked at before this; none if it is looked at at once.
+    /// Clients' demand is not read before this; none: it is read at once.
     resting_until_ns: Option<u64>,
-    /// Asked for whether a client wants them or not.
+    /// Subscribed whether a client wants them or not.
     pinned: HashSet<String>,
-    /// Topics that no client wants any more, and until when they are still asked for; oldest first.
+    /// Topics that no client wants, and until when they stay subscribed; oldest first.
     leaving: VecDeque<(u64, String)>,
-    /// The same topics, with the moment that counts: one may have come back and left again.
+    /// The same topics with the end that counts: one may have come back and left again.
     left: HashMap<String, u64>,
 }
 
@@ -53,7 +52,7 @@ impl UpstreamDemand {
         self.interest.clone()
     }
 
-    /// Whether clients decide what is asked for.
+    /// Whether clients decide what is subscribed.
     pub fn is_of_clients(&self) -> bool {
         self.interest.is_some()
     }
@@ -62,20 +61,20 @@ impl UpstreamDemand {
         self.pinned.contains(name)
     }
 
-    /// Whether the operator alone has asked for it.
+    /// Whether only the operator subscribes to it.
     pub fn is_only_pinned(&self, name: &str) -> bool {
         self.is_pinned(name) && !self.interest.as_ref().is_some_and(|interest| interest.is_wanted(name))
     }
 
-    /// Whether what clients want is looked at at once.
+    /// Whether clients' demand is read at once.
     pub fn is_ready(&self) -> bool {
         self.resting_until_ns.is_none()
     }
 
-    /// The topic is asked for a while longer.
+    /// The topic stays subscribed for a while.
     fn leave(&mut self, topic: String, now: Stamp) {
         let until_ns = now.mono_ns + ns(self.linger);
-        // Topics that come and go leave moments behind that do not count any more.
+        // Topics that come and go leave obsolete entries behind.
         if self.leaving.len() > 2 * self.left.len() + LEAVING_MIN {
             let left = &self.left;
             self.leaving.retain(|(until_ns, topic)| left.get(topic) == Some(until_ns));
@@ -84,12 +83,12 @@ impl UpstreamDemand {
         self.leaving.push_back((until_ns, topic));
     }
 
-    /// Topics whose time is over.
+    /// Topics whose linger time is over.
     fn tick(&mut self, now: Stamp) -> Vec<String> {
         self.resting_until_ns.take_if(|until_ns| *until_ns <= now.mono_ns);
         let mut over = Vec::new();
         while let Some((until_ns, topic)) = self.leaving.pop_front_if(|(until_ns, _)| *until_ns <= now.mono_ns) {
-            // One that came back and left again has a later moment of its own.
+            // One that came back and left again has a later entry.
             if self.left.get(&topic) == Some(&until_ns) {
                 self.left.remove(&topic);
                 over.push(topic);
@@ -103,7 +102,7 @@ impl UpstreamDemand {
         [leaving, self.resting_until_ns].into_iter().flatten().min()
     }
 
-    /// Returns when clients want something else than before.
+    /// Returns when clients' demand changes.
     pub async fn changed(interest: &Option<Arc<Interest>>) {
         match interest {
             Some(interest) => interest.changed().await,
@@ -113,7 +112,7 @@ impl UpstreamDemand {
 }
 
 impl Upstream {
-    /// The upstream is to be asked for these as well.
+    /// Subscribes to these as well.
     pub(super) fn want(&mut self, names: &[String], now: Stamp) {
         let Some(subscribe) = self.config.subscribe.clone() else { return };
         let items: Vec<Arc<FeedItem>> = names.iter().map(|name| Arc::new(subscribe.item(name))).collect();
@@ -121,7 +120,7 @@ impl Upstream {
         self.reassign(changes, now);
     }
 
-    /// Asks for what is wanted now, and lets go what is not, after a while.
+    /// Subscribes to what is wanted now, and unsubscribes from the rest after a while.
     pub(super) fn follow_demand(&mut self, now: Stamp) {
         let Some(interest) = self.demand.interest() else { return };
         self.demand.resting_until_ns = Some(now.mono_ns + TURN_NS);
@@ -133,7 +132,7 @@ impl Upstream {
                 if self.assignment.has(&topic) {
                     self.pipeline.output.items.repeat(&topic);
                 } else if let Some(right) = self.right_name(&topic) {
-                    let message = format!("the upstream writes this name in another case: subscribe to `{right}`");
+                    let message = format!("the feed writes this name in another case; subscribe to `{right}`");
                     self.pipeline.output.refuse((&topic, false), ItemRefusal::Own(message), now);
                 } else {
                     wanted.push(topic);
@@ -154,13 +153,13 @@ impl Upstream {
         self.let_go_of(&unwanted, now);
     }
 
-    /// The name that this topic has, if it is known to have another one.
+    /// The topic's right name, if this one is known to be wrong.
     fn right_name(&self, topic: &str) -> Option<String> {
         let right = self.config.subscribe.as_ref()?.renamed(topic)?;
         (!self.pipeline.output.knows(topic)).then_some(right)
     }
 
-    /// These are not asked for any more.
+    /// Unsubscribes from these.
     fn let_go_of(&mut self, topics: &[String], now: Stamp) {
         if topics.is_empty() {
             return;
@@ -173,20 +172,20 @@ impl Upstream {
         }
     }
 
-    /// Lets go what was not wanted for long enough.
+    /// Unsubscribes from what was unwanted for long enough.
     pub(super) fn tick_demand(&mut self, now: Stamp) {
         let over = self.demand.tick(now);
         self.let_go_of(&over, now);
     }
 }
 
-/// The items that the operator asks for, under the names that their topics have.
+/// The operator's items, by the names of their topics.
 pub(super) fn pinned(profile: &Profile, items: &[String]) -> Vec<String> {
     let right = |item: &String| {
         let right = profile.subscribe.as_ref().and_then(|subscribe| subscribe.renamed(item));
         if let Some(right) = &right {
             tracing::warn!(
-                "upstream: `{item}` is asked for as `{right}`: this is how the feed writes the name of its topic"
+                "upstream: subscribing to `{right}` instead of `{item}`: the feed writes the topic's name in this case"
             );
         }
         right.unwrap_or_else(|| item.clone())

@@ -1,4 +1,5 @@
-//! A feed that is asked for nothing sends nothing: that is said, with the way out, instead of "no data yet" for ever.
+//! The idle state: a feed without subscriptions sends nothing. The log and clients learn why, with the remedy, instead
+//! of "no data yet".
 
 use crate::bus::feed_state::FeedState;
 use crate::words::stamp::Stamp;
@@ -6,16 +7,16 @@ use crate::words::stamp::Stamp;
 use crate::intake::time::ns;
 use crate::intake::upstream::Upstream;
 
-/// What was said about it.
+/// Reports of the idle state.
 #[derive(Debug, Default)]
 pub(super) struct Idleness {
     reported: bool,
-    /// It was logged, which once is enough.
+    /// It was logged; once is enough.
     logged: bool,
 }
 
 impl Upstream {
-    /// Says that nothing is asked for, when that is so, and that something is again.
+    /// Reports that nothing is subscribed, and that something is again.
     pub(super) fn check_idleness(&mut self, now: Stamp) {
         let has_no_items = self.assignment.item_count() == 0;
         let is_idle =
@@ -46,12 +47,12 @@ impl Upstream {
         self.idle_since_ns().filter(|_| may_become_idle)
     }
 
-    /// Since when it would be idle if nothing is asked for; none if it would not, or that cannot be known. Some feeds
-    /// send without being asked.
+    /// Since when the feed would be idle without subscriptions; none if it would not be, or that is unknown. Some feeds
+    /// send without a subscription.
     fn idle_since_ns(&self) -> Option<u64> {
         let subscribe = self.config.subscribe.as_ref()?;
         if subscribe.deadline.is_some() {
-            // Without anything to ask for it is not even connected to.
+            // Without items there is not even a connection.
             return Some(0);
         }
         let opened_ns = self.connections.opened_since()?.mono_ns;
@@ -63,15 +64,14 @@ impl Upstream {
 
     fn idle_message(&self) -> String {
         if self.demand.is_of_clients() {
-            return "waiting for clients to subscribe: the upstream is asked only for topics that they name"
-                .to_string();
+            return "waiting for clients to subscribe: fanline subscribes only to topics that they name".to_string();
         }
         let subscribe = self.config.subscribe.as_ref();
         let example = subscribe.and_then(|subscribe| subscribe.example.as_deref());
         let example = example.map(|example| format!(", such as `--subscribe {example}`")).unwrap_or_default();
         format!(
-            "nothing to subscribe to: profile `{}` sends nothing unasked; say what to ask for with `--subscribe` \
-             (upstream.subscribe){example}, or let clients ask with `upstream.demand`",
+            "nothing to subscribe to: the feed of profile `{}` sends nothing unasked; name items with `--subscribe` \
+             (upstream.subscribe){example}, or let clients choose with `upstream.demand`",
             self.profile.name
         )
     }

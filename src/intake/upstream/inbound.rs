@@ -1,4 +1,4 @@
-//! What is done with what happens on the connections.
+//! Inbound events of all connections, on their way into the pipeline.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::intake::update::ConnectionId;
 use crate::intake::upstream::{Upstream, UpstreamError};
 
 impl Upstream {
-    /// Takes what was gathered. An error is the end of the feed.
+    /// Takes the gathered events. An error is the end of the feed.
     pub(super) fn take_events(&mut self) -> Result<(), UpstreamError> {
         let mut events = self.connections.take_events();
         let mut ended = Ok(());
@@ -25,10 +25,10 @@ impl Upstream {
                     self.opened(id, received);
                     Ok(())
                 }
-                // What was received before its end may have been the reason to give it up.
+                // A message before the end may have been the reason to give the connection up.
                 Event::Lost(_) if self.connections.is_given_up(id) => Ok(()),
                 Event::Lost(loss) => self.lost(id, loss, received),
-                // One that is to be dialed again is dialed with the next turn.
+                // The next turn dials a connection that is to be dialed again.
                 Event::Closed => {
                     self.connections.forget_left(id);
                     Ok(())
@@ -84,45 +84,45 @@ impl Upstream {
                 self.connection_gap(id, gap, received);
                 Ok(())
             }
-            ConnectionVerdict::Reconnect { rule } => self.asked_to_reconnect(id, &rule, received),
+            ConnectionVerdict::Reconnect { rule } => self.reconnect_requested(id, &rule, received),
             ConnectionVerdict::Fatal { rule, message } => {
                 Err(UpstreamError::Refused { profile: self.profile.name.clone(), rule: rule.to_string(), message })
             }
         }
     }
 
-    /// `says_current`: a connection has just said that its values are current again; without that word the next data
-    /// show it.
-    pub(super) fn check_outdated(&mut self, says_current: bool) {
-        self.pipeline.output.outdated(self.connections.outdated_since_ms(), says_current);
+    /// `reports_current`: a connection has just reported that its values are current again; otherwise the next data show
+    /// it.
+    pub(super) fn check_outdated(&mut self, reports_current: bool) {
+        self.pipeline.output.outdated(self.connections.outdated_since_ms(), reports_current);
     }
 
-    /// If the first message that comes shows whose it is, the rules of that profile hold from here on.
+    /// If the first message reveals the feed, the rules of its profile apply from here on.
     fn recognise(&mut self, message: &Message) {
         let is_first = self.connections.are_untouched();
         let Message::Text(text) = message else { return };
-        let Some(profile) = self.profile.told_by(text).filter(|_| is_first) else { return };
-        tracing::info!(profile = profile.name, "upstream: recognised by its first message");
+        let Some(profile) = self.profile.recognised_by(text).filter(|_| is_first) else { return };
+        tracing::info!(profile = profile.name, "upstream: profile recognised by the first message");
         self.pipeline.check_topics(profile.keepalive.stale_after);
-        // How to ask stays: what was asked for was written for the profile that was there.
+        // Subscriptions stay: the items were written for the earlier profile.
         let Profile { name, rules, .. } = profile;
         self.profile = Arc::new(Profile { name, rules, is_fallback: false, ..Profile::clone(&self.profile) });
         self.connections.classify_by(&self.profile);
     }
 
-    /// Does what time alone brings about in the classifiers.
+    /// Runs the deadlines of the classifiers.
     pub(super) fn tick_classifiers(&mut self, now: Stamp) {
         self.with_classifiers(|classifier| classifier.tick(now));
         for id in self.connections.ids() {
             let established = self.connections.get_mut(id).and_then(|connection| connection.established.as_mut());
-            // Only data wait in a classifier, and they say no more than that others are missing.
+            // Only data wait in a classifier, and all they can report is that others are missing.
             if let Some(ConnectionVerdict::Gap(gap)) = established.and_then(Established::take_verdict) {
                 self.connection_gap(id, gap, now);
             }
         }
     }
 
-    /// Connections that are still to guess how topics are named take over the guess of another one.
+    /// Connections that have not guessed yet take over the guess of another one.
     pub(super) fn share_guess(&mut self) {
         if self.connections.iter().nth(1).is_none() {
             return;
@@ -135,12 +135,12 @@ impl Upstream {
         });
     }
 
-    /// Makes all guesses that are still to be made, from what there is.
+    /// Makes all outstanding guesses, from the messages at hand.
     pub(super) fn settle_guesses(&mut self) {
         self.with_classifiers(Classifier::settle);
     }
 
-    /// What that releases goes through the pipeline.
+    /// The released messages go through the pipeline.
     fn with_classifiers(&mut self, mut act: impl FnMut(&mut Classifier)) {
         for connection in self.connections.iter_mut() {
             act(&mut connection.classifier);

@@ -1,4 +1,4 @@
-//! What follows when a connection opens, ends, or is replaced by another one.
+//! Lifecycle of connections: opening, end, replacement.
 
 use crate::words::metrics as names;
 use crate::words::stamp::Stamp;
@@ -10,18 +10,17 @@ use crate::intake::connection::{Connection, ConnectionRole};
 use crate::intake::update::ConnectionId;
 use crate::intake::upstream::{Upstream, UpstreamError};
 
-/// A successor counts as carrying the stream when its data flows, or this long after it was opened: some feeds are
-/// quiet.
+/// A successor carries the stream when its data flows, or this long after its opening: some feeds are quiet.
 const QUIET_SUCCESSOR_NS: u64 = 5_000_000_000;
-/// The old connection stays so much longer: what it still has on its way is not lost.
+/// The old connection stays this much longer, so that messages on their way are not lost.
 const OVERLAP_NS: u64 = 500_000_000;
-/// How long copies of what an old connection has brought may still come.
+/// How long copies of an old connection's messages may still arrive.
 const COPIES_NS: u64 = 10_000_000_000;
-/// A venue that asks for a new connection sooner than this after the last one is not obeyed at once.
+/// A request for a new connection sooner than this after the last one is not obeyed at once.
 const ASKED_TOO_SOON_MS: u64 = 1000;
 
 impl Upstream {
-    /// One more connection; it is dialed with the next turn.
+    /// Adds a connection; the next turn dials it.
     pub(super) fn join(&mut self, leg: usize, role: ConnectionRole, now: Stamp) {
         let id = self.connections.add(leg, role, &self.profile, now);
         if role == ConnectionRole::Regular {
@@ -33,7 +32,7 @@ impl Upstream {
 
     pub(super) fn opened(&mut self, id: ConnectionId, now: Stamp) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        // What waited for a key of the connection before waits no longer.
+        // Messages that waited for a key of the old connection wait no longer.
         connection.classifier.reset();
         self.pipeline.receive_waited(connection);
         let role = connection.role();
@@ -44,7 +43,7 @@ impl Upstream {
         self.pipeline.output.connected();
         self.connections.opened(id, Protocol::open(self.config.clone(), &items, now), now);
         if self.config.subscribe.as_ref().is_some_and(|how| how.send.is_none()) {
-            // They were asked for by the URL.
+            // The URL subscribed to them.
             items.iter().for_each(|item| self.await_data(&item.name, now));
         }
         if role == ConnectionRole::Regular {
@@ -75,7 +74,7 @@ impl Upstream {
         Ok(())
     }
 
-    /// The connection is lost, for a reason that is never for good.
+    /// The connection is lost, for a reason that may pass.
     pub(super) fn give_up(&mut self, id: ConnectionId, loss: Loss, now: Stamp) {
         self.lost(id, loss, now).ok();
     }
@@ -95,14 +94,19 @@ impl Upstream {
         self.count_open();
     }
 
-    /// Topics that this connection owned need a snapshot from another one. Gives their names.
+    /// Topics that this connection owned need a snapshot from another one. Returns their names.
     pub(super) fn renew_orphans(&mut self, id: ConnectionId, now: Stamp) -> Vec<String> {
         let orphans = self.pipeline.connection_lost(id);
         orphans.iter().for_each(|topic| self.renew(topic, now));
         orphans
     }
 
-    pub(super) fn asked_to_reconnect(&mut self, id: ConnectionId, rule: &str, now: Stamp) -> Result<(), UpstreamError> {
+    pub(super) fn reconnect_requested(
+        &mut self,
+        id: ConnectionId,
+        rule: &str,
+        now: Stamp,
+    ) -> Result<(), UpstreamError> {
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
         let loss = Loss::Asked { rule: rule.to_string() };
         match connection.role() {
@@ -111,7 +115,7 @@ impl Upstream {
             ConnectionRole::Regular if self.connections.successor_of(id).is_some() => return Ok(()),
             ConnectionRole::Regular => {}
         }
-        // One that was turned away at the log-in has nothing that a successor could take over.
+        // A connection that failed at the login has nothing that a successor could take over.
         let carries = |established: &Established| {
             now.ms_since(established.opened()) >= ASKED_TOO_SOON_MS && established.protocol.is_open()
         };
@@ -127,7 +131,7 @@ impl Upstream {
         }
     }
 
-    /// Begins to replace connections whose time has come.
+    /// Begins to replace connections that are due.
     pub(super) fn rotate_due(&mut self, now: Stamp) {
         for id in self.connections.ids() {
             let Some(connection) = self.connections.get_mut(id) else { continue };
@@ -174,7 +178,7 @@ impl Upstream {
         self.count_open();
     }
 
-    /// Whether copies of messages are to be expected.
+    /// Whether copies of messages are expected.
     pub(super) fn check_overlap(&mut self, now: Stamp) {
         if self.connections.overlap() || self.assignment.is_moving() {
             self.copies_until_ns = now.mono_ns + COPIES_NS;
@@ -191,7 +195,7 @@ impl Upstream {
     }
 }
 
-/// When a successor may take over; none if that is not known yet.
+/// When a successor may take over; none if unknown yet.
 pub(super) fn takes_over_ns(connection: &Connection) -> Option<u64> {
     let established = connection.established.as_ref().filter(|_| connection.is_successor())?;
     let quiet_ns = established.opened().mono_ns.saturating_add(QUIET_SUCCESSOR_NS);

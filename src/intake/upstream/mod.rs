@@ -1,9 +1,9 @@
-//! The one feed: connects, receives, and connects again for as long as it is wanted, over one connection or several.
+//! The feed: connects, receives, and reconnects until it is stopped, over one connection or several.
 //!
-//! One task drives all connections (`Connections`), so that there is one order in what is published and nothing between
-//! a socket and the publisher. Each message is stamped once, on receipt, and classified at once; messages that are
-//! there already are taken without going back to the scheduler. A connection that is lost is replaced after a growing,
-//! random wait, which becomes short again only after data has flowed for a while.
+//! One task drives all connections (`Connections`), so that there is one order of publication and nothing between a
+//! socket and the publisher. Each message is stamped once, on receipt, and classified at once; messages that have
+//! arrived already are taken without a return to the scheduler. A lost connection is replaced after a growing, random
+//! wait, which becomes short again only after data has flowed for a while.
 
 mod addresses;
 mod assignment;
@@ -53,55 +53,55 @@ use crate::intake::upstream::idle::Idleness;
 use crate::intake::upstream::requests::ForwardedRequests;
 use crate::intake::upstream::resubscribe::Renewals;
 
-/// However quiet the feed is, there is a sign of life this often.
+/// Longest time between two signs of life, however quiet the feed is.
 const TURN_NS: u64 = 1_000_000_000;
 /// More connections than this to one venue are a mistake.
 const CONNECTIONS_MAX: usize = 256;
 
-/// How to reach one feed. Where the profile says something about a time or a limit, the profile counts.
+/// Address and limits of one feed. A time or limit of the profile overrides the setting.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `ws://…` or `wss://…`, at least one: the first that answers is used, the next one when it fails.
+    /// `ws://…` or `wss://…`, at least one: the first that answers is used, the next when it fails.
     pub urls: Vec<String>,
     pub profile: Profile,
-    /// Further headers of the handshake, as `Name: value`; they go before the profile's.
+    /// Further headers of the handshake, as `Name: value`; they override the profile's.
     pub headers: Vec<String>,
-    /// What to subscribe to, in the words of the profile; may be empty.
+    /// Items to subscribe to; may be empty.
     pub items: Vec<String>,
-    /// Whole copies of the feed that are received at a time; of each message the first copy counts.
+    /// Whole copies of the feed that are received at a time; the first copy of each message counts.
     pub legs: usize,
-    /// Connections over which the items of a leg are spread at least.
+    /// Connections over which the items of a leg are spread, at least.
     pub connections: usize,
-    /// For TCP, TLS and the handshake together.
+    /// Limit for TCP, TLS and the handshake together.
     pub connect_timeout: Duration,
-    /// Without a message for this long the feed is `stale`, after twice this it is connected anew. None: the profile's,
+    /// After this time without a message the feed is `stale`; after twice this fanline reconnects. None: the profile's,
     /// else 30 s; zero: never.
     pub idle_timeout: Option<Duration>,
-    /// Between two WebSocket pings; zero: none are sent.
+    /// Time between two WebSocket pings; zero: no pings.
     pub ping_interval: Duration,
-    /// For the answer to a WebSocket ping, and for the upstream to accept what is sent.
+    /// Limit for the answer to a WebSocket ping, and for the feed to accept sent bytes.
     pub pong_timeout: Duration,
-    /// Longest wait before the first new attempt.
+    /// Longest wait before the first attempt to reconnect.
     pub backoff_min: Duration,
-    /// Longest wait at all.
+    /// Longest wait before any attempt.
     pub backoff_max: Duration,
-    /// A connection is replaced by a new one after this. None: the profile's, else never.
+    /// Age at which a connection is replaced. None: the profile's, else never.
     pub rotate_after: Option<Duration>,
     /// Longest message, in bytes.
     pub message_bytes_max: usize,
-    /// What clients want; then only that is asked for, besides the items. None: the items alone.
+    /// Clients' interest, subscribed besides the items. None: the items alone.
     pub interest: Option<Arc<Interest>>,
-    /// A topic that no client wants any more is asked for so much longer.
+    /// How long a topic stays subscribed after its last client has left.
     pub linger: Duration,
-    /// What clients say to the upstream.
+    /// Client requests to the feed.
     pub requests: Option<RequestQueue>,
-    /// An item that was granted, and of which nothing has come for this long, is reported as silent.
+    /// A granted item without a message for this long is reported as silent.
     pub first_message_timeout: Duration,
-    /// A topic of which nothing has come for so long is forgotten; none: never.
+    /// A topic without a message for this long is forgotten; none: never.
     pub expire_after: Option<Duration>,
 }
 
-/// Why there will be no feed; trying again is of no use before something was changed.
+/// Why there will be no feed; retrying does not help until something changes.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
     #[error(transparent)]
@@ -109,13 +109,13 @@ pub enum UpstreamError {
     #[error("upstream.headers: {0}")]
     BadHeader(String),
     #[error(
-        "in what profile `{profile}` says after connecting: {missing}; set it, or make the part optional: `${{NAME?…}}`"
+        "in the messages profile `{profile}` sends after connecting: {missing}; set it, or make the part optional: `${{NAME?…}}`"
     )]
-    Unsayable { profile: String, missing: Missing },
-    #[error("in the upstream's URL: {0}")]
+    NoValue { profile: String, missing: Missing },
+    #[error("in the feed's URL: {0}")]
     BadUrlTemplate(String),
     #[error(
-        "expected nothing to subscribe to, since profile `{profile}` has no `[subscribe]`, found {items} items; \
+        "expected no items, because profile `{profile}` has no `[subscribe]`, found {items}; \
          remove `--subscribe`, or put them into the URL"
     )]
     NoSubscribe { profile: String, items: usize },
@@ -126,13 +126,13 @@ pub enum UpstreamError {
          lower `upstream.legs` or `upstream.connections`"
     )]
     TooManyConnections { profile: String, max: usize, legs: usize, connections: usize },
-    #[error("TLS cannot be set up: {0}")]
+    #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
-    #[error("refused for good by the upstream (rule `{rule}` of profile `{profile}`): {message}")]
+    #[error("refused permanently by the feed (rule `{rule}` of profile `{profile}`): {message}")]
     Refused { profile: String, rule: String, message: String },
 }
 
-/// What clients have for the upstream.
+/// News of clients for the feed.
 enum ClientNews {
     None,
     Interest,
@@ -142,10 +142,10 @@ enum ClientNews {
 /// The feed, before and while it is connected.
 pub struct Upstream {
     profile: Arc<Profile>,
-    /// What is the same on every connection.
+    /// Shared by every connection.
     config: Arc<ProtocolConfig>,
     connections: Connections,
-    /// Which connection carries which items.
+    /// The connection of each item.
     assignment: Assignment,
     demand: UpstreamDemand,
     requests: ForwardedRequests,
@@ -154,9 +154,9 @@ pub struct Upstream {
     renewals: Renewals,
     idleness: Idleness,
     pipeline: Pipeline,
-    /// Several connections carry the same until then at least; 0: they do not.
+    /// Several connections carry the same until then at least; 0: none do.
     copies_until_ns: u64,
-    /// Where the limit of messages in force comes from: a key of the profile, or a setting.
+    /// Origin of the message limit in force: a key of the profile, or a setting.
     limit_setting: &'static str,
     hidden: Hidden,
     clock: Clock,
@@ -223,25 +223,25 @@ impl Upstream {
         Ok(upstream)
     }
 
-    /// Whether everything can be said that is said without being asked for, and every address be made.
+    /// Checks that every message of the opening and every address can be made.
     fn check(&self, says_secrets: bool, now: Stamp) -> Result<(), UpstreamError> {
         let first = self.connections.iter().next().map(|connection| self.assignment.items_of(connection.id()));
         let context = EndpointContext { items: &first.unwrap_or_default(), cursor: None, now };
         self.connections.addresses.check(&context, says_secrets)?;
-        let unsayable = |missing| UpstreamError::Unsayable { profile: self.profile.name.clone(), missing };
-        self.config.check().map_err(unsayable)
+        let no_value = |missing| UpstreamError::NoValue { profile: self.profile.name.clone(), missing };
+        self.config.check().map_err(no_value)
     }
 
-    /// Feeds the publisher until `stop` becomes true or its sender is gone. Every other end is an error that trying
-    /// again would not mend.
+    /// Feeds the publisher until `stop` becomes true or its sender is gone. Every other end is an error that retrying
+    /// cannot fix.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), UpstreamError> {
         self.serve(&mut stop).await
     }
 
-    /// As `run`, so that what happened can be asked for afterwards.
+    /// As `run`, so that the outcome can be read afterwards.
     pub(super) async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), UpstreamError> {
         let ended = self.serve_until_stopped(stop).await;
-        // Stopping early is no reason to keep back what was received.
+        // An early stop does not hold back received messages.
         self.settle_guesses();
         self.connections.close().await;
         ended
@@ -256,7 +256,7 @@ impl Upstream {
             let turn_ns = now.mono_ns + TURN_NS;
             let deadline_ns = self.deadline_ns().map_or(turn_ns, |deadline_ns| deadline_ns.min(turn_ns));
             let mut news = ClientNews::None;
-            // In no order of preference: neither a busy feed nor busy clients keep the others waiting.
+            // No order of preference: neither a busy feed nor busy clients starve the others.
             tokio::select! {
                 () = stopped(stop) => return Ok(()),
                 () = self.connections.gather(self.clock) => {}
@@ -273,7 +273,7 @@ impl Upstream {
                 if let UpstreamError::Refused { message, .. } = &mut error {
                     *message = self.hidden.mask(message).into_owned();
                 }
-                self.pipeline.output.refused_for_good(&error.to_string(), self.clock.now());
+                self.pipeline.output.refused_permanently(&error.to_string(), self.clock.now());
                 return Err(error);
             }
         }
@@ -283,20 +283,20 @@ impl Upstream {
         &self.pipeline.output.counts
     }
 
-    /// How topics are named, if that was guessed.
+    /// The topic template, if it was guessed.
     pub(super) fn guess(&self) -> Option<&Guess> {
         self.connections.guess()
     }
 
-    /// The first URL without what may be secret.
+    /// The first URL without secrets.
     pub(super) fn shown_url(&self) -> String {
         self.connections.addresses.shown(0)
     }
 }
 
-/// What the settings and the profile come to.
+/// Settings and profile combined.
 impl Settings {
-    /// The profile, with what the settings add to it.
+    /// The profile with the settings' additions.
     fn checked_profile(&self) -> Result<Profile, UpstreamError> {
         let mut profile = self.profile.clone();
         let headers = self.headers.iter().map(|line| read_line(line)).collect::<Result<Headers, _>>();
@@ -350,7 +350,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     stop.wait_for(|stop| *stop).await.ok();
 }
 
-/// Sleeps to a time on the clock that now says `now`.
+/// Sleeps until a time on the clock, which is now at `now`.
 async fn sleep_until(now: Stamp, deadline_ns: u64) {
     tokio::time::sleep(Duration::from_nanos(deadline_ns.saturating_sub(now.mono_ns))).await;
 }

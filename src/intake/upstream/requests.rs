@@ -1,4 +1,4 @@
-//! What clients say to the upstream: messages that are passed on, and requests whose answers are passed back.
+//! Client requests: messages that are passed on, and requests whose answers are passed back.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::intake::time::ns;
 use crate::intake::update::ConnectionId;
 use crate::intake::upstream::Upstream;
 
-/// Requests whose answers are awaited at most; further ones are refused as `busy`.
+/// Requests that wait for an answer at most; further ones are refused as `busy`.
 const REQUESTS_MAX: usize = 1024;
 
-const DOWN: &str = "there is no connection to the upstream; try again later";
-const BUSY: &str = "too much waits for the upstream already; try again later";
-const UNSAYABLE: &str = "this server does not know how to say that to the feed";
+const DOWN: &str = "there is no connection to the feed; try again later";
+const BUSY: &str = "too many messages wait for the feed; try again later";
+const CANNOT_SEND: &str = "this server has no way to send that to the feed";
 
-/// Requests that wait for an answer of the upstream, by connection and by their number on it.
+/// Requests that wait for an answer of the feed, by connection and by their number on it.
 #[derive(Default)]
 pub(super) struct ForwardedRequests {
     requests: BTreeMap<(ConnectionId, u64), ForwardedRequest>,
@@ -32,13 +32,13 @@ pub(super) struct ForwardedRequests {
 /// A client's request on its way.
 struct ForwardedRequest {
     answer: AnswerTo,
-    /// The client's own number, as it wrote it.
+    /// The client's own number, as sent.
     id: Option<String>,
     by_ns: u64,
 }
 
 impl ForwardedRequests {
-    /// The next thing that a client says.
+    /// The next client request.
     pub async fn next(queue: &Option<RequestQueue>) -> ClientRequest {
         if let Some(queue) = queue
             && let Some(request) = queue.next().await
@@ -48,7 +48,7 @@ impl ForwardedRequests {
         std::future::pending().await
     }
 
-    /// Whether the message answers a client's request; then it has been handed to the client.
+    /// Whether the message answers a client's request, and was handed to the client.
     pub fn answered(&mut self, profile: &Profile, connection: ConnectionId, text: &str) -> bool {
         if self.requests.is_empty() {
             return false;
@@ -67,16 +67,16 @@ impl ForwardedRequests {
         self.requests.values().map(|request| request.by_ns).min()
     }
 
-    /// Gives up what was not answered in time.
+    /// Fails requests that were not answered in time.
     pub fn tick(&mut self, now: Stamp) {
         let late = |request: &ForwardedRequest, _: ConnectionId| request.by_ns <= now.mono_ns;
-        self.fail(late, RequestFailure::Timeout, "the upstream has not answered in time");
+        self.fail(late, RequestFailure::Timeout, "the feed did not answer in time");
     }
 
-    /// The connection is gone, and with it the answers that it owed.
+    /// Fails the requests of a connection that is gone.
     pub fn connection_lost(&mut self, id: ConnectionId) {
         let owed = |_: &ForwardedRequest, connection: ConnectionId| connection == id;
-        self.fail(owed, RequestFailure::UpstreamDown, "the connection to the upstream was lost before it answered");
+        self.fail(owed, RequestFailure::UpstreamDown, "the connection to the feed was lost before it answered");
     }
 
     fn fail(
@@ -94,7 +94,7 @@ impl ForwardedRequests {
 }
 
 impl Upstream {
-    /// Hands what a client says to a connection.
+    /// Hands a client request to a connection.
     pub(super) fn forward(&mut self, request: ClientRequest, now: Stamp) {
         let ClientRequest { kind, answer } = request;
         match kind {
@@ -107,7 +107,7 @@ impl Upstream {
         }
     }
 
-    /// Over a connection that carries the topic, if one does.
+    /// Sends over a connection that carries the topic, if one does.
     fn send(&mut self, topic: &str, data: &str, now: Stamp) -> RequestAnswer {
         let carriers = self.assignment.connections_of(topic);
         let open = self.connections.iter_mut().filter(|connection| connection.is_open());
@@ -115,7 +115,7 @@ impl Upstream {
         let Some(protocol) = best.and_then(Connection::protocol) else {
             return failed(RequestFailure::UpstreamDown, DOWN);
         };
-        let Some(template) = &self.profile.client.send else { return failed(RequestFailure::NotSent, UNSAYABLE) };
+        let Some(template) = &self.profile.client.send else { return failed(RequestFailure::NotSent, CANNOT_SEND) };
         let item = self.config.subscribe.as_ref().map(|subscribe| subscribe.item(topic));
         let (venue, channel, symbol) = match &item {
             Some(item) => (item.venue.clone(), &*item.channel, item.symbol.clone()),
@@ -132,13 +132,13 @@ impl Upstream {
         let text = match context.fill(template) {
             Ok(text) => text,
             Err(missing) => {
-                tracing::warn!("upstream: what a client sends cannot be put: {missing}");
-                return failed(RequestFailure::NotSent, UNSAYABLE);
+                tracing::warn!("upstream: a client's message cannot be sent: {missing}");
+                return failed(RequestFailure::NotSent, CANNOT_SEND);
             }
         };
-        // To a feed of lines, a line more is a command more.
+        // For a feed of lines, another line is another command.
         if self.profile.rules.decode.is_of_lines() && text.trim_end_matches(['\r', '\n']).contains(['\r', '\n', '\0']) {
-            let message = "expected `data` of one line, found a line break or NUL in it; send each line by itself";
+            let message = "expected `data` of one line, found a line break or NUL in it; send each line separately";
             return failed(RequestFailure::NotSent, message);
         }
         if protocol.forward(text) { RequestAnswer::Sent } else { failed(RequestFailure::Busy, BUSY) }
@@ -157,11 +157,11 @@ impl Upstream {
             return Err((answer, failed(RequestFailure::NotSent, &message)));
         };
         if let Some(pointer) = how.forbids(data) {
-            let message = format!("expected a request that this server may pass on, found another one at `{pointer}`");
+            let message = format!("expected a request that this server passes on, found another one at `{pointer}`");
             return Err((answer, failed(RequestFailure::NotSent, &message)));
         }
         if self.requests.requests.len() >= REQUESTS_MAX {
-            let message = "too many requests wait for the upstream already; try again later";
+            let message = "too many requests wait for the feed; try again later";
             return Err((answer, failed(RequestFailure::Busy, message)));
         }
         let open = self.connections.iter_mut().find(|connection| connection.is_open());
@@ -183,7 +183,7 @@ fn failed(failure: RequestFailure, message: &str) -> RequestAnswer {
     RequestAnswer::Failed(failure, message.to_string())
 }
 
-/// The request with our number: in quotes if the client's is, and added if it has none.
+/// The request with our number: in quotes if the client's is, added if there is none.
 fn numbered(data: &str, pointer: &Pointer, number: u64) -> String {
     match find(data, pointer) {
         Some(token) if token.starts_with('"') => with_id(data, pointer, Some(&format!("\"{number}\""))),

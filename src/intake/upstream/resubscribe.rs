@@ -1,4 +1,4 @@
-//! What connections are asked for: as the assignment changes, and anew where something is missing.
+//! Subscriptions of connections: as the assignment changes, and again where something is missing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,23 +18,23 @@ use crate::intake::update::ConnectionId;
 use crate::intake::upstream::Upstream;
 use crate::intake::upstream::assignment::Reassign;
 
-/// Changes of items that only a new connection can bring wait for others, so that one serves them all.
+/// Changes of items that need a new connection wait for others, so that one serves them all.
 const CHANGE_NS: u64 = 500_000_000;
-/// Between two renewals of a topic, at first; it doubles each time, up to the longest.
+/// Time between the first two renewals of a topic; it doubles each time, up to the longest.
 const RENEWAL_NS: u64 = 5_000_000_000;
 const RENEWAL_MAX_NS: u64 = 300_000_000_000;
-/// Topics whose renewals are remembered; more at a time and the memory begins anew.
+/// Topics whose renewals are remembered; with more, the memory is cleared.
 const RENEWALS_MAX: usize = 100_000;
 
-/// When topics were asked for anew, so that a broken one does not flood the venue.
+/// Times of renewals, so that a broken topic does not flood the venue.
 #[derive(Debug, Default)]
 pub(super) struct Renewals {
-    /// When each may be again, and how long it had to wait for that.
+    /// When each may be renewed again, and the wait until then.
     next: HashMap<String, (u64, u64)>,
 }
 
 impl Renewals {
-    /// Whether the topic may be asked for anew now.
+    /// Whether the topic may be renewed now.
     fn may(&mut self, topic: &str, now_ns: u64) -> bool {
         if self.next.len() >= RENEWALS_MAX {
             self.next.clear();
@@ -46,7 +46,7 @@ impl Renewals {
         if *next_ns > now_ns {
             return false;
         }
-        // Long after the last time it is a new trouble.
+        // Long after the last time it is a new problem.
         let is_new = next_ns.saturating_add(RENEWAL_MAX_NS) < now_ns;
         *wait_ns = if is_new { RENEWAL_NS } else { (*wait_ns * 2).min(RENEWAL_MAX_NS) };
         *next_ns = now_ns + *wait_ns;
@@ -55,7 +55,7 @@ impl Renewals {
 }
 
 impl Upstream {
-    /// What became of the items of one connection.
+    /// Outcomes of the items of one connection.
     pub(super) fn take_outcomes(&mut self, id: ConnectionId, now: Stamp) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let opened_ns = connection.established.as_ref().map_or(0, |established| established.opened().mono_ns);
@@ -64,14 +64,14 @@ impl Upstream {
             match outcome {
                 ItemOutcome::Confirmed(item) => self.granted(&item, id, now),
                 ItemOutcome::Refused { item, why } => self.refused(&item, id, why, now),
-                // Some venues send before they were asked, or do not answer for what flows already.
+                // Some venues send before the subscription, or do not answer for what flows already.
                 ItemOutcome::Unanswered(item) if self.pipeline.output.came_since(&item.name, opened_ns) => {
                     let protocol = self.connections.get_mut(id).and_then(Connection::protocol);
                     protocol.into_iter().for_each(|protocol| protocol.subscriptions.grant(&item.name));
                     self.granted(&item, id, now);
                 }
                 ItemOutcome::Unanswered(item) => {
-                    self.refused(&item, id, "the upstream has not answered".to_string(), now);
+                    self.refused(&item, id, "the feed has not answered".to_string(), now);
                 }
             }
         }
@@ -95,7 +95,7 @@ impl Upstream {
         }
     }
 
-    /// Takes items off connections that others have taken over from.
+    /// Unsubscribes items on connections whose items others have taken over.
     pub(super) fn let_go(&mut self, changes: impl IntoIterator<Item = Reassign>, now: Stamp) {
         for change in changes {
             let mut orphans = Vec::new();
@@ -108,7 +108,7 @@ impl Upstream {
         }
     }
 
-    /// Messages are missing on this connection, as its numbers say. Where another leg carries the same, it fills in.
+    /// Messages are missing on this connection, by its numbers. Another leg that carries the same fills in.
     pub(super) fn connection_gap(&mut self, id: ConnectionId, gap: ConnectionGap, now: Stamp) {
         if !self.connections.is_covered(id) && gap.remedy != GapRemedy::Ignore {
             let topics = self.assignment.items_of(id);
@@ -120,7 +120,7 @@ impl Upstream {
         }
     }
 
-    /// Brings what connections are asked for in line with the assignment.
+    /// Brings the subscriptions of connections in line with the assignment.
     pub(super) fn reassign(&mut self, changes: Vec<Reassign>, now: Stamp) {
         for change in changes {
             match change {
@@ -139,21 +139,21 @@ impl Upstream {
         self.meters.gauge(&names::UPSTREAM_ITEMS, &[]).set(self.assignment.item_count() as f64);
     }
 
-    /// There is no room for these items on all connections that there may be.
+    /// These items fit on none of the permitted connections.
     fn turn_away(&mut self, items: &[Arc<FeedItem>], now: Stamp) {
         let max = self.connections.max();
         for item in items {
             self.meters.counter(&names::UPSTREAM_REFUSED, &[]).increment(1);
-            let why = format!("the items do not fit into {max} connections to the upstream; subscribe to less");
+            let why = format!("the items do not fit into {max} connections to the feed; subscribe to fewer");
             let is_pinned = self.demand.is_pinned(&item.name);
             self.pipeline.output.refuse((&item.name, is_pinned), ItemRefusal::Own(why), now);
         }
     }
 
-    /// Changes what a connection, and the one that is to succeed it, is asked for.
+    /// Changes the subscriptions of a connection and of its successor.
     fn change_subscriptions(&mut self, id: ConnectionId, change: impl Fn(&mut ItemSubscriptions), now: Stamp) {
         let is_live = self.config.subscribe.as_ref().is_none_or(|how| how.change != ItemChange::Reconnect);
-        // On one that is not open, what is wanted is asked for when it opens.
+        // A connection that is not open subscribes when it opens.
         let open = self.connections.with_successor(id).filter_map(|connection| connection.established.as_mut());
         for established in open {
             match is_live {
@@ -163,7 +163,7 @@ impl Upstream {
         }
     }
 
-    /// Does what the assembler wants done about gaps.
+    /// Applies the assembler's remedies for gaps.
     pub(super) fn remedy_gaps(&mut self, now: Stamp) {
         for (topic, remedy) in self.pipeline.output.remedies() {
             match remedy {
@@ -178,7 +178,7 @@ impl Upstream {
         }
     }
 
-    /// Asks for one topic anew on every connection that carries it.
+    /// Renews one topic on every connection that carries it.
     pub(super) fn renew(&mut self, topic: &str, now: Stamp) {
         if !self.renewals.may(topic, now.mono_ns) {
             return;

@@ -1,4 +1,4 @@
-//! What is done when time has come: connections are dialed, and what is to be sent on them is sent.
+//! Work at its time: connections are dialed, and messages are sent on them.
 
 use tokio_tungstenite::tungstenite::Message;
 
@@ -38,7 +38,7 @@ impl Upstream {
         self.check_idleness(now);
     }
 
-    /// When `tick` may have something to do although nothing has happened.
+    /// When `tick` may have work although nothing has happened.
     pub(super) fn deadline_ns(&self) -> Option<u64> {
         let connections =
             self.connections.iter().filter_map(|connection| self.connection_deadline_ns(connection)).min();
@@ -66,7 +66,7 @@ impl Upstream {
         due.into_iter().flatten().min()
     }
 
-    /// Without anything to ask for there is no reason to connect, if the venue wants to be asked soon.
+    /// Without items there is no reason to connect to a venue that expects subscriptions soon.
     fn is_wanted(&self, connection: &Connection) -> bool {
         let hurries = self.config.subscribe.as_ref().is_some_and(|how| how.deadline.is_some());
         !hurries || !self.assignment.is_idle(connection.carries_for())
@@ -91,7 +91,7 @@ impl Upstream {
         }
     }
 
-    /// Sends what is to be sent on a connection now.
+    /// Sends what is due on a connection.
     fn send_due(&mut self, id: ConnectionId, now: Stamp) {
         let pong_timeout = self.config.timing.pong_timeout;
         let Some(Connection { transport, classifier, established: Some(established), .. }) =
@@ -127,7 +127,7 @@ impl Upstream {
         }
     }
 
-    /// Connections that stand again and have brought nothing: what was reported of the loss is not so any more.
+    /// Connections that are up again and have brought nothing: the reported loss is over.
     fn report_waiting(&mut self, now: Stamp) {
         let established = self.connections.iter_mut().filter_map(|connection| connection.established.as_mut());
         for _ in established.filter_map(|established| established.reports_waiting(now).then_some(())) {
@@ -142,12 +142,12 @@ impl Upstream {
         if self.connections.are_silent() {
             self.pipeline.output.silent(since, &message);
         } else {
-            tracing::warn!("upstream: on one connection {message}");
+            tracing::warn!("upstream: one connection: {message}");
         }
     }
 }
 
-/// What the venue calls the subscription of this item on this connection, if it has said so.
+/// The venue's key of this item's subscription on this connection, if it has announced one.
 fn bound_key(classifier: &Classifier, item: &FeedItem) -> Option<String> {
     classifier.bound_key(&[("channel", &item.channel), ("symbol", &item.symbol)]).map(str::to_string)
 }

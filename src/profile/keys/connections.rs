@@ -3,8 +3,7 @@
 use crate::profile::keys::{Keys, key};
 
 pub(crate) const ROOT: Keys = Keys {
-    section: "Top level",
-    about: "A profile says `profile = 1` before its first section.",
+    section: "top level",
     known: &[
         key("profile", "`1`", "required", "version of this language"),
         key("name", "text", "required", "shown in the log and by `fanline probe`"),
@@ -12,100 +11,103 @@ pub(crate) const ROOT: Keys = Keys {
             "hosts",
             "list of texts",
             "empty",
-            "host names, each perhaps with the beginning of a path, by which a built-in profile is chosen; subdomains count, and of several the longest fits best",
+            "selects a built-in profile by the URL: a host name, which includes its subdomains, and optionally the beginning of a path, `ws.kraken.com/v2`. The longest match wins",
         ),
-        key("connect", "table", "none", "where and how a connection is opened"),
-        key("open", "list of tables", "none", "messages that are sent first on every connection"),
-        key("login", "table", "none", "the log-in"),
-        key("sign", "table of tables", "none", "signatures, by their names"),
-        key("keepalive", "table", "none", "how a connection is kept alive, and when it is silent"),
-        key("subscribe", "table", "none", "how the feed is asked for items; without it `--subscribe` is refused"),
-        key("send", "table", "none", "bounds of what is sent on one connection"),
-        key("backoff", "table", "none", "when to connect again"),
-        key("resume", "table", "none", "how a feed continues where it ended"),
-        key("client", "table", "none", "what clients may say to the feed"),
+        key("connect", "table", "none", "where and how fanline connects"),
+        key("open", "list of tables", "none", "messages sent first on every connection"),
+        key("login", "table", "none", "the login"),
+        key("sign", "table of tables", "none", "signatures by name"),
+        key("subscribe", "table", "none", "how to subscribe to items. Without it `--subscribe` is rejected"),
+        key("send", "table", "none", "limits on what is sent on one connection"),
+        key("keepalive", "table", "none", "heartbeats, and when a feed or topic counts as silent"),
+        key("client", "table", "none", "what clients may send to the feed"),
+        key("backoff", "table", "none", "when to reconnect"),
+        key("resume", "table", "none", "how to continue after a reconnect"),
+        key("decode", "table", "none", "how WebSocket messages become messages of the feed"),
+        key("alias", "table of tables", "none", "tables for the filter `map:NAME`"),
+        key("seq", "table", "none", "numbers that count all messages of a connection"),
+        key("on", "list of tables", "required", "the rules, at least one"),
         key(
             "bind_via",
             "template over the message",
             "none",
-            "key of the connection's table of bindings, looked up before the rules are tried",
+            "key for the connection's table of [bindings](#bindings), looked up before the rules are tried",
         ),
-        key("decode", "table", "none", "how frames become messages"),
-        key("seq", "table", "none", "numbers that count all messages of a connection"),
-        key(
-            "alias",
-            "table of tables",
-            "none",
-            "tables for the filter `map:NAME`; a text that is not in it stays as it is",
-        ),
-        key(
-            "unmatched",
-            "`\"topic:NAME\"`",
-            "only counted",
-            "the topic on which messages that no rule knows are published",
-        ),
-        key("on", "list of tables", "required", "the rules, at least one; the first whose tests all hold decides"),
+        key("unmatched", "`\"topic:NAME\"`", "count only", "publishes messages that no rule matches on this topic"),
     ],
     later: &[],
 };
 
 pub(crate) const CONNECT: Keys = Keys {
-    section: "`[connect]`",
-    about: "Where and how a connection is opened.",
+    section: "connect",
     known: &[
-        key("url", "template of a URL `ws://` or `wss://`", "none", "the feed, if no URL is given to the server"),
+        key(
+            "url",
+            "template of a URL `ws://` or `wss://`",
+            "none",
+            "the feed, if the configuration names none. The configured URL may hold placeholders too",
+        ),
         key(
             "headers",
             "table of templates",
             "none",
-            "further headers of the handshake; the setting `upstream.headers` goes first",
+            "further headers of the handshake: `{ \"X-Key\" = \"${env.ACME_KEY}\" }`. The setting `upstream.headers` overrides them. Without a `User-Agent`, fanline sends its own",
         ),
         key("subprotocol", "text", "none", "the WebSocket subprotocol"),
-        key("max_message", "size", "`upstream.message_bytes_max`", "longest message; a longer one ends the connection"),
-        key("open_timeout", "duration", "`upstream.connect_timeout`", "for TCP, TLS and the handshake together"),
+        key(
+            "max_message",
+            "size",
+            "`upstream.message_bytes_max`, 16 MiB",
+            "a longer message ends the connection, and fanline reconnects",
+        ),
+        key(
+            "open_timeout",
+            "duration",
+            "`upstream.connect_timeout`, 10 s",
+            "limit for the connection and its handshakes",
+        ),
         key(
             "max_conns",
             "number from 1",
-            "256",
-            "connections at the same time; with 1 there is no overlap when one is replaced",
+            "256, the most",
+            "simultaneous connections. With 1 there is no overlap when one is replaced, and items that do not fit on it are refused",
         ),
         key(
             "topics_per_conn",
             "number from 1",
             "no limit",
-            "items on one connection; for more there are more connections",
+            "items on one connection; more items open more connections",
         ),
         key("dial_rate", "rate", "none", "attempts to connect"),
-        key("rotate_after", "duration", "never", "a connection is replaced by a new one after this"),
+        key(
+            "rotate_after",
+            "duration",
+            "never",
+            "replaces a connection before the feed closes it: the new connection first, unless `max_conns = 1`. The setting `upstream.rotate_after` overrides it",
+        ),
     ],
     later: &["http", "deflate", "rotate"],
 };
 
-pub(crate) const OPEN: Keys = Keys {
-    section: "`[[open]]`",
-    about: "Messages that are sent first on every connection, in their order.",
-    known: &[key("send", "template", "required", "the message")],
-    later: &[],
-};
+pub(crate) const OPEN: Keys =
+    Keys { section: "open", known: &[key("send", "template", "required", "the message")], later: &[] };
 
 pub(crate) const LOGIN: Keys = Keys {
-    section: "`[login]`",
-    about: "Comes after `open` and before any item is asked for.",
+    section: "login",
     known: &[
         key("send", "template", "required", "the message"),
-        key("after", "name of a rule", "at once", "it is sent when this rule has held, for instance a `greeting`"),
-        key("ok", "name of a rule `as = \"auth_ok\"`", "none is awaited", "the rule that knows the answer"),
-        key("timeout", "duration", "10s", "without the answer for this long the connection is opened anew"),
+        key("after", "name of a rule", "at once", "sends it when this rule has matched, for example a `greeting`"),
+        key("ok", "name of a rule `as = \"auth_ok\"`", "do not wait", "the rule that recognises the answer"),
+        key("timeout", "duration", "10 s", "reconnects after this time without the answer"),
     ],
     later: &[],
 };
 
 pub(crate) const SIGN: Keys = Keys {
-    section: "`[sign.NAME]`",
-    about: "Makes `${sign.NAME}` for templates that are sent, anew for each message.",
+    section: "sign.NAME",
     known: &[
         key("alg", "`hmac-sha256`, `hmac-sha384`, `hmac-sha512`, `jwt-es256`", "required", "the algorithm"),
-        key("key", "table", "required", "where the key is"),
+        key("key", "table", "required", "the key, below"),
         key("message", "template", "required with `hmac`", "what is signed"),
         key("header", "template of JSON", "required with `jwt-es256`", "the header of the token"),
         key("claims", "template of JSON", "required with `jwt-es256`", "the claims of the token"),
@@ -114,126 +116,125 @@ pub(crate) const SIGN: Keys = Keys {
             "optional",
             "`true`, `false`",
             "`false`",
-            "without the variable `${sign.NAME?…}` is left out; otherwise its absence is an error at the start",
+            "without the variable, conditionals `${sign.NAME?…}` are left out; otherwise its absence is an error at the start",
         ),
     ],
     later: &[],
 };
 
 pub(crate) const SIGN_KEY: Keys = Keys {
-    section: "`key` of `[sign.NAME]`",
-    about: "Where the key is.",
+    section: "sign.NAME.key",
     known: &[
-        key("env", "name of a variable", "required", "the environment variable that holds it"),
-        key("decode", "`raw`, `base64`, `hex`, `pem`", "`raw`", "how it is written there"),
+        key("env", "name of a variable", "required", "the environment variable that holds the key"),
+        key("decode", "`raw`, `base64`, `hex`, `pem`", "`raw`", "how the key is written there"),
     ],
     later: &[],
 };
 
 pub(crate) const KEEPALIVE: Keys = Keys {
-    section: "`[keepalive]`",
-    about: "`ws_ping` and `pong_timeout` go before the settings, because the feed has its rules; `idle_timeout` goes after the setting, because only the operator knows how quiet the topics are.",
+    section: "keepalive",
     known: &[
         key(
             "idle_timeout",
-            "duration or `none`",
-            "30s",
-            "without any message for this long the feed is silent and clients receive `stale`; after twice this time the connection is opened anew",
+            "duration, `none`",
+            "30 s",
+            "after this time without a message the feed is silent and clients receive `stale`; after twice this time fanline reconnects. The setting `upstream.idle_timeout` overrides it",
         ),
-        key("ws_ping", "duration or `none`", "`upstream.ping_interval`", "time between WebSocket pings to the feed"),
+        key(
+            "ws_ping",
+            "duration, `none`",
+            "`upstream.ping_interval`, 15 s",
+            "time between WebSocket pings to the feed",
+        ),
         key(
             "pong_timeout",
             "duration",
-            "`upstream.pong_timeout`",
-            "without an answer to a WebSocket ping for this long the connection is opened anew",
+            "`upstream.pong_timeout`, 10 s",
+            "reconnects when the feed has answered no WebSocket ping for this long",
         ),
-        key("ping", "table", "none", "a heartbeat in the feed's own messages"),
+        key("ping", "table", "none", "a heartbeat in the feed's own messages, below"),
         key(
             "stale_after",
-            "duration, `auto` or `none`",
+            "duration, `auto`, `none`",
             "`auto`",
-            "a topic without a message for this long is reported as stale; `auto`: four times its usual silence",
+            "reports a single topic as stale after this time without a message; `auto`: after an unusually long time for this topic",
         ),
     ],
     later: &[],
 };
 
 pub(crate) const PING: Keys = Keys {
-    section: "`ping` of `[keepalive]`",
-    about: "A heartbeat in the feed's own messages.",
+    section: "keepalive.ping",
     known: &[
-        key("every", "duration", "required", "time between two"),
-        key("send", "template", "required", "the message"),
-        key("expect", "name of a rule `as = \"pong\"`", "none", "the rule that knows the answer"),
-        key(
-            "timeout",
-            "duration",
-            "10s with `expect`",
-            "without the answer for this long the connection is opened anew",
-        ),
-        key("idle_only", "`true`, `false`", "`false`", "only when nothing has come for `every`"),
+        key("every", "duration", "required", "time between two heartbeats"),
+        key("send", "template of `${req}`", "required", "the message"),
+        key("expect", "name of a rule `as = \"pong\"`", "none", "the rule that recognises the answer"),
+        key("timeout", "duration", "10 s with `expect`", "reconnects after this time without the answer"),
+        key("idle_only", "`true`, `false`", "`false`", "sends only when nothing has arrived for `every`"),
     ],
     later: &[],
 };
 
 pub(crate) const SUBSCRIBE: Keys = Keys {
-    section: "`[subscribe]`",
-    about: "How the feed is asked for items. An item has the name of the topic that it gives: `ticker.BTC/USD`. `${channel}` is what stands before its first `.`, `${symbol}` what stands after it.",
+    section: "subscribe",
     known: &[
-        key("item", "template of `${item}`, `${channel}`, `${symbol}`", "the item", "what the feed calls it"),
+        key("send", "template", "none: the items are in the URL", "the message that subscribes"),
+        key("unsubscribe", "template", "none", "the message that unsubscribes"),
+        key(
+            "item",
+            "template of `${item}`, `${channel}`, `${symbol}`",
+            "the item as given",
+            "the feed's name of the item",
+        ),
         key("split", "text", "`.`", "another separator between channel and symbol"),
         key("symbol_first", "`true`, `false`", "`false`", "the symbol stands before the separator: `btcusdt@trade`"),
         key(
             "case",
             "`lower`, `upper`",
             "none",
-            "how the feed writes symbols in its messages, if it grants them in any case",
+            "the case of symbols in the feed's messages, if the feed accepts any case. A client that subscribes to `chat.xQc` receives `refused` with the right name, `chat.xqc`; items of `--subscribe` are corrected, and the log says so. A symbol that begins with a sign is left as it is",
         ),
-        key("example", "item", "none", "an item that exists, for the message that nothing is asked for"),
+        key("example", "item", "none", "an existing item, for the log line that nothing is subscribed"),
+        key("channels", "table of tables", "none", "names and parameters of channels, below"),
         key("group_by", "`channel`", "none", "one message holds items of one channel only"),
-        key("batch", "number from 1", "100; 1 with `${item}` or `${symbol}`", "items in one message"),
-        key("max_bytes", "size", "`send.max_bytes`", "longest message; the smaller of the two counts"),
-        key("send", "template", "the items are in the URL", "the message"),
-        key("unsubscribe", "template", "none", "the message that ends it"),
-        key("channels", "table of tables", "none", "what the feed calls a channel"),
-        key("after", "name of a rule", "at once, or after the log-in", "the feed is asked when this rule has held"),
+        key("batch", "number from 1", "100; 1 with `${item}` or `${symbol}` in `send`", "items per message at most"),
+        key(
+            "max_bytes",
+            "size",
+            "`send.max_bytes`",
+            "longest message; the smaller of the two counts. A batch shrinks to fit; an item that is too long by itself is refused",
+        ),
+        key("after", "name of a rule", "at once, or after login", "subscribes when this rule has matched"),
         key(
             "deadline",
             "duration",
             "none",
-            "the feed closes connections that have not subscribed by then: without items no connection is opened",
+            "the feed closes connections that have not subscribed by then: without items, fanline does not connect",
         ),
         key(
             "change",
             "`live`, `reconnect`, `replace_all`",
             "`live` with `send`, else `reconnect`",
-            "how items change on a connection: by messages for those that come and go; only with a new connection; by a message that names all of them",
+            "how items change on a connection: by messages for the difference; not at all, so that the connection is replaced; by a message with all items",
         ),
-        key("ack", "table", "no answer", "how the feed answers"),
+        key("ack", "table", "no answer", "how the feed answers, below"),
     ],
     later: &["max_chars", "topics_from"],
 };
 
 pub(crate) const CHANNEL: Keys = Keys {
-    section: "`channels.NAME` of `[subscribe]`",
-    about: "For items of this channel.",
+    section: "subscribe.channels.NAME",
     known: &[
-        key("name", "text", "the channel's name", "what `${channel}` becomes"),
+        key("name", "text", "the channel's name", "the value of `${channel}`"),
         key("params", "table", "none", "the members of `${params}`"),
     ],
     later: &[],
 };
 
 pub(crate) const ACK: Keys = Keys {
-    section: "`ack` of `[subscribe]`",
-    about: "How the feed answers. Data of a topic is an answer too. A refused message of several items is sent again in halves, until the refused items stand alone.",
+    section: "subscribe.ack",
     known: &[
-        key(
-            "per",
-            "`request`, `item`, `list`, `cumulative`, `none`",
-            "required",
-            "what an answer is about: one message, found by `id`; one item, found by `key`; the items it lists as granted and refused; everything that is subscribed; there is none",
-        ),
+        key("per", "`request`, `item`, `list`, `cumulative`, `none`", "required", "what an answer is about, below"),
         key("id", "pointer", "none", "where the answer has `${req}`"),
         key(
             "key",
@@ -241,79 +242,99 @@ pub(crate) const ACK: Keys = Keys {
             "required with `item`",
             "where it has the feed's name of the item, or channel and symbol",
         ),
-        key("bad_key", "one or two pointers", "`key`", "the same in a refusal, where it differs"),
         key("item", "pointer", "none", "the same as `key` with one pointer"),
-        key("ok", "pointer", "required with `list`", "where the granted items are"),
+        key(
+            "bad_key",
+            "one or two pointers",
+            "`key`",
+            "the same in a refusal, where it differs. A single pointer may also name the symbol",
+        ),
+        key(
+            "ok",
+            "pointer",
+            "required with `list`",
+            "where the granted items are; `/success/*/symbol` in a list of objects",
+        ),
         key("bad", "one or more pointers", "none", "where the refused items are"),
         key("message", "pointer", "the beginning of the message", "where a refusal has its reason"),
-        key("timeout", "duration", "10s", "without an answer for this long the item is reported as missing"),
+        key("timeout", "duration", "10 s", "reports the item as missing after this time without an answer"),
     ],
     later: &[],
 };
 
 pub(crate) const SEND: Keys = Keys {
-    section: "`[send]`",
-    about: "Bounds of what is sent on one connection.",
+    section: "send",
     known: &[
-        key("rate", "rate", "none", "everything that is sent: requests, answers, heartbeats and WebSocket pings"),
-        key("budget", "rate", "none", "log-ins and subscriptions only"),
+        key("rate", "rate", "none", "everything sent: subscriptions, replies, heartbeats and WebSocket pings"),
+        key("budget", "rate", "none", "subscribing, unsubscribing and logging in only"),
         key("max_bytes", "size", "none", "longest message"),
     ],
     later: &[],
 };
 
 pub(crate) const BACKOFF: Keys = Keys {
-    section: "`[backoff]`",
-    about: "When to connect again. The wait is random, below a bound that doubles with each attempt.",
+    section: "backoff",
     known: &[
-        key("min", "duration", "`upstream.backoff_min`", "the bound of the first wait"),
-        key("max", "duration", "`upstream.backoff_max`", "the bound of every wait"),
-        key("reset_after", "duration", "`max`", "after data for this long the waits begin with `min` again"),
-        key("fatal_codes", "list of numbers", "none", "WebSocket close codes after which trying again never helps"),
+        key("min", "duration", "`upstream.backoff_min`", "bound of the first random wait before reconnecting"),
+        key("max", "duration", "`upstream.backoff_max`", "bound of every wait"),
+        key("reset_after", "duration", "`max`", "after data for this long the wait starts at `min` again"),
+        key(
+            "fatal_codes",
+            "list of numbers",
+            "none",
+            "WebSocket close codes after which retrying never helps. A code that also means \"too many connections\" does not belong here",
+        ),
     ],
     later: &[],
 };
 
 pub(crate) const RESUME: Keys = Keys {
-    section: "`[resume]`",
-    about: "How a feed continues where it ended.",
+    section: "resume",
     known: &[
         key(
             "cursor",
             "pointer",
             "required",
-            "a number in each message; the newest one is `${resume}` in `connect.url`",
+            "a number in each message. The newest is `${resume}` in `connect.url`, which has no value before the first message",
         ),
-        key("rewind", "number", "0", "subtracted from the cursor"),
+        key(
+            "rewind",
+            "number, in the cursor's unit",
+            "0",
+            "subtracted from the cursor: 5000000 is 5 s of microseconds",
+        ),
     ],
     later: &[],
 };
 
 pub(crate) const CLIENT: Keys = Keys {
-    section: "`[client]`",
-    about: "What clients may say to the feed, where the configuration lets them (`upstream.send`, `upstream.request`).",
+    section: "client",
     known: &[
         key(
             "send",
             "template",
-            "nothing is sent",
-            "what goes out for `{\"op\":\"send\",\"topic\":…,\"data\":…}`; `${data}` is JSON",
+            "nothing is sent, and `upstream.send` is rejected at the start",
+            "the message for `{\"op\":\"send\",\"topic\":…,\"data\":…}`",
         ),
-        key("request", "table", "requests are refused", "how an answer finds the client that asked"),
+        key("request", "table", "requests are refused", "how an answer finds its request, below"),
     ],
     later: &[],
 };
 
 pub(crate) const REQUEST: Keys = Keys {
-    section: "`request` of `[client]`",
-    about: "How an answer finds the client that asked.",
+    section: "client.request",
     known: &[
-        key("id", "pointer to a member", "required", "where requests and their answers hold a number"),
-        key("timeout", "duration", "10s", "longest wait for an answer"),
+        key(
+            "id",
+            "pointer to a member, such as `\"/id\"`",
+            "required",
+            "where requests and their answers hold a number. fanline writes its own number there, and restores the client's in the answer",
+        ),
+        key("timeout", "duration", "10 s", "longest wait for an answer; clients may set a shorter one"),
         key(
             "allow",
             "table of a pointer and a list of texts",
-            "anything",
+            "anything, with a warning at the start",
             "what a request must hold: `{ \"/method\" = [\"public/get_order_book\"] }`",
         ),
     ],

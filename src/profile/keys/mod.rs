@@ -1,5 +1,5 @@
-//! Every key that a profile may have, declared once: the reader refuses what is not here, and docs/PROFILE_KEYS.md
-//! is made of this.
+//! Every key that a profile may have, declared once: the reader refuses all others, and the tables of
+//! docs/PROFILE_REFERENCE.md are generated from these.
 
 mod connections;
 mod messages;
@@ -10,7 +10,7 @@ pub(crate) use crate::profile::keys::connections::{
 };
 pub(crate) use crate::profile::keys::messages::{BIND, BOOK, CONNECTION_SEQ, DECODE, DELTA_LIMIT, MERGE, ON, SEQ};
 
-/// One key of a section.
+/// One key of a section; `value`, `default` and `doc` are cells of the reference, in Markdown.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key {
     pub name: &'static str,
@@ -22,10 +22,10 @@ pub(crate) struct Key {
 /// The keys of one section.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keys {
+    /// Path of the section, which also names its table in the reference.
     pub section: &'static str,
-    pub about: &'static str,
     pub known: &'static [Key],
-    /// Described, but not understood yet.
+    /// Reserved for a later version: rejected, but not as unknown.
     pub later: &'static [&'static str],
 }
 
@@ -39,7 +39,7 @@ const fn key(name: &'static str, value: &'static str, default: &'static str, doc
     Key { name, value, default, doc }
 }
 
-/// All sections, in the order of the reference.
+/// All sections that have keys of their own.
 pub(crate) const ALL: &[&Keys] = &[
     &ROOT,
     &CONNECT,

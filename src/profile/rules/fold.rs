@@ -1,13 +1,13 @@
-//! How changes are folded into whole values: which parts of a message are an object or the sides of a book.
+//! Folding of deltas into whole values: the parts of a message that are an object or the sides of a book.
 
 use crate::json::{Each, PointerSet, PointerSite};
 
-/// What of a message is folded, and how.
+/// The folded parts of a message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FoldRule {
     pub places: PointerSet,
     pub parts: FoldParts,
-    /// Tokens whose newest form an image has.
+    /// Tokens that a whole value takes from the newest message.
     pub carry: Vec<PointerSite>,
     /// The rule's `each`, if whole messages are published.
     pub siblings: Option<Siblings>,
@@ -30,26 +30,26 @@ pub struct BookParts {
 }
 
 impl FoldRule {
-    /// Whether an object is folded, of which an image is small.
+    /// Whether an object is folded, whose whole value is small.
     pub fn is_object(&self) -> bool {
         matches!(self.parts, FoldParts::Object(_))
     }
 }
 
-/// How the levels of a list are written.
+/// Form of the levels of a list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LevelForm {
-    /// What the places below belong to; they start at the level.
+    /// Pointers of the places below; they start at the level.
     pub places: PointerSet,
     pub price: PointerSite,
-    /// What is 0 in a level that goes.
+    /// The field that is 0 in a removed level.
     pub gone: PointerSite,
     pub side: Option<SideMark>,
     /// The position that is left out of a kept level, because the snapshot's levels do not have it.
     pub dropped: Option<usize>,
 }
 
-/// What says in a level which side it is on.
+/// The mark of a level's side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SideMark {
     /// One of two words.
@@ -58,7 +58,7 @@ pub enum SideMark {
     Sign { place: PointerSite },
 }
 
-/// How a rule takes a message apart; needed to put one element's message together again.
+/// The rule's `each`, needed to build the message of one element.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Siblings {
     pub each: Each,

@@ -1,4 +1,4 @@
-//! What a rule of class `data` says, as types: nothing here reads TOML, and nothing applies it.
+//! Rules of class `data` as types: nothing here reads TOML or applies them.
 
 pub mod fold;
 pub mod numbers;

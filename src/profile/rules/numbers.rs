@@ -1,4 +1,4 @@
-//! Numbers in messages, and how a rule reads them.
+//! Sequence numbers in messages, and the rules about them.
 
 /// A number as messages have it: from -2^63 to 2^64 - 1.
 pub type Number = i128;
@@ -6,7 +6,7 @@ pub type Number = i128;
 /// Digits of the largest number.
 const DIGITS_MAX: usize = 20;
 
-/// Reads a number: digits, or a JSON number without a part behind the point, such as `1.0`. None: it is something else.
+/// Reads a number: digits, or a JSON number without a fraction, such as `1.0`. None: it is something else.
 pub fn read_number(text: &str) -> Option<Number> {
     if let Ok(number) = text.parse::<i64>() {
         return Some(number.into());
@@ -29,7 +29,7 @@ fn read_integral(text: &str) -> Option<Number> {
     format!("{whole}{fraction}{:0<zeros$}", "").parse().ok()
 }
 
-/// What follows what.
+/// Which number follows which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Continuity {
     /// `last` is one more than the `last` before.
@@ -42,29 +42,29 @@ pub enum Continuity {
     Monotonic,
 }
 
-/// What to do about a gap, besides reporting it.
+/// The remedy for a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapRemedy {
     /// Report it.
     Mark,
-    /// Report it, and ask the upstream for a new snapshot of the topic.
+    /// Report it, and request a new snapshot of the topic.
     Resubscribe,
-    /// Report it, and connect anew.
+    /// Report it, and reconnect.
     Reconnect,
-    /// Nothing, not even report it.
+    /// Nothing, not even a report.
     Ignore,
-    /// What comes late is dropped; a gap is not reported.
+    /// Late messages are dropped; gaps are not reported.
     DropOld,
 }
 
-/// How the numbers of a rule are to be read.
+/// How numbers follow each other, and what a gap leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SequenceRule {
     pub follow: Continuity,
     pub remedy: GapRemedy,
 }
 
-/// The numbers of one message; which are needed depends on the rule.
+/// The numbers of one message; the rule decides which are needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
     pub first: Option<Number>,

@@ -1,4 +1,4 @@
-//! What is done with the updates that a rule finds: what later clients need of them, and when their topic is stale.
+//! Treatment of the updates that a rule finds: what clients that join need of them, and when their topic is stale.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::profile::rules::numbers::SequenceRule;
 /// Messages that `mode = "tail"` keeps at most.
 pub const TAIL_MAX: usize = 1000;
 
-/// How the updates that one rule finds are treated.
+/// Treatment of the updates that one rule finds.
 #[derive(Clone, Debug, Default)]
 pub struct Treatment {
     pub mode: Mode,
@@ -19,13 +19,13 @@ pub struct Treatment {
     pub wrap: bool,
 }
 
-/// What a client that joins later needs.
+/// What a client that joins needs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Mode {
     /// The newest.
     #[default]
     Replace,
-    /// The newest ones, as many as this.
+    /// This many of the newest.
     Tail(usize),
     /// Nothing.
     Nothing,
@@ -37,11 +37,11 @@ pub enum Mode {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Changes {
     pub limit: DeltaLimit,
-    /// How changes are folded into whole values; none: later clients get them one by one.
+    /// How deltas are folded into whole values; none: clients that join receive them one by one.
     pub fold: Option<FoldRule>,
 }
 
-/// How much may follow a snapshot, or the last whole value made of it.
+/// Bounds of the deltas since a snapshot or the last whole value made of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeltaLimit {
     pub count: u64,
@@ -49,10 +49,10 @@ pub struct DeltaLimit {
     pub over: DeltaOverflow,
 }
 
-/// What is done beyond the limit.
+/// The remedy beyond the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeltaOverflow {
-    /// The upstream is asked for a new snapshot.
+    /// A new snapshot is requested.
     Resubscribe,
     /// It is reported.
     Mark,
@@ -80,6 +80,6 @@ pub enum StaleAfter {
     /// By its own cadence.
     #[default]
     Auto,
-    /// After so long a silence, every topic.
+    /// After this silence, every topic.
     Fixed(Duration),
 }

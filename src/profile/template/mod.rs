@@ -1,19 +1,18 @@
 //! Texts with placeholders: `ticker.${/data/s|lower}`, `{"params":${items|json},"id":${req}}`.
 //!
-//! A placeholder is `${source|filter|…}`. What sources there are depends on where the template stands, so the source
-//! is a type parameter and is read and looked up by the caller. Braces without `$` are plain text: templates are JSON.
-//! `${source?text}` is a conditional piece: the text, itself a template, if the source has a value, and a list an
-//! element; else nothing.
-//! Braces inside a placeholder must be balanced, except after a backslash.
+//! A placeholder is `${source|filter|…}`. The sources depend on the place of the template, so the source is a type
+//! parameter and is read and looked up by the caller. Braces without `$` are plain text: templates are JSON.
+//! `${source?text}` is a conditional: the text, itself a template, if the source has a value, and a list an element;
+//! else nothing. Braces inside a placeholder must be balanced, except after a backslash.
 //!
 //! | filter | gives |
 //! |---|---|
 //! | `lower`, `upper` | the text in that case |
-//! | `before:X`, `after:X` | what stands before or after the first X |
+//! | `before:X`, `after:X` | the part before or after the first X |
 //! | `split:X:N` | the part with this number between the Xs, from 0; `-1` is the last |
 //! | `re:PATTERN` | the first group of the regular expression, where it matches first |
 //! | `strip:X` | the text without X at its beginning and end |
-//! | `map:NAME` | what the profile's table `[alias.NAME]` has for the text |
+//! | `map:NAME` | the entry of the profile's table `[alias.NAME]` for the text |
 //! | `or:TEXT` | TEXT if the source has no value |
 //! | `text` | the text that a JSON string stands for |
 //! | `json` | the text as a JSON string, the list as a JSON array of strings |
@@ -36,7 +35,7 @@ use crate::profile::section::{did_you_mean, one_of};
 
 /// Compiled size of a profile's regular expression. 256 KiB: ten times that of a long list of symbols.
 const REGEX_BYTES_MAX: usize = 256 << 10;
-/// Conditional pieces in one another.
+/// Nested conditionals.
 const DEPTH_MAX: usize = 4;
 
 #[derive(Clone, Debug)]
@@ -72,13 +71,13 @@ enum Filter {
     Escape,
 }
 
-/// Other names of things.
+/// Texts and their replacements.
 pub(crate) type Alias = BTreeMap<String, String>;
 
 /// A profile's `[alias.NAME]` tables.
 pub(crate) type Aliases = BTreeMap<String, Arc<Alias>>;
 
-/// What a source stands for at the moment.
+/// The current value of a source.
 pub(crate) enum SourceValue<'a> {
     Text(Cow<'a, str>),
     List(&'a [String]),
@@ -86,12 +85,12 @@ pub(crate) enum SourceValue<'a> {
 
 impl<S> Template<S> {
     /// Reads a template; `source` reads the part of a placeholder before its filters. Errors are problems, to be
-    /// reported under the key where the template stands.
+    /// reported under the template's key.
     pub fn parse(text: &str, source: impl FnMut(&str) -> Result<S, String>) -> Result<Template<S>, String> {
         Template::parse_with(text, &Aliases::new(), source)
     }
 
-    /// The same for a template that may use these tables.
+    /// As `parse`, for a template that may use these tables.
     pub fn parse_with(
         text: &str,
         aliases: &Aliases,
@@ -107,7 +106,7 @@ impl<S> Template<S> {
         depth: usize,
     ) -> Result<Template<S>, String> {
         if depth > DEPTH_MAX {
-            return Err(format!("expected at most {DEPTH_MAX} conditional pieces in one another, found more"));
+            return Err(format!("expected at most {DEPTH_MAX} nested conditionals, found more"));
         }
         let mut segments = Vec::new();
         let mut rest = text;
@@ -137,7 +136,7 @@ impl<S> Template<S> {
         &self.source
     }
 
-    /// The sources that must have a value: those outside of `${NAME?…}`.
+    /// The sources that must have a value: those outside `${NAME?…}`.
     pub fn required_sources(&self) -> impl Iterator<Item = &S> {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Place(source, filters) => Filter::instead(filters).is_none().then_some(source),
@@ -223,7 +222,7 @@ impl<S> Default for Template<S> {
     }
 }
 
-/// The text before the brace that closes what is open, and the text after it.
+/// The text before the closing brace, and the text after it.
 fn until_brace(text: &str) -> Option<(&str, &str)> {
     let (mut open, mut escaped) = (1, false);
     for (at, byte) in text.bytes().enumerate() {
@@ -265,7 +264,7 @@ impl Filter {
         };
         let given = || match argument {
             Some(argument) if !argument.is_empty() => Ok(argument),
-            _ => Err(format!("expected a text after `{name}:`, found nothing; write for instance `{name}:@`")),
+            _ => Err(format!("expected a text after `{name}:`, found nothing; write for example `{name}:@`")),
         };
         match (name, argument) {
             ("lower", None) => Ok(Filter::Lower),
@@ -281,13 +280,13 @@ impl Filter {
             ("strip", _) => Ok(Filter::Strip(given()?.to_string())),
             ("join", _) => Ok(Filter::Join(argument.unwrap_or_default().to_string())),
             ("or", Some(text)) => Ok(Filter::Or(text.to_string())),
-            ("or", None) => Err("expected a text after `or`, found nothing; write for instance `or:none`".to_string()),
+            ("or", None) => Err("expected a text after `or`, found nothing; write for example `or:none`".to_string()),
             ("split", _) => {
                 let parts = argument.and_then(|argument| argument.rsplit_once(':'));
                 let parts = parts.and_then(|(mark, number)| Some((mark, number.parse().ok()?)));
                 let parts = parts.filter(|(mark, _)| !mark.is_empty());
                 let (mark, number) = parts.ok_or_else(|| {
-                    format!("expected a mark and a number, found `{text}`; write for instance `split:/:0`")
+                    format!("expected a mark and a number, found `{text}`; write for example `split:/:0`")
                 })?;
                 Ok(Filter::Split(mark.to_string(), number))
             }
@@ -309,7 +308,7 @@ impl Filter {
         }
     }
 
-    /// What to do where the source has no value.
+    /// The text for a source without a value.
     fn instead(filters: &[Filter]) -> Option<(SourceValue<'_>, &[Filter])> {
         let text = |filter: &'_ Filter| matches!(filter, Filter::Or(_));
         let place = filters.iter().position(text)?;
@@ -357,7 +356,7 @@ impl Filter {
     }
 }
 
-/// Where a filter `re:PATTERN` ends: at a `|` that is in no group and in no class of the pattern.
+/// End of a filter `re:PATTERN`: a `|` outside groups and classes of the pattern.
 fn pattern_end(text: &str) -> Option<usize> {
     let (mut groups, mut class, mut escaped) = (0usize, false, false);
     for (at, byte) in text.bytes().enumerate() {
@@ -379,9 +378,9 @@ fn pattern_end(text: &str) -> Option<usize> {
 fn compiled(pattern: &str) -> Result<Regex, String> {
     let regex = regex(pattern)?;
     match regex.captures_len() {
-        1 => Err(format!(
-            "expected a group in the regular expression, found `{pattern}`; write for instance `re:^(.+)-`"
-        )),
+        1 => {
+            Err(format!("expected a group in the regular expression, found `{pattern}`; write for example `re:^(.+)-`"))
+        }
         _ => Ok(regex),
     }
 }
@@ -470,14 +469,14 @@ mod tests {
             ("${v", "expected `}`"),
             ("${w}", "expected `v`, found `w`"),
             ("${v|lowr}", "did you mean `lower`?"),
-            ("${v|before}", "write for instance `before:@`"),
+            ("${v|before}", "write for example `before:@`"),
             ("${v|lower:x}", "expected `lower` alone"),
-            ("${v|split:-}", "write for instance `split:/:0`"),
-            ("${v|split::1}", "write for instance `split:/:0`"),
+            ("${v|split:-}", "write for example `split:/:0`"),
+            ("${v|split::1}", "write for example `split:/:0`"),
             ("${v|re:^x}", "expected a group"),
             ("${v|re:(}", "expected a regular expression, found `(`: unclosed group"),
             ("${v|map:coin}", "did you mean `coins`?; add `[alias.coin]`"),
-            ("${v|or}", "write for instance `or:none`"),
+            ("${v|or}", "write for example `or:none`"),
             ("${v?${v", "expected `}`"),
             ("${v?${v?${v?${v?${v?x}}}}}", "expected at most 4"),
         ] {

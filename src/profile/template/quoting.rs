@@ -1,11 +1,10 @@
-//! Templates of JSON: what is put inside of a string is escaped, so that neither a key nor a name that a client has
-//! made up can end it.
+//! Templates of JSON: values inside a string are escaped, so that neither a key nor a client's name can end it.
 
 use crate::profile::template::{Filter, Segment, Template};
 
 impl<S> Template<S> {
-    /// The same template, in which no value can end the JSON string that it stands in. Nothing changes if it is no
-    /// JSON, that is, if it does not begin as an object or array; a number may stand before it.
+    /// The same template, in which no value can end the JSON string around it. Nothing changes if it is not JSON, that
+    /// is, if it does not begin as an object or array; a number may stand before it.
     pub fn quoting(mut self) -> Template<S> {
         let text = self.source.trim_start().trim_start_matches(|c: char| c.is_ascii_digit());
         if text.starts_with(['{', '[']) {

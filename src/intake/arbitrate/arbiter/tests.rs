@@ -1,4 +1,4 @@
-//! What the arbiter publishes of copies of the same stream.
+//! The arbiter's stream, made of copies.
 
 use super::*;
 use crate::intake::update::Generation;
@@ -68,7 +68,7 @@ impl ArbiterHarness {
         self.arbiter.tick(at(ms), &mut |update, release| push(&mut self.published, update, release));
     }
 
-    /// What was published since this was last called.
+    /// Updates published since the last call.
     fn take_published(&mut self) -> String {
         std::mem::take(&mut self.published).join(" ")
     }
@@ -77,7 +77,7 @@ impl ArbiterHarness {
 fn push(published: &mut Vec<String>, update: &Update<'_>, release: Release) {
     let release = match release {
         Release::InOrder => String::new(),
-        Release::Anew => "/anew".to_string(),
+        Release::Restart => "/restart".to_string(),
         Release::Of(Generation(number)) => format!("/{number}"),
         Release::Late => "/late".to_string(),
     };
@@ -85,7 +85,7 @@ fn push(published: &mut Vec<String>, update: &Update<'_>, release: Release) {
 }
 
 #[test]
-fn numbered_messages_come_once_and_in_order() {
+fn numbered_messages_are_published_once_and_in_order() {
     let mut harness = harness("mode = \"none\"", Some(Continuity::Inc));
     harness.take(A, &["1", "2", "4"]);
     harness.take(B, &["1", "2", "3", "4", "5"]);
@@ -138,35 +138,35 @@ fn messages_that_wait_are_bounded() {
 
 #[test]
 fn a_count_that_starts_over_is_no_late_copy() {
-    // With a snapshot on the connection that goes back, at once.
+    // With a snapshot on the connection that goes back: at once.
     let mut with_snapshot = harness("mode = \"delta\"", Some(Continuity::Inc));
     with_snapshot.take(A, &["S7", "8"]);
     with_snapshot.take(B, &["S7", "8"]);
     with_snapshot.take(A, &["S1", "2"]);
     with_snapshot.take(B, &["S1", "2", "3"]);
-    assert_eq!(with_snapshot.take_published(), "S7 8 S1/anew 2 3");
-    // The slower connection's snapshot does not release the count back.
+    assert_eq!(with_snapshot.take_published(), "S7 8 S1/restart 2 3");
+    // The slower connection's snapshot does not restart the count.
     let mut slow = harness("mode = \"delta\"", Some(Continuity::Inc));
     slow.take(A, &["S7", "8", "9"]);
     slow.take(B, &["S7", "8", "9"]);
     assert_eq!(slow.take_published(), "S7 8 9");
-    // Without one, after a while.
+    // Without one: after a while.
     let mut without = harness("mode = \"none\"", Some(Continuity::Inc));
     without.take(A, &["8"]);
     without.take(A, &["1"]);
     without.tick(3000);
     without.take(A, &["2", "3"]);
-    assert_eq!(without.take_published(), "8 2/anew 3");
-    // When all connections are new ones.
-    let mut anew = harness("mode = \"delta\"", Some(Continuity::Inc));
-    anew.take(A, &["S7", "8"]);
-    anew.arbiter.connection_lost(A.connection);
-    anew.take(A2, &["S2", "3"]);
-    assert_eq!(anew.take_published(), "S7 8 S2/anew 3");
+    assert_eq!(without.take_published(), "8 2/restart 3");
+    // When all connections are new: at once.
+    let mut restarted = harness("mode = \"delta\"", Some(Continuity::Inc));
+    restarted.take(A, &["S7", "8"]);
+    restarted.arbiter.connection_lost(A.connection);
+    restarted.take(A2, &["S2", "3"]);
+    assert_eq!(restarted.take_published(), "S7 8 S2/restart 3");
 }
 
 #[test]
-fn a_snapshot_that_was_asked_for_is_published_once() {
+fn a_requested_snapshot_is_published_once() {
     let mut harness = harness("mode = \"delta\"", Some(Continuity::Inc));
     harness.take(A, &["S1", "2", "S2"]);
     harness.take(B, &["S1", "2", "S2", "3"]);
@@ -174,7 +174,7 @@ fn a_snapshot_that_was_asked_for_is_published_once() {
 }
 
 #[test]
-fn changes_come_from_one_connection_until_it_goes() {
+fn deltas_come_from_one_connection_until_it_is_lost() {
     let mut harness = harness("mode = \"delta\"", None);
     harness.take(A, &["Sa", "x"]);
     harness.take(B, &["Sa", "x", "y"]);
@@ -221,7 +221,7 @@ fn a_late_value_is_not_the_current_one_again() {
     assert_eq!(harness.take_published(), "5 7 6/late 9");
     harness.tick(3000);
     harness.take(A, &["1", "2"]);
-    assert_eq!(harness.take_published(), "1/anew 2", "a count that starts over is current");
+    assert_eq!(harness.take_published(), "1/restart 2", "a count that starts over is current");
 }
 
 #[test]
@@ -234,8 +234,8 @@ fn a_number_out_of_line_is_left_behind_on_every_leg() {
     harness.take(A, &["6", "7"]);
     harness.take(B, &["7", "8"]);
     harness.take(A, &["8"]);
-    assert_eq!(harness.take_published(), "7/anew 8", "and late copies are none the more current");
-    // The one that has brought it is gone, and no other will ever get there.
+    assert_eq!(harness.take_published(), "7/restart 8", "and late copies are none the more current");
+    // The connection that brought it is gone, and no other will ever reach that number.
     let mut left = self::harness("", Some(Continuity::Monotonic));
     left.take(A, &["5", "999999"]);
     left.take(B, &["4"]);
@@ -244,11 +244,11 @@ fn a_number_out_of_line_is_left_behind_on_every_leg() {
     left.take(B, &["6"]);
     left.tick(11_000);
     left.take(B, &["7", "8"]);
-    assert_eq!(left.take_published(), "5 999999 4/late 6/late 7/anew 8");
+    assert_eq!(left.take_published(), "5 999999 4/late 6/late 7/restart 8");
 }
 
 #[test]
-fn what_a_new_connection_brings_late_does_not_begin_anew() {
+fn late_messages_of_a_new_connection_do_not_restart_the_count() {
     let mut harness = harness("", Some(Continuity::Monotonic));
     harness.now_ms = 60_000;
     harness.arbiter.track(("t", at(60_000)), || Some(10));

@@ -1,5 +1,5 @@
-//! What clients that join are given of recorded books, checked by the venues' own checksums and by books that are kept
-//! in another way.
+//! Recorded books as clients that join receive them, checked by the venues' own checksums and by books kept in another
+//! way.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use crate::intake::assemble::recordings::{
     AssemblerLog, HandRule, KRAKEN_BOOK, RecordingLine, is, kraken_snapshot, kraken_topic, recorded, token,
 };
 
-/// Clients of the whole server keep the same books.
+/// Clients in tests of the whole server keep the same books.
 #[path = "../../../../tests/kit/order_book.rs"]
 mod order_book;
 
-/// Applies messages to a book; gives the checksum that the message names, and that of the book.
+/// Applies messages to a book; returns the checksum that the message names, and that of the book.
 type Apply = fn(&mut OrderBook, &str, usize) -> Checksums;
 
 fn kraken(book: &mut OrderBook, message: &str, depth: usize) -> Checksums {
@@ -32,8 +32,8 @@ fn okx(book: &mut OrderBook, message: &str, _: usize) -> Checksums {
     order_book::okx(book, message)
 }
 
-/// Plays a recording; at many moments a client joins, and gets every message from then on. Its checksums must hold to
-/// the end.
+/// Plays a recording; at many moments a client joins, and receives every message from then on. Its checksums must hold
+/// to the end.
 fn clients_that_join_have_right_books(
     apply: Apply,
     rule: &HandRule,
@@ -66,7 +66,7 @@ fn clients_that_join_have_right_books(
 }
 
 #[test]
-fn newcomers_of_kraken_have_the_book_that_the_checksums_tell() {
+fn a_client_that_joins_kraken_has_the_book_of_its_checksums() {
     let Some(lines) = recorded("kraken-v2") else { return };
     let lines: Vec<&RecordingLine> = lines.iter().filter(|line| is(&line.text, "/channel", "\"book\"")).collect();
     let (shallow, deep): (Vec<&RecordingLine>, Vec<&RecordingLine>) =
@@ -94,7 +94,7 @@ fn okx_snapshot(message: &str) -> bool {
 }
 
 #[test]
-fn newcomers_of_okx_have_the_book_that_the_checksums_tell() {
+fn a_client_that_joins_okx_has_the_book_of_its_checksums() {
     let Some(lines) = recorded("okx-v5") else { return };
     let lines: Vec<&RecordingLine> = lines.iter().filter(|line| token(&line.text, "/action").is_some()).collect();
     let book = r#"
@@ -110,7 +110,7 @@ fn newcomers_of_okx_have_the_book_that_the_checksums_tell() {
     }
 }
 
-/// What clients of Coinbase make of the messages that they are given when they join.
+/// The book that a client of Coinbase builds from the messages it receives when it joins.
 fn coinbase_book(messages: &[String]) -> OrderBook {
     let mut book = OrderBook::default();
     for message in messages {
@@ -131,7 +131,7 @@ fn coinbase_book(messages: &[String]) -> OrderBook {
 }
 
 #[test]
-fn newcomers_of_coinbase_have_the_book_of_snapshot_and_changes() {
+fn a_client_that_joins_coinbase_has_the_book_of_snapshot_and_changes() {
     let Some(lines) = recorded("coinbase-exchange") else { return };
     let rule = HandRule::new(
         r#"

@@ -1,7 +1,7 @@
 //! The assembler on recorded feeds. The recordings are not part of the project: without them these tests say so and
 //! end.
 //!
-//! What is reported of a topic is checked here; what clients that join are given, in `books`.
+//! Reports about topics are checked here; values for clients that join, in `books`.
 
 mod books;
 
@@ -49,7 +49,7 @@ fn is(text: &str, pointer: &str, expected: &str) -> bool {
     token(text, pointer) == Some(expected)
 }
 
-/// A rule as a profile would have it, applied by hand.
+/// A profile's rule, applied by hand.
 struct HandRule {
     treatment: Treatment,
     each: Option<Each>,
@@ -81,7 +81,7 @@ impl HandRule {
         HandRule { numbers, ..self }
     }
 
-    /// Gives the assembler all updates of a message.
+    /// Hands the assembler all updates of a message.
     fn apply(&self, line: &RecordingLine, assembler: &mut Assembler, out: &mut AssemblerLog) {
         self.release(line, Release::InOrder, assembler, out);
     }
@@ -116,23 +116,23 @@ impl HandRule {
     }
 }
 
-/// All that leaves an assembler, and what clients that join would be given of each topic.
+/// Everything that leaves an assembler, and what a client that joins would receive of each topic.
 #[derive(Default)]
 struct AssemblerLog {
     published: u64,
     images: u64,
     kept: BTreeMap<String, Vec<String>>,
     gaps: Vec<(String, GapReason)>,
-    notes: Vec<TopicStatus>,
+    statuses: Vec<TopicStatus>,
     remedies: Vec<GapRemedy>,
 }
 
 impl UpdateSink for AssemblerLog {
-    fn publish(&mut self, topic: &str, payload: Payload, keeping: Retention, _: Stamp) {
+    fn publish(&mut self, topic: &str, payload: Payload, retention: Retention, _: Stamp) {
         let text = |payload: Payload| String::from_utf8(payload.bytes.to_vec()).expect("text");
         self.published += 1;
         let kept = self.kept.entry(topic.to_string()).or_default();
-        match keeping {
+        match retention {
             Retention::Snapshot => *kept = vec![text(payload)],
             Retention::Delta { whole: Some(whole) } => {
                 self.images += 1;
@@ -144,11 +144,11 @@ impl UpdateSink for AssemblerLog {
         }
     }
 
-    fn status(&mut self, topic: &str, note: TopicStatus, _: Stamp) {
-        if let TopicStatus::Gap { reason, .. } = note {
+    fn status(&mut self, topic: &str, status: TopicStatus, _: Stamp) {
+        if let TopicStatus::Gap { reason, .. } = status {
             self.gaps.push((topic.to_string(), reason));
         }
-        self.notes.push(note);
+        self.statuses.push(status);
     }
 
     fn remedy(&mut self, _: &str, remedy: GapRemedy) {
@@ -173,7 +173,7 @@ fn kraken_snapshot(message: &str) -> bool {
     is(message, "/type", "\"snapshot\"")
 }
 
-/// Gaps that are reported, as one message in 53 is lost, beginning with this one; none is lost without a beginning.
+/// Gaps reported while one message in 53 is lost, beginning with this one; none is lost without a beginning.
 fn gaps(rule: &HandRule, lines: &[RecordingLine], lost_from: Option<usize>) -> AssemblerLog {
     let (mut assembler, mut log) = (Assembler::default(), AssemblerLog::default());
     for (place, line) in lines.iter().enumerate() {
@@ -211,7 +211,7 @@ fn recorded_sequences_have_no_gaps_and_lost_messages_are_seen() {
     );
     let diffs = HandRule::new("mode = \"delta\"", |message, _| token(message, "/channel").map(str::to_string), never)
         .in_sequence(Continuity::Monotonic, GapRemedy::DropOld, ["", "", "/data/microtimestamp"]);
-    // Of the shortest recording all ways to lose one in 53, of the others the 1st, the 18th and so on, and the 53rd.
+    // Of the shortest recording all ways to lose one in 53; of the others the 1st, the 18th and so on, and the 53rd.
     let (few, all): (Vec<usize>, Vec<usize>) = (vec![0, 17, 52], (0..53).collect());
     for (feed, rule, chained, lost_from) in [
         ("binance-spot", &spot, true, &few),
@@ -226,7 +226,7 @@ fn recorded_sequences_have_no_gaps_and_lost_messages_are_seen() {
         let topic = |place: usize| (rule.topic)(&lines[place].text, &lines[place].text);
         let all = (0..lines.len()).filter(|place| topic(*place).is_some()).count() as u64;
         assert_eq!(log.published, all, "{feed}: nothing is dropped");
-        // A loss is seen if the topic had something before, has something after, and that is no snapshot.
+        // A loss shows if the topic has messages before and after it, and the next one is not a snapshot.
         let seen = |first: usize| {
             let lost = (first..lines.len()).step_by(53);
             let kept = |place: &usize| place % 53 != first;
@@ -242,7 +242,7 @@ fn recorded_sequences_have_no_gaps_and_lost_messages_are_seen() {
         for &first in lost_from {
             let log = gaps(rule, &lines, Some(first));
             let expected = if chained { seen(first) } else { 0 };
-            // Where it was the snapshot that was lost, that is reported as well.
+            // A lost snapshot is reported as well.
             let gaps = log.gaps.iter().filter(|(_, reason)| *reason != GapReason::NoSnapshot).count();
             assert_eq!(gaps, expected, "{feed}, lost from {first}");
             assert_eq!(log.remedies, vec![GapRemedy::Resubscribe; expected], "{feed}, lost from {first}");
@@ -274,7 +274,7 @@ fn a_new_connection_is_a_gap_only_where_no_snapshot_comes() {
 }
 
 #[test]
-fn no_topic_of_a_recording_is_told_to_be_stale() {
+fn no_topic_of_a_recording_is_reported_stale() {
     for feed in ["binance-spot", "binance-usdm", "coinbase-exchange", "kraken-v2", "okx-v5", "deribit", "bitstamp"] {
         let Some(lines) = recorded(feed) else { return };
         let rule = HandRule {
@@ -297,7 +297,7 @@ fn no_topic_of_a_recording_is_told_to_be_stale() {
             }
             rule.apply(line, &mut assembler, &mut log);
         }
-        eprintln!("{feed}: {} published, {:?}", log.published, log.notes);
-        assert!(log.notes.is_empty(), "{feed}: {:?}", log.notes);
+        eprintln!("{feed}: {} published, {:?}", log.published, log.statuses);
+        assert!(log.statuses.is_empty(), "{feed}: {:?}", log.statuses);
     }
 }

@@ -1,0 +1,245 @@
+//! What becomes of items: requests, answers, refusals, renewals.
+
+use super::*;
+use crate::profile::check;
+use crate::profile::secrets::Secrets;
+
+struct Venue {
+    subscriptions: ItemSubscriptions,
+    req: u64,
+    now: Stamp,
+}
+
+fn venue(subscribe: &str, items: &[&str]) -> Venue {
+    let text = format!("profile = 1\nname = \"t\"\n[subscribe]\n{subscribe}\n[[on]]\nname = \"a\"\nas = \"ack\"\n");
+    let profile = check(&text, "t").unwrap_or_else(|error| panic!("{error}"));
+    let subscribe = Arc::new(profile.subscribe.expect("a section"));
+    let items: Vec<Arc<FeedItem>> = items.iter().map(|name| Arc::new(subscribe.item(name))).collect();
+    Venue { subscriptions: ItemSubscriptions::new(Some(subscribe), &items), req: 0, now: Stamp::default() }
+}
+
+impl Venue {
+    fn receives(&mut self) -> Vec<String> {
+        let secrets = Secrets::default();
+        let mut received = Vec::new();
+        while self.subscriptions.has_something_to_say() {
+            self.req += 1;
+            let context = Context::plain(&secrets, self.now, self.req);
+            received.extend(self.subscriptions.next(context, self.now, &|item| Some(format!("#{}", item.name))));
+        }
+        received
+    }
+
+    fn item(&self, name: &str) -> Arc<FeedItem> {
+        Arc::new(self.subscriptions.subscribe.as_ref().expect("a section").item(name))
+    }
+
+    fn outcomes(&mut self) -> Vec<String> {
+        let say = |outcome| match outcome {
+            ItemOutcome::Confirmed(item) => format!("+{}", item.name),
+            ItemOutcome::Refused { item, why } => format!("-{}: {why}", item.name),
+            ItemOutcome::Unanswered(item) => format!("-{}: no answer", item.name),
+        };
+        let mut outcomes: Vec<String> = self.subscriptions.outcomes().into_iter().map(say).collect();
+        outcomes.sort();
+        outcomes
+    }
+}
+
+#[test]
+fn items_go_out_in_batches_of_one_channel() {
+    let how = "group_by = \"channel\"\nbatch = 2\nsend = '${channel} ${symbols|join:+} ${params?{${params}}}'\n\
+               channels.book = { name = \"b\", params = { depth = 25 } }";
+    let mut venue = venue(how, &["book.X", "trade.X", "book.Y", "book.Z"]);
+    assert_eq!(venue.receives(), ["b X+Y {\"depth\":25}", "trade X ", "b Z {\"depth\":25}"]);
+}
+
+#[test]
+fn a_message_keeps_its_length_and_an_item_that_cannot_is_refused() {
+    let mut venue = venue("send = '${items|join:,}'\nmax_bytes = 7", &["aaa", "bbb", "ccc", "much too long"]);
+    assert_eq!(venue.receives(), ["aaa,bbb", "ccc"]);
+    assert_eq!(
+        venue.outcomes(),
+        ["-much too long: expected a subscribe message of at most 7 bytes, found 13; shorten the item"]
+    );
+}
+
+#[test]
+fn a_refused_batch_is_halved_until_the_bad_item_stands_alone() {
+    let mut venue = venue(
+        "send = '${items|join:,}'\nack = { per = \"request\", id = \"/id\", message = \"/msg\" }",
+        &["a", "b", "c", "d"],
+    );
+    let bad = |batch: &str| batch.contains('c');
+    for _ in 0..4 {
+        let first = venue.req + 1;
+        for (number, batch) in (first..).zip(venue.receives()) {
+            match bad(&batch) {
+                true => venue.subscriptions.refused(&format!("{{\"id\":{number},\"msg\":\"no {batch}\"}}"), ""),
+                false => venue.subscriptions.acknowledged(&format!("{{\"id\":\"{number}\"}}")),
+            }
+        }
+    }
+    assert_eq!(venue.outcomes(), ["+a", "+b", "+d", "-c: no c"]);
+    assert!(venue.subscriptions.is_settled());
+}
+
+#[test]
+fn an_item_of_a_refused_batch_that_flows_is_not_requested_again() {
+    let mut venue = venue("send = '${items|json}'\nack = { per = \"request\", id = \"/id\" }", &["a", "b"]);
+    venue.receives();
+    venue.subscriptions.refused(r#"{"id":1}"#, "no b");
+    assert!(!venue.subscriptions.is_settled());
+    venue.subscriptions.updated("a");
+    assert_eq!(venue.receives(), [r#"["b"]"#]);
+    venue.subscriptions.refused(r#"{"id":2}"#, "no b");
+    assert_eq!(venue.outcomes(), ["+a", "-b: no b"]);
+    assert!(venue.subscriptions.is_settled());
+}
+
+#[test]
+fn an_item_of_a_refused_batch_that_is_not_wanted_any_more_is_forgotten() {
+    let mut venue = venue(
+        "send = '${items|json}'\nunsubscribe = '-${item}'\nack = { per = \"request\", id = \"/id\" }",
+        &["a", "b"],
+    );
+    venue.receives();
+    venue.subscriptions.refused(r#"{"id":1}"#, "");
+    let b = venue.item("b");
+    venue.subscriptions.unwant(&[b]);
+    assert_eq!(venue.receives(), [r#"["a"]"#]);
+    venue.subscriptions.acknowledged(r#"{"id":2}"#);
+    assert_eq!((venue.outcomes(), venue.subscriptions.is_settled()), (vec!["+a".to_string()], true));
+}
+
+#[test]
+fn the_answer_to_a_drop_is_not_about_later_requests() {
+    for ack in ["per = \"request\", id = \"/id\"", "per = \"item\", id = \"/id\", key = \"/item\""] {
+        let how = format!("send = '+${{item}}'\nunsubscribe = '-${{item}}'\nack = {{ {ack} }}");
+        let mut venue = venue(&how, &["a"]);
+        venue.receives();
+        venue.subscriptions.acknowledged(r#"{"id":1,"item":"a"}"#);
+        venue.subscriptions.renew("a");
+        assert_eq!(venue.receives(), ["-a", "+a"]);
+        assert_eq!(venue.outcomes(), ["+a"]);
+        venue.subscriptions.acknowledged(r#"{"id":2,"item":"a"}"#);
+        assert_eq!(venue.outcomes(), [""; 0], "{ack}");
+        venue.subscriptions.refused(r#"{"id":3,"item":"a"}"#, "delisted");
+        assert_eq!(venue.outcomes(), ["-a: delisted"], "{ack}");
+    }
+}
+
+#[test]
+fn answers_are_understood_in_every_form() {
+    let mut each =
+        venue("send = '${items|json}'\nack = { per = \"item\", key = [\"/r/c\", \"/r/s\"] }", &["t.X", "t.Y"]);
+    each.receives();
+    each.subscriptions.acknowledged(r#"{"r":{"c":"t","s":"Y"}}"#);
+    each.subscriptions.refused(r#"{"r":{"c":"t","s":"X"}}"#, "shown");
+    assert_eq!(each.outcomes(), ["+t.Y", "-t.X: shown"]);
+
+    let mut list =
+        venue("send = '${items|json}'\nack = { per = \"list\", id = \"/id\", ok = \"/result\" }", &["a", "b"]);
+    list.receives();
+    list.subscriptions.acknowledged(r#"{"id":1,"result":["a"]}"#);
+    assert_eq!(list.outcomes(), ["+a", "-b: the feed did not list it among accepted items"]);
+
+    let mut partial = venue(
+        "send = '${items|json}'\nack = { per = \"list\", ok = \"/success/*/s\", bad = [\"/fails/*/s\"] }",
+        &["a", "b"],
+    );
+    partial.receives();
+    partial.subscriptions.acknowledged(r#"{"success":[{"s":"a"}],"fails":[{"s":"b"}]}"#);
+    assert_eq!(partial.outcomes(), ["+a", "-b: the feed refuses it"]);
+
+    let mut all = venue("send = '${items|json}'\nack = { per = \"cumulative\" }", &["a", "b"]);
+    all.receives();
+    all.subscriptions.acknowledged("{}");
+    assert_eq!(all.outcomes(), ["+a", "+b"]);
+}
+
+#[test]
+fn data_is_an_answer_and_silence_is_reported() {
+    let mut venue =
+        venue("send = '${items|json}'\nack = { per = \"request\", id = \"/id\", timeout = \"2s\" }", &["a", "b"]);
+    venue.receives();
+    venue.subscriptions.updated("a");
+    assert_eq!(venue.subscriptions.deadline_ns(), Some(2_000_000_000));
+    venue.subscriptions.tick(Stamp { wall_ms: 2000, mono_ns: 2_000_000_000 });
+    assert_eq!(venue.outcomes(), ["+a", "-b: no answer"]);
+    assert_eq!(venue.subscriptions.deadline_ns(), None);
+}
+
+#[test]
+fn an_unwanted_item_is_not_requested_or_is_dropped() {
+    let mut venue = venue("send = '+${item}'\nunsubscribe = '-${bind.key}'", &["a", "b"]);
+    let (a, b, c) = (venue.item("a"), venue.item("b"), venue.item("c"));
+    venue.subscriptions.unwant(&[b]);
+    assert_eq!(venue.receives(), ["+a"]);
+    venue.subscriptions.unwant(std::slice::from_ref(&a));
+    venue.subscriptions.want(&[c]);
+    assert_eq!(venue.receives(), ["-#a", "+c"]);
+    venue.subscriptions.want(&[a]);
+    assert_eq!(venue.receives(), ["+a"]);
+}
+
+#[test]
+fn an_item_that_is_wanted_again_before_its_drop_needs_no_message() {
+    let mut venue = venue("send = '+${item}'\nunsubscribe = '-${item}'", &["a"]);
+    let a = [venue.item("a")];
+    venue.receives();
+    venue.subscriptions.updated("a");
+    assert_eq!(venue.outcomes(), ["+a"]);
+    venue.subscriptions.unwant(&a);
+    venue.subscriptions.want(&a);
+    assert_eq!((venue.receives(), venue.outcomes()), (vec![], vec!["+a".to_string()]));
+    venue.subscriptions.renew("a");
+    venue.subscriptions.want(&a);
+    assert_eq!(venue.receives(), ["-a", "+a"], "a renewal goes on");
+}
+
+#[test]
+fn items_are_dropped_together_unless_the_message_names_one() {
+    for (unsubscribe, expected) in [
+        ("-${items|join:+} ${now.s}", vec!["-a+b 0"]),
+        ("-${item}", vec!["-a", "-b"]),
+        ("-${bind.key}", vec!["-#a", "-#b"]),
+    ] {
+        let how = format!("send = '+${{items|json}}'\nunsubscribe = '{unsubscribe}'");
+        let mut venue = venue(&how, &["a", "b"]);
+        let items = [venue.item("a"), venue.item("b")];
+        venue.receives();
+        venue.subscriptions.unwant(&items);
+        assert_eq!(venue.receives(), expected, "{unsubscribe}");
+    }
+}
+
+#[test]
+fn a_venue_without_unsubscribe_keeps_sending() {
+    let mut venue = venue("send = '+${item}'", &["a"]);
+    let a = [venue.item("a")];
+    venue.receives();
+    venue.subscriptions.unwant(&a);
+    venue.subscriptions.want(&a);
+    assert_eq!(venue.receives(), [""; 0]);
+}
+
+#[test]
+fn a_renewed_item_is_dropped_and_requested() {
+    let mut venue = venue("send = '+${item}'\nunsubscribe = '-${item}'", &["a"]);
+    venue.receives();
+    venue.subscriptions.updated("a");
+    venue.subscriptions.renew("a");
+    venue.subscriptions.renew("a");
+    assert_eq!(venue.receives(), ["-a", "+a"]);
+}
+
+#[test]
+fn a_venue_that_replaces_everything_receives_everything() {
+    let mut venue = venue("send = '${items|json}'\nchange = \"replace_all\"", &["a"]);
+    assert_eq!(venue.receives(), [r#"["a"]"#]);
+    let b = venue.item("b");
+    venue.subscriptions.want(&[b]);
+    let messages = venue.receives();
+    assert!(messages == [r#"["a","b"]"#] || messages == [r#"["b","a"]"#], "{messages:?}");
+}
