@@ -160,8 +160,8 @@ fn an_impossible_measurement_is_refused_with_the_reason() {
         (&["--topics-each", "5", "--topics", "a"], ["--topics-each", "--topics"]),
         (&["--topics-each", "5", "--simulate-symbols", "2"], ["at most 4", "--simulate-symbols"]),
         (&["--topics-each", "5", "--limits-patterns-max", "4"], ["at most 4 patterns", "limits.patterns_max"]),
-        (&["--rate", "0", "--capacity"], ["`--capacity`", "says something"]),
-        (&["--bare", "--topics", "nothing"], ["`--bare`", "says something"]),
+        (&["--rate", "0", "--capacity"], ["`--capacity`", "feed with messages"]),
+        (&["--bare", "--topics", "nothing"], ["`--bare`", "feed with messages"]),
         (&["--shards-count", "x"], ["--shards-count", "`x`"]),
         (&["--simulate-symbols", "0"], ["--simulate-symbols", "0"]),
     ] {

@@ -187,7 +187,7 @@ mod tests {
             (b"{\"dir\":\"up\",\"data\":\"x\"}", [":1:", "unknown variant `up`"]),
             (b"{\"data\":\"x\"}", [":1:", "missing field `dir`"]),
             (b"{\"dir\":\"in\"}", [":1:", "neither `data` nor `b64`"]),
-            (b"{\"dir\":\"in\",\"b64\":\"@@\"}", [":1:", "no base64"]),
+            (b"{\"dir\":\"in\",\"b64\":\"@@\"}", [":1:", "not base64"]),
             (b"{\"dir\":\"in\",\"data\":\"x\",\"t_ns\":-1}", [":1:", "t_ns"]),
             (b"\xff\xfe", [":1:", "expected one JSON object per line"]),
             (b"{\"dir\":\"out\",\"data\":\"x\"}\n", ["some/capture.jsonl:", "found `1` lines without"]),
