@@ -1,8 +1,8 @@
-//! What the shared window saves and costs: recorded feeds to a lane of 1000 clients, plain and deflated side by side.
+//! Savings and cost of the shared window: recorded feeds to a lane of 1000 clients, plain and deflated side by side.
 //!
 //! `cargo bench --bench compression -- [CLIENTS] [SECONDS]`. Bytes per delivery are counted at the clients, WebSocket
-//! headers included; ratio = payload bytes / bytes sent. Recordings are looked for in `FANLINE_SHARED` or `../shared`.
-//! With `sweep [SECONDS]` instead: what the settings of the shared window are chosen by (`support/sweep.rs`).
+//! headers included; ratio = payload bytes / bytes sent. Recordings are read from `FANLINE_SHARED` or `../shared`. With
+//! `sweep [SECONDS]` instead: the measurements behind the settings of the shared window (`support/sweep.rs`).
 
 #[allow(dead_code)]
 mod support;
@@ -27,18 +27,18 @@ use support::{Crowd, Outcome, adopt, measure, start_shard_with};
 /// Feeds, and what zlib at level 6 gives for each with a window that is cut every 256 messages.
 const FEEDS: [(&str, f64); 4] =
     [("binance-spot", 6.74), ("coinbase-exchange", 5.57), ("kraken-v2", 7.24), ("okx-v5", 5.41)];
-/// Messages a second: one write per delivery.
+/// Messages per second: one write per delivery.
 const RATE: u32 = 100;
 /// As by default.
 const WINDOW: WindowSettings = WindowSettings { windows_max: 8, members_min: 4, cut_frames_max: 1024 };
 const KEEPS: Agreement = Agreement { server_no_context_takeover: false, server_max_window_bits: None };
 const STATELESS: Agreement = Agreement { server_no_context_takeover: true, ..KEEPS };
 
-/// What one run is made with.
+/// The parameters of one run.
 #[derive(Clone, Copy)]
 struct Plan {
     clients: usize,
-    /// Messages a second.
+    /// Messages per second.
     rate: u32,
     window: WindowSettings,
 }

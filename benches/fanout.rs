@@ -1,8 +1,8 @@
-//! What one delivery costs: fanline's shard against the bare loop, which only sends ready bytes to the same sockets.
+//! The cost of one delivery: fanline's shard against the bare loop, which only sends ready bytes to the same sockets.
 //!
 //! `cargo bench --bench fanout -- [CLIENTS] [SECONDS]`. Two figures, each also as a ratio to the bare loop in the same
-//! run, because the machine's own speed drifts: CPU per delivery at one write per delivery (100 messages a second), and
-//! deliveries a second when saturated. Clients are drained by one thread of this process, whose CPU is not counted.
+//! run, because the machine's own speed drifts: CPU per delivery at one write per delivery (100 messages per second),
+//! and deliveries per second when saturated. One thread of this process drains the clients; its CPU is not counted.
 
 mod support;
 
@@ -81,7 +81,7 @@ fn fanline(clients: usize, span: Duration, rate: Option<u32>) -> Outcome {
     outcome
 }
 
-/// The physical limit: `batch` messages a send, nothing else.
+/// The physical limit: `batch` messages per send, nothing else.
 fn bare_loop(clients: usize, span: Duration, rate: Option<u32>, batch: usize) -> Outcome {
     let crowd = Crowd::connect(clients);
     let stop = Arc::new(AtomicBool::new(false));

@@ -1,9 +1,10 @@
-//! What subscriptions cost the shard and the others: joining everything, one wildcard more, a burst of new topics.
+//! The cost of subscriptions for the shard and the other clients: joining everything, one wildcard more, a burst of new
+//! topics.
 //!
-//! `cargo bench --bench joins -- [TOPICS] [JOINS]`, by default 100,000 and 50. One shard in this process, a feed of 1000
-//! messages a second on topics that there are. Meanwhile clients that are subscribed to nothing ask `ping`, one of them
-//! every 2 ms: how long they wait for the answer shows how long the shard was away. CPU is that of the shard's thread
-//! alone, without what the feed costs it. On a machine that does other things the greatest wait is the machine's.
+//! `cargo bench --bench joins -- [TOPICS] [JOINS]`, by default 100,000 and 50. One shard in this process, and a feed of
+//! 1000 messages per second on existing topics. Meanwhile clients without a subscription send `ping`, one of them every
+//! 2 ms: the wait for the answer shows how long the shard was away. CPU is that of the shard's thread alone, without
+//! the cost of the feed. On a machine with other work the greatest wait is the machine's.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -29,10 +30,10 @@ use fanline::words::topic::Pattern;
 
 const MESSAGE_BYTES: usize = 160;
 const FEED_PAUSE: Duration = Duration::from_millis(1);
-/// Of each of those who ask: 20 messages a second, far from the hundred that a client may send.
+/// Between two pings of one client: 20 messages per second, far below the hundred that a client may send.
 const PING_PAUSE: Duration = Duration::from_millis(50);
 const PROBERS: u32 = 24;
-/// Within which a step must come to an end.
+/// Limit for one step.
 const PATIENCE: Duration = Duration::from_secs(120);
 const PING: &str = r#"{"op":"ping"}"#;
 const PONG: &str = r#""op":"pong""#;
@@ -167,7 +168,7 @@ impl Scene {
         Client { stream, tail: Vec::new() }
     }
 
-    /// So many at once join `>`, read everything, and go.
+    /// This many clients at once join `>`, read everything, and leave.
     fn join_everything(&self, clients: usize) {
         let clients: Vec<Client> = (0..clients).map(|_| self.connect(&[">"])).collect();
         std::thread::scope(|scope| {
@@ -202,7 +203,7 @@ impl Scene {
         let (before, since) = (shard_cpu(), Instant::now());
         step(self);
         let (cpu, wall) = ((shard_cpu() - before).as_secs_f64(), since.elapsed().as_secs_f64());
-        // The wait that is still going on counts, too.
+        // The wait that still lasts counts, too.
         std::thread::sleep(Duration::from_millis(50));
         let longest = self.waits.lock().expect("nobody panics with it").iter().max().copied().unwrap_or_default();
         let (cpu, wall) = ((cpu - self.feed_cpu * wall).max(0.0) / by as f64 * 1e3, wall / by as f64 * 1e3);

@@ -1,9 +1,9 @@
 //! `make bench-peers`: the same load on fanline, on other servers and on the bare loop.
 //!
-//! `cargo bench --bench peers -- [CLIENTS] [SECONDS] [RUNS] [SERVER…]`, after benches/peers/setup. With parts of servers' names
-//! only these, besides the bare loop and fanline. One publisher, the simulated
-//! market's messages, every client gets every message. A round measures one server after the other; figures are medians
-//! of the rounds. Written to target/bench/peers.md. What is missing is skipped loudly.
+//! `cargo bench --bench peers -- [CLIENTS] [SECONDS] [RUNS] [SERVER…]`, after benches/peers/setup. Parts of servers'
+//! names select those servers, beside the bare loop and fanline. One publisher sends the simulated market's messages;
+//! every client receives every message. A round measures one server after the other; figures are medians of the rounds,
+//! and are written to target/bench/peers.md. A server that is missing is skipped loudly.
 
 #[path = "peers/bare.rs"]
 mod bare;
@@ -35,7 +35,7 @@ const RATE: f64 = 100.0;
 /// Few enough for servers that compress for each client.
 const RATE_SLOW: f64 = 10.0;
 const WARM_UP: Duration = Duration::from_secs(1);
-/// 100 messages, so that whoever keeps compression windows has them: fanline begins one after 64.
+/// 100 messages, so that servers with compression windows have opened them: fanline begins one after 64.
 const WARM_UP_DEFLATED: Duration = Duration::from_secs(5);
 const RATE_WARM_UP_DEFLATED: f64 = 20.0;
 
@@ -98,7 +98,7 @@ fn serve(name: &str, port: u16) {
     }
 }
 
-/// None if the server does not start. What it did not bear has no figures.
+/// None if the server does not start. A load that it could not carry has no figures.
 fn measure(peer: &Peer, target: &Path, clients: usize, span: Duration) -> Option<Row> {
     let mut row = [f64::NAN; FIGURES];
     plain(&mut row, Stand::open(peer, target, clients, false)?, span);

@@ -1,4 +1,5 @@
-//! What single steps of the rooms cost: publishing and reading the ring, the topic index, patterns, encodings, decoding.
+//! The cost of single steps of the rooms: publishing and reading the ring, the topic index, patterns, encodings,
+//! decoding.
 //!
 //! `cargo bench --bench rooms`. Messages are the simulated market's. Nothing here touches a socket.
 
@@ -47,7 +48,7 @@ fn bytes(messages: &[(String, Payload)]) -> usize {
     messages.iter().map(|(_, payload)| payload.bytes.len()).sum()
 }
 
-/// A bus with a full ring of so many frames.
+/// A bus with a full ring of this many frames.
 fn full_bus(frames: usize) -> (Publisher, Reader) {
     let limits = Limits { ring_frames_max: frames, ring_bytes_max: 1 << 30, topics_max: 1000 };
     let (mut publisher, reader) = bus::open(Epoch(1), limits, &Meters::unread());
@@ -168,7 +169,7 @@ fn decode_command(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// What the load tool does with a stream that it only counts.
+/// The work of the load tool on a stream that it only counts.
 #[divan::bench]
 fn scan_stream(bencher: Bencher<'_, '_>) {
     let mut stream = Vec::new();

@@ -1,9 +1,9 @@
-//! What a message of the feed costs before it is published: the busiest recorded feeds through their profiles.
+//! The cost of a message of the feed before it is published: the busiest recorded feeds through their profiles.
 //!
-//! `cargo bench --bench sorting -- [ROUNDS]`. Prints ns per frame, the best of the rounds: for decoding, classifying and
-//! naming (`sort`), and with sequence, folding and the copy of what is published (`flow`). The share is that of `flow` in
-//! the time that 100 clients cost: 100 bare `send` calls of a message of that size on a loopback socket. Recordings are
-//! looked for in `FANLINE_SHARED` or `../shared`.
+//! `cargo bench --bench sorting -- [ROUNDS]`. Prints ns per frame, the best of the rounds: for decoding, classifying
+//! and naming (`sort`), and with sequence, folding and the copy of the payload (`flow`). The share is that of `flow` in
+//! the cost of 100 clients: 100 bare `send` calls of a message of that size on a loopback socket. Recordings are read
+//! from `FANLINE_SHARED` or `../shared`.
 
 use std::hint::black_box;
 use std::io::{Read, Write};
@@ -128,7 +128,7 @@ fn run(profile: &Profile, frames: &[FeedFrame<'_>], count: &mut Count, mut take:
     started.elapsed().as_nanos() as f64 / frames.len() as f64
 }
 
-/// ns of one `send` of so many bytes, while another thread reads.
+/// ns of one `send` of this many bytes, while another thread reads.
 fn send_ns(bytes: usize) -> f64 {
     const SENDS: u32 = 2000;
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -1,14 +1,15 @@
-//! What clients that stop reading cost the others: latency, memory, and what the stalled ones are told afterwards.
+//! The cost of clients that stop reading for the others: latency, memory, and what the stalled clients receive
+//! afterwards.
 //!
 //! `cargo bench --bench stalled -- [CLIENTS] [SECONDS] [RATE] [CYCLES]`. Starts the real server on a feed of this
-//! process: 20 topics, RATE messages a second of 160 bytes. In each cycle everyone reads for SECONDS; then 5 % of the
-//! clients stop reading for SECONDS; then they read again. Latency is from the feed's `send` to the client's `recv`, so
-//! it holds the load's own delay too; percentiles are taken over windows of a tenth of SECONDS, and of these the median
-//! is shown with the least and the greatest, because the machine's own noise is of that size.
+//! process: 20 topics, RATE messages per second of 160 bytes. In each cycle every client reads for SECONDS; then 5 % of
+//! the clients stop reading for SECONDS; then they read again. Latency is from the feed's `send` to the client's
+//! `recv`, so it includes the load's own delay. Percentiles are taken over windows of a tenth of SECONDS; the median of
+//! these is shown with the least and the greatest, because the machine's own noise is of that size.
 //!
-//! The stalled clients have small receive buffers (`SO_RCVBUF`), as phones have: the kernel's default of up to 6 MiB can
-//! hold more than a minute of this feed, and nobody would stall. The server's write deadline is set to an hour: by default (30 s) it
-//! would end them. Its ring is small (`RING_FRAMES`).
+//! The stalled clients have small receive buffers (`SO_RCVBUF`), as phones have: the kernel's default of up to 6 MiB
+//! can hold more than a minute of this feed, and no client would stall. The server's write deadline is set to an hour:
+//! the default of 2 m would end them. Its ring is small (`RING_FRAMES`).
 
 #[path = "support/account.rs"]
 mod account;
@@ -27,23 +28,23 @@ use tokio_tungstenite::tungstenite::{Message, accept};
 
 const MESSAGE_BYTES: usize = 160;
 /// A small ring is soon full and then soon replaced: memory is at rest when it is compared. One of 65,536 frames takes
-/// eleven minutes at 100 messages a second until no frame is left of how it was filled.
+/// eleven minutes at 100 messages per second until no frame is left of how it was filled.
 const RING_FRAMES: u64 = 4096;
 const FILL_MESSAGES: u64 = 2 * RING_FRAMES;
 const FILL_RATE: u64 = 1000;
-/// Who is there meanwhile: someone on every shard, so that all make encodings.
+/// Clients connected while the ring fills: some on every shard, so that all make encodings.
 const FILL_CLIENTS: usize = 40;
-/// One client of so many stalls: 5 %.
+/// One client in this many stalls: 5 %.
 const STALL_EVERY: usize = 20;
-/// Latency is taken of one client of so many, stalled ones left out.
+/// Latency is taken of one client in this many, stalled ones left out.
 const SAMPLE_EVERY: usize = 9;
 /// `SO_RCVBUF` of those that stall; the kernel doubles it for its own book-keeping.
 const STALL_RECEIVE_BYTES: usize = 32 * 1024;
-/// Segments as on a street: those of the loopback, 64 KiB, do not fit into a small buffer, and wait for a timer.
+/// Segments as on the internet: those of the loopback, 64 KiB, do not fit into a small buffer, and wait for a timer.
 const STALL_SEGMENT_BYTES: u32 = 1400;
 /// Windows of one phase.
 const WINDOWS: u32 = 10;
-/// How long those who read again may take; it is not part of any figure.
+/// How long clients that read again may take; it is not part of any figure.
 const RETURN_MAX: Duration = Duration::from_secs(30);
 /// Between two phases.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -150,9 +151,9 @@ struct Crowd {
 
 struct Client {
     socket: mio::net::TcpStream,
-    /// The beginning of a message whose end has not come yet.
+    /// The beginning of a message whose end has not arrived yet.
     pending: Vec<u8>,
-    /// Only those that stall and those of whom latency is taken.
+    /// Only of clients that stall or whose latency is taken.
     account: Option<Account>,
     stalls: bool,
     comeback: Option<Comeback>,
@@ -186,7 +187,7 @@ impl Crowd {
         }
     }
 
-    /// Connects until there are so many.
+    /// Connects until there are this many clients.
     fn join(&mut self, address: SocketAddr, clients: usize) {
         for at in self.clients.len()..clients {
             let stalls = at % STALL_EVERY == STALL_EVERY - 1;
@@ -296,7 +297,7 @@ impl Client {
                 self.ended = Some(String::from_utf8_lossy(payload.get(2..).unwrap_or_default()).into_owned());
             }
             if opcode == 9 {
-                // An empty pong with a mask of zeroes; if the server is gone, the next read tells.
+                // An empty pong with a mask of zeroes; if the server is gone, the next read shows it.
                 let _ = self.socket.write_all(&[0x8A, 0x80, 0, 0, 0, 0]);
             }
             let Some(account) = self.account.as_mut().filter(|_| opcode == 1) else { continue };

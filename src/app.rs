@@ -1,4 +1,4 @@
-//! Floor 6: puts the rooms together, one function per command.
+//! The wiring of the rooms, one function per command.
 
 pub(crate) mod demand;
 mod fault_injection;
@@ -57,7 +57,7 @@ use self::server::RunningServer;
 use self::signals::Signals;
 use crate::app::fault_injection::FaultInjection;
 
-/// Topics that `probe` shows with a sample; more would scroll away.
+/// Topics that `probe` shows with a sample; more would scroll off the screen.
 const PROBE_SAMPLES: usize = 40;
 /// The profile of the simulated market.
 const SIMULATED: &str = "simulated";
@@ -95,7 +95,7 @@ pub enum AppError {
     #[error(transparent)]
     Recording(#[from] RecordingError),
     #[error(transparent)]
-    Venue(#[from] SimulatorError),
+    Simulator(#[from] SimulatorError),
     #[error(transparent)]
     Edge(#[from] EdgeError),
     #[error("{0}; start the server again, and report this if it is a panic")]
@@ -105,7 +105,7 @@ pub enum AppError {
 }
 
 impl AppError {
-    /// Whether what the operator wrote is wrong (exit code 2), rather than what happened (1).
+    /// Whether the operator's input is wrong (exit code 2), rather than the run (1).
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
@@ -134,12 +134,12 @@ pub struct ReplayOptions {
     pub capture: PathBuf,
     pub listen: SocketAddr,
     pub speed: Speed,
-    /// Start over at the end.
+    /// Start again at the end.
     pub looped: bool,
 }
 
-/// Serves the feed until it is asked to stop. Each part has threads of its own, so that none can hold up another one; this
-/// one watches over them.
+/// Serves the feed until it is asked to stop. Each part has its own threads, so that none can hold up another; this thread
+/// watches over them.
 pub fn serve(config: Config, log: LogQueue) -> Result<(), AppError> {
     let runtime = parts::runtime().map_err(AppError::system("start a runtime"))?;
     let mut signals = {
@@ -151,7 +151,7 @@ pub fn serve(config: Config, log: LogQueue) -> Result<(), AppError> {
     server.run(&runtime, &mut signals)
 }
 
-/// Starts all parts of a server; answers where clients find it.
+/// Starts all parts of a server; returns the address for clients.
 fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), AppError> {
     let (stop, stopped) = watch::channel(false);
     let clock = Clock::start();
@@ -180,7 +180,7 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
     let adopting = delivery.clone();
     let parts_of_edge = EdgeParts {
         reader: reader.clone(),
-        adopt: faults.carried_by(Arc::new(move |handoff| adopting.adopt(handoff))),
+        adopt: faults.attach(Arc::new(move |handoff| adopting.adopt(handoff))),
         vitals: vitals.clone(),
         meters: meters.clone(),
         exposition: exposition.measuring(measure(&vitals, log, &meters)),
@@ -188,7 +188,7 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
     let edge = Edge::bind(edge_settings(&config, &shares, simulated), parts_of_edge)?;
     let address = edge.local_addr();
     if let Some(admin) = edge.admin_addr() {
-        tracing::info!(address = %admin, "metrics and health are served for the operator");
+        tracing::info!(address = %admin, "the operator's listener serves metrics and health");
     }
 
     let mut parts = VitalParts::default();
@@ -197,16 +197,16 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
     let simulate = || start_simulator(config.simulate, &mut parts, faults.clone(), stopped.clone());
     let upstream = open_upstream(&config, bus, (clock, &meters), simulate)?;
     let (phase, phases) = watch::channel(Phase::Serving);
-    let tended = faults.clone();
-    let serve = move || serve_http(async move { tended.tend("edge", edge.serve(phases)).await });
+    let edge_faults = faults.clone();
+    let serve = move || serve_http(async move { edge_faults.run("edge", edge.serve(phases)).await });
     parts.start("edge", serve).map_err(AppError::system("start the edge"))?;
-    let (runtime, tended) = (parts::runtime().map_err(AppError::system("start a runtime"))?, faults.clone());
-    let serve = move || parts::drive(runtime, tended.tend("feed", feed(upstream, stopped, reader.pulse())));
+    let (runtime, feed_faults) = (parts::runtime().map_err(AppError::system("start a runtime"))?, faults.clone());
+    let serve = move || parts::drive(runtime, feed_faults.run("feed", feed(upstream, stopped, reader.pulse())));
     parts.start("feed", serve).map_err(AppError::system("start the feed"))?;
     Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults }, address))
 }
 
-/// What is measured when somebody asks for the metrics.
+/// Gauges that are read when the metrics are requested.
 fn measure(vitals: &Vitals, log: LogQueue, meters: &Meters) -> impl Fn() + Send + Sync + 'static {
     let ages: Vec<Gauge> =
         vitals.ages().map(|(part, _)| meters.gauge(&names::LIVENESS_AGE, &[("part", part)])).collect();
@@ -228,29 +228,29 @@ pub async fn simulate(listen: SocketAddr, config: Config) -> Result<(), AppError
     Ok(())
 }
 
-/// Serves a recording as if it were the feed until SIGTERM or SIGINT.
+/// Serves a recording as a feed until SIGTERM or SIGINT.
 pub async fn replay(replay: ReplayOptions) -> Result<(), AppError> {
     let ReplayOptions { capture, listen, speed, looped } = replay;
     let signals = Signals::watch()?;
     let recording = Recording::load(&capture)?;
-    let venue = ReplayServer::bind(listen, recording, speed, looped).await?;
-    announce(format_args!("fanline replaying on ws://{}", venue.local_addr()));
-    serve_until_signalled(signals, |stopped| venue.serve(stopped)).await;
+    let server = ReplayServer::bind(listen, recording, speed, looped).await?;
+    announce(format_args!("fanline replaying on ws://{}", server.local_addr()));
+    serve_until_signalled(signals, |stopped| server.serve(stopped)).await;
     Ok(())
 }
 
-/// Listens to `config.upstream` for `duration` and answers what was found.
+/// Listens to `config.upstream` for `duration`; returns the findings.
 pub async fn probe(config: Config, duration: Duration) -> Result<impl fmt::Display, AppError> {
     let profile = profile(&config)?;
     let url = feed_url(&config, &profile)?.unwrap_or_default();
     let mut settings = EffectiveUpstream::new(&config, profile, url).settings;
-    // What has not come by then is worth a line of the report.
+    // A topic without a message by then gets a line in the report.
     settings.first_message_timeout = settings.first_message_timeout.min(duration / 2);
     Ok(listen_to(settings, Clock::start(), duration, PROBE_SAMPLES).await?)
 }
 
-/// The feed that is configured; without one, the simulated market of `simulate`, which answers where it is served, and is
-/// reached through the same client as any other.
+/// The configured feed. Without one, the simulated market: `simulate` starts it and returns its URL, and it is reached
+/// through the same client as any other feed.
 fn open_upstream(
     config: &Config,
     (publisher, interest, requests): (Publisher, Option<Arc<Interest>>, RequestQueue),
@@ -274,12 +274,12 @@ pub(crate) fn feed_url(config: &Config, profile: &Profile) -> Result<Option<Stri
     }
 }
 
-/// What counts where a setting and the profile both have a word.
+/// The values in force where a setting and the profile can both have one.
 pub fn decisions(config: &Config) -> Result<Vec<Decision>, AppError> {
     Ok(EffectiveUpstream::new(config, profile(config)?, String::new()).decisions)
 }
 
-/// Whether the prices are invented, by the market built in or by `fanline simulate` somewhere else.
+/// Whether the prices are invented, by the built-in market or by a `fanline simulate` elsewhere.
 fn is_simulated(profile: &Profile) -> bool {
     profile.name == SIMULATED
 }
@@ -287,7 +287,7 @@ fn is_simulated(profile: &Profile) -> bool {
 pub(crate) fn profile(config: &Config) -> Result<Profile, AppError> {
     let upstream = &config.upstream;
     Ok(match (&upstream.profile, &upstream.topic, &upstream.url) {
-        // Only `generic` takes a pointer beside it; the configuration refuses it beside another one.
+        // Only `generic` takes a pointer; the configuration rejects it together with another profile.
         (_, Some(topic), _) => Profile::generic_with_topic(topic)?,
         (Some(choice), None, _) => Profile::choose(choice)?,
         (None, None, Some(url)) => Profile::recognise(url),
@@ -300,7 +300,7 @@ fn shards(config: &Config) -> usize {
     Some(config.shards.count).filter(|count| *count > 0).unwrap_or_else(cores)
 }
 
-/// `shares` is what the limit of open files leaves.
+/// Settings of the edge, with the shares that the limit of open files allows.
 fn edge_settings(config: &Config, shares: &Shares, simulated: bool) -> EdgeSettings {
     let settings = EdgeSettings::new(config);
     EdgeSettings {
@@ -311,10 +311,10 @@ fn edge_settings(config: &Config, shares: &Shares, simulated: bool) -> EdgeSetti
     }
 }
 
-/// Each client takes one file; what the limit leaves to them is worth a word before it is reached.
+/// Shares the limit of open files. Each client takes one file, so a limit that is too low is logged at the start.
 fn share_open_files(config: &Config) -> Shares {
     if let Err(error) = raise_open_files_limit() {
-        tracing::warn!(%error, "the limit of open files stays as it is");
+        tracing::warn!(%error, "could not raise the limit of open files");
     }
     let limit = open_files_limit();
     let upstreams = config.upstream.legs * config.upstream.connections;
@@ -328,7 +328,7 @@ fn share_open_files(config: &Config) -> Shares {
             sessions_max = shares.sessions_max,
             wanted = wanted.sessions_max,
             connections_max = shares.connections_max,
-            "fewer open files are allowed than limits.sessions_max needs, and so fewer sessions; `ulimit -n` can raise it"
+            "the limit of open files is too low for limits.sessions_max, so fewer sessions are admitted; `ulimit -n` can raise it"
         );
     }
     shares
@@ -346,7 +346,7 @@ async fn serve_until_signalled<F: Future<Output = ()>>(
     tokio::join!(serve(stopped), signalled);
 }
 
-/// The one line on stdout, for people and for programs that wait for it. Nobody has to read it.
+/// The one line on stdout, for people and for programs that wait for it. Reading it is optional.
 fn announce(line: fmt::Arguments<'_>) {
     if let Err(error) = write_within(io::stdout(), format!("{line}\n")) {
         tracing::warn!(%error, "could not write to stdout: {line}");

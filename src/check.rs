@@ -1,7 +1,7 @@
-//! `fanline check`: judges a configuration, a profile or a recording as a start would, without connecting.
+//! `fanline check`: checks a configuration, a profile or a recording as a start would, without connecting.
 //!
-//! The file is read once, so it may be a pipe. A configuration is judged together with the variables of the environment,
-//! because a start with this file would be.
+//! The file is read once, so it may be a pipe. A configuration is checked together with the environment's variables, as
+//! at a start.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -18,46 +18,46 @@ use crate::simulator::recording::Recording;
 use crate::words::ids::Epoch;
 use crate::words::metrics::Meters;
 
-/// Stands for the simulated market, which has its URL once it listens.
+/// Stands for the URL of the simulated market, which is known only once it listens.
 const SOME_URL: &str = "ws://127.0.0.1";
 
-/// What a right file is.
+/// What a valid file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
     /// One sentence.
-    pub told: String,
-    /// What is worth knowing although it is not wrong.
+    pub verdict: String,
+    /// Something to know that is not an error.
     pub warning: Option<String>,
 }
 
-/// Judges the file, whichever of the three it is. `environment` is that of the start.
+/// Checks the file, whichever of the three it is. `environment` is the one a start would have.
 pub fn check(path: &Path, environment: Vec<(OsString, OsString)>) -> Result<Checked, AppError> {
     let bytes = std::fs::read(path).map_err(|error| AppError::Unreadable { path: path.into(), error })?;
     let shown = path.display();
     let nothing = |found| AppError::NothingToCheck { path: path.into(), found };
-    let right = |told: String| Ok(Checked { told: format!("{shown}: {told}"), warning: None });
+    let valid = |verdict: String| Ok(Checked { verdict: format!("{shown}: {verdict}"), warning: None });
     if is_recording(path, &bytes) {
         let recording = Recording::read(path, &*bytes)?;
         let seconds = recording.duration().as_secs_f64();
-        return right(format!("a valid recording, frames: {}, seconds: {seconds:.1}", recording.len()));
+        return valid(format!("a valid recording, frames: {}, seconds: {seconds:.1}", recording.len()));
     }
     if bytes.trim_ascii().is_empty() {
         return Err(nothing("an empty file"));
     }
-    let text = String::from_utf8(bytes).map_err(|_| nothing("bytes that are no UTF-8"))?;
+    let text = String::from_utf8(bytes).map_err(|_| nothing("bytes that are not UTF-8"))?;
     if is_profile(&text) {
         let profile = check_profile(&text, &shown.to_string())?;
-        return right(format!("a valid profile, `{}`", profile.name));
+        return valid(format!("a valid profile, `{}`", profile.name));
     }
     let sources = ConfigSources { file: None, variables: environment, flags: Vec::new() };
     let effective = config::load_text(Some(&File { path, text: &text }), &sources)?;
     effective.require_feed()?;
     rehearse(&effective.config)?;
-    let checked = right(format!("a valid configuration, settings: {}", effective.in_file()))?;
-    Ok(Checked { warning: variables::told(&effective.ignored), ..checked })
+    let checked = valid(format!("a valid configuration, settings: {}", effective.in_file()))?;
+    Ok(Checked { warning: variables::ignored_sentence(&effective.ignored), ..checked })
 }
 
-/// Does everything that can make a start with this configuration refuse it, short of listening and connecting.
+/// Does everything for which a start can reject this configuration, except listening and connecting.
 fn rehearse(config: &Config) -> Result<(), AppError> {
     app::demand::bounds(config)?;
     app::demand::request_rules(config)?;
@@ -71,15 +71,15 @@ fn rehearse(config: &Config) -> Result<(), AppError> {
     Ok(())
 }
 
-/// A profile says `profile = 1` before its first section. Judged by lines, so that a broken file is told what is wrong
-/// with it as what it was meant to be.
+/// A profile has `profile = 1` before its first section. Read line by line, so that the errors of a broken profile are
+/// those of a profile.
 fn is_profile(text: &str) -> bool {
     let top = text.lines().map(str::trim_start).take_while(|line| !line.starts_with('['));
     let mut keys = top.filter_map(|line| line.split_once('=')).map(|(key, _)| key.trim());
     keys.any(|key| key == "profile")
 }
 
-/// A recording is JSON lines; neither of the others can start with a brace.
+/// A recording is JSON lines; the other two cannot start with a brace.
 fn is_recording(path: &Path, bytes: &[u8]) -> bool {
     path.extension().is_some_and(|extension| extension == "jsonl") || bytes.trim_ascii_start().starts_with(b"{")
 }

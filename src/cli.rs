@@ -1,7 +1,7 @@
-//! The command line: from arguments to one call of `app`, and from its answer to an exit code.
+//! The command line: arguments become one call of `app`, and its answer an exit code.
 //!
-//! The flags of the server are made from the table of settings. Exit codes: 0 done, 1 it failed while running, 2 what
-//! was asked for is wrong. Errors go to stderr, one per line, each after `error: `.
+//! The server's flags are made from the table of settings. Exit codes: 0 done, 1 failed while running, 2 wrong
+//! arguments or settings. Errors go to stderr, one per line, each after `error: `.
 
 mod settings;
 
@@ -40,11 +40,11 @@ Examples:
   fanline simulate --listen 127.0.0.1:9001            the simulated market as a feed of its own
   fanline replay capture.jsonl --speed max --loop     a recording as a feed
   fanline bench --capacity                            how many clients can this machine serve?
-  fanline check fanline.toml                          is this file right?
-  fanline health                                      is the server on this machine well?
-  fanline config --config fanline.toml                what is in force, and why?
+  fanline check fanline.toml                          is this file valid?
+  fanline health                                      does the server on this machine work?
+  fanline config --config fanline.toml                the values in force, and where each comes from
 
-Every setting can also stand in a TOML file (--config) or in a variable: --slow-replay-max is FANLINE_SLOW_REPLAY_MAX.";
+Every flag can also be a TOML setting (--config) or a variable: --slow-replay-max is FANLINE_SLOW_REPLAY_MAX.";
 
 const COMPLETIONS: &str = "\
 Examples:
@@ -52,7 +52,7 @@ Examples:
   fanline completions zsh > /usr/share/zsh/site-functions/_fanline
   fanline completions fish > ~/.config/fish/completions/fanline.fish";
 
-/// Holds one connection to a market-data or chat feed and gives it to thousands of WebSocket clients.
+/// Takes one market-data or chat feed and serves it to thousands of WebSocket clients.
 #[derive(Debug, Parser)]
 #[command(name = "fanline", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 #[command(override_usage = "fanline [URL] [OPTIONS]\n       fanline <COMMAND>")]
@@ -70,7 +70,7 @@ enum CliCommand {
         /// Address to serve at; port 0 takes a free one.
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9001", value_parser = address)]
         listen: SocketAddr,
-        /// The same seed gives the same messages, all but their times.
+        /// The same seed produces the same messages, except for their times.
         #[arg(long, value_name = "N")]
         seed: Option<String>,
         /// Messages per second, over all symbols.
@@ -80,7 +80,7 @@ enum CliCommand {
         #[arg(long, value_name = "N")]
         symbols: Option<String>,
     },
-    /// Serve a recording as if it were the venue.
+    /// Serve a recording as a feed.
     Replay {
         /// The recording: JSON lines with `t_ns`, `dir` and `data` or `b64`.
         #[arg(value_name = "CAPTURE")]
@@ -88,10 +88,10 @@ enum CliCommand {
         /// Address to serve at; port 0 takes a free one.
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9001", value_parser = address)]
         listen: SocketAddr,
-        /// Times the recorded pace, or `max`.
+        /// Multiple of the recorded pace, or `max`.
         #[arg(long, value_name = "N|max", default_value = "1")]
         speed: Speed,
-        /// Start over at the end.
+        /// Start again at the end.
         #[arg(long = "loop")]
         looped: bool,
     },
@@ -101,12 +101,12 @@ enum CliCommand {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Ask a running server how it is: exit code 0 if it is well, 1 if it is not.
+    /// Ask a running server for its health: exit code 0 if it works, 1 if it does not.
     ///
-    /// Without a URL it is the server of this configuration on this machine. The path is `/healthz` unless the URL has one;
-    /// `http://127.0.0.1:8080/readyz` asks for current values, too.
+    /// Without a URL, asks the server of this configuration on this machine. The path is `/healthz` unless the URL has one;
+    /// `http://127.0.0.1:8080/readyz` also asks for current values.
     Health {
-        /// What to ask, http:// only.
+        /// The URL to ask, http:// only.
         #[arg(value_name = "URL")]
         url: Option<String>,
         /// How long to wait for the answer.
@@ -116,18 +116,18 @@ enum CliCommand {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
-    /// Connect to a feed, show the topics found, their rates and a sample, and stop.
+    /// Connect to a feed, show its topics with rates and a sample, and stop.
     Probe {
-        /// The feed, ws:// or wss://; if none, the configured one.
+        /// The feed, ws:// or wss://. Default: the configured one.
         #[arg(value_name = "URL")]
         url: Option<String>,
         /// Name of a built-in profile, or path of a profile file.
         #[arg(long, value_name = "NAME|FILE")]
         profile: Option<String>,
-        /// What to ask the feed for; repeat for more.
+        /// An item to subscribe to; repeat for more.
         #[arg(long, value_name = "ITEM")]
         subscribe: Vec<String>,
-        /// Where the topic stands in a message.
+        /// Where a message names its topic.
         #[arg(long, value_name = "POINTER")]
         topic: Option<String>,
         /// How long to listen.
@@ -137,16 +137,16 @@ enum CliCommand {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
-    /// Measure what serving many clients costs on this machine, with this configuration and feed.
+    /// Measure the cost of serving many clients on this machine, with this configuration and feed.
     ///
-    /// Takes the server's settings too. Without a feed it brings one along, and accounts for every message of it.
+    /// Accepts the server's settings too. Without a feed it uses its own, and accounts for every message.
     Bench {
         #[command(flatten)]
         options: Box<BenchOptions>,
         #[command(flatten)]
         settings: Settings,
     },
-    /// Print what a shell needs to complete fanline's commands and flags.
+    /// Print a script that completes fanline's commands and flags in a shell.
     #[command(after_help = COMPLETIONS)]
     Completions {
         /// The shell.
@@ -155,7 +155,7 @@ enum CliCommand {
     },
     /// Print the manual page, for `fanline man > fanline.1`.
     Man,
-    /// Print the configuration in force as TOML, with where each value comes from.
+    /// Print the configuration in force as TOML, with the origin of each value.
     Config {
         #[command(flatten)]
         settings: Settings,
@@ -192,7 +192,7 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             let effective = load(command_line.settings)?;
             effective.require_feed()?;
             let log = logs::start(&effective.config.log);
-            tell_ignored(&effective);
+            log_ignored_variables(&effective);
             Ok(app::serve(effective.config, log.queue.clone())?)
         }
         Some(CliCommand::Simulate { listen, seed, rate, symbols }) => {
@@ -202,29 +202,29 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             settings.add("--symbols", "simulate.symbols", symbols);
             let effective = load(settings)?;
             let _log = logs::start(&effective.config.log);
-            tell_ignored(&effective);
+            log_ignored_variables(&effective);
             block_on(app::simulate(listen, effective.config))
         }
         Some(CliCommand::Replay { capture, listen, speed, looped }) => {
             let effective = load(Settings::default())?;
             let _log = logs::start(&effective.config.log);
-            tell_ignored(&effective);
+            log_ignored_variables(&effective);
             block_on(app::replay(ReplayOptions { capture, listen, speed, looped }))
         }
         Some(CliCommand::Check { file }) => {
             let checked = check(&file, variables.clone())?;
             if let Some(warning) = checked.warning {
-                // A closed stderr is no reason to keep back the verdict.
+                // A closed stderr must not hide the verdict.
                 let _ = writeln!(io::stderr(), "warning: {warning}");
             }
-            say(checked.told)
+            print(checked.verdict)
         }
         Some(CliCommand::Health { url, seconds, config }) => {
             let url = match url {
                 Some(url) => url,
                 None => health::url_of(load(Settings { file: config, flags: Vec::new() })?.config.listen),
             };
-            say(health::ask(&url, Duration::from_secs(seconds))?)
+            print(health::ask(&url, Duration::from_secs(seconds))?)
         }
         Some(CliCommand::Probe { url, profile, subscribe, topic, seconds, config }) => {
             let mut settings = Settings { file: config, flags: Vec::new() };
@@ -239,41 +239,41 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
                 return Err(CommandFailure::Usage(sentence.into()));
             }
             let _log = logs::start(&config.log);
-            tell_ignored(&effective);
-            block_on(async { app::probe(effective.config, Duration::from_secs(seconds)).await.map(say) })?
+            log_ignored_variables(&effective);
+            block_on(async { app::probe(effective.config, Duration::from_secs(seconds)).await.map(print) })?
         }
         Some(CliCommand::Bench { options, settings }) => {
             let arguments = settings.arguments();
             let plan = Plan::new(&options, &load(settings)?.config, arguments)?;
-            let report = bench::run(&plan, &mut tell)?;
-            if options.json { say(report.json()) } else { say(report) }
+            let report = bench::run(&plan, &mut progress)?;
+            if options.json { print(report.json()) } else { print(report) }
         }
         Some(CliCommand::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut CommandLine::command(), "fanline", &mut script);
-            say(String::from_utf8_lossy(&script))
+            print(String::from_utf8_lossy(&script))
         }
         Some(CliCommand::Man) => {
             let mut page = Vec::new();
             clap_mangen::Man::new(CommandLine::command()).render(&mut page).map_err(CommandFailure::Output)?;
-            say(String::from_utf8_lossy(&page))
+            print(String::from_utf8_lossy(&page))
         }
-        Some(CliCommand::Config { markdown: true, .. }) => say(document::markdown()),
-        Some(CliCommand::Config { example: true, .. }) => say(document::example()),
+        Some(CliCommand::Config { markdown: true, .. }) => print(document::markdown()),
+        Some(CliCommand::Config { example: true, .. }) => print(document::example()),
         Some(CliCommand::Config { settings, .. }) => {
             let effective = load(settings)?;
             let decisions = app::decisions(&effective.config).unwrap_or_else(|error| {
-                tell(&format!("warning: {error}"));
+                progress(&format!("warning: {error}"));
                 Vec::new()
             });
-            say(document::effective(&effective.values, &decisions))
+            print(document::effective(&effective.values, &decisions))
         }
     }
 }
 
-/// Variables that may have been meant for fanline are worth a line.
-fn tell_ignored(effective: &Effective) {
-    if let Some(sentence) = variables::told(&effective.ignored) {
+/// Logs the variables that were ignored, because they may have been meant for fanline.
+fn log_ignored_variables(effective: &Effective) {
+    if let Some(sentence) = variables::ignored_sentence(&effective.ignored) {
         tracing::warn!("{sentence}");
     }
 }
@@ -282,12 +282,12 @@ fn tell_ignored(effective: &Effective) {
 fn block_on<T>(command: impl Future<Output = Result<T, AppError>>) -> Result<T, CommandFailure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CommandFailure::Runtime)?;
     let ended = runtime.block_on(command);
-    // A name that is being resolved does not hold up the end.
+    // A name resolution in progress does not delay the end.
     runtime.shutdown_background();
     Ok(ended?)
 }
 
-/// A lone word is taken for the URL; if it is nearly a command, it was meant as one.
+/// A lone word is the URL. One that is nearly the name of a command was meant as that command.
 fn refuse_misspelt_command(settings: &Settings) -> Result<(), CommandFailure> {
     let Some(word) = settings.flags.iter().find(|flag| flag.name == "URL").and_then(|flag| flag.words.first()) else {
         return Ok(());
@@ -314,8 +314,8 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// Prints to stdout. A reader that has gone away (`| head`) is no error.
-fn say(text: impl fmt::Display) -> Result<(), CommandFailure> {
+/// Prints to stdout. A closed pipe (`| head`) is not an error.
+fn print(text: impl fmt::Display) -> Result<(), CommandFailure> {
     let text = text.to_string();
     match writeln!(io::stdout(), "{}", text.trim_end()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CommandFailure::Output(error)),
@@ -323,15 +323,15 @@ fn say(text: impl fmt::Display) -> Result<(), CommandFailure> {
     }
 }
 
-/// Says on stderr how far a command has come. The command goes on if nobody reads it.
-fn tell(line: &str) {
+/// Prints progress on stderr. The command continues if nobody reads it.
+fn progress(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Why there is no success to report.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum CommandFailure {
-    /// Also the wish for help or the version, which is none.
+    /// Also `--help` and `--version`, which are not failures.
     #[error(transparent)]
     Arguments(clap::Error),
     #[error("{0}")]
@@ -355,7 +355,7 @@ impl CommandFailure {
         let usage = match self {
             CommandFailure::Arguments(error) => {
                 let code = u8::try_from(error.exit_code()).unwrap_or(2);
-                // Nobody is left to tell if stderr is closed too.
+                // With stderr closed too, there is nowhere left to report to.
                 let _ = if error.use_stderr() && !io::stderr().is_terminal() {
                     write_within(io::stderr(), error.render().to_string())
                 } else {
@@ -371,17 +371,17 @@ impl CommandFailure {
         };
         let mut report = String::new();
         let mut cause: Option<&dyn Error> = Some(self);
-        let mut told = String::new();
+        let mut reported = String::new();
         while let Some(error) = cause {
             let text = error.to_string();
-            // A cause that its parent has already spelt out is not told twice.
-            if !told.contains(&text) {
+            // A cause that its parent already contains is not repeated.
+            if !reported.contains(&text) {
                 report.extend(text.lines().map(|line| format!("error: {line}\n")));
             }
-            told = text;
+            reported = text;
             cause = error.source();
         }
-        // Nobody is left to tell if stderr is closed, too, and a reader that reads nothing does not hold up the end.
+        // With stderr closed too, there is nowhere left to report to; a stalled reader must not delay the end.
         let _ = write_within(io::stderr(), report);
         ExitCode::from(if usage { 2 } else { 1 })
     }
@@ -392,7 +392,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn clap_accepts_the_definition_of_the_command_line() {
         CommandLine::command().debug_assert();
     }
 }

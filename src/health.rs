@@ -1,6 +1,6 @@
-//! `fanline health`: asks a running server how it is, for supervisors without a shell or an HTTP client of their own.
+//! `fanline health`: asks a running server for its health, for supervisors without a shell or an HTTP client.
 //!
-//! One GET request over plain HTTP/1.1 with one deadline for all of it. Any status of 2xx is well.
+//! One GET request over plain HTTP/1.0, with one deadline for the whole exchange. Any 2xx status is healthy.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use url::Url;
 
-/// The path if the URL has none: whether the process works, whatever the feed does.
+/// The path if the URL has none: whether the process works, independent of the feed.
 const PATH: &str = "/healthz";
-/// The answers are far smaller.
+/// Answers are far smaller.
 const ANSWER_BYTES_MAX: u64 = 16 << 10;
 
-/// Why a server is not called well.
+/// Why a server does not count as healthy.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
     #[error("expected a URL such as `http://127.0.0.1:8080/healthz`, found `{found}`")]
@@ -21,7 +21,7 @@ pub enum HealthError {
     #[error("expected an answer from `{url}` within {} s, found: {error}", .timeout.as_secs_f64())]
     Unreachable { url: String, timeout: Duration, error: io::Error },
     #[error("expected status 200 from `{url}`, found {status}: {body}")]
-    Unwell { url: String, status: String, body: String },
+    Unhealthy { url: String, status: String, body: String },
 }
 
 impl HealthError {
@@ -31,7 +31,7 @@ impl HealthError {
     }
 }
 
-/// The URL that a server with this address answers at from the same machine.
+/// The URL of a server with this address, from the same machine.
 pub fn url_of(listen: SocketAddr) -> String {
     let ip = match listen.ip() {
         ip if !ip.is_unspecified() => ip,
@@ -41,7 +41,7 @@ pub fn url_of(listen: SocketAddr) -> String {
     format!("http://{}{PATH}", SocketAddr::new(ip, listen.port()))
 }
 
-/// Asks once; answers what the server said.
+/// Asks once; the answer is the body.
 pub fn ask(url: &str, timeout: Duration) -> Result<String, HealthError> {
     let wrong = || HealthError::Url { found: url.to_owned() };
     let target = Url::parse(url).ok().filter(|target| target.scheme() == "http").ok_or_else(wrong)?;
@@ -50,13 +50,13 @@ pub fn ask(url: &str, timeout: Duration) -> Result<String, HealthError> {
     let path = if target.path() == "/" { PATH } else { target.path() };
     let unreachable = |error| HealthError::Unreachable { url: url.to_owned(), timeout, error };
     let answer = get((host, port), path, Instant::now() + timeout).map_err(unreachable)?;
-    let no_http = || unreachable(io::Error::new(io::ErrorKind::InvalidData, "no HTTP answer"));
+    let no_http = || unreachable(io::Error::new(io::ErrorKind::InvalidData, "not an HTTP answer"));
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(no_http)?;
     let status = head.lines().next().and_then(|line| line.split_once(' ')).ok_or_else(no_http)?.1;
     if status.starts_with('2') {
         Ok(body.trim().to_owned())
     } else {
-        Err(HealthError::Unwell { url: url.to_owned(), status: status.trim().into(), body: body.trim().into() })
+        Err(HealthError::Unhealthy { url: url.to_owned(), status: status.trim().into(), body: body.trim().into() })
     }
 }
 
@@ -75,20 +75,20 @@ fn get((host, port): (&str, u16), path: &str, deadline: Instant) -> io::Result<S
     let mut socket = connected?;
     socket.set_write_timeout(Some(left()?))?;
     let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    // HTTP/1.0: the answer comes in one piece and ends with the connection.
+    // HTTP/1.0: the answer is not chunked and ends with the connection.
     socket.write_all(format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
-    let mut piece = [0; 4096];
+    let mut buffer = [0; 4096];
     loop {
-        // A server that trickles does not get more time than one that is silent.
+        // A server that trickles bytes gets no more time than a silent one.
         socket.set_read_timeout(Some(left()?))?;
-        let bytes = match socket.read(&mut piece) {
+        let bytes = match socket.read(&mut buffer) {
             Ok(0) => break,
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::TimedOut.into()),
             Err(error) => return Err(error),
         };
-        answer.extend_from_slice(&piece[..bytes]);
+        answer.extend_from_slice(&buffer[..bytes]);
         if answer.len() as u64 > ANSWER_BYTES_MAX {
             break;
         }
@@ -103,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers one request with `answer`, and says nothing more until the client has gone.
+    /// Answers one request with `answer`, then stays silent until the client has left.
     fn server(answer: &'static str) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
@@ -124,15 +124,15 @@ mod tests {
     }
 
     #[test]
-    fn only_a_status_of_2xx_is_well() {
+    fn only_a_2xx_status_is_healthy() {
         const LONG: Duration = Duration::from_secs(20);
-        let well = server("HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{\"healthy\":true}");
-        assert_eq!(ask(&url_of(well), LONG).expect("well"), "{\"healthy\":true}");
-        let unwell = server("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"healthy\":false}");
-        let error = ask(&url_of(unwell), LONG).expect_err("unwell").to_string();
+        let healthy = server("HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{\"healthy\":true}");
+        assert_eq!(ask(&url_of(healthy), LONG).expect("healthy"), "{\"healthy\":true}");
+        let unhealthy = server("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"healthy\":false}");
+        let error = ask(&url_of(unhealthy), LONG).expect_err("unhealthy").to_string();
         assert!(error.contains("found 503 Service Unavailable: {\"healthy\":false}"), "{error}");
         let other = server("SSH-2.0-OpenSSH\r\n");
-        assert!(ask(&url_of(other), LONG).expect_err("no HTTP").to_string().contains("no HTTP answer"));
+        assert!(ask(&url_of(other), LONG).expect_err("no HTTP").to_string().contains("not an HTTP answer"));
         let silent = server("");
         let error = ask(&url_of(silent), Duration::from_millis(50)).expect_err("silent").to_string();
         assert!(error.contains("within 0.05 s, found: timed out"), "{error}");
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_for_everyone_is_asked_at_the_loopback() {
+    fn a_wildcard_address_is_asked_at_the_loopback() {
         for (listen, url) in [
             ("0.0.0.0:8080", "http://127.0.0.1:8080/healthz"),
             ("[::]:80", "http://[::1]:80/healthz"),

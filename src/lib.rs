@@ -1,7 +1,7 @@
 //! fanline takes one market-data or chat feed and serves it to thousands of WebSocket clients.
 //!
-//! The command is all that most people need; this is how a program starts the same server, here with the simulated
-//! market on a free port. It ends on SIGTERM.
+//! Most people need only the command. A program starts the same server like this, here with the simulated market on a
+//! free port. The server ends on SIGTERM.
 //!
 //! ```no_run
 //! let arguments = ["fanline", "--listen", "127.0.0.1:0"].map(Into::into);
@@ -30,18 +30,18 @@
 //! ```
 //!
 //! # Floors
-//! A room imports only rooms on floors below its own; `tests/tidy.rs` holds this.
+//! A room imports only rooms on floors below its own; `tests/tidy.rs` checks this.
 //!
-//! | floor | rooms | what they are |
+//! | floor | rooms | what they hold |
 //! |---|---|---|
 //! | top | [`app`], [`config`], [`cli`], [`check`], [`health`], [`bench`] | wiring, and the load tool |
-//! | | [`edge`] | listening, HTTP, the way in for clients |
+//! | | [`edge`] | listening, HTTP, the upgrade |
 //! | | [`intake`], [`delivery`], [`simulator`] | from the feed to the bus; from the bus to the clients; a feed without a network |
 //! | | [`bus`] | publisher, log, retained values, demand |
 //! | | [`settings`] | every setting, as data |
-//! | | [`profile`] | how a feed speaks, as data |
-//! | | [`protocol`] | what clients and server say |
-//! | | [`wire`], [`json`] | bytes and their meaning |
+//! | | [`profile`] | descriptions of feeds, as data |
+//! | | [`protocol`] | commands, server messages, encodings |
+//! | | [`json`] | JSON without copies |
 //! | bottom | [`words`] | names, numbers, metrics |
 //!
 //! # The data path

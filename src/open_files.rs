@@ -1,30 +1,31 @@
-//! How many files and sockets this process may hold open, and what they are for.
+//! The limit of open files: how much of it sessions, connections and the feed get.
 
 use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Files that are open whatever happens: standard streams, listeners, runtimes (some 25 with the simulated market); those
-/// that are open for a moment (names that are resolved, /proc); and as many again.
+/// Files that are always open: standard streams, listeners, runtimes (about 25 with the simulated market); those open for
+/// a moment (name resolution, /proc); and as many again.
 const FIXED: u64 = 64;
-/// A shard has a poll and a waker; twice as many are kept.
+/// A shard has a poll and a waker; twice that is reserved.
 const SHARD: u64 = 4;
-/// A connection to the feed, and the one that is to replace it.
+/// A connection to the feed, and its successor.
 const UPSTREAM: u64 = 2;
-/// Part of what is left that connections before their upgrade get where both cannot have what they want.
+/// Divisor of the rest: the share of connections before the upgrade where sessions and connections cannot both have what
+/// they want.
 const CONNECTIONS_SHARE: u64 = 4;
 
-/// Who may hold how many of the files.
+/// How many files sessions and connections may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
     pub sessions_max: usize,
-    /// Connections that are not upgraded (yet).
+    /// Connections before the upgrade.
     pub connections_max: usize,
 }
 
 impl Shares {
-    /// Cuts what is wanted down to what `limit` allows. A reserve is left for the feed and for the server itself, and
-    /// neither of the two shares can take anything from the other one.
+    /// Reduces what is wanted to what `limit` allows. A reserve stays for the feed and the server itself. Neither share can
+    /// take from the other.
     pub fn within(self, limit: u64, shards: usize, upstreams: usize) -> Shares {
         let reserve = FIXED + SHARD * shards as u64 + UPSTREAM * upstreams as u64;
         let left = usize::try_from(limit - reserve.min(limit / 3 * 2)).unwrap_or(usize::MAX);
@@ -34,11 +35,11 @@ impl Shares {
     }
 }
 
-/// Raises the soft limit of open files (RLIMIT_NOFILE) to the hard one; answers the soft limit before and after.
+/// Raises the soft limit of open files (RLIMIT_NOFILE) to the hard one; returns the soft limit before and after.
 ///
 /// No limit is reported as `u64::MAX`. Each client needs one file, so the limit bounds the sessions.
 ///
-/// Errors: the kernel refused; the limit is then as before.
+/// Errors: the kernel refused; the limit is unchanged.
 pub fn raise_open_files_limit() -> io::Result<(u64, u64)> {
     let Rlimit { current: before, maximum } = getrlimit(Resource::Nofile);
     if before != maximum {
@@ -47,7 +48,7 @@ pub fn raise_open_files_limit() -> io::Result<(u64, u64)> {
     Ok((before.unwrap_or(u64::MAX), maximum.unwrap_or(u64::MAX)))
 }
 
-/// The soft limit as it is.
+/// The current soft limit.
 pub fn open_files_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }

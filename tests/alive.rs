@@ -1,5 +1,5 @@
-//! A server is alive or ended, never half of it: a part that ends takes the process along, one that hangs is told, and
-//! neither the log nor a lack of files nor a signal stops what works.
+//! A server is alive or ended, never half of it. A part that ends also ends the process, one that hangs is reported, and
+//! neither the log nor a lack of files nor a signal stops the working parts.
 
 mod kit;
 
@@ -18,7 +18,7 @@ use kit::{DEADLINE, eventually};
 
 /// A server on the simulated market, with a fault that happens once a client has left.
 fn serve_with(fault: &str) -> Program {
-    Program::serve_knowing(&[], &[("SHARDS_COUNT", "2")], &[("PLANTED_FAULT", fault)])
+    Program::serve_knowing(&[], &[("SHARDS_COUNT", "2")], &[("INJECTED_FAULT", fault)])
 }
 
 /// Two clients, each on a shard of its own; the second leaves.
@@ -28,7 +28,7 @@ async fn subscribe_and_set_off(server: &Program) -> Client {
     client
 }
 
-/// The worst of what comes when a part ends is that clients take old values for current ones for ever.
+/// The worst outcome of a part's end: clients take old values for current ones, for ever.
 async fn a_panic_ends_it(part: &str, name_part: &str, first_notice: &str) {
     let mut server = serve_with(&format!("{part} panic"));
     let mut client = subscribe_and_set_off(&server).await;
@@ -41,51 +41,51 @@ async fn a_panic_ends_it(part: &str, name_part: &str, first_notice: &str) {
     assert!(!ops.contains(&"live"), "{part}: {notices:?}");
     let goodbye = notices.last().expect("a goodbye");
     assert!(goodbye["op"] == "goodbye" && goodbye["reconnect_ms"].is_u64(), "{part}: {notices:?}");
-    let parts = ["ERROR", &format!("`{name_part}` has panicked: planted"), "the process ends"];
+    let parts = ["ERROR", &format!("`{name_part}` panicked: injected"), "the process ends"];
     let lines = || server.log().lines().filter(|line| parts.iter().all(|part| line.contains(part))).count();
     tokio::task::block_in_place(|| eventually("one line that says why", || (lines() == 1).then_some(())));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[cfg_attr(not(debug_assertions), ignore = "faults are planted in debug builds only")]
-async fn a_panic_of_a_shard_ends_the_process_and_its_neighbours_are_told_goodbye() {
+#[cfg_attr(not(debug_assertions), ignore = "faults are injected in debug builds only")]
+async fn a_panic_of_a_shard_ends_the_process_and_clients_of_other_shards_receive_a_goodbye() {
     a_panic_ends_it("shard", "shard-1", "goodbye").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[cfg_attr(not(debug_assertions), ignore = "faults are planted in debug builds only")]
+#[cfg_attr(not(debug_assertions), ignore = "faults are injected in debug builds only")]
 async fn a_panic_of_the_feed_ends_the_process_and_clients_learn_that_their_values_are_stale() {
     a_panic_ends_it("feed", "feed", "stale").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[cfg_attr(not(debug_assertions), ignore = "faults are planted in debug builds only")]
+#[cfg_attr(not(debug_assertions), ignore = "faults are injected in debug builds only")]
 async fn a_panic_of_the_edge_ends_the_process() {
     a_panic_ends_it("edge", "edge", "goodbye").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[cfg_attr(not(debug_assertions), ignore = "faults are planted in debug builds only")]
-async fn a_panic_where_all_are_watched_ends_the_process() {
+#[cfg_attr(not(debug_assertions), ignore = "faults are injected in debug builds only")]
+async fn a_panic_of_the_supervisor_ends_the_process() {
     a_panic_ends_it("supervisor", "supervisor", "goodbye").await;
 }
 
 /// The feed sees the market go: clients may learn of that before anything else.
 #[tokio::test(flavor = "multi_thread")]
-#[cfg_attr(not(debug_assertions), ignore = "faults are planted in debug builds only")]
+#[cfg_attr(not(debug_assertions), ignore = "faults are injected in debug builds only")]
 async fn a_panic_of_the_simulated_market_ends_the_process() {
     let mut server = serve_with("simulator panic");
     let mut client = subscribe_and_set_off(&server).await;
     let notices = client.notices_to_the_end().await;
     assert_eq!(server.wait().code(), Some(1));
     assert_eq!(notices.last().map(|notice| &notice["op"]), Some(&"goodbye".into()), "{notices:?}");
-    let told = || server.log().contains("`simulator` has panicked: planted").then_some(());
-    tokio::task::block_in_place(|| eventually("the log says why", told));
+    let logged = || server.log().contains("`simulator` panicked: injected").then_some(());
+    tokio::task::block_in_place(|| eventually("the log says why", logged));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[cfg_attr(not(debug_assertions), ignore = "faults are planted in debug builds only")]
-async fn a_part_that_hangs_is_told_by_name_and_is_well_again_afterwards() {
+#[cfg_attr(not(debug_assertions), ignore = "faults are injected in debug builds only")]
+async fn a_part_that_hangs_is_named_and_healthy_again_afterwards() {
     let hang = async |part: &str, name: &str| {
         let server = serve_with(&format!("{part} sleep"));
         assert_eq!(server.get("/healthz").status, 200);
@@ -100,20 +100,20 @@ async fn a_part_that_hangs_is_told_by_name_and_is_well_again_afterwards() {
             assert!(age > 5.0, "{age}");
             let readiness = server.get("/readyz");
             assert_eq!((readiness.status, &readiness.json()["state"]), (503, &"unhealthy".into()));
-            eventually("it is well again", || (server.get("/healthz").status == 200).then_some(()));
-            eventually("the log tells of both", || {
+            eventually("it is healthy again", || (server.get("/healthz").status == 200).then_some(()));
+            eventually("the log reports both", || {
                 let log = server.log();
-                let told = ["no sign of life for 5 s", "signs of life again"];
-                told.iter().all(|line| log.contains(line)).then_some(())
+                let lines = ["no sign of life for 5 s", "signs of life are back"];
+                lines.iter().all(|line| log.contains(line)).then_some(())
             });
         });
     };
     tokio::join!(hang("shard", "shard-1"), hang("feed", "feed"));
 }
 
-/// Trying again would not help, and neither would a restart: the process works, and says what its values are worth.
+/// Neither a retry nor a restart would help. The process works, and reports that its values are stale.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_feed_that_is_refused_for_good_is_not_ready_but_healthy() {
+async fn a_feed_that_is_given_up_is_not_ready_but_healthy() {
     let market = Program::simulate(&[]);
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("alive");
     std::fs::create_dir_all(&folder).expect("a writable target directory");
@@ -192,7 +192,7 @@ fn full_pipe() -> (PipeReader, Stdio) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_whose_reader_has_gone_stops_nothing() {
+async fn a_log_without_a_reader_stops_nothing() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     a_server_goes_on_without_its_log(writer, true).await;
@@ -205,7 +205,7 @@ async fn a_log_on_a_full_disk_stops_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_nobody_reads_stops_nothing() {
+async fn an_unread_log_stops_nothing() {
     let (_reader, log) = full_pipe();
     a_server_goes_on_without_its_log(log, false).await;
 }
@@ -230,7 +230,7 @@ fn a_stdout_that_is_full_or_never_read_does_not_stop_the_start() {
 
 /// With a log that nobody reads even the error that ends it can be told to nobody.
 #[test]
-fn a_start_that_fails_ends_although_nobody_reads_the_reason() {
+fn a_failed_start_ends_even_if_nobody_reads_the_reason() {
     let (_reader, log) = full_pipe();
     let holder = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = holder.local_addr().expect("bound").to_string();
@@ -243,7 +243,9 @@ fn a_start_that_fails_ends_although_nobody_reads_the_reason() {
 async fn signals_without_a_meaning_end_nothing_and_sigquit_says_goodbye() {
     let mut server = Program::serve(&[], &[]);
     let mut client = Client::of_quotes(&server).await;
-    for (signal, line) in [("HUP", "SIGHUP: nothing to reload yet"), ("USR1", "SIGUSR1"), ("USR2", "SIGUSR2")] {
+    for (signal, line) in
+        [("HUP", "SIGHUP: restart to load a new configuration"), ("USR1", "SIGUSR1"), ("USR2", "SIGUSR2")]
+    {
         server.signal(signal);
         tokio::task::block_in_place(|| eventually(line, || server.log().contains(line).then_some(())));
     }

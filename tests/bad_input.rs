@@ -40,7 +40,7 @@ impl Harness {
         tokio::task::spawn_blocking(move || abuse(&server)).await.expect("as promised");
     }
 
-    async fn nobody_noticed(mut self) {
+    async fn others_are_unaffected(mut self) {
         self.bystander.goes_on().await;
     }
 }
@@ -105,7 +105,7 @@ async fn a_wrong_command_is_refused_with_place_and_remedy_and_the_session_goes_o
     let metrics = harness.server.get("/metrics").body;
     assert_eq!(sum(&metrics, "fanline_commands_total", r#"result="refused""#), 15.0);
     assert_eq!(sum(&metrics, "fanline_goodbyes_total", ""), 0.0);
-    harness.nobody_noticed().await;
+    harness.others_are_unaffected().await;
 }
 
 async fn expect_refusal(client: &mut Client, id: &Value, code: &str, parts: &[&str]) {
@@ -120,7 +120,7 @@ async fn expect_refusal(client: &mut Client, id: &Value, code: &str, parts: &[&s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cursor_of_another_epoch_is_answered_with_what_is_skipped_and_the_current_values() {
+async fn a_cursor_of_another_epoch_receives_skipped_and_the_current_values() {
     let harness = Harness::open().await;
     for by_query in [true, false] {
         let since = "00000000deadbeef:7";
@@ -137,7 +137,7 @@ async fn a_cursor_of_another_epoch_is_answered_with_what_is_skipped_and_the_curr
         let frame: Value = serde_json::from_str(&client.frame().await).expect("a frame");
         assert_eq!(frame["topic"], "quote.AAPL");
     }
-    harness.nobody_noticed().await;
+    harness.others_are_unaffected().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,11 +172,11 @@ async fn a_wrong_query_is_refused_before_the_upgrade() {
             }
         })
         .await;
-    harness.nobody_noticed().await;
+    harness.others_are_unaffected().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_is_no_handshake_is_refused_with_what_one_needs() {
+async fn a_request_that_is_not_a_handshake_is_refused_with_what_is_missing() {
     let harness = Harness::open().await;
     harness
         .abuse(|server| {
@@ -205,7 +205,7 @@ async fn a_request_that_is_no_handshake_is_refused_with_what_one_needs() {
             assert_eq!(ask(server.addr(), "HELO fanline\r\n\r\n").status, 400);
         })
         .await;
-    harness.nobody_noticed().await;
+    harness.others_are_unaffected().await;
 }
 
 /// Bytes that break a rule, and how their session ends.
@@ -284,11 +284,11 @@ async fn broken_bytes_end_their_session_with_code_and_sentence_and_no_other() {
             });
         })
         .await;
-    harness.nobody_noticed().await;
+    harness.others_are_unaffected().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_asks_without_reading_is_waited_for_and_costs_no_memory() {
+async fn a_client_that_sends_without_reading_is_waited_for_and_costs_no_memory() {
     const COMMANDS: u64 = 10_000;
     /// What the answers would take, were they queued, is three times this; the rest is noise of the allocator.
     const GROWTH_BYTES_MAX: u64 = 16 << 20;
@@ -319,5 +319,5 @@ async fn a_client_that_asks_without_reading_is_waited_for_and_costs_no_memory() 
             }
         })
         .await;
-    harness.nobody_noticed().await;
+    harness.others_are_unaffected().await;
 }

@@ -41,7 +41,7 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
-fn a_typo_in_a_configuration_is_told_with_its_line_and_the_nearest_name() {
+fn a_typo_in_a_configuration_is_reported_with_its_line_and_the_nearest_name() {
     let path = file("typo.toml", "[slow]\nreplay_max = '2s'\nwrite_deadlin = '5s'\n");
     let parts = [&*format!("{}:3:", text(&path)), "`slow.write_deadlin`", "did you mean `slow.write_deadline`?"];
     let listen = ["--listen", "127.0.0.1:0"];
@@ -51,7 +51,7 @@ fn a_typo_in_a_configuration_is_told_with_its_line_and_the_nearest_name() {
 }
 
 #[test]
-fn a_typo_in_a_profile_is_told_with_its_line_and_the_nearest_name() {
+fn a_typo_in_a_profile_is_reported_with_its_line_and_the_nearest_name() {
     let profile = "profile = 1\nname = 'mine'\n\n[[on]]\nname = 'data'\nas = 'data'\ntopc = '${/s}'\n";
     let path = file("typo.profile.toml", profile);
     let parts = [&*format!("{}:7:", text(&path)), "`topc`", "did you mean `topic`?"];
@@ -77,7 +77,7 @@ fn a_url_that_cannot_be_a_feed_is_refused_with_the_right_one() {
 }
 
 #[test]
-fn a_port_in_use_is_told_with_the_address_and_the_way_out() {
+fn a_port_in_use_is_reported_with_the_address_and_the_remedy() {
     let holder = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = holder.local_addr().expect("bound").to_string();
     let capture = file("sound.jsonl", "{\"t_ns\":1,\"dir\":\"in\",\"data\":\"{}\"}\n");
@@ -98,7 +98,7 @@ fn an_unreadable_recording_is_named_in_the_error() {
 }
 
 #[test]
-fn a_broken_line_of_a_capture_is_told_with_its_number_and_what_it_should_be() {
+fn a_broken_line_of_a_recording_is_reported_with_its_number_and_the_expected_form() {
     let good = "{\"t_ns\":1,\"dir\":\"in\",\"data\":\"{}\"}\n";
     for (name, bad, part) in [
         ("torn.jsonl", "{\"t_ns\":2,\"dir\":\"in\",\"da", "EOF"),
@@ -116,7 +116,7 @@ fn a_broken_line_of_a_capture_is_told_with_its_number_and_what_it_should_be() {
 }
 
 #[test]
-fn check_says_what_a_right_file_is() {
+fn check_describes_a_valid_file() {
     for (name, content, part) in [
         ("right.toml", "[slow]\nreplay_max = '2s'\n[simulate]\n", "a valid configuration, settings: 1"),
         ("right.profile.toml", include_str!("../src/profile/built_in/generic.toml"), "a valid profile, `generic`"),
@@ -216,7 +216,7 @@ impl Website {
 }
 
 #[test]
-fn a_feed_that_is_no_websocket_is_told_in_the_log_with_the_remedy_and_tried_again() {
+fn a_feed_that_is_not_a_websocket_is_logged_with_the_remedy_and_retried() {
     for (answer, status, parts) in [
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
@@ -269,7 +269,7 @@ fn a_secret_that_cannot_be_sent_is_named_at_the_start_and_not_shown() {
 }
 
 #[test]
-fn headers_that_cannot_be_said_are_refused_at_the_start_and_by_check() {
+fn headers_that_cannot_be_sent_are_refused_at_the_start_and_by_check() {
     for (line, part) in [
         ("X-Key", "expected a header such as `X-Api-Key: ${env.MY_KEY}`"),
         ("Upgrade: h2c", "expected a header other than those of the handshake itself, found `Upgrade`"),
@@ -285,7 +285,7 @@ fn headers_that_cannot_be_said_are_refused_at_the_start_and_by_check() {
 }
 
 #[test]
-fn what_clients_send_needs_a_profile_that_says_how() {
+fn client_requests_need_a_profile_that_defines_them() {
     let args = ["ws://127.0.0.1:9/feed", "--upstream-send", "chat.*", "--listen", "127.0.0.1:0"];
     check_refusal(&args, WRONG, &["expected `[client] send` in profile `generic`", "leave `upstream.send` empty"]);
 }

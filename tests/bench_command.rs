@@ -75,7 +75,7 @@ fn some_topics_raw_and_compressed_are_accounted_for_too() {
 }
 
 #[test]
-fn clients_with_topics_of_their_own_are_accounted_for_one_by_one() {
+fn clients_with_different_topics_are_accounted_for_one_by_one() {
     // 60 shares of 24 topics: half of them go to three clients, the others to two.
     let own = ["--clients", "12", "--seconds", "1", "--topics-each", "5", "--simulate-symbols", "12", "--rate"];
     for rate in ["500", "max"] {
@@ -113,7 +113,7 @@ fn a_silent_feed_has_figures_of_connections_only() {
 }
 
 #[test]
-fn refused_subscriptions_are_told() {
+fn refused_subscriptions_are_reported() {
     let args = ["bench", "--clients", "9", "--topics-each", "2", "--limits-lanes-max", "2", "--seconds", "1"];
     let (status, _, stderr) = run(&args, &[]);
     assert_eq!(status.code(), Some(1), "{stderr}");
@@ -121,7 +121,7 @@ fn refused_subscriptions_are_told() {
 }
 
 #[test]
-fn the_bare_loop_is_measured_beside() {
+fn the_bare_loop_is_measured_too() {
     let report = measure(&["--clients", "10", "--seconds", "1", "--bare"]);
     check_account(&report, 10);
     let bare = report["bare"].as_array().expect("rows");
@@ -145,7 +145,7 @@ fn a_running_server_is_measured_from_outside() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_told_with_the_reason() {
+fn an_impossible_measurement_is_refused_with_the_reason() {
     for (args, parts) in [
         (&["--clients", "0"][..], ["0", "1..=1000000"]),
         (&["--rate", "fast"], ["`max`, 0, or a number", "`fast`"]),

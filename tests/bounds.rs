@@ -49,7 +49,7 @@ fn answer(client: &mut RawClient) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_bytes_that_inflate_to_a_long_name_are_refused_briefly_and_hold_up_nobody() {
+async fn a_hundred_bytes_that_inflate_to_a_long_name_are_refused_briefly_and_delay_no_other_client() {
     const COMMANDS: usize = 20;
     let server = serve(&[]).await;
     let mut bystander = Bystander::watch(&server).await;
@@ -81,7 +81,7 @@ async fn a_hundred_bytes_that_inflate_to_a_long_name_are_refused_briefly_and_hol
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn as_many_messages_as_limits_messages_per_second_max_says_are_read_and_not_half_of_them() {
+async fn limits_messages_per_second_max_bounds_the_messages_read_and_reaches_its_bound() {
     const MAX: usize = 20;
     let server = serve(&[("LIMITS_MESSAGES_PER_SECOND_MAX", "20")]).await;
     blocking(&server, |server| {

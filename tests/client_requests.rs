@@ -40,7 +40,7 @@ async fn client_requests_are_refused_unless_the_operator_allows_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_to_the_feed_is_confirmed_to_its_client_alone() {
+async fn a_message_to_the_feed_is_confirmed_only_to_its_client() {
     let server = serve(&[("UPSTREAM_SEND", "chat.*")]).await;
     let (mut asker, mut other) = (greeted(&server).await, greeted(&server).await);
     asker.command(json!({"op": "send", "id": "s", "topic": "chat.#rust", "data": {"text": "hi"}})).await;
@@ -78,7 +78,7 @@ topic = "${/topic}"
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_answer_to_a_request_reaches_its_client_alone_and_with_its_own_number() {
+async fn the_answer_to_a_request_reaches_only_its_client_with_its_own_number() {
     let feed = FakeFeed::open();
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("requests.toml");
     std::fs::write(&file, PROFILE).expect("a folder to write to");
@@ -104,7 +104,7 @@ async fn the_answer_to_a_request_reaches_its_client_alone_and_with_its_own_numbe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn topics_that_clients_want_are_counted_and_said_to_be_on_their_way() {
+async fn wanted_topics_are_counted_and_reported_as_pending() {
     let server = serve(&[("UPSTREAM_DEMAND", "on"), ("LIMITS_TOPICS_MAX", "1000")]).await;
     let wanted = |server: &Program, count: f64| {
         eventually("the topics that are wanted are counted", || {

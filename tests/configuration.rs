@@ -77,7 +77,7 @@ fn a_flag_beats_a_variable_beats_the_file_beats_the_default() {
 }
 
 #[test]
-fn the_variable_for_the_file_is_obeyed_and_the_flag_beats_it() {
+fn the_variable_names_the_file_and_the_flag_overrides_it() {
     let by_variable = file("by_variable", "simulate.seed = 7\n");
     let by_flag = file("by_flag", "simulate.seed = 8\n");
     let by_variable = by_variable.to_str().expect("UTF-8");
@@ -133,7 +133,7 @@ fn every_setting_can_be_set_by_file_variable_and_flag_alike() {
 }
 
 #[test]
-fn what_is_wrong_in_a_file_is_refused_with_line_and_remedy() {
+fn errors_in_a_file_are_refused_with_line_and_remedy() {
     for (index, (text, line, expected)) in [
         (
             "\n[slow]\nreply_max = '2s'",
@@ -193,7 +193,7 @@ fn what_is_wrong_in_a_file_is_refused_with_line_and_remedy() {
         (
             "[upstream]\nbackoff_min = '2m'",
             2,
-            "upstream.backoff_min: expected upstream.backoff_min to be at most upstream.backoff_max, \
+            "upstream.backoff_min: expected upstream.backoff_min up to upstream.backoff_max, \
              found `2m` and `30s`; raise the maximum or lower the minimum",
         ),
     ]
@@ -247,7 +247,7 @@ fn a_wrong_variable_is_refused_by_name() {
 }
 
 #[test]
-fn all_problems_are_told_at_once() {
+fn all_problems_are_reported_at_once() {
     let sources = ConfigSources {
         file: Some(file("several", "colour = 1\n[slow]\nreplay_max = 2\n")),
         variables: variables(&[("FANLINE_SLOW_COLOUR", "1")]),
@@ -269,7 +269,7 @@ fn an_empty_text_unsets_what_may_be_unset() {
 }
 
 #[test]
-fn a_feed_may_be_quiet_for_ever_if_it_is_said_so() {
+fn a_feed_can_be_quiet_for_ever_if_configured_so() {
     let path = file("quiet", "[upstream]\nurl = 'ws://a.example/'\nidle_timeout = 'none'\n");
     let Effective { config, values, .. } =
         config::load(&ConfigSources { file: Some(path), ..ConfigSources::default() }).expect("right");
@@ -327,7 +327,7 @@ fn a_file_that_names_no_feed_is_refused_unless_it_asks_for_the_simulated_market(
 }
 
 #[test]
-fn variables_that_cannot_be_meant_for_fanline_are_left_alone_and_named_in_one_line() {
+fn foreign_variables_are_ignored_and_named_in_one_line() {
     let rows = [
         ("FANLINE_SERVICE_HOST", "10.0.0.7"),
         ("FANLINE_PORT", "tcp://10.0.0.7:8080"),
@@ -341,14 +341,14 @@ fn variables_that_cannot_be_meant_for_fanline_are_left_alone_and_named_in_one_li
     let output = fanline(&["check", path], &rows);
     assert!(output.status.success(), "{}", stderr(&output));
     let lines: Vec<String> = stderr(&output).lines().map(Into::into).collect();
-    assert_eq!(lines, [format!("warning: environment variables that are no settings of fanline are ignored: {names}")]);
+    assert_eq!(lines, [format!("warning: ignoring environment variables that are not settings of fanline: {names}")]);
     let output = fanline(&["probe", "ws://127.0.0.1:9", "--seconds", "1"], &rows);
     assert_eq!(output.status.code(), Some(1), "nobody listens there: {}", stderr(&output));
     assert!(fanline(&["--version"], &[("FANLINE_LISTN", "")]).status.success());
 }
 
 #[test]
-fn the_value_of_a_variable_may_stand_in_a_file_and_is_not_shown_if_it_is_wrong() {
+fn the_value_of_a_variable_can_be_in_a_file_and_is_never_shown() {
     let secret = file("secret", "wss://a.example/ws?token=geheim\n");
     let wrong = file("secret_wrong", "https://a.example/ws?token=geheim\n");
     let by_file = |path: &Path| load_variables(&[("FANLINE_UPSTREAM_URL_FILE", path.to_str().expect("UTF-8"))]);
@@ -446,7 +446,7 @@ fn check_names_the_typo_and_ends_with_2() {
 }
 
 #[test]
-fn config_prints_what_is_in_force_and_why() {
+fn config_prints_the_values_in_force_and_their_origins() {
     let output = fanline(&["config", "--compression-level", "9"], &[("FANLINE_SLOW_REPLAY_MAX", "90s")]);
     assert!(output.status.success(), "{}", stderr(&output));
     let lines: Vec<String> =
@@ -494,7 +494,7 @@ fn a_wrong_command_line_is_refused_with_the_nearest_name_and_ends_with_2() {
 }
 
 #[test]
-fn help_and_version_are_no_errors() {
+fn help_and_version_are_not_errors() {
     for (arguments, expected) in [(["--help"], "--slow-replay-max"), (["-h"], "Examples:"), (["--version"], "fanline ")]
     {
         let output = fanline(&arguments, &[]);

@@ -15,7 +15,7 @@ fn deployed(name: &str) -> String {
 }
 
 #[test]
-fn alerts_only_name_metrics_that_exist() {
+fn alerts_name_only_existing_metrics() {
     let alerts = deployed("prometheus/alerts.yml");
     let words = alerts.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let named: Vec<&str> = words.filter(|word| word.starts_with("fanline_")).collect();
@@ -91,7 +91,7 @@ fn the_unit_is_never_given_up_and_gives_the_process_no_rights() {
 }
 
 #[test]
-fn the_health_command_of_the_image_tells_a_server_that_works_from_one_that_does_not() {
+fn the_health_command_of_the_image_detects_a_server_that_does_not_work() {
     let image = deployed("Dockerfile");
     assert!(image.contains(r#"CMD ["/usr/local/bin/fanline", "health"]"#));
     let mut server = Program::serve(&[], &[]);

@@ -61,7 +61,7 @@ async fn expect_close_1001(client: &mut Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readiness_goes_first_and_data_still_flows_to_who_is_there() {
+async fn readiness_goes_first_and_connected_clients_still_receive_data() {
     let server = serve(&[("DRAIN_READINESS_DELAY", "1h")]);
     let mut client = Client::of_quotes(&server).await;
     let newest: u64 = client.newest_offset().await;
@@ -82,7 +82,7 @@ async fn readiness_goes_first_and_data_still_flows_to_who_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_client_is_told_goodbye_with_a_time_of_its_own_to_come_back() {
+async fn each_client_receives_a_goodbye_with_its_own_time_to_reconnect() {
     const DELAY: Duration = Duration::from_millis(500);
     const SPREAD_MS: u64 = 60_000;
     let settings = [("DRAIN_READINESS_DELAY", "500ms"), ("DRAIN_RECONNECT_SPREAD", "60s")];
@@ -118,7 +118,7 @@ async fn each_client_is_told_goodbye_with_a_time_of_its_own_to_come_back() {
 
 /// Whoever waits for the announcement may stop the program at once.
 #[test]
-fn without_clients_a_stop_waits_for_nobody_from_the_first_moment_on() {
+fn without_clients_a_stop_is_immediate_from_the_start_on() {
     for mut program in [serve(&[("DRAIN_TIMEOUT", "1h")]), Program::simulate(&[])] {
         program.terminate();
         assert_eq!(program.wait().code(), Some(0));

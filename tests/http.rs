@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 #[tokio::test]
-async fn an_upgraded_socket_is_handed_over_whole_with_its_terms() {
+async fn an_upgraded_socket_is_handed_over_with_its_unread_bytes_and_options() {
     let mut harness = EdgeHarness::open(settings());
     let mut client = HttpClient::connect(harness.address).await;
     let path = "/v1/ws?topics=a.*,b.%3E&format=raw&policy=lossless&since=00000000fee1900d:0&every=250ms";
@@ -125,7 +125,7 @@ async fn a_wrong_query_is_refused_before_the_upgrade_and_named() {
 }
 
 #[tokio::test]
-async fn a_session_takes_its_place_until_its_permit_is_dropped() {
+async fn a_session_holds_its_slot_until_its_permit_is_dropped() {
     let mut harness = EdgeHarness::open(Settings { sessions_max: 2, sessions_per_address_max: Some(1), ..settings() });
     assert_eq!(harness.upgrade("", "").await.status, 101);
     let refused = harness.upgrade("", "").await;
@@ -205,7 +205,7 @@ async fn a_snapshot_holds_the_latest_of_each_topic_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn a_snapshot_holds_whole_values_the_changes_since_and_what_is_said_of_topics() {
+async fn a_snapshot_holds_whole_values_later_deltas_and_topic_statuses() {
     let mut harness = EdgeHarness::open(settings());
     let payload = |text: &'static str| Payload { bytes: Bytes::from_static(text.as_bytes()), kind: PayloadKind::Json };
     let mut publish = |topic: &str, data, keeping| {
@@ -314,7 +314,7 @@ async fn the_page_is_sent_once_and_then_revalidated() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_said_in_json() {
+async fn an_unknown_path_is_refused_in_json() {
     let harness = EdgeHarness::open(settings());
     for path in
         ["/nothing", "/v1", "/static/", "/static/nothing.js", "/static/../Cargo.toml", "/static/%2e%2e/Cargo.toml"]
@@ -334,7 +334,7 @@ async fn what_is_not_there_is_said_in_json() {
 }
 
 #[tokio::test]
-async fn one_connection_may_ask_several_times_and_then_upgrade() {
+async fn one_connection_can_send_several_requests_and_then_upgrade() {
     let mut harness = EdgeHarness::open(settings());
     let mut client = HttpClient::connect(harness.address).await;
     assert_eq!(client.request("GET", "/v1/topics", "").await.status, 200);
@@ -344,7 +344,7 @@ async fn one_connection_may_ask_several_times_and_then_upgrade() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_finish_its_request_is_cut_off() {
+async fn a_client_that_does_not_finish_its_request_is_disconnected() {
     let harness = EdgeHarness::open(bounded(|limits| limits.header_timeout = Duration::from_millis(50)));
     let mut client = HttpClient::connect(harness.address).await;
     client.write(b"GET / HTTP/1.1\r\nHost: slow").await;
@@ -352,7 +352,7 @@ async fn a_client_that_does_not_finish_its_request_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_full_edge_closes_an_idle_connection_for_a_newcomer_and_upgrades_free_their_places() {
+async fn a_full_edge_closes_an_idle_connection_for_a_new_one_and_upgrades_free_their_slots() {
     let mut harness = EdgeHarness::open(bounded(|limits| limits.total_max = 2));
     let mut idle = HttpClient::connect(harness.address).await;
     assert_eq!(idle.request("GET", "/healthz", "").await.status, 200);

@@ -47,7 +47,7 @@ fn crowded(settings: Settings, topics: usize) -> EdgeHarness {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readers_that_take_nothing_cost_one_answer_together_and_are_cut() {
+async fn readers_that_take_nothing_share_one_answer_and_are_disconnected() {
     const READERS: usize = 300;
     const GROWTH_MAX: u64 = 64 << 20;
     let start = || {
@@ -83,7 +83,7 @@ async fn readers_that_take_nothing_cost_one_answer_together_and_are_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_is_cut_when_its_reader_takes_nothing_and_not_while_it_reads_slowly() {
+async fn a_reader_that_takes_nothing_is_disconnected_and_a_slow_one_is_not() {
     let harness = crowded(bounded(|limits| limits.write_timeout = Duration::from_millis(500)), 40_000);
     let mut stuck = HttpClient::connect_from(harness.address, LOCAL, LITTLE).await;
     stuck.write(b"GET /v1/snapshot HTTP/1.1\r\nHost: test\r\n\r\n").await;
@@ -94,7 +94,7 @@ async fn an_answer_is_cut_when_its_reader_takes_nothing_and_not_while_it_reads_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_beyond_the_share_of_an_address_are_refused_with_a_time_to_come_again() {
+async fn answers_beyond_the_share_of_an_address_are_refused_with_a_time_to_retry() {
     let mut limits = settings();
     limits.answers.bytes_per_address_max = Some(1 << 20);
     let harness = crowded(limits, 40_000);
@@ -114,7 +114,7 @@ async fn answers_beyond_the_share_of_an_address_are_refused_with_a_time_to_come_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn costly_requests_of_one_address_do_not_keep_the_snapshot_of_another_waiting() {
+async fn costly_requests_of_one_address_do_not_delay_the_snapshot_of_another() {
     const COSTLY: usize = 8;
     let harness = crowded(Settings { patterns_max: 1000, wildcards_max: 1000, ..settings() }, 40_000);
     let mut costly = Vec::new();
@@ -147,7 +147,7 @@ async fn wildcards_of_a_request_are_bounded_like_those_of_a_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_connections_of_one_address_delay_nobody() {
+async fn silent_connections_of_one_address_delay_no_other_client() {
     let server = || Program::serve(&[], &[("HTTP_HEADER_TIMEOUT", "1h")]);
     let server = tokio::task::spawn_blocking(server).await.expect("a server");
     let mut silent = Vec::new();
@@ -190,7 +190,7 @@ async fn an_idle_connection_is_kept_for_longer_than_a_head_may_take() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_asks_without_end_is_answered_within_its_bound() {
+async fn a_connection_with_endless_requests_is_answered_within_its_bound() {
     let harness = EdgeHarness::open(bounded(|limits| limits.requests_per_second_max = 20));
     let mut greedy = HttpClient::connect(harness.address).await;
     let start = Instant::now();
@@ -214,7 +214,7 @@ async fn a_head_of_more_than_32_kib_is_refused_however_it_arrives() {
 }
 
 #[tokio::test]
-async fn foreign_pages_may_not_speak_in_the_name_of_the_server() {
+async fn foreign_pages_may_not_send_in_the_servers_name() {
     let rules = OriginRules { requests_open: true, ..OriginRules::default() };
     let harness = EdgeHarness::open(Settings { visitors: rules, ..settings() });
     let evil = "Origin: https://evil.example\r\n";
@@ -234,7 +234,7 @@ async fn foreign_pages_may_not_speak_in_the_name_of_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_passes_requests_on_is_closed_to_foreign_pages_by_itself() {
+async fn a_server_that_passes_on_requests_refuses_foreign_pages_by_default() {
     let server = tokio::task::spawn_blocking(|| {
         let open = Program::serve(&[], &[]);
         let asking = Program::serve(&["--upstream-request", "true"], &[]);
@@ -255,7 +255,7 @@ async fn a_server_that_passes_requests_on_is_closed_to_foreign_pages_by_itself()
 }
 
 #[tokio::test]
-async fn a_server_that_has_names_is_asked_by_no_other() {
+async fn a_server_with_names_answers_to_no_other() {
     let rules = OriginRules { allowed_hosts: vec!["feed.example.com".into()], ..OriginRules::default() };
     let harness = EdgeHarness::open(Settings { visitors: rules, ..settings() });
     for (path, host, status) in [
@@ -275,7 +275,7 @@ async fn a_server_that_has_names_is_asked_by_no_other() {
 }
 
 #[tokio::test]
-async fn a_page_that_sends_a_header_of_its_own_may_read_the_data() {
+async fn a_page_that_adds_a_header_may_read_the_data() {
     let harness = EdgeHarness::open(settings());
     let asked = "Origin: https://app.example.com\r\nAccess-Control-Request-Method: GET\r\n\
                  Access-Control-Request-Headers: authorization, x-mine\r\n";
@@ -300,7 +300,7 @@ async fn a_page_that_sends_a_header_of_its_own_may_read_the_data() {
 }
 
 #[tokio::test]
-async fn an_operator_with_a_listener_of_its_own_shows_metrics_to_nobody_else() {
+async fn metrics_on_the_operators_listener_are_served_nowhere_else() {
     let admin = Some("127.0.0.1:0".parse().expect("an address"));
     let full = bounded(|limits| (limits.total_max, limits.keep_alive) = (1, HOUR));
     let harness = EdgeHarness::open(Settings { admin, ..full });
@@ -321,7 +321,7 @@ async fn an_operator_with_a_listener_of_its_own_shows_metrics_to_nobody_else() {
 }
 
 #[tokio::test]
-async fn what_is_no_page_can_do_nothing_as_one() {
+async fn answers_other_than_pages_can_do_nothing_as_a_page() {
     let mut harness = EdgeHarness::open(settings());
     harness.publish("a", "1", PayloadKind::Json);
     for path in ["/v1/snapshot", "/healthz", "/nothing", "/static/favicon.svg", "/metrics"] {
@@ -346,7 +346,7 @@ async fn the_page_finds_its_files_wherever_a_proxy_shows_it() {
 }
 
 #[tokio::test]
-async fn an_upgrade_behind_idle_connections_is_not_held_up_by_them() {
+async fn idle_connections_do_not_delay_an_upgrade() {
     let mut harness = EdgeHarness::open(bounded(|limits| limits.per_address_max = Some(3)));
     let mut idle = Vec::new();
     for _ in 0..6 {
@@ -360,7 +360,7 @@ async fn an_upgrade_behind_idle_connections_is_not_held_up_by_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newcomer_waits_while_every_place_is_being_answered() {
+async fn a_new_connection_waits_while_all_slots_are_being_answered() {
     const ROUND_TRIPS: usize = 20;
     let admin = Some("127.0.0.1:0".parse().expect("an address"));
     let full = bounded(|limits| limits.total_max = 1);

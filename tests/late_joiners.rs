@@ -49,7 +49,7 @@ async fn a_late_joiner_gets_the_latest_values_and_then_every_frame_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_comes_back_with_a_cursor_gets_what_it_missed_and_nothing_twice() {
+async fn a_client_that_resumes_receives_what_it_missed_and_nothing_twice() {
     let harness = Harness::open(SPEED).await;
     let mut joiners = JoinSet::new();
     for index in (0..JOINERS).filter(|index| !SubscriberPlan::nth(*index).is_raw()) {
@@ -107,7 +107,7 @@ fn expect_joined(plan: SubscriberPlan, received: &[u64], told: Option<u64>, tape
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_comes_after_the_end_gets_the_latest_values_and_nothing_else() {
+async fn a_client_that_joins_after_the_end_receives_only_the_latest_values() {
     let harness = Harness::open("max").await;
     harness.seen_at_least(harness.tape.end()).await;
     for index in 0..JOINERS {

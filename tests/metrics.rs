@@ -34,7 +34,7 @@ fn scrape(server: &Program) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn promtool_finds_nothing_to_complain_about() {
+async fn promtool_accepts_the_metrics() {
     let Some(promtool) = tool("promtool") else { return skip_without_tool("metrics", "promtool") };
     let (server, _client) = visited().await;
     let answer = scrape(&server);
@@ -52,7 +52,7 @@ async fn promtool_finds_nothing_to_complain_about() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_process_tells_what_it_uses_in_prometheus_own_names() {
+async fn the_process_reports_its_resources_by_prometheus_names() {
     let (server, _client) = visited().await;
     let metrics = scrape(&server).body;
     let total = |name| sum(&metrics, name, "");
@@ -95,7 +95,7 @@ async fn invented_prices_are_called_simulated_everywhere_and_others_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_numbers_tell_what_happened() {
+async fn the_metrics_count_what_happened() {
     let (server, _client) = visited().await;
     let metrics = scrape(&server).body;
     let total = |name, labels| sum(&metrics, name, labels);
@@ -124,7 +124,7 @@ fn sessions(server: &Program, expected: f64) -> [f64; 3] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_further_shard_comes_into_use_when_the_others_are_full_and_has_what_is_current() {
+async fn a_further_shard_comes_into_use_when_the_others_are_full_and_has_the_current_values() {
     // Busy for half of the time on a machine that is: then it is used earlier, so the market is slow.
     let settings = [("SHARDS_COUNT", "3"), ("SHARDS_SPREAD_AFTER", "4"), ("SIMULATE_RATE", "2")];
     let server = tokio::task::spawn_blocking(move || Program::serve(&[], &settings)).await.expect("a server");

@@ -62,7 +62,7 @@ fn the_page_refers_to_everything_relative_to_itself() {
 }
 
 #[test]
-fn a_person_sees_values_change_filters_and_is_told_when_they_are_old() {
+fn a_person_sees_values_change_filters_them_and_sees_when_they_are_stale() {
     let Some(chromium) = chromium() else {
         eprintln!("SKIPPED: tests/page/page.test.mjs needs a browser; install Debian's `chromium` or set CHROMIUM");
         return;

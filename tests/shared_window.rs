@@ -375,7 +375,7 @@ fn chromium_decodes_the_shared_window() {
 }
 
 #[test]
-fn who_asks_for_no_context_or_a_small_window_never_boards_and_misses_nothing() {
+fn a_client_with_no_context_or_a_small_window_never_boards_and_misses_nothing() {
     const NO_TAKEOVER: (&str, &str) = ("no_takeover", "server_no_context_takeover");
     const BITS_10: (&str, &str) = ("bits10", "server_max_window_bits=10");
     type Row = (&'static str, Box<dyn Fn(&str, &str) -> Command>, &'static [(&'static str, &'static str)]);

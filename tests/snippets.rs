@@ -168,7 +168,7 @@ fn every_target_of_make_exists() {
 }
 
 #[test]
-fn what_curl_asks_for_is_answered() {
+fn requests_of_curl_are_answered() {
     let Some(_) = tool("curl") else { return skip_without_tool("snippets", "curl") };
     let server = Program::serve(&[], &[]);
     let lines = shell_lines("curl");

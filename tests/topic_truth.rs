@@ -95,7 +95,7 @@ async fn next(client: &mut Client) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_that_clients_invent_never_become_topics() {
+async fn names_invented_by_clients_never_become_topics() {
     let settings = [
         ("UPSTREAM_DEMAND", "on"),
         ("UPSTREAM_LINGER", "100ms"),
@@ -155,7 +155,7 @@ async fn names_that_clients_invent_never_become_topics() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn those_who_wait_for_a_topic_that_never_comes_are_told_so() {
+async fn clients_that_wait_for_a_topic_without_messages_are_notified() {
     let harness = Harness::open(&[("UPSTREAM_DEMAND", "on"), ("UPSTREAM_FIRST_MESSAGE_TIMEOUT", "300ms")]).await;
     let (mut bystander, _) = harness.client(&[">"]).await;
     let (mut waiting, answer) = harness.client(&["mute.1"]).await;
@@ -190,7 +190,7 @@ async fn those_who_wait_for_a_topic_that_never_comes_are_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_comes_back_to_a_refused_topic_is_told_again() {
+async fn a_client_that_returns_to_a_refused_topic_receives_refused_again() {
     let harness = Harness::open(&[("UPSTREAM_DEMAND", "on")]).await;
     let (mut client, _) = harness.client(&["bad.1"]).await;
     let refused = next(&mut client).await;
@@ -261,8 +261,7 @@ async fn one_number_out_of_line_does_not_freeze_a_topic_whatever_the_legs() {
             eventually("all legs", || (harness.exchange.ready(&["price.x"]).len() == expected).then_some(()));
         });
         let (mut client, _) = harness.client(&["price.x"]).await;
-        let says_anew =
-            || harness.server.log().contains("only old numbers arrived, so counting restarted: `price.x`");
+        let says_anew = || harness.server.log().contains("only old numbers arrived, so counting restarted: `price.x`");
         let mut sent = 0;
         let mut publish = |n| {
             sent += 1;
@@ -300,7 +299,7 @@ async fn one_number_out_of_line_does_not_freeze_a_topic_whatever_the_legs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_feed_that_is_asked_for_nothing_says_what_it_waits_for() {
+async fn a_feed_without_subscriptions_reports_what_it_waits_for() {
     let (exchange, url) = tokio::task::block_in_place(|| {
         let exchange = FakeFeed::open();
         let url = exchange.url();
@@ -328,7 +327,7 @@ async fn a_feed_that_is_asked_for_nothing_says_what_it_waits_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_that_ask_end_the_wait_of_a_feed_that_is_asked_for_nothing() {
+async fn clients_that_subscribe_end_the_wait_of_a_feed_without_subscriptions() {
     let harness = Harness::open(&[("UPSTREAM_DEMAND", "on")]).await;
     let state = |state: &'static str| {
         tokio::task::block_in_place(|| {

@@ -42,23 +42,23 @@ const GARBLED_BYTES: Fault =
     Fault { mood: Mood::GarbledBytes, told: Some("upstream_down"), counted: (RECONNECTS, r#"reason="broken_frames""#) };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_of_a_cut_upstream_stay_are_told_and_see_data_again() {
+async fn clients_of_a_lost_upstream_stay_receive_stale_and_see_data_again() {
     Harness::open(&[]).await.survives(&CUT).await.ends_as_it_began();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_of_an_upstream_that_refuses_stay_are_told_and_see_data_again() {
+async fn clients_of_an_upstream_that_refuses_stay_receive_stale_and_see_data_again() {
     Harness::open(&[]).await.survives(&REFUSED).await.ends_as_it_began();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_of_a_silent_upstream_stay_are_told_and_see_data_again() {
+async fn clients_of_a_silent_upstream_stay_receive_stale_and_see_data_again() {
     let short = ("UPSTREAM_IDLE_TIMEOUT", "500ms");
     Harness::open(&[short]).await.survives(&SILENT).await.ends_as_it_began();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_of_a_slow_upstream_get_what_it_sends_and_no_alarm() {
+async fn clients_of_a_slow_upstream_receive_its_messages_and_no_alarm() {
     // More pings than the venue has time to answer; bytes that come show well enough that it lives.
     let pings = [("UPSTREAM_PING_INTERVAL", "100ms"), ("UPSTREAM_PONG_TIMEOUT", "5s")];
     Harness::open(&pings).await.survives(&SLOW).await.ends_as_it_began();
@@ -70,12 +70,12 @@ async fn clients_of_an_upstream_that_garbles_text_see_the_rest_and_no_alarm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_of_an_upstream_that_breaks_frames_stay_are_told_and_see_data_again() {
+async fn clients_of_an_upstream_that_breaks_frames_stay_receive_stale_and_see_data_again() {
     Harness::open(&[]).await.survives(&GARBLED_BYTES).await.ends_as_it_began();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_process_survives_all_of_them_in_turn() {
+async fn one_process_survives_all_faults_in_turn() {
     // Long enough for a slow venue on a busy machine.
     let mut harness = Harness::open(&[("UPSTREAM_IDLE_TIMEOUT", "2s")]).await;
     for fault in [CUT, REFUSED, SILENT, SLOW, GARBLED_TEXT, GARBLED_BYTES] {
@@ -115,7 +115,7 @@ impl Harness {
         self.venue.be(fault.mood);
         eventually("the fault fires", || (self.venue.faults(fault.mood) > 0).then_some(()));
         match fault.told {
-            Some(reason) => self.is_told(reason).await,
+            Some(reason) => self.expect_stale(reason).await,
             None => {
                 self.until_data_flows().await;
                 assert_eq!(self.readiness().0, 200, "a feed that delivers is ready");
@@ -155,7 +155,7 @@ impl Harness {
     }
 
     /// Clients and load balancers are told of the reason, with a sentence.
-    async fn is_told(&mut self, reason: &str) {
+    async fn expect_stale(&mut self, reason: &str) {
         eventually("/readyz gives the reason", || {
             let (status, body) = self.readiness();
             (status == 503 && body["reason"] == reason && body["message"] != "").then_some(())
@@ -314,7 +314,7 @@ fn frame_of(topic: &str, offset: u64, data: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_another_fanline_says_of_its_values_is_said_of_ours() {
+async fn the_status_reported_by_another_fanline_is_passed_on() {
     let harness = IntakeHarness::open("fanline", &[]).await;
     let mut caller = harness.accept().await;
     caller.say(r#"{"op":"subscribed","topics":[">"],"offset":5}"#).await;

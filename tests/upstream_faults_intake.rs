@@ -78,7 +78,7 @@ async fn say(socket: &mut WebSocketStream<TcpStream>, text: &str) {
 }
 
 #[tokio::test]
-async fn a_cut_connection_is_told_and_replaced() {
+async fn a_lost_connection_is_reported_and_replaced() {
     let harness = Harness::open(|_| {}).await;
     let mut first = harness.accept().await;
     say(&mut first, &quote(1)).await;
@@ -95,7 +95,7 @@ async fn a_cut_connection_is_told_and_replaced() {
 }
 
 #[tokio::test]
-async fn a_close_frame_is_told_with_its_code_and_reason() {
+async fn a_close_frame_is_reported_with_its_code_and_reason() {
     use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
     let harness = Harness::open(|_| {}).await;
     let mut first = harness.accept().await;
@@ -108,7 +108,7 @@ async fn a_close_frame_is_told_with_its_code_and_reason() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_told_and_tried_again() {
+async fn a_refused_connection_is_reported_and_retried() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let mut harness = Harness::open_on(listener, |_| {});
@@ -124,7 +124,7 @@ async fn a_refused_connection_is_told_and_tried_again() {
 }
 
 #[tokio::test]
-async fn a_silent_connection_is_told_then_replaced() {
+async fn a_silent_connection_is_reported_then_replaced() {
     let harness = Harness::open(|settings| settings.idle_timeout = Some(Duration::from_millis(400))).await;
     let mut first = harness.accept().await;
     say(&mut first, &quote(1)).await;
@@ -148,7 +148,7 @@ async fn a_connection_that_was_silent_for_a_moment_is_kept() {
 }
 
 #[tokio::test]
-async fn a_slow_connection_is_neither_cut_nor_misread() {
+async fn a_slow_connection_is_neither_replaced_nor_misread() {
     let harness = Harness::open(|settings| {
         settings.ping_interval = Duration::from_millis(10);
         settings.pong_timeout = Duration::from_millis(60);
@@ -189,7 +189,7 @@ async fn garbled_text_is_counted_and_never_forwarded() {
 }
 
 #[tokio::test]
-async fn broken_frames_are_told_and_the_connection_replaced() {
+async fn broken_frames_are_reported_and_the_connection_replaced() {
     for (bytes, part) in [
         (&[0xFF_u8; 16][..], "found broken ones"),
         (&[0x81, 0x02, 0xC3, 0x28][..], "UTF-8"),
@@ -210,7 +210,7 @@ async fn broken_frames_are_told_and_the_connection_replaced() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_no_websocket_is_named_with_the_remedy() {
+async fn an_address_that_is_not_a_websocket_is_named_with_the_remedy() {
     for (answer, parts) in [
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
@@ -246,7 +246,7 @@ async fn an_upstream_that_never_completes_the_handshake_is_given_up() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_answers_no_ping_is_replaced() {
+async fn an_upstream_without_answers_to_pings_is_replaced() {
     let harness = Harness::open(|settings| {
         settings.ping_interval = Duration::from_millis(20);
         settings.pong_timeout = Duration::from_millis(80);
@@ -263,7 +263,7 @@ async fn an_upstream_that_answers_no_ping_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_message_beyond_the_limit_is_told_with_both_sizes() {
+async fn a_message_beyond_the_limit_is_reported_with_both_sizes() {
     let harness = Harness::open(|settings| settings.message_bytes_max = 100).await;
     let mut first = harness.accept().await;
     say(&mut first, &"x".repeat(101)).await;
@@ -361,7 +361,7 @@ async fn a_profile_subscribes_answers_and_splits_on_every_connection() {
 }
 
 #[tokio::test]
-async fn a_refusal_for_good_ends_the_upstream_with_the_reason() {
+async fn a_permanent_refusal_ends_the_upstream_with_the_reason() {
     let harness = Harness::open(talkative).await;
     let mut socket = harness.accept().await;
     say(&mut socket, "bad key: 123").await;
@@ -371,7 +371,7 @@ async fn a_refusal_for_good_ends_the_upstream_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_stop_takes_leave_of_the_upstream() {
+async fn a_stop_closes_the_connection_to_the_upstream() {
     let harness = Harness::open(|_| {}).await;
     let mut socket = harness.accept().await;
     say(&mut socket, &quote(1)).await;
@@ -400,7 +400,7 @@ async fn waiting_for_the_guess_loses_nothing_when_the_connection_is_lost() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_is_told_apart_from_one_that_is_gone() {
+async fn a_server_without_tls_is_distinguished_from_one_that_is_gone() {
     let harness = Harness::open(|settings| settings.urls[0] = settings.urls[0].replace("ws://", "wss://")).await;
     let mut socket = harness.accept_tcp().await;
     socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("the upstream listens");
@@ -408,7 +408,7 @@ async fn a_server_without_tls_is_told_apart_from_one_that_is_gone() {
 }
 
 #[tokio::test]
-async fn keys_that_go_out_without_encryption_are_told() {
+async fn keys_sent_without_encryption_are_reported() {
     let secret = "ws://me:geheim@feed.invalid/ws";
     let harness = Harness::open(|settings| settings.urls = vec![secret.to_string()]).await;
     harness.until_logged("keys and passwords go to ws://feed.invalid/ws without encryption; use `wss://`").await;

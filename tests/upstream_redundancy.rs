@@ -255,7 +255,7 @@ async fn two_legs_that_lose_and_die_make_one_whole_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_both_legs_lose_is_told_after_a_while_and_nothing_else_is() {
+async fn only_what_both_legs_lose_is_reported_after_a_while() {
     let exchange = FakeFeed::open();
     let harness = Harness::start(Settings { legs: 2, ..settings(&exchange, &["d"]) });
     until("both legs", || exchange.ready(&["d"]).len() == 2).await;
@@ -358,7 +358,7 @@ async fn rotation_loses_and_repeats_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_venue_that_announces_its_end_is_left_without_a_loss() {
+async fn a_venue_that_announces_its_end_is_replaced_without_a_loss() {
     let exchange = FakeFeed::open();
     let harness = Harness::start(settings(&exchange, &FEED));
     until("the connection", || exchange.ready(&FEED).len() == 1).await;
@@ -440,7 +440,7 @@ async fn assert_each_delivers(exchange: &FakeFeed, harness: &Harness, items: &[S
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_items_of_a_lost_connection_are_shared_out_and_come_back() {
+async fn the_items_of_a_lost_connection_move_to_others_and_return() {
     let exchange = FakeFeed::open();
     let items = names(3000);
     let profile = profile("batch = 100", "[connect]\ntopics_per_conn = 2000\n[send]\nrate = \"10/s\"");
@@ -524,7 +524,7 @@ fn throng(interest: &Arc<Interest>, topics: &[String], lane: u64, ends: &AtomicB
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_clients_want_is_asked_for_as_fast_as_allowed_and_no_faster() {
+async fn wanted_topics_are_requested_as_fast_as_allowed_and_no_faster() {
     let exchange = FakeFeed::open();
     let mut topics = names(500);
     topics.extend(["bad.1", "bad.2", "bad.3", "pin.1"].map(String::from));
@@ -575,7 +575,7 @@ async fn what_clients_want_is_asked_for_as_fast_as_allowed_and_no_faster() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_wanted_again_within_the_linger_is_never_let_go() {
+async fn a_topic_wanted_again_within_the_linger_is_never_unsubscribed() {
     let exchange = FakeFeed::open();
     let interest = Interest::new(20, &Meters::unread());
     let linger = Duration::from_secs(2);

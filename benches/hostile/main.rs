@@ -1,9 +1,9 @@
-//! `make hostile`: one attacker after the other against a server with honest clients, and what these notice of it.
+//! `make hostile`: one attacker after the other against a server with honest clients, and the effect on these.
 //!
-//! `cargo bench --bench hostile -- [--program PATH] [--only NAME,…] [--honest N] [--rate N] [--seconds N]`. Prints a table;
-//! takes some 5 minutes. The server is held to docs/operations/limits.md: the honest clients' 99th percentile at most
-//! 3 times what it is when all is quiet, no wait of more than 250 ms, nothing lost, at most 64 MiB more memory. Two rows are
-//! controls; where these do not hold either, the machine is too busy to tell. Ends with 1 if any other row does not hold.
+//! `cargo bench --bench hostile -- [--program PATH] [--only NAME,…] [--honest N] [--rate N] [--seconds N]`. Prints a
+//! table; takes about 5 minutes. The server is held to docs/operations/limits.md: the honest clients' 99th percentile
+//! at most 3 times its quiet value, no wait of more than 250 ms, nothing lost, at most 64 MiB more memory. Two rows are
+//! controls; where these fail too, the machine is too busy to judge. Exits with 1 if any other row fails.
 
 #[path = "../support/machine.rs"]
 mod machine;
@@ -48,16 +48,16 @@ struct Options {
     /// Honest clients.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     honest: usize,
-    /// Messages a second of the feed.
+    /// Messages per second of the feed.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     rate: u64,
     /// How long each attack lasts.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
-    /// How long it is quiet before.
+    /// How long the quiet phase before it lasts.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
     quiet: u64,
-    /// `cargo bench` says so.
+    /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
 }

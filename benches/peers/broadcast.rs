@@ -43,7 +43,7 @@ pub fn serve(port: u16, variant: Variant) {
         axum::serve(listener, app).await.expect("it serves forever");
     });
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-        // An error only says that nobody is connected.
+        // An error only means that no client is connected.
         let _ = lines.send(line.into());
     }
 }

@@ -33,14 +33,14 @@ use Figure::*;
 pub const FIGURES: usize = DeflatedKib as usize + 1;
 const BARE: usize = 0;
 pub const OURS: usize = 1;
-/// Closer figures are told as level.
+/// Closer figures are reported as level.
 const LEVEL: f64 = 0.02;
 
 /// One row by server and round.
 #[derive(Default)]
 pub struct Rounds(Vec<[Option<Row>; SERVERS.len()]>);
 
-/// Heading, figure, digits behind the point.
+/// Heading, figure, decimal places.
 type Column = (&'static str, Figure, usize);
 
 const PLAIN: [Column; 8] = [
@@ -131,7 +131,7 @@ impl Rounds {
             for (heading, figure, more_is_better) in DIMENSIONS {
                 let ratio = self.ratio(OURS, server, figure);
                 let verdict = ratio.map(|ratio| verdict(ratio, more_is_better));
-                // Every server has plain figures, unless it did not bear the load.
+                // Every server has plain figures, unless it could not carry the load.
                 let is_missing = verdict.is_none() && !heading.starts_with("deflated");
                 if is_missing || verdict.is_some_and(|verdict| verdict != "ahead") {
                     not_ahead.push(heading);

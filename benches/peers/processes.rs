@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use fanline::bench::cpu::{Usage, usage};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// Seconds after which coreutils' `timeout` kills the group, so that a server that hangs holds nobody up.
+/// Seconds after which coreutils' `timeout` kills the group, so that a server that hangs does not hold up the benchmark.
 const DEADLINE_S: &str = "300";
 
 pub struct Processes {

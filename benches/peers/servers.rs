@@ -28,7 +28,7 @@ pub struct Server {
     folder: PathBuf,
 }
 
-/// How a server is told messages.
+/// How messages are published to a server.
 pub struct Publisher {
     /// Appends a message as this server wants it.
     wrap: fn(&[u8], &mut Vec<u8>),
@@ -43,14 +43,14 @@ pub struct Wish<'f> {
     /// Where benches/peers/setup has put Debian's programs.
     pub peers: &'f Path,
     pub port: u16,
-    /// A second port, for who publishes.
+    /// A second port, for the publisher.
     pub back_port: u16,
 }
 
 pub struct Peer {
     pub name: &'static str,
     pub deflates: bool,
-    /// Bytes of a message of so many bytes in a client's stream, if several may share a WireFrame.
+    /// Bytes of a message of this size in a client's stream, if several may share a WireFrame.
     pub packed: Option<fn(usize) -> usize>,
     pub start: fn(&Wish<'_>) -> Option<Server>,
 }
@@ -83,7 +83,7 @@ impl Publisher {
 }
 
 impl Server {
-    /// Publishes lines to stdin, unless it is told otherwise.
+    /// Publishes lines to stdin, unless set otherwise.
     fn start(wish: &Wish<'_>, command: &mut Command, path: &str) -> Option<Server> {
         let (processes, stdin) = Processes::start(command).ok()?;
         let wrap = |message: &[u8], out: &mut Vec<u8>| out.extend([message, b"\n"].concat());
@@ -103,7 +103,7 @@ impl Drop for Server {
     }
 }
 
-/// Asks again and again, until there is an answer or the deadline is over.
+/// Asks repeatedly, until there is an answer or the deadline passes.
 fn until<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let started = Instant::now();
     while started.elapsed() < START_DEADLINE {
@@ -142,13 +142,13 @@ fn fanline(wish: &Wish<'_>) -> Option<Server> {
     Some(server)
 }
 
-/// The connection to fanline: messages of whoever publishes, and pongs between them.
+/// The connection to fanline: the publisher's messages, and pongs between them.
 #[derive(Clone)]
 struct FeedLine(Arc<Mutex<TcpStream>>);
 
 impl Write for FeedLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // All of it under one lock, so that nothing comes between its parts.
+        // All of it under one lock, so that nothing is written between its parts.
         self.0.lock().expect("no panic").write_all(bytes).map(|()| bytes.len())
     }
 
@@ -231,7 +231,7 @@ fn nats(wish: &Wish<'_>) -> Option<Server> {
     fs::write(&file, config).ok()?;
     let mut server = Server::start(wish, debian(wish, "usr/sbin/nats-server")?.arg("-c").arg(&file), "/")?;
     server.target.path = "/".into();
-    server.target.hello = masked(format!("{CONNECT}SUB t 1\r\n").as_bytes());
+    server.target.first_command = masked(format!("{CONNECT}SUB t 1\r\n").as_bytes());
     let mut line = connect(wish.back_port)?;
     line.write_all(CONNECT.as_bytes()).ok()?;
     let wrap = |message: &[u8], out: &mut Vec<u8>| {
@@ -261,7 +261,7 @@ fn mosquitto(wish: &Wish<'_>) -> Option<Server> {
     fs::write(&file, config).ok()?;
     let mut server = Server::start(wish, debian(wish, "usr/sbin/mosquitto")?.arg("-c").arg(&file), "/mqtt")?;
     server.target.headers = "sec-websocket-protocol: mqtt\r\n".into();
-    server.target.hello = masked(&[CONNECT, SUBSCRIBE].concat());
+    server.target.first_command = masked(&[CONNECT, SUBSCRIBE].concat());
     let mut line = connect(wish.back_port)?;
     line.write_all(CONNECT).ok()?;
     let wrap = |message: &[u8], out: &mut Vec<u8>| {
@@ -295,7 +295,7 @@ fn built_in(wish: &Wish<'_>, name: &str) -> Option<Server> {
     Server::start(wish, command.args(["serve", name]).arg(wish.port.to_string()), "/any")
 }
 
-/// What comes back is read and forgotten.
+/// Whatever the server sends is read and forgotten.
 fn connect(port: u16) -> Option<TcpStream> {
     let socket = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).ok()?;
     socket.set_nodelay(true).ok()?;

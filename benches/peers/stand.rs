@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fanline::bench::client::{AgeSource, MessageFields};
-use fanline::bench::crowd::ClientPool;
-use fanline::bench::speech::Generator;
+use fanline::bench::client_pool::ClientPool;
+use fanline::bench::generator::Generator;
 use fanline::bench::tally::Latency;
 use fanline::bus::clock::Clock;
 use fanline::settings::table::MarketSettings;
@@ -19,16 +19,16 @@ const AHEAD_MESSAGES: f64 = 500.0;
 const BATCH_MESSAGES: usize = 16;
 /// A server that lost messages never catches up; after this time without progress it is not waited for.
 const STALL: Duration = Duration::from_millis(250);
-/// A server that holds more is told nothing until it holds less.
+/// Nothing is published to a server that holds more, until it holds less.
 const RESIDENT_BYTES_MAX: u64 = 2 << 30;
 const RESIDENT_GLANCE: Duration = Duration::from_millis(100);
 const GLANCE: Duration = Duration::from_millis(1);
 const CONNECTED: Duration = Duration::from_millis(500);
-/// Clients that miss something, and to which nothing comes for this time, have everything that will come.
+/// Clients that miss something, and receive nothing for this time, have all they will get.
 const STILL: Duration = Duration::from_secs(2);
-/// What has not come by then is lost.
+/// What has not arrived by then is lost.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
-/// Of clients so many connect before memory is measured, so that a program's own start is not in it.
+/// This many clients connect before memory is measured, so that a program's own start is not in it.
 const EARLY: usize = 10;
 /// Head of a WireFrame with 126 to 65,535 bytes (RFC 6455 section 5.2).
 const HEAD_BYTES: f64 = 4.0;
@@ -54,10 +54,10 @@ pub struct Stretch {
 /// A server and its clients.
 pub struct Stand {
     server: Server,
-    crowd: ClientPool,
+    pool: ClientPool,
     received: Arc<AtomicU64>,
     clock: Clock,
-    speech: Generator,
+    generator: Generator,
     deflate: bool,
     packed: Option<fn(usize) -> usize>,
     resident_bytes_early: u64,
@@ -79,8 +79,8 @@ impl Stand {
         let wish = Wish { deflate, folder: &folder, peers: &target.join("peers"), port, back_port };
         let server = (peer.start)(&wish)?;
         let clock = Clock::start();
-        let reading = MessageFields { notices: false, dense: false, age: AgeSource::Mark };
-        let mut crowd = ClientPool::gather(reading, deflate, clock).ok()?;
+        let reading = MessageFields { notices: false, dense: false, age: AgeSource::Timestamp };
+        let mut pool = ClientPool::start(reading, deflate, clock).ok()?;
         let mut resident_bytes_early = 0;
         for index in 0..clients {
             if index == clients / EARLY {
@@ -88,7 +88,7 @@ impl Stand {
                 resident_bytes_early = server.processes.usage().resident_bytes;
             }
             match server.target.dial(index) {
-                Ok(upgraded) => crowd.join(upgraded),
+                Ok(upgraded) => pool.join(upgraded),
                 Err(error) => {
                     eprintln!("{}: client {index}: {error}", peer.name);
                     return None;
@@ -96,21 +96,21 @@ impl Stand {
             }
         }
         std::thread::sleep(CONNECTED);
-        let speech = Generator::new(MarketSettings::default(), 0).ok()?;
-        let received = crowd.received();
-        Some(Stand { server, crowd, received, clock, speech, deflate, packed: peer.packed, resident_bytes_early })
+        let generator = Generator::new(MarketSettings::default(), 0).ok()?;
+        let received = pool.received();
+        Some(Stand { server, pool, received, clock, generator, deflate, packed: peer.packed, resident_bytes_early })
     }
 
     /// Memory that all processes hold more than with a tenth of the clients, by client.
     pub fn kib_per_connection(&self) -> f64 {
-        let clients = self.crowd.clients() - self.crowd.clients() / EARLY;
+        let clients = self.pool.clients() - self.pool.clients() / EARLY;
         let grown = self.server.processes.usage().resident_bytes.saturating_sub(self.resident_bytes_early);
         grown as f64 / 1024.0 / clients as f64
     }
 
-    /// Publishes for `span`, and waits until all has come. None if the server takes no more.
+    /// Publishes for `span`, and waits until everything has arrived. None if the server takes no more.
     pub fn stretch(&mut self, span: Duration, pace: Pace) -> Option<Stretch> {
-        self.crowd.restart();
+        self.pool.restart();
         let (started, before) = (Instant::now(), self.server.processes.usage());
         let said = match pace {
             Pace::PerSecond(rate) => self.say_evenly(span, rate)?,
@@ -118,8 +118,8 @@ impl Stand {
         };
         let end = self.settle(&said);
         let after = self.server.processes.usage();
-        let look = self.crowd.look(Vec::new());
-        let due = said.messages * self.crowd.clients() as f64;
+        let look = self.pool.totals(Vec::new());
+        let due = said.messages * self.pool.clients() as f64;
         let deliveries = match self.packed {
             // nats-server loses messages only with their connection; compressed, they cannot be told apart.
             Some(_) if self.deflate && look.ended == 0 => due,
@@ -136,7 +136,7 @@ impl Stand {
     }
 
     fn say(&mut self, messages: usize, said: &mut Said) -> Option<()> {
-        let texts: Vec<Vec<u8>> = (0..messages).map(|_| self.speech.next(&self.clock).text).collect();
+        let texts: Vec<Vec<u8>> = (0..messages).map(|_| self.generator.next(&self.clock).text).collect();
         said.messages += messages as f64;
         if let Some(packed) = self.packed {
             said.packed_bytes += texts.iter().map(|text| packed(text.len()) as f64).sum::<f64>();
@@ -161,7 +161,7 @@ impl Stand {
         while started.elapsed() < span {
             if looked.elapsed() >= GLANCE {
                 looked = Instant::now();
-                let average = self.deliveries(&said) / self.crowd.clients() as f64;
+                let average = self.deliveries(&said) / self.pool.clients() as f64;
                 if average > taken {
                     (taken, since) = (average, looked);
                 } else if since.elapsed() > STALL {
@@ -186,15 +186,15 @@ impl Stand {
         if self.packed.is_none() || self.deflate {
             return self.received.load(Ordering::Relaxed) as f64;
         }
-        let tally = self.crowd.look(Vec::new()).tally;
+        let tally = self.pool.totals(Vec::new()).tally;
         let bytes = tally.bytes as f64 - HEAD_BYTES * tally.deliveries as f64;
         (bytes * said.messages / said.packed_bytes.max(1.0)).round()
     }
 
-    /// Waits until all has come, or nothing more comes; answers when the last delivery came.
+    /// Waits until everything has arrived, or nothing more arrives; returns when the last delivery arrived.
     fn settle(&self, said: &Said) -> Instant {
         let started = Instant::now();
-        let due = said.messages * self.crowd.clients() as f64;
+        let due = said.messages * self.pool.clients() as f64;
         let (mut seen, mut since) = (f64::NAN, started);
         while since.elapsed() < STILL && started.elapsed() < DRAIN_DEADLINE {
             let deliveries = self.deliveries(said);

@@ -1,5 +1,5 @@
-//! What one client was told, checked message by message: every offset has come or was said to be skipped, and after a
-//! `skipped` the value of every topic that changed.
+//! What one client received, checked message by message: every offset has arrived or was reported as skipped, and after
+//! a `skipped` the value of every topic that changed.
 //!
 //! It relies on the feed: message number n has offset n and is of topic n mod `TOPICS`. So the newest value of every
 //! topic as of any offset is known.
@@ -44,13 +44,13 @@ pub enum Heard {
 
 #[derive(Default)]
 pub struct Account {
-    /// Everything up to here has come or was said to be skipped.
+    /// Everything up to here has arrived or was reported as skipped.
     reached: u64,
-    /// Topics whose value as of `reached` is still to come, a bit each.
+    /// Topics whose value as of `reached` has not arrived yet, a bit each.
     owed: u64,
-    /// Notices of skipped frames.
+    /// Messages `skipped`.
     pub skips: u64,
-    /// Frames that were said to be skipped.
+    /// Frames that were reported as skipped.
     pub skipped_frames: u64,
     /// What was not as promised.
     pub faults: Vec<String>,
@@ -124,7 +124,7 @@ impl Account {
     }
 
     fn fault(&mut self, fault: String) {
-        // The first ones say it; what follows from them does not matter.
+        // The first ones show the fault; what follows from them does not matter.
         if self.faults.len() < 3 {
             self.faults.push(fault);
         }

@@ -1,4 +1,4 @@
-//! What the benchmarks share: a crowd of clients that are drained as cheaply as can be, and the CPU's clocks.
+//! What the benchmarks share: clients that are drained as cheaply as possible, and the clocks of the CPU.
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};

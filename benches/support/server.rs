@@ -12,7 +12,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it on a free port, with these arguments besides.
+    /// Starts it on a free port, with these further arguments.
     pub fn start(arguments: &[&str]) -> Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_fanline"))
             .args(["--listen", "127.0.0.1:0", "--log-level", "warn"])

@@ -1,9 +1,9 @@
-//! What the settings of the shared window are chosen by: effort (level), the cost of a cut, and the number of members
-//! from which on a window pays.
+//! The measurements behind the settings of the shared window: effort (level), the cost of a cut, and the number of
+//! members from which a window pays.
 //!
-//! Levels and cuts are measured without sockets: recordings through the deflater, one thread's CPU per frame. Members are
-//! measured with a shard and real sockets: CPU per frame of everything but the clients, so all that a window spares and
-//! costs is in it, the kernel's part included.
+//! Levels and cuts are measured without sockets: recordings through the deflater, one thread's CPU per frame. Members
+//! are measured with a shard and real sockets: CPU per frame of everything but the clients, so that everything a window
+//! saves and costs is included, even in the kernel.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const CUTS: [u32; 4] = [16, 64, 256, 1024];
 /// As by default.
 const LEVEL: u32 = 7;
 const MEMBERS: [usize; 6] = [1, 2, 4, 8, 16, 32];
-/// Messages a second to the members: enough to be measured, few enough for a write per delivery.
+/// Messages per second to the members: enough to be measured, few enough for a write per delivery.
 const RATE: u32 = 1000;
 /// CPU of one figure of level or cut.
 const EFFORT: Duration = Duration::from_millis(500);

@@ -1,4 +1,4 @@
-//! What clients may want of the feed and say to it, as it is configured.
+//! Bounds and rules for what clients want from the feed and send to it, from the configuration.
 
 use crate::bus::demand::interest::InterestBounds;
 use crate::bus::demand::requests::RequestRules;

@@ -1,8 +1,8 @@
-//! One fault that a test plants in a running server, to see what the others do about it. Builds without debug assertions
-//! have none of it.
+//! One fault that a test injects into a running server, to see how the other parts react. Only in builds with debug
+//! assertions.
 //!
-//! The variable `PLANTED_FAULT` is the part (`shard`, `feed`, `edge`, `simulator`, `supervisor`) and what it is to do
-//! (`panic`, or `sleep` for a while). It does so once, when the first client has left.
+//! The variable `INJECTED_FAULT` names the part (`shard`, `feed`, `edge`, `simulator`, `supervisor`) and what it does
+//! (`panic`, or `sleep` for a while). It happens once, when the first client has left.
 
 use crate::edge::parts::Adopt;
 
@@ -10,39 +10,39 @@ use crate::edge::parts::Adopt;
 #[derive(Clone, Default)]
 pub(super) struct FaultInjection {
     #[cfg(debug_assertions)]
-    seed: Option<std::sync::Arc<seed::PlantedFault>>,
+    fault: Option<std::sync::Arc<injected::InjectedFault>>,
 }
 
 impl FaultInjection {
     pub fn find() -> FaultInjection {
         FaultInjection {
             #[cfg(debug_assertions)]
-            seed: seed::PlantedFault::find().map(std::sync::Arc::new),
+            fault: injected::InjectedFault::find().map(std::sync::Arc::new),
         }
     }
 
-    /// Runs a part, and lets the fault happen in its thread.
+    /// Runs a part, with the fault in its thread.
     #[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "no part has a fault"))]
-    pub async fn tend<T>(&self, part: &str, run: impl Future<Output = T>) -> T {
+    pub async fn run<T>(&self, part: &str, task: impl Future<Output = T>) -> T {
         #[cfg(debug_assertions)]
-        if let Some(seed) = self.seed.as_ref().filter(|seed| seed.is_in(part)) {
-            let mut run = std::pin::pin!(run);
+        if let Some(fault) = self.fault.as_ref().filter(|fault| fault.is_in(part)) {
+            let mut task = std::pin::pin!(task);
             tokio::select! {
-                ended = &mut run => return ended,
-                () = seed.ripened() => seed.sprout(),
+                ended = &mut task => return ended,
+                () = fault.due() => fault.happen(),
             }
-            return run.await;
+            return task.await;
         }
-        run.await
+        task.await
     }
 
-    /// The same call; a client that is handed on takes along what makes the fault happen when it leaves its shard.
-    pub fn carried_by(&self, adopt: Adopt) -> Adopt {
+    /// The same call; each client that is handed over carries the trigger of the fault, for when it leaves its shard.
+    pub fn attach(&self, adopt: Adopt) -> Adopt {
         #[cfg(debug_assertions)]
-        if let Some(seed) = self.seed.clone() {
+        if let Some(fault) = self.fault.clone() {
             return std::sync::Arc::new(move |mut handoff| {
                 let permit = handoff.permit.take();
-                handoff.permit = Some(Box::new(seed::Carried { seed: seed.clone(), _permit: permit }));
+                handoff.permit = Some(Box::new(injected::DepartureTrigger { fault: fault.clone(), _permit: permit }));
                 adopt(handoff);
             });
         }
@@ -51,7 +51,7 @@ impl FaultInjection {
 }
 
 #[cfg(debug_assertions)]
-mod seed {
+mod injected {
     use std::any::Any;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,50 +61,50 @@ mod seed {
 
     use crate::bus::signal::pulse::SILENCE_MAX;
 
-    pub struct PlantedFault {
+    pub struct InjectedFault {
         part: String,
         panics: bool,
-        ripe: Notify,
+        trigger: Notify,
         spent: AtomicBool,
     }
 
-    /// Dropped by the shard of the client that has left.
-    pub struct Carried {
-        pub seed: Arc<PlantedFault>,
+    /// Dropped by the shard when the client has left.
+    pub struct DepartureTrigger {
+        pub fault: Arc<InjectedFault>,
         pub _permit: Option<Box<dyn Any + Send>>,
     }
 
-    impl PlantedFault {
-        pub fn find() -> Option<PlantedFault> {
-            let variable = std::env::var("PLANTED_FAULT").ok()?;
+    impl InjectedFault {
+        pub fn find() -> Option<InjectedFault> {
+            let variable = std::env::var("INJECTED_FAULT").ok()?;
             let (part, fault) = variable.split_once(' ')?;
-            let (ripe, spent) = (Notify::new(), AtomicBool::new(false));
-            Some(PlantedFault { part: part.into(), panics: fault == "panic", ripe, spent })
+            let (trigger, spent) = (Notify::new(), AtomicBool::new(false));
+            Some(InjectedFault { part: part.into(), panics: fault == "panic", trigger, spent })
         }
 
         pub fn is_in(&self, part: &str) -> bool {
             self.part == part
         }
 
-        pub async fn ripened(&self) {
-            self.ripe.notified().await;
+        pub async fn due(&self) {
+            self.trigger.notified().await;
         }
 
-        pub fn sprout(&self) {
-            assert!(!self.panics, "planted");
+        pub fn happen(&self) {
+            assert!(!self.panics, "injected");
             std::thread::sleep(SILENCE_MAX + Duration::from_secs(3));
         }
     }
 
-    impl Drop for Carried {
+    impl Drop for DepartureTrigger {
         fn drop(&mut self) {
-            if self.seed.spent.swap(true, Ordering::Relaxed) {
+            if self.fault.spent.swap(true, Ordering::Relaxed) {
                 return;
             }
-            if self.seed.is_in("shard") {
-                self.seed.sprout();
+            if self.fault.is_in("shard") {
+                self.fault.happen();
             }
-            self.seed.ripe.notify_one();
+            self.fault.trigger.notify_one();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The threads without which the server is none, watched at one place: none of them ends unseen.
+//! The vital threads of the server, watched in one place: none ends unnoticed.
 
 use std::fmt;
 use std::io;
@@ -10,10 +10,10 @@ use tokio::runtime::Runtime;
 
 use crate::config::logs::panic_message;
 
-/// How often it is looked whether a part has ended.
-const GLANCE: Duration = Duration::from_millis(50);
+/// Interval of checks whether a part has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The vital threads that are still there.
+/// The vital threads that are still running.
 #[derive(Default)]
 pub(super) struct VitalParts(Vec<Part>);
 
@@ -37,30 +37,30 @@ enum How {
 }
 
 impl VitalParts {
-    /// Starts a part of this name. It may end only when the server is stopped.
+    /// Starts a part. It may end only when the server stops.
     pub fn start(&mut self, name: &str, run: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
         let thread = std::thread::Builder::new().name(name.into()).spawn(run)?;
         self.watch(thread);
         Ok(())
     }
 
-    /// Watches a thread, which has the name of its part.
+    /// Watches a thread that is named after its part.
     pub fn watch(&mut self, thread: JoinHandle<io::Result<()>>) {
         let name = thread.thread().name().unwrap_or("unnamed").into();
         self.0.push(Part { name, thread });
     }
 
-    /// Waits until one has ended, and gives it.
+    /// Waits until a part has ended; returns it.
     pub async fn one_ended(&mut self) -> EndedPart {
         loop {
             match self.0.iter().position(|part| part.thread.is_finished()) {
                 Some(index) => return EndedPart::of(self.0.swap_remove(index)),
-                None => tokio::time::sleep(GLANCE).await,
+                None => tokio::time::sleep(POLL_INTERVAL).await,
             }
         }
     }
 
-    /// Waits until all have ended, after they were told to. The first that did so by failing is the error.
+    /// Waits until all parts have ended, after a stop. The error is the first one that failed.
     pub async fn all_ended(&mut self) -> Result<(), EndedPart> {
         while !self.0.is_empty() {
             let ended = self.one_ended().await;
@@ -95,9 +95,9 @@ impl fmt::Display for EndedPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let part = &self.part;
         match &self.how {
-            How::ByItself => write!(f, "`{part}` has ended without being told to"),
-            How::Failed(error) => write!(f, "`{part}` has failed: {error}"),
-            How::Panicked(message) => write!(f, "`{part}` has panicked: {message}"),
+            How::ByItself => write!(f, "`{part}` ended unexpectedly"),
+            How::Failed(error) => write!(f, "`{part}` failed: {error}"),
+            How::Panicked(message) => write!(f, "`{part}` panicked: {message}"),
         }
     }
 }
@@ -107,8 +107,7 @@ pub(super) fn runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-/// Runs to the end on this thread. Nothing that blocks, such as a name that is being resolved, holds up that end, be it by
-/// a panic.
+/// Runs to the end on this thread. Nothing that blocks, such as a name resolution, delays that end, not even at a panic.
 pub(super) fn drive<T>(runtime: Runtime, run: impl Future<Output = T>) -> T {
     let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(run)));
     runtime.shutdown_background();

@@ -1,4 +1,4 @@
-//! What the parts of a server do that are not rooms of their own: the feed's task, HTTP's threads, the built-in simulator.
+//! Parts of a server that are not rooms: the feed's task, the threads for HTTP, the built-in simulator.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -14,28 +14,28 @@ use super::AppError;
 use super::parts::{self, VitalParts};
 use crate::app::fault_injection::FaultInjection;
 
-/// Threads that answer HTTP, besides those for whole pictures.
+/// Threads that answer HTTP, besides those for snapshots.
 const HTTP_THREADS: usize = 2;
 /// How much lower the priority of these is (see nice(2)): with two connections that pipeline `/metrics` on a busy machine of
 /// two cores the 99th percentile of gaps in the stream was 3 to 22 ms (median 7), without it 10 to 32 ms (median 26).
 const HTTP_NICENESS: i32 = 10;
 
-/// Feeds the bus until it is told to stop. A feed that is refused for good is no reason to end: clients keep what there is,
-/// and are told what it is worth.
+/// Feeds the bus until the stop. A feed that is given up does not end the server: clients keep the last values, marked as
+/// stale.
 pub(super) async fn feed(upstream: Upstream, mut stopped: watch::Receiver<bool>, pulse: Pulse) -> io::Result<()> {
     if let Err(error) = upstream.run(stopped.clone()).await {
-        tracing::error!(%error, "the feed has ended for good; clients keep the last values, marked as stale");
+        tracing::error!(%error, "the feed is given up; clients keep the last values, marked as stale");
         pulse.rest();
-        // Without a sender there is nobody left to stop it either.
+        // Without a sender nothing can stop it any more, so it stops now.
         let _ = stopped.wait_for(|stopped| *stopped).await;
     }
     Ok(())
 }
 
-/// Answers HTTP with threads that share the cores with the shards and the feed, and give way to those.
+/// Answers HTTP on threads that share the cores with the shards and the feed, at a lower priority.
 pub(super) fn serve_http(run: impl Future<Output = io::Result<()>>) -> io::Result<()> {
     if cfg!(target_os = "linux") {
-        // Of this thread, and of those that are made by it. Refused at worst, and then nothing is lost.
+        // For this thread and those it starts. If the kernel refuses, the priority stays as it is.
         let _ = rustix::process::nice(HTTP_NICENESS);
     }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -43,7 +43,7 @@ pub(super) fn serve_http(run: impl Future<Output = io::Result<()>>) -> io::Resul
     parts::drive(runtime, run)
 }
 
-/// Serves the simulated market on a loopback port of its own; answers its URL.
+/// Serves the simulated market on its own loopback port; returns its URL.
 pub(super) fn start_simulator(
     settings: MarketSettings,
     parts: &mut VitalParts,
@@ -59,7 +59,7 @@ pub(super) fn start_simulator(
          name one, as in `fanline wss://HOST/PATH`"
     );
     let serve = async move {
-        faults.tend("simulator", simulator.serve(stopped)).await;
+        faults.run("simulator", simulator.serve(stopped)).await;
         Ok(())
     };
     parts.start("simulator", move || parts::drive(runtime, serve)).map_err(AppError::system("start the simulator"))?;

@@ -1,7 +1,7 @@
-//! A running server: its parts, what they share, and its end, which comes by a stop or because a part has ended.
+//! A running server: its parts, what they share, and its end, by a stop or because a part ended.
 //!
-//! A server without one of its parts is none: whatever ends a part other than a stop ends the process with an error, after
-//! clients were told, within `EXIT_DEADLINE`. A supervisor is to start it again.
+//! Every part is vital. If one ends without a stop, clients receive goodbyes and the process ends with an error within
+//! `EXIT_DEADLINE`, so that a supervisor can restart it.
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,17 +22,17 @@ use super::parts::{EndedPart, VitalParts};
 use super::signals::Signals;
 use crate::app::fault_injection::FaultInjection;
 
-/// How often the log may say how many sessions there are.
-const SESSIONS_GLANCE: Duration = Duration::from_secs(10);
-/// How often it is looked whether a part gives signs of life.
-const VITALS_GLANCE: Duration = Duration::from_secs(1);
-/// How often the end of a drain is looked for.
-const DRAIN_GLANCE: Duration = Duration::from_millis(20);
-/// What clients are given to read their goodbyes after a part has ended.
+/// Shortest interval of log lines about the number of sessions.
+const SESSIONS_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// Interval of checks for signs of life.
+const VITALS_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval of checks whether a drain is complete.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
+/// Time for clients to read their goodbyes after a part has ended.
 const GOODBYES_TIMEOUT: Duration = Duration::from_secs(1);
-/// From the end of a part to that of the process at the latest, whatever state the others are in.
+/// Longest time from the end of a part to the end of the process, whatever state the other parts are in.
 const EXIT_DEADLINE: Duration = Duration::from_millis(1500);
-/// Beyond `STOP_TIMEOUT`, within which the edge ends.
+/// Added to `STOP_TIMEOUT`, within which the edge ends.
 const STOP_MARGIN: Duration = Duration::from_millis(500);
 
 pub(super) struct RunningServer {
@@ -50,10 +50,10 @@ impl RunningServer {
     /// Runs until it is stopped.
     ///
     /// # Errors
-    /// A part has ended before; this one included, should it panic.
+    /// A part ended before the stop, or this one panicked.
     pub fn run(mut self, runtime: &Runtime, signals: &mut Signals) -> Result<(), AppError> {
         let faults = self.faults.clone();
-        let serving = AssertUnwindSafe(|| runtime.block_on(faults.tend("supervisor", self.serve(signals))));
+        let serving = AssertUnwindSafe(|| runtime.block_on(faults.run("supervisor", self.serve(signals))));
         let ended = catch_unwind(serving).unwrap_or_else(|panic| Err(EndedPart::panicked("supervisor", &*panic)));
         ended.map_err(|ended| self.give_up(ended))
     }
@@ -66,48 +66,48 @@ impl RunningServer {
         }
         tokio::select! {
             () = drain(&self.drain, &self.delivery, &self.phase) => {}
-            () = signals.stop() => tracing::warn!("stopping at once: signalled again"),
+            () = signals.stop() => tracing::warn!("stopping at once: second signal"),
             ended = self.parts.one_ended() => return Err(ended),
         }
-        self.tell_to_end();
+        self.stop_parts();
         match tokio::time::timeout(STOP_TIMEOUT + STOP_MARGIN, self.parts.all_ended()).await {
             Ok(ended) => ended?,
-            Err(_) => tracing::warn!(parts = ?self.parts.names(), "some parts have not ended in time, and are cut off"),
+            Err(_) => tracing::warn!(parts = ?self.parts.names(), "some parts did not end in time and are abandoned"),
         }
         tracing::info!("stopped");
         Ok(())
     }
 
-    /// A part has ended: tells clients to reconnect, and gives the reason for the process to end.
+    /// Handles the end of a part: sends clients goodbyes; returns the reason for the process to end.
     fn give_up(&self, ended: EndedPart) -> AppError {
         exit_within(EXIT_DEADLINE);
         tracing::error!(
             part = ended.part,
-            "{ended}; the process ends, so that it can be started again, and clients are told to reconnect"
+            "{ended}; the process ends so that it can be restarted, and clients receive a goodbye"
         );
         self.phase.send_replace(Phase::Draining);
         self.delivery.drain(self.drain.reconnect_spread);
         let given_up = Instant::now();
         while self.delivery.sessions() > 0 && given_up.elapsed() < GOODBYES_TIMEOUT {
-            std::thread::sleep(DRAIN_GLANCE);
+            std::thread::sleep(DRAIN_INTERVAL);
         }
-        self.tell_to_end();
+        self.stop_parts();
         AppError::PartEnded(ended)
     }
 
-    fn tell_to_end(&self) {
+    fn stop_parts(&self) {
         self.delivery.stop();
         self.phase.send_replace(Phase::Stopped);
         self.stop.send_replace(true);
     }
 }
 
-/// Tells the log how many sessions there are, when that has changed, and which part gives no sign of life.
+/// Logs the number of sessions when it has changed, and each part without a sign of life.
 async fn watch_over(delivery: &Delivery, vitals: &Vitals) -> Infallible {
-    let mut told = 0;
+    let mut sessions_logged = 0;
     let mut missing: Vec<String> = Vec::new();
-    let mut glances = tokio::time::interval(VITALS_GLANCE);
-    let mut sessions_told = Instant::now();
+    let mut glances = tokio::time::interval(VITALS_INTERVAL);
+    let mut logged_at = Instant::now();
     loop {
         glances.tick().await;
         let missing_now: Vec<String> = vitals.missing().map(|(part, _)| part.to_string()).collect();
@@ -115,30 +115,27 @@ async fn watch_over(delivery: &Delivery, vitals: &Vitals) -> Infallible {
             tracing::error!(part, "no sign of life for 5 s; /healthz answers 503 until there is one");
         }
         for part in missing.iter().filter(|part| !missing_now.contains(part)) {
-            tracing::warn!(part, "there are signs of life again");
+            tracing::warn!(part, "signs of life are back");
         }
         missing = missing_now;
         let sessions = delivery.sessions();
-        if sessions != told && sessions_told.elapsed() >= SESSIONS_GLANCE {
-            tracing::info!(sessions, before = told, "sessions connected");
-            (told, sessions_told) = (sessions, Instant::now());
+        if sessions != sessions_logged && logged_at.elapsed() >= SESSIONS_LOG_INTERVAL {
+            tracing::info!(sessions, before = sessions_logged, "sessions connected");
+            (sessions_logged, logged_at) = (sessions, Instant::now());
         }
     }
 }
 
-/// Readiness first, then the goodbyes; a second signal cuts it short.
+/// The orderly stop: readiness first, then goodbyes. A second signal cuts it short.
 async fn drain(settings: &Drain, delivery: &Delivery, phase: &watch::Sender<Phase>) {
     let sessions = delivery.sessions();
-    tracing::info!(
-        sessions,
-        "stopping: new sessions are refused, and connected clients are told to reconnect elsewhere"
-    );
+    tracing::info!(sessions, "stopping: new sessions are refused, and connected clients receive a goodbye");
     phase.send_replace(Phase::Draining);
     tokio::time::sleep(settings.readiness_delay).await;
     delivery.drain(settings.reconnect_spread);
     let everyone_left = async {
         while delivery.sessions() > 0 {
-            tokio::time::sleep(DRAIN_GLANCE).await;
+            tokio::time::sleep(DRAIN_INTERVAL).await;
         }
     };
     if tokio::time::timeout(settings.timeout, everyone_left).await.is_err() {
@@ -146,7 +143,7 @@ async fn drain(settings: &Drain, delivery: &Delivery, phase: &watch::Sender<Phas
     }
 }
 
-/// Ends the process then at the latest: what is left of it may hang.
+/// Ends the process after this time, because what is left of it may hang.
 fn exit_within(deadline: Duration) {
     let exit = move || {
         std::thread::sleep(deadline);

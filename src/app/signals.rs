@@ -1,11 +1,11 @@
-//! What the system says to the process: stop, or something that is not understood yet, but must not end it.
+//! Signals to the process: some stop it, the others are logged and ignored.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::AppError;
 
-/// All signals are watched from the moment this is made. That is before the announcement: whoever waits for it may
-/// ask for a stop at once, and a signal that nobody watches ends the process without a goodbye.
+/// All signals, watched from construction on. That is before the announcement: a program that waits for it may stop the
+/// server at once, and an unwatched signal would end the process without goodbyes.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -28,14 +28,14 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one that asks for a stop. None is missed between two calls, but several may count as one.
+    /// Waits for the next signal that stops the server. None is missed between two calls, but several may count as one.
     pub async fn stop(&mut self) {
         loop {
             let (signal, remedy) = tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.quit.recv() => return,
-                _ = self.hangup.recv() => ("SIGHUP", "nothing to reload yet; use a restart"),
+                _ = self.hangup.recv() => ("SIGHUP", "ignored; restart to load a new configuration"),
                 _ = self.user_1.recv() => ("SIGUSR1", "ignored; it has no meaning here"),
                 _ = self.user_2.recv() => ("SIGUSR2", "ignored; it has no meaning here"),
             };

@@ -1,8 +1,8 @@
-//! The bare loop: what the same bytes to the same number of sockets cost if nothing else is done.
+//! The bare loop: the cost of the same bytes to the same number of sockets, and nothing else.
 //!
-//! One thread writes ready WireFrames to one socket after the other, so many messages in each `send`. There is no
-//! subscription, no cursor, no slow client: a socket that is full holds everyone up. It is the physical limit of the
-//! machine, and the unit that ratios are in. Compressed, its bytes are those of stateless encodings.
+//! One thread writes ready WireFrames to one socket after the other, several messages in each `send`. There are no
+//! subscriptions, cursors or slow clients: a full socket delays everyone. It is the physical limit of the machine, and the
+//! unit of ratios. Compressed bytes are those of stateless encodings.
 
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
@@ -18,23 +18,23 @@ use crate::protocol::encoding::{Encoder, Encoding, Envelope, Payload, PayloadKin
 use crate::words::ids::Offset;
 
 use super::BenchError;
-use super::crowd::ClientPool;
+use super::client_pool::ClientPool;
+use super::generator::Generator;
 use super::options::RateOption;
 use super::plan::{FeedPlan, FeedSource, Plan};
-use super::speech::Generator;
+use super::subscription_plan::SubscriptionPlan;
 use super::tally::Latency;
-use super::wants::SubscriptionPlan;
 
-/// Messages of one send.
+/// Messages per send.
 const BATCHES: [u64; 3] = [1, 16, 64];
 const SPAN_MAX: Duration = Duration::from_secs(5);
-/// Without a rate: messages that the loop may be ahead of the average client; less than the kernel's buffers hold.
+/// Without a rate: messages by which the loop may be ahead of the average client; less than the kernel's buffers hold.
 const AHEAD_MESSAGES: u64 = 1000;
-const GLANCE: Duration = Duration::from_micros(100);
+const POLL_INTERVAL: Duration = Duration::from_micros(100);
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What the loop cost with so many messages in each send.
+/// The cost of the loop at one number of messages per send.
 #[derive(Clone, Debug, Serialize)]
 pub struct Bare {
     pub messages_per_send: u64,
@@ -46,17 +46,17 @@ pub struct Bare {
     pub latency: Option<Latency>,
 }
 
-/// What the writing thread has done.
+/// Totals of the writing thread.
 struct WriterTotals {
     messages: u64,
     cpu: Duration,
 }
 
 /// Runs the loop with the feed, the clients and the format of the plan.
-pub fn compare(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Vec<Bare>, BenchError> {
+pub fn compare(plan: &Plan, progress: &mut dyn FnMut(&str)) -> Result<Vec<Bare>, BenchError> {
     let FeedSource::Ours { feed, .. } = &plan.source else { return Ok(Vec::new()) };
     let runs = BATCHES.map(|batch| {
-        tell(&format!("the bare loop, {batch} messages a send"));
+        progress(&format!("the bare loop, {batch} messages per send"));
         run(plan, feed, batch)
     });
     runs.into_iter().collect()
@@ -64,20 +64,20 @@ pub fn compare(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Vec<Bare>, Ben
 
 fn run(plan: &Plan, feed: &FeedPlan, batch: u64) -> Result<Bare, BenchError> {
     let clock = Clock::start();
-    let mut crowd =
-        ClientPool::gather(plan.reading(), plan.deflate, clock).map_err(BenchError::system("start a thread"))?;
-    let sockets = connect(&mut crowd, plan.clients).map_err(BenchError::system("connect over loopback"))?;
-    let speech = Generator::new(feed.market, feed.bytes)?;
+    let mut pool =
+        ClientPool::start(plan.reading(), plan.deflate, clock).map_err(BenchError::system("start a thread"))?;
+    let sockets = connect(&mut pool, plan.clients).map_err(BenchError::system("connect over loopback"))?;
+    let generator = Generator::new(feed.market, feed.bytes)?;
     let encoding = Encoding::websocket(plan.format.format(), plan.deflate);
-    let (encoder, wants) = (Encoder::new(plan.compression_level), feed.wants.clone());
-    let writer = Writer { sockets, speech, wants, encoder, encoding, offset: 0, clock };
-    let (rate, span, received) = (feed.rate, plan.span.min(SPAN_MAX), crowd.received());
+    let (encoder, subscriptions) = (Encoder::new(plan.compression_level), feed.subscriptions.clone());
+    let writer = Writer { sockets, generator, subscriptions, encoder, encoding, offset: 0, clock };
+    let (rate, span, received) = (feed.rate, plan.span.min(SPAN_MAX), pool.received());
     let started = Instant::now();
     let writing = std::thread::spawn(move || writer.run(batch, rate, span, &received));
     let sent = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let sent = sent.map_err(BenchError::system("write to the clients of the bare loop"))?;
-    let seconds = drained(&crowd, sent.messages * plan.clients as u64).duration_since(started).as_secs_f64();
-    let tally = crowd.look(Vec::new()).tally;
+    let seconds = drained(&pool, sent.messages * plan.clients as u64).duration_since(started).as_secs_f64();
+    let tally = pool.totals(Vec::new()).tally;
     let each = tally.deliveries.max(1) as f64;
     Ok(Bare {
         messages_per_send: batch,
@@ -90,12 +90,12 @@ fn run(plan: &Plan, feed: &FeedPlan, batch: u64) -> Result<Bare, BenchError> {
     })
 }
 
-/// Both ends of so many connections: theirs go to the crowd.
-fn connect(crowd: &mut ClientPool, clients: usize) -> io::Result<Vec<TcpStream>> {
+/// Opens `clients` connections: the client ends go to the pool, the others are returned.
+fn connect(pool: &mut ClientPool, clients: usize) -> io::Result<Vec<TcpStream>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let connections = (0..clients).map(|_| {
-        crowd.join((TcpStream::connect(address)?, Vec::new()));
+        pool.join((TcpStream::connect(address)?, Vec::new()));
         let (socket, _) = listener.accept()?;
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(WRITE_DEADLINE))?;
@@ -105,18 +105,18 @@ fn connect(crowd: &mut ClientPool, clients: usize) -> io::Result<Vec<TcpStream>>
 }
 
 /// Waits for the last delivery.
-fn drained(crowd: &ClientPool, expected: u64) -> Instant {
-    let (started, received) = (Instant::now(), crowd.received());
+fn drained(pool: &ClientPool, expected: u64) -> Instant {
+    let (started, received) = (Instant::now(), pool.received());
     while received.load(Ordering::Relaxed) < expected && started.elapsed() < DRAIN_DEADLINE {
-        std::thread::sleep(GLANCE);
+        std::thread::sleep(POLL_INTERVAL);
     }
     Instant::now()
 }
 
 struct Writer {
     sockets: Vec<TcpStream>,
-    speech: Generator,
-    wants: Arc<SubscriptionPlan>,
+    generator: Generator,
+    subscriptions: Arc<SubscriptionPlan>,
     encoder: Encoder,
     encoding: Encoding,
     offset: u64,
@@ -140,7 +140,7 @@ impl Writer {
                 }
                 RateOption::Max => {
                     let average = received.load(Ordering::Relaxed) / self.sockets.len().max(1) as u64;
-                    if self.offset > average + AHEAD_MESSAGES { GLANCE } else { Duration::ZERO }
+                    if self.offset > average + AHEAD_MESSAGES { POLL_INTERVAL } else { Duration::ZERO }
                 }
             };
             if wait.is_zero() {
@@ -156,9 +156,9 @@ impl Writer {
     fn round(&mut self, batch: u64) -> io::Result<()> {
         let mut bytes = Vec::new();
         for _ in 0..batch {
-            let mut message = self.speech.next(&self.clock);
-            while self.wants.takers(message.number, 1) == 0 {
-                message = self.speech.next(&self.clock);
+            let mut message = self.generator.next(&self.clock);
+            while self.subscriptions.subscribers(message.number, 1) == 0 {
+                message = self.generator.next(&self.clock);
             }
             self.offset += 1;
             let topic = message.topic().to_owned();

@@ -1,70 +1,70 @@
-//! How many clients a machine serves: doubles them until it is too much, then halves the interval, within a given time.
+//! The number of clients a machine serves: doubles it until it is too much, then halves the interval, within a given time.
 //!
-//! Too much is: the 99th percentile of latency is above its bound, something was lost or skipped, or the feed could not
-//! get rid of its messages. A busy CPU alone is not too much: rounds then grow and messages share them, which costs
-//! latency first. Up to where there was CPU to spare is told beside.
+//! Too much means: the 99th percentile of latency is above its bound, something was lost or skipped, or the feed could not
+//! send all its messages. A busy CPU alone is not too much: rounds then grow and messages share them, which costs latency
+//! first. The number of clients with CPU to spare is reported separately.
 
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::BenchError;
+use super::harness::{BenchHarness, Measurement};
 use super::options::RateOption;
 use super::plan::Plan;
-use super::stage::{Bench, Measurement};
 
 const CLIENTS_FIRST: usize = 250;
 const STEP: Duration = Duration::from_secs(2);
-/// A step with its warm-up, its silences and its connecting takes about twice as long.
+/// Time of a step with connecting, warm-up and pauses.
 const STEP_WHOLE: Duration = Duration::from_secs(6);
-/// Part of all cores that may be in use, by whomever, before the CPU counts as busy.
+/// Share of all cores in use, by any process, above which the CPU counts as busy.
 const BUSY: f64 = 0.9;
-/// Part of the asked rate that a feed must reach.
+/// Share of the requested rate that a feed must reach.
 const RATE_REACHED: f64 = 0.95;
-/// The search ends when the interval is this part of the number.
+/// The search ends when the interval is this share of the number.
 const PRECISION: f64 = 0.1;
 
-/// What a search has found.
+/// The result of a search.
 #[derive(Clone, Debug, Serialize)]
 pub struct Capacity {
-    /// The most clients that were served well; 0 if none were.
+    /// The most clients served well; 0 if none.
     pub clients: usize,
-    /// The most clients that were served well with CPU to spare.
+    /// The most clients served well with CPU to spare.
     pub clients_with_cpu_to_spare: usize,
-    /// Why more were not, or not tried.
+    /// Why not more, or why more were not tried.
     pub limit: String,
     pub cores: usize,
-    /// In the order they were made.
+    /// In chronological order.
     pub steps: Vec<Measurement>,
 }
 
 impl Capacity {
-    /// Searches up to `plan.clients`; also answers the step that counts.
+    /// Searches up to `plan.clients`; also returns the step that counts.
     pub fn find(
-        stage: &mut Bench,
+        harness: &mut BenchHarness,
         plan: &Plan,
-        tell: &mut dyn FnMut(&str),
+        progress: &mut dyn FnMut(&str),
     ) -> Result<(Measurement, Capacity), BenchError> {
         let started = Instant::now();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut steps: Vec<Measurement> = Vec::new();
         let (mut good, mut bad) = (0, None);
-        let mut limit = "the time for the search was over".to_owned();
+        let mut limit = "the time for the search ran out".to_owned();
         let mut next = CLIENTS_FIRST.min(plan.clients);
         while steps.is_empty() || started.elapsed() + STEP_WHOLE < plan.span {
-            let (clients, fault) = match attempt(stage, plan, next, tell) {
+            let (clients, fault) = match attempt(harness, plan, next, progress) {
                 Ok((step, fault)) => {
                     steps.push(step);
                     (next, fault)
                 }
-                // Whoever cannot be connected is too many; that nobody can is an error.
+                // Clients that cannot connect are too many; if none can, that is an error.
                 Err(error) if steps.is_empty() => return Err(error),
                 Err(error) => (next, Some(error.to_string())),
             };
             match fault {
                 None => good = clients,
                 Some(fault) => {
-                    tell(&format!("{clients} clients are too many: {fault}"));
+                    progress(&format!("{clients} clients are too many: {fault}"));
                     (bad, limit) = (Some(clients), fault);
                 }
             }
@@ -90,27 +90,27 @@ impl Capacity {
     }
 }
 
-/// One step with so many clients, and what was wrong with it. A fault gets a second chance: the machine has other work.
+/// One step with its fault, if any. A faulty step is repeated once, because the machine has other work.
 fn attempt(
-    stage: &mut Bench,
+    harness: &mut BenchHarness,
     plan: &Plan,
     clients: usize,
-    tell: &mut dyn FnMut(&str),
+    progress: &mut dyn FnMut(&str),
 ) -> Result<(Measurement, Option<String>), BenchError> {
-    stage.fill(clients, tell)?;
-    stage.warm_up();
-    let step = stage.measure(STEP, tell);
+    harness.fill(clients, progress)?;
+    harness.warm_up();
+    let step = harness.measure(STEP, progress);
     match fault(&step, plan) {
         None => Ok((step, None)),
         Some(_) => {
-            let step = stage.measure(STEP, tell);
+            let step = harness.measure(STEP, progress);
             let fault = fault(&step, plan);
             Ok((step, fault))
         }
     }
 }
 
-/// Why a step is too much, if it is.
+/// Why a step was too much, if it was.
 fn fault(step: &Measurement, plan: &Plan) -> Option<String> {
     let p99_ms = step.latency.map_or(f64::INFINITY, |latency| latency.p99_us / 1000.0);
     let max_ms = plan.latency_max.as_secs_f64() * 1000.0;
@@ -119,7 +119,7 @@ fn fault(step: &Measurement, plan: &Plan) -> Option<String> {
         return Some(format!("the server ended the connection of {} of them", step.ended));
     }
     if step.skips > 0 || missing > 0 {
-        return Some(format!("{missing} deliveries were lost, {} clients told of skips", step.skips));
+        return Some(format!("{missing} deliveries were lost, {} clients received skips", step.skips));
     }
     if step.deliveries == 0 {
         return Some("nothing was delivered".into());
@@ -131,10 +131,10 @@ fn fault(step: &Measurement, plan: &Plan) -> Option<String> {
         return Some(format!("the server lost its feed and missed {} messages", step.unheard));
     }
     match (plan.rate(), step.feed_messages) {
-        (Some(RateOption::PerSecond(rate)), Some(said))
-            if ((said + 1) as f64) < RATE_REACHED * rate * STEP.as_secs_f64() =>
+        (Some(RateOption::PerSecond(rate)), Some(sent))
+            if ((sent + 1) as f64) < RATE_REACHED * rate * STEP.as_secs_f64() =>
         {
-            Some(format!("the feed got rid of {said} messages only, in {} s at {rate} a second", STEP.as_secs()))
+            Some(format!("the feed could send only {sent} messages, in {} s at {rate} per second", STEP.as_secs()))
         }
         _ => None,
     }

@@ -1,29 +1,29 @@
-//! One client of the load: counts what arrives, and reads it where it is followed.
+//! One client of the load: counts what arrives, and reads it if the client is followed.
 //!
-//! Most clients are only counted: headers are scanned, payloads are dropped. Those that are followed read every message, for
-//! its age and for gaps between offsets. A followed client holds at most one message of `MESSAGE_BYTES_MAX`.
+//! Most clients only count: headers are scanned, payloads are dropped. Followed clients read every message, for its age and
+//! for gaps between offsets. A followed client holds at most one message of `MESSAGE_BYTES_MAX`.
 
 use crate::words::stamp::Stamp;
 use shared_deflate::deflate::Inflater;
 use shared_deflate::frame::Opcode;
 use shared_deflate::scan::{FrameHeader, FrameScanner};
 
-use super::mark;
 use super::tally::ClientTotals;
+use super::timestamp;
 
-/// A larger message ends the client that is followed.
+/// A larger message ends a followed client.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
-/// How every notice begins, and no frame does.
+/// Start of every server message, and of no frame.
 const NOTICE: &[u8] = b"{\"op\":\"";
 const SKIPPED: &[u8] = b"{\"op\":\"sk";
 const ERROR: &[u8] = b"{\"op\":\"er";
 
-/// What to look for in messages.
+/// What clients read in messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageFields {
-    /// Whether messages may be notices instead of frames: in fanline's envelopes.
+    /// Whether messages may be server messages instead of frames: in fanline's envelopes.
     pub notices: bool,
-    /// Whether every offset comes to every client: in fanline's envelopes with the pattern `>`.
+    /// Whether every client receives every offset: in fanline's envelopes with the pattern `>`.
     pub dense: bool,
     pub age: AgeSource,
 }
@@ -31,14 +31,14 @@ pub struct MessageFields {
 /// How the age of a message is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AgeSource {
-    /// By the mark that our own feed puts in, to the nanosecond of one clock.
-    Mark,
-    /// By `ts` of the envelope, to the millisecond: from the server's receiving it to the client's.
+    /// From the timestamp that the bench's feed adds, in nanoseconds of one clock.
+    Timestamp,
+    /// From `ts` of the envelope, in milliseconds: from the server's receive time to the client's.
     Ts,
     Unknown,
 }
 
-/// What a client makes of its stream.
+/// The reading end of one client's stream.
 #[derive(Debug)]
 pub struct LoadClient {
     scanner: FrameScanner,
@@ -47,12 +47,12 @@ pub struct LoadClient {
     pub deliveries: u64,
 }
 
-/// What a client has to do after its bytes were taken.
+/// What a client must do after its bytes were read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Duties {
-    /// Pings to answer. Theirs have no payload with fanline, so neither have the answers.
+    /// Pings to answer. fanline's pings have no payload, so the pongs have none.
     pub pongs: u64,
-    /// The server has closed the connection, or what it sent cannot be read.
+    /// The server has closed the connection, or its bytes cannot be read.
     pub ended: bool,
 }
 
@@ -70,7 +70,7 @@ impl LoadClient {
         LoadClient { scanner: FrameScanner::default(), follower: followed.then(Box::default), deliveries: 0 }
     }
 
-    /// Whether `take` wants to know the time.
+    /// Whether `take` needs the time.
     pub fn is_followed(&self) -> bool {
         self.follower.is_some()
     }
@@ -122,7 +122,7 @@ impl Follower {
             start = first + payload_bytes;
             self.read(&header, payload, now, reading, tally)?;
         }
-        // A client in step is mostly left with nothing, and then holds nothing.
+        // A client in step usually has no rest, and then holds no memory.
         if start < pending.len() {
             pending.drain(..start);
             self.pending = pending;
@@ -152,26 +152,26 @@ impl Follower {
 
     fn message(&mut self, message: &[u8], now: Stamp, reading: MessageFields, tally: &mut ClientTotals) {
         if reading.notices && message.starts_with(NOTICE) {
-            // After `subscribed` and `skipped` come values up to that offset, and then the stream.
+            // Values up to that offset follow `subscribed` and `skipped`, then the stream.
             let name = match message[NOTICE.len()..].first_chunk() {
                 Some(b"ski") => "to",
                 Some(b"sub") => "offset",
                 _ => return,
             };
-            self.reached = mark::member(message, name).max(self.reached);
+            self.reached = timestamp::member(message, name).max(self.reached);
             return;
         }
         tally.followed += 1;
         if reading.dense
-            && let Some(offset) = mark::member(message, "offset")
+            && let Some(offset) = timestamp::member(message, "offset")
         {
             let reached = self.reached.unwrap_or(offset);
             tally.gaps += offset.saturating_sub(reached + 1);
             self.reached = Some(reached.max(offset));
         }
         let age_ns = match reading.age {
-            AgeSource::Mark => mark::find(message).map(|sent_ns| now.mono_ns.saturating_sub(sent_ns)),
-            AgeSource::Ts => mark::member(message, "ts").map(|ts| now.wall_ms.saturating_sub(ts) * 1_000_000),
+            AgeSource::Timestamp => timestamp::find(message).map(|sent_ns| now.mono_ns.saturating_sub(sent_ns)),
+            AgeSource::Ts => timestamp::member(message, "ts").map(|ts| now.wall_ms.saturating_sub(ts) * 1_000_000),
             AgeSource::Unknown => None,
         };
         if let Some(age_ns) = age_ns {
@@ -186,12 +186,12 @@ mod tests {
     use shared_deflate::deflate::Deflater;
     use shared_deflate::frame::{put_close, put_deflated, put_frame};
 
-    const READING: MessageFields = MessageFields { notices: true, dense: true, age: AgeSource::Mark };
+    const READING: MessageFields = MessageFields { notices: true, dense: true, age: AgeSource::Timestamp };
     const NOW: Stamp = Stamp { wall_ms: 1_000, mono_ns: 5_000_000 };
 
     fn envelope(offset: u64, sent_ns: u64) -> Vec<u8> {
         let mut message = br#"{"a":1}"#.to_vec();
-        mark::put(&mut message, sent_ns);
+        timestamp::put(&mut message, sent_ns);
         [format!(r#"{{"topic":"t","offset":{offset},"ts":998,"data":"#).as_bytes(), &message, b"}"].concat()
     }
 
@@ -205,35 +205,35 @@ mod tests {
     fn take(
         client: &mut LoadClient,
         stream: &[u8],
-        piece_bytes: usize,
+        chunk_bytes: usize,
         reading: MessageFields,
     ) -> (ClientTotals, Duties) {
         let (mut tally, mut all) = (ClientTotals::default(), Duties::default());
-        for piece in stream.chunks(piece_bytes) {
-            let duties = client.take(piece, NOW, reading, &mut tally);
+        for chunk in stream.chunks(chunk_bytes) {
+            let duties = client.take(chunk, NOW, reading, &mut tally);
             all = Duties { pongs: all.pongs + duties.pongs, ended: all.ended || duties.ended };
         }
         (tally, all)
     }
 
     #[test]
-    fn frames_are_deliveries_and_notices_are_not() {
+    fn frames_are_deliveries_and_server_messages_are_not() {
         let subscribed = br#"{"op":"subscribed","topics":[">"],"offset":4}"#;
         let skipped = br#"{"op":"skipped","from":8,"to":20,"reason":"slow"}"#;
         let [value, first, second, late, live] = [3, 5, 6, 20, 21].map(|offset| envelope(offset, 4_000_000));
         let stream = stream(&[subscribed, &value, &first, &second, skipped, &late, &live]);
-        for (followed, piece_bytes) in [(true, 1), (true, 1 << 20), (false, 7), (false, 1 << 20)] {
+        for (followed, chunk_bytes) in [(true, 1), (true, 1 << 20), (false, 7), (false, 1 << 20)] {
             let mut client = LoadClient::new(followed);
-            let (tally, duties) = take(&mut client, &stream, piece_bytes, READING);
+            let (tally, duties) = take(&mut client, &stream, chunk_bytes, READING);
             assert_eq!((tally.deliveries, client.deliveries, tally.notices, tally.skips), (5, 5, 2, 1));
             assert_eq!((tally.bytes, duties), (stream.len() as u64, Duties::default()));
-            assert_eq!((tally.followed, tally.gaps), (if followed { 5 } else { 0 }, 0), "what is told is no gap");
+            assert_eq!((tally.followed, tally.gaps), (if followed { 5 } else { 0 }, 0), "reported skips are not gaps");
             assert_eq!(tally.ages.len(), tally.followed);
         }
     }
 
     #[test]
-    fn an_offset_that_is_missing_is_a_gap_where_all_must_come() {
+    fn a_missing_offset_is_a_gap_where_all_are_due() {
         let stream = stream(&[&envelope(7, 1), &envelope(8, 1), &envelope(11, 1)]);
         for (dense, gaps) in [(true, 2), (false, 0)] {
             let (tally, _) = take(&mut LoadClient::new(true), &stream, 1 << 20, MessageFields { dense, ..READING });
@@ -242,10 +242,10 @@ mod tests {
     }
 
     #[test]
-    fn ages_are_taken_from_the_mark_or_from_ts() {
+    fn ages_are_taken_from_the_timestamp_or_from_ts() {
         let stream = stream(&[&envelope(1, 3_000_000)]);
         for (age, expected) in
-            [(AgeSource::Mark, Some(2_000_000)), (AgeSource::Ts, Some(2_000_000)), (AgeSource::Unknown, None)]
+            [(AgeSource::Timestamp, Some(2_000_000)), (AgeSource::Ts, Some(2_000_000)), (AgeSource::Unknown, None)]
         {
             let (tally, _) = take(&mut LoadClient::new(true), &stream, 1 << 20, MessageFields { age, ..READING });
             let found = (!tally.ages.is_empty()).then(|| tally.ages.max());

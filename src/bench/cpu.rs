@@ -1,4 +1,4 @@
-//! What a process has used: CPU time and memory, as the kernel counts them.
+//! CPU time and memory of a process, as the kernel counts them.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::words::process::ProcessStat;
 
-/// What one process has used so far.
+/// Usage of one process so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// User and system time of all its threads, in the kernel's ticks (usually of 10 ms).
     pub cpu: Duration,
-    /// Memory that it holds in RAM (VmRSS).
+    /// Memory in RAM (VmRSS).
     pub resident_bytes: u64,
 }
 
@@ -21,7 +21,7 @@ pub fn process_cpu() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// What another process has used; none where the system has no /proc, or the process is gone.
+/// Usage of another process; none without /proc, or if the process is gone.
 pub fn usage(process: u32) -> Option<Usage> {
     let read = |file: &str| std::fs::read_to_string(format!("/proc/{process}/{file}")).ok();
     let ticks = ProcessStat::parse(&read("stat")?)?.cpu_ticks;
@@ -29,7 +29,7 @@ pub fn usage(process: u32) -> Option<Usage> {
     Some(Usage { cpu, resident_bytes: resident_bytes(&read("status")?)? })
 }
 
-/// CPU time of everything on this machine, the kernel's interrupts and what a hypervisor took included.
+/// CPU time of everything on this machine, including the kernel's interrupts and what a hypervisor took.
 pub fn machine_cpu() -> Option<Duration> {
     let ticks = busy_ticks(&std::fs::read_to_string("/proc/stat").ok()?)?;
     Some(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))

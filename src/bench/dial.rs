@@ -1,4 +1,4 @@
-//! Opens clients' connections: TCP, the upgrade (RFC 6455 section 4), and what is said first.
+//! Opens clients' connections: TCP, the upgrade (RFC 6455 section 4), and the first command.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -8,27 +8,27 @@ use socket2::{Domain, Socket, Type};
 use url::Url;
 
 use super::BenchError;
-use super::crowd::Upgraded;
+use super::client_pool::Upgraded;
 
-/// Connections from one loopback address: a few less than the kernel's usual 28,232 ports for one destination.
+/// Connections from one loopback address: slightly fewer than the kernel's usual 28,232 ports for one destination.
 const CONNECTIONS_PER_ADDRESS: usize = 20_000;
 const DEADLINE: Duration = Duration::from_secs(20);
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-/// Where clients connect, and what they say.
+/// Where clients connect, and what they send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DialTarget {
     pub address: SocketAddr,
-    /// `HOST:PORT` as it stands in the request.
+    /// `HOST:PORT` in the request.
     pub host: String,
     /// Path and query.
     pub path: String,
     /// Further lines of the request, each with its end.
     pub headers: String,
-    /// Offer permessage-deflate, and insist on it.
+    /// Offer permessage-deflate, and require it.
     pub deflate: bool,
-    /// Sent right behind the upgrade.
-    pub hello: Vec<u8>,
+    /// Sent immediately after the upgrade.
+    pub first_command: Vec<u8>,
 }
 
 /// Why a connection was not made.
@@ -45,7 +45,7 @@ pub enum DialError {
 }
 
 impl DialTarget {
-    /// Where `url` leads. Errors: it is no ws:// URL, or its host is not known.
+    /// The target of `url`. Errors: it is not a ws:// URL, or its host is unknown.
     pub fn parse(url: &str) -> Result<DialTarget, BenchError> {
         let wrong = |found: &str| BenchError::Target { found: found.to_owned() };
         let parsed = Url::parse(url).map_err(|_| wrong(url))?;
@@ -62,7 +62,7 @@ impl DialTarget {
             path: format!("{path}{query}"),
             headers: String::new(),
             deflate: false,
-            hello: Vec::new(),
+            first_command: Vec::new(),
         })
     }
 
@@ -108,11 +108,11 @@ impl DialTarget {
         if self.deflate && !head.contains("permessage-deflate") {
             return Err(DialError::NoDeflate);
         }
-        socket.write_all(&self.hello).map_err(failed)?;
+        socket.write_all(&self.first_command).map_err(failed)?;
         Ok((socket, unread))
     }
 
-    /// Loopback has many addresses: with several of them, ports are no limit.
+    /// Loopback has many addresses: with several of them, ports do not run out.
     fn connect(&self, index: usize) -> io::Result<TcpStream> {
         let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, None)?;
         if self.address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) && index >= CONNECTIONS_PER_ADDRESS {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_in_the_words_of_the_server() {
+    fn a_refusal_is_reported_in_the_words_of_the_server() {
         let bytes = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 30\r\n\r\n{\"code\":\"too_many_sessions\"}";
         assert_eq!(answer(bytes), "`HTTP/1.1 503 Service Unavailable`, `{\"code\":\"too_many_sessions\"}`");
         assert_eq!(answer(b""), "the connection was closed without an answer");

@@ -1,15 +1,16 @@
-//! Our own feed: a WebSocket server for the fanline under test, which speaks evenly at a rate, or as fast as clients take it.
+//! The bench's own feed: a WebSocket server for the fanline under test. It sends evenly at a rate, or as fast as clients
+//! receive.
 //!
-//! First it opens the market: one message of each topic, at once, so that what follows is a market that is under way. Then it
-//! speaks in stretches, so that each can be accounted for to the last message: `speak`, then `hush`, which answers what
-//! was said. Two threads: one that speaks, and one that lets the server in and answers its pings.
+//! The opening is one message of each topic, at once, so that what follows is a market in progress. Then it sends in spans,
+//! so that each can be accounted for to the last message: `start`, then `pause`, which returns what was sent. Two threads:
+//! one sends, the other accepts the server and answers its pings.
 //!
 //! | shared | written by | guarded by |
 //! |---|---|---|
-//! | `line` | the door, for each new connection; the speaker, when it breaks | its mutex, held for one write |
-//! | `order` | the owner | its mutex, rung by `told` |
-//! | `said` | the speaker, after each batch | its mutex |
-//! | `opened` | whoever listens to the server, once | itself; it guards nothing else |
+//! | `connection` | the accepting thread, for each new one; the writer, when it breaks | its mutex, held for one write |
+//! | `command` | the owner | its mutex; `changed` wakes the writer |
+//! | `sent` | the writer, after each batch | its mutex |
+//! | `opened` | the thread that serves the server, once | itself; it guards nothing else |
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -24,56 +25,56 @@ use crate::bus::clock::Clock;
 use shared_deflate::deflate::Inflater;
 use shared_deflate::frame::{Decoder, Message, Opcode, put_frame};
 
+use super::generator::Generator;
 use super::options::RateOption;
-use super::speech::Generator;
-use super::wants::SubscriptionPlan;
+use super::subscription_plan::SubscriptionPlan;
 
-/// Messages of one write at most.
+/// Most messages of one write.
 const BATCH_MESSAGES_MAX: u64 = 64;
 /// Without a rate: messages that the feed may be ahead of the average client. Enough for full sends to 1000 clients; with
-/// more, what is under way takes kernel memory that a virtual machine may have to get from its host first.
+/// more, the messages under way take kernel memory that a virtual machine may first have to get from its host.
 const AHEAD_MESSAGES: u64 = 500;
-const GLANCE: Duration = Duration::from_micros(200);
-/// After a pause of the whole machine the feed goes on from now instead of catching up with more than this.
+const POLL_INTERVAL: Duration = Duration::from_micros(200);
+/// After a pause of the machine, the feed catches up with at most this, then continues from now.
 const ARREARS_MAX: Duration = Duration::from_millis(500);
-/// A server's own messages to a feed are small.
+/// A server's messages to a feed are small.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
-/// A feed that has nothing to say looks up after this time.
-const SILENCE_MAX: Duration = Duration::from_secs(3600);
+/// Longest wait of a feed without messages.
+const PAUSE_MAX: Duration = Duration::from_secs(3600);
 
 /// The feed. It ends when it is dropped.
 pub struct BenchFeed {
     address: SocketAddr,
     shared: Arc<FeedShared>,
-    wants: Arc<SubscriptionPlan>,
-    speaking: Option<JoinHandle<()>>,
+    subscriptions: Arc<SubscriptionPlan>,
+    writing: Option<JoinHandle<()>>,
 }
 
-/// What was said since the feed was last told to speak.
+/// What was sent since the last start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FeedTotals {
     pub messages: u64,
-    /// Those whose topic a client wants.
+    /// Those whose topic a client subscribes to.
     pub wanted: u64,
-    /// Deliveries of these, over all clients.
+    /// Their deliveries, over all clients.
     pub owed: u64,
-    /// How many clients there were.
+    /// Number of clients.
     pub clients: usize,
     /// Messages by number of their topic.
     pub by_topic: Vec<u64>,
     /// Payload bytes of all messages.
     pub bytes: u64,
-    /// Messages that no server was there for.
+    /// Messages while no server was connected.
     pub unheard: u64,
 }
 
 #[derive(Default)]
 struct FeedShared {
-    line: Mutex<Option<TcpStream>>,
-    order: Mutex<FeedCommand>,
-    told: Condvar,
-    said: Mutex<FeedTotals>,
+    connection: Mutex<Option<TcpStream>>,
+    command: Mutex<FeedCommand>,
+    changed: Condvar,
+    sent: Mutex<FeedTotals>,
     /// Whether the server has read the opening.
     opened: AtomicBool,
 }
@@ -81,25 +82,25 @@ struct FeedShared {
 #[derive(Clone, Debug, Default)]
 enum FeedCommand {
     #[default]
-    Hush,
-    Open,
-    Speak(FeedPace),
+    Pause,
+    SendOpening,
+    Send(FeedPace),
     End,
 }
 
-/// What a stretch without a rate is paced by: the deliveries so far, and among how many clients.
+/// The pace of sending without a rate: the deliveries so far, and among how many clients.
 #[derive(Clone, Debug)]
 struct FeedPace {
     received: Arc<AtomicU64>,
     clients: usize,
-    /// How many of them a message is for, on average.
-    takers: f64,
+    /// Mean number of clients that a message is for.
+    subscribers: f64,
 }
 
-struct Speaker {
+struct FeedWriter {
     shared: Arc<FeedShared>,
-    speech: Generator,
-    wants: Arc<SubscriptionPlan>,
+    generator: Generator,
+    subscriptions: Arc<SubscriptionPlan>,
     rate: RateOption,
     clock: Clock,
     batch: Vec<u8>,
@@ -108,19 +109,26 @@ struct Speaker {
 impl BenchFeed {
     /// Listens on a free loopback port.
     pub fn open(
-        speech: Generator,
-        wants: Arc<SubscriptionPlan>,
+        generator: Generator,
+        subscriptions: Arc<SubscriptionPlan>,
         rate: RateOption,
         clock: Clock,
     ) -> io::Result<BenchFeed> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let shared = Arc::<FeedShared>::default();
-        let speaker = Speaker { shared: shared.clone(), speech, wants: wants.clone(), rate, clock, batch: Vec::new() };
-        let speaking = std::thread::Builder::new().name("feed".into()).spawn(move || speaker.run())?;
+        let writer = FeedWriter {
+            shared: shared.clone(),
+            generator,
+            subscriptions: subscriptions.clone(),
+            rate,
+            clock,
+            batch: Vec::new(),
+        };
+        let writing = std::thread::Builder::new().name("feed".into()).spawn(move || writer.run())?;
         let accepting = shared.clone();
-        std::thread::Builder::new().name("feed-accept".into()).spawn(move || let_in(&listener, &accepting))?;
-        Ok(BenchFeed { address, shared, wants, speaking: Some(speaking) })
+        std::thread::Builder::new().name("feed-accept".into()).spawn(move || accept(&listener, &accepting))?;
+        Ok(BenchFeed { address, shared, subscriptions, writing: Some(writing) })
     }
 
     pub fn url(&self) -> String {
@@ -128,13 +136,13 @@ impl BenchFeed {
     }
 
     /// Whether a server is connected.
-    pub fn is_heard(&self) -> bool {
-        lock(&self.shared.line).is_some()
+    pub fn is_connected(&self) -> bool {
+        lock(&self.shared.connection).is_some()
     }
 
-    /// Says the opening to the server that is connected.
-    pub fn open_market(&self) {
-        self.tell(FeedCommand::Open);
+    /// Sends the opening to the connected server.
+    pub fn send_opening(&self) {
+        self.command(FeedCommand::SendOpening);
     }
 
     /// Whether the server has read the opening.
@@ -142,37 +150,41 @@ impl BenchFeed {
         self.shared.opened.load(Ordering::Relaxed)
     }
 
-    /// Speaks from now on; `received` counts the deliveries to all of `clients`.
-    pub fn speak(&self, received: Arc<AtomicU64>, clients: usize) {
-        *lock(&self.shared.said) = FeedTotals::of(self.wants.topics());
-        self.tell(FeedCommand::Speak(FeedPace { received, clients, takers: self.wants.takers_mean(clients) }));
+    /// Sends from now on; `received` counts the deliveries to all of `clients`.
+    pub fn start(&self, received: Arc<AtomicU64>, clients: usize) {
+        *lock(&self.shared.sent) = FeedTotals::of(self.subscriptions.topics());
+        self.command(FeedCommand::Send(FeedPace {
+            received,
+            clients,
+            subscribers: self.subscriptions.subscribers_mean(clients),
+        }));
     }
 
-    /// Deliveries that are owed to each client when so much was said.
-    pub fn owed(&self, said: &FeedTotals) -> Vec<u64> {
-        self.wants.owed(&said.by_topic, said.clients)
+    /// Deliveries owed to each client for what was sent.
+    pub fn owed(&self, sent: &FeedTotals) -> Vec<u64> {
+        self.subscriptions.owed(&sent.by_topic, sent.clients)
     }
 
-    /// What was said so far.
-    pub fn said(&self) -> FeedTotals {
-        lock(&self.shared.said).clone()
+    /// Totals so far.
+    pub fn sent(&self) -> FeedTotals {
+        lock(&self.shared.sent).clone()
     }
 
-    /// Says nothing more; a batch that is being written is finished and counted before.
-    pub fn hush(&self) -> FeedTotals {
-        self.tell(FeedCommand::Hush);
-        // The speaker holds `said` from before it looks at the order until the batch is counted.
-        self.said()
+    /// Stops sending; a batch that is being written is completed and counted first.
+    pub fn pause(&self) -> FeedTotals {
+        self.command(FeedCommand::Pause);
+        // The writer holds `sent` from before it reads the command until the batch is counted.
+        self.sent()
     }
 
-    fn tell(&self, order: FeedCommand) {
-        *lock(&self.shared.order) = order;
-        self.shared.told.notify_all();
+    fn command(&self, command: FeedCommand) {
+        *lock(&self.shared.command) = command;
+        self.shared.changed.notify_all();
     }
 }
 
 impl FeedTotals {
-    /// Nothing, of so many topics.
+    /// Nothing yet, for this number of topics.
     fn of(topics: usize) -> FeedTotals {
         FeedTotals { by_topic: vec![0; topics], ..FeedTotals::default() }
     }
@@ -180,23 +192,23 @@ impl FeedTotals {
 
 impl Drop for BenchFeed {
     fn drop(&mut self) {
-        self.tell(FeedCommand::End);
-        // Opens the door once more, so that it sees the end.
+        self.command(FeedCommand::End);
+        // Wakes the accepting thread, so that it sees the end.
         drop(TcpStream::connect(self.address));
-        if let Some(speaking) = self.speaking.take() {
+        if let Some(writing) = self.writing.take() {
             // A panic of the thread has been printed.
-            let _ = speaking.join();
+            let _ = writing.join();
         }
     }
 }
 
-impl Speaker {
+impl FeedWriter {
     fn run(mut self) {
         loop {
             match self.wait() {
-                FeedCommand::Open => self.open(),
-                FeedCommand::Speak(pace) => self.stretch(&pace),
-                FeedCommand::Hush | FeedCommand::End => return,
+                FeedCommand::SendOpening => self.opening(),
+                FeedCommand::Send(pace) => self.send_until_paused(&pace),
+                FeedCommand::Pause | FeedCommand::End => return,
             }
         }
     }
@@ -204,126 +216,127 @@ impl Speaker {
     /// Waits until there is something to do.
     fn wait(&self) -> FeedCommand {
         let shared = &self.shared;
-        let hushed = |order: &mut FeedCommand| matches!(order, FeedCommand::Hush);
-        let order = shared.told.wait_while(lock(&shared.order), hushed).unwrap_or_else(PoisonError::into_inner);
-        order.clone()
+        let is_paused = |command: &mut FeedCommand| matches!(command, FeedCommand::Pause);
+        let command =
+            shared.changed.wait_while(lock(&shared.command), is_paused).unwrap_or_else(PoisonError::into_inner);
+        command.clone()
     }
 
-    /// One message of each topic, and a ping: who answers it has read what was before.
-    fn open(&mut self) {
-        let mut said = FeedTotals::of(self.wants.topics());
-        let mut left = self.speech.topics() as u64;
-        while left > 0 && !matches!(&*lock(&self.shared.order), FeedCommand::End) {
+    /// One message of each topic, and a ping: its answer shows that the messages before it were read.
+    fn opening(&mut self) {
+        let mut sent = FeedTotals::of(self.subscriptions.topics());
+        let mut left = self.generator.topics() as u64;
+        while left > 0 && !matches!(&*lock(&self.shared.command), FeedCommand::End) {
             let messages = left.min(BATCH_MESSAGES_MAX);
-            self.say(messages, 0, &mut said);
+            self.send(messages, 0, &mut sent);
             left -= messages;
         }
         self.batch.clear();
         put_frame(&mut self.batch, Opcode::Ping, b"");
         self.write();
-        let mut order = lock(&self.shared.order);
-        if let FeedCommand::Open = &*order {
-            *order = FeedCommand::Hush;
+        let mut command = lock(&self.shared.command);
+        if let FeedCommand::SendOpening = &*command {
+            *command = FeedCommand::Pause;
         }
     }
 
-    fn stretch(&mut self, pace: &FeedPace) {
+    fn send_until_paused(&mut self, pace: &FeedPace) {
         let shared = self.shared.clone();
         let (started, mut skipped) = (Instant::now(), 0);
         while let Some(pause) = self.step(pace, started, &mut skipped) {
-            let order = lock(&shared.order);
-            if matches!(&*order, FeedCommand::Speak(_)) && !pause.is_zero() {
-                // A word in between, or none at all, only makes the next step an early one.
-                drop(shared.told.wait_timeout(order, pause));
+            let command = lock(&shared.command);
+            if matches!(&*command, FeedCommand::Send(_)) && !pause.is_zero() {
+                // An early wake-up only makes the next step early.
+                drop(shared.changed.wait_timeout(command, pause));
             }
         }
     }
 
-    /// Says what is due; answers how long to wait then, none when it is told to hush.
+    /// Sends what is due; returns how long to wait then, none after a pause.
     fn step(&mut self, pace: &FeedPace, started: Instant, skipped: &mut u64) -> Option<Duration> {
         let shared = self.shared.clone();
-        let mut said = lock(&shared.said);
-        if !matches!(&*lock(&shared.order), FeedCommand::Speak(_)) {
+        let mut sent = lock(&shared.sent);
+        if !matches!(&*lock(&shared.command), FeedCommand::Send(_)) {
             return None;
         }
         let due = match self.rate {
             RateOption::PerSecond(rate) => {
                 let due = (started.elapsed().as_secs_f64() * rate) as u64;
                 let arrears_max = (ARREARS_MAX.as_secs_f64() * rate) as u64 + 1;
-                *skipped = (*skipped).max(due.saturating_sub(said.messages + arrears_max));
-                due.saturating_sub(said.messages + *skipped)
+                *skipped = (*skipped).max(due.saturating_sub(sent.messages + arrears_max));
+                due.saturating_sub(sent.messages + *skipped)
             }
             RateOption::Max => {
-                let under_way = said.owed.saturating_sub(pace.received.load(Ordering::Relaxed)) as f64;
-                (AHEAD_MESSAGES as f64 - under_way / pace.takers.max(1.0)) as u64
+                let under_way = sent.owed.saturating_sub(pace.received.load(Ordering::Relaxed)) as f64;
+                (AHEAD_MESSAGES as f64 - under_way / pace.subscribers.max(1.0)) as u64
             }
         };
         let messages = due.min(BATCH_MESSAGES_MAX);
-        said.clients = pace.clients;
-        self.say(messages, pace.clients, &mut said);
+        sent.clients = pace.clients;
+        self.send(messages, pace.clients, &mut sent);
         Some(match self.rate {
             _ if messages < due => Duration::ZERO,
             RateOption::PerSecond(rate) => {
-                let next = (said.messages + *skipped + 1) as f64 / rate;
-                let next = Duration::try_from_secs_f64(next).unwrap_or(SILENCE_MAX).min(SILENCE_MAX);
+                let next = (sent.messages + *skipped + 1) as f64 / rate;
+                let next = Duration::try_from_secs_f64(next).unwrap_or(PAUSE_MAX).min(PAUSE_MAX);
                 next.saturating_sub(started.elapsed())
             }
-            RateOption::Max => GLANCE,
+            RateOption::Max => POLL_INTERVAL,
         })
     }
 
-    fn say(&mut self, messages: u64, clients: usize, said: &mut FeedTotals) {
+    fn send(&mut self, messages: u64, clients: usize, sent: &mut FeedTotals) {
         self.batch.clear();
         for _ in 0..messages {
-            let message = self.speech.next(&self.clock);
-            said.bytes += message.text.len() as u64;
-            let takers = self.wants.takers(message.number, clients);
-            said.wanted += u64::from(takers > 0);
-            said.owed += takers;
-            said.by_topic[message.number] += 1;
+            let message = self.generator.next(&self.clock);
+            sent.bytes += message.text.len() as u64;
+            let subscribers = self.subscriptions.subscribers(message.number, clients);
+            sent.wanted += u64::from(subscribers > 0);
+            sent.owed += subscribers;
+            sent.by_topic[message.number] += 1;
             put_frame(&mut self.batch, Opcode::Text, &message.text);
         }
-        said.messages += messages;
+        sent.messages += messages;
         if !self.write() {
-            said.unheard += messages;
+            sent.unheard += messages;
         }
     }
 
-    /// Whether a server was there for the batch.
+    /// Whether a server was connected for the batch.
     fn write(&mut self) -> bool {
-        let mut line = lock(&self.shared.line);
-        let written = line.as_mut().is_some_and(|line| line.write_all(&self.batch).is_ok());
+        let mut connection = lock(&self.shared.connection);
+        let written = connection.as_mut().is_some_and(|connection| connection.write_all(&self.batch).is_ok());
         if !written {
-            *line = None;
+            *connection = None;
         }
         written
     }
 }
 
-/// Lets servers in, one after the other; the newest is spoken to.
-fn let_in(listener: &TcpListener, shared: &Arc<FeedShared>) {
+/// Accepts servers, one after the other; the newest receives the messages.
+fn accept(listener: &TcpListener, shared: &Arc<FeedShared>) {
     for socket in listener.incoming() {
-        if matches!(&*lock(&shared.order), FeedCommand::End) {
+        if matches!(&*lock(&shared.command), FeedCommand::End) {
             return;
         }
         let shared = shared.clone();
-        let guest = std::thread::Builder::new().name("feed-guest".into());
-        // Without a thread the server is turned away, and comes again.
-        drop(socket.and_then(|socket| guest.spawn(move || listen(socket, &shared))));
+        let server = std::thread::Builder::new().name("feed-server".into());
+        // Without a thread the server is refused, and reconnects.
+        drop(socket.and_then(|socket| server.spawn(move || serve(socket, &shared))));
     }
 }
 
-/// Shakes hands and answers pings until the server is gone.
-fn listen(socket: TcpStream, shared: &FeedShared) -> Option<()> {
+/// Accepts the handshake and answers pings until the server is gone.
+fn serve(socket: TcpStream, shared: &FeedShared) -> Option<()> {
     socket.set_nodelay(true).ok()?;
     socket.set_write_timeout(Some(WRITE_DEADLINE)).ok()?;
     let mut socket = tungstenite::accept(socket).ok()?.into_inner();
-    *lock(&shared.line) = Some(socket.try_clone().ok()?);
+    *lock(&shared.connection) = Some(socket.try_clone().ok()?);
     let (mut decoder, mut inflater) = (Decoder::new(MESSAGE_BYTES_MAX, false), Inflater::new());
-    let mut piece = [0; 4096];
+    let mut buffer = [0; 4096];
     loop {
-        let bytes = socket.read(&mut piece).ok().filter(|bytes| *bytes > 0)?;
-        decoder.push(&piece[..bytes]);
+        let bytes = socket.read(&mut buffer).ok().filter(|bytes| *bytes > 0)?;
+        decoder.push(&buffer[..bytes]);
         while let Some(message) = decoder.next(&mut inflater).ok()? {
             if let Message::Pong = message {
                 shared.opened.store(true, Ordering::Relaxed);
@@ -331,15 +344,15 @@ fn listen(socket: TcpStream, shared: &FeedShared) -> Option<()> {
             if let Message::Ping(payload) = message {
                 let mut pong = Vec::new();
                 put_frame(&mut pong, Opcode::Pong, &payload);
-                // Not between the parts of a batch.
-                let _line = lock(&shared.line);
+                // Not inside a batch.
+                let _line = lock(&shared.connection);
                 socket.write_all(&pong).ok()?;
             }
         }
     }
 }
 
-/// What a thread that panicked has left is numbers and sockets, as good as before.
+/// A thread that panicked leaves only valid numbers and sockets.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -350,38 +363,38 @@ mod tests {
     use crate::settings::table::MarketSettings;
 
     #[test]
-    fn all_that_is_said_is_heard_and_counted() {
+    fn all_messages_are_received_and_counted() {
         let clock = Clock::start();
-        let speech = Generator::new(MarketSettings::default(), 0).expect("a market");
-        let wants = Arc::new(SubscriptionPlan::each(MarketSettings::default(), 1).expect("a market"));
-        let (clients, topics) = (3 * wants.topics(), wants.topics() as u64);
-        let feed = BenchFeed::open(speech, wants, RateOption::Max, clock).expect("a free port");
-        let (mut guest, _) = tungstenite::connect(feed.url()).expect("a handshake");
-        while !feed.is_heard() {
+        let generator = Generator::new(MarketSettings::default(), 0).expect("a market");
+        let subscriptions = Arc::new(SubscriptionPlan::each(MarketSettings::default(), 1).expect("a market"));
+        let (clients, topics) = (3 * subscriptions.topics(), subscriptions.topics() as u64);
+        let feed = BenchFeed::open(generator, subscriptions, RateOption::Max, clock).expect("a free port");
+        let (mut server, _) = tungstenite::connect(feed.url()).expect("a handshake");
+        while !feed.is_connected() {
             std::thread::yield_now();
         }
-        feed.open_market();
-        (0..topics).for_each(|_| assert!(guest.read().expect("a message").is_text()));
-        assert!(guest.read().expect("a message").is_ping() && !feed.is_opened());
-        guest.flush().expect("room for the pong");
+        feed.send_opening();
+        (0..topics).for_each(|_| assert!(server.read().expect("a message").is_text()));
+        assert!(server.read().expect("a message").is_ping() && !feed.is_opened());
+        server.flush().expect("room for the pong");
         while !feed.is_opened() {
             std::thread::yield_now();
         }
         for _ in 0..3 {
-            feed.speak(Arc::default(), clients);
-            while feed.said().messages < AHEAD_MESSAGES {
-                guest.read().map(|message| assert!(message.is_text() || message.is_pong())).expect("a message");
-                if feed.said().messages == AHEAD_MESSAGES {
+            feed.start(Arc::default(), clients);
+            while feed.sent().messages < AHEAD_MESSAGES {
+                server.read().map(|message| assert!(message.is_text() || message.is_pong())).expect("a message");
+                if feed.sent().messages == AHEAD_MESSAGES {
                     break;
                 }
             }
-            let said = feed.hush();
-            assert_eq!((said.messages, said.wanted, said.unheard), (AHEAD_MESSAGES, AHEAD_MESSAGES, 0));
-            assert_eq!((said.owed, said.by_topic.iter().sum()), (3 * AHEAD_MESSAGES, AHEAD_MESSAGES));
-            assert_eq!(feed.owed(&said).iter().sum::<u64>(), said.owed);
-            assert_eq!(feed.hush(), said, "a feed that is hushed says nothing");
+            let sent = feed.pause();
+            assert_eq!((sent.messages, sent.wanted, sent.unheard), (AHEAD_MESSAGES, AHEAD_MESSAGES, 0));
+            assert_eq!((sent.owed, sent.by_topic.iter().sum()), (3 * AHEAD_MESSAGES, AHEAD_MESSAGES));
+            assert_eq!(feed.owed(&sent).iter().sum::<u64>(), sent.owed);
+            assert_eq!(feed.pause(), sent, "a paused feed sends nothing");
         }
-        guest.send(tungstenite::Message::Ping("?".into())).expect("room");
-        while !matches!(guest.read().expect("a message"), tungstenite::Message::Pong(payload) if payload == "?") {}
+        server.send(tungstenite::Message::Ping("?".into())).expect("room");
+        while !matches!(server.read().expect("a message"), tungstenite::Message::Pong(payload) if payload == "?") {}
     }
 }

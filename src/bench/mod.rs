@@ -1,26 +1,26 @@
-//! Floor 6, aside: `fanline bench`, the load tool that is shipped.
+//! `fanline bench`, the load tool.
 //!
-//! Many clients on one thread measure a fanline: one that is started for it as a child process, with a feed of the tool's
-//! own or with the user's, or one that is running elsewhere. `plan` decides what to do, `stage` holds what is running,
-//! `capacity` searches, `report` tells. The server's own rooms know nothing of it.
+//! Many clients on one thread measure a fanline: a child process with the tool's own feed or the user's, or a running
+//! server. `plan` checks the options, `harness` owns what runs, `capacity` searches, `report` prints. The server's rooms
+//! know nothing of it.
 
 pub mod bare;
 pub mod capacity;
 pub mod client;
+pub mod client_pool;
 pub mod cpu;
-pub mod crowd;
 pub mod dial;
 pub mod feed;
-mod hello;
-pub mod mark;
+pub mod generator;
+pub mod harness;
 pub mod options;
 pub mod plan;
 pub mod report;
 mod server;
-pub mod speech;
-pub mod stage;
+mod subscribe;
+pub mod subscription_plan;
 pub mod tally;
-pub mod wants;
+pub mod timestamp;
 
 use std::io;
 
@@ -29,26 +29,24 @@ use crate::words::topic::TopicError;
 
 use self::capacity::Capacity;
 use self::dial::DialError;
+use self::harness::BenchHarness;
 use self::plan::Plan;
 use self::report::BenchReport;
-use self::stage::Bench;
 
-/// Why nothing was measured.
+/// Why there is no measurement.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     #[error(
-        "expected a fanline at ws://HOST:PORT, found `{found}`; the bench does not speak TLS; give the address behind the proxy"
+        "expected a fanline at ws://HOST:PORT, found `{found}`; the bench does not support TLS; give the address behind the proxy"
     )]
     Target { found: String },
     #[error("expected to find the host of `{host}`, found: {error}; check the name")]
     Host { host: String, error: io::Error },
-    #[error("expected `{flag}` only with the feed of the bench itself, found a configured feed; leave one of them out")]
+    #[error("expected `{flag}` only with the feed of the bench itself, found a configured feed; remove one of them")]
     NotOurFeed { flag: &'static str },
     #[error("expected no server settings together with --target, found `{found}`; that server has its own")]
     SettingsOfTarget { found: String },
-    #[error(
-        "expected `{flag}` with a feed that says something to the clients, found one that does not; leave one of them out"
-    )]
+    #[error("expected a feed with messages for `{flag}`, found a silent one; remove one of the two flags")]
     Silent { flag: &'static str },
     #[error("expected at most {topics} for --topics-each, found {found}; more topics come with --simulate-symbols")]
     TopicsEach { topics: usize, found: usize },
@@ -59,7 +57,7 @@ pub enum BenchError {
          (different sets of patterns), limits.patterns_max or limits.wildcards_max"
     )]
     Refused { refused: u64, clients: usize },
-    #[error("expected latency to search by, found a feed whose messages do not tell it; use --format envelope")]
+    #[error("expected messages with a time to search by latency, found none; use --format envelope")]
     NoLatency,
     #[error(
         "expected to open {needed} files, found a limit of {limit}; raise it (`ulimit -Hn`, as root), or ask for at most \
@@ -72,10 +70,10 @@ pub enum BenchError {
     Feed(#[from] SimulatorError),
     #[error("expected to start the server as a child process, found: {error}")]
     Start { error: io::Error },
-    #[error("expected the server to listen, found that it has ended; the reason is above")]
+    #[error("expected the server to listen, found that it ended; the reason is above")]
     NotListening,
     #[error(
-        "expected the server to connect to the feed of the bench and to read its opening within 20 s each, found that it did not"
+        "expected the server to connect to the bench's feed and read its first messages within 20 s each, found that it did not"
     )]
     NotConnected,
     #[error("{error}; clients connected by then: {connected}")]
@@ -85,7 +83,7 @@ pub enum BenchError {
 }
 
 impl BenchError {
-    /// Whether what was asked for is wrong (exit code 2), rather than what happened (1).
+    /// Whether the options are wrong (exit code 2), rather than the run (1).
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
@@ -107,18 +105,18 @@ impl BenchError {
     }
 }
 
-/// Does what is planned; `tell` gets a line of progress about once a second.
-pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<BenchReport, BenchError> {
-    let mut stage = Bench::open(plan)?;
+/// Carries out the plan; `progress` receives a line about once a second.
+pub fn run(plan: &Plan, progress: &mut dyn FnMut(&str)) -> Result<BenchReport, BenchError> {
+    let mut harness = BenchHarness::open(plan)?;
     let (result, capacity) = if plan.capacity {
-        let (result, capacity) = Capacity::find(&mut stage, plan, tell)?;
+        let (result, capacity) = Capacity::find(&mut harness, plan, progress)?;
         (result, Some(capacity))
     } else {
-        stage.fill(plan.clients, tell)?;
-        stage.warm_up();
-        (stage.measure(plan.span, tell), None)
+        harness.fill(plan.clients, progress)?;
+        harness.warm_up();
+        (harness.measure(plan.span, progress), None)
     };
-    drop(stage);
-    let bare = if plan.bare { bare::compare(plan, tell)? } else { Vec::new() };
+    drop(harness);
+    let bare = if plan.bare { bare::compare(plan, progress)? } else { Vec::new() };
     Ok(BenchReport::new(plan, result, capacity, bare))
 }

@@ -1,4 +1,4 @@
-//! What `fanline bench` can be asked for.
+//! The options of `fanline bench`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use crate::protocol::encoding::Format;
 use crate::settings::kind::{SettingKind, SettingValue};
 
-/// Messages a second that a feed says.
+/// Messages per second of a feed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RateOption {
     PerSecond(f64),
@@ -28,38 +28,38 @@ pub enum FormatName {
 /// The flags of `fanline bench` besides the server's.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// Clients to connect; with --capacity the most to try [default: 1000; with --capacity what open files allow].
+    /// Clients to connect; with --capacity the most to try [default: 1000; with --capacity as many as open files allow].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub clients: Option<u64>,
-    /// Messages a second of the built-in feed, 0 for silence, or `max`: as fast as clients take them [default: simulate.rate].
+    /// Messages per second of the built-in feed, 0 for silence, or `max`: as fast as clients take them [default: simulate.rate].
     #[arg(long, value_name = "N|max", conflicts_with = "target")]
     pub rate: Option<RateOption>,
-    /// Bytes of a message of the built-in feed, from some 50 on; some 170, as they are, without it.
+    /// Bytes of a message of the built-in feed, at least about 50. Default: the market's messages, about 170.
     #[arg(long, value_name = "N", conflicts_with = "target", value_parser = clap::value_parser!(u64).range(0..=1_048_576))]
     pub bytes: Option<u64>,
     /// How long to measure [default: 10]; with --capacity how long to search [default: 60].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: Option<u64>,
-    /// What every client subscribes to: patterns, separated by commas.
+    /// Patterns that every client subscribes to, separated by commas.
     #[arg(long, value_name = "PATTERNS", default_value = ">")]
     pub topics: String,
-    /// So many topics of the built-in feed for each client instead, dealt out evenly over simulate.symbols x 2.
+    /// Instead: this many topics of the built-in feed for each client, spread evenly over simulate.symbols x 2.
     #[arg(long, value_name = "N", conflicts_with_all = ["topics", "target", "bare"])]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub topics_each: Option<u64>,
     /// Clients offer permessage-deflate.
     #[arg(long)]
     pub deflate: bool,
-    /// Form of the messages.
+    /// Format of the messages.
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "envelope")]
     pub format: FormatName,
-    /// A fanline that is running, ws://HOST:PORT, instead of one that is started for this.
+    /// A running fanline, ws://HOST:PORT, instead of one started for this.
     #[arg(long, value_name = "URL")]
     pub target: Option<String>,
-    /// Find out how many clients this machine can serve.
+    /// Find the number of clients this machine can serve.
     #[arg(long)]
     pub capacity: bool,
-    /// With --capacity: the 99th percentile of latency that is still good enough.
+    /// With --capacity: the highest acceptable 99th percentile of latency.
     #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = duration)]
     pub latency_max: Duration,
     /// Compare with a bare loop that only sends the same bytes, 1, 16 and 64 messages at a time.
@@ -106,7 +106,7 @@ impl Serialize for RateOption {
 }
 
 impl FormatName {
-    /// As in the query and in the report.
+    /// The name in queries and reports.
     pub fn as_str(self) -> &'static str {
         match self {
             FormatName::Envelope => "envelope",

@@ -1,4 +1,4 @@
-//! What is to be measured: the options and the configuration, checked and put together.
+//! The plan of a measurement: options and configuration, checked and combined.
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -12,28 +12,28 @@ use crate::words::topic::Pattern;
 use super::BenchError;
 use super::client::{AgeSource, MessageFields};
 use super::dial::DialTarget;
-use super::hello::command_bytes;
 use super::options::{FormatName, Options, RateOption};
-use super::wants::SubscriptionPlan;
+use super::subscribe::command_bytes;
+use super::subscription_plan::SubscriptionPlan;
 
-/// Files that a process has open besides its clients: sockets, pipes, the log, epoll.
+/// Open files of a process besides its clients: sockets, pipes, the log, epoll.
 const FILES_BESIDE: u64 = 100;
-/// A name of the simulated market is not longer.
+/// Longest topic of the simulated market.
 const TOPIC_BYTES: usize = 24;
 
-/// A measurement, ready to be made.
+/// A measurement, ready to start.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// With `capacity` the most that are tried.
+    /// With `capacity`, the most to try.
     pub clients: usize,
     /// How long to measure; with `capacity` how long to search.
     pub span: Duration,
     pub topics: String,
-    /// So many topics for each client, instead of `topics`.
+    /// Number of topics for each client, instead of `topics`.
     pub topics_each: Option<usize>,
     pub format: FormatName,
     pub deflate: bool,
-    /// Of the server that is started, for the bare loop beside it.
+    /// Of the started server, for the bare loop.
     pub compression_level: u32,
     pub source: FeedSource,
     pub capacity: bool,
@@ -41,31 +41,31 @@ pub struct Plan {
     pub bare: bool,
 }
 
-/// Which server is measured, and what it is fed by.
+/// The server under test, and its feed.
 #[derive(Clone, Debug)]
 pub enum FeedSource {
-    /// A server that is started, with the feed of the bench.
+    /// A child process, with the bench's feed.
     Ours { arguments: Vec<OsString>, feed: FeedPlan },
-    /// A server that is started, with the feed that is configured.
+    /// A child process, with the configured feed.
     Configured { arguments: Vec<OsString> },
-    /// A server that is running.
+    /// A running server.
     Target(DialTarget),
 }
 
-/// The feed of the bench.
+/// The bench's feed.
 #[derive(Clone, Debug)]
 pub struct FeedPlan {
     pub market: MarketSettings,
     pub rate: RateOption,
-    /// Of a message, a few more or less; 0: as the market says it.
+    /// Approximate size of a message; 0: as in the market.
     pub bytes: usize,
-    pub wants: Arc<SubscriptionPlan>,
+    pub subscriptions: Arc<SubscriptionPlan>,
 }
 
 impl Plan {
-    /// `config` is what is in force for a server started with `arguments`.
+    /// `config` is the configuration of a server started with `arguments`.
     ///
-    /// Errors: what was asked for contradicts itself, or is more than this machine allows.
+    /// Errors: the options contradict each other, or exceed what this machine allows.
     pub fn new(options: &Options, config: &Config, arguments: Vec<OsString>) -> Result<Plan, BenchError> {
         let patterns = options.topics.split(',').map(Pattern::parse).collect::<Result<Vec<_>, _>>()?;
         let topics_each = options.topics_each.map(|each| usize::try_from(each).unwrap_or(usize::MAX));
@@ -96,24 +96,27 @@ impl Plan {
                 let rate = options.rate.unwrap_or(RateOption::PerSecond(simulate.rate));
                 let market = MarketSettings { rate: 1.0, ..config.simulate };
                 let bytes = usize::try_from(options.bytes.unwrap_or(0)).unwrap_or(usize::MAX);
-                let wants = match topics_each {
+                let subscriptions = match topics_each {
                     Some(found) if found > 2 * simulate.symbols => {
                         return Err(BenchError::TopicsEach { topics: 2 * simulate.symbols, found });
                     }
                     Some(each) => SubscriptionPlan::each(market, each)?,
                     None => SubscriptionPlan::alike(market, &patterns)?,
                 };
-                let audible = rate != RateOption::PerSecond(0.0) && wants.takers_mean(1) > 0.0;
+                let audible = rate != RateOption::PerSecond(0.0) && subscriptions.subscribers_mean(1) > 0.0;
                 let given = [("--capacity", options.capacity), ("--bare", options.bare)];
                 if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given && !audible) {
                     return Err(BenchError::Silent { flag });
                 }
                 let mut arguments = arguments;
                 if config.upstream.idle_timeout.is_none() {
-                    // Its silences are meant.
+                    // The feed's pauses are intended.
                     arguments.extend(["--upstream-idle-timeout", "1day"].map(OsString::from));
                 }
-                FeedSource::Ours { arguments, feed: FeedPlan { market, rate, bytes, wants: Arc::new(wants) } }
+                FeedSource::Ours {
+                    arguments,
+                    feed: FeedPlan { market, rate, bytes, subscriptions: Arc::new(subscriptions) },
+                }
             }
         };
         let seconds = options.seconds.unwrap_or(if options.capacity { 60 } else { 10 });
@@ -136,7 +139,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// What the clients look for. A target's own query decides over topics and format.
+    /// What clients read in messages. The query of a target overrides topics and format.
     pub fn reading(&self) -> MessageFields {
         let asked = |name| match &self.source {
             FeedSource::Target(target) => target.parameter(name),
@@ -146,14 +149,14 @@ impl Plan {
         let topics = asked("topics").unwrap_or_else(|| self.topics.clone());
         let all = self.topics_each.is_none() && topics.split(',').any(|pattern| pattern == ">");
         let age = match &self.source {
-            FeedSource::Ours { .. } => AgeSource::Mark,
+            FeedSource::Ours { .. } => AgeSource::Timestamp,
             _ if envelope => AgeSource::Ts,
             _ => AgeSource::Unknown,
         };
         MessageFields { notices: envelope, dense: envelope && all, age }
     }
 
-    /// Messages a second that the feed of the bench is to say.
+    /// Messages per second of the bench's feed.
     pub fn rate(&self) -> Option<RateOption> {
         match &self.source {
             FeedSource::Ours { feed, .. } => Some(feed.rate),
@@ -162,7 +165,7 @@ impl Plan {
     }
 }
 
-/// Whether a server with this configuration accepts what every client subscribes to.
+/// Checks that a server with this configuration accepts the subscriptions of the clients.
 fn check_limits(patterns: &[Pattern], topics_each: Option<usize>, config: &Config) -> Result<(), BenchError> {
     let limits = &config.limits;
     let wildcards = patterns.iter().filter(|pattern| !pattern.is_exact()).count();
@@ -182,10 +185,10 @@ fn check_limits(patterns: &[Pattern], topics_each: Option<usize>, config: &Confi
     Ok(())
 }
 
-/// How many clients, within what open files allow to each of the two processes.
+/// Number of clients, within the open files of each of the two processes.
 fn clients(options: &Options) -> Result<usize, BenchError> {
     let (_, limit) = raise_open_files_limit().map_err(BenchError::system("raise the limit of open files"))?;
-    // The bare loop holds both ends.
+    // The bare loop holds both ends of each connection.
     let files_each = if options.bare { 2 } else { 1 };
     let most = (limit.saturating_sub(FILES_BESIDE) / files_each).min(1_000_000);
     let clients = options.clients.unwrap_or(if options.capacity { most } else { 1000 });

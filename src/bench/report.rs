@@ -1,4 +1,4 @@
-//! What `fanline bench` answers: a table for people, or JSON for programs.
+//! The report of `fanline bench`: a table for people, or JSON for programs.
 
 use std::fmt;
 
@@ -7,30 +7,30 @@ use serde::Serialize;
 use super::bare::Bare;
 use super::capacity::Capacity;
 use super::client::AgeSource;
+use super::harness::{Connecting, Measurement};
 use super::options::{FormatName, RateOption};
 use super::plan::{FeedSource, Plan};
-use super::stage::{Connecting, Measurement};
 use super::tally::Latency;
 
-/// Patterns that are longer are counted instead of shown.
+/// Longer lists of patterns are counted instead of shown.
 const TOPICS_BYTES_MAX: usize = 100;
 
-/// Everything that was measured, and what it was measured with.
+/// All measurements, with their conditions.
 #[derive(Clone, Debug, Serialize)]
 pub struct BenchReport {
     pub version: &'static str,
-    /// `bench`, `configured` or `target`: whose feed it was.
+    /// Origin of the feed: `bench`, `configured` or `target`.
     pub feed: &'static str,
-    /// Messages a second that were asked of the feed of the bench.
+    /// Messages per second of the bench's feed, as requested.
     pub rate: Option<RateOption>,
-    /// What every client subscribes to; none if each has topics of its own.
+    /// Patterns of every client; none if each has its own topics.
     pub topics: Option<String>,
     pub topics_each: Option<usize>,
     pub format: FormatName,
     pub deflate: bool,
-    /// How finely latency is known: `1 ns`, `1 ms`, or not at all.
+    /// Resolution of latency: `1 ns`, `1 ms`, or none if unknown.
     pub latency_resolution: Option<&'static str>,
-    /// With a search: the step with the most clients that were served well.
+    /// With a search: the step with the most clients served well.
     pub result: Measurement,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
@@ -46,7 +46,7 @@ impl BenchReport {
             FeedSource::Target(_) => "target",
         };
         let latency_resolution = match plan.reading().age {
-            AgeSource::Mark => Some("1 ns"),
+            AgeSource::Timestamp => Some("1 ns"),
             AgeSource::Ts => Some("1 ms"),
             AgeSource::Unknown => None,
         };
@@ -68,7 +68,7 @@ impl BenchReport {
         }
     }
 
-    /// What the clients subscribe to.
+    /// The subscriptions of the clients.
     fn topics(&self) -> String {
         match (&self.topics, self.topics_each, self.result.feed_topics) {
             (_, Some(each), Some(all)) => format!("{each} of {all} each"),
@@ -81,14 +81,14 @@ impl BenchReport {
 
     /// The report as JSON, indented.
     pub fn json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("a report holds numbers and texts only")
+        serde_json::to_string_pretty(self).expect("a report holds only numbers and texts")
     }
 
     /// The answer to "how many clients can this machine serve with my feed?".
     fn sentence(&self, capacity: &Capacity) -> String {
         let step = &self.result;
         let bytes = step.bytes_per_delivery.unwrap_or(0.0);
-        let feed = format!("{:.0} msg/s, {bytes:.0} B a delivery", step.messages_per_second);
+        let feed = format!("{:.0} msg/s, {bytes:.0} B per delivery", step.messages_per_second);
         if capacity.clients == 0 {
             return format!(
                 "This machine does not serve {} clients of this feed ({feed}) well: {}.",
@@ -96,7 +96,7 @@ impl BenchReport {
             );
         }
         let p99 = step.latency.map_or("unknown".into(), |latency| ms(latency.p99_us));
-        let server = step.server.map_or("the server's use is not known".into(), |server| {
+        let server = step.server.map_or("the server's use is unknown".into(), |server| {
             format!("the server used {:.2} cores and {:.0} MiB", server.cores, mib(server.resident_bytes))
         });
         let spare = match capacity.clients_with_cpu_to_spare {
@@ -133,20 +133,24 @@ impl fmt::Display for BenchReport {
         }
         let payload = step.bytes_per_message.map_or(String::new(), |bytes| format!(", {bytes:.0} bytes each"));
         let messages = step.messages.map_or(String::new(), |messages| format!("{messages} messages, "));
-        row(f, "feed", &format!("{messages}{:.0} a second{payload}", step.messages_per_second))?;
+        row(f, "feed", &format!("{messages}{:.0} per second{payload}", step.messages_per_second))?;
         if let Some(Connecting { clients, seconds }) = step.connecting {
             let rate = clients as f64 / seconds;
-            row(f, "connecting", &format!("{clients} clients in {seconds:.2} s, {rate:.0} a second"))?;
+            row(f, "connecting", &format!("{clients} clients in {seconds:.2} s, {rate:.0} per second"))?;
         }
-        row(f, "deliveries", &format!("{}, {:.0} a second", step.deliveries, step.deliveries_per_second))?;
+        row(f, "deliveries", &format!("{}, {:.0} per second", step.deliveries, step.deliveries_per_second))?;
         if let Some(bytes) = step.bytes_per_delivery {
             row(f, "bytes per delivery", &format!("{bytes:.1}"))?;
             let resolution = self.latency_resolution.unwrap_or_default();
             let latency =
-                step.latency.map_or("not known of this feed and format".into(), |latency| spread(&latency, resolution));
+                step.latency.map_or("unknown for this feed and format".into(), |latency| spread(&latency, resolution));
             row(f, "latency", &latency)?;
         } else {
-            row(f, "besides", &format!("{} heartbeats and other notices, {} pings", step.notices, step.pings))?;
+            row(
+                f,
+                "other messages",
+                &format!("{} heartbeats and other server messages, {} pings", step.notices, step.pings),
+            )?;
         }
         row(f, "server", &server(step))?;
         row(f, "load generator", &format!("{:.2} cores", step.generator_cores))?;
@@ -159,9 +163,9 @@ impl fmt::Display for BenchReport {
     }
 }
 
-/// CPU by delivery, or, where there were none, by connection; and memory.
+/// CPU per delivery, or per connection without deliveries; and memory.
 fn server(step: &Measurement) -> String {
-    let Some(server) = step.server else { return "not known of a server that was not started here".into() };
+    let Some(server) = step.server else { return "unknown for a server that was not started here".into() };
     let cpu = match server.cpu_us_per_delivery {
         Some(us) => format!("{:.2} cores, {us:.3} us of CPU per delivery", server.cores),
         None => {
@@ -192,12 +196,12 @@ fn spread(latency: &Latency, resolution: &str) -> String {
 }
 
 fn losses(step: &Measurement) -> String {
-    let known = |count: Option<u64>| count.map_or("not known".into(), |count| count.to_string());
+    let known = |count: Option<u64>| count.map_or("unknown".into(), |count| count.to_string());
     let mut text = format!("lost: {}, repeated: {}", known(step.lost), known(step.repeated));
     let rest = [
         ("gaps in offsets", step.gaps),
-        ("skips told", step.skips),
-        ("clients cut", step.ended),
+        ("skips received", step.skips),
+        ("clients disconnected", step.ended),
         ("messages while the server was away", step.unheard),
     ];
     for (name, count) in rest {
@@ -230,7 +234,7 @@ fn table_of_steps(f: &mut fmt::Formatter<'_>, capacity: &Capacity) -> fmt::Resul
     writeln!(f)
 }
 
-/// Each figure of the loop, and the server's as a ratio to it.
+/// Figures of the bare loop, and the server's ratio to each.
 fn table_of_bare(f: &mut fmt::Formatter<'_>, step: &Measurement, bare: &[Bare]) -> fmt::Result {
     if bare.is_empty() {
         return Ok(());
@@ -240,11 +244,12 @@ fn table_of_bare(f: &mut fmt::Formatter<'_>, step: &Measurement, bare: &[Bare]) 
         write!(f, "{:>14}{:>8}", format!("bare, {}", bare.messages_per_send), "ratio")?;
     }
     let p99 = |latency: Option<Latency>| latency.map_or(f64::NAN, |latency| latency.p99_us / 1000.0);
-    let server = |figure: fn(&crate::bench::stage::ServerFigures) -> f64| step.server.as_ref().map_or(f64::NAN, figure);
+    let server =
+        |figure: fn(&crate::bench::harness::ServerFigures) -> f64| step.server.as_ref().map_or(f64::NAN, figure);
     let known = |figure: Option<f64>| figure.unwrap_or(f64::NAN);
     type Figure = fn(&Bare) -> f64;
     let rows: [(&str, f64, Figure); 5] = [
-        ("deliveries a second", step.deliveries_per_second, |bare| bare.deliveries_per_second),
+        ("deliveries per second", step.deliveries_per_second, |bare| bare.deliveries_per_second),
         ("CPU us per delivery", server(|server| server.cpu_us_per_delivery.unwrap_or(f64::NAN)), |bare| {
             bare.cpu_us_per_delivery
         }),

@@ -8,17 +8,17 @@ use std::process::{Child, Command, Stdio};
 use super::BenchError;
 use super::cpu::{self, Usage};
 
-/// What the child says on stdout once it listens, before its address.
+/// What the child prints once it listens, before its address.
 const LISTENING: &str = "fanline listening on http://";
 
-/// A running server. Killed when it is dropped: its clients are ours, and nobody else knows it.
+/// A running server. Dropping it kills it: it has no other clients.
 pub struct ServerProcess {
     child: Child,
     address: SocketAddr,
 }
 
 impl ServerProcess {
-    /// Starts this program with `arguments` and waits until it listens. What it has to say goes to stderr.
+    /// Starts this program with `arguments` and waits until it listens. Its log goes to stderr.
     pub fn start(arguments: &[OsString]) -> Result<ServerProcess, BenchError> {
         let failed = |error| BenchError::Start { error };
         let program = std::env::current_exe().map_err(failed)?;
@@ -41,7 +41,7 @@ impl ServerProcess {
         self.address
     }
 
-    /// None where the system does not tell.
+    /// None where the system does not report it.
     pub fn usage(&self) -> Option<Usage> {
         cpu::usage(self.child.id())
     }

@@ -1,9 +1,9 @@
-//! What the clients have seen together.
+//! Totals of all clients.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// Ages beyond this count as this: a minute.
+/// Greater ages count as this: one minute.
 const AGE_NS_MAX: u64 = 60_000_000_000;
 
 /// Counts of all clients since the last restart.
@@ -11,20 +11,20 @@ const AGE_NS_MAX: u64 = 60_000_000_000;
 pub struct ClientTotals {
     /// Frames received.
     pub deliveries: u64,
-    /// Bytes received, WebSocket headers and notices included.
+    /// Bytes received, including WebSocket headers and server messages.
     pub bytes: u64,
-    /// Messages that are no frames, such as heartbeats.
+    /// Messages that are not frames, such as heartbeats.
     pub notices: u64,
-    /// Notices `skipped` among them.
+    /// Server messages `skipped` among them.
     pub skips: u64,
-    /// Notices `error` among them: commands that were refused.
+    /// Server messages `error` among them: refused commands.
     pub refusals: u64,
     pub pings: u64,
-    /// Frames of the clients that are followed.
+    /// Frames of followed clients.
     pub followed: u64,
-    /// Offsets that are missing between those.
+    /// Offsets missing between them.
     pub gaps: u64,
-    /// Age of those, in ns.
+    /// Their ages, in ns.
     pub ages: Histogram<u64>,
 }
 
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_of_all_ages_and_too_old_is_the_oldest() {
+    fn percentiles_cover_all_ages_and_cap_the_oldest() {
         let mut tally = ClientTotals::default();
         assert_eq!(Latency::of(&tally.ages), None);
         (1..=999).for_each(|ms| tally.ages.saturating_record(ms * 1_000_000));

@@ -1,4 +1,5 @@
-//! The process's two real clocks, made once by `app` and handed to whoever stamps something; and the CPU time of a thread.
+//! The process's two real clocks, made once by `app` and handed to all that stamp something; and the CPU time of a
+//! thread.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -1,11 +1,11 @@
-//! Whether what clients see is current: the state of the upstream, as everyone above the bus may know it.
+//! Whether what clients see is current: the state of the feed, for every room above the bus.
 
-/// State of the upstream. Only the publisher changes it; clients are told through `stale` and `live`.
+/// State of the feed. Only the publisher changes it; clients receive it as `stale` and `live`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FeedState {
     /// No data has arrived since the start.
     Connecting,
-    /// Nothing is asked for, so that no data can arrive.
+    /// The feed has no subscription, so no data can arrive.
     Idle {
         /// It will be, once there are clients that want something: nothing is wrong.
         for_clients: bool,
@@ -19,15 +19,15 @@ pub enum FeedState {
         reason: StaleReason,
         /// Since when, in milliseconds since the Unix epoch.
         since_ms: u64,
-        /// What went wrong, in fanline's own words: everyone may read it. Nothing that changes with time, such as the
-        /// number of an attempt, because it is told once and read later.
+        /// What went wrong, in fanline's own words, because everyone may read it. It holds nothing that changes with
+        /// time, such as the number of an attempt: it is sent once and read later.
         message: String,
     },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StaleReason {
-    /// There is no connection to the upstream.
+    /// There is no connection to the feed.
     UpstreamDown,
     /// The connection stands, but nothing has arrived for longer than the idle timeout.
     UpstreamSilent,

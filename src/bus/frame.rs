@@ -1,4 +1,4 @@
-//! One upstream message of one topic, or a status of the topic, with each of its encodings made at most once.
+//! One message of one topic, or a status of the topic, with each of its encodings made at most once.
 
 use std::sync::Arc;
 
@@ -29,12 +29,12 @@ pub enum FrameKind {
     /// It changes the value that the frames before it built. Where the whole value after it is at hand, that is a frame
     /// of its own, with encodings of its own, for clients without the frames before.
     Delta { whole: Option<Box<Frame>> },
-    /// It matters at its moment only.
+    /// It matters only when it is published.
     Transient,
-    /// No message of the upstream, but the state of the topic; the payload is the message to clients.
+    /// Not a message of the feed, but the state of the topic; the payload is the message to clients.
     Status(TopicStatusKind),
-    /// These topics are forgotten: they were silent for long, and the ring holds nothing else of them. It is for tables of
-    /// topics; no client gets it. Its own topic is the first of them.
+    /// These topics are forgotten: they were silent for long, and the ring holds nothing else of them. It is for tables
+    /// of topics; no client receives it. Its own topic is the first of them.
     Expired(Box<[Arc<Topic>]>),
 }
 
@@ -73,7 +73,7 @@ impl Frame {
         Frame::with(offset, topic, received, payload, FrameKind::Status(status.kind()))
     }
 
-    /// Says that topics, at least one, are forgotten.
+    /// Reports that topics, at least one, are forgotten.
     pub fn expired(offset: Offset, topics: Vec<Arc<Topic>>, received: Stamp) -> Frame {
         let payload = Payload { bytes: Default::default(), kind: PayloadKind::Json };
         let topic = topics[0].clone();
@@ -84,8 +84,8 @@ impl Frame {
         Frame { offset, topic, received, payload, kind, encodings: Default::default() }
     }
 
-    /// The complete frame of the wire in this encoding; made at most once, also when several shards need it at the same moment. Empty for
-    /// a status in a raw encoding.
+    /// The complete frame of the wire in this encoding, made at most once, also when several shards need it at the same
+    /// moment. Empty for a status in a raw encoding.
     pub fn encoded(&self, encoding: Encoding, encoder: &mut Encoder) -> &Encoded {
         self.encodings.get_or_make(encoding, || {
             if self.is_status() {

@@ -11,7 +11,7 @@ pub struct History {
     kept: Vec<(Pattern, u16)>,
 }
 
-/// Why an entry says nothing.
+/// Why an entry is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
     #[error("expected `PATTERN=COUNT` with a count from 1 to {KEEP_MAX}, such as `chat.*=50`, found `{found}`")]
@@ -34,7 +34,7 @@ impl History {
         Ok(History { kept: entries.iter().map(parse).collect::<Result<_, _>>()? })
     }
 
-    /// Messages that are kept of this topic, at least 1; none if no pattern says so.
+    /// Messages that are kept of this topic, at least 1; none if no pattern matches.
     pub fn of(&self, topic: &str) -> Option<u16> {
         self.kept.iter().find(|(pattern, _)| pattern.matches(topic)).map(|(_, count)| *count)
     }

@@ -55,8 +55,8 @@ struct BusShared {
     /// Written by the publisher alone. Its version counts changes of the state, not of its message.
     feed: Versioned<FeedState>,
     doorbells: ArcSwap<Vec<Arc<Doorbell>>>,
-    /// The newest offset at which a topic was forgotten; 0 if none was. Stored by the publisher, Release, before the frame
-    /// that says so enters the ring; loaded by readers, Acquire.
+    /// The newest offset at which a topic was forgotten; 0 if none was. Stored by the publisher, Release, before the
+    /// frame of kind `Expired` enters the ring; loaded by readers, Acquire.
     forgotten: AtomicU64,
     /// The sign of life of whatever feeds the publisher.
     pulse: Pulse,

@@ -1,13 +1,13 @@
 //! The one writer: numbers a frame, remembers it, stores it in the ring, moves the head, rings the doorbells.
 //!
-//! Nothing else hands out offsets and nothing else feeds the ring; `Publisher` is not `Clone`. It deliberately does
-//! not know where frames come from: `publish` takes the next offset, `append` one that another publisher has given,
-//! and both obey one rule, by which offsets are dense. When it is dropped, by a panic as well, the feed is down:
-//! readers never go on taking the last values for current ones.
+//! Nothing else hands out offsets and nothing else feeds the ring; `Publisher` is not `Clone`. It deliberately does not
+//! know where frames come from: `publish` takes the next offset, `append` one that another publisher has given, and
+//! both obey one rule, by which offsets are dense. When it is dropped, by a panic as well, the feed is down: readers
+//! never continue to take the last values for current ones.
 //!
-//! It also forgets topics (`expire`), and says so in the ring, where everyone learns of it in the order of the stream.
-//! Invariants: the ring holds no frame of a topic that is forgotten; the number of one is given to another topic only
-//! when the ring no longer holds the frame that says so. So no two topics of the ring have the same number.
+//! It also forgets topics (`expire`), and publishes that in the ring, so that every reader learns it in the order of
+//! the stream. Invariants: the ring holds no frame of a topic that is forgotten; its number is given to another topic
+//! only when the ring no longer holds the frame that forgets it. So no two topics of the ring have the same number.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::words::metrics::{self as names, Meters};
 use crate::words::stamp::Stamp;
 use crate::words::topic::{TopicError, check_topic};
 
-/// Topics that one call of `expire` looks at, and forgets at most: some 0.2 ms, and bounded work for each shard.
+/// Topics that one call of `expire` looks at, and forgets at most: about 0.2 ms, and bounded work for each shard.
 const EXPIRY_LOOKS: usize = 1024;
 const EXPIRY_TOPICS: usize = 64;
 
@@ -46,17 +46,17 @@ pub struct Publisher {
     living: usize,
     /// Topics that were new, ever.
     admitted: u64,
-    /// Numbers of forgotten topics, and the offset of the frame that says so.
+    /// Numbers of forgotten topics, and the offset of the frame that forgets each.
     free: VecDeque<(Offset, TopicId)>,
     /// The topic that `expire` looks at next.
     next_look: usize,
     meters: PublisherMeters,
 }
 
-/// Why a frame was not published. The feed goes on; the caller counts nothing, the publisher has done so.
+/// Why a frame was not published. The feed continues; the publisher has counted it, the caller must not.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    #[error("the upstream's topic is unusable: {0}")]
+    #[error("the feed's topic is invalid: {0}")]
     BadTopic(#[from] TopicError),
     #[error(
         "topic `{topic}` is one more than the {max} allowed; raise limits.topics_max, subscribe to less, \
@@ -149,7 +149,7 @@ impl Publisher {
         }
         let topic = self.topic(topic)?;
         let (payload, retention) = match retention {
-            // Sessions in step have no snapshot either, and would never get the whole value.
+            // Sessions in step have no snapshot either, and would never receive the whole value.
             Retention::Delta { whole: Some(whole) } if !self.shared.latest.holds_deltas(&topic.name) => {
                 (whole, Retention::Snapshot)
             }
@@ -175,8 +175,8 @@ impl Publisher {
         Ok(offset)
     }
 
-    /// Looks at some topics, and forgets those of which nothing has arrived for this time and the ring holds nothing;
-    /// returns them. To be called about ten times a second.
+    /// Looks at some topics, and forgets those without a message for this time and without a frame in the ring; returns
+    /// them. To be called about ten times a second.
     pub fn expire(&mut self, silent: Duration, now: Stamp) -> Vec<Arc<Topic>> {
         let silent_ns = u64::try_from(silent.as_nanos()).unwrap_or(u64::MAX);
         let Some(since_ns) = now.mono_ns.checked_sub(silent_ns) else { return Vec::new() };
@@ -232,10 +232,11 @@ impl Publisher {
         self.shared.pulse.clone()
     }
 
-    /// Says whether what was published is current. Readers learn of it after all frames published before.
+    /// Sets whether what was published is current. Readers learn it after all frames published before.
     pub fn announce(&mut self, state: FeedState) {
         let state = Arc::new(state);
-        // Where only the message differs, such as the number of the attempt, the version stays: clients get no other one.
+        // Where only the message differs, such as the number of the attempt, the version stays: clients receive no
+        // further message.
         if self.shared.feed.set(state.clone(), |before, now| before.label() != now.label()) {
             self.show_state(&state);
         }
@@ -257,8 +258,8 @@ impl Publisher {
         self.shared.latest.topic(topic).is_some()
     }
 
-    /// Whether a frame was published on the topic, and the newest that was published on it came at this time or later, on
-    /// the monotonic clock.
+    /// Whether the newest frame of the topic was received at this time or later, on the monotonic clock. False if the
+    /// topic has no frame.
     pub fn came_since(&self, topic: &str, since_ns: u64) -> bool {
         let current = self.shared.latest.get(topic);
         current.is_some_and(|current| current.count > 0 && current.retained.newest().received.mono_ns >= since_ns)
@@ -326,7 +327,7 @@ impl Drop for Publisher {
         if matches!(&*self.shared.feed.get(), FeedState::Stale { reason: StaleReason::UpstreamDown, .. }) {
             return;
         }
-        let message = "the server has lost its feed and does not go on; connect again in a few seconds".to_string();
+        let message = "the server lost its feed and is ending; reconnect in a few seconds".to_string();
         let since_ms = Clock::start().now().wall_ms;
         self.announce(FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms, message });
     }
@@ -401,7 +402,7 @@ mod tests {
         for n in 0..5000 {
             publish(&mut publisher, &format!("order.{n}"), n).expect("room for those of a minute");
             let newest = reader.frame(reader.head()).hot().expect("the newest frame");
-            // No two topics that the ring tells of have the same number.
+            // No two topics in the ring have the same number.
             let told = (reader.tail().0..newest.offset.0).filter_map(|offset| reader.frame(Offset(offset)).hot());
             for frame in told {
                 let others = match &frame.kind {
@@ -482,7 +483,7 @@ mod tests {
     fn what_was_wrong_with_the_feed_is_still_told_after_its_end() {
         let (mut publisher, reader) = bus::open(Epoch(1), LIMITS, &Meters::unread());
         let refused =
-            FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms: 7, message: "refused for good".into() };
+            FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms: 7, message: "refused permanently".into() };
         publisher.announce(refused.clone());
         drop(publisher);
         assert_eq!(*reader.feed(), refused);

@@ -22,7 +22,7 @@ pub struct Reader {
 pub enum FrameLookup {
     /// In memory.
     Hot(Arc<Frame>),
-    /// Overwritten, or still to come.
+    /// Overwritten, or not published yet.
     Gone,
 }
 
@@ -73,8 +73,7 @@ impl Reader {
         self.shared.latest.each(visit);
     }
 
-    /// The newest offset at which topics were forgotten. Of these there may have been frames before it of which nothing
-    /// is left.
+    /// The newest offset at which topics were forgotten. Nothing may be left of their frames before it.
     pub fn forgotten(&self) -> Offset {
         Offset(self.shared.forgotten.load(Ordering::Acquire))
     }
@@ -92,7 +91,7 @@ impl Reader {
         self.shared.feed.version()
     }
 
-    /// The sign of life of whoever feeds the publisher.
+    /// The sign of life of what feeds the publisher.
     pub fn pulse(&self) -> Pulse {
         self.shared.pulse.clone()
     }

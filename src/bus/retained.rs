@@ -1,12 +1,12 @@
 //! What is retained of one topic for clients that join later: its newest values, or a snapshot and the deltas since.
 //!
 //! A value type: publisher, shards and edge each feed their own with the topic's frames in the order of their offsets,
-//! and so come to the same. Invariants:
+//! and so arrive at the same. Invariants:
 //!  - what is kept lies in the order of offsets;
 //!  - a kept delta lies behind the snapshot that it belongs to, and nothing between the two is missing;
 //!  - a frame that has a whole form is kept as the first or not at all.
 //!
-//! It deliberately does not decide which client gets what of it: that is `delivery/catch_up/path.rs`.
+//! It deliberately does not decide which client receives what of it: that is `delivery/catch_up/mod.rs`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::bus::frame::{Frame, FrameKind};
 use crate::bus::topic_status::{GapReason, TopicStatus, TopicStatusKind};
 use crate::words::ids::Offset;
 
-/// Deltas that are kept after a snapshot: an order book with one snapshot a minute has some 300 deltas in a second.
-/// A simulation must get there, too.
+/// Deltas that are kept after a snapshot: an order book with one snapshot a minute has about 300 deltas a second. A
+/// simulation must reach this bound, too.
 pub const DELTAS_MAX: usize = if cfg!(test) { 12 } else { 20_000 };
 /// 16 MiB: payload bytes of these deltas, 800 for each.
 pub const DELTAS_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -77,7 +77,7 @@ impl Retained {
         &self.newest
     }
 
-    /// What a client that joins gets of the frames after an offset, oldest first.
+    /// What a client that joins receives of the frames after an offset, oldest first.
     pub fn kept_after(&self, after: Offset) -> impl Iterator<Item = &Arc<Frame>> {
         let alone = self.rest.is_none() && stands_alone(&self.newest) && self.newest.offset > after;
         let kept = self.rest.iter().flat_map(move |rest| rest.kept.range(rest.index_after(after)..));
@@ -90,8 +90,8 @@ impl Retained {
         self.kept_after(before).next().filter(|frame| frame.offset == offset)
     }
 
-    /// What a paced lane gets of the frames after an offset: of values the newest alone, of transient frames the newest
-    /// alone, of deltas all. In no order.
+    /// What a paced lane receives of the frames after an offset: of values the newest alone, of transient frames the
+    /// newest alone, of deltas all. In no order.
     pub fn news_after(&self, after: Offset) -> impl Iterator<Item = &Arc<Frame>> {
         let transient = match &self.rest {
             Some(rest) => rest.transient.as_ref(),
@@ -150,7 +150,7 @@ impl RetainedFrames {
                 self.unmark();
                 self.kept.push_back(frame);
             }
-            // A client that was told `stale`, and has received nothing since, needs it.
+            // A client that received `stale`, and nothing since, needs it.
             FrameKind::Status(TopicStatusKind::Live) => {
                 if self.unmark().is_some() {
                     self.kept.push_back(frame);

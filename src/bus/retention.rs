@@ -2,7 +2,7 @@
 
 use crate::protocol::encoding::Payload;
 
-/// What clients that join later get of a frame.
+/// What clients that join later receive of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Retention {
     /// It is the whole value of its topic; this many of the newest are kept, at least 1 and at most
@@ -12,11 +12,12 @@ pub enum Retention {
     Snapshot,
     /// It changes the value that the frames before it built.
     Delta {
-        /// The whole value after it, where it is at hand: clients that join get that instead of all the frames up to this
-        /// one. Everyone gets it instead of the delta if the topic has no snapshot that the delta belongs to.
+        /// The whole value after it, where it is at hand: clients that join receive that instead of all the frames up
+        /// to this one. Everyone receives it instead of the delta if the topic has no snapshot that the delta belongs
+        /// to.
         whole: Option<Payload>,
     },
-    /// It matters at its moment only: clients that join later do not get it.
+    /// It matters only when it is published: clients that join later do not receive it.
     Transient,
 }
 

@@ -6,13 +6,13 @@ use crate::words::ids::Offset;
 /// The state of one topic, reported in its place between the frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TopicStatus {
-    /// The upstream lost messages of this topic here.
+    /// Messages of this topic are missing here.
     Gap { reason: GapReason, missed: Option<u64> },
-    /// Nothing has arrived for longer than is usual for this topic.
+    /// This topic has been silent for unusually long.
     Stale { since_ms: u64, message: String },
     /// Data arrive again.
     Live,
-    /// The upstream refuses to send this topic.
+    /// The feed refuses this topic.
     Refused { message: String },
 }
 
@@ -63,7 +63,7 @@ impl TopicStatus {
         }
     }
 
-    /// The message as clients get it, in JSON; `ts` is in milliseconds since the Unix epoch.
+    /// The message as clients receive it, in JSON; `ts` is in milliseconds since the Unix epoch.
     pub fn text(&self, topic: &str, offset: Offset, ts: u64) -> Vec<u8> {
         let (topics, place) = ([topic], Some(offset));
         let message = match self {

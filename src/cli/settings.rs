@@ -25,7 +25,7 @@ impl Settings {
         }
     }
 
-    /// The same flags and file for another process, which listens at an address of its own.
+    /// The same flags and file for another process, which listens on its own address.
     pub fn arguments(&self) -> Vec<OsString> {
         let file = self.file.iter().flat_map(|file| ["--config".into(), file.clone().into_os_string()]);
         let flags = self.flags.iter().filter(|flag| flag.setting != "listen").flat_map(|flag| {
@@ -75,7 +75,7 @@ impl FromArgMatches for Settings {
     }
 }
 
-/// The common flags are in `-h` and come first; the others are only in `--help`, under their section.
+/// Common flags are in `-h`, first; the others are only in `--help`, under their section.
 fn flag_of(setting: &'static Setting, heading: &str) -> Arg {
     let common = ["listen", "upstream.profile", "upstream.subscribe", "upstream.topic"].contains(&setting.name);
     let default = match setting.preset {

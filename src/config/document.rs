@@ -53,10 +53,10 @@ empty.
   `FANLINE_UPSTREAM_URL_FILE=/run/secrets/feed`. The secret is then neither in the environment nor
   in the configuration.
 * An empty text unsets a setting whose default is `unset`; a URL only in a file.
-* For some settings of the feed a profile has a key too, such as `keepalive.pong_timeout` for
-  `upstream.pong_timeout`. What you set counts; without that the profile's key does, and without
-  either the default that the setting's meaning names. The log warns of a key that does not count
-  because of a setting, and `fanline config` shows what counts, and why.
+* Some settings of the feed are also keys of profiles, such as `keepalive.pong_timeout` for
+  `upstream.pong_timeout`. Your setting overrides the profile's key, and the key overrides the
+  default named in the table. The log warns of each key that a setting overrides, and
+  `fanline config` shows the value in force and its origin.
 ";
 
 const METRICS_INTRODUCTION: &str = "\
@@ -152,7 +152,7 @@ pub fn example() -> String {
     text
 }
 
-/// The values in force as a TOML file, with their origins as comments; where the profile has a word, with what counts.
+/// The values in force as a TOML file, with their origins as comments, decisions between setting and profile included.
 pub fn effective(values: &Values, decisions: &[Decision]) -> String {
     let mut text = String::new();
     for section in TABLE {
@@ -164,9 +164,9 @@ pub fn effective(values: &Values, decisions: &[Decision]) -> String {
             let decision = decisions.iter().find(|decision| decision.setting == setting.name);
             let (value, origin) = match decision {
                 None => (value, origin.to_string()),
-                Some(Decision { winner: Winner::Setting { instead_of: None }, .. }) => (value, origin.to_string()),
-                Some(Decision { winner: Winner::Setting { instead_of: Some((key, other)) }, .. }) => {
-                    (value, format!("{origin}, instead of the profile's {key} = {other}"))
+                Some(Decision { winner: Winner::Setting { overrides: None }, .. }) => (value, origin.to_string()),
+                Some(Decision { winner: Winner::Setting { overrides: Some((key, other)) }, .. }) => {
+                    (value, format!("{origin}, overrides the profile's {key} = {other}"))
                 }
                 Some(Decision { value, winner, .. }) => (value.as_ref(), winner.to_string()),
             };
@@ -187,7 +187,7 @@ pub fn effective(values: &Values, decisions: &[Decision]) -> String {
     text
 }
 
-/// A header without its value, unless that is in the environment.
+/// A header without its value, unless the value is in the environment.
 fn masked(header: &str) -> String {
     match header.split_once(':') {
         Some((_, value)) if value.trim().starts_with("${") && value.trim().ends_with('}') => header.to_owned(),
@@ -199,7 +199,7 @@ fn masked(header: &str) -> String {
 fn put_heading(text: &mut String, section: &SettingsSection) {
     text.push('\n');
     if !section.name.is_empty() {
-        // Without its `#` this one is the wish for simulated prices.
+        // Without its `#` this heading asks for simulated prices.
         let hidden = if section.name == "simulate" { "#" } else { "" };
         put(text, format_args!("{hidden}[{}]\n", section.name));
     }

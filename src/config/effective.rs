@@ -1,7 +1,7 @@
-//! Which counts where a setting and the profile both have a word: one rule, applied once, before a feed is connected to.
+//! The values in force where a setting and a key of the profile mean the same: one rule, applied once, before connecting.
 //!
-//! What the operator sets counts. Without that the profile's key does, because a venue's rules are not a matter of taste.
-//! Without either it is the default. `fanline config` shows the outcome.
+//! The operator's setting overrides the profile's key, which states a rule of the venue. The key overrides the default.
+//! `fanline config` shows the outcome.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,20 +19,20 @@ pub(super) const BACKOFF_MIN: Duration = Duration::from_millis(250);
 pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(30);
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
-/// One setting that a profile may have a key for, and what counts.
+/// One setting that profiles also have a key for, with the value in force.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     pub setting: &'static str,
-    /// None: unset, and so never.
+    /// None: unset, which means never.
     pub value: Option<SettingValue>,
     pub winner: Winner,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Winner {
-    /// The operator has set it, instead of the profile's key of this name and value, if it has one.
+    /// The operator's setting, which overrides the profile's key and value, if there is one.
     Setting {
-        instead_of: Option<(&'static str, SettingValue)>,
+        overrides: Option<(&'static str, SettingValue)>,
     },
     Profile {
         key: &'static str,
@@ -40,7 +40,7 @@ pub enum Winner {
     Default,
 }
 
-/// What the intake gets, and how it came about.
+/// Settings for the intake, and how each was decided.
 #[derive(Debug)]
 pub struct EffectiveUpstream {
     pub settings: UpstreamSettings,
@@ -91,7 +91,7 @@ impl EffectiveUpstream {
             (upstream.backoff_max, &mut retry.max),
             BACKOFF_MAX,
         );
-        // A minimum that is set lifts a maximum that is not.
+        // A minimum that is set raises a maximum that is not.
         retry.max = retry.max.map(|max| max.max(backoff_min));
         let settings = UpstreamSettings {
             urls: std::iter::once(url).chain(upstream.fallback_urls.iter().cloned()).collect(),
@@ -117,11 +117,11 @@ impl EffectiveUpstream {
         EffectiveUpstream { settings, decisions: decisions.0 }
     }
 
-    /// One sentence for each key of the profile that does not count, because the operator has set something else.
+    /// One sentence for each key of the profile that a different setting overrides.
     pub fn overridden(&self) -> impl Iterator<Item = String> {
         self.decisions.iter().filter_map(|Decision { setting, value, winner }| match (value, winner) {
-            (Some(value), Winner::Setting { instead_of: Some((key, other)) }) if value != other => Some(format!(
-                "{setting} is set to `{value}`, and so `{key}` of profile `{}`, which is `{other}`, does not count",
+            (Some(value), Winner::Setting { overrides: Some((key, other)) }) if value != other => Some(format!(
+                "{setting} = `{value}` overrides `{key}` = `{other}` of profile `{}`",
                 self.settings.profile.name
             )),
             _ => None,
@@ -132,10 +132,10 @@ impl EffectiveUpstream {
 impl fmt::Display for Winner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Winner::Setting { instead_of: Some((key, value)) } => {
-                write!(f, "set, instead of the profile's {key} = {value}")
+            Winner::Setting { overrides: Some((key, value)) } => {
+                write!(f, "set, overrides the profile's {key} = {value}")
             }
-            Winner::Setting { instead_of: None } => f.write_str("set"),
+            Winner::Setting { overrides: None } => f.write_str("set"),
             Winner::Profile { key } => write!(f, "the profile's {key}"),
             Winner::Default => f.write_str("default"),
         }
@@ -146,7 +146,7 @@ impl fmt::Display for Winner {
 struct Decisions(Vec<Decision>);
 
 impl Decisions {
-    /// The value that counts. A key of the profile that does not is taken away from it.
+    /// The value in force. A key that a setting overrides is removed from the profile.
     fn decide<T: Clone + Shown>(
         &mut self,
         (setting, key): (&'static str, &'static str),
@@ -156,7 +156,7 @@ impl Decisions {
         let (value, winner) = match (set, &*in_profile) {
             (Some(value), _) => {
                 let other = in_profile.take().map(|other| other.shown().unwrap_or(SettingValue::Never));
-                (value, Winner::Setting { instead_of: other.map(|other| (key, other)) })
+                (value, Winner::Setting { overrides: other.map(|other| (key, other)) })
             }
             (None, Some(value)) => (value.clone(), Winner::Profile { key }),
             (None, None) => (default, Winner::Default),
@@ -166,7 +166,7 @@ impl Decisions {
     }
 }
 
-/// What a decision can be about.
+/// A value that a decision can be about.
 trait Shown {
     fn shown(&self) -> Option<SettingValue>;
 }
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_counts_before_the_profile_and_the_profile_before_the_default() {
+    fn settings_override_the_profile_and_the_profile_overrides_defaults() {
         let plain = effective(|_| {});
         assert_eq!(plain.settings.pong_timeout, Duration::from_secs(5));
         assert_eq!(plain.settings.ping_interval, Duration::ZERO, "the profile has none");
@@ -220,18 +220,16 @@ mod tests {
         let sentences: Vec<String> = set.overridden().collect();
         assert_eq!(
             sentences,
-            [
-                "upstream.pong_timeout is set to `7s`, and so `keepalive.pong_timeout` of profile `venue`, which is `5s`, does not count"
-            ]
+            ["upstream.pong_timeout = `7s` overrides `keepalive.pong_timeout` = `5s` of profile `venue`"]
         );
     }
 
     #[test]
-    fn the_defaults_are_those_that_are_documented() {
+    fn the_defaults_are_the_documented_ones() {
         let profile = crate::profile::Profile::choose("generic").unwrap_or_else(|error| panic!("{error}"));
         let effective = EffectiveUpstream::new(&Config::default(), profile, "ws://127.0.0.1".into());
         for Decision { setting: name, value, winner } in effective.decisions {
-            let setting = table::find(name).unwrap_or_else(|| panic!("{name} is no setting"));
+            let setting = table::find(name).unwrap_or_else(|| panic!("{name} is not a setting"));
             let Preset::Unset(example) = setting.preset else { panic!("{name} must be unset by default") };
             assert_eq!(winner, Winner::Default, "{name}");
             if let Some(value) = value {

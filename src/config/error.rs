@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: every problem at once, each with its place and the way out.
+//! Problems of a configuration: all at once, each with its place and remedy.
 
 use std::fmt;
 use std::io;
@@ -32,7 +32,7 @@ impl From<Problem> for ConfigError {
     }
 }
 
-/// One thing to repair. All are the operator's, and trying again does not help.
+/// One problem. Only the operator can fix it; a retry does not help.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     #[error("expected a readable configuration file, found `{}`: {error}; check the path and its permissions", .path.display())]
@@ -56,7 +56,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// Where it stands in a file, counted from 1; 0 if it is not in a file.
+    /// Its line in a file, counted from 1; 0 outside of files.
     pub fn line(&self) -> usize {
         match self {
             Problem::Syntax { line, .. } => *line,
@@ -68,7 +68,7 @@ impl Problem {
     }
 }
 
-/// A line of a file may hold several things, so the setting is named; a variable and a flag name it themselves.
+/// Names the setting for a line of a file, which may hold several things; variables and flags name it themselves.
 fn subject(origin: &Origin, setting: &str) -> String {
     match origin {
         Origin::Default | Origin::File { .. } => format!("{setting}: "),
@@ -76,9 +76,9 @@ fn subject(origin: &Origin, setting: &str) -> String {
     }
 }
 
-/// The remedy for a wrong name: the nearest valid one, or those of its section if none is near.
+/// The remedy for a wrong name: the nearest valid name, or all of its section if none is near.
 ///
-/// A dotted name is near if it is near as a whole, or if `found` is its last part.
+/// A dotted name is near as a whole, or if `found` is its last part.
 pub(super) fn nearest<'a>(found: &str, valid: impl Iterator<Item = &'a str> + Clone) -> String {
     let distance = |name: &str| {
         let last = name.rsplit_once('.').map_or(name, |(_, last)| last);
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_name_is_told_and_those_of_the_section_if_none_is_near() {
+    fn the_remedy_is_the_nearest_name_or_all_of_the_section() {
         let valid = ["listen", "slow.replay_max", "slow.write_deadline", "log.level"];
         for (found, remedy) in [
             ("slow.reply_max", "did you mean `slow.replay_max`?"),

@@ -1,4 +1,4 @@
-//! FileReader the TOML file: each key to its setting, each problem to its line.
+//! Reading the TOML file: each key to its setting, each problem to its line.
 
 use std::io;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::settings::values::{Origin, Values};
 /// A configuration file that was read once, so that it may be a pipe.
 #[derive(Clone, Debug)]
 pub struct File<'a> {
-    /// Where it came from: what an error names.
+    /// Its origin, as errors name it.
     pub path: &'a Path,
     pub text: &'a str,
 }
@@ -24,8 +24,8 @@ pub(super) fn open(path: &Path) -> Result<String, Problem> {
     std::fs::read_to_string(path).map_err(broken)
 }
 
-/// Reads a file into `values`; puts what is wrong into `problems`, which come empty, by line. Answers whether there is
-/// a section `[simulate]`: the wish for a simulated market.
+/// Reads a file into `values`, and its faults by line into `problems`, which must be empty. Returns whether the file has a
+/// section `[simulate]`, which asks for the simulated market.
 pub(super) fn read(file: &File<'_>, values: &mut Values, problems: &mut Vec<Problem>) -> bool {
     let File { path, text } = *file;
     let (root, errors) = DeTable::parse_recoverable(text);
@@ -42,7 +42,7 @@ pub(super) fn read(file: &File<'_>, values: &mut Values, problems: &mut Vec<Prob
             _ => reading.setting(key.get_ref(), key, value),
         }
     }
-    // The table is walked by name; people read by line.
+    // The table is in order of names; people read in order of lines.
     problems.sort_by_key(Problem::line);
     root.get_ref().iter().any(|(key, _)| key.get_ref() == "simulate")
 }

@@ -1,8 +1,8 @@
-//! Where the log's lines wait for the thread that writes them, so that nobody else ever waits for the log.
+//! The queue of log lines for the thread that writes them, so that no other thread ever waits for the log.
 //!
-//! The reader of a log may be slow, stopped or gone, and its disk may be full. So there is a bound in bytes; lines
-//! beyond it and lines that could not be written are dropped, counted, and told once a line can be written again.
-//! Warnings and errors still find room when lesser lines have filled the rest.
+//! The reader of a log may be slow, stopped or gone, and its disk may be full. So the queue is bounded in bytes. Lines
+//! beyond the bound and lines that could not be written are dropped, counted, and reported once writing works again.
+//! Part of the room is kept for warnings and errors.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,14 +11,14 @@ use std::time::Duration;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Some 7,000 lines; as much again may be on its way to the reader.
+/// About 7,000 lines; as much again may be on its way to the reader.
 const BYTES_MAX: usize = 1 << 20;
-/// Of these, kept free for warnings and errors.
+/// Of these, reserved for warnings and errors.
 const URGENT_BYTES: usize = BYTES_MAX / 4;
-/// Between two attempts to write to a reader that would have the writer wait but does not let it.
+/// Pause between attempts to write to a non-blocking stderr that is full.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// The queue; clones are the same one.
+/// The queue; clones share it.
 #[derive(Clone, Default)]
 pub struct LogQueue {
     shared: Arc<QueueShared>,
@@ -26,11 +26,11 @@ pub struct LogQueue {
 
 #[derive(Default)]
 struct QueueShared {
-    /// Held for a copy of one line, never while something is written.
+    /// Held for a copy of one line, never while writing.
     state: Mutex<QueueState>,
-    /// For the thread that writes: there are lines.
+    /// Wakes the writing thread: there are lines.
     news: Condvar,
-    /// For whoever flushes: a batch was dealt with.
+    /// Wakes threads that flush: a batch is done.
     dealt: Condvar,
 }
 
@@ -40,36 +40,36 @@ struct QueueState {
     lines: u64,
     writing: bool,
     dropped: u64,
-    dropped_untold: u64,
+    dropped_unreported: u64,
 }
 
-/// Takes one line, as a whole.
+/// Accepts one whole line.
 pub struct LineWriter<'q> {
     queue: &'q LogQueue,
     urgent: bool,
 }
 
 impl LogQueue {
-    /// Lines that were dropped since the start.
+    /// Lines dropped since the start.
     pub fn dropped(&self) -> u64 {
         self.state().dropped
     }
 
-    /// Waits until everything is written or given up, but no longer than `patience`.
+    /// Waits until everything is written or given up, at most for `patience`.
     pub fn flush(&self, patience: Duration) {
         let busy = |state: &mut QueueState| state.writing || !state.waiting.is_empty();
-        // Whatever the outcome, there is nothing left to do about the log.
+        // Nothing more can be done for the log, whatever the outcome.
         drop(self.shared.dealt.wait_timeout_while(self.state(), patience, busy));
     }
 
-    /// Writes what comes to `out`, for ever. `tell` is called with how many lines were dropped, once writing works again.
-    pub(super) fn write_to(&self, mut out: impl Write, tell: impl Fn(u64)) {
+    /// Writes lines to `out`, for ever. Calls `report` with the number of dropped lines once writing works again.
+    pub(super) fn write_to(&self, mut out: impl Write, report: impl Fn(u64)) {
         loop {
             let (batch, lines) = self.next();
             let written = write_all(&mut out, &batch);
             let dropped = self.dealt_with(lines, written.is_ok());
             if dropped > 0 {
-                tell(dropped);
+                report(dropped);
             }
         }
     }
@@ -96,21 +96,21 @@ impl LogQueue {
         (std::mem::take(&mut state.waiting), lines)
     }
 
-    /// Answers how many dropped lines are to be told of now.
+    /// Returns the number of dropped lines to report now.
     fn dealt_with(&self, lines: u64, written: bool) -> u64 {
         let mut state = self.state();
         state.writing = false;
         if !written {
             state.drop_lines(lines);
         }
-        let untold = if written { std::mem::take(&mut state.dropped_untold) } else { 0 };
+        let unreported = if written { std::mem::take(&mut state.dropped_unreported) } else { 0 };
         drop(state);
         self.shared.dealt.notify_all();
-        untold
+        unreported
     }
 
     fn state(&self) -> MutexGuard<'_, QueueState> {
-        // Each change is complete before anything can panic.
+        // Each change is complete before anything can panic, so a poisoned lock is still valid.
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -118,7 +118,7 @@ impl LogQueue {
 impl QueueState {
     fn drop_lines(&mut self, lines: u64) {
         self.dropped += lines;
-        self.dropped_untold += lines;
+        self.dropped_unreported += lines;
     }
 }
 
@@ -145,7 +145,7 @@ impl Write for LineWriter<'_> {
     }
 }
 
-/// As `Write::write_all`, also where whoever started this process has made its stderr non-blocking.
+/// Like `Write::write_all`, also for a stderr that the parent process has made non-blocking.
 fn write_all(out: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match out.write(bytes) {
@@ -168,7 +168,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
     const LINE: [u8; 100] = [b'x'; 100];
 
-    /// A reader that takes each batch only when it is told with what outcome.
+    /// A reader that takes each batch only when the test sends its outcome.
     struct Slow {
         written: Sender<usize>,
         outcomes: Receiver<io::Result<()>>,
@@ -186,15 +186,15 @@ mod tests {
     }
 
     #[test]
-    fn lines_beyond_the_bound_are_dropped_and_told_once_writing_works_again() {
+    fn lines_beyond_the_bound_are_dropped_and_reported_once_writing_works_again() {
         let queue = LogQueue::default();
         let (written, batches) = channel();
         let (outcome, outcomes) = channel();
-        let (told, tells) = channel();
+        let (reported, reports) = channel();
         let writer = queue.clone();
         std::thread::spawn(move || {
-            let tell = |dropped| told.send(dropped).expect("the test listens");
-            writer.write_to(Slow { written, outcomes }, tell);
+            let report = |dropped| reported.send(dropped).expect("the test listens");
+            writer.write_to(Slow { written, outcomes }, report);
         });
         queue.push(&LINE, false);
         assert_eq!(batches.recv_timeout(PATIENCE), Ok(100), "the first line is with the reader");
@@ -205,12 +205,12 @@ mod tests {
         queue.push(&LINE, true);
         assert_eq!(queue.dropped(), 7, "a warning still finds room");
         queue.flush(Duration::from_millis(1));
-        assert!(tells.try_recv().is_err(), "nothing can be told as long as nothing is read");
+        assert!(reports.try_recv().is_err(), "nothing is reported as long as nothing is read");
 
         outcome.send(Err(ErrorKind::StorageFull.into())).expect("the writer waits");
         assert_eq!(batches.recv_timeout(PATIENCE), Ok((fitting + 1) * 100), "a failed write is not the end");
         outcome.send(Ok(())).expect("the writer waits");
-        assert_eq!(tells.recv_timeout(PATIENCE), Ok(8), "the line that was not written counts, too");
+        assert_eq!(reports.recv_timeout(PATIENCE), Ok(8), "the line that was not written counts too");
         queue.flush(PATIENCE);
         assert_eq!(queue.dropped(), 8);
     }

@@ -1,8 +1,7 @@
 //! The log: to stderr, as text for people or as JSON for machines.
 //!
-//! stdout is left to the few lines that other programs wait for. Nothing that can happen to stderr or stdout holds up or
-//! ends the process: lines go through `log_queue`, panics are told as lines of the log, and single sentences have a
-//! deadline.
+//! stdout is reserved for the few lines that other programs wait for. No fault of stderr or stdout delays or ends the
+//! process: lines go through `log_queue`, panics become log lines, and single sentences have a deadline.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -16,21 +15,21 @@ use tracing_subscriber::EnvFilter;
 use crate::config::log_queue::LogQueue;
 use crate::settings::table::{Log, LogFormat};
 
-/// How long the end of the process waits for the log's reader, and anyone for the reader of a single sentence.
+/// Longest wait for the log's reader at the end of the process, and for the reader of a single sentence.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The log of a running command. When it is dropped, what was logged is written, unless that takes too long.
+/// The log of a running command. Dropping it writes the remaining lines, unless that takes too long.
 pub struct Logging {
     pub queue: LogQueue,
 }
 
-/// Starts the log of this process, which panics are told to as well. Later calls have no effect, so that several servers
-/// can live in one test process.
+/// Starts the log of this process, panics included. Later calls have no effect, so that several servers can live in one
+/// test process.
 pub fn start(log: &Log) -> Logging {
     let queue = LogQueue::default();
     let filter = EnvFilter::builder().parse_lossy(&log.level);
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(queue.clone());
-    // Its own complaints would go to stderr past the queue.
+    // Its own errors would go to stderr past the queue.
     let lines = lines.log_internal_errors(false);
     let started = match log.format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
@@ -38,10 +37,10 @@ pub fn start(log: &Log) -> Logging {
     };
     if started.is_ok() {
         let writer = queue.clone();
-        let write = move || writer.write_to(io::stderr(), tell_dropped);
-        // Without a thread the log is full at some time; lines are dropped then, and that shows in the metrics.
+        let write = move || writer.write_to(io::stderr(), report_dropped);
+        // Without a thread the queue fills up; lines are then dropped, and the metrics show it.
         drop(std::thread::Builder::new().name("log".into()).spawn(write));
-        std::panic::set_hook(Box::new(tell_panic));
+        std::panic::set_hook(Box::new(log_panic));
     }
     Logging { queue }
 }
@@ -52,11 +51,11 @@ impl Drop for Logging {
     }
 }
 
-fn tell_dropped(lines: u64) {
-    tracing::warn!(lines, "lines of the log were dropped: they were not read in time, or could not be written");
+fn report_dropped(lines: u64) {
+    tracing::warn!(lines, "log lines were dropped: they were not read in time, or could not be written");
 }
 
-fn tell_panic(panic: &PanicHookInfo<'_>) {
+fn log_panic(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("unnamed");
     let place = panic.location().map(ToString::to_string);
@@ -66,13 +65,13 @@ fn tell_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(thread, place, backtrace = backtrace.map(tracing::field::display), "a thread panicked: {message}");
 }
 
-/// What a panic says.
+/// The message of a panic.
 pub fn panic_message(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without words")
 }
 
-/// Writes a sentence to stdout or stderr; a reader that takes nothing is not waited for any longer than a second.
+/// Writes a sentence to stdout or stderr; waits at most one second for a reader that takes nothing.
 ///
 /// # Errors
 /// It could not be written, or not in time.
@@ -80,7 +79,7 @@ pub fn write_within(mut out: impl Write + Send + 'static, sentence: String) -> i
     let (written, outcome) = channel();
     let write = move || {
         let outcome = out.write_all(sentence.as_bytes()).and_then(|()| out.flush());
-        // Nobody listens any more if it took too long.
+        // After the deadline nobody receives it.
         let _ = written.send(outcome);
     };
     std::thread::Builder::new().name("sentence".into()).spawn(write)?;

@@ -1,6 +1,7 @@
-//! Everything that can be set: by a TOML file, by `FANLINE_…` variables and by flags; the later ones win.
+//! Loading the configuration: a TOML file, `FANLINE_…` variables and flags. Later sources win.
 //!
-//! `settings::table` is the single source. What is unknown or out of bounds is refused with its place, never ignored.
+//! `settings::table` is the single source. Unknown names and values out of bounds are refused with their place, never
+//! ignored.
 
 pub mod document;
 pub mod effective;
@@ -24,20 +25,20 @@ use crate::settings::table::{self, Config, Upstream};
 use crate::settings::values::{Origin, Values};
 use crate::words::topic::Pattern;
 
-/// What a configuration is put together from.
+/// The sources of a configuration.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigSources {
-    /// `--config`; if none, the variable `FANLINE_CONFIG` is asked.
+    /// `--config`; if none, the variable `FANLINE_CONFIG` counts.
     pub file: Option<PathBuf>,
-    /// The whole environment; what does not start with `FANLINE_` is left alone.
+    /// The whole environment; names without `FANLINE_` in front are ignored.
     pub variables: Vec<(OsString, OsString)>,
     pub flags: Vec<Flag>,
 }
 
-/// One flag that was given.
+/// One given flag.
 #[derive(Clone, Debug)]
 pub struct Flag {
-    /// As typed, with its dashes: what an error names.
+    /// As typed, with its dashes; errors name it so.
     pub name: String,
     /// The setting it sets.
     pub setting: &'static str,
@@ -50,7 +51,7 @@ pub struct Flag {
 pub struct Effective {
     pub config: Config,
     pub values: Values,
-    /// Variables `FANLINE_…` that are no settings of ours.
+    /// Variables `FANLINE_…` that are not settings.
     pub ignored: Vec<String>,
     file: Option<PathBuf>,
     /// The file has a section `[simulate]`.
@@ -63,7 +64,7 @@ impl Effective {
         table::all().filter(|setting| matches!(self.values.get(setting.name).1, Origin::File { .. })).count()
     }
 
-    /// Whoever writes a configuration file wants a feed: without one, invented prices would be served in its place.
+    /// Refuses a file without a feed: invented prices would be served in its place.
     ///
     /// Errors: the file names no feed and has no section `[simulate]`, and neither have variables and flags.
     pub fn require_feed(&self) -> Result<(), ConfigError> {
@@ -79,7 +80,7 @@ impl Effective {
     }
 }
 
-/// Puts the sources together: defaults < file < variables < flags.
+/// Combines the sources: defaults < file < variables < flags.
 ///
 /// Errors: every problem of every source at once.
 pub fn load(sources: &ConfigSources) -> Result<Effective, ConfigError> {
@@ -118,7 +119,7 @@ pub fn load_text(file: Option<&File<'_>>, sources: &ConfigSources) -> Result<Eff
     Ok(Effective { config, values, file: file.map(|file| file.path.into()), has_simulate, ignored })
 }
 
-/// A list takes each word as one item; otherwise the last word wins.
+/// Reads the words of a flag. In a list each word is one item; otherwise the last word wins.
 fn read_flag(flag: &Flag, values: &mut Values) -> Result<(), Problem> {
     let origin = Origin::Flag(flag.name.clone());
     let setting = table::find(flag.setting).expect("flags are made from the table");
@@ -132,7 +133,7 @@ fn read_flag(flag: &Flag, values: &mut Values) -> Result<(), Problem> {
 }
 
 fn read_word(setting: &'static Setting, word: &str, origin: &Origin) -> Result<Option<SettingValue>, Problem> {
-    // A URL that a variable left empty is no wish for the simulated market.
+    // An empty URL in a variable does not ask for the simulated market.
     if setting.is_optional() && word.trim().is_empty() && !matches!(setting.kind, SettingKind::FeedUrl) {
         return Ok(None);
     }
@@ -143,7 +144,7 @@ fn read_word(setting: &'static Setting, word: &str, origin: &Origin) -> Result<O
     })
 }
 
-/// What each setting allows and the settings together do not.
+/// Conflicts between settings that are valid one by one.
 fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut refuse = |setting: &'static str, other: &str, sentence: String| {
@@ -173,7 +174,7 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
     if min > max && (backoff_min.is_some() || backoff_max.is_some()) {
         let (min, max) = (SettingValue::Duration(min), SettingValue::Duration(max));
         let sentence = format!(
-            "expected upstream.backoff_min to be at most upstream.backoff_max, found `{min}` and `{max}`; raise the maximum or lower the minimum"
+            "expected upstream.backoff_min up to upstream.backoff_max, found `{min}` and `{max}`; raise the maximum or lower the minimum"
         );
         refuse("upstream.backoff_min", "upstream.backoff_max", sentence);
     }
@@ -181,7 +182,7 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
         && profile != "generic"
     {
         let sentence = format!(
-            "expected topics from the profile `{profile}` or from the pointer `{topic}`, found both; leave one of them out"
+            "expected topics from the profile `{profile}` or from the pointer `{topic}`, found both; remove one of them"
         );
         refuse("upstream.topic", "upstream.profile", sentence);
     }

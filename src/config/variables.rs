@@ -1,7 +1,7 @@
-//! Reading the environment: each `FANLINE_…` variable to its setting, or the file that it names.
+//! Reading the environment: each `FANLINE_…` variable to its setting, or to the file that it names.
 //!
-//! What is nearly the name of a setting was meant as one and is refused. Everything else that begins with `FANLINE_` was
-//! set by somebody else, such as Kubernetes for a Service named `fanline`: it is left alone, and its name is reported.
+//! A name that is nearly that of a setting was meant as one and is refused. Other names that begin with `FANLINE_` come
+//! from other programs, such as Kubernetes for a Service named `fanline`: they are ignored, and their names are reported.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -16,14 +16,14 @@ use crate::settings::table::{self, TABLE};
 use crate::settings::values::{Origin, Values};
 use crate::words::nearest::distance;
 
-/// After the name of a setting's variable: the value is in the file of that name (Docker's and systemd's secrets).
+/// Suffix of a variable that names a file with the value (secrets of Docker and systemd).
 const FILE_SUFFIX: &str = "_FILE";
-/// A URL, a list of subscriptions: far less. A file that never ends must not fill the memory.
+/// A URL or a list of subscriptions is far smaller. An endless file must not fill the memory.
 const FILE_BYTES_MAX: u64 = 64 << 10;
-/// As many changed letters are a slip.
-const SLIP_MAX: usize = 2;
+/// Changed letters that still count as a typing error.
+const TYPO_MAX: usize = 2;
 
-/// Reads the environment into `values`, adds what is wrong to `problems`, and answers the names that were left alone.
+/// Reads the environment into `values` and its faults into `problems`; returns the names that were ignored.
 pub(super) fn read(
     variables: &[(OsString, OsString)],
     values: &mut Values,
@@ -57,7 +57,7 @@ pub(super) fn read(
 
 /// The path of the configuration file.
 ///
-/// Errors: the variable is there but empty. Without a file the simulated market might be served instead of the feed.
+/// Errors: the variable is set but empty. Without a file the simulated market could be served instead of the feed.
 pub(super) fn file(variables: &[(OsString, OsString)]) -> Result<Option<PathBuf>, Problem> {
     let path = variables.iter().find(|(name, _)| name == VARIABLE_CONFIG).map(|(_, path)| path);
     if path.is_some_and(|path| path.is_empty()) {
@@ -90,7 +90,7 @@ fn read_value(setting: &'static Setting, name: &str, word: &OsStr, values: &mut 
     Ok(())
 }
 
-/// The text of the file that a variable names, without the line's end.
+/// The text of the file that a variable names, without the final line break.
 fn open_file(
     setting: &Setting,
     name: &str,
@@ -109,7 +109,7 @@ fn open_file(
     let shown = format!("`{}`", path.to_string_lossy());
     match read {
         Ok(bytes) if bytes as u64 > FILE_BYTES_MAX => {
-            wrong("a file of at most 64 KiB", format!("{shown}, which is larger"), "put the value alone into the file")
+            wrong("a file of at most 64 KiB", format!("{shown}, which is larger"), "put only the value into the file")
         }
         Ok(_) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
         Err(error) => {
@@ -119,19 +119,19 @@ fn open_file(
     }
 }
 
-/// What a file holds may be secret: an error tells its path instead.
+/// The content of a file may be secret, so an error names its path instead.
 fn without_value(problem: Problem, path: &OsStr) -> Problem {
     match problem {
         Problem::Value { origin, setting, mismatch } => {
             let found = format!("something else in `{}`", path.to_string_lossy());
-            let remedy = Some("put the value alone into the file".into());
+            let remedy = Some("put only the value into the file".into());
             Problem::Value { origin, setting, mismatch: Mismatch { expected: mismatch.expected, found, remedy } }
         }
         other => other,
     }
 }
 
-/// Whether Kubernetes sets such a variable for a Service ("Discovering services" in its documentation): `…_SERVICE_HOST`,
+/// Whether it is a variable that Kubernetes sets for a Service ("Discovering services" in its documentation): `…_SERVICE_HOST`,
 /// `…_SERVICE_PORT`, `…_SERVICE_PORT_HTTP`, `…_PORT=tcp://…`, `…_PORT_8080_TCP`, `…_PORT_8080_TCP_ADDR`.
 fn is_injected(name: &str, word: &OsStr) -> bool {
     let numbered = |behind: &str| {
@@ -144,21 +144,21 @@ fn is_injected(name: &str, word: &OsStr) -> bool {
         || name.split("_PORT_").skip(1).any(numbered)
 }
 
-/// Whether a name that is none was meant as the name of a setting: a slip, a wrong key of a right section, or a key
-/// without its section.
+/// Whether an unknown name was meant as a setting: a typing error, a wrong key of a valid section, or a key without its
+/// section.
 fn is_meant(name: &str) -> bool {
     let rest = &name[VARIABLE_PREFIX.len()..];
-    let is_slip = || names().iter().any(|valid| distance(name, valid) <= SLIP_MAX);
+    let is_typo = || names().iter().any(|valid| distance(name, valid) <= TYPO_MAX);
     let in_section = || {
         TABLE.iter().filter(|section| !section.name.is_empty()).any(|section| {
             let behind = rest.strip_prefix(&*section.name.to_uppercase());
             behind.is_some_and(|behind| behind.is_empty() || behind.starts_with('_'))
         })
     };
-    is_slip() || in_section() || by_key(rest).is_some()
+    is_typo() || in_section() || by_key(rest).is_some()
 }
 
-/// The setting whose key, or whose flag, is that.
+/// The setting with this key, whatever its section.
 fn by_key(rest: &str) -> Option<&'static Setting> {
     table::all().find(|setting| setting.key().eq_ignore_ascii_case(rest))
 }
@@ -173,7 +173,7 @@ fn unknown(name: &str) -> Problem {
         let upper = section.name.to_uppercase();
         !upper.is_empty() && rest.strip_prefix(&*upper).is_some_and(|behind| behind.starts_with('_'))
     });
-    let near = names().iter().any(|valid| distance(name, valid) <= (name.len() / 3).max(SLIP_MAX));
+    let near = names().iter().any(|valid| distance(name, valid) <= (name.len() / 3).max(TYPO_MAX));
     let remedy = match (by_key(rest), section) {
         (Some(setting), _) => format!("did you mean `{}`?", setting.variable()),
         (None, Some(section)) if !near => {
@@ -186,8 +186,8 @@ fn unknown(name: &str) -> Problem {
     Problem::Unknown { origin, what: "a setting (`FANLINE_SECTION_KEY`)", found: name.into(), remedy }
 }
 
-/// One sentence about variables that were left alone; none if there are none.
-pub fn told(ignored: &[String]) -> Option<String> {
+/// One sentence about the variables that were ignored, if any.
+pub fn ignored_sentence(ignored: &[String]) -> Option<String> {
     const SHOWN_MAX: usize = 10;
     if ignored.is_empty() {
         return None;
@@ -195,7 +195,7 @@ pub fn told(ignored: &[String]) -> Option<String> {
     let shown = ignored.iter().take(SHOWN_MAX).cloned().collect::<Vec<_>>().join(", ");
     let more = ignored.len().saturating_sub(SHOWN_MAX);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Some(format!("environment variables that are no settings of fanline are ignored: {shown}{more}"))
+    Some(format!("ignoring environment variables that are not settings of fanline: {shown}{more}"))
 }
 
 #[cfg(test)]
@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_meant_for_us_is_told_from_a_slip() {
+    fn foreign_variables_are_ignored_and_misspelt_ones_refused() {
         for (name, word, ignored) in [
             ("FANLINE_SERVICE_HOST", "10.0.0.7", true),
             ("FANLINE_SERVICE_PORT", "8080", true),
@@ -230,8 +230,8 @@ mod tests {
         ] {
             let variables = [(OsString::from(name), OsString::from(word))];
             let mut problems = Vec::new();
-            let left_alone = read(&variables, &mut Values::defaults(), &mut problems);
-            assert_eq!((left_alone.len(), problems.len()), if ignored { (1, 0) } else { (0, 1) }, "{name}={word}");
+            let left_out = read(&variables, &mut Values::defaults(), &mut problems);
+            assert_eq!((left_out.len(), problems.len()), if ignored { (1, 0) } else { (0, 1) }, "{name}={word}");
         }
     }
 
@@ -243,8 +243,8 @@ mod tests {
             ("FANLINE_LISTN", "did you mean `FANLINE_LISTEN`?"),
             ("FANLINE_RING_COLOUR_OF_THE_RING", "valid here: FANLINE_RING_FRAMES_MAX, FANLINE_RING_BYTES_MAX"),
         ] {
-            let told = unknown(name).to_string();
-            assert!(told.contains(part), "{told}");
+            let problem = unknown(name).to_string();
+            assert!(problem.contains(part), "{problem}");
         }
     }
 }

@@ -2,12 +2,12 @@
 
 /// Patterns tried on topics: 16,384 steps at about 40 ns keep a turn below a millisecond.
 const MATCHES_PER_TURN: usize = 16 * 1024;
-/// Topics and frames looked at for all sessions that catch up: 32,768 at 50 to 100 ns make a turn of some 3 ms.
+/// Topics and frames looked at for all sessions that catch up: 32,768 at 50 to 100 ns make a turn of about 3 ms.
 const CATCH_UP_PER_TURN: usize = 32 * 1024;
 /// Bytes of clients' messages, received, inflated and answered: two sessions' share. A message is never divided, so a
 /// turn may end one message later: of 1 MiB at most, the bound of limits.message_bytes_max.
 pub const MESSAGES_PER_TURN: usize = 2 * MESSAGES_PER_SESSION;
-/// The same of one session, before it is the next one's turn: some 200 small commands, or one of 64 KiB.
+/// The same of one session, before it is the next one's turn: about 200 small commands, or one of 64 KiB.
 pub const MESSAGES_PER_SESSION: usize = 128 * 1024;
 
 /// Work of one kind.

@@ -9,13 +9,13 @@ use crate::bus::reader::Reader;
 #[derive(Clone)]
 pub struct BusHandles {
     pub reader: Reader,
-    /// None: the upstream is not asked for topics.
+    /// None without `upstream.demand`.
     pub interest: Option<Arc<Interest>>,
     pub requests: Requests,
 }
 
 impl BusHandles {
-    /// For a delivery that sends nothing to the upstream.
+    /// For a delivery without client requests and demand.
     pub fn reading(reader: Reader) -> BusHandles {
         BusHandles { reader, interest: None, requests: Requests::closed() }
     }

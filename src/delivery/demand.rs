@@ -1,5 +1,5 @@
-//! What the clients of a shard want of the upstream, where the upstream is asked for topics; and the status of topics of
-//! which nothing has come: reported to the clients that named them, and to no others.
+//! Demand of a shard's clients, where the feed is subscribed to by demand; and the status of topics without a message,
+//! sent to the clients that named them and to no others.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::words::topic::Pattern;
 
 /// A shard's view of the demand.
 pub struct TopicDemand {
-    /// None: the upstream is not asked for topics.
+    /// None without `upstream.demand`.
     interest: Option<Arc<Interest>>,
     /// Version of the statuses that all sessions in step have received.
     version: u64,
@@ -25,7 +25,7 @@ impl TopicDemand {
         TopicDemand { interest, version: 0 }
     }
 
-    /// None where the upstream is not asked for topics.
+    /// None without `upstream.demand`.
     pub fn interest(&self) -> Option<&Arc<Interest>> {
         self.interest.as_ref()
     }
@@ -42,8 +42,8 @@ impl TopicDemand {
         let (count, max) = (wanted.count(), interest.bounds().per_session_max);
         if count > max {
             let message = format!(
-                "expected at most {max} topics that one client is subscribed to by name \
-                 (limits.wanted_per_session_max), found {count}; subscribe to fewer"
+                "expected at most {max} topics that one client names (limits.wanted_per_session_max), \
+                 found {count}; subscribe to fewer"
             );
             return Err(CommandRefusal::new("too_many_topics", message));
         }
@@ -51,15 +51,15 @@ impl TopicDemand {
         let before = share.count();
         share.set(count).map(|()| before).map_err(|TooManyTopics { max }| {
             let message = format!(
-                "expected at most {max} topics that all clients of one address together are subscribed to by name \
+                "expected at most {max} topics that all clients of one address name \
                  (limits.wanted_per_address_max), found more; subscribe to fewer"
             );
             CommandRefusal::new("too_many_topics", message)
         })
     }
 
-    /// The exact ones of these topics of which nothing is known yet and for which the upstream is asked; none where it is
-    /// not asked for topics. Appends the status of those of which nothing is known, as far as it was reported to others.
+    /// The exact topics among these that have no message yet and that the feed may be asked for; none without
+    /// `upstream.demand`. Appends the status of those without a message, as far as it was reported to others.
     pub fn pending(
         &self,
         wanted: Vec<Pattern>,
@@ -101,7 +101,7 @@ impl TopicDemand {
                 Some(status) => put_status(topic, &status, (encoding, now), out),
                 None if interest.allows(topic) || reader.knows(topic) => {}
                 None => {
-                    let message = "this server does not ask the upstream for it (upstream.demand_topics)";
+                    let message = "this server does not subscribe to it (upstream.demand_topics)";
                     let status = DemandStatus::Refused { message: message.to_string() };
                     put_status(topic, &status, (encoding, now), out);
                 }

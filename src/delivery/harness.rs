@@ -42,7 +42,7 @@ pub struct Harness {
     pub now: Stamp,
 }
 
-/// One client, for which the test speaks.
+/// One client, played by the test.
 pub struct HarnessClient {
     pub id: SessionId,
     pub pipe: Rc<RefCell<Pipe>>,
@@ -92,7 +92,7 @@ impl Harness {
         self.shard.ready(client.id, true, self.now);
     }
 
-    /// Says it, and gives what the client hears until there is nothing to do.
+    /// Sends the text, and returns what the client receives until there is nothing to do.
     pub fn answers(&mut self, client: &HarnessClient, command: &str) -> Vec<Value> {
         self.send(client, command);
         self.settle();

@@ -118,7 +118,7 @@ impl ShardMeters {
         self.sent[format as usize * 3 + compression as usize].increment(bytes as u64);
     }
 
-    /// A chunk was handed to the sockets of so many sessions.
+    /// A chunk was handed to the sockets of this many sessions.
     pub fn delivered(&self, chunk: &Chunk, sessions: usize) {
         self.deliveries.increment(chunk.frames * sessions as u64);
         match chunk.compression {

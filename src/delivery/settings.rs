@@ -14,7 +14,7 @@ pub struct Settings {
     pub slow: Slow,
     pub raw: Raw,
     pub compression: Compression,
-    /// The feed is the simulated market, and the greeting says so.
+    /// The feed is the simulated market; the greeting marks it as simulated.
     pub simulated: bool,
 }
 
@@ -44,8 +44,8 @@ impl Settings {
         }
     }
 
-    /// One shard with bounds that nobody reaches and deadlines that do not come: a test or benchmark of one of them sets
-    /// that one.
+    /// One shard with bounds that are never reached and deadlines that never pass. A test or benchmark of one of them
+    /// sets that one.
     pub fn lenient() -> Settings {
         let long = Duration::from_secs(24 * 3600);
         Settings {

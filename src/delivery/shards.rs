@@ -18,7 +18,7 @@ use crate::words::metrics::Meters;
 /// All shards. Share it by `Arc`.
 pub struct Delivery {
     shards: Vec<ShardHandle>,
-    /// See [`Settings::spread_after`].
+    /// The setting `shards.spread_after`.
     spread_after: usize,
 }
 
@@ -75,11 +75,11 @@ impl Delivery {
         self.shards.iter().map(|shard| shard.load.sessions()).sum()
     }
 
-    /// Says goodbye to every session, each with a reconnect delay at random up to `spread`; clients that join
-    /// get it at once.
+    /// Ends every session with a goodbye, each with a random reconnect delay up to `spread`; clients that join receive
+    /// it at once.
     pub fn drain(&self, spread: Duration) {
         for shard in &self.shards {
-            // A shard that has ended has no sessions to say goodbye to.
+            // A shard that has ended has no sessions left.
             shard.sender.send(ShardMessage::Drain { spread });
         }
     }

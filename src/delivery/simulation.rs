@@ -1,6 +1,6 @@
 //! A shard driven by one seed, without sockets, clock or threads: clients join, change their subscriptions, stall, take
-//! a few bytes, vanish and resume, while frames of all kinds and topic statuses are published and the ring overruns. What each
-//! client made of what it received is then compared with what was published.
+//! a few bytes, vanish and resume, while frames of all kinds and topic statuses are published and the ring overruns.
+//! What each client made of what it received is then compared with what was published.
 
 mod cases;
 pub mod client;
@@ -37,30 +37,30 @@ use crate::words::stamp::Stamp;
 use crate::words::topic::Pattern;
 use shared_deflate::negotiate::Agreement;
 
-/// What is published of a topic: values, the last three values, snapshots and deltas, moments, or anything.
+/// What is published of a topic: values, the last three values, snapshots and deltas, transient frames, or anything.
 #[derive(Clone, Copy)]
 enum Publishing {
     Values,
     Three,
-    Changes,
-    Moments,
+    Deltas,
+    Transients,
     Mixed,
 }
 
 const TOPICS: [(&str, Publishing); 10] = [
     ("a.x", Publishing::Values),
-    ("a.y", Publishing::Changes),
-    ("b.x", Publishing::Changes),
+    ("a.y", Publishing::Deltas),
+    ("b.x", Publishing::Deltas),
     ("b.y.z", Publishing::Values),
     ("c", Publishing::Values),
     ("d.q", Publishing::Three),
-    ("d.r", Publishing::Changes),
-    ("m.x", Publishing::Moments),
+    ("d.r", Publishing::Deltas),
+    ("m.x", Publishing::Transients),
     ("m.y", Publishing::Mixed),
     ("n", Publishing::Mixed),
 ];
 const RING_FRAMES: usize = 32;
-/// A topic that was not heard for so long is forgotten.
+/// A topic without a message for this time is forgotten.
 const SILENT: Duration = Duration::from_millis(400);
 const PATTERNS: [&str; 10] = ["a.x", "a.*", "*.x", "b.>", ">", "c", "d.*", "e.*", "m.*", "n"];
 
@@ -70,7 +70,7 @@ struct Simulation {
     publisher: Publisher,
     shard: Shard<FakeSocket>,
     clients: Vec<SimulatedClient>,
-    /// Topics of which nothing comes for a while, by their places in `TOPICS`.
+    /// Topics that are silent for a while, by their places in `TOPICS`.
     quiet: u32,
     model: Model,
     epoch: Epoch,
@@ -128,13 +128,13 @@ impl Simulation {
                 continue;
             }
             let (topic, publishing) = TOPICS[at];
-            let change = if self.rng.random_bool(0.1) { ModelKind::Start } else { ModelKind::Change };
-            let anything = self.pick(&[ModelKind::Value, ModelKind::Moment, ModelKind::Start, change, change]);
+            let delta = if self.rng.random_bool(0.1) { ModelKind::Snapshot } else { ModelKind::Delta };
+            let anything = self.pick(&[ModelKind::Value, ModelKind::Transient, ModelKind::Snapshot, delta, delta]);
             let what = match publishing {
-                _ if self.rng.random_bool(0.1) => ModelKind::Note(self.pick(&TopicStatusKind::ALL)),
+                _ if self.rng.random_bool(0.1) => ModelKind::Status(self.pick(&TopicStatusKind::ALL)),
                 Publishing::Values | Publishing::Three => ModelKind::Value,
-                Publishing::Changes => change,
-                Publishing::Moments => ModelKind::Moment,
+                Publishing::Deltas => delta,
+                Publishing::Transients => ModelKind::Transient,
                 Publishing::Mixed => anything,
             };
             self.publish_on(topic, what, if matches!(publishing, Publishing::Three) { 3 } else { 1 });
@@ -144,30 +144,30 @@ impl Simulation {
     fn publish_on(&mut self, topic: &'static str, what: ModelKind, keep: usize) {
         let n = self.model.next_offset();
         let value = self.rng.random_range(0..1_000_000);
-        let has_whole = what == ModelKind::Change && self.rng.random_bool(0.1);
+        let has_whole = what == ModelKind::Delta && self.rng.random_bool(0.1);
         let before = self.model.topic(topic);
         let retention = match what {
             ModelKind::Value => Retention::Value { keep },
-            ModelKind::Start => Retention::Snapshot,
-            ModelKind::Change => {
+            ModelKind::Snapshot => Retention::Snapshot,
+            ModelKind::Delta => {
                 let state = before.state.map_or(value, |state| changed(state, value));
                 let whole = has_whole.then(|| self.payload(json!({"t": topic, "n": n, "state": state})));
                 Retention::Delta { whole }
             }
-            ModelKind::Moment => Retention::Transient,
-            ModelKind::Note(kind) => return self.status_on(topic, kind),
+            ModelKind::Transient => Retention::Transient,
+            ModelKind::Status(kind) => return self.status_on(topic, kind),
             ModelKind::Expired => unreachable!("the publisher alone forgets"),
         };
         let payload = self.payload(match what {
-            ModelKind::Start => json!({"t": topic, "n": n, "state": value}),
-            ModelKind::Change => json!({"t": topic, "n": n, "add": value, "prev": before.last}),
+            ModelKind::Snapshot => json!({"t": topic, "n": n, "state": value}),
+            ModelKind::Delta => json!({"t": topic, "n": n, "add": value, "prev": before.last}),
             _ => json!({"t": topic, "n": n}),
         });
         self.publisher.publish(topic, payload, retention, self.now).expect("a good topic");
         match before.state {
-            None if has_whole => self.model.add(topic, ModelKind::Start, value, false),
+            None if has_whole => self.model.add(topic, ModelKind::Snapshot, value, false),
             Some(state) if has_whole && before.overflowed() => {
-                self.model.add(topic, ModelKind::Start, changed(state, value), false);
+                self.model.add(topic, ModelKind::Snapshot, changed(state, value), false);
             }
             _ => self.model.add(topic, what, value, has_whole),
         }
@@ -175,7 +175,7 @@ impl Simulation {
 
     fn status_on(&mut self, topic: &'static str, kind: TopicStatusKind) {
         let message = "so it is".to_string();
-        let note = match kind {
+        let status = match kind {
             TopicStatusKind::Gap => {
                 TopicStatus::Gap { reason: GapReason::Sequence, missed: Some(self.model.next_offset()) }
             }
@@ -183,8 +183,8 @@ impl Simulation {
             TopicStatusKind::Live => TopicStatus::Live,
             TopicStatusKind::Refused => TopicStatus::Refused { message },
         };
-        self.publisher.publish_status(topic, note, self.now).expect("a good topic");
-        self.model.add(topic, ModelKind::Note(kind), 0, false);
+        self.publisher.publish_status(topic, status, self.now).expect("a good topic");
+        self.model.add(topic, ModelKind::Status(kind), 0, false);
     }
 
     /// Forgets topics that were silent, and lets others be silent.
@@ -345,10 +345,13 @@ impl Simulation {
         if client.format == Format::Raw {
             return;
         }
-        if !known.lost_start && (published.began == 0 || known.data > published.began) {
+        if !known.lost_snapshot && (published.began == 0 || known.data > published.began) {
             assert_eq!(known.state, published.state, "{topic} is what was published");
         }
-        assert!(!known.lost_start || published.overflowed() || published.state.is_none(), "{topic} has a start again");
+        assert!(
+            !known.lost_snapshot || published.overflowed() || published.state.is_none(),
+            "{topic} has a snapshot again"
+        );
         match published.mark {
             // That a topic is not well is not taken back when it is forgotten.
             None => assert!(known.mark.is_none_or(|mark| mark <= published.began), "{topic} is well"),
@@ -363,19 +366,19 @@ impl Simulation {
         }
         for (offset, what) in self.model.offsets(topic).filter(|(offset, _)| *offset > since) {
             let skipped = client.skipped.iter().any(|(from, to)| (*from..=*to).contains(&offset));
-            let part = matches!(what, ModelKind::Start | ModelKind::Change | ModelKind::Note(TopicStatusKind::Gap));
-            let needless = part && offset < known.base;
+            let part = matches!(what, ModelKind::Snapshot | ModelKind::Delta | ModelKind::Status(TopicStatusKind::Gap));
+            let superseded = part && offset < known.base;
             let arrived = known.seen.contains(&offset);
-            assert!(skipped || needless || arrived, "{topic} {offset} was neither sent nor reported as skipped");
+            assert!(skipped || superseded || arrived, "{topic} {offset} was neither sent nor reported as skipped");
         }
     }
 
     /// A client that joins receives nothing of the topic.
     fn is_silent_about(&self, topic: &str, format: Format) -> bool {
         let published = self.model.topic(topic);
-        let has_start = published.state.is_some() && !published.overflowed();
-        let has_note = (published.mark.is_some() || published.overflowed()) && format == Format::Envelope;
-        published.value.is_none() && !has_start && !has_note
+        let has_snapshot = published.state.is_some() && !published.overflowed();
+        let has_status = (published.mark.is_some() || published.overflowed()) && format == Format::Envelope;
+        published.value.is_none() && !has_snapshot && !has_status
     }
 }
 
@@ -430,16 +433,16 @@ fn a_client_that_joins_gets_the_last_messages_of_a_topic_that_keeps_them() {
 #[test]
 fn a_client_that_joins_gets_the_snapshot_the_deltas_and_what_is_wrong_but_nothing_transient() {
     let mut simulation = Simulation::new(1, History::default());
-    let [gap, stale] = [TopicStatusKind::Gap, TopicStatusKind::Stale].map(ModelKind::Note);
+    let [gap, stale] = [TopicStatusKind::Gap, TopicStatusKind::Stale].map(ModelKind::Status);
     for what in [
-        ModelKind::Change,
-        ModelKind::Start,
-        ModelKind::Moment,
-        ModelKind::Start,
-        ModelKind::Moment,
+        ModelKind::Delta,
+        ModelKind::Snapshot,
+        ModelKind::Transient,
+        ModelKind::Snapshot,
+        ModelKind::Transient,
         gap,
-        ModelKind::Change,
-        ModelKind::Moment,
+        ModelKind::Delta,
+        ModelKind::Transient,
         stale,
     ] {
         simulation.publish_on("n", what, 1);
@@ -456,8 +459,8 @@ fn a_paced_client_gets_the_newest_transient_frame_and_what_it_would_not_hear_of_
     let patterns = vec![Pattern::parse(">").expect("a pattern")];
     simulation.adopt(SessionOptions { patterns, every, ..SessionOptions::default() });
     simulation.settle();
-    let [stale, live] = [TopicStatusKind::Stale, TopicStatusKind::Live].map(ModelKind::Note);
-    for what in [ModelKind::Moment, ModelKind::Moment, stale] {
+    let [stale, live] = [TopicStatusKind::Stale, TopicStatusKind::Live].map(ModelKind::Status);
+    for what in [ModelKind::Transient, ModelKind::Transient, stale] {
         simulation.publish_on("m.x", what, 1);
     }
     simulation.publish_on("a.x", ModelKind::Value, 1);

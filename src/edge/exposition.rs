@@ -1,4 +1,4 @@
-//! The recorder behind the meters, and what it holds in the Prometheus text format 0.0.4.
+//! The recorder behind the meters, and its contents in the Prometheus text format 0.0.4.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,24 +11,24 @@ use crate::edge::process::Process;
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
 
-/// Seconds: 50 us, below which a shard's round does not come, to 5 s, beyond which clients have been told `skipped`.
+/// Seconds: from 50 us, the shortest round of a shard, to 5 s, after which clients have received `skipped`.
 /// Steps of 2 to 2.5 keep a quantile read from the buckets within about a factor of two.
 const PUBLISH_TO_WRITE_BUCKETS: [f64; 16] =
     [50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
-/// Samples of histograms wait in memory until the next upkeep or scrape; 5 s bounds them where nobody scrapes.
+/// Samples of histograms stay in memory until the next upkeep or scrape; 5 s bounds them if nobody scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Shows what the meters of one recorder hold.
+/// The readable side of a recorder.
 #[derive(Clone)]
 pub struct Exposition {
     prometheus: PrometheusHandle,
-    /// Sets what is measured only when somebody looks.
+    /// Sets the gauges that are measured only on request.
     measure: Arc<dyn Fn() + Send + Sync>,
     process: Process,
 }
 
-/// Makes a recorder of its own, not the process's global one; gives its meters and what shows them.
+/// Creates a recorder that is not the process's global one; returns its meters and its exposition.
 pub fn recorder() -> (Meters, Exposition) {
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full(names::PUBLISH_TO_WRITE.name.into()), &PUBLISH_TO_WRITE_BUCKETS)
@@ -41,7 +41,7 @@ pub fn recorder() -> (Meters, Exposition) {
 }
 
 impl Exposition {
-    /// The same, with meters that `measure` sets each time before they are shown.
+    /// The same, with meters that `measure` sets before each exposition.
     pub fn measuring(self, measure: impl Fn() + Send + Sync + 'static) -> Exposition {
         Exposition { measure: Arc::new(measure), ..self }
     }
@@ -55,7 +55,7 @@ impl Exposition {
     }
 }
 
-/// Moves waiting samples into their buckets, every few seconds until the end.
+/// Moves waiting samples into their buckets, every few seconds, for ever.
 pub(in crate::edge) async fn upkeep(exposition: Exposition, mut phase: watch::Receiver<Phase>) {
     let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
     loop {

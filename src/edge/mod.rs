@@ -1,8 +1,7 @@
-//! Floor 6: accepts connections, answers HTTP, and hands upgraded sockets to the delivery.
+//! The edge: accepts connections, answers HTTP, and hands upgraded sockets to delivery.
 //!
-//! [`Edge::bind`] takes the address, [`Edge::serve`] answers until it is told to stop. After an upgrade nothing of a
-//! client stays here but its permit (`admission.rs`), which travels with the session. TLS is deliberately left to
-//! whatever stands in front.
+//! [`Edge::bind`] takes the address, [`Edge::serve`] answers until the stop. After an upgrade nothing of a client stays
+//! here; its permit (`admission.rs`) travels with the session. TLS is deliberately left to a proxy in front.
 
 pub(crate) mod entrance;
 pub mod exposition;
@@ -27,21 +26,21 @@ use crate::edge::parts::EdgeParts;
 use crate::edge::phase::Phase;
 use crate::edge::settings::{ConnectionLimits, Settings};
 
-/// Why the edge could not begin to listen.
+/// Why the edge could not listen.
 #[derive(Debug, thiserror::Error)]
 pub enum EdgeError {
     #[error(
-        "expected to listen on `{address}`, found that another program does so; \
+        "expected to listen on `{address}`, found it in use by another program; \
          stop that program or choose another address or port with {flag} (port 0 takes any free one)"
     )]
     AddressInUse { address: SocketAddr, flag: &'static str },
     #[error(
-        "expected to listen on `{address}`, found that this user may not use the port; \
-         choose a port from 1024 on with {flag} or grant CAP_NET_BIND_SERVICE"
+        "expected to listen on `{address}`, found a port this user may not use; \
+         choose a port above 1023 with {flag} or grant CAP_NET_BIND_SERVICE"
     )]
     PortForbidden { address: SocketAddr, flag: &'static str },
     #[error(
-        "expected to listen on `{address}`, found that this machine has no such address; \
+        "expected to listen on `{address}`, found an address this machine does not have; \
          choose 127.0.0.1 or 0.0.0.0 with {flag}"
     )]
     NoSuchAddress { address: SocketAddr, flag: &'static str },
@@ -52,7 +51,7 @@ pub enum EdgeError {
 /// Connections of the operator: scrapes and health checks.
 const ADMIN_CONNECTIONS_MAX: usize = 256;
 
-/// Listeners that are bound, and that nobody answers yet.
+/// Bound listeners that nobody answers yet.
 pub struct Edge {
     public: BoundListener,
     admin: Option<BoundListener>,
@@ -88,12 +87,12 @@ impl Edge {
         Ok(Edge { public, admin, settings, parts })
     }
 
-    /// The address that clients can connect to, with the port the system chose if 0 was asked for.
+    /// The address for clients, with the port that the system chose for 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.public.address
     }
 
-    /// The operator's address, if there is one of its own.
+    /// The operator's address, if it has its own.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(|bound| bound.address)
     }
@@ -120,7 +119,7 @@ impl Edge {
         let public = accept::accept_all(listener, service(router, settings.connections), phase.clone());
         let operators = async {
             if let Some(listener) = admin {
-                // Places of its own, so that the public cannot take them.
+                // Its own slots, so that the public cannot take them.
                 let limits = ConnectionLimits {
                     total_max: ADMIN_CONNECTIONS_MAX,
                     per_address_max: None,
@@ -131,7 +130,7 @@ impl Edge {
             }
         };
         let mut accepting = pin!(async { tokio::join!(public, operators) });
-        // Without its upkeep the process would grow for as long as nobody scrapes: it must not end unseen.
+        // Without upkeep the memory would grow as long as nobody scrapes, so its end must not go unnoticed.
         tokio::select! {
             _ = &mut accepting => {
                 upkeep.abort();

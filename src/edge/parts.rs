@@ -1,4 +1,4 @@
-//! What the edge is handed when it starts, and how it hands clients on.
+//! What the edge needs at the start, and how it hands over clients.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use crate::delivery::handoff::Handoff;
 use crate::edge::exposition::Exposition;
 use crate::words::metrics::Meters;
 
-/// Where an upgraded socket goes. Must not block.
+/// Takes an upgraded socket. Must not block.
 pub type Adopt = Arc<dyn Fn(Handoff) + Send + Sync>;
 
-/// What the edge needs of the rooms below.
+/// What the edge needs from the rooms below.
 #[derive(Clone)]
 pub struct EdgeParts {
     pub reader: Reader,

@@ -1,7 +1,7 @@
-//! What this process uses, in the names that Prometheus' client libraries agree on ("Process metrics"), read at each scrape.
+//! Resources of this process, named as in Prometheus' client libraries ("Process metrics"), read at each scrape.
 //!
-//! From /proc (proc_pid_stat(5)); where there is none, the series are left out. They are written down here and not kept
-//! by the recorder, because its counters are whole numbers, and seconds of CPU are not.
+//! From /proc (proc_pid_stat(5)); without it the series are left out. They are written here and not by the recorder,
+//! because its counters are whole numbers, and seconds of CPU are not.
 
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,10 +12,10 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::words::process::ProcessStat;
 
-/// What of this process does not change.
+/// Constant properties of this process.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::edge) struct Process {
-    /// Unix time of the start, in seconds. Found once: found again it would differ a little, and look like a restart.
+    /// Unix time of the start, in seconds. Computed once: a second result would differ a little, and look like a restart.
     start_seconds: Option<f64>,
 }
 

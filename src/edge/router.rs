@@ -1,4 +1,4 @@
-//! Which path is answered by what, and what all answers have in common: they are counted, and never sniffed.
+//! Routes, and what all answers have in common: they are counted, and browsers must not guess their type.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::edge::http::context::AnswerContext;
 use crate::edge::http::{health, metrics, origins, pages, topics};
 use crate::words::metrics as names;
 
-/// For all that is no page: if it is shown as one, it can do nothing.
+/// For everything but pages: shown as a page, it can do nothing.
 const POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
-/// What everyone may ask for; `/metrics` only if `with_metrics`.
+/// Routes for everyone; `/metrics` only if `with_metrics`.
 pub(in crate::edge) fn public(context: &Arc<AnswerContext>, with_metrics: bool) -> Router {
     for reason in [&websocket::REASONS[..], &origins::REASONS, &context::REASONS].concat() {
         context.meters.counter(&names::REFUSALS, &[("reason", reason)]).increment(0);
@@ -36,7 +36,7 @@ pub(in crate::edge) fn public(context: &Arc<AnswerContext>, with_metrics: bool) 
     finished(router, context)
 }
 
-/// What the operator asks for.
+/// Routes for the operator.
 pub(in crate::edge) fn admin(context: &Arc<AnswerContext>) -> Router {
     let router = Router::new()
         .route("/metrics", get(metrics::answer))
@@ -59,7 +59,7 @@ async fn method_not_allowed(method: Method) -> HttpRefusal {
     HttpRefusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }
 
-/// Counts the answer and adds what every answer has.
+/// Counts the answer and adds the headers of every answer.
 async fn finish(State(context): State<Arc<AnswerContext>>, request: Request, next: Next) -> Response {
     let route = route(request.uri().path());
     let mut response = next.run(request).await;
@@ -75,7 +75,7 @@ async fn finish(State(context): State<Arc<AnswerContext>>, request: Request, nex
     response
 }
 
-/// Value of the `route` label: bounded, whatever paths are asked for.
+/// Value of the `route` label: bounded, whatever paths are requested.
 fn route(path: &str) -> &'static str {
     const EXACT: [&str; 7] = ["/v1/ws", "/v1/topics", "/v1/snapshot", "/metrics", "/healthz", "/readyz", "/"];
     if path.starts_with("/static/") {

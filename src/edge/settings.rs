@@ -1,46 +1,46 @@
-//! Bounds and choices of the edge: what the table's sections say, with 0 read as "no limit" where that is documented.
+//! Bounds and options of the edge, from the table's sections; 0 becomes "no limit" where that is documented.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::settings::table::Config;
 
-/// How long answers under way may take to end after a stop.
+/// Time for answers under way after a stop.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where to listen; port 0 lets the system choose, see [`crate::edge::Edge::local_addr`].
     pub listen: SocketAddr,
-    /// Where `/metrics` is served, and health beside it; without it `/metrics` is served at `listen`.
+    /// Where `/metrics` and health are served; without it `/metrics` is served at `listen`.
     pub admin: Option<SocketAddr>,
-    /// Whether permessage-deflate is agreed on with clients that offer it.
+    /// Whether permessage-deflate is accepted from clients that offer it.
     pub compression: bool,
     /// Sessions at most; further upgrades are refused with 503.
     pub sessions_max: usize,
-    /// Sessions at most from one IPv4 address or one IPv6 /64 network; further upgrades are refused with 503. None is
-    /// right behind a proxy, where all clients have the proxy's address.
+    /// Sessions at most from one IPv4 address or one IPv6 /64 network; further upgrades are refused with 503. Use none
+    /// behind a proxy, where all clients have the proxy's address.
     pub sessions_per_address_max: Option<usize>,
     /// Patterns at most in one `topics` parameter; more are refused with 400.
     pub patterns_max: usize,
-    /// Wildcards at most among them, for `/v1/topics` and `/v1/snapshot`; sessions are counted by the delivery.
+    /// Wildcards at most among them, for `/v1/topics` and `/v1/snapshot`; delivery counts those of sessions.
     pub wildcards_max: usize,
     /// Upgrades to `format=raw` are refused while the feed is stale.
     pub refuses_raw_when_stale: bool,
-    /// The feed is the simulated market: `/readyz` and `/v1/snapshot` say so.
+    /// The feed is the simulated market; `/readyz` and `/v1/snapshot` report it.
     pub simulated: bool,
-    /// How long answers under way may take to end after [`crate::edge::phase::Phase::Stopped`].
+    /// Time for answers under way after [`crate::edge::phase::Phase::Stopped`].
     pub stop_timeout: Duration,
-    /// Of each connection until it is upgraded.
+    /// For connections before the upgrade.
     pub connections: ConnectionLimits,
-    /// Of the bodies that are made once and shared.
+    /// For bodies that are made once and shared.
     pub answers: AnswerLimits,
-    /// Who may ask.
+    /// Allowed web pages and names of the server.
     pub visitors: OriginRules,
 }
 
 impl Settings {
-    /// Of a feed that is not simulated.
+    /// For a feed that is not simulated.
     pub fn new(config: &Config) -> Settings {
         let limited = |max: usize| (max > 0).then_some(max);
         let http = &config.http;
@@ -84,7 +84,7 @@ impl Default for Settings {
     }
 }
 
-/// Bounds of connections that are not upgraded.
+/// Bounds of connections before the upgrade.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
     /// Connections at most; at the bound an idle or silent one makes room, else new ones wait.
@@ -93,32 +93,32 @@ pub struct ConnectionLimits {
     pub per_address_max: Option<usize>,
     /// Of one address, without a complete request head; at the bound the oldest of them makes room.
     pub pending_per_address_max: Option<usize>,
-    /// How long a client may take to send the head of a request.
+    /// Time for a client to send a request head.
     pub header_timeout: Duration,
-    /// How long a connection may idle between two requests.
+    /// Longest idle time between two requests.
     pub keep_alive: Duration,
-    /// How long a client may take nothing of an answer.
+    /// Longest time in which a client takes no byte of an answer.
     pub write_timeout: Duration,
-    /// Requests in a second on one connection; further ones wait until the second is over.
+    /// Requests per second on one connection; further ones wait until the second is over.
     pub requests_per_second_max: u32,
 }
 
-/// Bounds of answers that are made once and shared by all who ask at the same moment.
+/// Bounds of answers that are made once and shared by all requests at the same moment.
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerLimits {
     /// Bytes of different answers that are held at a time; beyond them requests are refused with 503.
     pub bytes_max: usize,
-    /// Of them, bytes of answers that clients of one address read.
+    /// Of these, bytes of answers that clients of one address read.
     pub bytes_per_address_max: Option<usize>,
 }
 
-/// Which web pages may ask, and by which names the server may be asked.
+/// Allowed web pages, and allowed names of the server.
 #[derive(Clone, Debug, Default)]
 pub struct OriginRules {
-    /// Exact origins, or `*`; pages of the same host always may. If there is none, any may, unless `requests_open`.
+    /// Exact origins, or `*`; pages of the same host are always allowed. Empty: any, unless `requests_open`.
     pub allowed_origins: Vec<String>,
-    /// Values of `Host`, with or without a port; any if there is none.
+    /// Values of `Host`, with or without a port. Empty: any.
     pub allowed_hosts: Vec<String>,
-    /// Whether clients may speak to the feed in the server's name.
+    /// Whether clients may send to the feed in the server's name.
     pub requests_open: bool,
 }

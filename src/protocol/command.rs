@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use crate::words::ids::{Cursor, Epoch, Offset};
 use crate::words::topic::{Pattern, check_topic};
 
-/// A client's `id`, as the JSON text in which it came: a number or a string.
+/// A client's `id`, as the JSON text that was received: a number or a string.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandId(pub Box<str>);
 
@@ -33,7 +33,7 @@ const MEMBERS_MAX: usize = 16;
 pub const EVERY_MIN: Duration = Duration::from_millis(10);
 pub const EVERY_MAX: Duration = Duration::from_secs(60);
 
-/// How long a client may let a request wait for the upstream's answer, and how long it does if it does not say.
+/// How long a client may let a request wait for the feed's answer, and the default.
 pub const TIMEOUT_MIN: Duration = Duration::from_millis(100);
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,12 +61,12 @@ pub enum Command {
     Unsubscribe {
         patterns: Vec<Pattern>,
     },
-    /// Something for the upstream; `data` is any JSON text.
+    /// A message for the feed; `data` is any JSON text.
     Send {
         topic: Box<str>,
         data: Box<str>,
     },
-    /// Something that the upstream is to answer within `timeout`; `data` is the text of a JSON object.
+    /// A request that the feed is to answer within `timeout`; `data` is the text of a JSON object.
     Request {
         data: Box<str>,
         timeout: Duration,
@@ -74,7 +74,7 @@ pub enum Command {
     Ping,
 }
 
-/// Why a command was refused: `code` for programs, `message` for people. The session goes on.
+/// Why a command was refused: `code` for programs, `message` for people. The session continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandRefusal {
     pub code: &'static str,
@@ -95,7 +95,7 @@ impl CommandRefusal {
     }
 }
 
-/// Reads one command, with at most so many patterns. The id is given also for a refused one, if it could be read.
+/// Reads one command, with at most `patterns_max` patterns. The id is given also for a refused one, if it could be read.
 pub fn parse(text: &str, patterns_max: usize) -> (Option<CommandId>, Result<Command, CommandRefusal>) {
     let members: Members<'_> = match serde_json::from_str(text) {
         Ok(members) => members,
@@ -149,7 +149,7 @@ pub fn parse_cursor(text: &str) -> Result<Cursor, CommandRefusal> {
     text.parse().map_err(|error: crate::words::ids::CursorError| CommandRefusal::new("bad_cursor", error.to_string()))
 }
 
-/// The patterns that are no names of topics are at most so many.
+/// Checks the number of wildcards.
 pub fn check_wildcards(patterns: &[Pattern], max: usize) -> Result<(), CommandRefusal> {
     let found = patterns.iter().filter(|pattern| !pattern.is_exact()).count();
     if found <= max {
@@ -161,7 +161,7 @@ pub fn check_wildcards(patterns: &[Pattern], max: usize) -> Result<(), CommandRe
     Err(CommandRefusal::new("too_many_wildcards", message))
 }
 
-/// The offset after which a client that has seen everything up to `since` goes on; none if the cursor is of another
+/// The offset after which a client that has seen everything up to `since` continues; none if the cursor is of another
 /// epoch: then everything before is skipped.
 pub fn resume_offset(since: Cursor, epoch: Epoch, head: Offset) -> Result<Option<Offset>, CommandRefusal> {
     if since.epoch != epoch {
@@ -220,7 +220,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
-/// Reads an array of at most so many patterns. The outer error is of the JSON, the inner one of its content.
+/// Reads an array of at most this many patterns. The outer error is of the JSON, the inner one of its content.
 struct Patterns {
     max: usize,
 }

@@ -1,8 +1,8 @@
-//! The encodings of a frame: what it says (format), how it stands in the byte stream (framing), deflated or not. Each is
+//! The encodings of a frame: its content (format), its place in the byte stream (framing), deflated or not. Each is
 //! ready for a socket.
 //!
-//! A further framing or format is an entry of `Encoding::ALL` and an arm in `Encoder::encode`; who holds encodings
-//! (`Encodings`) does not know how many there are.
+//! A further framing or format is an entry of `Encoding::ALL` and an arm in `Encoder::encode`; `Encodings`, which holds
+//! the encodings of a frame, does not depend on how many there are.
 
 use std::sync::OnceLock;
 
@@ -13,7 +13,7 @@ use crate::words::ids::Offset;
 use shared_deflate::deflate::{Deflater, WINDOW_BITS_MAX};
 use shared_deflate::frame::{Opcode, put_frame, put_header};
 
-/// An upstream payload, exactly as received.
+/// A payload of the feed, exactly as received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
     pub bytes: Bytes,
@@ -50,7 +50,7 @@ pub enum EnvelopeKind {
     Delta,
 }
 
-/// All that an envelope says.
+/// The content of an envelope.
 #[derive(Clone, Copy, Debug)]
 pub struct Envelope<'a> {
     pub topic: &'a str,
@@ -130,7 +130,7 @@ impl Encodings {
 #[derive(Clone, Debug, Default)]
 pub struct Encoded {
     pub bytes: Bytes,
-    /// Size of the same WireFrame without compression, to tell what was saved.
+    /// Size of the same WireFrame without compression, to count what was saved.
     pub plain_bytes: usize,
 }
 

@@ -19,7 +19,7 @@ pub enum ServerMessage<'a> {
         offset: Offset,
         ts: u64,
         heartbeat_ms: u64,
-        /// The prices are invented; left out of what is said about a real feed.
+        /// The prices are invented; left out for a real feed.
         #[serde(skip_serializing_if = "is_false")]
         simulated: bool,
     },
@@ -63,7 +63,7 @@ pub enum ServerMessage<'a> {
         reason: &'a str,
         message: &'a str,
         since_ms: u64,
-        /// Only of one topic of which something has come: its place in the stream.
+        /// Only of one topic that had a message: its place in the stream.
         #[serde(skip_serializing_if = "Option::is_none", serialize_with = "place")]
         offset: Option<Offset>,
         ts: u64,
@@ -88,7 +88,7 @@ pub enum ServerMessage<'a> {
     Refused {
         topic: &'a str,
         message: &'a str,
-        /// None where nothing of the topic has ever come: it has no place in the stream.
+        /// None for a topic without a message: it has no place in the stream.
         #[serde(skip_serializing_if = "Option::is_none", serialize_with = "place")]
         offset: Option<Offset>,
         ts: u64,
@@ -114,7 +114,7 @@ pub struct Subscriptions<'a> {
     pub topics: &'a [Pattern],
     #[serde(serialize_with = "number")]
     pub offset: Offset,
-    /// Exact topics of the command of which nothing is known yet; none where the upstream is not asked for topics.
+    /// Exact topics of the command without a message yet; none without `upstream.demand`.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "pending")]
     pub pending: Option<&'a [Pattern]>,
 }

@@ -1,4 +1,4 @@
-//! Directives of the log, checked before a start.
+//! Directives of `log.level`, checked before the start.
 
 use tracing_subscriber::EnvFilter;
 
@@ -8,8 +8,8 @@ const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "off"];
 
 /// Checks the directives of a filter; the error is the remedy.
 ///
-/// `EnvFilter` takes a lone word that is no level for the name of a module and then logs nothing of the rest; a
-/// misspelt level is therefore refused here.
+/// `EnvFilter` reads a lone word that is not a level as the name of a module, and then logs nothing else. So a misspelt
+/// level is refused here.
 pub fn check_filter(text: &str) -> Result<(), String> {
     let remedy = "write a level (trace, debug, info, warn, error, off), or `info,fanline=debug`";
     if text.is_empty() || EnvFilter::builder().parse(text).is_err() {
@@ -21,7 +21,7 @@ pub fn check_filter(text: &str) -> Result<(), String> {
         match near {
             Some(level) if *level != lower => return Err(format!("did you mean `{level}`?")),
             Some(_) => (),
-            // A lone word would be taken for a module, and nothing of the rest be logged.
+            // A lone word would be read as a module, and nothing else logged.
             None if is_word(directive) => return Err(remedy.into()),
             None => (),
         }
@@ -29,7 +29,7 @@ pub fn check_filter(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Neither a number, which is a level too, nor anything of fanline's, nor `MODULE=LEVEL`.
+/// Not a number, which is also a level, not a target of fanline, and not `MODULE=LEVEL`.
 fn is_word(directive: &str) -> bool {
     !directive.contains(['=', '[', ':']) && !directive.starts_with("fanline") && directive.parse::<u8>().is_err()
 }

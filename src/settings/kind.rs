@@ -1,6 +1,6 @@
-//! What a setting may hold: reading a value from text or TOML, and an error with what was expected where it cannot be read.
+//! Kinds of settings: reading a value from text or TOML, with an error that names what was expected.
 //!
-//! Pure: nothing here knows where a text came from, so the file, the variables and the flags obey the same rules.
+//! Pure: the origin of a text is not known here, so the file, variables and flags obey the same rules.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -66,7 +66,7 @@ pub enum SettingValue {
     Number(f64),
 }
 
-/// Why a text is no value of its kind.
+/// Why a text is not a value of its kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}, found {found}{}", .remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default())]
 pub struct Mismatch {
@@ -76,7 +76,7 @@ pub struct Mismatch {
 }
 
 impl SettingKind {
-    /// Reads what a variable or a flag holds. Lists are separated by commas, or written as in TOML or JSON.
+    /// Reads the text of a variable or flag. Lists are separated by commas, or written as in TOML or JSON.
     pub fn read_text(&self, text: &str) -> Result<SettingValue, Mismatch> {
         let text = text.trim();
         let found = if matches!(self, SettingKind::FeedUrl) { without_secrets(text) } else { text.to_string() };
@@ -117,7 +117,7 @@ impl SettingKind {
         .map_err(|remedy| self.mismatch(format!("`{found}`"), remedy))
     }
 
-    /// Reads a TOML value. The TOML type must fit: `"5"` is no integer.
+    /// Reads a TOML value. The TOML type must fit: `"5"` is not an integer.
     pub fn read_toml(&self, value: &DeValue<'_>) -> Result<SettingValue, Mismatch> {
         let found = || format!("{} `{}`", named_type(value), shown(value));
         match (self, value) {
@@ -172,7 +172,7 @@ impl SettingKind {
     }
 }
 
-/// What is expected, with its bounds: `a duration from 0s to 1h`.
+/// The expected kind with its bounds: `a duration from 0s to 1h`.
 impl fmt::Display for SettingKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -224,7 +224,7 @@ impl fmt::Display for SettingValue {
 }
 
 impl SettingValue {
-    /// As it stands in a TOML file.
+    /// As written in a TOML file.
     pub fn to_toml(&self) -> String {
         match self {
             SettingValue::Switch(_) | SettingValue::Count(_) | SettingValue::Number(_) => self.to_string(),
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_named_with_a_remedy() {
+    fn an_unreadable_value_is_named_with_a_remedy() {
         for (kind, text, expected) in [
             (SECONDS, "2", "expected a duration from 0s to 1h, found `2`; write a unit, such as `2s` or `2ms`"),
             (

@@ -1,6 +1,6 @@
 //! A list in one text, as a variable holds it: `a,b`, `{"op":"subscribe","args":["a","b"]},ping`, or `["a", "b"]`.
 //!
-//! A comma inside braces, brackets or quotes belongs to its item: a message of a feed can be an item.
+//! A comma inside braces, brackets or quotes belongs to its item, because a message of a feed can be an item.
 
 use serde_json::value::RawValue;
 use toml::de::{DeTable, DeValue};
@@ -16,7 +16,7 @@ pub fn read(text: &str) -> Result<Vec<String>, String> {
     Ok(items.map(|item| serde_json::from_str(item).unwrap_or_else(|_| item.to_owned())).collect())
 }
 
-/// What [`read`] reads as these items, as short as it can be.
+/// The shortest text that [`read`] reads as these items.
 pub fn write(items: &[String]) -> String {
     let joined = items.join(",");
     if read(&joined).is_ok_and(|again| again == items) {
@@ -25,7 +25,7 @@ pub fn write(items: &[String]) -> String {
     serde_json::to_string(items).expect("a list of texts is JSON")
 }
 
-/// Texts are themselves; everything else is an item as it is written, such as a message of the feed.
+/// Strings are items; anything else is an item as written, such as a message of the feed.
 fn from_json(text: &str) -> Option<Vec<String>> {
     let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
     let item = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned());
@@ -41,7 +41,7 @@ fn from_toml(text: &str) -> Option<Vec<String>> {
     }
 }
 
-/// Cuts at the commas that stand outside of braces, brackets and quotes; where those do not match, at all commas.
+/// Splits at commas outside of braces, brackets and quotes; where those do not match, at all commas.
 fn split(text: &str) -> Vec<&str> {
     let mut commas = Vec::new();
     let mut open = Vec::new();
@@ -92,7 +92,7 @@ mod tests {
             ("['a', 'b,c',]", &["a", "b,c"]),
             (r#"[{"a":1, "b":2}, "c"]"#, &[r#"{"a":1, "b":2}"#, "c"]),
             ("[]", &[]),
-            // Brackets and quotes that are no pairs are letters.
+            // Unpaired brackets and quotes are letters.
             (r#"a"b,c"#, &[r#"a"b"#, "c"]),
             ("a},b", &["a}", "b"]),
             ("{a,b", &["{a", "b"]),

@@ -1,6 +1,6 @@
-//! Floor 3: every setting, as data. The one table, what a value may be, and the typed sections that rooms take.
+//! Every setting, as data: the one table, the kinds of values, and the typed sections that rooms take.
 //!
-//! Where values come from (file, variables, flags) is not known here: that is `config`.
+//! The sources of values (file, variables, flags) are not known here: `config` reads them.
 
 pub mod filter;
 pub mod kind;

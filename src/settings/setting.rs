@@ -1,4 +1,4 @@
-//! One setting: its names, what it may hold, its default, what it means.
+//! One setting: its names, kind, default and meaning.
 
 use crate::settings::kind::{SettingKind, SettingValue};
 
@@ -7,32 +7,32 @@ pub const VARIABLE_PREFIX: &str = "FANLINE_";
 /// Path of the configuration file; the same as `--config`.
 pub const VARIABLE_CONFIG: &str = "FANLINE_CONFIG";
 
-/// Variables that are no settings: the path of the file, and where tests find recordings.
+/// Variables that are not settings: the path of the file, and where tests find recordings.
 pub const VARIABLES_BESIDE: [&str; 2] = [VARIABLE_CONFIG, "FANLINE_SHARED"];
 
 /// One thing that can be set.
 #[derive(Debug)]
 pub struct Setting {
-    /// Dotted: `slow.replay_max`; without a dot for what stands above the first section.
+    /// Dotted: `slow.replay_max`; without a dot for settings above the first section.
     pub name: &'static str,
     pub kind: SettingKind,
     pub preset: Preset,
-    /// One sentence: what it is, and what happens at the bound.
+    /// What it is, and what happens at the bound.
     pub doc: &'static str,
 }
 
-/// What a setting holds if nobody sets it.
+/// What a setting holds unless somebody sets it.
 #[derive(Clone, Copy, Debug)]
 pub enum Preset {
     Is(&'static str),
-    /// Nothing, and an empty text means nothing too; with an example of a value.
+    /// Nothing, which an empty text also means; with an example of a value.
     Unset(&'static str),
 }
 
 /// Settings that belong together: one section of the file, one struct of [`Config`].
 #[derive(Debug)]
 pub struct SettingsSection {
-    /// Empty for what stands above the first section.
+    /// Empty for the settings above the first section.
     pub name: &'static str,
     pub about: &'static str,
     pub settings: &'static [Setting],
@@ -57,7 +57,7 @@ impl Setting {
         self.name.rsplit_once('.').map_or(self.name, |(_, key)| key)
     }
 
-    /// Whether a value may hold a key, so that it is not printed.
+    /// Whether a value may hold a secret, so that it is not printed.
     pub fn is_secret(&self) -> bool {
         self.name == "upstream.headers"
     }
@@ -66,7 +66,7 @@ impl Setting {
         matches!(self.preset, Preset::Unset(_))
     }
 
-    /// The value if nobody sets it.
+    /// The value unless somebody sets it.
     pub fn default(&self) -> Option<SettingValue> {
         match self.preset {
             Preset::Is(text) => Some(self.kind.read_text(text).expect("a test reads every default")),

@@ -1,8 +1,8 @@
-//! The one table of settings: from it come the TOML keys, the variables, the flags, the defaults, the typed
-//! [`Config`] and docs/CONFIGURATION.md.
+//! The one table of settings: the source of TOML keys, variables, flags, defaults, the typed [`Config`] and
+//! docs/CONFIGURATION.md.
 //!
-//! A new setting is one line here. Its TOML key is `section.key`, its variable `FANLINE_SECTION_KEY`, its flag
-//! `--section-key`. Rooms take whole sections, whose `Default` is what is documented, so its use is `slow.replay_max`
+//! A new setting is one entry here. Its TOML key is `section.key`, its variable `FANLINE_SECTION_KEY`, its flag
+//! `--section-key`. Rooms take whole sections, whose `Default` is the documented one, so code reads `slow.replay_max`
 //! everywhere.
 
 use std::net::SocketAddr;
@@ -43,7 +43,7 @@ impl DemandMode {
     pub const NAMES: &'static [&'static str] = &["off", "on"];
 }
 
-/// How long something may last; none: for ever.
+/// How long something may last; none: without limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeout(pub Option<Duration>);
 
@@ -57,7 +57,7 @@ pub enum OnStale {
 impl OnStale {
     pub const NAMES: &'static [&'static str] = &["close", "keep"];
 
-    /// Raw sessions are ended while the feed is stale, since they cannot be notified.
+    /// Raw sessions are closed while the feed is stale, because they cannot be notified.
     pub fn closes(self) -> bool {
         self == OnStale::Close
     }
@@ -114,7 +114,7 @@ macro_rules! settings {
         ];
 
         impl Config {
-            /// Puts values into their fields; the cross-checks are the caller's.
+            /// Moves values into their fields; the caller checks for conflicts.
             pub fn from_values(values: &Values) -> Config {
                 Config {
                     $($top: values.take(stringify!($top)),)*
@@ -161,200 +161,200 @@ const GIB: u64 = 1 << 30;
 settings! {
     "Where clients connect." {
         listen: SocketAddr = Is("127.0.0.1:8080"), SettingKind::Address,
-            "Address of the HTTP and WebSocket server; `0.0.0.0:8080` accepts clients from other machines, port 0 takes a free port.";
+            "Address of the HTTP and WebSocket server. `0.0.0.0:8080` accepts clients from other machines; port 0 takes a free port.";
     }
-    upstream Upstream "The one feed, and how to stay connected to it." {
+    upstream Upstream "The feed, and how to stay connected to it." {
         url: Option<String> = Unset("wss://stream.binance.com:9443/stream"), SettingKind::FeedUrl,
-            "The feed; without it, and without a file, the simulated market is served, and everywhere said to be one.";
+            "The feed. Without it, and without a configuration file, fanline serves the simulated market and marks its prices as invented.";
         fallback_urls: Vec<String> = Is(""), SettingKind::List,
-            "Further addresses of the same feed: a connection that fails is tried at the next one that is not known to have failed.";
+            "Further addresses of the same feed. When a connection fails, fanline tries the next address not known to have failed.";
         legs: usize = Is("1"), count(1, 4),
-            "Whole copies of the feed that are received at a time; of each message the first copy is published. Leg 0 begins with the URL, leg 1 with the first of the further ones, and so on.";
+            "Whole copies of the feed received at a time; the first copy of each message is published. Leg 0 starts with the URL, leg 1 with the first fallback URL, and so on.";
         connections: usize = Is("1"), count(1, 256),
-            "Connections over which the subscriptions of a leg are spread; more are opened where the profile knows that one cannot hold them all.";
+            "Connections over which the subscriptions of a leg are spread. More are opened where one cannot hold them all, according to the profile.";
         rotate_after: Option<Duration> = Unset("23h"), duration(MS, MONTH),
-            "A connection is replaced by a new one after this time, before the old one is closed; without it the profile's, else never.";
+            "Age at which a new connection takes over, before the old one is closed. Unset: the profile's value, else never.";
         profile: Option<String> = Unset("generic"), SettingKind::Text,
-            "Name of a built-in profile, or path of a profile file; without it chosen by the host name of the URL, else `generic`.";
+            "Name of a built-in profile, or path of a profile file. Unset: chosen by the host name of the URL, else `generic`.";
         headers: Vec<String> = Is(""), SettingKind::List,
-            "Further headers of the handshake with the feed, as `Name: value`, with `${env.NAME}` for what is secret; they go before the profile's. Without a `User-Agent` among them fanline says its own name.";
+            "Further headers of the handshake with the feed, as `Name: value`, with `${env.NAME}` for secrets. They override the profile's. Without a `User-Agent`, fanline sends its own.";
         subscribe: Vec<String> = Is(""), SettingKind::List,
-            "What to ask the feed for, in the feed's own words; the profile knows how to ask.";
+            "Items to subscribe to, by the feed's own names. The profile knows how to subscribe.";
         topic: Option<String> = Unset("/data/s"), SettingKind::Pointer,
-            "Where the topic stands in a message of a generic feed; without it guessed from the first messages, and the log says what was guessed.";
+            "Where a message of a generic feed names its topic. Unset: guessed from the first messages, and logged.";
         connect_timeout: Option<Duration> = Unset("10s"), duration(MS, HOUR),
-            "An attempt to connect (name, TCP, TLS, upgrade) is given up after this time, and the next one is made; without it the profile's, else 10s.";
+            "Limit for one attempt to connect: name resolution, TCP, TLS and upgrade. The next attempt follows. Unset: the profile's `open_timeout`, else 10s.";
         idle_timeout: Option<Timeout> = Unset("30s"), duration_or_none(MS, DAY),
-            "A feed that sends nothing for this time is called silent, and is connected to anew after twice this time; `none` for a feed that may be quiet, whose answers to pings are enough; without it the profile's, else 30s.";
+            "Silence after which the feed is reported as silent; fanline reconnects after twice this time. `none` suits feeds that may be quiet: their answers to pings suffice. Unset: the profile's value, else 30s.";
         ping_interval: Option<Duration> = Unset("15s"), duration(MS, HOUR),
-            "Time between WebSocket pings to the feed; without it the profile's, else 15s.";
+            "Time between WebSocket pings to the feed. Unset: the profile's value, else 15s.";
         pong_timeout: Option<Duration> = Unset("10s"), duration(MS, HOUR),
-            "A feed that does not answer a ping for this time is left and connected to again; without it the profile's, else 10s.";
+            "fanline reconnects when the feed has not answered a ping for this time. Unset: the profile's value, else 10s.";
         backoff_min: Option<Duration> = Unset("250ms"), duration(MS, HOUR),
-            "Upper bound of the random pause before the first attempt to connect again; it doubles with each attempt; without it the profile's, else 250ms.";
+            "Upper bound of the random wait before the first attempt to reconnect. It doubles with each attempt. Unset: the profile's value, else 250ms.";
         backoff_max: Option<Duration> = Unset("30s"), duration(MS, HOUR),
-            "Upper bound of the random pause before any attempt to connect again; without it the profile's, else 30s.";
+            "Upper bound of the random wait before any attempt to reconnect. Unset: the profile's value, else 30s.";
         message_bytes_max: Option<usize> = Unset("16MiB"), bytes(KIB, GIB),
-            "A larger message from the feed ends that connection, and the next one is made; without it the profile's, else 16MiB.";
+            "A larger message from the feed ends its connection, and fanline reconnects. Unset: the profile's `max_message`, else 16MiB.";
         first_message_timeout: Duration = Is("30s"), duration(MS, DAY),
-            "A subscription that the feed has granted, and on which nothing has come for this time, is told as silent: in the log, in the metrics and to clients that wait for it.";
+            "A granted subscription without a message for this time is reported as silent: in the log, in metrics, and to clients that wait for the topic.";
         demand: DemandMode = Is("off"), SettingKind::Choice(DemandMode::NAMES),
-            "Whether the feed is asked for the topics that clients subscribe to by name, and only while they do; the profile knows how to ask.";
+            "Whether fanline subscribes to the topics that clients name, and only while they do. The profile knows how to subscribe.";
         demand_topics: Vec<String> = Is(">"), SettingKind::List,
-            "With `demand = on`: topics that the feed may be asked for, as patterns such as `ticker.*`; clients that subscribe to others by name are told `refused`.";
+            "With `demand = on`: patterns of topics that the feed may be asked for, such as `ticker.*`. Clients that name others receive `refused`.";
         linger: Duration = Is("30s"), duration(Duration::ZERO, DAY),
-            "With `demand = on`: time for which a topic is still asked for after its last client has left.";
+            "With `demand = on`: how long a topic stays subscribed after its last client has left.";
         send: Vec<String> = Is(""), SettingKind::List,
-            "Topics that clients may send to by `send`, as patterns such as `chat.*`; it goes to the feed in the name of the server, as `[client] send` of the profile puts it; empty for none.";
+            "Patterns of topics that clients may `send` to, such as `chat.*`. Messages go to the feed in the server's name, as the profile's `[client] send` defines. Empty: none.";
         request: bool = Is("false"), SettingKind::Switch,
-            "Whether clients may ask the feed by `request`, in the name of the server.";
+            "Whether clients may `request` answers from the feed, in the server's name.";
     }
     #[derive(Copy)]
-    simulate MarketSettings "The simulated market: served if no feed is given, and by `fanline simulate`." {
+    simulate MarketSettings "The simulated market, served if no feed is given, and by `fanline simulate`." {
         seed: u64 = Is("1"), count(0, u64::MAX),
-            "The same seed gives the same messages, all but their times.";
+            "The same seed produces the same messages, except for their times.";
         rate: f64 = Is("200"), SettingKind::Number { min: 0.01, max: 10_000_000.0 },
             "Messages per second, over all symbols.";
         symbols: usize = Is("60"), count(1, 500_000),
             "Number of symbols.";
     }
     #[derive(Copy)]
-    ring Ring "What clients can catch up with or resume from." {
+    ring Ring "What clients can catch up from or resume from." {
         frames_max: usize = Is("65536"), count(2, 1 << 26),
-            "Frames the ring holds, rounded up to a power of two; the newest frame overwrites the oldest.";
+            "Frames in the ring, rounded up to a power of two. The newest frame overwrites the oldest.";
         bytes_max: usize = Is("64MiB"), bytes(64 * KIB, 1024 * GIB),
-            "Payload bytes the ring holds; beyond them the oldest frames are dropped.";
+            "Payload bytes in the ring. Beyond them the oldest frames are dropped.";
     }
-    history History "What clients that join get besides the current values." {
+    history History "What clients that join receive besides the current values." {
         keep: Vec<String> = Is(""), SettingKind::List,
-            "Topics of which the last messages are kept instead of the newest alone, as `PATTERN=COUNT` with a count up to 1000, such as `chat.*=50`; the first match counts.";
+            "Topics that keep their last messages instead of only the newest, as `PATTERN=COUNT` with a count up to 1000, such as `chat.*=50`. The first matching pattern counts.";
     }
     #[derive(Copy)]
     topics Topics "Topics that come and go." {
         expire_after: Duration = Is("7d"), duration(Duration::ZERO, MONTH),
-            "A topic of which nothing has come for this time is forgotten, once the ring holds nothing of it, and counts no more for `limits.topics_max`; 0 means never. Topics of snapshots and deltas stay.";
+            "A topic without a message for this time is forgotten, once the ring holds nothing of it, and no longer counts for `limits.topics_max`. 0: never. Topics of snapshots and deltas stay.";
     }
     #[derive(Copy)]
     shards Shards "The threads that own the clients." {
         count: usize = Is("0"), count(0, 1024),
-            "Number of shards; 0 means one per core.";
+            "Number of shards. 0: one per core.";
         spread_after: usize = Is("1024"), count(1, 10_000_000),
-            "Clients that a shard is given before one that has none comes into use, unless those in use are busy more than half of the time; 1 spreads clients evenly from the first on.";
+            "Clients on a shard before an empty shard comes into use, unless the shards in use are busy more than half of the time. 1 spreads clients evenly from the first on.";
     }
     #[derive(Copy)]
-    limits ServerLimits "Bounds of what the server takes on; at each bound it refuses and counts." {
+    limits ServerLimits "Bounds on what clients may use; at each bound the server refuses and counts." {
         topics_max: usize = Is("100000"), count(1, 10_000_000),
-            "Topics that have a current value; frames of further topics are refused. With `upstream.demand` also the topics that clients are subscribed to by name; further ones are refused with `too_many_topics`.";
+            "Topics with a current value; frames of further topics are dropped. With `upstream.demand` also the topics that clients name; further ones are refused with `too_many_topics`.";
         sessions_max: usize = Is("100000"), count(1, 10_000_000),
-            "Clients connected at a time, or fewer if the system allows too few open files; further ones get HTTP 503 `too_many_sessions`.";
+            "Connected clients, or fewer if the system allows too few open files. Further clients receive HTTP 503 `too_many_sessions`.";
         sessions_per_address_max: usize = Is("0"), count(0, 10_000_000),
-            "Clients connected at a time from one IP address; 0 means no limit.";
+            "Connected clients from one IP address. 0: no limit.";
         patterns_max: usize = Is("1000"), count(1, 1_000_000),
-            "Patterns of one session; further ones are refused with `too_many_patterns`.";
+            "Patterns of one session. Further ones are refused with `too_many_patterns`.";
         wildcards_max: usize = Is("100"), count(0, 1_000_000),
-            "Wildcards among the patterns of one session; further ones are refused with `too_many_wildcards`.";
+            "Wildcards among the patterns of one session. Further ones are refused with `too_many_wildcards`.";
         wildcards_total_max: usize = Is("50000"), count(0, 100_000_000),
-            "Wildcards of all clients of a shard, those of clients with the same patterns counted once; further ones are refused with `too_many_wildcards_total`.";
+            "Wildcards of all clients of a shard; clients with the same patterns count once. Further ones are refused with `too_many_wildcards_total`.";
         wanted_per_session_max: usize = Is("1000"), count(1, 1_000_000),
-            "With `upstream.demand`: topics that one client may be subscribed to by name; further ones are refused with `too_many_topics`.";
+            "With `upstream.demand`: topics that one client may name. Further ones are refused with `too_many_topics`.";
         wanted_per_address_max: usize = Is("0"), count(0, 10_000_000),
-            "With `upstream.demand`: topics that all clients of one IP address together may be subscribed to by name; further ones are refused with `too_many_topics`; 0 means no limit.";
+            "With `upstream.demand`: topics that all clients of one IP address may name. Further ones are refused with `too_many_topics`. 0: no limit.";
         lanes_max: usize = Is("10000"), count(1, 10_000_000),
-            "Different sets of patterns per shard; a further one is refused with `too_many_lanes`.";
+            "Different sets of patterns per shard. A further one is refused with `too_many_lanes`.";
         pattern_bytes_max: usize = Is("64KiB"), bytes(256, 16 * MIB),
-            "Bytes of the patterns of one session together; further ones are refused with `too_many_pattern_bytes`.";
+            "Bytes of all patterns of one session. Further ones are refused with `too_many_pattern_bytes`.";
         lane_bytes_total_max: usize = Is("256MiB"), bytes(64 * KIB, 1024 * GIB),
-            "Memory that the different sets of patterns of a shard may take together, with their places in the topics that they match; a further set is refused with `lanes_full`.";
+            "Memory for the different sets of patterns of a shard and their places in topics. A further set is refused with `lanes_full`.";
         messages_per_second_max: u32 = Is("100"), count(1, 1_000_000),
-            "Messages (commands, pings) read from one client in a second; what it sends beyond that waits in its socket.";
+            "Messages (commands, pings) read from one client per second. Further ones wait in its socket.";
         inbound_bytes_per_second_max: u32 = Is("1MiB"), bytes(KIB, GIB),
-            "Bytes of messages, inflated, read from one client in a second; what it sends beyond that waits in its socket.";
+            "Bytes of messages, inflated, read from one client per second. Further ones wait in its socket.";
         client_requests_per_second_max: u32 = Is("5"), count(1, 1_000_000),
-            "Commands `send` and `request` of one client in a second; further ones are refused with `too_fast`.";
+            "Commands `send` and `request` of one client per second. Further ones are refused with `too_fast`.";
         message_bytes_max: usize = Is("64KiB"), bytes(128, MIB),
-            "A larger message from a client ends its session with close code 1009; one is read in one go, so the largest bound is what holds up nobody else.";
+            "A larger message from a client ends its session with close code 1009. A message is read in one go, so this also bounds how long it holds up others.";
         message_timeout: Duration = Is("30s"), duration(MS, HOUR),
-            "A client whose message has not ended this time after its first byte is closed with code 4411.";
+            "A client whose message has not ended this long after its first byte is closed with code 4411.";
         inbound_bytes_total_max: usize = Is("16MiB"), bytes(64 * KIB, 1024 * GIB),
-            "Bytes of messages that have not ended or wait to be read, per shard; beyond it the clients that began theirs first are closed with code 1013.";
+            "Bytes, per shard, of messages that have not ended or wait to be read. Beyond it, the clients whose messages began first are closed with code 1013.";
     }
-    http Http "HTTP, up to the upgrade: places, times, answers, and which web pages may ask." {
+    http Http "HTTP before the upgrade: connections, timeouts, answers, and which web pages are allowed." {
         connections_max: usize = Is("10000"), count(1, 1_000_000),
-            "Connections that are not upgraded; at the bound an idle one is closed for a new one, then one that has not sent a request; if all are being answered, new ones wait.";
+            "Connections before the upgrade. At the bound an idle one is closed for a new one, then one that has not sent a request; if all are being answered, new ones wait.";
         connections_per_address_max: usize = Is("2500"), count(0, 1_000_000),
-            "Of them, connections from one IP address; at the bound an idle or silent one of the address is closed for a new one, else the new one gets HTTP 503; 0 means no limit.";
+            "Of these, connections from one IP address. At the bound an idle or silent one of the address is closed for a new one; otherwise the new one receives HTTP 503. 0: no limit.";
         pending_per_address_max: usize = Is("625"), count(0, 1_000_000),
-            "Of them, connections from one IP address that have not sent the whole head of a request; a further one closes the oldest; 0 means no limit.";
+            "Of these, connections from one IP address that have not sent a complete request head. A further one closes the oldest. 0: no limit.";
         header_timeout: Duration = Is("3s"), duration(MS, HOUR),
-            "A connection on which the head of a request is not complete after this time is closed.";
+            "Limit for a complete request head. The connection is closed beyond it.";
         keep_alive: Duration = Is("75s"), duration(MS, DAY),
-            "A connection on which nothing was asked for this time after an answer is closed; keep it above the idle timeout of load balancers in front, which is often 60s.";
+            "Idle time after an answer before the connection is closed. Keep it above the idle timeout of load balancers in front, often 60s.";
         write_timeout: Duration = Is("10s"), duration(MS, HOUR),
-            "A client that takes no byte of an answer for this time is cut.";
+            "A client that takes no byte of an answer for this time is disconnected.";
         requests_per_second_max: u32 = Is("200"), count(1, 1_000_000),
-            "Requests on one connection in a second; answers to further ones wait until it is over.";
+            "Requests on one connection per second. Answers to further ones wait until the second is over.";
         answer_bytes_max: usize = Is("32MiB"), bytes(MIB, 64 * GIB),
-            "Bytes of different answers (`/v1/snapshot`, `/v1/topics`) that are held for their readers; beyond them those that are read for longer than 10s are cut (at once, if room for all topics is needed), and further requests get HTTP 503. One answer alone may be larger.";
+            "Bytes of different answers (`/v1/snapshot`, `/v1/topics`) held for their readers. Beyond them, readers slower than 10s are disconnected (at once, if room for all topics is needed), and further requests receive HTTP 503. A single answer may be larger.";
         answer_bytes_per_address_max: usize = Is("16MiB"), bytes(0, 64 * GIB),
-            "Of them, bytes of answers to clients of one IP address; further ones get HTTP 503; 0 means no limit of its own.";
+            "Of these, bytes of answers to clients of one IP address. Further requests receive HTTP 503. 0: no limit of its own.";
         allowed_origins: Vec<String> = Is(""), SettingKind::List,
-            "Web pages that may connect and read, as origins such as `https://app.example.com`, or `*` for any; pages of the same host always may. If empty, any may, but with `upstream.send` or `upstream.request` only those of the same host.";
+            "Origins of web pages that may connect and read, such as `https://app.example.com`, or `*` for any. Pages of the same host always may. Empty: any, but with `upstream.send` or `upstream.request` only pages of the same host.";
         allowed_hosts: Vec<String> = Is(""), SettingKind::List,
-            "Names by which the server may be asked (`Host`), such as `feed.example.com`; other requests get HTTP 421, but for `/healthz` and `/readyz`. If empty, any.";
+            "Host names the server answers to (`Host`), such as `feed.example.com`. Other requests receive HTTP 421, except `/healthz` and `/readyz`. Empty: any.";
     }
-    admin Admin "A listener of its own for the operator." {
+    admin Admin "A listener for the operator." {
         listen: Option<SocketAddr> = Unset("127.0.0.1:9090"), SettingKind::Address,
-            "Address that serves `/metrics`, `/healthz` and `/readyz`; `/metrics` is then no longer served where clients connect. Keep it on the loopback or a private network.";
+            "Address that serves `/metrics`, `/healthz` and `/readyz`. The public address then no longer serves `/metrics`. Keep it on the loopback or a private network.";
     }
     #[derive(Copy)]
-    heartbeat Heartbeat "Messages that tell a client that nothing is missing." {
+    heartbeat Heartbeat "Messages that confirm to a client that nothing is missing." {
         interval: Duration = Is("15s"), duration(MS, HOUR),
-            "A client to which nothing was sent for this time gets a `heartbeat`.";
+            "A client that was sent nothing for this time receives a `heartbeat`.";
     }
     #[derive(Copy)]
     ping Ping "WebSocket pings to clients." {
         interval: Duration = Is("25s"), duration(MS, HOUR),
-            "A client from which nothing was heard for this time gets a ping; keep it below the idle timeout of proxies in between.";
+            "A client that was silent for this time receives a ping. Keep it below the idle timeout of proxies.";
         timeout: Duration = Is("20s"), duration(MS, HOUR),
-            "A client that does not answer a ping for this time is closed with code 4408.";
+            "A client that does not answer a ping within this time is closed with code 4408.";
     }
     #[derive(Copy)]
-    slow Slow "Clients that cannot keep up; nothing is ever queued for them." {
+    slow Slow "Clients that fall behind; nothing is ever queued for them." {
         replay_max: Duration = Is("2s"), duration(Duration::ZERO, HOUR),
-            "A client that is behind by at most this time gets everything it missed, one further behind skips to the latest values.";
+            "A client behind by at most this time receives everything it missed. One further behind skips to the latest values.";
         write_deadline: Duration = Is("2m"), duration(MS, HOUR),
-            "A client that accepts no byte for this time is closed with code 4409; until then it may come back, and costs next to nothing.";
+            "A client that accepts no byte for this time is closed with code 4409. Until then it may recover, and costs next to nothing.";
         unsent_bytes_max: u32 = Is("128KiB"), bytes(KIB, 16 * MIB),
-            "Unsent bytes the kernel may hold per client (TCP_NOTSENT_LOWAT); less means fresher data for slow clients.";
+            "Unsent bytes the kernel may hold per client (TCP_NOTSENT_LOWAT). Less means fresher data for slow clients.";
         unsent_bytes_total_max: usize = Is("32MiB"), bytes(MIB, 1024 * GIB),
-            "Bytes that a shard holds for clients that have not taken them, each counted once however many share it; beyond half of it clients that catch up get single frames, which all share; beyond it the clients that hold the oldest are cut.";
+            "Bytes, per shard, held for clients that have not taken them, each counted once however many clients share it. Beyond half of it, clients that catch up receive single frames, which all share. Beyond it, the clients that hold the oldest bytes are disconnected.";
     }
     #[derive(Copy)]
-    raw Raw "Clients with `format=raw`, which get the feed's messages and no word besides." {
+    raw Raw "Clients with `format=raw`, which receive the feed's messages and nothing else." {
         on_stale: OnStale = Is("close"), SettingKind::Choice(OnStale::NAMES),
-            "What becomes of them while the feed is stale: `close` ends them within a second with code 1013, and refuses new ones with 503 `feed_stale` until it is live; `keep` leaves them with old data.";
+            "What happens to them while the feed is stale. `close` closes them within a second with code 1013, and refuses new ones with 503 `feed_stale` until it is live. `keep` leaves them with old data.";
     }
     #[derive(Copy)]
-    compression Compression "permessage-deflate (RFC 7692) to clients that offer it." {
+    compression Compression "permessage-deflate (RFC 7692) for clients that offer it." {
         enabled: bool = Is("true"), SettingKind::Switch,
-            "Whether the offer is taken.";
+            "Whether fanline accepts the offer.";
         level: u32 = Is("7"), count(1, 9),
             "Effort of deflate: 1 is fastest, 9 is smallest.";
         windows_max: usize = Is("64"), count(0, 4096),
-            "Shared compression windows per shard, each of about 300 KiB; 0 for none; lanes beyond it compress each frame by itself.";
+            "Shared compression windows per shard, each about 300 KiB. Further lanes compress each frame by itself. 0: none.";
         window_members_min: usize = Is("4"), count(1, 1_000_000),
-            "Sessions that must see the identical stream before it gets a shared window; it is closed below half of that.";
+            "Sessions that must see the identical stream before it gets a shared window. The window is closed below half of that.";
         window_cut_max: u32 = Is("1024"), count(1, 1_000_000),
-            "Frames that sessions wait at most to join a shared window, which is then forgotten and begun anew; they wait less where that costs fewer bytes in all.";
+            "Frames that sessions wait at most to join a shared window, which is then cut. They wait less where a cut costs fewer bytes overall.";
     }
     #[derive(Copy)]
-    drain Drain "How the server stops on SIGTERM: readiness first, then the goodbyes, then the end." {
+    drain Drain "How the server stops on SIGTERM: readiness first, then goodbyes, then the end." {
         readiness_delay: Duration = Is("0s"), duration(Duration::ZERO, HOUR),
             "Time between `/readyz` turning 503 and the first goodbye: what the load balancer needs to notice.";
         reconnect_spread: Duration = Is("5s"), duration(Duration::ZERO, HOUR),
-            "Clients are told to come back after a random time up to this one, so that they do not come all at once.";
+            "Clients reconnect after a random time up to this one, so that they do not return all at once.";
         timeout: Duration = Is("10s"), duration(Duration::ZERO, HOUR),
-            "Clients that have not gone after this time are cut.";
+            "Clients that have not left after this time are disconnected.";
     }
     log Log "The log, on stderr." {
         level: String = Is("info"), SettingKind::LogFilter,

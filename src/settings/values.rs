@@ -1,4 +1,4 @@
-//! The values in force, each with where it comes from: the last word of defaults < file < variables < flags.
+//! The values in force, each with its origin: the last of defaults < file < variables < flags.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::settings::kind::SettingValue;
 use crate::settings::setting::Setting;
 use crate::settings::table::{self, DemandMode, LogFormat, OnStale, Timeout};
 
-/// Where a value was set: what an error names, and what `fanline config` shows.
+/// Where a value was set, as errors and `fanline config` show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     Default,
@@ -34,7 +34,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A value for every setting; none where it may be unset and is.
+/// A value for every setting; none for those that are unset.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Values {
     held: BTreeMap<&'static str, (Option<SettingValue>, Origin)>,
@@ -49,7 +49,7 @@ impl Values {
         self.held.insert(setting.name, (value, origin));
     }
 
-    /// Panics if `name` is no setting: names come from the table.
+    /// Panics if `name` is not a setting: names come from the table.
     pub fn get(&self, name: &str) -> (Option<&SettingValue>, &Origin) {
         let (value, origin) = self.held.get(name).expect("every setting of the table has a default");
         (value.as_ref(), origin)

@@ -1,9 +1,8 @@
-//! The part that all venues share: a listener, the handshake, and one line per guest.
+//! What all simulated feeds share: a listener, the handshake, and one connection per client.
 //!
-//! A guest is served by one task that does two things at once: it drains what the guest sends (pings are answered by
-//! tungstenite meanwhile) and lets the venue talk. Bounds: `GUESTS_MAX` guests, one message of `MESSAGE_BYTES_MAX`
-//! from each, `WRITE_BUFFER_BYTES` unsent bytes and a message for each. A guest that accepts nothing for
-//! `WRITE_DEADLINE` is cut.
+//! One task serves a client: it drains what the client sends (tungstenite answers pings meanwhile) and sends the feed's
+//! messages. Bounds: `CLIENTS_MAX` clients, one message of `MESSAGE_BYTES_MAX` from each, `WRITE_BUFFER_BYTES` unsent bytes
+//! and one message for each. A client that accepts nothing for `WRITE_DEADLINE` is disconnected.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,16 +23,16 @@ use tracing::{debug, info, warn};
 
 use crate::simulator::SimulatorError;
 
-/// A venue has one guest, or a handful while it is tried out; further ones are turned away.
-const GUESTS_MAX: usize = 256;
+/// A simulated feed has one client, or a handful in experiments; further ones are refused.
+const CLIENTS_MAX: usize = 256;
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// Ten times the longest pause of a loaded machine that was seen; a guest this far gone has to start over anyway.
+/// Ten times the longest pause seen on a loaded machine. A client this far behind must start again anyway.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
-/// How long guests may take to answer the close frame when the venue stops.
+/// Time for clients to answer the close frame at a stop.
 const CLOSE_DEADLINE: Duration = Duration::from_millis(500);
-/// After a failed accept (no file descriptors left, for one), so that the loop does not spin.
+/// Pause after a failed accept, for example for want of file descriptors, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A venue's largest subscribe message is a few KiB.
+/// The largest subscribe message of any venue is a few KiB.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 const WRITE_BUFFER_BYTES: usize = 32 << 10;
 
@@ -43,25 +42,25 @@ pub(super) struct Listener {
     addr: SocketAddr,
 }
 
-/// The sending half of one guest's connection.
-pub(super) struct GuestConnection {
+/// The sending half of one client's connection.
+pub(super) struct ClientConnection {
     sink: SplitSink<WebSocketStream<TcpStream>, Message>,
 }
 
-/// What a venue has to say, and to whom.
-pub(super) trait Host: Send + Sync + 'static {
-    /// Says everything that one guest is told. Dropped when the guest leaves or the venue stops.
-    fn talk(&self, line: &mut GuestConnection) -> impl Future<Output = Farewell> + Send;
+/// The messages of a simulated feed.
+pub(super) trait MessageSource: Send + Sync + 'static {
+    /// Sends all messages to one client. Dropped when the client leaves or the feed stops.
+    fn send_all(&self, client: &mut ClientConnection) -> impl Future<Output = StreamEnd> + Send;
 }
 
-/// Why nothing more is said to a guest.
+/// Why nothing more is sent to a client.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Farewell {
+pub(super) enum StreamEnd {
     /// The connection ended or broke.
     Gone,
-    /// The guest read too slowly for too long; the text says what was too much.
+    /// The client read too slowly for too long; the text names the bound.
     Slow(&'static str),
-    /// The venue is stopping.
+    /// The feed is stopping.
     Stopping,
 }
 
@@ -80,57 +79,57 @@ impl Listener {
         self.addr
     }
 
-    /// Lets guests in until `stop` becomes true or its sender is gone; `host` says everything a guest is told.
-    pub async fn serve(self, mut stop: watch::Receiver<bool>, host: impl Host) {
-        let host = Arc::new(host);
-        let mut guests = JoinSet::new();
-        let told = stop.clone();
+    /// Accepts clients until `stop` becomes true or its sender is gone; `feed` sends the messages.
+    pub async fn serve(self, mut stop: watch::Receiver<bool>, feed: impl MessageSource) {
+        let feed = Arc::new(feed);
+        let mut clients = JoinSet::new();
+        let stopped = stop.clone();
         loop {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
-                    Ok((_, peer)) if guests.len() >= GUESTS_MAX => {
-                        warn!(%peer, max = GUESTS_MAX, "a client was refused: too many are connected");
+                    Ok((_, peer)) if clients.len() >= CLIENTS_MAX => {
+                        warn!(%peer, max = CLIENTS_MAX, "a client was refused: too many are connected");
                     }
                     Ok((socket, peer)) => {
-                        guests.spawn(receive(socket, peer, told.clone(), host.clone()));
+                        clients.spawn(receive(socket, peer, stopped.clone(), feed.clone()));
                     }
                     Err(error) => {
                         warn!(%error, "a client could not be accepted");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
-                Some(_) = guests.join_next() => {}
-                () = told_to_stop(&mut stop) => break,
+                Some(_) = clients.join_next() => {}
+                () = until_stopped(&mut stop) => break,
             }
         }
         drop(self.listener);
-        // Each guest's task sees the same stop, says goodbye and ends by itself within its deadlines.
-        while guests.join_next().await.is_some() {}
+        // Each client's task sees the same stop, sends a close frame and ends within its deadlines.
+        while clients.join_next().await.is_some() {}
     }
 }
 
-impl GuestConnection {
-    /// Takes one message; waits while the guest has not accepted the ones before.
-    pub async fn put(&mut self, message: Message) -> Result<(), Farewell> {
+impl ClientConnection {
+    /// Takes one message; waits until the client has accepted earlier ones.
+    pub async fn put(&mut self, message: Message) -> Result<(), StreamEnd> {
         within_deadline(self.sink.feed(message)).await
     }
 
-    /// Waits until the guest's socket has accepted everything.
-    pub async fn flush(&mut self) -> Result<(), Farewell> {
+    /// Waits until the client's socket has accepted everything.
+    pub async fn flush(&mut self) -> Result<(), StreamEnd> {
         within_deadline(self.sink.flush()).await
     }
 }
 
-/// The deadline stands around the blocked write, not inside it.
-async fn within_deadline<E>(write: impl Future<Output = Result<(), E>>) -> Result<(), Farewell> {
+/// Applies the deadline to the whole write.
+async fn within_deadline<E>(write: impl Future<Output = Result<(), E>>) -> Result<(), StreamEnd> {
     match timeout(WRITE_DEADLINE, write).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(Farewell::Gone),
-        Err(_) => Err(Farewell::Slow("no byte was accepted for 30 s")),
+        Ok(Err(_)) => Err(StreamEnd::Gone),
+        Err(_) => Err(StreamEnd::Slow("no byte was accepted for 30 s")),
     }
 }
 
-async fn receive(socket: TcpStream, peer: SocketAddr, mut stop: watch::Receiver<bool>, host: Arc<impl Host>) {
+async fn receive(socket: TcpStream, peer: SocketAddr, mut stop: watch::Receiver<bool>, feed: Arc<impl MessageSource>) {
     if let Err(error) = socket.set_nodelay(true) {
         debug!(%peer, %error, "TCP_NODELAY was refused");
     }
@@ -141,7 +140,7 @@ async fn receive(socket: TcpStream, peer: SocketAddr, mut stop: watch::Receiver<
     let handshake = timeout(HANDSHAKE_DEADLINE, accept_async_with_config(socket, Some(config)));
     let answer = tokio::select! {
         answer = handshake => answer,
-        () = told_to_stop(&mut stop) => return,
+        () = until_stopped(&mut stop) => return,
     };
     let stream = match answer {
         Ok(Ok(stream)) => stream,
@@ -150,40 +149,44 @@ async fn receive(socket: TcpStream, peer: SocketAddr, mut stop: watch::Receiver<
     };
     info!(%peer, "client connected");
     let (sink, mut source) = stream.split();
-    let mut line = GuestConnection { sink };
-    let farewell = tokio::select! {
-        farewell = host.talk(&mut line) => farewell,
-        () = drain(&mut source) => Farewell::Gone,
-        () = told_to_stop(&mut stop) => Farewell::Stopping,
+    let mut client = ClientConnection { sink };
+    let end = tokio::select! {
+        end = feed.send_all(&mut client) => end,
+        () = drain(&mut source) => StreamEnd::Gone,
+        () = until_stopped(&mut stop) => StreamEnd::Stopping,
     };
-    info!(%peer, ?farewell, "client disconnected");
-    part(line, source, &farewell).await;
+    info!(%peer, ?end, "client disconnected");
+    close_client(client, source, &end).await;
 }
 
-/// Ends when `stop` becomes true or nobody is left to make it so.
-async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
+/// Ends when `stop` becomes true or its sender is gone.
+async fn until_stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Reads and forgets until the guest is gone. Pings and close frames are answered by the reading itself.
+/// Reads and discards until the client is gone. Reading also answers pings and close frames.
 async fn drain(source: &mut SplitStream<WebSocketStream<TcpStream>>) {
     while let Some(Ok(_)) = source.next().await {}
 }
 
-/// Sends the close frame and waits a moment for the answer. A guest that reads nothing is dropped unheard.
-async fn part(mut line: GuestConnection, mut source: SplitStream<WebSocketStream<TcpStream>>, farewell: &Farewell) {
-    let (code, reason) = match farewell {
-        Farewell::Gone => return,
-        Farewell::Slow(reason) => (CloseCode::Policy, *reason),
-        Farewell::Stopping => (CloseCode::Away, "the venue is stopping"),
+/// Sends the close frame and waits a moment for the answer. A client that reads nothing is dropped.
+async fn close_client(
+    mut client: ClientConnection,
+    mut source: SplitStream<WebSocketStream<TcpStream>>,
+    end: &StreamEnd,
+) {
+    let (code, reason) = match end {
+        StreamEnd::Gone => return,
+        StreamEnd::Slow(reason) => (CloseCode::Policy, *reason),
+        StreamEnd::Stopping => (CloseCode::Away, "the simulator is stopping"),
     };
     let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-    let farewell = async {
-        if line.sink.send(close).await.is_ok() {
+    let closing = async {
+        if client.sink.send(close).await.is_ok() {
             drain(&mut source).await;
         }
     };
-    if timeout(CLOSE_DEADLINE, farewell).await.is_err() {
+    if timeout(CLOSE_DEADLINE, closing).await.is_err() {
         debug!("a client did not answer the close frame");
     }
 }

@@ -1,9 +1,9 @@
-//! A market that never was: the sequence of its messages is a pure function of its settings.
+//! An invented market: the sequence of its messages is a pure function of its settings.
 //!
-//! It opens with one quote and one trade of every symbol, and goes on without end: prices walk at random and are drawn
-//! back to where they started, busy symbols speak more often than quiet ones, and now and then one symbol speaks
-//! many times in a row. Only `time_ms` comes from outside. Arithmetic is limited to what IEEE 754 defines exactly
-//! (no logarithms, no sines), so that one seed gives the same bytes on every machine.
+//! It opens with one quote and one trade of every symbol and continues without end: prices walk at random and are pulled
+//! back to where they started, busy symbols have more messages than quiet ones, and now and then one symbol has a burst.
+//! Only `time_ms` is given from outside. Arithmetic is limited to what IEEE 754 defines exactly
+//! (no logarithms, no sines), so that one seed produces the same bytes on every machine.
 
 use std::fmt::Write;
 
@@ -28,20 +28,20 @@ const BURST_PAUSE: f64 = 0.1;
 /// `BURST_PAUSE` each; so the mean over all is 1: (50 x + 12.5 * 0.1) / 62.5 = 1.
 const CALM_PAUSE: f64 = (62.5 - 12.5 * BURST_PAUSE) / 50.0;
 
-/// Standard deviation of one step, as a part of the price: with `PULL` a price stays within some 0.5 % of its anchor.
+/// Standard deviation of one step, as a part of the price: with `PULL` a price stays within about 0.5 % of its anchor.
 const STEP: f64 = 1e-4;
 /// Part of the distance from the anchor that a step takes back.
 const PULL: f64 = 2e-4;
 
-/// The market itself, to be asked for one message after the other.
+/// The market: an endless sequence of messages.
 pub struct Market {
     dice: Dice,
     books: Vec<Instrument>,
     /// Sum of the activities of all books up to and including this one.
     activity_sums: Vec<u64>,
-    /// Opening messages already given, of two per symbol.
+    /// Opening messages already produced, of two per symbol.
     opened: usize,
-    /// Symbol and messages left of the burst that is going on.
+    /// Symbol and remaining messages of the current burst.
     burst: Option<(usize, u32)>,
 }
 
@@ -92,7 +92,7 @@ impl Market {
         2 * self.books.len()
     }
 
-    /// The next message of a market without end. `time_ms` is its time, in milliseconds since the Unix epoch.
+    /// The next message. `time_ms` is its time, in milliseconds since the Unix epoch.
     pub fn next(&mut self, time_ms: u64) -> Tick {
         if self.opened < self.topics() {
             let topic = self.opened;
@@ -104,7 +104,7 @@ impl Market {
         self.speak(2 * index + kind, pause, time_ms)
     }
 
-    /// Whose turn it is, and after which pause.
+    /// The next symbol, and the pause before it.
     fn pick(&mut self) -> (usize, f64) {
         if let Some((index, left)) = self.burst {
             self.burst = (left > 1).then_some((index, left - 1));
@@ -209,7 +209,7 @@ fn put_decimal(text: &mut String, units: i64, decimals: u32) {
     };
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014). Our own, because the sequence is a promise that a crate does not make.
+/// SplitMix64 (Steele, Lea, Flood 2014). Not from a crate, because the sequence is a promise that crates do not make.
 struct Dice(u64);
 
 impl Dice {
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(texts(settings, 5000, 7), texts(settings, 5000, 7));
         assert_eq!(texts(settings, 500, 7).concat(), texts(settings, 500, 8).concat().replace(":8}", ":7}"));
         assert_ne!(texts(settings, 500, 7), texts(MarketSettings { seed: 2, ..settings }, 500, 7));
-        // Pinned: a change here changes what users recorded under a seed.
+        // Pinned: a change here changes what users have recorded under a seed.
         let first = texts(settings, 2, 1_767_225_600_123);
         let quote = r#"{"topic":"quote.AAPL","type":"quote","symbol":"AAPL","bid":227.54,"bid_size":2300,"ask":227.55,"ask_size":900,"seq":1,"time_ms":1767225600123}"#;
         assert_eq!(first[0], quote);

@@ -1,8 +1,8 @@
-//! The simulated market as a WebSocket server: one market, seen alike by all who are connected.
+//! The simulated market as a WebSocket server: one market, the same for all clients.
 //!
-//! A client that joins first gets the last quote and the last trade of every symbol, then the stream from that very moment.
-//! Every path is served, and nothing needs to be subscribed to; whatever a guest sends is ignored. Nothing is queued
-//! per guest: all read one log of the newest `LOG_MESSAGES` messages, and a guest that falls behind it is cut.
+//! A client that joins first receives the last quote and trade of every symbol, then the stream from that moment on. Every
+//! path is served, no subscription is needed, and whatever a client sends is ignored. Nothing is queued per client: all
+//! read one log of the newest `LOG_MESSAGES` messages, and a client that falls behind it is disconnected.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,30 +15,30 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::settings::table::MarketSettings;
 use crate::simulator::SimulatorError;
-use crate::simulator::listener::{Farewell, GuestConnection, Host, Listener};
+use crate::simulator::listener::{ClientConnection, Listener, MessageSource, StreamEnd};
 use crate::simulator::market::Market;
 
-/// 16384 messages: 80 s at the default rate, 160 ms at 100,000 messages per second; some 5 MiB at most.
+/// 16384 messages: 80 s at the default rate, 160 ms at 100,000 messages per second; about 5 MiB at most.
 const LOG_MESSAGES: usize = 16_384;
 /// Messages due within one period of the timer are sent together; finer than a screen or a network can show.
 const PERIOD: Duration = Duration::from_millis(2);
-/// After a pause of the whole machine the market goes on from now instead of catching up with more than this.
+/// After a pause of the machine, the market catches up with at most this, then continues from now.
 const ARREARS_MAX: Duration = Duration::from_millis(500);
 
-/// The simulated venue, listening but not yet serving.
+/// The simulated market, listening but not yet serving.
 pub struct Simulator {
     listener: Listener,
     market: Market,
     rate: f64,
 }
 
-/// What every guest sees. One lock for both parts, so that a new client's values and its stream join without a gap.
-struct Floor {
-    seen: Mutex<FloorState>,
+/// What every client sees. One lock covers both parts, so that the values and the stream of a new client join without a gap.
+struct SharedMarket {
+    seen: Mutex<SharedState>,
 }
 
-struct FloorState {
-    /// By `Tick::topic`. Written by the market's task alone.
+struct SharedState {
+    /// By `Tick::topic`. Written only by the market's task.
     latest: Vec<Utf8Bytes>,
     log: broadcast::Sender<Utf8Bytes>,
 }
@@ -59,16 +59,16 @@ impl Simulator {
         let now_ms = wall_ms();
         let latest = (0..self.market.topics()).map(|_| self.market.next(now_ms).text.into()).collect();
         let log = broadcast::Sender::new(LOG_MESSAGES);
-        let floor = Arc::new(Floor { seen: Mutex::new(FloorState { latest, log }) });
+        let shared = Arc::new(SharedMarket { seen: Mutex::new(SharedState { latest, log }) });
         tokio::select! {
-            () = run(self.market, self.rate, &floor) => {}
-            () = self.listener.serve(stop, floor.clone()) => {}
+            () = run(self.market, self.rate, &shared) => {}
+            () = self.listener.serve(stop, shared.clone()) => {}
         }
     }
 }
 
-/// Lets the market speak at its rate, for ever.
-async fn run(mut market: Market, rate: f64, floor: &Floor) {
+/// Publishes the market's messages at its rate, for ever.
+async fn run(mut market: Market, rate: f64, shared: &SharedMarket) {
     let start = Instant::now();
     let arrears_max = ARREARS_MAX.as_secs_f64() * rate;
     // Both in mean pauses since the start.
@@ -83,21 +83,21 @@ async fn run(mut market: Market, rate: f64, floor: &Floor) {
             continue;
         }
         let now_ms = wall_ms();
-        let mut seen = floor.seen();
+        let mut seen = shared.seen();
         while spoken < due {
             let tick = market.next(now_ms);
             spoken += tick.pause;
             let text = Utf8Bytes::from(tick.text);
             seen.latest[tick.topic] = text.clone();
-            // An error only says that nobody is connected.
+            // An error only means that nobody is connected.
             let _ = seen.log.send(text);
         }
     }
 }
 
-impl Floor {
-    fn seen(&self) -> MutexGuard<'_, FloorState> {
-        // Nothing panics while the lock is held, and a half-made change would not harm: take it as it is.
+impl SharedMarket {
+    fn seen(&self) -> MutexGuard<'_, SharedState> {
+        // Nothing panics while the lock is held, and a half-made change would do no harm.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -107,39 +107,39 @@ impl Floor {
     }
 }
 
-impl Host for Arc<Floor> {
-    async fn talk(&self, line: &mut GuestConnection) -> Farewell {
-        match tell(self, line).await {
+impl MessageSource for Arc<SharedMarket> {
+    async fn send_all(&self, client: &mut ClientConnection) -> StreamEnd {
+        match stream(self, client).await {
             Ok(never) => match never {},
-            Err(farewell) => farewell,
+            Err(end) => end,
         }
     }
 }
 
-async fn tell(floor: &Floor, line: &mut GuestConnection) -> Result<std::convert::Infallible, Farewell> {
-    let (latest, mut log) = floor.enter();
+async fn stream(shared: &SharedMarket, client: &mut ClientConnection) -> Result<std::convert::Infallible, StreamEnd> {
+    let (latest, mut log) = shared.enter();
     for text in latest {
-        line.put(Message::Text(text)).await?;
+        client.put(Message::Text(text)).await?;
     }
     loop {
         let text = match log.try_recv() {
             Ok(text) => text,
             Err(TryRecvError::Empty) => {
-                line.flush().await?;
+                client.flush().await?;
                 match log.recv().await {
                     Ok(text) => text,
                     Err(RecvError::Lagged(_)) => return Err(TOO_SLOW),
-                    Err(RecvError::Closed) => return Err(Farewell::Stopping),
+                    Err(RecvError::Closed) => return Err(StreamEnd::Stopping),
                 }
             }
             Err(TryRecvError::Lagged(_)) => return Err(TOO_SLOW),
-            Err(TryRecvError::Closed) => return Err(Farewell::Stopping),
+            Err(TryRecvError::Closed) => return Err(StreamEnd::Stopping),
         };
-        line.put(Message::Text(text)).await?;
+        client.put(Message::Text(text)).await?;
     }
 }
 
-const TOO_SLOW: Farewell = Farewell::Slow("more than 16384 messages behind");
+const TOO_SLOW: StreamEnd = StreamEnd::Slow("more than 16384 messages behind");
 
 fn wall_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
 
-    /// Runs a simulator at `rate` on a free port while `visit` gets its URL.
+    /// Runs a simulator on a free port while `visit` uses its URL.
     async fn with_simulator<Visit: Future>(settings: MarketSettings, visit: impl FnOnce(String) -> Visit) {
         let simulator = Simulator::bind(([127, 0, 0, 1], 0).into(), settings).await.expect("a free port");
         let url = format!("ws://{}/any/path", simulator.local_addr());
@@ -161,7 +161,7 @@ mod tests {
         let serving = tokio::spawn(simulator.serve(stopped));
         visit(url).await;
         stop.send_replace(true);
-        serving.await.expect("the simulator ends when it is told to");
+        serving.await.expect("the simulator ends when it is stopped");
     }
 
     async fn read(url: &str, count: usize) -> Vec<String> {
@@ -170,8 +170,8 @@ mod tests {
         texts.collect().await
     }
 
-    /// Messages the market has spoken so far, as a client that joins can tell from the numbers in the values it gets first.
-    async fn spoken(url: &str) -> u64 {
+    /// Messages of the market so far, from the numbers in the first values that a new client receives.
+    async fn published(url: &str) -> u64 {
         let values = read(url, 2 * MarketSettings::default().symbols).await;
         let seq = |text: &String| -> u64 {
             let value: serde_json::Value = serde_json::from_str(text).expect("valid JSON");
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_joins_gets_all_values_and_then_the_same_stream_as_everyone() {
+    async fn a_client_that_joins_receives_all_values_and_then_the_shared_stream() {
         let settings = MarketSettings { seed: 7, rate: 2000.0, symbols: 10 };
         with_simulator(settings, async |url| {
             let (first, second) = tokio::join!(read(&url, 1000), async {
@@ -196,7 +196,7 @@ mod tests {
             let shared = (first.len() - at).min(second.len() - 20);
             assert!(shared > 100, "{shared}");
             assert_eq!(first[at..at + shared], second[20..20 + shared]);
-            // Spliced without a gap: what the client got first is what was newest before its stream began.
+            // No gap: the first values are the newest before the client's stream began.
             for text in &second[..20] {
                 let topic = text.split('"').nth(3);
                 let newest = first[..at].iter().rfind(|text| text.split('"').nth(3) == topic);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_market_speaks_at_its_rate() {
+    async fn the_market_publishes_at_its_rate() {
         let settings = MarketSettings { rate: 5000.0, symbols: 4, ..Default::default() };
         with_simulator(settings, async |url| {
             let start = Instant::now();
@@ -219,12 +219,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_guest_that_does_not_read_is_cut() {
+    async fn a_client_that_does_not_read_is_disconnected() {
         let settings = MarketSettings { rate: 500_000.0, ..Default::default() };
         with_simulator(settings, async |url| {
             let (stream, _) = connect_async(&*url).await.expect("a WebSocket");
-            // Well over what the sockets and the log hold together.
-            while spoken(&url).await < 300_000 {}
+            // Well above what the sockets and the log hold together.
+            while published(&url).await < 300_000 {}
             let last =
                 stream.map(|message| message.ok()).filter_map(std::future::ready).fold(None, async |_, m| Some(m));
             let Some(Message::Close(Some(close))) = last.await else { panic!("expected a close frame") };

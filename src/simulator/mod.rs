@@ -1,7 +1,7 @@
-//! Floor 4, north wing: venues of our own, for the intake to connect to as it would to a real one.
+//! Simulated feeds, for the intake to connect to like to a real one.
 //!
-//! [`simulate::Simulator`] invents a market, [`replay::Replay`] serves a recording. Both are plain WebSocket servers
-//! (RFC 6455, no extensions) that know nothing of fanline: what they send reaches clients only by way of the intake.
+//! [`market_server::Simulator`] invents a market, [`replay::ReplayServer`] serves a recording. Both are plain WebSocket
+//! servers (RFC 6455, no extensions) that know nothing of fanline: their messages reach clients only through the intake.
 
 mod listener;
 pub mod market;
@@ -13,7 +13,7 @@ mod symbols;
 use std::io;
 use std::net::SocketAddr;
 
-/// Why a venue could not be opened. All of them are ours to mend; trying again alone helps with none.
+/// Why a simulated feed could not start. A retry without a change does not help.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulatorError {
     #[error(

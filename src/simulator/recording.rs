@@ -1,8 +1,8 @@
-//! A recording of a feed: what a venue sent, when, and nothing else of it.
+//! A recording of a feed: the venue's frames and their times.
 //!
 //! JSON Lines, one object per line: `dir` is `in` (a frame from the venue), `out` (from the client), `connect` or
-//! `rest` (notes of the recorder). A frame has its text in `data` or its bytes, base64, in `b64`. `t_ns` is when it
-//! arrived, in nanoseconds since the Unix epoch, or null where nobody knows. Other members are ignored. Only `in`
+//! `rest` (remarks of the recorder). A frame has its text in `data` or its bytes, base64, in `b64`. `t_ns` is when it
+//! arrived, in nanoseconds since the Unix epoch, or null if unknown. Other members are ignored. Only `in`
 //! frames are kept; where several connections were recorded, they are one stream in the order of the file.
 
 use std::fs::File;
@@ -14,7 +14,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::Deserialize;
 use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 
-/// What a line that is refused should have been.
+/// An example of a valid line, for errors.
 const EXPECTED: &str = r#"{"t_ns":…,"dir":"in","data":"…"}"#;
 
 /// The frames of a recording, in memory: about the size of the file.
@@ -25,7 +25,7 @@ pub struct Recording {
 
 #[derive(Clone, Debug)]
 pub(super) struct RecordedFrame {
-    /// Since the frame before; zero for the first, and where a time is unknown or runs backwards.
+    /// Since the frame before; zero for the first, and where the time is unknown or runs backwards.
     pub pause: Duration,
     /// Text or binary, as it was. Cheap to clone.
     pub message: Message,
@@ -78,12 +78,12 @@ impl Recording {
         self.frames.len()
     }
 
-    /// Never: a recording without frames is refused.
+    /// Always false: a recording without frames is refused.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
-    /// How long the recording lasts at its own speed.
+    /// Duration at the original speed.
     pub fn duration(&self) -> Duration {
         self.frames.iter().map(|frame| frame.pause).sum()
     }
@@ -92,7 +92,7 @@ impl Recording {
         &self.frames
     }
 
-    /// Reads a whole recording from `source`; `path` is for the errors.
+    /// Reads a whole recording from `source`; `path` is for errors.
     pub fn read(path: &Path, mut source: impl BufRead) -> Result<Recording, RecordingError> {
         let mut frames = Vec::new();
         let mut last_ns = None;
@@ -127,7 +127,7 @@ impl Recording {
     }
 }
 
-/// Time and frame of an `in` line, none for the others; or what is wrong with it.
+/// Time and frame of an `in` line, none for others; the error says what is wrong.
 fn parse(line: &[u8]) -> Result<Option<(Option<u64>, Message)>, String> {
     let line: RecordedLine = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     if line.dir != Direction::In {
@@ -136,7 +136,7 @@ fn parse(line: &[u8]) -> Result<Option<(Option<u64>, Message)>, String> {
     let message = match (line.data, line.b64) {
         (Some(text), None) => Message::Text(Utf8Bytes::from(text)),
         (None, Some(b64)) => {
-            let bytes = BASE64_STANDARD.decode(b64).map_err(|error| format!("`b64` is no base64: {error}"))?;
+            let bytes = BASE64_STANDARD.decode(b64).map_err(|error| format!("`b64` is not base64: {error}"))?;
             Message::Binary(Bytes::from(bytes))
         }
         (Some(_), Some(_)) => return Err("both `data` and `b64` are there".into()),

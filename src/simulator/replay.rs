@@ -1,9 +1,8 @@
-//! A recording served as if it were the venue: every guest gets all of it from the start, with the original pauses.
+//! A recording served as a feed: every client receives all of it from the start, with the original pauses.
 //!
-//! Every path is served, and nothing needs to be subscribed to; whatever a guest sends is ignored, pings and close
-//! frames are answered. After the last frame a looped replay starts over; any other keeps the connection open and goes
-//! on answering pings, as a venue does that has gone quiet. Closing instead would make a client that reconnects get
-//! everything a second time.
+//! Every path is served, and no subscription is needed. Whatever a client sends is ignored; pings and close frames are
+//! answered. After the last frame a looped replay starts again. Any other keeps the connection open and answers pings, like
+//! a quiet venue: a client that reconnected would receive everything a second time.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -14,21 +13,21 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::simulator::SimulatorError;
-use crate::simulator::listener::{Farewell, GuestConnection, Host, Listener};
+use crate::simulator::listener::{ClientConnection, Listener, MessageSource, StreamEnd};
 use crate::simulator::recording::Recording;
 
-/// A recording of several sessions holds hours between them; a longer pause is served as this one, divided by the
-/// speed like any other. The longest pause inside a session of 26 recorded feeds is 6.3 s.
+/// A recording of several sessions has hours between them. A longer pause is replaced by this one, divided by the speed
+/// like any other. The longest pause inside a session of 26 recorded feeds is 6.3 s.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Frames due within a millisecond are sent together: the timer is not finer.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 
-/// How fast a recording is served.
+/// The speed of a replay.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Speed {
     /// Pauses are divided by this; 1 is as recorded. Above 0.
     Times(f64),
-    /// No pauses: as fast as the guest reads.
+    /// No pauses: as fast as the client reads.
     Max,
 }
 
@@ -46,7 +45,7 @@ impl FromStr for Speed {
     }
 }
 
-/// The replaying venue, listening but not yet serving.
+/// The replay, listening but not yet serving.
 pub struct ReplayServer {
     listener: Listener,
     script: ReplayFrames,
@@ -85,28 +84,28 @@ impl ReplayServer {
     }
 }
 
-impl Host for ReplayFrames {
-    async fn talk(&self, line: &mut GuestConnection) -> Farewell {
-        match self.tell(line).await {
+impl MessageSource for ReplayFrames {
+    async fn send_all(&self, client: &mut ClientConnection) -> StreamEnd {
+        match self.stream(client).await {
             Ok(never) => match never {},
-            Err(farewell) => farewell,
+            Err(end) => end,
         }
     }
 }
 
 impl ReplayFrames {
-    async fn tell(&self, line: &mut GuestConnection) -> Result<Infallible, Farewell> {
+    async fn stream(&self, client: &mut ClientConnection) -> Result<Infallible, StreamEnd> {
         let mut due = Instant::now();
         loop {
             for frame in self.recording.frames() {
                 due += self.speed.pause(frame.pause);
                 if due > Instant::now() + PAUSE_MIN {
-                    line.flush().await?;
+                    client.flush().await?;
                     sleep_until(due).await;
                 }
-                line.put(frame.message.clone()).await?;
+                client.put(frame.message.clone()).await?;
             }
-            line.flush().await?;
+            client.flush().await?;
             if !self.looped {
                 std::future::pending::<()>().await;
             }
@@ -136,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    type Guest = WebSocketStream<MaybeTlsStream<TcpStream>>;
+    type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
     /// `frames` text frames of 1 KiB, `pause_ms` apart, and a binary one at the end.
     fn recording(frames: usize, pause_ms: u64) -> Recording {
@@ -149,12 +148,12 @@ mod tests {
         Recording::read("test".as_ref(), text.as_bytes()).expect("a sound recording")
     }
 
-    /// Serves `recording` on a free port while `visit` talks to it.
+    /// Serves `recording` on a free port while `visit` is connected to it.
     async fn with_replay<Visit>(
         recording: Recording,
         speed: Speed,
         looped: bool,
-        visit: impl FnOnce(Guest) -> Visit,
+        visit: impl FnOnce(Client) -> Visit,
     ) -> Visit::Output
     where
         Visit: Future,
@@ -164,29 +163,29 @@ mod tests {
         let url = format!("ws://{}/stream?streams=a/b", replay.local_addr());
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(replay.serve(stopped));
-        let (guest, _) = connect_async(url).await.expect("a WebSocket");
-        let seen = visit(guest).await;
+        let (client, _) = connect_async(url).await.expect("a WebSocket");
+        let seen = visit(client).await;
         stop.send_replace(true);
-        serving.await.expect("the replay ends when it is told to");
+        serving.await.expect("the replay ends when it is stopped");
         seen
     }
 
-    async fn read(guest: &mut Guest, count: usize) -> Vec<Message> {
-        guest.by_ref().take(count).map(|message| message.expect("sound")).collect().await
+    async fn read(client: &mut Client, count: usize) -> Vec<Message> {
+        client.by_ref().take(count).map(|message| message.expect("sound")).collect().await
     }
 
     #[tokio::test]
     async fn every_frame_is_served_once_and_the_connection_stays() {
         let recording = recording(20_000, 1000);
         let expected: Vec<Message> = recording.frames().iter().map(|frame| frame.message.clone()).collect();
-        with_replay(recording, Speed::Max, false, async |mut guest| {
-            guest.send(Message::text("{\"method\":\"SUBSCRIBE\"}")).await.expect("sent");
-            // More than the sockets hold: the venue has to wait for its guest.
-            assert!(read(&mut guest, expected.len()).await == expected);
-            guest.send(Message::Ping("still there?".into())).await.expect("sent");
-            assert_eq!(read(&mut guest, 1).await, [Message::Pong("still there?".into())]);
-            guest.close(None).await.expect("closed");
-            assert!(matches!(guest.next().await, Some(Ok(Message::Close(_)))));
+        with_replay(recording, Speed::Max, false, async |mut client| {
+            client.send(Message::text("{\"method\":\"SUBSCRIBE\"}")).await.expect("sent");
+            // More than the sockets hold: the server must wait for its client.
+            assert!(read(&mut client, expected.len()).await == expected);
+            client.send(Message::Ping("still there?".into())).await.expect("sent");
+            assert_eq!(read(&mut client, 1).await, [Message::Pong("still there?".into())]);
+            client.close(None).await.expect("closed");
+            assert!(matches!(client.next().await, Some(Ok(Message::Close(_)))));
         })
         .await;
     }
@@ -195,9 +194,9 @@ mod tests {
     async fn a_loop_starts_over() {
         let recording = recording(3, 1);
         let expected: Vec<Message> = recording.frames().iter().map(|frame| frame.message.clone()).collect();
-        with_replay(recording, Speed::Max, true, async |mut guest| {
+        with_replay(recording, Speed::Max, true, async |mut client| {
             for _ in 0..5 {
-                assert_eq!(read(&mut guest, expected.len()).await, expected);
+                assert_eq!(read(&mut client, expected.len()).await, expected);
             }
         })
         .await;
@@ -205,9 +204,9 @@ mod tests {
 
     #[tokio::test]
     async fn pauses_are_divided_by_the_speed() {
-        with_replay(recording(51, 100), Speed::Times(10.0), false, async |mut guest| {
+        with_replay(recording(51, 100), Speed::Times(10.0), false, async |mut client| {
             let start = Instant::now();
-            read(&mut guest, 52).await;
+            read(&mut client, 52).await;
             let seconds = start.elapsed().as_secs_f64();
             assert!((0.45..4.5).contains(&seconds), "expected about 0.5 s for 5 s of recording, found {seconds}");
         })
@@ -217,15 +216,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stopped_venue_says_so() {
+    async fn a_stopped_replay_sends_a_close_frame() {
         let recording = recording(1, 0);
-        let mut guest = with_replay(recording, Speed::Max, false, async |mut guest| {
-            read(&mut guest, 2).await;
-            guest
+        let mut client = with_replay(recording, Speed::Max, false, async |mut client| {
+            read(&mut client, 2).await;
+            client
         })
         .await;
-        let Some(Ok(Message::Close(Some(close)))) = guest.next().await else { panic!("expected a close frame") };
-        assert_eq!((u16::from(close.code), &*close.reason), (1001, "the venue is stopping"));
+        let Some(Ok(Message::Close(Some(close)))) = client.next().await else { panic!("expected a close frame") };
+        assert_eq!((u16::from(close.code), &*close.reason), (1001, "the simulator is stopping"));
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
-//! The instruments of the simulated market: real names, plausible prices, invented behaviour.
+//! Instruments of the simulated market: real names, plausible prices, invented behaviour.
 
-/// How sizes of an instrument look.
+/// The sizes of an instrument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SizeClass {
     /// Quoted in lots of 100 shares, traded by the share.
@@ -11,12 +11,12 @@ pub(super) enum SizeClass {
     Crypto,
 }
 
-/// One instrument. Prices are integers in units of the last decimal, so that no rounding can show.
+/// One instrument. Prices are integers in units of the last decimal, so that no rounding shows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Symbol {
     pub name: &'static str,
     pub class: SizeClass,
-    /// Where the price starts and what it is drawn back to.
+    /// The price at the start, to which it is pulled back.
     pub price: u32,
     /// Digits after the point, always all printed.
     pub decimals: u32,

@@ -1,6 +1,6 @@
 //! What a token must hold for a glob (a token with `*` among other characters) to match it.
 
-/// Bytes by which a glob without a beginning or an end of its own is found.
+/// Bytes by which a glob that begins and ends with `*` is found.
 pub(super) const GRAM_BYTES: usize = 3;
 
 /// What a token must hold for a glob to match it.
@@ -11,7 +11,7 @@ pub(super) enum Anchor<'g> {
     Nowhere,
 }
 
-/// The longest part that tells most: topics of one feed often begin or end alike.
+/// The most selective part, the longest: topics of one feed often begin or end alike.
 pub(super) fn anchor(glob: &str) -> Anchor<'_> {
     let before = glob.find('*').map_or(glob, |star| &glob[..star]).as_bytes();
     let behind = glob.rfind('*').map_or(glob, |star| &glob[star + 1..]).as_bytes();

@@ -1,4 +1,4 @@
-//! Every way in which a session ends: close code, sentence, whether to come back, metric label.
+//! Every way a session ends: close code, sentence, reconnect rule, metric label.
 
 /// Why a session ended. Close codes: RFC 6455 section 7.4.1, and 4xxx of our own (docs/PROTOCOL.md lists them).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -7,7 +7,7 @@ pub enum Goodbye {
     ClientClosed,
     /// The client's socket ended or broke without a close frame.
     ConnectionLost,
-    /// The server is being stopped; the client is told when to come back.
+    /// The server is stopping; the goodbye says when to reconnect.
     Draining,
     /// The client broke the framing rules of RFC 6455 or RFC 7692.
     ProtocolError,
@@ -15,17 +15,17 @@ pub enum Goodbye {
     InvalidPayload,
     /// An inbound message exceeded the limit.
     MessageTooBig,
-    /// Nothing was heard from the client for longer than the ping timeout.
+    /// The client sent nothing for longer than the ping timeout.
     PingTimeout,
     /// The client accepted no bytes for longer than the write deadline.
     WriteTimeout,
-    /// The client fell behind, and had asked to be disconnected rather than to skip anything.
+    /// The client fell behind, and had chosen to be disconnected rather than to skip.
     TooSlow,
-    /// The first byte of a message came, and its last one did not in time.
+    /// A message began and did not end in time.
     MessageTimeout,
-    /// The shard holds too much for clients that finish neither what they send nor what they are sent.
+    /// The shard holds too much for clients that neither finish their messages nor read theirs.
     Overloaded,
-    /// The feed is stale, and the session is a raw one, which cannot be told otherwise.
+    /// The feed is stale, and a raw session cannot be notified of it.
     FeedStale,
 }
 
@@ -45,7 +45,7 @@ impl Goodbye {
         Goodbye::FeedStale,
     ];
 
-    /// Close code to send; none where nobody is there to read it.
+    /// Close code to send; none where the connection is gone.
     pub fn close_code(self) -> Option<u16> {
         match self {
             Goodbye::ClientClosed => Some(1000),
@@ -68,16 +68,16 @@ impl Goodbye {
         match self {
             Goodbye::ClientClosed => "closed by the client",
             Goodbye::ConnectionLost => "the connection was lost",
-            Goodbye::Draining => "the server is stopping; reconnect after the delay it told you",
+            Goodbye::Draining => "the server is stopping; reconnect after the given delay",
             Goodbye::ProtocolError => "the bytes received break RFC 6455 or RFC 7692",
             Goodbye::InvalidPayload => "a message was not valid UTF-8 or could not be inflated",
             Goodbye::MessageTooBig => "a message was larger than the limit; see limits.message_bytes_max",
             Goodbye::PingTimeout => "no answer to a ping; reconnect",
             Goodbye::WriteTimeout => "no bytes were accepted for too long; reconnect and read faster",
-            Goodbye::TooSlow => "fell behind, and the policy is to disconnect; reconnect with `since` and read faster",
+            Goodbye::TooSlow => "fell behind with policy=disconnect; reconnect with `since` and read faster",
             Goodbye::MessageTimeout => "a message did not end in time; see limits.message_timeout",
-            Goodbye::Overloaded => "too many clients are in the middle of messages; reconnect, and send whole ones",
-            Goodbye::FeedStale => "the feed is stale, and format=raw has no notices; reconnect until it is live",
+            Goodbye::Overloaded => "too many clients are in the middle of a message; reconnect, and send whole ones",
+            Goodbye::FeedStale => "the feed is stale, and format=raw has no notifications; reconnect until it is live",
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a client may do. The edge decides it when the client joins; delivery asks it, and knows of no tokens.
+//! What a client may do. The edge decides it when the client joins; delivery consults it and knows no tokens.
 
 use crate::words::topic::Pattern;
 

@@ -32,8 +32,8 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// Position of a topic in the tables of publisher and shards: dense, from 0; that of a topic
-/// that is forgotten is given to another one once the ring holds no more of it.
+/// Position of a topic in the tables of publisher and shards: dense, from 0. The position of a forgotten topic is reused
+/// once the ring holds nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId(pub u32);
 
@@ -43,7 +43,7 @@ impl TopicId {
     }
 }
 
-/// A client's resume position, written `EPOCH:OFFSET`: the last frame that it has seen.
+/// A client's resume position, written `EPOCH:OFFSET`: the last frame it has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     pub epoch: Epoch,
@@ -56,7 +56,7 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// Why a text is no cursor.
+/// Why a text is not a cursor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected a cursor `EPOCH:OFFSET` (16 hexadecimal digits, a colon, a decimal number), found `{found}`; \

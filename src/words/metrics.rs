@@ -1,6 +1,6 @@
-//! The names under which fanline reports on itself, and the handle through which rooms get their meters.
+//! Names of all metrics, and the handle through which rooms get their meters.
 //!
-//! Every series is declared here once, with its labels and its help text: `/metrics` and docs/METRICS.md both come from
+//! Every series is declared here once, with its labels and its help text. `/metrics` and docs/METRICS.md are made from
 //! this table.
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub struct Metric {
 #[derive(Debug)]
 pub struct MetricLabel {
     pub name: &'static str,
-    /// Every value, where they are known beforehand; else empty.
+    /// All values, if they are known beforehand; else empty.
     pub values: &'static [&'static str],
 }
 
@@ -60,7 +60,7 @@ declare! {
         UPSTREAM_UP = Gauge "fanline_upstream_up" []
             "1 while the feed is connected and delivers, else 0.";
         UPSTREAM_STATE = Gauge "fanline_upstream_state" [state: ["connecting", "idle", "live", "down", "silent"]]
-            "1 for the state the feed is in, 0 for the others. `idle`: nothing is subscribed, so nothing can come.";
+            "1 for the state the feed is in, 0 for the others. `idle`: nothing is subscribed, so nothing can arrive.";
         UPSTREAM_SIMULATED = Gauge "fanline_upstream_simulated" []
             "1 if the prices are invented because the feed is the simulated market, else 0.";
         UPSTREAM_LAST_DATA = Gauge "fanline_upstream_last_data_timestamp_seconds" []
@@ -91,7 +91,7 @@ declare! {
         UPSTREAM_REFUSED = Counter "fanline_upstream_refused_total" []
             "Items that the feed refused or did not answer for. The log names them.";
         UPSTREAM_ITEMS_SILENT = Gauge "fanline_upstream_items_silent" []
-            "Items that the feed granted, and of which nothing has come within upstream.first_message_timeout. The log names them.";
+            "Items that the feed granted but sent nothing for within upstream.first_message_timeout. The log names them.";
         UPSTREAM_GAPS = Counter "fanline_upstream_gaps_total" [scope: ["connection", "topic"]]
             "Gaps in the feed's own numbers, in a topic or on a connection.";
         UPSTREAM_RENEWALS = Counter "fanline_upstream_renewals_total" []
@@ -105,7 +105,7 @@ declare! {
         UPSTREAM_LEG_DUPLICATES = Counter "fanline_upstream_leg_duplicates_total" [leg: []]
             "Messages of this leg that another leg had delivered before.";
         UPSTREAM_LEG_LAG = Gauge "fanline_upstream_leg_lag_seconds" [leg: []]
-            "How much later than the first copy this leg's copies come, as a moving mean.";
+            "How much later than the first copy this leg's copies arrive, as a moving mean.";
         WANTED_TOPICS = Gauge "fanline_wanted_topics" []
             "Topics that clients are subscribed to by name, while upstream.demand is on. Bound: limits.topics_max.";
     }
@@ -121,7 +121,7 @@ declare! {
         TOPICS = Gauge "fanline_topics" []
             "Known topics. Bound: limits.topics_max.";
         TOPICS_EXPIRED = Counter "fanline_topics_expired_total" []
-            "Topics forgotten because nothing came of them for topics.expire_after.";
+            "Topics forgotten because they had no message for topics.expire_after.";
         HEAD_OFFSET = Gauge "fanline_head_offset" []
             "Offset of the newest frame or topic status.";
         RING_FRAMES = Gauge "fanline_ring_frames" []
@@ -228,7 +228,7 @@ declare! {
     }
 }
 
-/// Hands out meters of a recorder. Cheap to clone; there is no global one, so that several can live in one process.
+/// Hands out meters of a recorder. Cheap to clone. There is no global one, so several servers can live in one process.
 #[derive(Clone)]
 pub struct Meters {
     recorder: Arc<dyn Recorder + Send + Sync>,
@@ -248,7 +248,7 @@ impl Meters {
         Meters { recorder }
     }
 
-    /// Meters that nobody reads: for tools and tests that need none.
+    /// Meters that nobody reads, for tools and tests.
     pub fn unread() -> Meters {
         Meters::new(Arc::new(metrics::NoopRecorder))
     }

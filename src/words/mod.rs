@@ -1,6 +1,6 @@
-//! Floor 0: the vocabulary every room shares.
+//! The vocabulary that every room shares: names, numbers, metrics.
 //!
-//! Nothing here does input or output, reads a clock or starts a thread.
+//! Pure: no input or output, no clock, no threads.
 
 mod globs;
 pub mod goodbye;

@@ -1,10 +1,10 @@
-//! How far a name is from one that somebody wrote, for the question "did you mean …?".
+//! Distance between a valid name and a misspelt one, for "did you mean …?".
 //!
-//! Comparing costs the product of both lengths, and what was written may be of any length: a text that is far longer
-//! than the name is not compared.
+//! A comparison costs the product of both lengths, and the text may be of any length: one far longer than the name is not
+//! compared.
 
-/// Edits (insert, delete, replace, swap) between the two. A text that is too long to be a misspelling of `name` is as far
-/// as can be.
+/// Edits (insert, delete, replace, swap) between the two. A text too long to be a misspelling of `name` has the
+/// greatest distance.
 pub fn distance(found: &str, name: &str) -> usize {
     // A character may take 4 bytes, and no name is so short that half of it as slack would matter.
     const SLACK_BYTES: usize = 32;

@@ -3,8 +3,9 @@
 //! A tree over tokens. A topic goes from a node to its literal token, to `*`, and to the globs (`BTC*`) whose anchor
 //! the token holds: what stands before the first `*` or behind the last one, or three bytes in between. So a topic
 //! costs its tokens and what it matches, not the number of patterns. Two kinds of patterns are tried one by one: few
-//! that begin alike (a node holds up to eight before it branches, so that long patterns cost little memory), and
-//! globs that hold too little to be found by (`*a*`), if the token holds the same bytes; `visit` tells the work, so that a caller can bound it.
+//! that begin alike (a node holds up to eight before it branches, so that long patterns cost little memory), and globs
+//! with too little to be found by (`*a*`), if the token holds the same bytes. `visit` reports the work, so that a caller can
+//! bound it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -12,14 +13,14 @@ use std::ops::ControlFlow;
 use crate::words::globs::{Anchor, GRAM_BYTES, anchor, bytes_of};
 use crate::words::topic::{Pattern, text_matches, token_matches};
 
-/// Patterns that a node tries one by one before it branches: as dear as one look into a branch.
+/// Patterns that a node tries one by one before it branches: as costly as one look into a branch.
 const LOOSE_MAX: usize = 8;
-/// Tokens that are told apart; what is below is tried one by one. More would make a long pattern dear in memory.
+/// Tokens that get nodes; patterns below are tried one by one. More would make long patterns costly in memory.
 const DEPTH_MAX: usize = 16;
-/// Globs that are passed over at about 5 ns, as long as one step takes.
+/// Globs that are skipped in about 5 ns, the time of one step.
 const PASSED_PER_STEP: usize = 8;
 
-/// Patterns, compiled once, that are asked whether any of them matches.
+/// Patterns, compiled once, to find out whether any of them matches.
 #[derive(Debug, Default)]
 pub struct PatternSet {
     table: PatternTable<()>,
@@ -30,7 +31,7 @@ impl PatternSet {
         self.matches_counted(topic).0
     }
 
-    /// The same, and the steps that it took.
+    /// The same, with the number of steps.
     pub fn matches_counted(&self, topic: &str) -> (bool, usize) {
         let mut any = false;
         let steps = self.table.visit(topic, |()| {
@@ -79,8 +80,8 @@ type Bucket<T> = BTreeMap<Box<str>, Glob<T>>;
 
 #[derive(Debug)]
 struct Glob<T> {
-    /// The bytes that a token must hold, as `bytes_of` tells them: most tokens are told apart by them, however little there
-    /// is to find a glob by.
+    /// The bytes that a token must hold, from `bytes_of`: they rule out most tokens, however little
+    /// there is to find a glob by.
     needs: u64,
     node: PatternNode<T>,
 }
@@ -97,7 +98,7 @@ struct Globs<T> {
 #[derive(Debug)]
 struct Affixes<T> {
     buckets: HashMap<Box<[u8]>, Bucket<T>>,
-    /// Of the longest affix there has been.
+    /// Of the longest affix so far.
     bytes_max: usize,
 }
 
@@ -125,11 +126,11 @@ impl<T> PatternTable<T> {
         self.root.remove(Some(pattern.as_str()))
     }
 
-    /// Visits the values of all patterns that match, until told to break; gives the steps that it took: looks into a
-    /// branch, patterns tried, values found.
+    /// Visits the values of all matching patterns until `Break`; returns the number of steps: looks into a branch, patterns
+    /// tried, values found.
     pub fn visit<'t>(&'t self, topic: &str, found: impl FnMut(&'t T) -> ControlFlow<()>) -> usize {
         let mut search = Search { steps: 0, found };
-        // Broken off or not, what was done was work.
+        // Work counts, even if the visit ended early.
         let _ = self.root.visit(Some(topic), &mut search);
         search.steps
     }
@@ -507,7 +508,7 @@ mod tests {
             let steps = table.visit(topic, |_| ControlFlow::Continue(()));
             assert!(steps < 400, "{} on {topic}: {steps} steps", shape(1));
         }
-        // Nothing to find these by: the work is told.
+        // Nothing to find these by: the work shows it.
         let mut table = PatternTable::<usize>::default();
         (0..1000).for_each(|n| *table.entry(&parse(&format!("*{}*", n.to_string().replace("", "*")))) = n);
         assert!(table.visit("t0123456789", |_| ControlFlow::Continue(())) >= 1000);

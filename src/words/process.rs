@@ -1,4 +1,4 @@
-//! What Linux tells of a process in `/proc/PID/stat` (proc_pid_stat(5)).
+//! Figures of a process from `/proc/PID/stat` on Linux (proc_pid_stat(5)).
 
 /// Some of its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Lines of the log that could be many become few: one of a kind in 10 s, and a count of the others.
+//! Rate limits for log lines that could be many: one of a kind in 10 s, with a count of the others.
 
 use crate::words::stamp::Stamp;
 
@@ -17,7 +17,7 @@ pub struct RateLimitedLog {
 }
 
 impl RateLimitedLog {
-    /// Whether a line may be written now, and how many were not since the last.
+    /// Whether a line may be written now, and how many were suppressed since the last.
     pub fn take(&mut self, now: Stamp) -> Option<u64> {
         if now.mono_ns < self.next_ns {
             self.suppressed += 1;
@@ -34,7 +34,7 @@ impl RateLimitedLog {
 pub struct NameLog {
     limit: RateLimitedLog,
     shown: Vec<String>,
-    /// Names since the last line, those shown included; one that comes again counts again.
+    /// Names since the last line, those shown included; a repeated name counts again.
     count: u64,
 }
 
@@ -49,7 +49,7 @@ impl NameLog {
         }
     }
 
-    /// The names and their number, if there are any and it is time for a line.
+    /// The names and their number, if there are any and a line is due.
     pub fn line(&mut self, now: Stamp) -> Option<(String, u64)> {
         if self.count == 0 {
             return None;
@@ -61,7 +61,7 @@ impl NameLog {
         Some((shown.join(", ") + more, count))
     }
 
-    /// When `line` will give something; none if there is nothing to give.
+    /// When the next line is due; none if there are no names.
     pub fn deadline_ns(&self) -> Option<u64> {
         (self.count > 0).then_some(self.limit.next_ns)
     }

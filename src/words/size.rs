@@ -1,6 +1,6 @@
 //! Sizes as people write them, in the configuration and in profiles: `4096`, `64KiB`, `16 MB`.
 
-/// Binary units first, largest first: the order in which one is looked for to write a size with.
+/// Binary units first, largest first: the order in which a unit is chosen to write a size.
 pub const UNITS: [(&str, u64); 8] = [
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
@@ -12,7 +12,7 @@ pub const UNITS: [(&str, u64); 8] = [
     ("B", 1),
 ];
 
-/// The bytes of a size; none: it is something else.
+/// The bytes of a size; none if it is not one.
 pub fn read_size(text: &str) -> Option<u64> {
     let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(digits_end);

@@ -1,6 +1,6 @@
 //! A moment, on both clocks: one to show, one to measure with.
 
-/// When something happened. Only `Clock` (floor 2) makes one from the real clocks; tests make their own.
+/// When something happened. Only `Clock` (in `bus`) makes one from the real clocks; tests make their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
     /// Milliseconds since the Unix epoch: what clients see as `ts`.

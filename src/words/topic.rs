@@ -10,7 +10,7 @@ use std::fmt;
 /// 256 bytes: the longest topic in 26 recorded feeds has 41; six times that leaves room for prefixes.
 pub const TOPIC_BYTES_MAX: usize = 256;
 
-/// Why a text is no topic or no pattern.
+/// Why a text is not a topic or pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
     #[error("expected a topic, found an empty text")]
@@ -65,7 +65,7 @@ impl Pattern {
     }
 }
 
-/// Equal texts are equal patterns, so a table of patterns can be asked by text.
+/// Equal texts are equal patterns, so a table of patterns can be searched by text.
 impl Borrow<str> for Pattern {
     fn borrow(&self) -> &str {
         &self.0
@@ -153,7 +153,7 @@ pub(super) fn token_matches(pattern: &str, token: &str) -> bool {
     pattern[p..].iter().all(|&b| b == b'*')
 }
 
-/// How many tokens were tried on patterns by this thread: the work that tests bound.
+/// Tokens that this thread has tried on patterns: the work that tests bound.
 #[cfg(test)]
 pub mod tried {
     use std::cell::Cell;

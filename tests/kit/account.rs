@@ -305,18 +305,18 @@ impl Run {
             .collect();
         assert!(self.stream.is_sorted_by(|one, next| one < next), "the stream is in order and without repeats");
         let received: BTreeSet<u64> = self.stream.iter().copied().collect();
-        let is_told = |offset: u64| self.skipped.iter().any(|(from, to)| (*from..=*to).contains(&offset));
+        let is_reported = |offset: u64| self.skipped.iter().any(|(from, to)| (*from..=*to).contains(&offset));
         let missed: Vec<u64> = due.iter().copied().filter(|offset| !received.contains(offset)).collect();
-        let untold: Vec<u64> = missed.iter().copied().filter(|offset| !is_told(*offset)).collect();
+        let unreported: Vec<u64> = missed.iter().copied().filter(|offset| !is_reported(*offset)).collect();
         assert!(
-            untold.is_empty(),
+            unreported.is_empty(),
             "{} of {} missed without a word, first {:?}; from {} to {end}, changes {:?}, told {:?}",
-            untold.len(),
+            unreported.len(),
             missed.len(),
-            &untold[..untold.len().min(5)],
+            &unreported[..unreported.len().min(5)],
             self.start,
             self.changes,
-            self.told_around(untold[0])
+            self.skips_around(unreported[0])
         );
         for (from, to) in self.skipped.iter().filter(|(from, _)| *from <= end) {
             let first = due.partition_point(|offset| offset < from);
@@ -349,7 +349,7 @@ impl Run {
         }
     }
 
-    fn told_around(&self, offset: u64) -> &[(u64, u64)] {
+    fn skips_around(&self, offset: u64) -> &[(u64, u64)] {
         let at = self.skipped.partition_point(|(_, to)| *to < offset);
         &self.skipped[at.saturating_sub(2)..(at + 2).min(self.skipped.len())]
     }

@@ -9,8 +9,10 @@ use fanline::bus::feed_state::{FeedState, StaleReason};
 use fanline::bus::reader::Reader;
 use fanline::bus::signal::doorbell::Doorbell;
 use fanline::bus::{self, Limits};
+use fanline::config::effective::EffectiveUpstream;
 use fanline::intake::upstream::{Settings, Upstream, UpstreamError};
 use fanline::profile::Profile;
+use fanline::settings::table::Config;
 use fanline::words::ids::{Epoch, Offset};
 use fanline::words::metrics::Meters;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -150,15 +152,9 @@ impl Write for Log {
     }
 }
 
-/// Of an intake that connects once, soon, and again soon.
+/// Settings of an intake that connects and reconnects quickly; the rest as documented.
 pub fn settings(url: &str, profile: Profile, items: &[&str]) -> Settings {
     Settings {
-        urls: vec![url.to_string()],
-        legs: 1,
-        connections: 1,
-        rotate_after: None,
-        headers: Vec::new(),
-        profile,
         items: items.iter().map(|item| item.to_string()).collect(),
         connect_timeout: Duration::from_secs(5),
         idle_timeout: None,
@@ -166,11 +162,6 @@ pub fn settings(url: &str, profile: Profile, items: &[&str]) -> Settings {
         pong_timeout: Duration::from_secs(5),
         backoff_min: Duration::from_millis(20),
         backoff_max: Duration::from_millis(100),
-        message_bytes_max: 16 << 20,
-        interest: None,
-        linger: Duration::from_secs(30),
-        requests: None,
-        first_message_timeout: Duration::from_secs(30),
-        expire_after: None,
+        ..EffectiveUpstream::new(&Config::default(), profile, url.into()).settings
     }
 }

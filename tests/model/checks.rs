@@ -14,8 +14,8 @@ use crate::bus::signal::doorbell::Doorbell;
 use crate::bus::log::ring::{Numbered, Ring};
 use crate::words::ids::Offset;
 
-/// Explores a model with at most four preemptions per run, or as many as `LOOM_MAX_PREEMPTIONS` says. Each of 24 faults
-/// planted by hand is found with three; four take seconds, five a minute and a half, and each more ten times as long.
+/// Explores a model with at most four preemptions per run, or `LOOM_MAX_PREEMPTIONS` of them. Three find each of 24
+/// faults planted by hand; four take seconds, five a minute and a half, and each further one ten times as long.
 fn check(model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(Some(4));
@@ -64,7 +64,7 @@ struct Bed {
 }
 
 impl Bed {
-    /// A doorbell that wakes whoever sleeps here.
+    /// A doorbell that wakes the reader that sleeps here.
     fn doorbell(self: &Arc<Bed>) -> Doorbell {
         let bed = self.clone();
         Doorbell::new(move || {
@@ -74,7 +74,7 @@ impl Bed {
         })
     }
 
-    /// Until woken; loom reports a sleep that nobody ends as a deadlock.
+    /// Sleeps until woken; loom reports a sleep without an end as a deadlock.
     fn sleep(&self) {
         let mut woken = self.woken.lock().expect("no panic under the lock");
         while !*woken {

@@ -1,4 +1,4 @@
-//! A reader never sleeps while there is news, whoever brings it.
+//! A reader never sleeps while there is news, whichever thread brings it.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 
 use super::{Bed, Item, check, publish};
-use crate::bus::signal::doorbell::Doorbell;
 use crate::bus::log::ring::Ring;
+use crate::bus::signal::doorbell::Doorbell;
 
 #[test]
 fn no_wake_up_is_lost() {
@@ -34,7 +34,7 @@ fn no_wake_up_is_lost() {
 }
 
 #[test]
-fn a_reader_hears_both_the_publisher_and_the_sender_and_is_rung_once_per_sleep() {
+fn a_reader_is_woken_by_publisher_and_sender_once_per_sleep() {
     check(|| {
         let (ring, bed) = (Arc::new(Ring::new(2)), Arc::new(Bed::default()));
         let doorbell = Arc::new(bed.doorbell());

@@ -1,4 +1,4 @@
-//! A reader beside the writer gets the frames it asks for, or learns that it came too late.
+//! A reader beside the writer gets the frames it looks up, or learns that they are overwritten.
 
 use std::sync::Arc;
 

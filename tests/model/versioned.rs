@@ -1,22 +1,22 @@
-//! A state of the feed is told after the frames that were published before it, and the last one is always told.
+//! A state of the feed is reported after the frames that were published before it, and the last one always is.
 
 use std::sync::Arc;
 
 use loom::thread;
 
 use super::{Bed, check, publish};
+use crate::bus::log::ring::Ring;
 use crate::bus::signal::doorbell::Doorbell;
 use crate::bus::signal::versioned::Versioned;
-use crate::bus::log::ring::Ring;
 
-/// A state of the feed that was announced after so many frames.
+/// A state of the feed that was announced after this many frames.
 #[derive(PartialEq)]
 struct State {
     frames: u64,
 }
 
 #[test]
-fn a_state_is_told_after_the_frames_before_it_and_the_last_one_always() {
+fn a_state_is_reported_after_the_frames_before_it_and_the_last_one_always() {
     check(|| {
         let bus = Arc::new(Bus::new());
         let shard = thread::spawn({
@@ -54,12 +54,12 @@ impl Bus {
 struct Shard {
     cursor: u64,
     version: u32,
-    /// `frames` of the state that was told last.
+    /// `frames` of the state that was reported last.
     told: u64,
 }
 
 impl Shard {
-    /// As `EventLoop::run` does it, until the last state was told.
+    /// As `EventLoop::run` does it, until the last state was reported.
     fn run(mut self, bus: &Bus) -> Shard {
         while self.version < 2 {
             bus.doorbell.arm();

@@ -73,7 +73,7 @@ const TOPIC: &str = "src/intake/assemble/topic.rs";
 const BOOK: &str = "src/intake/assemble/book.rs";
 const BACK: &str = "src/intake/connection/backoff.rs";
 const ADMIT: &str = "src/edge/listen/admission.rs";
-const PLACES: &str = "src/edge/listen/places.rs";
+const CONNECTIONS: &str = "src/edge/listen/connection_table.rs";
 const PATTERNS: &str = "src/words/patterns.rs";
 const NAMES: &str = "src/words/topic.rs";
 const INTEREST: &str = "src/bus/demand/interest/mod.rs";
@@ -247,14 +247,14 @@ const ADMISSION: &[Fault] = &[
     // Ended sessions keep their places.
     fault(ADMIT, ".sessions -= 1;", ".sessions -= 0;", LISTEN),
     fault(ADMIT, "u128::MAX << 64", "u128::MAX << 48", LISTEN),
-    fault(PLACES, "held >= max)", "held > max)", LISTEN),
+    fault(CONNECTIONS, "held >= max)", "held > max)", LISTEN),
     fault(
-        PLACES,
+        CONNECTIONS,
         ".idle.values().chain(ledger.pending.values())",
         ".pending.values().chain(ledger.idle.values())",
         LISTEN,
     ),
-    fault(PLACES, ">= GRACE", ">= Duration::ZERO", LISTEN),
+    fault(CONNECTIONS, ">= GRACE", ">= Duration::ZERO", LISTEN),
 ];
 
 const MATCHING: &[Fault] = &[

@@ -26,7 +26,7 @@ async fn data_long_before_the_ack_are_published_and_are_the_answer() {
 }
 
 #[tokio::test]
-async fn a_venue_that_never_answers_is_told_item_by_item_and_listened_to() {
+async fn a_venue_that_never_answers_is_reported_item_by_item_and_still_read() {
     let harness = IntakeHarness::open(&numbered(), &["a", "b"]).await;
     let mut caller = harness.accept().await;
     caller.hear().await;
@@ -76,7 +76,7 @@ async fn one_bad_item_of_a_request_is_refused_alone() {
 }
 
 #[tokio::test]
-async fn an_item_that_flows_although_its_batch_was_refused_is_not_asked_for_again() {
+async fn an_item_with_data_is_not_requested_again_although_its_batch_was_refused() {
     // Slow enough for data to come before the halves of the batch are asked for.
     let profile = numbered().replace("[keepalive]", "[send]\nrate = \"1/500ms\"\n[keepalive]");
     let harness = IntakeHarness::open(&profile, &["a", "bad"]).await;
@@ -143,7 +143,7 @@ async fn heartbeats_after_a_refusal_keep_the_connection_and_hide_nothing() {
 }
 
 #[tokio::test]
-async fn clients_are_told_of_each_topic_what_the_venue_does_with_it() {
+async fn clients_receive_the_status_of_each_topic() {
     let venue = ScriptedFeed::open().await;
     let stale = "idle_timeout = \"none\"\nstale_after = \"400ms\"";
     let profile = file("clients", &numbered().replace("idle_timeout = \"none\"", stale));

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_close_code_is_a_reason_to_come_back_or_to_stay_away() {
+async fn a_close_code_decides_whether_to_reconnect() {
     let profile = format!("{}\n[backoff]\nfatal_codes = [1008, 4001]\n", numbered());
     let harness = IntakeHarness::open(&profile, &[]).await;
     for code in [1000, 1001, 4000] {
@@ -46,7 +46,7 @@ async fn an_announced_end_brings_a_new_connection_before_the_old_one_is_closed()
 }
 
 #[tokio::test]
-async fn a_ban_is_obeyed_for_as_long_as_it_is_said_to_last() {
+async fn a_ban_is_obeyed_for_its_announced_time() {
     for status in ["429 Too Many Requests", "418 I'm a teapot"] {
         let harness = IntakeHarness::open(&numbered(), &[]).await;
         let answer = format!("HTTP/1.1 {status}\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n");
@@ -96,7 +96,7 @@ async fn logged_in(venue: &ScriptedFeed, profile: &str) -> (Caller, Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_venue_that_still_holds_the_old_connection_is_asked_again() {
+async fn a_venue_that_still_holds_the_old_connection_is_retried() {
     for (profile, secrets, refusal, item) in ONE_AT_A_TIME {
         let venue = ScriptedFeed::open().await;
         let url = venue.ws("/");
@@ -125,7 +125,7 @@ async fn a_venue_that_still_holds_the_old_connection_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_wait_in_any_form_holds_all_connections_to_that_host_back() {
+async fn a_wait_in_any_form_delays_all_connections_to_that_host() {
     let date = std::time::SystemTime::now() + Duration::from_secs(4);
     for after in [httpdate::fmt_http_date(date), "2.0".to_string()] {
         let harness = IntakeHarness::open_with(&numbered(), &[], "/feed", |settings| settings.connections = 2).await;

@@ -8,7 +8,7 @@ fn counted(gap: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_gap_renews_its_topic_alone_and_not_again_at_once() {
+async fn a_gap_renews_only_its_topic_and_not_again_at_once() {
     let harness = IntakeHarness::open(&counted("resubscribe"), &["a", "b"]).await;
     let mut caller = harness.accept().await;
     caller.hear().await;
@@ -40,7 +40,7 @@ async fn a_gap_renews_its_topic_alone_and_not_again_at_once() {
 }
 
 #[tokio::test]
-async fn a_renewed_topic_that_is_then_refused_is_told() {
+async fn a_renewed_topic_that_is_then_refused_is_reported() {
     let harness = IntakeHarness::open(&counted("resubscribe"), &["a"]).await;
     let mut caller = harness.accept().await;
     caller.hear().await;
@@ -75,7 +75,7 @@ async fn a_gap_may_ask_for_a_new_connection() {
 }
 
 #[tokio::test]
-async fn a_gap_of_the_connection_is_told_to_all_its_topics() {
+async fn a_gap_of_the_connection_is_reported_for_all_its_topics() {
     let seq = "[seq]\nscope = \"connection\"\nrule = \"inc\"\nlast = \"/n\"\n";
     let profile = NUMBERED.replace("[subscribe]", &format!("{seq}[subscribe]"));
     let harness = IntakeHarness::open(&format!("{profile}{PRICES}"), &["a", "b"]).await;

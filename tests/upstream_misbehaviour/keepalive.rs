@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn one_topic_that_stops_is_told_while_the_others_flow() {
+async fn one_topic_that_stops_is_reported_while_the_others_flow() {
     let profile = numbered().replace("idle_timeout = \"none\"", "idle_timeout = \"none\"\nstale_after = \"300ms\"");
     let harness = IntakeHarness::open(&profile, &["a", "b"]).await;
     let mut caller = harness.accept().await;
@@ -82,7 +82,7 @@ async fn bare_pings_to_the_venue_are_answered_by_bare_pongs_or_the_connection_en
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_stands_again_and_is_quiet_is_told_as_it_is() {
+async fn a_connection_that_is_up_again_but_quiet_is_reported_as_such() {
     let venue = ScriptedFeed::open().await;
     let profile = file("quiet", &numbered());
     let backoff = [("UPSTREAM_BACKOFF_MAX", "50ms"), ("UPSTREAM_BACKOFF_MIN", "20ms")];

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_snapshot_of_5_mb_is_taken_and_one_beyond_the_limit_told() {
+async fn a_snapshot_of_5_mb_is_accepted_and_one_beyond_the_limit_reported() {
     let profile = numbered().replace("[keepalive]", "[connect]\nmax_message = \"6MiB\"\n[keepalive]");
     let harness =
         IntakeHarness::open_with(&profile, &["a"], "/feed", |settings| settings.message_bytes_max = 1000).await;
@@ -25,7 +25,7 @@ async fn a_snapshot_of_5_mb_is_taken_and_one_beyond_the_limit_told() {
 }
 
 #[tokio::test]
-async fn channels_that_are_numbered_anew_after_a_reconnect_keep_their_topics() {
+async fn channels_renumbered_after_a_reconnect_keep_their_topics() {
     let harness = IntakeHarness::open("bitfinex-v2", &["ticker.tBTCUSD", "trades.tBTCUSD"]).await;
     let mut caller = harness.accept().await;
     grant(&mut caller, [1, 2]).await;
@@ -48,7 +48,7 @@ async fn channels_that_are_numbered_anew_after_a_reconnect_keep_their_topics() {
 }
 
 #[tokio::test]
-async fn data_of_a_channel_that_is_not_explained_yet_wait_and_others_are_counted() {
+async fn data_of_a_channel_wait_for_its_explanation_and_others_are_counted() {
     let harness = IntakeHarness::open("bitfinex-v2", &["ticker.tBTCUSD", "trades.tBTCUSD"]).await;
     let mut caller = harness.accept().await;
     caller.misbehave("data before its number is bound", "[7,[0.1,7],1]").await;
@@ -76,7 +76,7 @@ async fn data_of_a_channel_that_is_not_explained_yet_wait_and_others_are_counted
 }
 
 #[tokio::test]
-async fn plain_text_that_no_rule_knows_is_counted_and_what_follows_is_read() {
+async fn plain_text_without_a_rule_is_counted_and_later_messages_are_read() {
     let harness = IntakeHarness::open(&numbered(), &[]).await;
     let mut caller = harness.accept().await;
     caller.misbehave("plain text", "Connected").await;
@@ -115,7 +115,7 @@ async fn compressed_frames_are_read_and_a_bomb_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_says_one_line_to_a_feed_of_lines() {
+async fn a_client_sends_one_line_to_a_feed_of_lines() {
     let irc = "profile = 1\nname = \"irc\"\n[decode]\nformat = \"irc\"\n[client]\n\
                send = \"PRIVMSG ${item} :${data|text}\"\n[subscribe]\nsend = \"JOIN ${item}\"\nack = { per = \"none\" }\n\
                [[on]]\nname = \"any\"\nas = \"ignore\"\n";

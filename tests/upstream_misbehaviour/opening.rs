@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn nothing_is_asked_for_before_greeting_and_log_in() {
+async fn nothing_is_requested_before_greeting_and_login() {
     let harness = IntakeHarness::open(&format!("{LOGIN}{PRICES}"), &["a"]).await;
     let mut caller = harness.accept().await;
     caller.expect_silence().await;
@@ -34,7 +34,7 @@ async fn a_refused_log_in_is_for_good() {
 }
 
 #[tokio::test]
-async fn a_refusal_for_good_is_not_covered_up_by_what_comes_with_it() {
+async fn a_permanent_refusal_is_not_hidden_by_later_messages() {
     let lines = "[decode]\nsplit = \"lines\"\n[seq]\nscope = \"connection\"\nrule = \"inc\"\nlast = \"/n\"\n";
     let profile = LOGIN.replace("[login]", &format!("{lines}[login]"));
     let harness = IntakeHarness::open(&format!("{profile}{PRICES}"), &[]).await;
@@ -64,7 +64,7 @@ when = ['/login == "ok"']
 "#;
 
 #[tokio::test]
-async fn without_its_secrets_a_feed_is_not_even_called() {
+async fn without_its_secrets_a_feed_is_not_connected_to() {
     let venue = ScriptedFeed::open().await;
     let profile = file("without_secrets", &format!("{SIGNED}{PRICES}"));
     let (status, _, log) = run(&[&venue.ws("/feed"), "--profile", &profile, "--listen", "127.0.0.1:0"], &[]);
@@ -93,7 +93,7 @@ async fn a_signature_is_the_one_that_the_venue_computes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_venue_says_is_in_the_log_and_nowhere_else() {
+async fn a_venues_remarks_appear_only_in_the_log() {
     const KEY: &str = "sk-live-7f3a9c";
     const PATH_KEY: &str = "0123456789abcdef0123456789abcdef";
     let venue = ScriptedFeed::open().await;
@@ -140,7 +140,7 @@ async fn what_the_venue_says_is_in_the_log_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn the_feed_is_told_who_calls() {
+async fn the_feed_receives_a_user_agent() {
     let headers = "[connect]\nheaders = { \"X-Key\" = \"${env.MISBEHAVIOUR_KEY}\", \"X-From\" = \"profile\" }\n";
     let profile = file("headers", &numbered().replace("[keepalive]", &format!("{headers}[keepalive]")));
     let venue = ScriptedFeed::open().await;

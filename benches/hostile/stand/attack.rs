@@ -10,23 +10,23 @@ pub struct Attack {
     pub sends: &'static str,
     /// Topics that only have a value, beside those that move.
     pub still_topics: usize,
-    /// Settings of the server besides the defaults.
+    /// Settings of the server that differ from the defaults.
     pub settings: &'static [&'static str],
     /// A profile of its own, instead of the simulated market's.
     pub profile: Option<&'static str>,
-    /// It ends with SIGTERM: honest clients are told goodbye, and only memory counts.
+    /// It ends with SIGTERM: honest clients receive a goodbye, and only memory counts.
     pub ends_server: bool,
     /// Returns when its time is over, and leaves nothing behind.
     pub run: fn(&Field) -> Found,
 }
 
-/// What an attack says besides the figures that are taken of all.
+/// Results of an attack beyond the figures that every attack has.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     pub note: String,
     /// What the server has not held.
     pub faults: Vec<String>,
-    /// What may be for want of CPU.
+    /// What a lack of CPU may explain.
     pub delays: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Attacks by what a client says.
+//! Attacks by commands and messages.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

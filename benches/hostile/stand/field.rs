@@ -67,7 +67,7 @@ impl<'a> Field<'a> {
         self.turned_away.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// So many threads do this again and again until the end; an error is a connection that was refused or cut.
+    /// This many threads do this repeatedly until the end; an error is a connection that was refused or cut.
     pub fn repeat(&self, threads: usize, deed: impl Fn(usize) -> io::Result<()> + Sync) {
         self.threads(threads, |thread| {
             while !self.is_over() {
@@ -79,8 +79,8 @@ impl<'a> Field<'a> {
         });
     }
 
-    /// Opens so many connections and holds them until the end; those that are cut are opened anew. `tend` is done to each
-    /// that stands, ten times a second. Answers how many stood at the end.
+    /// Opens this many connections and holds them until the end; those that are cut are opened again. `tend` is called
+    /// for each open one, ten times a second. Returns how many were open at the end.
     pub fn hold(
         &self,
         connections: usize,
@@ -114,7 +114,7 @@ impl<'a> Field<'a> {
         standing.into_inner()
     }
 
-    /// Runs so many threads of low priority to their end.
+    /// Runs this many threads of low priority to their end.
     pub fn threads(&self, threads: usize, deed: impl Fn(usize) + Sync) {
         std::thread::scope(|scope| {
             for thread in 0..threads {

@@ -1,11 +1,11 @@
-//! Honest clients: they subscribe to a list of topics, read what comes, and miss nothing.
+//! Honest clients: they subscribe to a list of topics, read what arrives, and miss nothing.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use fanline::bench::client::{AgeSource, MessageFields};
-use fanline::bench::crowd::{ClientPool, PoolTotals};
+use fanline::bench::client_pool::{ClientPool, PoolTotals};
 use fanline::bench::dial::DialTarget;
 use fanline::bus::clock::Clock;
 use shared_deflate::frame::{Opcode, put_frame};
@@ -14,41 +14,41 @@ use super::line::masked;
 use super::venue::{Said, live_topic};
 use super::{LISTS, LIVE_TOPICS};
 
-const READING: MessageFields = MessageFields { notices: true, dense: false, age: AgeSource::Mark };
+const READING: MessageFields = MessageFields { notices: true, dense: false, age: AgeSource::Timestamp };
 /// Clients of one loopback address.
 const CLIENTS_PER_ADDRESS: usize = 50;
 /// What `DialTarget::dial` counts from one address of loopback to the next.
 const INDEXES_PER_ADDRESS: usize = 20_000;
 const GLANCE: Duration = Duration::from_millis(20);
-/// Nothing more comes when nothing has come for so long: longer than the longest stall that was seen.
+/// Silence after which nothing more is expected: longer than the longest stall that was seen.
 const PATIENCE: Duration = Duration::from_secs(10);
 const DEADLINE: Duration = Duration::from_secs(40);
 
 pub struct Honest {
-    crowd: ClientPool,
+    pool: ClientPool,
     clients: usize,
 }
 
 impl Honest {
     /// Connects them one by one, and waits until each has the value of each of its topics.
     pub fn join(address: SocketAddr, clients: usize, clock: Clock) -> io::Result<Honest> {
-        let mut crowd = ClientPool::gather(READING, false, clock)?;
+        let mut pool = ClientPool::start(READING, false, clock)?;
         let mut target = DialTarget {
             address,
             host: address.to_string(),
             path: "/v1/ws".into(),
             headers: String::new(),
             deflate: false,
-            hello: Vec::new(),
+            first_command: Vec::new(),
         };
         for client in 0..clients {
-            target.hello = hello(client);
+            target.first_command = hello(client);
             let index = (1 + client / CLIENTS_PER_ADDRESS) * INDEXES_PER_ADDRESS;
-            crowd.join(
+            pool.join(
                 target.dial(index).map_err(|error| io::Error::other(format!("honest client {client}: {error}")))?,
             );
         }
-        let honest = Honest { crowd, clients };
+        let honest = Honest { pool, clients };
         let values = (clients * LIVE_TOPICS / LISTS) as u64;
         let look = honest.wait(|look| look.tally.deliveries >= values, Vec::new());
         if look.tally.deliveries < values {
@@ -59,10 +59,10 @@ impl Honest {
     }
 
     pub fn restart(&mut self) {
-        self.crowd.restart();
+        self.pool.restart();
     }
 
-    /// What they have got of what was said, once it has come.
+    /// What they have received of what was sent, once it has arrived.
     pub fn settle(&self, said: &Said) -> PoolTotals {
         let expected: Vec<u64> = (0..self.clients).map(|client| said.by_list[client % LISTS]).collect();
         self.wait(|look| look.lost == 0, expected)
@@ -71,7 +71,7 @@ impl Honest {
     fn wait(&self, done: impl Fn(&PoolTotals) -> bool, expected: Vec<u64>) -> PoolTotals {
         let (begun, mut moved, mut deliveries) = (Instant::now(), Instant::now(), 0);
         loop {
-            let look = self.crowd.look(expected.clone());
+            let look = self.pool.totals(expected.clone());
             if look.tally.deliveries > deliveries {
                 (moved, deliveries) = (Instant::now(), look.tally.deliveries);
             }

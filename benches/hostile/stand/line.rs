@@ -1,4 +1,4 @@
-//! One connection of an attacker, and what it says: WireFrames of clients, whole, torn and wrong.
+//! One connection of an attacker, and what it sends: WireFrames of clients, whole, torn and wrong.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -22,13 +22,13 @@ const PORT_FIRST: u16 = 10_240;
 const PORTS: u64 = 55_000;
 static PORTS_TAKEN: AtomicU64 = AtomicU64::new(0);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// An attacker looks up so often from a server that says nothing.
+/// How often an attacker looks up from a server that is silent.
 const READ_TIMEOUT: Duration = Duration::from_millis(200);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The size of the buffer of a client that means not to read.
 pub const RECEIVE_BYTES_MIN: usize = 4096;
 
-/// What notices begin with, as far as a scanner shows it.
+/// The beginning of server messages, as far as a scanner shows it.
 pub const SUBSCRIBED: &[u8] = b"{\"op\":\"su";
 pub const PONG: &[u8] = b"{\"op\":\"po";
 const ERROR: &[u8] = b"{\"op\":\"er";
@@ -76,7 +76,7 @@ impl<'a> Line<'a> {
     pub fn upgraded(mut self, query: &str, headers: &str) -> io::Result<Line<'a>> {
         self.write(format!("GET /v1/ws{query} HTTP/1.1\r\n{UPGRADE}{headers}\r\n").as_bytes())?;
         let (mut head, mut byte) = (Vec::new(), [0]);
-        // Byte by byte: what comes behind the head is the scanner's.
+        // Byte by byte: what follows the head is for the scanner.
         while !head.ends_with(b"\r\n\r\n") {
             match self.socket.read(&mut byte) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -114,7 +114,7 @@ impl<'a> Line<'a> {
         Ok(())
     }
 
-    /// Reads what has come, once; answers how many messages began like this, or were errors.
+    /// Reads what has arrived, once; returns how many messages began like this, or were errors.
     pub fn hear(&mut self, start: &[u8]) -> io::Result<usize> {
         self.buffer.resize(256 << 10, 0);
         let bytes = match self.socket.read(&mut self.buffer) {
@@ -131,7 +131,7 @@ impl<'a> Line<'a> {
         Ok(heard)
     }
 
-    /// Reads, whatever it is, until the server ends it; answers how much came.
+    /// Reads, whatever it is, until the server ends it; returns how many bytes arrived.
     pub fn hear_out(&mut self) -> io::Result<usize> {
         self.buffer.resize(256 << 10, 0);
         let mut heard = 0;

@@ -1,10 +1,10 @@
 //! A server under attack: a feed, honest clients whose waits are measured, and one attacker at a time.
 //!
-//! Each attack has a server process of its own, so that memory can be compared. Three phases: quiet, attack, after. In each
-//! the feed speaks for a while, is hushed, and every delivery is accounted for; a message counts from the moment it was due,
-//! so that a feed that is held up is seen too. Attackers come from other loopback addresses than honest clients. They stand for
-//! machines of their own, but share these cores: so their threads are of low priority, and where it is allowed everything
-//! else, the server included, is of high priority.
+//! Each attack has a server process of its own, so that memory can be compared. Three phases: quiet, attack, after. In
+//! each the feed sends for a while, then stops, and every delivery is accounted for; a message counts from the moment
+//! it was due, so that a feed that is held up is seen too. Attackers use other loopback addresses than honest clients.
+//! They stand for machines of their own, but share these cores: so their threads have low priority, and where it is
+//! allowed everything else, the server included, has high priority.
 
 pub mod attack;
 mod commands;

@@ -1,4 +1,4 @@
-//! Honest people who come while it happens: one after the other, a client that joins and a reader of a snapshot.
+//! Honest clients that join during an attack: in turn, a session and a reader of a snapshot.
 //!
 //! | shared | written by | guarded by |
 //! |---|---|---|
@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use super::line::UPGRADE;
 
-/// From one newcomer to the next.
+/// Between one client that joins and the next.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Who waits longer is as good as refused.
+/// A client that waits longer counts as refused.
 const DEADLINE: Duration = Duration::from_secs(15);
 
 /// The longest waits since the last restart.

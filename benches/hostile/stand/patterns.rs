@@ -1,4 +1,4 @@
-//! Attacks by what is subscribed to.
+//! Attacks by subscriptions.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub fn one_more_wildcard(field: &Field) -> Found {
         line.ask("subscribe", &(0..NAMES).map(|number| format!("no.{number}")).collect::<Vec<_>>())?;
         while !field.is_over() {
             line.ask("subscribe", &[">".into()])?;
-            // What the session is to get comes first.
+            // The frames that the session is due are sent first.
             line.say(r#"{"op":"ping"}"#)?;
             line.hear_until(PONG)?;
             line.ask("unsubscribe", &[">".into()])?;

@@ -32,7 +32,7 @@ pub fn dashboards(field: &Field) -> Found {
     })
 }
 
-/// Memory before SIGTERM and after it are told apart; the time is what the server takes to end.
+/// Memory before and after SIGTERM is reported apart; the time is what the server takes to end.
 pub fn drain_stalled(field: &Field) -> Found {
     const CLIENTS: usize = 60;
     const FRAME_BYTES: usize = 8 << 20;

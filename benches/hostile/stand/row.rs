@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use fanline::bench::crowd::PoolTotals;
+use fanline::bench::client_pool::PoolTotals;
 
 use super::GROWTH_BYTES_MAX;
 use super::attack::Found;
 use super::newcomers::Waits;
 
-/// An attack may make the honest clients' 99th percentile so many times what it was.
+/// An attack may multiply the honest clients' 99th percentile by at most this.
 const P99_RATIO_MAX: f64 = 3.0;
-/// And nobody may ever wait longer.
+/// No client may ever wait longer.
 const WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// What was seen in one phase.
@@ -20,10 +20,10 @@ pub struct Phase {
     pub p50_ms: f64,
     pub p99_ms: f64,
     pub longest_ms: f64,
-    /// Deliveries that honest clients have not got, be it that they were told `skipped`.
+    /// Deliveries that honest clients have not received, even if `skipped` reported them.
     pub lost: u64,
     pub repeated: u64,
-    /// Notices `skipped` to honest clients.
+    /// Messages `skipped` to honest clients.
     pub skips: u64,
     /// Honest clients whose connection the server has ended.
     pub ended: u64,
@@ -44,7 +44,7 @@ pub struct Row {
     pub after: Option<Phase>,
     /// Most memory in RAM during and after the attack, less what it was before.
     pub growth_bytes: u64,
-    /// The server is gone, and was not told to go.
+    /// The server ended without SIGTERM.
     pub ended: bool,
     pub found: Found,
     pub ends_server: bool,
@@ -55,7 +55,7 @@ impl Phase {
     pub fn new(look: &PoolTotals, settled: Duration, newcomers: Waits, cpu: f64) -> Phase {
         let ages = &look.tally.ages;
         let ms = |ns: u64| ns as f64 / 1e6;
-        // Clients that were told nothing still wait.
+        // Clients that received neither their frames nor `skipped` still wait.
         let still = if look.lost > 0 && look.tally.skips == 0 { settled } else { Duration::ZERO };
         Phase {
             p50_ms: ms(ages.value_at_quantile(0.5)),
@@ -102,7 +102,7 @@ impl Row {
         faults
     }
 
-    /// What must hold besides on a machine that has little else to do.
+    /// What must hold, too, on a machine without other work.
     pub fn delays(&self) -> Vec<String> {
         if self.ends_server {
             return Vec::new();

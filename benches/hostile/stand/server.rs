@@ -108,7 +108,7 @@ impl Drop for Server {
             let _ = watching.join();
         }
         let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // It may have ended by itself, which the row tells.
+        // It may have ended by itself, which the row shows.
         let _ = child.kill();
         let _ = child.wait();
     }

@@ -2,9 +2,9 @@
 //!
 //! | shared | written by | guarded by |
 //! |---|---|---|
-//! | `line` | the door, for each new connection; whoever writes, when it breaks | its mutex, held for one write |
+//! | `line` | the listener, for each new connection; the writer, when it breaks | its mutex, held for one write |
 //! | `stretch` | the owner, to begin and to end one; the speaker, after each message | its mutex |
-//! | `pongs`, `asked` | the door | themselves |
+//! | `pongs`, `asked` | the listener | themselves |
 //! | `end` | the owner, once | itself |
 
 use std::io::{self, Read, Write};
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use fanline::bench::mark;
+use fanline::bench::timestamp;
 use fanline::bus::clock::Clock;
 use serde_json::Value;
 use shared_deflate::deflate::Inflater;
@@ -30,7 +30,7 @@ const GLANCE: Duration = Duration::from_millis(5);
 const DEADLINE: Duration = Duration::from_secs(30);
 /// A server's own messages to a feed are small.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
-/// Brings a message to some 160 bytes.
+/// Brings a message to about 160 bytes.
 const PAD: &str = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklm";
 
 /// The feed. It ends when it is dropped.
@@ -163,7 +163,7 @@ pub fn live_topic(number: usize) -> String {
 
 fn put_message(batch: &mut Vec<u8>, topic: &str, (number, due_ns): (u64, u64)) {
     let mut text = format!(r#"{{"topic":"{topic}","n":{number},"pad":"{PAD}"}}"#).into_bytes();
-    mark::put(&mut text, due_ns);
+    timestamp::put(&mut text, due_ns);
     put_frame(batch, Opcode::Text, &text);
 }
 

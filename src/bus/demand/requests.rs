@@ -1,4 +1,4 @@
-//! Client requests to the upstream: delivery puts them into a bounded queue, the intake takes them and answers each.
+//! Client requests to the feed: delivery puts them into a bounded queue, the intake takes them and answers each.
 //!
 //! Every request is answered exactly once, whatever happens to it: at the latest when it is dropped. An answer finds its
 //! way to the session by what delivery has put into [`AnswerTo`]; nothing here knows sessions.
@@ -46,13 +46,13 @@ pub struct ClientRequest {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestKind {
-    /// To be handed to the upstream's connection; the answer says no more than that.
+    /// To be handed to a connection to the feed; the answer confirms no more than that.
     Send {
         topic: Box<str>,
         /// JSON text as the client wrote it.
         data: Box<str>,
     },
-    /// To be answered by the upstream within `timeout`, which the intake watches.
+    /// To be answered by the feed within `timeout`, which the intake watches.
     Request {
         /// Text of a JSON object, as the client wrote it.
         data: Box<str>,
@@ -62,9 +62,9 @@ pub enum RequestKind {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestAnswer {
-    /// It was handed to the upstream's connection.
+    /// It was handed to a connection to the feed.
     Sent,
-    /// What the upstream answered, as received; what is not JSON reaches the client as a string.
+    /// What the feed answered, as received; what is not JSON reaches the client as a string.
     Response(Bytes),
     /// It was not done; the message is for people.
     Failed(RequestFailure, String),
@@ -73,11 +73,11 @@ pub enum RequestAnswer {
 /// Why a request was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestFailure {
-    /// The upstream's connection did not take it, or the profile does not know how to say it.
+    /// The connection to the feed did not take it, or the profile does not define how to send it.
     NotSent,
-    /// The upstream has not answered in time.
+    /// The feed has not answered in time.
     Timeout,
-    /// There is no connection to the upstream.
+    /// There is no connection to the feed.
     UpstreamDown,
     /// Too much waits already.
     Busy,
@@ -112,11 +112,11 @@ impl Requests {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(request)) => {
                 let message =
-                    format!("expected at most {QUEUE_MAX} requests that wait for the upstream; try again later");
+                    format!("expected at most {QUEUE_MAX} client requests that wait for the feed; try again later");
                 request.answer.give(RequestAnswer::Failed(RequestFailure::Busy, message));
             }
             Err(mpsc::error::TrySendError::Closed(request)) => {
-                let message = "there is no connection to the upstream that takes requests; try again later";
+                let message = "there is no connection to the feed that takes client requests; try again later";
                 request.answer.give(RequestAnswer::Failed(RequestFailure::UpstreamDown, message.into()));
             }
         }
@@ -137,7 +137,7 @@ impl RequestRules {
 }
 
 impl RequestFailure {
-    /// `code` of the `error` that the client gets, and value of the `result` label in metrics.
+    /// `code` of the `error` that the client receives, and value of the `result` label in metrics.
     pub fn label(self) -> &'static str {
         match self {
             RequestFailure::NotSent => "not_sent",
@@ -165,7 +165,7 @@ impl AnswerTo {
 impl Drop for AnswerTo {
     fn drop(&mut self) {
         if let Some(deliver) = self.deliver.take() {
-            let message = "the server has dropped it; whether the upstream received it is not known";
+            let message = "the server dropped it; it is not known whether the feed received it";
             deliver(RequestAnswer::Failed(RequestFailure::Unanswered, message.into()));
         }
     }

@@ -1,4 +1,4 @@
-//! The lock-free log of the newest frames. One writer, any number of readers, nobody waits for anybody.
+//! The lock-free log of the newest frames. One writer, any number of readers; none waits for another.
 //!
 //! A frame with offset `o` lies in slot `o & mask`. A slot is one atomically swapped pointer, so a reader gets a whole
 //! frame or none; the frame's own offset tells whether it is the one that was asked for. tests/model/ring.rs checks

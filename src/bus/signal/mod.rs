@@ -1,4 +1,4 @@
-//! Small values between threads: who wakes whom, what has changed, who is alive.
+//! Small values between threads: wake-ups, changes, signs of life.
 
 pub mod doorbell;
 pub mod pulse;

@@ -2,7 +2,7 @@
 //!
 //! | field | stored by | loaded by | ordering |
 //! |---|---|---|---|
-//! | `beat_ns` | the part, once in each of its turns | whoever asks after it | Relaxed: nothing else is read because of it |
+//! | `beat_ns` | the part, once in each of its turns | `Vitals` | Relaxed: nothing else is read because of it |
 //!
 //! A part that waits must wake at least once a second to leave a sign.
 

@@ -1,7 +1,7 @@
 //! What the ring and the doorbell are made of: std's atomics and arc-swap, or loom's under `--cfg loom`.
 //!
-//! This is the one switch between the two. tests/model builds the same ring, versioned value and doorbell on loom's side and tries
-//! every order in which threads can run and every value that a load may give.
+//! This is the one switch between the two. tests/model builds the same ring, versioned value and doorbell on loom's
+//! side and tries every order in which threads can run and every value that a load may give.
 
 #[cfg(loom)]
 pub use loom::sync::atomic::{AtomicU32, Ordering, fence};
@@ -139,7 +139,7 @@ mod modelled {
     }
 }
 
-/// Runs a unit test that uses the ring or the bell: once, or in every order that loom finds.
+/// Runs a unit test that uses the ring or the doorbell: once, or in every order that loom finds.
 #[cfg(test)]
 pub fn model(test: impl Fn() + Send + Sync + 'static) {
     #[cfg(loom)]

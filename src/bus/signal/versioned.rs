@@ -1,13 +1,12 @@
-//! One value that a writer replaces and readers look at, with a number that tells them cheaply whether to look.
+//! One value that a writer replaces and readers look at, with a version that shows cheaply whether it changed.
 //!
 //! | field | stored by | loaded by | ordering |
 //! |---|---|---|---|
 //! | `value` | writer, before `version` | readers, after `version` | swap AcqRel, load Acquire (`sync::Slot`) |
 //! | `version` | writer, Release, after `value` | readers, Acquire | a reader that sees version `v` finds value `v` or a later one |
 //!
-//! It deliberately does not give both at once: the value may be newer than the version that was seen. A
-//! reader that must not see a value before the frames that were published before it loads version, value and head in
-//! this order
+//! It deliberately does not give both at once: the value may be newer than the version that was seen. A reader that
+//! must not see a value before the frames that were published before it loads version, value and head in this order
 //! (tests/model/versioned.rs).
 
 use std::sync::Arc;

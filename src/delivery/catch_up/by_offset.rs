@@ -2,9 +2,9 @@
 //!
 //! Without it each slice of a snapshot scan would look at all topics of the lane. It is made in parts, a bounded number
 //! of topics in each turn: runs that are sorted by themselves, and merged where they are read. It never becomes wrong,
-//! only old: what is kept up to `as_of` can only become less, so a reader looks whether a frame is still kept; and what
-//! came later is in the ring. So a list serves all sessions until the way from `as_of` on is too long, and a scan keeps
-//! no list, only the offset that it has reached.
+//! only old: what is kept up to `as_of` can only become less, so a reader checks that a frame is still kept, and later
+//! frames are in the ring. So a list serves all sessions until the way from `as_of` on is too long. A scan keeps no
+//! list, only the offset that it has reached.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,9 +12,9 @@ use std::collections::BinaryHeap;
 use crate::delivery::lanes::topic_index::TopicIndex;
 use crate::words::ids::{Offset, TopicId};
 
-/// 8192 entries of 16 bytes: sorted in some 0.3 ms. A test has several runs, too.
+/// 8192 entries of 16 bytes: sorted in about 0.3 ms. A test has several runs, too.
 const RUN_FRAMES: usize = if cfg!(test) { 4 } else { 8 * 1024 };
-/// A list that was not read for so long is dropped.
+/// A list that was not read for this time is dropped.
 const KEEP_NS: u64 = 5_000_000_000;
 
 /// A frame that is kept, or was: its offset and its topic.
@@ -42,8 +42,8 @@ impl TopicsByOffset {
         self.ready.as_ref()
     }
 
-    /// Goes on making a list of everything kept up to `cursor`, where the index stands; gives the topics
-    /// looked at, at most about so many.
+    /// Makes a further part of a list of everything kept up to `cursor`, where the index stands. Looks at about
+    /// `topics_max` topics, and returns how many.
     pub fn make(&mut self, index: &TopicIndex, cursor: Offset, topics_max: usize) -> usize {
         let list = self.making.get_or_insert_with(|| List { as_of: cursor, runs: Vec::new(), from: 0 });
         let before = list.from;

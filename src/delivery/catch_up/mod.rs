@@ -5,10 +5,10 @@
 //! sent one by one), then a replay from the ring (`replay`: nothing is skipped). Both give slices of bounded size made of
 //! shared encodings, so a session that catches up holds one slice and a few numbers.
 //!
-//! A topic of snapshots and deltas may start over while a session scans, or is away in the middle of a scan: then the
-//! session lacks some deltas before the topic's new base. So what is before a base is never replayed to a session that
-//! has scanned or resumes, and the base comes as the whole value. Then this holds at any cursor: of each topic the
-//! session has everything kept up to there, or the topic's base is still to come.
+//! A topic of snapshots and deltas may start over while a session scans, or is away in the middle of a scan. The
+//! session then lacks some deltas before the topic's new base. So frames before a base are never replayed to a session
+//! that has scanned or resumes, and the base is sent as the whole value. This then holds at any cursor: of each topic
+//! the session has everything kept up to there, or the topic's base still follows.
 
 pub(crate) mod by_offset;
 pub(crate) mod replay;
@@ -18,10 +18,10 @@ use crate::delivery::catch_up::scan::SnapshotScan;
 use crate::delivery::lanes::topic_index::LaneId;
 use crate::words::ids::Offset;
 
-/// So many topics and frames looked at, or as many steps of matching, count like one message of the client: about 1 ms.
+/// This many topics and frames looked at, or steps of matching, count like one message of the client: about 1 ms.
 const STEPS_PER_MESSAGE: usize = 16 * 1024;
 
-/// The cursor of a session that is not in step, and how it gets on.
+/// The cursor of a session that is not in step, and how it catches up.
 pub struct CatchUp {
     /// Everything up to here has been sent, or will have been once the scan is done.
     pub cursor: Offset,
@@ -55,7 +55,7 @@ impl CatchUp {
         CatchUp { scan: Some(scan), complete: false, ..CatchUp::at(cursor) }
     }
 
-    /// A session whose client says that it has everything up to `cursor`; perhaps it was in the middle of a scan.
+    /// A session whose client reports that it has everything up to `cursor`; perhaps it was in the middle of a scan.
     pub fn resuming(cursor: Offset) -> CatchUp {
         CatchUp { cause: CatchUpCause::Resume, complete: false, ..CatchUp::at(cursor) }
     }

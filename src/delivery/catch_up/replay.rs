@@ -24,8 +24,8 @@ pub enum RingReplay {
     Lost,
 }
 
-/// The next slice of the ring after the session's cursor, which moves along, up to `until`; of so many bytes at most, or
-/// of one frame.
+/// The next slice of the ring after the session's cursor, which moves along, up to `until`. It has at most
+/// `slice_bytes`, or one frame.
 pub fn replay_slice(
     catch_up: &mut CatchUp,
     until: Offset,

@@ -16,7 +16,7 @@ use crate::words::ids::{Offset, TopicId};
 pub(super) const SCAN_FRAMES: usize = 4096;
 /// Frames of one slice of a scan at most; more would be sorted for nothing.
 const SLICE_FRAMES: usize = 1024;
-/// Lanes of up to so many topics are scanned by looking at all of them for each slice: four slices where one frame of
+/// Lanes of up to this many topics are scanned by looking at all of them for each slice: four slices where one frame of
 /// each is kept.
 const SCAN_TOPICS_MAX: usize = 4 * SLICE_FRAMES;
 
@@ -74,7 +74,7 @@ impl Default for Scanner {
 }
 
 impl Scanner {
-    /// A scanner that looks at all topics of lanes of up to so many.
+    /// A scanner that looks at all topics of lanes of up to `topics_max`.
     pub fn with_topics_max(topics_max: usize) -> Scanner {
         Scanner { sorted: TopicsByOffset::default(), topics_max, scratch: Vec::new() }
     }
@@ -105,8 +105,8 @@ impl Scanner {
         (progress, looked)
     }
 
-    /// Goes on making the sorted list of what is kept up to `cursor`, where the index stands; gives the topics looked
-    /// at, at most about so many.
+    /// Makes a further part of the sorted list of what is kept up to `cursor`, where the index stands. Looks at about
+    /// `topics_max` topics, and returns how many.
     pub fn sort(&mut self, index: &TopicIndex, cursor: Offset, topics_max: usize) -> usize {
         self.sorted.make(index, cursor, topics_max)
     }

@@ -17,7 +17,7 @@ pub struct Lane {
     pub(super) topics: LaneTopics,
     /// None once its wildcards were matched against all topics.
     pub(super) unmatched: Option<Unmatched>,
-    /// Its exact topics are wanted from the upstream, where the upstream is asked for topics.
+    /// Its exact topics are in demand; none without `upstream.demand`.
     pub(super) claim: Option<Claim>,
     /// Sessions on the lane, in step or not.
     pub(super) members: u32,

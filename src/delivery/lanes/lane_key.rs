@@ -48,7 +48,7 @@ pub struct LaneKey {
     pub format: Format,
     pub framing: Framing,
     pub compression: CompressionMode,
-    /// None: every frame, as it comes.
+    /// None: every frame, as it arrives.
     pub every: Option<Duration>,
 }
 

@@ -1,9 +1,9 @@
 //! Lanes open and close, in parts: one turn of the shard never does more than a bounded amount of matching.
 //!
-//! A new lane is on all topics that come from now on. It is matched against the topics there are bit by bit, while its
-//! sessions wait; a lane without members leaves its topics bit by bit, too. So a client that subscribes to a hundred
-//! wildcards, again and again, waits itself, and holds up no others. Nor does it keep the shard busy: matching counts
-//! like messages of the client.
+//! A new lane is on all topics that are new from now on. It is matched against the existing topics in parts, while its
+//! sessions wait. A lane without members leaves its topics in parts, too. So a client that subscribes to a hundred
+//! wildcards, again and again, only makes itself wait. Nor does it keep the shard busy: matching counts like messages
+//! of the client.
 
 use std::sync::Arc;
 
@@ -98,7 +98,7 @@ impl Lanes {
         }
     }
 
-    /// Goes on matching the lane against the topics there are; gives the steps taken.
+    /// Matches the lane against further topics; returns the steps taken.
     pub fn match_lane(&mut self, lane_id: LaneId, cursor: Offset, matches: &mut Budget) -> usize {
         let lane = &mut self.lanes[lane_id.0 as usize];
         let Some(unmatched) = &mut lane.unmatched else { return 0 };
@@ -117,14 +117,14 @@ impl Lanes {
     }
 }
 
-/// The upstream is asked for the lane's exact topics for as long as the claim lives.
+/// The lane's exact topics are in demand for as long as the claim lives.
 fn claim(interest: &Arc<Interest>, key: &LaneKey) -> Result<Option<Claim>, CommandRefusal> {
     if !key.patterns.iter().any(Pattern::is_exact) {
         return Ok(None);
     }
     interest.claim(key.patterns.clone()).map(Some).map_err(|full| {
         let message = format!(
-            "expected at most {} topics that all clients together are subscribed to by name (limits.topics_max), \
+            "expected at most {} topics that all clients name (limits.topics_max), \
              found more; subscribe to fewer, or try again later",
             full.max
         );

@@ -14,7 +14,7 @@ pub struct News {
     frames: Vec<(Offset, Arc<Frame>)>,
     /// Frames that were not taken yet begin here.
     at: usize,
-    /// There was no more than was asked for.
+    /// No frames are left.
     pub whole: bool,
 }
 
@@ -53,7 +53,7 @@ impl Lanes {
         }
     }
 
-    /// The newest frames of the lane's topics that changed; of so many at most, the rest waits for the next time.
+    /// The newest frames of the lane's topics that changed, at most `frames_max`; the rest waits for the next call.
     pub fn take_news(&mut self, id: LaneId, frames_max: usize) -> Option<News> {
         let Lanes { lanes, index, .. } = self;
         let pace = lanes.get_mut(id.0 as usize)?.pace.as_mut()?;
@@ -68,11 +68,11 @@ impl Lanes {
             let (_, (last, _), _) = frames.select_nth_unstable_by_key(frames_max - 1, |(offset, _)| *offset);
             let last = *last;
             frames.truncate(frames_max);
-            // Also those of which there is no news: a topic that is on the list is not marked again.
+            // Also those without news: a topic that is on the list is not marked again.
             pace.changed.retain(|topic| index.entry(*topic).is_some_and(|it| it.retained.newest().offset > last));
         }
         frames.sort_unstable_by_key(|(offset, _)| *offset);
-        // A topic is there twice that has the number of one that was forgotten while it was.
+        // A topic that took the number of a forgotten one may be listed twice.
         frames.dedup_by_key(|(offset, _)| *offset);
         Some(News { frames, at: 0, whole })
     }

@@ -1,9 +1,8 @@
 //! The topic index of one shard: topic to retained value, topic to lanes.
 //!
-//! A pattern is matched once per topic: when a topic is new, or when a lane is, and then it is found by what it says
-//! (`PatternTable`), not tried. A message costs one array access.
-//! The shard moves the retained values forward itself, so what a snapshot shows and what the live stream says next
-//! fit together by construction.
+//! A pattern is matched once per topic: when the topic is new, or when the lane is. It is found by its tokens
+//! (`PatternTable`), not tried. A message costs one array access. The shard moves the retained values forward itself,
+//! so a snapshot and the live stream after it fit together by construction.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -21,7 +20,7 @@ pub struct LaneId(pub u32);
 
 #[derive(Default)]
 pub struct TopicIndex {
-    /// By `TopicId`; none for a topic of which this shard has seen no frame.
+    /// By `TopicId`; none for a topic without a frame on this shard.
     topics: Vec<Option<TopicEntry>>,
     by_name: HashMap<Box<str>, TopicId>,
     /// Patterns in use, and by which lanes. Exact ones are looked up, wildcards matched, when a topic is new.

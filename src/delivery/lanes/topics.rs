@@ -1,4 +1,4 @@
-//! Topics come, change and go: the index and the lanes move along with the shard's cursor.
+//! Topics appear, change and are forgotten: the index and the lanes move along with the shard's cursor.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::words::ids::{Offset, TopicId};
 
 impl Lanes {
     /// Moves the index forward by a frame; gives the work of matching. `place` is the frame's in the current round, in
-    /// which it becomes fresh on its lanes; none for a frame that is not sent as it comes.
+    /// which it becomes fresh on its lanes; none for a frame that is not sent as it arrives.
     pub fn take_frame(&mut self, frame: Arc<Frame>, place: Option<u32>) -> usize {
         let (topic, offset) = (frame.topic.id, frame.offset);
         let update = self.index.take_frame(frame);

@@ -1,8 +1,8 @@
 //! The shared window of a lane: when a lane has one, and its frames as one chunk for every session on board.
 //!
-//! `shared_deflate::window` says what a window is, and when it is cut. A session that leaves the identical
-//! stream, because it fell behind or changed its subscription, gets stateless frames from then on, and boards again at
-//! a later cut. Personal messages are not compressed, so they do not enter the client's window at all.
+//! `shared_deflate::window` defines what a window is, and when it is cut. A session that leaves the identical stream,
+//! because it fell behind or changed its subscription, gets stateless frames from then on, and boards again at a later
+//! cut. Messages of its own are not compressed, so they never enter the client's window.
 
 use bytes::Bytes;
 use shared_deflate::deflate::{Deflater, WINDOW_BITS_MAX};

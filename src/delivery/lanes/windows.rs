@@ -11,8 +11,8 @@ use crate::delivery::settings::WindowSettings;
 use crate::protocol::encoding::Encoder;
 
 impl Lanes {
-    /// Before so many frames: gives the lane a window if it pays, and cuts it if that pays; then all in step board. Gives
-    /// the first slot that they have there.
+    /// Called before this many frames: opens a window for the lane if it pays, and cuts it if that pays; then all
+    /// sessions in step board. Returns the first slot they have there.
     pub fn cut_window(&mut self, id: LaneId, frames: usize, level: u32, settings: &WindowSettings) -> Option<u32> {
         let lane = &mut self.lanes[id.0 as usize];
         let waiting = lane.in_step.len();

@@ -15,7 +15,7 @@ pub enum CommandEffect {
         offset: Offset,
         /// The cursor to resume from was of another epoch: everything before is skipped.
         other_epoch: bool,
-        /// Exact topics of the command of which nothing is known yet; none where the upstream is not asked for topics.
+        /// Exact topics of the command without a message yet; none without `upstream.demand`.
         pending: Option<Vec<Pattern>>,
         /// The status of such topics, encoded.
         statuses: Vec<u8>,
@@ -24,7 +24,7 @@ pub enum CommandEffect {
         patterns: Arc<[Pattern]>,
         offset: Offset,
     },
-    /// The answer comes later.
+    /// The answer follows later.
     PassedOn,
     Pong,
 }

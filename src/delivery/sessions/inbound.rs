@@ -13,8 +13,8 @@ use crate::delivery::transport::socket::Socket;
 use crate::delivery::transport::{InboundError, InboundReader, Received};
 use crate::words::stamp::Stamp;
 
-/// Work is counted in bytes: those received, those inflated, those answered, those of the patterns that a lane is opened
-/// for, and so many for each message besides.
+/// Work is counted in bytes: those received, inflated and answered, those of the patterns that a lane is opened for,
+/// and this constant for each message.
 const MESSAGE_WORK: usize = 512;
 
 /// Outcome of a read.
@@ -88,7 +88,7 @@ impl<S: Socket> Session<S> {
         Ok((MESSAGE_WORK + bytes + received.bytes, Some(received)))
     }
 
-    /// Work that was done for the client counts like so many messages of it.
+    /// Work that was done for the client counts like this many messages of it.
     pub fn count_messages(&mut self, messages: u32) {
         self.messages = self.messages.saturating_add(messages);
     }

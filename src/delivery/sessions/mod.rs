@@ -30,7 +30,7 @@ pub struct Sessions<S> {
     sessions: Slab<Session<S>>,
     /// Sessions that have something to do besides the live stream.
     queue: VecDeque<SessionId>,
-    /// Sessions that have something to say for which there was no work left in their turn, the longest waiting first.
+    /// Sessions with unread messages for which the turn had no work left, the longest waiting first.
     hearing_queue: VecDeque<SessionId>,
     /// Sessions that are behind.
     behind: usize,

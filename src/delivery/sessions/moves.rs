@@ -55,7 +55,7 @@ impl<S: Socket> Sessions<S> {
         }
     }
 
-    /// The session goes on at a cursor of its own.
+    /// The session continues at a cursor of its own.
     pub fn fall_behind(&mut self, id: SessionId, lanes: &mut Lanes, cursor: Offset) {
         let sent = self.sent(id, lanes, cursor);
         self.move_to(id, NextState::Behind(CatchUp::at(sent)), lanes);
@@ -82,7 +82,7 @@ impl<S: Socket> Sessions<S> {
         self.join_lane(id, lane, lanes);
     }
 
-    /// The session leaves its lane for good.
+    /// The session leaves its lane and joins no other.
     pub fn leave_lane(&mut self, id: SessionId, end: SessionEnd, lanes: &mut Lanes) {
         self.move_to(id, NextState::Leaving(end), lanes);
         lanes.quit(self.sessions[id.0].lane);

@@ -1,8 +1,8 @@
-//! Clients' requests to the upstream that are not answered, or whose answer is not wholly written.
+//! Client requests that are not answered, or whose answer is not wholly written.
 //!
-//! An answer comes by the shard's mailbox, for a session's id and the number of a request. Numbers are never used again,
-//! so an answer that comes late cannot reach a session that got the id meanwhile. What waits is bounded: by
-//! `REQUESTS_MAX` for each session, by `HELD_BYTES_MAX` of answers and `OPEN_BYTES_MAX` of requests for all of a shard.
+//! An answer arrives in the shard's mailbox, with the session's id and the number of the request. Numbers are never
+//! reused, so a late answer cannot reach a session that has the id now. What waits is bounded: by `REQUESTS_MAX` for
+//! each session, by `HELD_BYTES_MAX` of answers and `OPEN_BYTES_MAX` of requests for all of a shard.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub struct SessionRequests {
     answers: VecDeque<Bytes>,
     /// The first of `answers` is what the session writes now.
     is_writing: bool,
-    /// Requests since the sweep last came by, about a second ago.
+    /// Requests since the last sweep, about a second ago.
     in_second: u32,
 }
 
@@ -83,7 +83,8 @@ impl PendingRequests {
         PendingRequests { upstream, mailbox, number: 0, held_bytes: 0, open_bytes: 0 }
     }
 
-    /// Passes a request on; its answer comes later, by the mailbox. At most so many of one client in a second.
+    /// Passes a request on; its answer arrives later in the mailbox. `per_second_max` bounds the requests of one
+    /// client.
     pub fn pass_on(
         &mut self,
         (session, id): (SessionId, Option<&CommandId>),
@@ -117,7 +118,7 @@ impl PendingRequests {
                 return Err(CommandRefusal::new("forbidden", message));
             }
             RequestKind::Request { .. } if !rules.request => {
-                let message = "expected a server that passes requests on (upstream.request), found one that does not";
+                let message = "expected a server that passes on requests, found upstream.request off";
                 return Err(CommandRefusal::new("forbidden", message));
             }
             RequestKind::Send { .. } | RequestKind::Request { .. } => {}
@@ -139,7 +140,7 @@ impl PendingRequests {
         }
         if requests.open.len() + requests.answers.len() >= REQUESTS_MAX {
             let message =
-                format!("expected at most {REQUESTS_MAX} of `send` and `request` without an answer, found more");
+                format!("expected at most {REQUESTS_MAX} unanswered `send` and `request` commands, found more");
             return Err(CommandRefusal::new(RequestFailure::Busy.label(), message));
         }
         Ok(())
@@ -158,7 +159,7 @@ impl PendingRequests {
         if let RequestAnswer::Response(text) = &answer
             && self.held_bytes + text.len() > HELD_BYTES_MAX
         {
-            let message = format!("expected answers of at most {HELD_BYTES_MAX} bytes that clients have not read yet");
+            let message = format!("expected at most {HELD_BYTES_MAX} bytes of unread answers on a shard, found more");
             answer = RequestAnswer::Failed(RequestFailure::Busy, message);
         }
         let mut out = Vec::new();
@@ -183,7 +184,7 @@ impl PendingRequests {
         Some(answer)
     }
 
-    /// Forgets the requests of a session; answers that still come are dropped.
+    /// Forgets the requests of a session; answers that arrive later are dropped.
     pub fn forget(&mut self, requests: Option<Box<SessionRequests>>) {
         if let Some(requests) = requests {
             self.held_bytes -= requests.answers.iter().map(Bytes::len).sum::<usize>();

@@ -32,16 +32,16 @@ pub struct Session<S> {
     pub(super) unsent_counted: bool,
     /// It is in the shard's queue.
     pub(super) is_queued: bool,
-    /// It is in the queue of those that have something to say.
+    /// It is in the queue of those with unread messages.
     pub(super) awaits_hearing: bool,
     /// Since when the socket takes nothing.
     pub(super) blocked_ns: u64,
-    /// Messages read from the client since the sweep last came by, about a second ago, and their bytes, inflated.
+    /// Messages read from the client since the last sweep, about a second ago, and their bytes, inflated.
     pub(super) messages: u32,
     pub(super) message_bytes: u32,
     /// Memory of what the client has begun to send, as it is counted among what the shard holds.
     pub(super) inbound_bytes: u32,
-    /// When the first byte came of it.
+    /// When its first byte arrived.
     pub(super) inbound_ns: u64,
     /// The socket may have bytes to read; it was not looked at since.
     pub readable: bool,
@@ -51,7 +51,7 @@ pub struct Session<S> {
     pub heard_ns: u64,
     /// When a ping was sent that is not answered yet.
     pub pinged_ns: u64,
-    /// Its requests to the upstream; none if nothing is open.
+    /// Its client requests; none if nothing is open.
     pub requests: Option<Box<SessionRequests>>,
     /// The version of the feed's state that the client has received.
     pub feed_version: u32,
@@ -59,7 +59,7 @@ pub struct Session<S> {
     pub grant: Grant,
     pub format: Format,
     pub policy: Policy,
-    /// `since` is possible only in the first subscription.
+    /// `since` is only allowed in the first subscription.
     pub has_subscribed: bool,
     /// There is a new status of a topic that it names, which it has not received because it was behind.
     pub owed_status: bool,

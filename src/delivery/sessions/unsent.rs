@@ -28,7 +28,7 @@ pub fn end_of(bytes: &Bytes) -> usize {
 }
 
 impl Unsent {
-    /// One more session holds the chunk that ends there and has so many bytes.
+    /// One more session holds the chunk that ends there and has this size.
     pub fn hold(&mut self, end: usize, bytes: usize, now: Stamp) {
         let held = self.chunks.entry(end).or_insert(UnsentChunk { sessions: 0, bytes: 0, since_ns: now.mono_ns });
         held.sessions += 1;

@@ -17,7 +17,7 @@ use crate::words::stamp::Stamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
     Whole,
-    /// So many bytes; or all of them, and the socket has not passed them on.
+    /// This many bytes; or all of them, and the socket has not passed them on.
     Part(usize),
     /// The connection is lost.
     Nothing,
@@ -96,7 +96,7 @@ impl<S: Socket> Sessions<S> {
         }
     }
 
-    /// Counts what the session has not taken of a chunk of so many bytes.
+    /// Counts what the session has not taken of a chunk of this size.
     fn count_unsent(&mut self, id: SessionId, bytes: usize, now: Stamp) {
         let session = &mut self.sessions[id.0];
         if !session.unsent.is_empty() && !std::mem::replace(&mut session.unsent_counted, true) {
@@ -109,7 +109,7 @@ impl<S: Socket> Sessions<S> {
         self.unsent.bytes()
     }
 
-    /// The sessions that hold the oldest chunks, without which at most so many bytes are held.
+    /// The sessions that hold the oldest chunks, without which at most `bytes_max` are held.
     pub fn holding_oldest(&self, bytes_max: usize) -> Vec<SessionId> {
         let oldest: HashSet<usize> = self.unsent.oldest_beyond(bytes_max);
         let holds = self.sessions.iter().filter(|(_, it)| it.unsent_counted && oldest.contains(&end_of(&it.unsent)));

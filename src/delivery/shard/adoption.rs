@@ -15,7 +15,7 @@ use crate::protocol::server_message::ServerMessage;
 use crate::words::stamp::Stamp;
 
 impl<S: Socket> Shard<S> {
-    /// Takes over a client whose upgrade is done. `unread` came with the request.
+    /// Takes over a client whose upgrade is done. `unread` arrived with the request.
     pub fn adopt(&mut self, socket: S, unread: &[u8], options: SessionOptions, now: Stamp) -> SessionId {
         let websocket = WebSocket::new(self.settings.limits.message_bytes_max, options.deflate.is_some());
         let mut transport = SessionTransport::WebSocket(websocket);
@@ -42,7 +42,7 @@ impl<S: Socket> Shard<S> {
         id
     }
 
-    /// The first messages: `welcome`, and the answer to what the query asked for.
+    /// The first messages: `welcome`, and the answer to the query.
     fn greet(&mut self, id: SessionId, options: SessionOptions, now: Stamp) {
         let encoding = self.sessions[id].encoding();
         let mut out = Vec::new();

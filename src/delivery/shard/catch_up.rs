@@ -21,7 +21,7 @@ use crate::words::stamp::Stamp;
 
 /// Slices one session may have in one turn: 4 of 64 KiB, then it is the next one's turn.
 const TURN_SLICES: usize = 4;
-/// What a slice costs besides what is looked at: the encodings are copied, and the socket takes them.
+/// Further cost of a slice: the encodings are copied, and the socket takes them.
 const SLICE_WORK: usize = 256;
 
 /// What is next for a session that is behind.
@@ -116,7 +116,7 @@ impl<S: Socket> Shard<S> {
         if self.sessions.unsent_bytes() > self.settings.slow.unsent_bytes_total_max / 2 { 0 } else { SLICE_BYTES }
     }
 
-    /// Goes on matching the lane of a session.
+    /// Matches the lane of a session against further topics.
     fn match_lane(&mut self, id: SessionId, lane: LaneId) -> Next {
         if self.sessions[id].has_spent_messages(&self.settings) {
             return Next::Rest;
@@ -165,7 +165,8 @@ impl<S: Socket> Shard<S> {
         session.count_messages(messages);
     }
 
-    /// Gives up on sending frame by frame up to `position`; the newest values follow. Says so if it matters.
+    /// Gives up on sending frame by frame up to `position`; the newest values follow. The client receives `skipped` if
+    /// it matters.
     fn skip(&mut self, id: SessionId, position: Offset, now: Stamp) -> Next {
         let session = &mut self.sessions[id];
         let (policy, encoding) = (session.policy, session.encoding());

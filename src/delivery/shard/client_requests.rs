@@ -1,4 +1,4 @@
-//! Requests of clients to the upstream, and the way of the answers back.
+//! Client requests, and the way of the answers back.
 //!
 //! An answer is written in the session's place between two chunks, uncompressed, also to a session that is behind.
 
@@ -13,7 +13,7 @@ use crate::protocol::command::{CommandId, CommandRefusal};
 use crate::words::stamp::Stamp;
 
 impl<S: Socket> Shard<S> {
-    /// Passes a client's request on to the upstream; the answer comes later.
+    /// Passes a client request on to the feed; the answer follows later.
     pub(super) fn pass_on(
         &mut self,
         id: SessionId,

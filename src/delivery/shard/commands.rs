@@ -11,7 +11,7 @@ use crate::protocol::server_message::ServerMessage;
 use crate::words::stamp::Stamp;
 
 impl<S: Socket> Shard<S> {
-    /// Does what a command says. The answer must be sent before anything else is.
+    /// Carries out a command. The answer must be sent before anything else is.
     pub(super) fn obey(
         &mut self,
         id: SessionId,

@@ -22,7 +22,7 @@ impl<S: Socket> Shard<S> {
         self.draining = Some(Draining::new(reconnect_ms));
     }
 
-    /// Whether there are sessions that it has not come to.
+    /// Whether sessions are left without a goodbye.
     pub(super) fn has_to_drain(&self) -> bool {
         self.draining.as_ref().is_some_and(|draining| draining.is_before(self.sessions.capacity()))
     }
@@ -56,7 +56,7 @@ impl<S: Socket> Shard<S> {
 
     /// `tail` follows what is unsent, which stays shared with all others that have not taken it.
     pub(super) fn leave_with(&mut self, id: SessionId, goodbye: Goodbye, tail: Vec<u8>, now: Stamp) {
-        // A client that is to come back later may be slow to read it; `drain.timeout` bounds all of them together.
+        // A client that is to reconnect may be slow to read it; `drain.timeout` bounds all of them together.
         let is_patient = goodbye == Goodbye::Draining;
         let deadline_ns = if is_patient { u64::MAX } else { now.mono_ns + LEAVE_NS };
         self.give_back(id, SessionEnd { goodbye, deadline_ns, said: false, tail: tail.into() });
@@ -98,8 +98,8 @@ impl<S: Socket> Shard<S> {
         self.meters.goodbye(reason);
     }
 
-    /// Ends the sessions that began first what they have not ended, if too much of it is held. An eighth is freed at
-    /// once, so that this is rare.
+    /// Ends the sessions with the oldest unfinished messages, if too many bytes of such messages are held. An eighth is
+    /// freed at once, so that this is rare.
     pub(super) fn shed_inbound(&mut self, now: Stamp) {
         let max = self.settings.limits.inbound_bytes_total_max;
         if self.sessions.inbound_bytes() <= max {
@@ -113,15 +113,18 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// Cuts the sessions that hold the oldest chunks, if too much is unsent. They are in the middle of a chunk and take
-    /// nothing, so there is no place for a goodbye. An eighth is freed at once, so that this is rare.
+    /// Disconnects the sessions that hold the oldest chunks, if too much is unsent. They are in the middle of a chunk
+    /// and take nothing, so there is no place for a goodbye. An eighth is freed at once, so that this is rare.
     pub(super) fn shed_unsent(&mut self) {
         let max = self.settings.slow.unsent_bytes_total_max;
         if self.sessions.unsent_bytes() <= max {
             return;
         }
         let oldest = self.sessions.holding_oldest(max - max / 8);
-        tracing::debug!(sessions = oldest.len(), "clients are cut that hold more than slow.unsent_bytes_total_max");
+        tracing::debug!(
+            sessions = oldest.len(),
+            "disconnecting the clients that hold the oldest bytes beyond slow.unsent_bytes_total_max"
+        );
         for id in oldest {
             self.end(id, Goodbye::Overloaded);
         }

@@ -1,9 +1,9 @@
-//! How a shard ends all its sessions: some in each turn, each with a delay after which its client comes back.
+//! The end of all sessions of a shard: some in each turn, each with a delay before its client reconnects.
 
 use std::ops::Range;
 
-/// Sessions that get a goodbye in one turn: 256 of some 10 us (a write, a shutdown, a read) keep it below 3 ms, and the
-/// others get their frames in between.
+/// Sessions that receive a goodbye in one turn: 256 of about 10 us (a write, a shutdown, a read) keep it below 3 ms,
+/// and the others receive their frames in between.
 pub(super) const DRAIN_PART: usize = 256;
 
 pub struct Draining {
@@ -18,7 +18,7 @@ impl Draining {
         Draining { reconnect_ms: Box::new(reconnect_ms), next: 0 }
     }
 
-    /// Whether there are session numbers below `end` that it has not come to.
+    /// Whether session numbers below `end` are left.
     pub fn is_before(&self, end: usize) -> bool {
         self.next < end
     }

@@ -62,7 +62,7 @@ pub fn start(parts: ShardParts, meters: &Meters) -> io::Result<(ShardSender, Joi
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
     let doorbell = |waker: Arc<Waker>| {
         Arc::new(Doorbell::new(move || {
-            // It fails only if the poll is gone, and then there is nobody to wake.
+            // It fails only if the poll is gone, and then there is no shard to wake.
             let _ = waker.wake();
         }))
     };
@@ -98,7 +98,7 @@ struct EventLoop {
     shard: Shard<ClientSocket>,
     poll: Poll,
     mail: Receiver<ShardMessage>,
-    /// Rung for each frame, unless the shard has no sessions: then it follows only when the next one comes.
+    /// Rung for each frame, unless the shard has no sessions: then it follows only when the next one joins.
     frames_doorbell: Arc<Doorbell>,
     mail_doorbell: Arc<Doorbell>,
     clock: Clock,
@@ -182,7 +182,7 @@ impl EventLoop {
     fn report_busy(&mut self, elapsed_ns: u64) {
         let waited_ns = std::mem::take(&mut self.waited_ns).min(elapsed_ns);
         let busy = 1.0 - waited_ns as f64 / elapsed_ns as f64;
-        // Smoothed over some ten ticks.
+        // Smoothed over about ten ticks.
         self.busy += (busy - self.busy) / 10.0;
         self.load.set_busy(self.busy);
         self.shard.report_busy(self.busy);
@@ -209,12 +209,12 @@ impl EventLoop {
         let Handoff { socket, unread, mut options, permit } = handoff;
         options.address = socket.peer_addr().ok().map(|peer| peer.ip().to_canonical());
         if let Err(error) = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(self.unsent_bytes_max) {
-            tracing::debug!(%error, "TCP_NOTSENT_LOWAT could not be set for a session");
+            tracing::debug!(%error, "could not set TCP_NOTSENT_LOWAT for a session");
         }
         let mut stream = TcpStream::from_std(socket);
         let token = Token(self.shard.vacant().0);
         if let Err(error) = self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
-            tracing::warn!(%error, "a client is dropped because its socket cannot be watched");
+            tracing::warn!(%error, "dropping a client whose socket cannot be watched");
             self.load.leave();
             return;
         }

@@ -37,7 +37,7 @@ impl<S: Socket> Shard<S> {
                 return;
             }
             if session.is_throttled(&self.settings) {
-                // It is heard again when the sweep has come by.
+                // It is heard again after the sweep.
                 if has_received {
                     self.count_throttled(id);
                 }
@@ -57,7 +57,7 @@ impl<S: Socket> Shard<S> {
         self.sessions.enqueue(id);
     }
 
-    /// Reads and forgets what still comes from a client after its goodbye. False if there is nothing to read.
+    /// Reads and forgets what still arrives from a client after its goodbye. False if there is nothing to read.
     fn read_end(&mut self, id: SessionId) -> bool {
         match self.sessions[id].read_and_forget(&mut self.read_buffer) {
             Ok(found) => found,

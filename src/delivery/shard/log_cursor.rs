@@ -10,7 +10,7 @@ use crate::bus::reader::{FrameLookup, Reader};
 use crate::delivery::lanes::Lanes;
 use crate::words::ids::Offset;
 
-/// 64 KiB of payload: some 400 ticks of 160 bytes a send; larger rounds save no more calls, but hold up commands.
+/// 64 KiB of payload: about 400 ticks of 160 bytes a send; larger rounds save no more calls, but hold up commands.
 const ROUND_BYTES: usize = 64 * 1024;
 
 pub struct LogCursor {
@@ -113,8 +113,8 @@ impl LogCursor {
         self.feed_version
     }
 
-    /// The feed's state for a client that comes later: what is wrong now, if that is still the same state; else it
-    /// follows soon.
+    /// The feed's state for a client that joins: the fault in force, if that is still the same state; otherwise the
+    /// news follows soon.
     pub fn current_feed(&self) -> Arc<FeedState> {
         let newest = self.reader.feed();
         if newest.label() == self.feed.label() { newest } else { self.feed.clone() }

@@ -31,7 +31,7 @@ impl ShardSender {
         (ShardSender { messages, doorbell }, receiver)
     }
 
-    /// A shard that has ended does not get the message any more.
+    /// A shard that has ended no longer receives the message.
     pub fn send(&self, message: ShardMessage) {
         // The other end is gone with the shard, and its sessions with it.
         let _ = self.messages.send(message);

@@ -73,7 +73,7 @@ pub struct Shard<S> {
 }
 
 impl<S: Socket> Shard<S> {
-    /// `mailbox` takes the answers to clients' requests to the upstream; they come back by `answered`.
+    /// `mailbox` takes the answers to client requests; they return by `answered`.
     pub fn new(
         settings: Settings,
         bus: BusHandles,

@@ -5,7 +5,7 @@ use crate::delivery::shard::Shard;
 use crate::delivery::transport::socket::Socket;
 use crate::words::stamp::Stamp;
 
-/// Frames that paced lanes are given in one round: 16,384 at some 200 ns are 3 ms; the rest comes with the next one.
+/// Frames for paced lanes in one round: 16,384 at about 200 ns are 3 ms; the rest follows in the next one.
 const FLUSH_FRAMES: usize = 16 * 1024;
 
 impl<S: Socket> Shard<S> {
@@ -18,7 +18,7 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// False if there was more than so many frames.
+    /// False if frames are left.
     fn flush_lane(&mut self, lane: LaneId, frames_left: &mut usize, now: Stamp) -> bool {
         let Some(mut news) = self.lanes.take_news(lane, *frames_left) else { return true };
         *frames_left = frames_left.saturating_sub(news.count().max(1));

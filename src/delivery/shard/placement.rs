@@ -1,14 +1,16 @@
-//! Which shard a client goes to that joins: as few shards as can carry the sessions, and those evenly filled.
+//! The shard for a client that joins: as few shards in use as can carry the sessions, evenly filled.
 //!
-//! Whatever is done once for a lane is done once in each shard that has it: chunks, shared windows, wake-ups. So a
-//! further shard comes into use only when those in use have enough to do, and one without sessions is not even rung.
+//! Work done once for a lane is done once in each shard that has the lane: chunks, shared windows, wake-ups. So a
+//! further shard comes into use only when those in use have enough to do, and a shard without sessions is not even
+//! rung.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 /// A shard that is busy for a larger part of the time is full, however few its sessions are.
 const BUSY_PERCENT_MAX: u32 = 50;
 
-/// How much a shard has to do, and whether it is there. Clients that join are counted by `Delivery::adopt`; everything else is written by the shard's thread.
+/// How much a shard has to do, and whether it is there. `Delivery::adopt` counts clients that join; the shard's thread
+/// writes everything else.
 #[derive(Debug, Default)]
 pub struct ShardLoad {
     sessions: AtomicUsize,

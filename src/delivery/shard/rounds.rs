@@ -95,7 +95,7 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// Sends one chunk to every session of a list. A session that does not take all of it keeps the rest, and comes back
+    /// Sends one chunk to every session of a list. A session that does not take all of it keeps the rest, and returns
     /// by catch-up.
     fn deliver(&mut self, lane_id: LaneId, list: SlotList, chunk: &Chunk, now: Stamp) {
         if chunk.bytes.is_empty() {

@@ -33,7 +33,7 @@ impl<S: Socket> Shard<S> {
         patterns.dedup();
         check_patterns(&patterns, session.grant, &self.settings)?;
         if since.is_some() && session.has_subscribed {
-            let message = "`since` is possible only in the first subscription of a connection; reconnect to resume";
+            let message = "`since` is only allowed in the first subscription of a connection; reconnect to resume";
             return Err(CommandRefusal::new("bad_request", message));
         }
         let resume = since.map(|since| resume_offset(since, reader.epoch(), reader.head())).transpose()?;
@@ -70,8 +70,7 @@ impl<S: Socket> Shard<S> {
         let places: Vec<Result<usize, usize>> =
             unwanted.iter().map(|pattern| key.patterns.binary_search(pattern)).collect();
         if let Some((_, stranger)) = places.iter().zip(unwanted).find(|(place, _)| place.is_err()) {
-            let message =
-                format!("expected patterns as they were subscribed, found `{stranger}`, which is not in force");
+            let message = format!("expected subscribed patterns, found `{stranger}`, which is not in force");
             return Err(CommandRefusal::new("not_subscribed", message));
         }
         let unwanted: HashSet<usize> = places.into_iter().flatten().collect();

@@ -66,14 +66,15 @@ impl<S: Socket> Shard<S> {
         } else if passed(session.blocked_ns(), self.settings.slow.write_deadline) {
             self.dismiss(id, Goodbye::WriteTimeout, Goodbye::WriteTimeout.sentence(), now);
         } else if !session.takes_commands() {
-            // It is being written to: the write deadline watches over it, and its pong may wait unread. The time for
-            // that one begins anew when all is sent: before, the ping may have lain among what the client had not read.
+            // It is being written to: the write deadline watches over it, and its pong may wait unread. The time for a
+            // pong begins again when everything is sent, because until then the ping may lie among bytes that the
+            // client has not read.
             session.pinged_ns = if session.pinged_ns > 0 { now.mono_ns } else { 0 };
         } else if is_late {
             self.dismiss(id, Goodbye::MessageTimeout, Goodbye::MessageTimeout.sentence(), now);
         } else if misleads_raw && session.format == Format::Raw {
-            // It gets no message of the server, and old prices would look current. A session that is behind first gets
-            // what there is.
+            // Raw sessions receive no server message, and old prices would look current. A session that is behind first
+            // receives what there is.
             self.dismiss(id, Goodbye::FeedStale, Goodbye::FeedStale.sentence(), now);
         } else if passed(session.pinged_ns, self.settings.ping.timeout) {
             self.dismiss(id, Goodbye::PingTimeout, Goodbye::PingTimeout.sentence(), now);

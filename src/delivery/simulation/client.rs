@@ -94,12 +94,12 @@ pub struct SimulatedClient {
     /// Patterns in force, as the server has confirmed them, and since which offset.
     pub patterns: BTreeMap<String, u64>,
     pub known: HashMap<String, Known>,
-    /// Ranges that the server said it skipped, and why it did so last.
+    /// Ranges that the server reported as skipped, and the last reason.
     pub skipped: Vec<(u64, u64)>,
     pub skip_reason: String,
     /// Whether a command awaits its answer.
     pub asked: bool,
-    /// Where to resume, kept as docs/PROTOCOL.md says; none while that is unknown.
+    /// Where to resume, kept as docs/PROTOCOL.md describes; none while that is unknown.
     pub cursor: Option<u64>,
     has_subscribed: bool,
     /// Offset of the last `subscribed`, if it was not the connection's first.
@@ -113,14 +113,14 @@ pub struct Known {
     pub seen: Vec<u64>,
     /// The last of them that was no status.
     pub data: u64,
-    /// What snapshot and deltas come to; none before a snapshot.
+    /// The folded state of snapshot and deltas; none before a snapshot.
     pub state: Option<u32>,
     /// The newest snapshot or delta of `state`.
     last: u64,
-    /// The newest offset that supersedes everything before it: a snapshot, a value, or word that the start is lost.
+    /// The newest offset that supersedes everything before it: a snapshot, a value, or a report that the snapshot is lost.
     pub base: u64,
-    /// The server has said that the start is lost; deltas that come have none.
-    pub lost_start: bool,
+    /// The server has reported the snapshot as lost; deltas that follow have none.
+    pub lost_snapshot: bool,
     /// The `stale` or `refused` that holds.
     pub mark: Option<u64>,
 }
@@ -212,23 +212,23 @@ impl SimulatedClient {
         let item = model.item(offset);
         let small = |name: &str| u32::try_from(data[name].as_u64().expect("a number")).expect("a small one");
         match (message["kind"].as_str(), item.what) {
-            (None, ModelKind::Moment) => {}
-            (None, ModelKind::Value) => *known = known.restarted(None, offset),
-            (Some("snapshot"), ModelKind::Start | ModelKind::Change) => {
+            (None, ModelKind::Transient) => {}
+            (None, ModelKind::Value) => *known = known.superseded(None, offset),
+            (Some("snapshot"), ModelKind::Snapshot | ModelKind::Delta) => {
                 let state = Some(small("state"));
                 assert_eq!(state, item.state, "{topic} {offset}: a snapshot is the whole value");
-                *known = known.restarted(state, offset);
+                *known = known.superseded(state, offset);
             }
-            (Some("delta"), ModelKind::Change) => match known.state {
+            (Some("delta"), ModelKind::Delta) => match known.state {
                 Some(state) => {
-                    assert_eq!(Some(known.last), data["prev"].as_u64(), "{topic} {offset}: a change is missing");
+                    assert_eq!(Some(known.last), data["prev"].as_u64(), "{topic} {offset}: a delta is missing");
                     known.state = Some(changed(state, small("add")));
                     known.last = offset;
                     assert_eq!(known.state, item.state, "{topic} {offset}");
                 }
                 None => {
-                    let may_lack = known.lost_start || item.state.is_none();
-                    assert!(may_lack, "{topic} {offset}: a change without its start");
+                    let may_lack = known.lost_snapshot || item.state.is_none();
+                    assert!(may_lack, "{topic} {offset}: a delta without its snapshot");
                 }
             },
             other => panic!("{topic} {offset} arrives as {other:?}"),
@@ -244,22 +244,22 @@ impl SimulatedClient {
         match (message["op"].as_str().expect("an op"), item.what) {
             ("gap", _) if message["reason"] == "overflow" => {
                 assert!(item.overflowed, "{topic} {offset} is no overflow");
-                *known = known.restarted(None, offset);
-                known.lost_start = true;
+                *known = known.superseded(None, offset);
+                known.lost_snapshot = true;
                 known.mark = None;
             }
-            ("gap", ModelKind::Note(TopicStatusKind::Gap)) => assert_eq!(message["missed"].as_u64(), Some(offset)),
-            ("stale", ModelKind::Note(TopicStatusKind::Stale))
-            | ("refused", ModelKind::Note(TopicStatusKind::Refused)) => {
+            ("gap", ModelKind::Status(TopicStatusKind::Gap)) => assert_eq!(message["missed"].as_u64(), Some(offset)),
+            ("stale", ModelKind::Status(TopicStatusKind::Stale))
+            | ("refused", ModelKind::Status(TopicStatusKind::Refused)) => {
                 known.mark = Some(offset);
             }
-            ("live", ModelKind::Note(TopicStatusKind::Live)) => known.mark = None,
+            ("live", ModelKind::Status(TopicStatusKind::Live)) => known.mark = None,
             other => panic!("{topic} {offset} arrives as {other:?}"),
         }
         self.move_cursor(offset, self.added_at + 1);
     }
 
-    /// A raw client knows no more than the payloads say.
+    /// A raw client knows no more than the payloads hold.
     fn receive_raw(&mut self, data: &Value, model: &Model) {
         let (topic, offset) = (data["t"].as_str().expect("a payload"), data["n"].as_u64().expect("a number"));
         self.see(topic, offset, model);
@@ -292,7 +292,7 @@ impl SimulatedClient {
         for topic in topics {
             self.patterns.entry(topic.to_string()).or_insert(offset);
         }
-        // What was left and comes back starts over.
+        // A topic that was left and is subscribed to again starts over.
         let patterns = &self.patterns;
         self.known.retain(|topic, _| patterns.keys().any(|pattern| matches(pattern, topic)));
     }
@@ -306,9 +306,9 @@ impl SimulatedClient {
 }
 
 impl Known {
-    /// The same after everything before `offset` has become needless.
-    fn restarted(&mut self, state: Option<u32>, offset: u64) -> Known {
-        Known { state, last: offset, base: offset, lost_start: false, ..std::mem::take(self) }
+    /// The same after everything before `offset` was superseded.
+    fn superseded(&mut self, state: Option<u32>, offset: u64) -> Known {
+        Known { state, last: offset, base: offset, lost_snapshot: false, ..std::mem::take(self) }
     }
 }
 

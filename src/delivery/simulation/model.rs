@@ -1,4 +1,4 @@
-//! What the simulation has published, and what that comes to: kept in another way than the server does it.
+//! What the simulation has published, and the state that results: kept in another way than the server does it.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use crate::bus::topic_status::TopicStatusKind;
 /// Everything published, by topic and by offset.
 #[derive(Default)]
 pub struct Model {
-    topics: HashMap<&'static str, Telling>,
+    topics: HashMap<&'static str, PublishedTopic>,
     /// Of offset 1, 2, …
     published: Vec<ModelItem>,
     /// How often topics were forgotten.
@@ -20,42 +20,42 @@ pub struct Model {
 pub struct ModelItem {
     pub topic: &'static str,
     pub what: ModelKind,
-    /// What the topic's changes come to after it; none if they have no start.
+    /// The topic's folded state after it; none if its deltas have no snapshot.
     pub state: Option<u32>,
-    /// More changes have followed the start than are kept.
+    /// More deltas have followed the snapshot than are kept.
     pub overflowed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelKind {
     Value,
-    Start,
-    Change,
-    Moment,
-    Note(TopicStatusKind),
-    /// Word among the shards that topics are forgotten.
+    Snapshot,
+    Delta,
+    Transient,
+    Status(TopicStatusKind),
+    /// Topics are forgotten; for shards only.
     Expired,
 }
 
-/// What all that was published of one topic comes to.
+/// The state of one topic after everything published of it.
 #[derive(Clone, Debug, Default)]
-pub struct Telling {
-    /// The newest value, if nothing has started since.
+pub struct PublishedTopic {
+    /// The newest value, if no snapshot has followed.
     pub value: Option<u64>,
     pub state: Option<u32>,
-    /// The newest start or change; 0 if there is none.
+    /// The newest snapshot or delta; 0 if there is none.
     pub last: u64,
-    /// Gaps since the start; of several between two changes the newest.
+    /// Gaps since the snapshot; of several between two deltas the newest.
     pub gaps: Vec<u64>,
-    /// Changes since the start.
+    /// Deltas since the snapshot.
     followers: usize,
-    /// The offset since which all this came: where the topic was forgotten last.
+    /// The offset at which the topic was last forgotten: all this is newer.
     pub began: u64,
-    /// The note that says that the topic is not well.
+    /// The `stale` or `refused` that holds.
     pub mark: Option<u64>,
 }
 
-/// One change after another. The order matters, and none may be missing.
+/// Applies one delta. The order matters, and none may be missing.
 pub fn changed(state: u32, add: u32) -> u32 {
     state.wrapping_mul(1_000_003).wrapping_add(add)
 }
@@ -65,7 +65,7 @@ impl Model {
         self.published.len() as u64 + 1
     }
 
-    pub fn topic(&self, topic: &str) -> Telling {
+    pub fn topic(&self, topic: &str) -> PublishedTopic {
         self.topics.get(topic).cloned().unwrap_or_default()
     }
 
@@ -86,22 +86,24 @@ impl Model {
         let began = self.next_offset();
         for topic in topics {
             let published = self.topics.get_mut(topic).expect("it was published");
-            *published = Telling { began, ..Telling::default() };
+            *published = PublishedTopic { began, ..PublishedTopic::default() };
         }
         self.published.push(ModelItem { topic: "", what: ModelKind::Expired, state: None, overflowed: false });
         self.expired += 1;
     }
 
-    /// Adds what has the next offset. `state` is that of a start, or what a change adds; `has_whole` tells that the whole
-    /// value is at hand beside the change.
+    /// Adds what has the next offset. `state` is that of a snapshot, or what a delta adds; with `has_whole` the whole
+    /// value is at hand beside the delta.
     pub fn add(&mut self, topic: &'static str, what: ModelKind, state: u32, has_whole: bool) {
         let offset = self.next_offset();
         let published = self.topics.entry(topic).or_default();
         let began = published.began;
         match what {
-            ModelKind::Value => *published = Telling { value: Some(offset), began, ..Telling::default() },
-            ModelKind::Start => *published = Telling { state: Some(state), last: offset, began, ..Telling::default() },
-            ModelKind::Change => {
+            ModelKind::Value => *published = PublishedTopic { value: Some(offset), began, ..PublishedTopic::default() },
+            ModelKind::Snapshot => {
+                *published = PublishedTopic { state: Some(state), last: offset, began, ..PublishedTopic::default() }
+            }
+            ModelKind::Delta => {
                 published.last = offset;
                 if let Some(before) = published.state {
                     published.state = Some(changed(before, state));
@@ -109,23 +111,24 @@ impl Model {
                     published.mark = None;
                 }
                 if has_whole {
-                    *published = Telling { state: published.state, last: offset, began, ..Telling::default() };
+                    *published =
+                        PublishedTopic { state: published.state, last: offset, began, ..PublishedTopic::default() };
                 }
             }
-            ModelKind::Moment | ModelKind::Expired => {}
-            ModelKind::Note(TopicStatusKind::Gap) => {
+            ModelKind::Transient | ModelKind::Expired => {}
+            ModelKind::Status(TopicStatusKind::Gap) => {
                 published.gaps.retain(|gap| *gap < published.last);
                 published.gaps.push(offset);
             }
-            ModelKind::Note(TopicStatusKind::Live) => published.mark = None,
-            ModelKind::Note(TopicStatusKind::Stale | TopicStatusKind::Refused) => published.mark = Some(offset),
+            ModelKind::Status(TopicStatusKind::Live) => published.mark = None,
+            ModelKind::Status(TopicStatusKind::Stale | TopicStatusKind::Refused) => published.mark = Some(offset),
         }
         let (state, overflowed) = (published.state, published.overflowed());
         self.published.push(ModelItem { topic, what, state, overflowed });
     }
 }
 
-impl Telling {
+impl PublishedTopic {
     pub fn overflowed(&self) -> bool {
         self.state.is_some() && self.followers > DELTAS_MAX
     }

@@ -1,9 +1,9 @@
 //! What a session speaks.
 //!
-//! Frames and messages of the server are encodings (`protocol::encoding`): what stands in them is the lane's, and all
-//! sessions of a lane share the bytes, so that delivery writes them to sockets without asking a transport. What is a
-//! session's own is here: what its client has said, pings, the end. A further transport is a file beside `websocket`, a
-//! variant of `SessionTransport`, and where its bytes differ a `Framing`.
+//! Frames and server messages are encodings (`protocol::encoding`): their content is the lane's, and all sessions of a
+//! lane share the bytes, so delivery writes them to sockets without asking a transport. What belongs to one session is
+//! here: its client's messages, pings, the end. A further transport is a file beside `websocket`, a variant of
+//! `SessionTransport`, and where its bytes differ a `Framing`.
 
 pub mod session_transport;
 pub mod socket;
@@ -29,13 +29,13 @@ pub trait ClientTransport {
     /// Bytes taken and not read.
     fn pending_bytes(&self) -> usize;
 
-    /// The first part of a message was read, and its last has not come.
+    /// The first part of a message was read, and its last has not arrived.
     fn is_amid_message(&self) -> bool;
 
     /// Holds neither a part of a message nor messages that were not read.
     fn is_empty(&self) -> bool;
 
-    /// Memory that it takes besides its own size.
+    /// Memory that it takes beyond its own size.
     fn held_bytes(&self) -> usize;
 
     /// Forgets what it holds; nothing more is read.

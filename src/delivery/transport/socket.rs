@@ -8,6 +8,6 @@ pub trait Socket: Read + Write {
     /// Whether bytes that it has taken are not passed on. A session with such a socket is not in step.
     fn has_unsent(&self) -> bool;
 
-    /// Tells the peer that nothing more will come (TCP FIN).
+    /// Signals to the peer that nothing more follows (TCP FIN).
     fn shutdown_write(&mut self) -> io::Result<()>;
 }

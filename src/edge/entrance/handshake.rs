@@ -1,6 +1,6 @@
-//! The opening handshake of a WebSocket, server side (RFC 6455 section 4.2.1): what was asked, what is agreed on.
+//! The opening handshake of a WebSocket, server side (RFC 6455 section 4.2.1): checks and negotiation.
 //!
-//! A function of the request's head; it opens nothing. Which pages may connect was decided before (`origins.rs`).
+//! A function of the request's head, without input or output. `origins.rs` has already checked the page.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::edge::http::answer::HttpRefusal;
 use shared_deflate::negotiate::{Agreement, negotiate};
 
-/// The subprotocol that is accepted; it need not be offered.
+/// The accepted subprotocol; a client need not offer it.
 const SUBPROTOCOL: &str = "fanline.v1";
 
 /// Length of the decoded `Sec-WebSocket-Key`.
@@ -52,7 +52,7 @@ impl Handshake {
         Ok(Handshake { accept, subprotocol, deflate: agreement.filter(|_| compression) })
     }
 
-    /// What was agreed on for permessage-deflate, if it was.
+    /// The negotiated permessage-deflate, if any.
     pub fn deflate(&self) -> Option<Agreement> {
         self.deflate
     }
@@ -98,7 +98,7 @@ fn bad(message: impl Into<String>) -> HttpRefusal {
     HttpRefusal::bad("bad_handshake", message)
 }
 
-/// RFC 6455 section 4.4: another version is answered with the one that is spoken here.
+/// RFC 6455 section 4.4: the answer to another version names the supported one.
 fn check_version(headers: &HeaderMap) -> Result<(), HttpRefusal> {
     let mut versions = headers.get_all(header::SEC_WEBSOCKET_VERSION).iter();
     let (first, second) = (versions.next(), versions.next());
@@ -126,7 +126,7 @@ fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, HttpRefusal> {
     Ok(HeaderValue::try_from(derive_accept_key(key)).expect("base64 fits into a header"))
 }
 
-/// The header is checked even if compression is off: a broken one is the client's mistake either way.
+/// The header is checked even if compression is off: a broken one is the client's error either way.
 fn agreement(headers: &HeaderMap) -> Result<Option<Agreement>, HttpRefusal> {
     let mut values = Vec::new();
     for value in headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS) {
@@ -136,7 +136,7 @@ fn agreement(headers: &HeaderMap) -> Result<Option<Agreement>, HttpRefusal> {
     negotiate(values).map_err(|error| bad(error.to_string()))
 }
 
-/// Whether a header that is a list of tokens has this one, in whatever case and in however many lines.
+/// Whether a header with a list of tokens has this one, in any case and in any number of lines.
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|found| found.trim().eq_ignore_ascii_case(token))

@@ -1,4 +1,4 @@
-//! The way in for clients: from a request to a session.
+//! The upgrade: from a request to a session.
 
 pub(crate) mod handshake;
 pub(crate) mod query;

@@ -1,7 +1,7 @@
 //! `/v1/ws`: agrees with a client on its session, upgrades the connection and hands the socket over.
 //!
-//! Nothing of an upgraded connection stays with tokio: the socket leaves its reactor, the tasks end, and what the
-//! client sent beyond its request goes along.
+//! Nothing of an upgraded connection stays with tokio: the socket leaves its reactor, the tasks end, and bytes after the
+//! request are handed over too.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::protocol::encoding::Format;
 use crate::words::grant::Grant;
 use crate::words::ids::Offset;
 
-/// What the two sides agreed on.
+/// The negotiated session.
 struct Agreed {
     handshake: Handshake,
     options: SessionOptions,
@@ -70,13 +70,12 @@ pub(in crate::edge) async fn answer(State(context): State<Arc<AnswerContext>>, m
     }
 }
 
-/// Refuses with the label for the metrics, and the answer. The permit is asked for last, so that a refused client
-/// has taken no place.
+/// Refuses with the label for the metrics, and the answer. The permit is taken last, so that a refused client takes none.
 fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed, (&'static str, HttpRefusal)> {
     let by_code = |refusal: HttpRefusal| (refusal.code, refusal);
     let handshake = Handshake::read(request, context.compression).map_err(by_code)?;
     if *context.phase.borrow() != Phase::Serving {
-        let message = "the server is stopping; connect to another one, or again in a few seconds";
+        let message = "the server is stopping; connect to another one, or retry in a few seconds";
         let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message);
         return Err(by_code(refusal.with(header::RETRY_AFTER, "5")));
     }
@@ -85,7 +84,7 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         check_feed(context).map_err(by_code)?;
     }
     if let Some(since) = query.since {
-        // What a cursor of another epoch means is for the delivery to answer.
+        // Delivery decides about cursors of other epochs.
         resume_offset(since, context.reader.epoch(), context.reader.head()).map_err(|refusal| by_code(bad(refusal)))?;
     }
     let (Some(on_upgrade), Some(&Peer(peer))) =
@@ -109,15 +108,15 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         every: query.every,
         patterns: query.patterns,
         since: query.since,
-        // The shard asks the socket.
+        // The shard reads it from the socket.
         address: None,
         grant: Grant::unlimited(),
     };
     Ok(Agreed { handshake, options, permit, on_upgrade })
 }
 
-/// A raw client gets no server messages: while the feed is stale it would take old prices for current ones. Before the first
-/// frame there are none, and it waits.
+/// A raw client receives no server messages, so it would take the old prices of a stale feed for current ones. Before the
+/// first frame there are none, and it waits.
 fn check_feed(context: &AnswerContext) -> Result<(), HttpRefusal> {
     let feed = context.reader.feed();
     let FeedState::Stale { reason, .. } = &*feed else { return Ok(()) };
@@ -126,7 +125,7 @@ fn check_feed(context: &AnswerContext) -> Result<(), HttpRefusal> {
     }
     let message = format!(
         "expected a live feed for `format=raw` (raw.on_stale), found it stale (`{}`); try again, or use \
-         `format=envelope`, which tells",
+         `format=envelope`, which reports it",
         reason.label()
     );
     let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "feed_stale", message);
@@ -155,6 +154,6 @@ fn release(upgraded: Upgraded) -> std::io::Result<(TcpStream, Bytes)> {
         upgraded.downcast().expect("the accept loop serves tracked sockets and nothing else");
     // A copy, because the few bytes would keep hyper's whole read buffer alive; without bytes nothing is allocated.
     let unread = Bytes::copy_from_slice(&parts.read_buf);
-    // `into_std` leaves the socket in non-blocking mode, as the delivery wants it.
+    // `into_std` leaves the socket in non-blocking mode, as delivery needs it.
     Ok((parts.io.into_inner().into_socket().into_std()?, unread))
 }

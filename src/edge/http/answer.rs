@@ -1,4 +1,4 @@
-//! Answers in JSON: what was asked for, or `{"code":…,"message":…}`.
+//! Answers in JSON: the requested data, or `{"code":…,"message":…}`.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::edge::listen::peer::Peer;
 pub(in crate::edge) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// Why a request is not answered with what it asked for. Codes are those of docs/PROTOCOL.md.
+/// Why a request is refused. Codes are those of docs/PROTOCOL.md.
 #[derive(Debug)]
 pub(in crate::edge) struct HttpRefusal {
     status: StatusCode,
@@ -73,7 +73,7 @@ pub(in crate::edge) fn not_found(uri: &Uri) -> HttpRefusal {
     HttpRefusal::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 
-/// The address that a request counts for.
+/// The address that a request counts against.
 pub(in crate::edge) fn network_of<B>(request: &Request<B>) -> Result<IpAddr, HttpRefusal> {
     let peer = request.extensions().get::<Peer>();
     let unknown = || HttpRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the connection has no address");

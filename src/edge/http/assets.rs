@@ -1,7 +1,7 @@
-//! The page and its files, embedded in the binary, made ready once at the start: hashed, compressed, typed.
+//! The page and its files, embedded in the binary, and prepared once at the start: hashed, compressed, typed.
 //!
 //! The version is a hash over all files. The page refers to its files below `/static/VERSION/`, so that a CDN may keep
-//! them for ever, and a new page never meets old files.
+//! them for ever, and a new page never loads old files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 /// The file that `/` shows.
 const INDEX: &str = "index.html";
 
-/// What the page writes in front of its files. What is put in its place is relative, so that the page works wherever a
-/// proxy shows it.
+/// Placeholder in front of the page's file names. Its replacement is relative, so that the page works at any path of a
+/// proxy.
 const PLACEHOLDER: &str = "static/@version@/";
 
 /// Hexadecimal digits of a version: 64 bits, more than enough to tell deployments apart.
@@ -49,7 +49,7 @@ pub(in crate::edge) struct Representation {
     pub etag: String,
 }
 
-/// How long a path below `/static/` stays what it is.
+/// How long a path below `/static/` stays valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::edge) enum Freshness {
     /// The path names the current version.
@@ -70,7 +70,7 @@ impl Assets {
         Assets::new(files.collect())
     }
 
-    /// Files by path; sorted, so that the version does not depend on the order they were found in.
+    /// Files by path; sorted, so that the version does not depend on the order of discovery.
     pub fn new(mut files: BTreeMap<String, Vec<u8>>) -> Assets {
         let mut hash = Sha256::new();
         for (path, data) in &files {
@@ -97,8 +97,8 @@ impl Assets {
         self.index.as_ref()
     }
 
-    /// Finds what lies at `/static/{path}`. A path is looked up in a table as it is and never touches a file system, so
-    /// there is nothing to traverse.
+    /// Finds the file at `/static/{path}`. The path is a key of a table and never touches a file system, so there is nothing
+    /// to traverse.
     pub fn find(&self, path: &str) -> Option<(&Asset, Freshness)> {
         if let Some(asset) = self.files.get(path) {
             return Some((asset, Freshness::Current));
@@ -149,7 +149,7 @@ fn content_type(path: &str) -> &'static str {
         Some("ico") => "image/x-icon",
         Some("webp") => "image/webp",
         Some("woff2") => "font/woff2",
-        // Licences come without an extension.
+        // Licences have no extension.
         Some("txt" | "md" | "ts") | None => "text/plain; charset=utf-8",
         Some(_) => "application/octet-stream",
     }

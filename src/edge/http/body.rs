@@ -1,15 +1,15 @@
-//! Bodies that are made once and read by many, and how many bytes of them are held.
+//! Bodies that are made once for many readers, and the bound on their bytes.
 //!
-//! A [`Draft`] grows in pieces and takes each from the [`Store`]; finished it is an [`AnswerBody`]; whoever reads it has a
-//! [`AnswerStream`]. A reader that takes its time holds the answer, not a copy. The bytes are given back when the last
-//! reader's last piece has been written, or when the answer must make room.
+//! A [`Draft`] grows in parts and accounts for each with the [`Store`]; finished it is an [`AnswerBody`]; each reader has
+//! an [`AnswerStream`]. A slow reader holds the answer, not a copy. The bytes are freed when the last reader's last part
+//! has been written, or when the answer must make room.
 //!
 //! | bound | at the bound |
 //! |---|---|
-//! | bytes held in all | answers that nobody reads go, then those that are read for longer than `GRACE`; else the draft is refused. For one about all topics also those about some go, and its own predecessors after `GRACE_OF_COMMON` |
-//! | bytes of the answers that one address reads | a further answer is refused to it |
+//! | bytes held in total | answers without readers go, then those read for longer than `GRACE`; else the draft is refused. For a draft about all topics, answers about some topics go too, and its predecessors after `GRACE_OF_COMMON` |
+//! | bytes of the answers that one address reads | further answers to it are refused |
 //!
-//! An answer that is alone is never refused, however large.
+//! A single answer is never refused, however large.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -24,16 +24,17 @@ use metrics::Gauge;
 
 use crate::edge::settings::AnswerLimits;
 
-/// 64 KiB: few enough writes for 8 MB, little enough for each connection that is stuck with one.
-const PIECE_BYTES: usize = 64 * 1024;
+/// 64 KiB: few writes for 8 MB, and little memory for each stuck connection.
+const PART_BYTES: usize = 64 * 1024;
 
-/// Readers of a smaller part than a tenth of the usual answer in a second make room for others when it is needed.
+/// Readers that take longer than this make room for others when it is needed.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Few addresses can hold all that there is room for; what most clients ask for is not to be denied by that.
+/// The same for answers about all topics: a few addresses could hold all the room, and must not block the answers that
+/// most clients request.
 const GRACE_OF_COMMON: Duration = Duration::from_secs(3);
 
-/// Which bound is in the way.
+/// The bound that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::edge) enum BodyBound {
     All,
@@ -52,7 +53,7 @@ struct StoreAccounts {
     /// Of answers and drafts.
     bytes: usize,
     answers: Vec<Weak<AnswerBody>>,
-    /// How many of an address read an answer.
+    /// Readers of an answer, by address.
     readers: HashMap<(IpAddr, u64), usize>,
     /// Bytes of the answers that an address reads.
     by_address: HashMap<IpAddr, usize>,
@@ -64,7 +65,7 @@ impl Store {
         Arc::new(Store { limits, books: Mutex::default(), held })
     }
 
-    /// `network` begins to read.
+    /// A client at `network` begins to read.
     pub fn open(self: &Arc<Store>, answer: &Arc<AnswerBody>, network: IpAddr) -> Result<AnswerStream, BodyBound> {
         let mut books = self.books();
         if !books.readers.contains_key(&(network, answer.id)) {
@@ -82,7 +83,7 @@ impl Store {
     /// Takes `more` bytes for a draft.
     fn take(&self, draft: &Draft, more: usize) -> Result<(), BodyBound> {
         loop {
-            // Answers are let go of outside of the lock: the last holder of one gives its bytes back.
+            // Answers are dropped outside of the lock: the last holder frees the bytes.
             let (there, read) = {
                 let mut books = self.books();
                 if books.bytes == draft.bytes || books.bytes + more <= self.limits.bytes_max {
@@ -140,24 +141,24 @@ impl StoreAccounts {
 pub(in crate::edge) struct AnswerBody {
     id: u64,
     bytes: usize,
-    /// About all topics, so that most who ask want the same.
+    /// About all topics, the request that most clients make.
     common: bool,
     made: Instant,
     /// None once it had to make room.
-    pieces: Mutex<Option<Vec<Bytes>>>,
+    parts: Mutex<Option<Vec<Bytes>>>,
     store: Arc<Store>,
 }
 
 impl AnswerBody {
-    fn piece(&self, index: usize) -> Option<Bytes> {
-        self.pieces().as_ref().and_then(|pieces| pieces.get(index)).cloned()
+    fn part(&self, index: usize) -> Option<Bytes> {
+        self.parts().as_ref().and_then(|parts| parts.get(index)).cloned()
     }
 
     pub fn holds_bytes(&self) -> bool {
-        self.pieces().is_some()
+        self.parts().is_some()
     }
 
-    /// Whether who reads it has had time enough, seen from a draft that needs the room.
+    /// Whether its readers have had enough time, for a draft that needs the room.
     fn gives_way(&self, to_common: bool) -> bool {
         let grace = match (to_common, self.common) {
             (false, _) => GRACE,
@@ -167,15 +168,15 @@ impl AnswerBody {
         self.made.elapsed() >= grace
     }
 
-    /// Frees the bytes; who is not through with them is cut.
+    /// Frees the bytes; unfinished readers are disconnected.
     fn let_go(&self) {
-        if self.pieces().take().is_some() {
+        if self.parts().take().is_some() {
             self.store.give_back(self.bytes);
         }
     }
 
-    fn pieces(&self) -> MutexGuard<'_, Option<Vec<Bytes>>> {
-        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    fn parts(&self) -> MutexGuard<'_, Option<Vec<Bytes>>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -188,10 +189,10 @@ impl Drop for AnswerBody {
 /// A body while it is written.
 pub(in crate::edge) struct Draft {
     store: Arc<Store>,
-    pieces: Vec<Bytes>,
-    /// What is not yet a piece.
+    parts: Vec<Bytes>,
+    /// Bytes that are not yet a part.
     pub open: Vec<u8>,
-    /// In `pieces`, and taken from the store.
+    /// Bytes in `parts`, accounted for with the store.
     bytes: usize,
     common: bool,
 }
@@ -199,28 +200,28 @@ pub(in crate::edge) struct Draft {
 impl Draft {
     /// `common` if it is about all topics.
     pub fn begin(store: &Arc<Store>, common: bool) -> Draft {
-        let open = Vec::with_capacity(PIECE_BYTES);
-        Draft { store: store.clone(), pieces: Vec::new(), open, bytes: 0, common }
+        let open = Vec::with_capacity(PART_BYTES);
+        Draft { store: store.clone(), parts: Vec::new(), open, bytes: 0, common }
     }
 
-    /// Makes a piece of what was written, if it is enough for one. To be called between any two items.
+    /// Completes a part if there are enough bytes. Called between items.
     pub fn settle(&mut self) -> Result<(), BodyBound> {
-        if self.open.len() < PIECE_BYTES { Ok(()) } else { self.cut() }
+        if self.open.len() < PART_BYTES { Ok(()) } else { self.cut() }
     }
 
     pub fn finish(mut self) -> Result<Arc<AnswerBody>, BodyBound> {
         self.cut()?;
-        let (bytes, pieces) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.pieces));
+        let (bytes, parts) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.parts));
         let mut books = self.store.books();
         books.answers_made += 1;
         let id = books.answers_made;
-        let pieces = Mutex::new(Some(pieces));
+        let parts = Mutex::new(Some(parts));
         let answer = Arc::new(AnswerBody {
             id,
             bytes,
             common: self.common,
             made: Instant::now(),
-            pieces,
+            parts,
             store: self.store.clone(),
         });
         books.answers.retain(|answer| answer.strong_count() > 0);
@@ -232,8 +233,8 @@ impl Draft {
     fn cut(&mut self) -> Result<(), BodyBound> {
         self.store.take(self, self.open.len())?;
         self.bytes += self.open.len();
-        // A copy, so that a piece takes its own bytes and no spare ones.
-        self.pieces.push(Bytes::copy_from_slice(&self.open));
+        // A copy, so that a part has no spare capacity.
+        self.parts.push(Bytes::copy_from_slice(&self.open));
         self.open.clear();
         Ok(())
     }
@@ -247,7 +248,7 @@ impl Drop for Draft {
     }
 }
 
-/// One reader of an answer, as long as the body or one of its pieces waits to be written.
+/// One reader of an answer, while the body or one of its parts waits to be written.
 struct BodyReader {
     answer: Arc<AnswerBody>,
     network: IpAddr,
@@ -271,7 +272,7 @@ pub(in crate::edge) struct AnswerStream {
 #[error("an answer was read too slowly and made room for others")]
 pub(in crate::edge) struct TooSlow;
 
-/// A piece that keeps its reader counted until it is written.
+/// A part that keeps its reader counted until it is written.
 struct BodyPart {
     bytes: Bytes,
     _reader: Arc<BodyReader>,
@@ -291,11 +292,11 @@ impl Body for AnswerStream {
         if self.left == 0 {
             return Poll::Ready(None);
         }
-        let Some(bytes) = self.reader.answer.piece(self.next) else { return Poll::Ready(Some(Err(TooSlow))) };
+        let Some(bytes) = self.reader.answer.part(self.next) else { return Poll::Ready(Some(Err(TooSlow))) };
         self.next += 1;
         self.left -= bytes.len() as u64;
-        let piece = BodyPart { bytes, _reader: self.reader.clone() };
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(piece)))))
+        let part = BodyPart { bytes, _reader: self.reader.clone() };
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(part)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -345,14 +346,14 @@ mod tests {
     #[test]
     fn all_readers_get_the_same_bytes_and_the_last_one_gives_them_back() {
         let store = store(1 << 20, 1 << 20);
-        let bytes = 3 * PIECE_BYTES + 17;
+        let bytes = 3 * PART_BYTES + 17;
         let answer = answer(&store, bytes).expect("room");
         let mut readings: Vec<AnswerStream> = (0..3).map(|_| store.open(&answer, NEAR).expect("room")).collect();
         drop(answer);
         for reading in &mut readings {
             let mut read = Vec::new();
-            while let Some(piece) = next(reading) {
-                read.extend_from_slice(&piece.expect("held"));
+            while let Some(part) = next(reading) {
+                read.extend_from_slice(&part.expect("held"));
             }
             assert!(read.len() == bytes && read.iter().enumerate().all(|(at, byte)| *byte == (at % 251) as u8));
         }
@@ -367,10 +368,10 @@ mod tests {
         let store = store(1 << 20, 1 << 20);
         let answer = answer(&store, 100).expect("room");
         let mut reading = store.open(&answer, NEAR).expect("room");
-        let piece = next(&mut reading).expect("a piece").expect("held");
+        let part = next(&mut reading).expect("a part").expect("held");
         drop((reading, answer));
         assert_eq!(store.books().bytes, 100);
-        drop(piece);
+        drop(part);
         assert_eq!(store.books().bytes, 0);
     }
 
@@ -406,12 +407,12 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_reads_makes_room() {
+    fn unread_answers_make_room() {
         let store = store(1000, 1000);
         let unread = answer(&store, 600).expect("room");
         let _next = answer(&store, 600).expect("room");
         assert!(!unread.holds_bytes());
         let mut reading = store.open(&unread, NEAR).expect("counted");
-        assert!(next(&mut reading).is_some_and(|piece| piece.is_err()), "cut, not ended short");
+        assert!(next(&mut reading).is_some_and(|part| part.is_err()), "cut, not ended short");
     }
 }

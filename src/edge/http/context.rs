@@ -1,4 +1,4 @@
-//! What answers need of the rooms below and of the settings.
+//! What answers need from the rooms below and the settings.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::edge::settings::Settings;
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
 
-/// What answers need. Shared by all connections; only `admission`, `answers` and `page` ever change, by themselves.
+/// Shared by all connections; only `admission`, `answers` and `page` change, by themselves.
 pub(in crate::edge) struct AnswerContext {
     pub reader: Reader,
     pub adopt: Adopt,
@@ -42,7 +42,7 @@ pub(in crate::edge) struct AnswerContext {
     pub wildcards_max: usize,
 }
 
-/// Values of the `reason` label of `fanline_refusals_total` for answers that are not given.
+/// Values of the `reason` label of `fanline_refusals_total` for refused answers.
 pub(in crate::edge) const REASONS: [&str; 3] =
     ["too_many_answers", "too_many_answers_per_address", "too_many_requests"];
 
@@ -68,19 +68,19 @@ impl AnswerContext {
         }
     }
 
-    /// Counts the refusal and puts it into words.
+    /// Counts the refusal and words it.
     pub fn deny(&self, denied: Denied) -> HttpRefusal {
         let (reason, message) = match denied {
             Denied::Full(BodyBound::All) => {
-                (REASONS[0], "expected room for another answer (http.answer_bytes_max), found slow readers of others")
+                (REASONS[0], "expected room for another answer (http.answer_bytes_max), found it taken by slow readers")
             }
             Denied::Full(BodyBound::Address) => (
                 REASONS[1],
                 "expected fewer answers on their way to your address (http.answer_bytes_per_address_max); read them first",
             ),
-            Denied::Queue => (REASONS[2], "expected fewer requests that wait for an answer of their own"),
+            Denied::Queue => (REASONS[2], "expected fewer waiting requests"),
             Denied::Failed => {
-                let message = "the answer was not finished; try again";
+                let message = "the answer could not be completed; try again";
                 return HttpRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message);
             }
         };

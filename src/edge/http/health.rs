@@ -1,4 +1,4 @@
-//! `/healthz` and `/readyz`: whether the process works, and whether it has current values to give.
+//! `/healthz` and `/readyz`: whether the process works, and whether it has current values.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::edge::phase::Phase;
 #[derive(Serialize)]
 struct Health<'a> {
     healthy: bool,
-    /// The part of the server that gives no sign of life.
+    /// The part of the server without a sign of life.
     #[serde(skip_serializing_if = "Option::is_none")]
     part: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,22 +33,22 @@ struct Readiness<'a> {
     message: &'a str,
 }
 
-/// What is said of the feed, and that its prices are invented if they are; of a real feed nothing is added.
+/// A report about the feed, with `simulated` if its prices are invented; for a real feed nothing is added.
 #[derive(Serialize)]
 pub(in crate::edge) struct FeedReport<T> {
     #[serde(flatten)]
-    pub said: T,
+    pub report: T,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub simulated: Option<bool>,
 }
 
 impl<T> FeedReport<T> {
-    pub fn of(said: T, simulated: bool) -> FeedReport<T> {
-        FeedReport { said, simulated: simulated.then_some(true) }
+    pub fn of(report: T, simulated: bool) -> FeedReport<T> {
+        FeedReport { report, simulated: simulated.then_some(true) }
     }
 }
 
-/// An answer at all says that the edge works; the others are judged by their signs of life.
+/// Any answer shows that the edge works; the other parts are judged by their signs of life.
 pub(in crate::edge) async fn healthz(State(context): State<Arc<AnswerContext>>) -> Response {
     let Some((part, age)) = context.vitals.missing().next() else {
         return json_of(StatusCode::OK, &Health { healthy: true, part: None, message: None });
@@ -60,7 +60,7 @@ pub(in crate::edge) async fn healthz(State(context): State<Arc<AnswerContext>>) 
 }
 
 /// Draining comes before the feed's state: a load balancer must stop sending clients, however live the feed is. So does
-/// a part without a sign of life: nobody may still look at what the feed's state says.
+/// a part without a sign of life: the feed's state may then be out of date.
 pub(in crate::edge) async fn readyz(State(context): State<Arc<AnswerContext>>) -> Response {
     let phase = *context.phase.borrow();
     let feed = context.reader.feed();
@@ -84,9 +84,9 @@ pub(in crate::edge) async fn readyz(State(context): State<Arc<AnswerContext>>) -
             state: feed.label(),
             reason: Some("connecting"),
             since_ms: None,
-            message: "no data has arrived from the upstream yet",
+            message: "no data has arrived from the feed yet",
         },
-        // Without clients there would never be data: whoever asks must not keep clients away until there are.
+        // Without clients there would never be data, so readiness must not keep clients away until there is some.
         (Phase::Serving, FeedState::Idle { for_clients, message }) => {
             Readiness { ready: *for_clients, state: feed.label(), reason: Some("idle"), message, since_ms: None }
         }

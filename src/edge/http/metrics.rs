@@ -1,4 +1,4 @@
-//! `/metrics`: the exposition, made once for all that ask at the moment.
+//! `/metrics`: the exposition, made once for all requests at the same moment.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,15 +20,15 @@ use crate::edge::settings::AnswerLimits;
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// 4 MiB: a hundred of some 40 KB, for readers that take their time; of one address a quarter. Apart from other answers,
-/// so that it can be read while those have no room.
+/// 4 MiB: a hundred answers of about 40 KB, for slow readers; a quarter for one address. Separate from other answers, so
+/// that metrics can be read while those have no room.
 const LIMITS: AnswerLimits = AnswerLimits { bytes_max: 4 << 20, bytes_per_address_max: Some(1 << 20) };
 
-/// `/metrics` as it was last made, with the bytes that slow readers of older ones hold.
+/// The last `/metrics`, with the bytes that slow readers of older ones hold.
 pub(in crate::edge) struct Page {
     exposition: Exposition,
     store: Arc<Store>,
-    /// Held while it is made: whoever comes meanwhile waits for it and gets the same.
+    /// Held while it is made: requests meanwhile wait and receive the same.
     last: Mutex<LastPage>,
 }
 
@@ -43,7 +43,7 @@ impl Page {
         Page { exposition, store: Store::new(LIMITS, Gauge::noop()), last: Mutex::default() }
     }
 
-    /// Who asks now and then gets a new one; who asks all the time shares one for a second at most.
+    /// Occasional requests receive a new one; constant requests share one, for a second at most.
     async fn read(&self, network: IpAddr) -> Result<AnswerStream, BodyBound> {
         let mut last = self.last.lock().await;
         let now = Instant::now();

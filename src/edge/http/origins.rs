@@ -1,12 +1,12 @@
-//! Which web pages may ask, by which names the server may be asked, and what browsers want to know of it (CORS).
+//! Allowed web pages (`Origin`), allowed names of the server (`Host`), and the answers for browsers (CORS).
 //!
-//! A browser says which page a request comes from (`Origin`); other programs do not, and are not restricted here. Pages of
-//! the host that is asked always may. What fanline serves is public to whoever can reach it, so others may read it, too,
-//! unless a list says otherwise. Where clients may speak to the feed in the server's name, only listed ones may.
-//! The names (`Host`) are for servers that only some can reach: without a list, a page whose name is made to point to
-//! the server's address is a page of the same host (DNS rebinding).
+//! A browser sends the page of a request as its `Origin`; other programs do not, and are not restricted here. Pages of the
+//! same host are always allowed. fanline's data is public to all that can reach it, so other pages may read it too, unless
+//! there is a list. Where clients may send to the feed in the server's name, only listed pages are allowed. The list of
+//! names protects servers in private networks: without it, a page whose name resolves to the server's address counts as a
+//! page of the same host (DNS rebinding).
 //!
-//! It deliberately knows no identities.
+//! Identities are deliberately unknown here.
 
 use std::sync::Arc;
 
@@ -26,23 +26,23 @@ pub(in crate::edge) const REASONS: [&str; 2] = ["origin", "host"];
 /// Methods of `/v1/…`.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
-/// How long a browser need not ask again: two hours, the most that Chromium takes.
+/// Time before a browser must ask again: two hours, the most that Chromium accepts.
 const PREFLIGHT_AGE: HeaderValue = HeaderValue::from_static("7200");
 
-/// The rules, made ready.
+/// The rules, prepared.
 pub(in crate::edge) struct OriginPolicy {
     origins: Origins,
-    /// In lower case; any name if there is none.
+    /// In lower case; empty allows any name.
     hosts: Vec<String>,
 }
 
 enum Origins {
     Any,
-    /// In lower case; and those of the same host.
+    /// In lower case; origins of the same host are always allowed.
     Listed(Vec<String>),
 }
 
-/// Why a text is no origin.
+/// Why a text is not an origin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected `*`, `null` or an origin such as `https://example.com` or `http://localhost:3000`, found `{0}`; leave out paths and final slashes"
@@ -59,7 +59,7 @@ pub fn check_origin(text: &str) -> Result<(), OriginError> {
     if matches!(text, "*" | "null") || is_origin { Ok(()) } else { Err(OriginError(text.into())) }
 }
 
-/// Why a text is no name of a host.
+/// Why a text is not the name of a host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected a host such as `feed.example.com` or `feed.example.com:8443`, found `{0}`; leave out `https://` and paths"
@@ -84,7 +84,7 @@ impl OriginPolicy {
         OriginPolicy { origins, hosts: lower(&rules.allowed_hosts) }
     }
 
-    /// Whether the server may be asked by this name.
+    /// Whether the server answers to this name.
     fn admits_host(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
         self.hosts.is_empty() || self.hosts.iter().any(|allowed| *allowed == host || allowed == without_port(&host))
@@ -93,13 +93,13 @@ impl OriginPolicy {
     fn admits_origin(&self, origin: &str, host: &str) -> bool {
         let Origins::Listed(listed) = &self.origins else { return true };
         let origin = origin.to_ascii_lowercase();
-        // A proxy may leave the port out of one of the two.
+        // A proxy may omit the port in one of the two.
         let same_host =
             |(_, own): (&str, &str)| !host.is_empty() && without_port(own).eq_ignore_ascii_case(without_port(host));
         listed.contains(&origin) || origin.split_once("://").is_some_and(same_host)
     }
 
-    /// The origin that may read an answer, as the browser wants to be told; none where nobody asked.
+    /// The origin that may read an answer, for the browser; none for requests without an origin.
     fn reader(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         match self.origins {
             Origins::Any => Some(HeaderValue::from_static("*")),
@@ -116,14 +116,14 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Refuses what may not ask, and tells browsers who may read the answer.
+/// Refuses requests of other pages and names; adds the CORS headers to answers.
 pub(in crate::edge) async fn guard(
     State(context): State<Arc<AnswerContext>>,
     request: Request,
     next: Next,
 ) -> Response {
     let path = request.uri().path();
-    // Load balancers ask by address, and there is nothing to learn.
+    // Load balancers ask by address, and health reveals nothing.
     let is_health = matches!(path, "/healthz" | "/readyz");
     let is_public_file = path.starts_with("/static/");
     let is_data = path.starts_with("/v1/");
@@ -156,7 +156,7 @@ pub(in crate::edge) async fn guard(
     response
 }
 
-/// Answers `OPTIONS` at `/v1/…`: what a page may send if its browser asks first, as it does where a page adds a header.
+/// Answers `OPTIONS` at `/v1/…`: preflights, which a browser sends for example if a page adds a header.
 pub(in crate::edge) async fn preflight(request: Request) -> Response {
     const REQUEST_PRIVATE: HeaderName = HeaderName::from_static("access-control-request-private-network");
     const ALLOW_PRIVATE: HeaderName = HeaderName::from_static("access-control-allow-private-network");
@@ -168,7 +168,7 @@ pub(in crate::edge) async fn preflight(request: Request) -> Response {
     }
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_AGE);
-    // None of them means anything here; proxies in front may want one, such as `Authorization`.
+    // No header matters here; a proxy in front may need one, such as `Authorization`.
     if let Some(wanted) = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
     }
@@ -180,7 +180,7 @@ pub(in crate::edge) async fn preflight(request: Request) -> Response {
     response
 }
 
-/// The name that the server is asked by; empty if there is none.
+/// The name in the request; empty if there is none.
 fn host(request: &Request) -> &str {
     let by_header = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     request.uri().authority().map(|authority| authority.as_str()).or_else(by_header).unwrap_or_default()
@@ -188,14 +188,14 @@ fn host(request: &Request) -> &str {
 
 fn wrong_origin(origin: &str) -> HttpRefusal {
     let message = format!(
-        "expected a page of this host or of http.allowed_origins, found `{}`; list it there to let it in",
+        "expected a page of this host or of http.allowed_origins, found `{}`; list it there to allow it",
         shown(origin)
     );
     HttpRefusal::new(StatusCode::FORBIDDEN, "origin_not_allowed", message)
 }
 
 fn wrong_host(host: &str) -> HttpRefusal {
-    let message = format!("expected a name of http.allowed_hosts, found `{}`; list it there to let it in", shown(host));
+    let message = format!("expected a name of http.allowed_hosts, found `{}`; list it there to allow it", shown(host));
     HttpRefusal::new(StatusCode::MISDIRECTED_REQUEST, "host_not_allowed", message)
 }
 

@@ -1,7 +1,7 @@
-//! Long work in short parts, so that it holds up nobody.
+//! Long work in short parts, so that it delays nothing else.
 //!
-//! One core at most is busy with answers, for half of the time: a part of work is followed by a rest of the same
-//! length, and then by whoever else waits for a turn. So a short answer is not kept waiting by long ones.
+//! Answers use at most half of one core: after each part the work pauses for as long, and then lets other work go first.
+//! So long answers do not delay a short one.
 
 use std::sync::Arc;
 use std::thread;
@@ -12,21 +12,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::bus::clock::thread_cpu;
 
-/// 5 ms: short against what a client notices, long against the change of threads.
+/// 5 ms: short compared with what a client notices, long compared with a switch of threads.
 const PART: Duration = Duration::from_millis(5);
 
-/// The clock is asked once for so much work: some 100 us.
+/// Work between two readings of the clock: about 100 us.
 const WORK_MAX: usize = 512;
 
-/// What the work of one answer has cost, and its turn. For threads that may block.
+/// The cost of one answer so far, and its turn. For threads that may block.
 pub(in crate::edge) struct WorkPace {
     turns: Arc<Semaphore>,
     turn: Option<OwnedSemaphorePermit>,
     runtime: Handle,
-    /// Since the clock was asked.
+    /// Since the last reading of the clock.
     work: usize,
     begun: Duration,
-    /// CPU time at the beginning of the part: a busy machine makes nothing dearer.
+    /// CPU time at the start of the part, so that a busy machine does not count.
     part: Duration,
 }
 
@@ -39,7 +39,7 @@ impl WorkPace {
         pace
     }
 
-    /// To be called for each item; `work` is about its time in units of 200 ns.
+    /// Called for each item; `work` is its approximate time in units of 200 ns.
     pub fn breathe(&mut self, work: usize) {
         self.work += 1 + work;
         if self.work < WORK_MAX {
@@ -58,7 +58,7 @@ impl WorkPace {
         thread_cpu().saturating_sub(self.begun)
     }
 
-    /// Waits behind all who wait already.
+    /// Waits behind all that wait already.
     fn take_turn(&mut self) {
         self.turn = None;
         let turn = self.runtime.block_on(self.turns.clone().acquire_owned());

@@ -40,7 +40,7 @@ fn send_file(assets: &Assets, path: &str, request: &HeaderMap) -> Option<Respons
     let cache = match freshness {
         Freshness::Immutable => "public, max-age=31536000, immutable",
         Freshness::Current => "public, max-age=300, stale-while-revalidate=86400",
-        // Short: it may be the wrong content for this version, until the rollout is through.
+        // Short: until the rollout is complete it may be the wrong content for this version.
         Freshness::OtherVersion => "public, max-age=60",
     };
     Some(send(asset, request, cache))
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn each_encoding_is_told_apart_by_caches_and_revalidated_by_its_own_etag() {
+    fn caches_distinguish_encodings_and_revalidate_each_by_its_etag() {
         let assets = assets();
         let plain = send_file(&assets, "app.js", &HeaderMap::new()).expect("a file");
         let gzip_accepted = HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_sent_to_those_who_accept_it_only() {
+    fn gzip_is_sent_only_to_clients_that_accept_it() {
         for (accepted, expected) in [
             ("", false),
             ("gzip", true),

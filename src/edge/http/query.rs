@@ -1,4 +1,4 @@
-//! Parameters in the query of a request. None is ignored: what is unknown or wrong is refused by name.
+//! Parameters in the query of a request. None is ignored: unknown or wrong ones are refused by name.
 
 use url::form_urlencoded;
 
@@ -19,7 +19,7 @@ pub(in crate::edge) fn topics(
     Ok(patterns)
 }
 
-/// Splits the query; each parameter must be one of `known` and come once.
+/// Splits the query; each parameter must be in `known` and occur once.
 pub(in crate::edge) fn parameters(
     query: Option<&str>,
     known: &[&'static str],
@@ -44,7 +44,7 @@ fn unknown(name: &str, known: &[&'static str]) -> HttpRefusal {
         .iter()
         .map(|known| (distance(&name.to_lowercase(), known), known))
         .min_by_key(|(distance, _)| *distance)
-        // Beyond half of its letters a name is a different one, and to guess it would mislead.
+        // With more than half of its letters changed it is a different name, and a guess would mislead.
         .filter(|(distance, known)| *distance <= known.len() / 2);
     let hint = nearest.map(|(_, known)| format!("; did you mean `{known}`?")).unwrap_or_default();
     HttpRefusal::bad("bad_request", format!("expected one of {listed}, found the parameter `{}`{hint}", shown(name)))
@@ -58,12 +58,12 @@ pub(in crate::edge) fn patterns(value: &str, patterns_max: usize) -> Result<Vec<
     value.split(',').map(parse_pattern).collect::<Result<_, _>>().map_err(bad)
 }
 
-/// What a command would be refused for is refused here in the same words.
+/// The refusal of a pattern, in the same words as for a command.
 pub(in crate::edge) fn bad(refusal: CommandRefusal) -> HttpRefusal {
     HttpRefusal::bad(refusal.code, refusal.message)
 }
 
-/// A client's own text, fit to be quoted back to it.
+/// A client's text, safe to quote.
 pub(in crate::edge) fn shown(text: &str) -> String {
     text.chars().flat_map(char::escape_debug).take(64).collect()
 }

@@ -1,10 +1,10 @@
-//! Answers that are made once for all who ask for the same at the same moment.
+//! Answers that are made once for all requests of the same at the same moment.
 //!
 //! | bound | at the bound |
 //! |---|---|
-//! | answers of one address being made: 1, in all: 2 | the request waits; among those that wait, addresses that have none go first |
-//! | requests that wait, of one address and in all; 5 s of waiting | refused with 503 |
-//! | making the same again: a tenth of the time | the newest is shared, for a second at most |
+//! | answers being made: 1 for an address, 2 in total | the request waits; addresses without one go first |
+//! | waiting requests, per address and in total; 5 s of waiting | refused with 503 |
+//! | renewals of an answer: a tenth of the time | the newest is shared, for a second at most |
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -19,20 +19,20 @@ use crate::edge::http::body::{AnswerBody, AnswerStream, BodyBound, Store};
 use crate::edge::http::pace::WorkPace;
 use crate::words::topic::Pattern;
 
-/// Two, so that one address cannot keep all others waiting; each holds some 10 MB for 100,000 topics meanwhile.
+/// Two, so that one address cannot make all others wait; each holds about 10 MB for 100,000 topics meanwhile.
 const MAKINGS_MAX: usize = 2;
 
-/// Requests with different patterns that wait. With 50 ms each the last of an address waits for less than 2 s.
+/// Waiting requests with different patterns. At 50 ms each, the last of an address waits less than 2 s.
 const WAITING_MAX: usize = 128;
 const WAITING_PER_ADDRESS_MAX: usize = 32;
 
-/// Who waits for longer is told to come again: an answer that came later would be of little use.
+/// A request that waits longer is refused: a later answer would be of little use.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// An answer is not older than this, and the time it takes to make it.
+/// Greatest age of an answer, besides the time it takes to make.
 pub(in crate::edge) const AGE_MAX: Duration = Duration::from_secs(1);
 
-/// What is asked for. The job of patterns makes no difference, nor do repetitions.
+/// A request. Order and repetition of patterns make no difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::edge) struct AnswerRequest {
     pub matter: AnswerTopic,
@@ -54,7 +54,7 @@ pub(in crate::edge) enum Denied {
     Full(BodyBound),
     /// Too many requests wait.
     Queue,
-    /// A fault of ours.
+    /// A fault of the server.
     Failed,
 }
 
@@ -62,7 +62,7 @@ pub(in crate::edge) enum Denied {
 pub(in crate::edge) type Maker =
     Box<dyn Fn(&AnswerRequest, &mut WorkPace, &Arc<Store>) -> Result<Arc<AnswerBody>, BodyBound> + Send + Sync>;
 
-/// Answers of now, those being made, and requests that wait.
+/// Current answers, answers being made, and waiting requests.
 pub(in crate::edge) struct Answers {
     store: Arc<Store>,
     maker: Maker,
@@ -79,10 +79,10 @@ struct AnswerQueue {
 }
 
 enum AnswerEntry {
-    /// Waits to be made, or is being made.
+    /// Waiting, or being made.
     Coming(watch::Receiver<AnswerOutcome>),
     Made {
-        /// None if the next one may be made at once.
+        /// None if the next one can be made at once.
         answer: Option<Arc<AnswerBody>>,
         at: Instant,
         ration: Ration,
@@ -96,7 +96,7 @@ struct AnswerJob {
     key: AnswerKey,
     network: IpAddr,
     ration: Ration,
-    told: watch::Sender<AnswerOutcome>,
+    answered: watch::Sender<AnswerOutcome>,
     since: Instant,
 }
 
@@ -109,8 +109,8 @@ impl Answers {
     pub async fn get(self: &Arc<Answers>, request: AnswerRequest, network: IpAddr) -> Result<AnswerStream, Denied> {
         let made = match self.find_or_queue(request, network)? {
             Ok(answer) => answer,
-            Err(mut coming) => {
-                let outcome = coming.wait_for(Option::is_some).await.map_err(|_| Denied::Failed)?;
+            Err(mut awaited) => {
+                let outcome = awaited.wait_for(Option::is_some).await.map_err(|_| Denied::Failed)?;
                 outcome.clone().unwrap_or(Err(Denied::Failed))?
             }
         };
@@ -125,7 +125,7 @@ impl Answers {
         let (request, key) = request.keyed();
         let mut queue = self.queue();
         let ration = match queue.entries.get(&key) {
-            Some(AnswerEntry::Coming(coming)) => return Ok(Err(coming.clone())),
+            Some(AnswerEntry::Coming(awaited)) => return Ok(Err(awaited.clone())),
             Some(AnswerEntry::Made { answer: Some(answer), at, ration })
                 if at.elapsed() < AGE_MAX && !ration.allows(Instant::now()) && answer.holds_bytes() =>
             {
@@ -136,18 +136,18 @@ impl Answers {
         };
         let of_address = queue.waiting.iter().filter(|job| job.network == network).count();
         let full = queue.waiting.len() >= WAITING_MAX || of_address >= WAITING_PER_ADDRESS_MAX;
-        // There are only two without patterns, and they are for everyone.
+        // Only two requests have no patterns, and their answers are for everyone.
         if full && !request.patterns.is_empty() {
             return Err(Denied::Queue);
         }
-        let (told, coming) = watch::channel(None);
-        queue.entries.insert(key, AnswerEntry::Coming(coming.clone()));
-        queue.waiting.push_back(AnswerJob { request, key, network, ration, told, since: Instant::now() });
+        let (answered, awaited) = watch::channel(None);
+        queue.entries.insert(key, AnswerEntry::Coming(awaited.clone()));
+        queue.waiting.push_back(AnswerJob { request, key, network, ration, answered, since: Instant::now() });
         self.start_some(&mut queue);
-        Ok(Err(coming))
+        Ok(Err(awaited))
     }
 
-    /// Starts as many as may be made now: those without patterns first, then in the job they came.
+    /// Starts as many as allowed: those without patterns first, then in order of arrival.
     fn start_some(self: &Arc<Answers>, queue: &mut AnswerQueue) {
         queue.turn_away();
         while queue.making.len() < MAKINGS_MAX {
@@ -161,7 +161,7 @@ impl Answers {
     }
 
     async fn make(self: Arc<Answers>, job: AnswerJob) {
-        let AnswerJob { request, key, network, mut ration, told, .. } = job;
+        let AnswerJob { request, key, network, mut ration, answered, .. } = job;
         let answers = self.clone();
         let runtime = Handle::current();
         let made = tokio::task::spawn_blocking(move || {
@@ -175,11 +175,11 @@ impl Answers {
                 answer.map_err(Denied::Full)
             }
             Err(error) => {
-                tracing::error!(%error, "a snapshot was not finished");
+                tracing::error!(%error, "a snapshot could not be completed");
                 Err(Denied::Failed)
             }
         };
-        // Held for as long as it may be shared; who reads it holds it beyond that.
+        // Held while it may be shared; readers hold it for longer.
         let shared = outcome.clone().ok().filter(|_| !ration.allows(Instant::now()));
         {
             let mut queue = self.queue();
@@ -187,14 +187,14 @@ impl Answers {
             queue.entries.insert(key, AnswerEntry::Made { answer: shared, at: Instant::now(), ration });
             self.start_some(&mut queue);
         }
-        told.send_replace(Some(outcome));
-        drop(told);
+        answered.send_replace(Some(outcome));
+        drop(answered);
         tokio::time::sleep(AGE_MAX).await;
         let mut queue = self.queue();
         let is_old = |entry: &AnswerEntry| matches!(entry, AnswerEntry::Made { at, .. } if at.elapsed() >= AGE_MAX);
         let old = if queue.entries.get(&key).is_some_and(is_old) { queue.entries.remove(&key) } else { None };
         drop(queue);
-        // Not under the lock: it may be the last holder of many bytes.
+        // Dropped outside of the lock: it may be the last holder of many bytes.
         drop(old);
     }
 
@@ -205,16 +205,16 @@ impl Answers {
 }
 
 impl AnswerQueue {
-    /// Refuses those who have waited for too long, and forgets those whose clients have gone.
+    /// Refuses requests that have waited too long, and forgets those whose clients have left.
     fn turn_away(&mut self) {
         let AnswerQueue { entries, waiting, .. } = self;
         waiting.retain(|job| {
-            // One receiver is that of the entry.
-            let awaited = job.told.receiver_count() > 1;
+            // One receiver belongs to the entry.
+            let awaited = job.answered.receiver_count() > 1;
             let stays = awaited && job.since.elapsed() < WAIT_MAX;
             if !stays {
                 entries.remove(&job.key);
-                job.told.send_replace(Some(Err(Denied::Queue)));
+                job.answered.send_replace(Some(Err(Denied::Queue)));
             }
             stays
         });
@@ -227,7 +227,7 @@ impl AnswerRequest {
         self.patterns.dedup();
         let mut hash = Sha256::new();
         for pattern in &self.patterns {
-            // No pattern has a comma.
+            // Patterns contain no commas.
             hash.update(pattern.as_str());
             hash.update(",");
         }
@@ -236,8 +236,8 @@ impl AnswerRequest {
     }
 }
 
-/// How often something may be made anew: making it takes a tenth of the time, and a second's worth may be used up
-/// beforehand. So a client that asks now and then always gets something new, and one that asks all the time shares what there is.
+/// Budget for renewals: a tenth of the time, with one second of credit. So an occasional request always receives a new
+/// answer, and constant requests share the current one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::edge) struct Ration {
     used_until: Option<Instant>,
@@ -277,7 +277,7 @@ mod tests {
         Ipv4Addr::new(10, 0, 0, last).into()
     }
 
-    /// A maker that waits for a word for each answer, and counts.
+    /// A maker that waits for a permit for each answer, and counts.
     fn answers() -> (Arc<Answers>, mpsc::Sender<()>, Arc<AtomicUsize>) {
         let limits = AnswerLimits { bytes_max: 1 << 20, bytes_per_address_max: None };
         let store = Store::new(limits, Meters::unread().gauge(&names::HTTP_ANSWER_BYTES, &[]));
@@ -372,7 +372,7 @@ mod tests {
         }
     }
     #[tokio::test]
-    async fn what_everyone_asks_for_goes_first_and_what_nobody_waits_for_is_not_made() {
+    async fn common_answers_go_first_and_unawaited_ones_are_not_made() {
         let (answers, go, made) = answers();
         let ask = |patterns: &'static [&str], address| {
             let answers = answers.clone();
@@ -396,7 +396,7 @@ mod tests {
         assert!(gone.await.is_err_and(|error| error.is_cancelled()));
         let patient = ask(&["d"], ip(4));
         let common = ask(&[], ip(5));
-        // With the last one `c` was forgotten.
+        // `c` was forgotten with the last one.
         waiting(2).await;
         go.send(()).expect("the maker waits");
         while !answers.queue().making.contains(&ip(5)) {

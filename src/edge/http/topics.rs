@@ -1,4 +1,4 @@
-//! `/v1/topics` and `/v1/snapshot`: what there is, and its current values.
+//! `/v1/topics` and `/v1/snapshot`: the topics and their current values.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ struct TopicLine<'a> {
     count: u64,
 }
 
-/// The feed's state as clients may see it; the last three only where values may be outdated.
+/// The feed's state for clients; the last three fields only where values may be outdated.
 #[derive(Serialize)]
 struct FeedLine<'a> {
     state: &'static str,
@@ -64,7 +64,7 @@ async fn answer(context: Arc<AnswerContext>, matter: AnswerTopic, request: Reque
     Ok(body(JSON, Body::new(reading)))
 }
 
-/// Makes the answers; with 100,000 topics one takes some hundred milliseconds.
+/// Makes the answers; with 100,000 topics one takes a few hundred milliseconds.
 pub(in crate::edge) fn maker(reader: Reader, simulated: bool) -> Maker {
     Box::new(move |wanted, pace, store| {
         let mut on_step = |work| pace.breathe(work);
@@ -102,7 +102,7 @@ fn put_topics(
     Ok(())
 }
 
-/// Of values the newest alone; where changes follow a snapshot, all of it. The states of topics have a list of their own.
+/// Only the newest value of a topic; snapshots with their deltas. Topic statuses are in a separate list.
 fn put_snapshot(
     draft: &mut Draft,
     (reader, simulated): (&Reader, bool),

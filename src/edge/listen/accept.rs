@@ -2,11 +2,11 @@
 //!
 //! | bound | at the bound |
 //! |---|---|
-//! | places, in all and of one address | `places.rs` |
-//! | `BACKLOG` connections in the kernel's queue | the kernel lets clients try again |
+//! | slots, in total and per address | `connection_table.rs` |
+//! | `BACKLOG` connections in the kernel's queue | the kernel makes clients retry |
 //! | `HEAD_BYTES_MAX` per request head | 431, and the connection is closed |
 //! | time for a head, between two requests, for an answer | the connection is closed (`deadlines.rs`) |
-//! | requests in a second on one connection | the next answer waits until the second is over |
+//! | requests per second on one connection | the next answer waits until the second is over |
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -29,9 +29,9 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tower_service::Service;
 
+use crate::edge::listen::connection_table::{Accepted, ConnectionSlot, ConnectionTable};
 use crate::edge::listen::deadlines::{ConnectionProgress, Overdue, TrackedBody, TrackedSocket};
 use crate::edge::listen::peer::Peer;
-use crate::edge::listen::places::{Accepted, ConnectionSlot, ConnectionTable};
 use crate::edge::phase::Phase;
 use crate::edge::settings::ConnectionLimits;
 use crate::words::metrics as names;
@@ -39,19 +39,19 @@ use crate::words::metrics::Meters;
 use crate::words::rate_limited_log::RateLimitedLog;
 use crate::words::stamp::Stamp;
 
-/// Connections that may wait to be accepted: two seconds' worth at 2,000 a second. The kernel's somaxconn may be lower.
+/// Connections that may wait to be accepted: two seconds at 2,000 per second. The kernel's somaxconn may be lower.
 const BACKLOG: i32 = 4096;
 
 /// 32 KiB: a query with several hundred patterns, and far more than browsers send.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 
-/// Unsent bytes of an answer in the kernel; what is more waits in the shared body, which costs nothing.
+/// Unsent bytes of an answer in the kernel; the rest waits in the shared body, at no cost.
 const UNSENT_BYTES_MAX: u32 = 64 * 1024;
 
-/// After a failed accept, usually for want of file descriptors: long enough not to spin, short enough not to be noticed.
+/// Pause after a failed accept, usually for want of file descriptors: long enough not to spin, too short to notice.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// For a client whose address has its share of places at work.
+/// For a client whose address has used up its share of slots.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
     Retry-After: 5\r\nConnection: close\r\nContent-Length: 178\r\n\r\n\
     {\"code\":\"too_many_connections\",\"message\":\"expected fewer connections from your address \
@@ -68,12 +68,12 @@ pub(in crate::edge) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// What serves connections, and within which bounds.
+/// The service for connections, and its bounds.
 pub(in crate::edge) struct HttpService {
     pub router: Router,
     pub limits: ConnectionLimits,
     pub meters: Meters,
-    /// How long answers under way may take to end after the stop.
+    /// Time for answers under way after the stop.
     pub stop_timeout: Duration,
 }
 
@@ -113,11 +113,11 @@ pub(in crate::edge) async fn accept_all(
         }
     }
     drop(listener);
-    // Each connection ends itself within `stop_timeout`; there is nothing left to do if one of them is late.
+    // Each connection ends by itself within `stop_timeout`; nothing can be done about a late one.
     let _ = tokio::time::timeout(service.stop_timeout, places.emptied()).await;
 }
 
-/// The next connection, with its place. While all places are at work it waits, and others in the kernel's queue.
+/// The next connection, with its slot. While all slots are busy it waits, and others wait in the kernel's queue.
 async fn accept(
     listener: &tokio::net::TcpListener,
     places: &Arc<ConnectionTable>,
@@ -133,7 +133,7 @@ async fn accept(
             }
         };
         let Some(slot) = slot else {
-            // A hint: a client that misses it learns from the end of the connection.
+            // A hint: a client that misses it sees the connection end.
             let _ = SockRef::from(&socket).send(REFUSAL);
             continue;
         };
@@ -143,8 +143,8 @@ async fn accept(
     }
 }
 
-/// The client went away between connecting and being accepted: some systems tell by accept(2), others by the EINVAL
-/// of the first setsockopt(2).
+/// The client left between connecting and being accepted: some systems report it in accept(2), others as EINVAL of the
+/// first setsockopt(2).
 fn concerns_one_client(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -152,12 +152,12 @@ fn concerns_one_client(error: &io::Error) -> bool {
     )
 }
 
-/// Returns when nothing shall be accepted any more; also if nobody is left to say so.
+/// Returns when nothing more shall be accepted, or the sender is gone.
 async fn stopped(phase: &mut watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase == Phase::Stopped).await;
 }
 
-/// Connections ended before their time, by reason.
+/// Counters of connections that were closed early, by reason.
 #[derive(Clone)]
 struct Drops {
     header: Counter,
@@ -181,7 +181,7 @@ impl Drops {
     }
 }
 
-/// One connection before its upgrade, if it ever comes to one.
+/// One connection before its upgrade, if it has one.
 struct HttpConnection {
     router: Router,
     peer: SocketAddr,
@@ -189,12 +189,12 @@ struct HttpConnection {
     limits: ConnectionLimits,
     stop_timeout: Duration,
     drops: Drops,
-    /// Given back with the socket, or when the socket is a session's.
+    /// Freed with the socket, or when the socket becomes a session's.
     _file: OwnedSemaphorePermit,
 }
 
 impl HttpConnection {
-    /// The slot is given back when the connection has ended or was upgraded.
+    /// The slot is freed when the connection has ended or was upgraded.
     async fn serve(mut self, socket: TcpStream, mut slot: ConnectionSlot) {
         let peer = self.peer;
         let leave = slot.leave.clone();
@@ -208,9 +208,9 @@ impl HttpConnection {
     async fn await_request(&mut self, socket: TcpStream, slot: &mut ConnectionSlot) {
         let progress = ConnectionProgress::new(self.limits, tokio::time::Instant::now());
         let mut first = [0; 1];
-        // A connection that says nothing costs neither a buffer nor the room for a conversation.
+        // A silent connection costs no buffers and no HTTP state.
         tokio::select! {
-            // Not `readable`, which is true of some sockets before anything was sent.
+            // Not `readable`, which some sockets report before anything was sent.
             _ = socket.peek(&mut first) => {}
             () = tokio::time::sleep(self.limits.header_timeout) => return self.drops.count(Overdue::Header),
             () = stopped(&mut self.phase) => return,
@@ -225,7 +225,7 @@ impl HttpConnection {
         }
         let answers = service_fn(|request| answer(self.router.clone(), Peer(self.peer), progress.clone(), request));
         let connection = http1::Builder::new()
-            // `progress` has deadlines that tell a head from an idle connection, and know of readers.
+            // The deadlines of `progress` distinguish heads, idle connections and slow readers.
             .header_read_timeout(None)
             .max_buf_size(HEAD_BYTES_MAX)
             .max_header_size(HEAD_BYTES_MAX)
@@ -256,7 +256,7 @@ impl HttpConnection {
     }
 }
 
-/// Answers one request. Between two of them the connection lets others go first, however many it has sent at once.
+/// Answers one request. Between two requests the connection yields to others, however many it has pipelined.
 async fn answer(
     mut router: Router,
     peer: Peer,
@@ -273,7 +273,7 @@ async fn answer(
     Ok(response.map(|body| answering.with(body)))
 }
 
-/// Drives the connection to its end, or until it is overdue; tells the slot what it does.
+/// Drives the connection to its end, or until it is overdue; keeps the state of its slot.
 async fn in_time<C: Future>(
     mut connection: Pin<&mut C>,
     progress: &ConnectionProgress,
@@ -287,7 +287,7 @@ async fn in_time<C: Future>(
         slot.is(progress.doing());
         loop {
             let (due, overdue) = progress.due();
-            // A later time is looked at when the alarm rings.
+            // A later deadline is noticed when the timer fires.
             if due < alarm.deadline() {
                 alarm.as_mut().reset(due);
             }
@@ -303,14 +303,14 @@ async fn in_time<C: Future>(
     .await
 }
 
-/// Logs that nothing can be accepted: such errors repeat as often as it is tried.
+/// Logs that nothing can be accepted, at a limited rate: such errors repeat at every attempt.
 fn log_accept_error(error: &io::Error, log: &mut RateLimitedLog, started: Instant) {
     let since = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let Some(suppressed) = log.take(Stamp { wall_ms: 0, mono_ns: since }) else { return };
     tracing::warn!(
         %error,
         suppressed,
-        "cannot accept connections, trying again; if file descriptors ran out, raise the limit (ulimit -n)"
+        "cannot accept connections, retrying; if file descriptors ran out, raise the limit (ulimit -n)"
     );
 }
 

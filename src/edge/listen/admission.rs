@@ -1,27 +1,27 @@
-//! Who may still come in: counts sessions, in total and by address, from the upgrade to their end.
+//! Admission of sessions: counts them, in total and by address, from the upgrade to their end.
 //!
-//! A [`Permit`] is counted from its making to its drop, wherever it has travelled to in between.
+//! A [`Permit`] counts from its creation to its drop, wherever it travels in between.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The two limits and what is counted against them.
+/// The two limits and the counts against them.
 pub(in crate::edge) struct Admission {
     sessions_max: usize,
     sessions_per_address_max: Option<usize>,
-    /// Held for a few instructions only: by the edge for each upgrade, by a shard for each session's end.
+    /// Held for a few instructions: by the edge at each upgrade, by a shard at each session's end.
     ledger: Mutex<SessionCounts>,
 }
 
 #[derive(Default)]
 struct SessionCounts {
     sessions: usize,
-    /// Kept only if there is a limit per address; an address without sessions has no entry.
+    /// Kept only with a limit per address; an address without sessions has no entry.
     by_address: HashMap<IpAddr, usize>,
 }
 
-/// Which limit keeps a client out.
+/// The limit that refuses a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::edge) enum AdmissionLimit {
     #[error("expected fewer than {max} sessions (limits.sessions_max), found them all taken; try again later")]
@@ -62,7 +62,7 @@ impl Admission {
     }
 
     fn ledger(&self) -> MutexGuard<'_, SessionCounts> {
-        // Each update is complete before anything can panic, so a poisoned ledger is still right.
+        // Each update is complete before anything can panic, so a poisoned lock is still valid.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -80,7 +80,7 @@ impl Drop for Permit {
     }
 }
 
-/// What counts as one address: an IPv4 address, or an IPv6 /64, which is what one subscriber line gets at least.
+/// What counts as one address: an IPv4 address or an IPv6 /64, the least that one subscriber line gets.
 pub(in crate::edge) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),

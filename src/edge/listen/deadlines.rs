@@ -1,8 +1,8 @@
-//! A connection's course: what it does, and when it has done so for too long.
+//! Deadlines of a connection: what it does, and when it has taken too long.
 //!
-//! The socket tells of bytes that come and of bytes that do not go, the service and the body of an answer tell when it
-//! begins and ends. hyper's own timeout knows no difference between a head that does not end and a connection that
-//! idles, and none at all for a reader that takes nothing.
+//! The socket reports received bytes and blocked writes; the service and the body of an answer report its begin and end.
+//! hyper's own timeout does not distinguish an unfinished head from an idle connection, and ignores readers that take
+//! nothing.
 
 use std::io;
 use std::pin::Pin;
@@ -17,34 +17,34 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::edge::listen::places::ConnectionActivity;
+use crate::edge::listen::connection_table::ConnectionActivity;
 use crate::edge::settings::ConnectionLimits;
 
-/// An answer that is not through by then is cut, however steadily it is read: 300 KB/s for 32 MiB.
+/// Limit for a whole answer, however steadily it is read: 300 KB/s for 32 MiB.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(120);
 
-/// What is known of a connection. Written by its socket and its answers, read by its task; all are one task.
+/// State of a connection. Its socket and answers write it, its task reads it; all run in one task.
 pub(in crate::edge) struct ConnectionProgress {
     limits: ConnectionLimits,
     state: Mutex<ProgressState>,
 }
 
 struct ProgressState {
-    /// Answers that have begun and not ended.
+    /// Answers under way.
     open: usize,
     asked: bool,
-    /// When the connection came, the last request was complete, the last answer ended, or the next head began.
+    /// When the connection was accepted, the last request was complete, the last answer ended, or the next head began.
     since: Instant,
-    /// Bytes have come since the last answer ended.
-    heard: bool,
-    /// Since when the socket takes nothing of what is to be written.
+    /// Bytes have arrived since the last answer ended.
+    receiving: bool,
+    /// Since when the socket has taken no bytes to write.
     stuck: Option<Instant>,
-    /// When the second began in which `requests` were made.
+    /// Begin of the second that `requests` counts.
     second: Instant,
     requests: u32,
 }
 
-/// Why a connection is ended: value of the `reason` label.
+/// Why a connection is closed: value of the `reason` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::edge) enum Overdue {
     Header,
@@ -54,10 +54,10 @@ pub(in crate::edge) enum Overdue {
 }
 
 impl ConnectionProgress {
-    /// `since` is when the connection was accepted.
+    /// `since` is the time of the accept.
     pub fn new(limits: ConnectionLimits, since: Instant) -> Arc<ConnectionProgress> {
         let state =
-            ProgressState { open: 0, asked: false, since, heard: false, stuck: None, second: since, requests: 0 };
+            ProgressState { open: 0, asked: false, since, receiving: false, stuck: None, second: since, requests: 0 };
         Arc::new(ConnectionProgress { limits, state: Mutex::new(state) })
     }
 
@@ -65,14 +65,14 @@ impl ConnectionProgress {
         let state = self.state();
         if state.open > 0 || state.stuck.is_some() {
             ConnectionActivity::Busy
-        } else if !state.asked || state.heard {
+        } else if !state.asked || state.receiving {
             ConnectionActivity::Pending
         } else {
             ConnectionActivity::Idle
         }
     }
 
-    /// When the connection is to be ended if nothing changes, and why.
+    /// When and why the connection will be closed if nothing changes.
     pub fn due(&self) -> (Instant, Overdue) {
         let doing = self.doing();
         let (limits, state) = (&self.limits, self.state());
@@ -87,11 +87,11 @@ impl ConnectionProgress {
         }
     }
 
-    /// A request is complete. Until when it has to wait, if there were too many in this second.
+    /// A request is complete. Returns until when it must wait, if there were too many in this second.
     pub fn begin_answer(self: &Arc<ConnectionProgress>) -> (Answering, Option<Instant>) {
         let now = Instant::now();
         let mut state = self.state();
-        (state.asked, state.heard, state.since) = (true, false, now);
+        (state.asked, state.receiving, state.since) = (true, false, now);
         state.open += 1;
         if now.duration_since(state.second) >= Duration::from_secs(1) {
             (state.second, state.requests) = (now, 0);
@@ -104,7 +104,7 @@ impl ConnectionProgress {
         }
         state.requests += 1;
         drop(state);
-        (Answering { course: self.clone() }, wait)
+        (Answering { progress: self.clone() }, wait)
     }
 
     fn state(&self) -> MutexGuard<'_, ProgressState> {
@@ -112,11 +112,11 @@ impl ConnectionProgress {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn heard(&self) {
+    fn received(&self) {
         let mut state = self.state();
-        // What comes during an answer is the next request, or nothing that concerns anyone.
-        if state.open == 0 && state.asked && !state.heard {
-            (state.heard, state.since) = (true, Instant::now());
+        // Bytes during an answer belong to the next request, if to any.
+        if state.open == 0 && state.asked && !state.receiving {
+            (state.receiving, state.since) = (true, Instant::now());
         }
     }
 
@@ -139,18 +139,18 @@ impl Overdue {
 
 /// An answer, from the complete request to the end of its body.
 pub(in crate::edge) struct Answering {
-    course: Arc<ConnectionProgress>,
+    progress: Arc<ConnectionProgress>,
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        let mut state = self.course.state();
+        let mut state = self.progress.state();
         state.open -= 1;
         state.since = Instant::now();
     }
 }
 
-/// The body of an answer, which tells its end by being dropped.
+/// The body of an answer; its drop marks the end.
 pub(in crate::edge) struct TrackedBody {
     body: Body,
     _answering: Answering,
@@ -180,15 +180,15 @@ impl HttpBody for TrackedBody {
     }
 }
 
-/// The socket, which tells of its bytes.
+/// The socket, which records its bytes.
 pub(in crate::edge) struct TrackedSocket {
     socket: TcpStream,
-    course: Arc<ConnectionProgress>,
+    progress: Arc<ConnectionProgress>,
 }
 
 impl TrackedSocket {
-    pub fn new(socket: TcpStream, course: Arc<ConnectionProgress>) -> TrackedSocket {
-        TrackedSocket { socket, course }
+    pub fn new(socket: TcpStream, progress: Arc<ConnectionProgress>) -> TrackedSocket {
+        TrackedSocket { socket, progress }
     }
 
     pub fn into_socket(self) -> TcpStream {
@@ -196,7 +196,7 @@ impl TrackedSocket {
     }
 
     fn written(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.course.wrote(result.is_ready());
+        self.progress.wrote(result.is_ready());
         result
     }
 }
@@ -206,7 +206,7 @@ impl AsyncRead for TrackedSocket {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            self.course.heard();
+            self.progress.received();
         }
         Poll::Ready(Ok(()))
     }

@@ -1,7 +1,7 @@
-//! The listening socket: who may come in, and how long each may take.
+//! The listening socket: which connections are accepted, and how long each may take.
 
 pub(crate) mod accept;
 pub(crate) mod admission;
+pub(crate) mod connection_table;
 pub(crate) mod deadlines;
 pub(crate) mod peer;
-pub(crate) mod places;

@@ -1,7 +1,7 @@
-//! The other end of a connection, as a request carries it.
+//! The peer address of a connection, as requests carry it.
 
 use std::net::SocketAddr;
 
-/// The address at the other end of the connection that a request came by.
+/// The peer address of a request's connection.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::edge) struct Peer(pub SocketAddr);

@@ -1,4 +1,4 @@
-//! Encodings say what is documented, and are as small as they can be.
+//! Encodings hold what is documented, and are as small as they can be.
 
 use super::*;
 use shared_deflate::deflate::Inflater;

@@ -2,11 +2,11 @@
 //!
 //! A claim is held by a lane, the sessions of one shard with the same patterns, so that thousands of clients on the
 //! same topics count once per shard. It gives back what it took when it is dropped, exactly once. Wildcards claim
-//! nothing: nobody knows which topics the upstream would have for them. There is no linger here; how long a topic is
-//! still asked for after nobody wants it is the intake's business.
+//! nothing: which topics the feed would have for them is unknown. There is no linger here: how long a topic stays
+//! subscribed without a client is decided by the intake.
 //!
-//! The status of a topic of which nothing has ever arrived goes back the same way, to the clients that wait for it: names
-//! that clients invent never become topics. It is remembered as long as a client wants the topic.
+//! The status of a topic that never had a message goes back the same way, to the clients that wait for it: names that
+//! clients invent never become topics. It is remembered as long as a client wants the topic.
 
 mod table;
 
@@ -48,7 +48,7 @@ pub struct InterestBounds {
     pub per_session_max: usize,
     /// Exact topics of all sessions of one address; none: no bound.
     pub per_address_max: Option<usize>,
-    /// The upstream is asked for topics that one of these matches, and for no others.
+    /// The feed is asked for topics that one of these matches, and for no others.
     pub allowed: Vec<Pattern>,
 }
 
@@ -60,12 +60,12 @@ pub struct InterestChange {
     pub wanted: bool,
 }
 
-/// What clients learn that wait for a topic of which nothing has ever arrived.
+/// What clients receive that wait for a topic without a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DemandStatus {
-    /// The upstream refuses it, or has not answered.
+    /// The feed refuses it, or has not answered.
     Refused { message: String },
-    /// The upstream was asked for it at that time, in milliseconds since the Unix epoch, and has sent nothing.
+    /// The feed was asked for it at that time, in milliseconds since the Unix epoch, and has sent nothing.
     NothingYet { since_ms: u64, message: String },
 }
 
@@ -117,7 +117,7 @@ impl Interest {
         &self.bounds
     }
 
-    /// Whether the upstream is asked for the topic if a client wants it.
+    /// Whether the feed is asked for the topic if a client wants it.
     pub fn allows(&self, topic: &str) -> bool {
         self.bounds.allowed.iter().any(|pattern| pattern.matches(topic))
     }
@@ -148,8 +148,8 @@ impl Interest {
         }
     }
 
-    /// The topics that are wanted otherwise than at the last drain; of those that are wanted now at most so many, first
-    /// come, first served. What came and went in between is not among them.
+    /// The topics whose demand changed since the last drain, first come, first served; at most `fresh_max` of those
+    /// that are wanted now. What changed twice in between is not among them.
     pub fn drain(&self, fresh_max: usize) -> Vec<InterestChange> {
         self.table().drain(fresh_max)
     }

@@ -1,6 +1,7 @@
-//! The table behind [`Interest`](crate::bus::demand::interest::Interest): what clients want, what of it the intake knows, and the status of it.
+//! The table behind [`Interest`](crate::bus::demand::interest::Interest): what clients want, what of it the intake
+//! knows, and its status.
 //!
-//! Each of its steps leaves it whole. Nothing is remembered of a topic that nobody wants and of which the intake knows that.
+//! Each of its steps leaves it whole. A topic is forgotten when no client wants it and the intake knows that.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,18 +10,17 @@ use crate::bus::demand::interest::{DemandStatus, InterestChange};
 /// Statuses that are copied in one go: that takes less than a millisecond.
 const STATUSES_MAX: usize = 1024;
 
-/// At most twice as many entries as topics may be wanted: those that are, and those that were and of which the intake
-/// does not know better yet.
+/// At most twice as many entries as topics may be wanted: those that are wanted, and those that were and of which the
+/// intake does not know yet.
 #[derive(Default)]
 pub(super) struct Table {
     topics: HashMap<Box<str>, Want>,
     /// Topics with a claim.
     wanted: usize,
-    /// Topics of which the intake does not know yet what is so, in the order in which that became so: no client waits for
-    /// later ones.
+    /// Topics whose demand the intake does not know yet, in the order of their changes: no client waits for later ones.
     fresh: BTreeMap<u64, Box<str>>,
     gone: BTreeMap<u64, Box<str>>,
-    /// Number of the last that came into one of these two.
+    /// Number of the last entry in either of these two.
     turn: u64,
     /// Topics with a status, by its version.
     statuses: BTreeMap<u64, Box<str>>,
@@ -103,7 +103,8 @@ impl Table {
         self.topics.remove(topic);
     }
 
-    /// Those that are wanted no more, and of those that are wanted now so many; the intake knows of them from now on.
+    /// All that are no longer wanted, and at most `fresh_max` of those that are wanted now; the intake knows of them
+    /// from now on.
     pub fn drain(&mut self, fresh_max: usize) -> Vec<InterestChange> {
         let mut changes = Vec::new();
         for topic in std::mem::take(&mut self.gone).into_values() {

@@ -11,7 +11,7 @@ use crate::words::topic::Pattern;
 
 const TOPICS: usize = 10_000;
 
-/// A harness with so many topics, and so few matches in a turn.
+/// A harness with this many topics, and this many matches in a turn.
 fn crowded(matches_per_turn: usize) -> Harness {
     let mut harness = Harness::open();
     (0..TOPICS).for_each(|n| harness.publish(&format!("t{n}.x")));
@@ -24,7 +24,7 @@ fn subscribe(patterns: impl Iterator<Item = String>) -> String {
     json!({"op": "subscribe", "topics": patterns.collect::<Vec<_>>()}).to_string()
 }
 
-/// Turns until there is nothing to do. In each of them the other client asks something, and is answered.
+/// Turns until there is nothing to do. In each of them the other client sends a command, and receives the answer.
 fn turns_in_which_another_is_answered(harness: &mut Harness, other: &HarnessClient) -> usize {
     let mut turns = 0;
     while harness.shard.has_work() {

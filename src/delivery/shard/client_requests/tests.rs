@@ -1,4 +1,4 @@
-//! Requests of clients reach the upstream, and answers the clients that sent them.
+//! Client requests reach the feed, and answers the clients that sent them.
 
 use bytes::Bytes;
 use futures_util::FutureExt;

@@ -37,9 +37,9 @@ fn a_drain_ends_some_sessions_in_each_turn_and_the_others_go_on() {
         }
         assert_eq!(gone.iter().filter(|gone| **gone).count(), DRAIN_PART * turn);
     }
-    let newcomer = harness.adopt(SessionOptions::default());
+    let latecomer = harness.adopt(SessionOptions::default());
     harness.settle();
-    assert!(has_gone(&newcomer), "newcomers do not wait");
+    assert!(has_gone(&latecomer), "a client that joins does not wait");
     assert!(!harness.shard.has_work());
 }
 

@@ -74,7 +74,7 @@ fn as_many_messages_as_are_allowed_are_read_in_a_second_and_nothing_else_counts(
     let client = harness.join();
     for second in 0..3 {
         for n in 0..100 {
-            // Some come in pieces: two frames, and the second of them byte by byte.
+            // Some arrive in pieces: two frames, and the second of them byte by byte.
             if n % 10 == 0 {
                 send(&mut harness, &client, &frame(0x01, &PING[..5]));
                 let rest = frame(0x80, &PING[5..]);

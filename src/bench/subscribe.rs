@@ -1,10 +1,10 @@
-//! What a client says first: its patterns, as a command behind the upgrade.
+//! The first command of a client: `subscribe` with its patterns, after the upgrade.
 
 use serde_json::json;
 
 use shared_deflate::frame::{Opcode, put_frame};
 
-/// A `subscribe` as docs/PROTOCOL.md has it, in a client's WireFrame. Its mask is zero, which changes nothing of the payload.
+/// A `subscribe` as docs/PROTOCOL.md has it, in a client's WireFrame. Its mask is zero, which leaves the payload unchanged.
 pub fn subscribe(patterns: &[&str]) -> Vec<u8> {
     let command = json!({ "op": "subscribe", "topics": patterns }).to_string();
     let mut frame = Vec::new();
@@ -15,7 +15,7 @@ pub fn subscribe(patterns: &[&str]) -> Vec<u8> {
     frame
 }
 
-/// Bytes of the command's text at most, with so many patterns of at most so many bytes each.
+/// Most bytes of the command's text, for `patterns` patterns of at most `pattern_bytes` each.
 pub fn command_bytes(patterns: usize, pattern_bytes: usize) -> usize {
     // Two quotes and a comma each.
     r#"{"op":"subscribe","topics":[]}"#.len() + patterns * (pattern_bytes + 3)
@@ -28,7 +28,7 @@ mod tests {
     use shared_deflate::frame::{Decoder, Message};
 
     #[test]
-    fn a_server_reads_what_is_said() {
+    fn a_server_can_read_the_command() {
         for patterns in [1, 10, 1000] {
             let mut decoder = Decoder::new(1 << 20, false);
             decoder.push(&subscribe(&vec!["quote.AAPL"; patterns]));

@@ -1,28 +1,28 @@
-//! The mark that our own feed puts into a message: when it was sent, on the clock that the clients are read with.
+//! The timestamp that the bench's feed adds to a message: its send time, on the clock of the client pool.
 
-/// How the mark begins, behind the message's last member.
-const MARK: &[u8] = b",\"sent_ns\":";
+/// Start of the timestamp, after the message's last member.
+const TIMESTAMP: &[u8] = b",\"sent_ns\":";
 
-/// Adds the mark to a JSON object that has members.
+/// Adds the timestamp to a JSON object that has members.
 pub fn put(message: &mut Vec<u8>, sent_ns: u64) {
     debug_assert!(message.ends_with(b"}"), "a JSON object");
     message.pop();
-    message.extend_from_slice(MARK);
+    message.extend_from_slice(TIMESTAMP);
     message.extend_from_slice(sent_ns.to_string().as_bytes());
     message.push(b'}');
 }
 
-/// The time of the mark in a message that ends with it, in an envelope or not, at the end of a line or not.
+/// The timestamp of a message that ends with it, with or without an envelope or line break.
 pub fn find(message: &[u8]) -> Option<u64> {
     let end = message.iter().rposition(|byte| !b"}\r\n".contains(byte))? + 1;
     let digits = message[..end].iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let start = end - digits;
-    message[..start].ends_with(MARK).then(|| number(&message[start..end])).flatten()
+    message[..start].ends_with(TIMESTAMP).then(|| number(&message[start..end])).flatten()
 }
 
-/// The first member `name` of a JSON object written without blanks, if it is a number that is not negative.
+/// The first member `name` of a JSON object without white space, if it is a non-negative number.
 ///
-/// Members of the same name in inner objects come later in fanline's envelopes and notices.
+/// In fanline's envelopes and server messages, members of the same name in inner objects are later.
 pub fn member(message: &[u8], name: &str) -> Option<u64> {
     let key = format!("\"{name}\":");
     let at = message.windows(key.len()).position(|window| window == key.as_bytes())? + key.len();
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_is_found_where_it_was_put() {
+    fn a_timestamp_is_found_where_it_was_put() {
         let mut message = br#"{"a":{"b":17}}"#.to_vec();
         assert_eq!(find(&message), None);
         put(&mut message, 123);

@@ -1,13 +1,13 @@
-//! The places of connections that are not upgraded: which of them has one, and which gives it up for a new one.
+//! Slots of connections before the upgrade: which connection has one, and which gives it up for a new one.
 //!
 //! | bound | at the bound, in this order |
 //! |---|---|
 //! | connections of an address without a request head | its oldest makes room; those younger than `GRACE` are spared |
-//! | connections of an address | its longest idle one makes room, its oldest without a head, else the new one is refused |
-//! | connections in all | the longest idle one makes room, the oldest without a head, else the new one waits |
+//! | connections of an address | its longest idle one makes room, then its oldest without a head, else the new one is refused |
+//! | connections in total | the longest idle one makes room, then the oldest without a head, else the new one waits |
 //!
-//! A connection that is being answered never makes room. One that must go leaves the ledger at once and is told; it
-//! ends at the next turn of its task.
+//! A connection that is being answered never makes room. One that must close leaves the table at once and is notified; it
+//! ends when its task next runs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -22,29 +22,29 @@ use crate::edge::settings::ConnectionLimits;
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
 
-/// A burst of upgrades through one proxy is accepted faster than heads are read: 100 ms are many turns of the runtime.
+/// A burst of upgrades through one proxy is accepted faster than heads are read: in 100 ms each task runs many times.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// What a connection does.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::edge) enum ConnectionActivity {
-    /// The head of a request is awaited: the first one, or the rest of one that has begun.
+    /// Waits for a request head: the first one, or the rest of one that has begun.
     Pending,
     /// A request is being answered.
     Busy,
-    /// Answered, and nothing was asked since.
+    /// Answered, without a request since.
     Idle,
 }
 
-/// Counts connections and chooses who makes room.
+/// Counts connections and chooses which one makes room.
 pub(in crate::edge) struct ConnectionTable {
     limits: ConnectionLimits,
-    /// Held for a few instructions at each change of what a connection does.
+    /// Held for a few instructions at each change of state.
     ledger: Mutex<TableState>,
-    /// A place may be had that could not be had before.
+    /// Notified when a slot may have become free.
     pub moved: Notify,
-    /// One for each open socket, and one for a new one whose place is still to be found: a connection that made room has
-    /// its socket until its task has ended, and as long nobody else is accepted.
+    /// One for each open socket, and one for a new connection still without a slot. A connection that made room keeps its
+    /// socket until its task has ended; until then no other is accepted.
     pub files: Arc<Semaphore>,
     meters: ConnectionMeters,
 }
@@ -52,7 +52,7 @@ pub(in crate::edge) struct ConnectionTable {
 #[derive(Default)]
 struct TableState {
     slots: HashMap<u64, ConnectionEntry>,
-    /// Seats by the number of the change that brought them here, oldest first.
+    /// Slots by the number of the change that moved them here, oldest first.
     pending: BTreeMap<u64, u64>,
     idle: BTreeMap<u64, u64>,
     by_address: HashMap<IpAddr, AddressCount>,
@@ -68,11 +68,11 @@ struct ConnectionEntry {
     leave: Arc<Notify>,
 }
 
-/// What one address has.
+/// The connections of one address.
 #[derive(Default)]
 struct AddressCount {
     slots: usize,
-    /// Numbers of changes, as in the ledger.
+    /// Numbers of changes, as in the table.
     pending: BTreeSet<u64>,
     idle: BTreeSet<u64>,
 }
@@ -84,21 +84,21 @@ struct ConnectionMeters {
     refused: Counter,
 }
 
-/// What a new connection gets.
+/// The outcome for a new connection.
 pub(in crate::edge) enum Accepted {
     Slot(ConnectionSlot),
-    /// All are being answered: wait for [`ConnectionTable::moved`].
+    /// All slots are being answered: wait for [`ConnectionTable::moved`].
     Full,
-    /// All of its address are.
+    /// All slots of its address are being answered.
     Refused,
 }
 
-/// The place of one connection, until it is dropped.
+/// The slot of one connection, until it is dropped.
 pub(in crate::edge) struct ConnectionSlot {
     places: Arc<ConnectionTable>,
     id: u64,
     doing: ConnectionActivity,
-    /// Told when the connection must go.
+    /// Notified when the connection must close.
     pub leave: Arc<Notify>,
 }
 
@@ -124,7 +124,7 @@ impl ConnectionTable {
             self.meters.refused.increment(1);
             return Accepted::Refused;
         }
-        // Several, where a burst was spared and turned out to be silent.
+        // Several, if a burst was spared and stayed silent.
         while self.limits.pending_per_address_max.is_some_and(|max| ledger.pending_of(network) >= max)
             && let Some(oldest) = ledger.oldest_pending_of(network, now)
         {
@@ -149,7 +149,7 @@ impl ConnectionTable {
         }
     }
 
-    /// Whether one connection of the address could be sent away.
+    /// Whether one connection of the address could be closed.
     fn make_room_of(&self, ledger: &mut TableState, network: IpAddr, now: Instant) -> bool {
         let oldest = ledger.oldest_idle_of(network).or_else(|| ledger.oldest_pending_of(network, now));
         if let Some(oldest) = oldest {
@@ -167,7 +167,7 @@ impl ConnectionTable {
     }
 
     fn ledger(&self) -> MutexGuard<'_, TableState> {
-        // Each update is complete before anything can panic, so a poisoned ledger is still right.
+        // Each update is complete before anything can panic, so a poisoned lock is still valid.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -236,7 +236,7 @@ impl TableState {
         self.idle.get(change).copied()
     }
 
-    /// None if the oldest is too young to be judged.
+    /// None if the oldest is younger than `GRACE`.
     fn oldest_pending_of(&self, network: IpAddr, now: Instant) -> Option<u64> {
         let change = self.by_address.get(&network)?.pending.first()?;
         let id = self.pending.get(change).copied()?;
@@ -246,7 +246,7 @@ impl TableState {
 }
 
 impl ConnectionSlot {
-    /// Tells what the connection does now.
+    /// Records the new state of the connection.
     pub fn is(&mut self, doing: ConnectionActivity) {
         if self.doing == doing {
             return;
