@@ -89,7 +89,7 @@ async fn a_connection_that_is_up_again_but_quiet_is_reported_as_such() {
     let server = Program::serve(&[&venue.ws("/feed"), "--profile", &profile], &backoff);
     venue.turn_away("away", "HTTP/1.1 503 Away\r\nContent-Length: 0\r\n\r\n").await;
     let mut caller = venue.accept().await;
-    let ready = until_ready_says(&server, "stands again");
+    let ready = until_ready_says(&server, "is up again");
     assert_eq!((&ready["state"], &ready["reason"]), (&json!("silent"), &json!("upstream_silent")));
     assert!(server.get("/metrics").body.contains(r#"fanline_upstream_state{state="silent"} 1"#));
     caller.say(price("a", 1)).await;
