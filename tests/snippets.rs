@@ -356,7 +356,9 @@ fn written(line: &str) -> String {
         "goodbye" => {
             ServerMessage::Goodbye { code: text("code"), message: message(), reconnect_ms: number("reconnect_ms") }
         }
-        other => panic!("{line}: the program has no message `{other}`"),
+        other => {
+            panic!("{line}: expected an arm for `{other}` in `written`, found none; or the program has no such message")
+        }
     };
     String::from_utf8(said.text()).expect("UTF-8")
 }

@@ -82,12 +82,12 @@ impl EffectiveUpstream {
             PONG_TIMEOUT,
         );
         let backoff_min = decisions.decide(
-            ("upstream.backoff_min", "retry.min"),
+            ("upstream.backoff_min", "backoff.min"),
             (upstream.backoff_min, &mut retry.min),
             BACKOFF_MIN,
         );
         let backoff_max = decisions.decide(
-            ("upstream.backoff_max", "retry.max"),
+            ("upstream.backoff_max", "backoff.max"),
             (upstream.backoff_max, &mut retry.max),
             BACKOFF_MAX,
         );
@@ -192,6 +192,7 @@ impl Shown for usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::keys;
     use crate::settings::setting::Preset;
     use crate::settings::table;
 
@@ -202,6 +203,24 @@ mod tests {
         set(&mut config);
         let profile = crate::profile::check(PROFILE, "venue.toml").unwrap_or_else(|error| panic!("{error}"));
         EffectiveUpstream::new(&config, profile, "ws://127.0.0.1".into())
+    }
+
+    #[test]
+    fn the_keys_that_are_named_are_keys_of_profiles() {
+        const EVERY_KEY: &str = "profile = 1\nname = \"venue\"\n[connect]\nopen_timeout = \"5s\"\nmax_message = \"1MiB\"\n\
+            rotate_after = \"1h\"\n[keepalive]\nidle_timeout = \"20s\"\nws_ping = \"5s\"\npong_timeout = \"5s\"\n\
+            [backoff]\nmin = \"1s\"\nmax = \"9s\"\n[[on]]\nname = \"data\"\nas = \"data\"\ntopic = \"${/s}\"\n";
+        let profile = crate::profile::check(EVERY_KEY, "venue.toml").unwrap_or_else(|error| panic!("{error}"));
+        let known: Vec<String> = keys::ALL
+            .iter()
+            .flat_map(|keys| keys.known.iter().map(|key| format!("{}.{}", keys.section, key.name)))
+            .collect();
+        for decision in EffectiveUpstream::new(&Config::default(), profile, "ws://127.0.0.1".into()).decisions {
+            let Winner::Profile { key } = decision.winner else {
+                panic!("{} is not decided by the profile: {:?}", decision.setting, decision.winner);
+            };
+            assert!(known.iter().any(|name| name == key), "there is no key `{key}`");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What one session may be subscribed to: its grant, and the limits of the server. The one place where that is checked.
+//! The patterns that one session may have, by its grant and by the limits of the server. Rates are checked in
+//! `inbound.rs` and `pending_requests.rs`, the limits of a shard in `lanes/opening.rs`.
 
 use crate::delivery::settings::Settings;
 use crate::protocol::command::{CommandRefusal, check_wildcards};

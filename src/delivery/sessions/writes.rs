@@ -20,7 +20,7 @@ pub enum Taken {
     /// This many bytes; or all of them, and the socket has not passed them on.
     Part(usize),
     /// The connection is lost.
-    Nothing,
+    Lost,
 }
 
 /// Outcome of a flush.
@@ -40,10 +40,10 @@ impl<S: Socket> Sessions<S> {
         let socket = &mut self.sessions[id.0].socket;
         match socket.write(bytes) {
             Ok(taken) if taken == bytes.len() && !socket.has_unsent() => Taken::Whole,
-            Ok(0) => Taken::Nothing,
+            Ok(0) => Taken::Lost,
             Ok(taken) => Taken::Part(taken),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Taken::Part(0),
-            Err(_) => Taken::Nothing,
+            Err(_) => Taken::Lost,
         }
     }
 

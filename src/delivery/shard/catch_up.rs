@@ -1,4 +1,4 @@
-//! Brings sessions that are behind to their lane's position, one bounded turn at a time.
+//! The turn that brings sessions that are behind to their lane's position; `delivery/catch_up/` has what it sends.
 //!
 //! What a turn of the shard does for all of them is bounded in topics and frames looked at. What is done because of a
 //! client's subscriptions (matching, scans) counts like messages of the client, so `limits.messages_per_second_max` is

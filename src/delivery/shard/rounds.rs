@@ -85,7 +85,8 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// Sends messages of the server to everyone in step.
+    /// Sends messages of the server to everyone in step. Sessions that are behind or ahead do not receive them: the
+    /// caller marks those, and `catch_up_with_feed` sends the messages to them.
     pub(super) fn deliver_messages(&mut self, lane: LaneId, bytes: impl Into<Bytes>, now: Stamp) {
         let chunk = Chunk::messages(bytes);
         for list in [SlotList::Boarded, SlotList::InStep] {

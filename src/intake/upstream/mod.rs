@@ -85,7 +85,7 @@ pub struct Settings {
     pub backoff_min: Duration,
     /// Longest wait before any attempt.
     pub backoff_max: Duration,
-    /// Age at which a connection is replaced. None: the profile's, else never.
+    /// Age at which a connection is replaced. None: the profile's, else never (`config/effective.rs` has decided).
     pub rotate_after: Option<Duration>,
     /// Longest message, in bytes.
     pub message_bytes_max: usize,
