@@ -8,6 +8,7 @@
 mod faults;
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -97,6 +98,7 @@ fn shown(kind: &str, fault: &Fault) -> String {
 /// A copy of the tree to plant faults in.
 struct Copy {
     tree: PathBuf,
+    shared: OsString,
     target: PathBuf,
     /// The tests, by what they are built by and their names, that are known to pass without a fault.
     sound: HashSet<(&'static str, &'static str)>,
@@ -108,7 +110,8 @@ impl Copy {
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), |target| root.join(target));
         let tree = target.join("mutants/tree");
         synchronise(root, &tree);
-        Copy { tree, target, sound: HashSet::new() }
+        let shared = std::env::var_os("FANLINE_SHARED").unwrap_or_else(|| root.join("../shared").into());
+        Copy { tree, shared, target, sound: HashSet::new() }
     }
 
     /// Panics unless the tests pass without the fault.
@@ -161,6 +164,8 @@ impl Copy {
                 .args(["--quiet", fault.tests.1])
                 // Enough for each planted fault, in a fifth of the time.
                 .env("FANLINE_SIMULATION_SEEDS", "60")
+                // Beside the project, not beside the copy.
+                .env("FANLINE_SHARED", &self.shared)
                 .current_dir(&self.tree)
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
