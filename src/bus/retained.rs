@@ -102,6 +102,11 @@ impl Retained {
         kept.chain(transient.filter(|transient| transient.offset > after))
     }
 
+    /// Whether one frame is all that is kept, so that a copy is two pointers.
+    pub fn is_single(&self) -> bool {
+        self.rest.is_none()
+    }
+
     /// Whether a snapshot, or what stands for it, is kept, so that deltas can follow.
     pub fn holds_deltas(&self) -> bool {
         let first = self.base();

@@ -61,11 +61,13 @@ impl EffectiveUpstream {
             (upstream.message_bytes_max, &mut connect.message_bytes_max),
             MESSAGE_BYTES_MAX,
         );
+        let mut rotation = connect.rotate_after.map(Some);
         let rotate_after = decisions.decide(
             ("upstream.rotate_after", "connect.rotate_after"),
-            (upstream.rotate_after.map(Some), &mut connect.rotate_after.map(Some)),
+            (upstream.rotate_after.map(Some), &mut rotation),
             None,
         );
+        connect.rotate_after = rotation.flatten();
         let idle_timeout = decisions.decide(
             ("upstream.idle_timeout", "keepalive.idle_timeout"),
             (upstream.idle_timeout.map(|Timeout(timeout)| timeout), &mut keepalive.idle_timeout),

@@ -98,6 +98,8 @@ fn shown(kind: &str, fault: &Fault) -> String {
 /// A copy of the tree to plant faults in.
 struct Copy {
     tree: PathBuf,
+    /// Held until the end: of two runs, one would take out the faults of the other.
+    _lock: fs::File,
     shared: OsString,
     target: PathBuf,
     /// The tests, by what they are built by and their names, that are known to pass without a fault.
@@ -109,9 +111,12 @@ impl Copy {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), |target| root.join(target));
         let tree = target.join("mutants/tree");
+        fs::create_dir_all(&tree).expect("a folder below target");
+        let lock = fs::File::create(target.join("mutants/lock")).expect("a file below target");
+        lock.try_lock().expect("no other run on this copy");
         synchronise(root, &tree);
         let shared = std::env::var_os("FANLINE_SHARED").unwrap_or_else(|| root.join("../shared").into());
-        Copy { tree, shared, target, sound: HashSet::new() }
+        Copy { tree, _lock: lock, shared, target, sound: HashSet::new() }
     }
 
     /// Panics unless the tests pass without the fault.

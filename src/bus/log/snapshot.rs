@@ -77,32 +77,31 @@ impl Reader {
 
 struct Overrun;
 
-/// Only references to names are copied while a part of the cache is locked; what is kept of a topic, which may be
-/// thousands of deltas, is copied of one topic at a time.
+/// While a part of the cache is locked, only references to topics are copied, and values that are two pointers. What is
+/// kept of another topic, which may be thousands of deltas, is copied of one topic at a time.
 fn visit(reader: &Reader, choice: &TopicChoice<'_>, on_step: OnStep<'_>) -> MatchedTopics {
-    let mut found = MatchedTopics::new();
-    let mut look = |name: &str, on_step: OnStep<'_>| {
-        // A topic that has gone meanwhile is new when it comes back.
-        if let Some(current) = reader.latest(name) {
-            found.insert(current.retained.newest().topic.id, Some(current));
-        }
-        on_step(1);
-    };
+    // A topic that has gone meanwhile is new when it comes back.
+    let look = |name: &str| reader.latest(name).map(|current| (current.retained.newest().topic.id, Some(current)));
     if let Some(names) = choice.names() {
-        names.for_each(|name| look(name, on_step));
-        return found;
+        return names.inspect(|_| on_step(1)).filter_map(look).collect();
     }
-    let mut topics: Vec<Arc<Topic>> = Vec::with_capacity(reader.topics());
-    reader.each_latest(|current| topics.push(current.retained.newest().topic.clone()));
-    let mut others = Vec::new();
-    for topic in topics {
-        if choice.holds(&topic.name, on_step) {
-            look(&topic.name, on_step);
+    let is_all = choice.patterns.is_empty();
+    let mut found = MatchedTopics::with_capacity(reader.topics());
+    let mut topics: Vec<Arc<Topic>> = Vec::new();
+    reader.each_latest(|current| {
+        let topic = &current.retained.newest().topic;
+        if is_all && current.retained.is_single() {
+            found.insert(topic.id, Some(current.clone()));
         } else {
-            others.push(topic.id);
+            topics.push(topic.clone());
         }
+    });
+    on_step(found.len());
+    for topic in topics {
+        let is_chosen = choice.holds(&topic.name, on_step);
+        found.extend(if is_chosen { look(&topic.name) } else { Some((topic.id, None)) });
+        on_step(usize::from(is_chosen));
     }
-    found.extend(others.into_iter().map(|id| (id, None)));
     found
 }
 
