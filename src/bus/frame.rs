@@ -1,14 +1,18 @@
 //! One message of one topic, or a status of the topic, with each of its encodings made at most once.
 
+use std::iter::successors;
 use std::sync::Arc;
 
 use crate::bus::history::KEEP_MAX;
 use crate::bus::log::ring::Numbered;
 use crate::bus::retention::Retention;
 use crate::bus::topic_status::{TopicStatus, TopicStatusKind};
-use crate::protocol::encoding::{Encoded, Encoder, Encoding, Encodings, Envelope, EnvelopeKind, Payload, PayloadKind};
+use crate::protocol::encoding::{
+    Encoded, Encoder, Encoding, Encodings, Envelope, EnvelopeKind, Payload, PayloadKind, References,
+};
 use crate::words::ids::{Offset, TopicId};
 use crate::words::stamp::Stamp;
+use shared_deflate::token::{REFERENCES_MAX, Tokens};
 
 /// A topic's name and number; one per topic, shared by all its frames.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,6 +51,8 @@ pub struct Frame {
     pub received: Stamp,
     pub payload: Payload,
     pub kind: FrameKind,
+    /// The message of its topic before it; `Offset::START` if there was none.
+    before: Offset,
     encodings: Encodings,
 }
 
@@ -81,7 +87,19 @@ impl Frame {
     }
 
     fn with(offset: Offset, topic: Arc<Topic>, received: Stamp, payload: Payload, kind: FrameKind) -> Frame {
-        Frame { offset, topic, received, payload, kind, encodings: Default::default() }
+        let (before, encodings) = (Offset::START, Encodings::default());
+        Frame { offset, topic, received, payload, kind, before, encodings }
+    }
+
+    /// The frame, with the offset of the message of its topic before it.
+    pub fn after(mut self, before: Offset) -> Frame {
+        self.before = before;
+        self
+    }
+
+    /// The offset of the message of its topic before it; `Offset::START` if there was none.
+    pub fn before(&self) -> Offset {
+        self.before
     }
 
     /// The complete frame of the wire in this encoding, made at most once, also when several shards need it at the same
@@ -93,6 +111,28 @@ impl Frame {
             } else {
                 encoder.encode(encoding, &self.envelope())
             }
+        })
+    }
+
+    /// The tokens of its text in this encoding, which has no compression, made at most once. They refer to the messages
+    /// of its topic before it, as far as `look_up` finds them. None for a text that tokens cannot express. Not for statuses.
+    pub fn tokens(
+        &self,
+        plain: Encoding,
+        references: References,
+        look_up: impl Fn(Offset) -> Option<Arc<Frame>>,
+        encoder: &mut Encoder,
+    ) -> Option<&Tokens> {
+        self.encodings.tokens_or_make((plain.format, references), || {
+            let max = match references {
+                References::All => REFERENCES_MAX,
+                References::Newest => 1,
+            };
+            let first = look_up(self.before);
+            let before: Vec<Arc<Frame>> = successors(first, |frame| look_up(frame.before)).take(max).collect();
+            let texts: Vec<&[u8]> = before.iter().map(|frame| frame.encoded(plain, encoder).text()).collect();
+            let text = self.encoded(plain, encoder).text();
+            encoder.tokens(text, &texts)
         })
     }
 

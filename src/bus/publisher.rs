@@ -43,6 +43,8 @@ pub struct Publisher {
     ring_bytes: usize,
     /// By `TopicId`; none where one was forgotten.
     topics: Vec<Option<Arc<Topic>>>,
+    /// The newest message of each topic, by `TopicId`.
+    newest: Vec<Offset>,
     living: usize,
     /// Topics that were new, ever.
     admitted: u64,
@@ -109,6 +111,7 @@ impl Publisher {
             ring_frames: 0,
             ring_bytes: 0,
             topics: Vec::new(),
+            newest: Vec::new(),
             living: 0,
             admitted: 0,
             free: VecDeque::new(),
@@ -156,7 +159,8 @@ impl Publisher {
             other => (payload, other),
         };
         let bytes = payload.bytes.len();
-        let offset = self.push(Frame::new(offset, topic, received, payload, retention));
+        let before = std::mem::replace(&mut self.newest[topic.id.index()], offset);
+        let offset = self.push(Frame::new(offset, topic, received, payload, retention).after(before));
         self.meters.frames.increment(1);
         self.meters.frame_bytes.increment(bytes as u64);
         Ok(offset)
@@ -286,11 +290,13 @@ impl Publisher {
             Some((_, id)) => id,
             None => {
                 self.topics.push(None);
+                self.newest.push(Offset::START);
                 TopicId(self.topics.len() as u32 - 1)
             }
         };
         let topic = Arc::new(Topic { id, keep: self.history.of(name), name: name.into() });
         self.topics[id.index()] = Some(topic.clone());
+        self.newest[id.index()] = Offset::START;
         self.living += 1;
         self.admitted += 1;
         self.meters.topics.set(self.living as f64);

@@ -14,6 +14,7 @@ pub enum Compression {
     Plain,
     Stateless,
     Window,
+    Tokens,
 }
 
 /// Whole encodings and messages, ready for a socket.

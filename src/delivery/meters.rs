@@ -9,7 +9,16 @@ use crate::words::metrics as names;
 use crate::words::metrics::Meters;
 
 /// By `Format as usize`, and in it by `Compression as usize`.
-const SENT_LABELS: [&str; 6] = ["envelope", "envelope_deflate", "envelope_window", "raw", "raw_deflate", "raw_window"];
+const SENT_LABELS: [&str; 8] = [
+    "envelope",
+    "envelope_deflate",
+    "envelope_window",
+    "envelope_tokens",
+    "raw",
+    "raw_deflate",
+    "raw_window",
+    "raw_tokens",
+];
 
 /// What becomes of a client request.
 const REQUEST_RESULTS: [&str; 9] =
@@ -55,6 +64,7 @@ pub struct ShardMeters {
     pub cuts: Counter,
     saved_stateless: Counter,
     saved_window: Counter,
+    saved_tokens: Counter,
     pub publish_to_write: Histogram,
     pub commands_done: Counter,
     commands_refused: Counter,
@@ -68,7 +78,7 @@ pub struct ShardMeters {
     requests: [Counter; REQUEST_RESULTS.len()],
     pub skips_overrun: Counter,
     /// By format, and in it by compression.
-    sent: [Counter; 6],
+    sent: [Counter; SENT_LABELS.len()],
     /// In the order of `Encoding::ALL`.
     made: [Counter; Encoding::COUNT],
     /// In the order of `Goodbye::ALL`.
@@ -96,6 +106,7 @@ impl ShardMeters {
             cuts: meters.counter(&names::WINDOW_CUTS, &[]),
             saved_stateless: meters.counter(&names::SAVED_BYTES, &[("scheme", "stateless")]),
             saved_window: meters.counter(&names::SAVED_BYTES, &[("scheme", "window")]),
+            saved_tokens: meters.counter(&names::SAVED_BYTES, &[("scheme", "tokens")]),
             publish_to_write: meters.histogram(&names::PUBLISH_TO_WRITE, &[]),
             commands_done: meters.counter(&names::COMMANDS, &[("result", "done")]),
             throttled: meters.counter(&names::THROTTLED, &[]),
@@ -115,7 +126,7 @@ impl ShardMeters {
     }
 
     pub fn sent(&self, format: Format, compression: Compression, bytes: usize) {
-        self.sent[format as usize * 3 + compression as usize].increment(bytes as u64);
+        self.sent[format as usize * (SENT_LABELS.len() / 2) + compression as usize].increment(bytes as u64);
     }
 
     /// A chunk was handed to the sockets of this many sessions.
@@ -125,6 +136,7 @@ impl ShardMeters {
             Compression::Plain => {}
             Compression::Stateless => self.saved_stateless.increment((chunk.saved_bytes * sessions) as u64),
             Compression::Window => self.saved_window.increment((chunk.saved_bytes * sessions) as u64),
+            Compression::Tokens => self.saved_tokens.increment((chunk.saved_bytes * sessions) as u64),
         }
     }
 

@@ -210,7 +210,8 @@ impl Simulation {
             false => Vec::new(),
         };
         let policy = self.pick(&[Policy::Conflate, Policy::Lossless]);
-        let kinds = [(false, None), (true, None), (false, Some(9)), (false, None), (false, None)];
+        let kinds = [None, None, None, Some(9), Some(10), Some(12)].map(|bits| (false, bits));
+        let kinds = [&kinds[..], &[(true, None)]].concat();
         let (server_no_context_takeover, server_max_window_bits) = self.pick(&kinds);
         let agreement = Agreement { server_no_context_takeover, server_max_window_bits };
         let deflate = self.rng.random_bool(0.8).then_some(agreement);

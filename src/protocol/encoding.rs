@@ -1,5 +1,6 @@
 //! The encodings of a frame: its content (format), its place in the byte stream (framing), deflated or not. Each is
-//! ready for a socket.
+//! ready for a socket. Beside them, the tokens of a frame: its text as each client that has the messages before it can
+//! be sent it, but for the distances (`shared_deflate::token`).
 //!
 //! A further framing or format is an entry of `Encoding::ALL` and an arm in `Encoder::encode`; `Encodings`, which holds
 //! the encodings of a frame, does not depend on how many there are.
@@ -11,13 +12,24 @@ use bytes::Bytes;
 
 use crate::words::ids::Offset;
 use shared_deflate::deflate::{Deflater, WINDOW_BITS_MAX};
-use shared_deflate::frame::{Opcode, put_frame, put_header};
+use shared_deflate::frame::{Opcode, parts, put_frame, put_header};
+use shared_deflate::token::{Tokenizer, Tokens};
 
 /// A payload of the feed, exactly as received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
     pub bytes: Bytes,
     pub kind: PayloadKind,
+}
+
+impl Payload {
+    /// Of the WebSocket message that it is sent in.
+    pub fn opcode(&self, format: Format) -> Opcode {
+        match (format, self.kind) {
+            (Format::Raw, PayloadKind::Binary) => Opcode::Binary,
+            _ => Opcode::Text,
+        }
+    }
 }
 
 /// What is known of a payload's bytes; decided by the intake, which has checked it.
@@ -39,6 +51,23 @@ pub enum Format {
     Envelope,
     /// The payload exactly as received and nothing else.
     Raw,
+}
+
+impl Format {
+    const COUNT: usize = 2;
+}
+
+/// Which of the messages of its topic before it the tokens of a frame refer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum References {
+    /// As many as tokens can refer to.
+    All,
+    /// The one just before it.
+    Newest,
+}
+
+impl References {
+    const COUNT: usize = 2;
 }
 
 /// What a frame of a topic of snapshots and deltas is: `kind` in an envelope.
@@ -118,11 +147,24 @@ impl Encoding {
 /// The encodings of one frame, each made at most once. Written by whichever thread needs one first, while others that
 /// need the same wait for it; read by all.
 #[derive(Debug, Default)]
-pub struct Encodings([OnceLock<Encoded>; Encoding::COUNT]);
+pub struct Encodings {
+    whole: [OnceLock<Encoded>; Encoding::COUNT],
+    /// By `Format as usize`, and in it by `References as usize`; none for a text that tokens cannot express.
+    tokens: [OnceLock<Option<Box<Tokens>>>; Format::COUNT * References::COUNT],
+}
 
 impl Encodings {
     pub fn get_or_make(&self, encoding: Encoding, make: impl FnOnce() -> Encoded) -> &Encoded {
-        self.0[encoding.index()].get_or_init(make)
+        self.whole[encoding.index()].get_or_init(make)
+    }
+
+    pub fn tokens_or_make(
+        &self,
+        (format, references): (Format, References),
+        make: impl FnOnce() -> Option<Tokens>,
+    ) -> Option<&Tokens> {
+        let place = format as usize * References::COUNT + references as usize;
+        self.tokens[place].get_or_init(|| make().map(Box::new)).as_deref()
     }
 }
 
@@ -140,6 +182,7 @@ const HEADER_BYTES_MAX: usize = 10;
 /// Makes encodings, and counts how many it made. One per shard.
 pub struct Encoder {
     deflater: Deflater,
+    tokenizer: Tokenizer,
     text: Vec<u8>,
     made: [u64; Encoding::COUNT],
 }
@@ -147,13 +190,22 @@ pub struct Encoder {
 impl Encoder {
     /// `level` is zlib's, 1 to 9.
     pub fn new(level: u32) -> Encoder {
-        Encoder { deflater: Deflater::new(level, WINDOW_BITS_MAX), text: Vec::new(), made: [0; Encoding::COUNT] }
+        Encoder {
+            deflater: Deflater::new(level, WINDOW_BITS_MAX),
+            tokenizer: Tokenizer::new(),
+            text: Vec::new(),
+            made: [0; Encoding::COUNT],
+        }
+    }
+
+    /// The tokens of a text, which may refer to these, the newest first.
+    pub fn tokens(&mut self, text: &[u8], references: &[&[u8]]) -> Option<Tokens> {
+        self.tokenizer.tokens(text, references)
     }
 
     pub fn encode(&mut self, encoding: Encoding, envelope: &Envelope<'_>) -> Encoded {
         self.made[encoding.index()] += 1;
         let payload = envelope.payload;
-        let is_text = encoding.format == Format::Envelope || payload.kind != PayloadKind::Binary;
         let bytes: &[u8] = match encoding.format {
             Format::Raw => &payload.bytes,
             Format::Envelope => {
@@ -164,8 +216,7 @@ impl Encoder {
         };
         match encoding.framing {
             Framing::WebSocket => {
-                let opcode = if is_text { Opcode::Text } else { Opcode::Binary };
-                wire_frame(encoding.deflated, opcode, bytes, &mut self.deflater)
+                wire_frame(encoding.deflated, payload.opcode(encoding.format), bytes, &mut self.deflater)
             }
         }
     }
@@ -177,6 +228,16 @@ impl Encoder {
 }
 
 impl Encoded {
+    /// Whether it is a compressed message (RSV1, RFC 7692 section 6).
+    pub fn is_compressed(&self) -> bool {
+        self.bytes.first().is_some_and(|first| first & 0x40 != 0)
+    }
+
+    /// The text of the message that it is; for an encoding without compression, which is not empty.
+    pub fn text(&self) -> &[u8] {
+        parts(&self.bytes).expect("an encoding is a whole frame").1
+    }
+
     /// A message of the server in its place between the frames: never compressed, and nothing at all in the raw format.
     pub fn message(encoding: Encoding, text: &[u8]) -> Encoded {
         if encoding.format == Format::Raw {

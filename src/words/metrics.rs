@@ -173,7 +173,8 @@ declare! {
             "Frames handed to clients' sockets.";
         SENT_BYTES = Counter "fanline_sent_bytes_total"
             [encoding: [
-                "envelope", "envelope_deflate", "envelope_window", "raw", "raw_deflate", "raw_window"
+                "envelope", "envelope_deflate", "envelope_window", "envelope_tokens",
+                "raw", "raw_deflate", "raw_window", "raw_tokens"
             ]]
             "Bytes accepted by clients' sockets. `_deflate`: each message alone; `_window`: in a shared window.";
         PUBLISH_TO_WRITE = Histogram "fanline_publish_to_write_seconds" []
@@ -188,7 +189,7 @@ declare! {
             "Wildcards of all lanes; clients with the same patterns share a lane. Bound: limits.wildcards_total_max.";
         ENCODINGS = Counter "fanline_encodings_total" [encoding: ["envelope", "envelope_deflate", "raw", "raw_deflate"]]
             "Encodings of a frame that were made. Small compared with fanline_deliveries_total: they are shared.";
-        SAVED_BYTES = Counter "fanline_saved_bytes_total" [scheme: ["stateless", "window"]]
+        SAVED_BYTES = Counter "fanline_saved_bytes_total" [scheme: ["stateless", "window", "tokens"]]
             "Bytes that compression saved.";
         WINDOWS = Gauge "fanline_windows" [shard: []]
             "Lanes with a shared compression window.";

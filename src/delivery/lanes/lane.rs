@@ -3,6 +3,8 @@
 //! Sessions that are in step with the lane cost one `write` per chunk. The others have a cursor of their own and are
 //! brought back by catch-up.
 
+use std::collections::HashMap;
+
 use crate::bus::demand::interest::Claim;
 use crate::delivery::lanes::lane_key::LaneKey;
 use crate::delivery::lanes::topic_index::LaneTopics;
@@ -10,6 +12,7 @@ use crate::delivery::lanes::window::Window;
 use crate::delivery::session_id::SessionId;
 use crate::words::ids::{Offset, TopicId};
 use crate::words::patterns::PatternSet;
+use shared_deflate::token::{Lookback, Mark, Stream};
 
 pub struct Lane {
     pub(super) key: LaneKey,
@@ -26,14 +29,25 @@ pub struct Lane {
     /// Sessions that have been sent everything up to the lane's position, and are not on board of its window; each
     /// knows its slot.
     pub(super) in_step: Vec<SessionId>,
-    /// Only with `CompressionMode::Window`, and only while it pays.
+    /// What all in step have inflated; only with `CompressionMode::Kept`.
+    pub(super) stream: Option<Stream>,
+    /// Only while it pays.
     pub(super) window: Option<Window>,
-    /// This round's frames, as indices into the shard's round. Empty between rounds and on a paced lane.
-    pub(super) fresh: Vec<u32>,
+    /// This round's frames. Empty between rounds and on a paced lane.
+    pub(super) fresh: Vec<Fresh>,
     /// When something was last sent to all in step.
     pub(super) sent_ns: u64,
     /// Only on a paced lane.
     pub(super) pace: Option<LanePace>,
+}
+
+/// A frame of the current round for one lane.
+#[derive(Clone, Copy, Debug)]
+pub struct Fresh {
+    /// Its place in the shard's round.
+    pub place: u32,
+    /// Where those in step find the messages of its topic before it.
+    pub lookback: Lookback,
 }
 
 /// What is left to do before a lane is on all its topics.
@@ -52,8 +66,17 @@ pub(super) struct LanePace {
     pub due_ns: u64,
     /// Topics that changed since `position`, each once.
     pub changed: Vec<TopicId>,
+    /// What was last sent of each topic, compressed; only with `CompressionMode::Kept`.
+    pub sent: HashMap<TopicId, SentMark>,
     /// Sessions that are ahead of `position`, because they joined since; each knows its slot.
     pub ahead: Vec<SessionId>,
+}
+
+/// What a paced lane last sent of a topic, and where that stands in what its sessions have inflated.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SentMark {
+    pub offset: Offset,
+    pub mark: Mark,
 }
 
 /// The lists of a lane on which a session can have a slot.
@@ -65,6 +88,13 @@ pub enum SlotList {
     Boarded,
     /// `LanePace::ahead`
     Ahead,
+}
+
+/// When a lane is due next. Lanes of one pace are due at the same moments, so that they send the same frames after the
+/// same ones, and share their tokens. One that is late by a quarter of its pace lets a moment pass: updates of a topic
+/// keep their distance.
+pub(super) fn next_due_ns(now_ns: u64, every_ns: u64) -> u64 {
+    (now_ns + every_ns / 4 * 3).div_ceil(every_ns.max(1)) * every_ns
 }
 
 impl LanePace {
@@ -83,13 +113,15 @@ impl Lane {
     ) -> Lane {
         let pace = key.every.map(|every| {
             let every_ns = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
-            LanePace { every_ns, position, due_ns: now_ns + every_ns, changed: Vec::new(), ahead: Vec::new() }
+            let (changed, sent, ahead) = Default::default();
+            LanePace { every_ns, position, due_ns: next_due_ns(now_ns, every_ns), changed, sent, ahead }
         });
         let mut wildcards = key.patterns.iter().filter(|pattern| !pattern.is_exact()).peekable();
         let has_wildcards = wildcards.peek().is_some();
         let unmatched = has_wildcards.then(|| Unmatched { wildcards: wildcards.collect(), from: 0 });
         Lane {
             unmatched,
+            stream: key.compression.stream(),
             key,
             topics,
             claim,
@@ -146,6 +178,9 @@ impl Lane {
             SlotList::Ahead => &mut self.pace.as_mut().expect("only a paced lane has sessions ahead").ahead,
             SlotList::Boarded => unreachable!("sessions board all at once"),
         };
+        if let (SlotList::InStep, Some(stream)) = (list, &mut self.stream) {
+            stream.arrive();
+        }
         slots.push(session);
         slots.len() as u32 - 1
     }

@@ -7,36 +7,50 @@ use crate::bus::frame::Frame;
 use crate::delivery::chunk::Compression;
 use crate::protocol::encoding::{Encoded, Encoder, Encoding, Format, Framing};
 use crate::words::topic::Pattern;
-use shared_deflate::deflate::WINDOW_BITS_MAX;
+use shared_deflate::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use shared_deflate::negotiate::Agreement;
+use shared_deflate::token::Stream;
 
 /// How frames are compressed for a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CompressionMode {
     /// permessage-deflate was not agreed on.
     Plain,
-    /// Each frame by itself: the client asked for `server_no_context_takeover` or has a small window.
+    /// Each frame by itself: the client asked for `server_no_context_takeover`, or for a window too small to look back.
     Stateless { window_bits: u8 },
-    /// With the lane's shared window, where it has one; else each frame by itself.
-    Window,
+    /// With references to the frames before, as far back as the client's window reaches; with the lane's shared window,
+    /// where it has one.
+    Kept { window_bits: u8 },
 }
 
 impl CompressionMode {
     pub fn of(agreement: Option<Agreement>) -> CompressionMode {
         match agreement {
             None => CompressionMode::Plain,
-            Some(agreement) if !agreement.keeps_context(WINDOW_BITS_MAX) => {
+            Some(agreement) if !agreement.keeps_context(WINDOW_BITS_MIN) => {
                 CompressionMode::Stateless { window_bits: agreement.window_bits() }
             }
-            Some(_) => CompressionMode::Window,
+            Some(agreement) => CompressionMode::Kept { window_bits: agreement.window_bits() },
+        }
+    }
+
+    /// A shared window serves clients that can look back as far as any.
+    pub fn takes_window(self) -> bool {
+        self == CompressionMode::Kept { window_bits: WINDOW_BITS_MAX }
+    }
+
+    /// What sessions in step have inflated so far: nothing.
+    pub fn stream(self) -> Option<Stream> {
+        match self {
+            CompressionMode::Plain | CompressionMode::Stateless { .. } => None,
+            CompressionMode::Kept { window_bits } => Some(Stream::new(window_bits)),
         }
     }
 
     fn window_bits(self) -> Option<u8> {
         match self {
             CompressionMode::Plain => None,
-            CompressionMode::Stateless { window_bits } => Some(window_bits),
-            CompressionMode::Window => Some(WINDOW_BITS_MAX),
+            CompressionMode::Stateless { window_bits } | CompressionMode::Kept { window_bits } => Some(window_bits),
         }
     }
 }
@@ -74,21 +88,22 @@ impl LaneKey {
 
     /// The encoding for a session that stands alone: plain or stateless, shared by everyone.
     pub fn encoded<'f>(&self, frame: &'f Frame, encoder: &mut Encoder) -> &'f Encoded {
-        let plain = self.plain();
-        let Some(window_bits) = self.compression.window_bits() else { return frame.encoded(plain, encoder) };
-        let deflated = frame.encoded(Encoding { deflated: true, ..plain }, encoder);
-        // References reach back as far as the message is long; beyond the client's window it goes out plain.
-        if window_bits < WINDOW_BITS_MAX && deflated.plain_bytes > 1 << window_bits {
-            return frame.encoded(plain, encoder);
-        }
-        deflated
+        self.deflated(frame, encoder).unwrap_or_else(|| frame.encoded(self.plain(), encoder))
+    }
+
+    /// The frame compressed by itself; none without compression, or where it would refer further back than the client
+    /// can see: references reach back as far as the message is long.
+    pub fn deflated<'f>(&self, frame: &'f Frame, encoder: &mut Encoder) -> Option<&'f Encoded> {
+        let window_bits = self.compression.window_bits()?;
+        let deflated = frame.encoded(Encoding { deflated: true, ..self.plain() }, encoder);
+        (window_bits == WINDOW_BITS_MAX || deflated.plain_bytes <= 1 << window_bits).then_some(deflated)
     }
 
     /// What `encoded` gives, for the metrics.
     pub fn stateless(&self) -> Compression {
         match self.compression {
             CompressionMode::Plain => Compression::Plain,
-            CompressionMode::Stateless { .. } | CompressionMode::Window => Compression::Stateless,
+            CompressionMode::Stateless { .. } | CompressionMode::Kept { .. } => Compression::Stateless,
         }
     }
 }

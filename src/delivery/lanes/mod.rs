@@ -9,6 +9,7 @@ pub(crate) mod lane;
 pub(crate) mod lane_key;
 mod opening;
 mod paced;
+pub(crate) mod stream;
 pub mod topic_index;
 mod topics;
 pub mod window;
@@ -19,10 +20,11 @@ use std::ops::Index;
 
 use slab::Slab;
 
-use crate::bus::frame::Frame;
+use crate::bus::reader::Reader;
 use crate::delivery::chunk::{Chunk, SLICE_BYTES, Slice};
-use crate::delivery::lanes::lane::{Lane, SlotList};
+use crate::delivery::lanes::lane::{Fresh, Lane, SlotList};
 use crate::delivery::lanes::lane_key::LaneKey;
+use crate::delivery::lanes::stream::{Due, PacedTokens, Sources};
 use crate::delivery::lanes::topic_index::{LaneId, LaneSlot, TopicIndex};
 use crate::delivery::session_id::SessionId;
 use crate::protocol::encoding::Encoder;
@@ -41,6 +43,7 @@ pub struct Lanes {
     with_fresh: Vec<LaneId>,
     /// The earliest moment at which a paced lane may have something to send; none if no lane has.
     paced_due_ns: Option<u64>,
+    paced_tokens: PacedTokens,
     /// Lanes that have a shared window.
     windows: usize,
     /// Memory of the lanes: their patterns, and their places in topics as of the last tick.
@@ -136,13 +139,13 @@ impl Lanes {
         std::mem::take(&mut self.with_fresh)
     }
 
-    /// The lane's fresh frames, as indices into the round. Give the list back to `reuse_fresh`.
-    pub fn take_fresh(&mut self, id: LaneId) -> Vec<u32> {
+    /// The lane's fresh frames. Give the list back to `reuse_fresh`.
+    pub fn take_fresh(&mut self, id: LaneId) -> Vec<Fresh> {
         std::mem::take(&mut self.lane_mut(id).fresh)
     }
 
     /// The allocation serves the next round, unless the lane ended with its last member.
-    pub fn reuse_fresh(&mut self, id: LaneId, mut fresh: Vec<u32>) {
+    pub fn reuse_fresh(&mut self, id: LaneId, mut fresh: Vec<Fresh>) {
         if let Some(lane) = self.lanes.get_mut(id.0 as usize) {
             fresh.clear();
             lane.fresh = fresh;
@@ -150,13 +153,22 @@ impl Lanes {
     }
 
     /// The frames as one chunk for all in step without a window; none if there are no such sessions.
-    pub fn chunk(&self, id: LaneId, frames: &[&Frame], encoder: &mut Encoder) -> Option<Chunk> {
-        let lane = self.get(id).filter(|lane| !lane.in_step.is_empty())?;
+    pub fn chunk(&mut self, id: LaneId, due: &[Due<'_>], reader: &Reader, encoder: &mut Encoder) -> Option<Chunk> {
+        let lane = self.lanes.get(id.0 as usize).filter(|lane| !lane.in_step.is_empty())?;
+        if let Some(stream) = &lane.stream {
+            let mut sources = Sources { key: &lane.key, reader, encoder };
+            return Some(sources.chunk(due, stream.window_bits(), &mut self.paced_tokens));
+        }
         let mut slice = Slice::of(SLICE_BYTES);
-        for frame in frames {
-            slice.push(frame, lane.key.encoded(frame, encoder));
+        for due in due {
+            slice.push(due.frame, lane.key.encoded(due.frame, encoder));
         }
         Some(slice.finish(lane.key.stateless()))
+    }
+
+    /// Paced lanes have been served for now.
+    pub fn drop_paced_tokens(&mut self) {
+        self.paced_tokens.clear();
     }
 
     /// Something is sent to all in step.

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use crate::bus::frame::Frame;
 use crate::delivery::chunk::SLICE_BYTES;
 use crate::delivery::lanes::Lanes;
-use crate::delivery::lanes::lane::LanePace;
+use crate::delivery::lanes::lane::{Lane, LanePace, next_due_ns};
+use crate::delivery::lanes::stream::{Due, Reference};
 use crate::delivery::lanes::topic_index::LaneId;
+use crate::protocol::encoding::Encoder;
 use crate::words::ids::Offset;
 
 /// The news of a paced lane, by offset.
@@ -46,7 +48,7 @@ impl Lanes {
         // With its last member the lane is gone.
         let Some(pace) = self.pace_mut(id) else { return };
         if whole {
-            pace.due_ns = now_ns + pace.every_ns;
+            pace.due_ns = next_due_ns(now_ns, pace.every_ns);
         }
         if !pace.is_idle() {
             self.await_pace(id);
@@ -75,6 +77,22 @@ impl Lanes {
         // A topic that took the number of a forgotten one may be listed twice.
         frames.dedup_by_key(|(offset, _)| *offset);
         Some(News { frames, at: 0, whole })
+    }
+
+    /// Frames that are sent to all in step of a paced lane, in this order.
+    pub fn due_of<'f>(&mut self, id: LaneId, frames: Vec<&'f Frame>, encoder: &mut Encoder) -> Vec<Due<'f>> {
+        let Lane { key, stream, pace, .. } = &mut self.lanes[id.0 as usize];
+        let due = frames.into_iter().map(|frame| {
+            let (Some(stream), Some(pace)) = (stream.as_mut(), pace.as_mut()) else { return Due::alone(frame) };
+            if frame.is_status() {
+                return Due::alone(frame);
+            }
+            let sent = pace.sent.entry(frame.topic.id).or_default();
+            let before = std::mem::replace(&mut sent.offset, frame.offset);
+            let lookback = stream.pass(&mut sent.mark, frame.encoded(key.plain(), encoder).text().len());
+            Due { frame, lookback, reference: Reference::Sent(before) }
+        });
+        due.collect()
     }
 
     /// Everything up to the offset is sent. False if the lane is gone with its last member.

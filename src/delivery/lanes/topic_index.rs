@@ -13,6 +13,7 @@ use crate::bus::retained::Retained;
 use crate::words::ids::{Offset, TopicId};
 use crate::words::patterns::{PatternSet, PatternTable};
 use crate::words::topic::Pattern;
+use shared_deflate::token::Mark;
 
 /// Position of a lane in its shard's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,11 +39,13 @@ pub struct TopicEntry {
 }
 
 /// A topic's place on one lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct LaneSlot {
     pub lane: LaneId,
     /// Where the topic stands in `LaneTopics::list`.
     pub at: u32,
+    /// Where the lane's sessions find the newest messages of the topic in what they have inflated.
+    pub mark: Mark,
 }
 
 /// The topics of one lane.
@@ -92,7 +95,7 @@ impl TopicIndex {
             self.topics.resize_with(slot + 1, || None);
         }
         let (lanes, steps) = self.lanes_for(&topic.name);
-        let lanes = lanes.into_iter().map(|lane| LaneSlot { lane, at: 0 }).collect();
+        let lanes = lanes.into_iter().map(|lane| LaneSlot { lane, at: 0, mark: Mark::default() }).collect();
         self.by_name.insert(topic.name.clone(), topic.id);
         self.topics[slot] = Some(TopicEntry { retained, lanes });
         IndexUpdate { before: Offset::START, new_topic: true, steps }
@@ -265,7 +268,7 @@ impl TopicEntry {
     /// Puts the lane on the topic, and the topic on the lane, unless they are.
     fn join(&mut self, lane: LaneId, topics: &mut LaneTopics) {
         if let Err(place) = self.slot(lane) {
-            self.lanes.insert(place, LaneSlot { lane, at: topics.list.len() as u32 });
+            self.lanes.insert(place, LaneSlot { lane, at: topics.list.len() as u32, mark: Mark::default() });
             let newest = self.retained.newest();
             topics.list.push(newest.topic.id);
             topics.newest = topics.newest.max(newest.offset);

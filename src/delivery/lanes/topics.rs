@@ -5,16 +5,36 @@ use std::sync::Arc;
 use crate::bus::frame::{Frame, Topic};
 use crate::bus::retained::Retained;
 use crate::delivery::lanes::Lanes;
+use crate::delivery::lanes::lane::Fresh;
 use crate::delivery::lanes::topic_index::IndexUpdate;
+use crate::protocol::encoding::{Encoder, Encoding};
 use crate::words::ids::{Offset, TopicId};
 
+/// How long the text of a frame is in each format, measured where a lane needs it.
+struct TextSize<'f, 'e> {
+    frame: &'f Frame,
+    encoder: &'e mut Encoder,
+    /// By `Format as usize`.
+    bytes: [Option<usize>; 2],
+}
+
+impl TextSize<'_, '_> {
+    fn of<'f, 'e>(frame: &'f Frame, encoder: &'e mut Encoder) -> TextSize<'f, 'e> {
+        TextSize { frame, encoder, bytes: [None; 2] }
+    }
+
+    fn bytes(&mut self, plain: Encoding) -> usize {
+        let bytes = &mut self.bytes[plain.format as usize];
+        *bytes.get_or_insert_with(|| self.frame.encoded(plain, self.encoder).text().len())
+    }
+}
+
 impl Lanes {
-    /// Moves the index forward by a frame; gives the work of matching. `place` is the frame's in the current round, in
-    /// which it becomes fresh on its lanes; none for a frame that is not sent as it arrives.
-    pub fn take_frame(&mut self, frame: Arc<Frame>, place: Option<u32>) -> usize {
-        let (topic, offset) = (frame.topic.id, frame.offset);
-        let update = self.index.take_frame(frame);
-        self.mark((topic, offset), &update, place);
+    /// Moves the index forward by a frame, which becomes fresh on its lanes; gives the work of matching. `place` is the
+    /// frame's in the current round.
+    pub fn take_frame(&mut self, frame: &Arc<Frame>, place: u32, encoder: &mut Encoder) -> usize {
+        let update = self.index.take_frame(frame.clone());
+        self.mark((frame.topic.id, frame.offset), &update, Some((place, TextSize::of(frame, encoder))));
         update.steps
     }
 
@@ -26,7 +46,13 @@ impl Lanes {
         self.mark(newest, &update, None);
     }
 
-    fn mark(&mut self, (topic, newest): (TopicId, Offset), update: &IndexUpdate, place: Option<u32>) {
+    /// `fresh`: the frame's place in the round, and its text.
+    fn mark(
+        &mut self,
+        (topic, newest): (TopicId, Offset),
+        update: &IndexUpdate,
+        mut fresh: Option<(u32, TextSize<'_, '_>)>,
+    ) {
         let Some(entry) = self.index.entry_mut(topic) else { return };
         for slot in &mut entry.lanes {
             let lane_id = slot.lane;
@@ -37,16 +63,18 @@ impl Lanes {
             }
             // Retained values are adopted in no order.
             lane.topics.newest = lane.topics.newest.max(newest);
-            match (&mut lane.pace, place) {
+            match (&mut lane.pace, &mut fresh) {
                 (Some(pace), _) if update.before <= pace.position => {
                     pace.changed.push(topic);
                     self.paced_due_ns = Some(self.paced_due_ns.map_or(pace.due_ns, |due_ns| due_ns.min(pace.due_ns)));
                 }
-                (None, Some(place)) => {
+                (None, Some((place, text))) => {
                     if lane.fresh.is_empty() {
                         self.with_fresh.push(lane_id);
                     }
-                    lane.fresh.push(place);
+                    let stream = lane.stream.as_mut().filter(|_| !text.frame.is_status());
+                    let lookback = stream.map(|it| it.pass(&mut slot.mark, text.bytes(lane.key.plain())));
+                    lane.fresh.push(Fresh { place: *place, lookback: lookback.unwrap_or_default() });
                 }
                 _ => {}
             }
@@ -59,6 +87,10 @@ impl Lanes {
         for slot in &entry.lanes {
             let list = &mut self.lanes[slot.lane.0 as usize].topics.list;
             list.swap_remove(slot.at as usize);
+            if let Some(pace) = &mut self.lanes[slot.lane.0 as usize].pace {
+                pace.sent.remove(&topic.id);
+            }
+            let list = &mut self.lanes[slot.lane.0 as usize].topics.list;
             if let Some(moved) = list.get(slot.at as usize) {
                 self.index.set_slot(*moved, slot.lane, slot.at);
             }

@@ -9,9 +9,9 @@ use shared_deflate::deflate::{Deflater, WINDOW_BITS_MAX};
 use shared_deflate::frame::parts;
 use shared_deflate::window::{CutPolicy, SharedWindow};
 
-use crate::bus::frame::Frame;
 use crate::delivery::chunk::{Chunk, Compression};
 use crate::delivery::lanes::lane_key::LaneKey;
+use crate::delivery::lanes::stream::Due;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::settings::WindowSettings;
 use crate::protocol::encoding::Encoder;
@@ -26,10 +26,10 @@ pub fn open(level: u32, settings: &WindowSettings) -> Window {
 }
 
 /// The frames as one chunk for all on board.
-pub fn chunk(window: &mut Window, frames: &[&Frame], key: &LaneKey, encoder: &mut Encoder) -> Chunk {
+pub fn chunk(window: &mut Window, due: &[Due<'_>], key: &LaneKey, encoder: &mut Encoder) -> Chunk {
     let mut out = Vec::new();
     let (mut plain_bytes, mut count) = (0, 0);
-    for frame in frames {
+    for Due { frame, .. } in due {
         let plain = &frame.encoded(key.plain(), encoder).bytes;
         plain_bytes += plain.len();
         if frame.is_status() {

@@ -1,10 +1,9 @@
 //! Shared windows of lanes: when a lane gets one, what goes through it, when it is closed. `Lanes` alone counts them.
 
-use crate::bus::frame::Frame;
 use crate::delivery::chunk::Chunk;
 use crate::delivery::lanes::Lanes;
 use crate::delivery::lanes::lane::SlotList;
-use crate::delivery::lanes::lane_key::CompressionMode;
+use crate::delivery::lanes::stream::Due;
 use crate::delivery::lanes::topic_index::LaneId;
 use crate::delivery::lanes::window;
 use crate::delivery::settings::WindowSettings;
@@ -16,7 +15,7 @@ impl Lanes {
     pub fn cut_window(&mut self, id: LaneId, frames: usize, level: u32, settings: &WindowSettings) -> Option<u32> {
         let lane = &mut self.lanes[id.0 as usize];
         let waiting = lane.in_step.len();
-        if lane.key.compression != CompressionMode::Window || waiting == 0 {
+        if !lane.key.compression.takes_window() || waiting == 0 {
             return None;
         }
         if lane.window.is_none() && waiting >= settings.members_min && self.windows < settings.windows_max {
@@ -29,10 +28,10 @@ impl Lanes {
     }
 
     /// The frames as one chunk for all on board; none if there are no such sessions.
-    pub fn window_chunk(&mut self, id: LaneId, frames: &[&Frame], encoder: &mut Encoder) -> Option<Chunk> {
+    pub fn window_chunk(&mut self, id: LaneId, due: &[Due<'_>], encoder: &mut Encoder) -> Option<Chunk> {
         let lane = self.lane_mut(id);
         let window = lane.window.as_mut().filter(|window| !window.members().is_empty())?;
-        Some(window::chunk(window, frames, &lane.key, encoder))
+        Some(window::chunk(window, due, &lane.key, encoder))
     }
 
     /// Lanes whose window no longer pays.
@@ -48,6 +47,9 @@ impl Lanes {
         if let Some(window) = lane.window.take() {
             self.windows -= 1;
             lane.in_step.extend(window.into_members());
+            if let Some(stream) = &mut lane.stream {
+                stream.arrive();
+            }
         }
         first
     }

@@ -8,6 +8,7 @@ use crate::bus::frame::{Frame, FrameKind};
 use crate::bus::log::snapshot::TopicChoice;
 use crate::bus::reader::{FrameLookup, Reader};
 use crate::delivery::lanes::Lanes;
+use crate::protocol::encoding::Encoder;
 use crate::words::ids::Offset;
 
 /// 64 KiB of payload: about 400 ticks of 160 bytes a send; larger rounds save no more calls, but hold up commands.
@@ -68,7 +69,7 @@ impl LogCursor {
         lanes: &mut Lanes,
         round: &mut Vec<Arc<Frame>>,
         end: &RoundEnd,
-        steps_max: usize,
+        (steps_max, encoder): (usize, &mut Encoder),
     ) -> bool {
         let (mut bytes, mut steps) = (0, 0);
         // A new topic is matched where its first frame is: what is behind waits, so that nothing changes its place.
@@ -80,7 +81,7 @@ impl LogCursor {
                 continue;
             }
             bytes += frame.payload.bytes.len();
-            steps += lanes.take_frame(frame.clone(), Some(round.len() as u32));
+            steps += lanes.take_frame(&frame, round.len() as u32, encoder);
             round.push(frame);
         }
         true

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::bus::frame::Frame;
 use crate::delivery::catch_up::CatchUpCause;
 use crate::delivery::chunk::Chunk;
 use crate::delivery::lanes::lane::SlotList;
+use crate::delivery::lanes::stream::{Due, Reference};
 use crate::delivery::lanes::topic_index::LaneId;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::writes::{Flushed, Taken};
@@ -20,15 +20,21 @@ impl<S: Socket> Shard<S> {
     pub fn round(&mut self, now: Stamp) {
         let end = self.log.round_end();
         let mut round = std::mem::take(&mut self.round);
-        if !self.log.take_frames(&mut self.lanes, &mut round, &end, self.budgets.matches.per_turn()) {
+        let work = (self.budgets.matches.per_turn(), &mut self.encoder);
+        if !self.log.take_frames(&mut self.lanes, &mut round, &end, work) {
             self.overrun();
         }
         for lane in self.lanes.take_with_fresh() {
             let fresh = self.lanes.take_fresh(lane);
             if self.lanes[lane].audience() > 0 {
-                let frames: Vec<&Frame> = fresh.iter().map(|place| &*round[*place as usize]).collect();
-                self.written.push(frames[0].received);
-                self.deliver_frames(lane, &frames, now);
+                let due = fresh.iter().map(|fresh| Due {
+                    frame: &round[fresh.place as usize],
+                    lookback: fresh.lookback,
+                    reference: Reference::Topic,
+                });
+                let due: Vec<Due<'_>> = due.collect();
+                self.written.push(due[0].frame.received);
+                self.deliver_frames(lane, &due, now);
             }
             self.lanes.reuse_fresh(lane, fresh);
         }
@@ -69,18 +75,18 @@ impl<S: Socket> Shard<S> {
     }
 
     /// Sends frames to everyone in step: one chunk to those on board of the lane's window, one to all others.
-    pub(super) fn deliver_frames(&mut self, lane: LaneId, frames: &[&Frame], now: Stamp) {
-        let count = frames.iter().filter(|frame| !frame.is_status()).count();
+    pub(super) fn deliver_frames(&mut self, lane: LaneId, due: &[Due<'_>], now: Stamp) {
+        let count = due.iter().filter(|due| !due.frame.is_status()).count();
         if let Some(first) =
             self.lanes.cut_window(lane, count, self.settings.compression.level, &self.settings.window())
         {
             self.sessions.set_boarded(&self.lanes[lane], first);
             self.meters.cuts.increment(1);
         }
-        if let Some(chunk) = self.lanes.window_chunk(lane, frames, &mut self.encoder) {
+        if let Some(chunk) = self.lanes.window_chunk(lane, due, &mut self.encoder) {
             self.deliver(lane, SlotList::Boarded, &chunk, now);
         }
-        if let Some(chunk) = self.lanes.chunk(lane, frames, &mut self.encoder) {
+        if let Some(chunk) = self.lanes.chunk(lane, due, self.log.reader(), &mut self.encoder) {
             self.deliver(lane, SlotList::InStep, &chunk, now);
         }
     }
