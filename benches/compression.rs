@@ -30,7 +30,7 @@ const FEEDS: [(&str, f64); 4] =
 /// Messages per second: one write per delivery.
 const RATE: u32 = 100;
 /// As by default.
-const WINDOW: WindowSettings = WindowSettings { windows_max: 8, members_min: 4, cut_frames_max: 1024 };
+const WINDOW: WindowSettings = WindowSettings { windows_max: 8, members_min: 4 };
 const KEEPS: Agreement = Agreement { server_no_context_takeover: false, server_max_window_bits: None };
 const STATELESS: Agreement = Agreement { server_no_context_takeover: true, ..KEEPS };
 

@@ -131,7 +131,7 @@ pub fn measure(crowd: &Crowd, span: Duration, deliveries: impl Fn() -> f64) -> O
 
 /// One shard as the server starts it, but for timers so long that they do not show.
 pub fn start_shard(meters: &Meters) -> (Publisher, Delivery, ShardThreads, Clock) {
-    start_shard_with(WindowSettings { windows_max: 8, members_min: 4, cut_frames_max: 1024 }, meters)
+    start_shard_with(WindowSettings { windows_max: 8, members_min: 4 }, meters)
 }
 
 /// The same with windows of another kind.
@@ -142,7 +142,6 @@ pub fn start_shard_with(window: WindowSettings, meters: &Meters) -> (Publisher, 
     let compression = Compression {
         windows_max: window.windows_max,
         window_members_min: window.members_min,
-        window_cut_max: window.cut_frames_max,
         ..Compression::default()
     };
     let settings = Settings { compression, ..Settings::lenient() };

@@ -175,7 +175,6 @@ fn settings() -> Settings {
             level: 1,
             windows_max: 1,
             window_members_min: 2,
-            window_cut_max: 40,
             ..lenient.compression
         },
         ..lenient

@@ -18,15 +18,13 @@ pub struct Settings {
     pub simulated: bool,
 }
 
-/// When a lane gets a shared window, and how long a session waits for it.
+/// When a lane gets a shared window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowSettings {
     /// Windows of one shard at most; 0 for none. Each costs about 300 KiB.
     pub windows_max: usize,
     /// Sessions in step that a lane must have to get a window; it loses the window below half of that.
     pub members_min: usize,
-    /// Frames for which sessions wait to board at most.
-    pub cut_frames_max: u32,
 }
 
 impl Settings {
@@ -75,7 +73,7 @@ impl Settings {
 
     /// The shared windows.
     pub fn window(&self) -> WindowSettings {
-        let Compression { windows_max, window_members_min, window_cut_max, .. } = self.compression;
-        WindowSettings { windows_max, members_min: window_members_min, cut_frames_max: window_cut_max }
+        let Compression { windows_max, window_members_min, .. } = self.compression;
+        WindowSettings { windows_max, members_min: window_members_min }
     }
 }

@@ -101,7 +101,6 @@ impl Simulation {
                 level: 1,
                 windows_max: 3,
                 window_members_min: 2,
-                window_cut_max: 40,
                 ..lenient.compression
             },
             ..lenient

@@ -341,11 +341,9 @@ settings! {
         level: u32 = Is("7"), count(1, 9),
             "Effort of deflate: 1 is fastest, 9 is smallest.";
         windows_max: usize = Is("64"), count(0, 4096),
-            "Shared compression windows per shard, each about 300 KiB. Further lanes compress each frame by itself. 0: none.";
+            "Shared compression windows per shard, each about 300 KiB. Further lanes share one search for repetitions per message instead. 0: none.";
         window_members_min: usize = Is("4"), count(1, 1_000_000),
             "Sessions that must see the identical stream before it gets a shared window. The window is closed below half of that.";
-        window_cut_max: u32 = Is("1024"), count(1, 1_000_000),
-            "Frames that sessions wait at most to join a shared window, which is then cut. They wait less where a cut costs fewer bytes overall.";
     }
     #[derive(Copy)]
     drain Drain "How the server stops on SIGTERM: readiness first, then goodbyes, then the end." {

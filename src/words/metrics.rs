@@ -176,7 +176,7 @@ declare! {
                 "envelope", "envelope_deflate", "envelope_window", "envelope_tokens",
                 "raw", "raw_deflate", "raw_window", "raw_tokens"
             ]]
-            "Bytes accepted by clients' sockets. `_deflate`: each message alone; `_window`: in a shared window.";
+            "Bytes accepted by clients' sockets. `_deflate`: each message alone; `_window`: in a shared window; `_tokens`: with references to the topic's messages before.";
         PUBLISH_TO_WRITE = Histogram "fanline_publish_to_write_seconds" []
             "From the arrival of the oldest frame of a chunk to the return of the last write of that chunk, per lane and round. Paced lanes are left out.";
         SHARD_BUSY = Gauge "fanline_shard_busy_ratio" [shard: []]
@@ -195,8 +195,6 @@ declare! {
             "Lanes with a shared compression window.";
         WINDOW_SESSIONS = Gauge "fanline_window_sessions" [shard: []]
             "Clients that use a shared compression window.";
-        WINDOW_CUTS = Counter "fanline_window_cuts_total" []
-            "Cuts of shared compression windows, at which waiting clients join.";
     }
     "HTTP" {
         HTTP_REQUESTS = Counter "fanline_http_requests_total" [route: [], status: []]

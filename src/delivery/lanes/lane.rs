@@ -3,7 +3,7 @@
 //! Sessions that are in step with the lane cost one `write` per chunk. The others have a cursor of their own and are
 //! brought back by catch-up.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::bus::demand::interest::Claim;
 use crate::delivery::lanes::lane_key::LaneKey;
@@ -12,6 +12,7 @@ use crate::delivery::lanes::window::Window;
 use crate::delivery::session_id::SessionId;
 use crate::words::ids::{Offset, TopicId};
 use crate::words::patterns::PatternSet;
+use shared_deflate::deflate::WINDOW_BITS_MAX;
 use shared_deflate::token::{Lookback, Mark, Stream};
 
 pub struct Lane {
@@ -29,6 +30,8 @@ pub struct Lane {
     /// Sessions that have been sent everything up to the lane's position, and are not on board of its window; each
     /// knows its slot.
     pub(super) in_step: Vec<SessionId>,
+    /// Where in the stream each of them arrived; only with a stream.
+    pub(super) arrived: Vec<u64>,
     /// What all in step have inflated; only with `CompressionMode::Kept`.
     pub(super) stream: Option<Stream>,
     /// Only while it pays.
@@ -46,8 +49,9 @@ pub struct Lane {
 pub struct Fresh {
     /// Its place in the shard's round.
     pub place: u32,
-    /// Where those in step find the messages of its topic before it.
+    /// Where those in step find the messages of its topic before it, and where its text begins in the lane's stream.
     pub lookback: Lookback,
+    pub position: u64,
 }
 
 /// What is left to do before a lane is on all its topics.
@@ -128,6 +132,7 @@ impl Lane {
             members: 0,
             holders: 0,
             in_step: Vec::new(),
+            arrived: Vec::new(),
             window: None,
             fresh: Vec::new(),
             sent_ns: now_ns,
@@ -178,8 +183,8 @@ impl Lane {
             SlotList::Ahead => &mut self.pace.as_mut().expect("only a paced lane has sessions ahead").ahead,
             SlotList::Boarded => unreachable!("sessions board all at once"),
         };
-        if let (SlotList::InStep, Some(stream)) = (list, &mut self.stream) {
-            stream.arrive();
+        if let (SlotList::InStep, Some(stream)) = (list, &self.stream) {
+            self.arrived.push(stream.position());
         }
         slots.push(session);
         slots.len() as u32 - 1
@@ -198,12 +203,33 @@ impl Lane {
             }
         };
         let left = slots.swap_remove(slot);
+        if list == SlotList::InStep && self.stream.is_some() {
+            self.arrived.swap_remove(slot);
+        }
         (left, slots.get(slot).copied())
     }
 
     /// Sessions that a chunk goes to: those in step, on board or not.
     pub fn audience(&self) -> usize {
         self.in_step.len() + self.slots(SlotList::Boarded).len()
+    }
+
+    /// Since where all in step without a window have the lane's stream, as far as a text at `position` can refer to it; none
+    /// if they differ, as after one has joined.
+    pub fn known_since(&self, position: u64) -> Option<u64> {
+        let newest = self.arrived.iter().copied().max().unwrap_or_default();
+        let oldest = self.arrived.iter().copied().min().unwrap_or_default();
+        (oldest == newest || position - newest >= 1 << WINDOW_BITS_MAX).then_some(newest)
+    }
+
+    /// The sessions in step without a window, each with those that have the same of the lane's stream.
+    pub fn by_arrival(&self, position: u64) -> BTreeMap<u64, Vec<SessionId>> {
+        let mut groups = BTreeMap::<u64, Vec<SessionId>>::new();
+        for (session, arrived) in self.in_step.iter().zip(&self.arrived) {
+            let is_whole = position - arrived >= 1 << WINDOW_BITS_MAX;
+            groups.entry(if is_whole { 0 } else { *arrived }).or_default().push(*session);
+        }
+        groups
     }
 
     pub fn everyone_in_step(&self) -> impl Iterator<Item = SessionId> {

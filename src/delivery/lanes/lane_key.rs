@@ -43,11 +43,11 @@ impl CompressionMode {
     pub fn stream(self) -> Option<Stream> {
         match self {
             CompressionMode::Plain | CompressionMode::Stateless { .. } => None,
-            CompressionMode::Kept { window_bits } => Some(Stream::new(window_bits)),
+            CompressionMode::Kept { .. } => Some(Stream::default()),
         }
     }
 
-    fn window_bits(self) -> Option<u8> {
+    pub fn window_bits(self) -> Option<u8> {
         match self {
             CompressionMode::Plain => None,
             CompressionMode::Stateless { window_bits } | CompressionMode::Kept { window_bits } => Some(window_bits),

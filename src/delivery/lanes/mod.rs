@@ -23,7 +23,7 @@ use slab::Slab;
 use crate::bus::reader::Reader;
 use crate::delivery::chunk::{Chunk, SLICE_BYTES, Slice};
 use crate::delivery::lanes::lane::{Fresh, Lane, SlotList};
-use crate::delivery::lanes::lane_key::LaneKey;
+use crate::delivery::lanes::lane_key::{CompressionMode, LaneKey};
 use crate::delivery::lanes::stream::{Due, PacedTokens, Sources};
 use crate::delivery::lanes::topic_index::{LaneId, LaneSlot, TopicIndex};
 use crate::delivery::session_id::SessionId;
@@ -152,18 +152,17 @@ impl Lanes {
         }
     }
 
-    /// The frames as one chunk for all in step without a window; none if there are no such sessions.
-    pub fn chunk(&mut self, id: LaneId, due: &[Due<'_>], reader: &Reader, encoder: &mut Encoder) -> Option<Chunk> {
-        let lane = self.lanes.get(id.0 as usize).filter(|lane| !lane.in_step.is_empty())?;
-        if let Some(stream) = &lane.stream {
-            let mut sources = Sources { key: &lane.key, reader, encoder };
-            return Some(sources.chunk(due, stream.window_bits(), &mut self.paced_tokens));
+    /// The frames as one chunk for sessions in step without a window that have the lane's stream since this position.
+    pub fn chunk(&mut self, id: LaneId, due: &[Due<'_>], since: u64, (reader, encoder): (&Reader, &mut Encoder)) -> Chunk {
+        let key = &self.lanes[id.0 as usize].key;
+        if let CompressionMode::Kept { window_bits } = key.compression {
+            return Sources { key, reader, encoder }.chunk(due, (window_bits, since), &mut self.paced_tokens);
         }
         let mut slice = Slice::of(SLICE_BYTES);
         for due in due {
-            slice.push(due.frame, lane.key.encoded(due.frame, encoder));
+            slice.push(due.frame, key.encoded(due.frame, encoder));
         }
-        Some(slice.finish(lane.key.stateless()))
+        slice.finish(key.stateless())
     }
 
     /// Paced lanes have been served for now.

@@ -83,14 +83,15 @@ impl Lanes {
     pub fn due_of<'f>(&mut self, id: LaneId, frames: Vec<&'f Frame>, encoder: &mut Encoder) -> Vec<Due<'f>> {
         let Lane { key, stream, pace, .. } = &mut self.lanes[id.0 as usize];
         let due = frames.into_iter().map(|frame| {
-            let (Some(stream), Some(pace)) = (stream.as_mut(), pace.as_mut()) else { return Due::alone(frame) };
+            let (Some(stream), Some(pace)) = (stream.as_mut(), pace.as_mut()) else { return Due::alone(frame, 0) };
+            let position = stream.position();
             if frame.is_status() {
-                return Due::alone(frame);
+                return Due::alone(frame, position);
             }
             let sent = pace.sent.entry(frame.topic.id).or_default();
             let before = std::mem::replace(&mut sent.offset, frame.offset);
             let lookback = stream.pass(&mut sent.mark, frame.encoded(key.plain(), encoder).text().len());
-            Due { frame, lookback, reference: Reference::Sent(before) }
+            Due { frame, lookback, position, reference: Reference::Sent(before) }
         });
         due.collect()
     }

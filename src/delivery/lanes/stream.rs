@@ -18,14 +18,16 @@ use crate::delivery::chunk::{Chunk, Compression};
 use crate::delivery::lanes::lane_key::LaneKey;
 use crate::protocol::encoding::{Encoder, Format, References};
 use crate::words::ids::Offset;
-use shared_deflate::frame::parts;
-use shared_deflate::token::{Lookback, Tokens, put_stored, put_tokens};
+use shared_deflate::frame::{parts, put_stored};
+use shared_deflate::token::{Horizon, Lookback, Tokens, put_tokens_frame};
 
 /// A frame that is due on a lane.
 pub struct Due<'f> {
     pub frame: &'f Frame,
     /// Where sessions in step find what it may refer to.
     pub lookback: Lookback,
+    /// Where its text begins in the lane's stream.
+    pub position: u64,
     pub reference: Reference,
 }
 
@@ -40,8 +42,8 @@ pub enum Reference {
 
 impl<'f> Due<'f> {
     /// A frame that refers to nothing.
-    pub fn alone(frame: &'f Frame) -> Due<'f> {
-        Due { frame, lookback: Lookback::default(), reference: Reference::Topic }
+    pub fn alone(frame: &'f Frame, position: u64) -> Due<'f> {
+        Due { frame, lookback: Lookback::default(), position, reference: Reference::Topic }
     }
 }
 
@@ -72,8 +74,8 @@ pub struct Sources<'s> {
 }
 
 impl Sources<'_> {
-    /// The frames as one chunk for sessions with a window of this size.
-    pub fn chunk(&mut self, due: &[Due<'_>], window_bits: u8, paced: &mut PacedTokens) -> Chunk {
+    /// The frames as one chunk for sessions that have a window of this size, and the lane's stream since this position.
+    pub fn chunk(&mut self, due: &[Due<'_>], (window_bits, since): (u8, u64), paced: &mut PacedTokens) -> Chunk {
         let mut out = Vec::with_capacity(128 * due.len());
         let (mut plain_bytes, mut frames) = (0, 0);
         for due in due {
@@ -85,7 +87,7 @@ impl Sources<'_> {
                 continue;
             }
             frames += 1;
-            if self.put_tokens(due, window_bits, paced, &mut out) {
+            if self.put_tokens(due, Horizon::new(window_bits, since, due.position), paced, &mut out) {
                 continue;
             }
             let (opcode, text) = parts(plain).expect("an encoding is a whole frame");
@@ -100,13 +102,13 @@ impl Sources<'_> {
     }
 
     /// False, and nothing is put, if what the frame may refer to is out of reach.
-    fn put_tokens(&mut self, due: &Due<'_>, window_bits: u8, paced: &mut PacedTokens, out: &mut Vec<u8>) -> bool {
-        if !due.lookback.has_newest() {
+    fn put_tokens(&mut self, due: &Due<'_>, horizon: Horizon, paced: &mut PacedTokens, out: &mut Vec<u8>) -> bool {
+        if !due.lookback.reaches_newest(horizon) {
             return false;
         }
         let opcode = due.frame.payload.opcode(self.key.format);
         let mut put = |tokens: Option<&Tokens>| {
-            tokens.is_some_and(|tokens| put_tokens(out, opcode, tokens, &due.lookback, window_bits))
+            tokens.is_some_and(|tokens| put_tokens_frame(out, opcode, tokens, &due.lookback, horizon))
         };
         match due.reference {
             Reference::Sent(offset) => put(paced.get(due, offset, self)),

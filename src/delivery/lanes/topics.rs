@@ -9,6 +9,7 @@ use crate::delivery::lanes::lane::Fresh;
 use crate::delivery::lanes::topic_index::IndexUpdate;
 use crate::protocol::encoding::{Encoder, Encoding};
 use crate::words::ids::{Offset, TopicId};
+use shared_deflate::token::Lookback;
 
 /// How long the text of a frame is in each format, measured where a lane needs it.
 struct TextSize<'f, 'e> {
@@ -72,9 +73,14 @@ impl Lanes {
                     if lane.fresh.is_empty() {
                         self.with_fresh.push(lane_id);
                     }
-                    let stream = lane.stream.as_mut().filter(|_| !text.frame.is_status());
-                    let lookback = stream.map(|it| it.pass(&mut slot.mark, text.bytes(lane.key.plain())));
-                    lane.fresh.push(Fresh { place: *place, lookback: lookback.unwrap_or_default() });
+                    let (mut lookback, mut position) = (Lookback::default(), 0);
+                    if let Some(stream) = &mut lane.stream {
+                        position = stream.position();
+                        if !text.frame.is_status() {
+                            lookback = stream.pass(&mut slot.mark, text.bytes(lane.key.plain()));
+                        }
+                    }
+                    lane.fresh.push(Fresh { place: *place, lookback, position });
                 }
                 _ => {}
             }

@@ -1,29 +1,21 @@
-//! The shared window of a lane: when a lane has one, and its frames as one chunk for every session on board.
+//! The shared window of a lane: its frames as one chunk for every session on board.
 //!
-//! `shared_deflate::window` defines what a window is, and when it is cut. A session that leaves the identical stream,
-//! because it fell behind or changed its subscription, gets stateless frames from then on, and boards again at a later
-//! cut. Messages of its own are not compressed, so they never enter the client's window.
+//! `shared_deflate::window` defines what a window is, and who may board. Until then, and after it has left the identical
+//! stream because it fell behind or changed its subscription, a session gets the frames as tokens (`stream`). Messages of
+//! its own are not compressed, so they never enter the client's window.
 
 use bytes::Bytes;
-use shared_deflate::deflate::{Deflater, WINDOW_BITS_MAX};
 use shared_deflate::frame::parts;
-use shared_deflate::window::{CutPolicy, SharedWindow};
+use shared_deflate::window::SharedWindow;
 
 use crate::delivery::chunk::{Chunk, Compression};
 use crate::delivery::lanes::lane_key::LaneKey;
 use crate::delivery::lanes::stream::Due;
 use crate::delivery::session_id::SessionId;
-use crate::delivery::settings::WindowSettings;
 use crate::protocol::encoding::Encoder;
 
 /// A lane's window; each session on board knows its slot.
 pub type Window = SharedWindow<SessionId>;
-
-/// A window without members. What a cut costs is measured by `cargo bench --bench compression -- sweep`.
-pub fn open(level: u32, settings: &WindowSettings) -> Window {
-    let policy = CutPolicy { wait_messages_max: settings.cut_frames_max, ..CutPolicy::default() };
-    SharedWindow::new(Deflater::new(level, WINDOW_BITS_MAX), policy)
-}
 
 /// The frames as one chunk for all on board.
 pub fn chunk(window: &mut Window, due: &[Due<'_>], key: &LaneKey, encoder: &mut Encoder) -> Chunk {

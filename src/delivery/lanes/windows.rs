@@ -8,23 +8,37 @@ use crate::delivery::lanes::topic_index::LaneId;
 use crate::delivery::lanes::window;
 use crate::delivery::settings::WindowSettings;
 use crate::protocol::encoding::Encoder;
+use shared_deflate::deflate::{Deflater, WINDOW_BITS_MAX};
+use shared_deflate::window::SharedWindow;
 
 impl Lanes {
-    /// Called before this many frames: opens a window for the lane if it pays, and cuts it if that pays; then all
-    /// sessions in step board. Returns the first slot they have there.
-    pub fn cut_window(&mut self, id: LaneId, frames: usize, level: u32, settings: &WindowSettings) -> Option<u32> {
+    /// Called before frames that begin at this position of the lane's stream: opens a window for the lane if it pays, and
+    /// takes on board all sessions in step that have what it may refer to. Returns the first slot they have there, if any
+    /// have; then those that stay in step have other slots, too.
+    pub fn board(&mut self, id: LaneId, position: u64, level: u32, settings: &WindowSettings) -> Option<u32> {
         let lane = &mut self.lanes[id.0 as usize];
-        let waiting = lane.in_step.len();
-        if !lane.key.compression.takes_window() || waiting == 0 {
+        let in_step = lane.in_step.len();
+        if !lane.key.compression.takes_window() || in_step == 0 {
             return None;
         }
-        if lane.window.is_none() && waiting >= settings.members_min && self.windows < settings.windows_max {
-            lane.window = Some(window::open(level, settings));
+        if lane.window.is_none() && in_step >= settings.members_min && self.windows < settings.windows_max {
+            lane.window = Some(SharedWindow::new(Deflater::new(level, WINDOW_BITS_MAX), position));
             self.windows += 1;
         }
-        let mut cut = lane.window.as_mut()?.cut_for(waiting, frames)?;
-        let slots = lane.in_step.drain(..).map(|session| cut.board(session) as u32);
-        slots.reduce(|first, _| first)
+        let window = lane.window.as_mut()?;
+        if window.members().is_empty() {
+            window.restart(position);
+        }
+        let (first, mut slot) = (window.members().len(), 0);
+        while slot < lane.in_step.len() {
+            if window.takes(lane.arrived[slot], position) {
+                lane.arrived.swap_remove(slot);
+                window.board(lane.in_step.swap_remove(slot));
+            } else {
+                slot += 1;
+            }
+        }
+        (window.members().len() > first).then_some(first as u32)
     }
 
     /// The frames as one chunk for all on board; none if there are no such sessions.
@@ -46,10 +60,9 @@ impl Lanes {
         let first = lane.in_step.len() as u32;
         if let Some(window) = lane.window.take() {
             self.windows -= 1;
+            let known_since = lane.stream.as_ref().map_or(0, |stream| window.known_since(stream.position()));
             lane.in_step.extend(window.into_members());
-            if let Some(stream) = &mut lane.stream {
-                stream.arrive();
-            }
+            lane.arrived.resize(lane.in_step.len(), known_since);
         }
         first
     }

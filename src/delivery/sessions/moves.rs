@@ -88,11 +88,13 @@ impl<S: Socket> Sessions<S> {
         lanes.quit(self.sessions[id.0].lane);
     }
 
-    /// All sessions from this slot on have boarded the lane's window.
-    pub fn set_boarded(&mut self, lane: &Lane, first: u32) {
-        for (slot, id) in (first..).zip(&lane.slots(SlotList::Boarded)[first as usize..]) {
+    /// All sessions from this slot on have boarded the lane's window, and those that are in step without it have other
+    /// slots.
+    pub fn set_slots(&mut self, lane: &Lane, boarded_from: u32) {
+        for (slot, id) in (boarded_from..).zip(&lane.slots(SlotList::Boarded)[boarded_from as usize..]) {
             self.sessions[id.0].state = SyncState::Boarded { slot };
         }
+        self.set_disembarked(lane, 0);
     }
 
     /// All sessions from this slot on are in step without the window that they were on board of.

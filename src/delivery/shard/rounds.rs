@@ -14,6 +14,13 @@ use crate::delivery::transport::socket::Socket;
 use crate::words::goodbye::Goodbye;
 use crate::words::stamp::Stamp;
 
+/// Which sessions of a lane receive a chunk.
+#[derive(Clone, Copy)]
+enum Recipients<'s> {
+    List(SlotList),
+    Some(&'s [SessionId]),
+}
+
 impl<S: Socket> Shard<S> {
     /// Takes new frames from the ring and sends them to everyone in step. One round is bounded; `has_work` says whether
     /// another one is due.
@@ -30,6 +37,7 @@ impl<S: Socket> Shard<S> {
                 let due = fresh.iter().map(|fresh| Due {
                     frame: &round[fresh.place as usize],
                     lookback: fresh.lookback,
+                    position: fresh.position,
                     reference: Reference::Topic,
                 });
                 let due: Vec<Due<'_>> = due.collect();
@@ -74,20 +82,27 @@ impl<S: Socket> Shard<S> {
         self.log.start_over(&mut self.lanes);
     }
 
-    /// Sends frames to everyone in step: one chunk to those on board of the lane's window, one to all others.
+    /// Sends frames, at least one, to everyone in step: one chunk to those on board of the lane's window, one to all
+    /// others; or several, while some of these have not been in step for long.
     pub(super) fn deliver_frames(&mut self, lane: LaneId, due: &[Due<'_>], now: Stamp) {
-        let count = due.iter().filter(|due| !due.frame.is_status()).count();
-        if let Some(first) =
-            self.lanes.cut_window(lane, count, self.settings.compression.level, &self.settings.window())
-        {
-            self.sessions.set_boarded(&self.lanes[lane], first);
-            self.meters.cuts.increment(1);
+        let position = due[0].position;
+        let (level, settings) = (self.settings.compression.level, self.settings.window());
+        if let Some(first) = self.lanes.board(lane, position, level, &settings) {
+            self.sessions.set_slots(&self.lanes[lane], first);
         }
         if let Some(chunk) = self.lanes.window_chunk(lane, due, &mut self.encoder) {
-            self.deliver(lane, SlotList::Boarded, &chunk, now);
+            self.deliver(lane, Recipients::List(SlotList::Boarded), &chunk, now);
         }
-        if let Some(chunk) = self.lanes.chunk(lane, due, self.log.reader(), &mut self.encoder) {
-            self.deliver(lane, SlotList::InStep, &chunk, now);
+        let Some(open) = self.lanes.get(lane).filter(|lane| !lane.slots(SlotList::InStep).is_empty()) else { return };
+        if let Some(since) = open.known_since(position) {
+            let chunk = self.lanes.chunk(lane, due, since, (self.log.reader(), &mut self.encoder));
+            return self.deliver(lane, Recipients::List(SlotList::InStep), &chunk, now);
+        }
+        for (since, sessions) in open.by_arrival(position) {
+            if self.lanes.get(lane).is_some() {
+                let chunk = self.lanes.chunk(lane, due, since, (self.log.reader(), &mut self.encoder));
+                self.deliver(lane, Recipients::Some(&sessions), &chunk, now);
+            }
         }
     }
 
@@ -97,21 +112,24 @@ impl<S: Socket> Shard<S> {
         let chunk = Chunk::messages(bytes);
         for list in [SlotList::Boarded, SlotList::InStep] {
             if self.lanes.get(lane).is_some() {
-                self.deliver(lane, list, &chunk, now);
+                self.deliver(lane, Recipients::List(list), &chunk, now);
             }
         }
     }
 
-    /// Sends one chunk to every session of a list. A session that does not take all of it keeps the rest, and returns
+    /// Sends one chunk to sessions of a lane. A session that does not take all of it keeps the rest, and returns
     /// by catch-up.
-    fn deliver(&mut self, lane_id: LaneId, list: SlotList, chunk: &Chunk, now: Stamp) {
+    fn deliver(&mut self, lane_id: LaneId, recipients: Recipients<'_>, chunk: &Chunk, now: Stamp) {
         if chunk.bytes.is_empty() {
             // Nothing but topic statuses, in the raw format.
             return;
         }
         self.lanes.mark_sent(lane_id, now);
         let lane = &self.lanes[lane_id];
-        let recipients = lane.slots(list);
+        let recipients = match recipients {
+            Recipients::List(list) => lane.slots(list),
+            Recipients::Some(sessions) => sessions,
+        };
         let mut stragglers: Vec<(SessionId, Taken)> = Vec::new();
         for id in recipients {
             match self.sessions.write(*id, &chunk.bytes) {

@@ -1,9 +1,10 @@
-//! The shared window: recipients join, board, leave and come back in any order, and read every message.
+//! The shared window: recipients arrive, board, leave and come back in any order, and read every message.
 
 use flate2::Decompress;
 use shared_deflate::deflate::{Deflater, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
-use shared_deflate::frame::{Opcode, parts, put_deflated};
-use shared_deflate::window::{CutPolicy, SharedWindow};
+use shared_deflate::frame::{Opcode, parts, put_deflated, put_stored};
+use shared_deflate::token::{Mark, Stream};
+use shared_deflate::window::SharedWindow;
 
 use super::bits::Input;
 use super::compression::stock_inflate;
@@ -13,18 +14,18 @@ const RECIPIENTS_MAX: usize = 12;
 /// A client with a stock inflater, which keeps its context whatever it is sent.
 struct Recipient {
     stock: Decompress,
-    /// Its slot on board; none while it waits.
-    slot: Option<usize>,
-    /// Messages for which it has waited.
-    waited: u32,
+    /// Where in the stream it arrived; none once it is on board.
+    arrived: Option<u64>,
+    /// Its slot on board, if it is.
+    slot: usize,
 }
 
-/// Every recipient reads every message, on board or not; slots are what the window says; nobody waits for ever.
+/// Every recipient reads every message, on board or not; slots are what the window says; who has a window of text boards.
 pub fn window(input: &[u8]) {
     let mut input = Input(input);
     let window_bits = WINDOW_BITS_MIN + input.byte() % (WINDOW_BITS_MAX - WINDOW_BITS_MIN + 1);
-    let policy = CutPolicy { cost_messages: u32::from(input.byte()), wait_messages_max: 1 + u32::from(input.byte()) };
-    let mut window: SharedWindow<usize> = SharedWindow::new(Deflater::new(6, window_bits), policy);
+    let (mut stream, mut mark) = (Stream::default(), Mark::default());
+    let mut window: SharedWindow<usize> = SharedWindow::new(Deflater::new(6, window_bits), stream.position());
     let mut alone = Deflater::new(6, window_bits);
     let mut recipients: Vec<Recipient> = Vec::new();
     while !input.is_empty() {
@@ -32,49 +33,57 @@ pub fn window(input: &[u8]) {
         match step & 0b11 {
             0 if recipients.len() < RECIPIENTS_MAX => {
                 let stock = Decompress::new_with_window_bits(false, window_bits);
-                recipients.push(Recipient { stock, slot: None, waited: 0 });
+                recipients.push(Recipient { stock, arrived: Some(stream.position()), slot: 0 });
             }
             1 if !window.members().is_empty() => {
                 let slot = usize::from(step >> 2) % window.members().len();
                 let (left, moved) = window.leave(slot);
-                assert_eq!(recipients[left].slot.take(), Some(slot));
+                assert_eq!((recipients[left].arrived, recipients[left].slot), (None, slot));
+                recipients[left].arrived = Some(stream.position());
                 if let Some(moved) = moved {
-                    recipients[*moved].slot = Some(slot);
+                    recipients[*moved].slot = slot;
                 }
             }
             _ => {
                 let taken = usize::from(input.byte());
                 let payload = input.take(taken).repeat(1 + usize::from(step >> 4) * 8);
-                board(&mut window, &mut recipients, policy);
-                send(&mut window, &mut alone, &mut recipients, &payload);
+                board(&mut window, &mut recipients, stream.position());
+                let mut other = Vec::new();
+                if step & 0b100 == 0 {
+                    alone.cut();
+                    put_deflated(&mut other, Opcode::Binary, &payload, &mut alone);
+                } else {
+                    put_stored(&mut other, Opcode::Binary, &payload);
+                }
+                send(&mut window, &other, &mut recipients, &payload);
+                stream.pass(&mut mark, payload.len());
             }
         }
         for (slot, member) in window.members().iter().enumerate() {
-            assert_eq!(recipients[*member].slot, Some(slot));
+            assert_eq!((recipients[*member].arrived, recipients[*member].slot), (None, slot));
         }
-    }
-    assert!(window.statistics().cuts <= window.statistics().messages, "at most one cut before each message");
-}
-
-fn board(window: &mut SharedWindow<usize>, recipients: &mut [Recipient], policy: CutPolicy) {
-    let waiting = recipients.iter().filter(|recipient| recipient.slot.is_none()).count();
-    let mut cut = window.cut_for(waiting, 1);
-    for (id, recipient) in recipients.iter_mut().enumerate().filter(|(_, recipient)| recipient.slot.is_none()) {
-        recipient.waited += 1;
-        if let Some(cut) = &mut cut {
-            (recipient.slot, recipient.waited) = (Some(cut.board(id)), 0);
-        }
-        assert!(recipient.waited < policy.wait_messages_max, "{} messages, {policy:?}", recipient.waited);
     }
 }
 
-fn send(window: &mut SharedWindow<usize>, alone: &mut Deflater, recipients: &mut [Recipient], payload: &[u8]) {
-    let (mut shared, mut stateless) = (Vec::new(), Vec::new());
+fn board(window: &mut SharedWindow<usize>, recipients: &mut [Recipient], position: u64) {
+    if window.members().is_empty() {
+        window.restart(position);
+    }
+    for (id, recipient) in recipients.iter_mut().enumerate() {
+        if let Some(arrived) = recipient.arrived.take_if(|arrived| window.takes(*arrived, position)) {
+            assert!(arrived <= position);
+            recipient.slot = window.board(id);
+        }
+        let lacks = recipient.arrived.map(|arrived| position - arrived);
+        assert!(lacks.is_none_or(|has| has < 1 << WINDOW_BITS_MAX), "it has a window of text");
+    }
+}
+
+fn send(window: &mut SharedWindow<usize>, other: &[u8], recipients: &mut [Recipient], payload: &[u8]) {
+    let mut shared = Vec::new();
     window.put_message(&mut shared, Opcode::Binary, payload);
-    alone.cut();
-    put_deflated(&mut stateless, Opcode::Binary, payload, alone);
     for recipient in recipients {
-        let frame = if recipient.slot.is_some() { &shared } else { &stateless };
+        let frame = if recipient.arrived.is_none() { &shared[..] } else { other };
         let (opcode, deflated) = parts(frame).expect("a whole frame");
         assert_eq!(opcode, Opcode::Binary);
         assert_eq!(stock_inflate(&mut recipient.stock, deflated, payload.len()), payload);
