@@ -14,7 +14,7 @@ pub(super) struct FaultInjection {
 }
 
 impl FaultInjection {
-    pub fn find() -> FaultInjection {
+    pub(super) fn find() -> FaultInjection {
         FaultInjection {
             #[cfg(debug_assertions)]
             fault: injected::InjectedFault::find().map(std::sync::Arc::new),
@@ -23,7 +23,7 @@ impl FaultInjection {
 
     /// Runs a part, with the fault in its thread.
     #[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "no part has a fault"))]
-    pub async fn run<T>(&self, part: &str, task: impl Future<Output = T>) -> T {
+    pub(super) async fn run<T>(&self, part: &str, task: impl Future<Output = T>) -> T {
         #[cfg(debug_assertions)]
         if let Some(fault) = self.fault.as_ref().filter(|fault| fault.is_in(part)) {
             let mut task = std::pin::pin!(task);
@@ -37,7 +37,7 @@ impl FaultInjection {
     }
 
     /// The same call; each client that is handed over carries the trigger of the fault, for when it leaves its shard.
-    pub fn attach(&self, adopt: Adopt) -> Adopt {
+    pub(super) fn attach(&self, adopt: Adopt) -> Adopt {
         #[cfg(debug_assertions)]
         if let Some(fault) = self.fault.clone() {
             return std::sync::Arc::new(move |mut handoff| {
@@ -61,7 +61,7 @@ mod injected {
 
     use crate::bus::signal::pulse::SILENCE_MAX;
 
-    pub struct InjectedFault {
+    pub(super) struct InjectedFault {
         part: String,
         panics: bool,
         trigger: Notify,
@@ -69,28 +69,28 @@ mod injected {
     }
 
     /// Dropped by the shard when the client has left.
-    pub struct DepartureTrigger {
+    pub(super) struct DepartureTrigger {
         pub fault: Arc<InjectedFault>,
         pub _permit: Option<Box<dyn Any + Send>>,
     }
 
     impl InjectedFault {
-        pub fn find() -> Option<InjectedFault> {
+        pub(super) fn find() -> Option<InjectedFault> {
             let variable = std::env::var("INJECTED_FAULT").ok()?;
             let (part, fault) = variable.split_once(' ')?;
             let (trigger, spent) = (Notify::new(), AtomicBool::new(false));
             Some(InjectedFault { part: part.into(), panics: fault == "panic", trigger, spent })
         }
 
-        pub fn is_in(&self, part: &str) -> bool {
+        pub(super) fn is_in(&self, part: &str) -> bool {
             self.part == part
         }
 
-        pub async fn due(&self) {
+        pub(super) async fn due(&self) {
             self.trigger.notified().await;
         }
 
-        pub fn happen(&self) {
+        pub(super) fn happen(&self) {
             assert!(!self.panics, "injected");
             std::thread::sleep(SILENCE_MAX + Duration::from_secs(3));
         }

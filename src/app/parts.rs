@@ -38,20 +38,24 @@ enum How {
 
 impl VitalParts {
     /// Starts a part. It may end only when the server stops.
-    pub fn start(&mut self, name: &str, run: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+    pub(super) fn start(
+        &mut self,
+        name: &str,
+        run: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
         let thread = std::thread::Builder::new().name(name.into()).spawn(run)?;
         self.watch(thread);
         Ok(())
     }
 
     /// Watches a thread that is named after its part.
-    pub fn watch(&mut self, thread: JoinHandle<io::Result<()>>) {
+    pub(super) fn watch(&mut self, thread: JoinHandle<io::Result<()>>) {
         let name = thread.thread().name().unwrap_or("unnamed").into();
         self.0.push(Part { name, thread });
     }
 
     /// Waits until a part has ended; returns it.
-    pub async fn one_ended(&mut self) -> EndedPart {
+    pub(super) async fn one_ended(&mut self) -> EndedPart {
         loop {
             match self.0.iter().position(|part| part.thread.is_finished()) {
                 Some(index) => return EndedPart::of(self.0.swap_remove(index)),
@@ -61,7 +65,7 @@ impl VitalParts {
     }
 
     /// Waits until all parts have ended, after a stop. The error is the first one that failed.
-    pub async fn all_ended(&mut self) -> Result<(), EndedPart> {
+    pub(super) async fn all_ended(&mut self) -> Result<(), EndedPart> {
         while !self.0.is_empty() {
             let ended = self.one_ended().await;
             if !matches!(ended.how, How::ByItself) {
@@ -71,7 +75,7 @@ impl VitalParts {
         Ok(())
     }
 
-    pub fn names(&self) -> Vec<&str> {
+    pub(super) fn names(&self) -> Vec<&str> {
         self.0.iter().map(|part| part.name.as_str()).collect()
     }
 }

@@ -51,7 +51,7 @@ impl RunningServer {
     ///
     /// # Errors
     /// A part ended before the stop, or this one panicked.
-    pub fn run(mut self, runtime: &Runtime, signals: &mut Signals) -> Result<(), AppError> {
+    pub(super) fn run(mut self, runtime: &Runtime, signals: &mut Signals) -> Result<(), AppError> {
         let faults = self.faults.clone();
         let serving = AssertUnwindSafe(|| runtime.block_on(faults.run("supervisor", self.serve(signals))));
         let ended = catch_unwind(serving).unwrap_or_else(|panic| Err(EndedPart::panicked("supervisor", &*panic)));

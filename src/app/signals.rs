@@ -16,7 +16,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub fn watch() -> Result<Signals, AppError> {
+    pub(super) fn watch() -> Result<Signals, AppError> {
         let watch = |kind| signal(kind).map_err(AppError::system("watch for signals"));
         Ok(Signals {
             terminate: watch(SignalKind::terminate())?,
@@ -29,7 +29,7 @@ impl Signals {
     }
 
     /// Waits for the next signal that stops the server. None is missed between two calls, but several may count as one.
-    pub async fn stop(&mut self) {
+    pub(super) async fn stop(&mut self) {
         loop {
             let (signal, remedy) = tokio::select! {
                 _ = self.terminate.recv() => return,

@@ -49,29 +49,29 @@ pub(super) struct Latest {
 }
 
 impl Latest {
-    pub fn new() -> Latest {
+    pub(super) fn new() -> Latest {
         Latest { by_name: DashMap::new() }
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.by_name.len()
     }
 
-    pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+    pub(super) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
         self.by_name.get(name).map(|current| current.retained.newest().topic.clone())
     }
 
-    pub fn get(&self, name: &str) -> Option<Current> {
+    pub(super) fn get(&self, name: &str) -> Option<Current> {
         self.by_name.get(name).map(|current| current.clone())
     }
 
     /// Whether deltas of the topic have a snapshot that they belong to.
-    pub fn holds_deltas(&self, name: &str) -> bool {
+    pub(super) fn holds_deltas(&self, name: &str) -> bool {
         self.by_name.get(name).is_some_and(|current| current.retained.holds_deltas())
     }
 
     /// Publisher only.
-    pub fn remember(&self, frame: Arc<Frame>) {
+    pub(super) fn remember(&self, frame: Arc<Frame>) {
         if let Some(mut current) = self.by_name.get_mut(&*frame.topic.name) {
             current.take(frame);
         } else {
@@ -82,7 +82,7 @@ impl Latest {
     /// Publisher only: whether the topic may be forgotten, because nothing has arrived since then, and the ring, which ends
     /// at `tail`, holds nothing of it. Not if its value was ever built of deltas: clients hold a value to which the next delta would be
     /// applied.
-    pub fn is_outlived(&self, name: &str, since_ns: u64, tail: Offset) -> bool {
+    pub(super) fn is_outlived(&self, name: &str, since_ns: u64, tail: Offset) -> bool {
         self.by_name.get(name).is_some_and(|current| {
             let silent = current.arrived_ns < since_ns && current.retained.newest().offset < tail;
             silent && !current.builds_up
@@ -90,12 +90,12 @@ impl Latest {
     }
 
     /// Publisher only.
-    pub fn forget(&self, name: &str) {
+    pub(super) fn forget(&self, name: &str) {
         self.by_name.remove(name);
     }
 
     /// Visits every topic once, in no order; a part of the cache is locked against the publisher during each call.
-    pub fn each(&self, mut visit: impl FnMut(&Current)) {
+    pub(super) fn each(&self, mut visit: impl FnMut(&Current)) {
         for entry in &self.by_name {
             visit(entry.value());
         }

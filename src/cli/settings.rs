@@ -18,7 +18,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub fn add(&mut self, name: &str, setting: &'static str, words: impl IntoIterator<Item = String>) {
+    pub(super) fn add(&mut self, name: &str, setting: &'static str, words: impl IntoIterator<Item = String>) {
         let words: Vec<String> = words.into_iter().collect();
         if !words.is_empty() {
             self.flags.push(Flag { name: name.into(), setting, words });
@@ -26,7 +26,7 @@ impl Settings {
     }
 
     /// The same flags and file for another process, which listens on its own address.
-    pub fn arguments(&self) -> Vec<OsString> {
+    pub(super) fn arguments(&self) -> Vec<OsString> {
         let file = self.file.iter().flat_map(|file| ["--config".into(), file.clone().into_os_string()]);
         let flags = self.flags.iter().filter(|flag| flag.setting != "listen").flat_map(|flag| {
             let named = flag.name.starts_with("--");

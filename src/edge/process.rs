@@ -20,7 +20,7 @@ pub(in crate::edge) struct Process {
 }
 
 impl Process {
-    pub fn this() -> Process {
+    pub(super) fn this() -> Process {
         let ticks = stat().map(|stat| stat.start_ticks);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         // Not `btime` of /proc/stat, which a hardened service does not see.
@@ -31,7 +31,7 @@ impl Process {
     }
 
     /// Appends the series to an exposition in the Prometheus text format.
-    pub fn put(self, text: &mut String) {
+    pub(super) fn put(self, text: &mut String) {
         if let Some(stat) = stat() {
             let cpu = stat.cpu_ticks as f64 / clock_ticks_per_second() as f64;
             put_one(text, "process_cpu_seconds_total", "counter", ("User and system CPU time, in seconds.", cpu));

@@ -14,13 +14,13 @@ pub(super) struct ResumeCursor {
 
 impl ResumeCursor {
     /// None: the feed has no cursor.
-    pub fn new(resume: Option<&Resume>) -> ResumeCursor {
+    pub(super) fn new(resume: Option<&Resume>) -> ResumeCursor {
         let resume = resume.map(|resume| (resume.cursor.clone(), Number::from(resume.rewind)));
         ResumeCursor { resume, newest: Sequence::default() }
     }
 
     /// A data message arrived.
-    pub fn pass(&mut self, text: &str, received: Stamp) {
+    pub(super) fn pass(&mut self, text: &str, received: Stamp) {
         if let Some((pointer, _)) = &self.resume
             && let Some(cursor) = find(text, pointer).and_then(|token| read_number(token.trim_matches('"')))
         {
@@ -30,7 +30,7 @@ impl ResumeCursor {
     }
 
     /// Cursor of the next connection; none: from the beginning.
-    pub fn resume_at(&self) -> Option<String> {
+    pub(super) fn resume_at(&self) -> Option<String> {
         let (_, rewind) = self.resume.as_ref()?;
         self.newest.newest().map(|newest| (newest - rewind).to_string())
     }

@@ -18,12 +18,12 @@ pub(super) struct FeedHealth {
 
 impl FeedHealth {
     /// Whether the newest data are current.
-    pub fn is_live(&self) -> bool {
+    pub(super) fn is_live(&self) -> bool {
         self.live
     }
 
     /// An update was published.
-    pub fn updated(&mut self) -> Option<FeedState> {
+    pub(super) fn updated(&mut self) -> Option<FeedState> {
         (!self.live && !self.outdated).then(|| self.live())
     }
 
@@ -34,20 +34,20 @@ impl FeedHealth {
     }
 
     /// Stale values stay stale since the same time, whatever else goes wrong.
-    pub fn stale(&mut self, reason: StaleReason, since_ms: u64, message: String) -> FeedState {
+    pub(super) fn stale(&mut self, reason: StaleReason, since_ms: u64, message: String) -> FeedState {
         self.live = false;
         let since_ms = *self.stale_since_ms.get_or_insert(since_ms);
         FeedState::Stale { reason, since_ms, message }
     }
 
     /// A connection is up again, and has brought nothing yet.
-    pub fn waiting(&mut self) -> Option<FeedState> {
+    pub(super) fn waiting(&mut self) -> Option<FeedState> {
         let since_ms = self.stale_since_ms.filter(|_| !self.live)?;
         Some(self.stale(StaleReason::UpstreamSilent, since_ms, WAITING.to_string()))
     }
 
     /// Nothing is subscribed, so nothing will arrive; or something is again.
-    pub fn idle(&mut self, idle: Option<FeedState>) -> FeedState {
+    pub(super) fn idle(&mut self, idle: Option<FeedState>) -> FeedState {
         if idle.is_some() {
             self.stale_since_ms = None;
         }
@@ -56,7 +56,7 @@ impl FeedHealth {
 
     /// Since when the feed reports outdated values; none: it no longer does. `reports_current`: because it reports that
     /// they are current.
-    pub fn outdated(&mut self, since_ms: Option<u64>, reports_current: bool) -> Option<FeedState> {
+    pub(super) fn outdated(&mut self, since_ms: Option<u64>, reports_current: bool) -> Option<FeedState> {
         let was_outdated = std::mem::replace(&mut self.outdated, since_ms.is_some());
         match since_ms {
             Some(since_ms) if !was_outdated => {

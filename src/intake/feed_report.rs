@@ -15,12 +15,12 @@ const SILENT: &str = "the feed is silent";
 
 impl Output {
     /// A connection is up; its data may follow.
-    pub fn connected(&mut self) {
+    pub(super) fn connected(&mut self) {
         self.count_connect();
     }
 
     /// A connection is lost; `plan` is the remedy. The feed is down if it was the last one.
-    pub fn lost(&mut self, loss: &Loss, plan: impl Display, was_last: bool, now: Stamp) {
+    pub(super) fn lost(&mut self, loss: &Loss, plan: impl Display, was_last: bool, now: Stamp) {
         self.count_loss(loss);
         let sentence = loss.to_string();
         let sentence = self.hidden().mask(&sentence).into_owned();
@@ -33,7 +33,7 @@ impl Output {
     }
 
     /// The feed is over.
-    pub fn refused_permanently(&mut self, sentence: &str, now: Stamp) {
+    pub(super) fn refused_permanently(&mut self, sentence: &str, now: Stamp) {
         tracing::error!("upstream: {sentence}");
         self.counts.trouble(sentence.to_string());
         let state = self.health.stale(StaleReason::UpstreamDown, now.wall_ms, REFUSED_PERMANENTLY.to_string());
@@ -41,20 +41,20 @@ impl Output {
     }
 
     /// A connection is up, and has brought nothing yet.
-    pub fn waiting(&mut self) {
+    pub(super) fn waiting(&mut self) {
         let state = self.health.waiting();
         self.announce(state);
     }
 
     /// All connections are up, but no message has arrived since then.
-    pub fn silent(&mut self, since: Stamp, message: &str) {
+    pub(super) fn silent(&mut self, since: Stamp, message: &str) {
         tracing::warn!("upstream: {message}");
         let state = self.health.stale(StaleReason::UpstreamSilent, since.wall_ms, SILENT.to_string());
         self.announce(Some(state));
     }
 
     /// As `FeedHealth::outdated`.
-    pub fn outdated(&mut self, since_ms: Option<u64>, reports_current: bool) {
+    pub(super) fn outdated(&mut self, since_ms: Option<u64>, reports_current: bool) {
         let state = self.health.outdated(since_ms, reports_current);
         if matches!(state, Some(FeedState::Stale { .. })) {
             tracing::warn!("upstream: {OUTDATED}");
@@ -63,12 +63,12 @@ impl Output {
     }
 
     /// As `FeedHealth::idle`.
-    pub fn idle(&mut self, idle: Option<FeedState>) {
+    pub(super) fn idle(&mut self, idle: Option<FeedState>) {
         let state = self.health.idle(idle);
         self.announce(Some(state));
     }
 
-    pub fn is_live(&self) -> bool {
+    pub(super) fn is_live(&self) -> bool {
         self.health.is_live()
     }
 }

@@ -21,13 +21,13 @@ pub(super) struct ItemStatus {
 }
 
 impl ItemStatus {
-    pub fn new(interest: Option<Arc<Interest>>, meters: &Meters) -> ItemStatus {
+    pub(super) fn new(interest: Option<Arc<Interest>>, meters: &Meters) -> ItemStatus {
         let silent_gauge = meters.gauge(&names::UPSTREAM_ITEMS_SILENT, &[]);
         ItemStatus { interest, items: HashMap::new(), silent: 0, silent_gauge }
     }
 
     /// No message of an item that was subscribed at `asked`.
-    pub fn set_silent(&mut self, item: &str, asked: Stamp, now: Stamp) {
+    pub(super) fn set_silent(&mut self, item: &str, asked: Stamp, now: Stamp) {
         let seconds = now.ms_since(asked) / 1000;
         let message = format!(
             "no message yet: subscribed {seconds} s ago, and the feed has not refused it; \
@@ -36,7 +36,7 @@ impl ItemStatus {
         self.set(item, DemandStatus::NothingYet { since_ms: asked.wall_ms, message });
     }
 
-    pub fn set_refused(&mut self, item: &str, message: String) {
+    pub(super) fn set_refused(&mut self, item: &str, message: String) {
         self.set(item, DemandStatus::Refused { message });
     }
 
@@ -49,19 +49,19 @@ impl ItemStatus {
     }
 
     /// Whether the item was reported as silent, and has been since.
-    pub fn is_silent(&self, item: &str) -> bool {
+    pub(super) fn is_silent(&self, item: &str) -> bool {
         self.items.get(item).is_some_and(is_silence)
     }
 
     /// A client wants the item again: the last report still holds.
-    pub fn repeat(&self, item: &str) {
+    pub(super) fn repeat(&self, item: &str) {
         if let Some((interest, status)) = self.interest.as_ref().zip(self.items.get(item)) {
             interest.set_status(item, status.clone());
         }
     }
 
     /// The item is no longer subscribed.
-    pub fn forget(&mut self, item: &str) -> Option<DemandStatus> {
+    pub(super) fn forget(&mut self, item: &str) -> Option<DemandStatus> {
         let status = self.items.remove(item)?;
         self.silent -= usize::from(is_silence(&status));
         self.silent_gauge.set(self.silent as f64);
@@ -69,7 +69,7 @@ impl ItemStatus {
     }
 
     /// The first update of a topic was published. Whether it was reported as silent before.
-    pub fn arrived(&mut self, topic: &str) -> bool {
+    pub(super) fn arrived(&mut self, topic: &str) -> bool {
         if let Some(interest) = &self.interest {
             interest.clear_status(topic);
         }

@@ -20,7 +20,7 @@ pub(super) struct MessageLog {
 }
 
 impl MessageLog {
-    pub fn new(hidden: Hidden, meters: &Meters) -> MessageLog {
+    pub(super) fn new(hidden: Hidden, meters: &Meters) -> MessageLog {
         MessageLog {
             messages: MessageClass::ALL
                 .map(|class| meters.counter(&names::UPSTREAM_MESSAGES, &[("class", class.label())])),
@@ -31,7 +31,7 @@ impl MessageLog {
     }
 
     /// One message is classified.
-    pub fn count(
+    pub(super) fn count(
         &mut self,
         classified: &Classified,
         message: &FeedMessage<'_>,

@@ -31,7 +31,7 @@ struct OddityMeters {
 }
 
 impl OddityLog {
-    pub fn new(meters: &Meters) -> OddityLog {
+    pub(super) fn new(meters: &Meters) -> OddityLog {
         let unfolded = |reason: &str| meters.counter(&names::UPSTREAM_UNFOLDED, &[("reason", reason)]);
         OddityLog {
             old: NameLog::default(),
@@ -52,7 +52,7 @@ impl OddityLog {
     }
 
     /// Adds an oddity of a topic's messages.
-    pub fn add(&mut self, topic: &str, oddity: Oddity, received: Stamp, counts: &mut ProbeCounts) {
+    pub(super) fn add(&mut self, topic: &str, oddity: Oddity, received: Stamp, counts: &mut ProbeCounts) {
         let meters = &self.meters;
         let (log, counter) = match oddity {
             Oddity::Old => (&mut self.old, Some(&meters.dropped_old)),
@@ -74,14 +74,14 @@ impl OddityLog {
     }
 
     /// An item was refused.
-    pub fn add_refused(&mut self, item: &str, why: &str, now: Stamp) {
+    pub(super) fn add_refused(&mut self, item: &str, why: &str, now: Stamp) {
         self.refused.add(item);
         self.refused_why = why.to_string();
         self.write(now);
     }
 
     /// Writes the lines that are due.
-    pub fn write(&mut self, now: Stamp) {
+    pub(super) fn write(&mut self, now: Stamp) {
         if let Some((topics, count)) = self.refused.line(now) {
             tracing::warn!(count, "upstream: refused: {topics}: {}", self.refused_why);
         }
@@ -111,7 +111,7 @@ impl OddityLog {
     }
 
     /// When a line is due.
-    pub fn deadline_ns(&self) -> Option<u64> {
+    pub(super) fn deadline_ns(&self) -> Option<u64> {
         let logs = [&self.refused, &self.old, &self.restarted, &self.no_snapshot, &self.malformed, &self.too_large];
         logs.into_iter().filter_map(NameLog::deadline_ns).min()
     }

@@ -70,7 +70,12 @@ pub(super) enum ItemRefusal {
 }
 
 impl Output {
-    pub fn new(publisher: Publisher, interest: Option<Arc<Interest>>, hidden: Hidden, meters: &Meters) -> Output {
+    pub(super) fn new(
+        publisher: Publisher,
+        interest: Option<Arc<Interest>>,
+        hidden: Hidden,
+        meters: &Meters,
+    ) -> Output {
         let gaps = |scope: &str| meters.counter(&names::UPSTREAM_GAPS, &[("scope", scope)]);
         let reconnects = Loss::LABELS.map(|reason| {
             let counter = meters.counter(&names::UPSTREAM_RECONNECTS, &[("reason", reason)]);
@@ -118,26 +123,26 @@ impl Output {
     }
 
     /// Takes the remedies for gaps since the last call.
-    pub fn remedies(&mut self) -> Vec<(String, GapRemedy)> {
+    pub(super) fn remedies(&mut self) -> Vec<(String, GapRemedy)> {
         std::mem::take(&mut self.remedies)
     }
 
     /// Topics that are known.
-    pub fn topics(&self) -> usize {
+    pub(super) fn topics(&self) -> usize {
         self.publisher.topics()
     }
 
-    pub fn knows(&self, topic: &str) -> bool {
+    pub(super) fn knows(&self, topic: &str) -> bool {
         self.publisher.knows(topic)
     }
 
     /// Whether something was published on the topic at this time or later, on the monotonic clock.
-    pub fn came_since(&self, topic: &str, since_ns: u64) -> bool {
+    pub(super) fn came_since(&self, topic: &str, since_ns: u64) -> bool {
         self.publisher.came_since(topic, since_ns)
     }
 
     /// Forgets topics without an update for this long; returns their names.
-    pub fn expire(&mut self, silent: Duration, now: Stamp) -> Vec<Box<str>> {
+    pub(super) fn expire(&mut self, silent: Duration, now: Stamp) -> Vec<Box<str>> {
         let expired = self.publisher.expire(silent, now);
         for topic in &expired {
             tracing::debug!(topic = &*topic.name, "forgotten: no message for {silent:?} (topics.expire_after)");
@@ -147,7 +152,7 @@ impl Output {
     }
 
     /// A topic is no longer subscribed. No client waits for one without any update.
-    pub fn lapse(&mut self, topic: &str, now: Stamp) {
+    pub(super) fn lapse(&mut self, topic: &str, now: Stamp) {
         self.items.forget(topic);
         if !self.publisher.knows(topic) {
             return;
@@ -164,7 +169,7 @@ impl Output {
     /// The feed refuses an item, or has not answered. For a topic that is known, or that the operator subscribes to
     /// (`is_pinned`), this is a status in the stream. Any other name came from a client, and only the clients that wait
     /// for it are notified.
-    pub fn refuse(&mut self, (topic, is_pinned): (&str, bool), why: ItemRefusal, now: Stamp) {
+    pub(super) fn refuse(&mut self, (topic, is_pinned): (&str, bool), why: ItemRefusal, now: Stamp) {
         let (logged, message) = match why {
             ItemRefusal::Upstream(text) => (self.hidden.mask(&text).into_owned(), NOT_SENT.to_string()),
             ItemRefusal::Own(message) => (message.clone(), message),
@@ -179,19 +184,24 @@ impl Output {
     }
 
     /// Messages are missing on a connection, in unknown ones of these topics.
-    pub fn connection_gap(&mut self, topics: impl Iterator<Item = String>, missed: Option<u64>, received: Stamp) {
+    pub(super) fn connection_gap(
+        &mut self,
+        topics: impl Iterator<Item = String>,
+        missed: Option<u64>,
+        received: Stamp,
+    ) {
         self.meters.connection_gaps.increment(1);
         topics.for_each(|topic| self.topic_gap(&topic, None, received));
         tracing::warn!(missed, "upstream: messages are missing on a connection");
     }
 
     /// Messages of one topic are missing here.
-    pub fn topic_gap(&mut self, topic: &str, missed: Option<u64>, received: Stamp) {
+    pub(super) fn topic_gap(&mut self, topic: &str, missed: Option<u64>, received: Stamp) {
         self.status(topic, TopicStatus::Gap { reason: GapReason::Sequence, missed }, received);
     }
 
     /// The feed's own report about one topic, in a message of this class.
-    pub fn upstream_status(&mut self, class: MessageClass, topic: &str, number: Option<u64>, received: Stamp) {
+    pub(super) fn upstream_status(&mut self, class: MessageClass, topic: &str, number: Option<u64>, received: Stamp) {
         match class {
             MessageClass::Stale => {
                 let (since_ms, message) = (number.unwrap_or(received.wall_ms), TOPIC_OUTDATED.to_string());
@@ -203,11 +213,11 @@ impl Output {
         }
     }
 
-    pub fn write_log(&mut self, now: Stamp) {
+    pub(super) fn write_log(&mut self, now: Stamp) {
         self.oddities.write(now);
     }
 
-    pub fn deadline_ns(&self) -> Option<u64> {
+    pub(super) fn deadline_ns(&self) -> Option<u64> {
         self.oddities.deadline_ns()
     }
 }

@@ -60,7 +60,7 @@ pub(super) struct PipelineSettings<'a> {
 }
 
 impl Pipeline {
-    pub fn new(
+    pub(super) fn new(
         (publisher, interest): (Publisher, Option<Arc<Interest>>),
         settings: PipelineSettings<'_>,
         meters: &Meters,
@@ -80,7 +80,7 @@ impl Pipeline {
     }
 
     /// One frame of a connection, all the way to the publisher.
-    pub fn receive(&mut self, connection: &mut Connection, frame: FeedFrame<'_>, received: Stamp) {
+    pub(super) fn receive(&mut self, connection: &mut Connection, frame: FeedFrame<'_>, received: Stamp) {
         let mut unpacked = std::mem::take(&mut self.unpacked);
         for message in connection.classifier.decoder().decode(frame, &mut unpacked) {
             if let Some(classified) = connection.classifier.classify(&message, received, &mut self.found) {
@@ -92,7 +92,7 @@ impl Pipeline {
     }
 
     /// The messages of a connection whose wait is over.
-    pub fn receive_waited(&mut self, connection: &mut Connection) {
+    pub(super) fn receive_waited(&mut self, connection: &mut Connection) {
         while let Some(waited) = connection.classifier.next_waited(&mut self.found) {
             self.pass(connection, &FeedMessage::Text(&waited.text), &waited.classified, waited.received);
         }
@@ -127,7 +127,7 @@ impl Pipeline {
     }
 
     /// From now on several connections carry the same, or no longer.
-    pub fn overlap(&mut self, overlaps: bool) {
+    pub(super) fn overlap(&mut self, overlaps: bool) {
         if self.overlaps && !overlaps {
             let end = Stamp { wall_ms: 0, mono_ns: u64::MAX };
             let Pipeline { assembler, output, .. } = self;
@@ -139,7 +139,7 @@ impl Pipeline {
 
     /// Runs the deadlines. Everything that arrived before `polled` was received; only waits for later messages are
     /// given up.
-    pub fn tick(&mut self, now: Stamp, polled: Stamp) {
+    pub(super) fn tick(&mut self, now: Stamp, polled: Stamp) {
         let Pipeline { assembler, output, .. } = self;
         self.arbiter.tick(polled, &mut |update, release| assembler.take(update, release, output));
         if self.assembler_tick_ns <= now.mono_ns {
@@ -153,46 +153,46 @@ impl Pipeline {
         self.output.write_log(now);
     }
 
-    pub fn deadline_ns(&self) -> Option<u64> {
+    pub(super) fn deadline_ns(&self) -> Option<u64> {
         let ticks = self.assembler.is_checking() || self.expire_after.is_some();
         let assembler = ticks.then_some(self.assembler_tick_ns);
         [self.arbiter.deadline_ns(), assembler, self.output.deadline_ns()].into_iter().flatten().min()
     }
 
     /// A connection's stream continues over its successor, except in these topics.
-    pub fn hand_over(&mut self, generations: (Generation, Generation), except: &[String]) {
+    pub(super) fn hand_over(&mut self, generations: (Generation, Generation), except: &[String]) {
         self.assembler.hand_over(generations, except);
     }
 
     /// A connection is gone or silent. Returns the topics that it owned: others must bring snapshots of them.
-    pub fn connection_lost(&mut self, id: ConnectionId) -> Vec<String> {
+    pub(super) fn connection_lost(&mut self, id: ConnectionId) -> Vec<String> {
         self.arbiter.connection_lost(id)
     }
 
     /// A connection no longer carries this topic. Returns whether it owned the topic: then another must bring a
     /// snapshot.
-    pub fn topic_left(&mut self, topic: &str, id: ConnectionId) -> bool {
+    pub(super) fn topic_left(&mut self, topic: &str, id: ConnectionId) -> bool {
         self.arbiter.topic_left(topic, id)
     }
 
     /// A topic is no longer subscribed: its state grows old.
-    pub fn lapse(&mut self, topic: &str, now: Stamp) {
+    pub(super) fn lapse(&mut self, topic: &str, now: Stamp) {
         self.output.lapse(topic, now);
         self.assembler.lapses(topic);
     }
 
     /// Without a connection, silences of topics are not checked.
-    pub fn paused(&mut self, paused: bool) {
+    pub(super) fn paused(&mut self, paused: bool) {
         self.assembler.paused(paused);
     }
 
     /// From now on this rule decides when topics are stale.
-    pub fn check_topics(&mut self, stale_after: StaleAfter) {
+    pub(super) fn check_topics(&mut self, stale_after: StaleAfter) {
         self.assembler.check_by(stale_after);
     }
 
     /// Cursor of the next connection; none: from the beginning.
-    pub fn resume_at(&self) -> Option<String> {
+    pub(super) fn resume_at(&self) -> Option<String> {
         self.cursor.resume_at()
     }
 }

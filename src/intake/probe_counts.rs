@@ -15,13 +15,13 @@ pub(super) struct ProbeCounts {
 }
 
 impl ProbeCounts {
-    pub fn trouble(&mut self, trouble: String) {
+    pub(super) fn trouble(&mut self, trouble: String) {
         if self.troubles.len() < TROUBLES_MAX && !self.troubles.contains(&trouble) {
             self.troubles.push(trouble);
         }
     }
 
-    pub fn troubles(&self) -> &[String] {
+    pub(super) fn troubles(&self) -> &[String] {
         &self.troubles
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 /// The text of a file of the recordings; none if there are none here.
-pub fn shared(file: &str) -> Option<String> {
+pub(super) fn shared(file: &str) -> Option<String> {
     let shared = std::env::var_os("FANLINE_SHARED").map(PathBuf::from);
     let shared = shared.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"));
     let path = shared.join("feeds").join(file);
@@ -19,7 +19,7 @@ pub fn shared(file: &str) -> Option<String> {
 }
 
 /// The lines of a recording.
-pub fn capture(feed: &str) -> Option<Vec<Value>> {
+pub(super) fn capture(feed: &str) -> Option<Vec<Value>> {
     let text = shared(&format!("{feed}/capture.jsonl"))?;
     Some(text.lines().map(|line| serde_json::from_str(line).expect("a recording is JSON lines")).collect())
 }

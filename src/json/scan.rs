@@ -12,12 +12,12 @@ pub(super) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    pub fn new(text: &'a str) -> Scan<'a> {
+    pub(super) fn new(text: &'a str) -> Scan<'a> {
         Scan { bytes: text.as_bytes(), at: 0, levels: 0 }
     }
 
     /// Reads the whole text and records what the tree searches for.
-    pub fn whole(&mut self, root: &SearchNode, found: &mut FoundTokens) -> Option<()> {
+    pub(super) fn whole(&mut self, root: &SearchNode, found: &mut FoundTokens) -> Option<()> {
         self.space();
         self.visit(root, found)?;
         self.space();
@@ -25,7 +25,7 @@ impl<'a> Scan<'a> {
     }
 
     /// The number of elements or members of the value here, if it is an array or object.
-    pub fn count(&mut self) -> Option<usize> {
+    pub(super) fn count(&mut self) -> Option<usize> {
         self.space();
         let object = match self.peek()? {
             b'{' => true,

@@ -44,12 +44,12 @@ struct Way<'a> {
 }
 
 impl SearchNode {
-    pub fn is_leaf(&self) -> bool {
+    pub(super) fn is_leaf(&self) -> bool {
         self.children.is_empty() && self.star.is_none()
     }
 
     /// Node of the element with this index.
-    pub fn at(&self, index: i64) -> Option<&SearchNode> {
+    pub(super) fn at(&self, index: i64) -> Option<&SearchNode> {
         let named = self.children.iter().find(|(segment, _)| segment.index == Some(index));
         named.map(|(_, node)| node).or(self.star.as_deref())
     }

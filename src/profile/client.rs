@@ -50,7 +50,7 @@ pub struct NoSend {
 impl RequestRule {
     /// Pointer at which the request is not allowed; none if it may pass. Of members with the same name some servers
     /// take the first and some the last, so both count.
-    pub fn forbids(&self, data: &str) -> Option<&Pointer> {
+    pub(crate) fn forbids(&self, data: &str) -> Option<&Pointer> {
         let Ok(last) = serde_json::from_str::<Value>(data) else { return Some(&self.id) };
         let first = |pointer: &Pointer| find(data, pointer).and_then(|token| serde_json::from_str::<Value>(token).ok());
         if first(&self.id).as_ref() != last.pointer(self.id.as_str()) {
@@ -67,7 +67,7 @@ impl RequestRule {
 }
 
 impl ClientRules {
-    pub fn templates(&self) -> impl Iterator<Item = &Template<Placeholder>> + Clone {
+    pub(crate) fn templates(&self) -> impl Iterator<Item = &Template<Placeholder>> + Clone {
         self.send.iter()
     }
 }

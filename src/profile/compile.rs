@@ -292,12 +292,12 @@ pub(crate) struct Scope {
 
 impl Scope {
     /// Reads a test; `each` is the path whose elements it may use.
-    pub fn test(&mut self, text: &str, each: Option<usize>) -> Result<Test, String> {
+    pub(crate) fn test(&mut self, text: &str, each: Option<usize>) -> Result<Test, String> {
         Test::parse(text, |source| self.field(source, each))
     }
 
     /// Reads a template; `each` is the path whose elements it may use.
-    pub fn template(&mut self, text: &str, each: Option<usize>) -> Result<Template<Field>, String> {
+    pub(crate) fn template(&mut self, text: &str, each: Option<usize>) -> Result<Template<Field>, String> {
         let aliases = self.aliases.clone();
         Template::parse_with(text, &aliases, |source| self.field(source, each))
     }

@@ -19,7 +19,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Address and opening of a connection; none: the settings decide.
 #[derive(Clone, Debug, Default)]
-pub struct Connect {
+pub(crate) struct Connect {
     /// The feed's address, for use without a URL of the user's own.
     pub url: Option<Template<Placeholder>>,
     pub headers: Headers,
@@ -37,13 +37,13 @@ pub struct Connect {
 
 /// Messages before the subscriptions.
 #[derive(Clone, Debug, Default)]
-pub struct Opening {
+pub(crate) struct Opening {
     pub frames: Vec<Template<Placeholder>>,
     pub login: Option<Login>,
 }
 
 #[derive(Clone, Debug)]
-pub struct Login {
+pub(crate) struct Login {
     pub send: Template<Placeholder>,
     /// Name of the rule to wait for first.
     pub after: Option<String>,
@@ -54,7 +54,7 @@ pub struct Login {
 
 /// Keepalive of a connection; none: the settings decide.
 #[derive(Clone, Debug, Default)]
-pub struct Keepalive {
+pub(crate) struct Keepalive {
     /// `Some(None)` is the profile's `none`: silence is no reason for anything.
     pub idle_timeout: Option<Option<Duration>>,
     pub ws_ping: Option<Option<Duration>>,
@@ -65,7 +65,7 @@ pub struct Keepalive {
 
 /// A heartbeat in the feed's own messages.
 #[derive(Clone, Debug)]
-pub struct Heartbeat {
+pub(crate) struct Heartbeat {
     pub every: Duration,
     pub send: Template<Placeholder>,
     /// Name of the rule that recognises the answer, and how long the answer may take.
@@ -76,7 +76,7 @@ pub struct Heartbeat {
 
 /// Bounds of what is sent on one connection.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Sending {
+pub(crate) struct Sending {
     /// Of everything, pings included.
     pub rate: Option<RateRule>,
     /// Of subscriptions and logins besides.
@@ -86,7 +86,7 @@ pub struct Sending {
 
 /// When to reconnect; none: the settings decide.
 #[derive(Clone, Debug, Default)]
-pub struct Retry {
+pub(crate) struct Retry {
     pub min: Option<Duration>,
     pub max: Option<Duration>,
     pub reset_after: Option<Duration>,
@@ -96,14 +96,14 @@ pub struct Retry {
 
 /// How a feed continues after a reconnect.
 #[derive(Clone, Debug)]
-pub struct Resume {
+pub(crate) struct Resume {
     /// A whole number in data messages.
     pub cursor: Pointer,
     /// Subtracted from the newest cursor.
     pub rewind: i64,
 }
 
-pub fn read_connect(root: &ProfileSection<'_>) -> Result<Connect, ProfileError> {
+pub(crate) fn read_connect(root: &ProfileSection<'_>) -> Result<Connect, ProfileError> {
     let Some(section) = root.get("connect").map(|entry| entry.section(CONNECT)).transpose()? else {
         return Ok(Connect::default());
     };
@@ -141,7 +141,7 @@ pub fn read_connect(root: &ProfileSection<'_>) -> Result<Connect, ProfileError> 
     })
 }
 
-pub fn read_opening(root: &ProfileSection<'_>, rules: &Rules) -> Result<Opening, ProfileError> {
+pub(crate) fn read_opening(root: &ProfileSection<'_>, rules: &Rules) -> Result<Opening, ProfileError> {
     let frames = root.get("open").map(|entry| entry.list()).transpose()?.unwrap_or_default();
     let frame = |entry: &ProfileEntry<'_>| {
         let section = entry.section(OPEN)?;
@@ -163,7 +163,7 @@ pub fn read_opening(root: &ProfileSection<'_>, rules: &Rules) -> Result<Opening,
     Ok(Opening { frames: frames.iter().map(frame).collect::<Result<_, _>>()?, login })
 }
 
-pub fn read_keepalive(root: &ProfileSection<'_>, rules: &Rules) -> Result<Keepalive, ProfileError> {
+pub(crate) fn read_keepalive(root: &ProfileSection<'_>, rules: &Rules) -> Result<Keepalive, ProfileError> {
     let Some(section) = root.get("keepalive").map(|entry| entry.section(KEEPALIVE)).transpose()? else {
         return Ok(Keepalive::default());
     };
@@ -197,7 +197,7 @@ pub fn read_keepalive(root: &ProfileSection<'_>, rules: &Rules) -> Result<Keepal
     })
 }
 
-pub fn read_sending(root: &ProfileSection<'_>) -> Result<Sending, ProfileError> {
+pub(crate) fn read_sending(root: &ProfileSection<'_>) -> Result<Sending, ProfileError> {
     let Some(section) = root.get("send").map(|entry| entry.section(SEND)).transpose()? else {
         return Ok(Sending::default());
     };
@@ -208,7 +208,7 @@ pub fn read_sending(root: &ProfileSection<'_>) -> Result<Sending, ProfileError> 
     })
 }
 
-pub fn read_retry(root: &ProfileSection<'_>) -> Result<Retry, ProfileError> {
+pub(crate) fn read_retry(root: &ProfileSection<'_>) -> Result<Retry, ProfileError> {
     let Some(section) = root.get("backoff").map(|entry| entry.section(BACKOFF)).transpose()? else {
         return Ok(Retry::default());
     };
@@ -224,7 +224,7 @@ pub fn read_retry(root: &ProfileSection<'_>) -> Result<Retry, ProfileError> {
     })
 }
 
-pub fn read_resume(root: &ProfileSection<'_>) -> Result<Option<Resume>, ProfileError> {
+pub(crate) fn read_resume(root: &ProfileSection<'_>) -> Result<Option<Resume>, ProfileError> {
     optional(root.get("resume"), |entry| {
         let section = entry.section(RESUME)?;
         let cursor = section.require("cursor", "cursor = \"/time_us\"")?;
@@ -237,7 +237,7 @@ pub fn read_resume(root: &ProfileSection<'_>) -> Result<Option<Resume>, ProfileE
 }
 
 /// The name of a rule of one of these classes.
-pub fn rule_named(
+pub(crate) fn rule_named(
     entry: Option<ProfileEntry<'_>>,
     rules: &Rules,
     classes: &[MessageClass],
@@ -255,6 +255,6 @@ pub fn rule_named(
     })
 }
 
-pub fn template(entry: &ProfileEntry<'_>, place: TemplateSite) -> Result<Template<Placeholder>, ProfileError> {
+pub(crate) fn template(entry: &ProfileEntry<'_>, place: TemplateSite) -> Result<Template<Placeholder>, ProfileError> {
     Placeholder::template(entry.text()?, place).map_err(|problem| entry.error(problem))
 }

@@ -39,11 +39,11 @@ pub(crate) enum MessageFormat {
 
 impl Decode {
     /// Whether a line break ends a message.
-    pub fn is_of_lines(&self) -> bool {
+    pub(crate) fn is_of_lines(&self) -> bool {
         self.lines || self.format == MessageFormat::Irc
     }
 
-    pub fn read(entry: &ProfileEntry<'_>) -> Result<Decode, ProfileError> {
+    pub(crate) fn read(entry: &ProfileEntry<'_>) -> Result<Decode, ProfileError> {
         let section = entry.section(DECODE)?;
         let binary = [
             ("reject", Binary::Reject),

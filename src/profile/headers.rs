@@ -9,7 +9,7 @@ use crate::profile::placeholders::{Placeholder, TemplateSite};
 use crate::profile::template::Template;
 
 /// Headers by name; the values are filled in at each attempt.
-pub type Headers = Vec<(HeaderName, Template<Placeholder>)>;
+pub(crate) type Headers = Vec<(HeaderName, Template<Placeholder>)>;
 
 /// The `User-Agent`, if neither the profile nor the operator sets one.
 const OURS: &str = concat!("fanline/", env!("CARGO_PKG_VERSION"));
@@ -27,7 +27,7 @@ const HANDSHAKE: [HeaderName; 8] = [
 ];
 
 /// The name of a header that may be set. The error is a problem, to be reported with its place.
-pub fn read_name(text: &str) -> Result<HeaderName, String> {
+pub(crate) fn read_name(text: &str) -> Result<HeaderName, String> {
     let name = HeaderName::try_from(text)
         .map_err(|_| format!("expected the name of a header such as `X-Api-Key`, found `{text}`"))?;
     if HANDSHAKE.contains(&name) {
@@ -37,7 +37,7 @@ pub fn read_name(text: &str) -> Result<HeaderName, String> {
 }
 
 /// The value of a header, which may hold placeholders.
-pub fn read_value(text: &str) -> Result<Template<Placeholder>, String> {
+pub(crate) fn read_value(text: &str) -> Result<Template<Placeholder>, String> {
     if text.contains(char::is_control) {
         return Err("expected a value of one line without control characters, found one; remove it".to_string());
     }
@@ -45,7 +45,7 @@ pub fn read_value(text: &str) -> Result<Template<Placeholder>, String> {
 }
 
 /// A header as in HTTP: `Name: value`. Errors do not repeat the value, which may be secret.
-pub fn read_line(text: &str) -> Result<(HeaderName, Template<Placeholder>), String> {
+pub(crate) fn read_line(text: &str) -> Result<(HeaderName, Template<Placeholder>), String> {
     let Some((name, value)) = text.split_once(':') else {
         return Err("expected a header such as `X-Api-Key: ${env.MY_KEY}`, found no colon; write `Name: value`".into());
     };
@@ -53,7 +53,7 @@ pub fn read_line(text: &str) -> Result<(HeaderName, Template<Placeholder>), Stri
 }
 
 /// All headers: the operator's override the profile's, and these override fanline's own.
-pub fn together(profile: Headers, operator: Headers) -> Headers {
+pub(crate) fn together(profile: Headers, operator: Headers) -> Headers {
     let mut headers = operator;
     let own = Placeholder::template(OURS, TemplateSite::Header).map(|value| (USER_AGENT, value)).ok();
     for (name, value) in profile.into_iter().chain(own) {

@@ -12,7 +12,7 @@ const MASK: &str = "***";
 
 /// Secret values, the longest first, each also in its JSON and URL forms.
 #[derive(Clone, Default)]
-pub struct Hidden(Arc<[String]>);
+pub(crate) struct Hidden(Arc<[String]>);
 
 impl fmt::Debug for Hidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -21,7 +21,7 @@ impl fmt::Debug for Hidden {
 }
 
 impl Hidden {
-    pub fn new(texts: impl IntoIterator<Item = String>) -> Hidden {
+    pub(crate) fn new(texts: impl IntoIterator<Item = String>) -> Hidden {
         let mut all: Vec<String> = Vec::new();
         for text in texts.into_iter().filter(|text| text.len() >= BYTES_MIN) {
             let mut quoted = String::new();
@@ -36,7 +36,7 @@ impl Hidden {
     }
 
     /// The text with a mask instead of each secret in it.
-    pub fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
+    pub(crate) fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut masked = Cow::Borrowed(text);
         for secret in self.0.iter().filter(|secret| text.contains(&***secret)) {
             masked = Cow::Owned(masked.replace(&**secret, MASK));

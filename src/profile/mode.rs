@@ -251,7 +251,7 @@ pub(crate) mod tests {
     use crate::profile::section::ProfileSource;
 
     /// Reads the mode of a rule that consists of these lines.
-    pub fn read(text: &str) -> Result<Mode, String> {
+    pub(crate) fn read(text: &str) -> Result<Mode, String> {
         let source = ProfileSource { origin: "x.toml", text };
         let table = DeTable::parse(text).expect("TOML");
         let section = ProfileSection::root(source, table.get_ref(), ON).expect("known keys");

@@ -10,7 +10,7 @@ use crate::profile::template::{Aliases, SourceValue, Template};
 
 /// One placeholder's source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Placeholder {
+pub(crate) enum Placeholder {
     /// The venue's names of the items of this batch.
     Items,
     /// The one item of this batch.
@@ -43,7 +43,7 @@ pub enum Placeholder {
 
 /// Place of a template, which decides its placeholders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TemplateSite {
+pub(crate) enum TemplateSite {
     Url,
     Header,
     /// Frames that are not about items: open, login, heartbeat.
@@ -101,7 +101,7 @@ impl TemplateSite {
 
 impl Placeholder {
     /// Reads a placeholder's source at this place.
-    pub fn parse(source: &str, place: TemplateSite) -> Result<Placeholder, String> {
+    pub(crate) fn parse(source: &str, place: TemplateSite) -> Result<Placeholder, String> {
         let known = place.sources();
         let family = source.split_once('.').map(|(family, name)| (format!("{family}.NAME"), name));
         let is_known = known.contains(&source)
@@ -128,12 +128,16 @@ impl Placeholder {
     }
 
     /// Reads a template at this place.
-    pub fn template(text: &str, place: TemplateSite) -> Result<Template<Placeholder>, String> {
+    pub(crate) fn template(text: &str, place: TemplateSite) -> Result<Template<Placeholder>, String> {
         Template::parse(text, |source| Placeholder::parse(source, place)).map(Template::quoting)
     }
 
     /// The same for a template that may use these tables.
-    pub fn template_with(text: &str, place: TemplateSite, aliases: &Aliases) -> Result<Template<Placeholder>, String> {
+    pub(crate) fn template_with(
+        text: &str,
+        place: TemplateSite,
+        aliases: &Aliases,
+    ) -> Result<Template<Placeholder>, String> {
         Template::parse_with(text, aliases, |source| Placeholder::parse(source, place)).map(Template::quoting)
     }
 }
@@ -144,7 +148,7 @@ fn unknown(source: &str, known: &[&str]) -> String {
 
 /// Values of the placeholders, as far as there are any.
 #[derive(Clone, Copy)]
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     pub secrets: &'a Secrets,
     pub now: Stamp,
     pub req: u64,
@@ -165,7 +169,7 @@ pub struct Missing(pub String);
 
 impl<'a> Context<'a> {
     /// About no items.
-    pub fn plain(secrets: &'a Secrets, now: Stamp, req: u64) -> Context<'a> {
+    pub(crate) fn plain(secrets: &'a Secrets, now: Stamp, req: u64) -> Context<'a> {
         Context {
             secrets,
             now,
@@ -181,7 +185,7 @@ impl<'a> Context<'a> {
     }
 
     /// The template with its placeholders filled in.
-    pub fn fill(&self, template: &Template<Placeholder>) -> Result<String, Missing> {
+    pub(crate) fn fill(&self, template: &Template<Placeholder>) -> Result<String, Missing> {
         let mut out = String::new();
         template.render(&mut out, |placeholder| self.value(placeholder))?;
         Ok(out)

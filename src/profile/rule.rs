@@ -171,7 +171,7 @@ pub(crate) enum FieldValue<'a> {
 }
 
 impl<'a> View<'a> {
-    pub fn look(&self, field: Field) -> Option<FieldValue<'a>> {
+    pub(crate) fn look(&self, field: Field) -> Option<FieldValue<'a>> {
         match (field, self.element) {
             (Field::Text, _) => Some(FieldValue::Text(self.text)),
             (Field::Whole(slot), _) => self.found.get(self.json, slot).map(FieldValue::Token),
@@ -185,7 +185,7 @@ impl<'a> View<'a> {
     }
 
     /// The whole number there, in digits or in a string of digits. An error: it is something else.
-    pub fn number(&self, field: Field) -> Result<Option<Number>, ()> {
+    pub(crate) fn number(&self, field: Field) -> Result<Option<Number>, ()> {
         let Some(FieldValue::Token(text) | FieldValue::Text(text)) = self.look(field) else { return Ok(None) };
         match text.trim_matches('"') {
             "" | "null" => Ok(None),
@@ -196,7 +196,7 @@ impl<'a> View<'a> {
 
 impl<'a> FieldValue<'a> {
     /// The value as a key or variable: a text, a number, a bool.
-    pub fn scalar(self) -> Option<std::borrow::Cow<'a, str>> {
+    pub(crate) fn scalar(self) -> Option<std::borrow::Cow<'a, str>> {
         match self {
             FieldValue::Text(text) => Some(text.into()),
             FieldValue::Token(token) => match Type::of(token) {
@@ -226,7 +226,7 @@ pub(crate) struct NumberFields {
 
 impl NumberFields {
     /// The numbers found, and whether something else stands where one should be.
-    pub fn read(&self, view: &View<'_>) -> (Numbers, bool) {
+    pub(crate) fn read(&self, view: &View<'_>) -> (Numbers, bool) {
         let mut unread = false;
         let mut number = |field: Option<Field>| match view.number(field?) {
             Ok(number) => number,
@@ -295,7 +295,7 @@ pub(crate) struct Rules {
 
 impl Rule {
     /// A rule with a name and a class only.
-    pub fn new(name: &str, class: MessageClass) -> Rule {
+    pub(crate) fn new(name: &str, class: MessageClass) -> Rule {
         Rule {
             name: name.to_string(),
             class,
@@ -314,17 +314,17 @@ impl Rule {
     }
 
     /// Whether all its tests hold.
-    pub fn holds(&self, view: &View<'_>) -> bool {
+    pub(crate) fn holds(&self, view: &View<'_>) -> bool {
         self.when.iter().all(|test| test.holds(view))
     }
 
     /// Whether the rule can hold for a text that is not JSON.
-    pub fn looks_at_text(&self) -> bool {
+    pub(crate) fn looks_at_text(&self) -> bool {
         self.when.iter().any(Test::looks_at_text)
     }
 
     /// Whether the element is a snapshot.
-    pub fn is_snapshot(&self, view: &View<'_>) -> bool {
+    pub(crate) fn is_snapshot(&self, view: &View<'_>) -> bool {
         !self.snapshot_when.is_empty() && self.snapshot_when.iter().all(|test| test.holds(view))
     }
 }

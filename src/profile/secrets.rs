@@ -21,7 +21,7 @@ use crate::profile::template::Template;
 
 /// How one signature is made.
 #[derive(Clone, Debug)]
-pub struct SignRule {
+pub(crate) struct SignRule {
     name: String,
     algorithm: Algorithm,
     variable: String,
@@ -68,7 +68,7 @@ pub enum SecretError {
 
 /// The values of a profile's variables, and its keys.
 #[derive(Clone, Default)]
-pub struct Secrets {
+pub(crate) struct Secrets {
     variables: BTreeMap<String, String>,
     signers: Vec<KeyedSign>,
     /// The texts of the keys.
@@ -236,21 +236,21 @@ impl Secrets {
         Ok(secrets)
     }
 
-    pub fn variable(&self, name: &str) -> Option<&str> {
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.variables.is_empty() && self.keys.is_empty()
     }
 
     /// All secret values that must not appear in the log, and these texts.
-    pub fn hidden(&self, others: impl Iterator<Item = String>) -> Hidden {
+    pub(crate) fn hidden(&self, others: impl Iterator<Item = String>) -> Hidden {
         Hidden::new(self.variables.values().chain(&self.keys).cloned().chain(others))
     }
 
     /// The signature of that name; none if it is optional and there is no key.
-    pub fn sign(&self, name: &str, context: &Context<'_>) -> Option<Result<String, Missing>> {
+    pub(crate) fn sign(&self, name: &str, context: &Context<'_>) -> Option<Result<String, Missing>> {
         let signer = self.signers.iter().find(|signer| signer.rule.name == name)?;
         Some(signer.sign(context))
     }

@@ -35,7 +35,7 @@ pub(crate) struct ProfileSource<'a> {
 }
 
 impl ProfileSource<'_> {
-    pub fn error(&self, span: Range<usize>, key: &str, problem: impl Display) -> ProfileError {
+    pub(crate) fn error(&self, span: Range<usize>, key: &str, problem: impl Display) -> ProfileError {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let line = 1 + before.bytes().filter(|&byte| byte == b'\n').count();
         ProfileError { origin: self.origin.to_string(), line, key: key.to_string(), problem: problem.to_string() }
@@ -53,7 +53,7 @@ pub(crate) struct ProfileSection<'a> {
 
 impl<'a> ProfileSection<'a> {
     /// The whole file.
-    pub fn root(
+    pub(crate) fn root(
         source: ProfileSource<'a>,
         table: &'a DeTable<'a>,
         keys: Keys,
@@ -77,18 +77,18 @@ impl<'a> ProfileSection<'a> {
         Ok(self)
     }
 
-    pub fn get(&self, key: &str) -> Option<ProfileEntry<'a>> {
+    pub(crate) fn get(&self, key: &str) -> Option<ProfileEntry<'a>> {
         let value = self.table.get(key)?;
         Some(ProfileEntry { source: self.source, path: self.path_to(key), span: value.span(), value: value.get_ref() })
     }
 
     /// The required entry; `example` shows how it is written.
-    pub fn require(&self, key: &str, example: &str) -> Result<ProfileEntry<'a>, ProfileError> {
+    pub(crate) fn require(&self, key: &str, example: &str) -> Result<ProfileEntry<'a>, ProfileError> {
         self.get(key).ok_or_else(|| self.error(key, format!("expected `{example}`, found nothing; add it")))
     }
 
     /// An error about the section as a whole, reported under one of its keys.
-    pub fn error(&self, key: &str, problem: impl Display) -> ProfileError {
+    pub(crate) fn error(&self, key: &str, problem: impl Display) -> ProfileError {
         self.source.error(self.span.clone(), &self.path_to(key), problem)
     }
 
@@ -107,7 +107,7 @@ pub(crate) struct ProfileEntry<'a> {
 }
 
 impl<'a> ProfileEntry<'a> {
-    pub fn error(&self, problem: impl Display) -> ProfileError {
+    pub(crate) fn error(&self, problem: impl Display) -> ProfileError {
         self.source.error(self.span.clone(), &self.path, problem)
     }
 
@@ -120,11 +120,11 @@ impl<'a> ProfileEntry<'a> {
         self.error(format!("expected {expected}, found {found}"))
     }
 
-    pub fn text(&self) -> Result<&'a str, ProfileError> {
+    pub(crate) fn text(&self) -> Result<&'a str, ProfileError> {
         self.value.as_str().ok_or_else(|| self.unlike("a text in quotes"))
     }
 
-    pub fn list(&self) -> Result<Vec<ProfileEntry<'a>>, ProfileError> {
+    pub(crate) fn list(&self) -> Result<Vec<ProfileEntry<'a>>, ProfileError> {
         let array = self.value.as_array().ok_or_else(|| self.unlike("a list in brackets"))?;
         let entry = |(index, value): (usize, &'a toml::Spanned<DeValue<'a>>)| ProfileEntry {
             source: self.source,
@@ -136,12 +136,12 @@ impl<'a> ProfileEntry<'a> {
     }
 
     /// `true` or `false`.
-    pub fn flag(&self) -> Result<bool, ProfileError> {
+    pub(crate) fn flag(&self) -> Result<bool, ProfileError> {
         self.value.as_bool().ok_or_else(|| self.unlike("`true` or `false`"))
     }
 
     /// The value of one of these texts.
-    pub fn choice<T: Clone>(&self, choices: &[(&str, T)]) -> Result<T, ProfileError> {
+    pub(crate) fn choice<T: Clone>(&self, choices: &[(&str, T)]) -> Result<T, ProfileError> {
         let text = self.text()?;
         let chosen = choices.iter().find(|(name, _)| *name == text);
         chosen.map(|(_, value)| value.clone()).ok_or_else(|| {
@@ -150,36 +150,36 @@ impl<'a> ProfileEntry<'a> {
         })
     }
 
-    pub fn section(&self, keys: Keys) -> Result<ProfileSection<'a>, ProfileError> {
+    pub(crate) fn section(&self, keys: Keys) -> Result<ProfileSection<'a>, ProfileError> {
         let table = self.value.as_table().ok_or_else(|| self.unlike("a table"))?;
         ProfileSection { source: self.source, path: self.path.clone(), span: self.span.clone(), table }.checked(keys)
     }
 
     /// A whole number of at least 1.
-    pub fn count(&self) -> Result<usize, ProfileError> {
+    pub(crate) fn count(&self) -> Result<usize, ProfileError> {
         let number = self.value.as_integer().and_then(|number| number.as_str().parse().ok());
         number.filter(|&count| count > 0).ok_or_else(|| self.unlike("a whole number of at least 1"))
     }
 
     /// A position in a list: a whole number, 0 included.
-    pub fn position(&self) -> Result<usize, ProfileError> {
+    pub(crate) fn position(&self) -> Result<usize, ProfileError> {
         let number = self.value.as_integer().and_then(|number| number.as_str().parse().ok());
         number.ok_or_else(|| self.unlike("a position such as `0`, or a key in quotes"))
     }
 
     /// A duration such as `250ms`, `30s` or `5m`, longer than 0.
-    pub fn duration(&self) -> Result<Duration, ProfileError> {
+    pub(crate) fn duration(&self) -> Result<Duration, ProfileError> {
         let parsed = humantime::parse_duration(self.text()?).ok();
         parsed.filter(|duration| !duration.is_zero()).ok_or_else(|| self.unlike("a duration such as `30s` or `250ms`"))
     }
 
     /// A duration, or `none`.
-    pub fn duration_or_none(&self) -> Result<Option<Duration>, ProfileError> {
+    pub(crate) fn duration_or_none(&self) -> Result<Option<Duration>, ProfileError> {
         if self.text()? == "none" { Ok(None) } else { self.duration().map(Some) }
     }
 
     /// A number of bytes: `4096`, or a text such as `16MiB`.
-    pub fn bytes(&self) -> Result<usize, ProfileError> {
+    pub(crate) fn bytes(&self) -> Result<usize, ProfileError> {
         if self.value.is_integer() {
             return self.count();
         }
@@ -188,7 +188,7 @@ impl<'a> ProfileEntry<'a> {
     }
 
     /// The members of a table whose keys are free.
-    pub fn members(&self) -> Result<Vec<(&'a str, ProfileEntry<'a>)>, ProfileError> {
+    pub(crate) fn members(&self) -> Result<Vec<(&'a str, ProfileEntry<'a>)>, ProfileError> {
         let table = self.value.as_table().ok_or_else(|| self.unlike("a table"))?;
         let entry = |(key, value): (&'a toml::Spanned<std::borrow::Cow<'a, str>>, &'a toml::Spanned<DeValue<'a>>)| {
             let name: &str = key.get_ref();
@@ -199,7 +199,7 @@ impl<'a> ProfileEntry<'a> {
     }
 
     /// The value as JSON.
-    pub fn json(&self) -> Result<serde_json::Value, ProfileError> {
+    pub(crate) fn json(&self) -> Result<serde_json::Value, ProfileError> {
         let wrong = || self.unlike("a text, a number, `true`, `false`, a list or a table");
         Ok(match self.value {
             DeValue::String(text) => serde_json::Value::from(&**text),
@@ -217,7 +217,7 @@ impl<'a> ProfileEntry<'a> {
     }
 
     /// A rate such as `4/s` or `300/5m`: a count per time.
-    pub fn rate(&self) -> Result<RateRule, ProfileError> {
+    pub(crate) fn rate(&self) -> Result<RateRule, ProfileError> {
         let parse = |text: &str| {
             let (count, period) = text.split_once('/')?;
             let count: u32 = count.trim().parse().ok().filter(|&count| count > 0)?;

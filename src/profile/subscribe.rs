@@ -21,7 +21,7 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How to subscribe to items.
 #[derive(Clone, Debug)]
-pub struct Subscribe {
+pub(crate) struct Subscribe {
     /// The venue's name of an item.
     item: Option<Template<Placeholder>>,
     split: String,
@@ -56,7 +56,7 @@ enum Case {
 
 /// How the items of a connection may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ItemChange {
+pub(crate) enum ItemChange {
     Live,
     /// Only with a new connection.
     Reconnect,
@@ -74,7 +74,7 @@ struct Channel {
 
 /// How the venue answers.
 #[derive(Clone, Debug)]
-pub struct Ack {
+pub(crate) struct Ack {
     pub per: Per,
     /// Number of our request.
     pub id: Option<Pointer>,
@@ -91,7 +91,7 @@ pub struct Ack {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Per {
+pub(crate) enum Per {
     /// One answer for each request.
     Request,
     /// One answer for each item.
@@ -106,7 +106,7 @@ pub enum Per {
 
 /// An item of the feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FeedItem {
+pub(crate) struct FeedItem {
     /// The user's name of it, and that of its topic.
     pub name: String,
     /// The venue's name of it.
@@ -119,7 +119,7 @@ pub struct FeedItem {
 
 impl Subscribe {
     /// The item of that name.
-    pub fn item(&self, name: &str) -> FeedItem {
+    pub(crate) fn item(&self, name: &str) -> FeedItem {
         let (channel, symbol) = match name.split_once(&self.split) {
             Some((symbol, channel)) if self.symbol_first => (channel, symbol),
             Some((channel, symbol)) => (channel, symbol),
@@ -144,7 +144,7 @@ impl Subscribe {
 
     /// The name of the item's topic, if it is not `name`: the venue grants a symbol in any case, and sends it in its
     /// own. A name that begins with a sign is not a symbol.
-    pub fn renamed(&self, name: &str) -> Option<String> {
+    pub(crate) fn renamed(&self, name: &str) -> Option<String> {
         let (before, after) = match name.split_once(&self.split) {
             Some(parts) => parts,
             // A name of another kind, where symbols stand before the separator.
@@ -165,7 +165,7 @@ impl Subscribe {
     }
 
     /// The message about these items, all of one channel if they are grouped by channel.
-    pub fn message(
+    pub(crate) fn message(
         &self,
         template: &Template<Placeholder>,
         items: &[&FeedItem],
@@ -185,12 +185,12 @@ impl Subscribe {
     }
 
     /// The templates that may name secrets.
-    pub fn templates(&self) -> impl Iterator<Item = &Template<Placeholder>> + Clone {
+    pub(crate) fn templates(&self) -> impl Iterator<Item = &Template<Placeholder>> + Clone {
         self.send.iter().chain(&self.unsubscribe)
     }
 }
 
-pub fn read_subscribe(
+pub(crate) fn read_subscribe(
     root: &ProfileSection<'_>,
     (rules, aliases): (&Rules, &Aliases),
     bytes_max: Option<usize>,

@@ -50,7 +50,7 @@ const OPERATORS: [&str; 9] = ["exists", "absent", "==", "!=", "in", "^=", "~=", 
 
 impl Test {
     /// Reads a test; `field` reads its operand.
-    pub fn parse(text: &str, field: impl FnOnce(&str) -> Result<Field, String>) -> Result<Test, String> {
+    pub(crate) fn parse(text: &str, field: impl FnOnce(&str) -> Result<Field, String>) -> Result<Test, String> {
         let mut parts = text.trim().splitn(3, char::is_whitespace);
         let (operand, operator) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let literal = parts.next().unwrap_or_default().trim();
@@ -58,11 +58,11 @@ impl Test {
     }
 
     /// Whether the test uses the message as received, so that it can hold for a text that is not JSON.
-    pub fn looks_at_text(&self) -> bool {
+    pub(crate) fn looks_at_text(&self) -> bool {
         self.operand == Field::Text
     }
 
-    pub fn holds(&self, view: &View<'_>) -> bool {
+    pub(crate) fn holds(&self, view: &View<'_>) -> bool {
         match view.look(self.operand) {
             None => matches!(self.operator, Operator::Absent | Operator::Differs(_)),
             Some(FieldValue::Token(token)) => self.operator.holds_for_token(token),

@@ -65,7 +65,7 @@ pub(super) enum StreamEnd {
 }
 
 impl Listener {
-    pub async fn bind(addr: SocketAddr) -> Result<Listener, SimulatorError> {
+    pub(super) async fn bind(addr: SocketAddr) -> Result<Listener, SimulatorError> {
         let listen = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => SimulatorError::AddressInUse { addr },
             _ => SimulatorError::Listen { addr, source },
@@ -75,12 +75,12 @@ impl Listener {
         Ok(Listener { listener, addr })
     }
 
-    pub fn local_addr(&self) -> SocketAddr {
+    pub(super) fn local_addr(&self) -> SocketAddr {
         self.addr
     }
 
     /// Accepts clients until `stop` becomes true or its sender is gone; `feed` sends the messages.
-    pub async fn serve(self, mut stop: watch::Receiver<bool>, feed: impl MessageSource) {
+    pub(super) async fn serve(self, mut stop: watch::Receiver<bool>, feed: impl MessageSource) {
         let feed = Arc::new(feed);
         let mut clients = JoinSet::new();
         let stopped = stop.clone();
@@ -110,12 +110,12 @@ impl Listener {
 
 impl ClientConnection {
     /// Takes one message; waits until the client has accepted earlier ones.
-    pub async fn put(&mut self, message: Message) -> Result<(), StreamEnd> {
+    pub(super) async fn put(&mut self, message: Message) -> Result<(), StreamEnd> {
         within_deadline(self.sink.feed(message)).await
     }
 
     /// Waits until the client's socket has accepted everything.
-    pub async fn flush(&mut self) -> Result<(), StreamEnd> {
+    pub(super) async fn flush(&mut self) -> Result<(), StreamEnd> {
         within_deadline(self.sink.flush()).await
     }
 }

@@ -31,7 +31,7 @@ pub(in crate::bus) struct Ring<T> {
 
 impl<T: Numbered> Ring<T> {
     /// An empty ring for at least `frames_max` frames, rounded up to a power of two.
-    pub fn new(frames_max: usize) -> Ring<T> {
+    pub(crate) fn new(frames_max: usize) -> Ring<T> {
         let frames = frames_max.next_power_of_two();
         Ring {
             slots: (0..frames).map(|_| AtomicSlot::new(None)).collect(),
@@ -41,25 +41,25 @@ impl<T: Numbered> Ring<T> {
         }
     }
 
-    pub fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.slots.len()
     }
 
-    pub fn head(&self) -> Offset {
+    pub(crate) fn head(&self) -> Offset {
         Offset(self.head.load(Ordering::Acquire))
     }
 
-    pub fn tail(&self) -> Offset {
+    pub(crate) fn tail(&self) -> Offset {
         Offset(self.tail.load(Ordering::Acquire))
     }
 
     /// The frame with this offset, if the ring still holds it.
-    pub fn get(&self, offset: Offset) -> Option<Arc<T>> {
+    pub(crate) fn get(&self, offset: Offset) -> Option<Arc<T>> {
         self.slot(offset).load().filter(|frame| frame.offset() == offset)
     }
 
     /// Writer only: puts the frame after the head in its slot, which must be empty, and moves the head.
-    pub fn push(&self, frame: Arc<T>) {
+    pub(crate) fn push(&self, frame: Arc<T>) {
         let offset = frame.offset();
         assert_eq!(offset, self.head().next(), "offsets are dense");
         let before = self.slot(offset).swap(Some(frame));
@@ -68,7 +68,7 @@ impl<T: Numbered> Ring<T> {
     }
 
     /// Writer only: empties the oldest slot and gives its frame.
-    pub fn drop_oldest(&self) -> Option<Arc<T>> {
+    pub(crate) fn drop_oldest(&self) -> Option<Arc<T>> {
         let tail = self.tail();
         if tail > self.head() {
             return None;

@@ -6,12 +6,12 @@
 #[cfg(loom)]
 pub use loom::sync::atomic::{AtomicU32, Ordering, fence};
 #[cfg(not(loom))]
-pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 #[cfg(loom)]
 pub use modelled::{AtomicBool, AtomicSlot, AtomicU64};
 #[cfg(not(loom))]
-pub use real::AtomicSlot;
+pub(crate) use real::AtomicSlot;
 
 #[cfg(not(loom))]
 mod real {
@@ -20,18 +20,18 @@ mod real {
     use arc_swap::ArcSwapOption;
 
     /// An atomically swapped pointer, or none. Swapping is at least AcqRel, loading at least Acquire.
-    pub struct AtomicSlot<T>(ArcSwapOption<T>);
+    pub(crate) struct AtomicSlot<T>(ArcSwapOption<T>);
 
     impl<T> AtomicSlot<T> {
-        pub fn new(item: Option<Arc<T>>) -> AtomicSlot<T> {
+        pub(crate) fn new(item: Option<Arc<T>>) -> AtomicSlot<T> {
             AtomicSlot(ArcSwapOption::new(item))
         }
 
-        pub fn load(&self) -> Option<Arc<T>> {
+        pub(crate) fn load(&self) -> Option<Arc<T>> {
             self.0.load_full()
         }
 
-        pub fn swap(&self, item: Option<Arc<T>>) -> Option<Arc<T>> {
+        pub(crate) fn swap(&self, item: Option<Arc<T>>) -> Option<Arc<T>> {
             self.0.swap(item)
         }
     }
@@ -141,7 +141,7 @@ mod modelled {
 
 /// Runs a unit test that uses the ring or the doorbell: once, or in every order that loom finds.
 #[cfg(test)]
-pub fn model(test: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn model(test: impl Fn() + Send + Sync + 'static) {
     #[cfg(loom)]
     loom::model(test);
     #[cfg(not(loom))]

@@ -20,21 +20,21 @@ pub(in crate::bus) struct Versioned<T> {
 }
 
 impl<T> Versioned<T> {
-    pub fn new(first: T) -> Versioned<T> {
+    pub(crate) fn new(first: T) -> Versioned<T> {
         Versioned { value: AtomicSlot::new(Some(Arc::new(first))), version: AtomicU32::new(0) }
     }
 
-    pub fn version(&self) -> u32 {
+    pub(crate) fn version(&self) -> u32 {
         self.version.load(Ordering::Acquire)
     }
 
-    pub fn get(&self) -> Arc<T> {
+    pub(crate) fn get(&self) -> Arc<T> {
         self.value.load().expect("there is a value from the beginning")
     }
 
     /// Writer only: replaces the value. `is_news`, given the value before and the next one, decides whether that is
     /// another version; the answer.
-    pub fn set(&self, next: Arc<T>, is_news: impl Fn(&T, &T) -> bool) -> bool {
+    pub(crate) fn set(&self, next: Arc<T>, is_news: impl Fn(&T, &T) -> bool) -> bool {
         let before = self.value.swap(Some(next.clone())).expect("there is a value from the beginning");
         let news = is_news(&before, &next);
         if news {

@@ -26,7 +26,7 @@ pub(in crate::edge) struct Handshake {
 
 impl Handshake {
     /// Checks the request, and negotiates compression if `compression` allows it.
-    pub fn read<B>(request: &Request<B>, compression: bool) -> Result<Handshake, HttpRefusal> {
+    pub(crate) fn read<B>(request: &Request<B>, compression: bool) -> Result<Handshake, HttpRefusal> {
         let headers = request.headers();
         if !has_token(headers, &header::UPGRADE, "websocket") {
             return Err(not_websocket());
@@ -53,12 +53,12 @@ impl Handshake {
     }
 
     /// The negotiated permessage-deflate, if any.
-    pub fn deflate(&self) -> Option<Agreement> {
+    pub(crate) fn deflate(&self) -> Option<Agreement> {
         self.deflate
     }
 
     /// `101 Switching Protocols` (RFC 6455 section 4.2.2).
-    pub fn response(self) -> Response<Body> {
+    pub(crate) fn response(self) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();

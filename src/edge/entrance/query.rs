@@ -20,7 +20,7 @@ pub(in crate::edge) struct WsQuery {
 }
 
 impl WsQuery {
-    pub fn parse(query: Option<&str>, patterns_max: usize) -> Result<WsQuery, HttpRefusal> {
+    pub(crate) fn parse(query: Option<&str>, patterns_max: usize) -> Result<WsQuery, HttpRefusal> {
         let mut parsed = WsQuery::default();
         for (name, value) in parameters(query, &["topics", "format", "since", "policy", "every"])? {
             match name {

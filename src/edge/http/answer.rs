@@ -23,16 +23,16 @@ pub(in crate::edge) struct HttpRefusal {
 }
 
 impl HttpRefusal {
-    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> HttpRefusal {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> HttpRefusal {
         HttpRefusal { status, code, message: message.into(), headers: Vec::new() }
     }
 
     /// 400 with one of the error codes of docs/PROTOCOL.md.
-    pub fn bad(code: &'static str, message: impl Into<String>) -> HttpRefusal {
+    pub(crate) fn bad(code: &'static str, message: impl Into<String>) -> HttpRefusal {
         HttpRefusal::new(StatusCode::BAD_REQUEST, code, message)
     }
 
-    pub fn with(mut self, name: HeaderName, value: &'static str) -> HttpRefusal {
+    pub(crate) fn with(mut self, name: HeaderName, value: &'static str) -> HttpRefusal {
         self.headers.push((name, HeaderValue::from_static(value)));
         self
     }

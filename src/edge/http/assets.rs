@@ -62,7 +62,7 @@ pub(in crate::edge) enum Freshness {
 
 impl Assets {
     /// The files embedded in this binary (debug builds read them from the source tree).
-    pub fn load() -> Assets {
+    pub(crate) fn load() -> Assets {
         let files = Embedded::iter().filter_map(|path| {
             let data = Embedded::get(&path)?.data.into_owned();
             Some((path.into_owned(), data))
@@ -71,7 +71,7 @@ impl Assets {
     }
 
     /// Files by path; sorted, so that the version does not depend on the order of discovery.
-    pub fn new(mut files: BTreeMap<String, Vec<u8>>) -> Assets {
+    pub(crate) fn new(mut files: BTreeMap<String, Vec<u8>>) -> Assets {
         let mut hash = Sha256::new();
         for (path, data) in &files {
             hash.update((path.len() as u64).to_be_bytes());
@@ -93,13 +93,13 @@ impl Assets {
         Assets { index, files: files.collect(), version }
     }
 
-    pub fn index(&self) -> Option<&Asset> {
+    pub(crate) fn index(&self) -> Option<&Asset> {
         self.index.as_ref()
     }
 
     /// Finds the file at `/static/{path}`. The path is a key of a table and never touches a file system, so there is nothing
     /// to traverse.
-    pub fn find(&self, path: &str) -> Option<(&Asset, Freshness)> {
+    pub(crate) fn find(&self, path: &str) -> Option<(&Asset, Freshness)> {
         if let Some(asset) = self.files.get(path) {
             return Some((asset, Freshness::Current));
         }

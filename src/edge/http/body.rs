@@ -61,12 +61,16 @@ struct StoreAccounts {
 }
 
 impl Store {
-    pub fn new(limits: AnswerLimits, held: Gauge) -> Arc<Store> {
+    pub(crate) fn new(limits: AnswerLimits, held: Gauge) -> Arc<Store> {
         Arc::new(Store { limits, books: Mutex::default(), held })
     }
 
     /// A client at `network` begins to read.
-    pub fn open(self: &Arc<Store>, answer: &Arc<AnswerBody>, network: IpAddr) -> Result<AnswerStream, BodyBound> {
+    pub(crate) fn open(
+        self: &Arc<Store>,
+        answer: &Arc<AnswerBody>,
+        network: IpAddr,
+    ) -> Result<AnswerStream, BodyBound> {
         let mut books = self.books();
         if !books.readers.contains_key(&(network, answer.id)) {
             let held = books.by_address.entry(network).or_default();
@@ -154,7 +158,7 @@ impl AnswerBody {
         self.parts().as_ref().and_then(|parts| parts.get(index)).cloned()
     }
 
-    pub fn holds_bytes(&self) -> bool {
+    pub(crate) fn holds_bytes(&self) -> bool {
         self.parts().is_some()
     }
 
@@ -199,17 +203,17 @@ pub(in crate::edge) struct Draft {
 
 impl Draft {
     /// `common` if it is about all topics.
-    pub fn begin(store: &Arc<Store>, common: bool) -> Draft {
+    pub(crate) fn begin(store: &Arc<Store>, common: bool) -> Draft {
         let open = Vec::with_capacity(PART_BYTES);
         Draft { store: store.clone(), parts: Vec::new(), open, bytes: 0, common }
     }
 
     /// Completes a part if there are enough bytes. Called between items.
-    pub fn settle(&mut self) -> Result<(), BodyBound> {
+    pub(crate) fn settle(&mut self) -> Result<(), BodyBound> {
         if self.open.len() < PART_BYTES { Ok(()) } else { self.cut() }
     }
 
-    pub fn finish(mut self) -> Result<Arc<AnswerBody>, BodyBound> {
+    pub(crate) fn finish(mut self) -> Result<Arc<AnswerBody>, BodyBound> {
         self.cut()?;
         let (bytes, parts) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.parts));
         let mut books = self.store.books();

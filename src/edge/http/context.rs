@@ -47,7 +47,7 @@ pub(in crate::edge) const REASONS: [&str; 3] =
     ["too_many_answers", "too_many_answers_per_address", "too_many_requests"];
 
 impl AnswerContext {
-    pub fn new(settings: &Settings, parts: EdgeParts, phase: watch::Receiver<Phase>) -> AnswerContext {
+    pub(crate) fn new(settings: &Settings, parts: EdgeParts, phase: watch::Receiver<Phase>) -> AnswerContext {
         let store = Store::new(settings.answers, parts.meters.gauge(&names::HTTP_ANSWER_BYTES, &[]));
         AnswerContext {
             answers: Answers::new(store, topics::maker(parts.reader.clone(), settings.simulated)),
@@ -69,7 +69,7 @@ impl AnswerContext {
     }
 
     /// Counts the refusal and words it.
-    pub fn deny(&self, denied: Denied) -> HttpRefusal {
+    pub(crate) fn deny(&self, denied: Denied) -> HttpRefusal {
         let (reason, message) = match denied {
             Denied::Full(BodyBound::All) => {
                 (REASONS[0], "expected room for another answer (http.answer_bytes_max), found it taken by slow readers")
@@ -89,7 +89,7 @@ impl AnswerContext {
         HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_answers", message).with(header::RETRY_AFTER, "1")
     }
 
-    pub fn count_refusal(&self, reason: &str) {
+    pub(crate) fn count_refusal(&self, reason: &str) {
         self.meters.counter(&names::REFUSALS, &[("reason", reason)]).increment(1);
     }
 }

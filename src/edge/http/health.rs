@@ -43,7 +43,7 @@ pub(in crate::edge) struct FeedReport<T> {
 }
 
 impl<T> FeedReport<T> {
-    pub fn of(report: T, simulated: bool) -> FeedReport<T> {
+    pub(crate) fn of(report: T, simulated: bool) -> FeedReport<T> {
         FeedReport { report, simulated: simulated.then_some(true) }
     }
 }

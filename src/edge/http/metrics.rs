@@ -39,7 +39,7 @@ struct LastPage {
 }
 
 impl Page {
-    pub fn new(exposition: Exposition) -> Page {
+    pub(crate) fn new(exposition: Exposition) -> Page {
         Page { exposition, store: Store::new(LIMITS, Gauge::noop()), last: Mutex::default() }
     }
 

@@ -76,7 +76,7 @@ fn is_host(text: &str) -> bool {
 }
 
 impl OriginPolicy {
-    pub fn new(rules: &OriginRules) -> OriginPolicy {
+    pub(crate) fn new(rules: &OriginRules) -> OriginPolicy {
         let lower = |items: &[String]| items.iter().map(|item| item.to_ascii_lowercase()).collect::<Vec<_>>();
         let origins = lower(&rules.allowed_origins);
         let any = origins.iter().any(|origin| origin == "*") || (origins.is_empty() && !rules.requests_open);

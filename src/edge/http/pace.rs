@@ -32,7 +32,7 @@ pub(in crate::edge) struct WorkPace {
 
 impl WorkPace {
     /// Waits for the first turn.
-    pub fn begin(turns: Arc<Semaphore>, runtime: Handle) -> WorkPace {
+    pub(crate) fn begin(turns: Arc<Semaphore>, runtime: Handle) -> WorkPace {
         let now = thread_cpu();
         let mut pace = WorkPace { turns, turn: None, runtime, work: 0, begun: now, part: now };
         pace.take_turn();
@@ -40,7 +40,7 @@ impl WorkPace {
     }
 
     /// Called for each item; `work` is its approximate time in units of 200 ns.
-    pub fn breathe(&mut self, work: usize) {
+    pub(crate) fn breathe(&mut self, work: usize) {
         self.work += 1 + work;
         if self.work < WORK_MAX {
             return;
@@ -54,7 +54,7 @@ impl WorkPace {
     }
 
     /// CPU time so far.
-    pub fn cost(&self) -> Duration {
+    pub(crate) fn cost(&self) -> Duration {
         thread_cpu().saturating_sub(self.begun)
     }
 

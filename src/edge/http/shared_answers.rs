@@ -101,12 +101,16 @@ struct AnswerJob {
 }
 
 impl Answers {
-    pub fn new(store: Arc<Store>, maker: Maker) -> Arc<Answers> {
+    pub(crate) fn new(store: Arc<Store>, maker: Maker) -> Arc<Answers> {
         Arc::new(Answers { store, maker, turns: Arc::new(Semaphore::new(1)), queue: Mutex::default() })
     }
 
     /// The answer to a request of a client at `network`.
-    pub async fn get(self: &Arc<Answers>, request: AnswerRequest, network: IpAddr) -> Result<AnswerStream, Denied> {
+    pub(crate) async fn get(
+        self: &Arc<Answers>,
+        request: AnswerRequest,
+        network: IpAddr,
+    ) -> Result<AnswerStream, Denied> {
         let made = match self.find_or_queue(request, network)? {
             Ok(answer) => answer,
             Err(mut awaited) => {
@@ -246,11 +250,11 @@ pub(in crate::edge) struct Ration {
 impl Ration {
     const PART: u32 = 10;
 
-    pub fn allows(&self, now: Instant) -> bool {
+    pub(crate) fn allows(&self, now: Instant) -> bool {
         self.used_until.is_none_or(|until| until <= now + AGE_MAX)
     }
 
-    pub fn charge(&mut self, now: Instant, cost: Duration) {
+    pub(crate) fn charge(&mut self, now: Instant, cost: Duration) {
         let from = self.used_until.map_or(now, |until| until.max(now));
         self.used_until = Some(from + cost * Ration::PART);
     }

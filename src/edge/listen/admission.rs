@@ -40,11 +40,11 @@ pub(in crate::edge) struct Permit {
 }
 
 impl Admission {
-    pub fn new(sessions_max: usize, sessions_per_address_max: Option<usize>) -> Arc<Admission> {
+    pub(crate) fn new(sessions_max: usize, sessions_per_address_max: Option<usize>) -> Arc<Admission> {
         Arc::new(Admission { sessions_max, sessions_per_address_max, ledger: Mutex::default() })
     }
 
-    pub fn admit(self: &Arc<Admission>, address: IpAddr) -> Result<Permit, AdmissionLimit> {
+    pub(crate) fn admit(self: &Arc<Admission>, address: IpAddr) -> Result<Permit, AdmissionLimit> {
         let network = network(address);
         let mut ledger = self.ledger();
         if ledger.sessions >= self.sessions_max {

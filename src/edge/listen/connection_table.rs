@@ -103,7 +103,7 @@ pub(in crate::edge) struct ConnectionSlot {
 }
 
 impl ConnectionTable {
-    pub fn new(limits: ConnectionLimits, meters: &Meters) -> Arc<ConnectionTable> {
+    pub(crate) fn new(limits: ConnectionLimits, meters: &Meters) -> Arc<ConnectionTable> {
         let gauge = |state| meters.gauge(&names::HTTP_CONNECTIONS, &[("state", state)]);
         let counter = |reason| meters.counter(&names::HTTP_DROPPED, &[("reason", reason)]);
         let meters = ConnectionMeters {
@@ -116,7 +116,7 @@ impl ConnectionTable {
         Arc::new(ConnectionTable { limits, ledger: Mutex::default(), moved: Notify::new(), files, meters })
     }
 
-    pub fn enter(self: &Arc<ConnectionTable>, address: IpAddr, now: Instant) -> Accepted {
+    pub(crate) fn enter(self: &Arc<ConnectionTable>, address: IpAddr, now: Instant) -> Accepted {
         let network = network(address);
         let mut ledger = self.ledger();
         let held = ledger.by_address.get(&network).map_or(0, |share| share.slots);
@@ -143,7 +143,7 @@ impl ConnectionTable {
     }
 
     /// Waits until all connections have ended.
-    pub async fn emptied(&self) {
+    pub(crate) async fn emptied(&self) {
         while !self.ledger().slots.is_empty() {
             self.moved.notified().await;
         }
@@ -247,7 +247,7 @@ impl TableState {
 
 impl ConnectionSlot {
     /// Records the new state of the connection.
-    pub fn is(&mut self, doing: ConnectionActivity) {
+    pub(crate) fn is(&mut self, doing: ConnectionActivity) {
         if self.doing == doing {
             return;
         }

@@ -55,13 +55,13 @@ pub(in crate::edge) enum Overdue {
 
 impl ConnectionProgress {
     /// `since` is the time of the accept.
-    pub fn new(limits: ConnectionLimits, since: Instant) -> Arc<ConnectionProgress> {
+    pub(crate) fn new(limits: ConnectionLimits, since: Instant) -> Arc<ConnectionProgress> {
         let state =
             ProgressState { open: 0, asked: false, since, receiving: false, stuck: None, second: since, requests: 0 };
         Arc::new(ConnectionProgress { limits, state: Mutex::new(state) })
     }
 
-    pub fn doing(&self) -> ConnectionActivity {
+    pub(crate) fn doing(&self) -> ConnectionActivity {
         let state = self.state();
         if state.open > 0 || state.stuck.is_some() {
             ConnectionActivity::Busy
@@ -73,7 +73,7 @@ impl ConnectionProgress {
     }
 
     /// When and why the connection will be closed if nothing changes.
-    pub fn due(&self) -> (Instant, Overdue) {
+    pub(crate) fn due(&self) -> (Instant, Overdue) {
         let doing = self.doing();
         let (limits, state) = (&self.limits, self.state());
         match doing {
@@ -88,7 +88,7 @@ impl ConnectionProgress {
     }
 
     /// A request is complete. Returns until when it must wait, if there were too many in this second.
-    pub fn begin_answer(self: &Arc<ConnectionProgress>) -> (Answering, Option<Instant>) {
+    pub(crate) fn begin_answer(self: &Arc<ConnectionProgress>) -> (Answering, Option<Instant>) {
         let now = Instant::now();
         let mut state = self.state();
         (state.asked, state.receiving, state.since) = (true, false, now);
@@ -127,7 +127,7 @@ impl ConnectionProgress {
 }
 
 impl Overdue {
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Overdue::Header => "header_timeout",
             Overdue::KeepAlive => "keep_alive",
@@ -158,7 +158,7 @@ pub(in crate::edge) struct TrackedBody {
 
 impl Answering {
     /// The answer ends with this body.
-    pub fn with(self, body: Body) -> TrackedBody {
+    pub(crate) fn with(self, body: Body) -> TrackedBody {
         TrackedBody { body, _answering: self }
     }
 }
@@ -187,11 +187,11 @@ pub(in crate::edge) struct TrackedSocket {
 }
 
 impl TrackedSocket {
-    pub fn new(socket: TcpStream, progress: Arc<ConnectionProgress>) -> TrackedSocket {
+    pub(crate) fn new(socket: TcpStream, progress: Arc<ConnectionProgress>) -> TrackedSocket {
         TrackedSocket { socket, progress }
     }
 
-    pub fn into_socket(self) -> TcpStream {
+    pub(crate) fn into_socket(self) -> TcpStream {
         self.socket
     }
 

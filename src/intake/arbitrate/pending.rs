@@ -9,7 +9,7 @@ use crate::words::stamp::Stamp;
 
 use crate::intake::update::Update;
 
-pub struct PendingUpdate {
+pub(crate) struct PendingUpdate {
     pub treatment: Treatment,
     message: Vec<u8>,
     element: Range<usize>,
@@ -20,7 +20,7 @@ pub struct PendingUpdate {
 }
 
 impl PendingUpdate {
-    pub fn of(update: &Update<'_>) -> PendingUpdate {
+    pub(crate) fn of(update: &Update<'_>) -> PendingUpdate {
         PendingUpdate {
             treatment: update.treatment.clone(),
             message: update.message.to_vec(),
@@ -32,7 +32,7 @@ impl PendingUpdate {
         }
     }
 
-    pub fn update<'a>(&'a self, topic: &'a str) -> Update<'a> {
+    pub(crate) fn update<'a>(&'a self, topic: &'a str) -> Update<'a> {
         Update {
             treatment: &self.treatment,
             topic,
@@ -46,7 +46,7 @@ impl PendingUpdate {
     }
 
     /// Bytes in memory.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.message.len()
     }
 }

@@ -15,7 +15,7 @@ const LEFT_NS: u64 = 10_000_000_000;
 
 /// State of one topic.
 #[derive(Default)]
-pub struct TopicTrack {
+pub(crate) struct TopicTrack {
     /// Number of the newest message that was published.
     pub last: Option<Number>,
     /// Its time of arrival.
@@ -33,7 +33,7 @@ pub struct TopicTrack {
 
 /// Position of a message relative to the last one of its topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Relation {
+pub(crate) enum Relation {
     Next,
     /// Repeats the number of the last one, as its rule allows.
     Again,
@@ -43,12 +43,12 @@ pub enum Relation {
 
 impl TopicTrack {
     /// State of a topic whose newest message has this number.
-    pub fn after(newest: Option<Number>, now_ns: u64) -> TopicTrack {
+    pub(crate) fn after(newest: Option<Number>, now_ns: u64) -> TopicTrack {
         TopicTrack { last: newest, last_ns: now_ns, ..TopicTrack::default() }
     }
 
     /// Whether an old number is the first of a new count rather than a late copy.
-    pub fn starts_over(&self, source: UpdateSource, update: &Update<'_>, number: Number) -> bool {
+    pub(crate) fn starts_over(&self, source: UpdateSource, update: &Update<'_>, number: Number) -> bool {
         let Some(last) = self.last.filter(|last| number < *last) else { return false };
         let quiet_ns = update.received.mono_ns.saturating_sub(self.last_ns);
         let goes_back = match self.brought.iter().find(|(connection, _)| *connection == source.connection) {
@@ -60,14 +60,14 @@ impl TopicTrack {
         (goes_back && (update.snapshot || quiet_ns > LATE_NS)) || (none_was_there && quiet_ns > LEFT_NS)
     }
 
-    pub fn brings(&mut self, source: UpdateSource, number: Number) {
+    pub(crate) fn brings(&mut self, source: UpdateSource, number: Number) {
         match self.brought.iter_mut().find(|(connection, _)| *connection == source.connection) {
             Some((_, brought)) => *brought = number.max(*brought),
             None => self.brought.push((source.connection, number)),
         }
     }
 
-    pub fn published(&mut self, update: &Update<'_>, number: Number) {
+    pub(crate) fn published(&mut self, update: &Update<'_>, number: Number) {
         self.last = Some(number);
         self.last_ns = update.received.mono_ns;
         if update.snapshot {
@@ -76,7 +76,7 @@ impl TopicTrack {
     }
 }
 
-pub fn relation(follow: Continuity, last: Number, numbers: Numbers) -> Relation {
+pub(crate) fn relation(follow: Continuity, last: Number, numbers: Numbers) -> Relation {
     let number = numbers.last.unwrap_or_default();
     let follows = match follow {
         Continuity::Inc => number == last + 1,

@@ -56,14 +56,14 @@ struct Level {
 
 impl BookState {
     /// An empty book with this depth; the snapshot's levels are loaded into it.
-    pub fn new(depth: Option<usize>) -> BookState {
+    pub(super) fn new(depth: Option<usize>) -> BookState {
         let levels = |side| Levels { side, levels: Vec::new(), best_first: true, bytes: 0 };
         BookState { bids: levels(Side::Bid), asks: levels(Side::Ask), depth: depth.unwrap_or(usize::MAX) }
     }
 
     /// Takes the levels of a snapshot's list; `arrange` follows the last list. `side` is the list's, if its levels have
     /// none.
-    pub fn load(
+    pub(super) fn load(
         &mut self,
         form: &LevelForm,
         list: &str,
@@ -78,14 +78,14 @@ impl BookState {
     }
 
     /// Orders the loaded levels, and cuts them to the depth.
-    pub fn arrange(&mut self) -> Result<(), Unfit> {
+    pub(super) fn arrange(&mut self) -> Result<(), Unfit> {
         self.bids.arrange();
         self.asks.arrange();
         self.cut()
     }
 
     /// Takes the levels of a delta's list; `cut` follows the last list. After an error it holds only some of them.
-    pub fn change(
+    pub(super) fn change(
         &mut self,
         form: &LevelForm,
         list: &str,
@@ -98,7 +98,7 @@ impl BookState {
     }
 
     /// Cuts both sides to their depth.
-    pub fn cut(&mut self) -> Result<(), Unfit> {
+    pub(super) fn cut(&mut self) -> Result<(), Unfit> {
         for side in [&mut self.bids, &mut self.asks] {
             let over = side.levels.len().saturating_sub(self.depth);
             side.bytes -= side.levels.drain(..over).map(|level| level.bytes()).sum::<usize>();
@@ -114,7 +114,7 @@ impl BookState {
     }
 
     /// Appends the levels of these sides as one list.
-    pub fn render(&self, sides: &[Side], out: &mut Vec<u8>) {
+    pub(super) fn render(&self, sides: &[Side], out: &mut Vec<u8>) {
         out.push(b'[');
         let mut first = true;
         for side in sides {
@@ -129,7 +129,7 @@ impl BookState {
         out.push(b']');
     }
 
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bids.bytes + self.asks.bytes
     }
 }

@@ -40,7 +40,7 @@ pub(super) struct Cadence {
 impl Cadence {
     /// An update has arrived. Returns whether that ends a reported silence. Time before `since_ns` does not count:
     /// there was no connection.
-    pub fn arrived(&mut self, now: Stamp, since_ns: u64) -> bool {
+    pub(super) fn arrived(&mut self, now: Stamp, since_ns: u64) -> bool {
         let was_stale = std::mem::take(&mut self.stale);
         let first = !std::mem::replace(&mut self.any, true);
         let gap_ms = now.mono_ns.saturating_sub(self.burst_ns) / 1_000_000;
@@ -66,7 +66,7 @@ impl Cadence {
 
     /// Checks the silence up to now, counted from `since_ns` at the earliest. Returns since when, on the wall clock,
     /// and the sentence for it, if the topic is stale and was not reported before.
-    pub fn check(&mut self, now: Stamp, since_ns: u64, stale_after: StaleAfter) -> Option<(u64, String)> {
+    pub(super) fn check(&mut self, now: Stamp, since_ns: u64, stale_after: StaleAfter) -> Option<(u64, String)> {
         let limit_ms = self.limit_ms(stale_after)?;
         let silent_ms = now.mono_ns.saturating_sub(self.last.mono_ns.max(since_ns)) / 1_000_000;
         if !self.any || self.stale || silent_ms < limit_ms {

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 /// A decimal number, as a part of the text it was read from.
 #[derive(Clone, Copy, Debug)]
-pub struct Decimal<'a> {
+pub(super) struct Decimal<'a> {
     negative: bool,
     /// The value is 0.DIGITS × 10^point.
     point: i64,
@@ -14,7 +14,7 @@ pub struct Decimal<'a> {
 
 impl<'a> Decimal<'a> {
     /// Reads a JSON number, or a JSON string that holds one. None: it is something else.
-    pub fn parse(token: &'a str) -> Option<Decimal<'a>> {
+    pub(super) fn parse(token: &'a str) -> Option<Decimal<'a>> {
         let text = token.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(token);
         let (negative, text) = text.strip_prefix('-').map_or((false, text), |text| (true, text));
         let (mantissa, exponent) = match text.split_once(['e', 'E']) {
@@ -33,12 +33,12 @@ impl<'a> Decimal<'a> {
         Some(Decimal { negative, point: point + i64::from(exponent), digits })
     }
 
-    pub fn is_zero(self) -> bool {
+    pub(super) fn is_zero(self) -> bool {
         self.digits.is_empty()
     }
 
     /// -1, 0 or 1.
-    pub fn sign(self) -> i8 {
+    pub(super) fn sign(self) -> i8 {
         match (self.is_zero(), self.negative) {
             (true, _) => 0,
             (false, true) => -1,
@@ -46,7 +46,7 @@ impl<'a> Decimal<'a> {
         }
     }
 
-    pub fn compare(self, other: Decimal<'_>) -> Ordering {
+    pub(super) fn compare(self, other: Decimal<'_>) -> Ordering {
         let size = || {
             let digits = |text: &'a str| text.bytes().filter(|byte| *byte != b'.');
             let others = other.digits.bytes().filter(|byte| *byte != b'.');

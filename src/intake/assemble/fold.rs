@@ -48,7 +48,7 @@ enum FoldState {
 
 impl Fold {
     /// Begins with a snapshot.
-    pub fn begin(rule: &FoldRule, document: &Document<'_>, scratch: &mut FoldScratch) -> Result<Fold, Unfit> {
+    pub(super) fn begin(rule: &FoldRule, document: &Document<'_>, scratch: &mut FoldScratch) -> Result<Fold, Unfit> {
         let FoldScratch { matches, parts, levels } = scratch;
         rule.places.locate(document, matches);
         let mut splices = Splices::default();
@@ -77,7 +77,7 @@ impl Fold {
     }
 
     /// Folds a delta in. An error makes the state useless, which is why it is consumed.
-    pub fn change(
+    pub(super) fn change(
         mut self,
         rule: &FoldRule,
         document: &Document<'_>,
@@ -110,7 +110,7 @@ impl Fold {
     }
 
     /// Appends the whole value.
-    pub fn render(&self, out: &mut Vec<u8>) {
+    pub(super) fn render(&self, out: &mut Vec<u8>) {
         self.template.fill(out, |fill, out| match (fill, &self.state) {
             (Splice::Object, FoldState::Object(object)) => object.render(out),
             (Splice::Bids, FoldState::Book(book)) => book.render(&[Side::Bid], out),
@@ -125,7 +125,7 @@ impl Fold {
     }
 
     /// Memory in use, at least the bytes of an image.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         let state = match &self.state {
             FoldState::Object(object) => object.bytes(),
             FoldState::Book(book) => book.bytes(),

@@ -24,14 +24,14 @@ struct ObjectMember {
 
 impl MergedObject {
     /// The object of a snapshot; a member that is `null` in it stays `null`.
-    pub fn begin(token: &str, parts: &mut Vec<FoundElement>) -> Result<MergedObject, Unfit> {
+    pub(super) fn begin(token: &str, parts: &mut Vec<FoundElement>) -> Result<MergedObject, Unfit> {
         let mut object = MergedObject::default();
         object.take(token, parts, false)?;
         Ok(object)
     }
 
     /// Takes the members of a delta. After an error it holds only some of them.
-    pub fn merge(&mut self, token: &str, parts: &mut Vec<FoundElement>) -> Result<(), Unfit> {
+    pub(super) fn merge(&mut self, token: &str, parts: &mut Vec<FoundElement>) -> Result<(), Unfit> {
         self.take(token, parts, true)
     }
 
@@ -56,7 +56,7 @@ impl MergedObject {
         Ok(())
     }
 
-    pub fn render(&self, out: &mut Vec<u8>) {
+    pub(super) fn render(&self, out: &mut Vec<u8>) {
         out.push(b'{');
         for (place, member) in self.members.iter().enumerate() {
             if place > 0 {
@@ -69,7 +69,7 @@ impl MergedObject {
         out.push(b'}');
     }
 
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.members.iter().map(|member| member.key.len() + member.value.len() + size_of::<ObjectMember>()).sum()
     }
 }

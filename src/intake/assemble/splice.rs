@@ -33,14 +33,14 @@ pub(super) struct Splices(Vec<(Range<usize>, Splice)>);
 
 impl Splices {
     /// A hole that overlaps an earlier one is left out.
-    pub fn add(&mut self, range: Range<usize>, fill: Splice) {
+    pub(super) fn add(&mut self, range: Range<usize>, fill: Splice) {
         if self.0.iter().all(|(other, _)| range.end <= other.start || other.end <= range.start) {
             self.0.push((range, fill));
         }
     }
 
     /// Cuts out the siblings of the document's element that `each` finds, so that the text is about this element alone.
-    pub fn add_siblings(&mut self, each: &Siblings, document: &Document<'_>) {
+    pub(super) fn add_siblings(&mut self, each: &Siblings, document: &Document<'_>) {
         let mut elements = Vec::new();
         each.each.locate(document.text, &mut elements);
         if !each.ends_with_star {
@@ -69,7 +69,7 @@ impl Splices {
 }
 
 impl SpliceTemplate {
-    pub fn cut(text: &str, Splices(mut holes): Splices) -> SpliceTemplate {
+    pub(super) fn cut(text: &str, Splices(mut holes): Splices) -> SpliceTemplate {
         holes.sort_by_key(|(range, _)| range.start);
         let mut at = 0;
         let mut parts = Vec::with_capacity(holes.len());
@@ -81,7 +81,7 @@ impl SpliceTemplate {
     }
 
     /// Appends the text; `put` appends the content of a hole.
-    pub fn fill(&self, out: &mut Vec<u8>, mut put: impl FnMut(Splice, &mut Vec<u8>)) {
+    pub(super) fn fill(&self, out: &mut Vec<u8>, mut put: impl FnMut(Splice, &mut Vec<u8>)) {
         for (before, fill) in &self.parts {
             out.extend_from_slice(before.as_bytes());
             put(*fill, out);
@@ -90,7 +90,7 @@ impl SpliceTemplate {
     }
 
     /// Bytes without the contents of the holes.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.parts.iter().map(|(before, _)| before.len()).sum::<usize>() + self.end.len()
     }
 }

@@ -13,7 +13,7 @@ use crate::protocol::encoding::{Payload, PayloadKind};
 
 /// Everything that leaves an assembler, as lines.
 #[derive(Default)]
-pub struct AssemblerLines(pub Vec<String>);
+pub(super) struct AssemblerLines(pub Vec<String>);
 
 impl UpdateSink for AssemblerLines {
     fn publish(&mut self, topic: &str, payload: Payload, retention: Retention, _: Stamp) {
@@ -47,16 +47,16 @@ impl UpdateSink for AssemblerLines {
     }
 }
 
-pub fn at(ms: u64) -> Stamp {
+pub(super) fn at(ms: u64) -> Stamp {
     Stamp { wall_ms: 1_000_000 + ms, mono_ns: ms * 1_000_000 }
 }
 
-pub fn treatment(mode: &str) -> Treatment {
+pub(super) fn treatment(mode: &str) -> Treatment {
     Treatment { mode: read_mode(mode).expect(mode), ..Treatment::default() }
 }
 
 /// An update that is a snapshot if it contains `snapshot`, with a number if it contains `"n":`.
-pub fn update<'a>(treatment: &'a Treatment, topic: &'a str, text: &'a str) -> Update<'a> {
+pub(super) fn update<'a>(treatment: &'a Treatment, topic: &'a str, text: &'a str) -> Update<'a> {
     let number: Option<Number> = text.split_once("\"n\":").and_then(|(_, rest)| {
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
         digits.parse().ok()

@@ -73,7 +73,7 @@ pub(super) struct FoldBudget<'a> {
 }
 
 impl TopicState {
-    pub fn new(name: Arc<str>, generation: Option<Generation>) -> TopicState {
+    pub(super) fn new(name: Arc<str>, generation: Option<Generation>) -> TopicState {
         TopicState {
             name,
             generation,
@@ -85,29 +85,29 @@ impl TopicState {
     }
 
     /// Bytes of its fold.
-    pub fn folded_bytes(&self) -> usize {
+    pub(super) fn folded_bytes(&self) -> usize {
         let fold = self.log.as_ref().and_then(|log| log.fold.as_ref());
         fold.map_or(0, |fold| fold.bytes())
     }
 
-    pub fn newest(&self) -> Option<Number> {
+    pub(super) fn newest(&self) -> Option<Number> {
         self.sequence.newest()
     }
 
     /// The next update restarts the numbers.
-    pub fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.sequence.restart();
     }
 
     /// Generation `new` continues `old`, and nothing is missing in between.
-    pub fn hand_over(&mut self, old: Generation, new: Generation) {
+    pub(super) fn hand_over(&mut self, old: Generation, new: Generation) {
         if self.generation == Some(old) {
             self.generation = Some(new);
         }
     }
 
     /// Checks the numbers of an update, and reports a gap before it.
-    pub fn check(
+    pub(super) fn check(
         &mut self,
         update: &Update<'_>,
         generation: Option<Generation>,
@@ -178,7 +178,7 @@ impl TopicState {
     }
 
     /// Retention of an update of a topic with snapshots and deltas.
-    pub fn keep(
+    pub(super) fn keep(
         &mut self,
         changes: &Changes,
         (update, disposition): (&Update<'_>, Disposition),

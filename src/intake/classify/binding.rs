@@ -10,28 +10,28 @@ use crate::intake::classify::waiting::Waiting;
 use crate::profile::rule::Variables;
 
 /// Keys on one connection. Recorded venues allow at most a few hundred channels on one.
-pub const BINDINGS_MAX: usize = 4096;
+pub(super) const BINDINGS_MAX: usize = 4096;
 /// Bytes of a key, and of a value.
-pub const BOUND_BYTES_MAX: usize = 256;
+pub(super) const BOUND_BYTES_MAX: usize = 256;
 /// Messages that wait for their key at most; then the oldest waits no longer.
-pub const UNBOUND_MAX: usize = 64;
+pub(super) const UNBOUND_MAX: usize = 64;
 const UNBOUND_BYTES_MAX: usize = 1 << 20;
 /// Longest wait.
-pub const UNBOUND_NS: u64 = 5_000_000_000;
+pub(super) const UNBOUND_NS: u64 = 5_000_000_000;
 
 /// The bindings of one connection.
 #[derive(Default)]
-pub struct Bindings {
+pub(super) struct Bindings {
     keys: HashMap<Box<str>, Box<Variables>>,
 }
 
 impl Bindings {
-    pub fn get(&self, key: &str) -> Option<&Variables> {
+    pub(super) fn get(&self, key: &str) -> Option<&Variables> {
         self.keys.get(key).map(|values| &**values)
     }
 
     /// Binds a key; an earlier binding is forgotten.
-    pub fn set(&mut self, key: &str, values: Box<Variables>) -> Result<(), Unnamed> {
+    pub(super) fn set(&mut self, key: &str, values: Box<Variables>) -> Result<(), Unnamed> {
         let longest = values.iter().flatten().map(|value| value.len()).chain([key.len()]).max().unwrap_or(0);
         if longest > BOUND_BYTES_MAX {
             return Err(Unnamed::BoundTooLong { bytes: longest });
@@ -43,16 +43,16 @@ impl Bindings {
         Ok(())
     }
 
-    pub fn remove(&mut self, key: &str) {
+    pub(super) fn remove(&mut self, key: &str) {
         self.keys.remove(key);
     }
 
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.keys.clear();
     }
 
     /// The key whose variables have these values, by the variables' numbers.
-    pub fn key(&self, wanted: &[(usize, &str)]) -> Option<&str> {
+    pub(super) fn key(&self, wanted: &[(usize, &str)]) -> Option<&str> {
         let fits = |values: &Variables| {
             wanted
                 .iter()
@@ -63,48 +63,48 @@ impl Bindings {
 }
 
 /// A message that waits for its key.
-pub struct Unbound {
+pub(super) struct Unbound {
     pub key: Box<str>,
     pub waiting: Waiting,
 }
 
 /// The messages that wait for their keys, oldest first.
 #[derive(Default)]
-pub struct UnboundQueue {
+pub(super) struct UnboundQueue {
     messages: VecDeque<Unbound>,
     bytes: usize,
 }
 
 impl UnboundQueue {
-    pub fn push(&mut self, unbound: Unbound) {
+    pub(super) fn push(&mut self, unbound: Unbound) {
         self.bytes += unbound.waiting.text.len();
         self.messages.push_back(unbound);
     }
 
     /// The oldest message, if there are too many.
-    pub fn overflow(&mut self) -> Option<Unbound> {
+    pub(super) fn overflow(&mut self) -> Option<Unbound> {
         let full = self.messages.len() > UNBOUND_MAX || self.bytes > UNBOUND_BYTES_MAX;
         if full { self.take(0) } else { None }
     }
 
     /// The oldest message, if it has waited long enough.
-    pub fn overdue(&mut self, now_ns: u64) -> Option<Unbound> {
+    pub(super) fn overdue(&mut self, now_ns: u64) -> Option<Unbound> {
         if self.deadline_ns()? <= now_ns { self.take(0) } else { None }
     }
 
     /// The oldest message whose key is bound.
-    pub fn bound(&mut self, bindings: &Bindings) -> Option<Unbound> {
+    pub(super) fn bound(&mut self, bindings: &Bindings) -> Option<Unbound> {
         let place = self.messages.iter().position(|unbound| bindings.get(&unbound.key).is_some())?;
         self.take(place)
     }
 
     /// The oldest message, bound or not.
-    pub fn pop(&mut self) -> Option<Unbound> {
+    pub(super) fn pop(&mut self) -> Option<Unbound> {
         self.take(0)
     }
 
     /// Deadline of the oldest message, on the monotonic clock in nanoseconds.
-    pub fn deadline_ns(&self) -> Option<u64> {
+    pub(super) fn deadline_ns(&self) -> Option<u64> {
         self.messages.front().map(|oldest| oldest.waiting.received.mono_ns.saturating_add(UNBOUND_NS))
     }
 

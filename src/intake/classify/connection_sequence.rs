@@ -8,7 +8,7 @@ use crate::words::stamp::Stamp;
 
 /// Sequence state of this connection.
 #[derive(Debug)]
-pub struct ConnectionSequence {
+pub(super) struct ConnectionSequence {
     rule: ConnectionSequenceRule,
     sequence: Sequence,
     /// An unreadable number was logged.
@@ -21,7 +21,7 @@ impl ConnectionSequence {
     }
 
     /// On a new connection the first number may be any.
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.sequence.reset(None);
     }
 

@@ -24,7 +24,7 @@ pub(crate) struct RuleMatch<'a> {
 
 impl<'a> RuleMatch<'a> {
     /// Finds the updates to publish.
-    pub fn collect(&self, found: &mut FoundUpdates) -> (MessageClass, Option<Unnamed>) {
+    pub(super) fn collect(&self, found: &mut FoundUpdates) -> (MessageClass, Option<Unnamed>) {
         let Some(path) = self.rule.each else {
             return match self.collect_one(&self.view, 0..self.view.text.len(), found) {
                 Ok(problem) => (MessageClass::Data, problem),
@@ -65,7 +65,7 @@ impl<'a> RuleMatch<'a> {
     }
 
     /// Writes the topic of the view.
-    pub fn write_name(&self, view: &View<'a>, name: &mut String) -> Result<(), Unnamed> {
+    pub(super) fn write_name(&self, view: &View<'a>, name: &mut String) -> Result<(), Unnamed> {
         name.clear();
         self.topic.render(name, |field| self.name_part(view, *field))?;
         Ok(make_topic(name)?)

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::intake::classify::naming::make_topic;
 
 /// The topic of everything if nothing names topics.
-pub const FALLBACK_TOPIC: &str = "feed";
+pub(super) const FALLBACK_TOPIC: &str = "feed";
 
 /// Names that hold a whole stream's name, best first.
 const STREAMS: [&str; 6] = ["stream", "topic", "subject", "room", "ch", "table"];
@@ -73,7 +73,7 @@ const CONTROL_VALUES: [&str; 14] = [
 ];
 
 /// Whether the message is about the connection, and so shows nothing about names.
-pub fn is_control(text: &str) -> bool {
+pub(super) fn is_control(text: &str) -> bool {
     let Ok(Value::Object(members)) = serde_json::from_str::<Value>(text) else { return false };
     let says = |name: &&str| members.get(*name).and_then(Value::as_str).map(str::to_ascii_lowercase);
     // JSON-RPC calls its data messages "subscription".
@@ -132,7 +132,7 @@ struct Candidate {
 }
 
 /// Guesses from these messages, each one JSON value and none about the connection.
-pub fn guess(messages: &[&str]) -> Guess {
+pub(super) fn guess(messages: &[&str]) -> Guess {
     let mut candidates: BTreeMap<String, Candidate> = BTreeMap::new();
     for (number, text) in messages.iter().enumerate() {
         if let Ok(value) = serde_json::from_str::<Value>(text) {

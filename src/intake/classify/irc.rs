@@ -7,7 +7,7 @@
 use crate::json::put_string;
 
 /// Writes the JSON form of a line without its CR LF. False: the line is not an IRC message, and nothing is written.
-pub fn write(line: &str, out: &mut String) -> bool {
+pub(super) fn write(line: &str, out: &mut String) -> bool {
     out.clear();
     let (tags, rest) = leading(line, '@');
     let (prefix, rest) = leading(rest, ':');

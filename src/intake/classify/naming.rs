@@ -7,7 +7,7 @@
 use crate::words::topic::{TOPIC_BYTES_MAX, TopicError, check_topic};
 
 /// Changes `name` in place so that it is a topic.
-pub fn make_topic(name: &mut String) -> Result<(), TopicError> {
+pub(super) fn make_topic(name: &mut String) -> Result<(), TopicError> {
     if is_plain(name) {
         return Ok(());
     }

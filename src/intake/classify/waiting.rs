@@ -10,13 +10,13 @@ const TELLING_ENOUGH: usize = 32;
 const WAITING_MAX: usize = 512;
 const WAITING_BYTES_MAX: usize = 4 << 20;
 /// The guess is made this long after the first message, if there are at least `TELLING_FEW`.
-pub const GUESS_NS: u64 = 2_000_000_000;
+pub(super) const GUESS_NS: u64 = 2_000_000_000;
 const TELLING_FEW: usize = 4;
 /// On a slow feed the guess is made after this, however few messages there are.
-pub const GUESS_SLOW_NS: u64 = 10_000_000_000;
+pub(super) const GUESS_SLOW_NS: u64 = 10_000_000_000;
 
 /// A message that cannot be classified yet.
-pub struct Waiting {
+pub(super) struct Waiting {
     pub text: String,
     pub received: Stamp,
     pub gap: Option<ConnectionGap>,
@@ -24,7 +24,7 @@ pub struct Waiting {
 
 /// The first messages of a feed whose topic names are unknown.
 #[derive(Default)]
-pub struct FirstMessages {
+pub(super) struct FirstMessages {
     messages: Vec<Waiting>,
     bytes: usize,
     /// Messages among them that are not about the connection.
@@ -32,33 +32,33 @@ pub struct FirstMessages {
 }
 
 impl FirstMessages {
-    pub fn push(&mut self, waiting: Waiting) {
+    pub(super) fn push(&mut self, waiting: Waiting) {
         self.bytes += waiting.text.len();
         self.telling += usize::from(!is_control(&waiting.text));
         self.messages.push(waiting);
     }
 
     /// Whether there are enough for a guess, or no more may wait.
-    pub fn enough(&self) -> bool {
+    pub(super) fn enough(&self) -> bool {
         self.telling >= TELLING_ENOUGH || self.messages.len() >= WAITING_MAX || self.bytes >= WAITING_BYTES_MAX
     }
 
     /// When a guess is due, on the monotonic clock in nanoseconds; none if nothing waits.
-    pub fn deadline_ns(&self) -> Option<u64> {
+    pub(super) fn deadline_ns(&self) -> Option<u64> {
         let first = self.messages.first()?.received;
         Some(first.mono_ns.saturating_add(if self.telling >= TELLING_FEW { GUESS_NS } else { GUESS_SLOW_NS }))
     }
 
     /// The texts that show how topics are named.
-    pub fn telling(&self) -> Vec<&str> {
+    pub(super) fn telling(&self) -> Vec<&str> {
         self.messages.iter().map(|waiting| waiting.text.as_str()).filter(|text| !is_control(text)).collect()
     }
 
-    pub fn take(&mut self) -> Vec<Waiting> {
+    pub(super) fn take(&mut self) -> Vec<Waiting> {
         std::mem::take(self).messages
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
 }

@@ -9,7 +9,7 @@ use crate::intake::connection::subscriptions::{ItemSubscriptions, PendingSubscri
 
 impl ItemSubscriptions {
     /// A message of class `ack`.
-    pub fn acknowledged(&mut self, text: &str) {
+    pub(crate) fn acknowledged(&mut self, text: &str) {
         let Some(subscribe) = self.subscribe.clone() else { return };
         let ack = &subscribe.ack;
         match ack.per {
@@ -61,7 +61,7 @@ impl ItemSubscriptions {
     }
 
     /// A message of class `nack`; `shown` is its beginning, for people.
-    pub fn refused(&mut self, text: &str, shown: &str) {
+    pub(crate) fn refused(&mut self, text: &str, shown: &str) {
         let Some(subscribe) = self.subscribe.clone() else { return };
         let ack = &subscribe.ack;
         let why = if ack.message.is_some() { why(ack, text) } else { shown.to_string() };

@@ -20,7 +20,7 @@ const BAN_MAX: Duration = Duration::from_secs(300);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Clone, Debug)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     min: Duration,
     max: Duration,
     attempts: u32,
@@ -29,19 +29,19 @@ pub struct Backoff {
 
 impl Backoff {
     /// The first wait is at most `min`, each further one at most twice as long, and none longer than `max`.
-    pub fn new(min: Duration, max: Duration) -> Backoff {
+    pub(crate) fn new(min: Duration, max: Duration) -> Backoff {
         Backoff { min, max: max.max(min), attempts: 0, bans: 0 }
     }
 
     /// The wait before the next attempt.
-    pub fn wait(&mut self, rng: &mut impl Rng) -> Duration {
+    pub(crate) fn wait(&mut self, rng: &mut impl Rng) -> Duration {
         let ceiling = self.min.saturating_mul(1 << self.attempts.min(30)).min(self.max);
         self.attempts = self.attempts.saturating_add(1);
         rng.random_range(Duration::ZERO..=ceiling)
     }
 
     /// As `wait`, after a loss: at least as long as the venue demands, and never at once after a ban.
-    pub fn wait_after(&mut self, loss: &Loss, now: Stamp, rng: &mut impl Rng) -> Duration {
+    pub(crate) fn wait_after(&mut self, loss: &Loss, now: Stamp, rng: &mut impl Rng) -> Duration {
         let wait = self.wait(rng);
         let wanted = match loss.retry_after(now) {
             Some(wanted) => wanted.min(RETRY_AFTER_MAX),
@@ -56,11 +56,11 @@ impl Backoff {
     }
 
     /// Attempts since the last reset.
-    pub fn attempts(&self) -> u32 {
+    pub(crate) fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         (self.attempts, self.bans) = (0, 0);
     }
 }

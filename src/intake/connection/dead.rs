@@ -5,14 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use socket2::{Domain, Socket, Type};
 
 /// An address at which nothing ever answers: its queue is full, so that an attempt is not even refused.
-pub struct Dead {
+pub(super) struct Dead {
     pub address: SocketAddr,
     _listener: Socket,
     _queued: Vec<Socket>,
 }
 
 impl Dead {
-    pub fn open() -> Dead {
+    pub(super) fn open() -> Dead {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
         listener.listen(0).expect("a listener");

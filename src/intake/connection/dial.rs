@@ -33,11 +33,11 @@ use crate::profile::target::{FeedUrl, without_secrets};
 /// More addresses than a venue has; with more, the oldest are forgotten.
 const SET_BACK_MAX: usize = 16;
 
-pub type UpstreamSocket = WebSocketStream<MaybeTlsStream<Watched>>;
+pub(crate) type UpstreamSocket = WebSocketStream<MaybeTlsStream<Watched>>;
 
 /// Everything that repeated attempts share.
 #[derive(Clone)]
-pub struct Dialer {
+pub(crate) struct Dialer {
     timeout: Duration,
     tls: Arc<ClientConfig>,
     limits: WebSocketConfig,
@@ -49,14 +49,14 @@ pub struct Dialer {
 
 /// One address to connect to, and the headers of the handshake.
 #[derive(Clone, Debug)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     pub target: FeedUrl,
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Dialer {
     /// For TLS, this machine's roots count as well as Mozilla's.
-    pub fn new(
+    pub(crate) fn new(
         timeout: Duration,
         message_bytes_max: usize,
         resolver: Arc<dyn Resolve>,
@@ -70,7 +70,7 @@ impl Dialer {
     }
 
     /// One attempt: name, TCP, TLS and handshake share one deadline.
-    pub async fn connect(self, endpoint: Endpoint) -> Result<UpstreamSocket, Loss> {
+    pub(crate) async fn connect(self, endpoint: Endpoint) -> Result<UpstreamSocket, Loss> {
         let deadline = Instant::now() + self.timeout;
         let host = || endpoint.target.host().to_string();
         let late = |address| Loss::ConnectTimeout { host: host(), address, after: self.timeout };
@@ -159,7 +159,7 @@ fn handshake_loss(target: &FeedUrl, address: SocketAddr, error: Error) -> Loss {
 }
 
 /// The loss for an error of an established connection.
-pub fn loss(error: Error) -> Loss {
+pub(crate) fn loss(error: Error) -> Loss {
     use tokio_tungstenite::tungstenite::error::CapacityError;
     match error {
         Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
@@ -176,7 +176,7 @@ pub fn loss(error: Error) -> Loss {
 }
 
 /// The loss for the feed's close frame.
-pub fn closed(frame: Option<(u16, Utf8Bytes)>) -> Loss {
+pub(crate) fn closed(frame: Option<(u16, Utf8Bytes)>) -> Loss {
     match frame {
         Some((code, reason)) => Loss::Closed { code: Some(code), reason: reason.to_string() },
         None => Loss::Closed { code: None, reason: String::new() },
@@ -217,13 +217,13 @@ fn tls_config() -> Result<ClientConfig, rustls::Error> {
 
 /// A TCP stream that counts bytes read, so that a long message on its way is not taken for a dead peer.
 #[derive(Debug)]
-pub struct Watched {
+pub(crate) struct Watched {
     stream: TcpStream,
     bytes_read: u64,
 }
 
 /// Bytes read from the connection so far, TLS included.
-pub fn bytes_read(socket: &UpstreamSocket) -> u64 {
+pub(crate) fn bytes_read(socket: &UpstreamSocket) -> u64 {
     match socket.get_ref() {
         MaybeTlsStream::Plain(watched) => watched.bytes_read,
         MaybeTlsStream::Rustls(tls) => tls.get_ref().0.bytes_read,

@@ -15,7 +15,7 @@ use crate::intake::update::Update;
 /// Most feeds send sooner than this after the subscription; data that follow at once need no report before them.
 const WAITING_REPORT_NS: u64 = 1_000_000_000;
 
-pub struct Established {
+pub(crate) struct Established {
     pub protocol: Protocol,
     opened: Stamp,
     /// Arrival of the first and the last update.
@@ -43,7 +43,7 @@ struct GapEnd {
 
 /// Consequence of a message for its connection. Of several in one frame the gravest counts; they are in that order.
 #[derive(Debug)]
-pub enum ConnectionVerdict {
+pub(crate) enum ConnectionVerdict {
     Gap(ConnectionGap),
     Reconnect { rule: Arc<str> },
     Fatal { rule: Arc<str>, message: String },
@@ -60,7 +60,7 @@ impl ConnectionVerdict {
 }
 
 impl Established {
-    pub fn new(protocol: Protocol, opened: Stamp, rotate_at_ns: Option<u64>) -> Established {
+    pub(crate) fn new(protocol: Protocol, opened: Stamp, rotate_at_ns: Option<u64>) -> Established {
         Established {
             protocol,
             opened,
@@ -74,50 +74,50 @@ impl Established {
         }
     }
 
-    pub fn opened(&self) -> Stamp {
+    pub(crate) fn opened(&self) -> Stamp {
         self.opened
     }
 
     /// Arrival of its first update.
-    pub fn first_update(&self) -> Option<Stamp> {
+    pub(crate) fn first_update(&self) -> Option<Stamp> {
         self.updates.map(|(first, _)| first)
     }
 
     /// How long updates have been arriving.
-    pub fn flowed(&self) -> Duration {
+    pub(crate) fn flowed(&self) -> Duration {
         Duration::from_millis(self.updates.map_or(0, |(first, last)| last.ms_since(first)))
     }
 
-    pub fn outdated_since_ms(&self) -> Option<u64> {
+    pub(crate) fn outdated_since_ms(&self) -> Option<u64> {
         self.outdated_since_ms
     }
 
     /// Takes the gravest consequence of its messages since the last call.
-    pub fn take_verdict(&mut self) -> Option<ConnectionVerdict> {
+    pub(crate) fn take_verdict(&mut self) -> Option<ConnectionVerdict> {
         self.verdict.take()
     }
 
     /// When the report is due that it is up without data.
-    pub fn waiting_report_ns(&self) -> Option<u64> {
+    pub(crate) fn waiting_report_ns(&self) -> Option<u64> {
         let is_waiting = self.updates.is_none() && !self.waiting_reported;
         is_waiting.then(|| self.opened.mono_ns + WAITING_REPORT_NS)
     }
 
     /// Whether that report is due.
-    pub fn reports_waiting(&mut self, now: Stamp) -> bool {
+    pub(crate) fn reports_waiting(&mut self, now: Stamp) -> bool {
         let is_due = self.waiting_report_ns().is_some_and(|at| at <= now.mono_ns);
         self.waiting_reported |= is_due;
         is_due
     }
 
     /// A message of the feed arrived.
-    pub fn received(&mut self, now: Stamp) {
+    pub(crate) fn received(&mut self, now: Stamp) {
         self.protocol.received(now);
         self.is_silent = false;
     }
 
     /// An update is on its way. Returns whether messages are missing before it, as the feed has reported.
-    pub fn updated(&mut self, update: &Update<'_>) -> bool {
+    pub(crate) fn updated(&mut self, update: &Update<'_>) -> bool {
         self.protocol.subscriptions.updated(update.topic);
         self.updates = Some((self.updates.map_or(update.received, |(first, _)| first), update.received));
         self.gap_end.is_some() && self.is_in_gap(update.message)
@@ -135,7 +135,7 @@ impl Established {
     }
 
     /// The rest of a message, besides its updates.
-    pub fn learn(&mut self, classified: &Classified, message: &FeedMessage<'_>, received: Stamp) {
+    pub(crate) fn learn(&mut self, classified: &Classified, message: &FeedMessage<'_>, received: Stamp) {
         if let Some(gap) = classified.gap {
             self.judge(ConnectionVerdict::Gap(gap));
         }
@@ -185,7 +185,7 @@ pub(super) mod tests {
     use crate::profile::secrets::Secrets;
 
     /// A connection whose first and last updates arrived then.
-    pub fn flowing(first: Stamp, last: Stamp) -> Established {
+    pub(crate) fn flowing(first: Stamp, last: Stamp) -> Established {
         let profile = Profile::built_in("simulated").expect("built in");
         let timing = Timing { idle_timeout: None, ws_ping: None, pong_timeout: Duration::from_secs(1) };
         let config = Arc::new(ProtocolConfig::new(&profile, timing, Secrets::default()));

@@ -17,7 +17,7 @@ use crate::profile::target::FeedUrlError;
 
 /// Why there is no connection. Retrying may help with each of these, and fanline does.
 #[derive(Debug, thiserror::Error)]
-pub enum Loss {
+pub(crate) enum Loss {
     #[error("the address of `{host}` was not found: {error}; check the name and this machine's name servers")]
     Unresolved { host: String, error: io::Error },
     #[error("the address of `{host}` was not found within {}; check this machine's name servers", in_s(*.after))]
@@ -68,7 +68,7 @@ pub enum Loss {
 
 impl Loss {
     /// Every value of `label`, so that each series exists before its first loss.
-    pub const LABELS: [&'static str; 16] = [
+    pub(crate) const LABELS: [&'static str; 16] = [
         "unreachable",
         "connect_timeout",
         "tls",
@@ -88,7 +88,7 @@ impl Loss {
     ];
 
     /// Value of the `reason` label of `fanline_upstream_reconnects_total`.
-    pub fn label(&self) -> &'static str {
+    pub(crate) fn label(&self) -> &'static str {
         match self {
             Loss::Unreachable { tried, .. } if tried.is_late() => "connect_timeout",
             Loss::Unresolved { .. } | Loss::Unreachable { .. } => "unreachable",
@@ -111,7 +111,7 @@ impl Loss {
     }
 
     /// The sentence in fanline's own words, for clients, readiness and snapshots.
-    pub fn public(&self) -> String {
+    pub(crate) fn public(&self) -> String {
         let sentence = match self {
             Loss::Unresolved { .. } | Loss::ResolveTimeout { .. } | Loss::Unreachable { .. } | Loss::Address(_) => {
                 "the feed cannot be reached"
@@ -139,7 +139,7 @@ impl Loss {
     }
 
     /// The same loss, with the origin of the exceeded limit: the profile's key or the operator's setting.
-    pub fn with_limit_of(self, setting: &'static str) -> Loss {
+    pub(crate) fn with_limit_of(self, setting: &'static str) -> Loss {
         match self {
             Loss::TooBig { bytes, max, .. } => Loss::TooBig { bytes, max, setting },
             other => other,
@@ -147,7 +147,7 @@ impl Loss {
     }
 
     /// The wait that the feed demands (RFC 9110 section 10.2.3).
-    pub fn retry_after(&self, now: Stamp) -> Option<Duration> {
+    pub(crate) fn retry_after(&self, now: Stamp) -> Option<Duration> {
         match self {
             Loss::NotWebSocket { retry_after, .. } => retry_after.map(|after| after.wait(now)),
             _ => None,
@@ -155,7 +155,7 @@ impl Loss {
     }
 
     /// Whether the feed reports too many attempts (RFC 6585 section 4; 418 is the ban of Binance and others).
-    pub fn is_ban(&self) -> bool {
+    pub(crate) fn is_ban(&self) -> bool {
         matches!(self, Loss::NotWebSocket { status: 418 | 429, .. })
     }
 }

@@ -1,24 +1,24 @@
 //! One connection to the feed over its whole life: dialed, open, lost, dialed again, perhaps at another address.
 
 mod answers;
-pub mod backoff;
+pub(crate) mod backoff;
 #[cfg(test)]
 mod dead;
-pub mod dial;
-pub mod established;
-pub mod loss;
-pub mod protocol;
-pub mod protocol_config;
+pub(crate) mod dial;
+pub(crate) mod established;
+pub(crate) mod loss;
+pub(crate) mod protocol;
+pub(crate) mod protocol_config;
 mod race;
-pub mod rate_limit;
+pub(crate) mod rate_limit;
 #[cfg(test)]
 mod recordings;
-pub mod resolve;
-pub mod retry_after;
-pub mod subscriptions;
+pub(crate) mod resolve;
+pub(crate) mod retry_after;
+pub(crate) mod subscriptions;
 #[cfg(test)]
 mod tests;
-pub mod transport;
+pub(crate) mod transport;
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ use crate::intake::connection::transport::Transport;
 use crate::intake::time::ns;
 use crate::intake::update::{ConnectionId, Generation, UpdateSource};
 
-pub struct Connection {
+pub(crate) struct Connection {
     id: ConnectionId,
     leg: usize,
     role: ConnectionRole,
@@ -54,7 +54,7 @@ pub struct Connection {
 
 /// Role of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectionRole {
+pub(crate) enum ConnectionRole {
     Regular,
     /// The successor of this one.
     Successor {
@@ -74,7 +74,7 @@ struct AddressState {
 
 impl Connection {
     /// `addresses` is the number of addresses; each leg begins at another one.
-    pub fn new(
+    pub(crate) fn new(
         id: ConnectionId,
         (leg, role): (usize, ConnectionRole),
         (addresses, backoff): (usize, Backoff),
@@ -94,60 +94,60 @@ impl Connection {
         }
     }
 
-    pub fn id(&self) -> ConnectionId {
+    pub(crate) fn id(&self) -> ConnectionId {
         self.id
     }
 
-    pub fn leg(&self) -> usize {
+    pub(crate) fn leg(&self) -> usize {
         self.leg
     }
 
-    pub fn role(&self) -> ConnectionRole {
+    pub(crate) fn role(&self) -> ConnectionRole {
         self.role
     }
 
-    pub fn generation(&self) -> Generation {
+    pub(crate) fn generation(&self) -> Generation {
         self.generation
     }
 
-    pub fn address(&self) -> usize {
+    pub(crate) fn address(&self) -> usize {
         self.address
     }
 
-    pub fn is_successor(&self) -> bool {
+    pub(crate) fn is_successor(&self) -> bool {
         matches!(self.role, ConnectionRole::Successor { .. })
     }
 
     /// The source of its updates, its classifier, and its open state, while it is open.
-    pub fn parts(&mut self) -> (UpdateSource, &Classifier, Option<&mut Established>) {
+    pub(crate) fn parts(&mut self) -> (UpdateSource, &Classifier, Option<&mut Established>) {
         let source = UpdateSource { connection: self.id, leg: self.leg, generation: self.generation };
         (source, &self.classifier, self.established.as_mut())
     }
 
     /// The connection whose items it subscribes to.
-    pub fn carries_for(&self) -> ConnectionId {
+    pub(crate) fn carries_for(&self) -> ConnectionId {
         match self.role {
             ConnectionRole::Successor { of } => of,
             ConnectionRole::Regular | ConnectionRole::Leaving => self.id,
         }
     }
 
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.established.is_some()
     }
 
-    pub fn protocol(&mut self) -> Option<&mut Protocol> {
+    pub(crate) fn protocol(&mut self) -> Option<&mut Protocol> {
         self.established.as_mut().map(|established| &mut established.protocol)
     }
 
     /// It is open.
-    pub fn open(&mut self, generation: Generation, established: Established) {
+    pub(crate) fn open(&mut self, generation: Generation, established: Established) {
         self.generation = generation;
         self.established = Some(established);
     }
 
     /// It has replaced the one whose successor it was. Returns that one.
-    pub fn succeed(&mut self) -> Option<ConnectionId> {
+    pub(crate) fn succeed(&mut self) -> Option<ConnectionId> {
         match std::mem::replace(&mut self.role, ConnectionRole::Regular) {
             ConnectionRole::Successor { of } => Some(of),
             ConnectionRole::Regular | ConnectionRole::Leaving => None,
@@ -155,7 +155,7 @@ impl Connection {
     }
 
     /// It has ended, or could not be opened. Decides when and where to retry; returns the wait.
-    pub fn lost(&mut self, loss: &Loss, sustained: Duration, now: Stamp, rng: &mut impl Rng) -> Duration {
+    pub(crate) fn lost(&mut self, loss: &Loss, sustained: Duration, now: Stamp, rng: &mut impl Rng) -> Duration {
         let flowed = self.established.as_ref().map_or(Duration::ZERO, Established::flowed);
         let address = &mut self.addresses[self.address];
         if flowed >= sustained {
@@ -170,7 +170,7 @@ impl Connection {
     }
 
     /// Its addresses must not be dialed before these times, as another connection has learnt. Returns the wait.
-    pub fn hold(&mut self, until_ns: &[u64], now: Stamp) -> Duration {
+    pub(crate) fn hold(&mut self, until_ns: &[u64], now: Stamp) -> Duration {
         for (address, until_ns) in self.addresses.iter_mut().zip(until_ns) {
             address.retry_ns = address.retry_ns.max(*until_ns);
         }
@@ -178,7 +178,7 @@ impl Connection {
     }
 
     /// When an address may be dialed again.
-    pub fn retry_ns_at(&self, address: usize) -> u64 {
+    pub(crate) fn retry_ns_at(&self, address: usize) -> u64 {
         self.addresses[address].retry_ns
     }
 
@@ -194,14 +194,14 @@ impl Connection {
     }
 
     /// Ends it from our side, to be dialed again as soon as that is done.
-    pub fn redial(&mut self, now: Stamp) {
+    pub(crate) fn redial(&mut self, now: Stamp) {
         self.transport.close();
         self.established = None;
         self.dial_at_ns = Some(self.retry_ns_at(self.address).max(now.mono_ns));
     }
 
     /// Ends it from our side, permanently.
-    pub fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.transport.close();
         self.established = None;
         self.role = ConnectionRole::Leaving;
@@ -209,7 +209,7 @@ impl Connection {
     }
 
     /// Attempts in a row, at all addresses.
-    pub fn attempts(&self) -> u32 {
+    pub(crate) fn attempts(&self) -> u32 {
         self.addresses.iter().map(|address| address.backoff.attempts()).sum()
     }
 }

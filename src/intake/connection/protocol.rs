@@ -31,7 +31,7 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An action for the owner of the socket.
 #[derive(Debug)]
-pub enum ProtocolAction {
+pub(crate) enum ProtocolAction {
     Send(String),
     /// A WebSocket ping.
     Ping,
@@ -56,7 +56,7 @@ enum OpeningState {
 }
 
 #[derive(Debug)]
-pub struct Protocol {
+pub(crate) struct Protocol {
     config: Arc<ProtocolConfig>,
     pub subscriptions: ItemSubscriptions,
     stage: OpeningState,
@@ -80,7 +80,7 @@ pub struct Protocol {
 
 impl Protocol {
     /// A connection opened at `now`, and the items to subscribe to on it.
-    pub fn open(config: Arc<ProtocolConfig>, items: &[Arc<FeedItem>], now: Stamp) -> Protocol {
+    pub(crate) fn open(config: Arc<ProtocolConfig>, items: &[Arc<FeedItem>], now: Stamp) -> Protocol {
         let after = |wait: Duration| now.mono_ns + ns(wait);
         let mut protocol = Protocol {
             subscriptions: ItemSubscriptions::new(config.subscribe.clone(), items),
@@ -155,19 +155,19 @@ impl Protocol {
     }
 
     /// A message arrived.
-    pub fn received(&mut self, now: Stamp) {
+    pub(crate) fn received(&mut self, now: Stamp) {
         self.last_message = now;
         self.silence_reported = false;
         self.pong_by_ns = None;
     }
 
     /// Bytes arrived that are not yet a message: a WebSocket ping or pong, a part of a long message.
-    pub fn alive(&mut self) {
+    pub(crate) fn alive(&mut self) {
         self.pong_by_ns = None;
     }
 
     /// A message was classified, by this rule and with this text; `shown` is its beginning, for people.
-    pub fn learned(&mut self, (class, rule): (MessageClass, &Arc<str>), text: &str, shown: &str, now: Stamp) {
+    pub(crate) fn learned(&mut self, (class, rule): (MessageClass, &Arc<str>), text: &str, shown: &str, now: Stamp) {
         match class {
             MessageClass::Ack => self.subscriptions.acknowledged(text),
             MessageClass::Nack => self.subscriptions.refused(text, shown),
@@ -189,7 +189,7 @@ impl Protocol {
     }
 
     /// Queues the answer to a ping; it goes before everything else.
-    pub fn reply(&mut self, reply: String) {
+    pub(crate) fn reply(&mut self, reply: String) {
         if self.replies.len() == REPLIES_MAX {
             self.replies.pop_front();
         }
@@ -197,7 +197,7 @@ impl Protocol {
     }
 
     /// Queues a client's message; false if too many wait, or the connection is not open yet.
-    pub fn forward(&mut self, text: String) -> bool {
+    pub(crate) fn forward(&mut self, text: String) -> bool {
         let has_room = self.stage == OpeningState::Open && self.forwards.len() < FORWARDS_MAX;
         if has_room {
             self.forwards.push_back(text);
@@ -206,29 +206,29 @@ impl Protocol {
     }
 
     /// A number for a request that the caller makes itself.
-    pub fn number(&mut self) -> u64 {
+    pub(crate) fn number(&mut self) -> u64 {
         self.req += 1;
         self.req
     }
 
     /// Takes the outcomes of items since the last call.
-    pub fn outcomes(&mut self) -> Vec<ItemOutcome> {
+    pub(crate) fn outcomes(&mut self) -> Vec<ItemOutcome> {
         self.subscriptions.outcomes()
     }
 
     /// Whether greeting and login are done.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.stage == OpeningState::Open
     }
 
     /// Whether every wanted item was requested and answered.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.stage == OpeningState::Open && self.subscriptions.is_settled()
     }
 
     /// The next action; none until a message arrives or `deadline_ns` is reached. `bound` returns the venue's key of a
     /// subscription.
-    pub fn next(&mut self, now: Stamp, bound: &dyn Fn(&FeedItem) -> Option<String>) -> Option<ProtocolAction> {
+    pub(crate) fn next(&mut self, now: Stamp, bound: &dyn Fn(&FeedItem) -> Option<String>) -> Option<ProtocolAction> {
         let due = |deadline: Option<u64>| deadline.is_some_and(|deadline| deadline <= now.mono_ns);
         self.subscriptions.tick(now);
         if due(self.pong_by_ns) {
@@ -310,7 +310,7 @@ impl Protocol {
     }
 
     /// When `next` may have an action although nothing has arrived; none if never.
-    pub fn deadline_ns(&self) -> Option<u64> {
+    pub(crate) fn deadline_ns(&self) -> Option<u64> {
         let has_items = self.stage == OpeningState::Open && self.subscriptions.has_something_to_say();
         let with_budget = (has_items || !self.opening.is_empty()).then(|| ready_ns(&self.budget));
         let at_once = (!self.replies.is_empty() || !self.forwards.is_empty()).then_some(0);

@@ -15,12 +15,12 @@ use crate::intake::connection::rate_limit::RateLimit;
 use crate::intake::time::unless_zero;
 
 /// Idle timeout without a setting or a key of the profile.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The times of a connection: the profile's where it has them, else the settings'. For the idle timeout the setting
 /// comes first, because only the user knows how quiet the topics are. An idle timeout of zero is none.
 #[derive(Clone, Debug)]
-pub struct Timing {
+pub(crate) struct Timing {
     pub idle_timeout: Option<Duration>,
     pub ws_ping: Option<Duration>,
     pub pong_timeout: Duration,
@@ -28,7 +28,7 @@ pub struct Timing {
 
 impl Timing {
     /// `timing` holds the settings.
-    pub fn with_profile(self, profile: &Profile) -> Timing {
+    pub(crate) fn with_profile(self, profile: &Profile) -> Timing {
         let keepalive = &profile.keepalive;
         Timing {
             idle_timeout: match self.idle_timeout {
@@ -43,7 +43,7 @@ impl Timing {
 
 /// Protocol settings shared by all connections of a feed.
 #[derive(Debug)]
-pub struct ProtocolConfig {
+pub(crate) struct ProtocolConfig {
     pub timing: Timing,
     pub secrets: Secrets,
     pub open: Vec<Template<Placeholder>>,
@@ -54,7 +54,7 @@ pub struct ProtocolConfig {
 }
 
 impl ProtocolConfig {
-    pub fn new(profile: &Profile, timing: Timing, secrets: Secrets) -> ProtocolConfig {
+    pub(crate) fn new(profile: &Profile, timing: Timing, secrets: Secrets) -> ProtocolConfig {
         ProtocolConfig {
             timing: timing.with_profile(profile),
             secrets,
@@ -69,7 +69,7 @@ impl ProtocolConfig {
 
 impl ProtocolConfig {
     /// Checks that every message of the opening can be made. The error is the missing value.
-    pub fn check(&self) -> Result<(), Missing> {
+    pub(crate) fn check(&self) -> Result<(), Missing> {
         let login = self.login.iter().map(|login| &login.send);
         let heartbeat = self.heartbeat.iter().map(|heartbeat| &heartbeat.send);
         let context = Context::plain(&self.secrets, Stamp::default(), 1);

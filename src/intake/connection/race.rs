@@ -16,11 +16,11 @@ const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Unreachable addresses, each with its reason; none for those that had not answered by the deadline.
 #[derive(Debug)]
-pub struct Tried(pub Vec<(SocketAddr, Option<io::Error>)>);
+pub(crate) struct Tried(pub Vec<(SocketAddr, Option<io::Error>)>);
 
 impl Tried {
     /// Whether the time ran out, rather than the addresses.
-    pub fn is_late(&self) -> bool {
+    pub(crate) fn is_late(&self) -> bool {
         self.0.iter().any(|(_, error)| error.is_none())
     }
 }
@@ -39,7 +39,7 @@ impl fmt::Display for Tried {
 }
 
 /// Connects to the first of these addresses that answers. The others are given up.
-pub async fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<(SocketAddr, TcpStream), Tried> {
+pub(super) async fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<(SocketAddr, TcpStream), Tried> {
     let attempt = |address: SocketAddr| async move { (address, TcpStream::connect(address).await) };
     let mut waiting = addresses.iter().copied();
     let mut running = FuturesUnordered::new();

@@ -9,7 +9,7 @@ use crate::intake::time::ns;
 use crate::profile::section::RateRule;
 
 #[derive(Clone, Debug)]
-pub struct RateLimit {
+pub(crate) struct RateLimit {
     count: usize,
     period_ns: u64,
     /// Times of the last ones, oldest first; at most `count`.
@@ -17,20 +17,20 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    pub fn new(rate: RateRule) -> RateLimit {
+    pub(crate) fn new(rate: RateRule) -> RateLimit {
         let period = rate.period + rate.period / 50;
         RateLimit { count: rate.count as usize, period_ns: ns(period), taken: VecDeque::new() }
     }
 
     /// When the next one is allowed; 0 is at once.
-    pub fn ready_ns(&self) -> u64 {
+    pub(crate) fn ready_ns(&self) -> u64 {
         match self.taken.front() {
             Some(oldest) if self.taken.len() >= self.count => oldest.saturating_add(self.period_ns),
             _ => 0,
         }
     }
 
-    pub fn take(&mut self, now_ns: u64) {
+    pub(crate) fn take(&mut self, now_ns: u64) {
         if self.taken.len() >= self.count {
             self.taken.pop_front();
         }

@@ -16,15 +16,15 @@ use tokio::sync::{Semaphore, oneshot};
 /// Open questions to the system's resolver; further ones wait.
 const QUESTIONS_MAX: usize = 4;
 
-pub type Resolution = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+pub(crate) type Resolution = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 /// A source of hosts' addresses.
-pub trait Resolve: Send + Sync {
+pub(crate) trait Resolve: Send + Sync {
     fn resolve(&self, name: &str, port: u16) -> Resolution;
 }
 
 /// The resolver of this machine: its files and its name servers.
-pub struct System {
+pub(crate) struct System {
     questions: Arc<Semaphore>,
 }
 
@@ -52,7 +52,7 @@ impl Resolve for System {
 }
 
 /// The addresses with their families alternating, beginning with the family of the first (RFC 8305 section 4).
-pub fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+pub(crate) fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let Some(first) = addresses.first() else { return addresses };
     let is_v6 = first.is_ipv6();
     let (mut ours, mut others): (VecDeque<_>, VecDeque<_>) =

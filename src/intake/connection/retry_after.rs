@@ -10,7 +10,7 @@ const MOMENT_S_MIN: f64 = 1e9;
 const MOMENT_MS_MIN: f64 = 1e12;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RetryAfter {
+pub(crate) enum RetryAfter {
     In(Duration),
     /// In milliseconds since the Unix epoch.
     At(u64),
@@ -18,7 +18,7 @@ pub enum RetryAfter {
 
 impl RetryAfter {
     /// `date` is the header `Date` of the same answer: with it, a wrong clock, here or there, does not matter.
-    pub fn read(value: &str, date: Option<&str>) -> Option<RetryAfter> {
+    pub(crate) fn read(value: &str, date: Option<&str>) -> Option<RetryAfter> {
         let value = value.trim();
         if let Ok(number) = value.parse::<f64>() {
             return RetryAfter::of_number(number);
@@ -41,7 +41,7 @@ impl RetryAfter {
     }
 
     /// The wait from now on.
-    pub fn wait(self, now: Stamp) -> Duration {
+    pub(crate) fn wait(self, now: Stamp) -> Duration {
         match self {
             RetryAfter::In(wait) => wait,
             RetryAfter::At(wall_ms) => Duration::from_millis(wall_ms.saturating_sub(now.wall_ms)),

@@ -21,7 +21,7 @@ const LOOK_AHEAD_MAX: usize = 4096;
 
 /// The outcome of an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ItemOutcome {
+pub(crate) enum ItemOutcome {
     Confirmed(Arc<FeedItem>),
     Refused {
         item: Arc<FeedItem>,
@@ -33,7 +33,7 @@ pub enum ItemOutcome {
 
 /// The items of one connection and their states.
 #[derive(Debug)]
-pub struct ItemSubscriptions {
+pub(crate) struct ItemSubscriptions {
     pub(super) subscribe: Option<Arc<Subscribe>>,
     pub(super) items: HashMap<String, (Arc<FeedItem>, SubscriptionState)>,
     /// Requested and not yet granted, refused or given up.
@@ -79,7 +79,7 @@ pub(super) struct PendingSubscribe {
 }
 
 impl ItemSubscriptions {
-    pub fn new(subscribe: Option<Arc<Subscribe>>, items: &[Arc<FeedItem>]) -> ItemSubscriptions {
+    pub(crate) fn new(subscribe: Option<Arc<Subscribe>>, items: &[Arc<FeedItem>]) -> ItemSubscriptions {
         let mut subscriptions = ItemSubscriptions {
             subscribe,
             items: HashMap::new(),
@@ -97,7 +97,7 @@ impl ItemSubscriptions {
     }
 
     /// These are wanted as well.
-    pub fn want(&mut self, items: &[Arc<FeedItem>]) {
+    pub(crate) fn want(&mut self, items: &[Arc<FeedItem>]) {
         for item in items {
             if self.items.contains_key(&item.name) {
                 continue;
@@ -116,7 +116,7 @@ impl ItemSubscriptions {
     }
 
     /// These are no longer wanted. A venue without a way to drop them keeps sending them.
-    pub fn unwant(&mut self, items: &[Arc<FeedItem>]) {
+    pub(crate) fn unwant(&mut self, items: &[Arc<FeedItem>]) {
         let can_tell =
             self.subscribe.as_ref().is_some_and(|how| how.unsubscribe.is_some() || how.change != ItemChange::Live);
         if !can_tell {
@@ -142,7 +142,7 @@ impl ItemSubscriptions {
     }
 
     /// Requests an item once more, so that the venue sends a new snapshot of it.
-    pub fn renew(&mut self, name: &str) {
+    pub(crate) fn renew(&mut self, name: &str) {
         let Some((item, state)) = self.items.get(name) else { return };
         if *state == SubscriptionState::Settled {
             let item = item.clone();
@@ -153,7 +153,7 @@ impl ItemSubscriptions {
         }
     }
 
-    pub fn has_something_to_say(&self) -> bool {
+    pub(crate) fn has_something_to_say(&self) -> bool {
         let Some(subscribe) = &self.subscribe else { return false };
         match subscribe.change {
             ItemChange::ReplaceAll => self.outdated && !self.items.is_empty(),
@@ -165,7 +165,7 @@ impl ItemSubscriptions {
     }
 
     /// The next request. `bound` returns the venue's key of a subscription.
-    pub fn next(
+    pub(crate) fn next(
         &mut self,
         context: Context<'_>,
         now: Stamp,
@@ -295,7 +295,7 @@ impl ItemSubscriptions {
     }
 
     /// An update of this topic arrived.
-    pub fn updated(&mut self, topic: &str) {
+    pub(crate) fn updated(&mut self, topic: &str) {
         if self.unanswered > 0
             && let Some((item, state)) = self.items.get(topic)
             && state.is_unanswered()
@@ -306,12 +306,12 @@ impl ItemSubscriptions {
     }
 
     /// An unanswered item is granted all the same: its data have arrived, even before the request.
-    pub fn grant(&mut self, name: &str) {
+    pub(crate) fn grant(&mut self, name: &str) {
         self.set_state(name, SubscriptionState::Settled);
     }
 
     /// Gives up items without an answer in time.
-    pub fn tick(&mut self, now: Stamp) {
+    pub(crate) fn tick(&mut self, now: Stamp) {
         if self.deadline_ns().is_none_or(|deadline| deadline > now.mono_ns) {
             return;
         }
@@ -339,21 +339,21 @@ impl ItemSubscriptions {
         self.forget_settled();
     }
 
-    pub fn deadline_ns(&self) -> Option<u64> {
+    pub(crate) fn deadline_ns(&self) -> Option<u64> {
         Some(self.late_ns).filter(|late_ns| self.unanswered > 0 && *late_ns != u64::MAX)
     }
 
     /// Takes the outcomes since the last call.
-    pub fn outcomes(&mut self) -> Vec<ItemOutcome> {
+    pub(crate) fn outcomes(&mut self) -> Vec<ItemOutcome> {
         std::mem::take(&mut self.outcomes)
     }
 
     /// Whether every request was answered or given up.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.unanswered == 0 && !self.has_something_to_say()
     }
 
-    pub fn items(&self) -> impl Iterator<Item = &Arc<FeedItem>> {
+    pub(crate) fn items(&self) -> impl Iterator<Item = &Arc<FeedItem>> {
         self.items.values().map(|(item, _)| item)
     }
 

@@ -21,7 +21,7 @@ type Dialing = Pin<Box<dyn Future<Output = Result<UpstreamSocket, Loss>> + Send>
 type ClosingFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 #[derive(Default)]
-pub enum Transport {
+pub(crate) enum Transport {
     #[default]
     Empty,
     Dialing(Dialing),
@@ -31,7 +31,7 @@ pub enum Transport {
 }
 
 /// An open connection.
-pub struct OpenConnection {
+pub(crate) struct OpenConnection {
     socket: UpstreamSocket,
     unsent: VecDeque<Message>,
     /// Since when the socket accepts no queued bytes.
@@ -42,7 +42,7 @@ pub struct OpenConnection {
 
 /// An event of a connection.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     Opened,
     Received(Message),
     /// Ended, or could not be opened.
@@ -52,35 +52,35 @@ pub enum Event {
 }
 
 impl Transport {
-    pub fn dial(&mut self, dialer: &Dialer, endpoint: Endpoint) {
+    pub(crate) fn dial(&mut self, dialer: &Dialer, endpoint: Endpoint) {
         *self = Transport::Dialing(Box::pin(dialer.clone().connect(endpoint)));
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Transport::Empty)
     }
 
     /// Whether there is a connection with an empty queue.
-    pub fn takes_more(&self) -> bool {
+    pub(crate) fn takes_more(&self) -> bool {
         matches!(self, Transport::Open(open) if open.unsent.is_empty() && open.stuck_since.is_none())
     }
 
     /// Queues a message; without a connection it is dropped.
-    pub fn send(&mut self, message: Message) {
+    pub(crate) fn send(&mut self, message: Message) {
         if let Transport::Open(open) = self {
             open.unsent.push_back(message);
         }
     }
 
     /// Whether bytes arrived since the last call, a whole message or not.
-    pub fn has_read(&mut self) -> bool {
+    pub(crate) fn has_read(&mut self) -> bool {
         let Transport::Open(open) = self else { return false };
         let bytes = bytes_read(&open.socket);
         bytes != std::mem::replace(&mut open.bytes, bytes)
     }
 
     /// Since when the socket accepts no queued bytes.
-    pub fn stuck_since(&self) -> Option<Stamp> {
+    pub(crate) fn stuck_since(&self) -> Option<Stamp> {
         match self {
             Transport::Open(open) => open.stuck_since,
             Transport::Empty | Transport::Dialing(_) | Transport::Closing(_) => None,
@@ -88,7 +88,7 @@ impl Transport {
     }
 
     /// Closes it; unread messages are lost.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         *self = match std::mem::take(self) {
             Transport::Open(open) => Transport::Closing(Box::pin(open.close())),
             Transport::Closing(closing) => Transport::Closing(closing),
@@ -97,7 +97,7 @@ impl Transport {
     }
 
     /// As `close`, and waits until it is closed.
-    pub async fn closed(&mut self) {
+    pub(crate) async fn closed(&mut self) {
         self.close();
         if let Transport::Closing(closing) = std::mem::take(self) {
             closing.await;
@@ -105,7 +105,7 @@ impl Transport {
     }
 
     /// The next event; an end leaves the transport empty.
-    pub fn poll(&mut self, cx: &mut Context<'_>, now: Stamp) -> Poll<Event> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, now: Stamp) -> Poll<Event> {
         let event = match self {
             Transport::Empty => return Poll::Pending,
             Transport::Dialing(dialing) => match ready!(dialing.as_mut().poll(cx)) {

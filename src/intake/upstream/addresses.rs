@@ -42,7 +42,7 @@ pub(super) struct EndpointContext<'a> {
 
 impl FeedAddresses {
     /// `timeout` covers TCP, TLS and the handshake together.
-    pub fn new(
+    pub(super) fn new(
         urls: Vec<Template<Placeholder>>,
         connect: &Connect,
         config: Arc<ProtocolConfig>,
@@ -59,16 +59,16 @@ impl FeedAddresses {
         })
     }
 
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.urls.len()
     }
 
-    pub fn held_ns(&self) -> &[u64] {
+    pub(super) fn held_ns(&self) -> &[u64] {
         &self.held_ns
     }
 
     /// Makes every address once, so that an impossible one is found before anything connects.
-    pub fn check(&self, context: &EndpointContext<'_>, says_secrets: bool) -> Result<(), FeedUrlError> {
+    pub(super) fn check(&self, context: &EndpointContext<'_>, says_secrets: bool) -> Result<(), FeedUrlError> {
         (0..self.urls.len()).try_for_each(|address| {
             let endpoint = self.endpoint(address, context)?;
             if says_secrets && endpoint.target.is_overheard() {
@@ -80,7 +80,7 @@ impl FeedAddresses {
     }
 
     /// An address with everything filled in.
-    pub fn endpoint(&self, address: usize, context: &EndpointContext<'_>) -> Result<Endpoint, FeedUrlError> {
+    pub(super) fn endpoint(&self, address: usize, context: &EndpointContext<'_>) -> Result<Endpoint, FeedUrlError> {
         let names: Vec<String> = context.items.iter().map(|item| item.venue.clone()).collect();
         let plain = Context::plain(&self.config.secrets, context.now, 0);
         let values = Context { items: &names, resume: context.cursor, ..plain };
@@ -100,28 +100,28 @@ impl FeedAddresses {
     }
 
     /// The address as far as it is known without a cursor or items.
-    pub fn target(&self, address: usize) -> Result<FeedUrl, FeedUrlError> {
+    pub(super) fn target(&self, address: usize) -> Result<FeedUrl, FeedUrlError> {
         plain_target(&self.urls[address], &self.config.secrets)
     }
 
     /// For people: without secrets.
-    pub fn shown(&self, address: usize) -> String {
+    pub(super) fn shown(&self, address: usize) -> String {
         self.target(address).map_or_else(|error| error.to_string(), |target| target.shown())
     }
 
     /// When the next dial is allowed; 0 is at once.
-    pub fn ready_ns(&self) -> u64 {
+    pub(super) fn ready_ns(&self) -> u64 {
         self.dials.as_ref().map_or(0, RateLimit::ready_ns)
     }
 
-    pub fn dial(&mut self, transport: &mut Transport, endpoint: Endpoint, now: Stamp) {
+    pub(super) fn dial(&mut self, transport: &mut Transport, endpoint: Endpoint, now: Stamp) {
         transport.dial(&self.dialer, endpoint);
         self.dials.iter_mut().for_each(|dials| dials.take(now.mono_ns));
     }
 
     /// The venue wants no attempt at this address before then. All connections obey, at every address of the same host,
     /// because venues count attempts and lengthen bans by origin.
-    pub fn hold(&mut self, address: usize, until_ns: u64) {
+    pub(super) fn hold(&mut self, address: usize, until_ns: u64) {
         let host = |address: usize| self.target(address).ok().map(|target| target.host().to_string());
         let same_host: Vec<bool> = (0..self.urls.len()).map(|other| host(other) == host(address)).collect();
         for (held_ns, is_same) in self.held_ns.iter_mut().zip(same_host) {

@@ -14,7 +14,7 @@ use crate::intake::update::ConnectionId;
 
 /// A step towards the assignment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reassign {
+pub(super) enum Reassign {
     Want(ConnectionId, Vec<Arc<FeedItem>>),
     Drop(ConnectionId, Vec<Arc<FeedItem>>),
     /// The connections of this leg have no room for these items: one more is needed.
@@ -25,7 +25,7 @@ pub enum Reassign {
 }
 
 #[derive(Debug)]
-pub struct Assignment {
+pub(super) struct Assignment {
     /// Items of one connection at most.
     items_max: usize,
     /// Items can leave a connection that stays open.
@@ -60,7 +60,7 @@ enum LinkState {
 }
 
 impl Assignment {
-    pub fn new(legs: usize, items_max: usize, can_drop: bool) -> Assignment {
+    pub(super) fn new(legs: usize, items_max: usize, can_drop: bool) -> Assignment {
         Assignment {
             items_max,
             can_drop,
@@ -70,19 +70,19 @@ impl Assignment {
         }
     }
 
-    pub fn item_count(&self) -> usize {
+    pub(super) fn item_count(&self) -> usize {
         self.items.len()
     }
 
     /// Adds a connection that will carry items of this leg.
-    pub fn add_connection(&mut self, leg: usize, connection: ConnectionId) -> Vec<Reassign> {
+    pub(super) fn add_connection(&mut self, leg: usize, connection: ConnectionId) -> Vec<Reassign> {
         self.legs[leg].connections.insert(connection, ConnectionLoad::default());
         let homeless = self.homeless(leg);
         self.place(leg, homeless)
     }
 
     /// Hands the items of one connection to its open successor.
-    pub fn replace(&mut self, old: ConnectionId, new: ConnectionId) -> Vec<Reassign> {
+    pub(super) fn replace(&mut self, old: ConnectionId, new: ConnectionId) -> Vec<Reassign> {
         for leg in &mut self.legs {
             if let Some(load) = leg.connections.remove(&old) {
                 leg.connections.insert(new, ConnectionLoad { state: LinkState::Open, count: load.count });
@@ -96,14 +96,14 @@ impl Assignment {
         arrived.into_iter().filter_map(|name| self.arrived(&name, old)).collect()
     }
 
-    pub fn add(&mut self, items: Vec<Arc<FeedItem>>) -> Vec<Reassign> {
+    pub(super) fn add(&mut self, items: Vec<Arc<FeedItem>>) -> Vec<Reassign> {
         for item in &items {
             self.items.entry(item.name.clone()).or_insert_with(|| item.clone());
         }
         (0..self.legs.len()).flat_map(|leg| self.place(leg, items.clone())).collect()
     }
 
-    pub fn remove(&mut self, names: &[String]) -> Vec<Reassign> {
+    pub(super) fn remove(&mut self, names: &[String]) -> Vec<Reassign> {
         let mut drops: BTreeMap<ConnectionId, Vec<Arc<FeedItem>>> = BTreeMap::new();
         for name in names {
             let Some(item) = self.items.remove(name) else { continue };
@@ -129,7 +129,7 @@ impl Assignment {
         changes
     }
 
-    pub fn items_of(&self, connection: ConnectionId) -> Vec<Arc<FeedItem>> {
+    pub(super) fn items_of(&self, connection: ConnectionId) -> Vec<Arc<FeedItem>> {
         let places = self.legs.iter().flat_map(|leg| &leg.places).filter(|(_, place)| **place == connection);
         let mut items: Vec<Arc<FeedItem>> = places.filter_map(|(name, _)| self.items.get(name).cloned()).collect();
         items.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -137,17 +137,17 @@ impl Assignment {
     }
 
     /// Whether this connection carries nothing.
-    pub fn is_idle(&self, connection: ConnectionId) -> bool {
+    pub(super) fn is_idle(&self, connection: ConnectionId) -> bool {
         self.legs.iter().filter_map(|leg| leg.connections.get(&connection)).all(|load| load.count == 0)
     }
 
     /// The connections that carry this item.
-    pub fn connections_of(&self, name: &str) -> Vec<ConnectionId> {
+    pub(super) fn connections_of(&self, name: &str) -> Vec<ConnectionId> {
         self.legs.iter().filter_map(|leg| leg.places.get(name).copied()).collect()
     }
 
     /// The connection is open and subscribed. It takes over its share.
-    pub fn opened(&mut self, connection: ConnectionId) -> Vec<Reassign> {
+    pub(super) fn opened(&mut self, connection: ConnectionId) -> Vec<Reassign> {
         let Some(leg) = self.leg_of(connection) else { return Vec::new() };
         let connections = &mut self.legs[leg].connections;
         connections.entry(connection).or_default().state = LinkState::Open;
@@ -159,34 +159,34 @@ impl Assignment {
     }
 
     /// An item has arrived on this connection; its old connection may drop it.
-    pub fn arrived(&mut self, name: &str, connection: ConnectionId) -> Option<Reassign> {
+    pub(super) fn arrived(&mut self, name: &str, connection: ConnectionId) -> Option<Reassign> {
         let from = self.moves.remove(&(name.to_string(), connection))?;
         Some(Reassign::Drop(from, vec![self.items.get(name)?.clone()]))
     }
 
     /// An item is refused on this connection. If it was on its way there, it stays where it was.
-    pub fn refused(&mut self, name: &str, connection: ConnectionId) -> Option<Reassign> {
+    pub(super) fn refused(&mut self, name: &str, connection: ConnectionId) -> Option<Reassign> {
         let from = self.moves.remove(&(name.to_string(), connection))?;
         self.send_back(name, connection, from);
         Some(Reassign::Drop(connection, vec![self.items.get(name)?.clone()]))
     }
 
-    pub fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.items.contains_key(name)
     }
 
     /// The names of all items.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.items.keys().map(String::as_str)
     }
 
     /// Whether items are on two connections of one leg.
-    pub fn is_moving(&self) -> bool {
+    pub(super) fn is_moving(&self) -> bool {
         !self.moves.is_empty()
     }
 
     /// The connection is gone, or cannot be opened. Its items go to the open others, as far as they have room.
-    pub fn lost(&mut self, connection: ConnectionId) -> Vec<Reassign> {
+    pub(super) fn lost(&mut self, connection: ConnectionId) -> Vec<Reassign> {
         let Some(leg) = self.leg_of(connection) else { return Vec::new() };
         self.legs[leg].connections.entry(connection).or_default().state = LinkState::Lost;
         // Items on their way here are still carried where they were.

@@ -28,16 +28,16 @@ pub(super) struct Awaited {
 }
 
 impl Awaited {
-    pub fn new(timeout: Duration) -> Awaited {
+    pub(super) fn new(timeout: Duration) -> Awaited {
         Awaited { timeout_ns: ns(timeout), ..Awaited::default() }
     }
 
-    pub fn timeout(&self) -> Duration {
+    pub(super) fn timeout(&self) -> Duration {
         Duration::from_nanos(self.timeout_ns)
     }
 
     /// An item was subscribed, and not refused.
-    pub fn begin(&mut self, name: &str, now: Stamp) {
+    pub(super) fn begin(&mut self, name: &str, now: Stamp) {
         if self.asked.contains_key(name) {
             return;
         }
@@ -49,11 +49,11 @@ impl Awaited {
         self.due.push_back((now.mono_ns.saturating_add(self.timeout_ns), name.to_string()));
     }
 
-    pub fn forget(&mut self, name: &str) {
+    pub(super) fn forget(&mut self, name: &str) {
         self.asked.remove(name);
     }
 
-    pub fn deadline_ns(&self) -> Option<u64> {
+    pub(super) fn deadline_ns(&self) -> Option<u64> {
         let due = self.due.front().map(|(at, _)| *at);
         [due, self.silent.deadline_ns(), self.unnamed.deadline_ns()].into_iter().flatten().min()
     }

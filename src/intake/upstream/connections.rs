@@ -51,7 +51,7 @@ pub(super) struct ConnectionRules {
 }
 
 impl Connections {
-    pub fn new(addresses: FeedAddresses, rules: ConnectionRules) -> Connections {
+    pub(super) fn new(addresses: FeedAddresses, rules: ConnectionRules) -> Connections {
         Connections {
             list: Vec::new(),
             addresses,
@@ -63,36 +63,36 @@ impl Connections {
         }
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Connection> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
         self.list.iter()
     }
 
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
         self.list.iter_mut()
     }
 
-    pub fn get(&self, id: ConnectionId) -> Option<&Connection> {
+    pub(super) fn get(&self, id: ConnectionId) -> Option<&Connection> {
         self.list.iter().find(|connection| connection.id() == id)
     }
 
-    pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.list.iter_mut().find(|connection| connection.id() == id)
     }
 
-    pub fn ids(&self) -> Vec<ConnectionId> {
+    pub(super) fn ids(&self) -> Vec<ConnectionId> {
         self.list.iter().map(Connection::id).collect()
     }
 
-    pub fn max(&self) -> usize {
+    pub(super) fn max(&self) -> usize {
         self.rules.max
     }
 
-    pub fn polled(&self) -> Stamp {
+    pub(super) fn polled(&self) -> Stamp {
         self.polled
     }
 
     /// Adds a connection; the next turn dials it.
-    pub fn add(&mut self, leg: usize, role: ConnectionRole, profile: &Profile, now: Stamp) -> ConnectionId {
+    pub(super) fn add(&mut self, leg: usize, role: ConnectionRole, profile: &Profile, now: Stamp) -> ConnectionId {
         let id = ConnectionId(self.count);
         self.count += 1;
         let backoff = (self.addresses.count(), self.rules.backoff.clone());
@@ -103,7 +103,7 @@ impl Connections {
     }
 
     /// Waits for events on any connection and gathers them, or until one of them has sent its queue and can take more.
-    pub async fn gather(&mut self, clock: Clock) {
+    pub(super) async fn gather(&mut self, clock: Clock) {
         let Connections { list, events, polled, .. } = self;
         std::future::poll_fn(|cx| {
             *polled = clock.now();
@@ -122,15 +122,15 @@ impl Connections {
     }
 
     /// The gathered events. `recycle` takes the memory back.
-    pub fn take_events(&mut self) -> Vec<ConnectionEvent> {
+    pub(super) fn take_events(&mut self) -> Vec<ConnectionEvent> {
         std::mem::take(&mut self.events)
     }
 
-    pub fn recycle(&mut self, events: Vec<ConnectionEvent>) {
+    pub(super) fn recycle(&mut self, events: Vec<ConnectionEvent>) {
         self.events = events;
     }
 
-    pub fn dial(&mut self, id: ConnectionId, endpoint: Endpoint, now: Stamp) {
+    pub(super) fn dial(&mut self, id: ConnectionId, endpoint: Endpoint, now: Stamp) {
         let Connections { list, addresses, .. } = self;
         if let Some(connection) = list.iter_mut().find(|connection| connection.id() == id) {
             connection.dial_at_ns = None;
@@ -139,7 +139,7 @@ impl Connections {
     }
 
     /// The connection is open, with this protocol.
-    pub fn opened(&mut self, id: ConnectionId, protocol: Protocol, now: Stamp) {
+    pub(super) fn opened(&mut self, id: ConnectionId, protocol: Protocol, now: Stamp) {
         self.generation += 1;
         let generation = Generation(self.generation);
         let rotate_at_ns = self.rules.rotate_after.map(|after| now.mono_ns + ns(after));
@@ -149,7 +149,7 @@ impl Connections {
     }
 
     /// The connection has ended, or could not be opened. Returns the plan for the log.
-    pub fn lost(&mut self, id: ConnectionId, loss: &Loss, now: Stamp) -> String {
+    pub(super) fn lost(&mut self, id: ConnectionId, loss: &Loss, now: Stamp) -> String {
         let sustained = self.rules.sustained;
         let Some(connection) = self.get_mut(id) else { return String::new() };
         let address = connection.address();
@@ -168,17 +168,17 @@ impl Connections {
     }
 
     /// Whether the connection is to be dialed again: its earlier events no longer matter.
-    pub fn is_given_up(&self, id: ConnectionId) -> bool {
+    pub(super) fn is_given_up(&self, id: ConnectionId) -> bool {
         self.get(id).is_some_and(|connection| connection.dial_at_ns.is_some())
     }
 
     /// Forgets a connection that its successor replaced and that is closed.
-    pub fn forget_left(&mut self, id: ConnectionId) {
+    pub(super) fn forget_left(&mut self, id: ConnectionId) {
         self.list.retain(|connection| connection.id() != id || connection.role() != ConnectionRole::Leaving);
     }
 
     /// Closes a connection that its successor replaced. Returns its generation, if it was open.
-    pub fn leave(&mut self, id: ConnectionId) -> Option<Generation> {
+    pub(super) fn leave(&mut self, id: ConnectionId) -> Option<Generation> {
         let connection = self.get_mut(id)?;
         let generation = connection.is_open().then(|| connection.generation());
         connection.leave();
@@ -188,48 +188,48 @@ impl Connections {
         generation
     }
 
-    pub fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.list.len() < self.rules.max
     }
 
-    pub fn open_count(&self) -> usize {
+    pub(super) fn open_count(&self) -> usize {
         self.list.iter().filter(|connection| connection.is_open()).count()
     }
 
     /// The successor of this connection.
-    pub fn successor_of(&self, id: ConnectionId) -> Option<&Connection> {
+    pub(super) fn successor_of(&self, id: ConnectionId) -> Option<&Connection> {
         self.list.iter().find(|connection| connection.role() == ConnectionRole::Successor { of: id })
     }
 
     /// This connection and its successor.
-    pub fn with_successor(&mut self, id: ConnectionId) -> impl Iterator<Item = &mut Connection> {
+    pub(super) fn with_successor(&mut self, id: ConnectionId) -> impl Iterator<Item = &mut Connection> {
         let successor = ConnectionRole::Successor { of: id };
         self.list.iter_mut().filter(move |connection| connection.id() == id || connection.role() == successor)
     }
 
     /// Whether several connections carry the same.
-    pub fn overlap(&self) -> bool {
+    pub(super) fn overlap(&self) -> bool {
         self.list.iter().any(|connection| connection.leg() > 0 || connection.is_successor())
     }
 
     /// Whether another leg carries the same as this connection.
-    pub fn is_covered(&self, id: ConnectionId) -> bool {
+    pub(super) fn is_covered(&self, id: ConnectionId) -> bool {
         let leg = self.get(id).map(Connection::leg);
         self.list.iter().any(|connection| Some(connection.leg()) != leg && connection.is_open())
     }
 
     /// Whether no connection delivers.
-    pub fn are_silent(&self) -> bool {
+    pub(super) fn are_silent(&self) -> bool {
         self.established().all(|established| established.is_silent)
     }
 
     /// When the first of them was opened.
-    pub fn opened_since(&self) -> Option<Stamp> {
+    pub(super) fn opened_since(&self) -> Option<Stamp> {
         self.established().map(Established::opened).min_by_key(|opened| opened.mono_ns)
     }
 
     /// Since when the feed is outdated, if all connections that deliver say so.
-    pub fn outdated_since_ms(&self) -> Option<u64> {
+    pub(super) fn outdated_since_ms(&self) -> Option<u64> {
         let speaking = || self.established().filter(|established| !established.is_silent);
         let is_outdated = speaking().all(|established| established.outdated_since_ms().is_some());
         speaking().filter_map(Established::outdated_since_ms).min().filter(|_| is_outdated)
@@ -240,22 +240,22 @@ impl Connections {
     }
 
     /// Whether no connection has received a message that could name topics.
-    pub fn are_untouched(&self) -> bool {
+    pub(super) fn are_untouched(&self) -> bool {
         self.list.iter().all(|connection| connection.classifier.is_untouched())
     }
 
     /// The first guess of any connection.
-    pub fn guess(&self) -> Option<&Guess> {
+    pub(super) fn guess(&self) -> Option<&Guess> {
         self.list.iter().find_map(|connection| connection.classifier.guess())
     }
 
     /// From now on messages are classified by this profile.
-    pub fn classify_by(&mut self, profile: &Profile) {
+    pub(super) fn classify_by(&mut self, profile: &Profile) {
         self.list.iter_mut().for_each(|connection| connection.classifier = Classifier::new(profile));
     }
 
     /// Closes all of them.
-    pub async fn close(&mut self) {
+    pub(super) async fn close(&mut self) {
         futures_util::future::join_all(self.list.iter_mut().map(|connection| connection.transport.closed())).await;
     }
 }

@@ -37,7 +37,7 @@ pub(super) struct UpstreamDemand {
 }
 
 impl UpstreamDemand {
-    pub fn new(interest: Option<Arc<Interest>>, linger: Duration, pinned: &[String]) -> UpstreamDemand {
+    pub(super) fn new(interest: Option<Arc<Interest>>, linger: Duration, pinned: &[String]) -> UpstreamDemand {
         UpstreamDemand {
             interest,
             linger,
@@ -48,26 +48,26 @@ impl UpstreamDemand {
         }
     }
 
-    pub fn interest(&self) -> Option<Arc<Interest>> {
+    pub(super) fn interest(&self) -> Option<Arc<Interest>> {
         self.interest.clone()
     }
 
     /// Whether clients decide what is subscribed.
-    pub fn is_of_clients(&self) -> bool {
+    pub(super) fn is_of_clients(&self) -> bool {
         self.interest.is_some()
     }
 
-    pub fn is_pinned(&self, name: &str) -> bool {
+    pub(super) fn is_pinned(&self, name: &str) -> bool {
         self.pinned.contains(name)
     }
 
     /// Whether only the operator subscribes to it.
-    pub fn is_only_pinned(&self, name: &str) -> bool {
+    pub(super) fn is_only_pinned(&self, name: &str) -> bool {
         self.is_pinned(name) && !self.interest.as_ref().is_some_and(|interest| interest.is_wanted(name))
     }
 
     /// Whether clients' demand is read at once.
-    pub fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         self.resting_until_ns.is_none()
     }
 
@@ -97,13 +97,13 @@ impl UpstreamDemand {
         over
     }
 
-    pub fn deadline_ns(&self) -> Option<u64> {
+    pub(super) fn deadline_ns(&self) -> Option<u64> {
         let leaving = self.leaving.front().map(|(at, _)| *at);
         [leaving, self.resting_until_ns].into_iter().flatten().min()
     }
 
     /// Returns when clients' demand changes.
-    pub async fn changed(interest: &Option<Arc<Interest>>) {
+    pub(super) async fn changed(interest: &Option<Arc<Interest>>) {
         match interest {
             Some(interest) => interest.changed().await,
             None => std::future::pending().await,

@@ -39,7 +39,7 @@ struct ForwardedRequest {
 
 impl ForwardedRequests {
     /// The next client request.
-    pub async fn next(queue: &Option<RequestQueue>) -> ClientRequest {
+    pub(super) async fn next(queue: &Option<RequestQueue>) -> ClientRequest {
         if let Some(queue) = queue
             && let Some(request) = queue.next().await
         {
@@ -49,7 +49,7 @@ impl ForwardedRequests {
     }
 
     /// Whether the message answers a client's request, and was handed to the client.
-    pub fn answered(&mut self, profile: &Profile, connection: ConnectionId, text: &str) -> bool {
+    pub(super) fn answered(&mut self, profile: &Profile, connection: ConnectionId, text: &str) -> bool {
         if self.requests.is_empty() {
             return false;
         }
@@ -63,18 +63,18 @@ impl ForwardedRequests {
         true
     }
 
-    pub fn deadline_ns(&self) -> Option<u64> {
+    pub(super) fn deadline_ns(&self) -> Option<u64> {
         self.requests.values().map(|request| request.by_ns).min()
     }
 
     /// Fails requests that were not answered in time.
-    pub fn tick(&mut self, now: Stamp) {
+    pub(super) fn tick(&mut self, now: Stamp) {
         let late = |request: &ForwardedRequest, _: ConnectionId| request.by_ns <= now.mono_ns;
         self.fail(late, RequestFailure::Timeout, "the feed did not answer in time");
     }
 
     /// Fails the requests of a connection that is gone.
-    pub fn connection_lost(&mut self, id: ConnectionId) {
+    pub(super) fn connection_lost(&mut self, id: ConnectionId) {
         let owed = |_: &ForwardedRequest, connection: ConnectionId| connection == id;
         self.fail(owed, RequestFailure::UpstreamDown, "the connection to the feed was lost before it answered");
     }

@@ -30,7 +30,7 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    pub fn names(&self) -> Vec<&'static str> {
+    pub(crate) fn names(&self) -> Vec<&'static str> {
         self.known.iter().map(|key| key.name).collect()
     }
 }

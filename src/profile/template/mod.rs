@@ -86,12 +86,12 @@ pub(crate) enum SourceValue<'a> {
 impl<S> Template<S> {
     /// Reads a template; `source` reads the part of a placeholder before its filters. Errors are problems, to be
     /// reported under the template's key.
-    pub fn parse(text: &str, source: impl FnMut(&str) -> Result<S, String>) -> Result<Template<S>, String> {
+    pub(crate) fn parse(text: &str, source: impl FnMut(&str) -> Result<S, String>) -> Result<Template<S>, String> {
         Template::parse_with(text, &Aliases::new(), source)
     }
 
     /// As `parse`, for a template that may use these tables.
-    pub fn parse_with(
+    pub(crate) fn parse_with(
         text: &str,
         aliases: &Aliases,
         mut source: impl FnMut(&str) -> Result<S, String>,
@@ -132,12 +132,12 @@ impl<S> Template<S> {
     }
 
     /// As it was written.
-    pub fn source(&self) -> &str {
+    pub(crate) fn source(&self) -> &str {
         &self.source
     }
 
     /// The sources that must have a value: those outside `${NAME?…}`.
-    pub fn required_sources(&self) -> impl Iterator<Item = &S> {
+    pub(crate) fn required_sources(&self) -> impl Iterator<Item = &S> {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Place(source, filters) => Filter::instead(filters).is_none().then_some(source),
             Segment::Text(_) | Segment::If(..) => None,
@@ -145,7 +145,7 @@ impl<S> Template<S> {
     }
 
     /// The sources that the template uses.
-    pub fn sources(&self) -> impl Iterator<Item = &S> {
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &S> {
         let mut sources = Vec::new();
         self.put_sources(&mut sources);
         sources.into_iter()
@@ -165,7 +165,7 @@ impl<S> Template<S> {
     }
 
     /// The same template, in which a placeholder without `or` and without a value gives this text.
-    pub fn or(mut self, text: &str) -> Template<S> {
+    pub(crate) fn or(mut self, text: &str) -> Template<S> {
         for segment in &mut self.segments {
             match segment {
                 Segment::Place(_, filters) if !filters.iter().any(|filter| matches!(filter, Filter::Or(_))) => {
@@ -179,7 +179,7 @@ impl<S> Template<S> {
     }
 
     /// Appends the text with its placeholders filled in; ends at the first source that has no value and no `or`.
-    pub fn render<'a, E>(
+    pub(crate) fn render<'a, E>(
         &'a self,
         out: &mut String,
         mut value: impl FnMut(&'a S) -> Result<SourceValue<'a>, E>,

@@ -5,7 +5,7 @@ use crate::profile::template::{Filter, Segment, Template};
 impl<S> Template<S> {
     /// The same template, in which no value can end the JSON string around it. Nothing changes if it is not JSON, that
     /// is, if it does not begin as an object or array; a number may stand before it.
-    pub fn quoting(mut self) -> Template<S> {
+    pub(crate) fn quoting(mut self) -> Template<S> {
         let text = self.source.trim_start().trim_start_matches(|c: char| c.is_ascii_digit());
         if text.starts_with(['{', '[']) {
             self.quote(false);

@@ -38,29 +38,29 @@ struct Want {
 }
 
 impl Table {
-    pub fn wanted(&self) -> usize {
+    pub(super) fn wanted(&self) -> usize {
         self.wanted
     }
 
-    pub fn is_wanted(&self, topic: &str) -> bool {
+    pub(super) fn is_wanted(&self, topic: &str) -> bool {
         self.topics.get(topic).is_some_and(|want| want.claims > 0)
     }
 
-    pub fn all_wanted(&self) -> impl Iterator<Item = &Box<str>> {
+    pub(super) fn all_wanted(&self) -> impl Iterator<Item = &Box<str>> {
         self.topics.iter().filter(|(_, want)| want.claims > 0).map(|(topic, _)| topic)
     }
 
-    pub fn has_news(&self) -> bool {
+    pub(super) fn has_news(&self) -> bool {
         !self.fresh.is_empty() || !self.gone.is_empty()
     }
 
     /// Entries, whatever they are for.
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.topics.len()
     }
 
-    pub fn take(&mut self, topic: &str) {
+    pub(super) fn take(&mut self, topic: &str) {
         if let Some(want) = self.topics.get_mut(topic) {
             want.claims += 1;
             if want.claims > 1 {
@@ -73,7 +73,7 @@ impl Table {
         self.compare(topic);
     }
 
-    pub fn give_back(&mut self, topic: &str) {
+    pub(super) fn give_back(&mut self, topic: &str) {
         let want = self.topics.get_mut(topic).expect("a claim gives back what it took");
         want.claims -= 1;
         if want.claims == 0 {
@@ -105,7 +105,7 @@ impl Table {
 
     /// All that are no longer wanted, and at most `fresh_max` of those that are wanted now; the intake knows of them
     /// from now on.
-    pub fn drain(&mut self, fresh_max: usize) -> Vec<InterestChange> {
+    pub(super) fn drain(&mut self, fresh_max: usize) -> Vec<InterestChange> {
         let mut changes = Vec::new();
         for topic in std::mem::take(&mut self.gone).into_values() {
             self.forget(&topic);
@@ -122,7 +122,7 @@ impl Table {
     }
 
     /// Remembers the status of a topic, if a client wants it, as far as the intake knows; returns its version.
-    pub fn set_status(&mut self, topic: &str, status: DemandStatus) -> Option<u64> {
+    pub(super) fn set_status(&mut self, topic: &str, status: DemandStatus) -> Option<u64> {
         let want = self.topics.get_mut(topic)?;
         self.version += 1;
         if let Some((before, _)) = want.status.replace((self.version, status)) {
@@ -133,17 +133,17 @@ impl Table {
     }
 
     /// Forgets the status of a topic. Whether it had one.
-    pub fn clear_status(&mut self, topic: &str) -> bool {
+    pub(super) fn clear_status(&mut self, topic: &str) -> bool {
         let status = self.topics.get_mut(topic).and_then(|want| want.status.take());
         status.is_some_and(|(version, _)| self.statuses.remove(&version).is_some())
     }
 
-    pub fn status(&self, topic: &str) -> Option<&(u64, DemandStatus)> {
+    pub(super) fn status(&self, topic: &str) -> Option<&(u64, DemandStatus)> {
         self.topics.get(topic)?.status.as_ref()
     }
 
     /// The statuses after this version, oldest first, and the version of the last; at most `STATUSES_MAX`.
-    pub fn statuses_after(&self, version: u64) -> (u64, Vec<(Box<str>, DemandStatus)>) {
+    pub(super) fn statuses_after(&self, version: u64) -> (u64, Vec<(Box<str>, DemandStatus)>) {
         let news = self.statuses.range(version + 1..).take(STATUSES_MAX);
         let last = news.clone().last().map(|(version, _)| *version);
         let statuses = news.filter_map(|(_, topic)| Some((topic.clone(), self.status(topic)?.1.clone())));

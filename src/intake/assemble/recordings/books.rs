@@ -12,6 +12,7 @@ use crate::intake::assemble::recordings::{
 };
 
 /// Clients in tests of the whole server keep the same books.
+#[allow(unreachable_pub)]
 #[path = "../../../../tests/kit/order_book.rs"]
 mod order_book;
 
