@@ -76,22 +76,38 @@ fn some_topics_raw_and_compressed_are_accounted_for_too() {
 
 #[test]
 fn clients_with_different_topics_are_accounted_for_one_by_one() {
-    // 60 shares of 24 topics: half of them go to three clients, the others to two.
-    let own = ["--clients", "12", "--seconds", "1", "--topics-each", "5", "--simulate-symbols", "12", "--rate"];
-    for rate in ["500", "max"] {
-        let report = measure(&[&own[..], &[rate]].concat());
+    // 200 entries of lists over 24 topics, about 8 a topic, as chance has it. With --overlap 60 over 24: half of the topics
+    // go to three clients, the others to two.
+    for (clients, overlap, rate, each) in
+        [("40", None, "500", 4..14), ("12", Some("--overlap"), "500", 2..3), ("12", Some("--overlap"), "max", 2..3)]
+    {
+        let own = ["--clients", clients, "--seconds", "1", "--topics-each", "5", "--simulate-symbols", "12"];
+        let args: Vec<&str> = own.into_iter().chain(overlap).chain(["--rate", rate]).collect();
+        let report = measure(&args);
         let result = &report["result"];
         assert_eq!((count(&report, "topics_each"), count(result, "feed_topics")), (5, 24));
-        assert!(report["topics"].is_null());
+        assert!(report["topics"].is_null() && report["overlap"] == overlap.is_some());
         let (messages, deliveries) = (count(result, "messages"), count(result, "deliveries"));
         assert_eq!(messages, count(result, "feed_messages"), "every topic is wanted");
-        assert!(deliveries > 2 * messages && deliveries < 3 * messages, "{result:#}");
+        assert!(deliveries > each.start * messages && deliveries < each.end * messages, "{result:#}");
         // At full speed a client may be too slow for the machine's other work; then it is told.
         for name in if rate == "max" { &["gaps", "ended"][..] } else { &["lost", "repeated", "gaps", "skips", "ended"] }
         {
             assert_eq!(count(result, name), 0, "{name} in {result:#}");
         }
     }
+}
+
+#[test]
+fn each_client_has_a_list_of_its_own_and_groups_share_one_with_overlap() {
+    // Every list is a lane: about 37 of 40 random lists of 3 of 12 topics differ, and 4 of those that overlap.
+    let own = ["bench", "--clients", "40", "--topics-each", "3", "--simulate-symbols", "6", "--seconds", "1"];
+    let lanes = ["--shards-count", "1", "--limits-lanes-max", "20"];
+    let (status, _, stderr) = run(&[&own[..], &lanes, &["--overlap"]].concat(), &[]);
+    assert!(status.success(), "{stderr}");
+    let (status, _, stderr) = run(&[&own[..], &lanes].concat(), &[]);
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("raise limits.lanes_max"), "{stderr}");
 }
 
 #[test]
@@ -158,6 +174,7 @@ fn an_impossible_measurement_is_refused_with_the_reason() {
         (&["ws://127.0.0.1:9/", "--capacity", "--format", "raw"], ["latency", "--format envelope"]),
         (&["ws://127.0.0.1:9/", "--topics-each", "5"], ["`--topics-each`", "a configured feed"]),
         (&["--topics-each", "5", "--topics", "a"], ["--topics-each", "--topics"]),
+        (&["--overlap"], ["--topics-each", "--overlap"]),
         (&["--topics-each", "5", "--simulate-symbols", "2"], ["at most 4", "--simulate-symbols"]),
         (&["--topics-each", "5", "--limits-patterns-max", "4"], ["at most 4 patterns", "limits.patterns_max"]),
         (&["--rate", "0", "--capacity"], ["`--capacity`", "feed with messages"]),

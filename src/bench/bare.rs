@@ -22,7 +22,6 @@ use super::client_pool::ClientPool;
 use super::generator::Generator;
 use super::options::RateOption;
 use super::plan::{FeedPlan, FeedSource, Plan};
-use super::subscription_plan::SubscriptionPlan;
 use super::tally::Latency;
 
 /// Messages per send.
@@ -69,8 +68,9 @@ fn run(plan: &Plan, feed: &FeedPlan, batch: u64) -> Result<Bare, BenchError> {
     let sockets = connect(&mut pool, plan.clients).map_err(BenchError::system("connect over loopback"))?;
     let generator = Generator::new(feed.market, feed.bytes)?;
     let encoding = Encoding::websocket(plan.format.format(), plan.deflate);
-    let (encoder, subscriptions) = (Encoder::new(plan.compression_level), feed.subscriptions.clone());
-    let writer = Writer { sockets, generator, subscriptions, encoder, encoding, offset: 0, clock };
+    let wanted = feed.subscriptions.subscribers(1).iter().map(|subscribers| *subscribers > 0).collect();
+    let encoder = Encoder::new(plan.compression_level);
+    let writer = Writer { sockets, generator, wanted, encoder, encoding, offset: 0, clock };
     let (rate, span, received) = (feed.rate, plan.span.min(SPAN_MAX), pool.received());
     let started = Instant::now();
     let writing = std::thread::spawn(move || writer.run(batch, rate, span, &received));
@@ -116,7 +116,8 @@ fn drained(pool: &ClientPool, expected: u64) -> Instant {
 struct Writer {
     sockets: Vec<TcpStream>,
     generator: Generator,
-    subscriptions: Arc<SubscriptionPlan>,
+    /// By number of the topic.
+    wanted: Vec<bool>,
     encoder: Encoder,
     encoding: Encoding,
     offset: u64,
@@ -157,7 +158,7 @@ impl Writer {
         let mut bytes = Vec::new();
         for _ in 0..batch {
             let mut message = self.generator.next(&self.clock);
-            while self.subscriptions.subscribers(message.number, 1) == 0 {
+            while !self.wanted[message.number] {
                 message = self.generator.next(&self.clock);
             }
             self.offset += 1;

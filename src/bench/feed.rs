@@ -27,7 +27,7 @@ use shared_deflate::frame::{Decoder, Message, Opcode, put_frame};
 
 use super::generator::Generator;
 use super::options::RateOption;
-use super::subscription_plan::SubscriptionPlan;
+use super::subscription_plan::{SubscriptionPlan, subscribers_mean};
 
 /// Most messages of one write.
 const BATCH_MESSAGES_MAX: u64 = 64;
@@ -93,14 +93,15 @@ enum FeedCommand {
 struct FeedPace {
     received: Arc<AtomicU64>,
     clients: usize,
+    /// Number of clients of each topic.
+    subscribers: Arc<[u64]>,
     /// Mean number of clients that a message is for.
-    subscribers: f64,
+    subscribers_mean: f64,
 }
 
 struct FeedWriter {
     shared: Arc<FeedShared>,
     generator: Generator,
-    subscriptions: Arc<SubscriptionPlan>,
     rate: RateOption,
     clock: Clock,
     batch: Vec<u8>,
@@ -117,14 +118,7 @@ impl BenchFeed {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let shared = Arc::<FeedShared>::default();
-        let writer = FeedWriter {
-            shared: shared.clone(),
-            generator,
-            subscriptions: subscriptions.clone(),
-            rate,
-            clock,
-            batch: Vec::new(),
-        };
+        let writer = FeedWriter { shared: shared.clone(), generator, rate, clock, batch: Vec::new() };
         let writing = std::thread::Builder::new().name("feed".into()).spawn(move || writer.run())?;
         let accepting = shared.clone();
         std::thread::Builder::new().name("feed-accept".into()).spawn(move || accept(&listener, &accepting))?;
@@ -153,11 +147,9 @@ impl BenchFeed {
     /// Sends from now on; `received` counts the deliveries to all of `clients`.
     pub fn start(&self, received: Arc<AtomicU64>, clients: usize) {
         *lock(&self.shared.sent) = FeedTotals::of(self.subscriptions.topics());
-        self.command(FeedCommand::Send(FeedPace {
-            received,
-            clients,
-            subscribers: self.subscriptions.subscribers_mean(clients),
-        }));
+        let subscribers: Arc<[u64]> = self.subscriptions.subscribers(clients).into();
+        let subscribers_mean = subscribers_mean(&subscribers);
+        self.command(FeedCommand::Send(FeedPace { received, clients, subscribers, subscribers_mean }));
     }
 
     /// Deliveries owed to each client for what was sent.
@@ -224,11 +216,11 @@ impl FeedWriter {
 
     /// One message of each topic, and a ping: its answer shows that the messages before it were read.
     fn opening(&mut self) {
-        let mut sent = FeedTotals::of(self.subscriptions.topics());
-        let mut left = self.generator.topics() as u64;
+        let topics = self.generator.topics();
+        let (mut sent, nobody, mut left) = (FeedTotals::of(topics), vec![0; topics], topics as u64);
         while left > 0 && !matches!(&*lock(&self.shared.command), FeedCommand::End) {
             let messages = left.min(BATCH_MESSAGES_MAX);
-            self.send(messages, 0, &mut sent);
+            self.send(messages, &nobody, &mut sent);
             left -= messages;
         }
         self.batch.clear();
@@ -268,12 +260,12 @@ impl FeedWriter {
             }
             RateOption::Max => {
                 let under_way = sent.owed.saturating_sub(pace.received.load(Ordering::Relaxed)) as f64;
-                (AHEAD_MESSAGES as f64 - under_way / pace.subscribers.max(1.0)) as u64
+                (AHEAD_MESSAGES as f64 - under_way / pace.subscribers_mean.max(1.0)) as u64
             }
         };
         let messages = due.min(BATCH_MESSAGES_MAX);
         sent.clients = pace.clients;
-        self.send(messages, pace.clients, &mut sent);
+        self.send(messages, &pace.subscribers, &mut sent);
         Some(match self.rate {
             _ if messages < due => Duration::ZERO,
             RateOption::PerSecond(rate) => {
@@ -285,12 +277,12 @@ impl FeedWriter {
         })
     }
 
-    fn send(&mut self, messages: u64, clients: usize, sent: &mut FeedTotals) {
+    fn send(&mut self, messages: u64, subscribers: &[u64], sent: &mut FeedTotals) {
         self.batch.clear();
         for _ in 0..messages {
             let message = self.generator.next(&self.clock);
             sent.bytes += message.text.len() as u64;
-            let subscribers = self.subscriptions.subscribers(message.number, clients);
+            let subscribers = subscribers[message.number];
             sent.wanted += u64::from(subscribers > 0);
             sent.owed += subscribers;
             sent.by_topic[message.number] += 1;
@@ -366,7 +358,7 @@ mod tests {
     fn all_messages_are_received_and_counted() {
         let clock = Clock::start();
         let generator = Generator::new(MarketSettings::default(), 0).expect("a market");
-        let subscriptions = Arc::new(SubscriptionPlan::each(MarketSettings::default(), 1).expect("a market"));
+        let subscriptions = Arc::new(SubscriptionPlan::overlap(MarketSettings::default(), 1).expect("a market"));
         let (clients, topics) = (3 * subscriptions.topics(), subscriptions.topics() as u64);
         let feed = BenchFeed::open(generator, subscriptions, RateOption::Max, clock).expect("a free port");
         let (mut server, _) = tungstenite::connect(feed.url()).expect("a handshake");

@@ -43,10 +43,13 @@ pub struct Options {
     /// Patterns that every client subscribes to, separated by commas.
     #[arg(long, value_name = "PATTERNS", default_value = ">")]
     pub topics: String,
-    /// Instead: this many topics of the built-in feed for each client, spread evenly over simulate.symbols x 2.
+    /// Instead: for each client a list of its own, this many random topics of the simulate.symbols x 2 of the built-in feed.
     #[arg(long, value_name = "N", conflicts_with_all = ["topics", "target", "bare"])]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub topics_each: Option<u64>,
+    /// With --topics-each: topics in turn, so that every topic has as many clients, and groups of clients the same list.
+    #[arg(long, requires = "topics_each")]
+    pub overlap: bool,
     /// Clients offer permessage-deflate.
     #[arg(long)]
     pub deflate: bool,

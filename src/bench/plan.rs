@@ -31,6 +31,8 @@ pub struct Plan {
     pub topics: String,
     /// Number of topics for each client, instead of `topics`.
     pub topics_each: Option<usize>,
+    /// Groups of clients have the same topics, instead of each its own.
+    pub overlap: bool,
     pub format: FormatName,
     pub deflate: bool,
     /// Of the started server, for the bare loop.
@@ -100,10 +102,11 @@ impl Plan {
                     Some(found) if found > 2 * simulate.symbols => {
                         return Err(BenchError::TopicsEach { topics: 2 * simulate.symbols, found });
                     }
-                    Some(each) => SubscriptionPlan::each(market, each)?,
+                    Some(each) if options.overlap => SubscriptionPlan::overlap(market, each)?,
+                    Some(each) => SubscriptionPlan::own(market, each)?,
                     None => SubscriptionPlan::alike(market, &patterns)?,
                 };
-                let audible = rate != RateOption::PerSecond(0.0) && subscriptions.subscribers_mean(1) > 0.0;
+                let audible = rate != RateOption::PerSecond(0.0) && !subscriptions.list(0).is_empty();
                 let given = [("--capacity", options.capacity), ("--bare", options.bare)];
                 if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given && !audible) {
                     return Err(BenchError::Silent { flag });
@@ -125,6 +128,7 @@ impl Plan {
             span: Duration::from_secs(seconds),
             topics: options.topics.clone(),
             topics_each,
+            overlap: options.overlap,
             format: options.format,
             deflate: options.deflate,
             compression_level: config.compression.level,

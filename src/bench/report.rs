@@ -26,6 +26,8 @@ pub struct BenchReport {
     /// Patterns of every client; none if each has its own topics.
     pub topics: Option<String>,
     pub topics_each: Option<usize>,
+    /// Whether groups of clients have the same topics.
+    pub overlap: bool,
     pub format: FormatName,
     pub deflate: bool,
     /// Resolution of latency: `1 ns`, `1 ms`, or none if unknown.
@@ -51,7 +53,7 @@ impl BenchReport {
             AgeSource::Unknown => None,
         };
         let topics = plan.topics_each.is_none().then(|| plan.topics.clone());
-        let (format, topics_each) = (plan.format, plan.topics_each);
+        let (format, topics_each, overlap) = (plan.format, plan.topics_each, plan.overlap);
         let (rate, deflate, version) = (plan.rate(), plan.deflate, env!("CARGO_PKG_VERSION"));
         BenchReport {
             version,
@@ -59,6 +61,7 @@ impl BenchReport {
             rate,
             topics,
             topics_each,
+            overlap,
             format,
             deflate,
             latency_resolution,
@@ -71,7 +74,8 @@ impl BenchReport {
     /// The subscriptions of the clients.
     fn topics(&self) -> String {
         match (&self.topics, self.topics_each, self.result.feed_topics) {
-            (_, Some(each), Some(all)) => format!("{each} of {all} each"),
+            (_, Some(each), Some(all)) if self.overlap => format!("{each} of {all} each, the same for groups"),
+            (_, Some(each), Some(all)) => format!("{each} of {all} each, its own"),
             (Some(topics), ..) if topics.len() > TOPICS_BYTES_MAX => {
                 format!("{} patterns", topics.split(',').count())
             }

@@ -9,6 +9,7 @@ use std::fmt::Write;
 
 use crate::settings::table::MarketSettings;
 use crate::simulator::SimulatorError;
+use crate::simulator::dice::Dice;
 use crate::simulator::symbols::{SYMBOLS, SizeClass, Symbol};
 
 /// Ten times what one core writes to one connection.
@@ -84,7 +85,7 @@ impl Market {
                 Some(*sum)
             })
             .collect();
-        Ok(Market { dice: Dice(seed), books, activity_sums, opened: 0, burst: None })
+        Ok(Market { dice: Dice::of(seed), books, activity_sums, opened: 0, burst: None })
     }
 
     /// Two per symbol: quotes and trades.
@@ -207,43 +208,6 @@ fn put_decimal(text: &mut String, units: i64, decimals: u32) {
         0 => write!(text, "{units}"),
         _ => write!(text, "{}.{:0width$}", units / one, units % one, width = decimals as usize),
     };
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014). Not from a crate, because the sequence is a promise that crates do not make.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// 0 to `end` - 1; the bias is below `end` / 2^64.
-    fn below_u64(&mut self, end: u64) -> u64 {
-        ((u128::from(self.roll()) * u128::from(end)) >> 64) as u64
-    }
-
-    fn below(&mut self, end: u32) -> u32 {
-        self.below_u64(u64::from(end)) as u32
-    }
-
-    /// 0 to `end` - 1, small numbers more often: the smaller of two rolls.
-    fn few(&mut self, end: u32) -> u32 {
-        self.below(end).min(self.below(end))
-    }
-
-    /// Mean 0, standard deviation 1, nearly normal: the sum of twelve uniform numbers, from 16 bits each.
-    fn normal(&mut self) -> f64 {
-        let mut sum = 0u64;
-        for _ in 0..3 {
-            let roll = self.roll();
-            sum += (0..4).map(|part| roll >> (16 * part) & 0xFFFF).sum::<u64>();
-        }
-        sum as f64 / 65_536.0 - 6.0
-    }
 }
 
 #[cfg(test)]

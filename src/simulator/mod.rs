@@ -3,6 +3,7 @@
 //! [`market_server::Simulator`] invents a market, [`replay::ReplayServer`] serves a recording. Both are plain WebSocket
 //! servers (RFC 6455, no extensions) that know nothing of fanline: their messages reach clients only through the intake.
 
+pub mod dice;
 mod listener;
 pub mod market;
 pub mod market_server;
