@@ -6,4 +6,5 @@ pub mod deflate;
 pub mod frame;
 pub mod negotiate;
 pub mod scan;
+pub mod token;
 pub mod window;

@@ -1,0 +1,229 @@
+//! Shared tokens: recipients with lists and windows of their own join, miss texts and catch up, and read every text.
+
+use flate2::Decompress;
+use shared_deflate::deflate::Deflater;
+use shared_deflate::frame::{Opcode, parts};
+use shared_deflate::token::{Mark, REFERENCES_MAX, Stream, TEXT_BYTES_MAX, Tokenizer, Tokens};
+
+use super::bits::Input;
+use super::compression::stock_inflate;
+
+const TOPICS: usize = 6;
+const WINDOWS: [u8; 7] = [9, 9, 10, 12, 14, 15, 15];
+const MEMBERS_MAX: usize = 3;
+
+/// What has happened, so that a test can tell that everything has.
+#[derive(Debug, Default)]
+pub struct Happened {
+    /// Messages by tokens, by the number of references that they need.
+    pub by_tokens: [usize; REFERENCES_MAX + 1],
+    /// Tokens that a stream refused, for it lacked a reference or the window is too small.
+    pub refused: usize,
+    /// Texts that were too long for tokens.
+    pub too_long: usize,
+    /// Messages that stood alone, by choice or for want of tokens.
+    pub stateless: usize,
+    /// Texts that did not enter the window.
+    pub plain: usize,
+    /// Recipients that joined a stream.
+    pub joined: usize,
+}
+
+/// Recipients that receive the same.
+struct Group {
+    stream: Stream,
+    marks: [Mark; TOPICS],
+    subscribed: [bool; TOPICS],
+    members: Vec<Decompress>,
+    window_bits: u8,
+    alone: Deflater,
+}
+
+impl Group {
+    fn new(window_bits: u8, list: u8) -> Group {
+        Group {
+            stream: Stream::new(window_bits),
+            marks: [Mark::default(); TOPICS],
+            subscribed: std::array::from_fn(|topic| list >> topic & 1 != 0),
+            members: vec![Decompress::new_with_window_bits(false, window_bits)],
+            window_bits,
+            alone: Deflater::new(1, window_bits),
+        }
+    }
+
+    /// A recipient joins that has received nothing. The one that is here longest may have to go.
+    fn join(&mut self) {
+        if self.members.len() == MEMBERS_MAX {
+            self.members.remove(0);
+        }
+        self.members.push(Decompress::new_with_window_bits(false, self.window_bits));
+        self.stream.arrive();
+    }
+
+    /// All members are sent a text that is not counted.
+    fn catch_up(&mut self, text: &[u8]) {
+        let payload = self.stateless(text);
+        self.read(&payload, text);
+        self.stream.arrive();
+    }
+
+    fn stateless(&mut self, text: &[u8]) -> Vec<u8> {
+        let mut payload = Vec::new();
+        self.alone.cut();
+        self.alone.deflate(text, &mut payload);
+        payload
+    }
+
+    fn read(&mut self, payload: &[u8], text: &[u8]) {
+        for member in &mut self.members {
+            assert!(stock_inflate(member, payload, text.len()) == text, "{} bits, another text", self.window_bits);
+        }
+    }
+
+    /// The payload by the first tokens that the stream takes.
+    fn by_tokens(&self, topic: usize, variants: &[Option<Tokens>], happened: &mut Happened) -> Option<Vec<u8>> {
+        for tokens in variants {
+            let Some(tokens) = tokens else {
+                happened.too_long += 1;
+                continue;
+            };
+            let mut out = b"kept".to_vec();
+            let is_put = self.stream.put_tokens(&self.marks[topic], tokens, &mut out);
+            let payload = out.strip_prefix(b"kept").expect("what was there before stays");
+            let mut frame = b"kept".to_vec();
+            assert_eq!(self.stream.put_frame(&self.marks[topic], tokens, Opcode::Text, &mut frame), is_put);
+            let frame = frame.strip_prefix(b"kept").expect("what was there before stays");
+            if is_put {
+                assert_eq!(parts(frame), Some((Opcode::Text, payload)));
+                assert_eq!(frame[0], 0xC1, "a whole compressed message");
+                happened.by_tokens[tokens.references_used()] += 1;
+                return Some(payload.to_vec());
+            }
+            assert!(payload.is_empty() && frame.is_empty(), "tokens that are refused leave nothing");
+            happened.refused += 1;
+        }
+        None
+    }
+}
+
+/// Every recipient reads every text, whatever its list and its window are, and whatever it was sent before.
+pub fn tokens(input: &[u8]) {
+    happened_with(input);
+}
+
+/// As [`tokens`]; tells what has happened.
+pub fn happened_with(input: &[u8]) -> Happened {
+    let mut input = Input(input);
+    let mut happened = Happened::default();
+    let mut tokenizer = Tokenizer::new();
+    let mut groups: Vec<Group> = WINDOWS.iter().map(|bits| Group::new(*bits, input.byte())).collect();
+    // The newest text of each topic is the first.
+    let mut texts: [Vec<Vec<u8>>; TOPICS] = Default::default();
+    while !input.is_empty() {
+        let step = input.byte();
+        let place = usize::from(input.byte());
+        let (group, topic) = (&mut groups[place % WINDOWS.len()], place / WINDOWS.len() % TOPICS);
+        match step {
+            0..8 => {
+                group.join();
+                happened.joined += 1;
+            }
+            8..12 => {
+                group.subscribed[topic] ^= true;
+                group.marks[topic].forget();
+            }
+            12..16 => {
+                let text = text(&mut input, &[]);
+                group.catch_up(&text);
+            }
+            _ => {
+                // Old values come back: mostly the newest text is the model of the next, but not always.
+                let model = usize::from(step >> 4 & 0b111).saturating_sub(4);
+                let before = texts[topic].get(model).map_or(&b""[..], |text| text);
+                let text = text(&mut input, before);
+                // A topic may offer fewer references than it has.
+                let offered = if step & 0b111 == 0 { usize::from(step >> 6) } else { REFERENCES_MAX + 1 };
+                let references: Vec<&[u8]> = texts[topic].iter().take(offered).map(Vec::as_slice).collect();
+                let newest = &references[..references.len().min(1)];
+                let variants = [tokenizer.tokens(&text, &references), tokenizer.tokens(&text, newest)];
+                assert_eq!(variants[0].is_some(), text.len() <= TEXT_BYTES_MAX);
+                for group in groups.iter_mut().filter(|group| group.subscribed[topic]) {
+                    send(group, topic, &text, &variants, input.byte(), &mut happened);
+                }
+                texts[topic].insert(0, text);
+                texts[topic].truncate(REFERENCES_MAX + 1);
+            }
+        }
+    }
+    happened
+}
+
+/// One group receives one text, in an encoding of this choice.
+fn send(
+    group: &mut Group,
+    topic: usize,
+    text: &[u8],
+    variants: &[Option<Tokens>],
+    choice: u8,
+    happened: &mut Happened,
+) {
+    if choice < 16 {
+        group.marks[topic].forget();
+        happened.plain += 1;
+        return;
+    }
+    let by_tokens = if choice < 32 { None } else { group.by_tokens(topic, variants, happened) };
+    let payload = by_tokens.unwrap_or_else(|| {
+        happened.stateless += 1;
+        group.stateless(text)
+    });
+    group.read(&payload, text);
+    group.stream.advance(&mut group.marks[topic], text.len());
+}
+
+/// A text that is mostly as one before it.
+fn text(input: &mut Input<'_>, before: &[u8]) -> Vec<u8> {
+    let (style, seed) = (input.byte(), input.byte());
+    let noise = |bytes: usize| -> Vec<u8> {
+        let mut state = u32::from(seed) << 8 | u32::from(style) | 1 << 30;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            (state >> 11) as u8
+        };
+        (0..bytes).map(|_| next()).collect()
+    };
+    match style {
+        0..4 => Vec::new(),
+        4..12 => noise(usize::from(seed) * 3),
+        // Around the longest that is tokenized, and far beyond.
+        12 => noise(TEXT_BYTES_MAX - 1 + usize::from(seed % 3)),
+        13 => noise(80_000),
+        14 => b"0123456789".repeat(TEXT_BYTES_MAX / 10 + usize::from(seed % 2)),
+        // As long as a small window.
+        15..20 => noise(128).repeat(3 + usize::from(seed % 8)),
+        20..40 => {
+            let digits: Vec<String> =
+                noise(usize::from(seed)).iter().map(|byte| format!("[{byte},0.{byte}]")).collect();
+            format!(r#"{{"bids":[{}]}}"#, digits.join(",")).into_bytes()
+        }
+        40..48 => input.take(seed.into()).to_vec(),
+        _ if before.is_empty() => {
+            format!(r#"{{"topic":"ticker.{style}","price":"{seed}.25","size":40,"venue":"X"}}"#).into_bytes()
+        }
+        _ => {
+            let mut text = before[..before.len().min(600)].to_vec();
+            for change in input.take(usize::from(style % 8)) {
+                let at = usize::from(*change) * text.len() / 256;
+                text[at] = b'0' + change % 10;
+            }
+            match seed {
+                0..16 => text.truncate(usize::from(seed)),
+                16..32 => text.extend_from_slice(&noise(usize::from(seed))),
+                _ => {}
+            }
+            text
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Tokens as they are kept: runs of finished bits, each of which ends where the distance of a match is missing.
+
+use super::codes::{
+    CodeWord, DISTANCES, END_OF_BLOCK, FIXED_DISTANCES, FIXED_LITERALS, LITERALS, MATCH_BYTES_MAX, distance, length,
+};
+use super::huffman::{Block, FLAT_DISTANCES};
+use super::parse::{REFERENCES_MAX, Sequence};
+
+/// In place of a reference: no distance is missing at the end of a run.
+pub(super) const NO_SLOT: u8 = u8::MAX;
+
+/// Most bits of a run. With those of a distance before it (7 and 13) and of a byte begun, it fits into 64.
+const RUN_BITS_MAX: u32 = 36;
+/// Most bits of a distance: its code word, and those after it.
+const DISTANCE_BITS_MAX: u32 = 7 + 13;
+
+/// The header of an empty stored block: three zeros, and zeros to the end of the byte (RFC 7692 section 7.2.1).
+const EMPTY_STORED_BITS: u32 = 3;
+
+/// Bits, and what the distance after them is counted from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    /// First bit lowest.
+    pub(super) bits: u64,
+    /// Place in the text, less place in the reference.
+    pub(super) delta: i32,
+    pub(super) count: u8,
+    /// Which reference, the newest is 0; or [`NO_SLOT`].
+    pub(super) slot: u8,
+}
+
+/// How a text refers to one of its references.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reach {
+    /// Length of the reference.
+    pub(super) bytes: u32,
+    /// Greatest of the deltas.
+    pub(super) delta_max: i32,
+}
+
+/// A text as DEFLATE tokens whose distances are missing; some 200 bytes for a text of 200 bytes like those before it.
+///
+/// [`Stream::put_tokens`](super::Stream::put_tokens) fills the distances in.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    runs: Box<[Run]>,
+    text_bytes: u32,
+    payload_bytes_max: u32,
+    /// Longest distance of a match within the text.
+    own_distance_max: u32,
+    /// How each reference is used, if it is.
+    reaches: [Option<Reach>; REFERENCES_MAX],
+    /// The distances have the code of a dynamic block.
+    is_dynamic: bool,
+}
+
+impl Tokens {
+    /// Length of the text.
+    pub fn text_bytes(&self) -> usize {
+        self.text_bytes as usize
+    }
+
+    /// How many of the newest references the recipient must have: 0 if the tokens refer to the text alone.
+    pub fn references_used(&self) -> usize {
+        self.reaches.iter().rposition(Option::is_some).map_or(0, |oldest| oldest + 1)
+    }
+
+    pub(super) fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    pub(super) fn payload_bytes_max(&self) -> usize {
+        self.payload_bytes_max as usize
+    }
+
+    pub(super) fn own_distance_max(&self) -> u32 {
+        self.own_distance_max
+    }
+
+    pub(super) fn reaches(&self) -> &[Option<Reach>; REFERENCES_MAX] {
+        &self.reaches
+    }
+
+    pub(super) fn distance_words(&self) -> &'static [CodeWord; DISTANCES] {
+        if self.is_dynamic { &FLAT_DISTANCES } else { &FIXED_DISTANCES }
+    }
+}
+
+/// Packs sequences into tokens. Holds the runs of one text while they are made.
+#[derive(Debug, Default)]
+pub(super) struct Packer {
+    runs: Vec<Run>,
+    bits: u64,
+    count: u32,
+}
+
+impl Packer {
+    /// The tokens of a text that `sequences` make up. `references` are those that they refer to.
+    pub(super) fn pack(&mut self, text: &[u8], sequences: &[Sequence], references: &[&[u8]]) -> Tokens {
+        self.runs.clear();
+        let mut tokens = Tokens {
+            runs: Box::default(),
+            text_bytes: text.len() as u32,
+            payload_bytes_max: 0,
+            own_distance_max: 0,
+            reaches: [None; REFERENCES_MAX],
+            is_dynamic: false,
+        };
+        if text.is_empty() {
+            // RFC 7692 section 7.2.3.6.
+            self.put(0, 8);
+        } else {
+            let block = Block::smallest_of(text, sequences);
+            tokens.is_dynamic = block.is_some();
+            let literals = match &block {
+                Some(block) => {
+                    block.put_header(|bits, count| self.put(bits, count));
+                    &block.literals
+                }
+                // Not the final block, fixed codes (RFC 1951 section 3.2.3).
+                None => {
+                    self.put(0b010, 3);
+                    &FIXED_LITERALS
+                }
+            };
+            self.put_sequences(text, sequences, references, literals, &mut tokens);
+        }
+        self.end_run(NO_SLOT, 0);
+        let slots = self.runs.iter().filter(|run| run.slot != NO_SLOT).count() as u32;
+        let bits = self.runs.iter().map(|run| u32::from(run.count)).sum::<u32>() + slots * DISTANCE_BITS_MAX;
+        tokens.payload_bytes_max = bits.div_ceil(8);
+        tokens.runs = Box::from(&self.runs[..]);
+        tokens
+    }
+
+    fn put_sequences(
+        &mut self,
+        text: &[u8],
+        sequences: &[Sequence],
+        references: &[&[u8]],
+        literals: &[CodeWord; LITERALS],
+        tokens: &mut Tokens,
+    ) {
+        let distances = tokens.distance_words();
+        let mut rest = text;
+        for sequence in sequences {
+            let (copied, after) = rest.split_at(sequence.literals as usize);
+            for &byte in copied {
+                self.put_word(literals[usize::from(byte)]);
+            }
+            rest = &after[usize::from(sequence.bytes)..];
+            if sequence.bytes == 0 {
+                continue;
+            }
+            let coded = length(usize::from(sequence.bytes).min(MATCH_BYTES_MAX));
+            self.put_word(literals[usize::from(coded.symbol)]);
+            self.put(coded.extra.into(), coded.extra_count.into());
+            if let Some(reference) = sequence.reference {
+                let at = usize::from(reference);
+                let reach = tokens.reaches[at]
+                    .get_or_insert(Reach { bytes: references[at].len() as u32, delta_max: sequence.delta });
+                reach.delta_max = reach.delta_max.max(sequence.delta);
+                self.end_run(reference, sequence.delta);
+            } else {
+                let bytes = sequence.delta.unsigned_abs();
+                tokens.own_distance_max = tokens.own_distance_max.max(bytes);
+                let coded = distance(bytes);
+                self.put_word(distances[usize::from(coded.symbol)]);
+                self.put(coded.extra.into(), coded.extra_count.into());
+            }
+        }
+        self.put_word(literals[END_OF_BLOCK]);
+        self.put(0, EMPTY_STORED_BITS);
+    }
+
+    fn put_word(&mut self, word: CodeWord) {
+        self.put(word.bits.into(), word.count.into());
+    }
+
+    fn put(&mut self, bits: u64, count: u32) {
+        if self.count + count > RUN_BITS_MAX {
+            self.end_run(NO_SLOT, 0);
+        }
+        self.bits |= bits << self.count;
+        self.count += count;
+    }
+
+    fn end_run(&mut self, slot: u8, delta: i32) {
+        self.runs.push(Run { bits: self.bits, delta, count: self.count as u8, slot });
+        (self.bits, self.count) = (0, 0);
+    }
+}

@@ -1,0 +1,182 @@
+//! Streams of text, as recipients have inflated them, and where in them the texts of a topic began.
+
+use super::codes::distance;
+use super::pack::{NO_SLOT, Tokens};
+use super::parse::REFERENCES_MAX;
+use crate::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
+use crate::frame::{Opcode, put_header};
+
+/// Longest distance there is, 2^15, less the lookahead of zlib's deflater, which never goes beyond this. Smaller
+/// windows are used to their end: an inflater must hold what was agreed on (RFC 7692 section 7.1.2.1).
+const DISTANCE_MAX: u32 = (1 << WINDOW_BITS_MAX) - 262;
+
+/// Stands for a text that is out of reach, for the distance to its successor does not fit.
+const OUT_OF_REACH: u16 = u16::MAX;
+
+/// Where the newest texts of one topic began in one [`Stream`]; 12 bytes. A new one knows of no text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Position of the newest, 48 bits, lowest first.
+    newest: [u16; 3],
+    /// How far before its successor each older one began.
+    back: [u16; REFERENCES_MAX - 1],
+}
+
+impl Mark {
+    /// The newest text of the topic did not enter the window: it was sent uncompressed, or not at all. So neither it nor
+    /// any text before it is referred to.
+    pub fn forget(&mut self) {
+        *self = Mark::default();
+    }
+
+    /// Where the newest texts began, newest first; 0 for what is out of reach.
+    fn positions(&self) -> [u64; REFERENCES_MAX] {
+        let [low, middle, high] = self.newest.map(u64::from);
+        let mut position = high << 32 | middle << 16 | low;
+        let mut all = [position; REFERENCES_MAX];
+        for (place, &back) in all[1..].iter_mut().zip(&self.back) {
+            position = if back == OUT_OF_REACH { 0 } else { position.saturating_sub(u64::from(back)) };
+            *place = position;
+        }
+        all
+    }
+
+    /// A text begins at `position`.
+    fn push(&mut self, position: u64) {
+        let [before, ..] = self.positions();
+        self.back.rotate_right(1);
+        self.back[0] = u16::try_from(position - before).unwrap_or(OUT_OF_REACH);
+        self.newest = [position as u16, (position >> 16) as u16, (position >> 32) as u16];
+    }
+}
+
+/// What one recipient has inflated, or several that have received the same: how many bytes of text, not the text.
+///
+/// Marks hold positions of 48 bits. No text after the first 2^48 bytes (256 TiB) of a stream is referred to.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// Bytes of text so far, and one: no position is 0, so that a new mark is before any floor.
+    position: u64,
+    /// Where the newest recipient arrived. Nothing before it is referred to.
+    floor: u64,
+    /// Longest distance that the agreed window allows.
+    distance_max: u32,
+}
+
+impl Stream {
+    /// A stream whose recipients have agreed on a window of `window_bits` bits (RFC 7692 section 7.1.2.1).
+    ///
+    /// # Panics
+    /// `window_bits` is not from 9 to 15.
+    pub fn new(window_bits: u8) -> Stream {
+        let range = WINDOW_BITS_MIN..=WINDOW_BITS_MAX;
+        assert!(range.contains(&window_bits), "expected a window of 9 to 15 bits, found {window_bits}");
+        Stream { position: 1, floor: 1, distance_max: (1 << window_bits).min(DISTANCE_MAX) }
+    }
+
+    /// A recipient arrives that has none of the texts of the stream so far: they are not referred to any more. What it
+    /// has inflated elsewhere does not matter, for that stands before all that follows.
+    pub fn arrive(&mut self) {
+        self.floor = self.position;
+    }
+
+    /// A text of `text_bytes` bytes is sent to all recipients, compressed, in whatever encoding. The mark is that of its
+    /// topic. For a message that is made by [`put_tokens`](Stream::put_tokens), call it after that.
+    pub fn advance(&mut self, mark: &mut Mark, text_bytes: usize) {
+        if self.position >> 48 == 0 {
+            mark.push(self.position);
+        } else {
+            mark.forget();
+        }
+        self.position += text_bytes as u64;
+    }
+
+    /// Appends the payload of the message (RFC 7692 section 7.2.1) to `out`, if each text that the tokens refer to is at
+    /// hand for the recipients. Else `out` stays as it was, and the message must be sent in another encoding.
+    #[must_use = "false means that nothing was put"]
+    pub fn put_tokens(&self, mark: &Mark, tokens: &Tokens, out: &mut Vec<u8>) -> bool {
+        let Some(distances) = self.distances(mark, tokens) else { return false };
+        let start = out.len();
+        // Whole words are stored, the last of them partly beyond the payload.
+        out.resize(start + tokens.payload_bytes_max() + 8, 0);
+        let bytes = fill_in(tokens, &distances, &mut out[start..]);
+        out.truncate(start + bytes);
+        true
+    }
+
+    /// As [`put_tokens`](Stream::put_tokens), with the header of an unfragmented frame before the payload.
+    #[must_use = "false means that nothing was put"]
+    pub fn put_frame(&self, mark: &Mark, tokens: &Tokens, opcode: Opcode, out: &mut Vec<u8>) -> bool {
+        let start = out.len();
+        put_header(out, opcode, true, 0);
+        let header_end = out.len();
+        if !self.put_tokens(mark, tokens, out) {
+            out.truncate(start);
+            return false;
+        }
+        // The length is known only now. Nearly always it fits into the header that is there.
+        let bytes = out.len() - header_end;
+        match u8::try_from(bytes) {
+            Ok(short @ 0..=125) => out[header_end - 1] = short,
+            _ => {
+                let mut header = Vec::with_capacity(10);
+                put_header(&mut header, opcode, true, bytes);
+                out.splice(start..header_end, header);
+            }
+        }
+        true
+    }
+
+    /// How far before this text each reference began; none if one that is used is not at hand.
+    fn distances(&self, mark: &Mark, tokens: &Tokens) -> Option<[u32; REFERENCES_MAX]> {
+        let mut distances = [0; REFERENCES_MAX];
+        if tokens.own_distance_max() > self.distance_max {
+            return None;
+        }
+        let positions = mark.positions();
+        for (at, reach) in tokens.reaches().iter().enumerate() {
+            let Some(reach) = reach else { continue };
+            if positions[at] < self.floor {
+                return None;
+            }
+            let distance = u32::try_from(self.position - positions[at]).ok()?;
+            // A text that ends after this one begins is not the one that the tokens refer to.
+            let is_at_hand =
+                distance >= reach.bytes && i64::from(distance) + i64::from(reach.delta_max) <= self.distance_max.into();
+            if !is_at_hand {
+                return None;
+            }
+            distances[at] = distance;
+        }
+        Some(distances)
+    }
+}
+
+/// Writes the runs with their distances. Gives the number of bytes; `out` has 8 more.
+fn fill_in(tokens: &Tokens, distances: &[u32; REFERENCES_MAX], out: &mut [u8]) -> usize {
+    let words = tokens.distance_words();
+    let (mut pending, mut count, mut at) = (0u64, 0u32, 0);
+    let mut flush = |pending: &mut u64, count: &mut u32| {
+        out[at..at + 8].copy_from_slice(&pending.to_le_bytes());
+        let bytes = *count / 8;
+        at += bytes as usize;
+        *pending = if bytes == 8 { 0 } else { *pending >> (8 * bytes) };
+        *count %= 8;
+        at
+    };
+    for run in tokens.runs() {
+        pending |= run.bits << count;
+        count += u32::from(run.count);
+        flush(&mut pending, &mut count);
+        if run.slot == NO_SLOT {
+            continue;
+        }
+        let coded = distance(distances[usize::from(run.slot)].wrapping_add_signed(run.delta));
+        let word = words[usize::from(coded.symbol)];
+        pending |= (u64::from(word.bits) | u64::from(coded.extra) << word.count) << count;
+        count += u32::from(word.count) + u32::from(coded.extra_count);
+    }
+    // The rest of the last byte is zeros, and so is the length of the empty block that is not sent.
+    count = count.next_multiple_of(8);
+    flush(&mut pending, &mut count)
+}
