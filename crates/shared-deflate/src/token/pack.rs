@@ -65,6 +65,11 @@ impl Tokens {
         self.reaches.iter().rposition(Option::is_some).map_or(0, |oldest| oldest + 1)
     }
 
+    /// Memory that it takes, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        size_of::<Tokens>() + size_of_val(&*self.runs)
+    }
+
     pub(super) fn runs(&self) -> &[Run] {
         &self.runs
     }
