@@ -8,11 +8,13 @@ mod bits;
 mod compression;
 mod frames;
 mod negotiation;
+mod tokens;
 mod window;
 
 pub use compression::{deflate, inflate};
 pub use frames::{frames, messages};
 pub use negotiation::negotiate;
+pub use tokens::{Happened, happened_with, tokens};
 pub use window::window;
 
 /// Checks one input.
@@ -26,4 +28,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("deflate", deflate),
     ("negotiate", negotiate),
     ("window", window),
+    ("tokens", tokens),
 ];

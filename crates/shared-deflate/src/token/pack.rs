@@ -40,7 +40,7 @@ pub(super) struct Reach {
 
 /// A text as DEFLATE tokens whose distances are missing; some 200 bytes for a text of 200 bytes like those before it.
 ///
-/// [`Stream::put_tokens`](super::Stream::put_tokens) fills the distances in.
+/// [`put_tokens`](super::put_tokens) fills the distances in.
 #[derive(Clone, Debug)]
 pub struct Tokens {
     runs: Box<[Run]>,
@@ -63,6 +63,11 @@ impl Tokens {
     /// How many of the newest references the recipient must have: 0 if the tokens refer to the text alone.
     pub fn references_used(&self) -> usize {
         self.reaches.iter().rposition(Option::is_some).map_or(0, |oldest| oldest + 1)
+    }
+
+    /// Memory that it takes, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        size_of::<Tokens>() + size_of_val(&*self.runs)
     }
 
     pub(super) fn runs(&self) -> &[Run] {

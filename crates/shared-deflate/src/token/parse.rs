@@ -9,9 +9,7 @@ pub const REFERENCES_MAX: usize = 4;
 /// Longest text that is tokenized, and longest reference that is searched, in bytes: the widest window.
 pub const TEXT_BYTES_MAX: usize = 1 << 15;
 
-/// Bits of a hash, and bytes that are hashed: no shorter match is found.
 const HASH_BITS: u32 = 12;
-const HASHED_BYTES: usize = 4;
 
 /// Candidates that are compared at a place at most.
 const CANDIDATES_MAX: usize = 24;
@@ -46,6 +44,8 @@ pub struct Tokenizer {
     starts: [usize; REFERENCES_MAX + 1],
     /// How many of `starts` there are.
     segments: usize,
+    literal_bits: i32,
+    match_bytes_min: usize,
     sequences: Vec<Sequence>,
     packer: Packer,
 }
@@ -76,6 +76,8 @@ impl Tokenizer {
             base: 1,
             starts: [0; REFERENCES_MAX + 1],
             segments: 0,
+            literal_bits: 8,
+            match_bytes_min: 3,
             sequences: Vec::new(),
             packer: Packer::default(),
         }
@@ -108,6 +110,7 @@ impl Tokenizer {
             self.heads.fill(0);
             self.base = 1;
         }
+        (self.literal_bits, self.match_bytes_min) = if text.len() > 500 { (5, 4) } else { (8, 3) };
         self.bytes.clear();
         self.segments = references.len() + 1;
         for (at, reference) in references.iter().enumerate().rev() {
@@ -120,7 +123,7 @@ impl Tokenizer {
         self.before.resize(self.bytes.len(), 0);
         for at in (1..self.segments).rev() {
             let end = self.starts[at - 1];
-            for place in self.starts[at]..(end + 1).saturating_sub(HASHED_BYTES) {
+            for place in self.starts[at]..(end + 1).saturating_sub(self.match_bytes_min) {
                 self.insert(place);
             }
         }
@@ -131,7 +134,7 @@ impl Tokenizer {
         let start = self.starts[0];
         let end = start + text_bytes;
         let (mut at, mut literals_start) = (start, start);
-        while at + HASHED_BYTES <= end {
+        while at + self.match_bytes_min <= end {
             let Some(mut found) = self.find(at, end, 0) else {
                 self.insert(at);
                 at += 1;
@@ -140,7 +143,7 @@ impl Tokenizer {
             self.insert(at);
             let mut inserted_end = at + 1;
             // Lazily: a better match one byte later is worth a literal.
-            while found.bytes < GOOD_BYTES && at + 1 + HASHED_BYTES <= end {
+            while found.bytes < GOOD_BYTES && at + 1 + self.match_bytes_min <= end {
                 let Some(better) = self.find(at + 1, end, found.gain) else { break };
                 found = better;
                 at += 1;
@@ -154,7 +157,7 @@ impl Tokenizer {
                 reference: segment.checked_sub(1).map(|reference| reference as u8),
                 delta: (at - start) as i32 - (found.at - self.starts[segment]) as i32,
             });
-            for place in inserted_end..(at + found.bytes).min(end + 1 - HASHED_BYTES) {
+            for place in inserted_end..(at + found.bytes).min(end + 1 - self.match_bytes_min) {
                 self.insert(place);
             }
             at += found.bytes;
@@ -165,7 +168,7 @@ impl Tokenizer {
 
     /// The best match at a place, if it gains more than `gain_min` bits. The text ends at `end`.
     fn find(&self, at: usize, end: usize, gain_min: i32) -> Option<Found> {
-        let mut best = Found { bytes: HASHED_BYTES - 1, at: 0, gain: gain_min };
+        let mut best = Found { bytes: self.match_bytes_min - 1, at: 0, gain: gain_min };
         let bytes_max = MATCH_BYTES_MAX.min(end - at);
         let mut candidate = self.heads[self.hash(at)];
         for _ in 0..CANDIDATES_MAX {
@@ -182,7 +185,7 @@ impl Tokenizer {
             if bytes <= best.bytes {
                 continue;
             }
-            let gain = gain(bytes, if segment == 0 { own_bits(at - place) } else { REFERENCE_BITS });
+            let gain = gain(self.literal_bits, bytes, if segment == 0 { own_bits(at - place) } else { REFERENCE_BITS });
             if gain > best.gain {
                 best = Found { bytes, at: place, gain };
                 if bytes >= GOOD_BYTES || bytes == bytes_max {
@@ -218,7 +221,7 @@ impl Tokenizer {
     }
 
     fn hash(&self, place: usize) -> usize {
-        let bytes = word(&self.bytes, place) as u32;
+        let bytes = (word(&self.bytes, place) as u32) << (8 * (4 - self.match_bytes_min));
         (bytes.wrapping_mul(0x9E37_79B1) >> (32 - HASH_BITS)) as usize
     }
 }
@@ -229,7 +232,7 @@ fn word(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// Bits that a match saves against fixed literals of 8 bits.
-fn gain(bytes: usize, distance_bits: i32) -> i32 {
+fn gain(literal_bits: i32, bytes: usize, distance_bits: i32) -> i32 {
     let length_bits = match bytes {
         0..=10 => 7,
         11..=18 => 8,
@@ -238,7 +241,7 @@ fn gain(bytes: usize, distance_bits: i32) -> i32 {
         67..=114 => 11,
         _ => 13,
     };
-    8 * bytes as i32 - length_bits - distance_bits
+    literal_bits * bytes as i32 - length_bits - distance_bits
 }
 
 /// Bits of a distance within the text.
