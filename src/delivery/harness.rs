@@ -171,12 +171,7 @@ fn settings() -> Settings {
     Settings {
         limits: ServerLimits { client_requests_per_second_max: 20, ..lenient.limits },
         slow: Slow { unsent_bytes_max: 0, ..lenient.slow },
-        compression: Compression {
-            level: 1,
-            windows_max: 1,
-            window_members_min: 2,
-            ..lenient.compression
-        },
+        compression: Compression { level: 1, windows_max: 1, window_members_min: 2, ..lenient.compression },
         ..lenient
     }
 }

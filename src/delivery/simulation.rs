@@ -97,12 +97,7 @@ impl Simulation {
             },
             heartbeat: Heartbeat { interval: Duration::from_secs(5) },
             slow: Slow { replay_max: Duration::from_millis(500), unsent_bytes_max: 0, ..lenient.slow },
-            compression: Compression {
-                level: 1,
-                windows_max: 3,
-                window_members_min: 2,
-                ..lenient.compression
-            },
+            compression: Compression { level: 1, windows_max: 3, window_members_min: 2, ..lenient.compression },
             ..lenient
         };
         let meters = ShardMeters::new(meters, 0);

@@ -153,7 +153,13 @@ impl Lanes {
     }
 
     /// The frames as one chunk for sessions in step without a window that have the lane's stream since this position.
-    pub fn chunk(&mut self, id: LaneId, due: &[Due<'_>], since: u64, (reader, encoder): (&Reader, &mut Encoder)) -> Chunk {
+    pub fn chunk(
+        &mut self,
+        id: LaneId,
+        due: &[Due<'_>],
+        since: u64,
+        (reader, encoder): (&Reader, &mut Encoder),
+    ) -> Chunk {
         let key = &self.lanes[id.0 as usize].key;
         if let CompressionMode::Kept { window_bits } = key.compression {
             return Sources { key, reader, encoder }.chunk(due, (window_bits, since), &mut self.paced_tokens);
