@@ -3,9 +3,7 @@
 //! Sessions that are in step with the lane cost one `write` per chunk. The others have a cursor of their own and are
 //! brought back by catch-up.
 
-use crate::bus::demand::interest::Claim;
 use crate::delivery::lanes::lane_key::LaneKey;
-use crate::delivery::lanes::topic_index::LaneTopics;
 use crate::delivery::lanes::window::Window;
 use crate::delivery::session_id::SessionId;
 use crate::words::ids::{Offset, TopicId};
@@ -13,12 +11,10 @@ use crate::words::patterns::PatternSet;
 
 pub struct Lane {
     pub(super) key: LaneKey,
-    /// Topics that match.
-    pub(super) topics: LaneTopics,
+    /// The newest offset of any of its topics.
+    pub(super) newest: Offset,
     /// None once its wildcards were matched against all topics.
     pub(super) unmatched: Option<Unmatched>,
-    /// Its exact topics are in demand; none without `upstream.demand`.
-    pub(super) claim: Option<Claim>,
     /// Sessions on the lane, in step or not.
     pub(super) members: u32,
     /// Sessions on other lanes whose snapshot scan leaves out what they know from this one.
@@ -75,24 +71,17 @@ impl LanePace {
 }
 
 impl Lane {
-    pub(super) fn new(
-        key: LaneKey,
-        claim: Option<Claim>,
-        topics: LaneTopics,
-        (position, now_ns): (Offset, u64),
-    ) -> Lane {
+    pub(super) fn new(key: LaneKey, newest: Offset, (position, now_ns): (Offset, u64)) -> Lane {
         let pace = key.every.map(|every| {
             let every_ns = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
             LanePace { every_ns, position, due_ns: now_ns + every_ns, changed: Vec::new(), ahead: Vec::new() }
         });
-        let mut wildcards = key.patterns.iter().filter(|pattern| !pattern.is_exact()).peekable();
-        let has_wildcards = wildcards.peek().is_some();
-        let unmatched = has_wildcards.then(|| Unmatched { wildcards: wildcards.collect(), from: 0 });
+        let wildcards = key.patterns.wildcards();
+        let unmatched = (!wildcards.is_empty()).then(|| Unmatched { wildcards: wildcards.iter().collect(), from: 0 });
         Lane {
             unmatched,
             key,
-            topics,
-            claim,
+            newest,
             members: 0,
             holders: 0,
             in_step: Vec::new(),
@@ -107,8 +96,9 @@ impl Lane {
         &self.key
     }
 
-    pub fn topics(&self) -> &LaneTopics {
-        &self.topics
+    /// The newest offset of any of its topics, up to the shard's cursor.
+    pub fn newest(&self) -> Offset {
+        self.newest
     }
 
     /// It is on all its topics; before, no session of it can be in step.
