@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::bus::demand::interest::{AddressShare, DemandStatus, Interest, TooManyTopics};
+use crate::bus::demand::interest::{AddressShare, Claim, DemandStatus, Interest, TooManyTopics};
 use crate::bus::reader::Reader;
 use crate::protocol::command::CommandRefusal;
 use crate::protocol::encoding::Encoding;
@@ -25,9 +25,21 @@ impl TopicDemand {
         TopicDemand { interest, version: 0 }
     }
 
-    /// None without `upstream.demand`.
-    pub fn interest(&self) -> Option<&Arc<Interest>> {
-        self.interest.as_ref()
+    /// The feed is asked for the topic if a client wants it.
+    pub fn asks_for(&self, topic: &Pattern) -> bool {
+        self.interest.as_ref().is_some_and(|interest| interest.allows(topic.as_str()))
+    }
+
+    /// Claims for these topics, which nobody on this shard has named before; none where the feed is not asked.
+    pub fn claim(&self, topics: &[Arc<str>]) -> Result<Vec<Option<Claim>>, CommandRefusal> {
+        let Some(interest) = &self.interest else { return Ok(topics.iter().map(|_| None).collect()) };
+        interest.claim(topics).map_err(|TooManyTopics { max }| {
+            let message = format!(
+                "expected at most {max} topics that all clients name (limits.topics_max), \
+                 found more; subscribe to fewer, or try again later"
+            );
+            CommandRefusal::new("too_many_topics", message)
+        })
     }
 
     /// The count of topics that one address may want; none where they are not counted.
@@ -35,11 +47,11 @@ impl TopicDemand {
         self.interest.as_ref()?.share(address?)
     }
 
-    /// Counts the exact topics that a session is to have, for itself and for its address. Gives how many it had.
-    pub fn count(&self, patterns: &[Pattern], share: Option<&mut AddressShare>) -> Result<usize, CommandRefusal> {
+    /// Counts the topics of a session that the feed is to be asked for, for itself and for its address. Gives how many it
+    /// had.
+    pub fn count(&self, count: usize, share: Option<&mut AddressShare>) -> Result<usize, CommandRefusal> {
         let Some(interest) = &self.interest else { return Ok(0) };
-        let wanted = patterns.iter().filter(|pattern| pattern.is_exact() && interest.allows(pattern.as_str()));
-        let (count, max) = (wanted.count(), interest.bounds().per_session_max);
+        let max = interest.bounds().per_session_max;
         if count > max {
             let message = format!(
                 "expected at most {max} topics that one client names (limits.wanted_per_session_max), \
@@ -72,7 +84,7 @@ impl TopicDemand {
         pending.retain(|topic| topic.is_exact() && !reader.knows(topic.as_str()));
         pending.sort_unstable();
         pending.dedup();
-        self.put_statuses(pending.iter(), reader, (encoding, now), statuses);
+        self.put_statuses(pending.iter().map(Pattern::as_str), reader, (encoding, now), statuses);
         pending.retain(|topic| interest.allows(topic.as_str()));
         Some(pending)
     }
@@ -88,9 +100,9 @@ impl TopicDemand {
     }
 
     /// Appends the status of each of these topics, as far as this shard has reported it to others.
-    pub fn put_statuses<'p>(
+    pub fn put_statuses<'t>(
         &self,
-        topics: impl Iterator<Item = &'p Pattern>,
+        topics: impl Iterator<Item = &'t str>,
         reader: &Reader,
         (encoding, now): (Encoding, Stamp),
         out: &mut Vec<u8>,

@@ -149,9 +149,13 @@ pub fn parse_cursor(text: &str) -> Result<Cursor, CommandRefusal> {
     text.parse().map_err(|error: crate::words::ids::CursorError| CommandRefusal::new("bad_cursor", error.to_string()))
 }
 
-/// Checks the number of wildcards.
+/// Checks the number of wildcards among patterns.
 pub fn check_wildcards(patterns: &[Pattern], max: usize) -> Result<(), CommandRefusal> {
-    let found = patterns.iter().filter(|pattern| !pattern.is_exact()).count();
+    check_wildcard_count(patterns.iter().filter(|pattern| !pattern.is_exact()).count(), max)
+}
+
+/// Checks a number of wildcards.
+pub fn check_wildcard_count(found: usize, max: usize) -> Result<(), CommandRefusal> {
     if found <= max {
         return Ok(());
     }

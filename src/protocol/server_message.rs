@@ -110,8 +110,8 @@ pub enum ServerMessage<'a> {
 pub struct Subscriptions<'a> {
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "raw")]
     pub id: Option<&'a CommandId>,
-    #[serde(serialize_with = "patterns")]
-    pub topics: &'a [Pattern],
+    /// All patterns in force, in no order.
+    pub topics: &'a [&'a str],
     #[serde(serialize_with = "number")]
     pub offset: Offset,
     /// Exact topics of the command without a message yet; none without `upstream.demand`.
@@ -149,12 +149,8 @@ fn text<S: Serializer>(epoch: &Epoch, serializer: S) -> Result<S::Ok, S::Error> 
     serializer.collect_str(epoch)
 }
 
-fn patterns<S: Serializer>(patterns: &[Pattern], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(patterns.iter().map(Pattern::as_str))
-}
-
 fn pending<S: Serializer>(pending: &Option<&[Pattern]>, serializer: S) -> Result<S::Ok, S::Error> {
-    patterns(pending.unwrap_or_default(), serializer)
+    serializer.collect_seq(pending.unwrap_or_default().iter().map(Pattern::as_str))
 }
 
 fn raw<S: Serializer>(id: &Option<&CommandId>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -170,8 +166,8 @@ mod tests {
     #[test]
     fn messages_are_written_as_documented_and_not_at_all_in_the_raw_format() {
         let id = CommandId("\"q\"".into());
-        let topics = [Pattern::parse("a.*").expect("a pattern")];
-        let answer = |pending| Subscriptions { id: Some(&id), topics: &topics, offset: Offset(7), pending };
+        let pattern = [Pattern::parse("a.*").expect("a pattern")];
+        let answer = |pending| Subscriptions { id: Some(&id), topics: &["a.*"], offset: Offset(7), pending };
         let welcome = |simulated| {
             let (epoch, offset) = (Epoch(16), Offset(2));
             ServerMessage::Welcome { protocol: "fanline.v1", epoch, offset, ts: 3, heartbeat_ms: 4, simulated }
@@ -183,7 +179,7 @@ mod tests {
                 r#"{"op":"subscribed","id":"q","topics":["a.*"],"offset":7}"#,
             ),
             (
-                ServerMessage::Subscribed { answer: answer(Some(&topics)) },
+                ServerMessage::Subscribed { answer: answer(Some(&pattern)) },
                 r#"{"op":"subscribed","id":"q","topics":["a.*"],"offset":7,"pending":["a.*"]}"#,
             ),
             (ServerMessage::Sent { id: Some(&id) }, r#"{"op":"sent","id":"q"}"#),

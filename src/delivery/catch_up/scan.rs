@@ -31,9 +31,9 @@ pub struct SnapshotScan {
 
 impl SnapshotScan {
     /// Up to where the session has been sent this topic.
-    fn sent(&self, entry: &TopicEntry) -> Offset {
+    fn sent(&self, entry: &TopicEntry, index: &TopicIndex) -> Offset {
         match self.known {
-            Some((lane, sent)) if entry.is_on(lane) => self.reached.max(sent),
+            Some((lane, sent)) if index.is_on(lane, entry) => self.reached.max(sent),
             _ => self.reached,
         }
     }
@@ -90,8 +90,8 @@ impl Scanner {
         if scan.reached >= scan.until {
             return (ScanProgress::Done, 0);
         }
-        if self.looks_at_all(lane.topics().list.len(), sources.index) {
-            return self.scan_all(scan, lane, sources, encoder);
+        if self.looks_at_all(sources.index.count_of(lane_id), sources.index) {
+            return self.scan_all(scan, (lane_id, lane.key()), sources, encoder);
         }
         let slice = Slice::of(sources.slice_bytes);
         let mut scan = SortedScan { scan, lane_id, key: lane.key(), index: sources.index, slice, looked: 0 };
@@ -130,21 +130,21 @@ impl Scanner {
     fn scan_all(
         &mut self,
         scan: &mut SnapshotScan,
-        lane: &Lane,
+        (lane_id, key): (LaneId, &LaneKey),
         sources: ScanSources<'_>,
         encoder: &mut Encoder,
     ) -> (ScanProgress, usize) {
-        let (index, scratch, key) = (sources.index, &mut self.scratch, lane.key());
+        let (index, scratch) = (sources.index, &mut self.scratch);
         scratch.clear();
         let takes_statuses = key.format == Format::Envelope;
-        let (mut until, mut looked) = (scan.until, lane.topics().list.len());
-        for topic in &lane.topics().list {
-            let Some(entry) = index.entry(*topic).filter(|entry| entry.retained.newest().offset > scan.reached) else {
+        let (mut until, mut looked) = (scan.until, index.count_of(lane_id));
+        for (topic, entry) in index.topics_of(lane_id) {
+            if entry.retained.newest().offset <= scan.reached {
                 continue;
-            };
-            let kept = entry.retained.kept_after(scan.sent(entry)).take_while(|frame| frame.offset <= until);
+            }
+            let kept = entry.retained.kept_after(scan.sent(entry, index)).take_while(|frame| frame.offset <= until);
             let kept = kept.filter(|frame| takes_statuses || !frame.is_status()).take(SLICE_FRAMES);
-            scratch.extend(kept.map(|frame| (frame.offset, *topic)));
+            scratch.extend(kept.map(|frame| (frame.offset, topic)));
             // Topics may keep thousands of deltas each: what is too far away is not gathered.
             if scratch.len() > 4 * SLICE_FRAMES {
                 looked += scratch.len();
@@ -238,7 +238,7 @@ impl SortedScan<'_> {
     fn take_kept(&mut self, offset: Offset, topic: TopicId, encoder: &mut Encoder) -> bool {
         self.looked += 1;
         let Some(entry) = self.index.entry_on(self.lane_id, topic) else { return true };
-        let kept = entry.retained.find(offset).filter(|_| offset > self.scan.sent(entry));
+        let kept = entry.retained.find(offset).filter(|_| offset > self.scan.sent(entry, self.index));
         kept.is_none_or(|frame| self.slice.take(frame.whole(), self.key.encoded(frame.whole(), encoder)))
     }
 }

@@ -5,9 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::bus::demand::interest::Claim;
 use crate::delivery::lanes::lane_key::LaneKey;
-use crate::delivery::lanes::topic_index::LaneTopics;
 use crate::delivery::lanes::window::Window;
 use crate::delivery::session_id::SessionId;
 use crate::words::ids::{Offset, TopicId};
@@ -17,12 +15,10 @@ use shared_deflate::token::{Lookback, Mark, Stream};
 
 pub struct Lane {
     pub(super) key: LaneKey,
-    /// Topics that match.
-    pub(super) topics: LaneTopics,
+    /// The newest offset of any of its topics.
+    pub(super) newest: Offset,
     /// None once its wildcards were matched against all topics.
     pub(super) unmatched: Option<Unmatched>,
-    /// Its exact topics are in demand; none without `upstream.demand`.
-    pub(super) claim: Option<Claim>,
     /// Sessions on the lane, in step or not.
     pub(super) members: u32,
     /// Sessions on other lanes whose snapshot scan leaves out what they know from this one.
@@ -109,26 +105,19 @@ impl LanePace {
 }
 
 impl Lane {
-    pub(super) fn new(
-        key: LaneKey,
-        claim: Option<Claim>,
-        topics: LaneTopics,
-        (position, now_ns): (Offset, u64),
-    ) -> Lane {
+    pub(super) fn new(key: LaneKey, newest: Offset, (position, now_ns): (Offset, u64)) -> Lane {
         let pace = key.every.map(|every| {
             let every_ns = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
             let (changed, sent, ahead) = Default::default();
             LanePace { every_ns, position, due_ns: next_due_ns(now_ns, every_ns), changed, sent, ahead }
         });
-        let mut wildcards = key.patterns.iter().filter(|pattern| !pattern.is_exact()).peekable();
-        let has_wildcards = wildcards.peek().is_some();
-        let unmatched = has_wildcards.then(|| Unmatched { wildcards: wildcards.collect(), from: 0 });
+        let wildcards = key.patterns.wildcards();
+        let unmatched = (!wildcards.is_empty()).then(|| Unmatched { wildcards: wildcards.iter().collect(), from: 0 });
         Lane {
             unmatched,
             stream: key.compression.stream(),
             key,
-            topics,
-            claim,
+            newest,
             members: 0,
             holders: 0,
             in_step: Vec::new(),
@@ -144,8 +133,9 @@ impl Lane {
         &self.key
     }
 
-    pub fn topics(&self) -> &LaneTopics {
-        &self.topics
+    /// The newest offset of any of its topics, up to the shard's cursor.
+    pub fn newest(&self) -> Offset {
+        self.newest
     }
 
     /// It is on all its topics; before, no session of it can be in step.

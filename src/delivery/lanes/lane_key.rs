@@ -1,12 +1,11 @@
 //! What makes two streams identical: sessions with the same key are on one lane.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bus::frame::Frame;
 use crate::delivery::chunk::Compression;
+use crate::delivery::lanes::lane_patterns::LanePatterns;
 use crate::protocol::encoding::{Encoded, Encoder, Encoding, Format, Framing};
-use crate::words::topic::Pattern;
 use shared_deflate::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use shared_deflate::negotiate::Agreement;
 use shared_deflate::token::Stream;
@@ -57,8 +56,7 @@ impl CompressionMode {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LaneKey {
-    /// Sorted, without repeats.
-    pub patterns: Arc<[Pattern]>,
+    pub patterns: LanePatterns,
     pub format: Format,
     pub framing: Framing,
     pub compression: CompressionMode,
@@ -67,18 +65,11 @@ pub struct LaneKey {
 }
 
 impl LaneKey {
-    /// The approximate memory of a lane with these patterns: they are in the key and in the index, and each has its
-    /// places in tables (measured: docs/operations/memory.md).
-    pub fn bytes(&self) -> usize {
-        const LANE_BYTES: usize = 512;
-        const PATTERN_BYTES: usize = 160;
-        let patterns = self.patterns.iter().map(|pattern| 2 * pattern.as_str().len() + PATTERN_BYTES);
-        LANE_BYTES + patterns.sum::<usize>()
-    }
-
-    /// Wildcards among its patterns.
-    pub fn wildcards(&self) -> usize {
-        self.patterns.iter().filter(|pattern| !pattern.is_exact()).count()
+    /// What opening a lane costs, in bytes of a message that are as costly to read.
+    pub fn work(&self) -> usize {
+        const LANE_WORK: usize = 512;
+        const PATTERN_WORK: usize = 160;
+        LANE_WORK + PATTERN_WORK * self.patterns.totals().patterns
     }
 
     /// The encoding without compression.
@@ -110,6 +101,8 @@ impl LaneKey {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::Bytes;
 
     use super::*;
@@ -126,7 +119,7 @@ mod tests {
             [(9, 400, true), (9, 600, false), (8, 200, true), (8, 300, false), (14, 600, true), (15, 60_000, true)]
         {
             let key = LaneKey {
-                patterns: Arc::new([]),
+                patterns: LanePatterns::default(),
                 format: Format::Raw,
                 framing: Framing::WebSocket,
                 compression: CompressionMode::Stateless { window_bits },

@@ -1,14 +1,19 @@
 //! The lanes of a shard: sessions that see the identical stream share its work.
 //!
 //! `Lanes` is the only place where lanes, their topics and their windows change. Invariants:
-//!  - a topic's list of lanes and a lane's list of topics agree, and each knows its slot in the other;
+//!  - a topic's lanes and a lane's topics agree (`topic_index.rs`);
 //!  - what is counted (windows, memory, wildcards) is what the lanes hold;
 //!  - a lane without members is found by no key, and goes once no snapshot scan needs its topics.
 
+mod changes;
 pub(crate) mod lane;
 pub(crate) mod lane_key;
+pub mod lane_patterns;
+mod lane_topics;
+pub mod names;
 mod opening;
 mod paced;
+mod seats;
 pub(crate) mod stream;
 pub mod topic_index;
 mod topics;
@@ -24,12 +29,17 @@ use crate::bus::reader::Reader;
 use crate::delivery::chunk::{Chunk, SLICE_BYTES, Slice};
 use crate::delivery::lanes::lane::{Fresh, Lane, SlotList};
 use crate::delivery::lanes::lane_key::{CompressionMode, LaneKey};
+use crate::delivery::lanes::names::NameId;
+use crate::delivery::lanes::seats::Seat;
 use crate::delivery::lanes::stream::{Due, PacedTokens, Sources};
-use crate::delivery::lanes::topic_index::{LaneId, LaneSlot, TopicIndex};
+use crate::delivery::lanes::topic_index::{LaneId, TopicIndex};
 use crate::delivery::session_id::SessionId;
 use crate::protocol::encoding::Encoder;
-use crate::words::ids::{Offset, TopicId};
+use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
+
+/// A lane on a topic: the seat, with the room that lists keep to grow, and on the lane's side the topic and the place.
+const PLACE_BYTES: usize = size_of::<Seat>() * 5 / 4 + size_of::<NameId>() + size_of::<u32>();
 
 #[derive(Default)]
 pub struct Lanes {
@@ -46,9 +56,8 @@ pub struct Lanes {
     paced_tokens: PacedTokens,
     /// Lanes that have a shared window.
     windows: usize,
-    /// Memory of the lanes: their patterns, and their places in topics as of the last tick.
-    pattern_bytes: usize,
-    places: usize,
+    /// Memory of the lanes' keys, as `PatternTotals::lane_bytes` counts it.
+    key_bytes: usize,
 }
 
 impl Lanes {
@@ -73,16 +82,9 @@ impl Lanes {
         !self.closing.is_empty()
     }
 
-    /// The approximate memory of all lanes.
+    /// The approximate memory of all lanes, their names and their seats on topics.
     pub fn bytes(&self) -> usize {
-        /// A place in `LaneTopics::list` and one in `TopicEntry::lanes`.
-        const PLACE_BYTES: usize = size_of::<TopicId>() + size_of::<LaneSlot>();
-        self.pattern_bytes + self.places * PLACE_BYTES
-    }
-
-    /// Counts the lanes' places in topics, once a tick.
-    pub fn count_places(&mut self) {
-        self.places = self.lanes.iter().map(|(_, lane)| lane.topics.list.len()).sum();
+        self.key_bytes + self.index.names().bytes() + self.index.seats() * PLACE_BYTES
     }
 
     /// One more session is on the lane.
@@ -96,9 +98,9 @@ impl Lanes {
         lane.members -= 1;
         if lane.members == 0 {
             self.windows -= usize::from(lane.window.take().is_some());
-            (lane.pace, lane.claim) = (None, None);
-            self.index.remove_lane(id, &lane.key.patterns);
-            self.pattern_bytes -= lane.key.bytes();
+            lane.pace = None;
+            self.index.remove_wildcards(id, lane.key.patterns.wildcards());
+            self.key_bytes -= lane.key.patterns.totals().lane_bytes();
             self.by_key.remove(&lane.key);
             if lane.holders == 0 {
                 self.closing.push(id);

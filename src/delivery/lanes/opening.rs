@@ -5,54 +5,59 @@
 //! wildcards, again and again, only makes itself wait. Nor does it keep the shard busy: matching counts like messages
 //! of the client.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use crate::bus::demand::interest::{Claim, Interest};
 use crate::delivery::budget::Budget;
 use crate::delivery::demand::TopicDemand;
-use crate::delivery::lanes::Lanes;
 use crate::delivery::lanes::lane::Lane;
 use crate::delivery::lanes::lane_key::LaneKey;
+use crate::delivery::lanes::lane_patterns::PatternChange;
+use crate::delivery::lanes::names::Name;
 use crate::delivery::lanes::topic_index::LaneId;
+use crate::delivery::lanes::{Lanes, PLACE_BYTES};
 use crate::delivery::settings::Settings;
 use crate::protocol::command::CommandRefusal;
 use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
-use crate::words::topic::Pattern;
 
 impl Lanes {
-    /// The lane with this key, which is opened if there is none; or why it cannot be. `cursor` is the shard's.
+    /// The lane like this one after the change, with this pace, which is opened if there is none; or why it cannot be.
+    /// `cursor` is the shard's.
     pub fn lane_for(
         &mut self,
-        key: LaneKey,
+        (lane, mut change, every): (LaneId, PatternChange, Option<Duration>),
         settings: &Settings,
         demand: &TopicDemand,
         (cursor, now): (Offset, Stamp),
     ) -> Result<LaneId, CommandRefusal> {
-        if let Some(lane) = self.by_key.get(&key) {
-            return Ok(*lane);
+        if change.fresh.is_empty()
+            && let Some(other) = self.by_key.get(&self.changed_key(lane, &change, every))
+        {
+            return Ok(*other);
         }
-        self.check_limits(&key, settings)?;
-        let claim = demand.interest().map_or(Ok(None), |interest| claim(interest, &key))?;
-        Ok(self.open(key, claim, (cursor, now)))
+        self.check_limits(&change, settings)?;
+        self.name_fresh(&mut change, demand)?;
+        let key = self.changed_key(lane, &change, every);
+        Ok(self.open(key, (cursor, now)))
     }
 
     /// The lane of a client that joins, without a topic: no limit keeps it out.
     pub fn lane_to_join(&mut self, key: LaneKey, (cursor, now): (Offset, Stamp)) -> LaneId {
-        self.by_key.get(&key).copied().unwrap_or_else(|| self.open(key, None, (cursor, now)))
+        self.by_key.get(&key).copied().unwrap_or_else(|| self.open(key, (cursor, now)))
     }
 
-    fn open(&mut self, key: LaneKey, claim: Option<Claim>, (cursor, now): (Offset, Stamp)) -> LaneId {
+    fn open(&mut self, key: LaneKey, (cursor, now): (Offset, Stamp)) -> LaneId {
         let slot = self.lanes.vacant_entry();
         let lane = LaneId(slot.key() as u32);
-        let topics = self.index.add_lane(lane, &key.patterns);
-        self.pattern_bytes += key.bytes();
+        let newest = self.index.add_lane(lane, key.patterns.names(), key.patterns.wildcards());
+        self.key_bytes += key.patterns.totals().lane_bytes();
         self.by_key.insert(key.clone(), lane);
-        slot.insert(Lane::new(key, claim, topics, (cursor, now.mono_ns)));
+        slot.insert(Lane::new(key, newest, (cursor, now.mono_ns)));
         lane
     }
 
-    fn check_limits(&self, key: &LaneKey, settings: &Settings) -> Result<(), CommandRefusal> {
+    /// Checks what a further lane would cost, with the patterns that there are after the change.
+    fn check_limits(&self, change: &PatternChange, settings: &Settings) -> Result<(), CommandRefusal> {
         let max = settings.limits.lanes_max;
         if self.lanes.len() >= max {
             let message = format!(
@@ -61,7 +66,7 @@ impl Lanes {
             );
             return Err(CommandRefusal::new("too_many_lanes", message));
         }
-        let (max, wildcards) = (settings.limits.wildcards_total_max, key.wildcards());
+        let (max, wildcards) = (settings.limits.wildcards_total_max, change.totals.wildcards);
         if wildcards > 0 && self.index.wildcards() + wildcards > max {
             let message = format!(
                 "expected at most {max} wildcards of all clients on a shard (limits.wildcards_total_max), \
@@ -70,8 +75,14 @@ impl Lanes {
             );
             return Err(CommandRefusal::new("too_many_wildcards_total", message));
         }
+        let seats = change.totals.patterns - change.totals.wildcards;
+        self.check_bytes(change.totals.lane_bytes() + seats * PLACE_BYTES + fresh_bytes(change), settings)
+    }
+
+    /// Checks that there is room for so much more.
+    fn check_bytes(&self, bytes: usize, settings: &Settings) -> Result<(), CommandRefusal> {
         let max = settings.limits.lane_bytes_total_max;
-        if self.bytes() + key.bytes() > max {
+        if self.bytes() + bytes > max {
             let message = format!(
                 "expected different sets of patterns of at most {max} bytes on a shard, about \
                  (limits.lane_bytes_total_max), found more; subscribe to the same patterns as others do, or to fewer"
@@ -84,13 +95,11 @@ impl Lanes {
     /// Lanes that were closed leave their topics, as many as the turn allows.
     pub fn clear(&mut self, matches: &mut Budget) {
         while let Some(lane_id) = self.closing.last().copied() {
-            let topics = &mut self.lanes[lane_id.0 as usize].topics.list;
-            let kept = topics.len().saturating_sub(matches.left());
-            let leaving = topics.split_off(kept);
-            self.index.leave(lane_id, &leaving);
+            let topics_max = matches.left();
+            let left = self.index.leave(lane_id, topics_max);
             // A lane without topics has its price, too.
-            matches.spend(leaving.len().max(1));
-            if kept > 0 {
+            matches.spend(left.max(1));
+            if left == topics_max {
                 return;
             }
             self.lanes.remove(lane_id.0 as usize);
@@ -103,8 +112,9 @@ impl Lanes {
         let lane = &mut self.lanes[lane_id.0 as usize];
         let Some(unmatched) = &mut lane.unmatched else { return 0 };
         let part = (unmatched.from, matches.left());
-        let (until, steps) = self.index.match_lane((lane_id, &mut lane.topics), &unmatched.wildcards, part);
+        let (until, steps, newest) = self.index.match_lane(lane_id, &unmatched.wildcards, part);
         unmatched.from = until;
+        lane.newest = lane.newest.max(newest);
         matches.spend(steps);
         if until == self.index.slots() {
             lane.unmatched = None;
@@ -117,19 +127,9 @@ impl Lanes {
     }
 }
 
-/// The lane's exact topics are in demand for as long as the claim lives.
-fn claim(interest: &Arc<Interest>, key: &LaneKey) -> Result<Option<Claim>, CommandRefusal> {
-    if !key.patterns.iter().any(Pattern::is_exact) {
-        return Ok(None);
-    }
-    interest.claim(key.patterns.clone()).map(Some).map_err(|full| {
-        let message = format!(
-            "expected at most {} topics that all clients name (limits.topics_max), \
-             found more; subscribe to fewer, or try again later",
-            full.max
-        );
-        CommandRefusal::new("too_many_topics", message)
-    })
+/// What the topics cost that nobody has named before.
+fn fresh_bytes(change: &PatternChange) -> usize {
+    change.fresh.iter().map(|topic| Name::BYTES + topic.as_str().len()).sum()
 }
 
 #[cfg(test)]

@@ -1,19 +1,27 @@
-//! The topic index of one shard: topic to retained value, topic to lanes.
+//! The topic index of one shard: topic to retained value, topic to lanes, lane to topics.
 //!
-//! A pattern is matched once per topic: when the topic is new, or when the lane is. It is found by its tokens
-//! (`PatternTable`), not tried. A message costs one array access. The shard moves the retained values forward itself,
-//! so a snapshot and the live stream after it fit together by construction.
+//! A lane has a seat on each topic that it names, kept with the name, and on each further topic that its wildcards match,
+//! kept with the topic. So a topic that comes or goes costs nothing for the lanes that name it. A pattern is matched once
+//! per topic: when the topic is new, or when the lane is. It is found by its tokens (`PatternTable`), not tried. A
+//! message costs one array access. The shard moves the retained values forward itself, so a snapshot and the live stream
+//! after it fit together by construction.
+//!
+//! Invariants: each seat is that of a lane that has the name, or the topic, on its list with this place, and the other
+//! way round; a lane has one seat on a topic; a name that no lane has is forgotten.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use crate::bus::demand::interest::Claim;
 use crate::bus::frame::{Frame, Topic};
 use crate::bus::retained::Retained;
+use crate::delivery::lanes::lane_topics::LaneTopics;
+use crate::delivery::lanes::names::{NameId, Names};
+use crate::delivery::lanes::seats::{Seat, Seats};
 use crate::words::ids::{Offset, TopicId};
 use crate::words::patterns::{PatternSet, PatternTable};
 use crate::words::topic::Pattern;
-use shared_deflate::token::Mark;
 
 /// Position of a lane in its shard's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,45 +32,30 @@ pub struct TopicIndex {
     /// By `TopicId`; none for a topic without a frame on this shard.
     topics: Vec<Option<TopicEntry>>,
     by_name: HashMap<Box<str>, TopicId>,
-    /// Patterns in use, and by which lanes. Exact ones are looked up, wildcards matched, when a topic is new.
-    exact: HashMap<Pattern, Vec<LaneId>>,
+    names: Names,
+    /// Wildcards in use, and by which lanes: matched when a topic is new.
     wild: PatternTable<Vec<LaneId>>,
     /// Wildcards of all lanes; one that two lanes have counts twice.
     wildcards: usize,
+    /// By `LaneId`.
+    lanes: Vec<LaneTopics>,
+    /// Seats of all lanes.
+    seats: usize,
 }
 
 /// One topic.
 pub struct TopicEntry {
     pub retained: Retained,
-    /// The lanes that get this topic, sorted by lane.
-    pub lanes: Vec<LaneSlot>,
-}
-
-/// A topic's place on one lane.
-#[derive(Clone, Copy, Debug)]
-pub struct LaneSlot {
-    pub lane: LaneId,
-    /// Where the topic stands in `LaneTopics::list`.
-    pub at: u32,
-    /// Where the lane's sessions find the newest messages of the topic in what they have inflated.
-    pub mark: Mark,
-}
-
-/// The topics of one lane.
-#[derive(Debug, Default)]
-pub struct LaneTopics {
-    /// In no order; each knows its slot.
-    pub list: Vec<TopicId>,
-    /// The newest offset of any of them.
-    pub newest: Offset,
+    /// The name of the topic, if a lane has it.
+    name: Option<NameId>,
+    /// Lanes that do not name the topic, and of which a wildcard matches it.
+    matched: Seats,
 }
 
 /// What a frame changed in the index.
 pub struct IndexUpdate {
     /// Offset of the topic's frame that was the newest before; `Offset::START` if there was none.
     pub before: Offset,
-    /// The topic was not known to this shard. Its slots on the lanes are not taken yet.
-    pub new_topic: bool,
     /// Work that finding its lanes took, in steps of `PatternTable::visit`.
     pub steps: usize,
 }
@@ -74,7 +67,7 @@ impl TopicIndex {
         if let Some(Some(entry)) = self.topics.get_mut(slot) {
             let before = entry.retained.newest().offset;
             entry.retained.take(frame);
-            return IndexUpdate { before, new_topic: false, steps: 0 };
+            return IndexUpdate { before, steps: 0 };
         }
         self.begin(frame.topic.clone(), Retained::new(frame))
     }
@@ -84,7 +77,7 @@ impl TopicIndex {
         let topic = retained.newest().topic.clone();
         if let Some(Some(entry)) = self.topics.get_mut(topic.id.index()) {
             let before = std::mem::replace(&mut entry.retained, retained);
-            return IndexUpdate { before: before.newest().offset, new_topic: false, steps: 0 };
+            return IndexUpdate { before: before.newest().offset, steps: 0 };
         }
         self.begin(topic, retained)
     }
@@ -94,35 +87,48 @@ impl TopicIndex {
         if slot >= self.topics.len() {
             self.topics.resize_with(slot + 1, || None);
         }
-        let (lanes, steps) = self.lanes_for(&topic.name);
-        let lanes = lanes.into_iter().map(|lane| LaneSlot { lane, at: 0, mark: Mark::default() }).collect();
+        let name = self.names.find(&topic.name);
+        if let Some(before) = name.and_then(|name| self.names[name].topic.replace(topic.id))
+            && let Some(entry) = self.entry_mut(before)
+        {
+            entry.name = None;
+        }
+        let (lanes, steps) = self.lanes_matching(&topic.name);
+        let mut matched = Seats::default();
+        for lane in lanes {
+            let list = &mut self.lanes[lane.0 as usize];
+            if name.is_none_or(|name| !list.has_name(name)) {
+                list.put_matched(topic.id, matched.take(lane));
+                self.seats += 1;
+            }
+        }
         self.by_name.insert(topic.name.clone(), topic.id);
-        self.topics[slot] = Some(TopicEntry { retained, lanes });
-        IndexUpdate { before: Offset::START, new_topic: true, steps }
+        self.topics[slot] = Some(TopicEntry { retained, name, matched });
+        IndexUpdate { before: Offset::START, steps }
     }
 
-    /// Forgets this topic, and not another one with its number; gives what there was of it. The lanes still hold it.
-    pub fn forget(&mut self, topic: &Arc<Topic>) -> Option<TopicEntry> {
-        let slot = self.topics.get_mut(topic.id.index())?;
-        let entry = slot.take_if(|entry| Arc::ptr_eq(&entry.retained.newest().topic, topic))?;
+    /// Forgets this topic, and not another one with its number. Gives the work.
+    pub fn forget(&mut self, topic: &Arc<Topic>) -> usize {
+        let Some(slot) = self.topics.get_mut(topic.id.index()) else { return 1 };
+        let taken = slot.take_if(|entry| Arc::ptr_eq(&entry.retained.newest().topic, topic));
+        let Some(entry) = taken else { return 1 };
         if self.by_name.get(&topic.name) == Some(&topic.id) {
             self.by_name.remove(&topic.name);
         }
-        Some(entry)
+        if let Some(name) = entry.name {
+            self.names[name].topic = None;
+        }
+        let seats = entry.matched.as_slice();
+        self.seats -= seats.len();
+        for seat in seats {
+            self.lanes[seat.lane.0 as usize].forget_matched(topic.id);
+        }
+        seats.len() + 1
     }
 
     /// The topic with this number.
     pub fn topic(&self, slot: usize) -> Option<&Arc<Topic>> {
         self.topics.get(slot)?.as_ref().map(|entry| &entry.retained.newest().topic)
-    }
-
-    /// The topic has moved on this lane.
-    pub fn set_slot(&mut self, topic: TopicId, lane: LaneId, at: u32) {
-        if let Some(entry) = self.entry_mut(topic)
-            && let Ok(slot) = entry.slot(lane)
-        {
-            entry.lanes[slot].at = at;
-        }
     }
 
     pub fn entry(&self, topic: TopicId) -> Option<&TopicEntry> {
@@ -131,36 +137,91 @@ impl TopicIndex {
 
     /// The topic's entry, if the lane gets the topic.
     pub fn entry_on(&self, lane: LaneId, topic: TopicId) -> Option<&TopicEntry> {
-        self.entry(topic).filter(|entry| entry.is_on(lane))
+        self.entry(topic).filter(|entry| self.is_on(lane, entry))
     }
 
-    pub fn entry_mut(&mut self, topic: TopicId) -> Option<&mut TopicEntry> {
+    /// The lane gets the topic.
+    pub fn is_on(&self, lane: LaneId, entry: &TopicEntry) -> bool {
+        let list = &self.lanes[lane.0 as usize];
+        entry.name.is_some_and(|name| list.has_name(name)) || list.has_matched(entry.topic_id())
+    }
+
+    fn entry_mut(&mut self, topic: TopicId) -> Option<&mut TopicEntry> {
         self.topics.get_mut(topic.index())?.as_mut()
     }
 
-    /// Puts a lane on all topics that its patterns match later, and on those that it names and that there are; gives
-    /// the latter. `match_lane` does the rest.
-    pub fn add_lane(&mut self, lane: LaneId, patterns: &[Pattern]) -> LaneTopics {
-        let mut topics = LaneTopics::default();
-        for pattern in patterns {
-            if pattern.is_exact() {
-                put(self.exact.entry(pattern.clone()).or_default(), lane);
-                let topic = self.by_name.get(pattern.as_str());
-                if let Some(entry) = topic.and_then(|topic| self.topics[topic.index()].as_mut()) {
-                    entry.join(lane, &mut topics);
-                }
-            } else {
-                put(self.wild.entry(pattern), lane);
-                self.wildcards += 1;
+    /// The seats of all lanes that get the topic.
+    pub fn seats_mut(&mut self, topic: TopicId) -> impl Iterator<Item = &mut Seat> {
+        let TopicIndex { topics, names, .. } = self;
+        let (named, matched) = match topics.get_mut(topic.index()) {
+            Some(Some(entry)) => {
+                let named = entry.name.map(|name| names[name].seats.as_mut_slice());
+                (named.unwrap_or_default(), entry.matched.as_mut_slice())
             }
+            _ => Default::default(),
+        };
+        named.iter_mut().chain(matched)
+    }
+
+    /// The topics that the lane gets, in no order.
+    pub fn topics_of(&self, lane: LaneId) -> impl Iterator<Item = (TopicId, &TopicEntry)> {
+        let list = &self.lanes[lane.0 as usize];
+        let named = list.names.iter().filter_map(|name| self.names[*name].topic);
+        named.chain(list.matched()).filter_map(|topic| Some((topic, self.entry(topic)?)))
+    }
+
+    /// Names of the lane, and topics that its wildcards match.
+    pub fn count_of(&self, lane: LaneId) -> usize {
+        self.lanes[lane.0 as usize].len()
+    }
+
+    /// Seats of all lanes.
+    pub fn seats(&self) -> usize {
+        self.seats
+    }
+
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Remembers a name that no lane has yet. A lane with it must be opened, or changed, at once.
+    pub fn insert_name(&mut self, text: Arc<str>, claim: Option<Claim>) -> NameId {
+        let topic = self.by_name.get(&*text).copied();
+        let name = self.names.insert(text, topic, claim);
+        if let Some(entry) = topic.and_then(|topic| self.entry_mut(topic)) {
+            entry.name = Some(name);
         }
-        topics
+        name
     }
 
     /// The lanes that have the topic by its name.
-    pub fn lanes_naming(&self, topic: &str) -> &[LaneId] {
-        let pattern = Pattern::parse(topic).ok();
-        pattern.and_then(|pattern| self.exact.get(&pattern)).map_or(&[], Vec::as_slice)
+    pub fn lanes_naming(&self, topic: &str) -> impl Iterator<Item = LaneId> {
+        let name = self.names.find(topic);
+        let seats = name.map_or(&[][..], |name| self.names[name].seats.as_slice());
+        seats.iter().map(|seat| seat.lane)
+    }
+
+    /// Puts a lane on the topics that it names, and on all that its wildcards match later; gives the newest offset of the
+    /// former. `match_lane` does the rest.
+    pub fn add_lane(&mut self, lane: LaneId, names: &Arc<[NameId]>, wildcards: &[Pattern]) -> Offset {
+        let slot = lane.0 as usize;
+        if slot >= self.lanes.len() {
+            self.lanes.resize_with(slot + 1, LaneTopics::default);
+        }
+        let places = names.iter().map(|name| self.names[*name].seats.take(lane)).collect();
+        self.seats += names.len();
+        self.lanes[slot] = LaneTopics::naming(names.clone(), places);
+        for pattern in wildcards {
+            put(self.wild.entry(pattern), lane);
+        }
+        self.wildcards += wildcards.len();
+        self.newest_of(lane)
+    }
+
+    /// The newest offset of the lane's topics.
+    pub fn newest_of(&self, lane: LaneId) -> Offset {
+        let offsets = self.topics_of(lane).map(|(_, entry)| entry.retained.newest().offset);
+        offsets.max().unwrap_or(Offset::START)
     }
 
     /// Size of the table of topics, which `match_lane` goes over.
@@ -174,59 +235,85 @@ impl TopicIndex {
     }
 
     /// Puts a lane on the topics from this slot on that one of its wildcards matches, until the steps are used up; gives
-    /// the slot where it stopped, and the steps taken.
+    /// the slot where it stopped, the steps taken, and the newest offset of these topics.
     pub fn match_lane(
         &mut self,
-        (lane, topics): (LaneId, &mut LaneTopics),
+        lane: LaneId,
         wildcards: &PatternSet,
         (from, steps_max): (usize, usize),
-    ) -> (usize, usize) {
-        let (mut slot, mut steps) = (from, 0);
+    ) -> (usize, usize, Offset) {
+        let (mut slot, mut steps, mut newest) = (from, 0, Offset::START);
+        let list = &mut self.lanes[lane.0 as usize];
         while slot < self.topics.len() && steps < steps_max {
             steps += 1;
             if let Some(entry) = &mut self.topics[slot] {
                 let (matches, taken) = wildcards.matches_counted(entry.topic_name());
                 steps += taken;
-                if matches {
-                    entry.join(lane, topics);
+                let topic = entry.topic_id();
+                let is_on = entry.name.is_some_and(|name| list.has_name(name)) || list.has_matched(topic);
+                if matches && !is_on {
+                    list.put_matched(topic, entry.matched.take(lane));
+                    self.seats += 1;
+                    newest = newest.max(entry.retained.newest().offset);
                 }
             }
             slot += 1;
         }
-        (slot, steps)
+        (slot, steps, newest)
     }
 
-    /// Takes a lane off its patterns; `leave` takes it off its topics.
-    pub fn remove_lane(&mut self, lane: LaneId, patterns: &[Pattern]) {
-        for pattern in patterns {
-            if pattern.is_exact() {
-                if self.exact.get_mut(pattern).is_some_and(|lanes| take_out(lanes, lane)) {
-                    self.exact.remove(pattern);
-                }
-                continue;
-            }
+    /// No topic is new for the lane any more by these wildcards; `leave` takes it off its topics.
+    pub fn remove_wildcards(&mut self, lane: LaneId, wildcards: &[Pattern]) {
+        for pattern in wildcards {
             if self.wild.get_mut(pattern).is_some_and(|lanes| take_out(lanes, lane)) {
                 self.wild.remove(pattern);
             }
-            self.wildcards -= 1;
+        }
+        self.wildcards -= wildcards.len();
+    }
+
+    /// Takes a lane off some of its topics, at most so many; gives how many there were.
+    pub fn leave(&mut self, lane: LaneId, topics_max: usize) -> usize {
+        for left in 0..topics_max {
+            let list = &mut self.lanes[lane.0 as usize];
+            if let Some((topic, place)) = list.pop_matched() {
+                self.leave_matched(topic, place);
+            } else if let Some((name, place)) = list.pop_name() {
+                self.leave_name(name, place);
+            } else {
+                *list = LaneTopics::default();
+                return left;
+            }
+        }
+        topics_max
+    }
+
+    fn leave_matched(&mut self, topic: TopicId, place: u32) {
+        let entry = self.topics[topic.index()].as_mut().expect("a lane is on topics that there are");
+        self.seats -= 1;
+        if let Some(moved) = entry.matched.leave(place) {
+            self.lanes[moved.0 as usize].put_matched(topic, place);
         }
     }
 
-    /// Takes a lane off these topics.
-    pub fn leave(&mut self, lane: LaneId, topics: &[TopicId]) {
-        for topic in topics {
-            if let Some(entry) = self.topics[topic.index()].as_mut()
-                && let Ok(slot) = entry.slot(lane)
-            {
-                entry.lanes.remove(slot);
+    fn leave_name(&mut self, name: NameId, place: u32) {
+        let seats = &mut self.names[name].seats;
+        self.seats -= 1;
+        if let Some(moved) = seats.leave(place) {
+            return self.lanes[moved.0 as usize].move_name(name, place);
+        }
+        if seats.as_slice().is_empty() {
+            let topic = self.names.remove(name).topic;
+            if let Some(entry) = topic.and_then(|topic| self.entry_mut(topic)) {
+                entry.name = None;
             }
         }
     }
 
-    /// The lanes whose patterns match, sorted, and the steps that finding them took.
-    fn lanes_for(&self, topic: &str) -> (Vec<LaneId>, usize) {
-        let mut lanes = self.exact.get(topic).cloned().unwrap_or_default();
-        let steps = self.wild.visit(topic, |matching| {
+    /// The lanes whose wildcards match, sorted, and the steps that finding them took.
+    fn lanes_matching(&self, topic: &str) -> (Vec<LaneId>, usize) {
+        let mut lanes = Vec::new();
+        let steps = self.wild.visit(topic, |matching: &Vec<LaneId>| {
             lanes.extend(matching);
             ControlFlow::Continue(())
         });
@@ -257,21 +344,10 @@ impl TopicEntry {
         &self.retained.newest().topic.name
     }
 
-    pub fn is_on(&self, lane: LaneId) -> bool {
-        self.slot(lane).is_ok()
-    }
-
-    fn slot(&self, lane: LaneId) -> Result<usize, usize> {
-        self.lanes.binary_search_by_key(&lane, |slot| slot.lane)
-    }
-
-    /// Puts the lane on the topic, and the topic on the lane, unless they are.
-    fn join(&mut self, lane: LaneId, topics: &mut LaneTopics) {
-        if let Err(place) = self.slot(lane) {
-            self.lanes.insert(place, LaneSlot { lane, at: topics.list.len() as u32, mark: Mark::default() });
-            let newest = self.retained.newest();
-            topics.list.push(newest.topic.id);
-            topics.newest = topics.newest.max(newest.offset);
-        }
+    fn topic_id(&self) -> TopicId {
+        self.retained.newest().topic.id
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,23 +47,18 @@ impl Lanes {
         self.mark(newest, &update, None);
     }
 
-    /// `fresh`: the frame's place in the round, and its text.
+    /// A topic has news: each lane that gets it is visited. `fresh`: the frame's place in the round, and its text.
     fn mark(
         &mut self,
         (topic, newest): (TopicId, Offset),
         update: &IndexUpdate,
         mut fresh: Option<(u32, TextSize<'_, '_>)>,
     ) {
-        let Some(entry) = self.index.entry_mut(topic) else { return };
-        for slot in &mut entry.lanes {
-            let lane_id = slot.lane;
+        for seat in self.index.seats_mut(topic) {
+            let lane_id = seat.lane;
             let lane = &mut self.lanes[lane_id.0 as usize];
-            if update.new_topic {
-                slot.at = lane.topics.list.len() as u32;
-                lane.topics.list.push(topic);
-            }
             // Retained values are adopted in no order.
-            lane.topics.newest = lane.topics.newest.max(newest);
+            lane.newest = lane.newest.max(newest);
             match (&mut lane.pace, &mut fresh) {
                 (Some(pace), _) if update.before <= pace.position => {
                     pace.changed.push(topic);
@@ -77,7 +72,7 @@ impl Lanes {
                     if let Some(stream) = &mut lane.stream {
                         position = stream.position();
                         if !text.frame.is_status() {
-                            lookback = stream.pass(&mut slot.mark, text.bytes(lane.key.plain()));
+                            lookback = stream.pass(&mut seat.mark, text.bytes(lane.key.plain()));
                         }
                     }
                     lane.fresh.push(Fresh { place: *place, lookback, position });
@@ -89,19 +84,12 @@ impl Lanes {
 
     /// Takes a topic off the index and its lanes; gives the work.
     pub fn forget(&mut self, topic: &Arc<Topic>) -> usize {
-        let Some(entry) = self.index.forget(topic) else { return 1 };
-        for slot in &entry.lanes {
-            let list = &mut self.lanes[slot.lane.0 as usize].topics.list;
-            list.swap_remove(slot.at as usize);
-            if let Some(pace) = &mut self.lanes[slot.lane.0 as usize].pace {
+        for seat in self.index.seats_mut(topic.id) {
+            if let Some(pace) = &mut self.lanes[seat.lane.0 as usize].pace {
                 pace.sent.remove(&topic.id);
             }
-            let list = &mut self.lanes[slot.lane.0 as usize].topics.list;
-            if let Some(moved) = list.get(slot.at as usize) {
-                self.index.set_slot(*moved, slot.lane, slot.at);
-            }
         }
-        entry.lanes.len() + 1
+        self.index.forget(topic)
     }
 
     /// Forgets what is not living any more, or has come back as another topic.

@@ -1,7 +1,5 @@
 //! What a command changed, and how that is answered.
 
-use std::sync::Arc;
-
 use crate::protocol::command::CommandId;
 use crate::protocol::encoding::Encoding;
 use crate::protocol::server_message::{ServerMessage, Subscriptions};
@@ -11,7 +9,6 @@ use crate::words::topic::Pattern;
 
 pub enum CommandEffect {
     Subscribed {
-        patterns: Arc<[Pattern]>,
         offset: Offset,
         /// The cursor to resume from was of another epoch: everything before is skipped.
         other_epoch: bool,
@@ -21,7 +18,6 @@ pub enum CommandEffect {
         statuses: Vec<u8>,
     },
     Unsubscribed {
-        patterns: Arc<[Pattern]>,
         offset: Offset,
     },
     /// The answer follows later.
@@ -30,20 +26,27 @@ pub enum CommandEffect {
 }
 
 impl CommandEffect {
-    /// Appends the answer.
-    pub fn put(&self, id: Option<&CommandId>, (encoding, now): (Encoding, Stamp), out: &mut Vec<u8>) {
+    /// Appends the answer; `topics` are the patterns in force.
+    pub fn put<'t>(
+        &self,
+        id: Option<&CommandId>,
+        topics: impl Iterator<Item = &'t str>,
+        (encoding, now): (Encoding, Stamp),
+        out: &mut Vec<u8>,
+    ) {
         match self {
-            CommandEffect::Subscribed { patterns, offset, other_epoch, pending, statuses } => {
-                let pending = pending.as_deref();
-                let answer = Subscriptions { id, topics: patterns, offset: *offset, pending };
+            CommandEffect::Subscribed { offset, other_epoch, pending, statuses } => {
+                let (topics, pending) = (&topics.collect::<Vec<&str>>(), pending.as_deref());
+                let answer = Subscriptions { id, topics, offset: *offset, pending };
                 ServerMessage::Subscribed { answer }.put(encoding, out);
                 if *other_epoch {
                     ServerMessage::Skipped { from: Offset::START, to: *offset, reason: "epoch" }.put(encoding, out);
                 }
                 out.extend_from_slice(statuses);
             }
-            CommandEffect::Unsubscribed { patterns, offset } => {
-                let answer = Subscriptions { id, topics: patterns, offset: *offset, pending: None };
+            CommandEffect::Unsubscribed { offset } => {
+                let topics = &topics.collect::<Vec<&str>>();
+                let answer = Subscriptions { id, topics, offset: *offset, pending: None };
                 ServerMessage::Unsubscribed { answer }.put(encoding, out);
             }
             CommandEffect::PassedOn => {}

@@ -1,23 +1,28 @@
 //! The patterns that one session may have, by its grant and by the limits of the server. Rates are checked in
 //! `inbound.rs` and `pending_requests.rs`, the limits of a shard in `lanes/opening.rs`.
 
+use crate::delivery::lanes::lane_patterns::PatternTotals;
 use crate::delivery::settings::Settings;
-use crate::protocol::command::{CommandRefusal, check_wildcards};
+use crate::protocol::command::{CommandRefusal, check_wildcard_count};
 use crate::words::grant::Grant;
 use crate::words::topic::Pattern;
 
-/// Checks all patterns that a session would have.
-pub fn check_patterns(patterns: &[Pattern], grant: Grant, settings: &Settings) -> Result<(), CommandRefusal> {
-    if let Some(pattern) = patterns.iter().find(|pattern| !grant.allows(pattern)) {
+/// Checks the patterns that a session wants, and what it would have with them.
+pub fn check_patterns(
+    wanted: &[Pattern],
+    totals: PatternTotals,
+    grant: Grant,
+    settings: &Settings,
+) -> Result<(), CommandRefusal> {
+    if let Some(pattern) = wanted.iter().find(|pattern| !grant.allows(pattern)) {
         let message = format!("expected patterns that the client may subscribe to, found `{pattern}`");
         return Err(CommandRefusal::new("forbidden", message));
     }
-    if patterns.len() > settings.limits.patterns_max {
-        return Err(CommandRefusal::too_many_patterns(settings.limits.patterns_max, patterns.len()));
+    if totals.patterns > settings.limits.patterns_max {
+        return Err(CommandRefusal::too_many_patterns(settings.limits.patterns_max, totals.patterns));
     }
-    check_wildcards(patterns, settings.limits.wildcards_max)?;
-    let bytes = |pattern: &Pattern| pattern.as_str().len();
-    let (max, found) = (settings.limits.pattern_bytes_max, patterns.iter().map(bytes).sum::<usize>());
+    check_wildcard_count(totals.wildcards, settings.limits.wildcards_max)?;
+    let (max, found) = (settings.limits.pattern_bytes_max, totals.bytes);
     if found > max {
         let message = format!(
             "expected patterns of at most {max} bytes together in one session (limits.pattern_bytes_max), \

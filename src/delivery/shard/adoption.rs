@@ -1,10 +1,9 @@
 //! A client joins: the shard takes its socket over and greets it.
 
-use std::sync::Arc;
-
 use crate::delivery::chunk::Compression;
 use crate::delivery::handoff::SessionOptions;
 use crate::delivery::lanes::lane_key::{CompressionMode, LaneKey};
+use crate::delivery::lanes::lane_patterns::LanePatterns;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::session::Session;
 use crate::delivery::shard::Shard;
@@ -21,7 +20,7 @@ impl<S: Socket> Shard<S> {
         let mut transport = SessionTransport::WebSocket(websocket);
         transport.push(unread);
         let key = LaneKey {
-            patterns: Arc::new([]),
+            patterns: LanePatterns::default(),
             format: options.format,
             framing: transport.framing(),
             compression: CompressionMode::of(options.deflate),
@@ -58,7 +57,10 @@ impl<S: Socket> Shard<S> {
         if !options.patterns.is_empty() {
             let subscribed = self.subscribe(id, options.patterns, (options.every, options.since), now);
             match subscribed {
-                Ok(effect) => effect.put(None, (encoding, now), &mut out),
+                Ok(effect) => {
+                    let topics = self.lanes.texts(self.sessions[id].lane());
+                    effect.put(None, topics, (encoding, now), &mut out);
+                }
                 Err(refusal) => self.refuse(None, &refusal, encoding, &mut out),
             }
         }

@@ -18,7 +18,6 @@ use crate::delivery::transport::socket::Socket;
 use crate::protocol::encoding::{Encoding, Format};
 use crate::protocol::server_message::ServerMessage;
 use crate::words::stamp::Stamp;
-use crate::words::topic::Pattern;
 
 impl<S: Socket> Shard<S> {
     /// The feed's state has changed.
@@ -66,9 +65,9 @@ impl<S: Socket> Shard<S> {
         let mut by_lane: HashMap<LaneId, Vec<u8>> = HashMap::new();
         for (topic, status) in self.demand.take_news() {
             for lane in self.lanes.index().lanes_naming(&topic) {
-                let key = self.lanes[*lane].key();
+                let key = self.lanes[lane].key();
                 if key.format == Format::Envelope {
-                    put_status(&topic, &status, (key.plain(), now), by_lane.entry(*lane).or_default());
+                    put_status(&topic, &status, (key.plain(), now), by_lane.entry(lane).or_default());
                 }
             }
         }
@@ -91,8 +90,7 @@ impl<S: Socket> Shard<S> {
         let session = &mut self.sessions[id];
         let mut out = Vec::new();
         if std::mem::take(&mut session.owed_status) {
-            let (key, encoding) = (self.lanes[session.lane()].key(), session.encoding());
-            let named = key.patterns.iter().filter(|pattern: &&Pattern| pattern.is_exact());
+            let (named, encoding) = (self.lanes.named(session.lane()), session.encoding());
             self.demand.put_statuses(named, self.log.reader(), (encoding, now), &mut out);
         }
         out

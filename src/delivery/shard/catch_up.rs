@@ -170,7 +170,7 @@ impl<S: Socket> Shard<S> {
     fn skip(&mut self, id: SessionId, position: Offset, now: Stamp) -> Next {
         let session = &mut self.sessions[id];
         let (policy, encoding) = (session.policy, session.encoding());
-        let newest = self.lanes[session.lane()].topics().newest;
+        let newest = self.lanes[session.lane()].newest();
         let Some(catch_up) = session.catch_up_mut() else { return Next::Arrived };
         let (from, cause) = (catch_up.cursor, catch_up.cause);
         catch_up.skip_to(position);

@@ -92,7 +92,8 @@ impl<S: Socket> Shard<S> {
                     match command.and_then(|command| self.obey(id, command_id, command, now)) {
                         Ok(effect) => {
                             self.meters.commands_done.increment(1);
-                            effect.put(command_id, (encoding, now), &mut answers);
+                            let topics = self.lanes.texts(self.sessions[id].lane());
+                            effect.put(command_id, topics, (encoding, now), &mut answers);
                         }
                         Err(refusal) => self.refuse(command_id, &refusal, encoding, &mut answers),
                     }
@@ -106,7 +107,7 @@ impl<S: Socket> Shard<S> {
             let session = &self.sessions[id];
             work += answers.len() - answered;
             if session.lane() != lane {
-                work += self.lanes[session.lane()].key().bytes();
+                work += self.lanes[session.lane()].key().work();
             }
             share.spend(work);
             self.budgets.messages.spend(work);

@@ -31,7 +31,6 @@ impl<S: Socket> Shard<S> {
             self.sessions.set_disembarked(&self.lanes[lane], first);
         }
         self.scanner.drop_unused(now.mono_ns);
-        self.lanes.count_places();
         self.report();
     }
 

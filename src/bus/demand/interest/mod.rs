@@ -1,8 +1,8 @@
 //! Which exact topics clients want: delivery claims and gives back, the intake waits for changes and drains them.
 //!
-//! A claim is held by a lane, the sessions of one shard with the same patterns, so that thousands of clients on the
-//! same topics count once per shard. It gives back what it took when it is dropped, exactly once. Wildcards claim
-//! nothing: which topics the feed would have for them is unknown. There is no linger here: how long a topic stays
+//! A claim is held by a shard for one topic that its clients name, so that thousands of clients on the same topics count
+//! once per shard. It gives back what it took when it is dropped, exactly once. Wildcards claim nothing: which topics
+//! the feed would have for them is unknown. There is no linger here: how long a topic stays
 //! subscribed without a client is decided by the intake.
 //!
 //! The status of a topic that never had a message goes back the same way, to the clients that wait for it: names that
@@ -25,8 +25,8 @@ use crate::words::topic::Pattern;
 
 use crate::bus::demand::interest::table::Table;
 
-/// Counted over all shards. One lock guards it; it is taken when a lane with exact topics opens or closes, and ten times a
-/// second where a status is new.
+/// Counted over all shards. One lock guards it; it is taken when a shard's clients begin or cease to name a topic, and ten
+/// times a second where a status is new.
 pub struct Interest {
     bounds: InterestBounds,
     table: Mutex<Table>,
@@ -69,10 +69,10 @@ pub enum DemandStatus {
     NothingYet { since_ms: u64, message: String },
 }
 
-/// Interest in the exact ones of some patterns, held until it is dropped.
+/// Interest in one topic, held until it is dropped.
 pub struct Claim {
     interest: Arc<Interest>,
-    patterns: Arc<[Pattern]>,
+    topic: Arc<str>,
 }
 
 /// Exact topics of one session, counted for its address until this is dropped.
@@ -122,18 +122,20 @@ impl Interest {
         self.bounds.allowed.iter().any(|pattern| pattern.matches(topic))
     }
 
-    /// Wants the exact ones of `patterns` that may be asked for, all or none; they must be without repeats.
-    pub fn claim(self: &Arc<Interest>, patterns: Arc<[Pattern]>) -> Result<Claim, TooManyTopics> {
+    /// Wants those of the topics that may be asked for, all or none; they must be without repeats. Gives a claim for each
+    /// of these, and none for the others.
+    pub fn claim(self: &Arc<Interest>, topics: &[Arc<str>]) -> Result<Vec<Option<Claim>>, TooManyTopics> {
+        let allowed: Vec<Option<&Arc<str>>> =
+            topics.iter().map(|topic| Some(topic).filter(|topic| self.allows(topic))).collect();
         let mut table = self.table();
-        let fresh = self.claimed(&patterns).filter(|topic| !table.is_wanted(topic));
+        let fresh = allowed.iter().flatten().filter(|topic| !table.is_wanted(topic));
         if table.wanted() + fresh.count() > self.bounds.topics_max {
             return Err(TooManyTopics { max: self.bounds.topics_max });
         }
-        for topic in self.claimed(&patterns) {
-            table.take(topic);
-        }
+        allowed.iter().flatten().for_each(|topic| table.take(topic));
         self.notify(table);
-        Ok(Claim { interest: self.clone(), patterns })
+        let claim = |topic: &Arc<str>| Claim { interest: self.clone(), topic: topic.clone() };
+        Ok(allowed.into_iter().map(|topic| topic.map(claim)).collect())
     }
 
     /// The share of a session of this address, where that is bounded.
@@ -188,22 +190,17 @@ impl Interest {
     }
 
     /// The statuses of these topics up to this version.
-    pub fn statuses_of<'p>(
+    pub fn statuses_of<'t>(
         &self,
-        topics: impl Iterator<Item = &'p Pattern>,
+        topics: impl Iterator<Item = &'t str>,
         version: u64,
-    ) -> Vec<(&'p str, Option<DemandStatus>)> {
+    ) -> Vec<(&'t str, Option<DemandStatus>)> {
         let table = self.table();
         let status = |topic: &str| {
             let status = table.status(topic).filter(|(its, _)| *its <= version);
             status.map(|(_, status)| status.clone())
         };
-        topics.map(|topic| (topic.as_str(), status(topic.as_str()))).collect()
-    }
-
-    /// The exact ones of these patterns that may be asked for.
-    fn claimed<'p>(&self, patterns: &'p [Pattern]) -> impl Iterator<Item = &'p str> {
-        exact(patterns).filter(|topic| self.allows(topic))
+        topics.map(|topic| (topic, status(topic))).collect()
     }
 
     fn notify(&self, table: MutexGuard<'_, Table>) {
@@ -228,9 +225,7 @@ impl fmt::Debug for Interest {
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut table = self.interest.table();
-        for topic in self.interest.claimed(&self.patterns) {
-            table.give_back(topic);
-        }
+        table.give_back(&self.topic);
         self.interest.notify(table);
     }
 }
@@ -263,10 +258,6 @@ impl Drop for AddressShare {
     }
 }
 
-fn exact(patterns: &[Pattern]) -> impl Iterator<Item = &str> {
-    patterns.iter().filter(|pattern| pattern.is_exact()).map(Pattern::as_str)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -277,8 +268,8 @@ mod tests {
 
     use super::*;
 
-    fn patterns(texts: &[&str]) -> Arc<[Pattern]> {
-        texts.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect()
+    fn topics(texts: &[&str]) -> Vec<Arc<str>> {
+        texts.iter().map(|text| Arc::from(*text)).collect()
     }
 
     fn open(topics_max: usize) -> Arc<Interest> {
@@ -292,8 +283,8 @@ mod tests {
     #[test]
     fn a_topic_is_wanted_from_the_first_claim_to_the_last() {
         let interest = open(10);
-        let first = interest.claim(patterns(&["a", "b.*", "c"])).expect("room");
-        let second = interest.claim(patterns(&["a"])).expect("room");
+        let first = interest.claim(&topics(&["a", "c"])).expect("room");
+        let second = interest.claim(&topics(&["a"])).expect("room");
         assert_eq!(drained(&interest), [("a".to_string(), true), ("c".to_string(), true)]);
         drop(first);
         assert_eq!(drained(&interest), [("c".to_string(), false)]);
@@ -306,26 +297,26 @@ mod tests {
     #[test]
     fn what_came_and_went_between_two_drains_is_no_change() {
         let interest = open(10);
-        drop(interest.claim(patterns(&["a"])));
+        drop(interest.claim(&topics(&["a"])));
         assert!(interest.drain(usize::MAX).is_empty());
         assert!(interest.changed().now_or_never().is_none());
-        let kept = interest.claim(patterns(&["a"])).expect("room");
+        let kept = interest.claim(&topics(&["a"])).expect("room");
         assert!(interest.changed().now_or_never().is_some(), "it is awaited as long as it is not drained");
         assert!(interest.changed().now_or_never().is_some());
         interest.drain(usize::MAX);
-        let again = interest.claim(patterns(&["a", "b"])).expect("room");
+        let again = interest.claim(&topics(&["a", "b"])).expect("room");
         drop((kept, again));
-        let _back = interest.claim(patterns(&["a"])).expect("room");
+        let _back = interest.claim(&topics(&["a"])).expect("room");
         assert!(interest.drain(usize::MAX).is_empty());
     }
 
     #[test]
     fn a_claim_beyond_the_limit_takes_nothing() {
         let interest = open(2);
-        let held = interest.claim(patterns(&["a"])).expect("room");
-        assert_eq!(interest.claim(patterns(&["a", "b", "c"])).err(), Some(TooManyTopics { max: 2 }));
+        let held = interest.claim(&topics(&["a"])).expect("room");
+        assert_eq!(interest.claim(&topics(&["a", "b", "c"])).err(), Some(TooManyTopics { max: 2 }));
         assert_eq!(interest.wanted(), [Box::from("a")]);
-        let _both = interest.claim(patterns(&["a", "b", "x.>"])).expect("only exact topics count");
+        let _both = interest.claim(&topics(&["a", "b"])).expect("room");
         drop(held);
         assert_eq!(interest.wanted().len(), 2);
     }
@@ -333,8 +324,8 @@ mod tests {
     #[test]
     fn a_claim_that_is_given_back_makes_room() {
         let interest = open(1);
-        drop(interest.claim(patterns(&["a"])).expect("room"));
-        assert!(interest.claim(patterns(&["b"])).is_ok(), "nobody wants `a` any more");
+        drop(interest.claim(&topics(&["a"])).expect("room"));
+        assert!(interest.claim(&topics(&["b"])).is_ok(), "nobody wants `a` any more");
     }
 
     #[test]
@@ -342,14 +333,13 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(7);
         let interest = open(20);
         let names: Vec<String> = (0..30).map(|n| format!("t{n}")).collect();
-        let mut claims: Vec<Claim> = Vec::new();
+        let mut claims: Vec<Vec<Option<Claim>>> = Vec::new();
         let mut told = BTreeSet::new();
         for _ in 0..20_000 {
             match rng.random_range(0..10) {
                 0..=4 => {
-                    let mut some: Vec<&str> = names.iter().filter(|_| rng.random_bool(0.1)).map(|n| &**n).collect();
-                    some.push("w.*");
-                    claims.extend(interest.claim(patterns(&some)));
+                    let some: Vec<&str> = names.iter().filter(|_| rng.random_bool(0.1)).map(|n| &**n).collect();
+                    claims.extend(interest.claim(&topics(&some)));
                 }
                 5..=8 if !claims.is_empty() => drop(claims.swap_remove(rng.random_range(0..claims.len()))),
                 _ => {
@@ -358,7 +348,7 @@ mod tests {
                     }
                     let wanted: BTreeSet<Box<str>> = interest.wanted().into_iter().collect();
                     assert_eq!(told, wanted);
-                    let held = claims.iter().flat_map(|claim| exact(&claim.patterns)).map(Box::from);
+                    let held = claims.iter().flatten().flatten().map(|claim| Box::from(&*claim.topic));
                     assert_eq!(wanted, held.collect());
                 }
             }
@@ -369,8 +359,9 @@ mod tests {
     #[test]
     fn topics_are_drained_in_their_order_and_what_is_given_back_at_once() {
         let interest = open(100);
-        let first: Vec<Claim> = ["z", "y", "x"].map(|topic| interest.claim(patterns(&[topic])).expect("room")).into();
-        let _last = interest.claim(patterns(&["a"])).expect("room");
+        let first: Vec<Vec<Option<Claim>>> =
+            ["z", "y", "x"].map(|topic| interest.claim(&topics(&[topic])).expect("room")).into();
+        let _last = interest.claim(&topics(&["a"])).expect("room");
         let drained = |max| {
             let changes = interest.drain(max).into_iter();
             changes
@@ -390,7 +381,7 @@ mod tests {
         let refused = |message: &str| DemandStatus::Refused { message: message.to_string() };
         interest.set_status("a", refused("nobody asked"));
         assert_eq!(interest.status_version(), 0);
-        let claim = interest.claim(patterns(&["a", "b"])).expect("room");
+        let claim = interest.claim(&topics(&["a", "b"])).expect("room");
         interest.set_status("a", refused("no"));
         interest.set_status("b", refused("no"));
         interest.set_status("a", refused("still no"));
@@ -398,9 +389,8 @@ mod tests {
         assert_eq!((version, interest.status_version()), (3, 3));
         assert_eq!(statuses, [("b".into(), refused("no")), ("a".into(), refused("still no"))]);
         assert_eq!(interest.statuses_after(2).1.len(), 1);
-        let both = patterns(&["a", "b"]);
         let known: Vec<bool> =
-            interest.statuses_of(both.iter(), 2).into_iter().map(|(_, status)| status.is_some()).collect();
+            interest.statuses_of(["a", "b"].into_iter(), 2).into_iter().map(|(_, status)| status.is_some()).collect();
         assert_eq!(known, [false, true], "what is newer comes as news");
         assert!(interest.clear_status("b") && !interest.clear_status("b"));
         drop(claim);
@@ -412,7 +402,7 @@ mod tests {
     fn topics_that_are_not_allowed_are_not_claimed() {
         let allowed = vec![Pattern::parse("chat.*").expect("a pattern")];
         let interest = Interest::within(InterestBounds { allowed, ..InterestBounds::of(1) }, &Meters::unread());
-        let claim = interest.claim(patterns(&["chat.rust", "orders", "secrets"])).expect("only one counts");
+        let claim = interest.claim(&topics(&["chat.rust", "orders", "secrets"])).expect("only one counts");
         assert_eq!(drained(&interest), [("chat.rust".to_string(), true)]);
         drop(claim);
         assert_eq!(drained(&interest), [("chat.rust".to_string(), false)]);

@@ -31,10 +31,12 @@ fn change(harness: &mut Harness, clients: &mut Vec<(HarnessClient, BTreeSet<Stri
     let at = rng.random_range(0..clients.len());
     if choice == 2 {
         harness.vanish(&clients.swap_remove(at).0);
+        harness.settle();
     } else if choice == 3 {
         let (client, _) = clients.swap_remove(at);
         client.pipe.borrow_mut().to_server.extend([0x88, 0x80, 0, 0, 0, 0]);
         harness.shard.ready(client.id, true, harness.now);
+        harness.settle();
     } else {
         let op = ["subscribe", "unsubscribe"][choice % 2];
         let (client, topics) = &mut clients[at];

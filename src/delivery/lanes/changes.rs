@@ -1,0 +1,102 @@
+//! What a command changes of a lane's patterns: from texts to names, and to the key of the lane that has them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::delivery::demand::TopicDemand;
+use crate::delivery::lanes::Lanes;
+use crate::delivery::lanes::lane_key::LaneKey;
+use crate::delivery::lanes::lane_patterns::PatternChange;
+use crate::delivery::lanes::topic_index::LaneId;
+use crate::protocol::command::CommandRefusal;
+use crate::words::topic::Pattern;
+
+impl Lanes {
+    /// What changes if these patterns are added to those of the lane.
+    pub fn adding(&self, lane: LaneId, wanted: &[Pattern], demand: &TopicDemand) -> PatternChange {
+        let (patterns, names) = (&self[lane].key.patterns, self.index.names());
+        let mut change = PatternChange { totals: patterns.totals(), ..PatternChange::default() };
+        for pattern in wanted {
+            if !pattern.is_exact() {
+                if patterns.wildcards().binary_search(pattern).is_err() {
+                    change.added_wildcards.push(pattern.clone());
+                }
+                continue;
+            }
+            match names.find(pattern.as_str()) {
+                None => change.fresh.push(pattern.clone()),
+                Some(name) if !patterns.has_name(name) => change.added.push(name),
+                Some(_) => {}
+            }
+        }
+        sort_without_repeats(&mut change.added);
+        sort_without_repeats(&mut change.fresh);
+        sort_without_repeats(&mut change.added_wildcards);
+        let totals = &mut change.totals;
+        let known = change.added.iter().map(|name| &names[*name]);
+        known.for_each(|name| totals.add(&name.text, name.is_asked_for()));
+        change.fresh.iter().for_each(|topic| totals.add(topic.as_str(), demand.asks_for(topic)));
+        change.added_wildcards.iter().for_each(|wildcard| totals.add_wildcard(wildcard.as_str()));
+        change
+    }
+
+    /// What changes if these patterns are taken from those of the lane; or the first that it does not have.
+    pub fn removing<'p>(&self, lane: LaneId, unwanted: &'p [Pattern]) -> Result<PatternChange, &'p Pattern> {
+        let (patterns, names) = (&self[lane].key.patterns, self.index.names());
+        let mut change = PatternChange { totals: patterns.totals(), ..PatternChange::default() };
+        for pattern in unwanted {
+            if pattern.is_exact() {
+                let name = names.find(pattern.as_str()).filter(|name| patterns.has_name(*name));
+                change.removed.push(name.ok_or(pattern)?);
+            } else {
+                patterns.wildcards().binary_search(pattern).map_err(|_| pattern)?;
+                change.removed_wildcards.push(pattern.clone());
+            }
+        }
+        sort_without_repeats(&mut change.removed);
+        sort_without_repeats(&mut change.removed_wildcards);
+        let totals = &mut change.totals;
+        let known = change.removed.iter().map(|name| &names[*name]);
+        known.for_each(|name| totals.remove(&name.text, name.is_asked_for()));
+        change.removed_wildcards.iter().for_each(|wildcard| totals.remove_wildcard(wildcard.as_str()));
+        Ok(change)
+    }
+
+    /// The key of a lane like this one after the change.
+    pub(super) fn changed_key(&self, lane: LaneId, change: &PatternChange, every: Option<Duration>) -> LaneKey {
+        let key = &self[lane].key;
+        LaneKey { patterns: key.patterns.changed(change, self.index.names()), every, ..key.clone() }
+    }
+
+    /// Names the fresh topics of the change, which must come into force at once.
+    pub(super) fn name_fresh(
+        &mut self,
+        change: &mut PatternChange,
+        demand: &TopicDemand,
+    ) -> Result<(), CommandRefusal> {
+        let texts: Vec<Arc<str>> = change.fresh.iter().map(|topic| Arc::from(topic.as_str())).collect();
+        let claims = demand.claim(&texts)?;
+        let named = texts.into_iter().zip(claims).map(|(text, claim)| self.index.insert_name(text, claim));
+        change.added.extend(named);
+        change.added.sort_unstable();
+        change.fresh = Vec::new();
+        Ok(())
+    }
+
+    /// The texts of the lane's patterns, in no order.
+    pub fn texts(&self, lane: LaneId) -> impl Iterator<Item = &str> {
+        let wildcards = self[lane].key.patterns.wildcards().iter().map(Pattern::as_str);
+        self.named(lane).chain(wildcards)
+    }
+
+    /// The topics that the lane names, in no order.
+    pub fn named(&self, lane: LaneId) -> impl Iterator<Item = &str> {
+        let names = self.index.names();
+        self[lane].key.patterns.names().iter().map(|name| &*names[*name].text)
+    }
+}
+
+fn sort_without_repeats<T: Ord>(list: &mut Vec<T>) {
+    list.sort_unstable();
+    list.dedup();
+}

@@ -1,0 +1,103 @@
+//! The topics of one lane: those that it names, and those that its wildcards match.
+
+use std::sync::Arc;
+
+use crate::delivery::lanes::names::NameId;
+use crate::words::ids::TopicId;
+
+/// Both lists are sorted, so that whether the lane is on a topic is found without a table.
+#[derive(Debug, Default)]
+pub struct LaneTopics {
+    /// The names of its key, shared with it.
+    pub names: Arc<[NameId]>,
+    /// The lane's place among the seats of each of these names.
+    pub places: Vec<u32>,
+    /// Topics that it does not name. One that was forgotten stays, without a place, until there are many of them: a
+    /// list of 100,000 is not moved up for each.
+    matched: Vec<MatchedPlace>,
+    forgotten: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct MatchedPlace {
+    topic: TopicId,
+    /// None if the topic was forgotten.
+    place: Option<u32>,
+}
+
+impl LaneTopics {
+    /// Topics that are named, with the places on them.
+    pub fn naming(names: Arc<[NameId]>, places: Vec<u32>) -> LaneTopics {
+        LaneTopics { names, places, ..LaneTopics::default() }
+    }
+
+    /// The lane has the name.
+    pub fn has_name(&self, name: NameId) -> bool {
+        self.names.binary_search(&name).is_ok()
+    }
+
+    /// One of its wildcards matches the topic, and it does not name it.
+    pub fn has_matched(&self, topic: TopicId) -> bool {
+        self.find(topic).is_ok_and(|at| self.matched[at].place.is_some())
+    }
+
+    /// Its names, whether there are topics or not, and topics that its wildcards match.
+    pub fn len(&self) -> usize {
+        self.places.len() + self.matched.len() - self.forgotten
+    }
+
+    pub fn matched(&self) -> impl Iterator<Item = TopicId> {
+        self.matched.iter().filter(|matched| matched.place.is_some()).map(|matched| matched.topic)
+    }
+
+    /// The lane's seat of a name has moved.
+    pub fn move_name(&mut self, name: NameId, place: u32) {
+        let at = self.names.binary_search(&name).expect("a seat is of a lane that has the name");
+        self.places[at] = place;
+    }
+
+    /// The lane is on this topic, or its seat has moved.
+    pub fn put_matched(&mut self, topic: TopicId, place: u32) {
+        let matched = MatchedPlace { topic, place: Some(place) };
+        match self.find(topic) {
+            Ok(at) => {
+                self.forgotten -= usize::from(self.matched[at].place.is_none());
+                self.matched[at] = matched;
+            }
+            Err(at) => self.matched.insert(at, matched),
+        }
+    }
+
+    /// There is no such topic any more.
+    pub fn forget_matched(&mut self, topic: TopicId) {
+        let at = self.find(topic).expect("a topic knows the lanes that are on it");
+        self.matched[at].place = None;
+        self.forgotten += 1;
+        if self.forgotten > self.matched.len() / 2 {
+            self.matched.retain(|matched| matched.place.is_some());
+            self.matched.shrink_to_fit();
+            self.forgotten = 0;
+        }
+    }
+
+    /// Takes one of the matched topics off the list.
+    pub fn pop_matched(&mut self) -> Option<(TopicId, u32)> {
+        while let Some(MatchedPlace { topic, place }) = self.matched.pop() {
+            match place {
+                Some(place) => return Some((topic, place)),
+                None => self.forgotten -= 1,
+            }
+        }
+        None
+    }
+
+    /// Takes the last of the names that are left off the list.
+    pub fn pop_name(&mut self) -> Option<(NameId, u32)> {
+        let place = self.places.pop()?;
+        Some((self.names[self.places.len()], place))
+    }
+
+    fn find(&self, topic: TopicId) -> Result<usize, usize> {
+        self.matched.binary_search_by_key(&topic, |matched| matched.topic)
+    }
+}
