@@ -1,7 +1,7 @@
-//! The measurements behind the settings of the shared window: effort (level), the cost of a cut, and the number of
-//! members from which a window pays.
+//! The measurements behind the settings of the shared window: effort (level), and the number of members from which a
+//! window pays.
 //!
-//! Levels and cuts are measured without sockets: recordings through the deflater, one thread's CPU per frame. Members
+//! Levels are measured without sockets: recordings through the deflater, one thread's CPU per frame. Members
 //! are measured with a shard and real sockets: CPU per frame of everything but the clients, so that everything a window
 //! saves and costs is included, even in the kernel.
 
@@ -18,7 +18,6 @@ use crate::support::thread_cpu;
 use crate::{KEEPS, Plan, STATELESS, WINDOW, payloads, run};
 
 const FEEDS: [&str; 2] = ["coinbase-exchange", "binance-spot"];
-const CUTS: [u32; 4] = [16, 64, 256, 1024];
 /// As by default.
 const LEVEL: u32 = 7;
 const MEMBERS: [usize; 6] = [1, 2, 4, 8, 16, 32];
@@ -44,7 +43,6 @@ pub fn sweep(span: Duration) {
         let payload = payloads.iter().map(|payload| payload.len() as f64).sum::<f64>() / payloads.len() as f64;
         println!("{feed}: {} messages of {payload:.0} bytes", payloads.len());
         levels(&payloads, payload);
-        cuts(&payloads, payload);
         members(&payloads, span);
     }
 }
@@ -60,18 +58,6 @@ fn levels(payloads: &[Bytes], payload: f64) {
             payload / kept.bytes,
             kept.cpu_us
         );
-    }
-}
-
-fn cuts(payloads: &[Bytes], payload: f64) {
-    println!("  {:<10}{:>9}{:>9}{:>17}{:>9}", "cut every", "ratio", "CPU us", "bytes of a cut", "frames");
-    let (alone, never) = (stateless(payloads, LEVEL), window(payloads, LEVEL, u32::MAX));
-    for cut in CUTS {
-        let kept = window(payloads, LEVEL, cut);
-        // What a cut costs a session on board, and for how many frames one that waits costs as much.
-        let cost = (kept.bytes - never.bytes) * f64::from(cut);
-        let frames = cost / (alone.bytes - never.bytes);
-        println!("  {cut:<10}{:>9.2}{:>9.2}{cost:>17.0}{frames:>9.1}", payload / kept.bytes, kept.cpu_us);
     }
 }
 
