@@ -180,3 +180,131 @@ fn fill_in(tokens: &Tokens, distances: &[u32; REFERENCES_MAX], out: &mut [u8]) -
     count = count.next_multiple_of(8);
     flush(&mut pending, &mut count)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::Tokenizer;
+    use flate2::{Decompress, FlushDecompress};
+
+    const TEXT: &[u8] = br#"{"symbol":"AAPL","bid":227.63,"ask":227.64}"#;
+
+    fn tokens(text: &[u8], references: &[&[u8]]) -> Tokens {
+        Tokenizer::new().tokens(text, references).expect("a short text")
+    }
+
+    fn is_put(stream: &Stream, mark: &Mark, tokens: &Tokens) -> bool {
+        stream.put_tokens(mark, tokens, &mut Vec::new())
+    }
+
+    #[test]
+    fn a_text_is_referred_to_as_far_as_the_window_goes_and_no_further() {
+        let (first, second) = (tokens(TEXT, &[]), tokens(TEXT, &[TEXT]));
+        assert_eq!((first.references_used(), second.references_used()), (0, 1));
+        for window_bits in WINDOW_BITS_MIN..=WINDOW_BITS_MAX {
+            let window = if window_bits == 15 { 32_506 } else { 1 << window_bits };
+            for between in [window - TEXT.len(), window - TEXT.len() + 1] {
+                let (mut stream, mut mark) = (Stream::new(window_bits), Mark::default());
+                let mut payload = Vec::new();
+                assert!(stream.put_tokens(&mark, &first, &mut payload));
+                stream.advance(&mut mark, TEXT.len());
+                // Other text, in literals alone.
+                let other: Vec<u8> = (0..between).map(|at| (at % 251) as u8).collect();
+                let mut deflater = crate::deflate::Deflater::new(1, window_bits);
+                payload.extend_from_slice(&[0, 0, 0xFF, 0xFF]);
+                deflater.deflate(&other, &mut payload);
+                payload.extend_from_slice(&[0, 0, 0xFF, 0xFF]);
+                stream.advance(&mut Mark::default(), between);
+                let fits = stream.put_tokens(&mark, &second, &mut payload);
+                assert_eq!(fits, between + TEXT.len() <= window, "{between} bytes between, {window_bits} bits");
+                if fits {
+                    payload.extend_from_slice(&[0, 0, 0xFF, 0xFF]);
+                    let mut stock = Decompress::new_with_window_bits(false, window_bits);
+                    let mut text = Vec::with_capacity(100_000);
+                    stock.decompress_vec(&payload, &mut text, FlushDecompress::Sync).expect("DEFLATE data");
+                    assert!(text == [TEXT, &other, TEXT].concat(), "{window_bits} bits");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_match_within_the_text_stays_in_the_window_too() {
+        let text = [TEXT, &(0..=255).collect::<Vec<u8>>(), &[7; 300], TEXT].concat();
+        let tokens = tokens(&text, &[]);
+        assert_eq!(tokens.own_distance_max(), 556 + TEXT.len() as u32);
+        assert!(!is_put(&Stream::new(9), &Mark::default(), &tokens));
+        assert!(is_put(&Stream::new(10), &Mark::default(), &tokens));
+    }
+
+    #[test]
+    fn nothing_is_referred_to_that_a_recipient_may_lack() {
+        let (mut stream, mut mark) = (Stream::new(15), Mark::default());
+        let [one, two] = [tokens(TEXT, &[TEXT]), tokens(TEXT, &[b"", TEXT])];
+        assert!(!is_put(&stream, &mark, &one), "nothing was received");
+        stream.advance(&mut mark, TEXT.len());
+        assert!(is_put(&stream, &mark, &one));
+        assert!(!is_put(&stream, &mark, &two), "there was no text before the first");
+        stream.advance(&mut mark, 0);
+        assert!(!is_put(&stream, &mark, &one), "the newest text is shorter than the reference");
+        assert!(is_put(&stream, &mark, &two));
+        stream.arrive();
+        assert!(!is_put(&stream, &mark, &two), "the newest recipient lacks it");
+        stream.advance(&mut mark, 1);
+        assert!(!is_put(&stream, &mark, &tokens(TEXT, &[b"1", b"", TEXT])), "and still does");
+        stream.advance(&mut mark, TEXT.len());
+        assert!(is_put(&stream, &mark, &one), "all have received it");
+        mark.forget();
+        assert!(!is_put(&stream, &mark, &one), "it was forgotten");
+    }
+
+    #[test]
+    fn marks_hold_the_newest_positions_and_saturate() {
+        assert_eq!(size_of::<Mark>(), 12);
+        let mut mark = Mark::default();
+        for position in [1, 65_535, 65_536, 131_071, 1 << 40] {
+            mark.push(position);
+        }
+        assert_eq!(mark.positions(), [1 << 40, 0, 0, 0]);
+        for position in [(1 << 48) - 3, (1 << 48) - 3, (1 << 48) - 1] {
+            mark.push(position);
+        }
+        assert_eq!(mark.positions(), [(1 << 48) - 1, (1 << 48) - 3, (1 << 48) - 3, 0]);
+        // 65,534 is the longest way back that fits.
+        let mut mark = Mark::default();
+        [1, 65_535, 131_070].into_iter().for_each(|position| mark.push(position));
+        assert_eq!(mark.positions()[..2], [131_070, 0]);
+        mark.push(131_070 + 65_534);
+        assert_eq!(mark.positions(), [131_070 + 65_534, 131_070, 0, 0]);
+    }
+
+    #[test]
+    fn a_stream_beyond_the_positions_of_marks_refers_to_nothing() {
+        let (mut stream, mut mark) = (Stream::new(15), Mark::default());
+        stream.position = (1 << 48) - 1;
+        stream.advance(&mut mark, TEXT.len());
+        assert!(is_put(&stream, &mark, &tokens(TEXT, &[TEXT])));
+        stream.advance(&mut mark, TEXT.len());
+        assert!(!is_put(&stream, &mark, &tokens(TEXT, &[TEXT])));
+        assert!(is_put(&stream, &mark, &tokens(TEXT, &[])));
+    }
+
+    #[test]
+    fn a_frame_has_the_length_of_its_payload() {
+        let noise =
+            |bytes: u32| -> Vec<u8> { (0..bytes).map(|at| (at.wrapping_mul(2_654_435_761) >> 23) as u8).collect() };
+        let mut headers = Vec::new();
+        for bytes in [0, 1, 50, 100, 110, 115, 120, 130, 5000, 32_768] {
+            let (stream, tokens) = (Stream::new(15), tokens(&noise(bytes), &[]));
+            let (mut payload, mut frame) = (Vec::new(), b"before".to_vec());
+            assert!(stream.put_tokens(&Mark::default(), &tokens, &mut payload));
+            assert!(stream.put_frame(&Mark::default(), &tokens, Opcode::Binary, &mut frame));
+            let mut expected = b"before".to_vec();
+            put_header(&mut expected, Opcode::Binary, true, payload.len());
+            headers.push(expected.len() - 6);
+            expected.extend_from_slice(&payload);
+            assert!(frame == expected, "{bytes} bytes");
+        }
+        assert_eq!((headers[0], headers.last()), (2, Some(&4)));
+    }
+}
