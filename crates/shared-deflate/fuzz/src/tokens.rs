@@ -1,12 +1,11 @@
 //! Shared tokens: recipients with lists and windows of their own join, miss texts and catch up, and read every text.
 
-use flate2::Decompress;
 use shared_deflate::deflate::Deflater;
 use shared_deflate::frame::{Opcode, parts};
 use shared_deflate::token::{Mark, REFERENCES_MAX, Stream, TEXT_BYTES_MAX, Tokenizer, Tokens};
 
 use super::bits::Input;
-use super::compression::stock_inflate;
+use super::receiver::Receiver;
 
 const TOPICS: usize = 6;
 const WINDOWS: [u8; 7] = [9, 9, 10, 12, 14, 15, 15];
@@ -34,7 +33,7 @@ struct Group {
     stream: Stream,
     marks: [Mark; TOPICS],
     subscribed: [bool; TOPICS],
-    members: Vec<Decompress>,
+    members: Vec<Receiver>,
     window_bits: u8,
     alone: Deflater,
 }
@@ -45,7 +44,7 @@ impl Group {
             stream: Stream::new(window_bits),
             marks: [Mark::default(); TOPICS],
             subscribed: std::array::from_fn(|topic| list >> topic & 1 != 0),
-            members: vec![Decompress::new_with_window_bits(false, window_bits)],
+            members: vec![Receiver::new(window_bits)],
             window_bits,
             alone: Deflater::new(1, window_bits),
         }
@@ -56,7 +55,7 @@ impl Group {
         if self.members.len() == MEMBERS_MAX {
             self.members.remove(0);
         }
-        self.members.push(Decompress::new_with_window_bits(false, self.window_bits));
+        self.members.push(Receiver::new(self.window_bits));
         self.stream.arrive();
     }
 
@@ -76,7 +75,7 @@ impl Group {
 
     fn read(&mut self, payload: &[u8], text: &[u8]) {
         for member in &mut self.members {
-            assert!(stock_inflate(member, payload, text.len()) == text, "{} bits, another text", self.window_bits);
+            assert!(member.read(payload, text.len()) == text, "{} bits, another text", self.window_bits);
         }
     }
 

@@ -1,18 +1,17 @@
 //! The shared window: recipients join, board, leave and come back in any order, and read every message.
 
-use flate2::Decompress;
 use shared_deflate::deflate::{Deflater, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use shared_deflate::frame::{Opcode, parts, put_deflated};
 use shared_deflate::window::{CutPolicy, SharedWindow};
 
 use super::bits::Input;
-use super::compression::stock_inflate;
+use super::receiver::Receiver;
 
 const RECIPIENTS_MAX: usize = 12;
 
-/// A client with a stock inflater, which keeps its context whatever it is sent.
+/// A client that keeps its context whatever it is sent.
 struct Recipient {
-    stock: Decompress,
+    receiver: Receiver,
     /// Its slot on board; none while it waits.
     slot: Option<usize>,
     /// Messages for which it has waited.
@@ -31,8 +30,8 @@ pub fn window(input: &[u8]) {
         let step = input.byte();
         match step & 0b11 {
             0 if recipients.len() < RECIPIENTS_MAX => {
-                let stock = Decompress::new_with_window_bits(false, window_bits);
-                recipients.push(Recipient { stock, slot: None, waited: 0 });
+                let receiver = Receiver::new(window_bits);
+                recipients.push(Recipient { receiver, slot: None, waited: 0 });
             }
             1 if !window.members().is_empty() => {
                 let slot = usize::from(step >> 2) % window.members().len();
@@ -77,6 +76,6 @@ fn send(window: &mut SharedWindow<usize>, alone: &mut Deflater, recipients: &mut
         let frame = if recipient.slot.is_some() { &shared } else { &stateless };
         let (opcode, deflated) = parts(frame).expect("a whole frame");
         assert_eq!(opcode, Opcode::Binary);
-        assert_eq!(stock_inflate(&mut recipient.stock, deflated, payload.len()), payload);
+        assert_eq!(recipient.receiver.read(deflated, payload.len()), payload);
     }
 }

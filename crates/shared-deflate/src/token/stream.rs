@@ -41,11 +41,11 @@ impl Mark {
         all
     }
 
-    /// A text begins at `position`.
+    /// A text begins at `position`. Of one beyond 48 bits something is remembered that no window reaches.
     fn push(&mut self, position: u64) {
         let [before, ..] = self.positions();
         self.back.rotate_right(1);
-        self.back[0] = u16::try_from(position - before).unwrap_or(OUT_OF_REACH);
+        self.back[0] = position.checked_sub(before).and_then(|back| back.try_into().ok()).unwrap_or(OUT_OF_REACH);
         self.newest = [position as u16, (position >> 16) as u16, (position >> 32) as u16];
     }
 }
@@ -83,11 +83,7 @@ impl Stream {
     /// A text of `text_bytes` bytes is sent to all recipients, compressed, in whatever encoding. The mark is that of its
     /// topic. For a message that is made by [`put_tokens`](Stream::put_tokens), call it after that.
     pub fn advance(&mut self, mark: &mut Mark, text_bytes: usize) {
-        if self.position >> 48 == 0 {
-            mark.push(self.position);
-        } else {
-            mark.forget();
-        }
+        mark.push(self.position);
         self.position += text_bytes as u64;
     }
 
@@ -139,7 +135,7 @@ impl Stream {
             if positions[at] < self.floor {
                 return None;
             }
-            let distance = u32::try_from(self.position - positions[at]).ok()?;
+            let distance = u32::try_from(self.position.checked_sub(positions[at])?).ok()?;
             // A text that ends after this one begins is not the one that the tokens refer to.
             let is_at_hand =
                 distance >= reach.bytes && i64::from(distance) + i64::from(reach.delta_max) <= self.distance_max.into();
@@ -184,8 +180,8 @@ fn fill_in(tokens: &Tokens, distances: &[u32; REFERENCES_MAX], out: &mut [u8]) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deflate::{Deflater, Inflater};
     use crate::token::Tokenizer;
-    use flate2::{Decompress, FlushDecompress};
 
     const TEXT: &[u8] = br#"{"symbol":"AAPL","bid":227.63,"ask":227.64}"#;
 
@@ -210,7 +206,7 @@ mod tests {
                 stream.advance(&mut mark, TEXT.len());
                 // Other text, in literals alone.
                 let other: Vec<u8> = (0..between).map(|at| (at % 251) as u8).collect();
-                let mut deflater = crate::deflate::Deflater::new(1, window_bits);
+                let mut deflater = Deflater::new(1, window_bits);
                 payload.extend_from_slice(&[0, 0, 0xFF, 0xFF]);
                 deflater.deflate(&other, &mut payload);
                 payload.extend_from_slice(&[0, 0, 0xFF, 0xFF]);
@@ -218,10 +214,7 @@ mod tests {
                 let fits = stream.put_tokens(&mark, &second, &mut payload);
                 assert_eq!(fits, between + TEXT.len() <= window, "{between} bytes between, {window_bits} bits");
                 if fits {
-                    payload.extend_from_slice(&[0, 0, 0xFF, 0xFF]);
-                    let mut stock = Decompress::new_with_window_bits(false, window_bits);
-                    let mut text = Vec::with_capacity(100_000);
-                    stock.decompress_vec(&payload, &mut text, FlushDecompress::Sync).expect("DEFLATE data");
+                    let text = Inflater::new().inflate(&payload, 100_000).expect("DEFLATE data");
                     assert!(text == [TEXT, &other, TEXT].concat(), "{window_bits} bits");
                 }
             }
@@ -235,6 +228,20 @@ mod tests {
         assert_eq!(tokens.own_distance_max(), 556 + TEXT.len() as u32);
         assert!(!is_put(&Stream::new(9), &Mark::default(), &tokens));
         assert!(is_put(&Stream::new(10), &Mark::default(), &tokens));
+    }
+
+    #[test]
+    fn the_furthest_of_all_matches_decides() {
+        // The second half of the text is found further back than the first.
+        let (reference, text) = (b"abcdefghijklmnop ABCDEFGHIJKLMNOP", b"ABCDEFGHIJKLMNOPabcdefghijklmnop");
+        let tokens = tokens(text, &[reference]);
+        assert_eq!(tokens.references_used(), 1);
+        for (between, expected) in [(512 - 33 - 16, true), (512 - 33 - 15, false)] {
+            let (mut stream, mut mark) = (Stream::new(9), Mark::default());
+            stream.advance(&mut mark, reference.len());
+            stream.advance(&mut Mark::default(), between);
+            assert_eq!(is_put(&stream, &mark, &tokens), expected, "{between} bytes between");
+        }
     }
 
     #[test]
