@@ -1,6 +1,6 @@
 //! Blocks with a Huffman code of their own (RFC 1951 section 3.2.7), for texts with many literals.
 //!
-//! Distances differ from recipient to recipient, so no code can fit them: all symbols have nearly the same length.
+//! Distances differ from recipient to recipient, so no code fits them: all symbols have nearly the same length.
 
 use super::codes::{CodeWord, DISTANCES, END_OF_BLOCK, FIXED_LITERALS, LITERALS, length, words};
 use super::parse::Sequence;
@@ -208,6 +208,10 @@ mod tests {
             }
         }
         assert_eq!(kraft(&FLAT_LENGTHS, 15), 1 << 15);
+        // The header has 3 bits for the length of each word of its own code.
+        let fibonacci: [u32; CODE_LENGTHS] = std::array::from_fn(|symbol| fibonacci[symbol]);
+        let lengths = code_lengths(&fibonacci, LENGTH_BITS_MAX);
+        assert_eq!(lengths.iter().max(), Some(&0b111), "{lengths:?}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Streams of text, as recipients have inflated them, and where in them the texts of a topic began.
 
 use super::codes::distance;
-use super::pack::{NO_SLOT, Tokens};
+use super::pack::{SLOTS, Tokens};
 use super::parse::REFERENCES_MAX;
 use crate::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::frame::{Opcode, put_header};
@@ -124,21 +124,23 @@ impl Stream {
     }
 
     /// How far before this text each reference began; none if one that is used is not at hand.
-    fn distances(&self, mark: &Mark, tokens: &Tokens) -> Option<[u32; REFERENCES_MAX]> {
-        let mut distances = [0; REFERENCES_MAX];
+    fn distances(&self, mark: &Mark, tokens: &Tokens) -> Option<[u32; SLOTS]> {
+        let mut distances = [0; SLOTS];
         if tokens.own_distance_max() > self.distance_max {
             return None;
         }
         let positions = mark.positions();
         for (at, reach) in tokens.reaches().iter().enumerate() {
-            let Some(reach) = reach else { continue };
+            if reach.bytes == 0 {
+                continue;
+            }
             if positions[at] < self.floor {
                 return None;
             }
             let distance = u32::try_from(self.position.checked_sub(positions[at])?).ok()?;
             // A text that ends after this one begins is not the one that the tokens refer to.
-            let is_at_hand =
-                distance >= reach.bytes && i64::from(distance) + i64::from(reach.delta_max) <= self.distance_max.into();
+            let is_at_hand = distance >= u32::from(reach.bytes)
+                && i64::from(distance) + i64::from(reach.delta_max) <= self.distance_max.into();
             if !is_at_hand {
                 return None;
             }
@@ -149,7 +151,7 @@ impl Stream {
 }
 
 /// Writes the runs with their distances. Gives the number of bytes; `out` has 8 more.
-fn fill_in(tokens: &Tokens, distances: &[u32; REFERENCES_MAX], out: &mut [u8]) -> usize {
+fn fill_in(tokens: &Tokens, distances: &[u32; SLOTS], out: &mut [u8]) -> usize {
     let words = tokens.distance_words();
     let (mut pending, mut count, mut at) = (0u64, 0u32, 0);
     let mut flush = |pending: &mut u64, count: &mut u32| {
@@ -161,13 +163,11 @@ fn fill_in(tokens: &Tokens, distances: &[u32; REFERENCES_MAX], out: &mut [u8]) -
         at
     };
     for run in tokens.runs() {
-        pending |= run.bits << count;
-        count += u32::from(run.count);
+        pending |= run.bits() << count;
+        count += run.count();
         flush(&mut pending, &mut count);
-        if run.slot == NO_SLOT {
-            continue;
-        }
-        let coded = distance(distances[usize::from(run.slot)].wrapping_add_signed(run.delta));
+        let Some(slot) = run.slot() else { continue };
+        let coded = distance(distances[slot].wrapping_add_signed(run.delta()));
         let word = words[usize::from(coded.symbol)];
         pending |= (u64::from(word.bits) | u64::from(coded.extra) << word.count) << count;
         count += u32::from(word.count) + u32::from(coded.extra_count);
@@ -309,6 +309,8 @@ mod tests {
             let mut expected = b"before".to_vec();
             put_header(&mut expected, Opcode::Binary, true, payload.len());
             headers.push(expected.len() - 6);
+            // RFC 7692 section 7.2.3.6.
+            assert_eq!(payload == [0], bytes == 0);
             expected.extend_from_slice(&payload);
             assert!(frame == expected, "{bytes} bytes");
         }
