@@ -3,7 +3,7 @@
 //! Distances differ from recipient to recipient, so no code fits them: all symbols have nearly the same length.
 
 use super::codes::{CodeWord, DISTANCES, END_OF_BLOCK, FIXED_LITERALS, LITERALS, length, words};
-use super::parse::Sequence;
+use super::parse::LzSequence;
 
 /// Fewest symbols for which a header can pay: it takes 200 bits at least, and saves 3 a symbol at most.
 const SYMBOLS_MIN: usize = 64;
@@ -44,7 +44,7 @@ pub(super) struct Block {
 
 impl Block {
     /// A dynamic block for the sequences, if it is smaller than one with the fixed code.
-    pub(super) fn smallest_of(text: &[u8], sequences: &[Sequence]) -> Option<Block> {
+    pub(super) fn smallest_of(text: &[u8], sequences: &[LzSequence]) -> Option<Block> {
         let symbols: usize = sequences.iter().map(|sequence| sequence.literals as usize + 1).sum();
         if symbols < SYMBOLS_MIN {
             return None;

@@ -4,7 +4,7 @@ use super::codes::{
     CodeWord, DISTANCES, END_OF_BLOCK, FIXED_DISTANCES, FIXED_LITERALS, LITERALS, MATCH_BYTES_MAX, distance, length,
 };
 use super::huffman::{Block, FLAT_DISTANCES};
-use super::parse::{REFERENCES_MAX, Sequence};
+use super::parse::{LzSequence, REFERENCES_MAX};
 
 /// Most bits of a run. With those of a distance before it (7 and 13) and of a byte begun, it fits into 64.
 const RUN_BITS_MAX: u32 = 36;
@@ -125,7 +125,7 @@ pub(super) struct Packer {
 
 impl Packer {
     /// The tokens of a text that `sequences` make up. `references` are those that they refer to.
-    pub(super) fn pack(&mut self, text: &[u8], sequences: &[Sequence], references: &[&[u8]]) -> Tokens {
+    pub(super) fn pack(&mut self, text: &[u8], sequences: &[LzSequence], references: &[&[u8]]) -> Tokens {
         self.runs.clear();
         let mut tokens = Tokens {
             runs: Box::default(),
@@ -165,7 +165,7 @@ impl Packer {
     fn put_sequences(
         &mut self,
         text: &[u8],
-        sequences: &[Sequence],
+        sequences: &[LzSequence],
         references: &[&[u8]],
         literals: &[CodeWord; LITERALS],
         tokens: &mut Tokens,

@@ -55,7 +55,7 @@ impl Worth {
 
 /// Literals, and a match that follows them.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sequence {
+pub(super) struct LzSequence {
     pub(super) literals: u32,
     /// Length of the match; 0 at the end of a text.
     pub(super) bytes: u16,
@@ -79,7 +79,7 @@ pub struct Tokenizer {
     /// How many of `starts` there are.
     segments: usize,
     worth: Worth,
-    sequences: Vec<Sequence>,
+    sequences: Vec<LzSequence>,
     packer: Packer,
 }
 
@@ -184,7 +184,7 @@ impl Tokenizer {
                 inserted_end = at + 1;
             }
             let segment = self.segment_of(found.at);
-            self.sequences.push(Sequence {
+            self.sequences.push(LzSequence {
                 literals: (at - literals_start) as u32,
                 bytes: found.bytes as u16,
                 reference: segment.checked_sub(1).map(|reference| reference as u8),
@@ -196,7 +196,12 @@ impl Tokenizer {
             at += found.bytes;
             literals_start = at;
         }
-        self.sequences.push(Sequence { literals: (end - literals_start) as u32, bytes: 0, reference: None, delta: 0 });
+        self.sequences.push(LzSequence {
+            literals: (end - literals_start) as u32,
+            bytes: 0,
+            reference: None,
+            delta: 0,
+        });
     }
 
     /// The best match at a place, if it gains more than `gain_min` bits. The text ends at `end`.
@@ -283,7 +288,7 @@ mod tests {
     use super::*;
 
     /// What the sequences of a text stand for.
-    fn rebuilt(sequences: &[Sequence], text: &[u8], references: &[&[u8]]) -> Vec<u8> {
+    fn rebuilt(sequences: &[LzSequence], text: &[u8], references: &[&[u8]]) -> Vec<u8> {
         let mut out: Vec<u8> = Vec::new();
         for sequence in sequences {
             out.extend_from_slice(&text[out.len()..][..sequence.literals as usize]);
