@@ -1,15 +1,13 @@
 //! Tokens as they are kept: runs of finished bits, each of which ends where the distance of a match is missing.
 
-use super::codes::{
-    CodeWord, DISTANCES, END_OF_BLOCK, FIXED_DISTANCES, FIXED_LITERALS, LITERALS, MATCH_BYTES_MAX, distance, length,
-};
+use super::codes::{CodeWord, DISTANCES, END_OF_BLOCK, FIXED_DISTANCES, FIXED_LITERALS, LITERALS, distance, length};
 use super::huffman::{Block, FLAT_DISTANCES};
 use super::parse::{LzSequence, REFERENCES_MAX};
 
-/// Most bits of a run. With those of a distance before it (7 and 13) and of a byte begun, it fits into 64.
-const RUN_BITS_MAX: u32 = 36;
+/// Most bits of a run. With those of the distance before it (18) and of a byte begun (7), they are fewer than 64.
+const RUN_BITS_MAX: u32 = 38;
 /// Most bits of a distance: its code word, and those after it.
-const DISTANCE_BITS_MAX: u32 = 7 + 13;
+const DISTANCE_BITS_MAX: u32 = 5 + 13;
 
 /// The header of an empty stored block: three zeros, and zeros to the end of the byte (RFC 7692 section 7.2.1).
 const EMPTY_STORED_BITS: u32 = 3;
@@ -62,7 +60,7 @@ pub(super) struct Reach {
     pub(super) delta_max: i16,
 }
 
-/// A text as DEFLATE tokens whose distances are missing; about 150 bytes for a text of 200 bytes like those before
+/// A text as DEFLATE tokens whose distances are missing; about 120 bytes for a text of 200 bytes like those before
 /// it.
 ///
 /// [`put_tokens`](super::put_tokens) fills the distances in.
@@ -181,7 +179,7 @@ impl Packer {
             if sequence.bytes == 0 {
                 continue;
             }
-            let coded = length(usize::from(sequence.bytes).min(MATCH_BYTES_MAX));
+            let coded = length(sequence.bytes.into());
             self.put_word(literals[usize::from(coded.symbol)]);
             self.put(coded.extra.into(), coded.extra_count.into());
             if let Some(reference) = sequence.reference {

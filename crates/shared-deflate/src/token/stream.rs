@@ -196,9 +196,9 @@ fn fill_in(tokens: &Tokens, distances: &[u32; SLOTS], out: &mut [u8]) -> usize {
     let (mut pending, mut count, mut at) = (0u64, 0u32, 0);
     let mut flush = |pending: &mut u64, count: &mut u32| {
         out[at..at + 8].copy_from_slice(&pending.to_le_bytes());
-        let bytes = *count / 8;
-        at += bytes as usize;
-        *pending = if bytes == 8 { 0 } else { *pending >> (8 * bytes) };
+        at += *count as usize / 8;
+        // Fewer than 64 bits are pending.
+        *pending >>= *count / 8 * 8;
         *count %= 8;
         at
     };
