@@ -79,8 +79,8 @@ impl Stand {
         let wish = Wish { deflate, folder: &folder, peers: &target.join("peers"), port, back_port };
         let server = (peer.start)(&wish)?;
         let clock = Clock::start();
-        let reading = MessageFields { notices: false, dense: false, age: AgeSource::Timestamp };
-        let mut pool = ClientPool::start(reading, deflate, clock).ok()?;
+        let reading = MessageFields { notices: false, dense: false, sequenced: false, age: AgeSource::Timestamp };
+        let mut pool = ClientPool::start(reading, deflate, None, clock).ok()?;
         let mut resident_bytes_early = 0;
         for index in 0..clients {
             if index == clients / EARLY {
