@@ -19,7 +19,7 @@ pub mod options;
 pub mod plan;
 pub mod report;
 mod server;
-mod subscribe;
+pub mod subscribe;
 pub mod subscription_plan;
 pub mod tally;
 pub mod text_ledger;
