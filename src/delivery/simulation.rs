@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
-use self::client::{FakeSocket, Pipe, SimulatedClient, matches, stock_inflater};
+use self::client::{FakeSocket, Pipe, SimulatedClient, matches, receiver};
 use self::model::{Model, ModelKind, changed};
 use crate::bus::history::History;
 use crate::bus::publisher::Publisher;
@@ -268,7 +268,7 @@ impl Simulation {
         client.pipe.borrow_mut().broken = true;
         self.shard.ready(client.id, true, self.now);
         client.pipe = Pipe::new(2000);
-        client.inflater = stock_inflater(client.deflate);
+        client.receiver = receiver(client.deflate);
         client.asked = true;
         let options = SessionOptions {
             patterns: client.patterns.keys().map(|text| Pattern::parse(text).expect("a pattern")).collect(),

@@ -75,7 +75,7 @@ const DISTANCES: [(usize, u32); 30] = [
 const LENGTH_ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
 /// One recipient.
-pub(super) struct Receiver {
+pub struct Receiver {
     stock: Decompress,
     window_bits: u8,
     /// What is in the window.
