@@ -17,7 +17,7 @@ use serde_json::json;
 use self::client::{FakeSocket, Pipe, SimulatedClient, matches, receiver};
 use self::model::{Model, ModelKind, changed};
 use crate::bus::history::History;
-use crate::bus::publisher::Publisher;
+use crate::bus::publisher::{Expiry, Publisher};
 use crate::bus::retention::Retention;
 use crate::bus::topic_status::{GapReason, TopicStatus, TopicStatusKind};
 use crate::bus::{self, Limits};
@@ -183,9 +183,12 @@ impl Simulation {
 
     /// Forgets topics that were silent, and lets others be silent.
     fn expire(&mut self) {
-        let expired = self.publisher.expire(SILENT, self.now);
-        if !expired.is_empty() {
-            self.model.expire(expired.iter().map(|topic| &*topic.name));
+        let Expiry { ended, forgotten } = self.publisher.expire(SILENT, self.now);
+        for (topic, _) in ended.iter().flat_map(|topic| TOPICS.iter().find(|(name, _)| **name == *topic.name)) {
+            self.model.add(topic, ModelKind::Status(TopicStatusKind::Gap), 0, false);
+        }
+        if !forgotten.is_empty() {
+            self.model.expire(forgotten.iter().map(|topic| &*topic.name));
         }
         if self.rng.random_bool(0.1) {
             self.quiet = self.rng.random();

@@ -232,7 +232,7 @@ settings! {
     #[derive(Copy)]
     topics Topics "Topics that come and go." {
         expire_after: Duration = Is("7d"), duration(Duration::ZERO, MONTH),
-            "A topic without a message for this time is forgotten, once the ring holds nothing of it, and no longer counts for `limits.topics_max`. 0: never. Topics of snapshots and deltas stay.";
+            "A topic without a message for this time is forgotten, once the ring holds nothing of it, and no longer counts for `limits.topics_max`. 0: never. Of a topic of snapshots and deltas, clients first receive `gap`.";
     }
     #[derive(Copy)]
     shards Shards "The threads that own the clients." {

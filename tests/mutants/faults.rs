@@ -189,6 +189,10 @@ const RETENTION: &[Fault] = &[
     ),
     fault(KEPT, "> DELTAS_MAX ||", "> DELTAS_MAX + 1 ||", RETAINED),
     fault(KEPT, "self.kept.len() >= usize::from(*keep)", "self.kept.len() > usize::from(*keep)", RETAINED),
+    // A topic of deltas is forgotten, and clients apply the next delta to what was before.
+    fault("src/bus/latest.rs", "} else if current.builds_up && ", "} else if false && ", PUBLISHER),
+    // A silent topic is never forgotten.
+    fault("src/bus/latest.rs", "newest.offset >= tail", "newest.offset >= Offset::START", PUBLISHER),
     // Of each gap in a row something stays.
     fault(KEPT, "            self.kept.pop_back();", "", RETAINED),
 ];

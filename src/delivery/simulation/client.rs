@@ -221,7 +221,8 @@ impl SimulatedClient {
                 assert_eq!(state, item.state, "{topic} {offset}: a snapshot is the whole value");
                 *known = known.superseded(state, offset);
             }
-            (Some("delta"), ModelKind::Delta) => match known.state {
+            // Deltas after a gap with `forgotten` are not applied to what was before.
+            (Some("delta"), ModelKind::Delta) => match known.state.filter(|_| known.last > item.began) {
                 Some(state) => {
                     assert_eq!(Some(known.last), data["prev"].as_u64(), "{topic} {offset}: a delta is missing");
                     known.state = Some(changed(state, small("add")));
@@ -231,6 +232,7 @@ impl SimulatedClient {
                 None => {
                     let may_lack = known.lost_snapshot || item.state.is_none();
                     assert!(may_lack, "{topic} {offset}: a delta without its snapshot");
+                    known.state = None;
                 }
             },
             other => panic!("{topic} {offset} arrives as {other:?}"),
@@ -250,7 +252,10 @@ impl SimulatedClient {
                 known.lost_snapshot = true;
                 known.mark = None;
             }
-            ("gap", ModelKind::Status(TopicStatusKind::Gap)) => assert_eq!(message["missed"].as_u64(), Some(offset)),
+            ("gap", ModelKind::Status(TopicStatusKind::Gap)) => {
+                let expected = (message["reason"] != "forgotten").then_some(offset);
+                assert_eq!(message["missed"].as_u64(), expected);
+            }
             ("stale", ModelKind::Status(TopicStatusKind::Stale))
             | ("refused", ModelKind::Status(TopicStatusKind::Refused)) => {
                 known.mark = Some(offset);
