@@ -8,8 +8,12 @@ use crate::delivery::lanes::Lanes;
 use crate::delivery::lanes::lane_key::LaneKey;
 use crate::delivery::lanes::lane_patterns::PatternChange;
 use crate::delivery::lanes::topic_index::LaneId;
+use crate::delivery::settings::Settings;
 use crate::protocol::command::CommandRefusal;
 use crate::words::topic::Pattern;
+
+/// Topics that a lane changes by in place: more are as fast by another lane, and a command stays short.
+const CHANGES_MAX: usize = 16;
 
 impl Lanes {
     /// What changes if these patterns are added to those of the lane.
@@ -60,6 +64,42 @@ impl Lanes {
         known.for_each(|name| totals.remove(&name.text, name.is_asked_for()));
         change.removed_wildcards.iter().for_each(|wildcard| totals.remove_wildcard(wildcard.as_str()));
         Ok(change)
+    }
+
+    /// Whether the lane itself can change, instead of its session: it is of one session, few topics come or go, and there is
+    /// no lane yet with the patterns after it.
+    pub fn is_changeable(&self, lane: LaneId, change: &PatternChange, every: Option<Duration>) -> bool {
+        let of_topics = change.added_wildcards.is_empty() && change.removed_wildcards.is_empty();
+        let is_small = of_topics && change.names() <= CHANGES_MAX && every.is_none();
+        let has_no_equal =
+            || !change.fresh.is_empty() || !self.by_key.contains_key(&self.changed_key(lane, change, every));
+        is_small && self[lane].is_private() && has_no_equal()
+    }
+
+    /// Changes a lane that can be (`is_changeable`); or says why not. In proportion to the change, but for the copy of a
+    /// list of ids.
+    pub fn change_lane(
+        &mut self,
+        id: LaneId,
+        mut change: PatternChange,
+        settings: &Settings,
+        demand: &TopicDemand,
+    ) -> Result<(), CommandRefusal> {
+        self.check_growth(&change, settings)?;
+        self.name_fresh(&mut change, demand)?;
+        let key = self.changed_key(id, &change, None);
+        let lane = &mut self.lanes[id.0 as usize];
+        let newest_gone = self.index.newest_among(&change.removed);
+        self.index.change_lane(id, key.patterns.names(), &change);
+        lane.newest = match newest_gone {
+            // A replay is not to report as skipped what was of a topic that is gone.
+            Some(gone) if gone >= lane.newest => self.index.newest_of(id),
+            _ => self.index.newest_among(&change.added).map_or(lane.newest, |newest| newest.max(lane.newest)),
+        };
+        self.by_key.remove(&lane.key);
+        self.by_key.insert(key.clone(), id);
+        lane.key = key;
+        Ok(())
     }
 
     /// The key of a lane like this one after the change.

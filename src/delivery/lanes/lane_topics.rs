@@ -91,6 +91,12 @@ impl LaneTopics {
         None
     }
 
+    /// Takes out the place of a name. The names after it must not be asked for any more.
+    pub fn take_place(&mut self, name: NameId) -> u32 {
+        let at = self.names.binary_search(&name).expect("what is removed was in force");
+        self.places.remove(at)
+    }
+
     /// Takes the last of the names that are left off the list.
     pub fn pop_name(&mut self) -> Option<(NameId, u32)> {
         let place = self.places.pop()?;
