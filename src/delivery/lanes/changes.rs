@@ -1,16 +1,24 @@
 //! What a command changes of a lane's patterns: from texts to names, and to the key of the lane that has them.
 
+use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bus::frame::Frame;
+use crate::bus::reader::Reader;
+use crate::delivery::chunk::Chunk;
 use crate::delivery::demand::TopicDemand;
 use crate::delivery::lanes::Lanes;
+use crate::delivery::lanes::lane::Lane;
 use crate::delivery::lanes::lane_key::LaneKey;
 use crate::delivery::lanes::lane_patterns::PatternChange;
+use crate::delivery::lanes::stream::Due;
 use crate::delivery::lanes::topic_index::LaneId;
 use crate::delivery::settings::Settings;
 use crate::protocol::command::CommandRefusal;
+use crate::protocol::encoding::Encoder;
 use crate::words::topic::Pattern;
+use shared_deflate::token::{Mark, Stream};
 
 /// Topics that a lane changes by in place: more are as fast by another lane, and a command stays short.
 const CHANGES_MAX: usize = 16;
@@ -100,6 +108,25 @@ impl Lanes {
         self.by_key.insert(key.clone(), id);
         lane.key = key;
         Ok(())
+    }
+
+    /// What is kept of topics that have come to a lane of one session in step, by offset, as one chunk for it. It enters
+    /// what the session has inflated.
+    pub fn values(&mut self, id: LaneId, kept: &[Arc<Frame>], (reader, encoder): (&Reader, &mut Encoder)) -> Chunk {
+        let since = self[id].stream.as_ref().map_or(0, Stream::position);
+        let mut due = Vec::new();
+        for frame in kept {
+            let (whole, Lane { key, stream, .. }) = (frame.whole(), &mut self.lanes[id.0 as usize]);
+            let position = stream.as_ref().map_or(0, Stream::position);
+            due.push(Due::alone(whole, position));
+            let Some(stream) = stream.as_mut().filter(|_| !whole.is_status()) else { continue };
+            let text_bytes = whole.encoded(key.plain(), encoder).text().len();
+            let is_newest = self.index.entry(frame.topic.id).is_some_and(|it| Arc::ptr_eq(it.retained.newest(), frame));
+            // Later messages refer to the newest one, and to that as it was published.
+            let seat = self.index.named_seat_mut(id, frame.topic.id).filter(|_| is_newest && ptr::eq(whole, &**frame));
+            stream.pass(seat.map_or(&mut Mark::default(), |seat| &mut seat.mark), text_bytes);
+        }
+        self.chunk(id, &due, since, (reader, encoder))
     }
 
     /// The key of a lane like this one after the change.

@@ -36,6 +36,11 @@ impl LaneTopics {
         self.names.binary_search(&name).is_ok()
     }
 
+    /// The lane's place among the seats of the name.
+    pub fn place_of(&self, name: NameId) -> Option<u32> {
+        self.names.binary_search(&name).ok().map(|at| self.places[at])
+    }
+
     /// One of its wildcards matches the topic, and it does not name it.
     pub fn has_matched(&self, topic: TopicId) -> bool {
         self.find(topic).is_ok_and(|at| self.matched[at].place.is_some())

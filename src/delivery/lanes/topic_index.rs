@@ -167,6 +167,13 @@ impl TopicIndex {
         named.iter_mut().chain(matched)
     }
 
+    /// The seat of the lane on a topic that it names.
+    pub fn named_seat_mut(&mut self, lane: LaneId, topic: TopicId) -> Option<&mut Seat> {
+        let name = self.entry(topic)?.name?;
+        let place = self.lanes[lane.0 as usize].place_of(name)?;
+        self.names[name].seats.as_mut_slice().get_mut(place as usize)
+    }
+
     /// The topics that the lane gets, in no order.
     pub fn topics_of(&self, lane: LaneId) -> impl Iterator<Item = (TopicId, &TopicEntry)> {
         let list = &self.lanes[lane.0 as usize];

@@ -103,10 +103,12 @@ impl<S: Socket> Shard<S> {
             self.budgets.messages.spend(change.work());
             self.budgets.catch_up.spend(values.len() + SLICE_WORK);
             self.lanes.change_lane(lane, change, &self.settings, &self.demand)?;
-            let values: Vec<&Frame> = values.iter().map(|frame| frame.whole()).collect();
-            let chunk = if values.is_empty() { None } else { self.lanes.chunk(lane, &values, &mut self.encoder) };
-            chunk.iter().for_each(|chunk| self.meters.delivered(chunk, 1));
-            return Ok(chunk);
+            if values.is_empty() {
+                return Ok(None);
+            }
+            let chunk = self.lanes.values(lane, &values, (self.log.reader(), &mut self.encoder));
+            self.meters.delivered(&chunk, 1);
+            return Ok(Some(chunk));
         }
         // The new lane first: a topic on both is wanted throughout.
         let cursor = self.log.offset();

@@ -196,7 +196,7 @@ fn lanes_that_become_alike_are_one_and_one_of_several_sessions_stays_as_it_is() 
 #[test]
 fn a_list_grows_in_place_no_further_than_the_limits_allow() {
     let (mut harness, client) = with_list(9, 3);
-    harness.shard.settings.limits.lane_bytes_total_max = harness.shard.lanes.bytes() + 20;
+    harness.shard.settings.limits.lane_bytes_total_max = harness.shard.lanes.bytes() + 30;
     let heard = harness.answers(&client, r#"{"op":"subscribe","topics":["t8"]}"#);
     assert_eq!(heard[0]["op"], "subscribed", "a topic that others name, too, is a place more");
     let heard = harness.answers(&client, r#"{"op":"subscribe","topics":["new"]}"#);
