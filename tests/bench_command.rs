@@ -90,7 +90,7 @@ fn clients_with_different_topics_are_accounted_for_one_by_one() {
         let (messages, deliveries) = (count(result, "messages"), count(result, "deliveries"));
         assert_eq!(messages, count(result, "feed_messages"), "every topic is wanted");
         assert!(deliveries > each.start * messages && deliveries < each.end * messages, "{result:#}");
-        // At full speed a client may be too slow for the machine's other work; then it is told.
+        // At full speed a client may be too slow for the machine's other work; then it receives `skipped`.
         for name in if rate == "max" { &["gaps", "ended"][..] } else { &["lost", "repeated", "gaps", "skips", "ended"] }
         {
             assert_eq!(count(result, name), 0, "{name} in {result:#}");

@@ -118,7 +118,7 @@ async fn names_invented_by_clients_never_become_topics() {
     let harness = Harness::open(&settings).await;
     tokio::task::block_in_place(|| {
         harness.publish("real.1", 1);
-        // Those who are there before are told that the feed is live now.
+        // Clients that are there before would receive `live` now.
         harness.until_metric("fanline_upstream_state", "state=\"live\"", 1.0);
     });
     let (mut everything, _) = harness.client(&[">"]).await;
@@ -158,7 +158,7 @@ async fn names_invented_by_clients_never_become_topics() {
         assert_eq!(harness.metric("fanline_topic_status_total", ""), 0.0);
         harness.publish("real.2", 1);
     });
-    assert_eq!(next(&mut everything).await["topic"], "real.2", "nobody else was told anything");
+    assert_eq!(next(&mut everything).await["topic"], "real.2", "no other client received anything");
     if let (Some(before), Some(after)) = (before, harness.server.resident_bytes()) {
         assert!(after < before + (16 << 20), "{before} bytes before, {after} after");
     }
@@ -180,8 +180,8 @@ async fn clients_that_wait_for_a_topic_without_messages_are_notified() {
         harness.until_metric("fanline_upstream_items_silent", "", 1.0);
         assert_eq!(harness.metric("fanline_topics", ""), 0.0);
     });
-    assert!(harness.server.log().contains("no message of `mute.1`"), "the operator is told as well");
-    // Whoever comes later is told with the answer; whoever has not asked is not told at all.
+    assert!(harness.server.log().contains("no message of `mute.1`"), "the operator is notified as well");
+    // A client that comes later receives it with the answer; one that has not asked does not receive it.
     let (mut late, answer) = harness.client(&["mute.1", "mute.*"]).await;
     assert_eq!(answer["pending"], json!(["mute.1"]));
     assert_eq!(next(&mut late).await["reason"], "nothing_yet");

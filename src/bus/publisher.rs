@@ -527,11 +527,11 @@ mod tests {
         });
         assert!(feeding.join().is_err(), "the fault fired");
         assert_eq!(reader.feed().label(), "down");
-        assert_ne!(reader.feed_version(), version, "clients are told");
+        assert_ne!(reader.feed_version(), version, "clients are notified");
     }
 
     #[test]
-    fn what_was_wrong_with_the_feed_is_still_told_after_its_end() {
+    fn what_was_wrong_with_the_feed_is_still_reported_after_its_end() {
         let (mut publisher, reader) = bus::open(Epoch(1), LIMITS, &Meters::unread());
         let refused =
             FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms: 7, message: "refused permanently".into() };

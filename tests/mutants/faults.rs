@@ -150,7 +150,7 @@ const TOKENS: &[Fault] = &[
 const CATCH_UP: &[Fault] = &[
     // What a base has superseded is replayed.
     fault(REPLAY, "Ordering::Less if is_part => None", "Ordering::Less if is_part => Some(frame)", SIMULATION),
-    // Who resumes at a base gets only the last change.
+    // A client that resumes at a base gets only the last change.
     fault(REPLAY, "Ordering::Equal => Some(base.whole())", "Ordering::Equal => Some(frame)", SIMULATION),
     // A frame between walk and stream is lost.
     fault(REPLAY, "        catch_up.cursor = next;", "        catch_up.cursor = next.next();", SIMULATION),
