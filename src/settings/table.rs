@@ -259,7 +259,7 @@ settings! {
             "With `upstream.demand`: topics that one client may name. Further ones are refused with `too_many_topics`.";
         wanted_per_address_max: usize = Is("0"), count(0, 10_000_000),
             "With `upstream.demand`: topics that all clients of one IP address may name. Further ones are refused with `too_many_topics`. 0: no limit.";
-        lanes_max: usize = Is("10000"), count(1, 10_000_000),
+        lanes_max: usize = Is("100000"), count(1, 10_000_000),
             "Different sets of patterns per shard. A further one is refused with `too_many_lanes`.";
         pattern_bytes_max: usize = Is("64KiB"), bytes(256, 16 * MIB),
             "Bytes of all patterns of one session. Further ones are refused with `too_many_pattern_bytes`.";
