@@ -52,7 +52,7 @@ fn topics() -> Vec<String> {
 fn serve(rate: &str) -> Server {
     let symbols = SYMBOLS.to_string();
     let arguments = ["--simulate-symbols", &symbols, "--simulate-rate", rate, "--shards-count", "1"];
-    let limits = ["--limits-messages-per-second-max", "1000000", "--limits-lanes-max", "100000"];
+    let limits = ["--limits-messages-per-second-max", "1000000"];
     let server = Server::start(&[&arguments[..], &limits].concat());
     std::thread::sleep(Duration::from_secs(3));
     server

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use fanline::bus::Limits;
-use fanline::bus::demand::interest::{Claim, Interest};
+use fanline::bus::demand::interest::Interest;
 use fanline::bus::demand::requests;
 use fanline::bus::demand::requests::{
     AnswerTo, ClientRequest, RequestAnswer, RequestFailure, RequestKind, RequestRules, Requests,
@@ -22,7 +22,6 @@ use fanline::intake::upstream::Settings;
 use fanline::profile::check;
 use fanline::words::ids::Offset;
 use fanline::words::metrics::Meters;
-use fanline::words::topic::Pattern;
 use kit::fake_feed::{FakeFeed, most_within};
 use kit::http::sum;
 use kit::intake::{self, Intake, PATIENCE};

@@ -303,8 +303,8 @@ impl TopicIndex {
                 let (matches, taken) = wildcards.matches_counted(entry.topic_name());
                 steps += taken;
                 let topic = entry.topic_id();
-                let is_on = entry.name.is_some_and(|name| list.has_name(name)) || list.has_matched(topic);
-                if matches && !is_on {
+                let is_on = || entry.name.is_some_and(|name| list.has_name(name)) || list.has_matched(topic);
+                if matches && !is_on() {
                     list.put_matched(topic, entry.matched.take(lane));
                     self.seats += 1;
                     newest = newest.max(entry.retained.newest().offset);
