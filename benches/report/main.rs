@@ -48,7 +48,11 @@ fn main() {
         ("rooms", "Single steps", &["--max-time", "0.3"][..]),
         ("sorting", "Sorting what a feed sends", &["5"]),
         ("fanout", "One shard against the bare loop", &["1000", seconds]),
-        ("watchlists", "Lists of one's own", &["bytes", "cpu", "--runs", "1", "--seconds", if quick { "1" } else { "3" }]),
+        (
+            "watchlists",
+            "Lists of one's own",
+            &["bytes", "cpu", "--runs", "1", "--seconds", if quick { "1" } else { "3" }],
+        ),
         ("compression", "The shared window", &["1000", if quick { "1" } else { "3" }]),
     ] {
         eprintln!("{name} ({:.0} s since the start)", started.elapsed().as_secs_f64());
