@@ -21,8 +21,10 @@ const PARTS: [&str; 5] = ["bytes", "cpu", "memory", "changes", "identical"];
 const LISTS: &str = "--clients 2000 --simulate-symbols 500 --topics-each 20";
 /// 40,000, 200,000 and a million deliveries a second.
 const RATES: [u32; 3] = [1000, 5000, 25_000];
-/// What issue 12 allows a connection besides its list.
+/// What a connection may hold besides its list.
 const CONNECTION_BYTES: f64 = 1024.0;
+const MANY: usize = 10_000;
+const FEW: usize = 10;
 
 struct Options {
     parts: Vec<String>,
@@ -141,15 +143,34 @@ fn cpu(options: &Options) {
     }
 }
 
-/// 10,000 connections with lists of 100, in silence.
+/// 10,000 connections with lists of 100: growth while they connect in silence; and what a server holds more than one with
+/// few clients once every topic has had messages, so that what a stream keeps of its topics is included.
 fn memory(options: &Options) {
-    let rows = ["", "--deflate"].map(|flag| Row {
-        name: format!("10,000 x 100 of 1000 {flag}"),
-        args: format!("--clients 10000 --simulate-symbols 500 --topics-each 100 --rate 0 {flag}"),
-    });
-    let each: Figure = ("bytes per connection", |report| number(report, "/result/server/bytes_per_connection"), 0);
-    let topic: Figure = ("per topic beyond 1 KiB", |report| (each_connection(report) - CONNECTION_BYTES) / 100.0, 1);
-    table(options, &rows, &[each, topic]);
+    const MARKET: &str = "--simulate-symbols 500 --topics-each 100";
+    let row = |name: &str, clients: usize, args: &str| Row {
+        name: name.into(),
+        args: format!("{MARKET} --clients {clients} {args}"),
+    };
+    let rows = [
+        row("silent", MANY, "--rate 0"),
+        row("silent, deflated", MANY, "--rate 0 --deflate"),
+        row("in use", MANY, "--rate 500"),
+        row("in use, deflated", MANY, "--rate 500 --deflate"),
+        row("in use, few clients", FEW, "--rate 500"),
+        row("in use, few clients, deflated", FEW, "--rate 500 --deflate"),
+    ];
+    let each: Figure = ("bytes per connection", each_connection, 0);
+    let all: Figure = ("resident, MiB", |report| resident(report) / f64::from(1 << 20), 1);
+    let reports = table(options, &rows, &[each, all, WRONG]);
+    println!("\n| {MANY} connections with 100 topics each | bytes per topic beyond 1 KiB per connection |\n|---|---|");
+    let by_topic = |connection: f64| (connection - CONNECTION_BYTES) / 100.0;
+    for (at, row) in rows.iter().enumerate().take(4) {
+        let runs = reports[at].iter().enumerate().map(|(run, report)| match at {
+            0 | 1 => by_topic(each_connection(report)),
+            _ => by_topic((resident(report) - resident(&reports[at + 2][run])) / (MANY - FEW) as f64),
+        });
+        println!("| {} | {:.1} |", row.name, median(runs));
+    }
 }
 
 /// One change of a list of 500 under 5000 messages a second, and 10,000 clients that change a topic a second.
@@ -166,7 +187,11 @@ fn changes(options: &Options) {
     ];
     let rows = rows.map(|(name, args)| Row { name: name.into(), args: args.into() });
     let cost: Figure = ("CPU us per change", |report| number(report, "/cpu_us_per_change"), 2);
-    let cores: Figure = ("cores for changes", |report| number(report, "/cpu_us_per_change") * rate(report) / 1e6, 3);
+    let cores: Figure = (
+        "cores at the rate asked for",
+        |report| number(report, "/cpu_us_per_change") * number(report, "/changes_per_second") / 1e6,
+        3,
+    );
     table(options, &rows, &[cost, ("changes/s", rate, 0), cores, P99, WRONG]);
 }
 
@@ -235,6 +260,10 @@ fn lost_or_wrong(report: &Value) -> f64 {
 
 fn each_connection(report: &Value) -> f64 {
     number(report, "/result/server/bytes_per_connection")
+}
+
+fn resident(report: &Value) -> f64 {
+    number(report, "/result/server/resident_bytes")
 }
 
 fn rate(report: &Value) -> f64 {

@@ -31,7 +31,7 @@ use shared_deflate::negotiate::Agreement;
 use crate::support::start_shard;
 
 /// A feed, the profile of its venue, and how many times smaller than plain the prototype of token-shared deflate made
-/// envelopes for lists of 5 and of 20 topics; of all topics where there are fewer. Issue 12 asks for 0.90 times that.
+/// envelopes for lists of 5 and of 20 topics; of all topics where there are fewer. The aim is 0.90 times that.
 pub const FEEDS: [(&str, &str, [f64; 2]); 11] = [
     (MARKET, "simulated", [5.50, 5.16]),
     ("binance-spot", "binance", [7.03, 6.95]),
