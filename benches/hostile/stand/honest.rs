@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use fanline::bench::client::{AgeSource, MessageFields};
-use fanline::bench::client_pool::{ClientPool, PoolTotals};
+use fanline::bench::client_pool::{ClientPool, Owed, PoolTotals};
 use fanline::bench::dial::DialTarget;
 use fanline::bus::clock::Clock;
 use shared_deflate::frame::{Opcode, put_frame};
@@ -14,7 +14,8 @@ use super::line::masked;
 use super::venue::{Said, live_topic};
 use super::{LISTS, LIVE_TOPICS};
 
-const READING: MessageFields = MessageFields { notices: true, dense: false, age: AgeSource::Timestamp };
+const READING: MessageFields =
+    MessageFields { notices: true, dense: false, sequenced: false, age: AgeSource::Timestamp };
 /// Clients of one loopback address.
 const CLIENTS_PER_ADDRESS: usize = 50;
 /// What `DialTarget::dial` counts from one address of loopback to the next.
@@ -32,7 +33,7 @@ pub struct Honest {
 impl Honest {
     /// Connects them one by one, and waits until each has the value of each of its topics.
     pub fn join(address: SocketAddr, clients: usize, clock: Clock) -> io::Result<Honest> {
-        let mut pool = ClientPool::start(READING, false, clock)?;
+        let mut pool = ClientPool::start(READING, false, None, clock)?;
         let mut target = DialTarget {
             address,
             host: address.to_string(),
@@ -64,11 +65,11 @@ impl Honest {
 
     /// What they have received of what was sent, once it has arrived.
     pub fn settle(&self, said: &Said) -> PoolTotals {
-        let expected: Vec<u64> = (0..self.clients).map(|client| said.by_list[client % LISTS]).collect();
+        let expected = (0..self.clients).map(|client| Owed::exactly(said.by_list[client % LISTS])).collect();
         self.wait(|look| look.lost == 0, expected)
     }
 
-    fn wait(&self, done: impl Fn(&PoolTotals) -> bool, expected: Vec<u64>) -> PoolTotals {
+    fn wait(&self, done: impl Fn(&PoolTotals) -> bool, expected: Vec<Owed>) -> PoolTotals {
         let (begun, mut moved, mut deliveries) = (Instant::now(), Instant::now(), 0);
         loop {
             let look = self.pool.totals(expected.clone());
