@@ -65,8 +65,7 @@ impl Honest {
 
     /// What they have received of what was sent, once it has arrived.
     pub fn settle(&self, said: &Said) -> PoolTotals {
-        let owed = |client: usize| Owed::exactly(said.by_list[client % LISTS]);
-        let expected: Vec<Owed> = (0..self.clients).map(owed).collect();
+        let expected = (0..self.clients).map(|client| Owed::exactly(said.by_list[client % LISTS])).collect();
         self.wait(|look| look.lost == 0, expected)
     }
 
