@@ -28,8 +28,8 @@ impl Lanes {
 
     /// A topic has news: each lane that gets it is visited.
     fn mark(&mut self, (topic, newest): (TopicId, Offset), update: &IndexUpdate, place: Option<u32>) {
-        for seat in self.index.seats_mut(topic) {
-            let lane_id = seat.lane;
+        for subscriber in self.index.subscribers_mut(topic) {
+            let lane_id = subscriber.lane;
             let lane = &mut self.lanes[lane_id.0 as usize];
             // Retained values are adopted in no order.
             lane.newest = lane.newest.max(newest);
