@@ -123,8 +123,9 @@ impl Lanes {
             let text_bytes = whole.encoded(key.plain(), encoder).text().len();
             let is_newest = self.index.entry(frame.topic.id).is_some_and(|it| Arc::ptr_eq(it.retained.newest(), frame));
             // Later messages refer to the newest one, and to that as it was published.
-            let seat = self.index.named_seat_mut(id, frame.topic.id).filter(|_| is_newest && ptr::eq(whole, &**frame));
-            stream.pass(seat.map_or(&mut Mark::default(), |seat| &mut seat.mark), text_bytes);
+            let subscriber = self.index.subscriber_mut(id, frame.topic.id);
+            let subscriber = subscriber.filter(|_| is_newest && ptr::eq(whole, &**frame));
+            stream.pass(subscriber.map_or(&mut Mark::default(), |it| &mut it.mark), text_bytes);
         }
         self.chunk(id, &due, since, (reader, encoder))
     }

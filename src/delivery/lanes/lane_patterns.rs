@@ -81,7 +81,7 @@ impl LanePatterns {
 }
 
 impl PatternTotals {
-    /// The approximate memory of a lane with these patterns, without its seats on topics, and without the names, which
+    /// The approximate memory of a lane with these patterns, without its places in topics, and without the names, which
     /// all lanes share. Measured (docs/operations/memory.md): 2330 bytes with 100 topics, 13 for each of them.
     pub fn lane_bytes(&self) -> usize {
         const LANE_BYTES: usize = 1024;

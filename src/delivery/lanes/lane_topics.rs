@@ -10,7 +10,7 @@ use crate::words::ids::TopicId;
 pub struct LaneTopics {
     /// The names of its key, shared with it.
     pub names: Arc<[NameId]>,
-    /// The lane's place among the seats of each of these names.
+    /// The lane's place among the subscribers of each of these names.
     pub places: Vec<u32>,
     /// Topics that it does not name. One that was forgotten stays, without a place, until there are many of them: a
     /// list of 100,000 is not moved up for each.
@@ -45,7 +45,7 @@ impl LaneTopics {
         self.names.binary_search(&name).is_ok()
     }
 
-    /// The lane's place among the seats of the name.
+    /// The lane's place among the subscribers of the name.
     pub fn place_of(&self, name: NameId) -> Option<u32> {
         self.names.binary_search(&name).ok().map(|at| self.places[at])
     }
@@ -64,13 +64,13 @@ impl LaneTopics {
         self.matched.iter().filter(|matched| !matched.is_forgotten()).map(|matched| matched.topic)
     }
 
-    /// The lane's seat of a name has moved.
+    /// The lane has another place among the subscribers of a name.
     pub fn move_name(&mut self, name: NameId, place: u32) {
-        let at = self.names.binary_search(&name).expect("a seat is of a lane that has the name");
+        let at = self.names.binary_search(&name).expect("a subscriber of a name is a lane that has it");
         self.places[at] = place;
     }
 
-    /// The lane is on this topic, or its seat has moved.
+    /// The lane is on this topic, at this place among the subscribers.
     pub fn put_matched(&mut self, topic: TopicId, place: u32) {
         let matched = MatchedPlace { topic, place };
         match self.find(topic) {

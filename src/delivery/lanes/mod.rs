@@ -13,8 +13,8 @@ mod lane_topics;
 pub mod names;
 mod opening;
 mod paced;
-mod seats;
 pub(crate) mod stream;
+mod subscribers;
 pub mod topic_index;
 mod topics;
 pub mod window;
@@ -30,16 +30,16 @@ use crate::delivery::chunk::{Chunk, SLICE_BYTES, Slice};
 use crate::delivery::lanes::lane::{Fresh, Lane, SlotList};
 use crate::delivery::lanes::lane_key::{CompressionMode, LaneKey};
 use crate::delivery::lanes::names::NameId;
-use crate::delivery::lanes::seats::Seat;
 use crate::delivery::lanes::stream::{Due, PacedTokens, Sources};
+use crate::delivery::lanes::subscribers::Subscriber;
 use crate::delivery::lanes::topic_index::{LaneId, TopicIndex};
 use crate::delivery::session_id::SessionId;
 use crate::protocol::encoding::Encoder;
 use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
 
-/// A lane on a topic: the seat, with the room that lists keep to grow, and on the lane's side the topic and the place.
-const PLACE_BYTES: usize = size_of::<Seat>() * 5 / 4 + size_of::<NameId>() + size_of::<u32>();
+/// A lane on a topic: the subscriber, with the room that lists keep to grow, and on the lane's side the topic and the place.
+const PLACE_BYTES: usize = size_of::<Subscriber>() * 5 / 4 + size_of::<NameId>() + size_of::<u32>();
 
 #[derive(Default)]
 pub struct Lanes {
@@ -82,9 +82,9 @@ impl Lanes {
         !self.closing.is_empty()
     }
 
-    /// The approximate memory of all lanes, their names and their seats on topics.
+    /// The approximate memory of all lanes, their names and their places in topics.
     pub fn bytes(&self) -> usize {
-        self.key_bytes + self.index.names().bytes() + self.index.seats() * PLACE_BYTES
+        self.key_bytes + self.index.names().bytes() + self.index.subscribers() * PLACE_BYTES
     }
 
     /// One more session is on the lane.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use crate::bus::demand::interest::Claim;
-use crate::delivery::lanes::seats::Seats;
+use crate::delivery::lanes::subscribers::Subscribers;
 use crate::words::ids::TopicId;
 
 /// Number of a name, in one shard; that of a forgotten name is reused.
@@ -32,7 +32,7 @@ pub struct Name {
     /// The topic, if there is one.
     pub topic: Option<TopicId>,
     /// The lanes that have the name.
-    pub seats: Seats,
+    pub subscribers: Subscribers,
     /// None without `upstream.demand`, and for topics that the feed is not asked for.
     claim: Option<Claim>,
 }
@@ -42,10 +42,10 @@ impl Names {
         self.by_text.get(text).copied()
     }
 
-    /// Remembers a name that is not known yet. It must be given a seat at once.
+    /// Remembers a name that is not known yet. It must be given a subscriber at once.
     pub fn insert(&mut self, text: Arc<str>, topic: Option<TopicId>, claim: Option<Claim>) -> NameId {
         self.text_bytes += text.len();
-        let name = Name { text: text.clone(), topic, seats: Seats::default(), claim };
+        let name = Name { text: text.clone(), topic, subscribers: Subscribers::default(), claim };
         let id = NameId(self.names.insert(name) as u32);
         self.by_text.insert(text, id);
         id
@@ -66,7 +66,7 @@ impl Names {
         self.names.len()
     }
 
-    /// The approximate memory of the names, without their seats.
+    /// The approximate memory of the names, without their subscribers.
     pub fn bytes(&self) -> usize {
         self.names.len() * Name::BYTES + self.text_bytes
     }
@@ -79,7 +79,7 @@ impl Names {
 
 impl Name {
     /// Its entry, that in the table of texts with the room that tables keep, the counts beside the text, and the least
-    /// allocation of seats.
+    /// allocation of subscribers.
     pub const BYTES: usize = size_of::<Name>() + 2 * size_of::<(Arc<str>, NameId)>() + 32;
 
     /// The feed is asked for the topic.

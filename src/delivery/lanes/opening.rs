@@ -75,14 +75,18 @@ impl Lanes {
             );
             return Err(CommandRefusal::new("too_many_wildcards_total", message));
         }
-        let seats = change.totals.patterns - change.totals.wildcards;
-        self.check_bytes(change.totals.lane_bytes() + seats * PLACE_BYTES + fresh_bytes(change), settings)
+        let subscribers = change.totals.patterns - change.totals.wildcards;
+        self.check_bytes(change.totals.lane_bytes() + subscribers * PLACE_BYTES + fresh_bytes(change), settings)
     }
 
     /// Checks what a lane would cost more after the change.
     pub(super) fn check_growth(&self, change: &PatternChange, settings: &Settings) -> Result<(), CommandRefusal> {
-        let seats = change.added.len() + change.fresh.len();
-        if seats == 0 { Ok(()) } else { self.check_bytes(seats * PLACE_BYTES + fresh_bytes(change), settings) }
+        let subscribers = change.added.len() + change.fresh.len();
+        if subscribers == 0 {
+            Ok(())
+        } else {
+            self.check_bytes(subscribers * PLACE_BYTES + fresh_bytes(change), settings)
+        }
     }
 
     /// Checks that there is room for so much more.

@@ -1,13 +1,13 @@
 //! The topic index of one shard: topic to retained value, topic to lanes, lane to topics.
 //!
-//! A lane has a seat on each topic that it names, kept with the name, and on each further topic that its wildcards match,
-//! kept with the topic. So a topic that comes or goes costs nothing for the lanes that name it. A pattern is matched once
-//! per topic: when the topic is new, or when the lane is. It is found by its tokens (`PatternTable`), not tried. A
-//! message costs one array access. The shard moves the retained values forward itself, so a snapshot and the live stream
-//! after it fit together by construction.
+//! A lane subscribes to each topic that it names, which is kept with the name, and to each further topic that its
+//! wildcards match, which is kept with the topic. So a topic that comes or goes costs nothing for the lanes that name it.
+//! A pattern is matched once per topic: when the topic is new, or when the lane is. It is found by its tokens
+//! (`PatternTable`), not tried. A message costs one array access. The shard moves the retained values forward itself, so
+//! a snapshot and the live stream after it fit together by construction.
 //!
-//! Invariants: each seat is that of a lane that has the name, or the topic, on its list with this place, and the other
-//! way round; a lane has one seat on a topic; a name that no lane has is forgotten.
+//! Invariants: each subscriber is a lane that has the name, or the topic, on its list with this place, and the other way
+//! round; a lane subscribes to a topic once; a name that no lane has is forgotten.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -19,7 +19,7 @@ use crate::bus::retained::Retained;
 use crate::delivery::lanes::lane_patterns::PatternChange;
 use crate::delivery::lanes::lane_topics::LaneTopics;
 use crate::delivery::lanes::names::{NameId, Names};
-use crate::delivery::lanes::seats::{Seat, Seats};
+use crate::delivery::lanes::subscribers::{Subscriber, Subscribers};
 use crate::words::ids::{Offset, TopicId};
 use crate::words::patterns::{PatternSet, PatternTable};
 use crate::words::topic::Pattern;
@@ -43,8 +43,8 @@ pub struct TopicIndex {
     wildcards: usize,
     /// By `LaneId`.
     lanes: Vec<LaneTopics>,
-    /// Seats of all lanes.
-    seats: usize,
+    /// Of all topics and names together.
+    subscribers: usize,
 }
 
 /// One topic.
@@ -53,7 +53,7 @@ pub struct TopicEntry {
     /// The name of the topic, if a lane has it.
     name: Option<NameId>,
     /// Lanes that do not name the topic, and of which a wildcard matches it.
-    matched: Seats,
+    matched: Subscribers,
 }
 
 /// What a frame changed in the index.
@@ -98,12 +98,12 @@ impl TopicIndex {
             entry.name = None;
         }
         let (lanes, steps) = self.lanes_matching(&topic.name);
-        let mut matched = Seats::default();
+        let mut matched = Subscribers::default();
         for lane in lanes {
             let list = &mut self.lanes[lane.0 as usize];
             if name.is_none_or(|name| !list.has_name(name)) {
-                list.put_matched(topic.id, matched.take(lane));
-                self.seats += 1;
+                list.put_matched(topic.id, matched.add(lane));
+                self.subscribers += 1;
             }
         }
         self.by_name.insert(topic.name.clone(), topic.id);
@@ -122,12 +122,12 @@ impl TopicIndex {
         if let Some(name) = entry.name {
             self.names[name].topic = None;
         }
-        let seats = entry.matched.as_slice();
-        self.seats -= seats.len();
-        for seat in seats {
-            self.lanes[seat.lane.0 as usize].forget_matched(topic.id);
+        let subscribers = entry.matched.as_slice();
+        self.subscribers -= subscribers.len();
+        for subscriber in subscribers {
+            self.lanes[subscriber.lane.0 as usize].forget_matched(topic.id);
         }
-        seats.len() + 1
+        subscribers.len() + 1
     }
 
     /// The topic with this number.
@@ -154,12 +154,12 @@ impl TopicIndex {
         self.topics.get_mut(topic.index())?.as_mut()
     }
 
-    /// The seats of all lanes that get the topic.
-    pub fn seats_mut(&mut self, topic: TopicId) -> impl Iterator<Item = &mut Seat> {
+    /// The lanes that get the topic.
+    pub fn subscribers_mut(&mut self, topic: TopicId) -> impl Iterator<Item = &mut Subscriber> {
         let TopicIndex { topics, names, .. } = self;
         let (named, matched) = match topics.get_mut(topic.index()) {
             Some(Some(entry)) => {
-                let named = entry.name.map(|name| names[name].seats.as_mut_slice());
+                let named = entry.name.map(|name| names[name].subscribers.as_mut_slice());
                 (named.unwrap_or_default(), entry.matched.as_mut_slice())
             }
             _ => Default::default(),
@@ -167,11 +167,11 @@ impl TopicIndex {
         named.iter_mut().chain(matched)
     }
 
-    /// The seat of the lane on a topic that it names.
-    pub fn named_seat_mut(&mut self, lane: LaneId, topic: TopicId) -> Option<&mut Seat> {
+    /// The lane as a subscriber of a topic that it names.
+    pub fn subscriber_mut(&mut self, lane: LaneId, topic: TopicId) -> Option<&mut Subscriber> {
         let name = self.entry(topic)?.name?;
         let place = self.lanes[lane.0 as usize].place_of(name)?;
-        self.names[name].seats.as_mut_slice().get_mut(place as usize)
+        self.names[name].subscribers.as_mut_slice().get_mut(place as usize)
     }
 
     /// The topics that the lane gets, in no order.
@@ -186,9 +186,9 @@ impl TopicIndex {
         self.lanes[lane.0 as usize].len()
     }
 
-    /// Seats of all lanes.
-    pub fn seats(&self) -> usize {
-        self.seats
+    /// Subscribers of all topics and names together.
+    pub fn subscribers(&self) -> usize {
+        self.subscribers
     }
 
     pub fn names(&self) -> &Names {
@@ -208,8 +208,8 @@ impl TopicIndex {
     /// The lanes that have the topic by its name.
     pub fn lanes_naming(&self, topic: &str) -> impl Iterator<Item = LaneId> {
         let name = self.names.find(topic);
-        let seats = name.map_or(&[][..], |name| self.names[name].seats.as_slice());
-        seats.iter().map(|seat| seat.lane)
+        let subscribers = name.map_or(&[][..], |name| self.names[name].subscribers.as_slice());
+        subscribers.iter().map(|subscriber| subscriber.lane)
     }
 
     /// Puts a lane on the topics that it names, and on all that its wildcards match later; gives the newest offset of the
@@ -219,8 +219,8 @@ impl TopicIndex {
         if slot >= self.lanes.len() {
             self.lanes.resize_with(slot + 1, LaneTopics::default);
         }
-        let places = names.iter().map(|name| self.names[*name].seats.take(lane)).collect();
-        self.seats += names.len();
+        let places = names.iter().map(|name| self.names[*name].subscribers.add(lane)).collect();
+        self.subscribers += names.len();
         self.lanes[slot] = LaneTopics::naming(names.clone(), places);
         for pattern in wildcards {
             put(self.wild.entry(pattern), lane);
@@ -271,9 +271,9 @@ impl TopicIndex {
         places.reserve_exact(change.added.len());
         for name in &change.added {
             let at = names.binary_search(name).expect("what was added is in force");
-            places.insert(at, self.names[*name].seats.take(lane));
+            places.insert(at, self.names[*name].subscribers.add(lane));
         }
-        self.seats += change.added.len();
+        self.subscribers += change.added.len();
         self.lanes[slot] = LaneTopics::naming(names.clone(), places);
     }
 
@@ -305,8 +305,8 @@ impl TopicIndex {
                 let topic = entry.topic_id();
                 let is_on = || entry.name.is_some_and(|name| list.has_name(name)) || list.has_matched(topic);
                 if matches && !is_on() {
-                    list.put_matched(topic, entry.matched.take(lane));
-                    self.seats += 1;
+                    list.put_matched(topic, entry.matched.add(lane));
+                    self.subscribers += 1;
                     newest = newest.max(entry.retained.newest().offset);
                 }
             }
@@ -343,19 +343,19 @@ impl TopicIndex {
 
     fn leave_matched(&mut self, topic: TopicId, place: u32) {
         let entry = self.topics[topic.index()].as_mut().expect("a lane is on topics that there are");
-        self.seats -= 1;
-        if let Some(moved) = entry.matched.leave(place) {
+        self.subscribers -= 1;
+        if let Some(moved) = entry.matched.remove(place) {
             self.lanes[moved.0 as usize].put_matched(topic, place);
         }
     }
 
     fn leave_name(&mut self, name: NameId, place: u32) {
-        let seats = &mut self.names[name].seats;
-        self.seats -= 1;
-        if let Some(moved) = seats.leave(place) {
+        let subscribers = &mut self.names[name].subscribers;
+        self.subscribers -= 1;
+        if let Some(moved) = subscribers.remove(place) {
             return self.lanes[moved.0 as usize].move_name(name, place);
         }
-        if seats.as_slice().is_empty() {
+        if subscribers.as_slice().is_empty() {
             let topic = self.names.remove(name).topic;
             if let Some(entry) = topic.and_then(|topic| self.entry_mut(topic)) {
                 entry.name = None;

@@ -54,8 +54,8 @@ impl Lanes {
         update: &IndexUpdate,
         mut fresh: Option<(u32, TextSize<'_, '_>)>,
     ) {
-        for seat in self.index.seats_mut(topic) {
-            let lane_id = seat.lane;
+        for subscriber in self.index.subscribers_mut(topic) {
+            let lane_id = subscriber.lane;
             let lane = &mut self.lanes[lane_id.0 as usize];
             // Retained values are adopted in no order.
             lane.newest = lane.newest.max(newest);
@@ -72,7 +72,7 @@ impl Lanes {
                     if let Some(stream) = &mut lane.stream {
                         position = stream.position();
                         if !text.frame.is_status() {
-                            lookback = stream.pass(&mut seat.mark, text.bytes(lane.key.plain()));
+                            lookback = stream.pass(&mut subscriber.mark, text.bytes(lane.key.plain()));
                         }
                     }
                     lane.fresh.push(Fresh { place: *place, lookback, position });
@@ -84,8 +84,8 @@ impl Lanes {
 
     /// Takes a topic off the index and its lanes; gives the work.
     pub fn forget(&mut self, topic: &Arc<Topic>) -> usize {
-        for seat in self.index.seats_mut(topic.id) {
-            if let Some(pace) = &mut self.lanes[seat.lane.0 as usize].pace {
+        for subscriber in self.index.subscribers_mut(topic.id) {
+            if let Some(pace) = &mut self.lanes[subscriber.lane.0 as usize].pace {
                 pace.sent.remove(&topic.id);
             }
         }

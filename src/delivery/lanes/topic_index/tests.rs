@@ -109,12 +109,12 @@ impl World {
             lane.names.contains(text) || lane.wildcards.iter().any(|pattern| pattern.matches(text))
         };
         for (text, topic) in &model.topics {
-            let mut seated: Vec<LaneId> = index.seats_mut(topic.id).map(|seat| seat.lane).collect();
-            seated.sort_unstable();
+            let mut found: Vec<LaneId> = index.subscribers_mut(topic.id).map(|subscriber| subscriber.lane).collect();
+            found.sort_unstable();
             let lanes = model.lanes.iter().filter(|(_, lane)| gets(lane, text)).map(|(id, _)| *id);
-            assert_eq!(seated, lanes.collect::<Vec<LaneId>>(), "each lane has one seat on {text}");
+            assert_eq!(found, lanes.collect::<Vec<LaneId>>(), "each lane has one subscriber on {text}");
         }
-        let mut seats = 0;
+        let mut subscribers = 0;
         for (id, lane) in &model.lanes {
             let topics: BTreeSet<&str> = index.topics_of(*id).map(|(_, entry)| entry.topic_name()).collect();
             let expected = model.topics.keys().copied().filter(|text| gets(lane, text));
@@ -125,11 +125,11 @@ impl World {
             }
             let list = &index.lanes[id.0 as usize];
             for (name, place) in list.names.iter().zip(&list.places) {
-                assert_eq!(index.names[*name].seats.as_slice()[*place as usize].lane, *id);
+                assert_eq!(index.names[*name].subscribers.as_slice()[*place as usize].lane, *id);
             }
-            seats += index.count_of(*id);
+            subscribers += index.count_of(*id);
         }
-        assert_eq!(index.seats, seats);
+        assert_eq!(index.subscribers, subscribers);
     }
 }
 
@@ -151,6 +151,6 @@ fn lanes_and_topics_agree_whatever_comes_and_goes() {
             world.close();
         }
         world.check();
-        assert_eq!((world.index.names.bytes(), world.index.seats()), (0, 0), "seed {seed}");
+        assert_eq!((world.index.names.bytes(), world.index.subscribers()), (0, 0), "seed {seed}");
     }
 }
