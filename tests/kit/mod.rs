@@ -23,6 +23,7 @@ pub mod raw_client;
 pub mod relay;
 pub mod scripted_feed;
 pub mod stock_client;
+pub mod strict_inflater;
 pub mod subscriber;
 pub mod tape;
 pub mod tape_feed;
