@@ -44,14 +44,16 @@ pub struct Inbox {
     used: usize,
     /// With permessage-deflate.
     inflater: Option<StrictInflater>,
-    /// Messages that came compressed.
+    /// Messages that came compressed, and how many of them nobody could read alone.
     pub deflated: u64,
+    pub referring: u64,
 }
 
 impl Inbox {
     /// With the bits of the window that was agreed on, if permessage-deflate was.
     pub fn new(window_bits: Option<u8>) -> Inbox {
-        Inbox { bytes: Vec::new(), used: 0, inflater: window_bits.map(StrictInflater::new), deflated: 0 }
+        let inflater = window_bits.map(StrictInflater::new);
+        Inbox { bytes: Vec::new(), used: 0, inflater, deflated: 0, referring: 0 }
     }
 
     pub fn push(&mut self, bytes: &[u8]) {
@@ -82,6 +84,7 @@ impl Inbox {
             0x41 => {
                 self.deflated += 1;
                 let inflater = self.inflater.as_mut().expect("compressed only if that was agreed on");
+                self.referring += u64::from(StrictInflater::new(WINDOW_BITS_MAX).try_inflate(payload).is_err());
                 Message::Text(text(inflater.inflate(payload)))
             }
             0x08 => Message::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code))),
@@ -99,8 +102,6 @@ fn text(bytes: Vec<u8>) -> String {
 pub struct RawClient {
     socket: TcpStream,
     pub inbox: Inbox,
-    /// As in the server's answer to the handshake; empty if there are none.
-    pub extensions: String,
 }
 
 impl RawClient {
@@ -142,13 +143,13 @@ impl RawClient {
         let bits = extensions.split("server_max_window_bits=").nth(1).map(|rest| rest.split([';', ',']).next());
         let bits = bits.map(|bits| bits.and_then(|bits| bits.trim().parse().ok()).expect("a number of bits"));
         let inbox = Inbox::new(deflate.then(|| bits.unwrap_or(WINDOW_BITS_MAX)));
-        RawClient { socket, inbox, extensions }
+        RawClient { socket, inbox }
     }
 
     /// A hand on the same socket, to write while another reads, or the other way round.
     pub fn other_hand(&self) -> RawClient {
         let socket = self.socket.try_clone().expect("descriptors");
-        RawClient { socket, inbox: Inbox::new(None), extensions: String::new() }
+        RawClient { socket, inbox: Inbox::new(None) }
     }
 
     /// Sends bytes as they are. False if the server has hung up already.
