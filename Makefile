@@ -1,6 +1,7 @@
 # make run    the server with the built-in simulated market, or FEED=wss://… for a real one
 # make test   all tests, after installing what they need
-# make bench  every benchmark, into target/bench/report.md; some 9 minutes after compiling, on a machine with nothing else to do
+# make bench  every benchmark, into target/bench/report.md; some 13 minutes after compiling, on a machine with nothing else to do
+# make bench-watchlists  clients with a list of their own each: bytes, CPU, memory, changes; medians of RUNS; BESIDE=PROGRAM for another build
 # make bench-peers  the same load on other servers, as far as Debian, npm and PyPI have them; into target/bench/peers.md; RUNS=3 for medians
 # make hostile  one attacker of each kind against a server with 1000 honest clients; a table, in some 5 minutes
 # make lint   what must be clean before a commit
@@ -14,6 +15,7 @@ LISTEN ?= 127.0.0.1:8080
 FEED ?=
 FUZZ_SECONDS ?= 20
 RUNS ?= 1
+BESIDE ?=
 HOSTILE ?=
 MUTANTS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -21,7 +23,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Reaches the recipes through the environment, so that no character of a URL is special to the shell.
 export FEED
 
-.PHONY: run build test setup lint model mutants mutants-short fuzz bench bench-peers hostile
+.PHONY: run build test setup lint model mutants mutants-short fuzz bench bench-watchlists bench-peers hostile
 
 run: build
 	@exec $(TARGET)/release/fanline --listen $(LISTEN) $${FEED:+"$$FEED"}
@@ -38,6 +40,10 @@ setup:
 bench: build
 	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench report
 
+bench-watchlists: build
+	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench watchlists -- \
+		--runs $(RUNS) $(if $(BESIDE),--beside "$(abspath $(BESIDE))")
+
 bench-peers: build
 	@benches/peers/setup
 	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench peers -- 1000 4 $(RUNS)
@@ -49,7 +55,7 @@ hostile: build
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --package shared-deflate
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 
 model:
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(TARGET)/loom \

@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench peers -- [CLIENTS] [SECONDS] [RUNS] [SERVER…]`, after benches/peers/setup. Parts of servers'
 //! names select those servers, beside the bare loop and fanline. One publisher sends the simulated market's messages;
-//! every client receives every message. A round measures one server after the other; figures are medians of the rounds,
+//! every client receives every message, or, of servers that know topics, those of a list of its own. A round measures one server after the other; figures are medians of the rounds,
 //! and are written to target/bench/peers.md. A server that is missing is skipped loudly.
 
 #[path = "peers/bare.rs"]
@@ -28,12 +28,16 @@ use broadcast::Variant;
 use fanline::open_files::raise_open_files_limit;
 use figures::{FIGURES, Figure, OURS, Rounds, Row};
 use servers::{Peer, SERVERS};
-use stand::{Pace, Stand, Stretch};
+use stand::{Audience, Pace, Stand, Stretch};
 
 /// One write per delivery.
 const RATE: f64 = 100.0;
 /// Few enough for servers that compress for each client.
 const RATE_SLOW: f64 = 10.0;
+/// Watch lists: clients with a list of their own, and messages per second. A message is for 40 of them.
+const LISTS: Audience = Audience::Lists { each: 20, symbols: 500 };
+const LISTS_CLIENTS: usize = 2000;
+const LISTS_RATES: [f64; 2] = [1000.0, 5000.0];
 const WARM_UP: Duration = Duration::from_secs(1);
 /// 100 messages, so that servers with compression windows have opened them: fanline begins one after 64.
 const WARM_UP_DEFLATED: Duration = Duration::from_secs(5);
@@ -101,9 +105,15 @@ fn serve(name: &str, port: u16) {
 /// None if the server does not start. A load that it could not carry has no figures.
 fn measure(peer: &Peer, target: &Path, clients: usize, span: Duration) -> Option<Row> {
     let mut row = [f64::NAN; FIGURES];
-    plain(&mut row, Stand::open(peer, target, clients, false)?, span);
+    plain(&mut row, Stand::open(peer, target, clients, Audience::All, false)?, span);
     if peer.deflates {
-        deflated(&mut row, Stand::open(peer, target, clients, true)?, span);
+        deflated(&mut row, Stand::open(peer, target, clients, Audience::All, true)?, span);
+    }
+    if peer.subscribe.is_some() {
+        lists(&mut row, Stand::open(peer, target, LISTS_CLIENTS, LISTS, false)?, span);
+        if peer.deflates {
+            lists_deflated(&mut row, Stand::open(peer, target, LISTS_CLIENTS, LISTS, true)?, span);
+        }
     }
     Some(row)
 }
@@ -127,6 +137,29 @@ fn deflated(row: &mut Row, mut stand: Stand, span: Duration) -> Option<()> {
     let even = stand.stretch(span, Pace::PerSecond(RATE))?;
     note(row, &even, [Figure::DeflatedCpuUs, Figure::DeflatedP99Ms, Figure::DeflatedLost, Figure::DeflatedBytes]);
     row[Figure::DeflatedKib as usize] = stand.kib_per_connection();
+    Some(())
+}
+
+fn lists(row: &mut Row, mut stand: Stand, span: Duration) -> Option<()> {
+    let [slow, fast] = LISTS_RATES.map(Pace::PerSecond);
+    stand.stretch(WARM_UP, slow)?;
+    let even = stand.stretch(span, slow)?;
+    note(row, &even, [Figure::ListsCpuUs, Figure::ListsP99Ms, Figure::ListsLost, Figure::ListsBytes]);
+    let fast = stand.stretch(span, fast)?;
+    row[Figure::ListsFastCpuUs as usize] = fast.cpu_us;
+    row[Figure::ListsFastLost as usize] = fast.lost;
+    row[Figure::ListsKib as usize] = stand.kib_per_connection();
+    Some(())
+}
+
+fn lists_deflated(row: &mut Row, mut stand: Stand, span: Duration) -> Option<()> {
+    let pace = Pace::PerSecond(LISTS_RATES[0]);
+    stand.stretch(WARM_UP_DEFLATED, pace)?;
+    let even = stand.stretch(span, pace)?;
+    let figures =
+        [Figure::ListsDeflatedCpuUs, Figure::ListsDeflatedP99Ms, Figure::ListsDeflatedLost, Figure::ListsDeflatedBytes];
+    note(row, &even, figures);
+    row[Figure::ListsDeflatedKib as usize] = stand.kib_per_connection();
     Some(())
 }
 

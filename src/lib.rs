@@ -34,7 +34,7 @@
 //!
 //! | floor | rooms | what they hold |
 //! |---|---|---|
-//! | top | [`app`], [`config`], [`cli`], [`check`], [`health`], [`bench`] | wiring, and the load tool |
+//! | top | [`app`], [`config`], [`cli`], [`check`], [`health`], [`mod@bench`] | wiring, and the load tool |
 //! | | [`edge`] | listening, HTTP, the upgrade |
 //! | | [`intake`], [`delivery`], [`simulator`] | from the feed to the bus; from the bus to the clients; a feed without a network |
 //! | | [`bus`] | publisher, log, retained values, demand |
@@ -50,7 +50,7 @@
 //! ```
 //!
 //! # Reading order
-//! [`bus`], then [`delivery::shard`], then [`intake`]; ARCHITECTURE.md is the map.
+//! [`bus`], then [`delivery`], then [`intake`]; ARCHITECTURE.md is the map.
 
 pub mod app;
 pub mod bench;

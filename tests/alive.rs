@@ -228,7 +228,7 @@ fn a_stdout_that_is_full_or_never_read_does_not_stop_the_start() {
     }
 }
 
-/// With a log that nobody reads even the error that ends it can be told to nobody.
+/// With a log that nobody reads even the error that ends it reaches nobody.
 #[test]
 fn a_failed_start_ends_even_if_nobody_reads_the_reason() {
     let (_reader, log) = full_pipe();
@@ -262,7 +262,7 @@ async fn clients_that_take_all_files_they_can_leave_those_that_the_feed_needs() 
     let settings = [SOON[0], SOON[1], ("SHARDS_COUNT", "2")];
     let server = Program::serve_within(64, &[&outages.url()], &settings);
     let told = || server.log().contains("limit=64 sessions_max=17 wanted=100000").then_some(());
-    tokio::task::block_in_place(|| eventually("both numbers are told", told));
+    tokio::task::block_in_place(|| eventually("both numbers are reported", told));
     let mut clients: Vec<RawClient> = Vec::new();
     tokio::task::block_in_place(|| {
         for _ in 0..17 {

@@ -1,4 +1,4 @@
-//! What is wrong with how fanline is started, or with the files it is given, is told with place and remedy.
+//! What is wrong with how fanline is started, or with the files it is given, is reported with place and remedy.
 
 mod kit;
 

@@ -33,8 +33,8 @@ fn check_account(report: &Value, clients: u64) {
         assert!(number(&latency[name]) >= last, "{name} in {latency:#}");
         last = number(&latency[name]);
     }
-    // The first four and every 31st are followed; with compression every 127th.
-    let followed = (0..clients).filter(|at| *at < 4 || at % if report["deflate"] == true { 127 } else { 31 } == 0);
+    // The first four and every 31st are followed; with compression every 50th.
+    let followed = (0..clients).filter(|at| *at < 4 || at % if report["deflate"] == true { 50 } else { 31 } == 0);
     assert_eq!(count(latency, "samples"), followed.count() as u64 * count(result, "messages"));
 }
 
@@ -90,7 +90,7 @@ fn clients_with_different_topics_are_accounted_for_one_by_one() {
         let (messages, deliveries) = (count(result, "messages"), count(result, "deliveries"));
         assert_eq!(messages, count(result, "feed_messages"), "every topic is wanted");
         assert!(deliveries > each.start * messages && deliveries < each.end * messages, "{result:#}");
-        // At full speed a client may be too slow for the machine's other work; then it is told.
+        // At full speed a client may be too slow for the machine's other work; then it receives `skipped`.
         for name in if rate == "max" { &["gaps", "ended"][..] } else { &["lost", "repeated", "gaps", "skips", "ended"] }
         {
             assert_eq!(count(result, name), 0, "{name} in {result:#}");
@@ -108,6 +108,41 @@ fn each_client_has_a_list_of_its_own_and_groups_share_one_with_overlap() {
     let (status, _, stderr) = run(&[&own[..], &lanes].concat(), &[]);
     assert_eq!(status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("raise limits.lanes_max"), "{stderr}");
+}
+
+#[test]
+fn compressed_texts_of_lists_of_ones_own_are_compared_with_what_was_sent() {
+    for format in ["envelope", "raw"] {
+        let own = ["--clients", "100", "--seconds", "1", "--topics-each", "20", "--simulate-symbols", "30"];
+        let report = measure(&[&own[..], &["--rate", "500", "--deflate", "--format", format]].concat());
+        let result = &report["result"];
+        for name in ["lost", "repeated", "gaps", "skips", "ended", "wrong"] {
+            assert_eq!(count(result, name), 0, "{name} in {result:#}");
+        }
+        // The first four and the 50th are followed, a third of all messages each.
+        let (compared, messages) = (count(result, "compared"), count(result, "messages"));
+        assert_eq!(compared, count(&result["latency"], "samples"));
+        assert!(compared > messages && compared < 3 * messages, "{result:#}");
+        assert!(result["ratio"].as_f64().is_some_and(|ratio| ratio > 1.1), "{result:#}");
+    }
+}
+
+#[test]
+fn lists_change_under_load_and_only_the_moment_of_a_change_is_uncertain() {
+    let own = ["--clients", "40", "--topics-each", "10", "--simulate-symbols", "50", "--changes-per-second", "100"];
+    // Without messages what arrives are the values with which new topics begin, to the last one.
+    let report = measure(&[&own[..], &["--seconds", "1", "--rate", "0"]].concat());
+    let result = &report["result"];
+    assert!((90..=100).contains(&count(result, "changes")), "{result:#}");
+    assert_eq!(count(result, "deliveries"), count(result, "changes"));
+    let moving = measure(&[&own[..], &["--seconds", "3", "--rate", "500"]].concat());
+    assert!(moving["cpu_us_per_change"].is_number() && moving["unchanged"]["changes"] == 0, "{moving:#}");
+    assert!(count(&moving["result"], "messages") > 1000);
+    for result in [result, &moving["result"], &moving["unchanged"]] {
+        for name in ["lost", "repeated", "gaps", "skips", "ended", "refusals"] {
+            assert_eq!(count(result, name), 0, "{name} in {result:#}");
+        }
+    }
 }
 
 #[test]
@@ -175,6 +210,10 @@ fn an_impossible_measurement_is_refused_with_the_reason() {
         (&["ws://127.0.0.1:9/", "--topics-each", "5"], ["`--topics-each`", "a configured feed"]),
         (&["--topics-each", "5", "--topics", "a"], ["--topics-each", "--topics"]),
         (&["--overlap"], ["--topics-each", "--overlap"]),
+        (&["--changes-per-second", "5"], ["--topics-each", "--changes-per-second"]),
+        (&["--topics-each", "5", "--changes-per-second", "5", "--rate", "max"], ["found `max`", "--rate"]),
+        (&["--topics-each", "120", "--changes-per-second", "5"], ["market's 120", "--simulate-symbols"]),
+        (&["--topics-each", "5", "--changes-per-second", "99", "--clients", "3"], ["at most 75", "--clients"]),
         (&["--topics-each", "5", "--simulate-symbols", "2"], ["at most 4", "--simulate-symbols"]),
         (&["--topics-each", "5", "--limits-patterns-max", "4"], ["at most 4 patterns", "limits.patterns_max"]),
         (&["--rate", "0", "--capacity"], ["`--capacity`", "feed with messages"]),

@@ -1,4 +1,4 @@
-//! Whoever joins, and whenever, has the book that the venue has: proven by the venue's own checksums.
+//! A client that joins at any time has the book that the venue has: proven by the venue's own checksums.
 
 mod kit;
 

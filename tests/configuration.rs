@@ -422,7 +422,7 @@ fn the_example_file_is_valid_as_it_is_and_with_every_line_in_force() {
     let in_force =
         config::load(&ConfigSources { file: Some(path), ..ConfigSources::default() }).expect("every line is valid");
     assert_eq!(in_force.in_file(), settings);
-    as_it_is.require_feed().expect_err("who takes the example as it is has named no feed yet");
+    as_it_is.require_feed().expect_err("the example as it is names no feed yet");
 }
 
 #[test]

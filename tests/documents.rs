@@ -108,8 +108,10 @@ fn labels(line: &str) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn metrics_have_the_labels_and_values_that_are_declared() {
-    let server = Program::serve(&[], &[]);
+fn metrics_have_a_series_and_the_labels_and_values_that_are_declared() {
+    let server = Program::serve(&[], &[("UPSTREAM_DEMAND", "on")]);
+    // The first request is counted in the answer to the second.
+    server.get("/metrics");
     let exposed = server.get("/metrics").body;
     let mut compared = 0;
     for metric in metrics::ALL {
@@ -118,6 +120,7 @@ fn metrics_have_the_labels_and_values_that_are_declared() {
             ["", "_bucket", "_sum", "_count"].iter().any(|end| family.strip_suffix(end) == Some(metric.name))
         });
         let series: Vec<_> = lines.map(labels).collect();
+        assert!(!series.is_empty(), "{} is declared and documented, and has no series", metric.name);
         for label in metric.labels.iter().filter(|label| !label.values.is_empty()) {
             let found: BTreeSet<&str> =
                 series.iter().flatten().filter(|(name, _)| *name == label.name).map(|(_, value)| *value).collect();
@@ -191,6 +194,30 @@ fn every_code_that_clients_receive_is_in_the_protocol() {
     for code in Goodbye::ALL.iter().filter(|it| **it != Goodbye::ClientClosed).filter_map(|it| it.close_code()) {
         assert!(documented.contains(code.to_string().as_str()), "expected {code} among the close codes");
     }
+}
+
+/// The other direction, examples that the program writes, is in tests/snippets.rs.
+#[test]
+fn every_message_that_the_server_sends_is_in_the_protocol() {
+    let source = std::fs::read_to_string(project("src/protocol/server_message.rs")).expect("a readable file");
+    let (_, variants) = source.split_once("pub enum ServerMessage<'a> {\n").expect("the messages are one enum");
+    let (variants, _) = variants.split_once("\n}\n").expect("it ends");
+    let name = |line: &str| {
+        let name = line.strip_prefix("    ")?.trim_end_matches([' ', '{', '}', ',']);
+        name.starts_with(|first: char| first.is_ascii_uppercase()).then(|| name.to_owned())
+    };
+    let cells = first_cells(&read("docs/PROTOCOL.md"), "`op`");
+    let mut documented: BTreeSet<&str> = cells.iter().map(|cell| cell.trim_matches('`')).collect();
+    let names: Vec<String> = variants.lines().filter_map(name).collect();
+    for name in &names {
+        // As serde writes it: `rename_all = "snake_case"`.
+        let words =
+            name.char_indices().map(|(at, c)| if at > 0 && c.is_uppercase() { format!("_{c}") } else { c.into() });
+        let op = words.collect::<String>().to_lowercase();
+        assert!(documented.remove(&*op), "expected a row for `{op}` in docs/PROTOCOL.md, \"Other messages\"");
+    }
+    assert!(documented.is_empty(), "no such message is sent: {documented:?}");
+    assert!(names.len() >= 14, "found {names:?}");
 }
 
 #[test]

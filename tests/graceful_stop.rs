@@ -70,7 +70,7 @@ async fn readiness_goes_first_and_connected_clients_still_receive_data() {
 
     let refused = refused_upgrade(server.addr(), "/v1/ws", HANDSHAKE);
     assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("draining")));
-    assert!(refused.header("retry-after").is_some(), "a client is told when to come back");
+    assert!(refused.header("retry-after").is_some(), "the answer says when to come back");
     assert_eq!(server.get("/healthz").status, 200, "the process still works");
     assert_eq!(server.get("/v1/snapshot?topics=none").status, 200, "and still answers");
     for _ in 0..100 {
@@ -116,7 +116,7 @@ async fn each_client_receives_a_goodbye_with_its_own_time_to_reconnect() {
     assert!(server.log().contains("stopped"), "{}", server.log());
 }
 
-/// Whoever waits for the announcement may stop the program at once.
+/// A caller that waits for the announcement may stop the program at once.
 #[test]
 fn without_clients_a_stop_is_immediate_from_the_start_on() {
     for mut program in [serve(&[("DRAIN_TIMEOUT", "1h")]), Program::simulate(&[])] {
@@ -132,7 +132,7 @@ async fn a_client_that_reads_nothing_does_not_hold_the_stop() {
     let mut client = Client::of_quotes(&server).await;
     server.terminate();
     let farewell = read_farewell(&mut client).await;
-    assert_eq!(farewell.notice["code"], "draining", "who reads is told");
+    assert_eq!(farewell.notice["code"], "draining", "a client that reads receives it");
     assert_eq!(server.wait().code(), Some(0));
     let log = server.log();
     assert!(

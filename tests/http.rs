@@ -383,7 +383,7 @@ async fn a_snapshot_taken_during_publishing_is_exact_at_its_offset() {
     let mut harness = EdgeHarness::open(settings());
     let address = harness.address;
     let (enough, asked_enough) = watch::channel(());
-    // Frame `n` is on topic `n % TOPICS`, so the latest of each topic at any offset can be told by counting.
+    // Frame `n` is on topic `n % TOPICS`, so the latest of each topic at any offset follows by counting.
     let publishing = tokio::task::spawn_blocking(move || {
         let mut published = 0_u64;
         // Also ends if an assertion below fails and drops the sender.

@@ -1,4 +1,5 @@
-//! HTTP holds neither memory nor places nor turns: whoever asks for too much, or takes too long, pays for it alone.
+//! HTTP holds neither memory nor places nor turns: a client that asks for too much, or takes too
+//! long, pays for it alone.
 
 mod kit;
 

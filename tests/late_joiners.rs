@@ -1,4 +1,5 @@
-//! Who comes late gets the latest of each of its topics at once, and from there neither misses nor repeats a frame.
+//! A client that joins late gets the latest of each of its topics at once, and from there no frame is missing
+//! or repeated.
 
 mod kit;
 
@@ -80,7 +81,7 @@ async fn a_client_that_resumes_receives_what_it_missed_and_nothing_twice() {
     harness.expect_no_skips().await;
 }
 
-/// Checks that `received` is what joining at one offset gives, and gives that offset: the one that the client was told,
+/// Checks that `received` is what joining at one offset gives, and gives that offset: the one that the client received,
 /// else one that fits. First come current values as of then, at most one of each topic, then every later frame. A
 /// value may be left out if a newer one of its topic was there before it could be sent.
 fn expect_joined(plan: SubscriberPlan, received: &[u64], told: Option<u64>, tape: &Tape) -> u64 {

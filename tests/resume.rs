@@ -1,5 +1,5 @@
-//! Who is torn off at any byte and comes back with its cursor has, in the end, all that it was promised: every message
-//! once with `lossless`; with `conflate` the right latest values, and a true notice of everything in between.
+//! A client that is cut off at any byte and resumes with its cursor has, in the end, all that it was promised: every
+//! message once with `lossless`; with `conflate` the right latest values, and a true notice of everything in between.
 
 mod kit;
 

@@ -30,7 +30,7 @@ fn check_window(name: &str, launch: &Launch) {
     harness.command(r#"{"op":"subscribe","topics":["btcusdt@*"],"policy":"conflate"}"#);
     harness.until_boarded(4);
     harness.stall();
-    assert!(harness.ledger.skips > 0, "{name}: who conflates is skipped for");
+    assert!(harness.ledger.skips > 0, "{name}: frames are skipped with `conflate`");
     harness.command(r#"{"op":"subscribe","topics":["btcusdt@*"],"policy":"lossless"}"#);
     harness.until_boarded(4);
 
@@ -57,7 +57,7 @@ fn check_window(name: &str, launch: &Launch) {
     // Behind once more; now it gets everything that it missed.
     let skips = harness.ledger.skips;
     harness.stall();
-    assert_eq!(harness.ledger.skips, skips, "{name}: who is lossless is replayed to");
+    assert_eq!(harness.ledger.skips, skips, "{name}: a lossless client is replayed to");
     harness.until_boarded(4);
     assert!(harness.ledger.values > 0, "{name}: current values came with changes of the subscription");
 

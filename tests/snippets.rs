@@ -16,9 +16,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use fanline::protocol::command;
 use fanline::protocol::encoding::{Envelope, EnvelopeKind, Payload, PayloadKind, put_envelope};
-use fanline::protocol::server_message::{ServerMessage, Subscriptions};
+use fanline::protocol::server_message::{InForce, ServerMessage, Subscriptions};
 use fanline::words::ids::Offset;
-use fanline::words::topic::Pattern;
 use futures_util::StreamExt;
 use kit::document::{all, blocks, blocks_with_headings, first_cells, quoted, read};
 use kit::program::{Program, run};
@@ -316,8 +315,8 @@ fn written(line: &str) -> String {
     let topics: Vec<&str> = value["topics"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let topic = || [topics[0]];
     let ts = || number("ts");
-    assert!(topics.iter().all(|topic| Pattern::parse(topic).is_ok()), "{line}: expected patterns");
-    let answer = |id| Subscriptions { id, topics: &topics, offset: offset("offset"), pending: None };
+    let in_force = value.get("count").map_or(InForce::Topics(&topics), |_| InForce::Count(number("count") as usize));
+    let answer = |id| Subscriptions { id, in_force, offset: offset("offset"), pending: None };
     let (message, reason) = (|| text("message"), || text("reason"));
     let data: Box<RawValue>;
     let said = match text("op") {

@@ -87,7 +87,7 @@ impl Harness {
     }
 }
 
-/// Runs one client in both modes on a server of its own, so that the bytes on the wire can be told apart.
+/// Runs one client in both modes on a server of its own, so that the bytes on the wire can be distinguished.
 fn visit(program: PathBuf, script: &str) {
     let harness = Harness::set();
     harness.check("plain", &harness.run(program.clone(), script, "plain"));

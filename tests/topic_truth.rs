@@ -29,6 +29,13 @@ name = "ack"
 as = "ack"
 when = ['/id exists']
 [[on]]
+name = "book"
+as = "data"
+when = ['/book exists']
+topic = "${/t}"
+mode = "delta"
+snapshot_when = ['/book == "whole"']
+[[on]]
 name = "data"
 as = "data"
 topic = "${/t}"
@@ -90,6 +97,11 @@ fn profile_file() -> PathBuf {
     WRITTEN.get_or_init(write).clone()
 }
 
+/// The next message, of those that are not about silence.
+async fn frame(client: &mut Client) -> Value {
+    serde_json::from_str(&client.frame().await).expect("JSON")
+}
+
 async fn next(client: &mut Client) -> Value {
     serde_json::from_str(&client.text().await).expect("JSON")
 }
@@ -106,7 +118,7 @@ async fn names_invented_by_clients_never_become_topics() {
     let harness = Harness::open(&settings).await;
     tokio::task::block_in_place(|| {
         harness.publish("real.1", 1);
-        // Those who are there before are told that the feed is live now.
+        // Clients that are there before would receive `live` now.
         harness.until_metric("fanline_upstream_state", "state=\"live\"", 1.0);
     });
     let (mut everything, _) = harness.client(&[">"]).await;
@@ -146,7 +158,7 @@ async fn names_invented_by_clients_never_become_topics() {
         assert_eq!(harness.metric("fanline_topic_status_total", ""), 0.0);
         harness.publish("real.2", 1);
     });
-    assert_eq!(next(&mut everything).await["topic"], "real.2", "nobody else was told anything");
+    assert_eq!(next(&mut everything).await["topic"], "real.2", "no other client received anything");
     if let (Some(before), Some(after)) = (before, harness.server.resident_bytes()) {
         assert!(after < before + (16 << 20), "{before} bytes before, {after} after");
     }
@@ -168,8 +180,8 @@ async fn clients_that_wait_for_a_topic_without_messages_are_notified() {
         harness.until_metric("fanline_upstream_items_silent", "", 1.0);
         assert_eq!(harness.metric("fanline_topics", ""), 0.0);
     });
-    assert!(harness.server.log().contains("no message of `mute.1`"), "the operator is told as well");
-    // Whoever comes later is told with the answer; whoever has not asked is not told at all.
+    assert!(harness.server.log().contains("no message of `mute.1`"), "the operator is notified as well");
+    // A client that comes later receives it with the answer; one that has not asked does not receive it.
     let (mut late, answer) = harness.client(&["mute.1", "mute.*"]).await;
     assert_eq!(answer["pending"], json!(["mute.1"]));
     assert_eq!(next(&mut late).await["reason"], "nothing_yet");
@@ -295,6 +307,54 @@ async fn one_number_out_of_line_does_not_freeze_a_topic_whatever_the_legs() {
             );
             assert_eq!(got.len() + dropped as usize, sent, "legs {legs}: each came or was dropped: {got:?}");
         });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_of_deltas_that_was_silent_for_long_ends_with_a_gap_and_makes_room() {
+    let settings = [
+        ("UPSTREAM_SUBSCRIBE", "book.x,price.x"),
+        ("TOPICS_EXPIRE_AFTER", "1s"),
+        ("RING_FRAMES_MAX", "4"),
+        ("LIMITS_TOPICS_MAX", "2"),
+    ];
+    let harness = Harness::open(&settings).await;
+    let book = |what: &str, n: u64| {
+        let text = json!({"t": "book.x", "book": what, "n": n}).to_string();
+        tokio::task::block_in_place(|| {
+            eventually("book.x", || (harness.exchange.publish("book.x", &text, |_| false) > 0).then_some(()));
+        });
+    };
+    let (mut client, _) = harness.client(&["book.x"]).await;
+    book("whole", 1);
+    book("change", 2);
+    for (kind, n) in [("snapshot", 1), ("delta", 2)] {
+        let frame = frame(&mut client).await;
+        assert_eq!((&frame["kind"], &frame["data"]["n"]), (&json!(kind), &json!(n)), "{frame}");
+    }
+
+    // Another topic pushes it out of the ring, then the gap, until there is room.
+    tokio::task::block_in_place(|| {
+        let mut n = 0;
+        eventually("the topic is forgotten", || {
+            n += 1;
+            harness.publish("price.x", n);
+            (harness.metric("fanline_topics_expired_total", "") == 1.0).then_some(())
+        });
+        assert_eq!(harness.metric("fanline_topics", ""), 1.0);
+        assert_eq!(harness.server.get("/v1/snapshot?topics=book.x").json()["frames"], json!([]));
+    });
+    let gap = frame(&mut client).await;
+    assert_eq!((&gap["op"], &gap["topic"], &gap["reason"]), (&json!("gap"), &json!("book.x"), &json!("forgotten")));
+
+    // It comes back. Until there is a snapshot, clients that join have nothing to apply deltas to.
+    book("change", 3);
+    assert_eq!(frame(&mut client).await["kind"], "delta");
+    let (mut joined, _) = harness.client(&["book.x"]).await;
+    book("whole", 4);
+    for client in [&mut client, &mut joined] {
+        let frame = frame(client).await;
+        assert_eq!((&frame["kind"], &frame["data"]["n"]), (&json!("snapshot"), &json!(4)), "{frame}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The upstream fails in every way it can: clients stay connected, are told, and see data again, without a restart.
+//! The upstream fails in every way it can: clients stay connected, are notified, and see data again, without a restart.
 
 mod kit;
 
@@ -154,7 +154,7 @@ impl Harness {
         assert!(self.clients.iter().all(|client| client.epoch == self.epoch));
     }
 
-    /// Clients and load balancers are told of the reason, with a sentence.
+    /// Clients and load balancers receive the reason, with a sentence.
     async fn expect_stale(&mut self, reason: &str) {
         eventually("/readyz gives the reason", || {
             let (status, body) = self.readiness();
@@ -339,7 +339,7 @@ async fn the_status_reported_by_another_fanline_is_passed_on() {
     harness.until_frames(6).await;
     let gaps: Vec<String> =
         harness.notes().into_iter().filter(|(_, note)| note["op"] == "gap").map(|(of, _)| of).collect();
-    assert_eq!(gaps, ["q.A", "q.B"], "what was left out is told before the value that follows, and nothing else is");
+    assert_eq!(gaps, ["q.A", "q.B"], "a gap is reported before the value that follows, and nothing else is");
 
     caller.misbehave("gap", r#"{"op":"gap","topic":"q.D","offset":23,"ts":1,"reason":"sequence","missed":3}"#).await;
     assert_eq!(harness.until_note("gap", "q.D").await["missed"], 3);

@@ -1,4 +1,4 @@
-//! An upstream that fails in every way it can: clients are told, and data flows again. Each test drives the venue's
+//! An upstream that fails in every way it can: clients are notified, and data flows again. Each test drives the venue's
 //! side of the socket itself, so that it sees its fault happen.
 
 mod kit;

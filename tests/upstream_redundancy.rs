@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use fanline::bus::Limits;
-use fanline::bus::demand::interest::{Claim, Interest};
+use fanline::bus::demand::interest::Interest;
 use fanline::bus::demand::requests;
 use fanline::bus::demand::requests::{
     AnswerTo, ClientRequest, RequestAnswer, RequestFailure, RequestKind, RequestRules, Requests,
@@ -22,7 +22,6 @@ use fanline::intake::upstream::Settings;
 use fanline::profile::check;
 use fanline::words::ids::Offset;
 use fanline::words::metrics::Meters;
-use fanline::words::topic::Pattern;
 use kit::fake_feed::{FakeFeed, most_within};
 use kit::http::sum;
 use kit::intake::{self, Intake, PATIENCE};
@@ -183,12 +182,12 @@ fn assert_each_once(found: &[u64], sent: &BTreeSet<u64>, what: &str) {
     assert_eq!(distinct.len(), sent.len(), "{what}: more was published than sent");
 }
 
-/// Messages missing in front of each gap, as the venue knows them, and as they were told.
+/// Messages missing in front of each gap, as the venue knows them, and as they were reported.
 fn assert_gaps(harness: &Harness, topic: &str, sent: &BTreeSet<u64>) -> usize {
     let sent: Vec<u64> = sent.iter().copied().collect();
     let missing: Vec<u64> = sent.windows(2).map(|pair| pair[1] - pair[0] - 1).filter(|missing| *missing > 0).collect();
     let told: Vec<u64> = harness.notes(topic, "gap").iter().map(|gap| gap["missed"].as_u64().unwrap_or(0)).collect();
-    assert_eq!(told, missing, "{topic}: a gap is told if, and only if, no connection brought what is missing");
+    assert_eq!(told, missing, "{topic}: a gap is reported if, and only if, no connection brought what is missing");
     missing.len()
 }
 
@@ -484,7 +483,7 @@ async fn items_beyond_one_connection_open_further_ones_as_far_as_allowed() {
 async fn the_second_address_carries_on_at_once() {
     let (first, second) = (FakeFeed::open(), FakeFeed::open());
     let urls = vec![first.url(), second.url()];
-    // Whoever waited before trying the second address would wait for minutes.
+    // A client that waited before trying the second address would wait for minutes.
     let (backoff_min, backoff_max) = (Duration::from_secs(6000), Duration::from_secs(6000));
     let harness = Harness::start(Settings { urls, backoff_min, backoff_max, ..settings(&first, &["v"]) });
     until("the first", || first.ready(&["v"]).len() == 1).await;
@@ -564,7 +563,7 @@ async fn wanted_topics_are_requested_as_fast_as_allowed_and_no_faster() {
     assert!(heard.iter().any(|text| text.contains("unsub")), "something was let go");
     assert!(heard.iter().all(|text| !text.contains("unsub") || !text.contains("pin.")), "what is pinned stays");
     let (_, said) = interest.statuses_after(0);
-    assert!(said.iter().any(|(topic, _)| **topic == *"bad.2"), "who wanted it is told");
+    assert!(said.iter().any(|(topic, _)| **topic == *"bad.2"), "a client that wanted it is notified");
     assert!(harness.notes("bad.2", "refused").is_empty(), "and nobody else");
     assert!(harness.metric("fanline_upstream_refused_total") >= 1.0);
     drop(held);
@@ -609,7 +608,7 @@ async fn a_topic_wanted_again_within_the_linger_is_never_unsubscribed() {
 
 fn ask(asks: &Requests, kind: RequestKind) -> Receiver<RequestAnswer> {
     let (given, answers) = channel();
-    // Whoever is answered may be gone.
+    // The peer that is answered may be gone.
     let answer = AnswerTo::new(move |answer| given.send(answer).unwrap_or_default());
     asks.put(ClientRequest { kind, answer });
     answers

@@ -42,7 +42,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
     while let Ok((socket, _)) = listener.accept().await {
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
-            // Who does not trust the certificate ends the handshake.
+            // A client that does not trust the certificate ends the handshake.
             let Ok(socket) = acceptor.accept(socket).await else { return };
             let mut socket = accept_async(socket).await.expect("a handshake");
             let quotes = (0..40).map(|n| Message::text(format!(r#"{{"s":"EURUSD","p":1.{n}}}"#)));

@@ -26,11 +26,23 @@ pub enum Figure {
     DeflatedP99Ms,
     DeflatedLost,
     DeflatedKib,
+    ListsCpuUs,
+    ListsP99Ms,
+    ListsLost,
+    ListsBytes,
+    ListsFastCpuUs,
+    ListsFastLost,
+    ListsKib,
+    ListsDeflatedCpuUs,
+    ListsDeflatedP99Ms,
+    ListsDeflatedLost,
+    ListsDeflatedBytes,
+    ListsDeflatedKib,
 }
 
 use Figure::*;
 
-pub const FIGURES: usize = DeflatedKib as usize + 1;
+pub const FIGURES: usize = ListsDeflatedKib as usize + 1;
 const BARE: usize = 0;
 pub const OURS: usize = 1;
 /// Closer figures are reported as level.
@@ -65,10 +77,25 @@ const DEFLATED: [Column; 9] = [
     ("KiB per connection in use", DeflatedKib, 1),
 ];
 
+const LISTS: [Column; 12] = [
+    ("1000 msg/s: CPU us per delivery", ListsCpuUs, 2),
+    ("p99 ms", ListsP99Ms, 1),
+    ("lost", ListsLost, 4),
+    ("bytes", ListsBytes, 0),
+    ("5000 msg/s: CPU us", ListsFastCpuUs, 2),
+    ("lost", ListsFastLost, 4),
+    ("KiB per connection in use", ListsKib, 1),
+    ("deflated, 1000 msg/s: CPU us", ListsDeflatedCpuUs, 2),
+    ("p99 ms", ListsDeflatedP99Ms, 1),
+    ("lost", ListsDeflatedLost, 4),
+    ("bytes", ListsDeflatedBytes, 0),
+    ("KiB per connection in use", ListsDeflatedKib, 1),
+];
+
 /// What the verdict is about: heading, how to find it, whether more of it is better.
 type Dimension = (&'static str, fn(&Row) -> f64, bool);
 
-const DIMENSIONS: [Dimension; 9] = [
+const DIMENSIONS: [Dimension; 13] = [
     ("deliveries/s", |row| row[PerSecond as usize], true),
     ("CPU per delivery", |row| row[CpuUs as usize], false),
     ("memory per connection", |row| row[Kib as usize], false),
@@ -78,6 +105,10 @@ const DIMENSIONS: [Dimension; 9] = [
     ("deflated: memory", |row| row[DeflatedKib as usize], false),
     ("deflated, 10 msg/s: CPU", |row| row[SlowCpuUs as usize], false),
     ("deflated, 10 msg/s: bytes", |row| row[SlowBytes as usize], false),
+    ("lists, 1000 msg/s: CPU", |row| row[ListsCpuUs as usize], false),
+    ("lists, 5000 msg/s: CPU", |row| row[ListsFastCpuUs as usize], false),
+    ("lists, deflated: CPU", |row| row[ListsDeflatedCpuUs as usize], false),
+    ("lists, deflated: bytes", |row| row[ListsDeflatedBytes as usize], false),
 ];
 
 impl Rounds {
@@ -96,6 +127,8 @@ impl Rounds {
         self.table(&mut out, &PLAIN, true);
         out.push_str("\n## With permessage-deflate\n");
         self.table(&mut out, &DEFLATED, false);
+        out.push_str("\n## 2000 clients, each with its own 20 of 1000 topics\n");
+        self.table(&mut out, &LISTS, false);
         out.push_str("\n## fanline's figure by the peer's\n");
         self.verdict(&mut out);
         out
@@ -131,8 +164,9 @@ impl Rounds {
             for (heading, figure, more_is_better) in DIMENSIONS {
                 let ratio = self.ratio(OURS, server, figure);
                 let verdict = ratio.map(|ratio| verdict(ratio, more_is_better));
-                // Every server has plain figures, unless it could not carry the load.
-                let is_missing = verdict.is_none() && !heading.starts_with("deflated");
+                // Every server has plain figures for all, unless it could not carry the load.
+                let may_lack = ["deflated", "lists"].iter().any(|some| heading.starts_with(some));
+                let is_missing = verdict.is_none() && !may_lack;
                 if is_missing || verdict.is_some_and(|verdict| verdict != "ahead") {
                     not_ahead.push(heading);
                 }

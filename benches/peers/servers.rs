@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fanline::bench::dial::DialTarget;
+use fanline::bench::subscribe::subscribe;
 use shared_deflate::deflate::Inflater;
 use shared_deflate::frame::{Decoder, Message, Opcode, put_frame};
 use tokio_tungstenite::tungstenite;
@@ -18,6 +19,9 @@ use super::processes::{Processes, bounded};
 const START_DEADLINE: Duration = Duration::from_secs(10);
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 const GLANCE: Duration = Duration::from_millis(20);
+const NATS_CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n";
+/// Of the first topic of a list.
+const NATS_SID: u32 = 100;
 const FEED_MESSAGE_BYTES_MAX: usize = 1 << 20;
 
 /// A running server. Killed on drop.
@@ -45,29 +49,34 @@ pub struct Wish<'f> {
     pub port: u16,
     /// A second port, for the publisher.
     pub back_port: u16,
+    /// Each client subscribes to a list of topics; a message goes to the topic that it names.
+    pub lists: bool,
 }
 
 pub struct Peer {
     pub name: &'static str,
     pub deflates: bool,
-    /// Bytes of a message of this size in a client's stream, if several may share a WireFrame.
-    pub packed: Option<fn(usize) -> usize>,
+    /// Bytes of a message in a client's stream, given those of its topic's name and of itself, if several may share a
+    /// WireFrame.
+    pub packed: Option<fn(usize, usize) -> usize>,
+    /// Prepares the connection of a client with a list of topics, if the server knows topics.
+    pub subscribe: Option<fn(&mut DialTarget, &[&str])>,
     pub start: fn(&Wish<'_>) -> Option<Server>,
 }
 
 const fn peer(name: &'static str, deflates: bool, start: fn(&Wish<'_>) -> Option<Server>) -> Peer {
-    Peer { name, deflates, packed: None, start }
+    Peer { name, deflates, packed: None, subscribe: None, start }
 }
 
 /// The bare loop is the first, fanline the second.
 pub const SERVERS: [Peer; 11] = [
     peer("bare loop", false, |wish| built_in(wish, "bare")),
-    peer("fanline", true, fanline),
-    peer("nchan, 1 worker", true, |wish| nchan(wish, "1")),
-    peer("nchan, a worker for each core", true, |wish| nchan(wish, "auto")),
-    Peer { packed: Some(nats_bytes), ..peer("nats-server", true, nats) },
+    Peer { subscribe: Some(fanline_list), ..peer("fanline", true, fanline) },
+    Peer { subscribe: Some(nchan_list), ..peer("nchan, 1 worker", true, |wish| nchan(wish, "1")) },
+    Peer { subscribe: Some(nchan_list), ..peer("nchan, a worker for each core", true, |wish| nchan(wish, "auto")) },
+    Peer { packed: Some(nats_bytes), subscribe: Some(nats_list), ..peer("nats-server", true, nats) },
     peer("mosquitto (MQTT, QoS 0)", false, mosquitto),
-    peer("Node ws", true, node),
+    Peer { subscribe: Some(node_list), ..peer("Node ws", true, node) },
     peer("Python websockets", true, python),
     peer("axum, tokio broadcast, a task a client", false, |wish| built_in(wish, "one-task")),
     peer("axum, tokio broadcast, two tasks", false, |wish| built_in(wish, "two-tasks")),
@@ -128,7 +137,8 @@ fn fanline(wish: &Wish<'_>) -> Option<Server> {
     let mut command = bounded(env!("CARGO_BIN_EXE_fanline"));
     command.arg("--listen").arg(format!("127.0.0.1:{}", wish.port)).args(["--profile", "simulated"]);
     command.arg(format!("ws://127.0.0.1:{}/", wish.back_port));
-    let mut server = Server::start(wish, &mut command, "/v1/ws?topics=%3E&format=raw")?;
+    let path = if wish.lists { "/v1/ws?format=raw" } else { "/v1/ws?topics=%3E&format=raw" };
+    let mut server = Server::start(wish, &mut command, path)?;
     let socket = until(|| listener.accept().ok())?.0;
     socket.set_nonblocking(false).ok()?;
     socket.set_nodelay(true).ok()?;
@@ -140,6 +150,10 @@ fn fanline(wish: &Wish<'_>) -> Option<Server> {
     let wrap = |message: &[u8], out: &mut Vec<u8>| put_frame(out, Opcode::Text, message);
     server.publisher = Publisher { wrap, line: Box::new(line) };
     Some(server)
+}
+
+fn fanline_list(target: &mut DialTarget, topics: &[&str]) {
+    target.first_command = subscribe(topics);
 }
 
 /// The connection to fanline: the publisher's messages, and pongs between them.
@@ -186,6 +200,7 @@ fn libraries(wish: &Wish<'_>) -> PathBuf {
 
 /// `workers`: as nginx's `worker_processes`. With several, each has a listening socket, as nginx recommends.
 fn nchan(wish: &Wish<'_>, workers: &str) -> Option<Server> {
+    let (to, from) = if wish.lists { ("$arg_t", "nchan_channel_id_split_delimiter ,;") } else { ("t", "") };
     let deflate = if wish.deflate { "nchan_deflate_message_for_websocket on;" } else { "" };
     let reuse = if workers == "1" { "" } else { "reuseport" };
     let config = format!(
@@ -195,8 +210,8 @@ fn nchan(wish: &Wish<'_>, workers: &str) -> Option<Server> {
          http {{ access_log off; keepalive_requests 100000000; client_body_temp_path b; proxy_temp_path p;\n\
          fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;\n\
          server {{ listen 127.0.0.1:{} {reuse}; tcp_nodelay on;\n\
-         location = /sub {{ nchan_subscriber websocket; nchan_channel_id t; }}\n\
-         location = /pub {{ nchan_publisher; nchan_channel_id t; nchan_message_buffer_length 32768; {deflate} }} }} }}\n",
+         location = /sub {{ nchan_subscriber websocket; nchan_channel_id {to}; {from} }}\n\
+         location = /pub {{ nchan_publisher; nchan_channel_id {to}; nchan_message_buffer_length 32768; {deflate} }} }} }}\n",
         fs::canonicalize(wish.peers).ok()?.display(),
         wish.port
     );
@@ -212,16 +227,21 @@ fn nchan(wish: &Wish<'_>, workers: &str) -> Option<Server> {
     let mut server = Server::start(wish, &mut command, "/sub")?;
     let line = connect(wish.port)?;
     let wrap = |message: &[u8], out: &mut Vec<u8>| {
-        let head = format!("POST /pub HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", message.len());
+        let topic = topic(message);
+        let head = format!("POST /pub?t={topic} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", message.len());
         out.extend([head.as_bytes(), message].concat());
     };
     server.publisher = Publisher { wrap, line: Box::new(line) };
     Some(server)
 }
 
+/// At most 255 channels: the limit of nchan.
+fn nchan_list(target: &mut DialTarget, topics: &[&str]) {
+    target.path = format!("/sub?t={}", topics.join(","));
+}
+
 /// Limits are the defaults: 64 MB pending and a write deadline of 10 s for a client, more than this load needs.
 fn nats(wish: &Wish<'_>) -> Option<Server> {
-    const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n";
     let config = format!(
         "host: 127.0.0.1\nport: {}\nping_interval: \"1h\"\n\
          websocket {{ host: 127.0.0.1, port: {}, no_tls: true, compression: {} }}\n",
@@ -231,19 +251,30 @@ fn nats(wish: &Wish<'_>) -> Option<Server> {
     fs::write(&file, config).ok()?;
     let mut server = Server::start(wish, debian(wish, "usr/sbin/nats-server")?.arg("-c").arg(&file), "/")?;
     server.target.path = "/".into();
-    server.target.first_command = masked(format!("{CONNECT}SUB t 1\r\n").as_bytes());
+    server.target.first_command = masked(format!("{NATS_CONNECT}SUB t 1\r\n").as_bytes());
     let mut line = connect(wish.back_port)?;
-    line.write_all(CONNECT.as_bytes()).ok()?;
-    let wrap = |message: &[u8], out: &mut Vec<u8>| {
+    line.write_all(NATS_CONNECT.as_bytes()).ok()?;
+    let to_one = |message: &[u8], out: &mut Vec<u8>| {
         out.extend([format!("PUB t {}\r\n", message.len()).as_bytes(), message, b"\r\n"].concat());
     };
-    server.publisher = Publisher { wrap, line: Box::new(line) };
+    let to_topics = |message: &[u8], out: &mut Vec<u8>| {
+        let head = format!("PUB {} {}\r\n", topic(message), message.len());
+        out.extend([head.as_bytes(), message, b"\r\n"].concat());
+    };
+    server.publisher = Publisher { wrap: if wish.lists { to_topics } else { to_one }, line: Box::new(line) };
     Some(server)
 }
 
-/// As `MSG SUBJECT SID BYTES`, payload and two line ends.
-fn nats_bytes(payload_bytes: usize) -> usize {
-    format!("MSG t 1 {payload_bytes}\r\n\r\n").len() + payload_bytes
+fn nats_list(target: &mut DialTarget, topics: &[&str]) {
+    // Three digits each, so that the bytes of a message do not depend on its place in the list.
+    let lines = topics.iter().zip(NATS_SID..).map(|(topic, sid)| format!("SUB {topic} {sid}\r\n"));
+    target.first_command = masked(format!("{NATS_CONNECT}{}", lines.collect::<String>()).as_bytes());
+}
+
+/// As `MSG SUBJECT SID BYTES`, payload and two line ends. The topic `t` has the SID 1, others have three digits.
+fn nats_bytes(topic_bytes: usize, payload_bytes: usize) -> usize {
+    let sid_bytes = if topic_bytes > 1 { 3 } else { 1 };
+    format!("MSG   {payload_bytes}\r\n\r\n").len() + topic_bytes + sid_bytes + payload_bytes
 }
 
 /// Queues for a client hold more messages than the publisher is ever ahead.
@@ -277,6 +308,11 @@ fn node(wish: &Wish<'_>) -> Option<Server> {
     script(wish, Path::new("node"), "benches/peers/ws.mjs")
 }
 
+/// The names, separated by commas.
+fn node_list(target: &mut DialTarget, topics: &[&str]) {
+    target.first_command = masked(topics.join(",").as_bytes());
+}
+
 fn python(wish: &Wish<'_>) -> Option<Server> {
     let python = wish.peers.parent()?.join("venv/bin/python");
     script(wish, &python, "benches/peers/ws.py")
@@ -286,6 +322,7 @@ fn script(wish: &Wish<'_>, program: &Path, file: &str) -> Option<Server> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     let mut command = bounded(program);
     command.arg(file).arg(wish.port.to_string()).args(wish.deflate.then_some("deflate"));
+    command.args(wish.lists.then_some("lists"));
     Server::start(wish, &mut command, "/any")
 }
 
@@ -308,8 +345,18 @@ fn connect(port: u16) -> Option<TcpStream> {
     Some(socket)
 }
 
+/// The topic that a message of the market names first.
+fn topic(message: &[u8]) -> &str {
+    let topic = message.split(|byte| *byte == b'"').nth(3).unwrap_or_default();
+    std::str::from_utf8(topic).unwrap_or_default()
+}
+
 /// A client's binary WireFrame with the mask 0.
 fn masked(payload: &[u8]) -> Vec<u8> {
-    assert!(payload.len() < 126, "a short hello");
-    [&[0x82, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
+    let mut frame = Vec::new();
+    put_frame(&mut frame, Opcode::Binary, payload);
+    let head_bytes = frame.len() - payload.len();
+    frame[1] |= 0x80;
+    frame.splice(head_bytes..head_bytes, [0; 4]);
+    frame
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use fanline::bench::client::{AgeSource, MessageFields};
 use fanline::bench::client_pool::ClientPool;
-use fanline::bench::generator::Generator;
+use fanline::bench::generator::{GeneratedMessage, Generator};
+use fanline::bench::subscription_plan::SubscriptionPlan;
 use fanline::bench::tally::Latency;
 use fanline::bus::clock::Clock;
 use fanline::settings::table::MarketSettings;
@@ -51,6 +52,15 @@ pub struct Stretch {
     pub lost: f64,
 }
 
+/// What clients receive.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Audience {
+    /// Every client every message.
+    All,
+    /// Every client a list of its own, this many of the topics of a market with so many symbols.
+    Lists { each: usize, symbols: usize },
+}
+
 /// A server and its clients.
 pub struct Stand {
     server: Server,
@@ -59,7 +69,9 @@ pub struct Stand {
     clock: Clock,
     generator: Generator,
     deflate: bool,
-    packed: Option<fn(usize) -> usize>,
+    packed: Option<fn(usize, usize) -> usize>,
+    /// Number of clients of each topic of the market, and of bytes of its name to the server.
+    topics: Vec<(f64, usize)>,
     resident_bytes_early: u64,
 }
 
@@ -67,25 +79,44 @@ pub struct Stand {
 #[derive(Default)]
 struct Said {
     messages: f64,
-    /// In a client's stream, of a server that packs messages.
+    /// Their deliveries.
+    due: f64,
+    /// Bytes of these in clients' streams, of a server that packs messages.
     packed_bytes: f64,
 }
 
 impl Stand {
-    /// None if the server does not start, or turns clients away.
-    pub fn open(peer: &Peer, target: &Path, clients: usize, deflate: bool) -> Option<Stand> {
+    /// None if the server does not start, knows no topics but lists are wanted, or turns clients away.
+    pub fn open(peer: &Peer, target: &Path, clients: usize, audience: Audience, deflate: bool) -> Option<Stand> {
+        let (market, subscriptions) = match audience {
+            Audience::All => (MarketSettings::default(), None),
+            Audience::Lists { each, symbols } => {
+                let market = MarketSettings { symbols, ..MarketSettings::default() };
+                (market, Some((peer.subscribe?, SubscriptionPlan::own(market, each).ok()?)))
+            }
+        };
         let folder = folder(target);
         let (port, back_port) = (free_port(), free_port());
-        let wish = Wish { deflate, folder: &folder, peers: &target.join("peers"), port, back_port };
-        let server = (peer.start)(&wish)?;
+        let wish = Wish {
+            deflate,
+            folder: &folder,
+            peers: &target.join("peers"),
+            port,
+            back_port,
+            lists: subscriptions.is_some(),
+        };
+        let mut server = (peer.start)(&wish)?;
         let clock = Clock::start();
-        let reading = MessageFields { notices: false, dense: false, age: AgeSource::Timestamp };
-        let mut pool = ClientPool::start(reading, deflate, clock).ok()?;
+        let reading = MessageFields { notices: false, dense: false, sequenced: false, age: AgeSource::Timestamp };
+        let mut pool = ClientPool::start(reading, deflate, None, clock).ok()?;
         let mut resident_bytes_early = 0;
         for index in 0..clients {
             if index == clients / EARLY {
                 std::thread::sleep(CONNECTED);
                 resident_bytes_early = server.processes.usage().resident_bytes;
+            }
+            if let Some((subscribe, subscriptions)) = &subscriptions {
+                subscribe(&mut server.target, &subscriptions.names(index)?);
             }
             match server.target.dial(index) {
                 Ok(upgraded) => pool.join(upgraded),
@@ -96,9 +127,17 @@ impl Stand {
             }
         }
         std::thread::sleep(CONNECTED);
-        let generator = Generator::new(MarketSettings::default(), 0).ok()?;
-        let received = pool.received();
-        Some(Stand { server, pool, received, clock, generator, deflate, packed: peer.packed, resident_bytes_early })
+        let generator = Generator::new(market, 0).ok()?;
+        let topics = match &subscriptions {
+            // All messages go to one topic.
+            None => vec![(clients as f64, 1); generator.topics()],
+            Some((_, subscriptions)) => {
+                let subscribers = subscriptions.subscribers(clients).into_iter().map(|subscribers| subscribers as f64);
+                subscribers.enumerate().map(|(at, clients)| (clients, subscriptions.name(at).len())).collect()
+            }
+        };
+        let (received, packed) = (pool.received(), peer.packed);
+        Some(Stand { server, pool, received, clock, generator, deflate, packed, topics, resident_bytes_early })
     }
 
     /// Memory that all processes hold more than with a tenth of the clients, by client.
@@ -119,7 +158,7 @@ impl Stand {
         let end = self.settle(&said);
         let after = self.server.processes.usage();
         let look = self.pool.totals(Vec::new());
-        let due = said.messages * self.pool.clients() as f64;
+        let due = said.due;
         let deliveries = match self.packed {
             // nats-server loses messages only with their connection; compressed, they cannot be told apart.
             Some(_) if self.deflate && look.ended == 0 => due,
@@ -136,11 +175,15 @@ impl Stand {
     }
 
     fn say(&mut self, messages: usize, said: &mut Said) -> Option<()> {
-        let texts: Vec<Vec<u8>> = (0..messages).map(|_| self.generator.next(&self.clock).text).collect();
-        said.messages += messages as f64;
-        if let Some(packed) = self.packed {
-            said.packed_bytes += texts.iter().map(|text| packed(text.len()) as f64).sum::<f64>();
+        let mut texts = Vec::with_capacity(messages);
+        for _ in 0..messages {
+            let GeneratedMessage { text, number } = self.generator.next(&self.clock);
+            let (clients, topic_bytes) = self.topics[number];
+            said.due += clients;
+            said.packed_bytes += self.packed.map_or(0.0, |packed| packed(topic_bytes, text.len()) as f64 * clients);
+            texts.push(text);
         }
+        said.messages += messages as f64;
         self.server.publisher.publish(&texts).ok()
     }
 
@@ -188,20 +231,19 @@ impl Stand {
         }
         let tally = self.pool.totals(Vec::new()).tally;
         let bytes = tally.bytes as f64 - HEAD_BYTES * tally.deliveries as f64;
-        (bytes * said.messages / said.packed_bytes.max(1.0)).round()
+        (bytes * said.due / said.packed_bytes.max(1.0)).round()
     }
 
     /// Waits until everything has arrived, or nothing more arrives; returns when the last delivery arrived.
     fn settle(&self, said: &Said) -> Instant {
         let started = Instant::now();
-        let due = said.messages * self.pool.clients() as f64;
         let (mut seen, mut since) = (f64::NAN, started);
         while since.elapsed() < STILL && started.elapsed() < DRAIN_DEADLINE {
             let deliveries = self.deliveries(said);
             if seen != deliveries {
                 (seen, since) = (deliveries, Instant::now());
             }
-            if deliveries >= due {
+            if deliveries >= said.due {
                 break;
             }
             std::thread::sleep(GLANCE);

@@ -1,6 +1,6 @@
 //! `make bench`: runs every benchmark and writes one report, target/bench/report.md, with a plot beside it.
 //!
-//! `cargo bench --bench report -- [--quick]`. Takes some 9 minutes after compiling, some 4 with `--quick`. It starts the
+//! `cargo bench --bench report -- [--quick]`. Takes some 13 minutes after compiling, some 7 with `--quick`. It starts the
 //! other benchmarks through cargo and the release build of fanline; nothing else should run meanwhile.
 
 mod growth;
@@ -48,6 +48,11 @@ fn main() {
         ("rooms", "Single steps", &["--max-time", "0.3"][..]),
         ("sorting", "Sorting what a feed sends", &["5"]),
         ("fanout", "One shard against the bare loop", &["1000", seconds]),
+        (
+            "watchlists",
+            "Lists of one's own",
+            &["bytes", "cpu", "--runs", "1", "--seconds", if quick { "1" } else { "3" }],
+        ),
         ("compression", "The shared window", &["1000", if quick { "1" } else { "3" }]),
     ] {
         eprintln!("{name} ({:.0} s since the start)", started.elapsed().as_secs_f64());

@@ -18,12 +18,10 @@ use crate::support::thread_cpu;
 use crate::{KEEPS, Plan, STATELESS, WINDOW, payloads, run};
 
 const FEEDS: [&str; 2] = ["coinbase-exchange", "binance-spot"];
-/// As by default.
-const LEVEL: u32 = 7;
 const MEMBERS: [usize; 6] = [1, 2, 4, 8, 16, 32];
 /// Messages per second to the members: enough to be measured, few enough for a write per delivery.
 const RATE: u32 = 1000;
-/// CPU of one figure of level or cut.
+/// CPU of one figure of level.
 const EFFORT: Duration = Duration::from_millis(500);
 
 /// Per frame.
@@ -50,7 +48,7 @@ pub fn sweep(span: Duration) {
 fn levels(payloads: &[Bytes], payload: f64) {
     println!("  {:<10}{:>17}{:>9}{:>17}{:>9}", "level", "stateless ratio", "CPU us", "window ratio", "CPU us");
     for level in 1..=9 {
-        let (alone, kept) = (stateless(payloads, level), window(payloads, level, u32::MAX));
+        let (alone, kept) = (stateless(payloads, level), window(payloads, level));
         println!(
             "  {level:<10}{:>17.2}{:>9.2}{:>17.2}{:>9.2}",
             payload / alone.bytes,
@@ -96,16 +94,10 @@ fn stateless(payloads: &[Bytes], level: u32) -> Cost {
     })
 }
 
-/// One window for all, forgotten every `cut` frames.
-fn window(payloads: &[Bytes], level: u32, cut: u32) -> Cost {
+/// One window for all.
+fn window(payloads: &[Bytes], level: u32) -> Cost {
     let mut deflater = Deflater::new(level, WINDOW_BITS_MAX);
-    let mut frames = 0;
     repeat(payloads, |payload| {
-        if frames == cut {
-            deflater.cut();
-            frames = 0;
-        }
-        frames += 1;
         let mut out = Vec::new();
         put_deflated(&mut out, Opcode::Text, payload, &mut deflater);
         out.len()

@@ -35,8 +35,8 @@ pub fn command(input: &[u8]) {
 
 fn written(command: &Command, id: Option<&CommandId>) -> String {
     let mut members = match command {
-        Command::Subscribe { patterns, every, since, policy } => {
-            let mut members = json!({ "op": "subscribe", "topics": texts(patterns) });
+        Command::Subscribe { patterns, every, since, policy, brief } => {
+            let mut members = json!({ "op": "subscribe", "topics": texts(patterns), "brief": brief });
             if let Some(every) = every {
                 assert!(every.is_zero() || (EVERY_MIN..=EVERY_MAX).contains(every), "{every:?}");
                 members["every_ms"] = json!(every.as_millis() as u64);
@@ -53,7 +53,9 @@ fn written(command: &Command, id: Option<&CommandId>) -> String {
             }
             members
         }
-        Command::Unsubscribe { patterns } => json!({ "op": "unsubscribe", "topics": texts(patterns) }),
+        Command::Unsubscribe { patterns, brief } => {
+            json!({ "op": "unsubscribe", "topics": texts(patterns), "brief": brief })
+        }
         Command::Send { topic, data } => {
             assert!(check_topic(topic).is_ok() && is_json(data), "{topic} {data}");
             json!({ "op": "send", "topic": topic })

@@ -64,7 +64,7 @@ pub fn compare(plan: &Plan, progress: &mut dyn FnMut(&str)) -> Result<Vec<Bare>,
 fn run(plan: &Plan, feed: &FeedPlan, batch: u64) -> Result<Bare, BenchError> {
     let clock = Clock::start();
     let mut pool =
-        ClientPool::start(plan.reading(), plan.deflate, clock).map_err(BenchError::system("start a thread"))?;
+        ClientPool::start(plan.reading(), plan.deflate, None, clock).map_err(BenchError::system("start a thread"))?;
     let sockets = connect(&mut pool, plan.clients).map_err(BenchError::system("connect over loopback"))?;
     let generator = Generator::new(feed.market, feed.bytes)?;
     let encoding = Encoding::websocket(plan.format.format(), plan.deflate);

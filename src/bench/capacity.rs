@@ -99,11 +99,11 @@ fn attempt(
 ) -> Result<(Measurement, Option<String>), BenchError> {
     harness.fill(clients, progress)?;
     harness.warm_up();
-    let step = harness.measure(STEP, progress);
+    let step = harness.measure(STEP, None, progress);
     match fault(&step, plan) {
         None => Ok((step, None)),
         Some(_) => {
-            let step = harness.measure(STEP, progress);
+            let step = harness.measure(STEP, None, progress);
             let fault = fault(&step, plan);
             Ok((step, fault))
         }

@@ -1,20 +1,16 @@
 //! One client of the load: counts what arrives, and reads it if the client is followed.
 //!
-//! Most clients only count: headers are scanned, payloads are dropped. Followed clients read every message, for its age and
-//! for gaps between offsets. A followed client holds at most one message of `MESSAGE_BYTES_MAX`.
+//! Most clients only count: headers are scanned, payloads are dropped. Followed clients read every message.
 
 use crate::words::stamp::Stamp;
-use shared_deflate::deflate::Inflater;
 use shared_deflate::frame::Opcode;
-use shared_deflate::scan::{FrameHeader, FrameScanner};
+use shared_deflate::scan::FrameScanner;
 
+use super::follower::Follower;
 use super::tally::ClientTotals;
-use super::timestamp;
 
-/// A larger message ends a followed client.
-const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Start of every server message, and of no frame.
-const NOTICE: &[u8] = b"{\"op\":\"";
+pub const NOTICE: &[u8] = b"{\"op\":\"";
 const SKIPPED: &[u8] = b"{\"op\":\"sk";
 const ERROR: &[u8] = b"{\"op\":\"er";
 
@@ -25,6 +21,8 @@ pub struct MessageFields {
     pub notices: bool,
     /// Whether every client receives every offset: in fanline's envelopes with the pattern `>`.
     pub dense: bool,
+    /// Whether every message of a topic has the next `seq`: in fanline's envelopes of the simulated market's messages.
+    pub sequenced: bool,
     pub age: AgeSource,
 }
 
@@ -56,18 +54,15 @@ pub struct Duties {
     pub ended: bool,
 }
 
-/// Reads whole messages.
-#[derive(Debug, Default)]
-struct Follower {
-    pending: Vec<u8>,
-    inflater: Inflater,
-    /// Offsets up to here were received, or need not be.
-    reached: Option<u64>,
-}
-
 impl LoadClient {
-    pub fn new(followed: bool) -> LoadClient {
-        LoadClient { scanner: FrameScanner::default(), follower: followed.then(Box::default), deliveries: 0 }
+    /// A client that only counts.
+    pub fn counting() -> LoadClient {
+        LoadClient { scanner: FrameScanner::default(), follower: None, deliveries: 0 }
+    }
+
+    /// A client whose messages are read.
+    pub fn followed(follower: Follower) -> LoadClient {
+        LoadClient { follower: Some(Box::new(follower)), ..LoadClient::counting() }
     }
 
     /// Whether `take` needs the time.
@@ -108,86 +103,20 @@ impl LoadClient {
     }
 }
 
-impl Follower {
-    /// None if the stream cannot be read.
-    fn take(&mut self, bytes: &[u8], now: Stamp, reading: MessageFields, tally: &mut ClientTotals) -> Option<()> {
-        let mut pending = std::mem::take(&mut self.pending);
-        pending.extend_from_slice(bytes);
-        let mut start = 0;
-        while let Some(header) = FrameHeader::read(&pending[start..]).ok()? {
-            let payload_bytes =
-                usize::try_from(header.payload_bytes).ok().filter(|bytes| *bytes <= MESSAGE_BYTES_MAX)?;
-            let first = start + header.header_bytes;
-            let Some(payload) = pending.get(first..first + payload_bytes) else { break };
-            start = first + payload_bytes;
-            self.read(&header, payload, now, reading, tally)?;
-        }
-        // A client in step usually has no rest, and then holds no memory.
-        if start < pending.len() {
-            pending.drain(..start);
-            self.pending = pending;
-        }
-        Some(())
-    }
-
-    fn read(
-        &mut self,
-        header: &FrameHeader,
-        payload: &[u8],
-        now: Stamp,
-        reading: MessageFields,
-        tally: &mut ClientTotals,
-    ) -> Option<()> {
-        if !matches!(header.opcode(), Some(Opcode::Text | Opcode::Binary)) {
-            return Some(());
-        }
-        if header.is_compressed() {
-            let inflated = self.inflater.inflate_with_context(payload, MESSAGE_BYTES_MAX).ok()?;
-            self.message(&inflated, now, reading, tally);
-        } else {
-            self.message(payload, now, reading, tally);
-        }
-        Some(())
-    }
-
-    fn message(&mut self, message: &[u8], now: Stamp, reading: MessageFields, tally: &mut ClientTotals) {
-        if reading.notices && message.starts_with(NOTICE) {
-            // Values up to that offset follow `subscribed` and `skipped`, then the stream.
-            let name = match message[NOTICE.len()..].first_chunk() {
-                Some(b"ski") => "to",
-                Some(b"sub") => "offset",
-                _ => return,
-            };
-            self.reached = timestamp::member(message, name).max(self.reached);
-            return;
-        }
-        tally.followed += 1;
-        if reading.dense
-            && let Some(offset) = timestamp::member(message, "offset")
-        {
-            let reached = self.reached.unwrap_or(offset);
-            tally.gaps += offset.saturating_sub(reached + 1);
-            self.reached = Some(reached.max(offset));
-        }
-        let age_ns = match reading.age {
-            AgeSource::Timestamp => timestamp::find(message).map(|sent_ns| now.mono_ns.saturating_sub(sent_ns)),
-            AgeSource::Ts => timestamp::member(message, "ts").map(|ts| now.wall_ms.saturating_sub(ts) * 1_000_000),
-            AgeSource::Unknown => None,
-        };
-        if let Some(age_ns) = age_ns {
-            tally.ages.saturating_record(age_ns.max(1));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::timestamp;
     use super::*;
     use shared_deflate::deflate::Deflater;
     use shared_deflate::frame::{put_close, put_deflated, put_frame};
 
-    const READING: MessageFields = MessageFields { notices: true, dense: true, age: AgeSource::Timestamp };
+    const READING: MessageFields =
+        MessageFields { notices: true, dense: true, sequenced: false, age: AgeSource::Timestamp };
     const NOW: Stamp = Stamp { wall_ms: 1_000, mono_ns: 5_000_000 };
+
+    fn client(followed: bool) -> LoadClient {
+        if followed { LoadClient::followed(Follower::default()) } else { LoadClient::counting() }
+    }
 
     fn envelope(offset: u64, sent_ns: u64) -> Vec<u8> {
         let mut message = br#"{"a":1}"#.to_vec();
@@ -223,7 +152,7 @@ mod tests {
         let [value, first, second, late, live] = [3, 5, 6, 20, 21].map(|offset| envelope(offset, 4_000_000));
         let stream = stream(&[subscribed, &value, &first, &second, skipped, &late, &live]);
         for (followed, chunk_bytes) in [(true, 1), (true, 1 << 20), (false, 7), (false, 1 << 20)] {
-            let mut client = LoadClient::new(followed);
+            let mut client = client(followed);
             let (tally, duties) = take(&mut client, &stream, chunk_bytes, READING);
             assert_eq!((tally.deliveries, client.deliveries, tally.notices, tally.skips), (5, 5, 2, 1));
             assert_eq!((tally.bytes, duties), (stream.len() as u64, Duties::default()));
@@ -236,7 +165,7 @@ mod tests {
     fn a_missing_offset_is_a_gap_where_all_are_due() {
         let stream = stream(&[&envelope(7, 1), &envelope(8, 1), &envelope(11, 1)]);
         for (dense, gaps) in [(true, 2), (false, 0)] {
-            let (tally, _) = take(&mut LoadClient::new(true), &stream, 1 << 20, MessageFields { dense, ..READING });
+            let (tally, _) = take(&mut client(true), &stream, 1 << 20, MessageFields { dense, ..READING });
             assert_eq!(tally.gaps, gaps);
         }
     }
@@ -247,7 +176,7 @@ mod tests {
         for (age, expected) in
             [(AgeSource::Timestamp, Some(2_000_000)), (AgeSource::Ts, Some(2_000_000)), (AgeSource::Unknown, None)]
         {
-            let (tally, _) = take(&mut LoadClient::new(true), &stream, 1 << 20, MessageFields { age, ..READING });
+            let (tally, _) = take(&mut client(true), &stream, 1 << 20, MessageFields { age, ..READING });
             let found = (!tally.ages.is_empty()).then(|| tally.ages.max());
             assert!(found.zip(expected).is_none_or(|(found, expected): (u64, u64)| found.abs_diff(expected) < 4_000));
             assert_eq!(found.is_some(), expected.is_some(), "{age:?}");
@@ -264,7 +193,7 @@ mod tests {
             }
             put_deflated(&mut stream, Opcode::Text, &envelope(offset, 1_000_000), &mut deflater);
         }
-        let (tally, duties) = take(&mut LoadClient::new(true), &stream, 100, READING);
+        let (tally, duties) = take(&mut client(true), &stream, 100, READING);
         assert_eq!((tally.deliveries, tally.ages.len(), tally.gaps, duties.ended), (50, 50, 0, false));
     }
 
@@ -273,15 +202,15 @@ mod tests {
         let mut stream = Vec::new();
         put_frame(&mut stream, Opcode::Ping, b"");
         put_frame(&mut stream, Opcode::Ping, b"");
-        let (_, duties) = take(&mut LoadClient::new(true), &stream, 3, READING);
+        let (_, duties) = take(&mut client(true), &stream, 3, READING);
         assert_eq!(duties, Duties { pongs: 2, ended: false });
         stream.clear();
         put_close(&mut stream, 1001, "going away");
-        assert!(take(&mut LoadClient::new(false), &stream, 3, READING).1.ended);
-        assert!(take(&mut LoadClient::new(false), &[0x81, 0x85, 1, 2], 3, READING).1.ended, "masked");
+        assert!(take(&mut client(false), &stream, 3, READING).1.ended);
+        assert!(take(&mut client(false), &[0x81, 0x85, 1, 2], 3, READING).1.ended, "masked");
         let endless = [0x82, 127, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1];
-        assert!(take(&mut LoadClient::new(true), &endless, 3, READING).1.ended, "too big to be followed");
+        assert!(take(&mut client(true), &endless, 3, READING).1.ended, "too big to be followed");
         let broken = [&[0xC1, 4][..], b"\xFF\xFF\xFF\xFF"].concat();
-        assert!(take(&mut LoadClient::new(true), &broken, 6, READING).1.ended, "no DEFLATE data");
+        assert!(take(&mut client(true), &broken, 6, READING).1.ended, "no DEFLATE data");
     }
 }

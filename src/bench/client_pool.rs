@@ -1,7 +1,7 @@
 //! The client pool: many clients on one thread, in one epoll loop that reads and answers pings.
 //!
 //! The loop owns clients and counts; the owner of the pool sends it commands, one at a time. Every 31st client is
-//! followed (every 127th where messages must be inflated), and the first few of any pool, evenly over the order in
+//! followed (every 50th where messages must be inflated), and the first few of any pool, evenly over the order in
 //! which the server serves them.
 
 use std::io::{self, Read, Write};
@@ -18,7 +18,9 @@ use crate::bus::clock::Clock;
 use crate::words::stamp::Stamp;
 
 use super::client::{Duties, LoadClient, MessageFields};
+use super::follower::Follower;
 use super::tally::ClientTotals;
+use super::text_ledger::TextLedger;
 
 const WAKE: Token = Token(usize::MAX);
 const EVENTS: usize = 1024;
@@ -52,15 +54,30 @@ pub struct PoolTotals {
     pub ended: u64,
 }
 
+/// The number of deliveries that a client should have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owed {
+    pub least: u64,
+    pub most: u64,
+}
+
+impl Owed {
+    pub fn exactly(deliveries: u64) -> Owed {
+        Owed { least: deliveries, most: deliveries }
+    }
+}
+
 enum PoolCommand {
     Join(Upgraded),
+    /// Sends bytes to the server, from clients by number.
+    Send(Vec<(usize, Vec<u8>)>),
     /// Disconnects the last clients until this many are left.
     Keep(usize),
     Restart {
         done: Sender<()>,
     },
     Totals {
-        expected: Vec<u64>,
+        expected: Vec<Owed>,
         answer: Sender<PoolTotals>,
     },
     Stop,
@@ -72,6 +89,8 @@ struct PoolLoop {
     reading: MessageFields,
     /// One client in this many is followed.
     stride: usize,
+    /// What followed clients compare messages with.
+    texts: Option<Arc<TextLedger>>,
     clock: Clock,
     tally: ClientTotals,
     buffer: Vec<u8>,
@@ -86,14 +105,21 @@ struct PooledClient {
 }
 
 impl ClientPool {
-    /// An empty pool. With `deflate` fewer clients are followed, because following is then costly.
-    pub fn start(reading: MessageFields, deflate: bool, clock: Clock) -> io::Result<ClientPool> {
+    /// An empty pool. With `deflate` fewer clients are followed, because following is then costly. With `texts` they
+    /// compare every message.
+    pub fn start(
+        reading: MessageFields,
+        deflate: bool,
+        texts: Option<Arc<TextLedger>>,
+        clock: Clock,
+    ) -> io::Result<ClientPool> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let received = Arc::<AtomicU64>::default();
-        let stride = if deflate { 127 } else { 31 };
+        let stride = if deflate { 50 } else { 31 };
         let (members, tally, buffer) = (Vec::new(), ClientTotals::default(), vec![0; READ_BYTES]);
-        let looped = PoolLoop { poll, members, reading, stride, clock, tally, buffer, received: received.clone() };
+        let looped =
+            PoolLoop { poll, members, reading, stride, texts, clock, tally, buffer, received: received.clone() };
         let (commands, taken) = channel();
         let reading = std::thread::Builder::new().name("client-pool".into()).spawn(move || looped.run(&taken))?;
         Ok(ClientPool { commands, waker, reading: Some(reading), received, clients: 0 })
@@ -102,6 +128,11 @@ impl ClientPool {
     pub fn join(&mut self, upgraded: Upgraded) {
         self.clients += 1;
         self.command(PoolCommand::Join(upgraded));
+    }
+
+    /// Sends commands to the server, each from the client of that number.
+    pub fn send(&self, commands: Vec<(usize, Vec<u8>)>) {
+        self.command(PoolCommand::Send(commands));
     }
 
     /// Disconnects the last clients until `clients` are left.
@@ -122,8 +153,8 @@ impl ClientPool {
         let _ = restarted.recv();
     }
 
-    /// Totals since the last restart; `expected` has the number of frames due to each client, or is empty.
-    pub fn totals(&self, expected: Vec<u64>) -> PoolTotals {
+    /// Totals since the last restart; `expected` has what is owed to each client, or is empty.
+    pub fn totals(&self, expected: Vec<Owed>) -> PoolTotals {
         let (answer, answered) = channel();
         self.command(PoolCommand::Totals { expected, answer });
         // The loop ends only with the pool.
@@ -182,6 +213,13 @@ impl PoolLoop {
     fn perform(&mut self, command: PoolCommand) {
         match command {
             PoolCommand::Join(upgraded) => self.join(upgraded),
+            PoolCommand::Send(commands) => {
+                for (at, bytes) in commands {
+                    if let Some(member) = self.members.get_mut(at) {
+                        member.send(&bytes);
+                    }
+                }
+            }
             PoolCommand::Keep(clients) => self.members.truncate(clients),
             PoolCommand::Restart { done } => {
                 self.tally = ClientTotals::default();
@@ -194,8 +232,8 @@ impl PoolLoop {
                 let ended = self.members.iter().filter(|member| member.ended).count() as u64;
                 let mut totals = PoolTotals { tally: self.tally.clone(), ended, ..PoolTotals::default() };
                 for (member, expected) in self.members.iter().zip(expected) {
-                    totals.lost += expected.saturating_sub(member.client.deliveries);
-                    totals.repeated += member.client.deliveries.saturating_sub(expected);
+                    totals.lost += expected.least.saturating_sub(member.client.deliveries);
+                    totals.repeated += member.client.deliveries.saturating_sub(expected.most);
                 }
                 // The caller may be gone.
                 let _ = answer.send(totals);
@@ -206,7 +244,9 @@ impl PoolLoop {
 
     fn join(&mut self, (socket, unread): Upgraded) {
         let at = self.members.len();
-        let client = LoadClient::new(at < FOLLOWED_MIN || at.is_multiple_of(self.stride));
+        let is_followed = at < FOLLOWED_MIN || at.is_multiple_of(self.stride);
+        let client =
+            if is_followed { LoadClient::followed(Follower::new(self.texts.clone())) } else { LoadClient::counting() };
         let ready = socket.set_nonblocking(true);
         let mut socket = mio::net::TcpStream::from_std(socket);
         let watched = ready.and_then(|()| self.poll.registry().register(&mut socket, Token(at), Interest::READABLE));
@@ -242,6 +282,12 @@ impl PoolLoop {
 }
 
 impl PooledClient {
+    /// A socket without room for a command belongs to a server that does not read: its client has failed.
+    fn send(&mut self, bytes: &[u8]) {
+        let is_whole = self.socket.write(bytes).is_ok_and(|written| written == bytes.len());
+        self.perform(Duties { ended: !is_whole, pongs: 0 });
+    }
+
     fn perform(&mut self, duties: Duties) {
         for _ in 0..duties.pongs {
             // A socket without room for six bytes belongs to a server that does not read.
@@ -263,11 +309,12 @@ mod tests {
     use crate::bench::client::AgeSource;
     use shared_deflate::frame::{Opcode, put_frame};
 
-    const READING: MessageFields = MessageFields { notices: false, dense: false, age: AgeSource::Unknown };
+    const READING: MessageFields =
+        MessageFields { notices: false, dense: false, sequenced: false, age: AgeSource::Unknown };
 
     fn pool(clients: usize) -> (ClientPool, Vec<TcpStream>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let mut pool = ClientPool::start(READING, false, Clock::start()).expect("a thread");
+        let mut pool = ClientPool::start(READING, false, None, Clock::start()).expect("a thread");
         let sockets = (0..clients).map(|_| {
             let theirs = TcpStream::connect(listener.local_addr().expect("bound")).expect("loopback");
             pool.join((theirs, Vec::new()));
@@ -277,9 +324,13 @@ mod tests {
         (pool, sockets)
     }
 
+    fn owed(each: &[u64]) -> Vec<Owed> {
+        each.iter().map(|each| Owed::exactly(*each)).collect()
+    }
+
     fn until(pool: &ClientPool, expected: &[u64], done: impl Fn(&PoolTotals) -> bool) -> PoolTotals {
         loop {
-            let totals = pool.totals(expected.to_vec());
+            let totals = pool.totals(owed(expected));
             if done(&totals) {
                 return totals;
             }
@@ -300,14 +351,29 @@ mod tests {
         assert_eq!((totals.lost, totals.repeated, totals.tally.bytes), (0, 1, 847));
         let mut others = vec![3; 40];
         (others[7], others[9]) = (4, 4);
-        let totals = pool.totals(others);
+        let totals = pool.totals(owed(&others));
         assert_eq!((totals.lost, totals.repeated), (1, 0), "one message that only client 9 should have had");
+        let between = |least, most| pool.totals(vec![Owed { least, most }; 40]);
+        assert_eq!([between(0, 3), between(4, 9)].map(|totals| (totals.lost, totals.repeated)), [(0, 1), (39, 0)]);
         pool.keep(10);
-        assert_eq!(pool.totals(vec![5; 10]).lost, 9 * 2 + 1, "those that have left miss nothing");
+        assert_eq!(pool.totals(owed(&[5; 10])).lost, 9 * 2 + 1, "those that have left miss nothing");
         pool.restart();
         assert_eq!((pool.totals(Vec::new()).tally.deliveries, pool.clients()), (0, 10));
         drop(sockets);
         until(&pool, &[], |totals| totals.ended == 10);
+    }
+
+    #[test]
+    fn commands_are_sent_from_the_clients_they_are_for() {
+        let (pool, mut sockets) = pool(3);
+        pool.send(vec![(1, b"one".to_vec()), (2, b"two".to_vec()), (9, b"nobody".to_vec())]);
+        for (client, expected) in [(1, b"one"), (2, b"two")] {
+            let mut found = [0; 3];
+            sockets[client].read_exact(&mut found).expect("a command");
+            assert_eq!(&found, expected);
+        }
+        drop(pool);
+        assert_eq!(sockets[0].read(&mut [0; 3]).expect("the end"), 0, "nothing for client 0");
     }
 
     #[test]

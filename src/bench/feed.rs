@@ -28,6 +28,7 @@ use shared_deflate::frame::{Decoder, Message, Opcode, put_frame};
 use super::generator::Generator;
 use super::options::RateOption;
 use super::subscription_plan::{SubscriptionPlan, subscribers_mean};
+use super::text_ledger::TextLedger;
 
 /// Most messages of one write.
 const BATCH_MESSAGES_MAX: u64 = 64;
@@ -103,22 +104,24 @@ struct FeedWriter {
     shared: Arc<FeedShared>,
     generator: Generator,
     rate: RateOption,
+    texts: Option<Arc<TextLedger>>,
     clock: Clock,
     batch: Vec<u8>,
 }
 
 impl BenchFeed {
-    /// Listens on a free loopback port.
+    /// Listens on a free loopback port. Enters in `texts` what it sends.
     pub fn open(
         generator: Generator,
         subscriptions: Arc<SubscriptionPlan>,
         rate: RateOption,
+        texts: Option<Arc<TextLedger>>,
         clock: Clock,
     ) -> io::Result<BenchFeed> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let shared = Arc::<FeedShared>::default();
-        let writer = FeedWriter { shared: shared.clone(), generator, rate, clock, batch: Vec::new() };
+        let writer = FeedWriter { shared: shared.clone(), generator, rate, texts, clock, batch: Vec::new() };
         let writing = std::thread::Builder::new().name("feed".into()).spawn(move || writer.run())?;
         let accepting = shared.clone();
         std::thread::Builder::new().name("feed-accept".into()).spawn(move || accept(&listener, &accepting))?;
@@ -160,6 +163,11 @@ impl BenchFeed {
     /// Totals so far.
     pub fn sent(&self) -> FeedTotals {
         lock(&self.shared.sent).clone()
+    }
+
+    /// Messages of each topic so far.
+    pub fn sent_by_topic(&self) -> Vec<u64> {
+        lock(&self.shared.sent).by_topic.clone()
     }
 
     /// Stops sending; a batch that is being written is completed and counted first.
@@ -279,6 +287,7 @@ impl FeedWriter {
 
     fn send(&mut self, messages: u64, subscribers: &[u64], sent: &mut FeedTotals) {
         self.batch.clear();
+        let mut texts = Vec::new();
         for _ in 0..messages {
             let message = self.generator.next(&self.clock);
             sent.bytes += message.text.len() as u64;
@@ -287,6 +296,12 @@ impl FeedWriter {
             sent.owed += subscribers;
             sent.by_topic[message.number] += 1;
             put_frame(&mut self.batch, Opcode::Text, &message.text);
+            if self.texts.is_some() {
+                texts.push(message.text);
+            }
+        }
+        if let Some(ledger) = &self.texts {
+            ledger.enter(texts.iter().map(Vec::as_slice));
         }
         sent.messages += messages;
         if !self.write() {
@@ -360,7 +375,7 @@ mod tests {
         let generator = Generator::new(MarketSettings::default(), 0).expect("a market");
         let subscriptions = Arc::new(SubscriptionPlan::overlap(MarketSettings::default(), 1).expect("a market"));
         let (clients, topics) = (3 * subscriptions.topics(), subscriptions.topics() as u64);
-        let feed = BenchFeed::open(generator, subscriptions, RateOption::Max, clock).expect("a free port");
+        let feed = BenchFeed::open(generator, subscriptions, RateOption::Max, None, clock).expect("a free port");
         let (mut server, _) = tungstenite::connect(feed.url()).expect("a handshake");
         while !feed.is_connected() {
             std::thread::yield_now();

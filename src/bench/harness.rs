@@ -13,21 +13,25 @@ use serde::Serialize;
 use crate::bus::clock::Clock;
 
 use super::BenchError;
-use super::client_pool::{ClientPool, PoolTotals};
+use super::client_pool::{ClientPool, Owed, PoolTotals};
 use super::cpu::{Usage, machine_cpu, process_cpu};
 use super::dial::DialTarget;
 use super::feed::{BenchFeed, FeedTotals};
 use super::generator::Generator;
+use super::list_changes::ListChanges;
 use super::plan::{FeedSource, Plan};
 use super::server::ServerProcess;
 use super::subscribe::subscribe;
 use super::subscription_plan::SubscriptionPlan;
 use super::tally::Latency;
+use super::text_ledger::TextLedger;
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
-/// Silence after which all deliveries have arrived.
+/// Silence after which nothing more arrives if all that is due has.
 const STILL: Duration = Duration::from_millis(500);
+/// The same if something is missing: a server may do other work for a while.
+const STILL_WITHOUT: Duration = Duration::from_secs(3);
 const WARM_UP: Duration = Duration::from_secs(1);
 const SECOND: Duration = Duration::from_secs(1);
 /// Patterns beyond this go into a command: the server accepts request heads of about 32 KiB.
@@ -79,6 +83,10 @@ pub struct Measurement {
     pub deliveries_per_second: f64,
     /// WebSocket headers included; none without deliveries.
     pub bytes_per_delivery: Option<f64>,
+    /// Bytes that followed clients would have received without compression, by those they have received.
+    pub ratio: Option<f64>,
+    /// Changes of clients' lists.
+    pub changes: u64,
     /// From the feed to the clients; from the server's receive time if the feed is not the bench's.
     pub latency: Option<Latency>,
     /// Known for a server that was started here.
@@ -91,8 +99,14 @@ pub struct Measurement {
     pub lost: Option<u64>,
     /// Deliveries that arrived more than once.
     pub repeated: Option<u64>,
-    /// Offsets missing without `skipped`, over followed clients.
+    /// Offsets missing without `skipped`, and messages of a topic missing or not new, over followed clients.
     pub gaps: u64,
+    /// Messages of followed clients that had the text that was sent, and another; known with the bench's feed where
+    /// deflated.
+    pub compared: u64,
+    pub wrong: u64,
+    /// Commands that were refused.
+    pub refusals: u64,
     /// Messages that are not frames, such as heartbeats.
     pub notices: u64,
     pub pings: u64,
@@ -108,6 +122,8 @@ pub struct Measurement {
 pub struct ServerFigures {
     pub cores: f64,
     pub cpu_us_per_delivery: Option<f64>,
+    /// Of the messages that clients subscribe to; known with the bench's feed.
+    pub cpu_us_per_message: Option<f64>,
     pub resident_bytes: u64,
     /// Without the kernel's buffers; known with the bench's feed.
     pub bytes_per_connection: Option<f64>,
@@ -125,12 +141,13 @@ impl BenchHarness {
     /// Starts server and feed as planned, without clients.
     pub fn open(plan: &Plan) -> Result<BenchHarness, BenchError> {
         let clock = Clock::start();
-        let mut subscriptions = None;
+        let (mut subscriptions, mut texts) = (None, None);
         let (feed, server) = match &plan.source {
             FeedSource::Ours { arguments, feed } => {
                 let generator = Generator::new(feed.market, feed.bytes)?;
                 subscriptions = Some(feed.subscriptions.clone());
-                let opened = BenchFeed::open(generator, feed.subscriptions.clone(), feed.rate, clock)
+                texts = plan.deflate.then(Arc::<TextLedger>::default);
+                let opened = BenchFeed::open(generator, feed.subscriptions.clone(), feed.rate, texts.clone(), clock)
                     .map_err(BenchError::system("open a feed"))?;
                 let own = [opened.url(), "--profile".into(), "simulated".into()].map(OsString::from);
                 let server = ServerProcess::start(&[&own[..], arguments].concat())?;
@@ -155,8 +172,8 @@ impl BenchHarness {
             target.add_parameter("topics", &plan.topics);
         }
         target.add_parameter("format", plan.format.as_str());
-        let pool =
-            ClientPool::start(plan.reading(), plan.deflate, clock).map_err(BenchError::system("start a thread"))?;
+        let pool = ClientPool::start(plan.reading(), plan.deflate, texts, clock)
+            .map_err(BenchError::system("start a thread"))?;
         Ok(BenchHarness { server, pool, feed, target, subscriptions, connecting: None, growth: Growth::default() })
     }
 
@@ -165,7 +182,7 @@ impl BenchHarness {
         let present = self.pool.clients();
         if clients < present {
             self.pool.keep(clients);
-            self.settle();
+            self.settle(0);
             return Ok(());
         }
         let before = self.resident_bytes();
@@ -185,7 +202,7 @@ impl BenchHarness {
         if clients > present {
             self.connecting = Some(Connecting { clients: clients - present, seconds: started.elapsed().as_secs_f64() });
         }
-        self.settle();
+        self.settle(0);
         if let (Some(before), Some(after), Some(_)) = (before, self.resident_bytes(), &self.feed)
             && present == self.growth.clients
         {
@@ -209,50 +226,79 @@ impl BenchHarness {
                 self.pool.restart();
                 feed.start(self.pool.received(), self.pool.clients());
                 std::thread::sleep(WARM_UP);
-                feed.pause();
-                self.settle();
+                let owed = feed.pause().owed;
+                self.settle(owed);
             }
             None => std::thread::sleep(WARM_UP),
         }
     }
 
-    /// Measures for `span`.
-    pub fn measure(&self, span: Duration, progress: &mut dyn FnMut(&str)) -> Measurement {
+    /// Measures for `span`, while so many lists are changed per second. After changes, lists are not the plan's any more.
+    pub fn measure(
+        &self,
+        span: Duration,
+        changes_per_second: Option<u64>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Measurement {
         self.pool.restart();
         let before = self.moment();
         if let Some(feed) = &self.feed {
             feed.start(self.pool.received(), self.pool.clients());
         }
-        self.watch(before.at, span, progress);
+        let mut changes = self.subscriptions.as_ref().zip(changes_per_second).map(|(subscriptions, per_second)| {
+            ListChanges::new(subscriptions, self.clients(), per_second as f64, before.at)
+        });
+        self.watch(before.at, span, changes.as_mut(), progress);
         let sent = self.feed.as_ref().map(BenchFeed::pause);
-        let end = self.settle();
-        let owed = self.feed.as_ref().zip(sent.as_ref()).map(|(feed, sent)| feed.owed(sent));
-        let totals = self.pool.totals(owed.unwrap_or_default());
-        self.step((&before, end), &totals, sent)
+        let owed = self.feed.as_ref().zip(sent.as_ref()).map(|(feed, sent)| match &mut changes {
+            Some(changes) => changes.owed(&sent.by_topic),
+            None => feed.owed(sent).into_iter().map(Owed::exactly).collect(),
+        });
+        let owed: Vec<Owed> = owed.unwrap_or_default();
+        let end = self.settle(owed.iter().map(|owed| owed.least).sum());
+        let totals = self.pool.totals(owed);
+        let changes = changes.map_or(0, |changes| changes.made());
+        Measurement { changes, ..self.step((&before, end), &totals, sent) }
     }
 
-    /// Reports progress once a second, until `span` is over.
-    fn watch(&self, started: Instant, span: Duration, progress: &mut dyn FnMut(&str)) {
+    /// Reports progress once a second, and changes lists, until `span` is over.
+    fn watch(
+        &self,
+        started: Instant,
+        span: Duration,
+        mut changes: Option<&mut ListChanges<'_>>,
+        progress: &mut dyn FnMut(&str),
+    ) {
+        let pause = if changes.is_some() { POLL_INTERVAL } else { SECOND };
         let mut last = (started, 0);
         while let Some(left) = span.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
-            std::thread::sleep(left.min(SECOND));
-            let PoolTotals { tally, .. } = self.pool.totals(Vec::new());
+            std::thread::sleep(left.min(pause));
             let now = Instant::now();
-            let rate = (tally.deliveries - last.1) as f64 / (now - last.0).as_secs_f64();
-            last = (now, tally.deliveries);
-            let latency = Latency::of(&tally.ages).map_or(String::new(), |latency| {
-                format!(", p50 {:.1} ms, p99 {:.1} ms", latency.p50_us / 1000.0, latency.p99_us / 1000.0)
-            });
-            progress(&format!(
-                "{:.0} s, {} clients: {rate:.0} deliveries/s{latency}",
-                started.elapsed().as_secs_f64(),
-                self.clients(),
-            ));
+            if let Some((changes, feed)) = changes.as_mut().zip(self.feed.as_ref()) {
+                self.pool.send(changes.step(now, || feed.sent_by_topic()));
+            }
+            if now - last.0 >= SECOND {
+                let deliveries = self.report(started, last, progress);
+                last = (now, deliveries);
+            }
         }
     }
 
-    /// With the bench's feed: waits until nothing more arrives. Returns when the last delivery arrived.
-    fn settle(&self) -> Instant {
+    /// Reports progress since `last`; returns the deliveries so far.
+    fn report(&self, started: Instant, last: (Instant, u64), progress: &mut dyn FnMut(&str)) -> u64 {
+        let PoolTotals { tally, .. } = self.pool.totals(Vec::new());
+        let rate = (tally.deliveries - last.1) as f64 / last.0.elapsed().as_secs_f64();
+        let latency = Latency::of(&tally.ages).map_or(String::new(), |latency| {
+            format!(", p50 {:.1} ms, p99 {:.1} ms", latency.p50_us / 1000.0, latency.p99_us / 1000.0)
+        });
+        let (seconds, clients) = (started.elapsed().as_secs_f64(), self.clients());
+        progress(&format!("{seconds:.0} s, {clients} clients: {rate:.0} deliveries/s{latency}"));
+        tally.deliveries
+    }
+
+    /// With the bench's feed: waits until nothing more arrives. Returns when the last delivery arrived. `due` is the least
+    /// number of deliveries since the last restart.
+    fn settle(&self, due: u64) -> Instant {
         let received = self.pool.received();
         let (mut seen, mut since) = (None, Instant::now());
         if self.feed.is_some() {
@@ -261,7 +307,7 @@ impl BenchHarness {
                 if seen != Some(deliveries) {
                     (seen, since) = (Some(deliveries), Instant::now());
                 }
-                since.elapsed() >= STILL
+                since.elapsed() >= if deliveries < due { STILL_WITHOUT } else { STILL }
             });
         }
         since
@@ -273,11 +319,15 @@ impl BenchHarness {
         let end = if deliveries > 0 { end } else { after.at };
         let seconds = (end - before.at).as_secs_f64();
         let each = |sum: f64| (deliveries > 0).then_some(sum / deliveries as f64);
+        let messages = sent.as_ref().map(|sent| sent.wanted);
         let server = before.server.zip(after.server).map(|(before, after)| {
             let cpu_s = after.cpu.saturating_sub(before.cpu).as_secs_f64();
             ServerFigures {
                 cores: cpu_s / seconds,
                 cpu_us_per_delivery: each(cpu_s * 1e6),
+                cpu_us_per_message: messages
+                    .filter(|messages| *messages > 0)
+                    .map(|messages| cpu_s * 1e6 / messages as f64),
                 resident_bytes: after.resident_bytes,
                 bytes_per_connection: self.growth.of_one(),
             }
@@ -286,7 +336,6 @@ impl BenchHarness {
         let other_cores = before.machine.zip(after.machine).zip(server).map(|((before, after), server)| {
             (after.saturating_sub(before).as_secs_f64() / seconds - server.cores - generator_cores).max(0.0)
         });
-        let messages = sent.as_ref().map(|sent| sent.wanted);
         Measurement {
             clients,
             connecting: self.connecting,
@@ -303,6 +352,9 @@ impl BenchHarness {
             deliveries,
             deliveries_per_second: deliveries as f64 / seconds,
             bytes_per_delivery: each(totals.tally.bytes as f64),
+            ratio: (totals.tally.followed > 0)
+                .then(|| totals.tally.followed_plain_bytes as f64 / totals.tally.followed_bytes as f64),
+            changes: 0,
             latency: Latency::of(&totals.tally.ages),
             server,
             generator_cores,
@@ -310,6 +362,9 @@ impl BenchHarness {
             lost: sent.as_ref().map(|_| totals.lost),
             repeated: sent.as_ref().map(|_| totals.repeated),
             gaps: totals.tally.gaps,
+            compared: totals.tally.compared,
+            wrong: totals.tally.wrong,
+            refusals: totals.tally.refusals,
             notices: totals.tally.notices,
             pings: totals.tally.pings,
             skips: totals.tally.skips,

@@ -11,15 +11,18 @@ pub mod client_pool;
 pub mod cpu;
 pub mod dial;
 pub mod feed;
+pub mod follower;
 pub mod generator;
 pub mod harness;
+pub mod list_changes;
 pub mod options;
 pub mod plan;
 pub mod report;
 mod server;
-mod subscribe;
+pub mod subscribe;
 pub mod subscription_plan;
 pub mod tally;
+pub mod text_ledger;
 pub mod timestamp;
 
 use std::io;
@@ -50,6 +53,15 @@ pub enum BenchError {
     Silent { flag: &'static str },
     #[error("expected at most {topics} for --topics-each, found {found}; more topics come with --simulate-symbols")]
     TopicsEach { topics: usize, found: usize },
+    #[error("expected a rate of messages to change lists under, found `max`; give --rate a number")]
+    ChangesAtMax,
+    #[error("expected fewer topics each than the market's {topics}, to change to another; raise --simulate-symbols")]
+    NothingToChangeTo { topics: usize },
+    #[error(
+        "expected at most {max} changes per second of {clients} clients, found {found}; raise --clients, or \
+         limits.messages_per_second_max"
+    )]
+    Changes { clients: usize, max: u64, found: u64 },
     #[error("expected clients to subscribe to at most {max} {what}, found {found}; raise {setting}")]
     Limit { what: &'static str, max: usize, found: usize, setting: &'static str },
     #[error(
@@ -92,6 +104,9 @@ impl BenchError {
                 | BenchError::SettingsOfTarget { .. }
                 | BenchError::Silent { .. }
                 | BenchError::TopicsEach { .. }
+                | BenchError::ChangesAtMax
+                | BenchError::NothingToChangeTo { .. }
+                | BenchError::Changes { .. }
                 | BenchError::Limit { .. }
                 | BenchError::NoLatency
                 | BenchError::OpenFiles { .. }
@@ -108,15 +123,20 @@ impl BenchError {
 /// Carries out the plan; `progress` receives a line about once a second.
 pub fn run(plan: &Plan, progress: &mut dyn FnMut(&str)) -> Result<BenchReport, BenchError> {
     let mut harness = BenchHarness::open(plan)?;
-    let (result, capacity) = if plan.capacity {
-        let (result, capacity) = Capacity::find(&mut harness, plan, progress)?;
-        (result, Some(capacity))
+    let (mut capacity, mut unchanged) = (None, None);
+    let result = if plan.capacity {
+        let (result, found) = Capacity::find(&mut harness, plan, progress)?;
+        capacity = Some(found);
+        result
     } else {
         harness.fill(plan.clients, progress)?;
         harness.warm_up();
-        (harness.measure(plan.span, progress), None)
+        if plan.changes_per_second.is_some() {
+            unchanged = Some(harness.measure(plan.span, None, progress));
+        }
+        harness.measure(plan.span, plan.changes_per_second, progress)
     };
     drop(harness);
     let bare = if plan.bare { bare::compare(plan, progress)? } else { Vec::new() };
-    Ok(BenchReport::new(plan, result, capacity, bare))
+    Ok(BenchReport::new(plan, result, unchanged, capacity, bare))
 }

@@ -50,6 +50,10 @@ pub struct Options {
     /// With --topics-each: topics in turn, so that every topic has as many clients, and groups of clients the same list.
     #[arg(long, requires = "topics_each")]
     pub overlap: bool,
+    /// With --topics-each: changes of lists per second; in each a client replaces one of its topics by another.
+    #[arg(long, value_name = "N", requires = "topics_each", conflicts_with = "capacity")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub changes_per_second: Option<u64>,
     /// Clients offer permessage-deflate.
     #[arg(long)]
     pub deflate: bool,

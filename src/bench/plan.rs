@@ -33,6 +33,8 @@ pub struct Plan {
     pub topics_each: Option<usize>,
     /// Groups of clients have the same topics, instead of each its own.
     pub overlap: bool,
+    /// Changes of lists per second, over all clients.
+    pub changes_per_second: Option<u64>,
     pub format: FormatName,
     pub deflate: bool,
     /// Of the started server, for the bare loop.
@@ -129,6 +131,7 @@ impl Plan {
             topics: options.topics.clone(),
             topics_each,
             overlap: options.overlap,
+            changes_per_second: options.changes_per_second,
             format: options.format,
             deflate: options.deflate,
             compression_level: config.compression.level,
@@ -137,6 +140,9 @@ impl Plan {
             latency_max: options.latency_max,
             bare: options.bare,
         };
+        if let Some(found) = plan.changes_per_second {
+            check_changes(found, &plan, config)?;
+        }
         if plan.capacity && plan.reading().age == AgeSource::Unknown {
             return Err(BenchError::NoLatency);
         }
@@ -157,7 +163,10 @@ impl Plan {
             _ if envelope => AgeSource::Ts,
             _ => AgeSource::Unknown,
         };
-        MessageFields { notices: envelope, dense: envelope && all, age }
+        // Padded messages may lack the market's own members.
+        let is_market = matches!(&self.source, FeedSource::Ours { feed, .. } if feed.bytes == 0);
+        let sequenced = envelope && is_market && self.topics_each.is_some();
+        MessageFields { notices: envelope, dense: envelope && all, sequenced, age }
     }
 
     /// Messages per second of the bench's feed.
@@ -185,6 +194,23 @@ fn check_limits(patterns: &[Pattern], topics_each: Option<usize>, config: &Confi
         if found > max {
             return Err(BenchError::Limit { what, max, found, setting });
         }
+    }
+    Ok(())
+}
+
+/// Checks that lists can be changed this often, and leave topics to change to.
+fn check_changes(found: u64, plan: &Plan, config: &Config) -> Result<(), BenchError> {
+    let FeedSource::Ours { feed, .. } = &plan.source else { return Ok(()) };
+    if feed.rate == RateOption::Max {
+        return Err(BenchError::ChangesAtMax);
+    }
+    if plan.topics_each.is_some_and(|each| each >= feed.subscriptions.topics()) {
+        return Err(BenchError::NothingToChangeTo { topics: feed.subscriptions.topics() });
+    }
+    // Two commands each, and half of what the server reads, so that none waits.
+    let max = u64::from(config.limits.messages_per_second_max) * plan.clients as u64 / 4;
+    if found > max {
+        return Err(BenchError::Changes { clients: plan.clients, max, found });
     }
     Ok(())
 }

@@ -28,12 +28,18 @@ pub struct BenchReport {
     pub topics_each: Option<usize>,
     /// Whether groups of clients have the same topics.
     pub overlap: bool,
+    pub changes_per_second: Option<u64>,
     pub format: FormatName,
     pub deflate: bool,
     /// Resolution of latency: `1 ns`, `1 ms`, or none if unknown.
     pub latency_resolution: Option<&'static str>,
     /// With a search: the step with the most clients served well.
     pub result: Measurement,
+    /// The same span before it, without changes of lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unchanged: Option<Measurement>,
+    /// CPU of the server: of the span with changes, less that of the one without.
+    pub cpu_us_per_change: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -41,7 +47,14 @@ pub struct BenchReport {
 }
 
 impl BenchReport {
-    pub fn new(plan: &Plan, result: Measurement, capacity: Option<Capacity>, bare: Vec<Bare>) -> BenchReport {
+    /// `unchanged` is the span without changes of lists, if there were changes.
+    pub fn new(
+        plan: &Plan,
+        result: Measurement,
+        unchanged: Option<Measurement>,
+        capacity: Option<Capacity>,
+        bare: Vec<Bare>,
+    ) -> BenchReport {
         let feed = match plan.source {
             FeedSource::Ours { .. } => "bench",
             FeedSource::Configured { .. } => "configured",
@@ -54,6 +67,8 @@ impl BenchReport {
         };
         let topics = plan.topics_each.is_none().then(|| plan.topics.clone());
         let (format, topics_each, overlap) = (plan.format, plan.topics_each, plan.overlap);
+        let (changes_per_second, cpu_us_per_change) =
+            (plan.changes_per_second, unchanged.as_ref().and_then(|unchanged| cpu_us_per_change(unchanged, &result)));
         let (rate, deflate, version) = (plan.rate(), plan.deflate, env!("CARGO_PKG_VERSION"));
         BenchReport {
             version,
@@ -62,10 +77,13 @@ impl BenchReport {
             topics,
             topics_each,
             overlap,
+            changes_per_second,
             format,
             deflate,
             latency_resolution,
             result,
+            unchanged,
+            cpu_us_per_change,
             capacity,
             bare,
         }
@@ -144,7 +162,9 @@ impl fmt::Display for BenchReport {
         }
         row(f, "deliveries", &format!("{}, {:.0} per second", step.deliveries, step.deliveries_per_second))?;
         if let Some(bytes) = step.bytes_per_delivery {
-            row(f, "bytes per delivery", &format!("{bytes:.1}"))?;
+            let smaller = step.ratio.filter(|_| self.deflate);
+            let smaller = smaller.map_or(String::new(), |ratio| format!(", {ratio:.2} times smaller than plain"));
+            row(f, "bytes per delivery", &format!("{bytes:.1}{smaller}"))?;
             let resolution = self.latency_resolution.unwrap_or_default();
             let latency =
                 step.latency.map_or("unknown for this feed and format".into(), |latency| spread(&latency, resolution));
@@ -157,21 +177,50 @@ impl fmt::Display for BenchReport {
             )?;
         }
         row(f, "server", &server(step))?;
+        if let Some(unchanged) = &self.unchanged {
+            row(f, "changes of lists", &changes(step, unchanged, self.cpu_us_per_change))?;
+        }
         row(f, "load generator", &format!("{:.2} cores", step.generator_cores))?;
         if let Some(cores) = step.other_cores {
             row(f, "everything else", &format!("{cores:.2} cores of this machine"))?;
         }
         row(f, "losses", &losses(step))?;
+        if step.compared + step.wrong > 0 {
+            row(f, "texts compared", &format!("{}, wrong: {}", step.compared + step.wrong, step.wrong))?;
+        }
         table_of_bare(f, step, &self.bare)?;
         self.capacity.as_ref().map_or(Ok(()), |capacity| write!(f, "\n{}", self.sentence(capacity)))
     }
+}
+
+/// None where the server's CPU is unknown, or nothing was changed.
+fn cpu_us_per_change(unchanged: &Measurement, changed: &Measurement) -> Option<f64> {
+    let cpu_s = |step: &Measurement| Some(step.server?.cores * step.seconds);
+    let more_s = cpu_s(changed)? - cpu_s(unchanged)?;
+    (changed.changes > 0).then(|| more_s * 1e6 / changed.changes as f64)
+}
+
+fn changes(step: &Measurement, unchanged: &Measurement, cpu_us: Option<f64>) -> String {
+    let cores = |step: &Measurement| step.server.map_or(f64::NAN, |server| server.cores);
+    format!(
+        "{}, {:.0} per second, {:.2} us of the server's CPU each: {:.3} cores, {:.3} without; refused: {}",
+        step.changes,
+        step.changes as f64 / step.seconds,
+        cpu_us.unwrap_or(f64::NAN),
+        cores(step),
+        cores(unchanged),
+        step.refusals
+    )
 }
 
 /// CPU per delivery, or per connection without deliveries; and memory.
 fn server(step: &Measurement) -> String {
     let Some(server) = step.server else { return "unknown for a server that was not started here".into() };
     let cpu = match server.cpu_us_per_delivery {
-        Some(us) => format!("{:.2} cores, {us:.3} us of CPU per delivery", server.cores),
+        Some(us) => {
+            let message = server.cpu_us_per_message.map_or(String::new(), |us| format!(", {us:.1} us per message"));
+            format!("{:.2} cores, {us:.3} us of CPU per delivery{message}", server.cores)
+        }
         None => {
             let us = server.cores * 1e6 / step.clients as f64;
             format!("{:.4} cores, {us:.2} us of CPU per connection and second", server.cores)

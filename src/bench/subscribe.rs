@@ -1,12 +1,22 @@
-//! The first command of a client: `subscribe` with its patterns, after the upgrade.
+//! Commands of a client: `subscribe` with its patterns, after the upgrade, and `unsubscribe`.
 
 use serde_json::json;
 
 use shared_deflate::frame::{Opcode, put_frame};
 
-/// A `subscribe` as docs/PROTOCOL.md has it, in a client's WireFrame. Its mask is zero, which leaves the payload unchanged.
+/// A `subscribe` as docs/PROTOCOL.md has it, in a client's WireFrame.
 pub fn subscribe(patterns: &[&str]) -> Vec<u8> {
-    let command = json!({ "op": "subscribe", "topics": patterns }).to_string();
+    command("subscribe", patterns)
+}
+
+/// An `unsubscribe`, likewise.
+pub fn unsubscribe(patterns: &[&str]) -> Vec<u8> {
+    command("unsubscribe", patterns)
+}
+
+/// The mask is zero, which leaves the payload unchanged.
+fn command(op: &str, patterns: &[&str]) -> Vec<u8> {
+    let command = json!({ "op": op, "topics": patterns }).to_string();
     let mut frame = Vec::new();
     put_frame(&mut frame, Opcode::Text, command.as_bytes());
     frame[1] |= 0x80;
@@ -35,6 +45,7 @@ mod tests {
             let message = decoder.next(&mut Inflater::new()).expect("a WireFrame").expect("a whole one");
             let Message::Text(text) = message else { panic!("{message:?}") };
             let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(value["op"], "subscribe");
             assert_eq!(value["topics"].as_array().map(Vec::len), Some(patterns));
             assert!((text.len()..text.len() + 4).contains(&command_bytes(patterns, "quote.AAPL".len())));
         }

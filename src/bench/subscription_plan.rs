@@ -57,11 +57,16 @@ impl SubscriptionPlan {
         self.topics.len()
     }
 
+    /// The name of a topic.
+    pub fn name(&self, topic: usize) -> &str {
+        &self.topics[topic]
+    }
+
     /// The topics that a client names; none if all clients name the same patterns.
     pub fn names(&self, client: usize) -> Option<Vec<&str>> {
         match self.share {
             TopicShare::Alike(_) => None,
-            _ => Some(self.list(client).into_iter().map(|number| &*self.topics[number]).collect()),
+            _ => Some(self.list(client).into_iter().map(|topic| self.name(topic)).collect()),
         }
     }
 

@@ -22,7 +22,13 @@ pub struct ClientTotals {
     pub pings: u64,
     /// Frames of followed clients.
     pub followed: u64,
-    /// Offsets missing between them.
+    /// Their bytes, WebSocket headers included, and what they would be without compression.
+    pub followed_bytes: u64,
+    pub followed_plain_bytes: u64,
+    /// Those with the text that was sent, and with another.
+    pub compared: u64,
+    pub wrong: u64,
+    /// Offsets missing between them, and messages of a topic that are missing or not new.
     pub gaps: u64,
     /// Their ages, in ns.
     pub ages: Histogram<u64>,
@@ -31,8 +37,21 @@ pub struct ClientTotals {
 impl Default for ClientTotals {
     fn default() -> ClientTotals {
         let ages = Histogram::new_with_max(AGE_NS_MAX, 3).expect("constants that hdrhistogram allows");
-        let (refusals, pings) = (0, 0);
-        ClientTotals { deliveries: 0, bytes: 0, notices: 0, skips: 0, refusals, pings, followed: 0, gaps: 0, ages }
+        ClientTotals {
+            deliveries: 0,
+            bytes: 0,
+            notices: 0,
+            skips: 0,
+            refusals: 0,
+            pings: 0,
+            followed: 0,
+            followed_bytes: 0,
+            followed_plain_bytes: 0,
+            compared: 0,
+            wrong: 0,
+            gaps: 0,
+            ages,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use dashmap::DashMap;
 
 use crate::bus::frame::{Frame, FrameKind, Topic};
 use crate::bus::retained::Retained;
+use crate::bus::topic_status::TopicStatusKind;
 use crate::words::ids::Offset;
 
 /// What is kept of a topic, and how many frames there were.
@@ -42,6 +43,14 @@ impl Current {
         }
         self.retained.take(frame);
     }
+}
+
+/// Whether a topic may be forgotten.
+pub(super) enum Outlived {
+    No,
+    /// Once a gap has ended its value.
+    Unended,
+    Yes,
 }
 
 pub(super) struct Latest {
@@ -80,13 +89,18 @@ impl Latest {
     }
 
     /// Publisher only: whether the topic may be forgotten, because nothing has arrived since then, and the ring, which ends
-    /// at `tail`, holds nothing of it. Not if its value was ever built of deltas: clients hold a value to which the next delta would be
-    /// applied.
-    pub(super) fn is_outlived(&self, name: &str, since_ns: u64, tail: Offset) -> bool {
-        self.by_name.get(name).is_some_and(|current| {
-            let silent = current.arrived_ns < since_ns && current.retained.newest().offset < tail;
-            silent && !current.builds_up
-        })
+    /// at `tail`, holds nothing of it. If its value was ever built of deltas, clients hold a value to which the next delta
+    /// would be applied, so a gap must have ended it.
+    pub(super) fn outlived(&self, name: &str, since_ns: u64, tail: Offset) -> Outlived {
+        let Some(current) = self.by_name.get(name) else { return Outlived::No };
+        let newest = current.retained.newest();
+        if current.arrived_ns >= since_ns || newest.offset >= tail {
+            Outlived::No
+        } else if current.builds_up && !matches!(newest.kind, FrameKind::Status(TopicStatusKind::Gap)) {
+            Outlived::Unended
+        } else {
+            Outlived::Yes
+        }
     }
 
     /// Publisher only.

@@ -6,7 +6,8 @@
 //! never continue to take the last values for current ones.
 //!
 //! It also forgets topics (`expire`), and publishes that in the ring, so that every reader learns it in the order of
-//! the stream. Invariants: the ring holds no frame of a topic that is forgotten; its number is given to another topic
+//! the stream. A topic of snapshots and deltas ends with a gap before it is forgotten, since clients would apply the
+//! next delta to a value that nobody checks any more. Invariants: the ring holds no frame of a topic that is forgotten; its number is given to another topic
 //! only when the ring no longer holds the frame that forgets it. So no two topics of the ring have the same number.
 
 use std::collections::VecDeque;
@@ -19,10 +20,11 @@ use crate::bus::clock::Clock;
 use crate::bus::feed_state::{FeedState, StaleReason};
 use crate::bus::frame::{Frame, Topic};
 use crate::bus::history::History;
+use crate::bus::latest::Outlived;
 use crate::bus::retention::Retention;
 use crate::bus::signal::pulse::Pulse;
 use crate::bus::signal::sync::Ordering;
-use crate::bus::topic_status::{TopicStatus, TopicStatusKind};
+use crate::bus::topic_status::{GapReason, TopicStatus, TopicStatusKind};
 use crate::bus::{BusShared, Limits};
 use crate::protocol::encoding::Payload;
 use crate::words::ids::{Offset, TopicId};
@@ -53,6 +55,15 @@ pub struct Publisher {
     /// The topic that `expire` looks at next.
     next_look: usize,
     meters: PublisherMeters,
+}
+
+/// What became of topics that were silent for long.
+#[derive(Debug, Default)]
+pub struct Expiry {
+    /// A gap has ended their values; each has an offset, in this order.
+    pub ended: Vec<Arc<Topic>>,
+    /// They are known no longer, from one further offset on.
+    pub forgotten: Vec<Arc<Topic>>,
 }
 
 /// Why a frame was not published. The feed continues; the publisher has counted it, the caller must not.
@@ -179,26 +190,40 @@ impl Publisher {
         Ok(offset)
     }
 
-    /// Looks at some topics, and forgets those without a message for this time and without a frame in the ring; returns
-    /// them. To be called about ten times a second.
-    pub fn expire(&mut self, silent: Duration, now: Stamp) -> Vec<Arc<Topic>> {
+    /// Looks at some topics, and forgets those without a message for this time and without a frame in the ring; of those
+    /// that are built of deltas, it ends the value first. To be called about ten times a second.
+    pub fn expire(&mut self, silent: Duration, now: Stamp) -> Expiry {
         let silent_ns = u64::try_from(silent.as_nanos()).unwrap_or(u64::MAX);
-        let Some(since_ns) = now.mono_ns.checked_sub(silent_ns) else { return Vec::new() };
+        let Some(since_ns) = now.mono_ns.checked_sub(silent_ns) else { return Expiry::default() };
         let (latest, tail) = (&self.shared.latest, self.shared.ring.tail());
-        let mut expired = Vec::new();
+        let mut expiry = Expiry::default();
         for _ in 0..EXPIRY_LOOKS.min(self.topics.len()) {
-            if expired.len() == EXPIRY_TOPICS {
+            if expiry.ended.len() + expiry.forgotten.len() == EXPIRY_TOPICS {
                 break;
             }
             self.next_look = (self.next_look + 1) % self.topics.len();
-            let outlived = |topic: &mut Arc<Topic>| latest.is_outlived(&topic.name, since_ns, tail);
-            expired.extend(self.topics[self.next_look].take_if(outlived));
+            let place = &mut self.topics[self.next_look];
+            match place.as_ref().map(|topic| latest.outlived(&topic.name, since_ns, tail)) {
+                Some(Outlived::Yes) => expiry.forgotten.extend(place.take()),
+                Some(Outlived::Unended) => expiry.ended.extend(place.clone()),
+                Some(Outlived::No) | None => {}
+            }
         }
+        for topic in &expiry.ended {
+            let gap = TopicStatus::Gap { reason: GapReason::Forgotten, missed: None };
+            self.push(Frame::status(self.head.next(), topic.clone(), now, &gap));
+            self.meters.statuses[gap.kind() as usize].increment(1);
+        }
+        self.forget(&expiry.forgotten, now);
+        expiry
+    }
+
+    fn forget(&mut self, expired: &[Arc<Topic>], now: Stamp) {
         if expired.is_empty() {
-            return expired;
+            return;
         }
         let offset = self.head.next();
-        for topic in &expired {
+        for topic in expired {
             self.shared.latest.forget(&topic.name);
             self.free.push_back((offset, topic.id));
         }
@@ -207,8 +232,7 @@ impl Publisher {
         self.meters.topics.set(self.living as f64);
         self.meters.expired.increment(expired.len() as u64);
         self.make_room(0);
-        self.store(Arc::new(Frame::expired(offset, expired.clone(), now)));
-        expired
+        self.store(Arc::new(Frame::expired(offset, expired.to_vec(), now)));
     }
 
     fn push(&mut self, frame: Frame) -> Offset {
@@ -381,19 +405,23 @@ mod tests {
         publish(&mut publisher, "often", 1).expect("room");
         let error = publish(&mut publisher, "more", 2).expect_err("no room").to_string();
         assert!(error.contains("topics.expire_after") && error.contains("limits.topics_max"), "{error}");
-        assert_eq!(names(&publisher.expire(SILENT, at(100))), [""; 0], "the ring holds its frame");
+        assert_eq!(names(&publisher.expire(SILENT, at(100)).forgotten), [""; 0], "the ring holds its frame");
         for second in 2..100 {
             publish(&mut publisher, "often", second).expect("it is known");
             if second < 50 {
                 publisher.publish_status("once", TopicStatus::Live, at(second)).expect("it is known");
             }
             if second < 20 {
-                assert_eq!(names(&publisher.expire(SILENT, at(second))), [""; 0], "it was heard in the last minute");
+                assert_eq!(
+                    names(&publisher.expire(SILENT, at(second)).forgotten),
+                    [""; 0],
+                    "it was heard in the last minute"
+                );
             }
         }
         (0..RING_FRAMES).for_each(|_| drop(publish(&mut publisher, "often", 100)));
         // A status is no sign of life.
-        assert_eq!(names(&publisher.expire(SILENT, at(100))), ["once"]);
+        assert_eq!(names(&publisher.expire(SILENT, at(100)).forgotten), ["once"]);
         let told = reader.frame(reader.head()).hot().expect("the newest frame");
         assert!(matches!(&told.kind, FrameKind::Expired(topics) if names(topics) == ["once"]), "{told:?}");
         assert_eq!((reader.forgotten(), reader.knows("once"), reader.knows("often")), (told.offset, false, true));
@@ -425,14 +453,31 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_of_deltas_stays() {
+    fn a_topic_of_deltas_ends_with_a_gap_and_is_then_forgotten() {
         let (mut publisher, reader) = bus(10);
+        let delta = Retention::Delta { whole: None };
         publisher.publish("book", payload(), Retention::Snapshot, at(1)).expect("room");
-        publish(&mut publisher, "book", 1).expect("a value instead");
+        publisher.publish("book", payload(), delta.clone(), at(1)).expect("room");
         publish(&mut publisher, "trade", 1).expect("room");
         (0..RING_FRAMES).for_each(|_| drop(publish(&mut publisher, "often", 100)));
-        assert_eq!(names(&publisher.expire(SILENT, at(100))), ["trade"]);
-        assert!(reader.knows("book"), "a client may hold a value to which the next delta would be applied");
+        let expiry = publisher.expire(SILENT, at(100));
+        assert_eq!((names(&expiry.ended), names(&expiry.forgotten)), (vec!["book"], vec!["trade"]));
+        let last = |reader: &Reader| reader.latest("book").expect("it is known").retained.newest().clone();
+        assert!(matches!(last(&reader).kind, FrameKind::Status(TopicStatusKind::Gap)), "{:?}", last(&reader));
+        assert_eq!(last(&reader).offset.next(), reader.head(), "the gap comes first");
+        let again = publisher.expire(SILENT, at(101));
+        assert!(again.ended.is_empty() && again.forgotten.is_empty(), "the ring holds the gap: {again:?}");
+
+        // It comes back meanwhile: what it is now must end again.
+        publisher.publish("book", payload(), delta.clone(), at(110)).expect("room");
+        (0..RING_FRAMES).for_each(|_| drop(publish(&mut publisher, "often", 200)));
+        assert_eq!(names(&publisher.expire(SILENT, at(200)).ended), ["book"]);
+        (0..RING_FRAMES).for_each(|_| drop(publish(&mut publisher, "often", 200)));
+        assert_eq!(names(&publisher.expire(SILENT, at(200)).forgotten), ["book"]);
+        assert!(!reader.knows("book"));
+        publisher.publish("book", payload(), delta, at(201)).expect("room");
+        let returned = reader.latest("book").expect("it is known");
+        assert_eq!(returned.retained.kept_after(Offset::START).count(), 0, "clients that join cannot use the delta");
     }
 
     #[test]
@@ -443,7 +488,7 @@ mod tests {
         let mut calls = 0;
         while reader.topics() > 1 {
             let before = reader.head();
-            let expired = publisher.expire(SILENT, at(100)).len();
+            let expired = publisher.expire(SILENT, at(100)).forgotten.len();
             assert!(expired <= EXPIRY_TOPICS && reader.head().0 - before.0 <= 1, "{expired} in one frame at most");
             calls += 1;
             assert!(calls < 200);
@@ -482,11 +527,11 @@ mod tests {
         });
         assert!(feeding.join().is_err(), "the fault fired");
         assert_eq!(reader.feed().label(), "down");
-        assert_ne!(reader.feed_version(), version, "clients are told");
+        assert_ne!(reader.feed_version(), version, "clients are notified");
     }
 
     #[test]
-    fn what_was_wrong_with_the_feed_is_still_told_after_its_end() {
+    fn what_was_wrong_with_the_feed_is_still_reported_after_its_end() {
         let (mut publisher, reader) = bus::open(Epoch(1), LIMITS, &Meters::unread());
         let refused =
             FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms: 7, message: "refused permanently".into() };

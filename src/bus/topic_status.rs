@@ -36,6 +36,8 @@ pub enum GapReason {
     Overflow,
     /// Deltas arrive, but the snapshot that they belong to has not.
     NoSnapshot,
+    /// Nothing has come for so long that the topic is forgotten, and with it what further deltas would be applied to.
+    Forgotten,
 }
 
 impl TopicStatusKind {
@@ -88,6 +90,7 @@ impl GapReason {
             GapReason::Reconnect => "reconnect",
             GapReason::Overflow => "overflow",
             GapReason::NoSnapshot => "no_snapshot",
+            GapReason::Forgotten => "forgotten",
         }
     }
 }

@@ -47,7 +47,7 @@ impl Settings {
     pub fn lenient() -> Settings {
         let long = Duration::from_secs(24 * 3600);
         Settings {
-            shards: Shards { count: 1, spread_after: 1 },
+            shards: Shards { count: 1, spread_after: 1, batch_delay: Duration::ZERO },
             limits: ServerLimits {
                 wildcards_total_max: 100_000,
                 lane_bytes_total_max: 1 << 30,

@@ -14,10 +14,10 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
-use self::client::{FakeSocket, Pipe, SimulatedClient, matches, stock_inflater};
+use self::client::{FakeSocket, Pipe, SimulatedClient, matches, receiver};
 use self::model::{Model, ModelKind, changed};
 use crate::bus::history::History;
-use crate::bus::publisher::Publisher;
+use crate::bus::publisher::{Expiry, Publisher};
 use crate::bus::retention::Retention;
 use crate::bus::topic_status::{GapReason, TopicStatus, TopicStatusKind};
 use crate::bus::{self, Limits};
@@ -25,7 +25,10 @@ use crate::delivery::budget::Budget;
 use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::catch_up::scan::Scanner;
 use crate::delivery::handoff::SessionOptions;
+use crate::delivery::lanes::lane_key::LaneKey;
+use crate::delivery::lanes::topic_index::LaneId;
 use crate::delivery::meters::ShardMeters;
+use crate::delivery::session_id::SessionId;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
 use crate::protocol::command::Policy;
@@ -63,6 +66,8 @@ const RING_FRAMES: usize = 32;
 /// A topic without a message for this time is forgotten.
 const SILENT: Duration = Duration::from_millis(400);
 const PATTERNS: [&str; 10] = ["a.x", "a.*", "*.x", "b.>", ">", "c", "d.*", "e.*", "m.*", "n"];
+/// What clients with a list of their own choose from.
+const LISTED: [&str; 8] = ["a.x", "a.y", "c", "d.q", "d.r", "m.y", "n", "e.none"];
 
 struct Simulation {
     rng: StdRng,
@@ -74,6 +79,8 @@ struct Simulation {
     quiet: u32,
     model: Model,
     epoch: Epoch,
+    /// Commands after which a session was on the same lane, with other patterns.
+    changed_in_place: u64,
 }
 
 impl Simulation {
@@ -108,7 +115,17 @@ impl Simulation {
         shard.scanner = Scanner::with_topics_max(rng.random_range(0..8));
         shard.budgets.catch_up = Budget::new(rng.random_range(1..800));
         let now = Stamp { wall_ms: 1, mono_ns: 1 };
-        Simulation { rng, now, publisher, shard, clients: Vec::new(), quiet: 0, model: Model::default(), epoch }
+        Simulation {
+            rng,
+            now,
+            publisher,
+            shard,
+            clients: Vec::new(),
+            quiet: 0,
+            model: Model::default(),
+            epoch,
+            changed_in_place: 0,
+        }
     }
 
     fn pick<T: Copy>(&mut self, from: &[T]) -> T {
@@ -183,9 +200,12 @@ impl Simulation {
 
     /// Forgets topics that were silent, and lets others be silent.
     fn expire(&mut self) {
-        let expired = self.publisher.expire(SILENT, self.now);
-        if !expired.is_empty() {
-            self.model.expire(expired.iter().map(|topic| &*topic.name));
+        let Expiry { ended, forgotten } = self.publisher.expire(SILENT, self.now);
+        for (topic, _) in ended.iter().flat_map(|topic| TOPICS.iter().find(|(name, _)| **name == *topic.name)) {
+            self.model.add(topic, ModelKind::Status(TopicStatusKind::Gap), 0, false);
+        }
+        if !forgotten.is_empty() {
+            self.model.expire(forgotten.iter().map(|topic| &*topic.name));
         }
         if self.rng.random_bool(0.1) {
             self.quiet = self.rng.random();
@@ -200,7 +220,10 @@ impl Simulation {
     fn join(&mut self) {
         let every = self.rng.random_bool(0.2).then_some(Duration::from_millis(50));
         let patterns = match self.rng.random_bool(0.5) {
-            true => vec![Pattern::parse(self.pick(&PATTERNS)).expect("a pattern")],
+            true => {
+                let from = if self.rng.random_bool(0.5) { &PATTERNS[..] } else { &LISTED };
+                vec![Pattern::parse(self.pick(from)).expect("a pattern")]
+            }
             false => Vec::new(),
         };
         let policy = self.pick(&[Policy::Conflate, Policy::Lossless]);
@@ -226,18 +249,33 @@ impl Simulation {
         if self.clients[at].asked || self.clients[at].format == Format::Raw {
             return;
         }
-        let pattern = self.pick(&PATTERNS);
         let op = self.pick(&["subscribe", "subscribe", "unsubscribe"]);
+        let listed: Vec<&str> = self.clients[at].patterns.keys().filter_map(|text| listed(text)).collect();
+        let topics = match listed.len() {
+            length if length < self.clients[at].patterns.len() => vec![self.pick(&PATTERNS)],
+            0 if self.rng.random_bool(0.3) => vec![self.pick(&PATTERNS)],
+            1.. if op == "unsubscribe" => vec![self.pick(&listed)],
+            _ => (0..self.rng.random_range(1..4)).map(|_| self.pick(&LISTED)).collect(),
+        };
         let every = if self.clients[at].paced { ",\"every_ms\":50" } else { "" };
         let every = if op == "subscribe" { every } else { "" };
-        let text = format!("{{\"op\":\"{op}\",\"topics\":[\"{pattern}\"]{every}}}");
+        let text = format!("{{\"op\":\"{op}\",\"topics\":{}{every}}}", json!(topics));
         let client = &mut self.clients[at];
         client.asked = true;
         let mut pipe = client.pipe.borrow_mut();
         pipe.to_server.extend([0x81, 0x80 | text.len() as u8, 0, 0, 0, 0]);
         pipe.to_server.extend(text.bytes());
         drop(pipe);
-        self.shard.ready(self.clients[at].id, true, self.now);
+        let id = self.clients[at].id;
+        let before = self.lane_of(id);
+        self.shard.ready(id, true, self.now);
+        let after = self.lane_of(id);
+        self.changed_in_place += u64::from(before.0 == after.0 && before.1 != after.1);
+    }
+
+    fn lane_of(&self, id: SessionId) -> (LaneId, LaneKey) {
+        let lane = self.shard.sessions[id].lane();
+        (lane, self.shard.lanes[lane].key().clone())
     }
 
     fn any_client(&mut self) -> Option<usize> {
@@ -268,7 +306,7 @@ impl Simulation {
         client.pipe.borrow_mut().broken = true;
         self.shard.ready(client.id, true, self.now);
         client.pipe = Pipe::new(2000);
-        client.inflater = stock_inflater(client.deflate);
+        client.receiver = receiver(client.deflate);
         client.asked = true;
         let options = SessionOptions {
             patterns: client.patterns.keys().map(|text| Pattern::parse(text).expect("a pattern")).collect(),
@@ -380,7 +418,7 @@ impl Simulation {
 #[test]
 fn every_client_gets_its_topics_in_order_without_silent_gap_or_repeat() {
     let seeds = std::env::var("FANLINE_SIMULATION_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
-    let mut expired = 0;
+    let (mut expired, mut changed_in_place) = (0, 0);
     for seed in 0..seeds {
         let run = || {
             let mut simulation = Simulation::new(seed, History::default());
@@ -389,10 +427,13 @@ fn every_client_gets_its_topics_in_order_without_silent_gap_or_repeat() {
             }
             simulation.settle();
             simulation.check();
-            simulation.model.expired
+            (simulation.model.expired, simulation.changed_in_place)
         };
         match std::panic::catch_unwind(run) {
-            Ok(times) => expired += times,
+            Ok((times, changes)) => {
+                expired += times;
+                changed_in_place += changes;
+            }
             Err(panic) => {
                 eprintln!("the simulation failed with seed {seed}");
                 std::panic::resume_unwind(panic);
@@ -400,6 +441,12 @@ fn every_client_gets_its_topics_in_order_without_silent_gap_or_repeat() {
         }
     }
     assert!(expired as u64 > seeds, "topics were forgotten {expired} times in {seeds} simulations");
+    assert!(changed_in_place > seeds, "lanes were changed {changed_in_place} times in {seeds} simulations");
+}
+
+/// The text, if it is a topic that lists are made of.
+fn listed(text: &str) -> Option<&'static str> {
+    LISTED.into_iter().find(|topic| *topic == text)
 }
 
 /// What a new client with these patterns has received of a topic when all is at rest.

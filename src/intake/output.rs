@@ -8,7 +8,7 @@ use metrics::{Counter, Gauge};
 
 use crate::bus::demand::interest::Interest;
 use crate::bus::feed_state::FeedState;
-use crate::bus::publisher::Publisher;
+use crate::bus::publisher::{Expiry, Publisher};
 use crate::bus::retention::Retention;
 use crate::bus::topic_status::{GapReason, TopicStatus};
 use crate::profile::hidden::Hidden;
@@ -141,14 +141,14 @@ impl Output {
         self.publisher.came_since(topic, since_ns)
     }
 
-    /// Forgets topics without an update for this long; returns their names.
+    /// Forgets topics without an update for this long, or ends their values before; returns the names of all of them.
     pub(super) fn expire(&mut self, silent: Duration, now: Stamp) -> Vec<Box<str>> {
-        let expired = self.publisher.expire(silent, now);
-        for topic in &expired {
+        let Expiry { ended, forgotten } = self.publisher.expire(silent, now);
+        for topic in &forgotten {
             tracing::debug!(topic = &*topic.name, "forgotten: no message for {silent:?} (topics.expire_after)");
             self.lapsed.remove(&*topic.name);
         }
-        expired.into_iter().map(|topic| topic.name.clone()).collect()
+        ended.iter().chain(&forgotten).map(|topic| topic.name.clone()).collect()
     }
 
     /// A topic is no longer subscribed. No client waits for one without any update.

@@ -1,6 +1,6 @@
 //! Reader of a profile's TOML: every mistake is reported with its line, its key and the remedy.
 //!
-//! A [`ProfileSection`] rejects unknown keys when it is opened; a [`ProfileEntry`] is one value that knows its place.
+//! A `ProfileSection` rejects unknown keys when it is opened; a `ProfileEntry` is one value that knows its place.
 //! Reserved keys are rejected as well, never ignored.
 
 use std::fmt::Display;

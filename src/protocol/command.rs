@@ -26,7 +26,7 @@ const ID_BYTES_MAX: usize = 66;
 /// Longest name that is compared with the valid ones, in bytes: comparing costs the product of both lengths. The
 /// longest valid name has 11.
 const NAME_BYTES_MAX: usize = 32;
-/// Members kept of one command. It can have 6; so among 16 is one that is unknown, and it is named.
+/// Members kept of one command. It can have 7; so among 16 is one that is unknown, and it is named.
 const MEMBERS_MAX: usize = 16;
 
 /// Paces that a client may ask for.
@@ -57,9 +57,12 @@ pub enum Command {
         every: Option<Duration>,
         since: Option<Cursor>,
         policy: Option<Policy>,
+        /// The answer need not list all patterns in force.
+        brief: bool,
     },
     Unsubscribe {
         patterns: Vec<Pattern>,
+        brief: bool,
     },
     /// A message for the feed; `data` is any JSON text.
     Send {
@@ -266,8 +269,8 @@ impl<'de> Visitor<'de> for Patterns {
 fn command(members: &Members<'_>, patterns_max: usize) -> Result<Command, CommandRefusal> {
     let op: String = required(members, "op", "a string")?;
     let known: &[&str] = match op.as_str() {
-        "subscribe" => &["op", "id", "topics", "every_ms", "since", "policy"],
-        "unsubscribe" => &["op", "id", "topics"],
+        "subscribe" => &["op", "id", "topics", "every_ms", "since", "policy", "brief"],
+        "unsubscribe" => &["op", "id", "topics", "brief"],
         "send" => &["op", "id", "topic", "data"],
         "request" => &["op", "id", "data", "timeout_ms"],
         "ping" => &["op", "id"],
@@ -285,8 +288,11 @@ fn command(members: &Members<'_>, patterns_max: usize) -> Result<Command, Comman
             every: every(members)?,
             since: optional::<String>(members, "since", "a string")?.map(|text| parse_cursor(&text)).transpose()?,
             policy: optional::<String>(members, "policy", "a string")?.map(|text| parse_policy(&text)).transpose()?,
+            brief: brief(members)?,
         }),
-        "unsubscribe" => Ok(Command::Unsubscribe { patterns: patterns(members, patterns_max)? }),
+        "unsubscribe" => {
+            Ok(Command::Unsubscribe { patterns: patterns(members, patterns_max)?, brief: brief(members)? })
+        }
         "send" => Ok(Command::Send { topic: topic(members)?, data: data(members, "any JSON")?.into() }),
         "request" => {
             let data = data(members, "a JSON object")?;
@@ -303,6 +309,10 @@ fn command(members: &Members<'_>, patterns_max: usize) -> Result<Command, Comman
 fn every(members: &Members<'_>) -> Result<Option<Duration>, CommandRefusal> {
     let every: Option<u64> = optional(members, "every_ms", "a whole number of milliseconds")?;
     every.map(|ms| parse_every(Duration::from_millis(ms)).map(|pace| pace.unwrap_or_default())).transpose()
+}
+
+fn brief(members: &Members<'_>) -> Result<bool, CommandRefusal> {
+    Ok(optional(members, "brief", "`true` or `false`")?.unwrap_or_default())
 }
 
 fn topic(members: &Members<'_>) -> Result<Box<str>, CommandRefusal> {

@@ -110,13 +110,21 @@ pub enum ServerMessage<'a> {
 pub struct Subscriptions<'a> {
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "raw")]
     pub id: Option<&'a CommandId>,
-    /// All patterns in force, in no order.
-    pub topics: &'a [&'a str],
+    #[serde(flatten)]
+    pub in_force: InForce<'a>,
     #[serde(serialize_with = "number")]
     pub offset: Offset,
     /// Exact topics of the command without a message yet; none without `upstream.demand`.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "pending")]
     pub pending: Option<&'a [Pattern]>,
+}
+
+/// The patterns in force: all in no order, or how many there are.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InForce<'a> {
+    Topics(&'a [&'a str]),
+    Count(usize),
 }
 
 impl ServerMessage<'_> {
@@ -167,7 +175,8 @@ mod tests {
     fn messages_are_written_as_documented_and_not_at_all_in_the_raw_format() {
         let id = CommandId("\"q\"".into());
         let pattern = [Pattern::parse("a.*").expect("a pattern")];
-        let answer = |pending| Subscriptions { id: Some(&id), topics: &["a.*"], offset: Offset(7), pending };
+        let of = |in_force, pending| Subscriptions { id: Some(&id), in_force, offset: Offset(7), pending };
+        let answer = |pending| of(InForce::Topics(&["a.*"]), pending);
         let welcome = |simulated| {
             let (epoch, offset) = (Epoch(16), Offset(2));
             ServerMessage::Welcome { protocol: "fanline.v1", epoch, offset, ts: 3, heartbeat_ms: 4, simulated }
@@ -181,6 +190,10 @@ mod tests {
             (
                 ServerMessage::Subscribed { answer: answer(Some(&pattern)) },
                 r#"{"op":"subscribed","id":"q","topics":["a.*"],"offset":7,"pending":["a.*"]}"#,
+            ),
+            (
+                ServerMessage::Unsubscribed { answer: of(InForce::Count(3), None) },
+                r#"{"op":"unsubscribed","id":"q","count":3,"offset":7}"#,
             ),
             (ServerMessage::Sent { id: Some(&id) }, r#"{"op":"sent","id":"q"}"#),
             (

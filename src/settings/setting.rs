@@ -29,7 +29,7 @@ pub enum Preset {
     Unset(&'static str),
 }
 
-/// Settings that belong together: one section of the file, one struct of [`Config`].
+/// Settings that belong together: one section of the file, one struct of [`Config`](crate::settings::table::Config).
 #[derive(Debug)]
 pub struct SettingsSection {
     /// Empty for the settings above the first section.

@@ -232,7 +232,7 @@ settings! {
     #[derive(Copy)]
     topics Topics "Topics that come and go." {
         expire_after: Duration = Is("7d"), duration(Duration::ZERO, MONTH),
-            "A topic without a message for this time is forgotten, once the ring holds nothing of it, and no longer counts for `limits.topics_max`. 0: never. Topics of snapshots and deltas stay.";
+            "A topic without a message for this time is forgotten, once the ring holds nothing of it, and no longer counts for `limits.topics_max`. 0: never. Of a topic of snapshots and deltas, clients first receive `gap`.";
     }
     #[derive(Copy)]
     shards Shards "The threads that own the clients." {
@@ -240,6 +240,8 @@ settings! {
             "Number of shards. 0: one per core.";
         spread_after: usize = Is("1024"), count(1, 10_000_000),
             "Clients on a shard before an empty shard comes into use, unless the shards in use are busy more than half of the time. 1 spreads clients evenly from the first on.";
+        batch_delay: Duration = Is("0s"), duration(Duration::ZERO, Duration::from_millis(100)),
+            "How long a shard waits after it has sent before it sends again, so that messages which arrive meanwhile share a write. Whole milliseconds count. 0s: it does not wait.";
     }
     #[derive(Copy)]
     limits ServerLimits "Bounds on what clients may use; at each bound the server refuses and counts." {
@@ -259,7 +261,7 @@ settings! {
             "With `upstream.demand`: topics that one client may name. Further ones are refused with `too_many_topics`.";
         wanted_per_address_max: usize = Is("0"), count(0, 10_000_000),
             "With `upstream.demand`: topics that all clients of one IP address may name. Further ones are refused with `too_many_topics`. 0: no limit.";
-        lanes_max: usize = Is("10000"), count(1, 10_000_000),
+        lanes_max: usize = Is("100000"), count(1, 10_000_000),
             "Different sets of patterns per shard. A further one is refused with `too_many_lanes`.";
         pattern_bytes_max: usize = Is("64KiB"), bytes(256, 16 * MIB),
             "Bytes of all patterns of one session. Further ones are refused with `too_many_pattern_bytes`.";

@@ -1,4 +1,4 @@
-//! The books of one client that comes and goes: what it was promised, what it got, what it was told to be missing.
+//! The books of one client that comes and goes: what it was promised, what it got, what was reported as missing.
 //!
 //! Written from docs/PROTOCOL.md alone. A *run* is a stretch of the stream that one cursor leads through, over any
 //! number of connections; it ends when the cursor is lost, and is audited then. What is due is known from the tape.
@@ -48,7 +48,7 @@ pub struct Totals {
     pub missed: u64,
     /// Current values that answered a subscription.
     pub values: u64,
-    /// Ranges that were told, by reason.
+    /// Ranges reported as skipped, by reason.
     pub skipped_slow: u64,
     pub skipped_expired: u64,
 }
@@ -108,7 +108,7 @@ impl<'t> Account<'t> {
         Some(format!("{}:{}", self.epoch.as_ref()?, self.cursor?))
     }
 
-    /// Whether a command may be sent whose answer could be told from others.
+    /// Whether a command may be sent whose answer can be distinguished from others.
     pub fn is_idle(&self) -> bool {
         self.request.is_none() && self.limbo.is_none()
     }
@@ -240,7 +240,7 @@ impl<'t> Account<'t> {
         }
         let run = self.run();
         assert!(from <= to, "from {from} to {to}");
-        assert!(from > run.reached, "from {from} is told to be skipped after {} was reached", run.reached);
+        assert!(from > run.reached, "from {from} is reported as skipped after {} was reached", run.reached);
         run.skipped.push((from, to));
     }
 
@@ -298,7 +298,8 @@ impl Run {
         &self.changes[later.saturating_sub(1)].1
     }
 
-    /// Everything that was due up to `end` was received once or told to be missing; nothing was told without a cause.
+    /// Everything that was due up to `end` was received once or reported as missing; nothing was reported without a
+    /// cause.
     fn audit(self, end: u64, tape: &Tape, totals: &mut Totals) {
         let due: Vec<u64> = (self.start + 1..=end)
             .filter(|offset| wants(self.interest_at(*offset), &tape.frame(*offset).topic))
@@ -321,7 +322,7 @@ impl Run {
         for (from, to) in self.skipped.iter().filter(|(from, _)| *from <= end) {
             let first = due.partition_point(|offset| offset < from);
             let has_cause = due.get(first).is_some_and(|offset| offset <= to);
-            assert!(has_cause, "{from} to {to} was told to be skipped, and holds nothing of the client's topics");
+            assert!(has_cause, "{from} to {to} was reported as skipped, and holds nothing of the client's topics");
         }
         self.audit_values(end, tape);
         totals.runs += 1;

@@ -1,5 +1,5 @@
-//! A venue that does only what the test says: it takes subscriptions, sends what it is told to, loses and delays on
-//! order, and keeps a log of who was connected when and of everything that it heard.
+//! A venue that does only what the test says: it takes subscriptions, sends what the test gives it, loses and
+//! delays on order, and keeps a log of who was connected when and of everything that it heard.
 //!
 //! It speaks JSON: `{"op":"sub","items":[…],"id":1}` and `unsub` are answered by `{"id":1,"ok":[…],"bad":[…]}` and
 //! `{"id":1,"gone":[…]}`; items that begin with `bad` are refused. Whatever else it hears is only logged.
@@ -184,7 +184,7 @@ impl FakeFeed {
                 }
             }
             self.state().connections[index].closed = Some(Instant::now());
-            // A clean end after what was sent; whoever is still talking is heard out. It may be gone as well.
+            // A clean end after what was sent; a client that is still sending is heard out. It may be gone as well.
             speaking.close().await.ok();
             std::future::pending().await
         };

@@ -1,4 +1,4 @@
-//! What one client was told, held against the recording message by message: nothing twice, nothing in between left out.
+//! What one client received, held against the recording message by message: nothing twice, nothing in between left out.
 //!
 //! After each answer to a command, and after each `skipped`, a client may get current values; from there on it must get
 //! every frame that it asked for, in order. A frame that is left out without `skipped` ends the test. A paced client must
@@ -22,7 +22,7 @@ pub struct Ledger {
     pub live: u64,
     /// Current values received.
     pub values: u64,
-    /// Frames that were skipped, and how often the client was told of some.
+    /// Frames that were skipped, and how often `skipped` reported some.
     pub skipped: u64,
     pub skips: u64,
     /// Answers to `subscribe` and `unsubscribe`.

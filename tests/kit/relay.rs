@@ -1,4 +1,4 @@
-//! A gate between fanline and a venue: shut, it hangs up on whoever comes; open, it lets bytes through.
+//! A gate between fanline and a venue: shut, it hangs up on every client; open, it lets bytes through.
 //!
 //! So fanline can be started, and clients connected to it, before its upstream exists; and the line can be cut.
 
@@ -80,7 +80,7 @@ fn connect(guest: TcpStream, venue: TcpStream) {
     let pair = |side: &TcpStream| side.try_clone().expect("descriptors");
     for (mut from, mut to) in [(pair(&guest), pair(&venue)), (venue, guest)] {
         thread::spawn(move || {
-            // Broken or ended: either way the other side is told by the shutdown.
+            // Broken or ended: either way the other side learns it by the shutdown.
             let _ = io::copy(&mut from, &mut to);
             let _ = to.shutdown(Shutdown::Write);
         });

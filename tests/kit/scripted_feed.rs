@@ -248,7 +248,7 @@ impl IntakeHarness {
         frames
     }
 
-    /// Waits for a note about a topic: `gap`, `stale`, `live`, `refused`. Gives what is told.
+    /// Waits for a note about a topic: `gap`, `stale`, `live`, `refused`. Returns it.
     pub async fn until_note(&self, op: &str, topic: &str) -> Value {
         let told = || self.notes().into_iter().find(|(of, note)| of == topic && note["op"] == op);
         self.until(&format!("`{op}` of {topic}"), |_| told().is_some()).await;

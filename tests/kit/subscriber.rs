@@ -43,7 +43,7 @@ pub struct Subscriber {
     client: Client,
     /// `EPOCH` and newest offset as told by the welcome; none for a raw client.
     pub epoch: Option<String>,
-    /// Frames after this offset are live, if the client was told.
+    /// Frames after this offset are live, if the client knows it.
     pub live_after: Option<u64>,
 }
 

@@ -1,6 +1,6 @@
 //! A venue that pours a recording, over and over, exactly as fast as the test asks for it.
 //!
-//! So a fast machine does not wait, and on a slow one nobody falls behind who is not meant to.
+//! So a fast machine does not wait, and on a slow one no client falls behind that is not meant to.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

@@ -84,7 +84,7 @@ impl Shard {
         let head = bus.ring.head().0;
         self.cursor = head;
         if version != self.version {
-            assert!(state.frames <= self.cursor, "a state after frame {} is told at {}", state.frames, self.cursor);
+            assert!(state.frames <= self.cursor, "a state after frame {} is reported at {}", state.frames, self.cursor);
             assert!(state.frames >= u64::from(version), "version {version} shows an older state");
             self.version = version;
             self.told = state.frames;

@@ -26,6 +26,7 @@ const fn fault(file: &'static str, old: &'static str, new: &'static str, tests: 
 const SIMULATION: Tests = ("-p fanline --lib", "delivery::simulation");
 const DELIVERY: Tests = ("-p fanline --lib", "delivery::");
 const WINDOW: Tests = ("-p shared-deflate --lib", "window::");
+const TOKEN: Tests = ("-p shared-deflate --lib", "token::");
 const COMMANDS: Tests = ("-p fanline --lib", "delivery::s");
 const RETAINED: Tests = ("-p fanline --lib", "bus::retained");
 const PUBLISHER: Tests = ("-p fanline --lib", "bus::publisher");
@@ -39,7 +40,8 @@ const WORDS: Tests = ("-p fanline --lib", "words::");
 
 pub const KINDS: &[Kind] = &[
     Kind { name: "splice", faults: SPLICE },
-    Kind { name: "cut and boarding", faults: CUT },
+    Kind { name: "boarding", faults: BOARDING },
+    Kind { name: "tokens", faults: TOKENS },
     Kind { name: "catch-up", faults: CATCH_UP },
     Kind { name: "skip accounting", faults: SKIPS },
     Kind { name: "retained values", faults: RETENTION },
@@ -58,6 +60,11 @@ const SCAN: &str = "src/delivery/catch_up/scan.rs";
 const REPLAY: &str = "src/delivery/catch_up/replay.rs";
 const TURNS: &str = "src/delivery/shard/catch_up.rs";
 const MOVES: &str = "src/delivery/sessions/moves.rs";
+const LANE: &str = "src/delivery/lanes/lane.rs";
+const TOPICS: &str = "src/delivery/lanes/topics.rs";
+const STREAM: &str = "src/delivery/lanes/stream.rs";
+const PACED: &str = "src/delivery/lanes/paced.rs";
+const CODEC_STREAM: &str = "crates/shared-deflate/src/token/stream.rs";
 const LOG_CURSOR: &str = "src/delivery/shard/log_cursor.rs";
 const WINDOWS: &str = "src/delivery/lanes/windows.rs";
 const COMMAND: &str = "src/protocol/command.rs";
@@ -94,25 +101,56 @@ const SPLICE: &[Fault] = &[
     fault(LOG_CURSOR, "retained.newest().offset > since)", "retained.newest().offset > since.next())", SIMULATION),
 ];
 
-const CUT: &[Fault] = &[
-    // Sessions board without a cut.
-    fault(CODEC_WINDOW, "self.deflater.cut();", "", WINDOW),
+const BOARDING: &[Fault] = &[
+    // A session boards without the text that the window refers to.
+    fault(CODEC_WINDOW, "arrived <= self.known_since(position)", "arrived <= position", WINDOW),
+    // A window that begins anew refers to what came before.
+    fault(CODEC_WINDOW, "        self.deflater.cut();\n", "", WINDOW),
     // All that board have the place of the first.
     fault(MOVES, "SyncState::Boarded { slot };", "SyncState::Boarded { slot: slot * 0 };", SIMULATION),
-    // A cut is due too early, one message too late, and ever sooner.
-    fault(CODEC_WINDOW, " * self.members.len() as u64;", ";", WINDOW),
-    fault(CODEC_WINDOW, "self.messages_waited < u64::from", "self.messages_waited <= u64::from", WINDOW),
-    fault(CODEC_WINDOW, "(self.messages_waited, self.waits) = (0, 0);", "", WINDOW),
+    // Those that stay in step keep slots that others have.
+    fault(MOVES, "        self.set_disembarked(lane, 0);\n", "", SIMULATION),
     // Notices enter the window.
     fault(SHARED_WINDOW, "if frame.is_status() {", "if false {", SIMULATION),
     // A window that is closed goes on counting, so that in the end there is none for anyone.
     fault(WINDOWS, "self.windows -= 1;", "", SIMULATION),
+    // One that nobody was on board of is taken for one that has gone on.
+    fault(WINDOWS, "            window.restart(position);\n", "", SIMULATION),
+];
+
+const TOKENS: &[Fault] = &[
+    // What came before a session is referred to.
+    fault(LANE, "self.arrived.push(stream.position());", "self.arrived.push(0);", SIMULATION),
+    fault(LANE, "            self.arrived.swap_remove(slot);\n", "            self.arrived.pop();\n", SIMULATION),
+    fault(CODEC_STREAM, "u32::from(distance) <= horizon.known && ", "", TOKEN),
+    // The window is taken for a larger one.
+    fault(CODEC_STREAM, " && furthest <= horizon.window.into()", "", TOKEN),
+    fault(CODEC_STREAM, "if tokens.own_distance_max() > horizon.window {", "if false {", TOKEN),
+    // A text counts where none was compressed, or does not where one was.
+    fault(TOPICS, "if !text.frame.is_status() {", "if true {", SIMULATION),
+    fault(STREAM, "Some(deflated) if deflated.is_compressed() =>", "Some(deflated) =>", SIMULATION),
+    // The text is as long as the whole frame.
+    fault(
+        TOPICS,
+        "self.frame.encoded(plain, self.encoder).text().len()",
+        "self.frame.encoded(plain, self.encoder).bytes.len()",
+        SIMULATION,
+    ),
+    // A paced lane refers to what it has not sent.
+    fault(PACED, "reference: Reference::Sent(before)", "reference: Reference::Topic", SIMULATION),
+    // The message before is that of another topic.
+    fault(
+        "src/bus/publisher.rs",
+        "std::mem::replace(&mut self.newest[topic.id.index()], offset)",
+        "offset.0.checked_sub(1).map_or(Offset::START, Offset)",
+        SIMULATION,
+    ),
 ];
 
 const CATCH_UP: &[Fault] = &[
     // What a base has superseded is replayed.
     fault(REPLAY, "Ordering::Less if is_part => None", "Ordering::Less if is_part => Some(frame)", SIMULATION),
-    // Who resumes at a base gets only the last change.
+    // A client that resumes at a base gets only the last change.
     fault(REPLAY, "Ordering::Equal => Some(base.whole())", "Ordering::Equal => Some(frame)", SIMULATION),
     // A frame between walk and stream is lost.
     fault(REPLAY, "        catch_up.cursor = next;", "        catch_up.cursor = next.next();", SIMULATION),
@@ -151,6 +189,10 @@ const RETENTION: &[Fault] = &[
     ),
     fault(KEPT, "> DELTAS_MAX ||", "> DELTAS_MAX + 1 ||", RETAINED),
     fault(KEPT, "self.kept.len() >= usize::from(*keep)", "self.kept.len() > usize::from(*keep)", RETAINED),
+    // A topic of deltas is forgotten, and clients apply the next delta to what was before.
+    fault("src/bus/latest.rs", "} else if current.builds_up && ", "} else if false && ", PUBLISHER),
+    // A silent topic is never forgotten.
+    fault("src/bus/latest.rs", "newest.offset >= tail", "newest.offset >= Offset::START", PUBLISHER),
     // Of each gap in a row something stays.
     fault(KEPT, "            self.kept.pop_back();", "", RETAINED),
 ];

@@ -94,7 +94,7 @@ async fn an_item_with_data_is_not_requested_again_although_its_batch_was_refused
     caller.expect_silence().await;
     caller.say(price("a", 2)).await;
     harness.until_frames(2).await;
-    assert_eq!(harness.notes().len(), 1, "nothing was told of what flows: {:?}", harness.notes());
+    assert_eq!(harness.notes().len(), 1, "nothing was said about topics that flow: {:?}", harness.notes());
     harness.end(&[("refusal of a part", 2)]).await;
 }
 

@@ -15,7 +15,7 @@ async fn one_topic_that_stops_is_reported_while_the_others_flow() {
     while harness.notes().is_empty() {
         pace.tick().await;
         n += 1;
-        assert!(n < 500, "nothing was told");
+        assert!(n < 500, "nothing was reported");
         caller.misbehave("data of the other topic only", price("a", n)).await;
     }
     let stale = harness.until_note("stale", "b").await;

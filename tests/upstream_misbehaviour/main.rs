@@ -1,5 +1,5 @@
-//! A venue that misbehaves in every way that venues are known to: nothing is lost that came, nothing is told that is not so,
-//! and what cannot be mended is said.
+//! A venue that misbehaves in every way that venues are known to: nothing that came is lost, nothing untrue is
+//! reported, and what cannot be mended is said.
 
 #[path = "../kit/mod.rs"]
 mod kit;
@@ -65,7 +65,7 @@ fn frame(topic: &str, n: u32) -> (String, String) {
     (topic.to_string(), price(topic, n))
 }
 
-/// All that clients are told of a topic that does not come.
+/// All that clients receive about a topic that does not come.
 const NOT_SENT: &str = "the feed does not send this topic";
 
 const REFUSED: &str = "fanline_upstream_refused_total";

@@ -118,7 +118,7 @@ async fn a_venues_remarks_appear_only_in_the_log() {
     told.push(until_ready_says(&server, "HTTP status 302"));
     venue.accept().await.close("key in the close reason", 4001, "bad token sk-live-7f3a9c").await;
     told.push(until_ready_says(&server, "closed the connection with code 4001"));
-    // Who comes in the middle of it is told what is so now, and nothing that was so once.
+    // A client that joins in the middle of it receives what holds now, and nothing that no longer does.
     let mut late = Client::connect(&server.ws("/v1/ws?topics=%3E")).await;
     late.expect_op("welcome").await;
     late.expect_op("subscribed").await;

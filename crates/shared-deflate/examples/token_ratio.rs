@@ -204,7 +204,7 @@ fn put(stream: &mut Stream, mark: &mut Mark, published: &Published, kind: usize,
 fn deliveries(published: &[Published], topics: usize) -> Vec<[Duration; 2]> {
     let mut streams = vec![Stream::default(); RECIPIENTS];
     let mut marks = vec![vec![Mark::default(); RECIPIENTS]; topics];
-    let mut chunks = vec![Vec::with_capacity(1 << 20); RECIPIENTS];
+    let mut chunks = vec![Vec::new(); RECIPIENTS];
     let deliver = |published: &Published| {
         let started = Instant::now();
         for ((stream, mark), chunk) in streams.iter_mut().zip(&mut marks[published.topic]).zip(&mut chunks) {

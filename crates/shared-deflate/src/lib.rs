@@ -1,4 +1,4 @@
-//! WebSocket frames, permessage-deflate, and one compression window that many clients share.
+//! WebSocket frames, permessage-deflate, and compression that many clients share: one window, or one search for matches.
 #![doc = include_str!("../README.md")]
 #![deny(missing_docs, unreachable_pub)]
 

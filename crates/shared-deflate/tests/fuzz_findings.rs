@@ -12,7 +12,7 @@ use shared_deflate::token::REFERENCES_MAX;
 mod targets;
 
 /// Random inputs of shared tokens, and their length.
-const TOKEN_RUNS: u64 = 60;
+const TOKEN_RUNS: u64 = 40;
 const TOKEN_INPUT_BYTES: usize = 6000;
 
 #[test]

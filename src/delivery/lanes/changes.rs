@@ -1,15 +1,27 @@
 //! What a command changes of a lane's patterns: from texts to names, and to the key of the lane that has them.
 
+use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bus::frame::Frame;
+use crate::bus::reader::Reader;
+use crate::delivery::chunk::Chunk;
 use crate::delivery::demand::TopicDemand;
 use crate::delivery::lanes::Lanes;
+use crate::delivery::lanes::lane::Lane;
 use crate::delivery::lanes::lane_key::LaneKey;
 use crate::delivery::lanes::lane_patterns::PatternChange;
+use crate::delivery::lanes::stream::Due;
 use crate::delivery::lanes::topic_index::LaneId;
+use crate::delivery::settings::Settings;
 use crate::protocol::command::CommandRefusal;
+use crate::protocol::encoding::Encoder;
 use crate::words::topic::Pattern;
+use shared_deflate::token::{Mark, Stream};
+
+/// Topics that a lane changes by in place: more are as fast by another lane, and a command stays short.
+const CHANGES_MAX: usize = 16;
 
 impl Lanes {
     /// What changes if these patterns are added to those of the lane.
@@ -60,6 +72,61 @@ impl Lanes {
         known.for_each(|name| totals.remove(&name.text, name.is_asked_for()));
         change.removed_wildcards.iter().for_each(|wildcard| totals.remove_wildcard(wildcard.as_str()));
         Ok(change)
+    }
+
+    /// Whether the lane itself can change, instead of its session: it is of one session, few topics come or go, and there is
+    /// no lane yet with the patterns after it.
+    pub fn is_changeable(&self, lane: LaneId, change: &PatternChange, every: Option<Duration>) -> bool {
+        let of_topics = change.added_wildcards.is_empty() && change.removed_wildcards.is_empty();
+        let is_small = of_topics && change.names() <= CHANGES_MAX && every.is_none();
+        let has_no_equal =
+            || !change.fresh.is_empty() || !self.by_key.contains_key(&self.changed_key(lane, change, every));
+        is_small && self[lane].is_private() && has_no_equal()
+    }
+
+    /// Changes a lane that can be (`is_changeable`); or says why not. In proportion to the change, but for the copy of a
+    /// list of ids.
+    pub fn change_lane(
+        &mut self,
+        id: LaneId,
+        mut change: PatternChange,
+        settings: &Settings,
+        demand: &TopicDemand,
+    ) -> Result<(), CommandRefusal> {
+        self.check_growth(&change, settings)?;
+        self.name_fresh(&mut change, demand)?;
+        let key = self.changed_key(id, &change, None);
+        let lane = &mut self.lanes[id.0 as usize];
+        let newest_gone = self.index.newest_among(&change.removed);
+        self.index.change_lane(id, key.patterns.names(), &change);
+        lane.newest = match newest_gone {
+            // A replay is not to report as skipped what was of a topic that is gone.
+            Some(gone) if gone >= lane.newest => self.index.newest_of(id),
+            _ => self.index.newest_among(&change.added).map_or(lane.newest, |newest| newest.max(lane.newest)),
+        };
+        self.by_key.remove(&lane.key);
+        self.by_key.insert(key.clone(), id);
+        lane.key = key;
+        Ok(())
+    }
+
+    /// What is kept of topics that have come to a lane of one session in step, by offset, as one chunk for it. It enters
+    /// what the session has inflated.
+    pub fn values(&mut self, id: LaneId, kept: &[Arc<Frame>], (reader, encoder): (&Reader, &mut Encoder)) -> Chunk {
+        let since = self[id].stream.as_ref().map_or(0, Stream::position);
+        let mut due = Vec::new();
+        for frame in kept {
+            let (whole, Lane { key, stream, .. }) = (frame.whole(), &mut self.lanes[id.0 as usize]);
+            let position = stream.as_ref().map_or(0, Stream::position);
+            due.push(Due::alone(whole, position));
+            let Some(stream) = stream.as_mut().filter(|_| !whole.is_status()) else { continue };
+            let text_bytes = whole.encoded(key.plain(), encoder).text().len();
+            let is_newest = self.index.entry(frame.topic.id).is_some_and(|it| Arc::ptr_eq(it.retained.newest(), frame));
+            // Later messages refer to the newest one, and to that as it was published.
+            let seat = self.index.named_seat_mut(id, frame.topic.id).filter(|_| is_newest && ptr::eq(whole, &**frame));
+            stream.pass(seat.map_or(&mut Mark::default(), |seat| &mut seat.mark), text_bytes);
+        }
+        self.chunk(id, &due, since, (reader, encoder))
     }
 
     /// The key of a lane like this one after the change.

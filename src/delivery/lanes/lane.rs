@@ -143,6 +143,14 @@ impl Lane {
         self.unmatched.is_none()
     }
 
+    /// One session is on the lane and in step; nothing of the lane is bound to its list of topics, and no limit was passed
+    /// by for it.
+    pub(super) fn is_private(&self) -> bool {
+        let of_one = self.members == 1 && self.holders == 0 && self.in_step.len() == 1;
+        let is_plain = self.window.is_none() && self.pace.is_none() && self.key.patterns.wildcards().is_empty();
+        of_one && is_plain && !self.key.patterns.is_empty()
+    }
+
     pub fn is_paced(&self) -> bool {
         self.pace.is_some()
     }

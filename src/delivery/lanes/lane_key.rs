@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::bus::frame::Frame;
 use crate::delivery::chunk::Compression;
-use crate::delivery::lanes::lane_patterns::LanePatterns;
+use crate::delivery::lanes::lane_patterns::{LanePatterns, PATTERN_WORK};
 use crate::protocol::encoding::{Encoded, Encoder, Encoding, Format, Framing};
 use shared_deflate::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use shared_deflate::negotiate::Agreement;
@@ -68,7 +68,6 @@ impl LaneKey {
     /// What opening a lane costs, in bytes of a message that are as costly to read.
     pub fn work(&self) -> usize {
         const LANE_WORK: usize = 512;
-        const PATTERN_WORK: usize = 160;
         LANE_WORK + PATTERN_WORK * self.patterns.totals().patterns
     }
 

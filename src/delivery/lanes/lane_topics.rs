@@ -21,8 +21,17 @@ pub struct LaneTopics {
 #[derive(Clone, Copy, Debug)]
 struct MatchedPlace {
     topic: TopicId,
-    /// None if the topic was forgotten.
-    place: Option<u32>,
+    /// `FORGOTTEN` if the topic was forgotten.
+    place: u32,
+}
+
+/// More than lanes can be on a topic.
+const FORGOTTEN: u32 = u32::MAX;
+
+impl MatchedPlace {
+    fn is_forgotten(&self) -> bool {
+        self.place == FORGOTTEN
+    }
 }
 
 impl LaneTopics {
@@ -36,9 +45,14 @@ impl LaneTopics {
         self.names.binary_search(&name).is_ok()
     }
 
+    /// The lane's place among the seats of the name.
+    pub fn place_of(&self, name: NameId) -> Option<u32> {
+        self.names.binary_search(&name).ok().map(|at| self.places[at])
+    }
+
     /// One of its wildcards matches the topic, and it does not name it.
     pub fn has_matched(&self, topic: TopicId) -> bool {
-        self.find(topic).is_ok_and(|at| self.matched[at].place.is_some())
+        self.find(topic).is_ok_and(|at| !self.matched[at].is_forgotten())
     }
 
     /// Its names, whether there are topics or not, and topics that its wildcards match.
@@ -47,7 +61,7 @@ impl LaneTopics {
     }
 
     pub fn matched(&self) -> impl Iterator<Item = TopicId> {
-        self.matched.iter().filter(|matched| matched.place.is_some()).map(|matched| matched.topic)
+        self.matched.iter().filter(|matched| !matched.is_forgotten()).map(|matched| matched.topic)
     }
 
     /// The lane's seat of a name has moved.
@@ -58,10 +72,10 @@ impl LaneTopics {
 
     /// The lane is on this topic, or its seat has moved.
     pub fn put_matched(&mut self, topic: TopicId, place: u32) {
-        let matched = MatchedPlace { topic, place: Some(place) };
+        let matched = MatchedPlace { topic, place };
         match self.find(topic) {
             Ok(at) => {
-                self.forgotten -= usize::from(self.matched[at].place.is_none());
+                self.forgotten -= usize::from(self.matched[at].is_forgotten());
                 self.matched[at] = matched;
             }
             Err(at) => self.matched.insert(at, matched),
@@ -71,10 +85,10 @@ impl LaneTopics {
     /// There is no such topic any more.
     pub fn forget_matched(&mut self, topic: TopicId) {
         let at = self.find(topic).expect("a topic knows the lanes that are on it");
-        self.matched[at].place = None;
+        self.matched[at].place = FORGOTTEN;
         self.forgotten += 1;
         if self.forgotten > self.matched.len() / 2 {
-            self.matched.retain(|matched| matched.place.is_some());
+            self.matched.retain(|matched| !matched.is_forgotten());
             self.matched.shrink_to_fit();
             self.forgotten = 0;
         }
@@ -82,13 +96,19 @@ impl LaneTopics {
 
     /// Takes one of the matched topics off the list.
     pub fn pop_matched(&mut self) -> Option<(TopicId, u32)> {
-        while let Some(MatchedPlace { topic, place }) = self.matched.pop() {
-            match place {
-                Some(place) => return Some((topic, place)),
-                None => self.forgotten -= 1,
+        while let Some(matched) = self.matched.pop() {
+            if !matched.is_forgotten() {
+                return Some((matched.topic, matched.place));
             }
+            self.forgotten -= 1;
         }
         None
+    }
+
+    /// Takes out the place of a name. The names after it must not be asked for any more.
+    pub fn take_place(&mut self, name: NameId) -> u32 {
+        let at = self.names.binary_search(&name).expect("what is removed was in force");
+        self.places.remove(at)
     }
 
     /// Takes the last of the names that are left off the list.

@@ -61,7 +61,8 @@ impl Names {
         name
     }
 
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub fn count(&self) -> usize {
         self.names.len()
     }
 

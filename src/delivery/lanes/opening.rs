@@ -79,6 +79,12 @@ impl Lanes {
         self.check_bytes(change.totals.lane_bytes() + seats * PLACE_BYTES + fresh_bytes(change), settings)
     }
 
+    /// Checks what a lane would cost more after the change.
+    pub(super) fn check_growth(&self, change: &PatternChange, settings: &Settings) -> Result<(), CommandRefusal> {
+        let seats = change.added.len() + change.fresh.len();
+        if seats == 0 { Ok(()) } else { self.check_bytes(seats * PLACE_BYTES + fresh_bytes(change), settings) }
+    }
+
     /// Checks that there is room for so much more.
     fn check_bytes(&self, bytes: usize, settings: &Settings) -> Result<(), CommandRefusal> {
         let max = settings.limits.lane_bytes_total_max;

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crate::bus::demand::interest::Claim;
 use crate::bus::frame::{Frame, Topic};
 use crate::bus::retained::Retained;
+use crate::delivery::lanes::lane_patterns::PatternChange;
 use crate::delivery::lanes::lane_topics::LaneTopics;
 use crate::delivery::lanes::names::{NameId, Names};
 use crate::delivery::lanes::seats::{Seat, Seats};
@@ -26,6 +27,9 @@ use crate::words::topic::Pattern;
 /// Position of a lane in its shard's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneId(pub u32);
+
+/// A frame's envelope, about.
+const FRAME_BYTES: usize = 128;
 
 #[derive(Default)]
 pub struct TopicIndex {
@@ -163,6 +167,13 @@ impl TopicIndex {
         named.iter_mut().chain(matched)
     }
 
+    /// The seat of the lane on a topic that it names.
+    pub fn named_seat_mut(&mut self, lane: LaneId, topic: TopicId) -> Option<&mut Seat> {
+        let name = self.entry(topic)?.name?;
+        let place = self.lanes[lane.0 as usize].place_of(name)?;
+        self.names[name].seats.as_mut_slice().get_mut(place as usize)
+    }
+
     /// The topics that the lane gets, in no order.
     pub fn topics_of(&self, lane: LaneId) -> impl Iterator<Item = (TopicId, &TopicEntry)> {
         let list = &self.lanes[lane.0 as usize];
@@ -224,6 +235,48 @@ impl TopicIndex {
         offsets.max().unwrap_or(Offset::START)
     }
 
+    /// The newest offset of the topics with these names, if there are any.
+    pub fn newest_among(&self, names: &[NameId]) -> Option<Offset> {
+        let topics = names.iter().filter_map(|name| self.entry(self.names[*name].topic?));
+        topics.map(|entry| entry.retained.newest().offset).max()
+    }
+
+    /// What is kept of the topics that come with the change, by offset; none if it is more than this.
+    pub fn kept_of_new(&self, change: &PatternChange, bytes_max: usize) -> Option<Vec<Arc<Frame>>> {
+        let known = change.added.iter().filter_map(|name| self.names[*name].topic);
+        let fresh = change.fresh.iter().filter_map(|topic| self.by_name.get(topic.as_str()).copied());
+        let (mut frames, mut bytes) = (Vec::new(), 0);
+        for entry in known.chain(fresh).filter_map(|topic| self.entry(topic)) {
+            for frame in entry.retained.kept_after(Offset::START) {
+                bytes += FRAME_BYTES + frame.whole().payload.bytes.len();
+                if bytes > bytes_max {
+                    return None;
+                }
+                frames.push(frame.clone());
+            }
+        }
+        frames.sort_unstable_by_key(|frame| frame.offset);
+        Some(frames)
+    }
+
+    /// Changes the names of a lane without wildcards; `names` are those after it.
+    pub fn change_lane(&mut self, lane: LaneId, names: &Arc<[NameId]>, change: &PatternChange) {
+        let slot = lane.0 as usize;
+        // From the end, so that the places before it stay where their names are.
+        for name in change.removed.iter().rev() {
+            let place = self.lanes[slot].take_place(*name);
+            self.leave_name(*name, place);
+        }
+        let mut places = std::mem::take(&mut self.lanes[slot].places);
+        places.reserve_exact(change.added.len());
+        for name in &change.added {
+            let at = names.binary_search(name).expect("what was added is in force");
+            places.insert(at, self.names[*name].seats.take(lane));
+        }
+        self.seats += change.added.len();
+        self.lanes[slot] = LaneTopics::naming(names.clone(), places);
+    }
+
     /// Size of the table of topics, which `match_lane` goes over.
     pub fn slots(&self) -> usize {
         self.topics.len()
@@ -250,8 +303,8 @@ impl TopicIndex {
                 let (matches, taken) = wildcards.matches_counted(entry.topic_name());
                 steps += taken;
                 let topic = entry.topic_id();
-                let is_on = entry.name.is_some_and(|name| list.has_name(name)) || list.has_matched(topic);
-                if matches && !is_on {
+                let is_on = || entry.name.is_some_and(|name| list.has_name(name)) || list.has_matched(topic);
+                if matches && !is_on() {
                     list.put_matched(topic, entry.matched.take(lane));
                     self.seats += 1;
                     newest = newest.max(entry.retained.newest().offset);

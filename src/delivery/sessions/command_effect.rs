@@ -1,8 +1,9 @@
 //! What a command changed, and how that is answered.
 
+use crate::delivery::chunk::{Chunk, Compression};
 use crate::protocol::command::CommandId;
 use crate::protocol::encoding::Encoding;
-use crate::protocol::server_message::{ServerMessage, Subscriptions};
+use crate::protocol::server_message::{InForce, ServerMessage, Subscriptions};
 use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
 use crate::words::topic::Pattern;
@@ -10,15 +11,20 @@ use crate::words::topic::Pattern;
 pub enum CommandEffect {
     Subscribed {
         offset: Offset,
+        /// The number of patterns in force, if that is enough.
+        count: Option<usize>,
         /// The cursor to resume from was of another epoch: everything before is skipped.
         other_epoch: bool,
         /// Exact topics of the command without a message yet; none without `upstream.demand`.
         pending: Option<Vec<Pattern>>,
         /// The status of such topics, encoded.
         statuses: Vec<u8>,
+        /// The current values of the new topics; none if they follow by catch-up.
+        values: Option<Chunk>,
     },
     Unsubscribed {
         offset: Offset,
+        count: Option<usize>,
     },
     /// The answer follows later.
     PassedOn,
@@ -26,7 +32,7 @@ pub enum CommandEffect {
 }
 
 impl CommandEffect {
-    /// Appends the answer; `topics` are the patterns in force.
+    /// Appends the answer, and what must follow it at once; `topics` are the patterns in force.
     pub fn put<'t>(
         &self,
         id: Option<&CommandId>,
@@ -35,22 +41,42 @@ impl CommandEffect {
         out: &mut Vec<u8>,
     ) {
         match self {
-            CommandEffect::Subscribed { offset, other_epoch, pending, statuses } => {
-                let (topics, pending) = (&topics.collect::<Vec<&str>>(), pending.as_deref());
-                let answer = Subscriptions { id, topics, offset: *offset, pending };
+            CommandEffect::Subscribed { offset, count, other_epoch, pending, statuses, values } => {
+                let listed = listed(*count, topics);
+                let (in_force, pending) = (in_force(*count, &listed), pending.as_deref());
+                let answer = Subscriptions { id, in_force, offset: *offset, pending };
                 ServerMessage::Subscribed { answer }.put(encoding, out);
                 if *other_epoch {
                     ServerMessage::Skipped { from: Offset::START, to: *offset, reason: "epoch" }.put(encoding, out);
                 }
                 out.extend_from_slice(statuses);
+                out.extend_from_slice(values.as_ref().map_or(&[], |values| &values.bytes));
             }
-            CommandEffect::Unsubscribed { offset } => {
-                let topics = &topics.collect::<Vec<&str>>();
-                let answer = Subscriptions { id, topics, offset: *offset, pending: None };
+            CommandEffect::Unsubscribed { offset, count } => {
+                let listed = listed(*count, topics);
+                let in_force = in_force(*count, &listed);
+                let answer = Subscriptions { id, in_force, offset: *offset, pending: None };
                 ServerMessage::Unsubscribed { answer }.put(encoding, out);
             }
             CommandEffect::PassedOn => {}
             CommandEffect::Pong => ServerMessage::Pong { id, ts: now.wall_ms }.put(encoding, out),
         }
     }
+
+    /// How what `put` appends is compressed, if values are among it.
+    pub fn compression(&self) -> Option<Compression> {
+        match self {
+            CommandEffect::Subscribed { values: Some(values), .. } => Some(values.compression),
+            _ => None,
+        }
+    }
+}
+
+/// The patterns to be listed: none if their number is enough.
+fn listed<'t>(count: Option<usize>, topics: impl Iterator<Item = &'t str>) -> Vec<&'t str> {
+    if count.is_some() { Vec::new() } else { topics.collect() }
+}
+
+fn in_force<'t>(count: Option<usize>, listed: &'t [&'t str]) -> InForce<'t> {
+    count.map_or(InForce::Topics(listed), InForce::Count)
 }

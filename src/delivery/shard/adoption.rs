@@ -7,6 +7,7 @@ use crate::delivery::lanes::lane_patterns::LanePatterns;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::session::Session;
 use crate::delivery::shard::Shard;
+use crate::delivery::shard::subscriptions::SubscribeTerms;
 use crate::delivery::transport::session_transport::SessionTransport;
 use crate::delivery::transport::socket::Socket;
 use crate::delivery::transport::websocket::WebSocket;
@@ -55,7 +56,8 @@ impl<S: Socket> Shard<S> {
         }
         .put(encoding, &mut out);
         if !options.patterns.is_empty() {
-            let subscribed = self.subscribe(id, options.patterns, (options.every, options.since), now);
+            let terms = SubscribeTerms { every: options.every, since: options.since, brief: false };
+            let subscribed = self.subscribe(id, options.patterns, terms, now);
             match subscribed {
                 Ok(effect) => {
                     let topics = self.lanes.texts(self.sessions[id].lane());

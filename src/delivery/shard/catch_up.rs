@@ -22,7 +22,7 @@ use crate::words::stamp::Stamp;
 /// Slices one session may have in one turn: 4 of 64 KiB, then it is the next one's turn.
 const TURN_SLICES: usize = 4;
 /// Further cost of a slice: the encodings are copied, and the socket takes them.
-const SLICE_WORK: usize = 256;
+pub(super) const SLICE_WORK: usize = 256;
 
 /// What is next for a session that is behind.
 enum Next {
@@ -112,7 +112,7 @@ impl<S: Socket> Shard<S> {
 
     /// How large a slice may be. It is a session's own, unlike a single frame, which all share: while much is held for
     /// clients that do not take it, each is sent frame by frame.
-    fn slice_bytes(&self) -> usize {
+    pub(super) fn slice_bytes(&self) -> usize {
         if self.sessions.unsent_bytes() > self.settings.slow.unsent_bytes_total_max / 2 { 0 } else { SLICE_BYTES }
     }
 

@@ -4,6 +4,7 @@ use crate::bus::demand::requests::RequestKind;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::command_effect::CommandEffect;
 use crate::delivery::shard::Shard;
+use crate::delivery::shard::subscriptions::SubscribeTerms;
 use crate::delivery::transport::socket::Socket;
 use crate::protocol::command::{Command, CommandId, CommandRefusal};
 use crate::protocol::encoding::Encoding;
@@ -23,11 +24,11 @@ impl<S: Socket> Shard<S> {
             Command::Ping => Ok(CommandEffect::Pong),
             Command::Send { topic, data } => self.pass_on(id, command_id, RequestKind::Send { topic, data }),
             Command::Request { data, timeout } => self.pass_on(id, command_id, RequestKind::Request { data, timeout }),
-            Command::Unsubscribe { patterns } => self.unsubscribe(id, &patterns, now),
-            Command::Subscribe { patterns, every, since, policy } => {
+            Command::Unsubscribe { patterns, brief } => self.unsubscribe(id, &patterns, brief, now),
+            Command::Subscribe { patterns, every, since, policy, brief } => {
                 let pace_now = self.lanes[self.sessions[id].lane()].key().every;
-                let pace = every.map_or(pace_now, |every| Some(every).filter(|every| !every.is_zero()));
-                let effect = self.subscribe(id, patterns, (pace, since), now)?;
+                let every = every.map_or(pace_now, |every| Some(every).filter(|every| !every.is_zero()));
+                let effect = self.subscribe(id, patterns, SubscribeTerms { every, since, brief }, now)?;
                 if let Some(policy) = policy {
                     self.sessions[id].policy = policy;
                 }

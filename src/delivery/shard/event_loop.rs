@@ -88,6 +88,8 @@ pub fn start(parts: ShardParts, meters: &Meters) -> io::Result<(ShardSender, Joi
         waited_ns: 0,
         busy: 0.0,
         unsent_bytes_max: parts.settings.slow.unsent_bytes_max,
+        batch_delay_ns: parts.settings.shards.batch_delay.as_nanos() as u64,
+        batch_until_ns: 0,
         stopped: false,
     };
     let thread = std::thread::Builder::new().name(name(parts.number)).spawn(move || event_loop.run())?;
@@ -110,6 +112,9 @@ struct EventLoop {
     /// Part of the last second in which it did not wait.
     busy: f64,
     unsent_bytes_max: u32,
+    /// How long it waits after a round, and until when it does, on the monotonic clock.
+    batch_delay_ns: u64,
+    batch_until_ns: u64,
     stopped: bool,
 }
 
@@ -132,10 +137,11 @@ impl EventLoop {
         while !self.stopped {
             self.mail_doorbell.arm();
             self.read_mail();
-            if !self.shard.is_empty() {
+            let before = self.clock.now();
+            // Until the next batch is due nobody need ring: the poll ends by then.
+            if !self.shard.is_empty() && before.mono_ns >= self.batch_until_ns {
                 self.frames_doorbell.arm();
             }
-            let before = self.clock.now();
             if let Err(error) = self.poll.poll(&mut events, Some(self.timeout(ticked, before)))
                 && error.kind() != io::ErrorKind::Interrupted
             {
@@ -152,7 +158,11 @@ impl EventLoop {
                     self.shard.ready(SessionId(event.token().0), readable, now);
                 }
             }
-            if !self.shard.is_empty() {
+            let is_due = now.mono_ns >= self.batch_until_ns.min(self.shard.paced_due_ns());
+            if !self.shard.is_empty() && is_due {
+                if self.shard.has_news() {
+                    self.batch_until_ns = now.mono_ns + self.batch_delay_ns;
+                }
                 self.shard.round(now);
             }
             self.shard.run_queue(now);
@@ -170,12 +180,14 @@ impl EventLoop {
 
     /// How long the poll may sleep: not at all if there is work, else until the next tick.
     fn timeout(&self, ticked: Stamp, now: Stamp) -> Duration {
-        if self.stopped || self.shard.has_work() {
+        let until_batch = self.batch_until_ns.saturating_sub(now.mono_ns);
+        if self.stopped || self.shard.has_other_work() || (until_batch == 0 && self.shard.has_news()) {
             return Duration::ZERO;
         }
         let until_tick = (TICK.as_nanos() as u64).saturating_sub(now.ns_since(ticked));
         let until_due = self.shard.paced_due_ns().saturating_sub(now.mono_ns);
-        Duration::from_nanos(until_tick.min(until_due))
+        let until_news = if until_batch > 0 { until_batch } else { u64::MAX };
+        Duration::from_nanos(until_tick.min(until_due).min(until_news))
     }
 
     /// Reports the part of the time since the last tick in which the shard did not wait.

@@ -70,7 +70,7 @@ impl<S: Socket> Shard<S> {
 
     /// Answers what was received. True if all of it was answered and the session can be read from again.
     fn answer(&mut self, id: SessionId, share: &mut Budget, now: Stamp) -> bool {
-        let mut answers = Vec::new();
+        let (mut answers, mut compression) = (Vec::new(), Compression::Plain);
         let done = loop {
             let session = &mut self.sessions[id];
             let is_spent = answers.len() > ANSWER_BYTES || share.is_spent() || self.budgets.messages.is_spent();
@@ -94,6 +94,7 @@ impl<S: Socket> Shard<S> {
                             self.meters.commands_done.increment(1);
                             let topics = self.lanes.texts(self.sessions[id].lane());
                             effect.put(command_id, topics, (encoding, now), &mut answers);
+                            compression = effect.compression().unwrap_or(compression);
                         }
                         Err(refusal) => self.refuse(command_id, &refusal, encoding, &mut answers),
                     }
@@ -115,12 +116,18 @@ impl<S: Socket> Shard<S> {
                 break session.takes_commands();
             }
         };
-        self.send_answers(id, answers, done, now)
+        self.send_answers(id, (answers, compression), done, now)
     }
 
     /// True if they were taken, and there is nothing else that the session must wait for.
-    fn send_answers(&mut self, id: SessionId, answers: Vec<u8>, done: bool, now: Stamp) -> bool {
-        self.sessions.send(id, answers, Compression::Plain);
+    fn send_answers(
+        &mut self,
+        id: SessionId,
+        (answers, compression): (Vec<u8>, Compression),
+        done: bool,
+        now: Stamp,
+    ) -> bool {
+        self.sessions.send(id, answers, compression);
         if self.flush(id, now) {
             match self.sessions[id].takes_commands() {
                 _ if done => {}

@@ -155,12 +155,20 @@ impl<S: Socket> Shard<S> {
         self.sessions.count_inbound(id, now);
     }
 
-    /// Whether there is something to do now, without waiting for an event. An empty shard waits for no frames.
+    /// Whether there is something to do now, without waiting for an event.
+    #[cfg(test)]
     pub fn has_work(&self) -> bool {
-        self.sessions.has_work()
-            || self.lanes.has_closing()
-            || self.has_to_drain()
-            || (!self.is_empty() && self.log.has_news())
+        self.has_news() || self.has_other_work()
+    }
+
+    /// There is something to send to those in step. An empty shard waits for no frames.
+    pub fn has_news(&self) -> bool {
+        !self.is_empty() && self.log.has_news()
+    }
+
+    /// Whether there is something to do besides new frames.
+    pub fn has_other_work(&self) -> bool {
+        self.sessions.has_work() || self.lanes.has_closing() || self.has_to_drain()
     }
 
     /// The earliest moment at which a paced lane may have something to send, on the monotonic clock.

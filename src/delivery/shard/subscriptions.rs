@@ -1,32 +1,45 @@
 //! Clients change what they see: `subscribe` and `unsubscribe`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bus::frame::Frame;
 use crate::delivery::catch_up::CatchUp;
+use crate::delivery::chunk::{Chunk, SLICE_BYTES};
 use crate::delivery::demand::restore_count;
 use crate::delivery::lanes::lane_patterns::PatternChange;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::command_effect::CommandEffect;
 use crate::delivery::sessions::entitlement::check_patterns;
-use crate::delivery::sessions::sync_state::NextState;
+use crate::delivery::sessions::sync_state::{NextState, SyncState};
 use crate::delivery::shard::Shard;
+use crate::delivery::shard::catch_up::SLICE_WORK;
 use crate::delivery::transport::socket::Socket;
 use crate::protocol::command::{CommandRefusal, resume_offset};
 use crate::words::ids::Cursor;
 use crate::words::stamp::Stamp;
 use crate::words::topic::Pattern;
 
+/// How a client subscribes.
+pub(super) struct SubscribeTerms {
+    /// The session's pace from now on.
+    pub every: Option<Duration>,
+    pub since: Option<Cursor>,
+    pub brief: bool,
+}
+
 impl<S: Socket> Shard<S> {
     pub(super) fn subscribe(
         &mut self,
         id: SessionId,
         wanted: Vec<Pattern>,
-        (every, since): (Option<Duration>, Option<Cursor>),
+        SubscribeTerms { every, since, brief }: SubscribeTerms,
         now: Stamp,
     ) -> Result<CommandEffect, CommandRefusal> {
         let session = &mut self.sessions[id];
         let reader = self.log.reader();
         let change = self.lanes.adding(session.lane(), &wanted, &self.demand);
+        let count = brief.then_some(change.totals.patterns);
         check_patterns(&wanted, change.totals, session.grant, &self.settings)?;
         if since.is_some() && session.has_subscribed {
             let message = "`since` is only allowed in the first subscription of a connection; reconnect to resume";
@@ -34,10 +47,13 @@ impl<S: Socket> Shard<S> {
         }
         let resume = since.map(|since| resume_offset(since, reader.epoch(), reader.head())).transpose()?;
         let count_before = self.demand.count(change.totals.wanted, session.share.as_deref_mut())?;
-        if let Err(refusal) = self.change_lane(id, (change, every), now) {
-            restore_count(self.sessions[id].share.as_deref_mut(), count_before);
-            return Err(refusal);
-        }
+        let values = match self.change_patterns(id, (change, every), now) {
+            Ok(values) => values,
+            Err(refusal) => {
+                restore_count(self.sessions[id].share.as_deref_mut(), count_before);
+                return Err(refusal);
+            }
+        };
         let session = &mut self.sessions[id];
         session.has_subscribed = true;
         let (mut statuses, context) = (Vec::new(), (session.encoding(), now));
@@ -51,13 +67,14 @@ impl<S: Socket> Shard<S> {
         if other_epoch {
             self.meters.skips_epoch.increment(1);
         }
-        Ok(CommandEffect::Subscribed { offset, other_epoch, pending, statuses })
+        Ok(CommandEffect::Subscribed { offset, count, other_epoch, pending, statuses, values })
     }
 
     pub(super) fn unsubscribe(
         &mut self,
         id: SessionId,
         unwanted: &[Pattern],
+        brief: bool,
         now: Stamp,
     ) -> Result<CommandEffect, CommandRefusal> {
         let lane = self.sessions[id].lane();
@@ -65,28 +82,56 @@ impl<S: Socket> Shard<S> {
             let message = format!("expected subscribed patterns, found `{stranger}`, which is not in force");
             CommandRefusal::new("not_subscribed", message)
         })?;
-        let (wanted, every) = (change.totals.wanted, self.lanes[lane].key().every);
-        self.change_lane(id, (change, every), now)?;
-        self.demand.count(wanted, self.sessions[id].share.as_deref_mut())?;
-        Ok(CommandEffect::Unsubscribed { offset: self.log.offset() })
+        let (totals, every) = (change.totals, self.lanes[lane].key().every);
+        self.change_patterns(id, (change, every), now)?;
+        self.demand.count(totals.wanted, self.sessions[id].share.as_deref_mut())?;
+        Ok(CommandEffect::Unsubscribed { offset: self.log.offset(), count: brief.then_some(totals.patterns) })
     }
 
-    /// Puts the session on the lane that has its patterns after the change, and this pace, if it is another one.
-    fn change_lane(
+    /// Changes the patterns of a session, and its pace. Gives the values that are to follow the answer at once.
+    fn change_patterns(
         &mut self,
         id: SessionId,
         (change, every): (PatternChange, Option<Duration>),
         now: Stamp,
-    ) -> Result<(), CommandRefusal> {
+    ) -> Result<Option<Chunk>, CommandRefusal> {
         let lane = self.sessions[id].lane();
         if change.is_empty() && every == self.lanes[lane].key().every {
-            return Ok(());
+            return Ok(None);
+        }
+        if let Some(values) = self.values_in_place(id, &change, every) {
+            self.budgets.messages.spend(change.work());
+            self.budgets.catch_up.spend(values.len() + SLICE_WORK);
+            self.lanes.change_lane(lane, change, &self.settings, &self.demand)?;
+            if values.is_empty() {
+                return Ok(None);
+            }
+            let chunk = self.lanes.values(lane, &values, (self.log.reader(), &mut self.encoder));
+            self.meters.delivered(&chunk, 1);
+            return Ok(Some(chunk));
         }
         // The new lane first: a topic on both is wanted throughout.
         let cursor = self.log.offset();
         let lane = self.lanes.lane_for((lane, change, every), &self.settings, &self.demand, (cursor, now))?;
         self.sessions.change_lane(id, lane, &mut self.lanes, cursor);
-        Ok(())
+        Ok(None)
+    }
+
+    /// What is kept of the new topics, by offset, if the lane itself can change: the session has it for itself, is in step
+    /// and stays so, because all that it has to be sent fits into one slice. None if it has to change its lane.
+    fn values_in_place(
+        &self,
+        id: SessionId,
+        change: &PatternChange,
+        every: Option<Duration>,
+    ) -> Option<Vec<Arc<Frame>>> {
+        let (session, slice_bytes) = (&self.sessions[id], self.slice_bytes());
+        let is_in_step = matches!(session.state(), SyncState::InStep { .. });
+        let may = is_in_step && slice_bytes == SLICE_BYTES && !self.budgets.catch_up.is_spent();
+        if !may || !self.lanes.is_changeable(session.lane(), change, every) {
+            return None;
+        }
+        self.lanes.index().kept_of_new(change, slice_bytes / 2)
     }
 }
 

@@ -24,6 +24,8 @@ pub struct ModelItem {
     pub state: Option<u32>,
     /// More deltas have followed the snapshot than are kept.
     pub overflowed: bool,
+    /// The offset at which the topic was last forgotten.
+    pub began: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +90,8 @@ impl Model {
             let published = self.topics.get_mut(topic).expect("it was published");
             *published = PublishedTopic { began, ..PublishedTopic::default() };
         }
-        self.published.push(ModelItem { topic: "", what: ModelKind::Expired, state: None, overflowed: false });
+        let what = ModelKind::Expired;
+        self.published.push(ModelItem { topic: "", what, state: None, overflowed: false, began });
         self.expired += 1;
     }
 
@@ -124,7 +127,7 @@ impl Model {
             ModelKind::Status(TopicStatusKind::Stale | TopicStatusKind::Refused) => published.mark = Some(offset),
         }
         let (state, overflowed) = (published.state, published.overflowed());
-        self.published.push(ModelItem { topic, what, state, overflowed });
+        self.published.push(ModelItem { topic, what, state, overflowed, began });
     }
 }
 

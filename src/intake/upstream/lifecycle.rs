@@ -1,6 +1,5 @@
 //! Lifecycle of connections: opening, end, replacement.
 
-use crate::words::metrics as names;
 use crate::words::stamp::Stamp;
 
 use crate::intake::connection::established::Established;
@@ -166,7 +165,7 @@ impl Upstream {
         let Some(of) = successor.succeed() else { return };
         let generation = successor.generation();
         let changes = self.assignment.replace(of, id);
-        self.meters.counter(&names::UPSTREAM_ROTATIONS, &[]).increment(1);
+        self.meters.rotations.increment(1);
         self.requests.connection_lost(of);
         let orphans = self.renew_orphans(of, now);
         self.let_go(changes, now);
@@ -190,7 +189,7 @@ impl Upstream {
 
     pub(super) fn count_open(&mut self) {
         let open = self.connections.open_count();
-        self.meters.gauge(&names::UPSTREAM_CONNECTIONS, &[]).set(open as f64);
+        self.meters.connections.set(open as f64);
         self.pipeline.paused(open == 0);
     }
 }

@@ -13,6 +13,7 @@ mod demand;
 mod idle;
 mod inbound;
 mod lifecycle;
+mod meters;
 mod requests;
 mod resubscribe;
 mod tick;
@@ -50,6 +51,7 @@ use crate::intake::upstream::awaited::Awaited;
 use crate::intake::upstream::connections::{ConnectionRules, Connections};
 use crate::intake::upstream::demand::{UpstreamDemand, pinned};
 use crate::intake::upstream::idle::Idleness;
+use crate::intake::upstream::meters::UpstreamMeters;
 use crate::intake::upstream::requests::ForwardedRequests;
 use crate::intake::upstream::resubscribe::Renewals;
 
@@ -161,7 +163,7 @@ pub struct Upstream {
     hidden: Hidden,
     clock: Clock,
     pulse: Pulse,
-    meters: Meters,
+    meters: UpstreamMeters,
 }
 
 impl Upstream {
@@ -213,7 +215,7 @@ impl Upstream {
             hidden,
             clock,
             pulse,
-            meters: meters.clone(),
+            meters: UpstreamMeters::new(meters),
         };
         for leg in 0..legs {
             (0..per_leg).for_each(|_| upstream.join(leg, ConnectionRole::Regular, now));

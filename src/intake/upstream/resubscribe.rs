@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crate::profile::rules::numbers::GapRemedy;
 use crate::profile::subscribe::{FeedItem, ItemChange};
-use crate::words::metrics as names;
 use crate::words::stamp::Stamp;
 
 use crate::intake::classify::ConnectionGap;
@@ -84,7 +83,7 @@ impl Upstream {
     }
 
     fn refused(&mut self, item: &FeedItem, id: ConnectionId, why: String, now: Stamp) {
-        self.meters.counter(&names::UPSTREAM_REFUSED, &[]).increment(1);
+        self.meters.refused.increment(1);
         match self.assignment.refused(&item.name, id) {
             Some(change) => self.reassign(vec![change], now),
             None => {
@@ -136,14 +135,14 @@ impl Upstream {
                 Reassign::Add { items, .. } => self.turn_away(&items, now),
             }
         }
-        self.meters.gauge(&names::UPSTREAM_ITEMS, &[]).set(self.assignment.item_count() as f64);
+        self.meters.items.set(self.assignment.item_count() as f64);
     }
 
     /// These items fit on none of the permitted connections.
     fn turn_away(&mut self, items: &[Arc<FeedItem>], now: Stamp) {
         let max = self.connections.max();
         for item in items {
-            self.meters.counter(&names::UPSTREAM_REFUSED, &[]).increment(1);
+            self.meters.refused.increment(1);
             let why = format!("the items do not fit into {max} connections to the feed; subscribe to fewer");
             let is_pinned = self.demand.is_pinned(&item.name);
             self.pipeline.output.refuse((&item.name, is_pinned), ItemRefusal::Own(why), now);
@@ -183,7 +182,7 @@ impl Upstream {
         if !self.renewals.may(topic, now.mono_ns) {
             return;
         }
-        self.meters.counter(&names::UPSTREAM_RENEWALS, &[]).increment(1);
+        self.meters.renewals.increment(1);
         for id in self.assignment.connections_of(topic) {
             if let Some(protocol) = self.connections.get_mut(id).and_then(Connection::protocol) {
                 protocol.subscriptions.renew(topic);

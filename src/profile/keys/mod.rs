@@ -66,3 +66,6 @@ pub(crate) const ALL: &[&Keys] = &[
     &BOOK,
     &DELTA_LIMIT,
 ];
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,13 @@ fn commands_are_read_with_their_ids() {
         (
             r#"{"op":"subscribe","id":1,"topics":["a.*","b"]}"#,
             Some("1"),
-            Command::Subscribe { patterns: vec![pattern("a.*"), pattern("b")], every: None, since: None, policy: None },
+            Command::Subscribe {
+                patterns: vec![pattern("a.*"), pattern("b")],
+                every: None,
+                since: None,
+                policy: None,
+                brief: false,
+            },
         ),
         (
             r#" {"topics":[">"],"every_ms":0,"policy":"lossless","since":"0000000000000001:2","id":"x","op":"subscribe"}"#,
@@ -19,9 +25,14 @@ fn commands_are_read_with_their_ids() {
                 every: Some(Duration::ZERO),
                 since: "0000000000000001:2".parse().ok(),
                 policy: Some(Policy::Lossless),
+                brief: false,
             },
         ),
-        (r#"{"op":"unsubscribe","topics":["a"]}"#, None, Command::Unsubscribe { patterns: vec![pattern("a")] }),
+        (
+            r#"{"op":"unsubscribe","topics":["a"],"brief":true}"#,
+            None,
+            Command::Unsubscribe { patterns: vec![pattern("a")], brief: true },
+        ),
         (r#"{"op":"ping","id":-1.5}"#, Some("-1.5"), Command::Ping),
         (
             r#"{"op":"send","id":3,"topic":"chat.#rust","data": [1.50, "\u00e9"] }"#,

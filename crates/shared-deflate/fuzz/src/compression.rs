@@ -1,9 +1,9 @@
 //! Deflating and inflating: bounded, and each the other's inverse.
 
-use flate2::{Decompress, FlushDecompress};
 use shared_deflate::deflate::{Deflater, InflateError, Inflater, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 
 use super::bits::Input;
+use super::receiver::Receiver;
 
 /// Any bytes inflate to at most the limit or are refused, and leave the inflater fit for the next message.
 pub fn inflate(input: &[u8]) {
@@ -27,14 +27,14 @@ pub fn inflate(input: &[u8]) {
     }
 }
 
-/// What a deflater made since its last cut inflates in a stock inflater with the same window, message by message, and
-/// the first message after a cut also alone, within a limit of its own size.
+/// What a deflater made since its last cut inflates with exactly the same window, message by message, and the first
+/// message after a cut also alone, within a limit of its own size.
 pub fn deflate(input: &[u8]) {
     let mut input = Input(input);
     let level = 1 + u32::from(input.byte()) % 9;
     let window_bits = WINDOW_BITS_MIN + input.byte() % (WINDOW_BITS_MAX - WINDOW_BITS_MIN + 1);
     let mut deflater = Deflater::new(level, window_bits);
-    let mut stock = Decompress::new_with_window_bits(false, window_bits);
+    let mut receiver = Receiver::new(window_bits);
     let mut inflater = Inflater::new();
     while !input.is_empty() {
         let style = input.byte();
@@ -43,12 +43,12 @@ pub fn deflate(input: &[u8]) {
         let cut = style & 1 == 0;
         if cut {
             deflater.cut();
-            stock.reset(false);
+            receiver.reset();
         }
         let mut deflated = b"kept".to_vec();
         deflater.deflate(&payload, &mut deflated);
         let deflated = deflated.strip_prefix(b"kept").expect("what was there before stays");
-        assert_eq!(stock_inflate(&mut stock, deflated, payload.len()), payload);
+        assert_eq!(receiver.read(deflated, payload.len()), payload);
         if cut {
             assert_eq!(inflater.inflate(deflated, payload.len()).as_deref(), Ok(&payload[..]));
             if !payload.is_empty() {
@@ -57,13 +57,4 @@ pub fn deflate(input: &[u8]) {
             }
         }
     }
-}
-
-pub(super) fn stock_inflate(stock: &mut Decompress, deflated: &[u8], bytes: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes + 64);
-    let whole = [deflated, &[0x00, 0x00, 0xFF, 0xFF]].concat();
-    let before = stock.total_in();
-    stock.decompress_vec(&whole, &mut out, FlushDecompress::Sync).expect("what a deflater made is DEFLATE data");
-    assert_eq!(stock.total_in() - before, whole.len() as u64, "everything is taken");
-    out
 }

@@ -8,6 +8,7 @@ mod bits;
 mod compression;
 mod frames;
 mod negotiation;
+mod receiver;
 mod tokens;
 mod window;
 

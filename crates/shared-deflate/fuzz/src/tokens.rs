@@ -1,6 +1,5 @@
 //! Shared tokens: recipients with lists and windows of their own join, miss texts and catch up, and read every text.
 
-use flate2::Decompress;
 use shared_deflate::deflate::Deflater;
 use shared_deflate::frame::{Opcode, parts};
 use shared_deflate::token::{
@@ -8,7 +7,7 @@ use shared_deflate::token::{
 };
 
 use super::bits::Input;
-use super::compression::stock_inflate;
+use super::receiver::Receiver;
 
 const TOPICS: usize = 6;
 const WINDOWS: [u8; 7] = [9, 9, 10, 12, 14, 15, 15];
@@ -42,16 +41,16 @@ struct Group {
 }
 
 struct Member {
-    stock: Decompress,
+    receiver: Receiver,
     /// Where in the stream it arrived.
     arrived: u64,
 }
 
 impl Group {
     fn new(window_bits: u8, list: u8) -> Group {
-        let (stream, stock) = (Stream::default(), Decompress::new_with_window_bits(false, window_bits));
+        let (stream, receiver) = (Stream::default(), Receiver::new(window_bits));
         Group {
-            members: vec![Member { stock, arrived: stream.position() }],
+            members: vec![Member { receiver, arrived: stream.position() }],
             stream,
             marks: [Mark::default(); TOPICS],
             subscribed: std::array::from_fn(|topic| list >> topic & 1 != 0),
@@ -65,15 +64,15 @@ impl Group {
         if self.members.len() == MEMBERS_MAX {
             self.members.remove(0);
         }
-        let stock = Decompress::new_with_window_bits(false, self.window_bits);
-        self.members.push(Member { stock, arrived: self.stream.position() });
+        let receiver = Receiver::new(self.window_bits);
+        self.members.push(Member { receiver, arrived: self.stream.position() });
     }
 
     /// The newest member is sent a text that is not counted.
     fn catch_up(&mut self, text: &[u8]) {
         let payload = self.stateless(text);
         let member = self.members.last_mut().expect("a group has members");
-        assert!(stock_inflate(&mut member.stock, &payload, text.len()) == text);
+        assert!(member.receiver.read(&payload, text.len()) == text);
         member.arrived = self.stream.position();
     }
 
@@ -187,7 +186,7 @@ fn send(
         let tokens = if choice < 32 { None } else { Group::by_tokens((&lookback, horizon), variants, happened) };
         let payload = tokens.as_ref().unwrap_or(&alone);
         happened.stateless += usize::from(tokens.is_none());
-        let read = stock_inflate(&mut member.stock, payload, text.len());
+        let read = member.receiver.read(payload, text.len());
         assert!(read == text, "{} bits, another text", group.window_bits);
     }
 }

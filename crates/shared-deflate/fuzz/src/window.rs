@@ -1,19 +1,18 @@
 //! The shared window: recipients arrive, board, leave and come back in any order, and read every message.
 
-use flate2::Decompress;
 use shared_deflate::deflate::{Deflater, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use shared_deflate::frame::{Opcode, parts, put_deflated, put_stored};
 use shared_deflate::token::{Mark, Stream};
 use shared_deflate::window::SharedWindow;
 
 use super::bits::Input;
-use super::compression::stock_inflate;
+use super::receiver::Receiver;
 
 const RECIPIENTS_MAX: usize = 12;
 
-/// A client with a stock inflater, which keeps its context whatever it is sent.
+/// A client that keeps its context whatever it is sent.
 struct Recipient {
-    stock: Decompress,
+    receiver: Receiver,
     /// Where in the stream it arrived; none once it is on board.
     arrived: Option<u64>,
     /// Its slot on board, if it is.
@@ -32,8 +31,8 @@ pub fn window(input: &[u8]) {
         let step = input.byte();
         match step & 0b11 {
             0 if recipients.len() < RECIPIENTS_MAX => {
-                let stock = Decompress::new_with_window_bits(false, window_bits);
-                recipients.push(Recipient { stock, arrived: Some(stream.position()), slot: 0 });
+                let receiver = Receiver::new(window_bits);
+                recipients.push(Recipient { receiver, arrived: Some(stream.position()), slot: 0 });
             }
             1 if !window.members().is_empty() => {
                 let slot = usize::from(step >> 2) % window.members().len();
@@ -86,6 +85,6 @@ fn send(window: &mut SharedWindow<usize>, other: &[u8], recipients: &mut [Recipi
         let frame = if recipient.arrived.is_none() { &shared[..] } else { other };
         let (opcode, deflated) = parts(frame).expect("a whole frame");
         assert_eq!(opcode, Opcode::Binary);
-        assert_eq!(stock_inflate(&mut recipient.stock, deflated, payload.len()), payload);
+        assert_eq!(recipient.receiver.read(deflated, payload.len()), payload);
     }
 }

@@ -1,9 +1,9 @@
 //! Blocks with a Huffman code of their own (RFC 1951 section 3.2.7), for texts with many literals.
 //!
-//! Distances differ from recipient to recipient, so no code can fit them: all symbols have nearly the same length.
+//! Distances differ from recipient to recipient, so no code fits them: all symbols have nearly the same length.
 
 use super::codes::{CodeWord, DISTANCES, END_OF_BLOCK, FIXED_LITERALS, LITERALS, length, words};
-use super::parse::Sequence;
+use super::parse::LzSequence;
 
 /// Fewest symbols for which a header can pay: it takes 200 bits at least, and saves 3 a symbol at most.
 const SYMBOLS_MIN: usize = 64;
@@ -44,7 +44,7 @@ pub(super) struct Block {
 
 impl Block {
     /// A dynamic block for the sequences, if it is smaller than one with the fixed code.
-    pub(super) fn smallest_of(text: &[u8], sequences: &[Sequence]) -> Option<Block> {
+    pub(super) fn smallest_of(text: &[u8], sequences: &[LzSequence]) -> Option<Block> {
         let symbols: usize = sequences.iter().map(|sequence| sequence.literals as usize + 1).sum();
         if symbols < SYMBOLS_MIN {
             return None;
@@ -208,6 +208,10 @@ mod tests {
             }
         }
         assert_eq!(kraft(&FLAT_LENGTHS, 15), 1 << 15);
+        // The header has 3 bits for the length of each word of its own code.
+        let fibonacci: [u32; CODE_LENGTHS] = std::array::from_fn(|symbol| fibonacci[symbol]);
+        let lengths = code_lengths(&fibonacci, LENGTH_BITS_MAX);
+        assert_eq!(lengths.iter().max(), Some(&0b111), "{lengths:?}");
     }
 
     #[test]

@@ -1,44 +1,67 @@
 //! Tokens as they are kept: runs of finished bits, each of which ends where the distance of a match is missing.
 
-use super::codes::{
-    CodeWord, DISTANCES, END_OF_BLOCK, FIXED_DISTANCES, FIXED_LITERALS, LITERALS, MATCH_BYTES_MAX, distance, length,
-};
+use super::codes::{CodeWord, DISTANCES, END_OF_BLOCK, FIXED_DISTANCES, FIXED_LITERALS, LITERALS, distance, length};
 use super::huffman::{Block, FLAT_DISTANCES};
-use super::parse::{REFERENCES_MAX, Sequence};
+use super::parse::{LzSequence, REFERENCES_MAX};
 
-/// In place of a reference: no distance is missing at the end of a run.
-pub(super) const NO_SLOT: u8 = u8::MAX;
-
-/// Most bits of a run. With those of a distance before it (7 and 13) and of a byte begun, it fits into 64.
-const RUN_BITS_MAX: u32 = 36;
+/// Most bits of a run. With those of the distance before it (18) and of a byte begun (7), they are fewer than 64.
+const RUN_BITS_MAX: u32 = 38;
 /// Most bits of a distance: its code word, and those after it.
-const DISTANCE_BITS_MAX: u32 = 7 + 13;
+const DISTANCE_BITS_MAX: u32 = 5 + 13;
 
 /// The header of an empty stored block: three zeros, and zeros to the end of the byte (RFC 7692 section 7.2.1).
 const EMPTY_STORED_BITS: u32 = 3;
 
-/// Bits, and what the distance after them is counted from.
+/// Bits, and what the distance after them is counted from; 8 bytes. From the lowest bit: [`RUN_BITS_MAX`] bits, how many
+/// of them there are (6), the reference (3), and place in the text less place in the reference (16, signed).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Run {
+pub(super) struct Run(u64);
+
+/// References that a run can name, the newest is 0. The last stands for none: no distance is missing at its end.
+pub(super) const SLOTS: usize = 8;
+const NO_SLOT: u8 = SLOTS as u8 - 1;
+const _: () = assert!(REFERENCES_MAX < SLOTS);
+
+const COUNT_AT: u32 = RUN_BITS_MAX;
+const SLOT_AT: u32 = COUNT_AT + 6;
+const DELTA_AT: u32 = 48;
+
+impl Run {
+    fn new(bits: u64, count: u32, slot: u8, delta: i16) -> Run {
+        Run(bits | u64::from(count) << COUNT_AT | u64::from(slot) << SLOT_AT | (delta as u64) << DELTA_AT)
+    }
+
     /// First bit lowest.
-    pub(super) bits: u64,
-    /// Place in the text, less place in the reference.
-    pub(super) delta: i32,
-    pub(super) count: u8,
-    /// Which reference, the newest is 0; or [`NO_SLOT`].
-    pub(super) slot: u8,
+    pub(super) fn bits(self) -> u64 {
+        self.0 & ((1 << RUN_BITS_MAX) - 1)
+    }
+
+    pub(super) fn count(self) -> u32 {
+        (self.0 >> COUNT_AT) as u32 % 64
+    }
+
+    /// The reference to which a distance is missing.
+    pub(super) fn slot(self) -> Option<usize> {
+        let slot = (self.0 >> SLOT_AT) as usize % SLOTS;
+        (slot != usize::from(NO_SLOT)).then_some(slot)
+    }
+
+    pub(super) fn delta(self) -> i32 {
+        (self.0 as i64 >> DELTA_AT) as i32
+    }
 }
 
 /// How a text refers to one of its references.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Reach {
-    /// Length of the reference.
-    pub(super) bytes: u32,
+    /// Length of the reference; 0 if it is not used.
+    pub(super) bytes: u16,
     /// Greatest of the deltas.
-    pub(super) delta_max: i32,
+    pub(super) delta_max: i16,
 }
 
-/// A text as DEFLATE tokens whose distances are missing; some 200 bytes for a text of 200 bytes like those before it.
+/// A text as DEFLATE tokens whose distances are missing; about 120 bytes for a text of 200 bytes like those before
+/// it.
 ///
 /// [`put_tokens`](super::put_tokens) fills the distances in.
 #[derive(Clone, Debug)]
@@ -48,8 +71,7 @@ pub struct Tokens {
     payload_bytes_max: u32,
     /// Longest distance of a match within the text.
     own_distance_max: u32,
-    /// How each reference is used, if it is.
-    reaches: [Option<Reach>; REFERENCES_MAX],
+    reaches: [Reach; REFERENCES_MAX],
     /// The distances have the code of a dynamic block.
     is_dynamic: bool,
 }
@@ -62,7 +84,7 @@ impl Tokens {
 
     /// How many of the newest references the recipient must have: 0 if the tokens refer to the text alone.
     pub fn references_used(&self) -> usize {
-        self.reaches.iter().rposition(Option::is_some).map_or(0, |oldest| oldest + 1)
+        self.reaches.iter().rposition(|reach| reach.bytes > 0).map_or(0, |oldest| oldest + 1)
     }
 
     /// Memory that it takes, in bytes.
@@ -82,7 +104,7 @@ impl Tokens {
         self.own_distance_max
     }
 
-    pub(super) fn reaches(&self) -> &[Option<Reach>; REFERENCES_MAX] {
+    pub(super) fn reaches(&self) -> &[Reach; REFERENCES_MAX] {
         &self.reaches
     }
 
@@ -101,14 +123,14 @@ pub(super) struct Packer {
 
 impl Packer {
     /// The tokens of a text that `sequences` make up. `references` are those that they refer to.
-    pub(super) fn pack(&mut self, text: &[u8], sequences: &[Sequence], references: &[&[u8]]) -> Tokens {
+    pub(super) fn pack(&mut self, text: &[u8], sequences: &[LzSequence], references: &[&[u8]]) -> Tokens {
         self.runs.clear();
         let mut tokens = Tokens {
             runs: Box::default(),
             text_bytes: text.len() as u32,
             payload_bytes_max: 0,
             own_distance_max: 0,
-            reaches: [None; REFERENCES_MAX],
+            reaches: [Reach::default(); REFERENCES_MAX],
             is_dynamic: false,
         };
         if text.is_empty() {
@@ -131,8 +153,8 @@ impl Packer {
             self.put_sequences(text, sequences, references, literals, &mut tokens);
         }
         self.end_run(NO_SLOT, 0);
-        let slots = self.runs.iter().filter(|run| run.slot != NO_SLOT).count() as u32;
-        let bits = self.runs.iter().map(|run| u32::from(run.count)).sum::<u32>() + slots * DISTANCE_BITS_MAX;
+        let run_bits = |run: &Run| run.count() + if run.slot().is_some() { DISTANCE_BITS_MAX } else { 0 };
+        let bits: u32 = self.runs.iter().map(run_bits).sum();
         tokens.payload_bytes_max = bits.div_ceil(8);
         tokens.runs = Box::from(&self.runs[..]);
         tokens
@@ -141,7 +163,7 @@ impl Packer {
     fn put_sequences(
         &mut self,
         text: &[u8],
-        sequences: &[Sequence],
+        sequences: &[LzSequence],
         references: &[&[u8]],
         literals: &[CodeWord; LITERALS],
         tokens: &mut Tokens,
@@ -157,15 +179,16 @@ impl Packer {
             if sequence.bytes == 0 {
                 continue;
             }
-            let coded = length(usize::from(sequence.bytes).min(MATCH_BYTES_MAX));
+            let coded = length(sequence.bytes.into());
             self.put_word(literals[usize::from(coded.symbol)]);
             self.put(coded.extra.into(), coded.extra_count.into());
             if let Some(reference) = sequence.reference {
-                let at = usize::from(reference);
-                let reach = tokens.reaches[at]
-                    .get_or_insert(Reach { bytes: references[at].len() as u32, delta_max: sequence.delta });
-                reach.delta_max = reach.delta_max.max(sequence.delta);
-                self.end_run(reference, sequence.delta);
+                let reach = &mut tokens.reaches[usize::from(reference)];
+                // Both fit, for neither text nor reference is longer than 2^15.
+                let (bytes, delta) = (references[usize::from(reference)].len() as u16, sequence.delta as i16);
+                let delta_max = if reach.bytes == 0 { delta } else { delta.max(reach.delta_max) };
+                *reach = Reach { bytes, delta_max };
+                self.end_run(reference, delta);
             } else {
                 let bytes = sequence.delta.unsigned_abs();
                 tokens.own_distance_max = tokens.own_distance_max.max(bytes);
@@ -190,8 +213,8 @@ impl Packer {
         self.count += count;
     }
 
-    fn end_run(&mut self, slot: u8, delta: i32) {
-        self.runs.push(Run { bits: self.bits, delta, count: self.count as u8, slot });
+    fn end_run(&mut self, slot: u8, delta: i16) {
+        self.runs.push(Run::new(self.bits, self.count, slot, delta));
         (self.bits, self.count) = (0, 0);
     }
 }
