@@ -13,7 +13,7 @@ use kit::strict_inflater::{StrictInflater, TAIL};
 /// Messages that each client receives by tokens.
 const MESSAGES: u64 = 100_000;
 /// Messages at a pace, for each client.
-const MESSAGES_PACED: u64 = 1_500;
+const MESSAGES_PACED: u64 = 1_000;
 /// Changes of the list, and newcomers around it; every fourth time the client leaves and resumes.
 const ROUNDS_MIN: usize = 12;
 /// So many would have to want the same for a shared window: nobody has one.

@@ -155,7 +155,9 @@ impl Harness {
     pub fn flow_while(&mut self, what: &str, mut goes_on: impl FnMut(&mut Harness) -> bool) {
         let mut moved = Instant::now();
         while goes_on(self) {
-            if self.faucet.poured() < self.ledger.position() + AHEAD {
+            // At a pace the position passes whatever was published meanwhile.
+            let ahead = if self.ledger.is_paced() { STEP } else { AHEAD };
+            if self.faucet.poured() < self.ledger.position() + ahead {
                 moved = Instant::now();
                 self.faucet.pour(STEP);
                 // More would wait for the second to be over, and whatever is asked then behind them.

@@ -119,6 +119,10 @@ impl Ledger {
         self.paced_next = paced;
     }
 
+    pub fn is_paced(&self) -> bool {
+        self.paced.is_some()
+    }
+
     /// The client left, and comes back with the cursor that this gives.
     pub fn resume(&mut self) -> String {
         assert!(self.current.is_empty(), "the cursor is not known among current values");
