@@ -10,12 +10,13 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use flate2::{Decompress, FlushDecompress};
 use serde_json::Value;
 
 use super::http::HANDSHAKE;
 use super::program::Program;
+use super::strict_inflater::StrictInflater;
 use super::{DEADLINE, http};
+use shared_deflate::deflate::WINDOW_BITS_MAX;
 
 /// First bytes of frames in one piece (RFC 6455 section 5.2).
 pub const TEXT: u8 = 0x81;
@@ -24,8 +25,6 @@ pub const BINARY: u8 = 0x82;
 pub const DEFLATED: u8 = 0xC1;
 const CLOSE: u8 = 0x88;
 const PONG: u8 = 0x8A;
-/// What a deflated message ends in and the wire leaves out (RFC 7692 section 7.2.1).
-const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 /// A header that offers permessage-deflate.
 pub const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
 
@@ -43,15 +42,18 @@ pub struct Inbox {
     bytes: Vec<u8>,
     /// Bytes at the front that have been decoded.
     used: usize,
-    /// With permessage-deflate. Never reset: what a message refers to must be in the window.
-    inflate: Option<Decompress>,
-    /// Messages that came compressed.
+    /// With permessage-deflate.
+    inflater: Option<StrictInflater>,
+    /// Messages that came compressed, and how many of them nobody could read alone.
     pub deflated: u64,
+    pub referring: u64,
 }
 
 impl Inbox {
-    pub fn new(deflate: bool) -> Inbox {
-        Inbox { bytes: Vec::new(), used: 0, inflate: deflate.then(|| Decompress::new(false)), deflated: 0 }
+    /// With the bits of the window that was agreed on, if permessage-deflate was.
+    pub fn new(window_bits: Option<u8>) -> Inbox {
+        let inflater = window_bits.map(StrictInflater::new);
+        Inbox { bytes: Vec::new(), used: 0, inflater, deflated: 0, referring: 0 }
     }
 
     pub fn push(&mut self, bytes: &[u8]) {
@@ -81,8 +83,9 @@ impl Inbox {
             0x01 => Message::Text(text(payload.to_vec())),
             0x41 => {
                 self.deflated += 1;
-                let inflate = self.inflate.as_mut().expect("compressed only if that was agreed on");
-                Message::Text(text(inflated(inflate, payload)))
+                let inflater = self.inflater.as_mut().expect("compressed only if that was agreed on");
+                self.referring += u64::from(StrictInflater::new(WINDOW_BITS_MAX).try_inflate(payload).is_err());
+                Message::Text(text(inflater.inflate(payload)))
             }
             0x08 => Message::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code))),
             0x09 => Message::Ping,
@@ -94,20 +97,6 @@ impl Inbox {
 
 fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).expect("UTF-8 in a text message")
-}
-
-fn inflated(inflate: &mut Decompress, payload: &[u8]) -> Vec<u8> {
-    let input = [payload, &TAIL].concat();
-    let mut out = Vec::with_capacity(payload.len() * 8 + 256);
-    let before = inflate.total_in();
-    loop {
-        let used = (inflate.total_in() - before) as usize;
-        inflate.decompress_vec(&input[used..], &mut out, FlushDecompress::Sync).expect("data that inflate");
-        if (inflate.total_in() - before) as usize == input.len() && out.len() < out.capacity() {
-            return out;
-        }
-        out.reserve(out.capacity());
-    }
 }
 
 pub struct RawClient {
@@ -145,16 +134,22 @@ impl RawClient {
         }
         let head = String::from_utf8_lossy(&head).to_lowercase();
         assert!(head.starts_with("http/1.1 101 "), "expected an upgrade of {path}, found {head}");
-        let deflate = head.contains("permessage-deflate");
+        let extensions = head.lines().find_map(|line| line.strip_prefix("sec-websocket-extensions: "));
+        let extensions = extensions.unwrap_or_default().to_owned();
+        let deflate = extensions.starts_with("permessage-deflate");
         assert_eq!(deflate, headers.contains("permessage-deflate"), "{head}");
         let is_asked_for = headers.contains("server_no_context_takeover");
         assert!(is_asked_for || !head.contains("server_no_context_takeover"), "nobody asked for it: {head}");
-        RawClient { socket, inbox: Inbox::new(deflate) }
+        let bits = extensions.split("server_max_window_bits=").nth(1).map(|rest| rest.split([';', ',']).next());
+        let bits = bits.map(|bits| bits.and_then(|bits| bits.trim().parse().ok()).expect("a number of bits"));
+        let inbox = Inbox::new(deflate.then(|| bits.unwrap_or(WINDOW_BITS_MAX)));
+        RawClient { socket, inbox }
     }
 
     /// A hand on the same socket, to write while another reads, or the other way round.
     pub fn other_hand(&self) -> RawClient {
-        RawClient { socket: self.socket.try_clone().expect("descriptors"), inbox: Inbox::new(false) }
+        let socket = self.socket.try_clone().expect("descriptors");
+        RawClient { socket, inbox: Inbox::new(None) }
     }
 
     /// Sends bytes as they are. False if the server has hung up already.

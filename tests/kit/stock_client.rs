@@ -61,7 +61,7 @@ impl StockClient {
     }
 
     /// Lets it close the connection. Gives what it received since.
-    pub fn close(mut self) -> Vec<String> {
+    pub fn close(&mut self) -> Vec<String> {
         self.order("close");
         let rest = self.lines.iter().collect();
         let status = self.child.wait().expect("a child of ours");

@@ -4,7 +4,7 @@
 //! which are test data and no part of the project, a recording of the real ones comes before it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -66,14 +66,14 @@ impl Tape {
         FILE.get_or_init(|| {
             let recorded =
                 capture("binance-spot").map(|file| std::fs::read_to_string(file).expect("a readable capture"));
-            let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-            let own = folder.join(format!("tape-{}.jsonl", std::process::id()));
-            std::fs::write(&own, recorded.unwrap_or_default() + &seeded()).expect("a folder to write to");
-            // Other test programs write the same.
-            let file = folder.join("tape.jsonl");
-            std::fs::rename(&own, &file).expect("a folder to write to");
-            file
+            write("tape", &(recorded.unwrap_or_default() + &seeded(&STREAMS)))
         })
+    }
+
+    /// A simulated market of so many topics, for lists that differ.
+    pub fn wide(topics: usize) -> Tape {
+        let streams: Vec<String> = (0..topics).map(|n| format!("wide{n}@value")).collect();
+        Tape::load(&write("tape-wide", &seeded(&streams)))
     }
 
     /// What to give to `fanline replay`.
@@ -148,15 +148,25 @@ impl Tape {
 /// The profile of a feed that plays a tape.
 pub const PROFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kit/tape.toml");
 
+/// A file that holds this. Other test programs write the same.
+fn write(name: &str, lines: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let own = folder.join(format!("{name}-{}.jsonl", std::process::id()));
+    std::fs::write(&own, lines).expect("a folder to write to");
+    let file = folder.join(format!("{name}.jsonl"));
+    std::fs::rename(&own, &file).expect("a folder to write to");
+    file
+}
+
 /// Lines of the simulated market, as `fanline replay` reads them. They begin at the time 0.
-fn seeded() -> String {
-    let settings = MarketSettings { seed: 1, rate: RATE, symbols: STREAMS.len() / 2 };
+fn seeded<S: Display>(streams: &[S]) -> String {
+    let settings = MarketSettings { seed: 1, rate: RATE, symbols: streams.len() / 2 };
     let mut market = Market::new(settings).expect("right settings");
     let (mut lines, mut at_ns) = (String::new(), 0);
     for _ in 0..SEEDED {
         let tick = market.next(at_ns / 1_000_000);
         at_ns += (tick.pause / RATE * 1e9) as u64;
-        let data = format!(r#"{{"stream":"{}","data":{}}}"#, STREAMS[tick.topic], tick.text);
+        let data = format!(r#"{{"stream":"{}","data":{}}}"#, streams[tick.topic], tick.text);
         writeln!(lines, "{}", json!({"t_ns": at_ns, "dir": "in", "data": data})).expect("room in memory");
     }
     lines
