@@ -50,7 +50,7 @@ struct Parts<'m> {
 
 /// `unsubscribed`.
 #[derive(Deserialize)]
-struct InForce<'m> {
+struct UnsubscribedAnswer<'m> {
     #[serde(borrow)]
     topics: Vec<&'m str>,
 }
@@ -121,7 +121,8 @@ impl Follower {
             Some(b"sub") => "offset",
             Some(b"uns") => {
                 // What is not in force has no newest message: subscribed again, the topic may be at any.
-                let in_force = serde_json::from_slice::<InForce>(notice).map_or(Vec::new(), |answer| answer.topics);
+                let in_force =
+                    serde_json::from_slice::<UnsubscribedAnswer>(notice).map_or(Vec::new(), |answer| answer.topics);
                 self.newest.retain(|topic, _| in_force.iter().any(|in_force| in_force.as_bytes() == &**topic));
                 return;
             }

@@ -75,6 +75,21 @@ impl Deflater {
     }
 }
 
+/// Appends the payload of a message in stored blocks (RFC 1951 section 3.2.4, RFC 7692 section 7.2.3.3) to `out`. It is
+/// five bytes longer for each 64 KiB, refers to nothing, and enters the recipient's window: for what does not shrink, and
+/// for what is longer than the window.
+pub fn store(payload: &[u8], out: &mut Vec<u8>) {
+    for block in payload.chunks(u16::MAX.into()) {
+        let bytes = block.len() as u16;
+        out.push(0x00);
+        out.extend_from_slice(&bytes.to_le_bytes());
+        out.extend_from_slice(&(!bytes).to_le_bytes());
+        out.extend_from_slice(block);
+    }
+    // The header of the empty block whose length is not sent.
+    out.push(0x00);
+}
+
 /// Why a message could not be inflated.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InflateError {
@@ -178,6 +193,9 @@ mod tests {
             assert!(out.starts_with(b"before"));
             let inflated = inflater.inflate(&out[6..], payload.len()).expect("own output");
             assert!(inflated == payload, "{} bytes", payload.len());
+            let mut stored = Vec::new();
+            store(payload, &mut stored);
+            assert!(inflater.inflate(&stored, payload.len()).as_deref() == Ok(payload), "{} bytes", payload.len());
         }
     }
 

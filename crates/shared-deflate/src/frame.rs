@@ -3,7 +3,7 @@
 //! The [`Decoder`] takes bytes as they arrive and gives whole messages. It holds at most one frame and one message,
 //! each bounded by the message limit, and nothing between messages. It sends nothing: the caller owns the socket.
 
-use crate::deflate::{Deflater, InflateError, Inflater};
+use crate::deflate::{Deflater, InflateError, Inflater, store};
 
 /// Longest payload of a control frame, in bytes (RFC 6455 section 5.5).
 pub const CONTROL_BYTES_MAX: usize = 125;
@@ -83,21 +83,12 @@ pub fn put_deflated(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], deflater:
     out.extend_from_slice(&deflated);
 }
 
-/// Appends a compressed message in one frame of stored blocks (RFC 7692 section 7.2.3.3): it refers to nothing, and
-/// enters the recipient's window. For what does not shrink, or where no window is as long as the message.
+/// Appends a compressed message in one frame of stored blocks ([`store`]).
 pub fn put_stored(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
-    const BLOCK_BYTES_MAX: usize = u16::MAX as usize;
-    let blocks = payload.chunks(BLOCK_BYTES_MAX);
-    put_header(out, opcode, true, payload.len() + 5 * blocks.len() + 1);
-    for block in blocks {
-        let bytes = block.len() as u16;
-        out.push(0x00);
-        out.extend_from_slice(&bytes.to_le_bytes());
-        out.extend_from_slice(&(!bytes).to_le_bytes());
-        out.extend_from_slice(block);
-    }
-    // The header of the empty block whose length is not sent.
-    out.push(0x00);
+    let mut stored = Vec::with_capacity(payload.len() + 16);
+    store(payload, &mut stored);
+    put_header(out, opcode, true, stored.len());
+    out.extend_from_slice(&stored);
 }
 
 /// Appends a close frame (RFC 6455 section 5.5.1). A reason of more than 123 bytes is cut.
