@@ -25,6 +25,7 @@ pub mod relay;
 pub mod scripted_feed;
 pub mod stacks;
 pub mod stock_client;
+#[path = "../../crates/shared-deflate/fuzz/src/strict_inflater.rs"]
 pub mod strict_inflater;
 pub mod subscriber;
 pub mod tape;

@@ -64,6 +64,7 @@ const LANE: &str = "src/delivery/lanes/lane.rs";
 const TOPICS: &str = "src/delivery/lanes/topics.rs";
 const STREAM: &str = "src/delivery/lanes/stream.rs";
 const PACED: &str = "src/delivery/lanes/paced.rs";
+const CHANGES: &str = "src/delivery/lanes/changes.rs";
 const CODEC_STREAM: &str = "crates/shared-deflate/src/token/stream.rs";
 const LOG_CURSOR: &str = "src/delivery/shard/log_cursor.rs";
 const WINDOWS: &str = "src/delivery/lanes/windows.rs";
@@ -138,6 +139,10 @@ const TOKENS: &[Fault] = &[
     ),
     // A paced lane refers to what it has not sent.
     fault(PACED, "reference: Reference::Sent(before)", "reference: Reference::Topic", SIMULATION),
+    // Values that a changed list brings are taken for what later messages refer to.
+    fault(CHANGES, "is_newest && ", "", SIMULATION),
+    // A list changes in place for others, too.
+    fault(LANE, "self.members == 1 && ", "", SIMULATION),
     // The message before is that of another topic.
     fault(
         "src/bus/publisher.rs",

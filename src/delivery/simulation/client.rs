@@ -20,6 +20,8 @@ use shared_deflate::negotiate::Agreement;
 /// Inflates as any client would, and refuses each reference that the agreed window does not hold.
 #[path = "../../../crates/shared-deflate/fuzz/src/receiver.rs"]
 mod receiver;
+#[path = "../../../crates/shared-deflate/fuzz/src/strict_inflater.rs"]
+mod strict_inflater;
 
 /// Both ends of a client's connection.
 #[derive(Default)]

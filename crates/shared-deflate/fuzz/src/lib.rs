@@ -9,6 +9,7 @@ mod compression;
 mod frames;
 mod negotiation;
 mod receiver;
+mod strict_inflater;
 mod tokens;
 mod window;
 
