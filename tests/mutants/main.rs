@@ -140,8 +140,12 @@ impl Copy {
 
     /// Builds the tests of a fault: their programs, or what the compiler says.
     fn build(&self, fault: &Fault) -> Result<Vec<PathBuf>, String> {
-        let quick =
-            ["--config=profile.dev.package.fanline.opt-level=0", "--config=profile.dev.package.fanline.debug=0"];
+        // Of no package as `make test` builds it: Cargo would take what is built from the copy for what is not.
+        let quick = [
+            "--config=profile.dev.package.fanline.opt-level=0",
+            "--config=profile.dev.package.fanline.debug=0",
+            "--config=profile.dev.package.shared-deflate.debug=0",
+        ];
         let Output { status, stdout, stderr } = Command::new(env!("CARGO"))
             .args(["test", "--locked", "--no-run", "--message-format=json-render-diagnostics"])
             .args(fault.tests.0.split(' '))
