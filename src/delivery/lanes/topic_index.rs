@@ -28,6 +28,9 @@ use crate::words::topic::Pattern;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneId(pub u32);
 
+/// Lanes that are looked through faster than a long list of topics is searched.
+const FEW_LANES: usize = 16;
+
 /// A frame's envelope, about.
 const FRAME_BYTES: usize = 128;
 
@@ -147,7 +150,14 @@ impl TopicIndex {
     /// The lane gets the topic.
     pub fn is_on(&self, lane: LaneId, entry: &TopicEntry) -> bool {
         let list = &self.lanes[lane.0 as usize];
-        entry.name.is_some_and(|name| list.has_name(name)) || list.has_matched(entry.topic_id())
+        if entry.name.is_some_and(|name| list.has_name(name)) {
+            return true;
+        }
+        // A scan asks this of every topic: few lanes lie side by side, while a long list is searched all over memory.
+        match entry.matched.as_slice() {
+            few if few.len() <= FEW_LANES => few.iter().any(|subscriber| subscriber.lane == lane),
+            _ => list.has_matched(entry.topic_id()),
+        }
     }
 
     fn entry_mut(&mut self, topic: TopicId) -> Option<&mut TopicEntry> {
