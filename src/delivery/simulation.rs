@@ -441,7 +441,7 @@ fn every_client_gets_its_topics_in_order_without_silent_gap_or_repeat() {
         }
     }
     assert!(expired as u64 > seeds, "topics were forgotten {expired} times in {seeds} simulations");
-    assert!(changed_in_place > seeds, "lanes were changed {changed_in_place} times in {seeds} simulations");
+    assert!(changed_in_place > seeds / 4, "lanes were changed {changed_in_place} times in {seeds} simulations");
 }
 
 /// The text, if it is a topic that lists are made of.
