@@ -88,6 +88,28 @@ fn a_skip_is_counted_with_its_reason() {
     assert!(counted.lines().any(|found| found == line), "{counted}");
 }
 
+#[test]
+fn a_session_refers_to_what_it_has_when_one_that_has_more_leaves_the_lane() {
+    let mut world = Simulation::new(1, History::default());
+    world.shard.settings.compression.windows_max = 0;
+    let deflate = Some(Agreement { server_no_context_takeover: false, server_max_window_bits: None });
+    let terms = || SessionOptions { patterns: patterns(">"), deflate, ..SessionOptions::default() };
+    for topic in ["c", "a.x"] {
+        world.adopt(terms());
+        world.settle();
+        (0..3).for_each(|_| world.publish_on(topic, ModelKind::Value, 1));
+        world.settle();
+    }
+    let early = world.clients.remove(0);
+    early.pipe.borrow_mut().broken = true;
+    world.shard.ready(early.id, true, world.now);
+    // The session that is left has never had `c` in the stream.
+    (0..3).for_each(|_| world.publish_on("c", ModelKind::Value, 1));
+    world.settle();
+    world.check();
+    assert_eq!(seen(&world, 0, "c"), [3, 7, 8, 9]);
+}
+
 const TOPIC: &str = "a.topic.of.which.the.name.is.long";
 
 fn deflating(harness: &mut Harness, pattern: &str) -> HarnessClient {
