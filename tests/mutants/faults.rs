@@ -110,13 +110,13 @@ const BOARDING: &[Fault] = &[
     // All that board have the place of the first.
     fault(MOVES, "SyncState::Boarded { slot };", "SyncState::Boarded { slot: slot * 0 };", SIMULATION),
     // Those that stay in step keep slots that others have.
-    fault(MOVES, "        self.set_disembarked(lane, 0);\n", "", SIMULATION),
+    fault(MOVES, "        self.set_disembarked(lane, 0);\n", "", DELIVERY),
     // Notices enter the window.
     fault(SHARED_WINDOW, "if frame.is_status() {", "if false {", SIMULATION),
     // A window that is closed goes on counting, so that in the end there is none for anyone.
     fault(WINDOWS, "self.windows -= 1;", "", SIMULATION),
     // One that nobody was on board of is taken for one that has gone on.
-    fault(WINDOWS, "            window.restart(position);\n", "", SIMULATION),
+    fault(WINDOWS, "            window.restart(position);\n", "", DELIVERY),
 ];
 
 const TOKENS: &[Fault] = &[

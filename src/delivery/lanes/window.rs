@@ -68,6 +68,32 @@ mod tests {
         assert!((420..460).contains(&(2 * sizes.len())), "32 KiB of text: {} frames", 2 * sizes.len());
     }
 
+    #[test]
+    fn sessions_board_one_after_another_and_a_window_that_all_have_left_begins_anew() {
+        let mut harness = Harness::open();
+        let early = [adopt(&mut harness), adopt(&mut harness)];
+        publish_to(&mut harness, &early[0]);
+        let late = adopt(&mut harness);
+        for _ in 0..100 {
+            publish_to(&mut harness, &late);
+        }
+        let later = adopt(&mut harness);
+        let frames = (0..1000).take_while(|_| {
+            publish_to(&mut harness, &late);
+            !is_boarded(&harness, &late)
+        });
+        assert!(frames.count() > 100 && !is_boarded(&harness, &later), "it has a hundred frames less");
+        harness.vanish(&later);
+        harness.settle();
+
+        let last = adopt(&mut harness);
+        assert!(publish_to(&mut harness, &last) > 0 && !is_boarded(&harness, &last));
+        early.iter().chain([&late]).for_each(|client| harness.vanish(client));
+        harness.settle();
+        publish_to(&mut harness, &last);
+        assert!(is_boarded(&harness, &last), "there is nothing that it lacks");
+    }
+
     fn adopt(harness: &mut Harness) -> HarnessClient {
         let deflate = Some(Agreement { server_no_context_takeover: false, server_max_window_bits: None });
         let patterns = vec![Pattern::parse(">").expect("a pattern")];
