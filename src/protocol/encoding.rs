@@ -54,7 +54,7 @@ pub enum Format {
 }
 
 impl Format {
-    const COUNT: usize = 2;
+    pub const COUNT: usize = 2;
 }
 
 /// Which of the messages of its topic before it the tokens of a frame refer to.

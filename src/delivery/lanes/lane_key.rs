@@ -46,7 +46,7 @@ impl CompressionMode {
         }
     }
 
-    pub fn window_bits(self) -> Option<u8> {
+    fn window_bits(self) -> Option<u8> {
         match self {
             CompressionMode::Plain => None,
             CompressionMode::Stateless { window_bits } | CompressionMode::Kept { window_bits } => Some(window_bits),

@@ -30,14 +30,14 @@ impl Lanes {
         demand: &TopicDemand,
         (cursor, now): (Offset, Stamp),
     ) -> Result<LaneId, CommandRefusal> {
-        if change.fresh.is_empty()
-            && let Some(other) = self.by_key.get(&self.changed_key(lane, &change, every))
-        {
+        // A lane that names what nobody has named before is a new one.
+        let known = change.fresh.is_empty().then(|| self.changed_key(lane, &change, every));
+        if let Some(other) = known.as_ref().and_then(|key| self.by_key.get(key)) {
             return Ok(*other);
         }
         self.check_limits(&change, settings)?;
         self.name_fresh(&mut change, demand)?;
-        let key = self.changed_key(lane, &change, every);
+        let key = known.unwrap_or_else(|| self.changed_key(lane, &change, every));
         Ok(self.open(key, (cursor, now)))
     }
 

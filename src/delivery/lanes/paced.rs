@@ -11,6 +11,9 @@ use crate::delivery::lanes::topic_index::LaneId;
 use crate::protocol::encoding::Encoder;
 use crate::words::ids::Offset;
 
+/// Marks of topics that a paced lane no longer gets, beyond as many as it gets.
+const SPARE_MARKS: usize = 64;
+
 /// The news of a paced lane, by offset.
 pub struct News {
     frames: Vec<(Offset, Arc<Frame>)>,
@@ -82,6 +85,10 @@ impl Lanes {
     /// Frames that are sent to all in step of a paced lane, in this order.
     pub fn due_of<'f>(&mut self, id: LaneId, frames: Vec<&'f Frame>, encoder: &mut Encoder) -> Vec<Due<'f>> {
         let Lane { key, stream, pace, .. } = &mut self.lanes[id.0 as usize];
+        // Topics that were forgotten, or come back with another number, leave marks behind.
+        if let Some(pace) = pace.as_mut().filter(|pace| pace.sent.len() > 2 * self.index.count_of(id) + SPARE_MARKS) {
+            pace.sent.retain(|topic, _| self.index.entry_on(id, *topic).is_some());
+        }
         let due = frames.into_iter().map(|frame| {
             let (Some(stream), Some(pace)) = (stream.as_mut(), pace.as_mut()) else { return Due::alone(frame, 0) };
             let position = stream.position();

@@ -7,7 +7,7 @@ use crate::bus::retained::Retained;
 use crate::delivery::lanes::Lanes;
 use crate::delivery::lanes::lane::Fresh;
 use crate::delivery::lanes::topic_index::IndexUpdate;
-use crate::protocol::encoding::{Encoder, Encoding};
+use crate::protocol::encoding::{Encoder, Encoding, Format};
 use crate::words::ids::{Offset, TopicId};
 use shared_deflate::token::Lookback;
 
@@ -16,12 +16,12 @@ struct TextSize<'f, 'e> {
     frame: &'f Frame,
     encoder: &'e mut Encoder,
     /// By `Format as usize`.
-    bytes: [Option<usize>; 2],
+    bytes: [Option<usize>; Format::COUNT],
 }
 
 impl TextSize<'_, '_> {
     fn of<'f, 'e>(frame: &'f Frame, encoder: &'e mut Encoder) -> TextSize<'f, 'e> {
-        TextSize { frame, encoder, bytes: [None; 2] }
+        TextSize { frame, encoder, bytes: [None; Format::COUNT] }
     }
 
     fn bytes(&mut self, plain: Encoding) -> usize {
@@ -84,11 +84,6 @@ impl Lanes {
 
     /// Takes a topic off the index and its lanes; gives the work.
     pub fn forget(&mut self, topic: &Arc<Topic>) -> usize {
-        for subscriber in self.index.subscribers_mut(topic.id) {
-            if let Some(pace) = &mut self.lanes[subscriber.lane.0 as usize].pace {
-                pace.sent.remove(&topic.id);
-            }
-        }
         self.index.forget(topic)
     }
 

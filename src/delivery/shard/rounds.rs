@@ -18,7 +18,7 @@ use crate::words::stamp::Stamp;
 #[derive(Clone, Copy)]
 enum Recipients<'s> {
     List(SlotList),
-    Some(&'s [SessionId]),
+    Sessions(&'s [SessionId]),
 }
 
 impl<S: Socket> Shard<S> {
@@ -101,7 +101,7 @@ impl<S: Socket> Shard<S> {
         for (since, sessions) in open.by_arrival(position) {
             if self.lanes.get(lane).is_some() {
                 let chunk = self.lanes.chunk(lane, due, since, (self.log.reader(), &mut self.encoder));
-                self.deliver(lane, Recipients::Some(&sessions), &chunk, now);
+                self.deliver(lane, Recipients::Sessions(&sessions), &chunk, now);
             }
         }
     }
@@ -128,7 +128,7 @@ impl<S: Socket> Shard<S> {
         let lane = &self.lanes[lane_id];
         let recipients = match recipients {
             Recipients::List(list) => lane.slots(list),
-            Recipients::Some(sessions) => sessions,
+            Recipients::Sessions(sessions) => sessions,
         };
         let mut stragglers: Vec<(SessionId, Taken)> = Vec::new();
         for id in recipients {
