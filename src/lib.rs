@@ -40,6 +40,7 @@
 //! | | [`bus`] | publisher, log, retained values, demand |
 //! | | [`settings`] | every setting, as data |
 //! | | [`profile`] | descriptions of feeds, as data |
+//! | | [`access`] | who a client is and what it may do, as words |
 //! | | [`protocol`] | commands, server messages, encodings |
 //! | | [`json`] | JSON without copies |
 //! | bottom | [`words`] | names, numbers, metrics |
@@ -52,6 +53,7 @@
 //! # Reading order
 //! [`bus`], then [`delivery`], then [`intake`]; ARCHITECTURE.md is the map.
 
+pub mod access;
 pub mod app;
 pub mod bench;
 pub mod bus;

@@ -9,10 +9,12 @@ const FLOORS: &[&[&str]] = &[
     &["words"],
     &["json"],
     &["protocol"],
+    &["access"],
     &["profile"],
     &["settings"],
+    &["audit"],
     &["bus"],
-    &["intake", "delivery", "simulator"],
+    &["intake", "delivery", "simulator", "identity"],
     &["edge"],
     &["config", "open_files", "check", "health", "bench", "app", "cli", "main", "lib"],
 ];

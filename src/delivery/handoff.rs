@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::access::grant::Grant;
 use crate::protocol::command::Policy;
 use crate::protocol::encoding::Format;
-use crate::words::grant::Grant;
 use crate::words::ids::Cursor;
 use crate::words::topic::Pattern;
 use shared_deflate::negotiate::Agreement;

@@ -27,10 +27,20 @@ pub enum Goodbye {
     Overloaded,
     /// The feed is stale, and a raw session cannot be notified of it.
     FeedStale,
+    /// The client has shown no valid credential in time, or its credential has expired.
+    Unauthenticated,
+    /// The operator wants the client to reconnect.
+    Kicked,
+    /// The subject has as many sessions as it may have.
+    TooManySubjectSessions,
+    /// A newer session of the same subject has taken the place of this one.
+    Replaced,
+    /// The credential was revoked, or its rights are gone.
+    Forbidden,
 }
 
 impl Goodbye {
-    pub const ALL: [Goodbye; 12] = [
+    pub const ALL: [Goodbye; 17] = [
         Goodbye::ClientClosed,
         Goodbye::ConnectionLost,
         Goodbye::Draining,
@@ -43,6 +53,11 @@ impl Goodbye {
         Goodbye::MessageTimeout,
         Goodbye::Overloaded,
         Goodbye::FeedStale,
+        Goodbye::Unauthenticated,
+        Goodbye::Kicked,
+        Goodbye::TooManySubjectSessions,
+        Goodbye::Replaced,
+        Goodbye::Forbidden,
     ];
 
     /// Close code to send; none where the connection is gone.
@@ -60,6 +75,11 @@ impl Goodbye {
             Goodbye::MessageTimeout => Some(4411),
             // "Try Again Later", of the registry of RFC 6455 section 11.7.
             Goodbye::Overloaded | Goodbye::FeedStale => Some(1013),
+            Goodbye::Unauthenticated => Some(4401),
+            Goodbye::Kicked => Some(4412),
+            Goodbye::TooManySubjectSessions => Some(4429),
+            Goodbye::Forbidden => Some(4503),
+            Goodbye::Replaced => Some(4509),
         }
     }
 
@@ -78,6 +98,11 @@ impl Goodbye {
             Goodbye::MessageTimeout => "a message did not end in time; see limits.message_timeout",
             Goodbye::Overloaded => "too many clients are in the middle of a message; reconnect, and send whole ones",
             Goodbye::FeedStale => "the feed is stale, and format=raw has no notifications; reconnect until it is live",
+            Goodbye::Unauthenticated => "no valid token; reconnect with a fresh one",
+            Goodbye::Kicked => "the operator asks for a reconnect, with a fresh token",
+            Goodbye::TooManySubjectSessions => "too many sessions of this user; close one, or reconnect later",
+            Goodbye::Replaced => "a newer session of this user has taken its place; do not reconnect by itself",
+            Goodbye::Forbidden => "access was withdrawn; do not reconnect with this token",
         }
     }
 
@@ -96,6 +121,11 @@ impl Goodbye {
             Goodbye::MessageTimeout => "message_timeout",
             Goodbye::Overloaded => "overloaded",
             Goodbye::FeedStale => "feed_stale",
+            Goodbye::Unauthenticated => "unauthenticated",
+            Goodbye::Kicked => "kicked",
+            Goodbye::TooManySubjectSessions => "too_many_sessions",
+            Goodbye::Replaced => "replaced",
+            Goodbye::Forbidden => "forbidden",
         }
     }
 }

@@ -4,7 +4,6 @@
 
 mod globs;
 pub mod goodbye;
-pub mod grant;
 pub mod ids;
 pub mod metrics;
 pub mod nearest;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::access::grant::Grant;
 use crate::bus::demand::interest::AddressShare;
 use crate::delivery::catch_up::CatchUp;
 use crate::delivery::chunk::Compression;
@@ -14,7 +15,6 @@ use crate::delivery::transport::socket::Socket;
 use crate::protocol::command::Policy;
 use crate::protocol::encoding::{Encoding, Format};
 use crate::words::goodbye::Goodbye;
-use crate::words::grant::Grant;
 use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
 
@@ -96,7 +96,7 @@ impl<S: Socket> Session<S> {
             pinged_ns: 0,
             requests: None,
             feed_version: 0,
-            grant: options.grant,
+            grant: options.grant.clone(),
             format: options.format,
             policy: options.policy,
             has_subscribed: false,

@@ -40,7 +40,7 @@ impl<S: Socket> Shard<S> {
         let reader = self.log.reader();
         let change = self.lanes.adding(session.lane(), &wanted, &self.demand);
         let count = brief.then_some(change.totals.patterns);
-        check_patterns(&wanted, change.totals, session.grant, &self.settings)?;
+        check_patterns(&wanted, change.totals, &session.grant, &self.settings)?;
         if since.is_some() && session.has_subscribed {
             let message = "`since` is only allowed in the first subscription of a connection; reconnect to resume";
             return Err(CommandRefusal::new("bad_request", message));

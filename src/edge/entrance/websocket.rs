@@ -14,6 +14,7 @@ use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 
+use crate::access::grant::Grant;
 use crate::bus::feed_state::FeedState;
 use crate::delivery::handoff::{Handoff, SessionOptions};
 use crate::edge::entrance::handshake::Handshake;
@@ -27,7 +28,6 @@ use crate::edge::listen::peer::Peer;
 use crate::edge::phase::Phase;
 use crate::protocol::command::resume_offset;
 use crate::protocol::encoding::Format;
-use crate::words::grant::Grant;
 use crate::words::ids::Offset;
 
 /// The negotiated session.

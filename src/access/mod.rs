@@ -1,0 +1,10 @@
+//! Who a client is and what it may do: the words that identity, delivery, the edge and the audit log share.
+//!
+//! A [`Gatekeeper`](gatekeeper::Gatekeeper) turns a credential into a [`Grant`](grant::Grant). The edge only finds
+//! credentials, delivery only obeys grants, and neither knows tokens.
+
+pub mod gatekeeper;
+pub mod grant;
+pub mod identity;
+pub mod rights;
+pub mod selector;

@@ -1,0 +1,46 @@
+//! Which sessions an order of the operator, a revocation or a changed configuration concerns.
+
+use std::sync::Arc;
+
+use crate::access::grant::Grant;
+use crate::access::identity::TokenId;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionSelector {
+    All,
+    /// The session with this number (`shard << 40 | serial`), as `GET /admin/sessions` shows it.
+    Number(u64),
+    Subject {
+        /// None: of any issuer.
+        issuer: Option<Arc<str>>,
+        subject: Arc<str>,
+    },
+    Token(TokenId),
+    Tier(Box<str>),
+    /// Those whose token was issued before this moment, in milliseconds since the Unix epoch.
+    IssuedBefore {
+        issuer: Arc<str>,
+        subject: Option<Arc<str>>,
+        before_ms: u64,
+    },
+}
+
+impl SessionSelector {
+    pub fn selects(&self, number: u64, grant: &Grant) -> bool {
+        let identity = grant.identity.as_deref();
+        match self {
+            SessionSelector::All => true,
+            SessionSelector::Number(wanted) => *wanted == number,
+            SessionSelector::Tier(tier) => grant.rights.tier == *tier,
+            SessionSelector::Token(token) => identity.is_some_and(|identity| identity.token_id == *token),
+            SessionSelector::Subject { issuer, subject } => identity.is_some_and(|identity| {
+                identity.subject == *subject && issuer.as_ref().is_none_or(|issuer| identity.issuer == *issuer)
+            }),
+            SessionSelector::IssuedBefore { issuer, subject, before_ms } => identity.is_some_and(|identity| {
+                identity.issuer == *issuer
+                    && identity.issued_ms < *before_ms
+                    && subject.as_ref().is_none_or(|subject| identity.subject == *subject)
+            }),
+        }
+    }
+}
