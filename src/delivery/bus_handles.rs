@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use crate::access::rights::ViewId;
 use crate::bus::demand::interest::Interest;
 use crate::bus::demand::requests::Requests;
 use crate::bus::reader::Reader;
 
+/// Of one view: a shard has no way to another one.
 #[derive(Clone)]
 pub struct BusHandles {
+    pub view: ViewId,
     pub reader: Reader,
     /// None without `upstream.demand`.
     pub interest: Option<Arc<Interest>>,
@@ -17,6 +20,6 @@ pub struct BusHandles {
 impl BusHandles {
     /// For a delivery without client requests and demand.
     pub fn reading(reader: Reader) -> BusHandles {
-        BusHandles { reader, interest: None, requests: Requests::closed() }
+        BusHandles { view: ViewId::LIVE, reader, interest: None, requests: Requests::closed() }
     }
 }

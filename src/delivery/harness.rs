@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use bytes::Bytes;
 use serde_json::Value;
 
+use crate::access::rights::ViewId;
 use crate::bus;
 use crate::bus::Limits;
 use crate::bus::demand::interest::Interest;
@@ -62,7 +63,7 @@ impl Harness {
         let (requests, queue) = crate::bus::demand::requests::open(RequestRules { send, request: true });
         let (sender, mail) = channel();
         let mailbox = Arc::new(move |reply| sender.send(reply).unwrap_or_default());
-        let bus = BusHandles { reader, interest: Some(interest.clone()), requests };
+        let bus = BusHandles { view: ViewId::LIVE, reader, interest: Some(interest.clone()), requests };
         let meters = ShardMeters::new(&Meters::unread(), 0);
         let shard = Shard::new(settings(), bus, mailbox, Arc::default(), meters);
         Harness { shard, publisher, interest, queue, mail, now: Stamp { wall_ms: 1, mono_ns: 1 } }

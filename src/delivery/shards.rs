@@ -10,22 +10,16 @@ use crate::bus::signal::pulse::Pulse;
 use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::handoff::Handoff;
 use crate::delivery::settings::Settings;
+use crate::delivery::shard::directory::{ShardDirectory, ShardHandle};
 use crate::delivery::shard::event_loop;
-use crate::delivery::shard::mailbox::{ShardMessage, ShardSender};
-use crate::delivery::shard::placement::{ShardLoad, place};
+use crate::delivery::shard::event_loop::ShardPost;
+use crate::delivery::shard::mailbox::ShardMessage;
+use crate::delivery::shard::placement::ShardLoad;
 use crate::words::metrics::Meters;
 
 /// All shards. Share it by `Arc`.
 pub struct Delivery {
-    shards: Vec<ShardHandle>,
-    /// The setting `shards.spread_after`.
-    spread_after: usize,
-}
-
-struct ShardHandle {
-    sender: ShardSender,
-    load: Arc<ShardLoad>,
-    pulse: Pulse,
+    shards: ShardDirectory,
 }
 
 /// The shards' threads, to wait for their end.
@@ -39,26 +33,38 @@ impl Delivery {
         clock: Clock,
         meters: &Meters,
     ) -> io::Result<(Delivery, ShardThreads)> {
-        let mut shards = Vec::new();
-        let mut threads = Vec::new();
-        for number in 0..settings.shards.count {
-            let load = Arc::<ShardLoad>::default();
-            let pulse = Pulse::default();
-            let vitals = (load.clone(), pulse.clone());
-            let parts = event_loop::ShardParts { number, settings, bus: bus.clone(), clock, vitals };
-            let (sender, thread) = event_loop::start(parts, meters)?;
-            shards.push(ShardHandle { sender, load, pulse });
-            threads.push(thread);
-        }
-        Ok((Delivery { shards, spread_after: settings.shards.spread_after }, ShardThreads(threads)))
+        let bus = vec![bus.clone(); settings.shards.count];
+        Delivery::start_views(settings, bus, clock, meters)
     }
 
-    /// Gives the client to a shard, which greets it and owns it from then on.
+    /// Starts a thread for each of these handles, which may be of several views. A shard reads one view and no other, so
+    /// that it cannot give its clients anything else.
+    pub fn start_views(
+        settings: Settings,
+        shards: Vec<BusHandles>,
+        clock: Clock,
+        meters: &Meters,
+    ) -> io::Result<(Delivery, ShardThreads)> {
+        let (mut posts, mut handles) = (Vec::new(), Vec::new());
+        for bus in &shards {
+            let (post, load) = (ShardPost::open()?, Arc::<ShardLoad>::default());
+            handles.push(ShardHandle { view: bus.view, sender: post.sender(), load, pulse: Pulse::default() });
+            posts.push(post);
+        }
+        let directory = ShardDirectory::new(handles, settings.shards.spread_after);
+        let mut threads = Vec::new();
+        for (number, ((bus, post), handle)) in shards.into_iter().zip(posts).zip(directory.iter()).enumerate() {
+            let vitals = (handle.load.clone(), handle.pulse.clone());
+            let parts = event_loop::ShardParts { number, settings, bus, clock, vitals };
+            threads.push(event_loop::start(parts, post, directory.clone(), meters)?);
+        }
+        Ok((Delivery { shards: directory }, ShardThreads(threads)))
+    }
+
+    /// Gives the client to a shard of the view that its grant names, which greets it and owns it from then on.
     pub fn adopt(&self, handoff: Handoff) {
-        let loads = self.shards.iter().map(|shard| &*shard.load);
         // Without a shard the process is about to end: the socket is closed by dropping it.
-        let Some(number) = place(loads, self.spread_after) else { return };
-        let shard = &self.shards[number];
+        let Some(shard) = self.shards.place(handoff.options.grant.rights.view) else { return };
         shard.load.join();
         // The same if the shard has ended meanwhile; its load does not count any more then.
         shard.sender.send(ShardMessage::Adopt(Box::new(handoff)));
@@ -78,7 +84,7 @@ impl Delivery {
     /// Ends every session with a goodbye, each with a random reconnect delay up to `spread`; clients that join receive
     /// it at once.
     pub fn drain(&self, spread: Duration) {
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             // A shard that has ended has no sessions left.
             shard.sender.send(ShardMessage::Drain { spread });
         }
@@ -86,7 +92,7 @@ impl Delivery {
 
     /// Ends the shards, and the sessions that are still there.
     pub fn stop(&self) {
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             shard.sender.send(ShardMessage::Stop);
         }
     }

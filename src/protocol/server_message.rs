@@ -93,6 +93,14 @@ pub enum ServerMessage<'a> {
         offset: Option<Offset>,
         ts: u64,
     },
+    /// From here on the session sees another view of the feed.
+    View {
+        #[serde(serialize_with = "text")]
+        epoch: Epoch,
+        #[serde(serialize_with = "number")]
+        offset: Offset,
+        ts: u64,
+    },
     Heartbeat {
         #[serde(serialize_with = "number")]
         offset: Offset,

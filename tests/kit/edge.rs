@@ -9,6 +9,7 @@ use fanline::bus::clock::Clock;
 use fanline::bus::publisher::Publisher;
 use fanline::bus::retention::Retention;
 use fanline::bus::signal::pulse::Vitals;
+use fanline::bus::views::Views;
 use fanline::bus::{self, Limits};
 use fanline::delivery::handoff::Handoff;
 use fanline::edge::parts::{Adopt, EdgeParts};
@@ -74,7 +75,13 @@ pub fn parts() -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
         let _ = adopt.send(newcomer);
     });
     (
-        EdgeParts { reader, adopt: adopt_client, vitals: Vitals::new(Clock::start(), Vec::new()), meters, exposition },
+        EdgeParts {
+            views: Views::new(reader, []),
+            adopt: adopt_client,
+            vitals: Vitals::new(Clock::start(), Vec::new()),
+            meters,
+            exposition,
+        },
         publisher,
         newcomers,
     )

@@ -7,9 +7,13 @@ use std::time::Duration;
 use crate::bus::signal::doorbell::Doorbell;
 use crate::delivery::handoff::Handoff;
 use crate::delivery::sessions::pending_requests::Reply;
+use crate::delivery::shard::event_loop::ClientSocket;
+use crate::delivery::shard::view_change::Transfer;
 
 pub enum ShardMessage {
     Adopt(Box<Handoff>),
+    /// A session of another view, whose grant names this one now.
+    Transfer(Box<Transfer<ClientSocket>>),
     /// At most as many as clients may have requests open.
     Answer(Reply),
     Drain {

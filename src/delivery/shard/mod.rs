@@ -10,6 +10,7 @@ mod catch_up;
 mod client_requests;
 mod commands;
 mod departure;
+pub(crate) mod directory;
 mod draining;
 pub(crate) mod event_loop;
 mod listening;
@@ -22,9 +23,11 @@ mod subscriptions;
 mod sweep;
 #[cfg(test)]
 mod tests;
+pub(crate) mod view_change;
 
 use std::sync::Arc;
 
+use crate::access::rights::ViewId;
 use crate::bus::frame::Frame;
 use crate::delivery::budget::TurnBudgets;
 use crate::delivery::bus_handles::BusHandles;
@@ -40,6 +43,7 @@ use crate::delivery::settings::Settings;
 use crate::delivery::shard::draining::Draining;
 use crate::delivery::shard::log_cursor::LogCursor;
 use crate::delivery::shard::placement::ShardLoad;
+use crate::delivery::shard::view_change::Transfer;
 use crate::delivery::transport::InboundReader;
 use crate::delivery::transport::socket::Socket;
 use crate::protocol::encoding::Encoder;
@@ -65,6 +69,9 @@ pub struct Shard<S> {
     encoder: Encoder,
     inbound: InboundReader,
     read_buffer: Box<[u8]>,
+    view: ViewId,
+    /// Sessions that have left for another view, and are not sent to it yet.
+    transfers: Vec<Transfer<S>>,
     /// Every session is to end.
     draining: Option<Draining>,
     sweep_tick: usize,
@@ -96,6 +103,8 @@ impl<S: Socket> Shard<S> {
             encoder: Encoder::new(settings.compression.level),
             inbound: InboundReader { inflater: Inflater::new(), patterns_max: settings.limits.patterns_max },
             read_buffer: vec![0; 16 * 1024].into(),
+            view: bus.view,
+            transfers: Vec::new(),
             draining: None,
             sweep_tick: 0,
             load,
