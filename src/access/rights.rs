@@ -76,6 +76,44 @@ impl ViewId {
     pub const LIVE: ViewId = ViewId(0);
 }
 
+/// How much later than received a view shows its topics. Tiers with equal delays share a view.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ViewDelay {
+    /// All topics alike. The view has the epoch and the offsets of the live log.
+    Uniform(Duration),
+    /// The first pattern that matches counts; other topics are not in the view, whose epoch and offsets are its own.
+    ByTopic(Box<[GrantedPattern]>),
+}
+
+impl ViewDelay {
+    /// The view that a tier with these topics sees.
+    pub fn of(topics: &GrantedTopics) -> ViewDelay {
+        let granted = match topics {
+            GrantedTopics::All => return ViewDelay::Uniform(Duration::ZERO),
+            GrantedTopics::Matching(granted) | GrantedTopics::Narrowed { within: granted, .. } => granted,
+        };
+        let first = granted.first().map_or(Duration::ZERO, |granted| granted.delay);
+        if granted.iter().all(|granted| granted.delay == first) {
+            ViewDelay::Uniform(first)
+        } else {
+            ViewDelay::ByTopic(granted.clone())
+        }
+    }
+
+    /// Whether it is the live log.
+    pub fn is_live(&self) -> bool {
+        *self == ViewDelay::Uniform(Duration::ZERO)
+    }
+
+    /// How much later than received the topic is shown; none if it is not in the view.
+    pub fn of_topic(&self, topic: &str) -> Option<Duration> {
+        match self {
+            ViewDelay::Uniform(delay) => Some(*delay),
+            ViewDelay::ByTopic(granted) => delay_of(granted, topic),
+        }
+    }
+}
+
 impl Rights {
     /// All topics, live, as fast and as often as the limits of the server allow.
     pub fn unlimited() -> Rights {
@@ -99,10 +137,10 @@ impl GrantedTopics {
     pub fn delay_of(&self, topic: &str) -> Option<Duration> {
         match self {
             GrantedTopics::All => Some(Duration::ZERO),
-            GrantedTopics::Matching(granted) => first_delay(granted, topic),
+            GrantedTopics::Matching(granted) => delay_of(granted, topic),
             GrantedTopics::Narrowed { named, within } => {
                 if named.iter().any(|pattern| pattern.matches(topic)) {
-                    first_delay(within, topic)
+                    delay_of(within, topic)
                 } else {
                     None
                 }
@@ -111,7 +149,7 @@ impl GrantedTopics {
     }
 }
 
-fn first_delay(granted: &[GrantedPattern], topic: &str) -> Option<Duration> {
+fn delay_of(granted: &[GrantedPattern], topic: &str) -> Option<Duration> {
     granted.iter().find(|granted| granted.pattern.matches(topic)).map(|granted| granted.delay)
 }
 
@@ -148,6 +186,22 @@ impl ContentTest {
 mod tests {
     use super::*;
 
+    fn granted(pattern: &str, seconds: u64) -> GrantedPattern {
+        GrantedPattern { pattern: Pattern::parse(pattern).expect(pattern), delay: Duration::from_secs(seconds) }
+    }
+
+    #[test]
+    fn one_delay_is_a_view_of_all_topics_and_several_are_a_view_of_their_own() {
+        let minute = Duration::from_secs(60);
+        let of = |granted: &[GrantedPattern]| ViewDelay::of(&GrantedTopics::Matching(granted.into()));
+        assert!(ViewDelay::of(&GrantedTopics::All).is_live() && of(&[granted("a.>", 0)]).is_live());
+        let alike = of(&[granted("a.>", 60), granted("b", 60)]);
+        assert_eq!((alike.of_topic("a.x"), alike.of_topic("c")), (Some(minute), Some(minute)));
+        let mixed = of(&[granted("a.x", 0), granted("a.>", 60)]);
+        assert_eq!((mixed.of_topic("a.x"), mixed.of_topic("a.y")), (Some(Duration::ZERO), Some(minute)));
+        assert_eq!(mixed.of_topic("c"), None, "a topic that nobody may see is not in the view");
+    }
+
     #[test]
     fn a_command_is_allowed_by_its_topic_and_its_content() {
         let pattern = |text: &str| Pattern::parse(text).expect(text);
@@ -181,8 +235,6 @@ mod tests {
     #[test]
     fn narrowed_topics_are_named_and_granted_with_the_delay_of_the_grant() {
         let pattern = |text: &str| Pattern::parse(text).expect(text);
-        let granted =
-            |text: &str, seconds| GrantedPattern { pattern: pattern(text), delay: Duration::from_secs(seconds) };
         let within = Box::new([granted("a.b", 900), granted("a.>", 0), granted("c.*", 5)]);
         let topics = GrantedTopics::Narrowed { named: Box::new([pattern("*.b"), pattern("d.*")]), within };
         for (topic, delay) in [("a.b", Some(900)), ("c.b", Some(5)), ("a.c", None), ("d.b", None), ("b", None)] {
