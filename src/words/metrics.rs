@@ -129,6 +129,16 @@ declare! {
         RING_BYTES = Gauge "fanline_ring_bytes" []
             "Payload bytes in the ring, whole values beside deltas included.";
     }
+    "Delayed views" {
+        VIEW_WAITING_FRAMES = Gauge "fanline_view_waiting_frames" [view: []]
+            "Frames that wait until they are old enough for this view.";
+        VIEW_WAITING_BYTES = Gauge "fanline_view_waiting_bytes" [view: []]
+            "Memory of what waits for this view. Bound: delay.bytes_max; beyond it frames are conflated.";
+        VIEW_CONFLATED = Counter "fanline_view_conflated_total" [view: []]
+            "Frames of which this view has at most what they left of their topic, because it could not hold all.";
+        VIEW_HEAD_OFFSET = Gauge "fanline_view_head_offset" [view: []]
+            "Offset of the newest frame or topic status in this view.";
+    }
     "Clients" {
         SESSIONS = Gauge "fanline_sessions" [shard: []]
             "Connected clients.";
