@@ -18,6 +18,7 @@ use std::time::Duration;
 use metrics::Gauge;
 use tokio::sync::watch;
 
+use crate::access::gatekeeper::Open;
 use crate::access::rights::{ViewDelay, ViewId};
 use crate::bus::clock::Clock;
 use crate::bus::demand::interest::Interest;
@@ -180,6 +181,7 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
         reader: reader.clone(),
         interest: interest.clone(),
         requests: client_requests,
+        gatekeeper: Arc::new(Open),
     };
     let live = (&handles, shards(&config));
     let terms = LogTerms { limits, history: &history, delay: config.delay };

@@ -16,7 +16,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use fanline::protocol::command;
 use fanline::protocol::encoding::{Envelope, EnvelopeKind, Payload, PayloadKind, put_envelope};
-use fanline::protocol::server_message::{InForce, ServerMessage, Subscriptions};
+use fanline::protocol::server_message::{DelayMs, InForce, RightsBounds, ServerMessage, Subscriptions};
 use fanline::words::ids::Offset;
 use futures_util::StreamExt;
 use kit::document::{all, blocks, blocks_with_headings, first_cells, quoted, read};
@@ -316,18 +316,25 @@ fn written(line: &str) -> String {
     let topic = || [topics[0]];
     let ts = || number("ts");
     let in_force = value.get("count").map_or(InForce::Topics(&topics), |_| InForce::Count(number("count") as usize));
-    let answer = |id| Subscriptions { id, in_force, offset: offset("offset"), pending: None };
+    let answer =
+        |id| Subscriptions { id, in_force, offset: offset("offset"), pending: None, bounds: RightsBounds::default() };
+    let epoch = || format!("{}:0", text("epoch")).parse::<fanline::words::ids::Cursor>().expect("an epoch").epoch;
+    let delay_ms = value.get("delay_ms").map(|_| DelayMs::Every(number("delay_ms")));
     let (message, reason) = (|| text("message"), || text("reason"));
     let data: Box<RawValue>;
     let said = match text("op") {
         "welcome" => ServerMessage::Welcome {
             protocol: text("protocol"),
-            epoch: format!("{}:0", text("epoch")).parse::<fanline::words::ids::Cursor>().expect("an epoch").epoch,
+            epoch: epoch(),
             offset: offset("offset"),
             ts: ts(),
             heartbeat_ms: number("heartbeat_ms"),
             simulated: false,
+            delay_ms: delay_ms.as_ref(),
         },
+        "view" => {
+            ServerMessage::View { epoch: epoch(), offset: offset("offset"), delay_ms: delay_ms.as_ref(), ts: ts() }
+        }
         "subscribed" => ServerMessage::Subscribed { answer: answer(id) },
         "unsubscribed" => ServerMessage::Unsubscribed { answer: answer(id) },
         "sent" => ServerMessage::Sent { id },

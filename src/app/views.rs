@@ -63,7 +63,7 @@ pub(super) fn open(
         let (line, reader) = DelayLine::open(parts, meters, clock.now());
         // Clients of a delayed view say nothing to the feed, whose answers would not be delayed.
         let (view, requests) = (ViewId(view), Requests::closed());
-        let handles = BusHandles { view, reader: reader.clone(), interest: live.interest.clone(), requests };
+        let handles = BusHandles { view, reader: reader.clone(), requests, ..live.clone() };
         shards.extend(vec![handles; terms.delay.shards]);
         lines.push(line);
         readers.push(reader);

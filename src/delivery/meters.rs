@@ -25,7 +25,7 @@ const REQUEST_RESULTS: [&str; 9] =
     ["sent", "response", "forbidden", "too_fast", "busy", "not_sent", "timeout", "upstream_down", "unanswered"];
 
 /// Why a command is refused; the last one stands for all that are not listed.
-const REFUSALS: [&str; 20] = [
+const REFUSALS: [&str; 22] = [
     "bad_json",
     "bad_request",
     "unknown_op",
@@ -45,10 +45,14 @@ const REFUSALS: [&str; 20] = [
     "too_fast",
     "busy",
     "not_text",
+    "unauthenticated",
+    "too_many_sessions",
     "other",
 ];
 
 pub struct ShardMeters {
+    /// The number of the shard.
+    pub shard: usize,
     pub sessions: Gauge,
     pub adopted: Counter,
     pub behind: Gauge,
@@ -73,6 +77,7 @@ pub struct ShardMeters {
     pub skips_slow: Counter,
     pub skips_expired: Counter,
     pub skips_epoch: Counter,
+    pub skips_delayed: Counter,
     /// In the order of `REQUEST_RESULTS`.
     requests: [Counter; REQUEST_RESULTS.len()],
     pub skips_overrun: Counter,
@@ -86,10 +91,12 @@ pub struct ShardMeters {
 
 impl ShardMeters {
     pub fn new(meters: &Meters, shard: usize) -> ShardMeters {
+        let number = shard;
         let shard = shard.to_string();
         let shard = [("shard", shard.as_str())];
         let skips = |reason| meters.counter(&names::SKIPS, &[("reason", reason)]);
         ShardMeters {
+            shard: number,
             sessions: meters.gauge(&names::SESSIONS, &shard),
             adopted: meters.counter(&names::SESSIONS_ADOPTED, &shard),
             busy: meters.gauge(&names::SHARD_BUSY, &shard),
@@ -113,6 +120,7 @@ impl ShardMeters {
             skips_slow: skips("slow"),
             skips_expired: skips("expired"),
             skips_epoch: skips("epoch"),
+            skips_delayed: skips("delayed"),
             requests: REQUEST_RESULTS.map(|result| meters.counter(&names::CLIENT_REQUESTS, &[("result", result)])),
             skips_overrun: skips("overrun"),
             sent: SENT_LABELS.map(|encoding| meters.counter(&names::SENT_BYTES, &[("encoding", encoding)])),

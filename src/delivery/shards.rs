@@ -2,9 +2,14 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::access::gatekeeper::{Gatekeeper, Open};
+use crate::access::rights::ViewId;
+use crate::access::selector::{SessionOrder, SessionSelector};
+use crate::access::session_row::{SessionFilter, SessionRow};
 use crate::bus::clock::Clock;
 use crate::bus::signal::pulse::Pulse;
 use crate::delivery::bus_handles::BusHandles;
@@ -15,11 +20,16 @@ use crate::delivery::shard::event_loop;
 use crate::delivery::shard::event_loop::ShardPost;
 use crate::delivery::shard::mailbox::ShardMessage;
 use crate::delivery::shard::placement::ShardLoad;
+use crate::delivery::shard::walks::ListQuery;
 use crate::words::metrics::Meters;
+
+/// How long a list waits for the shards; each does its part in some turns.
+const LIST_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// All shards. Share it by `Arc`.
 pub struct Delivery {
     shards: ShardDirectory,
+    gatekeeper: Arc<dyn Gatekeeper>,
 }
 
 /// The shards' threads, to wait for their end.
@@ -45,6 +55,8 @@ impl Delivery {
         clock: Clock,
         meters: &Meters,
     ) -> io::Result<(Delivery, ShardThreads)> {
+        let gatekeeper: Arc<dyn Gatekeeper> =
+            shards.first().map_or_else(|| Arc::new(Open) as Arc<dyn Gatekeeper>, |bus| bus.gatekeeper.clone());
         let (mut posts, mut handles) = (Vec::new(), Vec::new());
         for bus in &shards {
             let (post, load) = (ShardPost::open()?, Arc::<ShardLoad>::default());
@@ -58,13 +70,15 @@ impl Delivery {
             let parts = event_loop::ShardParts { number, settings, bus, clock, vitals };
             threads.push(event_loop::start(parts, post, directory.clone(), meters)?);
         }
-        Ok((Delivery { shards: directory }, ShardThreads(threads)))
+        Ok((Delivery { shards: directory, gatekeeper }, ShardThreads(threads)))
     }
 
-    /// Gives the client to a shard of the view that its grant names, which greets it and owns it from then on.
+    /// Gives the client to a shard, which greets it and owns it from then on: of the view that clients see which have
+    /// shown nothing. Another one takes it over if its credential says so.
     pub fn adopt(&self, handoff: Handoff) {
+        let view = self.gatekeeper.anonymous().map_or(ViewId::LIVE, |grant| grant.rights.view);
         // Without a shard the process is about to end: the socket is closed by dropping it.
-        let Some(shard) = self.shards.place(handoff.options.grant.rights.view) else { return };
+        let Some(shard) = self.shards.place(view) else { return };
         shard.load.join();
         // The same if the shard has ended meanwhile; its load does not count any more then.
         shard.sender.send(ShardMessage::Adopt(Box::new(handoff)));
@@ -79,6 +93,33 @@ impl Delivery {
     /// Sessions adopted and not ended.
     pub fn sessions(&self) -> usize {
         self.shards.iter().map(|shard| shard.load.sessions()).sum()
+    }
+
+    /// Has all sessions that are selected do this, within about a second; those that join meanwhile are given what they may
+    /// do anyway.
+    pub fn order(&self, selector: &SessionSelector, order: &SessionOrder) {
+        for shard in self.shards.iter() {
+            shard.sender.send(ShardMessage::Order(selector.clone(), order.clone()));
+        }
+    }
+
+    /// Sessions by their number: the first `limit` that the filter admits and that come after `after`. Waits for the shards,
+    /// for 2 s at most; one that gives no sign of life is left out.
+    pub fn list(&self, filter: SessionFilter, limit: usize, after: u64) -> Vec<SessionRow> {
+        let query = Arc::new(ListQuery { filter, after, limit });
+        let (reply, replies) = channel();
+        for shard in self.shards.iter() {
+            shard.sender.send(ShardMessage::List { query: query.clone(), reply: reply.clone() });
+        }
+        drop(reply);
+        let deadline = Instant::now() + LIST_WAIT_MAX;
+        let mut rows: Vec<SessionRow> = Vec::new();
+        while let Ok(found) = replies.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            rows.extend(found);
+        }
+        rows.sort_unstable_by_key(|row| row.number);
+        rows.truncate(limit);
+        rows
     }
 
     /// Ends every session with a goodbye, each with a random reconnect delay up to `spread`; clients that join receive

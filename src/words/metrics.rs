@@ -146,7 +146,7 @@ declare! {
             "Clients taken over from the edge.";
         SESSIONS_BEHIND = Gauge "fanline_sessions_behind" [shard: []]
             "Clients that are catching up.";
-        SKIPS = Counter "fanline_skips_total" [reason: ["slow", "overrun", "expired", "epoch"]]
+        SKIPS = Counter "fanline_skips_total" [reason: ["slow", "overrun", "expired", "epoch", "delayed"]]
             "Times a client received `skipped`, by its reason.";
         GOODBYES = Counter "fanline_goodbyes_total"
             [reason: [
@@ -162,7 +162,8 @@ declare! {
                 "bad_json", "bad_request", "unknown_op", "unknown_policy", "bad_pattern", "bad_pace",
                 "bad_cursor", "not_subscribed", "too_many_patterns", "too_many_wildcards",
                 "too_many_wildcards_total", "too_many_pattern_bytes", "too_many_lanes", "lanes_full",
-                "too_many_topics", "forbidden", "too_fast", "busy", "not_text", "other"
+                "too_many_topics", "forbidden", "too_fast", "busy", "not_text", "unauthenticated",
+                "too_many_sessions", "other"
             ]]
             "Commands refused, by error code.";
         CLIENT_REQUESTS = Counter "fanline_client_requests_total"

@@ -14,9 +14,8 @@ use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 
-use crate::access::grant::Grant;
 use crate::bus::feed_state::FeedState;
-use crate::delivery::handoff::{Handoff, SessionOptions};
+use crate::delivery::handoff::{Handoff, Presented, SessionOptions};
 use crate::edge::entrance::handshake::Handshake;
 use crate::edge::entrance::query::WsQuery;
 use crate::edge::http::answer::HttpRefusal;
@@ -83,8 +82,8 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
     if query.format == Format::Raw && context.refuses_raw_when_stale {
         check_feed(context).map_err(by_code)?;
     }
-    if let Some(since) = query.since {
-        // Delivery decides about cursors of other epochs.
+    if let Some(since) = query.since.filter(|_| context.views.is_live_alone()) {
+        // Delivery decides about cursors of other epochs, and about all where the client may be of another view.
         resume_offset(since, context.reader().epoch(), context.reader().head())
             .map_err(|refusal| by_code(bad(refusal)))?;
     }
@@ -111,7 +110,7 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         since: query.since,
         // The shard reads it from the socket.
         address: None,
-        grant: Grant::unlimited(),
+        presented: Presented::default(),
     };
     Ok(Agreed { handshake, options, permit, on_upgrade })
 }
