@@ -127,3 +127,6 @@ impl<S: Socket> Shard<S> {
         id
     }
 }
+
+#[cfg(test)]
+mod tests;
