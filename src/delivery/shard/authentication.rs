@@ -9,7 +9,7 @@ use crate::access::gatekeeper::{Admitted, AuthRefusal, AuthRequest, Credential};
 use crate::access::grant::Grant;
 use crate::delivery::chunk::Compression;
 use crate::delivery::session_id::SessionId;
-use crate::delivery::sessions::command_effect::{CommandEffect, RightsLimits};
+use crate::delivery::sessions::command_effect::{CommandEffect, RightsLimits, within};
 use crate::delivery::sessions::session_access::QueryTerms;
 use crate::delivery::sessions::verification::{Verdict, Verification, reply_to};
 use crate::delivery::shard::Shard;
@@ -141,7 +141,7 @@ impl<S: Socket> Shard<S> {
             tier: &grant.rights.tier,
             expires_ms: identity.expires_ms.saturating_sub(now.wall_ms),
             every_ms: grant.rights.pace_min.map(|every| every.as_millis() as u64),
-            within: filter.as_ref().map(|filter| filter.patterns()),
+            within: filter.as_ref().map(within).unwrap_or_default(),
         };
         answer.put(self.sessions[id].encoding(), out);
     }
@@ -209,6 +209,7 @@ impl<S: Socket> Shard<S> {
             self.dismiss(id, Goodbye::Overloaded, Goodbye::Overloaded.sentence(), now);
             return false;
         }
+        self.sessions.enqueue(id);
         if let Some(share) = self.sessions[id].share.as_deref_mut() {
             // Fewer are never too many.
             let _ = self.demand.count(wanted, Some(share));
@@ -329,3 +330,6 @@ impl<S: Socket> Shard<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
