@@ -178,6 +178,23 @@ declare! {
         UNSENT_BYTES = Gauge "fanline_unsent_bytes" [shard: []]
             "Bytes held for clients that have not taken them, each counted once however many clients share it. Bound: slow.unsent_bytes_total_max.";
     }
+    "Identity" {
+        AUTH_CREDENTIALS = Counter "fanline_auth_credentials_total"
+            [result: [
+                "accepted", "too_many_failures", "busy", "too_large", "malformed", "unknown_issuer", "algorithm",
+                "keys_missing", "unknown_key", "signature", "claims", "audience", "expired", "not_yet_valid",
+                "too_long_lived", "revoked", "unknown_tier", "other_subject", "too_many_sessions", "ticket"
+            ]]
+            "Tokens and tickets that clients showed, by the outcome. `busy`: auth.waiting_max was reached.";
+        AUTH_WAITING = Gauge "fanline_auth_waiting" []
+            "Tokens that wait to be verified, or for the keys of their issuer. Bound: auth.waiting_max.";
+        AUTH_KEYS = Gauge "fanline_auth_keys" [issuer: []]
+            "Keys of an issuer that are in force. 0: all its tokens are refused.";
+        AUTH_FETCHES = Counter "fanline_auth_fetches_total" [issuer: [], result: ["fetched", "failed"]]
+            "Fetches of an issuer's keys (JWKS).";
+        AUTH_REVOCATIONS = Gauge "fanline_auth_revocations" []
+            "Revocations that are kept, those that have ended since the last change included.";
+    }
     "Delivery" {
         DELIVERIES = Counter "fanline_deliveries_total" [shard: []]
             "Frames handed to clients' sockets.";
