@@ -162,7 +162,8 @@ declare! {
                 "bad_json", "bad_request", "unknown_op", "unknown_policy", "bad_pattern", "bad_pace",
                 "bad_cursor", "not_subscribed", "too_many_patterns", "too_many_wildcards",
                 "too_many_wildcards_total", "too_many_pattern_bytes", "too_many_lanes", "lanes_full",
-                "too_many_topics", "forbidden", "too_fast", "busy", "not_text", "other"
+                "too_many_topics", "forbidden", "too_fast", "busy", "not_text", "unauthenticated",
+                "too_many_sessions", "other"
             ]]
             "Commands refused, by error code.";
         CLIENT_REQUESTS = Counter "fanline_client_requests_total"
