@@ -218,8 +218,7 @@ impl EventLoop {
         if self.shard.is_empty() {
             self.shard.follow(now);
         }
-        let Handoff { socket, unread, mut options, permit } = handoff;
-        options.address = socket.peer_addr().ok().map(|peer| peer.ip().to_canonical());
+        let Handoff { socket, unread, options, permit } = handoff;
         if let Err(error) = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(self.unsent_bytes_max) {
             tracing::debug!(%error, "could not set TCP_NOTSENT_LOWAT for a session");
         }

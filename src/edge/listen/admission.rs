@@ -36,7 +36,8 @@ pub(in crate::edge) enum AdmissionLimit {
 /// One admitted session.
 pub(in crate::edge) struct Permit {
     admission: Arc<Admission>,
-    network: IpAddr,
+    /// None: not counted by address.
+    network: Option<IpAddr>,
 }
 
 impl Admission {
@@ -44,13 +45,13 @@ impl Admission {
         Arc::new(Admission { sessions_max, sessions_per_address_max, ledger: Mutex::default() })
     }
 
-    pub(crate) fn admit(self: &Arc<Admission>, address: IpAddr) -> Result<Permit, AdmissionLimit> {
-        let network = network(address);
+    pub(crate) fn admit(self: &Arc<Admission>, address: Option<IpAddr>) -> Result<Permit, AdmissionLimit> {
+        let network = address.filter(|_| self.sessions_per_address_max.is_some()).map(network);
         let mut ledger = self.ledger();
         if ledger.sessions >= self.sessions_max {
             return Err(AdmissionLimit::Sessions { max: self.sessions_max });
         }
-        if let Some(max) = self.sessions_per_address_max {
+        if let (Some(max), Some(network)) = (self.sessions_per_address_max, network) {
             let taken = ledger.by_address.entry(network).or_default();
             if *taken >= max {
                 return Err(AdmissionLimit::Address { max });
@@ -71,10 +72,11 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut ledger = self.admission.ledger();
         ledger.sessions -= 1;
-        if let Some(taken) = ledger.by_address.get_mut(&self.network) {
+        let Some(network) = self.network else { return };
+        if let Some(taken) = ledger.by_address.get_mut(&network) {
             *taken -= 1;
             if *taken == 0 {
-                ledger.by_address.remove(&self.network);
+                ledger.by_address.remove(&network);
             }
         }
     }
@@ -92,8 +94,8 @@ pub(in crate::edge) fn network(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().expect(text)
+    fn ip(text: &str) -> Option<IpAddr> {
+        Some(text.parse().expect(text))
     }
 
     #[test]
@@ -123,5 +125,12 @@ mod tests {
             assert!(admission.ledger().by_address.is_empty(), "nobody is remembered after the last session");
             assert_eq!(admission.ledger().sessions, 0);
         }
+    }
+
+    #[test]
+    fn a_client_without_an_address_counts_in_total_only() {
+        let admission = Admission::new(2, Some(1));
+        let _permits = [admission.admit(None).expect("the first"), admission.admit(None).expect("the second")];
+        assert_eq!(admission.admit(None).err(), Some(AdmissionLimit::Sessions { max: 2 }));
     }
 }

@@ -4,4 +4,7 @@ pub(crate) mod accept;
 pub(crate) mod admission;
 pub(crate) mod connection_table;
 pub(crate) mod deadlines;
+pub mod forwarded;
+pub(crate) mod listener;
 pub(crate) mod peer;
+pub(crate) mod proxy_protocol;
