@@ -38,9 +38,11 @@ impl Proxy {
             _ => command.args(["-db", "-f"]).arg(&file),
         };
         // Its libraries lie beside it if it was unpacked and not installed.
-        let libraries = path.ancestors().nth(2).expect("a folder").join(format!("lib/{}-linux-gnu", std::env::consts::ARCH));
+        let libraries =
+            path.ancestors().nth(2).expect("a folder").join(format!("lib/{}-linux-gnu", std::env::consts::ARCH));
         command.env("LD_LIBRARY_PATH", libraries).stdin(Stdio::null());
-        let mut proxy = Proxy { child: command.spawn().expect("the proxy starts"), address: ([127, 0, 0, 1], port).into() };
+        let mut proxy =
+            Proxy { child: command.spawn().expect("the proxy starts"), address: ([127, 0, 0, 1], port).into() };
         eventually("the proxy listens", || {
             let ended = proxy.child.try_wait().expect("a child of ours");
             assert!(ended.is_none(), "the proxy has ended: {ended:?}");
@@ -162,7 +164,8 @@ async fn haproxy_names_its_clients_in_the_proxy_protocol() {
 async fn only_proxies_speak_at_a_listener_of_the_proxy_protocol() {
     let settings = [("HTTP_HEADER_TIMEOUT", "500ms"), ("ADMIN_LISTEN", "127.0.0.1:0")];
     let server = server("tcp+proxy://127.0.0.1:0,127.0.0.1:0", &settings);
-    let plain: SocketAddr = server.next_address().strip_prefix("http://").and_then(|text| text.parse().ok()).expect("TCP");
+    let plain: SocketAddr =
+        server.next_address().strip_prefix("http://").and_then(|text| text.parse().ok()).expect("TCP");
     let header = b"PROXY TCP4 192.0.2.7 127.0.0.1 1 2\r\n";
     let ask = b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n";
     let from = |own: u8| HttpClient::connect_from(server.addr(), [127, 0, 0, own], 1 << 16);
@@ -190,7 +193,8 @@ async fn only_proxies_speak_at_a_listener_of_the_proxy_protocol() {
     let mut plain = HttpClient::connect_from(plain, [127, 0, 0, 5], 1 << 16).await;
     assert_eq!(plain.request("GET", "/healthz", "").await.status, 200);
 
-    let admin = server.log().lines().find_map(|line| Some(line.split_once("address=")?.1.split(' ').next()?.to_owned()));
+    let admin =
+        server.log().lines().find_map(|line| Some(line.split_once("address=")?.1.split(' ').next()?.to_owned()));
     let admin = admin.and_then(|text| text.parse().ok()).expect("the operator's address is logged");
     let metrics = kit::http::get(admin, "/metrics").body;
     assert_eq!(sum(&metrics, "fanline_http_dropped_total", "\"proxy_untrusted\""), 1.0);

@@ -25,14 +25,14 @@ use crate::edge::listen::listener::BoundListener;
 use crate::edge::parts::EdgeParts;
 use crate::edge::phase::Phase;
 use crate::edge::settings::{ConnectionLimits, Settings};
-use crate::settings::listener::ListenAddress;
+use crate::settings::listener::{ListenAddress, ListenEndpoint};
 
 /// Why the edge could not listen.
 #[derive(Debug, thiserror::Error)]
 pub enum EdgeError {
     #[error(
         "expected to listen on `{address}`, found it in use by another program; \
-         stop that program or choose another address or port with {flag} (port 0 takes any free one)"
+         stop that program or choose another address, port or path with {flag} (port 0 takes any free one)"
     )]
     AddressInUse { address: ListenAddress, flag: &'static str },
     #[error(
@@ -45,6 +45,20 @@ pub enum EdgeError {
          choose 127.0.0.1 or 0.0.0.0 with {flag}"
     )]
     NoSuchAddress { address: ListenAddress, flag: &'static str },
+    #[error(
+        "expected to listen on `{address}`, found a directory this user may not write to; \
+         choose another path with {flag}"
+    )]
+    DirectoryForbidden { address: ListenAddress, flag: &'static str },
+    #[error(
+        "expected to listen on `{address}`, found no such directory; create it, or choose another path with {flag}"
+    )]
+    NoSuchDirectory { address: ListenAddress, flag: &'static str },
+    #[error(
+        "expected to listen on `{address}`, found a file that is not a socket; \
+         remove it, or choose another path with {flag}"
+    )]
+    NotASocket { address: ListenAddress, flag: &'static str },
     #[error("expected to listen on `{address}`, found: {source}; choose another address with {flag}")]
     Listen { address: ListenAddress, flag: &'static str, source: io::Error },
 }
@@ -66,7 +80,7 @@ impl Edge {
     /// is polled.
     pub fn bind(settings: Settings, parts: EdgeParts) -> Result<Edge, EdgeError> {
         let public = settings.listen.iter().map(|address| bind(address, "--listen")).collect::<Result<_, _>>()?;
-        let admin = settings.admin.as_ref().map(|address| bind(address, "--admin-listen")).transpose()?;
+        let admin = settings.admin.as_ref().map(private).map(|address| bind(&address, "--admin-listen")).transpose()?;
         Ok(Edge { public, admin, settings, parts })
     }
 
@@ -130,11 +144,25 @@ impl Edge {
     }
 }
 
+/// The operator's unix socket is for the user of the process alone, unless its permissions are set.
+fn private(address: &ListenAddress) -> ListenAddress {
+    let mut address = address.clone();
+    if let ListenEndpoint::Unix { mode: mode @ None, .. } = &mut address.endpoint {
+        *mode = Some(0o600);
+    }
+    address
+}
+
 fn bind(address: &ListenAddress, flag: &'static str) -> Result<BoundListener, EdgeError> {
     BoundListener::bind(address).map_err(|source| {
         let address = address.clone();
         match source.kind() {
             io::ErrorKind::AddrInUse => EdgeError::AddressInUse { address, flag },
+            io::ErrorKind::AlreadyExists => EdgeError::NotASocket { address, flag },
+            io::ErrorKind::NotFound => EdgeError::NoSuchDirectory { address, flag },
+            io::ErrorKind::PermissionDenied if address.socket_addr().is_none() => {
+                EdgeError::DirectoryForbidden { address, flag }
+            }
             io::ErrorKind::PermissionDenied => EdgeError::PortForbidden { address, flag },
             io::ErrorKind::AddrNotAvailable => EdgeError::NoSuchAddress { address, flag },
             _ => EdgeError::Listen { address, flag, source },

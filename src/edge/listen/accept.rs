@@ -25,11 +25,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use metrics::Counter;
-use socket2::SockRef;
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tower_service::Service;
 
+use crate::edge::listen::client_stream::ClientStream;
 use crate::edge::listen::connection_table::{Accepted, ConnectionSlot, ConnectionTable};
 use crate::edge::listen::deadlines::{ConnectionProgress, Overdue, TrackedBody, TrackedSocket};
 use crate::edge::listen::listener::Listener;
@@ -93,7 +92,7 @@ struct Acceptor {
 
 /// A connection that may be served.
 struct AcceptedConnection {
-    socket: TcpStream,
+    socket: ClientStream,
     peer: Peer,
     slot: ConnectionSlot,
     file: OwnedSemaphorePermit,
@@ -154,18 +153,13 @@ impl Acceptor {
             match slot {
                 Some(slot) => return Ok(AcceptedConnection { socket, peer, slot, file }),
                 None => {
-                    refuse(&socket);
+                    socket.hint(REFUSAL);
                     // It may have been woken for a slot that another listener waits for.
                     self.places.moved.notify_one();
                 }
             }
         }
     }
-}
-
-/// A hint: a client that misses it sees the connection end.
-fn refuse(socket: &TcpStream) {
-    let _ = SockRef::from(socket).send(REFUSAL);
 }
 
 /// The client left between connecting and being accepted: some systems report it in accept(2), others as EINVAL of the
@@ -233,7 +227,7 @@ struct HttpConnection {
 
 impl HttpConnection {
     /// The slot is freed when the connection has ended or was upgraded.
-    async fn serve(mut self, mut socket: TcpStream, mut slot: ConnectionSlot) {
+    async fn serve(mut self, mut socket: ClientStream, mut slot: ConnectionSlot) {
         let peer = self.peer;
         let leave = slot.leave.clone();
         let served = async {
@@ -248,7 +242,7 @@ impl HttpConnection {
     }
 
     /// Takes the client's address from the proxy's header; false if the connection is to be closed.
-    async fn read_proxy_header(&mut self, socket: &mut TcpStream, slot: &mut ConnectionSlot) -> bool {
+    async fn read_proxy_header(&mut self, socket: &mut ClientStream, slot: &mut ConnectionSlot) -> bool {
         let read = tokio::select! {
             read = proxy_protocol::read(socket) => Some(read),
             () = tokio::time::sleep(self.limits.header_timeout) => None,
@@ -262,7 +256,7 @@ impl HttpConnection {
                 if let Some(address) = self.peer.counted()
                     && !slot.counts_for(address, Instant::now())
                 {
-                    refuse(socket);
+                    socket.hint(REFUSAL);
                     return false;
                 }
             }
@@ -280,13 +274,11 @@ impl HttpConnection {
     }
 
     /// Waits for the first byte.
-    async fn await_request(&mut self, socket: TcpStream, slot: &mut ConnectionSlot) {
+    async fn await_request(&mut self, socket: ClientStream, slot: &mut ConnectionSlot) {
         let progress = ConnectionProgress::new(self.limits, tokio::time::Instant::now());
-        let mut first = [0; 1];
         // A silent connection costs no buffers and no HTTP state.
         tokio::select! {
-            // Not `readable`, which some sockets report before anything was sent.
-            _ = socket.peek(&mut first) => {}
+            _ = socket.first_byte() => {}
             () = tokio::time::sleep(self.limits.header_timeout) => return self.drops.count(Overdue::Header),
             () = stopped(&mut self.phase) => return,
         }
@@ -294,8 +286,8 @@ impl HttpConnection {
     }
 
     /// HTTP, up to the end or the upgrade.
-    async fn serve_http(&mut self, socket: TcpStream, progress: Arc<ConnectionProgress>, slot: &mut ConnectionSlot) {
-        if let Err(error) = SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
+    async fn serve_http(&mut self, socket: ClientStream, progress: Arc<ConnectionProgress>, slot: &mut ConnectionSlot) {
+        if let Err(error) = socket.limit_unsent(UNSENT_BYTES_MAX) {
             tracing::debug!(%error, "unsent bytes of a connection are not bounded");
         }
         let answers = service_fn(|mut request| {
