@@ -156,10 +156,9 @@ pub fn serve(config: Config, log: LogQueue) -> Result<(), AppError> {
 
 /// An address as a client uses it.
 fn announced(address: &ListenAddress) -> String {
-    let proxy = if address.proxy { " (PROXY protocol)" } else { "" };
     match &address.endpoint {
-        ListenEndpoint::Tcp(socket) => format!("{}://{socket}{proxy}", if address.tls { "https" } else { "http" }),
-        ListenEndpoint::Unix { path, .. } => format!("unix:{}{proxy}", path.display()),
+        ListenEndpoint::Tcp(socket) => format!("{}://{socket}", if address.tls { "https" } else { "http" }),
+        ListenEndpoint::Unix { path, .. } => format!("unix:{}", path.display()),
     }
 }
 

@@ -98,6 +98,7 @@ fn every_setting_can_be_set_by_file_variable_and_flag_alike() {
             Preset::Is("") if setting.name == "history.keep" => "a=1,b=2",
             Preset::Is("") if setting.name == "upstream.headers" => "X-Key: ${env.KEY},Origin: https://a.example",
             Preset::Is("") if setting.name == "http.allowed_origins" => "https://a.example,null",
+            Preset::Is("") if setting.name == "proxy.trusted" => "10.0.0.0/8,unix",
             Preset::Is("") => "a,b",
             Preset::Is(text) | Preset::Unset(text) => text,
         };

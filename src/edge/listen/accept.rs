@@ -34,12 +34,12 @@ use crate::edge::listen::deadlines::{ConnectionProgress, Overdue, TrackedBody, T
 use crate::edge::listen::listener::Listener;
 use crate::edge::listen::peer::Peer;
 use crate::edge::listen::proxy_protocol::{self, ProxiedClient};
+use crate::edge::listen::since;
 use crate::edge::phase::Phase;
 use crate::edge::settings::{ConnectionLimits, ProxyRules};
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
 use crate::words::rate_limited_log::RateLimitedLog;
-use crate::words::stamp::Stamp;
 
 /// 32 KiB: a query with several hundred patterns, and far more than browsers send.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -390,10 +390,6 @@ fn log_stranger(peer: Peer, log: &mut RateLimitedLog, started: Instant) {
         suppressed,
         "closed a connection at a listener of the PROXY protocol: its address is not in proxy.trusted"
     );
-}
-
-fn since(started: Instant) -> Stamp {
-    Stamp { wall_ms: 0, mono_ns: u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX) }
 }
 
 #[cfg(test)]

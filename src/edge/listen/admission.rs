@@ -5,11 +5,16 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::edge::listen::since;
+use crate::words::rate_limited_log::RateLimitedLog;
 
 /// The two limits and the counts against them.
 pub(in crate::edge) struct Admission {
     sessions_max: usize,
     sessions_per_address_max: Option<usize>,
+    started: Instant,
     /// Held for a few instructions: by the edge at each upgrade, by a shard at each session's end.
     ledger: Mutex<SessionCounts>,
 }
@@ -19,6 +24,7 @@ struct SessionCounts {
     sessions: usize,
     /// Kept only with a limit per address; an address without sessions has no entry.
     by_address: HashMap<IpAddr, usize>,
+    refusals: RateLimitedLog,
 }
 
 /// The limit that refuses a client.
@@ -42,7 +48,8 @@ pub(in crate::edge) struct Permit {
 
 impl Admission {
     pub(crate) fn new(sessions_max: usize, sessions_per_address_max: Option<usize>) -> Arc<Admission> {
-        Arc::new(Admission { sessions_max, sessions_per_address_max, ledger: Mutex::default() })
+        let started = Instant::now();
+        Arc::new(Admission { sessions_max, sessions_per_address_max, started, ledger: Mutex::default() })
     }
 
     pub(crate) fn admit(self: &Arc<Admission>, address: Option<IpAddr>) -> Result<Permit, AdmissionLimit> {
@@ -54,6 +61,17 @@ impl Admission {
         if let (Some(max), Some(network)) = (self.sessions_per_address_max, network) {
             let taken = ledger.by_address.entry(network).or_default();
             if *taken >= max {
+                let suppressed = ledger.refusals.take(since(self.started));
+                drop(ledger);
+                if let Some(suppressed) = suppressed {
+                    tracing::warn!(
+                        address = %network,
+                        max,
+                        suppressed,
+                        "refused a client: limits.sessions_per_address_max of its address are taken; \
+                         if the address is that of a proxy, set proxy.trusted"
+                    );
+                }
                 return Err(AdmissionLimit::Address { max });
             }
             *taken += 1;
