@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::settings::kind::SettingValue;
 use crate::settings::listener::ListenAddress;
 use crate::settings::setting::Setting;
-use crate::settings::table::{self, DemandMode, LogFormat, OnStale, ProxyHeader, Timeout};
+use crate::settings::table::{self, DemandMode, LogFormat, OnAuditFull, OnStale, ProxyHeader, Timeout};
 use crate::settings::trusted_proxies::TrustedProxies;
 
 /// Where a value was set, as errors and `fanline config` show it.
@@ -108,6 +108,11 @@ held! {
         "x-forwarded-for" => Some(ProxyHeader::XForwardedFor),
         "forwarded" => Some(ProxyHeader::Forwarded),
         "none" => Some(ProxyHeader::None),
+        _ => None,
+    };
+    OnAuditFull: SettingValue::Text(name) => match name.as_str() {
+        "refuse_sessions" => Some(OnAuditFull::RefuseSessions),
+        "drop" => Some(OnAuditFull::Drop),
         _ => None,
     };
     LogFormat: SettingValue::Text(name) => match name.as_str() {
