@@ -6,6 +6,7 @@ mod parts;
 mod roles;
 mod server;
 mod signals;
+mod views;
 
 use std::fmt;
 use std::io;
@@ -19,6 +20,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use crate::access::gatekeeper::Open;
+use crate::access::rights::{ViewDelay, ViewId};
 use crate::audit::OpenError;
 use crate::audit::log::AuditLog;
 use crate::bus::clock::Clock;
@@ -61,6 +63,7 @@ use self::parts::{EndedPart, VitalParts};
 use self::roles::{feed, serve_http, start_simulator};
 use self::server::RunningServer;
 use self::signals::Signals;
+use self::views::{LogTerms, OpenViews};
 use crate::app::fault_injection::FaultInjection;
 
 /// Topics that `probe` shows with a sample; more would scroll off the screen.
@@ -184,26 +187,35 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddr
         ring_bytes_max: config.ring.bytes_max,
         topics_max: config.limits.topics_max,
     };
-    let (publisher, reader) = bus::open_with_history(Epoch(rand::random()), limits, history, &meters);
+    let (publisher, reader) = bus::open_with_history(Epoch(rand::random()), limits, history.clone(), &meters);
     let bounds = demand::bounds(&config)?;
     let interest = (config.upstream.demand == DemandMode::On).then(|| Interest::within(bounds, &meters));
     let (client_requests, request_queue) = requests::open(demand::request_rules(&config)?);
     let shares = share_open_files(&config);
+    let delays: Vec<ViewDelay> = Vec::new();
 
     let handles = BusHandles {
+        view: ViewId::LIVE,
         reader: reader.clone(),
         interest: interest.clone(),
         requests: client_requests,
         gatekeeper: Arc::new(Open),
     };
+    let live = (&handles, shards(&config));
+    let terms = LogTerms { limits, history: &history, delay: config.delay };
+    let OpenViews { views, lines, shards: on_views } = views::open(&delays, live, &terms, (clock, &meters));
+    let settings = DeliverySettings::new(&config, shards(&config), simulated);
     let (delivery, threads) =
-        Delivery::start(DeliverySettings::new(&config, shards(&config), simulated), &handles, clock, &meters)
-            .map_err(AppError::system("start the shards"))?;
+        Delivery::start_views(settings, on_views, clock, &meters).map_err(AppError::system("start the shards"))?;
     let delivery = Arc::new(delivery);
-    let vitals = Vitals::new(clock, [delivery.pulses(), vec![("feed".into(), reader.pulse())]].concat());
+    let mut pulses = [delivery.pulses(), vec![("feed".into(), reader.pulse())]].concat();
+    if !lines.is_empty() {
+        pulses.push(("delay".into(), lines.pulse.clone()));
+    }
+    let vitals = Vitals::new(clock, pulses);
     let adopting = delivery.clone();
     let parts_of_edge = EdgeParts {
-        reader: reader.clone(),
+        views,
         adopt: faults.attach(Arc::new(move |handoff| adopting.adopt(handoff))),
         vitals: vitals.clone(),
         meters: meters.clone(),
@@ -218,6 +230,11 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddr
 
     let mut parts = VitalParts::default();
     threads.into_handles().into_iter().for_each(|shard| parts.watch(shard));
+    if !lines.is_empty() {
+        let stopped = stopped.clone();
+        let run = move || lines.run(clock, &stopped);
+        parts.start("delay", run).map_err(AppError::system("start the delayed views"))?;
+    }
     let bus = (publisher, interest, request_queue);
     let simulate = || start_simulator(config.simulate, &mut parts, faults.clone(), stopped.clone());
     let upstream = open_upstream(&config, bus, (clock, &meters), simulate)?;

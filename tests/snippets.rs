@@ -16,7 +16,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use fanline::protocol::command;
 use fanline::protocol::encoding::{Envelope, EnvelopeKind, Payload, PayloadKind, put_envelope};
-use fanline::protocol::server_message::{InForce, RightsBounds, ServerMessage, Subscriptions, Within};
+use fanline::protocol::server_message::{DelayMs, InForce, RightsBounds, ServerMessage, Subscriptions, Within};
 use fanline::words::ids::Offset;
 use fanline::words::topic::Pattern;
 use futures_util::StreamExt;
@@ -325,19 +325,24 @@ fn written(line: &str) -> String {
     let within = Within { within: granted.as_deref(), named: named.as_deref() };
     let every_ms = value.get("every_ms").map(|_| number("every_ms"));
     let why = value.get("reason").map(|_| text("reason"));
-    let bounds = RightsBounds { forbidden: forbidden.as_deref(), within, every_ms, reason: why };
+    let delay_ms = value.get("delay_ms").map(|_| DelayMs::Every(number("delay_ms")));
+    let delay_ms = delay_ms.as_ref();
+    let bounds = RightsBounds { forbidden: forbidden.as_deref(), within, every_ms, delay_ms, reason: why };
     let answer = |id| Subscriptions { id, in_force, offset: offset("offset"), pending: None, bounds };
+    let epoch = || format!("{}:0", text("epoch")).parse::<fanline::words::ids::Cursor>().expect("an epoch").epoch;
     let (message, reason) = (|| text("message"), || text("reason"));
     let data: Box<RawValue>;
     let said = match text("op") {
         "welcome" => ServerMessage::Welcome {
             protocol: text("protocol"),
-            epoch: format!("{}:0", text("epoch")).parse::<fanline::words::ids::Cursor>().expect("an epoch").epoch,
+            epoch: epoch(),
             offset: offset("offset"),
             ts: ts(),
             heartbeat_ms: number("heartbeat_ms"),
             simulated: false,
+            delay_ms,
         },
+        "view" => ServerMessage::View { epoch: epoch(), offset: offset("offset"), delay_ms, ts: ts() },
         "subscribed" => ServerMessage::Subscribed { answer: answer(id) },
         "unsubscribed" => ServerMessage::Unsubscribed { answer: answer(id) },
         "sent" => ServerMessage::Sent { id },
@@ -347,7 +352,7 @@ fn written(line: &str) -> String {
         }
         "authenticated" => {
             let (sub, tier, expires_ms) = (text("sub"), text("tier"), number("expires_ms"));
-            ServerMessage::Authenticated { id, sub, tier, expires_ms, every_ms, within }
+            ServerMessage::Authenticated { id, sub, tier, expires_ms, every_ms, delay_ms, within }
         }
         "token_expiring" => ServerMessage::TokenExpiring { expires_ms: number("expires_ms"), ts: ts() },
         "pong" => ServerMessage::Pong { id, ts: ts() },

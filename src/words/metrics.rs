@@ -146,7 +146,7 @@ declare! {
             "Clients taken over from the edge.";
         SESSIONS_BEHIND = Gauge "fanline_sessions_behind" [shard: []]
             "Clients that are catching up.";
-        SKIPS = Counter "fanline_skips_total" [reason: ["slow", "overrun", "expired", "epoch"]]
+        SKIPS = Counter "fanline_skips_total" [reason: ["slow", "overrun", "expired", "epoch", "delayed"]]
             "Times a client received `skipped`, by its reason.";
         GOODBYES = Counter "fanline_goodbyes_total"
             [reason: [
