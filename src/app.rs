@@ -16,10 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::Gauge;
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use crate::access::gatekeeper::Open;
 use crate::access::rights::{ViewDelay, ViewId};
+use crate::audit::OpenError;
+use crate::audit::log::AuditLog;
 use crate::bus::clock::Clock;
 use crate::bus::demand::interest::Interest;
 use crate::bus::demand::requests;
@@ -44,7 +47,9 @@ use crate::intake::upstream::{Settings as UpstreamSettings, Upstream, UpstreamEr
 use crate::open_files::{Shares, open_files_limit, raise_open_files_limit};
 use crate::profile::client::NoSend;
 use crate::profile::section::ProfileError;
+use crate::profile::target::without_secrets;
 use crate::profile::{ChoiceError, Profile};
+use crate::settings::listener::{ListenAddress, ListenEndpoint};
 use crate::settings::table::{Config, DemandMode};
 use crate::simulator::SimulatorError;
 use crate::simulator::market_server::Simulator;
@@ -101,6 +106,8 @@ pub enum AppError {
     #[error(transparent)]
     Simulator(#[from] SimulatorError),
     #[error(transparent)]
+    Audit(#[from] OpenError),
+    #[error(transparent)]
     Edge(#[from] EdgeError),
     #[error("{0}; start the server again, and report this if it is a panic")]
     PartEnded(EndedPart),
@@ -150,17 +157,28 @@ pub fn serve(config: Config, log: LogQueue) -> Result<(), AppError> {
         let _entered = runtime.enter();
         Signals::watch()?
     };
-    let (server, address) = start(config, log)?;
-    announce(format_args!("fanline listening on http://{address}"));
+    let (server, addresses) = start(config, log)?;
+    for address in &addresses {
+        announce(format_args!("fanline listening on {}", announced(address)));
+    }
     server.run(&runtime, &mut signals)
 }
 
-/// Starts all parts of a server; returns the address for clients.
-fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), AppError> {
+/// An address as a client uses it.
+fn announced(address: &ListenAddress) -> String {
+    match &address.endpoint {
+        ListenEndpoint::Tcp(socket) => format!("{}://{socket}", if address.tls { "https" } else { "http" }),
+        ListenEndpoint::Unix { path, .. } => format!("unix:{}", path.display()),
+    }
+}
+
+/// Starts all parts of a server; returns the addresses for clients.
+fn start(config: Config, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddress>), AppError> {
     let (stop, stopped) = watch::channel(false);
     let clock = Clock::start();
     let faults = FaultInjection::find();
     let (meters, exposition) = exposition::recorder();
+    let audit = AuditLog::open(&config.audit, &digest(&config), &meters)?;
     let history = History::parse(&config.history.keep)?;
     let simulated = is_simulated(&profile(&config)?);
     meters.gauge(&names::UPSTREAM_SIMULATED, &[]).set(f64::from(u8::from(simulated)));
@@ -202,10 +220,11 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
         vitals: vitals.clone(),
         meters: meters.clone(),
         exposition: exposition.measuring(measure(&vitals, log, &meters)),
+        audit: audit.clone(),
     };
     let edge = Edge::bind(edge_settings(&config, &shares, simulated), parts_of_edge)?;
-    let address = edge.local_addr();
-    if let Some(admin) = edge.admin_addr() {
+    let addresses = edge.addresses().cloned().collect();
+    if let Some(admin) = edge.admin_address() {
         tracing::info!(address = %admin, "the operator's listener serves metrics and health");
     }
 
@@ -226,7 +245,16 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
     let (runtime, feed_faults) = (parts::runtime().map_err(AppError::system("start a runtime"))?, faults.clone());
     let serve = move || parts::drive(runtime, feed_faults.run("feed", feed(upstream, stopped, reader.pulse())));
     parts.start("feed", serve).map_err(AppError::system("start the feed"))?;
-    Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults }, address))
+    Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults, audit }, addresses))
+}
+
+/// SHA-256 of the configuration in force, without what may be secret: the audit log says with it that it has changed.
+fn digest(config: &Config) -> String {
+    let mut config = config.clone();
+    config.upstream.headers.clear();
+    config.upstream.url = config.upstream.url.as_deref().map(without_secrets);
+    config.upstream.fallback_urls = config.upstream.fallback_urls.iter().map(|url| without_secrets(url)).collect();
+    hex::encode(Sha256::digest(format!("{config:?}")))
 }
 
 /// Gauges that are read when the metrics are requested.
@@ -369,7 +397,7 @@ async fn serve_until_signalled<F: Future<Output = ()>>(
     tokio::join!(serve(stopped), signalled);
 }
 
-/// The one line on stdout, for people and for programs that wait for it. Reading it is optional.
+/// A line on stdout, for people and for programs that wait for it. Reading it is optional.
 fn announce(line: fmt::Arguments<'_>) {
     if let Err(error) = write_within(io::stdout(), format!("{line}\n")) {
         tracing::warn!(%error, "could not write to stdout: {line}");

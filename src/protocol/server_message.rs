@@ -48,9 +48,8 @@ pub enum ServerMessage<'a> {
         /// How late its messages are; none if they are live.
         #[serde(skip_serializing_if = "Option::is_none")]
         delay_ms: Option<&'a DelayMs>,
-        /// The patterns that the topics of all subscriptions must match; none if all topics are allowed.
-        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "patterns")]
-        within: Option<&'a [Pattern]>,
+        #[serde(flatten)]
+        within: Within<'a>,
     },
     TokenExpiring {
         /// Until it expires.
@@ -157,15 +156,25 @@ pub struct Subscriptions<'a> {
     pub bounds: RightsBounds<'a>,
 }
 
+/// What wildcards are narrowed to. Nothing of it where all topics are allowed.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Within<'a> {
+    /// Topics must match one of these, which the tier allows.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "patterns")]
+    pub within: Option<&'a [Pattern]>,
+    /// And one of these, if the token names topics.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "patterns")]
+    pub named: Option<&'a [Pattern]>,
+}
+
 /// What the client's rights leave of a subscription. Nothing of it where everything is allowed.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct RightsBounds<'a> {
     /// Patterns that no allowed topic matches: they are not in force, or not any more.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "patterns")]
     pub forbidden: Option<&'a [Pattern]>,
-    /// What the wildcards in force are narrowed to.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "patterns")]
-    pub within: Option<&'a [Pattern]>,
+    #[serde(flatten)]
+    pub within: Within<'a>,
     /// The pace in force, where the rights bound it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every_ms: Option<u64>,
@@ -288,7 +297,7 @@ mod tests {
                     expires_ms: 5,
                     every_ms: Some(1000),
                     delay_ms: Some(&DelayMs::Every(900_000)),
-                    within: Some(&pattern),
+                    within: Within { within: Some(&pattern), named: None },
                 },
                 r#"{"op":"authenticated","sub":"alice","tier":"free","expires_ms":5,"every_ms":1000,"delay_ms":900000,"within":["a.*"]}"#,
             ),

@@ -5,11 +5,12 @@
 //! `--section-key`. Rooms take whole sections, whose `Default` is the documented one, so code reads `slow.replay_max`
 //! everywhere.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::settings::kind::SettingKind;
+use crate::settings::listener::ListenAddress;
 use crate::settings::setting::{Preset, Setting, SettingsSection};
+use crate::settings::trusted_proxies::TrustedProxies;
 use crate::settings::values::Values;
 
 /// Every setting, in the order of the documentation.
@@ -43,6 +44,18 @@ impl DemandMode {
     pub const NAMES: &'static [&'static str] = &["off", "on"];
 }
 
+/// Value of `proxy.header`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyHeader {
+    XForwardedFor,
+    Forwarded,
+    None,
+}
+
+impl ProxyHeader {
+    pub const NAMES: &'static [&'static str] = &["x-forwarded-for", "forwarded", "none"];
+}
+
 /// How long something may last; none: without limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeout(pub Option<Duration>);
@@ -61,6 +74,17 @@ impl OnStale {
     pub fn closes(self) -> bool {
         self == OnStale::Close
     }
+}
+
+/// Value of `audit.on_full`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnAuditFull {
+    RefuseSessions,
+    Drop,
+}
+
+impl OnAuditFull {
+    pub const NAMES: &'static [&'static str] = &["refuse_sessions", "drop"];
 }
 
 macro_rules! settings {
@@ -160,8 +184,8 @@ const GIB: u64 = 1 << 30;
 
 settings! {
     "Where clients connect." {
-        listen: SocketAddr = Is("127.0.0.1:8080"), SettingKind::Address,
-            "Address of the HTTP and WebSocket server. `0.0.0.0:8080` accepts clients from other machines; port 0 takes a free port.";
+        listen: Vec<ListenAddress> = Is("127.0.0.1:8080"), SettingKind::Listeners,
+            "Addresses of the HTTP and WebSocket server, one or a list. `0.0.0.0:8080` accepts clients from other machines; port 0 takes a free port. `tls://0.0.0.0:8443` speaks TLS; `unix:PATH` is a unix socket, `unix:PATH?mode=660` one with these permissions. `tcp+proxy://`, `tls+proxy://` and `unix+proxy:` expect the PROXY protocol, version 1 or 2, from `proxy.trusted`.";
     }
     upstream Upstream "The feed, and how to stay connected to it." {
         url: Option<String> = Unset("wss://stream.binance.com:9443/stream"), SettingKind::FeedUrl,
@@ -256,8 +280,8 @@ settings! {
             "Topics with a current value; frames of further topics are dropped. With `upstream.demand` also the topics that clients name; further ones are refused with `too_many_topics`.";
         sessions_max: usize = Is("100000"), count(1, 10_000_000),
             "Connected clients, or fewer if the system allows too few open files. Further clients receive HTTP 503 `too_many_sessions`.";
-        sessions_per_address_max: usize = Is("0"), count(0, 10_000_000),
-            "Connected clients from one IP address. 0: no limit.";
+        sessions_per_address_max: usize = Is("1000"), count(0, 10_000_000),
+            "Connected clients from one IPv4 address or IPv6 /64. Behind a proxy, set `proxy.trusted`: otherwise all clients have its address. 0: no limit.";
         patterns_max: usize = Is("1000"), count(1, 1_000_000),
             "Patterns of one session. Further ones are refused with `too_many_patterns`.";
         wildcards_max: usize = Is("100"), count(0, 1_000_000),
@@ -266,7 +290,7 @@ settings! {
             "Wildcards of all clients of a shard; clients with the same patterns count once. Further ones are refused with `too_many_wildcards_total`.";
         wanted_per_session_max: usize = Is("1000"), count(1, 1_000_000),
             "With `upstream.demand`: topics that one client may name. Further ones are refused with `too_many_topics`.";
-        wanted_per_address_max: usize = Is("0"), count(0, 10_000_000),
+        wanted_per_address_max: usize = Is("10000"), count(0, 10_000_000),
             "With `upstream.demand`: topics that all clients of one IP address may name. Further ones are refused with `too_many_topics`. 0: no limit.";
         lanes_max: usize = Is("100000"), count(1, 10_000_000),
             "Different sets of patterns per shard. A further one is refused with `too_many_lanes`.";
@@ -311,9 +335,51 @@ settings! {
         allowed_hosts: Vec<String> = Is(""), SettingKind::List,
             "Host names the server answers to (`Host`), such as `feed.example.com`. Other requests receive HTTP 421, except `/healthz` and `/readyz`. Empty: any.";
     }
+    proxy Proxy "Proxies in front of the server, and what is believed of what they say." {
+        trusted: TrustedProxies = Is(""), SettingKind::Proxies,
+            "Addresses and networks of the proxies, such as `10.0.0.7` or `10.0.0.0/8`; `unix` trusts whoever may write to the unix sockets of `listen`. Only they may name the address of a client. Empty: nobody.";
+        header: ProxyHeader = Is("x-forwarded-for"), SettingKind::Choice(ProxyHeader::NAMES),
+            "Header in which trusted proxies name the client's address. With `x-forwarded-for`, `X-Forwarded-Proto` names its scheme; `forwarded` is RFC 7239. `none`: neither is read.";
+    }
     admin Admin "A listener for the operator." {
-        listen: Option<SocketAddr> = Unset("127.0.0.1:9090"), SettingKind::Address,
-            "Address that serves `/metrics`, `/healthz` and `/readyz`. The public address then no longer serves `/metrics`. Keep it on the loopback or a private network.";
+        listen: Option<ListenAddress> = Unset("127.0.0.1:9090"), SettingKind::Listener,
+            "Address, or `unix:PATH`, that serves `/metrics`, `/healthz`, `/readyz` and `/admin/…`. The public address then no longer serves `/metrics`. Keep it on the loopback or a private network; other addresses than the loopback need `admin.key_file`.";
+        key_file: Option<String> = Unset("/run/secrets/fanline-admin-key"), SettingKind::Text,
+            "File with the key for `/admin/…`, at least 16 characters; calls show it as `Authorization: Bearer KEY`. Unset: calls from this machine need none.";
+    }
+    audit Audit "A record of who was shown what, for audits of a licensed feed." {
+        dir: Option<String> = Unset("/var/lib/fanline/audit"), SettingKind::Text,
+            "Directory of the audit log, for this process alone: a file a day, a JSON object a line, each with the hash of the line before. Unset: nothing is recorded.";
+        on_full: OnAuditFull = Is("drop"), SettingKind::Choice(OnAuditFull::NAMES),
+            "What happens when the log cannot be written in time, for example because the disk is full. `refuse_sessions` admits nobody until it can (503 `audit_full`); `drop` serves on and records how many events are missing.";
+    }
+    auth AuthSettings "Who clients are. The tables `[[auth.issuer]]`, `[auth.tier.NAME]` and `[auth.anonymous]` stand in the file alone (docs/AUTH.md); without them everyone may read everything." {
+        required: bool = Is("false"), SettingKind::Switch,
+            "Refuses clients without a valid token, also if `[auth.anonymous]` names a tier.";
+        deadline: Duration = Is("5s"), duration(MS, HOUR),
+            "Time for a client that must show a token to show one.";
+        sources: Vec<String> = Is("message,subprotocol,header"), SettingKind::List,
+            "Where clients may show tokens: `message` (the command `auth`), `subprotocol`, `header` (`Authorization`), `cookie`, `ticket`.";
+        cookie: String = Is("__Host-fanline"), SettingKind::Text,
+            "Name of the cookie that holds the token, with the source `cookie`.";
+        leeway: Duration = Is("30s"), duration(Duration::ZERO, HOUR),
+            "How far the clocks of issuers may be off. It is no time after the end of a token.";
+        expiry_grace: Duration = Is("25s"), duration(Duration::ZERO, HOUR),
+            "How long after the end of its token a session goes on, so that the client can show a new one. `0s` for licensed data.";
+        life_max: Duration = Is("24h"), duration(Duration::from_secs(1), MONTH),
+            "Tokens that are valid for longer are refused.";
+        token_bytes_max: usize = Is("8KiB"), bytes(256, 64 * KIB),
+            "Longer tokens are refused.";
+        waiting_max: usize = Is("1024"), count(1, 1_000_000),
+            "Tokens that wait to be verified. Further ones are refused as `busy`.";
+        failures_per_address_max: u32 = Is("60"), count(0, 1_000_000),
+            "Bad tokens of one address per minute. Further tokens of it are refused unread. 0: no limit.";
+        grant_max: Option<String> = Unset("pro"), SettingKind::Text,
+            "Tier up to which the topics, the pace and the sessions that a token names count. Unset: the tier of the token itself.";
+        jwks_stale_max: Duration = Is("24h"), duration(Duration::from_secs(1), MONTH),
+            "How long the keys of an issuer stay in force while they cannot be fetched.";
+        revocations_file: Option<String> = Unset("/var/lib/fanline/revocations.jsonl"), SettingKind::Text,
+            "File of the revocations, so that they outlive a restart. Unset: they do not.";
     }
     #[derive(Copy)]
     heartbeat Heartbeat "Messages that confirm to a client that nothing is missing." {

@@ -179,6 +179,23 @@ declare! {
         UNSENT_BYTES = Gauge "fanline_unsent_bytes" [shard: []]
             "Bytes held for clients that have not taken them, each counted once however many clients share it. Bound: slow.unsent_bytes_total_max.";
     }
+    "Identity" {
+        AUTH_CREDENTIALS = Counter "fanline_auth_credentials_total"
+            [result: [
+                "accepted", "too_many_failures", "busy", "too_large", "malformed", "unknown_issuer", "algorithm",
+                "keys_missing", "unknown_key", "signature", "claims", "audience", "expired", "not_yet_valid",
+                "too_long_lived", "revoked", "unknown_tier", "other_subject", "too_many_sessions", "ticket"
+            ]]
+            "Tokens and tickets that clients showed, by the outcome. `busy`: auth.waiting_max was reached.";
+        AUTH_WAITING = Gauge "fanline_auth_waiting" []
+            "Tokens that wait to be verified, or for the keys of their issuer. Bound: auth.waiting_max.";
+        AUTH_KEYS = Gauge "fanline_auth_keys" [issuer: []]
+            "Keys of an issuer that are in force. 0: all its tokens are refused.";
+        AUTH_FETCHES = Counter "fanline_auth_fetches_total" [issuer: [], result: ["fetched", "failed"]]
+            "Fetches of an issuer's keys (JWKS).";
+        AUTH_REVOCATIONS = Gauge "fanline_auth_revocations" []
+            "Revocations that are kept, those that have ended since the last change included.";
+    }
     "Delivery" {
         DELIVERIES = Counter "fanline_deliveries_total" [shard: []]
             "Frames handed to clients' sockets.";
@@ -215,18 +232,29 @@ declare! {
                 "not_websocket", "bad_handshake", "draining", "bad_request", "bad_pattern", "too_many_patterns",
                 "unknown_format", "unknown_policy", "bad_cursor", "bad_pace", "too_many_sessions",
                 "too_many_sessions_per_address", "no_upgrade", "feed_stale", "origin", "host",
-                "too_many_answers", "too_many_answers_per_address", "too_many_requests"
+                "too_many_answers", "too_many_answers_per_address", "too_many_requests", "audit_full"
             ]]
             "Requests refused: upgrades, pages and hosts that are not allowed, and answers without room.";
         HTTP_CONNECTIONS = Gauge "fanline_http_connections" [state: ["pending", "busy", "idle"]]
             "HTTP connections that are not upgraded. `pending`: the request is not complete.";
         HTTP_DROPPED = Counter "fanline_http_dropped_total"
             [reason: [
-                "header_timeout", "write_timeout", "answer_timeout", "address", "pressure", "refused"
+                "header_timeout", "write_timeout", "answer_timeout", "address", "pressure", "refused", "proxy_header",
+                "proxy_untrusted"
             ]]
-            "HTTP connections closed early. `address`, `pressure`: made room for another connection, of its own address or of any; `refused`: all connections of its address were in use.";
+            "HTTP connections closed early. `address`, `pressure`: made room for another connection, of its own address or of any; `refused`: all connections of its address were in use; `proxy_header`: without a valid header of the PROXY protocol; `proxy_untrusted`: at a listener of the PROXY protocol, from elsewhere than `proxy.trusted`.";
         HTTP_ANSWER_BYTES = Gauge "fanline_http_answer_bytes" []
             "Bytes of different answers held for HTTP clients. Bound: http.answer_bytes_max.";
+    }
+    "The audit log" {
+        AUDIT_EVENTS = Counter "fanline_audit_events_total" []
+            "Events written to the audit log.";
+        AUDIT_DROPPED = Counter "fanline_audit_dropped_events_total" []
+            "Events that are missing in the audit log because the queue or the disk was full. The log says how many, too.";
+        AUDIT_WAITING_BYTES = Gauge "fanline_audit_waiting_bytes" []
+            "Approximate memory of events that wait to be written. Bound: 16 MiB; from half of it on, audit.on_full = refuse_sessions admits nobody.";
+        AUDIT_FAILING = Gauge "fanline_audit_failing" []
+            "1 while the audit log cannot be written, else 0.";
     }
     "The process" {
         LIVENESS_AGE = Gauge "fanline_liveness_age_seconds" [part: []]

@@ -6,7 +6,7 @@ use crate::delivery::chunk::{Chunk, Compression};
 use crate::delivery::lanes::topic_filter::SharedFilter;
 use crate::protocol::command::CommandId;
 use crate::protocol::encoding::Encoding;
-use crate::protocol::server_message::{DelayMs, InForce, RightsBounds, ServerMessage, Subscriptions};
+use crate::protocol::server_message::{DelayMs, InForce, RightsBounds, ServerMessage, Subscriptions, Within};
 use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
 use crate::words::topic::Pattern;
@@ -28,12 +28,17 @@ impl RightsLimits {
     pub fn bounds(&self) -> RightsBounds<'_> {
         RightsBounds {
             forbidden: Some(&*self.forbidden).filter(|forbidden| !forbidden.is_empty()),
-            within: self.within.as_ref().map(|filter| filter.patterns()),
+            within: self.within.as_ref().map(within).unwrap_or_default(),
             every_ms: self.every.map(|every| every.as_millis() as u64),
             delay_ms: self.delay.as_ref(),
             reason: None,
         }
     }
+}
+
+/// What the filter narrows wildcards to, for the client.
+pub fn within(filter: &SharedFilter) -> Within<'_> {
+    Within { within: Some(filter.granted()), named: filter.named() }
 }
 
 pub enum CommandEffect {

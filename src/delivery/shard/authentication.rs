@@ -9,7 +9,7 @@ use crate::access::gatekeeper::{Admitted, AuthRefusal, AuthRequest, Credential};
 use crate::access::grant::Grant;
 use crate::delivery::chunk::Compression;
 use crate::delivery::session_id::SessionId;
-use crate::delivery::sessions::command_effect::{CommandEffect, RightsLimits};
+use crate::delivery::sessions::command_effect::{CommandEffect, RightsLimits, within};
 use crate::delivery::sessions::session_access::QueryTerms;
 use crate::delivery::sessions::shown_delay::shown_delay;
 use crate::delivery::sessions::verification::{Verdict, Verification, reply_to};
@@ -143,7 +143,7 @@ impl<S: Socket> Shard<S> {
             expires_ms: identity.expires_ms.saturating_sub(now.wall_ms),
             every_ms: grant.rights.pace_min.map(|every| every.as_millis() as u64),
             delay_ms: delay.as_ref(),
-            within: filter.as_ref().map(|filter| filter.patterns()),
+            within: filter.as_ref().map(within).unwrap_or_default(),
         };
         answer.put(self.sessions[id].encoding(), out);
     }
@@ -215,6 +215,7 @@ impl<S: Socket> Shard<S> {
             self.dismiss(id, Goodbye::Overloaded, Goodbye::Overloaded.sentence(), now);
             return false;
         }
+        self.sessions.enqueue(id);
         if let Some(share) = self.sessions[id].share.as_deref_mut() {
             // Fewer are never too many.
             let _ = self.demand.count(wanted, Some(share));
@@ -336,3 +337,6 @@ impl<S: Socket> Shard<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,13 +2,11 @@
 
 use std::any::Any;
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use rand::RngExt;
 
@@ -27,6 +25,7 @@ use crate::delivery::shard::directory::ShardDirectory;
 use crate::delivery::shard::mailbox::{ShardMessage, ShardSender};
 use crate::delivery::shard::placement::ShardLoad;
 use crate::delivery::shard::view_change::Transfer;
+use crate::delivery::transport::client_socket::ClientSocket;
 use crate::delivery::transport::socket::Socket;
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
@@ -48,8 +47,8 @@ pub struct ShardParts {
 }
 
 /// A client's socket, and what is dropped with it.
-pub struct ClientSocket {
-    stream: TcpStream,
+pub struct AdoptedSocket {
+    socket: ClientSocket,
     _permit: Option<Box<dyn Any + Send>>,
 }
 
@@ -124,7 +123,7 @@ pub fn start(
 }
 
 struct EventLoop {
-    shard: Shard<ClientSocket>,
+    shard: Shard<AdoptedSocket>,
     /// All shards, for sessions that change their view.
     shards: ShardDirectory,
     poll: Poll,
@@ -261,22 +260,21 @@ impl EventLoop {
         if self.shard.is_empty() {
             self.shard.follow(now);
         }
-        let Handoff { socket, unread, mut options, permit } = handoff;
-        options.address = socket.peer_addr().ok().map(|peer| peer.ip().to_canonical());
-        if let Err(error) = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(self.unsent_bytes_max) {
+        let Handoff { socket, unread, options, permit } = handoff;
+        if let Err(error) = socket.limit_unsent(self.unsent_bytes_max) {
             tracing::debug!(%error, "could not set TCP_NOTSENT_LOWAT for a session");
         }
-        let mut client = ClientSocket { stream: TcpStream::from_std(socket), _permit: permit };
+        let mut client = AdoptedSocket { socket, _permit: permit };
         if self.watch(&mut client) {
             self.shard.adopt(client, &unread, options, now);
         }
     }
 
     /// Watches the socket of the session that is about to be adopted. False if the kernel refuses.
-    fn watch(&self, client: &mut ClientSocket) -> bool {
+    fn watch(&self, client: &mut AdoptedSocket) -> bool {
         let token = Token(self.shard.vacant().0);
         let interest = Interest::READABLE | Interest::WRITABLE;
-        let watched = self.poll.registry().register(&mut client.stream, token, interest);
+        let watched = self.poll.registry().register(&mut client.socket, token, interest);
         if let Err(error) = &watched {
             tracing::warn!(%error, "dropping a client whose socket cannot be watched");
             self.load.leave();
@@ -285,7 +283,7 @@ impl EventLoop {
     }
 
     /// Takes over a session of another view.
-    fn take_over(&mut self, mut transfer: Transfer<ClientSocket>) {
+    fn take_over(&mut self, mut transfer: Transfer<AdoptedSocket>) {
         let now = self.clock.now();
         if self.shard.is_empty() {
             self.shard.follow(now);
@@ -298,7 +296,7 @@ impl EventLoop {
     /// Sends sessions whose grant names another view to a shard of that view.
     fn send_transfers(&mut self) {
         for mut transfer in self.shard.take_transfers() {
-            if let Err(error) = self.poll.registry().deregister(&mut transfer.socket_mut().stream) {
+            if let Err(error) = self.poll.registry().deregister(&mut transfer.socket_mut().socket) {
                 tracing::warn!(%error, "dropping a client whose socket cannot be handed over");
                 continue;
             }
@@ -311,29 +309,29 @@ impl EventLoop {
     }
 }
 
-impl Read for ClientSocket {
+impl Read for AdoptedSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(buffer)
+        self.socket.read(buffer)
     }
 }
 
-impl Write for ClientSocket {
+impl Write for AdoptedSocket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.write(bytes)
+        self.socket.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.socket.flush()
     }
 }
 
-impl Socket for ClientSocket {
+impl Socket for AdoptedSocket {
     fn has_unsent(&self) -> bool {
-        false
+        self.socket.has_unsent()
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
-        self.stream.shutdown(Shutdown::Write)
+        self.socket.shutdown_write()
     }
 }
 
