@@ -38,6 +38,7 @@
 //! | | [`edge`] | listening, HTTP, the upgrade |
 //! | | [`intake`], [`delivery`], [`simulator`], [`identity`] | from the feed to the bus; from the bus to the clients; a feed without a network; whose tokens are good for what |
 //! | | [`bus`] | publisher, log, retained values, demand |
+//! | | [`audit`] | who was shown what, for audits |
 //! | | [`settings`] | every setting, as data |
 //! | | [`profile`] | descriptions of feeds, as data |
 //! | | [`access`] | who a client is and what it may do, as words |
@@ -55,6 +56,7 @@
 
 pub mod access;
 pub mod app;
+pub mod audit;
 pub mod bench;
 pub mod bus;
 pub mod check;

@@ -63,6 +63,17 @@ impl OnStale {
     }
 }
 
+/// Value of `audit.on_full`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnAuditFull {
+    RefuseSessions,
+    Drop,
+}
+
+impl OnAuditFull {
+    pub const NAMES: &'static [&'static str] = &["refuse_sessions", "drop"];
+}
+
 macro_rules! settings {
     (
         $top_about:literal { $($top:ident : $top_type:ty = $top_preset:expr, $top_kind:expr, $top_doc:literal;)* }
@@ -306,7 +317,15 @@ settings! {
     }
     admin Admin "A listener for the operator." {
         listen: Option<SocketAddr> = Unset("127.0.0.1:9090"), SettingKind::Address,
-            "Address that serves `/metrics`, `/healthz` and `/readyz`. The public address then no longer serves `/metrics`. Keep it on the loopback or a private network.";
+            "Address that serves `/metrics`, `/healthz`, `/readyz` and `/admin/…`. The public address then no longer serves `/metrics`. Keep it on the loopback or a private network; other addresses than the loopback need `admin.key_file`.";
+        key_file: Option<String> = Unset("/run/secrets/fanline-admin-key"), SettingKind::Text,
+            "File with the key for `/admin/…`, at least 16 characters; calls show it as `Authorization: Bearer KEY`. Unset: calls from this machine need none.";
+    }
+    audit Audit "A record of who was shown what, for audits of a licensed feed." {
+        dir: Option<String> = Unset("/var/lib/fanline/audit"), SettingKind::Text,
+            "Directory of the audit log, for this process alone: a file a day, a JSON object a line, each with the hash of the line before. Unset: nothing is recorded.";
+        on_full: OnAuditFull = Is("drop"), SettingKind::Choice(OnAuditFull::NAMES),
+            "What happens when the log cannot be written in time, for example because the disk is full. `refuse_sessions` admits nobody until it can (503 `audit_full`); `drop` serves on and records how many events are missing.";
     }
     auth AuthSettings "Who clients are. The tables `[[auth.issuer]]`, `[auth.tier.NAME]` and `[auth.anonymous]` stand in the file alone (docs/AUTH.md); without them everyone may read everything." {
         required: bool = Is("false"), SettingKind::Switch,

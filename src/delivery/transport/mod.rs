@@ -5,6 +5,7 @@
 //! here: its client's messages, pings, the end. A further transport is a file beside `websocket`, a variant of
 //! `SessionTransport`, and where its bytes differ a `Framing`.
 
+pub mod client_socket;
 pub mod session_transport;
 pub mod socket;
 pub mod websocket;
@@ -16,6 +17,9 @@ use shared_deflate::deflate::Inflater;
 
 /// One session's side of what it and its client speak. It owns no socket.
 pub trait ClientTransport {
+    /// For the operator.
+    fn name(&self) -> &'static str;
+
     /// How what it is sent stands in the byte stream.
     fn framing(&self) -> Framing;
 
