@@ -15,8 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::Gauge;
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
+use crate::access::gatekeeper::Open;
+use crate::audit::OpenError;
+use crate::audit::log::AuditLog;
 use crate::bus::clock::Clock;
 use crate::bus::demand::interest::Interest;
 use crate::bus::demand::requests;
@@ -41,6 +45,7 @@ use crate::intake::upstream::{Settings as UpstreamSettings, Upstream, UpstreamEr
 use crate::open_files::{Shares, open_files_limit, raise_open_files_limit};
 use crate::profile::client::NoSend;
 use crate::profile::section::ProfileError;
+use crate::profile::target::without_secrets;
 use crate::profile::{ChoiceError, Profile};
 use crate::settings::table::{Config, DemandMode};
 use crate::simulator::SimulatorError;
@@ -96,6 +101,8 @@ pub enum AppError {
     Recording(#[from] RecordingError),
     #[error(transparent)]
     Simulator(#[from] SimulatorError),
+    #[error(transparent)]
+    Audit(#[from] OpenError),
     #[error(transparent)]
     Edge(#[from] EdgeError),
     #[error("{0}; start the server again, and report this if it is a panic")]
@@ -157,6 +164,7 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
     let clock = Clock::start();
     let faults = FaultInjection::find();
     let (meters, exposition) = exposition::recorder();
+    let audit = AuditLog::open(&config.audit, &digest(&config), &meters)?;
     let history = History::parse(&config.history.keep)?;
     let simulated = is_simulated(&profile(&config)?);
     meters.gauge(&names::UPSTREAM_SIMULATED, &[]).set(f64::from(u8::from(simulated)));
@@ -171,7 +179,12 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
     let (client_requests, request_queue) = requests::open(demand::request_rules(&config)?);
     let shares = share_open_files(&config);
 
-    let handles = BusHandles { reader: reader.clone(), interest: interest.clone(), requests: client_requests };
+    let handles = BusHandles {
+        reader: reader.clone(),
+        interest: interest.clone(),
+        requests: client_requests,
+        gatekeeper: Arc::new(Open),
+    };
     let (delivery, threads) =
         Delivery::start(DeliverySettings::new(&config, shards(&config), simulated), &handles, clock, &meters)
             .map_err(AppError::system("start the shards"))?;
@@ -184,6 +197,7 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
         vitals: vitals.clone(),
         meters: meters.clone(),
         exposition: exposition.measuring(measure(&vitals, log, &meters)),
+        audit: audit.clone(),
     };
     let edge = Edge::bind(edge_settings(&config, &shares, simulated), parts_of_edge)?;
     let address = edge.local_addr();
@@ -203,7 +217,16 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
     let (runtime, feed_faults) = (parts::runtime().map_err(AppError::system("start a runtime"))?, faults.clone());
     let serve = move || parts::drive(runtime, feed_faults.run("feed", feed(upstream, stopped, reader.pulse())));
     parts.start("feed", serve).map_err(AppError::system("start the feed"))?;
-    Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults }, address))
+    Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults, audit }, address))
+}
+
+/// SHA-256 of the configuration in force, without what may be secret: the audit log says with it that it has changed.
+fn digest(config: &Config) -> String {
+    let mut config = config.clone();
+    config.upstream.headers.clear();
+    config.upstream.url = config.upstream.url.as_deref().map(without_secrets);
+    config.upstream.fallback_urls = config.upstream.fallback_urls.iter().map(|url| without_secrets(url)).collect();
+    hex::encode(Sha256::digest(format!("{config:?}")))
 }
 
 /// Gauges that are read when the metrics are requested.

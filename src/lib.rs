@@ -36,8 +36,9 @@
 //! |---|---|---|
 //! | top | [`app`], [`config`], [`cli`], [`check`], [`health`], [`mod@bench`] | wiring, and the load tool |
 //! | | [`edge`] | listening, HTTP, the upgrade |
-//! | | [`intake`], [`delivery`], [`simulator`] | from the feed to the bus; from the bus to the clients; a feed without a network |
+//! | | [`intake`], [`delivery`], [`simulator`], [`identity`] | from the feed to the bus; from the bus to the clients; a feed without a network; whose tokens are good for what |
 //! | | [`bus`] | publisher, log, retained values, demand |
+//! | | [`audit`] | who was shown what, for audits |
 //! | | [`settings`] | every setting, as data |
 //! | | [`profile`] | descriptions of feeds, as data |
 //! | | [`access`] | who a client is and what it may do, as words |
@@ -55,6 +56,7 @@
 
 pub mod access;
 pub mod app;
+pub mod audit;
 pub mod bench;
 pub mod bus;
 pub mod check;
@@ -63,6 +65,7 @@ pub mod config;
 pub mod delivery;
 pub mod edge;
 pub mod health;
+pub mod identity;
 pub mod intake;
 pub mod json;
 pub mod open_files;

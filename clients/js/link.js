@@ -15,6 +15,11 @@ const BEAT_MS = 1_000;
 const BEATS_PER_PING = 5;
 /** A server that was silent for this long is asked whether it is there, if somebody is looking. */
 const SILENT_MS = 2_000;
+/** Close codes after which nobody reconnects unasked: access was withdrawn, or a newer session has taken the place. */
+const TERMINAL = new Set([4503, 4509]);
+/** The token was refused, or has expired; this many times in a row is for ever. */
+const UNAUTHENTICATED = 4401;
+const UNAUTHENTICATED_MAX = 3;
 /** The server's default; its welcome says the true one. */
 const HEARTBEAT_MS = 15_000;
 
@@ -48,6 +53,7 @@ export class Link {
   #openedAt = 0;
   #heartbeat_ms = HEARTBEAT_MS;
   #goodbye = null;
+  #unauthenticated = 0; // connections in a row that ended because of the token
 
   /** @param {URL} url @param {Required<import("./fanline.js").Options>} options @param {Hooks} hooks */
   constructor(url, options, hooks) {
@@ -87,11 +93,15 @@ export class Link {
 
   close() {
     if (this.state === "closed") return;
+    this.#end("closed by this client");
+  }
+
+  #end(reason) {
     globalThis.removeEventListener?.("online", this.#wake);
     globalThis.removeEventListener?.("offline", this.#doubt);
     globalThis.document?.removeEventListener("visibilitychange", this.#wake);
     this.#drop();
-    this.#setState("closed", "closed by this client");
+    this.#setState("closed", reason);
   }
 
   #dial() {
@@ -107,10 +117,18 @@ export class Link {
       this.#deadline = this.#heardAt + 2 * this.#heartbeat_ms;
       this.#hooks.onText(event.data);
     };
-    socket.onclose = (event) => this.#lost(closeReason(event));
+    socket.onclose = (event) => this.#closed(event);
     socket.onerror = () => {}; // `close` follows and tells more
     this.#beatTimer = setInterval(() => this.#beat(), BEAT_MS);
     this.#setState("connecting");
+  }
+
+  #closed(event) {
+    const isRefused = event.code === UNAUTHENTICATED;
+    this.#unauthenticated = isRefused && !this.#wasStable() ? this.#unauthenticated + 1 : 0;
+    if (!TERMINAL.has(event.code) && this.#unauthenticated < UNAUTHENTICATED_MAX) return this.#lost(closeReason(event));
+    this.#hooks.onLost();
+    this.#end(closeReason(event));
   }
 
   #beat() {
@@ -155,14 +173,18 @@ export class Link {
   }
 
   #lost(reason) {
-    const { backoff_ms, backoff_max_ms, random, clock } = this.#options;
+    const { backoff_ms, backoff_max_ms, random } = this.#options;
     this.#drop();
     this.#hooks.onLost();
-    if (this.state === "open" && clock() - this.#openedAt > STABLE_MS) this.#attempts = 0;
+    if (this.#wasStable()) this.#attempts = 0;
     const bound = Math.min(backoff_max_ms, backoff_ms * 2 ** this.#attempts++);
     const retry_ms = this.#goodbye?.reconnect_ms ?? random() * bound;
     this.#retryTimer = setTimeout(() => this.#dial(), retry_ms);
     this.#setState("waiting", this.#goodbye?.message ?? reason, retry_ms);
+  }
+
+  #wasStable() {
+    return this.state === "open" && this.#options.clock() - this.#openedAt > STABLE_MS;
   }
 
   #setState(state, reason = "", retry_ms = 0) {

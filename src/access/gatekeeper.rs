@@ -16,12 +16,26 @@ pub trait Gatekeeper: Send + Sync {
     /// Verifies a credential. Returns at once; the reply may come from another thread, and comes always.
     fn authenticate(&self, request: AuthRequest, reply: AuthReply);
 
+    /// Whether there are identities at all. Without, clients that show credentials are treated like all others.
+    fn takes_credentials(&self) -> bool {
+        true
+    }
+
+    /// Exchanges a token for a one-time ticket that pages of this origin may put into a URL. Returns at once, as
+    /// `authenticate` does.
+    fn issue_ticket(&self, _token: Box<str>, _origin: Option<Box<str>>, reply: TicketReply) {
+        reply(Err(AuthRefusal { goodbye: Goodbye::Unauthenticated, reason: "no_tickets" }));
+    }
+
     /// What a live session may do from now on, after tiers, keys or revocations have changed.
     fn reassess(&self, grant: &Grant) -> Result<Grant, AuthRefusal>;
 }
 
 /// Takes the verdict about a credential.
 pub type AuthReply = Box<dyn FnOnce(Result<Admitted, AuthRefusal>) + Send>;
+
+/// Takes a ticket, or why there is none.
+pub type TicketReply = Box<dyn FnOnce(Result<Box<str>, AuthRefusal>) + Send>;
 
 /// A credential, and who shows it where.
 pub struct AuthRequest {
@@ -31,8 +45,8 @@ pub struct AuthRequest {
     pub origin: Option<Box<str>>,
     /// The identity that the session has so far: a refresh must be of the same subject, and takes no further seat.
     pub current: Option<Arc<Identity>>,
-    /// Whether a session is to be counted for the subject; a single HTTP request is not.
-    pub takes_session: bool,
+    /// The number of the session that is to be counted for the subject; a single HTTP request is not counted.
+    pub session: Option<u64>,
 }
 
 /// What a client shows. Its text is in no log: it has no `Debug` that would show it.
@@ -65,6 +79,10 @@ pub struct Open;
 impl Gatekeeper for Open {
     fn anonymous(&self) -> Option<Grant> {
         Some(Grant::unlimited())
+    }
+
+    fn takes_credentials(&self) -> bool {
+        false
     }
 
     fn authenticate(&self, _request: AuthRequest, reply: AuthReply) {

@@ -8,3 +8,4 @@ pub mod grant;
 pub mod identity;
 pub mod rights;
 pub mod selector;
+pub mod session_row;

@@ -1,9 +1,11 @@
 //! Which sessions an order of the operator, a revocation or a changed configuration concerns.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::access::grant::Grant;
 use crate::access::identity::TokenId;
+use crate::words::goodbye::Goodbye;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionSelector {
@@ -23,6 +25,15 @@ pub enum SessionSelector {
         subject: Option<Arc<str>>,
         before_ms: u64,
     },
+}
+
+/// What becomes of the sessions that a selector selects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionOrder {
+    /// They end. A client that may come back is told to wait for a random part of `spread`.
+    End { goodbye: Goodbye, spread: Duration },
+    /// Each is given what the gatekeeper allows it now, or ends.
+    Reassess,
 }
 
 impl SessionSelector {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use crate::audit::log::AuditLog;
 use crate::bus::signal::pulse::Vitals;
 use crate::delivery::shards::Delivery;
 use crate::edge::phase::Phase;
@@ -44,6 +45,7 @@ pub(super) struct RunningServer {
     pub stop: watch::Sender<bool>,
     pub drain: Drain,
     pub faults: FaultInjection,
+    pub audit: AuditLog,
 }
 
 impl RunningServer {
@@ -74,6 +76,7 @@ impl RunningServer {
             Ok(ended) => ended?,
             Err(_) => tracing::warn!(parts = ?self.parts.names(), "some parts did not end in time and are abandoned"),
         }
+        self.audit.close();
         tracing::info!("stopped");
         Ok(())
     }
@@ -92,6 +95,7 @@ impl RunningServer {
             std::thread::sleep(DRAIN_INTERVAL);
         }
         self.stop_parts();
+        self.audit.close();
         AppError::PartEnded(ended)
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::audit::log::AuditLog;
 use crate::bus::reader::Reader;
 use crate::bus::signal::pulse::Vitals;
 use crate::delivery::handoff::Handoff;
@@ -19,4 +20,5 @@ pub struct EdgeParts {
     pub vitals: Vitals,
     pub meters: Meters,
     pub exposition: Exposition,
+    pub audit: AuditLog,
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::settings::kind::SettingValue;
 use crate::settings::setting::Setting;
-use crate::settings::table::{self, DemandMode, LogFormat, OnStale, Timeout};
+use crate::settings::table::{self, DemandMode, LogFormat, OnAuditFull, OnStale, Timeout};
 
 /// Where a value was set, as errors and `fanline config` show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +99,11 @@ held! {
     OnStale: SettingValue::Text(name) => match name.as_str() {
         "close" => Some(OnStale::Close),
         "keep" => Some(OnStale::Keep),
+        _ => None,
+    };
+    OnAuditFull: SettingValue::Text(name) => match name.as_str() {
+        "refuse_sessions" => Some(OnAuditFull::RefuseSessions),
+        "drop" => Some(OnAuditFull::Drop),
         _ => None,
     };
     LogFormat: SettingValue::Text(name) => match name.as_str() {

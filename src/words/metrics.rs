@@ -129,6 +129,16 @@ declare! {
         RING_BYTES = Gauge "fanline_ring_bytes" []
             "Payload bytes in the ring, whole values beside deltas included.";
     }
+    "Delayed views" {
+        VIEW_WAITING_FRAMES = Gauge "fanline_view_waiting_frames" [view: []]
+            "Frames that wait until they are old enough for this view.";
+        VIEW_WAITING_BYTES = Gauge "fanline_view_waiting_bytes" [view: []]
+            "Memory of what waits for this view. Bound: delay.bytes_max; beyond it frames are conflated.";
+        VIEW_CONFLATED = Counter "fanline_view_conflated_total" [view: []]
+            "Frames of which this view has at most what they left of their topic, because it could not hold all.";
+        VIEW_HEAD_OFFSET = Gauge "fanline_view_head_offset" [view: []]
+            "Offset of the newest frame or topic status in this view.";
+    }
     "Clients" {
         SESSIONS = Gauge "fanline_sessions" [shard: []]
             "Connected clients.";
@@ -142,7 +152,7 @@ declare! {
             [reason: [
                 "client_closed", "connection_lost", "draining", "protocol_error", "invalid_payload",
                 "message_too_big", "ping_timeout", "write_timeout", "too_slow", "message_timeout", "overloaded",
-                "feed_stale"
+                "feed_stale", "unauthenticated", "kicked", "too_many_sessions", "replaced", "forbidden"
             ]]
             "Sessions ended, by reason.";
         COMMANDS = Counter "fanline_commands_total" [result: ["done", "refused"]]
@@ -152,7 +162,8 @@ declare! {
                 "bad_json", "bad_request", "unknown_op", "unknown_policy", "bad_pattern", "bad_pace",
                 "bad_cursor", "not_subscribed", "too_many_patterns", "too_many_wildcards",
                 "too_many_wildcards_total", "too_many_pattern_bytes", "too_many_lanes", "lanes_full",
-                "too_many_topics", "forbidden", "too_fast", "busy", "not_text", "other"
+                "too_many_topics", "forbidden", "too_fast", "busy", "not_text", "unauthenticated",
+                "too_many_sessions", "other"
             ]]
             "Commands refused, by error code.";
         CLIENT_REQUESTS = Counter "fanline_client_requests_total"
@@ -167,6 +178,23 @@ declare! {
             "Bytes of messages from clients that have not ended or wait to be read. Bound: limits.inbound_bytes_total_max.";
         UNSENT_BYTES = Gauge "fanline_unsent_bytes" [shard: []]
             "Bytes held for clients that have not taken them, each counted once however many clients share it. Bound: slow.unsent_bytes_total_max.";
+    }
+    "Identity" {
+        AUTH_CREDENTIALS = Counter "fanline_auth_credentials_total"
+            [result: [
+                "accepted", "too_many_failures", "busy", "too_large", "malformed", "unknown_issuer", "algorithm",
+                "keys_missing", "unknown_key", "signature", "claims", "audience", "expired", "not_yet_valid",
+                "too_long_lived", "revoked", "unknown_tier", "other_subject", "too_many_sessions", "ticket"
+            ]]
+            "Tokens and tickets that clients showed, by the outcome. `busy`: auth.waiting_max was reached.";
+        AUTH_WAITING = Gauge "fanline_auth_waiting" []
+            "Tokens that wait to be verified, or for the keys of their issuer. Bound: auth.waiting_max.";
+        AUTH_KEYS = Gauge "fanline_auth_keys" [issuer: []]
+            "Keys of an issuer that are in force. 0: all its tokens are refused.";
+        AUTH_FETCHES = Counter "fanline_auth_fetches_total" [issuer: [], result: ["fetched", "failed"]]
+            "Fetches of an issuer's keys (JWKS).";
+        AUTH_REVOCATIONS = Gauge "fanline_auth_revocations" []
+            "Revocations that are kept, those that have ended since the last change included.";
     }
     "Delivery" {
         DELIVERIES = Counter "fanline_deliveries_total" [shard: []]
@@ -204,7 +232,7 @@ declare! {
                 "not_websocket", "bad_handshake", "draining", "bad_request", "bad_pattern", "too_many_patterns",
                 "unknown_format", "unknown_policy", "bad_cursor", "bad_pace", "too_many_sessions",
                 "too_many_sessions_per_address", "no_upgrade", "feed_stale", "origin", "host",
-                "too_many_answers", "too_many_answers_per_address", "too_many_requests"
+                "too_many_answers", "too_many_answers_per_address", "too_many_requests", "audit_full"
             ]]
             "Requests refused: upgrades, pages and hosts that are not allowed, and answers without room.";
         HTTP_CONNECTIONS = Gauge "fanline_http_connections" [state: ["pending", "busy", "idle"]]
@@ -216,6 +244,16 @@ declare! {
             "HTTP connections closed early. `address`, `pressure`: made room for another connection, of its own address or of any; `refused`: all connections of its address were in use.";
         HTTP_ANSWER_BYTES = Gauge "fanline_http_answer_bytes" []
             "Bytes of different answers held for HTTP clients. Bound: http.answer_bytes_max.";
+    }
+    "The audit log" {
+        AUDIT_EVENTS = Counter "fanline_audit_events_total" []
+            "Events written to the audit log.";
+        AUDIT_DROPPED = Counter "fanline_audit_dropped_events_total" []
+            "Events that are missing in the audit log because the queue or the disk was full. The log says how many, too.";
+        AUDIT_WAITING_BYTES = Gauge "fanline_audit_waiting_bytes" []
+            "Approximate memory of events that wait to be written. Bound: 16 MiB; from half of it on, audit.on_full = refuse_sessions admits nobody.";
+        AUDIT_FAILING = Gauge "fanline_audit_failing" []
+            "1 while the audit log cannot be written, else 0.";
     }
     "The process" {
         LIVENESS_AGE = Gauge "fanline_liveness_age_seconds" [part: []]

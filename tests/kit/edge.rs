@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fanline::audit::log::AuditLog;
 use fanline::bus::clock::Clock;
 use fanline::bus::publisher::Publisher;
 use fanline::bus::retention::Retention;
@@ -74,7 +75,14 @@ pub fn parts() -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
         let _ = adopt.send(newcomer);
     });
     (
-        EdgeParts { reader, adopt: adopt_client, vitals: Vitals::new(Clock::start(), Vec::new()), meters, exposition },
+        EdgeParts {
+            reader,
+            adopt: adopt_client,
+            vitals: Vitals::new(Clock::start(), Vec::new()),
+            meters,
+            exposition,
+            audit: AuditLog::default(),
+        },
         publisher,
         newcomers,
     )

@@ -250,6 +250,36 @@ test("a goodbye's delay is kept, whatever wakes the page", () => {
   assert.equal(client.state, "connecting");
 });
 
+test("a session whose access was withdrawn or whose place was taken does not come back", () => {
+  for (const code of [4503, 4509]) {
+    const { client, events } = open();
+    sockets.at(-1).welcomes();
+    sockets.at(-1).onclose({ code, reason: "why" });
+    const before = sockets.length;
+    pass(60_000);
+    assert.equal(sockets.length, before);
+    assert.equal(client.state, "closed");
+    assert.deepEqual(events.at(-1), { state: "closed", reason: "why", retry_ms: 0 });
+  }
+});
+
+test("a token that is refused three times in a row ends it, one that expires does not", () => {
+  const { client } = open([">"], { backoff_ms: 100, backoff_max_ms: 100 });
+  for (let i = 0; i < 5; i++) {
+    sockets.at(-1).welcomes();
+    pass(6000);
+    sockets.at(-1).onclose({ code: 4401, reason: "expired" });
+    pass(500);
+  }
+  assert.equal(client.state, "connecting");
+  for (let i = 0; i < 3; i++) {
+    assert.notEqual(client.state, "closed");
+    sockets.at(-1).onclose({ code: 4401, reason: "no valid token" });
+    pass(500);
+  }
+  assert.equal(client.state, "closed");
+});
+
 test("delays double up to their bound, and are random below it", () => {
   const { events } = open([">"], { backoff_ms: 100, backoff_max_ms: 700 });
   const delays = [];

@@ -13,9 +13,8 @@ use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 
-use crate::access::grant::Grant;
 use crate::bus::feed_state::FeedState;
-use crate::delivery::handoff::{Handoff, SessionOptions};
+use crate::delivery::handoff::{Handoff, Presented, SessionOptions};
 use crate::delivery::transport::client_socket::ClientSocket;
 use crate::edge::entrance::handshake::Handshake;
 use crate::edge::entrance::query::WsQuery;
@@ -39,7 +38,7 @@ struct Agreed {
 }
 
 /// Every value of the `reason` label of `fanline_refusals_total`.
-pub(in crate::edge) const REASONS: [&str; 14] = [
+pub(in crate::edge) const REASONS: [&str; 15] = [
     "not_websocket",
     "bad_handshake",
     "draining",
@@ -54,6 +53,7 @@ pub(in crate::edge) const REASONS: [&str; 14] = [
     "too_many_sessions_per_address",
     "no_upgrade",
     "feed_stale",
+    "audit_full",
 ];
 
 pub(in crate::edge) async fn answer(State(context): State<Arc<AnswerContext>>, mut request: Request<Body>) -> Response {
@@ -78,6 +78,11 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         let message = "the server is stopping; connect to another one, or retry in a few seconds";
         let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message);
         return Err(by_code(refusal.with(header::RETRY_AFTER, "5")));
+    }
+    if !context.audit.accepts_sessions() {
+        let message = "expected room in the audit log (audit.on_full), found it full; try again in a minute";
+        let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "audit_full", message);
+        return Err(by_code(refusal.with(header::RETRY_AFTER, "60")));
     }
     let query = WsQuery::parse(request.uri().query(), context.patterns_max).map_err(by_code)?;
     if query.format == Format::Raw && context.refuses_raw_when_stale {
@@ -110,7 +115,7 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         since: query.since,
         // The shard reads it from the socket.
         address: None,
-        grant: Grant::unlimited(),
+        presented: Presented::default(),
     };
     Ok(Agreed { handshake, options, permit, on_upgrade })
 }

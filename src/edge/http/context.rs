@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::http::{StatusCode, header};
 use tokio::sync::watch;
 
+use crate::audit::log::AuditLog;
 use crate::bus::reader::Reader;
 use crate::bus::signal::pulse::Vitals;
 use crate::edge::http::answer::HttpRefusal;
@@ -30,6 +31,7 @@ pub(in crate::edge) struct AnswerContext {
     /// `/metrics`.
     pub page: Page,
     pub phase: watch::Receiver<Phase>,
+    pub audit: AuditLog,
     pub admission: Arc<Admission>,
     pub assets: Assets,
     /// `/v1/topics` and `/v1/snapshot`.
@@ -57,6 +59,7 @@ impl AnswerContext {
             page: Page::new(parts.exposition),
             meters: parts.meters,
             phase,
+            audit: parts.audit,
             admission: Admission::new(settings.sessions_max, settings.sessions_per_address_max),
             assets: Assets::load(),
             visitors: OriginPolicy::new(&settings.visitors),

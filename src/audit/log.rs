@@ -1,0 +1,236 @@
+//! The handle through which all rooms record events, and the queue between them and the thread that writes.
+//!
+//! `record` never waits for the disk. The queue is bounded in bytes: beyond `QUEUE_BYTES_MAX`, and while nothing can be
+//! written, events are dropped and counted, and the log says how many as soon as it can. Whoever must not serve what is not
+//! recorded sets `audit.on_full = "refuse_sessions"`: then nobody is admitted from `REFUSE_BYTES` on, which leaves room for
+//! what the present sessions still cause.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use metrics::{Counter, Gauge};
+
+use crate::audit::event::{AuditEvent, AuditKind};
+use crate::audit::writer::{AuditWriter, OpenError};
+use crate::settings::table::{Audit as AuditSettings, OnAuditFull};
+use crate::words::metrics as names;
+use crate::words::metrics::Meters;
+
+/// About 40,000 events of a session.
+const QUEUE_BYTES_MAX: usize = 16 << 20;
+/// Half: a session that was admitted still causes a few events.
+const REFUSE_BYTES: usize = QUEUE_BYTES_MAX / 2;
+/// Time for the last lines at the stop of the server.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Records events; clones share the log. Without `audit.dir` it does nothing.
+#[derive(Clone, Default)]
+pub struct AuditLog {
+    queue: Option<Arc<AuditQueue>>,
+}
+
+/// Events on their way to the disk.
+pub(super) struct AuditQueue {
+    /// Held for moments, never while writing.
+    state: Mutex<WaitingEvents>,
+    /// Wakes the writer.
+    news: Condvar,
+    /// Wakes those that wait for the writer.
+    settled: Condvar,
+    on_full: OnAuditFull,
+    meters: AuditMeters,
+}
+
+#[derive(Default)]
+struct WaitingEvents {
+    events: VecDeque<(u64, AuditEvent)>,
+    bytes: usize,
+    /// Not yet reported in the log.
+    dropped: u64,
+    /// The writer cannot write, or is gone.
+    failing: bool,
+    closing: bool,
+    /// The writer has written everything and ended.
+    ended: bool,
+}
+
+/// Some events in their order, with the time of each in milliseconds since the Unix epoch.
+pub(super) struct AuditBatch {
+    pub events: VecDeque<(u64, AuditEvent)>,
+    /// No further events follow.
+    pub last: bool,
+}
+
+struct AuditMeters {
+    events: Counter,
+    dropped: Counter,
+    waiting: Gauge,
+    failing: Gauge,
+}
+
+impl AuditMeters {
+    fn new(meters: &Meters) -> AuditMeters {
+        AuditMeters {
+            events: meters.counter(&names::AUDIT_EVENTS, &[]),
+            dropped: meters.counter(&names::AUDIT_DROPPED, &[]),
+            waiting: meters.gauge(&names::AUDIT_WAITING_BYTES, &[]),
+            failing: meters.gauge(&names::AUDIT_FAILING, &[]),
+        }
+    }
+}
+
+impl AuditLog {
+    /// Opens the log in `audit.dir` and records the start. `config_digest` is that of the configuration in force.
+    ///
+    /// # Errors
+    /// The directory or its newest file cannot be written, another process writes there, or its last line is no line of a
+    /// log.
+    pub fn open(settings: &AuditSettings, config_digest: &str, meters: &Meters) -> Result<AuditLog, OpenError> {
+        let meters = AuditMeters::new(meters);
+        let Some(dir) = &settings.dir else { return Ok(AuditLog::default()) };
+        let (writer, recovered) = AuditWriter::open(Path::new(dir))?;
+        let queue = Arc::new(AuditQueue {
+            state: Mutex::default(),
+            news: Condvar::new(),
+            settled: Condvar::new(),
+            on_full: settings.on_full,
+            meters,
+        });
+        let log = AuditLog { queue: Some(queue.clone()) };
+        if let Some(bytes) = recovered {
+            tracing::warn!(dir, bytes, "the last line of the audit log was not complete; its bytes were moved aside");
+            log.record(AuditEvent::new(AuditKind::Recovered).sent(0, bytes).reason("torn_line"));
+        }
+        log.record(AuditEvent::new(AuditKind::Start).version(env!("CARGO_PKG_VERSION"), config_digest));
+        let write = move || writer.run(&WriterPresence(queue));
+        let thread = std::thread::Builder::new().name("audit".into()).spawn(write);
+        thread.map_err(|error| OpenError::Thread { error })?;
+        Ok(log)
+    }
+
+    /// Whether events are recorded at all, for callers that would gather them at a cost.
+    pub fn is_on(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    /// Records an event with the present time. Returns at once.
+    pub fn record(&self, event: AuditEvent) {
+        if let Some(queue) = &self.queue {
+            queue.push(event);
+        }
+    }
+
+    /// Whether a further session may be admitted. If not, the edge answers 503 `audit_full`.
+    pub fn accepts_sessions(&self) -> bool {
+        let Some(queue) = &self.queue else { return true };
+        if queue.on_full == OnAuditFull::Drop {
+            return true;
+        }
+        let state = queue.state();
+        !state.failing && state.bytes < REFUSE_BYTES
+    }
+
+    /// Records the stop and waits until everything is on disk, for a limited time. Later events are dropped.
+    pub fn close(&self) {
+        let Some(queue) = &self.queue else { return };
+        queue.push(AuditEvent::new(AuditKind::Stop));
+        let mut state = queue.state();
+        state.closing = true;
+        queue.news.notify_one();
+        let (state, _) = queue
+            .settled
+            .wait_timeout_while(state, CLOSE_TIMEOUT, |state| !state.ended)
+            .unwrap_or_else(PoisonError::into_inner);
+        if !state.ended {
+            tracing::error!(events = state.events.len(), "the audit log could not be completed in time");
+        }
+    }
+}
+
+impl AuditQueue {
+    fn push(&self, event: AuditEvent) {
+        let weight = event.weight();
+        let mut state = self.state();
+        if state.ended || state.closing || state.bytes + weight > QUEUE_BYTES_MAX {
+            state.dropped += 1;
+            self.meters.dropped.increment(1);
+            return;
+        }
+        // Under the lock, so that lines are in the order of their times.
+        state.events.push_back((now_ms(), event));
+        state.bytes += weight;
+        self.meters.waiting.set(state.bytes as f64);
+        drop(state);
+        self.news.notify_one();
+    }
+
+    /// Waits for events, at most for `patience`. The first of them says how many were dropped before.
+    pub(super) fn take(&self, patience: Duration) -> AuditBatch {
+        let idle = |state: &mut WaitingEvents| state.events.is_empty() && !state.closing;
+        let (mut state, _) =
+            self.news.wait_timeout_while(self.state(), patience, idle).unwrap_or_else(PoisonError::into_inner);
+        let mut events = std::mem::take(&mut state.events);
+        state.bytes = 0;
+        self.meters.waiting.set(0.0);
+        let dropped = std::mem::take(&mut state.dropped);
+        let last = state.closing;
+        drop(state);
+        if dropped > 0 {
+            let told = AuditEvent::new(AuditKind::Dropped).sent(dropped, 0).reason("queue_full");
+            // They were dropped after what waited.
+            events.push_back((now_ms(), told));
+        }
+        AuditBatch { events, last }
+    }
+
+    pub(super) fn written(&self, events: usize) {
+        self.meters.events.increment(events as u64);
+        self.set_failing(false);
+    }
+
+    /// Whether the server is stopping, so that a writer that cannot write gives up.
+    pub(super) fn is_closing(&self) -> bool {
+        self.state().closing
+    }
+
+    pub(super) fn set_failing(&self, failing: bool) {
+        self.state().failing = failing;
+        self.meters.failing.set(f64::from(u8::from(failing)));
+    }
+
+    fn state(&self) -> MutexGuard<'_, WaitingEvents> {
+        // Each change is complete before anything can panic, so a poisoned lock is still valid.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The writer's end of the queue: when it is dropped, even by a panic, nothing is recorded any more, and that is known.
+pub(super) struct WriterPresence(Arc<AuditQueue>);
+
+impl std::ops::Deref for WriterPresence {
+    type Target = AuditQueue;
+
+    fn deref(&self) -> &AuditQueue {
+        &self.0
+    }
+}
+
+impl Drop for WriterPresence {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        let lost = state.events.len() as u64;
+        state.events.clear();
+        (state.ended, state.failing, state.bytes) = (true, true, 0);
+        drop(state);
+        self.0.meters.dropped.increment(lost);
+        self.0.meters.failing.set(1.0);
+        self.0.settled.notify_all();
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,13 @@
+//! The audit log: who was admitted, what they were shown and why they left, in lines that nobody changes unnoticed.
+//!
+//! Other rooms call [`AuditLog::record`](log::AuditLog::record) with an [`AuditEvent`](event::AuditEvent). One thread writes
+//! the lines (`writer.rs`). Each line holds the SHA-256 of the line before it, so `verify.rs` finds what was changed,
+//! removed or reordered. `usage.rs` counts subjects for a report. docs/AUDIT.md is the description for operators.
+
+pub mod event;
+pub mod files;
+pub mod log;
+pub mod record;
+mod writer;
+
+pub use writer::OpenError;
