@@ -47,6 +47,7 @@ use crate::profile::client::NoSend;
 use crate::profile::section::ProfileError;
 use crate::profile::target::without_secrets;
 use crate::profile::{ChoiceError, Profile};
+use crate::settings::listener::{ListenAddress, ListenEndpoint};
 use crate::settings::table::{Config, DemandMode};
 use crate::simulator::SimulatorError;
 use crate::simulator::market_server::Simulator;
@@ -153,13 +154,23 @@ pub fn serve(config: Config, log: LogQueue) -> Result<(), AppError> {
         let _entered = runtime.enter();
         Signals::watch()?
     };
-    let (server, address) = start(config, log)?;
-    announce(format_args!("fanline listening on http://{address}"));
+    let (server, addresses) = start(config, log)?;
+    for address in &addresses {
+        announce(format_args!("fanline listening on {}", announced(address)));
+    }
     server.run(&runtime, &mut signals)
 }
 
-/// Starts all parts of a server; returns the address for clients.
-fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), AppError> {
+/// An address as a client uses it.
+fn announced(address: &ListenAddress) -> String {
+    match &address.endpoint {
+        ListenEndpoint::Tcp(socket) => format!("{}://{socket}", if address.tls { "https" } else { "http" }),
+        ListenEndpoint::Unix { path, .. } => format!("unix:{}", path.display()),
+    }
+}
+
+/// Starts all parts of a server; returns the addresses for clients.
+fn start(config: Config, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddress>), AppError> {
     let (stop, stopped) = watch::channel(false);
     let clock = Clock::start();
     let faults = FaultInjection::find();
@@ -200,8 +211,8 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
         audit: audit.clone(),
     };
     let edge = Edge::bind(edge_settings(&config, &shares, simulated), parts_of_edge)?;
-    let address = edge.local_addr();
-    if let Some(admin) = edge.admin_addr() {
+    let addresses = edge.addresses().cloned().collect();
+    if let Some(admin) = edge.admin_address() {
         tracing::info!(address = %admin, "the operator's listener serves metrics and health");
     }
 
@@ -217,7 +228,7 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
     let (runtime, feed_faults) = (parts::runtime().map_err(AppError::system("start a runtime"))?, faults.clone());
     let serve = move || parts::drive(runtime, feed_faults.run("feed", feed(upstream, stopped, reader.pulse())));
     parts.start("feed", serve).map_err(AppError::system("start the feed"))?;
-    Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults, audit }, address))
+    Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults, audit }, addresses))
 }
 
 /// SHA-256 of the configuration in force, without what may be secret: the audit log says with it that it has changed.
@@ -369,7 +380,7 @@ async fn serve_until_signalled<F: Future<Output = ()>>(
     tokio::join!(serve(stopped), signalled);
 }
 
-/// The one line on stdout, for people and for programs that wait for it. Reading it is optional.
+/// A line on stdout, for people and for programs that wait for it. Reading it is optional.
 fn announce(line: fmt::Arguments<'_>) {
     if let Err(error) = write_within(io::stdout(), format!("{line}\n")) {
         tracing::warn!(%error, "could not write to stdout: {line}");

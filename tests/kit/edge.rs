@@ -17,6 +17,7 @@ use fanline::edge::phase::Phase;
 use fanline::edge::settings::{AnswerLimits, ConnectionLimits, Settings};
 use fanline::edge::{Edge, exposition};
 use fanline::protocol::encoding::{Payload, PayloadKind};
+use fanline::settings::listener::ListenAddress;
 use fanline::words::ids::Epoch;
 use fanline::words::stamp::Stamp;
 use tokio::sync::{mpsc, watch};
@@ -39,7 +40,7 @@ pub struct EdgeHarness {
 pub fn settings() -> Settings {
     let defaults = Settings::default();
     Settings {
-        listen: "127.0.0.1:0".parse().expect("an address"),
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
         sessions_max: 100,
         patterns_max: 10,
         wildcards_max: 5,
@@ -92,7 +93,8 @@ impl EdgeHarness {
     pub fn open(settings: Settings) -> EdgeHarness {
         let (parts, publisher, newcomers) = parts();
         let edge = Edge::bind(settings, parts).expect("a free port");
-        let (address, admin) = (edge.local_addr(), edge.admin_addr());
+        let address = edge.addresses().find_map(ListenAddress::socket_addr).expect("it listens on TCP");
+        let admin = edge.admin_address().and_then(ListenAddress::socket_addr);
         let (phase, phases) = watch::channel(Phase::Serving);
         let served = tokio::spawn(edge.serve(phases));
         EdgeHarness { address, admin, publisher, newcomers, phase, served }

@@ -226,8 +226,7 @@ impl EventLoop {
         if self.shard.is_empty() {
             self.shard.follow(now);
         }
-        let Handoff { mut socket, unread, mut options, permit } = handoff;
-        options.address = socket.peer_ip();
+        let Handoff { mut socket, unread, options, permit } = handoff;
         if let Err(error) = socket.limit_unsent(self.unsent_bytes_max) {
             tracing::debug!(%error, "could not set TCP_NOTSENT_LOWAT for a session");
         }

@@ -23,7 +23,7 @@ use crate::edge::http::context::AnswerContext;
 use crate::edge::http::query::bad;
 use crate::edge::listen::admission::{AdmissionLimit, Permit};
 use crate::edge::listen::deadlines::TrackedSocket;
-use crate::edge::listen::peer::Peer;
+use crate::edge::listen::peer::WebClient;
 use crate::edge::phase::Phase;
 use crate::protocol::command::resume_offset;
 use crate::protocol::encoding::Format;
@@ -92,13 +92,13 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         // Delivery decides about cursors of other epochs.
         resume_offset(since, context.reader.epoch(), context.reader.head()).map_err(|refusal| by_code(bad(refusal)))?;
     }
-    let (Some(on_upgrade), Some(&Peer(peer))) =
-        (request.extensions_mut().remove::<OnUpgrade>(), request.extensions().get::<Peer>())
+    let (Some(on_upgrade), Some(&WebClient { address, .. })) =
+        (request.extensions_mut().remove::<OnUpgrade>(), request.extensions().get::<WebClient>())
     else {
         let message = "expected a connection that can be upgraded, found one that cannot; use HTTP/1.1 throughout";
         return Err(("no_upgrade", HttpRefusal::bad("bad_handshake", message)));
     };
-    let permit = context.admission.admit(peer.ip()).map_err(|full| {
+    let permit = context.admission.admit(address).map_err(|full| {
         let reason = match full {
             AdmissionLimit::Sessions { .. } => "too_many_sessions",
             AdmissionLimit::Address { .. } => "too_many_sessions_per_address",
@@ -113,8 +113,7 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         every: query.every,
         patterns: query.patterns,
         since: query.since,
-        // The shard reads it from the socket.
-        address: None,
+        address,
         presented: Presented::default(),
     };
     Ok(Agreed { handshake, options, permit, on_upgrade })
