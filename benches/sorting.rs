@@ -1,6 +1,6 @@
 //! The cost of a message of the feed before it is published: the busiest recorded feeds through their profiles.
 //!
-//! `cargo bench --bench sorting -- [ROUNDS]`. Prints ns per frame, the best of the rounds: for decoding, classifying
+//! `cargo bench --bench sorting -- [ROUNDS] [FEED…]`. Prints ns per frame, the best of the rounds: for decoding, classifying
 //! and naming (`sort`), and with sequence, folding and the copy of the payload (`flow`). The share is that of `flow` in
 //! the cost of 100 clients: 100 bare `send` calls of a message of that size on a loopback socket. Recordings are read
 //! from `FANLINE_SHARED` or `../shared`.
@@ -68,7 +68,9 @@ fn main() {
         "{:<20}{:<20}{:>8}{:>8}{:>9}{:>9}{:>9}{:>11}{:>18}",
         "feed", "profile", "frames", "bytes", "sort ns", "flow ns", "updates", "unmatched", "of 100 sends"
     );
-    for (feed, name) in FEEDS {
+    let chosen: Vec<String> =
+        std::env::args().filter(|argument| FEEDS.iter().any(|(feed, _)| feed == argument)).collect();
+    for (feed, name) in FEEDS.into_iter().filter(|(feed, _)| chosen.is_empty() || chosen.iter().any(|it| it == feed)) {
         let Some(frames) = frames(feed) else {
             println!("{feed:<20}SKIPPED: no recording in ../shared/feeds");
             continue;

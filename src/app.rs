@@ -18,6 +18,7 @@ use metrics::Gauge;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
+use crate::access::gatekeeper::Open;
 use crate::audit::OpenError;
 use crate::audit::log::AuditLog;
 use crate::bus::clock::Clock;
@@ -178,7 +179,12 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
     let (client_requests, request_queue) = requests::open(demand::request_rules(&config)?);
     let shares = share_open_files(&config);
 
-    let handles = BusHandles { reader: reader.clone(), interest: interest.clone(), requests: client_requests };
+    let handles = BusHandles {
+        reader: reader.clone(),
+        interest: interest.clone(),
+        requests: client_requests,
+        gatekeeper: Arc::new(Open),
+    };
     let (delivery, threads) =
         Delivery::start(DeliverySettings::new(&config, shards(&config), simulated), &handles, clock, &meters)
             .map_err(AppError::system("start the shards"))?;

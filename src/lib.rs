@@ -36,7 +36,7 @@
 //! |---|---|---|
 //! | top | [`app`], [`config`], [`cli`], [`check`], [`health`], [`mod@bench`] | wiring, and the load tool |
 //! | | [`edge`] | listening, HTTP, the upgrade |
-//! | | [`intake`], [`delivery`], [`simulator`] | from the feed to the bus; from the bus to the clients; a feed without a network |
+//! | | [`intake`], [`delivery`], [`simulator`], [`identity`] | from the feed to the bus; from the bus to the clients; a feed without a network; whose tokens are good for what |
 //! | | [`bus`] | publisher, log, retained values, demand |
 //! | | [`audit`] | who was shown what, for audits |
 //! | | [`settings`] | every setting, as data |
@@ -65,6 +65,7 @@ pub mod config;
 pub mod delivery;
 pub mod edge;
 pub mod health;
+pub mod identity;
 pub mod intake;
 pub mod json;
 pub mod open_files;

@@ -152,6 +152,9 @@ pub fn start_shard_with(window: WindowSettings, meters: &Meters) -> (Publisher, 
 /// Hands the crowd to the shard, as the edge would.
 pub fn adopt(crowd: &mut Crowd, delivery: &Delivery, options: &SessionOptions) {
     for socket in crowd.sockets.drain(..) {
-        delivery.adopt(Handoff { socket, unread: Bytes::new(), options: options.clone(), permit: None });
+        let SessionOptions { format, deflate, every, .. } = *options;
+        let options =
+            SessionOptions { format, deflate, every, patterns: options.patterns.clone(), ..Default::default() };
+        delivery.adopt(Handoff { socket, unread: Bytes::new(), options, permit: None });
     }
 }

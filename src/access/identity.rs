@@ -1,6 +1,9 @@
 //! Who a client is, from a verified credential.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use crate::words::topic::Pattern;
 
 /// One verified credential. Sessions share it by `Arc`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +20,21 @@ pub struct Identity {
     pub issued_ms: u64,
     /// The claim `exp`, in milliseconds since the Unix epoch.
     pub expires_ms: u64,
+    /// What the credential asks to have, from which its rights are made anew when the tiers change.
+    pub claimed: ClaimedRights,
+}
+
+/// What a token says about rights, before the tiers decide.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClaimedRights {
+    /// None: the tier that the configuration gives to tokens of the issuer.
+    pub tier: Option<Box<str>>,
+    /// Only these topics.
+    pub topics: Option<Box<[Pattern]>>,
+    /// No faster than this.
+    pub pace_min: Option<Duration>,
+    /// No more sessions than these.
+    pub sessions_max: Option<u32>,
 }
 
 impl Identity {

@@ -31,6 +31,8 @@ pub enum StaleReason {
     UpstreamDown,
     /// The connection stands, but nothing has arrived for longer than the idle timeout.
     UpstreamSilent,
+    /// Of a delayed view: it has begun, and nothing that was received since is as old as it must be.
+    DelayWarming,
 }
 
 impl StaleReason {
@@ -39,6 +41,7 @@ impl StaleReason {
         match self {
             StaleReason::UpstreamDown => "upstream_down",
             StaleReason::UpstreamSilent => "upstream_silent",
+            StaleReason::DelayWarming => "delay_warming",
         }
     }
 }
@@ -46,7 +49,7 @@ impl StaleReason {
 impl FeedState {
     pub const LABELS: [&'static str; 5] = ["connecting", "idle", "live", "down", "silent"];
 
-    /// Value of the `state` label of `fanline_upstream_state`.
+    /// Value of the `state` label of `fanline_upstream_state`, which only the live log has: none of it is `warming`.
     pub fn label(&self) -> &'static str {
         match self {
             FeedState::Connecting => "connecting",
@@ -54,6 +57,7 @@ impl FeedState {
             FeedState::Live => "live",
             FeedState::Stale { reason: StaleReason::UpstreamDown, .. } => "down",
             FeedState::Stale { reason: StaleReason::UpstreamSilent, .. } => "silent",
+            FeedState::Stale { reason: StaleReason::DelayWarming, .. } => "warming",
         }
     }
 }

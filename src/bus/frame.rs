@@ -3,6 +3,8 @@
 use std::iter::successors;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::bus::history::KEEP_MAX;
 use crate::bus::log::ring::Numbered;
 use crate::bus::retention::Retention;
@@ -37,8 +39,8 @@ pub enum FrameKind {
     Transient,
     /// Not a message of the feed, but the state of the topic; the payload is the message to clients.
     Status(TopicStatusKind),
-    /// These topics are forgotten: they were silent for long, and the ring holds nothing else of them. It is for tables
-    /// of topics; no client receives it. Its own topic is the first of them.
+    /// These topics, perhaps none, are forgotten: they were silent for long, and the ring holds nothing else of them. It is
+    /// for tables of topics; no client receives it. Its own topic is the first of them.
     Expired(Box<[Arc<Topic>]>),
 }
 
@@ -77,6 +79,18 @@ impl Frame {
         let text = status.text(&topic.name, offset, received.wall_ms);
         let payload = Payload { bytes: text.into(), kind: PayloadKind::Json };
         Frame::with(offset, topic, received, payload, FrameKind::Status(status.kind()))
+    }
+
+    /// A status in the words of another log.
+    pub fn restated(offset: Offset, topic: Arc<Topic>, received: Stamp, kind: TopicStatusKind, text: Bytes) -> Frame {
+        let payload = Payload { bytes: text, kind: PayloadKind::Json };
+        Frame::with(offset, topic, received, payload, FrameKind::Status(kind))
+    }
+
+    /// Nothing for anyone: its offset was given elsewhere, and what it was for is unknown here.
+    pub fn hole(offset: Offset, topic: Arc<Topic>, received: Stamp) -> Frame {
+        let payload = Payload { bytes: Bytes::new(), kind: PayloadKind::Json };
+        Frame::with(offset, topic, received, payload, FrameKind::Expired(Box::default()))
     }
 
     /// Reports that topics, at least one, are forgotten.

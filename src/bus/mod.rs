@@ -5,6 +5,7 @@
 //! `demand` goes the other way: delivery writes it, the intake reads it.
 
 pub mod clock;
+pub mod delay;
 pub mod demand;
 pub mod feed_state;
 pub mod frame;
@@ -17,6 +18,7 @@ pub mod retained;
 pub mod retention;
 pub mod signal;
 pub mod topic_status;
+pub mod views;
 
 use std::sync::Arc;
 

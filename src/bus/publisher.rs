@@ -10,6 +10,8 @@
 //! next delta to a value that nobody checks any more. Invariants: the ring holds no frame of a topic that is forgotten; its number is given to another topic
 //! only when the ring no longer holds the frame that forgets it. So no two topics of the ring have the same number.
 
+pub mod republish;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,10 +159,27 @@ impl Publisher {
         retention: Retention,
         received: Stamp,
     ) -> Result<Offset, PublishError> {
+        self.check_sequence(offset)?;
+        let frame = self.message(offset, topic, (payload, retention), received)?;
+        let bytes = frame.payload.bytes.len();
+        let offset = self.push(frame);
+        self.meters.frames.increment(1);
+        self.meters.frame_bytes.increment(bytes as u64);
+        Ok(offset)
+    }
+
+    fn check_sequence(&self, offset: Offset) -> Result<(), PublishError> {
         let expected = self.head.next();
-        if offset != expected {
-            return Err(PublishError::OutOfSequence { expected, found: offset });
-        }
+        if offset == expected { Ok(()) } else { Err(PublishError::OutOfSequence { expected, found: offset }) }
+    }
+
+    fn message(
+        &mut self,
+        offset: Offset,
+        topic: &str,
+        (payload, retention): (Payload, Retention),
+        received: Stamp,
+    ) -> Result<Frame, PublishError> {
         let topic = self.topic(topic)?;
         let (payload, retention) = match retention {
             // Sessions in step have no snapshot either, and would never receive the whole value.
@@ -169,12 +188,8 @@ impl Publisher {
             }
             other => (payload, other),
         };
-        let bytes = payload.bytes.len();
         let before = std::mem::replace(&mut self.newest[topic.id.index()], offset);
-        let offset = self.push(Frame::new(offset, topic, received, payload, retention).after(before));
-        self.meters.frames.increment(1);
-        self.meters.frame_bytes.increment(bytes as u64);
-        Ok(offset)
+        Ok(Frame::new(offset, topic, received, payload, retention).after(before))
     }
 
     /// Publishes the status of one topic, after what was published before and with an offset of its own.
@@ -223,6 +238,13 @@ impl Publisher {
             return;
         }
         let offset = self.head.next();
+        self.forget_until(expired, offset);
+        self.make_room(0);
+        self.store(Arc::new(Frame::expired(offset, expired.to_vec(), now)));
+    }
+
+    /// The topics are known no longer; their numbers are free once the ring no longer holds this offset.
+    fn forget_until(&mut self, expired: &[Arc<Topic>], offset: Offset) {
         for topic in expired {
             self.shared.latest.forget(&topic.name);
             self.free.push_back((offset, topic.id));
@@ -231,8 +253,6 @@ impl Publisher {
         self.living -= expired.len();
         self.meters.topics.set(self.living as f64);
         self.meters.expired.increment(expired.len() as u64);
-        self.make_room(0);
-        self.store(Arc::new(Frame::expired(offset, expired.to_vec(), now)));
     }
 
     fn push(&mut self, frame: Frame) -> Offset {
@@ -332,10 +352,14 @@ impl Publisher {
             && (self.ring_frames >= self.shared.ring.capacity()
                 || self.ring_bytes.saturating_add(bytes) > self.limits.ring_bytes_max)
         {
-            let oldest = self.shared.ring.drop_oldest().expect("the writer alone empties slots");
-            self.ring_frames -= 1;
-            self.ring_bytes -= oldest.held_bytes();
+            self.drop_oldest();
         }
+    }
+
+    fn drop_oldest(&mut self) {
+        let oldest = self.shared.ring.drop_oldest().expect("the writer alone empties slots");
+        self.ring_frames -= 1;
+        self.ring_bytes -= oldest.held_bytes();
     }
 
     fn ring_doorbells(&self) {

@@ -38,6 +38,8 @@ pub enum GapReason {
     NoSnapshot,
     /// Nothing has come for so long that the topic is forgotten, and with it what further deltas would be applied to.
     Forgotten,
+    /// A delayed view could not hold all messages; the deltas among those that it dropped are missing.
+    Conflated,
 }
 
 impl TopicStatusKind {
@@ -90,6 +92,7 @@ impl GapReason {
             GapReason::Reconnect => "reconnect",
             GapReason::Overflow => "overflow",
             GapReason::NoSnapshot => "no_snapshot",
+            GapReason::Conflated => "conflated",
             GapReason::Forgotten => "forgotten",
         }
     }

@@ -45,6 +45,8 @@ pub enum Problem {
     Value { origin: Origin, setting: &'static str, mismatch: Mismatch },
     #[error("{origin}: {}{sentence}", subject(.origin, .setting))]
     Conflict { origin: Origin, setting: &'static str, sentence: String },
+    #[error("{}:{line}: {sentence}", .path.display())]
+    Table { path: PathBuf, line: usize, sentence: String },
     #[error("{name}: expected {expected}, found {found}; {remedy}")]
     Variable { name: String, expected: &'static str, found: String, remedy: String },
     #[error(
@@ -59,7 +61,7 @@ impl Problem {
     /// Its line in a file, counted from 1; 0 outside of files.
     pub fn line(&self) -> usize {
         match self {
-            Problem::Syntax { line, .. } => *line,
+            Problem::Syntax { line, .. } | Problem::Table { line, .. } => *line,
             Problem::Unknown { origin: Origin::File { line, .. }, .. }
             | Problem::Value { origin: Origin::File { line, .. }, .. }
             | Problem::Conflict { origin: Origin::File { line, .. }, .. } => *line,

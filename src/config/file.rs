@@ -7,7 +7,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::error::{Problem, nearest};
-use crate::settings::table::{self, TABLE};
+use crate::identity::tables::{self, AuthTables, TABLE_KEYS};
+use crate::settings::table::{self as settings_table, TABLE};
 use crate::settings::values::{Origin, Values};
 
 /// A configuration file that was read once, so that it may be a pipe.
@@ -24,27 +25,43 @@ pub(super) fn open(path: &Path) -> Result<String, Problem> {
     std::fs::read_to_string(path).map_err(broken)
 }
 
-/// Reads a file into `values`, and its faults by line into `problems`, which must be empty. Returns whether the file has a
-/// section `[simulate]`, which asks for the simulated market.
-pub(super) fn read(file: &File<'_>, values: &mut Values, problems: &mut Vec<Problem>) -> bool {
+/// What a file says besides settings.
+#[derive(Debug, Default)]
+pub(super) struct BesideSettings {
+    /// It has a section `[simulate]`, which asks for the simulated market.
+    pub has_simulate: bool,
+    pub auth: AuthTables,
+}
+
+/// Reads a file into `values`, and its faults by line into `problems`, which must be empty.
+pub(super) fn read(file: &File<'_>, values: &mut Values, problems: &mut Vec<Problem>) -> BesideSettings {
     let File { path, text } = *file;
     let (root, errors) = DeTable::parse_recoverable(text);
     if let Some(error) = errors.first() {
         let line = error.span().map_or(1, |span| line_of(text, span.start));
         let message = error.message().replace('\n', ", ");
         problems.push(Problem::Syntax { path: path.into(), line, message });
-        return false;
+        return BesideSettings::default();
     }
     let mut reading = FileReader { path, text, values, problems };
     for (key, value) in root.get_ref().iter() {
         match value.get_ref() {
-            DeValue::Table(section) if table::find(key.get_ref()).is_none() => reading.section(key, section),
+            DeValue::Table(section) if settings_table::find(key.get_ref()).is_none() => reading.section(key, section),
             _ => reading.setting(key.get_ref(), key, value),
         }
     }
+    let auth = root.get_ref().get("auth").and_then(|auth| auth.get_ref().as_table());
+    let auth = auth.map_or_else(|| Ok(AuthTables::default()), tables::read).unwrap_or_else(|wrong| {
+        problems.extend(wrong.into_iter().map(|problem| Problem::Table {
+            path: path.into(),
+            line: line_of(text, problem.at),
+            sentence: problem.sentence,
+        }));
+        AuthTables::default()
+    });
     // The table is in order of names; people read in order of lines.
     problems.sort_by_key(Problem::line);
-    root.get_ref().iter().any(|(key, _)| key.get_ref() == "simulate")
+    BesideSettings { has_simulate: root.get_ref().iter().any(|(key, _)| key.get_ref() == "simulate"), auth }
 }
 
 /// One pass over a file.
@@ -62,18 +79,19 @@ impl FileReader<'_> {
             let remedy = nearest(section_name, TABLE.iter().map(|known| known.name).filter(|known| !known.is_empty()));
             return self.unknown(name, "a section", section_name.to_owned(), remedy);
         }
-        for (key, value) in section.iter() {
+        let is_table = |key: &str| section_name == "auth" && TABLE_KEYS.contains(&key);
+        for (key, value) in section.iter().filter(|(key, _)| !is_table(key.get_ref())) {
             self.setting(&format!("{section_name}.{}", key.get_ref()), key, value);
         }
     }
 
     fn setting<K>(&mut self, name: &str, key: &Spanned<K>, value: &Spanned<DeValue<'_>>) {
-        let Some(setting) = table::find(name) else {
+        let Some(setting) = settings_table::find(name) else {
             if TABLE.iter().any(|known| known.name == name) {
                 let remedy = format!("write `[{name}]` on a line of its own, and its settings below");
                 return self.unknown(key, "a section", name.to_owned(), remedy);
             }
-            let remedy = nearest(name, table::all().map(|known| known.name));
+            let remedy = nearest(name, settings_table::all().map(|known| known.name));
             return self.unknown(key, "a setting", name.to_owned(), remedy);
         };
         let origin = self.origin(key);

@@ -18,7 +18,9 @@ pub use crate::config::file::File;
 
 use crate::config::effective::{BACKOFF_MAX, BACKOFF_MIN};
 use crate::config::error::{ConfigError, Problem};
+use crate::config::file::BesideSettings;
 use crate::edge::http::origins::{check_host, check_origin};
+use crate::identity::tables::AuthTables;
 use crate::settings::kind::{SettingKind, SettingValue};
 use crate::settings::setting::Setting;
 use crate::settings::table::{self, Config, Upstream};
@@ -51,6 +53,8 @@ pub struct Flag {
 pub struct Effective {
     pub config: Config,
     pub values: Values,
+    /// The tables below `[auth]`.
+    pub auth: AuthTables,
     /// Variables `FANLINE_…` that are not settings.
     pub ignored: Vec<String>,
     file: Option<PathBuf>,
@@ -102,7 +106,7 @@ pub fn load(sources: &ConfigSources) -> Result<Effective, ConfigError> {
 pub fn load_text(file: Option<&File<'_>>, sources: &ConfigSources) -> Result<Effective, ConfigError> {
     let mut values = Values::defaults();
     let mut problems = Vec::new();
-    let has_simulate = file.is_some_and(|file| file::read(file, &mut values, &mut problems));
+    let beside = file.map(|file| file::read(file, &mut values, &mut problems)).unwrap_or_default();
     let ignored = variables::read(&sources.variables, &mut values, &mut problems);
     for flag in &sources.flags {
         if let Err(problem) = read_flag(flag, &mut values) {
@@ -116,7 +120,8 @@ pub fn load_text(file: Option<&File<'_>>, sources: &ConfigSources) -> Result<Eff
     if !problems.is_empty() {
         return Err(ConfigError { problems });
     }
-    Ok(Effective { config, values, file: file.map(|file| file.path.into()), has_simulate, ignored })
+    let BesideSettings { has_simulate, auth } = beside;
+    Ok(Effective { config, values, auth, file: file.map(|file| file.path.into()), has_simulate, ignored })
 }
 
 /// Reads the words of a flag. In a list each word is one item; otherwise the last word wins.

@@ -1,7 +1,8 @@
-//! What delivery holds of the bus.
+//! What delivery holds of others: of the bus, and who decides about its clients.
 
 use std::sync::Arc;
 
+use crate::access::gatekeeper::{Gatekeeper, Open};
 use crate::bus::demand::interest::Interest;
 use crate::bus::demand::requests::Requests;
 use crate::bus::reader::Reader;
@@ -12,11 +13,12 @@ pub struct BusHandles {
     /// None without `upstream.demand`.
     pub interest: Option<Arc<Interest>>,
     pub requests: Requests,
+    pub gatekeeper: Arc<dyn Gatekeeper>,
 }
 
 impl BusHandles {
-    /// For a delivery without client requests and demand.
+    /// For a delivery without client requests and demand, and to which everybody is admitted.
     pub fn reading(reader: Reader) -> BusHandles {
-        BusHandles { reader, interest: None, requests: Requests::closed() }
+        BusHandles { reader, interest: None, requests: Requests::closed(), gatekeeper: Arc::new(Open) }
     }
 }

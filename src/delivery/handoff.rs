@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::access::grant::Grant;
+use crate::access::gatekeeper::Credential;
 use crate::protocol::command::Policy;
 use crate::protocol::encoding::Format;
 use crate::words::ids::Cursor;
@@ -14,7 +14,7 @@ use crate::words::topic::Pattern;
 use shared_deflate::negotiate::Agreement;
 
 /// What the edge agreed on with a client in the upgrade request.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub struct SessionOptions {
     pub format: Format,
     /// What was agreed on for permessage-deflate, if it was.
@@ -27,12 +27,23 @@ pub struct SessionOptions {
     pub since: Option<Cursor>,
     /// The client's address, if it is known.
     pub address: Option<IpAddr>,
-    /// What the client may do.
-    pub grant: Grant,
+    /// What the client has shown in the request, and where; looked at once it has been greeted.
+    pub presented: Presented,
+}
+
+/// What a client has shown of itself in the upgrade request.
+#[derive(Default)]
+pub struct Presented {
+    pub credential: Option<Credential>,
+    /// The header `Origin`.
+    pub origin: Option<Box<str>>,
+    /// It will show a credential as its first command, and `patterns` wait for that.
+    pub promises_auth: bool,
+    /// Its place among the sessions that have shown no credential, which it gives back once it has.
+    pub waiting_place: Option<Box<dyn Any + Send>>,
 }
 
 /// An upgraded socket: the 101 response has been written, nothing else.
-#[derive(Debug)]
 pub struct Handoff {
     /// In non-blocking mode.
     pub socket: TcpStream,

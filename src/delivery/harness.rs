@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use bytes::Bytes;
 use serde_json::Value;
 
+use crate::access::gatekeeper::Open;
 use crate::bus;
 use crate::bus::Limits;
 use crate::bus::demand::interest::Interest;
@@ -19,7 +20,7 @@ use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::handoff::SessionOptions;
 use crate::delivery::meters::ShardMeters;
 use crate::delivery::session_id::SessionId;
-use crate::delivery::sessions::pending_requests::Reply;
+use crate::delivery::sessions::mail::Mail;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
 use crate::delivery::simulation::client::{FakeSocket, Pipe, split_frame};
@@ -38,7 +39,7 @@ pub struct Harness {
     pub publisher: Publisher,
     pub interest: Arc<Interest>,
     pub queue: RequestQueue,
-    mail: Receiver<Reply>,
+    mail: Receiver<Mail>,
     pub now: Stamp,
 }
 
@@ -61,8 +62,8 @@ impl Harness {
         let send = vec![Pattern::parse("chat.*").expect("a pattern")];
         let (requests, queue) = crate::bus::demand::requests::open(RequestRules { send, request: true });
         let (sender, mail) = channel();
-        let mailbox = Arc::new(move |reply| sender.send(reply).unwrap_or_default());
-        let bus = BusHandles { reader, interest: Some(interest.clone()), requests };
+        let mailbox = Arc::new(move |mail| sender.send(mail).unwrap_or_default());
+        let bus = BusHandles { reader, interest: Some(interest.clone()), requests, gatekeeper: Arc::new(Open) };
         let meters = ShardMeters::new(&Meters::unread(), 0);
         let shard = Shard::new(settings(), bus, mailbox, Arc::default(), meters);
         Harness { shard, publisher, interest, queue, mail, now: Stamp { wall_ms: 1, mono_ns: 1 } }
@@ -116,8 +117,8 @@ impl Harness {
     }
 
     pub fn read_mail(&mut self) {
-        while let Ok(reply) = self.mail.try_recv() {
-            self.shard.answered(reply, self.now);
+        while let Ok(mail) = self.mail.try_recv() {
+            self.shard.read_mail(mail, self.now);
         }
     }
 

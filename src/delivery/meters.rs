@@ -25,7 +25,7 @@ const REQUEST_RESULTS: [&str; 9] =
     ["sent", "response", "forbidden", "too_fast", "busy", "not_sent", "timeout", "upstream_down", "unanswered"];
 
 /// Why a command is refused; the last one stands for all that are not listed.
-const REFUSALS: [&str; 20] = [
+const REFUSALS: [&str; 22] = [
     "bad_json",
     "bad_request",
     "unknown_op",
@@ -45,10 +45,14 @@ const REFUSALS: [&str; 20] = [
     "too_fast",
     "busy",
     "not_text",
+    "unauthenticated",
+    "too_many_sessions",
     "other",
 ];
 
 pub struct ShardMeters {
+    /// The number of the shard.
+    pub shard: usize,
     pub sessions: Gauge,
     pub adopted: Counter,
     pub behind: Gauge,
@@ -86,10 +90,12 @@ pub struct ShardMeters {
 
 impl ShardMeters {
     pub fn new(meters: &Meters, shard: usize) -> ShardMeters {
+        let number = shard;
         let shard = shard.to_string();
         let shard = [("shard", shard.as_str())];
         let skips = |reason| meters.counter(&names::SKIPS, &[("reason", reason)]);
         ShardMeters {
+            shard: number,
             sessions: meters.gauge(&names::SESSIONS, &shard),
             adopted: meters.counter(&names::SESSIONS_ADOPTED, &shard),
             busy: meters.gauge(&names::SHARD_BUSY, &shard),

@@ -14,8 +14,24 @@ pub struct Settings {
     pub slow: Slow,
     pub raw: Raw,
     pub compression: Compression,
+    pub access: AccessSettings,
     /// The feed is the simulated market; the greeting marks it as simulated.
     pub simulated: bool,
+}
+
+/// How long sessions may be here without a valid credential, where one is required.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccessSettings {
+    /// From the upgrade to the verdict about the first credential.
+    pub deadline: Duration,
+    /// After the end of a token: time for a fresh one.
+    pub expiry_grace: Duration,
+}
+
+impl Default for AccessSettings {
+    fn default() -> AccessSettings {
+        AccessSettings { deadline: Duration::from_secs(5), expiry_grace: Duration::from_secs(25) }
+    }
 }
 
 /// When a lane gets a shared window.
@@ -38,6 +54,7 @@ impl Settings {
             slow: config.slow,
             raw: config.raw,
             compression: config.compression,
+            access: AccessSettings::default(),
             simulated,
         }
     }

@@ -2,9 +2,12 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::access::selector::{SessionOrder, SessionSelector};
+use crate::access::session_row::{SessionFilter, SessionRow};
 use crate::bus::clock::Clock;
 use crate::bus::signal::pulse::Pulse;
 use crate::delivery::bus_handles::BusHandles;
@@ -13,7 +16,11 @@ use crate::delivery::settings::Settings;
 use crate::delivery::shard::event_loop;
 use crate::delivery::shard::mailbox::{ShardMessage, ShardSender};
 use crate::delivery::shard::placement::{ShardLoad, place};
+use crate::delivery::shard::walks::ListQuery;
 use crate::words::metrics::Meters;
+
+/// How long a list waits for the shards; each does its part in some turns.
+const LIST_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// All shards. Share it by `Arc`.
 pub struct Delivery {
@@ -73,6 +80,33 @@ impl Delivery {
     /// Sessions adopted and not ended.
     pub fn sessions(&self) -> usize {
         self.shards.iter().map(|shard| shard.load.sessions()).sum()
+    }
+
+    /// Has all sessions that are selected do this, within about a second; those that join meanwhile are given what they may
+    /// do anyway.
+    pub fn order(&self, selector: &SessionSelector, order: &SessionOrder) {
+        for shard in &self.shards {
+            shard.sender.send(ShardMessage::Order(selector.clone(), order.clone()));
+        }
+    }
+
+    /// Sessions by their number: the first `limit` that the filter admits and that come after `after`. Waits for the shards,
+    /// for 2 s at most; one that gives no sign of life is left out.
+    pub fn list(&self, filter: SessionFilter, limit: usize, after: u64) -> Vec<SessionRow> {
+        let query = Arc::new(ListQuery { filter, after, limit });
+        let (reply, replies) = channel();
+        for shard in &self.shards {
+            shard.sender.send(ShardMessage::List { query: query.clone(), reply: reply.clone() });
+        }
+        drop(reply);
+        let deadline = Instant::now() + LIST_WAIT_MAX;
+        let mut rows: Vec<SessionRow> = Vec::new();
+        while let Ok(found) = replies.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            rows.extend(found);
+        }
+        rows.sort_unstable_by_key(|row| row.number);
+        rows.truncate(limit);
+        rows
     }
 
     /// Ends every session with a goodbye, each with a random reconnect delay up to `spread`; clients that join receive

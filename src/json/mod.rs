@@ -16,6 +16,7 @@ use tree::SearchNode;
 mod depth;
 mod document;
 mod scan;
+pub mod strict;
 mod tree;
 
 /// 16 segments: the deepest pointer in 26 recorded feeds has 4.

@@ -74,7 +74,21 @@ pub enum Command {
         data: Box<str>,
         timeout: Duration,
     },
+    /// Shows a credential: the first one of the session, or a fresh one of the same user.
+    Auth {
+        token: SecretToken,
+    },
     Ping,
+}
+
+/// A token, which no log and no error may show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretToken(pub Box<str>);
+
+impl fmt::Debug for SecretToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretToken")
+    }
 }
 
 /// Why a command was refused: `code` for programs, `message` for people. The session continues.
@@ -105,7 +119,7 @@ pub fn parse(text: &str, patterns_max: usize) -> (Option<CommandId>, Result<Comm
         Err(error) => {
             let found = match error.classify() {
                 // serde_json's own words would repeat a string of any length.
-                Category::Data => format!("found `{}`", shown(text)),
+                Category::Data => format!("found {}", kind_of(text)),
                 _ => error.to_string(),
             };
             let message =
@@ -266,6 +280,16 @@ impl<'de> Visitor<'de> for Patterns {
     }
 }
 
+/// What a JSON text is that is no object. It is not repeated: it may be a token.
+fn kind_of(text: &str) -> &'static str {
+    match text.trim_start().as_bytes().first() {
+        Some(b'"') => "a string",
+        Some(b'[') => "an array",
+        Some(b'{') => "an object of another kind",
+        _ => "a number, `true`, `false` or `null`",
+    }
+}
+
 fn command(members: &Members<'_>, patterns_max: usize) -> Result<Command, CommandRefusal> {
     let op: String = required(members, "op", "a string")?;
     let known: &[&str] = match op.as_str() {
@@ -273,9 +297,10 @@ fn command(members: &Members<'_>, patterns_max: usize) -> Result<Command, Comman
         "unsubscribe" => &["op", "id", "topics", "brief"],
         "send" => &["op", "id", "topic", "data"],
         "request" => &["op", "id", "data", "timeout_ms"],
+        "auth" => &["op", "id", "token"],
         "ping" => &["op", "id"],
         other => {
-            let known = ["subscribe", "unsubscribe", "send", "request", "ping"];
+            let known = ["subscribe", "unsubscribe", "send", "request", "auth", "ping"];
             return Err(unknown("unknown_op", "op", other, &known));
         }
     };
@@ -302,8 +327,16 @@ fn command(members: &Members<'_>, patterns_max: usize) -> Result<Command, Comman
             }
             Ok(Command::Request { data: data.into(), timeout: timeout(members)? })
         }
+        "auth" => Ok(Command::Auth { token: token(members)? }),
         _ => Ok(Command::Ping),
     }
+}
+
+/// What is there instead of a token is not repeated: it may be one.
+fn token(members: &Members<'_>) -> Result<SecretToken, CommandRefusal> {
+    let text = members.get("token").and_then(|raw| serde_json::from_str::<Box<str>>(raw.get()).ok());
+    let refusal = || CommandRefusal::new("bad_request", "expected a token, as a string, in `token`");
+    text.filter(|text| !text.is_empty()).map(SecretToken).ok_or_else(refusal)
 }
 
 fn every(members: &Members<'_>) -> Result<Option<Duration>, CommandRefusal> {

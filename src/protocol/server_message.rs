@@ -31,6 +31,26 @@ pub enum ServerMessage<'a> {
         #[serde(flatten)]
         answer: Subscriptions<'a>,
     },
+    /// The credential is good: who the client is, and what it has.
+    Authenticated {
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "raw")]
+        id: Option<&'a CommandId>,
+        sub: &'a str,
+        tier: &'a str,
+        /// Until the token expires.
+        expires_ms: u64,
+        /// The fastest pace, if it is bounded.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        every_ms: Option<u64>,
+        /// The patterns that the topics of all subscriptions must match; none if all topics are allowed.
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "patterns")]
+        within: Option<&'a [Pattern]>,
+    },
+    TokenExpiring {
+        /// Until it expires.
+        expires_ms: u64,
+        ts: u64,
+    },
     Pong {
         #[serde(skip_serializing_if = "Option::is_none", serialize_with = "raw")]
         id: Option<&'a CommandId>,
@@ -115,8 +135,27 @@ pub struct Subscriptions<'a> {
     #[serde(serialize_with = "number")]
     pub offset: Offset,
     /// Exact topics of the command without a message yet; none without `upstream.demand`.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "pending")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "patterns")]
     pub pending: Option<&'a [Pattern]>,
+    #[serde(flatten)]
+    pub bounds: RightsBounds<'a>,
+}
+
+/// What the client's rights leave of a subscription. Nothing of it where everything is allowed.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct RightsBounds<'a> {
+    /// Patterns that no allowed topic matches: they are not in force, or not any more.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "patterns")]
+    pub forbidden: Option<&'a [Pattern]>,
+    /// What the wildcards in force are narrowed to.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "patterns")]
+    pub within: Option<&'a [Pattern]>,
+    /// The pace in force, where the rights bound it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every_ms: Option<u64>,
+    /// Why it is told without a command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'a str>,
 }
 
 /// The patterns in force: all in no order, or how many there are.
@@ -157,8 +196,8 @@ fn text<S: Serializer>(epoch: &Epoch, serializer: S) -> Result<S::Ok, S::Error> 
     serializer.collect_str(epoch)
 }
 
-fn pending<S: Serializer>(pending: &Option<&[Pattern]>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(pending.unwrap_or_default().iter().map(Pattern::as_str))
+fn patterns<S: Serializer>(patterns: &Option<&[Pattern]>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(patterns.unwrap_or_default().iter().map(Pattern::as_str))
 }
 
 fn raw<S: Serializer>(id: &Option<&CommandId>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -175,7 +214,10 @@ mod tests {
     fn messages_are_written_as_documented_and_not_at_all_in_the_raw_format() {
         let id = CommandId("\"q\"".into());
         let pattern = [Pattern::parse("a.*").expect("a pattern")];
-        let of = |in_force, pending| Subscriptions { id: Some(&id), in_force, offset: Offset(7), pending };
+        let bounds = RightsBounds::default();
+        let of = |in_force, pending| Subscriptions { id: Some(&id), in_force, offset: Offset(7), pending, bounds };
+        let forbidden = RightsBounds { forbidden: Some(&pattern), reason: Some("forbidden"), ..bounds };
+        let left = Subscriptions { id: None, bounds: forbidden, ..of(InForce::Topics(&[]), None) };
         let answer = |pending| of(InForce::Topics(&["a.*"]), pending);
         let welcome = |simulated| {
             let (epoch, offset) = (Epoch(16), Offset(2));
@@ -195,6 +237,22 @@ mod tests {
                 ServerMessage::Unsubscribed { answer: of(InForce::Count(3), None) },
                 r#"{"op":"unsubscribed","id":"q","count":3,"offset":7}"#,
             ),
+            (
+                ServerMessage::Unsubscribed { answer: left },
+                r#"{"op":"unsubscribed","topics":[],"offset":7,"forbidden":["a.*"],"reason":"forbidden"}"#,
+            ),
+            (
+                ServerMessage::Authenticated {
+                    id: None,
+                    sub: "alice",
+                    tier: "free",
+                    expires_ms: 5,
+                    every_ms: Some(1000),
+                    within: Some(&pattern),
+                },
+                r#"{"op":"authenticated","sub":"alice","tier":"free","expires_ms":5,"every_ms":1000,"within":["a.*"]}"#,
+            ),
+            (ServerMessage::TokenExpiring { expires_ms: 5, ts: 1 }, r#"{"op":"token_expiring","expires_ms":5,"ts":1}"#),
             (ServerMessage::Sent { id: Some(&id) }, r#"{"op":"sent","id":"q"}"#),
             (
                 ServerMessage::Response { id: Some(&id), data: &data },

@@ -327,6 +327,34 @@ settings! {
         on_full: OnAuditFull = Is("drop"), SettingKind::Choice(OnAuditFull::NAMES),
             "What happens when the log cannot be written in time, for example because the disk is full. `refuse_sessions` admits nobody until it can (503 `audit_full`); `drop` serves on and records how many events are missing.";
     }
+    auth AuthSettings "Who clients are. The tables `[[auth.issuer]]`, `[auth.tier.NAME]` and `[auth.anonymous]` stand in the file alone (docs/AUTH.md); without them everyone may read everything." {
+        required: bool = Is("false"), SettingKind::Switch,
+            "Refuses clients without a valid token, also if `[auth.anonymous]` names a tier.";
+        deadline: Duration = Is("5s"), duration(MS, HOUR),
+            "Time for a client that must show a token to show one.";
+        sources: Vec<String> = Is("message,subprotocol,header"), SettingKind::List,
+            "Where clients may show tokens: `message` (the command `auth`), `subprotocol`, `header` (`Authorization`), `cookie`, `ticket`.";
+        cookie: String = Is("__Host-fanline"), SettingKind::Text,
+            "Name of the cookie that holds the token, with the source `cookie`.";
+        leeway: Duration = Is("30s"), duration(Duration::ZERO, HOUR),
+            "How far the clocks of issuers may be off. It is no time after the end of a token.";
+        expiry_grace: Duration = Is("25s"), duration(Duration::ZERO, HOUR),
+            "How long after the end of its token a session goes on, so that the client can show a new one. `0s` for licensed data.";
+        life_max: Duration = Is("24h"), duration(Duration::from_secs(1), MONTH),
+            "Tokens that are valid for longer are refused.";
+        token_bytes_max: usize = Is("8KiB"), bytes(256, 64 * KIB),
+            "Longer tokens are refused.";
+        waiting_max: usize = Is("1024"), count(1, 1_000_000),
+            "Tokens that wait to be verified. Further ones are refused as `busy`.";
+        failures_per_address_max: u32 = Is("60"), count(0, 1_000_000),
+            "Bad tokens of one address per minute. Further tokens of it are refused unread. 0: no limit.";
+        grant_max: Option<String> = Unset("pro"), SettingKind::Text,
+            "Tier up to which the topics, the pace and the sessions that a token names count. Unset: the tier of the token itself.";
+        jwks_stale_max: Duration = Is("24h"), duration(Duration::from_secs(1), MONTH),
+            "How long the keys of an issuer stay in force while they cannot be fetched.";
+        revocations_file: Option<String> = Unset("/var/lib/fanline/revocations.jsonl"), SettingKind::Text,
+            "File of the revocations, so that they outlive a restart. Unset: they do not.";
+    }
     #[derive(Copy)]
     heartbeat Heartbeat "Messages that confirm to a client that nothing is missing." {
         interval: Duration = Is("15s"), duration(MS, HOUR),

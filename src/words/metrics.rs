@@ -129,6 +129,16 @@ declare! {
         RING_BYTES = Gauge "fanline_ring_bytes" []
             "Payload bytes in the ring, whole values beside deltas included.";
     }
+    "Delayed views" {
+        VIEW_WAITING_FRAMES = Gauge "fanline_view_waiting_frames" [view: []]
+            "Frames that wait until they are old enough for this view.";
+        VIEW_WAITING_BYTES = Gauge "fanline_view_waiting_bytes" [view: []]
+            "Memory of what waits for this view. Bound: delay.bytes_max; beyond it frames are conflated.";
+        VIEW_CONFLATED = Counter "fanline_view_conflated_total" [view: []]
+            "Frames of which this view has at most what they left of their topic, because it could not hold all.";
+        VIEW_HEAD_OFFSET = Gauge "fanline_view_head_offset" [view: []]
+            "Offset of the newest frame or topic status in this view.";
+    }
     "Clients" {
         SESSIONS = Gauge "fanline_sessions" [shard: []]
             "Connected clients.";
@@ -152,7 +162,8 @@ declare! {
                 "bad_json", "bad_request", "unknown_op", "unknown_policy", "bad_pattern", "bad_pace",
                 "bad_cursor", "not_subscribed", "too_many_patterns", "too_many_wildcards",
                 "too_many_wildcards_total", "too_many_pattern_bytes", "too_many_lanes", "lanes_full",
-                "too_many_topics", "forbidden", "too_fast", "busy", "not_text", "other"
+                "too_many_topics", "forbidden", "too_fast", "busy", "not_text", "unauthenticated",
+                "too_many_sessions", "other"
             ]]
             "Commands refused, by error code.";
         CLIENT_REQUESTS = Counter "fanline_client_requests_total"
@@ -167,6 +178,23 @@ declare! {
             "Bytes of messages from clients that have not ended or wait to be read. Bound: limits.inbound_bytes_total_max.";
         UNSENT_BYTES = Gauge "fanline_unsent_bytes" [shard: []]
             "Bytes held for clients that have not taken them, each counted once however many clients share it. Bound: slow.unsent_bytes_total_max.";
+    }
+    "Identity" {
+        AUTH_CREDENTIALS = Counter "fanline_auth_credentials_total"
+            [result: [
+                "accepted", "too_many_failures", "busy", "too_large", "malformed", "unknown_issuer", "algorithm",
+                "keys_missing", "unknown_key", "signature", "claims", "audience", "expired", "not_yet_valid",
+                "too_long_lived", "revoked", "unknown_tier", "other_subject", "too_many_sessions", "ticket"
+            ]]
+            "Tokens and tickets that clients showed, by the outcome. `busy`: auth.waiting_max was reached.";
+        AUTH_WAITING = Gauge "fanline_auth_waiting" []
+            "Tokens that wait to be verified, or for the keys of their issuer. Bound: auth.waiting_max.";
+        AUTH_KEYS = Gauge "fanline_auth_keys" [issuer: []]
+            "Keys of an issuer that are in force. 0: all its tokens are refused.";
+        AUTH_FETCHES = Counter "fanline_auth_fetches_total" [issuer: [], result: ["fetched", "failed"]]
+            "Fetches of an issuer's keys (JWKS).";
+        AUTH_REVOCATIONS = Gauge "fanline_auth_revocations" []
+            "Revocations that are kept, those that have ended since the last change included.";
     }
     "Delivery" {
         DELIVERIES = Counter "fanline_deliveries_total" [shard: []]

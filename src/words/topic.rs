@@ -63,6 +63,36 @@ impl Pattern {
     pub fn matches(&self, topic: &str) -> bool {
         text_matches(&self.0, topic)
     }
+
+    /// Whether a topic could match both. Its length is not considered.
+    pub fn overlaps(&self, other: &Pattern) -> bool {
+        let (mut mine, mut others) = (self.0.split('.').peekable(), other.0.split('.').peekable());
+        loop {
+            match (mine.next(), others.next()) {
+                (None, None) => return true,
+                (Some(token), Some(_)) if token == ">" && mine.peek().is_none() => return true,
+                (Some(_), Some(token)) if token == ">" && others.peek().is_none() => return true,
+                (Some(one), Some(two)) if tokens_overlap(one, two) => {}
+                _ => return false,
+            }
+        }
+    }
+}
+
+/// Whether a token could match both. With stars in both, all but their ends can be put one behind the other.
+fn tokens_overlap(one: &str, two: &str) -> bool {
+    match (one.contains('*'), two.contains('*')) {
+        (false, _) => token_matches(two, one),
+        (_, false) => token_matches(one, two),
+        (true, true) => {
+            let start = |text: &'_ str| text.find('*').unwrap_or(text.len());
+            let end = |text: &'_ str| text.rfind('*').map_or(0, |star| star + 1);
+            let (head, other_head) = (&one[..start(one)], &two[..start(two)]);
+            let (tail, other_tail) = (&one[end(one)..], &two[end(two)..]);
+            (head.starts_with(other_head) || other_head.starts_with(head))
+                && (tail.ends_with(other_tail) || other_tail.ends_with(tail))
+        }
+    }
 }
 
 /// Equal texts are equal patterns, so a table of patterns can be searched by text.
@@ -201,6 +231,31 @@ mod tests {
             let parsed = Pattern::parse(pattern).expect(pattern);
             assert_eq!(parsed.matches(topic), expected, "{pattern} on {topic}");
         }
+    }
+
+    #[test]
+    fn patterns_overlap_if_a_topic_matches_both() {
+        let texts = [
+            "a", "b", "ab", "*", "a*", "*b", "a*b", "b*a", "*a*", ">", "a.b", "a.*", "*.b", "a.>", "b.>", "*.>",
+            "a*.b", "a.*b", "a.b*", "a.b.>", "a.*.b", "*.*.*", "aab*", "*aab",
+        ];
+        let mut topics: Vec<String> = Vec::new();
+        let tokens = ["a", "b", "ab", "ba", "aab", "aabab", "abaab", "aabaab", "baa", "c"];
+        for first in tokens {
+            topics.push(first.into());
+            for second in tokens {
+                topics.push(format!("{first}.{second}"));
+                topics.extend(["a", "b"].map(|third| format!("{first}.{second}.{third}")));
+            }
+        }
+        let patterns: Vec<Pattern> = texts.iter().map(|text| Pattern::parse(text).expect(text)).collect();
+        let mut overlapping = 0;
+        for (one, two) in patterns.iter().flat_map(|one| patterns.iter().map(move |two| (one, two))) {
+            let expected = topics.iter().any(|topic| one.matches(topic) && two.matches(topic));
+            assert_eq!(one.overlaps(two), expected, "{one} and {two}");
+            overlapping += usize::from(expected);
+        }
+        assert!((100..texts.len() * texts.len() - 100).contains(&overlapping), "{overlapping}");
     }
 
     #[test]

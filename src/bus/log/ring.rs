@@ -77,6 +77,13 @@ impl<T: Numbered> Ring<T> {
         self.slot(tail).swap(None)
     }
 
+    /// Writer only: empties the ring and moves the head to this offset, which is ahead. Readers find what lies between gone.
+    pub(crate) fn leap(&self, offset: Offset) {
+        while self.drop_oldest().is_some() {}
+        self.tail.store(offset.0 + 1, Ordering::Release);
+        self.head.store(offset.0, Ordering::Release);
+    }
+
     fn slot(&self, offset: Offset) -> &AtomicSlot<T> {
         &self.slots[(offset.0 & self.mask) as usize]
     }
@@ -110,6 +117,10 @@ mod tests {
                 }
             }
             assert_eq!((ring.tail(), ring.head()), (Offset(7), Offset(10)));
+            ring.leap(Offset(15));
+            assert!((1..=20).all(|offset| ring.get(Offset(offset)).is_none()));
+            ring.push(Arc::new(Offset(16)));
+            assert_eq!((ring.tail(), ring.head(), ring.get(Offset(16)).is_some()), (Offset(16), Offset(16), true));
         });
     }
 }

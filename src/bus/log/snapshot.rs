@@ -70,8 +70,11 @@ impl Reader {
         let newest = seen.values().flatten().map(|current| current.retained.newest().offset).max();
         let head = self.head();
         let carried = carry(self, choice, ((before, head), &mut seen), on_step);
-        let offset = if carried.is_ok() { head.max(newest.unwrap_or_default()) } else { before };
-        Snapshot { offset, topics: seen.into_values().flatten().collect(), overrun: carried.is_err() }
+        let newest = head.max(newest.unwrap_or_default());
+        // Further ahead is what a publisher remembers in the middle of a leap: some of it was not seen.
+        let overrun = carried.is_err() || newest > head.next();
+        let offset = if overrun { before } else { newest };
+        Snapshot { offset, topics: seen.into_values().flatten().collect(), overrun }
     }
 }
 

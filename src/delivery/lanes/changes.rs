@@ -2,7 +2,6 @@
 
 use std::ptr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::bus::frame::Frame;
 use crate::bus::reader::Reader;
@@ -10,9 +9,10 @@ use crate::delivery::chunk::Chunk;
 use crate::delivery::demand::TopicDemand;
 use crate::delivery::lanes::Lanes;
 use crate::delivery::lanes::lane::Lane;
-use crate::delivery::lanes::lane_key::LaneKey;
+use crate::delivery::lanes::lane_key::{LaneKey, LaneTerms};
 use crate::delivery::lanes::lane_patterns::PatternChange;
 use crate::delivery::lanes::stream::Due;
+use crate::delivery::lanes::topic_filter::TopicFilter;
 use crate::delivery::lanes::topic_index::LaneId;
 use crate::delivery::settings::Settings;
 use crate::protocol::command::CommandRefusal;
@@ -76,11 +76,11 @@ impl Lanes {
 
     /// Whether the lane itself can change, instead of its session: it is of one session, few topics come or go, and there is
     /// no lane yet with the patterns after it.
-    pub fn is_changeable(&self, lane: LaneId, change: &PatternChange, every: Option<Duration>) -> bool {
+    pub fn is_changeable(&self, lane: LaneId, change: &PatternChange, terms: &LaneTerms) -> bool {
         let of_topics = change.added_wildcards.is_empty() && change.removed_wildcards.is_empty();
-        let is_small = of_topics && change.names() <= CHANGES_MAX && every.is_none();
+        let is_small = of_topics && change.names() <= CHANGES_MAX && terms.every.is_none();
         let has_no_equal =
-            || !change.fresh.is_empty() || !self.by_key.contains_key(&self.changed_key(lane, change, every));
+            || !change.fresh.is_empty() || !self.by_key.contains_key(&self.changed_key(lane, change, terms));
         is_small && self[lane].is_private() && has_no_equal()
     }
 
@@ -95,7 +95,7 @@ impl Lanes {
     ) -> Result<(), CommandRefusal> {
         self.check_growth(&change, settings)?;
         self.name_fresh(&mut change, demand)?;
-        let key = self.changed_key(id, &change, None);
+        let key = self.changed_key(id, &change, &LaneTerms::default());
         let lane = &mut self.lanes[id.0 as usize];
         let newest_gone = self.index.newest_among(&change.removed);
         self.index.change_lane(id, key.patterns.names(), &change);
@@ -131,9 +131,9 @@ impl Lanes {
     }
 
     /// The key of a lane like this one after the change.
-    pub(super) fn changed_key(&self, lane: LaneId, change: &PatternChange, every: Option<Duration>) -> LaneKey {
+    pub(super) fn changed_key(&self, lane: LaneId, change: &PatternChange, terms: &LaneTerms) -> LaneKey {
         let key = &self[lane].key;
-        LaneKey { patterns: key.patterns.changed(change, self.index.names()), every, ..key.clone() }
+        key.with(key.patterns.changed(change, self.index.names()), terms)
     }
 
     /// Names the fresh topics of the change, which must come into force at once.
@@ -149,6 +149,22 @@ impl Lanes {
         change.added.sort_unstable();
         change.fresh = Vec::new();
         Ok(())
+    }
+
+    /// The lane gets, or would get, the topic.
+    pub fn receives(&self, lane: LaneId, topic: &str) -> bool {
+        let key = &self[lane].key;
+        let is_named = self.index.names().find(topic).is_some_and(|name| key.patterns.has_name(name));
+        let is_allowed = || key.filter.as_ref().is_none_or(|filter| filter.allows_counted(topic).0);
+        is_named || (key.patterns.wildcards().iter().any(|wildcard| wildcard.matches(topic)) && is_allowed())
+    }
+
+    /// Those of the lane's patterns of which the filter allows no topic.
+    pub fn forbidden(&self, lane: LaneId, filter: &TopicFilter) -> Vec<Pattern> {
+        let wildcards = self[lane].key.patterns.wildcards().iter().filter(|wildcard| !filter.admits(wildcard)).cloned();
+        let names = self.named(lane).filter(|name| !filter.allows_counted(name).0);
+        let names = names.map(|name| Pattern::parse(name).expect("what lanes name was read as a pattern"));
+        names.chain(wildcards).collect()
     }
 
     /// The texts of the lane's patterns, in no order.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::bus::frame::Frame;
 use crate::delivery::chunk::Compression;
 use crate::delivery::lanes::lane_patterns::{LanePatterns, PATTERN_WORK};
+use crate::delivery::lanes::topic_filter::SharedFilter;
 use crate::protocol::encoding::{Encoded, Encoder, Encoding, Format, Framing};
 use shared_deflate::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use shared_deflate::negotiate::Agreement;
@@ -62,9 +63,30 @@ pub struct LaneKey {
     pub compression: CompressionMode,
     /// None: every frame, as it arrives.
     pub every: Option<Duration>,
+    /// What its wildcards are narrowed by; none without wildcards, and where all topics are allowed.
+    pub filter: Option<SharedFilter>,
+}
+
+/// What a session has of its lane besides the patterns: its pace, and what its rights allow of the topics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LaneTerms {
+    pub every: Option<Duration>,
+    /// None if all topics are allowed.
+    pub filter: Option<SharedFilter>,
 }
 
 impl LaneKey {
+    /// The key of a lane with these patterns instead.
+    pub fn with(&self, patterns: LanePatterns, terms: &LaneTerms) -> LaneKey {
+        let filter = if patterns.wildcards().is_empty() { None } else { terms.filter.clone() };
+        LaneKey { patterns, every: terms.every, filter, ..*self }
+    }
+
+    /// Whether a session with these terms can have the lane.
+    pub fn is_on(&self, terms: &LaneTerms) -> bool {
+        self.every == terms.every && (self.patterns.wildcards().is_empty() || self.filter == terms.filter)
+    }
+
     /// What opening a lane costs, in bytes of a message that are as costly to read.
     pub fn work(&self) -> usize {
         const LANE_WORK: usize = 512;
@@ -123,6 +145,7 @@ mod tests {
                 framing: Framing::WebSocket,
                 compression: CompressionMode::Stateless { window_bits },
                 every: None,
+                filter: None,
             };
             let topic = Arc::new(Topic { id: TopicId(0), name: "t".into(), keep: None });
             let payload = Payload { bytes: Bytes::from("ab".repeat(payload_bytes / 2)), kind: PayloadKind::Text };

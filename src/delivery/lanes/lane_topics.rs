@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::delivery::lanes::names::NameId;
+use crate::delivery::lanes::topic_filter::SharedFilter;
 use crate::words::ids::TopicId;
 
 /// Both lists are sorted, so that whether the lane is on a topic is found without a table.
@@ -16,6 +17,8 @@ pub struct LaneTopics {
     /// list of 100,000 is not moved up for each.
     matched: Vec<MatchedPlace>,
     forgotten: usize,
+    /// Of the topics that its wildcards match it has those that are allowed.
+    pub filter: Option<SharedFilter>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +39,8 @@ impl MatchedPlace {
 
 impl LaneTopics {
     /// Topics that are named, with the places on them.
-    pub fn naming(names: Arc<[NameId]>, places: Vec<u32>) -> LaneTopics {
-        LaneTopics { names, places, ..LaneTopics::default() }
+    pub fn naming(names: Arc<[NameId]>, places: Vec<u32>, filter: Option<SharedFilter>) -> LaneTopics {
+        LaneTopics { names, places, filter, ..LaneTopics::default() }
     }
 
     /// The lane has the name.

@@ -15,6 +15,7 @@ mod opening;
 mod paced;
 pub(crate) mod stream;
 mod subscribers;
+pub mod topic_filter;
 pub mod topic_index;
 mod topics;
 pub mod window;
@@ -25,6 +26,7 @@ use std::ops::Index;
 
 use slab::Slab;
 
+use crate::access::rights::Rights;
 use crate::bus::reader::Reader;
 use crate::delivery::chunk::{Chunk, SLICE_BYTES, Slice};
 use crate::delivery::lanes::lane::{Fresh, Lane, SlotList};
@@ -32,6 +34,7 @@ use crate::delivery::lanes::lane_key::{CompressionMode, LaneKey};
 use crate::delivery::lanes::names::NameId;
 use crate::delivery::lanes::stream::{Due, PacedTokens, Sources};
 use crate::delivery::lanes::subscribers::Subscriber;
+use crate::delivery::lanes::topic_filter::{SharedFilter, TopicFilters};
 use crate::delivery::lanes::topic_index::{LaneId, TopicIndex};
 use crate::delivery::session_id::SessionId;
 use crate::protocol::encoding::Encoder;
@@ -49,6 +52,7 @@ pub struct Lanes {
     /// Lanes without members that still have to leave their topics.
     closing: Vec<LaneId>,
     index: TopicIndex,
+    filters: TopicFilters,
     /// Lanes with fresh frames in the current round.
     with_fresh: Vec<LaneId>,
     /// The earliest moment at which a paced lane may have something to send; none if no lane has.
@@ -75,6 +79,11 @@ impl Lanes {
 
     pub fn index(&self) -> &TopicIndex {
         &self.index
+    }
+
+    /// What these rights allow of the topics; none if all.
+    pub fn filter_of(&mut self, rights: &Rights) -> Option<SharedFilter> {
+        self.filters.of(rights)
     }
 
     /// Lanes without members have topics to leave.

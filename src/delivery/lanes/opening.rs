@@ -5,12 +5,10 @@
 //! wildcards, again and again, only makes itself wait. Nor does it keep the shard busy: matching counts like messages
 //! of the client.
 
-use std::time::Duration;
-
 use crate::delivery::budget::Budget;
 use crate::delivery::demand::TopicDemand;
 use crate::delivery::lanes::lane::Lane;
-use crate::delivery::lanes::lane_key::LaneKey;
+use crate::delivery::lanes::lane_key::{LaneKey, LaneTerms};
 use crate::delivery::lanes::lane_patterns::PatternChange;
 use crate::delivery::lanes::names::Name;
 use crate::delivery::lanes::topic_index::LaneId;
@@ -21,23 +19,23 @@ use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
 
 impl Lanes {
-    /// The lane like this one after the change, with this pace, which is opened if there is none; or why it cannot be.
+    /// The lane like this one after the change, with these terms, which is opened if there is none; or why it cannot be.
     /// `cursor` is the shard's.
     pub fn lane_for(
         &mut self,
-        (lane, mut change, every): (LaneId, PatternChange, Option<Duration>),
+        (lane, mut change, terms): (LaneId, PatternChange, &LaneTerms),
         settings: &Settings,
         demand: &TopicDemand,
         (cursor, now): (Offset, Stamp),
     ) -> Result<LaneId, CommandRefusal> {
         // A lane that names what nobody has named before is a new one.
-        let known = change.fresh.is_empty().then(|| self.changed_key(lane, &change, every));
+        let known = change.fresh.is_empty().then(|| self.changed_key(lane, &change, terms));
         if let Some(other) = known.as_ref().and_then(|key| self.by_key.get(key)) {
             return Ok(*other);
         }
         self.check_limits(&change, settings)?;
         self.name_fresh(&mut change, demand)?;
-        let key = known.unwrap_or_else(|| self.changed_key(lane, &change, every));
+        let key = known.unwrap_or_else(|| self.changed_key(lane, &change, terms));
         Ok(self.open(key, (cursor, now)))
     }
 
@@ -49,7 +47,8 @@ impl Lanes {
     fn open(&mut self, key: LaneKey, (cursor, now): (Offset, Stamp)) -> LaneId {
         let slot = self.lanes.vacant_entry();
         let lane = LaneId(slot.key() as u32);
-        let newest = self.index.add_lane(lane, key.patterns.names(), key.patterns.wildcards());
+        let patterns = &key.patterns;
+        let newest = self.index.add_lane(lane, patterns.names(), (patterns.wildcards(), key.filter.clone()));
         self.key_bytes += key.patterns.totals().lane_bytes();
         self.by_key.insert(key.clone(), lane);
         slot.insert(Lane::new(key, newest, (cursor, now.mono_ns)));

@@ -6,6 +6,9 @@
 //! (`PatternTable`), not tried. A message costs one array access. The shard moves the retained values forward itself, so
 //! a snapshot and the live stream after it fit together by construction.
 //!
+//! Rights are enforced here: a lane is on no topic that its filter does not allow, and what a session is sent, whether
+//! live, by catch-up or in answer to a command, is of topics that its lane is on.
+//!
 //! Invariants: each subscriber is a lane that has the name, or the topic, on its list with this place, and the other way
 //! round; a lane subscribes to a topic once; a name that no lane has is forgotten.
 
@@ -20,6 +23,7 @@ use crate::delivery::lanes::lane_patterns::PatternChange;
 use crate::delivery::lanes::lane_topics::LaneTopics;
 use crate::delivery::lanes::names::{NameId, Names};
 use crate::delivery::lanes::subscribers::{Subscriber, Subscribers};
+use crate::delivery::lanes::topic_filter::{FilterVerdicts, SharedFilter};
 use crate::words::ids::{Offset, TopicId};
 use crate::words::patterns::{PatternSet, PatternTable};
 use crate::words::topic::Pattern;
@@ -101,17 +105,18 @@ impl TopicIndex {
             entry.name = None;
         }
         let (lanes, steps) = self.lanes_matching(&topic.name);
-        let mut matched = Subscribers::default();
+        let (mut matched, mut verdicts) = (Subscribers::default(), FilterVerdicts::default());
         for lane in lanes {
             let list = &mut self.lanes[lane.0 as usize];
-            if name.is_none_or(|name| !list.has_name(name)) {
+            let is_named = name.is_some_and(|name| list.has_name(name));
+            if !is_named && verdicts.allows(list.filter.as_ref(), &topic.name) {
                 list.put_matched(topic.id, matched.add(lane));
                 self.subscribers += 1;
             }
         }
         self.by_name.insert(topic.name.clone(), topic.id);
         self.topics[slot] = Some(TopicEntry { retained, name, matched });
-        IndexUpdate { before: Offset::START, steps }
+        IndexUpdate { before: Offset::START, steps: steps + verdicts.steps }
     }
 
     /// Forgets this topic, and not another one with its number. Gives the work.
@@ -222,16 +227,21 @@ impl TopicIndex {
         subscribers.iter().map(|subscriber| subscriber.lane)
     }
 
-    /// Puts a lane on the topics that it names, and on all that its wildcards match later; gives the newest offset of the
+    /// Puts a lane on the topics that it names, and on all allowed ones that its wildcards match later; gives the newest offset of the
     /// former. `match_lane` does the rest.
-    pub fn add_lane(&mut self, lane: LaneId, names: &Arc<[NameId]>, wildcards: &[Pattern]) -> Offset {
+    pub fn add_lane(
+        &mut self,
+        lane: LaneId,
+        names: &Arc<[NameId]>,
+        (wildcards, filter): (&[Pattern], Option<SharedFilter>),
+    ) -> Offset {
         let slot = lane.0 as usize;
         if slot >= self.lanes.len() {
             self.lanes.resize_with(slot + 1, LaneTopics::default);
         }
         let places = names.iter().map(|name| self.names[*name].subscribers.add(lane)).collect();
         self.subscribers += names.len();
-        self.lanes[slot] = LaneTopics::naming(names.clone(), places);
+        self.lanes[slot] = LaneTopics::naming(names.clone(), places, filter);
         for pattern in wildcards {
             put(self.wild.entry(pattern), lane);
         }
@@ -284,7 +294,8 @@ impl TopicIndex {
             places.insert(at, self.names[*name].subscribers.add(lane));
         }
         self.subscribers += change.added.len();
-        self.lanes[slot] = LaneTopics::naming(names.clone(), places);
+        let filter = self.lanes[slot].filter.take();
+        self.lanes[slot] = LaneTopics::naming(names.clone(), places, filter);
     }
 
     /// Size of the table of topics, which `match_lane` goes over.
@@ -314,7 +325,13 @@ impl TopicIndex {
                 steps += taken;
                 let topic = entry.topic_id();
                 let is_on = || entry.name.is_some_and(|name| list.has_name(name)) || list.has_matched(topic);
-                if matches && !is_on() {
+                let mut is_allowed = || {
+                    let Some(filter) = &list.filter else { return true };
+                    let (allowed, taken) = filter.allows_counted(entry.topic_name());
+                    steps += taken;
+                    allowed
+                };
+                if matches && !is_on() && is_allowed() {
                     list.put_matched(topic, entry.matched.add(lane));
                     self.subscribers += 1;
                     newest = newest.max(entry.retained.newest().offset);

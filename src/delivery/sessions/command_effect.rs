@@ -1,12 +1,37 @@
 //! What a command changed, and how that is answered.
 
+use std::time::Duration;
+
 use crate::delivery::chunk::{Chunk, Compression};
+use crate::delivery::lanes::topic_filter::SharedFilter;
 use crate::protocol::command::CommandId;
 use crate::protocol::encoding::Encoding;
-use crate::protocol::server_message::{InForce, ServerMessage, Subscriptions};
+use crate::protocol::server_message::{InForce, RightsBounds, ServerMessage, Subscriptions};
 use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
 use crate::words::topic::Pattern;
+
+/// What rights leave of a subscription.
+#[derive(Default)]
+pub struct RightsLimits {
+    /// Patterns of the command of which no topic is allowed.
+    pub forbidden: Vec<Pattern>,
+    /// What the wildcards in force are narrowed to.
+    pub within: Option<SharedFilter>,
+    /// The pace in force, where the rights bound it.
+    pub every: Option<Duration>,
+}
+
+impl RightsLimits {
+    pub fn bounds(&self) -> RightsBounds<'_> {
+        RightsBounds {
+            forbidden: Some(&*self.forbidden).filter(|forbidden| !forbidden.is_empty()),
+            within: self.within.as_ref().map(|filter| filter.patterns()),
+            every_ms: self.every.map(|every| every.as_millis() as u64),
+            reason: None,
+        }
+    }
+}
 
 pub enum CommandEffect {
     Subscribed {
@@ -21,6 +46,7 @@ pub enum CommandEffect {
         statuses: Vec<u8>,
         /// The current values of the new topics; none if they follow by catch-up.
         values: Option<Chunk>,
+        limits: RightsLimits,
     },
     Unsubscribed {
         offset: Offset,
@@ -41,10 +67,10 @@ impl CommandEffect {
         out: &mut Vec<u8>,
     ) {
         match self {
-            CommandEffect::Subscribed { offset, count, other_epoch, pending, statuses, values } => {
+            CommandEffect::Subscribed { offset, count, other_epoch, pending, statuses, values, limits } => {
                 let listed = listed(*count, topics);
                 let (in_force, pending) = (in_force(*count, &listed), pending.as_deref());
-                let answer = Subscriptions { id, in_force, offset: *offset, pending };
+                let answer = Subscriptions { id, in_force, offset: *offset, pending, bounds: limits.bounds() };
                 ServerMessage::Subscribed { answer }.put(encoding, out);
                 if *other_epoch {
                     ServerMessage::Skipped { from: Offset::START, to: *offset, reason: "epoch" }.put(encoding, out);
@@ -55,7 +81,8 @@ impl CommandEffect {
             CommandEffect::Unsubscribed { offset, count } => {
                 let listed = listed(*count, topics);
                 let in_force = in_force(*count, &listed);
-                let answer = Subscriptions { id, in_force, offset: *offset, pending: None };
+                let bounds = RightsBounds::default();
+                let answer = Subscriptions { id, in_force, offset: *offset, pending: None, bounds };
                 ServerMessage::Unsubscribed { answer }.put(encoding, out);
             }
             CommandEffect::PassedOn => {}

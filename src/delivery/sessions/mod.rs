@@ -8,11 +8,14 @@
 pub(crate) mod command_effect;
 pub(crate) mod entitlement;
 pub(crate) mod inbound;
+pub(crate) mod mail;
 mod moves;
 pub(crate) mod pending_requests;
 pub(crate) mod session;
+pub(crate) mod session_access;
 pub(crate) mod sync_state;
 pub(crate) mod unsent;
+pub(crate) mod verification;
 pub(crate) mod writes;
 
 use std::collections::VecDeque;

@@ -5,13 +5,13 @@
 //! each session, by `HELD_BYTES_MAX` of answers and `OPEN_BYTES_MAX` of requests for all of a shard.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::bus::demand::requests::{AnswerTo, ClientRequest, RequestAnswer, RequestFailure, RequestKind, Requests};
 use crate::delivery::session_id::SessionId;
+use crate::delivery::sessions::mail::{Mail, Mailbox};
 use crate::protocol::command::{CommandId, CommandRefusal};
 use crate::protocol::encoding::Encoding;
 use crate::protocol::server_message::ServerMessage;
@@ -37,9 +37,6 @@ impl Reply {
         self.session
     }
 }
-
-/// Puts a reply into the shard's mailbox and wakes the shard; called from any thread.
-pub type Mailbox = Arc<dyn Fn(Reply) + Send + Sync>;
 
 /// The requests of all sessions of a shard.
 pub struct PendingRequests {
@@ -100,7 +97,7 @@ impl PendingRequests {
         requests.in_second += 1;
         requests.open.push(OpenRequest { number, id: id.cloned() });
         let mailbox = self.mailbox.clone();
-        let answer = AnswerTo::new(move |answer| mailbox(Reply { session, number, bytes, answer }));
+        let answer = AnswerTo::new(move |answer| mailbox(Mail::Answer(Reply { session, number, bytes, answer })));
         self.upstream.put(ClientRequest { kind, answer });
         Ok(())
     }

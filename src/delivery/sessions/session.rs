@@ -1,14 +1,16 @@
 //! One client: a socket, a transport, a lane, a cursor. Its memory is a constant, whatever the client does.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 
-use crate::access::grant::Grant;
 use crate::bus::demand::interest::AddressShare;
 use crate::delivery::catch_up::CatchUp;
 use crate::delivery::chunk::Compression;
 use crate::delivery::handoff::SessionOptions;
 use crate::delivery::lanes::topic_index::LaneId;
 use crate::delivery::sessions::pending_requests::SessionRequests;
+use crate::delivery::sessions::session_access::SessionAccess;
 use crate::delivery::sessions::sync_state::{SessionEnd, SyncState};
 use crate::delivery::transport::session_transport::SessionTransport;
 use crate::delivery::transport::socket::Socket;
@@ -55,8 +57,13 @@ pub struct Session<S> {
     pub requests: Option<Box<SessionRequests>>,
     /// The version of the feed's state that the client has received.
     pub feed_version: u32,
+    /// `shard << 40 | serial`; never given twice.
+    pub number: u64,
+    /// When it was adopted.
+    pub joined: Stamp,
+    pub address: Option<IpAddr>,
     /// What the client may do.
-    pub grant: Grant,
+    pub access: SessionAccess,
     pub format: Format,
     pub policy: Policy,
     /// `since` is only allowed in the first subscription.
@@ -73,6 +80,7 @@ impl<S: Socket> Session<S> {
         socket: S,
         transport: SessionTransport,
         options: &SessionOptions,
+        (number, access): (u64, SessionAccess),
         (cursor, now): (Offset, Stamp),
     ) -> Self {
         Session {
@@ -96,7 +104,10 @@ impl<S: Socket> Session<S> {
             pinged_ns: 0,
             requests: None,
             feed_version: 0,
-            grant: options.grant.clone(),
+            number,
+            joined: now,
+            address: options.address,
+            access,
             format: options.format,
             policy: options.policy,
             has_subscribed: false,
@@ -134,9 +145,24 @@ impl<S: Socket> Session<S> {
         matches!(self.state, SyncState::Leaving(_))
     }
 
-    /// Whether commands may be read: never while there is something else to send, so that answers need no queue.
+    /// Whether commands may be read: never while there is something else to send, so that answers need no queue, nor
+    /// before it is known what the client may do.
     pub fn takes_commands(&self) -> bool {
-        self.unsent.is_empty() && !self.socket.has_unsent() && self.state.is_settled()
+        self.is_clear() && !self.access.is_verifying()
+    }
+
+    /// It is in step, or ahead, and nothing waits to be sent.
+    pub fn is_clear(&self) -> bool {
+        !self.has_unsent() && self.state.is_settled()
+    }
+
+    /// Its socket has not taken everything that was sent.
+    pub fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty() || self.socket.has_unsent()
+    }
+
+    pub fn unsent_bytes(&self) -> usize {
+        self.unsent.len()
     }
 
     /// What the socket has not taken yet.

@@ -1,11 +1,12 @@
 //! A client joins: the shard takes its socket over and greets it.
 
 use crate::delivery::chunk::Compression;
-use crate::delivery::handoff::SessionOptions;
+use crate::delivery::handoff::{Presented, SessionOptions};
 use crate::delivery::lanes::lane_key::{CompressionMode, LaneKey};
 use crate::delivery::lanes::lane_patterns::LanePatterns;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::session::Session;
+use crate::delivery::sessions::session_access::{QueryTerms, SessionAccess};
 use crate::delivery::shard::Shard;
 use crate::delivery::shard::subscriptions::SubscribeTerms;
 use crate::delivery::transport::session_transport::SessionTransport;
@@ -16,7 +17,8 @@ use crate::words::stamp::Stamp;
 
 impl<S: Socket> Shard<S> {
     /// Takes over a client whose upgrade is done. `unread` arrived with the request.
-    pub fn adopt(&mut self, socket: S, unread: &[u8], options: SessionOptions, now: Stamp) -> SessionId {
+    pub fn adopt(&mut self, socket: S, unread: &[u8], mut options: SessionOptions, now: Stamp) -> SessionId {
+        let (cursor, presented) = (self.log.offset(), std::mem::take(&mut options.presented));
         let websocket = WebSocket::new(self.settings.limits.message_bytes_max, options.deflate.is_some());
         let mut transport = SessionTransport::WebSocket(websocket);
         transport.push(unread);
@@ -26,16 +28,20 @@ impl<S: Socket> Shard<S> {
             framing: transport.framing(),
             compression: CompressionMode::of(options.deflate),
             every: None,
+            filter: None,
         };
-        let cursor = self.log.offset();
-        let mut session = Session::new(socket, transport, &options, (cursor, now));
+        let grant = self.gatekeeper.anonymous();
+        let filter = grant.as_ref().and_then(|grant| self.lanes.filter_of(&grant.rights));
+        let access = SessionAccess::new(grant, filter, options.every);
+        self.serial += 1;
+        let mut session = Session::new(socket, transport, &options, (self.serial, access), (cursor, now));
         session.feed_version = self.log.feed_version_to_join();
         session.share = self.demand.share(options.address).map(Box::new);
         let id = self.sessions.insert(session);
         self.meters.adopted.increment(1);
         let lane = self.lanes.lane_to_join(key, (cursor, now));
         self.sessions.join_lane(id, lane, &mut self.lanes);
-        self.greet(id, options, now);
+        self.greet(id, (options, presented), now);
         self.sessions.count_inbound(id, now);
         self.drain_one(id, now);
         self.sessions.enqueue(id);
@@ -43,7 +49,7 @@ impl<S: Socket> Shard<S> {
     }
 
     /// The first messages: `welcome`, and the answer to the query.
-    fn greet(&mut self, id: SessionId, options: SessionOptions, now: Stamp) {
+    fn greet(&mut self, id: SessionId, (options, presented): (SessionOptions, Presented), now: Stamp) {
         let encoding = self.sessions[id].encoding();
         let mut out = Vec::new();
         ServerMessage::Welcome {
@@ -55,7 +61,11 @@ impl<S: Socket> Shard<S> {
             simulated: self.settings.simulated,
         }
         .put(encoding, &mut out);
-        if !options.patterns.is_empty() {
+        if self.awaits_credential(id, presented) {
+            let query = QueryTerms { patterns: options.patterns, since: options.since };
+            let waiting = Some(query).filter(|query| !query.patterns.is_empty());
+            self.sessions[id].access.auth_or_new().waiting_query = waiting;
+        } else if !options.patterns.is_empty() {
             let terms = SubscribeTerms { every: options.every, since: options.since, brief: false };
             let subscribed = self.subscribe(id, options.patterns, terms, now);
             match subscribed {
@@ -67,5 +77,20 @@ impl<S: Socket> Shard<S> {
             }
         }
         self.sessions.send(id, out, Compression::Plain);
+    }
+
+    /// Whether the client shows a credential, or has to, before what its query asks for is done.
+    fn awaits_credential(&mut self, id: SessionId, presented: Presented) -> bool {
+        if !self.gatekeeper.takes_credentials() {
+            return false;
+        }
+        let Presented { credential, origin, promises_auth, waiting_place } = presented;
+        let is_anonymous = self.sessions[id].access.grant().is_some();
+        if !is_anonymous {
+            self.sessions[id].access.auth_or_new().waiting_place = waiting_place;
+        }
+        let Some(credential) = credential else { return promises_auth || !is_anonymous };
+        self.verify(id, None, credential, origin);
+        true
     }
 }

@@ -50,6 +50,12 @@ impl<S: Socket> Shard<S> {
             if slice > 0 && self.budgets.catch_up.is_spent() {
                 break;
             }
+            if self.sessions[id].access.has_outcome() {
+                if !self.take_outcome(id, now) {
+                    return;
+                }
+                continue;
+            }
             if self.next_answer(id) {
                 continue;
             }

@@ -32,7 +32,7 @@ impl<S: Socket> Shard<S> {
     }
 
     /// Takes an answer from the mailbox. One for a session that is gone is dropped.
-    pub fn answered(&mut self, reply: Reply, now: Stamp) {
+    pub(super) fn answered(&mut self, reply: Reply, now: Stamp) {
         let id = reply.session();
         let session = self.sessions.get_mut(id).and_then(|session| {
             let encoding = session.encoding();
@@ -43,7 +43,7 @@ impl<S: Socket> Shard<S> {
         if !has_answer {
             return;
         }
-        if self.sessions[id].takes_commands() {
+        if self.sessions[id].is_clear() {
             self.write_answers(id, now);
         } else {
             self.sessions.enqueue(id);

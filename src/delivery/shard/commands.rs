@@ -1,5 +1,6 @@
 //! What commands do.
 
+use crate::access::rights::Rights;
 use crate::bus::demand::requests::RequestKind;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::command_effect::CommandEffect;
@@ -20,13 +21,21 @@ impl<S: Socket> Shard<S> {
         command: Command,
         now: Stamp,
     ) -> Result<CommandEffect, CommandRefusal> {
+        self.check_authenticated(id, &command)?;
         match command {
+            Command::Auth { token } => self.authenticate(id, command_id, token),
             Command::Ping => Ok(CommandEffect::Pong),
-            Command::Send { topic, data } => self.pass_on(id, command_id, RequestKind::Send { topic, data }),
-            Command::Request { data, timeout } => self.pass_on(id, command_id, RequestKind::Request { data, timeout }),
+            Command::Send { topic, data } => {
+                self.check_granted(id, |rights| rights.send)?;
+                self.pass_on(id, command_id, RequestKind::Send { topic, data })
+            }
+            Command::Request { data, timeout } => {
+                self.check_granted(id, |rights| rights.request)?;
+                self.pass_on(id, command_id, RequestKind::Request { data, timeout })
+            }
             Command::Unsubscribe { patterns, brief } => self.unsubscribe(id, &patterns, brief, now),
             Command::Subscribe { patterns, every, since, policy, brief } => {
-                let pace_now = self.lanes[self.sessions[id].lane()].key().every;
+                let pace_now = self.sessions[id].access.asked_every();
                 let every = every.map_or(pace_now, |every| Some(every).filter(|every| !every.is_zero()));
                 let effect = self.subscribe(id, patterns, SubscribeTerms { every, since, brief }, now)?;
                 if let Some(policy) = policy {
@@ -35,6 +44,16 @@ impl<S: Socket> Shard<S> {
                 Ok(effect)
             }
         }
+    }
+
+    /// Whether the client's rights allow what it asks the feed for.
+    fn check_granted(&self, id: SessionId, allows: impl FnOnce(&Rights) -> bool) -> Result<(), CommandRefusal> {
+        if self.sessions[id].access.grant().is_some_and(|grant| allows(&grant.rights)) {
+            return Ok(());
+        }
+        let message = "expected a command that the client's rights allow, found one that they do not";
+        self.meters.requested("forbidden");
+        Err(CommandRefusal::new("forbidden", message))
     }
 
     pub(super) fn refuse(

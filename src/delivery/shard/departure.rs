@@ -38,9 +38,16 @@ impl<S: Socket> Shard<S> {
     /// Ends a session with a goodbye if the shard drains.
     pub(super) fn drain_one(&mut self, id: SessionId, now: Stamp) {
         let Some(draining) = &mut self.draining else { return };
+        if self.sessions.get(id).is_some_and(|session| !session.is_leaving()) {
+            let reconnect_ms = draining.reconnect_ms();
+            self.dismiss_for(id, Goodbye::Draining, reconnect_ms, now);
+        }
+    }
+
+    /// Ends a session whose client may come back after a delay.
+    pub(super) fn dismiss_for(&mut self, id: SessionId, goodbye: Goodbye, reconnect_ms: u64, now: Stamp) {
         let Some(session) = self.sessions.get(id).filter(|session| !session.is_leaving()) else { return };
-        let (goodbye, mut tail) = (Goodbye::Draining, Vec::new());
-        let (code, message, reconnect_ms) = (goodbye.label(), goodbye.sentence(), draining.reconnect_ms());
+        let (mut tail, code, message) = (Vec::new(), goodbye.label(), goodbye.sentence());
         ServerMessage::Goodbye { code, message, reconnect_ms }.put(session.encoding(), &mut tail);
         session.transport().put_goodbye(goodbye, message, &mut tail);
         self.leave_with(id, goodbye, tail, now);
@@ -66,6 +73,7 @@ impl<S: Socket> Shard<S> {
 
     /// Gives back what the session has: its slot, its lane, its requests.
     fn give_back(&mut self, id: SessionId, end: SessionEnd) {
+        self.forget_end(id);
         self.sessions.leave_lane(id, end, &mut self.lanes);
         self.requests.forget(self.sessions[id].requests.take());
     }

@@ -12,6 +12,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use rand::RngExt;
 
+use crate::access::selector::SessionOrder;
 use crate::bus::clock::Clock;
 use crate::bus::signal::doorbell::Doorbell;
 use crate::bus::signal::pulse::Pulse;
@@ -19,7 +20,7 @@ use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::handoff::Handoff;
 use crate::delivery::meters::ShardMeters;
 use crate::delivery::session_id::SessionId;
-use crate::delivery::sessions::pending_requests::Mailbox;
+use crate::delivery::sessions::mail::Mailbox;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
 use crate::delivery::shard::mailbox::{ShardMessage, ShardSender};
@@ -71,9 +72,9 @@ pub fn start(parts: ShardParts, meters: &Meters) -> io::Result<(ShardSender, Joi
     let (sender, mail) = ShardSender::new(mail_doorbell.clone());
     let meters = ShardMeters::new(meters, parts.number);
     let answers = sender.clone();
-    let mailbox: Mailbox = Arc::new(move |reply| {
+    let mailbox: Mailbox = Arc::new(move |mail| {
         // Without a shard there is no session left to be answered.
-        answers.send(ShardMessage::Answer(reply));
+        answers.send(ShardMessage::About(mail));
     });
     let shard = Shard::new(parts.settings, parts.bus, mailbox, load.clone(), meters);
     let event_loop = EventLoop {
@@ -204,7 +205,15 @@ impl EventLoop {
         while let Ok(message) = self.mail.try_recv() {
             match message {
                 ShardMessage::Adopt(handoff) => self.adopt(*handoff),
-                ShardMessage::Answer(reply) => self.shard.answered(reply, self.clock.now()),
+                ShardMessage::About(mail) => self.shard.read_mail(mail, self.clock.now()),
+                ShardMessage::Order(selector, order) => {
+                    let spread = match &order {
+                        SessionOrder::End { spread, .. } => *spread,
+                        SessionOrder::Reassess => Duration::ZERO,
+                    };
+                    self.shard.order(selector, order, Box::new(move || reconnect_ms(spread)));
+                }
+                ShardMessage::List { query, reply } => self.shard.list(query, reply),
                 ShardMessage::Drain { spread } => {
                     self.shard.drain(move || reconnect_ms(spread));
                 }

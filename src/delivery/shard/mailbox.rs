@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use crate::access::selector::{SessionOrder, SessionSelector};
+use crate::access::session_row::SessionRow;
 use crate::bus::signal::doorbell::Doorbell;
 use crate::delivery::handoff::Handoff;
-use crate::delivery::sessions::pending_requests::Reply;
+use crate::delivery::sessions::mail::Mail;
+use crate::delivery::shard::walks::ListQuery;
 
 pub enum ShardMessage {
     Adopt(Box<Handoff>),
-    /// At most as many as clients may have requests open.
-    Answer(Reply),
-    Drain {
-        spread: Duration,
-    },
+    About(Mail),
+    Order(SessionSelector, SessionOrder),
+    List { query: Arc<ListQuery>, reply: Sender<Vec<SessionRow>> },
+    Drain { spread: Duration },
     Stop,
 }
 

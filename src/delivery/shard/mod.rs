@@ -6,6 +6,7 @@
 
 mod adoption;
 mod announcements;
+mod authentication;
 mod catch_up;
 mod client_requests;
 mod commands;
@@ -22,9 +23,12 @@ mod subscriptions;
 mod sweep;
 #[cfg(test)]
 mod tests;
+pub(crate) mod walks;
 
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use crate::access::gatekeeper::Gatekeeper;
 use crate::bus::frame::Frame;
 use crate::delivery::budget::TurnBudgets;
 use crate::delivery::bus_handles::BusHandles;
@@ -34,12 +38,14 @@ use crate::delivery::lanes::Lanes;
 use crate::delivery::meters::ShardMeters;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::Sessions;
-use crate::delivery::sessions::pending_requests::{Mailbox, PendingRequests};
+use crate::delivery::sessions::mail::{Mail, Mailbox};
+use crate::delivery::sessions::pending_requests::PendingRequests;
 use crate::delivery::sessions::sync_state::SyncState;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::draining::Draining;
 use crate::delivery::shard::log_cursor::LogCursor;
 use crate::delivery::shard::placement::ShardLoad;
+use crate::delivery::shard::walks::Walk;
 use crate::delivery::transport::InboundReader;
 use crate::delivery::transport::socket::Socket;
 use crate::protocol::encoding::Encoder;
@@ -48,6 +54,9 @@ use shared_deflate::deflate::Inflater;
 
 /// Sessions of the queue that have a turn before frames are looked for again: more than that live long enough to wait.
 const QUEUE_PART: usize = 1024;
+
+/// Where a session's number begins with that of its shard.
+const SHARD_SHIFT: u32 = 40;
 
 pub struct Shard<S> {
     pub(in crate::delivery) settings: Settings,
@@ -68,12 +77,22 @@ pub struct Shard<S> {
     /// Every session is to end.
     draining: Option<Draining>,
     sweep_tick: usize,
+    /// Orders to sessions and lists of them, the first of which is being done.
+    walks: VecDeque<Walk>,
+    pub(in crate::delivery) gatekeeper: Arc<dyn Gatekeeper>,
+    mailbox: Mailbox,
+    /// Of the last credential; counts up.
+    verifications: u64,
+    /// Of the last session; counts up.
+    serial: u64,
+    /// When sessions end at the latest, on the monotonic clock.
+    ends: BTreeSet<(u64, SessionId)>,
     load: Arc<ShardLoad>,
     pub(in crate::delivery) meters: ShardMeters,
 }
 
 impl<S: Socket> Shard<S> {
-    /// `mailbox` takes the answers to client requests; they return by `answered`.
+    /// `mailbox` takes what others answer about sessions; it returns by `read_mail`.
     pub fn new(
         settings: Settings,
         bus: BusHandles,
@@ -87,7 +106,7 @@ impl<S: Socket> Shard<S> {
             sessions: Sessions::new(),
             log: LogCursor::new(bus.reader, &mut lanes),
             lanes,
-            requests: PendingRequests::new(bus.requests, mailbox),
+            requests: PendingRequests::new(bus.requests, mailbox.clone()),
             demand: TopicDemand::new(bus.interest),
             scanner: Scanner::default(),
             budgets: TurnBudgets::default(),
@@ -98,13 +117,29 @@ impl<S: Socket> Shard<S> {
             read_buffer: vec![0; 16 * 1024].into(),
             draining: None,
             sweep_tick: 0,
+            walks: VecDeque::new(),
+            gatekeeper: bus.gatekeeper,
+            mailbox,
+            verifications: 0,
+            serial: (meters.shard as u64) << SHARD_SHIFT,
+            ends: BTreeSet::new(),
             load,
             meters,
         }
     }
 
+    /// Takes what others answer about a session.
+    pub fn read_mail(&mut self, mail: Mail, now: Stamp) {
+        self.expire(now);
+        match mail {
+            Mail::Answer(reply) => self.answered(reply, now),
+            Mail::Verdict(verdict) => self.verified(verdict, now),
+        }
+    }
+
     /// The socket can be read from, or written to again.
     pub fn ready(&mut self, id: SessionId, readable: bool, now: Stamp) {
+        self.expire(now);
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.readable |= readable;
         if readable && session.is_throttled(&self.settings) {
@@ -120,11 +155,13 @@ impl<S: Socket> Shard<S> {
     /// Begins the next turn: what is over is cleared, then the sessions that have waited longest have their part. Once
     /// they have made work for a turn, the others wait for the next.
     pub fn run_queue(&mut self, now: Stamp) {
+        self.expire(now);
         self.budgets.refill();
         self.lanes.clear(&mut self.budgets.matches);
         self.shed_inbound(now);
         self.shed_unsent();
         self.drain_part(now);
+        self.walk_on(now);
         for _ in 0..self.sessions.awaiting_hearing() {
             let Some(id) = self.next_to_hear() else { break };
             self.run(id, now);
@@ -168,7 +205,7 @@ impl<S: Socket> Shard<S> {
 
     /// Whether there is something to do besides new frames.
     pub fn has_other_work(&self) -> bool {
-        self.sessions.has_work() || self.lanes.has_closing() || self.has_to_drain()
+        self.sessions.has_work() || self.lanes.has_closing() || self.has_to_drain() || !self.walks.is_empty()
     }
 
     /// The earliest moment at which a paced lane may have something to send, on the monotonic clock.

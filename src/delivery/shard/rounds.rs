@@ -25,6 +25,7 @@ impl<S: Socket> Shard<S> {
     /// Takes new frames from the ring and sends them to everyone in step. One round is bounded; `has_work` says whether
     /// another one is due.
     pub fn round(&mut self, now: Stamp) {
+        self.expire(now);
         let end = self.log.round_end();
         let mut round = std::mem::take(&mut self.round);
         let work = (self.budgets.matches.per_turn(), &mut self.encoder);

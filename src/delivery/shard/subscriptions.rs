@@ -7,9 +7,10 @@ use crate::bus::frame::Frame;
 use crate::delivery::catch_up::CatchUp;
 use crate::delivery::chunk::{Chunk, SLICE_BYTES};
 use crate::delivery::demand::restore_count;
+use crate::delivery::lanes::lane_key::LaneTerms;
 use crate::delivery::lanes::lane_patterns::PatternChange;
 use crate::delivery::session_id::SessionId;
-use crate::delivery::sessions::command_effect::CommandEffect;
+use crate::delivery::sessions::command_effect::{CommandEffect, RightsLimits};
 use crate::delivery::sessions::entitlement::check_patterns;
 use crate::delivery::sessions::sync_state::{NextState, SyncState};
 use crate::delivery::shard::Shard;
@@ -32,22 +33,27 @@ impl<S: Socket> Shard<S> {
     pub(super) fn subscribe(
         &mut self,
         id: SessionId,
-        wanted: Vec<Pattern>,
+        mut wanted: Vec<Pattern>,
         SubscribeTerms { every, since, brief }: SubscribeTerms,
         now: Stamp,
     ) -> Result<CommandEffect, CommandRefusal> {
         let session = &mut self.sessions[id];
+        let terms = session.access.terms(every);
+        let forbidden = terms.filter.as_ref().map(|filter| {
+            self.budgets.messages.spend(wanted.len() * (1 + filter.patterns().len()));
+            wanted.extract_if(.., |pattern| !filter.admits(pattern)).collect()
+        });
         let reader = self.log.reader();
         let change = self.lanes.adding(session.lane(), &wanted, &self.demand);
         let count = brief.then_some(change.totals.patterns);
-        check_patterns(&wanted, change.totals, &session.grant, &self.settings)?;
+        check_patterns(change.totals, &self.settings)?;
         if since.is_some() && session.has_subscribed {
             let message = "`since` is only allowed in the first subscription of a connection; reconnect to resume";
             return Err(CommandRefusal::new("bad_request", message));
         }
         let resume = since.map(|since| resume_offset(since, reader.epoch(), reader.head())).transpose()?;
         let count_before = self.demand.count(change.totals.wanted, session.share.as_deref_mut())?;
-        let values = match self.change_patterns(id, (change, every), now) {
+        let values = match self.change_patterns(id, (change, terms.clone()), now) {
             Ok(values) => values,
             Err(refusal) => {
                 restore_count(self.sessions[id].share.as_deref_mut(), count_before);
@@ -56,6 +62,12 @@ impl<S: Socket> Shard<S> {
         };
         let session = &mut self.sessions[id];
         session.has_subscribed = true;
+        session.access.ask_every(every);
+        let limits = RightsLimits {
+            forbidden: forbidden.unwrap_or_default(),
+            within: self.lanes[session.lane()].key().filter.clone().filter(|_| !brief),
+            every: session.access.pace_min().and(terms.every),
+        };
         let (mut statuses, context) = (Vec::new(), (session.encoding(), now));
         let pending = self.demand.pending(wanted, self.log.reader(), context, &mut statuses);
         let mut offset = self.log.offset();
@@ -67,7 +79,7 @@ impl<S: Socket> Shard<S> {
         if other_epoch {
             self.meters.skips_epoch.increment(1);
         }
-        Ok(CommandEffect::Subscribed { offset, count, other_epoch, pending, statuses, values })
+        Ok(CommandEffect::Subscribed { offset, count, other_epoch, pending, statuses, values, limits })
     }
 
     pub(super) fn unsubscribe(
@@ -82,24 +94,25 @@ impl<S: Socket> Shard<S> {
             let message = format!("expected subscribed patterns, found `{stranger}`, which is not in force");
             CommandRefusal::new("not_subscribed", message)
         })?;
-        let (totals, every) = (change.totals, self.lanes[lane].key().every);
-        self.change_patterns(id, (change, every), now)?;
+        let (totals, access) = (change.totals, &self.sessions[id].access);
+        let terms = access.terms(access.asked_every());
+        self.change_patterns(id, (change, terms), now)?;
         self.demand.count(totals.wanted, self.sessions[id].share.as_deref_mut())?;
         Ok(CommandEffect::Unsubscribed { offset: self.log.offset(), count: brief.then_some(totals.patterns) })
     }
 
-    /// Changes the patterns of a session, and its pace. Gives the values that are to follow the answer at once.
-    fn change_patterns(
+    /// Changes the patterns of a session, its pace, and what its rights leave of them. Gives the values that are to follow the answer at once.
+    pub(super) fn change_patterns(
         &mut self,
         id: SessionId,
-        (change, every): (PatternChange, Option<Duration>),
+        (change, terms): (PatternChange, LaneTerms),
         now: Stamp,
     ) -> Result<Option<Chunk>, CommandRefusal> {
         let lane = self.sessions[id].lane();
-        if change.is_empty() && every == self.lanes[lane].key().every {
+        if change.is_empty() && self.lanes[lane].key().is_on(&terms) {
             return Ok(None);
         }
-        if let Some(values) = self.values_in_place(id, &change, every) {
+        if let Some(values) = self.values_in_place(id, &change, &terms) {
             self.budgets.messages.spend(change.work());
             self.budgets.catch_up.spend(values.len() + SLICE_WORK);
             self.lanes.change_lane(lane, change, &self.settings, &self.demand)?;
@@ -112,23 +125,18 @@ impl<S: Socket> Shard<S> {
         }
         // The new lane first: a topic on both is wanted throughout.
         let cursor = self.log.offset();
-        let lane = self.lanes.lane_for((lane, change, every), &self.settings, &self.demand, (cursor, now))?;
+        let lane = self.lanes.lane_for((lane, change, &terms), &self.settings, &self.demand, (cursor, now))?;
         self.sessions.change_lane(id, lane, &mut self.lanes, cursor);
         Ok(None)
     }
 
     /// What is kept of the new topics, by offset, if the lane itself can change: the session has it for itself, is in step
     /// and stays so, because all that it has to be sent fits into one slice. None if it has to change its lane.
-    fn values_in_place(
-        &self,
-        id: SessionId,
-        change: &PatternChange,
-        every: Option<Duration>,
-    ) -> Option<Vec<Arc<Frame>>> {
+    fn values_in_place(&self, id: SessionId, change: &PatternChange, terms: &LaneTerms) -> Option<Vec<Arc<Frame>>> {
         let (session, slice_bytes) = (&self.sessions[id], self.slice_bytes());
         let is_in_step = matches!(session.state(), SyncState::InStep { .. });
         let may = is_in_step && slice_bytes == SLICE_BYTES && !self.budgets.catch_up.is_spent();
-        if !may || !self.lanes.is_changeable(session.lane(), change, every) {
+        if !may || !self.lanes.is_changeable(session.lane(), change, terms) {
             return None;
         }
         self.lanes.index().kept_of_new(change, slice_bytes / 2)

@@ -49,6 +49,9 @@ impl<S: Socket> Shard<S> {
     }
 
     fn look_after(&mut self, id: SessionId, now: Stamp) {
+        if !self.look_after_access(id, now) {
+            return;
+        }
         let misleads_raw = self.settings.raw.on_stale.closes() && self.log.has_been_stale();
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.requests.take_if(|requests| requests.pass_second());

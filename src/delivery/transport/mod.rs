@@ -16,6 +16,9 @@ use shared_deflate::deflate::Inflater;
 
 /// One session's side of what it and its client speak. It owns no socket.
 pub trait ClientTransport {
+    /// For the operator.
+    fn name(&self) -> &'static str;
+
     /// How what it is sent stands in the byte stream.
     fn framing(&self) -> Framing;
 

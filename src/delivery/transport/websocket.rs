@@ -18,6 +18,10 @@ impl WebSocket {
 }
 
 impl ClientTransport for WebSocket {
+    fn name(&self) -> &'static str {
+        "websocket"
+    }
+
     fn framing(&self) -> Framing {
         Framing::WebSocket
     }

@@ -14,9 +14,8 @@ use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 
-use crate::access::grant::Grant;
 use crate::bus::feed_state::FeedState;
-use crate::delivery::handoff::{Handoff, SessionOptions};
+use crate::delivery::handoff::{Handoff, Presented, SessionOptions};
 use crate::edge::entrance::handshake::Handshake;
 use crate::edge::entrance::query::WsQuery;
 use crate::edge::http::answer::HttpRefusal;
@@ -116,7 +115,7 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         since: query.since,
         // The shard reads it from the socket.
         address: None,
-        grant: Grant::unlimited(),
+        presented: Presented::default(),
     };
     Ok(Agreed { handshake, options, permit, on_upgrade })
 }

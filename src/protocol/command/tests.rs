@@ -54,7 +54,7 @@ fn commands_are_read_with_their_ids() {
 fn bad_commands_are_refused_with_code_and_remedy() {
     for (text, code, part) in [
         ("", "bad_json", "JSON object"),
-        ("[]", "bad_json", "found `[]`"),
+        ("[]", "bad_json", "found an array"),
         ("{\"op\":", "bad_json", "column"),
         ("{}", "bad_request", "`op`"),
         (r#"{"op":7}"#, "bad_request", "`7`"),

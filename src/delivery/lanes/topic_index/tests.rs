@@ -7,17 +7,22 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
+use crate::access::rights::{GrantedPattern, GrantedTopics, Rights};
 use crate::bus::retention::Retention;
+use crate::delivery::lanes::topic_filter::TopicFilters;
 use crate::protocol::encoding::{Payload, PayloadKind};
 use crate::words::stamp::Stamp;
 
 const TEXTS: [&str; 10] = ["a", "b", "c", "d.x", "d.y", "e.x", "e.y", "f", "g", "h.i.j"];
 const WILDCARDS: [&str; 5] = [">", "d.*", "*.x", "h.>", "*"];
+const GRANTED: [&str; 5] = ["d.>", "*.y", "a", "h.i.*", "*"];
 
 /// A lane that is open, or leaving: what it names, and the wildcards that still count for new topics.
 struct ModelLane {
     names: BTreeSet<&'static str>,
     wildcards: Vec<Pattern>,
+    /// The topics that the wildcards are narrowed to; none for all.
+    allowed: Option<SharedFilter>,
 }
 
 /// What there should be.
@@ -31,6 +36,7 @@ struct Model {
 struct World {
     rng: StdRng,
     index: TopicIndex,
+    filters: TopicFilters,
     model: Model,
 }
 
@@ -41,6 +47,15 @@ fn pattern(text: &str) -> Pattern {
 impl World {
     fn some(&mut self, texts: &[&'static str]) -> BTreeSet<&'static str> {
         texts.iter().copied().filter(|_| self.rng.random_bool(0.3)).collect()
+    }
+
+    fn some_filter(&mut self) -> Option<SharedFilter> {
+        let granted = self.some(&GRANTED);
+        let delay = std::time::Duration::ZERO;
+        let granted = granted.into_iter().map(|text| GrantedPattern { pattern: pattern(text), delay });
+        let topics = GrantedTopics::Matching(granted.collect());
+        let rights = Rights { topics, ..Rights::unlimited() };
+        if self.rng.random_bool(0.5) { self.filters.of(&rights) } else { None }
     }
 
     fn ids(&mut self, texts: &BTreeSet<&'static str>) -> Vec<NameId> {
@@ -56,11 +71,12 @@ impl World {
         let names = self.some(&TEXTS);
         let wildcards: Vec<Pattern> = self.some(&WILDCARDS).into_iter().map(pattern).collect();
         let ids: Arc<[NameId]> = self.ids(&names).into();
-        let named = self.index.add_lane(vacant, &ids, &wildcards);
+        let allowed = self.some_filter();
+        let named = self.index.add_lane(vacant, &ids, (&wildcards, allowed.clone()));
         let set: PatternSet = wildcards.iter().collect();
         let (_, _, matched) = self.index.match_lane(vacant, &set, (0, usize::MAX));
         assert_eq!(named.max(matched), self.index.newest_of(vacant));
-        self.model.lanes.insert(vacant, ModelLane { names, wildcards });
+        self.model.lanes.insert(vacant, ModelLane { names, wildcards, allowed });
     }
 
     fn any_lane(&mut self) -> Option<LaneId> {
@@ -106,7 +122,9 @@ impl World {
         let named: BTreeSet<&str> = model.lanes.values().flat_map(|lane| &lane.names).copied().collect();
         assert_eq!(index.names.count(), named.len(), "names live as long as a lane has them");
         let gets = |lane: &ModelLane, text: &str| {
-            lane.names.contains(text) || lane.wildcards.iter().any(|pattern| pattern.matches(text))
+            let is_allowed = |filter: &SharedFilter| filter.patterns().iter().any(|pattern| pattern.matches(text));
+            let is_wanted = lane.wildcards.iter().any(|pattern| pattern.matches(text));
+            lane.names.contains(text) || (is_wanted && lane.allowed.as_ref().is_none_or(is_allowed))
         };
         for (text, topic) in &model.topics {
             let mut found: Vec<LaneId> = index.subscribers_mut(topic.id).map(|subscriber| subscriber.lane).collect();
@@ -137,7 +155,8 @@ impl World {
 fn lanes_and_topics_agree_whatever_comes_and_goes() {
     for seed in 0..20 {
         let rng = StdRng::seed_from_u64(seed);
-        let mut world = World { rng, index: TopicIndex::default(), model: Model::default() };
+        let mut world =
+            World { rng, index: TopicIndex::default(), filters: TopicFilters::default(), model: Model::default() };
         for _ in 0..400 {
             match world.rng.random_range(0..10) {
                 0..=2 => world.open(),

@@ -1,0 +1,327 @@
+//! The delay line of one view: takes every frame of the live log, holds it until it is old enough, and publishes it in
+//! the view.
+//!
+//! What it holds is bounded in bytes. At the bound frames are conflated by topic in slices of a second (`slice`), and the
+//! readers of the view skip: late, or dropped and told, never early. A line that the live ring overruns continues with
+//! what is kept there of each topic, as a slice as well.
+//!
+//! A view with one delay has the epoch and the offsets of the live log. One with several delays publishes each frame when
+//! the delay of its topic is over, so the order is another one, and epoch and offsets are its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::access::rights::ViewDelay;
+use crate::bus::delay::queue::{DelayQueue, Entry};
+use crate::bus::delay::slice::Slice;
+use crate::bus::delay::waiting::Waiting;
+use crate::bus::feed_state::{FeedState, StaleReason};
+use crate::bus::frame::{Frame, FrameKind, Topic};
+use crate::bus::history::History;
+use crate::bus::log::snapshot::TopicChoice;
+use crate::bus::publisher::Publisher;
+use crate::bus::publisher::republish::{FrameContent, GivenFrame};
+use crate::bus::reader::{FrameLookup, Reader};
+use crate::bus::{self, Limits};
+use crate::words::ids::{Epoch, Offset};
+use crate::words::metrics::{self as names, Meters};
+use crate::words::stamp::Stamp;
+use metrics::{Counter, Gauge};
+
+/// Frames that one turn publishes: a few milliseconds, so that the line keeps up with the live ring.
+const PUBLISHED_MAX: usize = 4096;
+/// Shortest interval of log lines about conflation.
+const WARN_INTERVAL_NS: u64 = 10_000_000_000;
+
+/// What a line is opened with.
+pub struct LineParts {
+    /// Number of the view, for the metrics.
+    pub view: u8,
+    pub delay: ViewDelay,
+    pub live: Reader,
+    /// Of a view with offsets of its own.
+    pub epoch: Epoch,
+    pub limits: Limits,
+    pub history: History,
+    pub bytes_max: usize,
+}
+
+pub struct DelayLine {
+    delay: ViewDelay,
+    live: Reader,
+    /// Everything up to here has been taken from the live log.
+    cursor: Offset,
+    feed_version: u32,
+    /// The shortest delay first.
+    queues: Vec<DelayQueue>,
+    /// By the topic's number in the live log: the topic, and its queue if it is in the view.
+    queue_of: Vec<Option<(Arc<Topic>, Option<usize>)>>,
+    publisher: Publisher,
+    bytes_max: usize,
+    /// When it was last logged that frames are conflated.
+    warned_ns: Option<u64>,
+    meters: LineMeters,
+}
+
+struct LineMeters {
+    frames: Gauge,
+    bytes: Gauge,
+    conflated: Counter,
+    head: Gauge,
+}
+
+impl DelayLine {
+    /// An empty view, at the end of the live log. What is there already never enters it.
+    pub fn open(parts: LineParts, meters: &Meters, now: Stamp) -> (DelayLine, Reader) {
+        let LineParts { view, delay, live, epoch, limits, history, bytes_max } = parts;
+        let keeps_offsets = matches!(delay, ViewDelay::Uniform(_));
+        let epoch = if keeps_offsets { live.epoch() } else { epoch };
+        // Its log is counted by the meters of views.
+        let (publisher, reader) = bus::open_with_history(epoch, limits, history, &Meters::unread());
+        let view = view.to_string();
+        let view = [("view", view.as_str())];
+        let meters = LineMeters {
+            frames: meters.gauge(&names::VIEW_WAITING_FRAMES, &view),
+            bytes: meters.gauge(&names::VIEW_WAITING_BYTES, &view),
+            conflated: meters.counter(&names::VIEW_CONFLATED, &view),
+            head: meters.gauge(&names::VIEW_HEAD_OFFSET, &view),
+        };
+        let queues: Vec<DelayQueue> = delays(&delay).into_iter().map(DelayQueue::new).collect();
+        let (cursor, feed_version) = (live.head(), live.feed_version());
+        let mut line = DelayLine {
+            delay,
+            live,
+            cursor,
+            feed_version,
+            queues,
+            queue_of: Vec::new(),
+            publisher,
+            bytes_max,
+            warned_ns: None,
+            meters,
+        };
+        line.warm_up(now);
+        (line, reader)
+    }
+
+    /// Takes what is new in the live log, and publishes what is old enough. Returns how long there is nothing more to
+    /// publish; none if nothing waits.
+    pub fn turn(&mut self, now: Stamp) -> Option<Duration> {
+        self.take_in(now);
+        let idle = self.release(now);
+        self.meters.frames.set(self.queues.iter().map(DelayQueue::frames).sum::<usize>() as f64);
+        self.meters.bytes.set(self.held_bytes() as f64);
+        self.meters.head.set(self.publisher.head().0 as f64);
+        idle
+    }
+
+    /// Memory of what waits.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.queues.iter().map(DelayQueue::bytes).sum()
+    }
+
+    fn keeps_offsets(&self) -> bool {
+        matches!(self.delay, ViewDelay::Uniform(_))
+    }
+
+    /// Until something can be old enough the view is stale, and says so.
+    fn warm_up(&mut self, now: Stamp) {
+        let first = &mut self.queues[0];
+        if !first.delay.is_zero() {
+            let message = format!("values follow {} s after they were received", first.delay.as_secs_f64());
+            let reason = StaleReason::DelayWarming;
+            self.publisher.announce(FeedState::Stale { reason, since_ms: now.wall_ms, message });
+        }
+        first.push_feed(self.live.feed(), now);
+        if self.keeps_offsets() && self.cursor > Offset::START {
+            self.publisher.leap(Vec::new(), self.cursor);
+        }
+    }
+
+    fn take_in(&mut self, now: Stamp) {
+        // Version, state, head, in this order: a change of state comes after the frames that were published before.
+        let version = self.live.feed_version();
+        let feed = (version != self.feed_version).then(|| self.live.feed());
+        let head = self.live.head();
+        while self.cursor < head {
+            let FrameLookup::Hot(frame) = self.live.frame(self.cursor.next()) else {
+                if !self.start_over(now) {
+                    return;
+                }
+                continue;
+            };
+            self.cursor = frame.offset;
+            self.take_frame(&frame);
+        }
+        if let Some(feed) = feed {
+            self.feed_version = version;
+            self.queues[0].push_feed(feed, now);
+        }
+    }
+
+    fn take_frame(&mut self, frame: &Frame) {
+        let FrameKind::Expired(topics) = &frame.kind else {
+            if let Some(queue) = self.queue(&frame.topic) {
+                self.push(queue, Waiting::of(frame));
+            }
+            return;
+        };
+        // Each topic is forgotten after what waits of it.
+        let mut by_queue: Vec<Vec<Arc<Topic>>> = self.queues.iter().map(|_| Vec::new()).collect();
+        for topic in topics {
+            if let Some(queue) = self.queue(topic) {
+                by_queue[queue].push(topic.clone());
+            }
+        }
+        let keeps_offsets = self.keeps_offsets();
+        for (queue, topics) in by_queue.into_iter().enumerate() {
+            if keeps_offsets || !topics.is_empty() {
+                let content = FrameContent::Expired(topics.into());
+                self.push(queue, Waiting { content, ..Waiting::of(frame) });
+            }
+        }
+    }
+
+    fn push(&mut self, queue: usize, frame: Waiting) {
+        let is_full = self.held_bytes() + frame.bytes() > self.bytes_max;
+        let received_ns = frame.received.mono_ns;
+        if is_full && self.warned_ns.is_none_or(|warned_ns| received_ns.saturating_sub(warned_ns) > WARN_INTERVAL_NS) {
+            self.warned_ns = Some(received_ns);
+            let delay_s = self.queues[queue].delay.as_secs_f64();
+            tracing::warn!(
+                delay_s,
+                bytes_max = self.bytes_max,
+                "a delayed view holds as much as it may, so messages are conflated and its clients skip; \
+                 raise delay.bytes_max"
+            );
+        }
+        if self.queues[queue].push(frame, is_full) {
+            self.meters.conflated.increment(1);
+        }
+    }
+
+    /// The queue of a topic of the live log; none if the topic is not in the view.
+    fn queue(&mut self, topic: &Arc<Topic>) -> Option<usize> {
+        if self.queues.len() == 1 && self.keeps_offsets() {
+            return Some(0);
+        }
+        let place = topic.id.index();
+        if place >= self.queue_of.len() {
+            self.queue_of.resize(place + 1, None);
+        }
+        if let Some((known, queue)) = &self.queue_of[place]
+            && Arc::ptr_eq(known, topic)
+        {
+            return *queue;
+        }
+        let queue = self.queue_by_name(&topic.name);
+        self.queue_of[place] = Some((topic.clone(), queue));
+        queue
+    }
+
+    fn queue_by_name(&self, topic: &str) -> Option<usize> {
+        let delay = self.delay.of_topic(topic)?;
+        self.queues.iter().position(|queue| queue.delay == delay)
+    }
+
+    /// The live ring has overrun the line: it continues with what is kept there. False if the publisher is a whole ring
+    /// ahead again; the next turn tries again.
+    fn start_over(&mut self, now: Stamp) -> bool {
+        let snapshot = self.live.snapshot(&TopicChoice::new(&[]), &mut |_| {});
+        if snapshot.overrun {
+            return false;
+        }
+        let (before, until) = (self.cursor, snapshot.offset);
+        let mut living: Vec<Vec<Arc<Topic>>> = self.queues.iter().map(|_| Vec::new()).collect();
+        let mut frames: Vec<(usize, Arc<Frame>)> = Vec::new();
+        for current in &snapshot.topics {
+            let topic = &current.retained.newest().topic;
+            let Some(queue) = self.queue(topic) else { continue };
+            living[queue].push(topic.clone());
+            frames.extend(current.retained.kept_after(before).map(|frame| (queue, frame.clone())));
+        }
+        frames.sort_by_key(|(_, frame)| frame.offset);
+        for (queue, frame) in frames {
+            self.queues[queue].change_slice(frame.received, |slice| slice.take(Waiting::of(&frame)));
+        }
+        for (queue, living) in self.queues.iter_mut().zip(living) {
+            queue.change_slice(now, |slice| slice.bridge(until, now, living));
+        }
+        self.meters.conflated.increment(until.0 - before.0);
+        tracing::warn!(
+            offsets = until.0 - before.0,
+            "the live ring has overrun a delayed view, whose clients skip; raise ring.frames_max or ring.bytes_max"
+        );
+        self.cursor = until;
+        true
+    }
+
+    fn release(&mut self, now: Stamp) -> Option<Duration> {
+        for _ in 0..PUBLISHED_MAX {
+            let due = self.queues.iter().enumerate().filter_map(|(queue, it)| it.due_ns().map(|due| (due, queue)));
+            let (due_ns, queue) = due.min()?;
+            if due_ns > now.mono_ns {
+                return Some(Duration::from_nanos(due_ns - now.mono_ns));
+            }
+            match self.queues[queue].pop()? {
+                Entry::Frame(frame) => self.publish(&frame, now),
+                Entry::Slice(slice) => self.publish_slice(queue, *slice, now),
+                Entry::Feed(feed, _) => self.publisher.announce((*feed).clone()),
+            }
+        }
+        Some(Duration::ZERO)
+    }
+
+    fn publish(&mut self, frame: &Waiting, now: Stamp) {
+        if !self.keeps_offsets() {
+            let offset = self.publisher.head().next();
+            if self.publisher.republish(frame.given(offset, now)).is_err() {
+                self.meters.conflated.increment(1);
+            }
+            return;
+        }
+        if self.publisher.republish(frame.given(frame.offset, now)).is_err() {
+            // There is no place for its topic, or something before it is not here: readers skip the offset.
+            self.meters.conflated.increment(1);
+            self.publisher.leap(Vec::new(), frame.offset);
+        }
+    }
+
+    fn publish_slice(&mut self, queue: usize, slice: Slice, now: Stamp) {
+        let (mut until, head) = (slice.until(), self.publisher.head());
+        let gone = slice.living().map(|living| self.gone(queue, living)).unwrap_or_default();
+        let frames = slice.into_frames();
+        let keeps_offsets = self.keeps_offsets();
+        if !keeps_offsets {
+            until = Offset(head.0 + 1 + frames.len() as u64);
+        }
+        let place = |(number, frame): (usize, &Waiting)| {
+            if keeps_offsets { frame.offset } else { Offset(head.0 + 1 + number as u64) }
+        };
+        let mut given: Vec<GivenFrame<'_>> = Vec::new();
+        if let Some(first) = gone.first() {
+            let content = FrameContent::Expired(gone.clone().into());
+            given.push(GivenFrame { offset: until, topic: first, received: now, content });
+        }
+        given.extend(frames.iter().enumerate().map(|it| it.1.given(place(it), now)));
+        self.publisher.leap(given, until);
+    }
+
+    /// Topics of the view with this delay that the live log has forgotten unseen.
+    fn gone(&self, queue: usize, living: &[Arc<Topic>]) -> Vec<Arc<Topic>> {
+        let mut gone = self.publisher.topics_besides(living);
+        gone.retain(|topic| self.queue_by_name(&topic.name) == Some(queue));
+        gone
+    }
+}
+
+/// The delays of a view, the shortest first.
+fn delays(delay: &ViewDelay) -> Vec<Duration> {
+    let mut delays = match delay {
+        ViewDelay::Uniform(delay) => vec![*delay],
+        ViewDelay::ByTopic(granted) => granted.iter().map(|granted| granted.delay).collect(),
+    };
+    delays.sort_unstable();
+    delays.dedup();
+    delays
+}

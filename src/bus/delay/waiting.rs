@@ -1,0 +1,81 @@
+//! A frame of the live log that waits to be old enough.
+
+use std::mem::size_of;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use crate::bus::frame::{Frame, Topic};
+use crate::bus::publisher::republish::{FrameContent, GivenFrame};
+use crate::bus::retention::Retention;
+use crate::protocol::encoding::Payload;
+use crate::words::ids::Offset;
+use crate::words::stamp::Stamp;
+
+/// Its payload is a copy: a slice of a received message would keep all of the message in memory.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub offset: Offset,
+    pub topic: Arc<Topic>,
+    pub received: Stamp,
+    pub content: FrameContent,
+}
+
+impl Waiting {
+    pub fn of(frame: &Frame) -> Waiting {
+        let content = copied(FrameContent::of(frame));
+        Waiting { offset: frame.offset, topic: frame.topic.clone(), received: frame.received, content }
+    }
+
+    /// Memory that it takes.
+    pub fn bytes(&self) -> usize {
+        let held = match &self.content {
+            FrameContent::Message { payload, retention } => payload.bytes.len() + whole_of(retention),
+            FrameContent::Status { text, .. } => text.len(),
+            FrameContent::Conflated => 0,
+            FrameContent::Expired(topics) => topics.len() * size_of::<Arc<Topic>>(),
+        };
+        size_of::<Waiting>() + held
+    }
+
+    /// The frame as it is published now, at this offset. Clients see the time of its receipt; durations begin now.
+    pub fn given(&self, offset: Offset, now: Stamp) -> GivenFrame<'_> {
+        let content = match &self.content {
+            FrameContent::Status { kind, text } if offset != self.offset => {
+                FrameContent::Status { kind: *kind, text: renumbered(text, offset) }
+            }
+            other => other.clone(),
+        };
+        let received = Stamp { wall_ms: self.received.wall_ms, mono_ns: now.mono_ns };
+        GivenFrame { offset, topic: &self.topic, received, content }
+    }
+}
+
+fn whole_of(retention: &Retention) -> usize {
+    match retention {
+        Retention::Delta { whole: Some(whole) } => whole.bytes.len(),
+        Retention::Delta { whole: None } | Retention::Value { .. } | Retention::Snapshot | Retention::Transient => 0,
+    }
+}
+
+fn copied(content: FrameContent) -> FrameContent {
+    let copy = |payload: Payload| Payload { bytes: Bytes::copy_from_slice(&payload.bytes), kind: payload.kind };
+    match content {
+        FrameContent::Message { payload, retention } => {
+            let retention = match retention {
+                Retention::Delta { whole } => Retention::Delta { whole: whole.map(copy) },
+                other => other,
+            };
+            FrameContent::Message { payload: copy(payload), retention }
+        }
+        other => other,
+    }
+}
+
+/// The message of a status, with its place in another log.
+fn renumbered(text: &Bytes, offset: Offset) -> Bytes {
+    let Ok(mut message) = serde_json::from_slice::<Map<String, Value>>(text) else { return text.clone() };
+    message.insert("offset".into(), offset.0.into());
+    Value::Object(message).to_string().into()
+}
