@@ -174,6 +174,15 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
     if let Some(error) = config.http.allowed_hosts.iter().find_map(|text| check_host(text).err()) {
         refuse("http.allowed_hosts", "http.allowed_hosts", error.to_string());
     }
+    if let (Some(listen), None) = (config.admin.listen, &config.admin.key_file)
+        && !listen.ip().is_loopback()
+    {
+        let sentence = format!(
+            "expected admin.key_file with an address that other machines may reach, found `{listen}` without; \
+             name a file with a key, or listen on 127.0.0.1"
+        );
+        refuse("admin.listen", "admin.listen", sentence);
+    }
     let Upstream { url, fallback_urls, profile, subscribe, topic, backoff_min, backoff_max, .. } = &config.upstream;
     let (min, max) = (backoff_min.unwrap_or(BACKOFF_MIN), backoff_max.unwrap_or(BACKOFF_MAX));
     if min > max && (backoff_min.is_some() || backoff_max.is_some()) {

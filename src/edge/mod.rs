@@ -106,7 +106,7 @@ impl Edge {
         let Edge { public, admin, settings, parts } = self;
         let listener = tokio::net::TcpListener::from_std(public.listener)?;
         let admin = admin.map(|bound| tokio::net::TcpListener::from_std(bound.listener)).transpose()?;
-        let meters = parts.meters.clone();
+        let (meters, admin_parts) = (parts.meters.clone(), parts.admin.clone());
         let mut upkeep = tokio::spawn(exposition::upkeep(parts.exposition.clone(), phase.clone()));
         let context = Arc::new(AnswerContext::new(&settings, parts, phase.clone()));
         let service = |router, limits| HttpService {
@@ -126,7 +126,7 @@ impl Edge {
                     pending_per_address_max: None,
                     ..settings.connections
                 };
-                accept::accept_all(listener, service(router::admin(&context), limits), phase).await;
+                accept::accept_all(listener, service(router::admin(&context, admin_parts), limits), phase).await;
             }
         };
         let mut accepting = pin!(async { tokio::join!(public, operators) });

@@ -82,6 +82,7 @@ pub fn parts() -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
             meters,
             exposition,
             audit: AuditLog::default(),
+            admin: None,
         },
         publisher,
         newcomers,

@@ -90,6 +90,11 @@ impl OriginPolicy {
         self.hosts.is_empty() || self.hosts.iter().any(|allowed| *allowed == host || allowed == without_port(&host))
     }
 
+    /// Whether the name is in the list, which an empty list is not taken for.
+    pub(in crate::edge) fn lists_host(&self, host: &str) -> bool {
+        !self.hosts.is_empty() && self.admits_host(host)
+    }
+
     fn admits_origin(&self, origin: &str, host: &str) -> bool {
         let Origins::Listed(listed) = &self.origins else { return true };
         let origin = origin.to_ascii_lowercase();
