@@ -164,7 +164,7 @@ impl Scene {
         socket.set_nodelay(true).expect("no delay");
         let patterns = patterns.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect();
         let options = SessionOptions { patterns, ..SessionOptions::default() };
-        self.delivery.adopt(Handoff { socket, unread: Bytes::new(), options, permit: None });
+        self.delivery.adopt(Handoff { socket: socket.into(), unread: Bytes::new(), options, permit: None });
         Client { stream, tail: Vec::new() }
     }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use fanline::bus::feed_state::{FeedState, StaleReason};
 use fanline::bus::retention::Retention;
 use fanline::bus::topic_status::{GapReason, TopicStatus};
+use fanline::delivery::transport::client_socket::ClientSocket;
 use fanline::edge::phase::Phase;
 use fanline::edge::settings::Settings;
 use fanline::edge::{Edge, EdgeError};
@@ -35,14 +36,15 @@ async fn an_upgraded_socket_is_handed_over_with_its_unread_bytes_and_options() {
     assert_eq!(answer.header("sec-websocket-protocol"), Some("fanline.v1"));
     assert_eq!(answer.header("sec-websocket-extensions"), Some("permessage-deflate; client_no_context_takeover"));
 
-    let mut newcomer = harness.newcomers.recv().await.expect("handed over");
+    let newcomer = harness.newcomers.recv().await.expect("handed over");
     assert_eq!(newcomer.options.patterns.iter().map(|p| p.as_str()).collect::<Vec<_>>(), ["a.*", "b.>"]);
     assert_eq!((newcomer.options.format, newcomer.options.policy), (Format::Raw, Policy::Lossless));
     assert!(newcomer.options.deflate.is_some());
     assert_eq!(newcomer.options.every, Some(Duration::from_millis(250)));
     assert_eq!(newcomer.options.since.map(|c| c.to_string()).as_deref(), Some("00000000fee1900d:0"));
-    assert!(newcomer.socket.nodelay().expect("an open socket"));
-    let blocked = newcomer.socket.read(&mut [0; 64]).map_err(|e| e.kind());
+    let ClientSocket::Tcp(mut socket) = newcomer.socket else { panic!("expected a TCP socket") };
+    assert!(socket.nodelay().expect("an open socket"));
+    let blocked = socket.read(&mut [0; 64]).map_err(|e| e.kind());
     let unread = match blocked {
         // What had not arrived with the request is still in the socket.
         Ok(_) => panic!("all bytes were sent in one packet with the request"),
@@ -52,7 +54,7 @@ async fn an_upgraded_socket_is_handed_over_with_its_unread_bytes_and_options() {
         }
     };
     assert_eq!(&unread[..], b"\x81\x80more");
-    newcomer.socket.write_all(b"\x81\x02hi").expect("room for four bytes");
+    socket.write_all(b"\x81\x02hi").expect("room for four bytes");
     assert_eq!(client.read_exactly(4).await, b"\x81\x02hi");
 }
 

@@ -39,8 +39,8 @@ const ROOM_FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "delivery",
         &[
-            &["budget", "bus_handles", "chunk", "demand", "handoff", "session_id", "settings", "transport"],
-            &["meters"],
+            &["budget", "bus_handles", "chunk", "demand", "session_id", "settings", "transport"],
+            &["handoff", "meters"],
             &["lanes"],
             &["catch_up"],
             &["sessions"],

@@ -155,6 +155,6 @@ pub fn adopt(crowd: &mut Crowd, delivery: &Delivery, options: &SessionOptions) {
         let SessionOptions { format, deflate, every, .. } = *options;
         let options =
             SessionOptions { format, deflate, every, patterns: options.patterns.clone(), ..Default::default() };
-        delivery.adopt(Handoff { socket, unread: Bytes::new(), options, permit: None });
+        delivery.adopt(Handoff { socket: socket.into(), unread: Bytes::new(), options, permit: None });
     }
 }

@@ -194,7 +194,7 @@ fn connect(
         socket.set_nonblocking(true).expect("non-blocking");
         socket.set_nodelay(true).expect("no delay");
         let options = SessionOptions { patterns, deflate, format: Format::Envelope, ..SessionOptions::default() };
-        delivery.adopt(Handoff { socket, unread: Bytes::new(), options, permit: None });
+        delivery.adopt(Handoff { socket: socket.into(), unread: Bytes::new(), options, permit: None });
     }
     pool
 }

@@ -1,12 +1,13 @@
 //! What the edge hands over: a socket, and what was agreed on with its client.
 
 use std::any::Any;
-use std::net::{IpAddr, TcpStream};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::access::gatekeeper::Credential;
+use crate::delivery::transport::client_socket::ClientSocket;
 use crate::protocol::command::Policy;
 use crate::protocol::encoding::Format;
 use crate::words::ids::Cursor;
@@ -45,8 +46,7 @@ pub struct Presented {
 
 /// An upgraded socket: the 101 response has been written, nothing else.
 pub struct Handoff {
-    /// In non-blocking mode.
-    pub socket: TcpStream,
+    pub socket: ClientSocket,
     /// What was read from the socket beyond the upgrade request.
     pub unread: Bytes,
     pub options: SessionOptions,

@@ -22,4 +22,4 @@ mod shard;
 pub mod shards;
 #[cfg(test)]
 mod simulation;
-mod transport;
+pub mod transport;

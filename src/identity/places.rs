@@ -133,11 +133,11 @@ mod tests {
     fn threads_that_race_for_places_get_exactly_as_many_as_there_are() {
         let (places, alice) = (SubjectPlaces::default(), identity("alice"));
         let got: Vec<SubjectPlace> = std::thread::scope(|scope| {
-            let takers: Vec<_> = (0..8)
+            let takers: Vec<_> = (0..8_u64)
                 .map(|thread| {
                     let (places, alice) = (&places, &alice);
                     let take = move |n| places.take(alice, thread * 100 + n, Some(10), OverSessions::Refuse);
-                    scope.spawn(move || (0..100).filter_map(take).map(|(place, _)| place).collect::<Vec<_>>())
+                    scope.spawn(move || (0..100_u64).filter_map(take).map(|(place, _)| place).collect::<Vec<_>>())
                 })
                 .collect();
             takers.into_iter().flat_map(|taker| taker.join().expect("no panic")).collect()

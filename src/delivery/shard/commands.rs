@@ -26,11 +26,11 @@ impl<S: Socket> Shard<S> {
             Command::Auth { token } => self.authenticate(id, command_id, token),
             Command::Ping => Ok(CommandEffect::Pong),
             Command::Send { topic, data } => {
-                self.check_granted(id, |rights| rights.send)?;
+                self.check_granted(id, |rights| rights.send.allows(Some(&topic), &data))?;
                 self.pass_on(id, command_id, RequestKind::Send { topic, data })
             }
             Command::Request { data, timeout } => {
-                self.check_granted(id, |rights| rights.request)?;
+                self.check_granted(id, |rights| rights.request.allows(None, &data))?;
                 self.pass_on(id, command_id, RequestKind::Request { data, timeout })
             }
             Command::Unsubscribe { patterns, brief } => self.unsubscribe(id, &patterns, brief, now),

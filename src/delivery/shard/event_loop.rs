@@ -2,13 +2,11 @@
 
 use std::any::Any;
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use rand::RngExt;
 
@@ -25,6 +23,7 @@ use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
 use crate::delivery::shard::mailbox::{ShardMessage, ShardSender};
 use crate::delivery::shard::placement::ShardLoad;
+use crate::delivery::transport::client_socket::ClientSocket;
 use crate::delivery::transport::socket::Socket;
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
@@ -46,8 +45,8 @@ pub struct ShardParts {
 }
 
 /// A client's socket, and what is dropped with it.
-struct ClientSocket {
-    stream: TcpStream,
+struct AdoptedSocket {
+    socket: ClientSocket,
     _permit: Option<Box<dyn Any + Send>>,
 }
 
@@ -98,7 +97,7 @@ pub fn start(parts: ShardParts, meters: &Meters) -> io::Result<(ShardSender, Joi
 }
 
 struct EventLoop {
-    shard: Shard<ClientSocket>,
+    shard: Shard<AdoptedSocket>,
     poll: Poll,
     mail: Receiver<ShardMessage>,
     /// Rung for each frame, unless the shard has no sessions: then it follows only when the next one joins.
@@ -227,45 +226,44 @@ impl EventLoop {
         if self.shard.is_empty() {
             self.shard.follow(now);
         }
-        let Handoff { socket, unread, mut options, permit } = handoff;
-        options.address = socket.peer_addr().ok().map(|peer| peer.ip().to_canonical());
-        if let Err(error) = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(self.unsent_bytes_max) {
+        let Handoff { mut socket, unread, mut options, permit } = handoff;
+        options.address = socket.peer_ip();
+        if let Err(error) = socket.limit_unsent(self.unsent_bytes_max) {
             tracing::debug!(%error, "could not set TCP_NOTSENT_LOWAT for a session");
         }
-        let mut stream = TcpStream::from_std(socket);
         let token = Token(self.shard.vacant().0);
-        if let Err(error) = self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
+        if let Err(error) = self.poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE) {
             tracing::warn!(%error, "dropping a client whose socket cannot be watched");
             self.load.leave();
             return;
         }
-        self.shard.adopt(ClientSocket { stream, _permit: permit }, &unread, options, now);
+        self.shard.adopt(AdoptedSocket { socket, _permit: permit }, &unread, options, now);
     }
 }
 
-impl Read for ClientSocket {
+impl Read for AdoptedSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(buffer)
+        self.socket.read(buffer)
     }
 }
 
-impl Write for ClientSocket {
+impl Write for AdoptedSocket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.write(bytes)
+        self.socket.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.socket.flush()
     }
 }
 
-impl Socket for ClientSocket {
+impl Socket for AdoptedSocket {
     fn has_unsent(&self) -> bool {
-        false
+        self.socket.has_unsent()
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
-        self.stream.shutdown(Shutdown::Write)
+        self.socket.shutdown_write()
     }
 }
 

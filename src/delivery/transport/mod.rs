@@ -5,6 +5,7 @@
 //! here: its client's messages, pings, the end. A further transport is a file beside `websocket`, a variant of
 //! `SessionTransport`, and where its bytes differ a `Framing`.
 
+pub mod client_socket;
 pub mod session_transport;
 pub mod socket;
 pub mod websocket;

@@ -3,7 +3,6 @@
 //! Nothing of an upgraded connection stays with tokio: the socket leaves its reactor, the tasks end, and bytes after the
 //! request are handed over too.
 
-use std::net::TcpStream;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -16,6 +15,7 @@ use hyper_util::rt::TokioIo;
 
 use crate::bus::feed_state::FeedState;
 use crate::delivery::handoff::{Handoff, Presented, SessionOptions};
+use crate::delivery::transport::client_socket::ClientSocket;
 use crate::edge::entrance::handshake::Handshake;
 use crate::edge::entrance::query::WsQuery;
 use crate::edge::http::answer::HttpRefusal;
@@ -154,11 +154,10 @@ async fn hand_over(context: Arc<AnswerContext>, on_upgrade: OnUpgrade, options: 
     }
 }
 
-fn release(upgraded: Upgraded) -> std::io::Result<(TcpStream, Bytes)> {
+fn release(upgraded: Upgraded) -> std::io::Result<(ClientSocket, Bytes)> {
     let parts: Parts<TokioIo<TrackedSocket>> =
         upgraded.downcast().expect("the accept loop serves tracked sockets and nothing else");
     // A copy, because the few bytes would keep hyper's whole read buffer alive; without bytes nothing is allocated.
     let unread = Bytes::copy_from_slice(&parts.read_buf);
-    // `into_std` leaves the socket in non-blocking mode, as delivery needs it.
-    Ok((parts.io.into_inner().into_socket().into_std()?, unread))
+    Ok((parts.io.into_inner().into_stream().into_client_socket()?, unread))
 }

@@ -25,10 +25,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use metrics::Counter;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tower_service::Service;
 
+use crate::edge::listen::client_stream::ClientStream;
 use crate::edge::listen::connection_table::{Accepted, ConnectionSlot, ConnectionTable};
 use crate::edge::listen::deadlines::{ConnectionProgress, Overdue, TrackedBody, TrackedSocket};
 use crate::edge::listen::peer::Peer;
@@ -121,7 +121,7 @@ pub(in crate::edge) async fn accept_all(
 async fn accept(
     listener: &tokio::net::TcpListener,
     places: &Arc<ConnectionTable>,
-) -> io::Result<(TcpStream, SocketAddr, (ConnectionSlot, OwnedSemaphorePermit))> {
+) -> io::Result<(ClientStream, SocketAddr, (ConnectionSlot, OwnedSemaphorePermit))> {
     loop {
         let file = places.files.clone().acquire_owned().await.expect("the files are never closed");
         let (socket, peer) = listener.accept().await?;
@@ -139,7 +139,7 @@ async fn accept(
         };
         // Small frames must leave at once; the socket keeps the option when it is handed over.
         socket.set_nodelay(true)?;
-        return Ok((socket, peer, (slot, file)));
+        return Ok((socket.into(), peer, (slot, file)));
     }
 }
 
@@ -195,7 +195,7 @@ struct HttpConnection {
 
 impl HttpConnection {
     /// The slot is freed when the connection has ended or was upgraded.
-    async fn serve(mut self, socket: TcpStream, mut slot: ConnectionSlot) {
+    async fn serve(mut self, socket: ClientStream, mut slot: ConnectionSlot) {
         let peer = self.peer;
         let leave = slot.leave.clone();
         tokio::select! {
@@ -205,13 +205,12 @@ impl HttpConnection {
     }
 
     /// Waits for the first byte.
-    async fn await_request(&mut self, socket: TcpStream, slot: &mut ConnectionSlot) {
+    async fn await_request(&mut self, socket: ClientStream, slot: &mut ConnectionSlot) {
         let progress = ConnectionProgress::new(self.limits, tokio::time::Instant::now());
-        let mut first = [0; 1];
         // A silent connection costs no buffers and no HTTP state.
         tokio::select! {
             // Not `readable`, which some sockets report before anything was sent.
-            _ = socket.peek(&mut first) => {}
+            _ = socket.first_byte() => {}
             () = tokio::time::sleep(self.limits.header_timeout) => return self.drops.count(Overdue::Header),
             () = stopped(&mut self.phase) => return,
         }
@@ -219,8 +218,8 @@ impl HttpConnection {
     }
 
     /// HTTP, up to the end or the upgrade.
-    async fn serve_http(&mut self, socket: TcpStream, progress: Arc<ConnectionProgress>, slot: &mut ConnectionSlot) {
-        if let Err(error) = SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
+    async fn serve_http(&mut self, socket: ClientStream, progress: Arc<ConnectionProgress>, slot: &mut ConnectionSlot) {
+        if let Err(error) = socket.limit_unsent(UNSENT_BYTES_MAX) {
             tracing::debug!(%error, "unsent bytes of a connection are not bounded");
         }
         let answers = service_fn(|request| answer(self.router.clone(), Peer(self.peer), progress.clone(), request));

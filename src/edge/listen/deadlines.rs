@@ -14,9 +14,9 @@ use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::edge::listen::client_stream::ClientStream;
 use crate::edge::listen::connection_table::ConnectionActivity;
 use crate::edge::settings::ConnectionLimits;
 
@@ -182,16 +182,16 @@ impl HttpBody for TrackedBody {
 
 /// The socket, which records its bytes.
 pub(in crate::edge) struct TrackedSocket {
-    socket: TcpStream,
+    socket: ClientStream,
     progress: Arc<ConnectionProgress>,
 }
 
 impl TrackedSocket {
-    pub(crate) fn new(socket: TcpStream, progress: Arc<ConnectionProgress>) -> TrackedSocket {
+    pub(crate) fn new(socket: ClientStream, progress: Arc<ConnectionProgress>) -> TrackedSocket {
         TrackedSocket { socket, progress }
     }
 
-    pub(crate) fn into_socket(self) -> TcpStream {
+    pub(crate) fn into_stream(self) -> ClientStream {
         self.socket
     }
 

@@ -1,0 +1,106 @@
+//! A connection before its upgrade, whatever it came over: bytes in and out, and the way to a shard.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::delivery::transport::client_socket::ClientSocket;
+
+pub(in crate::edge) enum ClientStream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl ClientStream {
+    /// Waits until the client has sent something, without reading it. Not by `readable`, which some sockets report
+    /// before anything was sent.
+    pub(crate) async fn first_byte(&self) -> io::Result<()> {
+        let mut first = [0; 1];
+        match self {
+            ClientStream::Tcp(stream) => stream.peek(&mut first).await.map(drop),
+            ClientStream::Unix(stream) => {
+                let peek = || SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
+                stream.async_io(Interest::READABLE, peek).await.map(drop)
+            }
+        }
+    }
+
+    /// Bounds what the kernel holds unsent. A Unix socket has a bounded buffer already.
+    pub(crate) fn limit_unsent(&self, bytes_max: u32) -> io::Result<()> {
+        match self {
+            ClientStream::Tcp(stream) => SockRef::from(stream).set_tcp_notsent_lowat(bytes_max),
+            ClientStream::Unix(_) => Ok(()),
+        }
+    }
+
+    /// Leaves tokio's reactor. `into_std` leaves a socket in non-blocking mode, as delivery needs it.
+    pub(crate) fn into_client_socket(self) -> io::Result<ClientSocket> {
+        Ok(match self {
+            ClientStream::Tcp(stream) => stream.into_std()?.into(),
+            ClientStream::Unix(stream) => stream.into_std()?.into(),
+        })
+    }
+
+    fn pinned(self: Pin<&mut Self>) -> Pin<&mut dyn ByteStream> {
+        match self.get_mut() {
+            ClientStream::Tcp(stream) => Pin::new(stream),
+            ClientStream::Unix(stream) => Pin::new(stream),
+        }
+    }
+}
+
+/// What all of them can do.
+trait ByteStream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> ByteStream for S {}
+
+impl From<TcpStream> for ClientStream {
+    fn from(stream: TcpStream) -> ClientStream {
+        ClientStream::Tcp(stream)
+    }
+}
+
+impl From<UnixStream> for ClientStream {
+    fn from(stream: UnixStream) -> ClientStream {
+        ClientStream::Unix(stream)
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.pinned().poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.pinned().poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.pinned().poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            ClientStream::Tcp(_) | ClientStream::Unix(_) => true,
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.pinned().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.pinned().poll_shutdown(cx)
+    }
+}
