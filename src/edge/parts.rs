@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::access::gatekeeper::Gatekeeper;
 use crate::audit::log::AuditLog;
 use crate::bus::signal::pulse::Vitals;
 use crate::bus::views::Views;
@@ -21,4 +22,5 @@ pub struct EdgeParts {
     pub meters: Meters,
     pub exposition: Exposition,
     pub audit: AuditLog,
+    pub gatekeeper: Arc<dyn Gatekeeper>,
 }
