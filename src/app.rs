@@ -1,6 +1,7 @@
 //! The wiring of the rooms, one function per command.
 
 pub(crate) mod demand;
+mod door;
 mod fault_injection;
 mod operator;
 mod parts;
@@ -20,8 +21,7 @@ use metrics::Gauge;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use crate::access::gatekeeper::Open;
-use crate::access::rights::{ViewDelay, ViewId};
+use crate::access::rights::ViewId;
 use crate::audit::OpenError;
 use crate::audit::log::AuditLog;
 use crate::bus::clock::Clock;
@@ -45,6 +45,8 @@ use crate::edge::parts::EdgeParts;
 use crate::edge::phase::Phase;
 use crate::edge::settings::{ConnectionLimits, Settings as EdgeSettings};
 use crate::edge::{Edge, EdgeError, exposition};
+use crate::identity::error::Error as IdentityError;
+use crate::identity::tables::AuthTables;
 use crate::intake::probe::{ProbeError, probe as listen_to};
 use crate::intake::upstream::{Settings as UpstreamSettings, Upstream, UpstreamError};
 use crate::open_files::{Shares, open_files_limit, raise_open_files_limit};
@@ -62,6 +64,7 @@ use crate::words::ids::Epoch;
 use crate::words::metrics::{self as names, Meters};
 use crate::words::topic::TopicError;
 
+use self::door::Door;
 use self::operator::ServerOperator;
 use self::parts::{EndedPart, VitalParts};
 use self::roles::{feed, serve_http, start_simulator};
@@ -110,6 +113,8 @@ pub enum AppError {
     #[error(transparent)]
     Simulator(#[from] SimulatorError),
     #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
     Audit(#[from] OpenError),
     #[error(transparent)]
     AdminKey(#[from] KeyError),
@@ -138,6 +143,7 @@ impl AppError {
                 | AppError::Profile(_)
                 | AppError::ProfileChoice(_)
                 | AppError::Recording(_)
+                | AppError::Identity(_)
         ) || matches!(self, AppError::Upstream(error) if !matches!(error, UpstreamError::Tls(_)))
     }
 
@@ -158,13 +164,13 @@ pub struct ReplayOptions {
 
 /// Serves the feed until it is asked to stop. Each part has its own threads, so that none can hold up another; this thread
 /// watches over them.
-pub fn serve(config: Config, log: LogQueue) -> Result<(), AppError> {
+pub fn serve(config: Config, auth: &AuthTables, log: LogQueue) -> Result<(), AppError> {
     let runtime = parts::runtime().map_err(AppError::system("start a runtime"))?;
     let mut signals = {
         let _entered = runtime.enter();
         Signals::watch()?
     };
-    let (server, addresses) = start(config, log)?;
+    let (server, addresses) = start(config, auth, log)?;
     for address in &addresses {
         announce(format_args!("fanline listening on {}", announced(address)));
     }
@@ -180,7 +186,7 @@ fn announced(address: &ListenAddress) -> String {
 }
 
 /// Starts all parts of a server; returns the addresses for clients.
-fn start(config: Config, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddress>), AppError> {
+fn start(config: Config, auth: &AuthTables, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddress>), AppError> {
     let (stop, stopped) = watch::channel(false);
     let clock = Clock::start();
     let faults = FaultInjection::find();
@@ -199,22 +205,23 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddr
     let interest = (config.upstream.demand == DemandMode::On).then(|| Interest::within(bounds, &meters));
     let (client_requests, request_queue) = requests::open(demand::request_rules(&config)?);
     let shares = share_open_files(&config);
-    let delays: Vec<ViewDelay> = Vec::new();
+    let door = Door::open(&config.auth, auth, &meters)?;
 
     let handles = BusHandles {
         view: ViewId::LIVE,
         reader: reader.clone(),
         interest: interest.clone(),
         requests: client_requests,
-        gatekeeper: Arc::new(Open),
+        gatekeeper: door.gatekeeper.clone(),
     };
     let live = (&handles, shards(&config));
     let terms = LogTerms { limits, history: &history, delay: config.delay };
-    let OpenViews { views, lines, shards: on_views } = views::open(&delays, live, &terms, (clock, &meters));
+    let OpenViews { views, lines, shards: on_views } = views::open(&door.views, live, &terms, (clock, &meters));
     let settings = DeliverySettings::new(&config, shards(&config), simulated);
     let (delivery, threads) =
         Delivery::start_views(settings, on_views, clock, &meters).map_err(AppError::system("start the shards"))?;
     let delivery = Arc::new(delivery);
+    door.command(&delivery);
     let mut pulses = [delivery.pulses(), vec![("feed".into(), reader.pulse())]].concat();
     if !lines.is_empty() {
         pulses.push(("delay".into(), lines.pulse.clone()));
@@ -229,6 +236,7 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddr
         exposition: exposition.measuring(measure(&vitals, log, &meters)),
         audit: audit.clone(),
         admin: Some(admin_parts(&config, &delivery)?),
+        gatekeeper: door.gatekeeper.clone(),
     };
     let edge = Edge::bind(edge_settings(&config, &shares, simulated), parts_of_edge)?;
     let addresses = edge.addresses().cloned().collect();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::access::gatekeeper::Gatekeeper;
 use crate::audit::log::AuditLog;
 use crate::bus::signal::pulse::Vitals;
 use crate::bus::views::Views;
@@ -24,4 +25,5 @@ pub struct EdgeParts {
     pub audit: AuditLog,
     /// None: the operator's listener has metrics and health alone.
     pub admin: Option<AdminParts>,
+    pub gatekeeper: Arc<dyn Gatekeeper>,
 }

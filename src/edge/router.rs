@@ -7,14 +7,14 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use crate::edge::entrance::websocket;
 use crate::edge::http::admin::{self, AdminParts};
 use crate::edge::http::answer::{HttpRefusal, not_found};
 use crate::edge::http::context;
 use crate::edge::http::context::AnswerContext;
-use crate::edge::http::{health, metrics, origins, pages, topics};
+use crate::edge::http::{credentials, health, metrics, origins, pages, topics};
 use crate::words::metrics as names;
 
 /// For everything but pages: shown as a page, it can do nothing.
@@ -29,11 +29,17 @@ pub(in crate::edge) fn public(context: &Arc<AnswerContext>, with_metrics: bool) 
         .route("/v1/ws", get(websocket::answer).options(origins::preflight))
         .route("/v1/topics", get(topics::topics).options(origins::preflight))
         .route("/v1/snapshot", get(topics::snapshot).options(origins::preflight))
+        .route("/v1/ticket", post(credentials::ticket).options(origins::preflight))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/", get(pages::index))
         .route("/static/{*path}", get(pages::file));
-    let router = if with_metrics { router.route("/metrics", get(metrics::answer)) } else { router };
+    // What they say of the traffic is not for everyone where the feed is not.
+    let router = if with_metrics && context.gatekeeper.anonymous().is_some() {
+        router.route("/metrics", get(metrics::answer))
+    } else {
+        router
+    };
     finished(router, context)
 }
 
@@ -59,8 +65,9 @@ fn finished(router: Router<Arc<AnswerContext>>, context: &Arc<AnswerContext>) ->
         .with_state(context.clone())
 }
 
-async fn method_not_allowed(method: Method) -> HttpRefusal {
-    let message = format!("expected the method `GET` or `HEAD`, found `{method}`");
+async fn method_not_allowed(method: Method, uri: Uri) -> HttpRefusal {
+    let expected = if uri.path() == "/v1/ticket" { "`POST`" } else { "`GET` or `HEAD`" };
+    let message = format!("expected the method {expected}, found `{method}`");
     HttpRefusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }
 
@@ -82,7 +89,8 @@ async fn finish(State(context): State<Arc<AnswerContext>>, request: Request, nex
 
 /// Value of the `route` label: bounded, whatever paths are requested.
 fn route(path: &str) -> &'static str {
-    const EXACT: [&str; 7] = ["/v1/ws", "/v1/topics", "/v1/snapshot", "/metrics", "/healthz", "/readyz", "/"];
+    const EXACT: [&str; 8] =
+        ["/v1/ws", "/v1/topics", "/v1/snapshot", "/v1/ticket", "/metrics", "/healthz", "/readyz", "/"];
     if path.starts_with("/static/") {
         return "/static";
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fanline::access::gatekeeper::Open;
 use fanline::audit::log::AuditLog;
 use fanline::bus::clock::Clock;
 use fanline::bus::publisher::Publisher;
@@ -85,6 +86,7 @@ pub fn parts() -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
             exposition,
             audit: AuditLog::default(),
             admin: None,
+            gatekeeper: Arc::new(Open),
         },
         publisher,
         newcomers,

@@ -5,6 +5,7 @@ pub(crate) mod answer;
 pub(crate) mod assets;
 pub(crate) mod body;
 pub(crate) mod context;
+pub(crate) mod credentials;
 pub(crate) mod health;
 pub mod metrics;
 pub mod origins;
