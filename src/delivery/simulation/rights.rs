@@ -116,6 +116,9 @@ impl Simulation {
         };
         let rights = Rights { tier: tier.into(), topics: topics.clone(), ..Rights::unlimited() };
         self.identities().keeper.state().tiers.insert(tier.into(), Arc::new(rights));
+        if tier == ANONYMOUS && !self.identities().keeper.state().admits_anonymous {
+            return;
+        }
         // Until all sessions have been told, both hold.
         self.model.tiers.entry(tier.into()).or_default().push(topics);
     }
