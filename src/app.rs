@@ -2,6 +2,7 @@
 
 pub(crate) mod demand;
 mod fault_injection;
+pub(crate) mod gatekeeping;
 mod parts;
 mod roles;
 mod server;
@@ -18,7 +19,6 @@ use metrics::Gauge;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use crate::access::gatekeeper::Open;
 use crate::audit::OpenError;
 use crate::audit::log::AuditLog;
 use crate::bus::clock::Clock;
@@ -40,6 +40,8 @@ use crate::edge::parts::EdgeParts;
 use crate::edge::phase::Phase;
 use crate::edge::settings::{ConnectionLimits, Settings as EdgeSettings};
 use crate::edge::{Edge, EdgeError, exposition};
+use crate::identity::error::Error as IdentityError;
+use crate::identity::tables::AuthTables;
 use crate::intake::probe::{ProbeError, probe as listen_to};
 use crate::intake::upstream::{Settings as UpstreamSettings, Upstream, UpstreamError};
 use crate::open_files::{Shares, open_files_limit, raise_open_files_limit};
@@ -56,6 +58,7 @@ use crate::words::ids::Epoch;
 use crate::words::metrics::{self as names, Meters};
 use crate::words::topic::TopicError;
 
+use self::gatekeeping::Gatekeeping;
 use self::parts::{EndedPart, VitalParts};
 use self::roles::{feed, serve_http, start_simulator};
 use self::server::RunningServer;
@@ -89,6 +92,10 @@ pub enum AppError {
     NoSend(#[from] NoSend),
     #[error("upstream.demand_topics: {0}")]
     Demand(TopicError),
+    #[error("{0}")]
+    Identity(#[from] IdentityError),
+    #[error("expected no delay in a tier, found one: this version has no delayed views; remove `delay`")]
+    NoViews,
     #[error(transparent)]
     Profile(#[from] ProfileError),
     #[error(transparent)]
@@ -124,6 +131,8 @@ impl AppError {
                 | AppError::Send(_)
                 | AppError::NoSend(_)
                 | AppError::Demand(_)
+                | AppError::Identity(_)
+                | AppError::NoViews
                 | AppError::Profile(_)
                 | AppError::ProfileChoice(_)
                 | AppError::Recording(_)
@@ -147,24 +156,28 @@ pub struct ReplayOptions {
 
 /// Serves the feed until it is asked to stop. Each part has its own threads, so that none can hold up another; this thread
 /// watches over them.
-pub fn serve(config: Config, log: LogQueue) -> Result<(), AppError> {
+pub fn serve(config: Config, auth: AuthTables, log: LogQueue) -> Result<(), AppError> {
     let runtime = parts::runtime().map_err(AppError::system("start a runtime"))?;
     let mut signals = {
         let _entered = runtime.enter();
         Signals::watch()?
     };
-    let (server, address) = start(config, log)?;
+    let (server, address) = start(config, auth, log)?;
     announce(format_args!("fanline listening on http://{address}"));
     server.run(&runtime, &mut signals)
 }
 
 /// Starts all parts of a server; returns the address for clients.
-fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), AppError> {
+fn start(config: Config, auth: AuthTables, log: LogQueue) -> Result<(RunningServer, SocketAddr), AppError> {
     let (stop, stopped) = watch::channel(false);
     let clock = Clock::start();
     let faults = FaultInjection::find();
     let (meters, exposition) = exposition::recorder();
-    let audit = AuditLog::open(&config.audit, &digest(&config), &meters)?;
+    let audit = AuditLog::open(&config.audit, &digest(&config, &auth), &meters)?;
+    let gatekeeping = Gatekeeping::start(&config.auth, auth, &meters)?;
+    if !gatekeeping.views().is_empty() {
+        return Err(AppError::NoViews);
+    }
     let history = History::parse(&config.history.keep)?;
     let simulated = is_simulated(&profile(&config)?);
     meters.gauge(&names::UPSTREAM_SIMULATED, &[]).set(f64::from(u8::from(simulated)));
@@ -183,12 +196,13 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
         reader: reader.clone(),
         interest: interest.clone(),
         requests: client_requests,
-        gatekeeper: Arc::new(Open),
+        gatekeeper: gatekeeping.gatekeeper.clone(),
     };
     let (delivery, threads) =
         Delivery::start(DeliverySettings::new(&config, shards(&config), simulated), &handles, clock, &meters)
             .map_err(AppError::system("start the shards"))?;
     let delivery = Arc::new(delivery);
+    gatekeeping.connect(&delivery);
     let vitals = Vitals::new(clock, [delivery.pulses(), vec![("feed".into(), reader.pulse())]].concat());
     let adopting = delivery.clone();
     let parts_of_edge = EdgeParts {
@@ -221,12 +235,12 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
 }
 
 /// SHA-256 of the configuration in force, without what may be secret: the audit log says with it that it has changed.
-fn digest(config: &Config) -> String {
+fn digest(config: &Config, auth: &AuthTables) -> String {
     let mut config = config.clone();
     config.upstream.headers.clear();
     config.upstream.url = config.upstream.url.as_deref().map(without_secrets);
     config.upstream.fallback_urls = config.upstream.fallback_urls.iter().map(|url| without_secrets(url)).collect();
-    hex::encode(Sha256::digest(format!("{config:?}")))
+    hex::encode(Sha256::digest(format!("{config:?}{auth:?}")))
 }
 
 /// Gauges that are read when the metrics are requested.

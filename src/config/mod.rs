@@ -174,6 +174,12 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
     if let Some(error) = config.http.allowed_hosts.iter().find_map(|text| check_host(text).err()) {
         refuse("http.allowed_hosts", "http.allowed_hosts", error.to_string());
     }
+    let sources = ["message", "subprotocol", "header", "cookie", "ticket"];
+    if let Some(found) = config.auth.sources.iter().find(|source| !sources.contains(&source.as_str())) {
+        let found: String = found.chars().flat_map(char::escape_debug).take(64).collect();
+        let sentence = format!("expected some of {}, found `{found}`; write one of these", sources.join(", "));
+        refuse("auth.sources", "auth.sources", sentence);
+    }
     let Upstream { url, fallback_urls, profile, subscribe, topic, backoff_min, backoff_max, .. } = &config.upstream;
     let (min, max) = (backoff_min.unwrap_or(BACKOFF_MIN), backoff_max.unwrap_or(BACKOFF_MAX));
     if min > max && (backoff_min.is_some() || backoff_max.is_some()) {
