@@ -49,7 +49,8 @@ fn a_token_of_the_command_line_gives_the_rights_of_its_tier() {
     let server = Program::serve(&["--config", text(&file)], &[]);
     let mut client = RawClient::connect(server.addr(), "/v1/ws", "");
     client.command(r#"{"op":"subscribe","id":1,"topics":["trade.AAPL"]}"#);
-    assert_eq!(answer(&mut client, &["subscribed", "error"])["op"], "error", "an anonymous client has the tier `free`");
+    let subscribed = answer(&mut client, &["subscribed", "error"]);
+    assert_eq!(subscribed["forbidden"][0], "trade.AAPL", "an anonymous client has the tier `free`: {subscribed}");
     let args = ["token", "--secret-file", text(&secret), "--sub", "alice", "--tier", "pro", "--status", "professional"];
     let (status, token, hint) = run(&args, &[]);
     assert!(status.success() && hint.contains("`alice`") && !hint.contains(token.trim()), "{hint}");
@@ -57,7 +58,13 @@ fn a_token_of_the_command_line_gives_the_rights_of_its_tier() {
     let authenticated = answer(&mut client, &["authenticated", "error"]);
     assert_eq!((&authenticated["sub"], &authenticated["tier"]), (&"alice".into(), &"pro".into()), "{authenticated}");
     client.command(r#"{"op":"subscribe","id":3,"topics":["trade.AAPL"]}"#);
-    assert_eq!(answer(&mut client, &["subscribed", "error"])["op"], "subscribed");
+    let subscribed = answer(&mut client, &["subscribed", "error"]);
+    assert_eq!(
+        (&subscribed["op"], &subscribed["topics"][0]),
+        (&"subscribed".into(), &"trade.AAPL".into()),
+        "{subscribed}"
+    );
+    assert!(subscribed["forbidden"].is_null(), "{subscribed}");
     let exposed = server.get("/metrics").body;
     assert!(exposed.contains("fanline_auth_credentials_total{result=\"accepted\"} 1"), "{exposed}");
     let log = server.log();
