@@ -1,8 +1,8 @@
 //! The wiring of the rooms, one function per command.
 
 pub(crate) mod demand;
-mod door;
 mod fault_injection;
+pub(crate) mod gatekeeping;
 mod operator;
 mod parts;
 mod roles;
@@ -64,7 +64,7 @@ use crate::words::ids::Epoch;
 use crate::words::metrics::{self as names, Meters};
 use crate::words::topic::TopicError;
 
-use self::door::Door;
+use self::gatekeeping::Gatekeeping;
 use self::operator::ServerOperator;
 use self::parts::{EndedPart, VitalParts};
 use self::roles::{feed, serve_http, start_simulator};
@@ -100,6 +100,8 @@ pub enum AppError {
     NoSend(#[from] NoSend),
     #[error("upstream.demand_topics: {0}")]
     Demand(TopicError),
+    #[error("{0}")]
+    Identity(#[from] IdentityError),
     #[error(transparent)]
     Profile(#[from] ProfileError),
     #[error(transparent)]
@@ -112,8 +114,6 @@ pub enum AppError {
     Recording(#[from] RecordingError),
     #[error(transparent)]
     Simulator(#[from] SimulatorError),
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
     #[error(transparent)]
     Audit(#[from] OpenError),
     #[error(transparent)]
@@ -140,10 +140,10 @@ impl AppError {
                 | AppError::NoSend(_)
                 | AppError::Demand(_)
                 | AppError::AdminKey(_)
+                | AppError::Identity(_)
                 | AppError::Profile(_)
                 | AppError::ProfileChoice(_)
                 | AppError::Recording(_)
-                | AppError::Identity(_)
         ) || matches!(self, AppError::Upstream(error) if !matches!(error, UpstreamError::Tls(_)))
     }
 
@@ -164,7 +164,7 @@ pub struct ReplayOptions {
 
 /// Serves the feed until it is asked to stop. Each part has its own threads, so that none can hold up another; this thread
 /// watches over them.
-pub fn serve(config: Config, auth: &AuthTables, log: LogQueue) -> Result<(), AppError> {
+pub fn serve(config: Config, auth: AuthTables, log: LogQueue) -> Result<(), AppError> {
     let runtime = parts::runtime().map_err(AppError::system("start a runtime"))?;
     let mut signals = {
         let _entered = runtime.enter();
@@ -186,12 +186,13 @@ fn announced(address: &ListenAddress) -> String {
 }
 
 /// Starts all parts of a server; returns the addresses for clients.
-fn start(config: Config, auth: &AuthTables, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddress>), AppError> {
+fn start(config: Config, auth: AuthTables, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddress>), AppError> {
     let (stop, stopped) = watch::channel(false);
     let clock = Clock::start();
     let faults = FaultInjection::find();
     let (meters, exposition) = exposition::recorder();
-    let audit = AuditLog::open(&config.audit, &digest(&config), &meters)?;
+    let audit = AuditLog::open(&config.audit, &digest(&config, &auth), &meters)?;
+    let gatekeeping = Gatekeeping::start(&config.auth, auth, &meters)?;
     let history = History::parse(&config.history.keep)?;
     let simulated = is_simulated(&profile(&config)?);
     meters.gauge(&names::UPSTREAM_SIMULATED, &[]).set(f64::from(u8::from(simulated)));
@@ -205,23 +206,23 @@ fn start(config: Config, auth: &AuthTables, log: LogQueue) -> Result<(RunningSer
     let interest = (config.upstream.demand == DemandMode::On).then(|| Interest::within(bounds, &meters));
     let (client_requests, request_queue) = requests::open(demand::request_rules(&config)?);
     let shares = share_open_files(&config);
-    let door = Door::open(&config.auth, auth, &meters)?;
+    let delays = gatekeeping.views();
 
     let handles = BusHandles {
         view: ViewId::LIVE,
         reader: reader.clone(),
         interest: interest.clone(),
         requests: client_requests,
-        gatekeeper: door.gatekeeper.clone(),
+        gatekeeper: gatekeeping.gatekeeper.clone(),
     };
     let live = (&handles, shards(&config));
     let terms = LogTerms { limits, history: &history, delay: config.delay };
-    let OpenViews { views, lines, shards: on_views } = views::open(&door.views, live, &terms, (clock, &meters));
+    let OpenViews { views, lines, shards: on_views } = views::open(&delays, live, &terms, (clock, &meters));
     let settings = DeliverySettings::new(&config, shards(&config), simulated);
     let (delivery, threads) =
         Delivery::start_views(settings, on_views, clock, &meters).map_err(AppError::system("start the shards"))?;
     let delivery = Arc::new(delivery);
-    door.command(&delivery);
+    gatekeeping.connect(&delivery);
     let mut pulses = [delivery.pulses(), vec![("feed".into(), reader.pulse())]].concat();
     if !lines.is_empty() {
         pulses.push(("delay".into(), lines.pulse.clone()));
@@ -236,7 +237,7 @@ fn start(config: Config, auth: &AuthTables, log: LogQueue) -> Result<(RunningSer
         exposition: exposition.measuring(measure(&vitals, log, &meters)),
         audit: audit.clone(),
         admin: Some(admin_parts(&config, &delivery)?),
-        gatekeeper: door.gatekeeper.clone(),
+        gatekeeper: gatekeeping.gatekeeper.clone(),
     };
     let edge = Edge::bind(edge_settings(&config, &shares, simulated), parts_of_edge)?;
     let addresses = edge.addresses().cloned().collect();
@@ -272,12 +273,12 @@ fn admin_parts(config: &Config, delivery: &Arc<Delivery>) -> Result<AdminParts, 
 }
 
 /// SHA-256 of the configuration in force, without what may be secret: the audit log says with it that it has changed.
-fn digest(config: &Config) -> String {
+fn digest(config: &Config, auth: &AuthTables) -> String {
     let mut config = config.clone();
     config.upstream.headers.clear();
     config.upstream.url = config.upstream.url.as_deref().map(without_secrets);
     config.upstream.fallback_urls = config.upstream.fallback_urls.iter().map(|url| without_secrets(url)).collect();
-    hex::encode(Sha256::digest(format!("{config:?}")))
+    hex::encode(Sha256::digest(format!("{config:?}{auth:?}")))
 }
 
 /// Gauges that are read when the metrics are requested.

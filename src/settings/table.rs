@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use crate::settings::declaration::settings;
 use crate::settings::kind::SettingKind;
 use crate::settings::listener::ListenAddress;
 use crate::settings::setting::{Preset, Setting, SettingsSection};
@@ -85,75 +86,6 @@ pub enum OnAuditFull {
 
 impl OnAuditFull {
     pub const NAMES: &'static [&'static str] = &["refuse_sessions", "drop"];
-}
-
-macro_rules! settings {
-    (
-        $top_about:literal { $($top:ident : $top_type:ty = $top_preset:expr, $top_kind:expr, $top_doc:literal;)* }
-        $($(#[$attribute:meta])* $section:ident $Struct:ident $about:literal {
-            $($field:ident : $type:ty = $preset:expr, $kind:expr, $doc:literal;)*
-        })*
-    ) => {
-        /// The effective configuration: every setting, typed and checked.
-        #[derive(Clone, Debug, PartialEq)]
-        pub struct Config {
-            $(#[doc = $top_doc] pub $top: $top_type,)*
-            $(#[doc = $about] pub $section: $Struct,)*
-        }
-
-        $(
-            #[doc = $about]
-            $(#[$attribute])*
-            #[derive(Clone, Debug, PartialEq)]
-            pub struct $Struct {
-                $(#[doc = $doc] pub $field: $type,)*
-            }
-
-            impl $Struct {
-                fn from_values(values: &Values) -> $Struct {
-                    $Struct { $($field: values.take(concat!(stringify!($section), ".", stringify!($field))),)* }
-                }
-            }
-
-            impl Default for $Struct {
-                /// The documented defaults.
-                fn default() -> $Struct {
-                    $Struct::from_values(&Values::defaults())
-                }
-            }
-        )*
-
-        pub static TABLE: &[SettingsSection] = &[
-            SettingsSection { name: "", about: $top_about, settings: &[
-                $(Setting { name: stringify!($top), kind: $top_kind, preset: $top_preset, doc: $top_doc },)*
-            ] },
-            $(SettingsSection { name: stringify!($section), about: $about, settings: &[
-                $(Setting {
-                    name: concat!(stringify!($section), ".", stringify!($field)),
-                    kind: $kind,
-                    preset: $preset,
-                    doc: $doc,
-                },)*
-            ] },)*
-        ];
-
-        impl Config {
-            /// Moves values into their fields; the caller checks for conflicts.
-            pub fn from_values(values: &Values) -> Config {
-                Config {
-                    $($top: values.take(stringify!($top)),)*
-                    $($section: $Struct::from_values(values),)*
-                }
-            }
-        }
-
-        impl Default for Config {
-            /// The documented defaults.
-            fn default() -> Config {
-                Config::from_values(&Values::defaults())
-            }
-        }
-    };
 }
 
 const fn duration(min: Duration, max: Duration) -> SettingKind {
@@ -353,7 +285,7 @@ settings! {
         on_full: OnAuditFull = Is("drop"), SettingKind::Choice(OnAuditFull::NAMES),
             "What happens when the log cannot be written in time, for example because the disk is full. `refuse_sessions` admits nobody until it can (503 `audit_full`); `drop` serves on and records how many events are missing.";
     }
-    auth AuthSettings "Who clients are. The tables `[[auth.issuer]]`, `[auth.tier.NAME]` and `[auth.anonymous]` stand in the file alone (docs/AUTH.md); without them everyone may read everything." {
+    auth AuthSettings "Who clients are. Tables below `[auth]` in the file name issuers and tiers: docs/AUTH.md." {
         required: bool = Is("false"), SettingKind::Switch,
             "Refuses clients without a valid token, also if `[auth.anonymous]` names a tier.";
         deadline: Duration = Is("5s"), duration(MS, HOUR),
