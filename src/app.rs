@@ -144,6 +144,7 @@ impl AppError {
                 | AppError::Profile(_)
                 | AppError::ProfileChoice(_)
                 | AppError::Recording(_)
+                | AppError::Edge(EdgeError::Tls(_))
         ) || matches!(self, AppError::Upstream(error) if !matches!(error, UpstreamError::Tls(_)))
     }
 

@@ -35,7 +35,7 @@ impl Signals {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.quit.recv() => return,
-                _ = self.hangup.recv() => ("SIGHUP", "ignored; restart to load a new configuration"),
+                _ = self.hangup.recv() => ("SIGHUP", "the files of [tls] are read again, if there are any; restart to load a new configuration"),
                 _ = self.user_1.recv() => ("SIGUSR1", "ignored; it has no meaning here"),
                 _ = self.user_2.recv() => ("SIGUSR2", "ignored; it has no meaning here"),
             };

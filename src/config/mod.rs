@@ -258,8 +258,11 @@ fn check_listener(listener: &ListenAddress, config: &Config) -> Result<(), Strin
              name them, such as `proxy.trusted = [\"{example}\"]`"
         ));
     }
-    if listener.tls {
-        return Err(format!("expected plain TCP or a unix socket, found `{listener}`; this build has no TLS"));
+    if listener.tls && config.tls.certificates.is_empty() {
+        return Err(format!(
+            "expected certificates for `{listener}`, found none in tls.certificates; \
+             name them, as `tls.certificates = [\"CHAIN.pem:KEY.pem\"]`"
+        ));
     }
     Ok(())
 }

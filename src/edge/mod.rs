@@ -1,7 +1,7 @@
 //! The edge: accepts connections, answers HTTP, and hands upgraded sockets to delivery.
 //!
 //! [`Edge::bind`] takes the addresses, [`Edge::serve`] answers until the stop. After an upgrade nothing of a client stays
-//! here; its permit (`admission.rs`) travels with the session. TLS is deliberately left to a proxy in front.
+//! here; its permit (`admission.rs`) travels with the session.
 
 pub(crate) mod entrance;
 pub mod exposition;
@@ -16,12 +16,16 @@ pub mod settings;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::edge::http::context::AnswerContext;
 use crate::edge::listen::accept::{self, HttpService};
 use crate::edge::listen::listener::BoundListener;
+use crate::edge::listen::tls::acceptor::TlsAcceptor;
+use crate::edge::listen::tls::files::{TlsFileError, TlsFiles};
 use crate::edge::parts::EdgeParts;
 use crate::edge::phase::Phase;
 use crate::edge::settings::{ConnectionLimits, Settings};
@@ -61,6 +65,8 @@ pub enum EdgeError {
     NotASocket { address: ListenAddress, flag: &'static str },
     #[error("expected to listen on `{address}`, found: {source}; choose another address with {flag}")]
     Listen { address: ListenAddress, flag: &'static str, source: io::Error },
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
 }
 
 /// Connections of the operator: scrapes and health checks.
@@ -71,6 +77,8 @@ pub struct Edge {
     /// At least one.
     public: Vec<BoundListener>,
     admin: Option<BoundListener>,
+    /// For the listeners that speak TLS.
+    tls: Option<Arc<TlsFiles>>,
     settings: Settings,
     parts: EdgeParts,
 }
@@ -79,9 +87,12 @@ impl Edge {
     /// Listens on `settings.listen` and `settings.admin`. Connections wait in the kernel's queue until [`Edge::serve`]
     /// is polled.
     pub fn bind(settings: Settings, parts: EdgeParts) -> Result<Edge, EdgeError> {
+        let speaks_tls = settings.listen.iter().any(|address| address.tls);
+        let load = || TlsFiles::load(settings.tls.clone(), &parts.meters).map(Arc::new);
+        let tls = speaks_tls.then(load).transpose()?;
         let public = settings.listen.iter().map(|address| bind(address, "--listen")).collect::<Result<_, _>>()?;
         let admin = settings.admin.as_ref().map(private).map(|address| bind(&address, "--admin-listen")).transpose()?;
-        Ok(Edge { public, admin, settings, parts })
+        Ok(Edge { public, admin, tls, settings, parts })
     }
 
     /// The addresses for clients, in the order of the settings, with the ports that the system chose for 0.
@@ -100,10 +111,12 @@ impl Edge {
     /// # Errors
     /// A listener could not be registered with the runtime, or the upkeep of the metrics has panicked.
     pub async fn serve(self, phase: watch::Receiver<Phase>) -> io::Result<()> {
-        let Edge { public, admin, settings, parts } = self;
+        let Edge { public, admin, tls, settings, parts } = self;
         let public = public.into_iter().map(BoundListener::start).collect::<io::Result<Vec<_>>>()?;
         let admin = admin.map(BoundListener::start).transpose()?;
         let (meters, admin_parts) = (parts.meters.clone(), parts.admin.clone());
+        let acceptor = tls.clone().map(|files| TlsAcceptor::start(files, &settings.tls, &meters)).transpose()?;
+        let acceptor = acceptor.map(Arc::new);
         let mut upkeep = tokio::spawn(exposition::upkeep(parts.exposition.clone(), phase.clone()));
         let context = Arc::new(AnswerContext::new(&settings, parts, phase.clone()));
         let proxies = Arc::new(settings.proxies.clone());
@@ -111,6 +124,7 @@ impl Edge {
             router,
             limits,
             proxies: proxies.clone(),
+            tls: acceptor.clone(),
             meters: meters.clone(),
             stop_timeout: settings.stop_timeout,
         };
@@ -135,12 +149,32 @@ impl Edge {
                 upkeep.abort();
                 Ok(())
             }
+            ended = keep_current(tls, settings.tls.reload_interval) => ended,
             ended = &mut upkeep => {
                 ended.map_err(io::Error::other)?;
                 accepting.await;
                 Ok(())
             }
         }
+    }
+}
+
+/// Reads the files of TLS again, when one has changed and on SIGHUP. Ends only if it cannot.
+async fn keep_current(files: Option<Arc<TlsFiles>>, interval: Duration) -> io::Result<()> {
+    let Some(files) = files else { return std::future::pending().await };
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        let is_asked = tokio::select! {
+            _ = hangup.recv() => true,
+            () = tokio::time::sleep(interval) => false,
+        };
+        let files = files.clone();
+        let reload = move || {
+            if is_asked || files.has_changed() {
+                files.reload();
+            }
+        };
+        tokio::task::spawn_blocking(reload).await.map_err(io::Error::other)?;
     }
 }
 

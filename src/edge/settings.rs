@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::settings::listener::ListenAddress;
-use crate::settings::table::{AuthSettings, Config, ProxyHeader};
+use crate::settings::table::{AuthSettings, Config, ProxyHeader, TlsMinVersion};
 use crate::settings::trusted_proxies::TrustedProxies;
 
 /// Time for answers under way after a stop.
@@ -43,6 +43,8 @@ pub struct Settings {
     pub credentials: CredentialSources,
     /// Sessions that have shown no credential at most, where one is required.
     pub unauthenticated_max: usize,
+    /// For listeners that speak TLS.
+    pub tls: TlsSettings,
 }
 
 /// Where clients may show credentials, besides their first command.
@@ -107,6 +109,17 @@ impl Settings {
             },
             credentials,
             unauthenticated_max: config.auth.unauthenticated_max,
+            tls: TlsSettings {
+                certificates: config.tls.certificates.clone(),
+                client_ca: config.tls.client_ca.clone(),
+                ticket_key_file: config.tls.ticket_key_file.clone(),
+                allows_tls12: config.tls.min_version == TlsMinVersion::Tls12,
+                records_per_key: config.tls.records_per_key,
+                handshake_threads: config.tls.handshake_threads,
+                handshake_timeout: config.tls.handshake_timeout,
+                handshakes_waiting_max: config.tls.handshakes_waiting_max,
+                reload_interval: config.tls.reload_interval,
+            },
         }
     }
 }
@@ -116,6 +129,26 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings::new(&Config::default())
     }
+}
+
+/// TLS of listeners.
+#[derive(Clone, Debug)]
+pub struct TlsSettings {
+    /// `CHAIN:KEY`, or one file with both. The first is for clients that ask for no known name.
+    pub certificates: Vec<String>,
+    /// Issuers of clients' certificates; with them every client must have one.
+    pub client_ca: Option<String>,
+    pub ticket_key_file: Option<String>,
+    /// Otherwise TLS 1.3 alone.
+    pub allows_tls12: bool,
+    /// Records sealed with one key.
+    pub records_per_key: u64,
+    /// 0: a quarter of the cores.
+    pub handshake_threads: usize,
+    pub handshake_timeout: Duration,
+    pub handshakes_waiting_max: usize,
+    /// Time between two looks at the files.
+    pub reload_interval: Duration,
 }
 
 /// Bounds of connections before the upgrade.

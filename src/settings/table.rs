@@ -88,6 +88,17 @@ impl OnAuditFull {
     pub const NAMES: &'static [&'static str] = &["refuse_sessions", "drop"];
 }
 
+/// Value of `tls.min_version`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMinVersion {
+    Tls12,
+    Tls13,
+}
+
+impl TlsMinVersion {
+    pub const NAMES: &'static [&'static str] = &["1.2", "1.3"];
+}
+
 const fn duration(min: Duration, max: Duration) -> SettingKind {
     SettingKind::Duration { min, max }
 }
@@ -272,6 +283,26 @@ settings! {
             "Addresses and networks of the proxies, such as `10.0.0.7` or `10.0.0.0/8`; `unix` trusts whoever may write to the unix sockets of `listen`. Only they may name the address of a client. Empty: nobody.";
         header: ProxyHeader = Is("x-forwarded-for"), SettingKind::Choice(ProxyHeader::NAMES),
             "Header in which trusted proxies name the client's address. With `x-forwarded-for`, `X-Forwarded-Proto` names its scheme; `forwarded` is RFC 7239. `none`: neither is read.";
+    }
+    tls Tls "TLS for listeners of the form `tls://ADDRESS:PORT`." {
+        certificates: Vec<String> = Is(""), SettingKind::List,
+            "Files in PEM, as `CHAIN:KEY`, or one file with both. Of several, a client gets the one for the name that it asks for (SNI), else the first. Changed files are read again; until all of them can be used, the former ones stay in force.";
+        client_ca: Option<String> = Unset("/etc/fanline/clients.pem"), SettingKind::Text,
+            "File with the issuers of clients' certificates (mTLS). A client without such a certificate is refused in the handshake. Unset: clients need none.";
+        ticket_key_file: Option<String> = Unset("/etc/fanline/tickets"), SettingKind::Text,
+            "File with keys of session tickets, 64 hexadecimal digits a line (`openssl rand -hex 32`): the first seals, up to three others still open. With the same file clients resume on any server of a fleet, and after a restart. Unset: keys of the process.";
+        min_version: TlsMinVersion = Is("1.2"), SettingKind::Choice(TlsMinVersion::NAMES),
+            "The oldest version that clients may speak.";
+        records_per_key: u64 = Is("8388608"), count(16, 1 << 23),
+            "Records that one key encrypts. Then TLS 1.3 begins another key, and a session of TLS 1.2 is closed with code 1012 and reconnects.";
+        handshake_threads: usize = Is("0"), count(0, 1024),
+            "Threads for handshakes. 0: a quarter of the cores, at least one.";
+        handshake_timeout: Duration = Is("10s"), duration(MS, HOUR),
+            "Limit for a handshake, from the first byte of the client on, and including the time in which it waits for a thread.";
+        handshakes_waiting_max: usize = Is("10000"), count(1, 10_000_000),
+            "Handshakes that may wait for a thread. A further one is closed.";
+        reload_interval: Duration = Is("10s"), duration(MS, DAY),
+            "Time between two looks at whether a file of this section has changed. SIGHUP reads them at once.";
     }
     admin Admin "A listener for the operator." {
         listen: Option<ListenAddress> = Unset("127.0.0.1:9090"), SettingKind::Listener,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::settings::kind::SettingValue;
 use crate::settings::listener::ListenAddress;
 use crate::settings::setting::Setting;
-use crate::settings::table::{self, DemandMode, LogFormat, OnAuditFull, OnStale, ProxyHeader, Timeout};
+use crate::settings::table::{self, DemandMode, LogFormat, OnAuditFull, OnStale, ProxyHeader, Timeout, TlsMinVersion};
 use crate::settings::trusted_proxies::TrustedProxies;
 
 /// Where a value was set, as errors and `fanline config` show it.
@@ -97,6 +97,11 @@ held! {
     DemandMode: SettingValue::Text(name) => match name.as_str() {
         "off" => Some(DemandMode::Off),
         "on" => Some(DemandMode::On),
+        _ => None,
+    };
+    TlsMinVersion: SettingValue::Text(name) => match name.as_str() {
+        "1.2" => Some(TlsMinVersion::Tls12),
+        "1.3" => Some(TlsMinVersion::Tls13),
         _ => None,
     };
     OnStale: SettingValue::Text(name) => match name.as_str() {

@@ -238,6 +238,13 @@ declare! {
             "Requests refused: upgrades, pages and hosts that are not allowed, and answers without room.";
         HTTP_CONNECTIONS = Gauge "fanline_http_connections" [state: ["pending", "busy", "idle"]]
             "HTTP connections that are not upgraded. `pending`: the request is not complete.";
+        TLS_HANDSHAKES = Counter "fanline_tls_handshakes_total"
+            [result: ["done", "failed", "timeout", "overloaded"], resumed: ["false", "true"]]
+            "TLS handshakes, by how they ended and whether a session was resumed.";
+        TLS_HANDSHAKES_WAITING = Gauge "fanline_tls_handshakes_waiting" []
+            "TLS handshakes that wait for a thread. Bound: tls.handshakes_waiting_max.";
+        TLS_NOT_AFTER = Gauge "fanline_tls_certificate_not_after_timestamp_seconds" [name: []]
+            "Unix time at which a certificate expires. `name`: its subject.";
         HTTP_DROPPED = Counter "fanline_http_dropped_total"
             [reason: [
                 "header_timeout", "write_timeout", "answer_timeout", "address", "pressure", "refused", "proxy_header",

@@ -66,10 +66,10 @@ pub struct RecordReceiver {
 
 impl RecordReceiver {
     /// `sequence` is the number of the next record, and `sealed` what was received already.
-    pub fn new(key: TrafficKey, sequence: u64, sealed: &[u8]) -> RecordReceiver {
+    pub fn new(key: TrafficKey, sequence: u64, sealed: Vec<u8>) -> RecordReceiver {
         RecordReceiver {
             opener: Opener::new(key, sequence),
-            sealed: sealed.to_vec(),
+            sealed,
             data: Vec::new(),
             handshake: [0; KEY_UPDATE_BYTES],
             handshake_bytes: 0,

@@ -31,10 +31,10 @@ pub struct RecordSender {
 }
 
 impl RecordSender {
-    /// `sequence` is the number of the next record. After `records_per_key` records a new key is begun, or in TLS 1.2
-    /// the connection is worn out.
-    pub fn new(key: &TrafficKey, sequence: u64, records_per_key: u64) -> RecordSender {
-        RecordSender { sealer: Sealer::new(key, sequence), records_per_key, rest: Vec::new() }
+    /// `sequence` is the number of the next record, and `rest` was sealed before and not sent. After `records_per_key`
+    /// records a new key is begun, or in TLS 1.2 the connection is worn out.
+    pub fn new(key: &TrafficKey, sequence: u64, records_per_key: u64, rest: Vec<u8>) -> RecordSender {
+        RecordSender { sealer: Sealer::new(key, sequence), records_per_key, rest }
     }
 
     /// Whether sealed bytes wait for the socket.

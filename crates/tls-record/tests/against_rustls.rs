@@ -140,8 +140,8 @@ impl Pair {
         let sealing = traffic_key(version, secrets.tx.1);
         Pair {
             client,
-            sender: RecordSender::new(&sealing, secrets.tx.0, records_per_key),
-            receiver: RecordReceiver::new(traffic_key(version, secrets.rx.1), secrets.rx.0, &to_server),
+            sender: RecordSender::new(&sealing, secrets.tx.0, records_per_key, Vec::new()),
+            receiver: RecordReceiver::new(traffic_key(version, secrets.rx.1), secrets.rx.0, to_server),
             keys: Keys { connection, version },
             to_server: Vec::new(),
             scratch: vec![0; RECORD_MAX],

@@ -127,10 +127,10 @@ impl<S: Socket> Sessions<S> {
     pub fn count_inbound(&mut self, id: SessionId, now: Stamp) {
         let Some(session) = self.sessions.get_mut(id.0) else { return };
         // Bounded by the message limit, 1 MiB, and what a turn reads.
-        let bytes = session.transport.held_bytes() as u32;
+        let bytes = (session.transport.held_bytes() + session.socket.pending_bytes()) as u32;
         self.inbound_bytes = self.inbound_bytes + bytes as usize - session.inbound_bytes as usize;
         session.inbound_bytes = bytes;
-        if session.transport.is_empty() {
+        if session.transport.is_empty() && session.socket.pending_bytes() == 0 {
             session.inbound_ns = 0;
         } else if session.inbound_ns == 0 {
             session.inbound_ns = now.mono_ns;
@@ -139,7 +139,9 @@ impl<S: Socket> Sessions<S> {
 
     /// Forgets what the client has sent: nothing more is read from it.
     pub fn forget_inbound(&mut self, id: SessionId, now: Stamp) {
-        self.sessions[id.0].transport.clear();
+        let session = &mut self.sessions[id.0];
+        session.transport.clear();
+        session.socket.forget_inbound();
         self.count_inbound(id, now);
     }
 

@@ -27,6 +27,7 @@ use crate::delivery::shard::placement::ShardLoad;
 use crate::delivery::shard::view_change::Transfer;
 use crate::delivery::transport::client_socket::ClientSocket;
 use crate::delivery::transport::socket::Socket;
+use crate::delivery::transport::tls_socket::{TlsScratch, TlsSocket};
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
 
@@ -49,6 +50,7 @@ pub struct ShardParts {
 /// A client's socket, and what is dropped with it.
 pub struct AdoptedSocket {
     socket: ClientSocket,
+    scratch: Arc<TlsScratch>,
     _permit: Option<Box<dyn Any + Send>>,
 }
 
@@ -117,6 +119,7 @@ pub fn start(
         unsent_bytes_max: parts.settings.slow.unsent_bytes_max,
         batch_delay_ns: parts.settings.shards.batch_delay.as_nanos() as u64,
         batch_until_ns: 0,
+        scratch: Arc::default(),
         stopped: false,
     };
     std::thread::Builder::new().name(name(parts.number)).spawn(move || event_loop.run())
@@ -143,6 +146,8 @@ struct EventLoop {
     /// How long it waits after a round, and until when it does, on the monotonic clock.
     batch_delay_ns: u64,
     batch_until_ns: u64,
+    /// For the sockets with TLS.
+    scratch: Arc<TlsScratch>,
     stopped: bool,
 }
 
@@ -264,7 +269,7 @@ impl EventLoop {
         if let Err(error) = socket.limit_unsent(self.unsent_bytes_max) {
             tracing::debug!(%error, "could not set TCP_NOTSENT_LOWAT for a session");
         }
-        let mut client = AdoptedSocket { socket, _permit: permit };
+        let mut client = AdoptedSocket { socket, scratch: self.scratch.clone(), _permit: permit };
         if self.watch(&mut client) {
             self.shard.adopt(client, &unread, options, now);
         }
@@ -288,6 +293,8 @@ impl EventLoop {
         if self.shard.is_empty() {
             self.shard.follow(now);
         }
+        // That of its former shard is in use by another thread.
+        transfer.socket_mut().scratch = self.scratch.clone();
         if self.watch(transfer.socket_mut()) {
             self.shard.take_over(transfer, now);
         }
@@ -311,23 +318,35 @@ impl EventLoop {
 
 impl Read for AdoptedSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.read(buffer)
+        self.socket.receive(buffer, &self.scratch)
     }
 }
 
 impl Write for AdoptedSocket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.write(bytes)
+        self.socket.send(bytes, &self.scratch)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.socket.flush()
+        self.socket.tls_mut().map_or(Ok(()), TlsSocket::flush)
     }
 }
 
 impl Socket for AdoptedSocket {
     fn has_unsent(&self) -> bool {
-        self.socket.has_unsent()
+        self.socket.tls().is_some_and(TlsSocket::has_unsent)
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.socket.tls().map_or(0, TlsSocket::pending_bytes)
+    }
+
+    fn forget_inbound(&mut self) {
+        self.socket.tls_mut().into_iter().for_each(TlsSocket::forget_inbound);
+    }
+
+    fn is_worn_out(&self) -> bool {
+        self.socket.tls().is_some_and(TlsSocket::is_worn_out)
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {

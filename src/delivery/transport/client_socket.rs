@@ -8,13 +8,15 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
-use crate::delivery::transport::socket::Socket;
+use crate::delivery::transport::tls_socket::{TlsScratch, TlsSocket};
 
 /// A client's socket, in non-blocking mode.
 #[derive(Debug)]
 pub enum ClientSocket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// After the handshake; its keys are beside it.
+    Tls(Box<TlsSocket>),
 }
 
 impl ClientSocket {
@@ -22,7 +24,51 @@ impl ClientSocket {
     pub fn limit_unsent(&self, bytes_max: u32) -> io::Result<()> {
         match self {
             ClientSocket::Tcp(stream) => SockRef::from(stream).set_tcp_notsent_lowat(bytes_max),
+            ClientSocket::Tls(tls) => SockRef::from(tls.stream()).set_tcp_notsent_lowat(bytes_max),
             ClientSocket::Unix(_) => Ok(()),
+        }
+    }
+
+    /// What the client has sent, decrypted.
+    pub fn receive(&mut self, buffer: &mut [u8], scratch: &TlsScratch) -> io::Result<usize> {
+        match self {
+            ClientSocket::Tcp(stream) => stream.read(buffer),
+            ClientSocket::Unix(stream) => stream.read(buffer),
+            ClientSocket::Tls(tls) => tls.receive(buffer, scratch),
+        }
+    }
+
+    /// Sends what the socket takes, encrypted.
+    pub fn send(&mut self, bytes: &[u8], scratch: &TlsScratch) -> io::Result<usize> {
+        match self {
+            ClientSocket::Tcp(stream) => stream.write(bytes),
+            ClientSocket::Unix(stream) => stream.write(bytes),
+            ClientSocket::Tls(tls) => tls.send(bytes, scratch),
+        }
+    }
+
+    /// The TLS that it speaks, if it does.
+    pub fn tls(&self) -> Option<&TlsSocket> {
+        match self {
+            ClientSocket::Tls(tls) => Some(tls),
+            ClientSocket::Tcp(_) | ClientSocket::Unix(_) => None,
+        }
+    }
+
+    /// The same, to change it.
+    pub fn tls_mut(&mut self) -> Option<&mut TlsSocket> {
+        match self {
+            ClientSocket::Tls(tls) => Some(tls),
+            ClientSocket::Tcp(_) | ClientSocket::Unix(_) => None,
+        }
+    }
+
+    /// Says that nothing more follows.
+    pub fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            ClientSocket::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            ClientSocket::Unix(stream) => stream.shutdown(Shutdown::Write),
+            ClientSocket::Tls(tls) => tls.shutdown_write(),
         }
     }
 
@@ -30,6 +76,7 @@ impl ClientSocket {
         match self {
             ClientSocket::Tcp(stream) => stream,
             ClientSocket::Unix(stream) => stream,
+            ClientSocket::Tls(tls) => tls.stream_mut(),
         }
     }
 }
@@ -59,40 +106,5 @@ impl Source for ClientSocket {
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         self.source().deregister(registry)
-    }
-}
-
-impl Read for ClientSocket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            ClientSocket::Tcp(stream) => stream.read(buffer),
-            ClientSocket::Unix(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for ClientSocket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            ClientSocket::Tcp(stream) => stream.write(bytes),
-            ClientSocket::Unix(stream) => stream.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Socket for ClientSocket {
-    fn has_unsent(&self) -> bool {
-        false
-    }
-
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        match self {
-            ClientSocket::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            ClientSocket::Unix(stream) => stream.shutdown(Shutdown::Write),
-        }
     }
 }

@@ -8,6 +8,7 @@
 pub mod client_socket;
 pub mod session_transport;
 pub mod socket;
+pub mod tls_socket;
 pub mod websocket;
 
 use crate::protocol::command::{Command, CommandId, CommandRefusal};

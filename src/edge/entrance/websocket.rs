@@ -176,7 +176,7 @@ async fn hand_over(context: Arc<AnswerContext>, on_upgrade: OnUpgrade, options: 
 fn release(upgraded: Upgraded) -> std::io::Result<(ClientSocket, Bytes)> {
     let parts: Parts<TokioIo<TrackedSocket>> =
         upgraded.downcast().expect("the accept loop serves tracked sockets and nothing else");
+    let (socket, unread) = parts.io.into_inner().into_stream().into_client_socket()?;
     // A copy, because the few bytes would keep hyper's whole read buffer alive; without bytes nothing is allocated.
-    let unread = Bytes::copy_from_slice(&parts.read_buf);
-    Ok((parts.io.into_inner().into_stream().into_client_socket()?, unread))
+    Ok((socket, [&parts.read_buf[..], &unread].concat().into()))
 }

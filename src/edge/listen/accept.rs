@@ -35,6 +35,7 @@ use crate::edge::listen::listener::Listener;
 use crate::edge::listen::peer::Peer;
 use crate::edge::listen::proxy_protocol::{self, ProxiedClient};
 use crate::edge::listen::since;
+use crate::edge::listen::tls::acceptor::TlsAcceptor;
 use crate::edge::phase::Phase;
 use crate::edge::settings::{ConnectionLimits, ProxyRules};
 use crate::words::metrics as names;
@@ -63,6 +64,8 @@ pub(in crate::edge) struct HttpService {
     pub limits: ConnectionLimits,
     /// Who may name the client of a request.
     pub proxies: Arc<ProxyRules>,
+    /// For the listeners that speak TLS; there is one if there are such listeners.
+    pub tls: Option<Arc<TlsAcceptor>>,
     pub meters: Meters,
     /// Time for answers under way after the stop.
     pub stop_timeout: Duration,
@@ -114,6 +117,7 @@ impl Acceptor {
                         router: self.service.router.clone(),
                         peer,
                         names_client: self.listener.proxy,
+                        tls: self.service.tls.clone().filter(|_| self.listener.tls),
                         proxies: self.service.proxies.clone(),
                         phase: phase.clone(),
                         limits: self.service.limits,
@@ -153,7 +157,9 @@ impl Acceptor {
             match slot {
                 Some(slot) => return Ok(AcceptedConnection { socket, peer, slot, file }),
                 None => {
-                    socket.hint(REFUSAL);
+                    if !self.listener.tls {
+                        socket.hint(REFUSAL);
+                    }
                     // It may have been woken for a slot that another listener waits for.
                     self.places.moved.notify_one();
                 }
@@ -216,6 +222,8 @@ struct HttpConnection {
     peer: Peer,
     /// It opens with a header of the PROXY protocol.
     names_client: bool,
+    /// It begins with a TLS handshake.
+    tls: Option<Arc<TlsAcceptor>>,
     proxies: Arc<ProxyRules>,
     phase: watch::Receiver<Phase>,
     limits: ConnectionLimits,
@@ -275,14 +283,34 @@ impl HttpConnection {
 
     /// Waits for the first byte.
     async fn await_request(&mut self, socket: ClientStream, slot: &mut ConnectionSlot) {
-        let progress = ConnectionProgress::new(self.limits, tokio::time::Instant::now());
-        // A silent connection costs no buffers and no HTTP state.
+        // A silent connection costs no buffers, no handshake and no HTTP state.
         tokio::select! {
             _ = socket.first_byte() => {}
             () = tokio::time::sleep(self.limits.header_timeout) => return self.drops.count(Overdue::Header),
             () = stopped(&mut self.phase) => return,
         }
+        let Some(socket) = self.shake_hands(socket).await else { return };
+        let progress = ConnectionProgress::new(self.limits, tokio::time::Instant::now());
         Box::pin(self.serve_http(socket, progress, slot)).await;
+    }
+
+    /// The TLS handshake, where one is due. None if it failed.
+    async fn shake_hands(&mut self, socket: ClientStream) -> Option<ClientStream> {
+        let (tls, socket) = match (&self.tls, socket) {
+            (Some(tls), ClientStream::Tcp(socket)) => (tls, socket),
+            (_, socket) => return Some(socket),
+        };
+        let shaken = tokio::select! {
+            shaken = Box::pin(tls.accept(socket)) => shaken,
+            () = stopped(&mut self.phase) => return None,
+        };
+        match shaken {
+            Ok(stream) => Some(ClientStream::Tls(Box::new(stream))),
+            Err(error) => {
+                tracing::debug!(peer = %self.peer, %error, "a TLS handshake failed");
+                None
+            }
+        }
     }
 
     /// HTTP, up to the end or the upgrade.

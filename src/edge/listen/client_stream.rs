@@ -10,10 +10,13 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::delivery::transport::client_socket::ClientSocket;
+use crate::edge::listen::tls::record_stream::TlsStream;
 
 pub(in crate::edge) enum ClientStream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// After the handshake.
+    Tls(Box<TlsStream>),
 }
 
 impl ClientStream {
@@ -27,6 +30,7 @@ impl ClientStream {
                 let peek = || SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
                 stream.async_io(Interest::READABLE, peek).await.map(drop)
             }
+            ClientStream::Tls(tls) => tls.stream().peek(&mut first).await.map(drop),
         }
     }
 
@@ -34,6 +38,7 @@ impl ClientStream {
     pub(crate) fn limit_unsent(&self, bytes_max: u32) -> io::Result<()> {
         match self {
             ClientStream::Tcp(stream) => SockRef::from(stream).set_tcp_notsent_lowat(bytes_max),
+            ClientStream::Tls(tls) => SockRef::from(tls.stream()).set_tcp_notsent_lowat(bytes_max),
             ClientStream::Unix(_) => Ok(()),
         }
     }
@@ -43,16 +48,20 @@ impl ClientStream {
         let sent = match self {
             ClientStream::Tcp(stream) => SockRef::from(stream).send(bytes),
             ClientStream::Unix(stream) => SockRef::from(stream).send(bytes),
+            // It would have to be sealed, for a client that is not worth it.
+            ClientStream::Tls(_) => return,
         };
         // A client that misses it sees the connection end.
         drop(sent);
     }
 
-    /// Leaves tokio's reactor. `into_std` leaves a socket in non-blocking mode, as delivery needs it.
-    pub(crate) fn into_client_socket(self) -> io::Result<ClientSocket> {
+    /// Leaves tokio's reactor, with what was received and not read. `into_std` leaves a socket in non-blocking mode, as
+    /// delivery needs it.
+    pub(crate) fn into_client_socket(self) -> io::Result<(ClientSocket, Vec<u8>)> {
         Ok(match self {
-            ClientStream::Tcp(stream) => stream.into_std()?.into(),
-            ClientStream::Unix(stream) => stream.into_std()?.into(),
+            ClientStream::Tcp(stream) => (stream.into_std()?.into(), Vec::new()),
+            ClientStream::Unix(stream) => (stream.into_std()?.into(), Vec::new()),
+            ClientStream::Tls(tls) => return tls.into_client_socket(),
         })
     }
 
@@ -60,6 +69,7 @@ impl ClientStream {
         match self.get_mut() {
             ClientStream::Tcp(stream) => Pin::new(stream),
             ClientStream::Unix(stream) => Pin::new(stream),
+            ClientStream::Tls(tls) => Pin::new(tls.as_mut()),
         }
     }
 }
@@ -103,6 +113,7 @@ impl AsyncWrite for ClientStream {
     fn is_write_vectored(&self) -> bool {
         match self {
             ClientStream::Tcp(_) | ClientStream::Unix(_) => true,
+            ClientStream::Tls(_) => false,
         }
     }
 

@@ -29,6 +29,8 @@ pub(in crate::edge) struct Listener {
     socket: AcceptingSocket,
     /// Connections open with a header of the PROXY protocol.
     pub proxy: bool,
+    /// Connections begin with a TLS handshake.
+    pub tls: bool,
     /// What the connections are, as browsers name it.
     pub scheme: WebScheme,
 }
@@ -73,7 +75,7 @@ impl BoundListener {
             }
         };
         let scheme = if self.address.tls { WebScheme::Https } else { WebScheme::Http };
-        Ok(Listener { socket, proxy: self.address.proxy, scheme })
+        Ok(Listener { socket, proxy: self.address.proxy, tls: self.address.tls, scheme })
     }
 }
 

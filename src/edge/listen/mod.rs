@@ -10,6 +10,7 @@ pub(crate) mod listener;
 pub(crate) mod peer;
 pub(crate) mod proxy_protocol;
 pub(crate) mod socket_file;
+pub mod tls;
 
 use std::time::Instant;
 
