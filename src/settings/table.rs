@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::settings::kind::SettingKind;
 use crate::settings::listener::ListenAddress;
 use crate::settings::setting::{Preset, Setting, SettingsSection};
-use crate::settings::trusted_proxies::TrustedProxies;
+use crate::settings::trusted_proxies::{ProxyHeader, TrustedProxies};
 use crate::settings::values::Values;
 
 /// Every setting, in the order of the documentation.
@@ -42,18 +42,6 @@ pub enum DemandMode {
 
 impl DemandMode {
     pub const NAMES: &'static [&'static str] = &["off", "on"];
-}
-
-/// Value of `proxy.header`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProxyHeader {
-    XForwardedFor,
-    Forwarded,
-    None,
-}
-
-impl ProxyHeader {
-    pub const NAMES: &'static [&'static str] = &["x-forwarded-for", "forwarded", "none"];
 }
 
 /// How long something may last; none: without limit.
