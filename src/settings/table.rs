@@ -237,6 +237,13 @@ settings! {
         bytes_max: usize = Is("64MiB"), bytes(64 * KIB, 1024 * GIB),
             "Payload bytes in the ring. Beyond them the oldest frames are dropped.";
     }
+    #[derive(Copy)]
+    delay Delay "Views of the feed for tiers that see it later (docs/DELAYED.md)." {
+        bytes_max: usize = Is("256MiB"), bytes(MIB, 1024 * GIB),
+            "Memory for the messages that wait for one delayed view, of which there are at most 4. Beyond it they are conflated by topic and second, and clients of the view receive `skipped`.";
+        shards: usize = Is("1"), count(1, 1024),
+            "Shards of each delayed view.";
+    }
     history History "What clients that join receive besides the current values." {
         keep: Vec<String> = Is(""), SettingKind::List,
             "Topics that keep their last messages instead of only the newest, as `PATTERN=COUNT` with a count up to 1000, such as `chat.*=50`. The first matching pattern counts.";

@@ -10,6 +10,7 @@ use fanline::bus::clock::Clock;
 use fanline::bus::publisher::Publisher;
 use fanline::bus::retention::Retention;
 use fanline::bus::signal::pulse::Vitals;
+use fanline::bus::views::Views;
 use fanline::bus::{self, Limits};
 use fanline::delivery::handoff::Handoff;
 use fanline::edge::parts::{Adopt, EdgeParts};
@@ -77,12 +78,13 @@ pub fn parts() -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
     });
     (
         EdgeParts {
-            reader,
+            views: Views::new(reader, []),
             adopt: adopt_client,
             vitals: Vitals::new(Clock::start(), Vec::new()),
             meters,
             exposition,
             audit: AuditLog::default(),
+            admin: None,
         },
         publisher,
         newcomers,

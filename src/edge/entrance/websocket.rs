@@ -88,9 +88,10 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
     if query.format == Format::Raw && context.refuses_raw_when_stale {
         check_feed(context).map_err(by_code)?;
     }
-    if let Some(since) = query.since {
-        // Delivery decides about cursors of other epochs.
-        resume_offset(since, context.reader.epoch(), context.reader.head()).map_err(|refusal| by_code(bad(refusal)))?;
+    if let Some(since) = query.since.filter(|_| context.views.is_live_alone()) {
+        // Delivery decides about cursors of other epochs, and about all where the client may be of another view.
+        resume_offset(since, context.reader().epoch(), context.reader().head())
+            .map_err(|refusal| by_code(bad(refusal)))?;
     }
     let (Some(on_upgrade), Some(&WebClient { address, .. })) =
         (request.extensions_mut().remove::<OnUpgrade>(), request.extensions().get::<WebClient>())
@@ -122,9 +123,9 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
 /// A raw client receives no server messages, so it would take the old prices of a stale feed for current ones. Before the
 /// first frame there are none, and it waits.
 fn check_feed(context: &AnswerContext) -> Result<(), HttpRefusal> {
-    let feed = context.reader.feed();
+    let feed = context.reader().feed();
     let FeedState::Stale { reason, .. } = &*feed else { return Ok(()) };
-    if context.reader.head() == Offset::START {
+    if context.reader().head() == Offset::START {
         return Ok(());
     }
     let message = format!(
