@@ -24,6 +24,7 @@ use crate::app::{self, AppError, ReplayOptions};
 use crate::bench::options::Options as BenchOptions;
 use crate::bench::plan::Plan;
 use crate::bench::{self, BenchError};
+use crate::certificate::{self, CertificateError};
 use crate::check::check;
 use crate::config::error::ConfigError;
 use crate::config::logs::write_within;
@@ -161,6 +162,18 @@ enum CliCommand {
         #[arg(value_name = "SHELL")]
         shell: Shell,
     },
+    /// Write a certificate for development, signed by its own key, for a `tls://` listener.
+    Certificate {
+        /// Folder for `certificate.pem` and `key.pem`.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// A further name or IP address of the server, besides those of this machine.
+        #[arg(long, value_name = "NAME")]
+        name: Vec<String>,
+        /// Replace files that are there.
+        #[arg(long)]
+        force: bool,
+    },
     /// Print the manual page, for `fanline man > fanline.1`.
     Man,
     /// Print the configuration in force as TOML, with the origin of each value.
@@ -227,6 +240,7 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             }
             print(checked.verdict)
         }
+        Some(CliCommand::Certificate { out, name, force }) => print(certificate::write(&out, &name, force)?),
         Some(CliCommand::Health { url, seconds, config }) => {
             let url = match url {
                 Some(url) => url,
@@ -359,6 +373,8 @@ enum CommandFailure {
     Bench(#[from] BenchError),
     #[error(transparent)]
     Health(#[from] HealthError),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     #[error("expected to start threads: {0}; raise the limit of processes (ulimit -u)")]
     Runtime(io::Error),
     #[error("expected to write to stdout: {0}")]
@@ -382,7 +398,7 @@ impl CommandFailure {
             CommandFailure::App(error) => error.is_usage(),
             CommandFailure::Bench(error) => error.is_usage(),
             CommandFailure::Health(error) => error.is_usage(),
-            CommandFailure::Runtime(_) | CommandFailure::Output(_) => false,
+            CommandFailure::Certificate(_) | CommandFailure::Runtime(_) | CommandFailure::Output(_) => false,
         };
         let mut report = String::new();
         let mut cause: Option<&dyn Error> = Some(self);

@@ -34,7 +34,7 @@
 //!
 //! | floor | rooms | what they hold |
 //! |---|---|---|
-//! | top | [`app`], [`config`], [`cli`], [`check`], [`health`], [`mod@bench`] | wiring, and the load tool |
+//! | top | [`app`], [`config`], [`cli`], [`check`], [`health`], [`certificate`], [`mod@bench`] | wiring, and the load tool |
 //! | | [`edge`] | listening, HTTP, the upgrade |
 //! | | [`intake`], [`delivery`], [`simulator`], [`identity`] | from the feed to the bus; from the bus to the clients; a feed without a network; whose tokens are good for what |
 //! | | [`bus`] | publisher, log, retained values, demand |
@@ -59,6 +59,7 @@ pub mod app;
 pub mod audit;
 pub mod bench;
 pub mod bus;
+pub mod certificate;
 pub mod check;
 pub mod cli;
 pub mod config;

@@ -58,6 +58,11 @@ fn every_listener_serves_and_the_first_is_announced_as_ever() {
     assert!(metrics.starts_with("HTTP/1.0 200") && metrics.contains("fanline_build_info"), "{metrics}");
     assert!(ask(connect(&admin), "/v1/snapshot").starts_with("HTTP/1.0 404"));
     assert_eq!((mode(&open), mode(&admin)), (0o666, 0o600));
+    let (status, told, error) = run(&["health", &format!("unix:{}", text(&open))], &[]);
+    assert_eq!((status.code(), &*told), (Some(0), "{\"healthy\":true}\n"), "{error}");
+    let (status, _, error) = run(&["health", "unix:/nowhere/f.sock"], &[]);
+    assert_eq!(status.code(), Some(1));
+    assert!(error.contains("expected an answer from `unix:/nowhere/f.sock`"), "{error}");
 
     // A session, from the upgrade to the goodbye.
     let mut client = connect(&open);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::settings::listener::ListenAddress;
-use crate::settings::table::{AuthSettings, Config, ProxyHeader, TlsMinVersion};
-use crate::settings::trusted_proxies::TrustedProxies;
+use crate::settings::table::{AuthSettings, Config, TlsMinVersion};
+use crate::settings::trusted_proxies::{ProxyHeader, TrustedProxies};
 
 /// Time for answers under way after a stop.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);

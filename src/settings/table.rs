@@ -11,7 +11,7 @@ use crate::settings::declaration::settings;
 use crate::settings::kind::SettingKind;
 use crate::settings::listener::ListenAddress;
 use crate::settings::setting::{Preset, Setting, SettingsSection};
-use crate::settings::trusted_proxies::TrustedProxies;
+use crate::settings::trusted_proxies::{ProxyHeader, TrustedProxies};
 use crate::settings::values::Values;
 
 /// Every setting, in the order of the documentation.
@@ -43,18 +43,6 @@ pub enum DemandMode {
 
 impl DemandMode {
     pub const NAMES: &'static [&'static str] = &["off", "on"];
-}
-
-/// Value of `proxy.header`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProxyHeader {
-    XForwardedFor,
-    Forwarded,
-    None,
-}
-
-impl ProxyHeader {
-    pub const NAMES: &'static [&'static str] = &["x-forwarded-for", "forwarded", "none"];
 }
 
 /// How long something may last; none: without limit.

@@ -1,4 +1,4 @@
-//! The proxies whose word counts: `proxy.trusted`.
+//! The proxies whose word counts, and what they say it in: `[proxy]`.
 
 use std::net::IpAddr;
 
@@ -14,6 +14,18 @@ const UNIX: &str = "unix";
 pub struct TrustedProxies {
     networks: Vec<IpNet>,
     unix: bool,
+}
+
+/// Value of `proxy.header`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyHeader {
+    XForwardedFor,
+    Forwarded,
+    None,
+}
+
+impl ProxyHeader {
+    pub const NAMES: &'static [&'static str] = &["x-forwarded-for", "forwarded", "none"];
 }
 
 impl TrustedProxies {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::settings::kind::SettingValue;
 use crate::settings::listener::ListenAddress;
 use crate::settings::setting::Setting;
-use crate::settings::table::{self, DemandMode, LogFormat, OnAuditFull, OnStale, ProxyHeader, Timeout, TlsMinVersion};
-use crate::settings::trusted_proxies::TrustedProxies;
+use crate::settings::table::{self, DemandMode, LogFormat, OnAuditFull, OnStale, Timeout, TlsMinVersion};
+use crate::settings::trusted_proxies::{ProxyHeader, TrustedProxies};
 
 /// Where a value was set, as errors and `fanline config` show it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -36,6 +36,7 @@ const ASSEMBLE: Tests = ("-p fanline --lib", "intake::assemble");
 const CONNECTION: Tests = ("-p fanline --lib", "intake::connection");
 const ASSIGNMENT: Tests = ("-p fanline --lib", "intake::upstream::assignment");
 const LISTEN: Tests = ("-p fanline --lib", "edge::listen");
+const ORIGINS: Tests = ("-p fanline --lib", "edge::http::origins");
 const WORDS: Tests = ("-p fanline --lib", "words::");
 
 pub const KINDS: &[Kind] = &[
@@ -50,6 +51,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "assembling", faults: ASSEMBLING },
     Kind { name: "backoff", faults: BACKOFF },
     Kind { name: "admission", faults: ADMISSION },
+    Kind { name: "who it is", faults: CLIENTS },
     Kind { name: "matching", faults: MATCHING },
     Kind { name: "limits", faults: LIMITS },
     Kind { name: "demand", faults: DEMANDS },
@@ -80,6 +82,10 @@ const SEQUENCE: &str = "src/intake/assemble/sequence.rs";
 const TOPIC: &str = "src/intake/assemble/topic.rs";
 const BOOK: &str = "src/intake/assemble/book.rs";
 const BACK: &str = "src/intake/connection/backoff.rs";
+const FORWARDED: &str = "src/edge/listen/forwarded.rs";
+const PEER: &str = "src/edge/listen/peer.rs";
+const PROXY_PROTOCOL: &str = "src/edge/listen/proxy_protocol.rs";
+const PAGES: &str = "src/edge/http/origins.rs";
 const ADMIT: &str = "src/edge/listen/admission.rs";
 const CONNECTIONS: &str = "src/edge/listen/connection_table.rs";
 const PATTERNS: &str = "src/words/patterns.rs";
@@ -374,4 +380,22 @@ const ASSIGNMENTS: &[Fault] = &[
         "self.moves.insert((name, from), to);",
         ASSIGNMENT,
     ),
+];
+
+const CLIENTS: &[Fault] = &[
+    // Everyone may name himself.
+    fault(PEER, "is_proxy: proxies.trusted.trusts(address)", "is_proxy: true", LISTEN),
+    // A health check's headers count.
+    fault(PEER, "Peer { is_proxy: false, ..self }", "self", LISTEN),
+    // What the client says first counts.
+    fault(FORWARDED, "let hops = items.iter().rev()", "let hops = items.iter()", LISTEN),
+    fault(FORWARDED, "if !trusted.trusts(client)", "if trusted.trusts(client)", LISTEN),
+    fault(FORWARDED, "elements.iter().rev().nth", "elements.iter().nth", LISTEN),
+    // A byte of the client is taken for one of the header.
+    fault(PROXY_PROTOCOL, "== b'\\r' { 1 } else { 2 }", "== b'\\r' { 2 } else { 2 }", LISTEN),
+    fault(PROXY_PROTOCOL, "if bytes > REST_BYTES_MAX", "if bytes > 65535", LISTEN),
+    // Another port of the same host is another page.
+    fault(PAGES, "port: port.or(implied)", "port: implied", ORIGINS),
+    fault(PAGES, "let null = !rules.requests_open &&", "let null =", ORIGINS),
+    fault(PAGES, "Origins::Any => false,", "Origins::Any => true,", ORIGINS),
 ];

@@ -31,7 +31,7 @@ use tower_service::Service;
 use crate::edge::listen::client_stream::ClientStream;
 use crate::edge::listen::connection_table::{Accepted, ConnectionSlot, ConnectionTable};
 use crate::edge::listen::deadlines::{ConnectionProgress, Overdue, TrackedBody, TrackedSocket};
-use crate::edge::listen::listener::Listener;
+use crate::edge::listen::listener::EdgeListener;
 use crate::edge::listen::peer::Peer;
 use crate::edge::listen::proxy_protocol::{self, ProxiedClient};
 use crate::edge::listen::since;
@@ -72,7 +72,11 @@ pub(in crate::edge) struct HttpService {
 }
 
 /// Accepts from all listeners until `phase` is [`Phase::Stopped`], then waits for the connections to end.
-pub(in crate::edge) async fn accept_all(listeners: Vec<Listener>, service: HttpService, phase: watch::Receiver<Phase>) {
+pub(in crate::edge) async fn accept_all(
+    listeners: Vec<EdgeListener>,
+    service: HttpService,
+    phase: watch::Receiver<Phase>,
+) {
     let places = ConnectionTable::new(service.limits, listeners.len(), &service.meters);
     let drops = Drops::new(&service.meters);
     let stop_timeout = service.stop_timeout;
@@ -87,7 +91,7 @@ pub(in crate::edge) async fn accept_all(listeners: Vec<Listener>, service: HttpS
 
 /// The loop of one listener. All share the slots.
 struct Acceptor {
-    listener: Listener,
+    listener: EdgeListener,
     service: HttpService,
     places: Arc<ConnectionTable>,
     drops: Drops,

@@ -70,6 +70,9 @@ struct ConnectionEntry {
     leave: Arc<Notify>,
 }
 
+/// Where the connections that do the same are listed: those of all, and those of one address if it is counted.
+type ActivityLists<'t> = (&'t mut BTreeMap<u64, u64>, Option<&'t mut BTreeSet<u64>>);
+
 /// The connections of one address.
 #[derive(Default)]
 struct AddressCount {
@@ -256,7 +259,7 @@ impl TableState {
     }
 
     /// The lists that a connection is on by what it does: of all, and of its address.
-    fn lists_of(&mut self, entry: &ConnectionEntry) -> Option<(&mut BTreeMap<u64, u64>, Option<&mut BTreeSet<u64>>)> {
+    fn lists_of(&mut self, entry: &ConnectionEntry) -> Option<ActivityLists<'_>> {
         let share = entry.network.and_then(|network| self.by_address.get_mut(&network));
         match entry.doing {
             ConnectionActivity::Busy => None,

@@ -8,8 +8,7 @@ use std::net::IpAddr;
 
 use axum::http::{HeaderMap, HeaderName};
 
-use crate::settings::table::ProxyHeader;
-use crate::settings::trusted_proxies::TrustedProxies;
+use crate::settings::trusted_proxies::{ProxyHeader, TrustedProxies};
 
 /// Proxies in a row: more than any path has, and few enough to cost nothing.
 const HOPS_MAX: usize = 32;
@@ -45,7 +44,7 @@ pub(in crate::edge) fn read(
             let items = items(headers, &X_FORWARDED_FOR);
             let hops = items.iter().rev().map(|item| node(item));
             // Proxies disagree whether to append; the last one is the nearest proxy's own.
-            let proto = items_of(headers, &X_FORWARDED_PROTO).last().and_then(|item| scheme(item));
+            let proto = items_of(headers, &X_FORWARDED_PROTO).last().and_then(scheme);
             Forwarding { address: walk(hops, trusted, peer).0, scheme: proto }
         }
         ProxyHeader::Forwarded => {
@@ -53,7 +52,7 @@ pub(in crate::edge) fn read(
             let hops = elements.iter().rev().map(|element| parameter(element, "for").and_then(|text| node(&text)));
             let (address, walked) = walk(hops, trusted, peer);
             let proto =
-                elements.iter().rev().take(walked.max(1)).last().and_then(|element| parameter(element, "proto"));
+                elements.iter().rev().nth(walked.saturating_sub(1)).and_then(|element| parameter(element, "proto"));
             Forwarding { address, scheme: proto.and_then(|text| scheme(&text)) }
         }
     }

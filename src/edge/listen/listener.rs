@@ -25,7 +25,7 @@ enum BoundSocket {
 }
 
 /// Accepts connections.
-pub(in crate::edge) struct Listener {
+pub(in crate::edge) struct EdgeListener {
     socket: AcceptingSocket,
     /// Connections open with a header of the PROXY protocol.
     pub proxy: bool,
@@ -67,7 +67,7 @@ impl BoundListener {
     }
 
     /// Registers it with the runtime.
-    pub(crate) fn start(self) -> io::Result<Listener> {
+    pub(crate) fn start(self) -> io::Result<EdgeListener> {
         let socket = match self.socket {
             BoundSocket::Tcp(socket) => AcceptingSocket::Tcp(tokio::net::TcpListener::from_std(socket)?),
             BoundSocket::Unix(socket, file) => {
@@ -75,11 +75,11 @@ impl BoundListener {
             }
         };
         let scheme = if self.address.tls { WebScheme::Https } else { WebScheme::Http };
-        Ok(Listener { socket, proxy: self.address.proxy, tls: self.address.tls, scheme })
+        Ok(EdgeListener { socket, proxy: self.address.proxy, tls: self.address.tls, scheme })
     }
 }
 
-impl Listener {
+impl EdgeListener {
     /// The next connection, and its address; none for a unix socket.
     pub(crate) async fn accept(&self) -> io::Result<(ClientStream, Option<IpAddr>)> {
         match &self.socket {

@@ -80,8 +80,7 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
-    use crate::settings::table::ProxyHeader;
-    use crate::settings::trusted_proxies::TrustedProxies;
+    use crate::settings::trusted_proxies::{ProxyHeader, TrustedProxies};
 
     #[test]
     fn only_a_trusted_peer_names_the_client_of_its_requests() {
