@@ -294,11 +294,15 @@ fn files_that_cannot_be_used_are_named_and_a_secret_is_not_shown() {
     let rubbish = write("identity-rubbish", "hunter2");
     let missing = folder.join("identity-missing");
     for (line, part) in [
-        (format!("algorithms = ['HS256']\nsecret_file = '{}'", short.display()), "at least 32 bytes for HS256, found 7"),
+        (
+            format!("algorithms = ['HS256']\nsecret_file = '{}'", short.display()),
+            "at least 32 bytes for HS256, found 7",
+        ),
         (format!("algorithms = ['HS256']\nsecret_file = '{}'", missing.display()), "identity-missing"),
         (format!("algorithms = ['ES256']\nkeys_file = '{}'", rubbish.display()), "JWK Set"),
     ] {
-        let text = format!("[[auth.issuer]]\nissuer = 'i'\naudience = ['a']\n{line}\n[auth.tier.pro]\ntopics = ['>']\n");
+        let text =
+            format!("[[auth.issuer]]\nissuer = 'i'\naudience = ['a']\n{line}\n[auth.tier.pro]\ntopics = ['>']\n");
         let root = toml::de::DeTable::parse(&text).expect("TOML").into_inner();
         let tables = tables::read(root.get("auth").and_then(|auth| auth.get_ref().as_table()).expect("[auth]"));
         let error = fanline::identity::doorman::check(&AuthSettings::default(), &tables.expect("good tables"));

@@ -114,7 +114,8 @@ mod tests {
     use super::*;
     use crate::words::topic::Pattern;
 
-    const ISSUER: &str = "[[auth.issuer]]\nissuer = 'i'\naudience = ['a']\nalgorithms = ['ES256']\njwks = 'https://i/k'\n";
+    const ISSUER: &str =
+        "[[auth.issuer]]\nissuer = 'i'\naudience = ['a']\nalgorithms = ['ES256']\njwks = 'https://i/k'\n";
 
     fn read_text(text: &str) -> Result<AuthTables, Vec<(usize, String)>> {
         let root = DeTable::parse(text).expect("TOML").into_inner();
@@ -195,7 +196,11 @@ mod tests {
             let problems = read_text(&text).expect_err(&text);
             assert!(problems.iter().any(|(at, sentence)| *at == line && sentence.contains(part)), "{text}{problems:?}");
             for (_, sentence) in problems {
-                assert!(sentence.contains("expected") && sentence.contains("found") && sentence.contains(';') || sentence.contains("empty token"), "{sentence}");
+                assert!(
+                    sentence.contains("expected") && sentence.contains("found") && sentence.contains(';')
+                        || sentence.contains("empty token"),
+                    "{sentence}"
+                );
             }
         }
     }
