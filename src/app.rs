@@ -2,6 +2,7 @@
 
 pub(crate) mod demand;
 mod fault_injection;
+pub(crate) mod gatekeeping;
 mod parts;
 mod roles;
 mod server;
@@ -19,8 +20,7 @@ use metrics::Gauge;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use crate::access::gatekeeper::Open;
-use crate::access::rights::{ViewDelay, ViewId};
+use crate::access::rights::ViewId;
 use crate::audit::OpenError;
 use crate::audit::log::AuditLog;
 use crate::bus::clock::Clock;
@@ -42,6 +42,8 @@ use crate::edge::parts::EdgeParts;
 use crate::edge::phase::Phase;
 use crate::edge::settings::{ConnectionLimits, Settings as EdgeSettings};
 use crate::edge::{Edge, EdgeError, exposition};
+use crate::identity::error::Error as IdentityError;
+use crate::identity::tables::AuthTables;
 use crate::intake::probe::{ProbeError, probe as listen_to};
 use crate::intake::upstream::{Settings as UpstreamSettings, Upstream, UpstreamError};
 use crate::open_files::{Shares, open_files_limit, raise_open_files_limit};
@@ -59,6 +61,7 @@ use crate::words::ids::Epoch;
 use crate::words::metrics::{self as names, Meters};
 use crate::words::topic::TopicError;
 
+use self::gatekeeping::Gatekeeping;
 use self::parts::{EndedPart, VitalParts};
 use self::roles::{feed, serve_http, start_simulator};
 use self::server::RunningServer;
@@ -93,6 +96,8 @@ pub enum AppError {
     NoSend(#[from] NoSend),
     #[error("upstream.demand_topics: {0}")]
     Demand(TopicError),
+    #[error("{0}")]
+    Identity(#[from] IdentityError),
     #[error(transparent)]
     Profile(#[from] ProfileError),
     #[error(transparent)]
@@ -128,6 +133,7 @@ impl AppError {
                 | AppError::Send(_)
                 | AppError::NoSend(_)
                 | AppError::Demand(_)
+                | AppError::Identity(_)
                 | AppError::Profile(_)
                 | AppError::ProfileChoice(_)
                 | AppError::Recording(_)
@@ -151,13 +157,13 @@ pub struct ReplayOptions {
 
 /// Serves the feed until it is asked to stop. Each part has its own threads, so that none can hold up another; this thread
 /// watches over them.
-pub fn serve(config: Config, log: LogQueue) -> Result<(), AppError> {
+pub fn serve(config: Config, auth: AuthTables, log: LogQueue) -> Result<(), AppError> {
     let runtime = parts::runtime().map_err(AppError::system("start a runtime"))?;
     let mut signals = {
         let _entered = runtime.enter();
         Signals::watch()?
     };
-    let (server, addresses) = start(config, log)?;
+    let (server, addresses) = start(config, auth, log)?;
     for address in &addresses {
         announce(format_args!("fanline listening on {}", announced(address)));
     }
@@ -173,12 +179,13 @@ fn announced(address: &ListenAddress) -> String {
 }
 
 /// Starts all parts of a server; returns the addresses for clients.
-fn start(config: Config, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddress>), AppError> {
+fn start(config: Config, auth: AuthTables, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddress>), AppError> {
     let (stop, stopped) = watch::channel(false);
     let clock = Clock::start();
     let faults = FaultInjection::find();
     let (meters, exposition) = exposition::recorder();
-    let audit = AuditLog::open(&config.audit, &digest(&config), &meters)?;
+    let audit = AuditLog::open(&config.audit, &digest(&config, &auth), &meters)?;
+    let gatekeeping = Gatekeeping::start(&config.auth, auth, &meters)?;
     let history = History::parse(&config.history.keep)?;
     let simulated = is_simulated(&profile(&config)?);
     meters.gauge(&names::UPSTREAM_SIMULATED, &[]).set(f64::from(u8::from(simulated)));
@@ -192,14 +199,14 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddr
     let interest = (config.upstream.demand == DemandMode::On).then(|| Interest::within(bounds, &meters));
     let (client_requests, request_queue) = requests::open(demand::request_rules(&config)?);
     let shares = share_open_files(&config);
-    let delays: Vec<ViewDelay> = Vec::new();
+    let delays = gatekeeping.views();
 
     let handles = BusHandles {
         view: ViewId::LIVE,
         reader: reader.clone(),
         interest: interest.clone(),
         requests: client_requests,
-        gatekeeper: Arc::new(Open),
+        gatekeeper: gatekeeping.gatekeeper.clone(),
     };
     let live = (&handles, shards(&config));
     let terms = LogTerms { limits, history: &history, delay: config.delay };
@@ -208,6 +215,7 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddr
     let (delivery, threads) =
         Delivery::start_views(settings, on_views, clock, &meters).map_err(AppError::system("start the shards"))?;
     let delivery = Arc::new(delivery);
+    gatekeeping.connect(&delivery);
     let mut pulses = [delivery.pulses(), vec![("feed".into(), reader.pulse())]].concat();
     if !lines.is_empty() {
         pulses.push(("delay".into(), lines.pulse.clone()));
@@ -249,12 +257,12 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddr
 }
 
 /// SHA-256 of the configuration in force, without what may be secret: the audit log says with it that it has changed.
-fn digest(config: &Config) -> String {
+fn digest(config: &Config, auth: &AuthTables) -> String {
     let mut config = config.clone();
     config.upstream.headers.clear();
     config.upstream.url = config.upstream.url.as_deref().map(without_secrets);
     config.upstream.fallback_urls = config.upstream.fallback_urls.iter().map(|url| without_secrets(url)).collect();
-    hex::encode(Sha256::digest(format!("{config:?}")))
+    hex::encode(Sha256::digest(format!("{config:?}{auth:?}")))
 }
 
 /// Gauges that are read when the metrics are requested.

@@ -6,11 +6,14 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use crate::app::gatekeeping::is_in_use;
 use crate::app::{self, AppError};
 use crate::bus::clock::Clock;
 use crate::bus::{self, Limits};
 use crate::config::effective::EffectiveUpstream;
 use crate::config::{self, ConfigSources, File, variables};
+use crate::identity::doorman;
+use crate::identity::tables::AuthTables;
 use crate::intake::upstream::Upstream;
 use crate::profile::check as check_profile;
 use crate::settings::table::Config;
@@ -52,13 +55,16 @@ pub fn check(path: &Path, environment: Vec<(OsString, OsString)>) -> Result<Chec
     let sources = ConfigSources { file: None, variables: environment, flags: Vec::new() };
     let effective = config::load_text(Some(&File { path, text: &text }), &sources)?;
     effective.require_feed()?;
-    rehearse(&effective.config)?;
+    rehearse(&effective.config, &effective.auth)?;
     let checked = valid(format!("a valid configuration, settings: {}", effective.in_file()))?;
     Ok(Checked { warning: variables::ignored_sentence(&effective.ignored), ..checked })
 }
 
 /// Does everything for which a start can reject this configuration, except listening and connecting.
-fn rehearse(config: &Config) -> Result<(), AppError> {
+fn rehearse(config: &Config, auth: &AuthTables) -> Result<(), AppError> {
+    if is_in_use(&config.auth, auth) {
+        doorman::check(&config.auth, auth)?;
+    }
     app::demand::bounds(config)?;
     app::demand::request_rules(config)?;
     let profile = app::profile(config)?;

@@ -4,6 +4,7 @@
 //! arguments or settings. Errors go to stderr, one per line, each after `error: `.
 
 mod settings;
+mod token;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::settings::Settings;
+use self::token::TokenOptions;
 use crate::app::{self, AppError, ReplayOptions};
 use crate::bench::options::Options as BenchOptions;
 use crate::bench::plan::Plan;
@@ -43,6 +45,7 @@ Examples:
   fanline check fanline.toml                          is this file valid?
   fanline health                                      does the server on this machine work?
   fanline config --config fanline.toml                the values in force, and where each comes from
+  fanline token --secret-file secret.txt --sub alice  a token for development
 
 Every flag can also be a TOML setting (--config) or a variable: --slow-replay-max is FANLINE_SLOW_REPLAY_MAX.";
 
@@ -146,6 +149,11 @@ enum CliCommand {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Issue a token for development: HS256, signed with the secret of an issuer. The token alone is on stdout.
+    Token {
+        #[command(flatten)]
+        options: TokenOptions,
+    },
     /// Print a script that completes fanline's commands and flags in a shell.
     #[command(after_help = COMPLETIONS)]
     Completions {
@@ -193,7 +201,7 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             effective.require_feed()?;
             let log = logs::start(&effective.config.log);
             log_ignored_variables(&effective);
-            Ok(app::serve(effective.config, log.queue.clone())?)
+            Ok(app::serve(effective.config, effective.auth, log.queue.clone())?)
         }
         Some(CliCommand::Simulate { listen, seed, rate, symbols }) => {
             let mut settings = Settings::default();
@@ -250,6 +258,11 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             let plan = Plan::new(&options, &load(settings)?.config, arguments)?;
             let report = bench::run(&plan, &mut progress)?;
             if options.json { print(report.json()) } else { print(report) }
+        }
+        Some(CliCommand::Token { options }) => {
+            let issued = options.issue().map_err(AppError::from)?;
+            progress(&issued.hint);
+            print(issued.token)
         }
         Some(CliCommand::Completions { shell }) => {
             let mut script = Vec::new();

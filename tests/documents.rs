@@ -109,7 +109,17 @@ fn labels(line: &str) -> Vec<(&str, &str)> {
 
 #[test]
 fn metrics_have_a_series_and_the_labels_and_values_that_are_declared() {
-    let server = Program::serve(&[], &[("UPSTREAM_DEMAND", "on")]);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (secret, file) = (folder.join("documents-secret"), folder.join("documents.toml"));
+    std::fs::write(&secret, "a secret of more than thirty-two bytes").expect("a writable folder");
+    let text = format!(
+        "[simulate]\n[[auth.issuer]]\nissuer = 'i'\naudience = ['a']\nalgorithms = ['HS256']\nsecret_file = '{}'\n\
+         [auth.tier.all]\ntopics = ['>']\n[auth.anonymous]\ntier = 'all'\n",
+        secret.display()
+    );
+    std::fs::write(&file, text).expect("a writable folder");
+    let config = file.to_str().expect("a path in UTF-8");
+    let server = Program::serve(&["--config", config], &[("UPSTREAM_DEMAND", "on")]);
     // The first request is counted in the answer to the second.
     server.get("/metrics");
     let exposed = server.get("/metrics").body;

@@ -6,7 +6,7 @@ use std::any::Any;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, SystemTime};
 
 use fanline::access::gatekeeper::{Admitted, AuthRefusal, AuthRequest, Credential, Gatekeeper};
@@ -14,7 +14,7 @@ use fanline::access::identity::{Identity, TokenId};
 use fanline::access::selector::{SessionOrder, SessionSelector};
 use fanline::identity::doorman::{Doorman, DoormanParts};
 use fanline::identity::keys::issuer_keys::FetchTimes;
-use fanline::identity::revocations::{Revocation, RevocationTarget};
+use fanline::identity::revocations::RevocationTarget;
 use fanline::identity::tables::{self, AuthTables};
 use fanline::identity::token::issue::{TokenOrder, issue};
 use fanline::settings::table::AuthSettings;
@@ -37,12 +37,16 @@ struct Harness {
 }
 
 fn read(tiers: &str) -> AuthTables {
-    let secret = Path::new(env!("CARGO_TARGET_TMPDIR")).join("identity-doorman-secret");
-    std::fs::write(&secret, SECRET).expect("a writable folder");
+    /// Written once: tests run side by side.
+    static SECRET_FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("identity-doorman-secret");
+        std::fs::write(&path, SECRET).expect("a writable folder");
+        path
+    });
     let issuers = ["development", "other"].map(|issuer| {
         format!(
             "[[auth.issuer]]\nissuer = '{issuer}'\naudience = ['fanline']\nalgorithms = ['HS256']\nsecret_file = '{}'\n",
-            secret.display()
+            SECRET_FILE.display()
         )
     });
     let text = issuers.concat() + tiers;
@@ -189,7 +193,7 @@ fn a_ticket_stands_for_its_token_once_and_from_its_origin() {
     assert_eq!(harness.ticket("rubbish", page).err().map(|refusal| refusal.reason), Some("malformed"));
     let revoked = harness.ticket(&token("alice", "pro"), page).expect("a ticket");
     let target = RevocationTarget::Subject { issuer: None, subject: "alice".into(), issued_before_ms: now_ms() + 1 };
-    harness.doorman.revoke(Revocation { target, until_ms: now_ms() + 60_000 }).expect("revoked");
+    harness.doorman.revoke(target, None).expect("revoked");
     assert_eq!(reason(&redeem(&revoked, page)), "revoked");
 }
 
@@ -203,7 +207,7 @@ fn a_revocation_counts_at_once_for_tokens_and_live_sessions_and_after_a_restart(
     let alice = harness.show(&of_alice, None).expect("admitted").grant;
     let bob = harness.show(&of_bob, None).expect("admitted").grant;
     let target = RevocationTarget::Token(alice.identity.as_ref().expect("an identity").token_id);
-    harness.doorman.revoke(Revocation { target: target.clone(), until_ms: now_ms() + 3_600_000 }).expect("revoked");
+    harness.doorman.revoke(target.clone(), Some(now_ms() + 3_600_000)).expect("revoked");
     assert_eq!(harness.take_orders(), [(target.selector(), SessionOrder::Reassess)]);
     let refusal = AuthRefusal { goodbye: Goodbye::Forbidden, reason: "revoked" };
     assert_eq!(harness.doorman.reassess(&alice).err(), Some(refusal));

@@ -5,8 +5,8 @@ mod kit;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use base64::Engine;
@@ -83,12 +83,16 @@ fn claims() -> Value {
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
 fn secret_tables() -> String {
-    let path = scratch("identity-secret");
-    std::fs::write(&path, format!("{SECRET}\n")).expect("a writable folder");
+    /// Written once: tests run side by side.
+    static SECRET_FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+        let path = scratch("identity-secret");
+        std::fs::write(&path, format!("{SECRET}\n")).expect("a writable folder");
+        path
+    });
     format!(
         "[[auth.issuer]]\nissuer = '{ISSUER}'\naudience = ['fanline']\nalgorithms = ['HS256']\nsecret_file = '{}'\n\
          [auth.tier.pro]\ntopics = ['>']\n",
-        path.display()
+        SECRET_FILE.display()
     )
 }
 

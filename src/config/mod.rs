@@ -178,6 +178,12 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
     if let Some(error) = config.http.allowed_hosts.iter().find_map(|text| check_host(text).err()) {
         refuse("http.allowed_hosts", "http.allowed_hosts", error.to_string());
     }
+    let sources = ["message", "subprotocol", "header", "cookie", "ticket"];
+    if let Some(found) = config.auth.sources.iter().find(|source| !sources.contains(&source.as_str())) {
+        let found: String = found.chars().flat_map(char::escape_debug).take(64).collect();
+        let sentence = format!("expected some of {}, found `{found}`; write one of these", sources.join(", "));
+        refuse("auth.sources", "auth.sources", sentence);
+    }
     if config.http.allowed_origins.iter().any(|origin| origin == "null")
         && (!config.upstream.send.is_empty() || config.upstream.request)
     {

@@ -24,7 +24,7 @@ use crate::identity::keys::fetch::tls_config;
 use crate::identity::keys::issuer_keys::{FetchTimes, IssuerKeys};
 use crate::identity::meters::IdentityMeters;
 use crate::identity::places::SubjectPlaces;
-use crate::identity::revocations::{Revocation, Revocations};
+use crate::identity::revocations::{RevocationRule, RevocationTarget, Revocations};
 use crate::identity::tables::AuthTables;
 use crate::identity::tickets::Tickets;
 use crate::identity::tiers::{TierGrant, Tiers};
@@ -61,7 +61,7 @@ pub struct Doorman {
 }
 
 struct DoormanCore {
-    policy: ArcSwap<DoorPolicy>,
+    policy: ArcSwap<GatePolicy>,
     is_required: bool,
     limits: TokenLimits,
     grant_max: Option<String>,
@@ -78,7 +78,7 @@ struct DoormanCore {
 }
 
 /// What a reload replaces, in one step.
-struct DoorPolicy {
+struct GatePolicy {
     verifier: Verifier,
     tiers: Tiers,
 }
@@ -92,8 +92,9 @@ impl Doorman {
             times: TokenTimes { leeway: settings.leeway, life_max: settings.life_max },
         };
         let tls = tls_config().map_err(Error::Tls)?;
+        require_complete(&settings, &tables)?;
         let issuers = open_issuers(&tables, &[], (&tls, fetch_times), &meters)?;
-        let policy = DoorPolicy {
+        let policy = GatePolicy {
             verifier: Verifier::new(issuers, limits),
             tiers: Tiers::new(&tables, grant_max.as_deref(), None)?,
         };
@@ -157,26 +158,32 @@ impl Doorman {
                 runtime.spawn(IssuerKeys::keep_fresh(Arc::downgrade(&issuer.keys)));
             }
         }
-        core.policy.store(Arc::new(DoorPolicy { verifier: Verifier::new(issuers, core.limits), tiers }));
+        core.policy.store(Arc::new(GatePolicy { verifier: Verifier::new(issuers, core.limits), tiers }));
         (core.orders)(SessionSelector::All, SessionOrder::Reassess);
         Ok(())
     }
 
-    /// Revokes, and has the sessions that it concerns reassessed. Writes to the disk.
+    /// Revokes, and has the sessions that it concerns reassessed. Writes to the disk. Without an end it ends when the longest
+    /// life of a token is over. Returns the end, in milliseconds since the Unix epoch.
     ///
     /// Errors: it is not in force, or it is and could not be written.
-    pub fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
-        let selector = revocation.target.selector();
-        let added = self.core.revocations.add(revocation, wall_clock_ms());
+    pub fn revoke(&self, target: RevocationTarget, until_ms: Option<u64>) -> Result<u64, Error> {
+        let core = &self.core;
+        let now_ms = wall_clock_ms();
+        let TokenTimes { leeway, life_max } = core.limits.times;
+        let longest_ms = u64::try_from((life_max + 2 * leeway).as_millis()).unwrap_or(u64::MAX);
+        let until_ms = until_ms.unwrap_or(now_ms.saturating_add(longest_ms));
+        let selector = target.selector();
+        let added = core.revocations.add(RevocationRule { target, until_ms }, now_ms);
         if !matches!(added, Err(Error::TooManyRevocations { .. })) {
-            self.core.meters.revocations.set(self.core.revocations.count() as f64);
-            (self.core.orders)(selector, SessionOrder::Reassess);
+            core.meters.revocations.set(core.revocations.count() as f64);
+            (core.orders)(selector, SessionOrder::Reassess);
         }
-        added
+        added.map(|()| until_ms)
     }
 
     /// The revocations in force.
-    pub fn revocations(&self) -> Vec<Revocation> {
+    pub fn revocations(&self) -> Vec<RevocationRule> {
         self.core.revocations.list(wall_clock_ms())
     }
 
@@ -364,9 +371,18 @@ impl DoormanCore {
 pub fn check(settings: &AuthSettings, tables: &AuthTables) -> Result<(), Error> {
     let times = FetchTimes::with_stale_max(settings.jwks_stale_max);
     let tls = tls_config().map_err(Error::Tls)?;
+    require_complete(settings, tables)?;
     open_issuers(tables, &[], (&tls, times), &Meters::unread())?;
     Tiers::new(tables, settings.grant_max.as_deref(), None)?;
     Ok(())
+}
+
+/// A server that admits nobody is a mistake.
+fn require_complete(settings: &AuthSettings, tables: &AuthTables) -> Result<(), Error> {
+    if settings.required && tables.issuers.is_empty() {
+        return Err(Error::NoIssuer);
+    }
+    if tables.tiers.is_empty() { Err(Error::NoTiers) } else { Ok(()) }
 }
 
 fn open_issuers(

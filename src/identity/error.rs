@@ -34,6 +34,10 @@ pub enum Error {
     NewView { tier: Box<str> },
     #[error("expected the name of a tier in {place}, found `{tier}`; write `[auth.tier.{tier}]`, or another name")]
     NoTier { place: String, tier: Box<str> },
+    #[error("expected an issuer, found none with auth.required; write `[[auth.issuer]]`, or leave auth.required out")]
+    NoIssuer,
+    #[error("expected a tier, found none; write `[auth.tier.NAME]` with `topics = [\">\"]`")]
+    NoTiers,
     #[error("expected to start a thread that verifies tokens: {0}; raise the limit of processes (ulimit -u)")]
     Thread(io::Error),
     #[error("expected to set up TLS for JWKS: {0}")]

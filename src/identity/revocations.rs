@@ -20,7 +20,7 @@ pub const REVOCATIONS_MAX: usize = 100_000;
 
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Revocation {
+pub struct RevocationRule {
     pub target: RevocationTarget,
     /// From then on it does not count, in milliseconds since the Unix epoch.
     pub until_ms: u64,
@@ -60,12 +60,38 @@ mod token_hex {
 }
 
 impl RevocationTarget {
+    /// What refuses the tokens of these sessions; `now_ms` is the moment up to which tokens of a subject are meant. None for
+    /// sessions that are not selected by their tokens.
+    pub fn of_sessions(selector: &SessionSelector, now_ms: u64) -> Option<RevocationTarget> {
+        Some(match selector.clone() {
+            SessionSelector::Token(token) => RevocationTarget::Token(token),
+            SessionSelector::Subject { issuer, subject } => {
+                // Times of issue are whole seconds: a token of this second is meant as well.
+                RevocationTarget::Subject { issuer, subject, issued_before_ms: now_ms.saturating_add(1) }
+            }
+            SessionSelector::IssuedBefore { issuer, subject: Some(subject), before_ms } => {
+                RevocationTarget::Subject { issuer: Some(issuer), subject, issued_before_ms: before_ms }
+            }
+            SessionSelector::IssuedBefore { issuer, subject: None, before_ms } => {
+                RevocationTarget::Issuer { issuer, issued_before_ms: before_ms }
+            }
+            SessionSelector::All | SessionSelector::Number(_) | SessionSelector::Tier(_) => return None,
+        })
+    }
+
     /// The sessions that it concerns, or more of them.
     pub fn selector(&self) -> SessionSelector {
         match self {
             RevocationTarget::Token(token) => SessionSelector::Token(*token),
-            RevocationTarget::Subject { issuer, subject, .. } => {
-                SessionSelector::Subject { issuer: issuer.clone(), subject: subject.clone() }
+            RevocationTarget::Subject { issuer: Some(issuer), subject, issued_before_ms } => {
+                SessionSelector::IssuedBefore {
+                    issuer: issuer.clone(),
+                    subject: Some(subject.clone()),
+                    before_ms: *issued_before_ms,
+                }
+            }
+            RevocationTarget::Subject { issuer: None, subject, .. } => {
+                SessionSelector::Subject { issuer: None, subject: subject.clone() }
             }
             RevocationTarget::Issuer { issuer, issued_before_ms } => {
                 SessionSelector::IssuedBefore { issuer: issuer.clone(), subject: None, before_ms: *issued_before_ms }
@@ -91,8 +117,8 @@ struct RevocationFile {
 struct RevocationRules {
     /// End by token.
     tokens: HashMap<TokenId, u64>,
-    subjects: HashMap<Arc<str>, Vec<Revocation>>,
-    issuers: HashMap<Arc<str>, Vec<Revocation>>,
+    subjects: HashMap<Arc<str>, Vec<RevocationRule>>,
+    issuers: HashMap<Arc<str>, Vec<RevocationRule>>,
 }
 
 impl Revocations {
@@ -108,7 +134,7 @@ impl Revocations {
         };
         let mut rules = RevocationRules::default();
         for (line, text_of_line) in (1..).zip(text.lines()) {
-            match serde_json::from_str::<Revocation>(text_of_line) {
+            match serde_json::from_str::<RevocationRule>(text_of_line) {
                 Ok(revocation) if revocation.until_ms > now_ms => rules.add(revocation),
                 Ok(_) => {}
                 // The end of the process may have cut the last line: it was not acknowledged.
@@ -127,7 +153,7 @@ impl Revocations {
     /// In force at once, also if it could not be written.
     ///
     /// Errors: too many, and then it is not in force; or not written.
-    pub fn add(&self, revocation: Revocation, now_ms: u64) -> Result<(), Error> {
+    pub fn add(&self, revocation: RevocationRule, now_ms: u64) -> Result<(), Error> {
         let mut file = self.file.lock().expect("no holder panics");
         let mut rules = self.rules.write().expect("no holder panics");
         if rules.count() >= REVOCATIONS_MAX {
@@ -145,7 +171,7 @@ impl Revocations {
     }
 
     /// Those in force.
-    pub fn list(&self, now_ms: u64) -> Vec<Revocation> {
+    pub fn list(&self, now_ms: u64) -> Vec<RevocationRule> {
         self.rules.read().expect("no holder panics").all().filter(|revocation| revocation.until_ms > now_ms).collect()
     }
 
@@ -155,7 +181,7 @@ impl Revocations {
 
     pub fn is_revoked(&self, identity: &Identity, now_ms: u64) -> bool {
         let rules = self.rules.read().expect("no holder panics");
-        let concerns = |revocation: &Revocation| {
+        let concerns = |revocation: &RevocationRule| {
             let is_target = match &revocation.target {
                 RevocationTarget::Token(token) => identity.token_id == *token,
                 RevocationTarget::Subject { issuer, subject, issued_before_ms } => {
@@ -169,7 +195,7 @@ impl Revocations {
             };
             is_target && revocation.until_ms > now_ms
         };
-        let any = |found: Option<&Vec<Revocation>>| found.is_some_and(|found| found.iter().any(concerns));
+        let any = |found: Option<&Vec<RevocationRule>>| found.is_some_and(|found| found.iter().any(concerns));
         rules.tokens.get(&identity.token_id).is_some_and(|until_ms| *until_ms > now_ms)
             || any(rules.subjects.get(&identity.subject))
             || any(rules.issuers.get(&identity.issuer))
@@ -177,7 +203,7 @@ impl Revocations {
 }
 
 impl RevocationRules {
-    fn add(&mut self, revocation: Revocation) {
+    fn add(&mut self, revocation: RevocationRule) {
         let list = match &revocation.target {
             RevocationTarget::Token(token) => {
                 let until_ms = self.tokens.entry(*token).or_default();
@@ -207,15 +233,15 @@ impl RevocationRules {
         }
     }
 
-    fn all(&self) -> impl Iterator<Item = Revocation> + '_ {
+    fn all(&self) -> impl Iterator<Item = RevocationRule> + '_ {
         let tokens = self.tokens.iter();
-        let tokens =
-            tokens.map(|(token, until_ms)| Revocation { target: RevocationTarget::Token(*token), until_ms: *until_ms });
+        let tokens = tokens
+            .map(|(token, until_ms)| RevocationRule { target: RevocationTarget::Token(*token), until_ms: *until_ms });
         tokens.chain(self.subjects.values().chain(self.issuers.values()).flatten().cloned())
     }
 }
 
-fn line_of(revocation: &Revocation) -> String {
+fn line_of(revocation: &RevocationRule) -> String {
     serde_json::to_string(revocation).expect("a revocation has only texts and numbers") + "\n"
 }
 
@@ -257,14 +283,14 @@ mod tests {
         path
     }
 
-    fn all() -> Vec<Revocation> {
+    fn all() -> Vec<RevocationRule> {
         let targets = [
             RevocationTarget::Token(TokenId::of("stolen")),
             RevocationTarget::Subject { issuer: None, subject: "mallory".into(), issued_before_ms: NOW },
             RevocationTarget::Subject { issuer: Some("a".into()), subject: "bob".into(), issued_before_ms: NOW },
             RevocationTarget::Issuer { issuer: "c".into(), issued_before_ms: NOW },
         ];
-        targets.map(|target| Revocation { target, until_ms: 2 * NOW }).to_vec()
+        targets.map(|target| RevocationRule { target, until_ms: 2 * NOW }).to_vec()
     }
 
     #[test]
@@ -320,9 +346,9 @@ mod tests {
         let revocations = Revocations::open(None, NOW).expect("no file");
         let token = |number: usize| RevocationTarget::Token(TokenId::of(&number.to_string()));
         for number in 0..REVOCATIONS_MAX {
-            revocations.add(Revocation { target: token(number), until_ms: 2 * NOW }, NOW).expect("room");
+            revocations.add(RevocationRule { target: token(number), until_ms: 2 * NOW }, NOW).expect("room");
         }
-        let further = Revocation { target: token(REVOCATIONS_MAX), until_ms: 3 * NOW };
+        let further = RevocationRule { target: token(REVOCATIONS_MAX), until_ms: 3 * NOW };
         assert!(matches!(revocations.add(further.clone(), NOW), Err(Error::TooManyRevocations { .. })));
         revocations.add(further, 2 * NOW).expect("room again");
         assert_eq!(revocations.count(), 1);

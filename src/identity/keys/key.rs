@@ -36,10 +36,10 @@ pub struct VerificationKey {
     pub only: Option<SigningAlgorithm>,
     /// From then on it is not used, in milliseconds since the Unix epoch.
     pub until_ms: Option<u64>,
-    material: KeyMaterial,
+    material: VerificationMaterial,
 }
 
-enum KeyMaterial {
+enum VerificationMaterial {
     /// For HS256, HS384, HS512.
     Secret(Box<[hmac::Key; 3]>),
     /// Modulus and exponent, big endian, without zeros in front.
@@ -57,7 +57,7 @@ impl VerificationKey {
     pub fn of_secret(secret: &[u8], until_ms: Option<u64>) -> VerificationKey {
         let key = |algorithm| hmac::Key::new(algorithm, secret);
         let keys = [key(hmac::HMAC_SHA256), key(hmac::HMAC_SHA384), key(hmac::HMAC_SHA512)];
-        VerificationKey { id: None, only: None, until_ms, material: KeyMaterial::Secret(Box::new(keys)) }
+        VerificationKey { id: None, only: None, until_ms, material: VerificationMaterial::Secret(Box::new(keys)) }
     }
 
     /// A public key of a JWK Set; none if it is of another kind or for another use. Its certificates and addresses are
@@ -80,10 +80,10 @@ impl VerificationKey {
             is_fit.then(|| [&[4], &x[..], &y[..]].concat().into_boxed_slice())
         };
         let material = match (text("kty")?, text("crv")) {
-            ("RSA", _) => KeyMaterial::rsa(&bytes("n")?, &bytes("e")?)?,
-            ("EC", Some("P-256")) => KeyMaterial::P256(point(32)?),
-            ("EC", Some("P-384")) => KeyMaterial::P384(point(48)?),
-            ("OKP", Some("Ed25519")) => KeyMaterial::Ed25519(bytes("x").filter(|x| x.len() == 32)?.into()),
+            ("RSA", _) => VerificationMaterial::rsa(&bytes("n")?, &bytes("e")?)?,
+            ("EC", Some("P-256")) => VerificationMaterial::P256(point(32)?),
+            ("EC", Some("P-384")) => VerificationMaterial::P384(point(48)?),
+            ("OKP", Some("Ed25519")) => VerificationMaterial::Ed25519(bytes("x").filter(|x| x.len() == 32)?.into()),
             _ => return None,
         };
         let id = match jwk.get("kid") {
@@ -114,14 +114,14 @@ impl VerificationKey {
                 let mut outer = DerReader(key);
                 let mut numbers = DerReader(outer.take(SEQUENCE)?);
                 let (modulus, exponent) = (unsigned(numbers.take(INTEGER)?)?, unsigned(numbers.take(INTEGER)?)?);
-                KeyMaterial::rsa(modulus, exponent)?
+                VerificationMaterial::rsa(modulus, exponent)?
             }
             EC => match algorithm.take(OBJECT_ID)? {
-                P256 if is_point(32) => KeyMaterial::P256(key.into()),
-                P384 if is_point(48) => KeyMaterial::P384(key.into()),
+                P256 if is_point(32) => VerificationMaterial::P256(key.into()),
+                P384 if is_point(48) => VerificationMaterial::P384(key.into()),
                 _ => return None,
             },
-            ED25519 if key.len() == 32 => KeyMaterial::Ed25519(key.into()),
+            ED25519 if key.len() == 32 => VerificationMaterial::Ed25519(key.into()),
             _ => return None,
         };
         Some(VerificationKey { id: None, only: None, until_ms: None, material })
@@ -130,11 +130,11 @@ impl VerificationKey {
     /// Whether signatures of this algorithm can be verified with it.
     pub fn suits(&self, algorithm: SigningAlgorithm) -> bool {
         let is_of_kind = match self.material {
-            KeyMaterial::Secret(_) => algorithm.secret_bytes_min().is_some(),
-            KeyMaterial::Rsa { .. } => matches!(algorithm, SigningAlgorithm::Rs256 | SigningAlgorithm::Ps256),
-            KeyMaterial::P256(_) => algorithm == SigningAlgorithm::Es256,
-            KeyMaterial::P384(_) => algorithm == SigningAlgorithm::Es384,
-            KeyMaterial::Ed25519(_) => algorithm == SigningAlgorithm::EdDsa,
+            VerificationMaterial::Secret(_) => algorithm.secret_bytes_min().is_some(),
+            VerificationMaterial::Rsa { .. } => matches!(algorithm, SigningAlgorithm::Rs256 | SigningAlgorithm::Ps256),
+            VerificationMaterial::P256(_) => algorithm == SigningAlgorithm::Es256,
+            VerificationMaterial::P384(_) => algorithm == SigningAlgorithm::Es384,
+            VerificationMaterial::Ed25519(_) => algorithm == SigningAlgorithm::EdDsa,
         };
         is_of_kind && self.only.is_none_or(|only| only == algorithm)
     }
@@ -148,7 +148,7 @@ impl VerificationKey {
             UnparsedPublicKey::new(algorithm, key).verify(message, signature).is_ok()
         };
         match (&self.material, algorithm) {
-            (KeyMaterial::Secret(keys), _) => {
+            (VerificationMaterial::Secret(keys), _) => {
                 let place = match algorithm {
                     SigningAlgorithm::Hs256 => 0,
                     SigningAlgorithm::Hs384 => 1,
@@ -156,28 +156,28 @@ impl VerificationKey {
                 };
                 hmac::verify(&keys[place], message, signature).is_ok()
             }
-            (KeyMaterial::Rsa { modulus, exponent }, algorithm) => {
+            (VerificationMaterial::Rsa { modulus, exponent }, algorithm) => {
                 let parameters: &RsaParameters = match algorithm {
                     SigningAlgorithm::Ps256 => &RSA_PSS_2048_8192_SHA256,
                     _ => &RSA_PKCS1_2048_8192_SHA256,
                 };
                 RsaPublicKeyComponents { n: modulus, e: exponent }.verify(parameters, message, signature).is_ok()
             }
-            (KeyMaterial::P256(point), _) => with(&ECDSA_P256_SHA256_FIXED, point),
-            (KeyMaterial::P384(point), _) => with(&ECDSA_P384_SHA384_FIXED, point),
-            (KeyMaterial::Ed25519(key), _) => with(&ED25519, key),
+            (VerificationMaterial::P256(point), _) => with(&ECDSA_P256_SHA256_FIXED, point),
+            (VerificationMaterial::P384(point), _) => with(&ECDSA_P384_SHA384_FIXED, point),
+            (VerificationMaterial::Ed25519(key), _) => with(&ED25519, key),
         }
     }
 }
 
-impl KeyMaterial {
+impl VerificationMaterial {
     /// None beyond 2048 to 8192 bits, or with an exponent that is even or too small.
-    fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<KeyMaterial> {
+    fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<VerificationMaterial> {
         let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
         let modulus = &modulus[zeros..];
         let bits = 8 * modulus.len() - modulus.first()?.leading_zeros() as usize;
         let is_odd = exponent.last().is_some_and(|last| last % 2 == 1) && exponent.first() != Some(&0);
         let is_fit = (2048..=8192).contains(&bits) && is_odd && exponent != [1] && exponent.len() <= 4;
-        is_fit.then(|| KeyMaterial::Rsa { modulus: modulus.into(), exponent: exponent.into() })
+        is_fit.then(|| VerificationMaterial::Rsa { modulus: modulus.into(), exponent: exponent.into() })
     }
 }
