@@ -3,6 +3,7 @@
 pub(crate) mod demand;
 mod fault_injection;
 pub(crate) mod gatekeeping;
+mod operator;
 mod parts;
 mod roles;
 mod server;
@@ -38,6 +39,8 @@ use crate::config::logs::write_within;
 use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::settings::Settings as DeliverySettings;
 use crate::delivery::shards::Delivery;
+use crate::edge::http::admin::AdminParts;
+use crate::edge::http::admin::key::{AdminKey, KeyError};
 use crate::edge::parts::EdgeParts;
 use crate::edge::phase::Phase;
 use crate::edge::settings::{ConnectionLimits, Settings as EdgeSettings};
@@ -62,6 +65,7 @@ use crate::words::metrics::{self as names, Meters};
 use crate::words::topic::TopicError;
 
 use self::gatekeeping::Gatekeeping;
+use self::operator::ServerOperator;
 use self::parts::{EndedPart, VitalParts};
 use self::roles::{feed, serve_http, start_simulator};
 use self::server::RunningServer;
@@ -113,6 +117,8 @@ pub enum AppError {
     #[error(transparent)]
     Audit(#[from] OpenError),
     #[error(transparent)]
+    AdminKey(#[from] KeyError),
+    #[error(transparent)]
     Edge(#[from] EdgeError),
     #[error("{0}; start the server again, and report this if it is a panic")]
     PartEnded(EndedPart),
@@ -134,6 +140,7 @@ impl AppError {
                 | AppError::NoSend(_)
                 | AppError::Demand(_)
                 | AppError::Identity(_)
+                | AppError::AdminKey(_)
                 | AppError::Profile(_)
                 | AppError::ProfileChoice(_)
                 | AppError::Recording(_)
@@ -229,11 +236,12 @@ fn start(config: Config, auth: AuthTables, log: LogQueue) -> Result<(RunningServ
         meters: meters.clone(),
         exposition: exposition.measuring(measure(&vitals, log, &meters)),
         audit: audit.clone(),
+        admin: Some(admin_parts(&config, &delivery)?),
     };
     let edge = Edge::bind(edge_settings(&config, &shares, simulated), parts_of_edge)?;
     let addresses = edge.addresses().cloned().collect();
     if let Some(admin) = edge.admin_address() {
-        tracing::info!(address = %admin, "the operator's listener serves metrics and health");
+        tracing::info!(address = %admin, "the operator's listener serves metrics, health and the operator's calls");
     }
 
     let mut parts = VitalParts::default();
@@ -254,6 +262,13 @@ fn start(config: Config, auth: AuthTables, log: LogQueue) -> Result<(RunningServ
     let serve = move || parts::drive(runtime, feed_faults.run("feed", feed(upstream, stopped, reader.pulse())));
     parts.start("feed", serve).map_err(AppError::system("start the feed"))?;
     Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults, audit }, addresses))
+}
+
+/// What the operator's calls need.
+fn admin_parts(config: &Config, delivery: &Arc<Delivery>) -> Result<AdminParts, AppError> {
+    let key = config.admin.key_file.as_ref().map(|path| AdminKey::read(path.as_ref())).transpose()?;
+    let operator = Arc::new(ServerOperator::new(delivery.clone()));
+    Ok(AdminParts { operator, key, audit_dir: config.audit.dir.as_ref().map(PathBuf::from) })
 }
 
 /// SHA-256 of the configuration in force, without what may be secret: the audit log says with it that it has changed.

@@ -7,6 +7,7 @@ use crate::bus::signal::pulse::Vitals;
 use crate::bus::views::Views;
 use crate::delivery::handoff::Handoff;
 use crate::edge::exposition::Exposition;
+use crate::edge::http::admin::AdminParts;
 use crate::words::metrics::Meters;
 
 /// Takes an upgraded socket. Must not block.
@@ -21,4 +22,6 @@ pub struct EdgeParts {
     pub meters: Meters,
     pub exposition: Exposition,
     pub audit: AuditLog,
+    /// None: the operator's listener has metrics and health alone.
+    pub admin: Option<AdminParts>,
 }

@@ -10,6 +10,7 @@ use axum::response::Response;
 use axum::routing::get;
 
 use crate::edge::entrance::websocket;
+use crate::edge::http::admin::{self, AdminParts};
 use crate::edge::http::answer::{HttpRefusal, not_found};
 use crate::edge::http::context;
 use crate::edge::http::context::AnswerContext;
@@ -21,7 +22,7 @@ const POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-
 
 /// Routes for everyone; `/metrics` only if `with_metrics`.
 pub(in crate::edge) fn public(context: &Arc<AnswerContext>, with_metrics: bool) -> Router {
-    for reason in [&websocket::REASONS[..], &origins::REASONS, &context::REASONS].concat() {
+    for reason in [&websocket::REASONS[..], &origins::REASONS, &context::REASONS, &[admin::REASON]].concat() {
         context.meters.counter(&names::REFUSALS, &[("reason", reason)]).increment(0);
     }
     let router = Router::new()
@@ -37,11 +38,15 @@ pub(in crate::edge) fn public(context: &Arc<AnswerContext>, with_metrics: bool) 
 }
 
 /// Routes for the operator.
-pub(in crate::edge) fn admin(context: &Arc<AnswerContext>) -> Router {
+pub(in crate::edge) fn admin(context: &Arc<AnswerContext>, parts: Option<AdminParts>) -> Router {
     let router = Router::new()
         .route("/metrics", get(metrics::answer))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz));
+    let router = match parts {
+        Some(parts) => router.merge(admin::routes(parts, context)),
+        None => router,
+    };
     finished(router, context)
 }
 
@@ -80,6 +85,9 @@ fn route(path: &str) -> &'static str {
     const EXACT: [&str; 7] = ["/v1/ws", "/v1/topics", "/v1/snapshot", "/metrics", "/healthz", "/readyz", "/"];
     if path.starts_with("/static/") {
         return "/static";
+    }
+    if path.starts_with("/admin/") {
+        return "/admin";
     }
     EXACT.into_iter().find(|exact| *exact == path).unwrap_or("other")
 }

@@ -84,6 +84,7 @@ pub fn parts() -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
             meters,
             exposition,
             audit: AuditLog::default(),
+            admin: None,
         },
         publisher,
         newcomers,

@@ -1,5 +1,6 @@
 //! HTTP: routes, answers, and the files of the page.
 
+pub mod admin;
 pub(crate) mod answer;
 pub(crate) mod assets;
 pub(crate) mod body;

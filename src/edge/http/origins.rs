@@ -171,6 +171,11 @@ impl OriginPolicy {
         self.hosts.is_empty() || self.hosts.iter().any(|allowed| *allowed == host || allowed == name)
     }
 
+    /// Whether the name is in the list, which an empty list is not taken for.
+    pub(in crate::edge) fn lists_host(&self, host: &str) -> bool {
+        !self.hosts.is_empty() && self.admits_host(host)
+    }
+
     fn admits_origin(&self, origin: &str, target: RequestTarget<'_>) -> bool {
         match &self.origins {
             Origins::Any => true,
