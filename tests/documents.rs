@@ -114,7 +114,7 @@ fn metrics_have_a_series_and_the_labels_and_values_that_are_declared() {
     std::fs::write(&secret, "a secret of more than thirty-two bytes").expect("a writable folder");
     let text = format!(
         "[simulate]\n[[auth.issuer]]\nissuer = 'i'\naudience = ['a']\nalgorithms = ['HS256']\nsecret_file = '{}'\n\
-         [auth.tier.all]\ntopics = ['>']\n[auth.anonymous]\ntier = 'all'\n",
+         [auth.tier.all]\ntopics = ['>']\n[auth.tier.late]\ntopics = ['>']\ndelay = '1m'\n[auth.anonymous]\ntier = 'all'\n",
         secret.display()
     );
     std::fs::write(&file, text).expect("a writable folder");
