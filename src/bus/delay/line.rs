@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use crate::access::rights::ViewDelay;
 use crate::bus::delay::queue::{DelayQueue, Entry};
-use crate::bus::delay::slice::Slice;
-use crate::bus::delay::waiting::Waiting;
+use crate::bus::delay::slice::DelaySlice;
+use crate::bus::delay::waiting::WaitingFrame;
 use crate::bus::feed_state::{FeedState, StaleReason};
 use crate::bus::frame::{Frame, FrameKind, Topic};
 use crate::bus::history::History;
@@ -162,7 +162,7 @@ impl DelayLine {
     fn take_frame(&mut self, frame: &Frame) {
         let FrameKind::Expired(topics) = &frame.kind else {
             if let Some(queue) = self.queue(&frame.topic) {
-                self.push(queue, Waiting::of(frame));
+                self.push(queue, WaitingFrame::of(frame));
             }
             return;
         };
@@ -177,12 +177,12 @@ impl DelayLine {
         for (queue, topics) in by_queue.into_iter().enumerate() {
             if keeps_offsets || !topics.is_empty() {
                 let content = FrameContent::Expired(topics.into());
-                self.push(queue, Waiting { content, ..Waiting::of(frame) });
+                self.push(queue, WaitingFrame { content, ..WaitingFrame::of(frame) });
             }
         }
     }
 
-    fn push(&mut self, queue: usize, frame: Waiting) {
+    fn push(&mut self, queue: usize, frame: WaitingFrame) {
         let is_full = self.held_bytes() + frame.bytes() > self.bytes_max;
         let received_ns = frame.received.mono_ns;
         if is_full && self.warned_ns.is_none_or(|warned_ns| received_ns.saturating_sub(warned_ns) > WARN_INTERVAL_NS) {
@@ -242,7 +242,7 @@ impl DelayLine {
         }
         frames.sort_by_key(|(_, frame)| frame.offset);
         for (queue, frame) in frames {
-            self.queues[queue].change_slice(frame.received, |slice| slice.take(Waiting::of(&frame)));
+            self.queues[queue].change_slice(frame.received, |slice| slice.take(WaitingFrame::of(&frame)));
         }
         for (queue, living) in self.queues.iter_mut().zip(living) {
             queue.change_slice(now, |slice| slice.bridge(until, now, living));
@@ -272,7 +272,7 @@ impl DelayLine {
         Some(Duration::ZERO)
     }
 
-    fn publish(&mut self, frame: &Waiting, now: Stamp) {
+    fn publish(&mut self, frame: &WaitingFrame, now: Stamp) {
         if !self.keeps_offsets() {
             let offset = self.publisher.head().next();
             if self.publisher.republish(frame.given(offset, now)).is_err() {
@@ -287,7 +287,7 @@ impl DelayLine {
         }
     }
 
-    fn publish_slice(&mut self, queue: usize, slice: Slice, now: Stamp) {
+    fn publish_slice(&mut self, queue: usize, slice: DelaySlice, now: Stamp) {
         let (mut until, head) = (slice.until(), self.publisher.head());
         let gone = slice.living().map(|living| self.gone(queue, living)).unwrap_or_default();
         let frames = slice.into_frames();
@@ -295,7 +295,7 @@ impl DelayLine {
         if !keeps_offsets {
             until = Offset(head.0 + 1 + frames.len() as u64);
         }
-        let place = |(number, frame): (usize, &Waiting)| {
+        let place = |(number, frame): (usize, &WaitingFrame)| {
             if keeps_offsets { frame.offset } else { Offset(head.0 + 1 + number as u64) }
         };
         let mut given: Vec<GivenFrame<'_>> = Vec::new();

@@ -4,15 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::bus::delay::slice::Slice;
-use crate::bus::delay::waiting::Waiting;
+use crate::bus::delay::slice::DelaySlice;
+use crate::bus::delay::waiting::WaitingFrame;
 use crate::bus::feed_state::FeedState;
 use crate::words::stamp::Stamp;
 
 pub(super) enum Entry {
-    Frame(Waiting),
+    Frame(WaitingFrame),
     /// What is left of frames that were too many.
-    Slice(Box<Slice>),
+    Slice(Box<DelaySlice>),
     /// The feed's state, and when it was seen.
     Feed(Arc<FeedState>, Stamp),
 }
@@ -38,7 +38,7 @@ impl Entry {
     fn bytes(&self) -> usize {
         match self {
             Entry::Frame(frame) => frame.bytes(),
-            Entry::Slice(slice) => size_of::<Slice>() + slice.bytes(),
+            Entry::Slice(slice) => size_of::<DelaySlice>() + slice.bytes(),
             Entry::Feed(..) => size_of::<Entry>(),
         }
     }
@@ -76,7 +76,7 @@ impl DelayQueue {
     }
 
     /// Adds a frame, by itself or, if `is_full`, to the slice at the end. True if it is in a slice.
-    pub fn push(&mut self, frame: Waiting, is_full: bool) -> bool {
+    pub fn push(&mut self, frame: WaitingFrame, is_full: bool) -> bool {
         let has_open_slice = match self.entries.back() {
             Some(Entry::Slice(slice)) => is_full || slice.is_open(frame.received),
             _ => false,
@@ -92,9 +92,9 @@ impl DelayQueue {
     }
 
     /// Changes the slice at the end, which is begun if there is none.
-    pub fn change_slice(&mut self, now: Stamp, change: impl FnOnce(&mut Slice)) {
+    pub fn change_slice(&mut self, now: Stamp, change: impl FnOnce(&mut DelaySlice)) {
         if !matches!(self.entries.back(), Some(Entry::Slice(_))) {
-            let entry = Entry::Slice(Box::new(Slice::begin(now)));
+            let entry = Entry::Slice(Box::new(DelaySlice::begin(now)));
             self.bytes += entry.bytes();
             self.entries.push_back(entry);
         }

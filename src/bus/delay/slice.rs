@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::bus::delay::waiting::Waiting;
+use crate::bus::delay::waiting::WaitingFrame;
 use crate::bus::frame::Topic;
 use crate::bus::publisher::republish::FrameContent;
 use crate::bus::retention::Retention;
@@ -17,9 +17,9 @@ use crate::words::stamp::Stamp;
 /// Length of a slice, if there is room for more slices.
 const SLICE_NS: u64 = 1_000_000_000;
 
-pub(super) struct Slice {
+pub(super) struct DelaySlice {
     /// By the topic's name.
-    topics: HashMap<Box<str>, Vec<Waiting>>,
+    topics: HashMap<Box<str>, Vec<WaitingFrame>>,
     /// The topics there were at its end, where some may have been forgotten unseen.
     living: Option<Vec<Arc<Topic>>>,
     begun: Stamp,
@@ -29,10 +29,10 @@ pub(super) struct Slice {
     bytes: usize,
 }
 
-impl Slice {
-    pub fn begin(received: Stamp) -> Slice {
+impl DelaySlice {
+    pub fn begin(received: Stamp) -> DelaySlice {
         let (until, topics) = (Offset::START, HashMap::new());
-        Slice { topics, living: None, begun: received, newest: received, until, bytes: 0 }
+        DelaySlice { topics, living: None, begun: received, newest: received, until, bytes: 0 }
     }
 
     /// A frame that was received then may still be added.
@@ -59,12 +59,12 @@ impl Slice {
     }
 
     /// Takes the next frame, and drops what it outdates.
-    pub fn take(&mut self, frame: Waiting) {
+    pub fn take(&mut self, frame: WaitingFrame) {
         self.extend(frame.offset, frame.received);
         if let FrameContent::Expired(topics) = &frame.content {
             for topic in topics {
                 let expired = FrameContent::Expired([topic.clone()].into());
-                let alone = Waiting { topic: topic.clone(), content: expired, ..frame_at(&frame) };
+                let alone = WaitingFrame { topic: topic.clone(), content: expired, ..frame_at(&frame) };
                 self.replace(alone, |_| false);
             }
             return;
@@ -72,7 +72,7 @@ impl Slice {
         match &frame.content {
             FrameContent::Message { retention: Retention::Transient, .. } => {}
             FrameContent::Message { retention: Retention::Delta { whole: None }, .. } => {
-                let gap = Waiting { content: FrameContent::Conflated, ..frame_at(&frame) };
+                let gap = WaitingFrame { content: FrameContent::Conflated, ..frame_at(&frame) };
                 self.replace(gap, |kept| !is_gap(kept) && !is_mark(kept));
             }
             FrameContent::Message { .. } => self.replace(frame, is_expiry),
@@ -90,8 +90,8 @@ impl Slice {
     }
 
     /// What is left, in the order of offsets.
-    pub fn into_frames(self) -> Vec<Waiting> {
-        let mut frames: Vec<Waiting> = self.topics.into_values().flatten().collect();
+    pub fn into_frames(self) -> Vec<WaitingFrame> {
+        let mut frames: Vec<WaitingFrame> = self.topics.into_values().flatten().collect();
         frames.sort_by_key(|frame| frame.offset);
         frames
     }
@@ -104,35 +104,35 @@ impl Slice {
     }
 
     /// Puts the frame behind those of its topic that stay.
-    fn replace(&mut self, frame: Waiting, stays: impl Fn(&Waiting) -> bool) {
+    fn replace(&mut self, frame: WaitingFrame, stays: impl Fn(&WaitingFrame) -> bool) {
         let kept = match self.topics.get_mut(&frame.topic.name) {
             Some(kept) => kept,
             None => {
-                self.bytes += size_of::<Vec<Waiting>>() + 2 * frame.topic.name.len();
+                self.bytes += size_of::<Vec<WaitingFrame>>() + 2 * frame.topic.name.len();
                 self.topics.entry(frame.topic.name.clone()).or_default()
             }
         };
-        let before: usize = kept.iter().map(Waiting::bytes).sum();
+        let before: usize = kept.iter().map(WaitingFrame::bytes).sum();
         kept.retain(stays);
         kept.push(frame);
-        let after: usize = kept.iter().map(Waiting::bytes).sum();
+        let after: usize = kept.iter().map(WaitingFrame::bytes).sum();
         self.bytes = self.bytes + after - before;
     }
 }
 
-fn frame_at(frame: &Waiting) -> Waiting {
-    Waiting { content: FrameContent::Conflated, topic: frame.topic.clone(), ..*frame }
+fn frame_at(frame: &WaitingFrame) -> WaitingFrame {
+    WaitingFrame { content: FrameContent::Conflated, topic: frame.topic.clone(), ..*frame }
 }
 
-fn is_gap(frame: &Waiting) -> bool {
+fn is_gap(frame: &WaitingFrame) -> bool {
     matches!(frame.content, FrameContent::Conflated | FrameContent::Status { kind: TopicStatusKind::Gap, .. })
 }
 
 /// The state of a topic, which the next message ends.
-fn is_mark(frame: &Waiting) -> bool {
+fn is_mark(frame: &WaitingFrame) -> bool {
     matches!(&frame.content, FrameContent::Status { kind, .. } if *kind != TopicStatusKind::Gap)
 }
 
-fn is_expiry(frame: &Waiting) -> bool {
+fn is_expiry(frame: &WaitingFrame) -> bool {
     matches!(frame.content, FrameContent::Expired(_))
 }

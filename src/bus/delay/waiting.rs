@@ -15,17 +15,17 @@ use crate::words::stamp::Stamp;
 
 /// Its payload is a copy: a slice of a received message would keep all of the message in memory.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct WaitingFrame {
     pub offset: Offset,
     pub topic: Arc<Topic>,
     pub received: Stamp,
     pub content: FrameContent,
 }
 
-impl Waiting {
-    pub fn of(frame: &Frame) -> Waiting {
+impl WaitingFrame {
+    pub fn of(frame: &Frame) -> WaitingFrame {
         let content = copied(FrameContent::of(frame));
-        Waiting { offset: frame.offset, topic: frame.topic.clone(), received: frame.received, content }
+        WaitingFrame { offset: frame.offset, topic: frame.topic.clone(), received: frame.received, content }
     }
 
     /// Memory that it takes.
@@ -36,7 +36,7 @@ impl Waiting {
             FrameContent::Conflated => 0,
             FrameContent::Expired(topics) => topics.len() * size_of::<Arc<Topic>>(),
         };
-        size_of::<Waiting>() + held
+        size_of::<WaitingFrame>() + held
     }
 
     /// The frame as it is published now, at this offset. Clients see the time of its receipt; durations begin now.
