@@ -103,7 +103,7 @@ impl Edge {
         let Edge { public, admin, settings, parts } = self;
         let public = public.into_iter().map(BoundListener::start).collect::<io::Result<Vec<_>>>()?;
         let admin = admin.map(BoundListener::start).transpose()?;
-        let meters = parts.meters.clone();
+        let (meters, admin_parts) = (parts.meters.clone(), parts.admin.clone());
         let mut upkeep = tokio::spawn(exposition::upkeep(parts.exposition.clone(), phase.clone()));
         let context = Arc::new(AnswerContext::new(&settings, parts, phase.clone()));
         let proxies = Arc::new(settings.proxies.clone());
@@ -125,7 +125,7 @@ impl Edge {
                     pending_per_address_max: None,
                     ..settings.connections
                 };
-                accept::accept_all(vec![listener], service(router::admin(&context), limits), phase).await;
+                accept::accept_all(vec![listener], service(router::admin(&context, admin_parts), limits), phase).await;
             }
         };
         let mut accepting = pin!(async { tokio::join!(public, operators) });

@@ -294,6 +294,8 @@ settings! {
             "Where clients may show tokens: `message` (the command `auth`), `subprotocol`, `header` (`Authorization`), `cookie`, `ticket`.";
         cookie: String = Is("__Host-fanline"), SettingKind::Text,
             "Name of the cookie that holds the token, with the source `cookie`.";
+        unauthenticated_max: usize = Is("10000"), count(1, 10_000_000),
+            "Sessions that have shown no valid token yet, where one is required; they count among limits.sessions_max, too. Further upgrades are refused with 503.";
         leeway: Duration = Is("30s"), duration(Duration::ZERO, HOUR),
             "How far the clocks of issuers may be off. It is no time after the end of a token.";
         expiry_grace: Duration = Is("25s"), duration(Duration::ZERO, HOUR),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fanline::access::gatekeeper::Open;
 use fanline::audit::log::AuditLog;
 use fanline::bus::clock::Clock;
 use fanline::bus::publisher::Publisher;
@@ -84,6 +85,8 @@ pub fn parts() -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
             meters,
             exposition,
             audit: AuditLog::default(),
+            admin: None,
+            gatekeeper: Arc::new(Open),
         },
         publisher,
         newcomers,

@@ -137,6 +137,18 @@ impl<S: Socket> Shard<S> {
         }
     }
 
+    /// Where what others answer goes.
+    #[cfg(test)]
+    pub fn set_mailbox(&mut self, mailbox: Mailbox) {
+        self.mailbox = mailbox;
+    }
+
+    /// Orders or lists are being done.
+    #[cfg(test)]
+    pub fn is_walking(&self) -> bool {
+        !self.walks.is_empty()
+    }
+
     /// Takes what others answer about a session.
     pub fn read_mail(&mut self, mail: Mail, now: Stamp) {
         self.expire(now);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::http::{StatusCode, header};
 use tokio::sync::watch;
 
+use crate::access::gatekeeper::Gatekeeper;
 use crate::audit::log::AuditLog;
 use crate::bus::reader::Reader;
 use crate::bus::signal::pulse::Vitals;
@@ -16,10 +17,10 @@ use crate::edge::http::metrics::Page;
 use crate::edge::http::origins::OriginPolicy;
 use crate::edge::http::shared_answers::{Answers, Denied};
 use crate::edge::http::topics;
-use crate::edge::listen::admission::Admission;
+use crate::edge::listen::admission::{Admission, WaitingRoom};
 use crate::edge::parts::{Adopt, EdgeParts};
 use crate::edge::phase::Phase;
-use crate::edge::settings::Settings;
+use crate::edge::settings::{CredentialSources, Settings};
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
 
@@ -33,6 +34,10 @@ pub(in crate::edge) struct AnswerContext {
     pub page: Page,
     pub phase: watch::Receiver<Phase>,
     pub audit: AuditLog,
+    pub gatekeeper: Arc<dyn Gatekeeper>,
+    pub credentials: CredentialSources,
+    /// For sessions that have shown no credential, where one is required.
+    pub waiting_room: WaitingRoom,
     pub admission: Arc<Admission>,
     pub assets: Assets,
     /// `/v1/topics` and `/v1/snapshot`.
@@ -58,7 +63,7 @@ impl AnswerContext {
     pub(crate) fn new(settings: &Settings, parts: EdgeParts, phase: watch::Receiver<Phase>) -> AnswerContext {
         let store = Store::new(settings.answers, parts.meters.gauge(&names::HTTP_ANSWER_BYTES, &[]));
         AnswerContext {
-            answers: Answers::new(store, topics::maker(parts.views.live().clone(), settings.simulated)),
+            answers: Answers::new(store, topics::maker(parts.views.clone(), settings.simulated)),
             views: parts.views,
             adopt: parts.adopt,
             vitals: parts.vitals,
@@ -66,6 +71,9 @@ impl AnswerContext {
             meters: parts.meters,
             phase,
             audit: parts.audit,
+            gatekeeper: parts.gatekeeper,
+            credentials: settings.credentials.clone(),
+            waiting_room: WaitingRoom::new(settings.unauthenticated_max),
             admission: Admission::new(settings.sessions_max, settings.sessions_per_address_max),
             assets: Assets::load(),
             visitors: OriginPolicy::new(&settings.visitors),
