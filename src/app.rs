@@ -1,5 +1,6 @@
 //! The wiring of the rooms, one function per command.
 
+mod configuration_digest;
 pub(crate) mod demand;
 mod fault_injection;
 pub(crate) mod gatekeeping;
@@ -18,7 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::Gauge;
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use crate::access::rights::ViewId;
@@ -36,23 +36,21 @@ use crate::config::effective::{Decision, EffectiveUpstream};
 use crate::config::error::ConfigError;
 use crate::config::log_queue::LogQueue;
 use crate::config::logs::write_within;
+use crate::config::{ConfigSources, Effective};
 use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::settings::Settings as DeliverySettings;
 use crate::delivery::shards::Delivery;
-use crate::edge::http::admin::AdminParts;
-use crate::edge::http::admin::key::{AdminKey, KeyError};
+use crate::edge::http::admin::key::KeyError;
 use crate::edge::parts::EdgeParts;
 use crate::edge::phase::Phase;
 use crate::edge::settings::{ConnectionLimits, Settings as EdgeSettings};
 use crate::edge::{Edge, EdgeError, exposition};
 use crate::identity::error::Error as IdentityError;
-use crate::identity::tables::AuthTables;
 use crate::intake::probe::{ProbeError, probe as listen_to};
 use crate::intake::upstream::{Settings as UpstreamSettings, Upstream, UpstreamError};
 use crate::open_files::{Shares, open_files_limit, raise_open_files_limit};
 use crate::profile::client::NoSend;
 use crate::profile::section::ProfileError;
-use crate::profile::target::without_secrets;
 use crate::profile::{ChoiceError, Profile};
 use crate::settings::listener::{ListenAddress, ListenEndpoint};
 use crate::settings::table::{Config, DemandMode};
@@ -165,13 +163,13 @@ pub struct ReplayOptions {
 
 /// Serves the feed until it is asked to stop. Each part has its own threads, so that none can hold up another; this thread
 /// watches over them.
-pub fn serve(config: Config, auth: AuthTables, log: LogQueue) -> Result<(), AppError> {
+pub fn serve(effective: Effective, sources: ConfigSources, log: LogQueue) -> Result<(), AppError> {
     let runtime = parts::runtime().map_err(AppError::system("start a runtime"))?;
     let mut signals = {
         let _entered = runtime.enter();
         Signals::watch()?
     };
-    let (server, addresses) = start(config, auth, log)?;
+    let (server, addresses) = start(effective, sources, log)?;
     for address in &addresses {
         announce(format_args!("fanline listening on {}", announced(address)));
     }
@@ -187,12 +185,17 @@ fn announced(address: &ListenAddress) -> String {
 }
 
 /// Starts all parts of a server; returns the addresses for clients.
-fn start(config: Config, auth: AuthTables, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddress>), AppError> {
+fn start(
+    effective: Effective,
+    sources: ConfigSources,
+    log: LogQueue,
+) -> Result<(RunningServer, Vec<ListenAddress>), AppError> {
+    let Effective { config, auth, .. } = effective;
     let (stop, stopped) = watch::channel(false);
     let clock = Clock::start();
     let faults = FaultInjection::find();
     let (meters, exposition) = exposition::recorder();
-    let audit = AuditLog::open(&config.audit, &digest(&config, &auth), &meters)?;
+    let audit = AuditLog::open(&config.audit, &configuration_digest::digest(&config, &auth), &meters)?;
     let gatekeeping = Gatekeeping::start(&config.auth, auth, &meters)?;
     let history = History::parse(&config.history.keep)?;
     let simulated = is_simulated(&profile(&config)?);
@@ -237,7 +240,10 @@ fn start(config: Config, auth: AuthTables, log: LogQueue) -> Result<(RunningServ
         meters: meters.clone(),
         exposition: exposition.measuring(measure(&vitals, log, &meters)),
         audit: audit.clone(),
-        admin: Some(admin_parts(&config, &delivery)?),
+        admin: Some(operator::admin_parts(
+            &config,
+            ServerOperator::new(delivery.clone(), gatekeeping.doorman.clone(), sources),
+        )?),
         gatekeeper: gatekeeping.gatekeeper.clone(),
     };
     let edge = Edge::bind(edge_settings(&config, &shares, simulated), parts_of_edge)?;
@@ -264,22 +270,6 @@ fn start(config: Config, auth: AuthTables, log: LogQueue) -> Result<(RunningServ
     let serve = move || parts::drive(runtime, feed_faults.run("feed", feed(upstream, stopped, reader.pulse())));
     parts.start("feed", serve).map_err(AppError::system("start the feed"))?;
     Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults, audit }, addresses))
-}
-
-/// What the operator's calls need.
-fn admin_parts(config: &Config, delivery: &Arc<Delivery>) -> Result<AdminParts, AppError> {
-    let key = config.admin.key_file.as_ref().map(|path| AdminKey::read(path.as_ref())).transpose()?;
-    let operator = Arc::new(ServerOperator::new(delivery.clone()));
-    Ok(AdminParts { operator, key, audit_dir: config.audit.dir.as_ref().map(PathBuf::from) })
-}
-
-/// SHA-256 of the configuration in force, without what may be secret: the audit log says with it that it has changed.
-fn digest(config: &Config, auth: &AuthTables) -> String {
-    let mut config = config.clone();
-    config.upstream.headers.clear();
-    config.upstream.url = config.upstream.url.as_deref().map(without_secrets);
-    config.upstream.fallback_urls = config.upstream.fallback_urls.iter().map(|url| without_secrets(url)).collect();
-    hex::encode(Sha256::digest(format!("{config:?}{auth:?}")))
 }
 
 /// Gauges that are read when the metrics are requested.

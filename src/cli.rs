@@ -210,11 +210,13 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
     match command_line.command {
         None => {
             refuse_misspelt_command(&command_line.settings)?;
-            let effective = load(command_line.settings)?;
+            let Settings { file, flags, .. } = command_line.settings;
+            let sources = ConfigSources { file, variables: variables.clone(), flags };
+            let effective = config::load(&sources)?;
             effective.require_feed()?;
             let log = logs::start(&effective.config.log);
             log_ignored_variables(&effective);
-            Ok(app::serve(effective.config, effective.auth, log.queue.clone())?)
+            Ok(app::serve(effective, sources, log.queue.clone())?)
         }
         Some(CliCommand::Simulate { listen, seed, rate, symbols }) => {
             let mut settings = Settings::default();

@@ -290,7 +290,9 @@ fn a_reload_keeps_what_was_fetched_and_an_issuer_that_is_gone_is_not_asked_any_m
     server.set(Behaviour::Hangs);
     doorman.reload(&read(server.address)).expect("the same tables");
     assert_eq!(verdict(&doorman, &key.token()), "accepted");
-    doorman.reload(&AuthTables { issuers: Vec::new(), ..read(server.address) }).expect("no issuer");
+    let anonymous = Some("pro".into());
+    let without = AuthTables { issuers: Vec::new(), anonymous, ..read(server.address) };
+    doorman.reload(&without).expect("no issuer");
     assert_eq!(verdict(&doorman, &key.token()), "unknown_issuer");
     let mut last = server.requests();
     eventually("no further request", || {

@@ -1,19 +1,42 @@
-//! The operator's calls, carried out by the shards.
+//! The operator's calls, carried out by the shards and the doorman.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::access::operator::{Operator, OperatorError, RevokedCredentials};
 use crate::access::selector::{SessionOrder, SessionSelector};
 use crate::access::session_row::{SessionFilter, SessionRow};
+use crate::app::AppError;
+use crate::config::{self, ConfigSources};
 use crate::delivery::shards::Delivery;
+use crate::edge::http::admin::AdminParts;
+use crate::edge::http::admin::key::AdminKey;
+use crate::identity::doorman::Doorman;
+use crate::identity::revocations::{RevocationRule, RevocationTarget};
+use crate::settings::table::Config;
 
 pub(super) struct ServerOperator {
     delivery: Arc<Delivery>,
+    /// None without identities.
+    doorman: Option<Arc<Doorman>>,
+    /// What a reload reads again.
+    sources: ConfigSources,
 }
 
 impl ServerOperator {
-    pub(super) fn new(delivery: Arc<Delivery>) -> ServerOperator {
-        ServerOperator { delivery }
+    pub(super) fn new(
+        delivery: Arc<Delivery>,
+        doorman: Option<Arc<Doorman>>,
+        sources: ConfigSources,
+    ) -> ServerOperator {
+        ServerOperator { delivery, doorman, sources }
+    }
+
+    fn doorman(&self) -> Result<&Doorman, OperatorError> {
+        self.doorman.as_deref().ok_or_else(|| {
+            let sentence = "expected identities (`[auth]`), found none: nothing is revoked or read anew";
+            OperatorError::Unsupported(sentence.into())
+        })
     }
 }
 
@@ -26,19 +49,55 @@ impl Operator for ServerOperator {
         self.delivery.order(selector, order);
     }
 
-    fn revoke(&self, _: RevokedCredentials, _: Option<u64>) -> Result<u64, OperatorError> {
-        Err(without_identities())
+    fn revoke(&self, credentials: RevokedCredentials, until_ms: Option<u64>) -> Result<u64, OperatorError> {
+        let doorman = self.doorman()?;
+        let target = match credentials {
+            RevokedCredentials::Token(token) => RevocationTarget::Token(token),
+            RevokedCredentials::IssuedBefore { issuer, subject: Some(subject), before_ms } => {
+                RevocationTarget::Subject { issuer, subject, issued_before_ms: before_ms }
+            }
+            RevokedCredentials::IssuedBefore { issuer: Some(issuer), subject: None, before_ms } => {
+                RevocationTarget::Issuer { issuer, issued_before_ms: before_ms }
+            }
+            RevokedCredentials::IssuedBefore { issuer: None, subject: None, .. } => {
+                let sentence = "expected an issuer or a subject, found neither; name one of them";
+                return Err(OperatorError::Refused(sentence.into()));
+            }
+        };
+        doorman.revoke(target, until_ms).map_err(refused)
     }
 
     fn revocations(&self) -> Vec<(RevokedCredentials, u64)> {
-        Vec::new()
+        let rules = self.doorman.as_ref().map(|doorman| doorman.revocations()).unwrap_or_default();
+        rules.into_iter().map(|RevocationRule { target, until_ms }| (credentials(target), until_ms)).collect()
     }
 
     fn reload(&self) -> Result<Vec<String>, OperatorError> {
-        Err(without_identities())
+        let doorman = self.doorman()?;
+        let effective = config::load(&self.sources).map_err(refused)?;
+        doorman.reload(&effective.auth).map_err(refused)?;
+        Ok(vec!["issuers".into(), "tiers".into()])
     }
 }
 
-fn without_identities() -> OperatorError {
-    OperatorError::Unsupported("expected identities (`[auth]`), found none: nothing is revoked or read anew".into())
+fn refused(error: impl std::error::Error) -> OperatorError {
+    OperatorError::Refused(error.to_string())
+}
+
+fn credentials(target: RevocationTarget) -> RevokedCredentials {
+    match target {
+        RevocationTarget::Token(token) => RevokedCredentials::Token(token),
+        RevocationTarget::Subject { issuer, subject, issued_before_ms } => {
+            RevokedCredentials::IssuedBefore { issuer, subject: Some(subject), before_ms: issued_before_ms }
+        }
+        RevocationTarget::Issuer { issuer, issued_before_ms } => {
+            RevokedCredentials::IssuedBefore { issuer: Some(issuer), subject: None, before_ms: issued_before_ms }
+        }
+    }
+}
+
+/// What the operator's calls need.
+pub(super) fn admin_parts(config: &Config, operator: ServerOperator) -> Result<AdminParts, AppError> {
+    let key = config.admin.key_file.as_ref().map(|path| AdminKey::read(path.as_ref())).transpose()?;
+    Ok(AdminParts { operator: Arc::new(operator), key, audit_dir: config.audit.dir.as_ref().map(PathBuf::from) })
 }

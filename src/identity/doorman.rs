@@ -92,7 +92,7 @@ impl Doorman {
             times: TokenTimes { leeway: settings.leeway, life_max: settings.life_max },
         };
         let tls = tls_config().map_err(Error::Tls)?;
-        require_complete(&settings, &tables)?;
+        require_complete(settings.required, &tables)?;
         let issuers = open_issuers(&tables, &[], (&tls, fetch_times), &meters)?;
         let policy = GatePolicy {
             verifier: Verifier::new(issuers, limits),
@@ -147,6 +147,7 @@ impl Doorman {
     /// Errors: what is wrong with them; those in force stay.
     pub fn reload(&self, tables: &AuthTables) -> Result<(), Error> {
         let core = &self.core;
+        require_complete(core.is_required, tables)?;
         let _reloading = self.reloading.lock().expect("no holder panics");
         let before = core.policy.load_full();
         let known = before.verifier.issuers();
@@ -371,15 +372,15 @@ impl DoormanCore {
 pub fn check(settings: &AuthSettings, tables: &AuthTables) -> Result<(), Error> {
     let times = FetchTimes::with_stale_max(settings.jwks_stale_max);
     let tls = tls_config().map_err(Error::Tls)?;
-    require_complete(settings, tables)?;
+    require_complete(settings.required, tables)?;
     open_issuers(tables, &[], (&tls, times), &Meters::unread())?;
     Tiers::new(tables, settings.grant_max.as_deref(), None)?;
     Ok(())
 }
 
 /// A server that admits nobody is a mistake.
-fn require_complete(settings: &AuthSettings, tables: &AuthTables) -> Result<(), Error> {
-    if settings.required && tables.issuers.is_empty() {
+fn require_complete(is_required: bool, tables: &AuthTables) -> Result<(), Error> {
+    if tables.issuers.is_empty() && (is_required || tables.anonymous.is_none()) {
         return Err(Error::NoIssuer);
     }
     if tables.tiers.is_empty() { Err(Error::NoTiers) } else { Ok(()) }

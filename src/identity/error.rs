@@ -34,7 +34,9 @@ pub enum Error {
     NewView { tier: Box<str> },
     #[error("expected the name of a tier in {place}, found `{tier}`; write `[auth.tier.{tier}]`, or another name")]
     NoTier { place: String, tier: Box<str> },
-    #[error("expected an issuer, found none with auth.required; write `[[auth.issuer]]`, or leave auth.required out")]
+    #[error(
+        "expected `[[auth.issuer]]`, or `[auth.anonymous]` without auth.required, found neither; write one of them"
+    )]
     NoIssuer,
     #[error("expected a tier, found none; write `[auth.tier.NAME]` with `topics = [\">\"]`")]
     NoTiers,

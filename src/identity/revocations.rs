@@ -60,25 +60,6 @@ mod token_hex {
 }
 
 impl RevocationTarget {
-    /// What refuses the tokens of these sessions; `now_ms` is the moment up to which tokens of a subject are meant. None for
-    /// sessions that are not selected by their tokens.
-    pub fn of_sessions(selector: &SessionSelector, now_ms: u64) -> Option<RevocationTarget> {
-        Some(match selector.clone() {
-            SessionSelector::Token(token) => RevocationTarget::Token(token),
-            SessionSelector::Subject { issuer, subject } => {
-                // Times of issue are whole seconds: a token of this second is meant as well.
-                RevocationTarget::Subject { issuer, subject, issued_before_ms: now_ms.saturating_add(1) }
-            }
-            SessionSelector::IssuedBefore { issuer, subject: Some(subject), before_ms } => {
-                RevocationTarget::Subject { issuer: Some(issuer), subject, issued_before_ms: before_ms }
-            }
-            SessionSelector::IssuedBefore { issuer, subject: None, before_ms } => {
-                RevocationTarget::Issuer { issuer, issued_before_ms: before_ms }
-            }
-            SessionSelector::All | SessionSelector::Number(_) | SessionSelector::Tier(_) => return None,
-        })
-    }
-
     /// The sessions that it concerns, or more of them.
     pub fn selector(&self) -> SessionSelector {
         match self {
