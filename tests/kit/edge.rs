@@ -91,7 +91,13 @@ pub fn parts() -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
 
 impl EdgeHarness {
     pub fn open(settings: Settings) -> EdgeHarness {
-        let (parts, publisher, newcomers) = parts();
+        EdgeHarness::with_parts(settings, parts())
+    }
+
+    pub fn with_parts(
+        settings: Settings,
+        (parts, publisher, newcomers): (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>),
+    ) -> EdgeHarness {
         let edge = Edge::bind(settings, parts).expect("a free port");
         let (address, admin) = (edge.local_addr(), edge.admin_addr());
         let (phase, phases) = watch::channel(Phase::Serving);
