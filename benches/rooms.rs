@@ -97,7 +97,7 @@ fn frames(topics: u32) -> Vec<Arc<Frame>> {
 #[divan::bench(args = [100, 10_000])]
 fn index_note(bencher: Bencher<'_, '_>, topics: u32) {
     let (mut index, frames) = (TopicIndex::default(), frames(topics));
-    index.add_lane(LaneId(0), &Arc::default(), &[Pattern::parse(">").expect("a pattern")]);
+    index.add_lane(LaneId(0), &Arc::default(), (&[Pattern::parse(">").expect("a pattern")], None));
     bencher.counter(ItemsCount::new(frames.len())).bench_local(|| {
         for frame in &frames {
             black_box(index.take_frame(frame.clone()));
@@ -115,7 +115,7 @@ fn index_new_lane(bencher: Bencher<'_, '_>, topics: u32) {
     let patterns = [Pattern::parse("trade.*7").expect("a pattern")];
     let wildcards: PatternSet = patterns.iter().collect();
     bencher.counter(ItemsCount::new(index.slots())).bench_local(|| {
-        index.add_lane(LaneId(1), &Arc::default(), &patterns);
+        index.add_lane(LaneId(1), &Arc::default(), (&patterns, None));
         black_box(index.match_lane(LaneId(1), &wildcards, (0, usize::MAX)));
         index.remove_wildcards(LaneId(1), &patterns);
         index.leave(LaneId(1), usize::MAX);

@@ -7,6 +7,7 @@ mod parts;
 mod roles;
 mod server;
 mod signals;
+mod views;
 
 use std::fmt;
 use std::io;
@@ -20,6 +21,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use crate::access::gatekeeper::Open;
+use crate::access::rights::{ViewDelay, ViewId};
 use crate::audit::OpenError;
 use crate::audit::log::AuditLog;
 use crate::bus::clock::Clock;
@@ -50,6 +52,7 @@ use crate::profile::client::NoSend;
 use crate::profile::section::ProfileError;
 use crate::profile::target::without_secrets;
 use crate::profile::{ChoiceError, Profile};
+use crate::settings::listener::{ListenAddress, ListenEndpoint};
 use crate::settings::table::{Config, DemandMode};
 use crate::simulator::SimulatorError;
 use crate::simulator::market_server::Simulator;
@@ -64,6 +67,7 @@ use self::parts::{EndedPart, VitalParts};
 use self::roles::{feed, serve_http, start_simulator};
 use self::server::RunningServer;
 use self::signals::Signals;
+use self::views::{LogTerms, OpenViews};
 use crate::app::fault_injection::FaultInjection;
 
 /// Topics that `probe` shows with a sample; more would scroll off the screen.
@@ -160,13 +164,23 @@ pub fn serve(config: Config, log: LogQueue) -> Result<(), AppError> {
         let _entered = runtime.enter();
         Signals::watch()?
     };
-    let (server, address) = start(config, log)?;
-    announce(format_args!("fanline listening on http://{address}"));
+    let (server, addresses) = start(config, log)?;
+    for address in &addresses {
+        announce(format_args!("fanline listening on {}", announced(address)));
+    }
     server.run(&runtime, &mut signals)
 }
 
-/// Starts all parts of a server; returns the address for clients.
-fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), AppError> {
+/// An address as a client uses it.
+fn announced(address: &ListenAddress) -> String {
+    match &address.endpoint {
+        ListenEndpoint::Tcp(socket) => format!("{}://{socket}", if address.tls { "https" } else { "http" }),
+        ListenEndpoint::Unix { path, .. } => format!("unix:{}", path.display()),
+    }
+}
+
+/// Starts all parts of a server; returns the addresses for clients.
+fn start(config: Config, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddress>), AppError> {
     let (stop, stopped) = watch::channel(false);
     let clock = Clock::start();
     let faults = FaultInjection::find();
@@ -180,26 +194,35 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
         ring_bytes_max: config.ring.bytes_max,
         topics_max: config.limits.topics_max,
     };
-    let (publisher, reader) = bus::open_with_history(Epoch(rand::random()), limits, history, &meters);
+    let (publisher, reader) = bus::open_with_history(Epoch(rand::random()), limits, history.clone(), &meters);
     let bounds = demand::bounds(&config)?;
     let interest = (config.upstream.demand == DemandMode::On).then(|| Interest::within(bounds, &meters));
     let (client_requests, request_queue) = requests::open(demand::request_rules(&config)?);
     let shares = share_open_files(&config);
+    let delays: Vec<ViewDelay> = Vec::new();
 
     let handles = BusHandles {
+        view: ViewId::LIVE,
         reader: reader.clone(),
         interest: interest.clone(),
         requests: client_requests,
         gatekeeper: Arc::new(Open),
     };
+    let live = (&handles, shards(&config));
+    let terms = LogTerms { limits, history: &history, delay: config.delay };
+    let OpenViews { views, lines, shards: on_views } = views::open(&delays, live, &terms, (clock, &meters));
+    let settings = DeliverySettings::new(&config, shards(&config), simulated);
     let (delivery, threads) =
-        Delivery::start(DeliverySettings::new(&config, shards(&config), simulated), &handles, clock, &meters)
-            .map_err(AppError::system("start the shards"))?;
+        Delivery::start_views(settings, on_views, clock, &meters).map_err(AppError::system("start the shards"))?;
     let delivery = Arc::new(delivery);
-    let vitals = Vitals::new(clock, [delivery.pulses(), vec![("feed".into(), reader.pulse())]].concat());
+    let mut pulses = [delivery.pulses(), vec![("feed".into(), reader.pulse())]].concat();
+    if !lines.is_empty() {
+        pulses.push(("delay".into(), lines.pulse.clone()));
+    }
+    let vitals = Vitals::new(clock, pulses);
     let adopting = delivery.clone();
     let parts_of_edge = EdgeParts {
-        reader: reader.clone(),
+        views,
         adopt: faults.attach(Arc::new(move |handoff| adopting.adopt(handoff))),
         vitals: vitals.clone(),
         meters: meters.clone(),
@@ -208,13 +231,18 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
         admin: Some(admin_parts(&config, &delivery)?),
     };
     let edge = Edge::bind(edge_settings(&config, &shares, simulated), parts_of_edge)?;
-    let address = edge.local_addr();
-    if let Some(admin) = edge.admin_addr() {
+    let addresses = edge.addresses().cloned().collect();
+    if let Some(admin) = edge.admin_address() {
         tracing::info!(address = %admin, "the operator's listener serves metrics, health and the operator's calls");
     }
 
     let mut parts = VitalParts::default();
     threads.into_handles().into_iter().for_each(|shard| parts.watch(shard));
+    if !lines.is_empty() {
+        let stopped = stopped.clone();
+        let run = move || lines.run(clock, &stopped);
+        parts.start("delay", run).map_err(AppError::system("start the delayed views"))?;
+    }
     let bus = (publisher, interest, request_queue);
     let simulate = || start_simulator(config.simulate, &mut parts, faults.clone(), stopped.clone());
     let upstream = open_upstream(&config, bus, (clock, &meters), simulate)?;
@@ -225,7 +253,7 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, SocketAddr), A
     let (runtime, feed_faults) = (parts::runtime().map_err(AppError::system("start a runtime"))?, faults.clone());
     let serve = move || parts::drive(runtime, feed_faults.run("feed", feed(upstream, stopped, reader.pulse())));
     parts.start("feed", serve).map_err(AppError::system("start the feed"))?;
-    Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults, audit }, address))
+    Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults, audit }, addresses))
 }
 
 /// What the operator's calls need.
@@ -384,7 +412,7 @@ async fn serve_until_signalled<F: Future<Output = ()>>(
     tokio::join!(serve(stopped), signalled);
 }
 
-/// The one line on stdout, for people and for programs that wait for it. Reading it is optional.
+/// A line on stdout, for people and for programs that wait for it. Reading it is optional.
 fn announce(line: fmt::Arguments<'_>) {
     if let Err(error) = write_within(io::stdout(), format!("{line}\n")) {
         tracing::warn!(%error, "could not write to stdout: {line}");

@@ -33,7 +33,7 @@ use crate::config::error::ConfigError;
 use crate::config::logs::write_within;
 use crate::config::{self, ConfigSources, Effective, document, logs, variables};
 use crate::health::{self, HealthError};
-use crate::settings::kind::{SettingKind, SettingValue};
+use crate::settings::listener::ListenAddress;
 use crate::simulator::replay::Speed;
 use crate::words::nearest::distance;
 
@@ -233,7 +233,10 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
         Some(CliCommand::Health { url, seconds, config }) => {
             let url = match url {
                 Some(url) => url,
-                None => health::url_of(load(Settings { file: config, flags: Vec::new() })?.config.listen),
+                None => {
+                    let config = load(Settings { file: config, flags: Vec::new() })?.config;
+                    health::url_of(&config.listen, config.admin.listen.as_ref())?
+                }
             };
             print(health::ask(&url, Duration::from_secs(seconds))?)
         }
@@ -323,11 +326,10 @@ fn refuse_misspelt_command(settings: &Settings) -> Result<(), CommandFailure> {
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
-    match SettingKind::Address.read_text(text) {
-        Ok(SettingValue::Address(address)) => Ok(address),
-        Ok(other) => unreachable!("an address was read as {other}"),
-        Err(mismatch) => Err(mismatch.to_string()),
-    }
+    let refuse = |remedy: &str| format!("expected an address IP:PORT, found `{text}`; {remedy}");
+    let listener = ListenAddress::parse(text).map_err(|remedy| refuse(&remedy))?;
+    let plain = listener.socket_addr().filter(|address| listener == ListenAddress::from(*address));
+    plain.ok_or_else(|| refuse("a feed is served over plain TCP; leave out what precedes the address"))
 }
 
 /// Prints to stdout. A closed pipe (`| head`) is not an error.

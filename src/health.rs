@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use url::Url;
 
+use crate::settings::listener::ListenAddress;
+
 /// The path if the URL has none: whether the process works, independent of the feed.
 const PATH: &str = "/healthz";
 /// Answers are far smaller.
@@ -18,6 +20,11 @@ const ANSWER_BYTES_MAX: u64 = 16 << 10;
 pub enum HealthError {
     #[error("expected a URL such as `http://127.0.0.1:8080/healthz`, found `{found}`")]
     Url { found: String },
+    #[error(
+        "expected a listener that speaks plain HTTP over TCP, found none in listen and admin.listen; \
+         set `admin.listen = \"127.0.0.1:9090\"`, or name the URL, as in `fanline health http://HOST:PORT`"
+    )]
+    NoPlainAddress,
     #[error("expected an answer from `{url}` within {} s, found: {error}", .timeout.as_secs_f64())]
     Unreachable { url: String, timeout: Duration, error: io::Error },
     #[error("expected status 200 from `{url}`, found {status}: {body}")]
@@ -27,18 +34,22 @@ pub enum HealthError {
 impl HealthError {
     /// Whether the command line is wrong, rather than the server.
     pub fn is_usage(&self) -> bool {
-        matches!(self, HealthError::Url { .. })
+        matches!(self, HealthError::Url { .. } | HealthError::NoPlainAddress)
     }
 }
 
-/// The URL of a server with this address, from the same machine.
-pub fn url_of(listen: SocketAddr) -> String {
+/// The URL of a server with these addresses, from the same machine: the first that speaks plain HTTP, else the
+/// operator's.
+pub fn url_of(listen: &[ListenAddress], admin: Option<&ListenAddress>) -> Result<String, HealthError> {
+    let is_plain = |address: &&ListenAddress| !address.tls && !address.proxy;
+    let plain = listen.iter().chain(admin).filter(is_plain).find_map(ListenAddress::socket_addr);
+    let listen = plain.ok_or(HealthError::NoPlainAddress)?;
     let ip = match listen.ip() {
         ip if !ip.is_unspecified() => ip,
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
     };
-    format!("http://{}{PATH}", SocketAddr::new(ip, listen.port()))
+    Ok(format!("http://{}{PATH}", SocketAddr::new(ip, listen.port())))
 }
 
 /// Asks once; the answer is the body.
@@ -102,6 +113,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::settings::listener::read_all;
 
     /// Answers one request with `answer`, then stays silent until the client has left.
     fn server(answer: &'static str) -> SocketAddr {
@@ -127,14 +139,14 @@ mod tests {
     fn only_a_2xx_status_is_healthy() {
         const LONG: Duration = Duration::from_secs(20);
         let healthy = server("HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{\"healthy\":true}");
-        assert_eq!(ask(&url_of(healthy), LONG).expect("healthy"), "{\"healthy\":true}");
+        assert_eq!(ask(&format!("http://{healthy}"), LONG).expect("healthy"), "{\"healthy\":true}");
         let unhealthy = server("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"healthy\":false}");
-        let error = ask(&url_of(unhealthy), LONG).expect_err("unhealthy").to_string();
+        let error = ask(&format!("http://{unhealthy}"), LONG).expect_err("unhealthy").to_string();
         assert!(error.contains("found 503 Service Unavailable: {\"healthy\":false}"), "{error}");
         let other = server("SSH-2.0-OpenSSH\r\n");
-        assert!(ask(&url_of(other), LONG).expect_err("no HTTP").to_string().contains("not an HTTP answer"));
+        assert!(ask(&format!("http://{other}"), LONG).expect_err("no HTTP").to_string().contains("not an HTTP answer"));
         let silent = server("");
-        let error = ask(&url_of(silent), Duration::from_millis(50)).expect_err("silent").to_string();
+        let error = ask(&format!("http://{silent}"), Duration::from_millis(50)).expect_err("silent").to_string();
         assert!(error.contains("within 0.05 s, found: timed out"), "{error}");
         for wrong in ["127.0.0.1:8080", "https://127.0.0.1/", "http://"] {
             assert!(ask(wrong, LONG).expect_err(wrong).is_usage(), "{wrong}");
@@ -143,12 +155,17 @@ mod tests {
 
     #[test]
     fn a_wildcard_address_is_asked_at_the_loopback() {
-        for (listen, url) in [
-            ("0.0.0.0:8080", "http://127.0.0.1:8080/healthz"),
-            ("[::]:80", "http://[::1]:80/healthz"),
-            ("10.0.0.7:1", "http://10.0.0.7:1/healthz"),
+        for (listen, admin, url) in [
+            ("0.0.0.0:8080", None, Some("http://127.0.0.1:8080/healthz")),
+            ("[::]:80", None, Some("http://[::1]:80/healthz")),
+            ("10.0.0.7:1", None, Some("http://10.0.0.7:1/healthz")),
+            ("tls://0.0.0.0:443,127.0.0.1:2", Some("127.0.0.1:3"), Some("http://127.0.0.1:2/healthz")),
+            ("tls://0.0.0.0:443", Some("127.0.0.1:3"), Some("http://127.0.0.1:3/healthz")),
+            ("tcp+proxy://0.0.0.0:80,unix:/run/f", None, None),
         ] {
-            assert_eq!(url_of(listen.parse().expect("an address")), url);
+            let admin = admin.map(|admin| ListenAddress::parse(admin).expect("valid"));
+            let found = url_of(&read_all(listen).expect("valid"), admin.as_ref());
+            assert_eq!(found.as_deref().ok(), url, "{listen}");
         }
     }
 }

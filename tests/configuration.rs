@@ -1,6 +1,7 @@
 //! What is set is in force, what is wrong is refused with its place and the way out, and what is written is true.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -65,7 +66,7 @@ fn a_flag_beats_a_variable_beats_the_file_beats_the_default() {
         flags: vec![flag("--listen", "listen", "127.0.0.1:3")],
     };
     let Effective { config, values, .. } = config::load(&sources).expect("a right configuration");
-    assert_eq!(config.listen.port(), 3);
+    assert_eq!(config.listen, [SocketAddr::from(([127, 0, 0, 1], 3)).into()]);
     assert_eq!(config.slow.replay_max, Duration::from_secs(2));
     assert_eq!(config.slow.write_deadline, Duration::from_secs(1));
     assert_eq!(config.slow.unsent_bytes_max, 128 * 1024);
@@ -97,6 +98,7 @@ fn every_setting_can_be_set_by_file_variable_and_flag_alike() {
             Preset::Is("") if setting.name == "history.keep" => "a=1,b=2",
             Preset::Is("") if setting.name == "upstream.headers" => "X-Key: ${env.KEY},Origin: https://a.example",
             Preset::Is("") if setting.name == "http.allowed_origins" => "https://a.example,null",
+            Preset::Is("") if setting.name == "proxy.trusted" => "10.0.0.0/8,unix",
             Preset::Is("") => "a,b",
             Preset::Is(text) | Preset::Unset(text) => text,
         };
@@ -188,7 +190,7 @@ fn errors_in_a_file_are_refused_with_line_and_remedy() {
             "http.allowed_hosts: expected a host such as `feed.example.com` or `feed.example.com:8443`, \
              found `https://feed.example.com`; leave out `https://` and paths",
         ),
-        ("listen = 8080", 1, "listen: expected an address IP:PORT, found the integer `8080`; write it in quotes"),
+        ("listen = 8080", 1, "listen: expected addresses IP:PORT, found the integer `8080`; write it in quotes"),
         ("[compression]\nenabled = 'no'", 2, "compression.enabled: expected true or false, found the string `no`"),
         (
             "[upstream]\nbackoff_min = '2m'",

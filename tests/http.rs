@@ -373,7 +373,8 @@ async fn a_full_edge_closes_an_idle_connection_for_a_new_one_and_upgrades_free_t
 #[tokio::test]
 async fn a_port_in_use_is_named_with_the_remedy() {
     let harness = EdgeHarness::open(settings());
-    let error = Edge::bind(Settings { listen: harness.address, ..settings() }, parts().0).err().expect("in use");
+    let error =
+        Edge::bind(Settings { listen: vec![harness.address.into()], ..settings() }, parts().0).err().expect("in use");
     assert!(matches!(error, EdgeError::AddressInUse { .. }));
     let text = error.to_string();
     assert!(text.contains(&harness.address.to_string()) && text.contains("--listen"), "{text}");

@@ -130,12 +130,13 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("bound").port()
 }
 
-/// With its defaults; what is published is its feed.
+/// With its defaults, but for the limit by address: all clients have one. What is published is its feed.
 fn fanline(wish: &Wish<'_>) -> Option<Server> {
     let listener = TcpListener::bind(("127.0.0.1", wish.back_port)).ok()?;
     listener.set_nonblocking(true).ok()?;
     let mut command = bounded(env!("CARGO_BIN_EXE_fanline"));
     command.arg("--listen").arg(format!("127.0.0.1:{}", wish.port)).args(["--profile", "simulated"]);
+    command.args(["--limits-sessions-per-address-max", "0"]);
     command.arg(format!("ws://127.0.0.1:{}/", wish.back_port));
     let path = if wish.lists { "/v1/ws?format=raw" } else { "/v1/ws?topics=%3E&format=raw" };
     let mut server = Server::start(wish, &mut command, path)?;

@@ -15,7 +15,7 @@ impl Server {
     /// Starts it on a free port, with these further arguments.
     pub fn start(arguments: &[&str]) -> Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_fanline"))
-            .args(["--listen", "127.0.0.1:0", "--log-level", "warn"])
+            .args(["--listen", "127.0.0.1:0", "--log-level", "warn", "--limits-sessions-per-address-max", "0"])
             .args(arguments)
             .stdout(Stdio::piped())
             .spawn()

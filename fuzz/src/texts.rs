@@ -64,7 +64,7 @@ fn written(command: &Command, id: Option<&CommandId>) -> String {
             assert!((TIMEOUT_MIN..=TIMEOUT_MAX).contains(timeout) && data.starts_with('{'), "{timeout:?} {data}");
             json!({ "op": "request", "timeout_ms": timeout.as_millis() as u64 })
         }
-        Command::Auth { token } => json!({ "op": "auth", "token": token }),
+        Command::Auth { token } => json!({ "op": "auth", "token": &*token.0 }),
         Command::Ping => json!({ "op": "ping" }),
     }
     .to_string();

@@ -24,8 +24,11 @@ impl ServerProcess {
         let program = std::env::current_exe().map_err(failed)?;
         let mut command = Command::new(program);
         command.args(["--listen", "127.0.0.1:0"]).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
-        if !arguments.iter().any(|argument| argument == "--log-level") {
-            command.args(["--log-level", "warn"]);
+        // All clients of the load have one address.
+        for (flag, value) in [("--log-level", "warn"), ("--limits-sessions-per-address-max", "0")] {
+            if !arguments.iter().any(|argument| argument == flag) {
+                command.args([flag, value]);
+            }
         }
         let mut child = command.spawn().map_err(failed)?;
         let stdout = child.stdout.take().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()));

@@ -139,10 +139,10 @@ enum CodeChoice {
 
 /// Performs the call; returns what is to be printed. What the options leave open is as in the configuration.
 pub(super) fn perform(options: &AdminOptions, config: &Admin) -> Result<String, AdminError> {
-    let endpoint = match (&options.socket, &options.address, config.listen) {
+    let endpoint = match (&options.socket, &options.address, &config.listen) {
         (Some(path), ..) => AdminEndpoint::Unix(path.clone()),
         (None, Some(address), _) => AdminEndpoint::Tcp(address.clone()),
-        (None, None, Some(listen)) => reachable(listen),
+        (None, None, Some(listen)) => reachable(&listen.endpoint),
         (None, None, None) => return Err(AdminError::NoListener),
     };
     let key_file = options.key_file.as_deref().or(config.key_file.as_ref().map(Path::new));

@@ -1,12 +1,14 @@
 //! A client for the operator's listener: one request over TCP or a unix socket, one deadline for all of it.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::settings::listener::ListenEndpoint;
 
 /// Counting the usage of a month takes seconds.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -114,14 +116,18 @@ impl AdminClient {
     }
 }
 
-/// The address of a listener, from the same machine.
-pub(super) fn reachable(listen: SocketAddr) -> AdminEndpoint {
-    let ip = match listen.ip() {
-        ip if !ip.is_unspecified() => ip,
-        std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-        std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+/// A listener, from the same machine.
+pub(super) fn reachable(listen: &ListenEndpoint) -> AdminEndpoint {
+    let address = match listen {
+        ListenEndpoint::Unix { path, .. } => return AdminEndpoint::Unix(path.clone()),
+        ListenEndpoint::Tcp(address) => address,
     };
-    AdminEndpoint::Tcp(SocketAddr::new(ip, listen.port()).to_string())
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    AdminEndpoint::Tcp(SocketAddr::new(ip, address.port()).to_string())
 }
 
 fn exchange(connection: &mut dyn Connection, request: &str) -> io::Result<Vec<u8>> {

@@ -83,7 +83,11 @@ fn flag_of(setting: &'static Setting, heading: &str) -> Arg {
         _ => String::new(),
     };
     let help = format!("{}{default} [env: {}]", setting.doc, setting.variable());
-    let action = if matches!(setting.kind, SettingKind::List) { ArgAction::Append } else { ArgAction::Set };
+    let action = if matches!(setting.kind, SettingKind::List | SettingKind::Listeners | SettingKind::Proxies) {
+        ArgAction::Append
+    } else {
+        ArgAction::Set
+    };
     let placeholder = if setting.name == "upstream.profile" { "NAME|FILE" } else { setting.kind.placeholder() };
     let arg = Arg::new(setting.name).long(setting.flag()).value_name(placeholder).action(action).help(help);
     if common { arg } else { arg.hide_short_help(true).help_heading(heading.to_owned()) }

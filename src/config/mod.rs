@@ -22,6 +22,7 @@ use crate::config::file::BesideSettings;
 use crate::edge::http::origins::{check_host, check_origin};
 use crate::identity::tables::AuthTables;
 use crate::settings::kind::{SettingKind, SettingValue};
+use crate::settings::listener::ListenAddress;
 use crate::settings::setting::Setting;
 use crate::settings::table::{self, Config, Upstream};
 use crate::settings::values::{Origin, Values};
@@ -130,6 +131,9 @@ fn read_flag(flag: &Flag, values: &mut Values) -> Result<(), Problem> {
     let setting = table::find(flag.setting).expect("flags are made from the table");
     let value = match (&setting.default(), flag.words.last()) {
         (Some(SettingValue::List(_)), _) => Some(SettingValue::List(flag.words.clone())),
+        (Some(SettingValue::Listeners(_) | SettingValue::Proxies(_)), Some(_)) => {
+            read_word(setting, &flag.words.join(","), &origin)?
+        }
         (_, Some(word)) => read_word(setting, word, &origin)?,
         (_, None) => return Ok(()),
     };
@@ -174,13 +178,30 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
     if let Some(error) = config.http.allowed_hosts.iter().find_map(|text| check_host(text).err()) {
         refuse("http.allowed_hosts", "http.allowed_hosts", error.to_string());
     }
-    if let (Some(listen), None) = (config.admin.listen, &config.admin.key_file)
-        && !listen.ip().is_loopback()
+    if let (Some(listen), None) = (&config.admin.listen, &config.admin.key_file)
+        && listen.socket_addr().is_some_and(|address| !address.ip().is_loopback())
     {
         let sentence = format!(
             "expected admin.key_file with an address that other machines may reach, found `{listen}` without; \
              name a file with a key, or listen on 127.0.0.1"
         );
+        refuse("admin.listen", "admin.listen", sentence);
+    }
+    if config.http.allowed_origins.iter().any(|origin| origin == "null")
+        && (!config.upstream.send.is_empty() || config.upstream.request)
+    {
+        let sentence = "expected pages with an origin of their own where clients may `send` or `request`, found `null`, \
+                        which any page can be; remove it, or upstream.send and upstream.request";
+        refuse("http.allowed_origins", "http.allowed_origins", sentence.into());
+    }
+    for listener in &config.listen {
+        if let Err(sentence) = check_listener(listener, config) {
+            refuse("listen", "listen", sentence);
+        }
+    }
+    if let Some(listener) = config.admin.listen.as_ref().filter(|listener| listener.tls || listener.proxy) {
+        let sentence =
+            format!("expected plain TCP or a unix socket for the operator, found `{listener}`; write `127.0.0.1:9090`");
         refuse("admin.listen", "admin.listen", sentence);
     }
     let Upstream { url, fallback_urls, profile, subscribe, topic, backoff_min, backoff_max, .. } = &config.upstream;
@@ -219,4 +240,20 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// What a listener needs of other settings.
+fn check_listener(listener: &ListenAddress, config: &Config) -> Result<(), String> {
+    let is_unix = listener.socket_addr().is_none();
+    if listener.proxy && !config.proxy.trusted.has_any(is_unix) {
+        let (whom, example) = if is_unix { ("unix sockets", "unix") } else { ("addresses", "10.0.0.0/8") };
+        return Err(format!(
+            "expected proxies to trust for `{listener}`, found no {whom} in proxy.trusted; \
+             name them, such as `proxy.trusted = [\"{example}\"]`"
+        ));
+    }
+    if listener.tls {
+        return Err(format!("expected plain TCP or a unix socket, found `{listener}`; this build has no TLS"));
+    }
+    Ok(())
 }

@@ -1,12 +1,12 @@
 //! The edge: accepts connections, answers HTTP, and hands upgraded sockets to delivery.
 //!
-//! [`Edge::bind`] takes the address, [`Edge::serve`] answers until the stop. After an upgrade nothing of a client stays
+//! [`Edge::bind`] takes the addresses, [`Edge::serve`] answers until the stop. After an upgrade nothing of a client stays
 //! here; its permit (`admission.rs`) travels with the session. TLS is deliberately left to a proxy in front.
 
 pub(crate) mod entrance;
 pub mod exposition;
 pub mod http;
-pub(crate) mod listen;
+pub mod listen;
 pub mod parts;
 pub mod phase;
 pub(crate) mod process;
@@ -14,7 +14,6 @@ pub(crate) mod router;
 pub mod settings;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -22,30 +21,46 @@ use tokio::sync::watch;
 
 use crate::edge::http::context::AnswerContext;
 use crate::edge::listen::accept::{self, HttpService};
+use crate::edge::listen::listener::BoundListener;
 use crate::edge::parts::EdgeParts;
 use crate::edge::phase::Phase;
 use crate::edge::settings::{ConnectionLimits, Settings};
+use crate::settings::listener::{ListenAddress, ListenEndpoint};
 
 /// Why the edge could not listen.
 #[derive(Debug, thiserror::Error)]
 pub enum EdgeError {
     #[error(
         "expected to listen on `{address}`, found it in use by another program; \
-         stop that program or choose another address or port with {flag} (port 0 takes any free one)"
+         stop that program or choose another address, port or path with {flag} (port 0 takes any free one)"
     )]
-    AddressInUse { address: SocketAddr, flag: &'static str },
+    AddressInUse { address: ListenAddress, flag: &'static str },
     #[error(
         "expected to listen on `{address}`, found a port this user may not use; \
          choose a port above 1023 with {flag} or grant CAP_NET_BIND_SERVICE"
     )]
-    PortForbidden { address: SocketAddr, flag: &'static str },
+    PortForbidden { address: ListenAddress, flag: &'static str },
     #[error(
         "expected to listen on `{address}`, found an address this machine does not have; \
          choose 127.0.0.1 or 0.0.0.0 with {flag}"
     )]
-    NoSuchAddress { address: SocketAddr, flag: &'static str },
+    NoSuchAddress { address: ListenAddress, flag: &'static str },
+    #[error(
+        "expected to listen on `{address}`, found a directory this user may not write to; \
+         choose another path with {flag}"
+    )]
+    DirectoryForbidden { address: ListenAddress, flag: &'static str },
+    #[error(
+        "expected to listen on `{address}`, found no such directory; create it, or choose another path with {flag}"
+    )]
+    NoSuchDirectory { address: ListenAddress, flag: &'static str },
+    #[error(
+        "expected to listen on `{address}`, found a file that is not a socket; \
+         remove it, or choose another path with {flag}"
+    )]
+    NotASocket { address: ListenAddress, flag: &'static str },
     #[error("expected to listen on `{address}`, found: {source}; choose another address with {flag}")]
-    Listen { address: SocketAddr, flag: &'static str, source: io::Error },
+    Listen { address: ListenAddress, flag: &'static str, source: io::Error },
 }
 
 /// Connections of the operator: scrapes and health checks.
@@ -53,48 +68,30 @@ const ADMIN_CONNECTIONS_MAX: usize = 256;
 
 /// Bound listeners that nobody answers yet.
 pub struct Edge {
-    public: BoundListener,
+    /// At least one.
+    public: Vec<BoundListener>,
     admin: Option<BoundListener>,
     settings: Settings,
     parts: EdgeParts,
-}
-
-struct BoundListener {
-    listener: TcpListener,
-    address: SocketAddr,
-}
-
-impl BoundListener {
-    fn new(address: SocketAddr, flag: &'static str) -> Result<BoundListener, EdgeError> {
-        let explain = |source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => EdgeError::AddressInUse { address, flag },
-            io::ErrorKind::PermissionDenied => EdgeError::PortForbidden { address, flag },
-            io::ErrorKind::AddrNotAvailable => EdgeError::NoSuchAddress { address, flag },
-            _ => EdgeError::Listen { address, flag, source },
-        };
-        let listener = accept::bind(address).map_err(explain)?;
-        let address = listener.local_addr().map_err(explain)?;
-        Ok(BoundListener { listener, address })
-    }
 }
 
 impl Edge {
     /// Listens on `settings.listen` and `settings.admin`. Connections wait in the kernel's queue until [`Edge::serve`]
     /// is polled.
     pub fn bind(settings: Settings, parts: EdgeParts) -> Result<Edge, EdgeError> {
-        let public = BoundListener::new(settings.listen, "--listen")?;
-        let admin = settings.admin.map(|address| BoundListener::new(address, "--admin-listen")).transpose()?;
+        let public = settings.listen.iter().map(|address| bind(address, "--listen")).collect::<Result<_, _>>()?;
+        let admin = settings.admin.as_ref().map(private).map(|address| bind(&address, "--admin-listen")).transpose()?;
         Ok(Edge { public, admin, settings, parts })
     }
 
-    /// The address for clients, with the port that the system chose for 0.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.public.address
+    /// The addresses for clients, in the order of the settings, with the ports that the system chose for 0.
+    pub fn addresses(&self) -> impl Iterator<Item = &ListenAddress> {
+        self.public.iter().map(BoundListener::address)
     }
 
     /// The operator's address, if it has its own.
-    pub fn admin_addr(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(|bound| bound.address)
+    pub fn admin_address(&self) -> Option<&ListenAddress> {
+        self.admin.as_ref().map(BoundListener::address)
     }
 
     /// Answers until `phase` is [`Phase::Stopped`] or its sender is gone, then waits for answers under way, but no
@@ -104,19 +101,21 @@ impl Edge {
     /// A listener could not be registered with the runtime, or the upkeep of the metrics has panicked.
     pub async fn serve(self, phase: watch::Receiver<Phase>) -> io::Result<()> {
         let Edge { public, admin, settings, parts } = self;
-        let listener = tokio::net::TcpListener::from_std(public.listener)?;
-        let admin = admin.map(|bound| tokio::net::TcpListener::from_std(bound.listener)).transpose()?;
+        let public = public.into_iter().map(BoundListener::start).collect::<io::Result<Vec<_>>>()?;
+        let admin = admin.map(BoundListener::start).transpose()?;
         let (meters, admin_parts) = (parts.meters.clone(), parts.admin.clone());
         let mut upkeep = tokio::spawn(exposition::upkeep(parts.exposition.clone(), phase.clone()));
         let context = Arc::new(AnswerContext::new(&settings, parts, phase.clone()));
+        let proxies = Arc::new(settings.proxies.clone());
         let service = |router, limits| HttpService {
             router,
             limits,
+            proxies: proxies.clone(),
             meters: meters.clone(),
             stop_timeout: settings.stop_timeout,
         };
         let router = router::public(&context, admin.is_none());
-        let public = accept::accept_all(listener, service(router, settings.connections), phase.clone());
+        let public = accept::accept_all(public, service(router, settings.connections), phase.clone());
         let operators = async {
             if let Some(listener) = admin {
                 // Its own slots, so that the public cannot take them.
@@ -126,7 +125,7 @@ impl Edge {
                     pending_per_address_max: None,
                     ..settings.connections
                 };
-                accept::accept_all(listener, service(router::admin(&context, admin_parts), limits), phase).await;
+                accept::accept_all(vec![listener], service(router::admin(&context, admin_parts), limits), phase).await;
             }
         };
         let mut accepting = pin!(async { tokio::join!(public, operators) });
@@ -143,4 +142,30 @@ impl Edge {
             }
         }
     }
+}
+
+/// The operator's unix socket is for the user of the process alone, unless its permissions are set.
+fn private(address: &ListenAddress) -> ListenAddress {
+    let mut address = address.clone();
+    if let ListenEndpoint::Unix { mode: mode @ None, .. } = &mut address.endpoint {
+        *mode = Some(0o600);
+    }
+    address
+}
+
+fn bind(address: &ListenAddress, flag: &'static str) -> Result<BoundListener, EdgeError> {
+    BoundListener::bind(address).map_err(|source| {
+        let address = address.clone();
+        match source.kind() {
+            io::ErrorKind::AddrInUse => EdgeError::AddressInUse { address, flag },
+            io::ErrorKind::AlreadyExists => EdgeError::NotASocket { address, flag },
+            io::ErrorKind::NotFound => EdgeError::NoSuchDirectory { address, flag },
+            io::ErrorKind::PermissionDenied if address.socket_addr().is_none() => {
+                EdgeError::DirectoryForbidden { address, flag }
+            }
+            io::ErrorKind::PermissionDenied => EdgeError::PortForbidden { address, flag },
+            io::ErrorKind::AddrNotAvailable => EdgeError::NoSuchAddress { address, flag },
+            _ => EdgeError::Listen { address, flag, source },
+        }
+    })
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::audit::log::AuditLog;
-use crate::bus::reader::Reader;
 use crate::bus::signal::pulse::Vitals;
+use crate::bus::views::Views;
 use crate::delivery::handoff::Handoff;
 use crate::edge::exposition::Exposition;
 use crate::edge::http::admin::AdminParts;
@@ -16,7 +16,7 @@ pub type Adopt = Arc<dyn Fn(Handoff) + Send + Sync>;
 /// What the edge needs from the rooms below.
 #[derive(Clone)]
 pub struct EdgeParts {
-    pub reader: Reader,
+    pub views: Views,
     pub adopt: Adopt,
     pub vitals: Vitals,
     pub meters: Meters,

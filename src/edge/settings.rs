@@ -1,25 +1,25 @@
 //! Bounds and options of the edge, from the table's sections; 0 becomes "no limit" where that is documented.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::settings::table::Config;
+use crate::settings::listener::ListenAddress;
+use crate::settings::table::{Config, ProxyHeader};
+use crate::settings::trusted_proxies::TrustedProxies;
 
 /// Time for answers under way after a stop.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where to listen; port 0 lets the system choose, see [`crate::edge::Edge::local_addr`].
-    pub listen: SocketAddr,
+    /// Where to listen; port 0 lets the system choose, see [`crate::edge::Edge::addresses`].
+    pub listen: Vec<ListenAddress>,
     /// Where `/metrics` and health are served; without it `/metrics` is served at `listen`.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<ListenAddress>,
     /// Whether permessage-deflate is accepted from clients that offer it.
     pub compression: bool,
     /// Sessions at most; further upgrades are refused with 503.
     pub sessions_max: usize,
-    /// Sessions at most from one IPv4 address or one IPv6 /64 network; further upgrades are refused with 503. Use none
-    /// behind a proxy, where all clients have the proxy's address.
+    /// Sessions at most from one IPv4 address or one IPv6 /64 network; further upgrades are refused with 503.
     pub sessions_per_address_max: Option<usize>,
     /// Patterns at most in one `topics` parameter; more are refused with 400.
     pub patterns_max: usize,
@@ -35,6 +35,8 @@ pub struct Settings {
     pub connections: ConnectionLimits,
     /// For bodies that are made once and shared.
     pub answers: AnswerLimits,
+    /// Who may name the address of a client.
+    pub proxies: ProxyRules,
     /// Allowed web pages and names of the server.
     pub visitors: OriginRules,
 }
@@ -45,8 +47,8 @@ impl Settings {
         let limited = |max: usize| (max > 0).then_some(max);
         let http = &config.http;
         Settings {
-            listen: config.listen,
-            admin: config.admin.listen,
+            listen: config.listen.clone(),
+            admin: config.admin.listen.clone(),
             compression: config.compression.enabled,
             sessions_max: config.limits.sessions_max,
             sessions_per_address_max: limited(config.limits.sessions_per_address_max),
@@ -68,6 +70,7 @@ impl Settings {
                 bytes_max: http.answer_bytes_max,
                 bytes_per_address_max: limited(http.answer_bytes_per_address_max),
             },
+            proxies: ProxyRules { trusted: config.proxy.trusted.clone(), header: config.proxy.header },
             visitors: OriginRules {
                 allowed_origins: http.allowed_origins.clone(),
                 allowed_hosts: http.allowed_hosts.clone(),
@@ -110,6 +113,14 @@ pub struct AnswerLimits {
     pub bytes_max: usize,
     /// Of these, bytes of answers that clients of one address read.
     pub bytes_per_address_max: Option<usize>,
+}
+
+/// Proxies in front of the server.
+#[derive(Clone, Debug)]
+pub struct ProxyRules {
+    pub trusted: TrustedProxies,
+    /// Where they name the client of a request.
+    pub header: ProxyHeader,
 }
 
 /// Allowed web pages, and allowed names of the server.

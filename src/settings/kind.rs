@@ -3,21 +3,26 @@
 //! Pure: the origin of a text is not known here, so the file, variables and flags obey the same rules.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use toml::de::DeValue;
 use url::Url;
 
 use crate::profile::target::without_secrets;
-use crate::settings::{filter, list};
+use crate::settings::listener::ListenAddress;
+use crate::settings::trusted_proxies::TrustedProxies;
+use crate::settings::{filter, list, listener};
 use crate::words::size::{UNITS, read_size};
 
 /// The type of a setting, with its bounds (both ends included).
 #[derive(Clone, Copy, Debug)]
 pub enum SettingKind {
-    /// `IP:PORT`, or `localhost:PORT` for 127.0.0.1.
-    Address,
+    /// One place to listen at.
+    Listener,
+    /// Several, as a list or as one text.
+    Listeners,
+    /// Addresses and networks of proxies.
+    Proxies,
     Text,
     /// `ws://` or `wss://`, with a host.
     FeedUrl,
@@ -54,7 +59,9 @@ pub enum SettingKind {
 /// A value that its kind has accepted. `Count` and `Bytes` are both integers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SettingValue {
-    Address(SocketAddr),
+    Listener(ListenAddress),
+    Listeners(Vec<ListenAddress>),
+    Proxies(TrustedProxies),
     Text(String),
     List(Vec<String>),
     Switch(bool),
@@ -81,7 +88,9 @@ impl SettingKind {
         let text = text.trim();
         let found = if matches!(self, SettingKind::FeedUrl) { without_secrets(text) } else { text.to_string() };
         match *self {
-            SettingKind::Address => read_address(text).map(SettingValue::Address).ok_or(Some(ADDRESS_REMEDY.into())),
+            SettingKind::Listener => ListenAddress::parse(text).map(SettingValue::Listener).map_err(Some),
+            SettingKind::Listeners => listener::read_all(text).map(SettingValue::Listeners).map_err(Some),
+            SettingKind::Proxies => TrustedProxies::read(text).map(SettingValue::Proxies).map_err(Some),
             SettingKind::Text => Ok(SettingValue::Text(text.into())),
             SettingKind::FeedUrl => check_feed_url(text).map(|()| SettingValue::Text(text.into())),
             SettingKind::Pointer => check_pointer(text).map(|()| SettingValue::Text(text.into())),
@@ -121,13 +130,19 @@ impl SettingKind {
     pub fn read_toml(&self, value: &DeValue<'_>) -> Result<SettingValue, Mismatch> {
         let found = || format!("{} `{}`", named_type(value), shown(value));
         match (self, value) {
-            (SettingKind::List, DeValue::Array(items)) => items
-                .iter()
-                .map(|item| item.get_ref().as_str().map(Into::into))
-                .collect::<Option<_>>()
-                .map(SettingValue::List)
-                .ok_or_else(|| self.mismatch(found(), Some("put each item in quotes".into()))),
-            (SettingKind::List, _) => Err(self.mismatch(found(), Some("write `[\"first\", \"second\"]`".into()))),
+            (SettingKind::List | SettingKind::Listeners | SettingKind::Proxies, DeValue::Array(items)) => {
+                let items = items.iter().map(|item| item.get_ref().as_str().map(Into::into));
+                let items: Vec<String> = items
+                    .collect::<Option<_>>()
+                    .ok_or_else(|| self.mismatch(found(), Some("put each item in quotes".into())))?;
+                match self {
+                    SettingKind::List => Ok(SettingValue::List(items)),
+                    _ => self.read_text(&serde_json::to_string(&items).expect("a list of texts is JSON")),
+                }
+            }
+            (SettingKind::List | SettingKind::Proxies, _) => {
+                Err(self.mismatch(found(), Some("write `[\"first\", \"second\"]`".into())))
+            }
             (SettingKind::Switch | SettingKind::Count { .. } | SettingKind::Number { .. }, DeValue::String(text)) => {
                 let remedy = self.read_text(text).is_ok().then(|| "remove the quotes".into());
                 Err(self.mismatch(found(), remedy))
@@ -153,7 +168,8 @@ impl SettingKind {
     /// Name for the placeholder of a flag.
     pub fn placeholder(&self) -> &'static str {
         match self {
-            SettingKind::Address => "ADDR",
+            SettingKind::Listener | SettingKind::Listeners => "ADDR",
+            SettingKind::Proxies => "NETWORK",
             SettingKind::Text => "TEXT",
             SettingKind::FeedUrl => "URL",
             SettingKind::Pointer => "POINTER",
@@ -176,7 +192,9 @@ impl SettingKind {
 impl fmt::Display for SettingKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            SettingKind::Address => f.write_str("an address IP:PORT"),
+            SettingKind::Listener => f.write_str("an address IP:PORT"),
+            SettingKind::Listeners => f.write_str("addresses IP:PORT"),
+            SettingKind::Proxies => f.write_str("a list of addresses and networks"),
             SettingKind::Text => f.write_str("a text"),
             SettingKind::FeedUrl => f.write_str("a URL ws:// or wss://"),
             SettingKind::Pointer => f.write_str("a JSON pointer"),
@@ -204,7 +222,9 @@ impl fmt::Display for SettingKind {
 impl fmt::Display for SettingValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SettingValue::Address(address) => address.fmt(f),
+            SettingValue::Listener(listener) => listener.fmt(f),
+            SettingValue::Listeners(listeners) => listener::write_all(listeners).fmt(f),
+            SettingValue::Proxies(trusted) => list::write(&trusted.items()).fmt(f),
             SettingValue::Text(text) => text.fmt(f),
             SettingValue::List(items) => list::write(items).fmt(f),
             SettingValue::Switch(on) => on.fmt(f),
@@ -229,23 +249,22 @@ impl SettingValue {
         match self {
             SettingValue::Switch(_) | SettingValue::Count(_) | SettingValue::Number(_) => self.to_string(),
             SettingValue::Bytes(bytes) if self.to_string() == bytes.to_string() => self.to_string(),
-            SettingValue::List(items) => {
-                toml::Value::Array(items.iter().map(|item| toml::Value::String(item.clone())).collect()).to_string()
-            }
+            SettingValue::List(items) => array(items),
+            SettingValue::Listeners(listeners) if listeners.len() > 1 => array(&texts(listeners)),
+            SettingValue::Proxies(trusted) => array(&trusted.items()),
             _ => toml::Value::String(self.to_string()).to_string(),
         }
     }
 }
 
-const ADDRESS_REMEDY: &str = "write an IP address and a port, such as `127.0.0.1:8080`, `0.0.0.0:8080` or `[::]:8080`";
+fn array(items: &[String]) -> String {
+    toml::Value::Array(items.iter().map(|item| toml::Value::String(item.clone())).collect()).to_string()
+}
 
 type ValueRemedy = Option<String>;
 
-fn read_address(text: &str) -> Option<SocketAddr> {
-    match text.strip_prefix("localhost:") {
-        Some(port) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().ok()?))),
-        None => text.parse().ok(),
-    }
+fn texts(listeners: &[ListenAddress]) -> Vec<String> {
+    listeners.iter().map(ListenAddress::to_string).collect()
 }
 
 fn check_feed_url(text: &str) -> Result<(), ValueRemedy> {
@@ -332,8 +351,11 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         for (kind, text) in [
-            (SettingKind::Address, "127.0.0.1:8080"),
-            (SettingKind::Address, "[::]:0"),
+            (SettingKind::Listener, "[::]:0"),
+            (SettingKind::Listeners, "127.0.0.1:8080"),
+            (SettingKind::Listeners, "[::]:8080"),
+            (SettingKind::Listeners, "127.0.0.1:8080,tls://[::]:8443,unix:/run/fanline.sock?mode=660"),
+            (SettingKind::Proxies, "10.0.0.7,10.1.0.0/16,2001:db8::/32,unix"),
             (SettingKind::FeedUrl, "wss://stream.example.com:9443/ws?token=a"),
             (SettingKind::Pointer, "/data/s"),
             (SettingKind::List, "a,b"),
@@ -406,9 +428,9 @@ mod tests {
 
     #[test]
     fn an_address_needs_a_port() {
-        assert_eq!(SettingKind::Address.read_text("localhost:80").expect("localhost").to_string(), "127.0.0.1:80");
+        assert_eq!(SettingKind::Listeners.read_text("localhost:80").expect("localhost").to_string(), "127.0.0.1:80");
         for bad in ["8080", ":8080", "127.0.0.1", "localhost:", "example.com:80", "127.0.0.1:99999"] {
-            let error = SettingKind::Address.read_text(bad).expect_err(bad);
+            let error = SettingKind::Listeners.read_text(bad).expect_err(bad);
             assert!(error.to_string().contains("`127.0.0.1:8080`"), "{error}");
         }
     }

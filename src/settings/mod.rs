@@ -5,6 +5,8 @@
 pub mod filter;
 pub mod kind;
 pub mod list;
+pub mod listener;
 pub mod setting;
 pub mod table;
+pub mod trusted_proxies;
 pub mod values;

@@ -5,11 +5,12 @@
 //! `--section-key`. Rooms take whole sections, whose `Default` is the documented one, so code reads `slow.replay_max`
 //! everywhere.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::settings::kind::SettingKind;
+use crate::settings::listener::ListenAddress;
 use crate::settings::setting::{Preset, Setting, SettingsSection};
+use crate::settings::trusted_proxies::TrustedProxies;
 use crate::settings::values::Values;
 
 /// Every setting, in the order of the documentation.
@@ -41,6 +42,18 @@ pub enum DemandMode {
 
 impl DemandMode {
     pub const NAMES: &'static [&'static str] = &["off", "on"];
+}
+
+/// Value of `proxy.header`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyHeader {
+    XForwardedFor,
+    Forwarded,
+    None,
+}
+
+impl ProxyHeader {
+    pub const NAMES: &'static [&'static str] = &["x-forwarded-for", "forwarded", "none"];
 }
 
 /// How long something may last; none: without limit.
@@ -171,8 +184,8 @@ const GIB: u64 = 1 << 30;
 
 settings! {
     "Where clients connect." {
-        listen: SocketAddr = Is("127.0.0.1:8080"), SettingKind::Address,
-            "Address of the HTTP and WebSocket server. `0.0.0.0:8080` accepts clients from other machines; port 0 takes a free port.";
+        listen: Vec<ListenAddress> = Is("127.0.0.1:8080"), SettingKind::Listeners,
+            "Addresses of the HTTP and WebSocket server, one or a list. `0.0.0.0:8080` accepts clients from other machines; port 0 takes a free port. `tls://0.0.0.0:8443` speaks TLS; `unix:PATH` is a unix socket, `unix:PATH?mode=660` one with these permissions. `tcp+proxy://`, `tls+proxy://` and `unix+proxy:` expect the PROXY protocol, version 1 or 2, from `proxy.trusted`.";
     }
     upstream Upstream "The feed, and how to stay connected to it." {
         url: Option<String> = Unset("wss://stream.binance.com:9443/stream"), SettingKind::FeedUrl,
@@ -236,6 +249,13 @@ settings! {
         bytes_max: usize = Is("64MiB"), bytes(64 * KIB, 1024 * GIB),
             "Payload bytes in the ring. Beyond them the oldest frames are dropped.";
     }
+    #[derive(Copy)]
+    delay Delay "Views of the feed for tiers that see it later (docs/DELAYED.md)." {
+        bytes_max: usize = Is("256MiB"), bytes(MIB, 1024 * GIB),
+            "Memory for the messages that wait for one delayed view, of which there are at most 4. Beyond it they are conflated by topic and second, and clients of the view receive `skipped`.";
+        shards: usize = Is("1"), count(1, 1024),
+            "Shards of each delayed view.";
+    }
     history History "What clients that join receive besides the current values." {
         keep: Vec<String> = Is(""), SettingKind::List,
             "Topics that keep their last messages instead of only the newest, as `PATTERN=COUNT` with a count up to 1000, such as `chat.*=50`. The first matching pattern counts.";
@@ -260,8 +280,8 @@ settings! {
             "Topics with a current value; frames of further topics are dropped. With `upstream.demand` also the topics that clients name; further ones are refused with `too_many_topics`.";
         sessions_max: usize = Is("100000"), count(1, 10_000_000),
             "Connected clients, or fewer if the system allows too few open files. Further clients receive HTTP 503 `too_many_sessions`.";
-        sessions_per_address_max: usize = Is("0"), count(0, 10_000_000),
-            "Connected clients from one IP address. 0: no limit.";
+        sessions_per_address_max: usize = Is("1000"), count(0, 10_000_000),
+            "Connected clients from one IPv4 address or IPv6 /64. Behind a proxy, set `proxy.trusted`: otherwise all clients have its address. 0: no limit.";
         patterns_max: usize = Is("1000"), count(1, 1_000_000),
             "Patterns of one session. Further ones are refused with `too_many_patterns`.";
         wildcards_max: usize = Is("100"), count(0, 1_000_000),
@@ -270,7 +290,7 @@ settings! {
             "Wildcards of all clients of a shard; clients with the same patterns count once. Further ones are refused with `too_many_wildcards_total`.";
         wanted_per_session_max: usize = Is("1000"), count(1, 1_000_000),
             "With `upstream.demand`: topics that one client may name. Further ones are refused with `too_many_topics`.";
-        wanted_per_address_max: usize = Is("0"), count(0, 10_000_000),
+        wanted_per_address_max: usize = Is("10000"), count(0, 10_000_000),
             "With `upstream.demand`: topics that all clients of one IP address may name. Further ones are refused with `too_many_topics`. 0: no limit.";
         lanes_max: usize = Is("100000"), count(1, 10_000_000),
             "Different sets of patterns per shard. A further one is refused with `too_many_lanes`.";
@@ -315,9 +335,15 @@ settings! {
         allowed_hosts: Vec<String> = Is(""), SettingKind::List,
             "Host names the server answers to (`Host`), such as `feed.example.com`. Other requests receive HTTP 421, except `/healthz` and `/readyz`. Empty: any.";
     }
+    proxy Proxy "Proxies in front of the server, and what is believed of what they say." {
+        trusted: TrustedProxies = Is(""), SettingKind::Proxies,
+            "Addresses and networks of the proxies, such as `10.0.0.7` or `10.0.0.0/8`; `unix` trusts whoever may write to the unix sockets of `listen`. Only they may name the address of a client. Empty: nobody.";
+        header: ProxyHeader = Is("x-forwarded-for"), SettingKind::Choice(ProxyHeader::NAMES),
+            "Header in which trusted proxies name the client's address. With `x-forwarded-for`, `X-Forwarded-Proto` names its scheme; `forwarded` is RFC 7239. `none`: neither is read.";
+    }
     admin Admin "A listener for the operator." {
-        listen: Option<SocketAddr> = Unset("127.0.0.1:9090"), SettingKind::Address,
-            "Address that serves `/metrics`, `/healthz`, `/readyz` and `/admin/…`. The public address then no longer serves `/metrics`. Keep it on the loopback or a private network; other addresses than the loopback need `admin.key_file`.";
+        listen: Option<ListenAddress> = Unset("127.0.0.1:9090"), SettingKind::Listener,
+            "Address, or `unix:PATH`, that serves `/metrics`, `/healthz`, `/readyz` and `/admin/…`. The public address then no longer serves `/metrics`. Keep it on the loopback or a private network; other addresses than the loopback need `admin.key_file`.";
         key_file: Option<String> = Unset("/run/secrets/fanline-admin-key"), SettingKind::Text,
             "File with the key for `/admin/…`, at least 16 characters; calls show it as `Authorization: Bearer KEY`. Unset: calls from this machine need none.";
     }

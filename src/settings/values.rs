@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::settings::kind::SettingValue;
+use crate::settings::listener::ListenAddress;
 use crate::settings::setting::Setting;
-use crate::settings::table::{self, DemandMode, LogFormat, OnAuditFull, OnStale, Timeout};
+use crate::settings::table::{self, DemandMode, LogFormat, OnAuditFull, OnStale, ProxyHeader, Timeout};
+use crate::settings::trusted_proxies::TrustedProxies;
 
 /// Where a value was set, as errors and `fanline config` show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +83,9 @@ macro_rules! held {
 }
 
 held! {
-    SocketAddr: SettingValue::Address(address) => Some(*address);
+    ListenAddress: SettingValue::Listener(listener) => Some(listener.clone());
+    TrustedProxies: SettingValue::Proxies(trusted) => Some(trusted.clone());
+    Vec<ListenAddress>: SettingValue::Listeners(listeners) => Some(listeners.clone());
     String: SettingValue::Text(text) => Some(text.clone());
     Vec<String>: SettingValue::List(items) => Some(items.clone());
     bool: SettingValue::Switch(on) => Some(*on);
@@ -99,6 +102,12 @@ held! {
     OnStale: SettingValue::Text(name) => match name.as_str() {
         "close" => Some(OnStale::Close),
         "keep" => Some(OnStale::Keep),
+        _ => None,
+    };
+    ProxyHeader: SettingValue::Text(name) => match name.as_str() {
+        "x-forwarded-for" => Some(ProxyHeader::XForwardedFor),
+        "forwarded" => Some(ProxyHeader::Forwarded),
+        "none" => Some(ProxyHeader::None),
         _ => None,
     };
     OnAuditFull: SettingValue::Text(name) => match name.as_str() {

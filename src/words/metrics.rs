@@ -146,7 +146,7 @@ declare! {
             "Clients taken over from the edge.";
         SESSIONS_BEHIND = Gauge "fanline_sessions_behind" [shard: []]
             "Clients that are catching up.";
-        SKIPS = Counter "fanline_skips_total" [reason: ["slow", "overrun", "expired", "epoch"]]
+        SKIPS = Counter "fanline_skips_total" [reason: ["slow", "overrun", "expired", "epoch", "delayed"]]
             "Times a client received `skipped`, by its reason.";
         GOODBYES = Counter "fanline_goodbyes_total"
             [reason: [
@@ -239,9 +239,10 @@ declare! {
             "HTTP connections that are not upgraded. `pending`: the request is not complete.";
         HTTP_DROPPED = Counter "fanline_http_dropped_total"
             [reason: [
-                "header_timeout", "write_timeout", "answer_timeout", "address", "pressure", "refused"
+                "header_timeout", "write_timeout", "answer_timeout", "address", "pressure", "refused", "proxy_header",
+                "proxy_untrusted"
             ]]
-            "HTTP connections closed early. `address`, `pressure`: made room for another connection, of its own address or of any; `refused`: all connections of its address were in use.";
+            "HTTP connections closed early. `address`, `pressure`: made room for another connection, of its own address or of any; `refused`: all connections of its address were in use; `proxy_header`: without a valid header of the PROXY protocol; `proxy_untrusted`: at a listener of the PROXY protocol, from elsewhere than `proxy.trusted`.";
         HTTP_ANSWER_BYTES = Gauge "fanline_http_answer_bytes" []
             "Bytes of different answers held for HTTP clients. Bound: http.answer_bytes_max.";
     }

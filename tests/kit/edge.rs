@@ -10,6 +10,7 @@ use fanline::bus::clock::Clock;
 use fanline::bus::publisher::Publisher;
 use fanline::bus::retention::Retention;
 use fanline::bus::signal::pulse::Vitals;
+use fanline::bus::views::Views;
 use fanline::bus::{self, Limits};
 use fanline::delivery::handoff::Handoff;
 use fanline::edge::parts::{Adopt, EdgeParts};
@@ -17,6 +18,7 @@ use fanline::edge::phase::Phase;
 use fanline::edge::settings::{AnswerLimits, ConnectionLimits, Settings};
 use fanline::edge::{Edge, exposition};
 use fanline::protocol::encoding::{Payload, PayloadKind};
+use fanline::settings::listener::ListenAddress;
 use fanline::words::ids::Epoch;
 use fanline::words::stamp::Stamp;
 use tokio::sync::{mpsc, watch};
@@ -39,7 +41,7 @@ pub struct EdgeHarness {
 pub fn settings() -> Settings {
     let defaults = Settings::default();
     Settings {
-        listen: "127.0.0.1:0".parse().expect("an address"),
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
         sessions_max: 100,
         patterns_max: 10,
         wildcards_max: 5,
@@ -76,7 +78,7 @@ pub fn parts() -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
     });
     (
         EdgeParts {
-            reader,
+            views: Views::new(reader, []),
             adopt: adopt_client,
             vitals: Vitals::new(Clock::start(), Vec::new()),
             meters,
@@ -99,7 +101,8 @@ impl EdgeHarness {
         (parts, publisher, newcomers): (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>),
     ) -> EdgeHarness {
         let edge = Edge::bind(settings, parts).expect("a free port");
-        let (address, admin) = (edge.local_addr(), edge.admin_addr());
+        let address = edge.addresses().find_map(ListenAddress::socket_addr).expect("it listens on TCP");
+        let admin = edge.admin_address().and_then(ListenAddress::socket_addr);
         let (phase, phases) = watch::channel(Phase::Serving);
         let served = tokio::spawn(edge.serve(phases));
         EdgeHarness { address, admin, publisher, newcomers, phase, served }

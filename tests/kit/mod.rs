@@ -71,7 +71,7 @@ pub fn skip_without(test: &str, what: &str, remedy: &str) {
 /// An executable that tests/setup has put under the target directory, or one on the PATH.
 pub fn tool(name: &str) -> Option<PathBuf> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("tmp lies in the target directory");
-    let own = [target.join("tools/usr/bin"), target.join("venv/bin")];
+    let own = ["tools/usr/bin", "tools/usr/sbin", "venv/bin"].map(|folder| target.join(folder));
     let path = std::env::var_os("PATH").unwrap_or_default();
     own.into_iter().chain(std::env::split_paths(&path)).map(|folder| folder.join(name)).find(|file| file.is_file())
 }

@@ -19,6 +19,8 @@ pub struct Program {
     child: Child,
     addr: SocketAddr,
     log: Arc<Mutex<String>>,
+    /// Further lines on stdout.
+    lines: Mutex<mpsc::Receiver<String>>,
 }
 
 impl Program {
@@ -101,11 +103,18 @@ impl Program {
         };
         let addr = line.strip_prefix(announcement).and_then(|addr| addr.parse().ok());
         let addr = addr.unwrap_or_else(|| panic!("expected `{announcement}ADDR`, found `{line}`"));
-        Program { child, addr, log }
+        Program { child, addr, log, lines: Mutex::new(announcements) }
     }
 
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// The next address that the server listens on besides the first, as announced: `http://ADDR`, `unix:PATH`.
+    pub fn next_address(&self) -> String {
+        let line = self.lines.lock().expect("no holder panics").recv_timeout(DEADLINE);
+        let line = line.unwrap_or_else(|_| panic!("expected a further address on stdout, found nothing"));
+        line.strip_prefix("fanline listening on ").expect("an announcement").to_owned()
     }
 
     /// A WebSocket URL on this program; `path` starts with `/`.
@@ -186,8 +195,9 @@ pub fn command(args: &[&str], settings: &[(&str, &str)]) -> Command {
             command.env_remove(name);
         }
     }
-    // The few clients of a test are on all shards.
-    for (name, value) in [("SHARDS_SPREAD_AFTER", "1")].iter().chain(settings) {
+    // The few clients of a test are on all shards, and all of them have one address.
+    let usual = [("SHARDS_SPREAD_AFTER", "1"), ("LIMITS_SESSIONS_PER_ADDRESS_MAX", "0")];
+    for (name, value) in usual.iter().chain(settings) {
         command.env(format!("FANLINE_{name}"), value);
     }
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

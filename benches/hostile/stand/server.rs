@@ -41,6 +41,8 @@ impl Server {
         let log = folder.join(format!("hostile-{}.log", attack.name));
         let mut command = Command::new(program);
         command.args(["--listen", "127.0.0.1:0", "--log-level", "warn", "--shards-spread-after", "1"]);
+        // Honest clients and attackers share one address; attacks that a limit by address stops are not worth a measurement.
+        command.args(["--limits-sessions-per-address-max", "0", "--limits-wanted-per-address-max", "0"]);
         match attack.profile {
             Some(profile) => {
                 let path = folder.join(format!("hostile-{}.toml", attack.name));

@@ -1,7 +1,7 @@
 //! The sockets there are: what the edge hands over and a shard's poll watches.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown};
+use std::net::Shutdown;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -18,14 +18,6 @@ pub enum ClientSocket {
 }
 
 impl ClientSocket {
-    /// The address of the other end, if it is one of the network.
-    pub fn peer_ip(&self) -> Option<IpAddr> {
-        match self {
-            ClientSocket::Tcp(stream) => stream.peer_addr().ok().map(|peer| peer.ip().to_canonical()),
-            ClientSocket::Unix(_) => None,
-        }
-    }
-
     /// Bounds what the kernel holds unsent. A Unix socket has a bounded buffer already.
     pub fn limit_unsent(&self, bytes_max: u32) -> io::Result<()> {
         match self {

@@ -23,7 +23,7 @@ use crate::edge::http::context::AnswerContext;
 use crate::edge::http::query::bad;
 use crate::edge::listen::admission::{AdmissionLimit, Permit};
 use crate::edge::listen::deadlines::TrackedSocket;
-use crate::edge::listen::peer::Peer;
+use crate::edge::listen::peer::WebClient;
 use crate::edge::phase::Phase;
 use crate::protocol::command::resume_offset;
 use crate::protocol::encoding::Format;
@@ -88,17 +88,18 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
     if query.format == Format::Raw && context.refuses_raw_when_stale {
         check_feed(context).map_err(by_code)?;
     }
-    if let Some(since) = query.since {
-        // Delivery decides about cursors of other epochs.
-        resume_offset(since, context.reader.epoch(), context.reader.head()).map_err(|refusal| by_code(bad(refusal)))?;
+    if let Some(since) = query.since.filter(|_| context.views.is_live_alone()) {
+        // Delivery decides about cursors of other epochs, and about all where the client may be of another view.
+        resume_offset(since, context.reader().epoch(), context.reader().head())
+            .map_err(|refusal| by_code(bad(refusal)))?;
     }
-    let (Some(on_upgrade), Some(&Peer(peer))) =
-        (request.extensions_mut().remove::<OnUpgrade>(), request.extensions().get::<Peer>())
+    let (Some(on_upgrade), Some(&WebClient { address, .. })) =
+        (request.extensions_mut().remove::<OnUpgrade>(), request.extensions().get::<WebClient>())
     else {
         let message = "expected a connection that can be upgraded, found one that cannot; use HTTP/1.1 throughout";
         return Err(("no_upgrade", HttpRefusal::bad("bad_handshake", message)));
     };
-    let permit = context.admission.admit(peer.ip()).map_err(|full| {
+    let permit = context.admission.admit(address).map_err(|full| {
         let reason = match full {
             AdmissionLimit::Sessions { .. } => "too_many_sessions",
             AdmissionLimit::Address { .. } => "too_many_sessions_per_address",
@@ -113,8 +114,7 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         every: query.every,
         patterns: query.patterns,
         since: query.since,
-        // The shard reads it from the socket.
-        address: None,
+        address,
         presented: Presented::default(),
     };
     Ok(Agreed { handshake, options, permit, on_upgrade })
@@ -123,9 +123,9 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
 /// A raw client receives no server messages, so it would take the old prices of a stale feed for current ones. Before the
 /// first frame there are none, and it waits.
 fn check_feed(context: &AnswerContext) -> Result<(), HttpRefusal> {
-    let feed = context.reader.feed();
+    let feed = context.reader().feed();
     let FeedState::Stale { reason, .. } = &*feed else { return Ok(()) };
-    if context.reader.head() == Offset::START {
+    if context.reader().head() == Offset::START {
         return Ok(());
     }
     let message = format!(

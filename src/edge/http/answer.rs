@@ -1,6 +1,6 @@
 //! Answers in JSON: the requested data, or `{"code":…,"message":…}`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::edge::listen::admission::network;
-use crate::edge::listen::peer::Peer;
+use crate::edge::listen::peer::WebClient;
 
 pub(in crate::edge) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -73,9 +73,10 @@ pub(in crate::edge) fn not_found(uri: &Uri) -> HttpRefusal {
     HttpRefusal::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 
-/// The address that a request counts against.
+/// The address that a request counts against. Clients of unix sockets without an address share one.
 pub(in crate::edge) fn network_of<B>(request: &Request<B>) -> Result<IpAddr, HttpRefusal> {
-    let peer = request.extensions().get::<Peer>();
-    let unknown = || HttpRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the connection has no address");
-    peer.map(|peer| network(peer.0.ip())).ok_or_else(unknown)
+    let client = request.extensions().get::<WebClient>();
+    let unknown = || HttpRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the connection has no client");
+    let client = client.ok_or_else(unknown)?;
+    Ok(client.address.map_or(Ipv6Addr::UNSPECIFIED.into(), network))
 }

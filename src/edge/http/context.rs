@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use crate::audit::log::AuditLog;
 use crate::bus::reader::Reader;
 use crate::bus::signal::pulse::Vitals;
+use crate::bus::views::Views;
 use crate::edge::http::answer::HttpRefusal;
 use crate::edge::http::assets::Assets;
 use crate::edge::http::body::{BodyBound, Store};
@@ -24,7 +25,7 @@ use crate::words::metrics::Meters;
 
 /// Shared by all connections; only `admission`, `answers` and `page` change, by themselves.
 pub(in crate::edge) struct AnswerContext {
-    pub reader: Reader,
+    pub views: Views,
     pub adopt: Adopt,
     pub vitals: Vitals,
     pub meters: Meters,
@@ -49,11 +50,16 @@ pub(in crate::edge) const REASONS: [&str; 3] =
     ["too_many_answers", "too_many_answers_per_address", "too_many_requests"];
 
 impl AnswerContext {
+    /// The live log.
+    pub(crate) fn reader(&self) -> &Reader {
+        self.views.live()
+    }
+
     pub(crate) fn new(settings: &Settings, parts: EdgeParts, phase: watch::Receiver<Phase>) -> AnswerContext {
         let store = Store::new(settings.answers, parts.meters.gauge(&names::HTTP_ANSWER_BYTES, &[]));
         AnswerContext {
-            answers: Answers::new(store, topics::maker(parts.reader.clone(), settings.simulated)),
-            reader: parts.reader,
+            answers: Answers::new(store, topics::maker(parts.views.live().clone(), settings.simulated)),
+            views: parts.views,
             adopt: parts.adopt,
             vitals: parts.vitals,
             page: Page::new(parts.exposition),

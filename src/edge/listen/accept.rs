@@ -1,17 +1,17 @@
-//! The listening socket, the accept loop, and one task per connection that is not upgraded yet.
+//! The accept loops, one for each listener, and one task per connection that is not upgraded yet.
 //!
 //! | bound | at the bound |
 //! |---|---|
 //! | slots, in total and per address | `connection_table.rs` |
-//! | `BACKLOG` connections in the kernel's queue | the kernel makes clients retry |
+//! | connections in the kernel's queue | `listener.rs` |
 //! | `HEAD_BYTES_MAX` per request head | 431, and the connection is closed |
+//! | bytes and time of a header of the PROXY protocol | the connection is closed (`proxy_protocol.rs`) |
 //! | time for a head, between two requests, for an answer | the connection is closed (`deadlines.rs`) |
 //! | requests per second on one connection | the next answer waits until the second is over |
 
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -19,28 +19,27 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::{Request, Response};
+use futures_util::future::join_all;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use metrics::Counter;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tower_service::Service;
 
 use crate::edge::listen::client_stream::ClientStream;
 use crate::edge::listen::connection_table::{Accepted, ConnectionSlot, ConnectionTable};
 use crate::edge::listen::deadlines::{ConnectionProgress, Overdue, TrackedBody, TrackedSocket};
+use crate::edge::listen::listener::Listener;
 use crate::edge::listen::peer::Peer;
+use crate::edge::listen::proxy_protocol::{self, ProxiedClient};
+use crate::edge::listen::since;
 use crate::edge::phase::Phase;
-use crate::edge::settings::ConnectionLimits;
+use crate::edge::settings::{ConnectionLimits, ProxyRules};
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
 use crate::words::rate_limited_log::RateLimitedLog;
-use crate::words::stamp::Stamp;
-
-/// Connections that may wait to be accepted: two seconds at 2,000 per second. The kernel's somaxconn may be lower.
-const BACKLOG: i32 = 4096;
 
 /// 32 KiB: a query with several hundred patterns, and far more than browsers send.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -57,89 +56,109 @@ const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: appli
     {\"code\":\"too_many_connections\",\"message\":\"expected fewer connections from your address \
     (http.connections_per_address_max), found all of them at work; try again in a few seconds\"}";
 
-/// Listens, with room for [`BACKLOG`] connections, in non-blocking mode.
-pub(in crate::edge) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Lets a restarted server listen while connections of its predecessor are in TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
 /// The service for connections, and its bounds.
+#[derive(Clone)]
 pub(in crate::edge) struct HttpService {
     pub router: Router,
     pub limits: ConnectionLimits,
+    /// Who may name the client of a request.
+    pub proxies: Arc<ProxyRules>,
     pub meters: Meters,
     /// Time for answers under way after the stop.
     pub stop_timeout: Duration,
 }
 
-/// Accepts until `phase` is [`Phase::Stopped`], then waits for the connections to end.
-pub(in crate::edge) async fn accept_all(
-    listener: tokio::net::TcpListener,
-    service: HttpService,
-    mut phase: watch::Receiver<Phase>,
-) {
-    let places = ConnectionTable::new(service.limits, &service.meters);
+/// Accepts from all listeners until `phase` is [`Phase::Stopped`], then waits for the connections to end.
+pub(in crate::edge) async fn accept_all(listeners: Vec<Listener>, service: HttpService, phase: watch::Receiver<Phase>) {
+    let places = ConnectionTable::new(service.limits, listeners.len(), &service.meters);
     let drops = Drops::new(&service.meters);
-    let (mut errors, started) = (RateLimitedLog::default(), Instant::now());
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = stopped(&mut phase) => break,
-            accepted = accept(&listener, &places) => accepted,
-        };
-        match accepted {
-            Ok((socket, peer, (slot, file))) => {
-                let connection = HttpConnection {
-                    router: service.router.clone(),
-                    peer,
-                    phase: phase.clone(),
-                    limits: service.limits,
-                    stop_timeout: service.stop_timeout,
-                    drops: drops.clone(),
-                    _file: file,
-                };
-                tokio::spawn(connection.serve(socket, slot));
-            }
-            Err(error) if concerns_one_client(&error) => {}
-            Err(error) => {
-                log_accept_error(&error, &mut errors, started);
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+    let stop_timeout = service.stop_timeout;
+    let accepting = listeners.into_iter().map(|listener| {
+        let acceptor = Acceptor { listener, service: service.clone(), places: places.clone(), drops: drops.clone() };
+        acceptor.run(phase.clone())
+    });
+    join_all(accepting).await;
+    // Each connection ends by itself within `stop_timeout`; nothing can be done about a late one.
+    let _ = tokio::time::timeout(stop_timeout, places.emptied()).await;
+}
+
+/// The loop of one listener. All share the slots.
+struct Acceptor {
+    listener: Listener,
+    service: HttpService,
+    places: Arc<ConnectionTable>,
+    drops: Drops,
+}
+
+/// A connection that may be served.
+struct AcceptedConnection {
+    socket: ClientStream,
+    peer: Peer,
+    slot: ConnectionSlot,
+    file: OwnedSemaphorePermit,
+}
+
+impl Acceptor {
+    async fn run(self, mut phase: watch::Receiver<Phase>) {
+        let (mut errors, mut strangers) = (RateLimitedLog::default(), RateLimitedLog::default());
+        let started = Instant::now();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stopped(&mut phase) => break,
+                accepted = self.accept(&mut strangers, started) => accepted,
+            };
+            match accepted {
+                Ok(AcceptedConnection { socket, peer, slot, file }) => {
+                    let connection = HttpConnection {
+                        router: self.service.router.clone(),
+                        peer,
+                        names_client: self.listener.proxy,
+                        proxies: self.service.proxies.clone(),
+                        phase: phase.clone(),
+                        limits: self.service.limits,
+                        stop_timeout: self.service.stop_timeout,
+                        drops: self.drops.clone(),
+                        _file: file,
+                    };
+                    tokio::spawn(connection.serve(socket, slot));
+                }
+                Err(error) if concerns_one_client(&error) => {}
+                Err(error) => {
+                    log_accept_error(&error, &mut errors, started);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }
-    drop(listener);
-    // Each connection ends by itself within `stop_timeout`; nothing can be done about a late one.
-    let _ = tokio::time::timeout(service.stop_timeout, places.emptied()).await;
-}
 
-/// The next connection, with its slot. While all slots are busy it waits, and others wait in the kernel's queue.
-async fn accept(
-    listener: &tokio::net::TcpListener,
-    places: &Arc<ConnectionTable>,
-) -> io::Result<(ClientStream, SocketAddr, (ConnectionSlot, OwnedSemaphorePermit))> {
-    loop {
-        let file = places.files.clone().acquire_owned().await.expect("the files are never closed");
-        let (socket, peer) = listener.accept().await?;
-        let slot = loop {
-            match places.enter(peer.ip(), Instant::now()) {
-                Accepted::Slot(slot) => break Some(slot),
-                Accepted::Full => places.moved.notified().await,
-                Accepted::Refused => break None,
+    /// The next connection, with its slot. While all slots are busy it waits, and others wait in the kernel's queue.
+    async fn accept(&self, strangers: &mut RateLimitedLog, started: Instant) -> io::Result<AcceptedConnection> {
+        loop {
+            let file = self.places.files.clone().acquire_owned().await.expect("the files are never closed");
+            let (socket, address) = self.listener.accept().await?;
+            let peer = Peer::new(address, self.listener.scheme, &self.service.proxies);
+            if self.listener.proxy && !peer.is_proxy() {
+                self.drops.stranger.increment(1);
+                log_stranger(peer, strangers, started);
+                continue;
             }
-        };
-        let Some(slot) = slot else {
-            // A hint: a client that misses it sees the connection end.
-            let _ = SockRef::from(&socket).send(REFUSAL);
-            continue;
-        };
-        // Small frames must leave at once; the socket keeps the option when it is handed over.
-        socket.set_nodelay(true)?;
-        return Ok((socket.into(), peer, (slot, file)));
+            let slot = loop {
+                match self.places.enter(peer.counted(), Instant::now()) {
+                    Accepted::Slot(slot) => break Some(slot),
+                    Accepted::Full => self.places.moved.notified().await,
+                    Accepted::Refused => break None,
+                }
+            };
+            match slot {
+                Some(slot) => return Ok(AcceptedConnection { socket, peer, slot, file }),
+                None => {
+                    socket.hint(REFUSAL);
+                    // It may have been woken for a slot that another listener waits for.
+                    self.places.moved.notify_one();
+                }
+            }
+        }
     }
 }
 
@@ -163,12 +182,22 @@ struct Drops {
     header: Counter,
     write: Counter,
     answer: Counter,
+    /// A header of the PROXY protocol that is none, or late.
+    proxy: Counter,
+    /// A peer that is not trusted to send one.
+    stranger: Counter,
 }
 
 impl Drops {
     fn new(meters: &Meters) -> Drops {
-        let counter = |overdue: Overdue| meters.counter(&names::HTTP_DROPPED, &[("reason", overdue.label())]);
-        Drops { header: counter(Overdue::Header), write: counter(Overdue::Write), answer: counter(Overdue::Answer) }
+        let counter = |reason| meters.counter(&names::HTTP_DROPPED, &[("reason", reason)]);
+        Drops {
+            header: counter(Overdue::Header.label()),
+            write: counter(Overdue::Write.label()),
+            answer: counter(Overdue::Answer.label()),
+            proxy: counter("proxy_header"),
+            stranger: counter("proxy_untrusted"),
+        }
     }
 
     fn count(&self, overdue: Overdue) {
@@ -184,7 +213,10 @@ impl Drops {
 /// One connection before its upgrade, if it has one.
 struct HttpConnection {
     router: Router,
-    peer: SocketAddr,
+    peer: Peer,
+    /// It opens with a header of the PROXY protocol.
+    names_client: bool,
+    proxies: Arc<ProxyRules>,
     phase: watch::Receiver<Phase>,
     limits: ConnectionLimits,
     stop_timeout: Duration,
@@ -195,13 +227,50 @@ struct HttpConnection {
 
 impl HttpConnection {
     /// The slot is freed when the connection has ended or was upgraded.
-    async fn serve(mut self, socket: ClientStream, mut slot: ConnectionSlot) {
+    async fn serve(mut self, mut socket: ClientStream, mut slot: ConnectionSlot) {
         let peer = self.peer;
         let leave = slot.leave.clone();
+        let served = async {
+            if !self.names_client || self.read_proxy_header(&mut socket, &mut slot).await {
+                self.await_request(socket, &mut slot).await;
+            }
+        };
         tokio::select! {
-            () = self.await_request(socket, &mut slot) => {}
+            () = served => {}
             () = leave.notified() => tracing::debug!(%peer, "a connection made room for another one"),
         }
+    }
+
+    /// Takes the client's address from the proxy's header; false if the connection is to be closed.
+    async fn read_proxy_header(&mut self, socket: &mut ClientStream, slot: &mut ConnectionSlot) -> bool {
+        let read = tokio::select! {
+            read = proxy_protocol::read(socket) => Some(read),
+            () = tokio::time::sleep(self.limits.header_timeout) => None,
+            () = stopped(&mut self.phase) => return false,
+        };
+        match read {
+            Some(Ok(ProxiedClient::Unknown)) => self.peer = self.peer.as_client(),
+            Some(Ok(ProxiedClient::Known { address, scheme })) => {
+                let scheme = scheme.unwrap_or(self.peer.scheme());
+                self.peer = Peer::new(Some(address), scheme, &self.proxies);
+                if let Some(address) = self.peer.counted()
+                    && !slot.counts_for(address, Instant::now())
+                {
+                    socket.hint(REFUSAL);
+                    return false;
+                }
+            }
+            Some(Err(error)) => {
+                tracing::debug!(peer = %self.peer, %error, "a connection is closed");
+                self.drops.proxy.increment(1);
+                return false;
+            }
+            None => {
+                self.drops.proxy.increment(1);
+                return false;
+            }
+        }
+        true
     }
 
     /// Waits for the first byte.
@@ -209,7 +278,6 @@ impl HttpConnection {
         let progress = ConnectionProgress::new(self.limits, tokio::time::Instant::now());
         // A silent connection costs no buffers and no HTTP state.
         tokio::select! {
-            // Not `readable`, which some sockets report before anything was sent.
             _ = socket.first_byte() => {}
             () = tokio::time::sleep(self.limits.header_timeout) => return self.drops.count(Overdue::Header),
             () = stopped(&mut self.phase) => return,
@@ -222,7 +290,11 @@ impl HttpConnection {
         if let Err(error) = socket.limit_unsent(UNSENT_BYTES_MAX) {
             tracing::debug!(%error, "unsent bytes of a connection are not bounded");
         }
-        let answers = service_fn(|request| answer(self.router.clone(), Peer(self.peer), progress.clone(), request));
+        let answers = service_fn(|mut request| {
+            let client = self.peer.client(Request::headers(&request), &self.proxies);
+            request.extensions_mut().insert(client);
+            answer(self.router.clone(), progress.clone(), request)
+        });
         let connection = http1::Builder::new()
             // The deadlines of `progress` distinguish heads, idle connections and slow readers.
             .header_read_timeout(None)
@@ -258,16 +330,14 @@ impl HttpConnection {
 /// Answers one request. Between two requests the connection yields to others, however many it has pipelined.
 async fn answer(
     mut router: Router,
-    peer: Peer,
     progress: Arc<ConnectionProgress>,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Result<Response<TrackedBody>, Infallible> {
     let (answering, wait) = progress.begin_answer();
     match wait {
         Some(until) => tokio::time::sleep_until(until).await,
         None => tokio::task::yield_now().await,
     }
-    request.extensions_mut().insert(peer);
     let response = Service::call(&mut router, request).await?;
     Ok(response.map(|body| answering.with(body)))
 }
@@ -304,12 +374,21 @@ async fn in_time<C: Future>(
 
 /// Logs that nothing can be accepted, at a limited rate: such errors repeat at every attempt.
 fn log_accept_error(error: &io::Error, log: &mut RateLimitedLog, started: Instant) {
-    let since = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    let Some(suppressed) = log.take(Stamp { wall_ms: 0, mono_ns: since }) else { return };
+    let Some(suppressed) = log.take(since(started)) else { return };
     tracing::warn!(
         %error,
         suppressed,
         "cannot accept connections, retrying; if file descriptors ran out, raise the limit (ulimit -n)"
+    );
+}
+
+/// Logs that somebody else than a proxy speaks where only proxies may, at a limited rate: anybody can try.
+fn log_stranger(peer: Peer, log: &mut RateLimitedLog, started: Instant) {
+    let Some(suppressed) = log.take(since(started)) else { return };
+    tracing::warn!(
+        %peer,
+        suppressed,
+        "closed a connection at a listener of the PROXY protocol: its address is not in proxy.trusted"
     );
 }
 

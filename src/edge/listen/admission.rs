@@ -5,11 +5,16 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::edge::listen::since;
+use crate::words::rate_limited_log::RateLimitedLog;
 
 /// The two limits and the counts against them.
 pub(in crate::edge) struct Admission {
     sessions_max: usize,
     sessions_per_address_max: Option<usize>,
+    started: Instant,
     /// Held for a few instructions: by the edge at each upgrade, by a shard at each session's end.
     ledger: Mutex<SessionCounts>,
 }
@@ -19,6 +24,7 @@ struct SessionCounts {
     sessions: usize,
     /// Kept only with a limit per address; an address without sessions has no entry.
     by_address: HashMap<IpAddr, usize>,
+    refusals: RateLimitedLog,
 }
 
 /// The limit that refuses a client.
@@ -36,23 +42,36 @@ pub(in crate::edge) enum AdmissionLimit {
 /// One admitted session.
 pub(in crate::edge) struct Permit {
     admission: Arc<Admission>,
-    network: IpAddr,
+    /// None: not counted by address.
+    network: Option<IpAddr>,
 }
 
 impl Admission {
     pub(crate) fn new(sessions_max: usize, sessions_per_address_max: Option<usize>) -> Arc<Admission> {
-        Arc::new(Admission { sessions_max, sessions_per_address_max, ledger: Mutex::default() })
+        let started = Instant::now();
+        Arc::new(Admission { sessions_max, sessions_per_address_max, started, ledger: Mutex::default() })
     }
 
-    pub(crate) fn admit(self: &Arc<Admission>, address: IpAddr) -> Result<Permit, AdmissionLimit> {
-        let network = network(address);
+    pub(crate) fn admit(self: &Arc<Admission>, address: Option<IpAddr>) -> Result<Permit, AdmissionLimit> {
+        let network = address.filter(|_| self.sessions_per_address_max.is_some()).map(network);
         let mut ledger = self.ledger();
         if ledger.sessions >= self.sessions_max {
             return Err(AdmissionLimit::Sessions { max: self.sessions_max });
         }
-        if let Some(max) = self.sessions_per_address_max {
+        if let (Some(max), Some(network)) = (self.sessions_per_address_max, network) {
             let taken = ledger.by_address.entry(network).or_default();
             if *taken >= max {
+                let suppressed = ledger.refusals.take(since(self.started));
+                drop(ledger);
+                if let Some(suppressed) = suppressed {
+                    tracing::warn!(
+                        address = %network,
+                        max,
+                        suppressed,
+                        "refused a client: limits.sessions_per_address_max of its address are taken; \
+                         if the address is that of a proxy, set proxy.trusted"
+                    );
+                }
                 return Err(AdmissionLimit::Address { max });
             }
             *taken += 1;
@@ -71,10 +90,11 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut ledger = self.admission.ledger();
         ledger.sessions -= 1;
-        if let Some(taken) = ledger.by_address.get_mut(&self.network) {
+        let Some(network) = self.network else { return };
+        if let Some(taken) = ledger.by_address.get_mut(&network) {
             *taken -= 1;
             if *taken == 0 {
-                ledger.by_address.remove(&self.network);
+                ledger.by_address.remove(&network);
             }
         }
     }
@@ -92,8 +112,8 @@ pub(in crate::edge) fn network(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().expect(text)
+    fn ip(text: &str) -> Option<IpAddr> {
+        Some(text.parse().expect(text))
     }
 
     #[test]
@@ -123,5 +143,12 @@ mod tests {
             assert!(admission.ledger().by_address.is_empty(), "nobody is remembered after the last session");
             assert_eq!(admission.ledger().sessions, 0);
         }
+    }
+
+    #[test]
+    fn a_client_without_an_address_counts_in_total_only() {
+        let admission = Admission::new(2, Some(1));
+        let _permits = [admission.admit(None).expect("the first"), admission.admit(None).expect("the second")];
+        assert_eq!(admission.admit(None).err(), Some(AdmissionLimit::Sessions { max: 2 }));
     }
 }

@@ -38,6 +38,16 @@ impl ClientStream {
         }
     }
 
+    /// Sends what the kernel takes at once, to a client that is about to be closed.
+    pub(crate) fn hint(&self, bytes: &[u8]) {
+        let sent = match self {
+            ClientStream::Tcp(stream) => SockRef::from(stream).send(bytes),
+            ClientStream::Unix(stream) => SockRef::from(stream).send(bytes),
+        };
+        // A client that misses it sees the connection end.
+        drop(sent);
+    }
+
     /// Leaves tokio's reactor. `into_std` leaves a socket in non-blocking mode, as delivery needs it.
     pub(crate) fn into_client_socket(self) -> io::Result<ClientSocket> {
         Ok(match self {

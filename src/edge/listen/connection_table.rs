@@ -6,6 +6,7 @@
 //! | connections of an address | its longest idle one makes room, then its oldest without a head, else the new one is refused |
 //! | connections in total | the longest idle one makes room, then the oldest without a head, else the new one waits |
 //!
+//! The connections of a trusted proxy have no address: they are those of many clients, and count in total only.
 //! A connection that is being answered never makes room. One that must close leaves the table at once and is notified; it
 //! ends when its task next runs.
 
@@ -43,7 +44,7 @@ pub(in crate::edge) struct ConnectionTable {
     ledger: Mutex<TableState>,
     /// Notified when a slot may have become free.
     pub moved: Notify,
-    /// One for each open socket, and one for a new connection still without a slot. A connection that made room keeps its
+    /// One for each open socket, and one for each listener's new connection still without a slot. A connection that made room keeps its
     /// socket until its task has ended; until then no other is accepted.
     pub files: Arc<Semaphore>,
     meters: ConnectionMeters,
@@ -60,7 +61,8 @@ struct TableState {
 }
 
 struct ConnectionEntry {
-    network: IpAddr,
+    /// None: counted in total only.
+    network: Option<IpAddr>,
     doing: ConnectionActivity,
     /// Number of the last change.
     change: u64,
@@ -103,7 +105,8 @@ pub(in crate::edge) struct ConnectionSlot {
 }
 
 impl ConnectionTable {
-    pub(crate) fn new(limits: ConnectionLimits, meters: &Meters) -> Arc<ConnectionTable> {
+    /// `listeners`: how many there are to accept from.
+    pub(crate) fn new(limits: ConnectionLimits, listeners: usize, meters: &Meters) -> Arc<ConnectionTable> {
         let gauge = |state| meters.gauge(&names::HTTP_CONNECTIONS, &[("state", state)]);
         let counter = |reason| meters.counter(&names::HTTP_DROPPED, &[("reason", reason)]);
         let meters = ConnectionMeters {
@@ -112,23 +115,15 @@ impl ConnectionTable {
             pressure: counter("pressure"),
             refused: counter("refused"),
         };
-        let files = Arc::new(Semaphore::new(limits.total_max + 1));
+        let files = Arc::new(Semaphore::new(limits.total_max + listeners));
         Arc::new(ConnectionTable { limits, ledger: Mutex::default(), moved: Notify::new(), files, meters })
     }
 
-    pub(crate) fn enter(self: &Arc<ConnectionTable>, address: IpAddr, now: Instant) -> Accepted {
-        let network = network(address);
+    pub(crate) fn enter(self: &Arc<ConnectionTable>, address: Option<IpAddr>, now: Instant) -> Accepted {
+        let network = address.map(network);
         let mut ledger = self.ledger();
-        let held = ledger.by_address.get(&network).map_or(0, |share| share.slots);
-        if self.limits.per_address_max.is_some_and(|max| held >= max) && !self.make_room_of(&mut ledger, network, now) {
-            self.meters.refused.increment(1);
+        if network.is_some_and(|network| !self.fits(&mut ledger, network, now)) {
             return Accepted::Refused;
-        }
-        // Several, if a burst was spared and stayed silent.
-        while self.limits.pending_per_address_max.is_some_and(|max| ledger.pending_of(network) >= max)
-            && let Some(oldest) = ledger.oldest_pending_of(network, now)
-        {
-            self.evict(&mut ledger, oldest, &self.meters.address);
         }
         if ledger.slots.len() >= self.limits.total_max {
             let Some(oldest) = ledger.idle.values().chain(ledger.pending.values()).next().copied() else {
@@ -140,6 +135,22 @@ impl ConnectionTable {
         let id = ledger.admit(network, leave.clone(), now);
         self.meters.doing[ConnectionActivity::Pending as usize].increment(1.0);
         Accepted::Slot(ConnectionSlot { places: self.clone(), id, doing: ConnectionActivity::Pending, leave })
+    }
+
+    /// Whether its address may have one more connection; makes room for it.
+    fn fits(&self, ledger: &mut TableState, network: IpAddr, now: Instant) -> bool {
+        let held = ledger.by_address.get(&network).map_or(0, |share| share.slots);
+        if self.limits.per_address_max.is_some_and(|max| held >= max) && !self.make_room_of(ledger, network, now) {
+            self.meters.refused.increment(1);
+            return false;
+        }
+        // Several, if a burst was spared and stayed silent.
+        while self.limits.pending_per_address_max.is_some_and(|max| ledger.pending_of(network) >= max)
+            && let Some(oldest) = ledger.oldest_pending_of(network, now)
+        {
+            self.evict(ledger, oldest, &self.meters.address);
+        }
+        true
     }
 
     /// Waits until all connections have ended.
@@ -173,11 +184,11 @@ impl ConnectionTable {
 }
 
 impl TableState {
-    fn admit(&mut self, network: IpAddr, leave: Arc<Notify>, now: Instant) -> u64 {
+    fn admit(&mut self, network: Option<IpAddr>, leave: Arc<Notify>, now: Instant) -> u64 {
         self.changes += 1;
         let id = self.changes;
         let entry = ConnectionEntry { network, doing: ConnectionActivity::Pending, change: id, since: now, leave };
-        self.by_address.entry(network).or_default().slots += 1;
+        self.count(network);
         self.file(&entry, id);
         self.slots.insert(id, entry);
         id
@@ -196,35 +207,62 @@ impl TableState {
     fn remove(&mut self, id: u64) -> Option<ConnectionEntry> {
         let entry = self.slots.remove(&id)?;
         self.unfile(&entry);
-        if let Some(share) = self.by_address.get_mut(&entry.network) {
-            share.slots -= 1;
-            if share.slots == 0 {
-                self.by_address.remove(&entry.network);
-            }
-        }
+        self.uncount(entry.network);
         Some(entry)
     }
 
+    /// The connection turns out to be of this address; false if it has left already.
+    fn readdress(&mut self, id: u64, network: IpAddr) -> bool {
+        let Some(mut entry) = self.slots.remove(&id) else { return false };
+        self.unfile(&entry);
+        self.uncount(entry.network);
+        entry.network = Some(network);
+        self.count(entry.network);
+        self.file(&entry, id);
+        self.slots.insert(id, entry);
+        true
+    }
+
+    fn count(&mut self, network: Option<IpAddr>) {
+        if let Some(network) = network {
+            self.by_address.entry(network).or_default().slots += 1;
+        }
+    }
+
+    fn uncount(&mut self, network: Option<IpAddr>) {
+        let Some(network) = network else { return };
+        if let Some(share) = self.by_address.get_mut(&network) {
+            share.slots -= 1;
+            if share.slots == 0 {
+                self.by_address.remove(&network);
+            }
+        }
+    }
+
     fn file(&mut self, entry: &ConnectionEntry, id: u64) {
-        let share = self.by_address.entry(entry.network).or_default();
-        let (all, own) = match entry.doing {
-            ConnectionActivity::Busy => return,
-            ConnectionActivity::Pending => (&mut self.pending, &mut share.pending),
-            ConnectionActivity::Idle => (&mut self.idle, &mut share.idle),
-        };
+        let Some((all, own)) = self.lists_of(entry) else { return };
         all.insert(entry.change, id);
-        own.insert(entry.change);
+        if let Some(own) = own {
+            own.insert(entry.change);
+        }
     }
 
     fn unfile(&mut self, entry: &ConnectionEntry) {
-        let Some(share) = self.by_address.get_mut(&entry.network) else { return };
-        let (all, own) = match entry.doing {
-            ConnectionActivity::Busy => return,
-            ConnectionActivity::Pending => (&mut self.pending, &mut share.pending),
-            ConnectionActivity::Idle => (&mut self.idle, &mut share.idle),
-        };
+        let Some((all, own)) = self.lists_of(entry) else { return };
         all.remove(&entry.change);
-        own.remove(&entry.change);
+        if let Some(own) = own {
+            own.remove(&entry.change);
+        }
+    }
+
+    /// The lists that a connection is on by what it does: of all, and of its address.
+    fn lists_of(&mut self, entry: &ConnectionEntry) -> Option<(&mut BTreeMap<u64, u64>, Option<&mut BTreeSet<u64>>)> {
+        let share = entry.network.and_then(|network| self.by_address.get_mut(&network));
+        match entry.doing {
+            ConnectionActivity::Busy => None,
+            ConnectionActivity::Pending => Some((&mut self.pending, share.map(|share| &mut share.pending))),
+            ConnectionActivity::Idle => Some((&mut self.idle, share.map(|share| &mut share.idle))),
+        }
     }
 
     fn pending_of(&self, network: IpAddr) -> usize {
@@ -246,6 +284,14 @@ impl TableState {
 }
 
 impl ConnectionSlot {
+    /// The connection turns out to be of this address, and counts for it from now on; false if that may have no more.
+    pub(crate) fn counts_for(&mut self, address: IpAddr, now: Instant) -> bool {
+        let network = network(address);
+        let mut ledger = self.places.ledger();
+        let fits = self.places.fits(&mut ledger, network, now);
+        fits && ledger.readdress(self.id, network)
+    }
+
     /// Records the new state of the connection.
     pub(crate) fn is(&mut self, doing: ConnectionActivity) {
         if self.doing == doing {
@@ -288,7 +334,7 @@ mod tests {
             write_timeout: SECOND,
             requests_per_second_max: 1,
         };
-        ConnectionTable::new(limits, &Meters::unread())
+        ConnectionTable::new(limits, 1, &Meters::unread())
     }
 
     fn ip(last: u8) -> IpAddr {
@@ -296,7 +342,7 @@ mod tests {
     }
 
     fn slot(places: &Arc<ConnectionTable>, address: IpAddr, now: Instant) -> ConnectionSlot {
-        match places.enter(address, now) {
+        match places.enter(Some(address), now) {
             Accepted::Slot(slot) => slot,
             Accepted::Full | Accepted::Refused => panic!("expected a place"),
         }
@@ -349,7 +395,7 @@ mod tests {
         let mut fifth = slot(&places, ip(5), now);
         assert!(must_go(&silent).await && !must_go(&busy).await);
         fifth.is(ConnectionActivity::Busy);
-        assert!(matches!(places.enter(ip(6), now), Accepted::Full));
+        assert!(matches!(places.enter(Some(ip(6)), now), Accepted::Full));
         busy.is(ConnectionActivity::Idle);
         slot(&places, ip(6), now);
         assert!(must_go(&busy).await);
@@ -361,10 +407,34 @@ mod tests {
         let now = Instant::now();
         let mut slots: Vec<ConnectionSlot> = (0..2).map(|_| slot(&places, ip(1), now)).collect();
         slots.iter_mut().for_each(|slot| slot.is(ConnectionActivity::Busy));
-        assert!(matches!(places.enter(ip(1), now), Accepted::Refused));
+        assert!(matches!(places.enter(Some(ip(1)), now), Accepted::Refused));
         slot(&places, ip(2), now);
         slots[0].is(ConnectionActivity::Idle);
         slots.push(slot(&places, ip(1), now));
         assert!(must_go(&slots[0]).await);
+    }
+
+    #[tokio::test]
+    async fn connections_of_a_proxy_count_for_the_clients_that_they_turn_out_to_be() {
+        let places = places(100, 2, 2);
+        let now = Instant::now();
+        let enter = || match places.enter(None, now) {
+            Accepted::Slot(slot) => slot,
+            Accepted::Full | Accepted::Refused => panic!("expected a place"),
+        };
+        let mut slots: Vec<ConnectionSlot> = (0..5).map(|_| enter()).collect();
+        assert!(places.ledger().by_address.is_empty(), "a proxy has no share of its own");
+        for slot in &mut slots[..2] {
+            assert!(slot.counts_for(ip(1), now));
+            slot.is(ConnectionActivity::Busy);
+        }
+        assert!(!slots[2].counts_for(ip(1), now), "all of this client's share is at work");
+        assert!(slots[2].counts_for(ip(2), now));
+        slots[1].is(ConnectionActivity::Idle);
+        assert!(slots[3].counts_for(ip(1), now));
+        assert!(must_go(&slots[1]).await && !must_go(&slots[4]).await);
+        drop(slots);
+        let ledger = places.ledger();
+        assert!(ledger.by_address.is_empty() && ledger.pending.is_empty() && ledger.idle.is_empty());
     }
 }

@@ -5,4 +5,17 @@ pub(crate) mod admission;
 pub(crate) mod client_stream;
 pub(crate) mod connection_table;
 pub(crate) mod deadlines;
+pub mod forwarded;
+pub(crate) mod listener;
 pub(crate) mod peer;
+pub(crate) mod proxy_protocol;
+pub(crate) mod socket_file;
+
+use std::time::Instant;
+
+use crate::words::stamp::Stamp;
+
+/// The time for a rate-limited log.
+pub(in crate::edge) fn since(started: Instant) -> Stamp {
+    Stamp { wall_ms: 0, mono_ns: u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX) }
+}

@@ -29,7 +29,7 @@ use crate::edge::http::admin::key::AdminKey;
 use crate::edge::http::answer::HttpRefusal;
 use crate::edge::http::context::AnswerContext;
 use crate::edge::http::query::shown;
-use crate::edge::listen::peer::Peer;
+use crate::edge::listen::peer::WebClient;
 
 /// A call is a few texts; the longest is an issuer with a subject.
 const BODY_BYTES_MAX: usize = 16 << 10;
@@ -83,7 +83,7 @@ pub(in crate::edge) fn routes(parts: AdminParts, answers: &Arc<AnswerContext>) -
 /// Refuses what does not come from the operator; records every call with its outcome.
 async fn guard(State(context): State<Arc<AdminContext>>, request: Request, next: Next) -> Response {
     let call = format!("{} {}", request.method(), request.uri().path_and_query().map_or("", |path| path.as_str()));
-    let peer = request.extensions().get::<Peer>().map(|&Peer(peer)| peer.ip());
+    let peer = request.extensions().get::<WebClient>().and_then(|client| client.address);
     let response = match check(&context, &request) {
         Ok(()) => next.run(request).await,
         Err(refusal) => {
