@@ -39,8 +39,7 @@ use crate::config::logs::write_within;
 use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::settings::Settings as DeliverySettings;
 use crate::delivery::shards::Delivery;
-use crate::edge::http::admin::AdminParts;
-use crate::edge::http::admin::key::{AdminKey, KeyError};
+use crate::edge::http::admin::key::AdminKeyError;
 use crate::edge::parts::EdgeParts;
 use crate::edge::phase::Phase;
 use crate::edge::settings::{ConnectionLimits, Settings as EdgeSettings};
@@ -62,7 +61,7 @@ use crate::words::ids::Epoch;
 use crate::words::metrics::{self as names, Meters};
 use crate::words::topic::TopicError;
 
-use self::operator::ServerOperator;
+use self::operator::admin_parts;
 use self::parts::{EndedPart, VitalParts};
 use self::roles::{feed, serve_http, start_simulator};
 use self::server::RunningServer;
@@ -112,7 +111,7 @@ pub enum AppError {
     #[error(transparent)]
     Audit(#[from] OpenError),
     #[error(transparent)]
-    AdminKey(#[from] KeyError),
+    AdminKey(#[from] AdminKeyError),
     #[error(transparent)]
     Edge(#[from] EdgeError),
     #[error("{0}; start the server again, and report this if it is a panic")]
@@ -254,13 +253,6 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddr
     let serve = move || parts::drive(runtime, feed_faults.run("feed", feed(upstream, stopped, reader.pulse())));
     parts.start("feed", serve).map_err(AppError::system("start the feed"))?;
     Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults, audit }, addresses))
-}
-
-/// What the operator's calls need.
-fn admin_parts(config: &Config, delivery: &Arc<Delivery>) -> Result<AdminParts, AppError> {
-    let key = config.admin.key_file.as_ref().map(|path| AdminKey::read(path.as_ref())).transpose()?;
-    let operator = Arc::new(ServerOperator::new(delivery.clone()));
-    Ok(AdminParts { operator, key, audit_dir: config.audit.dir.as_ref().map(PathBuf::from) })
 }
 
 /// SHA-256 of the configuration in force, without what may be secret: the audit log says with it that it has changed.

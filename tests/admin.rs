@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fanline::access::grant::Grant;
 use fanline::access::identity::TokenId;
-use fanline::access::operator::{Operator, OperatorError, RevokedCredentials};
+use fanline::access::operator::{OperatorCalls, OperatorError, RevokedCredentials};
 use fanline::access::selector::{SessionOrder, SessionSelector};
 use fanline::access::session_row::{SessionFilter, SessionRow, SessionState};
 use fanline::audit::log::AuditLog;
@@ -38,7 +38,7 @@ struct Recorded {
     filters: Mutex<Vec<(SessionFilter, u64, usize)>>,
 }
 
-impl Operator for Recorded {
+impl OperatorCalls for Recorded {
     fn sessions(&self, filter: SessionFilter, after: u64, limit: usize) -> Vec<SessionRow> {
         self.filters.lock().expect("no holder panics").push((filter, after, limit));
         let row = |number| SessionRow {

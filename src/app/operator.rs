@@ -1,23 +1,30 @@
 //! The operator's calls, carried out by the shards.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::access::operator::{Operator, OperatorError, RevokedCredentials};
+use crate::access::operator::{OperatorCalls, OperatorError, RevokedCredentials};
 use crate::access::selector::{SessionOrder, SessionSelector};
 use crate::access::session_row::{SessionFilter, SessionRow};
 use crate::delivery::shards::Delivery;
+use crate::edge::http::admin::AdminParts;
+use crate::edge::http::admin::key::AdminKey;
+use crate::settings::table::Config;
 
-pub(super) struct ServerOperator {
+use super::AppError;
+
+/// What the operator's calls need.
+pub(super) fn admin_parts(config: &Config, delivery: &Arc<Delivery>) -> Result<AdminParts, AppError> {
+    let key = config.admin.key_file.as_ref().map(|path| AdminKey::read(path.as_ref())).transpose()?;
+    let operator = Arc::new(ServerOperator { delivery: delivery.clone() });
+    Ok(AdminParts { operator, key, audit_dir: config.audit.dir.as_ref().map(PathBuf::from) })
+}
+
+struct ServerOperator {
     delivery: Arc<Delivery>,
 }
 
-impl ServerOperator {
-    pub(super) fn new(delivery: Arc<Delivery>) -> ServerOperator {
-        ServerOperator { delivery }
-    }
-}
-
-impl Operator for ServerOperator {
+impl OperatorCalls for ServerOperator {
     fn sessions(&self, filter: SessionFilter, after: u64, limit: usize) -> Vec<SessionRow> {
         self.delivery.list(filter, limit, after)
     }

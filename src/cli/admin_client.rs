@@ -55,17 +55,17 @@ impl AdminError {
     }
 }
 
-trait Connection: Read + Write {
+trait AdminConnection: Read + Write {
     fn limit(&self, timeout: Duration) -> io::Result<()>;
 }
 
-impl Connection for TcpStream {
+impl AdminConnection for TcpStream {
     fn limit(&self, timeout: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(timeout)).and_then(|()| self.set_write_timeout(Some(timeout)))
     }
 }
 
-impl Connection for UnixStream {
+impl AdminConnection for UnixStream {
     fn limit(&self, timeout: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(timeout)).and_then(|()| self.set_write_timeout(Some(timeout)))
     }
@@ -100,7 +100,7 @@ impl AdminClient {
         Err(AdminError::Refused { status, message })
     }
 
-    fn connect(&self) -> io::Result<Box<dyn Connection>> {
+    fn connect(&self) -> io::Result<Box<dyn AdminConnection>> {
         let address = match &self.endpoint {
             AdminEndpoint::Unix(path) => return Ok(Box::new(UnixStream::connect(path)?)),
             AdminEndpoint::Tcp(address) => address,
@@ -130,7 +130,7 @@ pub(super) fn reachable(listen: &ListenEndpoint) -> AdminEndpoint {
     AdminEndpoint::Tcp(SocketAddr::new(ip, address.port()).to_string())
 }
 
-fn exchange(connection: &mut dyn Connection, request: &str) -> io::Result<Vec<u8>> {
+fn exchange(connection: &mut dyn AdminConnection, request: &str) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + TIMEOUT;
     connection.limit(TIMEOUT)?;
     connection.write_all(request.as_bytes())?;

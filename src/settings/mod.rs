@@ -2,6 +2,7 @@
 //!
 //! The sources of values (file, variables, flags) are not known here: `config` reads them.
 
+pub mod choices;
 pub mod filter;
 pub mod kind;
 pub mod list;
