@@ -40,7 +40,7 @@ use crate::config::{ConfigSources, Effective};
 use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::settings::Settings as DeliverySettings;
 use crate::delivery::shards::Delivery;
-use crate::edge::http::admin::key::KeyError;
+use crate::edge::http::admin::key::AdminKeyError;
 use crate::edge::parts::EdgeParts;
 use crate::edge::phase::Phase;
 use crate::edge::settings::{ConnectionLimits, Settings as EdgeSettings};
@@ -115,7 +115,7 @@ pub enum AppError {
     #[error(transparent)]
     Audit(#[from] OpenError),
     #[error(transparent)]
-    AdminKey(#[from] KeyError),
+    AdminKey(#[from] AdminKeyError),
     #[error(transparent)]
     Edge(#[from] EdgeError),
     #[error("{0}; start the server again, and report this if it is a panic")]

@@ -3,6 +3,9 @@
 //! The server's flags are made from the table of settings. Exit codes: 0 done, 1 failed while running, 2 wrong
 //! arguments or settings. Errors go to stderr, one per line, each after `error: `.
 
+mod admin;
+mod admin_client;
+mod audit;
 mod settings;
 mod token;
 
@@ -18,6 +21,9 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use self::admin::AdminOptions;
+use self::admin_client::AdminError;
+use self::audit::{AuditCommand, AuditError};
 use self::settings::Settings;
 use self::token::TokenOptions;
 use crate::app::{self, AppError, ReplayOptions};
@@ -155,6 +161,11 @@ enum CliCommand {
         #[command(flatten)]
         options: TokenOptions,
     },
+    /// Ask a running server who is connected; end sessions, revoke tokens, read tiers anew.
+    Admin(Box<AdminOptions>),
+    /// Verify an audit log, and report usage from it.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Print a script that completes fanline's commands and flags in a shell.
     #[command(after_help = COMPLETIONS)]
     Completions {
@@ -280,6 +291,11 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             progress(&issued.hint);
             print(issued.token)
         }
+        Some(CliCommand::Admin(options)) => {
+            let config = load(Settings { file: options.config.clone(), flags: Vec::new() })?.config;
+            print(admin::perform(&options, &config.admin)?)
+        }
+        Some(CliCommand::Audit(command)) => print(audit::perform(command)?),
         Some(CliCommand::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut CommandLine::command(), "fanline", &mut script);
@@ -377,6 +393,10 @@ enum CommandFailure {
     Health(#[from] HealthError),
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     #[error("expected to start threads: {0}; raise the limit of processes (ulimit -u)")]
     Runtime(io::Error),
     #[error("expected to write to stdout: {0}")]
@@ -400,6 +420,8 @@ impl CommandFailure {
             CommandFailure::App(error) => error.is_usage(),
             CommandFailure::Bench(error) => error.is_usage(),
             CommandFailure::Health(error) => error.is_usage(),
+            CommandFailure::Admin(error) => error.is_usage(),
+            CommandFailure::Audit(error) => error.is_usage(),
             CommandFailure::Certificate(_) | CommandFailure::Runtime(_) | CommandFailure::Output(_) => false,
         };
         let mut report = String::new();

@@ -7,7 +7,7 @@ use crate::access::selector::{SessionOrder, SessionSelector};
 use crate::access::session_row::{SessionFilter, SessionRow};
 
 /// The calls may wait for other threads: call them where it is allowed to block.
-pub trait Operator: Send + Sync {
+pub trait OperatorCalls: Send + Sync {
     /// Sessions by ascending number, at most `limit`, with numbers above `after`.
     fn sessions(&self, filter: SessionFilter, after: u64, limit: usize) -> Vec<SessionRow>;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::access::operator::{Operator, OperatorError, RevokedCredentials};
+use crate::access::operator::{OperatorCalls, OperatorError, RevokedCredentials};
 use crate::access::selector::{SessionOrder, SessionSelector};
 use crate::access::session_row::{SessionFilter, SessionRow};
 use crate::app::AppError;
@@ -40,7 +40,7 @@ impl ServerOperator {
     }
 }
 
-impl Operator for ServerOperator {
+impl OperatorCalls for ServerOperator {
     fn sessions(&self, filter: SessionFilter, after: u64, limit: usize) -> Vec<SessionRow> {
         self.delivery.list(filter, limit, after)
     }

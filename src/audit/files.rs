@@ -61,8 +61,9 @@ pub fn day_of(path: &Path) -> Option<&str> {
 pub fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if day_of(&path).is_some() {
+        let entry = entry?;
+        let path = entry.path();
+        if day_of(&path).is_some() && entry.file_type()?.is_file() {
             files.push(path);
         }
     }

@@ -4,6 +4,7 @@
 //! the lines (`writer.rs`). Each line holds the SHA-256 of the line before it, so `verify.rs` finds what was changed,
 //! removed or reordered. `usage.rs` counts subjects for a report. docs/AUDIT.md is the description for operators.
 
+mod counting;
 pub mod event;
 pub mod files;
 pub mod log;

@@ -2,12 +2,12 @@
 
 use std::fmt::{self, Display};
 
-use crate::audit::usage::{GroupKey, Period, Usage};
+use crate::audit::usage::{AuditUsage, GroupKey, Period};
 
-/// Usage in a month, to be shown as CSV.
+/// AuditUsage in a month, to be shown as CSV.
 pub struct CsvReport<'u> {
     pub month: &'u str,
-    pub usage: &'u Usage,
+    pub usage: &'u AuditUsage,
     /// A row for each subject and group, instead of one for each group.
     pub by_subject: bool,
 }
@@ -58,8 +58,8 @@ impl CsvReport<'_> {
                     f,
                     "{},{},{},{},{first},{last},{},{},{}",
                     self.month,
-                    Field(&subject.issuer),
-                    Field(&subject.subject),
+                    CsvField(&subject.issuer),
+                    CsvField(&subject.subject),
                     KeyFields(key),
                     subject.sessions,
                     subject.peak_sessions,
@@ -81,9 +81,9 @@ struct KeyFields<'u>(&'u GroupKey);
 impl Display for KeyFields<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let GroupKey { tier, status, patterns } = self.0;
-        write!(f, "{},{},", Field(tier), Field(status))?;
+        write!(f, "{},{},", CsvField(tier), CsvField(status))?;
         match patterns {
-            Some((group, delay_ms)) => write!(f, "{},{delay_ms}", Field(group)),
+            Some((group, delay_ms)) => write!(f, "{},{delay_ms}", CsvField(group)),
             None => f.write_str(","),
         }
     }
@@ -91,9 +91,9 @@ impl Display for KeyFields<'_> {
 
 /// A field, in quotes where needed. Text that a spreadsheet would take for a formula begins with `'`: subjects may choose
 /// their names.
-struct Field<'u>(&'u str);
+struct CsvField<'u>(&'u str);
 
-impl Display for Field<'_> {
+impl Display for CsvField<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let guard = if self.0.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
         if self.0.contains(['"', ',', '\n', '\r']) {
@@ -118,7 +118,7 @@ mod tests {
             ("@SUM(A1,B1)", "\"'@SUM(A1,B1)\""),
             ("", ""),
         ] {
-            assert_eq!(Field(text).to_string(), field);
+            assert_eq!(CsvField(text).to_string(), field);
         }
     }
 }

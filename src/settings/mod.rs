@@ -2,6 +2,7 @@
 //!
 //! The sources of values (file, variables, flags) are not known here: `config` reads them.
 
+pub mod choices;
 mod declaration;
 pub mod filter;
 pub mod kind;

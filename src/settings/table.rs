@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+pub use crate::settings::choices::{DemandMode, LogFormat, OnAuditFull, OnStale, Timeout, TlsMinVersion};
 use crate::settings::declaration::settings;
 use crate::settings::kind::SettingKind;
 use crate::settings::listener::ListenAddress;
@@ -21,70 +22,6 @@ pub fn all() -> impl Iterator<Item = &'static Setting> + Clone {
 
 pub fn find(name: &str) -> Option<&'static Setting> {
     all().find(|setting| setting.name == name)
-}
-
-/// Value of `log.format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    Text,
-    Json,
-}
-
-impl LogFormat {
-    pub const NAMES: &'static [&'static str] = &["text", "json"];
-}
-
-/// Value of `upstream.demand`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DemandMode {
-    Off,
-    On,
-}
-
-impl DemandMode {
-    pub const NAMES: &'static [&'static str] = &["off", "on"];
-}
-
-/// How long something may last; none: without limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeout(pub Option<Duration>);
-
-/// Value of `raw.on_stale`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnStale {
-    Close,
-    Keep,
-}
-
-impl OnStale {
-    pub const NAMES: &'static [&'static str] = &["close", "keep"];
-
-    /// Raw sessions are closed while the feed is stale, because they cannot be notified.
-    pub fn closes(self) -> bool {
-        self == OnStale::Close
-    }
-}
-
-/// Value of `audit.on_full`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnAuditFull {
-    RefuseSessions,
-    Drop,
-}
-
-impl OnAuditFull {
-    pub const NAMES: &'static [&'static str] = &["refuse_sessions", "drop"];
-}
-
-/// Value of `tls.min_version`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsMinVersion {
-    Tls12,
-    Tls13,
-}
-
-impl TlsMinVersion {
-    pub const NAMES: &'static [&'static str] = &["1.2", "1.3"];
 }
 
 const fn duration(min: Duration, max: Duration) -> SettingKind {

@@ -95,7 +95,13 @@ pub fn parts() -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
 
 impl EdgeHarness {
     pub fn open(settings: Settings) -> EdgeHarness {
-        let (parts, publisher, newcomers) = parts();
+        EdgeHarness::with_parts(settings, parts())
+    }
+
+    pub fn with_parts(
+        settings: Settings,
+        (parts, publisher, newcomers): (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>),
+    ) -> EdgeHarness {
         let edge = Edge::bind(settings, parts).expect("a free port");
         let address = edge.addresses().find_map(ListenAddress::socket_addr).expect("it listens on TCP");
         let admin = edge.admin_address().and_then(ListenAddress::socket_addr);

@@ -8,7 +8,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use crate::access::operator::{Operator, OperatorError, RevokedCredentials};
+use crate::access::operator::{OperatorCalls, OperatorError, RevokedCredentials};
 use crate::access::selector::{SessionOrder, SessionSelector};
 use crate::access::session_row::SessionFilter;
 use crate::audit::event::{AuditEvent, AuditKind};
@@ -123,7 +123,7 @@ async fn give(context: &AdminContext, selector: SessionSelector, order: SessionO
 
 async fn ask<T: Send + 'static>(
     context: &AdminContext,
-    call: impl FnOnce(&dyn Operator) -> T + Send + 'static,
+    call: impl FnOnce(&dyn OperatorCalls) -> T + Send + 'static,
 ) -> Result<T, HttpRefusal> {
     let operator = context.parts.operator.clone();
     on_a_thread(&context.calls, move || call(&*operator)).await

@@ -20,7 +20,7 @@ pub struct AdminKey {
 
 /// Why a file holds no key.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyError {
+pub enum AdminKeyError {
     #[error("admin.key_file: expected a readable file, found `{}`: {error}; check the path and its permissions", .path.display())]
     Unreadable { path: PathBuf, error: io::Error },
     #[error(
@@ -32,14 +32,14 @@ pub enum KeyError {
 
 impl AdminKey {
     /// Reads a key; white space around it does not count.
-    pub fn read(path: &Path) -> Result<AdminKey, KeyError> {
-        let unreadable = |error| KeyError::Unreadable { path: path.into(), error };
+    pub fn read(path: &Path) -> Result<AdminKey, AdminKeyError> {
+        let unreadable = |error| AdminKeyError::Unreadable { path: path.into(), error };
         let mut bytes = Vec::new();
         File::open(path).and_then(|file| file.take(KEY_BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
         let key = bytes.trim_ascii();
         let fits = (KEY_CHARS_MIN..=KEY_BYTES_MAX as usize).contains(&key.len());
         if !fits || !key.iter().all(u8::is_ascii_graphic) {
-            return Err(KeyError::Unfit { path: path.into() });
+            return Err(AdminKeyError::Unfit { path: path.into() });
         }
         Ok(AdminKey { digest: Arc::new(Sha256::digest(key).into()) })
     }

@@ -23,7 +23,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use tokio::sync::Semaphore;
 
-use crate::access::operator::Operator;
+use crate::access::operator::OperatorCalls;
 use crate::audit::event::{AuditEvent, AuditKind};
 use crate::edge::http::admin::key::AdminKey;
 use crate::edge::http::answer::HttpRefusal;
@@ -44,7 +44,7 @@ pub(in crate::edge) const REASON: &str = "admin";
 /// What the calls need from the rooms below.
 #[derive(Clone)]
 pub struct AdminParts {
-    pub operator: Arc<dyn Operator>,
+    pub operator: Arc<dyn OperatorCalls>,
     /// None: only clients of this machine can reach the listener, and need no key.
     pub key: Option<AdminKey>,
     /// Where the audit log is, if there is one.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::access::operator::RevokedCredentials;
 use crate::access::session_row::SessionRow;
-use crate::audit::usage::{GroupUsage, Usage};
+use crate::audit::usage::{AuditUsage, GroupUsage};
 
 #[derive(Serialize)]
 pub(super) struct SessionsAnswer {
@@ -140,7 +140,7 @@ struct GroupAnswer {
 }
 
 impl UsageAnswer {
-    pub(super) fn new(from: String, to: String, usage: Usage) -> UsageAnswer {
+    pub(super) fn new(from: String, to: String, usage: AuditUsage) -> UsageAnswer {
         let total = usage.total;
         UsageAnswer {
             from,

@@ -1,0 +1,359 @@
+//! `fanline admin`: the operator's calls to a running server, shown as tables or as the JSON that the server answers.
+//!
+//! Names and patterns come from clients: control characters in them are escaped, so that they cannot steer the terminal.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Map, Value, json};
+use url::form_urlencoded;
+
+use crate::cli::admin_client::{AdminClient, AdminEndpoint, AdminError, reachable};
+use crate::settings::table::Admin;
+
+const EXAMPLES: &str = "\
+Examples:
+  fanline admin sessions --tier free --limit 20
+  fanline admin disconnect --sub alice --reconnect 30s
+  fanline admin revoke --sub alice
+  fanline admin revoke --jti 4f2a6c
+  fanline admin reload
+  fanline admin usage --from 2027-01-01 --to 2027-01-31
+  fanline admin --address 10.0.0.7:9090 --key-file /run/secrets/fanline-admin-key sessions
+
+Without --address and --socket, the server of this configuration on this machine is asked (admin.listen).";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct AdminOptions {
+    /// Address of the server's admin.listen.
+    #[arg(long, global = true, value_name = "HOST:PORT", conflicts_with = "socket")]
+    pub address: Option<String>,
+    /// Path of the server's admin.listen, if that is a unix socket.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// File with the key. Default: admin.key_file of the configuration.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Configuration file (TOML).
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the server's answer as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    call: AdminCall,
+}
+
+#[derive(Debug, Subcommand)]
+enum AdminCall {
+    /// List sessions: who is connected, from where, to what, and who is slow.
+    Sessions {
+        /// Only those of this subject.
+        #[arg(long)]
+        sub: Option<String>,
+        /// Only those of this tier.
+        #[arg(long)]
+        tier: Option<String>,
+        /// Only those that receive this topic.
+        #[arg(long)]
+        topic: Option<String>,
+        /// At most so many.
+        #[arg(long, value_name = "N", default_value = "100")]
+        limit: u32,
+        /// Only those with a higher number: the next page.
+        #[arg(long, value_name = "NUMBER")]
+        after: Option<u64>,
+    },
+    /// End sessions. Their clients may come back, unless the code is `revoked`.
+    #[command(group = clap::ArgGroup::new("whom").required(true).args(["number", "sub", "tier", "jti", "all"]))]
+    Disconnect {
+        /// The session with this number.
+        #[arg(value_name = "NUMBER")]
+        number: Option<u64>,
+        /// Those of this subject.
+        #[arg(long)]
+        sub: Option<String>,
+        /// With --sub: of this issuer alone.
+        #[arg(long, requires = "sub")]
+        iss: Option<String>,
+        /// Those of this tier.
+        #[arg(long)]
+        tier: Option<String>,
+        /// Those with this token, by its claim `jti`.
+        #[arg(long)]
+        jti: Option<String>,
+        /// All sessions.
+        #[arg(long)]
+        all: bool,
+        /// Why.
+        #[arg(long, value_enum, default_value = "kicked", conflicts_with = "number")]
+        code: CodeChoice,
+        /// Clients come back after a random time up to this one.
+        #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+        reconnect: Duration,
+    },
+    /// Refuse tokens that are not expired, and end their sessions.
+    #[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["sub", "iss", "jti"]))]
+    Revoke {
+        /// Tokens of this subject.
+        #[arg(long, conflicts_with = "jti")]
+        sub: Option<String>,
+        /// Tokens of this issuer; with --sub, of both.
+        #[arg(long, conflicts_with = "jti")]
+        iss: Option<String>,
+        /// The token with this claim `jti`.
+        #[arg(long)]
+        jti: Option<String>,
+        /// Only tokens issued before this moment, in milliseconds since the Unix epoch. Default: now.
+        #[arg(long, value_name = "MS", conflicts_with = "jti")]
+        issued_before_ms: Option<u64>,
+        /// Forget the revocation at this moment. Default: when the longest-lived token has expired.
+        #[arg(long, value_name = "MS")]
+        until_ms: Option<u64>,
+    },
+    /// List the revocations in force.
+    Revocations,
+    /// Read tiers and issuers anew; live sessions follow.
+    Reload,
+    /// Count subjects and sessions from the audit log of the server.
+    Usage {
+        /// The first day, in UTC.
+        #[arg(long, value_name = "YYYY-MM-DD")]
+        from: String,
+        /// The last day.
+        #[arg(long, value_name = "YYYY-MM-DD")]
+        to: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CodeChoice {
+    /// Clients may come back, with a new token.
+    Kicked,
+    /// Clients stay away.
+    Revoked,
+}
+
+/// Performs the call; returns what is to be printed. What the options leave open is as in the configuration.
+pub(super) fn perform(options: &AdminOptions, config: &Admin) -> Result<String, AdminError> {
+    let endpoint = match (&options.socket, &options.address, &config.listen) {
+        (Some(path), ..) => AdminEndpoint::Unix(path.clone()),
+        (None, Some(address), _) => AdminEndpoint::Tcp(address.clone()),
+        (None, None, Some(listen)) => reachable(&listen.endpoint),
+        (None, None, None) => return Err(AdminError::NoListener),
+    };
+    let key_file = options.key_file.as_deref().or(config.key_file.as_ref().map(Path::new));
+    let client = AdminClient::new(endpoint, key_file)?;
+    let answer = ask(&options.call, &client)?;
+    if options.json {
+        return Ok(format!("{answer:#}"));
+    }
+    Ok(match &options.call {
+        AdminCall::Sessions { .. } => sessions_table(&answer),
+        AdminCall::Disconnect { .. } => "ordered; the sessions end within about a second".into(),
+        AdminCall::Revoke { .. } => {
+            format!("revoked until {}; the sessions end within about a second", moment(&answer["until_ms"]))
+        }
+        AdminCall::Revocations => revocations_table(&answer),
+        AdminCall::Reload => format!("read anew: {}", texts(&answer["reloaded"])),
+        AdminCall::Usage { .. } => usage_table(&answer),
+    })
+}
+
+fn ask(call: &AdminCall, client: &AdminClient) -> Result<Value, AdminError> {
+    match call {
+        AdminCall::Sessions { sub, tier, topic, limit, after } => {
+            let mut query = form_urlencoded::Serializer::new(String::new());
+            for (name, value) in [("sub", sub), ("tier", tier), ("topic", topic)] {
+                if let Some(value) = value {
+                    query.append_pair(name, value);
+                }
+            }
+            query.append_pair("limit", &limit.to_string());
+            if let Some(after) = after {
+                query.append_pair("after", &after.to_string());
+            }
+            client.ask("GET", &format!("/admin/sessions?{}", query.finish()), None)
+        }
+        AdminCall::Disconnect { number: Some(number), reconnect, .. } => {
+            let path = format!("/admin/sessions/{number}?reconnect_ms={}", reconnect.as_millis());
+            client.ask("DELETE", &path, None)
+        }
+        AdminCall::Disconnect { number: None, sub, iss, tier, jti, all, code, reconnect } => {
+            let mut body = given(&[("sub", sub), ("iss", iss), ("tier", tier), ("jti", jti)]);
+            if *all {
+                body.insert("all".into(), true.into());
+            }
+            let code = match code {
+                CodeChoice::Kicked => "kicked",
+                CodeChoice::Revoked => "revoked",
+            };
+            body.insert("code".into(), code.into());
+            body.insert("reconnect_ms".into(), json!(u64::try_from(reconnect.as_millis()).unwrap_or(u64::MAX)));
+            client.ask("POST", "/admin/disconnect", Some(&body.into()))
+        }
+        AdminCall::Revoke { sub, iss, jti, issued_before_ms, until_ms } => {
+            let mut body = given(&[("sub", sub), ("iss", iss), ("jti", jti)]);
+            for (name, value) in [("issued_before_ms", issued_before_ms), ("until_ms", until_ms)] {
+                if let Some(value) = value {
+                    body.insert(name.into(), json!(value));
+                }
+            }
+            client.ask("POST", "/admin/revoke", Some(&body.into()))
+        }
+        AdminCall::Revocations => client.ask("GET", "/admin/revocations", None),
+        AdminCall::Reload => client.ask("POST", "/admin/reload", Some(&json!({}))),
+        AdminCall::Usage { from, to } => {
+            let query = form_urlencoded::Serializer::new(String::new())
+                .append_pair("from", from)
+                .append_pair("to", to)
+                .finish();
+            client.ask("GET", &format!("/admin/usage?{query}"), None)
+        }
+    }
+}
+
+fn given(members: &[(&str, &Option<String>)]) -> Map<String, Value> {
+    let given = members.iter().filter_map(|(name, value)| Some(((*name).to_owned(), json!(value.as_deref()?))));
+    given.collect()
+}
+
+fn sessions_table(answer: &Value) -> String {
+    let rows = rows(&answer["sessions"]);
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let header = ["NUMBER", "SUBJECT", "TIER", "ADDRESS", "AGE", "STATE", "LAG", "UNSENT", "TRANSPORT", "PATTERNS"];
+    let mut cells = vec![header.map(str::to_owned).to_vec()];
+    for row in rows {
+        let seconds = now_ms.saturating_sub(row["since_ms"].as_u64().unwrap_or(now_ms)) / 1000;
+        let shown = row["patterns"].as_array().map_or(0, Vec::len) as u64;
+        let more = row["patterns_count"].as_u64().unwrap_or(shown).saturating_sub(shown);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        cells.push(vec![
+            text(&row["number"]),
+            text(&row["sub"]),
+            text(&row["tier"]),
+            text(&row["address"]),
+            humantime::format_duration(Duration::from_secs(seconds)).to_string(),
+            text(&row["state"]),
+            text(&row["lag"]),
+            text(&row["unsent_bytes"]),
+            text(&row["transport"]),
+            format!("{}{more}", texts(&row["patterns"])),
+        ]);
+    }
+    let mut table = table(&cells);
+    if let Some(next) = answer["next"].as_u64() {
+        // A `String` takes everything.
+        let _ = writeln!(table, "more: --after {next}");
+    }
+    table
+}
+
+fn revocations_table(answer: &Value) -> String {
+    let mut cells = vec![["JTI SHA-256", "ISSUER", "SUBJECT", "ISSUED BEFORE", "UNTIL"].map(str::to_owned).to_vec()];
+    for row in rows(&answer["revocations"]) {
+        cells.push(vec![
+            text(&row["jti_sha256"]),
+            text(&row["iss"]),
+            text(&row["sub"]),
+            moment(&row["issued_before_ms"]),
+            moment(&row["until_ms"]),
+        ]);
+    }
+    table(&cells)
+}
+
+fn usage_table(answer: &Value) -> String {
+    let header = ["TIER", "STATUS", "PATTERNS", "DELAY", "SUBJECTS", "PEAK", "PEAK OF ONE", "FIRST DAY", "LAST DAY"];
+    let mut cells = vec![header.map(str::to_owned).to_vec()];
+    for row in rows(&answer["groups"]) {
+        let delay = row["delay_ms"].as_u64().map(Duration::from_millis);
+        cells.push(vec![
+            text(&row["tier"]),
+            text(&row["status"]),
+            if row["patterns"].is_null() { "(all)".into() } else { text(&row["patterns"]) },
+            delay.map_or_else(|| "-".into(), |delay| humantime::format_duration(delay).to_string()),
+            text(&row["subjects"]),
+            text(&row["peak_sessions"]),
+            text(&row["peak_sessions_of_one"]),
+            text(&row["first_day"]),
+            text(&row["last_day"]),
+        ]);
+    }
+    let total = format!(
+        "{} to {}: subjects {}, sessions {}, queries {}, peak {}, peak of one subject {}\n",
+        text(&answer["from"]),
+        text(&answer["to"]),
+        text(&answer["subjects"]),
+        text(&answer["sessions"]),
+        text(&answer["queries"]),
+        text(&answer["peak_sessions"]),
+        text(&answer["peak_sessions_of_one"]),
+    );
+    total + &table(&cells)
+}
+
+fn rows(list: &Value) -> &[Value] {
+    list.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// A value in a cell.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) if text.is_empty() => "-".into(),
+        Value::String(text) => text.chars().flat_map(escaped).collect(),
+        other => other.to_string(),
+    }
+}
+
+fn texts(list: &Value) -> String {
+    rows(list).iter().map(text).collect::<Vec<_>>().join(",")
+}
+
+/// Control characters, and those that change the direction of text, as `\u{…}`.
+fn escaped(c: char) -> impl Iterator<Item = char> {
+    let steers =
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let escape = steers.then(|| c.escape_unicode());
+    let plain = (!steers).then_some(c);
+    escape.into_iter().flatten().chain(plain)
+}
+
+fn moment(ms: &Value) -> String {
+    ms.as_u64().map_or_else(|| "-".into(), crate::audit::files::timestamp)
+}
+
+/// Columns as wide as their widest cell; the last one is not padded.
+fn table(cells: &[Vec<String>]) -> String {
+    let columns = cells.first().map_or(0, Vec::len);
+    let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut table = String::new();
+    for row in cells {
+        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        table += padded.collect::<Vec<_>>().join("  ").trim_end();
+        table.push('\n');
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_steer_the_terminal() {
+        let answer = json!({"sessions": [{
+            "number": 7, "sub": "a\u{1b}[2J\u{202e}\r\nb", "since_ms": 0, "patterns": ["x\u{9b}y"], "patterns_count": 3
+        }], "next": 7});
+        let table = sessions_table(&answer);
+        assert!(table.contains("a\\u{1b}[2J\\u{202e}\\u{d}\\u{a}b"), "{table}");
+        assert!(table.contains("x\\u{9b}y and 2 more\nmore: --after 7\n"), "{table}");
+        assert!(table.chars().all(|c| c == '\n' || !c.is_control()), "{table:?}");
+        assert_eq!(table.lines().count(), 3);
+    }
+}
