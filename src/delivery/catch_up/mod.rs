@@ -62,13 +62,14 @@ impl CatchUp {
 
     /// From here on only what is kept counts, up to `position`.
     pub fn skip_to(&mut self, position: Offset) {
-        let scan = SnapshotScan { reached: self.cursor, until: position, known: None };
+        let scan = SnapshotScan { reached: self.cursor, until: position, known: Vec::new() };
         *self = CatchUp { steps: self.steps, ..CatchUp::scanning(position, scan) };
     }
 
-    /// Ends the scan; gives the lane that it held.
-    pub fn end_scan(&mut self) -> Option<LaneId> {
-        self.scan.take()?.known.map(|(lane, _)| lane)
+    /// Ends the scan; gives the lanes that it held.
+    pub fn end_scan(&mut self) -> impl Iterator<Item = LaneId> + use<> {
+        let known = self.scan.take().map(|scan| scan.known).unwrap_or_default();
+        known.into_iter().map(|(lane, _)| lane)
     }
 
     /// Counts work; gives how many messages of the client it is like.

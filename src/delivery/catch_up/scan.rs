@@ -24,18 +24,17 @@ const SCAN_TOPICS_MAX: usize = 4 * SLICE_FRAMES;
 pub struct SnapshotScan {
     pub reached: Offset,
     pub until: Offset,
-    /// The lane that the session was on before, and up to where it has been sent that one's topics. It is held, so that
-    /// it stays on its topics, until the scan is over.
-    pub known: Option<(LaneId, Offset)>,
+    /// The lanes that the session was on before, and up to where it has been sent their topics, the last one last. They are
+    /// held, so that they stay on their topics, until the scan is over. Several, if rights changed during a scan.
+    pub known: Vec<(LaneId, Offset)>,
 }
 
 impl SnapshotScan {
     /// Up to where the session has been sent this topic.
     fn sent(&self, entry: &TopicEntry, index: &TopicIndex) -> Offset {
-        match self.known {
-            Some((lane, sent)) if index.is_on(lane, entry) => self.reached.max(sent),
-            _ => self.reached,
-        }
+        // A topic that the session has been off in between starts over.
+        let known = self.known.iter().rev().take_while(|(lane, _)| index.is_on(*lane, entry));
+        known.fold(self.reached, |reached, (_, sent)| reached.max(*sent))
     }
 }
 

@@ -47,9 +47,7 @@ impl<S: Socket> Sessions<S> {
         let session = &mut self.sessions[id.0];
         if let SyncState::Behind(catch_up) = &mut session.state {
             self.behind -= 1;
-            if let Some(lane) = catch_up.end_scan() {
-                lanes.release(lane);
-            }
+            catch_up.end_scan().for_each(|lane| lanes.release(lane));
         }
         let Some((list, slot)) = session.state.slot() else { return };
         if let Some(moved) = lanes.free_slot(session.lane, list, slot, id) {
@@ -73,15 +71,28 @@ impl<S: Socket> Sessions<S> {
     /// Moves the session to another lane. What it has been sent already of the topics on both is not repeated, what it has
     /// not been sent follows.
     pub fn change_lane(&mut self, id: SessionId, lane: LaneId, lanes: &mut Lanes, cursor: Offset) {
-        let old = self.sessions[id.0].lane;
-        let known = (!lanes[old].key().patterns.is_empty()).then(|| {
+        let (old, mut sent) = (self.sessions[id.0].lane, self.sent(id, lanes, cursor));
+        let mut known = Vec::new();
+        if let Some(scan) = self.sessions[id.0].catch_up_mut().and_then(|catch_up| catch_up.scan.as_mut()) {
+            // In the middle of a scan it has less, and what it knew before it still counts.
+            (sent, known) = (scan.reached, std::mem::take(&mut scan.known));
+        }
+        if !lanes[old].key().patterns.is_empty() {
             lanes.hold(old);
-            (old, self.sent(id, lanes, cursor))
-        });
+            known.push((old, sent));
+        }
         let scan = SnapshotScan { reached: Offset::START, until: cursor, known };
         self.move_to(id, NextState::Behind(CatchUp::scanning(cursor, scan)), lanes);
         lanes.quit(old);
         self.join_lane(id, lane, lanes);
+    }
+
+    /// Lanes that the session's scan holds.
+    pub fn lanes_held(&self, id: SessionId) -> usize {
+        match &self.sessions[id.0].state {
+            SyncState::Behind(catch_up) => catch_up.scan.as_ref().map_or(0, |scan| scan.known.len()),
+            _ => 0,
+        }
     }
 
     /// The session leaves its lane and joins no other.

@@ -16,7 +16,7 @@ use crate::delivery::sessions::verification::{Verdict, Verification, reply_to};
 use crate::delivery::shard::Shard;
 use crate::delivery::shard::subscriptions::SubscribeTerms;
 use crate::delivery::transport::socket::Socket;
-use crate::protocol::command::{Command, CommandId, CommandRefusal, SecretToken};
+use crate::protocol::command::{Command, CommandId, CommandRefusal, Policy, SecretToken};
 use crate::protocol::server_message::{InForce, RightsBounds, ServerMessage, Subscriptions};
 use crate::words::goodbye::Goodbye;
 use crate::words::stamp::Stamp;
@@ -27,6 +27,8 @@ const WARN_MS_MIN: u64 = 60_000;
 const EARLY_NS: u64 = 250_000_000;
 /// Sessions whose time is about to be over end in parts, as long as that is not late.
 const EXPIRED_PART: usize = 256;
+/// Lanes that a session may hold that catches up while its rights change again and again; then it has to reconnect.
+const LANES_HELD_MAX: usize = 8;
 /// Clients with too many sessions are told to wait for 5 to 15 s, each for another time.
 const RETRY_MS: u64 = 5_000;
 const RETRY_SPREAD_MS: u64 = 10_000;
@@ -209,7 +211,24 @@ impl<S: Socket> Shard<S> {
         if change.is_empty() && self.lanes[lane].key().is_on(&terms) {
             return true;
         }
+        if self.sessions.lanes_held(id) >= LANES_HELD_MAX {
+            self.dismiss(id, Goodbye::Kicked, Goodbye::Kicked.sentence(), now);
+            return false;
+        }
         let wanted = change.totals.wanted;
+        // What a session that is behind had before it is not sent one by one any more: it goes on with what is kept.
+        let (sent, cursor) = (self.sessions.sent(id, &self.lanes, self.log.offset()), self.log.offset());
+        let on = &self.lanes[lane];
+        // What is newest on a lane that is not matched yet is not known.
+        let skips = sent < cursor && !on.is_paced() && (on.newest() > sent || !on.is_matched());
+        if skips && self.sessions[id].policy == Policy::Disconnect {
+            self.dismiss(id, Goodbye::TooSlow, Goodbye::TooSlow.sentence(), now);
+            return false;
+        }
+        if skips {
+            self.meters.skips_slow.increment(1);
+            ServerMessage::Skipped { from: sent.next(), to: cursor, reason: "slow" }.put(encoding, out);
+        }
         if self.change_patterns(id, (change, terms.clone()), now).is_err() {
             // There is no room for a lane with the topics that are left, and it must not stay on the one it has.
             self.dismiss(id, Goodbye::Overloaded, Goodbye::Overloaded.sentence(), now);

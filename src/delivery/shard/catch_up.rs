@@ -154,9 +154,7 @@ impl<S: Socket> Shard<S> {
                 Next::Wait
             }
             ScanProgress::Done => {
-                if let Some(lane) = catch_up.end_scan() {
-                    self.lanes.release(lane);
-                }
+                catch_up.end_scan().for_each(|lane| self.lanes.release(lane));
                 Next::Nothing
             }
         };

@@ -136,7 +136,10 @@ impl Simulation {
                 self.identities().keeper.state().revoked.push(subject);
                 self.count("revoked");
             }
-            8 => self.identities().keeper.state().revoked.clear(),
+            8 => {
+                self.identities().keeper.state().revoked.clear();
+                self.model.revoked.clear();
+            }
             _ => {
                 let subject = self.pick(&SUBJECTS).into();
                 let end = SessionOrder::End { goodbye: Goodbye::Kicked, spread: Duration::ZERO };

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
-use crate::access::rights::{GrantedTopics, Rights};
+use crate::access::rights::{GrantedPattern, GrantedTopics, Rights};
 use crate::edge::http::body::{AnswerBody, AnswerStream, BodyBound, Store};
 use crate::edge::http::pace::WorkPace;
 use crate::words::topic::Pattern;
@@ -244,19 +244,15 @@ impl AnswerRequest {
             hash.update(",");
         }
         if let Some(rights) = &self.rights {
-            // Of what is hashed before, a line break can be no part; nor of patterns.
-            let mut put = |kind: &str, pattern: &Pattern| hash.update(format!("\n{kind} {pattern}"));
-            match &rights.topics {
-                GrantedTopics::All => {}
-                GrantedTopics::Matching(granted) => granted.iter().for_each(|granted| put("granted", &granted.pattern)),
-                GrantedTopics::Narrowed { named, within } => {
-                    within.iter().for_each(|granted| put("granted", &granted.pattern));
-                    named.iter().for_each(|pattern| put("named", pattern));
-                }
-            }
-            // No topic at all is not the same as all of them.
-            let kind = matches!(rights.topics, GrantedTopics::All);
-            hash.update(format!("\nview {} {kind}", rights.view.0));
+            // Patterns contain no line breaks. The kind counts, too: to name no topic is not the same as to name none.
+            let (kind, granted, named): (_, &[GrantedPattern], &[Pattern]) = match &rights.topics {
+                GrantedTopics::All => ("all", &[], &[]),
+                GrantedTopics::Matching(granted) => ("matching", granted, &[]),
+                GrantedTopics::Narrowed { named, within } => ("narrowed", within, named),
+            };
+            hash.update(format!("\n{kind} {}", rights.view.0));
+            granted.iter().for_each(|granted| hash.update(format!("\ngranted {}", granted.pattern)));
+            named.iter().for_each(|pattern| hash.update(format!("\nnamed {pattern}")));
         }
         let key = (self.matter, hash.finalize().into());
         (self, key)
@@ -290,7 +286,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::access::rights::{GrantedPattern, ViewId};
+    use crate::access::rights::ViewId;
     use crate::edge::http::body::Draft;
     use crate::edge::settings::AnswerLimits;
     use crate::words::metrics as names;
