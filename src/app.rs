@@ -1,11 +1,14 @@
 //! The wiring of the rooms, one function per command.
 
 pub(crate) mod demand;
+mod door;
 mod fault_injection;
+mod operator;
 mod parts;
 mod roles;
 mod server;
 mod signals;
+mod views;
 
 use std::fmt;
 use std::io;
@@ -18,7 +21,7 @@ use metrics::Gauge;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use crate::access::gatekeeper::Open;
+use crate::access::rights::ViewId;
 use crate::audit::OpenError;
 use crate::audit::log::AuditLog;
 use crate::bus::clock::Clock;
@@ -36,10 +39,14 @@ use crate::config::logs::write_within;
 use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::settings::Settings as DeliverySettings;
 use crate::delivery::shards::Delivery;
+use crate::edge::http::admin::AdminParts;
+use crate::edge::http::admin::key::{AdminKey, KeyError};
 use crate::edge::parts::EdgeParts;
 use crate::edge::phase::Phase;
 use crate::edge::settings::{ConnectionLimits, Settings as EdgeSettings};
 use crate::edge::{Edge, EdgeError, exposition};
+use crate::identity::error::Error as IdentityError;
+use crate::identity::tables::AuthTables;
 use crate::intake::probe::{ProbeError, probe as listen_to};
 use crate::intake::upstream::{Settings as UpstreamSettings, Upstream, UpstreamError};
 use crate::open_files::{Shares, open_files_limit, raise_open_files_limit};
@@ -57,10 +64,13 @@ use crate::words::ids::Epoch;
 use crate::words::metrics::{self as names, Meters};
 use crate::words::topic::TopicError;
 
+use self::door::Door;
+use self::operator::ServerOperator;
 use self::parts::{EndedPart, VitalParts};
 use self::roles::{feed, serve_http, start_simulator};
 use self::server::RunningServer;
 use self::signals::Signals;
+use self::views::{LogTerms, OpenViews};
 use crate::app::fault_injection::FaultInjection;
 
 /// Topics that `probe` shows with a sample; more would scroll off the screen.
@@ -103,7 +113,11 @@ pub enum AppError {
     #[error(transparent)]
     Simulator(#[from] SimulatorError),
     #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
     Audit(#[from] OpenError),
+    #[error(transparent)]
+    AdminKey(#[from] KeyError),
     #[error(transparent)]
     Edge(#[from] EdgeError),
     #[error("{0}; start the server again, and report this if it is a panic")]
@@ -125,10 +139,12 @@ impl AppError {
                 | AppError::Send(_)
                 | AppError::NoSend(_)
                 | AppError::Demand(_)
+                | AppError::AdminKey(_)
                 | AppError::Profile(_)
                 | AppError::ProfileChoice(_)
                 | AppError::Recording(_)
                 | AppError::Edge(EdgeError::Tls(_))
+                | AppError::Identity(_)
         ) || matches!(self, AppError::Upstream(error) if !matches!(error, UpstreamError::Tls(_)))
     }
 
@@ -149,13 +165,13 @@ pub struct ReplayOptions {
 
 /// Serves the feed until it is asked to stop. Each part has its own threads, so that none can hold up another; this thread
 /// watches over them.
-pub fn serve(config: Config, log: LogQueue) -> Result<(), AppError> {
+pub fn serve(config: Config, auth: &AuthTables, log: LogQueue) -> Result<(), AppError> {
     let runtime = parts::runtime().map_err(AppError::system("start a runtime"))?;
     let mut signals = {
         let _entered = runtime.enter();
         Signals::watch()?
     };
-    let (server, addresses) = start(config, log)?;
+    let (server, addresses) = start(config, auth, log)?;
     for address in &addresses {
         announce(format_args!("fanline listening on {}", announced(address)));
     }
@@ -171,7 +187,7 @@ fn announced(address: &ListenAddress) -> String {
 }
 
 /// Starts all parts of a server; returns the addresses for clients.
-fn start(config: Config, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddress>), AppError> {
+fn start(config: Config, auth: &AuthTables, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddress>), AppError> {
     let (stop, stopped) = watch::channel(false);
     let clock = Clock::start();
     let faults = FaultInjection::find();
@@ -185,40 +201,57 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddr
         ring_bytes_max: config.ring.bytes_max,
         topics_max: config.limits.topics_max,
     };
-    let (publisher, reader) = bus::open_with_history(Epoch(rand::random()), limits, history, &meters);
+    let (publisher, reader) = bus::open_with_history(Epoch(rand::random()), limits, history.clone(), &meters);
     let bounds = demand::bounds(&config)?;
     let interest = (config.upstream.demand == DemandMode::On).then(|| Interest::within(bounds, &meters));
     let (client_requests, request_queue) = requests::open(demand::request_rules(&config)?);
     let shares = share_open_files(&config);
+    let door = Door::open(&config.auth, auth, &meters)?;
 
     let handles = BusHandles {
+        view: ViewId::LIVE,
         reader: reader.clone(),
         interest: interest.clone(),
         requests: client_requests,
-        gatekeeper: Arc::new(Open),
+        gatekeeper: door.gatekeeper.clone(),
     };
+    let live = (&handles, shards(&config));
+    let terms = LogTerms { limits, history: &history, delay: config.delay };
+    let OpenViews { views, lines, shards: on_views } = views::open(&door.views, live, &terms, (clock, &meters));
+    let settings = DeliverySettings::new(&config, shards(&config), simulated);
     let (delivery, threads) =
-        Delivery::start(DeliverySettings::new(&config, shards(&config), simulated), &handles, clock, &meters)
-            .map_err(AppError::system("start the shards"))?;
+        Delivery::start_views(settings, on_views, clock, &meters).map_err(AppError::system("start the shards"))?;
     let delivery = Arc::new(delivery);
-    let vitals = Vitals::new(clock, [delivery.pulses(), vec![("feed".into(), reader.pulse())]].concat());
+    door.command(&delivery);
+    let mut pulses = [delivery.pulses(), vec![("feed".into(), reader.pulse())]].concat();
+    if !lines.is_empty() {
+        pulses.push(("delay".into(), lines.pulse.clone()));
+    }
+    let vitals = Vitals::new(clock, pulses);
     let adopting = delivery.clone();
     let parts_of_edge = EdgeParts {
-        reader: reader.clone(),
+        views,
         adopt: faults.attach(Arc::new(move |handoff| adopting.adopt(handoff))),
         vitals: vitals.clone(),
         meters: meters.clone(),
         exposition: exposition.measuring(measure(&vitals, log, &meters)),
         audit: audit.clone(),
+        admin: Some(admin_parts(&config, &delivery)?),
+        gatekeeper: door.gatekeeper.clone(),
     };
     let edge = Edge::bind(edge_settings(&config, &shares, simulated), parts_of_edge)?;
     let addresses = edge.addresses().cloned().collect();
     if let Some(admin) = edge.admin_address() {
-        tracing::info!(address = %admin, "the operator's listener serves metrics and health");
+        tracing::info!(address = %admin, "the operator's listener serves metrics, health and the operator's calls");
     }
 
     let mut parts = VitalParts::default();
     threads.into_handles().into_iter().for_each(|shard| parts.watch(shard));
+    if !lines.is_empty() {
+        let stopped = stopped.clone();
+        let run = move || lines.run(clock, &stopped);
+        parts.start("delay", run).map_err(AppError::system("start the delayed views"))?;
+    }
     let bus = (publisher, interest, request_queue);
     let simulate = || start_simulator(config.simulate, &mut parts, faults.clone(), stopped.clone());
     let upstream = open_upstream(&config, bus, (clock, &meters), simulate)?;
@@ -230,6 +263,13 @@ fn start(config: Config, log: LogQueue) -> Result<(RunningServer, Vec<ListenAddr
     let serve = move || parts::drive(runtime, feed_faults.run("feed", feed(upstream, stopped, reader.pulse())));
     parts.start("feed", serve).map_err(AppError::system("start the feed"))?;
     Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults, audit }, addresses))
+}
+
+/// What the operator's calls need.
+fn admin_parts(config: &Config, delivery: &Arc<Delivery>) -> Result<AdminParts, AppError> {
+    let key = config.admin.key_file.as_ref().map(|path| AdminKey::read(path.as_ref())).transpose()?;
+    let operator = Arc::new(ServerOperator::new(delivery.clone()));
+    Ok(AdminParts { operator, key, audit_dir: config.audit.dir.as_ref().map(PathBuf::from) })
 }
 
 /// SHA-256 of the configuration in force, without what may be secret: the audit log says with it that it has changed.

@@ -193,7 +193,7 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             effective.require_feed()?;
             let log = logs::start(&effective.config.log);
             log_ignored_variables(&effective);
-            Ok(app::serve(effective.config, log.queue.clone())?)
+            Ok(app::serve(effective.config, &effective.auth, log.queue.clone())?)
         }
         Some(CliCommand::Simulate { listen, seed, rate, symbols }) => {
             let mut settings = Settings::default();

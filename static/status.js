@@ -39,6 +39,7 @@ export class Status {
       this.#show();
     });
     client.on("late", () => this.#show());
+    client.on("view", () => this.#showDelay());
     byId("retry").addEventListener("click", () => client.reconnect());
     this.#show();
   }
@@ -64,7 +65,14 @@ export class Status {
     if (state === "open") [this.#lostAt, this.#fault, this.#messagesBefore] = [0, "", this.#client.messages];
     if (state !== "open") this.#stale.clear();
     byId("simulated").hidden = !this.#client.simulated;
+    this.#showDelay();
     this.#show();
+  }
+
+  #showDelay() {
+    const { delay } = this.#client;
+    byId("delayed").hidden = !delay;
+    byId("delay").textContent = delay < 120_000 ? `${delay / 1000} s` : `${delay / 60_000} min`;
   }
 
   #show() {

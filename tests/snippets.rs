@@ -16,8 +16,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use fanline::protocol::command;
 use fanline::protocol::encoding::{Envelope, EnvelopeKind, Payload, PayloadKind, put_envelope};
-use fanline::protocol::server_message::{InForce, ServerMessage, Subscriptions};
+use fanline::protocol::server_message::{DelayMs, InForce, RightsBounds, ServerMessage, Subscriptions, Within};
 use fanline::words::ids::Offset;
+use fanline::words::topic::Pattern;
 use futures_util::StreamExt;
 use kit::document::{all, blocks, blocks_with_headings, first_cells, quoted, read};
 use kit::program::{Program, run};
@@ -298,7 +299,7 @@ fn every_command_of_the_protocol_is_understood() {
         let value: Value = serde_json::from_str(line).expect("JSON");
         ops.push(value["op"].as_str().expect("a command has it").to_owned());
     }
-    for op in ["subscribe", "unsubscribe", "ping", "send", "request"] {
+    for op in ["subscribe", "unsubscribe", "ping", "send", "request", "auth"] {
         assert!(ops.iter().any(|it| it == op), "expected an example of `{op}`");
     }
 }
@@ -316,18 +317,32 @@ fn written(line: &str) -> String {
     let topic = || [topics[0]];
     let ts = || number("ts");
     let in_force = value.get("count").map_or(InForce::Topics(&topics), |_| InForce::Count(number("count") as usize));
-    let answer = |id| Subscriptions { id, in_force, offset: offset("offset"), pending: None };
+    let list = |name: &str| {
+        let texts = value.get(name)?.as_array()?.iter().filter_map(Value::as_str);
+        Some(texts.map(|text| Pattern::parse(text).expect("a pattern")).collect::<Vec<Pattern>>())
+    };
+    let (forbidden, granted, named) = (list("forbidden"), list("within"), list("named"));
+    let within = Within { within: granted.as_deref(), named: named.as_deref() };
+    let every_ms = value.get("every_ms").map(|_| number("every_ms"));
+    let why = value.get("reason").map(|_| text("reason"));
+    let delay_ms = value.get("delay_ms").map(|_| DelayMs::Every(number("delay_ms")));
+    let delay_ms = delay_ms.as_ref();
+    let bounds = RightsBounds { forbidden: forbidden.as_deref(), within, every_ms, delay_ms, reason: why };
+    let answer = |id| Subscriptions { id, in_force, offset: offset("offset"), pending: None, bounds };
+    let epoch = || format!("{}:0", text("epoch")).parse::<fanline::words::ids::Cursor>().expect("an epoch").epoch;
     let (message, reason) = (|| text("message"), || text("reason"));
     let data: Box<RawValue>;
     let said = match text("op") {
         "welcome" => ServerMessage::Welcome {
             protocol: text("protocol"),
-            epoch: format!("{}:0", text("epoch")).parse::<fanline::words::ids::Cursor>().expect("an epoch").epoch,
+            epoch: epoch(),
             offset: offset("offset"),
             ts: ts(),
             heartbeat_ms: number("heartbeat_ms"),
             simulated: false,
+            delay_ms,
         },
+        "view" => ServerMessage::View { epoch: epoch(), offset: offset("offset"), delay_ms, ts: ts() },
         "subscribed" => ServerMessage::Subscribed { answer: answer(id) },
         "unsubscribed" => ServerMessage::Unsubscribed { answer: answer(id) },
         "sent" => ServerMessage::Sent { id },
@@ -335,6 +350,11 @@ fn written(line: &str) -> String {
             data = RawValue::from_string(value["data"].to_string()).expect("JSON");
             ServerMessage::Response { id, data: &data }
         }
+        "authenticated" => {
+            let (sub, tier, expires_ms) = (text("sub"), text("tier"), number("expires_ms"));
+            ServerMessage::Authenticated { id, sub, tier, expires_ms, every_ms, delay_ms, within }
+        }
+        "token_expiring" => ServerMessage::TokenExpiring { expires_ms: number("expires_ms"), ts: ts() },
         "pong" => ServerMessage::Pong { id, ts: ts() },
         "error" => ServerMessage::Error { id, code: text("code"), message: message() },
         "skipped" => ServerMessage::Skipped { from: offset("from"), to: offset("to"), reason: reason() },

@@ -55,7 +55,7 @@ export function connect(url, options = {}) {
 }
 
 /** Messages whose `ts` is when the server sends them. */
-const SAID_NOW = new Set(["welcome", "heartbeat", "pong"]);
+const SAID_NOW = new Set(["welcome", "view", "heartbeat", "pong"]);
 /** A second is seen by a person; a network and a busy page that are well need less. */
 const LATE_MS = 1000;
 /** Deltas of one topic that are kept for late subscriptions; beyond, those wait for the next snapshot. */
@@ -83,6 +83,7 @@ class Client {
   /** Whether the server has said that its prices are invented. */
   simulated = false;
 
+  #delays = 0; // ms, or by pattern, of which the first that matches counts
   #options;
   #link;
   #events = new Map();
@@ -149,8 +150,8 @@ class Client {
   /**
    * Registers for an event and returns the function that ends it:
    * `state` ({state, reason, retry_ms}), `late` ({late, age_ms}) whenever `isLate` changes, and the server's own messages
-   * `stale`, `live`, `gap`, `refused`, `skipped`, `error`, `goodbye`.
-   * @param {"state"|"late"|"stale"|"live"|"gap"|"refused"|"skipped"|"error"|"goodbye"} name
+   * `stale`, `live`, `gap`, `refused`, `skipped`, `view`, `error`, `goodbye`.
+   * @param {"state"|"late"|"view"|"stale"|"live"|"gap"|"refused"|"skipped"|"error"|"goodbye"} name
    * @param {(event: any) => void} fn
    */
   on(name, fn) {
@@ -215,6 +216,22 @@ class Client {
   /** Milliseconds since the server said the newest thing that this client knows; NaN before the first. */
   get age() {
     return this.#freshness.age(this.now());
+  }
+
+  /** How much later than received the server sends messages of `topic`, in ms; 0 if they are live. @param {string} topic */
+  delayOf(topic) {
+    if (typeof this.#delays === "number") return this.#delays;
+    return Object.entries(this.#delays).find(([pattern]) => matches(pattern, topic))?.[1] ?? 0;
+  }
+
+  /** Whether values of `topic` are older than the feed's by intention. @param {string} topic */
+  isDelayed(topic) {
+    return this.delayOf(topic) > 0;
+  }
+
+  /** The longest delay of any topic, in ms; 0 if all are live. */
+  get delay() {
+    return typeof this.#delays === "number" ? this.#delays : Math.max(0, ...Object.values(this.#delays));
   }
 
   /** The newest frame received of `topic`. @param {string} topic @returns {Frame|undefined} */
@@ -313,10 +330,11 @@ class Client {
   }
 
   /** What was said long ago and is repeated, as a current value is, tells nothing of how late this side is. */
-  #hear({ op, offset, ts }) {
+  #hear({ op, offset, ts, topic, topics }) {
     const now = this.now();
     this.#serverClock.heard(now, ts);
-    if (SAID_NOW.has(op) || offset > this.#liveAfter) this.#freshness.heard(now, ts + this.clockOffset);
+    if (SAID_NOW.has(op)) this.#freshness.heard(now, ts + this.clockOffset);
+    else if (offset > this.#liveAfter) this.#freshness.heard(now, ts + this.delayOf(topic ?? topics?.[0] ?? "") + this.clockOffset);
   }
 
   #judge() {
@@ -362,6 +380,7 @@ class Client {
       const resumed = since ? wanted.filter((pattern) => this.#held.has(pattern)) : [];
       this.#head = message.offset;
       this.simulated = message.simulated === true;
+      this.#delays = message.delay_ms ?? 0;
       this.#staleness.clear();
       if (message.epoch !== this.#epoch) {
         [this.#epoch, this.#offset] = [message.epoch, 0];
@@ -373,6 +392,20 @@ class Client {
       this.#sendSubscribe(wanted.filter((pattern) => !resumed.includes(pattern)));
       this.#link.welcomed(message.heartbeat_ms);
       this.#ping();
+    },
+    view: (message) => {
+      this.#delays = message.delay_ms ?? 0;
+      // In the same log it continues, unless the view is behind what this client has.
+      const anew = message.epoch !== this.#epoch || message.offset < this.#offset;
+      if (anew) {
+        [this.#epoch, this.#offset] = [message.epoch, 0];
+        this.#latest.clear();
+        this.#staleness.retain(() => false);
+      }
+      this.#staleness.clear(); // the state of the view follows
+      [this.#head, this.#liveAfter, this.#replaying] = [message.offset, 0, !anew];
+      this.#answered = this.#settled = this.#caughtUp = false;
+      this.#emit("view", message);
     },
     subscribed: ({ id, offset }) => {
       const resumed = this.#pending.get(id)?.since !== undefined;

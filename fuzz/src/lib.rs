@@ -6,13 +6,21 @@
 
 mod json;
 mod texts;
+mod token;
 
 pub use json::pointer;
 pub use texts::{command, pattern, profile, recording};
+pub use token::token;
 
 /// Checks one input.
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: &[(&str, Target)] =
-    &[("command", command), ("pattern", pattern), ("pointer", pointer), ("profile", profile), ("recording", recording)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("command", command),
+    ("pattern", pattern),
+    ("pointer", pointer),
+    ("profile", profile),
+    ("recording", recording),
+    ("token", token),
+];

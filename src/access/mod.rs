@@ -6,6 +6,7 @@
 pub mod gatekeeper;
 pub mod grant;
 pub mod identity;
+pub mod operator;
 pub mod rights;
 pub mod selector;
 pub mod session_row;

@@ -8,6 +8,9 @@ pub mod event;
 pub mod files;
 pub mod log;
 pub mod record;
+pub mod report;
+pub mod usage;
+pub mod verify;
 mod writer;
 
 pub use writer::OpenError;

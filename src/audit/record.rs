@@ -1,7 +1,8 @@
 //! A line of the audit log as its readers see it: place in the chain, and what reports count.
 
-use serde::Deserialize;
 use std::borrow::Cow;
+
+use serde::Deserialize;
 
 /// What verification needs of a line. Other members are skipped.
 #[derive(Debug, Deserialize)]
@@ -26,4 +27,5 @@ pub struct UsageRecord<'l> {
     #[serde(default)]
     pub patterns: Vec<String>,
     pub delay_ms: Option<u64>,
+    pub address: Option<String>,
 }

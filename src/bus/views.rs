@@ -19,6 +19,11 @@ impl Views {
         &self.0[0]
     }
 
+    /// Whether there are no delayed views.
+    pub fn is_live_alone(&self) -> bool {
+        self.0.len() == 1
+    }
+
     /// The log of this view; none if there is no such view. Never the live log instead.
     pub fn reader(&self, view: ViewId) -> Option<&Reader> {
         self.0.get(usize::from(view.0))

@@ -195,6 +195,15 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
             format!("expected plain TCP or a unix socket for the operator, found `{listener}`; write `127.0.0.1:9090`");
         refuse("admin.listen", "admin.listen", sentence);
     }
+    if let (Some(listener), None) = (&config.admin.listen, &config.admin.key_file)
+        && listener.is_public()
+    {
+        let sentence = format!(
+            "expected admin.key_file with an address that other machines may reach, found `{listener}` without; \
+             name a file with a key, or listen on 127.0.0.1"
+        );
+        refuse("admin.listen", "admin.listen", sentence);
+    }
     let Upstream { url, fallback_urls, profile, subscribe, topic, backoff_min, backoff_max, .. } = &config.upstream;
     let (min, max) = (backoff_min.unwrap_or(BACKOFF_MIN), backoff_max.unwrap_or(BACKOFF_MAX));
     if min > max && (backoff_min.is_some() || backoff_max.is_some()) {

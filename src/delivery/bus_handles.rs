@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use crate::access::gatekeeper::{Gatekeeper, Open};
+use crate::access::rights::ViewId;
 use crate::bus::demand::interest::Interest;
 use crate::bus::demand::requests::Requests;
 use crate::bus::reader::Reader;
 
+/// Of one view: a shard has no way to another one.
 #[derive(Clone)]
 pub struct BusHandles {
+    pub view: ViewId,
     pub reader: Reader,
     /// None without `upstream.demand`.
     pub interest: Option<Arc<Interest>>,
@@ -19,6 +22,12 @@ pub struct BusHandles {
 impl BusHandles {
     /// For a delivery without client requests and demand, and to which everybody is admitted.
     pub fn reading(reader: Reader) -> BusHandles {
-        BusHandles { reader, interest: None, requests: Requests::closed(), gatekeeper: Arc::new(Open) }
+        BusHandles {
+            view: ViewId::LIVE,
+            reader,
+            interest: None,
+            requests: Requests::closed(),
+            gatekeeper: Arc::new(Open),
+        }
     }
 }

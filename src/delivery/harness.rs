@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::access::gatekeeper::Open;
+use crate::access::rights::ViewId;
 use crate::bus;
 use crate::bus::Limits;
 use crate::bus::demand::interest::Interest;
@@ -63,7 +64,13 @@ impl Harness {
         let (requests, queue) = crate::bus::demand::requests::open(RequestRules { send, request: true });
         let (sender, mail) = channel();
         let mailbox = Arc::new(move |mail| sender.send(mail).unwrap_or_default());
-        let bus = BusHandles { reader, interest: Some(interest.clone()), requests, gatekeeper: Arc::new(Open) };
+        let bus = BusHandles {
+            view: ViewId::LIVE,
+            reader,
+            interest: Some(interest.clone()),
+            requests,
+            gatekeeper: Arc::new(Open),
+        };
         let meters = ShardMeters::new(&Meters::unread(), 0);
         let shard = Shard::new(settings(), bus, mailbox, Arc::default(), meters);
         Harness { shard, publisher, interest, queue, mail, now: Stamp { wall_ms: 1, mono_ns: 1 } }

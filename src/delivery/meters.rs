@@ -77,6 +77,7 @@ pub struct ShardMeters {
     pub skips_slow: Counter,
     pub skips_expired: Counter,
     pub skips_epoch: Counter,
+    pub skips_delayed: Counter,
     /// In the order of `REQUEST_RESULTS`.
     requests: [Counter; REQUEST_RESULTS.len()],
     pub skips_overrun: Counter,
@@ -119,6 +120,7 @@ impl ShardMeters {
             skips_slow: skips("slow"),
             skips_expired: skips("expired"),
             skips_epoch: skips("epoch"),
+            skips_delayed: skips("delayed"),
             requests: REQUEST_RESULTS.map(|result| meters.counter(&names::CLIENT_REQUESTS, &[("result", result)])),
             skips_overrun: skips("overrun"),
             sent: SENT_LABELS.map(|encoding| meters.counter(&names::SENT_BYTES, &[("encoding", encoding)])),

@@ -54,7 +54,7 @@ impl Settings {
             slow: config.slow,
             raw: config.raw,
             compression: config.compression,
-            access: AccessSettings::default(),
+            access: AccessSettings { deadline: config.auth.deadline, expiry_grace: config.auth.expiry_grace },
             simulated,
         }
     }

@@ -6,6 +6,8 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::access::gatekeeper::{Gatekeeper, Open};
+use crate::access::rights::ViewId;
 use crate::access::selector::{SessionOrder, SessionSelector};
 use crate::access::session_row::{SessionFilter, SessionRow};
 use crate::bus::clock::Clock;
@@ -13,9 +15,11 @@ use crate::bus::signal::pulse::Pulse;
 use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::handoff::Handoff;
 use crate::delivery::settings::Settings;
+use crate::delivery::shard::directory::{ShardDirectory, ShardHandle};
 use crate::delivery::shard::event_loop;
-use crate::delivery::shard::mailbox::{ShardMessage, ShardSender};
-use crate::delivery::shard::placement::{ShardLoad, place};
+use crate::delivery::shard::event_loop::ShardPost;
+use crate::delivery::shard::mailbox::ShardMessage;
+use crate::delivery::shard::placement::ShardLoad;
 use crate::delivery::shard::walks::ListQuery;
 use crate::words::metrics::Meters;
 
@@ -24,15 +28,8 @@ const LIST_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// All shards. Share it by `Arc`.
 pub struct Delivery {
-    shards: Vec<ShardHandle>,
-    /// The setting `shards.spread_after`.
-    spread_after: usize,
-}
-
-struct ShardHandle {
-    sender: ShardSender,
-    load: Arc<ShardLoad>,
-    pulse: Pulse,
+    shards: ShardDirectory,
+    gatekeeper: Arc<dyn Gatekeeper>,
 }
 
 /// The shards' threads, to wait for their end.
@@ -46,26 +43,42 @@ impl Delivery {
         clock: Clock,
         meters: &Meters,
     ) -> io::Result<(Delivery, ShardThreads)> {
-        let mut shards = Vec::new();
-        let mut threads = Vec::new();
-        for number in 0..settings.shards.count {
-            let load = Arc::<ShardLoad>::default();
-            let pulse = Pulse::default();
-            let vitals = (load.clone(), pulse.clone());
-            let parts = event_loop::ShardParts { number, settings, bus: bus.clone(), clock, vitals };
-            let (sender, thread) = event_loop::start(parts, meters)?;
-            shards.push(ShardHandle { sender, load, pulse });
-            threads.push(thread);
-        }
-        Ok((Delivery { shards, spread_after: settings.shards.spread_after }, ShardThreads(threads)))
+        let bus = vec![bus.clone(); settings.shards.count];
+        Delivery::start_views(settings, bus, clock, meters)
     }
 
-    /// Gives the client to a shard, which greets it and owns it from then on.
+    /// Starts a thread for each of these handles, which may be of several views. A shard reads one view and no other, so
+    /// that it cannot give its clients anything else.
+    pub fn start_views(
+        settings: Settings,
+        shards: Vec<BusHandles>,
+        clock: Clock,
+        meters: &Meters,
+    ) -> io::Result<(Delivery, ShardThreads)> {
+        let gatekeeper: Arc<dyn Gatekeeper> =
+            shards.first().map_or_else(|| Arc::new(Open) as Arc<dyn Gatekeeper>, |bus| bus.gatekeeper.clone());
+        let (mut posts, mut handles) = (Vec::new(), Vec::new());
+        for bus in &shards {
+            let (post, load) = (ShardPost::open()?, Arc::<ShardLoad>::default());
+            handles.push(ShardHandle { view: bus.view, sender: post.sender(), load, pulse: Pulse::default() });
+            posts.push(post);
+        }
+        let directory = ShardDirectory::new(handles, settings.shards.spread_after);
+        let mut threads = Vec::new();
+        for (number, ((bus, post), handle)) in shards.into_iter().zip(posts).zip(directory.iter()).enumerate() {
+            let vitals = (handle.load.clone(), handle.pulse.clone());
+            let parts = event_loop::ShardParts { number, settings, bus, clock, vitals };
+            threads.push(event_loop::start(parts, post, directory.clone(), meters)?);
+        }
+        Ok((Delivery { shards: directory, gatekeeper }, ShardThreads(threads)))
+    }
+
+    /// Gives the client to a shard, which greets it and owns it from then on: of the view that clients see which have
+    /// shown nothing. Another one takes it over if its credential says so.
     pub fn adopt(&self, handoff: Handoff) {
-        let loads = self.shards.iter().map(|shard| &*shard.load);
+        let view = self.gatekeeper.anonymous().map_or(ViewId::LIVE, |grant| grant.rights.view);
         // Without a shard the process is about to end: the socket is closed by dropping it.
-        let Some(number) = place(loads, self.spread_after) else { return };
-        let shard = &self.shards[number];
+        let Some(shard) = self.shards.place(view) else { return };
         shard.load.join();
         // The same if the shard has ended meanwhile; its load does not count any more then.
         shard.sender.send(ShardMessage::Adopt(Box::new(handoff)));
@@ -85,7 +98,7 @@ impl Delivery {
     /// Has all sessions that are selected do this, within about a second; those that join meanwhile are given what they may
     /// do anyway.
     pub fn order(&self, selector: &SessionSelector, order: &SessionOrder) {
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             shard.sender.send(ShardMessage::Order(selector.clone(), order.clone()));
         }
     }
@@ -95,7 +108,7 @@ impl Delivery {
     pub fn list(&self, filter: SessionFilter, limit: usize, after: u64) -> Vec<SessionRow> {
         let query = Arc::new(ListQuery { filter, after, limit });
         let (reply, replies) = channel();
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             shard.sender.send(ShardMessage::List { query: query.clone(), reply: reply.clone() });
         }
         drop(reply);
@@ -112,7 +125,7 @@ impl Delivery {
     /// Ends every session with a goodbye, each with a random reconnect delay up to `spread`; clients that join receive
     /// it at once.
     pub fn drain(&self, spread: Duration) {
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             // A shard that has ended has no sessions left.
             shard.sender.send(ShardMessage::Drain { spread });
         }
@@ -120,7 +133,7 @@ impl Delivery {
 
     /// Ends the shards, and the sessions that are still there.
     pub fn stop(&self) {
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             shard.sender.send(ShardMessage::Stop);
         }
     }

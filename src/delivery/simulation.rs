@@ -5,6 +5,7 @@
 mod cases;
 pub mod client;
 mod model;
+mod rights;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use serde_json::json;
 
 use self::client::{FakeSocket, Pipe, SimulatedClient, matches, receiver};
 use self::model::{Model, ModelKind, changed};
+use self::rights::Identities;
 use crate::bus::history::History;
 use crate::bus::publisher::{Expiry, Publisher};
 use crate::bus::retention::Retention;
@@ -81,6 +83,8 @@ struct Simulation {
     epoch: Epoch,
     /// Commands after which a session was on the same lane, with other patterns.
     changed_in_place: u64,
+    /// None without identities.
+    identities: Option<Identities>,
 }
 
 impl Simulation {
@@ -125,6 +129,7 @@ impl Simulation {
             model: Model::default(),
             epoch,
             changed_in_place: 0,
+            identities: None,
         }
     }
 
@@ -241,6 +246,7 @@ impl Simulation {
         let pipe = Pipe::new(self.rng.random_range(0..5000));
         let mut client = SimulatedClient::new(self.shard.vacant(), pipe.clone(), &options);
         client.id = self.shard.adopt(FakeSocket(pipe), b"", options, self.now);
+        client.number = self.shard.sessions[client.id].number;
         self.clients.push(client);
     }
 
@@ -301,7 +307,11 @@ impl Simulation {
     fn resume(&mut self) {
         let Some(at) = self.any_client() else { return };
         let client = &mut self.clients[at];
-        let may = !client.asked && !client.patterns.is_empty() && client.format == Format::Envelope;
+        // What it may have then, and could not before, has no place behind a cursor.
+        let may = self.identities.is_none()
+            && !client.asked
+            && !client.patterns.is_empty()
+            && client.format == Format::Envelope;
         let Some(cursor) = client.cursor.filter(|_| may) else { return };
         client.pipe.borrow_mut().broken = true;
         self.shard.ready(client.id, true, self.now);
@@ -334,8 +344,19 @@ impl Simulation {
             85..=94 => self.shard.run_queue(self.now),
             _ => self.shard.tick(self.now),
         }
-        for client in &mut self.clients {
-            client.receive(&self.model);
+        self.receive();
+    }
+
+    /// Every client reads what has arrived. Those whose session has ended are gone.
+    fn receive(&mut self) {
+        self.model.now_ms = self.now.wall_ms;
+        self.clients.iter_mut().for_each(|client| client.receive(&self.model));
+        let sessions = &self.shard.sessions;
+        let is_there = |client: &SimulatedClient| {
+            sessions.get(client.id).is_some_and(|session| session.number == client.number && !session.is_leaving())
+        };
+        if self.identities.is_some() {
+            self.clients.retain(is_there);
         }
     }
 
@@ -346,19 +367,30 @@ impl Simulation {
             turns += 1;
             assert!(turns < 20_000, "a shard comes to rest");
             self.now.mono_ns += 20_000_000;
+            if self.identities.is_some() {
+                self.decide_all();
+            }
             for client in &self.clients {
                 client.pipe.borrow_mut().room = 1 << 20;
                 self.shard.ready(client.id, true, self.now);
             }
             self.shard.round(self.now);
             self.shard.run_queue(self.now);
-            self.clients.iter_mut().for_each(|client| client.receive(&self.model));
+            self.receive();
         }
     }
 
     fn check(&self) {
         for client in &self.clients {
+            if self.shard.sessions[client.id].access.grant().is_none() {
+                // Where a token is required, what its query asks for waits for one.
+                continue;
+            }
             assert!(!client.asked, "every command is answered");
+            if self.identities.is_some() && client.format == Format::Raw {
+                // It is not told what it may have.
+                continue;
+            }
             for (topic, _) in TOPICS {
                 self.check_topic(client, topic);
             }
@@ -366,8 +398,12 @@ impl Simulation {
     }
 
     fn check_topic(&self, client: &SimulatedClient, topic: &str) {
+        if !client.wants(topic) {
+            return;
+        }
         let matching = client.patterns.iter().filter(|(pattern, _)| matches(pattern, topic));
         let Some(since) = matching.map(|(_, since)| *since).min() else { return };
+        let since = client.topic_since.get(topic).map_or(since, |allowed| since.max(*allowed));
         let Some(known) = client.known.get(topic) else {
             return assert!(self.is_silent_about(topic, client.format), "nothing of {topic} has arrived");
         };

@@ -114,7 +114,7 @@ impl Edge {
         let Edge { public, admin, tls, settings, parts } = self;
         let public = public.into_iter().map(BoundListener::start).collect::<io::Result<Vec<_>>>()?;
         let admin = admin.map(BoundListener::start).transpose()?;
-        let meters = parts.meters.clone();
+        let (meters, admin_parts) = (parts.meters.clone(), parts.admin.clone());
         let acceptor = tls.clone().map(|files| TlsAcceptor::start(files, &settings.tls, &meters)).transpose()?;
         let acceptor = acceptor.map(Arc::new);
         let mut upkeep = tokio::spawn(exposition::upkeep(parts.exposition.clone(), phase.clone()));
@@ -139,7 +139,7 @@ impl Edge {
                     pending_per_address_max: None,
                     ..settings.connections
                 };
-                accept::accept_all(vec![listener], service(router::admin(&context), limits), phase).await;
+                accept::accept_all(vec![listener], service(router::admin(&context, admin_parts), limits), phase).await;
             }
         };
         let mut accepting = pin!(async { tokio::join!(public, operators) });

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::access::gatekeeper::Gatekeeper;
 use crate::audit::log::AuditLog;
-use crate::bus::reader::Reader;
 use crate::bus::signal::pulse::Vitals;
+use crate::bus::views::Views;
 use crate::delivery::handoff::Handoff;
 use crate::edge::exposition::Exposition;
+use crate::edge::http::admin::AdminParts;
 use crate::words::metrics::Meters;
 
 /// Takes an upgraded socket. Must not block.
@@ -15,10 +17,13 @@ pub type Adopt = Arc<dyn Fn(Handoff) + Send + Sync>;
 /// What the edge needs from the rooms below.
 #[derive(Clone)]
 pub struct EdgeParts {
-    pub reader: Reader,
+    pub views: Views,
     pub adopt: Adopt,
     pub vitals: Vitals,
     pub meters: Meters,
     pub exposition: Exposition,
     pub audit: AuditLog,
+    /// None: the operator's listener has metrics and health alone.
+    pub admin: Option<AdminParts>,
+    pub gatekeeper: Arc<dyn Gatekeeper>,
 }

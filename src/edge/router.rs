@@ -7,13 +7,14 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use crate::edge::entrance::websocket;
+use crate::edge::http::admin::{self, AdminParts};
 use crate::edge::http::answer::{HttpRefusal, not_found};
 use crate::edge::http::context;
 use crate::edge::http::context::AnswerContext;
-use crate::edge::http::{health, metrics, origins, pages, topics};
+use crate::edge::http::{credentials, health, metrics, origins, pages, topics};
 use crate::words::metrics as names;
 
 /// For everything but pages: shown as a page, it can do nothing.
@@ -21,27 +22,37 @@ const POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-
 
 /// Routes for everyone; `/metrics` only if `with_metrics`.
 pub(in crate::edge) fn public(context: &Arc<AnswerContext>, with_metrics: bool) -> Router {
-    for reason in [&websocket::REASONS[..], &origins::REASONS, &context::REASONS].concat() {
+    for reason in [&websocket::REASONS[..], &origins::REASONS, &context::REASONS, &[admin::REASON]].concat() {
         context.meters.counter(&names::REFUSALS, &[("reason", reason)]).increment(0);
     }
     let router = Router::new()
         .route("/v1/ws", get(websocket::answer).options(origins::preflight))
         .route("/v1/topics", get(topics::topics).options(origins::preflight))
         .route("/v1/snapshot", get(topics::snapshot).options(origins::preflight))
+        .route("/v1/ticket", post(credentials::ticket).options(origins::preflight))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/", get(pages::index))
         .route("/static/{*path}", get(pages::file));
-    let router = if with_metrics { router.route("/metrics", get(metrics::answer)) } else { router };
+    // What they say of the traffic is not for everyone where the feed is not.
+    let router = if with_metrics && context.gatekeeper.anonymous().is_some() {
+        router.route("/metrics", get(metrics::answer))
+    } else {
+        router
+    };
     finished(router, context)
 }
 
 /// Routes for the operator.
-pub(in crate::edge) fn admin(context: &Arc<AnswerContext>) -> Router {
+pub(in crate::edge) fn admin(context: &Arc<AnswerContext>, parts: Option<AdminParts>) -> Router {
     let router = Router::new()
         .route("/metrics", get(metrics::answer))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz));
+    let router = match parts {
+        Some(parts) => router.merge(admin::routes(parts, context)),
+        None => router,
+    };
     finished(router, context)
 }
 
@@ -54,8 +65,9 @@ fn finished(router: Router<Arc<AnswerContext>>, context: &Arc<AnswerContext>) ->
         .with_state(context.clone())
 }
 
-async fn method_not_allowed(method: Method) -> HttpRefusal {
-    let message = format!("expected the method `GET` or `HEAD`, found `{method}`");
+async fn method_not_allowed(method: Method, uri: Uri) -> HttpRefusal {
+    let expected = if uri.path() == "/v1/ticket" { "`POST`" } else { "`GET` or `HEAD`" };
+    let message = format!("expected the method {expected}, found `{method}`");
     HttpRefusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }
 
@@ -77,9 +89,13 @@ async fn finish(State(context): State<Arc<AnswerContext>>, request: Request, nex
 
 /// Value of the `route` label: bounded, whatever paths are requested.
 fn route(path: &str) -> &'static str {
-    const EXACT: [&str; 7] = ["/v1/ws", "/v1/topics", "/v1/snapshot", "/metrics", "/healthz", "/readyz", "/"];
+    const EXACT: [&str; 8] =
+        ["/v1/ws", "/v1/topics", "/v1/snapshot", "/v1/ticket", "/metrics", "/healthz", "/readyz", "/"];
     if path.starts_with("/static/") {
         return "/static";
+    }
+    if path.starts_with("/admin/") {
+        return "/admin";
     }
     EXACT.into_iter().find(|exact| *exact == path).unwrap_or("other")
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::settings::listener::ListenAddress;
-use crate::settings::table::{Config, ProxyHeader, TlsMinVersion};
+use crate::settings::table::{AuthSettings, Config, ProxyHeader, TlsMinVersion};
 use crate::settings::trusted_proxies::TrustedProxies;
 
 /// Time for answers under way after a stop.
@@ -41,13 +41,40 @@ pub struct Settings {
     pub visitors: OriginRules,
     /// For listeners that speak TLS.
     pub tls: TlsSettings,
+    /// Where clients may show credentials; only looked at where somebody knows what they mean.
+    pub credentials: CredentialSources,
+    /// Sessions that have shown no credential at most, where one is required.
+    pub unauthenticated_max: usize,
+}
+
+/// Where clients may show credentials, besides their first command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CredentialSources {
+    /// `Authorization: Bearer`.
+    pub header: bool,
+    pub subprotocol: bool,
+    /// Name of the cookie.
+    pub cookie: Option<String>,
+    pub ticket: bool,
+}
+
+impl CredentialSources {
+    fn new(settings: &AuthSettings) -> CredentialSources {
+        let has = |source: &str| settings.sources.iter().any(|found| found == source);
+        CredentialSources {
+            header: has("header"),
+            subprotocol: has("subprotocol"),
+            cookie: has("cookie").then(|| settings.cookie.clone()),
+            ticket: has("ticket"),
+        }
+    }
 }
 
 impl Settings {
     /// For a feed that is not simulated.
     pub fn new(config: &Config) -> Settings {
         let limited = |max: usize| (max > 0).then_some(max);
-        let http = &config.http;
+        let (http, credentials) = (&config.http, CredentialSources::new(&config.auth));
         Settings {
             listen: config.listen.clone(),
             admin: config.admin.listen.clone(),
@@ -76,7 +103,9 @@ impl Settings {
             visitors: OriginRules {
                 allowed_origins: http.allowed_origins.clone(),
                 allowed_hosts: http.allowed_hosts.clone(),
-                requests_open: !config.upstream.send.is_empty() || config.upstream.request,
+                requests_open: !config.upstream.send.is_empty()
+                    || config.upstream.request
+                    || credentials.cookie.is_some(),
             },
             tls: TlsSettings {
                 certificates: config.tls.certificates.clone(),
@@ -89,6 +118,8 @@ impl Settings {
                 handshakes_waiting_max: config.tls.handshakes_waiting_max,
                 reload_interval: config.tls.reload_interval,
             },
+            credentials,
+            unauthenticated_max: config.auth.unauthenticated_max,
         }
     }
 }
@@ -163,6 +194,6 @@ pub struct OriginRules {
     pub allowed_origins: Vec<String>,
     /// Values of `Host`, with or without a port. Empty: any.
     pub allowed_hosts: Vec<String>,
-    /// Whether clients may send to the feed in the server's name.
+    /// Whether pages may act in somebody's name: clients may send to the feed, or are known by a cookie.
     pub requests_open: bool,
 }

@@ -22,6 +22,9 @@ pub enum ServerMessage<'a> {
         /// The prices are invented; left out for a real feed.
         #[serde(skip_serializing_if = "is_false")]
         simulated: bool,
+        /// Of a client without a credential; left out where the feed is live, or the client must show one first.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        delay_ms: Option<&'a DelayMs>,
     },
     Subscribed {
         #[serde(flatten)]
@@ -42,9 +45,11 @@ pub enum ServerMessage<'a> {
         /// The fastest pace, if it is bounded.
         #[serde(skip_serializing_if = "Option::is_none")]
         every_ms: Option<u64>,
-        /// The patterns that the topics of all subscriptions must match; none if all topics are allowed.
-        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "patterns")]
-        within: Option<&'a [Pattern]>,
+        /// How late its messages are; none if they are live.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        delay_ms: Option<&'a DelayMs>,
+        #[serde(flatten)]
+        within: Within<'a>,
     },
     TokenExpiring {
         /// Until it expires.
@@ -113,6 +118,16 @@ pub enum ServerMessage<'a> {
         offset: Option<Offset>,
         ts: u64,
     },
+    /// From here on the session sees another view of the feed.
+    View {
+        #[serde(serialize_with = "text")]
+        epoch: Epoch,
+        #[serde(serialize_with = "number")]
+        offset: Offset,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        delay_ms: Option<&'a DelayMs>,
+        ts: u64,
+    },
     Heartbeat {
         #[serde(serialize_with = "number")]
         offset: Offset,
@@ -141,21 +156,52 @@ pub struct Subscriptions<'a> {
     pub bounds: RightsBounds<'a>,
 }
 
+/// What wildcards are narrowed to. Nothing of it where all topics are allowed.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Within<'a> {
+    /// Topics must match one of these, which the tier allows.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "patterns")]
+    pub within: Option<&'a [Pattern]>,
+    /// And one of these, if the token names topics.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "patterns")]
+    pub named: Option<&'a [Pattern]>,
+}
+
 /// What the client's rights leave of a subscription. Nothing of it where everything is allowed.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct RightsBounds<'a> {
     /// Patterns that no allowed topic matches: they are not in force, or not any more.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "patterns")]
     pub forbidden: Option<&'a [Pattern]>,
-    /// What the wildcards in force are narrowed to.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "patterns")]
-    pub within: Option<&'a [Pattern]>,
+    #[serde(flatten)]
+    pub within: Within<'a>,
     /// The pace in force, where the rights bound it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every_ms: Option<u64>,
+    /// How much later than received its messages are sent; none if they are live.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay_ms: Option<&'a DelayMs>,
     /// Why it is told without a command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'a str>,
+}
+
+/// How much later than received messages are sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DelayMs {
+    Every(u64),
+    /// By pattern, of which the first that matches counts.
+    ByPattern(Vec<(Box<str>, u64)>),
+}
+
+impl Serialize for DelayMs {
+    /// A number, or an object whose members have the order of the patterns.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            DelayMs::Every(ms) => serializer.serialize_u64(*ms),
+            DelayMs::ByPattern(pairs) => serializer.collect_map(pairs.iter().map(|(pattern, ms)| (pattern, ms))),
+        }
+    }
 }
 
 /// The patterns in force: all in no order, or how many there are.
@@ -221,8 +267,10 @@ mod tests {
         let answer = |pending| of(InForce::Topics(&["a.*"]), pending);
         let welcome = |simulated| {
             let (epoch, offset) = (Epoch(16), Offset(2));
-            ServerMessage::Welcome { protocol: "fanline.v1", epoch, offset, ts: 3, heartbeat_ms: 4, simulated }
+            let (protocol, delay_ms) = ("fanline.v1", None);
+            ServerMessage::Welcome { protocol, epoch, offset, ts: 3, heartbeat_ms: 4, simulated, delay_ms }
         };
+        let delays = DelayMs::ByPattern(vec![("b.x".into(), 0), ("a.*".into(), 900_000)]);
         let data: Box<RawValue> = serde_json::from_str(r#"{"p": 1.50}"#).expect("JSON");
         for (message, expected) in [
             (
@@ -248,9 +296,18 @@ mod tests {
                     tier: "free",
                     expires_ms: 5,
                     every_ms: Some(1000),
-                    within: Some(&pattern),
+                    delay_ms: Some(&DelayMs::Every(900_000)),
+                    within: Within { within: Some(&pattern), named: None },
                 },
-                r#"{"op":"authenticated","sub":"alice","tier":"free","expires_ms":5,"every_ms":1000,"within":["a.*"]}"#,
+                r#"{"op":"authenticated","sub":"alice","tier":"free","expires_ms":5,"every_ms":1000,"delay_ms":900000,"within":["a.*"]}"#,
+            ),
+            (
+                ServerMessage::View { epoch: Epoch(16), offset: Offset(2), delay_ms: Some(&delays), ts: 3 },
+                r#"{"op":"view","epoch":"0000000000000010","offset":2,"delay_ms":{"b.x":0,"a.*":900000},"ts":3}"#,
+            ),
+            (
+                ServerMessage::View { epoch: Epoch(16), offset: Offset(2), delay_ms: Some(&DelayMs::Every(5)), ts: 3 },
+                r#"{"op":"view","epoch":"0000000000000010","offset":2,"delay_ms":5,"ts":3}"#,
             ),
             (ServerMessage::TokenExpiring { expires_ms: 5, ts: 1 }, r#"{"op":"token_expiring","expires_ms":5,"ts":1}"#),
             (ServerMessage::Sent { id: Some(&id) }, r#"{"op":"sent","id":"q"}"#),

@@ -75,6 +75,13 @@ impl From<SocketAddr> for ListenAddress {
 }
 
 /// As a person writes it; [`ListenAddress::parse`] reads it back.
+impl ListenAddress {
+    /// Whether other machines may reach it.
+    pub fn is_public(&self) -> bool {
+        matches!(&self.endpoint, ListenEndpoint::Tcp(address) if !address.ip().is_loopback())
+    }
+}
+
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let proxy = if self.proxy { "+proxy" } else { "" };

@@ -260,6 +260,13 @@ settings! {
         bytes_max: usize = Is("64MiB"), bytes(64 * KIB, 1024 * GIB),
             "Payload bytes in the ring. Beyond them the oldest frames are dropped.";
     }
+    #[derive(Copy)]
+    delay Delay "Views of the feed for tiers that see it later (docs/DELAYED.md)." {
+        bytes_max: usize = Is("256MiB"), bytes(MIB, 1024 * GIB),
+            "Memory for the messages that wait for one delayed view, of which there are at most 4. Beyond it they are conflated by topic and second, and clients of the view receive `skipped`.";
+        shards: usize = Is("1"), count(1, 1024),
+            "Shards of each delayed view.";
+    }
     history History "What clients that join receive besides the current values." {
         keep: Vec<String> = Is(""), SettingKind::List,
             "Topics that keep their last messages instead of only the newest, as `PATTERN=COUNT` with a count up to 1000, such as `chat.*=50`. The first matching pattern counts.";
@@ -386,6 +393,8 @@ settings! {
             "Where clients may show tokens: `message` (the command `auth`), `subprotocol`, `header` (`Authorization`), `cookie`, `ticket`.";
         cookie: String = Is("__Host-fanline"), SettingKind::Text,
             "Name of the cookie that holds the token, with the source `cookie`.";
+        unauthenticated_max: usize = Is("10000"), count(1, 10_000_000),
+            "Sessions that have shown no valid token yet, where one is required; they count among limits.sessions_max, too. Further upgrades are refused with 503.";
         leeway: Duration = Is("30s"), duration(Duration::ZERO, HOUR),
             "How far the clocks of issuers may be off. It is no time after the end of a token.";
         expiry_grace: Duration = Is("25s"), duration(Duration::ZERO, HOUR),

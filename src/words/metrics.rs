@@ -146,7 +146,7 @@ declare! {
             "Clients taken over from the edge.";
         SESSIONS_BEHIND = Gauge "fanline_sessions_behind" [shard: []]
             "Clients that are catching up.";
-        SKIPS = Counter "fanline_skips_total" [reason: ["slow", "overrun", "expired", "epoch"]]
+        SKIPS = Counter "fanline_skips_total" [reason: ["slow", "overrun", "expired", "epoch", "delayed"]]
             "Times a client received `skipped`, by its reason.";
         GOODBYES = Counter "fanline_goodbyes_total"
             [reason: [
@@ -232,7 +232,8 @@ declare! {
                 "not_websocket", "bad_handshake", "draining", "bad_request", "bad_pattern", "too_many_patterns",
                 "unknown_format", "unknown_policy", "bad_cursor", "bad_pace", "too_many_sessions",
                 "too_many_sessions_per_address", "no_upgrade", "feed_stale", "origin", "host",
-                "too_many_answers", "too_many_answers_per_address", "too_many_requests", "audit_full"
+                "too_many_answers", "too_many_answers_per_address", "too_many_requests", "audit_full", "admin",
+                "token_in_url", "too_many_unauthenticated"
             ]]
             "Requests refused: upgrades, pages and hosts that are not allowed, and answers without room.";
         HTTP_CONNECTIONS = Gauge "fanline_http_connections" [state: ["pending", "busy", "idle"]]

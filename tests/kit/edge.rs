@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fanline::access::gatekeeper::Open;
 use fanline::audit::log::AuditLog;
 use fanline::bus::clock::Clock;
 use fanline::bus::publisher::Publisher;
 use fanline::bus::retention::Retention;
 use fanline::bus::signal::pulse::Vitals;
+use fanline::bus::views::Views;
 use fanline::bus::{self, Limits};
 use fanline::delivery::handoff::Handoff;
 use fanline::edge::parts::{Adopt, EdgeParts};
@@ -77,12 +79,14 @@ pub fn parts() -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
     });
     (
         EdgeParts {
-            reader,
+            views: Views::new(reader, []),
             adopt: adopt_client,
             vitals: Vitals::new(Clock::start(), Vec::new()),
             meters,
             exposition,
             audit: AuditLog::default(),
+            admin: None,
+            gatekeeper: Arc::new(Open),
         },
         publisher,
         newcomers,

@@ -690,3 +690,47 @@ test("what is said to the feed fails with the connection and is not repeated", a
   client.close();
   await assert.rejects(closed, { code: "connection_lost" });
 });
+
+test("a delayed view says how late each topic is, and its messages are not late by that", () => {
+  const { client } = open();
+  const [socket] = sockets;
+  socket.says({ op: "welcome", epoch: EPOCH, offset: 0, ts: now, heartbeat_ms: 5000, delay_ms: 900_000 });
+  assert.deepEqual([client.delay, client.delayOf("a.x"), client.isDelayed("a.x")], [900_000, 900_000, true]);
+  socket.answers(0);
+  socket.says({ topic: "a.x", offset: 1, ts: now - 900_100, data: 1 });
+  assert.deepEqual([client.isLate, client.isCurrent("a.x"), client.lateness], [false, true, 100]);
+
+  socket.says({ op: "view", epoch: EPOCH, offset: 9, delay_ms: { "a.x": 0, "a.*": 60_000 }, ts: now });
+  assert.deepEqual([client.delay, client.delayOf("a.x"), client.delayOf("a.y"), client.delayOf("c")], [60_000, 0, 60_000, 0]);
+});
+
+test("a client that is given another view continues behind what it has, or begins anew where the view is behind it", () => {
+  const { client, got } = open();
+  const [socket] = sockets;
+  const views = [];
+  client.on("view", ({ offset }) => views.push(offset));
+  socket.welcomes(4);
+  socket.answers(4);
+  socket.frame("a.x", 5);
+  assert.ok(client.isCurrent("a.x"));
+
+  socket.says({ op: "view", epoch: EPOCH, offset: 2, delay_ms: 60_000, ts: now });
+  assert.equal(client.latest("a.x"), undefined, "what was newer is not shown beside what is older");
+  socket.says({ op: "subscribed", topics: [">"], offset: 2, delay_ms: 60_000 });
+  socket.says({ op: "skipped", from: 0, to: 2, reason: "delayed" });
+  socket.frame("a.x", 1);
+  assert.equal(client.isCurrent("a.x"), true);
+  socket.frame("a.x", 3);
+
+  socket.says({ op: "view", epoch: EPOCH, offset: 6, ts: now });
+  assert.deepEqual([client.isDelayed("a.x"), client.isCurrent("a.x")], [false, false]);
+  socket.says({ op: "subscribed", topics: [">"], offset: 6 });
+  socket.frame("a.x", 5);
+  socket.frame("a.x", 6);
+  assert.ok(client.isCurrent("a.x"));
+  assert.deepEqual([views, got.map(([, offset]) => offset)], [[2, 6], [5, 1, 3, 5, 6]]);
+  socket.breaks();
+  pass(2000);
+  sockets[1].welcomes(7);
+  assert.equal(sockets[1].sent.at(-1).since, `${EPOCH}:6`);
+});

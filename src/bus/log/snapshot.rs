@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
+use crate::access::rights::{GrantedPattern, GrantedTopics};
 use crate::bus::frame::{FrameKind, Topic};
 use crate::bus::latest::Current;
 use crate::bus::reader::{FrameLookup, Reader};
@@ -33,6 +34,8 @@ pub type OnStep<'b> = &'b mut dyn FnMut(usize);
 pub struct TopicChoice<'p> {
     patterns: &'p [Pattern],
     compiled: PatternSet,
+    /// Of what is chosen, only topics that each of these matches.
+    within: Vec<PatternSet>,
 }
 
 /// What is known of topics: none where a topic is not chosen, so that it is matched once.
@@ -41,7 +44,22 @@ type MatchedTopics = HashMap<TopicId, Option<Current>>;
 impl<'p> TopicChoice<'p> {
     /// Without patterns all topics.
     pub fn new(patterns: &'p [Pattern]) -> TopicChoice<'p> {
-        TopicChoice { patterns, compiled: patterns.iter().collect() }
+        TopicChoice { patterns, compiled: patterns.iter().collect(), within: Vec::new() }
+    }
+
+    /// Of these, only what is granted.
+    pub fn within(self, granted: &GrantedTopics) -> TopicChoice<'p> {
+        let patterns = |granted: &[GrantedPattern]| granted.iter().map(|granted| &granted.pattern).collect();
+        let within = match granted {
+            GrantedTopics::All => Vec::new(),
+            GrantedTopics::Matching(granted) => vec![patterns(granted)],
+            GrantedTopics::Narrowed { named, within } => vec![patterns(within), named.iter().collect()],
+        };
+        TopicChoice { within, ..self }
+    }
+
+    fn is_all(&self) -> bool {
+        self.patterns.is_empty() && self.within.is_empty()
     }
 
     /// The names of the topics, where no pattern is a wildcard and so none has to be looked for.
@@ -51,12 +69,8 @@ impl<'p> TopicChoice<'p> {
     }
 
     fn holds(&self, topic: &str, on_step: OnStep<'_>) -> bool {
-        if self.patterns.is_empty() {
-            return true;
-        }
-        let (matched, steps) = self.compiled.matches_counted(topic);
-        on_step(steps);
-        matched
+        let wanted = Some(&self.compiled).filter(|_| !self.patterns.is_empty());
+        matches_all(wanted.into_iter().chain(&self.within), topic, on_step)
     }
 }
 
@@ -78,6 +92,14 @@ impl Reader {
     }
 }
 
+fn matches_all<'s>(mut sets: impl Iterator<Item = &'s PatternSet>, topic: &str, on_step: OnStep<'_>) -> bool {
+    sets.all(|set| {
+        let (matched, steps) = set.matches_counted(topic);
+        on_step(steps);
+        matched
+    })
+}
+
 struct Overrun;
 
 /// While a part of the cache is locked, only references to topics are copied, and values that are two pointers. What is
@@ -86,9 +108,13 @@ fn visit(reader: &Reader, choice: &TopicChoice<'_>, on_step: OnStep<'_>) -> Matc
     // A topic that has gone meanwhile is new when it comes back.
     let look = |name: &str| reader.latest(name).map(|current| (current.retained.newest().topic.id, Some(current)));
     if let Some(names) = choice.names() {
-        return names.inspect(|_| on_step(1)).filter_map(look).collect();
+        let granted = names.filter(|name| {
+            on_step(1);
+            matches_all(choice.within.iter(), name, on_step)
+        });
+        return granted.filter_map(look).collect();
     }
-    let is_all = choice.patterns.is_empty();
+    let is_all = choice.is_all();
     let mut found = MatchedTopics::with_capacity(reader.topics());
     let mut topics: Vec<Arc<Topic>> = Vec::new();
     reader.each_latest(|current| {
@@ -149,6 +175,8 @@ mod tests {
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
 
+    use std::time::Duration;
+
     use super::*;
     use crate::bus::publisher::Publisher;
     use crate::bus::retention::Retention;
@@ -175,6 +203,16 @@ mod tests {
         texts.iter().map(|text| Pattern::parse(text).expect(text)).collect()
     }
 
+    /// What may be granted of these topics: all, some, and some that a token names.
+    fn granted() -> [GrantedTopics; 3] {
+        let within = |texts: &[&str]| {
+            let granted = patterns(texts).into_iter();
+            granted.map(|pattern| GrantedPattern { pattern, delay: Duration::ZERO }).collect()
+        };
+        let narrowed = GrantedTopics::Narrowed { named: patterns(&["*.7", "*.1"]).into(), within: within(&["b.>"]) };
+        [GrantedTopics::All, GrantedTopics::Matching(within(&["a.1", "b.*"])), narrowed]
+    }
+
     fn lines(snapshot: &Snapshot) -> Lines {
         let line = |current: &Current| {
             let newest = current.retained.newest();
@@ -184,10 +222,11 @@ mod tests {
     }
 
     /// What was there once `published`, in order, was published up to this offset.
-    fn expected(published: &[String], offset: Offset, patterns: &[Pattern]) -> Lines {
+    fn expected(published: &[String], offset: Offset, patterns: &[Pattern], granted: &GrantedTopics) -> Lines {
         let mut lines = Lines::new();
         for (offset, topic) in (1..=offset.0).zip(published) {
-            if patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(topic)) {
+            let is_wanted = patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(topic));
+            if is_wanted && granted.allows(topic) {
                 let line = lines.entry(topic.clone()).or_default();
                 *line = (offset, line.1 + 1);
             }
@@ -213,14 +252,15 @@ mod tests {
             publish_some(40);
             let before = reader.head();
             let patterns = patterns([&[][..], &["a.*"], &["a.1", "b.7"]][seed as usize % 3]);
-            let snapshot = reader.snapshot(&TopicChoice::new(&patterns), &mut |_| publish_some(3));
+            let granted = granted()[seed as usize / 3 % 3].clone();
+            let snapshot = reader.snapshot(&TopicChoice::new(&patterns).within(&granted), &mut |_| publish_some(3));
             if snapshot.overrun {
                 overruns += 1;
                 assert_eq!(snapshot.offset, before, "a reader that goes on from here learns of the gap; seed {seed}");
             } else {
                 exact += 1;
                 assert!(snapshot.offset >= before);
-                assert_eq!(lines(&snapshot), expected(&published, snapshot.offset, &patterns), "seed {seed}");
+                assert_eq!(lines(&snapshot), expected(&published, snapshot.offset, &patterns, &granted), "seed {seed}");
             }
         }
         assert!(exact > 50 && overruns > 50, "both happen: {exact} and {overruns}");
@@ -244,7 +284,12 @@ mod tests {
         let step = snapshots.len().div_ceil(50);
         for snapshot in snapshots.iter().step_by(step) {
             assert!(!snapshot.overrun, "the ring holds all");
-            assert_eq!(lines(snapshot), expected(&published, snapshot.offset, &[]), "at {}", snapshot.offset);
+            assert_eq!(
+                lines(snapshot),
+                expected(&published, snapshot.offset, &[], &GrantedTopics::All),
+                "at {}",
+                snapshot.offset
+            );
         }
     }
 }

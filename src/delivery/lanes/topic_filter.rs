@@ -14,8 +14,18 @@ use crate::words::patterns::PatternSet;
 use crate::words::topic::Pattern;
 
 pub struct TopicFilter {
-    patterns: Arc<[Pattern]>,
-    compiled: PatternSet,
+    key: FilterKey,
+    granted: PatternSet,
+    named: Option<PatternSet>,
+}
+
+/// What two filters differ by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct FilterKey {
+    /// A topic must match one of these.
+    granted: Arc<[Pattern]>,
+    /// And one of these, if a token names topics.
+    named: Option<Arc<[Pattern]>>,
 }
 
 /// A filter of one shard; the same filter is equal, and no other.
@@ -25,28 +35,42 @@ pub struct SharedFilter(Arc<TopicFilter>);
 /// The filters in use.
 #[derive(Default)]
 pub struct TopicFilters {
-    filters: HashMap<Arc<[Pattern]>, Weak<TopicFilter>>,
+    filters: HashMap<FilterKey, Weak<TopicFilter>>,
     /// At so many, those that are not in use any more are forgotten.
     sweep_at: usize,
 }
 
 impl TopicFilter {
-    /// The patterns that are allowed.
-    pub fn patterns(&self) -> &[Pattern] {
-        &self.patterns
+    /// The patterns that the tier allows.
+    pub fn granted(&self) -> &[Pattern] {
+        &self.key.granted
+    }
+
+    /// Those that the token names; none if it does not narrow the tier.
+    pub fn named(&self) -> Option<&[Pattern]> {
+        self.key.named.as_deref()
+    }
+
+    /// How many patterns it has.
+    pub fn len(&self) -> usize {
+        self.granted().len() + self.named().map_or(0, <[Pattern]>::len)
     }
 
     /// Whether the topic is allowed, and the steps that finding out took.
     pub fn allows_counted(&self, topic: &str) -> (bool, usize) {
-        self.compiled.matches_counted(topic)
+        let (is_granted, steps) = self.granted.matches_counted(topic);
+        let Some(named) = self.named.as_ref().filter(|_| is_granted) else { return (is_granted, steps) };
+        let (is_named, further) = named.matches_counted(topic);
+        (is_named, steps + further)
     }
 
-    /// Whether a topic that matches this pattern can be allowed.
+    /// Whether a topic that matches this pattern can be allowed. Of wildcards it is not known better than by pairs.
     pub fn admits(&self, pattern: &Pattern) -> bool {
-        match pattern.is_exact() {
-            true => self.allows_counted(pattern.as_str()).0,
-            false => self.patterns.iter().any(|allowed| allowed.overlaps(pattern)),
+        if pattern.is_exact() {
+            return self.allows_counted(pattern.as_str()).0;
         }
+        let overlaps = |list: &[Pattern]| list.iter().any(|allowed| allowed.overlaps(pattern));
+        overlaps(self.granted()) && self.named().is_none_or(overlaps)
     }
 }
 
@@ -80,25 +104,31 @@ impl Hash for SharedFilter {
 
 impl fmt::Debug for SharedFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&*self.0.patterns).finish()
+        self.0.key.fmt(f)
     }
 }
 
 impl TopicFilters {
     /// The filter of these rights; none if they allow all topics.
     pub fn of(&mut self, rights: &Rights) -> Option<SharedFilter> {
-        let GrantedTopics::Matching(granted) = &rights.topics else { return None };
-        let patterns: Arc<[Pattern]> = granted.iter().map(|granted| granted.pattern.clone()).collect();
-        if let Some(filter) = self.filters.get(&patterns).and_then(Weak::upgrade) {
+        let (granted, named) = match &rights.topics {
+            GrantedTopics::All => return None,
+            GrantedTopics::Matching(granted) => (granted, None),
+            GrantedTopics::Narrowed { named, within } => (within, Some(Arc::from(&**named))),
+        };
+        let granted = granted.iter().map(|granted| granted.pattern.clone()).collect();
+        let key = FilterKey { granted, named };
+        if let Some(filter) = self.filters.get(&key).and_then(Weak::upgrade) {
             return Some(SharedFilter(filter));
         }
         if self.filters.len() >= self.sweep_at {
             self.filters.retain(|_, filter| filter.strong_count() > 0);
             self.sweep_at = 2 * self.filters.len() + 16;
         }
-        let compiled = patterns.iter().collect();
-        let filter = Arc::new(TopicFilter { patterns: patterns.clone(), compiled });
-        self.filters.insert(patterns, Arc::downgrade(&filter));
+        let compiled = |list: &Arc<[Pattern]>| list.iter().collect::<PatternSet>();
+        let (granted, named) = (compiled(&key.granted), key.named.as_ref().map(compiled));
+        let filter = Arc::new(TopicFilter { key: key.clone(), granted, named });
+        self.filters.insert(key, Arc::downgrade(&filter));
         Some(SharedFilter(filter))
     }
 
@@ -153,6 +183,25 @@ mod tests {
         (0..1000).for_each(|n| drop(filters.of(&rights(&[&format!("t{n}")]))));
         assert!(filters.count() < 50, "{}", filters.count());
         assert_eq!(first, filters.of(&rights(&["a.*"])));
+    }
+
+    #[test]
+    fn a_token_that_names_topics_narrows_what_its_tier_allows() {
+        let GrantedTopics::Matching(within) = rights(&["ticker.>", "book.*"]).topics else { panic!("as made above") };
+        let named = ["*.BTC", "trade.>"].map(|text| Pattern::parse(text).expect("a pattern")).into();
+        let topics = GrantedTopics::Narrowed { named, within };
+        let filter = TopicFilters::default().of(&Rights { topics, ..Rights::unlimited() }).expect("not all topics");
+        for (pattern, expected) in [
+            ("ticker.BTC", true),
+            ("ticker.ETH", false),
+            ("trade.BTC", false),
+            ("*.BTC", true),
+            ("book.*", true),
+            ("trade.>", false),
+            ("*.ETH", false),
+        ] {
+            assert_eq!(filter.admits(&Pattern::parse(pattern).expect("a pattern")), expected, "{pattern}");
+        }
     }
 
     #[test]

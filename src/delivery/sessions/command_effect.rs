@@ -6,7 +6,7 @@ use crate::delivery::chunk::{Chunk, Compression};
 use crate::delivery::lanes::topic_filter::SharedFilter;
 use crate::protocol::command::CommandId;
 use crate::protocol::encoding::Encoding;
-use crate::protocol::server_message::{InForce, RightsBounds, ServerMessage, Subscriptions};
+use crate::protocol::server_message::{DelayMs, InForce, RightsBounds, ServerMessage, Subscriptions, Within};
 use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
 use crate::words::topic::Pattern;
@@ -20,17 +20,25 @@ pub struct RightsLimits {
     pub within: Option<SharedFilter>,
     /// The pace in force, where the rights bound it.
     pub every: Option<Duration>,
+    /// How late its messages are; none if they are live.
+    pub delay: Option<DelayMs>,
 }
 
 impl RightsLimits {
     pub fn bounds(&self) -> RightsBounds<'_> {
         RightsBounds {
             forbidden: Some(&*self.forbidden).filter(|forbidden| !forbidden.is_empty()),
-            within: self.within.as_ref().map(|filter| filter.patterns()),
+            within: self.within.as_ref().map(within).unwrap_or_default(),
             every_ms: self.every.map(|every| every.as_millis() as u64),
+            delay_ms: self.delay.as_ref(),
             reason: None,
         }
     }
+}
+
+/// What the filter narrows wildcards to, for the client.
+pub fn within(filter: &SharedFilter) -> Within<'_> {
+    Within { within: Some(filter.granted()), named: filter.named() }
 }
 
 pub enum CommandEffect {
@@ -38,8 +46,8 @@ pub enum CommandEffect {
         offset: Offset,
         /// The number of patterns in force, if that is enough.
         count: Option<usize>,
-        /// The cursor to resume from was of another epoch: everything before is skipped.
-        other_epoch: bool,
+        /// Why the cursor to resume from is of no use, and everything before is skipped.
+        skipped: Option<&'static str>,
         /// Exact topics of the command without a message yet; none without `upstream.demand`.
         pending: Option<Vec<Pattern>>,
         /// The status of such topics, encoded.
@@ -67,13 +75,13 @@ impl CommandEffect {
         out: &mut Vec<u8>,
     ) {
         match self {
-            CommandEffect::Subscribed { offset, count, other_epoch, pending, statuses, values, limits } => {
+            CommandEffect::Subscribed { offset, count, skipped, pending, statuses, values, limits } => {
                 let listed = listed(*count, topics);
                 let (in_force, pending) = (in_force(*count, &listed), pending.as_deref());
                 let answer = Subscriptions { id, in_force, offset: *offset, pending, bounds: limits.bounds() };
                 ServerMessage::Subscribed { answer }.put(encoding, out);
-                if *other_epoch {
-                    ServerMessage::Skipped { from: Offset::START, to: *offset, reason: "epoch" }.put(encoding, out);
+                if let Some(reason) = *skipped {
+                    ServerMessage::Skipped { from: Offset::START, to: *offset, reason }.put(encoding, out);
                 }
                 out.extend_from_slice(statuses);
                 out.extend_from_slice(values.as_ref().map_or(&[], |values| &values.bytes));

@@ -7,7 +7,9 @@ use crate::delivery::lanes::lane::{Lane, SlotList};
 use crate::delivery::lanes::topic_index::LaneId;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::Sessions;
+use crate::delivery::sessions::session::Session;
 use crate::delivery::sessions::sync_state::{NextState, SessionEnd, SyncState};
+use crate::delivery::sessions::unsent::end_of;
 use crate::delivery::transport::socket::Socket;
 use crate::words::ids::Offset;
 
@@ -86,6 +88,37 @@ impl<S: Socket> Sessions<S> {
     pub fn leave_lane(&mut self, id: SessionId, end: SessionEnd, lanes: &mut Lanes) {
         self.move_to(id, NextState::Leaving(end), lanes);
         lanes.quit(self.sessions[id.0].lane);
+    }
+
+    /// The session leaves its lane and the shard, with its socket and what it has not taken.
+    pub fn take_out(&mut self, id: SessionId, lanes: &mut Lanes) -> Session<S> {
+        self.move_to(id, NextState::Behind(CatchUp::at(Offset::START)), lanes);
+        lanes.quit(self.sessions[id.0].lane);
+        let mut session = self.sessions.remove(id.0);
+        self.behind -= 1;
+        self.inbound_bytes -= session.inbound_bytes as usize;
+        if std::mem::take(&mut session.unsent_counted) {
+            self.unsent.release(end_of(&session.unsent));
+        }
+        session.is_queued = false;
+        session.awaits_hearing = false;
+        session
+    }
+
+    /// Takes over a session of another shard, which has left its lane.
+    pub fn take_in(&mut self, mut session: Session<S>, cursor: Offset) -> SessionId {
+        session.state = SyncState::Behind(Box::new(CatchUp::at(cursor)));
+        self.inbound_bytes += session.inbound_bytes as usize;
+        self.insert(session)
+    }
+
+    /// Puts bytes behind what the session has not taken.
+    pub fn append(&mut self, id: SessionId, bytes: &[u8]) {
+        let session = &mut self.sessions[id.0];
+        assert!(!session.unsent_counted, "what is counted is shared");
+        let mut unsent = session.unsent.to_vec();
+        unsent.extend_from_slice(bytes);
+        session.unsent = unsent.into();
     }
 
     /// All sessions from this slot on have boarded the lane's window, and those that are in step without it have other

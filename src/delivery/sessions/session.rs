@@ -116,6 +116,10 @@ impl<S: Socket> Session<S> {
         }
     }
 
+    pub fn socket_mut(&mut self) -> &mut S {
+        &mut self.socket
+    }
+
     pub fn state(&self) -> &SyncState {
         &self.state
     }

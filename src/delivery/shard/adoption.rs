@@ -7,12 +7,14 @@ use crate::delivery::lanes::lane_patterns::LanePatterns;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::session::Session;
 use crate::delivery::sessions::session_access::{QueryTerms, SessionAccess};
+use crate::delivery::sessions::shown_delay::shown_delay;
 use crate::delivery::shard::Shard;
 use crate::delivery::shard::subscriptions::SubscribeTerms;
 use crate::delivery::transport::session_transport::SessionTransport;
 use crate::delivery::transport::socket::Socket;
 use crate::delivery::transport::websocket::WebSocket;
 use crate::protocol::server_message::ServerMessage;
+use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
 
 impl<S: Socket> Shard<S> {
@@ -30,7 +32,8 @@ impl<S: Socket> Shard<S> {
             every: None,
             filter: None,
         };
-        let grant = self.gatekeeper.anonymous();
+        // If what everybody has was changed meanwhile, and is of another view now, it is not to be had here.
+        let grant = self.gatekeeper.anonymous().filter(|grant| grant.rights.view == self.view);
         let filter = grant.as_ref().and_then(|grant| self.lanes.filter_of(&grant.rights));
         let access = SessionAccess::new(grant, filter, options.every);
         self.serial += 1;
@@ -52,13 +55,18 @@ impl<S: Socket> Shard<S> {
     fn greet(&mut self, id: SessionId, (options, presented): (SessionOptions, Presented), now: Stamp) {
         let encoding = self.sessions[id].encoding();
         let mut out = Vec::new();
+        let grant = self.sessions[id].access.grant();
+        // Offsets show how much happens, which may be more than a client may see that has shown nothing.
+        let offset = grant.map_or(Offset::START, |_| self.log.offset());
+        let delay = grant.and_then(|grant| shown_delay(&grant.rights));
         ServerMessage::Welcome {
             protocol: "fanline.v1",
             epoch: self.log.reader().epoch(),
-            offset: self.log.offset(),
+            offset,
             ts: now.wall_ms,
             heartbeat_ms: self.settings.heartbeat.interval.as_millis() as u64,
             simulated: self.settings.simulated,
+            delay_ms: delay.as_ref(),
         }
         .put(encoding, &mut out);
         if self.awaits_credential(id, presented) {

@@ -17,6 +17,7 @@ use crate::delivery::shard::Shard;
 use crate::delivery::transport::socket::Socket;
 use crate::protocol::encoding::{Encoding, Format};
 use crate::protocol::server_message::ServerMessage;
+use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
 
 impl<S: Socket> Shard<S> {
@@ -105,8 +106,12 @@ impl<S: Socket> Shard<S> {
                 && now.mono_ns.saturating_sub(lane.sent_ns()) >= interval_ns
         });
         let quiet: Vec<LaneId> = quiet.map(|(id, _)| id).collect();
+        let admits_anyone = self.gatekeeper.anonymous().is_some();
         for lane in quiet {
-            let (mut out, offset) = (Vec::new(), self.lanes.position(lane, self.log.offset()));
+            let is_known = admits_anyone || !self.lanes[lane].key().patterns.is_empty();
+            let position = self.lanes.position(lane, self.log.offset());
+            // As in `welcome`: nothing is missing for a client without a subscription.
+            let (mut out, offset) = (Vec::new(), if is_known { position } else { Offset::START });
             ServerMessage::Heartbeat { offset, ts: now.wall_ms }.put(self.lanes[lane].key().plain(), &mut out);
             self.deliver_messages(lane, out, now);
         }

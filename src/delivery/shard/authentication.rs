@@ -9,8 +9,9 @@ use crate::access::gatekeeper::{Admitted, AuthRefusal, AuthRequest, Credential};
 use crate::access::grant::Grant;
 use crate::delivery::chunk::Compression;
 use crate::delivery::session_id::SessionId;
-use crate::delivery::sessions::command_effect::{CommandEffect, RightsLimits};
+use crate::delivery::sessions::command_effect::{CommandEffect, RightsLimits, within};
 use crate::delivery::sessions::session_access::QueryTerms;
+use crate::delivery::sessions::shown_delay::shown_delay;
 use crate::delivery::sessions::verification::{Verdict, Verification, reply_to};
 use crate::delivery::shard::Shard;
 use crate::delivery::shard::subscriptions::SubscribeTerms;
@@ -134,14 +135,15 @@ impl<S: Socket> Shard<S> {
         out: &mut Vec<u8>,
     ) {
         let Some(identity) = &grant.identity else { return };
-        let filter = self.lanes.filter_of(&grant.rights);
+        let (filter, delay) = (self.lanes.filter_of(&grant.rights), shown_delay(&grant.rights));
         let answer = ServerMessage::Authenticated {
             id: command_id,
             sub: &identity.subject,
             tier: &grant.rights.tier,
             expires_ms: identity.expires_ms.saturating_sub(now.wall_ms),
             every_ms: grant.rights.pace_min.map(|every| every.as_millis() as u64),
-            within: filter.as_ref().map(|filter| filter.patterns()),
+            delay_ms: delay.as_ref(),
+            within: filter.as_ref().map(within).unwrap_or_default(),
         };
         answer.put(self.sessions[id].encoding(), out);
     }
@@ -177,7 +179,7 @@ impl<S: Socket> Shard<S> {
     }
 
     /// What the query of the upgrade asked for.
-    fn take_query(&mut self, id: SessionId, now: Stamp, out: &mut Vec<u8>) {
+    pub(super) fn take_query(&mut self, id: SessionId, now: Stamp, out: &mut Vec<u8>) {
         let session = &mut self.sessions[id];
         let (encoding, every) = (session.encoding(), session.access.asked_every());
         let waiting = session.access.auth_mut().and_then(|auth| auth.waiting_query.take());
@@ -190,8 +192,12 @@ impl<S: Socket> Shard<S> {
     }
 
     /// The session may do what the grant says, and nothing else, from now on. Appends what that changes of its
-    /// subscription. False if the session ends, because it cannot be done.
+    /// subscription. False if the session is not here any more: it ends, because it cannot be done, or sees another view.
     pub(super) fn change_grant(&mut self, id: SessionId, grant: Grant, now: Stamp, out: &mut Vec<u8>) -> bool {
+        if grant.rights.view != self.view {
+            self.move_to_view(id, grant, std::mem::take(out), now);
+            return false;
+        }
         let filter = self.lanes.filter_of(&grant.rights);
         self.schedule_end(id, &grant, now);
         let session = &mut self.sessions[id];
@@ -209,6 +215,7 @@ impl<S: Socket> Shard<S> {
             self.dismiss(id, Goodbye::Overloaded, Goodbye::Overloaded.sentence(), now);
             return false;
         }
+        self.sessions.enqueue(id);
         if let Some(share) = self.sessions[id].share.as_deref_mut() {
             // Fewer are never too many.
             let _ = self.demand.count(wanted, Some(share));
@@ -218,6 +225,7 @@ impl<S: Socket> Shard<S> {
         let limits = RightsLimits {
             within: self.lanes[lane].key().filter.clone(),
             every: self.sessions[id].access.pace_min().and(terms.every),
+            delay: self.sessions[id].access.grant().and_then(|grant| shown_delay(&grant.rights)),
             forbidden,
         };
         let bounds = RightsBounds { reason: Some(Goodbye::Forbidden.label()), ..limits.bounds() };
@@ -240,7 +248,7 @@ impl<S: Socket> Shard<S> {
     }
 
     /// Notes when the session's token ends.
-    fn schedule_end(&mut self, id: SessionId, grant: &Grant, now: Stamp) {
+    pub(super) fn schedule_end(&mut self, id: SessionId, grant: &Grant, now: Stamp) {
         self.forget_end(id);
         let Some(identity) = &grant.identity else { return };
         let left_ms = identity.expires_ms.saturating_add(self.grace_ms()).saturating_sub(now.wall_ms);
@@ -329,3 +337,6 @@ impl<S: Socket> Shard<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,8 +21,10 @@ use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::mail::Mailbox;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
+use crate::delivery::shard::directory::ShardDirectory;
 use crate::delivery::shard::mailbox::{ShardMessage, ShardSender};
 use crate::delivery::shard::placement::ShardLoad;
+use crate::delivery::shard::view_change::Transfer;
 use crate::delivery::transport::client_socket::ClientSocket;
 use crate::delivery::transport::socket::Socket;
 use crate::delivery::transport::tls_socket::{TlsScratch, TlsSocket};
@@ -46,8 +48,9 @@ pub struct ShardParts {
 }
 
 /// A client's socket, and what is dropped with it.
-struct AdoptedSocket {
+pub struct AdoptedSocket {
     socket: ClientSocket,
+    /// The shard's.
     scratch: Arc<TlsScratch>,
     _permit: Option<Box<dyn Any + Send>>,
 }
@@ -57,29 +60,54 @@ pub fn name(number: usize) -> String {
     format!("shard-{number}")
 }
 
+/// What a shard waits with, before it is started: others can send to it already.
+pub struct ShardPost {
+    poll: Poll,
+    mail: Receiver<ShardMessage>,
+    sender: ShardSender,
+    frames_doorbell: Arc<Doorbell>,
+    mail_doorbell: Arc<Doorbell>,
+}
+
+impl ShardPost {
+    pub fn open() -> io::Result<ShardPost> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let doorbell = |waker: Arc<Waker>| {
+            Arc::new(Doorbell::new(move || {
+                // It fails only if the poll is gone, and then there is no shard to wake.
+                let _ = waker.wake();
+            }))
+        };
+        let (frames_doorbell, mail_doorbell) = (doorbell(waker.clone()), doorbell(waker));
+        let (sender, mail) = ShardSender::new(mail_doorbell.clone());
+        Ok(ShardPost { poll, mail, sender, frames_doorbell, mail_doorbell })
+    }
+
+    pub fn sender(&self) -> ShardSender {
+        self.sender.clone()
+    }
+}
+
 /// Starts the thread of one shard. It ends by `ShardMessage::Stop`, and otherwise only with an error or a panic.
-pub fn start(parts: ShardParts, meters: &Meters) -> io::Result<(ShardSender, JoinHandle<io::Result<()>>)> {
+pub fn start(
+    parts: ShardParts,
+    post: ShardPost,
+    shards: ShardDirectory,
+    meters: &Meters,
+) -> io::Result<JoinHandle<io::Result<()>>> {
     let (load, pulse) = parts.vitals;
-    let poll = Poll::new()?;
-    let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-    let doorbell = |waker: Arc<Waker>| {
-        Arc::new(Doorbell::new(move || {
-            // It fails only if the poll is gone, and then there is no shard to wake.
-            let _ = waker.wake();
-        }))
-    };
-    let (frames_doorbell, mail_doorbell) = (doorbell(waker.clone()), doorbell(waker));
+    let ShardPost { poll, mail, sender, frames_doorbell, mail_doorbell } = post;
     parts.bus.reader.add_doorbell(frames_doorbell.clone());
-    let (sender, mail) = ShardSender::new(mail_doorbell.clone());
     let meters = ShardMeters::new(meters, parts.number);
-    let answers = sender.clone();
     let mailbox: Mailbox = Arc::new(move |mail| {
         // Without a shard there is no session left to be answered.
-        answers.send(ShardMessage::About(mail));
+        sender.send(ShardMessage::About(mail));
     });
     let shard = Shard::new(parts.settings, parts.bus, mailbox, load.clone(), meters);
     let event_loop = EventLoop {
         shard,
+        shards,
         poll,
         mail,
         frames_doorbell,
@@ -95,12 +123,13 @@ pub fn start(parts: ShardParts, meters: &Meters) -> io::Result<(ShardSender, Joi
         scratch: Arc::default(),
         stopped: false,
     };
-    let thread = std::thread::Builder::new().name(name(parts.number)).spawn(move || event_loop.run())?;
-    Ok((sender, thread))
+    std::thread::Builder::new().name(name(parts.number)).spawn(move || event_loop.run())
 }
 
 struct EventLoop {
     shard: Shard<AdoptedSocket>,
+    /// All shards, for sessions that change their view.
+    shards: ShardDirectory,
     poll: Poll,
     mail: Receiver<ShardMessage>,
     /// Rung for each frame, unless the shard has no sessions: then it follows only when the next one joins.
@@ -171,6 +200,7 @@ impl EventLoop {
                 self.shard.round(now);
             }
             self.shard.run_queue(now);
+            self.send_transfers();
             self.shard.report_written(self.clock.now());
             if now.ns_since(ticked) >= TICK.as_nanos() as u64 {
                 self.shard.tick(now);
@@ -186,7 +216,11 @@ impl EventLoop {
     /// How long the poll may sleep: not at all if there is work, else until the next tick.
     fn timeout(&self, ticked: Stamp, now: Stamp) -> Duration {
         let until_batch = self.batch_until_ns.saturating_sub(now.mono_ns);
-        if self.stopped || self.shard.has_other_work() || (until_batch == 0 && self.shard.has_news()) {
+        if self.stopped
+            || self.shard.has_transfers()
+            || self.shard.has_other_work()
+            || (until_batch == 0 && self.shard.has_news())
+        {
             return Duration::ZERO;
         }
         let until_tick = (TICK.as_nanos() as u64).saturating_sub(now.ns_since(ticked));
@@ -209,6 +243,7 @@ impl EventLoop {
         while let Ok(message) = self.mail.try_recv() {
             match message {
                 ShardMessage::Adopt(handoff) => self.adopt(*handoff),
+                ShardMessage::Transfer(transfer) => self.take_over(*transfer),
                 ShardMessage::About(mail) => self.shard.read_mail(mail, self.clock.now()),
                 ShardMessage::Order(selector, order) => {
                     let spread = match &order {
@@ -231,22 +266,53 @@ impl EventLoop {
         if self.shard.is_empty() {
             self.shard.follow(now);
         }
-        let Handoff { mut socket, unread, options, permit } = handoff;
+        let Handoff { socket, unread, options, permit } = handoff;
         if let Err(error) = socket.limit_unsent(self.unsent_bytes_max) {
             tracing::debug!(%error, "could not set TCP_NOTSENT_LOWAT for a session");
         }
+        let mut client = AdoptedSocket { socket, scratch: self.scratch.clone(), _permit: permit };
+        if self.watch(&mut client) {
+            self.shard.adopt(client, &unread, options, now);
+        }
+    }
+
+    /// Watches the socket of the session that is about to be adopted. False if the kernel refuses.
+    fn watch(&self, client: &mut AdoptedSocket) -> bool {
         let token = Token(self.shard.vacant().0);
-        if let Err(error) = self.poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE) {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let watched = self.poll.registry().register(&mut client.socket, token, interest);
+        if let Err(error) = &watched {
             tracing::warn!(%error, "dropping a client whose socket cannot be watched");
             self.load.leave();
-            return;
         }
-        self.shard.adopt(
-            AdoptedSocket { socket, scratch: self.scratch.clone(), _permit: permit },
-            &unread,
-            options,
-            now,
-        );
+        watched.is_ok()
+    }
+
+    /// Takes over a session of another view.
+    fn take_over(&mut self, mut transfer: Transfer<AdoptedSocket>) {
+        let now = self.clock.now();
+        if self.shard.is_empty() {
+            self.shard.follow(now);
+        }
+        transfer.socket_mut().scratch = self.scratch.clone();
+        if self.watch(transfer.socket_mut()) {
+            self.shard.take_over(transfer, now);
+        }
+    }
+
+    /// Sends sessions whose grant names another view to a shard of that view.
+    fn send_transfers(&mut self) {
+        for mut transfer in self.shard.take_transfers() {
+            if let Err(error) = self.poll.registry().deregister(&mut transfer.socket_mut().socket) {
+                tracing::warn!(%error, "dropping a client whose socket cannot be handed over");
+                continue;
+            }
+            // Without a shard of this view there is nothing that the client may see: its socket is closed.
+            if let Some(shard) = self.shards.place(transfer.view()) {
+                shard.load.join();
+                shard.sender.send(ShardMessage::Transfer(Box::new(transfer)));
+            }
+        }
     }
 }
 

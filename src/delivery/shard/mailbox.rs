@@ -9,14 +9,23 @@ use crate::access::session_row::SessionRow;
 use crate::bus::signal::doorbell::Doorbell;
 use crate::delivery::handoff::Handoff;
 use crate::delivery::sessions::mail::Mail;
+use crate::delivery::shard::event_loop::AdoptedSocket;
+use crate::delivery::shard::view_change::Transfer;
 use crate::delivery::shard::walks::ListQuery;
 
 pub enum ShardMessage {
     Adopt(Box<Handoff>),
+    /// A session of another view, whose grant names this one now.
+    Transfer(Box<Transfer<AdoptedSocket>>),
     About(Mail),
     Order(SessionSelector, SessionOrder),
-    List { query: Arc<ListQuery>, reply: Sender<Vec<SessionRow>> },
-    Drain { spread: Duration },
+    List {
+        query: Arc<ListQuery>,
+        reply: Sender<Vec<SessionRow>>,
+    },
+    Drain {
+        spread: Duration,
+    },
     Stop,
 }
 

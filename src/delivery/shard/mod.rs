@@ -11,6 +11,7 @@ mod catch_up;
 mod client_requests;
 mod commands;
 mod departure;
+pub(crate) mod directory;
 mod draining;
 pub(crate) mod event_loop;
 mod listening;
@@ -23,12 +24,14 @@ mod subscriptions;
 mod sweep;
 #[cfg(test)]
 mod tests;
+pub(crate) mod view_change;
 pub(crate) mod walks;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::access::gatekeeper::Gatekeeper;
+use crate::access::rights::ViewId;
 use crate::bus::frame::Frame;
 use crate::delivery::budget::TurnBudgets;
 use crate::delivery::bus_handles::BusHandles;
@@ -45,6 +48,7 @@ use crate::delivery::settings::Settings;
 use crate::delivery::shard::draining::Draining;
 use crate::delivery::shard::log_cursor::LogCursor;
 use crate::delivery::shard::placement::ShardLoad;
+use crate::delivery::shard::view_change::Transfer;
 use crate::delivery::shard::walks::Walk;
 use crate::delivery::transport::InboundReader;
 use crate::delivery::transport::socket::Socket;
@@ -74,6 +78,9 @@ pub struct Shard<S> {
     encoder: Encoder,
     inbound: InboundReader,
     read_buffer: Box<[u8]>,
+    view: ViewId,
+    /// Sessions that have left for another view, and are not sent to it yet.
+    transfers: Vec<Transfer<S>>,
     /// Every session is to end.
     draining: Option<Draining>,
     sweep_tick: usize,
@@ -115,6 +122,8 @@ impl<S: Socket> Shard<S> {
             encoder: Encoder::new(settings.compression.level),
             inbound: InboundReader { inflater: Inflater::new(), patterns_max: settings.limits.patterns_max },
             read_buffer: vec![0; 16 * 1024].into(),
+            view: bus.view,
+            transfers: Vec::new(),
             draining: None,
             sweep_tick: 0,
             walks: VecDeque::new(),
@@ -126,6 +135,18 @@ impl<S: Socket> Shard<S> {
             load,
             meters,
         }
+    }
+
+    /// Where what others answer goes.
+    #[cfg(test)]
+    pub fn set_mailbox(&mut self, mailbox: Mailbox) {
+        self.mailbox = mailbox;
+    }
+
+    /// Orders or lists are being done.
+    #[cfg(test)]
+    pub fn is_walking(&self) -> bool {
+        !self.walks.is_empty()
     }
 
     /// Takes what others answer about a session.

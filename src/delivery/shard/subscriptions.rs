@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::access::rights::ViewId;
 use crate::bus::frame::Frame;
 use crate::delivery::catch_up::CatchUp;
 use crate::delivery::chunk::{Chunk, SLICE_BYTES};
@@ -12,6 +13,7 @@ use crate::delivery::lanes::lane_patterns::PatternChange;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::command_effect::{CommandEffect, RightsLimits};
 use crate::delivery::sessions::entitlement::check_patterns;
+use crate::delivery::sessions::shown_delay::shown_delay;
 use crate::delivery::sessions::sync_state::{NextState, SyncState};
 use crate::delivery::shard::Shard;
 use crate::delivery::shard::catch_up::SLICE_WORK;
@@ -40,7 +42,7 @@ impl<S: Socket> Shard<S> {
         let session = &mut self.sessions[id];
         let terms = session.access.terms(every);
         let forbidden = terms.filter.as_ref().map(|filter| {
-            self.budgets.messages.spend(wanted.len() * (1 + filter.patterns().len()));
+            self.budgets.messages.spend(wanted.len() * (1 + filter.len()));
             wanted.extract_if(.., |pattern| !filter.admits(pattern)).collect()
         });
         let reader = self.log.reader();
@@ -51,6 +53,10 @@ impl<S: Socket> Shard<S> {
             let message = "`since` is only allowed in the first subscription of a connection; reconnect to resume";
             return Err(CommandRefusal::new("bad_request", message));
         }
+        // After a downgrade, its cursor is of the live log.
+        let is_ahead = |since: &Cursor| since.epoch == reader.epoch() && since.offset > reader.head();
+        let is_of_live = self.view != ViewId::LIVE && since.as_ref().is_some_and(is_ahead);
+        let since = since.filter(|_| !is_of_live);
         let resume = since.map(|since| resume_offset(since, reader.epoch(), reader.head())).transpose()?;
         let count_before = self.demand.count(change.totals.wanted, session.share.as_deref_mut())?;
         let values = match self.change_patterns(id, (change, terms.clone()), now) {
@@ -67,6 +73,7 @@ impl<S: Socket> Shard<S> {
             forbidden: forbidden.unwrap_or_default(),
             within: self.lanes[session.lane()].key().filter.clone().filter(|_| !brief),
             every: session.access.pace_min().and(terms.every),
+            delay: session.access.grant().and_then(|grant| shown_delay(&grant.rights)),
         };
         let (mut statuses, context) = (Vec::new(), (session.encoding(), now));
         let pending = self.demand.pending(wanted, self.log.reader(), context, &mut statuses);
@@ -75,11 +82,16 @@ impl<S: Socket> Shard<S> {
             offset = offset.max(cursor);
             self.sessions.move_to(id, NextState::Behind(CatchUp::resuming(cursor)), &mut self.lanes);
         }
-        let other_epoch = resume == Some(None);
-        if other_epoch {
-            self.meters.skips_epoch.increment(1);
-        }
-        Ok(CommandEffect::Subscribed { offset, count, other_epoch, pending, statuses, values, limits })
+        let skipped = match resume {
+            _ if is_of_live => Some(("delayed", &self.meters.skips_delayed)),
+            Some(None) => Some(("epoch", &self.meters.skips_epoch)),
+            Some(Some(_)) | None => None,
+        };
+        let skipped = skipped.map(|(reason, counter)| {
+            counter.increment(1);
+            reason
+        });
+        Ok(CommandEffect::Subscribed { offset, count, skipped, pending, statuses, values, limits })
     }
 
     pub(super) fn unsubscribe(

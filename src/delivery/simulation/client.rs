@@ -8,6 +8,7 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use self::receiver::Receiver;
+use super::TOPICS;
 use super::model::{Model, ModelKind, changed};
 use crate::bus::topic_status::TopicStatusKind;
 use crate::delivery::handoff::SessionOptions;
@@ -22,6 +23,9 @@ use shared_deflate::negotiate::Agreement;
 mod receiver;
 #[path = "../../../crates/shared-deflate/fuzz/src/strict_inflater.rs"]
 mod strict_inflater;
+
+/// The tier of clients that have shown no token.
+pub const ANONYMOUS: &str = "anonymous";
 
 /// Both ends of a client's connection.
 #[derive(Default)]
@@ -91,6 +95,8 @@ impl Socket for FakeSocket {
 /// What a client knows and expects.
 pub struct SimulatedClient {
     pub id: SessionId,
+    /// Of its session.
+    pub number: u64,
     pub pipe: Rc<RefCell<Pipe>>,
     pub paced: bool,
     pub format: Format,
@@ -107,6 +113,17 @@ pub struct SimulatedClient {
     pub asked: bool,
     /// Where to resume, kept as docs/PROTOCOL.md describes; none while that is unknown.
     pub cursor: Option<u64>,
+    /// Its tier, as it was told; that of anonymous clients before.
+    pub tier: String,
+    pub subject: Option<String>,
+    /// When it must be sent nothing more; none if its token does not end.
+    pub ends_ms: Option<u64>,
+    /// What its wildcards are narrowed to, as it was told; none where all topics are allowed.
+    within: Option<Vec<Vec<Pattern>>>,
+    /// Since which offset it may have a topic that it might not have before.
+    pub topic_since: HashMap<&'static str, u64>,
+    /// The server has ended the session.
+    pub is_closed: bool,
     has_subscribed: bool,
     /// Offset of the last `subscribed`, if it was not the connection's first.
     added_at: u64,
@@ -140,6 +157,7 @@ impl SimulatedClient {
         }
         SimulatedClient {
             id,
+            number: 0,
             pipe,
             paced: options.every.is_some(),
             format: options.format,
@@ -151,13 +169,23 @@ impl SimulatedClient {
             skipped: Vec::new(),
             skip_reason: String::new(),
             cursor: Some(0),
+            tier: ANONYMOUS.into(),
+            subject: None,
+            ends_ms: None,
+            within: None,
+            topic_since: HashMap::new(),
+            is_closed: false,
             has_subscribed: false,
             added_at: 0,
         }
     }
 
     pub fn wants(&self, topic: &str) -> bool {
-        self.patterns.keys().any(|pattern| matches(pattern, topic))
+        let is_allowed = || {
+            let lists = self.within.iter().flatten();
+            lists.into_iter().all(|list| list.iter().any(|pattern| pattern.matches(topic)))
+        };
+        self.patterns.keys().any(|pattern| matches(pattern, topic) && (pattern == topic || is_allowed()))
     }
 
     /// Decodes what has arrived, as any WebSocket client would.
@@ -166,6 +194,7 @@ impl SimulatedClient {
         let mut rest = bytes.as_slice();
         while let Some((first, payload, tail)) = split_frame(rest) {
             rest = tail;
+            self.is_closed |= first & 0x0F == 0x8;
             if first & 0x0F == 0x1 {
                 let inflated = if first & 0x40 != 0 { self.inflate(payload) } else { payload.to_vec() };
                 let message = serde_json::from_slice(&inflated).expect("JSON");
@@ -202,7 +231,8 @@ impl SimulatedClient {
                 self.skipped.push((number("from"), number("to")));
                 self.skip_reason = message["reason"].as_str().expect("a reason").to_string();
             }
-            Some("welcome") => {}
+            Some("authenticated") => self.receive_identity(message, model),
+            Some("welcome" | "token_expiring" | "goodbye") => {}
             Some(other) => panic!("unexpected {other}"),
         }
     }
@@ -277,7 +307,21 @@ impl SimulatedClient {
         known.state = data["state"].as_u64().and_then(|state| u32::try_from(state).ok());
     }
 
+    fn receive_identity(&mut self, message: &Value, model: &Model) {
+        self.asked = false;
+        self.tier = message["tier"].as_str().expect("a tier").into();
+        self.subject = message["sub"].as_str().map(String::from);
+        self.ends_ms = message["expires_ms"].as_u64().map(|left_ms| model.now_ms + left_ms);
+        if self.patterns.is_empty() {
+            self.within = within(message);
+        }
+    }
+
     fn see(&mut self, topic: &str, offset: u64, model: &Model) {
+        let Model { now_ms, revoked, .. } = model;
+        assert!(model.allows(&self.tier, topic), "{topic} is not for the tier `{}`", self.tier);
+        assert!(self.ends_ms.is_none_or(|ends_ms| *now_ms <= ends_ms), "{topic} {offset}: the token has ended");
+        assert!(self.subject.as_ref().is_none_or(|subject| !revoked.contains(subject)), "the subject is revoked");
         assert!(self.asked || self.wants(topic), "{topic} is wanted");
         assert_eq!(model.item(offset).topic, topic, "{offset} is of its topic");
         let seen = &mut self.known.entry(topic.to_string()).or_default().seen;
@@ -297,13 +341,23 @@ impl SimulatedClient {
             // A heartbeat before speaks of no topics.
             (self.cursor, self.has_subscribed) = (Some(0), true);
         }
+        let before: Vec<&'static str> =
+            TOPICS.into_iter().map(|(topic, _)| topic).filter(|it| self.wants(it)).collect();
         self.patterns.retain(|pattern, _| topics.contains(&pattern.as_str()));
-        for topic in topics {
+        for topic in &topics {
             self.patterns.entry(topic.to_string()).or_insert(offset);
         }
-        // A topic that was left and is subscribed to again starts over.
-        let patterns = &self.patterns;
-        self.known.retain(|topic, _| patterns.keys().any(|pattern| matches(pattern, topic)));
+        if topics.iter().any(|topic| topic.contains(['*', '>'])) {
+            self.within = within(message);
+        }
+        // A topic that was left and is subscribed to again, or is allowed again, starts over.
+        for (topic, _) in TOPICS {
+            match (before.contains(&topic), self.wants(topic)) {
+                (false, true) => drop(self.topic_since.insert(topic, offset)),
+                (true, true) => {}
+                (_, false) => drop(self.known.remove(topic)),
+            }
+        }
     }
 
     /// After a further subscription an offset is a cursor only from `valid_from` on.
@@ -319,6 +373,15 @@ impl Known {
     fn superseded(&mut self, state: Option<u32>, offset: u64) -> Known {
         Known { state, last: offset, base: offset, lost_snapshot: false, ..std::mem::take(self) }
     }
+}
+
+/// What a message says that wildcards are narrowed to.
+fn within(message: &Value) -> Option<Vec<Vec<Pattern>>> {
+    let list = |name: &str| {
+        let texts = message.get(name)?.as_array().expect("a list").iter().filter_map(Value::as_str);
+        Some(texts.map(|text| Pattern::parse(text).expect("a pattern")).collect::<Vec<Pattern>>())
+    };
+    Some(std::iter::once(list("within")?).chain(list("named")).collect())
 }
 
 pub fn receiver(deflate: Option<Agreement>) -> Receiver {

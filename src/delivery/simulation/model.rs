@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::access::rights::GrantedTopics;
 use crate::bus::retained::DELTAS_MAX;
 use crate::bus::topic_status::TopicStatusKind;
 
@@ -13,6 +14,11 @@ pub struct Model {
     published: Vec<ModelItem>,
     /// How often topics were forgotten.
     pub expired: usize,
+    /// What tiers allow now, and what they allowed before as long as not all sessions may know; none without identities.
+    pub tiers: HashMap<String, Vec<GrantedTopics>>,
+    /// Subjects that are revoked, and all sessions know.
+    pub revoked: Vec<String>,
+    pub now_ms: u64,
 }
 
 /// What one offset is.
@@ -65,6 +71,11 @@ pub fn changed(state: u32, add: u32) -> u32 {
 impl Model {
     pub fn next_offset(&self) -> u64 {
         self.published.len() as u64 + 1
+    }
+
+    /// Whether somebody of the tier may be sent the topic now.
+    pub fn allows(&self, tier: &str, topic: &str) -> bool {
+        self.tiers.is_empty() || self.tiers.get(tier).is_some_and(|granted| granted.iter().any(|it| it.allows(topic)))
     }
 
     pub fn topic(&self, topic: &str) -> PublishedTopic {

@@ -17,17 +17,31 @@ pub(in crate::edge) struct WsQuery {
     pub since: Option<Cursor>,
     pub policy: Policy,
     pub every: Option<Duration>,
+    pub ticket: Option<Box<str>>,
+    /// The client's first command is `auth`.
+    pub promises_auth: bool,
 }
 
+const PARAMETERS: [&str; 7] = ["topics", "format", "since", "policy", "every", "auth", "ticket"];
+/// Without those that concern credentials.
+const OPEN_PARAMETERS: usize = 5;
+
 impl WsQuery {
-    pub(crate) fn parse(query: Option<&str>, patterns_max: usize) -> Result<WsQuery, HttpRefusal> {
+    pub(crate) fn parse(
+        query: Option<&str>,
+        patterns_max: usize,
+        takes_credentials: bool,
+    ) -> Result<WsQuery, HttpRefusal> {
         let mut parsed = WsQuery::default();
-        for (name, value) in parameters(query, &["topics", "format", "since", "policy", "every"])? {
+        let known = if takes_credentials { &PARAMETERS[..] } else { &PARAMETERS[..OPEN_PARAMETERS] };
+        for (name, value) in parameters(query, known)? {
             match name {
                 "topics" => parsed.patterns = patterns(&value, patterns_max)?,
                 "format" => parsed.format = format(&value)?,
                 "since" => parsed.since = Some(parse_cursor(&value).map_err(bad)?),
                 "every" => parsed.every = every(&value)?,
+                "auth" => parsed.promises_auth = promise(&value)?,
+                "ticket" => parsed.ticket = Some(value.into()),
                 _ => parsed.policy = parse_policy(&value).map_err(bad)?,
             }
         }
@@ -36,6 +50,18 @@ impl WsQuery {
             return Err(HttpRefusal::bad("bad_request", message));
         }
         Ok(parsed)
+    }
+}
+
+fn promise(value: &str) -> Result<bool, HttpRefusal> {
+    match value {
+        "0" => Ok(false),
+        "1" => Ok(true),
+        // What is there instead may be a token.
+        _ => Err(HttpRefusal::bad(
+            "bad_request",
+            "expected `auth=1` if the first command is `auth`, found another value",
+        )),
     }
 }
 

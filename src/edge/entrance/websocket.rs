@@ -38,7 +38,7 @@ struct Agreed {
 }
 
 /// Every value of the `reason` label of `fanline_refusals_total`.
-pub(in crate::edge) const REASONS: [&str; 15] = [
+pub(in crate::edge) const REASONS: [&str; 17] = [
     "not_websocket",
     "bad_handshake",
     "draining",
@@ -54,6 +54,8 @@ pub(in crate::edge) const REASONS: [&str; 15] = [
     "no_upgrade",
     "feed_stale",
     "audit_full",
+    "token_in_url",
+    "too_many_unauthenticated",
 ];
 
 pub(in crate::edge) async fn answer(State(context): State<Arc<AnswerContext>>, mut request: Request<Body>) -> Response {
@@ -84,13 +86,15 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "audit_full", message);
         return Err(by_code(refusal.with(header::RETRY_AFTER, "60")));
     }
-    let query = WsQuery::parse(request.uri().query(), context.patterns_max).map_err(by_code)?;
+    let query = WsQuery::parse(request.uri().query(), context.patterns_max, context.gatekeeper.takes_credentials())
+        .map_err(by_code)?;
     if query.format == Format::Raw && context.refuses_raw_when_stale {
         check_feed(context).map_err(by_code)?;
     }
-    if let Some(since) = query.since {
-        // Delivery decides about cursors of other epochs.
-        resume_offset(since, context.reader.epoch(), context.reader.head()).map_err(|refusal| by_code(bad(refusal)))?;
+    if let Some(since) = query.since.filter(|_| context.views.is_live_alone()) {
+        // Delivery decides about cursors of other epochs, and about all where the client may be of another view.
+        resume_offset(since, context.reader().epoch(), context.reader().head())
+            .map_err(|refusal| by_code(bad(refusal)))?;
     }
     let (Some(on_upgrade), Some(&WebClient { address, .. })) =
         (request.extensions_mut().remove::<OnUpgrade>(), request.extensions().get::<WebClient>())
@@ -106,6 +110,12 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_sessions", full.to_string());
         (reason, refusal.with(header::RETRY_AFTER, "30"))
     })?;
+    let (credential, origin) = context.find_credential(request, query.ticket);
+    // A place among those without a credential, also while one is being verified.
+    let waiting_place = match context.gatekeeper.anonymous() {
+        Some(_) => None,
+        None => Some(Box::new(context.waiting_room.enter().ok_or_else(|| no_waiting_place(context))?) as Box<_>),
+    };
     let options = SessionOptions {
         format: query.format,
         deflate: handshake.deflate(),
@@ -114,17 +124,27 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         patterns: query.patterns,
         since: query.since,
         address,
-        presented: Presented::default(),
+        presented: Presented { credential, origin, promises_auth: query.promises_auth, waiting_place },
     };
     Ok(Agreed { handshake, options, permit, on_upgrade })
+}
+
+fn no_waiting_place(context: &AnswerContext) -> (&'static str, HttpRefusal) {
+    let message = format!(
+        "expected fewer than {} sessions that have shown no valid token (auth.unauthenticated_max), found more; try again \
+         in a second",
+        context.waiting_room.max()
+    );
+    let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_sessions", message);
+    ("too_many_unauthenticated", refusal.with(header::RETRY_AFTER, "1"))
 }
 
 /// A raw client receives no server messages, so it would take the old prices of a stale feed for current ones. Before the
 /// first frame there are none, and it waits.
 fn check_feed(context: &AnswerContext) -> Result<(), HttpRefusal> {
-    let feed = context.reader.feed();
+    let feed = context.reader().feed();
     let FeedState::Stale { reason, .. } = &*feed else { return Ok(()) };
-    if context.reader.head() == Offset::START {
+    if context.reader().head() == Offset::START {
         return Ok(());
     }
     let message = format!(

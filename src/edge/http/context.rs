@@ -5,9 +5,11 @@ use std::sync::Arc;
 use axum::http::{StatusCode, header};
 use tokio::sync::watch;
 
+use crate::access::gatekeeper::Gatekeeper;
 use crate::audit::log::AuditLog;
 use crate::bus::reader::Reader;
 use crate::bus::signal::pulse::Vitals;
+use crate::bus::views::Views;
 use crate::edge::http::answer::HttpRefusal;
 use crate::edge::http::assets::Assets;
 use crate::edge::http::body::{BodyBound, Store};
@@ -15,16 +17,16 @@ use crate::edge::http::metrics::Page;
 use crate::edge::http::origins::OriginPolicy;
 use crate::edge::http::shared_answers::{Answers, Denied};
 use crate::edge::http::topics;
-use crate::edge::listen::admission::Admission;
+use crate::edge::listen::admission::{Admission, WaitingRoom};
 use crate::edge::parts::{Adopt, EdgeParts};
 use crate::edge::phase::Phase;
-use crate::edge::settings::Settings;
+use crate::edge::settings::{CredentialSources, Settings};
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
 
 /// Shared by all connections; only `admission`, `answers` and `page` change, by themselves.
 pub(in crate::edge) struct AnswerContext {
-    pub reader: Reader,
+    pub views: Views,
     pub adopt: Adopt,
     pub vitals: Vitals,
     pub meters: Meters,
@@ -32,6 +34,10 @@ pub(in crate::edge) struct AnswerContext {
     pub page: Page,
     pub phase: watch::Receiver<Phase>,
     pub audit: AuditLog,
+    pub gatekeeper: Arc<dyn Gatekeeper>,
+    pub credentials: CredentialSources,
+    /// For sessions that have shown no credential, where one is required.
+    pub waiting_room: WaitingRoom,
     pub admission: Arc<Admission>,
     pub assets: Assets,
     /// `/v1/topics` and `/v1/snapshot`.
@@ -49,17 +55,25 @@ pub(in crate::edge) const REASONS: [&str; 3] =
     ["too_many_answers", "too_many_answers_per_address", "too_many_requests"];
 
 impl AnswerContext {
+    /// The live log.
+    pub(crate) fn reader(&self) -> &Reader {
+        self.views.live()
+    }
+
     pub(crate) fn new(settings: &Settings, parts: EdgeParts, phase: watch::Receiver<Phase>) -> AnswerContext {
         let store = Store::new(settings.answers, parts.meters.gauge(&names::HTTP_ANSWER_BYTES, &[]));
         AnswerContext {
-            answers: Answers::new(store, topics::maker(parts.reader.clone(), settings.simulated)),
-            reader: parts.reader,
+            answers: Answers::new(store, topics::maker(parts.views.clone(), settings.simulated)),
+            views: parts.views,
             adopt: parts.adopt,
             vitals: parts.vitals,
             page: Page::new(parts.exposition),
             meters: parts.meters,
             phase,
             audit: parts.audit,
+            gatekeeper: parts.gatekeeper,
+            credentials: settings.credentials.clone(),
+            waiting_room: WaitingRoom::new(settings.unauthenticated_max),
             admission: Admission::new(settings.sessions_max, settings.sessions_per_address_max),
             assets: Assets::load(),
             visitors: OriginPolicy::new(&settings.visitors),

@@ -63,7 +63,7 @@ pub(in crate::edge) async fn healthz(State(context): State<Arc<AnswerContext>>) 
 /// a part without a sign of life: the feed's state may then be out of date.
 pub(in crate::edge) async fn readyz(State(context): State<Arc<AnswerContext>>) -> Response {
     let phase = *context.phase.borrow();
-    let feed = context.reader.feed();
+    let feed = context.reader().feed();
     let readiness = match (phase, &*feed) {
         (Phase::Draining | Phase::Stopped, _) => Readiness {
             ready: false,

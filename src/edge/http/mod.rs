@@ -1,9 +1,11 @@
 //! HTTP: routes, answers, and the files of the page.
 
+pub mod admin;
 pub(crate) mod answer;
 pub(crate) mod assets;
 pub(crate) mod body;
 pub(crate) mod context;
+pub(crate) mod credentials;
 pub(crate) mod health;
 pub mod metrics;
 pub mod origins;

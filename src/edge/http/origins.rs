@@ -7,13 +7,13 @@
 //! in private networks: without it, a page whose name resolves to the server's address counts as a page of the same host
 //! (DNS rebinding).
 //!
-//! Identities are deliberately unknown here.
+//! Identities are deliberately unknown here (`credentials.rs`).
 
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{self, HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -28,6 +28,8 @@ pub(in crate::edge) const REASONS: [&str; 2] = ["origin", "host"];
 
 /// Methods of `/v1/…`.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
+/// Of `/v1/ticket`.
+const TICKET_METHODS: HeaderValue = HeaderValue::from_static("POST, OPTIONS");
 
 /// Time before a browser must ask again: two hours, the most that Chromium accepts.
 const PREFLIGHT_AGE: HeaderValue = HeaderValue::from_static("7200");
@@ -171,6 +173,11 @@ impl OriginPolicy {
         self.hosts.is_empty() || self.hosts.iter().any(|allowed| *allowed == host || allowed == name)
     }
 
+    /// Whether the name is in the list, which an empty list is not taken for.
+    pub(in crate::edge) fn lists_host(&self, host: &str) -> bool {
+        !self.hosts.is_empty() && self.admits_host(host)
+    }
+
     fn admits_origin(&self, origin: &str, target: RequestTarget<'_>) -> bool {
         match &self.origins {
             Origins::Any => true,
@@ -235,11 +242,12 @@ pub(in crate::edge) async fn preflight(request: Request) -> Response {
     const ALLOW_PRIVATE: HeaderName = HeaderName::from_static("access-control-allow-private-network");
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
-    headers.insert(header::ALLOW, METHODS);
+    let methods = if request.uri().path() == "/v1/ticket" { TICKET_METHODS } else { METHODS };
+    headers.insert(header::ALLOW, methods.clone());
     if !request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
         return response;
     }
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_AGE);
     // No header matters here; a proxy in front may need one, such as `Authorization`.
     if let Some(wanted) = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
@@ -254,13 +262,13 @@ pub(in crate::edge) async fn preflight(request: Request) -> Response {
 }
 
 /// The name in the request; empty if there is none, or not exactly one.
-fn host(request: &Request) -> &str {
+pub(in crate::edge) fn host<B>(request: &http::Request<B>) -> &str {
     let by_header = || only(request.headers(), header::HOST).and_then(|host| host.to_str().ok());
     request.uri().authority().map(|authority| authority.as_str()).or_else(by_header).unwrap_or_default()
 }
 
 /// The page of the request, if it names one. Several are all of them, and so no origin that could be allowed.
-fn origin(headers: &HeaderMap) -> Option<String> {
+pub(in crate::edge) fn origin(headers: &HeaderMap) -> Option<String> {
     let lines = headers.get_all(header::ORIGIN).iter().map(|line| String::from_utf8_lossy(line.as_bytes()));
     let lines: Vec<_> = lines.collect();
     (!lines.is_empty()).then(|| lines.join(", "))

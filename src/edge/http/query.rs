@@ -7,16 +7,31 @@ use crate::protocol::command::{CommandRefusal, check_wildcards, parse_pattern};
 use crate::words::nearest::distance;
 use crate::words::topic::Pattern;
 
-/// The query of `/v1/topics` and `/v1/snapshot`: patterns, none meaning all topics.
+/// Reads the query of `/v1/topics` and `/v1/snapshot`.
 pub(in crate::edge) fn topics(
     query: Option<&str>,
     patterns_max: usize,
     wildcards_max: usize,
-) -> Result<Vec<Pattern>, HttpRefusal> {
-    let Some((_, value)) = parameters(query, &["topics"])?.pop() else { return Ok(Vec::new()) };
-    let patterns = patterns(&value, patterns_max)?;
-    check_wildcards(&patterns, wildcards_max).map_err(bad)?;
-    Ok(patterns)
+    takes_credentials: bool,
+) -> Result<TopicsQuery, HttpRefusal> {
+    let known: &[&str] = if takes_credentials { &["topics", "ticket"] } else { &["topics"] };
+    let mut parsed = TopicsQuery::default();
+    for (name, value) in parameters(query, known)? {
+        match name {
+            "topics" => parsed.patterns = patterns(&value, patterns_max)?,
+            _ => parsed.ticket = Some(value.into()),
+        }
+    }
+    check_wildcards(&parsed.patterns, wildcards_max).map_err(bad)?;
+    Ok(parsed)
+}
+
+/// The query of `/v1/topics` and `/v1/snapshot`.
+#[derive(Default)]
+pub(in crate::edge) struct TopicsQuery {
+    /// None meaning all topics.
+    pub patterns: Vec<Pattern>,
+    pub ticket: Option<Box<str>>,
 }
 
 /// Splits the query; each parameter must be in `known` and occur once.
@@ -26,6 +41,9 @@ pub(in crate::edge) fn parameters(
 ) -> Result<Vec<(&'static str, String)>, HttpRefusal> {
     let mut found: Vec<(&'static str, String)> = Vec::new();
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        if TOKEN_NAMES.contains(&&*name.to_ascii_lowercase()) {
+            return Err(token_in_url());
+        }
         let Some(&name) = known.iter().find(|known| **known == name) else {
             return Err(unknown(&name, known));
         };
@@ -36,6 +54,16 @@ pub(in crate::edge) fn parameters(
         found.push((name, value.into_owned()));
     }
     Ok(found)
+}
+
+/// Under which tokens are put into URLs.
+const TOKEN_NAMES: [&str; 6] = ["token", "access_token", "id_token", "jwt", "auth_token", "authorization"];
+
+fn token_in_url() -> HttpRefusal {
+    let message = "expected no token in the URL, found one: URLs are logged, kept in histories and passed on to other \
+                   sites; send `auth` as the first command, use the header `Authorization`, or get a ticket from /v1/ticket. \
+                   Take this token out of use";
+    HttpRefusal::bad("token_in_url", message)
 }
 
 fn unknown(name: &str, known: &[&'static str]) -> HttpRefusal {

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
+use crate::access::rights::{GrantedTopics, Rights};
 use crate::edge::http::body::{AnswerBody, AnswerStream, BodyBound, Store};
 use crate::edge::http::pace::WorkPace;
 use crate::words::topic::Pattern;
@@ -37,6 +38,8 @@ pub(in crate::edge) const AGE_MAX: Duration = Duration::from_secs(1);
 pub(in crate::edge) struct AnswerRequest {
     pub matter: AnswerTopic,
     pub patterns: Vec<Pattern>,
+    /// None: everything may be seen. Answers are shared by those with the same rights only.
+    pub rights: Option<Arc<Rights>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -140,8 +143,8 @@ impl Answers {
         };
         let of_address = queue.waiting.iter().filter(|job| job.network == network).count();
         let full = queue.waiting.len() >= WAITING_MAX || of_address >= WAITING_PER_ADDRESS_MAX;
-        // Only two requests have no patterns, and their answers are for everyone.
-        if full && !request.patterns.is_empty() {
+        // Only two requests are common, and their answers are for everyone.
+        if full && !request.is_common() {
             return Err(Denied::Queue);
         }
         let (answered, awaited) = watch::channel(None);
@@ -156,7 +159,7 @@ impl Answers {
         queue.turn_away();
         while queue.making.len() < MAKINGS_MAX {
             let free = |job: &AnswerJob| !queue.making.contains(&job.network);
-            let common = queue.waiting.iter().position(|job| free(job) && job.request.patterns.is_empty());
+            let common = queue.waiting.iter().position(|job| free(job) && job.request.is_common());
             let next = common.or_else(|| queue.waiting.iter().position(free));
             let Some(job) = next.and_then(|next| queue.waiting.remove(next)) else { return };
             queue.making.push(job.network);
@@ -226,6 +229,11 @@ impl AnswerQueue {
 }
 
 impl AnswerRequest {
+    /// About all topics, and for everyone.
+    pub(in crate::edge) fn is_common(&self) -> bool {
+        self.patterns.is_empty() && self.rights.is_none()
+    }
+
     fn keyed(mut self) -> (AnswerRequest, AnswerKey) {
         self.patterns.sort_unstable();
         self.patterns.dedup();
@@ -234,6 +242,21 @@ impl AnswerRequest {
             // Patterns contain no commas.
             hash.update(pattern.as_str());
             hash.update(",");
+        }
+        if let Some(rights) = &self.rights {
+            // Of what is hashed before, a line break can be no part; nor of patterns.
+            let mut put = |kind: &str, pattern: &Pattern| hash.update(format!("\n{kind} {pattern}"));
+            match &rights.topics {
+                GrantedTopics::All => {}
+                GrantedTopics::Matching(granted) => granted.iter().for_each(|granted| put("granted", &granted.pattern)),
+                GrantedTopics::Narrowed { named, within } => {
+                    within.iter().for_each(|granted| put("granted", &granted.pattern));
+                    named.iter().for_each(|pattern| put("named", pattern));
+                }
+            }
+            // No topic at all is not the same as all of them.
+            let kind = matches!(rights.topics, GrantedTopics::All);
+            hash.update(format!("\nview {} {kind}", rights.view.0));
         }
         let key = (self.matter, hash.finalize().into());
         (self, key)
@@ -267,6 +290,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::access::rights::{GrantedPattern, ViewId};
     use crate::edge::http::body::Draft;
     use crate::edge::settings::AnswerLimits;
     use crate::words::metrics as names;
@@ -274,7 +298,7 @@ mod tests {
 
     fn request(patterns: &[&str]) -> AnswerRequest {
         let patterns = patterns.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect();
-        AnswerRequest { matter: AnswerTopic::Topics, patterns }
+        AnswerRequest { matter: AnswerTopic::Topics, patterns, rights: None }
     }
 
     fn ip(last: u8) -> IpAddr {
@@ -303,8 +327,36 @@ mod tests {
         let key = |patterns: &[&str]| request(patterns).keyed().1;
         assert_eq!(key(&["a", "b.*", "a"]), key(&["b.*", "a"]));
         assert_ne!(key(&["a", "b"]), key(&["a.b"]));
-        let snapshot = AnswerRequest { matter: AnswerTopic::Snapshot, patterns: Vec::new() };
+        let snapshot = AnswerRequest { matter: AnswerTopic::Snapshot, patterns: Vec::new(), rights: None };
         assert_ne!(snapshot.keyed().1, key(&[]));
+    }
+
+    #[test]
+    fn those_with_other_rights_have_another_answer() {
+        let pattern = |text: &str| Pattern::parse(text).expect("a pattern");
+        let granted = |texts: &[&str]| {
+            let granted = texts.iter().map(|text| GrantedPattern { pattern: pattern(text), delay: Duration::ZERO });
+            granted.collect::<Box<[GrantedPattern]>>()
+        };
+        let named = |texts: &[&str]| texts.iter().map(|text| pattern(text)).collect::<Box<[Pattern]>>();
+        let narrowed =
+            |names: &[&str], texts: &[&str]| GrantedTopics::Narrowed { named: named(names), within: granted(texts) };
+        let mut keys = std::collections::HashSet::from([request(&[">"]).keyed().1]);
+        for (view, topics) in [
+            (0, GrantedTopics::All),
+            (1, GrantedTopics::All),
+            (0, GrantedTopics::Matching(granted(&[]))),
+            (0, GrantedTopics::Matching(granted(&["a"]))),
+            (1, GrantedTopics::Matching(granted(&["a"]))),
+            (0, GrantedTopics::Matching(granted(&["a", "b"]))),
+            (0, narrowed(&["a"], &["b"])),
+            (0, narrowed(&["b"], &["a"])),
+            (0, narrowed(&[], &["a", "b"])),
+        ] {
+            let rights = Some(Arc::new(Rights { topics, view: ViewId(view), ..Rights::unlimited() }));
+            let key = AnswerRequest { rights: rights.clone(), ..request(&[">"]) }.keyed().1;
+            assert!(keys.insert(key), "{rights:?}");
+        }
     }
 
     #[test]

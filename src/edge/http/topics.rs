@@ -4,20 +4,25 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::header;
 use axum::response::Response;
 use serde::Serialize;
 
+use crate::access::rights::{GrantedTopics, Rights, ViewId};
 use crate::bus::feed_state::FeedState;
 use crate::bus::frame::FrameKind;
 use crate::bus::log::snapshot::{OnStep, Snapshot, TopicChoice};
 use crate::bus::reader::Reader;
 use crate::bus::topic_status::TopicStatusKind;
+use crate::bus::views::Views;
 use crate::edge::http::answer::{HttpRefusal, JSON, body, network_of};
 use crate::edge::http::body::{BodyBound, Draft};
 use crate::edge::http::context::AnswerContext;
+use crate::edge::http::credentials::PRIVATE;
 use crate::edge::http::health::FeedReport;
-use crate::edge::http::query;
+use crate::edge::http::query::{self, TopicsQuery};
 use crate::edge::http::shared_answers::{AnswerRequest, AnswerTopic, Maker};
+use crate::edge::listen::peer::WebClient;
 use crate::protocol::encoding::put_envelope;
 use crate::words::ids::Offset;
 
@@ -56,24 +61,38 @@ pub(in crate::edge) async fn snapshot(
 }
 
 async fn answer(context: Arc<AnswerContext>, matter: AnswerTopic, request: Request) -> Result<Response, HttpRefusal> {
-    let patterns = query::topics(request.uri().query(), context.patterns_max, context.wildcards_max)?;
+    let takes_credentials = context.gatekeeper.takes_credentials();
+    let query = query::topics(request.uri().query(), context.patterns_max, context.wildcards_max, takes_credentials)?;
+    let TopicsQuery { patterns, ticket } = query;
     let network = network_of(&request)?;
+    let address = request.extensions().get::<WebClient>().and_then(|client| client.address);
+    let (credential, origin) = context.find_credential(&request, ticket);
     drop(request);
-    let reading = context.answers.get(AnswerRequest { matter, patterns }, network).await;
+    let grant = context.grant_of(credential, (address, origin)).await?;
+    let rights = (*grant.rights != Rights::unlimited()).then_some(grant.rights);
+    let reading = context.answers.get(AnswerRequest { matter, patterns, rights }, network).await;
     let reading = reading.map_err(|denied| context.deny(denied))?;
-    Ok(body(JSON, Body::new(reading)))
+    let mut response = body(JSON, Body::new(reading));
+    if takes_credentials {
+        response.headers_mut().insert(header::CACHE_CONTROL, PRIVATE);
+    }
+    Ok(response)
 }
 
 /// Makes the answers; with 100,000 topics one takes a few hundred milliseconds.
-pub(in crate::edge) fn maker(reader: Reader, simulated: bool) -> Maker {
+pub(in crate::edge) fn maker(views: Views, simulated: bool) -> Maker {
     Box::new(move |wanted, pace, store| {
         let mut on_step = |work| pace.breathe(work);
-        let choice = TopicChoice::new(&wanted.patterns);
+        let rights = wanted.rights.as_deref();
+        // Without a log of the view there is nothing that the client may see.
+        let view = rights.map_or(ViewId::LIVE, |rights| rights.view);
+        let Some(reader) = views.reader(view) else { return Draft::begin(store, false).finish() };
+        let choice = TopicChoice::new(&wanted.patterns).within(rights.map_or(&GrantedTopics::All, |it| &it.topics));
         let snapshot = reader.snapshot(&choice, &mut on_step);
-        let mut draft = Draft::begin(store, wanted.patterns.is_empty());
+        let mut draft = Draft::begin(store, wanted.is_common());
         match wanted.matter {
-            AnswerTopic::Topics => put_topics(&mut draft, &reader, snapshot, &mut on_step)?,
-            AnswerTopic::Snapshot => put_snapshot(&mut draft, (&reader, simulated), &snapshot, &mut on_step)?,
+            AnswerTopic::Topics => put_topics(&mut draft, reader, snapshot, &mut on_step)?,
+            AnswerTopic::Snapshot => put_snapshot(&mut draft, (reader, simulated), &snapshot, &mut on_step)?,
         }
         draft.finish()
     })

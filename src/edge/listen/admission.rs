@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -44,6 +45,38 @@ pub(in crate::edge) struct Permit {
     admission: Arc<Admission>,
     /// None: not counted by address.
     network: Option<IpAddr>,
+}
+
+/// Sessions that have shown no credential, where one is required: so many that they take no room from others.
+pub(in crate::edge) struct WaitingRoom {
+    max: usize,
+    taken: Arc<AtomicUsize>,
+}
+
+/// One of its places, given back by the drop.
+pub(in crate::edge) struct WaitingPlace(Arc<AtomicUsize>);
+
+impl WaitingRoom {
+    pub(crate) fn new(max: usize) -> WaitingRoom {
+        WaitingRoom { max, taken: Arc::default() }
+    }
+
+    /// None if all places are taken.
+    pub(crate) fn enter(&self) -> Option<WaitingPlace> {
+        let place = WaitingPlace(self.taken.clone());
+        // Given back at once if it was one too many.
+        (self.taken.fetch_add(1, Ordering::Relaxed) < self.max).then_some(place)
+    }
+
+    pub(crate) fn max(&self) -> usize {
+        self.max
+    }
+}
+
+impl Drop for WaitingPlace {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Admission {
@@ -125,6 +158,17 @@ mod tests {
         drop(first);
         let _third = admission.admit(ip("10.0.0.2")).expect("one has left");
         assert_eq!(admission.admit(ip("10.0.0.3")).err(), Some(AdmissionLimit::Sessions { max: 2 }));
+    }
+
+    #[test]
+    fn a_place_in_the_waiting_room_is_free_again_when_it_is_given_back() {
+        let room = WaitingRoom::new(2);
+        let first = room.enter();
+        let _second = room.enter().expect("two may wait");
+        assert!(room.enter().is_none() && room.enter().is_none());
+        drop(first);
+        let _third = room.enter().expect("one has left");
+        assert!(room.enter().is_none());
     }
 
     #[test]

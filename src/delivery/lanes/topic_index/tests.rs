@@ -122,7 +122,7 @@ impl World {
         let named: BTreeSet<&str> = model.lanes.values().flat_map(|lane| &lane.names).copied().collect();
         assert_eq!(index.names.count(), named.len(), "names live as long as a lane has them");
         let gets = |lane: &ModelLane, text: &str| {
-            let is_allowed = |filter: &SharedFilter| filter.patterns().iter().any(|pattern| pattern.matches(text));
+            let is_allowed = |filter: &SharedFilter| filter.granted().iter().any(|pattern| pattern.matches(text));
             let is_wanted = lane.wildcards.iter().any(|pattern| pattern.matches(text));
             lane.names.contains(text) || (is_wanted && lane.allowed.as_ref().is_none_or(is_allowed))
         };

@@ -1,0 +1,49 @@
+//! What the operator can do to a running server. `app` implements it with delivery and identity; the edge offers it.
+
+use std::sync::Arc;
+
+use crate::access::identity::TokenId;
+use crate::access::selector::{SessionOrder, SessionSelector};
+use crate::access::session_row::{SessionFilter, SessionRow};
+
+/// The calls may wait for other threads: call them where it is allowed to block.
+pub trait Operator: Send + Sync {
+    /// Sessions by ascending number, at most `limit`, with numbers above `after`.
+    fn sessions(&self, filter: SessionFilter, after: u64, limit: usize) -> Vec<SessionRow>;
+
+    /// Gives an order to all sessions that are selected, within about a second.
+    fn order(&self, selector: &SessionSelector, order: &SessionOrder);
+
+    /// Refuses credentials from now on, and ends the sessions that have them. Without an end, until the longest life of a
+    /// credential is over. Returns the end, in milliseconds since the Unix epoch.
+    fn revoke(&self, credentials: RevokedCredentials, until_ms: Option<u64>) -> Result<u64, OperatorError>;
+
+    /// The revocations in force, each with its end.
+    fn revocations(&self) -> Vec<(RevokedCredentials, u64)>;
+
+    /// Reads tiers and issuers anew; live sessions follow. Returns what was read anew, a word each.
+    fn reload(&self) -> Result<Vec<String>, OperatorError>;
+}
+
+/// Credentials that are not accepted any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RevokedCredentials {
+    Token(TokenId),
+    /// Those issued before a moment, in milliseconds since the Unix epoch; none of issuer and subject: of any.
+    IssuedBefore {
+        issuer: Option<Arc<str>>,
+        subject: Option<Arc<str>>,
+        before_ms: u64,
+    },
+}
+
+/// Why an order was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OperatorError {
+    /// The server has nothing of the kind, such as revocations without `[auth]`.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The order is wrong, or what it reads; what was in force stays.
+    #[error("{0}")]
+    Refused(String),
+}
