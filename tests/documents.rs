@@ -109,7 +109,9 @@ fn labels(line: &str) -> Vec<(&str, &str)> {
 
 #[test]
 fn metrics_have_a_series_and_the_labels_and_values_that_are_declared() {
-    let server = Program::serve(&[], &[("UPSTREAM_DEMAND", "on")]);
+    let certificate = kit::certificate::write("documents", &["localhost"]);
+    let settings = [("UPSTREAM_DEMAND", "on"), ("TLS_CERTIFICATES", &certificate.pair())];
+    let server = Program::serve_on("127.0.0.1:0,tls://127.0.0.1:0", &[], &settings);
     // The first request is counted in the answer to the second.
     server.get("/metrics");
     let exposed = server.get("/metrics").body;
