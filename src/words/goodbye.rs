@@ -37,10 +37,12 @@ pub enum Goodbye {
     Replaced,
     /// The credential was revoked, or its rights are gone.
     Forbidden,
+    /// The key of a connection of TLS 1.2 has encrypted all it may.
+    WornOut,
 }
 
 impl Goodbye {
-    pub const ALL: [Goodbye; 17] = [
+    pub const ALL: [Goodbye; 18] = [
         Goodbye::ClientClosed,
         Goodbye::ConnectionLost,
         Goodbye::Draining,
@@ -58,6 +60,7 @@ impl Goodbye {
         Goodbye::TooManySubjectSessions,
         Goodbye::Replaced,
         Goodbye::Forbidden,
+        Goodbye::WornOut,
     ];
 
     /// Close code to send; none where the connection is gone.
@@ -79,6 +82,8 @@ impl Goodbye {
             Goodbye::Kicked => Some(4412),
             Goodbye::TooManySubjectSessions => Some(4429),
             Goodbye::Forbidden => Some(4503),
+            // "Service Restart", of the same registry.
+            Goodbye::WornOut => Some(1012),
             Goodbye::Replaced => Some(4509),
         }
     }
@@ -103,6 +108,7 @@ impl Goodbye {
             Goodbye::TooManySubjectSessions => "too many sessions of this user; close one, or reconnect later",
             Goodbye::Replaced => "a newer session of this user has taken its place; do not reconnect by itself",
             Goodbye::Forbidden => "access was withdrawn; do not reconnect with this token",
+            Goodbye::WornOut => "the connection needs new encryption keys, which TLS 1.2 lacks; reconnect",
         }
     }
 
@@ -126,6 +132,7 @@ impl Goodbye {
             Goodbye::TooManySubjectSessions => "too_many_sessions",
             Goodbye::Replaced => "replaced",
             Goodbye::Forbidden => "forbidden",
+            Goodbye::WornOut => "worn_out",
         }
     }
 }

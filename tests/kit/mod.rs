@@ -8,6 +8,7 @@
 pub mod account;
 pub mod book_tape;
 pub mod bystander;
+pub mod certificate;
 pub mod client;
 pub mod decoding;
 pub mod document;

@@ -188,6 +188,11 @@ impl<S: Socket> Session<S> {
         }
     }
 
+    /// Its connection must be replaced by a new one.
+    pub fn is_worn_out(&self) -> bool {
+        self.socket.is_worn_out()
+    }
+
     /// Ends the sending half of the connection.
     pub fn shutdown_write(&mut self) {
         // A peer that is gone already is found by the read that follows.

@@ -50,6 +50,7 @@ pub struct ShardParts {
 /// A client's socket, and what is dropped with it.
 pub struct AdoptedSocket {
     socket: ClientSocket,
+    /// The shard's.
     scratch: Arc<TlsScratch>,
     _permit: Option<Box<dyn Any + Send>>,
 }

@@ -78,6 +78,8 @@ impl<S: Socket> Shard<S> {
             // Raw sessions receive no server message, and old prices would look current. A session that is behind first
             // receives what there is.
             self.dismiss(id, Goodbye::FeedStale, Goodbye::FeedStale.sentence(), now);
+        } else if session.is_worn_out() {
+            self.dismiss(id, Goodbye::WornOut, Goodbye::WornOut.sentence(), now);
         } else if passed(session.pinged_ns, self.settings.ping.timeout) {
             self.dismiss(id, Goodbye::PingTimeout, Goodbye::PingTimeout.sentence(), now);
         } else if session.pinged_ns == 0 && passed(session.heard_ns, self.settings.ping.interval) {

@@ -121,15 +121,19 @@ impl TlsSession {
         }
     }
 
-    /// After an error rustls has an alert to send.
+    /// After an error rustls has records to send: an alert, and what must come before it.
     fn collect_alert(&mut self) {
-        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
-        if let Ok(ConnectionState::EncodeTlsData(mut record)) = state {
-            // Without the alert the peer only sees the connection end.
-            let _ = append(&mut self.outgoing, 0, |room| match record.encode(room) {
+        while let UnbufferedStatus { state: Ok(ConnectionState::EncodeTlsData(mut record)), .. } =
+            self.connection.process_tls_records(&mut [])
+        {
+            let encoded = append(&mut self.outgoing, 0, |room| match record.encode(room) {
                 Err(EncodeError::InsufficientSize(missing)) => Err(Some(missing)),
                 encoded => encoded.map_err(|_| None),
             });
+            if encoded.is_err() {
+                // Without the alert the peer only sees the connection end.
+                return;
+            }
         }
     }
 
