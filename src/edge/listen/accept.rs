@@ -308,13 +308,8 @@ impl HttpConnection {
             shaken = Box::pin(tls.accept(socket)) => shaken,
             () = stopped(&mut self.phase) => return None,
         };
-        match shaken {
-            Ok(stream) => Some(ClientStream::Tls(Box::new(stream))),
-            Err(error) => {
-                tracing::debug!(peer = %self.peer, %error, "a TLS handshake failed");
-                None
-            }
-        }
+        let shaken = shaken.inspect_err(|error| tracing::debug!(peer = %self.peer, %error, "a TLS handshake failed"));
+        shaken.ok().map(|stream| ClientStream::Tls(Box::new(stream)))
     }
 
     /// HTTP, up to the end or the upgrade.
