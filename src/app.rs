@@ -1,8 +1,8 @@
 //! The wiring of the rooms, one function per command.
 
 pub(crate) mod demand;
-mod door;
 mod fault_injection;
+mod identities;
 mod parts;
 mod roles;
 mod server;
@@ -61,7 +61,7 @@ use crate::words::ids::Epoch;
 use crate::words::metrics::{self as names, Meters};
 use crate::words::topic::TopicError;
 
-use self::door::Door;
+use self::identities::OpenIdentities;
 use self::parts::{EndedPart, VitalParts};
 use self::roles::{feed, serve_http, start_simulator};
 use self::server::RunningServer;
@@ -198,23 +198,23 @@ fn start(config: Config, auth: &AuthTables, log: LogQueue) -> Result<(RunningSer
     let interest = (config.upstream.demand == DemandMode::On).then(|| Interest::within(bounds, &meters));
     let (client_requests, request_queue) = requests::open(demand::request_rules(&config)?);
     let shares = share_open_files(&config);
-    let door = Door::open(&config.auth, auth, &meters)?;
+    let identities = OpenIdentities::open(&config.auth, auth, &meters)?;
 
     let handles = BusHandles {
         view: ViewId::LIVE,
         reader: reader.clone(),
         interest: interest.clone(),
         requests: client_requests,
-        gatekeeper: door.gatekeeper.clone(),
+        gatekeeper: identities.gatekeeper.clone(),
     };
     let live = (&handles, shards(&config));
     let terms = LogTerms { limits, history: &history, delay: config.delay };
-    let OpenViews { views, lines, shards: on_views } = views::open(&door.views, live, &terms, (clock, &meters));
+    let OpenViews { views, lines, shards: on_views } = views::open(&identities.views, live, &terms, (clock, &meters));
     let settings = DeliverySettings::new(&config, shards(&config), simulated);
     let (delivery, threads) =
         Delivery::start_views(settings, on_views, clock, &meters).map_err(AppError::system("start the shards"))?;
     let delivery = Arc::new(delivery);
-    door.command(&delivery);
+    identities.command(&delivery);
     let mut pulses = [delivery.pulses(), vec![("feed".into(), reader.pulse())]].concat();
     if !lines.is_empty() {
         pulses.push(("delay".into(), lines.pulse.clone()));
@@ -228,7 +228,7 @@ fn start(config: Config, auth: &AuthTables, log: LogQueue) -> Result<(RunningSer
         meters: meters.clone(),
         exposition: exposition.measuring(measure(&vitals, log, &meters)),
         audit: audit.clone(),
-        gatekeeper: door.gatekeeper.clone(),
+        gatekeeper: identities.gatekeeper.clone(),
     };
     let edge = Edge::bind(edge_settings(&config, &shares, simulated), parts_of_edge)?;
     let addresses = edge.addresses().cloned().collect();

@@ -12,7 +12,7 @@ use crate::identity::tables::AuthTables;
 use crate::settings::table::AuthSettings;
 use crate::words::metrics::Meters;
 
-pub(super) struct Door {
+pub(super) struct OpenIdentities {
     pub gatekeeper: Arc<dyn Gatekeeper>,
     /// The views of the feed besides the live one.
     pub views: Vec<ViewDelay>,
@@ -20,11 +20,11 @@ pub(super) struct Door {
     delivery: Arc<OnceLock<Arc<Delivery>>>,
 }
 
-impl Door {
-    pub fn open(settings: &AuthSettings, tables: &AuthTables, meters: &Meters) -> Result<Door, Error> {
+impl OpenIdentities {
+    pub fn open(settings: &AuthSettings, tables: &AuthTables, meters: &Meters) -> Result<OpenIdentities, Error> {
         let delivery = Arc::<OnceLock<Arc<Delivery>>>::default();
         if tables.issuers.is_empty() && tables.anonymous.is_none() && !settings.required {
-            return Ok(Door { gatekeeper: Arc::new(Open), views: Vec::new(), delivery });
+            return Ok(OpenIdentities { gatekeeper: Arc::new(Open), views: Vec::new(), delivery });
         }
         let shards = delivery.clone();
         let orders: OrderSessions = Arc::new(move |selector, order| {
@@ -41,7 +41,7 @@ impl Door {
             meters: meters.clone(),
         })?;
         let views = doorman.views().into();
-        Ok(Door { gatekeeper: Arc::new(doorman), views, delivery })
+        Ok(OpenIdentities { gatekeeper: Arc::new(doorman), views, delivery })
     }
 
     /// The shards, which obey from now on.
