@@ -13,6 +13,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use crate::protocol::secret_token::SecretToken;
 use crate::words::ids::{Cursor, Epoch, Offset};
 use crate::words::topic::{Pattern, check_topic};
 
@@ -79,16 +80,6 @@ pub enum Command {
         token: SecretToken,
     },
     Ping,
-}
-
-/// A token, which no log and no error may show.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SecretToken(pub Box<str>);
-
-impl fmt::Debug for SecretToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretToken")
-    }
 }
 
 /// Why a command was refused: `code` for programs, `message` for people. The session continues.

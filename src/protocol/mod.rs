@@ -2,4 +2,5 @@
 
 pub mod command;
 pub mod encoding;
+pub mod secret_token;
 pub mod server_message;

@@ -43,3 +43,18 @@ impl Subscribers {
         &mut self.0
     }
 }
+
+/// Puts a lane among others, which are sorted.
+pub fn put(lanes: &mut Vec<LaneId>, lane: LaneId) {
+    if let Err(place) = lanes.binary_search(&lane) {
+        lanes.insert(place, lane);
+    }
+}
+
+/// Takes a lane out from among others, which are sorted. True if none is left.
+pub fn take_out(lanes: &mut Vec<LaneId>, lane: LaneId) -> bool {
+    if let Ok(slot) = lanes.binary_search(&lane) {
+        lanes.remove(slot);
+    }
+    lanes.is_empty()
+}

@@ -198,7 +198,9 @@ mod tests {
             ("*.BTC", true),
             ("book.*", true),
             ("trade.>", false),
-            ("*.ETH", false),
+            // It overlaps one of each list, though nothing matches all three.
+            ("*.ETH", true),
+            ("news.>", false),
         ] {
             assert_eq!(filter.admits(&Pattern::parse(pattern).expect("a pattern")), expected, "{pattern}");
         }

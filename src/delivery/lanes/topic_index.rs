@@ -22,7 +22,7 @@ use crate::bus::retained::Retained;
 use crate::delivery::lanes::lane_patterns::PatternChange;
 use crate::delivery::lanes::lane_topics::LaneTopics;
 use crate::delivery::lanes::names::{NameId, Names};
-use crate::delivery::lanes::subscribers::{Subscriber, Subscribers};
+use crate::delivery::lanes::subscribers::{Subscriber, Subscribers, put, take_out};
 use crate::delivery::lanes::topic_filter::{FilterVerdicts, SharedFilter};
 use crate::words::ids::{Offset, TopicId};
 use crate::words::patterns::{PatternSet, PatternTable};
@@ -402,21 +402,6 @@ impl TopicIndex {
         lanes.dedup();
         (lanes, steps)
     }
-}
-
-/// Puts a lane among others, which are sorted.
-fn put(lanes: &mut Vec<LaneId>, lane: LaneId) {
-    if let Err(place) = lanes.binary_search(&lane) {
-        lanes.insert(place, lane);
-    }
-}
-
-/// Takes a lane out from among others, which are sorted. True if none is left.
-fn take_out(lanes: &mut Vec<LaneId>, lane: LaneId) -> bool {
-    if let Ok(slot) = lanes.binary_search(&lane) {
-        lanes.remove(slot);
-    }
-    lanes.is_empty()
 }
 
 impl TopicEntry {
