@@ -40,7 +40,7 @@ use crate::config::{ConfigSources, Effective};
 use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::settings::Settings as DeliverySettings;
 use crate::delivery::shards::Delivery;
-use crate::edge::http::admin::key::AdminKeyError;
+use crate::edge::admin_key::AdminKeyError;
 use crate::edge::parts::EdgeParts;
 use crate::edge::phase::Phase;
 use crate::edge::settings::{ConnectionLimits, Settings as EdgeSettings};

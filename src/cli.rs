@@ -6,13 +6,13 @@
 mod admin;
 mod admin_client;
 mod audit;
+mod failure;
 mod settings;
 mod token;
 
-use std::error::Error;
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,20 +22,19 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::admin::AdminOptions;
-use self::admin_client::AdminError;
-use self::audit::{AuditCommand, AuditError};
+use self::audit::AuditCommand;
+use self::failure::CommandFailure;
 use self::settings::Settings;
 use self::token::TokenOptions;
 use crate::app::{self, AppError, ReplayOptions};
+use crate::bench;
 use crate::bench::options::Options as BenchOptions;
 use crate::bench::plan::Plan;
-use crate::bench::{self, BenchError};
-use crate::certificate::{self, CertificateError};
+use crate::certificate;
 use crate::check::check;
 use crate::config::error::ConfigError;
-use crate::config::logs::write_within;
 use crate::config::{self, ConfigSources, Effective, document, logs, variables};
-use crate::health::{self, HealthError};
+use crate::health;
 use crate::settings::listener::ListenAddress;
 use crate::simulator::replay::Speed;
 use crate::words::nearest::distance;
@@ -373,73 +372,6 @@ fn print(text: impl fmt::Display) -> Result<(), CommandFailure> {
 /// Prints progress on stderr. The command continues if nobody reads it.
 fn progress(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
-}
-
-/// Why a command failed.
-#[derive(Debug, thiserror::Error)]
-enum CommandFailure {
-    /// Also `--help` and `--version`, which are not failures.
-    #[error(transparent)]
-    Arguments(clap::Error),
-    #[error("{0}")]
-    Usage(String),
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error(transparent)]
-    App(#[from] AppError),
-    #[error(transparent)]
-    Bench(#[from] BenchError),
-    #[error(transparent)]
-    Health(#[from] HealthError),
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
-    #[error(transparent)]
-    Admin(#[from] AdminError),
-    #[error(transparent)]
-    Audit(#[from] AuditError),
-    #[error("expected to start threads: {0}; raise the limit of processes (ulimit -u)")]
-    Runtime(io::Error),
-    #[error("expected to write to stdout: {0}")]
-    Output(io::Error),
-}
-
-impl CommandFailure {
-    fn report(&self) -> ExitCode {
-        let usage = match self {
-            CommandFailure::Arguments(error) => {
-                let code = u8::try_from(error.exit_code()).unwrap_or(2);
-                // With stderr closed too, there is nowhere left to report to.
-                let _ = if error.use_stderr() && !io::stderr().is_terminal() {
-                    write_within(io::stderr(), error.render().to_string())
-                } else {
-                    error.print()
-                };
-                return ExitCode::from(code);
-            }
-            CommandFailure::Usage(_) | CommandFailure::Config(_) => true,
-            CommandFailure::App(error) => error.is_usage(),
-            CommandFailure::Bench(error) => error.is_usage(),
-            CommandFailure::Health(error) => error.is_usage(),
-            CommandFailure::Admin(error) => error.is_usage(),
-            CommandFailure::Audit(error) => error.is_usage(),
-            CommandFailure::Certificate(_) | CommandFailure::Runtime(_) | CommandFailure::Output(_) => false,
-        };
-        let mut report = String::new();
-        let mut cause: Option<&dyn Error> = Some(self);
-        let mut reported = String::new();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            // A cause that its parent already contains is not repeated.
-            if !reported.contains(&text) {
-                report.extend(text.lines().map(|line| format!("error: {line}\n")));
-            }
-            reported = text;
-            cause = error.source();
-        }
-        // With stderr closed too, there is nowhere left to report to; a stalled reader must not delay the end.
-        let _ = write_within(io::stderr(), report);
-        ExitCode::from(if usage { 2 } else { 1 })
-    }
 }
 
 #[cfg(test)]

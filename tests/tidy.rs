@@ -51,7 +51,7 @@ const ROOM_FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "edge",
         &[
-            &["settings", "phase", "process"],
+            &["settings", "phase", "process", "admin_key"],
             &["exposition"],
             &["parts", "listen"],
             &["http"],

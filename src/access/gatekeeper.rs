@@ -23,9 +23,7 @@ pub trait Gatekeeper: Send + Sync {
 
     /// Exchanges a token for a one-time ticket that pages of this origin may put into a URL. Returns at once, as
     /// `authenticate` does.
-    fn issue_ticket(&self, _token: Box<str>, _origin: Option<Box<str>>, reply: TicketReply) {
-        reply(Err(AuthRefusal { goodbye: Goodbye::Unauthenticated, reason: "no_tickets" }));
-    }
+    fn issue_ticket(&self, token: Box<str>, origin: Option<Box<str>>, reply: TicketReply);
 
     /// What a live session may do from now on, after tiers, keys or revocations have changed.
     fn reassess(&self, grant: &Grant) -> Result<Grant, AuthRefusal>;
@@ -87,6 +85,10 @@ impl Gatekeeper for Open {
 
     fn authenticate(&self, _request: AuthRequest, reply: AuthReply) {
         reply(Err(AuthRefusal { goodbye: Goodbye::Unauthenticated, reason: "no_issuer" }));
+    }
+
+    fn issue_ticket(&self, _token: Box<str>, _origin: Option<Box<str>>, reply: TicketReply) {
+        reply(Err(AuthRefusal { goodbye: Goodbye::Unauthenticated, reason: "no_tickets" }));
     }
 
     fn reassess(&self, grant: &Grant) -> Result<Grant, AuthRefusal> {

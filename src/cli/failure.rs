@@ -1,7 +1,7 @@
 //! Why a command failed, how that is reported, and the exit code.
 
 use std::error::Error;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use crate::app::AppError;
@@ -77,15 +77,5 @@ impl CommandFailure {
         // With stderr closed too, there is nowhere left to report to; a stalled reader must not delay the end.
         let _ = write_within(io::stderr(), report);
         ExitCode::from(if usage { 2 } else { 1 })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clap_accepts_the_definition_of_the_command_line() {
-        CommandLine::command().debug_assert();
     }
 }

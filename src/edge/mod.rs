@@ -3,6 +3,7 @@
 //! [`Edge::bind`] takes the addresses, [`Edge::serve`] answers until the stop. After an upgrade nothing of a client stays
 //! here; its permit (`admission.rs`) travels with the session.
 
+pub mod admin_key;
 pub(crate) mod entrance;
 pub mod exposition;
 pub mod http;

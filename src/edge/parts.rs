@@ -1,14 +1,16 @@
 //! What the edge needs at the start, and how it hands over clients.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::access::gatekeeper::Gatekeeper;
+use crate::access::operator::OperatorCalls;
 use crate::audit::log::AuditLog;
 use crate::bus::signal::pulse::Vitals;
 use crate::bus::views::Views;
 use crate::delivery::handoff::Handoff;
+use crate::edge::admin_key::AdminKey;
 use crate::edge::exposition::Exposition;
-use crate::edge::http::admin::AdminParts;
 use crate::words::metrics::Meters;
 
 /// Takes an upgraded socket. Must not block.
@@ -26,4 +28,14 @@ pub struct EdgeParts {
     /// None: the operator's listener has metrics and health alone.
     pub admin: Option<AdminParts>,
     pub gatekeeper: Arc<dyn Gatekeeper>,
+}
+
+/// What the calls need from the rooms below.
+#[derive(Clone)]
+pub struct AdminParts {
+    pub operator: Arc<dyn OperatorCalls>,
+    /// None: only clients of this machine can reach the listener, and need no key.
+    pub key: Option<AdminKey>,
+    /// Where the audit log is, if there is one.
+    pub audit_dir: Option<PathBuf>,
 }

@@ -10,11 +10,12 @@ use axum::response::Response;
 use axum::routing::{get, post};
 
 use crate::edge::entrance::websocket;
-use crate::edge::http::admin::{self, AdminParts};
+use crate::edge::http::admin;
 use crate::edge::http::answer::{HttpRefusal, not_found};
 use crate::edge::http::context;
 use crate::edge::http::context::AnswerContext;
 use crate::edge::http::{credentials, health, metrics, origins, pages, topics};
+use crate::edge::parts::AdminParts;
 use crate::words::metrics as names;
 
 /// For everything but pages: shown as a page, it can do nothing.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::client::ANONYMOUS;
 use super::*;
-use crate::access::gatekeeper::{Admitted, AuthRefusal, AuthReply, AuthRequest, Credential, Gatekeeper};
+use crate::access::gatekeeper::{Admitted, AuthRefusal, AuthReply, AuthRequest, Credential, Gatekeeper, TicketReply};
 use crate::access::grant::Grant;
 use crate::access::identity::{ClaimedRights, Identity, TokenId};
 use crate::access::rights::{GrantedPattern, GrantedTopics, Rights};
@@ -69,6 +69,10 @@ impl Gatekeeper for Keeper {
 
     fn authenticate(&self, request: AuthRequest, reply: AuthReply) {
         self.state().asked.push((request, reply));
+    }
+
+    fn issue_ticket(&self, _token: Box<str>, _origin: Option<Box<str>>, reply: TicketReply) {
+        reply(Err(AuthRefusal { goodbye: Goodbye::Unauthenticated, reason: "no_tickets" }));
     }
 
     fn reassess(&self, grant: &Grant) -> Result<Grant, AuthRefusal> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::access::gatekeeper::{Admitted, AuthRefusal, AuthReply, AuthRequest, Credential, Gatekeeper};
+use crate::access::gatekeeper::{Admitted, AuthRefusal, AuthReply, AuthRequest, Credential, Gatekeeper, TicketReply};
 use crate::access::grant::Grant;
 use crate::access::identity::{ClaimedRights, Identity, TokenId};
 use crate::access::rights::{GrantedCommands, GrantedPattern, GrantedTopics, Rights};
@@ -91,6 +91,10 @@ impl Gatekeeper for Played {
 
     fn authenticate(&self, request: AuthRequest, reply: AuthReply) {
         self.asked.lock().expect("no holder panics").push((request, reply));
+    }
+
+    fn issue_ticket(&self, _token: Box<str>, _origin: Option<Box<str>>, reply: TicketReply) {
+        reply(Err(AuthRefusal { goodbye: Goodbye::Unauthenticated, reason: "no_tickets" }));
     }
 
     fn reassess(&self, grant: &Grant) -> Result<Grant, AuthRefusal> {

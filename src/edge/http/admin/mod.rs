@@ -7,11 +7,9 @@
 
 mod bodies;
 mod calls;
-pub mod key;
 mod rows;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -23,13 +21,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use tokio::sync::Semaphore;
 
-use crate::access::operator::OperatorCalls;
 use crate::audit::event::{AuditEvent, AuditKind};
-use crate::edge::http::admin::key::AdminKey;
 use crate::edge::http::answer::HttpRefusal;
 use crate::edge::http::context::AnswerContext;
 use crate::edge::http::query::shown;
 use crate::edge::listen::peer::WebClient;
+use crate::edge::parts::AdminParts;
 
 /// A call is a few texts; the longest is an issuer with a subject.
 const BODY_BYTES_MAX: usize = 16 << 10;
@@ -40,16 +37,6 @@ const CALLS_MAX: usize = 8;
 
 /// Value of the `reason` label of `fanline_refusals_total`: not the operator, or not shown to be.
 pub(in crate::edge) const REASON: &str = "admin";
-
-/// What the calls need from the rooms below.
-#[derive(Clone)]
-pub struct AdminParts {
-    pub operator: Arc<dyn OperatorCalls>,
-    /// None: only clients of this machine can reach the listener, and need no key.
-    pub key: Option<AdminKey>,
-    /// Where the audit log is, if there is one.
-    pub audit_dir: Option<PathBuf>,
-}
 
 /// The parts, and the bounds of calls at a time.
 struct AdminContext {
