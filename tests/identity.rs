@@ -93,7 +93,8 @@ impl Harness {
     fn ticket(&self, token: &str, origin: Option<&str>) -> Result<Box<str>, AuthRefusal> {
         let (sender, receiver) = channel();
         let reply = Box::new(move |verdict| sender.send(verdict).expect("the test waits"));
-        self.doorman.issue_ticket(token.into(), origin.map(Into::into), reply);
+        let address = "192.0.2.9".parse().ok();
+        self.doorman.issue_ticket(token.into(), address, origin.map(Into::into), reply);
         receiver.recv_timeout(DEADLINE).expect("an answer")
     }
 
@@ -257,6 +258,8 @@ fn an_address_that_shows_many_bad_tokens_is_not_listened_to_and_others_are() {
     for _ in 0..20 {
         assert_eq!(reason(&show(&good, "192.0.2.2")), "accepted", "good tokens are no failures");
     }
+    let refused = || harness.ticket("rubbish", None).expect_err("no token").reason;
+    assert_eq!([(); 6].map(|()| refused()), [["malformed"; 5].as_slice(), &["too_many_failures"]].concat()[..]);
 }
 
 #[test]

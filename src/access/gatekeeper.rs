@@ -22,8 +22,8 @@ pub trait Gatekeeper: Send + Sync {
     }
 
     /// Exchanges a token for a one-time ticket that pages of this origin may put into a URL. Returns at once, as
-    /// `authenticate` does.
-    fn issue_ticket(&self, token: Box<str>, origin: Option<Box<str>>, reply: TicketReply);
+    /// `authenticate` does. `address` is that of the client.
+    fn issue_ticket(&self, token: Box<str>, address: Option<IpAddr>, origin: Option<Box<str>>, reply: TicketReply);
 
     /// What a live session may do from now on, after tiers, keys or revocations have changed.
     fn reassess(&self, grant: &Grant) -> Result<Grant, AuthRefusal>;
@@ -87,7 +87,7 @@ impl Gatekeeper for Open {
         reply(Err(AuthRefusal { goodbye: Goodbye::Unauthenticated, reason: "no_issuer" }));
     }
 
-    fn issue_ticket(&self, _token: Box<str>, _origin: Option<Box<str>>, reply: TicketReply) {
+    fn issue_ticket(&self, _: Box<str>, _: Option<IpAddr>, _: Option<Box<str>>, reply: TicketReply) {
         reply(Err(AuthRefusal { goodbye: Goodbye::Unauthenticated, reason: "no_tickets" }));
     }
 

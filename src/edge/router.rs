@@ -35,12 +35,7 @@ pub(in crate::edge) fn public(context: &Arc<AnswerContext>, with_metrics: bool) 
         .route("/readyz", get(health::readyz))
         .route("/", get(pages::index))
         .route("/static/{*path}", get(pages::file));
-    // What they say of the traffic is not for everyone where the feed is not.
-    let router = if with_metrics && context.gatekeeper.anonymous().is_some() {
-        router.route("/metrics", get(metrics::answer))
-    } else {
-        router
-    };
+    let router = if with_metrics { router.route("/metrics", get(metrics::public)) } else { router };
     finished(router, context)
 }
 

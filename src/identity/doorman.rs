@@ -278,8 +278,8 @@ impl Gatekeeper for Doorman {
         }
     }
 
-    fn issue_ticket(&self, token: Box<str>, origin: Option<Box<str>>, reply: TicketReply) {
-        self.verify(token, None, move |core, verdict| {
+    fn issue_ticket(&self, token: Box<str>, address: Option<IpAddr>, origin: Option<Box<str>>, reply: TicketReply) {
+        self.verify(token, address, move |core, verdict| {
             let issued = verdict.and_then(|identity| {
                 core.rights_of(&identity)?;
                 core.tickets.issue(Arc::new(identity), origin, Instant::now()).ok_or(TokenFault::Busy)

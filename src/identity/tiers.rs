@@ -97,7 +97,8 @@ impl Tiers {
     }
 
     /// The rights of a token: those of its tier, narrowed by what it claims. With `auth.grant_max` the topics and the pace
-    /// that a token names are measured by that tier instead of its own.
+    /// that a token names are measured by that tier instead of its own; the topics only if both tiers see the same view:
+    /// whoever names some topics of a delayed tier must not see them live for it.
     ///
     /// Errors: [`TokenFault::UnknownTier`].
     pub fn grant(&self, claimed: &ClaimedRights, default: Option<&str>) -> Result<TierGrant, TokenFault> {
@@ -111,12 +112,12 @@ impl Tiers {
         let own = &tier.rights;
         let mut rights = (**own).clone();
         if let Some(named) = &claimed.topics {
-            let within: Box<[GrantedPattern]> = match &most.rights.topics {
+            let bounds = if most.rights.view == own.view { &most.rights } else { own };
+            let within: Box<[GrantedPattern]> = match &bounds.topics {
                 GrantedTopics::Matching(granted) | GrantedTopics::Narrowed { within: granted, .. } => granted.clone(),
                 GrantedTopics::All => Box::default(),
             };
             rights.topics = GrantedTopics::Narrowed { named: named.clone(), within };
-            rights.view = most.rights.view;
         }
         if let Some(pace) = claimed.pace_min {
             rights.pace_min = Some(most.rights.pace_min.map_or(pace, |most| pace.max(most)));
@@ -262,6 +263,25 @@ mod tests {
         assert_eq!(fault(&claimed("gold"), Some("pro")), Some(TokenFault::UnknownTier));
         assert_eq!(fault(&ClaimedRights::default(), None), Some(TokenFault::UnknownTier));
         assert_eq!(fault(&ClaimedRights::default(), Some("pro")), None);
+    }
+
+    #[test]
+    fn no_topic_that_a_token_names_is_earlier_than_its_tier_shows_it() {
+        let tables = tables(vec![tier("pro", &[(">", 0)]), tier("free", &[("a.>", 900)]), tier("late", &[(">", 900)])]);
+        let grant = |tier: &str, grant_max: &str| {
+            let topics = Some(["a.x", "b.x"].map(|text| Pattern::parse(text).expect(text)).into());
+            let tiers = Tiers::new(&tables, Some(grant_max), None).expect("good tiers");
+            tiers.grant(&ClaimedRights { topics, ..claimed(tier) }, None).expect("a tier").rights
+        };
+        let (live, late) = (Some(Duration::ZERO), Some(Duration::from_secs(900)));
+        for (tier, grant_max, view, delays) in
+            [("free", "pro", 1, [late, None]), ("free", "late", 1, [late, late]), ("pro", "free", 0, [live, live])]
+        {
+            let rights = grant(tier, grant_max);
+            let found = ["a.x", "b.x"].map(|topic| rights.topics.delay_of(topic));
+            assert_eq!((rights.view, found), (ViewId(view), delays), "{tier} up to {grant_max}");
+            assert_eq!(rights.send == GrantedCommands::All, view == 0, "{tier} up to {grant_max}");
+        }
     }
 
     #[test]

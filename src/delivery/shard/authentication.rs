@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::access::gatekeeper::{Admitted, AuthRefusal, AuthRequest, Credential};
 use crate::access::grant::Grant;
+use crate::access::identity::Identity;
 use crate::delivery::chunk::Compression;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::command_effect::{CommandEffect, RightsLimits, within};
@@ -105,6 +106,10 @@ impl<S: Socket> Shard<S> {
             let is_same = |known| grant.identity.as_ref().is_some_and(|identity| identity.is_same_subject(known));
             if !self.sessions[id].access.identity().is_none_or(is_same) {
                 return Err(AuthRefusal { goodbye: Goodbye::Unauthenticated, reason: "other_subject" });
+            }
+            // By its leeway the gatekeeper may admit a token whose time of grace is over.
+            if grant.identity.as_ref().is_some_and(|identity| self.has_ended(identity, now)) {
+                return Err(AuthRefusal { goodbye: Goodbye::Unauthenticated, reason: "expired" });
             }
             Ok((grant, place))
         });
@@ -285,6 +290,11 @@ impl<S: Socket> Shard<S> {
         if ends_ns > 0 {
             self.ends.remove(&(ends_ns, id));
         }
+    }
+
+    /// Whether the time of the token is over, and that of grace after it.
+    fn has_ended(&self, identity: &Identity, now: Stamp) -> bool {
+        identity.expires_ms.saturating_add(self.grace_ms()) <= now.wall_ms
     }
 
     fn grace_ms(&self) -> u64 {

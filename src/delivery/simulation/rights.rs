@@ -4,6 +4,7 @@
 //! they do.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -71,7 +72,7 @@ impl Gatekeeper for Keeper {
         self.state().asked.push((request, reply));
     }
 
-    fn issue_ticket(&self, _token: Box<str>, _origin: Option<Box<str>>, reply: TicketReply) {
+    fn issue_ticket(&self, _: Box<str>, _: Option<IpAddr>, _: Option<Box<str>>, reply: TicketReply) {
         reply(Err(AuthRefusal { goodbye: Goodbye::Unauthenticated, reason: "no_tickets" }));
     }
 

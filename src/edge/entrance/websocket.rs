@@ -13,6 +13,7 @@ use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 
+use crate::access::rights::ViewId;
 use crate::bus::feed_state::FeedState;
 use crate::delivery::handoff::{Handoff, Presented, SessionOptions};
 use crate::delivery::transport::client_socket::ClientSocket;
@@ -88,10 +89,12 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
     }
     let query = WsQuery::parse(request.uri().query(), context.patterns_max, context.gatekeeper.takes_credentials())
         .map_err(by_code)?;
-    if query.format == Format::Raw && context.refuses_raw_when_stale {
+    // What is answered before the upgrade is for everyone, so it says nothing of the live log that not everyone may see.
+    let is_open = context.gatekeeper.anonymous().is_some_and(|grant| grant.rights.view == ViewId::LIVE);
+    if is_open && query.format == Format::Raw && context.refuses_raw_when_stale {
         check_feed(context).map_err(by_code)?;
     }
-    if let Some(since) = query.since.filter(|_| context.views.is_live_alone()) {
+    if let Some(since) = query.since.filter(|_| is_open && context.views.is_live_alone()) {
         // Delivery decides about cursors of other epochs, and about all where the client may be of another view.
         resume_offset(since, context.reader().epoch(), context.reader().head())
             .map_err(|refusal| by_code(bad(refusal)))?;

@@ -124,9 +124,10 @@ pub(in crate::edge) async fn ticket(
     let token =
         bearer(request.headers()).filter(|_| context.gatekeeper.takes_credentials() && context.credentials.ticket);
     let Some(token) = token else { return Err(unauthenticated("Bearer")) };
+    let address = request.extensions().get::<WebClient>().and_then(|client| client.address);
     drop(request);
     let (reply, verdict) = oneshot::channel();
-    context.gatekeeper.issue_ticket(token, origin, Box::new(move |outcome| drop(reply.send(outcome))));
+    context.gatekeeper.issue_ticket(token, address, origin, Box::new(move |outcome| drop(reply.send(outcome))));
     let ticket = await_verdict(verdict).await?;
     let answer = TicketAnswer { ticket: &ticket, expires_ms: TICKET_LIFE.as_millis() as u64 };
     let mut response = json_of(StatusCode::OK, &answer);

@@ -11,8 +11,9 @@ use axum::response::Response;
 use metrics::Gauge;
 use tokio::sync::Mutex;
 
+use crate::access::rights::ViewId;
 use crate::edge::exposition::Exposition;
-use crate::edge::http::answer::{HttpRefusal, body, network_of};
+use crate::edge::http::answer::{HttpRefusal, body, network_of, not_found};
 use crate::edge::http::body::{AnswerBody, AnswerStream, BodyBound, Draft, Store};
 use crate::edge::http::context::AnswerContext;
 use crate::edge::http::shared_answers::{AGE_MAX, Denied, Ration};
@@ -61,6 +62,17 @@ impl Page {
         };
         drop(last);
         self.store.open(&answer, network)
+    }
+}
+
+/// For everyone, where everyone may see the live feed: they tell how much happens now.
+pub(in crate::edge) async fn public(
+    State(context): State<Arc<AnswerContext>>,
+    request: Request,
+) -> Result<Response, HttpRefusal> {
+    match context.gatekeeper.anonymous() {
+        Some(grant) if grant.rights.view == ViewId::LIVE => answer(State(context), request).await,
+        Some(_) | None => Err(not_found(request.uri())),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tokens, rights and orders against a shard whose gatekeeper the test plays.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -93,7 +94,7 @@ impl Gatekeeper for Played {
         self.asked.lock().expect("no holder panics").push((request, reply));
     }
 
-    fn issue_ticket(&self, _token: Box<str>, _origin: Option<Box<str>>, reply: TicketReply) {
+    fn issue_ticket(&self, _: Box<str>, _: Option<IpAddr>, _: Option<Box<str>>, reply: TicketReply) {
         reply(Err(AuthRefusal { goodbye: Goodbye::Unauthenticated, reason: "no_tickets" }));
     }
 
