@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kit::client::Client;
-use kit::eventually;
 use kit::program::{Program, run};
 use serde_json::{Value, json};
 
@@ -208,14 +207,10 @@ async fn a_restart_leaks_nothing_to_delayed_clients() {
     drop(server);
 
     let server = folder.serve();
-    tokio::task::block_in_place(|| {
-        let live_head = || {
-            let metrics = server.get("/metrics").body;
-            let head = metrics.lines().find_map(|line| line.strip_prefix("fanline_head_offset "))?;
-            (head.parse::<f64>().ok()? > 50.0).then_some(())
-        };
-        eventually("the feed is there again", live_head);
-    });
+    let mut pro = Client::connect(&server.ws("/v1/ws")).await;
+    authenticate(&mut pro, &folder.token("pro"), delayed).await;
+    pro.command(json!({"op": "subscribe", "id": 1, "topics": ["quote.*"]})).await;
+    frames(&mut pro, 50, live).await;
     let mut client = Client::connect(&server.ws("/v1/ws?topics=quote.*")).await;
     frames(&mut client, 300, delayed).await;
 }

@@ -73,7 +73,7 @@ fn a_token_of_the_command_line_gives_the_rights_of_its_tier() {
 
 #[test]
 fn a_bad_token_is_refused_without_the_reason_and_appears_nowhere() {
-    let (file, _) = configuration("bad", "[auth.tier.pro]\ntopics = ['>']\n");
+    let (file, _) = configuration("bad", "[auth.tier.pro]\ntopics = ['>']\n[auth.anonymous]\ntier = 'pro'\n");
     let server = Program::serve(&["--config", text(&file)], &[("LOG_LEVEL", "trace")]);
     let mut client = RawClient::connect(server.addr(), "/v1/ws", "");
     let token = "eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJkZXZlbG9wbWVudCJ9.c2VjcmV0LXNpZ25hdHVyZQ";

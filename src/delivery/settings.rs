@@ -26,11 +26,13 @@ pub struct AccessSettings {
     pub deadline: Duration,
     /// After the end of a token: time for a fresh one.
     pub expiry_grace: Duration,
+    /// The command `auth` is a place for tokens.
+    pub takes_command: bool,
 }
 
 impl Default for AccessSettings {
     fn default() -> AccessSettings {
-        AccessSettings { deadline: Duration::from_secs(5), expiry_grace: Duration::from_secs(25) }
+        AccessSettings { deadline: Duration::from_secs(5), expiry_grace: Duration::from_secs(25), takes_command: true }
     }
 }
 
@@ -54,7 +56,11 @@ impl Settings {
             slow: config.slow,
             raw: config.raw,
             compression: config.compression,
-            access: AccessSettings { deadline: config.auth.deadline, expiry_grace: config.auth.expiry_grace },
+            access: AccessSettings {
+                deadline: config.auth.deadline,
+                expiry_grace: config.auth.expiry_grace,
+                takes_command: config.auth.sources.iter().any(|source| source == "message"),
+            },
             simulated,
         }
     }

@@ -58,6 +58,10 @@ impl<S: Socket> Shard<S> {
             let message = "expected a server that knows tokens, found one without `[auth]`; leave out the token";
             return Err(CommandRefusal::new("bad_request", message));
         }
+        if !self.settings.access.takes_command {
+            let message = "expected a token in the upgrade request, found the command `auth` (auth.sources); reconnect";
+            return Err(CommandRefusal::new("bad_request", message));
+        }
         self.verify(id, command_id, Credential::Token(token.0), None);
         Ok(CommandEffect::PassedOn)
     }

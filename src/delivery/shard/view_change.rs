@@ -122,6 +122,8 @@ impl<S: Socket> Shard<S> {
             // It would wait for ever for what it has subscribed to.
             self.dismiss(id, Goodbye::Kicked, Goodbye::Kicked.sentence(), now);
         }
+        // An order about its rights may have reached all shards while it was on its way between two of them.
+        self.reassess(id, now);
         self.drain_one(id, now);
         self.sessions.enqueue(id);
         id

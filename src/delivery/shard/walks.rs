@@ -122,8 +122,9 @@ impl<S: Socket> Shard<S> {
     }
 
     /// Gives a session what its gatekeeper allows it now.
-    fn reassess(&mut self, id: SessionId, now: Stamp) {
-        let Some(before) = self.sessions[id].access.grant().cloned() else { return };
+    pub(super) fn reassess(&mut self, id: SessionId, now: Stamp) {
+        let session = self.sessions.get(id).filter(|session| !session.is_leaving());
+        let Some(before) = session.and_then(|session| session.access.grant().cloned()) else { return };
         let grant = match self.gatekeeper.reassess(&before) {
             Ok(grant) => grant,
             Err(refusal) => return self.withdraw(id, refusal.goodbye, now),

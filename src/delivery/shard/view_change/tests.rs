@@ -1,5 +1,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
+use crate::access::gatekeeper::{AuthRefusal, AuthReply, AuthRequest, Gatekeeper, TicketReply};
 use crate::access::grant::Grant;
 use crate::access::rights::{GrantedPattern, GrantedTopics, Rights, ViewDelay, ViewId};
 use crate::bus::delay::line::{DelayLine, LineParts};
@@ -24,6 +26,7 @@ use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
 use crate::delivery::simulation::client::{FakeSocket, Pipe, split_frame};
 use crate::protocol::encoding::{Payload, PayloadKind};
+use crate::words::goodbye::Goodbye;
 use crate::words::ids::Epoch;
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
@@ -285,4 +288,43 @@ fn nothing_is_sent_before_its_time_nor_lost_in_silence_however_sessions_move() {
         }
     }
     assert!(moves > 500 && skips > 100, "{moves} moves, {skips} skips");
+}
+
+/// Has withdrawn all rights.
+struct Closed;
+
+impl Gatekeeper for Closed {
+    fn anonymous(&self) -> Option<Grant> {
+        None
+    }
+
+    fn authenticate(&self, _request: AuthRequest, reply: AuthReply) {
+        reply(Err(AuthRefusal { goodbye: Goodbye::Forbidden, reason: "revoked" }));
+    }
+
+    fn issue_ticket(&self, _: Box<str>, _: Option<IpAddr>, _: Option<Box<str>>, reply: TicketReply) {
+        reply(Err(AuthRefusal { goodbye: Goodbye::Forbidden, reason: "revoked" }));
+    }
+
+    fn reassess(&self, _grant: &Grant) -> Result<Grant, AuthRefusal> {
+        Err(AuthRefusal { goodbye: Goodbye::Forbidden, reason: "revoked" })
+    }
+}
+
+#[test]
+fn a_session_whose_rights_are_withdrawn_on_its_way_sees_nothing_of_the_other_view() {
+    let mut scene = Scene::open(1000);
+    scene.publish("a.x");
+    scene.settle();
+    assert!(!scene.received().is_empty());
+    let ((from, id), grant) = (scene.place, scene.grants[1].clone());
+    assert!(!scene.shards[from].change_grant(id, grant, scene.now, &mut Vec::new()));
+    scene.shards[1].gatekeeper = Arc::new(Closed);
+    for transfer in scene.shards[from].take_transfers() {
+        scene.shards[1].take_over(transfer, scene.now);
+    }
+    scene.pass(20_000);
+    scene.settle();
+    assert_eq!(scene.received(), Vec::<Value>::new());
+    assert!(scene.shards[1].is_empty());
 }
