@@ -389,7 +389,7 @@ fn a_report_over_100000_sessions_equals_an_independent_count() {
         |from: usize, to: usize| (from > 0 && from < end && to >= first).then(|| (from.max(first), to.min(end)));
     let days_of = |from: usize, to: usize| (day(from.max(first)), if to >= end { day(end - 1) } else { day(to) });
     let mut subjects = BTreeSet::new();
-    let mut groups: BTreeMap<(usize, usize, Option<&str>), Vec<(usize, usize, usize)>> = BTreeMap::new();
+    let mut groups: BTreeMap<_, Vec<(usize, usize, usize)>> = BTreeMap::new();
     let mut by_subject: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
     let mut all = Vec::new();
     for session in &planned {

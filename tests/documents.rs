@@ -120,7 +120,9 @@ fn metrics_have_a_series_and_the_labels_and_values_that_are_declared() {
     );
     std::fs::write(&file, text).expect("a writable folder");
     let config = file.to_str().expect("a path in UTF-8");
-    let server = Program::serve(&["--config", config], &[("UPSTREAM_DEMAND", "on")]);
+    let certificate = kit::certificate::write("documents", &["localhost"]).pair();
+    let settings = [("UPSTREAM_DEMAND", "on"), ("TLS_CERTIFICATES", &*certificate)];
+    let server = Program::serve_on("127.0.0.1:0,tls://127.0.0.1:0", &["--config", config], &settings);
     // The first request is counted in the answer to the second.
     server.get("/metrics");
     let exposed = server.get("/metrics").body;

@@ -2,7 +2,7 @@
 
 mod kit;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kit::program::{Program, run};
 use kit::raw_client::RawClient;
@@ -26,7 +26,7 @@ fn configuration(name: &str, tables: &str) -> (PathBuf, PathBuf) {
     (file, secret)
 }
 
-fn text(path: &PathBuf) -> &str {
+fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 

@@ -12,13 +12,17 @@ use kit::certificate::{self, CertificateFiles};
 use kit::http::{HANDSHAKE, sum};
 use kit::program::{Program, run};
 use kit::{DEADLINE, eventually, project, skip_without_tool, tool};
+use tls_record::ContentType;
+use tls_record::keys::{Cipher, TlsVersion, TrafficKey};
+use tls_record::sealing::Sealer;
 use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{
-    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, ConnectionTrafficSecrets, HandshakeKind, RootCertStore, StreamOwned,
+    SupportedProtocolVersion,
 };
 
 /// A server that speaks TLS at its second listener, and plain HTTP at the first.
@@ -386,6 +390,32 @@ fn clients_without_a_certificate_are_refused_where_one_is_required() {
         let error = client.read(&mut [0; 1]).expect_err("refused");
         assert!(error.to_string().to_lowercase().contains("alert"), "{error}");
     }
+}
+
+#[test]
+fn a_connection_ends_cleanly_amid_a_handshake_message_of_its_client() {
+    let files = certificate::write("amid", &["localhost"]);
+    let server = TlsServer::start(&files.pair(), &[]);
+    let mut config = config(&[&files], &TLS13);
+    config.enable_secret_extraction = true;
+    let mut client = client(&server, "localhost", &Arc::new(config));
+    shake_hands(&mut client).expect("a handshake");
+    let TlsClient { conn, mut sock } = client;
+    let (sequence, secrets) = conn.dangerous_extract_secrets().expect("keys").tx;
+    let ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else { panic!("another cipher") };
+    let iv = iv.as_ref().try_into().expect("12 bytes");
+    let key = TrafficKey::new(TlsVersion::Tls13, Cipher::Aes256Gcm, key.as_ref(), iv).expect("32 bytes");
+    let (mut sealer, mut sealed) = (Sealer::new(&key, sequence), Vec::new());
+    sealer.seal(ContentType::Data, b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n", &mut sealed);
+    // Two bytes of a KeyUpdate, each in a record of its own.
+    sealer.seal(ContentType::Handshake, &[24], &mut sealed);
+    sealer.seal(ContentType::Handshake, &[0], &mut sealed);
+    sock.write_all(&sealed).expect("the server reads");
+    let mut received = Vec::new();
+    sock.read_to_end(&mut received).expect("an end");
+    // An alert is two bytes, its type and a tag.
+    let last = received.len().checked_sub(24).map(|at| &received[at..at + 5]);
+    assert_eq!(last, Some(&[23, 3, 3, 0, 19][..]), "close_notify is the last record");
 }
 
 #[test]

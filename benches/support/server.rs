@@ -2,28 +2,33 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use fanline::bench::cpu::{Usage, usage};
 
 pub struct Server {
     child: Child,
+    /// Held open: the server announces its further listeners there.
+    _stdout: BufReader<ChildStdout>,
+    /// Of the first listener.
     pub address: SocketAddr,
 }
 
 impl Server {
-    /// Starts it on a free port, with these further arguments.
+    /// Starts it with these arguments, on a free port if they do not say where.
     pub fn start(arguments: &[&str]) -> Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_fanline"))
-            .args(["--listen", "127.0.0.1:0", "--log-level", "warn", "--limits-sessions-per-address-max", "0"])
+            .env("FANLINE_LISTEN", "127.0.0.1:0")
+            .args(["--log-level", "warn", "--limits-sessions-per-address-max", "0"])
             .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .expect("the server starts");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        stdout.read_line(&mut line).expect("a line");
         let address = line.trim().rsplit('/').next().and_then(|text| text.parse().ok()).expect("an address");
-        Server { child, address }
+        Server { child, _stdout: stdout, address }
     }
 
     pub fn usage(&self) -> Usage {
@@ -50,7 +55,7 @@ impl Drop for Server {
 }
 
 /// Upgrades a connection to `/v1/ws` with this query.
-pub fn upgrade(socket: &mut TcpStream, query: &str) {
+pub fn upgrade(socket: &mut (impl Read + Write), query: &str) {
     let request = format!(
         "GET /v1/ws?{query} HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

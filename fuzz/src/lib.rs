@@ -5,10 +5,12 @@
 //! the fuzzer varies them too.
 
 mod json;
+mod record;
 mod texts;
 mod token;
 
 pub use json::pointer;
+pub use record::tls_record;
 pub use texts::{command, pattern, profile, recording};
 pub use token::token;
 
@@ -22,5 +24,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("pointer", pointer),
     ("profile", profile),
     ("recording", recording),
+    ("tls_record", tls_record),
     ("token", token),
 ];

@@ -52,7 +52,7 @@ impl TopicFilter {
     }
 
     /// How many patterns it has.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.granted().len() + self.named().map_or(0, <[Pattern]>::len)
     }
 

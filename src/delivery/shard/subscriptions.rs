@@ -42,7 +42,7 @@ impl<S: Socket> Shard<S> {
         let session = &mut self.sessions[id];
         let terms = session.access.terms(every);
         let forbidden = terms.filter.as_ref().map(|filter| {
-            self.budgets.messages.spend(wanted.len() * (1 + filter.len()));
+            self.budgets.messages.spend(wanted.len() * (1 + filter.count()));
             wanted.extract_if(.., |pattern| !filter.admits(pattern)).collect()
         });
         let reader = self.log.reader();

@@ -22,7 +22,15 @@ const OUTGOING_MAX: usize = 64 * 1024;
 /// Plaintext sealed at once.
 const SEAL_BYTES: usize = 16 * 1024;
 
-/// rustls, and the bytes on their way to it and from it.
+/// What is to be sealed.
+enum Outbound<'a> {
+    Nothing,
+    Data(&'a [u8]),
+    CloseNotify,
+}
+
+/// rustls, and the bytes on their way to it and from it. rustls remembers places in `incoming`, so it is always given all
+/// of it, and what it discards is removed before its next turn.
 pub(in crate::edge) struct TlsSession {
     connection: UnbufferedServerConnection,
     /// Received, and not processed.
@@ -58,7 +66,7 @@ impl TlsSession {
 
     /// Processes what has arrived; what is to be sent is ready afterwards, an alert for the error included.
     pub(crate) fn process(&mut self) -> Result<(), rustls::Error> {
-        let processed = self.advance(None);
+        let processed = self.advance(Outbound::Nothing);
         if processed.is_err() {
             self.collect_alert();
         }
@@ -67,13 +75,20 @@ impl TlsSession {
 
     /// Seals data, if it may be sent already.
     fn seal(&mut self, data: &[u8]) -> Result<(), rustls::Error> {
-        self.advance(Some(data))
+        self.advance(Outbound::Data(data))
     }
 
-    fn advance(&mut self, mut data: Option<&[u8]>) -> Result<(), rustls::Error> {
+    fn advance(&mut self, mut outbound: Outbound<'_>) -> Result<(), rustls::Error> {
         loop {
             let UnbufferedStatus { discard, state, .. } = self.connection.process_tls_records(&mut self.incoming);
-            let is_done = match state? {
+            let state = match state {
+                Ok(state) => state,
+                Err(error) => {
+                    self.incoming.drain(..discard);
+                    return Err(error);
+                }
+            };
+            let is_done = match state {
                 ConnectionState::EncodeTlsData(mut record) => {
                     append(&mut self.outgoing, 0, |room| match record.encode(room) {
                         Err(EncodeError::InsufficientSize(missing)) => Err(Some(missing)),
@@ -91,18 +106,23 @@ impl TlsSession {
                     }
                     false
                 }
-                ConnectionState::WriteTraffic(mut traffic) => match data.take() {
-                    Some(data) => {
-                        append(&mut self.outgoing, data.len() + READ_BYTES, |room| {
-                            match traffic.encrypt(data, room) {
-                                Err(EncryptError::InsufficientSize(missing)) => Err(Some(missing)),
-                                sealed => sealed.map_err(|_| None),
-                            }
-                        })?;
-                        false
+                ConnectionState::WriteTraffic(mut traffic) => {
+                    match std::mem::replace(&mut outbound, Outbound::Nothing) {
+                        Outbound::Data(data) => {
+                            append(&mut self.outgoing, data.len() + READ_BYTES, |room| {
+                                traffic.encrypt(data, room).map_err(room_missing)
+                            })?;
+                            false
+                        }
+                        Outbound::CloseNotify => {
+                            append(&mut self.outgoing, 0, |room| {
+                                traffic.queue_close_notify(room).map_err(room_missing)
+                            })?;
+                            true
+                        }
+                        Outbound::Nothing => true,
                     }
-                    None => true,
-                },
+                }
                 ConnectionState::PeerClosed => {
                     self.has_ended = true;
                     false
@@ -123,29 +143,36 @@ impl TlsSession {
 
     /// After an error rustls has records to send: an alert, and what must come before it.
     fn collect_alert(&mut self) {
-        while let UnbufferedStatus { state: Ok(ConnectionState::EncodeTlsData(mut record)), .. } =
-            self.connection.process_tls_records(&mut [])
-        {
-            let encoded = append(&mut self.outgoing, 0, |room| match record.encode(room) {
-                Err(EncodeError::InsufficientSize(missing)) => Err(Some(missing)),
-                encoded => encoded.map_err(|_| None),
-            });
+        loop {
+            let UnbufferedStatus { discard, state, .. } = self.connection.process_tls_records(&mut self.incoming);
+            let encoded = match state {
+                Ok(ConnectionState::EncodeTlsData(mut record)) => {
+                    append(&mut self.outgoing, 0, |room| match record.encode(room) {
+                        Err(EncodeError::InsufficientSize(missing)) => Err(Some(missing)),
+                        encoded => encoded.map_err(|_| None),
+                    })
+                }
+                // What is not understood stays unread.
+                _ => Err(rustls::Error::HandshakeNotComplete),
+            };
+            self.incoming.drain(..discard);
+            // Without the alert the peer only sees the connection end.
             if encoded.is_err() {
-                // Without the alert the peer only sees the connection end.
                 return;
             }
         }
     }
 
     fn end_writing(&mut self) {
-        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
-        if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
-            // Without it the peer only sees the connection end.
-            let _ = append(&mut self.outgoing, 0, |room| match traffic.queue_close_notify(room) {
-                Err(EncryptError::InsufficientSize(missing)) => Err(Some(missing)),
-                queued => queued.map_err(|_| None),
-            });
-        }
+        // Without it the peer only sees the connection end.
+        let _ = self.advance(Outbound::CloseNotify);
+    }
+}
+
+fn room_missing(error: EncryptError) -> Option<InsufficientSizeError> {
+    match error {
+        EncryptError::InsufficientSize(missing) => Some(missing),
+        EncryptError::EncryptExhausted => None,
     }
 }
 
