@@ -120,7 +120,7 @@ mod tests {
     fn read_text(text: &str) -> Result<AuthTables, Vec<(usize, String)>> {
         let root = DeTable::parse(text).expect("TOML").into_inner();
         let auth = root.get("auth").and_then(|auth| auth.get_ref().as_table()).expect("[auth]");
-        let with_line = |problem: TableProblem| (text[..problem.at].lines().count().max(1), problem.sentence);
+        let with_line = |problem: TableProblem| (1 + text[..problem.at].matches('\n').count(), problem.sentence);
         read(auth).map_err(|problems| problems.into_iter().map(with_line).collect())
     }
 
