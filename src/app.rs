@@ -218,6 +218,7 @@ fn start(
         interest: interest.clone(),
         requests: client_requests,
         gatekeeper: gatekeeping.gatekeeper.clone(),
+        audit: audit.clone(),
     };
     let live = (&handles, shards(&config));
     let terms = LogTerms { limits, history: &history, delay: config.delay };
