@@ -211,7 +211,6 @@ fn start(
     let (client_requests, request_queue) = requests::open(demand::request_rules(&config)?);
     let shares = share_open_files(&config);
     let delays = gatekeeping.views();
-
     let handles = BusHandles {
         view: ViewId::LIVE,
         reader: reader.clone(),
