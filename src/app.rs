@@ -211,13 +211,13 @@ fn start(
     let (client_requests, request_queue) = requests::open(demand::request_rules(&config)?);
     let shares = share_open_files(&config);
     let delays = gatekeeping.views();
-
     let handles = BusHandles {
         view: ViewId::LIVE,
         reader: reader.clone(),
         interest: interest.clone(),
         requests: client_requests,
         gatekeeper: gatekeeping.gatekeeper.clone(),
+        audit: audit.clone(),
     };
     let live = (&handles, shards(&config));
     let terms = LogTerms { limits, history: &history, delay: config.delay };

@@ -1,9 +1,10 @@
-//! What delivery holds of others: of the bus, and who decides about its clients.
+//! What delivery holds of others: of the bus, who decides about its clients, and where that is recorded.
 
 use std::sync::Arc;
 
 use crate::access::gatekeeper::{Gatekeeper, Open};
 use crate::access::rights::ViewId;
+use crate::audit::log::AuditLog;
 use crate::bus::demand::interest::Interest;
 use crate::bus::demand::requests::Requests;
 use crate::bus::reader::Reader;
@@ -17,10 +18,11 @@ pub struct BusHandles {
     pub interest: Option<Arc<Interest>>,
     pub requests: Requests,
     pub gatekeeper: Arc<dyn Gatekeeper>,
+    pub audit: AuditLog,
 }
 
 impl BusHandles {
-    /// For a delivery without client requests and demand, and to which everybody is admitted.
+    /// For a delivery without client requests and demand, to which everybody is admitted, and that records nothing.
     pub fn reading(reader: Reader) -> BusHandles {
         BusHandles {
             view: ViewId::LIVE,
@@ -28,6 +30,7 @@ impl BusHandles {
             interest: None,
             requests: Requests::closed(),
             gatekeeper: Arc::new(Open),
+            audit: AuditLog::default(),
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct SessionOptions {
     pub since: Option<Cursor>,
     /// The client's address, if it is known.
     pub address: Option<IpAddr>,
+    /// The header `User-Agent`, if it is to be recorded.
+    pub user_agent: Option<Box<str>>,
     /// What the client has shown in the request, and where; looked at once it has been greeted.
     pub presented: Presented,
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::access::gatekeeper::Open;
 use crate::access::rights::ViewId;
+use crate::audit::log::AuditLog;
 use crate::bus;
 use crate::bus::Limits;
 use crate::bus::demand::interest::Interest;
@@ -70,6 +71,7 @@ impl Harness {
             interest: Some(interest.clone()),
             requests,
             gatekeeper: Arc::new(Open),
+            audit: AuditLog::default(),
         };
         let meters = ShardMeters::new(&Meters::unread(), 0);
         let shard = Shard::new(settings(), bus, mailbox, Arc::default(), meters);

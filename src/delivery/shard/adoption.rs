@@ -42,6 +42,7 @@ impl<S: Socket> Shard<S> {
         session.share = self.demand.share(options.address).map(Box::new);
         let id = self.sessions.insert(session);
         self.meters.adopted.increment(1);
+        self.record_open(id, options.user_agent.as_deref());
         let lane = self.lanes.lane_to_join(key, (cursor, now));
         self.sessions.join_lane(id, lane, &mut self.lanes);
         self.greet(id, (options, presented), now);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::access::gatekeeper::{Admitted, AuthRefusal, AuthRequest, Credential};
 use crate::access::grant::Grant;
 use crate::access::identity::Identity;
+use crate::audit::event::AuditKind;
 use crate::delivery::chunk::Compression;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::command_effect::{CommandEffect, RightsLimits, within};
@@ -119,6 +120,8 @@ impl<S: Socket> Shard<S> {
         });
         match outcome {
             Ok((grant, place)) => {
+                let is_known = self.sessions[id].access.identity().is_some();
+                self.record_grant(id, if is_known { AuditKind::Refresh } else { AuditKind::Auth }, &grant);
                 let auth = self.sessions[id].access.auth_or_new();
                 auth.waiting_place = None;
                 if place.is_some() {
@@ -169,6 +172,7 @@ impl<S: Socket> Shard<S> {
         refusal: AuthRefusal,
         now: Stamp,
     ) -> bool {
+        self.record_reason(id, AuditKind::AuthRefused, refusal.reason);
         let goodbye = refusal.goodbye;
         let session = &self.sessions[id];
         let (encoding, goes_on, number) = (session.encoding(), session.access.identity().is_some(), session.number);
@@ -244,6 +248,7 @@ impl<S: Socket> Shard<S> {
             self.dismiss(id, Goodbye::Overloaded, Goodbye::Overloaded.sentence(), now);
             return false;
         }
+        self.record_forbidden(id, AuditKind::Unsubscribe, &forbidden);
         self.sessions.enqueue(id);
         if let Some(share) = self.sessions[id].share.as_deref_mut() {
             // Fewer are never too many.
@@ -316,6 +321,7 @@ impl<S: Socket> Shard<S> {
             }
             ended += 1;
             self.ends.pop_first();
+            self.record_reason(id, AuditKind::Expire, "token");
             self.withdraw(id, Goodbye::Unauthenticated, now);
         }
     }
@@ -345,6 +351,7 @@ impl<S: Socket> Shard<S> {
         let (issued_ms, expires_ms) = (identity.issued_ms, identity.expires_ms);
         // The clock of the world may have moved forward.
         if expires_ms.saturating_add(grace_ms) <= now.wall_ms {
+            self.record_reason(id, AuditKind::Expire, "token");
             self.withdraw(id, Goodbye::Unauthenticated, now);
             return false;
         }
@@ -373,4 +380,4 @@ impl<S: Socket> Shard<S> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

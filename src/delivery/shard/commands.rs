@@ -1,6 +1,7 @@
 //! What commands do.
 
 use crate::access::rights::Rights;
+use crate::audit::event::AuditKind;
 use crate::bus::demand::requests::RequestKind;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::command_effect::CommandEffect;
@@ -53,6 +54,7 @@ impl<S: Socket> Shard<S> {
         }
         let message = "expected a command that the client's rights allow, found one that they do not";
         self.meters.requested("forbidden");
+        self.record_reason(id, AuditKind::Refuse, "forbidden");
         Err(CommandRefusal::new("forbidden", message))
     }
 

@@ -101,6 +101,7 @@ impl<S: Socket> Shard<S> {
         if !session.is_leaving() {
             self.give_back(id, SessionEnd { goodbye, deadline_ns: 0, said: true, tail: Bytes::new() });
         }
+        self.record_close(&self.sessions[id], reason);
         self.sessions.remove(id);
         self.load.leave();
         self.meters.goodbye(reason);

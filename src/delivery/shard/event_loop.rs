@@ -298,6 +298,8 @@ impl EventLoop {
         transfer.socket_mut().scratch = self.scratch.clone();
         if self.watch(transfer.socket_mut()) {
             self.shard.take_over(transfer, now);
+        } else {
+            self.shard.lose(transfer);
         }
     }
 
@@ -306,12 +308,15 @@ impl EventLoop {
         for mut transfer in self.shard.take_transfers() {
             if let Err(error) = self.poll.registry().deregister(&mut transfer.socket_mut().socket) {
                 tracing::warn!(%error, "dropping a client whose socket cannot be handed over");
+                self.shard.lose(transfer);
                 continue;
             }
             // Without a shard of this view there is nothing that the client may see: its socket is closed.
             if let Some(shard) = self.shards.place(transfer.view()) {
                 shard.load.join();
                 shard.sender.send(ShardMessage::Transfer(Box::new(transfer)));
+            } else {
+                self.shard.lose(transfer);
             }
         }
     }

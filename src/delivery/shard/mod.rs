@@ -6,6 +6,7 @@
 
 mod adoption;
 mod announcements;
+mod audit_events;
 mod authentication;
 mod catch_up;
 mod client_requests;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 
 use crate::access::gatekeeper::Gatekeeper;
 use crate::access::rights::ViewId;
+use crate::audit::log::AuditLog;
 use crate::bus::frame::Frame;
 use crate::delivery::budget::TurnBudgets;
 use crate::delivery::bus_handles::BusHandles;
@@ -87,6 +89,7 @@ pub struct Shard<S> {
     /// Orders to sessions and lists of them, the first of which is being done.
     walks: VecDeque<Walk>,
     pub(in crate::delivery) gatekeeper: Arc<dyn Gatekeeper>,
+    pub(in crate::delivery) audit: AuditLog,
     mailbox: Mailbox,
     /// Of the last credential; counts up.
     verifications: u64,
@@ -128,6 +131,7 @@ impl<S: Socket> Shard<S> {
             sweep_tick: 0,
             walks: VecDeque::new(),
             gatekeeper: bus.gatekeeper,
+            audit: bus.audit,
             mailbox,
             verifications: 0,
             serial: (meters.shard as u64) << SHARD_SHIFT,

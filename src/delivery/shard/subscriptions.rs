@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::rights::ViewId;
+use crate::audit::event::AuditKind;
 use crate::bus::frame::Frame;
 use crate::delivery::catch_up::CatchUp;
 use crate::delivery::chunk::{Chunk, SLICE_BYTES};
@@ -41,13 +42,13 @@ impl<S: Socket> Shard<S> {
     ) -> Result<CommandEffect, CommandRefusal> {
         let session = &mut self.sessions[id];
         let terms = session.access.terms(every);
-        let forbidden = terms.filter.as_ref().map(|filter| {
+        let forbidden: Option<Vec<Pattern>> = terms.filter.as_ref().map(|filter| {
             self.budgets.messages.spend(wanted.len() * (1 + filter.count()));
             wanted.extract_if(.., |pattern| !filter.admits(pattern)).collect()
         });
         let reader = self.log.reader();
         let change = self.lanes.adding(session.lane(), &wanted, &self.demand);
-        let count = brief.then_some(change.totals.patterns);
+        let (count, is_news) = (brief.then_some(change.totals.patterns), !change.is_empty());
         check_patterns(change.totals, &self.settings)?;
         if since.is_some() && session.has_subscribed {
             let message = "`since` is only allowed in the first subscription of a connection; reconnect to resume";
@@ -66,11 +67,16 @@ impl<S: Socket> Shard<S> {
                 return Err(refusal);
             }
         };
+        let forbidden = forbidden.unwrap_or_default();
+        self.record_forbidden(id, AuditKind::Refuse, &forbidden);
+        if is_news {
+            self.record_patterns(id, AuditKind::Subscribe, &wanted);
+        }
         let session = &mut self.sessions[id];
         session.has_subscribed = true;
         session.access.ask_every(every);
         let limits = RightsLimits {
-            forbidden: forbidden.unwrap_or_default(),
+            forbidden,
             within: self.lanes[session.lane()].key().filter.clone().filter(|_| !brief),
             every: session.access.pace_min().and(terms.every),
             delay: session.access.grant().and_then(|grant| shown_delay(&grant.rights)),
@@ -110,6 +116,7 @@ impl<S: Socket> Shard<S> {
         let terms = access.terms(access.asked_every());
         self.change_patterns(id, (change, terms), now)?;
         self.demand.count(totals.wanted, self.sessions[id].share.as_deref_mut())?;
+        self.record_patterns(id, AuditKind::Unsubscribe, unwanted);
         Ok(CommandEffect::Unsubscribed { offset: self.log.offset(), count: brief.then_some(totals.patterns) })
     }
 

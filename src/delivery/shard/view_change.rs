@@ -78,6 +78,11 @@ impl<S: Socket> Shard<S> {
         std::mem::take(&mut self.transfers)
     }
 
+    /// A session ends on its way, because nobody can take it over.
+    pub fn lose(&self, transfer: Transfer<S>) {
+        self.record_close(&transfer.session, Goodbye::ConnectionLost);
+    }
+
     /// Takes over a session of another view.
     pub fn take_over(&mut self, transfer: Transfer<S>, now: Stamp) -> SessionId {
         let Transfer { mut session, grant, patterns, compression, sent, mut out } = transfer;

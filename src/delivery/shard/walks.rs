@@ -10,6 +10,7 @@ use std::sync::mpsc::Sender;
 use crate::access::rights::Rights;
 use crate::access::selector::{SessionOrder, SessionSelector};
 use crate::access::session_row::{ROW_PATTERNS_MAX, SessionFilter, SessionRow, SessionState};
+use crate::audit::event::AuditKind;
 use crate::delivery::chunk::Compression;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::shard::Shard;
@@ -114,6 +115,9 @@ impl<S: Socket> Shard<S> {
 
     /// Ends a session by order. Who must see nothing more sees nothing more.
     fn send_away(&mut self, id: SessionId, goodbye: Goodbye, reconnect_ms: &mut ReconnectDelay, now: Stamp) {
+        if goodbye != Goodbye::Replaced {
+            self.record_reason(id, AuditKind::Kick, goodbye.label());
+        }
         match goodbye {
             Goodbye::Forbidden | Goodbye::Unauthenticated => self.withdraw(id, goodbye, now),
             Goodbye::Replaced => self.dismiss(id, goodbye, goodbye.sentence(), now),
@@ -127,11 +131,15 @@ impl<S: Socket> Shard<S> {
         let Some(before) = session.and_then(|session| session.access.grant().cloned()) else { return };
         let grant = match self.gatekeeper.reassess(&before) {
             Ok(grant) => grant,
-            Err(refusal) => return self.withdraw(id, refusal.goodbye, now),
+            Err(refusal) => {
+                self.record_reason(id, AuditKind::Revoke, refusal.reason);
+                return self.withdraw(id, refusal.goodbye, now);
+            }
         };
         if grant.rights == before.rights && grant.identity == before.identity {
             return;
         }
+        self.record_grant(id, AuditKind::RightsChange, &grant);
         let has_unsent = self.sessions[id].has_unsent();
         let Rights { topics, .. } = &*before.rights;
         if has_unsent && grant.rights.topics != *topics {

@@ -119,6 +119,7 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         Some(_) => None,
         None => Some(Box::new(context.waiting_room.enter().ok_or_else(|| no_waiting_place(context))?) as Box<_>),
     };
+    let user_agent = request.headers().get(header::USER_AGENT).filter(|_| context.audit.is_on());
     let options = SessionOptions {
         format: query.format,
         deflate: handshake.deflate(),
@@ -127,6 +128,7 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         patterns: query.patterns,
         since: query.since,
         address,
+        user_agent: user_agent.and_then(|text| Some(text.to_str().ok()?.into())),
         presented: Presented { credential, origin, promises_auth: query.promises_auth, waiting_place },
     };
     Ok(Agreed { handshake, options, permit, on_upgrade })

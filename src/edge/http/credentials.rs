@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::access::gatekeeper::{Admitted, AuthRefusal, AuthRequest, Credential};
 use crate::access::grant::Grant;
+use crate::audit::event::{AuditEvent, AuditKind};
 use crate::edge::http::answer::{HttpRefusal, json_of};
 use crate::edge::http::context::AnswerContext;
 use crate::edge::http::origins::{RequestTarget, host, origin};
@@ -105,8 +106,24 @@ impl AnswerContext {
         let request = AuthRequest { credential, address, origin, current: None, session: None };
         // The request may be gone by then.
         self.gatekeeper.authenticate(request, Box::new(move |outcome| drop(reply.send(outcome))));
-        let Admitted { grant, .. } = await_verdict(verdict).await?;
+        let Admitted { grant, .. } = self.await_verdict(verdict, address).await?;
         Ok(grant)
+    }
+
+    async fn await_verdict<T>(
+        &self,
+        verdict: oneshot::Receiver<Result<T, AuthRefusal>>,
+        address: Option<IpAddr>,
+    ) -> Result<T, HttpRefusal> {
+        let Ok(Ok(outcome)) = tokio::time::timeout(VERDICT_MAX, verdict).await else { return Err(busy()) };
+        outcome.map_err(|refusal| {
+            let event = AuditEvent::new(AuditKind::AuthRefused).transport("http").reason(refusal.reason);
+            self.audit.record(match address {
+                Some(address) => event.address(address),
+                None => event,
+            });
+            refused(refusal)
+        })
     }
 }
 
@@ -128,7 +145,7 @@ pub(in crate::edge) async fn ticket(
     drop(request);
     let (reply, verdict) = oneshot::channel();
     context.gatekeeper.issue_ticket(token, address, origin, Box::new(move |outcome| drop(reply.send(outcome))));
-    let ticket = await_verdict(verdict).await?;
+    let ticket = context.await_verdict(verdict, address).await?;
     let answer = TicketAnswer { ticket: &ticket, expires_ms: TICKET_LIFE.as_millis() as u64 };
     let mut response = json_of(StatusCode::OK, &answer);
     response.headers_mut().insert(header::CACHE_CONTROL, PRIVATE);
@@ -137,13 +154,6 @@ pub(in crate::edge) async fn ticket(
 
 /// For answers that only one client may see.
 pub(in crate::edge) const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
-
-async fn await_verdict<T>(verdict: oneshot::Receiver<Result<T, AuthRefusal>>) -> Result<T, HttpRefusal> {
-    match tokio::time::timeout(VERDICT_MAX, verdict).await {
-        Ok(Ok(outcome)) => outcome.map_err(refused),
-        Ok(Err(_)) | Err(_) => Err(busy()),
-    }
-}
 
 /// The same words whatever is wrong with the credential.
 fn refused(refusal: AuthRefusal) -> HttpRefusal {

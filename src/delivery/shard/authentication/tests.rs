@@ -20,18 +20,18 @@ use crate::words::goodbye::Goodbye;
 use crate::words::topic::Pattern;
 
 /// Takes tokens such as `alice:free:60000` (subject, tier, milliseconds), and gives the verdicts when the test says so.
-struct Played {
+pub struct Played {
     tiers: Mutex<HashMap<String, Arc<Rights>>>,
     anonymous: Option<&'static str>,
     asked: Mutex<Vec<(AuthRequest, AuthReply)>>,
-    revoked: Mutex<Vec<String>>,
+    pub revoked: Mutex<Vec<String>>,
 }
 
 fn pattern(text: &str) -> Pattern {
     Pattern::parse(text).expect("a pattern")
 }
 
-fn rights(tier: &str, patterns: &[&str]) -> Arc<Rights> {
+pub fn rights(tier: &str, patterns: &[&str]) -> Arc<Rights> {
     let granted = patterns.iter().map(|text| GrantedPattern { pattern: pattern(text), delay: Duration::ZERO });
     let topics = GrantedTopics::Matching(granted.collect());
     Arc::new(Rights { tier: tier.into(), topics, send: GrantedCommands::None, ..Rights::unlimited() })
@@ -52,7 +52,7 @@ impl Played {
         self.tiers.lock().expect("no holder panics").get(name).cloned()
     }
 
-    fn set(&self, rights: Arc<Rights>) {
+    pub fn set(&self, rights: Arc<Rights>) {
         self.tiers.lock().expect("no holder panics").insert(rights.tier.to_string(), rights);
     }
 
@@ -108,13 +108,13 @@ impl Gatekeeper for Played {
     }
 }
 
-struct Door {
-    harness: Harness,
-    keeper: Arc<Played>,
+pub struct Door {
+    pub harness: Harness,
+    pub keeper: Arc<Played>,
 }
 
 impl Door {
-    fn new(anonymous: Option<&'static str>) -> Door {
+    pub fn new(anonymous: Option<&'static str>) -> Door {
         let keeper = Played::new(anonymous);
         let mut harness = Harness::open();
         harness.shard.gatekeeper = keeper.clone();
@@ -125,13 +125,13 @@ impl Door {
     }
 
     /// What the client receives until there is nothing to do, verdicts included.
-    fn answers(&mut self, client: &HarnessClient, command: Value) -> Vec<Value> {
+    pub fn answers(&mut self, client: &HarnessClient, command: Value) -> Vec<Value> {
         self.harness.send(client, &command.to_string());
         self.settle();
         client.received()
     }
 
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         self.harness.settle();
         while self.keeper.decide() > 0 {
             self.harness.settle();
@@ -139,14 +139,14 @@ impl Door {
         self.harness.settle();
     }
 
-    fn join_as(&mut self, token: &str) -> HarnessClient {
+    pub fn join_as(&mut self, token: &str) -> HarnessClient {
         let client = self.harness.join();
         let heard = self.answers(&client, json!({"op": "auth", "token": token}));
         assert_eq!(heard[0]["op"], "authenticated", "{heard:?}");
         client
     }
 
-    fn pass(&mut self, ms: u64) {
+    pub fn pass(&mut self, ms: u64) {
         for _ in 0..ms.div_ceil(100) {
             self.harness.now.wall_ms += 100;
             self.harness.now.mono_ns += 100_000_000;

@@ -24,6 +24,7 @@ use crate::delivery::meters::ShardMeters;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
+use crate::delivery::shard::audit_events::tests::TestLog;
 use crate::delivery::simulation::client::{FakeSocket, Pipe, split_frame};
 use crate::protocol::encoding::{Payload, PayloadKind};
 use crate::words::goodbye::Goodbye;
@@ -190,6 +191,26 @@ fn a_session_that_is_granted_less_starts_anew_in_its_view_and_continues_where_it
     assert!(messages[0]["op"] == "view" && messages[0].get("delay_ms").is_none(), "{}", messages[0]);
     assert_eq!(offsets(&messages), (8..=16).collect::<Vec<u64>>(), "every frame since");
     assert!(of_op(&messages, "skipped").is_empty());
+}
+
+#[test]
+fn a_session_that_moves_is_recorded_with_the_delays_of_each_view_and_closes_once() {
+    let log = TestLog::open("views");
+    let mut scene = Scene::open(1 << 10);
+    scene.settle();
+    scene.shards.iter_mut().for_each(|shard| shard.audit = log.log.clone());
+    for view in [1, 2, 0] {
+        scene.move_to(view);
+        scene.settle();
+    }
+    scene.pipe.borrow_mut().broken = true;
+    let (view, id) = scene.place;
+    scene.shards[view].ready(id, true, scene.now);
+    let lines = log.close();
+    let lines: Vec<_> = lines.iter().map(|line| (line["event"].as_str(), line["delay_ms"].as_u64())).collect();
+    let subscribed = |delay_ms| (Some("subscribe"), Some(delay_ms));
+    let closed = (Some("session_close"), None);
+    assert_eq!(lines, [subscribed(10_000), subscribed(0), subscribed(10_000), subscribed(0), closed]);
 }
 
 #[test]
