@@ -232,7 +232,7 @@ fn everybody_receives_what_he_may_and_nothing_else() {
 
 #[test]
 fn single_answers_are_by_rights_and_by_view_on_all_ways() {
-    let house = House::open("single", ANONYMOUS, &[]);
+    let house = House::open("single", ANONYMOUS, &[("HTTP_ALLOWED_ORIGINS", "http://a.example,http://b.example")]);
     house.warm();
     let (pro, one) = (house.token("bob", "pro", &[]), house.token("carol", "one", &[]));
     let own = format!("Origin: http://{}\r\n", house.addr());
