@@ -40,6 +40,9 @@ const HEADER_BYTES: usize = 4;
 const RECORDS_PER_KEY: u64 = 1 << 23;
 /// Files of this process that are not connections.
 const OTHER_FILES: u64 = 200;
+/// Messages that the feed may be ahead of the average client, where clients take as many as they can: a tenth of a
+/// second's.
+const AHEAD_MAX: u64 = 2000;
 /// Until a server's memory is at rest.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -226,8 +229,8 @@ impl Feed {
                     std::thread::sleep(due.saturating_duration_since(Instant::now()));
                     continue;
                 }
-                // Never more than half a ring ahead of the average client.
-                while published > received.load(Ordering::Relaxed) / (message_bytes * clients) as u64 + 20_000
+                // Little waits in sockets, so that what is counted has arrived.
+                while published > received.load(Ordering::Relaxed) / (message_bytes * clients) as u64 + AHEAD_MAX
                     && !stopped.load(Ordering::Relaxed)
                 {
                     std::thread::sleep(Duration::from_micros(200));
@@ -261,7 +264,7 @@ impl TwoListeners {
         let tls = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
         let listen = format!("127.0.0.1:0,tls://{tls}");
         let arguments = ["--simulate-rate", "1", "--listen", &listen, "--tls-certificates", &identity.files(stem)];
-        let limits = ["--limits-connections-per-address-max", "0", "--limits-pending-per-address-max", "0"];
+        let limits = ["--http-connections-per-address-max", "0", "--http-pending-per-address-max", "0"];
         TwoListeners { server: Server::start(&[&arguments[..], &limits].concat()), tls }
     }
 
