@@ -1,4 +1,4 @@
-# make run    the server with the built-in simulated market, or FEED=wss://… for a real one
+# make run    the server with the built-in simulated market, or FEED=wss://… for a real one; TLS=1 for wss as well, with a certificate of its own
 # make test   all tests, after installing what they need
 # make bench  every benchmark, into target/bench/report.md; some 13 minutes after compiling, on a machine with nothing else to do
 # make bench-watchlists  clients with a list of their own each: bytes, CPU, memory, changes; medians of RUNS; BESIDE=PROGRAM for another build
@@ -12,6 +12,8 @@
 
 CARGO ?= cargo
 LISTEN ?= 127.0.0.1:8080
+TLS ?=
+TLS_LISTEN ?= 127.0.0.1:8443
 FEED ?=
 FUZZ_SECONDS ?= 20
 RUNS ?= 1
@@ -25,8 +27,16 @@ export FEED
 
 .PHONY: run build test setup lint model mutants mutants-short fuzz bench bench-watchlists bench-peers hostile
 
+# A certificate for development is valid for 30 days.
 run: build
-	@exec $(TARGET)/release/fanline --listen $(LISTEN) $${FEED:+"$$FEED"}
+	@listen=$(LISTEN); set --; \
+	if [ -n "$(TLS)" ]; then \
+		[ -n "$$(find $(TARGET)/tls/certificate.pem -mtime -25 2>/dev/null)" ] || \
+			$(TARGET)/release/fanline certificate --out $(TARGET)/tls --force || exit; \
+		listen=$$listen,tls://$(TLS_LISTEN); \
+		set -- --tls-certificates $(TARGET)/tls/certificate.pem:$(TARGET)/tls/key.pem; \
+	fi; \
+	exec $(TARGET)/release/fanline --listen $$listen "$$@" $${FEED:+"$$FEED"}
 
 build:
 	$(CARGO) build --release --locked

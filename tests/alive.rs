@@ -244,7 +244,7 @@ async fn signals_without_a_meaning_end_nothing_and_sigquit_says_goodbye() {
     let mut server = Program::serve(&[], &[]);
     let mut client = Client::of_quotes(&server).await;
     for (signal, line) in
-        [("HUP", "SIGHUP: ignored; restart to load a new configuration"), ("USR1", "SIGUSR1"), ("USR2", "SIGUSR2")]
+        [("HUP", "SIGHUP: the files of [tls] are read again"), ("USR1", "SIGUSR1"), ("USR2", "SIGUSR2")]
     {
         server.signal(signal);
         tokio::task::block_in_place(|| eventually(line, || server.log().contains(line).then_some(())));

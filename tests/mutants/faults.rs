@@ -97,7 +97,7 @@ const SPLICE: &[Fault] = &[
     // The snapshot holds frames that the stream brings again.
     fault(SCAN, "take_while(|frame| frame.offset <= until)", "take_while(|_| true)", SIMULATION),
     // A changed subscription brings again what the session has.
-    fault(SCAN, "self.reached.max(sent)", "self.reached", SIMULATION),
+    fault(SCAN, "|reached, (_, sent)| reached.max(*sent)", "|reached, _| reached", SIMULATION),
     // No current values for a new subscription.
     fault(MOVES, "until: cursor, known", "until: Offset::START, known", SIMULATION),
     // The rest of a snapshot is lost behind its first slice.
