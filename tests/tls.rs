@@ -142,6 +142,23 @@ fn a_session_over_either_version_is_as_one_without_tls() {
 }
 
 #[test]
+fn a_client_that_only_listens_holds_nothing_of_its_handshake_and_stays() {
+    let files = certificate::write("listens", &["localhost"]);
+    let settings = [("SIMULATE_RATE", "100"), ("LIMITS_MESSAGE_TIMEOUT", "1s")];
+    let server = TlsServer::start(&files.pair(), &settings);
+    for version in [&TLS13, &TLS12] {
+        let mut client = client(&server, "localhost", &Arc::new(config(&[&files], version)));
+        upgrade(&mut client, "topics=%3E");
+        let mut received = Vec::new();
+        // Three seconds of the market: what is held of a message that has not ended ends the session after one.
+        while offsets(&received).len() < 360 {
+            received.extend(read_until(&mut client, "\"offset\":"));
+        }
+        assert_eq!(sum(&server.program.get("/metrics").body, "fanline_inbound_bytes", ""), 0.0);
+    }
+}
+
+#[test]
 fn keys_are_renewed_in_tls_1_3_and_a_session_of_tls_1_2_ends_before_its_key_is_worn_out() {
     let files = certificate::write("renewed", &["localhost"]);
     let server = TlsServer::start(&files.pair(), &[("TLS_RECORDS_PER_KEY", "100"), ("SIMULATE_RATE", "100")]);

@@ -66,7 +66,9 @@ pub struct RecordReceiver {
 
 impl RecordReceiver {
     /// `sequence` is the number of the next record, and `sealed` what was received already.
-    pub fn new(key: TrafficKey, sequence: u64, sealed: Vec<u8>) -> RecordReceiver {
+    pub fn new(key: TrafficKey, sequence: u64, mut sealed: Vec<u8>) -> RecordReceiver {
+        // The buffer of a handshake may be larger than what is left in it.
+        sealed.shrink_to_fit();
         RecordReceiver {
             opener: Opener::new(key, sequence),
             sealed,

@@ -33,7 +33,9 @@ pub struct RecordSender {
 impl RecordSender {
     /// `sequence` is the number of the next record, and `rest` was sealed before and not sent. After `records_per_key`
     /// records a new key is begun, or in TLS 1.2 the connection is worn out.
-    pub fn new(key: &TrafficKey, sequence: u64, records_per_key: u64, rest: Vec<u8>) -> RecordSender {
+    pub fn new(key: &TrafficKey, sequence: u64, records_per_key: u64, mut rest: Vec<u8>) -> RecordSender {
+        // The same as with the receiver: an idle connection holds no buffer.
+        rest.shrink_to_fit();
         RecordSender { sealer: Sealer::new(key, sequence), records_per_key, rest }
     }
 

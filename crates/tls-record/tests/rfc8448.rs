@@ -111,3 +111,11 @@ fn a_record_of_the_trace_is_opened_only_in_its_place() {
         assert!(matches!(read, Err(ReceiveError::Record(_))), "{read:?}");
     }
 }
+
+#[test]
+fn an_idle_connection_holds_no_buffer_of_its_handshake() {
+    let drained = || Vec::with_capacity(4096);
+    let sender = RecordSender::new(&key(SERVER_SECRET), SERVER_SEQUENCE, RECORDS_PER_KEY, drained());
+    let receiver = RecordReceiver::new(key(CLIENT_SECRET), CLIENT_SEQUENCE, drained());
+    assert_eq!((sender.held_bytes(), receiver.held_bytes()), (0, 0));
+}
