@@ -44,6 +44,22 @@ impl Identity {
     }
 }
 
+#[cfg(test)]
+impl Identity {
+    /// Of issuer `i`, valid for ever; tests change what they are about.
+    pub fn of_subject(subject: &str) -> Identity {
+        Identity {
+            issuer: "i".into(),
+            subject: subject.into(),
+            token_id: TokenId([0; 32]),
+            status: None,
+            issued_ms: 0,
+            expires_ms: u64::MAX,
+            claimed: ClaimedRights::default(),
+        }
+    }
+}
+
 /// SHA-256 of a token's `jti`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TokenId(pub [u8; 32]);

@@ -82,23 +82,11 @@ impl Drop for SubjectPlace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::identity::{ClaimedRights, TokenId};
-
-    fn identity(subject: &str) -> Identity {
-        Identity {
-            issuer: "i".into(),
-            subject: subject.into(),
-            token_id: TokenId::of("a"),
-            status: None,
-            issued_ms: 0,
-            expires_ms: 1,
-            claimed: ClaimedRights::default(),
-        }
-    }
 
     #[test]
     fn a_subject_has_no_more_places_than_its_tier_gives() {
-        let (places, alice, bob) = (SubjectPlaces::default(), identity("alice"), identity("bob"));
+        let (places, alice, bob) =
+            (SubjectPlaces::default(), Identity::of_subject("alice"), Identity::of_subject("bob"));
         let take = |who: &Identity, session| places.take(who, session, Some(2), OverSessions::Refuse);
         let (first, replaced) = take(&alice, 1).expect("a place");
         let _second = take(&alice, 2).expect("a place");
@@ -115,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_oldest_session_makes_room_once() {
-        let (places, alice) = (SubjectPlaces::default(), identity("alice"));
+        let (places, alice) = (SubjectPlaces::default(), Identity::of_subject("alice"));
         let take =
             |session, max| places.take(&alice, session, Some(max), OverSessions::ReplaceOldest).expect("a place");
         let (first, _) = take(1, 2);
@@ -131,7 +119,7 @@ mod tests {
 
     #[test]
     fn threads_that_race_for_places_get_exactly_as_many_as_there_are() {
-        let (places, alice) = (SubjectPlaces::default(), identity("alice"));
+        let (places, alice) = (SubjectPlaces::default(), Identity::of_subject("alice"));
         let got: Vec<SubjectPlace> = std::thread::scope(|scope| {
             let takers: Vec<_> = (0..8_u64)
                 .map(|thread| {

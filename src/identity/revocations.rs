@@ -242,20 +242,11 @@ fn rewrite(path: &Path, rules: &RevocationRules) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::identity::ClaimedRights;
 
     const NOW: u64 = 1_000_000;
 
     fn identity(issuer: &str, subject: &str, token: &str, issued_ms: u64) -> Identity {
-        Identity {
-            issuer: issuer.into(),
-            subject: subject.into(),
-            token_id: TokenId::of(token),
-            status: None,
-            issued_ms,
-            expires_ms: u64::MAX,
-            claimed: ClaimedRights::default(),
-        }
+        Identity { issuer: issuer.into(), token_id: TokenId::of(token), issued_ms, ..Identity::of_subject(subject) }
     }
 
     fn path(name: &str) -> PathBuf {

@@ -59,18 +59,9 @@ fn digest(ticket: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::identity::{ClaimedRights, TokenId};
 
     fn identity(subject: &str) -> Arc<Identity> {
-        Arc::new(Identity {
-            issuer: "i".into(),
-            subject: subject.into(),
-            token_id: TokenId::of("a"),
-            status: None,
-            issued_ms: 0,
-            expires_ms: 1,
-            claimed: ClaimedRights::default(),
-        })
+        Arc::new(Identity::of_subject(subject))
     }
 
     #[test]
