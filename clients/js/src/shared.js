@@ -1,0 +1,2 @@
+/** @module shared */
+export { connect } from "./fanline.js";
