@@ -4,16 +4,7 @@
  * @module asks
  */
 
-/** Why a `send` or a `request` was not done: `code` is the server's, `not_connected` or `connection_lost`. */
-export class AskError extends Error {
-  name = "AskError";
-
-  /** @param {string} code @param {string} message */
-  constructor(code, message) {
-    super(message);
-    this.code = code;
-  }
-}
+import { AskError } from "./errors.js";
 
 export class Asks {
   /** @type {Map<any, {resolve: (answer: any) => void, reject: (error: AskError) => void}>} by id */

@@ -12,17 +12,15 @@
  * @module fanline
  */
 
-import { AskError, Asks } from "./asks.js";
-import { Frames } from "./frames.js";
+import { Asks } from "./asks.js";
+import { AskError, Unauthorized } from "./errors.js";
 import { Freshness } from "./freshness.js";
 import { isHidden, Link } from "./link.js";
 import { TRANSITIONS } from "./machine.js";
-import { parseExact } from "./numbers.js";
 import { checkPattern, covers, matches } from "./pattern.js";
 import { ServerClock } from "./server_clock.js";
 import { Staleness } from "./staleness.js";
 import { Subscription } from "./subscription.js";
-import { Unauthorized } from "./token.js";
 
 export { AskError, checkPattern, matches, TRANSITIONS, Unauthorized };
 
@@ -37,7 +35,7 @@ export { AskError, checkPattern, matches, TRANSITIONS, Unauthorized };
 /** @typedef {import("./subscription.js").SubscriptionState} SubscriptionState */
 /** @typedef {import("./websocket.js").Transport} Transport */
 /** @typedef {import("./ladder.js").TransportName} TransportName */
-/** @typedef {import("./token.js").TokenSource} TokenSource */
+/** @typedef {string | import("./token.js").TokenFunction} TokenSource */
 /**
  * Type of `data` in frames of a pattern, where `Topics` is for example `` {[topic: `ticker.${string}`]: Ticker} ``.
  * @template Topics, Pattern
@@ -92,6 +90,7 @@ export function connect(url, options = {}) {
   return new Fanline(url, options);
 }
 
+const TRANSPORTS = ["websocket", "sse", "longpoll", "poll"];
 /** Messages whose `ts` is when the server sends them. */
 const SAID_NOW = new Set(["welcome", "view", "heartbeat", "pong"]);
 /** A second is seen by a person; a network and a busy page that are well need less. */
@@ -117,7 +116,8 @@ export class Fanline {
   #delays = 0; // ms, or by pattern, of which the first that matches counts
   #address;
   #options;
-  #parse;
+  /** @type {(text: string) => any} */
+  #parse = JSON.parse;
   #link;
   /** @type {Map<string, Set<(event: any) => void>>} */
   #events = new Map();
@@ -156,13 +156,14 @@ export class Fanline {
   #answered = false; // a `subscribed` has arrived on this connection
   #settled = false; // no current values are outstanding
   #caughtUp = false; // everything missed between the connections has arrived
+  #isInOrder = false; // nothing but what a cursor asked for has come on this connection
   #replaying = false; // frames that arrive now may be older than the newest of their topic
 
   /** @param {Address | (() => Address | Promise<Address>)} url @param {Options} options */
   constructor(url, options) {
     this.#address = url;
     this.#options = {
-      transports: /** @type {(TransportName | Transport)[]} */ (["websocket", "sse", "longpoll", "poll"]),
+      transports: /** @type {(TransportName | Transport)[]} */ (TRANSPORTS),
       WebSocket: globalThis.WebSocket,
       fetch: /** @type {typeof fetch} */ ((...args) => globalThis.fetch(...args)),
       backoff_ms: 500,
@@ -171,6 +172,7 @@ export class Fanline {
       probe_deadline_ms: 5_000,
       token_deadline_ms: 10_000,
       reprobe_ms: 5_000,
+      rung_deadline_ms: 3_500, // four round trips of a slow radio
       wait_ms: 25_000,
       poll_ms: 2_000,
       random: Math.random,
@@ -178,24 +180,27 @@ export class Fanline {
       ...options,
     };
     const { transports, since, signal, logger } = this.#options;
+    for (const it of transports) if (typeof it === "string" && !TRANSPORTS.includes(it)) throw new TypeError(`expected one of ${TRANSPORTS}, found \`${it}\``);
     if (String(transports) === "websocket" && !this.#options.WebSocket) {
       throw new TypeError("expected a global WebSocket, found none; pass one as options.WebSocket");
     }
-    this.#parse = options.numbers === "exact" ? parseExact : JSON.parse;
     if (since) {
-      const [epoch, offset] = since.split(":");
-      [this.#epoch, this.#offset, this.#held] = [epoch, Number(offset), { has: () => true }];
+      this.#goTo(since);
+      this.#held = { has: () => true };
     }
     /** @type {(closed: Closed) => void} */
     let resolve;
     this.closed = new Promise((it) => (resolve = it));
     if (typeof url !== "function") this.#resolve(url);
     this.#link = new Link(this.#options, {
-      url: () => (typeof url === "function" ? Promise.resolve(url()).then((it) => this.#resolve(it)) : this.#resolve(url)),
+      url: async () => {
+        if (options.numbers === "exact") this.#parse = (await import("./numbers.js")).parseExact;
+        return this.#resolve(typeof url === "function" ? await url() : url);
+      },
       onOpen: (token) => this.#open(token),
       onToken: (token) => this.#show(token),
       onText: (text) => this.#receive(text),
-      onLost: () => this.#lost(),
+      onLost: (cursor) => this.#lost(cursor),
       onState: (event) => {
         logger?.debug("fanline:", event);
         this.#emit("state", event);
@@ -240,6 +245,11 @@ export class Fanline {
     return this.#epoch && this.#settled ? `${this.#epoch}:${this.#offset}` : undefined;
   }
 
+  /** Up to where it has heard, for those that it shares its connection with. @internal */
+  get place() {
+    return { epoch: this.#epoch, offset: Math.max(this.#offset, this.#liveAfter), isSettled: this.#settled };
+  }
+
   /**
    * Registers for an event and returns the function that ends it:
    * `state` ({state, reason, retry_ms, transport}), `subscription` ({subscription, state, reason}), `late` ({late, age_ms})
@@ -267,19 +277,24 @@ export class Fanline {
   }
 
   /**
-   * Subscribes for `for await`. The loop ends with `break`, with the signal, and with the client; it throws if the client
-   * was ended by the server.
+   * Subscribes for `for await`, from its first turn on. The loop ends with `break`, with the signal, and with the client; it
+   * throws if the client was ended by the server.
    * @template {string} Pattern
    * @param {Pattern | readonly Pattern[]} topics
    * @param {{buffer?: import("./frames.js").Buffering, signal?: AbortSignal}} [options] `buffer` is what is kept for a loop
    *   that is busy: `latest` (the newest frame of each topic; default), a number of frames, or `all`
-   * @returns {AsyncIterableIterator<Frame<DataOf<Topics, Pattern>>> & AsyncDisposable & {readonly dropped: number}}
+   * @returns {AsyncGenerator<Frame<DataOf<Topics, Pattern>>, void, void>}
    */
-  frames(topics, { buffer = "latest", signal } = {}) {
-    const frames = new Frames(buffer, () => subscription.unsubscribe());
+  async *frames(topics, { buffer = "latest", signal } = {}) {
+    const { Frames } = await import("./frames.js");
+    const frames = new Frames(buffer);
     const push = (/** @type {Frame} */ frame) => frames.push(frame);
     const subscription = this.#subscribe([topics].flat(), push, signal, (error) => frames.end(error));
-    return frames;
+    try {
+      for (let frame; (frame = await frames.next()); ) yield frame;
+    } finally {
+      subscription.unsubscribe();
+    }
   }
 
   /** @param {readonly string[]} topics @param {Handler} handler @param {AbortSignal} [signal] @param {(error?: any) => void} [onEnd] */
@@ -309,8 +324,7 @@ export class Fanline {
 
   /** Shows a new token of the same user. @param {string} token */
   setToken(token) {
-    this.#link.token.set(token);
-    this.#show(token);
+    this.#link.setToken(token);
   }
 
   /** Whether the newest value received of `topic` is still what the feed says. @param {string} topic */
@@ -357,6 +371,21 @@ export class Fanline {
   /** Whether values of `topic` are older than the feed's by intention. @param {string} topic */
   isDelayed(topic) {
     return this.delayOf(topic) > 0;
+  }
+
+  /** Whether a subscription has the pattern. @internal @param {string} pattern */
+  isWanted(pattern) {
+    return this.#wanted.has(pattern);
+  }
+
+  /** Whether the server has confirmed the pattern. @internal @param {string} pattern */
+  isInForce(pattern) {
+    return this.#inForce.has(pattern);
+  }
+
+  /** Delays by pattern, or of all topics. @internal */
+  get delays() {
+    return this.#delays;
   }
 
   /** The longest delay of any topic, in ms; 0 if all are live. */
@@ -625,6 +654,12 @@ export class Fanline {
     this.#review();
   }
 
+  /** @param {string} cursor */
+  #goTo(cursor) {
+    const [epoch, offset] = cursor.split(":");
+    [this.#epoch, this.#offset] = [epoch, Number(offset)];
+  }
+
   /** All values are to be forgotten: other offsets follow. @param {string} epoch */
   #begin(epoch) {
     [this.#epoch, this.#offset] = [epoch, 0];
@@ -634,6 +669,8 @@ export class Fanline {
 
   /** @type {Record<string, (message: any) => void>} */
   #answers = {
+    // @ts-ignore: what an object has by birth is no message
+    __proto__: null,
     welcome: (message) => {
       this.#head = message.offset;
       this.simulated = message.simulated === true;
@@ -648,9 +685,9 @@ export class Fanline {
     authenticated: (message) => {
       this.identity = message;
       this.#delays = message.delay_ms ?? this.#delays;
-      this.#link.token.taken(message.expires_ms);
+      this.#link.tokenTaken(message.expires_ms);
     },
-    token_expiring: () => this.#link.token.renew(),
+    token_expiring: () => this.#link.renewToken(),
     view: (message) => {
       this.#delays = message.delay_ms ?? 0;
       // In the same log it continues, unless the view is behind what this client has.
@@ -669,6 +706,7 @@ export class Fanline {
       this.#forbid(forbidden);
       this.#liveAfter = Math.max(this.#liveAfter, offset);
       // What follows the first answer comes in order; what follows another is told from the live stream by a later one.
+      this.#isInOrder = !this.#answered && !!command?.since;
       this.#settledBy = this.#answered ? this.#liveAfter + 1 : this.#liveAfter;
       this.#answered = true;
       this.#settled = false;
@@ -741,9 +779,11 @@ export class Fanline {
     }
   }
 
-  #lost() {
+  /** @param {string} [cursor] where to go on */
+  #lost(cursor) {
     // Current values that were still to come are not covered by the cursor: then the next connection starts over.
-    if (this.#answered) this.#held = this.#settled && !this.#pending.size ? new Set(this.#inForce) : new Set();
+    if (this.#answered) this.#held = cursor || this.#settled || this.#isInOrder ? new Set(this.#inForce) : new Set();
+    if (this.#answered && cursor) this.#goTo(cursor);
     this.#answered = this.#settled = this.#caughtUp = false;
     for (const set of [this.#sent, this.#inForce, this.#refusals, this.#pending]) set.clear();
     this.#asks.lose();

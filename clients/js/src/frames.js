@@ -16,22 +16,18 @@ const CHANGES_MAX = 10_000;
  */
 
 export class Frames {
-  /** How many frames were dropped, because the loop was too slow. */
-  dropped = 0;
   #buffering;
   /** @type {Map<any, Frame[]>} by topic, or by number */
   #waiting = new Map();
   #next = 0;
-  /** @type {((result?: any) => void)[]} */
-  #readers = [];
+  /** @type {(it?: any) => void} */
+  #wake = () => {};
   /** @type {{error?: any} | undefined} */
   #end;
-  #onEnd;
 
-  /** @param {Buffering} buffering @param {() => void} onEnd */
-  constructor(buffering, onEnd) {
+  /** @param {Buffering} buffering */
+  constructor(buffering) {
     this.#buffering = buffering;
-    this.#onEnd = onEnd;
   }
 
   /** @param {Frame} frame */
@@ -42,54 +38,30 @@ export class Frames {
     const before = this.#waiting.get(key);
     if (before && frame.kind === "delta") {
       if (before.push(frame) > CHANGES_MAX) this.end(new Error(`the loop fell behind by ${CHANGES_MAX} changes of ${key}`));
-    } else {
-      this.dropped += before?.length ?? 0;
-      this.#waiting.set(key, [frame]);
-    }
+    } else this.#waiting.set(key, [frame]);
     if (typeof this.#buffering === "number" && this.#waiting.size > this.#buffering) {
       this.#waiting.delete(this.#waiting.keys().next().value);
-      this.dropped += 1;
     }
-    this.#readers.shift()?.();
+    this.#wake();
   }
 
   /** No more will come; the loop gets what waits, and then the error. @param {any} [error] */
   end(error) {
     this.#end ??= { error };
-    for (const wake of this.#readers.splice(0)) wake();
+    this.#wake();
   }
 
-  /** @returns {Promise<IteratorResult<Frame, undefined>>} */
+  /** The next one, or undefined at the end. @returns {Promise<Frame | undefined>} */
   async next() {
     for (;;) {
       for (const [key, frames] of this.#waiting) {
-        const value = /** @type {Frame} */ (frames.shift());
+        const frame = frames.shift();
         if (!frames.length) this.#waiting.delete(key);
-        return { value, done: false };
+        return frame;
       }
-      if (this.#end) {
-        const { error } = this.#end;
-        this.#end = {};
-        if (error) throw error;
-        return { value: undefined, done: true };
-      }
-      await new Promise((resolve) => this.#readers.push(resolve));
+      if (this.#end?.error) throw this.#end.error;
+      if (this.#end) return undefined;
+      await new Promise((resolve) => (this.#wake = resolve));
     }
-  }
-
-  /** @returns {Promise<IteratorResult<Frame, undefined>>} */
-  async return() {
-    this.#waiting.clear();
-    this.#onEnd();
-    this.end();
-    return { value: undefined, done: true };
-  }
-
-  [Symbol.asyncIterator]() {
-    return this;
-  }
-
-  async [Symbol.asyncDispose]() {
-    await this.return();
   }
 }

@@ -34,7 +34,7 @@ export function pause(ms, signal) {
 
 export class Session {
   /** What was received last: `EPOCH:OFFSET`. @type {string | undefined} */
-  cursor;
+  received;
   topics = new Set();
   #request;
   #stream;
@@ -50,6 +50,9 @@ export class Session {
   #fresh = new Set();
   /** @type {any[]} ids of commands that the next `subscribed` answers */
   #ids = [];
+  /** @type {any} the command that named the cursor */
+  #cursorId;
+  #isStreaming = false;
   #epoch = "";
   #trouble = "";
   #heartbeat_ms;
@@ -69,6 +72,11 @@ export class Session {
     });
   }
 
+  /** Where to go on: not known while the values of what was added are to be had. */
+  get cursor() {
+    return this.#isStreaming ? this.received : undefined;
+  }
+
   get options() {
     return this.#request.options;
   }
@@ -78,7 +86,7 @@ export class Session {
     const { op, id, topics = [] } = command;
     if (op === "auth") this.#token = command.token;
     else if (op === "subscribe") {
-      this.cursor ??= command.since;
+      if (command.since) [this.received, this.#cursorId] = [command.since, id];
       this.#pace = command.every_ms ?? this.#pace;
       this.#ids.push(id);
       for (const pattern of topics) {
@@ -135,7 +143,13 @@ export class Session {
     if (this.#token) headers.authorization = `Bearer ${this.#token}`;
     const response = await this.options.fetch(url, { signal, headers, cache: "no-store" });
     if (response.status === 200 || response.status === 204) return response;
-    this.lose(await lossOf(response));
+    const { error, ...loss } = await lossOf(response);
+    if (error === "bad_cursor" && this.#cursorId !== undefined) {
+      const id = this.#cursorId;
+      this.#ids = this.#ids.filter((it) => it !== id);
+      [this.received, this.#cursorId] = [undefined, undefined];
+      this.say({ op: "error", id, code: error, message: loss.reason });
+    } else this.lose(loss);
     throw new Error(`status ${response.status}`);
   }
 
@@ -155,10 +169,15 @@ export class Session {
     this.#epoch = epoch;
   }
 
+  /** From here on what was received last is a cursor. */
+  streams() {
+    this.#isStreaming = true;
+  }
+
   /** Answers the commands that wait for it. @param {number} offset @param {any} [more] */
   subscribed(offset, more) {
     const ids = this.#ids.length ? this.#ids : [undefined];
-    this.#ids = [];
+    [this.#ids, this.#cursorId] = [[], undefined];
     for (const id of ids) this.say({ op: "subscribed", ...more, id, offset });
   }
 
@@ -183,6 +202,7 @@ export class Session {
     queueMicrotask(() => {
       this.#isChanged = false;
       this.#running?.abort();
+      this.#isStreaming = false;
       if (this.#isOver) return;
       this.#running = new AbortController();
       const { signal } = this.#running;
@@ -195,7 +215,7 @@ export class Session {
   /** @param {AbortSignal} signal */
   async #run(signal) {
     if (!this.topics.size) return this.#idle(signal);
-    if (this.cursor && this.#fresh.size) await this.#join(signal);
+    if (this.received && this.#fresh.size) await this.#join(signal);
     this.#fresh.clear();
     await this.#stream(this, signal);
   }
@@ -229,18 +249,18 @@ export class Session {
   }
 }
 
-/** Why a server answers otherwise. @param {Response} response @returns {Promise<Loss>} */
-export async function lossOf(response) {
+/** Why a server answers otherwise. @param {Response} response @returns {Promise<Loss & {error?: string}>} */
+async function lossOf(response) {
   const { status, headers } = response;
   const body = await response.text().catch(() => "");
-  let reason = `the server answered with status ${status}`;
+  let [error, reason] = ["", `the server answered with status ${status}`];
   try {
-    reason = JSON.parse(body).message ?? reason;
+    ({ code: error, message: reason = reason } = JSON.parse(body));
   } catch {
     // something on the way has answered
   }
   if (status === 401) return { code: UNAUTHENTICATED, reason };
-  if (!LATER.includes(status)) return { code: status, reason };
+  if (!LATER.includes(status)) return { code: status, reason, error };
   const seconds = Number(headers.get("retry-after"));
   return { code: status, reason, retry_ms: (seconds > 0 ? seconds * 1000 : LATER_MS) * (1 + Math.random() / 4) };
 }

@@ -6,16 +6,12 @@
  * @module link
  */
 
-import { Ladder } from "./ladder.js";
+import { Unauthorized } from "./errors.js";
 import { TRANSITIONS } from "./machine.js";
-import { Token, Unauthorized, within } from "./token.js";
+import { websocket } from "./websocket.js";
 
 /** The server answers at once; who needs longer for handshake and welcome is not there. */
 const CONNECT_MS_MAX = 10_000;
-/** The same while there is another transport to try: four round trips of a slow radio. */
-const RUNG_MS_MAX = 3_500;
-/** Longest wait before a better transport is tried again: a free way is found within a minute. */
-const REPROBE_MS_MAX = 45_000;
 const BEAT_MS = 1_000;
 const BEATS_PER_PING = 5;
 /** A server that was silent for this long is asked whether it is there, if somebody is looking. */
@@ -39,7 +35,7 @@ const HEARTBEAT_MS = 15_000;
  * Options with their defaults.
  * @typedef {import("./fanline.js").Options & Required<Pick<import("./fanline.js").Options, "transports" | "backoff_ms"
  *   | "backoff_max_ms" | "stable_ms" | "probe_deadline_ms" | "token_deadline_ms" | "reprobe_ms" | "wait_ms" | "poll_ms"
- *   | "random" | "clock" | "fetch">>} Settings
+ *   | "random" | "clock" | "fetch">> & {rung_deadline_ms: number}} Settings
  */
 /** @typedef {{code: number|string, reason: string, terminal: boolean}} Closed */
 /** @typedef {{state: import("./machine.js").State, reason: string, retry_ms: number, transport: string}} StateEvent */
@@ -49,7 +45,7 @@ const HEARTBEAT_MS = 15_000;
  * @property {(token: string | undefined) => void} onOpen commands can be sent; first the token is shown
  * @property {(token: string) => void} onToken there is a fresh one
  * @property {(text: string) => void} onText a message has come
- * @property {() => void} onLost the connection is over; comes before the state `waiting`
+ * @property {(cursor?: string) => void} onLost the connection is over, and where to go on, if it knows; comes before the state `waiting`
  * @property {(event: StateEvent) => void} onState
  * @property {(closed: Closed) => void} onClosed
  * @property {(token: string | undefined) => Record<string, any>[]} probe the commands that make a server of one-way streams say something
@@ -70,21 +66,18 @@ export class Link {
   isDuplex = false;
   /** How much later than usual messages are read on this transport, in ms. */
   late_ms = 0;
-  token;
 
   #options;
   #hooks;
+  /** Asks for tokens, if a function gives them. @type {import("./token.js").Token | undefined} */
+  #token;
+  /** Knows other transports, if one was needed. @type {import("./ladder.js").Ladder | undefined} */
   #ladder;
   /** @type {import("./websocket.js").Connection | undefined} */
   #connection;
   #attempts = 0;
   /** @type {any} */
   #retryTimer;
-  /** @type {any} */
-  #reprobeTimer;
-  #reprobes = 0;
-  /** @type {((reason?: any) => void) | undefined} */
-  #stopProbe;
   /** @type {any} */
   #beatTimer;
   #beats = 0;
@@ -97,6 +90,7 @@ export class Link {
   #heartbeat_ms = HEARTBEAT_MS;
   /** @type {any} */
   #goodbye;
+  #isDialled = false; // the transport is in use
   #unauthenticated = 0; // connections in a row that ended because of the token
   /** @type {[any, string, () => void][]} */
   #listeners;
@@ -105,8 +99,6 @@ export class Link {
   constructor(options, hooks) {
     this.#options = options;
     this.#hooks = hooks;
-    this.#ladder = new Ladder(options.transports);
-    this.token = new Token(options.token, options.token_deadline_ms, hooks.onToken, (error) => this.#fail(error));
     const { document } = globalThis;
     this.#listeners = [
       [globalThis, "online", () => this.#wake()],
@@ -126,7 +118,8 @@ export class Link {
   }
 
   get transport() {
-    return this.#ladder.name();
+    const [first] = this.#options.transports;
+    return this.#ladder?.name() ?? (typeof first === "string" ? first : first.name);
   }
 
   /** The server has greeted: the connection is open. @param {number} [heartbeat_ms] */
@@ -137,10 +130,38 @@ export class Link {
     this.#deadline = now + 2 * this.#heartbeat_ms;
     if (this.state !== "connecting") return;
     this.#openedAt = now;
-    this.#ladder.worked();
-    this.#reprobes = 0;
-    this.#reprobeLater();
+    this.#ladder?.worked(
+      async (rung, onText, onClose) => {
+        const [token, url] = await this.#ask();
+        const onOpen = () => {
+          if (!rung.duplex) for (const command of this.#hooks.probe(token)) connection.send(command);
+        };
+        const connection = rung.open({ url, options: this.#options, onOpen, onText, onClose });
+        return connection;
+      },
+      () => {
+        this.#drop();
+        this.#attempt("switch");
+      },
+    );
     this.#go("welcome");
+  }
+
+  /** The user has a new token. @param {string} token */
+  setToken(token) {
+    if (this.#token) this.#token.set(token);
+    else this.#options.token = token;
+    this.#hooks.onToken(token);
+  }
+
+  /** The server has taken the token. @param {number} life_ms until it ends */
+  tokenTaken(life_ms) {
+    this.#token?.taken(life_ms);
+  }
+
+  /** The token ends soon. */
+  renewToken() {
+    this.#token?.renew();
   }
 
   /** How long the server may be silent before that says something. */
@@ -173,7 +194,6 @@ export class Link {
     if (this.state === "closed") return;
     for (const [target, name, fn] of this.#listeners) target?.removeEventListener?.(name, fn);
     this.#drop();
-    this.#hooks.onLost();
     this.#go("end", reason);
     this.#hooks.onClosed({ code, reason, terminal });
   }
@@ -184,24 +204,45 @@ export class Link {
     this.#attempt("dial");
   }
 
+  /** Whom to be, and where to connect. @returns {Promise<[string | undefined, URL]>} */
+  async #ask() {
+    const { token, token_deadline_ms } = this.#options;
+    if (typeof token === "function") {
+      const { Token } = await import("./token.js");
+      this.#token ??= new Token(token, token_deadline_ms, this.#hooks.onToken, (error) => this.#fail(error));
+    }
+    return Promise.all([this.#token ? this.#token.get() : /** @type {string | undefined} */ (token), this.#hooks.url()]);
+  }
+
+  /** @returns {Promise<import("./websocket.js").Transport>} */
+  async #rung() {
+    const [first] = this.#options.transports;
+    if (!this.#ladder && first === "websocket" && !recall()) return websocket;
+    if (!this.#ladder && typeof first !== "string") return first;
+    return (await this.#loadLadder()).rung();
+  }
+
+  async #loadLadder() {
+    const { Ladder } = await import("./ladder.js");
+    return (this.#ladder ??= new Ladder(this.#options));
+  }
+
   /** @param {"dial"|"switch"} transition */
   async #attempt(transition) {
     const number = (this.number += 1);
-    const { connect_deadline_ms, token_deadline_ms, clock } = this.#options;
+    const { connect_deadline_ms, rung_deadline_ms, token_deadline_ms, clock, transports } = this.#options;
     const isCurrent = () => number === this.number && this.state === "connecting";
-    [this.#goodbye, this.#openedAt, this.#deadline] = [undefined, NaN, Infinity];
+    [this.#goodbye, this.#openedAt, this.#isDialled] = [undefined, NaN, false];
+    this.#waitFor(2 * token_deadline_ms);
     this.#go(transition);
-    let isBroken = false;
     try {
-      const [token, url] = await Promise.all([this.token.get(), within(this.#hooks.url(), token_deadline_ms, "a URL")]);
+      const [token, url] = await this.#ask();
       if (!isCurrent()) return;
-      isBroken = true; // from here on it is the transport that fails
-      const rung = await this.#ladder.rung();
+      this.#isDialled = true; // from here on it is the transport that fails
+      const rung = await this.#rung();
       if (!isCurrent()) return;
-      const deadline_ms = connect_deadline_ms ?? (this.#ladder.hasNext ? RUNG_MS_MAX : CONNECT_MS_MAX);
-      [this.#beatAt, this.#beatAtWall, this.#heardAt] = [clock(), Date.now(), clock()];
-      this.#deadline = this.#beatAt + deadline_ms;
-      this.#beatEvery(deadline_ms);
+      const hasNext = this.#ladder ? this.#ladder.hasNext : transports.length > 1;
+      this.#waitFor(connect_deadline_ms ?? (hasNext ? rung_deadline_ms : CONNECT_MS_MAX));
       this.isDuplex = rung.duplex === true;
       this.late_ms = rung.late_ms?.(this.#options) ?? 0;
       this.#connection = rung.open({
@@ -219,21 +260,28 @@ export class Link {
         onClose: (loss) => this.#closed(loss),
       });
     } catch (error) {
-      if (isCurrent()) this.#fail(error, isBroken);
+      if (isCurrent()) this.#fail(error);
     }
   }
 
-  /** @param {any} error @param {boolean} [isBroken] */
-  #fail(error, isBroken) {
+  /** Something must come within so many ms. @param {number} deadline_ms */
+  #waitFor(deadline_ms) {
+    [this.#beatAt, this.#beatAtWall, this.#heardAt] = [this.#options.clock(), Date.now(), this.#options.clock()];
+    this.#deadline = this.#beatAt + deadline_ms;
+    this.#beatEvery(deadline_ms);
+  }
+
+  /** @param {any} error */
+  #fail(error) {
     if (error instanceof Unauthorized) this.#end("unauthorized", error.message, true);
-    else this.#lost(String(error?.message ?? error), { isBroken });
+    else this.#lost(String(error?.message ?? error), { isBroken: this.#isDialled });
   }
 
   /** @param {Loss} loss */
   #closed(loss) {
     const { code = 0, retry_ms } = loss;
     const isRefused = code === UNAUTHENTICATED;
-    if (isRefused || code === ROTATED) this.token.refused();
+    if (isRefused || code === ROTATED) this.#token?.refused();
     this.#unauthenticated = isRefused && !this.#wasStable() ? this.#unauthenticated + 1 : 0;
     if (loss.terminal || code >= TERMINAL || this.#unauthenticated >= UNAUTHENTICATED_MAX) {
       return this.#end(code, closeReason(loss), true);
@@ -261,7 +309,7 @@ export class Link {
     else if (now > this.#deadline) {
       // What came in one piece with the welcome is no proof that a stream flows.
       const isMute = !(this.#heardAt - this.#openedAt > this.#heartbeat_ms / 2);
-      return this.#lost("the server has been silent for too long", { isMute, isBroken: true });
+      return this.#lost("the server has been silent for too long", { isMute, isBroken: this.#isDialled });
     } else if (this.#beats % BEATS_PER_PING === 0 || (now - this.#heardAt >= SILENT_MS && !isHidden())) this.#hooks.onPing();
     this.#hooks.onBeat();
   }
@@ -270,7 +318,7 @@ export class Link {
   #probe() {
     const now = this.#options.clock();
     if (this.state !== "open") return;
-    if (!this.token.isFresh) this.token.renew();
+    if (!this.#token?.isFresh) this.#token?.renew();
     if (!this.isDuplex && now - this.#heardAt > this.#heartbeat_ms) return this.#lost("the stream was asleep", { retry_ms: 0 });
     this.#deadline = now + this.#options.probe_deadline_ms;
     this.#hooks.onPing();
@@ -280,7 +328,7 @@ export class Link {
   #wake() {
     if (!this.#goodbye) this.#dial();
     this.#probe();
-    this.#reprobe();
+    this.#ladder?.hurry();
   }
 
   #look() {
@@ -302,85 +350,38 @@ export class Link {
     this.#lost("the page is suspended", { retry_ms: Infinity });
   }
 
-  /** A better transport is tried from time to time, beside the one that is used. */
-  #reprobeLater() {
-    clearTimeout(this.#reprobeTimer);
-    if (!this.#ladder.at) return;
-    const { reprobe_ms, random } = this.#options;
-    const wait_ms = Math.min(REPROBE_MS_MAX, reprobe_ms * 2 ** this.#reprobes++) * (0.75 + random() / 4);
-    this.#reprobeTimer = setTimeout(() => this.#reprobe(), wait_ms);
-  }
-
-  async #reprobe() {
-    const { number } = this;
-    const isStill = () => number === this.number && this.state === "open";
-    if (!this.#ladder.at || this.#stopProbe || !isStill()) return;
-    for (let at = 0; at < this.#ladder.at && isStill(); at++) {
-      if (!(await this.#works(at)) || !isStill()) continue;
-      this.#ladder.climb(at);
-      this.#drop();
-      this.#hooks.onLost();
-      return this.#attempt("switch");
-    }
-    if (isStill()) this.#reprobeLater();
-  }
-
-  /** Whether a connection on that rung gets a message in time. @param {number} at */
-  async #works(at) {
-    /** @type {import("./websocket.js").Connection | undefined} */
-    let connection;
-    this.#stopProbe = () => {};
-    try {
-      const [rung, token, url] = await Promise.all([this.#ladder.rung(at), this.token.get(), this.#hooks.url()]);
-      const answer = new Promise((resolve, reject) => {
-        this.#stopProbe = reject;
-        connection = rung.open({
-          url,
-          options: this.#options,
-          onOpen: () => {
-            if (!rung.duplex) for (const command of this.#hooks.probe(token)) connection?.send(command);
-          },
-          onText: resolve,
-          onClose: reject,
-        });
-      });
-      await within(answer, this.#options.connect_deadline_ms ?? RUNG_MS_MAX, "a message");
-      return true;
-    } catch {
-      return false;
-    } finally {
-      this.#stopProbe = undefined;
-      connection?.close();
-    }
-  }
-
   #drop() {
     clearTimeout(this.#retryTimer);
-    clearTimeout(this.#reprobeTimer);
     clearInterval(this.#beatTimer);
-    this.#stopProbe?.();
-    this.token.stop();
+    this.#ladder?.stop();
+    this.#token?.stop();
     this.isUsable = false;
-    this.#connection?.close();
+    const connection = this.#connection;
     this.#connection = undefined;
+    connection?.close();
+    this.#hooks.onLost(connection?.cursor);
   }
 
   /** @param {string} reason @param {{retry_ms?: number, isMute?: boolean, isBroken?: boolean}} [how] */
   #lost(reason, { retry_ms, isMute = false, isBroken = false } = {}) {
-    const { backoff_ms, backoff_max_ms, random } = this.#options;
+    const { backoff_ms, backoff_max_ms, random, transports } = this.#options;
     const wasOpen = this.state === "open";
     const wasStable = this.#wasStable();
     this.#drop();
-    this.#hooks.onLost();
     if (wasStable) this.#attempts = 0;
-    if (wasStable && !isMute) this.#ladder.lasted();
-    const next = !this.#goodbye && isBroken && !(wasStable && !isMute) && this.#ladder.failed(isMute, wasOpen);
-    const bound = Math.min(backoff_max_ms, backoff_ms * 2 ** this.#attempts);
-    if (!next) this.#attempts += 1;
+    const bound = Math.min(backoff_max_ms, backoff_ms * 2 ** this.#attempts++);
     const isOffline = globalThis.navigator?.onLine === false;
-    const wait_ms = this.#goodbye?.reconnect_ms ?? retry_ms ?? (next ? 0 : isOffline ? OFFLINE_MS : random() * bound);
+    const wait_ms = this.#goodbye?.reconnect_ms ?? retry_ms ?? (isOffline ? OFFLINE_MS : random() * bound);
     if (wait_ms < Infinity) this.#retryTimer = setTimeout(() => this.#dial(), wait_ms);
     this.#go(isOffline ? "cut" : "lose", this.#goodbye?.message ?? reason, wait_ms);
+    if (wasStable && !isMute) this.#ladder?.lasted();
+    else if (isBroken && !isOffline && !this.#goodbye && transports.length > 1) {
+      this.#loadLadder().then((ladder) => {
+        if (!ladder.failed(isMute, wasOpen) || this.state !== "waiting") return;
+        this.#attempts -= 1;
+        this.#dial();
+      }, () => {}); // what cannot be loaded cannot help
+    }
   }
 
   #wasStable() {
@@ -393,6 +394,15 @@ export class Link {
     if (!state) return;
     this.state = state;
     this.#hooks.onState({ state, reason, retry_ms, transport: this.transport });
+  }
+}
+
+/** Whether another transport was needed a while ago; `ladder.js` has kept which. */
+function recall() {
+  try {
+    return sessionStorage.getItem("fanline.transport");
+  } catch {
+    return null; // no page, or one that may store nothing
   }
 }
 

@@ -35,21 +35,22 @@ export { plain as poll };
 async function poll(session, signal, waits) {
   const { wait_ms, poll_ms } = session.options;
   for (let isFirst = true, isBehind = true; !signal.aborted; isFirst = false) {
-    const { cursor } = session;
+    const { received } = session;
     if (!waits && !isBehind) await pause(poll_ms, signal);
     if (signal.aborted) return;
     const wait = isFirst ? Math.min(wait_ms, FIRST_WAIT_MS) : wait_ms;
-    const query = { since: cursor, wait_ms: waits ? wait : undefined };
+    const query = { since: received, wait_ms: waits ? wait : undefined };
     const response = await session.fetch(session.pollUrl(session.topics, query), signal);
     const age_ms = 1000 * Number(response.headers.get("age"));
     const text = await response.text();
     if (signal.aborted) return;
     isBehind = false;
     if (response.status === 204) {
-      const next = response.headers.get("fanline-next") ?? cursor ?? "";
+      const next = response.headers.get("fanline-next") ?? received ?? "";
       const [epoch, digits] = next.split(":");
       const offset = Number(digits);
-      session.cursor = next;
+      session.received = next;
+      session.streams();
       session.greet(epoch, offset);
       if (isFirst) session.subscribed(offset);
       session.feed({ state: response.headers.get("fanline-feed") ?? "" });
@@ -63,7 +64,8 @@ async function poll(session, signal, waits) {
     if (skipped) session.say({ op: "skipped", ...skipped });
     for (const { text } of answer.messages) session.hear(text);
     if (feed) session.feed(feed);
-    session.cursor = next ?? `${epoch}:${offset}`;
+    session.received = next ?? `${epoch}:${offset}`;
+    session.streams();
     isBehind = caught_up === false;
     session.say({ op: "heartbeat", offset: isBehind ? 0 : offset, age_ms });
   }

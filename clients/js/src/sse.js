@@ -15,8 +15,7 @@ export const sse = {
 /** @param {Session} session @param {AbortSignal} signal */
 async function stream(session, signal) {
   const topics = [...session.topics].sort().join();
-  const { cursor } = session;
-  const url = session.url("sse", { topics, since: cursor, ...session.terms });
+  const url = session.url("sse", { topics, since: session.received, ...session.terms });
   const response = await session.fetch(url, signal, { accept: "text/event-stream" });
   if (response.status === 204) return session.lose({ code: 204, reason: "the server has no more", terminal: true });
   const isStream = response.headers.get("content-type")?.startsWith("text/event-stream");
@@ -25,10 +24,13 @@ async function stream(session, signal) {
   const reader = response.body.getReader();
   const events = new EventParser((data, id) => {
     if (signal.aborted) return;
-    if (id) session.cursor = id;
+    if (id) session.received = id;
     const [, op] = /^\{"op":"(\w+)"/.exec(data) ?? [];
     if (op === "close") return session.lose(JSON.parse(data));
-    if (op === "subscribed") return session.subscribed(JSON.parse(data).offset, JSON.parse(data));
+    if (op === "subscribed") {
+      session.streams();
+      return session.subscribed(JSON.parse(data).offset, JSON.parse(data));
+    }
     if (op === "welcome") session.greeted(JSON.parse(data).epoch);
     session.hear(data);
   });

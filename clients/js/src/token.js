@@ -6,6 +6,9 @@
  * @module token
  */
 
+import { Unauthorized } from "./errors.js";
+import { within } from "./within.js";
+
 /** A token with less than this left is not shown any more. */
 const LEFT_MS_MIN = 30_000;
 /** Until the server says how long a token lives, it is taken to live this long. */
@@ -17,28 +20,8 @@ const RETRY_MS_MIN = 1_000;
 /** Longest delay of a timer. */
 const TIMER_MS_MAX = 2 ** 31 - 1;
 
-/** Thrown by a token function that will give no token any more: the user is logged out. It ends the client. */
-export class Unauthorized extends Error {
-  name = "Unauthorized";
-}
-
 /** @typedef {"first"|"expiring"|"expired"|"refused"} TokenReason */
-/** @typedef {string | ((about: {reason: TokenReason}) => string | Promise<string>)} TokenSource */
-
-/**
- * What `promise` gives, or a failure after `ms`.
- * @template T
- * @param {T | Promise<T>} promise @param {number} ms @param {string} what
- * @returns {Promise<T>}
- */
-export function within(promise, ms, what) {
-  /** @type {any} */
-  let timer;
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`expected ${what} within ${ms} ms, found none`)), ms);
-  });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
-}
+/** @typedef {(about: {reason: TokenReason}) => string | Promise<string>} TokenFunction */
 
 export class Token {
   #source;
@@ -55,7 +38,7 @@ export class Token {
   #timer;
 
   /**
-   * @param {TokenSource | undefined} source @param {number} deadline_ms
+   * @param {TokenFunction} source @param {number} deadline_ms
    * @param {(token: string) => void} onFresh a token was asked for because the one that is in use ends
    * @param {(error: any) => void} onFailed there will be none
    */
@@ -68,18 +51,16 @@ export class Token {
 
   /** One that can be shown now. @returns {Promise<string | undefined>} */
   async get() {
-    if (typeof this.#source !== "function") return this.#source;
     return this.isFresh ? this.#value : this.#ask();
   }
 
   /** Whether it need not be asked for now. */
   get isFresh() {
-    return typeof this.#source !== "function" || (!this.#isRefused && this.#expiresAt - Date.now() > LEFT_MS_MIN);
+    return !this.#isRefused && this.#expiresAt - Date.now() > LEFT_MS_MIN;
   }
 
   /** The user has a new one. @param {string} token */
   set(token) {
-    if (typeof this.#source !== "function") this.#source = token;
     this.#take(token);
   }
 
@@ -97,7 +78,6 @@ export class Token {
 
   /** Asks for a new one and shows it. */
   renew() {
-    if (typeof this.#source !== "function") return;
     this.#ask().then(this.#onFresh, (error) => {
       if (error instanceof Unauthorized) return this.#onFailed(error);
       this.#renewIn(Math.max((this.#expiresAt - Date.now()) / 4, RETRY_MS_MIN));
@@ -125,8 +105,7 @@ export class Token {
     const ends = this.#expiresAt > Date.now() ? "expiring" : "expired";
     /** @type {TokenReason} */
     const reason = this.#value === undefined ? "first" : this.#isRefused ? "refused" : ends;
-    const ask = /** @type {Function} */ (this.#source);
-    this.#asking ??= within((async () => ask({ reason }))(), this.#deadline_ms, "a token")
+    this.#asking ??= within((async () => this.#source({ reason }))(), this.#deadline_ms, "a token")
       .then((token) => this.#take(token))
       .finally(() => (this.#asking = undefined));
     return this.#asking;

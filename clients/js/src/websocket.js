@@ -24,7 +24,10 @@
  * `code` is that of a close frame or an HTTP status; `retry_ms` is when the server wants to be asked again.
  * @typedef {{code?: number, reason?: string, retry_ms?: number, terminal?: boolean}} Loss
  */
-/** @typedef {{send: (command: Record<string, any>) => void, close: () => void}} Connection */
+/**
+ * `cursor` is where to go on after it, if the connection knows that better than its messages do.
+ * @typedef {{send: (command: Record<string, any>) => void, close: () => void, cursor?: string}} Connection
+ */
 
 /** @type {Transport} */
 export const websocket = {
@@ -33,16 +36,22 @@ export const websocket = {
   open({ url, options, onOpen, onText, onClose }) {
     if (!options.WebSocket) throw new TypeError("expected a global WebSocket, found none; pass one as options.WebSocket");
     const socket = new options.WebSocket(url.href);
-    socket.onopen = onOpen;
+    let wasOpen = false;
+    socket.onopen = () => {
+      wasOpen = true;
+      onOpen();
+    };
     socket.onmessage = ({ data }) => onText(data);
     socket.onclose = onClose;
-    socket.onerror = () => {}; // `close` follows and tells more
+    // Some implementations say no more of a handshake that fails.
+    socket.onerror = () => wasOpen || onClose({ code: 1006 });
     return {
       send: (command) => {
         if (socket.readyState === 1) socket.send(JSON.stringify(command));
       },
       close: () => {
         socket.onopen = socket.onmessage = socket.onclose = null;
+        socket.onerror = () => {};
         socket.close();
       },
     };
