@@ -21,7 +21,9 @@ const SAMPLES_AT_ONCE = 4;
 export class ServerClock {
   /** Shortest of the recent round trips in ms; NaN before the first answer. */
   roundTrip = NaN;
+  /** @type {Map<number, number>} */
   #sent = new Map(); // id -> when
+  /** @type {{at: number, roundTrip: number, offset: number}[]} */
   #samples = [];
   #estimate = Infinity; // of the offset, from the best round trip
   #bound = Infinity; // smallest difference of a message since the last answer to a ping
@@ -43,12 +45,13 @@ export class ServerClock {
     this.#sent.set(id, now);
   }
 
-  /** An answer; returns whether another ping should follow at once. @param {{id: number, ts: number}} pong */
+  /** An answer; returns whether another ping should follow at once. @param {{id: number, ts: number}} pong @param {number} now */
   answered({ id, ts }, now) {
     const sent = this.#sent.get(id);
-    if (!this.#sent.delete(id)) return false;
+    if (sent === undefined) return false;
+    this.#sent.delete(id);
     this.#samples.push({ at: now, roundTrip: now - sent, offset: (now + sent) / 2 - ts });
-    const doubt = (sample) => sample.roundTrip / 2 + (now - sample.at) * DRIFT;
+    const doubt = (/** @type {{at: number, roundTrip: number}} */ sample) => sample.roundTrip / 2 + (now - sample.at) * DRIFT;
     const best = this.#samples.reduce((a, b) => (doubt(b) < doubt(a) ? b : a));
     // The best one stays, however old it is.
     if (this.#samples.length > SAMPLES) this.#samples.splice(this.#samples[0] === best ? 1 : 0, 1);

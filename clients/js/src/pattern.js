@@ -46,12 +46,12 @@ export function matches(pattern, topic) {
   return parts.length === tokens.length;
 }
 
-/** Whether one of the patterns matches. @param {string[]} patterns @param {string} topic */
+/** Whether one of the patterns matches. @param {readonly string[]} patterns @param {string} topic */
 export function covers(patterns, topic) {
   return patterns.some((pattern) => pattern === ">" || matches(pattern, topic));
 }
 
-/** Glob inside one token, greedy with one point of return: at most the product of the lengths. */
+/** Glob inside one token, greedy with one point of return: at most the product of the lengths. @param {string} pattern @param {string} token */
 function tokenMatches(pattern, token) {
   if (pattern === "*" || pattern === token) return true;
   let [p, t, starP, starT] = [0, 0, -1, 0];

@@ -13,14 +13,21 @@ const SILENT_MS_MAX = 4_000;
 export class Freshness {
   /** How late the newest message was when it was read, in ms. */
   lateness = 0;
-  #late_ms;
+  /** A message that is read later than this is late. */
+  late_ms;
+  #silent_ms = SILENT_MS_MAX;
   #saidAt = NaN; // when the server said the newest message, on this side's clock
   #heardAt = NaN; // when it was read
   #doubtedAt = NaN; // NaN: there is no doubt
 
-  /** @param {number} late_ms a message that is read later than this is late */
+  /** @param {number} late_ms */
   constructor(late_ms) {
-    this.#late_ms = late_ms;
+    this.late_ms = late_ms;
+  }
+
+  /** The server of this connection is heard at least so often, if it is there. @param {number} [silent_ms] */
+  heardWithin(silent_ms = SILENT_MS_MAX) {
+    this.#silent_ms = silent_ms;
   }
 
   /** A message has been read. @param {number} now @param {number} saidAt when the server said it, on this side's clock */
@@ -43,11 +50,11 @@ export class Freshness {
 
   /** Whether the server is out of reach, as far as can be known. @param {number} now */
   isSilent(now) {
-    return !Number.isNaN(this.#doubtedAt) || now - this.#heardAt > SILENT_MS_MAX;
+    return !Number.isNaN(this.#doubtedAt) || now - this.#heardAt > this.#silent_ms;
   }
 
   /** Whether values cannot be called current. @param {number} now */
   isLate(now) {
-    return this.lateness > this.#late_ms || this.isSilent(now);
+    return this.lateness > this.late_ms || this.isSilent(now);
   }
 }
