@@ -91,6 +91,8 @@ function authenticate(session, { id, token }) {
   if (rights) {
     session.isAdmitted = session.hasToken = true;
     session.say({ op: "authenticated", id, ...rights });
+    const { attempt } = session;
+    if (attempt.topics.length && !session.hasSubscribed) session.subscribe({ topics: attempt.topics, since: attempt.since });
     return undefined;
   }
   session.say({ op: "error", id, code: "unauthenticated", message: "the token is not valid" });
