@@ -15,6 +15,8 @@ export class AdapterProcess {
   hello;
   /** What it wrote for people. */
   stderr = "";
+  /** Its program is over, or says what nobody can read. */
+  hasEnded = false;
   #listeners = new Map();
   #child;
 
@@ -30,7 +32,7 @@ export class AdapterProcess {
     this.#child = child;
     child.stderr.on("data", (bytes) => (this.stderr = (this.stderr + bytes).slice(-4000)));
     child.stdin.on("error", () => {});
-    child.on("exit", (code, signal) => this.#all({ event: "ended", message: `the adapter has ended (${signal ?? code}): ${this.stderr.trim()}` }));
+    child.on("exit", (code, signal) => this.#broken({ event: "ended", message: `the adapter has ended (${signal ?? code}): ${this.stderr.trim()}` }));
     const greeted = new Promise((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error(`expected \`hello\` of \`${command}\` within ${HELLO_MS / 1000} s`)), HELLO_MS);
       child.on("exit", () => reject(new Error(`expected \`hello\` of \`${command}\`, found its end: ${this.stderr.trim()}`)));
@@ -85,13 +87,14 @@ export class AdapterProcess {
     try {
       event = JSON.parse(line);
     } catch {
-      return this.#all({ event: "ended", message: `an adapter writes JSON lines to stdout, found \`${line.slice(0, 200)}\`` });
+      return this.#broken({ event: "ended", message: `an adapter writes JSON lines to stdout, found \`${line.slice(0, 200)}\`` });
     }
     if (event.event === "hello") return this.#greet(event);
     return this.#listeners.get(event.client)?.(event);
   }
 
-  #all(event) {
+  #broken(event) {
+    this.hasEnded = true;
     for (const listener of this.#listeners.values()) listener(event);
   }
 }

@@ -155,7 +155,7 @@ export class CaseRun {
     for (const as of this.#records.keys()) await this.sync(as);
     const found = [...this.server.faults];
     for (const record of this.#records.values()) {
-      found.push(...violations(record, this.subscriptions), ...attemptsAfterEnd(record, this.server.attempts));
+      found.push(...violations(record, this.subscriptions, this.epochs.length), ...attemptsAfterEnd(record, this.server.attempts));
       const untaken = this.test.loose ? [] : record.frames();
       if (untaken.length) found.push(`expected no further frame, found ${shown(untaken[0])}`);
       const threw = record.untaken("threw")[0];
@@ -178,7 +178,7 @@ export class CaseRun {
     return `${this.prefix}/${as}`;
   }
 
-  /** `{epoch}`, `{epoch-1}` (before the restart), `{offset}` (the head) and `{now}` in the texts of a step. */
+  /** `{epoch}`, `{epoch-1}` (before the restart), `{offset}` (the head), `{url}` and `{now}` in the texts of a step. */
   #filled(value) {
     if (Array.isArray(value)) return value.map((one) => this.#filled(one));
     if (typeof value === "string") return this.#filledText(value);
@@ -190,6 +190,7 @@ export class CaseRun {
     const { epoch, offset } = this.server.feed;
     if (text === "{now}") return Date.now();
     if (text === "{offset}") return offset;
+    if (text === "{url}") return this.server.url;
     return text.replaceAll("{epoch}", epoch).replaceAll("{epoch-1}", this.epochs.at(-1)).replaceAll("{offset}", offset);
   }
 }

@@ -8,7 +8,7 @@ import { covers } from "../server/pattern.mjs";
 
 /** The table of docs and README: from which state to which. */
 const NEXT = {
-  "": ["idle", "connecting", "waiting", "offline", "closed"],
+  "": ["idle", "connecting", "open", "waiting", "offline", "closed"],
   idle: ["connecting", "closed"],
   connecting: ["connecting", "open", "waiting", "offline", "closed"],
   open: ["open", "connecting", "waiting", "offline", "closed"],
@@ -24,9 +24,10 @@ const AFTERMATH_MS = 100;
  * Sentences about what a client must never do, and did.
  * @param {import("./record.mjs").Record} record
  * @param {Map<string, {topics: string[], endedAt?: number}>} subscriptions with the place in the record after which they are over
+ * @param {number} restarts of the server, at each of which offsets begin again
  */
-export function violations(record, subscriptions) {
-  return [...states(record), ...ends(record), ...frames(record, subscriptions)];
+export function violations(record, subscriptions, restarts) {
+  return [...states(record), ...ends(record), ...frames(record, subscriptions, restarts)];
 }
 
 function* states({ events }) {
@@ -55,8 +56,9 @@ function* ends({ events }) {
   if (last && last.state !== "closed") yield `a client that has ended is \`closed\`, found \`${last.state}\``;
 }
 
-function* frames({ events }, subscriptions) {
+function* frames({ events }, subscriptions, restarts) {
   const newest = new Map();
+  const begun = new Map();
   for (const [i, event] of events.entries()) {
     const startsAnew = event.event === "notice" && (event.op === "view" || event.reason === "epoch" || event.reason === "delayed");
     if (startsAnew) newest.clear();
@@ -72,7 +74,9 @@ function* frames({ events }, subscriptions) {
     else if (known.endedAt !== undefined && i >= known.endedAt) yield `a subscription that has ended gets nothing, found offset ${offset}`;
     const key = `${subscription} ${topic}`;
     const before = newest.get(key) ?? 0;
-    if (offset <= before) yield `each frame comes once and in order, found \`${topic}\` ${offset} after ${before}`;
+    const beginsAgain = offset <= before && (begun.get(key) ?? 0) < restarts;
+    if (beginsAgain) begun.set(key, (begun.get(key) ?? 0) + 1);
+    else if (offset <= before) yield `each frame comes once and in order, found \`${topic}\` ${offset} after ${before}`;
     newest.set(key, offset);
   }
 }

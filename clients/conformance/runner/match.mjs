@@ -2,7 +2,7 @@
  * Whether something seen is what a case expects: it has the members that are named, with these values.
  *
  * In place of a value may stand `{"$gte": n}`, `{"$lte": n}`, `{"$any": [values]}`, `{"$match": "regular expression"}`,
- * `{"$absent": true}` (not there, null or empty), `{"$present": true}`, `{"$contains": value}`.
+ * `{"$absent": true}` (not there, null or empty), `{"$present": true}`, `{"$contains": value}`, `{"$length": n}`.
  *
  * @module runner/match
  */
@@ -18,6 +18,7 @@ const TESTS = {
   $absent: (seen, wanted) => isAbsent(seen) === wanted,
   $present: (seen, wanted) => isAbsent(seen) !== wanted,
   $contains: (seen, wanted) => Array.isArray(seen) && seen.some((one) => fits(one, wanted)),
+  $length: (seen, wanted) => seen?.length === wanted,
   $not: (seen, wanted) => !fits(seen, wanted),
 };
 

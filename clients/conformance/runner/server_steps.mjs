@@ -4,6 +4,7 @@
  * @module runner/server_steps
  */
 
+import { frame, PING, TEXT } from "../server/websocket.mjs";
 import { Failure } from "./match.mjs";
 
 /** The newest stream; steps about a stream wait until there is one. */
@@ -29,6 +30,11 @@ const STEPS = {
     run.server.cut();
     run.server.feed.restart();
   },
+  /** Another log, without a loss: the client sees another view. */
+  new_log: (run) => {
+    run.epochs.push(run.server.feed.epoch);
+    run.server.feed.restart();
+  },
   rule: (run, { on, times, plan }) => run.server.rule({ on, times: times === "always" ? Infinity : times, plan }),
   clear: (run) => run.server.clearRules(),
   cut: (run, { how }) => run.server.cut(how),
@@ -47,6 +53,21 @@ const STEPS = {
     const it = await session(run);
     it.wire.half(text);
     setTimeout(() => run.server.cut(how), 20);
+  },
+  /** One message in three WebSocket frames, with a ping between. */
+  fragments: async (run, { text }) => {
+    const { wire } = await session(run);
+    const parts = [Buffer.from(text).subarray(0, 5), Buffer.from(text).subarray(5, 9), Buffer.from(text).subarray(9)];
+    wire.raw(frame(TEXT, parts[0], { fin: false }));
+    wire.raw(frame(PING, Buffer.from("are you there")));
+    wire.raw(frame(0, parts[1], { fin: false }));
+    wire.raw(frame(0, parts[2]));
+  },
+  /** Answers the command of this kind that came as the `nth`. */
+  respond: async (run, { to, nth = 1, message }) => {
+    const find = () => run.server.commands.filter(({ op }) => op === to)[nth - 1];
+    const { id } = await run.until(find, () => `expected ${nth} times the command \`${to}\``);
+    (await session(run)).say({ ...message, id });
   },
   close: async (run, { code, reason }) => (await session(run)).close(code, reason),
   drip: async (run) => (await session(run)).outlet.drip(),

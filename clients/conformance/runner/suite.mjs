@@ -23,33 +23,46 @@ function nextAddress() {
  * @returns {Promise<{hello: object, results: Result[]}>}
  */
 export async function runSuite(jobs, start, { parallel, onResult }) {
-  const shared = await start();
+  let shared = await start();
+  const { hello } = shared;
   const results = [];
   // Those that wait the longest begin first.
   const queue = [...jobs].sort((a, b) => Number(b.test.isAlone) - Number(a.test.isAlone));
   let begun = 0;
+  const run = async (job, isAlone) => {
+    begun += 1;
+    const lacks = lacking(job.test, job.transport, hello);
+    if (lacks) return { ...outcome(job, "skipped"), reason: `the client has no \`${lacks}\`` };
+    return runOne(job, isAlone ? await start() : shared, isAlone, `c${begun}`);
+  };
   const worker = async () => {
     for (let job = queue.shift(); job; job = queue.shift()) {
-      begun += 1;
-      const result = await runOne(job, shared, start, `c${begun}`);
+      let result = await run(job, job.test.isAlone);
+      // A client that brings its program down must not be the fault of the cases beside it.
+      if (shared.hasEnded) shared = await start();
+      if (result.isBroken && !job.test.isAlone) result = await run(job, true);
       results.push(result);
       onResult(result);
     }
   };
   await Promise.all(Array.from({ length: parallel }, worker));
   await shared.end();
-  return { hello: shared.hello, results };
+  return { hello, results };
 }
 
-async function runOne({ test, transport }, shared, start, prefix) {
+const outcome = ({ test, transport }, outcome, ms = 0) => ({ name: test.name, transport, level: test.level, outcome, ms });
+
+async function runOne(job, adapter, isAlone, prefix) {
   const begin = Date.now();
-  const result = (outcome, reason) => ({ name: test.name, transport, level: test.level, outcome, reason, ms: Date.now() - begin });
-  const { features = [], transports = [] } = shared.hello;
-  const lacks = test.needs.find((feature) => !features.includes(feature));
-  if (lacks) return result("skipped", `the client has no \`${lacks}\``);
-  if (transport !== "ladder" && !transports.includes(transport)) return result("skipped", `the client has no ${transport}`);
-  const adapter = test.isAlone ? await start() : shared;
+  const { test, transport } = job;
   const failure = await new CaseRun(test, transport, adapter, prefix).run(nextAddress());
-  if (test.isAlone) await adapter.end();
-  return failure === null ? result("passed") : result("failed", failure);
+  const isBroken = adapter.hasEnded === true;
+  if (isAlone) await adapter.end();
+  const ms = Date.now() - begin;
+  return failure === null ? outcome(job, "passed", ms) : { ...outcome(job, "failed", ms), reason: failure.replace(/\s*\n\s*/g, " "), isBroken };
+}
+
+function lacking({ needs }, transport, { features = [], transports = [] }) {
+  if (transport !== "ladder" && !transports.includes(transport)) return transport;
+  return needs.find((feature) => !features.includes(feature));
 }

@@ -29,7 +29,8 @@ import { openEvents, openWebSocket } from "./streams.mjs";
  * What is done to an attempt; without any of it, it is served.
  * @typedef {object} Plan
  * @property {{status: number, headers?: object, code?: string, message?: string, body?: string, type?: string}} [refuse]
- * @property {"answer"|"welcome"|"events"} [hold] nothing is answered; the upgrade or head alone; a stream's head and no event
+ * @property {"answer"|"welcome"|"events"|"values"} [hold] what does not come: any answer; anything after the upgrade or head; any
+ *   byte after the head; values after `subscribed`
  * @property {true} [reset] the connection is reset
  * @property {number} [late_ms] served this much later
  * @property {string} [raw] these bytes, and the end
@@ -227,6 +228,7 @@ export class FakeServer {
       this.lostAt = Date.now();
       return this.#refuse(visit, { status: 401, headers: { "www-authenticate": "Bearer" }, code: "unauthenticated", message: "no valid token" });
     }
+    if (attempt.since && this.settings.refuse_cursors) return this.#refuse(visit, { status: 400, code: "bad_cursor", message: "expected a cursor" });
     if (attempt.transport === "sse") return void openEvents(visit, plan);
     if (attempt.path === "/v1/topics") return topics(visit);
     return attempt.path === "/v1/poll" ? poll(visit) : snapshot(visit);

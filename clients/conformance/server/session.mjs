@@ -72,7 +72,7 @@ export class Session {
     const { forbidden = [], pending = [], subscribed = {} } = this.server.settings;
     const before = [...this.patterns];
     const from = since === undefined ? undefined : this.feed.since(since, topics);
-    if (from?.bad_cursor) {
+    if (from?.bad_cursor || (from && this.server.settings.refuse_cursors)) {
       return this.say({ op: "error", id, code: "bad_cursor", message: "expected a cursor that the server has given" });
     }
     const refused = topics.filter((topic) => forbidden.includes(topic));

@@ -123,6 +123,7 @@ function begin(session, request, plan) {
   session.hasToken = attempt.rights !== undefined;
   session.isAdmitted = session.hasToken || !credentials.isRequired;
   if (attempt.rights) session.say({ op: "authenticated", ...attempt.rights });
+  session.holdsValues = plan.hold === "values";
   if (attempt.topics.length && session.isAdmitted) {
     server.ask(attempt, attempt);
     session.subscribe({ topics: attempt.topics, since: attempt.since });
