@@ -82,6 +82,7 @@ export function openEvents({ server, socket, reader, request, attempt }, plan) {
       "x-accel-buffering": "no",
       "content-encoding": gzip && "gzip",
       "transfer-encoding": "chunked",
+      connection: "close",
       "fanline-epoch": server.feed.epoch,
       "fanline-offset": server.feed.offset,
       ...cors(request),
