@@ -41,7 +41,8 @@ export class CaseRun {
    */
   constructor(test, transport, adapter, prefix) {
     Object.assign(this, { test, transport, adapter, prefix });
-    this.server = new FakeServer(test.server);
+    // A browser repeats a request by itself where a connection that it uses again is reset.
+    this.server = new FakeServer({ ...test.server, keep_alive: !adapter.isBrowser });
     this.server.onRecord = () => this.#wake();
   }
 

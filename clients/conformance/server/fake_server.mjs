@@ -132,6 +132,12 @@ export class FakeServer {
     for (const parked of [...this.parked]) parked.leave();
   }
 
+  /** A whole answer; the connection serves the next request, unless the settings say otherwise. */
+  send(socket, bytes) {
+    if (this.settings.keep_alive === false) socket.end(bytes);
+    else socket.write(bytes);
+  }
+
   /** What a client subscribes to, by a command or a query. */
   ask(attempt, { topics, since, id }) {
     this.#record("asked", { transport: attempt.transport, topics: [...topics].sort(), since: since ?? null, attempt, id });
@@ -170,18 +176,21 @@ export class FakeServer {
     this.#sockets.add(socket);
     socket.on("error", () => {});
     socket.on("close", () => this.#sockets.delete(socket));
-    const reader = new RequestReader(socket, (request) => this.#serve({ server: this, socket, reader, request }));
+    const reader = new RequestReader(socket, (request) => {
+      request.isLast = this.settings.keep_alive === false;
+      this.#serve({ server: this, socket, reader, request });
+    });
   }
 
   #serve(visit) {
     const { socket, request } = visit;
     if (request.method === "OPTIONS") {
       const asked = request.headers["access-control-request-headers"];
-      return socket.write(answer(request, 204, { "access-control-allow-headers": asked, "access-control-allow-methods": "GET, HEAD, POST", "access-control-max-age": "600" }));
+      return this.send(socket, answer(request, 204, { "access-control-allow-headers": asked, "access-control-allow-methods": "GET, HEAD, POST", "access-control-max-age": "600" }));
     }
     if (request.path === "/v1/ticket") return this.#giveTicket(visit);
     const transport = transportOf(request);
-    if (!transport) return socket.write(json(request, 404, { code: "not_found", message: "there is no such path" }));
+    if (!transport) return this.send(socket, json(request, 404, { code: "not_found", message: "there is no such path" }));
     const { attempt, plan } = this.#meet(visit, transport);
     const withAttempt = { ...visit, attempt };
     const serve = () => this.#answer(withAttempt, plan);
@@ -239,11 +248,11 @@ export class FakeServer {
     if (attempt.query.errors === "events" && body === undefined && status !== 204) {
       const retry_ms = [401, 403, 404].includes(status) ? 86_400_000 : 1000 * Number(headers["retry-after"] ?? 1);
       const event = `retry: ${retry_ms}\n\nevent: error\ndata: ${JSON.stringify({ op: "error", code, message })}\n\n`;
-      return void socket.write(answer(request, 200, { "content-type": "text/event-stream; charset=utf-8", ...headers }, event));
+      return void this.send(socket, answer(request, 200, { "content-type": "text/event-stream; charset=utf-8", ...headers }, event));
     }
     attempt.answered = status;
-    if (body === undefined) socket.write(json(request, status, { code, message }, headers));
-    else socket.write(answer(request, status, { "content-type": type ?? "text/html", ...headers }, body));
+    if (body === undefined) this.send(socket, json(request, status, { code, message }, headers));
+    else this.send(socket, answer(request, status, { "content-type": type ?? "text/html", ...headers }, body));
   }
 
   #admits({ request, attempt }) {
@@ -257,9 +266,9 @@ export class FakeServer {
   #giveTicket({ socket, request }) {
     const token = /^Bearer (.+)$/.exec(request.headers.authorization ?? "")?.[1];
     if (!token || !this.credentials.judge(token, "ticket")) {
-      return socket.write(json(request, 401, { code: "unauthenticated", message: "no valid token" }));
+      return this.send(socket, json(request, 401, { code: "unauthenticated", message: "no valid token" }));
     }
-    return socket.write(json(request, 200, { ticket: this.credentials.ticket(token), expires_ms: 30_000 }));
+    return this.send(socket, json(request, 200, { ticket: this.credentials.ticket(token), expires_ms: 30_000 }));
   }
 }
 

@@ -14,6 +14,7 @@ const REASONS = { 200: "OK", 204: "No Content", 304: "Not Modified", 400: "Bad R
  * @property {URLSearchParams} query
  * @property {Record<string, string>} headers
  * @property {string} body
+ * @property {boolean} [isLast] the connection ends with the answer
  */
 
 /** Reads requests off a socket; until `handOver`, after which bytes go to the new owner. */
@@ -74,7 +75,7 @@ export function cors(request) {
   return {
     "access-control-allow-origin": origin,
     "access-control-allow-credentials": origin && "true",
-    "access-control-expose-headers": origin && "etag, retry-after, fanline-epoch, fanline-offset, fanline-next",
+    "access-control-expose-headers": origin && "etag, retry-after, fanline-epoch, fanline-offset, fanline-next, fanline-feed",
     vary: "accept-encoding, origin, authorization",
   };
 }
@@ -83,7 +84,7 @@ export function cors(request) {
 export function answer(request, status, headers, body = "") {
   const bytes = Buffer.from(body);
   const hasBody = status !== 204 && status !== 304;
-  const all = { ...cors(request), ...headers, "content-length": hasBody ? bytes.length : undefined };
+  const all = { ...cors(request), ...headers, connection: request.isLast ? "close" : undefined, "content-length": hasBody ? bytes.length : undefined };
   return Buffer.concat([Buffer.from(head(status, all)), hasBody && request.method !== "HEAD" ? bytes : Buffer.alloc(0)]);
 }
 

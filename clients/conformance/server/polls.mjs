@@ -43,15 +43,15 @@ export function snapshot({ server, socket, request, attempt }) {
   const headers = { etag, "cache-control": "public, max-age=1, stale-while-revalidate=5" };
   attempt.ifNoneMatch = request.headers["if-none-match"];
   attempt.answered = held.includes(etag) ? 304 : 200;
-  if (attempt.answered === 304) socket.write(answer(request, 304, headers));
-  else socket.write(json(request, 200, body(feed, entries), headers));
+  if (attempt.answered === 304) server.send(socket, answer(request, 304, headers));
+  else server.send(socket, json(request, 200, body(feed, entries), headers));
 }
 
 /** @param {Visit} visit */
 export function topics({ server, socket, request, attempt }) {
   const { epoch, offset, entries } = server.feed;
   const names = new Set(entries.map((entry) => entry.topic).filter((topic) => covers(attempt.topics, topic)));
-  socket.write(json(request, 200, { epoch, offset, topics: [...names].sort().map((topic) => ({ topic, count: 1 })) }));
+  server.send(socket, json(request, 200, { epoch, offset, topics: [...names].sort().map((topic) => ({ topic, count: 1 })) }));
 }
 
 /** A request for what is new, answered at once or when there is something. @param {Visit} visit */
@@ -80,6 +80,7 @@ export function poll(visit) {
   const leave = () => {
     clearTimeout(deadline);
     clearTimeout(parked.gathering);
+    visit.socket.off("close", leave);
     server.parked.delete(parked);
   };
   visit.socket.on("close", leave);
@@ -95,7 +96,7 @@ function tellNews({ server, socket, request, attempt }) {
   if (attempt.since === undefined) entries = feed.current(patterns);
   else {
     const from = feed.since(attempt.since, patterns);
-    if (from.bad_cursor) return socket.write(json(request, 400, { code: "bad_cursor", message: "expected a cursor that the server has given" }));
+    if (from.bad_cursor) return server.send(socket, json(request, 400, { code: "bad_cursor", message: "expected a cursor that the server has given" }));
     ({ entries, skipped } = from);
     if (!entries.length && !skipped) return false;
     if (skipped) skipped = { from: skipped.from, to: skipped.to, reason: skipped.reason };
@@ -106,7 +107,7 @@ function tellNews({ server, socket, request, attempt }) {
   const more = { offset, skipped, next: `${feed.epoch}:${offset}`, caught_up };
   const headers = { "cache-control": attempt.since === undefined || skipped ? "public, max-age=1" : "public, max-age=5" };
   attempt.answered = 200;
-  socket.write(json(request, 200, body(feed, entries, more), headers));
+  server.send(socket, json(request, 200, body(feed, entries, more), headers));
   return true;
 }
 
@@ -114,5 +115,5 @@ function tellNothing({ server, socket, request, attempt }) {
   const { feed } = server;
   attempt.answered = 204;
   const headers = { "fanline-next": attempt.since ?? `${feed.epoch}:${feed.offset}`, "fanline-feed": feedState(feed).state };
-  socket.write(answer(request, 204, { ...headers, "cache-control": "no-store" }));
+  server.send(socket, answer(request, 204, { ...headers, "cache-control": "no-store" }));
 }

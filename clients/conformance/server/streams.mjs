@@ -21,11 +21,13 @@ const LINGER_MS = 500;
 export function openWebSocket({ server, socket, reader, request, attempt }, plan) {
   if (!request.headers["sec-websocket-key"]) return server.fault("an upgrade has Sec-WebSocket-Key, found none");
   const outlet = new Outlet(socket);
+  let isClosing = false;
   const wire = {
     text: (text) => outlet.write(frame(TEXT, Buffer.from(text))),
     raw: (bytes) => outlet.write(bytes),
     half: (text) => outlet.write(frame(TEXT, Buffer.from(text)).subarray(0, Math.ceil(text.length / 2))),
     close: (code, reason) => {
+      isClosing = true;
       outlet.write(closing(code, reason));
       setTimeout(() => outlet.end(), LINGER_MS).unref();
     },
@@ -36,7 +38,7 @@ export function openWebSocket({ server, socket, reader, request, attempt }, plan
     onMessage: (opcode, payload) => {
       if (opcode === CLOSE) {
         attempt.closeCode = payload.length >= 2 ? payload.readUInt16BE(0) : 1005;
-        outlet.write(frame(CLOSE, payload));
+        if (!isClosing) outlet.write(frame(CLOSE, payload));
         outlet.end();
         session.over();
       } else if (opcode === PING) outlet.write(frame(PONG, payload));
