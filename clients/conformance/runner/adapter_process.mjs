@@ -28,7 +28,8 @@ export class AdapterProcess {
   }
 
   async #begin(command, folder) {
-    const child = spawn(`exec ${command}`, { cwd: folder, shell: true, stdio: ["pipe", "pipe", "pipe"] });
+    // A group of its own, so that all of it can stand still.
+    const child = spawn(`exec ${command}`, { cwd: folder, shell: true, detached: true, stdio: ["pipe", "pipe", "pipe"] });
     this.#child = child;
     child.stderr.on("data", (bytes) => (this.stderr = (this.stderr + bytes).slice(-4000)));
     child.stdin.on("error", () => {});
@@ -62,22 +63,30 @@ export class AdapterProcess {
 
   /** Stands still, as if the machine slept. */
   stop() {
-    this.#child.kill("SIGSTOP");
+    this.#signal("SIGSTOP");
   }
 
   continue() {
-    this.#child.kill("SIGCONT");
+    this.#signal("SIGCONT");
   }
 
   async end() {
     const { exitCode, signalCode } = this.#child;
     if (exitCode !== null || signalCode !== null) return;
     const ended = once(this.#child, "exit");
-    this.#child.kill("SIGCONT");
+    this.#signal("SIGCONT");
     this.#child.stdin.end();
-    const timer = setTimeout(() => this.#child.kill("SIGKILL"), 2000);
+    const timer = setTimeout(() => this.#signal("SIGKILL"), 2000);
     await ended;
     clearTimeout(timer);
+  }
+
+  #signal(signal) {
+    try {
+      process.kill(-this.#child.pid, signal);
+    } catch {
+      // It is over already.
+    }
   }
 
   #greet = () => {};
