@@ -3,7 +3,9 @@
  * Runs the conformance suite against one client.
  *
  *   run.mjs --client js|python|chromium|firefox|COMMAND [--transport T] [--case TEXT] [--level L]
- *           [--clients FOLDER] [--parallel N] [--json FILE] [--junit FILE] [--list]
+ *           [--clients FOLDER] [--without NAME] [--parallel N] [--json FILE] [--junit FILE] [--list]
+ *
+ * `--without SharedWorker` takes something from a browser
  *
  * One line per failure, with what was expected and seen; then the sums. Ends with 1 if a case failed.
  */
@@ -30,6 +32,7 @@ const { values } = parseArgs({
     parallel: { type: "string" },
     json: { type: "string" },
     junit: { type: "string" },
+    without: { type: "string", multiple: true },
     list: { type: "boolean", default: false },
   },
 });
@@ -52,7 +55,7 @@ if (values.list) {
 const known = JSON.parse(readFileSync(join(HERE, "clients.json"), "utf8"))[values.client];
 const clients = resolve(values.clients);
 const begin = Date.now();
-const host = known?.browser ? await AdapterBrowser.launch(known.browser, clients, HERE) : undefined;
+const host = known?.browser ? await AdapterBrowser.launch(known.browser, clients, HERE, values.without) : undefined;
 const start = host ? () => host.open() : () => AdapterProcess.start(known?.command ?? values.client, known ? clients : process.cwd());
 const { hello, results } = await runSuite(jobs, start, {
   // Chromium delays connections where many of one page wait.

@@ -54,10 +54,15 @@ export class AdapterBrowser {
   #profile;
   #listener;
 
-  /** @param {"chromium"|"firefox"} browser @param {string} clients the folder with `js` @param {string} here this suite */
-  static async launch(browser, clients, here) {
+  /**
+   * @param {"chromium"|"firefox"} browser
+   * @param {string} clients the folder with `js`
+   * @param {string} here this suite
+   * @param {string[]} [without] what the browser lacks, such as `SharedWorker`
+   */
+  static async launch(browser, clients, here, without = []) {
     const host = new AdapterBrowser();
-    await host.#begin(browser, clients, here);
+    await host.#begin(browser, clients, here, without);
     return host;
   }
 
@@ -85,7 +90,7 @@ export class AdapterBrowser {
   #ended;
   #ready;
 
-  async #begin(browser, clients, here) {
+  async #begin(browser, clients, here, without) {
     const ready = new Promise((resolve) => (this.#ready = resolve));
     const folders = [
       ["/clients/conformance/", here],
@@ -98,7 +103,8 @@ export class AdapterBrowser {
     this.#listener.listen(0, "127.0.0.1");
     await once(this.#listener, "listening");
     this.#profile = await mkdtemp(join(tmpdir(), "fanline-conformance-"));
-    const page = `http://127.0.0.1:${this.#listener.address().port}/clients/conformance/browser/page.html`;
+    const query = without.map((name) => `without=${name}`).join("&");
+    const page = `http://127.0.0.1:${this.#listener.address().port}/clients/conformance/browser/page.html?${query}`;
     const command = browser === "firefox" ? await firefox(this.#profile, page) : chromium(this.#profile, page);
     // It does not outlive this program.
     this.#child = spawn("setpriv", ["--pdeathsig", "KILL", ...command], {

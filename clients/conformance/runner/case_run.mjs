@@ -29,6 +29,7 @@ export class CaseRun {
   /** Values of `{epoch}` before the last restart, oldest first. */
   epochs = [];
   #records = new Map();
+  #tabs = new Map();
   #wakers = new Set();
   #broken = null;
   #asks = 0;
@@ -38,9 +39,10 @@ export class CaseRun {
    * @param {string} transport
    * @param {import("./adapter_process.mjs").AdapterProcess} adapter
    * @param {string} prefix makes the names of its clients unique in the adapter
+   * @param {() => Promise<object>} openTab an adapter of its own, for each client of a case about tabs
    */
-  constructor(test, transport, adapter, prefix) {
-    Object.assign(this, { test, transport, adapter, prefix });
+  constructor(test, transport, adapter, prefix, openTab) {
+    Object.assign(this, { test, transport, adapter, prefix, openTab });
     // A browser repeats a request by itself where a connection that it uses again is reset.
     this.server = new FakeServer({ ...test.server, keep_alive: !adapter.isBrowser });
     this.server.onRecord = () => this.#wake();
@@ -61,8 +63,11 @@ export class CaseRun {
       if (!(error instanceof Failure)) return `step ${at}: ${error.stack}`;
       return `step ${at}: ${error.message}`;
     } finally {
-      for (const client of this.#records.keys()) this.adapter.command({ op: "close", client: this.#id(client) });
-      for (const client of this.#records.keys()) this.adapter.forget(this.#id(client));
+      for (const as of this.#records.keys()) {
+        this.#adapterOf(as).command({ op: "close", client: this.#id(as) });
+        this.#adapterOf(as).forget(this.#id(as));
+      }
+      for (const tab of this.#tabs.values()) await tab.end();
       this.server.close();
     }
   }
@@ -71,7 +76,7 @@ export class CaseRun {
   record(as = "a") {
     if (!this.#records.has(as)) {
       this.#records.set(as, new Record());
-      this.adapter.listen(this.#id(as), (event) => this.#take(as, event));
+      this.#adapterOf(as).listen(this.#id(as), (event) => this.#take(as, event));
     }
     return this.#records.get(as);
   }
@@ -79,7 +84,7 @@ export class CaseRun {
   /** @param {string} op @param {object} members */
   command(op, members, as = "a") {
     this.record(as);
-    this.adapter.command({ ...members, op, client: this.#id(as) });
+    this.#adapterOf(as).command({ ...members, op, client: this.#id(as) });
   }
 
   /**
@@ -127,12 +132,13 @@ export class CaseRun {
     const { only: _, as = "a", ...rest } = step;
     if (rest.client) return this.#clientStep(rest, as);
     if (rest.server) return serverSteps(this, rest);
-    if (rest.runner) return this.#runnerStep(rest);
+    if (rest.runner) return this.#runnerStep(rest, as);
     return expectations(this, rest, as);
   }
 
   async #clientStep({ client: op, ...members }, as) {
     if (op === "connect") {
+      if (this.test.needs.includes("shared")) this.#tabs.set(as, await this.openTab());
       const transports = this.transport === "ladder" ? undefined : [this.transport];
       const options = { ...OPTIONS, transports, ...this.test.options, ...members.options };
       return this.command(op, { url: this.server.url, ...members, options }, as);
@@ -145,8 +151,12 @@ export class CaseRun {
     return undefined;
   }
 
-  async #runnerStep({ runner, ms }) {
-    if (runner === "stop") this.adapter.stop();
+  async #runnerStep({ runner, ms }, as) {
+    if (runner === "kill") {
+      this.#records.delete(as);
+      await this.#tabs.get(as).end();
+      this.#tabs.delete(as);
+    } else if (runner === "stop") this.adapter.stop();
     else if (runner === "continue") this.adapter.continue();
     else if (runner === "wait") await new Promise((resolve) => setTimeout(resolve, ms));
     else throw new Failure(`there is no step \`${runner}\` of the runner`);
@@ -174,6 +184,10 @@ export class CaseRun {
 
   #wake() {
     for (const waker of [...this.#wakers]) waker();
+  }
+
+  #adapterOf(as) {
+    return this.#tabs.get(as) ?? this.adapter;
   }
 
   #id(as) {

@@ -33,7 +33,7 @@ export async function runSuite(jobs, start, { parallel, onResult }) {
     begun += 1;
     const lacks = lacking(job.test, job.transport, hello);
     if (lacks) return { ...outcome(job, "skipped"), reason: `the client has no \`${lacks}\`` };
-    return runOne(job, isAlone ? await start() : shared, isAlone, `c${begun}`);
+    return runOne(job, isAlone ? await start() : shared, isAlone, `c${begun}`, start);
   };
   const worker = async () => {
     for (let job = queue.shift(); job; job = queue.shift()) {
@@ -52,10 +52,10 @@ export async function runSuite(jobs, start, { parallel, onResult }) {
 
 const outcome = ({ test, transport }, outcome, ms = 0) => ({ name: test.name, transport, level: test.level, outcome, ms });
 
-async function runOne(job, adapter, isAlone, prefix) {
+async function runOne(job, adapter, isAlone, prefix, start) {
   const begin = Date.now();
   const { test, transport } = job;
-  const failure = await new CaseRun(test, transport, adapter, prefix).run(nextAddress());
+  const failure = await new CaseRun(test, transport, adapter, prefix, start).run(nextAddress());
   const isBroken = adapter.hasEnded === true;
   if (isAlone) await adapter.end();
   const ms = Date.now() - begin;
