@@ -377,13 +377,14 @@ class Feed:
         """Takes current values of new patterns. Returns from where all patterns continue; None if all must start over."""
         if plan.since is None or answer.get("epoch") != self._epoch:
             return None
+        since = f"{self._epoch}:{min(self._offset, _offset_of(answer))}"
         for message in answer.get("frames") or []:
             if isinstance(message, dict):
                 self._deliver(frame_of(message, False, ""))  # pyright: ignore[reportUnknownArgumentType]
         for message in answer.get("notes") or []:
             if isinstance(message, dict) and message.get("op") in ("stale", "refused"):  # pyright: ignore[reportUnknownMemberType]
                 self.notice(message)  # pyright: ignore[reportUnknownArgumentType]
-        return f"{self._epoch}:{min(self._offset, _offset_of(answer))}"
+        return since
 
     def move(self, cursor: str) -> None:
         """Polls say where the next one continues."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict
 
 Transport = Literal["websocket", "sse", "longpoll", "poll"]
 TRANSPORTS: "tuple[Transport, ...]" = ("websocket", "sse", "longpoll", "poll")
@@ -59,6 +59,26 @@ class Options:
         for name in ("connect_deadline_ms", "probe_deadline_ms", "token_deadline_ms", "poll_ms", "reprobe_ms"):
             _at_least(name, getattr(self, name), 1)
         _at_least("message_bytes_max", self.message_bytes_max, 1024)
+
+
+class OptionNames(TypedDict, total=False):
+    """`Options` as keyword arguments."""
+
+    transports: "Sequence[Transport]"
+    policy: Literal["conflate", "lossless"]
+    every_ms: int
+    numbers: Literal["float", "exact"]
+    backoff_ms: float
+    backoff_max_ms: float
+    connect_deadline_ms: float
+    probe_deadline_ms: float
+    stable_ms: float
+    late_ms: "float | None"
+    token_deadline_ms: float
+    wait_ms: int
+    poll_ms: float
+    reprobe_ms: float
+    message_bytes_max: int
 
 
 def _one_of(name: str, value: str, values: "Sequence[str]") -> None:
