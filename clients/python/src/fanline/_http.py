@@ -32,15 +32,9 @@ class Connection:
 
     async def fetch(self, path: str, headers: "Mapping[str, str]") -> Answer:
         """The whole answer."""
-        while True:
-            is_reused = self._pair is not None
-            try:
-                answer = await self._send(path, headers)
-                break
-            except (ConnectionError, asyncio.IncompleteReadError):
-                self.close()
-                if not is_reused:  # A server may close what is idle at any time; a new connection tells more.
-                    raise
+        if self._pair and (self._pair[0].at_eof() or self._pair[1].transport.is_closing()):
+            self.close()  # A server may close what is idle at any time.
+        answer = await self._send(path, headers)
         body = bytearray()
         async for piece in self.pieces(answer):
             body += piece

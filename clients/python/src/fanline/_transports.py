@@ -7,9 +7,10 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from ._core.errors import ProtocolError
 from ._core.event_stream import EventStream
@@ -43,10 +44,11 @@ async def run_socket(
             logger=LOG.getChild("websocket"),
         ) as connection:
             opened(connection)
-            async for message in connection:
-                if isinstance(message, str):
-                    received(message)
-        return _closed(connection)
+            with suppress(ConnectionClosed):  # The connection knows its code and reason.
+                async for message in connection:
+                    if isinstance(message, str):
+                        received(message)
+            return _closed(connection)
     except InvalidStatus as error:
         response = error.response
         headers = {name.lower(): value for name, value in response.headers.raw_items()}

@@ -66,6 +66,8 @@ class Feed:
         self._live_after = 0
         self._settled_by = 0  # a frame from this offset on says that all current values have arrived
         self._answered = False
+        self._answers = 0
+        self._notes: dict[str, Message] = {}  # what the last snapshot said of topics
         self._settled = False
         self._replaying = False
         self._has_ids = False
@@ -168,6 +170,7 @@ class Feed:
 
     def _greet(self, message: Message, plan: Plan) -> None:
         self._has_ids = self._id_seen = False
+        self._answers = 0
         self._head = _offset_of(message)
         self.simulated = message.get("simulated") is True
         self.delays = _delays_of(message)
@@ -197,7 +200,9 @@ class Feed:
             is_resumed = asked is not None and asked.since is not None
             self._held = frozenset(self._sent) if self._id_seen or is_resumed or self._settled else frozenset()
         elif self._answered:
-            self._held = frozenset(self._sent) if self._settled and not self._asked else frozenset()
+            # A replay comes in order, so it can continue where it was cut.
+            is_known = self._settled or (self._replaying and self._answers == 1)
+            self._held = frozenset(self._sent) if is_known and not self._asked else frozenset()
         self._answered = self._settled = self.caught_up = self._has_ids = False
         self._sent.clear()
         self._in_force.clear()
@@ -266,6 +271,8 @@ class Feed:
         for pattern in _texts(message.get("forbidden")):
             self._refused[pattern] = "forbidden"
         if asked is None:  # Rights have changed, or a view has: all that is wanted and not forbidden is in force.
+            for pattern in _texts(message.get("topics")):
+                self._refused.pop(pattern, None)
             self._in_force = {pattern for pattern in self._sent if pattern not in self._refused}
         else:
             self._in_force.update(pattern for pattern in asked.patterns if pattern not in self._refused)
@@ -273,6 +280,7 @@ class Feed:
         # What follows the first answer comes in order; what follows another is told from the live stream by a later one.
         self._settled_by = self._live_after + 1 if self._answered else self._live_after
         self._answered, self._settled = True, False
+        self._answers += 1
         if offset == 0 or (asked is not None and asked.since is not None and offset <= self._offset):
             self._settle()
         self.judge()
@@ -320,10 +328,7 @@ class Feed:
         asked = self._asked.pop(message.get("id"), None)
         patterns = asked.patterns if asked else ()
         if asked and asked.since and message.get("code") == "bad_cursor":
-            since = int(asked.since.partition(":")[2])
-            self._offset, self._replaying = 0, False
-            skipped = {"op": "skipped", "from": min(since, self._head) + 1, "to": self._head, "reason": "bad_cursor"}
-            self._emit("skipped", skipped)
+            self.refuse_cursor(asked.since)
             self._subscribe(tuple(pattern for pattern in patterns if pattern in self._wanted), None)
             return
         for pattern in patterns:  # They stay named, or each flush would ask for them again.
@@ -331,10 +336,19 @@ class Feed:
         self.judge()
         self._emit("error", {**message, "topics": list(patterns)} if patterns else message)
 
+    def refuse_cursor(self, since: str) -> None:
+        """The server does not know the cursor: the client starts over from current values."""
+        self._offset, self._replaying, self._held = 0, False, frozenset()
+        from_ = min(int(since.partition(":")[2]), self._head) + 1
+        self._emit("skipped", {"op": "skipped", "from": from_, "to": self._head, "reason": "bad_cursor"})
+
     # -- polls
 
-    def poll(self, answer: Message, patterns: "tuple[str, ...]", is_live: bool) -> None:
-        """An answer of `/v1/poll` or `/v1/snapshot` about the patterns; with `is_live` its frames are news, not values."""
+    def poll(self, answer: Message, patterns: "tuple[str, ...]", *, is_live: bool, is_whole: bool) -> None:
+        """An answer of `/v1/poll` or `/v1/snapshot` about the patterns.
+
+        With `is_live` its frames are news. One that `is_whole` has what is known of each topic, and nothing else holds.
+        """
         was_of = self._epoch
         self._enter(answer)
         self.simulated = answer.get("simulated") is True
@@ -343,11 +357,12 @@ class Feed:
         if isinstance(skipped, dict):
             self._emit("skipped", {"op": "skipped", **skipped})
         self._feed_state(answer.get("feed"))
-        self._sent = self._in_force = set(patterns)
         is_live = is_live and not skipped and was_of == self._epoch
-        parts: list[Any] = [*(answer.get("frames") or []), *(answer.get("notes") or [])]
-        messages: list[Message] = [part for part in parts if isinstance(part, dict)]
-        for message in sorted(messages, key=_offset_of):
+        notes = [note for note in answer.get("notes") or [] if isinstance(note, dict)]  # pyright: ignore[reportUnknownVariableType]
+        if is_whole:
+            notes = self._new_notes(notes)
+        messages: list[Message] = [frame for frame in answer.get("frames") or [] if isinstance(frame, dict)]
+        for message in sorted(messages + notes, key=_offset_of):
             if "op" not in message:
                 self.messages += 1
                 self._deliver(frame_of(message, is_live, ""))
@@ -355,11 +370,25 @@ class Feed:
                 self.gap(message)
             elif message["op"] in ("stale", "live", "refused"):
                 self.notice(message)
-        self._offset, self._held = _offset_of(answer), frozenset(patterns)
-        self._answered = self._settled = True
-        self._replaying = False
+        self._head = self._offset = _offset_of(answer)
+        self.confirm(patterns)
         self.caught_up = answer.get("caught_up", True) is True
+
+    def confirm(self, patterns: "tuple[str, ...]") -> None:
+        """Everything up to the cursor is known."""
+        self._sent, self._in_force = set(patterns), set(patterns)
+        self._held = frozenset(patterns)
+        self._answered = self._settled = self.caught_up = True
+        self._replaying = False
         self.judge()
+
+    def _new_notes(self, notes: "list[Message]") -> "list[Message]":
+        """Of what a whole answer says of topics, what the one before did not say; and `live` for what it says no more."""
+        before, self._notes = self._notes, {f"{note.get('op')} {note.get('topic') or note.get('topics')}": note for note in notes}
+        ended = [note for name, note in before.items() if name not in self._notes and note.get("op") in ("stale", "refused")]
+        topics = [note.get("topics") or [note.get("topic")] for note in ended]
+        news = [note for name, note in self._notes.items() if _offset_of(note) != _offset_of(before.get(name, {}))]
+        return [{"op": "live", "topics": it, "offset": 0} for it in topics] + news
 
     def _feed_state(self, feed: object) -> None:
         state: object = feed.get("state") if isinstance(feed, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]

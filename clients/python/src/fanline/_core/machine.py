@@ -28,6 +28,8 @@ State = Literal["idle", "connecting", "open", "waiting", "closed"]
 
 BEAT_MS = 1_000
 PING_MS = 5_000
+# A program that wakes up so much later than it wanted has slept, or was busy.
+LAG_MS = 500
 # A server that was silent for this long is asked whether it is there.
 SILENT_MS = 2_000
 # The server's default; its welcome says the true one.
@@ -86,6 +88,8 @@ class Loss:
     """There is no server at all, by any transport: the name is not known, or nobody listens."""
     is_mute: bool = False
     """Nothing came in time."""
+    error: str = ""
+    """The server's word for it."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,6 @@ class _Timers:
     reprobe_at: float = math.inf
     token_deadline: float = math.inf
     beats: int = field(default=0)
-    slept_after: float = math.inf
 
 
 class Machine:
@@ -152,6 +155,7 @@ class Machine:
         self._deadline = math.inf
         self._was_late = False
         self._is_goodbye_wait = False
+        self._transport: "Transport | None" = None
         self._parse_float: "Callable[[str], Any] | None" = Decimal if options.numbers == "exact" else None
 
     # -- what the user does
@@ -159,7 +163,6 @@ class Machine:
     def start(self, now: float) -> None:
         """Begins; to be called once."""
         self._timers.beat_at = now + BEAT_MS
-        self._timers.slept_after = now + 4 * BEAT_MS
         self._dial(now)
 
     def subscribe(self, subscription: Subscription) -> None:
@@ -305,8 +308,7 @@ class Machine:
     def tick(self, now: float) -> None:
         """Does what is due."""
         timers = self._timers
-        slept = now > timers.slept_after
-        timers.slept_after = now + 4 * BEAT_MS
+        slept = now > self.wake_at + LAG_MS
         if self.state == "closed":
             return
         if now >= timers.token_deadline:
@@ -438,13 +440,15 @@ class Machine:
             self._backoff.reset()
             self.tokens.accepted()
         code = loss.code
-        if code is not None and (4500 <= code <= 4999 or code == 204):
+        if code is not None and (4500 <= code <= 4999 or (code == 204 and attempt.transport == "sse")):
             return self._end(Closed(loss.reason, code), True)
         if code in UNAUTHENTICATED and self.tokens.refuse():
             return self._end(Closed(loss.reason, code), True)
+        if loss.error == "bad_cursor" and attempt.plan and attempt.plan.since:
+            self.feed.refuse_cursor(attempt.plan.since)
         if code == FRESH_TOKEN:
             self.tokens.spend()
-        is_excused = loss.is_away or attempt.goodbye or code in UNAUTHENTICATED or loss.retry_after_ms or was_stable
+        is_excused = loss.error == "bad_cursor" or loss.is_away or attempt.goodbye or code in UNAUTHENTICATED or loss.retry_after_ms or was_stable
         if not is_excused and attempt.heard < 2:
             self._ladder.failed(loss.is_mute)
         delay = self._backoff.next_ms()
@@ -497,7 +501,9 @@ class Machine:
         """The server has said the first thing on a connection."""
         attempt.welcomed_at = now
         attempt.deadline = math.inf
-        self._set_state(StateChange("open", transport=attempt.transport))
+        if self.state != "open" or self._transport != attempt.transport:
+            self._transport = attempt.transport
+            self._set_state(StateChange("open", transport=attempt.transport))
         if not self._ladder.is_best and math.isinf(self._timers.reprobe_at) and self._probe is None:
             self._timers.reprobe_at = now + self._ladder.reprobe_ms()
 
@@ -587,7 +593,7 @@ class Machine:
             self._heard_at = now
         if attempt.filling:
             self._fill(attempt, answer, now)
-        elif answer.status == 200 or (answer.status in (204, 304) and attempt.heard):
+        elif answer.status == 200 or answer.status == (204 if attempt.transport == "longpoll" else 304):
             self._polled(attempt, answer, now)
         else:
             self.lost(attempt, loss_of(answer), now)
@@ -625,12 +631,11 @@ class Machine:
                 return
         if answer.status == 200:
             body = self._json(answer)
-            is_news = attempt.transport == "longpoll" and self.feed.caught_up and not is_first
-            resumes = attempt.transport == "poll" and bool(attempt.etag)
-            self.feed.poll(body, attempt.asked, is_news or resumes)
+            is_whole = attempt.transport == "poll" or attempt.plan is None or attempt.plan.since is None
+            self.feed.poll(body, attempt.asked, is_live=self.feed.caught_up and not is_first, is_whole=is_whole)
             cursor = body.get("next") or f"{body.get('epoch')}:{body.get('offset')}"
         else:
-            self.feed.caught_up = True
+            self.feed.confirm(attempt.asked)
             cursor = answer.headers.get("fanline-next", "")
             self.feed.feed_state(answer.headers.get("fanline-feed"), {})
         if attempt is not self._current:
@@ -755,15 +760,13 @@ class Machine:
 def loss_of(answer: Answer) -> Loss:
     """What an answer of HTTP that refuses says."""
     retry_after_ms = 1000 * max(_number(answer.headers.get("retry-after"), 0), 0)
-    return Loss(_refusal(answer), answer.status, retry_after_ms if answer.status in (429, 503) else 0)
-
-
-def _refusal(answer: Answer) -> str:
+    reason, error = f"the server answered with HTTP {answer.status}", ""
     try:
-        message = json.loads(answer.body)["message"]
-        return f"{str(message)[:200]} (HTTP {answer.status})"
+        said = json.loads(answer.body)
+        reason, error = f"{str(said['message'])[:200]} (HTTP {answer.status})", str(said["code"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        return f"the server answered with HTTP {answer.status}"
+        pass  # Something in front of the server has answered.
+    return Loss(reason, answer.status, retry_after_ms if answer.status in (429, 503) else 0, error=error)
 
 
 def _number(value: object, default: float) -> float:
