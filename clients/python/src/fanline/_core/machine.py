@@ -329,7 +329,7 @@ class Machine:
         elif current and now >= min(current.deadline, self._deadline):
             reason = "no message from the server in time" if current.heard == 0 else "the server has been silent for too long"
             self._lose(current, Loss(reason, is_mute=True), now)
-        elif current and now >= current.next_poll_at:
+        if current and current is self._current and now >= current.next_poll_at:
             self._fetch(current, now)
         if now >= timers.beat_at:
             self._beat(now)
