@@ -9,6 +9,7 @@ import decimal
 import json
 import pathlib
 import platform
+import queue
 import sys
 import threading
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typing import Any
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "src"))
 
 import fanline  # noqa: E402
+import fanline.sync  # noqa: E402
 
 EVENTS = ("stale", "live", "gap", "refused", "skipped", "view", "goodbye", "error")
 FEATURES = ["tokens", "pace", "ask", "wake", "numbers", "url", "ladder"]
@@ -92,7 +94,7 @@ class Adapter:
 
     def watch(self, name: str, client: Any) -> None:
         client.on("state", lambda change: self.on_state(name, client, change))
-        client.on("subscription", lambda subscription: self.on_subscription(name, subscription))
+        client.on("subscription", lambda change: self.on_subscription(name, change))
         for event in EVENTS:
             client.on(event, lambda message: say({**message, "event": "notice", "client": name}))
 
@@ -105,11 +107,11 @@ class Adapter:
         code = closed.code if closed.code is not None else ("unauthorized" if is_terminal else "closed")
         say({"event": "closed", "client": name, "code": code, "reason": closed.reason, "terminal": is_terminal})
 
-    def on_subscription(self, client: str, subscription: Any) -> None:
-        name = self.names.get(id(subscription))
+    def on_subscription(self, client: str, change: Any) -> None:
+        name = self.names.get(id(getattr(change, "subscription", change)))
         if name:
             event = {"event": "subscription", "client": client, "subscription": name}
-            say({**event, "state": subscription.state, "reason": subscription.reason or None})
+            say({**event, "state": change.state, "reason": change.reason or None})
 
     def on_frame(self, client: str, subscription: str, frame: fanline.Frame) -> None:
         event = {"event": "frame", "client": client, "subscription": subscription, **self.frame(frame), "live": frame.live}
@@ -251,5 +253,83 @@ async def run_async() -> None:
     await asyncio.gather(*(client.close() for client in adapter.clients.values()))
 
 
+def run_sync() -> None:
+    """The client of `fanline.sync`."""
+    questions = Questions()
+    adapter = Adapter(questions)
+
+    def asks(client: str, about: str) -> "Callable[..., Any]":
+        def function(reason: "str | None" = None) -> str:
+            answers: "queue.SimpleQueue[dict[str, Any]]" = queue.SimpleQueue()
+            questions.ask(client, about, reason, answers.put)
+            return value_of(answers.get())
+
+        return function
+
+    def tell(command: "dict[str, Any]", work: "Callable[[], Any]", before: "threading.Thread | None") -> None:
+        name, ask = command["client"], command["ask"]
+        try:
+            data = work()
+        except fanline.AskError as error:
+            if error.code == "connection_lost" and before:  # All asks fail at once, each in a thread of its own.
+                before.join(1)
+            say({"event": "failed", "client": name, "ask": ask, "code": error.code, "message": error.message})
+        else:
+            say({"event": "answered", "client": name, "ask": ask, "data": exact(data)})
+
+    asking: "dict[str, threading.Thread]" = {}
+
+    def ask(name: str, command: "dict[str, Any]", work: "Callable[[], Any]") -> None:
+        thread = threading.Thread(target=tell, args=(command, work, asking.get(name)), daemon=True)
+        asking[name] = thread
+        thread.start()
+
+    def take(command: "dict[str, Any]") -> None:
+        op, name = command["op"], command["client"]
+        if op == "connect":
+            url, token = command["url"], command.get("options", {}).get("token")
+            client = fanline.sync.connect(
+                asks(name, "url") if isinstance(url, dict) else url,
+                token=asks(name, "token") if isinstance(token, dict) else token,
+                **options_of(command),
+            )
+            adapter.clients[name] = client
+            adapter.watch(name, client)
+            client.on("closed", lambda closed: adapter.on_closed(name, closed, client.is_terminal))
+            client.start()
+            return
+        if op == "answer":
+            questions.answers[command["question"]](command)
+            return
+        client = adapter.clients[name]
+        if op == "send":
+            ask(name, command, lambda: client.send(command["topic"], command["data"]))
+        elif op == "request":
+            timeout = {"timeout_ms": command["timeout_ms"]} if "timeout_ms" in command else {}
+            ask(name, command, lambda: client.request(command["data"], **timeout))
+        elif op == "close":
+            threading.Thread(target=client.close, daemon=True).start()
+        elif op == "sync":
+            client.topics  # noqa: B018: everything that was said so far waits for its handler now
+            synced = {"event": "synced", "client": name, "sync": command["sync"]}
+            if client._is_closed:
+                client._dispatcher._thread.join(2)
+                say(synced)
+            else:
+                client._dispatcher.put(lambda: say(synced))
+        else:
+            adapter.command(command, client)
+
+    hello("fanline for Python (sync)")
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            take(command)
+        except Exception as error:  # The way of the language: whatever it raises.
+            threw(command, error)
+    for client in adapter.clients.values():
+        client.close()
+
+
 if __name__ == "__main__":
-    asyncio.run(run_async())
+    run_sync() if "--sync" in sys.argv else asyncio.run(run_async())

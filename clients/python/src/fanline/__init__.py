@@ -7,7 +7,7 @@ from ._core.machine import State, StateChange
 from ._core.options import Options, Transport
 from ._core.pattern import check_pattern, matches
 from ._core.queue import All, Block
-from ._core.subscription import Subscription, SubscriptionState
+from ._core.subscription import Subscription, SubscriptionChange, SubscriptionState
 from ._core.token import TokenReason
 
 __version__ = "0.1.0"
@@ -26,6 +26,7 @@ __all__ = [
     "State",
     "StateChange",
     "Subscription",
+    "SubscriptionChange",
     "SubscriptionState",
     "TokenReason",
     "Transport",

@@ -14,7 +14,7 @@ from .errors import ProtocolError
 from .frame import Frame, frame_of
 from .pattern import covers, matches
 from .staleness import Staleness
-from .subscription import Subscription
+from .subscription import Subscription, SubscriptionChange
 from .values import Values
 
 Message = Mapping[str, Any]
@@ -458,7 +458,7 @@ class Feed:
     def _tell(self, subscription: Subscription, state: Any, reason: str) -> None:
         if (subscription.state, subscription.reason) != (state, reason):
             subscription.state, subscription.reason = state, reason
-            self._emit("subscription", subscription)
+            self._emit("subscription", SubscriptionChange(subscription, state, reason))
 
 
 def _not_live(frame: Frame) -> Frame:

@@ -30,6 +30,8 @@ BEAT_MS = 1_000
 PING_MS = 5_000
 # A program that wakes up so much later than it wanted has slept, or was busy.
 LAG_MS = 500
+# A stream or a poll is opened anew for all subscriptions of this time together.
+GATHER_MS = 20
 # A server that was silent for this long is asked whether it is there.
 SILENT_MS = 2_000
 # The server's default; its welcome says the true one.
@@ -121,6 +123,7 @@ class _Timers:
     dial_at: float = math.inf
     beat_at: float = math.inf
     reprobe_at: float = math.inf
+    restream_at: float = math.inf
     token_deadline: float = math.inf
     beats: int = field(default=0)
 
@@ -187,11 +190,8 @@ class Machine:
             if self.state == "open":
                 self.feed.flush(self._new_pace)
                 self._new_pace = None
-        elif not current.is_up and not current.asked:
-            self._begin(current, now)
         elif self.feed.is_to_flush or (is_paced and current.transport == "sse"):
-            self._new_pace = None
-            self._restream(current, now)
+            self._timers.restream_at = min(self._timers.restream_at, now + GATHER_MS)
 
     def ask(self, command: Mapping[str, Any], done: "Callable[[Any], None]") -> None:
         """Says a `send` or a `request`; `done` receives the answer or an `AskError`."""
@@ -299,7 +299,7 @@ class Machine:
         if self.state == "closed":
             return math.inf
         timers = self._timers
-        due = [timers.dial_at, timers.beat_at, timers.reprobe_at, timers.token_deadline, self._deadline, self.tokens.renew_at]
+        due = [timers.dial_at, timers.beat_at, timers.reprobe_at, timers.restream_at, timers.token_deadline, self._deadline, self.tokens.renew_at]
         for attempt in (self._current, self._probe):
             if attempt:
                 due += [attempt.deadline, attempt.next_poll_at]
@@ -319,6 +319,8 @@ class Machine:
             self._dial(now)
         if now >= timers.reprobe_at:
             self._dial_probe(now)
+        if now >= timers.restream_at:
+            self._gathered(now)
         probe, current = self._probe, self._current
         if probe and now >= probe.deadline:
             self._drop_probe(now)
@@ -417,8 +419,21 @@ class Machine:
     def _await_answer(self, attempt: Attempt, now: float, wait_ms: float) -> None:
         attempt.deadline = now + wait_ms + self._ladder.deadline_ms
 
+    def _gathered(self, now: float) -> None:
+        """What was subscribed to and given back in the last moment is told together."""
+        self._timers.restream_at = math.inf
+        current = self._current
+        if current is None or current.transport == "websocket":
+            return
+        if not current.asked:
+            self._begin(current, now)
+        else:
+            self._restream(current, now)
+
     def _restream(self, attempt: Attempt, now: float) -> None:
         """Opens the same transport anew, for other patterns, another pace or another token."""
+        self._timers.restream_at = math.inf
+        self._new_pace = None
         self._hooks.hang_up(attempt)
         self.feed.lost()
         self._number += 1
@@ -479,7 +494,7 @@ class Machine:
         if self._probe:
             self._hooks.hang_up(self._probe)
         self._current = self._probe = None
-        self._deadline = self._timers.reprobe_at = math.inf
+        self._deadline = self._timers.reprobe_at = self._timers.restream_at = math.inf
 
     def _drop_probe(self, now: float) -> None:
         if self._probe:

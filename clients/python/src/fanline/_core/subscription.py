@@ -1,7 +1,8 @@
 """What a user has subscribed to, and how it is doing."""
 
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from .frame import Frame
 from .pattern import check_pattern
@@ -30,6 +31,16 @@ class Subscription:
     def unsubscribe(self) -> None:
         """Ends it. Patterns that nobody else uses are given back to the server."""
         self._leave(self)
+
+
+@dataclass(frozen=True)
+class SubscriptionChange:
+    """A subscription is doing better or worse."""
+
+    subscription: Any
+    """The `Subscription`."""
+    state: SubscriptionState
+    reason: str
 
 
 def patterns_of(topics: "str | list[str] | tuple[str, ...]") -> "tuple[str, ...]":
