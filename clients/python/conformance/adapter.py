@@ -6,6 +6,7 @@ With `--sync` it is the client of `fanline.sync`.
 import asyncio
 import base64
 import decimal
+import itertools
 import json
 import pathlib
 import platform
@@ -17,8 +18,8 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "src"))
 
-import fanline  # noqa: E402
-import fanline.sync  # noqa: E402
+import fanline
+import fanline.sync
 
 EVENTS = ("stale", "live", "gap", "refused", "skipped", "view", "goodbye", "error")
 FEATURES = ["tokens", "pace", "ask", "wake", "numbers", "url", "ladder"]
@@ -67,9 +68,10 @@ class Questions:
 
     def __init__(self) -> None:
         self.answers: "dict[str, Callable[[dict[str, Any]], None]]" = {}
+        self.numbers = itertools.count(1)
 
     def ask(self, client: str, about: str, reason: "str | None", take: "Callable[[dict[str, Any]], None]") -> None:
-        question = f"q{len(self.answers) + 1}"
+        question = f"q{next(self.numbers)}"
         self.answers[question] = take
         say({"event": "question", "client": client, "question": question, "about": about, "reason": reason})
 
@@ -310,7 +312,7 @@ def run_sync() -> None:
         elif op == "close":
             threading.Thread(target=client.close, daemon=True).start()
         elif op == "sync":
-            client.topics  # noqa: B018: everything that was said so far waits for its handler now
+            assert client.topics is not None  # Everything that was said so far waits for its handler now.
             synced = {"event": "synced", "client": name, "sync": command["sync"]}
             if client._is_closed:
                 client._dispatcher._thread.join(2)

@@ -1,9 +1,9 @@
 """Client of fanline for asyncio; `fanline.sync` is the same without asyncio."""
 
 from ._client import Client, Frames, connect
+from ._core.attempt import State, StateChange
 from ._core.errors import AskError, Closed, FanlineError, ProtocolError, Unauthorized
 from ._core.frame import Frame
-from ._core.machine import State, StateChange
 from ._core.options import Options, Transport
 from ._core.pattern import check_pattern, matches
 from ._core.queue import All, Block

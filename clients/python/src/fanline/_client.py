@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from ._clock import now_ms
+from ._core.attempt import State
 from ._core.errors import AskError, Closed
 from ._core.frame import Frame
-from ._core.machine import State
 from ._core.options import OptionNames, Options
 from ._core.queue import Block, FrameQueue, QueuePolicy, queue_of
 from ._core.subscription import Subscription, patterns_of
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Topics = str | list[str] | tuple[str, ...]
-EventName = Literal[
-    "state", "subscription", "late", "view", "stale", "live", "gap", "refused", "skipped", "error", "goodbye", "closed"
-]
+EventName = Literal["state", "subscription", "late", "view", "stale", "live", "gap", "refused", "skipped", "error", "goodbye", "closed"]
 Handler = Callable[[Frame], "Awaitable[None] | None"]
 
 

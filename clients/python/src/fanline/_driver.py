@@ -15,8 +15,9 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from ._clock import now_ms
+from ._core.attempt import Attempt, Loss
 from ._core.errors import Unauthorized
-from ._core.machine import Attempt, Loss, Machine
+from ._core.machine import Machine
 from ._core.options import Options
 from ._core.token import TokenReason
 from ._http import Connection
@@ -32,8 +33,8 @@ Url = str | Callable[[], "str | Awaitable[str]"]
 class _Link:
     """What runs for one attempt."""
 
-    outbox: "asyncio.Queue[str]" = field(default_factory=lambda: asyncio.Queue[str]())
-    tasks: "set[asyncio.Task[None]]" = field(default_factory=lambda: set[asyncio.Task[None]]())
+    outbox: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue[str])
+    tasks: "set[asyncio.Task[None]]" = field(default_factory=set[asyncio.Task[None]])
     address: "Address | None" = None
     connection: "Connection | None" = None
 
@@ -41,7 +42,9 @@ class _Link:
 class Driver:
     """One machine in one event loop."""
 
-    def __init__(self, url: Url, token: "Token | None", tls: "ssl.SSLContext | None", options: Options, emit: Callable[[str, Any], None]) -> None:
+    def __init__(
+        self, url: Url, token: "Token | None", tls: "ssl.SSLContext | None", options: Options, emit: Callable[[str, Any], None]
+    ) -> None:
         self._url = url
         self._address = address_of(url) if isinstance(url, str) else None
         self._token = token
@@ -53,7 +56,7 @@ class Driver:
         self._tasks: set[asyncio.Task[None]] = set()
         self._links: dict[Attempt, _Link] = {}
         self._question: "asyncio.Task[None] | None" = None
-        self.emit = emit
+        self._emit = emit
         own = token if isinstance(token, str) else None
         self.machine = Machine(options, own, callable(token), self, random.random)
 
@@ -159,6 +162,10 @@ class Driver:
             if link.connection:
                 link.connection.close()
 
+    def emit(self, name: str, event: Any) -> None:
+        """Tells the user."""
+        self._emit(name, event)
+
     def ask_token(self, reason: TokenReason) -> None:
         """Calls the token function."""
         if self._question:
@@ -213,10 +220,10 @@ class Driver:
             address,
             path,
             headers,
-            self._tls_of(address),
-            self._options.message_bytes_max,
-            lambda: self.machine.opened(attempt, now_ms()),
-            received,
+            tls=self._tls_of(address),
+            bytes_max=self._options.message_bytes_max,
+            opened=lambda: self.machine.opened(attempt, now_ms()),
+            received=received,
         )
         self._lost(attempt, loss)
 

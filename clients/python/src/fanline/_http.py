@@ -12,8 +12,8 @@ from contextlib import suppress
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from ._core.attempt import Answer
 from ._core.errors import ProtocolError
-from ._core.machine import Answer
 from ._url import Address
 
 HEAD_BYTES_MAX = 64 << 10
@@ -99,12 +99,13 @@ class Connection:
             if inflater is None:
                 yield piece
                 continue
-            while piece:
+            left = piece
+            while left:
                 try:
-                    inflated = inflater.decompress(piece, PIECE_BYTES)
+                    inflated = inflater.decompress(left, PIECE_BYTES)
                 except zlib.error as error:
                     raise ProtocolError(f"expected gzip, found something else: {error}") from error
-                piece = inflater.unconsumed_tail
+                left = inflater.unconsumed_tail
                 if inflated:
                     yield inflated
 

@@ -12,9 +12,9 @@ from contextlib import suppress
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
+from ._core.attempt import Answer, Loss, loss_of
 from ._core.errors import ProtocolError
 from ._core.event_stream import EventStream
-from ._core.machine import Answer, Loss, loss_of
 from ._http import Connection
 from ._log import LOG
 from ._url import Address
@@ -70,6 +70,7 @@ async def run_stream(
     address: Address,
     path: str,
     headers: "Mapping[str, str]",
+    *,
     tls: "ssl.SSLContext | None",
     bytes_max: int,
     opened: Callable[[], None],

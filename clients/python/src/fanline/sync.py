@@ -16,11 +16,11 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _client
+from ._client import Client as AsyncClient
 from ._client import EventName, Topics
+from ._core.attempt import State
 from ._core.errors import Closed
 from ._core.frame import Frame
-from ._core.machine import State
 from ._core.options import OptionNames, Options
 from ._core.queue import Block, FrameQueue, QueuePolicy, queue_of
 from ._core.subscription import Subscription as CoreSubscription
@@ -49,7 +49,7 @@ class Client:
 
     def __init__(self, url: Url, *, token: "Token | None", tls: "ssl.SSLContext | None", options: Options) -> None:
         self._loop = asyncio.new_event_loop()
-        self._client = _client.Client(url, token=token, tls=tls, options=options)
+        self._client = AsyncClient(url, token=token, tls=tls, options=options)
         self._dispatcher = _Dispatcher()
         self._reader = threading.Thread(target=self._read, name="fanline-reader", daemon=True)
         self._mailboxes: set[_Mailbox] = set()
@@ -314,12 +314,10 @@ class Client:
             self._loop.call_soon_threadsafe(call)
         except RuntimeError:  # The loop has ended meanwhile.
             return function()
-        while True:
-            try:
-                return result.result(CLOSE_S)
-            except concurrent.futures.TimeoutError:
-                if not self._reader.is_alive():
-                    raise self.closed or Closed("closed by this client") from None
+        while not concurrent.futures.wait((result,), CLOSE_S).done:
+            if not self._reader.is_alive():
+                raise self.closed or Closed("closed by this client")
+        return result.result()
 
     def _await(self, work: "Any") -> Any:
         try:

@@ -6,18 +6,17 @@ Invariants:
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import ProtocolError
 from .frame import Frame, frame_of
+from .message import Message, delays_of, is_message, messages, offset_of, texts
 from .pattern import covers, matches
 from .staleness import Staleness
 from .subscription import Subscription, SubscriptionChange
 from .values import Values
-
-Message = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -171,9 +170,9 @@ class Feed:
     def _greet(self, message: Message, plan: Plan) -> None:
         self._has_ids = self._id_seen = False
         self._answers = 0
-        self._head = _offset_of(message)
+        self._head = offset_of(message)
         self.simulated = message.get("simulated") is True
-        self.delays = _delays_of(message)
+        self.delays = delays_of(message)
         self.staleness.clear()
         self._refused.clear()
         self._enter(message)
@@ -212,7 +211,7 @@ class Feed:
 
     def frame(self, message: Message, text: str) -> None:
         """A frame has come in its place of a stream."""
-        frame = frame_of(message, _offset_of(message) > self._live_after, text)
+        frame = frame_of(message, offset_of(message) > self._live_after, text)
         self.messages += 1
         self._advance(frame.offset, frame.offset >= self._settled_by)
         self._deliver(frame)
@@ -247,12 +246,12 @@ class Feed:
         self._replaying = False
 
     def heartbeat(self, message: Message) -> None:
-        self._advance(_offset_of(message), _offset_of(message) >= self._live_after)
+        self._advance(offset_of(message), offset_of(message) >= self._live_after)
 
     def view(self, message: Message) -> None:
         """In the same log it continues, unless the view is behind what this client has."""
-        self.delays = _delays_of(message)
-        epoch, offset = message.get("epoch"), _offset_of(message)
+        self.delays = delays_of(message)
+        epoch, offset = message.get("epoch"), offset_of(message)
         anew = epoch != self._epoch or offset < self._offset
         if anew and isinstance(epoch, str):
             self._start_over(epoch)
@@ -264,14 +263,14 @@ class Feed:
 
     def subscribed(self, message: Message) -> None:
         """Patterns are in force."""
-        offset = _offset_of(message)
+        offset = offset_of(message)
         asked = self._asked.pop(message.get("id"), None)
         if "delay_ms" in message:
-            self.delays = _delays_of(message)
-        for pattern in _texts(message.get("forbidden")):
+            self.delays = delays_of(message)
+        for pattern in texts(message.get("forbidden")):
             self._refused[pattern] = "forbidden"
         if asked is None:  # Rights have changed, or a view has: all that is wanted and not forbidden is in force.
-            for pattern in _texts(message.get("topics")):
+            for pattern in texts(message.get("topics")):
                 self._refused.pop(pattern, None)
             self._in_force = {pattern for pattern in self._sent if pattern not in self._refused}
         else:
@@ -287,7 +286,7 @@ class Feed:
 
     def unsubscribed(self, message: Message) -> None:
         """By command, or because rights were withdrawn."""
-        for pattern in _texts(message.get("forbidden")):
+        for pattern in texts(message.get("forbidden")):
             self._refused[pattern] = "forbidden"
             self._in_force.discard(pattern)
         self.judge()
@@ -297,7 +296,7 @@ class Feed:
         self._emit("skipped", message)
 
     def gap(self, message: Message) -> None:
-        offset = _offset_of(message)
+        offset = offset_of(message)
         self._advance(offset, offset >= self._settled_by)
         topic = message.get("topic")
         if message.get("reason") == "overflow" and isinstance(topic, str):
@@ -308,9 +307,9 @@ class Feed:
     def notice(self, message: Message) -> None:
         """`stale`, `live` or `refused`: about one topic, or about the feed."""
         op, has_offset = message["op"], "offset" in message
-        topics = _texts([message.get("topic")] if op == "refused" else message.get("topics"))
+        topics = texts([message.get("topic")] if op == "refused" else message.get("topics"))
         if has_offset:
-            self._advance(_offset_of(message), _offset_of(message) >= self._settled_by)
+            self._advance(offset_of(message), offset_of(message) >= self._settled_by)
         if has_offset or op == "refused" or message.get("reason") == "nothing_yet":
             for topic in topics:
                 self.staleness.tell(topic, op != "live")
@@ -352,17 +351,19 @@ class Feed:
         was_of = self._epoch
         self._enter(answer)
         self.simulated = answer.get("simulated") is True
-        self.delays = _delays_of(answer)
+        if "delay_ms" in answer:
+            self.delays = delays_of(answer)
         skipped = answer.get("skipped")
-        if isinstance(skipped, dict):
+        if is_message(skipped):
             self._emit("skipped", {"op": "skipped", **skipped})
-        self._feed_state(answer.get("feed"))
+        feed = answer.get("feed")
+        if is_message(feed):
+            self.feed_state(feed.get("state"), feed)
         is_live = is_live and not skipped and was_of == self._epoch
-        notes = [note for note in answer.get("notes") or [] if isinstance(note, dict)]  # pyright: ignore[reportUnknownVariableType]
+        notes = messages(answer.get("notes"))
         if is_whole:
             notes = self._new_notes(notes)
-        messages: list[Message] = [frame for frame in answer.get("frames") or [] if isinstance(frame, dict)]
-        for message in sorted(messages + notes, key=_offset_of):
+        for message in sorted(messages(answer.get("frames")) + notes, key=offset_of):
             if "op" not in message:
                 self.messages += 1
                 self._deliver(frame_of(message, is_live, ""))
@@ -370,7 +371,7 @@ class Feed:
                 self.gap(message)
             elif message["op"] in ("stale", "live", "refused"):
                 self.notice(message)
-        self._head = self._offset = _offset_of(answer)
+        self._head = self._offset = offset_of(answer)
         self.confirm(patterns)
         self.caught_up = answer.get("caught_up", True) is True
 
@@ -387,12 +388,8 @@ class Feed:
         before, self._notes = self._notes, {f"{note.get('op')} {note.get('topic') or note.get('topics')}": note for note in notes}
         ended = [note for name, note in before.items() if name not in self._notes and note.get("op") in ("stale", "refused")]
         topics = [note.get("topics") or [note.get("topic")] for note in ended]
-        news = [note for name, note in self._notes.items() if _offset_of(note) != _offset_of(before.get(name, {}))]
+        news = [note for name, note in self._notes.items() if offset_of(note) != offset_of(before.get(name, {}))]
         return [{"op": "live", "topics": it, "offset": 0} for it in topics] + news
-
-    def _feed_state(self, feed: object) -> None:
-        state: object = feed.get("state") if isinstance(feed, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        self.feed_state(state, feed if isinstance(feed, dict) else {})  # pyright: ignore[reportUnknownArgumentType]
 
     def feed_state(self, state: object, said: Message) -> None:
         """Polls tell the state of the feed each time; users are told when it changes."""
@@ -402,17 +399,16 @@ class Feed:
         op = "stale" if is_stale else "live"
         self.notice({**{name: said[name] for name in said if name != "state"}, "op": op, "topics": [">"]})
 
-    def fill(self, answer: Message, patterns: "tuple[str, ...]", plan: Plan) -> "str | None":
+    def fill(self, answer: Message, plan: Plan) -> "str | None":
         """Takes current values of new patterns. Returns from where all patterns continue; None if all must start over."""
         if plan.since is None or answer.get("epoch") != self._epoch:
             return None
-        since = f"{self._epoch}:{min(self._offset, _offset_of(answer))}"
-        for message in answer.get("frames") or []:
-            if isinstance(message, dict):
-                self._deliver(frame_of(message, False, ""))  # pyright: ignore[reportUnknownArgumentType]
-        for message in answer.get("notes") or []:
-            if isinstance(message, dict) and message.get("op") in ("stale", "refused"):  # pyright: ignore[reportUnknownMemberType]
-                self.notice(message)  # pyright: ignore[reportUnknownArgumentType]
+        since = f"{self._epoch}:{min(self._offset, offset_of(answer))}"
+        for message in messages(answer.get("frames")):
+            self._deliver(frame_of(message, False, ""))
+        for message in messages(answer.get("notes")):
+            if message.get("op") in ("stale", "refused"):
+                self.notice(message)
         return since
 
     def move(self, cursor: str) -> None:
@@ -423,7 +419,7 @@ class Feed:
 
     def is_live(self, message: Message) -> bool:
         """Whether a message belongs to what happens now."""
-        return _offset_of(message) > self._live_after
+        return offset_of(message) > self._live_after
 
     # -- how topics and subscriptions are doing
 
@@ -463,17 +459,3 @@ class Feed:
 
 def _not_live(frame: Frame) -> Frame:
     return Frame(frame.topic, frame.offset, frame.ts, frame.data, frame.kind, False, 0, frame.text)
-
-
-def _offset_of(message: Message) -> int:
-    offset = message.get("offset", 0)
-    return offset if isinstance(offset, int) else 0
-
-
-def _delays_of(message: Message) -> "float | Mapping[str, float]":
-    delays: Any = message.get("delay_ms", 0)
-    return delays if isinstance(delays, (int, float, dict)) else 0  # pyright: ignore[reportUnknownVariableType]
-
-
-def _texts(values: Any) -> "Iterable[str]":
-    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []  # pyright: ignore[reportUnknownVariableType]

@@ -10,21 +10,20 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Literal, Protocol
-from urllib.parse import quote
+from typing import Any
 
 from .asks import Asks
+from .attempt import Answer, Attempt, Hooks, Loss, State, StateChange, loss_of
 from .backoff import Backoff
 from .errors import Closed, ProtocolError
-from .feed import Feed, Message, Plan
+from .feed import Feed, Plan
 from .freshness import SILENT_MS_MAX, Freshness
 from .ladder import Ladder
+from .message import Message, is_message, number, query
 from .options import Options, Transport
 from .server_clock import ServerClock
 from .subscription import Subscription
 from .token import TokenReason, Tokens
-
-State = Literal["idle", "connecting", "open", "waiting", "closed"]
 
 BEAT_MS = 1_000
 PING_MS = 5_000
@@ -45,75 +44,6 @@ LATE_MS = 1_000
 POLL_MAX = 10_000
 # Messages whose `ts` is when the server sends them.
 SAID_NOW = ("welcome", "view", "heartbeat", "pong")
-
-
-@dataclass(frozen=True)
-class StateChange:
-    """The client's state; `reason` in words and `retry_ms` with `waiting`, `transport` with `connecting` and `open`."""
-
-    state: State
-    reason: str = ""
-    retry_ms: float = 0
-    transport: "Transport | None" = None
-
-
-@dataclass(eq=False)
-class Attempt:
-    """One connection, from dialling it to its end."""
-
-    number: int
-    transport: Transport
-    is_probe: bool
-    deadline: float
-    plan: "Plan | None" = None
-    heard: int = 0
-    """Messages, or answers of polls."""
-    welcomed_at: float = math.inf
-    is_up: bool = False
-    goodbye: "Message | None" = None
-    etag: str = ""
-    asked: "tuple[str, ...]" = ()
-    filling: "tuple[str, ...]" = ()
-    """Patterns whose current values are fetched before the stream continues."""
-    next_poll_at: float = math.inf
-
-
-@dataclass(frozen=True)
-class Loss:
-    """Why a connection ended."""
-
-    reason: str
-    code: "int | None" = None
-    """The close code, or the status of HTTP."""
-    retry_after_ms: float = 0
-    is_away: bool = False
-    """There is no server at all, by any transport: the name is not known, or nobody listens."""
-    is_mute: bool = False
-    """Nothing came in time."""
-    error: str = ""
-    """The server's word for it."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer of HTTP."""
-
-    status: int
-    headers: "Mapping[str, str]"
-    """Names in lower case."""
-    body: bytes = b""
-
-
-class Hooks(Protocol):
-    """What a machine needs of its owner. Everything about an attempt is ignored after `hang_up`."""
-
-    def open_socket(self, attempt: Attempt, path: str) -> None: ...
-    def open_stream(self, attempt: Attempt, path: str, headers: "Mapping[str, str]") -> None: ...
-    def fetch(self, attempt: Attempt, path: str, headers: "Mapping[str, str]") -> None: ...
-    def say(self, attempt: Attempt, text: str) -> None: ...
-    def hang_up(self, attempt: Attempt) -> None: ...
-    def ask_token(self, reason: TokenReason) -> None: ...
-    def emit(self, name: str, event: Any) -> None: ...
 
 
 @dataclass
@@ -262,7 +192,7 @@ class Machine:
         attempt.heard += 1
         try:
             message = json.loads(text, parse_float=self._parse_float)
-            if not isinstance(message, dict):
+            if not is_message(message):
                 raise ValueError
         except (ValueError, RecursionError):
             self._hooks.emit("error", {"op": "error", "code": "bad_json", "message": "expected a JSON object, found something else"})
@@ -299,7 +229,15 @@ class Machine:
         if self.state == "closed":
             return math.inf
         timers = self._timers
-        due = [timers.dial_at, timers.beat_at, timers.reprobe_at, timers.restream_at, timers.token_deadline, self._deadline, self.tokens.renew_at]
+        due = [
+            timers.dial_at,
+            timers.beat_at,
+            timers.reprobe_at,
+            timers.restream_at,
+            timers.token_deadline,
+            self._deadline,
+            self.tokens.renew_at,
+        ]
         for attempt in (self._current, self._probe):
             if attempt:
                 due += [attempt.deadline, attempt.next_poll_at]
@@ -372,7 +310,7 @@ class Machine:
     def _begin(self, attempt: Attempt, now: float) -> None:
         if attempt.transport == "websocket":
             pace = self._every_ms
-            self._hooks.open_socket(attempt, "/ws" + _query(self._policy() | ({"every": f"{pace}ms"} if pace else {})))
+            self._hooks.open_socket(attempt, "/ws" + query(self._policy() | ({"every": f"{pace}ms"} if pace else {})))
             return
         if not self.feed.wanted:  # A query without topics would ask for all.
             attempt.deadline = math.inf
@@ -383,7 +321,7 @@ class Machine:
         attempt.asked = tuple(sorted(plan.resumed + plan.fresh))
         if plan.resumed and plan.fresh and attempt.transport != "poll":
             attempt.filling = plan.fresh
-            self._hooks.fetch(attempt, "/snapshot" + _query({"topics": plan.fresh}), self._headers())
+            self._hooks.fetch(attempt, "/snapshot" + query({"topics": plan.fresh}), self._headers())
         elif attempt.transport == "sse":
             self._open_stream(attempt)
         else:
@@ -394,27 +332,27 @@ class Machine:
         assert plan is not None
         pace = {"every": f"{self._every_ms}ms"} if self._every_ms else {}
         since = {"since": plan.since} if plan.since else {}
-        query = {"topics": attempt.asked} | since | self._policy() | pace
-        self._hooks.open_stream(attempt, "/sse" + _query(query), self._headers())
+        parameters = {"topics": attempt.asked} | since | self._policy() | pace
+        self._hooks.open_stream(attempt, "/sse" + query(parameters), self._headers())
 
     def _fetch(self, attempt: Attempt, now: float) -> None:
         attempt.next_poll_at = math.inf
         if attempt.transport == "poll":
             headers = self._headers() | ({"if-none-match": attempt.etag} if attempt.etag else {})
             self._await_answer(attempt, now, 0)
-            self._hooks.fetch(attempt, "/snapshot" + _query({"topics": attempt.asked}), headers)
+            self._hooks.fetch(attempt, "/snapshot" + query({"topics": attempt.asked}), headers)
             return
         plan = attempt.plan
         since = plan.since if plan else None
         # While there is more, and for the first answer, nothing is to be waited for.
         wait_ms = self.options.wait_ms if since and self.feed.caught_up and attempt.heard else 0
-        query: dict[str, Any] = {"topics": attempt.asked, "max": POLL_MAX}
+        parameters: dict[str, Any] = {"topics": attempt.asked, "max": POLL_MAX}
         if since:
-            query["since"] = since
+            parameters["since"] = since
         if wait_ms:
-            query["wait_ms"] = wait_ms
+            parameters["wait_ms"] = wait_ms
         self._await_answer(attempt, now, wait_ms)
-        self._hooks.fetch(attempt, "/poll" + _query(query), self._headers())
+        self._hooks.fetch(attempt, "/poll" + query(parameters), self._headers())
 
     def _await_answer(self, attempt: Attempt, now: float, wait_ms: float) -> None:
         attempt.deadline = now + wait_ms + self._ladder.deadline_ms
@@ -463,13 +401,15 @@ class Machine:
             self.feed.refuse_cursor(attempt.plan.since)
         if code == FRESH_TOKEN:
             self.tokens.spend()
-        is_excused = loss.error == "bad_cursor" or loss.is_away or attempt.goodbye or code in UNAUTHENTICATED or loss.retry_after_ms or was_stable
+        is_excused = (
+            loss.error == "bad_cursor" or loss.is_away or attempt.goodbye or code in UNAUTHENTICATED or loss.retry_after_ms or was_stable
+        )
         if not is_excused and attempt.heard < 2:
             self._ladder.failed(loss.is_mute)
         delay = self._backoff.next_ms()
         goodbye = attempt.goodbye
         if goodbye:
-            return self._wait(now, str(goodbye.get("message") or loss.reason), _number(goodbye.get("reconnect_ms"), delay), True)
+            return self._wait(now, str(goodbye.get("message") or loss.reason), number(goodbye.get("reconnect_ms"), delay), True)
         self._wait(now, loss.reason, max(delay, loss.retry_after_ms), loss.retry_after_ms > 0)
 
     def _wait(self, now: float, reason: str, retry_ms: float, is_asked: bool = False) -> None:
@@ -529,7 +469,7 @@ class Machine:
         if op == "welcome":
             self._promote(attempt, now)
             self._receive(attempt, message, "", "", now)
-        elif op in ("goodbye", "close", "error"):
+        elif op in {"goodbye", "close", "error"}:
             self._drop_probe(now)
 
     def _receive(self, attempt: Attempt, message: Message, text: str, cursor: str, now: float) -> None:
@@ -551,7 +491,7 @@ class Machine:
         elif op in ("stale", "live", "refused"):
             self.feed.notice(message)
         elif op in ("authenticated", "token_expiring"):
-            self.tokens.lives(now, _number(message.get("expires_ms"), math.inf), op == "token_expiring")
+            self.tokens.lives(now, number(message.get("expires_ms"), math.inf), op == "token_expiring")
             if now >= self.tokens.renew_at:
                 self._ask_token("expiring", now)
         elif op == "pong":
@@ -560,14 +500,14 @@ class Machine:
             attempt.goodbye = message
             self._hooks.emit("goodbye", message)
         elif op == "close":
-            self._lose(attempt, Loss(str(message.get("reason", "")), int(_number(message.get("code"), 1005))), now)
+            self._lose(attempt, Loss(str(message.get("reason", "")), int(number(message.get("code"), 1005))), now)
         if cursor and attempt is self._current:
             self.feed.at(cursor)
         if attempt is self._current and attempt.heard >= 2 and self.state == "open":
             self._ladder.proven()
 
     def _welcome(self, attempt: Attempt, message: Message, now: float) -> None:
-        self._heartbeat_ms = max(_number(message.get("heartbeat_ms"), HEARTBEAT_MS), 1)
+        self._heartbeat_ms = max(number(message.get("heartbeat_ms"), HEARTBEAT_MS), 1)
         self._deadline = now + 2 * self._heartbeat_ms
         self.feed.connection = attempt.number
         self.freshness.set_bounds(self._late_ms(attempt.transport), self._silent_ms(attempt.transport))
@@ -608,18 +548,18 @@ class Machine:
             self._heard_at = now
         if attempt.filling:
             self._fill(attempt, answer, now)
-        elif answer.status == 200 or answer.status == (204 if attempt.transport == "longpoll" else 304):
+        elif answer.status in (200, 204 if attempt.transport == "longpoll" else 304):
             self._polled(attempt, answer, now)
         else:
             self.lost(attempt, loss_of(answer), now)
 
     def _fill(self, attempt: Attempt, answer: Answer, now: float) -> None:
         """The current values of new patterns have come: the stream continues where both they and the old patterns are."""
-        patterns, attempt.filling = attempt.filling, ()
+        attempt.filling = ()
         plan = attempt.plan
         assert plan is not None
         if answer.status == 200:
-            since = self.feed.fill(self._json(answer), patterns, plan)
+            since = self.feed.fill(self._json(answer), plan)
             everything = plan.resumed + plan.fresh
             attempt.plan = Plan(everything, (), since) if since else Plan((), everything, None)
         elif answer.status == 404:
@@ -639,7 +579,7 @@ class Machine:
         attempt.deadline = math.inf
         self.bytes += len(answer.body)
         self.feed.connection = attempt.number
-        said_at = now - 1000 * _number(answer.headers.get("age"), 0)
+        said_at = now - 1000 * number(answer.headers.get("age"), 0)
         if is_first:
             self._greeted(attempt, now)
             if attempt is not self._current:
@@ -672,11 +612,11 @@ class Machine:
         else:
             attempt.next_poll_at = now + (self._every_ms if self.feed.caught_up else 0)
 
-    def _json(self, answer: Answer) -> "dict[str, Any]":
+    def _json(self, answer: Answer) -> Message:
         body = json.loads(answer.body, parse_float=self._parse_float)
-        if not isinstance(body, dict):
+        if not is_message(body):
             raise ProtocolError("expected a JSON object")
-        return body  # pyright: ignore[reportUnknownVariableType]
+        return body
 
     def _headers(self) -> "dict[str, str]":
         return {"authorization": f"Bearer {self.tokens.token}"} if self.tokens.token is not None else {}
@@ -741,7 +681,7 @@ class Machine:
         self._say({"op": "ping", "id": id})
 
     def _ponged(self, message: Message, now: float) -> None:
-        if self.clock.answered(message.get("id"), _number(message.get("ts"), now), now):
+        if self.clock.answered(message.get("id"), number(message.get("ts"), now), now):
             self._ping(now)
 
     def is_late(self, now: float) -> bool:
@@ -770,31 +710,3 @@ class Machine:
     def _set_state(self, change: StateChange) -> None:
         self.state = change.state
         self._hooks.emit("state", change)
-
-
-def loss_of(answer: Answer) -> Loss:
-    """What an answer of HTTP that refuses says."""
-    retry_after_ms = 1000 * max(_number(answer.headers.get("retry-after"), 0), 0)
-    reason, error = f"the server answered with HTTP {answer.status}", ""
-    try:
-        said = json.loads(answer.body)
-        reason, error = f"{str(said['message'])[:200]} (HTTP {answer.status})", str(said["code"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass  # Something in front of the server has answered.
-    return Loss(reason, answer.status, retry_after_ms if answer.status in (429, 503) else 0, error=error)
-
-
-def _number(value: object, default: float) -> float:
-    try:
-        number = float(value)  # pyright: ignore[reportArgumentType]
-    except (TypeError, ValueError, OverflowError):
-        return default
-    return number if math.isfinite(number) else default
-
-
-def _query(parameters: "Mapping[str, Any]") -> str:
-    parts: list[str] = []
-    for name, value in parameters.items():
-        values: tuple[Any, ...] = value if isinstance(value, tuple) else (value,)
-        parts.append(name + "=" + ",".join(quote(str(it), safe="*:@$!~") for it in values))
-    return "?" + "&".join(parts) if parts else ""

@@ -26,7 +26,7 @@ def check_pattern(text: str) -> "str | None":
 
 def matches(pattern: str, topic: str) -> bool:
     """Whether a valid pattern matches a topic: `*` matches inside one token, a last token `>` one or more tokens."""
-    if pattern == topic or pattern == ">":
+    if pattern in (topic, ">"):
         return True
     if "*" not in pattern and not pattern.endswith(">"):
         return False
@@ -48,7 +48,7 @@ def covers(patterns: Iterable[str], topic: str) -> bool:
 
 def _token_matches(pattern: str, token: str) -> bool:
     """Glob inside one token, greedy with one point of return: at most the product of the lengths."""
-    if pattern == "*" or pattern == token:
+    if pattern in ("*", token):
         return True
     p, t, star, begun = 0, 0, -1, 0
     while t < len(token):
