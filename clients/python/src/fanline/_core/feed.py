@@ -57,6 +57,7 @@ class Feed:
         self._asked: dict[Any, _Asked] = {}  # subscribe commands without an answer, by id; None is the query's
         self._sent: set[str] = set()  # patterns named on this connection
         self._in_force: set[str] = set()
+        self._let_go: set[str] = set()
         self._refused: dict[str, str] = {}  # patterns that the server does not grant, and why
         self._epoch = ""
         self._head = 0
@@ -103,13 +104,21 @@ class Feed:
     @property
     def is_to_flush(self) -> bool:
         """Whether the connection does not hold what is wanted."""
-        return self._sent != self._wanted.keys()
+        return bool(self._let_go) or self._sent != self._wanted.keys()
 
     def forget_unwanted(self) -> None:
         """Nothing is kept of topics that no subscription covers."""
         wanted = self.wanted
         self.values.retain(lambda topic: covers(wanted, topic))
         self.staleness.retain(lambda topic: covers(wanted, topic))
+
+    def let_go(self) -> None:
+        """On a stream or a poll: what nobody wants any more has to be asked for as new if somebody wants it again."""
+        unused = {pattern for pattern in self._sent if pattern not in self._wanted}
+        self._let_go |= unused
+        self._sent -= unused
+        self._in_force -= unused
+        self.forget_unwanted()
 
     def flush(self, every_ms: "int | None") -> None:
         """Tells a connection with commands what has changed; `every_ms` is a new pace."""
@@ -149,6 +158,7 @@ class Feed:
 
     def plan(self) -> Plan:
         """How the next connection subscribes."""
+        self._let_go.clear()
         resumed = tuple(pattern for pattern in self._wanted if pattern in self._held) if self._epoch else ()
         fresh = tuple(pattern for pattern in self._wanted if pattern not in resumed)
         return Plan(resumed, fresh, f"{self._epoch}:{self._offset}" if resumed else None)
@@ -377,8 +387,9 @@ class Feed:
 
     def confirm(self, patterns: "tuple[str, ...]") -> None:
         """Everything up to the cursor is known."""
-        self._sent, self._in_force = set(patterns), set(patterns)
-        self._held = frozenset(patterns)
+        self._sent = set(patterns) - self._let_go
+        self._in_force = set(self._sent)
+        self._held = frozenset(self._sent)
         self._answered = self._settled = self.caught_up = True
         self._replaying = False
         self.judge()

@@ -104,7 +104,8 @@ class Machine:
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """To be followed by `flush`."""
-        self.feed.remove(subscription)
+        if self.feed.remove(subscription) and self._current and self._current.transport != "websocket":
+            self.feed.let_go()
 
     def set_pace(self, every_ms: int) -> None:
         """To be followed by `flush`."""
