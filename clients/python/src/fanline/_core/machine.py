@@ -193,7 +193,7 @@ class Machine:
         attempt.heard += 1
         try:
             message = json.loads(text, parse_float=self._parse_float)
-            if not is_message(message):
+            if not is_message(message) or not isinstance(message.get("op", ""), str):
                 raise ValueError
         except (ValueError, RecursionError):
             self._hooks.emit("error", {"op": "error", "code": "bad_json", "message": "expected a JSON object, found something else"})
@@ -514,11 +514,11 @@ class Machine:
         self.freshness.set_bounds(self._late_ms(attempt.transport), self._silent_ms(attempt.transport))
         if attempt.transport == "websocket":
             self._new_pace = None
-            # The state comes first, so that what is said to the server finds an open connection.
+            plan = self.feed.welcome(message)
             self._greeted(attempt, now)
-            if attempt is not self._current:
+            if attempt is not self._current:  # A handler has closed the client.
                 return
-            self.feed.welcome(message)
+            self.feed.begin(plan)
             self._ping(now)
         else:
             assert attempt.plan is not None
