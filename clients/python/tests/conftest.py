@@ -32,6 +32,6 @@ def server_url() -> str:
 
 async def eventually(is_true: "Callable[[], Any]") -> Any:
     """Waits until something holds, and returns it."""
-    while not (found := is_true()):
+    while not (found := is_true()):  # noqa: ASYNC110
         await asyncio.sleep(0.005)
     return found

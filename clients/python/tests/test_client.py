@@ -6,12 +6,11 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-import fanline
 import pytest
 from conftest import eventually
 from fake_server import EPOCH, fake_server
 
-QUICK = {"backoff_ms": 5, "backoff_max_ms": 20}
+import fanline
 
 
 async def test_frames_are_current_values_and_then_what_follows() -> None:
@@ -73,7 +72,7 @@ async def test_a_slow_iterator_has_the_newest_and_holds_nobody_up() -> None:
 
 
 async def test_a_lost_connection_is_resumed_without_loss_or_repeat() -> None:
-    async with fake_server() as server, fanline.connect(server.url, **QUICK) as client:
+    async with fake_server() as server, fanline.connect(server.url, backoff_ms=5, backoff_max_ms=20) as client:
         offsets: "list[int]" = []
         client.subscribe("a", lambda frame: offsets.append(frame.offset))
         await eventually(lambda: server.said("subscribe"))
@@ -217,7 +216,8 @@ async def test_the_real_server_speaks_every_transport(server_url: str, transport
         pytest.skip(f"the server has no {transport}")
     async with fanline.connect(server_url, transports=[transport], poll_ms=50) as client:
         offsets: "dict[str, int]" = {}
-        async for frame in client.frames("quote.*"):
+        frames = client.frames("quote.*")
+        async for frame in frames:
             assert frame.offset > offsets.get(frame.topic, 0)
             offsets[frame.topic] = frame.offset
             if len(offsets) >= 5 and frame.live and client.caught_up:

@@ -5,6 +5,7 @@ import random
 from typing import Any
 
 import pytest
+
 from fanline._core.attempt import Answer, Attempt, Loss
 from fanline._core.backoff import Backoff
 from fanline._core.errors import ProtocolError

@@ -12,11 +12,13 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
-from . import __version__, _client
+from . import Client, __version__, connect
 from ._core.errors import FanlineError
 from ._core.frame import Frame
+from ._core.message import is_message
 from ._core.options import TRANSPORTS
 from ._core.queue import Block
 
@@ -35,7 +37,7 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     except BrokenPipeError:  # Such as `head`, which has read enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, FanlineError) as error:
+    except (ValueError, OSError, FanlineError) as error:
         print(f"fanline: {error}", file=sys.stderr)
         return 1
 
@@ -53,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("url", metavar="URL", help="of the server, such as https://feed.example.com")
         command.add_argument("patterns", metavar="PATTERN", nargs="+", help="a topic, or a wildcard such as 'ticker.*' or '>'")
         command.add_argument("--json", action="store_true", help="print each message as a line of JSON")
-        command.add_argument("--token-file", type=argparse.FileType("r"), help="a file with a token; or set FANLINE_TOKEN")
+        command.add_argument("--token-file", type=Path, help="a file with a token; or set FANLINE_TOKEN")
         command.add_argument("--verbose", action="store_true", help="log to stderr")
     return parser
 
@@ -66,18 +68,18 @@ def _count(text: str) -> int:
 
 
 async def _run(options: argparse.Namespace) -> int:
-    token = options.token_file.read().strip() if options.token_file else os.environ.get("FANLINE_TOKEN")
+    token = options.token_file.read_text().strip() if options.token_file else os.environ.get("FANLINE_TOKEN")
     every_ms: int = options.every if options.command == "tail" else 0
     # One request has all current values, and knows that it has.
     transports = ("poll",) if options.command == "latest" else options.transport or TRANSPORTS
-    async with _client.connect(options.url, token=token, transports=transports, every_ms=every_ms, numbers="exact") as client:
+    async with connect(options.url, token=token, transports=transports, every_ms=every_ms, numbers="exact") as client:
         output = _Output(client, options.json)
         if options.command == "latest":
             return await _latest(client, options.patterns, output)
         return await _tail(client, options.patterns, output, options.count)
 
 
-async def _tail(client: "_client.Client", patterns: "list[str]", output: "_Output", count: "int | None") -> int:
+async def _tail(client: Client, patterns: "list[str]", output: "_Output", count: "int | None") -> int:
     output.watch()
     left = count
     async for frame in client.frames(patterns, queue=Block()):
@@ -89,7 +91,7 @@ async def _tail(client: "_client.Client", patterns: "list[str]", output: "_Outpu
     return 0
 
 
-async def _latest(client: "_client.Client", patterns: "list[str]", output: "_Output") -> int:
+async def _latest(client: Client, patterns: "list[str]", output: "_Output") -> int:
     client.on("state", output.on_state)
     with contextlib.closing(client.frames(patterns)):
         deadline = time.monotonic() + LATEST_S
@@ -112,7 +114,7 @@ async def _latest(client: "_client.Client", patterns: "list[str]", output: "_Out
 class _Output:
     """Lines on stdout; what is not a value goes to stderr."""
 
-    def __init__(self, client: "_client.Client", is_json: bool) -> None:
+    def __init__(self, client: Client, is_json: bool) -> None:
         self._client = client
         self._is_json = is_json
         self._width = 0
@@ -182,12 +184,10 @@ def _dump(value: Any) -> str:
     """JSON with its numbers as they came."""
     if isinstance(value, Decimal):
         return str(value)
-    if isinstance(value, dict):
-        members: dict[str, Any] = value
-        return "{" + ",".join(f"{json.dumps(name)}:{_dump(it)}" for name, it in members.items()) + "}"
+    if is_message(value):
+        return "{" + ",".join(f"{json.dumps(name)}:{_dump(it)}" for name, it in value.items()) + "}"
     if isinstance(value, list):
-        elements: list[Any] = value
-        return "[" + ",".join(map(_dump, elements)) + "]"
+        return "[" + ",".join(map(_dump, value)) + "]"  # pyright: ignore[reportUnknownArgumentType]
     return json.dumps(value, ensure_ascii=False)
 
 
