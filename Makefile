@@ -4,6 +4,7 @@
 # make bench-watchlists  clients with a list of their own each: bytes, CPU, memory, changes; medians of RUNS; BESIDE=PROGRAM for another build
 # make bench-peers  the same load on other servers, as far as Debian, npm and PyPI have them; into target/bench/peers.md; RUNS=3 for medians
 # make hostile  one attacker of each kind against a server with 1000 honest clients; a table, in some 5 minutes
+# make conformance  clients/conformance with every client: Node, Chromium, Firefox, Python; CLIENTS="chromium firefox" chooses; some 3 minutes
 # make lint   what must be clean before a commit
 # make model  the bus's shared memory under loom, in every order of its threads
 # make mutants  plants each fault of tests/mutants/faults.rs in a copy of the code; the tests must notice it; half an hour; MUTANTS=TEXT chooses
@@ -20,12 +21,13 @@ RUNS ?= 1
 BESIDE ?=
 HOSTILE ?=
 MUTANTS ?=
+CLIENTS ?= js chromium firefox python python-sync
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 # Reaches the recipes through the environment, so that no character of a URL is special to the shell.
 export FEED
 
-.PHONY: run build test setup lint model mutants mutants-short fuzz bench bench-watchlists bench-peers hostile
+.PHONY: run build test setup conformance lint model mutants mutants-short fuzz bench bench-watchlists bench-peers hostile
 
 # A certificate for development is valid for 30 days.
 run: build
@@ -61,6 +63,15 @@ bench-peers: build
 # HOSTILE takes options, such as --only did-you-mean, or --program PATH for another build.
 hostile: build
 	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench hostile -- $(HOSTILE)
+
+# All of them, whatever the first ones say; then the tabs of a browser that has no SharedWorker.
+conformance: setup
+	@failed=; for client in $(CLIENTS); do \
+		PYTHON=$(abspath $(TARGET))/venv/bin/python node clients/conformance/run.mjs --client $$client || failed=yes; \
+		case $$client in chromium | firefox) \
+			node clients/conformance/run.mjs --client $$client --level tabs --without SharedWorker || failed=yes ;; \
+		esac; \
+	done; [ -z "$$failed" ]
 
 lint:
 	$(CARGO) fmt --all --check
