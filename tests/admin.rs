@@ -149,6 +149,8 @@ async fn no_web_page_drives_the_operators_port() {
         ("POST", "/admin/disconnect", format!("Origin: http://localhost\r\n{json}"), 403, "origin_not_allowed"),
         ("GET", "/admin/sessions", "Sec-Fetch-Site: cross-site\r\n".into(), 403, "origin_not_allowed"),
         ("DELETE", "/admin/sessions/7", "Sec-Fetch-Site: same-site\r\n".into(), 403, "origin_not_allowed"),
+        ("DELETE", "/admin/sessions/7", "Sec-Fetch-Site: same-origin\r\n".into(), 403, "origin_not_allowed"),
+        ("POST", "/admin/disconnect", format!("Sec-Fetch-Site: same-origin\r\n{json}"), 403, "origin_not_allowed"),
         ("POST", "/admin/disconnect", form.into(), 415, "bad_request"),
         ("POST", "/admin/disconnect", "Content-Type: text/plain\r\n".into(), 415, "bad_request"),
         ("POST", "/admin/disconnect", String::new(), 415, "bad_request"),
@@ -165,11 +167,13 @@ async fn no_web_page_drives_the_operators_port() {
         let answer = harness.call("GET", "/admin/sessions", &format!("Host: {host}\r\n"), "").await;
         assert_eq!(answer.status, 200, "{host}: {}", answer.text());
     }
+    let own_page = harness.call("GET", "/admin/sessions", "Sec-Fetch-Site: same-origin\r\n", "").await;
+    assert_eq!(own_page.status, 200, "the page of this listener may read: {}", own_page.text());
     assert_eq!(*harness.operator.orders.lock().expect("no holder panics"), [], "nothing was ordered");
     let public = HttpClient::connect(harness.edge.address).await.request("GET", "/admin/sessions", "").await;
     assert_eq!(public.status, 404, "clients have no such listener");
     let audited = harness.audited();
-    assert_eq!(audited.matches("\"event\":\"admin\"").count(), 12 + 5, "{audited}");
+    assert_eq!(audited.matches("\"event\":\"admin\"").count(), 14 + 6, "{audited}");
     assert!(audited.contains("\"reason\":\"403 POST /admin/disconnect\""), "{audited}");
 }
 

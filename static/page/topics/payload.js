@@ -33,7 +33,7 @@ const DEPTH_MAX = 5;
 const FIELDS_MAX = 40;
 
 /** A finite number, from a number or a decimal text; else NaN. */
-function numeric(value) {
+export function numeric(value) {
   if (typeof value === "number") return value;
   return typeof value === "string" && /^-?\d+(\.\d+)?(e[+-]?\d+)?$/i.test(value) ? Number(value) : NaN;
 }

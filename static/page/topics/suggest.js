@@ -4,7 +4,7 @@
  * @module suggest
  */
 
-import { matches } from "./fanline.js";
+import { matches } from "../../fanline.js";
 
 const SUGGESTIONS_MAX = 3;
 /** A server allows 100 wildcards by default; one letter can stand at very many places. */

@@ -4,6 +4,8 @@
  * @module row
  */
 
+import { Messages } from "../topic/messages.js";
+import { chatMessage, kindOf, trades } from "../topic/shape.js";
 import { History } from "./history.js";
 import { findPlace, summary, valueAt } from "./payload.js";
 
@@ -12,6 +14,9 @@ const QUIET_FACTOR = 8;
 const QUIET_MS_MIN = 5_000;
 /** Fewer updates are no habit. */
 const HABIT_UPDATES_MIN = 5;
+/** What a person scrolls back in a tape, and what 1000 topics hold in 15 MB. */
+const TRADES_MAX = 100;
+const CHAT_MESSAGES_MAX = 200;
 /** Weight of the newest interval: a habit is some ten updates long. */
 const HABIT_WEIGHT = 0.1;
 /** Half of a burst is forgotten in about 3 s. */
@@ -50,6 +55,10 @@ export class Row {
   unconfirmed = false;
   history = new History();
   frame = null;
+  /** @type {import("../topic/shape.js").Kind|null} */
+  kind = null;
+  /** The newest trades or chat messages, where the topic has such. @type {Messages|null} */
+  messages = null;
   #habit_ms = NaN;
   #counted = 0;
 
@@ -69,7 +78,21 @@ export class Row {
     this.unconfirmed = false;
     this.#learnHabit(at);
     this.count += 1;
+    this.#keep(frame, at);
     this.#read(at, chosen);
+  }
+
+  /** The kind is that of the first message; a book, whose changes may look like anything, is one from then on. */
+  #keep(frame, at) {
+    this.kind ??= kindOf(frame);
+    if (this.kind === "trades") {
+      this.messages ??= new Messages(TRADES_MAX);
+      for (const trade of trades(frame.data)) this.messages.push({ ...trade, at });
+    } else if (this.kind === "chat") {
+      this.messages ??= new Messages(CHAT_MESSAGES_MAX);
+      const message = chatMessage(frame.data);
+      if (message) this.messages.push({ ...message, at });
+    }
   }
 
   /** Looks at another field from now on. @param {string|null} chosen */
@@ -81,6 +104,10 @@ export class Row {
 
   #read(at, chosen) {
     const { data } = this.frame;
+    if (this.kind === "book" || this.kind === "chat") {
+      [this.text, this.at] = [this.kind === "book" ? "order book" : this.#chatText(data), at];
+      return;
+    }
     if (this.place === null && chosen !== null && !Number.isNaN(valueAt(data, chosen).value)) this.place = chosen;
     this.place ??= findPlace(data);
     if (this.place === null) {
@@ -94,6 +121,11 @@ export class Row {
     [this.value, this.at] = [value, at];
     this.decimals = Math.max(this.decimals, decimals);
     this.history.push(at, value);
+  }
+
+  #chatText(data) {
+    const message = chatMessage(data);
+    return message ? `${message.author}: ${message.text}` : summary(data);
   }
 
   #learnHabit(at) {
@@ -110,7 +142,7 @@ export class Row {
     this.rate += (now - this.rate) * (1 - Math.exp(-elapsed_ms / RATE_SMOOTHING_MS));
   }
 
-  /** Whether it has been silent for far longer than its own habit. @param {number} now */
+  /** Whether it has been silent for far longer than its own habit. @param {number} now less the delay of the topic */
   isQuiet(now) {
     return this.count >= HABIT_UPDATES_MIN && now - this.at > Math.max(QUIET_MS_MIN, QUIET_FACTOR * this.#habit_ms);
   }
@@ -133,7 +165,12 @@ export class Row {
   }
 
   get valueText() {
-    return this.isNumeric ? format(this.value, this.#shownDecimals) : this.text;
+    return this.isNumeric ? this.formatted(this.value) : this.text;
+  }
+
+  /** Another value of the topic, written like its own. @param {number} value */
+  formatted(value) {
+    return Number.isNaN(value) ? "–" : format(value, this.#shownDecimals);
   }
 
   get changeText() {

@@ -16,6 +16,8 @@ export class History {
   length = 0;
   /** Goes up with every change, for those who paint. */
   version = 0;
+  /** Lowest and highest value since the start, thinned ones included. */
+  range = { low: NaN, high: NaN };
 
   /**
    * @param {number} ms since the Unix epoch
@@ -23,6 +25,7 @@ export class History {
    */
   push(ms, value) {
     this.version += 1;
+    if (!Number.isNaN(value)) this.#widen(value);
     const last = this.length - 1;
     const thin = last > 0 && ms - this.#at(this.#times, last - 1) < STEP_MS && !Number.isNaN(value);
     if (thin && !Number.isNaN(this.#at(this.#values, last))) {
@@ -36,6 +39,11 @@ export class History {
     this.length += 1;
   }
 
+  #widen(value) {
+    if (!(value >= this.range.low)) this.range.low = value;
+    if (!(value <= this.range.high)) this.range.high = value;
+  }
+
   /** Nothing is known from here on until the next value. @param {number} ms */
   gap(ms) {
     if (this.length && !Number.isNaN(this.#at(this.#values, this.length - 1))) this.push(ms, NaN);
@@ -43,6 +51,7 @@ export class History {
 
   clear() {
     [this.#start, this.length, this.version] = [0, 0, this.version + 1];
+    this.range = { low: NaN, high: NaN };
   }
 
   /** The newest `count` values, oldest first; gaps are NaN. @param {number} count */

@@ -6,8 +6,12 @@
  * @module status
  */
 
-const byId = (id) => document.getElementById(id);
+import { byId } from "./dom.js";
+import { delayText } from "./topics/row_view.js";
+
 const time = (ms) => new Date(ms).toLocaleTimeString();
+
+const CAUSES = { upstream_silent: "The feed is silent", delay_warming: "The delay is not over" };
 
 export class Status {
   #client;
@@ -19,7 +23,7 @@ export class Status {
   #fault = "";
   #shown = "";
 
-  /** @param {ReturnType<typeof import("./fanline.js").connect>} client */
+  /** @param {ReturnType<typeof import("../fanline.js").connect>} client */
   constructor(client) {
     this.#client = client;
     client.on("state", (event) => this.#onState(event));
@@ -57,6 +61,7 @@ export class Status {
   }
 
   #onState({ state, reason, retry_ms }) {
+    if (state === "closed") this.#reason = reason;
     if (state === "waiting") {
       this.#lostAt ||= Date.now();
       this.#retryAt = Date.now() + retry_ms;
@@ -72,7 +77,7 @@ export class Status {
   #showDelay() {
     const { delay } = this.#client;
     byId("delayed").hidden = !delay;
-    byId("delay").textContent = delay < 120_000 ? `${delay / 1000} s` : `${delay / 60_000} min`;
+    byId("delay").textContent = delayText(delay);
   }
 
   #show() {
@@ -88,6 +93,7 @@ export class Status {
 
   #describe() {
     const { state } = this.#client;
+    if (state === "closed") return ["closed", "unknown", `Not connected: ${this.#reason}. The values below are not current.`];
     if (state !== "open") {
       if (!this.#lostAt) return [state, "unknown", "Connecting to the server."];
       return [state, "unknown", `Not connected since ${time(this.#lostAt)}. The values below are not current.`];
@@ -95,7 +101,7 @@ export class Status {
     const stale = [...this.#stale.values()].at(-1);
     if (stale) {
       const whose = stale.topics.includes(">") ? "The values below" : `Values of ${stale.topics.join(", ")}`;
-      const what = stale.reason === "upstream_silent" ? "The feed is silent" : "The feed is down";
+      const what = CAUSES[stale.reason] ?? "The feed is down";
       return [state, "stale", `${what} since ${time(stale.since_ms)}: ${stale.message}. ${whose} are not current.`];
     }
     if (this.#client.isLate) {
@@ -108,6 +114,8 @@ export class Status {
     if (!heard && !(this.#client.caughtUp && this.#client.topics.length)) {
       return [state, "unknown", "Connected. Waiting for values."];
     }
+    const { delay } = this.#client;
+    if (delay) return [state, "delayed", `Connected. Values are delayed by up to ${delayText(delay)}.`];
     return [state, "live", "Connected. Values are current."];
   }
 }
