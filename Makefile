@@ -6,7 +6,7 @@
 # make page-performance  frames a second and memory of the page in Chromium at 5,000 messages a second; ten minutes, or SECONDS=60
 # make screenshots  writes docs/screenshots; needs Chromium and pngquant
 # make hostile  one attacker of each kind against a server with 1000 honest clients; a table, in some 5 minutes
-# make conformance  clients/conformance with every client: Node, Chromium, Firefox, Python; CLIENTS="chromium firefox" chooses; some 3 minutes
+# make conformance  clients/conformance with every client: Node, Chromium, Firefox, Python; some 8 minutes; CLIENTS=TEXT chooses
 # make lint   what must be clean before a commit
 # make model  the bus's shared memory under loom, in every order of its threads
 # make mutants  plants each fault of tests/mutants/faults.rs in a copy of the code; the tests must notice it; half an hour; MUTANTS=TEXT chooses
@@ -23,7 +23,7 @@ RUNS ?= 1
 BESIDE ?=
 HOSTILE ?=
 MUTANTS ?=
-CLIENTS ?= js chromium firefox python python-sync
+CLIENTS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 # Reaches the recipes through the environment, so that no character of a URL is special to the shell.
@@ -72,14 +72,8 @@ screenshots: build setup
 hostile: build
 	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench hostile -- $(HOSTILE)
 
-# All of them, whatever the first ones say; then the tabs of a browser that has no SharedWorker.
 conformance: setup
-	@failed=; for client in $(CLIENTS); do \
-		PYTHON=$(abspath $(TARGET))/venv/bin/python node clients/conformance/run.mjs --client $$client || failed=yes; \
-		case $$client in chromium | firefox) \
-			node clients/conformance/run.mjs --client $$client --level tabs --without SharedWorker || failed=yes ;; \
-		esac; \
-	done; [ -z "$$failed" ]
+	@clients/conformance/matrix $(CLIENTS)
 
 lint:
 	$(CARGO) fmt --all --check
