@@ -76,7 +76,7 @@ fn run_in_browser(file: &str) {
 
 #[test]
 fn the_client_module_reconnects_resumes_and_knows_what_is_current() {
-    run_without_browser("unit.test.mjs");
+    run_without_browser("../../clients/js/test/client.test.mjs");
 }
 
 #[test]

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use kit::certificate::{self, CertificateFiles};
 use kit::http::{HANDSHAKE, sum};
-use kit::program::{Program, run};
-use kit::{DEADLINE, eventually, project, skip_without_tool, tool};
+use kit::program::run;
+use kit::tls_server::TlsServer;
+use kit::{eventually, project, skip_without_tool, tool};
 use tls_record::ContentType;
 use tls_record::keys::{Cipher, TlsVersion, TrafficKey};
 use tls_record::sealing::Sealer;
@@ -24,33 +25,6 @@ use tokio_rustls::rustls::{
     ClientConfig, ClientConnection, ConnectionTrafficSecrets, HandshakeKind, RootCertStore, StreamOwned,
     SupportedProtocolVersion,
 };
-
-/// A server that speaks TLS at its second listener, and plain HTTP at the first.
-struct TlsServer {
-    program: Program,
-    port: u16,
-}
-
-impl TlsServer {
-    fn start(certificates: &str, settings: &[(&str, &str)]) -> TlsServer {
-        let settings = [settings, &[("TLS_CERTIFICATES", certificates)]].concat();
-        let program = Program::serve_on("127.0.0.1:0,tls://127.0.0.1:0", &[], &settings);
-        let address = program.next_address();
-        let port = address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
-        assert!(address.starts_with("https://"), "{address}");
-        TlsServer { program, port }
-    }
-
-    fn dial(&self) -> TcpStream {
-        let socket = TcpStream::connect(("127.0.0.1", self.port)).expect("the server listens");
-        socket.set_read_timeout(Some(DEADLINE)).expect("a deadline above 0");
-        socket
-    }
-
-    fn handshakes(&self, labels: &str) -> f64 {
-        sum(&self.program.get("/metrics").body, "fanline_tls_handshakes_total", labels)
-    }
-}
 
 type TlsClient = StreamOwned<ClientConnection, TcpStream>;
 
@@ -209,27 +183,22 @@ fn a_client_that_stalls_receives_every_byte_or_is_told() {
 fn stock_clients_are_served_over_tls() {
     let files = certificate::write("stock", &["localhost"]);
     let server = TlsServer::start(&files.pair(), &[("SIMULATE_RATE", "2000")]);
-    let url = format!("wss://localhost:{}/v1/ws", server.port);
-    let trusted = files.certificate.to_str().expect("a path in UTF-8");
+    let url = server.wss("/v1/ws");
     let python = tool("python").filter(|python| python.ends_with("venv/bin/python"));
     let node = tool("node").filter(|_| project("tests/stock/node_modules/ws").is_dir());
-    for (name, program, script, trust) in [
-        ("`websockets` for Python", python, "client.py", "SSL_CERT_FILE"),
-        ("Node with its package `ws`", node, "client.mjs", "NODE_EXTRA_CA_CERTS"),
-    ] {
+    for (name, program, script) in
+        [("`websockets` for Python", python, "client.py"), ("Node with its package `ws`", node, "client.mjs")]
+    {
         let Some(program) = program else {
             skip_without_tool("stock_clients_are_served_over_tls", name);
             continue;
         };
         for mode in ["deflate", "plain"] {
             let script = project("tests/stock").join(script);
-            let output = Command::new(&program)
-                .arg(&script)
-                .args([&url, mode, "trade.*,quote.*", "400"])
-                .env(trust, trusted)
-                .stdin(Stdio::null())
-                .output()
-                .expect("the client starts");
+            let mut client = Command::new(&program);
+            client.arg(&script).args([&url, mode, "trade.*,quote.*", "400"]).stdin(Stdio::null());
+            files.trust(&mut client);
+            let output = client.output().expect("the client starts");
             let errors = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{name}, {mode}: {errors}");
             let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a report");

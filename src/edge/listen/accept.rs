@@ -309,7 +309,7 @@ impl HttpConnection {
             () = stopped(&mut self.phase) => return None,
         };
         let shaken = shaken.inspect_err(|error| tracing::debug!(peer = %self.peer, %error, "a TLS handshake failed"));
-        shaken.ok().map(|stream| ClientStream::Tls(Box::new(stream)))
+        shaken.ok().map(ClientStream::Tls)
     }
 
     /// HTTP, up to the end or the upgrade.
