@@ -15,7 +15,7 @@ import { listen } from "./keyboard.js";
 import { Meters } from "./meters.js";
 import { format, parse, sorted } from "./route.js";
 import { Status } from "./status.js";
-import { socketWith, TokenEntry } from "./token.js";
+import { TokenEntry } from "./token.js";
 import { TopicView } from "./topic/topic_view.js";
 import { arrange } from "./topics/order.js";
 import { commonName } from "./topics/payload.js";
@@ -33,7 +33,7 @@ const query = new URLSearchParams(location.search);
 // Relative to the page, which a proxy may show below a path of its own.
 const socket = new URL(query.get("server") || "v1/ws", document.baseURI);
 const token = new TokenEntry(socket.host, () => location.reload());
-const client = connect(socket, token.kept ? { WebSocket: socketWith(token.kept) } : {});
+const client = connect(socket, token.kept ? { token: token.kept } : {});
 
 let route = parse(location.hash);
 let orderIsOld = true;
