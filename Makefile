@@ -6,6 +6,7 @@
 # make page-performance  frames a second and memory of the page in Chromium at 5,000 messages a second; ten minutes, or SECONDS=60
 # make screenshots  writes docs/screenshots; needs Chromium and pngquant
 # make hostile  one attacker of each kind against a server with 1000 honest clients; a table, in some 5 minutes
+# make conformance  clients/conformance with every client: Node, Chromium, Firefox, Python; some 8 minutes; CLIENTS=TEXT chooses
 # make lint   what must be clean before a commit
 # make model  the bus's shared memory under loom, in every order of its threads
 # make mutants  plants each fault of tests/mutants/faults.rs in a copy of the code; the tests must notice it; half an hour; MUTANTS=TEXT chooses
@@ -22,12 +23,13 @@ RUNS ?= 1
 BESIDE ?=
 HOSTILE ?=
 MUTANTS ?=
+CLIENTS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 # Reaches the recipes through the environment, so that no character of a URL is special to the shell.
 export FEED
 
-.PHONY: run build test setup lint model mutants mutants-short fuzz bench bench-watchlists bench-peers hostile page-performance screenshots
+.PHONY: run build test setup conformance lint model mutants mutants-short fuzz bench bench-watchlists bench-peers hostile page-performance screenshots
 
 # A certificate for development is valid for 30 days.
 run: build
@@ -69,6 +71,9 @@ screenshots: build setup
 # HOSTILE takes options, such as --only did-you-mean, or --program PATH for another build.
 hostile: build
 	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench hostile -- $(HOSTILE)
+
+conformance: setup
+	@clients/conformance/matrix $(CLIENTS)
 
 lint:
 	$(CARGO) fmt --all --check

@@ -260,7 +260,9 @@ export class FakeServer {
     if (!shown) return !this.credentials.isRequired;
     attempt.token = shown.token;
     attempt.rights = this.credentials.judge(shown.token, shown.way);
-    return attempt.rights !== undefined;
+    attempt.isDenied = attempt.rights === undefined;
+    // A stream tells it after its welcome, as a WebSocket does.
+    return !attempt.isDenied || attempt.transport === "sse";
   }
 
   #giveTicket({ socket, request }) {

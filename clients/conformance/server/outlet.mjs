@@ -4,11 +4,9 @@
  * @module server/outlet
  */
 
-/** A byte at a time, this often: a message of 300 bytes takes about a third of a second. */
-const DRIP_MS = 1;
-
 export class Outlet {
   #dripping = false;
+  #isBusy = false;
   #drops = [];
 
   /** @param {import("node:net").Socket} socket */
@@ -45,12 +43,15 @@ export class Outlet {
     this.socket.resetAndDestroy();
   }
 
+  /** The next byte goes when the one before has gone: as slow as the machine, and no slower. */
   #drip() {
-    if (this.dripper) return;
-    this.dripper = setInterval(() => {
-      if (this.#drops.length && !this.socket.destroyed && !this.muted) return void this.socket.write(Buffer.from([this.#drops.shift()]));
-      clearInterval(this.dripper);
-      this.dripper = undefined;
-    }, DRIP_MS);
+    if (this.#isBusy || !this.#drops.length || this.socket.destroyed || this.muted) return;
+    this.#isBusy = true;
+    this.socket.write(Buffer.from([this.#drops.shift()]), () =>
+      setImmediate(() => {
+        this.#isBusy = false;
+        this.#drip();
+      }),
+    );
   }
 }

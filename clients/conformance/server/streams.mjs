@@ -119,7 +119,7 @@ function begin(session, request, plan) {
   if (plan.fin_after_ms) setTimeout(() => session.outlet.end(), plan.fin_after_ms).unref();
   const shown = session.transport === "websocket" && credentials.isOn ? credentials.ofRequest(request) : undefined;
   if (shown) attempt.rights = credentials.judge(shown.token, shown.way);
-  if (shown && !attempt.rights) {
+  if (attempt.isDenied || (shown && !attempt.rights)) {
     session.say({ op: "error", code: "unauthenticated", message: "the token is not valid" });
     return session.close(4401, "no valid token: get a fresh one and reconnect");
   }
