@@ -43,7 +43,7 @@ let ticks = 0;
 let tickAt = client.now();
 let scrollBefore = 0; // of the table, while another view is open
 const closed = new Set(); // groups
-const refusals = new Map(); // topic -> why the server sends nothing of it
+let refusal = { topic: "", message: "" }; // why the server sends nothing of the topic whose view is open
 
 const status = new Status(client);
 const meters = new Meters(client);
@@ -84,7 +84,7 @@ for (const name of ["state", "stale", "live", "late", "view"]) client.on(name, r
 client.on("error", ({ code }) => code === "unauthenticated" && token.ask());
 for (const name of ["refused", "stale"]) {
   client.on(name, ({ topic, topics: [first] = [topic], message }) => {
-    if (name === "refused" || first !== ">") refusals.set(first, message);
+    if (first === route.topic) refusal = { topic: first, message };
   });
 }
 
@@ -115,8 +115,11 @@ function paintTopic(now) {
   const row = topics.rows.get(topic) ?? null;
   topicView.show(topic, row, route.as, route.place);
   if (row) topicView.paint(now, client.isCurrent(topic), client.delayOf(topic));
-  else setText(byId("topic-empty-text"), refusals.get(topic) ?? "No message of this topic so far.");
+  else setText(byId("topic-empty-text"), refusal.topic === topic ? sentence(refusal.message) : "No message of this topic so far.");
 }
+
+/** The server's words begin in lower case and have no full stop. */
+const sentence = (message) => `${message[0].toUpperCase()}${message.slice(1)}.`;
 
 function arrangeRows(now) {
   orderIsOld = false;

@@ -19,7 +19,7 @@ const SETTLE_MS = 6_000;
 const PATIENCE_MS = 120_000;
 
 const SHOTS = [
-  ["topics", "simulated", "#/topics?sort=-rate&pins=quote.SPY,trade.SPY", "#rows canvas"],
+  ["topics", "simulated", "#/topics?sort=-rate&pins=quote.SPY,trade.SPY", "#rows .row"],
   ["groups", "simulated", "#/topics?topics=*.AAPL,*.NVDA,*.SPY&group=1", "#rows .group"],
   ["quote", "simulated", "#/topic/quote.AAPL", "#chart canvas"],
   ["trades", "simulated", "#/topic/trade.BTC-USD", "#tape-rows tr"],
@@ -28,7 +28,7 @@ const SHOTS = [
   ["json", "market", "#/topic/pump.7", "#payload:not(:empty)"],
   ["health", "simulated", "#/health", "#rate-chart canvas"],
   ["use", "simulated", "#/use?topics=quote.AAPL", "#snippet:not(:empty)"],
-  ["late", "simulated", "#/topics?sort=-rate", "#rows canvas"],
+  ["late", "simulated", "#/topics?sort=-rate", "#rows .row"],
 ];
 const LOOKS = {
   light: { colorScheme: "light" },
@@ -36,11 +36,13 @@ const LOOKS = {
   phone: { ...PHONE, colorScheme: "light" },
 };
 
+/** All looks, or those named. */
+const asked = process.argv.slice(2);
 mkdirSync(FOLDER, { recursive: true });
 const browser = await launch();
 const servers = { simulated: await start(), market: await startMarket() };
 try {
-  for (const [look, options] of Object.entries(LOOKS)) {
+  for (const [look, options] of Object.entries(LOOKS).filter(([name]) => !asked.length || asked.includes(name))) {
     for (const [name, feed, hash, content] of SHOTS) {
       const { page, close } = await open(browser, `${servers[feed].url}/${hash}`, options);
       page.setDefaultTimeout(PATIENCE_MS);
