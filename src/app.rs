@@ -242,7 +242,7 @@ fn start(
         audit: audit.clone(),
         admin: Some(operator::admin_parts(
             &config,
-            ServerOperator::new(delivery.clone(), gatekeeping.doorman.clone(), sources),
+            ServerOperator::new(delivery.clone(), gatekeeping.identities.clone(), sources),
         )?),
         gatekeeper: gatekeeping.gatekeeper.clone(),
     };

@@ -1,4 +1,4 @@
-//! The operator's calls, carried out by the shards and the doorman.
+//! The operator's calls, carried out by the shards and the gatekeeper of tokens.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use crate::config::{self, ConfigSources};
 use crate::delivery::shards::Delivery;
 use crate::edge::admin_key::AdminKey;
 use crate::edge::parts::AdminParts;
-use crate::identity::doorman::Doorman;
 use crate::identity::revocations::{RevocationRule, RevocationTarget};
+use crate::identity::token_gatekeeper::TokenGatekeeper;
 use crate::settings::table::Config;
 
 pub(super) struct ServerOperator {
     delivery: Arc<Delivery>,
     /// None without identities.
-    doorman: Option<Arc<Doorman>>,
+    identities: Option<Arc<TokenGatekeeper>>,
     /// What a reload reads again.
     sources: ConfigSources,
 }
@@ -26,14 +26,14 @@ pub(super) struct ServerOperator {
 impl ServerOperator {
     pub(super) fn new(
         delivery: Arc<Delivery>,
-        doorman: Option<Arc<Doorman>>,
+        identities: Option<Arc<TokenGatekeeper>>,
         sources: ConfigSources,
     ) -> ServerOperator {
-        ServerOperator { delivery, doorman, sources }
+        ServerOperator { delivery, identities, sources }
     }
 
-    fn doorman(&self) -> Result<&Doorman, OperatorError> {
-        self.doorman.as_deref().ok_or_else(|| {
+    fn identities(&self) -> Result<&TokenGatekeeper, OperatorError> {
+        self.identities.as_deref().ok_or_else(|| {
             let sentence = "expected identities (`[auth]`), found none: nothing is revoked or read anew";
             OperatorError::Unsupported(sentence.into())
         })
@@ -50,7 +50,7 @@ impl OperatorCalls for ServerOperator {
     }
 
     fn revoke(&self, credentials: RevokedCredentials, until_ms: Option<u64>) -> Result<u64, OperatorError> {
-        let doorman = self.doorman()?;
+        let identities = self.identities()?;
         let target = match credentials {
             RevokedCredentials::Token(token) => RevocationTarget::Token(token),
             RevokedCredentials::IssuedBefore { issuer, subject: Some(subject), before_ms } => {
@@ -64,18 +64,18 @@ impl OperatorCalls for ServerOperator {
                 return Err(OperatorError::Refused(sentence.into()));
             }
         };
-        doorman.revoke(target, until_ms).map_err(refused)
+        identities.revoke(target, until_ms).map_err(refused)
     }
 
     fn revocations(&self) -> Vec<(RevokedCredentials, u64)> {
-        let rules = self.doorman.as_ref().map(|doorman| doorman.revocations()).unwrap_or_default();
+        let rules = self.identities.as_ref().map(|identities| identities.revocations()).unwrap_or_default();
         rules.into_iter().map(|RevocationRule { target, until_ms }| (credentials(target), until_ms)).collect()
     }
 
     fn reload(&self) -> Result<Vec<String>, OperatorError> {
-        let doorman = self.doorman()?;
+        let identities = self.identities()?;
         let effective = config::load(&self.sources).map_err(refused)?;
-        doorman.reload(&effective.auth).map_err(refused)?;
+        identities.reload(&effective.auth).map_err(refused)?;
         Ok(vec!["issuers".into(), "tiers".into()])
     }
 }

@@ -41,8 +41,8 @@ const RENEWALS_MAX: usize = 64;
 /// Tells all shards what becomes of some sessions. Must not block.
 pub type OrderSessions = Arc<dyn Fn(SessionSelector, SessionOrder) + Send + Sync>;
 
-/// What a doorman is made from.
-pub struct DoormanParts {
+/// What it is made from.
+pub struct TokenGatekeeperParts {
     pub settings: AuthSettings,
     pub tables: AuthTables,
     pub fetch_times: FetchTimes,
@@ -51,8 +51,8 @@ pub struct DoormanParts {
 }
 
 /// Verifies credentials. Its drop ends its thread.
-pub struct Doorman {
-    core: Arc<DoormanCore>,
+pub struct TokenGatekeeper {
+    core: Arc<GatekeeperCore>,
     /// None once it is dropped.
     runtime: Option<Runtime>,
     waiting: Arc<Semaphore>,
@@ -60,7 +60,7 @@ pub struct Doorman {
     reloading: Mutex<()>,
 }
 
-struct DoormanCore {
+struct GatekeeperCore {
     policy: ArcSwap<GatePolicy>,
     is_required: bool,
     limits: TokenLimits,
@@ -83,9 +83,9 @@ struct GatePolicy {
     tiers: Tiers,
 }
 
-impl Doorman {
-    pub fn start(parts: DoormanParts) -> Result<Doorman, Error> {
-        let DoormanParts { settings, tables, fetch_times, orders, meters } = parts;
+impl TokenGatekeeper {
+    pub fn start(parts: TokenGatekeeperParts) -> Result<TokenGatekeeper, Error> {
+        let TokenGatekeeperParts { settings, tables, fetch_times, orders, meters } = parts;
         let grant_max = settings.grant_max.clone();
         let limits = TokenLimits {
             bytes_max: settings.token_bytes_max,
@@ -106,7 +106,7 @@ impl Doorman {
             .enable_all()
             .build()
             .map_err(Error::Thread)?;
-        let core = Arc::new(DoormanCore {
+        let core = Arc::new(GatekeeperCore {
             policy: ArcSwap::from_pointee(policy),
             is_required: settings.required,
             limits,
@@ -127,7 +127,7 @@ impl Doorman {
             runtime.spawn(IssuerKeys::keep_fresh(Arc::downgrade(&issuer.keys)));
         }
         let waiting = Arc::new(Semaphore::new(settings.waiting_max));
-        Ok(Doorman { core, runtime: Some(runtime), waiting, reloading: Mutex::default() })
+        Ok(TokenGatekeeper { core, runtime: Some(runtime), waiting, reloading: Mutex::default() })
     }
 
     /// The views of the feed besides the live one: the first is `ViewId(1)`.
@@ -193,7 +193,7 @@ impl Doorman {
         &self,
         token: Box<str>,
         address: Option<IpAddr>,
-        finish: impl FnOnce(&DoormanCore, Result<Identity, TokenFault>) + Send + 'static,
+        finish: impl FnOnce(&GatekeeperCore, Result<Identity, TokenFault>) + Send + 'static,
     ) {
         let core = self.core.clone();
         let mut pending = PendingVerdict { core, finish: Some(finish) };
@@ -221,7 +221,7 @@ impl Doorman {
     }
 }
 
-impl Drop for Doorman {
+impl Drop for TokenGatekeeper {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             // It may be dropped where blocking is not allowed.
@@ -231,12 +231,12 @@ impl Drop for Doorman {
 }
 
 /// Who waits for a verdict gets one, also if the thread ends before.
-struct PendingVerdict<F: FnOnce(&DoormanCore, Result<Identity, TokenFault>)> {
-    core: Arc<DoormanCore>,
+struct PendingVerdict<F: FnOnce(&GatekeeperCore, Result<Identity, TokenFault>)> {
+    core: Arc<GatekeeperCore>,
     finish: Option<F>,
 }
 
-impl<F: FnOnce(&DoormanCore, Result<Identity, TokenFault>)> PendingVerdict<F> {
+impl<F: FnOnce(&GatekeeperCore, Result<Identity, TokenFault>)> PendingVerdict<F> {
     fn settle(&mut self, verdict: Result<Identity, TokenFault>) {
         if let Some(finish) = self.finish.take() {
             finish(&self.core, verdict);
@@ -244,20 +244,20 @@ impl<F: FnOnce(&DoormanCore, Result<Identity, TokenFault>)> PendingVerdict<F> {
     }
 }
 
-impl<F: FnOnce(&DoormanCore, Result<Identity, TokenFault>)> Drop for PendingVerdict<F> {
+impl<F: FnOnce(&GatekeeperCore, Result<Identity, TokenFault>)> Drop for PendingVerdict<F> {
     fn drop(&mut self) {
         self.settle(Err(TokenFault::Busy));
     }
 }
 
-impl Gatekeeper for Doorman {
+impl Gatekeeper for TokenGatekeeper {
     fn anonymous(&self) -> Option<Grant> {
         self.core.anonymous()
     }
 
     fn authenticate(&self, request: AuthRequest, reply: AuthReply) {
         let AuthRequest { credential, address, origin, current, session } = request;
-        let finish = move |core: &DoormanCore, verdict: Result<Identity, TokenFault>| {
+        let finish = move |core: &GatekeeperCore, verdict: Result<Identity, TokenFault>| {
             let admitted = verdict.and_then(|identity| core.admit(Arc::new(identity), current.as_deref(), session));
             core.meters.count(&admitted);
             reply(admitted.map_err(TokenFault::refusal));
@@ -301,7 +301,7 @@ impl Gatekeeper for Doorman {
     }
 }
 
-impl DoormanCore {
+impl GatekeeperCore {
     fn anonymous(&self) -> Option<Grant> {
         let rights = self.policy.load().tiers.anonymous().filter(|_| !self.is_required)?;
         Some(Grant { identity: None, rights })
