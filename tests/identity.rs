@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use fanline::access::gatekeeper::{Admitted, AuthRefusal, AuthRequest, Credential, Gatekeeper};
 use fanline::access::identity::{Identity, TokenId};
-use fanline::access::selector::{SessionOrder, SessionSelector};
+use fanline::access::selector::{ReachedSessions, SessionOrder, SessionSelector};
 use fanline::identity::keys::issuer_keys::FetchTimes;
 use fanline::identity::revocations::RevocationTarget;
 use fanline::identity::tables::{self, AuthTables};
@@ -63,7 +63,10 @@ impl Harness {
             fetch_times: FetchTimes::with_stale_max(settings.jwks_stale_max),
             settings,
             tables: read(tiers),
-            orders: Arc::new(move |selector, order| ordered.lock().expect("no panic").push((selector, order))),
+            orders: Arc::new(move |selector, order| {
+                ordered.lock().expect("no panic").push((selector, order));
+                ReachedSessions::none()
+            }),
             meters: Meters::unread(),
         };
         Harness { gatekeeper: TokenGatekeeper::start(parts).expect("a gatekeeper"), orders }

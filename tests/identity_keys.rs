@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fanline::access::gatekeeper::{AuthRequest, Credential, Gatekeeper};
+use fanline::access::selector::ReachedSessions;
 use fanline::identity::keys::issuer_keys::FetchTimes;
 use fanline::identity::tables::{self, AuthTables};
 use fanline::identity::token_gatekeeper::{TokenGatekeeper, TokenGatekeeperParts};
@@ -116,11 +117,15 @@ impl SigningKey {
     }
 
     fn token(&self) -> String {
+        self.token_of(ISSUER)
+    }
+
+    fn token_of(&self, issuer: &str) -> String {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_secs();
         let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let header = part(json!({ "alg": "EdDSA", "kid": self.id }));
         let payload = part(json!({
-            "iss": ISSUER, "aud": "fanline", "sub": "alice", "iat": now, "exp": now + 60, "jti": "1",
+            "iss": issuer, "aud": "fanline", "sub": "alice", "iat": now, "exp": now + 60, "jti": "1",
             "fanline": { "tier": "pro" },
         }));
         let message = format!("{header}.{payload}");
@@ -146,18 +151,30 @@ const QUICK: FetchTimes = FetchTimes {
 };
 
 fn read(server: SocketAddr) -> AuthTables {
-    let tables = format!(
-        "[[auth.issuer]]\nissuer = '{ISSUER}'\naudience = ['fanline']\nalgorithms = ['EdDSA']\njwks = 'http://{server}/keys'\n\
-         [auth.tier.pro]\ntopics = ['>']\n"
-    );
+    read_all(&[(ISSUER, server)])
+}
+
+/// Issuers, each with its server of keys.
+fn read_all(issuers: &[(&str, SocketAddr)]) -> AuthTables {
+    let issuer = |(issuer, server): &(&str, SocketAddr)| {
+        format!(
+            "[[auth.issuer]]\nissuer = '{issuer}'\naudience = ['fanline']\nalgorithms = ['EdDSA']\n\
+             jwks = 'http://{server}/keys'\n"
+        )
+    };
+    let tables = issuers.iter().map(issuer).collect::<String>() + "[auth.tier.pro]\ntopics = ['>']\n";
     let text = toml::de::DeTable::parse(&tables).expect("TOML").into_inner();
     let tables = tables::read(text.get("auth").and_then(|auth| auth.get_ref().as_table()).expect("[auth]"));
     tables.expect("good tables")
 }
 
 fn gatekeeper(server: &KeyServer, fetch_times: FetchTimes) -> TokenGatekeeper {
+    with_tables(read(server.address), fetch_times)
+}
+
+fn with_tables(tables: AuthTables, fetch_times: FetchTimes) -> TokenGatekeeper {
     let settings = AuthSettings { failures_per_address_max: 0, waiting_max: 10_000, ..AuthSettings::default() };
-    let (tables, orders) = (read(server.address), Arc::new(|_, _| ()));
+    let orders = Arc::new(|_, _| ReachedSessions::none());
     let parts = TokenGatekeeperParts { settings, tables, fetch_times, orders, meters: Meters::unread() };
     TokenGatekeeper::start(parts).expect("a gatekeeper")
 }
@@ -196,12 +213,13 @@ fn until_there_are_keys_tokens_are_refused_and_the_operator_sees_why() {
         let server = KeyServer::start(behaviour);
         let gatekeeper = gatekeeper(&server, QUICK);
         assert_eq!(verdict(&gatekeeper, &key.token()), "keys_missing", "{trouble}");
-        let sees = || gatekeeper.key_troubles().iter().any(|(name, found)| name == ISSUER && found.contains(trouble));
+        let sees = || gatekeeper.key_troubles().iter().any(|it| it.issuer == ISSUER && it.message.contains(trouble));
         eventually(trouble, || sees().then_some(()));
-        assert!(gatekeeper.key_troubles()[0].1.starts_with("keys not there yet"));
+        assert!(gatekeeper.key_troubles()[0].message.starts_with("keys not there yet"));
+        assert!(!gatekeeper.admits_anybody());
         server.set(answer(&[&key]));
         eventually("keys", || (verdict(&gatekeeper, &key.token()) == "accepted").then_some(()));
-        assert_eq!(gatekeeper.key_troubles(), []);
+        assert!(gatekeeper.key_troubles().is_empty() && gatekeeper.admits_anybody());
     }
     assert_eq!(elsewhere.requests(), 0, "no redirect was followed");
 }
@@ -300,4 +318,19 @@ fn a_reload_keeps_what_was_fetched_and_an_issuer_that_is_gone_is_not_asked_any_m
         let before = std::mem::replace(&mut last, server.requests());
         (before == last).then_some(())
     });
+}
+
+#[test]
+fn keys_of_two_issuers_with_one_id_are_not_mistaken_for_each_other() {
+    const OTHER: &str = "https://other.example.com/";
+    let (own, others) = (SigningKey::new("k"), SigningKey::new("k"));
+    let (server, other) = (KeyServer::start(answer(&[&own])), KeyServer::start(answer(&[&others])));
+    let gatekeeper = with_tables(read_all(&[(ISSUER, server.address), (OTHER, other.address)]), QUICK);
+    eventually("keys", || (verdict(&gatekeeper, &own.token()) == "accepted").then_some(()));
+    eventually("keys", || (verdict(&gatekeeper, &others.token_of(OTHER)) == "accepted").then_some(()));
+    for (key, issuer) in [(&own, OTHER), (&others, ISSUER)] {
+        assert_eq!(verdict(&gatekeeper, &key.token_of(issuer)), "signature", "{issuer}");
+    }
+    let strangers = own.token_of("https://id.example.com");
+    assert_eq!(verdict(&gatekeeper, &strangers), "unknown_issuer", "without the slash it is another name");
 }

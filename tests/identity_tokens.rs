@@ -12,6 +12,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use fanline::access::gatekeeper::{AuthRequest, Credential, Gatekeeper};
+use fanline::access::selector::ReachedSessions;
 use fanline::identity::keys::algorithm::SigningAlgorithm;
 use fanline::identity::keys::issuer_keys::FetchTimes;
 use fanline::identity::keys::key::{KeyError, VerificationKey};
@@ -43,8 +44,13 @@ fn gatekeeper(tables: &str) -> TokenGatekeeper {
     let settings = AuthSettings { failures_per_address_max: 0, ..AuthSettings::default() };
     let fetch_times = FetchTimes::with_stale_max(settings.jwks_stale_max);
     let tables = tables.expect("good tables");
-    let parts =
-        TokenGatekeeperParts { settings, tables, fetch_times, orders: Arc::new(|_, _| ()), meters: Meters::unread() };
+    let parts = TokenGatekeeperParts {
+        settings,
+        tables,
+        fetch_times,
+        orders: Arc::new(|_, _| ReachedSessions::none()),
+        meters: Meters::unread(),
+    };
     TokenGatekeeper::start(parts).expect("a gatekeeper")
 }
 
@@ -534,4 +540,42 @@ fn many_tokens_at_once_are_refused_beyond_the_bound_and_all_are_answered() {
     }
     assert_eq!(answered, TOKENS);
     assert_eq!(receiver.recv_timeout(Duration::ZERO).ok(), None, "one answer to each");
+}
+
+/// A key of Wycheproof, and its tests: number, message, signature, verdict.
+#[derive(Deserialize)]
+struct VectorGroup {
+    set: String,
+    algorithm: String,
+    key: String,
+    tests: Vec<(u32, String, String, String)>,
+}
+
+#[test]
+fn the_vectors_of_wycheproof_are_judged_as_they_should_be() {
+    let text = std::fs::read_to_string(project("tests/wycheproof/signatures.jsonl")).expect("vectors");
+    let mut judged = std::collections::BTreeMap::<&str, (u32, u32)>::new();
+    for line in text.lines() {
+        let group: VectorGroup = serde_json::from_str(line).expect("a group");
+        let algorithm = SigningAlgorithm::find(&group.algorithm).expect("an algorithm of fanline");
+        let key = hex::decode(&group.key).expect("hex");
+        let keys = match algorithm.secret_bytes_min() {
+            Some(_) => KeySet::of_secrets(vec![VerificationKey::of_secret(&key, None)]),
+            None => {
+                let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(&key));
+                KeySet::read(&pem, &[algorithm]).unwrap_or_else(|error| panic!("{}: {error}", group.set))
+            }
+        };
+        for (number, message, signature, expected) in &group.tests {
+            let (message, signature) = (hex::decode(message).expect("hex"), hex::decode(signature).expect("hex"));
+            let is_good = keys.verify(algorithm, None, &message, &signature, 0) == SignatureVerdict::Good;
+            // `acceptable`: either is right.
+            assert!(is_good || expected != "valid", "{} {number}: a valid signature is refused", group.set);
+            assert!(!is_good || expected != "invalid", "{} {number}: an invalid signature is accepted", group.set);
+            let (good, bad) = judged.entry(algorithm.name()).or_default();
+            *(if is_good { good } else { bad }) += 1;
+        }
+    }
+    assert_eq!(judged.len(), SigningAlgorithm::ALL.len(), "each algorithm: {judged:?}");
+    assert!(judged.values().all(|(good, bad)| *good > 0 && *bad > 30), "{judged:?}");
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::access::gatekeeper::{Gatekeeper, Open};
 use crate::access::rights::ViewDelay;
+use crate::access::selector::ReachedSessions;
 use crate::app::AppError;
 use crate::delivery::shards::Delivery;
 use crate::identity::keys::issuer_keys::FetchTimes;
@@ -35,9 +36,8 @@ impl Gatekeeping {
             tables,
             fetch_times: FetchTimes::with_stale_max(settings.jwks_stale_max),
             orders: Arc::new(move |selector, order| {
-                if let Some(delivery) = ordered.get() {
-                    delivery.order(&selector, &order);
-                }
+                let delivery = ordered.get();
+                delivery.map_or_else(ReachedSessions::none, |delivery| delivery.order(&selector, &order))
             }),
             meters: meters.clone(),
         })?);

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::access::operator::{OperatorCalls, OperatorError, RevokedCredentials};
+use crate::access::operator::{OperatorCalls, OperatorError, RevocationOutcome, RevokedCredentials};
 use crate::access::selector::{SessionOrder, SessionSelector};
 use crate::access::session_row::{SessionFilter, SessionRow};
 use crate::app::AppError;
-use crate::config::{self, ConfigSources};
+use crate::app::reload::Reload;
 use crate::delivery::shards::Delivery;
 use crate::edge::admin_key::AdminKey;
 use crate::edge::parts::AdminParts;
@@ -15,26 +16,28 @@ use crate::identity::revocations::{RevocationRule, RevocationTarget};
 use crate::identity::token_gatekeeper::TokenGatekeeper;
 use crate::settings::table::Config;
 
+/// A shard carries out its part in some turns; one that hangs is not waited for.
+const REACH_PATIENCE: Duration = Duration::from_secs(2);
+
 pub(super) struct ServerOperator {
     delivery: Arc<Delivery>,
     /// None without identities.
     identities: Option<Arc<TokenGatekeeper>>,
-    /// What a reload reads again.
-    sources: ConfigSources,
+    reload: Arc<Reload>,
 }
 
 impl ServerOperator {
     pub(super) fn new(
         delivery: Arc<Delivery>,
         identities: Option<Arc<TokenGatekeeper>>,
-        sources: ConfigSources,
+        reload: Arc<Reload>,
     ) -> ServerOperator {
-        ServerOperator { delivery, identities, sources }
+        ServerOperator { delivery, identities, reload }
     }
 
     fn identities(&self) -> Result<&TokenGatekeeper, OperatorError> {
         self.identities.as_deref().ok_or_else(|| {
-            let sentence = "expected identities (`[auth]`), found none: nothing is revoked or read anew";
+            let sentence = "expected identities (`[auth]`), found none: nothing is revoked";
             OperatorError::Unsupported(sentence.into())
         })
     }
@@ -45,11 +48,15 @@ impl OperatorCalls for ServerOperator {
         self.delivery.list(filter, limit, after)
     }
 
-    fn order(&self, selector: &SessionSelector, order: &SessionOrder) {
-        self.delivery.order(selector, order);
+    fn order(&self, selector: &SessionSelector, order: &SessionOrder) -> usize {
+        self.delivery.order(selector, order).wait(REACH_PATIENCE)
     }
 
-    fn revoke(&self, credentials: RevokedCredentials, until_ms: Option<u64>) -> Result<u64, OperatorError> {
+    fn revoke(
+        &self,
+        credentials: RevokedCredentials,
+        until_ms: Option<u64>,
+    ) -> Result<RevocationOutcome, OperatorError> {
         let identities = self.identities()?;
         let target = match credentials {
             RevokedCredentials::Token(token) => RevocationTarget::Token(token),
@@ -64,7 +71,8 @@ impl OperatorCalls for ServerOperator {
                 return Err(OperatorError::Refused(sentence.into()));
             }
         };
-        identities.revoke(target, until_ms).map_err(refused)
+        let (until_ms, reached) = identities.revoke(target, until_ms).map_err(refused)?;
+        Ok(RevocationOutcome { until_ms, sessions: reached.wait(REACH_PATIENCE) })
     }
 
     fn revocations(&self) -> Vec<(RevokedCredentials, u64)> {
@@ -73,10 +81,7 @@ impl OperatorCalls for ServerOperator {
     }
 
     fn reload(&self) -> Result<Vec<String>, OperatorError> {
-        let identities = self.identities()?;
-        let effective = config::load(&self.sources).map_err(refused)?;
-        identities.reload(&effective.auth).map_err(refused)?;
-        Ok(vec!["issuers".into(), "tiers".into()])
+        self.reload.run()
     }
 }
 

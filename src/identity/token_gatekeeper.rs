@@ -13,11 +13,13 @@ use rustls::ClientConfig;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-use crate::access::gatekeeper::{Admitted, AuthRefusal, AuthReply, AuthRequest, Credential, Gatekeeper, TicketReply};
+use crate::access::gatekeeper::{
+    Admitted, AuthRefusal, AuthReply, AuthRequest, Credential, Gatekeeper, KeyTrouble, TicketReply,
+};
 use crate::access::grant::Grant;
 use crate::access::identity::Identity;
 use crate::access::rights::ViewDelay;
-use crate::access::selector::{SessionOrder, SessionSelector};
+use crate::access::selector::{ReachedSessions, SessionOrder, SessionSelector};
 use crate::identity::address_failures::AddressFailures;
 use crate::identity::error::Error;
 use crate::identity::keys::fetch::tls_config;
@@ -39,7 +41,7 @@ use crate::words::metrics::Meters;
 const RENEWALS_MAX: usize = 64;
 
 /// Tells all shards what becomes of some sessions. Must not block.
-pub type OrderSessions = Arc<dyn Fn(SessionSelector, SessionOrder) + Send + Sync>;
+pub type OrderSessions = Arc<dyn Fn(SessionSelector, SessionOrder) -> ReachedSessions + Send + Sync>;
 
 /// What it is made from.
 pub struct TokenGatekeeperParts {
@@ -135,13 +137,6 @@ impl TokenGatekeeper {
         self.core.policy.load().tiers.views().into()
     }
 
-    /// What is wrong with the keys of issuers, for the operator: name and trouble.
-    pub fn key_troubles(&self) -> Vec<(String, String)> {
-        let policy = self.core.policy.load();
-        let troubles = policy.verifier.issuers().iter();
-        troubles.filter_map(|issuer| Some((issuer.name().to_owned(), issuer.keys.trouble()?))).collect()
-    }
-
     /// Puts other issuers and tiers into force, in one step, and has all sessions reassessed.
     ///
     /// Errors: what is wrong with them; those in force stay.
@@ -165,10 +160,10 @@ impl TokenGatekeeper {
     }
 
     /// Revokes, and has the sessions that it concerns reassessed. Writes to the disk. Without an end it ends when the longest
-    /// life of a token is over. Returns the end, in milliseconds since the Unix epoch.
+    /// life of a token is over. Returns the end, in milliseconds since the Unix epoch, and the sessions that end for it.
     ///
     /// Errors: it is not in force, or it is and could not be written.
-    pub fn revoke(&self, target: RevocationTarget, until_ms: Option<u64>) -> Result<u64, Error> {
+    pub fn revoke(&self, target: RevocationTarget, until_ms: Option<u64>) -> Result<(u64, ReachedSessions), Error> {
         let core = &self.core;
         let now_ms = wall_clock_ms();
         let TokenTimes { leeway, life_max } = core.limits.times;
@@ -176,11 +171,12 @@ impl TokenGatekeeper {
         let until_ms = until_ms.unwrap_or(now_ms.saturating_add(longest_ms));
         let selector = target.selector();
         let added = core.revocations.add(RevocationRule { target, until_ms }, now_ms);
-        if !matches!(added, Err(Error::TooManyRevocations { .. })) {
-            core.meters.revocations.set(core.revocations.count() as f64);
-            (core.orders)(selector, SessionOrder::Reassess);
+        if let Err(refused @ Error::TooManyRevocations { .. }) = added {
+            return Err(refused);
         }
-        added.map(|()| until_ms)
+        core.meters.revocations.set(core.revocations.count() as f64);
+        let reached = (core.orders)(selector, SessionOrder::Reassess);
+        added.map(|()| (until_ms, reached))
     }
 
     /// The revocations in force.
@@ -276,6 +272,20 @@ impl Gatekeeper for TokenGatekeeper {
                 finish(core, verdict.map(|identity| Identity::clone(&identity)));
             }
         }
+    }
+
+    fn key_troubles(&self) -> Vec<KeyTrouble> {
+        let policy = self.core.policy.load();
+        let trouble = |issuer: &Issuer| {
+            let message = issuer.keys.trouble()?;
+            Some(KeyTrouble { issuer: issuer.name().to_owned(), message })
+        };
+        policy.verifier.issuers().iter().filter_map(trouble).collect()
+    }
+
+    fn admits_anybody(&self) -> bool {
+        let policy = self.core.policy.load();
+        self.anonymous().is_some() || policy.verifier.issuers().iter().any(|issuer| issuer.keys.current().is_some())
     }
 
     fn issue_ticket(&self, token: Box<str>, address: Option<IpAddr>, origin: Option<Box<str>>, reply: TicketReply) {

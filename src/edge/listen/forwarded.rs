@@ -26,13 +26,13 @@ pub enum WebScheme {
 
 /// What a request says about its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::edge) struct Forwarding {
+pub struct Forwarding {
     pub address: Option<IpAddr>,
     pub scheme: Option<WebScheme>,
 }
 
 /// Reads the headers of a request from `peer`, which is trusted.
-pub(in crate::edge) fn read(
+pub fn read(
     headers: &HeaderMap,
     header: ProxyHeader,
     trusted: &TrustedProxies,
