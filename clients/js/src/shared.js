@@ -66,6 +66,7 @@ class SharedConnection {
 
   /** @param {Record<string, any>} command */
   send(command) {
+    if (command.op === "auth" && typeof this.#token !== "function") this.#token = command.token;
     this.#way?.post({ command });
   }
 
