@@ -137,6 +137,7 @@ export class Fanline {
   #wasLate = false;
   #nextId = 1;
   #isChanged = false; // the subscriptions are to be told to the server
+  #hasLeft = false; // some are not there any more
   /** @type {Map<number, {patterns: string[], since?: string}>} */
   #pending = new Map(); // by id: subscribe commands without an answer
   /** @type {Set<string>} */
@@ -510,7 +511,7 @@ export class Fanline {
     [this.#liveAfter, this.#replaying] = [0, resumed.length > 0];
     this.#show(token);
     this.#sendSubscribe(resumed, since || undefined);
-    this.#sendSubscribe(wanted.filter((pattern) => !resumed.includes(pattern)));
+    this.#sendSubscribe(wanted.filter((pattern) => !since || !this.#held.has(pattern)));
   }
 
   /** @param {string[]} topics @param {string} [since] */
@@ -541,8 +542,11 @@ export class Fanline {
 
   #tell() {
     const wanted = [...this.#wanted.keys()];
-    for (const topic of this.#latest.keys()) if (!covers(wanted, topic)) this.#latest.delete(topic);
-    this.#staleness.retain((topic) => covers(wanted, topic));
+    if (this.#hasLeft) {
+      this.#hasLeft = false;
+      for (const topic of this.#latest.keys()) if (!covers(wanted, topic)) this.#latest.delete(topic);
+      this.#staleness.retain((topic) => covers(wanted, topic));
+    }
     const { late_ms = LATE_MS + this.#wantedPace } = this.#options;
     this.#freshness.late_ms = late_ms + this.#link.late_ms;
     if (!this.#link.isUsable) return;
@@ -560,6 +564,7 @@ export class Fanline {
   /** @param {Subscription} subscription @param {any} [error] */
   #end(subscription, error) {
     if (!this.#subscriptions.delete(subscription)) return;
+    this.#hasLeft = true;
     this.#routes.clear();
     for (const pattern of subscription.patterns) {
       const users = (this.#wanted.get(pattern) ?? 0) - 1;
