@@ -25,6 +25,7 @@ use crate::access::rights::ViewId;
 use crate::audit::OpenError;
 use crate::audit::log::AuditLog;
 use crate::bus::clock::Clock;
+use crate::bus::delay::spool::directory::SpoolDirectoryError;
 use crate::bus::demand::interest::Interest;
 use crate::bus::demand::requests;
 use crate::bus::demand::requests::RequestQueue;
@@ -114,6 +115,8 @@ pub enum AppError {
     Simulator(#[from] SimulatorError),
     #[error(transparent)]
     Audit(#[from] OpenError),
+    #[error(transparent)]
+    Spool(#[from] SpoolDirectoryError),
     #[error(transparent)]
     AdminKey(#[from] AdminKeyError),
     #[error(transparent)]
@@ -209,7 +212,6 @@ fn start(
     let bounds = demand::bounds(&config)?;
     let interest = (config.upstream.demand == DemandMode::On).then(|| Interest::within(bounds, &meters));
     let (client_requests, request_queue) = requests::open(demand::request_rules(&config)?);
-    let shares = share_open_files(&config);
     let delays = gatekeeping.views();
     let handles = BusHandles {
         view: ViewId::LIVE,
@@ -220,8 +222,9 @@ fn start(
         audit: audit.clone(),
     };
     let live = (&handles, shards(&config));
-    let terms = LogTerms { limits, history: &history, delay: config.delay };
-    let OpenViews { views, lines, shards: on_views } = views::open(&delays, live, &terms, (clock, &meters));
+    let terms = LogTerms { limits, history: &history, delay: &config.delay };
+    let OpenViews { views, lines, workers, shards: on_views } = views::open(&delays, live, &terms, (clock, &meters))?;
+    let shares = share_open_files(&config, workers.len());
     let settings = DeliverySettings::new(&config, shards(&config), simulated);
     let (delivery, threads) =
         Delivery::start_views(settings, on_views, clock, &meters).map_err(AppError::system("start the shards"))?;
@@ -258,6 +261,9 @@ fn start(
         let stopped = stopped.clone();
         let run = move || lines.run(clock, &stopped);
         parts.start("delay", run).map_err(AppError::system("start the delayed views"))?;
+    }
+    for worker in workers {
+        parts.start("spool", move || worker.run()).map_err(AppError::system("start a spool"))?;
     }
     let bus = (publisher, interest, request_queue);
     let simulate = || start_simulator(config.simulate, &mut parts, faults.clone(), stopped.clone());
@@ -378,14 +384,14 @@ fn edge_settings(config: &Config, shares: &Shares, simulated: bool) -> EdgeSetti
 }
 
 /// Shares the limit of open files. Each client takes one file, so a limit that is too low is logged at the start.
-fn share_open_files(config: &Config) -> Shares {
+fn share_open_files(config: &Config, spools: usize) -> Shares {
     if let Err(error) = raise_open_files_limit() {
         tracing::warn!(%error, "could not raise the limit of open files");
     }
     let limit = open_files_limit();
     let upstreams = config.upstream.legs * config.upstream.connections;
     let wanted = Shares { sessions_max: config.limits.sessions_max, connections_max: config.http.connections_max };
-    let shares = wanted.within(limit, shards(config), upstreams);
+    let shares = wanted.within(limit, (shards(config), upstreams, spools));
     if shares == wanted {
         tracing::debug!(limit, "open files");
     } else {

@@ -61,8 +61,7 @@ fn run_in_browser(file: &str) {
         eprintln!("SKIPPED: tests/page/{file} needs node 20.19 or later and `npm ci` in tests/page");
         return;
     }
-    let mut environment =
-        vec![("SERVER_BINARY", PathBuf::from(env!("CARGO_BIN_EXE_fanline"))), ("CHROMIUM", chromium)];
+    let mut environment = vec![("SERVER_BINARY", PathBuf::from(env!("CARGO_BIN_EXE_fanline"))), ("CHROMIUM", chromium)];
     match first_of("FIREFOX", &["/usr/bin/firefox-esr", "/usr/bin/firefox"]) {
         Some(firefox) => environment.push(("FIREFOX", firefox)),
         None => eprintln!("SKIPPED: parts of tests/page/{file} need Debian's `firefox-esr`"),
@@ -73,11 +72,6 @@ fn run_in_browser(file: &str) {
         _ => eprintln!("SKIPPED: parts of tests/page/{file} need the package websockets; run tests/setup"),
     }
     run(file, &environment);
-}
-
-#[test]
-fn the_client_module_reconnects_resumes_and_knows_what_is_current() {
-    run_without_browser("../../clients/js/test/client.test.mjs");
 }
 
 #[test]

@@ -54,6 +54,11 @@ pub struct Span {
 impl Stage {
     /// Starts everything; nobody is connected. The certificate is written to a folder of this name.
     pub fn open(name: &str, symbols: usize, rate: f64) -> Stage {
+        Stage::open_with(name, symbols, rate, &[])
+    }
+
+    /// The same with further arguments of the server.
+    pub fn open_with(name: &str, symbols: usize, rate: f64, further: &[&str]) -> Stage {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let pair = certificate::write(&folder, &[], true).expect("a writable folder").pair();
         let market = MarketSettings { symbols, ..MarketSettings::default() };
@@ -66,7 +71,7 @@ impl Stage {
         let settings = ["--tls-certificates", &pair, "--upstream-idle-timeout", "1day"];
         let limits = ["--http-connections-per-address-max", "0", "--http-pending-per-address-max", "0"];
         let url = feed.url();
-        let mut server = Server::start(&[&[&*url][..], &listen, &settings, &limits].concat());
+        let mut server = Server::start(&[&[&*url][..], &listen, &settings, &limits, further].concat());
         let tls = server.next_address();
         until("the server connects to the feed", || feed.is_connected());
         feed.send_opening();
@@ -77,7 +82,11 @@ impl Stage {
 
     /// Connects clients that want everything, one after the other, to a server that speaks TLS at `address`.
     pub fn join(&mut self, address: SocketAddr, clients: usize) {
-        let target = target(address, "topics=%3E");
+        self.join_by(&target(address, "topics=%3E"), clients);
+    }
+
+    /// The same with requests of another kind.
+    pub fn join_by(&mut self, target: &DialTarget, clients: usize) {
         for index in self.pool.clients()..clients {
             self.pool.join(target.dial(index).unwrap_or_else(|error| panic!("client {index}: {error}")));
         }

@@ -15,7 +15,7 @@ import { listen } from "./keyboard.js";
 import { Meters } from "./meters.js";
 import { format, parse, sorted } from "./route.js";
 import { Status } from "./status.js";
-import { socketWith, TokenEntry } from "./token.js";
+import { TokenEntry } from "./token.js";
 import { TopicView } from "./topic/topic_view.js";
 import { arrange } from "./topics/order.js";
 import { commonName } from "./topics/payload.js";
@@ -33,7 +33,7 @@ const query = new URLSearchParams(location.search);
 // Relative to the page, which a proxy may show below a path of its own.
 const socket = new URL(query.get("server") || "v1/ws", document.baseURI);
 const token = new TokenEntry(socket.host, () => location.reload());
-const client = connect(socket, token.kept ? { WebSocket: socketWith(token.kept) } : {});
+const client = connect(socket, token.kept ? { token: token.kept } : {});
 
 let route = parse(location.hash);
 let orderIsOld = true;
@@ -43,7 +43,7 @@ let ticks = 0;
 let tickAt = client.now();
 let scrollBefore = 0; // of the table, while another view is open
 const closed = new Set(); // groups
-const refusals = new Map(); // topic -> why the server sends nothing of it
+let refusal = { topic: "", message: "" }; // why the server sends nothing of the topic whose view is open
 
 const status = new Status(client);
 const meters = new Meters(client);
@@ -84,7 +84,7 @@ for (const name of ["state", "stale", "live", "late", "view"]) client.on(name, r
 client.on("error", ({ code }) => code === "unauthenticated" && token.ask());
 for (const name of ["refused", "stale"]) {
   client.on(name, ({ topic, topics: [first] = [topic], message }) => {
-    if (name === "refused" || first !== ">") refusals.set(first, message);
+    if (first === route.topic) refusal = { topic: first, message };
   });
 }
 
@@ -115,8 +115,11 @@ function paintTopic(now) {
   const row = topics.rows.get(topic) ?? null;
   topicView.show(topic, row, route.as, route.place);
   if (row) topicView.paint(now, client.isCurrent(topic), client.delayOf(topic));
-  else setText(byId("topic-empty-text"), refusals.get(topic) ?? "No message of this topic so far.");
+  else setText(byId("topic-empty-text"), refusal.topic === topic ? sentence(refusal.message) : "No message of this topic so far.");
 }
+
+/** The server's words begin in lower case and have no full stop. */
+const sentence = (message) => `${message[0].toUpperCase()}${message.slice(1)}.`;
 
 function arrangeRows(now) {
   orderIsOld = false;

@@ -62,6 +62,7 @@ export class Status {
 
   #onState({ state, reason, retry_ms }) {
     if (state === "closed") this.#reason = reason;
+    if (state === "offline") this.#lostAt ||= Date.now();
     if (state === "waiting") {
       this.#lostAt ||= Date.now();
       this.#retryAt = Date.now() + retry_ms;
@@ -86,9 +87,16 @@ export class Status {
     this.#shown = text;
     document.body.dataset.connection = connection;
     document.body.dataset.feed = feed;
-    byId("connection").textContent = connection === "waiting" ? "lost" : connection;
+    byId("connection").textContent = this.#connection(connection);
     byId("feed").textContent = feed;
     byId("status").textContent = text;
+  }
+
+  /** Another way than the usual one is worth knowing: it is slower, and a sign of a proxy in between. */
+  #connection(state) {
+    const { transport } = this.#client;
+    if (state === "open" && transport && transport !== "websocket") return `open (${transport})`;
+    return state === "waiting" ? "lost" : state;
   }
 
   #describe() {
@@ -96,7 +104,8 @@ export class Status {
     if (state === "closed") return ["closed", "unknown", `Not connected: ${this.#reason}. The values below are not current.`];
     if (state !== "open") {
       if (!this.#lostAt) return [state, "unknown", "Connecting to the server."];
-      return [state, "unknown", `Not connected since ${time(this.#lostAt)}. The values below are not current.`];
+      const cause = state === "offline" ? "This device is offline" : "Not connected";
+      return [state, "unknown", `${cause} since ${time(this.#lostAt)}. The values below are not current.`];
     }
     const stale = [...this.#stale.values()].at(-1);
     if (stale) {

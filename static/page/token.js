@@ -46,13 +46,3 @@ export class TokenEntry {
     if (!byId("token-dialog").open) byId("token-dialog").showModal();
   }
 }
-
-/** A WebSocket that first shows the token. @param {string} token */
-export function socketWith(token) {
-  return class extends WebSocket {
-    constructor(url) {
-      super(url);
-      this.addEventListener("open", () => this.send(JSON.stringify({ op: "auth", token })));
-    }
-  };
-}

@@ -14,10 +14,12 @@ import { launch, open, PHONE, start, startMarket, stop, until } from "./kit.mjs"
 const FOLDER = new URL("../../docs/screenshots/", import.meta.url);
 const BYTES_MAX = 150_000;
 /** Long enough for charts to have a line worth looking at. */
-const SETTLE_MS = 12_000;
+const SETTLE_MS = 6_000;
+/** A busy machine paints late. */
+const PATIENCE_MS = 120_000;
 
 const SHOTS = [
-  ["topics", "simulated", "#/topics?sort=-rate&pins=quote.SPY,trade.SPY", "#rows canvas"],
+  ["topics", "simulated", "#/topics?sort=-rate&pins=quote.SPY,trade.SPY", "#rows .row"],
   ["groups", "simulated", "#/topics?topics=*.AAPL,*.NVDA,*.SPY&group=1", "#rows .group"],
   ["quote", "simulated", "#/topic/quote.AAPL", "#chart canvas"],
   ["trades", "simulated", "#/topic/trade.BTC-USD", "#tape-rows tr"],
@@ -26,6 +28,7 @@ const SHOTS = [
   ["json", "market", "#/topic/pump.7", "#payload:not(:empty)"],
   ["health", "simulated", "#/health", "#rate-chart canvas"],
   ["use", "simulated", "#/use?topics=quote.AAPL", "#snippet:not(:empty)"],
+  ["late", "simulated", "#/topics?sort=-rate", "#rows .row"],
 ];
 const LOOKS = {
   light: { colorScheme: "light" },
@@ -33,22 +36,25 @@ const LOOKS = {
   phone: { ...PHONE, colorScheme: "light" },
 };
 
+/** All looks, or those named. */
+const asked = process.argv.slice(2);
 mkdirSync(FOLDER, { recursive: true });
 const browser = await launch();
 const servers = { simulated: await start(), market: await startMarket() };
 try {
-  for (const [look, options] of Object.entries(LOOKS)) {
-    const pages = await Promise.all(
-      SHOTS.map(async ([name, feed, hash, content]) => {
-        const opened = await open(browser, `${servers[feed].url}/${hash}`, options);
-        await until(opened.page, content, (content) => document.querySelector(content)?.checkVisibility(), content);
-        return { name, ...opened };
-      }),
-    );
-    await pause(SETTLE_MS);
-    for (const { name, page, close } of pages) {
+  for (const [look, options] of Object.entries(LOOKS).filter(([name]) => !asked.length || asked.includes(name))) {
+    for (const [name, feed, hash, content] of SHOTS) {
+      const { page, close } = await open(browser, `${servers[feed].url}/${hash}`, options);
+      page.setDefaultTimeout(PATIENCE_MS);
+      await until(page, content, (content) => document.querySelector(content)?.checkVisibility(), content);
+      await pause(SETTLE_MS);
+      // The page of a server that is not heard any more; all others are shown while they are current.
+      if (name === "late") servers[feed].child.kill("SIGSTOP");
+      const state = name === "late" ? "late" : "live";
+      await until(page, state, (state) => document.body.dataset.feed === state, state, PATIENCE_MS);
       const path = new URL(`${name}-${look}.png`, FOLDER).pathname;
-      await page.screenshot({ path, animations: "disabled" });
+      await page.screenshot({ path });
+      servers[feed].child.kill("SIGCONT");
       // 128 colours are all that such a page has.
       execFileSync("pngquant", ["--force", "--strip", "--output", path, "128", path]);
       const { size } = statSync(path);

@@ -14,7 +14,6 @@ const FLAG = "--experimental-websocket";
 if (globalThis.WebSocket || process.execArgv.includes(FLAG)) {
   const { adapter } = await import("./browser.mjs");
   const take = adapter((event) => process.stdout.write(`${JSON.stringify(event)}\n`));
-  process.on("uncaughtException", (error) => console.error(error));
   createInterface(process.stdin)
     .on("line", (line) => take(JSON.parse(line)))
     .on("close", () => process.exit(0));

@@ -12,7 +12,6 @@
  * @module fanline
  */
 
-import { Asks } from "./asks.js";
 import { AskError, Unauthorized } from "./errors.js";
 import { Freshness } from "./freshness.js";
 import { isHidden, Link } from "./link.js";
@@ -133,7 +132,8 @@ export class Fanline {
   #staleness = new Staleness();
   #serverClock = new ServerClock();
   #freshness = new Freshness(LATE_MS);
-  #asks = new Asks();
+  /** @type {Map<any, {resolve: (answer: any) => void, reject: (error: AskError) => void}>} */
+  #asks = new Map(); // by id: commands to the feed without an answer
   #wasLate = false;
   #nextId = 1;
   #isChanged = false; // the subscriptions are to be told to the server
@@ -474,9 +474,10 @@ export class Fanline {
   async #ask({ op, ...members }) {
     if (this.state !== "open") throw new AskError("not_connected", `expected an open connection, found it ${this.state}`);
     const id = this.#nextId++;
-    const answer = this.#asks.add(id);
-    this.#link.send({ op, id, ...members });
-    return answer;
+    return new Promise((resolve, reject) => {
+      this.#asks.set(id, { resolve, reject });
+      this.#link.send({ op, id, ...members });
+    });
   }
 
   /** @param {Address} address */
@@ -589,9 +590,13 @@ export class Fanline {
       return this.#error({ op: "error", code: "bad_json", message: "expected JSON, found something else" });
     }
     this.#hear(message ?? {});
-    if (message?.op !== undefined) {
-      if (!this.#asks.answered(message)) this.#answers[message.op]?.(message);
-    } else if (message?.topic && message.offset) this.#onFrame(message, text);
+    const ask = this.#asks.get(message?.id);
+    if (ask) {
+      this.#asks.delete(message.id);
+      if (message.op === "error") ask.reject(new AskError(message.code, message.message));
+      else ask.resolve(message);
+    } else if (message?.op !== undefined) this.#answers[message.op]?.(message);
+    else if (message?.topic && message.offset) this.#onFrame(message, text);
     this.#judge();
   }
 
@@ -786,7 +791,10 @@ export class Fanline {
     if (this.#answered && cursor) this.#goTo(cursor);
     this.#answered = this.#settled = this.#caughtUp = false;
     for (const set of [this.#sent, this.#inForce, this.#refusals, this.#pending]) set.clear();
-    this.#asks.lose();
+    for (const { reject } of this.#asks.values()) {
+      reject(new AskError("connection_lost", "the connection ended before the answer came"));
+    }
+    this.#asks.clear();
     this.#serverClock.lost();
   }
 

@@ -8,7 +8,6 @@
  * @module ladder
  */
 
-import { websocket } from "./websocket.js";
 import { within } from "./within.js";
 
 /** @typedef {import("./websocket.js").Transport} Transport */
@@ -23,12 +22,8 @@ const SHORT_LIFE = 2;
 const REPROBE_MS_MAX = 45_000;
 /** For how long a page's next load begins on the rung that worked. */
 const KEPT_MS = 600_000;
-/** Where `link.js` looks for it. */
-const KEY = "fanline.transport";
-
-/** @type {Record<TransportName, () => Transport | Promise<Transport>>} */
+/** @type {Record<string, () => Promise<Transport>>} */
 const TRANSPORTS = {
-  websocket: () => websocket,
   sse: async () => (await import("./sse.js")).sse,
   longpoll: async () => (await import("./poll.js")).longpoll,
   poll: async () => (await import("./poll.js")).poll,
@@ -39,6 +34,8 @@ export class Ladder {
   at = 0;
   #rungs;
   #options;
+  #websocket;
+  #key;
   #points = 0;
   #tries = 0;
   /** @type {any} */
@@ -48,11 +45,16 @@ export class Ladder {
   /** @type {((reason?: any) => void) | undefined} */
   #stop;
 
-  /** @param {import("./link.js").Settings} options */
-  constructor(options) {
+  /**
+   * @param {import("./link.js").Settings} options @param {Transport} websocket
+   * @param {string} key under which the page keeps what works @param {string} [kept] what it has kept
+   */
+  constructor(options, websocket, key, kept = "") {
     this.#options = options;
+    this.#key = key;
+    this.#websocket = websocket;
     this.#rungs = options.transports;
-    const [name, until] = recall()?.split(" ") ?? [];
+    const [name, until] = kept.split(" ");
     if (Number(until) > Date.now()) this.at = Math.max(0, this.#rungs.findIndex((_, i) => this.name(i) === name));
   }
 
@@ -69,6 +71,7 @@ export class Ladder {
   /** @param {number} [at] @returns {Promise<Transport>} */
   async rung(at = this.at) {
     const rung = this.#rungs[at];
+    if (rung === "websocket") return this.#websocket;
     return typeof rung === "string" ? TRANSPORTS[rung]() : rung;
   }
 
@@ -93,7 +96,12 @@ export class Ladder {
    * @param {Open} open @param {() => void} onBetter
    */
   worked(open, onBetter) {
-    keep(this.at ? `${this.name()} ${Date.now() + KEPT_MS}` : "");
+    try {
+      if (this.at) sessionStorage.setItem(this.#key, `${this.name()} ${Date.now() + KEPT_MS}`);
+      else sessionStorage.removeItem(this.#key);
+    } catch {
+      // no page, or one that may store nothing
+    }
     this.#tries = 0;
     if (this.at) this.#later(open, onBetter);
   }
@@ -159,22 +167,5 @@ export class Ladder {
   /** @param {number} at */
   #climb(at) {
     [this.at, this.#points] = [at, 0];
-  }
-}
-
-function recall() {
-  try {
-    return sessionStorage.getItem(KEY);
-  } catch {
-    return null; // no page, or one that may store nothing
-  }
-}
-
-/** @param {string} text */
-function keep(text) {
-  try {
-    sessionStorage.setItem(KEY, text);
-  } catch {
-    // as above
   }
 }

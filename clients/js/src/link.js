@@ -6,7 +6,6 @@
  * @module link
  */
 
-import { Unauthorized } from "./errors.js";
 import { TRANSITIONS } from "./machine.js";
 import { websocket } from "./websocket.js";
 
@@ -91,6 +90,7 @@ export class Link {
   /** @type {any} */
   #goodbye;
   #isDialled = false; // the transport is in use
+  #key = ""; // under which the page keeps which transport works
   #unauthenticated = 0; // connections in a row that ended because of the token
   /** @type {[any, string, () => void][]} */
   #listeners;
@@ -217,14 +217,14 @@ export class Link {
   /** @returns {Promise<import("./websocket.js").Transport>} */
   async #rung() {
     const [first] = this.#options.transports;
-    if (!this.#ladder && first === "websocket" && !recall()) return websocket;
+    if (!this.#ladder && first === "websocket" && !recall(this.#key)) return websocket;
     if (!this.#ladder && typeof first !== "string") return first;
     return (await this.#loadLadder()).rung();
   }
 
   async #loadLadder() {
     const { Ladder } = await import("./ladder.js");
-    return (this.#ladder ??= new Ladder(this.#options));
+    return (this.#ladder ??= new Ladder(this.#options, websocket, this.#key, recall(this.#key)));
   }
 
   /** @param {"dial"|"switch"} transition */
@@ -238,6 +238,7 @@ export class Link {
     try {
       const [token, url] = await this.#ask();
       if (!isCurrent()) return;
+      this.#key = `fanline.transport ${url.host}`;
       this.#isDialled = true; // from here on it is the transport that fails
       const rung = await this.#rung();
       if (!isCurrent()) return;
@@ -273,7 +274,7 @@ export class Link {
 
   /** @param {any} error */
   #fail(error) {
-    if (error instanceof Unauthorized) this.#end("unauthorized", error.message, true);
+    if (error?.name === "Unauthorized") this.#end("unauthorized", error.message, true);
     else this.#lost(String(error?.message ?? error), { isBroken: this.#isDialled });
   }
 
@@ -397,12 +398,12 @@ export class Link {
   }
 }
 
-/** Whether another transport was needed a while ago; `ladder.js` has kept which. */
-function recall() {
+/** Which transport was needed a while ago, as `ladder.js` has kept it. @param {string} key */
+function recall(key) {
   try {
-    return sessionStorage.getItem("fanline.transport");
+    return sessionStorage.getItem(key) ?? undefined;
   } catch {
-    return null; // no page, or one that may store nothing
+    return undefined; // no page, or one that may store nothing
   }
 }
 

@@ -92,7 +92,7 @@ class SharedConnection {
     try {
       this.#way?.post({ answer: { ask, token: typeof token === "function" ? await token({ reason }) : token } });
     } catch (error) {
-      this.#way?.post({ answer: { ask, error: String(error), isUnauthorized: error instanceof Unauthorized } });
+      this.#way?.post({ answer: { ask, error: String(error), isUnauthorized: /** @type {any} */ (error)?.name === "Unauthorized" } });
     }
   }
 }
@@ -163,7 +163,8 @@ class Home {
   #isLeader = false;
   /** @type {BroadcastChannel | undefined} */
   #channel;
-  /** @type {Map<string, {hear: (message: any) => void, terms: Terms, isGreeted?: boolean, timer?: any}>} clients of this page, by name */
+  /** @type {Map<string, {hear: (message: any) => void, terms: Terms, said: any[], isIn: boolean, isGreeted: boolean, timer?: any}>}
+   * clients of this page, by name; `said` is what no leader has confirmed */
   #guests = new Map();
   /** @type {Map<string, import("./hub.js").Session>} clients of all pages, by name, where this page leads */
   #sessions = new Map();
@@ -189,10 +190,14 @@ class Home {
   /** A client of this page comes. @param {Terms} terms @param {(message: any) => void} hear @returns {Way} */
   enter(terms, hear) {
     const from = crypto.getRandomValues(new Uint32Array(4)).join("");
-    this.#guests.set(from, { hear, terms });
+    const guest = { hear, terms, said: /** @type {any[]} */ ([]), isIn: false, isGreeted: false };
+    this.#guests.set(from, guest);
     this.#hello(from);
     return {
-      post: (message) => this.#tell({ from, message }),
+      post: (message) => {
+        if (!guest.isGreeted) guest.said.push(message);
+        if (guest.isIn) this.#tell({ from, message });
+      },
       close: () => this.#guests.delete(from),
     };
   }
@@ -204,7 +209,10 @@ class Home {
     if (!guest || !this.#guests.has(from)) return;
     clearTimeout(guest.timer);
     guest.timer = setTimeout(() => guest.hear({ close: { reason: "no tab leads yet", retry_ms: 1 } }), GREETING_MS);
+    const said = [...guest.said];
+    guest.isIn = true;
     this.#tell({ from, hello: guest.terms, lock });
+    for (const message of said) this.#tell({ from, message });
   }
 
   /** To the leader. @param {any} data */
@@ -232,7 +240,7 @@ class Home {
   #deliver({ to, message }) {
     const guest = this.#guests.get(to);
     if (!guest) return;
-    guest.isGreeted = true;
+    [guest.isGreeted, guest.said] = [true, []];
     clearTimeout(guest.timer);
     guest.hear(message);
   }
@@ -245,9 +253,10 @@ class Home {
         if (isOwn) this.#deliver({ to: from, message: it });
         else this.#channel?.postMessage({ to: from, message: it });
       };
-      post({});
+      this.#forget(from);
       const session = this.#hub.attach({ post }, hello);
       this.#sessions.set(from, session);
+      post({});
       if (lock && !isOwn) whenGone(lock, () => this.#forget(from));
     } else if (message?.bye) this.#forget(from);
     else if (message?.answer) this.#hub.answer(message.answer);

@@ -22,10 +22,9 @@ async function stream(session, signal) {
   if (!isStream || !response.body) throw new Error("expected a stream of events, found something else");
   const decoder = new TextDecoder();
   const reader = response.body.getReader();
-  const events = new EventParser((data, id) => {
+  const events = new EventParser((data, op, id) => {
     if (signal.aborted) return;
     if (id) session.received = id;
-    const [, op] = /^\{"op":"(\w+)"/.exec(data) ?? [];
     if (op === "close") return session.lose(JSON.parse(data));
     if (op === "subscribed") {
       session.streams();
@@ -48,9 +47,10 @@ export class EventParser {
   #rest = "";
   /** @type {string[]} */
   #data = [];
+  #name = "";
   #id = "";
 
-  /** @param {(data: string, id: string) => void} onEvent */
+  /** @param {(data: string, name: string, id: string) => void} onEvent */
   constructor(onEvent) {
     this.#onEvent = onEvent;
   }
@@ -65,13 +65,14 @@ export class EventParser {
   /** @param {string} line */
   #take(line) {
     if (!line) {
-      const [data, id] = [this.#data.join("\n"), this.#id];
-      [this.#data, this.#id] = [[], ""];
-      if (data) this.#onEvent(data, id);
+      const [data, name, id] = [this.#data.join("\n"), this.#name, this.#id];
+      [this.#data, this.#name, this.#id] = [[], "", ""];
+      if (data) this.#onEvent(data, name, id);
       return;
     }
     const [, field, value] = /** @type {RegExpExecArray} */ (/^([^:]*):? ?([^]*)$/.exec(line));
     if (field === "data") this.#data.push(value);
+    if (field === "event") this.#name = value;
     if (field === "id" && !value.includes("\0")) this.#id = value;
   }
 }

@@ -6,7 +6,6 @@
  * @module token
  */
 
-import { Unauthorized } from "./errors.js";
 import { within } from "./within.js";
 
 /** A token with less than this left is not shown any more. */
@@ -79,7 +78,7 @@ export class Token {
   /** Asks for a new one and shows it. */
   renew() {
     this.#ask().then(this.#onFresh, (error) => {
-      if (error instanceof Unauthorized) return this.#onFailed(error);
+      if (error?.name === "Unauthorized") return this.#onFailed(error);
       this.#renewIn(Math.max((this.#expiresAt - Date.now()) / 4, RETRY_MS_MIN));
     });
   }

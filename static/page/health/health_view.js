@@ -12,6 +12,8 @@ import { Vitals } from "./vitals.js";
 
 const READ_MS = 2_000;
 const ANSWER_MS_MAX = 5_000;
+/** Those of a server that is well; slower ones are shown when there are any. */
+const BUCKETS_MIN = 9;
 
 /** Counters by reason that are worth a look when they are not zero: metric, label, what it counts. */
 const COUNTS = [
@@ -134,7 +136,8 @@ export class HealthView {
   }
 
   #paintBuckets() {
-    const { buckets } = this.#vitals;
+    const all = this.#vitals.buckets;
+    const buckets = all.slice(0, Math.max(BUCKETS_MIN, all.findLastIndex(({ count }) => count > 0) + 1));
     const most = Math.max(1, ...buckets.map(({ count }) => count));
     const cell = () => element("td", { class: "num" });
     const rows = keepCount(byId("buckets"), buckets.length, () => element("tr", {}, element("th", { scope: "row", class: "num" }), cell()));

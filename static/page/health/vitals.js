@@ -67,7 +67,7 @@ export class Vitals {
     const read = (name) => exposition.by(name, "shard");
     const [sessions, behind, busy] = ["fanline_sessions", "fanline_sessions_behind", "fanline_shard_busy_ratio"].map(read);
     const [lanes, windows, unsent] = ["fanline_lanes", "fanline_windows", "fanline_unsent_bytes"].map(read);
-    return [...sessions.keys()].map((shard) => ({
+    return [...sessions.keys()].sort((a, b) => a - b).map((shard) => ({
       shard,
       sessions: sessions.get(shard),
       behind: behind.get(shard) ?? 0,

@@ -23,7 +23,7 @@ export class Topics {
    */
   constructor(client, hooks) {
     [this.#client, this.#hooks] = [client, hooks];
-    client.on("state", ({ state }) => state === "waiting" && this.#breakLines([">"]));
+    client.on("state", ({ state }) => ["waiting", "offline"].includes(state) && this.#breakLines([">"]));
     client.on("stale", ({ topics, reason }) => {
       this.#breakLines(topics);
       for (const row of this.#concerned(topics)) row.unconfirmed = reason === "upstream_down";

@@ -24,7 +24,7 @@ export function snippets({ page, socket, patterns, needsToken }) {
       code: `<script type="module">
   import { connect } from "${new URL("static/fanline.js", page).href}";
 
-  const client = connect("${socketUrl.href}"${needsToken ? `, { token: () => "${TOKEN}" }` : ""});
+  const client = connect("${socketUrl.href}"${needsToken ? `, { token: "${TOKEN}" }` : ""});
   client.subscribe(${list}, ({ topic, data }) => {
     console.log(topic, client.isCurrent(topic) ? "current" : "old", data);
   });

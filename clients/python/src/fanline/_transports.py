@@ -31,9 +31,10 @@ async def run_socket(
     received: Callable[[str], None],
 ) -> Loss:
     """Returns when the WebSocket has ended."""
+    connection: "ClientConnection | None" = None
     try:
         # The queue of the library need not be bounded: what it holds is taken before it reads on.
-        async with connect(
+        connection = await connect(
             url,
             ssl=tls,
             max_size=bytes_max,
@@ -42,19 +43,22 @@ async def run_socket(
             ping_interval=None,
             close_timeout=CLOSE_S,
             logger=LOG.getChild("websocket"),
-        ) as connection:
-            opened(connection)
-            with suppress(ConnectionClosed):  # The connection knows its code and reason.
-                async for message in connection:
-                    if isinstance(message, str):
-                        received(message)
-            return _closed(connection)
+        )
+        opened(connection)
+        with suppress(ConnectionClosed):  # The connection knows its code and reason.
+            async for message in connection:
+                if isinstance(message, str):
+                    received(message)
+        return _closed(connection)
     except InvalidStatus as error:
         response = error.response
         headers = {name.lower(): value for name, value in response.headers.raw_items()}
         return loss_of(Answer(response.status_code, headers, bytes(response.body or b"")))
     except (OSError, WebSocketException, EOFError, ValueError) as error:
         return _failed(error)
+    finally:
+        if connection:
+            await connection.close()
 
 
 def _closed(connection: ClientConnection) -> Loss:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ._client import Client as AsyncClient
 from ._client import EventName, Topics
 from ._core.attempt import State
-from ._core.errors import Closed
+from ._core.errors import AskError, Closed
 from ._core.frame import Frame
 from ._core.options import OptionNames, Options
 from ._core.queue import Block, FrameQueue, QueuePolicy, queue_of
@@ -324,7 +324,7 @@ class Client:
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
         except (RuntimeError, concurrent.futures.CancelledError):
             work.close()
-            raise self.closed or Closed("closed by this client") from None
+            raise AskError("not_connected", "expected an open connection, found the client closed") from None
 
     def _wait(self, is_true: Callable[[], bool], timeout: "float | None") -> None:
         with self._state:

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::access::gatekeeper::{AuthRefusal, AuthReply, AuthRequest, Gatekeeper, TicketReply};
 use crate::access::grant::Grant;
 use crate::access::rights::{GrantedPattern, GrantedTopics, Rights, ViewDelay, ViewId};
-use crate::bus::delay::line::{DelayLine, LineParts};
+use crate::bus::delay::line::{DelayLine, LineParts, OpenLine};
 use crate::bus::feed_state::FeedState;
 use crate::bus::history::History;
 use crate::bus::publisher::Publisher;
@@ -74,8 +74,8 @@ impl Scene {
         for (view, grant) in (1..).zip(&grants[1..]) {
             let (delay, live) = (ViewDelay::of(&grant.rights.topics), live.clone());
             let (epoch, history, bytes_max) = (Epoch(2), History::default(), 1 << 30);
-            let parts = LineParts { view, delay, live, epoch, limits, history, bytes_max };
-            let (line, reader) = DelayLine::open(parts, &Meters::unread(), now);
+            let parts = LineParts { view, delay, live, epoch, limits, history, bytes_max, spool: None };
+            let OpenLine { line, reader, .. } = DelayLine::open(parts, &Meters::unread(), now);
             lines.push(line);
             readers.push(reader);
         }

@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import ProtocolError
 from .frame import Frame, frame_of
-from .message import Message, delays_of, is_message, messages, offset_of, texts
+from .message import Message, delays_of, id_of, is_message, messages, offset_of, texts
 from .pattern import covers, matches
 from .staleness import Staleness
 from .subscription import Subscription, SubscriptionChange
@@ -54,9 +54,10 @@ class Feed:
         self._next_id = next_id
         self._wanted: Counter[str] = Counter()
         self._routes: dict[str, list[Subscription]] = {}  # a memo, emptied whenever a subscription comes or goes
-        self._asked: dict[Any, _Asked] = {}  # subscribe commands without an answer, by id; None is the query's
+        self._asked: "dict[int | None, _Asked]" = {}  # subscribe commands without an answer, by id; None is the query's
         self._sent: set[str] = set()  # patterns named on this connection
         self._in_force: set[str] = set()
+        self._let_go: set[str] = set()
         self._refused: dict[str, str] = {}  # patterns that the server does not grant, and why
         self._epoch = ""
         self._head = 0
@@ -103,13 +104,21 @@ class Feed:
     @property
     def is_to_flush(self) -> bool:
         """Whether the connection does not hold what is wanted."""
-        return self._sent != self._wanted.keys()
+        return bool(self._let_go) or self._sent != self._wanted.keys()
 
     def forget_unwanted(self) -> None:
         """Nothing is kept of topics that no subscription covers."""
         wanted = self.wanted
         self.values.retain(lambda topic: covers(wanted, topic))
         self.staleness.retain(lambda topic: covers(wanted, topic))
+
+    def let_go(self) -> None:
+        """On a stream or a poll: what nobody wants any more has to be asked for as new if somebody wants it again."""
+        unused = {pattern for pattern in self._sent if pattern not in self._wanted}
+        self._let_go |= unused
+        self._sent -= unused
+        self._in_force -= unused
+        self.forget_unwanted()
 
     def flush(self, every_ms: "int | None") -> None:
         """Tells a connection with commands what has changed; `every_ms` is a new pace."""
@@ -149,14 +158,19 @@ class Feed:
 
     def plan(self) -> Plan:
         """How the next connection subscribes."""
+        self._let_go.clear()
         resumed = tuple(pattern for pattern in self._wanted if pattern in self._held) if self._epoch else ()
         fresh = tuple(pattern for pattern in self._wanted if pattern not in resumed)
         return Plan(resumed, fresh, f"{self._epoch}:{self._offset}" if resumed else None)
 
-    def welcome(self, message: Message) -> None:
-        """A connection with commands has begun."""
+    def welcome(self, message: Message) -> Plan:
+        """A connection with commands has begun; `begin` follows."""
         plan = self.plan()
         self._greet(message, plan)
+        return plan
+
+    def begin(self, plan: Plan) -> None:
+        """Subscribes on a connection with commands."""
         self._subscribe(plan.resumed, plan.since)
         self._subscribe(plan.fresh, None)
 
@@ -264,7 +278,7 @@ class Feed:
     def subscribed(self, message: Message) -> None:
         """Patterns are in force."""
         offset = offset_of(message)
-        asked = self._asked.pop(message.get("id"), None)
+        asked = self._asked.pop(id_of(message), None)
         if "delay_ms" in message:
             self.delays = delays_of(message)
         for pattern in texts(message.get("forbidden")):
@@ -324,7 +338,7 @@ class Feed:
 
     def error(self, message: Message) -> None:
         """A command was refused."""
-        asked = self._asked.pop(message.get("id"), None)
+        asked = self._asked.pop(id_of(message), None)
         patterns = asked.patterns if asked else ()
         if asked and asked.since and message.get("code") == "bad_cursor":
             self.refuse_cursor(asked.since)
@@ -350,7 +364,6 @@ class Feed:
         """
         was_of = self._epoch
         self._enter(answer)
-        self.simulated = answer.get("simulated") is True
         if "delay_ms" in answer:
             self.delays = delays_of(answer)
         skipped = answer.get("skipped")
@@ -358,6 +371,7 @@ class Feed:
             self._emit("skipped", {"op": "skipped", **skipped})
         feed = answer.get("feed")
         if is_message(feed):
+            self.simulated = feed.get("simulated") is True
             self.feed_state(feed.get("state"), feed)
         is_live = is_live and not skipped and was_of == self._epoch
         notes = messages(answer.get("notes"))
@@ -377,8 +391,9 @@ class Feed:
 
     def confirm(self, patterns: "tuple[str, ...]") -> None:
         """Everything up to the cursor is known."""
-        self._sent, self._in_force = set(patterns), set(patterns)
-        self._held = frozenset(patterns)
+        self._sent = set(patterns) - self._let_go
+        self._in_force = set(self._sent)
+        self._held = frozenset(self._sent)
         self._answered = self._settled = self.caught_up = True
         self._replaying = False
         self.judge()

@@ -104,7 +104,8 @@ class Machine:
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """To be followed by `flush`."""
-        self.feed.remove(subscription)
+        if self.feed.remove(subscription) and self._current and self._current.transport != "websocket":
+            self.feed.let_go()
 
     def set_pace(self, every_ms: int) -> None:
         """To be followed by `flush`."""
@@ -192,7 +193,7 @@ class Machine:
         attempt.heard += 1
         try:
             message = json.loads(text, parse_float=self._parse_float)
-            if not is_message(message):
+            if not is_message(message) or not isinstance(message.get("op", ""), str):
                 raise ValueError
         except (ValueError, RecursionError):
             self._hooks.emit("error", {"op": "error", "code": "bad_json", "message": "expected a JSON object, found something else"})
@@ -513,11 +514,11 @@ class Machine:
         self.freshness.set_bounds(self._late_ms(attempt.transport), self._silent_ms(attempt.transport))
         if attempt.transport == "websocket":
             self._new_pace = None
-            # The state comes first, so that what is said to the server finds an open connection.
+            plan = self.feed.welcome(message)
             self._greeted(attempt, now)
-            if attempt is not self._current:
+            if attempt is not self._current:  # A handler has closed the client.
                 return
-            self.feed.welcome(message)
+            self.feed.begin(plan)
             self._ping(now)
         else:
             assert attempt.plan is not None

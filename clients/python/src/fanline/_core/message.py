@@ -23,6 +23,12 @@ def texts(value: object) -> "list[str]":
     return [it for it in value if isinstance(it, str)] if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType]
 
 
+def id_of(message: Message) -> "int | None":
+    """The id of the command that is answered; those of this client are integers."""
+    id = message.get("id")
+    return id if isinstance(id, int) else None
+
+
 def offset_of(message: Message) -> int:
     """The offset, or 0."""
     offset = message.get("offset", 0)
