@@ -17,8 +17,8 @@ const EXPECT_MS = 6000;
 const OPTIONS = {
   backoff_ms: 20,
   backoff_max_ms: 100,
-  connect_deadline_ms: 2500,
-  probe_deadline_ms: 1500,
+  connect_deadline_ms: 10_000,
+  probe_deadline_ms: 5000,
   poll_ms: 50,
   wait_ms: 400,
 };

@@ -42,7 +42,7 @@ import { openEvents, openWebSocket } from "./streams.mjs";
  * @property {number} [buffer_bytes] in blocks of this size, as a proxy with a buffer has it
  */
 
-const HEARTBEAT_MS = 2000;
+const HEARTBEAT_MS = 3000;
 
 export class FakeServer {
   sessions = [];
