@@ -174,6 +174,10 @@ async fn no_web_page_drives_the_operators_port() {
     }
     let own_page = harness.call("GET", "/admin/sessions", "Sec-Fetch-Site: same-origin\r\n", "").await;
     assert_eq!(own_page.status, 200, "the page of this listener may read: {}", own_page.text());
+    for (path, status) in [("/", 200), ("/v1/ws", 404), ("/v1/snapshot", 404), ("/v1/topics", 404)] {
+        let answer = harness.call("GET", path, "", "").await;
+        assert_eq!(answer.status, status, "{path}: the page, and no value of the feed");
+    }
     assert_eq!(*harness.operator.orders.lock().expect("no holder panics"), [], "nothing was ordered");
     let public = HttpClient::connect(harness.edge.address).await.request("GET", "/admin/sessions", "").await;
     assert_eq!(public.status, 404, "clients have no such listener");
