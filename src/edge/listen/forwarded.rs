@@ -32,12 +32,7 @@ pub struct Forwarding {
 }
 
 /// Reads the headers of a request from `peer`, which is trusted.
-pub fn read(
-    headers: &HeaderMap,
-    header: ProxyHeader,
-    trusted: &TrustedProxies,
-    peer: Option<IpAddr>,
-) -> Forwarding {
+pub fn read(headers: &HeaderMap, header: ProxyHeader, trusted: &TrustedProxies, peer: Option<IpAddr>) -> Forwarding {
     match header {
         ProxyHeader::None => Forwarding { address: peer, scheme: None },
         ProxyHeader::XForwardedFor => {
