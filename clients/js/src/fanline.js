@@ -49,7 +49,25 @@ export { AskError, checkPattern, matches, TRANSITIONS, Unauthorized };
  * @param {boolean} live
  * @param {string} text
  */
-/** @typedef {"state"|"subscription"|"late"|"view"|"stale"|"live"|"gap"|"refused"|"skipped"|"error"|"goodbye"} EventName */
+/** @typedef {{topics: string[], reason: string, message: string, since_ms: number, ts: number, offset?: number}} Stale */
+/** @typedef {{topic: string, offset: number, ts: number, reason: string, missed?: number}} Gap */
+/** @typedef {{from: number, to: number, reason: string}} Skipped */
+/** @typedef {{subscription: Subscription, state: SubscriptionState, reason: string}} SubscriptionEvent */
+/**
+ * What `on` tells, by name.
+ * @typedef {object} Events
+ * @property {StateEvent} state
+ * @property {SubscriptionEvent} subscription
+ * @property {{late: boolean, age_ms: number}} late
+ * @property {{epoch: string, offset: number, ts: number, delay_ms?: number | Record<string, number>}} view
+ * @property {Stale} stale
+ * @property {{topics: string[], ts: number, offset?: number}} live
+ * @property {Gap} gap
+ * @property {{topic: string, message: string, ts: number, offset?: number}} refused
+ * @property {Skipped} skipped
+ * @property {{code: string, message: string, topics?: string[]}} error
+ * @property {{code: string, message: string, reconnect_ms: number}} goodbye
+ */
 /** @typedef {string | URL} Address of `/v1/ws`; `http:` and `https:` become `ws:` and `wss:`; relative to the page in a browser */
 /**
  * @typedef {object} Options
@@ -256,8 +274,9 @@ export class Fanline {
    * `state` ({state, reason, retry_ms, transport}), `subscription` ({subscription, state, reason}), `late` ({late, age_ms})
    * whenever `isLate` changes, and the server's own messages `stale`, `live`, `gap`, `refused`, `skipped`, `view`, `error`,
    * `goodbye`.
-   * @param {EventName} name
-   * @param {(event: any) => void} fn
+   * @template {keyof Events} Name
+   * @param {Name} name
+   * @param {(event: Events[Name]) => void} fn
    */
   on(name, fn) {
     const fns = this.#events.get(name) ?? new Set();
