@@ -201,6 +201,8 @@ fn a_session_that_moves_is_recorded_with_the_delays_of_each_view_and_closes_once
     let mut scene = Scene::open(1 << 10);
     scene.settle();
     scene.shards.iter_mut().for_each(|shard| shard.audit = log.log.clone());
+    let (view, id) = scene.place;
+    scene.shards[view].sessions[id].is_recorded = true;
     for view in [1, 2, 0] {
         scene.move_to(view);
         scene.settle();
