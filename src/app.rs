@@ -6,6 +6,7 @@ mod fault_injection;
 pub(crate) mod gatekeeping;
 mod operator;
 mod parts;
+mod reload;
 mod roles;
 mod server;
 mod signals;
@@ -66,6 +67,7 @@ use crate::words::topic::TopicError;
 use self::gatekeeping::Gatekeeping;
 use self::operator::ServerOperator;
 use self::parts::{EndedPart, VitalParts};
+use self::reload::Reload;
 use self::roles::{feed, serve_http, start_simulator};
 use self::server::RunningServer;
 use self::signals::Signals;
@@ -235,6 +237,15 @@ fn start(
         pulses.push(("delay".into(), lines.pulse.clone()));
     }
     let vitals = Vitals::new(clock, pulses);
+    let edge_settings = edge_settings(&config, &shares, simulated);
+    let tls = edge_settings.load_tls(&meters).map_err(EdgeError::Tls)?;
+    let reload = Arc::new(Reload {
+        sources,
+        config: config.clone(),
+        identities: gatekeeping.identities.clone(),
+        tls: tls.clone(),
+        audit: audit.clone(),
+    });
     let adopting = delivery.clone();
     let parts_of_edge = EdgeParts {
         views,
@@ -245,11 +256,12 @@ fn start(
         audit: audit.clone(),
         admin: Some(operator::admin_parts(
             &config,
-            ServerOperator::new(delivery.clone(), gatekeeping.doorman.clone(), sources),
+            ServerOperator::new(delivery.clone(), gatekeeping.identities.clone(), reload.clone()),
         )?),
         gatekeeper: gatekeeping.gatekeeper.clone(),
+        tls,
     };
-    let edge = Edge::bind(edge_settings(&config, &shares, simulated), parts_of_edge)?;
+    let edge = Edge::bind(edge_settings, parts_of_edge)?;
     let addresses = edge.addresses().cloned().collect();
     if let Some(admin) = edge.admin_address() {
         tracing::info!(address = %admin, "the operator's listener serves metrics, health and the operator's calls");
@@ -275,7 +287,7 @@ fn start(
     let (runtime, feed_faults) = (parts::runtime().map_err(AppError::system("start a runtime"))?, faults.clone());
     let serve = move || parts::drive(runtime, feed_faults.run("feed", feed(upstream, stopped, reader.pulse())));
     parts.start("feed", serve).map_err(AppError::system("start the feed"))?;
-    Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults, audit }, addresses))
+    Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults, audit, reload }, addresses))
 }
 
 /// Gauges that are read when the metrics are requested.
@@ -412,7 +424,8 @@ async fn serve_until_signalled<F: Future<Output = ()>>(
 ) {
     let (stop, stopped) = watch::channel(false);
     let signalled = async {
-        signals.stop().await;
+        let ignore = || tracing::info!("SIGHUP: ignored; restart to load a new configuration");
+        signals.stop(ignore).await;
         stop.send_replace(true);
     };
     tokio::join!(serve(stopped), signalled);

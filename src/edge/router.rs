@@ -26,13 +26,7 @@ pub(in crate::edge) fn public(context: &Arc<AnswerContext>, with_metrics: bool) 
     for reason in [&websocket::REASONS[..], &origins::REASONS, &context::REASONS, &[admin::REASON]].concat() {
         context.meters.counter(&names::REFUSALS, &[("reason", reason)]).increment(0);
     }
-    let router = client_routes();
-    let router = if with_metrics { router.route("/metrics", get(metrics::public)) } else { router };
-    finished(router, context)
-}
-
-fn client_routes() -> Router<Arc<AnswerContext>> {
-    Router::new()
+    let router = Router::new()
         .route("/v1/ws", get(websocket::answer).options(origins::preflight))
         .route("/v1/topics", get(topics::topics).options(origins::preflight))
         .route("/v1/snapshot", get(topics::snapshot).options(origins::preflight))
@@ -40,12 +34,19 @@ fn client_routes() -> Router<Arc<AnswerContext>> {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/", get(pages::index))
-        .route("/static/{*path}", get(pages::file))
+        .route("/static/{*path}", get(pages::file));
+    let router = if with_metrics { router.route("/metrics", get(metrics::public)) } else { router };
+    finished(router, context)
 }
 
-/// Routes for the operator: those of clients too, so that the page shows health and values at one address.
+/// Routes for the operator. No value of the feed: whoever may read those is decided elsewhere.
 pub(in crate::edge) fn admin(context: &Arc<AnswerContext>, parts: Option<AdminParts>) -> Router {
-    let router = client_routes().route("/metrics", get(metrics::answer));
+    let router = Router::new()
+        .route("/metrics", get(metrics::answer))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz_for_operator))
+        .route("/", get(pages::index))
+        .route("/static/{*path}", get(pages::file));
     let router = match parts {
         Some(parts) => router.merge(admin::routes(parts, context)),
         None => router,

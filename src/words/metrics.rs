@@ -267,6 +267,8 @@ declare! {
             "Events written to the audit log.";
         AUDIT_DROPPED = Counter "fanline_audit_dropped_events_total" []
             "Events that are missing in the audit log because the queue or the disk was full. The log says how many, too.";
+        AUDIT_OMITTED = Counter "fanline_audit_omitted_events_total" []
+            "Events of clients without an identity that were left out because they were too many. The log says how many, too.";
         AUDIT_WAITING_BYTES = Gauge "fanline_audit_waiting_bytes" []
             "Approximate memory of events that wait to be written. Bound: 16 MiB; from half of it on, audit.on_full = refuse_sessions admits nobody.";
         AUDIT_FAILING = Gauge "fanline_audit_failing" []

@@ -81,6 +81,7 @@ const filter = new Filter(topics.seen, (patterns) => change({ patterns }));
 // -- messages
 
 for (const name of ["state", "stale", "live", "late", "view"]) client.on(name, refresh);
+client.on("state", ({ state }) => state === "waiting" && leaveOperatorAlone());
 client.on("error", ({ code }) => code === "unauthenticated" && token.ask());
 for (const name of ["refused", "stale"]) {
   client.on(name, ({ topic, topics: [first] = [topic], message }) => {
@@ -157,6 +158,16 @@ function change(changes) {
   const isView = next.view !== route.view || next.topic !== route.topic;
   history[isView ? "pushState" : "replaceState"](null, "", format(next));
   show(next);
+}
+
+/** The operator's address has no values, however often one asks: there the page is about health. */
+async function leaveOperatorAlone() {
+  if (client.messages || query.has("server")) return;
+  const answer = await fetch("v1/topics?topics=none").catch(() => null);
+  if (answer?.status !== 404) return;
+  status.explain("This is the operator's address. Values are at the address for clients.");
+  client.close();
+  if (route.view !== "health") change({ view: "health", topic: "" });
 }
 
 /** @param {import("./route.js").Route} next */

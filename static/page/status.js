@@ -22,6 +22,7 @@ export class Status {
   #reason = "";
   #fault = "";
   #shown = "";
+  #explanation = "";
 
   /** @param {ReturnType<typeof import("../fanline.js").connect>} client */
   constructor(client) {
@@ -99,8 +100,14 @@ export class Status {
     return state === "waiting" ? "lost" : state;
   }
 
+  /** The client ends, and this is why. @param {string} text */
+  explain(text) {
+    this.#explanation = text;
+  }
+
   #describe() {
     const { state } = this.#client;
+    if (this.#explanation) return ["closed", "unknown", this.#explanation];
     if (state === "closed") return ["closed", "unknown", `Not connected: ${this.#reason}. The values below are not current.`];
     if (state !== "open") {
       if (!this.#lostAt) return [state, "unknown", "Connecting to the server."];

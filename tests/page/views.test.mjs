@@ -128,9 +128,19 @@ test("the operator's page says what the metrics say, and who is slow", async () 
   await until(page, "a chart", () => document.querySelector("#rate-chart canvas")?.width > 50);
   await page.click("#slow-form button");
   await untilText(page, "#slow-state", /of [1-9]\d* sessions/);
-  await page.click("[data-view-link=topics]");
+  // What the operator's address has not is an error to the browser.
+  assert.deepEqual(complaints.filter((text) => !text.includes("404")), []);
+  await close();
+});
+
+test("the operator's address has no values and says so, unless it is told where they are", async () => {
+  const { page, close } = await openPage(browser, operator);
+  await until(page, "the health view", () => document.body.dataset.view === "health");
+  await untilText(page, "#status", /^This is the operator's address/);
+  await untilText(page, "#ready", /^ready$/);
+  const values = `${server.url.replace("http", "ws")}/v1/ws`;
+  await page.goto(`${operator}/?server=${encodeURIComponent(values)}`);
   await untilValuesChange(page, 1);
-  assert.deepEqual(complaints, []);
   await close();
 });
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::bus::delay::due::Due;
+use crate::bus::delay::due::DueItem;
 use crate::bus::delay::slice::DelaySlice;
 use crate::bus::delay::spool::record::BlockTopics;
 use crate::bus::delay::spool::worker::StoredBlock;
@@ -153,7 +153,7 @@ impl FrameBlock {
     }
 
     /// The next of it. It is open no longer.
-    pub fn pop(&mut self) -> Option<Due> {
+    pub fn pop(&mut self) -> Option<DueItem> {
         if let BlockState::Open(frames) = &mut self.state {
             self.state = BlockState::Loaded(std::mem::take(frames).into_iter());
         }
@@ -162,14 +162,14 @@ impl FrameBlock {
                 let frame = frames.next()?;
                 self.frames -= 1;
                 self.frames_bytes -= frame.bytes();
-                (Due::Frame(frame), frames.len() == 0)
+                (DueItem::Frame(frame), frames.len() == 0)
             }
             BlockState::Conflated(slices, bytes) => {
                 let slice = slices.pop_front()?;
                 *bytes -= slice_bytes(&slice);
-                (Due::Slice(slice), slices.is_empty())
+                (DueItem::Slice(slice), slices.is_empty())
             }
-            BlockState::Lost(topics) => (Due::Lost { topics: std::mem::take(topics), until: self.until }, true),
+            BlockState::Lost(topics) => (DueItem::Lost { topics: std::mem::take(topics), until: self.until }, true),
             BlockState::Open(_)
             | BlockState::Storing
             | BlockState::Stored(_)

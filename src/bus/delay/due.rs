@@ -8,7 +8,7 @@ use crate::bus::delay::waiting::WaitingFrame;
 use crate::bus::feed_state::FeedState;
 use crate::words::ids::Offset;
 
-pub(super) enum Due {
+pub(super) enum DueItem {
     Frame(WaitingFrame),
     Slice(DelaySlice),
     Feed(Arc<FeedState>),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::rights::ViewDelay;
-use crate::bus::delay::due::Due;
+use crate::bus::delay::due::DueItem;
 use crate::bus::delay::line_meters::LineMeters;
 use crate::bus::delay::queue::DelayQueue;
 use crate::bus::delay::slice::DelaySlice;
@@ -295,10 +295,10 @@ impl DelayLine {
                 return Some(Duration::from_nanos(due_ns - now.mono_ns));
             }
             match self.queues[queue].pop()? {
-                Due::Frame(frame) => self.publish(&frame, now),
-                Due::Slice(slice) => self.publish_slice(queue, slice, now),
-                Due::Feed(feed) => self.publisher.announce((*feed).clone()),
-                Due::Lost { topics, until } => self.publish_loss(&topics, until, now),
+                DueItem::Frame(frame) => self.publish(&frame, now),
+                DueItem::Slice(slice) => self.publish_slice(queue, slice, now),
+                DueItem::Feed(feed) => self.publisher.announce((*feed).clone()),
+                DueItem::Lost { topics, until } => self.publish_loss(&topics, until, now),
             }
         }
         Some(Duration::ZERO)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bus::delay::block::FrameBlock;
-use crate::bus::delay::due::Due;
+use crate::bus::delay::due::DueItem;
 use crate::bus::delay::slice::DelaySlice;
 use crate::bus::delay::spool::failure::SpoolFailure;
 use crate::bus::delay::spool::limits::SpoolLimits;
@@ -91,7 +91,7 @@ impl DelayQueue {
         self.entries.front()?.received().map(|received| received.mono_ns.saturating_add(delay_ns))
     }
 
-    pub fn pop(&mut self) -> Option<Due> {
+    pub fn pop(&mut self) -> Option<DueItem> {
         if let Some(Entry::Block(_)) = self.entries.front() {
             let (due, is_spent) = self.change_block(self.taken, |block| (block.pop(), block.is_spent()))?;
             if is_spent {
@@ -103,10 +103,10 @@ impl DelayQueue {
             Entry::Frame(frame) => {
                 self.direct_bytes -= frame.bytes();
                 self.frames -= 1;
-                Some(Due::Frame(frame))
+                Some(DueItem::Frame(frame))
             }
-            Entry::Slice(slice) => Some(Due::Slice(*slice)),
-            Entry::Feed(feed, _) => Some(Due::Feed(feed)),
+            Entry::Slice(slice) => Some(DueItem::Slice(*slice)),
+            Entry::Feed(feed, _) => Some(DueItem::Feed(feed)),
             Entry::Block(_) => None,
         }
     }
