@@ -75,11 +75,6 @@ fn run_in_browser(file: &str) {
 }
 
 #[test]
-fn the_client_module_reconnects_resumes_and_knows_what_is_current() {
-    run_without_browser("../../clients/js/test/client.test.mjs");
-}
-
-#[test]
 fn the_models_of_the_page_read_the_messages_of_any_feed() {
     run_without_browser("models.test.mjs");
 }

@@ -157,6 +157,9 @@ fn keys_are_renewed_in_tls_1_3_and_a_session_of_tls_1_2_ends_before_its_key_is_w
     old.read_to_end(&mut received).expect("an end with close_notify");
     let close = [&[0x03, 0xF4][..], b"the connection needs new encryption keys"].concat();
     assert!(received.windows(close.len()).any(|part| part == close), "1012");
+    let told = String::from_utf8_lossy(&received);
+    let (_, goodbye) = told.split_once(r#"{"op":"goodbye","code":"worn_out""#).expect("told before the close frame");
+    assert!(goodbye.contains("\"reconnect_ms\":"), "{goodbye}");
     assert!(offsets(&received).is_sorted_by(|a, b| a < b));
 }
 
@@ -356,7 +359,12 @@ fn files_that_cannot_be_used_are_named_at_the_start_and_no_key_is_shown() {
 fn clients_without_a_certificate_are_refused_where_one_is_required() {
     let (files, mine) = (certificate::write("mutual", &["localhost"]), certificate::write("mutual-client", &["desk"]));
     let issuers = mine.certificate.display().to_string();
-    let server = TlsServer::start(&files.pair(), &[("TLS_CLIENT_CA", &issuers)]);
+    let audit = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutual-audit");
+    // It may be there from an earlier run.
+    let _ = std::fs::remove_dir_all(&audit);
+    let audit_dir = audit.display().to_string();
+    let settings = [("TLS_CLIENT_CA", &*issuers), ("ADMIN_LISTEN", "127.0.0.1:0"), ("AUDIT_DIR", &audit_dir)];
+    let server = TlsServer::start(&files.pair(), &settings);
     let known = |files: &CertificateFiles, own: &CertificateFiles| {
         let key = PrivateKeyDer::from_pem_file(&own.key).expect("a key");
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -369,6 +377,14 @@ fn clients_without_a_certificate_are_refused_where_one_is_required() {
     let mut known_client = client(&server, "localhost", &known(&files, &mine));
     upgrade(&mut known_client, "topics=%3E");
     read_until(&mut known_client, "\"topic\"");
+    let subject = "CN=rcgen self signed cert";
+    let (status, sessions, error) = run(&["admin", "--address", &server.program.admin_address(), "sessions"], &[]);
+    assert!(status.success() && sessions.contains("CERTIFICATE") && sessions.contains(subject), "{sessions}{error}");
+    eventually("the certificate is in the audit log", || {
+        let files = fanline::audit::files::list(&audit).expect("readable");
+        let text: String = files.iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect();
+        text.contains(&format!("\"certificate\":\"{subject}\"")).then_some(())
+    });
     for stranger in [Arc::new(config(&[&files], &TLS13)), known(&files, &files)] {
         let mut client = client(&server, "localhost", &stranger);
         // In TLS 1.3 the client learns of it with the first read.

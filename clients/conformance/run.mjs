@@ -61,7 +61,9 @@ const { hello, results } = await runSuite(jobs, start, {
   // Chromium delays connections where many of one page wait.
   parallel: Number(values.parallel ?? (host ? 12 : 24)),
   onResult: ({ name, transport, outcome, reason }) => outcome === "failed" && console.log(`FAILED ${name} [${transport}]: ${reason}`),
-}).finally(() => host?.close());
+})
+  .catch((error) => fail(error.message))
+  .finally(() => host?.close());
 if (values.json) writeFileSync(values.json, `${JSON.stringify({ client: hello, results }, null, 1)}\n`);
 if (values.junit) writeFileSync(values.junit, junit(values.client, results));
 console.log(summary(hello, results, Date.now() - begin));

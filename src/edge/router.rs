@@ -44,7 +44,7 @@ pub(in crate::edge) fn admin(context: &Arc<AnswerContext>, parts: Option<AdminPa
     let router = Router::new()
         .route("/metrics", get(metrics::answer))
         .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
+        .route("/readyz", get(health::readyz_for_operator))
         .route("/", get(pages::index))
         .route("/static/{*path}", get(pages::file));
     let router = match parts {

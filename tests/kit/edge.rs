@@ -87,6 +87,7 @@ pub fn parts() -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
             audit: AuditLog::default(),
             admin: None,
             gatekeeper: Arc::new(Open),
+            tls: None,
         },
         publisher,
         newcomers,

@@ -17,8 +17,8 @@ const EXPECT_MS = 6000;
 const OPTIONS = {
   backoff_ms: 20,
   backoff_max_ms: 100,
-  connect_deadline_ms: 2500,
-  probe_deadline_ms: 1500,
+  connect_deadline_ms: 10_000,
+  probe_deadline_ms: 5000,
   poll_ms: 50,
   wait_ms: 400,
 };
@@ -194,7 +194,7 @@ export class CaseRun {
     return `${this.prefix}/${as}`;
   }
 
-  /** `{epoch}`, `{epoch-1}` (before the restart), `{offset}` (the head), `{url}` and `{now}` in the texts of a step. */
+  /** `{epoch}`, `{epoch-1}` (before the restart), `{offset}` (the head), `{url}`, `{now}` and `{now-MS}` in the texts of a step. */
   #filled(value) {
     if (Array.isArray(value)) return value.map((one) => this.#filled(one));
     if (typeof value === "string") return this.#filledText(value);
@@ -204,8 +204,9 @@ export class CaseRun {
 
   #filledText(text) {
     const { epoch, offset } = this.server.feed;
-    if (text === "{now}") return Date.now();
+    if (text === "{now}") return this.server.feed.now();
     if (text === "{offset}") return offset;
+    text = text.replace(/\{now-(\d+)\}/g, (_, ms) => this.server.feed.now() - Number(ms));
     if (text === "{url}") return this.server.url;
     return text.replaceAll("{epoch}", epoch).replaceAll("{epoch-1}", this.epochs.at(-1)).replaceAll("{offset}", offset);
   }

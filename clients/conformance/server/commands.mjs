@@ -71,7 +71,7 @@ function performAdmitted(session, command) {
       return undefined;
     }
     case "ping":
-      session.say({ op: "pong", id, ts: Date.now() });
+      session.say({ op: "pong", id, ts: server.feed.now() });
       return undefined;
     case "auth":
       return authenticate(session, command);

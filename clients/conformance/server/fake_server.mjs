@@ -39,12 +39,12 @@ import { openEvents, openWebSocket } from "./streams.mjs";
  * @property {"welcome"|"subscribed"} [mute_after]
  * @property {number} [cut_after_ms] reset after this time
  * @property {true} [drip] byte by byte
+ * @property {number} [buffer_bytes] in blocks of this size, as a proxy with a buffer has it
  */
 
-const HEARTBEAT_MS = 2000;
+const HEARTBEAT_MS = 3000;
 
 export class FakeServer {
-  feed = new Feed();
   sessions = [];
   attempts = [];
   asked = [];
@@ -63,9 +63,10 @@ export class FakeServer {
   #sockets = new Set();
   #listener = createServer({ noDelay: true }, (socket) => this.#take(socket));
 
-  /** @param {object} settings `heartbeat_ms`, `auth`, `gzip`, `pending`, `forbidden`, `errors`, `welcome`, `gather_ms` */
+  /** @param {object} settings `heartbeat_ms`, `auth`, `gzip`, `pending`, `forbidden`, `errors`, `welcome`, `gather_ms`, `clock_ahead_ms` */
   constructor(settings = {}) {
     this.settings = settings;
+    this.feed = new Feed(settings.clock_ahead_ms);
     this.heartbeat_ms = settings.heartbeat_ms ?? HEARTBEAT_MS;
     this.credentials = new Credentials(settings.auth);
     this.silent = new Set(settings.silent);
@@ -111,8 +112,8 @@ export class FakeServer {
 
   /** The state of the whole feed. @param {object|null} message `stale`, or null for live */
   feedState(message) {
-    this.feed.stale = message && { op: "stale", topics: [">"], since_ms: Date.now(), ts: Date.now(), message: "", ...message };
-    const said = this.feed.stale ?? { op: "live", topics: [">"], ts: Date.now() };
+    this.feed.stale = message && { op: "stale", topics: [">"], since_ms: this.feed.now(), ts: this.feed.now(), message: "", ...message };
+    const said = this.feed.stale ?? { op: "live", topics: [">"], ts: this.feed.now() };
     for (const session of this.sessions) session.say(said);
     for (const parked of this.parked) parked.wake();
   }

@@ -25,6 +25,16 @@ export class Feed {
   /** What `stale` said about the whole feed, if it holds. */
   stale = null;
 
+  /** @param {number} [clock_ahead_ms] how far the server's clock is ahead of the client's */
+  constructor(clock_ahead_ms = 0) {
+    this.clock_ahead_ms = clock_ahead_ms;
+  }
+
+  /** The server's clock. */
+  now() {
+    return Date.now() + this.clock_ahead_ms;
+  }
+
   /**
    * Publishes one frame. `data_text` is the payload as JSON text, for numbers that JavaScript cannot hold.
    * @returns {Entry}
@@ -33,7 +43,7 @@ export class Feed {
     const text = bytes ? JSON.stringify("x".repeat(bytes)) : data_text ?? JSON.stringify(data ?? null);
     const payload = data_base64 === undefined ? `"data":${text}` : `"data_base64":"${data_base64}"`;
     const offset = ++this.offset;
-    const members = [`"topic":${JSON.stringify(topic)}`, `"offset":${offset}`, `"ts":${Date.now()}`];
+    const members = [`"topic":${JSON.stringify(topic)}`, `"offset":${offset}`, `"ts":${this.now()}`];
     if (kind) members.push(`"kind":"${kind}"`);
     if (more) members.push(JSON.stringify(more).slice(1, -1));
     return this.#add({ offset, topic, kind, text: `{${[...members, payload].join(",")}}` });
@@ -43,8 +53,8 @@ export class Feed {
   status({ op, topic, ...members }) {
     const offset = ++this.offset;
     const about = op === "stale" || op === "live" ? { topics: [topic] } : { topic };
-    const since = op === "stale" ? { since_ms: Date.now() } : {};
-    const message = { op, ...about, ...since, ...members, offset, ts: Date.now() };
+    const since = op === "stale" ? { since_ms: this.now() } : {};
+    const message = { op, ...about, ...since, ...members, offset, ts: this.now() };
     return this.#add({ offset, topic, op, reason: members.reason, text: JSON.stringify(message) });
   }
 

@@ -8,6 +8,8 @@ export class Outlet {
   #dripping = false;
   #isBusy = false;
   #drops = [];
+  #block = 0;
+  #collected = Buffer.alloc(0);
 
   /** @param {import("node:net").Socket} socket */
   constructor(socket) {
@@ -18,6 +20,7 @@ export class Outlet {
   /** @param {Buffer|string} bytes */
   write(bytes) {
     if (this.muted || this.socket.destroyed) return;
+    if (this.#block) return this.#collect(Buffer.from(bytes));
     if (!this.#dripping) return void this.socket.write(bytes);
     this.#drops.push(...Buffer.from(bytes));
     this.#drip();
@@ -34,6 +37,11 @@ export class Outlet {
     this.socket.setNoDelay(true);
   }
 
+  /** From here on bytes go out in blocks of this size. @param {number} bytes */
+  buffer(bytes) {
+    this.#block = bytes;
+  }
+
   /** Ends it in order, after what was written. */
   end() {
     if (!this.socket.destroyed) this.socket.end();
@@ -41,6 +49,14 @@ export class Outlet {
 
   reset() {
     this.socket.resetAndDestroy();
+  }
+
+  #collect(bytes) {
+    this.#collected = Buffer.concat([this.#collected, bytes]);
+    while (this.#collected.length >= this.#block) {
+      this.socket.write(this.#collected.subarray(0, this.#block));
+      this.#collected = this.#collected.subarray(this.#block);
+    }
   }
 
   /** The next byte goes when the one before has gone: as slow as the machine, and no slower. */

@@ -64,7 +64,7 @@ export class Session {
   greet(changes = {}) {
     const { epoch, offset } = this.feed;
     const { heartbeat_ms, settings } = this.server;
-    this.say({ op: "welcome", protocol: "fanline.v1", epoch, offset, ts: Date.now(), heartbeat_ms, ...settings.welcome, ...changes });
+    this.say({ op: "welcome", protocol: "fanline.v1", epoch, offset, ts: this.feed.now(), heartbeat_ms, ...settings.welcome, ...changes });
   }
 
   /** Adds patterns, answers, and tells what is there. @param {{id?: any, topics: string[], since?: string, brief?: boolean}} command */
@@ -91,7 +91,7 @@ export class Session {
     });
     if (this.holdsValues) return;
     for (const topic of unknown) {
-      this.say({ op: "stale", topics: [topic], reason: "nothing_yet", message: "nothing yet", since_ms: Date.now(), ts: Date.now() });
+      this.say({ op: "stale", topics: [topic], reason: "nothing_yet", message: "nothing yet", since_ms: this.feed.now(), ts: this.feed.now() });
     }
     if (from?.skipped) this.say({ ...from.skipped });
     const entries = from?.entries ?? this.feed.current(topics).filter((entry) => !covers(before, entry.topic));
@@ -117,7 +117,7 @@ export class Session {
   #beat() {
     const silent_ms = Date.now() - this.#saidAt;
     if (silent_ms < this.server.heartbeat_ms || !this.isAdmitted || this.attempt.withoutHeartbeat) return;
-    this.say({ op: "heartbeat", offset: this.feed.offset, ts: Date.now() });
+    this.say({ op: "heartbeat", offset: this.feed.offset, ts: this.feed.now() });
   }
 
   #cursor(offset) {

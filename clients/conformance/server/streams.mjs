@@ -92,6 +92,7 @@ export function openEvents({ server, socket, reader, request, attempt }, plan) {
     }),
   );
   reader.handOver(() => server.fault("nothing follows the request of a stream, found bytes"));
+  if (plan.buffer_bytes) outlet.buffer(plan.buffer_bytes);
   if (plan.hold === "events") outlet.mute();
   wire.raw(`retry: ${server.settings.retry_ms ?? 2000}\n\n`);
   begin(session, request, plan);

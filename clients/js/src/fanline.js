@@ -49,7 +49,25 @@ export { AskError, checkPattern, matches, TRANSITIONS, Unauthorized };
  * @param {boolean} live
  * @param {string} text
  */
-/** @typedef {"state"|"subscription"|"late"|"view"|"stale"|"live"|"gap"|"refused"|"skipped"|"error"|"goodbye"} EventName */
+/** @typedef {{topics: string[], reason: string, message: string, since_ms: number, ts: number, offset?: number}} Stale */
+/** @typedef {{topic: string, offset: number, ts: number, reason: string, missed?: number}} Gap */
+/** @typedef {{from: number, to: number, reason: string}} Skipped */
+/** @typedef {{subscription: Subscription, state: SubscriptionState, reason: string}} SubscriptionEvent */
+/**
+ * What `on` tells, by name.
+ * @typedef {object} Events
+ * @property {StateEvent} state
+ * @property {SubscriptionEvent} subscription
+ * @property {{late: boolean, age_ms: number}} late
+ * @property {{epoch: string, offset: number, ts: number, delay_ms?: number | Record<string, number>}} view
+ * @property {Stale} stale
+ * @property {{topics: string[], ts: number, offset?: number}} live
+ * @property {Gap} gap
+ * @property {{topic: string, message: string, ts: number, offset?: number}} refused
+ * @property {Skipped} skipped
+ * @property {{code: string, message: string, topics?: string[]}} error
+ * @property {{code: string, message: string, reconnect_ms: number}} goodbye
+ */
 /** @typedef {string | URL} Address of `/v1/ws`; `http:` and `https:` become `ws:` and `wss:`; relative to the page in a browser */
 /**
  * @typedef {object} Options
@@ -137,6 +155,7 @@ export class Fanline {
   #wasLate = false;
   #nextId = 1;
   #isChanged = false; // the subscriptions are to be told to the server
+  #hasLeft = false; // some are not there any more
   /** @type {Map<number, {patterns: string[], since?: string}>} */
   #pending = new Map(); // by id: subscribe commands without an answer
   /** @type {Set<string>} */
@@ -255,8 +274,9 @@ export class Fanline {
    * `state` ({state, reason, retry_ms, transport}), `subscription` ({subscription, state, reason}), `late` ({late, age_ms})
    * whenever `isLate` changes, and the server's own messages `stale`, `live`, `gap`, `refused`, `skipped`, `view`, `error`,
    * `goodbye`.
-   * @param {EventName} name
-   * @param {(event: any) => void} fn
+   * @template {keyof Events} Name
+   * @param {Name} name
+   * @param {(event: Events[Name]) => void} fn
    */
   on(name, fn) {
     const fns = this.#events.get(name) ?? new Set();
@@ -510,7 +530,7 @@ export class Fanline {
     [this.#liveAfter, this.#replaying] = [0, resumed.length > 0];
     this.#show(token);
     this.#sendSubscribe(resumed, since || undefined);
-    this.#sendSubscribe(wanted.filter((pattern) => !resumed.includes(pattern)));
+    this.#sendSubscribe(wanted.filter((pattern) => !since || !this.#held.has(pattern)));
   }
 
   /** @param {string[]} topics @param {string} [since] */
@@ -541,8 +561,11 @@ export class Fanline {
 
   #tell() {
     const wanted = [...this.#wanted.keys()];
-    for (const topic of this.#latest.keys()) if (!covers(wanted, topic)) this.#latest.delete(topic);
-    this.#staleness.retain((topic) => covers(wanted, topic));
+    if (this.#hasLeft) {
+      this.#hasLeft = false;
+      for (const topic of this.#latest.keys()) if (!covers(wanted, topic)) this.#latest.delete(topic);
+      this.#staleness.retain((topic) => covers(wanted, topic));
+    }
     const { late_ms = LATE_MS + this.#wantedPace } = this.#options;
     this.#freshness.late_ms = late_ms + this.#link.late_ms;
     if (!this.#link.isUsable) return;
@@ -560,6 +583,7 @@ export class Fanline {
   /** @param {Subscription} subscription @param {any} [error] */
   #end(subscription, error) {
     if (!this.#subscriptions.delete(subscription)) return;
+    this.#hasLeft = true;
     this.#routes.clear();
     for (const pattern of subscription.patterns) {
       const users = (this.#wanted.get(pattern) ?? 0) - 1;

@@ -14,6 +14,8 @@
 const NOTHING = "-";
 /** A client without subscriptions asks whether the server is there. */
 const IDLE_MS = 10_000;
+/** But not at once: most subscribe soon. */
+const FIRST_IDLE_MS = 100;
 /** Answers carry as many frames at most. */
 const FRAMES_MAX = 1_000;
 /** Statuses after which it is to be tried later, not elsewhere. */
@@ -238,6 +240,7 @@ export class Session {
 
   /** @param {AbortSignal} signal */
   async #idle(signal) {
+    await pause(FIRST_IDLE_MS, signal);
     while (!signal.aborted) {
       const response = await this.fetch(this.pollUrl([NOTHING], {}), signal);
       const { epoch, offset, feed } = readAnswer(await response.text());

@@ -133,7 +133,7 @@ export class Hub {
       if (this.client !== client) return;
       this.client = undefined;
       this.wasOpen = false;
-      this.#each((it) => it.lose({ code: Number(code) || 0, reason, terminal }));
+      this.#each((it) => it.lose({ code, reason, terminal }));
     });
     client.on("subscription", ({ subscription, state, reason }) => {
       for (const session of this.sessions) session.turned(subscription, state, reason);

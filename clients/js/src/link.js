@@ -25,6 +25,7 @@ const UNAUTHENTICATED_MAX = 3;
 /** The operator asks for a reconnect with a fresh token. */
 const ROTATED = 4412;
 /** Close codes of a connection that something on its way has broken. */
+/** @type {(number|string)[]} */
 const BROKEN = [1002, 1006, 1007];
 /** The server's default; its welcome says the true one. */
 const HEARTBEAT_MS = 15_000;
@@ -280,11 +281,12 @@ export class Link {
 
   /** @param {Loss} loss */
   #closed(loss) {
-    const { code = 0, retry_ms } = loss;
+    const { retry_ms } = loss;
+    const code = loss.code ?? 0;
     const isRefused = code === UNAUTHENTICATED;
     if (isRefused || code === ROTATED) this.#token?.refused();
     this.#unauthenticated = isRefused && !this.#wasStable() ? this.#unauthenticated + 1 : 0;
-    if (loss.terminal || code >= TERMINAL || this.#unauthenticated >= UNAUTHENTICATED_MAX) {
+    if (loss.terminal || Number(code) >= TERMINAL || this.#unauthenticated >= UNAUTHENTICATED_MAX) {
       return this.#end(code, closeReason(loss), true);
     }
     const isBroken = isNaN(this.#openedAt) ? !isRefused && !retry_ms : BROKEN.includes(code);

@@ -53,7 +53,8 @@ async function poll(session, signal, waits) {
       session.streams();
       session.greet(epoch, offset);
       if (isFirst) session.subscribed(offset);
-      session.feed({ state: response.headers.get("fanline-feed") ?? "" });
+      const state = response.headers.get("fanline-feed");
+      if (state) session.feed({ state });
       session.say({ op: "heartbeat", offset });
       continue;
     }

@@ -29,10 +29,11 @@ const GREETING_MS = 2_000;
  * @param {SharedOptions} [options] `name`: who shares; default: "" @returns {Fanline<Topics>}
  */
 export function connect(url, { name = "", token, transports, ...options } = {}) {
+  const { logger, signal, ...plain } = options;
   const transport = {
     name: "shared",
     duplex: true,
-    open: (/** @type {Request} */ request) => new SharedConnection(request, name, token, { ...options, transports }),
+    open: (/** @type {Request} */ request) => new SharedConnection(request, name, token, { ...plain, transports }),
   };
   return new Fanline(url, { connect_deadline_ms: 60_000, ...options, transports: [transport] });
 }
@@ -65,6 +66,7 @@ class SharedConnection {
 
   /** @param {Record<string, any>} command */
   send(command) {
+    if (command.op === "auth" && typeof this.#token !== "function") this.#token = command.token;
     this.#way?.post({ command });
   }
 

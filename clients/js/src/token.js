@@ -77,6 +77,7 @@ export class Token {
 
   /** Asks for a new one and shows it. */
   renew() {
+    if (this.#asking) return;
     this.#ask().then(this.#onFresh, (error) => {
       if (error?.name === "Unauthorized") return this.#onFailed(error);
       this.#renewIn(Math.max((this.#expiresAt - Date.now()) / 4, RETRY_MS_MIN));

@@ -21,8 +21,8 @@
  * @property {(loss: Loss) => void} onClose the connection is over
  */
 /**
- * `code` is that of a close frame or an HTTP status; `retry_ms` is when the server wants to be asked again.
- * @typedef {{code?: number, reason?: string, retry_ms?: number, terminal?: boolean}} Loss
+ * `code` is that of a close frame, an HTTP status, or a word; `retry_ms` is when the server wants to be asked again.
+ * @typedef {{code?: number|string, reason?: string, retry_ms?: number, terminal?: boolean}} Loss
  */
 /**
  * `cursor` is where to go on after it, if the connection knows that better than its messages do.

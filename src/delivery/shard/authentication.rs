@@ -16,6 +16,7 @@ use crate::delivery::sessions::session_access::QueryTerms;
 use crate::delivery::sessions::shown_delay::shown_delay;
 use crate::delivery::sessions::verification::{Verdict, Verification, reply_to};
 use crate::delivery::shard::Shard;
+use crate::delivery::shard::departure::spread_by_number;
 use crate::delivery::shard::subscriptions::SubscribeTerms;
 use crate::delivery::transport::socket::Socket;
 use crate::protocol::command::{Command, CommandId, CommandRefusal, Policy};
@@ -184,8 +185,7 @@ impl<S: Socket> Shard<S> {
             return true;
         }
         if goodbye == Goodbye::TooManySubjectSessions {
-            // Each has another delay: the number is spread by the golden ratio.
-            let reconnect_ms = RETRY_MS + number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % RETRY_SPREAD_MS;
+            let reconnect_ms = RETRY_MS + spread_by_number(number, RETRY_SPREAD_MS);
             let (code, message) = (goodbye.label(), goodbye.sentence());
             ServerMessage::Goodbye { code, message, reconnect_ms }.put(encoding, &mut out);
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::delivery::chunk::Compression;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::shard::Shard;
+use crate::delivery::shard::departure::spread_by_number;
 use crate::delivery::transport::socket::Socket;
 use crate::protocol::encoding::Format;
 use crate::words::goodbye::Goodbye;
@@ -14,6 +15,8 @@ use crate::words::stamp::Stamp;
 
 /// Ticks in which every session is looked at once.
 const SWEEP_TICKS: usize = 10;
+/// In which clients come back whose keys were worn out.
+const WORN_OUT_SPREAD_MS: u64 = 10_000;
 
 impl<S: Socket> Shard<S> {
     /// To be called about ten times a second: deadlines are kept to a second.
@@ -79,7 +82,9 @@ impl<S: Socket> Shard<S> {
             // receives what there is.
             self.dismiss(id, Goodbye::FeedStale, Goodbye::FeedStale.sentence(), now);
         } else if session.is_worn_out() {
-            self.dismiss(id, Goodbye::WornOut, Goodbye::WornOut.sentence(), now);
+            // Sessions that began together have worn out their keys together.
+            let reconnect_ms = spread_by_number(session.number, WORN_OUT_SPREAD_MS);
+            self.dismiss_for(id, Goodbye::WornOut, reconnect_ms, now);
         } else if passed(session.pinged_ns, self.settings.ping.timeout) {
             self.dismiss(id, Goodbye::PingTimeout, Goodbye::PingTimeout.sentence(), now);
         } else if session.pinged_ns == 0 && passed(session.heard_ns, self.settings.ping.interval) {

@@ -24,7 +24,7 @@ use crate::edge::http::context::AnswerContext;
 use crate::edge::http::query::bad;
 use crate::edge::listen::admission::{AdmissionLimit, Permit};
 use crate::edge::listen::deadlines::TrackedSocket;
-use crate::edge::listen::peer::WebClient;
+use crate::edge::listen::peer::{ClientCertificate, WebClient};
 use crate::edge::phase::Phase;
 use crate::protocol::command::resume_offset;
 use crate::protocol::encoding::Format;
@@ -82,11 +82,7 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message);
         return Err(by_code(refusal.with(header::RETRY_AFTER, "5")));
     }
-    if !context.audit.accepts_sessions() {
-        let message = "expected room in the audit log (audit.on_full), found it full; try again in a minute";
-        let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "audit_full", message);
-        return Err(by_code(refusal.with(header::RETRY_AFTER, "60")));
-    }
+    context.check_audit().map_err(by_code)?;
     let query = WsQuery::parse(request.uri().query(), context.patterns_max, context.gatekeeper.takes_credentials())
         .map_err(by_code)?;
     // What is answered before the upgrade is for everyone, so it says nothing of the live log that not everyone may see.
@@ -119,6 +115,7 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         Some(_) => None,
         None => Some(Box::new(context.waiting_room.enter().ok_or_else(|| no_waiting_place(context))?) as Box<_>),
     };
+    let certificate = request.extensions().get::<ClientCertificate>().map(|shown| shown.0.clone());
     let user_agent = request.headers().get(header::USER_AGENT).filter(|_| context.audit.is_on());
     let options = SessionOptions {
         format: query.format,
@@ -128,6 +125,7 @@ fn agree(context: &AnswerContext, request: &mut Request<Body>) -> Result<Agreed,
         patterns: query.patterns,
         since: query.since,
         address,
+        certificate,
         user_agent: user_agent.and_then(|text| Some(text.to_str().ok()?.into())),
         presented: Presented { credential, origin, promises_auth: query.promises_auth, waiting_place },
     };

@@ -1,5 +1,6 @@
 //! `/v1/topics` and `/v1/snapshot`: the topics and their current values.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -8,7 +9,10 @@ use axum::http::header;
 use axum::response::Response;
 use serde::Serialize;
 
+use crate::access::grant::Grant;
+use crate::access::pattern_delays::by_delay;
 use crate::access::rights::{GrantedTopics, Rights, ViewId};
+use crate::audit::log::AuditLog;
 use crate::bus::feed_state::FeedState;
 use crate::bus::frame::FrameKind;
 use crate::bus::log::snapshot::{OnStep, Snapshot, TopicChoice};
@@ -25,6 +29,7 @@ use crate::edge::http::shared_answers::{AnswerRequest, AnswerTopic, Maker};
 use crate::edge::listen::peer::WebClient;
 use crate::protocol::encoding::put_envelope;
 use crate::words::ids::Offset;
+use crate::words::topic::Pattern;
 
 #[derive(Serialize)]
 struct TopicLine<'a> {
@@ -61,6 +66,7 @@ pub(in crate::edge) async fn snapshot(
 }
 
 async fn answer(context: Arc<AnswerContext>, matter: AnswerTopic, request: Request) -> Result<Response, HttpRefusal> {
+    context.check_audit()?;
     let takes_credentials = context.gatekeeper.takes_credentials();
     let query = query::topics(request.uri().query(), context.patterns_max, context.wildcards_max, takes_credentials)?;
     let TopicsQuery { patterns, ticket } = query;
@@ -69,14 +75,26 @@ async fn answer(context: Arc<AnswerContext>, matter: AnswerTopic, request: Reque
     let (credential, origin) = context.find_credential(&request, ticket);
     drop(request);
     let grant = context.grant_of(credential, (address, origin)).await?;
+    let recorded = context.audit.is_on().then(|| (grant.clone(), patterns.clone()));
     let rights = (*grant.rights != Rights::unlimited()).then_some(grant.rights);
     let reading = context.answers.get(AnswerRequest { matter, patterns, rights }, network).await;
     let reading = reading.map_err(|denied| context.deny(denied))?;
+    if let Some((grant, patterns)) = recorded {
+        record(&context.audit, &grant, address, patterns);
+    }
     let mut response = body(JSON, Body::new(reading));
     if takes_credentials {
         response.headers_mut().insert(header::CACHE_CONTROL, PRIVATE);
     }
     Ok(response)
+}
+
+/// Records what the client is shown; without patterns that is everything that it may see.
+fn record(audit: &AuditLog, grant: &Grant, address: Option<IpAddr>, mut patterns: Vec<Pattern>) {
+    if patterns.is_empty() {
+        patterns.extend(Pattern::parse(">"));
+    }
+    audit.record_query(grant, address, &by_delay(&grant.rights, &patterns));
 }
 
 /// Makes the answers; with 100,000 topics one takes a few hundred milliseconds.

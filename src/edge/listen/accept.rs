@@ -32,7 +32,7 @@ use crate::edge::listen::client_stream::ClientStream;
 use crate::edge::listen::connection_table::{Accepted, ConnectionSlot, ConnectionTable};
 use crate::edge::listen::deadlines::{ConnectionProgress, Overdue, TrackedBody, TrackedSocket};
 use crate::edge::listen::listener::EdgeListener;
-use crate::edge::listen::peer::Peer;
+use crate::edge::listen::peer::{ClientCertificate, Peer};
 use crate::edge::listen::proxy_protocol::{self, ProxiedClient};
 use crate::edge::listen::since;
 use crate::edge::listen::tls::acceptor::TlsAcceptor;
@@ -294,8 +294,9 @@ impl HttpConnection {
             () = stopped(&mut self.phase) => return,
         }
         let Some(socket) = self.shake_hands(socket).await else { return };
+        let certificate = socket.client_certificate();
         let progress = ConnectionProgress::new(self.limits, tokio::time::Instant::now());
-        Box::pin(self.serve_http(socket, progress, slot)).await;
+        Box::pin(self.serve_http((socket, certificate), progress, slot)).await;
     }
 
     /// The TLS handshake, where one is due. None if it failed.
@@ -313,13 +314,21 @@ impl HttpConnection {
     }
 
     /// HTTP, up to the end or the upgrade.
-    async fn serve_http(&mut self, socket: ClientStream, progress: Arc<ConnectionProgress>, slot: &mut ConnectionSlot) {
+    async fn serve_http(
+        &mut self,
+        (socket, certificate): (ClientStream, Option<ClientCertificate>),
+        progress: Arc<ConnectionProgress>,
+        slot: &mut ConnectionSlot,
+    ) {
         if let Err(error) = socket.limit_unsent(UNSENT_BYTES_MAX) {
             tracing::debug!(%error, "unsent bytes of a connection are not bounded");
         }
         let answers = service_fn(|mut request| {
             let client = self.peer.client(Request::headers(&request), &self.proxies);
             request.extensions_mut().insert(client);
+            if let Some(certificate) = &certificate {
+                request.extensions_mut().insert(certificate.clone());
+            }
             answer(self.router.clone(), progress.clone(), request)
         });
         let connection = http1::Builder::new()

@@ -8,7 +8,7 @@ pub(crate) mod deadlines;
 pub mod forwarded;
 pub(crate) mod listener;
 pub(crate) mod peer;
-pub(crate) mod proxy_protocol;
+pub mod proxy_protocol;
 pub(crate) mod socket_file;
 pub mod tls;
 

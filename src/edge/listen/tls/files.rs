@@ -16,7 +16,7 @@ use rustls::{CipherSuite, RootCertStore, ServerConfig, SupportedProtocolVersion}
 
 use crate::edge::listen::tls::certificate::{CertificateChoice, ServerCertificate, certificates};
 use crate::edge::listen::tls::tickets::TicketKeys;
-use crate::edge::settings::TlsSettings;
+use crate::edge::settings::{Settings, TlsSettings};
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
 
@@ -65,6 +65,12 @@ pub struct TlsFiles {
     meters: Meters,
 }
 
+/// Files that were read again and can be used.
+pub struct ReadFiles {
+    config: Arc<ServerConfig>,
+    certificates: Arc<CertificateChoice>,
+}
+
 /// When a file changed; none if it cannot be read. A symbolic link counts as what it leads to.
 type FileMark = Option<(SystemTime, u64)>;
 
@@ -73,7 +79,7 @@ impl TlsFiles {
     ///
     /// # Errors
     /// One of them cannot be used.
-    pub fn load(settings: TlsSettings, meters: &Meters) -> Result<TlsFiles, TlsFileError> {
+    fn load(settings: TlsSettings, meters: &Meters) -> Result<TlsFiles, TlsFileError> {
         let own_tickets = ring::Ticketer::new()?;
         let seen = Mutex::new(marks(&settings));
         let (config, certificates) = read(&settings, &own_tickets)?;
@@ -98,18 +104,15 @@ impl TlsFiles {
         self.settings.client_ca.is_some()
     }
 
-    /// Whether a file has changed since it was last read.
-    pub fn has_changed(&self) -> bool {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) != marks(&self.settings)
-    }
-
-    /// Reads the files again. If one of them cannot be used, the former ones stay in force; connections stay in any case.
-    pub fn reload(&self) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = marks(&self.settings);
-        match read(&self.settings, &self.own_tickets) {
-            Ok((config, certificates)) => {
-                self.config.store(config);
-                self.report(&certificates);
+    /// Reads the files again if one has changed since they were last read. If one of them cannot be used, the former ones
+    /// stay in force; connections stay in any case.
+    pub(in crate::edge) fn reload_if_changed(&self) {
+        if *self.seen.lock().unwrap_or_else(PoisonError::into_inner) == marks(&self.settings) {
+            return;
+        }
+        match self.read_again() {
+            Ok(files) => {
+                self.put_in_force(files);
                 tracing::info!("the files of [tls] were read again");
             }
             Err(error) => {
@@ -118,11 +121,34 @@ impl TlsFiles {
         }
     }
 
+    /// Reads the files again, and changes nothing yet.
+    pub fn read_again(&self) -> Result<ReadFiles, TlsFileError> {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = marks(&self.settings);
+        let (config, certificates) = read(&self.settings, &self.own_tickets)?;
+        Ok(ReadFiles { config, certificates })
+    }
+
+    pub fn put_in_force(&self, files: ReadFiles) {
+        self.config.store(files.config);
+        self.report(&files.certificates);
+    }
+
     fn report(&self, certificates: &CertificateChoice) {
         for certificate in &certificates.0 {
             let gauge = self.meters.gauge(&names::TLS_NOT_AFTER, &[("name", &certificate.name)]);
             gauge.set(certificate.not_after as f64);
         }
+    }
+}
+
+impl Settings {
+    /// The files of `[tls]`; none if no listener speaks TLS.
+    ///
+    /// # Errors
+    /// One of them cannot be used.
+    pub fn load_tls(&self, meters: &Meters) -> Result<Option<Arc<TlsFiles>>, TlsFileError> {
+        let speaks_tls = self.listen.iter().any(|address| address.tls);
+        speaks_tls.then(|| TlsFiles::load(self.tls.clone(), meters).map(Arc::new)).transpose()
     }
 }
 

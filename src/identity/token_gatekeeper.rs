@@ -13,11 +13,13 @@ use rustls::ClientConfig;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-use crate::access::gatekeeper::{Admitted, AuthRefusal, AuthReply, AuthRequest, Credential, Gatekeeper, TicketReply};
+use crate::access::gatekeeper::{
+    Admitted, AuthRefusal, AuthReply, AuthRequest, Credential, Gatekeeper, KeyTrouble, TicketReply,
+};
 use crate::access::grant::Grant;
 use crate::access::identity::Identity;
 use crate::access::rights::ViewDelay;
-use crate::access::selector::{SessionOrder, SessionSelector};
+use crate::access::selector::{ReachedSessions, SessionOrder, SessionSelector};
 use crate::identity::address_failures::AddressFailures;
 use crate::identity::error::Error;
 use crate::identity::keys::fetch::tls_config;
@@ -39,10 +41,10 @@ use crate::words::metrics::Meters;
 const RENEWALS_MAX: usize = 64;
 
 /// Tells all shards what becomes of some sessions. Must not block.
-pub type OrderSessions = Arc<dyn Fn(SessionSelector, SessionOrder) + Send + Sync>;
+pub type OrderSessions = Arc<dyn Fn(SessionSelector, SessionOrder) -> ReachedSessions + Send + Sync>;
 
-/// What a doorman is made from.
-pub struct DoormanParts {
+/// What it is made from.
+pub struct TokenGatekeeperParts {
     pub settings: AuthSettings,
     pub tables: AuthTables,
     pub fetch_times: FetchTimes,
@@ -51,8 +53,8 @@ pub struct DoormanParts {
 }
 
 /// Verifies credentials. Its drop ends its thread.
-pub struct Doorman {
-    core: Arc<DoormanCore>,
+pub struct TokenGatekeeper {
+    core: Arc<GatekeeperCore>,
     /// None once it is dropped.
     runtime: Option<Runtime>,
     waiting: Arc<Semaphore>,
@@ -60,7 +62,7 @@ pub struct Doorman {
     reloading: Mutex<()>,
 }
 
-struct DoormanCore {
+struct GatekeeperCore {
     policy: ArcSwap<GatePolicy>,
     is_required: bool,
     limits: TokenLimits,
@@ -83,9 +85,9 @@ struct GatePolicy {
     tiers: Tiers,
 }
 
-impl Doorman {
-    pub fn start(parts: DoormanParts) -> Result<Doorman, Error> {
-        let DoormanParts { settings, tables, fetch_times, orders, meters } = parts;
+impl TokenGatekeeper {
+    pub fn start(parts: TokenGatekeeperParts) -> Result<TokenGatekeeper, Error> {
+        let TokenGatekeeperParts { settings, tables, fetch_times, orders, meters } = parts;
         let grant_max = settings.grant_max.clone();
         let limits = TokenLimits {
             bytes_max: settings.token_bytes_max,
@@ -106,7 +108,7 @@ impl Doorman {
             .enable_all()
             .build()
             .map_err(Error::Thread)?;
-        let core = Arc::new(DoormanCore {
+        let core = Arc::new(GatekeeperCore {
             policy: ArcSwap::from_pointee(policy),
             is_required: settings.required,
             limits,
@@ -127,19 +129,12 @@ impl Doorman {
             runtime.spawn(IssuerKeys::keep_fresh(Arc::downgrade(&issuer.keys)));
         }
         let waiting = Arc::new(Semaphore::new(settings.waiting_max));
-        Ok(Doorman { core, runtime: Some(runtime), waiting, reloading: Mutex::default() })
+        Ok(TokenGatekeeper { core, runtime: Some(runtime), waiting, reloading: Mutex::default() })
     }
 
     /// The views of the feed besides the live one: the first is `ViewId(1)`.
     pub fn views(&self) -> Box<[ViewDelay]> {
         self.core.policy.load().tiers.views().into()
-    }
-
-    /// What is wrong with the keys of issuers, for the operator: name and trouble.
-    pub fn key_troubles(&self) -> Vec<(String, String)> {
-        let policy = self.core.policy.load();
-        let troubles = policy.verifier.issuers().iter();
-        troubles.filter_map(|issuer| Some((issuer.name().to_owned(), issuer.keys.trouble()?))).collect()
     }
 
     /// Puts other issuers and tiers into force, in one step, and has all sessions reassessed.
@@ -165,10 +160,10 @@ impl Doorman {
     }
 
     /// Revokes, and has the sessions that it concerns reassessed. Writes to the disk. Without an end it ends when the longest
-    /// life of a token is over. Returns the end, in milliseconds since the Unix epoch.
+    /// life of a token is over. Returns the end, in milliseconds since the Unix epoch, and the sessions that end for it.
     ///
     /// Errors: it is not in force, or it is and could not be written.
-    pub fn revoke(&self, target: RevocationTarget, until_ms: Option<u64>) -> Result<u64, Error> {
+    pub fn revoke(&self, target: RevocationTarget, until_ms: Option<u64>) -> Result<(u64, ReachedSessions), Error> {
         let core = &self.core;
         let now_ms = wall_clock_ms();
         let TokenTimes { leeway, life_max } = core.limits.times;
@@ -176,11 +171,12 @@ impl Doorman {
         let until_ms = until_ms.unwrap_or(now_ms.saturating_add(longest_ms));
         let selector = target.selector();
         let added = core.revocations.add(RevocationRule { target, until_ms }, now_ms);
-        if !matches!(added, Err(Error::TooManyRevocations { .. })) {
-            core.meters.revocations.set(core.revocations.count() as f64);
-            (core.orders)(selector, SessionOrder::Reassess);
+        if let Err(refused @ Error::TooManyRevocations { .. }) = added {
+            return Err(refused);
         }
-        added.map(|()| until_ms)
+        core.meters.revocations.set(core.revocations.count() as f64);
+        let reached = (core.orders)(selector, SessionOrder::Reassess);
+        added.map(|()| (until_ms, reached))
     }
 
     /// The revocations in force.
@@ -193,7 +189,7 @@ impl Doorman {
         &self,
         token: Box<str>,
         address: Option<IpAddr>,
-        finish: impl FnOnce(&DoormanCore, Result<Identity, TokenFault>) + Send + 'static,
+        finish: impl FnOnce(&GatekeeperCore, Result<Identity, TokenFault>) + Send + 'static,
     ) {
         let core = self.core.clone();
         let mut pending = PendingVerdict { core, finish: Some(finish) };
@@ -221,7 +217,7 @@ impl Doorman {
     }
 }
 
-impl Drop for Doorman {
+impl Drop for TokenGatekeeper {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             // It may be dropped where blocking is not allowed.
@@ -231,12 +227,12 @@ impl Drop for Doorman {
 }
 
 /// Who waits for a verdict gets one, also if the thread ends before.
-struct PendingVerdict<F: FnOnce(&DoormanCore, Result<Identity, TokenFault>)> {
-    core: Arc<DoormanCore>,
+struct PendingVerdict<F: FnOnce(&GatekeeperCore, Result<Identity, TokenFault>)> {
+    core: Arc<GatekeeperCore>,
     finish: Option<F>,
 }
 
-impl<F: FnOnce(&DoormanCore, Result<Identity, TokenFault>)> PendingVerdict<F> {
+impl<F: FnOnce(&GatekeeperCore, Result<Identity, TokenFault>)> PendingVerdict<F> {
     fn settle(&mut self, verdict: Result<Identity, TokenFault>) {
         if let Some(finish) = self.finish.take() {
             finish(&self.core, verdict);
@@ -244,20 +240,20 @@ impl<F: FnOnce(&DoormanCore, Result<Identity, TokenFault>)> PendingVerdict<F> {
     }
 }
 
-impl<F: FnOnce(&DoormanCore, Result<Identity, TokenFault>)> Drop for PendingVerdict<F> {
+impl<F: FnOnce(&GatekeeperCore, Result<Identity, TokenFault>)> Drop for PendingVerdict<F> {
     fn drop(&mut self) {
         self.settle(Err(TokenFault::Busy));
     }
 }
 
-impl Gatekeeper for Doorman {
+impl Gatekeeper for TokenGatekeeper {
     fn anonymous(&self) -> Option<Grant> {
         self.core.anonymous()
     }
 
     fn authenticate(&self, request: AuthRequest, reply: AuthReply) {
         let AuthRequest { credential, address, origin, current, session } = request;
-        let finish = move |core: &DoormanCore, verdict: Result<Identity, TokenFault>| {
+        let finish = move |core: &GatekeeperCore, verdict: Result<Identity, TokenFault>| {
             let admitted = verdict.and_then(|identity| core.admit(Arc::new(identity), current.as_deref(), session));
             core.meters.count(&admitted);
             reply(admitted.map_err(TokenFault::refusal));
@@ -276,6 +272,20 @@ impl Gatekeeper for Doorman {
                 finish(core, verdict.map(|identity| Identity::clone(&identity)));
             }
         }
+    }
+
+    fn key_troubles(&self) -> Vec<KeyTrouble> {
+        let policy = self.core.policy.load();
+        let trouble = |issuer: &Issuer| {
+            let message = issuer.keys.trouble()?;
+            Some(KeyTrouble { issuer: issuer.name().to_owned(), message })
+        };
+        policy.verifier.issuers().iter().filter_map(trouble).collect()
+    }
+
+    fn admits_anybody(&self) -> bool {
+        let policy = self.core.policy.load();
+        self.anonymous().is_some() || policy.verifier.issuers().iter().any(|issuer| issuer.keys.current().is_some())
     }
 
     fn issue_ticket(&self, token: Box<str>, address: Option<IpAddr>, origin: Option<Box<str>>, reply: TicketReply) {
@@ -301,7 +311,7 @@ impl Gatekeeper for Doorman {
     }
 }
 
-impl DoormanCore {
+impl GatekeeperCore {
     fn anonymous(&self) -> Option<Grant> {
         let rights = self.policy.load().tiers.anonymous().filter(|_| !self.is_required)?;
         Some(Grant { identity: None, rights })
