@@ -16,6 +16,7 @@ use crate::delivery::sessions::session_access::QueryTerms;
 use crate::delivery::sessions::shown_delay::shown_delay;
 use crate::delivery::sessions::verification::{Verdict, Verification, reply_to};
 use crate::delivery::shard::Shard;
+use crate::delivery::shard::departure::spread;
 use crate::delivery::shard::subscriptions::SubscribeTerms;
 use crate::delivery::transport::socket::Socket;
 use crate::protocol::command::{Command, CommandId, CommandRefusal, Policy};
@@ -95,6 +96,8 @@ impl<S: Socket> Shard<S> {
         if !verification.take(verdict) {
             return;
         }
+        self.step_aside(id);
+        let session = &self.sessions[id];
         if session.is_clear() && self.take_outcome(id, now) {
             self.flush_or_fall_behind(id, now);
         }
@@ -132,10 +135,13 @@ impl<S: Socket> Shard<S> {
                 if !self.change_grant(id, grant, now, &mut out) {
                     return false;
                 }
-                self.take_query(id, now, &mut out);
+                let is_taken = self.take_query(id, now, &mut out);
                 self.meters.commands_done.increment(1);
                 self.sessions.send(id, out, Compression::Plain);
-                true
+                if !is_taken {
+                    self.dismiss_mute(id, now);
+                }
+                !self.sessions[id].is_leaving()
             }
             Err(refusal) => self.refuse_credential(id, command_id.as_ref(), refusal, now),
         }
@@ -184,8 +190,7 @@ impl<S: Socket> Shard<S> {
             return true;
         }
         if goodbye == Goodbye::TooManySubjectSessions {
-            // Each has another delay: the number is spread by the golden ratio.
-            let reconnect_ms = RETRY_MS + number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % RETRY_SPREAD_MS;
+            let reconnect_ms = RETRY_MS + spread(number, RETRY_SPREAD_MS);
             let (code, message) = (goodbye.label(), goodbye.sentence());
             ServerMessage::Goodbye { code, message, reconnect_ms }.put(encoding, &mut out);
         }
@@ -194,17 +199,21 @@ impl<S: Socket> Shard<S> {
         false
     }
 
-    /// What the query of the upgrade asked for.
-    pub(super) fn take_query(&mut self, id: SessionId, now: Stamp, out: &mut Vec<u8>) {
+    /// What the query of the upgrade asked for. False if it is refused.
+    pub(super) fn take_query(&mut self, id: SessionId, now: Stamp, out: &mut Vec<u8>) -> bool {
         let session = &mut self.sessions[id];
         let (encoding, every) = (session.encoding(), session.access.asked_every());
         let waiting = session.access.auth_mut().and_then(|auth| auth.waiting_query.take());
-        let Some(QueryTerms { patterns, since }) = waiting else { return };
+        let Some(QueryTerms { patterns, since }) = waiting else { return true };
         let terms = SubscribeTerms { every, since, brief: false };
         match self.subscribe(id, patterns, terms, now) {
             Ok(effect) => effect.put(None, self.lanes.texts(self.sessions[id].lane()), (encoding, now), out),
-            Err(refusal) => self.refuse(None, &refusal, encoding, out),
+            Err(refusal) => {
+                self.refuse(None, &refusal, encoding, out);
+                return false;
+            }
         }
+        true
     }
 
     /// The session may do what the grant says, and nothing else, from now on. Appends what that changes of its
@@ -366,6 +375,7 @@ impl<S: Socket> Shard<S> {
         let mut out = Vec::new();
         let (expires_ms, ts) = (expires_ms.saturating_sub(now.wall_ms), now.wall_ms);
         ServerMessage::TokenExpiring { expires_ms, ts }.put(encoding, &mut out);
+        self.step_aside(id);
         self.sessions.send(id, out, Compression::Plain);
         self.flush_or_fall_behind(id, now);
         self.sessions.contains(id)

@@ -44,6 +44,13 @@ impl<S: Socket> Shard<S> {
         }
     }
 
+    /// Ends a session whose query was refused, if its client can say nothing else.
+    pub(super) fn dismiss_mute(&mut self, id: SessionId, now: Stamp) {
+        if self.sessions[id].is_mute() {
+            self.dismiss(id, Goodbye::Refused, Goodbye::Refused.sentence(), now);
+        }
+    }
+
     /// Ends a session whose client may come back after a delay.
     pub(super) fn dismiss_for(&mut self, id: SessionId, goodbye: Goodbye, reconnect_ms: u64, now: Stamp) {
         let Some(session) = self.sessions.get(id).filter(|session| !session.is_leaving()) else { return };
@@ -138,6 +145,12 @@ impl<S: Socket> Shard<S> {
             self.end(id, Goodbye::Overloaded);
         }
     }
+}
+
+/// A part of a range for each session, so that clients do not all come back at once: its number, spread by the golden
+/// ratio.
+pub(super) fn spread(number: u64, range: u64) -> u64 {
+    number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % range.max(1)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::delivery::chunk::Compression;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::shard::Shard;
+use crate::delivery::shard::departure::spread;
 use crate::delivery::transport::socket::Socket;
 use crate::protocol::encoding::Format;
 use crate::words::goodbye::Goodbye;
@@ -14,6 +15,9 @@ use crate::words::stamp::Stamp;
 
 /// Ticks in which every session is looked at once.
 const SWEEP_TICKS: usize = 10;
+
+/// Streams that have lasted for long enough are resumed within this time, each after another.
+const RESUME_SPREAD_MS: u64 = 1_000;
 
 impl<S: Socket> Shard<S> {
     /// To be called about ten times a second: deadlines are kept to a second.
@@ -80,9 +84,15 @@ impl<S: Socket> Shard<S> {
             self.dismiss(id, Goodbye::FeedStale, Goodbye::FeedStale.sentence(), now);
         } else if session.is_worn_out() {
             self.dismiss(id, Goodbye::WornOut, Goodbye::WornOut.sentence(), now);
+        } else if session.is_mute()
+            && passed(session.joined.mono_ns, age_max(session.number, self.settings.sse.age_max))
+        {
+            let reconnect_ms = spread(session.number, RESUME_SPREAD_MS);
+            self.dismiss_for(id, Goodbye::MaxAge, reconnect_ms, now);
         } else if passed(session.pinged_ns, self.settings.ping.timeout) {
             self.dismiss(id, Goodbye::PingTimeout, Goodbye::PingTimeout.sentence(), now);
-        } else if session.pinged_ns == 0 && passed(session.heard_ns, self.settings.ping.interval) {
+        } else if !session.is_mute() && session.pinged_ns == 0 && passed(session.heard_ns, self.settings.ping.interval)
+        {
             self.ping(id, now);
         }
         if may_go_on {
@@ -100,6 +110,11 @@ impl<S: Socket> Shard<S> {
             self.fall_behind(id);
         }
     }
+}
+
+/// Of this session: a fifth less to a fifth more, so that streams which began together do not end together.
+fn age_max(number: u64, mean: Duration) -> Duration {
+    mean * (80 + spread(number, 41) as u32) / 100
 }
 
 #[cfg(test)]

@@ -146,6 +146,7 @@ impl<S: Socket> Shard<S> {
             // What is left of a chunk may be of topics that are not allowed any more.
             return self.withdraw(id, Goodbye::Kicked, now);
         }
+        self.step_aside(id);
         let mut out = Vec::new();
         if self.change_grant(id, grant, now, &mut out) && !has_unsent && !out.is_empty() {
             self.sessions.send(id, out, Compression::Plain);
