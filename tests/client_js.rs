@@ -43,6 +43,10 @@ fn the_server_serves_every_file_of_the_client() {
     let mut count = 0;
     for entry in fs::read_dir(project("clients/js/src")).expect("a folder") {
         let name = entry.expect("a file").file_name();
+        // It imports React by name, which needs a bundler.
+        if name == "react.js" {
+            continue;
+        }
         let link = project("static").join(&name);
         let target = fs::read_link(&link).unwrap_or_else(|error| panic!("{}: {error}", link.display()));
         assert_eq!(target, Path::new("../clients/js/src").join(&name));
