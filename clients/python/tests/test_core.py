@@ -72,6 +72,14 @@ def test_the_ladder_descends_by_failures_and_at_once_when_mute() -> None:
     assert ladder.transport == "poll" and ladder.deadline_ms == 1000
     ladder.failed(mute=True)
     assert ladder.transport == "websocket" and ladder.deadline_ms == 2000
+    for _ in range(3):
+        ladder.cut()
+    assert ladder.transport == "sse"
+    ladder.cut()
+    ladder.lasted()
+    ladder.cut()
+    ladder.cut()
+    assert ladder.transport == "sse", "a connection that lasted makes the count start over"
     pauses = [ladder.reprobe_ms() for _ in range(6)]
     assert pauses == [5000, 10_000, 20_000, 40_000, 45_000, 45_000]
 

@@ -9,6 +9,8 @@ from .options import Transport
 
 # Attempts that may fail before the next transport is tried. One on which nothing came at all fails at once.
 ATTEMPTS_MAX = 2
+# A transport whose connections are cut so often soon after they open is left, too.
+CUTS_MAX = 3
 # A client is back on the best transport within a minute after the way is free.
 REPROBE_MS_MAX = 45_000
 DEADLINE_DOUBLINGS_MAX = 2
@@ -21,6 +23,7 @@ class Ladder:
         self._transports = tuple(transports)
         self._index = 0
         self._failures = 0
+        self._cuts = 0
         self._laps = 0
         self._deadline_ms = deadline_ms
         self._reprobe_first_ms = self._reprobe_ms = reprobe_ms
@@ -52,18 +55,31 @@ class Ladder:
     def failed(self, mute: bool) -> None:
         """An attempt ended before it was proven; `mute` if nothing came at all although the way seemed open."""
         self._failures += 1
-        if self._failures < ATTEMPTS_MAX and not mute:
-            return
-        self._failures = 0
+        if self._failures >= ATTEMPTS_MAX or mute:
+            self._descend()
+
+    def cut(self) -> None:
+        """A connection that had opened was cut soon after."""
+        self._cuts += 1
+        if self._cuts >= CUTS_MAX:
+            self._descend()
+
+    def lasted(self) -> None:
+        """A connection was a good one."""
+        self._cuts = 0
+        if self.is_best:
+            self._reprobe_ms = self._reprobe_first_ms
+
+    def _descend(self) -> None:
+        self._failures = self._cuts = 0
         self._index += 1
         if self._index == len(self._transports):
             self._index = 0
             self._laps += 1
 
     def promote(self) -> None:
-        """The best one works again."""
-        self._index = self._failures = 0
-        self._reprobe_ms = self._reprobe_first_ms
+        """The best one greets again; whether it lasts is to be seen."""
+        self._index = self._failures = self._cuts = 0
 
     def reprobe_ms(self) -> float:
         """The pause before the best one is tried again."""

@@ -38,6 +38,8 @@ HEARTBEAT_MS = 15_000
 # The token was refused, or has expired.
 UNAUTHENTICATED = (4401, 401)
 FRESH_TOKEN = 4412
+# How a middlebox ends a WebSocket that it does not understand; a stream ends without a code.
+CUT = (None, 1002, 1006, 1007)
 # A second is seen by a person; a network and a busy program that are well need less.
 LATE_MS = 1_000
 # Frames of one answer of a poll.
@@ -393,6 +395,7 @@ class Machine:
         if was_stable:
             self._backoff.reset()
             self.tokens.accepted()
+            self._ladder.lasted()
         code = loss.code
         if code is not None and (4500 <= code <= 4999 or (code == 204 and attempt.transport == "sse")):
             return self._end(Closed(loss.reason, code), True)
@@ -407,6 +410,8 @@ class Machine:
         )
         if not is_excused and attempt.heard < 2:
             self._ladder.failed(loss.is_mute)
+        elif not is_excused and code in CUT:
+            self._ladder.cut()
         delay = self._backoff.next_ms()
         goodbye = attempt.goodbye
         if goodbye:
