@@ -7,7 +7,7 @@
  * @module runner/expectations
  */
 
-import { Failure, fits, shown } from "./match.mjs";
+import { EXPECT_MS, Failure, fits, shown } from "./match.mjs";
 
 const EVENTS = ["state", "subscription", "notice", "question", "answered", "failed", "closed", "threw"];
 const RECORDS = { asked: "asked", attempt: "attempts", command: "commands" };
@@ -121,7 +121,7 @@ async function expectLook(run, { topic, once = false, ...wanted }, as) {
       () => "expected `looked`, found nothing",
     );
     if (fits(seen, wanted)) return;
-    if (once || i * LOOK_MS > (run.test.deadline_ms ?? 6000)) break;
+    if (once || i * LOOK_MS > (run.test.deadline_ms ?? EXPECT_MS)) break;
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   }
   throw new Failure(`expected the client to say of \`${topic}\` ${shown(wanted)}, found ${shown(brief(seen))}; ${context(run, record)}`);
