@@ -114,6 +114,7 @@ test("a topic that nobody sends says so, and is not current", async () => {
 });
 
 test("the operator's page says what the metrics say, and who is slow", async () => {
+  const client = await open("#/topics");
   const { page, complaints, close } = await openPage(browser, `${operator}/#/health`);
   await untilText(page, "#ready", /^ready$/);
   await untilText(page, "#feed-state", /^live$/);
@@ -131,6 +132,7 @@ test("the operator's page says what the metrics say, and who is slow", async () 
   // What the operator's address has not is an error to the browser.
   assert.deepEqual(complaints.filter((text) => !text.includes("404")), []);
   await close();
+  await client.close();
 });
 
 test("the operator's address has no values and says so, unless it is told where they are", async () => {

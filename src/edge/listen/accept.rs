@@ -24,13 +24,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use metrics::Counter;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tower_service::Service;
 
 use crate::edge::listen::client_stream::ClientStream;
 use crate::edge::listen::connection_table::{Accepted, ConnectionSlot, ConnectionTable};
 use crate::edge::listen::deadlines::{ConnectionProgress, Overdue, TrackedBody, TrackedSocket};
+use crate::edge::listen::drops::Drops;
 use crate::edge::listen::listener::EdgeListener;
 use crate::edge::listen::peer::{ClientCertificate, Peer};
 use crate::edge::listen::proxy_protocol::{self, ProxiedClient};
@@ -38,7 +38,6 @@ use crate::edge::listen::since;
 use crate::edge::listen::tls::acceptor::TlsAcceptor;
 use crate::edge::phase::Phase;
 use crate::edge::settings::{ConnectionLimits, ProxyRules};
-use crate::words::metrics as names;
 use crate::words::metrics::Meters;
 use crate::words::rate_limited_log::RateLimitedLog;
 
@@ -184,40 +183,6 @@ fn concerns_one_client(error: &io::Error) -> bool {
 /// Returns when nothing more shall be accepted, or the sender is gone.
 async fn stopped(phase: &mut watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase == Phase::Stopped).await;
-}
-
-/// Counters of connections that were closed early, by reason.
-#[derive(Clone)]
-struct Drops {
-    header: Counter,
-    write: Counter,
-    answer: Counter,
-    /// A header of the PROXY protocol that is none, or late.
-    proxy: Counter,
-    /// A peer that is not trusted to send one.
-    stranger: Counter,
-}
-
-impl Drops {
-    fn new(meters: &Meters) -> Drops {
-        let counter = |reason| meters.counter(&names::HTTP_DROPPED, &[("reason", reason)]);
-        Drops {
-            header: counter(Overdue::Header.label()),
-            write: counter(Overdue::Write.label()),
-            answer: counter(Overdue::Answer.label()),
-            proxy: counter("proxy_header"),
-            stranger: counter("proxy_untrusted"),
-        }
-    }
-
-    fn count(&self, overdue: Overdue) {
-        match overdue {
-            Overdue::Header => self.header.increment(1),
-            Overdue::Write => self.write.increment(1),
-            Overdue::Answer => self.answer.increment(1),
-            Overdue::KeepAlive => {}
-        }
-    }
 }
 
 /// One connection before its upgrade, if it has one.

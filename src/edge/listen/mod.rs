@@ -5,6 +5,7 @@ pub(crate) mod admission;
 pub(crate) mod client_stream;
 pub(crate) mod connection_table;
 pub(crate) mod deadlines;
+pub(crate) mod drops;
 pub mod forwarded;
 pub(crate) mod listener;
 pub(crate) mod peer;
