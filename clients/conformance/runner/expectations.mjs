@@ -156,6 +156,6 @@ function briefRecord({ session: _, attempt: __, headers: ___, ...rest }) {
 function context(run, record) {
   const last = record.events.filter(({ event }) => event !== "looked" && event !== "synced").slice(-4).map(({ client: _, at: __, ...rest }) => rest);
   const { attempts } = run.server;
-  const told = attempts.slice(-5).map(({ transport, query, at }) => `${transport} ${shown(query)} at ${at - attempts[0].at} ms`);
+  const told = attempts.slice(-9).map(({ transport, query, at }) => `${transport} ${shown(query)} at ${at - attempts[0].at} ms`);
   return `last events ${shown(last)}; ${attempts.length} attempts, the last ${told.join(", ") || "none"}`;
 }
