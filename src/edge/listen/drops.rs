@@ -1,4 +1,4 @@
-//! Connections that are closed before their upgrade, by reason.
+//! Connections that were closed early, counted by reason.
 
 use metrics::Counter;
 
@@ -7,7 +7,7 @@ use crate::words::metrics::{self as names, Meters};
 
 /// Counters of connections that were closed early, by reason.
 #[derive(Clone)]
-pub(in crate::edge::listen) struct Drops {
+pub(in crate::edge) struct Drops {
     pub header: Counter,
     pub write: Counter,
     pub answer: Counter,

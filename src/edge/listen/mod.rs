@@ -11,6 +11,7 @@ pub(crate) mod listener;
 pub(crate) mod peer;
 pub mod proxy_protocol;
 pub(crate) mod socket_file;
+pub(crate) mod takeover;
 pub mod tls;
 
 use std::time::Instant;
