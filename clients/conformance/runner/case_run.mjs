@@ -7,12 +7,10 @@
 import { FakeServer } from "../server/fake_server.mjs";
 import { expectations } from "./expectations.mjs";
 import { attemptsAfterEnd, violations } from "./invariants.mjs";
-import { Failure, shown } from "./match.mjs";
+import { EXPECT_MS, Failure, shown } from "./match.mjs";
 import { Record } from "./record.mjs";
 import { serverSteps } from "./server_steps.mjs";
 
-/** Generous: a machine with other work to do must not fail a case. */
-const EXPECT_MS = 6000;
 /** Time is short for the clients under test. */
 const OPTIONS = {
   backoff_ms: 20,

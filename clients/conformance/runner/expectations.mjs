@@ -7,7 +7,7 @@
  * @module runner/expectations
  */
 
-import { Failure, fits, shown } from "./match.mjs";
+import { EXPECT_MS, Failure, fits, shown } from "./match.mjs";
 
 const EVENTS = ["state", "subscription", "notice", "question", "answered", "failed", "closed", "threw"];
 const RECORDS = { asked: "asked", attempt: "attempts", command: "commands" };
@@ -121,7 +121,7 @@ async function expectLook(run, { topic, once = false, ...wanted }, as) {
       () => "expected `looked`, found nothing",
     );
     if (fits(seen, wanted)) return;
-    if (once || i * LOOK_MS > (run.test.deadline_ms ?? 6000)) break;
+    if (once || i * LOOK_MS > (run.test.deadline_ms ?? EXPECT_MS)) break;
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   }
   throw new Failure(`expected the client to say of \`${topic}\` ${shown(wanted)}, found ${shown(brief(seen))}; ${context(run, record)}`);
@@ -156,6 +156,6 @@ function briefRecord({ session: _, attempt: __, headers: ___, ...rest }) {
 function context(run, record) {
   const last = record.events.filter(({ event }) => event !== "looked" && event !== "synced").slice(-4).map(({ client: _, at: __, ...rest }) => rest);
   const { attempts } = run.server;
-  const told = attempts.slice(-5).map(({ transport, query, at }) => `${transport} ${shown(query)} at ${at - attempts[0].at} ms`);
+  const told = attempts.slice(-9).map(({ transport, query, at }) => `${transport} ${shown(query)} at ${at - attempts[0].at} ms`);
   return `last events ${shown(last)}; ${attempts.length} attempts, the last ${told.join(", ") || "none"}`;
 }
