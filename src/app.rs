@@ -3,6 +3,7 @@
 mod configuration_digest;
 pub(crate) mod demand;
 mod fault_injection;
+mod file_shares;
 pub(crate) mod gatekeeping;
 mod operator;
 mod parts;
@@ -45,12 +46,10 @@ use crate::delivery::shards::Delivery;
 use crate::edge::admin_key::AdminKeyError;
 use crate::edge::parts::EdgeParts;
 use crate::edge::phase::Phase;
-use crate::edge::settings::{ConnectionLimits, Settings as EdgeSettings};
 use crate::edge::{Edge, EdgeError, exposition};
 use crate::identity::error::Error as IdentityError;
 use crate::intake::probe::{ProbeError, probe as listen_to};
 use crate::intake::upstream::{Settings as UpstreamSettings, Upstream, UpstreamError};
-use crate::open_files::{Shares, open_files_limit, raise_open_files_limit};
 use crate::profile::client::NoSend;
 use crate::profile::section::ProfileError;
 use crate::profile::{ChoiceError, Profile};
@@ -64,6 +63,7 @@ use crate::words::ids::Epoch;
 use crate::words::metrics::{self as names, Meters};
 use crate::words::topic::TopicError;
 
+use self::file_shares::{edge_settings, share_open_files};
 use self::gatekeeping::Gatekeeping;
 use self::operator::ServerOperator;
 use self::parts::{EndedPart, VitalParts};
@@ -382,40 +382,6 @@ pub(crate) fn profile(config: &Config) -> Result<Profile, AppError> {
 fn shards(config: &Config) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     Some(config.shards.count).filter(|count| *count > 0).unwrap_or_else(cores)
-}
-
-/// Settings of the edge, with the shares that the limit of open files allows.
-fn edge_settings(config: &Config, shares: &Shares, simulated: bool) -> EdgeSettings {
-    let settings = EdgeSettings::new(config);
-    EdgeSettings {
-        sessions_max: shares.sessions_max,
-        connections: ConnectionLimits { total_max: shares.connections_max, ..settings.connections },
-        simulated,
-        ..settings
-    }
-}
-
-/// Shares the limit of open files. Each client takes one file, so a limit that is too low is logged at the start.
-fn share_open_files(config: &Config, spools: usize) -> Shares {
-    if let Err(error) = raise_open_files_limit() {
-        tracing::warn!(%error, "could not raise the limit of open files");
-    }
-    let limit = open_files_limit();
-    let upstreams = config.upstream.legs * config.upstream.connections;
-    let wanted = Shares { sessions_max: config.limits.sessions_max, connections_max: config.http.connections_max };
-    let shares = wanted.within(limit, (shards(config), upstreams, spools));
-    if shares == wanted {
-        tracing::debug!(limit, "open files");
-    } else {
-        tracing::info!(
-            limit,
-            sessions_max = shares.sessions_max,
-            wanted = wanted.sessions_max,
-            connections_max = shares.connections_max,
-            "the limit of open files is too low for limits.sessions_max, so fewer sessions are admitted; `ulimit -n` can raise it"
-        );
-    }
-    shares
 }
 
 async fn serve_until_signalled<F: Future<Output = ()>>(

@@ -220,3 +220,49 @@ async fn the_scheme_of_a_page_is_that_of_the_proxys_clients() {
     let (_, answer) = upgrade(server.addr(), 6, "Origin: https://test\r\n").await;
     answer.check_refusal(403, "origin_not_allowed", "proxy.trusted");
 }
+
+/// Clients of one topic that poll, and answers that each of them waits for.
+const POLLERS: usize = 200;
+const POLLS: usize = 6;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_answers_all_that_poll_for_the_same_with_one_request_in_twenty() {
+    let market = Program::simulate(&[]);
+    let server = Program::serve(&[&market.ws("/"), "--profile", "simulated"], &[]);
+    eventually("the feed is live", || (server.get("/readyz").status == 200).then_some(()));
+    // As docs/FALLBACKS.md has it, but for the names of hosts and folders.
+    let text = std::fs::read_to_string(project("docs/FALLBACKS.md")).expect("it is there");
+    let recipe = text.split("```nginx\n").nth(2).and_then(|rest| rest.split("```").next()).expect("the second snippet");
+    let (zone, location) = recipe.split_once("\n\n").expect("a zone and a location");
+    let proxy = Proxy::start("nginx_cache", "nginx", |port| {
+        let location = location.replace("http://fanline", &format!("http://{}", server.addr()));
+        let zone = zone.replace("/var/cache/nginx/fanline", "cache");
+        nginx_around(&format!("{zone}\nserver {{ listen 127.0.0.1:{port}; {location} }}\n"))
+    });
+    let Some(proxy) = proxy else { return };
+    let topics = server.get("/v1/topics").json();
+    let topic = topics["topics"][0]["topic"].as_str().expect("a topic").to_owned();
+    let address = proxy.address;
+    let polled = (0..POLLERS).map(|_| {
+        let topic = topic.clone();
+        tokio::spawn(async move {
+            let mut client = HttpClient::connect(address).await;
+            let mut since = String::new();
+            for _ in 0..POLLS {
+                let path = format!("/v1/poll?topics={topic}&wait_ms=20000{since}");
+                let answer = client.request("GET", &path, "").await;
+                assert_eq!(answer.status, 200, "{}", answer.text());
+                let next = answer.json()["next"].as_str().expect("a cursor").to_owned();
+                assert_ne!(since, format!("&since={next}"), "the cursor moves on");
+                since = format!("&since={next}");
+            }
+        })
+    });
+    for polled in polled.collect::<Vec<_>>() {
+        polled.await.expect("no client fails");
+    }
+    let asked = sum(&server.get("/metrics").body, "fanline_http_requests_total", "route=\"/v1/poll\"");
+    let answered = POLLERS * POLLS;
+    println!("{answered} answers, {asked} of them from the server");
+    assert!(asked >= POLLS as f64 && asked <= answered as f64 / 20.0, "{asked} of {answered}");
+}

@@ -184,7 +184,7 @@ async fn a_snapshot_holds_the_latest_of_each_topic_byte_for_byte() {
     harness.publisher.announce(FeedState::Live);
     let answer = harness.get("/v1/snapshot?topics=*.x", "").await;
     assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
-    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert_eq!(answer.header("cache-control"), Some("public, max-age=1, stale-while-revalidate=5"));
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(
         answer.text(),

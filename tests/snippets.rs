@@ -390,6 +390,10 @@ fn written(line: &str) -> String {
         "goodbye" => {
             ServerMessage::Goodbye { code: text("code"), message: message(), reconnect_ms: number("reconnect_ms") }
         }
+        "close" => {
+            let code = u16::try_from(number("code")).expect("a close code");
+            ServerMessage::Close { code, reason: reason() }
+        }
         other => {
             panic!("{line}: expected an arm for `{other}` in `written`, found none; or the program has no such message")
         }
@@ -461,5 +465,5 @@ fn http_answers_as_the_protocol_shows() {
         assert_eq!(shape(&server.get(path).json()), shape(&shown), "{path}");
         count += 1;
     }
-    assert_eq!(count, 4);
+    assert_eq!(count, 5);
 }

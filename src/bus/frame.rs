@@ -121,7 +121,7 @@ impl Frame {
     pub fn encoded(&self, encoding: Encoding, encoder: &mut Encoder) -> &Encoded {
         self.encodings.get_or_make(encoding, || {
             if self.is_status() {
-                Encoded::message(encoding, &self.payload.bytes)
+                Encoded::message(encoding, self.offset, &self.payload.bytes)
             } else {
                 encoder.encode(encoding, &self.envelope())
             }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use crate::access::gatekeeper::Credential;
 use crate::delivery::transport::client_socket::ClientSocket;
 use crate::protocol::command::Policy;
-use crate::protocol::encoding::Format;
-use crate::words::ids::Cursor;
+use crate::protocol::encoding::{Format, Framing};
+use crate::words::ids::{Cursor, Epoch};
 use crate::words::topic::Pattern;
 use shared_deflate::negotiate::Agreement;
 
@@ -21,6 +21,8 @@ pub struct SessionOptions {
     pub format: Format,
     /// What was agreed on for permessage-deflate, if it was.
     pub deflate: Option<Agreement>,
+    /// None: the session is a WebSocket.
+    pub stream: Option<StreamOptions>,
     pub policy: Policy,
     /// Pace of the whole connection; none for every frame.
     pub every: Option<Duration>,
@@ -37,6 +39,35 @@ pub struct SessionOptions {
     pub presented: Presented,
 }
 
+/// A stream of text.
+pub struct StreamOptions {
+    pub kind: StreamKind,
+    /// Events are compressed.
+    pub gzip: bool,
+    /// The head of the answer, which is sent first.
+    pub head: Bytes,
+}
+
+impl StreamOptions {
+    /// How the frames of the log with this epoch stand in it.
+    pub fn framing(&self, epoch: Epoch) -> Framing {
+        match self.kind {
+            StreamKind::Events if self.gzip => Framing::Gzip(epoch),
+            StreamKind::Events => Framing::Events(epoch),
+            StreamKind::Lines => Framing::Lines,
+        }
+    }
+}
+
+/// How messages stand in a stream of text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamKind {
+    /// As server-sent events.
+    Events,
+    /// As lines of JSON.
+    Lines,
+}
+
 /// What a client has shown of itself in the upgrade request.
 #[derive(Default)]
 pub struct Presented {
@@ -49,7 +80,7 @@ pub struct Presented {
     pub waiting_place: Option<Box<dyn Any + Send>>,
 }
 
-/// An upgraded socket: the 101 response has been written, nothing else.
+/// A client's socket: the 101 response has been written, or nothing yet of a stream.
 pub struct Handoff {
     pub socket: ClientSocket,
     /// What was read from the socket beyond the upgrade request.

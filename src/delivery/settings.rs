@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::settings::table::{Compression, Config, Heartbeat, Ping, Raw, ServerLimits, Shards, Slow};
+use crate::settings::table::{Compression, Config, Heartbeat, Ping, Raw, ServerLimits, Shards, Slow, Sse};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Settings {
@@ -11,6 +11,7 @@ pub struct Settings {
     pub limits: ServerLimits,
     pub heartbeat: Heartbeat,
     pub ping: Ping,
+    pub sse: Sse,
     pub slow: Slow,
     pub raw: Raw,
     pub compression: Compression,
@@ -53,6 +54,7 @@ impl Settings {
             limits: config.limits,
             heartbeat: config.heartbeat,
             ping: config.ping,
+            sse: config.sse,
             slow: config.slow,
             raw: config.raw,
             compression: config.compression,
@@ -83,6 +85,7 @@ impl Settings {
             },
             heartbeat: Heartbeat { interval: long },
             ping: Ping { interval: long, timeout: long },
+            sse: Sse { age_max: 2 * long },
             slow: Slow {
                 replay_max: long,
                 write_deadline: long,

@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
-use self::client::{FakeSocket, Pipe, SimulatedClient, matches, receiver};
+use self::client::{FakeSocket, Pipe, SimulatedClient, StreamText, matches, receiver};
 use self::model::{Model, ModelKind, changed};
 use self::rights::Identities;
 use crate::bus::history::History;
@@ -26,7 +26,7 @@ use crate::bus::{self, Limits};
 use crate::delivery::budget::Budget;
 use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::catch_up::scan::Scanner;
-use crate::delivery::handoff::SessionOptions;
+use crate::delivery::handoff::{SessionOptions, StreamKind, StreamOptions};
 use crate::delivery::lanes::lane_key::LaneKey;
 use crate::delivery::lanes::topic_index::LaneId;
 use crate::delivery::meters::ShardMeters;
@@ -85,6 +85,10 @@ struct Simulation {
     changed_in_place: u64,
     /// None without identities.
     identities: Option<Identities>,
+}
+
+fn stream((kind, gzip): (StreamKind, bool)) -> StreamOptions {
+    StreamOptions { kind, gzip, head: Bytes::from_static(client::HEAD) }
 }
 
 impl Simulation {
@@ -239,6 +243,11 @@ impl Simulation {
         let deflate = self.rng.random_bool(0.8).then_some(agreement);
         let raw = !patterns.is_empty() && self.rng.random_bool(0.2);
         let format = if raw { Format::Raw } else { Format::Envelope };
+        if !raw && !patterns.is_empty() && self.rng.random_bool(0.3) {
+            let kinds = [(StreamKind::Events, false), (StreamKind::Events, true), (StreamKind::Lines, false)];
+            let stream = Some(stream(self.pick(&kinds)));
+            return self.adopt(SessionOptions { every, patterns, policy, stream, ..SessionOptions::default() });
+        }
         self.adopt(SessionOptions { format, deflate, every, patterns, policy, ..SessionOptions::default() });
     }
 
@@ -252,7 +261,8 @@ impl Simulation {
 
     fn subscribe(&mut self) {
         let Some(at) = self.any_client() else { return };
-        if self.clients[at].asked || self.clients[at].format == Format::Raw {
+        let client = &self.clients[at];
+        if client.asked || client.format == Format::Raw || client.stream.is_some() {
             return;
         }
         let op = self.pick(&["subscribe", "subscribe", "unsubscribe"]);
@@ -317,8 +327,10 @@ impl Simulation {
         self.shard.ready(client.id, true, self.now);
         client.pipe = Pipe::new(2000);
         client.receiver = receiver(client.deflate);
+        client.text = StreamText::default();
         client.asked = true;
         let options = SessionOptions {
+            stream: client.stream.map(stream),
             patterns: client.patterns.keys().map(|text| Pattern::parse(text).expect("a pattern")).collect(),
             deflate: client.deflate,
             every: client.paced.then_some(Duration::from_millis(50)),

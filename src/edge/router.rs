@@ -9,12 +9,12 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 
-use crate::edge::entrance::websocket;
+use crate::edge::entrance::{agreement, event_stream, websocket};
 use crate::edge::http::admin;
 use crate::edge::http::answer::{HttpRefusal, not_found};
 use crate::edge::http::context;
 use crate::edge::http::context::AnswerContext;
-use crate::edge::http::{credentials, health, metrics, origins, pages, topics};
+use crate::edge::http::{credentials, health, metrics, origins, pages, poll, topics};
 use crate::edge::parts::AdminParts;
 use crate::words::metrics as names;
 
@@ -23,13 +23,17 @@ const POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-
 
 /// Routes for everyone; `/metrics` only if `with_metrics`.
 pub(in crate::edge) fn public(context: &Arc<AnswerContext>, with_metrics: bool) -> Router {
-    for reason in [&websocket::REASONS[..], &origins::REASONS, &context::REASONS, &[admin::REASON]].concat() {
+    for reason in
+        [&agreement::REASONS[..], &origins::REASONS, &context::REASONS, &[admin::REASON, poll::REASON]].concat()
+    {
         context.meters.counter(&names::REFUSALS, &[("reason", reason)]).increment(0);
     }
     let router = Router::new()
         .route("/v1/ws", get(websocket::answer).options(origins::preflight))
+        .route("/v1/sse", get(event_stream::answer).options(origins::preflight))
         .route("/v1/topics", get(topics::topics).options(origins::preflight))
         .route("/v1/snapshot", get(topics::snapshot).options(origins::preflight))
+        .route("/v1/poll", get(poll::answer).options(origins::preflight))
         .route("/v1/ticket", post(credentials::ticket).options(origins::preflight))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
@@ -87,8 +91,18 @@ async fn finish(State(context): State<Arc<AnswerContext>>, request: Request, nex
 
 /// Value of the `route` label: bounded, whatever paths are requested.
 fn route(path: &str) -> &'static str {
-    const EXACT: [&str; 8] =
-        ["/v1/ws", "/v1/topics", "/v1/snapshot", "/v1/ticket", "/metrics", "/healthz", "/readyz", "/"];
+    const EXACT: [&str; 10] = [
+        "/v1/ws",
+        "/v1/sse",
+        "/v1/topics",
+        "/v1/snapshot",
+        "/v1/poll",
+        "/v1/ticket",
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        "/",
+    ];
     if path.starts_with("/static/") {
         return "/static";
     }

@@ -35,6 +35,8 @@ pub struct Settings {
     pub connections: ConnectionLimits,
     /// For bodies that are made once and shared.
     pub answers: AnswerLimits,
+    /// For requests that wait for something new.
+    pub polls: PollLimits,
     /// Who may name the address of a client.
     pub proxies: ProxyRules,
     /// Allowed web pages and names of the server.
@@ -98,6 +100,12 @@ impl Settings {
             answers: AnswerLimits {
                 bytes_max: http.answer_bytes_max,
                 bytes_per_address_max: limited(http.answer_bytes_per_address_max),
+            },
+            polls: PollLimits {
+                // Others must be able to connect, whatever is set.
+                waiting_max: config.poll.waiting_max.min(http.connections_max / 2),
+                per_address_max: limited(config.poll.waiting_per_address_max),
+                gather: config.poll.gather,
             },
             proxies: ProxyRules { trusted: config.proxy.trusted.clone(), header: config.proxy.header },
             visitors: OriginRules {
@@ -177,6 +185,15 @@ pub struct AnswerLimits {
     pub bytes_max: usize,
     /// Of these, bytes of answers that clients of one address read.
     pub bytes_per_address_max: Option<usize>,
+}
+
+/// Bounds of requests that wait for something new.
+#[derive(Clone, Copy, Debug)]
+pub struct PollLimits {
+    pub waiting_max: usize,
+    pub per_address_max: Option<usize>,
+    /// What is new within it is answered together.
+    pub gather: Duration,
 }
 
 /// Proxies in front of the server.

@@ -10,7 +10,8 @@ use std::sync::OnceLock;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 
-use crate::words::ids::Offset;
+use crate::protocol::event_stream::{EventFields, op_of, put_deflated, put_event, put_line, put_stored};
+use crate::words::ids::{Cursor, Epoch, Offset};
 use shared_deflate::deflate::{Deflater, WINDOW_BITS_MAX};
 use shared_deflate::frame::{Opcode, parts, put_frame, put_header};
 use shared_deflate::token::{Tokenizer, Tokens};
@@ -96,13 +97,46 @@ pub enum Framing {
     /// Each is a WebSocket message of its own (RFC 6455).
     #[default]
     WebSocket,
+    /// Each is a server-sent event; ids are of this epoch.
+    Events(Epoch),
+    /// The same, in gzip.
+    Gzip(Epoch),
+    /// Each is a line.
+    Lines,
+}
+
+/// What an event says of a message besides its text.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MessageMarks {
+    /// A client that has the message has everything up to here.
+    pub offset: Option<Offset>,
+    /// When the client shall come back.
+    pub retry_ms: Option<u64>,
 }
 
 impl Framing {
-    /// Appends a text that is not compressed.
-    pub fn put_text(self, text: &[u8], out: &mut Vec<u8>) {
+    /// How the text stands that a client reads in the end.
+    pub fn of_text(self) -> Framing {
+        match self {
+            Framing::Gzip(epoch) => Framing::Events(epoch),
+            other => other,
+        }
+    }
+
+    /// Appends a message of the server, which is not compressed.
+    pub fn put_message(self, text: &[u8], MessageMarks { offset, retry_ms }: MessageMarks, out: &mut Vec<u8>) {
         match self {
             Framing::WebSocket => put_frame(out, Opcode::Text, text),
+            Framing::Events(epoch) => {
+                let id = offset.map(|offset| Cursor { epoch, offset });
+                put_event(out, EventFields { name: op_of(text), id, retry_ms }, text);
+            }
+            Framing::Gzip(_) => {
+                let mut event = Vec::new();
+                self.of_text().put_message(text, MessageMarks { offset, retry_ms }, &mut event);
+                put_stored(out, &event);
+            }
+            Framing::Lines => put_line(out, text),
         }
     }
 }
@@ -116,46 +150,63 @@ pub struct Encoding {
 }
 
 impl Encoding {
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 7;
+    /// One for each place; the epoch of events is any.
     pub const ALL: [Encoding; Encoding::COUNT] = [
         Encoding::websocket(Format::Envelope, false),
         Encoding::websocket(Format::Envelope, true),
         Encoding::websocket(Format::Raw, false),
         Encoding::websocket(Format::Raw, true),
+        Encoding { format: Format::Envelope, framing: Framing::Events(Epoch(0)), deflated: false },
+        Encoding { format: Format::Envelope, framing: Framing::Lines, deflated: false },
+        Encoding { format: Format::Envelope, framing: Framing::Gzip(Epoch(0)), deflated: false },
     ];
 
     pub const fn websocket(format: Format, deflated: bool) -> Encoding {
         Encoding { format, framing: Framing::WebSocket, deflated }
     }
 
-    /// Its place in `Encoding::ALL`.
+    /// Its place among the encodings of a frame. Streams of text have one format, and no compression.
     pub fn index(self) -> usize {
         match (self.framing, self.format, self.deflated) {
             (Framing::WebSocket, Format::Envelope, false) => 0,
             (Framing::WebSocket, Format::Envelope, true) => 1,
             (Framing::WebSocket, Format::Raw, false) => 2,
             (Framing::WebSocket, Format::Raw, true) => 3,
+            (Framing::Events(_), _, _) => 4,
+            (Framing::Lines, _, _) => 5,
+            (Framing::Gzip(_), _, _) => 6,
         }
     }
 
     /// Value of the `encoding` label in metrics.
     pub fn label(self) -> &'static str {
-        ["envelope", "envelope_deflate", "raw", "raw_deflate"][self.index()]
+        ["envelope", "envelope_deflate", "raw", "raw_deflate", "events", "lines", "events_gzip"][self.index()]
     }
 }
+
+/// Encodings of WebSocket, which come first.
+const OF_WEBSOCKET: usize = 4;
 
 /// The encodings of one frame, each made at most once. Written by whichever thread needs one first, while others that
 /// need the same wait for it; read by all.
 #[derive(Debug, Default)]
 pub struct Encodings {
-    whole: [OnceLock<Encoded>; Encoding::COUNT],
+    of_websocket: [OnceLock<Encoded>; OF_WEBSOCKET],
+    /// Few frames have them.
+    of_streams: OnceLock<Box<[OnceLock<Encoded>; Encoding::COUNT - OF_WEBSOCKET]>>,
     /// By `Format as usize`, and in it by `References as usize`; none for a text that tokens cannot express.
     tokens: [OnceLock<Option<Box<Tokens>>>; Format::COUNT * References::COUNT],
 }
 
 impl Encodings {
     pub fn get_or_make(&self, encoding: Encoding, make: impl FnOnce() -> Encoded) -> &Encoded {
-        self.whole[encoding.index()].get_or_init(make)
+        let index = encoding.index();
+        let place = match index.checked_sub(OF_WEBSOCKET) {
+            Some(index) => &self.of_streams.get_or_init(Box::default)[index],
+            None => &self.of_websocket[index],
+        };
+        place.get_or_init(make)
     }
 
     pub fn tokens_or_make(
@@ -218,6 +269,19 @@ impl Encoder {
             Framing::WebSocket => {
                 wire_frame(encoding.deflated, payload.opcode(encoding.format), bytes, &mut self.deflater)
             }
+            Framing::Events(epoch) => {
+                let id = Some(Cursor { epoch, offset: envelope.offset });
+                Encoded::plain(|out| put_event(out, EventFields { id, ..EventFields::default() }, bytes))
+            }
+            Framing::Gzip(epoch) => {
+                let id = Some(Cursor { epoch, offset: envelope.offset });
+                let (mut event, mut out) = (Vec::new(), Vec::new());
+                put_event(&mut event, EventFields { id, ..EventFields::default() }, bytes);
+                put_deflated(&mut out, &event, &mut self.deflater);
+                out.shrink_to_fit();
+                Encoded { bytes: out.into(), plain_bytes: event.len() }
+            }
+            Framing::Lines => Encoded::plain(|out| put_line(out, bytes)),
         }
     }
 
@@ -239,12 +303,18 @@ impl Encoded {
     }
 
     /// A message of the server in its place between the frames: never compressed, and nothing at all in the raw format.
-    pub fn message(encoding: Encoding, text: &[u8]) -> Encoded {
+    pub fn message(encoding: Encoding, offset: Offset, text: &[u8]) -> Encoded {
         if encoding.format == Format::Raw {
             return Encoded::default();
         }
-        let mut out = Vec::with_capacity(HEADER_BYTES_MAX + text.len());
-        encoding.framing.put_text(text, &mut out);
+        let marks = MessageMarks { offset: Some(offset), retry_ms: None };
+        Encoded::plain(|out| encoding.framing.put_message(text, marks, out))
+    }
+
+    fn plain(put: impl FnOnce(&mut Vec<u8>)) -> Encoded {
+        let mut out = Vec::new();
+        put(&mut out);
+        out.shrink_to_fit();
         Encoded { plain_bytes: out.len(), bytes: out.into() }
     }
 }

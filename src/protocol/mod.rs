@@ -2,5 +2,6 @@
 
 pub mod command;
 pub mod encoding;
+pub mod event_stream;
 pub mod secret_token;
 pub mod server_message;

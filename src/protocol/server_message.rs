@@ -4,7 +4,8 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::protocol::command::CommandId;
-use crate::protocol::encoding::{Encoding, Format};
+use crate::protocol::encoding::{Encoding, Format, MessageMarks};
+use crate::protocol::event_stream::FINAL_RETRY_MS;
 use crate::words::ids::{Epoch, Offset};
 use crate::words::topic::Pattern;
 
@@ -138,6 +139,11 @@ pub enum ServerMessage<'a> {
         message: &'a str,
         reconnect_ms: u64,
     },
+    /// What a close frame says, where there are none.
+    Close {
+        code: u16,
+        reason: &'a str,
+    },
 }
 
 /// The answer to `subscribe` and `unsubscribe`.
@@ -216,14 +222,30 @@ impl ServerMessage<'_> {
     /// Appends the message, as clients with this encoding read it: never compressed, and nothing in the raw format.
     pub fn put(&self, encoding: Encoding, out: &mut Vec<u8>) {
         if encoding.format == Format::Envelope {
-            encoding.framing.put_text(&self.text(), out);
+            encoding.framing.put_message(&self.text(), self.marks(), out);
         }
+    }
+
+    /// Of `subscribed` and `view`, `offset` is no cursor: values follow.
+    fn marks(&self) -> MessageMarks {
+        let (offset, retry_ms) = match self {
+            ServerMessage::Heartbeat { offset, .. } => (Some(*offset).filter(|offset| *offset > Offset::START), None),
+            ServerMessage::Goodbye { reconnect_ms, .. } => (None, Some(*reconnect_ms)),
+            ServerMessage::Close { code, .. } => (None, is_final(*code).then_some(FINAL_RETRY_MS)),
+            _ => (None, None),
+        };
+        MessageMarks { offset, retry_ms }
     }
 
     /// The message as JSON.
     pub fn text(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("messages hold strings and numbers only")
     }
+}
+
+/// Whether a client that comes back unasked, with what it has, would only be sent away again.
+fn is_final(close_code: u16) -> bool {
+    matches!(close_code, 1008 | 4401 | 4500..4600)
 }
 
 fn number<S: Serializer>(offset: &Offset, serializer: S) -> Result<S::Ok, S::Error> {

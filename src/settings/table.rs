@@ -206,6 +206,15 @@ settings! {
         allowed_hosts: Vec<String> = Is(""), SettingKind::List,
             "Host names the server answers to (`Host`), such as `feed.example.com`. Other requests receive HTTP 421, except `/healthz` and `/readyz`. Empty: any.";
     }
+    #[derive(Copy)]
+    poll Poll "Requests of `/v1/poll`, which wait for something new." {
+        waiting_max: usize = Is("5000"), count(0, 1_000_000),
+            "Requests that wait, each of which has a connection of `http.connections_max`. Further ones receive HTTP 429 `too_many_polls`.";
+        waiting_per_address_max: usize = Is("1250"), count(0, 1_000_000),
+            "Of these, requests from one IPv4 address or IPv6 /64. 0: no limit.";
+        gather: Duration = Is("200ms"), duration(Duration::from_millis(10), Duration::from_secs(10)),
+            "How long what is new is gathered before it is answered, so that few answers serve many clients.";
+    }
     proxy Proxy "Proxies in front of the server, and what is believed of what they say." {
         trusted: TrustedProxies = Is(""), SettingKind::Proxies,
             "Addresses and networks of the proxies, such as `10.0.0.7` or `10.0.0.0/8`; `unix` trusts whoever may write to the unix sockets of `listen`. Only they may name the address of a client. Empty: nobody.";
@@ -285,6 +294,11 @@ settings! {
             "A client that was silent for this time receives a ping. Keep it below the idle timeout of proxies.";
         timeout: Duration = Is("20s"), duration(MS, HOUR),
             "A client that does not answer a ping within this time is closed with code 4408.";
+    }
+    #[derive(Copy)]
+    sse Sse "Streams of server-sent events (`/v1/sse`)." {
+        age_max: Duration = Is("10m"), duration(Duration::from_secs(1), MONTH),
+            "Age at which a stream ends, a fifth more or less, so that load balancers and proxies get rid of old connections. Clients resume without a loss.";
     }
     #[derive(Copy)]
     slow Slow "Clients that fall behind; nothing is ever queued for them." {

@@ -39,10 +39,14 @@ pub enum Goodbye {
     Forbidden,
     /// The key of a connection of TLS 1.2 has encrypted all it may.
     WornOut,
+    /// The query of a client that can say nothing else asks for what is refused.
+    Refused,
+    /// A stream has lasted for as long as it may.
+    MaxAge,
 }
 
 impl Goodbye {
-    pub const ALL: [Goodbye; 18] = [
+    pub const ALL: [Goodbye; 20] = [
         Goodbye::ClientClosed,
         Goodbye::ConnectionLost,
         Goodbye::Draining,
@@ -61,6 +65,8 @@ impl Goodbye {
         Goodbye::Replaced,
         Goodbye::Forbidden,
         Goodbye::WornOut,
+        Goodbye::Refused,
+        Goodbye::MaxAge,
     ];
 
     /// Close code to send; none where the connection is gone.
@@ -83,7 +89,9 @@ impl Goodbye {
             Goodbye::TooManySubjectSessions => Some(4429),
             Goodbye::Forbidden => Some(4503),
             // "Service Restart", of the same registry.
-            Goodbye::WornOut => Some(1012),
+            Goodbye::WornOut | Goodbye::MaxAge => Some(1012),
+            // "Policy Violation" (RFC 6455 section 7.4.1).
+            Goodbye::Refused => Some(1008),
             Goodbye::Replaced => Some(4509),
         }
     }
@@ -109,6 +117,8 @@ impl Goodbye {
             Goodbye::Replaced => "a newer session of this user has taken its place; do not reconnect by itself",
             Goodbye::Forbidden => "access was withdrawn; do not reconnect with this token",
             Goodbye::WornOut => "the connection needs new encryption keys, which TLS 1.2 lacks; reconnect",
+            Goodbye::Refused => "what the query asks for is refused; see the error before",
+            Goodbye::MaxAge => "the stream has lasted for long enough (sse.age_max); reconnect and resume",
         }
     }
 
@@ -133,6 +143,8 @@ impl Goodbye {
             Goodbye::Replaced => "replaced",
             Goodbye::Forbidden => "forbidden",
             Goodbye::WornOut => "worn_out",
+            Goodbye::Refused => "refused",
+            Goodbye::MaxAge => "max_age",
         }
     }
 }

@@ -160,7 +160,7 @@ declare! {
                 "client_closed", "connection_lost", "draining", "protocol_error", "invalid_payload",
                 "message_too_big", "ping_timeout", "write_timeout", "too_slow", "message_timeout", "overloaded",
                 "feed_stale", "unauthenticated", "kicked", "too_many_sessions", "replaced", "forbidden",
-                "worn_out"
+                "worn_out", "refused", "max_age"
             ]]
             "Sessions ended, by reason.";
         COMMANDS = Counter "fanline_commands_total" [result: ["done", "refused"]]
@@ -223,7 +223,7 @@ declare! {
             "Approximate memory of the lanes' patterns and their places in topics. Bound: limits.lane_bytes_total_max.";
         WILDCARDS = Gauge "fanline_wildcards" [shard: []]
             "Wildcards of all lanes; clients with the same patterns share a lane. Bound: limits.wildcards_total_max.";
-        ENCODINGS = Counter "fanline_encodings_total" [encoding: ["envelope", "envelope_deflate", "raw", "raw_deflate"]]
+        ENCODINGS = Counter "fanline_encodings_total" [encoding: ["envelope", "envelope_deflate", "raw", "raw_deflate", "events", "lines", "events_gzip"]]
             "Encodings of a frame that were made. Small compared with fanline_deliveries_total: they are shared.";
         SAVED_BYTES = Counter "fanline_saved_bytes_total" [scheme: ["stateless", "window", "tokens"]]
             "Bytes that compression saved.";
@@ -239,9 +239,10 @@ declare! {
             [reason: [
                 "not_websocket", "bad_handshake", "draining", "bad_request", "bad_pattern", "too_many_patterns",
                 "unknown_format", "unknown_policy", "bad_cursor", "bad_pace", "too_many_sessions",
-                "too_many_sessions_per_address", "no_upgrade", "feed_stale", "origin", "host",
+                "too_many_sessions_per_address", "feed_stale", "origin", "host",
                 "too_many_answers", "too_many_answers_per_address", "too_many_requests", "audit_full", "admin",
-                "token_in_url", "too_many_unauthenticated"
+                "token_in_url", "too_many_unauthenticated", "too_many_polls",
+                "unauthenticated"
             ]]
             "Requests refused: upgrades, pages and hosts that are not allowed, and answers without room.";
         HTTP_CONNECTIONS = Gauge "fanline_http_connections" [state: ["pending", "busy", "idle"]]
@@ -261,6 +262,8 @@ declare! {
             "HTTP connections closed early. `address`, `pressure`: made room for another connection, of its own address or of any; `refused`: all connections of its address were in use; `proxy_header`: without a valid header of the PROXY protocol; `proxy_untrusted`: at a listener of the PROXY protocol, from elsewhere than `proxy.trusted`.";
         HTTP_ANSWER_BYTES = Gauge "fanline_http_answer_bytes" []
             "Bytes of different answers held for HTTP clients. Bound: http.answer_bytes_max.";
+        HTTP_POLLS_WAITING = Gauge "fanline_http_polls_waiting" []
+            "Requests of `/v1/poll` that wait for something new. Bound: poll.waiting_max.";
     }
     "The audit log" {
         AUDIT_EVENTS = Counter "fanline_audit_events_total" []

@@ -69,8 +69,12 @@ pub fn bounded(bound: impl FnOnce(&mut ConnectionLimits)) -> Settings {
 }
 
 pub fn parts() -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
+    parts_with_ring(64)
+}
+
+pub fn parts_with_ring(ring_frames_max: usize) -> (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>) {
     let (meters, exposition) = exposition::recorder();
-    let limits = Limits { ring_frames_max: 64, ring_bytes_max: 1 << 20, topics_max: 100_000 };
+    let limits = Limits { ring_frames_max, ring_bytes_max: 1 << 20, topics_max: 100_000 };
     let (publisher, reader) = bus::open(EPOCH, limits, &meters);
     let (adopt, newcomers) = mpsc::unbounded_channel();
     let adopt_client: Adopt = Arc::new(move |newcomer| {

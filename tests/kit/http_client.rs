@@ -79,7 +79,7 @@ impl HttpClient {
             .filter_map(|line| line.split_once(": "))
             .map(|(name, value)| (name.to_lowercase(), value.to_string()))
             .collect();
-        let bodiless = method == "HEAD" || matches!(status, 101 | 304);
+        let bodiless = method == "HEAD" || matches!(status, 101 | 204 | 304);
         let bytes = headers.get("content-length").filter(|_| !bodiless).map_or(0, |n| n.parse().expect("a length"));
         let body = self.read_exactly(bytes).await;
         Answer { status, headers, body }

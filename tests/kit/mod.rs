@@ -13,6 +13,7 @@ pub mod client;
 pub mod decoding;
 pub mod document;
 pub mod edge;
+pub mod event_client;
 pub mod fake_feed;
 pub mod faulty_feed;
 pub mod http;

@@ -164,6 +164,7 @@ class FrameAdapter {
   isBrowser = true;
   hasEnded = false;
   #listeners = new Map();
+  #unsent = [];
   #socket;
   #greet;
   #leave;
@@ -201,8 +202,10 @@ class FrameAdapter {
     this.#listeners.delete(client);
   }
 
+  /** Commands of one turn go together. */
   command(command) {
-    this.#socket.write(frame(TEXT, Buffer.from(JSON.stringify(command))));
+    if (!this.#unsent.length) setImmediate(() => this.#socket.write(frame(TEXT, Buffer.from(JSON.stringify(this.#unsent.splice(0))))));
+    this.#unsent.push(command);
   }
 
   async end() {

@@ -19,6 +19,7 @@ export class AdapterProcess {
   hasEnded = false;
   #listeners = new Map();
   #child;
+  #unsent = [];
 
   /** @param {string} command for the shell @param {string} folder @returns {Promise<AdapterProcess>} */
   static async start(command, folder) {
@@ -56,9 +57,10 @@ export class AdapterProcess {
     this.#listeners.delete(client);
   }
 
-  /** @param {object} command */
+  /** Commands of one turn go together, so that a client can take them as one. @param {object} command */
   command(command) {
-    this.#child.stdin.write(`${JSON.stringify(command)}\n`);
+    if (!this.#unsent.length) setImmediate(() => this.#child.stdin.write(this.#unsent.splice(0).join("")));
+    this.#unsent.push(`${JSON.stringify(command)}\n`);
   }
 
   /** Stands still, as if the machine slept. */

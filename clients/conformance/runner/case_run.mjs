@@ -158,6 +158,7 @@ export class CaseRun {
       this.#tabs.delete(as);
     } else if (runner === "stop") this.adapter.stop();
     else if (runner === "continue") this.adapter.continue();
+    else if (runner === "sync") await this.sync(as);
     else if (runner === "wait") await new Promise((resolve) => setTimeout(resolve, ms));
     else throw new Failure(`there is no step \`${runner}\` of the runner`);
   }

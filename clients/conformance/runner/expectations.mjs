@@ -105,7 +105,7 @@ async function expectNone(run, { of, ms = QUIET_MS, subscription = "s", ...wante
   const deadline = Date.now() + ms;
   while (Date.now() < deadline) {
     const found = look();
-    if (found) throw new Failure(`expected no ${of} ${shown(wanted)} for ${ms} ms, found ${shown(entries ? briefRecord(found) : found)}`);
+    if (found) throw new Failure(`expected no ${of} ${shown(wanted)} for ${ms} ms, found ${shown(entries ? briefRecord(found) : found)}; ${context(run, run.record(as))}`);
     await run.woken(deadline - Date.now());
   }
 }
@@ -144,7 +144,7 @@ async function expectJitter(run, { attempts }) {
   if (least > 0.8 * most) throw new Failure(`expected delays that differ, found ${delays().join(", ")} ms`);
 }
 
-function brief({ event: _, client: __, at: ___, ...rest }) {
+function brief({ event: _, client: __, at: ___, look: ____, ...rest }) {
   return rest;
 }
 
@@ -155,6 +155,7 @@ function briefRecord({ session: _, attempt: __, headers: ___, ...rest }) {
 /** The last things that happened, for whoever reads the failure. */
 function context(run, record) {
   const last = record.events.filter(({ event }) => event !== "looked" && event !== "synced").slice(-4).map(({ client: _, at: __, ...rest }) => rest);
-  const attempt = run.server.attempts.at(-1);
-  return `last events ${shown(last)}; ${run.server.attempts.length} attempts, the last ${attempt ? `by ${attempt.transport} ${shown(attempt.query)}` : "none"}`;
+  const { attempts } = run.server;
+  const told = attempts.slice(-5).map(({ transport, query, at }) => `${transport} ${shown(query)} at ${at - attempts[0].at} ms`);
+  return `last events ${shown(last)}; ${attempts.length} attempts, the last ${told.join(", ") || "none"}`;
 }

@@ -11,7 +11,7 @@ import { createServer } from "node:net";
 
 import { Credentials } from "./credentials.mjs";
 import { Feed } from "./feed.mjs";
-import { answer, cors, json, RequestReader } from "./http.mjs";
+import { answer, json, RequestReader } from "./http.mjs";
 import { poll, snapshot, topics } from "./polls.mjs";
 import { openEvents, openWebSocket } from "./streams.mjs";
 

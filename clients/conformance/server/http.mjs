@@ -69,22 +69,18 @@ export function head(status, headers) {
   return `HTTP/1.1 ${status} ${REASONS[status] ?? "Status"}\r\n${text}\r\n`;
 }
 
-/** What lets pages of other origins read the answer. */
-export function cors(request) {
-  const origin = request.headers.origin;
-  return {
-    "access-control-allow-origin": origin,
-    "access-control-allow-credentials": origin && "true",
-    "access-control-expose-headers": origin && "etag, retry-after, fanline-epoch, fanline-offset, fanline-next, fanline-feed",
-    vary: "accept-encoding, origin, authorization",
-  };
-}
+/** What lets pages of other origins read the answer, as the real server says it. */
+export const CORS = {
+  "access-control-allow-origin": "*",
+  "access-control-expose-headers": "retry-after, etag, fanline-next, fanline-feed",
+  vary: "accept, accept-encoding",
+};
 
 /** A whole answer. @param {Request} request @param {string|Buffer} [body] */
 export function answer(request, status, headers, body = "") {
   const bytes = Buffer.from(body);
   const hasBody = status !== 204 && status !== 304;
-  const all = { ...cors(request), ...headers, connection: request.isLast ? "close" : undefined, "content-length": hasBody ? bytes.length : undefined };
+  const all = { ...CORS, ...headers, connection: request.isLast ? "close" : undefined, "content-length": hasBody ? bytes.length : undefined };
   return Buffer.concat([Buffer.from(head(status, all)), hasBody && request.method !== "HEAD" ? bytes : Buffer.alloc(0)]);
 }
 

@@ -7,7 +7,7 @@
 import { constants, createGzip } from "node:zlib";
 
 import { perform } from "./commands.mjs";
-import { cors, head, piece } from "./http.mjs";
+import { CORS, head, piece } from "./http.mjs";
 import { Outlet } from "./outlet.mjs";
 import { Session } from "./session.mjs";
 import { BINARY, CLOSE, closing, frame, FrameReader, PING, PONG, TEXT, upgraded } from "./websocket.mjs";
@@ -87,7 +87,7 @@ export function openEvents({ server, socket, reader, request, attempt }, plan) {
       connection: "close",
       "fanline-epoch": server.feed.epoch,
       "fanline-offset": server.feed.offset,
-      ...cors(request),
+      ...CORS,
       ...plan.headers,
     }),
   );

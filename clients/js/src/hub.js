@@ -369,11 +369,14 @@ export class Session {
 
   /** @param {string[]} patterns */
   #leave(patterns) {
-    const { client, keptAfter } = this.#hub;
+    const { client, keptAfter, statuses } = this.#hub;
     for (const pattern of patterns) {
       this.subscriptions.get(pattern)?.unsubscribe();
       this.subscriptions.delete(pattern);
       if (!client?.isWanted(pattern)) keptAfter.delete(pattern);
     }
+    // Of what nobody subscribes to, nothing is heard any more.
+    const wanted = [...keptAfter.keys()];
+    for (const topic of statuses.keys()) if (!covers(wanted, topic)) statuses.delete(topic);
   }
 }

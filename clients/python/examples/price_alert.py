@@ -8,6 +8,7 @@ spoke. It acts only on values that are current, and says so when they are not.
 
 import argparse
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -18,9 +19,9 @@ async def alerts(client: fanline.Client, topic: str, member: str, percent: float
     """A sentence for each move."""
     base: float | None = None
     async for frame in client.frames(topic):
-        price = frame.data.get(member) if isinstance(frame.data, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        if not isinstance(price, (int, float)) or not client.is_current(topic):
+        if not client.is_current(topic):
             continue
+        price: float = frame.data[member]
         if base is None:
             yield f"{topic}: watching {member} from {price}"
         elif abs(price - base) < base * percent / 100:
@@ -52,7 +53,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(main())
-    except KeyboardInterrupt:
-        pass

@@ -7,6 +7,7 @@ Needs pandas or polars; without either it says so and ends.
 
 import argparse
 import importlib
+import importlib.util
 import time
 from typing import Any
 
@@ -15,12 +16,8 @@ import fanline.sync
 
 def library() -> Any:
     """pandas, polars or None."""
-    for name in ("pandas", "polars"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    return None
+    name = next((name for name in ("pandas", "polars") if importlib.util.find_spec(name)), None)
+    return importlib.import_module(name) if name else None
 
 
 def rows(client: fanline.sync.Client) -> "list[dict[str, Any]]":
@@ -28,7 +25,7 @@ def rows(client: fanline.sync.Client) -> "list[dict[str, Any]]":
     found: list[dict[str, Any]] = []
     for topic in sorted(client.topics):
         frame = client.latest(topic)
-        if frame and isinstance(frame.data, dict):
+        if frame:
             found.append({**frame.data, "topic": topic, "current": client.is_current(topic)})
     return found
 

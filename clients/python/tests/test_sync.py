@@ -16,7 +16,7 @@ from fake_server import FakeServer, fake_server_apart
 import fanline
 import fanline.sync
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 
 def in_loop(loop: asyncio.AbstractEventLoop, work: Any) -> Any:

@@ -10,8 +10,9 @@
 use flate2::{Decompress, FlushDecompress, Status};
 use zlib_rs::{Deflate, DeflateConfig, DeflateFlush};
 
-/// The end of a deflated message, which is not sent (RFC 7692 section 7.2.1).
-const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
+/// The end of a deflated message, which is not sent (RFC 7692 section 7.2.1). With it, messages are parts of one deflate
+/// stream, as gzip has it.
+pub const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 
 /// Widest window there is: 2^15 bytes (RFC 7692 section 7.1.2).
 pub const WINDOW_BITS_MAX: u8 = 15;

@@ -14,7 +14,7 @@
 //!   7.2.3.2). Any other compressed message must not: it would move the recipient's window, and references would miss.
 //! - A recipient that has missed a text must leave. When it is back it arrives anew.
 
-use crate::deflate::{Deflater, WINDOW_BITS_MAX};
+use crate::deflate::{Deflater, TAIL, WINDOW_BITS_MAX};
 use crate::frame::{Opcode, put_deflated};
 
 /// What a window has done so far.
@@ -96,6 +96,17 @@ impl<M> SharedWindow<M> {
         put_deflated(out, opcode, payload, &mut self.deflater);
         self.statistics.messages += 1;
         self.statistics.payload_bytes += payload.len() as u64;
+        self.statistics.frame_bytes += (out.len() - before) as u64;
+    }
+
+    /// Appends a text as a part of one deflate stream ([`TAIL`] included), the same bytes for all members, to whom all that
+    /// they are sent is one stream.
+    pub fn put_part(&mut self, out: &mut Vec<u8>, text: &[u8]) {
+        let before = out.len();
+        self.deflater.deflate(text, out);
+        out.extend_from_slice(&TAIL);
+        self.statistics.messages += 1;
+        self.statistics.payload_bytes += text.len() as u64;
         self.statistics.frame_bytes += (out.len() - before) as u64;
     }
 

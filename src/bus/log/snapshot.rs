@@ -68,7 +68,8 @@ impl<'p> TopicChoice<'p> {
         exact.then(|| self.patterns.iter().map(Pattern::as_str))
     }
 
-    fn holds(&self, topic: &str, on_step: OnStep<'_>) -> bool {
+    /// Whether it has the topic.
+    pub fn holds(&self, topic: &str, on_step: OnStep<'_>) -> bool {
         let wanted = Some(&self.compiled).filter(|_| !self.patterns.is_empty());
         matches_all(wanted.into_iter().chain(&self.within), topic, on_step)
     }

@@ -113,13 +113,14 @@ impl Lanes {
     /// What is kept of topics that have come to a lane of one session in step, by offset, as one chunk for it. It enters
     /// what the session has inflated.
     pub fn values(&mut self, id: LaneId, kept: &[Arc<Frame>], (reader, encoder): (&Reader, &mut Encoder)) -> Chunk {
+        let refers = self[id].key.compression.refers_by_topic();
         let since = self[id].stream.as_ref().map_or(0, Stream::position);
         let mut due = Vec::new();
         for frame in kept {
             let (whole, Lane { key, stream, .. }) = (frame.whole(), &mut self.lanes[id.0 as usize]);
             let position = stream.as_ref().map_or(0, Stream::position);
             due.push(Due::alone(whole, position));
-            let Some(stream) = stream.as_mut().filter(|_| !whole.is_status()) else { continue };
+            let Some(stream) = stream.as_mut().filter(|_| refers && !whole.is_status()) else { continue };
             let text_bytes = whole.encoded(key.plain(), encoder).text().len();
             let is_newest = self.index.entry(frame.topic.id).is_some_and(|it| Arc::ptr_eq(it.retained.newest(), frame));
             // Later messages refer to the newest one, and to that as it was published.

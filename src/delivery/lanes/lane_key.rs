@@ -21,6 +21,8 @@ pub enum CompressionMode {
     /// With references to the frames before, as far back as the client's window reaches; with the lane's shared window,
     /// where it has one.
     Kept { window_bits: u8 },
+    /// All that a session is sent is one stream: with references to what is shared, while it is sent nothing of its own.
+    Gzip,
 }
 
 impl CompressionMode {
@@ -36,20 +38,25 @@ impl CompressionMode {
 
     /// A shared window serves clients that can look back as far as any.
     pub fn takes_window(self) -> bool {
-        self == CompressionMode::Kept { window_bits: WINDOW_BITS_MAX }
+        matches!(self, CompressionMode::Kept { window_bits: WINDOW_BITS_MAX } | CompressionMode::Gzip)
+    }
+
+    /// Messages refer to those of their topics before them.
+    pub fn refers_by_topic(self) -> bool {
+        matches!(self, CompressionMode::Kept { .. })
     }
 
     /// What sessions in step have inflated so far: nothing.
     pub fn stream(self) -> Option<Stream> {
         match self {
             CompressionMode::Plain | CompressionMode::Stateless { .. } => None,
-            CompressionMode::Kept { .. } => Some(Stream::default()),
+            CompressionMode::Kept { .. } | CompressionMode::Gzip => Some(Stream::default()),
         }
     }
 
     fn window_bits(self) -> Option<u8> {
         match self {
-            CompressionMode::Plain => None,
+            CompressionMode::Plain | CompressionMode::Gzip => None,
             CompressionMode::Stateless { window_bits } | CompressionMode::Kept { window_bits } => Some(window_bits),
         }
     }
@@ -98,6 +105,11 @@ impl LaneKey {
         Encoding { format: self.format, framing: self.framing, deflated: false }
     }
 
+    /// The encoding of the text that sessions read in the end.
+    pub fn text(&self) -> Encoding {
+        Encoding { framing: self.framing.of_text(), ..self.plain() }
+    }
+
     /// The encoding for a session that stands alone: plain or stateless, shared by everyone.
     pub fn encoded<'f>(&self, frame: &'f Frame, encoder: &mut Encoder) -> &'f Encoded {
         self.deflated(frame, encoder).unwrap_or_else(|| frame.encoded(self.plain(), encoder))
@@ -115,7 +127,9 @@ impl LaneKey {
     pub fn stateless(&self) -> Compression {
         match self.compression {
             CompressionMode::Plain => Compression::Plain,
-            CompressionMode::Stateless { .. } | CompressionMode::Kept { .. } => Compression::Stateless,
+            CompressionMode::Stateless { .. } | CompressionMode::Kept { .. } | CompressionMode::Gzip => {
+                Compression::Stateless
+            }
         }
     }
 }

@@ -90,7 +90,10 @@ impl Lanes {
             pace.sent.retain(|topic, _| self.index.entry_on(id, *topic).is_some());
         }
         let due = frames.into_iter().map(|frame| {
-            let (Some(stream), Some(pace)) = (stream.as_mut(), pace.as_mut()) else { return Due::alone(frame, 0) };
+            let refers = key.compression.refers_by_topic();
+            let (Some(stream), Some(pace)) = (stream.as_mut().filter(|_| refers), pace.as_mut()) else {
+                return Due::alone(frame, 0);
+            };
             let position = stream.position();
             if frame.is_status() {
                 return Due::alone(frame, position);

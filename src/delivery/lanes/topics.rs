@@ -69,7 +69,8 @@ impl Lanes {
                         self.with_fresh.push(lane_id);
                     }
                     let (mut lookback, mut position) = (Lookback::default(), 0);
-                    if let Some(stream) = &mut lane.stream {
+                    let refers = lane.key.compression.refers_by_topic();
+                    if let Some(stream) = lane.stream.as_mut().filter(|_| refers) {
                         position = stream.position();
                         if !text.frame.is_status() {
                             lookback = stream.pass(&mut subscriber.mark, text.bytes(lane.key.plain()));

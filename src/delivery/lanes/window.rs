@@ -42,6 +42,18 @@ pub fn chunk(window: &mut Window, due: &[Due<'_>], key: &LaneKey, encoder: &mut 
     }
 }
 
+/// The frames as one part of the stream of each on board, who read all that they are sent as one.
+pub fn part(window: &mut Window, due: &[Due<'_>], key: &LaneKey, encoder: &mut Encoder) -> Chunk {
+    let (mut text, mut out) = (Vec::new(), Vec::new());
+    for Due { frame, .. } in due {
+        text.extend_from_slice(&frame.encoded(key.text(), encoder).bytes);
+    }
+    window.put_part(&mut out, &text);
+    let frames = due.iter().filter(|due| !due.frame.is_status()).count() as u64;
+    let saved_bytes = text.len().saturating_sub(out.len());
+    Chunk { saved_bytes, bytes: Bytes::from(out), frames, compression: Compression::Window }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::delivery::handoff::SessionOptions;

@@ -3,12 +3,14 @@
 use crate::delivery::chunk::Chunk;
 use crate::delivery::lanes::Lanes;
 use crate::delivery::lanes::lane::SlotList;
+use crate::delivery::lanes::lane_key::CompressionMode;
 use crate::delivery::lanes::stream::Due;
 use crate::delivery::lanes::topic_index::LaneId;
 use crate::delivery::lanes::window;
 use crate::delivery::settings::WindowSettings;
 use crate::protocol::encoding::Encoder;
 use shared_deflate::deflate::{Deflater, WINDOW_BITS_MAX};
+use shared_deflate::token::{Mark, Stream};
 use shared_deflate::window::SharedWindow;
 
 impl Lanes {
@@ -45,7 +47,41 @@ impl Lanes {
     pub fn window_chunk(&mut self, id: LaneId, due: &[Due<'_>], encoder: &mut Encoder) -> Option<Chunk> {
         let lane = self.lane_mut(id);
         let window = lane.window.as_mut().filter(|window| !window.members().is_empty())?;
-        Some(window::chunk(window, due, &lane.key, encoder))
+        Some(match lane.key.compression {
+            CompressionMode::Gzip => window::part(window, due, &lane.key, encoder),
+            _ => window::chunk(window, due, &lane.key, encoder),
+        })
+    }
+
+    /// Where the stream is of all that the lane's sessions were sent alike.
+    pub fn stream_position(&self, id: LaneId) -> u64 {
+        self[id].stream.as_ref().map_or(0, Stream::position)
+    }
+
+    /// These frames were sent to all in step, in whatever encoding, as parts of one stream.
+    pub fn pass(&mut self, id: LaneId, due: &[Due<'_>], encoder: &mut Encoder) {
+        let Some(lane) = self.lanes.get_mut(id.0 as usize) else { return };
+        let text = lane.key.text();
+        let Some(stream) = &mut lane.stream else { return };
+        for due in due {
+            // They refer to what is shared, of whatever topic.
+            stream.pass(&mut Mark::default(), due.frame.encoded(text, encoder).bytes.len());
+        }
+    }
+
+    /// All in step were sent something that is no part of the lane's stream, and read all as one: nothing from before may
+    /// be referred to. All are in step without the window from the slot that is given on.
+    pub fn interrupt(&mut self, id: LaneId) -> Option<u32> {
+        let position = self.stream_position(id);
+        let lane = self.lanes.get_mut(id.0 as usize).filter(|lane| lane.key.compression == CompressionMode::Gzip)?;
+        let first = lane.in_step.len() as u32;
+        if let Some(window) = lane.window.take() {
+            self.windows -= 1;
+            lane.in_step.extend(window.into_members());
+        }
+        lane.arrived.clear();
+        lane.arrived.resize(lane.in_step.len(), position);
+        Some(first)
     }
 
     /// Lanes whose window no longer pays.

@@ -18,7 +18,7 @@ use crate::delivery::transport::socket::Socket;
 use crate::protocol::command::Policy;
 use crate::protocol::encoding::{Encoding, Format};
 use crate::words::goodbye::Goodbye;
-use crate::words::ids::Offset;
+use crate::words::ids::{Epoch, Offset};
 use crate::words::stamp::Stamp;
 
 /// Times are nanoseconds of the monotonic clock (`…_ns`); 0 is never.
@@ -137,6 +137,16 @@ impl<S: Socket> Session<S> {
 
     pub fn transport(&self) -> &SessionTransport {
         &self.transport
+    }
+
+    /// It is sent frames of another log from here on.
+    pub fn enter(&mut self, epoch: Epoch) {
+        self.transport.enter(epoch);
+    }
+
+    /// Its client can say nothing, pongs included.
+    pub fn is_mute(&self) -> bool {
+        !self.transport.takes_commands()
     }
 
     /// The encoding of its messages.

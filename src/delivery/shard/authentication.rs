@@ -96,6 +96,8 @@ impl<S: Socket> Shard<S> {
         if !verification.take(verdict) {
             return;
         }
+        self.step_aside(id);
+        let session = &self.sessions[id];
         if session.is_clear() && self.take_outcome(id, now) {
             self.flush_or_fall_behind(id, now);
         }
@@ -133,10 +135,13 @@ impl<S: Socket> Shard<S> {
                 if !self.change_grant(id, grant, now, &mut out) {
                     return false;
                 }
-                self.take_query(id, now, &mut out);
+                let is_taken = self.take_query(id, now, &mut out);
                 self.meters.commands_done.increment(1);
                 self.sessions.send(id, out, Compression::Plain);
-                true
+                if !is_taken {
+                    self.dismiss_mute(id, now);
+                }
+                !self.sessions[id].is_leaving()
             }
             Err(refusal) => self.refuse_credential(id, command_id.as_ref(), refusal, now),
         }
@@ -194,17 +199,21 @@ impl<S: Socket> Shard<S> {
         false
     }
 
-    /// What the query of the upgrade asked for.
-    pub(super) fn take_query(&mut self, id: SessionId, now: Stamp, out: &mut Vec<u8>) {
+    /// What the query of the upgrade asked for. False if it is refused.
+    pub(super) fn take_query(&mut self, id: SessionId, now: Stamp, out: &mut Vec<u8>) -> bool {
         let session = &mut self.sessions[id];
         let (encoding, every) = (session.encoding(), session.access.asked_every());
         let waiting = session.access.auth_mut().and_then(|auth| auth.waiting_query.take());
-        let Some(QueryTerms { patterns, since }) = waiting else { return };
+        let Some(QueryTerms { patterns, since }) = waiting else { return true };
         let terms = SubscribeTerms { every, since, brief: false };
         match self.subscribe(id, patterns, terms, now) {
             Ok(effect) => effect.put(None, self.lanes.texts(self.sessions[id].lane()), (encoding, now), out),
-            Err(refusal) => self.refuse(None, &refusal, encoding, out),
+            Err(refusal) => {
+                self.refuse(None, &refusal, encoding, out);
+                return false;
+            }
         }
+        true
     }
 
     /// The session may do what the grant says, and nothing else, from now on. Appends what that changes of its
@@ -366,6 +375,7 @@ impl<S: Socket> Shard<S> {
         let mut out = Vec::new();
         let (expires_ms, ts) = (expires_ms.saturating_sub(now.wall_ms), now.wall_ms);
         ServerMessage::TokenExpiring { expires_ms, ts }.put(encoding, &mut out);
+        self.step_aside(id);
         self.sessions.send(id, out, Compression::Plain);
         self.flush_or_fall_behind(id, now);
         self.sessions.contains(id)

@@ -50,6 +50,13 @@ impl<S: Socket> Shard<S> {
         }
     }
 
+    /// Ends a session whose query was refused, if its client can say nothing else.
+    pub(super) fn dismiss_mute(&mut self, id: SessionId, now: Stamp) {
+        if self.sessions[id].is_mute() {
+            self.dismiss(id, Goodbye::Refused, Goodbye::Refused.sentence(), now);
+        }
+    }
+
     /// Ends a session whose client may come back after a delay.
     pub(super) fn dismiss_for(&mut self, id: SessionId, goodbye: Goodbye, reconnect_ms: u64, now: Stamp) {
         let Some(session) = self.sessions.get(id).filter(|session| !session.is_leaving()) else { return };

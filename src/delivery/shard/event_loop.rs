@@ -118,6 +118,7 @@ pub fn start(
         waited_ns: 0,
         busy: 0.0,
         unsent_bytes_max: parts.settings.slow.unsent_bytes_max,
+        write_deadline: parts.settings.slow.write_deadline,
         batch_delay_ns: parts.settings.shards.batch_delay.as_nanos() as u64,
         batch_until_ns: 0,
         scratch: Arc::default(),
@@ -144,6 +145,7 @@ struct EventLoop {
     /// Part of the last second in which it did not wait.
     busy: f64,
     unsent_bytes_max: u32,
+    write_deadline: Duration,
     /// How long it waits after a round, and until when it does, on the monotonic clock.
     batch_delay_ns: u64,
     batch_until_ns: u64,
@@ -270,6 +272,12 @@ impl EventLoop {
         let Handoff { socket, unread, options, permit } = handoff;
         if let Err(error) = socket.limit_unsent(self.unsent_bytes_max) {
             tracing::debug!(%error, "could not set TCP_NOTSENT_LOWAT for a session");
+        }
+        if options.stream.is_some()
+            && let Err(error) = socket.limit_silence(self.write_deadline)
+        {
+            // Such a client is not pinged.
+            tracing::debug!(%error, "could not set TCP_USER_TIMEOUT for a stream");
         }
         let mut client = AdoptedSocket { socket, scratch: self.scratch.clone(), _permit: permit };
         if self.watch(&mut client) {

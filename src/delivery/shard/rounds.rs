@@ -4,13 +4,19 @@ use bytes::Bytes;
 
 use crate::delivery::catch_up::CatchUpCause;
 use crate::delivery::chunk::Chunk;
+#[cfg(test)]
+use crate::delivery::chunk::Compression;
 use crate::delivery::lanes::lane::SlotList;
+use crate::delivery::lanes::lane_key::CompressionMode;
 use crate::delivery::lanes::stream::{Due, Reference};
 use crate::delivery::lanes::topic_index::LaneId;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::writes::{Flushed, Taken};
 use crate::delivery::shard::Shard;
 use crate::delivery::transport::socket::Socket;
+use crate::protocol::encoding::Framing;
+#[cfg(test)]
+use crate::protocol::server_message::ServerMessage;
 use crate::words::goodbye::Goodbye;
 use crate::words::stamp::Stamp;
 
@@ -86,13 +92,21 @@ impl<S: Socket> Shard<S> {
     /// Sends frames, at least one, to everyone in step: one chunk to those on board of the lane's window, one to all
     /// others; or several, while some of these have not been in step for long.
     pub(super) fn deliver_frames(&mut self, lane: LaneId, due: &[Due<'_>], now: Stamp) {
-        let position = due[0].position;
+        let is_one_stream = self.lanes[lane].key().compression == CompressionMode::Gzip;
+        let position = if is_one_stream { self.lanes.stream_position(lane) } else { due[0].position };
         let (level, settings) = (self.settings.compression.level, self.settings.window());
         if let Some(first) = self.lanes.board(lane, position, level, &settings) {
             self.sessions.set_slots(&self.lanes[lane], first);
         }
         if let Some(chunk) = self.lanes.window_chunk(lane, due, &mut self.encoder) {
             self.deliver(lane, Recipients::List(SlotList::Boarded), &chunk, now);
+        }
+        if is_one_stream {
+            if self.lanes.get(lane).is_some_and(|lane| !lane.slots(SlotList::InStep).is_empty()) {
+                let chunk = self.lanes.chunk(lane, due, 0, (self.log.reader(), &mut self.encoder));
+                self.deliver(lane, Recipients::List(SlotList::InStep), &chunk, now);
+            }
+            return self.lanes.pass(lane, due, &mut self.encoder);
         }
         let Some(open) = self.lanes.get(lane).filter(|lane| !lane.slots(SlotList::InStep).is_empty()) else { return };
         if let Some(since) = open.known_since(position) {
@@ -115,6 +129,29 @@ impl<S: Socket> Shard<S> {
             if self.lanes.get(lane).is_some() {
                 self.deliver(lane, Recipients::List(list), &chunk, now);
             }
+        }
+        if let Some(first) = self.lanes.interrupt(lane) {
+            self.sessions.set_disembarked(&self.lanes[lane], first);
+        }
+    }
+
+    /// A session that reads all that it is sent as one stream leaves the lane's before it is sent something of its own.
+    pub(super) fn step_aside(&mut self, id: SessionId) {
+        let session = &self.sessions[id];
+        if matches!(session.encoding().framing, Framing::Gzip(_)) && session.state().is_settled() {
+            self.fall_behind(id);
+        }
+    }
+
+    /// Sends a message to one session alone, as before its token ends.
+    #[cfg(test)]
+    pub fn say_alone(&mut self, id: SessionId, now: Stamp) {
+        if self.sessions[id].is_clear() {
+            let mut out = Vec::new();
+            ServerMessage::TokenExpiring { expires_ms: 1, ts: 1 }.put(self.sessions[id].encoding(), &mut out);
+            self.step_aside(id);
+            self.sessions.send(id, out, Compression::Plain);
+            self.flush_or_fall_behind(id, now);
         }
     }
 

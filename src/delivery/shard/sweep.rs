@@ -18,6 +18,9 @@ const SWEEP_TICKS: usize = 10;
 /// In which clients come back whose keys were worn out.
 const WORN_OUT_SPREAD_MS: u64 = 10_000;
 
+/// Streams that have lasted for long enough are resumed within this time, each after another.
+const RESUME_SPREAD_MS: u64 = 1_000;
+
 impl<S: Socket> Shard<S> {
     /// To be called about ten times a second: deadlines are kept to a second.
     pub fn tick(&mut self, now: Stamp) {
@@ -85,9 +88,15 @@ impl<S: Socket> Shard<S> {
             // Sessions that began together have worn out their keys together.
             let reconnect_ms = spread_by_number(session.number, WORN_OUT_SPREAD_MS);
             self.dismiss_for(id, Goodbye::WornOut, reconnect_ms, now);
+        } else if session.is_mute()
+            && passed(session.joined.mono_ns, age_max(session.number, self.settings.sse.age_max))
+        {
+            let reconnect_ms = spread_by_number(session.number, RESUME_SPREAD_MS);
+            self.dismiss_for(id, Goodbye::MaxAge, reconnect_ms, now);
         } else if passed(session.pinged_ns, self.settings.ping.timeout) {
             self.dismiss(id, Goodbye::PingTimeout, Goodbye::PingTimeout.sentence(), now);
-        } else if session.pinged_ns == 0 && passed(session.heard_ns, self.settings.ping.interval) {
+        } else if !session.is_mute() && session.pinged_ns == 0 && passed(session.heard_ns, self.settings.ping.interval)
+        {
             self.ping(id, now);
         }
         if may_go_on {
@@ -105,6 +114,11 @@ impl<S: Socket> Shard<S> {
             self.fall_behind(id);
         }
     }
+}
+
+/// Of this session: a fifth less to a fifth more, so that streams which began together do not end together.
+fn age_max(number: u64, mean: Duration) -> Duration {
+    mean * (80 + spread_by_number(number, 40) as u32) / 100
 }
 
 #[cfg(test)]

@@ -93,6 +93,7 @@ impl<S: Socket> Shard<S> {
         // Whatever state of the feed it knows is that of the other view.
         session.feed_version = self.log.feed_version().wrapping_sub(1);
         let had_subscribed = std::mem::take(&mut session.has_subscribed);
+        session.enter(self.log.reader().epoch());
         let (encoding, format, framing) = (session.encoding(), session.format, session.transport().framing());
         session.access.set_grant(grant.clone(), self.lanes.filter_of(&grant.rights));
         let every = session.access.asked_every();
@@ -124,8 +125,11 @@ impl<S: Socket> Shard<S> {
                 }
             }
         }
-        self.take_query(id, now, &mut out);
+        let is_taken = self.take_query(id, now, &mut out);
         self.sessions.append(id, &out);
+        if !is_taken {
+            self.dismiss_mute(id, now);
+        }
         if is_refused {
             // It would wait for ever for what it has subscribed to.
             self.dismiss(id, Goodbye::Kicked, Goodbye::Kicked.sentence(), now);

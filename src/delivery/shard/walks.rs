@@ -204,6 +204,7 @@ impl<S: Socket> Shard<S> {
             self.withdraw(id, Goodbye::Kicked, now);
             return true;
         }
+        self.step_aside(id);
         let mut out = Vec::new();
         if self.change_grant(id, grant, now, &mut out) && !has_unsent && !out.is_empty() {
             self.sessions.send(id, out, Compression::Plain);

@@ -5,16 +5,18 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
 use std::rc::Rc;
 
+use flate2::{Decompress, FlushDecompress};
 use serde_json::Value;
 
 use self::receiver::Receiver;
 use super::TOPICS;
 use super::model::{Model, ModelKind, changed};
 use crate::bus::topic_status::TopicStatusKind;
-use crate::delivery::handoff::SessionOptions;
+use crate::delivery::handoff::{SessionOptions, StreamKind};
 use crate::delivery::session_id::SessionId;
 use crate::delivery::transport::socket::Socket;
 use crate::protocol::encoding::Format;
+use crate::protocol::event_stream::GZIP_HEADER;
 use crate::words::topic::Pattern;
 use shared_deflate::negotiate::Agreement;
 
@@ -26,6 +28,9 @@ mod strict_inflater;
 
 /// The tier of clients that have shown no token.
 pub const ANONYMOUS: &str = "anonymous";
+
+/// What comes before the messages of a stream.
+pub const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 
 /// Both ends of a client's connection.
 #[derive(Default)]
@@ -92,6 +97,47 @@ impl Socket for FakeSocket {
     }
 }
 
+/// The text of a stream that was not read yet.
+pub struct StreamText {
+    /// Bytes of the head, and of gzip's own, that are still to come.
+    head_bytes: usize,
+    gzip_header_bytes: usize,
+    inflater: Decompress,
+    text: String,
+}
+
+impl Default for StreamText {
+    fn default() -> StreamText {
+        let (head_bytes, gzip_header_bytes) = (HEAD.len(), GZIP_HEADER.len());
+        StreamText { head_bytes, gzip_header_bytes, inflater: Decompress::new(false), text: String::new() }
+    }
+}
+
+impl StreamText {
+    fn push(&mut self, bytes: &[u8], gzip: bool) {
+        let mut rest = &bytes[bytes.len().min(self.head_bytes)..];
+        self.head_bytes -= bytes.len() - rest.len();
+        if !gzip {
+            return self.text.push_str(std::str::from_utf8(rest).expect("the stream is ASCII"));
+        }
+        let header = rest.len().min(self.gzip_header_bytes);
+        self.gzip_header_bytes -= header;
+        rest = &rest[header..];
+        let mut out = vec![0; 1 << 20];
+        let (read, written) = (self.inflater.total_in(), self.inflater.total_out());
+        self.inflater.decompress(rest, &mut out, FlushDecompress::None).expect("a deflate stream");
+        assert_eq!(self.inflater.total_in() - read, rest.len() as u64, "there was room");
+        let text = &out[..(self.inflater.total_out() - written) as usize];
+        self.text.push_str(std::str::from_utf8(text).expect("the stream is ASCII"));
+    }
+
+    fn take_until(&mut self, end: &str) -> Option<String> {
+        let bytes = self.text.find(end)?;
+        let taken = self.text.drain(..bytes + end.len()).collect::<String>();
+        Some(taken[..bytes].to_owned())
+    }
+}
+
 /// What a client knows and expects.
 pub struct SimulatedClient {
     pub id: SessionId,
@@ -101,6 +147,9 @@ pub struct SimulatedClient {
     pub paced: bool,
     pub format: Format,
     pub deflate: Option<Agreement>,
+    /// None: it speaks WebSocket.
+    pub stream: Option<(StreamKind, bool)>,
+    pub text: StreamText,
     /// The window is as agreed, and kept unless it was agreed otherwise.
     pub receiver: Receiver,
     /// Patterns in force, as the server has confirmed them, and since which offset.
@@ -162,6 +211,8 @@ impl SimulatedClient {
             paced: options.every.is_some(),
             format: options.format,
             deflate: options.deflate,
+            stream: options.stream.as_ref().map(|stream| (stream.kind, stream.gzip)),
+            text: StreamText::default(),
             receiver: receiver(options.deflate),
             asked: options.format == Format::Envelope && !options.patterns.is_empty(),
             patterns,
@@ -188,8 +239,43 @@ impl SimulatedClient {
         self.patterns.keys().any(|pattern| matches(pattern, topic) && (pattern == topic || is_allowed()))
     }
 
-    /// Decodes what has arrived, as any WebSocket client would.
+    /// Decodes what has arrived, as any client would.
     pub fn receive(&mut self, model: &Model) {
+        match self.stream {
+            None => self.receive_frames(model),
+            Some(kind) => self.receive_stream(kind, model),
+        }
+    }
+
+    /// Whole events or lines; what is not whole stays.
+    fn receive_stream(&mut self, (kind, gzip): (StreamKind, bool), model: &Model) {
+        let bytes = std::mem::take(&mut self.pipe.borrow_mut().to_client);
+        self.text.push(&bytes, gzip);
+        let end = match kind {
+            StreamKind::Events => "\n\n",
+            StreamKind::Lines => "\n",
+        };
+        while let Some(event) = self.text.take_until(end) {
+            let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
+            let data = if kind == StreamKind::Lines { Some(&*event) } else { field("data: ") };
+            let Some(data) = data else {
+                assert!(field("retry: ").is_some(), "{event}");
+                continue;
+            };
+            let message: Value = serde_json::from_str(data).expect("JSON");
+            if kind == StreamKind::Events {
+                assert_eq!(field("event: "), message["op"].as_str(), "{event}");
+            }
+            self.receive_message(&message, model);
+            if let Some(id) = field("id: ") {
+                let (_, offset) = id.split_once(':').expect("a cursor");
+                // As a browser does: the newest, not the greatest.
+                self.cursor = Some(offset.parse().expect("an offset"));
+            }
+        }
+    }
+
+    fn receive_frames(&mut self, model: &Model) {
         let bytes = std::mem::take(&mut self.pipe.borrow_mut().to_client);
         let mut rest = bytes.as_slice();
         while let Some((first, payload, tail)) = split_frame(rest) {
@@ -232,6 +318,7 @@ impl SimulatedClient {
                 self.skip_reason = message["reason"].as_str().expect("a reason").to_string();
             }
             Some("authenticated") => self.receive_identity(message, model),
+            Some("close") => self.is_closed = true,
             Some("welcome" | "token_expiring" | "goodbye") => {}
             Some(other) => panic!("unexpected {other}"),
         }

@@ -165,7 +165,7 @@ impl Simulation {
     /// A client shows a token: its first one, or a fresh one.
     fn show_token(&mut self) {
         let Some(at) = self.any_client().filter(|at| !self.clients[*at].asked) else { return };
-        if self.clients[at].format == Format::Raw {
+        if self.clients[at].format == Format::Raw || self.clients[at].stream.is_some() {
             return;
         }
         let other = self.pick(&SUBJECTS).to_string();
@@ -189,7 +189,8 @@ impl Simulation {
         let credential = Some(Credential::Token(self.token(subject).into()));
         let patterns = vec![Pattern::parse(self.pick(&PATTERNS)).expect("a pattern")];
         let presented = Presented { credential, ..Presented::default() };
-        self.adopt(SessionOptions { patterns, presented, ..SessionOptions::default() });
+        let kind = self.pick(&[None, None, Some((StreamKind::Events, false)), Some((StreamKind::Events, true))]);
+        self.adopt(SessionOptions { patterns, presented, stream: kind.map(stream), ..SessionOptions::default() });
     }
 
     /// One of the verdicts that are due.

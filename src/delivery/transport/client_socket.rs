@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -25,6 +26,15 @@ impl ClientSocket {
         match self {
             ClientSocket::Tcp(stream) => SockRef::from(stream).set_tcp_notsent_lowat(bytes_max),
             ClientSocket::Tls(tls) => SockRef::from(tls.stream()).set_tcp_notsent_lowat(bytes_max),
+            ClientSocket::Unix(_) => Ok(()),
+        }
+    }
+
+    /// Bounds how long what was sent may go unacknowledged: the connection is lost then.
+    pub fn limit_silence(&self, time: Duration) -> io::Result<()> {
+        match self {
+            ClientSocket::Tcp(stream) => SockRef::from(stream).set_tcp_user_timeout(Some(time)),
+            ClientSocket::Tls(tls) => SockRef::from(tls.stream()).set_tcp_user_timeout(Some(time)),
             ClientSocket::Unix(_) => Ok(()),
         }
     }

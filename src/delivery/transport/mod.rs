@@ -2,10 +2,11 @@
 //!
 //! Frames and server messages are encodings (`protocol::encoding`): their content is the lane's, and all sessions of a
 //! lane share the bytes, so delivery writes them to sockets without asking a transport. What belongs to one session is
-//! here: its client's messages, pings, the end. A further transport is a file beside `websocket`, a variant of
+//! here: its client's messages, pings, the end. A further transport is a file beside these, a variant of
 //! `SessionTransport`, and where its bytes differ a `Framing`.
 
 pub mod client_socket;
+pub mod event_stream;
 pub mod session_transport;
 pub mod socket;
 pub mod tls_socket;
@@ -14,6 +15,7 @@ pub mod websocket;
 use crate::protocol::command::{Command, CommandId, CommandRefusal};
 use crate::protocol::encoding::Framing;
 use crate::words::goodbye::Goodbye;
+use crate::words::ids::Epoch;
 use shared_deflate::deflate::Inflater;
 
 /// One session's side of what it and its client speak. It owns no socket.
@@ -23,6 +25,14 @@ pub trait ClientTransport {
 
     /// How what it is sent stands in the byte stream.
     fn framing(&self) -> Framing;
+
+    /// The session is sent frames of another log from here on.
+    fn enter(&mut self, _epoch: Epoch) {}
+
+    /// Whether its client can say anything, pongs included, once the session has begun.
+    fn takes_commands(&self) -> bool {
+        true
+    }
 
     /// Takes received bytes.
     fn push(&mut self, bytes: &[u8]);

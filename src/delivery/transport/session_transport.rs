@@ -3,11 +3,13 @@
 use std::ops::{Deref, DerefMut};
 
 use crate::delivery::transport::ClientTransport;
+use crate::delivery::transport::event_stream::EventStream;
 use crate::delivery::transport::websocket::WebSocket;
 
 /// One of them, for one session. Its content is inline: a client costs no allocation more.
 pub enum SessionTransport {
     WebSocket(WebSocket),
+    EventStream(EventStream),
 }
 
 impl Deref for SessionTransport {
@@ -16,6 +18,7 @@ impl Deref for SessionTransport {
     fn deref(&self) -> &(dyn ClientTransport + 'static) {
         match self {
             SessionTransport::WebSocket(transport) => transport,
+            SessionTransport::EventStream(transport) => transport,
         }
     }
 }
@@ -24,6 +27,7 @@ impl DerefMut for SessionTransport {
     fn deref_mut(&mut self) -> &mut (dyn ClientTransport + 'static) {
         match self {
             SessionTransport::WebSocket(transport) => transport,
+            SessionTransport::EventStream(transport) => transport,
         }
     }
 }

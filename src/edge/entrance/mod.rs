@@ -1,5 +1,7 @@
-//! The upgrade: from a request to a session.
+//! From a request to a session: the upgrade to a WebSocket, and streams of events.
 
+pub(crate) mod agreement;
+pub(crate) mod event_stream;
 pub(crate) mod handshake;
 pub(crate) mod query;
 pub(crate) mod websocket;

@@ -1,4 +1,4 @@
-//! The query of `/v1/ws`: how a client wants to be served, before its first command.
+//! The query of `/v1/ws` and `/v1/sse`: how a client wants to be served.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::protocol::encoding::Format;
 use crate::words::ids::Cursor;
 use crate::words::topic::Pattern;
 
-/// The query of `/v1/ws`.
+/// What the query of a session asks for.
 #[derive(Debug, Default)]
-pub(in crate::edge) struct WsQuery {
+pub(in crate::edge) struct SessionQuery {
     pub patterns: Vec<Pattern>,
     pub format: Format,
     pub since: Option<Cursor>,
@@ -22,18 +22,49 @@ pub(in crate::edge) struct WsQuery {
     pub promises_auth: bool,
 }
 
-const PARAMETERS: [&str; 7] = ["topics", "format", "since", "policy", "every", "auth", "ticket"];
+const OF_WEBSOCKET: [&str; 7] = ["topics", "format", "since", "policy", "every", "auth", "ticket"];
 /// Without those that concern credentials.
-const OPEN_PARAMETERS: usize = 5;
+const OPEN_OF_WEBSOCKET: usize = 5;
+const OF_STREAM: [&str; 6] = ["topics", "since", "policy", "every", "errors", "ticket"];
+const OPEN_OF_STREAM: usize = 5;
 
-impl WsQuery {
-    pub(crate) fn parse(
+impl SessionQuery {
+    pub(crate) fn of_websocket(
         query: Option<&str>,
         patterns_max: usize,
         takes_credentials: bool,
-    ) -> Result<WsQuery, HttpRefusal> {
-        let mut parsed = WsQuery::default();
-        let known = if takes_credentials { &PARAMETERS[..] } else { &PARAMETERS[..OPEN_PARAMETERS] };
+    ) -> Result<SessionQuery, HttpRefusal> {
+        let known = if takes_credentials { &OF_WEBSOCKET[..] } else { &OF_WEBSOCKET[..OPEN_OF_WEBSOCKET] };
+        let parsed = SessionQuery::parse(query, patterns_max, known)?;
+        if parsed.since.is_some() && parsed.patterns.is_empty() {
+            let message = "expected `topics` beside `since`, found none; a cursor resumes a subscription";
+            return Err(HttpRefusal::bad("bad_request", message));
+        }
+        Ok(parsed)
+    }
+
+    /// Of a client that says nothing more. Its cursor may also come in the header `Last-Event-ID`, which is newer.
+    pub(crate) fn of_stream(
+        query: Option<&str>,
+        last_event_id: Option<&str>,
+        patterns_max: usize,
+        takes_credentials: bool,
+    ) -> Result<SessionQuery, HttpRefusal> {
+        let known = if takes_credentials { &OF_STREAM[..] } else { &OF_STREAM[..OPEN_OF_STREAM] };
+        let mut parsed = SessionQuery::parse(query, patterns_max, known)?;
+        if parsed.patterns.is_empty() {
+            let message = "expected `topics`, found none; a stream has no commands to subscribe by";
+            return Err(HttpRefusal::bad("bad_request", message));
+        }
+        // A browser that has received none sends none, or an empty one.
+        if let Some(id) = last_event_id.filter(|id| !id.is_empty()) {
+            parsed.since = Some(parse_cursor(id).map_err(bad)?);
+        }
+        Ok(parsed)
+    }
+
+    fn parse(query: Option<&str>, patterns_max: usize, known: &[&'static str]) -> Result<SessionQuery, HttpRefusal> {
+        let mut parsed = SessionQuery::default();
         for (name, value) in parameters(query, known)? {
             match name {
                 "topics" => parsed.patterns = patterns(&value, patterns_max)?,
@@ -42,12 +73,13 @@ impl WsQuery {
                 "every" => parsed.every = every(&value)?,
                 "auth" => parsed.promises_auth = promise(&value)?,
                 "ticket" => parsed.ticket = Some(value.into()),
+                "errors" if value == "events" => {}
+                "errors" => {
+                    let message = format!("expected `errors=events`, found `{}`", shown(&value));
+                    return Err(HttpRefusal::bad("bad_request", message));
+                }
                 _ => parsed.policy = parse_policy(&value).map_err(bad)?,
             }
-        }
-        if parsed.since.is_some() && parsed.patterns.is_empty() {
-            let message = "expected `topics` beside `since`, found none; a cursor resumes a subscription";
-            return Err(HttpRefusal::bad("bad_request", message));
         }
         Ok(parsed)
     }

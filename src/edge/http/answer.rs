@@ -1,6 +1,7 @@
 //! Answers in JSON: the requested data, or `{"code":…,"message":…}`.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
@@ -11,7 +12,7 @@ use crate::access::network_counts::network;
 use crate::edge::listen::peer::WebClient;
 
 pub(in crate::edge) const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+pub(in crate::edge) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Why a request is refused. Codes are those of docs/PROTOCOL.md.
 #[derive(Debug)]
@@ -30,6 +31,22 @@ impl HttpRefusal {
     /// 400 with one of the error codes of docs/PROTOCOL.md.
     pub(crate) fn bad(code: &'static str, message: impl Into<String>) -> HttpRefusal {
         HttpRefusal::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// When another attempt makes sense, if it does.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let (_, seconds) = self.headers.iter().find(|(name, _)| *name == header::RETRY_AFTER)?;
+        Some(Duration::from_secs(seconds.to_str().ok()?.parse().ok()?))
+    }
+
+    pub(crate) fn draining() -> HttpRefusal {
+        let message = "the server is stopping; connect to another one, or retry in a few seconds";
+        let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message);
+        refusal.with(header::RETRY_AFTER, "5")
     }
 
     pub(crate) fn with(mut self, name: HeaderName, value: &'static str) -> HttpRefusal {
@@ -75,8 +92,11 @@ pub(in crate::edge) fn not_found(uri: &Uri) -> HttpRefusal {
 
 /// The address that a request counts against. Clients of unix sockets without an address share one.
 pub(in crate::edge) fn network_of<B>(request: &Request<B>) -> Result<IpAddr, HttpRefusal> {
-    let client = request.extensions().get::<WebClient>();
+    Ok(client_of(request)?.address.map_or(Ipv6Addr::UNSPECIFIED.into(), network))
+}
+
+/// Who sends the request, as the connection knows.
+pub(in crate::edge) fn client_of<B>(request: &Request<B>) -> Result<WebClient, HttpRefusal> {
     let unknown = || HttpRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the connection has no client");
-    let client = client.ok_or_else(unknown)?;
-    Ok(client.address.map_or(Ipv6Addr::UNSPECIFIED.into(), network))
+    request.extensions().get::<WebClient>().copied().ok_or_else(unknown)
 }

@@ -23,6 +23,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use metrics::Gauge;
 
 use crate::edge::settings::AnswerLimits;
+use crate::words::ids::{Cursor, Epoch, Offset};
 
 /// 64 KiB: few writes for 8 MB, and little memory for each stuck connection.
 const PART_BYTES: usize = 64 * 1024;
@@ -141,9 +142,32 @@ impl StoreAccounts {
     }
 }
 
+/// What the headers of an answer say of its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::edge) struct AnswerFacts {
+    /// Up to where a client has everything that has the answer.
+    pub cursor: Cursor,
+    /// Frames and topic statuses in it, and the newest of their offsets.
+    pub items: usize,
+    pub newest: Offset,
+    /// Version of the feed's state in it.
+    pub feed_version: u32,
+    /// It has not every frame since the client's cursor.
+    pub skips: bool,
+}
+
+impl Default for AnswerFacts {
+    /// Of an answer without values.
+    fn default() -> AnswerFacts {
+        let cursor = Cursor { epoch: Epoch(0), offset: Offset::START };
+        AnswerFacts { cursor, items: 0, newest: Offset::START, feed_version: 0, skips: false }
+    }
+}
+
 /// A finished body.
 pub(in crate::edge) struct AnswerBody {
     id: u64,
+    facts: AnswerFacts,
     bytes: usize,
     /// About all topics, the request that most clients make.
     common: bool,
@@ -196,6 +220,7 @@ pub(in crate::edge) struct Draft {
     parts: Vec<Bytes>,
     /// Bytes that are not yet a part.
     pub open: Vec<u8>,
+    pub facts: AnswerFacts,
     /// Bytes in `parts`, accounted for with the store.
     bytes: usize,
     common: bool,
@@ -205,7 +230,8 @@ impl Draft {
     /// `common` if it is about all topics.
     pub(crate) fn begin(store: &Arc<Store>, common: bool) -> Draft {
         let open = Vec::with_capacity(PART_BYTES);
-        Draft { store: store.clone(), parts: Vec::new(), open, bytes: 0, common }
+        let facts = AnswerFacts::default();
+        Draft { store: store.clone(), parts: Vec::new(), open, facts, bytes: 0, common }
     }
 
     /// Completes a part if there are enough bytes. Called between items.
@@ -222,6 +248,7 @@ impl Draft {
         let parts = Mutex::new(Some(parts));
         let answer = Arc::new(AnswerBody {
             id,
+            facts: self.facts,
             bytes,
             common: self.common,
             made: Instant::now(),
@@ -285,6 +312,12 @@ struct BodyPart {
 impl AsRef<[u8]> for BodyPart {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+impl AnswerStream {
+    pub(crate) fn facts(&self) -> AnswerFacts {
+        self.reader.answer.facts
     }
 }
 

@@ -15,6 +15,7 @@ use crate::edge::http::assets::Assets;
 use crate::edge::http::body::{BodyBound, Store};
 use crate::edge::http::metrics::Page;
 use crate::edge::http::origins::OriginPolicy;
+use crate::edge::http::poll::waiting::WaitingPolls;
 use crate::edge::http::shared_answers::{Answers, Denied};
 use crate::edge::http::topics;
 use crate::edge::listen::admission::{Admission, WaitingRoom};
@@ -24,7 +25,7 @@ use crate::edge::settings::{CredentialSources, Settings};
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
 
-/// Shared by all connections; only `admission`, `answers` and `page` change, by themselves.
+/// Shared by all connections; only `admission`, `answers`, `polls` and `page` change, by themselves.
 pub(in crate::edge) struct AnswerContext {
     pub views: Views,
     pub adopt: Adopt,
@@ -42,6 +43,8 @@ pub(in crate::edge) struct AnswerContext {
     pub assets: Assets,
     /// `/v1/topics` and `/v1/snapshot`.
     pub answers: Arc<Answers>,
+    /// Requests of `/v1/poll` that wait.
+    pub polls: Arc<WaitingPolls>,
     pub visitors: OriginPolicy,
     pub compression: bool,
     pub patterns_max: usize,
@@ -64,6 +67,11 @@ impl AnswerContext {
         let store = Store::new(settings.answers, parts.meters.gauge(&names::HTTP_ANSWER_BYTES, &[]));
         AnswerContext {
             answers: Answers::new(store, topics::maker(parts.views.clone(), settings.simulated)),
+            polls: WaitingPolls::new(
+                parts.views.clone(),
+                settings.polls,
+                parts.meters.gauge(&names::HTTP_POLLS_WAITING, &[]),
+            ),
             views: parts.views,
             adopt: parts.adopt,
             vitals: parts.vitals,

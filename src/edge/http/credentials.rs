@@ -156,7 +156,7 @@ pub(in crate::edge) async fn ticket(
 pub(in crate::edge) const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
 
 /// The same words whatever is wrong with the credential.
-fn refused(refusal: AuthRefusal) -> HttpRefusal {
+pub(in crate::edge) fn refused(refusal: AuthRefusal) -> HttpRefusal {
     let (code, sentence) = (refusal.goodbye.label(), refusal.goodbye.sentence());
     match refusal.goodbye {
         Goodbye::Forbidden => HttpRefusal::new(StatusCode::FORBIDDEN, code, sentence),
@@ -173,7 +173,7 @@ fn busy() -> HttpRefusal {
     HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).with(header::RETRY_AFTER, "1")
 }
 
-fn unauthenticated(challenge: &'static str) -> HttpRefusal {
+pub(in crate::edge) fn unauthenticated(challenge: &'static str) -> HttpRefusal {
     let goodbye = Goodbye::Unauthenticated;
     let message = "expected a valid token, as in `Authorization: Bearer TOKEN`, found none; get a fresh one";
     HttpRefusal::new(StatusCode::UNAUTHORIZED, goodbye.label(), message).with(header::WWW_AUTHENTICATE, challenge)

@@ -228,7 +228,10 @@ pub(in crate::edge) async fn guard(
     let headers = response.headers_mut();
     if let Some(reader) = reader {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, reader);
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after"));
+        headers.insert(
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("retry-after, etag, fanline-next, fanline-feed"),
+        );
     }
     if is_data && matches!(visitors.origins, Origins::Listed { .. }) {
         headers.append(header::VARY, HeaderValue::from_static("origin"));

@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::access::rights::{GrantedPattern, GrantedTopics, Rights};
 use crate::edge::http::body::{AnswerBody, AnswerStream, BodyBound, Store};
 use crate::edge::http::pace::WorkPace;
+use crate::edge::http::poll::news::NewsSpan;
 use crate::words::topic::Pattern;
 
 /// Two, so that one address cannot make all others wait; each holds about 10 MB for 100,000 topics meanwhile.
@@ -46,6 +47,17 @@ pub(in crate::edge) struct AnswerRequest {
 pub(in crate::edge) enum AnswerTopic {
     Topics,
     Snapshot,
+    News(NewsSpan),
+}
+
+impl AnswerTopic {
+    /// Whether an answer stays true: then all that ask for it within a second share it.
+    fn is_settled(self) -> bool {
+        match self {
+            AnswerTopic::News(span) => span.since.is_some(),
+            AnswerTopic::Topics | AnswerTopic::Snapshot => false,
+        }
+    }
 }
 
 /// A request in few bytes.
@@ -134,7 +146,9 @@ impl Answers {
         let ration = match queue.entries.get(&key) {
             Some(AnswerEntry::Coming(awaited)) => return Ok(Err(awaited.clone())),
             Some(AnswerEntry::Made { answer: Some(answer), at, ration })
-                if at.elapsed() < AGE_MAX && !ration.allows(Instant::now()) && answer.holds_bytes() =>
+                if at.elapsed() < AGE_MAX
+                    && (key.0.is_settled() || !ration.allows(Instant::now()))
+                    && answer.holds_bytes() =>
             {
                 return Ok(Ok(answer.clone()));
             }
@@ -187,7 +201,7 @@ impl Answers {
             }
         };
         // Held while it may be shared; readers hold it for longer.
-        let shared = outcome.clone().ok().filter(|_| !ration.allows(Instant::now()));
+        let shared = outcome.clone().ok().filter(|_| key.0.is_settled() || !ration.allows(Instant::now()));
         {
             let mut queue = self.queue();
             queue.making.retain(|other| *other != network);

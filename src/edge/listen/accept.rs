@@ -14,31 +14,33 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::{Request, Response};
+use bytes::Bytes;
 use futures_util::future::join_all;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use metrics::Counter;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tower_service::Service;
 
 use crate::edge::listen::client_stream::ClientStream;
 use crate::edge::listen::connection_table::{Accepted, ConnectionSlot, ConnectionTable};
 use crate::edge::listen::deadlines::{ConnectionProgress, Overdue, TrackedBody, TrackedSocket};
+use crate::edge::listen::drops::Drops;
 use crate::edge::listen::listener::EdgeListener;
 use crate::edge::listen::peer::{ClientCertificate, Peer};
 use crate::edge::listen::proxy_protocol::{self, ProxiedClient};
 use crate::edge::listen::since;
+use crate::edge::listen::takeover::TakeoverSlot;
 use crate::edge::listen::tls::acceptor::TlsAcceptor;
 use crate::edge::phase::Phase;
 use crate::edge::settings::{ConnectionLimits, ProxyRules};
-use crate::words::metrics as names;
 use crate::words::metrics::Meters;
 use crate::words::rate_limited_log::RateLimitedLog;
 
@@ -186,40 +188,6 @@ async fn stopped(phase: &mut watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase == Phase::Stopped).await;
 }
 
-/// Counters of connections that were closed early, by reason.
-#[derive(Clone)]
-struct Drops {
-    header: Counter,
-    write: Counter,
-    answer: Counter,
-    /// A header of the PROXY protocol that is none, or late.
-    proxy: Counter,
-    /// A peer that is not trusted to send one.
-    stranger: Counter,
-}
-
-impl Drops {
-    fn new(meters: &Meters) -> Drops {
-        let counter = |reason| meters.counter(&names::HTTP_DROPPED, &[("reason", reason)]);
-        Drops {
-            header: counter(Overdue::Header.label()),
-            write: counter(Overdue::Write.label()),
-            answer: counter(Overdue::Answer.label()),
-            proxy: counter("proxy_header"),
-            stranger: counter("proxy_untrusted"),
-        }
-    }
-
-    fn count(&self, overdue: Overdue) {
-        match overdue {
-            Overdue::Header => self.header.increment(1),
-            Overdue::Write => self.write.increment(1),
-            Overdue::Answer => self.answer.increment(1),
-            Overdue::KeepAlive => {}
-        }
-    }
-}
-
 /// One connection before its upgrade, if it has one.
 struct HttpConnection {
     router: Router,
@@ -323,25 +291,25 @@ impl HttpConnection {
         if let Err(error) = socket.limit_unsent(UNSENT_BYTES_MAX) {
             tracing::debug!(%error, "unsent bytes of a connection are not bounded");
         }
+        let takeover = Arc::new(TakeoverSlot::default());
         let answers = service_fn(|mut request| {
             let client = self.peer.client(Request::headers(&request), &self.proxies);
             request.extensions_mut().insert(client);
             if let Some(certificate) = &certificate {
                 request.extensions_mut().insert(certificate.clone());
             }
-            answer(self.router.clone(), progress.clone(), request)
+            Box::pin(answer(self.router.clone(), progress.clone(), takeover.clone(), request))
         });
-        let connection = http1::Builder::new()
+        let tracked = TrackedSocket::new(socket, progress.clone(), takeover.clone());
+        let mut connection = http1::Builder::new()
             // The deadlines of `progress` distinguish heads, idle connections and slow readers.
             .header_read_timeout(None)
             .max_buf_size(HEAD_BYTES_MAX)
             .max_header_size(HEAD_BYTES_MAX)
             .pipeline_flush(false)
-            .serve_connection(TokioIo::new(TrackedSocket::new(socket, progress.clone())), answers)
-            .with_upgrades();
-        let mut connection = pin!(connection);
+            .serve_connection(TokioIo::new(tracked), answers);
         let ended = tokio::select! {
-            ended = in_time(connection.as_mut(), &progress, slot) => Some(ended),
+            ended = in_time(|cx| connection.poll_without_shutdown(cx), &progress, slot) => Some(ended),
             () = stopped(&mut self.phase) => None,
         };
         let ended = match ended {
@@ -351,12 +319,20 @@ impl HttpConnection {
                 return self.drops.count(overdue);
             }
             None => {
-                connection.as_mut().graceful_shutdown();
-                tokio::time::timeout(self.stop_timeout, connection).await
+                Pin::new(&mut connection).graceful_shutdown();
+                tokio::time::timeout(self.stop_timeout, poll_fn(|cx| connection.poll_without_shutdown(cx))).await
             }
         };
         match ended {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => {
+                let parts = connection.into_parts();
+                // A copy, because the few bytes would keep hyper's whole read buffer alive.
+                let unread = Bytes::copy_from_slice(&parts.read_buf);
+                if let Err(mut socket) = takeover.complete(parts.io.into_inner().into_stream(), unread) {
+                    // A client that is gone already misses nothing.
+                    let _ = tokio::time::timeout(self.stop_timeout, socket.shutdown()).await;
+                }
+            }
             Ok(Err(error)) => tracing::debug!(peer = %self.peer, %error, "a connection was lost"),
             Err(_) => tracing::debug!(peer = %self.peer, "a connection did not end in time and was dropped"),
         }
@@ -367,6 +343,7 @@ impl HttpConnection {
 async fn answer(
     mut router: Router,
     progress: Arc<ConnectionProgress>,
+    takeover: Arc<TakeoverSlot>,
     request: Request<Incoming>,
 ) -> Result<Response<TrackedBody>, Infallible> {
     let (answering, wait) = progress.begin_answer();
@@ -374,19 +351,19 @@ async fn answer(
         Some(until) => tokio::time::sleep_until(until).await,
         None => tokio::task::yield_now().await,
     }
-    let response = Service::call(&mut router, request).await?;
+    let response = takeover.look(Service::call(&mut router, request).await?);
     Ok(response.map(|body| answering.with(body)))
 }
 
 /// Drives the connection to its end, or until it is overdue; keeps the state of its slot.
-async fn in_time<C: Future>(
-    mut connection: Pin<&mut C>,
+async fn in_time<T>(
+    mut connection: impl FnMut(&mut Context<'_>) -> Poll<T>,
     progress: &ConnectionProgress,
     slot: &mut ConnectionSlot,
-) -> Result<C::Output, Overdue> {
+) -> Result<T, Overdue> {
     let mut alarm = pin!(tokio::time::sleep_until(progress.due().0));
     poll_fn(|cx| {
-        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+        if let Poll::Ready(ended) = connection(cx) {
             return Poll::Ready(Ok(ended));
         }
         slot.is(progress.doing());

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::edge::listen::client_stream::ClientStream;
 use crate::edge::listen::connection_table::ConnectionActivity;
+use crate::edge::listen::takeover::TakeoverSlot;
 use crate::edge::settings::ConnectionLimits;
 
 /// Limit for a whole answer, however steadily it is read: 300 KB/s for 32 MiB.
@@ -184,11 +185,16 @@ impl HttpBody for TrackedBody {
 pub(in crate::edge) struct TrackedSocket {
     socket: ClientStream,
     progress: Arc<ConnectionProgress>,
+    takeover: Arc<TakeoverSlot>,
 }
 
 impl TrackedSocket {
-    pub(crate) fn new(socket: ClientStream, progress: Arc<ConnectionProgress>) -> TrackedSocket {
-        TrackedSocket { socket, progress }
+    pub(crate) fn new(
+        socket: ClientStream,
+        progress: Arc<ConnectionProgress>,
+        takeover: Arc<TakeoverSlot>,
+    ) -> TrackedSocket {
+        TrackedSocket { socket, progress, takeover }
     }
 
     pub(crate) fn into_stream(self) -> ClientStream {
@@ -214,6 +220,12 @@ impl AsyncRead for TrackedSocket {
 
 impl AsyncWrite for TrackedSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        // A head that nobody is to see counts as written.
+        let bytes = match self.takeover.sent_of(bytes) {
+            Some(0) => return Poll::Ready(Ok(bytes.len())),
+            Some(sent) => &bytes[..sent],
+            None => bytes,
+        };
         let result = Pin::new(&mut self.socket).poll_write(cx, bytes);
         self.written(result)
     }
@@ -223,6 +235,10 @@ impl AsyncWrite for TrackedSocket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.takeover.is_silent() {
+            let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
+            return self.poll_write(cx, first);
+        }
         let result = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
         self.written(result)
     }

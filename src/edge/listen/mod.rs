@@ -5,11 +5,13 @@ pub(crate) mod admission;
 pub(crate) mod client_stream;
 pub(crate) mod connection_table;
 pub(crate) mod deadlines;
+pub(crate) mod drops;
 pub mod forwarded;
 pub(crate) mod listener;
 pub(crate) mod peer;
 pub mod proxy_protocol;
 pub(crate) mod socket_file;
+pub(crate) mod takeover;
 pub mod tls;
 
 use std::time::Instant;

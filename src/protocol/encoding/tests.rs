@@ -49,10 +49,37 @@ fn snapshots_and_deltas_say_so() {
 fn a_message_between_frames_is_plain_for_envelopes_and_nothing_for_raw() {
     let text = [b'x'; 200];
     for encoding in Encoding::ALL {
-        let Encoded { bytes, plain_bytes } = Encoded::message(encoding, &text);
-        let is_raw = encoding.format == Format::Raw;
-        assert_eq!((bytes.len(), plain_bytes), if is_raw { (0, 0) } else { (204, 204) }, "{encoding:?}");
-        assert_eq!(bytes.first(), if is_raw { None } else { Some(&0x81) });
+        let Encoded { bytes, plain_bytes } = Encoded::message(encoding, Offset(7), &text);
+        let before: &[u8] = match (encoding.format, encoding.framing) {
+            (Format::Raw, _) => {
+                assert!(bytes.is_empty() && plain_bytes == 0, "{encoding:?}");
+                continue;
+            }
+            (_, Framing::WebSocket) => &[0x81, 126, 0, 200],
+            (_, Framing::Events(_)) => b"id: 0000000000000000:7\ndata: ",
+            (_, Framing::Lines) => b"",
+            // A stored block of 231 bytes (RFC 1951 section 3.2.4).
+            (_, Framing::Gzip(_)) => b"\0\xE7\0\x18\xFFid: 0000000000000000:7\ndata: ",
+        };
+        assert!(bytes.starts_with(before) && bytes[before.len()..].starts_with(&text), "{encoding:?}");
+        assert_eq!(bytes.len(), plain_bytes);
+    }
+}
+
+#[test]
+fn in_a_stream_of_text_a_payload_with_line_breaks_stays_one_message() {
+    let mut encoder = Encoder::new(6);
+    let broken = payload(b"{\n}", PayloadKind::Json);
+    for (framing, expected) in [
+        (
+            Framing::Events(Epoch(16)),
+            "id: 0000000000000010:7\ndata: {\"topic\":\"a.\\\"b\\\"\",\"offset\":7,\"ts\":9,\"data\":{\ndata: }}\n\n",
+        ),
+        (Framing::Lines, "{\"topic\":\"a.\\\"b\\\"\",\"offset\":7,\"ts\":9,\"data\":{ }}\n"),
+    ] {
+        let encoding = Encoding { format: Format::Envelope, framing, deflated: false };
+        let encoded = encoder.encode(encoding, &envelope(7, &broken));
+        assert_eq!(std::str::from_utf8(&encoded.bytes), Ok(expected));
     }
 }
 
@@ -67,5 +94,5 @@ fn a_deflated_encoding_is_smaller_or_plain() {
     assert_eq!(Inflater::new().inflate(&deflated[2..], 1000).as_deref(), Ok(&long.bytes[..]));
     let short = payload(b"q7", PayloadKind::Binary);
     assert_eq!(&encoder.encode(Encoding::websocket(Format::Raw, true), &envelope(2, &short)).bytes[..], b"\x82\x02q7");
-    assert_eq!(encoder.take_made(), [0, 0, 0, 2]);
+    assert_eq!(encoder.take_made(), [0, 0, 0, 2, 0, 0, 0]);
 }

@@ -1,0 +1,41 @@
+//! How the limit of open files is shared among clients, connections and what the server itself needs.
+
+use crate::edge::settings::{ConnectionLimits, Settings as EdgeSettings};
+use crate::open_files::{Shares, open_files_limit, raise_open_files_limit};
+use crate::settings::table::Config;
+
+use super::shards;
+
+/// Settings of the edge, with the shares that the limit of open files allows.
+pub(super) fn edge_settings(config: &Config, shares: &Shares, simulated: bool) -> EdgeSettings {
+    let settings = EdgeSettings::new(config);
+    EdgeSettings {
+        sessions_max: shares.sessions_max,
+        connections: ConnectionLimits { total_max: shares.connections_max, ..settings.connections },
+        simulated,
+        ..settings
+    }
+}
+
+/// Shares the limit of open files. Each client takes one file, so a limit that is too low is logged at the start.
+pub(super) fn share_open_files(config: &Config, spools: usize) -> Shares {
+    if let Err(error) = raise_open_files_limit() {
+        tracing::warn!(%error, "could not raise the limit of open files");
+    }
+    let limit = open_files_limit();
+    let upstreams = config.upstream.legs * config.upstream.connections;
+    let wanted = Shares { sessions_max: config.limits.sessions_max, connections_max: config.http.connections_max };
+    let shares = wanted.within(limit, (shards(config), upstreams, spools));
+    if shares == wanted {
+        tracing::debug!(limit, "open files");
+    } else {
+        tracing::info!(
+            limit,
+            sessions_max = shares.sessions_max,
+            wanted = wanted.sessions_max,
+            connections_max = shares.connections_max,
+            "the limit of open files is too low for limits.sessions_max, so fewer sessions are admitted; `ulimit -n` can raise it"
+        );
+    }
+    shares
+}
