@@ -21,7 +21,7 @@ export class Messages {
     this.version += 1;
     this.#kept.push(message);
     // Cut now and then, not each time: that would move all of them.
-    if (this.#kept.length >= 2 * this.#max) this.#kept = this.#kept.slice(-this.#max);
+    if (this.#kept.length >= 1.25 * this.#max) this.#kept = this.#kept.slice(-this.#max);
   }
 
   clear() {
