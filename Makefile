@@ -3,7 +3,10 @@
 # make bench  every benchmark, into target/bench/report.md; some 13 minutes after compiling, on a machine with nothing else to do
 # make bench-watchlists  clients with a list of their own each: bytes, CPU, memory, changes; medians of RUNS; BESIDE=PROGRAM for another build
 # make bench-peers  the same load on other servers, as far as Debian, npm and PyPI have them; into target/bench/peers.md; RUNS=3 for medians
+# make page-performance  frames a second and memory of the page in Chromium at 5,000 messages a second; ten minutes, or SECONDS=60
+# make screenshots  writes docs/screenshots; needs Chromium and pngquant
 # make hostile  one attacker of each kind against a server with 1000 honest clients; a table, in some 5 minutes
+# make conformance  clients/conformance with every client: Node, Chromium, Firefox, Python; some 8 minutes; CLIENTS=TEXT chooses
 # make lint   what must be clean before a commit
 # make model  the bus's shared memory under loom, in every order of its threads
 # make mutants  plants each fault of tests/mutants/faults.rs in a copy of the code; the tests must notice it; half an hour; MUTANTS=TEXT chooses
@@ -20,12 +23,13 @@ RUNS ?= 1
 BESIDE ?=
 HOSTILE ?=
 MUTANTS ?=
+CLIENTS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 # Reaches the recipes through the environment, so that no character of a URL is special to the shell.
 export FEED
 
-.PHONY: run build test setup lint model mutants mutants-short fuzz bench bench-watchlists bench-peers hostile
+.PHONY: run build test setup conformance lint model mutants mutants-short fuzz bench bench-watchlists bench-peers hostile page-performance screenshots
 
 # A certificate for development is valid for 30 days.
 run: build
@@ -58,9 +62,18 @@ bench-peers: build
 	@benches/peers/setup
 	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench peers -- 1000 4 $(RUNS)
 
+page-performance: build setup
+	SERVER_BINARY=$(abspath $(TARGET))/release/fanline SECONDS=$(or $(SECONDS),600) node tests/page/performance.mjs
+
+screenshots: build setup
+	SERVER_BINARY=$(abspath $(TARGET))/release/fanline node tests/page/screenshots.mjs
+
 # HOSTILE takes options, such as --only did-you-mean, or --program PATH for another build.
 hostile: build
 	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench hostile -- $(HOSTILE)
+
+conformance: setup
+	@clients/conformance/matrix $(CLIENTS)
 
 lint:
 	$(CARGO) fmt --all --check

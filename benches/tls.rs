@@ -1,15 +1,22 @@
-//! What TLS costs, as ratios to the same without TLS in one run: a delivery, an idle connection, and a new client.
+//! What TLS costs, as ratios to the same without TLS in one run: a delivery, an idle connection, and a new client. Then a
+//! delivery and an idle connection beside those of nginx with TLS in front of fanline, if there is an nginx.
 //!
 //! `cargo bench --bench tls -- [CLIENTS] [SECONDS] [IDLE] [NEWCOMERS]`, by default 1000, 5, 10,000 and 1000. Deliveries
 //! are those of one shard in this process, whose sockets have the keys of real handshakes; one thread drains the clients
 //! and decrypts nothing, and its CPU is not counted. Memory and CPU of connections are those of the real server in a
 //! process of its own. IDLE is reduced to what the limit of open files allows.
 
+#[path = "support/nginx.rs"]
+mod nginx;
 #[path = "support/server.rs"]
 mod server;
+#[path = "support/server_handshake.rs"]
+mod server_handshake;
+#[path = "support/stage.rs"]
+mod stage;
 mod support;
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -17,6 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use fanline::bench::cpu::Usage;
 use fanline::bus::retention::Retention;
 use fanline::delivery::handoff::{Handoff, SessionOptions};
 use fanline::delivery::shards::Delivery;
@@ -27,13 +35,15 @@ use fanline::protocol::encoding::{Format, Payload, PayloadKind};
 use fanline::words::metrics::Meters;
 use fanline::words::topic::Pattern;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use nginx::Nginx;
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256};
 use rustls::client::Resumption;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::ConnectionState;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, StreamOwned};
 use server::{Server, upgrade};
+use server_handshake::advance;
+use stage::Stage;
 use support::{Crowd, Outcome, adopt, measure, start_shard};
 
 const HEADER_BYTES: usize = 4;
@@ -43,6 +53,9 @@ const OTHER_FILES: u64 = 200;
 /// Messages that the feed may be ahead of the average client, where clients take as many as they can: a tenth of a
 /// second's.
 const AHEAD_MAX: u64 = 2000;
+/// Of the feed beside nginx: one write per delivery.
+const RATE: f64 = 100.0;
+const SYMBOLS: usize = 50;
 /// Until a server's memory is at rest.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -68,6 +81,7 @@ fn main() {
         }
     }
     connections(&identity, idle, number(3, 1000) as usize);
+    beside_nginx(clients, span, idle);
 }
 
 fn row(name: &str, tls: f64, plain: f64) {
@@ -138,7 +152,7 @@ fn shake_hands(server: &Arc<ServerConfig>, config: &Arc<ClientConfig>) -> TlsHan
         while client.wants_write() {
             client.write_tls(&mut to_server).expect("a vector");
         }
-        let is_done = advance(&mut server, &mut to_server, &mut to_client);
+        let is_done = advance(&mut server, &mut to_server, &mut to_client).expect("a good client");
         let mut received = &to_client[..];
         while !received.is_empty() {
             client.read_tls(&mut received).expect("a slice");
@@ -151,33 +165,6 @@ fn shake_hands(server: &Arc<ServerConfig>, config: &Arc<ClientConfig>) -> TlsHan
     }
     let (secrets, connection) = server.dangerous_into_kernel_connection().expect("secrets");
     TlsHandover { secrets, connection, unread: to_server, unsent: Vec::new(), records_per_key: RECORDS_PER_KEY }
-}
-
-/// True if the handshake is over.
-fn advance(server: &mut UnbufferedServerConnection, incoming: &mut Vec<u8>, outgoing: &mut Vec<u8>) -> bool {
-    let mut buffer = vec![0; 16 * 1024];
-    loop {
-        let status = server.process_tls_records(incoming);
-        let discard = status.discard;
-        let done = match status.state.expect("a good client") {
-            ConnectionState::EncodeTlsData(mut data) => {
-                let length = data.encode(&mut buffer).expect("room");
-                outgoing.extend_from_slice(&buffer[..length]);
-                None
-            }
-            ConnectionState::TransmitTlsData(data) => {
-                data.done();
-                None
-            }
-            ConnectionState::BlockedHandshake => Some(false),
-            ConnectionState::WriteTraffic(_) => Some(true),
-            other => panic!("unexpected {other:?}"),
-        };
-        incoming.drain(..discard);
-        if let Some(done) = done {
-            return done;
-        }
-    }
 }
 
 /// Hands the crowd over with keys, as the edge would.
@@ -260,12 +247,12 @@ struct TwoListeners {
 
 impl TwoListeners {
     fn start(identity: &Identity, stem: &str) -> TwoListeners {
-        // Only the first listener's port is announced to us: this one was free a moment ago.
-        let tls = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
-        let listen = format!("127.0.0.1:0,tls://{tls}");
-        let arguments = ["--simulate-rate", "1", "--listen", &listen, "--tls-certificates", &identity.files(stem)];
+        let listen = ["--simulate-rate", "1", "--listen", "127.0.0.1:0,tls://127.0.0.1:0"];
+        let certificates = ["--tls-certificates", &identity.files(stem)];
         let limits = ["--http-connections-per-address-max", "0", "--http-pending-per-address-max", "0"];
-        TwoListeners { server: Server::start(&[&arguments[..], &limits].concat()), tls }
+        let mut server = Server::start(&[&listen[..], &certificates, &limits].concat());
+        let tls = server.next_address();
+        TwoListeners { server, tls }
     }
 
     /// A session without subscriptions.
@@ -325,4 +312,65 @@ fn connections(identity: &Identity, idle: usize, newcomers: usize) {
     };
     let (server, full) = (TwoListeners::start(&identity, "rsa"), identity.client_config(Resumption::disabled()));
     row(&title("RSA-2048"), server.newcomer_us(newcomers, Some(&full), Some(HandshakeKind::Full)), plain);
+}
+
+/// A server with TLS at one listener, or nginx with TLS in front of its other one.
+struct Front {
+    stage: Stage,
+    nginx: Option<Nginx>,
+}
+
+impl Front {
+    /// None without an nginx.
+    fn open(with_nginx: bool) -> Option<Front> {
+        let stage = Stage::open("bench-front", SYMBOLS, RATE);
+        let nginx = if with_nginx { Some(Nginx::start(stage.plain(), &stage.pair)?) } else { None };
+        Some(Front { stage, nginx })
+    }
+
+    fn join(&mut self, clients: usize) {
+        let address = self.nginx.as_ref().map_or(self.stage.tls, |nginx| nginx.address);
+        self.stage.join(address, clients);
+    }
+
+    /// Of all processes between the feed and the clients.
+    fn usage(&self) -> Usage {
+        let (server, nginx) = (self.stage.usage(), self.nginx.as_ref().map(Nginx::usage).unwrap_or_default());
+        Usage { cpu: server.cpu + nginx.cpu, resident_bytes: server.resident_bytes + nginx.resident_bytes }
+    }
+
+    /// CPU per delivery where everything goes to everybody, in microseconds.
+    fn delivery_us(mut self, clients: usize, span: Duration) -> f64 {
+        self.join(clients);
+        self.stage.begin();
+        let before = self.usage().cpu;
+        let totals = self.stage.during(|| std::thread::sleep(span)).totals;
+        let lost = (totals.tally.gaps, totals.tally.skips, totals.ended);
+        assert_eq!(lost, (0, 0, 0), "gaps, skips and ends");
+        (self.usage().cpu - before).as_secs_f64() * 1e6 / totals.tally.deliveries as f64
+    }
+
+    /// Memory for each of so many idle clients, in KiB.
+    fn idle_kib(mut self, clients: usize) -> f64 {
+        let before = self.usage().resident_bytes;
+        self.join(clients);
+        std::thread::sleep(SETTLE);
+        self.usage().resident_bytes.saturating_sub(before) as f64 / 1024.0 / clients as f64
+    }
+}
+
+fn beside_nginx(clients: usize, span: Duration, idle: usize) {
+    // Each client takes two files of nginx.
+    let idle = idle.min((open_files_limit().saturating_sub(OTHER_FILES) / 2) as usize);
+    let fronts = || Front::open(true).zip(Front::open(false));
+    let Some((nginx, ours)) = fronts() else {
+        eprintln!("SKIPPED nginx in front: expected nginx, found none; tests/setup unpacks it");
+        return;
+    };
+    println!("\n{:<52}{:>12}{:>12}{:>8}", "", "TLS", "nginx", "ratio");
+    let (nginx, ours) = (nginx.delivery_us(clients, span), ours.delivery_us(clients, span));
+    row(&format!("CPU us per delivery, {RATE} messages/s"), ours, nginx);
+    if let Some((nginx, ours)) = fronts() {
+        row(&format!("KiB per idle connection, {idle} of them"), ours.idle_kib(idle), nginx.idle_kib(idle));
+    }
 }

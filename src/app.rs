@@ -6,6 +6,7 @@ mod fault_injection;
 pub(crate) mod gatekeeping;
 mod operator;
 mod parts;
+mod reload;
 mod roles;
 mod server;
 mod signals;
@@ -25,6 +26,7 @@ use crate::access::rights::ViewId;
 use crate::audit::OpenError;
 use crate::audit::log::AuditLog;
 use crate::bus::clock::Clock;
+use crate::bus::delay::spool::directory::SpoolDirectoryError;
 use crate::bus::demand::interest::Interest;
 use crate::bus::demand::requests;
 use crate::bus::demand::requests::RequestQueue;
@@ -65,6 +67,7 @@ use crate::words::topic::TopicError;
 use self::gatekeeping::Gatekeeping;
 use self::operator::ServerOperator;
 use self::parts::{EndedPart, VitalParts};
+use self::reload::Reload;
 use self::roles::{feed, serve_http, start_simulator};
 use self::server::RunningServer;
 use self::signals::Signals;
@@ -114,6 +117,8 @@ pub enum AppError {
     Simulator(#[from] SimulatorError),
     #[error(transparent)]
     Audit(#[from] OpenError),
+    #[error(transparent)]
+    Spool(#[from] SpoolDirectoryError),
     #[error(transparent)]
     AdminKey(#[from] AdminKeyError),
     #[error(transparent)]
@@ -209,7 +214,6 @@ fn start(
     let bounds = demand::bounds(&config)?;
     let interest = (config.upstream.demand == DemandMode::On).then(|| Interest::within(bounds, &meters));
     let (client_requests, request_queue) = requests::open(demand::request_rules(&config)?);
-    let shares = share_open_files(&config);
     let delays = gatekeeping.views();
     let handles = BusHandles {
         view: ViewId::LIVE,
@@ -220,8 +224,9 @@ fn start(
         audit: audit.clone(),
     };
     let live = (&handles, shards(&config));
-    let terms = LogTerms { limits, history: &history, delay: config.delay };
-    let OpenViews { views, lines, shards: on_views } = views::open(&delays, live, &terms, (clock, &meters));
+    let terms = LogTerms { limits, history: &history, delay: &config.delay };
+    let OpenViews { views, lines, workers, shards: on_views } = views::open(&delays, live, &terms, (clock, &meters))?;
+    let shares = share_open_files(&config, workers.len());
     let settings = DeliverySettings::new(&config, shards(&config), simulated);
     let (delivery, threads) =
         Delivery::start_views(settings, on_views, clock, &meters).map_err(AppError::system("start the shards"))?;
@@ -232,6 +237,15 @@ fn start(
         pulses.push(("delay".into(), lines.pulse.clone()));
     }
     let vitals = Vitals::new(clock, pulses);
+    let edge_settings = edge_settings(&config, &shares, simulated);
+    let tls = edge_settings.load_tls(&meters).map_err(EdgeError::Tls)?;
+    let reload = Arc::new(Reload {
+        sources,
+        config: config.clone(),
+        identities: gatekeeping.identities.clone(),
+        tls: tls.clone(),
+        audit: audit.clone(),
+    });
     let adopting = delivery.clone();
     let parts_of_edge = EdgeParts {
         views,
@@ -242,11 +256,12 @@ fn start(
         audit: audit.clone(),
         admin: Some(operator::admin_parts(
             &config,
-            ServerOperator::new(delivery.clone(), gatekeeping.doorman.clone(), sources),
+            ServerOperator::new(delivery.clone(), gatekeeping.identities.clone(), reload.clone()),
         )?),
         gatekeeper: gatekeeping.gatekeeper.clone(),
+        tls,
     };
-    let edge = Edge::bind(edge_settings(&config, &shares, simulated), parts_of_edge)?;
+    let edge = Edge::bind(edge_settings, parts_of_edge)?;
     let addresses = edge.addresses().cloned().collect();
     if let Some(admin) = edge.admin_address() {
         tracing::info!(address = %admin, "the operator's listener serves metrics, health and the operator's calls");
@@ -259,6 +274,9 @@ fn start(
         let run = move || lines.run(clock, &stopped);
         parts.start("delay", run).map_err(AppError::system("start the delayed views"))?;
     }
+    for worker in workers {
+        parts.start("spool", move || worker.run()).map_err(AppError::system("start a spool"))?;
+    }
     let bus = (publisher, interest, request_queue);
     let simulate = || start_simulator(config.simulate, &mut parts, faults.clone(), stopped.clone());
     let upstream = open_upstream(&config, bus, (clock, &meters), simulate)?;
@@ -269,7 +287,7 @@ fn start(
     let (runtime, feed_faults) = (parts::runtime().map_err(AppError::system("start a runtime"))?, faults.clone());
     let serve = move || parts::drive(runtime, feed_faults.run("feed", feed(upstream, stopped, reader.pulse())));
     parts.start("feed", serve).map_err(AppError::system("start the feed"))?;
-    Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults, audit }, addresses))
+    Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults, audit, reload }, addresses))
 }
 
 /// Gauges that are read when the metrics are requested.
@@ -378,14 +396,14 @@ fn edge_settings(config: &Config, shares: &Shares, simulated: bool) -> EdgeSetti
 }
 
 /// Shares the limit of open files. Each client takes one file, so a limit that is too low is logged at the start.
-fn share_open_files(config: &Config) -> Shares {
+fn share_open_files(config: &Config, spools: usize) -> Shares {
     if let Err(error) = raise_open_files_limit() {
         tracing::warn!(%error, "could not raise the limit of open files");
     }
     let limit = open_files_limit();
     let upstreams = config.upstream.legs * config.upstream.connections;
     let wanted = Shares { sessions_max: config.limits.sessions_max, connections_max: config.http.connections_max };
-    let shares = wanted.within(limit, shards(config), upstreams);
+    let shares = wanted.within(limit, (shards(config), upstreams, spools));
     if shares == wanted {
         tracing::debug!(limit, "open files");
     } else {
@@ -406,7 +424,8 @@ async fn serve_until_signalled<F: Future<Output = ()>>(
 ) {
     let (stop, stopped) = watch::channel(false);
     let signalled = async {
-        signals.stop().await;
+        let ignore = || tracing::info!("SIGHUP: ignored; restart to load a new configuration");
+        signals.stop(ignore).await;
         stop.send_replace(true);
     };
     tokio::join!(serve(stopped), signalled);

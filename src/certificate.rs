@@ -76,6 +76,13 @@ pub fn write(folder: &Path, names: &[String], force: bool) -> Result<WrittenCert
     Ok(WrittenCertificate { certificate, key, names: all, ends })
 }
 
+impl WrittenCertificate {
+    /// As `tls.certificates` takes it.
+    pub fn pair(&self) -> String {
+        format!("{}:{}", self.certificate.display(), self.key.display())
+    }
+}
+
 /// Replaces the file, so that a key is never in one that others may read.
 fn put(path: &Path, mode: u32, text: &str) -> io::Result<()> {
     match std::fs::remove_file(path) {

@@ -12,8 +12,8 @@ use crate::bus::clock::Clock;
 use crate::bus::{self, Limits};
 use crate::config::effective::EffectiveUpstream;
 use crate::config::{self, ConfigSources, File, variables};
-use crate::identity::doorman;
 use crate::identity::tables::AuthTables;
+use crate::identity::token_gatekeeper;
 use crate::intake::upstream::Upstream;
 use crate::profile::check as check_profile;
 use crate::settings::table::Config;
@@ -63,7 +63,7 @@ pub fn check(path: &Path, environment: Vec<(OsString, OsString)>) -> Result<Chec
 /// Does everything for which a start can reject this configuration, except listening and connecting.
 fn rehearse(config: &Config, auth: &AuthTables) -> Result<(), AppError> {
     if is_in_use(&config.auth, auth) {
-        doorman::check(&config.auth, auth)?;
+        token_gatekeeper::check(&config.auth, auth)?;
     }
     app::demand::bounds(config)?;
     app::demand::request_rules(config)?;

@@ -11,6 +11,8 @@ const FIXED: u64 = 64;
 const SHARD: u64 = 4;
 /// A connection to the feed, and its successor.
 const UPSTREAM: u64 = 2;
+/// A spool fills 16 segments, or up to twice as many where they end early; and the next.
+const SPOOL: u64 = 33;
 /// Divisor of the rest: the share of connections before the upgrade where sessions and connections cannot both have what
 /// they want.
 const CONNECTIONS_SHARE: u64 = 4;
@@ -26,8 +28,8 @@ pub struct Shares {
 impl Shares {
     /// Reduces what is wanted to what `limit` allows. A reserve stays for the feed and the server itself. Neither share can
     /// take from the other.
-    pub fn within(self, limit: u64, shards: usize, upstreams: usize) -> Shares {
-        let reserve = FIXED + SHARD * shards as u64 + UPSTREAM * upstreams as u64;
+    pub fn within(self, limit: u64, (shards, upstreams, spools): (usize, usize, usize)) -> Shares {
+        let reserve = FIXED + SHARD * shards as u64 + UPSTREAM * upstreams as u64 + SPOOL * spools as u64;
         let left = usize::try_from(limit - reserve.min(limit / 3 * 2)).unwrap_or(usize::MAX);
         let kept = (left / CONNECTIONS_SHARE as usize).min(self.connections_max).max(1);
         let sessions_max = self.sessions_max.min(left.saturating_sub(kept)).max(1);
@@ -68,20 +70,21 @@ mod tests {
     #[test]
     fn sessions_and_connections_leave_files_for_the_feed_and_for_each_other() {
         let wanted = Shares { sessions_max: 100_000, connections_max: 10_000 };
-        for (limit, shards, upstreams, sessions_max, connections_max) in [
-            (u64::MAX, 2, 1, 100_000, 10_000),
-            (1 << 20, 64, 256, 100_000, 10_000),
-            (65_536, 8, 1, 55_438, 10_000),
-            (1024, 2, 2, 711, 237),
-            (64, 2, 1, 17, 5),
-            (1, 2, 1, 1, 1),
+        for (limit, parts, sessions_max, connections_max) in [
+            (u64::MAX, (2, 1, 0), 100_000, 10_000),
+            (1 << 20, (64, 256, 4), 100_000, 10_000),
+            (65_536, (8, 1, 0), 55_438, 10_000),
+            (65_536, (8, 1, 4), 55_306, 10_000),
+            (1024, (2, 2, 0), 711, 237),
+            (64, (2, 1, 0), 17, 5),
+            (1, (2, 1, 0), 1, 1),
         ] {
-            let shares = wanted.within(limit, shards, upstreams);
+            let shares = wanted.within(limit, parts);
             assert_eq!(shares, Shares { sessions_max, connections_max }, "of {limit}");
             let taken = (shares.sessions_max + shares.connections_max) as u64;
             assert!(limit < 64 || taken + 42 <= limit, "{shares:?} of {limit}");
         }
         let few = Shares { sessions_max: 10, connections_max: 10_000 };
-        assert_eq!(few.within(1024, 2, 2), Shares { sessions_max: 10, connections_max: 938 });
+        assert_eq!(few.within(1024, (2, 2, 0)), Shares { sessions_max: 10, connections_max: 938 });
     }
 }

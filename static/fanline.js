@@ -1,1 +1,1 @@
-../clients/js/fanline.js
+../clients/js/src/fanline.js

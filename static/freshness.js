@@ -1,1 +1,1 @@
-../clients/js/freshness.js
+../clients/js/src/freshness.js

@@ -1,1 +1,1 @@
-../clients/js/link.js
+../clients/js/src/link.js

@@ -1,1 +1,1 @@
-../clients/js/pattern.js
+../clients/js/src/pattern.js

@@ -1,1 +1,1 @@
-../clients/js/server_clock.js
+../clients/js/src/server_clock.js

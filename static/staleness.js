@@ -1,1 +1,1 @@
-../clients/js/staleness.js
+../clients/js/src/staleness.js

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fanline::access::grant::Grant;
 use fanline::access::identity::TokenId;
-use fanline::access::operator::{OperatorCalls, OperatorError, RevokedCredentials};
+use fanline::access::operator::{OperatorCalls, OperatorError, RevocationOutcome, RevokedCredentials};
 use fanline::access::selector::{SessionOrder, SessionSelector};
 use fanline::access::session_row::{SessionFilter, SessionRow, SessionState};
 use fanline::audit::log::AuditLog;
@@ -22,7 +22,6 @@ use fanline::words::ids::Offset;
 use fanline::words::metrics::Meters;
 use kit::client::Client;
 use kit::edge::{EdgeHarness, parts, settings};
-use kit::eventually;
 use kit::http_client::{Answer, HttpClient};
 use kit::program::{Program, run};
 use serde_json::json;
@@ -45,6 +44,7 @@ impl OperatorCalls for Recorded {
             number,
             grant: Some(Grant::unlimited()),
             address: Some([10, 0, 0, 1].into()),
+            certificate: Some("CN=desk-7".into()),
             since_ms: 1_700_000_000_000,
             patterns: vec!["quote.*".into()],
             patterns_count: 1,
@@ -57,13 +57,18 @@ impl OperatorCalls for Recorded {
         (after + 1..6).take(limit).map(row).collect()
     }
 
-    fn order(&self, selector: &SessionSelector, order: &SessionOrder) {
+    fn order(&self, selector: &SessionSelector, order: &SessionOrder) -> usize {
         self.orders.lock().expect("no holder panics").push((selector.clone(), order.clone()));
+        7
     }
 
-    fn revoke(&self, credentials: RevokedCredentials, until_ms: Option<u64>) -> Result<u64, OperatorError> {
+    fn revoke(
+        &self,
+        credentials: RevokedCredentials,
+        until_ms: Option<u64>,
+    ) -> Result<RevocationOutcome, OperatorError> {
         self.revoked.lock().expect("no holder panics").push((credentials, until_ms));
-        Ok(until_ms.unwrap_or(99))
+        Ok(RevocationOutcome { until_ms: until_ms.unwrap_or(99), sessions: 2 })
     }
 
     fn revocations(&self) -> Vec<(RevokedCredentials, u64)> {
@@ -149,6 +154,8 @@ async fn no_web_page_drives_the_operators_port() {
         ("POST", "/admin/disconnect", format!("Origin: http://localhost\r\n{json}"), 403, "origin_not_allowed"),
         ("GET", "/admin/sessions", "Sec-Fetch-Site: cross-site\r\n".into(), 403, "origin_not_allowed"),
         ("DELETE", "/admin/sessions/7", "Sec-Fetch-Site: same-site\r\n".into(), 403, "origin_not_allowed"),
+        ("DELETE", "/admin/sessions/7", "Sec-Fetch-Site: same-origin\r\n".into(), 403, "origin_not_allowed"),
+        ("POST", "/admin/disconnect", format!("Sec-Fetch-Site: same-origin\r\n{json}"), 403, "origin_not_allowed"),
         ("POST", "/admin/disconnect", form.into(), 415, "bad_request"),
         ("POST", "/admin/disconnect", "Content-Type: text/plain\r\n".into(), 415, "bad_request"),
         ("POST", "/admin/disconnect", String::new(), 415, "bad_request"),
@@ -165,11 +172,17 @@ async fn no_web_page_drives_the_operators_port() {
         let answer = harness.call("GET", "/admin/sessions", &format!("Host: {host}\r\n"), "").await;
         assert_eq!(answer.status, 200, "{host}: {}", answer.text());
     }
+    let own_page = harness.call("GET", "/admin/sessions", "Sec-Fetch-Site: same-origin\r\n", "").await;
+    assert_eq!(own_page.status, 200, "the page of this listener may read: {}", own_page.text());
+    for (path, status) in [("/", 200), ("/v1/ws", 404), ("/v1/snapshot", 404), ("/v1/topics", 404)] {
+        let answer = harness.call("GET", path, "", "").await;
+        assert_eq!(answer.status, status, "{path}: the page, and no value of the feed");
+    }
     assert_eq!(*harness.operator.orders.lock().expect("no holder panics"), [], "nothing was ordered");
     let public = HttpClient::connect(harness.edge.address).await.request("GET", "/admin/sessions", "").await;
     assert_eq!(public.status, 404, "clients have no such listener");
     let audited = harness.audited();
-    assert_eq!(audited.matches("\"event\":\"admin\"").count(), 12 + 5, "{audited}");
+    assert_eq!(audited.matches("\"event\":\"admin\"").count(), 14 + 6, "{audited}");
     assert!(audited.contains("\"reason\":\"403 POST /admin/disconnect\""), "{audited}");
 }
 
@@ -218,7 +231,7 @@ async fn each_call_is_what_was_meant_or_refused() {
     ];
     for (body, selector, order) in orders {
         let answer = harness.post("/admin/disconnect", &body).await;
-        assert_eq!((answer.status, answer.json()), (200, json!({"ordered": true})), "{body}");
+        assert_eq!((answer.status, answer.json()), (200, json!({"ordered": true, "sessions": 7})), "{body}");
         let ordered = harness.operator.orders.lock().expect("no holder panics").pop();
         assert_eq!(ordered, Some((selector, order)), "{body}");
     }
@@ -261,10 +274,10 @@ async fn each_call_is_what_was_meant_or_refused() {
     let before =
         RevokedCredentials::IssuedBefore { issuer: Some("i".into()), subject: Some("ann".into()), before_ms: 5 };
     let answer = harness.post("/admin/revoke", r#"{"iss":"i","sub":"ann","issued_before_ms":5,"until_ms":77}"#).await;
-    assert_eq!(answer.json(), json!({"ordered": true, "until_ms": 77}));
+    assert_eq!(answer.json(), json!({"ordered": true, "sessions": 2, "until_ms": 77}));
     assert_eq!(
         harness.post("/admin/revoke", r#"{"jti":"t-1"}"#).await.json(),
-        json!({"ordered": true, "until_ms": 99})
+        json!({"ordered": true, "sessions": 2, "until_ms": 99})
     );
     let ordered = harness.operator.revoked.lock().expect("no holder panics").clone();
     assert_eq!(ordered, [(before, Some(77)), (RevokedCredentials::Token(token), None)]);
@@ -279,7 +292,7 @@ async fn each_call_is_what_was_meant_or_refused() {
     assert_eq!(page["next"], 4);
     assert_eq!(page["sessions"].as_array().map(Vec::len), Some(3));
     let row = json!({
-        "number": 2, "tier": "", "address": "10.0.0.1", "since_ms": 1_700_000_000_000_u64, "patterns": ["quote.*"],
+        "number": 2, "tier": "", "address": "10.0.0.1", "certificate": "CN=desk-7", "since_ms": 1_700_000_000_000_u64, "patterns": ["quote.*"],
         "patterns_count": 1, "lag": 3, "unsent_bytes": 4096, "transport": "websocket", "state": "behind"
     });
     assert_eq!(page["sessions"][0], row);
@@ -335,11 +348,7 @@ async fn the_command_lists_and_ends_the_sessions_of_a_running_server() {
     let (key, audit) = (key.to_str().expect("UTF-8").to_owned(), audit.to_str().expect("UTF-8").to_owned());
     let settings = [("ADMIN_LISTEN", "127.0.0.1:0"), ("ADMIN_KEY_FILE", key.as_str()), ("AUDIT_DIR", audit.as_str())];
     let mut server = Program::serve(&[], &settings);
-    let address = eventually("the operator's address is logged", || {
-        let log = server.log();
-        let line = log.lines().find(|line| line.contains("the operator's listener serves"))?;
-        Some(line.split("address=").nth(1)?.split_whitespace().next()?.trim_matches('"').to_owned())
-    });
+    let address = server.admin_address();
     let admin = |arguments: &[&str]| run(&[&["admin", "--address", &address], arguments].concat(), &[]);
     let (status, _, error) = admin(&["sessions"]);
     assert_eq!(
@@ -360,14 +369,15 @@ async fn the_command_lists_and_ends_the_sessions_of_a_running_server() {
     let listed: serde_json::Value = serde_json::from_str(&with_key(&["--json", "sessions"])).expect("JSON");
     let number = listed["sessions"][0]["number"].as_u64().expect("a number").to_string();
     let told = with_key(&["disconnect", &number, "--reconnect", "1s"]);
-    assert!(told.contains("the sessions end within about a second"), "{told}");
+    assert_eq!(told.trim(), "sessions that end: 1");
+    assert_eq!(with_key(&["disconnect", "7"]).trim(), "sessions that end: 0");
     while !client.text().await.starts_with(r#"{"op":"goodbye""#) {}
     let day = fanline::audit::files::timestamp(1_700_000_000_000)[..10].to_owned();
     let usage = with_key(&["usage", "--from", &day, "--to", "2999-01-01"]);
     assert!(usage.contains("TIER") && usage.contains("peak of one subject"), "{usage}");
     let (status, _, error) = admin(&["--key-file", &key, "reload"]);
     assert_eq!(status.code(), Some(1), "{error}");
-    assert!(error.contains("expected identities (`[auth]`), found none"), "{error}");
+    assert!(error.contains("expected identities (`[auth]`) or certificates (`[tls]`), found neither"), "{error}");
     server.terminate();
     assert!(server.wait().success());
     let (status, told, error) = run(&["audit", "verify", &audit], &[]);

@@ -61,11 +61,7 @@ fn lines(dir: &Path) -> Vec<Value> {
 fn a_client_is_recorded_from_its_token_to_the_kick_of_the_operator() {
     let (file, secret, audit) = configuration();
     let mut server = Program::serve(&["--config", text(&file)], &[("DRAIN_READINESS_DELAY", "0s")]);
-    let admin: SocketAddr = eventually("the operator's address is logged", || {
-        let log = server.log();
-        let line = log.lines().find(|line| line.contains("the operator's listener serves"))?;
-        line.split("address=").nth(1)?.split_whitespace().next()?.trim_matches('"').parse().ok()
-    });
+    let admin: SocketAddr = server.admin_address().parse().expect("an address");
     let token = |tier: &str| {
         let args = ["token", "--secret-file", text(&secret), "--sub", "alice", "--tier", tier, "--status", "private"];
         let (status, token, error) = run(&args, &[]);
@@ -83,6 +79,12 @@ fn a_client_is_recorded_from_its_token_to_the_kick_of_the_operator() {
     let bad = "eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJkZXZlbG9wbWVudCJ9.c2VjcmV0LXNpZ25hdHVyZQ";
     let head = format!("GET /v1/snapshot HTTP/1.0\r\nHost: localhost\r\nAuthorization: Bearer {bad}\r\n\r\n");
     assert_eq!(http::ask(server.addr(), &head).status, 401);
+    for _ in 0..5 {
+        let head = format!(
+            "GET /v1/snapshot?topics=quote.* HTTP/1.0\r\nHost: localhost\r\nAuthorization: Bearer {free}\r\n\r\n"
+        );
+        assert_eq!(http::ask(server.addr(), &head).status, 200);
+    }
     let body = r#"{"sub":"alice","code":"kicked","reconnect_ms":0}"#;
     let kick = format!(
         "POST /admin/disconnect HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n\
@@ -127,6 +129,15 @@ fn a_client_is_recorded_from_its_token_to_the_kick_of_the_operator() {
     );
     let refused = lines.iter().find(|line| line["event"] == "auth_refused").expect("a refused request");
     assert_eq!((&refused["transport"], &refused["reason"]), (&"http".into(), &"signature".into()), "{refused}");
+    let queries: Vec<&Value> = lines.iter().filter(|line| line["event"] == "query").collect();
+    let counts: Vec<u64> = queries.iter().filter_map(|line| line["queries"].as_u64()).collect();
+    assert_eq!(counts, [1, 4], "the first at once, the others together");
+    assert!(queries.iter().all(|line| line["sub"] == "alice" && line["patterns"][0] == "quote.*"), "{queries:?}");
+    let month = &queries[0]["ts"].as_str().expect("a time")[..7];
+    let (status, report, error) = run(&["audit", "report", "--month", month, "--subjects", text(&audit)], &[]);
+    let of_alice: Vec<&str> = report.lines().filter(|line| line.contains(",alice,")).collect();
+    assert!(status.success() && !of_alice.is_empty(), "{report}{error}");
+    assert!(of_alice.iter().all(|line| line.ends_with(",1,1,5")), "a session and five queries: {report}");
     let events: Vec<&str> = lines.iter().filter_map(|line| line["event"].as_str()).collect();
     assert_eq!((events.first(), events.last()), (Some(&"start"), Some(&"stop")));
     assert!(events.contains(&"admin"), "{events:?}");

@@ -2,7 +2,9 @@
 
 mod kit;
 
+use kit::certificate;
 use kit::program::{Program, run};
+use kit::tls_server::TlsServer;
 use serde_json::Value;
 
 fn measure(args: &[&str]) -> Value {
@@ -196,13 +198,55 @@ fn a_running_server_is_measured_from_outside() {
 }
 
 #[test]
+fn every_message_over_tls_is_accounted_for() {
+    for deflate in [None, Some("--deflate")] {
+        let args: Vec<&str> = ["--tls", "--clients", "20", "--seconds", "1"].into_iter().chain(deflate).collect();
+        let report = measure(&args);
+        check_account(&report, 20);
+        assert_eq!(report["tls"], true);
+        let result = &report["result"];
+        let compared = count(result, "compared");
+        assert_eq!(compared > 0, deflate.is_some(), "{result:#}");
+        assert_eq!(count(result, "wrong"), 0);
+    }
+}
+
+#[test]
+fn a_running_server_with_tls_is_measured_if_its_certificate_is_trusted() {
+    let files = certificate::write("bench", &["localhost"]);
+    let server = TlsServer::start(&files.pair(), &[("SIMULATE_RATE", "500")]);
+    let (url, ca) = (server.wss("/v1/ws?topics=quote.*"), files.certificate.display().to_string());
+    for trust in [&["--ca", &*ca][..], &["--insecure"]] {
+        let report = measure(&[&["--target", &*url, "--clients", "10", "--seconds", "1"], trust].concat());
+        assert_eq!((&report["tls"], count(&report["result"], "gaps")), (&true.into(), 0));
+        assert!(count(&report["result"], "deliveries") > 0, "{report:#}");
+        assert_eq!(count(&report["result"], "ended"), 0);
+    }
+    // Each of them has shaken hands in full.
+    assert_eq!((server.handshakes("result=\"done\""), server.handshakes("resumed=\"true\"")), (20.0, 0.0));
+    for (url, told) in [
+        (&*url, ["UnknownIssuer", "--ca"]),
+        (&*url.replace("localhost", "127.0.0.1"), ["UnknownIssuer", "--insecure"]),
+        (&*server.program.ws("/").replace("ws:", "wss:"), ["does it speak TLS", "ws://"]),
+    ] {
+        let (status, _, stderr) = run(&["bench", "--target", url], &[]);
+        assert_eq!(status.code(), Some(1), "{url}: {stderr}");
+        assert!(told.iter().all(|part| stderr.contains(part)), "{url}: expected {told:?} in:\n{stderr}");
+    }
+}
+
+#[test]
 fn an_impossible_measurement_is_refused_with_the_reason() {
     for (args, parts) in [
         (&["--clients", "0"][..], ["0", "1..=1000000"]),
         (&["--rate", "fast"], ["`max`, 0, or a number", "`fast`"]),
         (&["--latency-max", "soon"], ["soon", "--latency-max"]),
         (&["--topics", "a..b"], ["--topics", "empty token"]),
-        (&["--target", "wss://example.com/"], ["ws://HOST:PORT", "`wss://example.com/`"]),
+        (&["--target", "https://example.com/"], ["wss://HOST:PORT", "`https://example.com/`"]),
+        (&["--target", "ws://127.0.0.1:9", "--insecure"], ["`--insecure`", "wss://HOST:PORT"]),
+        (&["--target", "ws://127.0.0.1:9", "--tls"], ["--tls", "--target"]),
+        (&["--target", "wss://127.0.0.1:9", "--ca", "/nowhere.pem"], ["--ca", "`/nowhere.pem`"]),
+        (&["--ca", "/nowhere.pem"], ["--target", "--ca"]),
         (&["--target", "ws://127.0.0.1:9", "--rate", "5"], ["--rate", "--target"]),
         (&["--target", "ws://127.0.0.1:9", "--shards-count", "1"], ["`--shards-count`", "--target"]),
         (&["ws://127.0.0.1:9/", "--rate", "5"], ["`--rate`", "a configured feed"]),

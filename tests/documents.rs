@@ -90,7 +90,7 @@ fn documents_name_only_existing_settings() {
             let name = words.split([' ', '=']).next().unwrap_or_default();
             let Some((section, key)) = name.split_once('.') else { continue };
             let is_name = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-            if !sections.contains(section) || !is_name(key) || key == "rs" {
+            if !sections.contains(section) || !is_name(key) || matches!(key, "rs" | "js") {
                 continue;
             }
             assert!(table::find(name).is_some(), "{document} names the setting `{name}`");

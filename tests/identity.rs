@@ -11,12 +11,12 @@ use std::time::{Duration, SystemTime};
 
 use fanline::access::gatekeeper::{Admitted, AuthRefusal, AuthRequest, Credential, Gatekeeper};
 use fanline::access::identity::{Identity, TokenId};
-use fanline::access::selector::{SessionOrder, SessionSelector};
-use fanline::identity::doorman::{Doorman, DoormanParts};
+use fanline::access::selector::{ReachedSessions, SessionOrder, SessionSelector};
 use fanline::identity::keys::issuer_keys::FetchTimes;
 use fanline::identity::revocations::RevocationTarget;
 use fanline::identity::tables::{self, AuthTables};
 use fanline::identity::token::issue::{TokenOrder, issue};
+use fanline::identity::token_gatekeeper::{TokenGatekeeper, TokenGatekeeperParts};
 use fanline::settings::table::AuthSettings;
 use fanline::words::goodbye::Goodbye;
 use fanline::words::metrics::Meters;
@@ -30,16 +30,16 @@ const TIERS: &str = "[auth.tier.pro]\ntopics = ['>']\nsessions = 2\n[auth.tier.s
 
 type Orders = Arc<Mutex<Vec<(SessionSelector, SessionOrder)>>>;
 
-/// A doorman, and what it has ordered.
+/// A gatekeeper, and what it has ordered.
 struct Harness {
-    doorman: Doorman,
+    gatekeeper: TokenGatekeeper,
     orders: Orders,
 }
 
 fn read(tiers: &str) -> AuthTables {
     /// Written once: tests run side by side.
     static SECRET_FILE: LazyLock<PathBuf> = LazyLock::new(|| {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("identity-doorman-secret");
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("identity-secret");
         std::fs::write(&path, SECRET).expect("a writable folder");
         path
     });
@@ -59,14 +59,17 @@ impl Harness {
     fn start(tiers: &str, settings: AuthSettings) -> Harness {
         let orders = Orders::default();
         let ordered = orders.clone();
-        let parts = DoormanParts {
+        let parts = TokenGatekeeperParts {
             fetch_times: FetchTimes::with_stale_max(settings.jwks_stale_max),
             settings,
             tables: read(tiers),
-            orders: Arc::new(move |selector, order| ordered.lock().expect("no panic").push((selector, order))),
+            orders: Arc::new(move |selector, order| {
+                ordered.lock().expect("no panic").push((selector, order));
+                ReachedSessions::none()
+            }),
             meters: Meters::unread(),
         };
-        Harness { doorman: Doorman::start(parts).expect("a doorman"), orders }
+        Harness { gatekeeper: TokenGatekeeper::start(parts).expect("a gatekeeper"), orders }
     }
 
     fn show(&self, token: &str, session: Option<u64>) -> Result<Admitted, AuthRefusal> {
@@ -86,7 +89,7 @@ impl Harness {
 
     fn ask(&self, request: AuthRequest) -> Result<Admitted, AuthRefusal> {
         let (sender, receiver) = channel();
-        self.doorman.authenticate(request, Box::new(move |verdict| sender.send(verdict).expect("the test waits")));
+        self.gatekeeper.authenticate(request, Box::new(move |verdict| sender.send(verdict).expect("the test waits")));
         receiver.recv_timeout(DEADLINE).expect("an answer")
     }
 
@@ -94,7 +97,7 @@ impl Harness {
         let (sender, receiver) = channel();
         let reply = Box::new(move |verdict| sender.send(verdict).expect("the test waits"));
         let address = "192.0.2.9".parse().ok();
-        self.doorman.issue_ticket(token.into(), address, origin.map(Into::into), reply);
+        self.gatekeeper.issue_ticket(token.into(), address, origin.map(Into::into), reply);
         receiver.recv_timeout(DEADLINE).expect("an answer")
     }
 
@@ -164,13 +167,13 @@ fn the_oldest_session_ends_for_a_newer_one() {
 fn anonymous_clients_have_their_tier_unless_tokens_are_required() {
     let with_anonymous = format!("{TIERS}[auth.anonymous]\ntier = 'free'\n");
     let harness = Harness::start(&with_anonymous, AuthSettings::default());
-    let grant = harness.doorman.anonymous().expect("rights");
+    let grant = harness.gatekeeper.anonymous().expect("rights");
     assert!(grant.identity.is_none() && grant.rights.topics.allows("a.x") && !grant.rights.topics.allows("b.x"));
     let required = AuthSettings { required: true, ..AuthSettings::default() };
-    assert!(Harness::start(&with_anonymous, required).doorman.anonymous().is_none());
-    assert!(Harness::start(TIERS, AuthSettings::default()).doorman.anonymous().is_none());
-    harness.doorman.reload(&read(TIERS)).expect("good tables");
-    let withdrawn = harness.doorman.reassess(&grant).expect_err("no anonymous clients any more");
+    assert!(Harness::start(&with_anonymous, required).gatekeeper.anonymous().is_none());
+    assert!(Harness::start(TIERS, AuthSettings::default()).gatekeeper.anonymous().is_none());
+    harness.gatekeeper.reload(&read(TIERS)).expect("good tables");
+    let withdrawn = harness.gatekeeper.reassess(&grant).expect_err("no anonymous clients any more");
     assert_eq!(withdrawn.goodbye, Goodbye::Forbidden);
 }
 
@@ -194,7 +197,7 @@ fn a_ticket_stands_for_its_token_once_and_from_its_origin() {
     assert_eq!(harness.ticket("rubbish", page).err().map(|refusal| refusal.reason), Some("malformed"));
     let revoked = harness.ticket(&token("alice", "pro"), page).expect("a ticket");
     let target = RevocationTarget::Subject { issuer: None, subject: "alice".into(), issued_before_ms: now_ms() + 1 };
-    harness.doorman.revoke(target, None).expect("revoked");
+    harness.gatekeeper.revoke(target, None).expect("revoked");
     assert_eq!(reason(&redeem(&revoked, page)), "revoked");
 }
 
@@ -208,14 +211,14 @@ fn a_revocation_counts_at_once_for_tokens_and_live_sessions_and_after_a_restart(
     let alice = harness.show(&of_alice, None).expect("admitted").grant;
     let bob = harness.show(&of_bob, None).expect("admitted").grant;
     let target = RevocationTarget::Token(alice.identity.as_ref().expect("an identity").token_id);
-    harness.doorman.revoke(target.clone(), Some(now_ms() + 3_600_000)).expect("revoked");
+    harness.gatekeeper.revoke(target.clone(), Some(now_ms() + 3_600_000)).expect("revoked");
     assert_eq!(harness.take_orders(), [(target.selector(), SessionOrder::Reassess)]);
     let refusal = AuthRefusal { goodbye: Goodbye::Forbidden, reason: "revoked" };
-    assert_eq!(harness.doorman.reassess(&alice).err(), Some(refusal));
+    assert_eq!(harness.gatekeeper.reassess(&alice).err(), Some(refusal));
     assert_eq!(harness.show(&of_alice, None).err(), Some(refusal));
-    assert!(harness.doorman.reassess(&bob).is_ok() && harness.show(&of_bob, None).is_ok());
+    assert!(harness.gatekeeper.reassess(&bob).is_ok() && harness.show(&of_bob, None).is_ok());
     assert!(harness.show(&token("alice", "pro"), None).is_ok(), "another token of the same subject");
-    assert_eq!(harness.doorman.revocations().len(), 1);
+    assert_eq!(harness.gatekeeper.revocations().len(), 1);
     drop(harness);
     let restarted = Harness::start(TIERS, settings());
     assert_eq!(restarted.show(&of_alice, None).err(), Some(refusal));
@@ -226,18 +229,18 @@ fn a_revocation_counts_at_once_for_tokens_and_live_sessions_and_after_a_restart(
 fn a_reload_changes_the_rights_of_live_sessions_and_a_wrong_one_changes_nothing() {
     let harness = Harness::start(TIERS, AuthSettings::default());
     let grant = harness.show(&token("alice", "free"), None).expect("admitted").grant;
-    harness.doorman.reload(&read(&TIERS.replace("'a.*'", "'b.*'"))).expect("good tables");
+    harness.gatekeeper.reload(&read(&TIERS.replace("'a.*'", "'b.*'"))).expect("good tables");
     assert_eq!(harness.take_orders(), [(SessionSelector::All, SessionOrder::Reassess)]);
-    let reassessed = harness.doorman.reassess(&grant).expect("still a tier");
+    let reassessed = harness.gatekeeper.reassess(&grant).expect("still a tier");
     assert!(reassessed.rights.topics.allows("b.x") && !reassessed.rights.topics.allows("a.x"));
     let delayed = TIERS.replace("['a.*']", "['a.*']\ndelay = '15m'");
-    let error = harness.doorman.reload(&read(&delayed)).expect_err("a view that there is not").to_string();
+    let error = harness.gatekeeper.reload(&read(&delayed)).expect_err("a view that there is not").to_string();
     assert!(error.contains("restart"), "{error}");
     assert_eq!(harness.take_orders(), []);
-    assert!(harness.doorman.reassess(&grant).expect("as before").rights.topics.allows("b.x"));
+    assert!(harness.gatekeeper.reassess(&grant).expect("as before").rights.topics.allows("b.x"));
     let without = "[auth.tier.pro]\ntopics = ['>']\n";
-    harness.doorman.reload(&read(without)).expect("good tables");
-    assert_eq!(harness.doorman.reassess(&grant).expect_err("no tier").reason, "unknown_tier");
+    harness.gatekeeper.reload(&read(without)).expect("good tables");
+    assert_eq!(harness.gatekeeper.reassess(&grant).expect_err("no tier").reason, "unknown_tier");
 }
 
 #[test]
@@ -275,14 +278,14 @@ fn no_refusal_tells_a_client_which_check_its_token_failed() {
 }
 
 #[test]
-fn a_doorman_that_ends_answers_everyone_who_waits() {
+fn a_gatekeeper_that_ends_answers_everyone_who_waits() {
     let harness = Harness::start(TIERS, AuthSettings::default());
     let (sender, receiver) = channel();
     for _ in 0..500 {
         let sender = sender.clone();
         let credential = Credential::Token(token("alice", "pro").into());
         let request = AuthRequest { credential, address: None, origin: None, current: None, session: None };
-        harness.doorman.authenticate(request, Box::new(move |verdict| sender.send(verdict.is_ok()).expect("waits")));
+        harness.gatekeeper.authenticate(request, Box::new(move |verdict| sender.send(verdict.is_ok()).expect("waits")));
     }
     drop(harness);
     for _ in 0..500 {
@@ -312,7 +315,7 @@ fn files_that_cannot_be_used_are_named_and_a_secret_is_not_shown() {
             format!("[[auth.issuer]]\nissuer = 'i'\naudience = ['a']\n{line}\n[auth.tier.pro]\ntopics = ['>']\n");
         let root = toml::de::DeTable::parse(&text).expect("TOML").into_inner();
         let tables = tables::read(root.get("auth").and_then(|auth| auth.get_ref().as_table()).expect("[auth]"));
-        let error = fanline::identity::doorman::check(&AuthSettings::default(), &tables.expect("good tables"));
+        let error = fanline::identity::token_gatekeeper::check(&AuthSettings::default(), &tables.expect("good tables"));
         let error = error.expect_err("a file that cannot be used").to_string();
         assert!(error.contains(part) && !error.contains("hunter2"), "{error}");
     }

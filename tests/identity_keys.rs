@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fanline::access::gatekeeper::{AuthRequest, Credential, Gatekeeper};
-use fanline::identity::doorman::{Doorman, DoormanParts};
+use fanline::access::selector::ReachedSessions;
 use fanline::identity::keys::issuer_keys::FetchTimes;
 use fanline::identity::tables::{self, AuthTables};
+use fanline::identity::token_gatekeeper::{TokenGatekeeper, TokenGatekeeperParts};
 use fanline::settings::table::AuthSettings;
 use fanline::words::metrics::Meters;
 use kit::{DEADLINE, eventually};
@@ -116,11 +117,15 @@ impl SigningKey {
     }
 
     fn token(&self) -> String {
+        self.token_of(ISSUER)
+    }
+
+    fn token_of(&self, issuer: &str) -> String {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_secs();
         let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let header = part(json!({ "alg": "EdDSA", "kid": self.id }));
         let payload = part(json!({
-            "iss": ISSUER, "aud": "fanline", "sub": "alice", "iat": now, "exp": now + 60, "jti": "1",
+            "iss": issuer, "aud": "fanline", "sub": "alice", "iat": now, "exp": now + 60, "jti": "1",
             "fanline": { "tier": "pro" },
         }));
         let message = format!("{header}.{payload}");
@@ -146,28 +151,40 @@ const QUICK: FetchTimes = FetchTimes {
 };
 
 fn read(server: SocketAddr) -> AuthTables {
-    let tables = format!(
-        "[[auth.issuer]]\nissuer = '{ISSUER}'\naudience = ['fanline']\nalgorithms = ['EdDSA']\njwks = 'http://{server}/keys'\n\
-         [auth.tier.pro]\ntopics = ['>']\n"
-    );
+    read_all(&[(ISSUER, server)])
+}
+
+/// Issuers, each with its server of keys.
+fn read_all(issuers: &[(&str, SocketAddr)]) -> AuthTables {
+    let issuer = |(issuer, server): &(&str, SocketAddr)| {
+        format!(
+            "[[auth.issuer]]\nissuer = '{issuer}'\naudience = ['fanline']\nalgorithms = ['EdDSA']\n\
+             jwks = 'http://{server}/keys'\n"
+        )
+    };
+    let tables = issuers.iter().map(issuer).collect::<String>() + "[auth.tier.pro]\ntopics = ['>']\n";
     let text = toml::de::DeTable::parse(&tables).expect("TOML").into_inner();
     let tables = tables::read(text.get("auth").and_then(|auth| auth.get_ref().as_table()).expect("[auth]"));
     tables.expect("good tables")
 }
 
-fn doorman(server: &KeyServer, fetch_times: FetchTimes) -> Doorman {
-    let settings = AuthSettings { failures_per_address_max: 0, waiting_max: 10_000, ..AuthSettings::default() };
-    let (tables, orders) = (read(server.address), Arc::new(|_, _| ()));
-    let parts = DoormanParts { settings, tables, fetch_times, orders, meters: Meters::unread() };
-    Doorman::start(parts).expect("a doorman")
+fn gatekeeper(server: &KeyServer, fetch_times: FetchTimes) -> TokenGatekeeper {
+    with_tables(read(server.address), fetch_times)
 }
 
-fn verdict(doorman: &Doorman, token: &str) -> &'static str {
-    verdicts(doorman, &[token.to_owned()])[0]
+fn with_tables(tables: AuthTables, fetch_times: FetchTimes) -> TokenGatekeeper {
+    let settings = AuthSettings { failures_per_address_max: 0, waiting_max: 10_000, ..AuthSettings::default() };
+    let orders = Arc::new(|_, _| ReachedSessions::none());
+    let parts = TokenGatekeeperParts { settings, tables, fetch_times, orders, meters: Meters::unread() };
+    TokenGatekeeper::start(parts).expect("a gatekeeper")
+}
+
+fn verdict(gatekeeper: &TokenGatekeeper, token: &str) -> &'static str {
+    verdicts(gatekeeper, &[token.to_owned()])[0]
 }
 
 /// Shows all at once; returns what became of them.
-fn verdicts(doorman: &Doorman, tokens: &[String]) -> Vec<&'static str> {
+fn verdicts(gatekeeper: &TokenGatekeeper, tokens: &[String]) -> Vec<&'static str> {
     let (sender, receiver) = channel();
     for token in tokens {
         let sender = sender.clone();
@@ -176,7 +193,7 @@ fn verdicts(doorman: &Doorman, tokens: &[String]) -> Vec<&'static str> {
         let reply = move |admitted: Result<_, fanline::access::gatekeeper::AuthRefusal>| {
             sender.send(admitted.err().map_or("accepted", |refusal| refusal.reason)).expect("the test waits");
         };
-        doorman.authenticate(request, Box::new(reply));
+        gatekeeper.authenticate(request, Box::new(reply));
     }
     tokens.iter().map(|_| receiver.recv_timeout(DEADLINE).expect("an answer")).collect()
 }
@@ -194,14 +211,15 @@ fn until_there_are_keys_tokens_are_refused_and_the_operator_sees_why() {
         (Behaviour::Answer(r#"{"keys":[]}"#.into()), "found none"),
     ] {
         let server = KeyServer::start(behaviour);
-        let doorman = doorman(&server, QUICK);
-        assert_eq!(verdict(&doorman, &key.token()), "keys_missing", "{trouble}");
-        let sees = || doorman.key_troubles().iter().any(|(name, found)| name == ISSUER && found.contains(trouble));
+        let gatekeeper = gatekeeper(&server, QUICK);
+        assert_eq!(verdict(&gatekeeper, &key.token()), "keys_missing", "{trouble}");
+        let sees = || gatekeeper.key_troubles().iter().any(|it| it.issuer == ISSUER && it.message.contains(trouble));
         eventually(trouble, || sees().then_some(()));
-        assert!(doorman.key_troubles()[0].1.starts_with("keys not there yet"));
+        assert!(gatekeeper.key_troubles()[0].message.starts_with("keys not there yet"));
+        assert!(!gatekeeper.admits_anybody());
         server.set(answer(&[&key]));
-        eventually("keys", || (verdict(&doorman, &key.token()) == "accepted").then_some(()));
-        assert_eq!(doorman.key_troubles(), []);
+        eventually("keys", || (verdict(&gatekeeper, &key.token()) == "accepted").then_some(()));
+        assert!(gatekeeper.key_troubles().is_empty() && gatekeeper.admits_anybody());
     }
     assert_eq!(elsewhere.requests(), 0, "no redirect was followed");
 }
@@ -210,18 +228,18 @@ fn until_there_are_keys_tokens_are_refused_and_the_operator_sees_why() {
 fn a_new_key_is_fetched_when_a_token_names_it_and_all_that_wait_share_the_fetch() {
     let (old, new) = (SigningKey::new("old"), SigningKey::new("new"));
     let server = KeyServer::start(answer(&[&old]));
-    let doorman = doorman(&server, QUICK);
-    eventually("keys", || (verdict(&doorman, &old.token()) == "accepted").then_some(()));
+    let gatekeeper = gatekeeper(&server, QUICK);
+    eventually("keys", || (verdict(&gatekeeper, &old.token()) == "accepted").then_some(()));
     thread::sleep(QUICK.pause);
     server.set(answer(&[&old, &new]));
     let before = server.requests();
-    let found = verdicts(&doorman, &vec![new.token(); 50]);
+    let found = verdicts(&gatekeeper, &vec![new.token(); 50]);
     assert!(found.iter().all(|verdict| *verdict == "accepted"), "{found:?}");
     assert_eq!(server.requests() - before, 1);
     thread::sleep(QUICK.pause);
     server.set(answer(&[&new]));
-    assert_eq!(verdict(&doorman, &SigningKey::new("unknown").token()), "unknown_key");
-    assert_eq!(verdict(&doorman, &old.token()), "unknown_key", "a key that the issuer withdrew counts no more");
+    assert_eq!(verdict(&gatekeeper, &SigningKey::new("unknown").token()), "unknown_key");
+    assert_eq!(verdict(&gatekeeper, &old.token()), "unknown_key", "a key that the issuer withdrew counts no more");
 }
 
 #[test]
@@ -229,13 +247,13 @@ fn many_tokens_with_unknown_keys_cause_one_fetch_and_hold_up_nobody() {
     let key = SigningKey::new("k");
     let server = KeyServer::start(answer(&[&key]));
     let slow = FetchTimes { pause: Duration::from_secs(30), timeout: Duration::from_secs(5), ..QUICK };
-    let doorman = doorman(&server, slow);
-    eventually("keys", || (verdict(&doorman, &key.token()) == "accepted").then_some(()));
+    let gatekeeper = gatekeeper(&server, slow);
+    eventually("keys", || (verdict(&gatekeeper, &key.token()) == "accepted").then_some(()));
     assert_eq!(server.requests(), 1);
     // The first fetch was less than 30 s ago.
     let unknown: Vec<String> = (0..1000).map(|number| SigningKey::new(&format!("u{number}")).token()).collect();
     let began = Instant::now();
-    let found = verdicts(&doorman, &unknown);
+    let found = verdicts(&gatekeeper, &unknown);
     assert!(found.iter().all(|verdict| *verdict == "unknown_key"));
     println!("1000 tokens with unknown keys: {:.0?}, fetches: {}", began.elapsed(), server.requests() - 1);
     assert_eq!(server.requests(), 1);
@@ -246,14 +264,14 @@ fn a_fetch_that_hangs_does_not_hold_up_tokens_with_known_keys() {
     let key = SigningKey::new("k");
     let server = KeyServer::start(answer(&[&key]));
     let slow = FetchTimes { pause: Duration::ZERO, timeout: DEADLINE, ..QUICK };
-    let doorman = Arc::new(doorman(&server, slow));
-    eventually("keys", || (verdict(&doorman, &key.token()) == "accepted").then_some(()));
+    let gatekeeper = Arc::new(gatekeeper(&server, slow));
+    eventually("keys", || (verdict(&gatekeeper, &key.token()) == "accepted").then_some(()));
     server.set(Behaviour::Hangs);
     let unknown: Vec<String> = (0..500).map(|_| SigningKey::new("u").token()).collect();
-    let waiting = doorman.clone();
+    let waiting = gatekeeper.clone();
     let asked = thread::spawn(move || verdicts(&waiting, &unknown));
     eventually("a fetch that hangs", || (server.requests() == 2).then_some(()));
-    assert_eq!(verdict(&doorman, &key.token()), "accepted");
+    assert_eq!(verdict(&gatekeeper, &key.token()), "accepted");
     assert!(!asked.is_finished(), "some still wait for the fetch");
     drop(server);
 }
@@ -268,36 +286,51 @@ fn fetched_keys_stay_in_force_while_fetches_fail_and_no_longer_than_allowed() {
         stale_max: Duration::from_secs(2),
         ..QUICK
     };
-    let doorman = doorman(&server, times);
-    eventually("keys", || (verdict(&doorman, &key.token()) == "accepted").then_some(()));
+    let gatekeeper = gatekeeper(&server, times);
+    eventually("keys", || (verdict(&gatekeeper, &key.token()) == "accepted").then_some(()));
     server.set(Behaviour::Status(500));
     let failed = Instant::now();
-    eventually("a trouble", || (!doorman.key_troubles().is_empty()).then_some(()));
+    eventually("a trouble", || (!gatekeeper.key_troubles().is_empty()).then_some(()));
     if failed.elapsed() < Duration::from_secs(1) {
-        assert_eq!(verdict(&doorman, &key.token()), "accepted", "stale keys count");
+        assert_eq!(verdict(&gatekeeper, &key.token()), "accepted", "stale keys count");
     }
-    eventually("the end of stale keys", || (verdict(&doorman, &key.token()) == "keys_missing").then_some(()));
+    eventually("the end of stale keys", || (verdict(&gatekeeper, &key.token()) == "keys_missing").then_some(()));
     server.set(answer(&[&key]));
-    eventually("keys again", || (verdict(&doorman, &key.token()) == "accepted").then_some(()));
+    eventually("keys again", || (verdict(&gatekeeper, &key.token()) == "accepted").then_some(()));
 }
 
 #[test]
 fn a_reload_keeps_what_was_fetched_and_an_issuer_that_is_gone_is_not_asked_any_more() {
     let key = SigningKey::new("k");
     let server = KeyServer::start(answer(&[&key]));
-    let doorman = doorman(&server, FetchTimes { interval: Duration::from_millis(50), ..QUICK });
-    eventually("keys", || (verdict(&doorman, &key.token()) == "accepted").then_some(()));
+    let gatekeeper = gatekeeper(&server, FetchTimes { interval: Duration::from_millis(50), ..QUICK });
+    eventually("keys", || (verdict(&gatekeeper, &key.token()) == "accepted").then_some(()));
     server.set(Behaviour::Hangs);
-    doorman.reload(&read(server.address)).expect("the same tables");
-    assert_eq!(verdict(&doorman, &key.token()), "accepted");
+    gatekeeper.reload(&read(server.address)).expect("the same tables");
+    assert_eq!(verdict(&gatekeeper, &key.token()), "accepted");
     let anonymous = Some("pro".into());
     let without = AuthTables { issuers: Vec::new(), anonymous, ..read(server.address) };
-    doorman.reload(&without).expect("no issuer");
-    assert_eq!(verdict(&doorman, &key.token()), "unknown_issuer");
+    gatekeeper.reload(&without).expect("no issuer");
+    assert_eq!(verdict(&gatekeeper, &key.token()), "unknown_issuer");
     let mut last = server.requests();
     eventually("no further request", || {
         thread::sleep(Duration::from_secs(1));
         let before = std::mem::replace(&mut last, server.requests());
         (before == last).then_some(())
     });
+}
+
+#[test]
+fn keys_of_two_issuers_with_one_id_are_not_mistaken_for_each_other() {
+    const OTHER: &str = "https://other.example.com/";
+    let (own, others) = (SigningKey::new("k"), SigningKey::new("k"));
+    let (server, other) = (KeyServer::start(answer(&[&own])), KeyServer::start(answer(&[&others])));
+    let gatekeeper = with_tables(read_all(&[(ISSUER, server.address), (OTHER, other.address)]), QUICK);
+    eventually("keys", || (verdict(&gatekeeper, &own.token()) == "accepted").then_some(()));
+    eventually("keys", || (verdict(&gatekeeper, &others.token_of(OTHER)) == "accepted").then_some(()));
+    for (key, issuer) in [(&own, OTHER), (&others, ISSUER)] {
+        assert_eq!(verdict(&gatekeeper, &key.token_of(issuer)), "signature", "{issuer}");
+    }
+    let strangers = own.token_of("https://id.example.com");
+    assert_eq!(verdict(&gatekeeper, &strangers), "unknown_issuer", "without the slash it is another name");
 }

@@ -2,10 +2,12 @@
 
 mod kit;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use kit::program::{Program, run};
 use kit::raw_client::RawClient;
+use kit::{eventually, http};
 use serde_json::Value;
 
 const TEXT: u8 = 0x81;
@@ -121,4 +123,63 @@ fn no_token_is_issued_with_a_secret_that_a_server_would_refuse() {
     assert!(stderr.contains("at least 32 bytes") && !stderr.contains("hunter2"), "{stderr}");
     let (status, _, stderr) = run(&["token", "--secret-file", "/no/such/file", "--sub", "alice"], &[]);
     assert!(status.code() == Some(2) && stderr.contains("/no/such/file"), "{stderr}");
+}
+
+#[test]
+fn sighup_changes_tiers_of_live_sessions_and_a_wrong_file_changes_nothing() {
+    let with = |topics: &str| format!("[auth.tier.free]\ntopics = {topics}\n[auth.anonymous]\ntier = 'free'\n");
+    let (file, _) = configuration("hangup", &with("['>']"));
+    let server = Program::serve(&["--config", text(&file)], &[]);
+    let mut client = RawClient::connect(server.addr(), "/v1/ws", "");
+    let mut subscribed = |topic: &str| {
+        client.command(&format!(r#"{{"op":"subscribe","id":1,"topics":["{topic}"]}}"#));
+        answer(&mut client, &["subscribed", "error"])["forbidden"].is_null()
+    };
+    assert!(subscribed("quote.AAPL"));
+
+    let whole = std::fs::read_to_string(&file).expect("readable");
+    std::fs::write(&file, whole.replace("topics = ['>']", "topcs = ['trade.*']")).expect("writable");
+    server.signal("HUP");
+    let place = format!("{}:8: auth.tier.free: expected a key of this table, found `topcs`", text(&file));
+    eventually("the log names the place", || server.log().contains(&place).then_some(()));
+    assert!(server.log().contains("what was in force stays"), "{}", server.log());
+    assert!(subscribed("quote.MSFT"));
+
+    std::fs::write(&file, whole.replace("['>']", "['trade.*']")).expect("writable");
+    server.signal("HUP");
+    eventually("it is read", || server.log().contains("SIGHUP: read again: issuers, tiers").then_some(()));
+    eventually("the session follows", || (!subscribed("quote.GOOG")).then_some(()));
+    assert!(subscribed("trade.GOOG"));
+}
+
+#[test]
+fn while_nobody_can_be_admitted_the_server_is_not_ready_and_the_operator_sees_why() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("identity_program");
+    std::fs::create_dir_all(&folder).expect("a writable folder");
+    // Nobody listens there.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port");
+    for (name, tables, status) in [("required", "", 503), ("anonymous", "[auth.anonymous]\ntier = 'free'\n", 200)] {
+        let file = folder.join(format!("keys-{name}.toml"));
+        let issuer = "https://id.example/";
+        let configuration = format!(
+            "[simulate]\n[admin]\nlisten = '127.0.0.1:0'\n[[auth.issuer]]\nissuer = '{issuer}'\n\
+             audience = ['fanline']\nalgorithms = ['ES256']\njwks = 'http://{closed}/keys'\n[auth.tier.free]\n\
+             topics = ['>']\n{tables}"
+        );
+        std::fs::write(&file, configuration).expect("a writable folder");
+        let server = Program::serve(&["--config", text(&file)], &[]);
+        let public = eventually(name, || Some(server.get("/readyz")).filter(|answer| answer.status == status));
+        let body = public.json();
+        assert!(body["issuers"].is_null(), "not for everyone: {body}");
+        assert_eq!(body["reason"] == "no_keys", status == 503, "{body}");
+        let operators: SocketAddr = server.admin_address().parse().expect("an address");
+        let head = "GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n";
+        let trouble = eventually("the operator sees the trouble", || {
+            let answer = http::ask(operators, head);
+            assert_eq!(answer.status, status);
+            Some(answer.json()["issuers"][0].clone())
+                .filter(|it| it["message"].to_string().contains("could not connect"))
+        });
+        assert_eq!(trouble["issuer"], issuer);
+    }
 }

@@ -12,12 +12,13 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use fanline::access::gatekeeper::{AuthRequest, Credential, Gatekeeper};
-use fanline::identity::doorman::{Doorman, DoormanParts};
+use fanline::access::selector::ReachedSessions;
 use fanline::identity::keys::algorithm::SigningAlgorithm;
 use fanline::identity::keys::issuer_keys::FetchTimes;
 use fanline::identity::keys::key::{KeyError, VerificationKey};
 use fanline::identity::keys::key_set::{KeySet, SignatureVerdict};
 use fanline::identity::tables;
+use fanline::identity::token_gatekeeper::{TokenGatekeeper, TokenGatekeeperParts};
 use fanline::settings::table::AuthSettings;
 use fanline::words::metrics::Meters;
 use kit::{DEADLINE, project, skip_without_tool, tool};
@@ -36,24 +37,30 @@ fn scratch(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
-/// A doorman with these tables.
-fn doorman(tables: &str) -> Doorman {
+/// A gatekeeper with these tables.
+fn gatekeeper(tables: &str) -> TokenGatekeeper {
     let text = toml::de::DeTable::parse(tables).expect("TOML").into_inner();
     let tables = tables::read(text.get("auth").and_then(|auth| auth.get_ref().as_table()).expect("[auth]"));
     let settings = AuthSettings { failures_per_address_max: 0, ..AuthSettings::default() };
     let fetch_times = FetchTimes::with_stale_max(settings.jwks_stale_max);
     let tables = tables.expect("good tables");
-    let parts = DoormanParts { settings, tables, fetch_times, orders: Arc::new(|_, _| ()), meters: Meters::unread() };
-    Doorman::start(parts).expect("a doorman")
+    let parts = TokenGatekeeperParts {
+        settings,
+        tables,
+        fetch_times,
+        orders: Arc::new(|_, _| ReachedSessions::none()),
+        meters: Meters::unread(),
+    };
+    TokenGatekeeper::start(parts).expect("a gatekeeper")
 }
 
 /// What becomes of a token: `accepted`, or the reason against it.
-fn verdict(doorman: &Doorman, token: &str) -> &'static str {
+fn verdict(gatekeeper: &TokenGatekeeper, token: &str) -> &'static str {
     let (sender, receiver) = channel();
     let credential = Credential::Token(token.into());
     let request = AuthRequest { credential, address: None, origin: None, current: None, session: None };
     let reply = Box::new(move |admitted: Result<_, _>| sender.send(admitted.err()).expect("the test waits"));
-    doorman.authenticate(request, reply);
+    gatekeeper.authenticate(request, reply);
     receiver.recv_timeout(DEADLINE).expect("an answer").map_or("accepted", |refusal| refusal.reason)
 }
 
@@ -98,7 +105,7 @@ fn secret_tables() -> String {
 
 #[test]
 fn each_rule_refuses_a_token_that_breaks_it_alone() {
-    let doorman = doorman(&secret_tables());
+    let gatekeeper = gatekeeper(&secret_tables());
     let changed = |name: &str, value: Value| {
         let mut claims = claims();
         claims[name] = value;
@@ -182,11 +189,11 @@ fn each_rule_refuses_a_token_that_breaks_it_alone() {
         ("no such tier", changed("fanline", json!({ "tier": "gold" })), "unknown_tier"),
         ("no tier", changed("fanline", json!({})), "unknown_tier"),
     ] {
-        assert_eq!(verdict(&doorman, &token), expected, "{name}");
+        assert_eq!(verdict(&gatekeeper, &token), expected, "{name}");
     }
     let mut expired = claims();
     (expired["iat"], expired["exp"]) = (json!(now() - 600), json!(now() - 60));
-    assert_eq!(verdict(&doorman, &signed(HEADER, &expired.to_string())), "expired");
+    assert_eq!(verdict(&gatekeeper, &signed(HEADER, &expired.to_string())), "expired");
 }
 
 /// RFC 7515 appendices A.1 to A.3, RFC 7520 sections 4.1 and 4.4, RFC 8037 appendix A.4: message, signature, key.
@@ -415,7 +422,7 @@ fn another_implementation_accepts_whatever_is_accepted_here() {
     let (secret_file, keys_file) = (scratch("identity-jwt-secret"), scratch("identity-jwt-keys"));
     std::fs::write(&secret_file, secret).expect("a writable folder");
     std::fs::write(&keys_file, jwks.to_string()).expect("a writable folder");
-    let doorman = doorman(&format!(
+    let gatekeeper = gatekeeper(&format!(
         "[[auth.issuer]]\nissuer = 'https://secrets.example'\naudience = ['fanline']\n\
          algorithms = ['HS256', 'HS384', 'HS512']\nsecret_file = '{}'\n\
          [[auth.issuer]]\nissuer = 'https://keys.example'\naudience = ['fanline']\n\
@@ -424,7 +431,7 @@ fn another_implementation_accepts_whatever_is_accepted_here() {
         keys_file.display()
     ));
     for token in &tokens {
-        assert_eq!(verdict(&doorman, token), "accepted", "{token}");
+        assert_eq!(verdict(&gatekeeper, token), "accepted", "{token}");
     }
     let seed = 13;
     let mut rng = SmallRng::seed_from_u64(seed);
@@ -432,7 +439,7 @@ fn another_implementation_accepts_whatever_is_accepted_here() {
     for round in 0..TOKENS {
         let token = mutated(&tokens, &mut rng);
         writeln!(ask, "{token}").and_then(|()| ask.flush()).expect("the second opinion lives");
-        let (here, there) = (verdict(&doorman, &token), answer() == "yes");
+        let (here, there) = (verdict(&gatekeeper, &token), answer() == "yes");
         let shown = format!("seed {seed} round {round}: {here} here, {there} there: {token}");
         match (here, there) {
             ("accepted", _) => assert!(there, "{shown}"),
@@ -498,7 +505,7 @@ fn a_predecessor_of_a_secret_counts_until_its_end() {
     std::fs::write(&new, "the new secret of more than thirty-two bytes").expect("a writable folder");
     std::fs::write(&old, SECRET).expect("a writable folder");
     let with_end = |until: &str| {
-        doorman(&format!(
+        gatekeeper(&format!(
             "[[auth.issuer]]\nissuer = '{ISSUER}'\naudience = ['fanline']\nalgorithms = ['HS256']\nsecret_file = '{}'\n\
              secret_previous_file = '{}'\nprevious_until = {until}\n[auth.tier.pro]\ntopics = ['>']\n",
             new.display(),
@@ -512,7 +519,7 @@ fn a_predecessor_of_a_secret_counts_until_its_end() {
 
 #[test]
 fn many_tokens_at_once_are_refused_beyond_the_bound_and_all_are_answered() {
-    let doorman = doorman(&secret_tables());
+    let gatekeeper = gatekeeper(&secret_tables());
     let (sender, receiver) = channel();
     const TOKENS: usize = 5000;
     let token = signed(HEADER, &claims().to_string());
@@ -523,7 +530,7 @@ fn many_tokens_at_once_are_refused_beyond_the_bound_and_all_are_answered() {
         let reply = move |admitted: Result<_, fanline::access::gatekeeper::AuthRefusal>| {
             sender.send(admitted.err().map(|refusal| refusal.reason)).expect("the test waits");
         };
-        doorman.authenticate(request, Box::new(reply));
+        gatekeeper.authenticate(request, Box::new(reply));
     }
     let mut answered = 0;
     for _ in 0..TOKENS {
@@ -533,4 +540,42 @@ fn many_tokens_at_once_are_refused_beyond_the_bound_and_all_are_answered() {
     }
     assert_eq!(answered, TOKENS);
     assert_eq!(receiver.recv_timeout(Duration::ZERO).ok(), None, "one answer to each");
+}
+
+/// A key of Wycheproof, and its tests: number, message, signature, verdict.
+#[derive(Deserialize)]
+struct VectorGroup {
+    set: String,
+    algorithm: String,
+    key: String,
+    tests: Vec<(u32, String, String, String)>,
+}
+
+#[test]
+fn the_vectors_of_wycheproof_are_judged_as_they_should_be() {
+    let text = std::fs::read_to_string(project("tests/wycheproof/signatures.jsonl")).expect("vectors");
+    let mut judged = std::collections::BTreeMap::<&str, (u32, u32)>::new();
+    for line in text.lines() {
+        let group: VectorGroup = serde_json::from_str(line).expect("a group");
+        let algorithm = SigningAlgorithm::find(&group.algorithm).expect("an algorithm of fanline");
+        let key = hex::decode(&group.key).expect("hex");
+        let keys = match algorithm.secret_bytes_min() {
+            Some(_) => KeySet::of_secrets(vec![VerificationKey::of_secret(&key, None)]),
+            None => {
+                let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(&key));
+                KeySet::read(&pem, &[algorithm]).unwrap_or_else(|error| panic!("{}: {error}", group.set))
+            }
+        };
+        for (number, message, signature, expected) in &group.tests {
+            let (message, signature) = (hex::decode(message).expect("hex"), hex::decode(signature).expect("hex"));
+            let is_good = keys.verify(algorithm, None, &message, &signature, 0) == SignatureVerdict::Good;
+            // `acceptable`: either is right.
+            assert!(is_good || expected != "valid", "{} {number}: a valid signature is refused", group.set);
+            assert!(!is_good || expected != "invalid", "{} {number}: an invalid signature is accepted", group.set);
+            let (good, bad) = judged.entry(algorithm.name()).or_default();
+            *(if is_good { good } else { bad }) += 1;
+        }
+    }
+    assert_eq!(judged.len(), SigningAlgorithm::ALL.len(), "each algorithm: {judged:?}");
+    assert!(judged.values().all(|(good, bad)| *good > 0 && *bad > 30), "{judged:?}");
 }

@@ -87,6 +87,7 @@ const OLD_WORDS: &[&str] = &[
     "wishes",
     "outlet",
     "street",
+    "doorman",
 ];
 
 /// The same, in names alone: in a sentence they are good English.

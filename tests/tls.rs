@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use kit::certificate::{self, CertificateFiles};
 use kit::http::{HANDSHAKE, sum};
-use kit::program::{Program, run};
-use kit::{DEADLINE, eventually, project, skip_without_tool, tool};
+use kit::program::run;
+use kit::tls_server::TlsServer;
+use kit::{eventually, project, skip_without_tool, tool};
 use tls_record::ContentType;
 use tls_record::keys::{Cipher, TlsVersion, TrafficKey};
 use tls_record::sealing::Sealer;
@@ -24,33 +25,6 @@ use tokio_rustls::rustls::{
     ClientConfig, ClientConnection, ConnectionTrafficSecrets, HandshakeKind, RootCertStore, StreamOwned,
     SupportedProtocolVersion,
 };
-
-/// A server that speaks TLS at its second listener, and plain HTTP at the first.
-struct TlsServer {
-    program: Program,
-    port: u16,
-}
-
-impl TlsServer {
-    fn start(certificates: &str, settings: &[(&str, &str)]) -> TlsServer {
-        let settings = [settings, &[("TLS_CERTIFICATES", certificates)]].concat();
-        let program = Program::serve_on("127.0.0.1:0,tls://127.0.0.1:0", &[], &settings);
-        let address = program.next_address();
-        let port = address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
-        assert!(address.starts_with("https://"), "{address}");
-        TlsServer { program, port }
-    }
-
-    fn dial(&self) -> TcpStream {
-        let socket = TcpStream::connect(("127.0.0.1", self.port)).expect("the server listens");
-        socket.set_read_timeout(Some(DEADLINE)).expect("a deadline above 0");
-        socket
-    }
-
-    fn handshakes(&self, labels: &str) -> f64 {
-        sum(&self.program.get("/metrics").body, "fanline_tls_handshakes_total", labels)
-    }
-}
 
 type TlsClient = StreamOwned<ClientConnection, TcpStream>;
 
@@ -183,6 +157,9 @@ fn keys_are_renewed_in_tls_1_3_and_a_session_of_tls_1_2_ends_before_its_key_is_w
     old.read_to_end(&mut received).expect("an end with close_notify");
     let close = [&[0x03, 0xF4][..], b"the connection needs new encryption keys"].concat();
     assert!(received.windows(close.len()).any(|part| part == close), "1012");
+    let told = String::from_utf8_lossy(&received);
+    let (_, goodbye) = told.split_once(r#"{"op":"goodbye","code":"worn_out""#).expect("told before the close frame");
+    assert!(goodbye.contains("\"reconnect_ms\":"), "{goodbye}");
     assert!(offsets(&received).is_sorted_by(|a, b| a < b));
 }
 
@@ -209,27 +186,22 @@ fn a_client_that_stalls_receives_every_byte_or_is_told() {
 fn stock_clients_are_served_over_tls() {
     let files = certificate::write("stock", &["localhost"]);
     let server = TlsServer::start(&files.pair(), &[("SIMULATE_RATE", "2000")]);
-    let url = format!("wss://localhost:{}/v1/ws", server.port);
-    let trusted = files.certificate.to_str().expect("a path in UTF-8");
+    let url = server.wss("/v1/ws");
     let python = tool("python").filter(|python| python.ends_with("venv/bin/python"));
     let node = tool("node").filter(|_| project("tests/stock/node_modules/ws").is_dir());
-    for (name, program, script, trust) in [
-        ("`websockets` for Python", python, "client.py", "SSL_CERT_FILE"),
-        ("Node with its package `ws`", node, "client.mjs", "NODE_EXTRA_CA_CERTS"),
-    ] {
+    for (name, program, script) in
+        [("`websockets` for Python", python, "client.py"), ("Node with its package `ws`", node, "client.mjs")]
+    {
         let Some(program) = program else {
             skip_without_tool("stock_clients_are_served_over_tls", name);
             continue;
         };
         for mode in ["deflate", "plain"] {
             let script = project("tests/stock").join(script);
-            let output = Command::new(&program)
-                .arg(&script)
-                .args([&url, mode, "trade.*,quote.*", "400"])
-                .env(trust, trusted)
-                .stdin(Stdio::null())
-                .output()
-                .expect("the client starts");
+            let mut client = Command::new(&program);
+            client.arg(&script).args([&url, mode, "trade.*,quote.*", "400"]).stdin(Stdio::null());
+            files.trust(&mut client);
+            let output = client.output().expect("the client starts");
             let errors = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{name}, {mode}: {errors}");
             let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a report");
@@ -289,7 +261,7 @@ fn openssl_renews_keys_and_finds_nothing_that_is_weak() {
         (&["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"][..], "alert"),
         (&["-tls1_2", "-cipher", "AES128-SHA:@SECLEVEL=0"], "alert"),
         (&["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0"], "alert"),
-        (&["-tls1_2"], "Cipher is ECDHE-ECDSA-AES256-GCM-SHA384"),
+        (&["-tls1_2"], "Cipher is ECDHE-ECDSA-AES128-GCM-SHA256"),
         (&["-tls1_3", "-alpn", "http/1.1"], "ALPN protocol: http/1.1"),
         (&["-tls1_3", "-alpn", "h2"], "alert"),
         (&["-tls1_3"], "Max Early Data: 0"),
@@ -387,7 +359,12 @@ fn files_that_cannot_be_used_are_named_at_the_start_and_no_key_is_shown() {
 fn clients_without_a_certificate_are_refused_where_one_is_required() {
     let (files, mine) = (certificate::write("mutual", &["localhost"]), certificate::write("mutual-client", &["desk"]));
     let issuers = mine.certificate.display().to_string();
-    let server = TlsServer::start(&files.pair(), &[("TLS_CLIENT_CA", &issuers)]);
+    let audit = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutual-audit");
+    // It may be there from an earlier run.
+    let _ = std::fs::remove_dir_all(&audit);
+    let audit_dir = audit.display().to_string();
+    let settings = [("TLS_CLIENT_CA", &*issuers), ("ADMIN_LISTEN", "127.0.0.1:0"), ("AUDIT_DIR", &audit_dir)];
+    let server = TlsServer::start(&files.pair(), &settings);
     let known = |files: &CertificateFiles, own: &CertificateFiles| {
         let key = PrivateKeyDer::from_pem_file(&own.key).expect("a key");
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -400,6 +377,14 @@ fn clients_without_a_certificate_are_refused_where_one_is_required() {
     let mut known_client = client(&server, "localhost", &known(&files, &mine));
     upgrade(&mut known_client, "topics=%3E");
     read_until(&mut known_client, "\"topic\"");
+    let subject = "CN=rcgen self signed cert";
+    let (status, sessions, error) = run(&["admin", "--address", &server.program.admin_address(), "sessions"], &[]);
+    assert!(status.success() && sessions.contains("CERTIFICATE") && sessions.contains(subject), "{sessions}{error}");
+    eventually("the certificate is in the audit log", || {
+        let files = fanline::audit::files::list(&audit).expect("readable");
+        let text: String = files.iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect();
+        text.contains(&format!("\"certificate\":\"{subject}\"")).then_some(())
+    });
     for stranger in [Arc::new(config(&[&files], &TLS13)), known(&files, &files)] {
         let mut client = client(&server, "localhost", &stranger);
         // In TLS 1.3 the client learns of it with the first read.
@@ -419,9 +404,9 @@ fn a_connection_ends_cleanly_amid_a_handshake_message_of_its_client() {
     shake_hands(&mut client).expect("a handshake");
     let TlsClient { conn, mut sock } = client;
     let (sequence, secrets) = conn.dangerous_extract_secrets().expect("keys").tx;
-    let ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else { panic!("another cipher") };
+    let ConnectionTrafficSecrets::Aes128Gcm { key, iv } = secrets else { panic!("another cipher") };
     let iv = iv.as_ref().try_into().expect("12 bytes");
-    let key = TrafficKey::new(TlsVersion::Tls13, Cipher::Aes256Gcm, key.as_ref(), iv).expect("32 bytes");
+    let key = TrafficKey::new(TlsVersion::Tls13, Cipher::Aes128Gcm, key.as_ref(), iv).expect("16 bytes");
     let (mut sealer, mut sealed) = (Sealer::new(&key, sequence), Vec::new());
     sealer.seal(ContentType::Data, b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n", &mut sealed);
     // Two bytes of a KeyUpdate, each in a record of its own.

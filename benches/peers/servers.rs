@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use fanline::bench::client_tls::Trust;
 use fanline::bench::dial::DialTarget;
 use fanline::bench::subscribe::subscribe;
 use shared_deflate::deflate::Inflater;
@@ -97,7 +98,7 @@ impl Server {
         let (processes, stdin) = Processes::start(command).ok()?;
         let wrap = |message: &[u8], out: &mut Vec<u8>| out.extend([message, b"\n"].concat());
         let publisher = Publisher { wrap, line: Box::new(stdin) };
-        let mut target = DialTarget::parse(&format!("ws://127.0.0.1:{}{path}", wish.port)).ok()?;
+        let mut target = DialTarget::parse(&format!("ws://127.0.0.1:{}{path}", wish.port), &Trust::Anyone).ok()?;
         target.deflate = wish.deflate;
         let mut server = Server { processes, target, publisher, folder: wish.folder.to_owned() };
         let listens = || TcpStream::connect(("127.0.0.1", wish.port)).ok();

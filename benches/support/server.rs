@@ -1,5 +1,8 @@
 //! The real server as a process of its own, so that its memory and CPU can be read apart from the load's.
 
+// Each benchmark compiles this for itself and uses a part of it.
+#![allow(dead_code)]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -8,8 +11,7 @@ use fanline::bench::cpu::{Usage, usage};
 
 pub struct Server {
     child: Child,
-    /// Held open: the server announces its further listeners there.
-    _stdout: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
     /// Of the first listener.
     pub address: SocketAddr,
 }
@@ -24,11 +26,14 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the server starts");
-        let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-        stdout.read_line(&mut line).expect("a line");
-        let address = line.trim().rsplit('/').next().and_then(|text| text.parse().ok()).expect("an address");
-        Server { child, _stdout: stdout, address }
+        let address = announced(&mut stdout);
+        Server { child, stdout, address }
+    }
+
+    /// Of the next listener, in the order of the settings.
+    pub fn next_address(&mut self) -> SocketAddr {
+        announced(&mut self.stdout)
     }
 
     pub fn usage(&self) -> Usage {
@@ -44,6 +49,12 @@ impl Server {
         let lines = metrics.lines().filter(|line| line.starts_with(&format!("{name}{{")));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
+}
+
+fn announced(stdout: &mut impl BufRead) -> SocketAddr {
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("a line");
+    line.trim().rsplit('/').next().and_then(|text| text.parse().ok()).expect("an address")
 }
 
 impl Drop for Server {

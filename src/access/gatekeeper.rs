@@ -21,12 +21,29 @@ pub trait Gatekeeper: Send + Sync {
         true
     }
 
+    /// What is wrong with the keys that credentials are verified with, for the operator.
+    fn key_troubles(&self) -> Vec<KeyTrouble> {
+        Vec::new()
+    }
+
+    /// Whether anybody could be admitted now, with the best credential or without one.
+    fn admits_anybody(&self) -> bool {
+        true
+    }
+
     /// Exchanges a token for a one-time ticket that pages of this origin may put into a URL. Returns at once, as
     /// `authenticate` does. `address` is that of the client.
     fn issue_ticket(&self, token: Box<str>, address: Option<IpAddr>, origin: Option<Box<str>>, reply: TicketReply);
 
     /// What a live session may do from now on, after tiers, keys or revocations have changed.
     fn reassess(&self, grant: &Grant) -> Result<Grant, AuthRefusal>;
+}
+
+/// Why tokens of an issuer may be refused, or will be soon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyTrouble {
+    pub issuer: String,
+    pub message: String,
 }
 
 /// Takes the verdict about a credential.

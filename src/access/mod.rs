@@ -6,7 +6,9 @@
 pub mod gatekeeper;
 pub mod grant;
 pub mod identity;
+pub mod network_counts;
 pub mod operator;
+pub mod pattern_delays;
 pub mod rights;
 pub mod selector;
 pub mod session_row;

@@ -11,17 +11,21 @@ pub trait OperatorCalls: Send + Sync {
     /// Sessions by ascending number, at most `limit`, with numbers above `after`.
     fn sessions(&self, filter: SessionFilter, after: u64, limit: usize) -> Vec<SessionRow>;
 
-    /// Gives an order to all sessions that are selected, within about a second.
-    fn order(&self, selector: &SessionSelector, order: &SessionOrder);
+    /// Gives an order to all sessions that are selected; returns how many it has reached within about two seconds.
+    fn order(&self, selector: &SessionSelector, order: &SessionOrder) -> usize;
 
     /// Refuses credentials from now on, and ends the sessions that have them. Without an end, until the longest life of a
-    /// credential is over. Returns the end, in milliseconds since the Unix epoch.
-    fn revoke(&self, credentials: RevokedCredentials, until_ms: Option<u64>) -> Result<u64, OperatorError>;
+    /// credential is over.
+    fn revoke(
+        &self,
+        credentials: RevokedCredentials,
+        until_ms: Option<u64>,
+    ) -> Result<RevocationOutcome, OperatorError>;
 
     /// The revocations in force, each with its end.
     fn revocations(&self) -> Vec<(RevokedCredentials, u64)>;
 
-    /// Reads tiers and issuers anew; live sessions follow. Returns what was read anew, a word each.
+    /// Reads tiers, issuers and certificates anew; live sessions follow the tiers. Returns what was read anew, a word each.
     fn reload(&self) -> Result<Vec<String>, OperatorError>;
 }
 
@@ -35,6 +39,15 @@ pub enum RevokedCredentials {
         subject: Option<Arc<str>>,
         before_ms: u64,
     },
+}
+
+/// A revocation that is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RevocationOutcome {
+    /// Its end, in milliseconds since the Unix epoch.
+    pub until_ms: u64,
+    /// Sessions that have ended for it, within about two seconds.
+    pub sessions: usize,
 }
 
 /// Why an order was not carried out.

@@ -1,7 +1,8 @@
 //! Which sessions an order of the operator, a revocation or a changed configuration concerns.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
 
 use crate::access::grant::Grant;
 use crate::access::identity::TokenId;
@@ -34,6 +35,29 @@ pub enum SessionOrder {
     End { goodbye: Goodbye, spread: Duration },
     /// Each is given what the gatekeeper allows it now, or ends.
     Reassess,
+}
+
+/// How many sessions an order has reached, once all shards have carried it out.
+pub struct ReachedSessions(Receiver<usize>);
+
+impl ReachedSessions {
+    /// Of an order that goes to nobody.
+    pub fn none() -> ReachedSessions {
+        ReachedSessions(channel().1)
+    }
+
+    /// Each shard sends its part, and drops the sender.
+    pub fn parts() -> (Sender<usize>, ReachedSessions) {
+        let (part, parts) = channel();
+        (part, ReachedSessions(parts))
+    }
+
+    /// Waits for all of them, for `patience` at most; then for how many it is known.
+    pub fn wait(self, patience: Duration) -> usize {
+        let deadline = Instant::now() + patience;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        std::iter::from_fn(|| self.0.recv_timeout(left()).ok()).sum()
+    }
 }
 
 impl SessionSelector {

@@ -1,6 +1,7 @@
 //! Sessions as the operator sees them.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::access::grant::Grant;
 use crate::words::ids::Offset;
@@ -26,6 +27,8 @@ pub struct SessionRow {
     /// Whose it is, and its tier; none before its client has shown a credential, where that is required.
     pub grant: Option<Grant>,
     pub address: Option<IpAddr>,
+    /// Subject of the certificate that the client has shown.
+    pub certificate: Option<Arc<str>>,
     /// When it was adopted, in milliseconds since the Unix epoch.
     pub since_ms: u64,
     /// Some of its patterns, and how many it has.

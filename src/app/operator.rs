@@ -1,40 +1,43 @@
-//! The operator's calls, carried out by the shards and the doorman.
+//! The operator's calls, carried out by the shards and the gatekeeper of tokens.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::access::operator::{OperatorCalls, OperatorError, RevokedCredentials};
+use crate::access::operator::{OperatorCalls, OperatorError, RevocationOutcome, RevokedCredentials};
 use crate::access::selector::{SessionOrder, SessionSelector};
 use crate::access::session_row::{SessionFilter, SessionRow};
 use crate::app::AppError;
-use crate::config::{self, ConfigSources};
+use crate::app::reload::Reload;
 use crate::delivery::shards::Delivery;
 use crate::edge::admin_key::AdminKey;
 use crate::edge::parts::AdminParts;
-use crate::identity::doorman::Doorman;
 use crate::identity::revocations::{RevocationRule, RevocationTarget};
+use crate::identity::token_gatekeeper::TokenGatekeeper;
 use crate::settings::table::Config;
+
+/// A shard carries out its part in some turns; one that hangs is not waited for.
+const REACH_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) struct ServerOperator {
     delivery: Arc<Delivery>,
     /// None without identities.
-    doorman: Option<Arc<Doorman>>,
-    /// What a reload reads again.
-    sources: ConfigSources,
+    identities: Option<Arc<TokenGatekeeper>>,
+    reload: Arc<Reload>,
 }
 
 impl ServerOperator {
     pub(super) fn new(
         delivery: Arc<Delivery>,
-        doorman: Option<Arc<Doorman>>,
-        sources: ConfigSources,
+        identities: Option<Arc<TokenGatekeeper>>,
+        reload: Arc<Reload>,
     ) -> ServerOperator {
-        ServerOperator { delivery, doorman, sources }
+        ServerOperator { delivery, identities, reload }
     }
 
-    fn doorman(&self) -> Result<&Doorman, OperatorError> {
-        self.doorman.as_deref().ok_or_else(|| {
-            let sentence = "expected identities (`[auth]`), found none: nothing is revoked or read anew";
+    fn identities(&self) -> Result<&TokenGatekeeper, OperatorError> {
+        self.identities.as_deref().ok_or_else(|| {
+            let sentence = "expected identities (`[auth]`), found none: nothing is revoked";
             OperatorError::Unsupported(sentence.into())
         })
     }
@@ -45,12 +48,16 @@ impl OperatorCalls for ServerOperator {
         self.delivery.list(filter, limit, after)
     }
 
-    fn order(&self, selector: &SessionSelector, order: &SessionOrder) {
-        self.delivery.order(selector, order);
+    fn order(&self, selector: &SessionSelector, order: &SessionOrder) -> usize {
+        self.delivery.order(selector, order).wait(REACH_PATIENCE)
     }
 
-    fn revoke(&self, credentials: RevokedCredentials, until_ms: Option<u64>) -> Result<u64, OperatorError> {
-        let doorman = self.doorman()?;
+    fn revoke(
+        &self,
+        credentials: RevokedCredentials,
+        until_ms: Option<u64>,
+    ) -> Result<RevocationOutcome, OperatorError> {
+        let identities = self.identities()?;
         let target = match credentials {
             RevokedCredentials::Token(token) => RevocationTarget::Token(token),
             RevokedCredentials::IssuedBefore { issuer, subject: Some(subject), before_ms } => {
@@ -64,19 +71,17 @@ impl OperatorCalls for ServerOperator {
                 return Err(OperatorError::Refused(sentence.into()));
             }
         };
-        doorman.revoke(target, until_ms).map_err(refused)
+        let (until_ms, reached) = identities.revoke(target, until_ms).map_err(refused)?;
+        Ok(RevocationOutcome { until_ms, sessions: reached.wait(REACH_PATIENCE) })
     }
 
     fn revocations(&self) -> Vec<(RevokedCredentials, u64)> {
-        let rules = self.doorman.as_ref().map(|doorman| doorman.revocations()).unwrap_or_default();
+        let rules = self.identities.as_ref().map(|identities| identities.revocations()).unwrap_or_default();
         rules.into_iter().map(|RevocationRule { target, until_ms }| (credentials(target), until_ms)).collect()
     }
 
     fn reload(&self) -> Result<Vec<String>, OperatorError> {
-        let doorman = self.doorman()?;
-        let effective = config::load(&self.sources).map_err(refused)?;
-        doorman.reload(&effective.auth).map_err(refused)?;
-        Ok(vec!["issuers".into(), "tiers".into()])
+        self.reload.run()
     }
 }
 

@@ -20,6 +20,7 @@ use crate::settings::table::Drain;
 
 use super::AppError;
 use super::parts::{EndedPart, VitalParts};
+use super::reload::Reload;
 use super::signals::Signals;
 use crate::app::fault_injection::FaultInjection;
 
@@ -46,6 +47,8 @@ pub(super) struct RunningServer {
     pub drain: Drain,
     pub faults: FaultInjection,
     pub audit: AuditLog,
+    /// What SIGHUP does.
+    pub reload: Arc<Reload>,
 }
 
 impl RunningServer {
@@ -61,14 +64,20 @@ impl RunningServer {
     }
 
     async fn serve(&mut self, signals: &mut Signals) -> Result<(), EndedPart> {
+        let reload = self.reload.clone();
+        let on_hangup = || {
+            // It waits for the disk, and this thread must not.
+            let reload = reload.clone();
+            tokio::task::spawn_blocking(move || reload.run_on_hangup());
+        };
         tokio::select! {
-            () = signals.stop() => {}
+            () = signals.stop(on_hangup) => {}
             ended = self.parts.one_ended() => return Err(ended),
             never = watch_over(&self.delivery, &self.vitals) => match never {},
         }
         tokio::select! {
             () = drain(&self.drain, &self.delivery, &self.phase) => {}
-            () = signals.stop() => tracing::warn!("stopping at once: second signal"),
+            () = signals.stop(on_hangup) => tracing::warn!("stopping at once: second signal"),
             ended = self.parts.one_ended() => return Err(ended),
         }
         self.stop_parts();

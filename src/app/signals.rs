@@ -1,4 +1,4 @@
-//! Signals to the process: some stop it, the others are logged and ignored.
+//! Signals to the process: some stop it, SIGHUP has it read files again, the others are logged and ignored.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -28,14 +28,17 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal that stops the server. None is missed between two calls, but several may count as one.
-    pub(super) async fn stop(&mut self) {
+    /// Waits for the next signal that stops the server, and does what SIGHUP asks for meanwhile. None is missed between two calls, but several may count as one.
+    pub(super) async fn stop(&mut self, on_hangup: impl Fn()) {
         loop {
             let (signal, remedy) = tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.quit.recv() => return,
-                _ = self.hangup.recv() => ("SIGHUP", "the files of [tls] are read again, if there are any; restart to load a new configuration"),
+                _ = self.hangup.recv() => {
+                    on_hangup();
+                    continue;
+                }
                 _ = self.user_1.recv() => ("SIGUSR1", "ignored; it has no meaning here"),
                 _ = self.user_2.recv() => ("SIGUSR2", "ignored; it has no meaning here"),
             };

@@ -1,6 +1,8 @@
 //! Delayed views of the feed: their logs, and the thread that feeds them.
 
 use std::io;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -8,7 +10,9 @@ use tokio::sync::watch;
 use crate::access::rights::{ViewDelay, ViewId};
 use crate::bus::Limits;
 use crate::bus::clock::Clock;
-use crate::bus::delay::line::{DelayLine, LineParts};
+use crate::bus::delay::line::{DelayLine, LineParts, OpenLine};
+use crate::bus::delay::spool::directory::{SpoolDirectory, SpoolDirectoryError};
+use crate::bus::delay::spool::worker::{SpoolTerms, SpoolWorker};
 use crate::bus::demand::requests::Requests;
 use crate::bus::history::History;
 use crate::bus::signal::pulse::Pulse;
@@ -26,6 +30,8 @@ const TURN_INTERVAL: Duration = Duration::from_millis(2);
 pub(super) struct OpenViews {
     pub views: Views,
     pub lines: DelayLines,
+    /// What reads and writes for the lines.
+    pub workers: Vec<SpoolWorker>,
     /// For each shard, by view: first those of the live log.
     pub shards: Vec<BusHandles>,
 }
@@ -34,7 +40,7 @@ pub(super) struct OpenViews {
 pub(super) struct LogTerms<'t> {
     pub limits: Limits,
     pub history: &'t History,
-    pub delay: Delay,
+    pub delay: &'t Delay,
 }
 
 pub(super) struct DelayLines {
@@ -43,13 +49,18 @@ pub(super) struct DelayLines {
 }
 
 /// Opens a view for each of these delays, in the order of their numbers; `live` is for `live_shards` shards.
+///
+/// # Errors
+/// The directory of spools cannot be used.
 pub(super) fn open(
     delays: &[ViewDelay],
     (live, live_shards): (&BusHandles, usize),
     terms: &LogTerms<'_>,
     (clock, meters): (Clock, &Meters),
-) -> OpenViews {
-    let (mut lines, mut readers, mut shards) = (Vec::new(), Vec::new(), vec![live.clone(); live_shards]);
+) -> Result<OpenViews, SpoolDirectoryError> {
+    let spool = if delays.is_empty() { None } else { open_spool(terms.delay)? };
+    let (mut lines, mut workers) = (Vec::new(), Vec::new());
+    let (mut readers, mut shards) = (Vec::new(), vec![live.clone(); live_shards]);
     for (view, delay) in (1..).zip(delays) {
         let parts = LineParts {
             view,
@@ -59,17 +70,25 @@ pub(super) fn open(
             limits: terms.limits,
             history: terms.history.clone(),
             bytes_max: terms.delay.bytes_max,
+            spool: spool.clone(),
         };
-        let (line, reader) = DelayLine::open(parts, meters, clock.now());
+        let OpenLine { line, reader, workers: of_line } = DelayLine::open(parts, meters, clock.now());
         // Clients of a delayed view say nothing to the feed, whose answers would not be delayed.
         let (view, requests) = (ViewId(view), Requests::closed());
         let handles = BusHandles { view, reader: reader.clone(), requests, ..live.clone() };
         shards.extend(vec![handles; terms.delay.shards]);
         lines.push(line);
+        workers.extend(of_line);
         readers.push(reader);
     }
     let lines = DelayLines { lines, pulse: Pulse::default() };
-    OpenViews { views: Views::new(live.reader.clone(), readers), lines, shards }
+    Ok(OpenViews { views: Views::new(live.reader.clone(), readers), lines, workers, shards })
+}
+
+fn open_spool(settings: &Delay) -> Result<Option<SpoolTerms>, SpoolDirectoryError> {
+    let Some(path) = &settings.spool_dir else { return Ok(None) };
+    let files = Arc::new(SpoolDirectory::open(Path::new(path))?);
+    Ok(Some(SpoolTerms { files, bytes_max: settings.spool_bytes_max as u64 }))
 }
 
 impl DelayLines {

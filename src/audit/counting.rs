@@ -211,8 +211,9 @@ impl Counting {
             return;
         }
         let Some(subject) = self.subject_of(record) else { return };
-        self.subjects[subject].queries += 1;
-        self.total.queries += 1;
+        let queries = record.queries.unwrap_or(1);
+        self.subjects[subject].queries += queries;
+        self.total.queries += queries;
         let (tier, status) = (record.tier.as_deref().unwrap_or_default(), record.status.as_deref().unwrap_or_default());
         let mut patterns: Vec<_> = record.patterns.iter().map(|pattern| pattern_group(pattern)).collect();
         patterns.sort();

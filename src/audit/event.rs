@@ -58,6 +58,8 @@ pub enum AuditKind {
     Recovered,
     /// `frames` events were not recorded because the queue or the disk was full.
     Dropped,
+    /// `frames` events of clients without an identity were left out, because they were too many.
+    Omitted,
 }
 
 /// One event. Made by [`AuditEvent::new`], completed by its methods.
@@ -93,6 +95,12 @@ pub struct AuditEvent {
     bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     frames: Option<u64>,
+    /// Requests that a `query` stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queries: Option<u64>,
+    /// Subject of the client's certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<Box<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Box<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,6 +127,8 @@ impl AuditEvent {
             transport: None,
             bytes: None,
             frames: None,
+            queries: None,
+            certificate: None,
             reason: None,
             version: None,
             config_digest: None,
@@ -186,6 +196,17 @@ impl AuditEvent {
         self
     }
 
+    pub(super) fn queries(mut self, queries: u64) -> AuditEvent {
+        self.queries = Some(queries);
+        self
+    }
+
+    /// The subject of the certificate that the client has shown.
+    pub fn certificate(mut self, subject: &str) -> AuditEvent {
+        self.certificate = Some(shortened(subject));
+        self
+    }
+
     /// Why: a fixed word for what clients cause, a call for what the operator does. Never a token.
     pub fn reason(mut self, reason: &str) -> AuditEvent {
         self.reason = Some(shortened(reason));
@@ -198,6 +219,34 @@ impl AuditEvent {
         self
     }
 
+    /// Whether its patterns are shown with this delay.
+    pub(super) fn is_of_delay(&self, delay: Duration) -> bool {
+        self.delay_ms.is_some_and(|known| u128::from(known) == delay.as_millis())
+    }
+
+    pub(super) fn has_pattern(&self, pattern: &str) -> bool {
+        self.patterns.iter().any(|known| **known == *pattern)
+    }
+
+    /// Whether a client has caused it that has no identity. The end of a session is none of these: it is recorded if the
+    /// opening was.
+    pub(super) fn is_of_unidentified(&self) -> bool {
+        let is_of_client = matches!(
+            self.kind,
+            AuditKind::SessionOpen
+                | AuditKind::AuthRefused
+                | AuditKind::Subscribe
+                | AuditKind::Unsubscribe
+                | AuditKind::Refuse
+                | AuditKind::Query
+        );
+        is_of_client && self.sub.is_none()
+    }
+
+    pub(super) fn client_address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
     /// Memory that the event holds while it waits, at least.
     pub(super) fn weight(&self) -> usize {
         let texts = [
@@ -208,6 +257,7 @@ impl AuditEvent {
             &self.status,
             &self.user_agent,
             &self.transport,
+            &self.certificate,
             &self.reason,
             &self.version,
             &self.config_digest,

@@ -3,16 +3,21 @@
 //! `record` never waits for the disk. The queue is bounded in bytes: beyond `QUEUE_BYTES_MAX`, and while nothing can be
 //! written, events are dropped and counted, and the log says how many as soon as it can. Whoever must not serve what is not
 //! recorded sets `audit.on_full = "refuse_sessions"`: then nobody is admitted from `REFUSE_BYTES` on, which leaves room for
-//! what the present sessions still cause.
+//! what the present sessions still cause. Clients without an identity have a part of their own in the queue and on the disk
+//! (`unidentified.rs`), so that they keep nobody else out.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use metrics::{Counter, Gauge};
 
+use crate::access::grant::Grant;
 use crate::audit::event::{AuditEvent, AuditKind};
+use crate::audit::queries::{GatheredQueries, ShownPatterns};
+use crate::audit::unidentified::UnidentifiedBudget;
 use crate::audit::writer::{AuditWriter, OpenError};
 use crate::settings::table::{Audit as AuditSettings, OnAuditFull};
 use crate::words::metrics as names;
@@ -22,6 +27,8 @@ use crate::words::metrics::Meters;
 const QUEUE_BYTES_MAX: usize = 16 << 20;
 /// Half: a session that was admitted still causes a few events.
 const REFUSE_BYTES: usize = QUEUE_BYTES_MAX / 2;
+/// A quarter: what clients without an identity cause waits in no more.
+const UNIDENTIFIED_BYTES_MAX: usize = QUEUE_BYTES_MAX / 4;
 /// Time for the last lines at the stop of the server.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -43,10 +50,11 @@ pub(super) struct AuditQueue {
     meters: AuditMeters,
 }
 
-#[derive(Default)]
 struct WaitingEvents {
     events: VecDeque<(u64, AuditEvent)>,
     bytes: usize,
+    queries: GatheredQueries,
+    unidentified: UnidentifiedBudget,
     /// Not yet reported in the log.
     dropped: u64,
     /// The writer cannot write, or is gone.
@@ -54,6 +62,21 @@ struct WaitingEvents {
     closing: bool,
     /// The writer has written everything and ended.
     ended: bool,
+}
+
+impl WaitingEvents {
+    fn new(now: Instant) -> WaitingEvents {
+        WaitingEvents {
+            events: VecDeque::new(),
+            bytes: 0,
+            queries: GatheredQueries::default(),
+            unidentified: UnidentifiedBudget::new(now),
+            dropped: 0,
+            failing: false,
+            closing: false,
+            ended: false,
+        }
+    }
 }
 
 /// Some events in their order, with the time of each in milliseconds since the Unix epoch.
@@ -66,6 +89,7 @@ pub(super) struct AuditBatch {
 struct AuditMeters {
     events: Counter,
     dropped: Counter,
+    omitted: Counter,
     waiting: Gauge,
     failing: Gauge,
 }
@@ -75,6 +99,7 @@ impl AuditMeters {
         AuditMeters {
             events: meters.counter(&names::AUDIT_EVENTS, &[]),
             dropped: meters.counter(&names::AUDIT_DROPPED, &[]),
+            omitted: meters.counter(&names::AUDIT_OMITTED, &[]),
             waiting: meters.gauge(&names::AUDIT_WAITING_BYTES, &[]),
             failing: meters.gauge(&names::AUDIT_FAILING, &[]),
         }
@@ -92,7 +117,7 @@ impl AuditLog {
         let Some(dir) = &settings.dir else { return Ok(AuditLog::default()) };
         let (writer, recovered) = AuditWriter::open(Path::new(dir))?;
         let queue = Arc::new(AuditQueue {
-            state: Mutex::default(),
+            state: Mutex::new(WaitingEvents::new(Instant::now())),
             news: Condvar::new(),
             settled: Condvar::new(),
             on_full: settings.on_full,
@@ -115,9 +140,16 @@ impl AuditLog {
         self.queue.is_some()
     }
 
-    /// Records an event with the present time. Returns at once.
-    pub fn record(&self, event: AuditEvent) {
-        if let Some(queue) = &self.queue {
+    /// Records an event with the present time. Returns at once: false if the event is missing in the log.
+    pub fn record(&self, event: AuditEvent) -> bool {
+        self.queue.as_ref().is_some_and(|queue| queue.push(event))
+    }
+
+    /// Records a single HTTP request for data. Those of a minute may be one line.
+    pub fn record_query(&self, grant: &Grant, address: Option<IpAddr>, shown: &ShownPatterns<'_>) {
+        let Some(queue) = &self.queue else { return };
+        let due = queue.state().queries.add(grant, address, shown, Instant::now());
+        for event in due {
             queue.push(event);
         }
     }
@@ -135,6 +167,10 @@ impl AuditLog {
     /// Records the stop and waits until everything is on disk, for a limited time. Later events are dropped.
     pub fn close(&self) {
         let Some(queue) = &self.queue else { return };
+        let gathered = queue.state().queries.take_all();
+        for event in gathered {
+            queue.push(event);
+        }
         queue.push(AuditEvent::new(AuditKind::Stop));
         let mut state = queue.state();
         state.closing = true;
@@ -150,13 +186,23 @@ impl AuditLog {
 }
 
 impl AuditQueue {
-    fn push(&self, event: AuditEvent) {
+    fn push(&self, event: AuditEvent) -> bool {
         let weight = event.weight();
         let mut state = self.state();
+        if event.is_of_unidentified() {
+            // The opening of a session pays for its end.
+            let costs = if event.kind == AuditKind::SessionOpen { 2 * weight } else { weight };
+            let has_room = state.bytes + weight <= UNIDENTIFIED_BYTES_MAX;
+            if !has_room || !state.unidentified.admits(event.client_address(), costs, Instant::now()) {
+                state.unidentified.omit();
+                self.meters.omitted.increment(1);
+                return false;
+            }
+        }
         if state.ended || state.closing || state.bytes + weight > QUEUE_BYTES_MAX {
             state.dropped += 1;
             self.meters.dropped.increment(1);
-            return;
+            return false;
         }
         // Under the lock, so that lines are in the order of their times.
         state.events.push_back((now_ms(), event));
@@ -164,10 +210,15 @@ impl AuditQueue {
         self.meters.waiting.set(state.bytes as f64);
         drop(state);
         self.news.notify_one();
+        true
     }
 
-    /// Waits for events, at most for `patience`. The first of them says how many were dropped before.
+    /// Waits for events, at most for `patience`. The last of them say how many are missing.
     pub(super) fn take(&self, patience: Duration) -> AuditBatch {
+        let gathered = self.state().queries.take_due(Instant::now());
+        for event in gathered {
+            self.push(event);
+        }
         let idle = |state: &mut WaitingEvents| state.events.is_empty() && !state.closing;
         let (mut state, _) =
             self.news.wait_timeout_while(self.state(), patience, idle).unwrap_or_else(PoisonError::into_inner);
@@ -176,10 +227,15 @@ impl AuditQueue {
         self.meters.waiting.set(0.0);
         let dropped = std::mem::take(&mut state.dropped);
         let last = state.closing;
+        let omitted = state.unidentified.take_omitted(last, Instant::now());
         drop(state);
         if dropped > 0 {
             let told = AuditEvent::new(AuditKind::Dropped).sent(dropped, 0).reason("queue_full");
             // They were dropped after what waited.
+            events.push_back((now_ms(), told));
+        }
+        if let Some(omitted) = omitted {
+            let told = AuditEvent::new(AuditKind::Omitted).sent(omitted, 0).reason("no_identity");
             events.push_back((now_ms(), told));
         }
         AuditBatch { events, last }

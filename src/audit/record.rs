@@ -28,4 +28,6 @@ pub struct UsageRecord<'l> {
     pub patterns: Vec<String>,
     pub delay_ms: Option<u64>,
     pub address: Option<String>,
+    /// Of a `query`; none: one.
+    pub queries: Option<u64>,
 }

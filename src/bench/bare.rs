@@ -95,7 +95,7 @@ fn connect(pool: &mut ClientPool, clients: usize) -> io::Result<Vec<TcpStream>> 
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let connections = (0..clients).map(|_| {
-        pool.join((TcpStream::connect(address)?, Vec::new()));
+        pool.join((TcpStream::connect(address)?.into(), Vec::new()));
         let (socket, _) = listener.accept()?;
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(WRITE_DEADLINE))?;

@@ -4,7 +4,7 @@
 //! followed (every 50th where messages must be inflated), and the first few of any pool, evenly over the order in
 //! which the server serves them.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +19,7 @@ use crate::words::stamp::Stamp;
 
 use super::client::{Duties, LoadClient, MessageFields};
 use super::follower::Follower;
+use super::socket::LoadSocket;
 use super::tally::ClientTotals;
 use super::text_ledger::TextLedger;
 
@@ -32,7 +33,7 @@ const FOLLOWED_MIN: usize = 4;
 const PONG: [u8; 6] = [0x8A, 0x80, 0, 0, 0, 0];
 
 /// An upgraded connection, and the bytes received after the upgrade.
-pub type Upgraded = (TcpStream, Vec<u8>);
+pub type Upgraded = (LoadSocket<TcpStream>, Vec<u8>);
 
 /// Clients and the thread that reads for them. Dropping it disconnects them.
 pub struct ClientPool {
@@ -94,12 +95,14 @@ struct PoolLoop {
     clock: Clock,
     tally: ClientTotals,
     buffer: Vec<u8>,
+    /// What TLS has opened of it.
+    opened: Vec<u8>,
     /// Deliveries since the last restart. Only the loop writes it, once per turn; a feed without a rate reads it.
     received: Arc<AtomicU64>,
 }
 
 struct PooledClient {
-    socket: mio::net::TcpStream,
+    socket: LoadSocket<mio::net::TcpStream>,
     client: LoadClient,
     ended: bool,
 }
@@ -117,9 +120,18 @@ impl ClientPool {
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let received = Arc::<AtomicU64>::default();
         let stride = if deflate { 50 } else { 31 };
-        let (members, tally, buffer) = (Vec::new(), ClientTotals::default(), vec![0; READ_BYTES]);
-        let looped =
-            PoolLoop { poll, members, reading, stride, texts, clock, tally, buffer, received: received.clone() };
+        let looped = PoolLoop {
+            poll,
+            members: Vec::new(),
+            reading,
+            stride,
+            texts,
+            clock,
+            tally: ClientTotals::default(),
+            buffer: vec![0; READ_BYTES],
+            opened: Vec::new(),
+            received: received.clone(),
+        };
         let (commands, taken) = channel();
         let reading = std::thread::Builder::new().name("client-pool".into()).spawn(move || looped.run(&taken))?;
         Ok(ClientPool { commands, waker, reading: Some(reading), received, clients: 0 })
@@ -247,14 +259,16 @@ impl PoolLoop {
         let is_followed = at < FOLLOWED_MIN || at.is_multiple_of(self.stride);
         let client =
             if is_followed { LoadClient::followed(Follower::new(self.texts.clone())) } else { LoadClient::counting() };
-        let ready = socket.set_nonblocking(true);
-        let mut socket = mio::net::TcpStream::from_std(socket);
-        let watched = ready.and_then(|()| self.poll.registry().register(&mut socket, Token(at), Interest::READABLE));
+        let ready = socket.stream.set_nonblocking(true);
+        let mut socket = socket.map(mio::net::TcpStream::from_std);
+        let registry = self.poll.registry();
+        let watched = ready.and_then(|()| registry.register(&mut socket.stream, Token(at), Interest::READABLE));
         let mut member = PooledClient { socket, client, ended: false };
         let now = self.clock.now();
         let duties = member.client.take(&unread, now, self.reading, &mut self.tally);
-        let duties = Duties { ended: duties.ended || watched.is_err(), ..duties };
-        member.perform(duties);
+        member.perform(Duties { ended: duties.ended || watched.is_err(), ..duties });
+        // What came with the answer to the upgrade, and is opened already.
+        member.receive(&[], &mut self.opened, now, self.reading, &mut self.tally);
         self.members.push(member);
     }
 
@@ -262,7 +276,7 @@ impl PoolLoop {
         // The client of an event may have left since.
         let Some(member) = self.members.get_mut(at).filter(|member| !member.ended) else { return };
         loop {
-            let bytes = match member.socket.read(&mut self.buffer) {
+            let bytes = match member.socket.stream.read(&mut self.buffer) {
                 Ok(0) => return member.perform(Duties { ended: true, pongs: 0 }),
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -271,8 +285,7 @@ impl PoolLoop {
             };
             // Only followed clients need the clock.
             let now = if member.client.is_followed() { self.clock.now() } else { Stamp::default() };
-            let duties = member.client.take(&self.buffer[..bytes], now, self.reading, &mut self.tally);
-            member.perform(duties);
+            member.receive(&self.buffer[..bytes], &mut self.opened, now, self.reading, &mut self.tally);
             // A short read has emptied the socket (epoll(7)); its end is a separate event.
             if member.ended || (bytes < self.buffer.len() && !closing) {
                 return;
@@ -282,27 +295,45 @@ impl PoolLoop {
 }
 
 impl PooledClient {
+    fn receive(
+        &mut self,
+        received: &[u8],
+        opened: &mut Vec<u8>,
+        now: Stamp,
+        reading: MessageFields,
+        tally: &mut ClientTotals,
+    ) {
+        let Ok(bytes) = self.socket.open(received, opened) else {
+            return self.perform(Duties { ended: true, pongs: 0 });
+        };
+        let duties = self.client.take(bytes, now, reading, tally);
+        // Bytes on the wire: a record may be counted before it is opened.
+        tally.bytes = tally.bytes - bytes.len() as u64 + received.len() as u64;
+        self.perform(duties);
+    }
+
     /// A socket without room for a command belongs to a server that does not read: its client has failed.
     fn send(&mut self, bytes: &[u8]) {
-        let is_whole = self.socket.write(bytes).is_ok_and(|written| written == bytes.len());
+        let is_whole = self.socket.send(bytes).unwrap_or(false);
         self.perform(Duties { ended: !is_whole, pongs: 0 });
     }
 
     fn perform(&mut self, duties: Duties) {
         for _ in 0..duties.pongs {
             // A socket without room for six bytes belongs to a server that does not read.
-            let _ = self.socket.write(&PONG);
+            let _ = self.socket.send(&PONG);
         }
         if duties.ended && !self.ended {
             self.ended = true;
             // It may be gone already.
-            let _ = self.socket.shutdown(std::net::Shutdown::Both);
+            let _ = self.socket.stream.shutdown(std::net::Shutdown::Both);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::net::TcpListener;
 
     use super::*;
@@ -317,7 +348,7 @@ mod tests {
         let mut pool = ClientPool::start(READING, false, None, Clock::start()).expect("a thread");
         let sockets = (0..clients).map(|_| {
             let theirs = TcpStream::connect(listener.local_addr().expect("bound")).expect("loopback");
-            pool.join((theirs, Vec::new()));
+            pool.join((theirs.into(), Vec::new()));
             listener.accept().expect("a connection").0
         });
         let sockets = sockets.collect();

@@ -1,4 +1,4 @@
-//! Opens clients' connections: TCP, the upgrade (RFC 6455 section 4), and the first command.
+//! Opens clients' connections: TCP, TLS if the server speaks it, the upgrade (RFC 6455 section 4), and the first command.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -9,6 +9,8 @@ use url::Url;
 
 use super::BenchError;
 use super::client_pool::Upgraded;
+use super::client_tls::{ClientTls, Trust};
+use super::socket::LoadSocket;
 
 /// Connections from one loopback address: slightly fewer than the kernel's usual 28,232 ports for one destination.
 const CONNECTIONS_PER_ADDRESS: usize = 20_000;
@@ -16,9 +18,11 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
 /// Where clients connect, and what they send.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct DialTarget {
     pub address: SocketAddr,
+    /// Of a server that speaks it.
+    pub tls: Option<ClientTls>,
     /// `HOST:PORT` in the request.
     pub host: String,
     /// Path and query.
@@ -36,6 +40,8 @@ pub struct DialTarget {
 pub enum DialError {
     #[error("expected to connect to `{address}`, found: {error}{}", remedy(.error))]
     Connect { address: SocketAddr, error: io::Error },
+    #[error("expected a handshake of TLS with `{address}`, found: {error}{}", tls_remedy(.error))]
+    Tls { address: SocketAddr, error: io::Error },
     #[error("expected the upgrade to a WebSocket, found: {found}")]
     Refused { found: String },
     #[error(
@@ -45,12 +51,15 @@ pub enum DialError {
 }
 
 impl DialTarget {
-    /// The target of `url`. Errors: it is not a ws:// URL, or its host is unknown.
-    pub fn parse(url: &str) -> Result<DialTarget, BenchError> {
+    /// The target of `url`. Errors: it is no ws:// or wss:// URL, its host is unknown, or `trust` cannot be used.
+    pub fn parse(url: &str, trust: &Trust) -> Result<DialTarget, BenchError> {
         let wrong = |found: &str| BenchError::Target { found: found.to_owned() };
         let parsed = Url::parse(url).map_err(|_| wrong(url))?;
-        let host = parsed.host_str().filter(|_| parsed.scheme() == "ws").ok_or_else(|| wrong(url))?;
-        let port = parsed.port_or_known_default().unwrap_or(80);
+        let is_websocket = matches!(parsed.scheme(), "ws" | "wss");
+        let host = parsed.host_str().filter(|_| is_websocket).ok_or_else(|| wrong(url))?;
+        let name = host.trim_start_matches('[').trim_end_matches(']');
+        let tls = (parsed.scheme() == "wss").then(|| ClientTls::new(name, trust)).transpose()?;
+        let port = parsed.port_or_known_default().ok_or_else(|| wrong(url))?;
         let place = format!("{host}:{port}");
         let mut addresses = place.to_socket_addrs().map_err(|error| BenchError::Host { host: place.clone(), error })?;
         let address = addresses.next().ok_or_else(|| wrong(url))?;
@@ -58,6 +67,7 @@ impl DialTarget {
         let path = if parsed.path() == "/" { "/v1/ws" } else { parsed.path() };
         Ok(DialTarget {
             address,
+            tls,
             host: place,
             path: format!("{path}{query}"),
             headers: String::new(),
@@ -86,7 +96,12 @@ impl DialTarget {
     /// Opens the connection of client number `index`.
     pub fn dial(&self, index: usize) -> Result<Upgraded, DialError> {
         let failed = |error| DialError::Connect { address: self.address, error };
-        let mut socket = self.connect(index).map_err(failed)?;
+        let stream = self.connect(index).map_err(failed)?;
+        let mut socket = match &self.tls {
+            None => LoadSocket::from(stream),
+            Some(tls) => LoadSocket::with_tls(stream, tls.connection()),
+        };
+        socket.shake_hands().map_err(|error| DialError::Tls { address: self.address, error })?;
         socket.write_all(self.request().as_bytes()).map_err(failed)?;
         let mut received = Vec::new();
         let mut piece = [0; 4096];
@@ -161,21 +176,31 @@ fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
+fn tls_remedy(error: &io::Error) -> &'static str {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(_)) => "; name its issuer with --ca, or trust anyone with --insecure",
+        Some(rustls::Error::InvalidMessage(_)) => "; does it speak TLS? try ws://",
+        _ => "",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_target_is_completed_and_not_changed() {
-        let mut target = DialTarget::parse("ws://127.0.0.1:8080").expect("a target");
+        let mut target = DialTarget::parse("ws://127.0.0.1:8080", &Trust::Anyone).expect("a target");
         assert_eq!((&*target.path, &*target.host), ("/v1/ws", "127.0.0.1:8080"));
         target.add_parameter("topics", "trade.*,a>");
         target.add_parameter("topics", "other");
         target.add_parameter("format", "raw");
         assert_eq!(target.path, "/v1/ws?topics=trade.*%2Ca%3E&format=raw");
         assert_eq!(target.parameter("topics").as_deref(), Some("trade.*,a>"));
-        for wrong in ["wss://example.com/", "http://127.0.0.1:1/", "127.0.0.1:8080", ""] {
-            let error = DialTarget::parse(wrong).expect_err("refused").to_string();
+        let tls = DialTarget::parse("wss://[::1]", &Trust::Anyone).expect("a target");
+        assert_eq!((tls.tls.is_some(), &*tls.host), (true, "[::1]:443"));
+        for wrong in ["https://example.com/", "http://127.0.0.1:1/", "127.0.0.1:8080", ""] {
+            let error = DialTarget::parse(wrong, &Trust::Anyone).expect_err("refused").to_string();
             assert!(error.contains("ws://HOST:PORT") && error.contains(wrong), "{error}");
         }
     }

@@ -14,6 +14,7 @@ use crate::bus::clock::Clock;
 
 use super::BenchError;
 use super::client_pool::{ClientPool, Owed, PoolTotals};
+use super::client_tls::Trust;
 use super::cpu::{Usage, machine_cpu, process_cpu};
 use super::dial::DialTarget;
 use super::feed::{BenchFeed, FeedTotals};
@@ -150,19 +151,20 @@ impl BenchHarness {
                 let opened = BenchFeed::open(generator, feed.subscriptions.clone(), feed.rate, texts.clone(), clock)
                     .map_err(BenchError::system("open a feed"))?;
                 let own = [opened.url(), "--profile".into(), "simulated".into()].map(OsString::from);
-                let server = ServerProcess::start(&[&own[..], arguments].concat())?;
+                let server = ServerProcess::start(&[&own[..], arguments].concat(), plan.certificate)?;
                 let connected = wait(CONNECT_DEADLINE, || opened.is_connected());
                 opened.send_opening();
                 let read = connected && wait(CONNECT_DEADLINE, || opened.is_opened());
                 read.then_some(()).ok_or(BenchError::NotConnected)?;
                 (Some(opened), Some(server))
             }
-            FeedSource::Configured { arguments } => (None, Some(ServerProcess::start(arguments)?)),
+            FeedSource::Configured { arguments } => (None, Some(ServerProcess::start(arguments, plan.certificate)?)),
             FeedSource::Target(_) => (None, None),
         };
         let mut target = match (&plan.source, &server) {
             (FeedSource::Target(target), _) => target.clone(),
-            (_, Some(server)) => DialTarget::parse(&format!("ws://{}", server.address()))?,
+            // A child of ours needs no proof of who it is.
+            (_, Some(server)) => DialTarget::parse(server.url(), &Trust::Anyone)?,
             (_, None) => return Err(BenchError::NotListening),
         };
         target.deflate = plan.deflate;

@@ -8,6 +8,7 @@ pub mod bare;
 pub mod capacity;
 pub mod client;
 pub mod client_pool;
+pub mod client_tls;
 pub mod cpu;
 pub mod dial;
 pub mod feed;
@@ -19,6 +20,7 @@ pub mod options;
 pub mod plan;
 pub mod report;
 mod server;
+pub mod socket;
 pub mod subscribe;
 pub mod subscription_plan;
 pub mod tally;
@@ -26,7 +28,9 @@ pub mod text_ledger;
 pub mod timestamp;
 
 use std::io;
+use std::path::PathBuf;
 
+use crate::certificate::CertificateError;
 use crate::simulator::SimulatorError;
 use crate::words::topic::TopicError;
 
@@ -39,10 +43,16 @@ use self::report::BenchReport;
 /// Why there is no measurement.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    #[error(
-        "expected a fanline at ws://HOST:PORT, found `{found}`; the bench does not support TLS; give the address behind the proxy"
-    )]
+    #[error("expected a fanline at ws://HOST:PORT or wss://HOST:PORT, found `{found}`")]
     Target { found: String },
+    #[error("expected a host name that a certificate can have, found `{found}`")]
+    ServerName { found: String },
+    #[error("expected `{flag}` with a target at wss://HOST:PORT, found one without TLS; remove the flag")]
+    TrustWithoutTls { flag: &'static str },
+    #[error("expected certificates in PEM for --ca, found in `{}`: {found}", .path.display())]
+    Ca { path: PathBuf, found: String },
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     #[error("expected to find the host of `{host}`, found: {error}; check the name")]
     Host { host: String, error: io::Error },
     #[error("expected `{flag}` only with the feed of the bench itself, found a configured feed; remove one of them")]
@@ -100,6 +110,9 @@ impl BenchError {
         matches!(
             self,
             BenchError::Target { .. }
+                | BenchError::ServerName { .. }
+                | BenchError::TrustWithoutTls { .. }
+                | BenchError::Ca { .. }
                 | BenchError::NotOurFeed { .. }
                 | BenchError::SettingsOfTarget { .. }
                 | BenchError::Silent { .. }

@@ -1,6 +1,7 @@
 //! The options of `fanline bench`.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -60,9 +61,18 @@ pub struct Options {
     /// Format of the messages.
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "envelope")]
     pub format: FormatName,
-    /// A running fanline, ws://HOST:PORT, instead of one started for this.
+    /// Clients speak TLS with the server that is started; it shows tls.certificates, or a certificate made for this.
+    #[arg(long, conflicts_with = "target")]
+    pub tls: bool,
+    /// A running fanline, ws://HOST:PORT or wss://HOST:PORT, instead of one started for this.
     #[arg(long, value_name = "URL")]
     pub target: Option<String>,
+    /// With a target at wss://: issuers of its certificate (PEM) besides those that this machine trusts.
+    #[arg(long, value_name = "FILE", requires = "target")]
+    pub ca: Option<PathBuf>,
+    /// With a target at wss://: accept any certificate.
+    #[arg(long, requires = "target", conflicts_with = "ca")]
+    pub insecure: bool,
     /// Find the number of clients this machine can serve.
     #[arg(long)]
     pub capacity: bool,

@@ -11,6 +11,7 @@ use crate::words::topic::Pattern;
 
 use super::BenchError;
 use super::client::{AgeSource, MessageFields};
+use super::client_tls::Trust;
 use super::dial::DialTarget;
 use super::options::{FormatName, Options, RateOption};
 use super::subscribe::command_bytes;
@@ -37,12 +38,23 @@ pub struct Plan {
     pub changes_per_second: Option<u64>,
     pub format: FormatName,
     pub deflate: bool,
+    /// What the started server shows, if clients speak TLS with it.
+    pub certificate: Option<ShownCertificate>,
     /// Of the started server, for the bare loop.
     pub compression_level: u32,
     pub source: FeedSource,
     pub capacity: bool,
     pub latency_max: Duration,
     pub bare: bool,
+}
+
+/// The certificate of a server that is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShownCertificate {
+    /// That of its settings.
+    Configured,
+    /// One made for the measurement.
+    Made,
 }
 
 /// The server under test, and its feed.
@@ -81,7 +93,7 @@ impl Plan {
                 if let Some(found) = arguments.first() {
                     return Err(BenchError::SettingsOfTarget { found: found.to_string_lossy().into_owned() });
                 }
-                FeedSource::Target(DialTarget { deflate: options.deflate, ..DialTarget::parse(url)? })
+                FeedSource::Target(target(url, options)?)
             }
             None if config.upstream.url.is_some() || config.upstream.profile.is_some() => {
                 let given = [
@@ -124,6 +136,10 @@ impl Plan {
                 }
             }
         };
+        let certificate = match config.tls.certificates.is_empty() {
+            true => ShownCertificate::Made,
+            false => ShownCertificate::Configured,
+        };
         let seconds = options.seconds.unwrap_or(if options.capacity { 60 } else { 10 });
         let plan = Plan {
             clients: clients(options)?,
@@ -134,6 +150,7 @@ impl Plan {
             changes_per_second: options.changes_per_second,
             format: options.format,
             deflate: options.deflate,
+            certificate: options.tls.then_some(certificate),
             compression_level: config.compression.level,
             source,
             capacity: options.capacity,
@@ -169,12 +186,31 @@ impl Plan {
         MessageFields { notices: envelope, dense: envelope && all, sequenced, age }
     }
 
+    /// Whether clients speak TLS.
+    pub fn tls(&self) -> bool {
+        match &self.source {
+            FeedSource::Target(target) => target.tls.is_some(),
+            _ => self.certificate.is_some(),
+        }
+    }
+
     /// Messages per second of the bench's feed.
     pub fn rate(&self) -> Option<RateOption> {
         match &self.source {
             FeedSource::Ours { feed, .. } => Some(feed.rate),
             _ => None,
         }
+    }
+}
+
+/// A running server, and whom its clients trust.
+fn target(url: &str, options: &Options) -> Result<DialTarget, BenchError> {
+    let trust = if options.insecure { Trust::Anyone } else { Trust::Issuers { ca: options.ca.clone() } };
+    let target = DialTarget::parse(url, &trust)?;
+    let given = [("--ca", options.ca.is_some()), ("--insecure", options.insecure)];
+    match given.into_iter().find(|(_, given)| *given && target.tls.is_none()) {
+        Some((flag, _)) => Err(BenchError::TrustWithoutTls { flag }),
+        None => Ok(DialTarget { deflate: options.deflate, ..target }),
     }
 }
 

@@ -31,6 +31,8 @@ pub struct BenchReport {
     pub changes_per_second: Option<u64>,
     pub format: FormatName,
     pub deflate: bool,
+    /// Whether clients speak TLS.
+    pub tls: bool,
     /// Resolution of latency: `1 ns`, `1 ms`, or none if unknown.
     pub latency_resolution: Option<&'static str>,
     /// With a search: the step with the most clients served well.
@@ -80,6 +82,7 @@ impl BenchReport {
             changes_per_second,
             format,
             deflate,
+            tls: plan.tls(),
             latency_resolution,
             result,
             unchanged,
@@ -141,9 +144,10 @@ impl BenchReport {
 impl fmt::Display for BenchReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (step, deflate) = (&self.result, if self.deflate { "deflated" } else { "plain" });
+        let tls = if self.tls { ", TLS" } else { "" };
         writeln!(
             f,
-            "fanline {}, clients: {}, topics: {}, {}, {deflate}, {:.1} s",
+            "fanline {}, clients: {}, topics: {}, {}, {deflate}{tls}, {:.1} s",
             self.version,
             step.clients,
             self.topics(),

@@ -153,9 +153,10 @@ pub(super) fn perform(options: &AdminOptions, config: &Admin) -> Result<String, 
     }
     Ok(match &options.call {
         AdminCall::Sessions { .. } => sessions_table(&answer),
-        AdminCall::Disconnect { .. } => "ordered; the sessions end within about a second".into(),
+        AdminCall::Disconnect { .. } => format!("sessions that end: {}", text(&answer["sessions"])),
         AdminCall::Revoke { .. } => {
-            format!("revoked until {}; the sessions end within about a second", moment(&answer["until_ms"]))
+            let (until, sessions) = (moment(&answer["until_ms"]), text(&answer["sessions"]));
+            format!("revoked until {until}; sessions that end: {sessions}")
         }
         AdminCall::Revocations => revocations_table(&answer),
         AdminCall::Reload => format!("read anew: {}", texts(&answer["reloaded"])),
@@ -224,14 +225,17 @@ fn given(members: &[(&str, &Option<String>)]) -> Map<String, Value> {
 fn sessions_table(answer: &Value) -> String {
     let rows = rows(&answer["sessions"]);
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    let header = ["NUMBER", "SUBJECT", "TIER", "ADDRESS", "AGE", "STATE", "LAG", "UNSENT", "TRANSPORT", "PATTERNS"];
+    let header = ["NUMBER", "SUBJECT", "TIER", "ADDRESS", "AGE", "STATE", "LAG", "UNSENT", "TRANSPORT"];
     let mut cells = vec![header.map(str::to_owned).to_vec()];
+    let shows_certificates = rows.iter().any(|row| !row["certificate"].is_null());
+    cells[0].extend(shows_certificates.then(|| "CERTIFICATE".into()));
+    cells[0].push("PATTERNS".into());
     for row in rows {
         let seconds = now_ms.saturating_sub(row["since_ms"].as_u64().unwrap_or(now_ms)) / 1000;
         let shown = row["patterns"].as_array().map_or(0, Vec::len) as u64;
         let more = row["patterns_count"].as_u64().unwrap_or(shown).saturating_sub(shown);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        cells.push(vec![
+        let mut cells_of_row = vec![
             text(&row["number"]),
             text(&row["sub"]),
             text(&row["tier"]),
@@ -241,8 +245,10 @@ fn sessions_table(answer: &Value) -> String {
             text(&row["lag"]),
             text(&row["unsent_bytes"]),
             text(&row["transport"]),
-            format!("{}{more}", texts(&row["patterns"])),
-        ]);
+        ];
+        cells_of_row.extend(shows_certificates.then(|| text(&row["certificate"])));
+        cells_of_row.push(format!("{}{more}", texts(&row["patterns"])));
+        cells.push(cells_of_row);
     }
     let mut table = table(&cells);
     if let Some(next) = answer["next"].as_u64() {

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,6 +31,8 @@ pub struct SessionOptions {
     pub since: Option<Cursor>,
     /// The client's address, if it is known.
     pub address: Option<IpAddr>,
+    /// Subject of the certificate that the client has shown.
+    pub certificate: Option<Arc<str>>,
     /// The header `User-Agent`, if it is to be recorded.
     pub user_agent: Option<Box<str>>,
     /// What the client has shown in the request, and where; looked at once it has been greeted.

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::access::gatekeeper::{Gatekeeper, Open};
 use crate::access::rights::ViewId;
-use crate::access::selector::{SessionOrder, SessionSelector};
+use crate::access::selector::{ReachedSessions, SessionOrder, SessionSelector};
 use crate::access::session_row::{SessionFilter, SessionRow};
 use crate::bus::clock::Clock;
 use crate::bus::signal::pulse::Pulse;
@@ -19,6 +20,7 @@ use crate::delivery::shard::directory::{ShardDirectory, ShardHandle};
 use crate::delivery::shard::event_loop;
 use crate::delivery::shard::event_loop::ShardPost;
 use crate::delivery::shard::mailbox::ShardMessage;
+use crate::delivery::shard::orders::NumberedOrder;
 use crate::delivery::shard::placement::ShardLoad;
 use crate::delivery::shard::walks::ListQuery;
 use crate::words::metrics::Meters;
@@ -30,6 +32,8 @@ const LIST_WAIT_MAX: Duration = Duration::from_secs(2);
 pub struct Delivery {
     shards: ShardDirectory,
     gatekeeper: Arc<dyn Gatekeeper>,
+    /// Orders that were given. Only told apart by it, so no other memory hangs on it.
+    orders: AtomicU64,
 }
 
 /// The shards' threads, to wait for their end.
@@ -70,7 +74,7 @@ impl Delivery {
             let parts = event_loop::ShardParts { number, settings, bus, clock, vitals };
             threads.push(event_loop::start(parts, post, directory.clone(), meters)?);
         }
-        Ok((Delivery { shards: directory, gatekeeper }, ShardThreads(threads)))
+        Ok((Delivery { shards: directory, gatekeeper, orders: AtomicU64::new(0) }, ShardThreads(threads)))
     }
 
     /// Gives the client to a shard, which greets it and owns it from then on: of the view that clients see which have
@@ -97,10 +101,14 @@ impl Delivery {
 
     /// Has all sessions that are selected do this, within about a second; those that join meanwhile are given what they may
     /// do anyway.
-    pub fn order(&self, selector: &SessionSelector, order: &SessionOrder) {
+    pub fn order(&self, selector: &SessionSelector, order: &SessionOrder) -> ReachedSessions {
+        let number = self.orders.fetch_add(1, Ordering::Relaxed);
+        let (reached, sessions) = ReachedSessions::parts();
         for shard in self.shards.iter() {
-            shard.sender.send(ShardMessage::Order(selector.clone(), order.clone()));
+            let (selector, order, reached) = (selector.clone(), order.clone(), reached.clone());
+            shard.sender.send(ShardMessage::Order(NumberedOrder { number, selector, order }, reached));
         }
+        sessions
     }
 
     /// Sessions by their number: the first `limit` that the filter admits and that come after `after`. Waits for the shards,

@@ -19,7 +19,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::edge::http::context::AnswerContext;
@@ -89,8 +88,10 @@ impl Edge {
     /// is polled.
     pub fn bind(settings: Settings, parts: EdgeParts) -> Result<Edge, EdgeError> {
         let speaks_tls = settings.listen.iter().any(|address| address.tls);
-        let load = || TlsFiles::load(settings.tls.clone(), &parts.meters).map(Arc::new);
-        let tls = speaks_tls.then(load).transpose()?;
+        let tls = parts.tls.clone().filter(|_| speaks_tls);
+        if speaks_tls && tls.is_none() {
+            return Err(TlsFileError::NoCertificate.into());
+        }
         let public = settings.listen.iter().map(|address| bind(address, "--listen")).collect::<Result<_, _>>()?;
         let admin = settings.admin.as_ref().map(private).map(|address| bind(&address, "--admin-listen")).transpose()?;
         Ok(Edge { public, admin, tls, settings, parts })
@@ -160,22 +161,13 @@ impl Edge {
     }
 }
 
-/// Reads the files of TLS again, when one has changed and on SIGHUP. Ends only if it cannot.
+/// Reads the files of TLS again when one has changed. Ends only by a panic.
 async fn keep_current(files: Option<Arc<TlsFiles>>, interval: Duration) -> io::Result<()> {
     let Some(files) = files else { return std::future::pending().await };
-    let mut hangup = signal(SignalKind::hangup())?;
     loop {
-        let is_asked = tokio::select! {
-            _ = hangup.recv() => true,
-            () = tokio::time::sleep(interval) => false,
-        };
+        tokio::time::sleep(interval).await;
         let files = files.clone();
-        let reload = move || {
-            if is_asked || files.has_changed() {
-                files.reload();
-            }
-        };
-        tokio::task::spawn_blocking(reload).await.map_err(io::Error::other)?;
+        tokio::task::spawn_blocking(move || files.reload_if_changed()).await.map_err(io::Error::other)?;
     }
 }
 

@@ -11,6 +11,7 @@ use crate::bus::views::Views;
 use crate::delivery::handoff::Handoff;
 use crate::edge::admin_key::AdminKey;
 use crate::edge::exposition::Exposition;
+use crate::edge::listen::tls::files::TlsFiles;
 use crate::words::metrics::Meters;
 
 /// Takes an upgraded socket. Must not block.
@@ -28,6 +29,8 @@ pub struct EdgeParts {
     /// None: the operator's listener has metrics and health alone.
     pub admin: Option<AdminParts>,
     pub gatekeeper: Arc<dyn Gatekeeper>,
+    /// For the listeners that speak TLS.
+    pub tls: Option<Arc<TlsFiles>>,
 }
 
 /// What the calls need from the rooms below.

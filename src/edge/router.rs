@@ -43,12 +43,14 @@ pub(in crate::edge) fn public(context: &Arc<AnswerContext>, with_metrics: bool) 
     finished(router, context)
 }
 
-/// Routes for the operator.
+/// Routes for the operator. No value of the feed: whoever may read those is decided elsewhere.
 pub(in crate::edge) fn admin(context: &Arc<AnswerContext>, parts: Option<AdminParts>) -> Router {
     let router = Router::new()
         .route("/metrics", get(metrics::answer))
         .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz));
+        .route("/readyz", get(health::readyz_for_operator))
+        .route("/", get(pages::index))
+        .route("/static/{*path}", get(pages::file));
     let router = match parts {
         Some(parts) => router.merge(admin::routes(parts, context)),
         None => router,

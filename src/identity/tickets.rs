@@ -78,6 +78,9 @@ mod tests {
         assert!(tickets.redeem(&issue(), Some("https://a.example"), late).is_none());
         let without_origin = tickets.issue(identity("alice"), None, now).expect("a ticket");
         assert!(tickets.redeem(&without_origin, None, now).is_some());
+        let of_a_program = tickets.issue(identity("alice"), None, now).expect("a ticket");
+        let page = Some("https://a.example");
+        assert!(tickets.redeem(&of_a_program, page, now).is_none(), "no page uses the ticket of a program");
     }
 
     #[test]

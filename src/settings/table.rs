@@ -117,10 +117,13 @@ settings! {
         bytes_max: usize = Is("64MiB"), bytes(64 * KIB, 1024 * GIB),
             "Payload bytes in the ring. Beyond them the oldest frames are dropped.";
     }
-    #[derive(Copy)]
     delay Delay "Views of the feed for tiers that see it later (docs/DELAYED.md)." {
         bytes_max: usize = Is("256MiB"), bytes(MIB, 1024 * GIB),
-            "Memory for the messages that wait for one delayed view, of which there are at most 4. Beyond it they are conflated by topic and second, and clients of the view receive `skipped`.";
+            "Memory for the messages that wait for one delayed view, of which there are at most 4. Beyond it they wait on disk (`delay.spool_dir`); without a directory they are conflated by topic and second, and clients of the view receive `skipped`.";
+        spool_dir: Option<String> = Unset("/var/cache/fanline/spool"), SettingKind::Text,
+            "Directory, for this process alone, where messages wait for which `delay.bytes_max` has no room. Its files have no names, are readable by this process alone, and are gone with it. Unset: messages wait in memory alone.";
+        spool_bytes_max: usize = Is("8GiB"), bytes(MIB, 1024 * GIB),
+            "Bytes on disk for one delayed view. Beyond them messages are conflated as above.";
         shards: usize = Is("1"), count(1, 1024),
             "Shards of each delayed view.";
     }

@@ -133,9 +133,16 @@ declare! {
         VIEW_WAITING_FRAMES = Gauge "fanline_view_waiting_frames" [view: []]
             "Frames that wait until they are old enough for this view.";
         VIEW_WAITING_BYTES = Gauge "fanline_view_waiting_bytes" [view: []]
-            "Memory of what waits for this view. Bound: delay.bytes_max; beyond it frames are conflated.";
+            "Memory of what waits for this view. Bound: delay.bytes_max; beyond it frames are conflated, or go to the disk (delay.spool_dir).";
+        VIEW_SPOOL_BYTES = Gauge "fanline_view_spool_bytes" [view: []]
+            "Bytes in the files of this view in delay.spool_dir. Bound: delay.spool_bytes_max; beyond it frames are conflated.";
+        VIEW_SPOOL_FAILURES = Counter "fanline_view_spool_failures_total"
+            [view: [], reason: ["full", "slow", "write", "read", "damaged"]]
+            "Blocks of frames that the disk did not take or did not return. `full`, `slow`, `write`: they are conflated; `read`, `damaged`: frames are lost. `full`: delay.spool_bytes_max was reached.";
         VIEW_CONFLATED = Counter "fanline_view_conflated_total" [view: []]
             "Frames of which this view has at most what they left of their topic, because it could not hold all.";
+        VIEW_LOST = Counter "fanline_view_lost_total" [view: []]
+            "Frames that the disk did not return as they were written; clients of this view receive `gap` in their place.";
         VIEW_HEAD_OFFSET = Gauge "fanline_view_head_offset" [view: []]
             "Offset of the newest frame or topic status in this view.";
     }
@@ -263,6 +270,8 @@ declare! {
             "Events written to the audit log.";
         AUDIT_DROPPED = Counter "fanline_audit_dropped_events_total" []
             "Events that are missing in the audit log because the queue or the disk was full. The log says how many, too.";
+        AUDIT_OMITTED = Counter "fanline_audit_omitted_events_total" []
+            "Events of clients without an identity that were left out because they were too many. The log says how many, too.";
         AUDIT_WAITING_BYTES = Gauge "fanline_audit_waiting_bytes" []
             "Approximate memory of events that wait to be written. Bound: 16 MiB; from half of it on, audit.on_full = refuse_sessions admits nobody.";
         AUDIT_FAILING = Gauge "fanline_audit_failing" []

@@ -1,6 +1,7 @@
 //! Certificates of a test's own, in files.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rcgen::{CertificateParams, KeyPair};
 
@@ -14,6 +15,11 @@ impl CertificateFiles {
     /// As `tls.certificates` takes them.
     pub fn pair(&self) -> String {
         format!("{}:{}", self.certificate.display(), self.key.display())
+    }
+
+    /// Lets a client program trust it: Python and OpenSSL, Node, and the scripts that drive browsers.
+    pub fn trust(&self, command: &mut Command) {
+        command.env("SSL_CERT_FILE", &self.certificate).env("NODE_EXTRA_CA_CERTS", &self.certificate);
     }
 
     /// What a client trusts.

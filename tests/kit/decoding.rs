@@ -7,6 +7,7 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::certificate::CertificateFiles;
 use super::http::sum;
 use super::ledger::Ledger;
 use super::program::Program;
@@ -15,6 +16,7 @@ use super::stacks::Launch;
 use super::stock_client::StockClient;
 use super::tape::{PROFILE, Tape};
 use super::tape_feed::{ON_TAP, TapeFeed};
+use super::tls_server::TlsServer;
 use super::{DEADLINE, eventually};
 
 /// Frames poured at once, and how many a client that reads may be behind: its buffers in the kernel hold more.
@@ -34,12 +36,19 @@ const BROWSER_OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; clien
 /// A server whose feed is a faucet, one client that is looked at, and company for its lanes.
 pub struct Harness {
     pub server: Program,
+    tls: Option<TlsPlace>,
     pub faucet: TapeFeed,
     tape: Arc<Tape>,
     pub puppet: StockClient,
     pub ledger: Ledger,
     lookout: RawClient,
     pings: u64,
+}
+
+/// Where the client connects over TLS, and what it trusts.
+struct TlsPlace {
+    port: u16,
+    files: CertificateFiles,
 }
 
 /// What `/metrics` says at one moment.
@@ -91,7 +100,28 @@ impl Harness {
     /// many sessions is on `company_path` when it comes.
     pub fn set(
         members_min: usize,
-        (launch, offer): (&Launch, &str),
+        client: (&Launch, &str),
+        path: &str,
+        company: (&str, usize),
+    ) -> (Harness, Vec<Blind>) {
+        Harness::set_over(None, members_min, client, path, company)
+    }
+
+    /// The same with TLS, for the client that is looked at.
+    pub fn set_over_tls(
+        files: CertificateFiles,
+        members_min: usize,
+        client: (&Launch, &str),
+        path: &str,
+        company: (&str, usize),
+    ) -> (Harness, Vec<Blind>) {
+        Harness::set_over(Some(files), members_min, client, path, company)
+    }
+
+    fn set_over(
+        files: Option<CertificateFiles>,
+        members_min: usize,
+        client: (&Launch, &str),
         path: &str,
         (company_path, company): (&str, usize),
     ) -> (Harness, Vec<Blind>) {
@@ -99,12 +129,19 @@ impl Harness {
         let mut faucet = TapeFeed::open(tape.clone());
         let members = members_min.to_string();
         let settings = [&SETTINGS[..], &ON_TAP, &[("COMPRESSION_WINDOW_MEMBERS_MIN", &members)]].concat();
-        let server = Program::serve(&[&faucet.ws("/stream"), "--profile", PROFILE], &settings);
+        let args = [&*faucet.ws("/stream"), "--profile", PROFILE];
+        let (server, tls) = match files {
+            None => (Program::serve(&args, &settings), None),
+            Some(files) => {
+                let TlsServer { program, port } = TlsServer::serve(&files.pair(), &args, &settings);
+                (program, Some(TlsPlace { port, files }))
+            }
+        };
         faucet.pour(STEP);
         let company = join(&server, company_path, company);
-        let puppet = StockClient::start(launch(&server.ws(path), offer));
+        let puppet = start(&server, tls.as_ref(), client, path);
         let (ledger, lookout) = (Ledger::default(), RawClient::connect(server.addr(), "/v1/ws", ""));
-        (Harness { server, faucet, tape, puppet, ledger, lookout, pings: 0 }, company)
+        (Harness { server, tls, faucet, tape, puppet, ledger, lookout, pings: 0 }, company)
     }
 
     pub fn metrics(&self) -> Metrics {
@@ -130,14 +167,14 @@ impl Harness {
     }
 
     /// The client leaves in the middle of the stream, misses some of it, and comes back with its cursor.
-    pub fn resume(&mut self, (launch, offer): (&Launch, &str)) {
+    pub fn resume(&mut self, client: (&Launch, &str)) {
         self.flow(1);
         let topics = self.ledger.patterns().join(",");
         let (tape, ledger) = (&self.tape, &mut self.ledger);
         self.puppet.close().iter().filter(|text| !text.is_empty()).for_each(|text| ledger.take(text, tape));
         self.faucet.pour(STEP);
         let path = format!("/v1/ws?policy=lossless&topics={topics}&since={}", self.ledger.resume());
-        self.puppet = StockClient::start(launch(&self.server.ws(&path), offer));
+        self.puppet = start(&self.server, self.tls.as_ref(), client, &path);
         // What was not answered before will not be.
         self.pings = self.ledger.pongs;
         self.flow(STEP);
@@ -249,6 +286,13 @@ impl Harness {
         assert_eq!(self.puppet.close(), [""; 0], "{name}");
         (live + values, metrics)
     }
+}
+
+fn start(server: &Program, tls: Option<&TlsPlace>, (launch, offer): (&Launch, &str), path: &str) -> StockClient {
+    let Some(TlsPlace { port, files }) = tls else { return StockClient::start(launch(&server.ws(path), offer)) };
+    let mut command = launch(&format!("wss://localhost:{port}{path}"), offer);
+    files.trust(&mut command);
+    StockClient::start(command)
 }
 
 /// As many sessions more, on the lane of `path`.

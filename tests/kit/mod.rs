@@ -32,6 +32,8 @@ pub mod strict_inflater;
 pub mod subscriber;
 pub mod tape;
 pub mod tape_feed;
+pub mod tiers;
+pub mod tls_server;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

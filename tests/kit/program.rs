@@ -117,6 +117,15 @@ impl Program {
         line.strip_prefix("fanline listening on ").expect("an announcement").to_owned()
     }
 
+    /// Of the operator's listener, as the log says it.
+    pub fn admin_address(&self) -> String {
+        super::eventually("the operator's address is logged", || {
+            let log = self.log();
+            let line = log.lines().find(|line| line.contains("the operator's listener serves"))?;
+            Some(line.split("address=").nth(1)?.split_whitespace().next()?.trim_matches('"').to_owned())
+        })
+    }
+
     /// A WebSocket URL on this program; `path` starts with `/`.
     pub fn ws(&self, path: &str) -> String {
         format!("ws://{}{path}", self.addr)

@@ -37,6 +37,9 @@ const CONNECTION: Tests = ("-p fanline --lib", "intake::connection");
 const ASSIGNMENT: Tests = ("-p fanline --lib", "intake::upstream::assignment");
 const LISTEN: Tests = ("-p fanline --lib", "edge::listen");
 const ORIGINS: Tests = ("-p fanline --lib", "edge::http::origins");
+const IDENTITY: Tests = ("-p fanline --lib", "identity::");
+const AUDIT: Tests = ("-p fanline --lib", "audit");
+const VIEW_CHANGE: Tests = ("-p fanline --lib", "delivery::shard::view_change");
 const WORDS: Tests = ("-p fanline --lib", "words::");
 
 pub const KINDS: &[Kind] = &[
@@ -56,6 +59,8 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "limits", faults: LIMITS },
     Kind { name: "demand", faults: DEMANDS },
     Kind { name: "assignment", faults: ASSIGNMENTS },
+    Kind { name: "identity", faults: IDENTITIES },
+    Kind { name: "audit", faults: AUDITS },
 ];
 
 const SCAN: &str = "src/delivery/catch_up/scan.rs";
@@ -398,4 +403,45 @@ const CLIENTS: &[Fault] = &[
     fault(PAGES, "port: port.or(implied)", "port: implied", ORIGINS),
     fault(PAGES, "let null = !rules.requests_open &&", "let null =", ORIGINS),
     fault(PAGES, "Origins::Any => false,", "Origins::Any => true,", ORIGINS),
+];
+
+const IDENTITIES: &[Fault] = &[
+    // One session more than the tier gives.
+    fault("src/identity/places.rs", "staying >= max &&", "staying > max &&", IDENTITY),
+    // A stolen ticket is good from any page.
+    fault(
+        "src/identity/tickets.rs",
+        "(found.ends > now && found.origin.as_deref() == origin)",
+        "(found.ends > now)",
+        IDENTITY,
+    ),
+    fault(
+        "src/identity/token/claims.rs",
+        "begins_ms > now_ms.saturating_add(leeway)",
+        "begins_ms > u64::MAX - 1",
+        IDENTITY,
+    ),
+    // A delayed tier sees live what its token names.
+    fault(
+        "src/identity/tiers.rs",
+        "if most.rights.view == own.view {",
+        "if most.rights.view == most.rights.view {",
+        IDENTITY,
+    ),
+];
+
+const AUDITS: &[Fault] = &[
+    // What is asked for again is free.
+    fault("src/audit/queries.rs", "known.queries += 1;", "", AUDIT),
+    // One address fills the disk.
+    fault("src/audit/unidentified.rs", "|| of_network + weight > NETWORK_BYTES_MAX", "", AUDIT),
+    fault(
+        "src/delivery/shard/audit_events.rs",
+        "session.is_recorded || session.access.identity().is_some()",
+        "session.is_recorded",
+        AUDIT,
+    ),
+    // A kick misses who changes the view.
+    fault("src/delivery/shard/view_change.rs", "self.obey_missed(id, &orders_past, now);", "", VIEW_CHANGE),
+    fault("src/delivery/shard/walks.rs", "walk.next <= id.0 &&", "walk.next < id.0 &&", VIEW_CHANGE),
 ];

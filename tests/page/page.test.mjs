@@ -1,103 +1,26 @@
 /**
- * The page's promises, kept in a real headless Chromium against the real server with its simulated market.
+ * What the table of topics promises, kept in a real headless Chromium against the real server with its simulated market.
  *
- * Run by tests/page.rs, which sets SERVER_BINARY to the server's binary; CHROMIUM may name another browser.
- * Every assertion waits for its condition up to DEADLINE_MS: a slow machine is no failure.
+ * Run by tests/page.rs, which names the binary and the browser (kit.mjs).
  */
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createServer, request as httpRequest } from "node:http";
-import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
 
-import { chromium } from "playwright-core";
+import { launch, open as openPage, PHONE, start, stop, topicsShown, until, untilValuesChange } from "./kit.mjs";
 
-const DEADLINE_MS = 30_000;
 /** Nobody may look at an old price that seems current for longer than this. */
 const HONESTY_MS = 5_000;
-const FLAGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
 
 let server;
 let browser;
 
-/** Starts the server and waits until it says where it listens. */
-async function start(listen) {
-  // Settings of the person who runs the tests are not the test's; the server refuses unknown ones.
-  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("FANLINE_")));
-  const options = { env, stdio: ["ignore", "pipe", "inherit"] };
-  const child = spawn(process.env.SERVER_BINARY, ["--listen", listen], options);
-  for await (const line of createInterface(child.stdout)) {
-    const url = /^fanline listening on (http:\S+)/.exec(line)?.[1];
-    if (!url) continue;
-    child.stdout.resume();
-    return { child, url, listen: new URL(url).host };
-  }
-  throw new Error("expected the line `fanline listening on http://…`, found the end of the server's output");
-}
-
-async function stop({ child }) {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  child.kill("SIGKILL");
-  await once(child, "exit");
-}
-
-/** Opens the page; whatever it complains about is collected in `complaints`. */
-async function open(options = {}, path = "/") {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
-  context.setDefaultTimeout(DEADLINE_MS);
-  const page = await context.newPage();
-  const complaints = [];
-  page.on("pageerror", (error) => complaints.push(String(error)));
-  page.on("requestfailed", (request) => complaints.push(`failed: ${request.url()}`));
-  page.on("console", (message) => {
-    // That a WebSocket could not be opened is what a test with a killed server is about; browsers log it as an error.
-    const outage = /^WebSocket connection to .* failed/.test(message.text());
-    if (["error", "warning"].includes(message.type()) && !outage) complaints.push(message.text());
-  });
-  await page.goto(new URL(path, server.url).href);
-  return { page, complaints, close: () => context.close() };
-}
-
-/** Waits until `condition(argument)` holds in the page, and says what was waited for if it never does. */
-async function until(page, what, condition, argument, timeout = DEADLINE_MS) {
-  try {
-    await page.waitForFunction(condition, argument, { timeout });
-  } catch (error) {
-    const seen = await page.locator("body").innerText();
-    throw new Error(`expected within ${timeout} ms: ${what}; found:\n${seen.slice(0, 1500)}`, { cause: error });
-  }
-}
-
-/** Waits until at least `count` topics have another value than now, all of them marked as current. */
-async function untilValuesChange(page, count) {
-  const read = () => {
-    const rows = [...document.querySelectorAll("#rows tr")];
-    return Object.fromEntries(rows.map((tr) => [tr.dataset.topic, tr.querySelector(".c-value").textContent]));
-  };
-  const before = await page.evaluate(read);
-  const changed = ({ before, count }) => {
-    const rows = [...document.querySelectorAll('#rows tr[data-confidence="current"]')];
-    const moved = rows.filter((tr) => tr.querySelector(".c-value").textContent !== before[tr.dataset.topic]);
-    return moved.length >= count;
-  };
-  await until(page, `${count} topics change their values`, changed, { before, count });
-}
-
-const topics = (page) => page.locator("#rows tr").evaluateAll((rows) => rows.map((tr) => tr.dataset.topic));
+const open = (options, path = "/") => openPage(browser, new URL(path, server.url).href, options);
 
 before(async () => {
-  server = await start("127.0.0.1:0");
-  browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
+  [server, browser] = await Promise.all([start(), launch()]);
 });
 
 after(async () => {
@@ -107,7 +30,6 @@ after(async () => {
 
 test("values change, state, rates and latency are shown, nothing complains", async () => {
   const { page, complaints, close } = await open();
-  await until(page, "rows", () => document.querySelectorAll("#rows tr").length >= 3);
   await untilValuesChange(page, 3);
   await until(page, "an open connection and a live feed", () => {
     const { connection, feed } = document.body.dataset;
@@ -120,7 +42,6 @@ test("values change, state, rates and latency are shown, nothing complains", asy
     const [median, p99] = ["meter-median", "meter-p99"].map((id) => Number(document.getElementById(id).textContent));
     return median <= p99 && p99 < 60_000;
   });
-  await until(page, "a chart of the selected topic", () => document.querySelector("#chart canvas")?.width > 100);
   const drawn = () =>
     [...document.querySelectorAll("#rows canvas")].some((canvas) => {
       const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
@@ -131,42 +52,72 @@ test("values change, state, rates and latency are shown, nothing complains", asy
   await close();
 });
 
-test("the filter box becomes a subscription", async () => {
+/** Waits until the table has so many rows, those out of sight included. */
+const untilCount = (page, count) => {
+  const counted = (count) => document.getElementById("table").getAttribute("aria-rowcount") === String(count + 1);
+  return until(page, `${count} rows`, counted, count);
+};
+
+test("the box is a subscription and a search", async () => {
   const { page, complaints, close } = await open();
-  await until(page, "topics of several kinds", () => {
-    const kinds = [...document.querySelectorAll("#rows tr")].map((tr) => tr.dataset.topic.split(".")[0]);
-    return new Set(kinds).size > 1;
-  });
+  await untilCount(page, 120);
   await page.fill("#filter", "trade.*");
-  const onlyTrades = () => {
-    const rows = [...document.querySelectorAll("#rows tr")];
-    return rows.length > 0 && rows.every((tr) => tr.dataset.topic.startsWith("trade."));
-  };
-  await until(page, "rows of trade.* and no others", onlyTrades);
+  await untilCount(page, 60);
   await untilValuesChange(page, 2);
-  assert.ok((await topics(page)).every((topic) => topic.startsWith("trade.")));
-  assert.match(page.url(), /topics=trade\.\*/);
+  assert.ok((await topicsShown(page)).every((topic) => topic.startsWith("trade.")));
+  assert.match(page.url(), /#\/topics\?topics=trade\.\*$/);
 
   await page.fill("#filter", "trade..");
   await until(page, "the reason why `trade..` is no pattern", () => {
     const hint = document.getElementById("filter-hint").textContent;
     return document.getElementById("filter").ariaInvalid === "true" && hint.includes("empty token");
   });
-  assert.ok((await topics(page)).length > 0, "a wrong pattern changes nothing");
+  assert.ok((await topicsShown(page)).length > 0, "a wrong pattern changes nothing");
 
-  const everything = () => document.querySelector('#rows tr:not([data-topic^="trade."])');
   await page.fill("#filter", ">");
-  await until(page, "everything again", everything);
+  await untilCount(page, 120);
   await page.fill("#filter", "aapl");
-  await until(page, "the topics that contain `aapl`, found by a part of their name", () => {
-    const rows = [...document.querySelectorAll("#rows tr")].map((tr) => tr.dataset.topic);
-    const hint = document.getElementById("filter-hint").textContent;
-    return rows.length === 2 && rows.every((topic) => topic.endsWith(".AAPL")) && hint.includes("*.*AAPL*");
-  });
+  await untilCount(page, 2);
+  assert.deepEqual(await topicsShown(page), ["quote.AAPL", "trade.AAPL"]);
+  assert.match(await page.locator("#filter-hint").innerText(), /\*\.\*AAPL\*/);
   await page.fill("#filter", "");
-  await until(page, "everything, for an empty box", everything);
+  await untilCount(page, 120);
   assert.equal(await page.locator("#filter").getAttribute("aria-invalid"), "false");
   assert.deepEqual(complaints, []);
+  await close();
+});
+
+test("an address of before, with topics in its query, still opens", async () => {
+  const { page, close } = await open({}, "/?topics=quote.V,trade.V");
+  await untilCount(page, 2);
+  assert.deepEqual(await topicsShown(page), ["quote.V", "trade.V"]);
+  await close();
+});
+
+test("only rows in sight have elements, wherever one scrolls", async () => {
+  const { page, complaints, close } = await open({}, "/#/topics?sort=-topic");
+  await untilCount(page, 120);
+  const last = () => [...document.querySelectorAll("#rows .row")].at(-1)?.dataset.topic;
+  await page.evaluate(() => scrollTo(0, document.body.scrollHeight));
+  await until(page, "the last row", (topic) => document.querySelector(`#rows [data-topic="${topic}"]`), "quote.AAPL");
+  assert.equal(await page.evaluate(last), "quote.AAPL", "elements are in the order in which they are read");
+  assert.ok((await page.locator("#rows .row").count()) < 60);
+  assert.deepEqual(complaints, []);
+  await close();
+});
+
+test("pins stay on top, groups fold, and the address holds them", async () => {
+  const { page, close } = await open({}, "/#/topics?topics=*.AAPL,*.V&pins=trade.SPY&group=1");
+  await until(page, "groups", () => document.querySelectorAll("#rows .group").length === 2);
+  const rows = () => page.locator("#rows .row").evaluateAll((all) => all.map(({ dataset }) => dataset.topic ?? dataset.group));
+  assert.deepEqual(await rows(), ["trade.SPY", "quote", "quote.AAPL", "quote.V", "trade", "trade.AAPL", "trade.V"]);
+  await page.locator("#rows .group-name").first().click();
+  await until(page, "a folded group", () => document.querySelectorAll("#rows .row").length === 5);
+  await page.locator('#rows [data-topic="trade.V"]').hover();
+  await page.locator('#rows [data-topic="trade.V"] .pin').click();
+  await until(page, "the pin in the address", () => location.hash.includes("pins=trade.SPY,trade.V"));
+  await until(page, "two pins on top", () => document.querySelectorAll('#rows .pin[aria-pressed="true"]').length === 2);
+  assert.deepEqual(await rows(), ["trade.SPY", "trade.V", "quote", "trade", "trade.AAPL"]);
   await close();
 });
 
@@ -220,7 +171,8 @@ test("it works below a path of a proxy, links included", async () => {
   const proxy = await proxyBelow("/market/data");
   const { page, complaints, close } = await open({}, proxy.url);
   await untilValuesChange(page, 3);
-  await until(page, "a chart of the selected topic", () => document.querySelector("#chart canvas")?.width > 100);
+  await page.goto(`${proxy.url}#/topic/quote.AAPL`);
+  await until(page, "a chart of the topic", () => document.querySelector("#chart canvas")?.width > 100);
   const links = await page.locator("footer a").evaluateAll((all) => all.map(({ href }) => href));
   assert.ok(links.length >= 4);
   for (const link of links) {
@@ -234,11 +186,11 @@ test("it works below a path of a proxy, links included", async () => {
 
 /** Whether the page says that nothing is current, and no row in sight looks as if it were. */
 const honest = () => {
-  const rows = [...document.querySelectorAll("#rows tr")];
-  const visible = rows.filter((tr) => tr.getBoundingClientRect().top < innerHeight);
-  const struck = (tr) => getComputedStyle(tr.querySelector(".c-value span")).textDecorationLine === "line-through";
+  const rows = [...document.querySelectorAll("#rows .row")];
+  const visible = rows.filter((row) => row.getBoundingClientRect().top < innerHeight);
+  const struck = (row) => getComputedStyle(row.querySelector(".c-value span")).textDecorationLine === "line-through";
   const said = document.getElementById("status").textContent.includes("not current");
-  return said && visible.length > 2 && visible.every((tr) => tr.dataset.confidence === "old" && struck(tr));
+  return said && visible.length > 2 && visible.every((row) => row.dataset.confidence === "old" && struck(row));
 };
 
 test("a server that is not heard is said within seconds, at once if the browser knows, with how late the values are", async () => {
@@ -266,7 +218,7 @@ test("a server that is not heard is said within seconds, at once if the browser 
 
 test("rows that are scrolled into sight after a loss never look current", async () => {
   const { page, close } = await open();
-  await until(page, "rows below the screen", () => document.querySelectorAll("#rows tr").length > 100);
+  await untilCount(page, 120);
   await untilValuesChange(page, 3);
   await stop(server);
   await until(page, "nothing current", honest, undefined, HONESTY_MS);
@@ -275,16 +227,16 @@ test("rows that are scrolled into sight after a loss never look current", async 
     for (let top = 0; top < document.body.scrollHeight; top += innerHeight) {
       scrollTo(0, top);
       for (let frame = 0; frame < 3; frame++) {
-        for (const tr of document.querySelectorAll("#rows tr")) {
-          const { bottom, top } = tr.getBoundingClientRect();
-          if (bottom > 0 && top < innerHeight) found.add(tr.dataset.confidence);
+        for (const row of document.querySelectorAll("#rows .row")) {
+          const { bottom, top } = row.getBoundingClientRect();
+          if (bottom > 0 && top < innerHeight) found.add(row.dataset.confidence);
         }
         await new Promise(requestAnimationFrame);
       }
     }
     return [...found];
   });
-  server = await start(server.listen);
+  server = await start("--listen", server.listen);
   assert.ok(seen.length > 0 && seen.every((confidence) => ["old", "unseen"].includes(confidence)), seen.join());
   await close();
 });
@@ -297,7 +249,7 @@ test("a lost server is said at once, values are not current, and it recovers by 
   assert.equal(await page.locator("#connection").textContent(), "lost");
   assert.equal(await page.locator("#meter-median").textContent(), "–");
 
-  server = await start(server.listen);
+  server = await start("--listen", server.listen);
   await until(page, "the connection open again", () => document.body.dataset.connection === "open");
   await untilValuesChange(page, 3);
   await until(page, "the page says that values are current", () => document.body.dataset.feed === "live");
@@ -306,48 +258,28 @@ test("a lost server is said at once, values are not current, and it recovers by 
 });
 
 test("a phone shows it without scrolling sideways", async () => {
-  const phone = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true };
-  const { page, complaints, close } = await open(phone);
+  const { page, complaints, close } = await open(PHONE);
   await untilValuesChange(page, 2);
   const wide = () => document.documentElement.scrollWidth - document.documentElement.clientWidth;
   assert.equal(await page.evaluate(wide), 0);
-  const cut = await page.evaluate(() => {
-    const name = document.querySelector("#rows tr .c-topic button");
+  const outside = await page.evaluate(() => {
+    const name = document.querySelector("#rows .name");
     name.textContent = "book.a-very-long-name-of-one-token-that-no-phone-shows-in-one-line.PERPETUAL-2027";
-    const [row, text] = [name.closest("tr"), document.createRange()];
-    text.selectNodeContents(name);
-    const [inner, outer] = [text.getBoundingClientRect(), row.getBoundingClientRect()];
-    return inner.bottom > outer.bottom + 1 || inner.right > row.cells[1].getBoundingClientRect().left + 1;
+    const [inner, outer] = [name.getBoundingClientRect(), name.closest(".row").getBoundingClientRect()];
+    return inner.bottom > outer.bottom + 1 || inner.right > name.closest(".row").children[1].getBoundingClientRect().left + 1;
   });
-  assert.equal(cut, false, "a long name has room");
+  assert.equal(outside, false, "a long name stays in its cell");
+  await page.locator("#rows .row").nth(1).tap();
+  await until(page, "the view of the tapped topic", () => document.querySelector("#chart canvas")?.width > 100);
+  assert.equal(await page.locator("#topics-view").isVisible(), false);
   assert.equal(await page.evaluate(wide), 0);
-  await page.locator("#rows tr").nth(1).tap();
-  await until(page, "the sheet of the tapped topic", () => document.querySelector("#chart canvas")?.width > 100);
-  assert.equal(await page.evaluate(wide), 0);
-  await page.locator("#detail-close").tap();
-  await until(page, "the sheet closed", () => document.getElementById("detail").hidden);
+  await page.locator(".back").tap();
+  await until(page, "the table again", () => document.querySelector("#rows .row")?.checkVisibility());
+  for (const view of ["health", "use"]) {
+    await page.locator(`[data-view-link=${view}]`).first().tap();
+    await until(page, view, (view) => document.getElementById(view).checkVisibility(), view);
+    assert.equal(await page.evaluate(wide), 0, view);
+  }
   assert.deepEqual(complaints, []);
   await close();
-});
-
-test("dark and light differ, and both can be read", async () => {
-  const seen = {};
-  for (const colorScheme of ["light", "dark"]) {
-    const { page, close } = await open({ colorScheme });
-    await until(page, "rows", () => document.querySelectorAll("#rows tr").length > 0);
-    seen[colorScheme] = await page.evaluate(() => {
-      const luminance = (colour) => {
-        const parts = colour.match(/[\d.]+/g).slice(0, 3).map((part) => part / 255);
-        const [r, g, b] = parts.map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-      };
-      const style = (element) => getComputedStyle(element);
-      const ground = luminance(style(document.querySelector("table")).backgroundColor);
-      const ink = luminance(style(document.querySelector("#rows .c-topic button")).color);
-      return { ground, contrast: (Math.max(ground, ink) + 0.05) / (Math.min(ground, ink) + 0.05) };
-    });
-    await close();
-  }
-  assert.ok(seen.light.ground > 0.8 && seen.dark.ground < 0.05, JSON.stringify(seen));
-  for (const { contrast } of Object.values(seen)) assert.ok(contrast >= 7, JSON.stringify(seen));
 });

@@ -1,12 +1,15 @@
 /**
  * A stock client as a puppet: Chromium's WebSocket, in a page served by a running fanline. Used by tests/shared_window.rs.
  *
- * Usage: window_client.mjs URL window, with CHROMIUM naming the browser.
+ * Usage: window_client.mjs URL window, with CHROMIUM naming the browser. It trusts the certificate in the file that
+ * NODE_EXTRA_CA_CERTS names.
  *
  * Hands back the extensions that were agreed on, then every message as decoded, one line each. Orders on stdin:
  * `send TEXT`, `pause` (the page's only thread stands still, so that nothing more is read), `resume`, `close`.
  */
 
+import { createHash, X509Certificate } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 
 import { chromium } from "playwright-core";
@@ -14,6 +17,12 @@ import { chromium } from "playwright-core";
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"];
 /** A path that nobody serves: the page asks for it, synchronously, and is answered when it may go on. */
 const STANDSTILL = "/standstill";
+
+/** The flag that makes the browser accept the certificate's key, whoever has signed it. */
+function trust(file) {
+  const key = new X509Certificate(readFileSync(file)).publicKey.export({ type: "spki", format: "der" });
+  return `--ignore-certificate-errors-spki-list=${createHash("sha256").update(key).digest("base64")}`;
+}
 
 /** Runs in the page. */
 function perform({ url, standstill }) {
@@ -42,7 +51,9 @@ function perform({ url, standstill }) {
 }
 
 const [url] = process.argv.slice(2);
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
+const trusted = process.env.NODE_EXTRA_CA_CERTS;
+const args = trusted ? [...FLAGS, trust(trusted)] : FLAGS;
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
 // The page that is borrowed may connect to nothing by its policy.
 const page = await browser.newPage({ bypassCSP: true });
 let closing = false;

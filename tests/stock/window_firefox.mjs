@@ -1,14 +1,16 @@
 // A stock client as a puppet: Firefox's WebSocket, headless, in a page that this program serves. It needs no package.
 //
-// Usage: window_firefox.mjs URL window, with FIREFOX naming the browser.
+// Usage: window_firefox.mjs URL window, with FIREFOX naming the browser. It trusts the certificate in the file that
+// NODE_EXTRA_CA_CERTS names.
 //
 // Hands back the extensions that were agreed on, then every message as decoded, one line each. Orders on stdin:
 // `send TEXT`, `pause` (the browser stands still; a page that does not read would not keep it from reading), `resume`,
 // `close`.
 
 import { spawn } from "node:child_process";
+import { X509Certificate } from "node:crypto";
 import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -93,6 +95,12 @@ await once(server, "listening");
 const profile = await mkdtemp(join(tmpdir(), "fanline-firefox-"));
 const lines = Object.entries(PREFERENCES).map(([name, value]) => `user_pref("${name}", ${JSON.stringify(value)});\n`);
 await writeFile(join(profile, "user.js"), lines.join(""));
+if (process.env.NODE_EXTRA_CA_CERTS) {
+  // As if somebody had clicked "Accept the Risk": host, SHA-256, fingerprint.
+  const { fingerprint256 } = new X509Certificate(await readFile(process.env.NODE_EXTRA_CA_CERTS));
+  const exception = `${new URL(url).host}:\tOID.2.16.840.1.101.3.4.2.1\t${fingerprint256}\t\n`;
+  await writeFile(join(profile, "cert_override.txt"), exception);
+}
 const page = `http://127.0.0.1:${server.address().port}/`;
 const command = [process.env.FIREFOX ?? "firefox-esr", "--headless", "--no-remote", "--profile", profile, page];
 // It does not outlive this program, not even where it stands still.

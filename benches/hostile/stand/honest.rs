@@ -36,6 +36,7 @@ impl Honest {
         let mut pool = ClientPool::start(READING, false, None, clock)?;
         let mut target = DialTarget {
             address,
+            tls: None,
             host: address.to_string(),
             path: "/v1/ws".into(),
             headers: String::new(),

@@ -1,9 +1,10 @@
 //! The delay line of one view: takes every frame of the live log, holds it until it is old enough, and publishes it in
 //! the view.
 //!
-//! What it holds is bounded in bytes. At the bound frames are conflated by topic in slices of a second (`slice`), and the
-//! readers of the view skip: late, or dropped and told, never early. A line that the live ring overruns continues with
-//! what is kept there of each topic, as a slice as well.
+//! What it holds is bounded in bytes. Frames that memory has no room for go to the disk, if there is a spool (`spool`).
+//! At the bound of both frames are conflated by topic in slices of a second (`slice`), and the readers of the view skip:
+//! late, or dropped and told, never early. A line that the live ring overruns continues with what is kept there of each
+//! topic, as a slice as well.
 //!
 //! A view with one delay has the epoch and the offsets of the live log. One with several delays publishes each frame when
 //! the delay of its topic is over, so the order is another one, and epoch and offsets are its own.
@@ -12,8 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::rights::ViewDelay;
-use crate::bus::delay::queue::{DelayQueue, Entry};
+use crate::bus::delay::due::DueItem;
+use crate::bus::delay::line_meters::LineMeters;
+use crate::bus::delay::queue::DelayQueue;
 use crate::bus::delay::slice::DelaySlice;
+use crate::bus::delay::spool::failure::FailureLog;
+use crate::bus::delay::spool::limits::SpoolLimits;
+use crate::bus::delay::spool::segment::SpoolUsage;
+use crate::bus::delay::spool::worker::{SpoolTerms, SpoolWorker};
 use crate::bus::delay::waiting::WaitingFrame;
 use crate::bus::feed_state::{FeedState, StaleReason};
 use crate::bus::frame::{Frame, FrameKind, Topic};
@@ -24,14 +31,12 @@ use crate::bus::publisher::republish::{FrameContent, GivenFrame};
 use crate::bus::reader::{FrameLookup, Reader};
 use crate::bus::{self, Limits};
 use crate::words::ids::{Epoch, Offset};
-use crate::words::metrics::{self as names, Meters};
+use crate::words::metrics::Meters;
+use crate::words::rate_limited_log::RateLimitedLog;
 use crate::words::stamp::Stamp;
-use metrics::{Counter, Gauge};
 
 /// Frames that one turn publishes: a few milliseconds, so that the line keeps up with the live ring.
 const PUBLISHED_MAX: usize = 4096;
-/// Shortest interval of log lines about conflation.
-const WARN_INTERVAL_NS: u64 = 10_000_000_000;
 
 /// What a line is opened with.
 pub struct LineParts {
@@ -44,9 +49,20 @@ pub struct LineParts {
     pub limits: Limits,
     pub history: History,
     pub bytes_max: usize,
+    /// Without one, everything waits in memory.
+    pub spool: Option<SpoolTerms>,
+}
+
+/// A view that was opened.
+pub struct OpenLine {
+    pub line: DelayLine,
+    pub reader: Reader,
+    /// Each is to run on a thread of its own.
+    pub workers: Vec<SpoolWorker>,
 }
 
 pub struct DelayLine {
+    view: u8,
     delay: ViewDelay,
     live: Reader,
     /// Everything up to here has been taken from the live log.
@@ -57,38 +73,37 @@ pub struct DelayLine {
     /// By the topic's number in the live log: the topic, and its queue if it is in the view.
     queue_of: Vec<Option<(Arc<Topic>, Option<usize>)>>,
     publisher: Publisher,
-    bytes_max: usize,
-    /// When it was last logged that frames are conflated.
-    warned_ns: Option<u64>,
+    /// Memory that frames may fill before they are conflated.
+    room: usize,
+    usage: SpoolUsage,
+    full_log: RateLimitedLog,
+    failure_log: FailureLog,
     meters: LineMeters,
-}
-
-struct LineMeters {
-    frames: Gauge,
-    bytes: Gauge,
-    conflated: Counter,
-    head: Gauge,
 }
 
 impl DelayLine {
     /// An empty view, at the end of the live log. What is there already never enters it.
-    pub fn open(parts: LineParts, meters: &Meters, now: Stamp) -> (DelayLine, Reader) {
-        let LineParts { view, delay, live, epoch, limits, history, bytes_max } = parts;
+    pub fn open(parts: LineParts, meters: &Meters, now: Stamp) -> OpenLine {
+        let LineParts { view, delay, live, epoch, limits, history, bytes_max, spool } = parts;
         let keeps_offsets = matches!(delay, ViewDelay::Uniform(_));
         let epoch = if keeps_offsets { live.epoch() } else { epoch };
         // Its log is counted by the meters of views.
         let (publisher, reader) = bus::open_with_history(epoch, limits, history, &Meters::unread());
-        let view = view.to_string();
-        let view = [("view", view.as_str())];
-        let meters = LineMeters {
-            frames: meters.gauge(&names::VIEW_WAITING_FRAMES, &view),
-            bytes: meters.gauge(&names::VIEW_WAITING_BYTES, &view),
-            conflated: meters.counter(&names::VIEW_CONFLATED, &view),
-            head: meters.gauge(&names::VIEW_HEAD_OFFSET, &view),
+        let (usage, delays) = (SpoolUsage::default(), delays(&delay));
+        let spool_limits = SpoolLimits::share(bytes_max, delays.iter().filter(|delay| !delay.is_zero()).count());
+        let mut workers = Vec::new();
+        let mut open_queue = |delay: Duration| {
+            let spool = spool.as_ref().filter(|_| !delay.is_zero()).map(|terms| {
+                let (handle, worker) = SpoolWorker::open(terms, usage.clone());
+                workers.push(worker);
+                (handle, spool_limits)
+            });
+            DelayQueue::new(delay, spool)
         };
-        let queues: Vec<DelayQueue> = delays(&delay).into_iter().map(DelayQueue::new).collect();
+        let queues: Vec<DelayQueue> = delays.into_iter().map(&mut open_queue).collect();
         let (cursor, feed_version) = (live.head(), live.feed_version());
         let mut line = DelayLine {
+            view,
             delay,
             live,
             cursor,
@@ -96,21 +111,30 @@ impl DelayLine {
             queues,
             queue_of: Vec::new(),
             publisher,
-            bytes_max,
-            warned_ns: None,
-            meters,
+            room: if spool.is_some() { SpoolLimits::room(bytes_max) } else { bytes_max },
+            usage,
+            full_log: RateLimitedLog::default(),
+            failure_log: FailureLog::default(),
+            meters: LineMeters::new(meters, view),
         };
         line.warm_up(now);
-        (line, reader)
+        OpenLine { line, reader, workers }
     }
 
     /// Takes what is new in the live log, and publishes what is old enough. Returns how long there is nothing more to
     /// publish; none if nothing waits.
     pub fn turn(&mut self, now: Stamp) -> Option<Duration> {
+        self.step(now, PUBLISHED_MAX)
+    }
+
+    /// As [`DelayLine::turn`], with a bound on what is published.
+    pub(super) fn step(&mut self, now: Stamp, published_max: usize) -> Option<Duration> {
         self.take_in(now);
-        let idle = self.release(now);
+        self.tend_spools(now);
+        let idle = self.release(now, published_max);
         self.meters.frames.set(self.queues.iter().map(DelayQueue::frames).sum::<usize>() as f64);
         self.meters.bytes.set(self.held_bytes() as f64);
+        self.meters.spool_bytes.set(self.usage.bytes() as f64);
         self.meters.head.set(self.publisher.head().0 as f64);
         idle
     }
@@ -183,20 +207,27 @@ impl DelayLine {
     }
 
     fn push(&mut self, queue: usize, frame: WaitingFrame) {
-        let is_full = self.held_bytes() + frame.bytes() > self.bytes_max;
-        let received_ns = frame.received.mono_ns;
-        if is_full && self.warned_ns.is_none_or(|warned_ns| received_ns.saturating_sub(warned_ns) > WARN_INTERVAL_NS) {
-            self.warned_ns = Some(received_ns);
-            let delay_s = self.queues[queue].delay.as_secs_f64();
+        let is_full = self.held_bytes() + frame.bytes() > self.room;
+        if is_full && self.full_log.take(frame.received).is_some() {
             tracing::warn!(
-                delay_s,
-                bytes_max = self.bytes_max,
+                view = self.view,
+                delay_s = self.queues[queue].delay.as_secs_f64(),
                 "a delayed view holds as much as it may, so messages are conflated and its clients skip; \
-                 raise delay.bytes_max"
+                 raise delay.bytes_max, or let it wait on disk (delay.spool_dir)"
             );
         }
         if self.queues[queue].push(frame, is_full) {
             self.meters.conflated.increment(1);
+        }
+    }
+
+    fn tend_spools(&mut self, now: Stamp) {
+        for queue in &mut self.queues {
+            queue.tend_spool();
+            for (failure, frames) in queue.take_failures() {
+                self.failure_log.write(&failure, frames, self.view, now);
+                self.meters.failed(&failure, frames);
+            }
         }
     }
 
@@ -256,17 +287,18 @@ impl DelayLine {
         true
     }
 
-    fn release(&mut self, now: Stamp) -> Option<Duration> {
-        for _ in 0..PUBLISHED_MAX {
+    fn release(&mut self, now: Stamp, published_max: usize) -> Option<Duration> {
+        for _ in 0..published_max {
             let due = self.queues.iter().enumerate().filter_map(|(queue, it)| it.due_ns().map(|due| (due, queue)));
             let (due_ns, queue) = due.min()?;
             if due_ns > now.mono_ns {
                 return Some(Duration::from_nanos(due_ns - now.mono_ns));
             }
             match self.queues[queue].pop()? {
-                Entry::Frame(frame) => self.publish(&frame, now),
-                Entry::Slice(slice) => self.publish_slice(queue, *slice, now),
-                Entry::Feed(feed, _) => self.publisher.announce((*feed).clone()),
+                DueItem::Frame(frame) => self.publish(&frame, now),
+                DueItem::Slice(slice) => self.publish_slice(queue, slice, now),
+                DueItem::Feed(feed) => self.publisher.announce((*feed).clone()),
+                DueItem::Lost { topics, until } => self.publish_loss(&topics, until, now),
             }
         }
         Some(Duration::ZERO)
@@ -305,6 +337,20 @@ impl DelayLine {
         }
         given.extend(frames.iter().enumerate().map(|it| it.1.given(place(it), now)));
         self.publisher.leap(given, until);
+    }
+
+    /// Ends the values of topics of which frames are lost, each at an offset of its own: there was at least one of each.
+    fn publish_loss(&mut self, topics: &[Arc<Topic>], until: Offset, now: Stamp) {
+        let count = topics.len() as u64;
+        let before = if self.keeps_offsets() { Offset(until.0 - count) } else { self.publisher.head() };
+        let gap = |(offset, topic)| GivenFrame {
+            offset: Offset(offset),
+            topic,
+            received: now,
+            content: FrameContent::Conflated,
+        };
+        let gaps = (before.0 + 1..).zip(topics).map(gap).collect();
+        self.publisher.leap(gaps, Offset(before.0 + count));
     }
 
     /// Topics of the view with this delay that the live log has forgotten unseen.

@@ -1,3 +1,5 @@
+mod spool;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +9,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::access::rights::{GrantedPattern, ViewDelay};
-use crate::bus::delay::line::{DelayLine, LineParts};
+use crate::bus::delay::line::{DelayLine, LineParts, OpenLine};
+use crate::bus::delay::spool::worker::{SpoolTerms, SpoolWorker};
 use crate::bus::feed_state::FeedState;
 use crate::bus::frame::{Frame, FrameKind};
 use crate::bus::history::History;
@@ -31,16 +34,38 @@ struct Scene {
     live: Reader,
     line: DelayLine,
     view: Reader,
+    /// They work when the test says so.
+    workers: Vec<SpoolWorker>,
+    /// Frames that come out before the test looks.
+    published_max: usize,
     now: Stamp,
     /// When each live offset was received, on the monotonic clock.
     received: Vec<u64>,
     /// All frames that have come out, and when.
     out: Vec<(Arc<Frame>, u64)>,
+    /// Where the view has leapt.
+    leaps: Vec<Leap>,
     taken: Offset,
+}
+
+/// Offsets that a reader of the view skips, and what it finds retained of them.
+struct Leap {
+    after: Offset,
+    until: Offset,
+    retained: Vec<Arc<Frame>>,
 }
 
 impl Scene {
     fn open(delay: ViewDelay, ring_frames_max: usize, bytes_max: usize) -> Scene {
+        Scene::open_with(delay, ring_frames_max, bytes_max, (None, &Meters::unread()))
+    }
+
+    fn open_with(
+        delay: ViewDelay,
+        ring_frames_max: usize,
+        bytes_max: usize,
+        (spool, meters): (Option<SpoolTerms>, &Meters),
+    ) -> Scene {
         let limits = Limits { ring_frames_max, ring_bytes_max: 1 << 20, topics_max: 100 };
         let (publisher, live) = bus::open(Epoch(1), limits, &Meters::unread());
         let now = Stamp { wall_ms: 5_000_000, mono_ns: MS };
@@ -53,14 +78,21 @@ impl Scene {
             limits,
             history: History::default(),
             bytes_max,
+            spool,
         };
-        let (line, view) = DelayLine::open(parts, &Meters::unread(), now);
-        let (received, out, taken) = (vec![0], Vec::new(), Offset::START);
-        Scene { publisher, live, line, view, now, received, out, taken }
+        // What is retained at a leap is seen before the next frame.
+        let published_max = if parts.spool.is_some() { 1 } else { 4096 };
+        let OpenLine { line, reader: view, workers } = DelayLine::open(parts, meters, now);
+        let (received, out, leaps) = (vec![0], Vec::new(), Vec::new());
+        Scene { publisher, live, line, view, workers, published_max, now, received, out, leaps, taken: Offset::START }
     }
 
     fn publish(&mut self, topic: &str, retention: Retention) -> Offset {
         let text = format!("{}", self.live.head().0 + 1);
+        self.publish_text(topic, text, retention)
+    }
+
+    fn publish_text(&mut self, topic: &str, text: String, retention: Retention) -> Offset {
         let payload = Payload { bytes: Bytes::from(text), kind: PayloadKind::Json };
         let offset = self.publisher.publish(topic, payload, retention, self.now).expect("a good topic");
         self.received.push(self.now.mono_ns);
@@ -79,17 +111,32 @@ impl Scene {
 
     /// One turn of the line; what has come out is noted.
     fn turn(&mut self) -> Option<Duration> {
-        let idle = self.line.turn(self.now);
+        loop {
+            let idle = self.line.step(self.now, self.published_max);
+            self.take_out();
+            if idle != Some(Duration::ZERO) {
+                return idle;
+            }
+        }
+    }
+
+    fn take_out(&mut self) {
         while self.taken < self.view.head() {
             match self.view.frame(self.taken.next()).hot() {
                 Some(frame) => {
                     self.taken = frame.offset;
                     self.out.push((frame, self.now.mono_ns));
                 }
-                None => self.taken = Offset(self.view.tail().0 - 1),
+                None => {
+                    let (after, until) = (self.taken, Offset(self.view.tail().0 - 1));
+                    let mut retained = Vec::new();
+                    self.view.each_latest(|current| retained.extend(current.retained.kept_after(after).cloned()));
+                    retained.sort_by_key(|frame| frame.offset);
+                    self.leaps.push(Leap { after, until, retained });
+                    self.taken = until;
+                }
             }
         }
-        idle
     }
 
     /// Nothing of the view, in the ring or retained, is younger than the delay; returns the payloads that are retained.
@@ -108,7 +155,7 @@ impl Scene {
     }
 
     fn check_age(&self, frame: &Frame) {
-        let Ok(offset) = text(frame).parse::<usize>() else { return };
+        let Ok(offset) = text(frame).split(' ').next().unwrap_or_default().parse::<usize>() else { return };
         let age = self.now.mono_ns - self.received[offset];
         assert!(age >= DELAY.as_nanos() as u64, "{frame:?} came out {age} ns after its receipt");
     }

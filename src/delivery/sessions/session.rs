@@ -1,6 +1,7 @@
 //! One client: a socket, a transport, a lane, a cursor. Its memory is a constant, whatever the client does.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -62,6 +63,10 @@ pub struct Session<S> {
     /// When it was adopted.
     pub joined: Stamp,
     pub address: Option<IpAddr>,
+    /// Subject of the certificate that the client has shown.
+    pub certificate: Option<Arc<str>>,
+    /// Its opening is in the audit log, so its end has to be.
+    pub is_recorded: bool,
     /// What the client may do.
     pub access: SessionAccess,
     pub format: Format,
@@ -107,6 +112,8 @@ impl<S: Socket> Session<S> {
             number,
             joined: now,
             address: options.address,
+            certificate: options.certificate.clone(),
+            is_recorded: false,
             access,
             format: options.format,
             policy: options.policy,

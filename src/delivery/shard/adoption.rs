@@ -9,7 +9,7 @@ use crate::delivery::sessions::session::Session;
 use crate::delivery::sessions::session_access::{QueryTerms, SessionAccess};
 use crate::delivery::sessions::shown_delay::shown_delay;
 use crate::delivery::shard::Shard;
-use crate::delivery::shard::departure::spread;
+use crate::delivery::shard::departure::spread_by_number;
 use crate::delivery::shard::subscriptions::SubscribeTerms;
 use crate::delivery::transport::event_stream::EventStream;
 use crate::delivery::transport::session_transport::SessionTransport;
@@ -79,7 +79,7 @@ impl<S: Socket> Shard<S> {
     fn put_opening(&self, id: SessionId, stream: &StreamOptions, out: &mut Vec<u8>) {
         out.extend_from_slice(&stream.head);
         if stream.kind == StreamKind::Events {
-            let retry_ms = RETRY_MS + spread(self.sessions[id].number, RETRY_SPREAD_MS);
+            let retry_ms = RETRY_MS + spread_by_number(self.sessions[id].number, RETRY_SPREAD_MS);
             let opening = format!("retry: {retry_ms}\n\n");
             if stream.gzip {
                 out.extend_from_slice(&GZIP_HEADER);

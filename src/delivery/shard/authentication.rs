@@ -16,7 +16,7 @@ use crate::delivery::sessions::session_access::QueryTerms;
 use crate::delivery::sessions::shown_delay::shown_delay;
 use crate::delivery::sessions::verification::{Verdict, Verification, reply_to};
 use crate::delivery::shard::Shard;
-use crate::delivery::shard::departure::spread;
+use crate::delivery::shard::departure::spread_by_number;
 use crate::delivery::shard::subscriptions::SubscribeTerms;
 use crate::delivery::transport::socket::Socket;
 use crate::protocol::command::{Command, CommandId, CommandRefusal, Policy};
@@ -190,7 +190,7 @@ impl<S: Socket> Shard<S> {
             return true;
         }
         if goodbye == Goodbye::TooManySubjectSessions {
-            let reconnect_ms = RETRY_MS + spread(number, RETRY_SPREAD_MS);
+            let reconnect_ms = RETRY_MS + spread_by_number(number, RETRY_SPREAD_MS);
             let (code, message) = (goodbye.label(), goodbye.sentence());
             ServerMessage::Goodbye { code, message, reconnect_ms }.put(encoding, &mut out);
         }

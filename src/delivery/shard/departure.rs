@@ -15,6 +15,12 @@ use crate::words::stamp::Stamp;
 /// How long a session that has sent its goodbye may take to end the connection itself.
 const LEAVE_NS: u64 = 1_000_000_000;
 
+/// A part of `spread_ms` for a session: its number is spread by the golden ratio, so that sessions that leave together come
+/// back one by one.
+pub(super) fn spread_by_number(number: u64, spread_ms: u64) -> u64 {
+    number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % spread_ms.saturating_add(1)
+}
+
 impl<S: Socket> Shard<S> {
     /// Ends every session with a goodbye, some in each turn, and from now on those that join at once; `reconnect_ms`
     /// gives each its delay.
@@ -145,12 +151,6 @@ impl<S: Socket> Shard<S> {
             self.end(id, Goodbye::Overloaded);
         }
     }
-}
-
-/// A part of a range for each session, so that clients do not all come back at once: its number, spread by the golden
-/// ratio.
-pub(super) fn spread(number: u64, range: u64) -> u64 {
-    number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % range.max(1)
 }
 
 #[cfg(test)]

@@ -247,12 +247,13 @@ impl EventLoop {
                 ShardMessage::Adopt(handoff) => self.adopt(*handoff),
                 ShardMessage::Transfer(transfer) => self.take_over(*transfer),
                 ShardMessage::About(mail) => self.shard.read_mail(mail, self.clock.now()),
-                ShardMessage::Order(selector, order) => {
-                    let spread = match &order {
+                ShardMessage::Order(order, reached) => {
+                    let spread = match &order.order {
                         SessionOrder::End { spread, .. } => *spread,
                         SessionOrder::Reassess => Duration::ZERO,
                     };
-                    self.shard.order(selector, order, Box::new(move || reconnect_ms(spread)));
+                    let now = self.clock.now();
+                    self.shard.order(order, Box::new(move || reconnect_ms(spread)), reached, now);
                 }
                 ShardMessage::List { query, reply } => self.shard.list(query, reply),
                 ShardMessage::Drain { spread } => {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use crate::access::selector::{SessionOrder, SessionSelector};
 use crate::access::session_row::SessionRow;
 use crate::bus::signal::doorbell::Doorbell;
 use crate::delivery::handoff::Handoff;
 use crate::delivery::sessions::mail::Mail;
 use crate::delivery::shard::event_loop::AdoptedSocket;
+use crate::delivery::shard::orders::NumberedOrder;
 use crate::delivery::shard::view_change::Transfer;
 use crate::delivery::shard::walks::ListQuery;
 
@@ -18,7 +18,8 @@ pub enum ShardMessage {
     /// A session of another view, whose grant names this one now.
     Transfer(Box<Transfer<AdoptedSocket>>),
     About(Mail),
-    Order(SessionSelector, SessionOrder),
+    /// Sends the number of sessions that it has reached.
+    Order(NumberedOrder, Sender<usize>),
     List {
         query: Arc<ListQuery>,
         reply: Sender<Vec<SessionRow>>,

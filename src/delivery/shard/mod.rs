@@ -18,6 +18,7 @@ pub(crate) mod event_loop;
 mod listening;
 mod log_cursor;
 pub(crate) mod mailbox;
+pub(crate) mod orders;
 mod paced;
 pub(crate) mod placement;
 mod rounds;
@@ -49,6 +50,7 @@ use crate::delivery::sessions::sync_state::SyncState;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::draining::Draining;
 use crate::delivery::shard::log_cursor::LogCursor;
+use crate::delivery::shard::orders::RecentOrders;
 use crate::delivery::shard::placement::ShardLoad;
 use crate::delivery::shard::view_change::Transfer;
 use crate::delivery::shard::walks::Walk;
@@ -88,6 +90,7 @@ pub struct Shard<S> {
     sweep_tick: usize,
     /// Orders to sessions and lists of them, the first of which is being done.
     walks: VecDeque<Walk>,
+    recent_orders: RecentOrders,
     pub(in crate::delivery) gatekeeper: Arc<dyn Gatekeeper>,
     pub(in crate::delivery) audit: AuditLog,
     mailbox: Mailbox,
@@ -130,6 +133,7 @@ impl<S: Socket> Shard<S> {
             draining: None,
             sweep_tick: 0,
             walks: VecDeque::new(),
+            recent_orders: RecentOrders::default(),
             gatekeeper: bus.gatekeeper,
             audit: bus.audit,
             mailbox,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::delivery::chunk::Compression;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::shard::Shard;
-use crate::delivery::shard::departure::spread;
+use crate::delivery::shard::departure::spread_by_number;
 use crate::delivery::transport::socket::Socket;
 use crate::protocol::encoding::Format;
 use crate::words::goodbye::Goodbye;
@@ -15,6 +15,8 @@ use crate::words::stamp::Stamp;
 
 /// Ticks in which every session is looked at once.
 const SWEEP_TICKS: usize = 10;
+/// In which clients come back whose keys were worn out.
+const WORN_OUT_SPREAD_MS: u64 = 10_000;
 
 /// Streams that have lasted for long enough are resumed within this time, each after another.
 const RESUME_SPREAD_MS: u64 = 1_000;
@@ -83,11 +85,13 @@ impl<S: Socket> Shard<S> {
             // receives what there is.
             self.dismiss(id, Goodbye::FeedStale, Goodbye::FeedStale.sentence(), now);
         } else if session.is_worn_out() {
-            self.dismiss(id, Goodbye::WornOut, Goodbye::WornOut.sentence(), now);
+            // Sessions that began together have worn out their keys together.
+            let reconnect_ms = spread_by_number(session.number, WORN_OUT_SPREAD_MS);
+            self.dismiss_for(id, Goodbye::WornOut, reconnect_ms, now);
         } else if session.is_mute()
             && passed(session.joined.mono_ns, age_max(session.number, self.settings.sse.age_max))
         {
-            let reconnect_ms = spread(session.number, RESUME_SPREAD_MS);
+            let reconnect_ms = spread_by_number(session.number, RESUME_SPREAD_MS);
             self.dismiss_for(id, Goodbye::MaxAge, reconnect_ms, now);
         } else if passed(session.pinged_ns, self.settings.ping.timeout) {
             self.dismiss(id, Goodbye::PingTimeout, Goodbye::PingTimeout.sentence(), now);
@@ -114,7 +118,7 @@ impl<S: Socket> Shard<S> {
 
 /// Of this session: a fifth less to a fifth more, so that streams which began together do not end together.
 fn age_max(number: u64, mean: Duration) -> Duration {
-    mean * (80 + spread(number, 41) as u32) / 100
+    mean * (80 + spread_by_number(number, 41) as u32) / 100
 }
 
 #[cfg(test)]

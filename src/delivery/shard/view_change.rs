@@ -27,6 +27,8 @@ pub struct Transfer<S> {
     grant: Grant,
     patterns: Vec<Pattern>,
     compression: CompressionMode,
+    /// The recent orders that have looked at it.
+    orders_past: Vec<u64>,
     /// Up to where it was sent everything; none if that was nowhere yet.
     sent: Option<Cursor>,
     /// Messages that it is to be sent first.
@@ -66,7 +68,8 @@ impl<S: Socket> Shard<S> {
         self.forget_end(id);
         let session = self.sessions.take_out(id, &mut self.lanes);
         self.load.leave();
-        self.transfers.push(Transfer { session, grant, patterns, compression, sent, out });
+        let orders_past = self.orders_past(id);
+        self.transfers.push(Transfer { session, grant, patterns, compression, orders_past, sent, out });
     }
 
     pub fn has_transfers(&self) -> bool {
@@ -85,7 +88,7 @@ impl<S: Socket> Shard<S> {
 
     /// Takes over a session of another view.
     pub fn take_over(&mut self, transfer: Transfer<S>, now: Stamp) -> SessionId {
-        let Transfer { mut session, grant, patterns, compression, sent, mut out } = transfer;
+        let Transfer { mut session, grant, patterns, compression, orders_past, sent, mut out } = transfer;
         let cursor = self.log.offset();
         // Whatever state of the feed it knows is that of the other view.
         session.feed_version = self.log.feed_version().wrapping_sub(1);
@@ -131,7 +134,9 @@ impl<S: Socket> Shard<S> {
             // It would wait for ever for what it has subscribed to.
             self.dismiss(id, Goodbye::Kicked, Goodbye::Kicked.sentence(), now);
         }
-        // An order about its rights may have reached all shards while it was on its way between two of them.
+        // Orders may have reached all shards while it was on its way between two of them, and so may a change of rights
+        // that nobody has ordered here yet.
+        self.obey_missed(id, &orders_past, now);
         self.reassess(id, now);
         self.drain_one(id, now);
         self.sessions.enqueue(id);

@@ -1,7 +1,8 @@
 //! Orders to sessions, and lists of them: a walk over all sessions of the shard, some of them in each turn.
 //!
 //! A session that joins during a walk may be missed. Its grant is looked at again when it is admitted
-//! (`authentication.rs`), so that no order that withdraws rights misses it.
+//! (`authentication.rs`), so that no order that withdraws rights misses it. Nor is one missed that moves from one view to
+//! another (`orders.rs`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use crate::audit::event::AuditKind;
 use crate::delivery::chunk::Compression;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::shard::Shard;
+use crate::delivery::shard::departure::spread_by_number;
+use crate::delivery::shard::orders::NumberedOrder;
 use crate::delivery::transport::socket::Socket;
 use crate::words::goodbye::Goodbye;
 use crate::words::stamp::Stamp;
@@ -41,14 +44,51 @@ pub struct Walk {
 }
 
 enum Errand {
-    Order { selector: SessionSelector, order: SessionOrder, reconnect_ms: ReconnectDelay },
+    Order { order: NumberedOrder, reconnect_ms: ReconnectDelay, sessions: usize, reached: Sender<usize> },
     List { query: Arc<ListQuery>, rows: BTreeMap<u64, SessionRow>, reply: Sender<Vec<SessionRow>> },
 }
 
 impl<S: Socket> Shard<S> {
-    /// Does this to all sessions that are selected; `reconnect_ms` gives each its delay.
-    pub fn order(&mut self, selector: SessionSelector, order: SessionOrder, reconnect_ms: ReconnectDelay) {
-        self.walks.push_back(Walk { errand: Errand::Order { selector, order, reconnect_ms }, next: 0 });
+    /// Does this to all sessions that are selected, and sends their number to `reached`; `reconnect_ms` gives each its
+    /// delay.
+    pub fn order(&mut self, order: NumberedOrder, reconnect_ms: ReconnectDelay, reached: Sender<usize>, now: Stamp) {
+        self.recent_orders.add(order.clone(), now);
+        self.walks.push_back(Walk { errand: Errand::Order { order, reconnect_ms, sessions: 0, reached }, next: 0 });
+    }
+
+    /// An order of which nobody counts the sessions.
+    #[cfg(test)]
+    pub fn order_uncounted(
+        &mut self,
+        selector: SessionSelector,
+        order: SessionOrder,
+        reconnect_ms: ReconnectDelay,
+        now: Stamp,
+    ) {
+        let number = self.recent_orders.iter().map(|order| order.number + 1).max().unwrap_or(0);
+        self.order(NumberedOrder { number, selector, order }, reconnect_ms, std::sync::mpsc::channel().0, now);
+    }
+
+    /// The recent orders that have looked at this session.
+    pub(super) fn orders_past(&self, id: SessionId) -> Vec<u64> {
+        let is_ahead = |number: u64| {
+            let is_it = |errand: &Errand| matches!(errand, Errand::Order { order, .. } if order.number == number);
+            self.walks.iter().any(|walk| walk.next <= id.0 && is_it(&walk.errand))
+        };
+        self.recent_orders.iter().map(|order| order.number).filter(|number| !is_ahead(*number)).collect()
+    }
+
+    /// Has a session that was on its way do what it was ordered to meanwhile; `past` are the orders that looked at it.
+    pub(super) fn obey_missed(&mut self, id: SessionId, past: &[u64], now: Stamp) {
+        let missed = self.recent_orders.iter().filter(|order| !past.contains(&order.number));
+        for NumberedOrder { selector, order, .. } in missed.cloned().collect::<Vec<_>>() {
+            let spread_ms = match &order {
+                SessionOrder::End { spread, .. } => u64::try_from(spread.as_millis()).unwrap_or(u64::MAX),
+                SessionOrder::Reassess => 0,
+            };
+            let delay_ms = self.sessions.get(id).map_or(0, |session| spread_by_number(session.number, spread_ms));
+            self.obey_order(id, (&selector, &order), &mut || delay_ms, now);
+        }
     }
 
     /// Sends the rows of the sessions that are asked for.
@@ -69,9 +109,10 @@ impl<S: Socket> Shard<S> {
             if walk.next < self.sessions.capacity() {
                 return self.walks.push_front(walk);
             }
-            if let Errand::List { rows, reply, .. } = walk.errand {
-                // Nobody waits for it any more, or the answer arrives.
-                let _ = reply.send(rows.into_values().collect());
+            // Nobody waits for it any more, or the answer arrives.
+            match walk.errand {
+                Errand::List { rows, reply, .. } => drop(reply.send(rows.into_values().collect())),
+                Errand::Order { sessions, reached, .. } => drop(reached.send(sessions)),
             }
         }
     }
@@ -80,23 +121,10 @@ impl<S: Socket> Shard<S> {
     fn visit(&mut self, id: SessionId, errand: &mut Errand, now: Stamp) -> usize {
         let Some(session) = self.sessions.get(id) else { return 1 };
         match errand {
-            Errand::Order { selector, order, reconnect_ms } => {
-                let selected = match session.access.grant() {
-                    Some(grant) => selector.selects(session.number, grant),
-                    None => *selector == SessionSelector::All || *selector == SessionSelector::Number(session.number),
-                };
-                if !selected || session.is_leaving() {
-                    return 1;
-                }
-                match order {
-                    SessionOrder::End { goodbye, .. } => self.send_away(id, *goodbye, reconnect_ms, now),
-                    SessionOrder::Reassess => {
-                        let names = self.lanes[session.lane()].key().patterns.totals().patterns;
-                        self.reassess(id, now);
-                        return CHANGE_STEPS + names;
-                    }
-                }
-                CHANGE_STEPS
+            Errand::Order { order: NumberedOrder { selector, order, .. }, reconnect_ms, sessions, .. } => {
+                let (steps, is_reached) = self.obey_order(id, (selector, order), reconnect_ms, now);
+                *sessions += usize::from(is_reached);
+                steps
             }
             Errand::List { query, rows, .. } => {
                 let number = session.number;
@@ -113,8 +141,36 @@ impl<S: Socket> Shard<S> {
         }
     }
 
+    /// Gives the work, and whether the session ends.
+    fn obey_order(
+        &mut self,
+        id: SessionId,
+        (selector, order): (&SessionSelector, &SessionOrder),
+        reconnect_ms: &mut dyn FnMut() -> u64,
+        now: Stamp,
+    ) -> (usize, bool) {
+        let Some(session) = self.sessions.get(id).filter(|session| !session.is_leaving()) else { return (1, false) };
+        let selected = match session.access.grant() {
+            Some(grant) => selector.selects(session.number, grant),
+            None => *selector == SessionSelector::All || *selector == SessionSelector::Number(session.number),
+        };
+        if !selected {
+            return (1, false);
+        }
+        match order {
+            SessionOrder::End { goodbye, .. } => {
+                self.send_away(id, *goodbye, reconnect_ms, now);
+                (CHANGE_STEPS, true)
+            }
+            SessionOrder::Reassess => {
+                let names = self.lanes[session.lane()].key().patterns.totals().patterns;
+                (CHANGE_STEPS + names, !self.reassess(id, now))
+            }
+        }
+    }
+
     /// Ends a session by order. Who must see nothing more sees nothing more.
-    fn send_away(&mut self, id: SessionId, goodbye: Goodbye, reconnect_ms: &mut ReconnectDelay, now: Stamp) {
+    fn send_away(&mut self, id: SessionId, goodbye: Goodbye, reconnect_ms: &mut dyn FnMut() -> u64, now: Stamp) {
         if goodbye != Goodbye::Replaced {
             self.record_reason(id, AuditKind::Kick, goodbye.label());
         }
@@ -125,26 +181,28 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// Gives a session what its gatekeeper allows it now.
-    pub(super) fn reassess(&mut self, id: SessionId, now: Stamp) {
+    /// Gives a session what its gatekeeper allows it now. False if that is nothing, and it ends.
+    pub(super) fn reassess(&mut self, id: SessionId, now: Stamp) -> bool {
         let session = self.sessions.get(id).filter(|session| !session.is_leaving());
-        let Some(before) = session.and_then(|session| session.access.grant().cloned()) else { return };
+        let Some(before) = session.and_then(|session| session.access.grant().cloned()) else { return true };
         let grant = match self.gatekeeper.reassess(&before) {
             Ok(grant) => grant,
             Err(refusal) => {
                 self.record_reason(id, AuditKind::Revoke, refusal.reason);
-                return self.withdraw(id, refusal.goodbye, now);
+                self.withdraw(id, refusal.goodbye, now);
+                return false;
             }
         };
         if grant.rights == before.rights && grant.identity == before.identity {
-            return;
+            return true;
         }
         self.record_grant(id, AuditKind::RightsChange, &grant);
         let has_unsent = self.sessions[id].has_unsent();
         let Rights { topics, .. } = &*before.rights;
         if has_unsent && grant.rights.topics != *topics {
             // What is left of a chunk may be of topics that are not allowed any more.
-            return self.withdraw(id, Goodbye::Kicked, now);
+            self.withdraw(id, Goodbye::Kicked, now);
+            return true;
         }
         self.step_aside(id);
         let mut out = Vec::new();
@@ -152,6 +210,7 @@ impl<S: Socket> Shard<S> {
             self.sessions.send(id, out, Compression::Plain);
             self.flush_or_fall_behind(id, now);
         }
+        true
     }
 
     fn is_listed(&self, id: SessionId, filter: &SessionFilter) -> bool {
@@ -178,6 +237,7 @@ impl<S: Socket> Shard<S> {
             number: session.number,
             grant: session.access.grant().cloned(),
             address: session.address,
+            certificate: session.certificate.clone(),
             since_ms: session.joined.wall_ms,
             patterns: patterns.map(Box::from).collect(),
             patterns_count: count,

@@ -150,10 +150,10 @@ impl Simulation {
                 let end = SessionOrder::End { goodbye: Goodbye::Kicked, spread: Duration::ZERO };
                 let selector = SessionSelector::Subject { issuer: None, subject };
                 self.count("kicked");
-                return self.shard.order(selector, end, Box::new(|| 1));
+                return self.shard.order_uncounted(selector, end, Box::new(|| 1), self.now);
             }
         }
-        self.shard.order(SessionSelector::All, SessionOrder::Reassess, Box::new(|| 1));
+        self.shard.order_uncounted(SessionSelector::All, SessionOrder::Reassess, Box::new(|| 1), self.now);
     }
 
     fn token(&mut self, subject: &str) -> String {

@@ -10,6 +10,7 @@ use crate::edge::http::answer::{HttpRefusal, client_of};
 use crate::edge::http::context::AnswerContext;
 use crate::edge::http::query::bad;
 use crate::edge::listen::admission::{AdmissionLimit, Permit};
+use crate::edge::listen::peer::ClientCertificate;
 use crate::edge::listen::takeover::TakenConnection;
 use crate::edge::phase::Phase;
 use crate::protocol::command::resume_offset;
@@ -73,11 +74,7 @@ pub(in crate::edge) fn admit(
     if *context.phase.borrow() != Phase::Serving {
         return Err(by_code(HttpRefusal::draining()));
     }
-    if !context.audit.accepts_sessions() {
-        let message = "expected room in the audit log (audit.on_full), found it full; try again in a minute";
-        let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "audit_full", message);
-        return Err(by_code(refusal.with(header::RETRY_AFTER, "60")));
-    }
+    context.check_audit().map_err(by_code)?;
     let query = query().map_err(by_code)?;
     // What is answered before the session is for everyone, so it says nothing of the live log that not everyone may see.
     let is_open = context.gatekeeper.anonymous().is_some_and(|grant| grant.rights.view == ViewId::LIVE);
@@ -102,6 +99,7 @@ pub(in crate::edge) fn admit(
         Some(_) => None,
         None => Some(Box::new(context.waiting_room.enter().ok_or_else(|| no_waiting_place(context))?) as Box<_>),
     };
+    let certificate = request.extensions().get::<ClientCertificate>().map(|shown| shown.0.clone());
     let user_agent = request.headers().get(header::USER_AGENT).filter(|_| context.audit.is_on());
     let options = SessionOptions {
         format: query.format,
@@ -112,6 +110,7 @@ pub(in crate::edge) fn admit(
         patterns: query.patterns,
         since: query.since,
         address,
+        certificate,
         user_agent: user_agent.and_then(|text| Some(text.to_str().ok()?.into())),
         presented: Presented { credential, origin, promises_auth: query.promises_auth, waiting_place },
     };

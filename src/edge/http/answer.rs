@@ -8,7 +8,7 @@ use axum::http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::edge::listen::admission::network;
+use crate::access::network_counts::network;
 use crate::edge::listen::peer::WebClient;
 
 pub(in crate::edge) const JSON: HeaderValue = HeaderValue::from_static("application/json");

@@ -93,6 +93,16 @@ impl AnswerContext {
         }
     }
 
+    /// Refuses everyone while the audit log cannot take what they would be shown.
+    pub(crate) fn check_audit(&self) -> Result<(), HttpRefusal> {
+        if self.audit.accepts_sessions() {
+            return Ok(());
+        }
+        let message = "expected room in the audit log (audit.on_full), found it full; try again in a minute";
+        let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "audit_full", message);
+        Err(refusal.with(header::RETRY_AFTER, "60"))
+    }
+
     /// Counts the refusal and words it.
     pub(crate) fn deny(&self, denied: Denied) -> HttpRefusal {
         let (reason, message) = match denied {

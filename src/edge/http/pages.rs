@@ -18,6 +18,11 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
+/// A script may be a worker, which has the policy of its own answer: it connects as the page does.
+const SCRIPT_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'",
+);
+
 pub(in crate::edge) async fn index(
     State(context): State<Arc<AnswerContext>>,
     uri: Uri,
@@ -44,7 +49,11 @@ fn send_file(assets: &Assets, path: &str, request: &HeaderMap) -> Option<Respons
         // Short: until the rollout is complete it may be the wrong content for this version.
         Freshness::OtherVersion => "public, max-age=60",
     };
-    Some(send(asset, request, cache))
+    let mut response = send(asset, request, cache);
+    if asset.content_type.starts_with("text/javascript") {
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, SCRIPT_POLICY);
+    }
+    Some(response)
 }
 
 fn send(asset: &Asset, request: &HeaderMap, cache: &'static str) -> Response {

@@ -3,6 +3,7 @@
 //! The answer of `/v1/poll` has the same members and some more (`poll/news.rs`).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -11,7 +12,10 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
 
+use crate::access::grant::Grant;
+use crate::access::pattern_delays::by_delay;
 use crate::access::rights::{GrantedTopics, Rights, ViewId};
+use crate::audit::log::AuditLog;
 use crate::bus::feed_state::FeedState;
 use crate::bus::frame::{Frame, FrameKind};
 use crate::bus::log::snapshot::{OnStep, Snapshot, TopicChoice};
@@ -30,6 +34,7 @@ use crate::edge::http::shared_answers::{AnswerRequest, AnswerTopic, Maker};
 use crate::edge::listen::peer::WebClient;
 use crate::protocol::encoding::put_envelope;
 use crate::words::ids::{Cursor, Offset};
+use crate::words::topic::Pattern;
 
 /// For answers that a cache may give to others: a second, as clients share answers here, too.
 const PUBLIC: HeaderValue = HeaderValue::from_static("public, max-age=1, stale-while-revalidate=5");
@@ -69,6 +74,7 @@ pub(in crate::edge) async fn snapshot(
 }
 
 async fn answer(context: Arc<AnswerContext>, matter: AnswerTopic, request: Request) -> Result<Response, HttpRefusal> {
+    context.check_audit()?;
     let takes_credentials = context.gatekeeper.takes_credentials();
     let query = query::topics(request.uri().query(), context.patterns_max, context.wildcards_max, takes_credentials)?;
     let TopicsQuery { patterns, ticket } = query;
@@ -77,10 +83,14 @@ async fn answer(context: Arc<AnswerContext>, matter: AnswerTopic, request: Reque
     let (credential, origin) = context.find_credential(&request, ticket);
     let known = request.into_parts().0.headers;
     let grant = context.grant_of(credential, (address, origin)).await?;
+    let recorded = context.audit.is_on().then(|| (grant.clone(), patterns.clone()));
     let rights = (*grant.rights != Rights::unlimited()).then_some(grant.rights);
     let reading = context.answers.get(AnswerRequest { matter, patterns, rights: rights.clone() }, network).await;
     let reading = reading.map_err(|denied| context.deny(denied))?;
     let facts = reading.facts();
+    if let Some((grant, patterns)) = recorded {
+        record(&context.audit, &grant, address, patterns);
+    }
     let mut response = body(JSON, Body::new(reading));
     if takes_credentials {
         response.headers_mut().insert(header::CACHE_CONTROL, PRIVATE);
@@ -112,6 +122,14 @@ fn etag(facts: AnswerFacts, rights: Option<&Rights>) -> String {
     let mut hash = DefaultHasher::new();
     rights.hash(&mut hash);
     format!("\"{epoch}:{newest}-{items}-{feed_version}-{:x}\"", hash.finish())
+}
+
+/// Records what the client is shown; without patterns that is everything that it may see.
+pub(in crate::edge) fn record(audit: &AuditLog, grant: &Grant, address: Option<IpAddr>, mut patterns: Vec<Pattern>) {
+    if patterns.is_empty() {
+        patterns.extend(Pattern::parse(">"));
+    }
+    audit.record_query(grant, address, &by_delay(&grant.rights, &patterns));
 }
 
 /// Makes the answers; with 100,000 topics one takes a few hundred milliseconds.

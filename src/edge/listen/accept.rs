@@ -34,7 +34,7 @@ use crate::edge::listen::connection_table::{Accepted, ConnectionSlot, Connection
 use crate::edge::listen::deadlines::{ConnectionProgress, Overdue, TrackedBody, TrackedSocket};
 use crate::edge::listen::drops::Drops;
 use crate::edge::listen::listener::EdgeListener;
-use crate::edge::listen::peer::Peer;
+use crate::edge::listen::peer::{ClientCertificate, Peer};
 use crate::edge::listen::proxy_protocol::{self, ProxiedClient};
 use crate::edge::listen::since;
 use crate::edge::listen::takeover::TakeoverSlot;
@@ -262,8 +262,9 @@ impl HttpConnection {
             () = stopped(&mut self.phase) => return,
         }
         let Some(socket) = self.shake_hands(socket).await else { return };
+        let certificate = socket.client_certificate();
         let progress = ConnectionProgress::new(self.limits, tokio::time::Instant::now());
-        Box::pin(self.serve_http(socket, progress, slot)).await;
+        Box::pin(self.serve_http((socket, certificate), progress, slot)).await;
     }
 
     /// The TLS handshake, where one is due. None if it failed.
@@ -277,11 +278,16 @@ impl HttpConnection {
             () = stopped(&mut self.phase) => return None,
         };
         let shaken = shaken.inspect_err(|error| tracing::debug!(peer = %self.peer, %error, "a TLS handshake failed"));
-        shaken.ok().map(|stream| ClientStream::Tls(Box::new(stream)))
+        shaken.ok().map(ClientStream::Tls)
     }
 
     /// HTTP, up to the end or the upgrade.
-    async fn serve_http(&mut self, socket: ClientStream, progress: Arc<ConnectionProgress>, slot: &mut ConnectionSlot) {
+    async fn serve_http(
+        &mut self,
+        (socket, certificate): (ClientStream, Option<ClientCertificate>),
+        progress: Arc<ConnectionProgress>,
+        slot: &mut ConnectionSlot,
+    ) {
         if let Err(error) = socket.limit_unsent(UNSENT_BYTES_MAX) {
             tracing::debug!(%error, "unsent bytes of a connection are not bounded");
         }
@@ -289,6 +295,9 @@ impl HttpConnection {
         let answers = service_fn(|mut request| {
             let client = self.peer.client(Request::headers(&request), &self.proxies);
             request.extensions_mut().insert(client);
+            if let Some(certificate) = &certificate {
+                request.extensions_mut().insert(certificate.clone());
+            }
             Box::pin(answer(self.router.clone(), progress.clone(), takeover.clone(), request))
         });
         let tracked = TrackedSocket::new(socket, progress.clone(), takeover.clone());

@@ -3,11 +3,12 @@
 //! A [`Permit`] counts from its creation to its drop, wherever it travels in between.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::access::network_counts::network;
 use crate::edge::listen::since;
 use crate::words::rate_limited_log::RateLimitedLog;
 
@@ -130,14 +131,6 @@ impl Drop for Permit {
                 ledger.by_address.remove(&network);
             }
         }
-    }
-}
-
-/// What counts as one address: an IPv4 address or an IPv6 /64, the least that one subscriber line gets.
-pub(in crate::edge) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
-        v4 => v4,
     }
 }
 

@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::delivery::transport::client_socket::ClientSocket;
+use crate::edge::listen::peer::ClientCertificate;
+use crate::edge::listen::tls::certificate::subject_of;
 use crate::edge::listen::tls::record_stream::TlsStream;
 
 pub(in crate::edge) enum ClientStream {
@@ -32,6 +34,13 @@ impl ClientStream {
             }
             ClientStream::Tls(tls) => tls.stream().peek(&mut first).await.map(drop),
         }
+    }
+
+    /// The certificate that the client has shown, if it had to.
+    pub(crate) fn client_certificate(&self) -> Option<ClientCertificate> {
+        let ClientStream::Tls(tls) = self else { return None };
+        let certificate = tls.session().connection().peer_certificates()?.first()?;
+        Some(ClientCertificate(subject_of(certificate).into()))
     }
 
     /// Bounds what the kernel holds unsent. A Unix socket has a bounded buffer already.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use metrics::{Counter, Gauge};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::edge::listen::admission::network;
+use crate::access::network_counts::network;
 use crate::edge::settings::ConnectionLimits;
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;

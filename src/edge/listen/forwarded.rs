@@ -26,18 +26,13 @@ pub enum WebScheme {
 
 /// What a request says about its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::edge) struct Forwarding {
+pub struct Forwarding {
     pub address: Option<IpAddr>,
     pub scheme: Option<WebScheme>,
 }
 
 /// Reads the headers of a request from `peer`, which is trusted.
-pub(in crate::edge) fn read(
-    headers: &HeaderMap,
-    header: ProxyHeader,
-    trusted: &TrustedProxies,
-    peer: Option<IpAddr>,
-) -> Forwarding {
+pub fn read(headers: &HeaderMap, header: ProxyHeader, trusted: &TrustedProxies, peer: Option<IpAddr>) -> Forwarding {
     match header {
         ProxyHeader::None => Forwarding { address: peer, scheme: None },
         ProxyHeader::XForwardedFor => {

@@ -9,7 +9,7 @@ pub(crate) mod drops;
 pub mod forwarded;
 pub(crate) mod listener;
 pub(crate) mod peer;
-pub(crate) mod proxy_protocol;
+pub mod proxy_protocol;
 pub(crate) mod socket_file;
 pub(crate) mod takeover;
 pub mod tls;

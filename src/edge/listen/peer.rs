@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::http::HeaderMap;
 
@@ -28,6 +29,10 @@ pub(in crate::edge) struct WebClient {
     pub address: Option<IpAddr>,
     pub scheme: WebScheme,
 }
+
+/// The certificate that a client has shown, for which `tls.client_ca` vouches: its subject.
+#[derive(Clone, Debug)]
+pub(in crate::edge) struct ClientCertificate(pub Arc<str>);
 
 impl Peer {
     /// `address`: none for a unix socket.

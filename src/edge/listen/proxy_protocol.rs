@@ -28,7 +28,7 @@ const CLIENT_SSL: u8 = 0x01;
 
 /// What the proxy says about the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::edge) enum ProxiedClient {
+pub enum ProxiedClient {
     /// The proxy asks for itself, as in a health check, or does not know: the connection counts as the proxy's own.
     Unknown,
     Known {
@@ -40,7 +40,7 @@ pub(in crate::edge) enum ProxiedClient {
 
 /// Why the begin of a connection is not a header.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::edge) enum ProxyHeaderError {
+pub enum ProxyHeaderError {
     #[error("expected a header of the PROXY protocol, found other bytes")]
     Malformed,
     #[error("expected at most {max} bytes in a header of the PROXY protocol, found more")]
@@ -50,7 +50,7 @@ pub(in crate::edge) enum ProxyHeaderError {
 }
 
 /// Reads exactly the header.
-pub(in crate::edge) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<ProxiedClient, ProxyHeaderError> {
+pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<ProxiedClient, ProxyHeaderError> {
     let mut header = [0; LINE_BYTES_MAX];
     stream.read_exact(&mut header[..FIRST_BYTES]).await?;
     if header.starts_with(&SIGNATURE) {

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::access::rights::ViewId;
 use crate::access::selector::{SessionOrder, SessionSelector};
 use crate::audit::files;
 use crate::audit::log::AuditLog;
@@ -83,11 +82,12 @@ fn a_session_is_recorded_from_its_opening_to_its_close_and_no_token_is() {
         door.answers(&client, command);
     }
     door.keeper.set(rights("free", &["ticker.A"]));
-    door.harness.shard.order(SessionSelector::All, SessionOrder::Reassess, Box::new(|| 1));
+    let now = door.harness.now;
+    door.harness.shard.order_uncounted(SessionSelector::All, SessionOrder::Reassess, Box::new(|| 1), now);
     door.settle();
     let spread = Duration::ZERO;
     let order = SessionOrder::End { goodbye: Goodbye::Kicked, spread };
-    door.harness.shard.order(SessionSelector::All, order, Box::new(|| 1));
+    door.harness.shard.order_uncounted(SessionSelector::All, order, Box::new(|| 1), now);
     door.settle();
     door.harness.vanish(&client);
     door.settle();
@@ -120,37 +120,54 @@ fn a_session_is_recorded_from_its_opening_to_its_close_and_no_token_is() {
 }
 
 #[test]
-fn patterns_are_recorded_with_each_delay_of_what_they_show() {
-    let pattern = |text: &str| Pattern::parse(text).expect(text);
-    let granted = [("a.x", 5), ("a.*", 0), ("b.>", 900), ("c.t*", 60), (">", 900)];
-    let granted = granted.map(|(text, s)| GrantedPattern { pattern: pattern(text), delay: Duration::from_secs(s) });
-    let all = Rights::unlimited();
-    let matching = Rights { topics: GrantedTopics::Matching(Box::new(granted.clone())), ..Rights::unlimited() };
-    let named = Box::new([pattern("a.>")]);
-    let within = Box::new(granted);
-    let narrowed = Rights { topics: GrantedTopics::Narrowed { named, within }, view: ViewId(1), ..Rights::unlimited() };
-    let cases: &[(&Rights, &str, &[u64])] = &[
-        (&all, ">", &[0]),
-        (&matching, "a.x", &[5]),
-        (&matching, "a.y", &[0]),
-        (&matching, "d", &[900]),
-        (&matching, "a.*", &[5, 0]),
-        (&matching, "a.z*", &[0]),
-        (&matching, "a.>", &[5, 0, 900]),
-        (&matching, "b.*", &[900]),
-        (&matching, "b.>", &[900]),
-        (&matching, "c.tt*", &[60]),
-        (&matching, "c.*", &[60, 900]),
-        (&matching, ">", &[5, 0, 900, 60]),
-        (&narrowed, "a.x", &[5]),
-        (&narrowed, "b.x", &[]),
-    ];
-    for (rights, text, expected) in cases {
-        let expected: Vec<Duration> = expected.iter().map(|s| Duration::from_secs(*s)).collect();
-        assert_eq!(delays_of(rights, &pattern(text)), expected, "{text}");
-    }
-    let patterns = [pattern("a.y"), pattern("b.y"), pattern("a.*")];
-    let seconds = Duration::from_secs;
-    let expected = vec![(seconds(0), vec!["a.y", "a.*"]), (seconds(900), vec!["b.y"]), (seconds(5), vec!["a.*"])];
-    assert_eq!(by_delay(&matching, &patterns), expected);
+fn a_session_that_expires_and_one_that_is_revoked_each_leave_their_reason() {
+    let log = TestLog::open("ends");
+    let mut door = door(None, &log);
+    let expiring = door.join_as("alice:free:10000");
+    let revoked = door.join_as("bob:pro:600000");
+    door.keeper.revoked.lock().expect("no holder panics").push("bob".into());
+    let now = door.harness.now;
+    door.harness.shard.order_uncounted(SessionSelector::All, SessionOrder::Reassess, Box::new(|| 1), now);
+    door.settle();
+    door.pass(60_000);
+    assert!(![&expiring, &revoked].iter().any(|client| door.harness.shard.sessions.contains(client.id)));
+    assert_eq!(
+        short(&log.close()),
+        [
+            "session_open - - -",
+            "auth free - -",
+            "session_open - - -",
+            "auth pro - -",
+            "revoke pro - played",
+            "session_close pro - forbidden",
+            "expire free - token",
+            "session_close free - unauthenticated",
+        ]
+    );
+}
+
+#[test]
+fn strangers_that_come_and_go_leave_a_bounded_log_and_those_with_an_identity_are_all_in_it() {
+    let log = TestLog::open("strangers");
+    let mut door = door(None, &log);
+    let address = Some([10, 0, 0, 7].into());
+    let stranger = |door: &mut Door| {
+        let client = door.harness.adopt(SessionOptions { address, ..SessionOptions::default() });
+        door.harness.send(&client, r#"{"op":"auth","token":"bad"}"#);
+        door.settle();
+        door.harness.vanish(&client);
+        door.settle();
+    };
+    (0..3000).for_each(|_| stranger(&mut door));
+    let known = door.harness.adopt(SessionOptions { address, ..SessionOptions::default() });
+    door.answers(&known, json!({"op": "auth", "token": "alice:pro:60000"}));
+    door.answers(&known, json!({"op": "subscribe", "topics": ["ticker.A"]}));
+    door.harness.vanish(&known);
+    door.settle();
+    let lines = log.close();
+    let count = |event: &str| lines.iter().filter(|line| line["event"] == event).count();
+    assert!((500..2000).contains(&count("session_open")), "{}", count("session_open"));
+    assert_eq!(count("session_open") + 1, count("session_close"), "each that was opened, and that of alice");
+    let last = short(&lines[lines.len() - 3..]);
+    assert_eq!(last, ["auth pro - -", r#"subscribe pro ["ticker.A"] -"#, "session_close pro - connection_lost"]);
 }

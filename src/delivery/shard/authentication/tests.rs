@@ -407,7 +407,7 @@ fn order(door: &mut Door, selector: SessionSelector, order: SessionOrder) {
         next += 1;
         next
     });
-    door.harness.shard.order(selector, order, reconnect_ms);
+    door.harness.shard.order_uncounted(selector, order, reconnect_ms, door.harness.now);
     door.settle();
 }
 
@@ -426,7 +426,7 @@ fn sessions_that_are_sent_away_each_have_their_own_delay_and_others_stay() {
             next
         })
     };
-    door.harness.shard.order(subject, end, reconnect_ms);
+    door.harness.shard.order_uncounted(subject, end, reconnect_ms, door.harness.now);
     while door.harness.shard.has_work() {
         door.harness.turn();
         turns += 1;

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use crate::access::gatekeeper::{AuthRefusal, AuthReply, AuthRequest, Gatekeeper, TicketReply};
 use crate::access::grant::Grant;
 use crate::access::rights::{GrantedPattern, GrantedTopics, Rights, ViewDelay, ViewId};
-use crate::bus::delay::line::{DelayLine, LineParts};
+use crate::access::selector::{ReachedSessions, SessionOrder, SessionSelector};
+use crate::bus::delay::line::{DelayLine, LineParts, OpenLine};
 use crate::bus::feed_state::FeedState;
 use crate::bus::history::History;
 use crate::bus::publisher::Publisher;
@@ -25,6 +26,7 @@ use crate::delivery::session_id::SessionId;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
 use crate::delivery::shard::audit_events::tests::TestLog;
+use crate::delivery::shard::orders::NumberedOrder;
 use crate::delivery::simulation::client::{FakeSocket, Pipe, split_frame};
 use crate::protocol::encoding::{Payload, PayloadKind};
 use crate::words::goodbye::Goodbye;
@@ -74,8 +76,8 @@ impl Scene {
         for (view, grant) in (1..).zip(&grants[1..]) {
             let (delay, live) = (ViewDelay::of(&grant.rights.topics), live.clone());
             let (epoch, history, bytes_max) = (Epoch(2), History::default(), 1 << 30);
-            let parts = LineParts { view, delay, live, epoch, limits, history, bytes_max };
-            let (line, reader) = DelayLine::open(parts, &Meters::unread(), now);
+            let parts = LineParts { view, delay, live, epoch, limits, history, bytes_max, spool: None };
+            let OpenLine { line, reader, .. } = DelayLine::open(parts, &Meters::unread(), now);
             lines.push(line);
             readers.push(reader);
         }
@@ -199,6 +201,8 @@ fn a_session_that_moves_is_recorded_with_the_delays_of_each_view_and_closes_once
     let mut scene = Scene::open(1 << 10);
     scene.settle();
     scene.shards.iter_mut().for_each(|shard| shard.audit = log.log.clone());
+    let (view, id) = scene.place;
+    scene.shards[view].sessions[id].is_recorded = true;
     for view in [1, 2, 0] {
         scene.move_to(view);
         scene.settle();
@@ -348,4 +352,79 @@ fn a_session_whose_rights_are_withdrawn_on_its_way_sees_nothing_of_the_other_vie
     scene.settle();
     assert_eq!(scene.received(), Vec::<Value>::new());
     assert!(scene.shards[1].is_empty());
+}
+
+/// An order for all sessions that reaches these shards.
+fn kick(scene: &mut Scene, number: u64, shards: &[usize]) {
+    for shard in shards {
+        let order = SessionOrder::End { goodbye: Goodbye::Kicked, spread: Duration::from_secs(5) };
+        let order = NumberedOrder { number, selector: SessionSelector::All, order };
+        scene.shards[*shard].order(order, Box::new(|| 1), std::sync::mpsc::channel().0, scene.now);
+    }
+}
+
+/// Whether the client has been told to go, and to wait before it comes back.
+fn is_kicked(scene: &Scene) -> bool {
+    let bytes = scene.pipe.borrow();
+    let text = String::from_utf8_lossy(&bytes.to_client);
+    text.contains(r#""code":"kicked""#) && text.contains("reconnect_ms")
+}
+
+#[test]
+fn an_order_reaches_a_session_that_is_on_its_way_to_another_view() {
+    for (name, before, meanwhile, afterwards, expected) in [
+        ("both have looked before it arrives", &[][..], &[0, 1][..], &[][..], true),
+        ("the one that it left looks too late", &[], &[1], &[0], true),
+        ("the one that it goes to looks later", &[], &[0], &[1], true),
+        ("the order waits where it arrives", &[0], &[], &[1], true),
+        ("both have had it and have not begun", &[0, 1], &[], &[], true),
+        ("there is no order", &[], &[], &[], false),
+    ] {
+        let mut scene = Scene::open(1000);
+        scene.settle();
+        kick(&mut scene, 7, before);
+        // The order is in the mailbox, and the shard has not begun with it.
+        let ((from, id), grant) = (scene.place, scene.grants[1].clone());
+        assert!(!scene.shards[from].change_grant(id, grant, scene.now, &mut Vec::new()), "{name}");
+        let transfers = scene.shards[from].take_transfers();
+        kick(&mut scene, 7, meanwhile);
+        scene.settle();
+        for transfer in transfers {
+            scene.shards[1].take_over(transfer, scene.now);
+        }
+        kick(&mut scene, 7, afterwards);
+        scene.settle();
+        assert_eq!(is_kicked(&scene), expected, "{name}");
+    }
+}
+
+#[test]
+fn an_order_that_has_looked_at_a_session_does_not_follow_it_to_another_view() {
+    let mut scene = Scene::open(1000);
+    scene.grants[1].rights = Arc::new(Rights { tier: "free".into(), ..Rights::clone(&scene.grants[1].rights) });
+    scene.settle();
+    let order = SessionOrder::End { goodbye: Goodbye::Kicked, spread: Duration::ZERO };
+    let order = NumberedOrder { number: 1, selector: SessionSelector::Tier("free".into()), order };
+    for shard in 0..2 {
+        scene.shards[shard].order(order.clone(), Box::new(|| 1), std::sync::mpsc::channel().0, scene.now);
+    }
+    scene.settle();
+    scene.move_to(1);
+    scene.settle();
+    assert!(!is_kicked(&scene), "it had another tier when all of that tier were sent away");
+}
+
+#[test]
+fn an_order_tells_how_many_sessions_it_has_reached() {
+    let mut scene = Scene::open(1000);
+    scene.settle();
+    let (reached, sessions) = ReachedSessions::parts();
+    for shard in &mut scene.shards {
+        let order = SessionOrder::End { goodbye: Goodbye::Kicked, spread: Duration::ZERO };
+        let order = NumberedOrder { number: 1, selector: SessionSelector::All, order };
+        shard.order(order, Box::new(|| 1), reached.clone(), scene.now);
+    }
+    drop(reached);
+    scene.settle();
+    assert_eq!(sessions.wait(Duration::from_secs(10)), 1);
 }

@@ -8,7 +8,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use crate::access::operator::{OperatorCalls, OperatorError, RevokedCredentials};
+use crate::access::operator::{OperatorCalls, OperatorError, RevocationOutcome, RevokedCredentials};
 use crate::access::selector::{SessionOrder, SessionSelector};
 use crate::access::session_row::SessionFilter;
 use crate::audit::event::{AuditEvent, AuditKind};
@@ -71,9 +71,9 @@ pub(super) async fn revoke(State(context): CallContext, body: Bytes) -> CallResu
     let (credentials, until_ms) = (body.credentials()?, body.until_ms);
     let event = AuditEvent::new(AuditKind::Revoke).reason(&described(&credentials));
     let revoked = ask(&context, move |operator| operator.revoke(credentials, until_ms)).await?;
-    let until_ms = revoked.map_err(refused)?;
+    let RevocationOutcome { until_ms, sessions } = revoked.map_err(refused)?;
     context.answers.audit.record(event);
-    Ok(json_of(StatusCode::OK, &OrderAnswer { ordered: true, until_ms: Some(until_ms) }))
+    Ok(json_of(StatusCode::OK, &OrderAnswer { ordered: true, sessions, until_ms: Some(until_ms) }))
 }
 
 pub(super) async fn revocations(State(context): CallContext) -> CallResult {
@@ -87,7 +87,6 @@ pub(super) async fn reload(State(context): CallContext, body: Bytes) -> CallResu
         bodies::read::<ReloadBody>(&body)?;
     }
     let reloaded = ask(&context, |operator| operator.reload()).await?.map_err(refused)?;
-    context.answers.audit.record(AuditEvent::new(AuditKind::ConfigChange).reason("reload"));
     Ok(json_of(StatusCode::OK, &ReloadAnswer { reloaded }))
 }
 
@@ -117,8 +116,8 @@ pub(super) async fn usage(State(context): CallContext, uri: Uri) -> CallResult {
 }
 
 async fn give(context: &AdminContext, selector: SessionSelector, order: SessionOrder) -> CallResult {
-    ask(context, move |operator| operator.order(&selector, &order)).await?;
-    Ok(json_of(StatusCode::OK, &OrderAnswer { ordered: true, until_ms: None }))
+    let sessions = ask(context, move |operator| operator.order(&selector, &order)).await?;
+    Ok(json_of(StatusCode::OK, &OrderAnswer { ordered: true, sessions, until_ms: None }))
 }
 
 async fn ask<T: Send + 'static>(

@@ -2,7 +2,8 @@
 //!
 //! A page in the operator's browser can reach a port of the loopback, too. So whatever carries an `Origin` is refused, a
 //! body must be declared as JSON (a form cannot do that), and the name in `Host` must be an address, `localhost` or one of
-//! `http.allowed_hosts` (DNS rebinding). With `admin.key_file` each call shows the key. Each call is an event of the audit
+//! `http.allowed_hosts` (DNS rebinding). Only the page that this listener serves may read: a browser sends no `Origin` with
+//! its `GET`, and says that it is of the same origin. With `admin.key_file` each call shows the key. Each call is an event of the audit
 //! log.
 
 mod bodies;
@@ -88,7 +89,7 @@ async fn guard(State(context): State<Arc<AdminContext>>, request: Request, next:
 
 fn check(context: &AdminContext, request: &Request) -> Result<(), HttpRefusal> {
     let headers = request.headers();
-    if headers.contains_key(header::ORIGIN) || is_of_another_page(headers) {
+    if headers.contains_key(header::ORIGIN) || is_of_another_page(request.method(), headers) {
         let message = "expected a program, found a web page (`Origin`); use `fanline admin` or another program";
         return Err(HttpRefusal::new(StatusCode::FORBIDDEN, "origin_not_allowed", message));
     }
@@ -115,8 +116,9 @@ fn check(context: &AdminContext, request: &Request) -> Result<(), HttpRefusal> {
 }
 
 /// Browsers say with each request, even with one without an `Origin`, where it comes from. `none`: typed by the user.
-fn is_of_another_page(headers: &HeaderMap) -> bool {
-    headers.get("sec-fetch-site").is_some_and(|site| site != "none")
+fn is_of_another_page(method: &Method, headers: &HeaderMap) -> bool {
+    let Some(site) = headers.get("sec-fetch-site") else { return false };
+    site != "none" && !(site == "same-origin" && method == Method::GET)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

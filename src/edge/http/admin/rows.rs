@@ -33,6 +33,8 @@ pub(super) struct SessionAnswer {
     tier: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
     since_ms: u64,
     patterns: Vec<Box<str>>,
     patterns_count: usize,
@@ -54,6 +56,7 @@ impl SessionAnswer {
             expires_ms: identity.map(|identity| identity.expires_ms),
             tier: row.grant.as_ref().map(|grant| grant.rights.tier.to_string()),
             address: row.address,
+            certificate: row.certificate.map(|subject| subject.to_string()),
             since_ms: row.since_ms,
             patterns: row.patterns,
             patterns_count: row.patterns_count,
@@ -65,10 +68,12 @@ impl SessionAnswer {
     }
 }
 
-/// Of an order. Sessions follow within about a second.
+/// Of an order.
 #[derive(Serialize)]
 pub(super) struct OrderAnswer {
     pub ordered: bool,
+    /// Those that it has reached.
+    pub sessions: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until_ms: Option<u64>,
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, Gauge};
-use rustls::HandshakeKind;
 use rustls::server::UnbufferedServerConnection;
+use rustls::{HandshakeKind, ProtocolVersion};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -81,7 +81,7 @@ impl TlsAcceptor {
     }
 
     /// The handshake, from the client's first byte on. Time spent in the queue counts.
-    pub(crate) async fn accept(&self, stream: TcpStream) -> Result<TlsStream, HandshakeError> {
+    pub(crate) async fn accept(&self, stream: TcpStream) -> Result<Box<TlsStream>, HandshakeError> {
         let deadline = Instant::now() + self.timeout;
         let shaken = tokio::time::timeout_at(deadline, self.shake_hands(stream)).await;
         let shaken = shaken.unwrap_or(Err(HandshakeError::Late));
@@ -97,24 +97,46 @@ impl TlsAcceptor {
         shaken
     }
 
-    async fn shake_hands(&self, stream: TcpStream) -> Result<TlsStream, HandshakeError> {
+    async fn shake_hands(&self, stream: TcpStream) -> Result<Box<TlsStream>, HandshakeError> {
         let connection = UnbufferedServerConnection::new(self.files.config())?;
-        let mut tls = TlsStream::new(stream, TlsSession::new(connection), self.records_per_key);
+        let session = TlsSession::new(connection);
+        let mut tls = Box::new(TlsStream::new(stream, session, self.records_per_key));
         while tls.receive().await? {
-            let step = self.threads.run(move || {
-                let processed = tls.session_mut().process();
-                (tls, processed)
-            });
-            let stepped = step.await;
-            self.meters.waiting.set(self.threads.waiting() as f64);
-            let (stepped, processed) = stepped?.ok_or(HandshakeError::Panicked)?;
-            tls = stepped;
-            tls.send_all().await?;
+            let processed = if self.is_costly(&tls) {
+                let step = self.threads.run(move || {
+                    let processed = tls.session_mut().process();
+                    (tls, processed)
+                });
+                let stepped = step.await;
+                self.meters.waiting.set(self.threads.waiting() as f64);
+                let (stepped, processed) = stepped?.ok_or(HandshakeError::Panicked)?;
+                tls = stepped;
+                processed
+            } else {
+                tls.session_mut().process()
+            };
+            let is_done = processed.is_ok() && !tls.session().is_handshaking();
+            // In TLS 1.3 the last that is sent is a ticket, which leaves with the first answer.
+            if !is_done || !is_tls13(&tls) {
+                tls.send_all().await?;
+            }
             processed?;
-            if !tls.session().is_handshaking() {
+            if is_done {
                 return Ok(tls);
             }
         }
         Err(HandshakeError::Ended)
     }
+
+    /// Whether the next step has public-key work. In TLS 1.3 only the first one has, unless clients show certificates or
+    /// have to begin again.
+    fn is_costly(&self, tls: &TlsStream) -> bool {
+        let kind = tls.session().connection().handshake_kind();
+        let is_answered = matches!(kind, Some(HandshakeKind::Full | HandshakeKind::Resumed));
+        self.files.asks_for_certificates() || !is_tls13(tls) || !is_answered
+    }
+}
+
+fn is_tls13(tls: &TlsStream) -> bool {
+    tls.session().connection().protocol_version() == Some(ProtocolVersion::TLSv1_3)
 }

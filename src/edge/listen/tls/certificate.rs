@@ -12,10 +12,14 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{SignatureAlgorithm, SignatureScheme};
+use sha2::{Digest, Sha256};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 use crate::edge::listen::tls::files::{TlsFileError, read_file};
+
+/// What a session keeps of its client's certificate; most subjects have less than 100 bytes.
+const SUBJECT_BYTES_MAX: usize = 256;
 
 /// One of `tls.certificates`, checked.
 pub(in crate::edge) struct ServerCertificate {
@@ -74,6 +78,16 @@ impl ServerCertificate {
     /// Whether the client can check signatures of the key.
     fn suits(&self, schemes: &[SignatureScheme]) -> bool {
         self.key.key.choose_scheme(schemes).is_some()
+    }
+}
+
+/// The subject of a certificate that was verified; the certificate's hash, if it has none.
+pub(in crate::edge) fn subject_of(certificate: &CertificateDer<'_>) -> String {
+    let parsed = Certificate::from_der(certificate).ok();
+    let subject = parsed.map(|parsed| parsed.tbs_certificate().subject().to_string()).unwrap_or_default();
+    match subject.is_empty() {
+        true => format!("sha256:{}", hex::encode(Sha256::digest(certificate))),
+        false => subject[..subject.floor_char_boundary(SUBJECT_BYTES_MAX)].into(),
     }
 }
 

@@ -12,11 +12,11 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{CipherSuite, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 use crate::edge::listen::tls::certificate::{CertificateChoice, ServerCertificate, certificates};
 use crate::edge::listen::tls::tickets::TicketKeys;
-use crate::edge::settings::TlsSettings;
+use crate::edge::settings::{Settings, TlsSettings};
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
 
@@ -65,6 +65,12 @@ pub struct TlsFiles {
     meters: Meters,
 }
 
+/// Files that were read again and can be used.
+pub struct ReadFiles {
+    config: Arc<ServerConfig>,
+    certificates: Arc<CertificateChoice>,
+}
+
 /// When a file changed; none if it cannot be read. A symbolic link counts as what it leads to.
 type FileMark = Option<(SystemTime, u64)>;
 
@@ -73,7 +79,7 @@ impl TlsFiles {
     ///
     /// # Errors
     /// One of them cannot be used.
-    pub fn load(settings: TlsSettings, meters: &Meters) -> Result<TlsFiles, TlsFileError> {
+    fn load(settings: TlsSettings, meters: &Meters) -> Result<TlsFiles, TlsFileError> {
         let own_tickets = ring::Ticketer::new()?;
         let seen = Mutex::new(marks(&settings));
         let (config, certificates) = read(&settings, &own_tickets)?;
@@ -93,18 +99,20 @@ impl TlsFiles {
         self.config.load_full()
     }
 
-    /// Whether a file has changed since it was last read.
-    pub fn has_changed(&self) -> bool {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) != marks(&self.settings)
+    /// Whether clients show certificates of their own.
+    pub(crate) fn asks_for_certificates(&self) -> bool {
+        self.settings.client_ca.is_some()
     }
 
-    /// Reads the files again. If one of them cannot be used, the former ones stay in force; connections stay in any case.
-    pub fn reload(&self) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = marks(&self.settings);
-        match read(&self.settings, &self.own_tickets) {
-            Ok((config, certificates)) => {
-                self.config.store(config);
-                self.report(&certificates);
+    /// Reads the files again if one has changed since they were last read. If one of them cannot be used, the former ones
+    /// stay in force; connections stay in any case.
+    pub(in crate::edge) fn reload_if_changed(&self) {
+        if *self.seen.lock().unwrap_or_else(PoisonError::into_inner) == marks(&self.settings) {
+            return;
+        }
+        match self.read_again() {
+            Ok(files) => {
+                self.put_in_force(files);
                 tracing::info!("the files of [tls] were read again");
             }
             Err(error) => {
@@ -113,11 +121,34 @@ impl TlsFiles {
         }
     }
 
+    /// Reads the files again, and changes nothing yet.
+    pub fn read_again(&self) -> Result<ReadFiles, TlsFileError> {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = marks(&self.settings);
+        let (config, certificates) = read(&self.settings, &self.own_tickets)?;
+        Ok(ReadFiles { config, certificates })
+    }
+
+    pub fn put_in_force(&self, files: ReadFiles) {
+        self.config.store(files.config);
+        self.report(&files.certificates);
+    }
+
     fn report(&self, certificates: &CertificateChoice) {
         for certificate in &certificates.0 {
             let gauge = self.meters.gauge(&names::TLS_NOT_AFTER, &[("name", &certificate.name)]);
             gauge.set(certificate.not_after as f64);
         }
+    }
+}
+
+impl Settings {
+    /// The files of `[tls]`; none if no listener speaks TLS.
+    ///
+    /// # Errors
+    /// One of them cannot be used.
+    pub fn load_tls(&self, meters: &Meters) -> Result<Option<Arc<TlsFiles>>, TlsFileError> {
+        let speaks_tls = self.listen.iter().any(|address| address.tls);
+        speaks_tls.then(|| TlsFiles::load(self.tls.clone(), meters).map(Arc::new)).transpose()
     }
 }
 
@@ -138,7 +169,7 @@ fn read(
     settings: &TlsSettings,
     own_tickets: &Arc<dyn ProducesTickets>,
 ) -> Result<(Arc<ServerConfig>, Arc<CertificateChoice>), TlsFileError> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(provider());
     let load = |files: &String| ServerCertificate::load(files, &provider);
     let chosen = settings.certificates.iter().map(load).collect::<Result<Vec<_>, _>>()?;
     if chosen.is_empty() {
@@ -153,6 +184,8 @@ fn read(
     };
     let mut config = builder.with_cert_resolver(choice.clone());
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // As the provider lists them: the cheapest first.
+    config.ignore_client_order = true;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 1;
     config.ticketer = match &settings.ticket_key_file {
@@ -162,6 +195,20 @@ fn read(
     // The keys go to the shard with the socket.
     config.enable_secret_extraction = true;
     Ok((Arc::new(config), choice))
+}
+
+/// That of ring, with the ciphers first whose keys cost least: a handshake with SHA-256 hashes in a quarter of the time of
+/// SHA-384.
+fn provider() -> CryptoProvider {
+    use CipherSuite as Suite;
+    let mut provider = ring::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| match suite.suite() {
+        Suite::TLS13_AES_128_GCM_SHA256
+        | Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+        | Suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => 0,
+        _ => 1,
+    });
+    provider
 }
 
 fn client_verifier(

@@ -316,7 +316,10 @@ impl AsyncRead for TlsStream {
 impl AsyncWrite for TlsStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.poll_send(cx)?.is_pending() && this.session.outgoing.len() >= OUTGOING_MAX {
+        if this.session.outgoing.len() >= OUTGOING_MAX
+            && this.poll_send(cx)?.is_pending()
+            && this.session.outgoing.len() >= OUTGOING_MAX
+        {
             return Poll::Pending;
         }
         let taken = bytes.len().min(SEAL_BYTES);

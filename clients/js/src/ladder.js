@@ -1,0 +1,171 @@
+/**
+ * Which transport to use: the best one that works here. Part of `fanline.js`, loaded when the first one does not work.
+ *
+ * A rung has worked when a message of the server was received on it. One that fails before, that stays mute, or that dies
+ * again and again soon after, is left for the next; after the last comes the first again. While a lower rung is used, the
+ * better ones are tried from time to time beside it.
+ *
+ * @module ladder
+ */
+
+import { within } from "./within.js";
+
+/** @typedef {import("./websocket.js").Transport} Transport */
+/** @typedef {"websocket"|"sse"|"longpoll"|"poll"} TransportName */
+/** @typedef {(rung: Transport, onMessage: () => void, onClose: () => void) => Promise<{close: () => void}>} Open */
+
+/** Points after which a rung is left: two failures, three short lives, or being mute once. Below the first, one failure. */
+const POINTS = 6;
+const FAILURE = 3;
+const SHORT_LIFE = 2;
+/** Longest wait before a better transport is tried again: a free way is found within a minute. */
+const REPROBE_MS_MAX = 45_000;
+/** For how long a page's next load begins on the rung that worked. */
+const KEPT_MS = 600_000;
+/** @type {Record<string, () => Promise<Transport>>} */
+const TRANSPORTS = {
+  sse: async () => (await import("./sse.js")).sse,
+  longpoll: async () => (await import("./poll.js")).longpoll,
+  poll: async () => (await import("./poll.js")).poll,
+};
+
+export class Ladder {
+  /** Index of the rung that is used. */
+  at = 0;
+  #rungs;
+  #options;
+  #websocket;
+  #key;
+  #points = 0;
+  #tries = 0;
+  /** @type {any} */
+  #timer;
+  /** @type {(() => void) | undefined} */
+  #probe;
+  /** @type {((reason?: any) => void) | undefined} */
+  #stop;
+
+  /**
+   * @param {import("./link.js").Settings} options @param {Transport} websocket
+   * @param {string} key under which the page keeps what works @param {string} [kept] what it has kept
+   */
+  constructor(options, websocket, key, kept = "") {
+    this.#options = options;
+    this.#key = key;
+    this.#websocket = websocket;
+    this.#rungs = options.transports;
+    const [name, until] = kept.split(" ");
+    if (Number(until) > Date.now()) this.at = Math.max(0, this.#rungs.findIndex((_, i) => this.name(i) === name));
+  }
+
+  /** Whether there is something to try when this rung does not work. */
+  get hasNext() {
+    return this.at < this.#rungs.length - 1;
+  }
+
+  name(at = this.at) {
+    const rung = this.#rungs[at];
+    return typeof rung === "string" ? rung : rung.name;
+  }
+
+  /** @param {number} [at] @returns {Promise<Transport>} */
+  async rung(at = this.at) {
+    const rung = this.#rungs[at];
+    if (rung === "websocket") return this.#websocket;
+    return typeof rung === "string" ? TRANSPORTS[rung]() : rung;
+  }
+
+  /** A connection has lasted. */
+  lasted() {
+    this.#points = 0;
+  }
+
+  /**
+   * A connection has failed. Returns whether another rung is to be tried at once.
+   * @param {boolean} isMute nothing came in time @param {boolean} isShortLife it had been greeted
+   */
+  failed(isMute, isShortLife) {
+    this.#points += isMute ? POINTS : isShortLife ? SHORT_LIFE : this.at ? POINTS : FAILURE;
+    if (this.#points < POINTS) return false;
+    this.#climb((this.at + 1) % this.#rungs.length);
+    return this.at > 0;
+  }
+
+  /**
+   * A message has been received. From now on better rungs are tried, until one works or `stop` is called.
+   * @param {Open} open @param {() => void} onBetter
+   */
+  worked(open, onBetter) {
+    try {
+      if (this.at) sessionStorage.setItem(this.#key, `${this.name()} ${Date.now() + KEPT_MS}`);
+      else sessionStorage.removeItem(this.#key);
+    } catch {
+      // no page, or one that may store nothing
+    }
+    this.#tries = 0;
+    if (this.at) this.#later(open, onBetter);
+  }
+
+  /** A better rung is tried now. */
+  hurry() {
+    this.#probe?.();
+  }
+
+  stop() {
+    clearTimeout(this.#timer);
+    this.#probe = undefined;
+    this.#stop?.();
+  }
+
+  /** @param {Open} open @param {() => void} onBetter */
+  #later(open, onBetter) {
+    const { reprobe_ms, random } = this.#options;
+    const wait_ms = Math.min(REPROBE_MS_MAX, reprobe_ms * 2 ** this.#tries++) * (0.75 + random() / 4);
+    const probe = () => {
+      if (this.#probe !== probe) return;
+      clearTimeout(this.#timer);
+      this.#probe = () => {};
+      const { at } = this;
+      this.#best(open).then((best) => {
+        if (!this.#probe) return; // stopped meanwhile
+        if (best === at) return this.#later(open, onBetter);
+        this.#climb(best);
+        onBetter();
+      });
+    };
+    this.#probe = probe;
+    this.#timer = setTimeout(probe, wait_ms);
+  }
+
+  /** The first rung that works, or the one that is used. @param {Open} open */
+  async #best(open) {
+    for (let at = 0; at < this.at && this.#probe; at++) if (await this.#works(at, open)) return at;
+    return this.at;
+  }
+
+  /** Whether a connection on that rung gets a message in time. @param {number} at @param {Open} open */
+  async #works(at, open) {
+    let connection;
+    try {
+      const rung = await this.rung(at);
+      let [heard, lost] = [() => {}, () => {}];
+      const answer = new Promise((resolve, reject) => {
+        [heard, lost] = [() => resolve(true), () => reject()];
+      });
+      this.#stop = lost;
+      answer.catch(() => {});
+      connection = await open(rung, heard, lost);
+      await within(answer, this.#options.connect_deadline_ms ?? this.#options.rung_deadline_ms, "a message");
+      return true;
+    } catch {
+      return false;
+    } finally {
+      connection?.close();
+    }
+  }
+
+  /** @param {number} at */
+  #climb(at) {
+    [this.at, this.#points] = [at, 0];
+  }
+}
