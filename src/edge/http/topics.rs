@@ -87,10 +87,10 @@ async fn answer(context: Arc<AnswerContext>, matter: AnswerTopic, request: Reque
     let rights = (*grant.rights != Rights::unlimited()).then_some(grant.rights);
     let reading = context.answers.get(AnswerRequest { matter, patterns, rights: rights.clone() }, network).await;
     let reading = reading.map_err(|denied| context.deny(denied))?;
+    let facts = reading.facts();
     if let Some((grant, patterns)) = recorded {
         record(&context.audit, &grant, address, patterns);
     }
-    let facts = reading.facts();
     let mut response = body(JSON, Body::new(reading));
     if takes_credentials {
         response.headers_mut().insert(header::CACHE_CONTROL, PRIVATE);
@@ -102,14 +102,6 @@ async fn answer(context: Arc<AnswerContext>, matter: AnswerTopic, request: Reque
         tag(&mut response, &etag(facts, rights.as_deref()), &known);
     }
     Ok(response)
-}
-
-/// Records what the client is shown; without patterns that is everything that it may see.
-fn record(audit: &AuditLog, grant: &Grant, address: Option<IpAddr>, mut patterns: Vec<Pattern>) {
-    if patterns.is_empty() {
-        patterns.extend(Pattern::parse(">"));
-    }
-    audit.record_query(grant, address, &by_delay(&grant.rights, &patterns));
 }
 
 /// Adds the ETag; a client that knows it receives no body.
@@ -130,6 +122,14 @@ fn etag(facts: AnswerFacts, rights: Option<&Rights>) -> String {
     let mut hash = DefaultHasher::new();
     rights.hash(&mut hash);
     format!("\"{epoch}:{newest}-{items}-{feed_version}-{:x}\"", hash.finish())
+}
+
+/// Records what the client is shown; without patterns that is everything that it may see.
+pub(in crate::edge) fn record(audit: &AuditLog, grant: &Grant, address: Option<IpAddr>, mut patterns: Vec<Pattern>) {
+    if patterns.is_empty() {
+        patterns.extend(Pattern::parse(">"));
+    }
+    audit.record_query(grant, address, &by_delay(&grant.rights, &patterns));
 }
 
 /// Makes the answers; with 100,000 topics one takes a few hundred milliseconds.

@@ -27,6 +27,7 @@ use crate::edge::http::poll::query::PollQuery;
 use crate::edge::http::poll::waiting::{PollBound, WaitingPoll};
 use crate::edge::http::query::bad;
 use crate::edge::http::shared_answers::{AnswerRequest, AnswerTopic};
+use crate::edge::http::topics::record;
 use crate::edge::listen::peer::WebClient;
 use crate::edge::phase::Phase;
 use crate::protocol::command::resume_offset;
@@ -54,6 +55,7 @@ struct PollRequest<'c> {
     context: &'c AnswerContext,
     patterns: Vec<Pattern>,
     grant: Grant,
+    address: Option<IpAddr>,
     network: IpAddr,
     max: usize,
 }
@@ -73,7 +75,7 @@ pub(in crate::edge) async fn answer(
     let (credential, origin) = context.find_credential(&request, ticket);
     drop(request);
     let grant = context.grant_of(credential, (address, origin)).await?;
-    let poll = PollRequest { context: &context, patterns, grant, network, max };
+    let poll = PollRequest { context: &context, patterns, grant, address, network, max };
     let Some(reader) = context.views.reader(poll.view()) else { return Ok(poll.nothing(None)) };
     match poll.start(reader, since)? {
         PollStart::Values(anew) => poll.values(anew).await,
@@ -184,6 +186,9 @@ impl PollRequest<'_> {
     }
 
     fn shown(&self, answer: AnswerStream, age: HeaderValue) -> Response {
+        if self.context.audit.is_on() {
+            record(&self.context.audit, &self.grant, self.address, self.patterns.clone());
+        }
         let mut response = body(JSON, Body::new(answer));
         response.headers_mut().insert(header::CACHE_CONTROL, self.cached(age));
         response

@@ -118,7 +118,7 @@ fn replay(
             push(&mut values, frame);
         }
         values.offset = next;
-        if next.0 % STEP == 0 {
+        if next.0.is_multiple_of(STEP) {
             step = Some((next, values.frames.len(), values.statuses.len()));
         }
     }
