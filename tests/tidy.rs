@@ -53,7 +53,8 @@ const ROOM_FLOORS: &[(&str, &[&[&str]])] = &[
         &[
             &["settings", "phase", "process", "admin_key"],
             &["exposition"],
-            &["parts", "listen"],
+            &["listen"],
+            &["parts"],
             &["http"],
             &["entrance"],
             &["router"],
