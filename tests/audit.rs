@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use fanline::access::identity::{ClaimedRights, Identity, TokenId};
 use fanline::audit::event::{AuditEvent, AuditKind};
 use fanline::audit::files::{self, LineHash};
 use fanline::audit::log::AuditLog;
@@ -254,9 +255,18 @@ fn with_drop_sessions_are_admitted_and_the_loss_is_told() {
     let dir = directory("dropped");
     let log = open(&dir, OnAuditFull::Drop);
     let agent = "x".repeat(500);
+    let subject = Identity {
+        issuer: "i".into(),
+        subject: "alice".into(),
+        token_id: TokenId([0; 32]),
+        status: None,
+        issued_ms: 0,
+        expires_ms: u64::MAX,
+        claimed: ClaimedRights::default(),
+    };
     // Far more than the queue holds, faster than a debug build writes them.
     for number in 0..400_000 {
-        log.record(AuditEvent::new(AuditKind::SessionOpen).session(number).user_agent(&agent));
+        log.record(AuditEvent::new(AuditKind::SessionOpen).session(number).identity(&subject).user_agent(&agent));
     }
     assert!(log.accepts_sessions());
     log.close();
