@@ -112,7 +112,9 @@ def test_ctrl_c_ends_a_program_and_its_connection(module: str) -> None:
     sync = ["import fanline.sync, sys", "with fanline.sync.connect(sys.argv[1]) as client:", "    for frame in client.frames('a'):", read]
     loop_lines = ["    async with fanline.connect(sys.argv[1]) as client:", "        async for frame in client.frames('a'):", "    " + read]
     apart = ["import asyncio, fanline, sys", "async def main():", *loop_lines, "asyncio.run(main())"]
-    source = "\n".join(sync if module == "fanline.sync" else apart)
+    # Shells ignore the signal for what they run in the background.
+    heeds = ["import signal", "signal.signal(signal.SIGINT, signal.default_int_handler)"]
+    source = "\n".join([*heeds, *(sync if module == "fanline.sync" else apart)])
     with fake_server_apart() as (server, loop):
         in_loop(loop, server.publish("a", 1))
         program = [sys.executable, "-c", source, server.url]

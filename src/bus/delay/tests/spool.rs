@@ -205,7 +205,7 @@ impl BookClient {
 }
 
 fn work(scene: &mut Scene) {
-    while scene.workers.iter_mut().fold(false, |worked, worker| worker.step() || worked) {}
+    while scene.workers.iter_mut().filter_map(|worker| worker.step().then_some(())).count() > 0 {}
 }
 
 /// Turns until everything has come out.
