@@ -314,7 +314,7 @@ async fn metrics_on_the_operators_listener_are_served_nowhere_else() {
     assert!(operator.request("GET", "/metrics", "").await.text().contains("fanline_build_info"));
     assert_eq!(operator.request("GET", "/healthz", "").await.status, 200);
     assert_eq!(operator.request("GET", "/readyz", "").await.status, 503);
-    for path in ["/", "/v1/snapshot", "/v1/ws"] {
+    for path in ["/v1/snapshot", "/v1/poll", "/v1/sse", "/v1/ws"] {
         operator.request("GET", path, "").await.check_refusal(404, "not_found", path);
     }
     assert_eq!(harness.get("/healthz", "").await.status, 200);

@@ -189,7 +189,7 @@ fn connect(
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");
     for patterns in lists {
-        pool.join((TcpStream::connect(address).expect("loopback"), Vec::new()));
+        pool.join((TcpStream::connect(address).expect("loopback").into(), Vec::new()));
         let (socket, _) = listener.accept().expect("a connection");
         socket.set_nonblocking(true).expect("non-blocking");
         socket.set_nodelay(true).expect("no delay");

@@ -91,6 +91,7 @@ const FORWARDED: &str = "src/edge/listen/forwarded.rs";
 const PEER: &str = "src/edge/listen/peer.rs";
 const PROXY_PROTOCOL: &str = "src/edge/listen/proxy_protocol.rs";
 const PAGES: &str = "src/edge/http/origins.rs";
+const NETWORKS: &str = "src/access/network_counts.rs";
 const ADMIT: &str = "src/edge/listen/admission.rs";
 const CONNECTIONS: &str = "src/edge/listen/connection_table.rs";
 const PATTERNS: &str = "src/words/patterns.rs";
@@ -125,7 +126,12 @@ const BOARDING: &[Fault] = &[
     // Notices enter the window.
     fault(SHARED_WINDOW, "if frame.is_status() {", "if false {", SIMULATION),
     // A window that is closed goes on counting, so that in the end there is none for anyone.
-    fault(WINDOWS, "self.windows -= 1;", "", SIMULATION),
+    fault(
+        WINDOWS,
+        "            self.windows -= 1;\n            let known_since",
+        "            let known_since",
+        SIMULATION,
+    ),
     // One that nobody was on board of is taken for one that has gone on.
     fault(WINDOWS, "            window.restart(position);\n", "", DELIVERY),
 ];
@@ -304,7 +310,7 @@ const ADMISSION: &[Fault] = &[
     fault(ADMIT, "if *taken >= max {", "if *taken > max {", LISTEN),
     // Ended sessions keep their places.
     fault(ADMIT, ".sessions -= 1;", ".sessions -= 0;", LISTEN),
-    fault(ADMIT, "u128::MAX << 64", "u128::MAX << 48", LISTEN),
+    fault(NETWORKS, "u128::MAX << 64", "u128::MAX << 48", LISTEN),
     fault(CONNECTIONS, "held >= max)", "held > max)", LISTEN),
     fault(
         CONNECTIONS,
