@@ -215,7 +215,7 @@ async fn clients_behind_a_cache_have_every_message_once_and_are_never_led_in_a_c
     let start = next(&harness.get("/v1/poll", "").await);
     cursors.extend((0..6).map(|client| (start.clone(), [1, 3, 1000][client % 3])));
     let mut shared = 0;
-    for _ in 0..60 {
+    for _ in 0..500 {
         for _ in 0..rng.random_range(0..4) {
             let topic = ["a", "b"][rng.random_range(0..2)];
             publish(&mut harness, topic);
