@@ -94,6 +94,19 @@ class Adapter:
         self.subscriptions: dict[tuple[str, str], Any] = {}
         self.names: dict[int, str] = {}
 
+    def connect(self, command: "dict[str, Any]", connect: "Callable[..., Any]", asks: "Callable[[str, str], Any]") -> None:
+        """`asks` makes the functions that a client calls for its URL and its token."""
+        name, url, token = command["client"], command["url"], command.get("options", {}).get("token")
+        client = connect(
+            asks(name, "url") if isinstance(url, dict) else url,
+            token=asks(name, "token") if isinstance(token, dict) else token,
+            **options_of(command),
+        )
+        self.clients[name] = client
+        self.watch(name, client)
+        client.on("closed", lambda closed: self.on_closed(name, closed, client.is_terminal))
+        client.start()
+
     def watch(self, name: str, client: Any) -> None:
         client.on("state", lambda change: self.on_state(name, client, change))
         client.on("subscription", lambda change: self.on_subscription(name, change))
@@ -216,16 +229,7 @@ async def run_async() -> None:
     def take(command: "dict[str, Any]") -> None:
         op, name = command["op"], command["client"]
         if op == "connect":
-            url, token = command["url"], command.get("options", {}).get("token")
-            client = fanline.connect(
-                asks(name, "url") if isinstance(url, dict) else url,
-                token=asks(name, "token") if isinstance(token, dict) else token,
-                **options_of(command),
-            )
-            adapter.clients[name] = client
-            adapter.watch(name, client)
-            client.on("closed", lambda closed: adapter.on_closed(name, closed, client.is_terminal))
-            client.start()
+            adapter.connect(command, fanline.connect, asks)
             return
         if op == "answer":
             questions.answers[command["question"]](command)
@@ -289,16 +293,7 @@ def run_sync() -> None:
     def take(command: "dict[str, Any]") -> None:
         op, name = command["op"], command["client"]
         if op == "connect":
-            url, token = command["url"], command.get("options", {}).get("token")
-            client = fanline.sync.connect(
-                asks(name, "url") if isinstance(url, dict) else url,
-                token=asks(name, "token") if isinstance(token, dict) else token,
-                **options_of(command),
-            )
-            adapter.clients[name] = client
-            adapter.watch(name, client)
-            client.on("closed", lambda closed: adapter.on_closed(name, closed, client.is_terminal))
-            client.start()
+            adapter.connect(command, fanline.sync.connect, asks)
             return
         if op == "answer":
             questions.answers[command["question"]](command)
