@@ -243,7 +243,7 @@ impl Simulation {
         let deflate = self.rng.random_bool(0.8).then_some(agreement);
         let raw = !patterns.is_empty() && self.rng.random_bool(0.2);
         let format = if raw { Format::Raw } else { Format::Envelope };
-        if self.identities.is_none() && !raw && !patterns.is_empty() && self.rng.random_bool(0.3) {
+        if !raw && !patterns.is_empty() && self.rng.random_bool(0.3) {
             let kinds = [(StreamKind::Events, false), (StreamKind::Events, true), (StreamKind::Lines, false)];
             let stream = Some(stream(self.pick(&kinds)));
             return self.adopt(SessionOptions { every, patterns, policy, stream, ..SessionOptions::default() });

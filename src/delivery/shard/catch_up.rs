@@ -29,7 +29,7 @@ enum Next {
     Send(Chunk),
     /// Nothing to send in this part of the way.
     Nothing,
-    /// Its lane is not matched against all topics yet; or it has seen more than this shard has: another shard,
+    /// A lane of it is not matched against all topics yet; or it has seen more than this shard has: another shard,
     /// before, was faster.
     Wait,
     /// Its client has had its share of this second; the sweep queues it again.
@@ -80,11 +80,13 @@ impl<S: Socket> Shard<S> {
         let slice_bytes = self.slice_bytes();
         let session = &mut self.sessions[id];
         let (lane_id, policy) = (session.lane(), session.policy);
-        let lane = &self.lanes[lane_id];
-        if !lane.is_matched() {
-            return self.match_lane(id, lane_id);
-        }
         let Some(catch_up) = session.catch_up_mut() else { return Next::Arrived };
+        // What it has been sent on lanes before is known only once these are matched, too.
+        let known = catch_up.scan.iter().flat_map(|scan| &scan.known).map(|(lane, _)| *lane);
+        if let Some(unmatched) = known.chain([lane_id]).find(|lane| !self.lanes[*lane].is_matched()) {
+            return self.match_lane(id, unmatched);
+        }
+        let lane = &self.lanes[lane_id];
         if catch_up.scan.is_some() {
             return self.next_scan_slice(id, lane_id, now);
         }
@@ -122,7 +124,7 @@ impl<S: Socket> Shard<S> {
         if self.sessions.unsent_bytes() > self.settings.slow.unsent_bytes_total_max / 2 { 0 } else { SLICE_BYTES }
     }
 
-    /// Matches the lane of a session against further topics.
+    /// Matches a lane of a session against further topics.
     fn match_lane(&mut self, id: SessionId, lane: LaneId) -> Next {
         if self.sessions[id].has_spent_messages(&self.settings) {
             return Next::Rest;

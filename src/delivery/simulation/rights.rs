@@ -189,7 +189,8 @@ impl Simulation {
         let credential = Some(Credential::Token(self.token(subject).into()));
         let patterns = vec![Pattern::parse(self.pick(&PATTERNS)).expect("a pattern")];
         let presented = Presented { credential, ..Presented::default() };
-        self.adopt(SessionOptions { patterns, presented, ..SessionOptions::default() });
+        let kind = self.pick(&[None, None, Some((StreamKind::Events, false)), Some((StreamKind::Events, true))]);
+        self.adopt(SessionOptions { patterns, presented, stream: kind.map(stream), ..SessionOptions::default() });
     }
 
     /// One of the verdicts that are due.
