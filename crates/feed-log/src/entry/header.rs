@@ -44,8 +44,7 @@ pub struct EntryHeader {
     /// The process that wrote it; random.
     pub node: u64,
     pub epoch: u64,
-    /// Of a batch the offset of its first numbered item; of an entry without any, the offset that is next. Of what is
-    /// retained the offset at which it is exact.
+    /// The offset of its first numbered item; of an entry without any, the offset that is next.
     pub first: u64,
     /// Numbered items: they have `first` and the offsets after it.
     pub count: u16,

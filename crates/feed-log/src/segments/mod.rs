@@ -64,7 +64,7 @@ pub struct NewestEntry {
 
 /// What the files were found to be.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct FoundSegments {
     /// Bytes of the tail that were cut off, because they were no whole entries.
     pub torn_bytes: u64,
     /// Files before the last that do not begin with an entry: they were removed.
@@ -83,6 +83,12 @@ impl Unsynced {
         self.files.is_empty() && !self.names
     }
 
+    /// Takes what another one has.
+    pub fn merge(&mut self, other: Unsynced) {
+        self.files.extend(other.files);
+        self.names |= other.names;
+    }
+
     /// # Errors
     /// The disk is faulty or full.
     pub fn sync(&self, disk: &dyn LogDisk) -> io::Result<()> {
@@ -96,7 +102,7 @@ impl Segments {
     ///
     /// # Errors
     /// The disk does not answer. Damage is no error.
-    pub fn open(disk: Arc<dyn LogDisk>, limits: SegmentLimits) -> Result<(Segments, Found), SegmentError> {
+    pub fn open(disk: Arc<dyn LogDisk>, limits: SegmentLimits) -> Result<(Segments, FoundSegments), SegmentError> {
         let on_disk = |error| SegmentError::Read { segment: 0, at: 0, error };
         let mut numbers: Vec<u64> = disk.names().map_err(on_disk)?.iter().filter_map(|name| number_of(name)).collect();
         numbers.sort_unstable();
@@ -104,7 +110,7 @@ impl Segments {
         let (kept, unsynced) = (VecDeque::new(), Unsynced::default());
         let mut segments =
             Segments { disk, limits, kept, written: None, ended: None, next_number, newest: None, unsynced };
-        let mut found = Found::default();
+        let mut found = FoundSegments::default();
         while let Some(last) = numbers.pop() {
             if segments.open_last(last, &mut found)? {
                 break;
@@ -125,7 +131,7 @@ impl Segments {
     }
 
     /// Reads the last file to its end. False if nothing of it is whole: then it is gone, and the file before is the last.
-    fn open_last(&mut self, number: u64, found: &mut Found) -> Result<bool, SegmentError> {
+    fn open_last(&mut self, number: u64, found: &mut FoundSegments) -> Result<bool, SegmentError> {
         let on_disk = |error| SegmentError::Read { segment: number, at: 0, error };
         let file = self.disk.open(&name_of(number)).map_err(on_disk)?;
         let length = file.length().map_err(on_disk)?;
