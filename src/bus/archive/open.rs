@@ -143,7 +143,7 @@ impl OpenArchive {
         let parts = RecorderParts { reader, segments, reservation, epoch, cursor: publisher.head(), jobs };
         let mut recorder = Recorder::new(parts, disk.clone(), terms.sync_interval, meters.clone());
         recorder.reserve(now).map_err(|error| ArchiveError::Disk { path: path.clone(), error })?;
-        tell_silence(publisher, newest_ms, now);
+        tell_silence(publisher, (newest_ms, terms.ring_frames / 4), now);
         recorder.write(now).map_err(|error| ArchiveError::Disk { path, error })?;
         if archived > Offset::START {
             tracing::info!(
@@ -155,13 +155,14 @@ impl OpenArchive {
     }
 }
 
-/// What is restored is as old as it is, and nobody knows what came since.
-fn tell_silence(publisher: &mut Publisher, newest_ms: u64, now: Stamp) {
+/// What is restored is as old as it is, and nobody knows what came since: a gap of each topic, or, where that would
+/// take too much of the ring, of those whose deltas could be applied to the wrong value.
+fn tell_silence(publisher: &mut Publisher, (newest_ms, topics_max): (u64, usize), now: Stamp) {
     if newest_ms == 0 {
         return;
     }
     let gap = TopicStatus::Gap { reason: GapReason::Reconnect, missed: None };
-    for topic in publisher.topics_of_deltas() {
+    for topic in publisher.topics_or_those_of_deltas(topics_max) {
         // A topic that is known is not refused.
         let _ = publisher.publish_status(&topic, gap.clone(), now);
     }

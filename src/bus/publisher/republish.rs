@@ -113,10 +113,10 @@ impl Publisher {
         self.ring_doorbells();
     }
 
-    /// The known topics whose value is built of snapshots and deltas.
-    pub fn topics_of_deltas(&self) -> Vec<Box<str>> {
+    /// The known topics; of more than `max`, those whose value is built of snapshots and deltas.
+    pub fn topics_or_those_of_deltas(&self, max: usize) -> Vec<Box<str>> {
         let topics = self.topics.iter().flatten().map(|topic| &topic.name);
-        topics.filter(|name| self.shared.latest.holds_deltas(name)).cloned().collect()
+        topics.filter(|name| self.living <= max || self.shared.latest.holds_deltas(name)).cloned().collect()
     }
 
     /// The known topics that are not among these.
