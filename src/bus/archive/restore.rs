@@ -44,8 +44,7 @@ impl<'p> Restore<'p> {
     ) -> Result<(), SegmentError> {
         let wanted = (until.0 + 1).saturating_sub(ring_frames as u64);
         // A segment opens with what is retained before its first frame.
-        let newest_first = || segments.kept().rev();
-        let first = newest_first().find(|segment| segment.first.first <= wanted).or_else(|| newest_first().last());
+        let first = segments.kept().rev().find(|segment| segment.first.first <= wanted).or(segments.kept().next());
         let first = first.map_or(0, |segment| segment.number);
         let numbers: Vec<u64> =
             segments.kept().map(|segment| segment.number).filter(|number| *number >= first).collect();

@@ -149,7 +149,7 @@ fn after_a_kill_every_offset_has_one_content_and_the_values_are_as_they_were() {
             for _ in 0..rng.random_range(1..400) {
                 life_now.publish(&mut rng);
                 // The ring is larger than what is published between two turns, and so is the reservation.
-                if rng.random_range(0..4) == 0 || life_now.reader.head().0 % 12 == 0 {
+                if rng.random_range(0..4) == 0 || life_now.reader.head().0.is_multiple_of(12) {
                     life_now.turn();
                 }
                 for (offset, line) in life_now.ring().into_iter().rev().take(3) {
