@@ -3,6 +3,7 @@
 
 mod alert_rules;
 mod dashboards;
+mod faults;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod prometheus;

@@ -1,4 +1,4 @@
-//! A real Prometheus that looks at servers every second.
+//! A real Prometheus that looks at servers every second, with alerts whose times are as short.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +9,10 @@ use serde_json::Value;
 
 use crate::kit::http::get;
 use crate::kit::{eventually, tool};
+
+/// Room for a few looks: shorter, a look that comes late leaves nothing to compare with.
+const WINDOW: &str = "[6s]";
+const LONG_WINDOW: &str = "[15s]";
 
 pub struct Prometheus {
     child: Child,
@@ -57,6 +61,39 @@ impl Prometheus {
         assert_eq!(answer["status"], "success", "{expression}: {answer}");
         answer["data"]["result"].as_array().cloned().expect("series")
     }
+
+    /// Alerts that fire.
+    fn firing(&self) -> Vec<Value> {
+        let answer = get(self.addr, "/api/v1/alerts").json();
+        let alerts = answer["data"]["alerts"].as_array().cloned().expect("alerts");
+        alerts.into_iter().filter(|alert| alert["state"] == "firing").collect()
+    }
+
+    fn is_firing(&self, alert: &str, server: SocketAddr) -> Option<Value> {
+        let instance = server.to_string();
+        self.firing()
+            .into_iter()
+            .find(|firing| firing["labels"]["alertname"] == alert && firing["labels"]["instance"] == *instance)
+    }
+
+    /// Waits until the alert fires, and checks what it says.
+    pub fn fires(&self, alert: &str, server: SocketAddr) {
+        self.fires_by(alert, server, || {});
+    }
+
+    /// The same, while something happens again and again.
+    pub fn fires_by(&self, alert: &str, server: SocketAddr, mut happen: impl FnMut()) {
+        let firing = eventually(&format!("{alert} fires"), || {
+            happen();
+            self.is_firing(alert, server)
+        });
+        let summary = firing["annotations"]["summary"].as_str().expect("a summary");
+        assert!(summary.contains(&server.to_string()) && !summary.contains("error"), "{firing}");
+    }
+
+    pub fn clears(&self, alert: &str, server: SocketAddr) {
+        eventually(&format!("{alert} clears"), || self.is_firing(alert, server).is_none().then_some(()));
+    }
 }
 
 impl Drop for Prometheus {
@@ -68,4 +105,24 @@ impl Drop for Prometheus {
         }
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// The rules with their times shortened: everything lasts seconds.
+pub fn hasty(rules: &str) -> String {
+    let mut text = String::new();
+    for line in rules.lines() {
+        match line.split_once("for: ") {
+            Some((before, _)) if before.trim().is_empty() => text.push_str(&format!("{before}for: 1s")),
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    for window in ["[5m]", "[15m]"] {
+        text = text.replace(window, WINDOW);
+    }
+    // Something that happens several times is counted.
+    for window in ["[10m]", "[1h]"] {
+        text = text.replace(window, LONG_WINDOW);
+    }
+    text
 }
