@@ -17,7 +17,7 @@ use crate::kit::document::read;
 use crate::kit::fake_feed::FakeFeed;
 use crate::kit::http::{HANDSHAKE, refused_upgrade};
 use crate::kit::program::Program;
-use crate::kit::raw_client::RawClient;
+use crate::kit::raw_client::{RawClient, TEXT, masked};
 use crate::kit::relay::Relay;
 use crate::kit::tiers::TierFolder;
 use crate::kit::{eventually, skip_without_tool};
@@ -108,6 +108,14 @@ fn the_feed_is_lost(prometheus: &Prometheus, line: &Line, server: &Program) {
     }
 }
 
+fn nothing_is_scraped(rules: &str, server: &Program) {
+    let prometheus = Prometheus::start("monitoring-no-server", rules, &[]).expect("it is there");
+    let is_firing = || prometheus.firing().iter().any(|alert| alert["labels"]["alertname"] == "FanlineNotScraped");
+    eventually("FanlineNotScraped fires", || is_firing().then_some(()));
+    prometheus.look_at(&[server.addr()]);
+    eventually("FanlineNotScraped clears", || (!is_firing()).then_some(()));
+}
+
 /// It begins with invented prices, is stopped, and started with a feed again and again.
 fn the_process_ends(prometheus: &Prometheus, line: &Line, mut server: Program) {
     let (address, url) = (server.addr(), line.url());
@@ -162,6 +170,19 @@ fn a_client_is_slow(prometheus: &Prometheus, server: &Program) {
     });
     drop(client);
     prometheus.clears("FanlineClientsSkip", server.addr());
+}
+
+/// They begin messages and do not end them.
+fn clients_hold_memory(prometheus: &Prometheus, server: &Program) {
+    let message = masked(TEXT, &[b' '; 30_000]);
+    let mut clients = Vec::new();
+    prometheus.fires_by("FanlineClientsOverloaded", server.addr(), || {
+        let mut client = RawClient::connect(server.addr(), "/v1/ws", "");
+        client.write(&message[..20_000]);
+        clients.push(client);
+    });
+    drop(clients);
+    prometheus.clears("FanlineClientsOverloaded", server.addr());
 }
 
 /// Until the feed ends, as it is the feed that these suffer from.
@@ -271,6 +292,7 @@ fn alerts_fire_with_a_fault_of_the_real_server_and_clear_when_it_is_over() {
     let limited = Program::serve(&[], &limited);
     let narrow = Program::serve_within(256, &[], &[("SHARDS_COUNT", "2")]);
     let slow = Program::serve(&[], &[("SIMULATE_RATE", "1000"), ("SLOW_REPLAY_MAX", "100ms")]);
+    let held = Program::serve(&[], &[("LIMITS_INBOUND_BYTES_TOTAL_MAX", "64KiB"), ("SHARDS_COUNT", "1")]);
     let crowded = Program::serve(&[&flood.url(), "--profile", "generic"], &[("LIMITS_TOPICS_MAX", "10")]);
     let unknown = Program::serve(&[&flood.url(), "--profile", &profile("foreign.toml", FOREIGN)], &[]);
     let tiers = TierFolder::new("monitoring-faults", DELAYED);
@@ -295,8 +317,8 @@ fn alerts_fire_with_a_fault_of_the_real_server_and_clear_when_it_is_over() {
     let keyless = Program::serve(&["--config", &profile("issuer.toml", &issuer)], &[]);
 
     let servers = [
-        &lost, &stopped, &limited, &narrow, &slow, &crowded, &unknown, &delayed, &items, &hangs, &certified, &audited,
-        &keyless,
+        &lost, &stopped, &limited, &narrow, &slow, &held, &crowded, &unknown, &delayed, &items, &hangs, &certified,
+        &audited, &keyless,
     ];
     let addresses = servers.map(Program::addr);
     let rules = hasty(&read("deploy/prometheus/alerts.yml"));
@@ -311,6 +333,8 @@ fn alerts_fire_with_a_fault_of_the_real_server_and_clear_when_it_is_over() {
         scope.spawn(|| limits_are_reached(prometheus, &limited));
         scope.spawn(|| files_run_out(prometheus, &narrow));
         scope.spawn(|| a_client_is_slow(prometheus, &slow));
+        scope.spawn(|| clients_hold_memory(prometheus, &held));
+        scope.spawn(|| nothing_is_scraped(&rules, &held));
         let too_much = [
             ("FanlineFramesRefused", &crowded),
             ("FanlineMessagesUnknown", &unknown),

@@ -1,7 +1,7 @@
 //! A real Prometheus that looks at servers every second, with alerts whose times are as short.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -12,7 +12,7 @@ use crate::kit::{eventually, tool};
 
 /// Room for a few looks: shorter, a look that comes late leaves nothing to compare with.
 const WINDOW: &str = "[6s]";
-const LONG_WINDOW: &str = "[15s]";
+const LONG_WINDOW: &str = "[12s]";
 
 pub struct Prometheus {
     child: Child,
@@ -26,14 +26,8 @@ impl Prometheus {
         let program = tool("prometheus")?;
         let folder = std::env::temp_dir().join(format!("fanline-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
-        let targets: Vec<String> = servers.iter().map(|server| format!("'{server}'")).collect();
-        let config = format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 500ms}}\nrule_files: [rules.yml]\n\
-             scrape_configs: [{{job_name: fanline, static_configs: [{{targets: [{}]}}]}}]\n",
-            targets.join(", ")
-        );
         std::fs::write(folder.join("rules.yml"), rules).expect("a file");
-        std::fs::write(folder.join("prometheus.yml"), config).expect("a file");
+        write_config(&folder, servers);
         let log = std::fs::File::create(folder.join("log")).expect("a file");
         let child = Command::new(program)
             .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--web.listen-address=127.0.0.1:0"])
@@ -53,6 +47,13 @@ impl Prometheus {
         Some(prometheus)
     }
 
+    /// From now on, at these servers.
+    pub fn look_at(&self, servers: &[SocketAddr]) {
+        write_config(&self.folder, servers);
+        let told = Command::new("sh").args(["-c", &format!("kill -HUP {}", self.child.id())]).status();
+        assert!(told.expect("sh runs").success());
+    }
+
     /// The series of an expression as it is now. Panics if Prometheus does not understand it.
     pub fn query(&self, expression: &str) -> Vec<Value> {
         let answer =
@@ -63,7 +64,7 @@ impl Prometheus {
     }
 
     /// Alerts that fire.
-    fn firing(&self) -> Vec<Value> {
+    pub fn firing(&self) -> Vec<Value> {
         let answer = get(self.addr, "/api/v1/alerts").json();
         let alerts = answer["data"]["alerts"].as_array().cloned().expect("alerts");
         alerts.into_iter().filter(|alert| alert["state"] == "firing").collect()
@@ -105,6 +106,16 @@ impl Drop for Prometheus {
         }
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+fn write_config(folder: &Path, servers: &[SocketAddr]) {
+    let targets: Vec<String> = servers.iter().map(|server| format!("'{server}'")).collect();
+    let config = format!(
+        "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 500ms}}\nrule_files: [rules.yml]\n\
+         scrape_configs: [{{job_name: fanline, static_configs: [{{targets: [{}]}}]}}]\n",
+        targets.join(", ")
+    );
+    std::fs::write(folder.join("prometheus.yml"), config).expect("a file");
 }
 
 /// The rules with their times shortened: everything lasts seconds.
