@@ -172,16 +172,6 @@ fn alerts_and_the_operators_guide_select_existing_series() {
     }
 }
 
-#[test]
-fn every_alert_is_explained() {
-    let guide = read("docs/operations/watch.md");
-    for line in read("deploy/prometheus/alerts.yml").lines() {
-        if let Some((_, alert)) = line.split_once("- alert: ") {
-            assert!(guide.contains(&format!("| **{alert}** |")), "expected {alert} in watch.md");
-        }
-    }
-}
-
 /// Every code of the program is in a table of the protocol. A cell may hold several.
 #[test]
 fn every_code_that_clients_receive_is_in_the_protocol() {
