@@ -34,6 +34,7 @@ const FAULTS = [
   { name: "shows refused tokens for ever", file: "link.js", text: "const UNAUTHENTICATED_MAX = 3;", fault: "const UNAUTHENTICATED_MAX = 300;", noticed: "tokens/refused_three_times", on: "websocket" },
   { name: "forgets the cursor of a stream of events", file: "sse.js", text: "if (id) session.received = id;", fault: "", noticed: "resume/", on: "sse" },
   { name: "knows one kind of line end", file: "sse.js", text: "split(/\\r\\n|\\n|\\r(?!$)/)", fault: "split(/\\n/)", noticed: "sse/line_ends", on: "sse" },
+  { name: "storms a cache that is broken", file: "poll.js", text: "else if (!isNew) await pause", fault: "else if (!isNew) void pause", noticed: "poll/", on: "longpoll" },
   { name: "never changes its transport", file: "ladder.js", text: "const POINTS = 6;", fault: "const POINTS = 1e9;", noticed: "transports/upgrade_refused", on: "ladder" },
 ];
 
