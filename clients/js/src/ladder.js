@@ -81,10 +81,12 @@ export class Ladder {
   }
 
   /**
-   * A connection has failed. Returns whether another rung is to be tried at once.
-   * @param {boolean} isMute nothing came in time @param {boolean} isShortLife it had been greeted
+   * A connection has failed. Returns whether another rung is to be tried at once. One on a rung that has been left
+   * meanwhile says nothing of the one that is used now.
+   * @param {number} at its rung @param {boolean} isMute nothing came in time @param {boolean} isShortLife it had been greeted
    */
-  failed(isMute, isShortLife) {
+  failed(at, isMute, isShortLife) {
+    if (at !== this.at) return true;
     this.#points += isMute ? POINTS : isShortLife ? SHORT_LIFE : this.at ? POINTS : FAILURE;
     if (this.#points < POINTS) return false;
     this.#climb((this.at + 1) % this.#rungs.length);
@@ -93,9 +95,10 @@ export class Ladder {
 
   /**
    * A message has been received. From now on better rungs are tried, until one works or `stop` is called.
-   * @param {Open} open @param {() => void} onBetter
+   * @param {number} at on which rung @param {Open} open @param {() => void} onBetter
    */
-  worked(open, onBetter) {
+  worked(at, open, onBetter) {
+    if (at !== this.at) this.#climb(at);
     try {
       if (this.at) sessionStorage.setItem(this.#key, `${this.name()} ${Date.now() + KEPT_MS}`);
       else sessionStorage.removeItem(this.#key);

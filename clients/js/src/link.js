@@ -90,6 +90,7 @@ export class Link {
   #heartbeat_ms = HEARTBEAT_MS;
   /** @type {any} */
   #goodbye;
+  #at = 0; // index of the transport that is used, or tried
   #isDialled = false; // the transport is in use
   #key = ""; // under which the page keeps which transport works
   #unauthenticated = 0; // connections in a row that ended because of the token
@@ -119,8 +120,8 @@ export class Link {
   }
 
   get transport() {
-    const [first] = this.#options.transports;
-    return this.#ladder?.name() ?? (typeof first === "string" ? first : first.name);
+    const rung = this.#options.transports[this.#at];
+    return typeof rung === "string" ? rung : rung.name;
   }
 
   /** The server has greeted: the connection is open. @param {number} [heartbeat_ms] */
@@ -132,6 +133,7 @@ export class Link {
     if (this.state !== "connecting") return;
     this.#openedAt = now;
     this.#ladder?.worked(
+      this.#at,
       async (rung, onText, onClose) => {
         const [token, url] = await this.#ask();
         const onOpen = () => {
@@ -220,7 +222,11 @@ export class Link {
     const [first] = this.#options.transports;
     if (!this.#ladder && first === "websocket" && !recall(this.#key)) return websocket;
     if (!this.#ladder && typeof first !== "string") return first;
-    return (await this.#loadLadder()).rung();
+    const ladder = await this.#loadLadder().catch((error) => {
+      if (first !== "websocket") throw error;
+    });
+    this.#at = ladder?.at ?? 0;
+    return ladder?.rung() ?? websocket;
   }
 
   async #loadLadder() {
@@ -233,7 +239,7 @@ export class Link {
     const number = (this.number += 1);
     const { connect_deadline_ms, rung_deadline_ms, token_deadline_ms, clock, transports } = this.#options;
     const isCurrent = () => number === this.number && this.state === "connecting";
-    [this.#goodbye, this.#openedAt, this.#isDialled] = [undefined, NaN, false];
+    [this.#goodbye, this.#openedAt, this.#isDialled, this.#at] = [undefined, NaN, false, this.#ladder?.at ?? 0];
     this.#waitFor(2 * token_deadline_ms);
     this.#go(transition);
     try {
@@ -368,6 +374,7 @@ export class Link {
   /** @param {string} reason @param {{retry_ms?: number, isMute?: boolean, isBroken?: boolean}} [how] */
   #lost(reason, { retry_ms, isMute = false, isBroken = false } = {}) {
     const { backoff_ms, backoff_max_ms, random, transports } = this.#options;
+    const at = this.#at;
     const wasOpen = this.state === "open";
     const wasStable = this.#wasStable();
     this.#drop();
@@ -380,7 +387,8 @@ export class Link {
     if (wasStable && !isMute) this.#ladder?.lasted();
     else if (isBroken && !isOffline && !this.#goodbye && transports.length > 1) {
       this.#loadLadder().then((ladder) => {
-        if (!ladder.failed(isMute, wasOpen) || this.state !== "waiting") return;
+        // While it was loaded a connection may have opened: then this way works.
+        if (this.state === "open" || !ladder.failed(at, isMute, wasOpen) || this.state !== "waiting") return;
         this.#attempts -= 1;
         this.#dial();
       }, () => {}); // what cannot be loaded cannot help
