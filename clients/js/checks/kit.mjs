@@ -15,8 +15,8 @@ const DEADLINE_MS = 60_000;
 /** Why checks cannot be run, or false. */
 export const skip = BINARY && BROWSER ? false : "SERVER_BINARY names no fanline, or there is no Chromium";
 
-/** Starts both. */
-export async function open() {
+/** Starts the server. */
+export async function serve() {
   const server = spawn(BINARY, ["--listen", "127.0.0.1:0", "--log-level", "error"], { stdio: ["ignore", "pipe", "inherit"] });
   let url;
   for await (const line of createInterface(server.stdout)) {
@@ -24,11 +24,17 @@ export async function open() {
     if (url) break;
   }
   server.stdout.resume();
+  return { url, stop: () => server.kill() };
+}
+
+/** Starts both. */
+export async function open() {
+  const { url, stop } = await serve();
   const args = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"];
   const browser = await chromium.launch({ executablePath: BROWSER, args });
   const close = async () => {
     await browser.close();
-    server.kill();
+    stop();
   };
   return { url, browser, close };
 }
