@@ -42,7 +42,7 @@ async def started(example: str) -> AsyncIterator[str]:
         pytest.fail(f"{example} has ended without a server")
     finally:
         process.send_signal(signal.SIGTERM)
-        await process.wait()
+        await process.communicate()
 
 
 async def talk(url: str, room: str, name: str) -> asyncio.subprocess.Process:
@@ -74,4 +74,16 @@ async def test_a_line_reaches_who_is_in_the_room_and_who_comes_later() -> None:
         finally:
             for process in filter(None, (ann, ben, late)):
                 process.kill()
-                await process.wait()
+                await process.communicate()
+
+
+async def test_scores_are_there_for_who_comes_late_and_clocks_run() -> None:
+    async with started("pitches") as url, fanline.connect(url, every_ms=200) as client:
+        minutes: dict[str, set[int]] = {}
+        client.subscribe("pitch.*.clock", lambda frame: minutes.setdefault(frame.topic, set()).add(frame.data["minute"]))
+        client.subscribe("pitch.*.score", lambda frame: None)
+        clocks = {f"pitch.{pitch}.clock" for pitch in range(1, 9)}
+        scores = {f"pitch.{pitch}.score" for pitch in range(1, 9)}
+        await eventually(lambda: clocks == set(minutes) and all(len(seen) >= 2 for seen in minutes.values()))
+        assert scores <= set(client.topics)
+        assert all(client.is_current(topic) for topic in scores)
