@@ -31,11 +31,12 @@ export async function open() {
   }
   server.stdout.resume();
   const browser = await launch();
+  const stop = () => server.kill();
   const close = async () => {
     await browser.close();
-    server.kill();
+    stop();
   };
-  return { url, browser, close };
+  return { url, browser, stop, close };
 }
 
 /** @param {string} what @param {() => any} fn */
