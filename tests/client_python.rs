@@ -57,6 +57,7 @@ fn the_tests_of_the_package_pass_in_every_python() {
     let running = environments.iter().map(|environment| {
         let mut command = in_package(&environment.join("bin/python"));
         command.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]).env("FANLINE_URL", &url);
+        command.env("SERVER_BINARY", env!("CARGO_BIN_EXE_fanline"));
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pytest starts")
     });
     for (environment, child) in environments.iter().zip(running.collect::<Vec<_>>()) {

@@ -15,6 +15,12 @@ const DEADLINE_MS = 60_000;
 /** Why checks cannot be run, or false. */
 export const skip = BINARY && BROWSER ? false : "SERVER_BINARY names no fanline, or there is no Chromium";
 
+/** Starts the browser. */
+export function launch() {
+  const args = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"];
+  return chromium.launch({ executablePath: BROWSER, args });
+}
+
 /** Starts the server. */
 export async function serve() {
   const server = spawn(BINARY, ["--listen", "127.0.0.1:0", "--log-level", "error"], { stdio: ["ignore", "pipe", "inherit"] });
@@ -30,13 +36,12 @@ export async function serve() {
 /** Starts both. */
 export async function open() {
   const { url, stop } = await serve();
-  const args = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"];
-  const browser = await chromium.launch({ executablePath: BROWSER, args });
+  const browser = await launch();
   const close = async () => {
     await browser.close();
     stop();
   };
-  return { url, browser, close };
+  return { url, browser, stop, close };
 }
 
 /** @param {string} what @param {() => any} fn */
