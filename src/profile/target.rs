@@ -87,15 +87,26 @@ impl FeedUrl {
         self.url.scheme() == "wss"
     }
 
-    /// Whether others can read along: without TLS, unless on this machine.
-    pub fn is_overheard(&self) -> bool {
-        let is_here = match self.url.host() {
+    /// Takes over user and password of another URL.
+    pub fn set_user_of(&mut self, other: &FeedUrl) {
+        // A URL with a host can have both.
+        self.url.set_username(other.url.username()).expect("a WebSocket has a host");
+        self.url.set_password(other.url.password()).expect("a WebSocket has a host");
+    }
+
+    /// Whether it names this machine.
+    pub fn is_here(&self) -> bool {
+        match self.url.host() {
             Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
             Some(Host::Ipv4(address)) => address.is_loopback(),
             Some(Host::Ipv6(address)) => address.is_loopback(),
             None => false,
-        };
-        !self.is_tls() && !is_here
+        }
+    }
+
+    /// Whether others can read along: without TLS, unless on this machine.
+    pub fn is_overheard(&self) -> bool {
+        !self.is_tls() && !self.is_here()
     }
 
     /// `Authorization` for the URL's user and password (RFC 7617); none if it has neither.

@@ -75,7 +75,13 @@ settings! {
         topic: Option<String> = Unset("/data/s"), SettingKind::Pointer,
             "Where a message of a generic feed names its topic. Unset: guessed from the first messages, and logged.";
         connect_timeout: Option<Duration> = Unset("10s"), duration(MS, HOUR),
-            "Limit for one attempt to connect: name resolution, TCP, TLS and upgrade. The next attempt follows. Unset: the profile's `open_timeout`, else 10s.";
+            "Limit for one attempt to connect: name resolution, proxy, TCP, TLS, upgrade and redirects. The next attempt follows. Unset: the profile's `open_timeout`, else 10s.";
+        proxy: Option<String> = Unset("http://user:password@proxy.example:3128"), SettingKind::Text,
+            "A proxy on the way to the feed, HTTP CONNECT (`http://`) or SOCKS5 (`socks5://`), with user and password if it wants them. It resolves the feed's name. Addresses of this machine, such as `localhost`, are dialed without it. Unset: none; `HTTPS_PROXY` and the like are not read.";
+        client_certificate: Option<String> = Unset("/etc/fanline/feed.pem:/etc/fanline/feed.key"), SettingKind::Text,
+            "Certificate that fanline shows to a feed with `wss://`, as `CHAIN.pem:KEY.pem` or one file with both. The files are read before each connection; if they cannot be used, the former certificate stays in force.";
+        redirects_max: usize = Is("0"), count(0, 10),
+            "Redirects of the handshake that fanline follows in one attempt. It never follows one from `wss://` to `ws://`, and with credentials (a login, a user, a client certificate) none to another host or port; headers do not go there either. 0: none.";
         idle_timeout: Option<Timeout> = Unset("30s"), duration_or_none(MS, DAY),
             "Silence after which the feed is reported as silent; fanline reconnects after twice this time. `none` suits feeds that may be quiet: their answers to pings suffice. Unset: the profile's value, else 30s.";
         ping_interval: Option<Duration> = Unset("15s"), duration(MS, HOUR),

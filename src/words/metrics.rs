@@ -69,7 +69,7 @@ declare! {
             "Connections to the feed that were established.";
         UPSTREAM_RECONNECTS = Counter "fanline_upstream_reconnects_total"
             [reason: [
-                "unreachable", "connect_timeout", "tls", "not_websocket", "closed", "cut", "broken_frames",
+                "unreachable", "proxy", "connect_timeout", "tls", "not_websocket", "closed", "cut", "broken_frames",
                 "message_too_big", "silent", "pong_timeout", "heartbeat_timeout", "not_opened", "write_timeout",
                 "gap", "asked", "address"
             ]]

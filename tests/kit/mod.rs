@@ -23,6 +23,7 @@ pub mod ledger;
 pub mod order_book;
 pub mod program;
 pub mod raw_client;
+pub mod real_proxy;
 pub mod relay;
 pub mod scripted_feed;
 pub mod stacks;
@@ -34,6 +35,7 @@ pub mod tape;
 pub mod tape_feed;
 pub mod tiers;
 pub mod tls_server;
+pub mod tunnel;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

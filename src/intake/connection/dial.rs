@@ -1,4 +1,5 @@
-//! Dialing: one WebSocket connection to the feed. Name, TCP, TLS and handshake share one deadline.
+//! Dialing: one WebSocket connection to the feed. Name, proxy, TCP, TLS, handshake and redirects share one
+//! deadline.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,8 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -24,10 +24,14 @@ use tokio_tungstenite::tungstenite::{Error, Utf8Bytes};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 use url::Host;
 
+use crate::intake::connection::client_tls::ClientTls;
 use crate::intake::connection::loss::Loss;
+use crate::intake::connection::proxy::Proxy;
 use crate::intake::connection::race;
+use crate::intake::connection::redirect::{self, RedirectError};
 use crate::intake::connection::resolve::{Resolve, alternating};
 use crate::intake::connection::retry_after::RetryAfter;
+use crate::intake::time::in_s;
 use crate::profile::target::{FeedUrl, without_secrets};
 
 /// More addresses than a venue has; with more, the oldest are forgotten.
@@ -38,13 +42,38 @@ pub(crate) type UpstreamSocket = WebSocketStream<MaybeTlsStream<Watched>>;
 /// Everything that repeated attempts share.
 #[derive(Clone)]
 pub(crate) struct Dialer {
-    timeout: Duration,
-    tls: Arc<ClientConfig>,
+    way: Way,
     limits: WebSocketConfig,
     resolver: Arc<dyn Resolve>,
     /// Addresses that accepted TCP and then failed the handshake, newest last: they are tried after the others. Written
     /// by failed attempts; the lock is held for a few comparisons.
     set_back: Arc<Mutex<VecDeque<SocketAddr>>>,
+}
+
+/// How the feed is reached.
+#[derive(Clone)]
+pub(crate) struct Way {
+    /// For one attempt, redirects included.
+    pub timeout: Duration,
+    pub tls: Arc<ClientTls>,
+    /// Of all addresses but this machine's own.
+    pub proxy: Option<Arc<Proxy>>,
+    pub redirects_max: usize,
+    /// Whether messages to the feed hold secrets, so that no redirect may lead to another host.
+    pub says_secrets: bool,
+}
+
+/// A handshake that failed.
+struct Refusal {
+    loss: Loss,
+    /// Where the feed is instead.
+    location: Option<String>,
+}
+
+impl From<Loss> for Refusal {
+    fn from(loss: Loss) -> Refusal {
+        Refusal { loss, location: None }
+    }
 }
 
 /// One address to connect to, and the headers of the handshake.
@@ -55,43 +84,96 @@ pub(crate) struct Endpoint {
 }
 
 impl Dialer {
-    /// For TLS, this machine's roots count as well as Mozilla's.
-    pub(crate) fn new(
-        timeout: Duration,
-        message_bytes_max: usize,
-        resolver: Arc<dyn Resolve>,
-    ) -> Result<Dialer, rustls::Error> {
+    pub(crate) fn new(way: Way, message_bytes_max: usize, resolver: Arc<dyn Resolve>) -> Dialer {
         let limits = WebSocketConfig::default()
             .max_message_size(Some(message_bytes_max))
             .max_frame_size(Some(message_bytes_max))
             // Requests are small and rare: none waits for another.
             .write_buffer_size(0);
-        Ok(Dialer { timeout, tls: Arc::new(tls_config()?), limits, resolver, set_back: Arc::default() })
+        Dialer { way, limits, resolver, set_back: Arc::default() }
     }
 
-    /// One attempt: name, TCP, TLS and handshake share one deadline.
-    pub(crate) async fn connect(self, endpoint: Endpoint) -> Result<UpstreamSocket, Loss> {
-        let deadline = Instant::now() + self.timeout;
-        let host = || endpoint.target.host().to_string();
-        let late = |address| Loss::ConnectTimeout { host: host(), address, after: self.timeout };
-        let addresses = match tokio::time::timeout_at(deadline, self.addresses(&endpoint.target)).await {
-            Ok(found) => found.map_err(|error| Loss::Unresolved { host: host(), error })?,
-            Err(_) => return Err(Loss::ResolveTimeout { host: host(), after: self.timeout }),
+    /// One attempt: everything shares one deadline.
+    pub(crate) async fn connect(self, mut endpoint: Endpoint) -> Result<UpstreamSocket, Loss> {
+        let deadline = Instant::now() + self.way.timeout;
+        let mut shows_certificate = self.way.tls.shows_certificate();
+        let mut followed = 0;
+        loop {
+            let Refusal { loss, location } = match self.attempt(&endpoint, shows_certificate, deadline).await {
+                Ok(socket) => return Ok(socket),
+                Err(refusal) => refusal,
+            };
+            let Some(location) = location.filter(|_| self.way.redirects_max > 0) else { return Err(loss) };
+            let has_credentials = shows_certificate || self.way.says_secrets;
+            let next = if followed == self.way.redirects_max {
+                Err(RedirectError::TooMany { max: followed })
+            } else {
+                redirect::follow(&endpoint, &location, has_credentials)
+            };
+            let next = next.map_err(|error| Loss::Redirected {
+                url: endpoint.target.shown(),
+                location: redirect::shown(&location),
+                error,
+            })?;
+            tracing::info!(from = endpoint.target.shown(), to = next.target.shown(), "the feed redirects");
+            shows_certificate &= next.target.place() == endpoint.target.place();
+            endpoint = next;
+            followed += 1;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        endpoint: &Endpoint,
+        shows_certificate: bool,
+        deadline: Instant,
+    ) -> Result<UpstreamSocket, Refusal> {
+        let target = &endpoint.target;
+        let (address, stream) = match self.way.proxy.as_deref().filter(|_| !target.is_here()) {
+            Some(proxy) => self.reach_through(proxy, target, deadline).await?,
+            None => self.reach(target, deadline).await?,
         };
-        let (address, stream) = race::connect(&addresses, deadline).await.map_err(|tried| Loss::Unreachable {
-            host: host(),
-            tried,
-            after: self.timeout,
-        })?;
-        let shaken = tokio::time::timeout_at(deadline, self.shake_hands(&endpoint, address, stream)).await;
-        let shaken = shaken.unwrap_or_else(|_| Err(late(address)));
+        let shaken = self.shake_hands(endpoint, shows_certificate, address, stream);
+        let shaken = tokio::time::timeout_at(deadline, shaken).await.unwrap_or_else(|_| {
+            let host = target.host().to_string();
+            Err(Loss::ConnectTimeout { host, address, after: self.way.timeout }.into())
+        });
         self.remember(address, shaken.is_ok());
         shaken
     }
 
+    async fn reach(&self, target: &FeedUrl, deadline: Instant) -> Result<(SocketAddr, TcpStream), Loss> {
+        let (host, after) = (|| target.host().to_string(), self.way.timeout);
+        let addresses = match tokio::time::timeout_at(deadline, self.addresses(target.place())).await {
+            Ok(found) => found.map_err(|error| Loss::Unresolved { host: host(), error })?,
+            Err(_) => return Err(Loss::ResolveTimeout { host: host(), after }),
+        };
+        let reached = race::connect(&addresses, deadline).await;
+        reached.map_err(|tried| Loss::Unreachable { host: host(), tried, after })
+    }
+
+    /// The stream leads to the feed, and the address is the proxy's.
+    async fn reach_through(
+        &self,
+        proxy: &Proxy,
+        target: &FeedUrl,
+        deadline: Instant,
+    ) -> Result<(SocketAddr, TcpStream), Loss> {
+        let lost = |error: String| Loss::Proxy { host: target.host().to_string(), proxy: proxy.to_string(), error };
+        let late = |_| lost(format!("no answer within {}; check its address", in_s(self.way.timeout)));
+        let addresses = tokio::time::timeout_at(deadline, self.addresses(Some(proxy.place()))).await.map_err(late)?;
+        let addresses =
+            addresses.map_err(|error| lost(format!("its address was not found: {error}; check its name")))?;
+        let reached = race::connect(&addresses, deadline).await;
+        let (address, stream) = reached.map_err(|tried| lost(format!("{tried}; check that it is running")))?;
+        let (host, port) = target.place().ok_or_else(|| lost("the feed's address has no host".into()))?;
+        let tunnel = tokio::time::timeout_at(deadline, proxy.tunnel(stream, host, port)).await.map_err(late)?;
+        tunnel.map(|stream| (address, stream)).map_err(|refusal| lost(refusal.to_string()))
+    }
+
     /// Addresses that failed last time come last; otherwise in the resolver's order, families alternating.
-    async fn addresses(&self, target: &FeedUrl) -> io::Result<Vec<SocketAddr>> {
-        let found = match target.place() {
+    async fn addresses(&self, place: Option<(Host<&str>, u16)>) -> io::Result<Vec<SocketAddr>> {
+        let found = match place {
             Some((Host::Domain(name), port)) => alternating(self.resolver.resolve(name, port).await?),
             Some((Host::Ipv4(address), port)) => vec![(address, port).into()],
             Some((Host::Ipv6(address), port)) => vec![(address, port).into()],
@@ -120,11 +202,12 @@ impl Dialer {
     async fn shake_hands(
         &self,
         endpoint: &Endpoint,
+        shows_certificate: bool,
         address: SocketAddr,
         stream: TcpStream,
-    ) -> Result<UpstreamSocket, Loss> {
+    ) -> Result<UpstreamSocket, Refusal> {
         let target = &endpoint.target;
-        let loss = |error| handshake_loss(target, address, error);
+        let loss = |error| Refusal { location: location(&error), loss: handshake_loss(target, address, error) };
         stream.set_nodelay(true).map_err(|error| loss(Error::Io(error)))?;
         let mut request = target.as_str().into_client_request().map_err(loss)?;
         if let Some(authorization) = target.authorization() {
@@ -133,11 +216,31 @@ impl Dialer {
         for (name, value) in &endpoint.headers {
             request.headers_mut().insert(name.clone(), value.clone());
         }
-        let connector = if target.is_tls() { Connector::Rustls(self.tls.clone()) } else { Connector::Plain };
+        let connector = match target.is_tls() {
+            true => Connector::Rustls(self.tls(shows_certificate).await),
+            false => Connector::Plain,
+        };
         let stream = Watched { stream, bytes_read: 0 };
         let shaken = client_async_tls_with_config(request, stream, Some(self.limits), Some(connector)).await;
         shaken.map(|(socket, _)| socket).map_err(loss)
     }
+
+    async fn tls(&self, shows_certificate: bool) -> Arc<ClientConfig> {
+        let tls = self.way.tls.clone();
+        match shows_certificate {
+            true => {
+                tokio::task::spawn_blocking(move || tls.identified()).await.expect("files are read without a panic")
+            }
+            false => tls.anonymous(),
+        }
+    }
+}
+
+/// Where a redirect leads.
+fn location(error: &Error) -> Option<String> {
+    let Error::Http(response) = error else { return None };
+    let location = response.headers().get(LOCATION).filter(|_| response.status().is_redirection())?;
+    location.to_str().ok().map(str::to_string)
 }
 
 fn handshake_loss(target: &FeedUrl, address: SocketAddr, error: Error) -> Loss {
@@ -190,10 +293,13 @@ fn not_websocket(url: String, response: &Response) -> Loss {
         200..=299 => "this address serves something else; look up the feed's WebSocket path".to_string(),
         300..=399 => {
             let location = header(LOCATION).map_or("none given".to_string(), without_secrets);
-            format!("use the address it points to: `{location}`")
+            format!("use the address it points to, or set `upstream.redirects_max`: `{location}`")
         }
         401 | 403 => "the feed wants credentials, or refuses this address".to_string(),
-        400 | 404 | 405 | 426 => "check the URL's path and parameters".to_string(),
+        400 => {
+            "check the URL's path and parameters, and `upstream.client_certificate` if the feed wants one".to_string()
+        }
+        404 | 405 | 426 => "check the URL's path and parameters".to_string(),
         418 | 429 => "too many attempts for the feed; wait, and run one instance per address".to_string(),
         500..=599 => "the feed has a problem; wait".to_string(),
         _ => "check the URL".to_string(),
@@ -203,16 +309,6 @@ fn not_websocket(url: String, response: &Response) -> Loss {
     let remedy = if said.is_empty() { remedy } else { format!("{remedy}; it says `{said}`") };
     let retry_after = header(RETRY_AFTER).and_then(|value| RetryAfter::read(value, header(DATE)));
     Loss::NotWebSocket { url, status, remedy, retry_after }
-}
-
-fn tls_config() -> Result<ClientConfig, rustls::Error> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    let (_, unreadable) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if unreadable > 0 {
-        tracing::warn!(unreadable, "some of this machine's root certificates could not be read");
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// A TCP stream that counts bytes read, so that a long message on its way is not taken for a dead peer.
@@ -275,7 +371,9 @@ mod tests {
     }
 
     fn dialer(timeout: Duration, addresses: &[SocketAddr]) -> Dialer {
-        Dialer::new(timeout, 1000, Arc::new(OneNameResolver(addresses.to_vec()))).expect("TLS can be set up")
+        let tls = Arc::new(ClientTls::new(None).expect("TLS can be set up"));
+        let way = Way { timeout, tls, proxy: None, redirects_max: 0, says_secrets: false };
+        Dialer::new(way, 1000, Arc::new(OneNameResolver(addresses.to_vec())))
     }
 
     fn endpoint() -> Endpoint {
@@ -306,7 +404,8 @@ mod tests {
             loss.contains(&first.to_string()) && loss.contains("did not complete the WebSocket handshake"),
             "{loss}"
         );
-        let dialing = tokio::spawn(Dialer { timeout: Duration::from_secs(20), ..dialer }.connect(endpoint()));
+        let way = Way { timeout: Duration::from_secs(20), ..dialer.way };
+        let dialing = tokio::spawn(Dialer { way, ..dialer }.connect(endpoint()));
         let (stream, _) = good.accept().await.expect("a connection");
         accept_async(stream).await.expect("a handshake");
         assert!(dialing.await.expect("no panic").is_ok());

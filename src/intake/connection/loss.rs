@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::words::stamp::Stamp;
 
 use crate::intake::connection::race::Tried;
+use crate::intake::connection::redirect::RedirectError;
 use crate::intake::connection::retry_after::RetryAfter;
 use crate::intake::time::in_s;
 use crate::profile::target::FeedUrlError;
@@ -27,9 +28,14 @@ pub(crate) enum Loss {
     #[error("`{host}` ({address}) did not complete the WebSocket handshake within {}", in_s(*.after))]
     ConnectTimeout { host: String, address: SocketAddr, after: Duration },
     #[error(
-        "no TLS connection with `{host}` ({address}): {error}; check the URL and this machine's clock and certificates"
+        "no TLS connection with `{host}` ({address}): {error}; check the URL, this machine's clock and \
+         certificates, and `upstream.client_certificate` if the feed wants one"
     )]
     Tls { host: String, address: SocketAddr, error: String },
+    #[error("no way to `{host}` through the proxy `{proxy}`: {error}")]
+    Proxy { host: String, proxy: String, error: String },
+    #[error("expected a WebSocket at `{url}`, found a redirect to `{location}`, {error}")]
+    Redirected { url: String, location: String, error: RedirectError },
     #[error("expected a WebSocket at `{url}`, found HTTP status {status}; {remedy}")]
     NotWebSocket { url: String, status: u16, remedy: String, retry_after: Option<RetryAfter> },
     #[error("expected a WebSocket at `{url}`, found something else: {error}; check the URL's scheme, port and path")]
@@ -68,8 +74,9 @@ pub(crate) enum Loss {
 
 impl Loss {
     /// Every value of `label`, so that each series exists before its first loss.
-    pub(crate) const LABELS: [&'static str; 16] = [
+    pub(crate) const LABELS: [&'static str; 17] = [
         "unreachable",
+        "proxy",
         "connect_timeout",
         "tls",
         "not_websocket",
@@ -94,7 +101,8 @@ impl Loss {
             Loss::Unresolved { .. } | Loss::Unreachable { .. } => "unreachable",
             Loss::ResolveTimeout { .. } | Loss::ConnectTimeout { .. } => "connect_timeout",
             Loss::Tls { .. } => "tls",
-            Loss::NotWebSocket { .. } | Loss::NotHttp { .. } => "not_websocket",
+            Loss::Proxy { .. } => "proxy",
+            Loss::NotWebSocket { .. } | Loss::NotHttp { .. } | Loss::Redirected { .. } => "not_websocket",
             Loss::Closed { .. } => "closed",
             Loss::Cut { .. } => "cut",
             Loss::Broken { .. } => "broken_frames",
@@ -113,9 +121,12 @@ impl Loss {
     /// The sentence in fanline's own words, for clients, readiness and snapshots.
     pub(crate) fn public(&self) -> String {
         let sentence = match self {
-            Loss::Unresolved { .. } | Loss::ResolveTimeout { .. } | Loss::Unreachable { .. } | Loss::Address(_) => {
-                "the feed cannot be reached"
-            }
+            Loss::Unresolved { .. }
+            | Loss::ResolveTimeout { .. }
+            | Loss::Unreachable { .. }
+            | Loss::Proxy { .. }
+            | Loss::Address(_) => "the feed cannot be reached",
+            Loss::Redirected { .. } => "the feed refers to another address",
             Loss::ConnectTimeout { .. } => "the feed does not answer in time",
             Loss::Tls { .. } => "there is no secure connection to the feed",
             Loss::NotWebSocket { status, .. } => {

@@ -2,6 +2,7 @@
 
 mod answers;
 pub(crate) mod backoff;
+pub(crate) mod client_tls;
 #[cfg(test)]
 mod dead;
 pub(crate) mod dial;
@@ -9,10 +10,12 @@ pub(crate) mod established;
 pub(crate) mod loss;
 pub(crate) mod protocol;
 pub(crate) mod protocol_config;
+pub(crate) mod proxy;
 mod race;
 pub(crate) mod rate_limit;
 #[cfg(test)]
 mod recordings;
+pub(crate) mod redirect;
 pub(crate) mod resolve;
 pub(crate) mod retry_after;
 pub(crate) mod subscriptions;

@@ -1,7 +1,6 @@
 //! Addresses of the feed: how they are dialed, and which may not be dialed yet.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 
@@ -14,7 +13,7 @@ use crate::profile::target::{FeedUrl, FeedUrlError, without_secrets};
 use crate::profile::template::Template;
 use crate::words::stamp::Stamp;
 
-use crate::intake::connection::dial::{Dialer, Endpoint};
+use crate::intake::connection::dial::{Dialer, Endpoint, Way};
 use crate::intake::connection::protocol_config::ProtocolConfig;
 use crate::intake::connection::rate_limit::RateLimit;
 use crate::intake::connection::resolve::System;
@@ -41,22 +40,22 @@ pub(super) struct EndpointContext<'a> {
 }
 
 impl FeedAddresses {
-    /// `timeout` covers TCP, TLS and the handshake together.
     pub(super) fn new(
         urls: Vec<Template<Placeholder>>,
         connect: &Connect,
         config: Arc<ProtocolConfig>,
-        (timeout, message_bytes_max): (Duration, usize),
-    ) -> Result<FeedAddresses, UpstreamError> {
-        Ok(FeedAddresses {
+        way: Way,
+        message_bytes_max: usize,
+    ) -> FeedAddresses {
+        FeedAddresses {
             held_ns: vec![0; urls.len()],
             urls,
             headers: connect.headers.clone(),
             subprotocol: connect.subprotocol.clone(),
             config,
-            dialer: Dialer::new(timeout, message_bytes_max, Arc::new(System::default()))?,
+            dialer: Dialer::new(way, message_bytes_max, Arc::new(System::default())),
             dials: connect.dial_rate.map(RateLimit::new),
-        })
+        }
     }
 
     pub(super) fn count(&self) -> usize {

@@ -41,7 +41,10 @@ use crate::words::stamp::Stamp;
 use crate::intake::classify::Guess;
 use crate::intake::connection::ConnectionRole;
 use crate::intake::connection::backoff::Backoff;
+use crate::intake::connection::client_tls::{ClientTls, ClientTlsError};
+use crate::intake::connection::dial::Way;
 use crate::intake::connection::protocol_config::{ProtocolConfig, Timing};
+use crate::intake::connection::proxy::{Proxy, ProxyError};
 use crate::intake::pipeline::{Pipeline, PipelineSettings};
 use crate::intake::probe_counts::ProbeCounts;
 use crate::intake::time::unless_zero;
@@ -74,8 +77,14 @@ pub struct Settings {
     pub legs: usize,
     /// Connections over which the items of a leg are spread, at least.
     pub connections: usize,
-    /// Limit for TCP, TLS and the handshake together.
+    /// Limit for proxy, TCP, TLS, handshake and redirects together.
     pub connect_timeout: Duration,
+    /// `http://…` or `socks5://…`; none: the feed is dialed itself.
+    pub proxy: Option<String>,
+    /// `CHAIN:KEY`, or one file with both.
+    pub client_certificate: Option<String>,
+    /// Followed at most in one attempt.
+    pub redirects_max: usize,
     /// After this time without a message the feed is `stale`; after twice this fanline reconnects. None: the profile's,
     /// else 30 s; zero: never.
     pub idle_timeout: Option<Duration>,
@@ -128,8 +137,10 @@ pub enum UpstreamError {
          lower `upstream.legs` or `upstream.connections`"
     )]
     TooManyConnections { profile: String, max: usize, legs: usize, connections: usize },
-    #[error("cannot set up TLS: {0}")]
-    Tls(#[from] rustls::Error),
+    #[error(transparent)]
+    Tls(#[from] ClientTlsError),
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     #[error("refused permanently by the feed (rule `{rule}` of profile `{profile}`): {message}")]
     Refused { profile: String, rule: String, message: String },
 }
@@ -185,7 +196,14 @@ impl Upstream {
         let config = Arc::new(ProtocolConfig::new(&profile, settings.timing(), secrets));
         let bytes_max = profile.connect.message_bytes_max.unwrap_or(settings.message_bytes_max);
         let open_timeout = profile.connect.open_timeout.unwrap_or(settings.connect_timeout);
-        let addresses = FeedAddresses::new(urls, &profile.connect, config.clone(), (open_timeout, bytes_max))?;
+        let way = Way {
+            timeout: open_timeout,
+            tls: Arc::new(ClientTls::new(settings.client_certificate.clone())?),
+            proxy: settings.proxy.as_deref().map(Proxy::parse).transpose()?.map(Arc::new),
+            redirects_max: settings.redirects_max,
+            says_secrets,
+        };
+        let addresses = FeedAddresses::new(urls, &profile.connect, config.clone(), way, bytes_max);
         let rules = settings.connection_rules(&profile)?;
         let subscribe = profile.subscribe.as_ref();
         let can_drop = subscribe.is_some_and(|how| how.change == ItemChange::Live && how.unsubscribe.is_some());
