@@ -1,5 +1,6 @@
 //! The wiring of the rooms, one function per command.
 
+mod archiving;
 mod configuration_digest;
 pub(crate) mod demand;
 mod fault_injection;
@@ -26,12 +27,13 @@ use tokio::sync::watch;
 use crate::access::rights::ViewId;
 use crate::audit::OpenError;
 use crate::audit::log::AuditLog;
+use crate::bus::archive::open::{ArchiveError, OpenArchive};
 use crate::bus::clock::Clock;
-use crate::bus::delay::spool::directory::SpoolDirectoryError;
 use crate::bus::demand::interest::Interest;
 use crate::bus::demand::requests;
 use crate::bus::demand::requests::RequestQueue;
 use crate::bus::history::{History, HistoryError};
+use crate::bus::private_directory::PrivateDirectoryError;
 use crate::bus::publisher::Publisher;
 use crate::bus::signal::pulse::Vitals;
 use crate::bus::{self, Limits};
@@ -118,7 +120,9 @@ pub enum AppError {
     #[error(transparent)]
     Audit(#[from] OpenError),
     #[error(transparent)]
-    Spool(#[from] SpoolDirectoryError),
+    Spool(#[from] PrivateDirectoryError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     #[error(transparent)]
     AdminKey(#[from] AdminKeyError),
     #[error(transparent)]
@@ -210,7 +214,11 @@ fn start(
         ring_bytes_max: config.ring.bytes_max,
         topics_max: config.limits.topics_max,
     };
-    let (publisher, reader) = bus::open_with_history(Epoch(rand::random()), limits, history.clone(), &meters);
+    let archive = archiving::open(&config)?;
+    let epoch = archive.as_ref().map_or_else(|| Epoch(rand::random()), OpenArchive::epoch);
+    let (mut publisher, reader) = bus::open_with_history(epoch, limits, history.clone(), &meters);
+    let restore = |archive: OpenArchive| archive.restore((&mut publisher, reader.clone()), clock.now(), &meters);
+    let archive = archive.map(restore).transpose()?;
     let bounds = demand::bounds(&config)?;
     let interest = (config.upstream.demand == DemandMode::On).then(|| Interest::within(bounds, &meters));
     let (client_requests, request_queue) = requests::open(demand::request_rules(&config)?);
@@ -276,6 +284,12 @@ fn start(
     }
     for worker in workers {
         parts.start("spool", move || worker.run()).map_err(AppError::system("start a spool"))?;
+    }
+    if let Some(archive) = archive {
+        let stopped = stopped.clone();
+        let record = move || archiving::record(archive.recorder, clock, &stopped);
+        parts.start("archive", record).map_err(AppError::system("start the archive"))?;
+        parts.start("archive-sync", move || archive.sync.run()).map_err(AppError::system("start the archive"))?;
     }
     let bus = (publisher, interest, request_queue);
     let simulate = || start_simulator(config.simulate, &mut parts, faults.clone(), stopped.clone());

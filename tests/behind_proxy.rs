@@ -5,11 +5,13 @@ mod kit;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use kit::http::{HANDSHAKE, sum};
 use kit::http_client::{Answer, HttpClient};
 use kit::program::Program;
 use kit::{eventually, project, skip_without_tool, tool};
+use tokio::sync::Barrier;
 
 /// Sessions that one address may have in these tests.
 const SESSIONS: usize = 2;
@@ -243,12 +245,15 @@ async fn a_cache_answers_all_that_poll_for_the_same_with_one_request_in_twenty()
     let topics = server.get("/v1/topics").json();
     let topic = topics["topics"][0]["topic"].as_str().expect("a topic").to_owned();
     let address = proxy.address;
+    // Nobody is a round ahead of another, however busy the machine is.
+    let round = Arc::new(Barrier::new(POLLERS));
     let polled = (0..POLLERS).map(|_| {
-        let topic = topic.clone();
+        let (topic, round) = (topic.clone(), round.clone());
         tokio::spawn(async move {
             let mut client = HttpClient::connect(address).await;
             let mut since = String::new();
             for _ in 0..POLLS {
+                round.wait().await;
                 let path = format!("/v1/poll?topics={topic}&wait_ms=20000{since}");
                 let answer = client.request("GET", &path, "").await;
                 assert_eq!(answer.status, 200, "{}", answer.text());

@@ -59,13 +59,13 @@ fn lacks(features: &[&str]) -> BTreeSet<String> {
 #[test]
 fn the_javascript_client_conforms_in_node_on_every_transport() {
     let Some(node) = tool("node") else { return skip_without_tool("clients_conform", "Node") };
-    assert_eq!(conform("js", "NODE", &node), lacks(&["calm", "shared"]), "Node has no tabs");
+    assert_eq!(conform("js", "NODE", &node), lacks(&["shared"]), "Node has no tabs");
 }
 
 #[test]
 fn the_python_client_conforms_on_every_transport() {
     let python = tool("python").filter(|python| python.ends_with("venv/bin/python") && tool("node").is_some());
     let Some(python) = python else { return skip_without_tool("clients_conform", "Node, or `websockets` for Python") };
-    let of_browsers = lacks(&["calm", "freeze", "hidden", "network", "shared"]);
+    let of_browsers = lacks(&["freeze", "hidden", "network", "shared"]);
     assert_eq!(conform("python", "PYTHON", &python), of_browsers, "Python has no pages");
 }

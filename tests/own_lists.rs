@@ -1,17 +1,15 @@
-//! Real clients with lists of their own decode what nobody else is sent: 100,000 messages each that refer to messages
+//! Real clients with lists of their own decode what nobody else is sent: tens of thousands of messages each that refer to messages
 //! before them, whatever happens to the clients and around them.
 
 mod kit;
 
 use flate2::{Compress, Compression, FlushCompress};
-use kit::decoding::{Harness, Metrics, join};
+use kit::decoding::{Harness, Metrics, decoded_messages, join};
 use kit::raw_client::Blind;
 use kit::skip_without_tool;
 use kit::stacks::{self, Launch};
 use kit::strict_inflater::{StrictInflater, TAIL};
 
-/// Messages that each client receives by tokens.
-const MESSAGES: u64 = 100_000;
 /// Messages at a pace, for each client.
 const MESSAGES_PACED: u64 = 1_000;
 /// Changes of the list, and newcomers around it; every fourth time the client leaves and resumes.
@@ -44,7 +42,7 @@ fn check_own_list(name: &str, (launch, offer): (&Launch, &str)) {
 
     check_pace(name, &mut harness, &mut company);
     let mut rounds = 0;
-    while rounds < ROUNDS_MIN || harness.ledger.live < harness.metrics().stateless() + MESSAGES {
+    while rounds < ROUNDS_MIN || harness.ledger.live < harness.metrics().stateless() + decoded_messages() {
         check_round(&mut harness, &mut company, rounds);
         if rounds % 4 == 0 {
             harness.resume((launch, offer));
@@ -59,7 +57,7 @@ fn check_own_list(name: &str, (launch, offer): (&Launch, &str)) {
     assert!(saved > sent && sent > 0.0, "{name}: {sent} bytes sent as tokens, {saved} saved");
     let by_tokens = received - metrics.stateless();
     eprintln!("{name}: {by_tokens} messages came by tokens, with {rounds} changes of the list");
-    assert!(by_tokens >= MESSAGES, "{name}: {by_tokens} messages by tokens of {received}");
+    assert!(by_tokens >= decoded_messages(), "{name}: {by_tokens} messages by tokens of {received}");
 }
 
 /// One more session, on a list of its own.
@@ -82,7 +80,7 @@ fn check_round(harness: &mut Harness, company: &mut Vec<Blind>, round: usize) {
     harness.command(CHANGES[round % CHANGES.len()]);
     company.remove(0);
     company.extend(other(harness, OTHERS[round % OTHERS.len()]));
-    harness.flow(MESSAGES / 20);
+    harness.flow(decoded_messages() / 20);
 }
 
 /// The newest of each topic at a pace, as tokens, then every frame again.

@@ -73,7 +73,7 @@ async fn the_first_poll_has_the_current_values_and_the_next_ones_what_is_new() {
     }
     let first = harness.get("/v1/poll?topics=a", "").await;
     assert_eq!((frames(&first), next(&first)), (vec![(3, "a".into())], "00000000fee1900d:3".into()));
-    assert_eq!(first.header("cache-control"), Some("public, max-age=1"));
+    assert_eq!(first.header("cache-control"), Some("public, max-age=2"));
     let nothing = harness.get(&format!("/v1/poll?topics=a&since={}", next(&first)), "").await;
     assert_eq!((nothing.status, nothing.header("fanline-next")), (204, Some("00000000fee1900d:3")));
     assert_eq!(
@@ -195,7 +195,7 @@ async fn a_cursor_that_leads_nowhere_is_told_and_the_latest_values_follow() {
         assert_eq!(found, topics, "{since}");
         assert_eq!(
             (next(&answer), answer.header("cache-control")),
-            ("00000000fee1900d:100".into(), Some("public, max-age=1"))
+            ("00000000fee1900d:100".into(), Some("public, max-age=2"))
         );
     }
 }

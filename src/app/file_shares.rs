@@ -11,7 +11,11 @@ pub(super) fn edge_settings(config: &Config, shares: &Shares, simulated: bool) -
     let settings = EdgeSettings::new(config);
     EdgeSettings {
         sessions_max: shares.sessions_max,
-        connections: ConnectionLimits { total_max: shares.connections_max, ..settings.connections },
+        connections: ConnectionLimits {
+            total_max: shares.connections_max,
+            files_max: shares.files_max,
+            ..settings.connections
+        },
         simulated,
         ..settings
     }
@@ -24,7 +28,8 @@ pub(super) fn share_open_files(config: &Config, spools: usize) -> Shares {
     }
     let limit = open_files_limit();
     let upstreams = config.upstream.legs * config.upstream.connections;
-    let wanted = Shares { sessions_max: config.limits.sessions_max, connections_max: config.http.connections_max };
+    let (sessions_max, connections_max) = (config.limits.sessions_max, config.http.connections_max);
+    let wanted = Shares { sessions_max, connections_max, files_max: sessions_max.saturating_add(connections_max) };
     let shares = wanted.within(limit, (shards(config), upstreams, spools));
     if shares == wanted {
         tracing::debug!(limit, "open files");
@@ -34,7 +39,8 @@ pub(super) fn share_open_files(config: &Config, spools: usize) -> Shares {
             sessions_max = shares.sessions_max,
             wanted = wanted.sessions_max,
             connections_max = shares.connections_max,
-            "the limit of open files is too low for limits.sessions_max, so fewer sessions are admitted; `ulimit -n` can raise it"
+            "the limit of open files is too low for limits.sessions_max and http.connections_max, so fewer clients are admitted; \
+             `ulimit -n` can raise it"
         );
     }
     shares

@@ -11,10 +11,11 @@ use crate::access::rights::{ViewDelay, ViewId};
 use crate::bus::Limits;
 use crate::bus::clock::Clock;
 use crate::bus::delay::line::{DelayLine, LineParts, OpenLine};
-use crate::bus::delay::spool::directory::{SpoolDirectory, SpoolDirectoryError};
+use crate::bus::delay::spool::directory::SpoolDirectory;
 use crate::bus::delay::spool::worker::{SpoolTerms, SpoolWorker};
 use crate::bus::demand::requests::Requests;
 use crate::bus::history::History;
+use crate::bus::private_directory::PrivateDirectoryError;
 use crate::bus::signal::pulse::Pulse;
 use crate::bus::views::Views;
 use crate::delivery::bus_handles::BusHandles;
@@ -57,7 +58,7 @@ pub(super) fn open(
     (live, live_shards): (&BusHandles, usize),
     terms: &LogTerms<'_>,
     (clock, meters): (Clock, &Meters),
-) -> Result<OpenViews, SpoolDirectoryError> {
+) -> Result<OpenViews, PrivateDirectoryError> {
     let spool = if delays.is_empty() { None } else { open_spool(terms.delay)? };
     let (mut lines, mut workers) = (Vec::new(), Vec::new());
     let (mut readers, mut shards) = (Vec::new(), vec![live.clone(); live_shards]);
@@ -85,7 +86,7 @@ pub(super) fn open(
     Ok(OpenViews { views: Views::new(live.reader.clone(), readers), lines, workers, shards })
 }
 
-fn open_spool(settings: &Delay) -> Result<Option<SpoolTerms>, SpoolDirectoryError> {
+fn open_spool(settings: &Delay) -> Result<Option<SpoolTerms>, PrivateDirectoryError> {
     let Some(path) = &settings.spool_dir else { return Ok(None) };
     let files = Arc::new(SpoolDirectory::open(Path::new(path))?);
     Ok(Some(SpoolTerms { files, bytes_max: settings.spool_bytes_max as u64 }))

@@ -4,6 +4,7 @@
 //! it in what is retained of its topic, stores it in the ring, moves the head and rings the doorbells, in this order.
 //! `demand` goes the other way: delivery writes it, the intake reads it.
 
+pub mod archive;
 pub mod clock;
 pub mod delay;
 pub mod demand;
@@ -12,6 +13,7 @@ pub mod frame;
 pub mod history;
 pub mod latest;
 pub mod log;
+pub mod private_directory;
 pub mod publisher;
 pub mod reader;
 pub mod retained;
@@ -33,7 +35,7 @@ use crate::bus::publisher::Publisher;
 use crate::bus::reader::Reader;
 use crate::bus::signal::doorbell::Doorbell;
 use crate::bus::signal::pulse::Pulse;
-use crate::bus::signal::sync::AtomicU64;
+use crate::bus::signal::sync::{AtomicBool, AtomicU64};
 use crate::bus::signal::versioned::Versioned;
 use crate::words::ids::Epoch;
 use crate::words::metrics::Meters;
@@ -62,6 +64,8 @@ struct BusShared {
     forgotten: AtomicU64,
     /// The sign of life of whatever feeds the publisher.
     pulse: Pulse,
+    /// The publisher is no more. Stored by it after all else, Release; loaded by readers, Acquire.
+    ended: AtomicBool,
 }
 
 /// Opens an empty bus for one epoch, where every topic keeps as many values as its frames ask for.
@@ -79,6 +83,7 @@ pub fn open_with_history(epoch: Epoch, limits: Limits, history: History, meters:
         doorbells: ArcSwap::from_pointee(Vec::new()),
         forgotten: AtomicU64::new(0),
         pulse: Pulse::default(),
+        ended: AtomicBool::new(false),
     });
     (Publisher::new(shared.clone(), (limits, history), meters), Reader::new(shared))
 }

@@ -378,12 +378,12 @@ impl Publisher {
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        if matches!(&*self.shared.feed.get(), FeedState::Stale { reason: StaleReason::UpstreamDown, .. }) {
-            return;
+        if !matches!(&*self.shared.feed.get(), FeedState::Stale { reason: StaleReason::UpstreamDown, .. }) {
+            let message = "the server lost its feed and is ending; reconnect in a few seconds".to_string();
+            let since_ms = Clock::start().now().wall_ms;
+            self.announce(FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms, message });
         }
-        let message = "the server lost its feed and is ending; reconnect in a few seconds".to_string();
-        let since_ms = Clock::start().now().wall_ms;
-        self.announce(FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms, message });
+        self.shared.ended.store(true, Ordering::Release);
     }
 }
 

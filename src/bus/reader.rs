@@ -91,6 +91,11 @@ impl Reader {
         self.shared.feed.version()
     }
 
+    /// Whether the publisher is no more: the head is the last.
+    pub fn has_ended(&self) -> bool {
+        self.shared.ended.load(Ordering::Acquire)
+    }
+
     /// The sign of life of what feeds the publisher.
     pub fn pulse(&self) -> Pulse {
         self.shared.pulse.clone()

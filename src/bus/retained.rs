@@ -147,7 +147,7 @@ impl RetainedFrames {
             }
             FrameKind::Transient => self.transient = Some(frame),
             FrameKind::Status(TopicStatusKind::Gap) => {
-                if self.holds_deltas() {
+                if self.holds_deltas() || self.has_overflowed() {
                     self.keep_gap(frame);
                 }
             }
@@ -180,7 +180,7 @@ impl RetainedFrames {
     /// Keeps a gap; of several between two deltas the newest, so that there are no more of them than deltas.
     fn keep_gap(&mut self, frame: Arc<Frame>) {
         let mark = self.unmark();
-        if self.kept.back().is_some_and(|last| is_gap(last)) {
+        if self.kept.len() > 1 && self.kept.back().is_some_and(|last| is_gap(last)) {
             self.kept.pop_back();
         }
         self.kept.extend(mark);
@@ -400,7 +400,18 @@ mod tests {
             assert!(told.contains(r#""op":"gap""#) && told.contains(r#""reason":"overflow""#), "{told}");
             assert_eq!(topic.base().map(|base| base.offset), Some(kept[0].offset));
         }
-        for (more, kept) in [("g", DELTAS_MAX + 2), ("cq", 2), ("cs", 1), ("ccwc", 2), ("cv", 1)] {
+        for (more, kept) in [
+            ("g", DELTAS_MAX + 2),
+            ("cq", 2),
+            ("cs", 1),
+            ("ccwc", 2),
+            ("cv", 1),
+            ("cg", 2),
+            ("cgg", 2),
+            ("cqg", 3),
+            ("cggc", 1),
+            ("cgs", 1),
+        ] {
             let topic = retained(&format!("{full}{more}"), None);
             assert_eq!(topic.kept_after(Offset::START).count(), kept, "{more}");
         }

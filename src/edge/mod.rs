@@ -137,6 +137,7 @@ impl Edge {
                 // Its own slots, so that the public cannot take them.
                 let limits = ConnectionLimits {
                     total_max: ADMIN_CONNECTIONS_MAX,
+                    files_max: ADMIN_CONNECTIONS_MAX,
                     per_address_max: None,
                     pending_per_address_max: None,
                     ..settings.connections

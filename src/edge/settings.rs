@@ -90,6 +90,7 @@ impl Settings {
             stop_timeout: STOP_TIMEOUT,
             connections: ConnectionLimits {
                 total_max: http.connections_max,
+                files_max: config.limits.sessions_max.saturating_add(http.connections_max),
                 per_address_max: limited(http.connections_per_address_max),
                 pending_per_address_max: limited(http.pending_per_address_max),
                 header_timeout: http.header_timeout,
@@ -164,6 +165,8 @@ pub struct TlsSettings {
 pub struct ConnectionLimits {
     /// Connections at most; at the bound an idle or silent one makes room, else new ones wait.
     pub total_max: usize,
+    /// Open files of connections and of sessions together.
+    pub files_max: usize,
     /// Of one address; at the bound one of its idle or silent ones makes room, else the new one is refused.
     pub per_address_max: Option<usize>,
     /// Of one address, without a complete request head; at the bound the oldest of them makes room.

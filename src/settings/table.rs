@@ -127,6 +127,16 @@ settings! {
         shards: usize = Is("1"), count(1, 1024),
             "Shards of each delayed view.";
     }
+    archive Archive "The log on disk, from which a restarted server goes on (docs/ARCHIVE.md)." {
+        dir: Option<String> = Unset("/var/lib/fanline/archive"), SettingKind::Text,
+            "Directory of the archive, for this process alone. A server that starts with it has the values, the newest messages and the cursors of the one before, and clients resume. Unset: a restarted server begins anew.";
+        age_max: Duration = Is("24h"), duration(Duration::from_secs(1), Duration::from_secs(366 * 24 * 3600)),
+            "Messages older than this are removed from the archive, a file at a time.";
+        bytes_max: usize = Is("8GiB"), bytes(16 * MIB, 1024 * GIB),
+            "Bytes of the archive. Beyond them the oldest messages are removed, a file at a time.";
+        sync_interval: Duration = Is("1s"), duration(MS, HOUR),
+            "How often what was written is made safe against a loss of power. A killed server loses nothing that was written.";
+    }
     history History "What clients that join receive besides the current values." {
         keep: Vec<String> = Is(""), SettingKind::List,
             "Topics that keep their last messages instead of only the newest, as `PATTERN=COUNT` with a count up to 1000, such as `chat.*=50`. The first matching pattern counts.";

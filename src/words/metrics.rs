@@ -146,6 +146,16 @@ declare! {
         VIEW_HEAD_OFFSET = Gauge "fanline_view_head_offset" [view: []]
             "Offset of the newest frame or topic status in this view.";
     }
+    "Archive" {
+        ARCHIVE_BYTES = Gauge "fanline_archive_bytes" []
+            "Bytes in the files of archive.dir. Bound: archive.bytes_max, and one file more.";
+        ARCHIVE_WAITING = Gauge "fanline_archive_waiting_frames" []
+            "Frames that are not written to archive.dir yet. Bound: the ring.";
+        ARCHIVE_LOST = Counter "fanline_archive_lost_total" []
+            "Frames that are not in the archive, because the disk took them more slowly than the ring holds them.";
+        ARCHIVE_FAILURES = Counter "fanline_archive_failures_total" [reason: ["write", "sync", "reserve", "remove"]]
+            "What the disk of archive.dir refused. It is tried again. `reserve`: if the server is killed now, the next start begins another epoch.";
+    }
     "Clients" {
         SESSIONS = Gauge "fanline_sessions" [shard: []]
             "Connected clients.";

@@ -49,6 +49,7 @@ pub fn settings() -> Settings {
         stop_timeout: Duration::from_secs(10),
         connections: ConnectionLimits {
             total_max: 100,
+            files_max: 200,
             per_address_max: None,
             pending_per_address_max: None,
             header_timeout: Duration::from_secs(10),

@@ -105,12 +105,7 @@ export class AdapterBrowser {
     this.#profile = await mkdtemp(join(tmpdir(), "fanline-conformance-"));
     const query = without.map((name) => `without=${name}`).join("&");
     const page = `http://127.0.0.1:${this.#listener.address().port}/clients/conformance/browser/page.html?${query}`;
-    const command = browser === "firefox" ? await firefox(this.#profile, page) : chromium(this.#profile, page);
-    // It does not outlive this program.
-    this.#child = spawn("setpriv", ["--pdeathsig", "KILL", ...command], {
-      env: { ...process.env, HOME: this.#profile, MOZ_CRASHREPORTER_DISABLE: "1" },
-      stdio: "ignore",
-    });
+    this.#child = await start(browser, this.#profile, page);
     this.#ended = once(this.#child, "exit");
     const tooLate = setTimeout(() => {
       throw new Error(`expected ${browser} to open its page within ${HELLO_MS / 1000} s`);
@@ -211,6 +206,16 @@ class FrameAdapter {
   async end() {
     this.#leave();
   }
+}
+
+/** Opens a page in a browser without a window. @param {"chromium"|"firefox"} browser @param {string} profile a folder @param {string} page */
+export async function start(browser, profile, page) {
+  const command = browser === "firefox" ? await firefox(profile, page) : chromium(profile, page);
+  // It does not outlive this program.
+  return spawn("setpriv", ["--pdeathsig", "KILL", ...command], {
+    env: { ...process.env, HOME: profile, MOZ_CRASHREPORTER_DISABLE: "1" },
+    stdio: "ignore",
+  });
 }
 
 function chromium(profile, page) {

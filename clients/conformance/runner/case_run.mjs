@@ -152,6 +152,7 @@ export class CaseRun {
   async #runnerStep({ runner, ms }, as) {
     if (runner === "kill") {
       this.#records.delete(as);
+      this.#adapterOf(as).forget(this.#id(as)); // what it says before it is gone is no concern of the case
       await this.#tabs.get(as).end();
       this.#tabs.delete(as);
     } else if (runner === "stop") this.adapter.stop();

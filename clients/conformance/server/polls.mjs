@@ -105,7 +105,7 @@ function tellNews({ server, socket, request, attempt }) {
   if (!caught_up) entries = entries.slice(0, max);
   const offset = caught_up ? feed.offset : entries.at(-1).offset;
   const more = { offset, skipped, next: `${feed.epoch}:${offset}`, caught_up };
-  const headers = { "cache-control": attempt.since === undefined || skipped ? "public, max-age=1" : "public, max-age=5" };
+  const headers = { "cache-control": attempt.since === undefined || skipped ? "public, max-age=2" : "public, max-age=5" };
   attempt.answered = 200;
   server.send(socket, json(request, 200, body(feed, entries, more), headers));
   return true;

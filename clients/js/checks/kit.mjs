@@ -21,8 +21,8 @@ export function launch() {
   return chromium.launch({ executablePath: BROWSER, args });
 }
 
-/** Starts both. */
-export async function open() {
+/** Starts the server. */
+export async function serve() {
   const server = spawn(BINARY, ["--listen", "127.0.0.1:0", "--log-level", "error"], { stdio: ["ignore", "pipe", "inherit"] });
   let url;
   for await (const line of createInterface(server.stdout)) {
@@ -30,8 +30,13 @@ export async function open() {
     if (url) break;
   }
   server.stdout.resume();
+  return { url, stop: () => server.kill() };
+}
+
+/** Starts both. */
+export async function open() {
+  const { url, stop } = await serve();
   const browser = await launch();
-  const stop = () => server.kill();
   const close = async () => {
     await browser.close();
     stop();

@@ -54,7 +54,7 @@ export function adapter(emit) {
     runtime: globalThis.process ? `node ${process.versions.node}` : navigator.userAgent,
     transports: ["websocket", "sse", "longpoll", "poll"],
     features: [
-      ...["tokens", "pace", "ask", "wake", "network", "freeze", "hidden", "numbers", "url", "ladder"],
+      ...["tokens", "pace", "ask", "wake", "network", "freeze", "hidden", "numbers", "url", "calm", "ladder"],
       ...(globalThis.BroadcastChannel && globalThis.navigator.locks ? ["shared"] : []),
     ],
   });

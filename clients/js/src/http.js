@@ -16,6 +16,8 @@ const NOTHING = "-";
 const IDLE_MS = 10_000;
 /** But not at once: most subscribe soon. */
 const FIRST_IDLE_MS = 100;
+/** Polls that bring nothing new are put so often at most, whoever answers them at once. */
+export const CALM_MS = 1_000;
 /** Answers carry as many frames at most. */
 const FRAMES_MAX = 1_000;
 /** Statuses after which it is to be tried later, not elsewhere. */
@@ -225,17 +227,21 @@ export class Session {
   /** The current values of what was added. @param {AbortSignal} signal */
   async #join(signal) {
     const topics = [...this.#fresh];
+    /** @type {string | undefined} */
     let next;
     do {
-      const response = await this.fetch(this.pollUrl(topics, { since: next }), signal);
+      /** @type {string | undefined} */
+      const since = next;
+      const response = await this.fetch(this.pollUrl(topics, { since }), signal);
       if (response.status === 204) return;
       const answer = readAnswer(await response.text());
       if (signal.aborted) return;
       this.greet(answer.epoch, answer.offset);
-      if (!next) this.subscribed(answer.offset);
+      if (!since) this.subscribed(answer.offset);
       for (const { text } of answer.messages) this.hear(text);
       next = answer.caught_up ? undefined : answer.next;
-    } while (next);
+      if (next && next === since) await pause(CALM_MS, signal);
+    } while (next && !signal.aborted);
   }
 
   /** @param {AbortSignal} signal */

@@ -48,7 +48,7 @@ const HEARTBEAT_MS = 15_000;
  * @property {(cursor?: string) => void} onLost the connection is over, and where to go on, if it knows; comes before the state `waiting`
  * @property {(event: StateEvent) => void} onState
  * @property {(closed: Closed) => void} onClosed
- * @property {(token: string | undefined) => Record<string, any>[]} probe the commands that make a server of one-way streams say something
+ * @property {() => Record<string, any>} probe what to subscribe to for a server of one-way streams to say something
  * @property {() => void} onPing a ping is due
  * @property {() => void} onBeat a second has passed
  * @property {() => void} onDoubt the network is said to be gone
@@ -90,37 +90,39 @@ export class Link {
   #heartbeat_ms = HEARTBEAT_MS;
   /** @type {any} */
   #goodbye;
+  #at = 0; // index of the transport that is used, or tried
   #isDialled = false; // the transport is in use
   #key = ""; // under which the page keeps which transport works
   #unauthenticated = 0; // connections in a row that ended because of the token
-  /** @type {[any, string, () => void][]} */
-  #listeners;
+  /** By event of the platform. @type {Record<string, () => void>} */
+  #ofWindow;
+  /** @type {Record<string, () => void>} */
+  #ofDocument;
 
   /** @param {Settings} options @param {Hooks} hooks */
   constructor(options, hooks) {
     this.#options = options;
     this.#hooks = hooks;
-    const { document } = globalThis;
-    this.#listeners = [
-      [globalThis, "online", () => this.#wake()],
-      [globalThis, "offline", () => this.#doubt()],
-      [globalThis, "pageshow", () => this.#wake()],
-      [globalThis, "pagehide", () => this.#suspend()],
-      [document, "freeze", () => this.#suspend()],
-      [document, "resume", () => this.#wake()],
-      [document, "visibilitychange", () => this.#look()],
-    ];
+    const [wake, suspend] = [() => this.#wake(), () => this.#suspend()];
+    this.#ofWindow = { online: wake, pageshow: wake, pagehide: suspend, offline: () => this.#doubt() };
+    this.#ofDocument = { resume: wake, freeze: suspend, visibilitychange: () => this.#look() };
   }
 
   /** Begins; to be called once, when the owner is ready for the hooks. */
   start() {
-    for (const [target, name, fn] of this.#listeners) target?.addEventListener?.(name, fn);
+    this.#listen("addEventListener");
     this.#dial();
   }
 
+  /** @param {"addEventListener"|"removeEventListener"} method */
+  #listen(method) {
+    for (const name in this.#ofWindow) globalThis[method]?.(name, this.#ofWindow[name]);
+    for (const name in this.#ofDocument) globalThis.document?.[method](name, this.#ofDocument[name]);
+  }
+
   get transport() {
-    const [first] = this.#options.transports;
-    return this.#ladder?.name() ?? (typeof first === "string" ? first : first.name);
+    const rung = this.#options.transports[this.#at];
+    return typeof rung === "string" ? rung : rung.name;
   }
 
   /** The server has greeted: the connection is open. @param {number} [heartbeat_ms] */
@@ -131,20 +133,7 @@ export class Link {
     this.#deadline = now + 2 * this.#heartbeat_ms;
     if (this.state !== "connecting") return;
     this.#openedAt = now;
-    this.#ladder?.worked(
-      async (rung, onText, onClose) => {
-        const [token, url] = await this.#ask();
-        const onOpen = () => {
-          if (!rung.duplex) for (const command of this.#hooks.probe(token)) connection.send(command);
-        };
-        const connection = rung.open({ url, options: this.#options, onOpen, onText, onClose });
-        return connection;
-      },
-      () => {
-        this.#drop();
-        this.#attempt("switch");
-      },
-    );
+    this.#ladder?.worked(this.#at);
     this.#go("welcome");
   }
 
@@ -193,7 +182,7 @@ export class Link {
   /** @param {number|string} code @param {string} reason @param {boolean} terminal */
   #end(code, reason, terminal) {
     if (this.state === "closed") return;
-    for (const [target, name, fn] of this.#listeners) target?.removeEventListener?.(name, fn);
+    this.#listen("removeEventListener");
     this.#drop();
     this.#go("end", reason);
     this.#hooks.onClosed({ code, reason, terminal });
@@ -220,12 +209,21 @@ export class Link {
     const [first] = this.#options.transports;
     if (!this.#ladder && first === "websocket" && !recall(this.#key)) return websocket;
     if (!this.#ladder && typeof first !== "string") return first;
-    return (await this.#loadLadder()).rung();
+    const ladder = await this.#loadLadder().catch((error) => {
+      if (first !== "websocket") throw error;
+    });
+    this.#at = ladder?.at ?? 0;
+    return ladder?.rung() ?? websocket;
   }
 
   async #loadLadder() {
     const { Ladder } = await import("./ladder.js");
-    return (this.#ladder ??= new Ladder(this.#options, websocket, this.#key, recall(this.#key)));
+    const onBetter = () => {
+      this.#drop();
+      this.#attempt("switch");
+    };
+    const hooks = { ask: () => this.#ask(), probe: this.#hooks.probe, onBetter };
+    return (this.#ladder ??= new Ladder(this.#options, websocket, hooks, this.#key, recall(this.#key)));
   }
 
   /** @param {"dial"|"switch"} transition */
@@ -233,7 +231,7 @@ export class Link {
     const number = (this.number += 1);
     const { connect_deadline_ms, rung_deadline_ms, token_deadline_ms, clock, transports } = this.#options;
     const isCurrent = () => number === this.number && this.state === "connecting";
-    [this.#goodbye, this.#openedAt, this.#isDialled] = [undefined, NaN, false];
+    [this.#goodbye, this.#openedAt, this.#isDialled, this.#at] = [undefined, NaN, false, this.#ladder?.at ?? 0];
     this.#waitFor(2 * token_deadline_ms);
     this.#go(transition);
     try {
@@ -368,6 +366,7 @@ export class Link {
   /** @param {string} reason @param {{retry_ms?: number, isMute?: boolean, isBroken?: boolean}} [how] */
   #lost(reason, { retry_ms, isMute = false, isBroken = false } = {}) {
     const { backoff_ms, backoff_max_ms, random, transports } = this.#options;
+    const at = this.#at;
     const wasOpen = this.state === "open";
     const wasStable = this.#wasStable();
     this.#drop();
@@ -380,7 +379,8 @@ export class Link {
     if (wasStable && !isMute) this.#ladder?.lasted();
     else if (isBroken && !isOffline && !this.#goodbye && transports.length > 1) {
       this.#loadLadder().then((ladder) => {
-        if (!ladder.failed(isMute, wasOpen) || this.state !== "waiting") return;
+        // While it was loaded a connection may have opened: then this way works.
+        if (this.state === "open" || !ladder.failed(at, isMute, wasOpen) || this.state !== "waiting") return;
         this.#attempts -= 1;
         this.#dial();
       }, () => {}); // what cannot be loaded cannot help

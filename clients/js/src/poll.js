@@ -4,7 +4,7 @@
  * @module poll
  */
 
-import { pause, readAnswer, Session } from "./http.js";
+import { CALM_MS, pause, readAnswer, Session } from "./http.js";
 
 /** What a poll may take longer than the server holds it back. */
 const SLACK_MS = 2_000;
@@ -33,41 +33,48 @@ export { plain as poll };
 
 /** @param {Session} session @param {AbortSignal} signal @param {boolean} waits */
 async function poll(session, signal, waits) {
-  const { wait_ms, poll_ms } = session.options;
-  for (let isFirst = true, isBehind = true; !signal.aborted; isFirst = false) {
+  const { wait_ms, poll_ms, clock } = session.options;
+  for (let isFirst = true; !signal.aborted; isFirst = false) {
     const { received } = session;
-    if (!waits && !isBehind) await pause(poll_ms, signal);
-    if (signal.aborted) return;
+    const askedAt = clock();
     const wait = isFirst ? Math.min(wait_ms, FIRST_WAIT_MS) : wait_ms;
     const query = { since: received, wait_ms: waits ? wait : undefined };
     const response = await session.fetch(session.pollUrl(session.topics, query), signal);
-    const age_ms = 1000 * Number(response.headers.get("age"));
     const text = await response.text();
     if (signal.aborted) return;
-    isBehind = false;
-    if (response.status === 204) {
-      const next = response.headers.get("fanline-next") ?? received ?? "";
-      const [epoch, digits] = next.split(":");
-      const offset = Number(digits);
-      session.received = next;
-      session.streams();
-      session.greet(epoch, offset);
-      if (isFirst) session.subscribed(offset);
-      const state = response.headers.get("fanline-feed");
-      if (state) session.feed({ state });
-      session.say({ op: "heartbeat", offset });
-      continue;
-    }
-    const answer = readAnswer(text);
-    const { epoch, offset, next, caught_up, skipped, feed, simulated, delay_ms } = answer;
-    const isAnew = session.greet(epoch, offset, { simulated, delay_ms });
-    if (isFirst || isAnew) session.subscribed(offset);
-    if (skipped) session.say({ op: "skipped", ...skipped });
-    for (const { text } of answer.messages) session.hear(text);
-    if (feed) session.feed(feed);
-    session.received = next ?? `${epoch}:${offset}`;
-    session.streams();
-    isBehind = caught_up === false;
-    session.say({ op: "heartbeat", offset: isBehind ? 0 : offset, age_ms });
+    const isBehind = response.status === 204 ? nothing(session, response, isFirst) : take(session, response, text, isFirst);
+    const isNew = session.received !== received;
+    if (!waits && !(isNew && isBehind)) await pause(poll_ms, signal);
+    else if (!isNew) await pause(askedAt + Math.min(wait, CALM_MS) - clock(), signal);
   }
+}
+
+/** There is nothing new, and no more. @param {Session} session @param {Response} response @param {boolean} isFirst */
+function nothing(session, { headers }, isFirst) {
+  const next = headers.get("fanline-next") ?? session.received ?? "";
+  const [epoch, digits] = next.split(":");
+  const offset = Number(digits);
+  session.received = next;
+  session.streams();
+  session.greet(epoch, offset);
+  if (isFirst) session.subscribed(offset);
+  const state = headers.get("fanline-feed");
+  if (state) session.feed({ state });
+  session.say({ op: "heartbeat", offset });
+  return false;
+}
+
+/** Returns whether there is more. @param {Session} session @param {Response} response @param {string} text @param {boolean} isFirst */
+function take(session, { headers }, text, isFirst) {
+  const { epoch, offset, next, caught_up, skipped, feed, simulated, delay_ms, messages } = readAnswer(text);
+  const isAnew = session.greet(epoch, offset, { simulated, delay_ms });
+  if (isFirst || isAnew) session.subscribed(offset);
+  if (skipped) session.say({ op: "skipped", ...skipped });
+  for (const { text } of messages) session.hear(text);
+  if (feed) session.feed(feed);
+  session.received = next ?? `${epoch}:${offset}`;
+  session.streams();
+  const isBehind = caught_up === false;
+  session.say({ op: "heartbeat", offset: isBehind ? 0 : offset, age_ms: 1000 * Number(headers.get("age")) });
+  return isBehind;
 }

@@ -57,19 +57,19 @@ test("a loop that is slow gets the newest of each topic, and all changes since a
 });
 
 test("a rung is left after two failures, three short lives, or being mute; the last leads to the first", () => {
-  const ladder = () => new Ladder({ transports: ["websocket", "sse", "longpoll", "poll"] }, {}, "key");
+  const ladder = () => new Ladder({ transports: ["websocket", "sse", "longpoll", "poll"] }, {}, {}, "key");
   for (const [what, failures] of [
     ["failures", [[false, false], [false, false]]],
     ["short lives", [[false, true], [false, true], [false, true]]],
     ["mute", [[true, false]]],
   ]) {
     const it = ladder();
-    const moves = failures.map((failure) => it.failed(...failure));
+    const moves = failures.map((failure) => it.failed(0, ...failure));
     assert.deepEqual([moves.at(-1), moves.filter(Boolean).length, it.name()], [true, 1, "sse"], what);
   }
   const it = ladder();
   const names = [];
-  for (let i = 0; i < 5; i++) names.push([it.failed(false, false), it.name()]);
+  for (let i = 0; i < 5; i++) names.push([it.failed(it.at, false, false), it.name()]);
   const expected = [[false, "websocket"], [true, "sse"], [true, "longpoll"], [true, "poll"], [false, "websocket"]];
   assert.deepEqual(names, expected, "a new round waits");
 });

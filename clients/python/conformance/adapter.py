@@ -22,7 +22,7 @@ import fanline
 import fanline.sync
 
 EVENTS = ("stale", "live", "gap", "refused", "skipped", "view", "goodbye", "error")
-FEATURES = ["tokens", "pace", "ask", "wake", "numbers", "url", "ladder"]
+FEATURES = ["tokens", "pace", "ask", "wake", "numbers", "url", "calm", "ladder"]
 
 
 def say(event: "dict[str, Any]") -> None:

@@ -113,6 +113,12 @@ impl Publisher {
         self.ring_doorbells();
     }
 
+    /// The known topics; of more than `max`, those whose value is built of snapshots and deltas.
+    pub fn topics_or_those_of_deltas(&self, max: usize) -> Vec<Box<str>> {
+        let topics = self.topics.iter().flatten().map(|topic| &topic.name);
+        topics.filter(|name| self.living <= max || self.shared.latest.holds_deltas(name)).cloned().collect()
+    }
+
     /// The known topics that are not among these.
     pub fn topics_besides(&self, living: &[Arc<Topic>]) -> Vec<Arc<Topic>> {
         let living: HashSet<&str> = living.iter().map(|topic| &*topic.name).collect();

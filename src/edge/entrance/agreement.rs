@@ -10,6 +10,7 @@ use crate::edge::http::answer::{HttpRefusal, client_of};
 use crate::edge::http::context::AnswerContext;
 use crate::edge::http::query::bad;
 use crate::edge::listen::admission::{AdmissionLimit, Permit};
+use crate::edge::listen::client_files::ClientFile;
 use crate::edge::listen::peer::ClientCertificate;
 use crate::edge::listen::takeover::TakenConnection;
 use crate::edge::phase::Phase;
@@ -56,6 +57,7 @@ impl Agreed {
         match taken.socket.into_client_socket() {
             Ok((socket, unread)) => {
                 let unread = [&taken.unread[..], &unread].concat().into();
+                let permit = (permit, taken.file.map(ClientFile::into_session));
                 (context.adopt)(Handoff { socket, unread, options, permit: Some(Box::new(permit)) });
             }
             Err(error) => tracing::warn!(%error, "an upgraded socket could not be handed over"),

@@ -26,9 +26,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tower_service::Service;
 
+use crate::edge::listen::client_files::ClientFile;
 use crate::edge::listen::client_stream::ClientStream;
 use crate::edge::listen::connection_table::{Accepted, ConnectionSlot, ConnectionTable};
 use crate::edge::listen::deadlines::{ConnectionProgress, Overdue, TrackedBody, TrackedSocket};
@@ -104,7 +105,7 @@ struct AcceptedConnection {
     socket: ClientStream,
     peer: Peer,
     slot: ConnectionSlot,
-    file: OwnedSemaphorePermit,
+    file: ClientFile,
 }
 
 impl Acceptor {
@@ -129,7 +130,7 @@ impl Acceptor {
                         limits: self.service.limits,
                         stop_timeout: self.service.stop_timeout,
                         drops: self.drops.clone(),
-                        _file: file,
+                        file: Some(file),
                     };
                     tokio::spawn(connection.serve(socket, slot));
                 }
@@ -145,7 +146,7 @@ impl Acceptor {
     /// The next connection, with its slot. While all slots are busy it waits, and others wait in the kernel's queue.
     async fn accept(&self, strangers: &mut RateLimitedLog, started: Instant) -> io::Result<AcceptedConnection> {
         loop {
-            let file = self.places.files.clone().acquire_owned().await.expect("the files are never closed");
+            let file = self.places.files.take().await;
             let (socket, address) = self.listener.accept().await?;
             let peer = Peer::new(address, self.listener.scheme, &self.service.proxies);
             if self.listener.proxy && !peer.is_proxy() {
@@ -201,8 +202,8 @@ struct HttpConnection {
     limits: ConnectionLimits,
     stop_timeout: Duration,
     drops: Drops,
-    /// Freed with the socket, or when the socket becomes a session's.
-    _file: OwnedSemaphorePermit,
+    /// Freed with the socket; none once the socket is a session's.
+    file: Option<ClientFile>,
 }
 
 impl HttpConnection {
@@ -328,7 +329,8 @@ impl HttpConnection {
                 let parts = connection.into_parts();
                 // A copy, because the few bytes would keep hyper's whole read buffer alive.
                 let unread = Bytes::copy_from_slice(&parts.read_buf);
-                if let Err(mut socket) = takeover.complete(parts.io.into_inner().into_stream(), unread) {
+                if let Err(mut socket) = takeover.complete(parts.io.into_inner().into_stream(), unread, &mut self.file)
+                {
                     // A client that is gone already misses nothing.
                     let _ = tokio::time::timeout(self.stop_timeout, socket.shutdown()).await;
                 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | connections of an address without a request head | its oldest makes room; those younger than `GRACE` are spared |
 //! | connections of an address | its longest idle one makes room, then its oldest without a head, else the new one is refused |
-//! | connections in total | the longest idle one makes room, then the oldest without a head, else the new one waits |
+//! | connections in total, and open files that sessions leave | the longest idle one makes room, then the oldest without a head, else the new one waits |
 //!
 //! The connections of a trusted proxy have no address: they are those of many clients, and count in total only.
 //! A connection that is being answered never makes room. One that must close leaves the table at once and is notified; it
@@ -16,9 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use crate::access::network_counts::network;
+use crate::edge::listen::client_files::ClientFiles;
 use crate::edge::settings::ConnectionLimits;
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
@@ -44,9 +45,7 @@ pub(in crate::edge) struct ConnectionTable {
     ledger: Mutex<TableState>,
     /// Notified when a slot may have become free.
     pub moved: Notify,
-    /// One for each open socket, and one for each listener's new connection still without a slot. A connection that made room keeps its
-    /// socket until its task has ended; until then no other is accepted.
-    pub files: Arc<Semaphore>,
+    pub files: Arc<ClientFiles>,
     meters: ConnectionMeters,
 }
 
@@ -118,7 +117,7 @@ impl ConnectionTable {
             pressure: counter("pressure"),
             refused: counter("refused"),
         };
-        let files = Arc::new(Semaphore::new(limits.total_max + listeners));
+        let files = ClientFiles::new(limits.files_max, listeners);
         Arc::new(ConnectionTable { limits, ledger: Mutex::default(), moved: Notify::new(), files, meters })
     }
 
@@ -128,7 +127,7 @@ impl ConnectionTable {
         if network.is_some_and(|network| !self.fits(&mut ledger, network, now)) {
             return Accepted::Refused;
         }
-        if ledger.slots.len() >= self.limits.total_max {
+        if ledger.slots.len() >= self.limits.total_max.min(self.files.for_connections()) {
             let Some(oldest) = ledger.idle.values().chain(ledger.pending.values()).next().copied() else {
                 return Accepted::Full;
             };
@@ -330,6 +329,7 @@ mod tests {
     fn places(total_max: usize, per_address_max: usize, pending_per_address_max: usize) -> Arc<ConnectionTable> {
         let limits = ConnectionLimits {
             total_max,
+            files_max: total_max,
             per_address_max: Some(per_address_max),
             pending_per_address_max: Some(pending_per_address_max),
             header_timeout: SECOND,

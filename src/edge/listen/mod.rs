@@ -2,6 +2,7 @@
 
 pub(crate) mod accept;
 pub(crate) mod admission;
+pub(crate) mod client_files;
 pub(crate) mod client_stream;
 pub(crate) mod connection_table;
 pub(crate) mod deadlines;

@@ -11,6 +11,7 @@ use axum::body::Body;
 use axum::http::{Response, StatusCode, header};
 use bytes::Bytes;
 
+use crate::edge::listen::client_files::ClientFile;
 use crate::edge::listen::client_stream::ClientStream;
 
 /// The status line of an answer that is dropped.
@@ -25,6 +26,7 @@ pub(in crate::edge) struct TakenConnection {
     pub unread: Bytes,
     /// The head of a stream, which is not sent yet; empty after `101`.
     pub head: Bytes,
+    pub file: Option<ClientFile>,
 }
 
 type TakeOver = Box<dyn FnOnce(TakenConnection) + Send>;
@@ -80,9 +82,14 @@ impl TakeoverSlot {
     }
 
     /// HTTP has ended.
-    pub(crate) fn complete(&self, socket: ClientStream, unread: Bytes) -> Result<(), ClientStream> {
+    pub(crate) fn complete(
+        &self,
+        socket: ClientStream,
+        unread: Bytes,
+        file: &mut Option<ClientFile>,
+    ) -> Result<(), ClientStream> {
         let Some(PendingTakeover { take_over, head }) = self.pending().take() else { return Err(socket) };
-        take_over(TakenConnection { socket, unread, head });
+        take_over(TakenConnection { socket, unread, head, file: file.take() });
         Ok(())
     }
 

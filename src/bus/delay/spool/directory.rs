@@ -4,41 +4,22 @@
 //! the system frees it when the process ends, however that happens. A process that is killed between the two steps
 //! leaves an empty file, which the next start removes.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use crate::bus::delay::spool::segment::{SpoolFile, SpoolFiles};
+use crate::bus::private_directory::{PrivateDirectory, PrivateDirectoryError};
 
 const LOCK: &str = "spool.lock";
 const PREFIX: &str = "spool-";
 const SUFFIX: &str = ".segment";
-/// Of a directory's mode: everybody may write.
-const WORLD_WRITABLE: u32 = 0o002;
-/// Of a directory's mode: only the owner of a file removes it.
-const STICKY: u32 = 0o1000;
-
-/// Why the directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SpoolDirectoryError {
-    #[error("delay.spool_dir: expected a writable directory, found `{}`: {error}; create it, or choose another", .path.display())]
-    Directory { path: PathBuf, error: io::Error },
-    #[error(
-        "delay.spool_dir: expected a directory in which others can remove nothing, found `{}` with the mode {mode:o}; \
-         run `chmod o-w` on it, or choose another", .path.display()
-    )]
-    Open { path: PathBuf, mode: u32 },
-    #[error("delay.spool_dir: expected `{}` for this process alone, found another that has its spool there; stop it, or choose another directory", .path.display())]
-    Locked { path: PathBuf },
-}
 
 /// The locked directory.
 pub struct SpoolDirectory {
-    path: PathBuf,
-    /// The lock goes with it.
-    _lock: File,
+    private: PrivateDirectory,
     /// The number of the next file.
     next: Mutex<u64>,
 }
@@ -48,22 +29,11 @@ impl SpoolDirectory {
     ///
     /// # Errors
     /// It cannot be written, everybody may remove files in it, or another process uses it.
-    pub fn open(path: &Path) -> Result<SpoolDirectory, SpoolDirectoryError> {
-        let wrong = |error| SpoolDirectoryError::Directory { path: path.into(), error };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(wrong)?;
-        let mode = fs::metadata(path).map_err(wrong)?.mode() & 0o7777;
-        if mode & WORLD_WRITABLE != 0 && mode & STICKY == 0 {
-            return Err(SpoolDirectoryError::Open { path: path.into(), mode });
-        }
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join(LOCK));
-        let lock = lock.map_err(wrong)?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => SpoolDirectoryError::Locked { path: path.into() },
-            TryLockError::Error(error) => wrong(error),
-        })?;
-        remove_left(path).map_err(wrong)?;
-        let directory = SpoolDirectory { path: path.into(), _lock: lock, next: Mutex::default() };
-        directory.create().map_err(wrong)?;
+    pub fn open(path: &Path) -> Result<SpoolDirectory, PrivateDirectoryError> {
+        let private = PrivateDirectory::open(path, LOCK, "delay.spool_dir")?;
+        remove_left(path).map_err(|error| private.unusable(error))?;
+        let directory = SpoolDirectory { private, next: Mutex::default() };
+        directory.create().map_err(|error| directory.private.unusable(error))?;
         Ok(directory)
     }
 }
@@ -75,7 +45,7 @@ impl SpoolFiles for SpoolDirectory {
             *next += 1;
             *next
         };
-        let path = self.path.join(format!("{PREFIX}{number}{SUFFIX}"));
+        let path = self.private.path().join(format!("{PREFIX}{number}{SUFFIX}"));
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         fs::remove_file(&path)?;
         Ok(Box::new(file))
@@ -111,6 +81,7 @@ fn is_ours(name: Option<&str>) -> bool {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
 
     use super::*;
 

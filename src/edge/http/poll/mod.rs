@@ -40,8 +40,9 @@ const STRIDE: u64 = 1_000;
 
 /// A settled answer stays true, but who comes late should rather have one that reaches further.
 const SETTLED: HeaderValue = HeaderValue::from_static("public, max-age=5");
-/// Current values, which all that join within the second share.
-const CURRENT: HeaderValue = HeaderValue::from_static("public, max-age=1");
+/// Current values, which all that join at a moment share. A cache that counts whole seconds, and asks twice a second whether
+/// an answer has come, keeps one of 1 s for too short.
+const CURRENT: HeaderValue = HeaderValue::from_static("public, max-age=2");
 
 /// The cursor to go on from, and the feed's state, of an answer without a body.
 const NEXT: HeaderName = HeaderName::from_static("fanline-next");

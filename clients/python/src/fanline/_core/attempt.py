@@ -43,6 +43,8 @@ class Attempt:
     filling: "tuple[str, ...]" = ()
     """Patterns whose current values are fetched before the stream continues."""
     next_poll_at: float = math.inf
+    calm_at: float = 0
+    """When to poll again, at the earliest, if the answer brings nothing new."""
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ CUT = (None, 1002, 1006, 1007)
 LATE_MS = 1_000
 # Frames of one answer of a poll.
 POLL_MAX = 10_000
+# Long polls that bring nothing new are put so often at most, whoever answers them at once.
+CALM_MS = 1_000
 # Messages whose `ts` is when the server sends them.
 SAID_NOW = ("welcome", "view", "heartbeat", "pong")
 
@@ -354,6 +356,7 @@ class Machine:
             parameters["since"] = since
         if wait_ms:
             parameters["wait_ms"] = wait_ms
+        attempt.calm_at = now + (min(wait_ms, CALM_MS) if self.feed.caught_up else CALM_MS)
         self._await_answer(attempt, now, wait_ms)
         self._hooks.fetch(attempt, "/poll" + query(parameters), self._headers())
 
@@ -601,6 +604,7 @@ class Machine:
             self.feed.feed_state(answer.headers.get("fanline-feed"), {})
         if attempt is not self._current:
             return
+        is_new = cursor and not (attempt.plan and cursor == attempt.plan.since)
         if attempt.transport == "longpoll" and isinstance(cursor, str) and cursor:
             self.feed.move(cursor)
             attempt.plan = Plan(attempt.asked, (), cursor)
@@ -617,6 +621,8 @@ class Machine:
             attempt.next_poll_at = now + max(self.options.poll_ms, self._every_ms)
         else:
             attempt.next_poll_at = now + (self._every_ms if self.feed.caught_up else 0)
+            if not is_new:
+                attempt.next_poll_at = max(attempt.next_poll_at, attempt.calm_at)
 
     def _json(self, answer: Answer) -> Message:
         body = json.loads(answer.body, parse_float=self._parse_float)

@@ -1,0 +1,10 @@
+//! What an operator sees is so: dashboards and alerts name what there is, a real Prometheus answers each of their
+//! queries, alerts fire and clear with the faults that they tell of, and each has a page.
+
+mod alert_rules;
+mod dashboards;
+mod faults;
+#[path = "../kit/mod.rs"]
+mod kit;
+mod prometheus;
+mod queries;
