@@ -12,20 +12,14 @@
  * @module fanline
  */
 
-import { Asks } from "./asks.js";
-import { Emitter, guard } from "./emitter.js";
 import { AskError, Unauthorized } from "./errors.js";
 import { Freshness } from "./freshness.js";
 import { isHidden, Link } from "./link.js";
 import { TRANSITIONS } from "./machine.js";
-import { settingsOf } from "./options.js";
 import { checkPattern, covers, matches } from "./pattern.js";
-import { Patterns } from "./patterns.js";
-import { Place } from "./place.js";
 import { ServerClock } from "./server_clock.js";
 import { Staleness } from "./staleness.js";
 import { Subscription } from "./subscription.js";
-import { Values } from "./values.js";
 
 export { AskError, checkPattern, matches, TRANSITIONS, Unauthorized };
 
@@ -38,9 +32,9 @@ export { AskError, checkPattern, matches, TRANSITIONS, Unauthorized };
 /** @typedef {import("./link.js").StateEvent} StateEvent */
 /** @typedef {import("./link.js").Closed} Closed */
 /** @typedef {import("./subscription.js").SubscriptionState} SubscriptionState */
-/** @typedef {import("./options.js").Transport} Transport */
-/** @typedef {import("./options.js").TransportName} TransportName */
-/** @typedef {import("./options.js").TokenSource} TokenSource */
+/** @typedef {import("./websocket.js").Transport} Transport */
+/** @typedef {import("./ladder.js").TransportName} TransportName */
+/** @typedef {string | import("./token.js").TokenFunction} TokenSource */
 /**
  * Type of `data` in frames of a pattern, where `Topics` is for example `` {[topic: `ticker.${string}`]: Ticker} ``.
  * @template Topics, Pattern
@@ -75,7 +69,32 @@ export { AskError, checkPattern, matches, TRANSITIONS, Unauthorized };
  * @property {{code: string, message: string, reconnect_ms: number}} goodbye
  */
 /** @typedef {string | URL} Address of `/v1/ws`; `http:` and `https:` become `ws:` and `wss:`; relative to the page in a browser */
-/** @typedef {import("./options.js").Options} Options */
+/**
+ * @typedef {object} Options
+ * @property {TokenSource} [token] who the client is; a function is asked before a token is needed
+ * @property {(TransportName | Transport)[]} [transports] best first; default: `websocket`, `sse`, `longpoll`, `poll`
+ * @property {"conflate"|"lossless"} [policy] what the server does when this client falls behind; default: `conflate`
+ * @property {number} [every_ms] at most one update per topic and so many ms, the newest; default: every frame
+ * @property {number} [hidden_every_ms] the same while the page is hidden; default: `every_ms`
+ * @property {"double"|"exact"} [numbers] `exact`: integers beyond 2^53 become BigInt; default: `double`
+ * @property {string} [since] cursor to resume from, as `client.cursor` gave it
+ * @property {AbortSignal} [signal] ends the client
+ * @property {Pick<Console, "debug"|"warn">} [logger] is told of states and errors; `console` is one
+ * @property {number} [late_ms] a message that is read so much later than the server said it is late; default: 1000 and `every_ms`
+ * @property {number} [backoff_ms] upper bound of the first delay before a reconnect; it doubles; default: 500
+ * @property {number} [backoff_max_ms] upper bound of every delay; default: 15000
+ * @property {number} [stable_ms] a connection that lasted this long makes the delays start over; default: 5000
+ * @property {number} [connect_deadline_ms] an attempt without `welcome` by then has failed; default: 10000, or 3500 while there is another transport
+ * @property {number} [probe_deadline_ms] a server that does not answer by then, when asked after sleep, is lost; default: 5000
+ * @property {number} [token_deadline_ms] a token or URL function without an answer by then has failed; default: 10000
+ * @property {number} [reprobe_ms] when a better transport is tried again, at first; doubles up to 45000; default: 5000
+ * @property {number} [wait_ms] of long polls; default: 25000
+ * @property {number} [poll_ms] between plain polls; default: 2000
+ * @property {typeof WebSocket} [WebSocket] implementation to use; default: the global one
+ * @property {typeof fetch} [fetch] implementation to use; default: the global one
+ * @property {() => number} [random] in [0, 1); default: Math.random
+ * @property {() => number} [clock] milliseconds since the Unix epoch; default: the monotonic clock of `performance`
+ */
 
 /**
  * Opens a connection that keeps itself up until `close()`.
@@ -88,10 +107,13 @@ export function connect(url, options = {}) {
   return new Fanline(url, options);
 }
 
+const TRANSPORTS = ["websocket", "sse", "longpoll", "poll"];
 /** Messages whose `ts` is when the server sends them. */
 const SAID_NOW = new Set(["welcome", "view", "heartbeat", "pong"]);
 /** A second is seen by a person; a network and a busy page that are well need less. */
 const LATE_MS = 1000;
+/** Deltas of one topic that are kept for late subscriptions; beyond, those wait for the next snapshot. */
+const CHANGES_MAX = 1000;
 
 /** @template {object} [Topics=Record<string, any>] */
 export class Fanline {
@@ -109,33 +131,82 @@ export class Fanline {
 
   /** @type {number | Record<string, number>} */
   #delays = 0; // ms, or by pattern, of which the first that matches counts
+  #address;
   #options;
   /** @type {(text: string) => any} */
   #parse = JSON.parse;
   #link;
-  #events = new Emitter();
+  /** @type {Map<string, Set<(event: any) => void>>} */
+  #events = new Map();
   /** @type {Set<Subscription>} */
   #subscriptions = new Set();
-  #patterns = new Patterns();
+  /** @type {Map<string, number>} */
+  #wanted = new Map(); // pattern -> how many subscriptions use it
   /** @type {Map<string, Subscription[]>} */
   #routes = new Map(); // by topic; a memo, emptied whenever a subscription comes or goes
-  #values = new Values(); // of topics that a subscription covers
+  /** @type {Map<string, {frame: Frame, connection: number, told: [Frame, string][]}>} */
+  #latest = new Map(); // by topic, of those that a subscription covers; `told` is what
+  // a late subscription gets: the newest frame, or the snapshot and the deltas since
   #staleness = new Staleness();
   #serverClock = new ServerClock();
   #freshness = new Freshness(LATE_MS);
-  #asks = new Asks(); // commands to the feed
+  /** @type {Map<any, {resolve: (answer: any) => void, reject: (error: AskError) => void}>} */
+  #asks = new Map(); // by id: commands to the feed without an answer
   #wasLate = false;
   #nextId = 1;
   #isChanged = false; // the subscriptions are to be told to the server
   #hasLeft = false; // some are not there any more
+  /** @type {Map<number, {patterns: string[], since?: string}>} */
+  #pending = new Map(); // by id: subscribe commands without an answer
+  /** @type {Set<string>} */
+  #sent = new Set(); // patterns asked for on this connection
+  /** @type {Set<string>} */
+  #inForce = new Set(); // those of them that the server has confirmed
+  /** @type {Map<string, string>} */
+  #refusals = new Map(); // pattern or topic -> why it is not in force, or not sent by the feed
   #pace = 0; // that the server knows, in ms
-  #place = new Place(() => this.#review());
+  #epoch = "";
+  #head = 0; // offset of the newest frame when the server said welcome
+  #offset = 0; // greatest offset seen in a frame or a heartbeat of #epoch
+  /** @type {{has: (pattern: string) => boolean}} */
+  #held = new Set(); // patterns for which (#epoch, #offset) is a valid cursor
+  #liveAfter = 0;
+  #settledBy = 0; // a frame from this offset on says that all current values have arrived
+  #answered = false; // a `subscribed` has arrived on this connection
+  #settled = false; // no current values are outstanding
+  #caughtUp = false; // everything missed between the connections has arrived
+  #isInOrder = false; // nothing but what a cursor asked for has come on this connection
+  #replaying = false; // frames that arrive now may be older than the newest of their topic
 
   /** @param {Address | (() => Address | Promise<Address>)} url @param {Options} options */
   constructor(url, options) {
-    this.#options = settingsOf(options);
-    const { since, signal, logger } = this.#options;
-    if (since) this.#place.continue(since);
+    this.#address = url;
+    this.#options = {
+      transports: /** @type {(TransportName | Transport)[]} */ (TRANSPORTS),
+      WebSocket: globalThis.WebSocket,
+      fetch: /** @type {typeof fetch} */ ((...args) => globalThis.fetch(...args)),
+      backoff_ms: 500,
+      backoff_max_ms: 15_000,
+      stable_ms: 5_000,
+      probe_deadline_ms: 5_000,
+      token_deadline_ms: 10_000,
+      reprobe_ms: 5_000,
+      rung_deadline_ms: 3_500, // four round trips of a slow radio
+      wait_ms: 25_000,
+      poll_ms: 2_000,
+      random: Math.random,
+      clock: () => performance.timeOrigin + performance.now(),
+      ...options,
+    };
+    const { transports, since, signal, logger } = this.#options;
+    for (const it of transports) if (typeof it === "string" && !TRANSPORTS.includes(it)) throw new TypeError(`expected one of ${TRANSPORTS}, found \`${it}\``);
+    if (String(transports) === "websocket" && !this.#options.WebSocket) {
+      throw new TypeError("expected a global WebSocket, found none; pass one as options.WebSocket");
+    }
+    if (since) {
+      this.#goTo(since);
+      this.#held = { has: () => true };
+    }
     /** @type {(closed: Closed) => void} */
     let resolve;
     this.closed = new Promise((it) => (resolve = it));
@@ -151,7 +222,7 @@ export class Fanline {
       onLost: (cursor) => this.#lost(cursor),
       onState: (event) => {
         logger?.debug("fanline:", event);
-        this.#events.emit("state", event);
+        this.#emit("state", event);
         this.#review();
       },
       onClosed: (closed) => {
@@ -160,7 +231,10 @@ export class Fanline {
         for (const subscription of [...this.#subscriptions]) this.#end(subscription, error);
         resolve(closed);
       },
-      probe: () => ({ topics: this.#patterns.list.slice(0, 1), since: this.cursor }),
+      probe: (token) => [
+        { op: "auth", token },
+        { op: "subscribe", topics: [...this.#wanted.keys()].slice(0, 1), since: this.cursor },
+      ],
       onPing: () => this.#ping(),
       onBeat: () => this.#judge(),
       onDoubt: () => {
@@ -187,13 +261,12 @@ export class Fanline {
 
   /** What to resume from later, as option `since`; undefined while that is not known. @returns {string | undefined} */
   get cursor() {
-    const { epoch, offset, isSettled } = this.#place;
-    return epoch && isSettled ? `${epoch}:${offset}` : undefined;
+    return this.#epoch && this.#settled ? `${this.#epoch}:${this.#offset}` : undefined;
   }
 
-  /** For those that it shares its connection with. @internal */
-  get shares() {
-    return { place: this.#place, patterns: this.#patterns, delay_ms: this.#delays || undefined };
+  /** Up to where it has heard, for those that it shares its connection with. @internal */
+  get place() {
+    return { epoch: this.#epoch, offset: Math.max(this.#offset, this.#liveAfter), isSettled: this.#settled };
   }
 
   /**
@@ -206,7 +279,9 @@ export class Fanline {
    * @param {(event: Events[Name]) => void} fn
    */
   on(name, fn) {
-    return this.#events.on(name, fn);
+    const fns = this.#events.get(name) ?? new Set();
+    this.#events.set(name, fns.add(fn));
+    return () => void fns.delete(fn);
   }
 
   /**
@@ -252,8 +327,8 @@ export class Fanline {
     const subscription = new Subscription(patterns, handler, (it) => this.#end(it), signal, onEnd);
     this.#subscriptions.add(subscription);
     this.#routes.clear();
-    this.#patterns.use(patterns, 1);
-    for (const { told } of [...this.#values.of.values()]) {
+    for (const pattern of patterns) this.#wanted.set(pattern, (this.#wanted.get(pattern) ?? 0) + 1);
+    for (const { told } of [...this.#latest.values()]) {
       for (const [frame, text] of [...told]) if (covers(patterns, frame.topic)) guard(handler, frame, false, text);
     }
     if (this.state === "closed" || signal?.aborted) subscription.unsubscribe();
@@ -274,9 +349,9 @@ export class Fanline {
 
   /** Whether the newest value received of `topic` is still what the feed says. @param {string} topic */
   isCurrent(topic) {
-    const known = this.#values.of.get(topic);
+    const known = this.#latest.get(topic);
     if (this.state !== "open" || !known || this.isStale(topic) || this.isLate) return false;
-    return this.caughtUp || (known.connection === this.#link.number && !this.#place.isReplaying);
+    return this.#caughtUp || (known.connection === this.#link.number && !this.#replaying);
   }
 
   /** Whether the server has said that values of `topic` may be outdated, or that it is refused. @param {string} topic */
@@ -318,6 +393,21 @@ export class Fanline {
     return this.delayOf(topic) > 0;
   }
 
+  /** Whether a subscription has the pattern. @internal @param {string} pattern */
+  isWanted(pattern) {
+    return this.#wanted.has(pattern);
+  }
+
+  /** Whether the server has confirmed the pattern. @internal @param {string} pattern */
+  isInForce(pattern) {
+    return this.#inForce.has(pattern);
+  }
+
+  /** Delays by pattern, or of all topics. @internal */
+  get delays() {
+    return this.#delays;
+  }
+
   /** The longest delay of any topic, in ms; 0 if all are live. */
   get delay() {
     return typeof this.#delays === "number" ? this.#delays : Math.max(0, ...Object.values(this.#delays));
@@ -330,17 +420,17 @@ export class Fanline {
    * @returns {Frame<DataOf<Topics, Topic>> | undefined}
    */
   latest(topic) {
-    return this.#values.of.get(topic)?.frame;
+    return this.#latest.get(topic)?.frame;
   }
 
   /** Topics of which a value is known. @returns {string[]} */
   get topics() {
-    return [...this.#values.of.keys()];
+    return [...this.#latest.keys()];
   }
 
   /** Whether everything that this client missed, if anything, has arrived. */
   get caughtUp() {
-    return this.#place.caughtUp;
+    return this.#caughtUp;
   }
 
   /** This client's clock minus the server's in ms; NaN before the first welcome. Good to half of `roundTrip`. */
@@ -404,8 +494,10 @@ export class Fanline {
   async #ask({ op, ...members }) {
     if (this.state !== "open") throw new AskError("not_connected", `expected an open connection, found it ${this.state}`);
     const id = this.#nextId++;
-    this.#link.send({ op, id, ...members });
-    return this.#asks.wait(id);
+    return new Promise((resolve, reject) => {
+      this.#asks.set(id, { resolve, reject });
+      this.#link.send({ op, id, ...members });
+    });
   }
 
   /** @param {Address} address */
@@ -432,11 +524,13 @@ export class Fanline {
 
   /** @param {string | undefined} token */
   #open(token) {
-    const wanted = this.#patterns.list;
-    const [since, resumed] = this.#place.resume(wanted);
+    const since = this.#epoch && `${this.#epoch}:${this.#offset}`;
+    const wanted = [...this.#wanted.keys()];
+    const resumed = since ? wanted.filter((pattern) => this.#held.has(pattern)) : [];
+    [this.#liveAfter, this.#replaying] = [0, resumed.length > 0];
     this.#show(token);
     this.#sendSubscribe(resumed, since || undefined);
-    this.#sendSubscribe(wanted.filter((pattern) => !resumed.includes(pattern)));
+    this.#sendSubscribe(wanted.filter((pattern) => !since || !this.#held.has(pattern)));
   }
 
   /** @param {string[]} topics @param {string} [since] */
@@ -446,7 +540,11 @@ export class Fanline {
     const pace = this.#wantedPace;
     const every_ms = pace === this.#pace ? undefined : pace;
     this.#pace = pace;
-    this.#patterns.asked(id, topics, since);
+    this.#pending.set(id, { patterns: topics, since });
+    for (const pattern of topics) {
+      this.#sent.add(pattern);
+      this.#refusals.delete(pattern);
+    }
     this.#link.send({ op: "subscribe", id, topics, since, every_ms });
   }
 
@@ -462,20 +560,23 @@ export class Fanline {
   }
 
   #tell() {
-    const patterns = this.#patterns;
+    const wanted = [...this.#wanted.keys()];
     if (this.#hasLeft) {
       this.#hasLeft = false;
-      const wanted = patterns.list;
-      for (const it of [this.#values, this.#staleness]) it.retain((topic) => covers(wanted, topic));
+      for (const topic of this.#latest.keys()) if (!covers(wanted, topic)) this.#latest.delete(topic);
+      this.#staleness.retain((topic) => covers(wanted, topic));
     }
     const { late_ms = LATE_MS + this.#wantedPace } = this.#options;
     this.#freshness.late_ms = late_ms + this.#link.late_ms;
     if (!this.#link.isUsable) return;
-    const given = patterns.prune();
+    const unused = [...this.#sent].filter((pattern) => !this.#wanted.has(pattern));
+    for (const pattern of unused) this.#sent.delete(pattern);
+    const given = unused.filter((pattern) => !this.#refusals.has(pattern));
+    for (const pattern of unused) [this.#refusals, this.#inForce].forEach((it) => it.delete(pattern));
     if (given.length) this.#link.send({ op: "unsubscribe", id: this.#nextId++, topics: given });
-    const { fresh } = patterns;
+    const fresh = wanted.filter((pattern) => !this.#sent.has(pattern));
     // Naming a pattern again changes nothing but the pace.
-    if (!fresh.length && this.#wantedPace !== this.#pace) fresh.push(...[...patterns.inForce].slice(0, 1));
+    if (!fresh.length && this.#wantedPace !== this.#pace) fresh.push(...[...this.#inForce].slice(0, 1));
     this.#sendSubscribe(fresh);
   }
 
@@ -484,7 +585,11 @@ export class Fanline {
     if (!this.#subscriptions.delete(subscription)) return;
     this.#hasLeft = true;
     this.#routes.clear();
-    this.#patterns.use(subscription.patterns, -1);
+    for (const pattern of subscription.patterns) {
+      const users = (this.#wanted.get(pattern) ?? 0) - 1;
+      if (users) this.#wanted.set(pattern, users);
+      else this.#wanted.delete(pattern);
+    }
     subscription.onEnd?.(error);
     this.#turn(subscription, "ended", error?.message ?? "");
     this.#change();
@@ -509,8 +614,12 @@ export class Fanline {
       return this.#error({ op: "error", code: "bad_json", message: "expected JSON, found something else" });
     }
     this.#hear(message ?? {});
-    const isAnswer = this.#asks.answer(message);
-    if (!isAnswer && message?.op !== undefined) this.#answers[message.op]?.(message);
+    const ask = this.#asks.get(message?.id);
+    if (ask) {
+      this.#asks.delete(message.id);
+      if (message.op === "error") ask.reject(new AskError(message.code, message.message));
+      else ask.resolve(message);
+    } else if (message?.op !== undefined) this.#answers[message.op]?.(message);
     else if (message?.topic && message.offset) this.#onFrame(message, text);
     this.#judge();
   }
@@ -520,7 +629,7 @@ export class Fanline {
     const now = this.now();
     if (ts) this.#serverClock.heard(now, ts);
     if (SAID_NOW.has(op)) this.#freshness.heard(now, ts ? ts + this.clockOffset : now - age_ms);
-    else if (ts && offset > this.#place.liveAfter) {
+    else if (ts && offset > this.#liveAfter) {
       this.#freshness.heard(now, ts + this.delayOf(topic ?? topics?.[0] ?? "") + this.clockOffset);
     }
   }
@@ -529,15 +638,15 @@ export class Fanline {
     const late = this.state === "open" && this.isLate;
     if (late === this.#wasLate) return;
     this.#wasLate = late;
-    this.#events.emit("late", { late, age_ms: this.age });
+    this.#emit("late", { late, age_ms: this.age });
   }
 
   /** @param {Frame} frame @param {string} text */
   #onFrame(frame, text) {
     const { topic, offset } = frame;
     this.messages += 1;
-    const known = this.#values.of.get(topic);
-    this.#place.advance(offset);
+    const known = this.#latest.get(topic);
+    this.#advance(offset, offset >= this.#settledBy);
     if (known && known.frame.offset >= offset) {
       known.connection = this.#link.number; // sent again after a reconnect: nothing new, but now confirmed
       return;
@@ -549,23 +658,42 @@ export class Fanline {
     }
     if (!route.length) return; // was on its way while its pattern was given back
     this.#mark(topic);
-    this.#values.keep(frame, text, this.#link.number);
-    for (const { handler, state } of route) if (state !== "ended") guard(handler, frame, offset > this.#place.liveAfter, text);
+    this.#latest.set(topic, { frame, connection: this.#link.number, told: told(known?.told, frame, text) });
+    for (const { handler, state } of route) if (state !== "ended") guard(handler, frame, offset > this.#liveAfter, text);
   }
 
   /** How one topic is doing, and why. @param {string} topic @param {string} [trouble] @param {string} [refusal] */
   #mark(topic, trouble, refusal) {
-    const { inForce, refusals } = this.#patterns;
-    const changes = this.#staleness.tell(topic, trouble) || (inForce.has(topic) && refusals.has(topic));
-    if (refusal) refusals.set(topic, refusal);
-    else if (inForce.has(topic)) refusals.delete(topic);
+    const changes = this.#staleness.tell(topic, trouble) || (!this.#inForce.has(topic) ? false : this.#refusals.has(topic));
+    if (refusal) this.#refusals.set(topic, refusal);
+    else if (this.#inForce.has(topic)) this.#refusals.delete(topic);
     if (changes || refusal) this.#review(topic);
+  }
+
+  /** @param {number} offset @param {boolean} settles */
+  #advance(offset, settles) {
+    if (offset > this.#offset) this.#offset = offset;
+    if (settles && this.#answered && !this.#settled) this.#settle();
+  }
+
+  #settle() {
+    this.#settled = this.#caughtUp = true;
+    if (!this.#replaying) return;
+    this.#replaying = false;
+    this.#review();
+  }
+
+  /** @param {string} cursor */
+  #goTo(cursor) {
+    const [epoch, offset] = cursor.split(":");
+    [this.#epoch, this.#offset] = [epoch, Number(offset)];
   }
 
   /** All values are to be forgotten: other offsets follow. @param {string} epoch */
   #begin(epoch) {
-    this.#place.begin(epoch);
-    for (const it of [this.#values, this.#staleness]) it.retain(() => false);
+    [this.#epoch, this.#offset] = [epoch, 0];
+    this.#latest.clear();
+    this.#staleness.retain(() => false);
   }
 
   /** @type {Record<string, (message: any) => void>} */
@@ -573,11 +701,11 @@ export class Fanline {
     // @ts-ignore: what an object has by birth is no message
     __proto__: null,
     welcome: (message) => {
-      this.#place.head = message.offset;
+      this.#head = message.offset;
       this.simulated = message.simulated === true;
       this.#delays = message.delay_ms ?? 0;
       this.#staleness.clear();
-      if (message.epoch !== this.#place.epoch) this.#begin(message.epoch);
+      if (message.epoch !== this.#epoch) this.#begin(message.epoch);
       this.#link.welcomed(message.heartbeat_ms);
       this.#freshness.heardWithin(this.#link.isDuplex ? undefined : this.#link.silent_ms);
       this.#change();
@@ -592,59 +720,69 @@ export class Fanline {
     view: (message) => {
       this.#delays = message.delay_ms ?? 0;
       // In the same log it continues, unless the view is behind what this client has.
-      const anew = message.epoch !== this.#place.epoch || message.offset < this.#place.offset;
+      const anew = message.epoch !== this.#epoch || message.offset < this.#offset;
       if (anew) this.#begin(message.epoch);
       this.#staleness.clear(); // the state of the view follows
-      this.#place.look(message.offset, anew);
-      this.#events.emit("view", message);
+      [this.#head, this.#liveAfter, this.#replaying] = [message.offset, 0, !anew];
+      this.#answered = this.#settled = this.#caughtUp = false;
+      this.#emit("view", message);
       this.#review();
     },
     subscribed: ({ id, topics = [], offset, forbidden = [] }) => {
-      const command = this.#patterns.take(id);
-      this.#patterns.permit(command?.patterns ?? topics);
-      this.#patterns.forbid(forbidden);
-      this.#place.answered(offset, command?.since);
+      const command = this.#pending.get(id);
+      this.#pending.delete(id);
+      for (const pattern of command?.patterns ?? topics) if (this.#sent.has(pattern)) this.#permit(pattern);
+      this.#forbid(forbidden);
+      this.#liveAfter = Math.max(this.#liveAfter, offset);
+      // What follows the first answer comes in order; what follows another is told from the live stream by a later one.
+      this.#isInOrder = !this.#answered && !!command?.since;
+      this.#settledBy = this.#answered ? this.#liveAfter + 1 : this.#liveAfter;
+      this.#answered = true;
+      this.#settled = false;
+      if (offset === 0 || (command?.since && offset <= this.#offset)) this.#settle();
       this.#review();
     },
     unsubscribed: ({ forbidden = [] }) => {
-      this.#patterns.forbid(forbidden);
+      this.#forbid(forbidden);
       this.#review();
     },
-    heartbeat: ({ offset }) => this.#place.advance(offset, this.#place.liveAfter),
+    heartbeat: ({ offset }) => this.#advance(offset, offset >= this.#liveAfter),
     pong: (message) => {
       if (this.#serverClock.answered(message, this.now())) this.#ping();
     },
     skipped: (message) => {
-      this.#place.isReplaying = false; // latest values follow
-      this.#events.emit("skipped", message);
+      this.#replaying = false; // latest values follow
+      this.#emit("skipped", message);
     },
     stale: (message) => this.#notice(message, message.message || message.reason),
     live: (message) => this.#notice(message),
     refused: (message) => this.#notice({ ...message, topics: [message.topic] }, message.message, message.message),
     gap: (message) => {
-      this.#place.advance(message.offset);
+      this.#advance(message.offset, message.offset >= this.#settledBy);
       if (message.reason === "overflow") {
         // It stands for frames that are not sent: a snapshot and its deltas.
         this.#mark(message.topic);
-        this.#values.breakOff(message.topic, message.offset);
+        const known = this.#latest.get(message.topic);
+        if (known && known.frame.offset < message.offset) known.told = [];
       }
-      this.#events.emit("gap", message);
+      this.#emit("gap", message);
     },
     goodbye: (message) => {
       this.#link.farewell(message);
-      this.#events.emit("goodbye", message);
+      this.#emit("goodbye", message);
     },
     error: (message) => {
-      const { wanted, inForce, refusals } = this.#patterns;
-      const command = this.#patterns.take(message.id);
+      const command = this.#pending.get(message.id);
+      this.#pending.delete(message.id);
       if (message.code === "bad_cursor" && command?.since) {
-        const { head } = this.#place;
-        this.#events.emit("skipped", { op: "skipped", from: this.#place.refused(command.since), to: head, reason: "bad_cursor" });
-        this.#sendSubscribe(command.patterns.filter((pattern) => wanted.has(pattern)));
+        const from = Math.min(Number(command.since.split(":")[1]), this.#head) + 1;
+        [this.#replaying, this.#offset] = [false, 0];
+        this.#emit("skipped", { op: "skipped", from, to: this.#head, reason: "bad_cursor" });
+        this.#sendSubscribe(command.patterns.filter((pattern) => this.#wanted.has(pattern)));
         return;
       }
-      const refused = command?.patterns.filter((pattern) => !inForce.has(pattern));
-      for (const pattern of refused ?? []) refusals.set(pattern, message.code);
+      const refused = command?.patterns.filter((pattern) => !this.#inForce.has(pattern));
+      for (const pattern of refused ?? []) this.#refusals.set(pattern, message.code);
       this.#error({ ...message, topics: refused });
       this.#review();
     },
@@ -653,14 +791,34 @@ export class Fanline {
   /** @param {any} message */
   #error(message) {
     this.#options.logger?.warn("fanline:", message);
-    this.#events.emit("error", message);
+    this.#emit("error", message);
+  }
+
+  /** @param {string} pattern */
+  #permit(pattern) {
+    this.#inForce.add(pattern);
+    this.#refusals.delete(pattern);
+  }
+
+  /** @param {string[]} patterns */
+  #forbid(patterns) {
+    for (const pattern of patterns) {
+      this.#inForce.delete(pattern);
+      this.#refusals.set(pattern, "forbidden");
+    }
   }
 
   /** @param {string} [cursor] where to go on */
   #lost(cursor) {
-    this.#place.lost(this.#patterns.inForce, cursor);
-    this.#patterns.lost();
-    this.#asks.lose();
+    // Current values that were still to come are not covered by the cursor: then the next connection starts over.
+    if (this.#answered) this.#held = cursor || this.#settled || this.#isInOrder ? new Set(this.#inForce) : new Set();
+    if (this.#answered && cursor) this.#goTo(cursor);
+    this.#answered = this.#settled = this.#caughtUp = false;
+    for (const set of [this.#sent, this.#inForce, this.#refusals, this.#pending]) set.clear();
+    for (const { reject } of this.#asks.values()) {
+      reject(new AskError("connection_lost", "the connection ended before the answer came"));
+    }
+    this.#asks.clear();
     this.#serverClock.lost();
   }
 
@@ -669,13 +827,13 @@ export class Fanline {
     const { offset, op, reason, topics } = message;
     // It is about one topic, and has its place between the frames, unless nothing of that topic has ever come.
     const isOfTopic = offset !== undefined || op === "refused" || reason === "nothing_yet";
-    if (offset !== undefined) this.#place.advance(offset);
+    if (offset !== undefined) this.#advance(offset, offset >= this.#settledBy);
     if (isOfTopic) this.#mark(topics[0], trouble, refusal);
     else {
       this.#staleness.note(topics, trouble);
       this.#review();
     }
-    this.#events.emit(op, message);
+    this.#emit(op, message);
   }
 
   // -- what is told to the user
@@ -690,14 +848,13 @@ export class Fanline {
   /** @param {Subscription} it @returns {[SubscriptionState, string?]} */
   #stateOf(it) {
     const { patterns } = it;
-    const { inForce, refusals } = this.#patterns;
-    const refusal = refusals.get(patterns[0]);
-    if (refusal && patterns.every((pattern) => refusals.has(pattern))) return ["refused", refusal];
-    const isInForce = patterns.every((pattern) => inForce.has(pattern) || refusals.has(pattern));
+    const [refusal] = patterns.map((pattern) => this.#refusals.get(pattern));
+    if (refusal && patterns.every((pattern) => this.#refusals.has(pattern))) return ["refused", refusal];
+    const isInForce = patterns.every((pattern) => this.#inForce.has(pattern) || this.#refusals.has(pattern));
     it.wasInForce ||= isInForce;
     if (!it.wasInForce) return ["pending"];
     if (this.state !== "open") return ["stale", "not connected"];
-    if (!isInForce || this.#place.isReplaying) return ["stale", "catching up"];
+    if (!isInForce || this.#replaying) return ["stale", "catching up"];
     if (patterns.every((pattern) => this.isStale(pattern))) return ["stale", this.#staleness.reason(patterns[0])];
     return [patterns.some((pattern) => this.isDelayed(pattern)) ? "delayed" : "live"];
   }
@@ -706,6 +863,30 @@ export class Fanline {
   #turn(subscription, state, reason = "") {
     if (state === subscription.state && reason === subscription.reason) return;
     [subscription.state, subscription.reason] = [state, reason];
-    this.#events.emit("subscription", { subscription, state, reason });
+    this.#emit("subscription", { subscription, state, reason });
+  }
+
+  /** @param {string} name @param {any} event */
+  #emit(name, event) {
+    for (const fn of this.#events.get(name) ?? []) guard(fn, event);
+  }
+}
+
+/** What a late subscription gets of a topic, after `frame`; `before` is what it was. @param {[Frame, string][] | undefined} before @param {Frame} frame @param {string} text @returns {[Frame, string][]} */
+function told(before, frame, text) {
+  if (frame.kind !== "delta") return [[frame, text]];
+  if (before?.[0]?.[0].kind !== "snapshot" || before.length > CHANGES_MAX) return [];
+  before.push([frame, text]);
+  return before;
+}
+
+/** A handler that throws is its author's to see, and must not stop the others. @param {Function} fn @param {any[]} args */
+function guard(fn, ...args) {
+  try {
+    fn(...args);
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
   }
 }

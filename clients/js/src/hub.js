@@ -142,7 +142,7 @@ export class Hub {
     for (const op of ["view", "skipped"]) {
       client.on(/** @type {any} */ (op), (message) => {
         // What was kept before has a hole after it, or is of another view.
-        const { reach: offset } = client.shares.place;
+        const { offset } = client.place;
         for (const pattern of this.keptAfter.keys()) this.keptAfter.set(pattern, Math.max(offset, message.to ?? 0));
         if (op === "view") this.kept = [];
         this.#each((it) => it.say(message));
@@ -155,7 +155,7 @@ export class Hub {
   }
 
   #open() {
-    const { epoch } = /** @type {Fanline} */ (this.client).shares.place;
+    const { epoch } = /** @type {Fanline} */ (this.client).place;
     if (epoch !== this.#epoch) {
       [this.kept, this.#characters, this.#epoch] = [[], 0, epoch];
       this.keptAfter.clear();
@@ -244,8 +244,8 @@ export class Session {
     if (!client || this.#isOver) return;
     if (client.state === "open" && !this.#isOpen) {
       this.#isOpen = true;
-      const { epoch, reach: offset } = client.shares.place;
-      const { delay_ms } = client.shares;
+      const { epoch, offset } = client.place;
+      const delay_ms = client.delay ? client.delays : undefined;
       const { simulated, identity } = client;
       this.say({ op: "welcome", epoch, offset, ts: this.#serverTime, heartbeat_ms: HEARTBEAT_MS, simulated, delay_ms });
       if (identity) this.say(identity);
@@ -270,7 +270,7 @@ export class Session {
   beat() {
     const { client } = this.#hub;
     if (!client || client.isLate) return;
-    const { reach: offset, isSettled } = client.shares.place;
+    const { offset, isSettled } = client.place;
     this.say({ op: "heartbeat", offset: isSettled && !this.#unanswered.size ? offset : 0, ts: this.#serverTime });
   }
 
@@ -311,16 +311,16 @@ export class Session {
       this.#hub.pace();
     }
     const { kept, keptAfter, wasOpen, statuses } = this.#hub;
-    const { epoch, reach: offset } = client.shares.place;
+    const { epoch, offset } = client.place;
     const [cursorEpoch, digits] = since?.split(":") ?? [];
     const cursor = cursorEpoch === epoch ? Number(digits) : 0;
     const fresh = topics.filter((/** @type {string} */ pattern) => !this.subscriptions.has(pattern));
     const isResumed = cursor > 0 && fresh.every((/** @type {string} */ pattern) => (keptAfter.get(pattern) ?? Infinity) <= cursor);
-    const pending = new Set(fresh.filter((/** @type {string} */ pattern) => !client.shares.patterns.inForce.has(pattern)));
+    const pending = new Set(fresh.filter((/** @type {string} */ pattern) => !client.isInForce(pattern)));
     /** @type {string[]} */
     const values = [];
     const finish = () => {
-      this.say({ op: "subscribed", id, topics, offset: client.shares.place.reach });
+      this.say({ op: "subscribed", id, topics, offset: client.place.offset });
       if (isResumed) values.splice(0, Infinity, ...kept.filter((it) => it.offset > cursor && covers(fresh, it.topic)).map(({ text }) => text));
       // A connection that began at the cursor is told by the server what is missing.
       else if (since && wasOpen) {
@@ -351,7 +351,7 @@ export class Session {
     const [pattern] = subscription.patterns;
     const { client, keptAfter } = this.#hub;
     if (!client || this.subscriptions.get(pattern) !== subscription || state === "pending") return;
-    if (keptAfter.get(pattern) === Infinity) keptAfter.set(pattern, client.shares.place.reach);
+    if (keptAfter.get(pattern) === Infinity) keptAfter.set(pattern, client.place.offset);
     for (const [id, { pending, finish }] of this.#unanswered) {
       if (!pending.delete(pattern)) continue;
       if (state === "refused") this.say({ op: "error", id, code: reason, message: reason });
@@ -364,7 +364,7 @@ export class Session {
   /** @param {Record<string, any>} command */
   #unsubscribe({ id, topics }) {
     this.#leave(topics);
-    this.say({ op: "unsubscribed", id, topics, offset: this.#hub.client?.shares.place.reach ?? 0 });
+    this.say({ op: "unsubscribed", id, topics, offset: this.#hub.client?.place.offset ?? 0 });
   }
 
   /** @param {string[]} patterns */
@@ -373,7 +373,7 @@ export class Session {
     for (const pattern of patterns) {
       this.subscriptions.get(pattern)?.unsubscribe();
       this.subscriptions.delete(pattern);
-      if (!client?.shares.patterns.wanted.has(pattern)) keptAfter.delete(pattern);
+      if (!client?.isWanted(pattern)) keptAfter.delete(pattern);
     }
     // Of what nobody subscribes to, nothing is heard any more.
     const wanted = [...keptAfter.keys()];

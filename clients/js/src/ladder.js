@@ -12,10 +12,7 @@ import { within } from "./within.js";
 
 /** @typedef {import("./websocket.js").Transport} Transport */
 /** @typedef {"websocket"|"sse"|"longpoll"|"poll"} TransportName */
-/**
- * `ask` gives token and address, `probe` what to subscribe to for a server of one-way streams to say something.
- * @typedef {{ask: () => Promise<[string | undefined, URL]>, probe: () => Record<string, any>, onBetter: () => void}} Hooks
- */
+/** @typedef {(rung: Transport, onMessage: () => void, onClose: () => void) => Promise<{close: () => void}>} Open */
 
 /** Points after which a rung is left: two failures, three short lives, or being mute once. Below the first, one failure. */
 const POINTS = 6;
@@ -37,7 +34,6 @@ export class Ladder {
   at = 0;
   #rungs;
   #options;
-  #hooks;
   #websocket;
   #key;
   #points = 0;
@@ -50,12 +46,11 @@ export class Ladder {
   #stop;
 
   /**
-   * @param {import("./link.js").Settings} options @param {Transport} websocket @param {Hooks} hooks
+   * @param {import("./link.js").Settings} options @param {Transport} websocket
    * @param {string} key under which the page keeps what works @param {string} [kept] what it has kept
    */
-  constructor(options, websocket, hooks, key, kept = "") {
+  constructor(options, websocket, key, kept = "") {
     this.#options = options;
-    this.#hooks = hooks;
     this.#key = key;
     this.#websocket = websocket;
     this.#rungs = options.transports;
@@ -100,9 +95,9 @@ export class Ladder {
 
   /**
    * A message has been received. From now on better rungs are tried, until one works or `stop` is called.
-   * @param {number} at on which rung
+   * @param {number} at on which rung @param {Open} open @param {() => void} onBetter
    */
-  worked(at) {
+  worked(at, open, onBetter) {
     if (at !== this.at) this.#climb(at);
     try {
       if (this.at) sessionStorage.setItem(this.#key, `${this.name()} ${Date.now() + KEPT_MS}`);
@@ -111,7 +106,7 @@ export class Ladder {
       // no page, or one that may store nothing
     }
     this.#tries = 0;
-    if (this.at) this.#later();
+    if (this.at) this.#later(open, onBetter);
   }
 
   /** A better rung is tried now. */
@@ -125,7 +120,8 @@ export class Ladder {
     this.#stop?.();
   }
 
-  #later() {
+  /** @param {Open} open @param {() => void} onBetter */
+  #later(open, onBetter) {
     const { reprobe_ms, random } = this.#options;
     const wait_ms = Math.min(REPROBE_MS_MAX, reprobe_ms * 2 ** this.#tries++) * (0.75 + random() / 4);
     const probe = () => {
@@ -133,25 +129,25 @@ export class Ladder {
       clearTimeout(this.#timer);
       this.#probe = () => {};
       const { at } = this;
-      this.#best().then((best) => {
+      this.#best(open).then((best) => {
         if (!this.#probe) return; // stopped meanwhile
-        if (best === at) return this.#later();
+        if (best === at) return this.#later(open, onBetter);
         this.#climb(best);
-        this.#hooks.onBetter();
+        onBetter();
       });
     };
     this.#probe = probe;
     this.#timer = setTimeout(probe, wait_ms);
   }
 
-  /** The first rung that works, or the one that is used. */
-  async #best() {
-    for (let at = 0; at < this.at && this.#probe; at++) if (await this.#works(at)) return at;
+  /** The first rung that works, or the one that is used. @param {Open} open */
+  async #best(open) {
+    for (let at = 0; at < this.at && this.#probe; at++) if (await this.#works(at, open)) return at;
     return this.at;
   }
 
-  /** Whether a connection on that rung gets a message in time. @param {number} at */
-  async #works(at) {
+  /** Whether a connection on that rung gets a message in time. @param {number} at @param {Open} open */
+  async #works(at, open) {
     let connection;
     try {
       const rung = await this.rung(at);
@@ -161,7 +157,7 @@ export class Ladder {
       });
       this.#stop = lost;
       answer.catch(() => {});
-      connection = await this.#open(rung, heard, lost);
+      connection = await open(rung, heard, lost);
       await within(answer, this.#options.connect_deadline_ms ?? this.#options.rung_deadline_ms, "a message");
       return true;
     } catch {
@@ -169,18 +165,6 @@ export class Ladder {
     } finally {
       connection?.close();
     }
-  }
-
-  /** @param {Transport} rung @param {() => void} onText @param {() => void} onClose */
-  async #open(rung, onText, onClose) {
-    const [token, url] = await this.#hooks.ask();
-    const onOpen = () => {
-      if (rung.duplex) return;
-      connection.send({ op: "auth", token });
-      connection.send({ op: "subscribe", ...this.#hooks.probe() });
-    };
-    const connection = rung.open({ url, options: this.#options, onOpen, onText, onClose });
-    return connection;
   }
 
   /** @param {number} at */

@@ -48,7 +48,7 @@ const HEARTBEAT_MS = 15_000;
  * @property {(cursor?: string) => void} onLost the connection is over, and where to go on, if it knows; comes before the state `waiting`
  * @property {(event: StateEvent) => void} onState
  * @property {(closed: Closed) => void} onClosed
- * @property {() => Record<string, any>} probe what to subscribe to for a server of one-way streams to say something
+ * @property {(token: string | undefined) => Record<string, any>[]} probe the commands that make a server of one-way streams say something
  * @property {() => void} onPing a ping is due
  * @property {() => void} onBeat a second has passed
  * @property {() => void} onDoubt the network is said to be gone
@@ -94,30 +94,29 @@ export class Link {
   #isDialled = false; // the transport is in use
   #key = ""; // under which the page keeps which transport works
   #unauthenticated = 0; // connections in a row that ended because of the token
-  /** By event of the platform. @type {Record<string, () => void>} */
-  #ofWindow;
-  /** @type {Record<string, () => void>} */
-  #ofDocument;
+  /** @type {[any, string, () => void][]} */
+  #listeners;
 
   /** @param {Settings} options @param {Hooks} hooks */
   constructor(options, hooks) {
     this.#options = options;
     this.#hooks = hooks;
-    const [wake, suspend] = [() => this.#wake(), () => this.#suspend()];
-    this.#ofWindow = { online: wake, pageshow: wake, pagehide: suspend, offline: () => this.#doubt() };
-    this.#ofDocument = { resume: wake, freeze: suspend, visibilitychange: () => this.#look() };
+    const { document } = globalThis;
+    this.#listeners = [
+      [globalThis, "online", () => this.#wake()],
+      [globalThis, "offline", () => this.#doubt()],
+      [globalThis, "pageshow", () => this.#wake()],
+      [globalThis, "pagehide", () => this.#suspend()],
+      [document, "freeze", () => this.#suspend()],
+      [document, "resume", () => this.#wake()],
+      [document, "visibilitychange", () => this.#look()],
+    ];
   }
 
   /** Begins; to be called once, when the owner is ready for the hooks. */
   start() {
-    this.#listen("addEventListener");
+    for (const [target, name, fn] of this.#listeners) target?.addEventListener?.(name, fn);
     this.#dial();
-  }
-
-  /** @param {"addEventListener"|"removeEventListener"} method */
-  #listen(method) {
-    for (const name in this.#ofWindow) globalThis[method]?.(name, this.#ofWindow[name]);
-    for (const name in this.#ofDocument) globalThis.document?.[method](name, this.#ofDocument[name]);
   }
 
   get transport() {
@@ -133,7 +132,21 @@ export class Link {
     this.#deadline = now + 2 * this.#heartbeat_ms;
     if (this.state !== "connecting") return;
     this.#openedAt = now;
-    this.#ladder?.worked(this.#at);
+    this.#ladder?.worked(
+      this.#at,
+      async (rung, onText, onClose) => {
+        const [token, url] = await this.#ask();
+        const onOpen = () => {
+          if (!rung.duplex) for (const command of this.#hooks.probe(token)) connection.send(command);
+        };
+        const connection = rung.open({ url, options: this.#options, onOpen, onText, onClose });
+        return connection;
+      },
+      () => {
+        this.#drop();
+        this.#attempt("switch");
+      },
+    );
     this.#go("welcome");
   }
 
@@ -182,7 +195,7 @@ export class Link {
   /** @param {number|string} code @param {string} reason @param {boolean} terminal */
   #end(code, reason, terminal) {
     if (this.state === "closed") return;
-    this.#listen("removeEventListener");
+    for (const [target, name, fn] of this.#listeners) target?.removeEventListener?.(name, fn);
     this.#drop();
     this.#go("end", reason);
     this.#hooks.onClosed({ code, reason, terminal });
@@ -218,12 +231,7 @@ export class Link {
 
   async #loadLadder() {
     const { Ladder } = await import("./ladder.js");
-    const onBetter = () => {
-      this.#drop();
-      this.#attempt("switch");
-    };
-    const hooks = { ask: () => this.#ask(), probe: this.#hooks.probe, onBetter };
-    return (this.#ladder ??= new Ladder(this.#options, websocket, hooks, this.#key, recall(this.#key)));
+    return (this.#ladder ??= new Ladder(this.#options, websocket, this.#key, recall(this.#key)));
   }
 
   /** @param {"dial"|"switch"} transition */

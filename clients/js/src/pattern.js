@@ -16,14 +16,15 @@ const TOPIC_BYTES_MAX = 256;
  * @returns {string|null}
  */
 export function checkPattern(text) {
-  if (!text) return "expected a topic or a pattern, found an empty text";
+  if (text === "") return "expected a topic or a pattern, found an empty text";
   const bytes = new TextEncoder().encode(text).length;
   if (bytes > TOPIC_BYTES_MAX) return `expected at most ${TOPIC_BYTES_MAX} bytes, found ${bytes}`;
   if (/[\p{White_Space}\p{Cc},]/u.test(text)) {
     return `expected no white space, control character or comma, found one in \`${text}\``;
   }
-  if (/^\.|\.\.|\.$/.test(text)) return `expected tokens separated by single dots, found an empty token in \`${text}\``;
-  if (/>.|[^.]>/.test(text)) {
+  const tokens = text.split(".");
+  if (tokens.includes("")) return `expected tokens separated by single dots, found an empty token in \`${text}\``;
+  if (tokens.some((token, i) => token.includes(">") && (token !== ">" || i < tokens.length - 1))) {
     return `expected \`>\` only as the whole last token, found \`${text}\`; write \`prefix.>\` for all below prefix`;
   }
   return null;
@@ -37,9 +38,12 @@ export function checkPattern(text) {
 export function matches(pattern, topic) {
   const tokens = topic.split(".");
   const parts = pattern.split(".");
-  const isOpen = parts.at(-1) === ">" && parts.length <= tokens.length;
-  if (isOpen) parts.pop();
-  return (isOpen || parts.length === tokens.length) && parts.every((part, i) => tokenMatches(part, tokens[i]));
+  for (let i = 0; i < parts.length; i++) {
+    if (i >= tokens.length) return false;
+    if (parts[i] === ">" && i === parts.length - 1) return true;
+    if (!tokenMatches(parts[i], tokens[i])) return false;
+  }
+  return parts.length === tokens.length;
 }
 
 /** Whether one of the patterns matches. @param {readonly string[]} patterns @param {string} topic */
