@@ -8,8 +8,8 @@ use std::sync::Arc;
 use kit::http::{HANDSHAKE, sum};
 use kit::http_client::{Answer, HttpClient};
 use kit::program::Program;
-use kit::project;
 use kit::real_proxy::{Proxy, nginx_around};
+use kit::{eventually, project};
 use tokio::sync::Barrier;
 
 /// Sessions that one address may have in these tests.
