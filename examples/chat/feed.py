@@ -68,8 +68,9 @@ def line_of(text: str | bytes) -> tuple[str, str, str] | None:
     with contextlib.suppress(ValueError, KeyError, TypeError):
         message = json.loads(text)
         room, name, said = message["room"], message["say"]["from"], message["say"]["text"]
-        if ROOM.fullmatch(room) and 0 < len(name) <= NAME_MAX and 0 < len(said) <= TEXT_MAX:
-            return room, str(name), str(said)
+        is_text = isinstance(name, str) and isinstance(said, str)
+        if is_text and ROOM.fullmatch(room) and 0 < len(name) <= NAME_MAX and 0 < len(said) <= TEXT_MAX:
+            return room, name, said
     return None
 
 

@@ -20,8 +20,9 @@ async def talk(client: fanline.Client, room: str, name: str) -> None:
     is_open = asyncio.Event()
     client.on("state", lambda change: is_open.set() if change.state == "open" else is_open.clear())
     await is_open.wait()
-    while text := (await asyncio.to_thread(sys.stdin.readline)).strip():
-        await say(client, room, {"from": name, "text": text})
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        if text := line.strip():
+            await say(client, room, {"from": name, "text": text})
 
 
 async def say(client: fanline.Client, room: str, line: dict[str, str]) -> None:

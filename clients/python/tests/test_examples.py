@@ -1,6 +1,8 @@
 """The worked examples in `examples/`, each started by its one command with the real server."""
 
 import asyncio
+import importlib
+import json
 import os
 import signal
 import socket
@@ -75,6 +77,17 @@ async def test_a_line_reaches_who_is_in_the_room_and_who_comes_later() -> None:
             for process in filter(None, (ann, ben, late)):
                 process.kill()
                 await process.communicate()
+
+
+def test_what_is_no_line_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES / "chat")
+    feed = importlib.import_module("feed")
+    line = {"room": "lobby", "say": {"from": "ann", "text": "hello"}}
+    assert feed.line_of(json.dumps(line)) == ("lobby", "ann", "hello")
+    for wrong in ("n" * 31, "", ["n" * 1000], {"n": 1}, 7, None):
+        assert feed.line_of(json.dumps(line | {"say": {"from": wrong, "text": "hello"}})) is None
+        assert wrong == "n" * 31 or feed.line_of(json.dumps(line | {"say": {"from": "ann", "text": wrong}})) is None
+    assert feed.line_of(json.dumps(line | {"room": "a room"})) is None
 
 
 async def test_scores_are_there_for_who_comes_late_and_clocks_run() -> None:
