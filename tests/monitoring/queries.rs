@@ -10,7 +10,7 @@ use crate::kit::tiers::TierFolder;
 use crate::kit::{eventually, skip_without_tool};
 use crate::prometheus::Prometheus;
 
-/// With a delayed view and identities, so that no metric is without a series.
+/// With a delayed view, identities and an archive, so that no metric is without a series.
 const TABLES: &str = r#"
 [simulate]
 [delay]
@@ -28,7 +28,8 @@ tier = "all"
 fn prometheus_has_data_for_every_panel_and_every_alert() {
     let folder = TierFolder::new("monitoring-queries", TABLES);
     let certificate = certificate::write("monitoring-queries", &["localhost"]).pair();
-    let settings = [("UPSTREAM_DEMAND", "on"), ("TLS_CERTIFICATES", &*certificate)];
+    let archive = folder.path("archive");
+    let settings = [("UPSTREAM_DEMAND", "on"), ("TLS_CERTIFICATES", &*certificate), ("ARCHIVE_DIR", &*archive)];
     let config = folder.path("fanline.toml");
     let server = Program::serve_on("127.0.0.1:0,tls://127.0.0.1:0", &["--config", &config], &settings);
     let rules = read("deploy/prometheus/alerts.yml");

@@ -227,8 +227,10 @@ export class Session {
   /** The current values of what was added. @param {AbortSignal} signal */
   async #join(signal) {
     const topics = [...this.#fresh];
+    /** @type {string | undefined} */
     let next;
     do {
+      /** @type {string | undefined} */
       const since = next;
       const response = await this.fetch(this.pollUrl(topics, { since }), signal);
       if (response.status === 204) return;

@@ -30,9 +30,11 @@ def free_port() -> int:
 @asynccontextmanager
 async def started(example: str) -> AsyncIterator[str]:
     """The example runs, with a feed and a server of its own; the URL of the server."""
+    # What is set for these tests is unknown to a server.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FANLINE_")}
     settings = {"PYTHON": sys.executable, "FANLINE": SERVER, "FANLINE_LISTEN": "127.0.0.1:0", "FEED_PORT": str(free_port())}
     process = await asyncio.create_subprocess_exec(
-        EXAMPLES / example / "start", env=os.environ | settings, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        EXAMPLES / example / "start", env=inherited | settings, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
     try:
         assert process.stdout
@@ -43,7 +45,8 @@ async def started(example: str) -> AsyncIterator[str]:
                 return
         pytest.fail(f"{example} has ended without a server")
     finally:
-        process.send_signal(signal.SIGTERM)
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
         await process.communicate()
 
 

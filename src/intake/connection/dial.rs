@@ -24,7 +24,7 @@ use tokio_tungstenite::tungstenite::{Error, Utf8Bytes};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 use url::Host;
 
-use crate::intake::connection::client_tls::ClientTls;
+use crate::intake::connection::feed_tls::FeedTls;
 use crate::intake::connection::loss::Loss;
 use crate::intake::connection::proxy::Proxy;
 use crate::intake::connection::race;
@@ -42,7 +42,7 @@ pub(crate) type UpstreamSocket = WebSocketStream<MaybeTlsStream<Watched>>;
 /// Everything that repeated attempts share.
 #[derive(Clone)]
 pub(crate) struct Dialer {
-    way: Way,
+    route: FeedRoute,
     limits: WebSocketConfig,
     resolver: Arc<dyn Resolve>,
     /// Addresses that accepted TCP and then failed the handshake, newest last: they are tried after the others. Written
@@ -52,10 +52,10 @@ pub(crate) struct Dialer {
 
 /// How the feed is reached.
 #[derive(Clone)]
-pub(crate) struct Way {
+pub(crate) struct FeedRoute {
     /// For one attempt, redirects included.
     pub timeout: Duration,
-    pub tls: Arc<ClientTls>,
+    pub tls: Arc<FeedTls>,
     /// Of all addresses but this machine's own.
     pub proxy: Option<Arc<Proxy>>,
     pub redirects_max: usize,
@@ -84,28 +84,28 @@ pub(crate) struct Endpoint {
 }
 
 impl Dialer {
-    pub(crate) fn new(way: Way, message_bytes_max: usize, resolver: Arc<dyn Resolve>) -> Dialer {
+    pub(crate) fn new(route: FeedRoute, message_bytes_max: usize, resolver: Arc<dyn Resolve>) -> Dialer {
         let limits = WebSocketConfig::default()
             .max_message_size(Some(message_bytes_max))
             .max_frame_size(Some(message_bytes_max))
             // Requests are small and rare: none waits for another.
             .write_buffer_size(0);
-        Dialer { way, limits, resolver, set_back: Arc::default() }
+        Dialer { route, limits, resolver, set_back: Arc::default() }
     }
 
     /// One attempt: everything shares one deadline.
     pub(crate) async fn connect(self, mut endpoint: Endpoint) -> Result<UpstreamSocket, Loss> {
-        let deadline = Instant::now() + self.way.timeout;
-        let mut shows_certificate = self.way.tls.shows_certificate();
+        let deadline = Instant::now() + self.route.timeout;
+        let mut shows_certificate = self.route.tls.shows_certificate();
         let mut followed = 0;
         loop {
             let Refusal { loss, location } = match self.attempt(&endpoint, shows_certificate, deadline).await {
                 Ok(socket) => return Ok(socket),
                 Err(refusal) => refusal,
             };
-            let Some(location) = location.filter(|_| self.way.redirects_max > 0) else { return Err(loss) };
-            let has_credentials = shows_certificate || self.way.says_secrets;
-            let next = if followed == self.way.redirects_max {
+            let Some(location) = location.filter(|_| self.route.redirects_max > 0) else { return Err(loss) };
+            let has_credentials = shows_certificate || self.route.says_secrets;
+            let next = if followed == self.route.redirects_max {
                 Err(RedirectError::TooMany { max: followed })
             } else {
                 redirect::follow(&endpoint, &location, has_credentials)
@@ -129,21 +129,21 @@ impl Dialer {
         deadline: Instant,
     ) -> Result<UpstreamSocket, Refusal> {
         let target = &endpoint.target;
-        let (address, stream) = match self.way.proxy.as_deref().filter(|_| !target.is_here()) {
+        let (address, stream) = match self.route.proxy.as_deref().filter(|_| !target.is_here()) {
             Some(proxy) => self.reach_through(proxy, target, deadline).await?,
             None => self.reach(target, deadline).await?,
         };
         let shaken = self.shake_hands(endpoint, shows_certificate, address, stream);
         let shaken = tokio::time::timeout_at(deadline, shaken).await.unwrap_or_else(|_| {
             let host = target.host().to_string();
-            Err(Loss::ConnectTimeout { host, address, after: self.way.timeout }.into())
+            Err(Loss::ConnectTimeout { host, address, after: self.route.timeout }.into())
         });
         self.remember(address, shaken.is_ok());
         shaken
     }
 
     async fn reach(&self, target: &FeedUrl, deadline: Instant) -> Result<(SocketAddr, TcpStream), Loss> {
-        let (host, after) = (|| target.host().to_string(), self.way.timeout);
+        let (host, after) = (|| target.host().to_string(), self.route.timeout);
         let addresses = match tokio::time::timeout_at(deadline, self.addresses(target.place())).await {
             Ok(found) => found.map_err(|error| Loss::Unresolved { host: host(), error })?,
             Err(_) => return Err(Loss::ResolveTimeout { host: host(), after }),
@@ -160,7 +160,7 @@ impl Dialer {
         deadline: Instant,
     ) -> Result<(SocketAddr, TcpStream), Loss> {
         let lost = |error: String| Loss::Proxy { host: target.host().to_string(), proxy: proxy.to_string(), error };
-        let late = |_| lost(format!("no answer within {}; check its address", in_s(self.way.timeout)));
+        let late = |_| lost(format!("no answer within {}; check its address", in_s(self.route.timeout)));
         let addresses = tokio::time::timeout_at(deadline, self.addresses(Some(proxy.place()))).await.map_err(late)?;
         let addresses =
             addresses.map_err(|error| lost(format!("its address was not found: {error}; check its name")))?;
@@ -226,7 +226,7 @@ impl Dialer {
     }
 
     async fn tls(&self, shows_certificate: bool) -> Arc<ClientConfig> {
-        let tls = self.way.tls.clone();
+        let tls = self.route.tls.clone();
         match shows_certificate {
             true => {
                 tokio::task::spawn_blocking(move || tls.identified()).await.expect("files are read without a panic")
@@ -371,9 +371,9 @@ mod tests {
     }
 
     fn dialer(timeout: Duration, addresses: &[SocketAddr]) -> Dialer {
-        let tls = Arc::new(ClientTls::new(None).expect("TLS can be set up"));
-        let way = Way { timeout, tls, proxy: None, redirects_max: 0, says_secrets: false };
-        Dialer::new(way, 1000, Arc::new(OneNameResolver(addresses.to_vec())))
+        let tls = Arc::new(FeedTls::new(None).expect("TLS can be set up"));
+        let route = FeedRoute { timeout, tls, proxy: None, redirects_max: 0, says_secrets: false };
+        Dialer::new(route, 1000, Arc::new(OneNameResolver(addresses.to_vec())))
     }
 
     fn endpoint() -> Endpoint {
@@ -404,8 +404,8 @@ mod tests {
             loss.contains(&first.to_string()) && loss.contains("did not complete the WebSocket handshake"),
             "{loss}"
         );
-        let way = Way { timeout: Duration::from_secs(20), ..dialer.way };
-        let dialing = tokio::spawn(Dialer { way, ..dialer }.connect(endpoint()));
+        let route = FeedRoute { timeout: Duration::from_secs(20), ..dialer.route };
+        let dialing = tokio::spawn(Dialer { route, ..dialer }.connect(endpoint()));
         let (stream, _) = good.accept().await.expect("a connection");
         accept_async(stream).await.expect("a handshake");
         assert!(dialing.await.expect("no panic").is_ok());

@@ -2,11 +2,11 @@
 
 mod answers;
 pub(crate) mod backoff;
-pub(crate) mod client_tls;
 #[cfg(test)]
 mod dead;
 pub(crate) mod dial;
 pub(crate) mod established;
+pub(crate) mod feed_tls;
 pub(crate) mod loss;
 pub(crate) mod protocol;
 pub(crate) mod protocol_config;

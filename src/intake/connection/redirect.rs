@@ -12,6 +12,8 @@ use crate::profile::target::{FeedUrl, without_secrets};
 pub(crate) enum RedirectError {
     #[error("which is no address of a WebSocket; look up the feed's address")]
     Unreadable,
+    #[error("which is this machine, while the feed is not; look up the feed's address")]
+    Here,
     #[error("which has no TLS, while the address has; look up the feed's address")]
     Downgrade,
     #[error(
@@ -34,6 +36,9 @@ pub(super) fn follow(from: &Endpoint, location: &str, has_credentials: bool) -> 
     let mut target = FeedUrl::parse(&text).map_err(|_| RedirectError::Unreadable)?;
     if from.target.is_tls() && !target.is_tls() {
         return Err(RedirectError::Downgrade);
+    }
+    if target.is_here() && !from.target.is_here() {
+        return Err(RedirectError::Here);
     }
     if target.place() == from.target.place() {
         target.set_user_of(&from.target);
@@ -85,6 +90,8 @@ mod tests {
             ("wss://h/a", "wss://other/a", true, RedirectError::Credentials),
             ("wss://h/a", "wss://h:9/a", true, RedirectError::Credentials),
             ("wss://me:word@h/a", "wss://other/a", false, RedirectError::Credentials),
+            ("wss://h/a", "wss://127.0.0.1/a", false, RedirectError::Here),
+            ("wss://h/a", "wss://localhost:8080/a", false, RedirectError::Here),
             ("wss://h/a", "ftp://h/a", false, RedirectError::Unreadable),
             ("wss://h/a", "//", false, RedirectError::Unreadable),
         ] {

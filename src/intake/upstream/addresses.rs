@@ -13,7 +13,7 @@ use crate::profile::target::{FeedUrl, FeedUrlError, without_secrets};
 use crate::profile::template::Template;
 use crate::words::stamp::Stamp;
 
-use crate::intake::connection::dial::{Dialer, Endpoint, Way};
+use crate::intake::connection::dial::{Dialer, Endpoint, FeedRoute};
 use crate::intake::connection::protocol_config::ProtocolConfig;
 use crate::intake::connection::rate_limit::RateLimit;
 use crate::intake::connection::resolve::System;
@@ -44,7 +44,7 @@ impl FeedAddresses {
         urls: Vec<Template<Placeholder>>,
         connect: &Connect,
         config: Arc<ProtocolConfig>,
-        way: Way,
+        route: FeedRoute,
         message_bytes_max: usize,
     ) -> FeedAddresses {
         FeedAddresses {
@@ -53,7 +53,7 @@ impl FeedAddresses {
             headers: connect.headers.clone(),
             subprotocol: connect.subprotocol.clone(),
             config,
-            dialer: Dialer::new(way, message_bytes_max, Arc::new(System::default())),
+            dialer: Dialer::new(route, message_bytes_max, Arc::new(System::default())),
             dials: connect.dial_rate.map(RateLimit::new),
         }
     }

@@ -41,8 +41,8 @@ use crate::words::stamp::Stamp;
 use crate::intake::classify::Guess;
 use crate::intake::connection::ConnectionRole;
 use crate::intake::connection::backoff::Backoff;
-use crate::intake::connection::client_tls::{ClientTls, ClientTlsError};
-use crate::intake::connection::dial::Way;
+use crate::intake::connection::dial::FeedRoute;
+use crate::intake::connection::feed_tls::{FeedTls, FeedTlsError};
 use crate::intake::connection::protocol_config::{ProtocolConfig, Timing};
 use crate::intake::connection::proxy::{Proxy, ProxyError};
 use crate::intake::pipeline::{Pipeline, PipelineSettings};
@@ -138,7 +138,7 @@ pub enum UpstreamError {
     )]
     TooManyConnections { profile: String, max: usize, legs: usize, connections: usize },
     #[error(transparent)]
-    Tls(#[from] ClientTlsError),
+    Tls(#[from] FeedTlsError),
     #[error(transparent)]
     Proxy(#[from] ProxyError),
     #[error("refused permanently by the feed (rule `{rule}` of profile `{profile}`): {message}")]
@@ -196,14 +196,14 @@ impl Upstream {
         let config = Arc::new(ProtocolConfig::new(&profile, settings.timing(), secrets));
         let bytes_max = profile.connect.message_bytes_max.unwrap_or(settings.message_bytes_max);
         let open_timeout = profile.connect.open_timeout.unwrap_or(settings.connect_timeout);
-        let way = Way {
+        let route = FeedRoute {
             timeout: open_timeout,
-            tls: Arc::new(ClientTls::new(settings.client_certificate.clone())?),
+            tls: Arc::new(FeedTls::new(settings.client_certificate.clone())?),
             proxy: settings.proxy.as_deref().map(Proxy::parse).transpose()?.map(Arc::new),
             redirects_max: settings.redirects_max,
             says_secrets,
         };
-        let addresses = FeedAddresses::new(urls, &profile.connect, config.clone(), way, bytes_max);
+        let addresses = FeedAddresses::new(urls, &profile.connect, config.clone(), route, bytes_max);
         let rules = settings.connection_rules(&profile)?;
         let subscribe = profile.subscribe.as_ref();
         let can_drop = subscribe.is_some_and(|how| how.change == ItemChange::Live && how.unsubscribe.is_some());

@@ -17,7 +17,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Why there is no TLS. No error shows a key.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientTlsError {
+pub enum FeedTlsError {
     #[error("cannot set up TLS: {0}")]
     Settings(#[from] rustls::Error),
     #[error("upstream.client_certificate: expected a readable file, found `{}`: {error}; check the path and its permissions", .path.display())]
@@ -29,7 +29,7 @@ pub enum ClientTlsError {
 }
 
 /// What is in force.
-pub(crate) struct ClientTls {
+pub(crate) struct FeedTls {
     /// Of the certificate, as `CHAIN:KEY` or one file with both; none: the feed sees none.
     files: Option<String>,
     provider: Arc<CryptoProvider>,
@@ -39,9 +39,9 @@ pub(crate) struct ClientTls {
     identified: ArcSwap<ClientConfig>,
 }
 
-impl ClientTls {
+impl FeedTls {
     /// This machine's roots count as well as Mozilla's.
-    pub(crate) fn new(files: Option<String>) -> Result<ClientTls, ClientTlsError> {
+    pub(crate) fn new(files: Option<String>) -> Result<FeedTls, FeedTlsError> {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         let (_, unreadable) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if unreadable > 0 {
@@ -50,7 +50,7 @@ impl ClientTls {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
         let anonymous = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
-        let tls = ClientTls { files, provider, identified: ArcSwap::new(anonymous.clone()), anonymous };
+        let tls = FeedTls { files, provider, identified: ArcSwap::new(anonymous.clone()), anonymous };
         tls.read_files()?;
         Ok(tls)
     }
@@ -71,18 +71,18 @@ impl ClientTls {
         self.identified.load_full()
     }
 
-    fn read_files(&self) -> Result<(), ClientTlsError> {
+    fn read_files(&self) -> Result<(), FeedTlsError> {
         let Some(files) = &self.files else { return Ok(()) };
         let (chain_file, key_file) = files.split_once(':').unwrap_or((files, files));
         let (chain_file, key_file) = (Path::new(chain_file), Path::new(key_file));
-        let malformed = |path: &Path, expected| ClientTlsError::Malformed { path: path.into(), expected };
+        let malformed = |path: &Path, expected| FeedTlsError::Malformed { path: path.into(), expected };
         let chain = CertificateDer::pem_slice_iter(&read(chain_file)?).collect::<Result<Vec<_>, _>>();
         let chain = chain.ok().filter(|chain| !chain.is_empty());
         let chain = chain.ok_or_else(|| malformed(chain_file, "a certificate"))?;
         let key = PrivateKeyDer::from_pem_slice(&read(key_file)?);
         let key = key.map_err(|_| malformed(key_file, "a private key without a password"))?;
         let certified = CertifiedKey::from_der(chain, key, &self.provider)
-            .map_err(|error| ClientTlsError::Mismatch { files: files.clone(), error })?;
+            .map_err(|error| FeedTlsError::Mismatch { files: files.clone(), error })?;
         let mut config = ClientConfig::clone(&self.anonymous);
         config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
         self.identified.store(Arc::new(config));
@@ -90,8 +90,8 @@ impl ClientTls {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, ClientTlsError> {
-    let unreadable = |error| ClientTlsError::Unreadable { path: path.into(), error };
+fn read(path: &Path) -> Result<Vec<u8>, FeedTlsError> {
+    let unreadable = |error| FeedTlsError::Unreadable { path: path.into(), error };
     let mut bytes = Vec::new();
     File::open(path).map_err(unreadable)?.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(unreadable)?;
     Ok(bytes)
@@ -117,7 +117,7 @@ mod tests {
         let file = std::env::temp_dir().join(format!("fanline-feed-{}-{moment}.pem", std::process::id()));
         let write = |text: &str| std::fs::write(&file, text).expect("a writable folder");
         write(&pem());
-        let tls = ClientTls::new(Some(file.to_str().expect("UTF-8").into())).expect("a certificate and its key");
+        let tls = FeedTls::new(Some(file.to_str().expect("UTF-8").into())).expect("a certificate and its key");
         let certificate = |config: Arc<ClientConfig>| {
             let schemes = [rustls::SignatureScheme::ECDSA_NISTP256_SHA256];
             let resolved = config.client_auth_cert_resolver.resolve(&[], &schemes);
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(certificate(tls.identified()), Some(second));
         assert_eq!(certificate(tls.anonymous()), None);
         let files = Some(file.to_str().expect("UTF-8").to_string());
-        let error = ClientTls::new(files).err().expect("half a certificate").to_string();
+        let error = FeedTls::new(files).err().expect("half a certificate").to_string();
         assert!(error.contains("upstream.client_certificate") && error.contains("in PEM"), "{error}");
         std::fs::remove_file(&file).expect("it is there");
     }
