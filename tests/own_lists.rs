@@ -13,7 +13,7 @@ use kit::strict_inflater::{StrictInflater, TAIL};
 /// Messages at a pace, for each client.
 const MESSAGES_PACED: u64 = 1_000;
 /// Changes of the list, and newcomers around it; every fourth time the client leaves and resumes.
-const ROUNDS_MIN: usize = 12;
+const ROUNDS_MIN: usize = 5;
 /// So many would have to want the same for a shared window: nobody has one.
 const NOBODY: usize = 1_000;
 
@@ -141,8 +141,9 @@ fn zlib_with_exactly_the_agreed_window_decodes_a_list_of_its_own() {
         let launch = python().expect("it was there a moment ago");
         check_own_list(&format!("zlib, {bits} bits"), (&launch, &format!("strict{bits}")));
     };
+    let is_long = decoded_messages() >= 100_000;
     // Each is waiting for most of its time.
-    for side_by_side in [&[9, 15][..], &[10, 14], &[12]] {
+    for side_by_side in [&[9, 15][..], &[12], if is_long { &[10, 14] } else { &[] }] {
         std::thread::scope(|scope| {
             for bits in side_by_side {
                 scope.spawn(|| check(*bits));
