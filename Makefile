@@ -24,8 +24,6 @@ BESIDE ?=
 HOSTILE ?=
 MUTANTS ?=
 CLIENTS ?=
-# Tests that take a core for minutes, and can wait.
-DECODING := decodes_a_list_of_its_own decodes_the_shared_window
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 # Reaches the recipes through the environment, so that no character of a URL is special to the shell.
@@ -48,10 +46,7 @@ build:
 	$(CARGO) build --release --locked
 
 test: setup
-	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) test --locked --no-run || exit; \
-	nice $(CARGO) test --locked --test own_lists --test shared_window -- $(DECODING) >$(TARGET)/decodes.log 2>&1 & \
-	$(CARGO) test --locked -- $(DECODING:%=--skip %); rest=$$?; \
-	wait $$! || { cat $(TARGET)/decodes.log; exit 1; }; exit $$rest
+	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) test --locked
 
 setup:
 	@tests/setup
