@@ -5,5 +5,12 @@
 //! thread. [`log`] is what the log must do, [`append_verdict`] what an append without a clear outcome has become.
 
 pub mod append_verdict;
+pub mod election;
+pub mod follower;
+pub mod hello;
+pub mod ingester;
 pub mod kept;
 pub mod log;
+pub mod node;
+pub mod position;
+pub mod turn;
