@@ -13,6 +13,7 @@ pub mod frame;
 pub mod history;
 pub mod latest;
 pub mod log;
+pub(crate) mod logged;
 pub mod private_directory;
 pub mod publisher;
 pub mod reader;

@@ -1,5 +1,8 @@
 //! What is reported about a topic besides its frames: gaps, silence, refusals.
 
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
 use crate::protocol::server_message::ServerMessage;
 use crate::words::ids::Offset;
 
@@ -96,6 +99,13 @@ impl GapReason {
             GapReason::Forgotten => "forgotten",
         }
     }
+}
+
+/// The message of a status, with its place in another log.
+pub fn renumbered(text: &Bytes, offset: Offset) -> Bytes {
+    let Ok(mut message) = serde_json::from_slice::<Map<String, Value>>(text) else { return text.clone() };
+    message.insert("offset".into(), offset.0.into());
+    Value::Object(message).to_string().into()
 }
 
 #[cfg(test)]

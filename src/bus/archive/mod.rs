@@ -6,7 +6,6 @@
 //! client can have seen one (`reservation`).
 
 pub mod directory;
-mod items;
 mod meters;
 pub mod open;
 pub mod recorder;

@@ -16,7 +16,7 @@ use feed_log::entry::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, Deflate, EntryBody, Entr
 use feed_log::segments::disk::LogDisk;
 use feed_log::segments::{NewestEntry, Segments, Unsynced};
 
-use crate::bus::archive::items::item_of;
+use crate::bus::logged::item_of;
 use crate::bus::archive::meters::{ArchiveFailure, ArchiveMeters};
 use crate::bus::archive::reservation::Reservation;
 use crate::bus::frame::Frame;

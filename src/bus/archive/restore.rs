@@ -8,7 +8,7 @@ use feed_log::segments::Segments;
 use feed_log::segments::error::SegmentError;
 use feed_log::segments::record::SegmentReader;
 
-use crate::bus::archive::items::{ArchivedFrame, frame_of, hole};
+use crate::bus::logged::{ArchivedFrame, frame_of, hole};
 use crate::bus::publisher::republish::GivenFrame;
 use crate::bus::publisher::{PublishError, Publisher};
 use crate::words::ids::Offset;

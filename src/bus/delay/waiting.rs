@@ -72,10 +72,3 @@ fn copied(content: FrameContent) -> FrameContent {
         other => other,
     }
 }
-
-/// The message of a status, with its place in another log.
-fn renumbered(text: &Bytes, offset: Offset) -> Bytes {
-    let Ok(mut message) = serde_json::from_slice::<Map<String, Value>>(text) else { return text.clone() };
-    message.insert("offset".into(), offset.0.into());
-    Value::Object(message).to_string().into()
-}

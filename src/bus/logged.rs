@@ -14,13 +14,13 @@ use crate::protocol::encoding::{Payload, PayloadKind};
 use crate::words::ids::TopicId;
 
 /// A frame of the archive: what it is published with, but for its offset.
-pub(super) struct ArchivedFrame {
+pub(crate) struct ArchivedFrame {
     pub topic: Arc<Topic>,
     pub received_ms: u64,
     pub content: FrameContent,
 }
 
-pub(super) fn item_of(frame: &Frame) -> LoggedItem {
+pub(crate) fn item_of(frame: &Frame) -> LoggedItem {
     let (topic, received_ms) = (LoggedText::from(&*frame.topic.name), frame.received.wall_ms);
     let message = |role| {
         let whole = match &frame.kind {
@@ -47,7 +47,7 @@ pub(super) fn item_of(frame: &Frame) -> LoggedItem {
 }
 
 /// None of what has no offset. Payloads are copies: a slice would keep all of its entry in memory.
-pub(super) fn frame_of(item: LoggedItem) -> Option<ArchivedFrame> {
+pub(crate) fn frame_of(item: LoggedItem) -> Option<ArchivedFrame> {
     Some(match item {
         LoggedItem::Frame(frame) => {
             let retention = match frame.role {
@@ -74,7 +74,7 @@ pub(super) fn frame_of(item: LoggedItem) -> Option<ArchivedFrame> {
 }
 
 /// What stands at an offset that is for nobody.
-pub(super) fn hole() -> ArchivedFrame {
+pub(crate) fn hole() -> ArchivedFrame {
     ArchivedFrame { topic: nameless(), received_ms: 0, content: FrameContent::Expired(Box::default()) }
 }
 
