@@ -17,7 +17,7 @@ const SILENT: Duration = Duration::from_secs(2);
 /// Each node that goes before this one gets so much time.
 const RANK_STEP: Duration = Duration::from_millis(100);
 /// All others are asked how far they are, and get so much time to answer.
-const HELLO_WAIT: Duration = Duration::from_millis(100);
+pub const HELLO_WAIT: Duration = Duration::from_millis(100);
 /// The same where this node does not know the whole tail, and needs another one that does.
 const WITNESS_WAIT: Duration = Duration::from_millis(300);
 /// One that knows that it lacks something leaves the others so much time.
@@ -26,7 +26,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What a node claims a term with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim {
+pub struct TermClaim {
+    pub term: u64,
     pub reason: TermReason,
     pub is_new_epoch: bool,
 }
@@ -79,7 +80,7 @@ impl Election {
     }
 
     /// Gives a claim if this node is to take over now.
-    pub fn tick(&mut self, follower: &LogFollower, peers: &Peers, turn: &mut Turn) -> Option<Claim> {
+    pub fn tick(&mut self, follower: &LogFollower, peers: &Peers, turn: &mut Turn) -> Option<TermClaim> {
         let position = follower.position();
         if turn.now >= self.ping_at {
             self.ping_at = turn.now + PING_EVERY;
@@ -102,10 +103,7 @@ impl Election {
         if turn.now < vacancy.claim_at {
             return None;
         }
-        if position.term == 0 {
-            return Some(Claim { reason: TermReason::First, is_new_epoch: true });
-        }
-        let is_behind = peers.any_has_seen(position.epoch, position.next_offset);
+        let is_behind = peers.any_is_ahead_of(position);
         if is_behind && turn.now < vacancy.since + FURTHER_WAIT {
             self.vacancy = Some(SeenVacancy { claim_at: turn.now + LOOK_AGAIN, ..vacancy });
             return None;
@@ -114,10 +112,12 @@ impl Election {
         let is_certified =
             follower.is_witness() || peers.any_certifies(position.epoch, position.next_offset, is_known, turn.now);
         self.vacancy = None;
-        if (self.settings.trusts_log || is_certified) && !is_behind {
-            Some(Claim { reason: TermReason::Takeover, is_new_epoch: false })
+        let term = peers.term().max(position.term) + 1;
+        if (self.settings.trusts_log || is_certified) && !is_behind && position.term > 0 {
+            Some(TermClaim { term, reason: TermReason::Takeover, is_new_epoch: false })
         } else {
-            Some(Claim { reason: TermReason::LogLost, is_new_epoch: true })
+            let reason = if position.term == 0 { TermReason::First } else { TermReason::LogLost };
+            Some(TermClaim { term, reason, is_new_epoch: true })
         }
     }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use feed_log::chain::Chain;
 use sha2::{Digest, Sha256};
 
+use crate::position::LogPosition;
+
 /// A node says hello this often.
 pub const HELLO_EVERY: Duration = Duration::from_secs(2);
 /// A node counts as alive for three hellos.
@@ -33,6 +35,8 @@ pub struct Peers {
     heard: HashMap<u64, (NodeHello, Duration)>,
     /// The furthest in an epoch that any node ever said to be, perhaps one that is gone.
     furthest: Option<(u64, u64)>,
+    /// The latest term that any node ever knew.
+    term: u64,
 }
 
 impl Peers {
@@ -44,19 +48,26 @@ impl Peers {
                 furthest => *furthest = Some(reached),
             }
         }
+        self.term = self.term.max(hello.term);
         self.heard.retain(|_, (_, at)| now.saturating_sub(*at) <= ALIVE);
         if self.heard.len() < NODES_MAX || self.heard.contains_key(&hello.node) {
             self.heard.insert(hello.node, (hello, now));
         }
     }
 
+    /// The latest term that any node was known to know.
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
     fn alive(&self, now: Duration) -> impl Iterator<Item = &NodeHello> {
         self.heard.values().filter(move |(_, at)| now.saturating_sub(*at) <= ALIVE).map(|(hello, _)| hello)
     }
 
-    /// Whether a node was known to have seen offsets of the epoch from this one on.
-    pub fn any_has_seen(&self, epoch: u64, next_offset: u64) -> bool {
-        self.furthest.is_some_and(|(of, reached)| of == epoch && reached > next_offset)
+    /// Whether a node was known to be further than this.
+    pub fn any_is_ahead_of(&self, position: &LogPosition) -> bool {
+        let LogPosition { term, epoch, next_offset, .. } = *position;
+        self.term > term || self.furthest.is_some_and(|(of, reached)| of == epoch && reached > next_offset)
     }
 
     /// Whether a witness that is alive has exactly this tail.

@@ -13,4 +13,6 @@ pub mod kept;
 pub mod log;
 pub mod node;
 pub mod position;
+#[cfg(test)]
+mod simulation;
 pub mod turn;

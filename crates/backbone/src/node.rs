@@ -182,7 +182,13 @@ impl Node {
             }
             NodeEvent::Reconnected => self.wake(now, wall_ms),
             NodeEvent::Pinged { term, is_answered } => self.election.pinged(term, is_answered, now),
-            NodeEvent::Hello(hello) => self.peers.hear(hello, now),
+            NodeEvent::Hello(hello) => {
+                self.peers.hear(hello, now);
+                if let Some(ingester) = &mut self.ingester {
+                    let reign = ingester.hears_of(hello.term, turn);
+                    self.after(reign, now);
+                }
+            }
             NodeEvent::HellosAsked => self.hello_at = now,
             NodeEvent::ForkReported { epoch } => {
                 let is_current = epoch == self.follower.position().epoch;

@@ -5,32 +5,31 @@
 //! [`UnclearAppend`]; nothing is applied before it is committed.
 
 mod builder;
+mod unclear;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use feed_log::chain::Chain;
 use feed_log::entry::error::EntryError;
-use feed_log::entry::header::EntryHeader;
 use feed_log::entry::item::LoggedItem;
 use feed_log::entry::term::TermReason;
 use feed_log::entry::{EntryBody, PartCount};
 
-use crate::append_verdict::{AppendVerdict, FoundEntry, LogReport, UnclearAppend};
-use crate::election::Claim;
+use crate::append_verdict::{FoundEntry, LogReport};
+use crate::election::{HELLO_WAIT, PING_EVERY, TermClaim};
 use crate::follower::{LogFollower, TailedEntry};
 pub use crate::ingester::builder::IngesterSettings;
 use crate::ingester::builder::{EntryBuilder, PendingEntry};
-use crate::log::{CallId, LogBounds, LogRange, LogReply, LogRequest, LogSequence, StoredBytes};
+use crate::log::{CallId, LogBounds, LogReply, LogRequest, LogSequence, StoredBytes};
 use crate::turn::{NodeCommand, Turn};
 
 /// An empty batch follows when nothing was appended for this long.
 const BEAT: Duration = Duration::from_millis(500);
 /// No reply for this long: the outcome is unclear.
 const REPLY: Duration = Duration::from_millis(500);
-/// Between two questions to the log about an unclear outcome.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// Nobody takes over sooner: two pings are not answered first.
+const TAKEOVER_MIN: Duration = PING_EVERY;
 /// Between two new epochs: each makes every client start over.
 const EPOCH_AGAIN: Duration = Duration::from_secs(10);
 
@@ -64,6 +63,8 @@ pub struct Ingester {
     /// The first call that appends these bytes at this place: a reply to an earlier one says nothing.
     sent_from: CallId,
     committed_at: Duration,
+    /// Looks that could not read the end of the log.
+    unread: u32,
     /// A new epoch is to begin, and why.
     epoch_wanted: Option<TermReason>,
     epoch_begun_at: Option<Duration>,
@@ -88,11 +89,11 @@ struct Looked {
 
 impl Ingester {
     /// Claims the next term, once the log is seen to end with what the node has.
-    pub fn claim(settings: IngesterSettings, claim: Claim, follower: &LogFollower, turn: &mut Turn) -> Ingester {
+    pub fn claim(settings: IngesterSettings, claim: TermClaim, follower: &LogFollower, turn: &mut Turn) -> Ingester {
         let mut ingester = Ingester {
             release: settings.release,
             builder: EntryBuilder::new(settings),
-            term: follower.position().term,
+            term: claim.term - 1,
             is_seated: false,
             is_leaving: false,
             has_feed: false,
@@ -104,6 +105,7 @@ impl Ingester {
             stage: Stage::Idle,
             sent_from: CallId::default(),
             committed_at: turn.now,
+            unread: 0,
             epoch_wanted: None,
             epoch_begun_at: None,
         };
@@ -173,7 +175,14 @@ impl Ingester {
         if self.pending.is_none() {
             self.build(EntryBody::Batch(Vec::new()), PartCount::default(), follower, turn);
         }
-        self.stage = Stage::Waiting { until: turn.now };
+        let may_be_deposed = turn.now >= self.committed_at + TAKEOVER_MIN;
+        turn.out.push(NodeCommand::AskHellos);
+        self.stage = Stage::Waiting { until: turn.now + if may_be_deposed { HELLO_WAIT } else { Duration::ZERO } };
+    }
+
+    /// Another node knows of this term. A log that has lost its tail would let the next append pass all the same.
+    pub fn hears_of(&mut self, term: u64, turn: &mut Turn) -> Reign {
+        if term > self.term || (term == self.term && !self.is_seated) { self.end_reign(turn) } else { Reign::GoesOn }
     }
 
     pub fn deadline(&self) -> Duration {
@@ -345,92 +354,5 @@ impl Ingester {
     fn ask(&mut self, turn: &mut Turn) {
         let call = turn.out.request(LogRequest::Tail);
         self.stage = Stage::Asking { call, since: turn.now };
-    }
-
-    fn look(&mut self, range: LogRange, look: Looked, turn: &mut Turn) {
-        let call = turn.out.request(LogRequest::Read(range));
-        self.stage = Stage::Looking { call, since: turn.now, look };
-    }
-
-    fn looked(&mut self, mut look: Looked, reply: &LogReply, follower: &mut LogFollower, turn: &mut Turn) -> Reign {
-        let from = look.found.last().map_or(LogSequence::START, |found| found.sequence);
-        let LogReply::Entries { entries, read_to } = reply else {
-            return self.decide(&LogReport::Unavailable, follower, turn);
-        };
-        look.found.extend(entries.iter().map(|stored| FoundEntry {
-            sequence: stored.sequence,
-            header: EntryHeader::decode(&stored.bytes).ok(),
-            chain: Chain::after(&stored.bytes),
-        }));
-        if *read_to > from && *read_to < look.to {
-            let range = LogRange { from: read_to.next(), to: look.to };
-            self.look(range, look, turn);
-            return Reign::GoesOn;
-        }
-        self.decide(&LogReport::Entries { bounds: look.bounds, entries: &look.found }, follower, turn)
-    }
-
-    fn decide(&mut self, report: &LogReport, follower: &mut LogFollower, turn: &mut Turn) -> Reign {
-        let Some(pending) = &self.pending else {
-            self.stage = Stage::Idle;
-            return Reign::GoesOn;
-        };
-        let chain = pending.entry.chain;
-        let append = UnclearAppend {
-            expected: self.end,
-            chain,
-            chain_before: follower.position().chain,
-            term: self.term,
-            kept: follower.kept(),
-        };
-        let verdict = append.verdict(report);
-        match verdict {
-            AppendVerdict::Ask => self.stage = Stage::Waiting { until: turn.now + ASK_AGAIN },
-            AppendVerdict::Create => {
-                turn.out.request(LogRequest::Create);
-                self.stage = Stage::Waiting { until: turn.now + ASK_AGAIN };
-            }
-            AppendVerdict::Look(range) => {
-                let bounds = match report {
-                    LogReport::Bounds(bounds) | LogReport::Entries { bounds, .. } => *bounds,
-                    _ => return Reign::GoesOn,
-                };
-                self.look(range, Looked { bounds, to: range.to, found: Vec::new() }, turn);
-            }
-            AppendVerdict::Committed(at) => {
-                self.refill.clear();
-                return self.stored(at, follower, turn);
-            }
-            AppendVerdict::Append { expected, is_intruded } => {
-                self.refill.clear();
-                self.append_at(expected, is_intruded, turn);
-            }
-            AppendVerdict::Refill { after, expected, is_intruded } => {
-                let lost = follower.kept().after(after).into_iter().flatten();
-                self.refill = lost.map(|entry| entry.bytes.clone()).collect();
-                self.append_at(expected, is_intruded, turn);
-            }
-            AppendVerdict::NewEpoch { expected } => {
-                self.end = expected;
-                self.refill.clear();
-                self.queue = match self.pending.take().map(|pending| pending.entry.body) {
-                    Some(EntryBody::Part(_)) => self.parts.iter().cloned().collect(),
-                    Some(batch @ EntryBody::Batch(_)) => VecDeque::from([(batch, PartCount::default())]),
-                    _ => VecDeque::new(),
-                };
-                self.begin_term(TermReason::LogLost, true, follower, turn);
-                self.send(turn);
-            }
-            AppendVerdict::Deposed => return self.end_reign(turn),
-        }
-        Reign::GoesOn
-    }
-
-    fn append_at(&mut self, expected: LogSequence, is_intruded: bool, turn: &mut Turn) {
-        self.end = expected;
-        if is_intruded {
-            self.epoch_wanted.get_or_insert(TermReason::Fork);
-        }
-        self.send(turn);
     }
 }
