@@ -1,11 +1,13 @@
 //! The wiring of the rooms, one function per command.
 
 mod archiving;
+mod clustering;
 mod configuration_digest;
 pub(crate) mod demand;
 mod fault_injection;
 mod file_shares;
 pub(crate) mod gatekeeping;
+mod opening;
 mod operator;
 mod parts;
 mod reload;
@@ -27,7 +29,8 @@ use tokio::sync::watch;
 use crate::access::rights::ViewId;
 use crate::audit::OpenError;
 use crate::audit::log::AuditLog;
-use crate::bus::archive::open::{ArchiveError, OpenArchive};
+use crate::bus::Limits;
+use crate::bus::archive::open::ArchiveError;
 use crate::bus::clock::Clock;
 use crate::bus::demand::interest::Interest;
 use crate::bus::demand::requests;
@@ -36,7 +39,6 @@ use crate::bus::history::{History, HistoryError};
 use crate::bus::private_directory::PrivateDirectoryError;
 use crate::bus::publisher::Publisher;
 use crate::bus::signal::pulse::Vitals;
-use crate::bus::{self, Limits};
 use crate::config::effective::{Decision, EffectiveUpstream};
 use crate::config::error::ConfigError;
 use crate::config::log_queue::LogQueue;
@@ -61,12 +63,13 @@ use crate::simulator::SimulatorError;
 use crate::simulator::market_server::Simulator;
 use crate::simulator::recording::{Recording, RecordingError};
 use crate::simulator::replay::{ReplayServer, Speed};
-use crate::words::ids::Epoch;
 use crate::words::metrics::{self as names, Meters};
 use crate::words::topic::TopicError;
 
+use self::clustering::{JoinError, feed_in_turns};
 use self::file_shares::{edge_settings, share_open_files};
 use self::gatekeeping::Gatekeeping;
+use self::opening::{FeedSource, OpenBus};
 use self::operator::ServerOperator;
 use self::parts::{EndedPart, VitalParts};
 use self::reload::Reload;
@@ -123,6 +126,8 @@ pub enum AppError {
     Spool(#[from] PrivateDirectoryError),
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Join(#[from] JoinError),
     #[error(transparent)]
     AdminKey(#[from] AdminKeyError),
     #[error(transparent)]
@@ -204,7 +209,8 @@ fn start(
     let clock = Clock::start();
     let faults = FaultInjection::find();
     let (meters, exposition) = exposition::recorder();
-    let audit = AuditLog::open(&config.audit, &configuration_digest::digest(&config, &auth), &meters)?;
+    let digest = configuration_digest::digest(&config, &auth);
+    let audit = AuditLog::open(&config.audit, &digest, &meters)?;
     let gatekeeping = Gatekeeping::start(&config.auth, auth, &meters)?;
     let history = History::parse(&config.history.keep)?;
     let simulated = is_simulated(&profile(&config)?);
@@ -214,11 +220,8 @@ fn start(
         ring_bytes_max: config.ring.bytes_max,
         topics_max: config.limits.topics_max,
     };
-    let archive = archiving::open(&config)?;
-    let epoch = archive.as_ref().map_or_else(|| Epoch(rand::random()), OpenArchive::epoch);
-    let (mut publisher, reader) = bus::open_with_history(epoch, limits, history.clone(), &meters);
-    let restore = |archive: OpenArchive| archive.restore((&mut publisher, reader.clone()), clock.now(), &meters);
-    let archive = archive.map(restore).transpose()?;
+    let node = clustering::join(&config, (limits, &history), &digest, (clock, &meters))?;
+    let OpenBus { source, reader, archive } = opening::open(&config, node, (limits, &history), (clock, &meters))?;
     let bounds = demand::bounds(&config)?;
     let interest = (config.upstream.demand == DemandMode::On).then(|| Interest::within(bounds, &meters));
     let (client_requests, request_queue) = requests::open(demand::request_rules(&config)?);
@@ -291,16 +294,26 @@ fn start(
         parts.start("archive", record).map_err(AppError::system("start the archive"))?;
         parts.start("archive-sync", move || archive.sync.run()).map_err(AppError::system("start the archive"))?;
     }
-    let bus = (publisher, interest, request_queue);
     let simulate = || start_simulator(config.simulate, &mut parts, faults.clone(), stopped.clone());
-    let upstream = open_upstream(&config, bus, (clock, &meters), simulate)?;
+    let connect = connector(&config, (interest, request_queue), (clock, &meters), simulate)?;
+    let (runtime, feed_faults) = (parts::runtime().map_err(AppError::system("start a runtime"))?, faults.clone());
+    let start_feed: Box<dyn FnOnce() -> io::Result<()> + Send> = match source {
+        FeedSource::Own(publisher) => {
+            let (upstream, stopped, pulse) = (connect(publisher)?, stopped.clone(), reader.pulse());
+            Box::new(move || parts::drive(runtime, feed_faults.run("feed", feed(upstream, stopped, pulse))))
+        }
+        FeedSource::Cluster(drive, orders) => {
+            let told = stopped.clone();
+            parts.start("cluster", move || drive(told)).map_err(AppError::system("start the cluster's node"))?;
+            let in_turns = feed_in_turns(orders, connect, stopped.clone());
+            Box::new(move || parts::drive(runtime, feed_faults.run("feed", in_turns)))
+        }
+    };
     let (phase, phases) = watch::channel(Phase::Serving);
     let edge_faults = faults.clone();
     let serve = move || serve_http(async move { edge_faults.run("edge", edge.serve(phases)).await });
     parts.start("edge", serve).map_err(AppError::system("start the edge"))?;
-    let (runtime, feed_faults) = (parts::runtime().map_err(AppError::system("start a runtime"))?, faults.clone());
-    let serve = move || parts::drive(runtime, feed_faults.run("feed", feed(upstream, stopped, reader.pulse())));
-    parts.start("feed", serve).map_err(AppError::system("start the feed"))?;
+    parts.start("feed", start_feed).map_err(AppError::system("start the feed"))?;
     Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults, audit, reload }, addresses))
 }
 
@@ -347,21 +360,22 @@ pub async fn probe(config: Config, duration: Duration) -> Result<impl fmt::Displ
     Ok(listen_to(settings, Clock::start(), duration, PROBE_SAMPLES).await?)
 }
 
-/// The configured feed. Without one, the simulated market: `simulate` starts it and returns its URL, and it is reached
-/// through the same client as any other feed.
-fn open_upstream(
+/// Connects to the configured feed. Without one, to the simulated market: `simulate` starts it and returns its URL, and it
+/// is reached through the same client as any other feed.
+fn connector(
     config: &Config,
-    (publisher, interest, requests): (Publisher, Option<Arc<Interest>>, RequestQueue),
+    (interest, requests): (Option<Arc<Interest>>, RequestQueue),
     (clock, meters): (Clock, &Meters),
     simulate: impl FnOnce() -> Result<String, AppError>,
-) -> Result<Upstream, AppError> {
+) -> Result<impl Fn(Publisher) -> Result<Upstream, UpstreamError> + Send + 'static, AppError> {
     let profile = profile(config)?;
     profile.check_client_requests(!config.upstream.send.is_empty(), config.upstream.request)?;
     let url = feed_url(config, &profile)?.map_or_else(simulate, Ok)?;
     let effective = EffectiveUpstream::new(config, profile, url);
     effective.overridden().for_each(|sentence| tracing::warn!("{sentence}"));
     let settings = UpstreamSettings { interest, requests: Some(requests), ..effective.settings };
-    Ok(Upstream::new(settings, publisher, clock, meters)?)
+    let meters = meters.clone();
+    Ok(move |publisher| Upstream::new(settings.clone(), publisher, clock, &meters))
 }
 
 /// The URL of the feed; none if it is the built-in simulated market.

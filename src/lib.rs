@@ -62,6 +62,7 @@ pub mod bus;
 pub mod certificate;
 pub mod check;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod delivery;
 pub mod edge;

@@ -33,6 +33,8 @@ pub enum StaleReason {
     UpstreamSilent,
     /// Of a delayed view: it has begun, and nothing that was received since is as old as it must be.
     DelayWarming,
+    /// Nobody answers for the cluster's log.
+    Cluster,
 }
 
 impl StaleReason {
@@ -42,12 +44,13 @@ impl StaleReason {
             StaleReason::UpstreamDown => "upstream_down",
             StaleReason::UpstreamSilent => "upstream_silent",
             StaleReason::DelayWarming => "delay_warming",
+            StaleReason::Cluster => "cluster",
         }
     }
 }
 
 impl FeedState {
-    pub const LABELS: [&'static str; 5] = ["connecting", "idle", "live", "down", "silent"];
+    pub const LABELS: [&'static str; 6] = ["connecting", "idle", "live", "down", "silent", "cut_off"];
 
     /// Value of the `state` label of `fanline_upstream_state`, which only the live log has: none of it is `warming`.
     pub fn label(&self) -> &'static str {
@@ -58,6 +61,7 @@ impl FeedState {
             FeedState::Stale { reason: StaleReason::UpstreamDown, .. } => "down",
             FeedState::Stale { reason: StaleReason::UpstreamSilent, .. } => "silent",
             FeedState::Stale { reason: StaleReason::DelayWarming, .. } => "warming",
+            FeedState::Stale { reason: StaleReason::Cluster, .. } => "cut_off",
         }
     }
 }

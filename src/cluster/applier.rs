@@ -40,9 +40,13 @@ impl Applier {
                 Ok(None) => {}
                 Ok(Some(whole)) => match EntryBody::decode_parts(&entry.header, whole) {
                     Ok(items) => self.show(first, items, now),
-                    Err(error) => tracing::error!(%error, "an entry of the cluster's log cannot be read; its offsets stay empty"),
+                    Err(error) => {
+                        tracing::error!(%error, "an entry of the cluster's log cannot be read; its offsets stay empty")
+                    }
                 },
-                Err(error) => tracing::error!(%error, "a part of an entry of the cluster's log is missing; its offsets stay empty"),
+                Err(error) => {
+                    tracing::error!(%error, "a part of an entry of the cluster's log is missing; its offsets stay empty")
+                }
             },
             EntryBody::Term(_) | EntryBody::Retained { .. } => {}
         }

@@ -7,4 +7,6 @@
 
 pub mod applier;
 pub mod collector;
+pub mod meters;
+pub mod nats;
 pub mod runner;

@@ -143,6 +143,28 @@ settings! {
         sync_interval: Duration = Is("1s"), duration(MS, HOUR),
             "How often what was written is made safe against a loss of power. A killed server loses nothing that was written.";
     }
+    cluster Cluster "Several servers that share one feed, of which one holds it (docs/CLUSTER.md)." {
+        urls: Vec<String> = Is(""), SettingKind::List,
+            "Servers of NATS with JetStream, such as `nats://10.0.0.5:4222`; `tls://` for TLS. Empty: this server is alone.";
+        name: String = Is("feed"), SettingKind::Text,
+            "Name of the feed in the log, the same on all its servers: letters, digits, `-` and `_`.";
+        node_name: Option<String> = Unset("node-1"), SettingKind::Text,
+            "Name of this server in logs. Unset: a random one.";
+        credentials_file: Option<String> = Unset("/etc/fanline/nats.creds"), SettingKind::Text,
+            "Credentials for NATS, as `nsc` writes them.";
+        replicas: usize = Is("1"), count(1, 5),
+            "Copies of the log, each on another server of NATS; for a log that is made. 3 survives the loss of one.";
+        age_max: Duration = Is("10m"), duration(Duration::from_secs(10), DAY),
+            "Messages older than this leave the log; for a log that is made. A server that joins has the values of as far back.";
+        bytes_max: usize = Is("1GiB"), bytes(16 * MIB, 1024 * GIB),
+            "Bytes of the log; for a log that is made.";
+        priority: usize = Is("0"), count(0, 1000),
+            "Servers with a higher one take the feed over first.";
+        trust_log: bool = Is("false"), SettingKind::Switch,
+            "Go on with the epoch of the log though no server that has seen it lives. Safe where what NATS has acknowledged is never lost: 3 replicas and `sync_interval: always`.";
+        release: Duration = Is("15s"), duration(Duration::from_secs(1), Duration::from_secs(60)),
+            "The feed is given up when the log has confirmed nothing for this long.";
+    }
     history History "What clients that join receive besides the current values." {
         keep: Vec<String> = Is(""), SettingKind::List,
             "Topics that keep their last messages instead of only the newest, as `PATTERN=COUNT` with a count up to 1000, such as `chat.*=50`. The first matching pattern counts.";

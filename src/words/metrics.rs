@@ -59,7 +59,7 @@ declare! {
     "The feed" {
         UPSTREAM_UP = Gauge "fanline_upstream_up" []
             "1 while the feed is connected and delivers, else 0.";
-        UPSTREAM_STATE = Gauge "fanline_upstream_state" [state: ["connecting", "idle", "live", "down", "silent"]]
+        UPSTREAM_STATE = Gauge "fanline_upstream_state" [state: ["connecting", "idle", "live", "down", "silent", "cut_off"]]
             "1 for the state the feed is in, 0 for the others. `idle`: nothing is subscribed, so nothing can arrive.";
         UPSTREAM_SIMULATED = Gauge "fanline_upstream_simulated" []
             "1 if the prices are invented because the feed is the simulated market, else 0.";
@@ -196,6 +196,20 @@ declare! {
             "Bytes of messages from clients that have not ended or wait to be read. Bound: limits.inbound_bytes_total_max.";
         UNSENT_BYTES = Gauge "fanline_unsent_bytes" [shard: []]
             "Bytes held for clients that have not taken them, each counted once however many clients share it. Bound: slow.unsent_bytes_total_max.";
+    }
+    "Cluster" {
+        CLUSTER_INGESTER = Gauge "fanline_cluster_ingester" []
+            "1 while this server holds the feed for all, else 0.";
+        CLUSTER_TERM = Gauge "fanline_cluster_term" []
+            "Number of the term of the newest entry: how often the feed was taken over.";
+        CLUSTER_LAG = Gauge "fanline_cluster_lag_seconds" []
+            "From the sending of the newest entry to its being shown here, by the two servers' clocks.";
+        CLUSTER_ENTRIES = Counter "fanline_cluster_entries_total" []
+            "Entries of the log that were shown.";
+        CLUSTER_JUMPS = Counter "fanline_cluster_jumps_total" []
+            "Times when entries before could not be had, so clients receive `skipped`.";
+        CLUSTER_LOST = Counter "fanline_cluster_lost_frames_total" []
+            "Frames of the feed that were overwritten because the log was away. Clients receive `gap`.";
     }
     "Identity" {
         AUTH_CREDENTIALS = Counter "fanline_auth_credentials_total"

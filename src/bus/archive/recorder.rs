@@ -16,11 +16,11 @@ use feed_log::entry::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, Deflate, EntryBody, Entr
 use feed_log::segments::disk::LogDisk;
 use feed_log::segments::{NewestEntry, Segments, Unsynced};
 
-use crate::bus::logged::item_of;
 use crate::bus::archive::meters::{ArchiveFailure, ArchiveMeters};
 use crate::bus::archive::reservation::Reservation;
 use crate::bus::frame::Frame;
 use crate::bus::log::snapshot::{Snapshot, TopicChoice};
+use crate::bus::logged::item_of;
 use crate::bus::reader::{FrameLookup, Reader};
 use crate::words::ids::{Epoch, Offset};
 use crate::words::rate_limited_log::RateLimitedLog;

@@ -4,11 +4,11 @@ use std::mem::size_of;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::{Map, Value};
 
 use crate::bus::frame::{Frame, Topic};
 use crate::bus::publisher::republish::{FrameContent, GivenFrame};
 use crate::bus::retention::Retention;
+use crate::bus::topic_status::renumbered;
 use crate::protocol::encoding::Payload;
 use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;

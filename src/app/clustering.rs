@@ -1,0 +1,195 @@
+//! A node of a cluster: joins the shared log before the bus is opened, and holds the feed while it is the ingester.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use backbone::follower::FollowerBounds;
+use backbone::ingester::IngesterSettings;
+use backbone::node::{Node, NodeSettings};
+use feed_log::entry::LoggedText;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+
+use crate::bus::clock::Clock;
+use crate::bus::history::History;
+use crate::bus::publisher::Publisher;
+use crate::bus::reader::Reader;
+use crate::bus::{self, Limits};
+use crate::cluster::meters::ClusterMeters;
+use crate::cluster::nats::{NatsBackbone, NatsError, NatsTerms, StreamTerms};
+use crate::cluster::runner::{BusFactory, ClusterError, FeedOrder, Joined, Joining, Runner};
+use crate::intake::upstream::{Upstream, UpstreamError};
+use crate::settings::table::{Cluster, Config};
+use crate::words::ids::Epoch;
+use crate::words::metrics::Meters;
+
+use super::parts;
+use super::signals::Signals;
+
+/// How often a node that waits says for what.
+const REMINDER: Duration = Duration::from_secs(10);
+/// Bodies of entries that are larger are deflated.
+const DEFLATE_OVER_BYTES: usize = 1024;
+/// Of the log in the memory of a node: what the ingester can append again, and what a follower keeps until a gap is read.
+const HELD_BYTES: usize = 64 << 20;
+
+/// Why a node has not joined.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    #[error("expected a readable file for cluster.credentials_file, found `{path}`: {error}; check the path")]
+    Credentials { path: String, error: io::Error },
+    #[error(transparent)]
+    Nats(#[from] NatsError),
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error("stopped before the cluster's log was joined")]
+    Stopped,
+    #[error("expected to start a runtime, found: {0}")]
+    Runtime(io::Error),
+}
+
+/// A node that has joined, and is driven again by [`ClusterNode::run`].
+pub(super) struct ClusterNode {
+    runtime: Runtime,
+    joined: Joined<NatsBackbone>,
+    pub reader: Reader,
+    pub feed: mpsc::UnboundedReceiver<FeedOrder>,
+}
+
+/// Reads the cluster's log until this node has all of it; None without a cluster.
+///
+/// # Errors
+/// A setting is wrong, or the process was asked to stop.
+pub(super) fn join(
+    config: &Config,
+    (limits, history): (Limits, &History),
+    digest: &str,
+    (clock, meters): (Clock, &Meters),
+) -> Result<Option<ClusterNode>, JoinError> {
+    let settings = &config.cluster;
+    if settings.urls.is_empty() {
+        return Ok(None);
+    }
+    let node: u64 = rand::random();
+    let name = settings.node_name.clone().unwrap_or_else(|| format!("{node:016x}"));
+    let credentials = settings.credentials_file.as_deref().map(read_credentials).transpose()?;
+    let terms = NatsTerms {
+        urls: settings.urls.clone(),
+        credentials,
+        node_name: name.clone(),
+        stream: StreamTerms {
+            name: settings.name.clone(),
+            replicas: settings.replicas,
+            age_max: settings.age_max,
+            bytes_max: settings.bytes_max,
+        },
+    };
+    let runtime = parts::runtime().map_err(JoinError::Runtime)?;
+    let (feed, orders) = mpsc::unbounded_channel();
+    let decides = Node::new(node_settings(settings, (node, &name), digest), mono(clock));
+    let buses = buses((limits, history.clone()), meters.clone());
+    let (joined, reader) = runtime.block_on(async {
+        let mut signals = Signals::watch().map_err(|_| JoinError::Stopped)?;
+        let join = async {
+            let (backbone, events) = NatsBackbone::connect(terms, node).await?;
+            let meters = ClusterMeters::new(meters);
+            let runner = Runner { node: decides, backbone, events, feed, buses, clock, meters };
+            Ok::<_, JoinError>(Joining::new(runner).join().await?)
+        };
+        tokio::select! {
+            joined = join => joined,
+            () = remind(&settings.urls) => unreachable!("it reminds for ever"),
+            _ = signals.stop(|| {}) => Err(JoinError::Stopped),
+        }
+    })?;
+    Ok(Some(ClusterNode { runtime, joined, reader, feed: orders }))
+}
+
+impl ClusterNode {
+    /// Apart: what drives the node, and what the feed is to do.
+    pub(super) fn split(
+        self,
+    ) -> (impl FnOnce(watch::Receiver<bool>) -> io::Result<()> + Send, mpsc::UnboundedReceiver<FeedOrder>) {
+        let ClusterNode { runtime, joined, feed, .. } = self;
+        (move |stopped| parts::drive(runtime, joined.run(stopped)), feed)
+    }
+}
+
+/// Connects to the feed whenever this node is the ingester.
+pub(super) async fn feed_in_turns(
+    mut orders: mpsc::UnboundedReceiver<FeedOrder>,
+    connect: impl Fn(Publisher) -> Result<Upstream, UpstreamError>,
+    mut stopped: watch::Receiver<bool>,
+) -> io::Result<()> {
+    loop {
+        let publisher = tokio::select! {
+            order = orders.recv() => match order {
+                Some(FeedOrder::Open(publisher)) => publisher,
+                Some(FeedOrder::Close) => continue,
+                None => return Ok(()),
+            },
+            _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
+        };
+        let upstream = connect(publisher).map_err(io::Error::other)?;
+        let (stop, told) = watch::channel(false);
+        let mut run = std::pin::pin!(upstream.run(told));
+        tokio::select! {
+            ended = &mut run => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "the feed is given up; clients keep the last values, marked as stale");
+                }
+                continue;
+            }
+            // The only order that can follow is to close; without a sender nobody wants the feed.
+            _ = orders.recv() => {}
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+        }
+        stop.send_replace(true);
+        let _ = run.await;
+    }
+}
+
+async fn remind(urls: &[String]) {
+    loop {
+        tokio::time::sleep(REMINDER).await;
+        tracing::warn!(
+            urls = urls.join(","),
+            "this node has not joined the cluster's log yet, and serves nobody until it has; check that one of the \
+             servers answers and has JetStream"
+        );
+    }
+}
+
+fn node_settings(settings: &Cluster, (node, name): (u64, &str), digest: &str) -> NodeSettings {
+    let mut configuration = [0; 32];
+    let _ = hex::decode_to_slice(digest, &mut configuration);
+    NodeSettings {
+        ingester: IngesterSettings {
+            node,
+            name: LoggedText::from(name),
+            configuration,
+            release: settings.release,
+            deflate_over_bytes: DEFLATE_OVER_BYTES,
+        },
+        bounds: FollowerBounds { kept_bytes: HELD_BYTES, ahead_bytes: HELD_BYTES },
+        priority: u32::try_from(settings.priority).unwrap_or(u32::MAX),
+        trusts_log: settings.trust_log,
+    }
+}
+
+fn buses((limits, history): (Limits, History), meters: Meters) -> BusFactory {
+    BusFactory {
+        shown: Box::new(move |epoch| bus::open_with_history(epoch, limits, history.clone(), &meters)),
+        // What is published there is measured where it is shown.
+        staged: Box::new(move || bus::open(Epoch(0), limits, &Meters::unread())),
+    }
+}
+
+fn read_credentials(path: &str) -> Result<String, JoinError> {
+    std::fs::read_to_string(Path::new(path)).map_err(|error| JoinError::Credentials { path: path.to_owned(), error })
+}
+
+fn mono(clock: Clock) -> Duration {
+    Duration::from_nanos(clock.now().mono_ns)
+}

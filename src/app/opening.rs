@@ -1,0 +1,56 @@
+//! The bus that clients read, and who writes it: the feed of this server, its archive before that, or the cluster's log.
+
+use std::io;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::bus::archive::open::{OpenArchive, RestoredArchive};
+use crate::bus::clock::Clock;
+use crate::bus::history::History;
+use crate::bus::publisher::Publisher;
+use crate::bus::reader::Reader;
+use crate::bus::{self, Limits};
+use crate::cluster::runner::FeedOrder;
+use crate::settings::table::Config;
+use crate::words::ids::Epoch;
+use crate::words::metrics::Meters;
+
+use super::clustering::ClusterNode;
+use super::{AppError, archiving};
+
+pub(super) struct OpenBus {
+    pub reader: Reader,
+    pub source: FeedSource,
+    pub archive: Option<RestoredArchive>,
+}
+
+/// Who publishes.
+pub(super) enum FeedSource {
+    /// The feed of this server.
+    Own(Publisher),
+    /// The cluster's log, which this drives; the feed of this server publishes into the log while it is ordered to.
+    Cluster(DriveNode, mpsc::UnboundedReceiver<FeedOrder>),
+}
+
+pub(super) type DriveNode = Box<dyn FnOnce(watch::Receiver<bool>) -> io::Result<()> + Send>;
+
+/// # Errors
+/// The archive cannot be used.
+pub(super) fn open(
+    config: &Config,
+    node: Option<ClusterNode>,
+    (limits, history): (Limits, &History),
+    (clock, meters): (Clock, &Meters),
+) -> Result<OpenBus, AppError> {
+    if let Some(node) = node {
+        let reader = node.reader.clone();
+        let (drive, orders) = node.split();
+        return Ok(OpenBus { reader, source: FeedSource::Cluster(Box::new(drive), orders), archive: None });
+    }
+    let archive = archiving::open(config)?;
+    let epoch = archive.as_ref().map_or_else(|| Epoch(rand::random()), OpenArchive::epoch);
+    let (mut publisher, reader) = bus::open_with_history(epoch, limits, history.clone(), meters);
+    let restore = |archive: OpenArchive| archive.restore((&mut publisher, reader.clone()), clock.now(), meters);
+    let archive = archive.map(restore).transpose()?;
+    Ok(OpenBus { reader, source: FeedSource::Own(publisher), archive })
+}

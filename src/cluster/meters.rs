@@ -1,0 +1,36 @@
+//! What is measured of a node of the cluster.
+
+use feed_log::entry::LogEntry;
+use metrics::{Counter, Gauge};
+
+use crate::words::metrics::{self as names, Meters};
+use crate::words::stamp::Stamp;
+
+pub struct ClusterMeters {
+    pub ingester: Gauge,
+    pub term: Gauge,
+    pub lag: Gauge,
+    pub entries: Counter,
+    pub jumps: Counter,
+    pub lost: Counter,
+}
+
+impl ClusterMeters {
+    pub fn new(meters: &Meters) -> ClusterMeters {
+        ClusterMeters {
+            ingester: meters.gauge(&names::CLUSTER_INGESTER, &[]),
+            term: meters.gauge(&names::CLUSTER_TERM, &[]),
+            lag: meters.gauge(&names::CLUSTER_LAG, &[]),
+            entries: meters.counter(&names::CLUSTER_ENTRIES, &[]),
+            jumps: meters.counter(&names::CLUSTER_JUMPS, &[]),
+            lost: meters.counter(&names::CLUSTER_LOST, &[]),
+        }
+    }
+
+    /// An entry was shown.
+    pub fn applied(&self, entry: &LogEntry, now: Stamp) {
+        self.entries.increment(1);
+        self.term.set(entry.header.term as f64);
+        self.lag.set(now.wall_ms.saturating_sub(entry.header.sent_ms) as f64 / 1000.0);
+    }
+}

@@ -1,0 +1,453 @@
+//! The shared log as a stream of NATS JetStream, and what nodes say to each other as messages of NATS.
+//!
+//! | subject | carries |
+//! |---|---|
+//! | `fanline.NAME.log` | appends; nobody subscribes, since refused ones are visible there |
+//! | `fanline.NAME.out` | committed entries, republished by the stream with `Nats-Sequence` |
+//! | `fanline.NAME.ask.TERM` | the ingester of the term answers, and "no responders" says that it is gone |
+//! | `fanline.NAME.node` | hellos |
+//! | `fanline.NAME.hello` | asks all nodes for one |
+//! | `fanline.NAME.fork` | the epoch in which a node has found two histories |
+//!
+//! Every call is a request of its own and is answered by one event or by none.
+
+use std::time::Duration;
+
+use async_nats::header::HeaderMap;
+use async_nats::{Client, ConnectOptions, Event, Message, Request, RequestErrorKind};
+use backbone::hello::NodeHello;
+use backbone::log::{CallId, LogBounds, LogRange, LogReply, LogRequest, LogSequence, StoredBytes};
+use backbone::node::NodeEvent;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use feed_log::chain::Chain;
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::cluster::runner::Backbone;
+
+/// Events that wait for the node: further ones wait in the client of NATS, whose overflow the node sees as missing.
+const EVENTS_MAX: usize = 4_096;
+/// A server that does not answer is left within two of these.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const RECONNECT_DELAY: Duration = Duration::from_millis(100);
+/// A reply that comes later says nothing that a node does not know by then.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_millis(500);
+/// Entries that are read at once, each with a request of its own: the leader of the stream answers them, so that they are
+/// not older than what it has acknowledged.
+const READ_MAX: u64 = 64;
+
+/// `err_code` of JetStream's answers.
+const STREAM_NOT_FOUND: u64 = 10_059;
+const WRONG_LAST_SEQUENCE: u64 = 10_071;
+const WRONG_LAST_SEQUENCE_CONSTANT: u64 = 10_164;
+const NO_MESSAGE_FOUND: u64 = 10_037;
+const STREAM_NAME_EXISTS: u64 = 10_058;
+
+/// The stream as it is made where there is none.
+#[derive(Clone, Debug)]
+pub struct StreamTerms {
+    /// Of the feed; letters, digits, `-` and `_`.
+    pub name: String,
+    pub replicas: usize,
+    pub age_max: Duration,
+    pub bytes_max: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct NatsTerms {
+    pub urls: Vec<String>,
+    pub credentials: Option<String>,
+    /// Shown in the server's list of connections.
+    pub node_name: String,
+    pub stream: StreamTerms,
+}
+
+pub struct NatsBackbone {
+    client: Client,
+    stream: StreamTerms,
+    /// Of this node: its own hellos are not news.
+    node: u64,
+    events: mpsc::Sender<NodeEvent>,
+    answering: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum NatsError {
+    #[error("cluster.urls: {0}")]
+    Url(String),
+    #[error("cluster.credentials_file: {0}")]
+    Credentials(std::io::Error),
+    #[error("cluster: {0}")]
+    Subscribe(String),
+}
+
+impl NatsBackbone {
+    /// Connects as soon as one of the servers answers, and again whenever the connection is lost.
+    ///
+    /// # Errors
+    /// An address or the credentials are not such.
+    pub async fn connect(terms: NatsTerms, node: u64) -> Result<(NatsBackbone, mpsc::Receiver<NodeEvent>), NatsError> {
+        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let told = events.clone();
+        let mut options = ConnectOptions::new()
+            .name(format!("fanline {}", terms.node_name))
+            .ping_interval(PING_INTERVAL)
+            .connection_timeout(CONNECT_TIMEOUT)
+            .request_timeout(Some(REPLY_TIMEOUT))
+            .reconnect_delay_callback(|attempt| if attempt == 0 { Duration::ZERO } else { RECONNECT_DELAY })
+            .retry_on_initial_connect()
+            .event_callback(move |event| {
+                let told = told.clone();
+                async move { connection_event(&told, event).await }
+            });
+        if let Some(credentials) = &terms.credentials {
+            options = options.credentials(credentials).map_err(NatsError::Credentials)?;
+        }
+        let client = options.connect(terms.urls.clone()).await.map_err(|error| NatsError::Url(error.to_string()))?;
+        let backbone = NatsBackbone { client, stream: terms.stream, node, events, answering: None };
+        backbone.subscribe().await?;
+        Ok((backbone, receiver))
+    }
+
+    async fn subscribe(&self) -> Result<(), NatsError> {
+        let own = self.node;
+        self.listen("out", |message| {
+            let sequence = message.headers.as_ref()?.get("Nats-Sequence")?.as_str().parse().ok()?;
+            Some(NodeEvent::Tailed(StoredBytes { sequence: LogSequence(sequence), bytes: message.payload }))
+        })
+        .await?;
+        self.listen("node", move |message| {
+            let hello = HelloMessage::read(&message.payload)?;
+            (hello.node != own).then_some(NodeEvent::Hello(hello))
+        })
+        .await?;
+        self.listen("hello", |_| Some(NodeEvent::HellosAsked)).await?;
+        self.listen("fork", |message| {
+            let epoch = std::str::from_utf8(&message.payload).ok()?.parse().ok()?;
+            Some(NodeEvent::ForkReported { epoch })
+        })
+        .await
+    }
+
+    async fn listen(
+        &self,
+        what: &str,
+        read: impl Fn(Message) -> Option<NodeEvent> + Send + 'static,
+    ) -> Result<(), NatsError> {
+        let subscriber = self.client.subscribe(self.subject(what)).await;
+        let mut subscriber = subscriber.map_err(|error| NatsError::Subscribe(error.to_string()))?;
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            while let Some(message) = subscriber.next().await {
+                if let Some(event) = read(message)
+                    && events.send(event).await.is_err()
+                {
+                    return;
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn subject(&self, what: &str) -> String {
+        format!("fanline.{}.{what}", self.stream.name)
+    }
+
+    fn publish(&self, what: &str, payload: Bytes) {
+        let (client, subject) = (self.client.clone(), self.subject(what));
+        tokio::spawn(async move {
+            // What a node says once more in two seconds need not be told twice.
+            let _ = client.publish(subject, payload).await;
+        });
+    }
+}
+
+impl Backbone for NatsBackbone {
+    fn request(&mut self, call: CallId, request: LogRequest) {
+        let log = StreamApi { client: self.client.clone(), stream: self.stream.clone() };
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let reply = match request {
+                LogRequest::Append { expected, entry } => log.append(expected, entry).await,
+                LogRequest::Tail => log.bounds().await,
+                LogRequest::Read(range) => log.read(range).await,
+                LogRequest::Create => log.create().await,
+            };
+            if let Some(reply) = reply {
+                let _ = events.send(NodeEvent::Replied { call, reply }).await;
+            }
+        });
+    }
+
+    fn ping(&mut self, term: u64) {
+        let (client, subject, events) =
+            (self.client.clone(), self.subject(&format!("ask.{term}")), self.events.clone());
+        tokio::spawn(async move {
+            let request = Request::new().timeout(Some(PING_TIMEOUT));
+            let is_answered = match client.send_request(subject, request).await {
+                Ok(_) => true,
+                Err(error) if error.kind() == RequestErrorKind::NoResponders => false,
+                Err(_) => return,
+            };
+            let _ = events.send(NodeEvent::Pinged { term, is_answered }).await;
+        });
+    }
+
+    fn answer_for(&mut self, term: Option<u64>) {
+        if let Some(answering) = self.answering.take() {
+            answering.abort();
+        }
+        let Some(term) = term else { return };
+        let (client, subject) = (self.client.clone(), self.subject(&format!("ask.{term}")));
+        self.answering = Some(tokio::spawn(async move {
+            let Ok(mut asked) = client.subscribe(subject).await else { return };
+            while let Some(message) = asked.next().await {
+                if let Some(reply) = message.reply {
+                    let _ = client.publish(reply, Bytes::new()).await;
+                }
+            }
+        }));
+    }
+
+    fn tell(&mut self, hello: NodeHello) {
+        self.publish("node", HelloMessage::write(&hello));
+    }
+
+    fn ask_hellos(&mut self) {
+        self.publish("hello", Bytes::new());
+    }
+
+    fn report_fork(&mut self, epoch: u64) {
+        self.publish("fork", epoch.to_string().into());
+    }
+}
+
+async fn connection_event(events: &mpsc::Sender<NodeEvent>, event: Event) {
+    match event {
+        Event::Connected => {
+            tracing::info!("connected to a server of cluster.urls");
+            let _ = events.send(NodeEvent::Reconnected).await;
+        }
+        Event::Disconnected => tracing::warn!("the connection to the cluster's log is lost; it is made anew"),
+        Event::SlowConsumer(_) => {
+            tracing::warn!("this node reads the cluster's log too slowly; what is missing is read again")
+        }
+        Event::ServerError(error) => tracing::warn!(%error, "a server of cluster.urls refuses something"),
+        Event::ClientError(error) => tracing::debug!(%error, "the client of cluster.urls"),
+        Event::LameDuckMode => tracing::info!("the server of cluster.urls shuts down; another one is used"),
+        other => tracing::debug!(event = %other, "the connection to the cluster's log"),
+    }
+}
+
+/// Requests to one stream.
+struct StreamApi {
+    client: Client,
+    stream: StreamTerms,
+}
+
+#[derive(Deserialize)]
+struct ApiError {
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+#[derive(Deserialize)]
+struct ApiReply<T> {
+    error: Option<ApiError>,
+    #[serde(flatten)]
+    value: Option<T>,
+}
+
+#[derive(Deserialize)]
+struct Appended {
+    seq: u64,
+}
+
+#[derive(Deserialize)]
+struct StreamInfo {
+    state: StreamState,
+}
+
+#[derive(Deserialize)]
+struct StreamState {
+    first_seq: u64,
+    last_seq: u64,
+}
+
+#[derive(Deserialize)]
+struct StoredReply {
+    message: StoredMessage,
+}
+
+#[derive(Deserialize)]
+struct StoredMessage {
+    seq: u64,
+    #[serde(default)]
+    data: String,
+}
+
+impl StreamApi {
+    fn stream_name(&self) -> String {
+        format!("FANLINE_{}", self.stream.name)
+    }
+
+    fn log_subject(&self) -> String {
+        format!("fanline.{}.log", self.stream.name)
+    }
+
+    /// None if nobody has answered, or nothing that can be understood: the outcome is unknown.
+    async fn append(&self, expected: LogSequence, entry: Bytes) -> Option<LogReply> {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Expected-Stream", self.stream_name());
+        headers.insert("Nats-Expected-Last-Sequence", expected.0.to_string());
+        let request = Request::new().headers(headers).payload(entry);
+        let message = match self.client.send_request(self.log_subject(), request).await {
+            Ok(message) => message,
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => return Some(LogReply::Unavailable),
+            Err(_) => return None,
+        };
+        let reply: ApiReply<Appended> = serde_json::from_slice(&message.payload).ok()?;
+        match reply {
+            ApiReply { error: Some(error), .. } => {
+                if !matches!(error.err_code, WRONG_LAST_SEQUENCE | WRONG_LAST_SEQUENCE_CONSTANT) {
+                    tracing::warn!(
+                        code = error.err_code,
+                        error = error.description,
+                        "the cluster's log refuses an entry"
+                    );
+                }
+                Some(LogReply::Refused)
+            }
+            ApiReply { value: Some(Appended { seq }), .. } => Some(LogReply::Appended(LogSequence(seq))),
+            ApiReply { .. } => None,
+        }
+    }
+
+    async fn bounds(&self) -> Option<LogReply> {
+        let info = self.ask::<StreamInfo>("STREAM.INFO", Value::Null).await?;
+        Some(match info {
+            Ok(StreamInfo { state }) => {
+                let last = LogSequence(state.last_seq);
+                // An empty stream has no first.
+                let first = if state.first_seq == 0 { last.next() } else { LogSequence(state.first_seq) };
+                LogReply::Bounds(LogBounds { first, last })
+            }
+            Err(error) if error.err_code == STREAM_NOT_FOUND => LogReply::Missing,
+            Err(_) => LogReply::Unavailable,
+        })
+    }
+
+    async fn read(&self, LogRange { from, to }: LogRange) -> Option<LogReply> {
+        let to = to.0.min(from.0.saturating_add(READ_MAX - 1));
+        let reads = (from.0..=to).map(|sequence| self.ask::<StoredReply>("STREAM.MSG.GET", json!({"seq": sequence})));
+        let mut entries = Vec::new();
+        for read in join_all(reads).await {
+            match read? {
+                Ok(StoredReply { message: StoredMessage { seq, data } }) => {
+                    let bytes = STANDARD.decode(data).ok()?.into();
+                    entries.push(StoredBytes { sequence: LogSequence(seq), bytes });
+                }
+                Err(error) if error.err_code == NO_MESSAGE_FOUND => {}
+                Err(error) if error.err_code == STREAM_NOT_FOUND => return Some(LogReply::Missing),
+                Err(_) => return Some(LogReply::Unavailable),
+            }
+        }
+        Some(LogReply::Entries { entries, read_to: LogSequence(to) })
+    }
+
+    async fn create(&self) -> Option<LogReply> {
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let config = json!({
+            "name": self.stream_name(),
+            "subjects": [self.log_subject()],
+            "retention": "limits",
+            "discard": "old",
+            "storage": "file",
+            "num_replicas": self.stream.replicas,
+            "max_age": nanos(self.stream.age_max),
+            "max_bytes": self.stream.bytes_max,
+            "max_msg_size": MESSAGE_BYTES_MAX,
+            "duplicate_window": nanos(DUPLICATE_WINDOW),
+            "deny_delete": true,
+            "deny_purge": true,
+            "republish": {"src": self.log_subject(), "dest": format!("fanline.{}.out", self.stream.name)},
+        });
+        Some(match self.ask::<Value>("STREAM.CREATE", config).await? {
+            Ok(_) => LogReply::Created,
+            // It has other settings, which are the operator's affair.
+            Err(error) if error.err_code == STREAM_NAME_EXISTS => LogReply::Created,
+            Err(error) => {
+                tracing::warn!(
+                    code = error.err_code,
+                    error = error.description,
+                    "the cluster's log cannot be made; it is tried again"
+                );
+                LogReply::Unavailable
+            }
+        })
+    }
+
+    /// None if nobody has answered.
+    async fn ask<T: for<'de> Deserialize<'de>>(&self, call: &str, body: Value) -> Option<Result<T, ApiError>> {
+        let subject = format!("$JS.API.{call}.{}", self.stream_name());
+        let payload: Bytes = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+        let message = match self.client.send_request(subject, Request::new().payload(payload)).await {
+            Ok(message) => message,
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => {
+                return Some(Err(ApiError { err_code: 0, description: "nobody answers".to_owned() }));
+            }
+            Err(_) => return None,
+        };
+        let reply: ApiReply<T> = serde_json::from_slice(&message.payload).ok()?;
+        match reply {
+            ApiReply { error: Some(error), .. } => Some(Err(error)),
+            ApiReply { value, .. } => value.map(Ok),
+        }
+    }
+}
+
+/// Of one entry, its headers included.
+const MESSAGE_BYTES_MAX: usize = 768 << 10;
+/// Nothing is sent with an id, so the shortest that there is.
+const DUPLICATE_WINDOW: Duration = Duration::from_millis(100);
+
+/// A hello as it is sent.
+#[derive(Serialize, Deserialize)]
+struct HelloMessage {
+    node: u64,
+    priority: u32,
+    term: u64,
+    epoch: u64,
+    next_offset: u64,
+    chain: String,
+    is_witness: bool,
+    is_candidate: bool,
+}
+
+impl HelloMessage {
+    fn write(hello: &NodeHello) -> Bytes {
+        let NodeHello { node, priority, term, epoch, next_offset, chain, is_witness, is_candidate } = *hello;
+        let chain = chain.to_string();
+        let message = HelloMessage { node, priority, term, epoch, next_offset, chain, is_witness, is_candidate };
+        serde_json::to_vec(&message).expect("a plain struct always serialises into memory").into()
+    }
+
+    fn read(bytes: &[u8]) -> Option<NodeHello> {
+        let message: HelloMessage = serde_json::from_slice(bytes).ok()?;
+        let HelloMessage { node, priority, term, epoch, next_offset, chain, is_witness, is_candidate } = message;
+        let mut hash = [0; Chain::BYTES];
+        hex::decode_to_slice(chain, &mut hash).ok()?;
+        let chain = Chain(hash);
+        Some(NodeHello { node, priority, term, epoch, next_offset, chain, is_witness, is_candidate })
+    }
+}

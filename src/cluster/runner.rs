@@ -1,0 +1,300 @@
+//! Drives a node: events in, commands out, and what the feed has published into the log.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backbone::log::{CallId, LogRequest};
+use backbone::node::{Node, NodeEvent};
+use backbone::turn::{JumpReason, NodeCommand, NodeReadiness};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::bus::clock::Clock;
+use crate::bus::publisher::Publisher;
+use crate::bus::reader::Reader;
+use crate::bus::signal::doorbell::Doorbell;
+use crate::cluster::applier::Applier;
+use crate::cluster::collector::Collector;
+use crate::cluster::meters::ClusterMeters;
+use crate::words::ids::Epoch;
+
+/// A node wakes at least this often, which is its sign of life.
+const TURN_MAX: Duration = Duration::from_millis(500);
+/// A stop waits this long for the last batch and for the resignation.
+const RESIGN_MAX: Duration = Duration::from_millis(500);
+
+/// What reaches the log and the other nodes.
+pub trait Backbone: Send {
+    fn request(&mut self, call: CallId, request: LogRequest);
+    /// Whether anybody answers for the term.
+    fn ping(&mut self, term: u64);
+    /// From now on this node answers for the term; for none, if there is none.
+    fn answer_for(&mut self, term: Option<u64>);
+    fn tell(&mut self, hello: backbone::hello::NodeHello);
+    fn ask_hellos(&mut self);
+    fn report_fork(&mut self, epoch: u64);
+}
+
+/// What the feed is to do.
+pub enum FeedOrder {
+    /// Connect, and publish here.
+    Open(Publisher),
+    Close,
+}
+
+/// Why a node cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    #[error(
+        "the cluster's log has begun another epoch, because it has lost messages that nobody had kept, or has two \
+         histories; this server starts again, and its clients begin anew"
+    )]
+    EpochChanged,
+    #[error("the connection to the cluster's log has ended")]
+    Disconnected,
+}
+
+/// Makes the bus that clients read, and the one that the feed publishes into.
+pub struct BusFactory {
+    pub shown: Box<dyn Fn(Epoch) -> (Publisher, Reader) + Send>,
+    pub staged: Box<dyn Fn() -> (Publisher, Reader) + Send>,
+}
+
+pub struct Runner<B> {
+    pub node: Node,
+    pub backbone: B,
+    pub events: mpsc::Receiver<NodeEvent>,
+    pub feed: mpsc::UnboundedSender<FeedOrder>,
+    pub buses: BusFactory,
+    pub clock: Clock,
+    pub meters: ClusterMeters,
+}
+
+/// A node that has not shown anything yet.
+pub struct Joining<B> {
+    core: Core<B>,
+}
+
+/// A node whose bus has everything that the log has.
+pub struct Joined<B> {
+    core: Core<B>,
+}
+
+struct Core<B> {
+    runner: Runner<B>,
+    applier: Option<(Applier, Reader)>,
+    readiness: NodeReadiness,
+    stage: Option<Stage>,
+    notify: Arc<Notify>,
+}
+
+/// The feed of this node, while it is the ingester.
+struct Stage {
+    collector: Collector,
+    doorbell: Arc<Doorbell>,
+}
+
+impl<B: Backbone> Joining<B> {
+    pub fn new(runner: Runner<B>) -> Joining<B> {
+        let core = Core {
+            runner,
+            applier: None,
+            readiness: NodeReadiness::Joining,
+            stage: None,
+            notify: Arc::new(Notify::new()),
+        };
+        Joining { core }
+    }
+
+    /// Reads the log until this node has all of it; begins it, if there is none and no other node does.
+    ///
+    /// # Errors
+    /// The connection has ended for good.
+    pub async fn join(mut self) -> Result<(Joined<B>, Reader), ClusterError> {
+        loop {
+            self.core.turn().await?;
+            if self.core.readiness == NodeReadiness::Ready
+                && let Some((_, reader)) = &self.core.applier
+            {
+                let reader = reader.clone();
+                return Ok((Joined { core: self.core }, reader));
+            }
+        }
+    }
+}
+
+impl<B: Backbone> Joined<B> {
+    /// Until the stop. An ingester resigns first, so that another node goes on at once.
+    ///
+    /// # Errors
+    /// This node cannot go on; started again it can.
+    pub async fn run(mut self, mut stopped: watch::Receiver<bool>) -> io::Result<()> {
+        let core = &mut self.core;
+        let pulse = core.applier.as_ref().map(|(_, reader)| reader.pulse());
+        while !*stopped.borrow() {
+            tokio::select! {
+                turn = core.turn_as_joined() => turn.map_err(io::Error::other)?,
+                _ = stopped.changed() => {}
+            }
+            if let Some(pulse) = &pulse {
+                pulse.beat(core.runner.clock.now());
+            }
+        }
+        let is_ingester = core.runner.node.reign().is_some();
+        core.handle(NodeEvent::Resign { for_good: true }).map_err(io::Error::other)?;
+        let resign = async {
+            while core.runner.node.reign().is_some() {
+                core.turn_as_joined().await?;
+            }
+            Ok::<(), ClusterError>(())
+        };
+        if is_ingester && timeout(RESIGN_MAX, resign).await.is_err() {
+            tracing::warn!("the cluster's log has not confirmed within {RESIGN_MAX:?} that this node resigns");
+        }
+        if let Some(pulse) = pulse {
+            pulse.rest();
+        }
+        Ok(())
+    }
+}
+
+impl<B: Backbone> Core<B> {
+    async fn turn_as_joined(&mut self) -> Result<(), ClusterError> {
+        let epoch = self.epoch();
+        self.turn().await?;
+        if self.epoch() == epoch { Ok(()) } else { Err(ClusterError::EpochChanged) }
+    }
+
+    fn epoch(&self) -> Option<Epoch> {
+        self.applier.as_ref().map(|(_, reader)| reader.epoch())
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_nanos(self.runner.clock.now().mono_ns)
+    }
+
+    /// Waits for the next thing to do, and does it.
+    async fn turn(&mut self) -> Result<(), ClusterError> {
+        let now = self.now();
+        let wait = self.runner.node.deadline().saturating_sub(now).min(TURN_MAX);
+        let until = Instant::now() + wait;
+        if self.append_now()? {
+            return Ok(());
+        }
+        let takes = self.runner.node.is_ready_to_append() && self.stage.is_some();
+        tokio::select! {
+            event = self.runner.events.recv() => {
+                let event = event.ok_or(ClusterError::Disconnected)?;
+                self.handle(event)?;
+            }
+            () = self.notify.notified(), if takes => {}
+            () = sleep_until(until) => self.handle(NodeEvent::Tick)?,
+        }
+        self.append_now()?;
+        Ok(())
+    }
+
+    /// Whether there was something that could be appended. If not, the bell rings when there is.
+    fn append_now(&mut self) -> Result<bool, ClusterError> {
+        let now = self.runner.clock.now();
+        let Some(stage) = self.stage.as_mut().filter(|_| self.runner.node.is_ready_to_append()) else {
+            return Ok(false);
+        };
+        stage.doorbell.arm();
+        let items = stage.collector.gather(now);
+        if items.is_empty() {
+            return Ok(false);
+        }
+        stage.doorbell.disarm();
+        self.runner.meters.lost.absolute(stage.collector.lost());
+        let mono = Duration::from_nanos(now.mono_ns);
+        match self.runner.node.append(mono, now.wall_ms, items) {
+            Ok(commands) => self.obey(commands)?,
+            Err(error) => {
+                tracing::error!(%error, "messages of the feed cannot be appended to the cluster's log, and are missing")
+            }
+        }
+        Ok(true)
+    }
+
+    fn handle(&mut self, event: NodeEvent) -> Result<(), ClusterError> {
+        let now = self.runner.clock.now();
+        let commands = self.runner.node.handle(Duration::from_nanos(now.mono_ns), now.wall_ms, event);
+        self.obey(commands)
+    }
+
+    fn obey(&mut self, commands: Vec<NodeCommand>) -> Result<(), ClusterError> {
+        let now = self.runner.clock.now();
+        for command in commands {
+            match command {
+                NodeCommand::Log { call, request } => self.runner.backbone.request(call, request),
+                NodeCommand::Apply { entry, .. } => {
+                    self.runner.meters.applied(&entry, now);
+                    self.applier(entry.header.epoch).apply(entry, now);
+                }
+                NodeCommand::Jump { reason, entry, .. } => {
+                    if reason == JumpReason::Epoch {
+                        self.applier = None;
+                    }
+                    self.runner.meters.jumps.increment(1);
+                    self.applier(entry.header.epoch).jump(entry, now);
+                }
+                NodeCommand::OpenFeed { term } => self.open_feed(term),
+                NodeCommand::CloseFeed => self.close_feed(),
+                NodeCommand::Ping { term } => self.runner.backbone.ping(term),
+                NodeCommand::Tell(hello) => self.runner.backbone.tell(hello),
+                NodeCommand::AskHellos => self.runner.backbone.ask_hellos(),
+                NodeCommand::ReportFork { epoch } => self.runner.backbone.report_fork(epoch),
+                NodeCommand::Readiness(readiness) => self.become_ready(readiness),
+            }
+        }
+        Ok(())
+    }
+
+    fn applier(&mut self, epoch: u64) -> &mut Applier {
+        let open = || {
+            let (publisher, reader) = (self.runner.buses.shown)(Epoch(epoch));
+            (Applier::new(publisher), reader)
+        };
+        &mut self.applier.get_or_insert_with(open).0
+    }
+
+    fn open_feed(&mut self, term: u64) {
+        tracing::info!(term, "this node is the ingester: it connects to the feed");
+        let (publisher, reader) = (self.runner.buses.staged)();
+        let notify = self.notify.clone();
+        let doorbell = Arc::new(Doorbell::new(move || notify.notify_one()));
+        reader.add_doorbell(doorbell.clone());
+        self.stage = Some(Stage { collector: Collector::new(reader), doorbell });
+        self.runner.backbone.answer_for(Some(term));
+        self.runner.meters.ingester.set(1.0);
+        let _ = self.runner.feed.send(FeedOrder::Open(publisher));
+    }
+
+    fn close_feed(&mut self) {
+        tracing::info!("this node is the ingester no longer: it leaves the feed");
+        self.stage = None;
+        self.runner.backbone.answer_for(None);
+        self.runner.meters.ingester.set(0.0);
+        let _ = self.runner.feed.send(FeedOrder::Close);
+    }
+
+    fn become_ready(&mut self, readiness: NodeReadiness) {
+        let now = self.runner.clock.now();
+        self.readiness = readiness;
+        match readiness {
+            NodeReadiness::Ready => tracing::info!("this node has all of the cluster's log"),
+            NodeReadiness::Joining => tracing::info!("this node reads the cluster's log"),
+            NodeReadiness::LogDown => {
+                tracing::warn!("nobody answers for the cluster's log; check the servers of cluster.urls")
+            }
+            NodeReadiness::Forked => {
+                tracing::error!("the cluster's log has two histories, and this node has the one that does not go on")
+            }
+        }
+        if let Some((applier, _)) = &mut self.applier {
+            applier.cut_off(readiness != NodeReadiness::Ready, now);
+        }
+    }
+}
