@@ -17,6 +17,7 @@ pub mod http;
 pub mod http_client;
 pub mod intake;
 pub mod ledger;
+pub mod nats;
 pub mod order_book;
 pub mod program;
 pub mod raw_client;
