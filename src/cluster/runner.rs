@@ -11,18 +11,24 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::bus::clock::Clock;
+use crate::bus::feed_state::{FeedState, StaleReason};
 use crate::bus::publisher::Publisher;
 use crate::bus::reader::Reader;
 use crate::bus::signal::doorbell::Doorbell;
+use crate::bus::topic_status::{GapReason, TopicStatus};
 use crate::cluster::applier::Applier;
 use crate::cluster::collector::Collector;
 use crate::cluster::meters::ClusterMeters;
 use crate::words::ids::Epoch;
+use crate::words::stamp::Stamp;
 
 /// A node wakes at least this often, which is its sign of life.
 const TURN_MAX: Duration = Duration::from_millis(500);
 /// A stop waits this long for the last batch and for the resignation.
 const RESIGN_MAX: Duration = Duration::from_millis(500);
+
+/// Gaps that a takeover tells at most, where not every topic needs one.
+const GAPS_MAX: usize = 10_000;
 
 /// What reaches the log and the other nodes.
 pub trait Backbone: Send {
@@ -262,7 +268,10 @@ impl<B: Backbone> Core<B> {
 
     fn open_feed(&mut self, term: u64) {
         tracing::info!(term, "this node is the ingester: it connects to the feed");
-        let (publisher, reader) = (self.runner.buses.staged)();
+        let (mut publisher, reader) = (self.runner.buses.staged)();
+        if let Some((applier, _)) = &self.applier {
+            tell_silence(applier.publisher(), &mut publisher, self.runner.clock.now());
+        }
         let notify = self.notify.clone();
         let doorbell = Arc::new(Doorbell::new(move || notify.notify_one()));
         reader.add_doorbell(doorbell.clone());
@@ -297,4 +306,20 @@ impl<B: Backbone> Core<B> {
             applier.cut_off(readiness != NodeReadiness::Ready, now);
         }
     }
+}
+
+/// What another node has published is as old as it is, and nobody knows what came since: a gap of each topic, or, where
+/// they are very many, of those whose deltas could be applied to the wrong value.
+fn tell_silence(shown: &Publisher, feed: &mut Publisher, now: Stamp) {
+    let topics = shown.topics_or_those_of_deltas(GAPS_MAX);
+    if topics.is_empty() {
+        return;
+    }
+    let gap = TopicStatus::Gap { reason: GapReason::Reconnect, missed: None };
+    for topic in topics {
+        // A topic that is known is not refused.
+        let _ = feed.publish_status(&topic, gap.clone(), now);
+    }
+    let message = "another server holds the feed now, and it has brought nothing yet".to_owned();
+    feed.announce(FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms: now.wall_ms, message });
 }
