@@ -36,6 +36,7 @@ const FAULTS = [
   { name: "knows one kind of line end", file: "sse.js", text: "split(/\\r\\n|\\n|\\r(?!$)/)", fault: "split(/\\n/)", noticed: "sse/line_ends", on: "sse" },
   { name: "storms a cache that is broken", file: "poll.js", text: "else if (!isNew) await pause", fault: "else if (!isNew) void pause", noticed: "poll/", on: "longpoll" },
   { name: "never changes its transport", file: "ladder.js", text: "const POINTS = 6;", fault: "const POINTS = 1e9;", noticed: "transports/upgrade_refused", on: "ladder" },
+  { name: "trusts a transport that has failed before", file: "ladder.js", text: "[this.#points, this.#proven] = [POINTS - SHORT_LIFE, at];", fault: "", noticed: "transports/cut_when_tried_again", on: "ladder" },
 ];
 
 const { values } = parseArgs({ options: { clients: { type: "string", default: dirname(HERE) }, only: { type: "string", default: "" } } });

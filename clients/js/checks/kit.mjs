@@ -21,9 +21,9 @@ export function launch() {
   return chromium.launch({ executablePath: BROWSER, args });
 }
 
-/** Starts the server. */
-export async function serve() {
-  const server = spawn(BINARY, ["--listen", "127.0.0.1:0", "--log-level", "error"], { stdio: ["ignore", "pipe", "inherit"] });
+/** Starts the server. @param {string[]} options */
+export async function serve(...options) {
+  const server = spawn(BINARY, ["--listen", "127.0.0.1:0", "--log-level", "error", ...options], { stdio: ["ignore", "pipe", "inherit"] });
   let url;
   for await (const line of createInterface(server.stdout)) {
     url = /^fanline listening on (http:\S+)/.exec(line)?.[1];
