@@ -2,7 +2,9 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
+import { createServer } from "node:net";
 import { createInterface } from "node:readline";
 
 import { chromium } from "playwright-core";
@@ -42,6 +44,15 @@ export async function open() {
     stop();
   };
   return { url, browser, stop, close };
+}
+
+/** Ports that nobody listens on. All are taken before one is given back, so that they differ. */
+export async function freePorts(count) {
+  const listeners = Array.from({ length: count }, () => createServer().listen(0, "127.0.0.1"));
+  await Promise.all(listeners.map((it) => once(it, "listening")));
+  const ports = listeners.map((it) => it.address().port);
+  await Promise.all(listeners.map((it) => once(it.close(), "close")));
+  return ports;
 }
 
 /** @param {string} what @param {() => any} fn */

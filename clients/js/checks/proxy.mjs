@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { until } from "./kit.mjs";
+import { freePorts, until } from "./kit.mjs";
 
 const TARGET = process.env.CARGO_TARGET_DIR ?? fileURLToPath(new URL("../../../target", import.meta.url));
 /** Where `tests/setup` unpacks it, or the system has it. */
@@ -109,15 +109,6 @@ export async function startHole() {
     for (const socket of sockets) socket.destroy();
   };
   return { host: `127.0.0.1:${listener.address().port}`, stop };
-}
-
-/** All are taken before one is given back, so that they differ. */
-async function freePorts(count) {
-  const listeners = Array.from({ length: count }, () => createServer().listen(0, "127.0.0.1"));
-  await Promise.all(listeners.map((it) => once(it, "listening")));
-  const ports = listeners.map((it) => it.address().port);
-  await Promise.all(listeners.map((it) => once(it.close(), "close")));
-  return ports;
 }
 
 function listens(port) {
