@@ -17,6 +17,8 @@ const BEATS_PER_PING = 5;
 const READ_MS = 50;
 /** A server that was silent for this long is asked whether it is there, if somebody is looking. */
 const SILENT_MS = 2_000;
+/** It answers within a round trip, and is asked after 2 s to 3 s of silence: beyond this it is out of reach. */
+const SILENT_MS_MAX = 4_000;
 /** A platform that says that there is no network may be wrong. */
 const OFFLINE_MS = 60_000;
 /** Close codes from here on are for ever. */
@@ -33,12 +35,7 @@ const BROKEN = [1002, 1006, 1007];
 const HEARTBEAT_MS = 15_000;
 
 /** @typedef {import("./websocket.js").Loss} Loss */
-/**
- * Options with their defaults.
- * @typedef {import("./fanline.js").Options & Required<Pick<import("./fanline.js").Options, "transports" | "backoff_ms"
- *   | "backoff_max_ms" | "stable_ms" | "probe_deadline_ms" | "token_deadline_ms" | "reprobe_ms" | "wait_ms" | "poll_ms"
- *   | "random" | "clock" | "fetch">> & {rung_deadline_ms: number}} Settings
- */
+/** @typedef {import("./options.js").Settings} Settings */
 /** @typedef {{code: number|string, reason: string, terminal: boolean}} Closed */
 /** @typedef {{state: import("./machine.js").State, reason: string, retry_ms: number, transport: string}} StateEvent */
 /**
@@ -171,7 +168,7 @@ export class Link {
 
   /** How long the server may be silent before that says something. */
   get silent_ms() {
-    return 2 * this.#heartbeat_ms;
+    return this.isDuplex ? SILENT_MS_MAX : 2 * this.#heartbeat_ms;
   }
 
   /** The server is about to close, and says when to come back. @param {any} goodbye */
@@ -284,7 +281,7 @@ export class Link {
   /** @param {any} error */
   #fail(error) {
     if (error?.name === "Unauthorized") this.#end("unauthorized", error.message, true);
-    else this.#lost(String(error?.message ?? error), { isBroken: this.#isDialled });
+    else this.#lost(`${error?.message ?? error}`, { isBroken: this.#isDialled });
   }
 
   /** @param {Loss} loss */
