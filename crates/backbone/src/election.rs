@@ -10,6 +10,7 @@ use feed_log::entry::term::TermReason;
 
 use crate::follower::{LogFollower, Standing};
 use crate::hello::Peers;
+use crate::planted::{PlantedFault, is_planted};
 use crate::turn::{NodeCommand, Turn};
 
 pub const PING_EVERY: Duration = Duration::from_millis(250);

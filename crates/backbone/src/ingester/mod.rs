@@ -5,6 +5,8 @@
 //! [`UnclearAppend`]; nothing is applied before it is committed.
 
 mod builder;
+#[cfg(test)]
+mod pipelined;
 mod unclear;
 
 use std::collections::VecDeque;
@@ -22,6 +24,7 @@ use crate::follower::{LogFollower, TailedEntry};
 pub use crate::ingester::builder::IngesterSettings;
 use crate::ingester::builder::{EntryBuilder, PendingEntry};
 use crate::log::{CallId, LogBounds, LogReply, LogRequest, LogSequence, StoredBytes};
+use crate::planted::{PlantedFault, is_planted};
 use crate::turn::{NodeCommand, Turn};
 
 /// An empty batch follows when nothing was appended for this long.
@@ -60,6 +63,8 @@ pub struct Ingester {
     /// All parts of it: a new epoch begins with the first again.
     parts: Vec<(EntryBody, PartCount)>,
     stage: Stage,
+    #[cfg(test)]
+    second: Option<pipelined::SecondAppend>,
     /// The first call that appends these bytes at this place: a reply to an earlier one says nothing.
     sent_from: CallId,
     committed_at: Duration,
@@ -103,6 +108,8 @@ impl Ingester {
             queue: VecDeque::new(),
             parts: Vec::new(),
             stage: Stage::Idle,
+            #[cfg(test)]
+            second: None,
             sent_from: CallId::default(),
             committed_at: turn.now,
             unread: 0,
@@ -124,6 +131,10 @@ impl Ingester {
 
     /// Whether the next batch may be appended.
     pub fn is_ready(&self) -> bool {
+        #[cfg(test)]
+        if self.takes_second() {
+            return true;
+        }
         self.is_seated && !self.is_leaving && matches!(self.stage, Stage::Idle) && self.queue.is_empty()
     }
 
@@ -138,6 +149,10 @@ impl Ingester {
         turn: &mut Turn,
     ) -> Result<(), EntryError> {
         assert!(self.is_ready(), "one batch is in flight");
+        #[cfg(test)]
+        if self.takes_second() {
+            return self.append_second(items, turn);
+        }
         let mut bodies = EntryBuilder::bodies(items)?;
         if bodies.len() == 1 {
             let (body, count) = bodies.remove(0);
@@ -236,7 +251,12 @@ impl Ingester {
             return self.appended(call, *at, follower, turn);
         }
         match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Sent { .. } if call >= self.sent_from => self.ask(turn),
+            Stage::Sent { .. } if call >= self.sent_from => {
+                if is_planted(PlantedFault::RefusalCommits) && *reply == LogReply::Refused {
+                    return self.stored(self.end.next(), follower, turn);
+                }
+                self.ask(turn);
+            }
             Stage::Asking { call: asked, .. } if asked == call => {
                 let report = match reply {
                     LogReply::Bounds(bounds) => LogReport::Bounds(*bounds),
@@ -254,6 +274,8 @@ impl Ingester {
     }
 
     fn appended(&mut self, call: CallId, at: LogSequence, follower: &mut LogFollower, turn: &mut Turn) -> Reign {
+        #[cfg(test)]
+        self.believe_both(call, at, follower, turn);
         let has_sent = !self.refill.is_empty() || self.pending.is_some();
         if !has_sent || call < self.sent_from || at != self.end.next() {
             return Reign::GoesOn;
@@ -288,6 +310,10 @@ impl Ingester {
         if !self.has_feed && !self.is_leaving {
             self.has_feed = true;
             turn.out.push(NodeCommand::OpenFeed { term: self.term });
+        }
+        #[cfg(test)]
+        if self.promote_second(turn) {
+            return Reign::GoesOn;
         }
         self.go_on(follower, turn);
         Reign::GoesOn
@@ -347,6 +373,9 @@ impl Ingester {
             self.stage = Stage::Idle;
             return;
         };
+        if let Some(pending) = self.pending.as_ref().filter(|_| is_planted(PlantedFault::ShownUncommitted)) {
+            turn.out.push(NodeCommand::Apply { sequence: self.end.next(), entry: pending.entry.clone() });
+        }
         self.sent_from = turn.out.request(LogRequest::Append { expected: self.end, entry });
         self.stage = Stage::Sent { since: turn.now };
     }

@@ -53,16 +53,11 @@ impl Fault {
     }
 }
 
-const LINKED: Link = Link { to_log: true, from_log: true };
-
 impl ClusterSimulation {
     pub(super) fn break_something(&mut self) {
         let node = self.rng.random_range(0..self.nodes.len());
-        let link = [
-            Link { to_log: false, from_log: false },
-            Link { to_log: false, from_log: true },
-            Link { to_log: true, from_log: false },
-        ][self.rng.random_range(0..3)];
+        let (to_log, from_log) = [(false, false), (false, true), (true, false)][self.rng.random_range(0..3)];
+        let link = Link { to_log, from_log, holds: self.chance(0.5) };
         let faults = [
             Fault::Stop(node),
             Fault::Kill(node),
@@ -157,7 +152,7 @@ impl ClusterSimulation {
         let is_free = self.protected.is_none_or(|(_, until)| self.now >= until);
         let has_all = |node: &usize| {
             let own = &self.nodes[*node];
-            let is_linked = own.is_running() && own.link == LINKED && !self.log.is_stale_for(*node);
+            let is_linked = own.is_running() && own.link == Link::WHOLE && !self.log.is_stale_for(*node);
             is_linked && own.core.as_ref().is_some_and(|core| core.follower().position().chain == last)
         };
         (0..self.nodes.len()).find(has_all).filter(|_| is_free)
@@ -173,7 +168,8 @@ impl ClusterSimulation {
             }
         }
         for node in 0..self.nodes.len() {
-            if self.nodes[node].link == LINKED && self.nodes[node].core.is_some() {
+            self.nodes[node].held_calls.clear();
+            if self.nodes[node].link == Link::WHOLE && self.nodes[node].core.is_some() {
                 self.give(node, NodeEvent::Reconnected);
             }
         }
@@ -188,9 +184,13 @@ impl ClusterSimulation {
                 held.into_iter().for_each(|event| self.give(node, event));
             }
             Fault::Kill(node) if self.nodes[node].core.is_none() => self.start(node),
-            Fault::Cut(node, _) => {
-                self.nodes[node].link = LINKED;
-                self.give_if_alive(node, NodeEvent::Reconnected);
+            Fault::Cut(node, link) => {
+                self.nodes[node].link = Link::WHOLE;
+                if link.holds {
+                    self.release(node);
+                } else {
+                    self.give_if_alive(node, NodeEvent::Reconnected);
+                }
             }
             Fault::StaleLeader(node) => {
                 self.log.join_leader(node);
@@ -198,6 +198,19 @@ impl ClusterSimulation {
             }
             Fault::OutLossy => self.out_loss = 0.002,
             _ => {}
+        }
+    }
+
+    /// The network delivers what it held.
+    fn release(&mut self, node: usize) {
+        let (life, losses) = (self.nodes[node].life, self.log.losses);
+        let calls = std::mem::take(&mut self.nodes[node].held_calls);
+        for (delay, (call, request)) in (100..).zip(calls) {
+            self.after(delay, SimEvent::ToLog { node, life, call, request, losses });
+        }
+        let events = std::mem::take(&mut self.nodes[node].held_events);
+        for (delay, event) in (100..).zip(events) {
+            self.after(delay, SimEvent::ToNode { node, life, event });
         }
     }
 
@@ -213,7 +226,8 @@ impl ClusterSimulation {
         self.alters_next = None;
         for node in 0..self.nodes.len() {
             self.nodes[node].clock.set_rate(self.now, 1.0);
-            for fault in [Fault::Kill(node), Fault::Cut(node, LINKED), Fault::StaleLeader(node), Fault::Stop(node)] {
+            let link = self.nodes[node].link;
+            for fault in [Fault::Kill(node), Fault::Cut(node, link), Fault::StaleLeader(node), Fault::Stop(node)] {
                 self.undo(fault);
             }
         }

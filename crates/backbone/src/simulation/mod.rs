@@ -85,11 +85,13 @@ pub struct ClusterSimulation {
     /// The next entry is another one for this node.
     alters_next: Option<usize>,
     out_loss: f64,
+    /// The nodes take the time from the wall: a planted fault.
+    is_wall: bool,
     report: RunReport,
 }
 
 impl ClusterSimulation {
-    pub fn new(seed: u64) -> ClusterSimulation {
+    pub fn new(seed: u64, is_wall: bool) -> ClusterSimulation {
         let mut rng = StdRng::seed_from_u64(seed);
         let second = [SecondConnection::Allowed, SecondConnection::Refused, SecondConnection::ClosesTheFirst];
         let mut simulation = ClusterSimulation {
@@ -105,6 +107,7 @@ impl ClusterSimulation {
             protected: None,
             alters_next: None,
             out_loss: 0.002,
+            is_wall,
             report: RunReport::default(),
             rng,
         };
@@ -181,7 +184,10 @@ impl ClusterSimulation {
 
     /// From the network to a node.
     fn deliver(&mut self, node: usize, delay: u64, event: NodeEvent) {
-        if self.nodes[node].link.from_log && self.nodes[node].core.is_some() {
+        let own = &mut self.nodes[node];
+        if own.core.is_some() && !own.link.from_log && own.link.holds {
+            own.held_events.push(event);
+        } else if own.core.is_some() && own.link.from_log {
             let life = self.nodes[node].life;
             self.after(delay, SimEvent::ToNode { node, life, event });
         }
@@ -194,7 +200,7 @@ impl ClusterSimulation {
         }
         let now = self.now;
         let own = &mut self.nodes[node];
-        let (local, wall_ms) = (own.clock.local(now), own.clock.wall_ms(now));
+        let (local, wall_ms) = (own.clock.driving(now), own.clock.wall_ms(now));
         let Some(core) = &mut own.core else { return };
         let commands = core.handle(local, wall_ms, event);
         self.perform(node, commands);
@@ -209,7 +215,7 @@ impl ClusterSimulation {
         let Some(core) = &own.core else { return };
         assert!(core.follower().kept().bytes() <= KEPT_BYTES, "I9");
         assert!(core.follower().ahead_bytes() <= AHEAD_BYTES, "I9");
-        let tick_at = own.clock.global(core.deadline()).max(now + 1);
+        let tick_at = now + own.clock.until(core.deadline(), now).max(1);
         if tick_at != own.tick_at {
             own.tick_at = tick_at;
             self.after(tick_at - now, SimEvent::Tick(node));
@@ -266,7 +272,12 @@ impl ClusterSimulation {
         request.send(call, &mut calls);
         for (call, request) in calls.0 {
             self.nodes[node].has_tail |= request == LogRequest::Tail;
-            if !self.nodes[node].link.to_log || self.chance(0.003) {
+            let link = self.nodes[node].link;
+            if !link.to_log && link.holds {
+                self.nodes[node].held_calls.push((call, request));
+                continue;
+            }
+            if !link.to_log || self.chance(0.003) {
                 continue;
             }
             let is_late = self.chance(0.003);
@@ -383,7 +394,8 @@ impl ClusterSimulation {
         self.report.jumps += self.nodes[node].jumps;
         self.log.altered.remove(&node);
         let rate = self.rng.random_range(RATE_MIN..2.0);
-        let clock = SimClock::new(self.now, self.rng.random_range(0..100 * SECOND), rate);
+        let base_us = self.rng.random_range(0..100 * SECOND);
+        let clock = SimClock::new(self.now, base_us, rate, self.is_wall);
         self.nodes[node].start(clock, self.now);
         self.after(0, SimEvent::Tick(node));
     }
