@@ -26,6 +26,8 @@ pub(crate) struct Connect {
     pub subprotocol: Option<String>,
     /// Longest message in bytes.
     pub message_bytes_max: Option<usize>,
+    /// Whether the feed may compress its messages (RFC 7692).
+    pub deflate: Option<bool>,
     pub open_timeout: Option<Duration>,
     /// Connections that the venue allows at a time.
     pub connections_max: Option<usize>,
@@ -133,6 +135,7 @@ pub(crate) fn read_connect(root: &ProfileSection<'_>) -> Result<Connect, Profile
             Ok(name.to_string())
         })?,
         message_bytes_max: optional(section.get("max_message"), ProfileEntry::bytes)?,
+        deflate: optional(section.get("deflate"), ProfileEntry::flag)?,
         open_timeout: optional(section.get("open_timeout"), ProfileEntry::duration)?,
         connections_max: optional(section.get("max_conns"), ProfileEntry::count)?,
         items_max: optional(section.get("topics_per_conn"), ProfileEntry::count)?,

@@ -46,9 +46,14 @@ pub(crate) enum Loss {
     Cut { error: String },
     #[error("expected WebSocket frames (RFC 6455), found broken ones: {error}")]
     Broken { error: String },
-    #[error("expected messages of at most {max} bytes, found one of {bytes}; raise {setting}")]
+    #[error(
+        "expected a feed whose compressed messages can be read, found another: {error}; switch `upstream.deflate` off"
+    )]
+    Compression { error: String },
+    #[error("expected messages of at most {max} bytes, found {}; raise {setting}", size(*.bytes))]
     TooBig {
-        bytes: usize,
+        /// None: of a compressed message, it is not known.
+        bytes: Option<usize>,
         max: usize,
         /// Origin of the limit in force.
         setting: &'static str,
@@ -105,7 +110,7 @@ impl Loss {
             Loss::NotWebSocket { .. } | Loss::NotHttp { .. } | Loss::Redirected { .. } => "not_websocket",
             Loss::Closed { .. } => "closed",
             Loss::Cut { .. } => "cut",
-            Loss::Broken { .. } => "broken_frames",
+            Loss::Broken { .. } | Loss::Compression { .. } => "broken_frames",
             Loss::TooBig { .. } => "message_too_big",
             Loss::Silent { .. } => "silent",
             Loss::PongMissing { .. } => "pong_timeout",
@@ -138,7 +143,7 @@ impl Loss {
             }
             Loss::Closed { code: None, .. } => "the feed has closed the connection",
             Loss::Cut { .. } => "the connection to the feed was cut",
-            Loss::Broken { .. } => "the feed sent broken WebSocket frames",
+            Loss::Broken { .. } | Loss::Compression { .. } => "the feed sent broken WebSocket frames",
             Loss::TooBig { .. } => "the feed sent a message above the limit",
             Loss::Silent { .. } => "the feed was silent for too long",
             Loss::PongMissing { .. } | Loss::AnswerMissing { .. } | Loss::Stuck { .. } => "the feed does not respond",
@@ -169,6 +174,10 @@ impl Loss {
     pub(crate) fn is_ban(&self) -> bool {
         matches!(self, Loss::NotWebSocket { status: 418 | 429, .. })
     }
+}
+
+fn size(bytes: Option<usize>) -> String {
+    bytes.map_or("a larger one".to_string(), |bytes| format!("one of {bytes}"))
 }
 
 fn within(is_late: bool, after: Duration) -> String {

@@ -7,6 +7,7 @@ mod dead;
 pub(crate) mod dial;
 pub(crate) mod established;
 pub(crate) mod feed_tls;
+pub(crate) mod inflating;
 pub(crate) mod loss;
 pub(crate) mod protocol;
 pub(crate) mod protocol_config;
@@ -22,6 +23,7 @@ pub(crate) mod subscriptions;
 #[cfg(test)]
 mod tests;
 pub(crate) mod transport;
+pub(crate) mod upstream_line;
 
 use std::time::Duration;
 

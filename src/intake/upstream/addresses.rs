@@ -13,11 +13,12 @@ use crate::profile::target::{FeedUrl, FeedUrlError, without_secrets};
 use crate::profile::template::Template;
 use crate::words::stamp::Stamp;
 
-use crate::intake::connection::dial::{Dialer, Endpoint, FeedRoute};
+use crate::intake::connection::dial::{Dialer, Endpoint};
 use crate::intake::connection::protocol_config::ProtocolConfig;
 use crate::intake::connection::rate_limit::RateLimit;
 use crate::intake::connection::resolve::System;
 use crate::intake::connection::transport::Transport;
+use crate::intake::connection::upstream_line::{FeedRoute, UpstreamLine};
 use crate::intake::upstream::UpstreamError;
 
 pub(super) struct FeedAddresses {
@@ -45,7 +46,7 @@ impl FeedAddresses {
         connect: &Connect,
         config: Arc<ProtocolConfig>,
         route: FeedRoute,
-        message_bytes_max: usize,
+        (message_bytes_max, deflate): (usize, bool),
     ) -> FeedAddresses {
         FeedAddresses {
             held_ns: vec![0; urls.len()],
@@ -53,7 +54,7 @@ impl FeedAddresses {
             headers: connect.headers.clone(),
             subprotocol: connect.subprotocol.clone(),
             config,
-            dialer: Dialer::new(route, message_bytes_max, Arc::new(System::default())),
+            dialer: Dialer::new(UpstreamLine::new(route, Arc::new(System::default())), message_bytes_max, deflate),
             dials: connect.dial_rate.map(RateLimit::new),
         }
     }

@@ -41,10 +41,10 @@ use crate::words::stamp::Stamp;
 use crate::intake::classify::Guess;
 use crate::intake::connection::ConnectionRole;
 use crate::intake::connection::backoff::Backoff;
-use crate::intake::connection::dial::FeedRoute;
 use crate::intake::connection::feed_tls::{FeedTls, FeedTlsError};
 use crate::intake::connection::protocol_config::{ProtocolConfig, Timing};
 use crate::intake::connection::proxy::{Proxy, ProxyError};
+use crate::intake::connection::upstream_line::FeedRoute;
 use crate::intake::pipeline::{Pipeline, PipelineSettings};
 use crate::intake::probe_counts::ProbeCounts;
 use crate::intake::time::unless_zero;
@@ -100,6 +100,8 @@ pub struct Settings {
     pub rotate_after: Option<Duration>,
     /// Longest message, in bytes.
     pub message_bytes_max: usize,
+    /// Whether the feed may compress its messages.
+    pub deflate: bool,
     /// Clients' interest, subscribed besides the items. None: the items alone.
     pub interest: Option<Arc<Interest>>,
     /// How long a topic stays subscribed after its last client has left.
@@ -195,6 +197,7 @@ impl Upstream {
         let says_secrets = !secrets.is_empty() || targets.iter().any(|target| target.authorization().is_some());
         let config = Arc::new(ProtocolConfig::new(&profile, settings.timing(), secrets));
         let bytes_max = profile.connect.message_bytes_max.unwrap_or(settings.message_bytes_max);
+        let deflate = profile.connect.deflate.unwrap_or(settings.deflate);
         let open_timeout = profile.connect.open_timeout.unwrap_or(settings.connect_timeout);
         let route = FeedRoute {
             timeout: open_timeout,
@@ -203,7 +206,7 @@ impl Upstream {
             redirects_max: settings.redirects_max,
             says_secrets,
         };
-        let addresses = FeedAddresses::new(urls, &profile.connect, config.clone(), route, bytes_max);
+        let addresses = FeedAddresses::new(urls, &profile.connect, config.clone(), route, (bytes_max, deflate));
         let rules = settings.connection_rules(&profile)?;
         let subscribe = profile.subscribe.as_ref();
         let can_drop = subscribe.is_some_and(|how| how.change == ItemChange::Live && how.unsubscribe.is_some());

@@ -61,6 +61,12 @@ pub(crate) const CONNECT: Keys = Keys {
             "a longer message ends the connection, and fanline reconnects",
         ),
         key(
+            "deflate",
+            "`true`, `false`",
+            "`upstream.deflate`, `false`",
+            "offers permessage-deflate (RFC 7692), so that the feed may compress its messages. `max_message` then bounds the compressed and the inflated message",
+        ),
+        key(
             "open_timeout",
             "duration",
             "`upstream.connect_timeout`, 10 s",
@@ -86,7 +92,7 @@ pub(crate) const CONNECT: Keys = Keys {
             "replaces a connection before the feed closes it: the new connection first, unless `max_conns = 1`. The setting `upstream.rotate_after` overrides it",
         ),
     ],
-    later: &["http", "deflate", "rotate"],
+    later: &["http", "rotate"],
 };
 
 pub(crate) const OPEN: Keys =
