@@ -18,7 +18,7 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::intake::connection::inflating::{CompressionFault, Inflating};
 use crate::intake::connection::loss::Loss;
-use crate::intake::connection::redirect::{self, RedirectError};
+use crate::intake::connection::redirect::Redirects;
 use crate::intake::connection::retry_after::RetryAfter;
 use crate::intake::connection::upstream_line::{self, FeedStream, UpstreamLine};
 use crate::profile::target::{FeedUrl, without_secrets};
@@ -28,7 +28,7 @@ pub(crate) type UpstreamSocket = WebSocketStream<Inflating<FeedStream>>;
 /// Everything that repeated attempts share.
 #[derive(Clone)]
 pub(crate) struct Dialer {
-    line: UpstreamLine,
+    pub line: UpstreamLine,
     limits: WebSocketConfig,
     message_bytes_max: usize,
     /// Whether compression is offered.
@@ -68,29 +68,15 @@ impl Dialer {
     /// One attempt: everything shares one deadline.
     pub(crate) async fn connect(self, mut endpoint: Endpoint) -> Result<UpstreamSocket, Loss> {
         let deadline = Instant::now() + self.line.route.timeout;
-        let mut shows_certificate = self.line.route.tls.shows_certificate();
-        let mut followed = 0;
+        let mut redirects = Redirects::new(&self.line.route);
         loop {
-            let Refusal { loss, location } = match self.attempt(&endpoint, shows_certificate, deadline).await {
+            let attempt = self.attempt(&endpoint, redirects.shows_certificate, deadline).await;
+            let Refusal { loss, location } = match attempt {
                 Ok(socket) => return Ok(socket),
                 Err(refusal) => refusal,
             };
             let Some(location) = location.filter(|_| self.line.route.redirects_max > 0) else { return Err(loss) };
-            let has_credentials = shows_certificate || self.line.route.says_secrets;
-            let next = if followed == self.line.route.redirects_max {
-                Err(RedirectError::TooMany { max: followed })
-            } else {
-                redirect::follow(&endpoint, &location, has_credentials)
-            };
-            let next = next.map_err(|error| Loss::Redirected {
-                url: endpoint.target.shown(),
-                location: redirect::shown(&location),
-                error,
-            })?;
-            tracing::info!(from = endpoint.target.shown(), to = next.target.shown(), "the feed redirects");
-            shows_certificate &= next.target.place() == endpoint.target.place();
-            endpoint = next;
-            followed += 1;
+            endpoint = redirects.next(&endpoint, &location)?;
         }
     }
 
