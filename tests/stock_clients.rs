@@ -2,8 +2,6 @@
 //!
 //! Each decodes everything and hands it back, so that it can be compared with the tape byte for byte.
 
-mod kit;
-
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

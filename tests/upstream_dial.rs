@@ -1,7 +1,5 @@
 //! The way to the feed: proxies, redirects, a certificate of fanline's own, and compression by the feed.
 
-mod kit;
-
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
