@@ -69,9 +69,9 @@ declare! {
             "Connections to the feed that were established.";
         UPSTREAM_RECONNECTS = Counter "fanline_upstream_reconnects_total"
             [reason: [
-                "unreachable", "proxy", "connect_timeout", "tls", "not_websocket", "closed", "cut", "broken_frames",
-                "message_too_big", "silent", "pong_timeout", "heartbeat_timeout", "not_opened", "write_timeout",
-                "gap", "asked", "address"
+                "unreachable", "proxy", "connect_timeout", "tls", "request", "not_websocket", "closed", "cut",
+                "broken_frames", "message_too_big", "silent", "pong_timeout", "heartbeat_timeout", "not_opened",
+                "write_timeout", "gap", "asked", "address"
             ]]
             "Attempts to reconnect, by the reason for them.";
         UPSTREAM_CONNECTIONS = Gauge "fanline_upstream_connections" []

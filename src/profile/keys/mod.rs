@@ -5,8 +5,8 @@ mod connections;
 mod messages;
 
 pub(crate) use crate::profile::keys::connections::{
-    ACK, BACKOFF, CHANNEL, CLIENT, CONNECT, KEEPALIVE, LOGIN, OPEN, PING, REQUEST, RESUME, ROOT, SEND, SIGN, SIGN_KEY,
-    SUBSCRIBE,
+    ACK, BACKOFF, CHANNEL, CLIENT, CONNECT, KEEPALIVE, LOGIN, OPEN, PING, RENEWAL, REQUEST, RESUME, ROOT, SEND, SIGN,
+    SIGN_KEY, SUBSCRIBE, VENUE_REQUEST,
 };
 pub(crate) use crate::profile::keys::messages::{BIND, BOOK, CONNECTION_SEQ, DECODE, DELTA_LIMIT, MERGE, ON, SEQ};
 
@@ -43,6 +43,8 @@ const fn key(name: &'static str, value: &'static str, default: &'static str, doc
 pub(crate) const ALL: &[&Keys] = &[
     &ROOT,
     &CONNECT,
+    &VENUE_REQUEST,
+    &RENEWAL,
     &OPEN,
     &LOGIN,
     &SIGN,

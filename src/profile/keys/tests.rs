@@ -25,13 +25,21 @@ const fn place(
 
 const NOTHING: &[&[(&str, &str)]] = &[&[]];
 const DATA: [(&str, &str); 3] = [("name", "'r'"), ("as", "'data'"), ("topic", "'x'")];
+const REQUEST: [(&str, &str); 2] = [("name", "'r'"), ("url", "'http://h'")];
 const SEQUENCE: &[(&str, &str)] = &[("rule", "'inc'"), ("last", "'/u'"), ("scope", "'connection'")];
 
 const PLACES: &[Place] = &[
     place("top level", "", "", NOTHING),
     place("connect", "connect = {", "}", NOTHING),
     place("open", "open = [{", "}]", NOTHING),
-    place("login", "login = {", "}", &[&[("send", "'x'")]]),
+    place("login", "login = {", "}", &[&[("send", "'x'")], &[("send", "'x'"), ("life", "'1m'")]]),
+    place("request", "request = [{", "}]", &[&REQUEST, &[REQUEST[0], REQUEST[1], ("life", "'1m'")]]),
+    place(
+        "request.renew",
+        "request = [{ name = 'r', url = 'http://h', life = '1m', renew = {",
+        "} }]",
+        &[&[REQUEST[1]]],
+    ),
     place(
         "sign.NAME",
         "sign = { s = {",
