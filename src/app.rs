@@ -53,6 +53,7 @@ use crate::identity::error::Error as IdentityError;
 use crate::intake::probe::{ProbeError, probe as listen_to};
 use crate::intake::upstream::{Settings as UpstreamSettings, Upstream, UpstreamError};
 use crate::profile::client::NoSend;
+use crate::profile::downstream::conversation_file::ConversationError;
 use crate::profile::section::ProfileError;
 use crate::profile::{ChoiceError, Profile};
 use crate::settings::listener::{ListenAddress, ListenEndpoint};
@@ -108,6 +109,8 @@ pub enum AppError {
     #[error(transparent)]
     Profile(#[from] ProfileError),
     #[error(transparent)]
+    Conversation(#[from] ConversationError),
+    #[error(transparent)]
     ProfileChoice(#[from] ChoiceError),
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -150,6 +153,7 @@ impl AppError {
                 | AppError::Identity(_)
                 | AppError::Profile(_)
                 | AppError::ProfileChoice(_)
+                | AppError::Conversation(_)
                 | AppError::Recording(_)
                 | AppError::Edge(EdgeError::Tls(_))
         ) || matches!(self, AppError::Upstream(error) if !matches!(error, UpstreamError::Tls(_)))

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub(crate) mod connection;
+pub mod downstream;
 pub(crate) mod headers;
 pub(crate) mod hidden;
 pub(crate) mod keys;
@@ -26,6 +27,7 @@ pub(crate) mod mode;
 mod test;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use toml::de::DeTable;
 
@@ -34,6 +36,7 @@ use crate::json::Pointer;
 use crate::profile::built_in::BUILT_IN;
 use crate::profile::client::{ClientRules, NoSend};
 use crate::profile::connection::{Connect, Keepalive, Opening, Resume, Retry, Sending};
+use crate::profile::downstream::{Dialect, read_dialect};
 use crate::profile::keys::ROOT;
 use crate::profile::placeholders::Placeholder;
 use crate::profile::rule::Rules;
@@ -58,6 +61,8 @@ pub struct Profile {
     pub(crate) resume: Option<Resume>,
     pub(crate) client: ClientRules,
     pub(crate) rules: Rules,
+    /// What clients may speak besides fanline's own protocol.
+    pub dialect: Option<Arc<Dialect>>,
     /// Neither chosen nor recognised by its host: the first message may reveal a better one.
     pub(crate) is_fallback: bool,
 }
@@ -76,6 +81,7 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
     let connect = connection::read_connect(&root)?;
     let sending = connection::read_sending(&root)?;
     let rules = compile::read_rules(&root)?;
+    let aliases = compile::read_aliases(&root)?;
     let profile = Profile {
         name: root.require("name", "name = \"my-feed\"")?.text()?.to_string(),
         hosts: read_texts(root.get("hosts"))?,
@@ -83,11 +89,12 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
         opening: connection::read_opening(&root, &rules)?,
         signs: secrets::read_signs(root.get("sign"))?,
         keepalive: connection::read_keepalive(&root, &rules)?,
-        subscribe: subscribe::read_subscribe(&root, (&rules, &compile::read_aliases(&root)?), sending.bytes_max)?,
+        subscribe: subscribe::read_subscribe(&root, (&rules, &aliases), sending.bytes_max)?,
         sending,
         retry: connection::read_retry(&root)?,
         resume: connection::read_resume(&root)?,
         client: client::read_client(&root)?,
+        dialect: read_dialect(&root, &aliases)?,
         rules,
         is_fallback: false,
     };

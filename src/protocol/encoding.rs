@@ -5,7 +5,7 @@
 //! A further framing or format is an entry of `Encoding::ALL` and an arm in `Encoder::encode`; `Encodings`, which holds
 //! the encodings of a frame, does not depend on how many there are.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
@@ -27,7 +27,7 @@ impl Payload {
     /// Of the WebSocket message that it is sent in.
     pub fn opcode(&self, format: Format) -> Opcode {
         match (format, self.kind) {
-            (Format::Raw, PayloadKind::Binary) => Opcode::Binary,
+            (Format::Raw | Format::Form(_), PayloadKind::Binary) => Opcode::Binary,
             _ => Opcode::Text,
         }
     }
@@ -52,10 +52,39 @@ pub enum Format {
     Envelope,
     /// The payload exactly as received and nothing else.
     Raw,
+    /// The payload in a form of the dialect that the session speaks, and nothing else.
+    Form(FormId),
 }
 
 impl Format {
-    pub const COUNT: usize = 2;
+    /// Places of formats in tables: all forms share one.
+    pub const COUNT: usize = 3;
+
+    pub fn index(self) -> usize {
+        match self {
+            Format::Envelope => 0,
+            Format::Raw => 1,
+            Format::Form(_) => 2,
+        }
+    }
+
+    /// The session speaks a dialect: it knows no message of the server's own.
+    pub fn is_form(self) -> bool {
+        matches!(self, Format::Form(_))
+    }
+}
+
+/// Forms of one dialect: each has a place among the encodings of a frame.
+pub const FORMS_MAX: usize = 4;
+
+/// Number of a form of the dialect, below `FORMS_MAX`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FormId(pub u8);
+
+/// How the payloads of a dialect go out.
+pub trait Forms: Send + Sync {
+    /// Appends the payload of a topic in this form.
+    fn put(&self, form: FormId, topic: &str, payload: &[u8], out: &mut Vec<u8>);
 }
 
 /// Which of the messages of its topic before it the tokens of a frame refer to.
@@ -150,8 +179,8 @@ pub struct Encoding {
 }
 
 impl Encoding {
-    pub const COUNT: usize = 7;
-    /// One for each place; the epoch of events is any.
+    pub const COUNT: usize = 8;
+    /// One for each place; the epoch of events and the form are any.
     pub const ALL: [Encoding; Encoding::COUNT] = [
         Encoding::websocket(Format::Envelope, false),
         Encoding::websocket(Format::Envelope, true),
@@ -160,15 +189,17 @@ impl Encoding {
         Encoding { format: Format::Envelope, framing: Framing::Events(Epoch(0)), deflated: false },
         Encoding { format: Format::Envelope, framing: Framing::Lines, deflated: false },
         Encoding { format: Format::Envelope, framing: Framing::Gzip(Epoch(0)), deflated: false },
+        Encoding::websocket(Format::Form(FormId(0)), false),
     ];
 
     pub const fn websocket(format: Format, deflated: bool) -> Encoding {
         Encoding { format, framing: Framing::WebSocket, deflated }
     }
 
-    /// Its place among the encodings of a frame. Streams of text have one format, and no compression.
+    /// Its place among kinds of encodings. Streams of text have one format, and no compression; nor have forms.
     pub fn index(self) -> usize {
         match (self.framing, self.format, self.deflated) {
+            (Framing::WebSocket, Format::Form(_), _) => 7,
             (Framing::WebSocket, Format::Envelope, false) => 0,
             (Framing::WebSocket, Format::Envelope, true) => 1,
             (Framing::WebSocket, Format::Raw, false) => 2,
@@ -181,12 +212,15 @@ impl Encoding {
 
     /// Value of the `encoding` label in metrics.
     pub fn label(self) -> &'static str {
-        ["envelope", "envelope_deflate", "raw", "raw_deflate", "events", "lines", "events_gzip"][self.index()]
+        ["envelope", "envelope_deflate", "raw", "raw_deflate", "events", "lines", "events_gzip", "form"][self.index()]
     }
 }
 
-/// Encodings of WebSocket, which come first.
+/// Encodings of WebSocket, which come first, and those of streams after them.
 const OF_WEBSOCKET: usize = 4;
+const OF_STREAMS: usize = 3;
+/// Formats that are compressed.
+const OF_TOKENS: usize = 2;
 
 /// The encodings of one frame, each made at most once. Written by whichever thread needs one first, while others that
 /// need the same wait for it; read by all.
@@ -194,17 +228,25 @@ const OF_WEBSOCKET: usize = 4;
 pub struct Encodings {
     of_websocket: [OnceLock<Encoded>; OF_WEBSOCKET],
     /// Few frames have them.
-    of_streams: OnceLock<Box<[OnceLock<Encoded>; Encoding::COUNT - OF_WEBSOCKET]>>,
-    /// By `Format as usize`, and in it by `References as usize`; none for a text that tokens cannot express.
-    tokens: [OnceLock<Option<Box<Tokens>>>; Format::COUNT * References::COUNT],
+    others: OnceLock<Box<OtherEncodings>>,
+    /// By `Format::index`, and in it by `References as usize`; none for a text that tokens cannot express. Forms have none.
+    tokens: [OnceLock<Option<Box<Tokens>>>; OF_TOKENS * References::COUNT],
+}
+
+#[derive(Debug, Default)]
+struct OtherEncodings {
+    of_streams: [OnceLock<Encoded>; OF_STREAMS],
+    of_forms: OnceLock<Box<[OnceLock<Encoded>; FORMS_MAX]>>,
 }
 
 impl Encodings {
     pub fn get_or_make(&self, encoding: Encoding, make: impl FnOnce() -> Encoded) -> &Encoded {
         let index = encoding.index();
-        let place = match index.checked_sub(OF_WEBSOCKET) {
-            Some(index) => &self.of_streams.get_or_init(Box::default)[index],
-            None => &self.of_websocket[index],
+        let others = || self.others.get_or_init(Box::default);
+        let place = match (encoding.format, index.checked_sub(OF_WEBSOCKET)) {
+            (Format::Form(form), _) => &others().of_forms.get_or_init(Box::default)[usize::from(form.0)],
+            (_, Some(index)) => &others().of_streams[index],
+            (_, None) => &self.of_websocket[index],
         };
         place.get_or_init(make)
     }
@@ -214,8 +256,8 @@ impl Encodings {
         (format, references): (Format, References),
         make: impl FnOnce() -> Option<Tokens>,
     ) -> Option<&Tokens> {
-        let place = format as usize * References::COUNT + references as usize;
-        self.tokens[place].get_or_init(|| make().map(Box::new)).as_deref()
+        let place = format.index() * References::COUNT + references as usize;
+        self.tokens.get(place)?.get_or_init(|| make().map(Box::new)).as_deref()
     }
 }
 
@@ -235,6 +277,8 @@ pub struct Encoder {
     deflater: Deflater,
     tokenizer: Tokenizer,
     text: Vec<u8>,
+    /// None without a dialect.
+    forms: Option<Arc<dyn Forms>>,
     made: [u64; Encoding::COUNT],
 }
 
@@ -245,8 +289,14 @@ impl Encoder {
             deflater: Deflater::new(level, WINDOW_BITS_MAX),
             tokenizer: Tokenizer::new(),
             text: Vec::new(),
+            forms: None,
             made: [0; Encoding::COUNT],
         }
+    }
+
+    /// An encoder that knows these forms.
+    pub fn with_forms(level: u32, forms: Option<Arc<dyn Forms>>) -> Encoder {
+        Encoder { forms, ..Encoder::new(level) }
     }
 
     /// The tokens of a text, which may refer to these, the newest first.
@@ -264,6 +314,14 @@ impl Encoder {
                 put_envelope(&mut self.text, envelope);
                 &self.text
             }
+            Format::Form(form) => match &self.forms {
+                Some(forms) => {
+                    self.text.clear();
+                    forms.put(form, envelope.topic, &payload.bytes, &mut self.text);
+                    &self.text
+                }
+                None => &payload.bytes,
+            },
         };
         match encoding.framing {
             Framing::WebSocket => {
@@ -302,9 +360,10 @@ impl Encoded {
         parts(&self.bytes).expect("an encoding is a whole frame").1
     }
 
-    /// A message of the server in its place between the frames: never compressed, and nothing at all in the raw format.
+    /// A message of the server in its place between the frames: never compressed, and only where the format has such
+    /// messages.
     pub fn message(encoding: Encoding, offset: Offset, text: &[u8]) -> Encoded {
-        if encoding.format == Format::Raw {
+        if encoding.format != Format::Envelope {
             return Encoded::default();
         }
         let marks = MessageMarks { offset: Some(offset), retry_ms: None };

@@ -15,7 +15,7 @@ use shared_deflate::token::Lookback;
 struct TextSize<'f, 'e> {
     frame: &'f Frame,
     encoder: &'e mut Encoder,
-    /// By `Format as usize`.
+    /// By `Format::index`.
     bytes: [Option<usize>; Format::COUNT],
 }
 
@@ -25,7 +25,7 @@ impl TextSize<'_, '_> {
     }
 
     fn bytes(&mut self, plain: Encoding) -> usize {
-        let bytes = &mut self.bytes[plain.format as usize];
+        let bytes = &mut self.bytes[plain.format.index()];
         *bytes.get_or_insert_with(|| self.frame.encoded(plain, self.encoder).text().len())
     }
 }
