@@ -211,7 +211,8 @@ fn start(
     let audit = AuditLog::open(&config.audit, &configuration_digest::digest(&config, &auth), &meters)?;
     let gatekeeping = Gatekeeping::start(&config.auth, auth, &meters)?;
     let history = History::parse(&config.history.keep)?;
-    let simulated = is_simulated(&profile(&config)?);
+    let chosen = profile(&config)?;
+    let (simulated, dialect) = (is_simulated(&chosen), chosen.dialect);
     meters.gauge(&names::UPSTREAM_SIMULATED, &[]).set(f64::from(u8::from(simulated)));
     let limits = Limits {
         ring_frames_max: config.ring.frames_max,
@@ -234,6 +235,7 @@ fn start(
         requests: client_requests,
         gatekeeper: gatekeeping.gatekeeper.clone(),
         audit: audit.clone(),
+        dialect: dialect.clone(),
     };
     let live = (&handles, shards(&config));
     let terms = LogTerms { limits, history: &history, delay: &config.delay };
@@ -271,6 +273,7 @@ fn start(
             ServerOperator::new(delivery.clone(), gatekeeping.identities.clone(), reload.clone()),
         )?),
         gatekeeper: gatekeeping.gatekeeper.clone(),
+        dialect,
         tls,
     };
     let edge = Edge::bind(edge_settings, parts_of_edge)?;

@@ -24,6 +24,7 @@ use crate::delivery::lanes::lane_topics::LaneTopics;
 use crate::delivery::lanes::names::{NameId, Names};
 use crate::delivery::lanes::subscribers::{Subscriber, Subscribers, put, take_out};
 use crate::delivery::lanes::topic_filter::{FilterVerdicts, SharedFilter};
+use crate::protocol::encoding::Format;
 use crate::words::ids::{Offset, TopicId};
 use crate::words::patterns::{PatternSet, PatternTable};
 use crate::words::topic::Pattern;
@@ -261,13 +262,17 @@ impl TopicIndex {
         topics.map(|entry| entry.retained.newest().offset).max()
     }
 
-    /// What is kept of the topics that come with the change, by offset; none if it is more than this.
-    pub fn kept_of_new(&self, change: &PatternChange, bytes_max: usize) -> Option<Vec<Arc<Frame>>> {
+    /// What is kept of the topics that come with the change, by offset; none if it is more than this, or a status is among
+    /// it that cannot be sent.
+    pub fn kept_of_new(&self, change: &PatternChange, (format, bytes_max): (Format, usize)) -> Option<Vec<Arc<Frame>>> {
         let known = change.added.iter().filter_map(|name| self.names[*name].topic);
         let fresh = change.fresh.iter().filter_map(|topic| self.by_name.get(topic.as_str()).copied());
         let (mut frames, mut bytes) = (Vec::new(), 0);
         for entry in known.chain(fresh).filter_map(|topic| self.entry(topic)) {
-            for frame in entry.retained.kept_after(Offset::START) {
+            for frame in entry.kept_after(Offset::START, format) {
+                if format.is_form() && frame.is_status() {
+                    return None;
+                }
                 bytes += FRAME_BYTES + frame.whole().payload.bytes.len();
                 if bytes > bytes_max {
                     return None;
@@ -407,6 +412,22 @@ impl TopicIndex {
 impl TopicEntry {
     pub fn topic_name(&self) -> &str {
         &self.retained.newest().topic.name
+    }
+
+    /// What a client with this format that joins receives of the frames after an offset. At a venue whose dialect it
+    /// speaks, events begin with the next one.
+    pub fn kept_after(&self, after: Offset, format: Format) -> impl Iterator<Item = &Arc<Frame>> {
+        let is_omitted = self.is_omitted(format);
+        self.retained.kept_after(after).take_while(move |_| !is_omitted)
+    }
+
+    /// Of these the one with this offset.
+    pub fn find(&self, offset: Offset, format: Format) -> Option<&Arc<Frame>> {
+        self.retained.find(offset).filter(|_| !self.is_omitted(format))
+    }
+
+    fn is_omitted(&self, format: Format) -> bool {
+        format.is_form() && self.retained.is_of_events()
     }
 
     fn topic_id(&self) -> TopicId {
