@@ -8,6 +8,7 @@ ends it.
 
 import asyncio
 import json
+import os
 import sys
 
 
@@ -17,6 +18,9 @@ def show(stream, data):
 
 async def until_closed():
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    # Some clients have threads that do not end.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 async def python_binance(base, streams):
@@ -35,9 +39,7 @@ async def python_binance(base, streams):
                 elif event.get("e") == "error":
                     print("lost", flush=True)
 
-        reading = asyncio.create_task(read())
-        await until_closed()
-        reading.cancel()
+        await asyncio.gather(read(), until_closed())
 
 
 async def unicorn(base, streams):
@@ -61,11 +63,9 @@ async def unicorn(base, streams):
     )
     markets = sorted({stream.split("@", 1)[0] for stream in streams})
     channels = sorted({stream.split("@", 1)[1] for stream in streams})
-    stream_id = manager.create_stream(channels, markets, process_stream_data=take)
+    manager.create_stream(channels, markets, process_stream_data=take)
     print("started", flush=True)
     await until_closed()
-    manager.stop_stream(stream_id)
-    manager.stop_manager()
 
 
 if __name__ == "__main__":
