@@ -130,15 +130,15 @@ const BINANCE_STREAMS: [&str; 6] = [
 
 #[test]
 fn python_binance_sees_through_fanline_what_it_sees_at_the_venue() {
-    compare_with_binance("python-binance");
+    compare_with_binance("python-binance", capture("binance-spot"));
 }
 
 #[test]
 fn unicorn_binance_websocket_api_sees_through_fanline_what_it_sees_at_the_venue() {
-    compare_with_binance("unicorn");
+    compare_with_binance("unicorn", None);
 }
 
-fn compare_with_binance(client: &str) {
+fn compare_with_binance(client: &str, recording: Option<PathBuf>) {
     let python = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a target directory").join("venues/bin/python");
     if !python.is_file() {
         return skip_without_tool("stock_clients", "python-binance and unicorn-binance-websocket-api");
@@ -150,7 +150,7 @@ fn compare_with_binance(client: &str) {
         command.arg(project("tests/stock/venue_client.py")).args([client, base]).args(BINANCE_STREAMS);
         StockClient::start(command)
     };
-    for path in [Some(written.clone()), capture("binance-spot")].into_iter().flatten() {
+    for path in [Some(written.clone()), recording].into_iter().flatten() {
         let count = count_of(&path);
         let venue = Program::replay(&path, &["--speed", "max"]);
         let expected = take(&mut start(&venue.ws("/")), count);
