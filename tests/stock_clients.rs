@@ -5,8 +5,6 @@
 //! Clients of venues, from their registries and unchanged but for the URL, see what they see at the venue itself. That is a
 //! replay here: of messages written by the test, and of the recording where there is one.
 
-mod kit;
-
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

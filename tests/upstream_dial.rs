@@ -1,7 +1,5 @@
 //! The way to the feed: proxies, redirects, and a certificate of fanline's own.
 
-mod kit;
-
 use std::net::SocketAddr;
 use std::process::Output;
 use std::time::Duration;

@@ -14,7 +14,6 @@ mod moves;
 pub(crate) mod pending_requests;
 pub(crate) mod session;
 pub(crate) mod session_access;
-pub(crate) mod shown_delay;
 pub(crate) mod sync_state;
 pub(crate) mod unsent;
 pub(crate) mod verification;

@@ -1,5 +1,6 @@
 //! A client joins: the shard takes its socket over and greets it.
 
+use crate::access::shown_delay::shown_delay;
 use crate::delivery::chunk::Compression;
 use crate::delivery::handoff::{Presented, SessionOptions, StreamKind, StreamOptions};
 use crate::delivery::lanes::lane_key::{CompressionMode, LaneKey};
@@ -7,7 +8,6 @@ use crate::delivery::lanes::lane_patterns::LanePatterns;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::session::Session;
 use crate::delivery::sessions::session_access::{QueryTerms, SessionAccess};
-use crate::delivery::sessions::shown_delay::shown_delay;
 use crate::delivery::shard::Shard;
 use crate::delivery::shard::departure::spread_by_number;
 use crate::delivery::shard::subscriptions::SubscribeTerms;

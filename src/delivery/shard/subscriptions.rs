@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::rights::ViewId;
+use crate::access::shown_delay::shown_delay;
 use crate::audit::event::AuditKind;
 use crate::bus::frame::Frame;
 use crate::delivery::catch_up::CatchUp;
@@ -14,7 +15,6 @@ use crate::delivery::lanes::lane_patterns::PatternChange;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::command_effect::{CommandEffect, RightsLimits};
 use crate::delivery::sessions::entitlement::check_patterns;
-use crate::delivery::sessions::shown_delay::shown_delay;
 use crate::delivery::sessions::sync_state::{NextState, SyncState};
 use crate::delivery::shard::Shard;
 use crate::delivery::shard::catch_up::SLICE_WORK;

@@ -6,11 +6,11 @@
 
 use crate::access::grant::Grant;
 use crate::access::rights::ViewId;
+use crate::access::shown_delay::shown_delay;
 use crate::delivery::lanes::lane_key::{CompressionMode, LaneKey};
 use crate::delivery::lanes::lane_patterns::LanePatterns;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::session::Session;
-use crate::delivery::sessions::shown_delay::shown_delay;
 use crate::delivery::sessions::sync_state::SyncState;
 use crate::delivery::shard::Shard;
 use crate::delivery::shard::subscriptions::SubscribeTerms;
