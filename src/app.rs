@@ -53,7 +53,6 @@ use crate::identity::error::Error as IdentityError;
 use crate::intake::probe::{ProbeError, probe as listen_to};
 use crate::intake::upstream::{Settings as UpstreamSettings, Upstream, UpstreamError};
 use crate::profile::client::NoSend;
-use crate::profile::downstream::conversation_file::ConversationError;
 use crate::profile::section::ProfileError;
 use crate::profile::{ChoiceError, Profile};
 use crate::settings::listener::{ListenAddress, ListenEndpoint};
@@ -79,8 +78,6 @@ use crate::app::fault_injection::FaultInjection;
 
 /// Topics that `probe` shows with a sample; more would scroll off the screen.
 const PROBE_SAMPLES: usize = 40;
-/// The profile of the simulated market.
-const SIMULATED: &str = "simulated";
 
 /// Why a command ended.
 #[derive(Debug, thiserror::Error)]
@@ -108,8 +105,6 @@ pub enum AppError {
     Identity(#[from] IdentityError),
     #[error(transparent)]
     Profile(#[from] ProfileError),
-    #[error(transparent)]
-    Conversation(#[from] ConversationError),
     #[error(transparent)]
     ProfileChoice(#[from] ChoiceError),
     #[error(transparent)]
@@ -153,7 +148,6 @@ impl AppError {
                 | AppError::Identity(_)
                 | AppError::Profile(_)
                 | AppError::ProfileChoice(_)
-                | AppError::Conversation(_)
                 | AppError::Recording(_)
                 | AppError::Edge(EdgeError::Tls(_))
         ) || matches!(self, AppError::Upstream(error) if !matches!(error, UpstreamError::Tls(_)))
@@ -212,7 +206,7 @@ fn start(
     let gatekeeping = Gatekeeping::start(&config.auth, auth, &meters)?;
     let history = History::parse(&config.history.keep)?;
     let chosen = profile(&config)?;
-    let (simulated, dialect) = (is_simulated(&chosen), chosen.dialect);
+    let (simulated, dialect) = (chosen.is_simulated(), chosen.dialect);
     meters.gauge(&names::UPSTREAM_SIMULATED, &[]).set(f64::from(u8::from(simulated)));
     let limits = Limits {
         ring_frames_max: config.ring.frames_max,
@@ -374,7 +368,7 @@ fn open_upstream(
 /// The URL of the feed; none if it is the built-in simulated market.
 pub(crate) fn feed_url(config: &Config, profile: &Profile) -> Result<Option<String>, AppError> {
     match config.upstream.url.clone().or_else(|| profile.url()) {
-        None if !is_simulated(profile) => Err(AppError::NoUrl { profile: profile.name.clone() }),
+        None if !profile.is_simulated() => Err(AppError::NoUrl { profile: profile.name.clone() }),
         url => Ok(url),
     }
 }
@@ -384,11 +378,6 @@ pub fn decisions(config: &Config) -> Result<Vec<Decision>, AppError> {
     Ok(EffectiveUpstream::new(config, profile(config)?, String::new()).decisions)
 }
 
-/// Whether the prices are invented, by the built-in market or by a `fanline simulate` elsewhere.
-fn is_simulated(profile: &Profile) -> bool {
-    profile.name == SIMULATED
-}
-
 pub(crate) fn profile(config: &Config) -> Result<Profile, AppError> {
     let upstream = &config.upstream;
     Ok(match (&upstream.profile, &upstream.topic, &upstream.url) {
@@ -396,7 +385,7 @@ pub(crate) fn profile(config: &Config) -> Result<Profile, AppError> {
         (_, Some(topic), _) => Profile::generic_with_topic(topic)?,
         (Some(choice), None, _) => Profile::choose(choice)?,
         (None, None, Some(url)) => Profile::recognise(url),
-        (None, None, None) => Profile::choose(SIMULATED)?,
+        (None, None, None) => Profile::simulated(),
     })
 }
 

@@ -45,6 +45,8 @@ use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, Profil
 use crate::profile::subscribe::Subscribe;
 use crate::profile::template::Template;
 
+const SIMULATED: &str = "simulated";
+
 /// A checked profile.
 #[derive(Clone, Debug)]
 pub struct Profile {
@@ -171,6 +173,16 @@ impl Profile {
     pub(crate) fn recognised_by(&self, first: &str) -> Option<Profile> {
         const WELCOME: &str = r#"{"op":"welcome","protocol":"fanline.v1","#;
         (self.is_fallback && first.starts_with(WELCOME)).then(|| Profile::built_in("fanline")).flatten()
+    }
+
+    /// That of the built-in market.
+    pub fn simulated() -> Profile {
+        Profile::built_in(SIMULATED).expect("there is a built-in profile `simulated`")
+    }
+
+    /// Whether the prices are invented, by the built-in market or by a `fanline simulate` elsewhere.
+    pub fn is_simulated(&self) -> bool {
+        self.name == SIMULATED
     }
 
     /// The feed's address, for use without a URL of the user's own.

@@ -1,16 +1,15 @@
 //! The encodings of a frame: its content (format), its place in the byte stream (framing), deflated or not. Each is
-//! ready for a socket. Beside them, the tokens of a frame: its text as each client that has the messages before it can
-//! be sent it, but for the distances (`shared_deflate::token`).
+//! ready for a socket. `encodings.rs` keeps those of a frame.
 //!
-//! A further framing or format is an entry of `Encoding::ALL` and an arm in `Encoder::encode`; `Encodings`, which holds
-//! the encodings of a frame, does not depend on how many there are.
+//! A further framing or format is an entry of `Encoding::ALL` and an arm in `Encoder::encode`.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 
 use crate::protocol::event_stream::{EventFields, op_of, put_deflated, put_event, put_line, put_stored};
+use crate::protocol::form::{FormId, Forms};
 use crate::words::ids::{Cursor, Epoch, Offset};
 use shared_deflate::deflate::{Deflater, WINDOW_BITS_MAX};
 use shared_deflate::frame::{Opcode, parts, put_frame, put_header};
@@ -74,19 +73,6 @@ impl Format {
     }
 }
 
-/// Forms of one dialect: each has a place among the encodings of a frame.
-pub const FORMS_MAX: usize = 4;
-
-/// Number of a form of the dialect, below `FORMS_MAX`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FormId(pub u8);
-
-/// How the payloads of a dialect go out.
-pub trait Forms: Send + Sync {
-    /// Appends the payload of a topic in this form.
-    fn put(&self, form: FormId, topic: &str, payload: &[u8], out: &mut Vec<u8>);
-}
-
 /// Which of the messages of its topic before it the tokens of a frame refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum References {
@@ -97,7 +83,7 @@ pub enum References {
 }
 
 impl References {
-    const COUNT: usize = 2;
+    pub const COUNT: usize = 2;
 }
 
 /// What a frame of a topic of snapshots and deltas is: `kind` in an envelope.
@@ -213,51 +199,6 @@ impl Encoding {
     /// Value of the `encoding` label in metrics.
     pub fn label(self) -> &'static str {
         ["envelope", "envelope_deflate", "raw", "raw_deflate", "events", "lines", "events_gzip", "form"][self.index()]
-    }
-}
-
-/// Encodings of WebSocket, which come first, and those of streams after them.
-const OF_WEBSOCKET: usize = 4;
-const OF_STREAMS: usize = 3;
-/// Formats that are compressed.
-const OF_TOKENS: usize = 2;
-
-/// The encodings of one frame, each made at most once. Written by whichever thread needs one first, while others that
-/// need the same wait for it; read by all.
-#[derive(Debug, Default)]
-pub struct Encodings {
-    of_websocket: [OnceLock<Encoded>; OF_WEBSOCKET],
-    /// Few frames have them.
-    others: OnceLock<Box<OtherEncodings>>,
-    /// By `Format::index`, and in it by `References as usize`; none for a text that tokens cannot express. Forms have none.
-    tokens: [OnceLock<Option<Box<Tokens>>>; OF_TOKENS * References::COUNT],
-}
-
-#[derive(Debug, Default)]
-struct OtherEncodings {
-    of_streams: [OnceLock<Encoded>; OF_STREAMS],
-    of_forms: OnceLock<Box<[OnceLock<Encoded>; FORMS_MAX]>>,
-}
-
-impl Encodings {
-    pub fn get_or_make(&self, encoding: Encoding, make: impl FnOnce() -> Encoded) -> &Encoded {
-        let index = encoding.index();
-        let others = || self.others.get_or_init(Box::default);
-        let place = match (encoding.format, index.checked_sub(OF_WEBSOCKET)) {
-            (Format::Form(form), _) => &others().of_forms.get_or_init(Box::default)[usize::from(form.0)],
-            (_, Some(index)) => &others().of_streams[index],
-            (_, None) => &self.of_websocket[index],
-        };
-        place.get_or_init(make)
-    }
-
-    pub fn tokens_or_make(
-        &self,
-        (format, references): (Format, References),
-        make: impl FnOnce() -> Option<Tokens>,
-    ) -> Option<&Tokens> {
-        let place = format.index() * References::COUNT + references as usize;
-        self.tokens.get(place)?.get_or_init(|| make().map(Box::new)).as_deref()
     }
 }
 

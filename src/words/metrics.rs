@@ -170,7 +170,7 @@ declare! {
                 "client_closed", "connection_lost", "draining", "protocol_error", "invalid_payload",
                 "message_too_big", "ping_timeout", "write_timeout", "too_slow", "message_timeout", "overloaded",
                 "feed_stale", "unauthenticated", "kicked", "too_many_sessions", "replaced", "forbidden",
-                "worn_out", "refused", "max_age"
+                "worn_out", "refused", "max_age", "feed_lost"
             ]]
             "Sessions ended, by reason.";
         COMMANDS = Counter "fanline_commands_total" [result: ["done", "refused"]]

@@ -8,7 +8,8 @@ use crate::delivery::catch_up::by_offset::{List, TopicsByOffset};
 use crate::delivery::chunk::{Chunk, Slice};
 use crate::delivery::lanes::lane::Lane;
 use crate::delivery::lanes::lane_key::LaneKey;
-use crate::delivery::lanes::topic_index::{LaneId, TopicEntry, TopicIndex};
+use crate::delivery::lanes::topic_entry::TopicEntry;
+use crate::delivery::lanes::topic_index::{LaneId, TopicIndex};
 use crate::protocol::encoding::{Encoder, Format};
 use crate::words::ids::{Offset, TopicId};
 

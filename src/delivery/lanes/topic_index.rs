@@ -23,6 +23,7 @@ use crate::delivery::lanes::lane_patterns::PatternChange;
 use crate::delivery::lanes::lane_topics::LaneTopics;
 use crate::delivery::lanes::names::{NameId, Names};
 use crate::delivery::lanes::subscribers::{Subscriber, Subscribers, put, take_out};
+use crate::delivery::lanes::topic_entry::TopicEntry;
 use crate::delivery::lanes::topic_filter::{FilterVerdicts, SharedFilter};
 use crate::protocol::encoding::Format;
 use crate::words::ids::{Offset, TopicId};
@@ -53,15 +54,6 @@ pub struct TopicIndex {
     lanes: Vec<LaneTopics>,
     /// Of all topics and names together.
     subscribers: usize,
-}
-
-/// One topic.
-pub struct TopicEntry {
-    pub retained: Retained,
-    /// The name of the topic, if a lane has it.
-    name: Option<NameId>,
-    /// Lanes that do not name the topic, and of which a wildcard matches it.
-    matched: Subscribers,
 }
 
 /// What a frame changed in the index.
@@ -406,32 +398,6 @@ impl TopicIndex {
         lanes.sort_unstable();
         lanes.dedup();
         (lanes, steps)
-    }
-}
-
-impl TopicEntry {
-    pub fn topic_name(&self) -> &str {
-        &self.retained.newest().topic.name
-    }
-
-    /// What a client with this format that joins receives of the frames after an offset. At a venue whose dialect it
-    /// speaks, events begin with the next one.
-    pub fn kept_after(&self, after: Offset, format: Format) -> impl Iterator<Item = &Arc<Frame>> {
-        let is_omitted = self.is_omitted(format);
-        self.retained.kept_after(after).take_while(move |_| !is_omitted)
-    }
-
-    /// Of these the one with this offset.
-    pub fn find(&self, offset: Offset, format: Format) -> Option<&Arc<Frame>> {
-        self.retained.find(offset).filter(|_| !self.is_omitted(format))
-    }
-
-    fn is_omitted(&self, format: Format) -> bool {
-        format.is_form() && self.retained.is_of_events()
-    }
-
-    fn topic_id(&self) -> TopicId {
-        self.retained.newest().topic.id
     }
 }
 

@@ -16,7 +16,7 @@ use crate::delivery::transport::InboundError;
 use crate::delivery::transport::socket::Socket;
 use crate::profile::downstream::Dialect;
 use crate::profile::downstream::conversation::{Deed, SaidOutcome, SaidRequest};
-use crate::profile::downstream::session_items::{ItemChange, SessionItems};
+use crate::profile::downstream::session_items::{SaidChange, SessionItems};
 use crate::protocol::command::CommandRefusal;
 use crate::protocol::encoding::Format;
 use crate::words::goodbye::Goodbye;
@@ -92,9 +92,9 @@ impl<S: Socket> Shard<S> {
     }
 
     /// What the request changes, by what the client has and may have.
-    fn item_change(&self, id: SessionId, request: &SaidRequest<'_>, dialect: &Dialect) -> ItemChange {
+    fn item_change(&self, id: SessionId, request: &SaidRequest<'_>, dialect: &Dialect) -> SaidChange {
         let session = &self.sessions[id];
-        let Some(spoken) = &session.dialect else { return ItemChange::default() };
+        let Some(spoken) = &session.dialect else { return SaidChange::default() };
         let filter = session.access.terms(None).filter;
         spoken.items.change(request, dialect.items_max, |name| {
             let filter = filter.as_ref()?;
@@ -247,7 +247,7 @@ impl<S: Socket> Shard<S> {
 }
 
 /// None of what was to come has come.
-fn refuse_all(request: &SaidRequest<'_>, change: &mut ItemChange, refusal: CommandRefusal) {
+fn refuse_all(request: &SaidRequest<'_>, change: &mut SaidChange, refusal: CommandRefusal) {
     for (place, item) in request.items().iter().enumerate() {
         if change.names.contains(&item.name) {
             change.refused.push((place, refusal.message.clone()));

@@ -9,9 +9,8 @@ use crate::profile::downstream::words::{Word, of_moment, rendered, said, text};
 use crate::profile::rule::{Field, FieldValue, View};
 use crate::profile::template::{SourceValue, Template};
 use crate::profile::test::Test;
-use crate::protocol::encoding::FormId;
+use crate::protocol::form::FormId;
 use crate::words::stamp::Stamp;
-use crate::words::topic::check_topic;
 
 /// What a message of a client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +35,21 @@ pub(super) struct SaidRule {
     pub deed: Deed,
     pub from: ItemSource,
     pub item: Template<Word>,
-    /// The answer is one for each item.
-    pub per_item: bool,
+    pub per: ReplyPer,
+    /// How an item stands in a list; none: its name.
+    pub listed: Option<Template<Word>>,
     pub reply: Option<Template<Word>>,
     pub refuse: Option<Template<Word>>,
+}
+
+/// What is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReplyPer {
+    /// The request, which is granted as one or not at all.
+    Request,
+    Item,
+    /// The request, of which some items may be granted.
+    List,
 }
 
 /// Where a message has its items.
@@ -65,7 +75,7 @@ pub struct SaidRequest<'d> {
 /// One item that a message asks for.
 #[derive(Debug)]
 pub struct AskedItem {
-    /// A valid name of a topic, if nothing is wrong with it.
+    /// A valid one, if nothing is wrong with it.
     pub name: String,
     /// Why it cannot be granted, whoever asks.
     pub fault: Option<String>,
@@ -109,7 +119,7 @@ impl Dialect {
             let name = rendered(&rule.item, |word| word_of_item(word, &view, part.as_deref()).map(text));
             let fault = match &name {
                 None => Some("expected an item, found none".to_string()),
-                Some(name) => check_topic(name).err().map(|error| error.to_string()),
+                Some(name) => self.check_item(name).err().map(|error| error.to_string()),
             };
             asked.push(AskedItem { name: name.unwrap_or_default(), fault, index, part });
         };
@@ -152,17 +162,17 @@ impl SaidRequest<'_> {
 
     /// It is granted as a whole or not at all.
     pub fn is_one(&self) -> bool {
-        !self.rule.per_item
+        self.rule.per == ReplyPer::Request
     }
 
     /// The answers, in order.
     pub fn replies(&self, outcome: &SaidOutcome<'_>) -> Result<Vec<String>, Unspeakable> {
-        let names = |refused: bool| {
+        let listed = |refused: bool| {
             let is_it = |place: &usize| outcome.refused.iter().any(|(other, _)| other == place) == refused;
-            (0..self.asked.len()).filter(is_it).map(|place| self.asked[place].name.clone()).collect::<Vec<_>>()
+            (0..self.asked.len()).filter(is_it).map(|place| self.listed(place, outcome)).collect::<Vec<_>>()
         };
-        let lists = [names(false), names(true)];
-        if self.rule.per_item && self.rule.deed.has_items() {
+        let lists = [listed(false), listed(true)];
+        if self.rule.per == ReplyPer::Item && self.rule.deed.has_items() {
             let answer = |place: usize| {
                 let reason = outcome.refused.iter().find(|(other, _)| *other == place).map(|(_, reason)| &**reason);
                 self.answer(place, reason, &lists, outcome)
@@ -174,7 +184,8 @@ impl SaidRequest<'_> {
                 .flatten()
                 .collect());
         }
-        let reason = outcome.refused.first().map(|(_, reason)| &**reason);
+        let is_partial = self.rule.per == ReplyPer::List && !lists[0].is_empty();
+        let reason = outcome.refused.first().map(|(_, reason)| &**reason).filter(|_| !is_partial);
         let refusal = (self.rule.deed == Deed::Refuse).then_some("the message is not known here");
         Ok(self.answer(0, reason.or(refusal), &lists, outcome)?.into_iter().collect())
     }
@@ -191,7 +202,23 @@ impl SaidRequest<'_> {
             (Some(_), Some(refuse)) => Some(refuse),
             (Some(reason), None) => return Err(Unspeakable(reason.to_string())),
         };
-        let Some(template) = template else { return Ok(None) };
+        let fill = |template| self.fill(template, place, (reason, [granted, refused]), outcome);
+        Ok(template.map(fill))
+    }
+
+    /// The item as it stands in a list.
+    fn listed(&self, place: usize, outcome: &SaidOutcome<'_>) -> String {
+        let name = || self.asked[place].name.clone();
+        self.rule.listed.as_ref().map_or_else(name, |template| self.fill(template, place, (None, [&[], &[]]), outcome))
+    }
+
+    fn fill(
+        &self,
+        template: &Template<Word>,
+        place: usize,
+        (reason, [granted, refused]): (Option<&str>, [&[String]; 2]),
+        outcome: &SaidOutcome<'_>,
+    ) -> String {
         let asked = self.asked.get(place);
         let element = asked.and_then(|asked| place_of(self.rule, asked.index));
         let view = View { text: self.text, json: self.json, found: &self.found, bound: None, element };
@@ -213,7 +240,7 @@ impl SaidRequest<'_> {
         let mut out = String::new();
         // Each placeholder of an answer has a value: `null` if there is none.
         template.render(&mut out, |word| value(word).ok_or(())).expect("an answer has `or` everywhere");
-        Ok(Some(out))
+        out
     }
 }
 

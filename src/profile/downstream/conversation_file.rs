@@ -20,7 +20,8 @@ use serde_json::value::RawValue;
 use crate::profile::downstream::Dialect;
 use crate::profile::downstream::conversation::{Deed, SaidOutcome};
 use crate::profile::downstream::session_items::SessionItems;
-use crate::protocol::encoding::{FormId, Forms};
+use crate::profile::section::ProfileError;
+use crate::protocol::form::{FormId, Forms};
 use crate::words::stamp::Stamp;
 
 #[derive(Deserialize)]
@@ -39,17 +40,6 @@ struct ConversationStep {
     topics: Option<Vec<String>>,
 }
 
-/// What is wrong with a conversation, and where.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{origin}:{line}: {problem}")]
-pub struct ConversationError {
-    pub origin: String,
-    /// From 1.
-    pub line: usize,
-    /// The expectation and the finding.
-    pub problem: String,
-}
-
 /// The client of a conversation.
 #[derive(Default)]
 struct SpokenSession {
@@ -66,18 +56,23 @@ struct StepResult {
 
 impl Dialect {
     /// Runs a conversation; gives the number of its steps.
-    pub fn check_conversation(&self, text: &str, origin: &str) -> Result<usize, ConversationError> {
+    pub fn check_conversation(&self, text: &str, origin: &str) -> Result<usize, ProfileError> {
         let mut session: Option<SpokenSession> = None;
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let mut steps = 0;
         for (index, line) in lines {
-            let wrong = |problem| ConversationError { origin: origin.to_string(), line: index + 1, problem };
+            let place = |problem| ProfileError {
+                origin: origin.to_string(),
+                line: index + 1,
+                key: "step".to_string(),
+                problem,
+            };
             let step: ConversationStep = serde_json::from_str(line).map_err(|error| {
-                wrong(format!("expected a step such as `{{\"path\":\"/ws\"}}`, found another: {error}"))
+                place(format!("expected a step such as `{{\"path\":\"/ws\"}}`, found another: {error}"))
             })?;
             let result =
                 self.take(&step, &mut session).and_then(|result| self.compare(&step, &result, session.as_ref()));
-            result.map_err(wrong)?;
+            result.map_err(place)?;
             steps += 1;
         }
         Ok(steps)

@@ -6,7 +6,7 @@ use crate::json::{Pointer, find};
 use crate::profile::downstream::Dialect;
 use crate::profile::downstream::words::{Word, around};
 use crate::profile::template::Template;
-use crate::protocol::encoding::{FormId, Forms};
+use crate::protocol::form::{FormId, Forms};
 use crate::words::topic::Pattern;
 
 #[derive(Debug)]

@@ -23,9 +23,9 @@ use crate::profile::downstream::paths::DialectPath;
 pub(crate) use crate::profile::downstream::read::read_dialect;
 use crate::profile::downstream::words::{Word, moment};
 use crate::profile::template::Template;
-use crate::protocol::encoding::Forms;
+use crate::protocol::form::Forms;
 use crate::words::stamp::Stamp;
-use crate::words::topic::Pattern;
+use crate::words::topic::{Pattern, TOPIC_BYTES_MAX, TopicError, check_topic};
 
 /// A checked section `[downstream]`.
 #[derive(Debug)]
@@ -70,11 +70,20 @@ impl Dialect {
         self.open.iter().map(|template| moment(template, now)).collect()
     }
 
-    /// The topics and patterns of an item, which is a valid name of a topic.
+    /// The topics and patterns of an item.
     pub fn topics_of(&self, item: &str) -> Vec<Pattern> {
         let Some(known) = self.renames(item) else { return Pattern::parse(item).into_iter().collect() };
         let texts = known.topics.iter().map(|template| words::with_item(template, item));
         texts.filter_map(|text| Pattern::parse(&text).ok()).collect()
+    }
+
+    /// Checks an item: a topic, or one that a table of `items` knows.
+    pub(super) fn check_item(&self, item: &str) -> Result<(), TopicError> {
+        match self.renames(item) {
+            Some(_) if item.len() > TOPIC_BYTES_MAX => Err(TopicError::TooLong { bytes: item.len() }),
+            Some(_) => Ok(()),
+            None => check_topic(item),
+        }
     }
 
     /// The item is a topic, its own.

@@ -7,8 +7,7 @@ use url::form_urlencoded;
 use crate::profile::downstream::Dialect;
 use crate::profile::downstream::words::{Word, rendered, text};
 use crate::profile::template::Template;
-use crate::protocol::encoding::FormId;
-use crate::words::topic::check_topic;
+use crate::protocol::form::FormId;
 
 #[derive(Debug)]
 pub(super) struct DialectPath {
@@ -25,7 +24,7 @@ pub(super) struct DialectPath {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UrlTerms {
     pub form: FormId,
-    /// Valid names of topics, each once.
+    /// Valid ones, each once.
     pub items: Vec<String>,
 }
 
@@ -40,7 +39,7 @@ impl Dialect {
         let asked = known.items.as_ref().and_then(|template| known.asked(template, (path, query)));
         let mut items: Vec<String> = Vec::new();
         for item in asked.iter().flat_map(|text| known.split(text)).filter(|item| !item.is_empty()) {
-            if let Err(error) = check_topic(item) {
+            if let Err(error) = self.check_item(item) {
                 return Some(Err(format!("expected an item in the URL: {error}")));
             }
             if !items.iter().any(|other| other == item) {

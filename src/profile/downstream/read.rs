@@ -6,7 +6,7 @@ use regex::Regex;
 
 use crate::json::{Each, Pointer};
 use crate::profile::compile::Scope;
-use crate::profile::downstream::conversation::{Deed, ItemSource, SaidRule};
+use crate::profile::downstream::conversation::{Deed, ItemSource, ReplyPer, SaidRule};
 use crate::profile::downstream::forms::{DialectForm, FormCase};
 use crate::profile::downstream::paths::DialectPath;
 use crate::profile::downstream::words::{Word, WordSite};
@@ -15,7 +15,7 @@ use crate::profile::keys::{DOWNSTREAM, FORM, HEARTBEAT, ITEMS, PATH, SAID};
 use crate::profile::optional;
 use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
 use crate::profile::template::{Aliases, Template, regex};
-use crate::protocol::encoding::{FORMS_MAX, FormId};
+use crate::protocol::form::{FORMS_MAX, FormId};
 use crate::words::topic::Pattern;
 
 const ITEMS_MAX: usize = 1024;
@@ -65,7 +65,7 @@ fn read_forms(entry: Option<ProfileEntry<'_>>, scope: &mut Scope) -> Result<Vec<
             })?,
             at: optional(section.get("at"), |entry| Pointer::parse(entry.text()?).map_err(|error| entry.error(error)))?,
             wrap: optional(section.get("wrap"), |entry| {
-                word_template(entry, WordSite::Form, scope).map(|template| template.or("null"))
+                word_template(entry, WordSite::Form, scope).map(|template| template.quoting().or("null"))
             })?,
         };
         match forms.iter().position(|form| form.name == name) {
@@ -171,7 +171,7 @@ fn read_rule(entry: &ProfileEntry<'_>, forms: &[DialectForm], scope: &mut Scope)
         (_, Some(entry)) => return Err(entry.error("expected `form` only beside `do = \"set\"`, found it elsewhere")),
     }
     if let Some(entry) =
-        ["each", "split", "item", "per"].iter().find_map(|key| section.get(key)).filter(|_| !deed.has_items())
+        ["each", "split", "item", "per", "listed"].iter().find_map(|key| section.get(key)).filter(|_| !deed.has_items())
     {
         return Err(entry.error("expected this key only in rules that subscribe or unsubscribe, found it elsewhere"));
     }
@@ -182,7 +182,7 @@ fn read_rule(entry: &ProfileEntry<'_>, forms: &[DialectForm], scope: &mut Scope)
     let reply = |key: &str, scope: &mut Scope| {
         let read = |entry: &ProfileEntry<'_>| word_template(entry, WordSite::Reply { each }, scope);
         // A missing value is null.
-        optional(section.get(key), read).map(|template| template.map(|template| template.or("null")))
+        optional(section.get(key), read).map(|template| template.map(|template| template.quoting().or("null")))
     };
     Ok(SaidRule {
         when,
@@ -192,8 +192,12 @@ fn read_rule(entry: &ProfileEntry<'_>, forms: &[DialectForm], scope: &mut Scope)
             None => Word::template("${.}", WordSite::Item { each }, scope).expect("a template"),
         },
         from,
-        per_item: optional(section.get("per"), |entry| entry.choice(&[("request", false), ("item", true)]))?
-            .unwrap_or_default(),
+        per: optional(section.get("per"), |entry| {
+            let per = [("request", ReplyPer::Request), ("item", ReplyPer::Item), ("list", ReplyPer::List)];
+            entry.choice(&per)
+        })?
+        .unwrap_or(ReplyPer::Request),
+        listed: reply("listed", scope)?,
         reply: reply("reply", scope)?,
         refuse: reply("refuse", scope)?,
     })

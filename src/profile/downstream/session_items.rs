@@ -12,7 +12,7 @@ pub struct SessionItems(Vec<String>);
 
 /// What a request changes.
 #[derive(Debug, Default)]
-pub struct ItemChange {
+pub struct SaidChange {
     /// Items that come or go, by the request's kind, each once and sorted.
     pub names: Vec<String>,
     /// Places of items that are not granted, and why.
@@ -37,7 +37,7 @@ impl SessionItems {
         request: &SaidRequest<'_>,
         items_max: usize,
         mut forbids: impl FnMut(&str) -> Option<String>,
-    ) -> ItemChange {
+    ) -> SaidChange {
         let subscribes = request.deed() == Deed::Subscribe;
         let (mut names, mut refused) = (BTreeSet::new(), Vec::new());
         for (place, item) in request.items().iter().enumerate() {
@@ -61,7 +61,7 @@ impl SessionItems {
         if request.is_one() && !refused.is_empty() {
             names.clear();
         }
-        ItemChange { names: names.into_iter().collect(), refused }
+        SaidChange { names: names.into_iter().collect(), refused }
     }
 
     /// The items come into force.

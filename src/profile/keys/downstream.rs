@@ -98,10 +98,11 @@ pub(crate) const SAID: Keys = Keys {
         key("form", "name of a form", "required with `set`", "how messages go out from now on"),
         key(
             "per",
-            "`request`, `item`",
+            "`request`, `item`, `list`",
             "`request`",
-            "what is answered. A request that is answered as one is granted as one, or not at all",
+            "what is answered: the request, which is granted as one or not at all; each item; or a list of them, in one answer",
         ),
+        key("listed", "template", "`${item}`", "how an item stands in `${items}` and `${refused}`"),
         key("reply", "template", "none", "the answer"),
         key("refuse", "template", "the session ends with 1008", "the answer to what is not granted"),
     ],

@@ -1,6 +1,8 @@
 //! Encodings hold what is documented, and are as small as they can be.
 
 use super::*;
+use crate::protocol::encodings::Encodings;
+use crate::protocol::form::FORMS_MAX;
 use shared_deflate::deflate::Inflater;
 
 fn payload(bytes: &'static [u8], kind: PayloadKind) -> Payload {

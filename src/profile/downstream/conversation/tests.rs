@@ -96,6 +96,8 @@ reply = '[{"status":"success","message":"subscribed to: ${items|join:,}"}]'
     assert_eq!(too_many, Err(Unspeakable("expected at most 3 items, found 4".to_string())));
     let none = replies(&dialect, r#"{"action":"subscribe"}"#);
     assert_eq!(none, Err(Unspeakable("expected an item, found none".to_string())));
+    let quoted = replies(&dialect, r#"{"action":"subscribe","params":"a\"b"}"#);
+    assert_eq!(quoted, Ok(vec![r#"[{"status":"success","message":"subscribed to: A\"B"}]"#.to_string()]));
     assert!(dialect.hear(r#"{"action":"dance"}"#).is_none());
 }
 
