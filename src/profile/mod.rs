@@ -5,6 +5,7 @@
 
 pub mod client;
 pub(crate) mod connection;
+pub mod downstream;
 pub(crate) mod headers;
 pub(crate) mod hidden;
 pub(crate) mod keys;
@@ -28,6 +29,7 @@ pub(crate) mod mode;
 mod test;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use toml::de::DeTable;
 
@@ -36,6 +38,7 @@ use crate::json::Pointer;
 use crate::profile::built_in::BUILT_IN;
 use crate::profile::client::{ClientRules, NoSend};
 use crate::profile::connection::{Connect, Keepalive, Opening, Resume, Retry, Sending};
+use crate::profile::downstream::{Dialect, read_dialect};
 use crate::profile::keys::ROOT;
 use crate::profile::placeholders::Placeholder;
 use crate::profile::request::VenueRequest;
@@ -44,6 +47,8 @@ use crate::profile::secrets::SignRule;
 use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, ProfileSource, did_you_mean, one_of};
 use crate::profile::subscribe::Subscribe;
 use crate::profile::template::Template;
+
+const SIMULATED: &str = "simulated";
 
 /// A checked profile.
 #[derive(Clone, Debug)]
@@ -63,6 +68,8 @@ pub struct Profile {
     pub(crate) resume: Option<Resume>,
     pub(crate) client: ClientRules,
     pub(crate) rules: Rules,
+    /// What clients may speak besides fanline's own protocol.
+    pub dialect: Option<Arc<Dialect>>,
     /// Neither chosen nor recognised by its host: the first message may reveal a better one.
     pub(crate) is_fallback: bool,
 }
@@ -81,6 +88,7 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
     let connect = connection::read_connect(&root)?;
     let sending = connection::read_sending(&root)?;
     let rules = compile::read_rules(&root)?;
+    let aliases = compile::read_aliases(&root)?;
     let profile = Profile {
         name: root.require("name", "name = \"my-feed\"")?.text()?.to_string(),
         hosts: read_texts(root.get("hosts"))?,
@@ -89,11 +97,12 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
         opening: connection::read_opening(&root, &rules)?,
         signs: secrets::read_signs(root.get("sign"))?,
         keepalive: connection::read_keepalive(&root, &rules)?,
-        subscribe: subscribe::read_subscribe(&root, (&rules, &compile::read_aliases(&root)?), sending.bytes_max)?,
+        subscribe: subscribe::read_subscribe(&root, (&rules, &aliases), sending.bytes_max)?,
         sending,
         retry: connection::read_retry(&root)?,
         resume: connection::read_resume(&root)?,
         client: client::read_client(&root)?,
+        dialect: read_dialect(&root, &aliases)?,
         rules,
         is_fallback: false,
     };
@@ -175,6 +184,16 @@ impl Profile {
     pub(crate) fn recognised_by(&self, first: &str) -> Option<Profile> {
         const WELCOME: &str = r#"{"op":"welcome","protocol":"fanline.v1","#;
         (self.is_fallback && first.starts_with(WELCOME)).then(|| Profile::built_in("fanline")).flatten()
+    }
+
+    /// That of the built-in market.
+    pub fn simulated() -> Profile {
+        Profile::built_in(SIMULATED).expect("there is a built-in profile `simulated`")
+    }
+
+    /// Whether the prices are invented, by the built-in market or by a `fanline simulate` elsewhere.
+    pub fn is_simulated(&self) -> bool {
+        self.name == SIMULATED
     }
 
     /// The feed's address, for use without a URL of the user's own.

@@ -34,6 +34,7 @@ pub(crate) const ROOT: Keys = Keys {
             "none",
             "key for the connection's table of [bindings](#bindings), looked up before the rules are tried",
         ),
+        key("downstream", "table", "none", "what clients of the venue may say to fanline, and what they hear"),
         key("unmatched", "`\"topic:NAME\"`", "count only", "publishes messages that no rule matches on this topic"),
     ],
     later: &[],

@@ -126,6 +126,31 @@ const PLACES: &[Place] = &[
         "} }]",
         NOTHING,
     ),
+    place("downstream", "downstream = {", "}", &[&[("paths", "{ '/ws' = {} }")]]),
+    place("downstream.paths", "downstream = { paths = { '/ws' = {", "} } }", &[&[("items", "'${query.streams}'")]]),
+    place("downstream.forms", "downstream = { paths = {}, forms = [{", "}] }", &[&[("name", "'raw'")]]),
+    place(
+        "downstream.items",
+        "downstream = { paths = {}, items = [{",
+        "}] }",
+        &[&[("like", "'^a'"), ("topics", "['${item}']")]],
+    ),
+    place(
+        "downstream.heartbeat",
+        "downstream = { paths = {}, heartbeat = {",
+        "} }",
+        &[&[("every", "'1s'"), ("send", "'x'")]],
+    ),
+    place(
+        "downstream.on",
+        "downstream = { paths = {}, on = [{",
+        "}] }",
+        &[
+            &[("name", "'r'"), ("do", "'subscribe'")],
+            &[("name", "'r'"), ("do", "'subscribe'"), ("split", "'/p'")],
+            &[("name", "'r'"), ("do", "'set'")],
+        ],
+    ),
 ];
 
 /// A profile with a date as the value of this key.
