@@ -66,7 +66,7 @@ export async function until(what, fn) {
 }
 
 /** The sum over the shards. @param {string} url @param {string} metric */
-async function sum(url, metric) {
+export async function sum(url, metric) {
   const text = await (await fetch(`${url}/metrics`)).text();
   const values = [...text.matchAll(new RegExp(`^${metric}\\{[^}]*\\} (\\d+)$`, "gm"))];
   return values.reduce((total, [, value]) => total + Number(value), 0);
