@@ -3,6 +3,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlantedFault {
     /// A second append goes out before the first is committed.
+    #[cfg(test)]
     Pipelined,
     /// A refusal counts as a commit.
     RefusalCommits,

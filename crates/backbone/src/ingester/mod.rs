@@ -21,8 +21,10 @@ use feed_log::entry::{EntryBody, PartCount};
 use crate::append_verdict::{FoundEntry, LogReport};
 use crate::election::{HELLO_WAIT, PING_EVERY, TermClaim};
 use crate::follower::{LogFollower, TailedEntry};
+use crate::hello::NodeHello;
 pub use crate::ingester::builder::IngesterSettings;
 use crate::ingester::builder::{EntryBuilder, PendingEntry};
+use crate::ingester::unclear::ASK_AGAIN;
 use crate::log::{CallId, LogBounds, LogReply, LogRequest, LogSequence, StoredBytes};
 use crate::planted::{PlantedFault, is_planted};
 use crate::turn::{NodeCommand, Turn};
@@ -68,6 +70,8 @@ pub struct Ingester {
     /// The first call that appends these bytes at this place: a reply to an earlier one says nothing.
     sent_from: CallId,
     committed_at: Duration,
+    /// Of the entry that is in flight, with an unclear outcome.
+    attempts: u32,
     /// Looks that could not read the end of the log.
     unread: u32,
     /// A new epoch is to begin, and why.
@@ -112,6 +116,7 @@ impl Ingester {
             second: None,
             sent_from: CallId::default(),
             committed_at: turn.now,
+            attempts: 0,
             unread: 0,
             epoch_wanted: None,
             epoch_begun_at: None,
@@ -195,9 +200,10 @@ impl Ingester {
         self.stage = Stage::Waiting { until: turn.now + if may_be_deposed { HELLO_WAIT } else { Duration::ZERO } };
     }
 
-    /// Another node knows of this term. A log that has lost its tail would let the next append pass all the same.
-    pub fn hears_of(&mut self, term: u64, turn: &mut Turn) -> Reign {
-        if term > self.term || (term == self.term && !self.is_seated) { self.end_reign(turn) } else { Reign::GoesOn }
+    /// Another node may know of a later term. A log that has lost it would let the next append pass all the same.
+    pub fn hear(&mut self, hello: &NodeHello, follower: &LogFollower, turn: &mut Turn) -> Reign {
+        let is_later = hello.term > follower.position().term && hello.ingester != self.builder.node();
+        if is_later { self.end_reign(turn) } else { Reign::GoesOn }
     }
 
     pub fn deadline(&self) -> Duration {
@@ -255,7 +261,7 @@ impl Ingester {
                 if is_planted(PlantedFault::RefusalCommits) && *reply == LogReply::Refused {
                     return self.stored(self.end.next(), follower, turn);
                 }
-                self.ask(turn);
+                self.doubt(turn);
             }
             Stage::Asking { call: asked, .. } if asked == call => {
                 let report = match reply {
@@ -285,7 +291,7 @@ impl Ingester {
 
     /// What is in flight stands there.
     fn stored(&mut self, at: LogSequence, follower: &mut LogFollower, turn: &mut Turn) -> Reign {
-        self.end = at;
+        (self.end, self.attempts) = (at, 0);
         if self.refill.pop_front().is_some() {
             self.committed_at = turn.now;
             self.send(turn);
@@ -300,7 +306,7 @@ impl Ingester {
     /// The follower has applied what was pending.
     fn committed(&mut self, follower: &LogFollower, turn: &mut Turn) -> Reign {
         let position = follower.position();
-        (self.end, self.committed_at) = (position.sequence, turn.now);
+        (self.end, self.committed_at, self.attempts) = (position.sequence, turn.now, 0);
         self.refill.clear();
         self.is_seated = true;
         self.stage = Stage::Idle;
@@ -378,6 +384,17 @@ impl Ingester {
         }
         self.sent_from = turn.out.request(LogRequest::Append { expected: self.end, entry });
         self.stage = Stage::Sent { since: turn.now };
+    }
+
+    /// The outcome is unclear. Where it was unclear before, the log gets some time: a leader that is cut off refuses at
+    /// once and for ever.
+    fn doubt(&mut self, turn: &mut Turn) {
+        self.attempts += 1;
+        if self.attempts > 1 {
+            self.stage = Stage::Waiting { until: turn.now + ASK_AGAIN };
+        } else {
+            self.ask(turn);
+        }
     }
 
     fn ask(&mut self, turn: &mut Turn) {

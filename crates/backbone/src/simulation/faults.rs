@@ -75,6 +75,7 @@ impl ClusterSimulation {
         ];
         let fault = faults[self.rng.random_range(0..faults.len())];
         if self.begin(node, fault) {
+            self.trace(format_args!("fault {fault:?}, log ends at {}", self.log.last()));
             *self.report.faults.entry(fault.label()).or_default() += 1;
         }
         let next = self.rng.random_range(100 * MS..2500 * MS);
@@ -115,7 +116,7 @@ impl ClusterSimulation {
             }
             Fault::Forked(node) => {
                 let holds = self.nodes[node].core.as_ref().is_some_and(|core| core.reign().is_some());
-                if holds || !self.log.altered.is_empty() {
+                if holds || self.log.alters_any() {
                     return false;
                 }
                 self.alters_next = Some(node);
@@ -129,6 +130,8 @@ impl ClusterSimulation {
                 self.nodes[node].clock.wall_ahead_ms += [hour_ms, -hour_ms][self.rng.random_range(0..2)];
                 return true;
             }
+            // Nobody could tell that an altered entry is not the one before a hole.
+            Fault::Rotten if self.log.alters_any() => return false,
             Fault::Rotten => {
                 let from_end = self.rng.random_range(5..40);
                 return self.log.rot(from_end);
@@ -176,6 +179,7 @@ impl ClusterSimulation {
     }
 
     pub(super) fn undo(&mut self, fault: Fault) {
+        self.trace(format_args!("ends {fault:?}"));
         match fault {
             Fault::Stop(node) if self.nodes[node].is_stopped => {
                 self.nodes[node].is_stopped = false;

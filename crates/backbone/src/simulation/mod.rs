@@ -23,6 +23,7 @@ mod venue;
 
 use std::collections::{BTreeMap, HashMap};
 
+use feed_log::entry::header::{EntryHeader, EntryKind};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -30,7 +31,7 @@ use crate::log::{CallId, LogReply, LogRequest, StoredBytes};
 use crate::node::NodeEvent;
 use crate::simulation::client::SimClient;
 use crate::simulation::faults::Fault;
-use crate::simulation::log::{Alteration, LogCalls, ShownContents, SimLog, alter};
+use crate::simulation::log::{LogCalls, ShownContents, SimLog};
 use crate::simulation::node::{AHEAD_BYTES, KEPT_BYTES, SimClock, SimNode};
 use crate::simulation::venue::{SecondConnection, SimVenue};
 use crate::turn::NodeCommand;
@@ -87,6 +88,8 @@ pub struct ClusterSimulation {
     out_loss: f64,
     /// The nodes take the time from the wall: a planted fault.
     is_wall: bool,
+    /// Says on stdout what happens: `TRACE=1 SEED=7 SEEDS=1`.
+    is_traced: bool,
     report: RunReport,
 }
 
@@ -108,6 +111,7 @@ impl ClusterSimulation {
             alters_next: None,
             out_loss: 0.002,
             is_wall,
+            is_traced: std::env::var_os("TRACE").is_some(),
             report: RunReport::default(),
             rng,
         };
@@ -228,7 +232,23 @@ impl ClusterSimulation {
         }
     }
 
+    fn trace(&self, what: std::fmt::Arguments) {
+        if self.is_traced {
+            println!("{:>9.3} {what}", self.now as f64 / MS as f64);
+        }
+    }
+
     fn do_one(&mut self, node: usize, command: NodeCommand) {
+        match &command {
+            NodeCommand::Ping { .. } | NodeCommand::Tell(_) | NodeCommand::Apply { .. } => {}
+            NodeCommand::Log { request: LogRequest::Tail | LogRequest::Read(_), .. } => {}
+            NodeCommand::Log { request: LogRequest::Append { expected, entry }, .. } => {
+                if let Ok(EntryHeader { kind: EntryKind::Term, term, epoch, first, .. }) = EntryHeader::decode(entry) {
+                    self.trace(format_args!("node {node} claims {term} after {expected}: {epoch:x}:{first}"));
+                }
+            }
+            other => self.trace(format_args!("node {node}: {other:?}")),
+        }
         let others: Vec<usize> = (0..self.nodes.len()).filter(|other| *other != node).collect();
         let is_linked = self.nodes[node].link.to_log;
         match command {
@@ -302,9 +322,7 @@ impl ClusterSimulation {
     }
 
     fn republish(&mut self, stored: &StoredBytes) {
-        if let Some((node, bytes)) = self.alters_next.zip(alter(&stored.bytes)) {
-            let chain = feed_log::chain::Chain::after(&stored.bytes);
-            self.log.altered.insert(node, Alteration { chain, bytes });
+        if self.alters_next.is_some_and(|node| self.log.alter_for(node, stored)) {
             self.alters_next = None;
         }
         for node in 0..self.nodes.len() {
@@ -392,7 +410,7 @@ impl ClusterSimulation {
             self.after(3 * SECOND, SimEvent::VenueForgets(connection));
         }
         self.report.jumps += self.nodes[node].jumps;
-        self.log.altered.remove(&node);
+        self.log.stop_altering(node);
         let rate = self.rng.random_range(RATE_MIN..2.0);
         let base_us = self.rng.random_range(0..100 * SECOND);
         let clock = SimClock::new(self.now, base_us, rate, self.is_wall);

@@ -95,6 +95,8 @@ pub struct SimNode {
     told_number: Option<u64>,
     pub shown: Vec<ShownItem>,
     place: Option<(u64, u64)>,
+    /// The epoch in which it was made to show another content than the others.
+    pub altered_in: Option<u64>,
     pub tick_at: u64,
     pub index: usize,
     pub jumps: u64,
@@ -120,6 +122,7 @@ impl SimNode {
             told_number: None,
             shown: Vec::new(),
             place: None,
+            altered_in: None,
             tick_at: 0,
             index,
             jumps: 0,
@@ -221,7 +224,9 @@ impl SimNode {
             if let Some((epoch, next)) = self.place {
                 assert_eq!((header.epoch, offset), (epoch, next), "I2: on node {}", self.index);
             }
-            contents.show(header.epoch, offset, item);
+            if !contents.show(header.epoch, offset, item) {
+                self.altered_in = Some(header.epoch);
+            }
             self.tell_number(item);
             self.shown.push(ShownItem::Item { epoch: header.epoch, offset });
             offset += 1;
