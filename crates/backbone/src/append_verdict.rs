@@ -7,7 +7,7 @@
 //! the place of the first.
 
 use feed_log::chain::Chain;
-use feed_log::entry::header::{EntryHeader, EntryKind};
+use feed_log::entry::header::EntryHeader;
 
 use crate::kept::KeptEntries;
 use crate::log::{LogBounds, LogRange, LogSequence};
@@ -25,6 +25,7 @@ pub struct UnclearAppend<'a> {
     pub chain_before: Chain,
     /// Of the writer.
     pub term: u64,
+    pub node: u64,
     /// What the writer knows to be committed.
     pub kept: &'a KeptEntries,
 }
@@ -89,7 +90,7 @@ impl UnclearAppend<'_> {
         if bounds.is_empty() {
             return AppendVerdict::Refill { after: None, expected, is_intruded: false };
         }
-        let back = if expected > self.expected { expected.0 - self.expected.0 } else { LOOK_BACK[0] };
+        let back = expected.0.saturating_sub(self.expected.0) + LOOK_BACK[0];
         self.look(bounds, back.min(LOOK_BACK[2]))
     }
 
@@ -114,8 +115,6 @@ impl UnclearAppend<'_> {
         match known {
             Some(known) if known.chain == self.chain_before => AppendVerdict::Append { expected, is_intruded },
             Some(known) => AppendVerdict::Refill { after: Some(known.chain), expected, is_intruded },
-            // Nothing before the place was asked for: what is known stands there.
-            None if expected > self.expected => AppendVerdict::Append { expected, is_intruded },
             None => {
                 let seen = expected.0 - oldest.sequence.0 + 1;
                 let further = LOOK_BACK.into_iter().find(|count| *count > seen && oldest.sequence > bounds.first);
@@ -128,7 +127,7 @@ impl UnclearAppend<'_> {
     /// does not know was appended late by a writer of the past: no reader takes it.
     fn is_deposed_by(&self, found: &FoundEntry) -> bool {
         let Some(header) = found.header.filter(|_| !self.kept.contains(found.chain)) else { return false };
-        let is_later = header.term > self.term || (header.kind == EntryKind::Term && header.term == self.term);
+        let is_later = header.term > self.term || (header.term == self.term && header.node != self.node);
         is_later || header.chain_before == self.chain_before
     }
 }
@@ -190,8 +189,14 @@ mod tests {
     impl Scene {
         fn verdict(&self, report: &LogReport) -> AppendVerdict {
             let chain_before = self.committed[4].chain;
-            let append =
-                UnclearAppend { expected: EXPECTED, chain: self.own.chain, chain_before, term: TERM, kept: &self.kept };
+            let append = UnclearAppend {
+                expected: EXPECTED,
+                chain: self.own.chain,
+                chain_before,
+                term: TERM,
+                node: 1,
+                kept: &self.kept,
+            };
             append.verdict(report)
         }
 
@@ -217,7 +222,7 @@ mod tests {
     fn bounds_say_where_to_look_and_never_that_an_entry_is_stored() {
         let scene = scene();
         assert_eq!(scene.bounds(1, 10), look(10, 10), "a refusal, and it is not there: a leader that is cut off");
-        assert_eq!(scene.bounds(1, 11), look(11, 11), "it may be there, or another one");
+        assert_eq!(scene.bounds(1, 11), look(10, 11), "it may be there, or another one");
         assert_eq!(scene.bounds(1, 400), look(145, 400));
         assert_eq!(scene.bounds(1, 8), look(8, 8), "the log is shorter");
         let refill = |last| AppendVerdict::Refill { after: None, expected: LogSequence(last), is_intruded: false };
@@ -249,7 +254,7 @@ mod tests {
         // The same place, term and node, and other bytes: a place is no identity.
         let (other, _) = entry(11, TERM, 1, scene.committed[3].chain, false);
         let append = AppendVerdict::Append { expected: LogSequence(11), is_intruded: true };
-        assert_eq!(scene.entries(11, &[other]), append);
+        assert_eq!(scene.entries(11, &[scene.committed[4], other]), append);
         // A log that was made again has it elsewhere.
         let own = FoundEntry { sequence: LogSequence(6), ..scene.own };
         assert_eq!(scene.entries(6, &[own]), AppendVerdict::Committed(LogSequence(6)));
@@ -265,6 +270,9 @@ mod tests {
         // Its successor's entries alone, where the claim itself is too far back.
         let (later, _) = entry(400, 4, 2, Chain::START, false);
         assert_eq!(scene.entries(400, &[later]), AppendVerdict::Deposed);
+        // A rival of the same term, in a log with another history.
+        let (rival, _) = entry(11, TERM, 2, Chain::START, false);
+        assert_eq!(scene.entries(11, &[rival]), AppendVerdict::Deposed);
         // A successor in a log that has lost its tail.
         let (rolled_back, _) = entry(9, 4, 2, scene.committed[2].chain, true);
         assert_eq!(scene.entries(9, &[scene.committed[2], rolled_back]), AppendVerdict::Deposed);
@@ -297,6 +305,13 @@ mod tests {
     }
 
     #[test]
+    fn something_of_the_past_says_nothing_of_what_stands_before_it() {
+        let scene = scene();
+        let (late, _) = entry(11, TERM - 2, 2, Chain::START, false);
+        assert_eq!(scene.entries(11, &[late]), look(1, 11), "the last entry must be seen where it was");
+    }
+
+    #[test]
     fn what_is_kept_no_more_cannot_be_filled_in() {
         let scene = scene();
         let oldest = scene.committed[0];
@@ -318,6 +333,6 @@ mod tests {
         let scene = scene();
         let noise = FoundEntry { sequence: LogSequence(11), header: None, chain: Chain::after(b"noise") };
         let append = AppendVerdict::Append { expected: LogSequence(11), is_intruded: true };
-        assert_eq!(scene.entries(11, &[noise]), append);
+        assert_eq!(scene.entries(11, &[scene.committed[4], noise]), append);
     }
 }

@@ -10,10 +10,13 @@ use feed_log::entry::term::TermReason;
 
 use crate::follower::{LogFollower, Standing};
 use crate::hello::Peers;
+use crate::planted::{PlantedFault, is_planted};
 use crate::turn::{NodeCommand, Turn};
 
 pub const PING_EVERY: Duration = Duration::from_millis(250);
 const SILENT: Duration = Duration::from_secs(2);
+/// A history that this node cannot follow has so much time to go on.
+const FORK_SILENT: Duration = Duration::from_secs(4);
 /// Each node that goes before this one gets so much time.
 const RANK_STEP: Duration = Duration::from_millis(100);
 /// All others are asked how far they are, and get so much time to answer.
@@ -108,12 +111,14 @@ impl Election {
             self.vacancy = Some(SeenVacancy { claim_at: turn.now + LOOK_AGAIN, ..vacancy });
             return None;
         }
+        let is_forked = follower.standing() == Standing::Forked;
         let is_known = |chain| follower.kept().contains(chain);
-        let is_certified =
-            follower.is_witness() || peers.any_certifies(position.epoch, position.next_offset, is_known, turn.now);
+        let is_certified = is_planted(PlantedFault::EpochKept)
+            || follower.is_witness()
+            || peers.any_certifies(position.epoch, position.next_offset, is_known, turn.now);
         self.vacancy = None;
-        let term = peers.term().max(position.term) + 1;
-        if (self.settings.trusts_log || is_certified) && !is_behind && position.term > 0 {
+        let term = peers.term().max(position.term).max(follower.seen_term()) + 1;
+        if (self.settings.trusts_log || is_certified) && !is_behind && !is_forked && position.term > 0 {
             Some(TermClaim { term, reason: TermReason::Takeover, is_new_epoch: false })
         } else {
             let reason = if position.term == 0 { TermReason::First } else { TermReason::LogLost };
@@ -121,13 +126,17 @@ impl Election {
         }
     }
 
-    /// Nobody is the ingester, as far as this node can tell, and it has all that the log has.
+    /// Nobody is the ingester, as far as this node can tell, and it has all that the log has. Where the log has another
+    /// history that nobody writes any more, all may be as lost as this node.
     fn is_vacant(&self, follower: &LogFollower, now: Duration) -> bool {
         let position = follower.position();
-        let has_all = matches!(follower.standing(), Standing::Level | Standing::Shorter) && !follower.has_doubts();
-        let Some(answers_since) = follower.answers_since().filter(|_| has_all) else { return false };
+        let Some(answers_since) = follower.answers_since().filter(|_| !follower.has_doubts()) else { return false };
         let is_gone = self.gone == Some(position.term);
         let is_silent = now >= follower.heard_at().max(answers_since) + SILENT;
-        position.term == 0 || position.is_resigned || is_gone || is_silent
+        match follower.standing() {
+            Standing::Level | Standing::Shorter => position.term == 0 || position.is_resigned || is_gone || is_silent,
+            Standing::Forked => now >= follower.seen_at().max(answers_since) + FORK_SILENT,
+            Standing::Joining => false,
+        }
     }
 }

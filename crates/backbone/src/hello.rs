@@ -20,6 +20,8 @@ pub struct NodeHello {
     pub node: u64,
     pub priority: u32,
     pub term: u64,
+    /// The ingester of the term.
+    pub ingester: u64,
     pub epoch: u64,
     pub next_offset: u64,
     pub chain: Chain,
@@ -53,6 +55,10 @@ impl Peers {
         if self.heard.len() < NODES_MAX || self.heard.contains_key(&hello.node) {
             self.heard.insert(hello.node, (hello, now));
         }
+    }
+
+    pub fn is_alive(&self, node: u64, now: Duration) -> bool {
+        self.heard.get(&node).is_some_and(|(_, at)| now.saturating_sub(*at) <= ALIVE)
     }
 
     /// The latest term that any node was known to know.

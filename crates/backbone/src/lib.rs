@@ -12,6 +12,7 @@ pub mod ingester;
 pub mod kept;
 pub mod log;
 pub mod node;
+mod planted;
 pub mod position;
 #[cfg(test)]
 mod simulation;

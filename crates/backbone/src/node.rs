@@ -10,7 +10,7 @@ use feed_log::entry::item::LoggedItem;
 use feed_log::entry::term::TermReason;
 
 use crate::election::{Election, ElectionSettings};
-use crate::follower::{FollowerBounds, LogFollower, Standing};
+use crate::follower::{FollowerBounds, LogFollower, Standing, TailedEntry};
 use crate::hello::{HELLO_EVERY, NodeHello, Peers};
 use crate::ingester::{Ingester, IngesterSettings, Reign};
 use crate::log::{CallId, LogReply, StoredBytes};
@@ -175,6 +175,10 @@ impl Node {
             }
             NodeEvent::Tailed(stored) => {
                 let what = self.follower.tailed(stored, turn);
+                // The log may be filled again with entries of a writer that is gone: they prove nothing.
+                if what == TailedEntry::Applied && self.peers.is_alive(self.follower.position().node, now) {
+                    self.follower.witness();
+                }
                 if let Some(ingester) = &mut self.ingester {
                     let reign = ingester.tailed(what, &self.follower, turn);
                     self.after(reign, now);
@@ -185,7 +189,7 @@ impl Node {
             NodeEvent::Hello(hello) => {
                 self.peers.hear(hello, now);
                 if let Some(ingester) = &mut self.ingester {
-                    let reign = ingester.hears_of(hello.term, turn);
+                    let reign = ingester.hear(&hello, &self.follower, turn);
                     self.after(reign, now);
                 }
             }
@@ -235,6 +239,7 @@ impl Node {
             node: self.settings.ingester.node,
             priority: self.settings.priority,
             term: position.term,
+            ingester: position.node,
             epoch: position.epoch,
             next_offset: position.next_offset,
             chain: position.chain,

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use feed_log::chain::Chain;
 use feed_log::entry::LogEntry;
 
 use crate::hello::NodeHello;
 use crate::log::{CallId, LogRequest, LogSequence};
+use crate::planted::{PlantedFault, is_planted};
 
 /// What a node wants done, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +60,8 @@ pub enum NodeReadiness {
 pub struct Outbox {
     commands: Vec<NodeCommand>,
     calls: u64,
+    /// With a planted fault, the last entry that was shown too early: it is not shown again.
+    shown: Option<Chain>,
 }
 
 impl Outbox {
@@ -69,6 +73,12 @@ impl Outbox {
     }
 
     pub fn push(&mut self, command: NodeCommand) {
+        if let NodeCommand::Apply { entry, .. } = &command
+            && is_planted(PlantedFault::ShownUncommitted)
+            && self.shown.replace(entry.chain) == Some(entry.chain)
+        {
+            return;
+        }
         self.commands.push(command);
     }
 

@@ -75,6 +75,8 @@ pub struct LogFollower {
     is_witness: bool,
     /// Entries that were applied as they came by the tail.
     tailed: u64,
+    /// The latest term in the log, of any history, and when something new was last seen in it.
+    seen: (u64, Chain, Duration),
 }
 
 #[derive(Debug)]
@@ -98,6 +100,7 @@ impl LogFollower {
             answers_since: None,
             is_witness: false,
             tailed: 0,
+            seen: (0, Chain::START, now),
         }
     }
 
@@ -113,9 +116,22 @@ impl LogFollower {
         self.standing
     }
 
-    /// Whether it has applied an entry as it was committed: then whoever wrote it vouches for all before it.
+    /// It has applied an entry as it was committed, of a writer that is alive: that one vouches for all before it.
+    pub fn witness(&mut self) {
+        self.is_witness |= self.standing == Standing::Level;
+    }
     pub fn is_witness(&self) -> bool {
         self.is_witness
+    }
+
+    /// The latest term in the log, of whatever history.
+    pub fn seen_term(&self) -> u64 {
+        self.seen.0
+    }
+
+    /// When an entry was last seen that was not seen before, of whatever history.
+    pub fn seen_at(&self) -> Duration {
+        self.seen.2
     }
 
     pub fn heard_at(&self) -> Duration {
@@ -128,7 +144,7 @@ impl LogFollower {
 
     /// Looks found what does not fit, and too few of them yet to believe it.
     pub fn has_doubts(&self) -> bool {
-        self.doubts > 0
+        self.doubts > 0 && self.doubts < DOUBTS
     }
 
     pub fn ahead_bytes(&self) -> usize {
@@ -146,9 +162,9 @@ impl LogFollower {
             self.look_soon(turn.now);
             return TailedEntry::Foreign;
         };
+        self.see(&entry, turn.now);
         if self.position.takes(&entry) {
             self.take(stored, entry, turn);
-            self.is_witness |= self.standing == Standing::Level;
             self.tailed += 1;
             self.take_ahead(turn);
             return TailedEntry::Applied;
@@ -189,6 +205,12 @@ impl LogFollower {
                 }
                 _ => return,
             }
+        }
+    }
+
+    fn see(&mut self, entry: &LogEntry, now: Duration) {
+        if entry.chain != self.seen.1 {
+            self.seen = (self.seen.0.max(entry.header.term), entry.chain, now);
         }
     }
 
@@ -341,6 +363,7 @@ impl LogFollower {
     }
 
     fn scan_unknown(&mut self, scan: &mut LogScan, stored: &StoredBytes, entry: LogEntry, turn: &mut Turn) {
+        self.see(&entry, turn.now);
         let unknown = UnknownEntry { stored: stored.clone(), entry };
         if self.position.takes(&unknown.entry) {
             self.take(unknown.stored, unknown.entry, turn);
@@ -369,7 +392,7 @@ impl LogFollower {
             ScanVerdict::ReadWhole => self.ask(true, turn),
             ScanVerdict::NewEpoch(unknown) => self.jump(JumpReason::Epoch, unknown, turn),
             ScanVerdict::Unread | ScanVerdict::Hole(..) | ScanVerdict::Fork if self.doubts < DOUBTS => self.doubts += 1,
-            ScanVerdict::Unread => self.is_level(),
+            ScanVerdict::Unread => self.standing = Standing::Level,
             ScanVerdict::Hole(unknown) if self.standing != Standing::Forked => {
                 self.jump(JumpReason::Hole, unknown, turn);
             }

@@ -41,6 +41,8 @@ pub struct UnknownEntry {
 #[derive(Debug)]
 struct ForeignEntries {
     newest: EntryHeader,
+    /// Something is missing right before them.
+    is_after_hole: bool,
     /// The first of the newest epoch.
     of_epoch: UnknownEntry,
     /// The first that is not before the node's next offset.
@@ -99,7 +101,10 @@ impl LogScan {
                 foreign.ahead = foreign.ahead.take().or(ahead);
                 foreign.newest = header;
             }
-            None => self.foreign = Some(ForeignEntries { newest: header, of_epoch: unknown, ahead }),
+            None => {
+                let is_after_hole = self.has_hole;
+                self.foreign = Some(ForeignEntries { newest: header, is_after_hole, of_epoch: unknown, ahead });
+            }
         }
     }
 
@@ -127,8 +132,10 @@ impl LogScan {
             return ScanVerdict::Shorter;
         }
         let begins_later = self.has_seen == Known::Nothing && self.bounds.first > LogSequence::START.next();
+        // Where the node's own last entry is not in the log, another one may stand in its place.
+        let is_hole = self.has_seen == Known::Last && foreign.is_after_hole;
         match foreign.ahead {
-            Some(unknown) if self.has_hole || begins_later => ScanVerdict::Hole(unknown),
+            Some(unknown) if is_hole || begins_later => ScanVerdict::Hole(unknown),
             _ => ScanVerdict::Fork,
         }
     }

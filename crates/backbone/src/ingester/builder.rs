@@ -43,6 +43,10 @@ impl EntryBuilder {
         EntryBuilder { settings }
     }
 
+    pub fn node(&self) -> u64 {
+        self.settings.node
+    }
+
     /// A batch as one body, or as parts if it is too large for an entry.
     ///
     /// # Errors

@@ -5,6 +5,8 @@
 //! [`UnclearAppend`]; nothing is applied before it is committed.
 
 mod builder;
+#[cfg(test)]
+mod pipelined;
 mod unclear;
 
 use std::collections::VecDeque;
@@ -19,9 +21,12 @@ use feed_log::entry::{EntryBody, PartCount};
 use crate::append_verdict::{FoundEntry, LogReport};
 use crate::election::{HELLO_WAIT, PING_EVERY, TermClaim};
 use crate::follower::{LogFollower, TailedEntry};
+use crate::hello::NodeHello;
 pub use crate::ingester::builder::IngesterSettings;
 use crate::ingester::builder::{EntryBuilder, PendingEntry};
+use crate::ingester::unclear::ASK_AGAIN;
 use crate::log::{CallId, LogBounds, LogReply, LogRequest, LogSequence, StoredBytes};
+use crate::planted::{PlantedFault, is_planted};
 use crate::turn::{NodeCommand, Turn};
 
 /// An empty batch follows when nothing was appended for this long.
@@ -60,9 +65,13 @@ pub struct Ingester {
     /// All parts of it: a new epoch begins with the first again.
     parts: Vec<(EntryBody, PartCount)>,
     stage: Stage,
+    #[cfg(test)]
+    second: Option<pipelined::SecondAppend>,
     /// The first call that appends these bytes at this place: a reply to an earlier one says nothing.
     sent_from: CallId,
     committed_at: Duration,
+    /// Of the entry that is in flight, with an unclear outcome.
+    attempts: u32,
     /// Looks that could not read the end of the log.
     unread: u32,
     /// A new epoch is to begin, and why.
@@ -103,8 +112,11 @@ impl Ingester {
             queue: VecDeque::new(),
             parts: Vec::new(),
             stage: Stage::Idle,
+            #[cfg(test)]
+            second: None,
             sent_from: CallId::default(),
             committed_at: turn.now,
+            attempts: 0,
             unread: 0,
             epoch_wanted: None,
             epoch_begun_at: None,
@@ -124,6 +136,10 @@ impl Ingester {
 
     /// Whether the next batch may be appended.
     pub fn is_ready(&self) -> bool {
+        #[cfg(test)]
+        if self.takes_second() {
+            return true;
+        }
         self.is_seated && !self.is_leaving && matches!(self.stage, Stage::Idle) && self.queue.is_empty()
     }
 
@@ -138,6 +154,10 @@ impl Ingester {
         turn: &mut Turn,
     ) -> Result<(), EntryError> {
         assert!(self.is_ready(), "one batch is in flight");
+        #[cfg(test)]
+        if self.takes_second() {
+            return self.append_second(items, turn);
+        }
         let mut bodies = EntryBuilder::bodies(items)?;
         if bodies.len() == 1 {
             let (body, count) = bodies.remove(0);
@@ -180,9 +200,10 @@ impl Ingester {
         self.stage = Stage::Waiting { until: turn.now + if may_be_deposed { HELLO_WAIT } else { Duration::ZERO } };
     }
 
-    /// Another node knows of this term. A log that has lost its tail would let the next append pass all the same.
-    pub fn hears_of(&mut self, term: u64, turn: &mut Turn) -> Reign {
-        if term > self.term || (term == self.term && !self.is_seated) { self.end_reign(turn) } else { Reign::GoesOn }
+    /// Another node may know of a later term. A log that has lost it would let the next append pass all the same.
+    pub fn hear(&mut self, hello: &NodeHello, follower: &LogFollower, turn: &mut Turn) -> Reign {
+        let is_later = hello.term > follower.position().term && hello.ingester != self.builder.node();
+        if is_later { self.end_reign(turn) } else { Reign::GoesOn }
     }
 
     pub fn deadline(&self) -> Duration {
@@ -236,7 +257,12 @@ impl Ingester {
             return self.appended(call, *at, follower, turn);
         }
         match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Sent { .. } if call >= self.sent_from => self.ask(turn),
+            Stage::Sent { .. } if call >= self.sent_from => {
+                if is_planted(PlantedFault::RefusalCommits) && *reply == LogReply::Refused {
+                    return self.stored(self.end.next(), follower, turn);
+                }
+                self.doubt(turn);
+            }
             Stage::Asking { call: asked, .. } if asked == call => {
                 let report = match reply {
                     LogReply::Bounds(bounds) => LogReport::Bounds(*bounds),
@@ -254,6 +280,8 @@ impl Ingester {
     }
 
     fn appended(&mut self, call: CallId, at: LogSequence, follower: &mut LogFollower, turn: &mut Turn) -> Reign {
+        #[cfg(test)]
+        self.believe_both(call, at, follower, turn);
         let has_sent = !self.refill.is_empty() || self.pending.is_some();
         if !has_sent || call < self.sent_from || at != self.end.next() {
             return Reign::GoesOn;
@@ -263,7 +291,7 @@ impl Ingester {
 
     /// What is in flight stands there.
     fn stored(&mut self, at: LogSequence, follower: &mut LogFollower, turn: &mut Turn) -> Reign {
-        self.end = at;
+        (self.end, self.attempts) = (at, 0);
         if self.refill.pop_front().is_some() {
             self.committed_at = turn.now;
             self.send(turn);
@@ -278,7 +306,7 @@ impl Ingester {
     /// The follower has applied what was pending.
     fn committed(&mut self, follower: &LogFollower, turn: &mut Turn) -> Reign {
         let position = follower.position();
-        (self.end, self.committed_at) = (position.sequence, turn.now);
+        (self.end, self.committed_at, self.attempts) = (position.sequence, turn.now, 0);
         self.refill.clear();
         self.is_seated = true;
         self.stage = Stage::Idle;
@@ -288,6 +316,10 @@ impl Ingester {
         if !self.has_feed && !self.is_leaving {
             self.has_feed = true;
             turn.out.push(NodeCommand::OpenFeed { term: self.term });
+        }
+        #[cfg(test)]
+        if self.promote_second(turn) {
+            return Reign::GoesOn;
         }
         self.go_on(follower, turn);
         Reign::GoesOn
@@ -347,8 +379,22 @@ impl Ingester {
             self.stage = Stage::Idle;
             return;
         };
+        if let Some(pending) = self.pending.as_ref().filter(|_| is_planted(PlantedFault::ShownUncommitted)) {
+            turn.out.push(NodeCommand::Apply { sequence: self.end.next(), entry: pending.entry.clone() });
+        }
         self.sent_from = turn.out.request(LogRequest::Append { expected: self.end, entry });
         self.stage = Stage::Sent { since: turn.now };
+    }
+
+    /// The outcome is unclear. Where it was unclear before, the log gets some time: a leader that is cut off refuses at
+    /// once and for ever.
+    fn doubt(&mut self, turn: &mut Turn) {
+        self.attempts += 1;
+        if self.attempts > 1 {
+            self.stage = Stage::Waiting { until: turn.now + ASK_AGAIN };
+        } else {
+            self.ask(turn);
+        }
     }
 
     fn ask(&mut self, turn: &mut Turn) {

@@ -15,7 +15,7 @@ use crate::log::{LogRange, LogReply, LogRequest, LogSequence};
 use crate::turn::Turn;
 
 /// Between two questions to the log about an unclear outcome.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
+pub const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Looks at an end that cannot be read: two seconds.
 const UNREAD_MAX: u32 = 20;
 
@@ -60,6 +60,7 @@ impl Ingester {
             chain,
             chain_before: follower.position().chain,
             term: self.term,
+            node: self.builder.node(),
             kept: follower.kept(),
         };
         let verdict = self.patience(append.verdict(report), report);

@@ -20,12 +20,14 @@ impl ClusterSimulation {
         }
     }
 
-    /// I8.
+    /// I8; and a node that has shown another content than the others has left that epoch.
     pub(super) fn has_agreed(&self) -> bool {
         let cores = || self.nodes.iter().filter_map(|node| node.core.as_ref());
         let reigns = cores().filter(|core| core.reign().is_some()).count();
         let epoch = cores().map(|core| core.follower().position().epoch).next();
+        let is_told = self.nodes.iter().all(|node| node.altered_in.is_none() || node.altered_in != epoch);
         reigns == 1
+            && is_told
             && cores().all(|core| {
                 let (follower, position) = (core.follower(), core.follower().position());
                 follower.standing() == Standing::Level

@@ -53,16 +53,11 @@ impl Fault {
     }
 }
 
-const LINKED: Link = Link { to_log: true, from_log: true };
-
 impl ClusterSimulation {
     pub(super) fn break_something(&mut self) {
         let node = self.rng.random_range(0..self.nodes.len());
-        let link = [
-            Link { to_log: false, from_log: false },
-            Link { to_log: false, from_log: true },
-            Link { to_log: true, from_log: false },
-        ][self.rng.random_range(0..3)];
+        let (to_log, from_log) = [(false, false), (false, true), (true, false)][self.rng.random_range(0..3)];
+        let link = Link { to_log, from_log, holds: self.chance(0.5) };
         let faults = [
             Fault::Stop(node),
             Fault::Kill(node),
@@ -80,6 +75,7 @@ impl ClusterSimulation {
         ];
         let fault = faults[self.rng.random_range(0..faults.len())];
         if self.begin(node, fault) {
+            self.trace(format_args!("fault {fault:?}, log ends at {}", self.log.last()));
             *self.report.faults.entry(fault.label()).or_default() += 1;
         }
         let next = self.rng.random_range(100 * MS..2500 * MS);
@@ -120,7 +116,7 @@ impl ClusterSimulation {
             }
             Fault::Forked(node) => {
                 let holds = self.nodes[node].core.as_ref().is_some_and(|core| core.reign().is_some());
-                if holds || !self.log.altered.is_empty() {
+                if holds || self.log.alters_any() {
                     return false;
                 }
                 self.alters_next = Some(node);
@@ -134,6 +130,8 @@ impl ClusterSimulation {
                 self.nodes[node].clock.wall_ahead_ms += [hour_ms, -hour_ms][self.rng.random_range(0..2)];
                 return true;
             }
+            // Nobody could tell that an altered entry is not the one before a hole.
+            Fault::Rotten if self.log.alters_any() => return false,
             Fault::Rotten => {
                 let from_end = self.rng.random_range(5..40);
                 return self.log.rot(from_end);
@@ -157,7 +155,7 @@ impl ClusterSimulation {
         let is_free = self.protected.is_none_or(|(_, until)| self.now >= until);
         let has_all = |node: &usize| {
             let own = &self.nodes[*node];
-            let is_linked = own.is_running() && own.link == LINKED && !self.log.is_stale_for(*node);
+            let is_linked = own.is_running() && own.link == Link::WHOLE && !self.log.is_stale_for(*node);
             is_linked && own.core.as_ref().is_some_and(|core| core.follower().position().chain == last)
         };
         (0..self.nodes.len()).find(has_all).filter(|_| is_free)
@@ -173,13 +171,15 @@ impl ClusterSimulation {
             }
         }
         for node in 0..self.nodes.len() {
-            if self.nodes[node].link == LINKED && self.nodes[node].core.is_some() {
+            self.nodes[node].held_calls.clear();
+            if self.nodes[node].link == Link::WHOLE && self.nodes[node].core.is_some() {
                 self.give(node, NodeEvent::Reconnected);
             }
         }
     }
 
     pub(super) fn undo(&mut self, fault: Fault) {
+        self.trace(format_args!("ends {fault:?}"));
         match fault {
             Fault::Stop(node) if self.nodes[node].is_stopped => {
                 self.nodes[node].is_stopped = false;
@@ -188,9 +188,13 @@ impl ClusterSimulation {
                 held.into_iter().for_each(|event| self.give(node, event));
             }
             Fault::Kill(node) if self.nodes[node].core.is_none() => self.start(node),
-            Fault::Cut(node, _) => {
-                self.nodes[node].link = LINKED;
-                self.give_if_alive(node, NodeEvent::Reconnected);
+            Fault::Cut(node, link) => {
+                self.nodes[node].link = Link::WHOLE;
+                if link.holds {
+                    self.release(node);
+                } else {
+                    self.give_if_alive(node, NodeEvent::Reconnected);
+                }
             }
             Fault::StaleLeader(node) => {
                 self.log.join_leader(node);
@@ -198,6 +202,19 @@ impl ClusterSimulation {
             }
             Fault::OutLossy => self.out_loss = 0.002,
             _ => {}
+        }
+    }
+
+    /// The network delivers what it held.
+    fn release(&mut self, node: usize) {
+        let (life, losses) = (self.nodes[node].life, self.log.losses);
+        let calls = std::mem::take(&mut self.nodes[node].held_calls);
+        for (delay, (call, request)) in (100..).zip(calls) {
+            self.after(delay, SimEvent::ToLog { node, life, call, request, losses });
+        }
+        let events = std::mem::take(&mut self.nodes[node].held_events);
+        for (delay, event) in (100..).zip(events) {
+            self.after(delay, SimEvent::ToNode { node, life, event });
         }
     }
 
@@ -213,7 +230,8 @@ impl ClusterSimulation {
         self.alters_next = None;
         for node in 0..self.nodes.len() {
             self.nodes[node].clock.set_rate(self.now, 1.0);
-            for fault in [Fault::Kill(node), Fault::Cut(node, LINKED), Fault::StaleLeader(node), Fault::Stop(node)] {
+            let link = self.nodes[node].link;
+            for fault in [Fault::Kill(node), Fault::Cut(node, link), Fault::StaleLeader(node), Fault::Stop(node)] {
                 self.undo(fault);
             }
         }

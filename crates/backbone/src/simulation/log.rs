@@ -45,9 +45,9 @@ struct StaleView {
 }
 
 /// Another content of one entry, for one reader.
-pub struct Alteration {
-    pub chain: Chain,
-    pub bytes: Bytes,
+struct Alteration {
+    chain: Chain,
+    bytes: Bytes,
 }
 
 pub struct SimLog {
@@ -57,7 +57,7 @@ pub struct SimLog {
     /// It answers again then.
     pub silent_until: u64,
     stale: HashMap<usize, StaleView>,
-    pub altered: HashMap<usize, Alteration>,
+    altered: HashMap<usize, Alteration>,
     /// The chains of all entries ever committed: only these may be appended again after a later term.
     committed: HashSet<Chain>,
     newest_term: u64,
@@ -142,6 +142,15 @@ impl SimLog {
         }
     }
 
+    /// From now on this node gets to see another content of the entry, if it has one.
+    pub fn alter_for(&mut self, node: usize, stored: &StoredBytes) -> bool {
+        let Some(bytes) = alter(&stored.bytes) else { return false };
+        // The node may fill the log with it.
+        self.committed.insert(Chain::after(&bytes));
+        self.altered.insert(node, Alteration { chain: Chain::after(&stored.bytes), bytes });
+        true
+    }
+
     /// What this node gets to see of an entry.
     pub fn seen_by(&self, node: usize, stored: StoredBytes) -> StoredBytes {
         match self.altered.get(&node) {
@@ -150,6 +159,14 @@ impl SimLog {
             }
             _ => stored,
         }
+    }
+
+    pub fn alters_any(&self) -> bool {
+        !self.altered.is_empty()
+    }
+
+    pub fn stop_altering(&mut self, node: usize) {
+        self.altered.remove(&node);
     }
 
     fn read(&self, node: usize, range: LogRange) -> LogReply {
@@ -234,7 +251,7 @@ fn read(first: u64, entries: &[Option<Bytes>], range: LogRange) -> LogReply {
 }
 
 /// The same entry with another content, as a proxy or a broken disk makes it; None of an entry without content.
-pub fn alter(bytes: &Bytes) -> Option<Bytes> {
+fn alter(bytes: &Bytes) -> Option<Bytes> {
     let LogEntry { header, body, .. } = LogEntry::decode(bytes.clone()).ok()?;
     let EntryBody::Batch(mut items) = body else { return None };
     let frame = items.iter_mut().find_map(|item| match item {
@@ -253,7 +270,7 @@ pub fn alter(bytes: &Bytes) -> Option<Bytes> {
     place.encode(&EntryBody::Batch(items), Deflate::No, PartCount::default()).ok().map(|(bytes, _)| bytes)
 }
 
-pub const ALTERED: &[u8] = b"altered";
+const ALTERED: &[u8] = b"altered";
 
 /// Contents by epoch and offset, as far as anybody was ever shown them.
 #[derive(Default)]
@@ -262,13 +279,15 @@ pub struct ShownContents {
 }
 
 impl ShownContents {
-    /// I1: an offset of an epoch has one content, on all nodes and for ever.
-    pub fn show(&mut self, epoch: u64, offset: u64, item: &LoggedItem) {
+    /// I1: an offset of an epoch has one content, on all nodes and for ever. False of an altered one: whoever shows it
+    /// must leave the epoch.
+    pub fn show(&mut self, epoch: u64, offset: u64, item: &LoggedItem) -> bool {
         let is_altered = matches!(item, LoggedItem::Frame(frame) if frame.payload.bytes == ALTERED);
         if is_altered {
-            return;
+            return false;
         }
         let known = self.contents.entry((epoch, offset)).or_insert_with(|| item.clone());
         assert!(known == item, "I1: offset {offset} of epoch {epoch:x} was {known:?} and is {item:?}");
+        true
     }
 }

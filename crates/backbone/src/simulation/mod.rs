@@ -23,6 +23,7 @@ mod venue;
 
 use std::collections::{BTreeMap, HashMap};
 
+use feed_log::entry::header::{EntryHeader, EntryKind};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -30,7 +31,7 @@ use crate::log::{CallId, LogReply, LogRequest, StoredBytes};
 use crate::node::NodeEvent;
 use crate::simulation::client::SimClient;
 use crate::simulation::faults::Fault;
-use crate::simulation::log::{Alteration, LogCalls, ShownContents, SimLog, alter};
+use crate::simulation::log::{LogCalls, ShownContents, SimLog};
 use crate::simulation::node::{AHEAD_BYTES, KEPT_BYTES, SimClock, SimNode};
 use crate::simulation::venue::{SecondConnection, SimVenue};
 use crate::turn::NodeCommand;
@@ -85,11 +86,15 @@ pub struct ClusterSimulation {
     /// The next entry is another one for this node.
     alters_next: Option<usize>,
     out_loss: f64,
+    /// The nodes take the time from the wall: a planted fault.
+    is_wall: bool,
+    /// Says on stdout what happens: `TRACE=1 SEED=7 SEEDS=1`.
+    is_traced: bool,
     report: RunReport,
 }
 
 impl ClusterSimulation {
-    pub fn new(seed: u64) -> ClusterSimulation {
+    pub fn new(seed: u64, is_wall: bool) -> ClusterSimulation {
         let mut rng = StdRng::seed_from_u64(seed);
         let second = [SecondConnection::Allowed, SecondConnection::Refused, SecondConnection::ClosesTheFirst];
         let mut simulation = ClusterSimulation {
@@ -105,6 +110,8 @@ impl ClusterSimulation {
             protected: None,
             alters_next: None,
             out_loss: 0.002,
+            is_wall,
+            is_traced: std::env::var_os("TRACE").is_some(),
             report: RunReport::default(),
             rng,
         };
@@ -181,7 +188,10 @@ impl ClusterSimulation {
 
     /// From the network to a node.
     fn deliver(&mut self, node: usize, delay: u64, event: NodeEvent) {
-        if self.nodes[node].link.from_log && self.nodes[node].core.is_some() {
+        let own = &mut self.nodes[node];
+        if own.core.is_some() && !own.link.from_log && own.link.holds {
+            own.held_events.push(event);
+        } else if own.core.is_some() && own.link.from_log {
             let life = self.nodes[node].life;
             self.after(delay, SimEvent::ToNode { node, life, event });
         }
@@ -194,7 +204,7 @@ impl ClusterSimulation {
         }
         let now = self.now;
         let own = &mut self.nodes[node];
-        let (local, wall_ms) = (own.clock.local(now), own.clock.wall_ms(now));
+        let (local, wall_ms) = (own.clock.driving(now), own.clock.wall_ms(now));
         let Some(core) = &mut own.core else { return };
         let commands = core.handle(local, wall_ms, event);
         self.perform(node, commands);
@@ -209,7 +219,7 @@ impl ClusterSimulation {
         let Some(core) = &own.core else { return };
         assert!(core.follower().kept().bytes() <= KEPT_BYTES, "I9");
         assert!(core.follower().ahead_bytes() <= AHEAD_BYTES, "I9");
-        let tick_at = own.clock.global(core.deadline()).max(now + 1);
+        let tick_at = now + own.clock.until(core.deadline(), now).max(1);
         if tick_at != own.tick_at {
             own.tick_at = tick_at;
             self.after(tick_at - now, SimEvent::Tick(node));
@@ -222,7 +232,23 @@ impl ClusterSimulation {
         }
     }
 
+    fn trace(&self, what: std::fmt::Arguments) {
+        if self.is_traced {
+            println!("{:>9.3} {what}", self.now as f64 / MS as f64);
+        }
+    }
+
     fn do_one(&mut self, node: usize, command: NodeCommand) {
+        match &command {
+            NodeCommand::Ping { .. } | NodeCommand::Tell(_) | NodeCommand::Apply { .. } => {}
+            NodeCommand::Log { request: LogRequest::Tail | LogRequest::Read(_), .. } => {}
+            NodeCommand::Log { request: LogRequest::Append { expected, entry }, .. } => {
+                if let Ok(EntryHeader { kind: EntryKind::Term, term, epoch, first, .. }) = EntryHeader::decode(entry) {
+                    self.trace(format_args!("node {node} claims {term} after {expected}: {epoch:x}:{first}"));
+                }
+            }
+            other => self.trace(format_args!("node {node}: {other:?}")),
+        }
         let others: Vec<usize> = (0..self.nodes.len()).filter(|other| *other != node).collect();
         let is_linked = self.nodes[node].link.to_log;
         match command {
@@ -266,7 +292,12 @@ impl ClusterSimulation {
         request.send(call, &mut calls);
         for (call, request) in calls.0 {
             self.nodes[node].has_tail |= request == LogRequest::Tail;
-            if !self.nodes[node].link.to_log || self.chance(0.003) {
+            let link = self.nodes[node].link;
+            if !link.to_log && link.holds {
+                self.nodes[node].held_calls.push((call, request));
+                continue;
+            }
+            if !link.to_log || self.chance(0.003) {
                 continue;
             }
             let is_late = self.chance(0.003);
@@ -291,9 +322,7 @@ impl ClusterSimulation {
     }
 
     fn republish(&mut self, stored: &StoredBytes) {
-        if let Some((node, bytes)) = self.alters_next.zip(alter(&stored.bytes)) {
-            let chain = feed_log::chain::Chain::after(&stored.bytes);
-            self.log.altered.insert(node, Alteration { chain, bytes });
+        if self.alters_next.is_some_and(|node| self.log.alter_for(node, stored)) {
             self.alters_next = None;
         }
         for node in 0..self.nodes.len() {
@@ -381,9 +410,10 @@ impl ClusterSimulation {
             self.after(3 * SECOND, SimEvent::VenueForgets(connection));
         }
         self.report.jumps += self.nodes[node].jumps;
-        self.log.altered.remove(&node);
+        self.log.stop_altering(node);
         let rate = self.rng.random_range(RATE_MIN..2.0);
-        let clock = SimClock::new(self.now, self.rng.random_range(0..100 * SECOND), rate);
+        let base_us = self.rng.random_range(0..100 * SECOND);
+        let clock = SimClock::new(self.now, base_us, rate, self.is_wall);
         self.nodes[node].start(clock, self.now);
         self.after(0, SimEvent::Tick(node));
     }

@@ -9,6 +9,7 @@ use feed_log::entry::{EntryBody, LogEntry, LoggedText};
 
 use crate::follower::FollowerBounds;
 use crate::ingester::IngesterSettings;
+use crate::log::{CallId, LogRequest};
 use crate::node::{Node, NodeEvent, NodeSettings};
 use crate::simulation::client::ShownItem;
 use crate::simulation::log::ShownContents;
@@ -28,21 +29,27 @@ pub struct SimClock {
     since: u64,
     rate: f64,
     pub wall_ahead_ms: i64,
+    /// The planted fault of a driver that takes the time from the wall.
+    is_wall: bool,
 }
 
 impl SimClock {
-    pub fn new(now: u64, base_us: u64, rate: f64) -> SimClock {
-        SimClock { base: base_us as f64, since: now, rate, wall_ahead_ms: 0 }
+    pub fn new(now: u64, base_us: u64, rate: f64, is_wall: bool) -> SimClock {
+        SimClock { base: base_us as f64, since: now, rate, wall_ahead_ms: 0, is_wall }
     }
 
     pub fn local(&self, now: u64) -> Duration {
         Duration::from_micros((self.base + (now - self.since) as f64 * self.rate) as u64)
     }
 
-    /// When the local clock shows this time.
-    pub fn global(&self, local: Duration) -> u64 {
-        let passed = (local.as_micros() as f64 - self.base).max(0.0) / self.rate;
-        self.since + passed.ceil() as u64
+    /// How long it is until this time.
+    pub fn until(&self, deadline: Duration, now: u64) -> u64 {
+        (deadline.saturating_sub(self.driving(now)).as_micros() as f64 / self.rate).ceil() as u64
+    }
+
+    /// The time that the node is driven by.
+    pub fn driving(&self, now: u64) -> Duration {
+        if self.is_wall { Duration::from_millis(self.wall_ms(now)) } else { self.local(now) }
     }
 
     pub fn wall_ms(&self, now: u64) -> u64 {
@@ -50,8 +57,7 @@ impl SimClock {
     }
 
     pub fn set_rate(&mut self, now: u64, rate: f64) {
-        let wall_ahead_ms = self.wall_ahead_ms;
-        *self = SimClock { base: self.local(now).as_micros() as f64, since: now, rate, wall_ahead_ms };
+        *self = SimClock { base: self.local(now).as_micros() as f64, since: now, rate, ..*self };
     }
 }
 
@@ -59,6 +65,12 @@ impl SimClock {
 pub struct Link {
     pub to_log: bool,
     pub from_log: bool,
+    /// What is sent meanwhile arrives when it is whole again; else it is lost, and the connection with it.
+    pub holds: bool,
+}
+
+impl Link {
+    pub const WHOLE: Link = Link { to_log: true, from_log: true, holds: false };
 }
 
 pub struct SimNode {
@@ -70,6 +82,9 @@ pub struct SimNode {
     /// What came while it was stopped.
     pub held: VecDeque<NodeEvent>,
     pub link: Link,
+    /// What the network holds, in both directions.
+    pub held_calls: Vec<(CallId, LogRequest)>,
+    pub held_events: Vec<NodeEvent>,
     pub connection: Option<u64>,
     pub wants_feed: bool,
     pub has_tail: bool,
@@ -80,6 +95,8 @@ pub struct SimNode {
     told_number: Option<u64>,
     pub shown: Vec<ShownItem>,
     place: Option<(u64, u64)>,
+    /// The epoch in which it was made to show another content than the others.
+    pub altered_in: Option<u64>,
     pub tick_at: u64,
     pub index: usize,
     pub jumps: u64,
@@ -91,10 +108,12 @@ impl SimNode {
         SimNode {
             core: None,
             life: 0,
-            clock: SimClock::new(0, 0, 1.0),
+            clock: SimClock::new(0, 0, 1.0, false),
             is_stopped: false,
             held: VecDeque::new(),
-            link: Link { to_log: true, from_log: true },
+            link: Link::WHOLE,
+            held_calls: Vec::new(),
+            held_events: Vec::new(),
             connection: None,
             wants_feed: false,
             has_tail: false,
@@ -103,6 +122,7 @@ impl SimNode {
             told_number: None,
             shown: Vec::new(),
             place: None,
+            altered_in: None,
             tick_at: 0,
             index,
             jumps: 0,
@@ -123,7 +143,7 @@ impl SimNode {
         };
         let bounds = FollowerBounds { kept_bytes: KEPT_BYTES, ahead_bytes: AHEAD_BYTES };
         let settings = NodeSettings { ingester, bounds, priority: 0, trusts_log: false };
-        self.core = Some(Node::new(settings, clock.local(now)));
+        self.core = Some(Node::new(settings, clock.driving(now)));
         self.tick_at = now;
     }
 
@@ -163,7 +183,7 @@ impl SimNode {
 
     /// Hands over what has gathered, if it may be appended.
     pub fn append(&mut self, now: u64) -> Vec<NodeCommand> {
-        let (local, wall_ms) = (self.clock.local(now), self.clock.wall_ms(now));
+        let (local, wall_ms) = (self.clock.driving(now), self.clock.wall_ms(now));
         let Some(core) = self.core.as_mut().filter(|core| core.is_ready_to_append()) else { return Vec::new() };
         if self.queue.is_empty() {
             return Vec::new();
@@ -204,7 +224,9 @@ impl SimNode {
             if let Some((epoch, next)) = self.place {
                 assert_eq!((header.epoch, offset), (epoch, next), "I2: on node {}", self.index);
             }
-            contents.show(header.epoch, offset, item);
+            if !contents.show(header.epoch, offset, item) {
+                self.altered_in = Some(header.epoch);
+            }
             self.tell_number(item);
             self.shown.push(ShownItem::Item { epoch: header.epoch, offset });
             offset += 1;
