@@ -9,6 +9,9 @@ use crate::settings::trusted_proxies::{ProxyHeader, TrustedProxies};
 /// Time for answers under way after a stop.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A server of a cluster that is further behind has lost its log.
+const BEHIND_MAX: Duration = Duration::from_secs(5);
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where to listen; port 0 lets the system choose, see [`crate::edge::Edge::addresses`].
@@ -21,6 +24,8 @@ pub struct Settings {
     pub sessions_max: usize,
     /// Sessions at most from one IPv4 address or one IPv6 /64 network; further upgrades are refused with 503.
     pub sessions_per_address_max: Option<usize>,
+    /// How far this server may be behind another one that a client comes from; zero if it is alone.
+    pub behind_max: Duration,
     /// Patterns at most in one `topics` parameter; more are refused with 400.
     pub patterns_max: usize,
     /// Wildcards at most among them, for `/v1/topics` and `/v1/snapshot`; delivery counts those of sessions.
@@ -83,6 +88,7 @@ impl Settings {
             compression: config.compression.enabled,
             sessions_max: config.limits.sessions_max,
             sessions_per_address_max: limited(config.limits.sessions_per_address_max),
+            behind_max: if config.cluster.urls.is_empty() { Duration::ZERO } else { BEHIND_MAX },
             patterns_max: config.limits.patterns_max,
             wildcards_max: config.limits.wildcards_max,
             refuses_raw_when_stale: config.raw.on_stale.closes(),

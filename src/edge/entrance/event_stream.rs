@@ -12,6 +12,7 @@ use url::form_urlencoded;
 use crate::delivery::handoff::{StreamKind, StreamOptions};
 use crate::edge::entrance::agreement::{Agreed, Denial, admit, by_code};
 use crate::edge::entrance::query::SessionQuery;
+use crate::edge::http::ahead::catch_up_with;
 use crate::edge::http::answer::{HttpRefusal, body};
 use crate::edge::http::conditional::accepts_gzip;
 use crate::edge::http::context::AnswerContext;
@@ -39,6 +40,9 @@ pub(in crate::edge) async fn answer(
     if request.method() == Method::HEAD {
         return opening(&context, kind, gzip);
     }
+    let asked = request.uri().query().map(str::to_owned);
+    let last_event_id = request.headers().get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
+    catch_up_with(&context, asked.as_deref(), last_event_id.as_deref()).await;
     match agree(&context, &request) {
         Ok(mut agreed) => {
             let mut response = opening(&context, kind, gzip);

@@ -14,6 +14,7 @@ use crate::bus::feed_state::FeedState;
 use crate::edge::entrance::agreement::{Agreed, Denial, admit, by_code};
 use crate::edge::entrance::handshake::{Handshake, SUBPROTOCOL};
 use crate::edge::entrance::query::SessionQuery;
+use crate::edge::http::ahead::catch_up_with;
 use crate::edge::http::answer::HttpRefusal;
 use crate::edge::http::context::AnswerContext;
 use crate::edge::listen::takeover::Takeover;
@@ -24,6 +25,8 @@ pub(in crate::edge) async fn answer(
     State(context): State<Arc<AnswerContext>>,
     request: Request<Body>,
 ) -> Response<Body> {
+    let asked = request.uri().query().map(str::to_owned);
+    catch_up_with(&context, asked.as_deref(), None).await;
     match agree(&context, &request) {
         Ok((handshake, agreed)) => {
             let mut response = handshake.response();

@@ -1,6 +1,7 @@
 //! What answers need from the rooms below and the settings.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{StatusCode, header};
 use tokio::sync::watch;
@@ -49,6 +50,7 @@ pub(in crate::edge) struct AnswerContext {
     pub polls: Arc<WaitingPolls>,
     pub visitors: OriginPolicy,
     pub compression: bool,
+    pub behind_max: Duration,
     pub patterns_max: usize,
     pub refuses_raw_when_stale: bool,
     pub simulated: bool,
@@ -89,6 +91,7 @@ impl AnswerContext {
             assets: Assets::load(),
             visitors: OriginPolicy::new(&settings.visitors),
             compression: settings.compression,
+            behind_max: settings.behind_max,
             patterns_max: settings.patterns_max,
             refuses_raw_when_stale: settings.refuses_raw_when_stale,
             simulated: settings.simulated,

@@ -1,7 +1,8 @@
 //! HTTP: routes, answers, and the files of the page.
 
 pub mod admin;
-pub(crate) mod answer;
+pub(crate) mod ahead;
+mod answer;
 pub(crate) mod assets;
 pub(crate) mod body;
 pub(crate) mod conditional;

@@ -18,6 +18,7 @@ use crate::access::grant::Grant;
 use crate::access::rights::{Rights, ViewId};
 use crate::bus::clock::Clock;
 use crate::bus::reader::Reader;
+use crate::edge::http::ahead::catch_up_with;
 use crate::edge::http::answer::{HttpRefusal, JSON, NO_STORE, body, network_of};
 use crate::edge::http::body::AnswerStream;
 use crate::edge::http::context::AnswerContext;
@@ -74,8 +75,10 @@ pub(in crate::edge) async fn answer(
     let network = network_of(&request)?;
     let address = request.extensions().get::<WebClient>().and_then(|client| client.address);
     let (credential, origin) = context.find_credential(&request, ticket);
+    let asked = request.uri().query().map(str::to_owned);
     drop(request);
     let grant = context.grant_of(credential, (address, origin)).await?;
+    catch_up_with(&context, asked.as_deref(), None).await;
     let poll = PollRequest { context: &context, patterns, grant, address, network, max };
     let Some(reader) = context.views.reader(poll.view()) else { return Ok(poll.nothing(None)) };
     match poll.start(reader, since)? {
