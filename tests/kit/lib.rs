@@ -32,6 +32,7 @@ pub mod tape;
 pub mod tape_feed;
 pub mod tiers;
 pub mod tls_server;
+pub mod token_venue;
 pub mod tunnel;
 
 use std::io::Write;

@@ -7,6 +7,8 @@ mod gaps;
 mod keepalive;
 mod messages;
 mod opening;
+mod requests;
+mod tokens;
 
 use std::path::Path;
 use std::time::Duration;

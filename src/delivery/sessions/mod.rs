@@ -6,6 +6,7 @@
 //!  - what is counted (sessions that are behind, bytes received and not read, bytes not taken) is what the sessions hold.
 
 pub(crate) mod command_effect;
+pub(crate) mod dialect_session;
 pub(crate) mod entitlement;
 pub(crate) mod inbound;
 pub(crate) mod mail;

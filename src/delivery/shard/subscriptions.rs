@@ -74,6 +74,12 @@ impl<S: Socket> Shard<S> {
         }
         let session = &mut self.sessions[id];
         session.has_subscribed = true;
+        if let Some(spoken) = &mut session.dialect {
+            spoken.since = self.log.offset();
+            if self.log.is_live() {
+                spoken.losses = self.log.losses();
+            }
+        }
         session.access.ask_every(every);
         let limits = RightsLimits {
             forbidden,
@@ -158,7 +164,7 @@ impl<S: Socket> Shard<S> {
         if !may || !self.lanes.is_changeable(session.lane(), change, terms) {
             return None;
         }
-        self.lanes.index().kept_of_new(change, slice_bytes / 2)
+        self.lanes.index().kept_of_new(change, (session.format, slice_bytes / 2))
     }
 }
 

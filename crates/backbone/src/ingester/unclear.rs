@@ -1,0 +1,131 @@
+//! An append without a clear outcome: the log is asked, and what it says is done.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use feed_log::chain::Chain;
+use feed_log::entry::header::EntryHeader;
+use feed_log::entry::term::TermReason;
+use feed_log::entry::{EntryBody, PartCount};
+
+use crate::append_verdict::{AppendVerdict, FoundEntry, LogReport, UnclearAppend};
+use crate::follower::LogFollower;
+use crate::ingester::{Ingester, Looked, Reign, Stage};
+use crate::log::{LogRange, LogReply, LogRequest, LogSequence};
+use crate::turn::Turn;
+
+/// Between two questions to the log about an unclear outcome.
+pub const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// Looks at an end that cannot be read: two seconds.
+const UNREAD_MAX: u32 = 20;
+
+impl Ingester {
+    fn look(&mut self, range: LogRange, look: Looked, turn: &mut Turn) {
+        let call = turn.out.request(LogRequest::Read(range));
+        self.stage = Stage::Looking { call, since: turn.now, look };
+    }
+
+    pub(super) fn looked(
+        &mut self,
+        mut look: Looked,
+        reply: &LogReply,
+        follower: &mut LogFollower,
+        turn: &mut Turn,
+    ) -> Reign {
+        let from = look.found.last().map_or(LogSequence::START, |found| found.sequence);
+        let LogReply::Entries { entries, read_to } = reply else {
+            return self.decide(&LogReport::Unavailable, follower, turn);
+        };
+        look.found.extend(entries.iter().map(|stored| FoundEntry {
+            sequence: stored.sequence,
+            header: EntryHeader::decode(&stored.bytes).ok(),
+            chain: Chain::after(&stored.bytes),
+        }));
+        if *read_to > from && *read_to < look.to {
+            let range = LogRange { from: read_to.next(), to: look.to };
+            self.look(range, look, turn);
+            return Reign::GoesOn;
+        }
+        self.decide(&LogReport::Entries { bounds: look.bounds, entries: &look.found }, follower, turn)
+    }
+
+    pub(super) fn decide(&mut self, report: &LogReport, follower: &mut LogFollower, turn: &mut Turn) -> Reign {
+        let Some(pending) = &self.pending else {
+            self.stage = Stage::Idle;
+            return Reign::GoesOn;
+        };
+        let chain = pending.entry.chain;
+        let append = UnclearAppend {
+            expected: self.end,
+            chain,
+            chain_before: follower.position().chain,
+            term: self.term,
+            node: self.builder.node(),
+            kept: follower.kept(),
+        };
+        let verdict = self.patience(append.verdict(report), report);
+        match verdict {
+            AppendVerdict::Ask => self.stage = Stage::Waiting { until: turn.now + ASK_AGAIN },
+            AppendVerdict::Create => {
+                turn.out.request(LogRequest::Create);
+                self.stage = Stage::Waiting { until: turn.now + ASK_AGAIN };
+            }
+            AppendVerdict::Look(range) => {
+                let bounds = match report {
+                    LogReport::Bounds(bounds) | LogReport::Entries { bounds, .. } => *bounds,
+                    _ => return Reign::GoesOn,
+                };
+                self.look(range, Looked { bounds, to: range.to, found: Vec::new() }, turn);
+            }
+            AppendVerdict::Committed(at) => {
+                self.refill.clear();
+                return self.stored(at, follower, turn);
+            }
+            AppendVerdict::Append { expected, is_intruded } => {
+                self.refill.clear();
+                self.append_at(expected, is_intruded, turn);
+            }
+            AppendVerdict::Refill { after, expected, is_intruded } => {
+                let lost = follower.kept().after(after).into_iter().flatten();
+                self.refill = lost.map(|entry| entry.bytes.clone()).collect();
+                self.append_at(expected, is_intruded, turn);
+            }
+            AppendVerdict::NewEpoch { expected } => {
+                self.end = expected;
+                self.refill.clear();
+                self.queue = match self.pending.take().map(|pending| pending.entry.body) {
+                    Some(EntryBody::Part(_)) => self.parts.iter().cloned().collect(),
+                    Some(batch @ EntryBody::Batch(_)) => VecDeque::from([(batch, PartCount::default())]),
+                    _ => VecDeque::new(),
+                };
+                self.begin_term(TermReason::LogLost, true, follower, turn);
+                self.send(turn);
+            }
+            AppendVerdict::Deposed => return self.end_reign(turn),
+        }
+        Reign::GoesOn
+    }
+
+    /// An entry at the end that cannot be read for long is damaged, and whoever wrote it may have gone further.
+    fn patience(&mut self, verdict: AppendVerdict, report: &LogReport) -> AppendVerdict {
+        match (verdict, report) {
+            (AppendVerdict::Ask, LogReport::Entries { bounds, .. }) => {
+                self.unread += 1;
+                if self.unread > UNREAD_MAX { AppendVerdict::NewEpoch { expected: bounds.last } } else { verdict }
+            }
+            (AppendVerdict::Look(_) | AppendVerdict::Ask, _) => verdict,
+            _ => {
+                self.unread = 0;
+                verdict
+            }
+        }
+    }
+
+    fn append_at(&mut self, expected: LogSequence, is_intruded: bool, turn: &mut Turn) {
+        self.end = expected;
+        if is_intruded {
+            self.epoch_wanted.get_or_insert(TermReason::Fork);
+        }
+        self.send(turn);
+    }
+}

@@ -1,0 +1,254 @@
+//! A simulated process: the real [`Node`], its clocks, what it shows, and the feed it may hold.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use feed_log::entry::item::{FrameRole, LoggedFrame, LoggedItem, LoggedPayload, LoggedStatus, PayloadForm, StatusForm};
+use feed_log::entry::{EntryBody, LogEntry, LoggedText};
+
+use crate::follower::FollowerBounds;
+use crate::ingester::IngesterSettings;
+use crate::log::{CallId, LogRequest};
+use crate::node::{Node, NodeEvent, NodeSettings};
+use crate::simulation::client::ShownItem;
+use crate::simulation::log::ShownContents;
+use crate::turn::NodeCommand;
+
+pub const RELEASE: Duration = Duration::from_millis(1500);
+pub const KEPT_BYTES: usize = 40_000;
+pub const AHEAD_BYTES: usize = 20_000;
+/// An hour ahead of anything, so that a wall clock can jump back.
+const WALL_START_MS: u64 = 100_000_000;
+const BATCH_MAX: usize = 8;
+
+/// A clock: local time is its base, and its rate times what has passed since.
+#[derive(Clone, Copy, Debug)]
+pub struct SimClock {
+    base: f64,
+    since: u64,
+    rate: f64,
+    pub wall_ahead_ms: i64,
+    /// The planted fault of a driver that takes the time from the wall.
+    is_wall: bool,
+}
+
+impl SimClock {
+    pub fn new(now: u64, base_us: u64, rate: f64, is_wall: bool) -> SimClock {
+        SimClock { base: base_us as f64, since: now, rate, wall_ahead_ms: 0, is_wall }
+    }
+
+    pub fn local(&self, now: u64) -> Duration {
+        Duration::from_micros((self.base + (now - self.since) as f64 * self.rate) as u64)
+    }
+
+    /// How long it is until this time.
+    pub fn until(&self, deadline: Duration, now: u64) -> u64 {
+        (deadline.saturating_sub(self.driving(now)).as_micros() as f64 / self.rate).ceil() as u64
+    }
+
+    /// The time that the node is driven by.
+    pub fn driving(&self, now: u64) -> Duration {
+        if self.is_wall { Duration::from_millis(self.wall_ms(now)) } else { self.local(now) }
+    }
+
+    pub fn wall_ms(&self, now: u64) -> u64 {
+        (WALL_START_MS + self.local(now).as_millis() as u64).saturating_add_signed(self.wall_ahead_ms)
+    }
+
+    pub fn set_rate(&mut self, now: u64, rate: f64) {
+        *self = SimClock { base: self.local(now).as_micros() as f64, since: now, rate, ..*self };
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub to_log: bool,
+    pub from_log: bool,
+    /// What is sent meanwhile arrives when it is whole again; else it is lost, and the connection with it.
+    pub holds: bool,
+}
+
+impl Link {
+    pub const WHOLE: Link = Link { to_log: true, from_log: true, holds: false };
+}
+
+pub struct SimNode {
+    pub core: Option<Node>,
+    /// Counts starts; it is part of the node's random number.
+    pub life: u32,
+    pub clock: SimClock,
+    pub is_stopped: bool,
+    /// What came while it was stopped.
+    pub held: VecDeque<NodeEvent>,
+    pub link: Link,
+    /// What the network holds, in both directions.
+    pub held_calls: Vec<(CallId, LogRequest)>,
+    pub held_events: Vec<NodeEvent>,
+    pub connection: Option<u64>,
+    pub wants_feed: bool,
+    pub has_tail: bool,
+    queue: VecDeque<LoggedItem>,
+    /// The newest number that is queued or shown.
+    venue_number: u64,
+    /// The newest number that was shown, and up to which number a gap was told; None until a frame was shown.
+    told_number: Option<u64>,
+    pub shown: Vec<ShownItem>,
+    place: Option<(u64, u64)>,
+    /// The epoch in which it was made to show another content than the others.
+    pub altered_in: Option<u64>,
+    pub tick_at: u64,
+    pub index: usize,
+    pub jumps: u64,
+    pub epochs: u64,
+}
+
+impl SimNode {
+    pub fn new(index: usize) -> SimNode {
+        SimNode {
+            core: None,
+            life: 0,
+            clock: SimClock::new(0, 0, 1.0, false),
+            is_stopped: false,
+            held: VecDeque::new(),
+            link: Link::WHOLE,
+            held_calls: Vec::new(),
+            held_events: Vec::new(),
+            connection: None,
+            wants_feed: false,
+            has_tail: false,
+            queue: VecDeque::new(),
+            venue_number: 0,
+            told_number: None,
+            shown: Vec::new(),
+            place: None,
+            altered_in: None,
+            tick_at: 0,
+            index,
+            jumps: 0,
+            epochs: 0,
+        }
+    }
+
+    pub fn start(&mut self, clock: SimClock, now: u64) {
+        let (life, index) = (self.life + 1, self.index);
+        let link = self.link;
+        *self = SimNode { life, clock, link, ..SimNode::new(index) };
+        let ingester = IngesterSettings {
+            node: (index as u64 + 1) * 1000 + u64::from(life),
+            name: LoggedText::from("node"),
+            configuration: [0; 32],
+            release: RELEASE,
+            deflate_over_bytes: 1 << 20,
+        };
+        let bounds = FollowerBounds { kept_bytes: KEPT_BYTES, ahead_bytes: AHEAD_BYTES };
+        let settings = NodeSettings { ingester, bounds, priority: 0, trusts_log: false };
+        self.core = Some(Node::new(settings, clock.driving(now)));
+        self.tick_at = now;
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.core.is_some() && !self.is_stopped
+    }
+
+    pub fn answers_for(&self, term: u64) -> bool {
+        self.core.as_ref().is_some_and(|core| core.reign() == Some(term))
+    }
+
+    /// A message of the venue.
+    pub fn receive(&mut self, number: u64, now: u64) {
+        if number <= self.venue_number {
+            return;
+        }
+        let (topic, received_ms) = (LoggedText::from("t"), self.clock.wall_ms(now));
+        if number > self.venue_number + 1 {
+            let text = Bytes::copy_from_slice(&(number - 1).to_le_bytes());
+            let kind = StatusForm::Gap;
+            self.queue.push_back(LoggedItem::Status(LoggedStatus { topic: topic.clone(), kind, received_ms, text }));
+        }
+        self.venue_number = number;
+        let bytes = Bytes::from(format!("{number} by {}.{}", self.index, self.life));
+        let payload = LoggedPayload { kind: PayloadForm::Text, bytes };
+        let role = FrameRole::Value { keep: 1 };
+        let venue_number = Some(number);
+        self.queue.push_back(LoggedItem::Frame(LoggedFrame {
+            topic,
+            role,
+            received_ms,
+            venue_number,
+            payload,
+            whole: None,
+        }));
+    }
+
+    /// Hands over what has gathered, if it may be appended.
+    pub fn append(&mut self, now: u64) -> Vec<NodeCommand> {
+        let (local, wall_ms) = (self.clock.driving(now), self.clock.wall_ms(now));
+        let Some(core) = self.core.as_mut().filter(|core| core.is_ready_to_append()) else { return Vec::new() };
+        if self.queue.is_empty() {
+            return Vec::new();
+        }
+        let items = self.queue.drain(..self.queue.len().min(BATCH_MAX)).collect();
+        core.append(local, wall_ms, items).expect("small items")
+    }
+
+    pub fn open_feed(&mut self) {
+        self.wants_feed = true;
+        self.venue_number = self.told_number.unwrap_or(0);
+    }
+
+    /// Forgets what it has not appended; gives the connection to close.
+    pub fn close_feed(&mut self) -> Option<u64> {
+        self.wants_feed = false;
+        self.queue.clear();
+        self.connection.take()
+    }
+
+    pub fn jump(&mut self, entry: &LogEntry, contents: &mut ShownContents) {
+        self.jumps += 1;
+        self.shown.push(ShownItem::Skip);
+        (self.place, self.told_number) = (None, None);
+        self.show(entry, contents);
+    }
+
+    pub fn show(&mut self, entry: &LogEntry, contents: &mut ShownContents) {
+        let header = &entry.header;
+        if self.place.is_some_and(|(epoch, _)| epoch != header.epoch) {
+            self.epochs += 1;
+            self.place = None;
+        }
+        let EntryBody::Batch(items) = &entry.body else { return };
+        let mut offset = header.first;
+        for item in items.iter().filter(|item| item.is_numbered()) {
+            // I2: offsets of an epoch are dense.
+            if let Some((epoch, next)) = self.place {
+                assert_eq!((header.epoch, offset), (epoch, next), "I2: on node {}", self.index);
+            }
+            if !contents.show(header.epoch, offset, item) {
+                self.altered_in = Some(header.epoch);
+            }
+            self.tell_number(item);
+            self.shown.push(ShownItem::Item { epoch: header.epoch, offset });
+            offset += 1;
+            self.place = Some((header.epoch, offset));
+        }
+    }
+
+    /// I4: each message of the venue is shown once, or its absence is told.
+    fn tell_number(&mut self, item: &LoggedItem) {
+        match item {
+            LoggedItem::Status(status) => {
+                let missing = status.text[..].try_into().map(u64::from_le_bytes).expect("eight bytes");
+                self.told_number = self.told_number.map(|_| missing);
+            }
+            LoggedItem::Frame(frame) => {
+                let number = frame.venue_number.expect("the venue numbers");
+                if let Some(told) = self.told_number {
+                    assert_eq!(number, told + 1, "I4: on node {}, after {told}", self.index);
+                }
+                self.told_number = Some(number);
+            }
+            _ => {}
+        }
+    }
+}

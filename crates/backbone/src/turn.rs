@@ -1,0 +1,96 @@
+//! One turn of a node: what time it is, and what comes out.
+
+use std::time::Duration;
+
+use feed_log::chain::Chain;
+use feed_log::entry::LogEntry;
+
+use crate::hello::NodeHello;
+use crate::log::{CallId, LogRequest, LogSequence};
+use crate::planted::{PlantedFault, is_planted};
+
+/// What a node wants done, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeCommand {
+    /// The reply comes as [`crate::node::NodeEvent::Replied`].
+    Log { call: CallId, request: LogRequest },
+    /// Committed, and the next of all: show it.
+    Apply { sequence: LogSequence, entry: LogEntry },
+    /// What was before this entry cannot be had from the log: take it from another node's snapshot, or begin anew, then
+    /// go on with this entry. Clients are told what they miss.
+    Jump { reason: JumpReason, sequence: LogSequence, entry: LogEntry },
+    /// This node is the ingester of the term: connect to the feed, and append what comes.
+    OpenFeed { term: u64 },
+    /// Disconnect from the feed at once. What was not appended is dropped.
+    CloseFeed,
+    /// Ask whether anybody answers for this term: [`crate::node::NodeEvent::Pinged`].
+    Ping { term: u64 },
+    /// Tell the other nodes.
+    Tell(NodeHello),
+    /// All other nodes shall say [`NodeCommand::Tell`] now.
+    AskHellos,
+    /// Tell the ingester that the log has two histories.
+    ReportFork { epoch: u64 },
+    /// Whether clients may be sent here.
+    Readiness(NodeReadiness),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JumpReason {
+    /// The log begins later than the feed.
+    Joined,
+    /// Entries are missing in the log.
+    Hole,
+    /// Another epoch has begun.
+    Epoch,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeReadiness {
+    Joining,
+    Ready,
+    /// Nobody answers for the log.
+    LogDown,
+    /// The log has two histories, and this node has the one that does not go on.
+    Forked,
+}
+
+/// What comes out of turns, until it is taken.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    commands: Vec<NodeCommand>,
+    calls: u64,
+    /// With a planted fault, the last entry that was shown too early: it is not shown again.
+    shown: Option<Chain>,
+}
+
+impl Outbox {
+    pub fn request(&mut self, request: LogRequest) -> CallId {
+        self.calls += 1;
+        let call = CallId(self.calls);
+        self.push(NodeCommand::Log { call, request });
+        call
+    }
+
+    pub fn push(&mut self, command: NodeCommand) {
+        if let NodeCommand::Apply { entry, .. } = &command
+            && is_planted(PlantedFault::ShownUncommitted)
+            && self.shown.replace(entry.chain) == Some(entry.chain)
+        {
+            return;
+        }
+        self.commands.push(command);
+    }
+
+    pub fn take(&mut self) -> Vec<NodeCommand> {
+        std::mem::take(&mut self.commands)
+    }
+}
+
+pub struct Turn<'a> {
+    /// Of a clock that only goes forward; its origin does not matter.
+    pub now: Duration,
+    /// Of the wall clock. It goes into entries, and decides nothing.
+    pub wall_ms: u64,
+    pub out: &'a mut Outbox,
+}
