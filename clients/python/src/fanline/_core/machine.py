@@ -236,7 +236,7 @@ class Machine:
     def tick(self, now: float) -> None:
         """Does what is due."""
         timers = self._timers
-        slept = now > self.wake_at + LAG_MS
+        late = now - self.wake_at
         if self.state == "closed":
             return
         if now >= self.tokens.deadline:
@@ -252,9 +252,9 @@ class Machine:
         probe, current = self._probe, self._current
         if probe and now >= probe.deadline:
             self._drop_probe(now)
-        if current and slept:
+        if current and late > LAG_MS:
             # A program that slept has not listened: it must not conclude that nobody spoke.
-            current.deadline = max(current.deadline, now + self.options.probe_deadline_ms)
+            current.deadline += late
             self._check(now)
         elif current and now >= min(current.deadline, self._watch.deadline):
             reason = "no message from the server in time" if current.heard == 0 else "the server has been silent for too long"
