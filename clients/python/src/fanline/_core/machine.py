@@ -387,7 +387,9 @@ class Machine:
             self._ladder.failed(loss.is_mute)
         elif not is_excused and code in CUT:
             self._ladder.cut()
-        delay = self._backoff.next_ms()
+        # The next transport is tried at once; a new round waits.
+        is_lower = self._ladder.transport != attempt.transport and not self._ladder.is_best
+        delay = 0 if is_lower else self._backoff.next_ms()
         goodbye = attempt.goodbye
         if goodbye:
             return self._wait(now, str(goodbye.get("message") or loss.reason), number(goodbye.get("reconnect_ms"), delay), True)
