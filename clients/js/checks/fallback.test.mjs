@@ -2,12 +2,15 @@
  * Behind a proxy that spoils the better transports a client has its data by the first one that works, and is back on
  * WebSocket soon after the way is free; it has every offset once, or is told which it lacks.
  *
- * Real nginx, the real server, the client in Node and in Chromium. SERVER_BINARY names a built fanline, CHROMIUM the
- * browser. With FALLBACK_LONG=1 everything is as in use: the client's own times, ways that are closed for two minutes.
+ * Real nginx, the real server, the client in Node, in Chromium, and that for Python if `tests/setup` has found one.
+ * SERVER_BINARY names a built fanline, CHROMIUM the browser. With FALLBACK_LONG=1 everything is as in use: the client's own times, ways that are closed for two minutes.
  */
 
 import assert from "node:assert/strict";
-import { fork } from "node:child_process";
+import { fork, spawn } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -53,15 +56,22 @@ const ROWS = [
   },
 ];
 
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+/** Pythons that have what the client needs. */
+const FOLDER = join(process.env.CARGO_TARGET_DIR ?? here("../../../target"), "python");
+const VERSIONS = existsSync(FOLDER) ? readdirSync(FOLDER) : [];
+const PYTHON = VERSIONS.map((version) => join(FOLDER, version, "bin/python")).find(existsSync);
+
 let server;
 let hole;
 let proxy;
 let node;
+let python;
 let browser;
 
 before(async () => {
   if (skip) return;
-  node = fork(fileURLToPath(new URL("fallback_client.mjs", import.meta.url)), {
+  node = fork(here("fallback_client.mjs"), {
     execArgv: globalThis.WebSocket ? [] : ["--experimental-websocket", "--no-warnings"],
   });
   [server, hole, browser] = await Promise.all([serve("--simulate-rate", "10"), startHole(), launch()]);
@@ -71,6 +81,7 @@ before(async () => {
 
 after(async () => {
   node?.kill();
+  python?.kill();
   await browser?.close();
   await proxy?.stop();
   hole?.stop();
@@ -81,6 +92,17 @@ after(async () => {
 async function inNode(url, events) {
   node.send({ name: url, url, options: OPTIONS });
   node.on("message", ({ name, event }) => name === url && events.push(event));
+}
+
+/** Starts a client for Python; the first starts the program. */
+async function inPython(url, events) {
+  if (!python) {
+    const env = { ...process.env, PYTHONPATH: here("../../python/src") };
+    python = spawn(PYTHON, [here("fallback_client.py")], { env, stdio: ["pipe", "pipe", "inherit"] });
+    createInterface(python.stdout).on("line", (line) => python.emit("told", JSON.parse(line)));
+  }
+  python.on("told", ({ name, event }) => name === url && events.push(event));
+  python.stdin.write(`${JSON.stringify({ name: url, url, options: OPTIONS })}\n`);
 }
 
 /** Starts a client in Chromium, in a page that the proxy serves. */
@@ -115,7 +137,7 @@ function assertDense(events) {
   assert.ok(next < Infinity, "expected a live frame");
 }
 
-const RUNTIMES = { Node: inNode, Chromium: inChromium };
+const RUNTIMES = { Node: inNode, Chromium: inChromium, ...(PYTHON && { Python: inPython }) };
 
 /** Waits for frames of one connection by a transport; returns when the first came, by the client's clock. */
 async function works(events, rung) {

@@ -273,8 +273,8 @@ export class Link {
 
   /** Something must come within so many ms. @param {number} deadline_ms */
   #waitFor(deadline_ms) {
-    [this.#beatAt, this.#beatAtWall, this.#heardAt] = [this.#options.clock(), Date.now(), this.#options.clock()];
-    this.#deadline = this.#beatAt + deadline_ms;
+    const now = this.#options.clock();
+    [this.#beatAt, this.#beatAtWall, this.#heardAt, this.#deadline] = [now, Date.now(), now, now + deadline_ms];
     this.#beatEvery(deadline_ms);
   }
 

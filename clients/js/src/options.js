@@ -88,6 +88,7 @@ const TRANSPORTS = ["websocket", "sse", "longpoll", "poll"];
 
 /** @param {Options} options @returns {Settings} */
 export function complete(options) {
+  const { timeOrigin } = performance; // asked once: this is called for every message
   const settings = {
     transports: TRANSPORTS,
     WebSocket: globalThis.WebSocket,
@@ -102,14 +103,13 @@ export function complete(options) {
     wait_ms: 25_000,
     poll_ms: 2_000,
     random: Math.random,
-    clock: () => performance.timeOrigin + performance.now(),
+    clock: () => timeOrigin + performance.now(),
     ...options,
   };
-  const { transports } = settings;
-  for (const it of transports) {
+  for (const it of settings.transports) {
     if (typeof it === "string" && !TRANSPORTS.includes(it)) throw new TypeError(`expected one of ${TRANSPORTS}, found \`${it}\``);
   }
-  if (String(transports) === "websocket" && !settings.WebSocket) {
+  if (String(settings.transports) === "websocket" && !settings.WebSocket) {
     throw new TypeError("expected a global WebSocket, found none; pass one as options.WebSocket");
   }
   return settings;

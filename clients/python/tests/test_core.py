@@ -331,6 +331,26 @@ def test_a_goodbye_is_kept_to_and_wake_does_not_shorten_it() -> None:
     assert made.state == "connecting"
 
 
+def test_the_next_transport_is_tried_at_once_and_a_new_round_waits() -> None:
+    made, hooks, _, _ = machine(transports=("websocket", "sse"), connect_deadline_ms=1000)
+    waits: "list[float]" = []
+    for _ in range(2):
+        made.tick(made.wake_at)
+        while made.state == "connecting":
+            made.tick(made.wake_at)
+        waits.append(hooks.events[-1][1].retry_ms)
+    assert waits == [0, 500]
+
+
+def test_an_attempt_has_its_time_again_after_sleep_and_no_more() -> None:
+    made, hooks, _, _ = machine(connect_deadline_ms=1000)
+    made.tick(900)
+    made.tick(1600)  # 600 too late
+    assert made.state == "connecting" and len(hooks.attempts) == 1
+    made.tick(1700)
+    assert made.state == "waiting", "as late as it was, and not later"
+
+
 def test_silence_for_two_heartbeats_is_a_loss_but_not_after_sleep() -> None:
     made, hooks, _, _ = machine()
     welcome(made, hooks, 0)

@@ -77,11 +77,27 @@ function rank(key) {
 const escape = (key) => key.replaceAll("~", "~0").replaceAll("/", "~1");
 const unescape = (key) => key.replaceAll("~1", "/").replaceAll("~0", "~");
 
-/** Follows one pointer; `-1` is the last element of an array. */
-function follow(data, pointer) {
+/** @type {Map<string, string[][]>} */
+const readPlaces = new Map();
+/** A feed has few shapes; one that has many reads each anew. */
+const READ_PLACES_MAX = 1_000;
+
+/** The keys of each pointer of a place. @param {string} place */
+function pointersOf(place) {
+  let pointers = readPlaces.get(place);
+  if (!pointers) {
+    pointers = place.split("|").map((pointer) => pointer.split("/").slice(1).map(unescape));
+    if (readPlaces.size >= READ_PLACES_MAX) readPlaces.clear();
+    readPlaces.set(place, pointers);
+  }
+  return pointers;
+}
+
+/** Follows one pointer; `-1` is the last element of an array. @param {any} data @param {string[]} keys */
+function follow(data, keys) {
   let node = data;
   let parent;
-  for (const key of pointer.split("/").slice(1).map(unescape)) {
+  for (const key of keys) {
     parent = node;
     node = Array.isArray(node) ? node.at(Number(key)) : node?.[key];
   }
@@ -101,12 +117,13 @@ function decimals(value) {
  * @param {string} place
  */
 export function valueAt(data, place) {
-  let [sum, digits, count] = [0, 0, 0];
-  for (const pointer of place.split("|")) {
-    const [value, given] = follow(data, pointer);
+  const pointers = pointersOf(place);
+  const count = pointers.length;
+  let [sum, digits] = [0, 0];
+  for (const keys of pointers) {
+    const [value, given] = follow(data, keys);
     sum += value;
     digits = Math.max(digits, given);
-    count += 1;
   }
   const value = sum / count;
   // A mean may end half a step further.

@@ -236,7 +236,7 @@ class Machine:
     def tick(self, now: float) -> None:
         """Does what is due."""
         timers = self._timers
-        slept = now > self.wake_at + LAG_MS
+        late = now - self.wake_at
         if self.state == "closed":
             return
         if now >= self.tokens.deadline:
@@ -252,9 +252,9 @@ class Machine:
         probe, current = self._probe, self._current
         if probe and now >= probe.deadline:
             self._drop_probe(now)
-        if current and slept:
+        if current and late > LAG_MS:
             # A program that slept has not listened: it must not conclude that nobody spoke.
-            current.deadline = max(current.deadline, now + self.options.probe_deadline_ms)
+            current.deadline += late
             self._check(now)
         elif current and now >= min(current.deadline, self._watch.deadline):
             reason = "no message from the server in time" if current.heard == 0 else "the server has been silent for too long"
@@ -387,7 +387,9 @@ class Machine:
             self._ladder.failed(loss.is_mute)
         elif not is_excused and code in CUT:
             self._ladder.cut()
-        delay = self._backoff.next_ms()
+        # The next transport is tried at once; a new round waits.
+        is_lower = self._ladder.transport != attempt.transport and not self._ladder.is_best
+        delay = 0 if is_lower else self._backoff.next_ms()
         goodbye = attempt.goodbye
         if goodbye:
             return self._wait(now, str(goodbye.get("message") or loss.reason), number(goodbye.get("reconnect_ms"), delay), True)
