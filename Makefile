@@ -45,8 +45,9 @@ run: build
 build:
 	$(CARGO) build --release --locked
 
+# Tests mostly wait: for timers, for processes, for the end of a pause.
 test: setup
-	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) test --locked
+	ulimit -n $$(ulimit -Hn) 2>/dev/null; RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(( 2 * $$(nproc) ))} $(CARGO) test --locked
 
 setup:
 	@tests/setup

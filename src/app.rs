@@ -78,8 +78,6 @@ use crate::app::fault_injection::FaultInjection;
 
 /// Topics that `probe` shows with a sample; more would scroll off the screen.
 const PROBE_SAMPLES: usize = 40;
-/// The profile of the simulated market.
-const SIMULATED: &str = "simulated";
 
 /// Why a command ended.
 #[derive(Debug, thiserror::Error)]
@@ -207,7 +205,8 @@ fn start(
     let audit = AuditLog::open(&config.audit, &configuration_digest::digest(&config, &auth), &meters)?;
     let gatekeeping = Gatekeeping::start(&config.auth, auth, &meters)?;
     let history = History::parse(&config.history.keep)?;
-    let simulated = is_simulated(&profile(&config)?);
+    let chosen = profile(&config)?;
+    let (simulated, dialect) = (chosen.is_simulated(), chosen.dialect);
     meters.gauge(&names::UPSTREAM_SIMULATED, &[]).set(f64::from(u8::from(simulated)));
     let limits = Limits {
         ring_frames_max: config.ring.frames_max,
@@ -230,6 +229,7 @@ fn start(
         requests: client_requests,
         gatekeeper: gatekeeping.gatekeeper.clone(),
         audit: audit.clone(),
+        dialect: dialect.clone(),
     };
     let live = (&handles, shards(&config));
     let terms = LogTerms { limits, history: &history, delay: &config.delay };
@@ -267,6 +267,7 @@ fn start(
             ServerOperator::new(delivery.clone(), gatekeeping.identities.clone(), reload.clone()),
         )?),
         gatekeeper: gatekeeping.gatekeeper.clone(),
+        dialect,
         tls,
     };
     let edge = Edge::bind(edge_settings, parts_of_edge)?;
@@ -367,7 +368,7 @@ fn open_upstream(
 /// The URL of the feed; none if it is the built-in simulated market.
 pub(crate) fn feed_url(config: &Config, profile: &Profile) -> Result<Option<String>, AppError> {
     match config.upstream.url.clone().or_else(|| profile.url()) {
-        None if !is_simulated(profile) => Err(AppError::NoUrl { profile: profile.name.clone() }),
+        None if !profile.is_simulated() => Err(AppError::NoUrl { profile: profile.name.clone() }),
         url => Ok(url),
     }
 }
@@ -377,11 +378,6 @@ pub fn decisions(config: &Config) -> Result<Vec<Decision>, AppError> {
     Ok(EffectiveUpstream::new(config, profile(config)?, String::new()).decisions)
 }
 
-/// Whether the prices are invented, by the built-in market or by a `fanline simulate` elsewhere.
-fn is_simulated(profile: &Profile) -> bool {
-    profile.name == SIMULATED
-}
-
 pub(crate) fn profile(config: &Config) -> Result<Profile, AppError> {
     let upstream = &config.upstream;
     Ok(match (&upstream.profile, &upstream.topic, &upstream.url) {
@@ -389,7 +385,7 @@ pub(crate) fn profile(config: &Config) -> Result<Profile, AppError> {
         (_, Some(topic), _) => Profile::generic_with_topic(topic)?,
         (Some(choice), None, _) => Profile::choose(choice)?,
         (None, None, Some(url)) => Profile::recognise(url),
-        (None, None, None) => Profile::choose(SIMULATED)?,
+        (None, None, None) => Profile::simulated(),
     })
 }
 

@@ -4,6 +4,7 @@
 //! at a start.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::app::gatekeeping::is_in_use;
@@ -16,6 +17,7 @@ use crate::identity::tables::AuthTables;
 use crate::identity::token_gatekeeper;
 use crate::intake::upstream::Upstream;
 use crate::profile::check as check_profile;
+use crate::profile::downstream::Dialect;
 use crate::settings::table::Config;
 use crate::simulator::recording::Recording;
 use crate::words::ids::Epoch;
@@ -50,7 +52,11 @@ pub fn check(path: &Path, environment: Vec<(OsString, OsString)>) -> Result<Chec
     let text = String::from_utf8(bytes).map_err(|_| nothing("bytes that are not UTF-8"))?;
     if is_profile(&text) {
         let profile = check_profile(&text, &shown.to_string())?;
-        return valid(format!("a valid profile, `{}`", profile.name));
+        let steps = match &profile.dialect {
+            Some(dialect) => check_conversation(dialect, path)?,
+            None => String::new(),
+        };
+        return valid(format!("a valid profile, `{}`{steps}", profile.name));
     }
     let sources = ConfigSources { file: None, variables: environment, flags: Vec::new() };
     let effective = config::load_text(Some(&File { path, text: &text }), &sources)?;
@@ -58,6 +64,18 @@ pub fn check(path: &Path, environment: Vec<(OsString, OsString)>) -> Result<Chec
     rehearse(&effective.config, &effective.auth)?;
     let checked = valid(format!("a valid configuration, settings: {}", effective.in_file()))?;
     Ok(Checked { warning: variables::ignored_sentence(&effective.ignored), ..checked })
+}
+
+/// Runs the conversation beside the profile, if there is one; gives what to add to the verdict.
+fn check_conversation(dialect: &Dialect, profile: &Path) -> Result<String, AppError> {
+    let path = profile.with_extension("dialect.jsonl");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(AppError::Unreadable { path, error }),
+    };
+    let steps = dialect.check_conversation(&text, &path.display().to_string())?;
+    Ok(format!(", steps of its conversation: {steps}"))
 }
 
 /// Does everything for which a start can reject this configuration, except listening and connecting.

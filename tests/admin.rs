@@ -1,7 +1,5 @@
 //! The operator's listener does what the operator orders, and nothing for anybody else: no web page, no wrong key.
 
-mod kit;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

@@ -1,8 +1,6 @@
 //! A server is alive or ended, never half of it. A part that ends also ends the process, one that hangs is reported, and
 //! neither the log nor a lack of files nor a signal stops the working parts.
 
-mod kit;
-
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, Write};
 use std::net::TcpStream;

@@ -1,8 +1,6 @@
 //! A server with an archive that is killed or stopped comes back where it was: clients resume, and no offset has two
 //! contents.
 
-mod kit;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,7 +1,5 @@
 //! The audit log loses nothing but the last second, shows what was changed, and counts what an independent count counts.
 
-mod kit;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;

@@ -1,7 +1,5 @@
 //! Everything that a client is shown or refused, from its opening to its end, is a line of the audit log.
 
-mod kit;
-
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,5 @@
 //! What clients send wrong gets its answer, which names place and remedy; nobody else notices.
 
-mod kit;
-
 use std::sync::Arc;
 
 use kit::bystander::Bystander;

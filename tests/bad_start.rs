@@ -1,7 +1,5 @@
 //! What is wrong with how fanline is started, or with the files it is given, is reported with place and remedy.
 
-mod kit;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};

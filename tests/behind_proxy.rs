@@ -1,7 +1,5 @@
 //! Clients behind a proxy are told apart by their own addresses, whatever they say about themselves.
 
-mod kit;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 

@@ -1,7 +1,5 @@
 //! `fanline bench` accounts for every message, and says what is wrong with its arguments.
 
-mod kit;
-
 use kit::certificate;
 use kit::program::{Program, run};
 use kit::tls_server::TlsServer;

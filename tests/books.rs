@@ -1,7 +1,5 @@
 //! A client that joins at any time has the book that the venue has: proven by the venue's own checksums.
 
-mod kit;
-
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,5 @@
 //! Every bound of a session: what one client sends, keeps and does not read costs nobody else anything.
 
-mod kit;
-
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;

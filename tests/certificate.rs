@@ -1,7 +1,5 @@
 //! `fanline certificate` makes a certificate that clients accept once they are given it, for this machine's names.
 
-mod kit;
-
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;

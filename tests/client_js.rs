@@ -2,8 +2,6 @@
 //!
 //! The promises themselves are in clients/js/test and clients/js/checks. The conformance suite is elsewhere.
 
-mod kit;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +11,8 @@ use kit::{project, skip_without_tool, tool};
 /// Runs one folder of tests; says what it printed if they fail.
 fn run(node: &Path, folder: &str) {
     let output = Command::new(node)
-        .args(["--test", folder])
+        // Files that wait, not compute: its own default is one fewer than the cores.
+        .args(["--test", "--test-concurrency=4", folder])
         .env("SERVER_BINARY", env!("CARGO_BIN_EXE_fanline"))
         .current_dir(project("clients/js"))
         .output()

@@ -1,8 +1,6 @@
 //! The Python client: its tests pass in every Python that is there, its checks find nothing, and a wheel of it runs what
 //! its documents print.
 
-mod kit;
-
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -1,7 +1,5 @@
 //! What a client says to the feed is answered on its own connection, and the feed's side learns what clients want.
 
-mod kit;
-
 use std::path::Path;
 
 use kit::client::Client;

@@ -2,8 +2,6 @@
 //!
 //! The promises themselves are the cases in clients/conformance/cases. `make conformance` runs them in browsers too.
 
-mod kit;
-
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 

@@ -1,7 +1,5 @@
 //! A client of a delayed tier is shown nothing earlier than it may see it, on any path, and is told how late it is.
 
-mod kit;
-
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -150,6 +148,14 @@ async fn nothing_that_a_delayed_client_can_ask_for_is_newer_than_it_may_be() {
     let mut ahead = Client::connect(&server.ws(&format!("/v1/ws?topics=quote.*&since={since}"))).await;
     assert_eq!(until_op(&mut ahead, "skipped", delayed).await["reason"], "delayed");
     frames(&mut ahead, 100, delayed).await;
+
+    for path in ["/v1/snapshot?topics=quote.*", "/v1/topics?topics=quote.*", "/v1/poll?topics=quote.*"] {
+        let answer = server.get(path).json();
+        assert_eq!(answer["delay_ms"], DELAY_MS, "{path}: {answer}");
+        let lines = answer.get("frames").or(answer.get("topics")).and_then(Value::as_array).expect("an array");
+        assert!(!lines.is_empty(), "{path}: {answer}");
+        lines.iter().for_each(|line| check_age(line, delayed));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

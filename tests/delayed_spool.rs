@@ -1,7 +1,5 @@
 //! What waits on disk for a delayed view is shown as it was, in order and not earlier, and nothing of it stays.
 
-mod kit;
-
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,7 +1,5 @@
 //! What lies in deploy/ fits the server that it deploys.
 
-mod kit;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -2,8 +2,6 @@
 //!
 //! Their snippets are run by tests/snippets.rs.
 
-mod kit;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 

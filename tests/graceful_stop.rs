@@ -1,7 +1,5 @@
 //! A stop loses nobody: readiness first, then a goodbye for each client with a time to come back, then the end.
 
-mod kit;
-
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 

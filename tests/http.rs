@@ -1,7 +1,5 @@
 //! The edge answers each request as docs/PROTOCOL.md says, over a real socket.
 
-mod kit;
-
 use std::io::{Read, Write};
 use std::time::Duration;
 

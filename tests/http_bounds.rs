@@ -1,8 +1,6 @@
 //! HTTP holds neither memory nor places nor turns: a client that asks for too much, or takes too
 //! long, pays for it alone.
 
-mod kit;
-
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,5 @@
 //! Whoever shows a good token gets the rights of its tier, for as long as token, tier and revocations allow.
 
-mod kit;
-
 use std::any::Any;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

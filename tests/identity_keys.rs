@@ -1,7 +1,5 @@
 //! Keys behind a URL: whatever its server does, tokens with known keys are accepted, and nobody can make it be asked often.
 
-mod kit;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};

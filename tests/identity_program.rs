@@ -1,7 +1,5 @@
 //! From an empty file to a working server: the configuration of docs/AUTH.md, `fanline token`, and a client that shows it.
 
-mod kit;
-
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 

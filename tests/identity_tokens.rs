@@ -1,7 +1,5 @@
 //! A token is accepted if its issuer has signed it for this server and this moment, and for no other reason.
 
-mod kit;
-
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

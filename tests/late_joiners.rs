@@ -1,8 +1,6 @@
 //! A client that joins late gets the latest of each of its topics at once, and from there no frame is missing
 //! or repeated.
 
-mod kit;
-
 use std::sync::Arc;
 
 use kit::http::sum;

@@ -1,7 +1,5 @@
 //! A server listens at several places: TCP ports and unix sockets, all of which serve the same.
 
-mod kit;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;

@@ -1,8 +1,6 @@
 //! 200 sessions at once, with lists of their own or of a few, and windows of all sizes, receive exactly their topics,
 //! compressed for what each of them has; while they come, change their lists and leave.
 
-mod kit;
-
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,5 @@
 //! `/metrics` is sound for Prometheus and tells what the person on call asks first.
 
-mod kit;
-
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};

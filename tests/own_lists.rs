@@ -1,8 +1,6 @@
 //! Real clients with lists of their own decode what nobody else is sent: tens of thousands of messages each that refer to messages
 //! before them, whatever happens to the clients and around them.
 
-mod kit;
-
 use flate2::{Compress, Compression, FlushCompress};
 use kit::decoding::{Harness, Metrics, decoded_messages, join};
 use kit::raw_client::Blind;

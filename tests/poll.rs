@@ -1,7 +1,5 @@
 //! Whoever polls, with or without waiting, through a cache or not, has every message once or is told what is missing.
 
-mod kit;
-
 use std::collections::HashMap;
 use std::time::Duration;
 

@@ -1,7 +1,5 @@
 //! `fanline probe`: what a feed holds is found out in a short look, and what keeps it from being seen is said.
 
-mod kit;
-
 use std::time::Duration;
 
 use fanline::bus::clock::Clock;

@@ -1,7 +1,5 @@
 //! From a tape to 300 clients: each gets exactly the frames of its topics, in order, byte for byte.
 
-mod kit;
-
 use std::sync::Arc;
 
 use kit::http::sum;

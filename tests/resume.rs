@@ -1,8 +1,6 @@
 //! A client that is cut off at any byte and resumes with its cursor has, in the end, all that it was promised: every
 //! message once with `lossless`; with `conflate` the right latest values, and a true notice of everything in between.
 
-mod kit;
-
 use std::thread;
 use std::time::{Duration, Instant};
 

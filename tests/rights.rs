@@ -1,7 +1,5 @@
 //! Every client sees what its rights allow, on every way to it, and nothing else: from the real binary.
 
-mod kit;
-
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;

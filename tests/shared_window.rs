@@ -3,8 +3,6 @@
 //! Each stack is on a server of its own, with the tape poured as fast as the client reads. Every message it decodes is
 //! compared with the tape; the server's metrics prove that what should happen to it did happen.
 
-mod kit;
-
 use kit::decoding::{Harness, decoded_messages, join};
 use kit::raw_client::Blind;
 use kit::skip_without_tool;

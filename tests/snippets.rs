@@ -4,8 +4,6 @@
 #[path = "../examples/acme/venue.rs"]
 mod venue;
 
-mod kit;
-
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,5 @@
 //! A stream of server-sent events is a session like any other: the same frames, the same cursor, the same notices.
 
-mod kit;
-
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 

@@ -1,18 +1,24 @@
 //! Stock clients work unchanged: Python's `websockets` and Node's `ws`, with and without permessage-deflate.
 //!
 //! Each decodes everything and hands it back, so that it can be compared with the tape byte for byte.
-
-mod kit;
+//!
+//! Clients of venues, from their registries and unchanged but for the URL, see what they see at the venue itself. That is a
+//! replay here: of messages written by the test, and of the recording where there is one.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use kit::http::sum;
 use kit::program::Program;
-use kit::tape::{PROFILE, Tape};
-use kit::{project, skip_without_tool, tool};
+use kit::relay::Relay;
+use kit::stock_client::StockClient;
+use kit::subscriber::PATIENT;
+use kit::tape::{PROFILE, Tape, capture};
+use kit::{DEADLINE, eventually, project, skip_without_tool, tool};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 /// Frames that a client reads in each of its three ways to subscribe.
 const COUNT: usize = 400;
@@ -108,4 +114,127 @@ fn node_ws_decodes_everything_with_and_without_deflate() {
     let node = tool("node").filter(|_| project("tests/stock/node_modules/ws").is_dir());
     let Some(node) = node else { return skip_without_tool("stock_clients", "Node with its package `ws`") };
     visit(node, "client.mjs");
+}
+
+/// Streams that the clients of Binance ask for; the feed has more.
+const BINANCE_STREAMS: [&str; 6] = [
+    "btcusdt@trade",
+    "btcusdt@bookTicker",
+    "btcusdt@depth@100ms",
+    "ethusdt@trade",
+    "ethusdt@bookTicker",
+    "ethusdt@depth@100ms",
+];
+
+#[test]
+fn python_binance_sees_through_fanline_what_it_sees_at_the_venue() {
+    compare_with_binance("python-binance", capture("binance-spot"));
+}
+
+#[test]
+fn unicorn_binance_websocket_api_sees_through_fanline_what_it_sees_at_the_venue() {
+    compare_with_binance("unicorn", None);
+}
+
+fn compare_with_binance(client: &str, recording: Option<PathBuf>) {
+    let python = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a target directory").join("venues/bin/python");
+    if !python.is_file() {
+        return skip_without_tool("stock_clients", "python-binance and unicorn-binance-websocket-api");
+    }
+    let written = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("binance-{client}.jsonl"));
+    std::fs::write(&written, binance_messages()).expect("a folder to write to");
+    let start = |base: &str| {
+        let mut command = Command::new(&python);
+        command.arg(project("tests/stock/venue_client.py")).args([client, base]).args(BINANCE_STREAMS);
+        StockClient::start(command)
+    };
+    for path in [Some(written.clone()), recording].into_iter().flatten() {
+        let count = count_of(&path);
+        let venue = Program::replay(&path, &["--speed", "max"]);
+        let expected = take(&mut start(&venue.ws("/")), count);
+
+        let gate = Relay::shut();
+        let server = serve_binance(&gate);
+        let mut through = start(&server.ws("/"));
+        await_subscriptions(&server);
+        let venue = Program::replay(&path, &["--speed", "max"]);
+        gate.open(venue.addr());
+        assert!(take(&mut through, count) == expected, "{client} sees something else through fanline");
+        assert_eq!(through.close().iter().filter(|line| line.starts_with('{')).count(), 0, "{client} sees more");
+    }
+    survive_a_loss(&written, start);
+}
+
+/// The feed is lost for a moment: a client that would miss trades is hung up on, comes back and goes on.
+fn survive_a_loss(path: &Path, start: impl Fn(&str) -> StockClient) {
+    let gate = Relay::shut();
+    let server = serve_binance(&gate);
+    let mut client = start(&server.ws("/"));
+    await_subscriptions(&server);
+    let venue = Program::replay(path, &["--speed", "1", "--loop"]);
+    gate.open(venue.addr());
+    take(&mut client, 20);
+    assert_eq!(gate.cut(), 1);
+    gate.open(venue.addr());
+    while client.line(DEADLINE).expect("the client goes on") != "lost" {}
+    take(&mut client, 20);
+    assert!(sum(&server.get("/metrics").body, "fanline_goodbyes_total", "\"feed_lost\"") > 0.0);
+}
+
+fn serve_binance(gate: &Relay) -> Program {
+    let demand = [("UPSTREAM_DEMAND", "on")];
+    Program::serve(&[&gate.ws("/stream"), "--profile", "binance"], &[&PATIENT[..], &demand].concat())
+}
+
+/// The client has asked for all streams, and fanline for all of them.
+fn await_subscriptions(server: &Program) {
+    eventually("the client has subscribed", || {
+        let wanted = sum(&server.get("/metrics").body, "fanline_wanted_topics", "");
+        (wanted == BINANCE_STREAMS.len() as f64).then_some(())
+    });
+}
+
+/// The next events, each as its JSON with sorted names.
+fn take(client: &mut StockClient, count: usize) -> Vec<String> {
+    let mut events = Vec::new();
+    while events.len() < count {
+        let line = client.line(DEADLINE).unwrap_or_else(|| panic!("expected {count} events, found {}", events.len()));
+        if line.starts_with('{') {
+            events.push(line);
+        }
+    }
+    events
+}
+
+/// Messages of these streams in a file.
+fn count_of(path: &Path) -> usize {
+    let text = std::fs::read_to_string(path).expect("a readable file");
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a sound line"));
+    let messages = lines.filter(|line| line["dir"] == "in").filter_map(|line| {
+        let message: Value = serde_json::from_str(line["data"].as_str()?).ok()?;
+        Some(message["stream"].as_str()?.to_string())
+    });
+    messages.filter(|stream| BINANCE_STREAMS.contains(&&**stream)).count()
+}
+
+/// Lines of a recording as the venue would give it: numbers follow each other, and further streams are among them.
+fn binance_messages() -> String {
+    let mut lines = String::new();
+    for number in 0..600_u64 {
+        let symbol = ["btcusdt", "ethusdt", "bnbusdt"][number as usize % 3];
+        let upper = symbol.to_uppercase();
+        let (first, last) = (number / 3 * 5 + 1, number / 3 * 5 + 5);
+        let trade = format!(r#"{{"e":"trade","s":"{upper}","t":{number},"p":"{number}.50000000","q":"1.0"}}"#);
+        let ticker = format!(r#"{{"u":{last},"s":"{upper}","b":"{number}.1","B":"1.0","a":"{number}.2","A":"2"}}"#);
+        let depth =
+            format!(r#"{{"e":"depthUpdate","s":"{upper}","U":{first},"u":{last},"b":[["{number}.1","0.0"]],"a":[]}}"#);
+        for (place, (kind, data)) in
+            [("trade", trade), ("bookTicker", ticker), ("depth@100ms", depth)].iter().enumerate()
+        {
+            let data = format!(r#"{{"stream":"{symbol}@{kind}","data":{data}}}"#);
+            let t_ns = (number * 3 + place as u64) * 2_000_000;
+            writeln!(lines, "{}", json!({"t_ns": t_ns, "dir": "in", "data": data})).expect("room in memory");
+        }
+    }
+    lines
 }

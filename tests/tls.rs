@@ -1,7 +1,5 @@
 //! TLS of the server's own: clients of all kinds are served as without it, and what is wrong ends only its own connection.
 
-mod kit;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};

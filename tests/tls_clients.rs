@@ -1,7 +1,5 @@
 //! Stock clients over TLS decode the shared window through falling behind, and curl is answered over either version.
 
-mod kit;
-
 use std::process::{Command, Output, Stdio};
 
 use kit::certificate::{self, CertificateFiles};

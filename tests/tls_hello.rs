@@ -2,8 +2,6 @@
 //!
 //! Handshakes begin here by hand, so that no library on this side leaves out what it knows to be weak.
 
-mod kit;
-
 use std::io::{ErrorKind, Read, Write};
 use std::process::{Command, Stdio};
 

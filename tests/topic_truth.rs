@@ -1,8 +1,6 @@
 //! What is said of each topic is true: asked for and never delivered, refused, written otherwise, out of order; and names
 //! that clients invent are nobody else's business.
 
-mod kit;
-
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 

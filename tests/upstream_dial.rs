@@ -1,24 +1,29 @@
-//! The way to the feed: proxies, redirects, and a certificate of fanline's own.
+//! The way to the feed: proxies, redirects, a certificate of fanline's own, and compression by the feed.
 
-mod kit;
-
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::Output;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use fanline::bus::Limits;
 use fanline::bus::feed_state::StaleReason;
 use fanline::intake::upstream::Settings;
-use fanline::profile::check;
+use fanline::profile::{Profile, check};
 use futures_util::SinkExt;
 use kit::certificate::{self, CertificateFiles};
 use kit::intake::{self, Intake};
-use kit::program;
 use kit::real_proxy::{Proxy, nginx_around};
+use kit::tape::capture;
 use kit::tunnel::{NAME, Tunnel, TunnelKind};
+use kit::{program, project, skip_without_tool, tool};
+use shared_deflate::deflate::Deflater;
+use shared_deflate::frame::{Opcode, put_deflated, put_header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::accept_async;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// Messages of the venue on each connection.
 const MESSAGES: usize = 500;
@@ -181,4 +186,112 @@ async fn probe(url: &str, trusted: &CertificateFiles, settings: &[(&str, &str)])
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A venue of the package `ws`, as a child process.
+struct NodeVenue {
+    child: Child,
+    output: BufReader<std::process::ChildStdout>,
+    url: String,
+}
+
+impl NodeVenue {
+    fn start(node: &Path, recording: &Path, options: &str) -> NodeVenue {
+        let mut command = Command::new(node);
+        command.arg(project("tests/stock/venue.mjs")).arg(recording).arg(options);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("Node starts");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let mut venue = NodeVenue { child, output, url: String::new() };
+        venue.url = format!("ws://127.0.0.1:{}", venue.line());
+        venue
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("a readable line");
+        line.trim_end().to_string()
+    }
+}
+
+impl Drop for NodeVenue {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_feed_that_compresses_says_the_same_as_one_that_does_not() {
+    let Some(recording) = capture("coinbase-exchange") else { return };
+    let node = tool("node").filter(|_| project("tests/stock/node_modules/ws").is_dir());
+    let Some(node) = node else { return skip_without_tool("upstream_dial", "Node with its package `ws`") };
+    let lines = std::fs::read_to_string(&recording).expect("a readable recording");
+    let is_data = |line: &&str| line.contains(r#""dir":"in""#) && !line.contains("subscriptions");
+    let messages = lines.lines().filter(is_data).count();
+    let mut expected = None;
+    for (deflate, options, agreed) in [
+        (false, "{}", ""),
+        (true, "{}", "permessage-deflate"),
+        (true, r#"{"serverNoContextTakeover":true}"#, "permessage-deflate; server_no_context_takeover"),
+        (true, r#"{"serverMaxWindowBits":9}"#, "permessage-deflate; server_max_window_bits=9"),
+    ] {
+        let mut venue = NodeVenue::start(&node, &recording, options);
+        let profile = Profile::built_in("coinbase-exchange").expect("built in");
+        let settings = Settings { deflate, ..intake::settings(&venue.url, profile, &["ticker.BTC-USD"]) };
+        let limits = Limits { ring_frames_max: 1 << 14, ring_bytes_max: 64 << 20, topics_max: 1000 };
+        let intake = Intake::start_within(limits, settings);
+        intake.until("every message", |_| intake.reader.head().0 >= messages as u64).await;
+        assert_eq!(venue.line(), agreed);
+        let published = intake.published();
+        assert_eq!(*expected.get_or_insert(published.clone()), published, "{agreed}");
+        intake.end().await.expect("a clean end");
+    }
+}
+
+/// Takes a caller's handshake and accepts its offer to compress.
+async fn accept_compressing(listener: &TcpListener, answer: &str) -> TcpStream {
+    let (mut guest, _) = listener.accept().await.expect("a connection");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(guest.read_u8().await.expect("a whole head"));
+    }
+    let head = String::from_utf8(head).expect("text");
+    let line = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).expect("the header is there");
+    assert_eq!(line("sec-websocket-extensions: "), "permessage-deflate");
+    let key = derive_accept_key(line("Sec-WebSocket-Key: ").as_bytes());
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {key}\r\nSec-WebSocket-Extensions: {answer}\r\n\r\n"
+    );
+    guest.write_all(answer.as_bytes()).await.expect("the guest listens");
+    guest
+}
+
+#[tokio::test]
+async fn compressed_messages_that_cannot_be_read_end_the_connection_and_the_next_one_serves() {
+    let mut bomb = Vec::new();
+    put_deflated(&mut bomb, Opcode::Text, &vec![b' '; 2 << 20], &mut Deflater::new(9, 15));
+    assert!(bomb.len() < 4096);
+    let mut broken = Vec::new();
+    put_header(&mut broken, Opcode::Text, true, 4);
+    broken.extend_from_slice(&[0xFF; 4]);
+    for (answer, sent, part) in [
+        ("permessage-deflate", &bomb[..], "expected messages of at most 1048576 bytes, found a larger one; raise"),
+        ("permessage-deflate", &broken, "expected DEFLATE data (RFC 7692 section 7.2.2)"),
+        ("permessage-deflate; surprise", b"", "found another extension or parameter; switch `upstream.deflate` off"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("ws://{}/feed", listener.local_addr().expect("bound"));
+        let intake = Intake::start(Settings { deflate: true, message_bytes_max: 1 << 20, ..settings(&url) });
+        let mut guest = accept_compressing(&listener, answer).await;
+        guest.write_all(sent).await.expect("the guest listens");
+        let mut guest = accept_compressing(&listener, "permessage-deflate").await;
+        let (mut stream, mut deflater) = (Vec::new(), Deflater::new(6, 15));
+        (0..MESSAGES).for_each(|n| put_deflated(&mut stream, Opcode::Text, message(n).as_bytes(), &mut deflater));
+        guest.write_all(&stream).await.expect("the guest listens");
+        assert_whole(&intake).await;
+        let log = intake.log();
+        assert!(log.contains(part), "expected `{part}` in {log}");
+        intake.end().await.expect("a clean end");
+    }
 }

@@ -1,7 +1,5 @@
 //! The upstream fails in every way it can: clients stay connected, are notified, and see data again, without a restart.
 
-mod kit;
-
 use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;

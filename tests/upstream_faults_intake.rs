@@ -1,8 +1,6 @@
 //! An upstream that fails in every way it can: clients are notified, and data flows again. Each test drives the venue's
 //! side of the socket itself, so that it sees its fault happen.
 
-mod kit;
-
 use std::ops::Deref;
 use std::time::Duration;
 

@@ -1,8 +1,6 @@
 //! Several connections to one feed: copies become one stream, connections are replaced and shared out, and the venue is
 //! never asked for more, or faster, than it allows. The venue's log says what was sent, to whom, and when.
 
-mod kit;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::Arc;

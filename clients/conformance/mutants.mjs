@@ -18,11 +18,11 @@ import { parseArgs } from "node:util";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const FAULTS = [
-  { name: "resumes without its cursor", file: "fanline.js", text: "const since = this.#epoch && `${this.#epoch}:${this.#offset}`;", fault: 'const since = "";', noticed: "resume/after_a_cut", on: "websocket" },
-  { name: "resumes with patterns that it did not hold", file: "fanline.js", text: "wanted.filter((pattern) => this.#held.has(pattern))", fault: "wanted", noticed: "resume/cursor_unknown", on: "websocket" },
-  { name: "delivers a frame again", file: "fanline.js", text: "if (known && known.frame.offset >= offset) {", fault: "if (false) {", noticed: "resume/", on: "sse" },
-  { name: "keeps values of a server that is gone", file: "fanline.js", text: "if (message.epoch !== this.#epoch) this.#begin(message.epoch);", fault: "this.#epoch = message.epoch;", noticed: "resume/epoch", on: "websocket" },
-  { name: "keeps values of another view", file: "fanline.js", text: "if (anew) this.#begin(message.epoch);", fault: "", noticed: "notices/live_then_delayed", on: "websocket" },
+  { name: "resumes without its cursor", file: "place.js", text: "return this.epoch && `${this.epoch}:${this.offset}`;", fault: 'return "";', noticed: "resume/after_a_cut", on: "websocket" },
+  { name: "resumes with patterns that it did not hold", file: "place.js", text: "patterns.filter((pattern) => this.#held.has(pattern))", fault: "patterns", noticed: "resume/cursor_unknown", on: "websocket" },
+  { name: "delivers a frame again", file: "values.js", text: "if (known && known.frame.offset >= frame.offset) {", fault: "if (false) {", noticed: "resume/", on: "sse" },
+  { name: "keeps values of a server that is gone", file: "fanline.js", text: "if (this.#place.greeted(message)) this.#forget();", fault: "this.#place.greeted(message);", noticed: "resume/epoch", on: "websocket" },
+  { name: "keeps values of another view", file: "fanline.js", text: "if (this.#place.turn(message)) this.#forget();", fault: "this.#place.turn(message);", noticed: "notices/live_then_delayed", on: "websocket" },
   { name: "does not hear that the feed is stale", file: "fanline.js", text: "stale: (message) => this.#notice(message, message.message || message.reason),", fault: "", noticed: "notices/feed_stale", on: "websocket" },
   { name: "sends what it was told to forget", file: "fanline.js", text: "if (given.length) this.#link.send({", fault: "if (false) this.#link.send({", noticed: "frames/on_its_way", on: "websocket" },
   { name: "has no jitter", file: "link.js", text: "OFFLINE_MS : random() * bound)", fault: "OFFLINE_MS : bound)", noticed: "reconnect/jitter", on: "websocket" },
@@ -36,6 +36,7 @@ const FAULTS = [
   { name: "knows one kind of line end", file: "sse.js", text: "split(/\\r\\n|\\n|\\r(?!$)/)", fault: "split(/\\n/)", noticed: "sse/line_ends", on: "sse" },
   { name: "storms a cache that is broken", file: "poll.js", text: "else if (!isNew) await pause", fault: "else if (!isNew) void pause", noticed: "poll/", on: "longpoll" },
   { name: "never changes its transport", file: "ladder.js", text: "const POINTS = 6;", fault: "const POINTS = 1e9;", noticed: "transports/upgrade_refused", on: "ladder" },
+  { name: "trusts a transport that has failed before", file: "ladder.js", text: "[this.#points, this.#proven] = [POINTS - SHORT_LIFE, at];", fault: "", noticed: "transports/cut_when_tried_again", on: "ladder" },
 ];
 
 const { values } = parseArgs({ options: { clients: { type: "string", default: dirname(HERE) }, only: { type: "string", default: "" } } });

@@ -6,6 +6,26 @@ import { FanlineProvider, useFanlineState, useTopic } from "fanline/react";
 
 const SERVER = new URLSearchParams(location.search).get("server") ?? "http://127.0.0.1:8080";
 const KEY = "watch_list";
+const FIRST = ["quote.AAPL"];
+
+const isTopic = (text) => typeof text === "string" && checkPattern(text) === null && !/[*>]/.test(text);
+
+/** What the browser keeps may be of another program, or damaged. */
+function kept() {
+  try {
+    return [...new Set(JSON.parse(localStorage.getItem(KEY)).filter(isTopic))];
+  } catch {
+    return FIRST;
+  }
+}
+
+function keep(topics) {
+  try {
+    localStorage.setItem(KEY, JSON.stringify(topics));
+  } catch {
+    // The browser keeps nothing.
+  }
+}
 
 function Row({ topic, remove }) {
   const bid = useTopic(topic, ({ data }) => data?.bid);
@@ -43,8 +63,8 @@ function Add({ add }) {
 
 function WatchList() {
   const state = useFanlineState();
-  const [topics, setTopics] = useState(() => JSON.parse(localStorage.getItem(KEY) ?? '["quote.AAPL"]'));
-  useEffect(() => localStorage.setItem(KEY, JSON.stringify(topics)), [topics]);
+  const [topics, setTopics] = useState(kept);
+  useEffect(() => keep(topics), [topics]);
   const without = (topic) => topics.filter((other) => other !== topic);
   return (
     <>

@@ -12,3 +12,4 @@ pub mod pattern_delays;
 pub mod rights;
 pub mod selector;
 pub mod session_row;
+pub mod shown_delay;

@@ -9,9 +9,8 @@ use crate::bus::history::KEEP_MAX;
 use crate::bus::log::ring::Numbered;
 use crate::bus::retention::Retention;
 use crate::bus::topic_status::{TopicStatus, TopicStatusKind};
-use crate::protocol::encoding::{
-    Encoded, Encoder, Encoding, Encodings, Envelope, EnvelopeKind, Payload, PayloadKind, References,
-};
+use crate::protocol::encoding::{Encoded, Encoder, Encoding, Envelope, EnvelopeKind, Payload, PayloadKind, References};
+use crate::protocol::encodings::Encodings;
 use crate::words::ids::{Offset, TopicId};
 use crate::words::stamp::Stamp;
 use shared_deflate::token::{REFERENCES_MAX, Tokens};

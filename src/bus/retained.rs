@@ -38,6 +38,10 @@ struct RetainedFrames {
     /// Deltas since the snapshot, and their payload bytes.
     deltas: usize,
     deltas_bytes: usize,
+    /// A gap is among what is kept.
+    holds_gap: bool,
+    /// Changes without a whole value, or messages that are not kept, were among the frames.
+    had_events: bool,
     /// The newest transient frame, for paced lanes.
     transient: Option<Arc<Frame>>,
 }
@@ -113,6 +117,20 @@ impl Retained {
         first.is_some_and(|first| matches!(first.kind, FrameKind::Snapshot | FrameKind::Delta { .. }))
     }
 
+    /// Each of its messages counts: they are events or changes, and not values of which the newest is enough.
+    pub fn is_of_events(&self) -> bool {
+        match self.base() {
+            Some(base) => matches!(base.kind, FrameKind::Value { keep } if keep > 1),
+            // Changes without a whole value, or messages that are not kept.
+            None => !self.newest.is_status() || self.rest.as_ref().is_some_and(|rest| rest.had_events),
+        }
+    }
+
+    /// A gap is among what is kept: whoever joins lacks something, until the next snapshot.
+    pub fn holds_gap(&self) -> bool {
+        self.rest.as_ref().is_some_and(|rest| rest.holds_gap)
+    }
+
     /// What stands for everything that the frames before it built; deltas and gaps before it are superseded.
     pub fn base(&self) -> Option<&Arc<Frame>> {
         match &self.rest {
@@ -143,9 +161,11 @@ impl RetainedFrames {
             FrameKind::Delta { whole: None } => {
                 if self.holds_deltas() {
                     self.append(frame);
+                } else {
+                    self.had_events = true;
                 }
             }
-            FrameKind::Transient => self.transient = Some(frame),
+            FrameKind::Transient => (self.transient, self.had_events) = (Some(frame), true),
             FrameKind::Status(TopicStatusKind::Gap) => {
                 if self.holds_deltas() || self.has_overflowed() {
                     self.keep_gap(frame);
@@ -185,6 +205,7 @@ impl RetainedFrames {
         }
         self.kept.extend(mark);
         self.kept.push_back(frame);
+        self.holds_gap = true;
     }
 
     /// Forgets the snapshot and its deltas. The gap that is kept instead stands at the newest delta, so that clients that
@@ -193,11 +214,12 @@ impl RetainedFrames {
         let gap = TopicStatus::Gap { reason: GapReason::Overflow, missed: None };
         self.clear();
         self.kept.push_back(Arc::new(Frame::status(newest.offset, newest.topic.clone(), newest.received, &gap)));
+        self.holds_gap = true;
     }
 
     fn clear(&mut self) {
         self.kept = VecDeque::new();
-        (self.deltas, self.deltas_bytes) = (0, 0);
+        (self.deltas, self.deltas_bytes, self.holds_gap) = (0, 0, false);
     }
 
     /// Takes the mark out, if there is one. Only gaps lie behind it.

@@ -61,6 +61,8 @@ impl EffectiveUpstream {
             (upstream.message_bytes_max, &mut connect.message_bytes_max),
             MESSAGE_BYTES_MAX,
         );
+        let deflate =
+            decisions.decide(("upstream.deflate", "connect.deflate"), (upstream.deflate, &mut connect.deflate), false);
         let mut rotation = connect.rotate_after.map(Some);
         let rotate_after = decisions.decide(
             ("upstream.rotate_after", "connect.rotate_after"),
@@ -113,6 +115,7 @@ impl EffectiveUpstream {
             backoff_max: backoff_max.max(backoff_min),
             rotate_after,
             message_bytes_max,
+            deflate,
             interest: None,
             linger: upstream.linger,
             requests: None,
@@ -188,6 +191,12 @@ impl Shown for Option<Duration> {
     }
 }
 
+impl Shown for bool {
+    fn shown(&self) -> Option<SettingValue> {
+        Some(SettingValue::Switch(*self))
+    }
+}
+
 impl Shown for usize {
     fn shown(&self) -> Option<SettingValue> {
         Some(SettingValue::Bytes(*self as u64))
@@ -212,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_keys_that_are_named_are_keys_of_profiles() {
-        const EVERY_KEY: &str = "profile = 1\nname = \"venue\"\n[connect]\nopen_timeout = \"5s\"\nmax_message = \"1MiB\"\n\
+        const EVERY_KEY: &str = "profile = 1\nname = \"venue\"\n[connect]\nopen_timeout = \"5s\"\nmax_message = \"1MiB\"\ndeflate = true\n\
             rotate_after = \"1h\"\n[keepalive]\nidle_timeout = \"20s\"\nws_ping = \"5s\"\npong_timeout = \"5s\"\n\
             [backoff]\nmin = \"1s\"\nmax = \"9s\"\n[[on]]\nname = \"data\"\nas = \"data\"\ntopic = \"${/s}\"\n";
         let profile = crate::profile::check(EVERY_KEY, "venue.toml").unwrap_or_else(|error| panic!("{error}"));

@@ -8,6 +8,7 @@ use crate::audit::log::AuditLog;
 use crate::bus::demand::interest::Interest;
 use crate::bus::demand::requests::Requests;
 use crate::bus::reader::Reader;
+use crate::profile::downstream::Dialect;
 
 /// Of one view: a shard has no way to another one.
 #[derive(Clone)]
@@ -19,6 +20,8 @@ pub struct BusHandles {
     pub requests: Requests,
     pub gatekeeper: Arc<dyn Gatekeeper>,
     pub audit: AuditLog,
+    /// What clients may speak besides the server's own protocol.
+    pub dialect: Option<Arc<Dialect>>,
 }
 
 impl BusHandles {
@@ -31,6 +34,7 @@ impl BusHandles {
             requests: Requests::closed(),
             gatekeeper: Arc::new(Open),
             audit: AuditLog::default(),
+            dialect: None,
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct SessionOptions {
     pub every: Option<Duration>,
     /// Checked patterns of the query; empty if the client will subscribe by command.
     pub patterns: Vec<Pattern>,
+    /// The items that the patterns stand for, if the client speaks a dialect.
+    pub items: Vec<String>,
     pub since: Option<Cursor>,
     /// The client's address, if it is known.
     pub address: Option<IpAddr>,

@@ -8,9 +8,6 @@ use std::sync::mpsc::{Receiver, channel};
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::access::gatekeeper::Open;
-use crate::access::rights::ViewId;
-use crate::audit::log::AuditLog;
 use crate::bus;
 use crate::bus::Limits;
 use crate::bus::demand::interest::Interest;
@@ -26,6 +23,7 @@ use crate::delivery::sessions::mail::Mail;
 use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
 use crate::delivery::simulation::client::{FakeSocket, Pipe, split_frame};
+use crate::profile::downstream::Dialect;
 use crate::protocol::encoding::{Payload, PayloadKind};
 use crate::settings::table::{Compression, ServerLimits, Slow};
 use crate::words::ids::Epoch;
@@ -58,6 +56,11 @@ impl Harness {
 
     /// `wanted_max`: topics that clients may want.
     pub fn open_with(wanted_max: usize) -> Harness {
+        Harness::speaking(wanted_max, None)
+    }
+
+    /// With clients that speak a dialect.
+    pub fn speaking(wanted_max: usize, dialect: Option<Arc<Dialect>>) -> Harness {
         let limits = Limits { ring_frames_max: 1 << 17, ring_bytes_max: 1 << 30, topics_max: TOPICS_MAX };
         let (publisher, reader) = bus::open_with_history(Epoch(1), limits, History::default(), &Meters::unread());
         let interest = Interest::new(wanted_max, &Meters::unread());
@@ -65,14 +68,7 @@ impl Harness {
         let (requests, queue) = crate::bus::demand::requests::open(RequestRules { send, request: true });
         let (sender, mail) = channel();
         let mailbox = Arc::new(move |mail| sender.send(mail).unwrap_or_default());
-        let bus = BusHandles {
-            view: ViewId::LIVE,
-            reader,
-            interest: Some(interest.clone()),
-            requests,
-            gatekeeper: Arc::new(Open),
-            audit: AuditLog::default(),
-        };
+        let bus = BusHandles { interest: Some(interest.clone()), requests, dialect, ..BusHandles::reading(reader) };
         let meters = ShardMeters::new(&Meters::unread(), 0);
         let shard = Shard::new(settings(), bus, mailbox, Arc::default(), meters);
         Harness { shard, publisher, interest, queue, mail, now: Stamp { wall_ms: 1, mono_ns: 1 } }

@@ -8,8 +8,8 @@ use crate::words::goodbye::Goodbye;
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
 
-/// By `Format as usize`, and in it by `Compression as usize`.
-const SENT_LABELS: [&str; 8] = [
+/// By `Format::index`, and in it by `Compression as usize`; forms are not compressed.
+const SENT_LABELS: [&str; 9] = [
     "envelope",
     "envelope_deflate",
     "envelope_window",
@@ -18,7 +18,11 @@ const SENT_LABELS: [&str; 8] = [
     "raw_deflate",
     "raw_window",
     "raw_tokens",
+    "form",
 ];
+
+/// Values of `Compression`.
+const COMPRESSIONS: usize = 4;
 
 /// What becomes of a client request.
 const REQUEST_RESULTS: [&str; 9] =
@@ -132,7 +136,7 @@ impl ShardMeters {
     }
 
     pub fn sent(&self, format: Format, compression: Compression, bytes: usize) {
-        self.sent[format as usize * (SENT_LABELS.len() / 2) + compression as usize].increment(bytes as u64);
+        self.sent[format.index() * COMPRESSIONS + compression as usize].increment(bytes as u64);
     }
 
     /// A chunk was handed to the sockets of this many sessions.

@@ -12,6 +12,7 @@ use crate::delivery::handoff::Handoff;
 use crate::edge::admin_key::AdminKey;
 use crate::edge::exposition::Exposition;
 use crate::edge::listen::tls::files::TlsFiles;
+use crate::profile::downstream::Dialect;
 use crate::words::metrics::Meters;
 
 /// Takes an upgraded socket. Must not block.
@@ -29,6 +30,8 @@ pub struct EdgeParts {
     /// None: the operator's listener has metrics and health alone.
     pub admin: Option<AdminParts>,
     pub gatekeeper: Arc<dyn Gatekeeper>,
+    /// What clients may speak besides the server's own protocol.
+    pub dialect: Option<Arc<Dialect>>,
     /// For the listeners that speak TLS.
     pub tls: Option<Arc<TlsFiles>>,
 }

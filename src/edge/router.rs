@@ -9,7 +9,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 
-use crate::edge::entrance::{agreement, event_stream, websocket};
+use crate::edge::entrance::{agreement, dialect, event_stream, websocket};
 use crate::edge::http::admin;
 use crate::edge::http::answer::{HttpRefusal, not_found};
 use crate::edge::http::context;
@@ -40,6 +40,11 @@ pub(in crate::edge) fn public(context: &Arc<AnswerContext>, with_metrics: bool) 
         .route("/", get(pages::index))
         .route("/static/{*path}", get(pages::file));
     let router = if with_metrics { router.route("/metrics", get(metrics::public)) } else { router };
+    let router = router.fallback(async |uri: Uri| not_found(&uri));
+    let router = match &context.dialect {
+        Some(_) => router.layer(middleware::from_fn_with_state(context.clone(), dialect::answer)),
+        None => router,
+    };
     finished(router, context)
 }
 
@@ -55,12 +60,11 @@ pub(in crate::edge) fn admin(context: &Arc<AnswerContext>, parts: Option<AdminPa
         Some(parts) => router.merge(admin::routes(parts, context)),
         None => router,
     };
-    finished(router, context)
+    finished(router.fallback(async |uri: Uri| not_found(&uri)), context)
 }
 
 fn finished(router: Router<Arc<AnswerContext>>, context: &Arc<AnswerContext>) -> Router {
     router
-        .fallback(async |uri: Uri| not_found(&uri))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(context.clone(), origins::guard))
         .layer(middleware::from_fn_with_state(context.clone(), finish))

@@ -1,6 +1,6 @@
 //! The profiles that fanline carries, by name.
 
-pub(super) const BUILT_IN: [(&str, &str); 25] = [
+pub(super) const BUILT_IN: [(&str, &str); 26] = [
     ("simulated", include_str!("built_in/simulated.toml")),
     ("generic", include_str!("built_in/generic.toml")),
     ("binance", include_str!("built_in/binance.toml")),
@@ -13,6 +13,7 @@ pub(super) const BUILT_IN: [(&str, &str); 25] = [
     ("okx-v5", include_str!("built_in/okx-v5.toml")),
     ("bybit-v5", include_str!("built_in/bybit-v5.toml")),
     ("bitfinex-v2", include_str!("built_in/bitfinex-v2.toml")),
+    ("kucoin", include_str!("built_in/kucoin.toml")),
     ("htx", include_str!("built_in/htx.toml")),
     ("deribit", include_str!("built_in/deribit.toml")),
     ("gemini", include_str!("built_in/gemini.toml")),

@@ -306,7 +306,7 @@ impl Scope {
         self.template(entry.text()?, each).map_err(|problem| entry.error(problem))
     }
 
-    fn field(&mut self, source: &str, each: Option<usize>) -> Result<Field, String> {
+    pub(crate) fn field(&mut self, source: &str, each: Option<usize>) -> Result<Field, String> {
         let pointer = |text: &str| Pointer::parse(text).map_err(|error| error.to_string());
         if let Some(name) = source.strip_prefix('=') {
             return self.variable(name);

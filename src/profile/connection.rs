@@ -7,6 +7,7 @@ use crate::json::Pointer;
 use crate::profile::headers;
 use crate::profile::headers::Headers;
 use crate::profile::keys::{BACKOFF, CONNECT, KEEPALIVE, LOGIN, OPEN, PING, RESUME, SEND};
+use crate::profile::lifespan::Lifespan;
 use crate::profile::optional;
 use crate::profile::placeholders::{Placeholder, TemplateSite};
 use crate::profile::rule::{MessageClass, Rules};
@@ -26,6 +27,8 @@ pub(crate) struct Connect {
     pub subprotocol: Option<String>,
     /// Longest message in bytes.
     pub message_bytes_max: Option<usize>,
+    /// Whether the feed may compress its messages (RFC 7692).
+    pub deflate: Option<bool>,
     pub open_timeout: Option<Duration>,
     /// Connections that the venue allows at a time.
     pub connections_max: Option<usize>,
@@ -50,6 +53,10 @@ pub(crate) struct Login {
     /// Name of the rule that recognises the answer.
     pub ok: Option<String>,
     pub timeout: Duration,
+    /// How long it counts, by the answer; none: as long as the connection.
+    pub life: Option<Lifespan>,
+    /// Before it is over a new connection takes over; else the login is sent again on the open one.
+    pub reconnects: bool,
 }
 
 /// Keepalive of a connection; none: the settings decide.
@@ -66,12 +73,20 @@ pub(crate) struct Keepalive {
 /// A heartbeat in the feed's own messages.
 #[derive(Clone, Debug)]
 pub(crate) struct Heartbeat {
-    pub every: Duration,
+    pub every: Interval,
     pub send: Template<Placeholder>,
     /// Name of the rule that recognises the answer, and how long the answer may take.
     pub expect: Option<(String, Duration)>,
     /// Only if nothing has arrived for `every`.
     pub idle_only: bool,
+}
+
+/// Time between two heartbeats.
+#[derive(Clone, Debug)]
+pub(crate) enum Interval {
+    Fixed(Duration),
+    /// As an answer of the venue says: `${taken.NAME}ms`.
+    Taken(Template<Placeholder>),
 }
 
 /// Bounds of what is sent on one connection.
@@ -133,6 +148,7 @@ pub(crate) fn read_connect(root: &ProfileSection<'_>) -> Result<Connect, Profile
             Ok(name.to_string())
         })?,
         message_bytes_max: optional(section.get("max_message"), ProfileEntry::bytes)?,
+        deflate: optional(section.get("deflate"), ProfileEntry::flag)?,
         open_timeout: optional(section.get("open_timeout"), ProfileEntry::duration)?,
         connections_max: optional(section.get("max_conns"), ProfileEntry::count)?,
         items_max: optional(section.get("topics_per_conn"), ProfileEntry::count)?,
@@ -158,9 +174,26 @@ pub(crate) fn read_opening(root: &ProfileSection<'_>, rules: &Rules) -> Result<O
             )?,
             ok: rule_named(section.get("ok"), rules, &[MessageClass::AuthOk])?,
             timeout: optional(section.get("timeout"), ProfileEntry::duration)?.unwrap_or(ANSWER_TIMEOUT),
+            life: read_login_life(&section)?,
+            reconnects: optional(section.get("renew"), |entry| {
+                entry.choice(&[("login", false), ("connection", true)])
+            })?
+            .unwrap_or(false),
         })
     })?;
     Ok(Opening { frames: frames.iter().map(frame).collect::<Result<_, _>>()?, login })
+}
+
+fn read_login_life(section: &ProfileSection<'_>) -> Result<Option<Lifespan>, ProfileError> {
+    let life = Lifespan::read(section)?;
+    let needs_answer = life.as_ref().is_some_and(|life| !matches!(life, Lifespan::Fixed(_)));
+    if needs_answer && section.get("ok").is_none() {
+        return Err(section.error("ok", "expected `ok` beside a life that the answer says, found none; name its rule"));
+    }
+    if life.is_none() && section.get("renew").is_some() {
+        return Err(section.error("renew", "expected `life` or `expires` beside `renew`, found none; add one of them"));
+    }
+    Ok(life)
 }
 
 pub(crate) fn read_keepalive(root: &ProfileSection<'_>, rules: &Rules) -> Result<Keepalive, ProfileError> {
@@ -177,7 +210,7 @@ pub(crate) fn read_keepalive(root: &ProfileSection<'_>, rules: &Rules) -> Result
             );
         }
         Ok(Heartbeat {
-            every: ping.require("every", "every = \"20s\"")?.duration()?,
+            every: interval(&ping.require("every", "every = \"20s\"")?)?,
             send: template(&ping.require("send", "send = \"ping\"")?, TemplateSite::Frame)?,
             expect: expect.map(|name| (name, timeout.unwrap_or(ANSWER_TIMEOUT))),
             idle_only: optional(ping.get("idle_only"), ProfileEntry::flag)?.unwrap_or(false),
@@ -253,6 +286,13 @@ pub(crate) fn rule_named(
         let hint = did_you_mean(name, &names);
         Err(entry.error(format!("expected the name of a rule whose `as` is {}, found `{name}`{hint}", one_of(&labels))))
     })
+}
+
+fn interval(entry: &ProfileEntry<'_>) -> Result<Interval, ProfileError> {
+    match entry.text()?.contains("${") {
+        true => template(entry, TemplateSite::Interval).map(Interval::Taken),
+        false => entry.duration().map(Interval::Fixed),
+    }
 }
 
 pub(crate) fn template(entry: &ProfileEntry<'_>, place: TemplateSite) -> Result<Template<Placeholder>, ProfileError> {

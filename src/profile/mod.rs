@@ -5,11 +5,14 @@
 
 pub mod client;
 pub(crate) mod connection;
+pub mod downstream;
 pub(crate) mod headers;
 pub(crate) mod hidden;
 pub(crate) mod keys;
+pub(crate) mod lifespan;
 pub(crate) mod placeholders;
 pub mod reference;
+pub(crate) mod request;
 pub(crate) mod rule;
 pub mod rules;
 pub(crate) mod secrets;
@@ -26,6 +29,7 @@ pub(crate) mod mode;
 mod test;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use toml::de::DeTable;
 
@@ -34,13 +38,17 @@ use crate::json::Pointer;
 use crate::profile::built_in::BUILT_IN;
 use crate::profile::client::{ClientRules, NoSend};
 use crate::profile::connection::{Connect, Keepalive, Opening, Resume, Retry, Sending};
+use crate::profile::downstream::{Dialect, read_dialect};
 use crate::profile::keys::ROOT;
 use crate::profile::placeholders::Placeholder;
+use crate::profile::request::VenueRequest;
 use crate::profile::rule::Rules;
 use crate::profile::secrets::SignRule;
 use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, ProfileSource, did_you_mean, one_of};
 use crate::profile::subscribe::Subscribe;
 use crate::profile::template::Template;
+
+const SIMULATED: &str = "simulated";
 
 /// A checked profile.
 #[derive(Clone, Debug)]
@@ -49,6 +57,8 @@ pub struct Profile {
     /// Host names of the feed, each optionally with the beginning of a path; subdomains count.
     pub hosts: Vec<String>,
     pub(crate) connect: Connect,
+    /// Made before each connection, in this order.
+    pub(crate) requests: Vec<VenueRequest>,
     pub(crate) opening: Opening,
     pub(crate) signs: Vec<SignRule>,
     pub(crate) keepalive: Keepalive,
@@ -58,6 +68,8 @@ pub struct Profile {
     pub(crate) resume: Option<Resume>,
     pub(crate) client: ClientRules,
     pub(crate) rules: Rules,
+    /// What clients may speak besides fanline's own protocol.
+    pub dialect: Option<Arc<Dialect>>,
     /// Neither chosen nor recognised by its host: the first message may reveal a better one.
     pub(crate) is_fallback: bool,
 }
@@ -76,21 +88,29 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
     let connect = connection::read_connect(&root)?;
     let sending = connection::read_sending(&root)?;
     let rules = compile::read_rules(&root)?;
+    let aliases = compile::read_aliases(&root)?;
     let profile = Profile {
         name: root.require("name", "name = \"my-feed\"")?.text()?.to_string(),
         hosts: read_texts(root.get("hosts"))?,
         connect,
+        requests: request::read_requests(&root)?,
         opening: connection::read_opening(&root, &rules)?,
         signs: secrets::read_signs(root.get("sign"))?,
         keepalive: connection::read_keepalive(&root, &rules)?,
-        subscribe: subscribe::read_subscribe(&root, (&rules, &compile::read_aliases(&root)?), sending.bytes_max)?,
+        subscribe: subscribe::read_subscribe(&root, (&rules, &aliases), sending.bytes_max)?,
         sending,
         retry: connection::read_retry(&root)?,
         resume: connection::read_resume(&root)?,
         client: client::read_client(&root)?,
+        dialect: read_dialect(&root, &aliases)?,
         rules,
         is_fallback: false,
     };
+    let taken: Vec<String> = profile.taken().map(str::to_string).collect();
+    let signed = profile.signs.iter().flat_map(SignRule::templates);
+    for template in profile.templates().chain(&profile.connect.url).chain(signed) {
+        request::check_taken(template, &taken).map_err(|problem| root.error("request", problem))?;
+    }
     let signs: Vec<&str> = profile.signs.iter().map(SignRule::name).collect();
     let named = profile.templates().flat_map(|template| template.sources());
     for placeholder in named {
@@ -166,6 +186,16 @@ impl Profile {
         (self.is_fallback && first.starts_with(WELCOME)).then(|| Profile::built_in("fanline")).flatten()
     }
 
+    /// That of the built-in market.
+    pub fn simulated() -> Profile {
+        Profile::built_in(SIMULATED).expect("there is a built-in profile `simulated`")
+    }
+
+    /// Whether the prices are invented, by the built-in market or by a `fanline simulate` elsewhere.
+    pub fn is_simulated(&self) -> bool {
+        self.name == SIMULATED
+    }
+
     /// The feed's address, for use without a URL of the user's own.
     pub fn url(&self) -> Option<String> {
         self.connect.url.as_ref().map(|url| url.source().to_string())
@@ -189,11 +219,17 @@ impl Profile {
     /// All templates that are sent on a connection or to open one.
     pub(crate) fn templates(&self) -> impl Iterator<Item = &Template<Placeholder>> + Clone {
         let connect = self.connect.headers.iter().map(|(_, value)| value);
+        let requests = self.requests.iter().flat_map(VenueRequest::templates);
         let login = self.opening.login.iter().map(|login| &login.send);
         let ping = self.keepalive.ping.iter().map(|ping| &ping.send);
         let subscribe = self.subscribe.iter().flat_map(Subscribe::templates);
         let opening = self.opening.frames.iter().chain(login);
-        connect.chain(opening).chain(ping).chain(subscribe).chain(self.client.templates())
+        connect.chain(requests).chain(opening).chain(ping).chain(subscribe).chain(self.client.templates())
+    }
+
+    /// Names of the values that requests take from their answers.
+    pub(crate) fn taken(&self) -> impl Iterator<Item = &str> {
+        self.requests.iter().flat_map(|request| &request.call.take).map(|(name, _)| &**name)
     }
 
     /// The profile `generic` with the user's `--topic`: a pointer such as `/data/s`, or a template such as
@@ -237,6 +273,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::profile::connection::Interval;
 
     const RULE: &str = "[[on]]\nname = \"all\"\nas = \"data\"\ntopic = \"${/s}\"\n";
 
@@ -269,7 +306,7 @@ mod tests {
             ("profile = 2", "my.toml:1: profile", "another version"),
             ("profile = 1\nname = \"x\"\n", "on:", "expected at least one rule"),
             ("profile = 1\nnam = \"x\"", "my.toml:2: nam", "did you mean `name`?"),
-            ("profile = 1\n[connect]\nhttp=\"\"", "my.toml:3: connect.http", "reserved for a later"),
+            ("profile = 1\n[connect]\nrotate=\"\"", "my.toml:3: connect.rotate", "reserved for a later"),
             (
                 "profile = 1\n[connect]\nurl = \"ws://h\"\nmax_mesage = 3",
                 "my.toml:4: connect.max_mesage",
@@ -317,7 +354,8 @@ mod tests {
         assert_eq!(profile.keepalive.idle_timeout, Some(None));
         assert_eq!(profile.keepalive.ws_ping, Some(Some(Duration::from_secs(5))));
         let ping = profile.keepalive.ping.expect("ping");
-        assert_eq!((ping.every, ping.expect), (Duration::from_secs(20), Some(("pong".into(), Duration::from_secs(3)))));
+        assert!(matches!(ping.every, Interval::Fixed(every) if every == Duration::from_secs(20)));
+        assert_eq!(ping.expect, Some(("pong".into(), Duration::from_secs(3))));
         assert_eq!(profile.sending.rate, Some(section::RateRule { count: 4, period: Duration::from_secs(1) }));
         let subscribe = profile.subscribe.expect("subscribe");
         assert_eq!((subscribe.batch, subscribe.bytes_max), (7, 100));

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::words::stamp::Stamp;
 
+use crate::profile::request::TakenValues;
 use crate::profile::secrets::Secrets;
 use crate::profile::section::{did_you_mean, one_of};
 use crate::profile::template::{Aliases, SourceValue, Template};
@@ -33,6 +34,8 @@ pub(crate) enum Placeholder {
     Env(String),
     /// The signature that the section `[sign.NAME]` defines.
     Sign(String),
+    /// What a request before the connection has taken from its answer.
+    Taken(String),
     /// The venue's key of a subscription, learnt from its acknowledgement.
     BindKey,
     /// The cursor to continue from.
@@ -46,6 +49,10 @@ pub(crate) enum Placeholder {
 pub(crate) enum TemplateSite {
     Url,
     Header,
+    /// A request over HTTP before the connection.
+    Request,
+    /// How often a heartbeat is sent.
+    Interval,
     /// Frames that are not about items: open, login, heartbeat.
     Frame,
     Item,
@@ -58,9 +65,12 @@ pub(crate) enum TemplateSite {
 impl TemplateSite {
     fn sources(self) -> &'static [&'static str] {
         match self {
-            TemplateSite::Url => &["items", "resume", "env.NAME", "sign.NAME", "now.s", "now.ms", "uuid"],
-            TemplateSite::Header => &["env.NAME", "sign.NAME", "now.s", "now.ms", "uuid"],
-            TemplateSite::Frame => &["req", "env.NAME", "sign.NAME", "now.s", "now.ms", "uuid"],
+            TemplateSite::Url => &["items", "resume", "env.NAME", "sign.NAME", "taken.NAME", "now.s", "now.ms", "uuid"],
+            TemplateSite::Header | TemplateSite::Request => {
+                &["env.NAME", "sign.NAME", "taken.NAME", "now.s", "now.ms", "uuid"]
+            }
+            TemplateSite::Interval => &["taken.NAME"],
+            TemplateSite::Frame => &["req", "env.NAME", "sign.NAME", "taken.NAME", "now.s", "now.ms", "uuid"],
             TemplateSite::Item => &["item", "channel", "symbol"],
             TemplateSite::Subscribe => &[
                 "items",
@@ -72,6 +82,7 @@ impl TemplateSite {
                 "req",
                 "env.NAME",
                 "sign.NAME",
+                "taken.NAME",
                 "now.s",
                 "now.ms",
                 "uuid",
@@ -87,11 +98,12 @@ impl TemplateSite {
                 "req",
                 "env.NAME",
                 "sign.NAME",
+                "taken.NAME",
                 "now.s",
                 "now.ms",
                 "uuid",
             ],
-            TemplateSite::Signed => &["now.s", "now.ms", "env.NAME", "uuid"],
+            TemplateSite::Signed => &["now.s", "now.ms", "env.NAME", "taken.NAME", "uuid"],
             TemplateSite::Client => {
                 &["data", "item", "channel", "symbol", "req", "env.NAME", "now.s", "now.ms", "uuid"]
             }
@@ -121,6 +133,7 @@ impl Placeholder {
             ("resume", _) => Placeholder::Resume,
             ("data", _) => Placeholder::Data,
             (_, Some(("env.NAME", name))) => Placeholder::Env(name.to_string()),
+            (_, Some(("taken.NAME", name))) => Placeholder::Taken(name.to_string()),
             (_, Some(("sign.NAME", name))) => Placeholder::Sign(name.to_string()),
             _ => return Err(unknown(source, known)),
         };
@@ -160,6 +173,7 @@ pub(crate) struct Context<'a> {
     pub bind_key: Option<&'a str>,
     pub resume: Option<&'a str>,
     pub data: Option<&'a str>,
+    pub taken: Option<&'a TakenValues>,
 }
 
 /// A placeholder without a value here.
@@ -181,6 +195,7 @@ impl<'a> Context<'a> {
             bind_key: None,
             resume: None,
             data: None,
+            taken: None,
         }
     }
 
@@ -209,6 +224,10 @@ impl<'a> Context<'a> {
             Placeholder::BindKey => given(self.bind_key, "bind.key"),
             Placeholder::Resume => given(self.resume, "resume"),
             Placeholder::Data => given(self.data, "data"),
+            Placeholder::Taken(name) => {
+                let text = self.taken.and_then(|taken| taken.0.get(name));
+                given(text.map(String::as_str), &format!("taken.{name}"))
+            }
             Placeholder::Req => number(self.req),
             Placeholder::NowS => number(self.now.wall_ms / 1000),
             Placeholder::NowMs => number(self.now.wall_ms),

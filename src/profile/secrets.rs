@@ -19,6 +19,9 @@ use crate::profile::placeholders::{Context, Missing, Placeholder, TemplateSite};
 use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
 use crate::profile::template::Template;
 
+const ALGORITHMS: [&str; 5] = ["hmac-sha256", "hmac-sha384", "hmac-sha512", "jwt-hs256", "jwt-es256"];
+const CLAIMS: &str = "claims = '{\"exp\":${now.s|add:120}}'";
+
 /// How one signature is made.
 #[derive(Clone, Debug)]
 pub(crate) struct SignRule {
@@ -35,8 +38,10 @@ enum Algorithm {
     HmacSha256(Template<Placeholder>),
     HmacSha384(Template<Placeholder>),
     HmacSha512(Template<Placeholder>),
-    /// A JSON Web Token (RFC 7519) signed with ES256: header and claims.
-    Jwt(Template<Placeholder>, Template<Placeholder>),
+    /// A JSON Web Token (RFC 7519), signed with HS256: header and claims.
+    JwtHs256(Template<Placeholder>, Template<Placeholder>),
+    /// The same, signed with ES256.
+    JwtEs256(Template<Placeholder>, Template<Placeholder>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,12 +115,13 @@ fn read_sign(name: &str, section: &ProfileSection<'_>) -> Result<SignRule, Profi
         "hmac-sha256" => Algorithm::HmacSha256(message()?),
         "hmac-sha384" => Algorithm::HmacSha384(message()?),
         "hmac-sha512" => Algorithm::HmacSha512(message()?),
+        "jwt-hs256" => {
+            Algorithm::JwtHs256(template("header", "header = '{\"alg\":\"HS256\"}'")?, template("claims", CLAIMS)?)
+        }
         "jwt-es256" => {
-            Algorithm::Jwt(template("header", "header = '{\"alg\":\"ES256\"}'")?, template("claims", "claims = '{…}'")?)
+            Algorithm::JwtEs256(template("header", "header = '{\"alg\":\"ES256\"}'")?, template("claims", CLAIMS)?)
         }
-        other => {
-            return Err(algorithm.error(choice(other, &["hmac-sha256", "hmac-sha384", "hmac-sha512", "jwt-es256"])));
-        }
+        other => return Err(algorithm.error(choice(other, &ALGORITHMS))),
     };
     let key = section.require("key", "key = { env = \"MY_SECRET\" }")?.section(SIGN_KEY)?;
     let decoding = match key.get("decode") {
@@ -155,10 +161,21 @@ impl SignRule {
         &self.name
     }
 
+    /// What is signed.
+    pub(crate) fn templates(&self) -> impl Iterator<Item = &Template<Placeholder>> + Clone {
+        let (first, second) = match &self.algorithm {
+            Algorithm::HmacSha256(message) | Algorithm::HmacSha384(message) | Algorithm::HmacSha512(message) => {
+                (message, None)
+            }
+            Algorithm::JwtHs256(header, claims) | Algorithm::JwtEs256(header, claims) => (header, Some(claims)),
+        };
+        std::iter::once(first).chain(second)
+    }
+
     fn key(&self, value: &str) -> Option<KeyMaterial> {
         let unfolded = || value.replace("\\n", "\n");
         match (&self.algorithm, self.decoding) {
-            (Algorithm::Jwt(..), _) => {
+            (Algorithm::JwtEs256(..), _) => {
                 let pem = unfolded();
                 let key = SigningKey::from_pkcs8_pem(&pem).ok();
                 let key = key.or_else(|| p256::SecretKey::from_sec1_pem(&pem).ok().map(SigningKey::from));
@@ -172,7 +189,7 @@ impl SignRule {
 
     fn expected(&self) -> &'static str {
         match (&self.algorithm, self.decoding) {
-            (Algorithm::Jwt(..), _) => "a P-256 private key in PEM (PKCS #8 or SEC 1)",
+            (Algorithm::JwtEs256(..), _) => "a P-256 private key in PEM (PKCS #8 or SEC 1)",
             (_, Decoding::Raw | Decoding::Pem) => "text",
             (_, Decoding::Base64) => "base64",
             (_, Decoding::Hex) => "hexadecimal digits",
@@ -191,12 +208,7 @@ impl Secrets {
         let variable = |name: &str| variable(name).map(of_one_line).filter(|value| !value.is_empty());
         let mut secrets = Secrets::default();
         let missing = |name: &str| SecretError::Missing { profile: profile.to_string(), variable: name.to_string() };
-        let signed = signs.iter().flat_map(|sign| match &sign.algorithm {
-            Algorithm::HmacSha256(message) | Algorithm::HmacSha384(message) | Algorithm::HmacSha512(message) => {
-                vec![message]
-            }
-            Algorithm::Jwt(header, claims) => vec![header, claims],
-        });
+        let signed = signs.iter().flat_map(SignRule::templates);
         for template in templates.clone().chain(signed) {
             for placeholder in template.sources() {
                 if let Placeholder::Env(name) = placeholder
@@ -219,7 +231,7 @@ impl Secrets {
         for rule in signs {
             match variable(&rule.variable) {
                 Some(value) => {
-                    if rule.decoding == Decoding::Raw && !matches!(rule.algorithm, Algorithm::Jwt(..)) {
+                    if rule.decoding == Decoding::Raw && !matches!(rule.algorithm, Algorithm::JwtEs256(..)) {
                         check_controls(&rule.variable, &value)?;
                     }
                     let key = rule.key(&value).ok_or_else(|| SecretError::Unreadable {
@@ -285,9 +297,13 @@ impl KeyedSign {
             (Algorithm::HmacSha512(message), KeyMaterial::Bytes(key)) => {
                 mac::<Hmac<Sha512>>(key, &context.fill(message)?).ok_or_else(unusable)?
             }
-            (Algorithm::Jwt(header, claims), KeyMaterial::P256(key)) => {
-                let part = |template| context.fill(template).map(|text| BASE64_URL_SAFE_NO_PAD.encode(text));
-                let signed = format!("{}.{}", part(header)?, part(claims)?);
+            (Algorithm::JwtHs256(header, claims), KeyMaterial::Bytes(key)) => {
+                let signed = token(header, claims, context)?;
+                let signature = mac::<Hmac<Sha256>>(key, &signed).ok_or_else(unusable)?;
+                return Ok(format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)));
+            }
+            (Algorithm::JwtEs256(header, claims), KeyMaterial::P256(key)) => {
+                let signed = token(header, claims, context)?;
                 let signature: Signature = key.sign(signed.as_bytes());
                 return Ok(format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature.to_bytes())));
             }
@@ -298,6 +314,16 @@ impl KeyedSign {
             SignatureEncoding::Base64 => BASE64_STANDARD.encode(bytes),
         })
     }
+}
+
+/// The part of a JSON Web Token that is signed (RFC 7515 section 5.1).
+fn token(
+    header: &Template<Placeholder>,
+    claims: &Template<Placeholder>,
+    context: &Context<'_>,
+) -> Result<String, Missing> {
+    let part = |template| context.fill(template).map(|text| BASE64_URL_SAFE_NO_PAD.encode(text));
+    Ok(format!("{}.{}", part(header)?, part(claims)?))
 }
 
 fn mac<M: Mac + KeyInit>(key: &[u8], message: &str) -> Option<Vec<u8>> {
@@ -314,6 +340,7 @@ mod tests {
 
     use super::*;
     use crate::profile::check;
+    use crate::profile::request::TakenValues;
     use crate::words::stamp::Stamp;
 
     fn secrets(sign: &str, value: &str) -> Result<Secrets, SecretError> {
@@ -360,6 +387,18 @@ mod tests {
         VerifyingKey::from(&key).verify(signed.as_bytes(), &signature).expect("it is ours");
         let claims = signed.split_once('.').expect("two parts").1;
         assert_eq!(BASE64_URL_SAFE_NO_PAD.decode(claims).expect("base64url"), b"{\"nbf\":1538054050}");
+    }
+
+    #[test]
+    fn a_token_ends_when_the_profile_says() {
+        let sign = "alg = \"jwt-hs256\"\nkey = { env = \"K\" }\nheader = '{\"alg\":\"HS256\"}'\n\
+            claims = '{\"nbf\":${now.s|add:-5},\"exp\":${now.s|add:120}}'";
+        let token = signed(sign, "Jefe");
+        let (text, signature) = token.rsplit_once('.').expect("three parts");
+        let expected = mac::<Hmac<Sha256>>(b"Jefe", text).expect("a key");
+        assert_eq!(BASE64_URL_SAFE_NO_PAD.decode(signature).expect("base64url"), expected);
+        let claims = BASE64_URL_SAFE_NO_PAD.decode(text.split_once('.').expect("two parts").1).expect("base64url");
+        assert_eq!(claims, br#"{"nbf":1538054045,"exp":1538054170}"#);
     }
 
     #[test]
@@ -431,6 +470,7 @@ mod tests {
                 None => ("i".to_string(), "", "s".to_string()),
             };
             let (items, symbols) = ([venue], [symbol]);
+            let taken = TakenValues(profile.taken().map(|name| (name.to_string(), "1".to_string())).collect());
             for template in templates().filter(|template| template.source().starts_with('{')) {
                 let context = Context {
                     items: &items,
@@ -438,6 +478,7 @@ mod tests {
                     channel,
                     bind_key: Some("7"),
                     data: Some("8"),
+                    taken: Some(&taken),
                     ..Context::plain(&secrets, Stamp::default(), 1)
                 };
                 let text = context.fill(template).unwrap_or_else(|missing| panic!("{name}: {missing}"));

@@ -51,8 +51,16 @@ impl FeedUrl {
         Ok(FeedUrl { url })
     }
 
-    /// Checks a URL that may still hold placeholders.
+    /// The address of a request over HTTP, which is reached as the feed is.
+    pub(crate) fn of_http(text: &str) -> Result<FeedUrl, FeedUrlError> {
+        FeedUrl::parse(&format!("ws{}", text.strip_prefix("http").unwrap_or(text)))
+    }
+
+    /// Checks a URL that may still hold placeholders; one that begins with a placeholder is not known yet.
     pub fn check(text: &str) -> Result<(), FeedUrlError> {
+        if text.starts_with("${") {
+            return Ok(());
+        }
         let mut plain = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {
@@ -68,6 +76,21 @@ impl FeedUrl {
     pub fn shown(&self) -> String {
         let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
         format!("{}://{}{port}{}", self.url.scheme(), self.host(), shown_path(self.url.path()))
+    }
+
+    /// The same for a request over HTTP.
+    pub(crate) fn shown_for_http(&self) -> String {
+        self.shown().replacen("ws", "http", 1)
+    }
+
+    /// Path and query, as a request has them.
+    pub(crate) fn path(&self) -> &str {
+        &self.url[url::Position::BeforePath..url::Position::AfterQuery]
+    }
+
+    /// Host and port, as a request names them.
+    pub(crate) fn authority(&self) -> &str {
+        &self.url[url::Position::BeforeHost..url::Position::AfterPort]
     }
 
     pub fn host(&self) -> &str {

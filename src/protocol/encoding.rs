@@ -1,16 +1,15 @@
 //! The encodings of a frame: its content (format), its place in the byte stream (framing), deflated or not. Each is
-//! ready for a socket. Beside them, the tokens of a frame: its text as each client that has the messages before it can
-//! be sent it, but for the distances (`shared_deflate::token`).
+//! ready for a socket. `encodings.rs` keeps those of a frame.
 //!
-//! A further framing or format is an entry of `Encoding::ALL` and an arm in `Encoder::encode`; `Encodings`, which holds
-//! the encodings of a frame, does not depend on how many there are.
+//! A further framing or format is an entry of `Encoding::ALL` and an arm in `Encoder::encode`.
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 
 use crate::protocol::event_stream::{EventFields, op_of, put_deflated, put_event, put_line, put_stored};
+use crate::protocol::form::{FormId, Forms};
 use crate::words::ids::{Cursor, Epoch, Offset};
 use shared_deflate::deflate::{Deflater, WINDOW_BITS_MAX};
 use shared_deflate::frame::{Opcode, parts, put_frame, put_header};
@@ -27,7 +26,7 @@ impl Payload {
     /// Of the WebSocket message that it is sent in.
     pub fn opcode(&self, format: Format) -> Opcode {
         match (format, self.kind) {
-            (Format::Raw, PayloadKind::Binary) => Opcode::Binary,
+            (Format::Raw | Format::Form(_), PayloadKind::Binary) => Opcode::Binary,
             _ => Opcode::Text,
         }
     }
@@ -52,10 +51,26 @@ pub enum Format {
     Envelope,
     /// The payload exactly as received and nothing else.
     Raw,
+    /// The payload in a form of the dialect that the session speaks, and nothing else.
+    Form(FormId),
 }
 
 impl Format {
-    pub const COUNT: usize = 2;
+    /// Places of formats in tables: all forms share one.
+    pub const COUNT: usize = 3;
+
+    pub fn index(self) -> usize {
+        match self {
+            Format::Envelope => 0,
+            Format::Raw => 1,
+            Format::Form(_) => 2,
+        }
+    }
+
+    /// The session speaks a dialect: it knows no message of the server's own.
+    pub fn is_form(self) -> bool {
+        matches!(self, Format::Form(_))
+    }
 }
 
 /// Which of the messages of its topic before it the tokens of a frame refer to.
@@ -68,7 +83,7 @@ pub enum References {
 }
 
 impl References {
-    const COUNT: usize = 2;
+    pub const COUNT: usize = 2;
 }
 
 /// What a frame of a topic of snapshots and deltas is: `kind` in an envelope.
@@ -150,8 +165,8 @@ pub struct Encoding {
 }
 
 impl Encoding {
-    pub const COUNT: usize = 7;
-    /// One for each place; the epoch of events is any.
+    pub const COUNT: usize = 8;
+    /// One for each place; the epoch of events and the form are any.
     pub const ALL: [Encoding; Encoding::COUNT] = [
         Encoding::websocket(Format::Envelope, false),
         Encoding::websocket(Format::Envelope, true),
@@ -160,15 +175,17 @@ impl Encoding {
         Encoding { format: Format::Envelope, framing: Framing::Events(Epoch(0)), deflated: false },
         Encoding { format: Format::Envelope, framing: Framing::Lines, deflated: false },
         Encoding { format: Format::Envelope, framing: Framing::Gzip(Epoch(0)), deflated: false },
+        Encoding::websocket(Format::Form(FormId(0)), false),
     ];
 
     pub const fn websocket(format: Format, deflated: bool) -> Encoding {
         Encoding { format, framing: Framing::WebSocket, deflated }
     }
 
-    /// Its place among the encodings of a frame. Streams of text have one format, and no compression.
+    /// Its place among kinds of encodings. Streams of text have one format, and no compression; nor have forms.
     pub fn index(self) -> usize {
         match (self.framing, self.format, self.deflated) {
+            (Framing::WebSocket, Format::Form(_), _) => 7,
             (Framing::WebSocket, Format::Envelope, false) => 0,
             (Framing::WebSocket, Format::Envelope, true) => 1,
             (Framing::WebSocket, Format::Raw, false) => 2,
@@ -181,41 +198,7 @@ impl Encoding {
 
     /// Value of the `encoding` label in metrics.
     pub fn label(self) -> &'static str {
-        ["envelope", "envelope_deflate", "raw", "raw_deflate", "events", "lines", "events_gzip"][self.index()]
-    }
-}
-
-/// Encodings of WebSocket, which come first.
-const OF_WEBSOCKET: usize = 4;
-
-/// The encodings of one frame, each made at most once. Written by whichever thread needs one first, while others that
-/// need the same wait for it; read by all.
-#[derive(Debug, Default)]
-pub struct Encodings {
-    of_websocket: [OnceLock<Encoded>; OF_WEBSOCKET],
-    /// Few frames have them.
-    of_streams: OnceLock<Box<[OnceLock<Encoded>; Encoding::COUNT - OF_WEBSOCKET]>>,
-    /// By `Format as usize`, and in it by `References as usize`; none for a text that tokens cannot express.
-    tokens: [OnceLock<Option<Box<Tokens>>>; Format::COUNT * References::COUNT],
-}
-
-impl Encodings {
-    pub fn get_or_make(&self, encoding: Encoding, make: impl FnOnce() -> Encoded) -> &Encoded {
-        let index = encoding.index();
-        let place = match index.checked_sub(OF_WEBSOCKET) {
-            Some(index) => &self.of_streams.get_or_init(Box::default)[index],
-            None => &self.of_websocket[index],
-        };
-        place.get_or_init(make)
-    }
-
-    pub fn tokens_or_make(
-        &self,
-        (format, references): (Format, References),
-        make: impl FnOnce() -> Option<Tokens>,
-    ) -> Option<&Tokens> {
-        let place = format as usize * References::COUNT + references as usize;
-        self.tokens[place].get_or_init(|| make().map(Box::new)).as_deref()
+        ["envelope", "envelope_deflate", "raw", "raw_deflate", "events", "lines", "events_gzip", "form"][self.index()]
     }
 }
 
@@ -235,6 +218,8 @@ pub struct Encoder {
     deflater: Deflater,
     tokenizer: Tokenizer,
     text: Vec<u8>,
+    /// None without a dialect.
+    forms: Option<Arc<dyn Forms>>,
     made: [u64; Encoding::COUNT],
 }
 
@@ -245,8 +230,14 @@ impl Encoder {
             deflater: Deflater::new(level, WINDOW_BITS_MAX),
             tokenizer: Tokenizer::new(),
             text: Vec::new(),
+            forms: None,
             made: [0; Encoding::COUNT],
         }
+    }
+
+    /// An encoder that knows these forms.
+    pub fn with_forms(level: u32, forms: Option<Arc<dyn Forms>>) -> Encoder {
+        Encoder { forms, ..Encoder::new(level) }
     }
 
     /// The tokens of a text, which may refer to these, the newest first.
@@ -264,6 +255,14 @@ impl Encoder {
                 put_envelope(&mut self.text, envelope);
                 &self.text
             }
+            Format::Form(form) => match &self.forms {
+                Some(forms) => {
+                    self.text.clear();
+                    forms.put(form, envelope.topic, &payload.bytes, &mut self.text);
+                    &self.text
+                }
+                None => &payload.bytes,
+            },
         };
         match encoding.framing {
             Framing::WebSocket => {
@@ -302,9 +301,10 @@ impl Encoded {
         parts(&self.bytes).expect("an encoding is a whole frame").1
     }
 
-    /// A message of the server in its place between the frames: never compressed, and nothing at all in the raw format.
+    /// A message of the server in its place between the frames: never compressed, and only where the format has such
+    /// messages.
     pub fn message(encoding: Encoding, offset: Offset, text: &[u8]) -> Encoded {
-        if encoding.format == Format::Raw {
+        if encoding.format != Format::Envelope {
             return Encoded::default();
         }
         let marks = MessageMarks { offset: Some(offset), retry_ms: None };

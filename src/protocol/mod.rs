@@ -2,6 +2,8 @@
 
 pub mod command;
 pub mod encoding;
+pub mod encodings;
 pub mod event_stream;
+pub mod form;
 pub mod secret_token;
 pub mod server_message;

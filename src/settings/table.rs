@@ -94,6 +94,8 @@ settings! {
             "Upper bound of the random wait before any attempt to reconnect. Unset: the profile's value, else 30s.";
         message_bytes_max: Option<usize> = Unset("16MiB"), bytes(KIB, GIB),
             "A larger message from the feed ends its connection, and fanline reconnects. Unset: the profile's `max_message`, else 16MiB.";
+        deflate: Option<bool> = Unset("false"), SettingKind::Switch,
+            "Whether the feed is offered permessage-deflate, so that it may compress its messages: fewer bytes from the feed, more CPU here. Unset: the profile's `deflate`, else false.";
         first_message_timeout: Duration = Is("30s"), duration(MS, DAY),
             "A granted subscription without a message for this time is reported as silent: in the log, in metrics, and to clients that wait for the topic.";
         demand: DemandMode = Is("off"), SettingKind::Choice(DemandMode::NAMES),

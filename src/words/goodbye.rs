@@ -43,10 +43,12 @@ pub enum Goodbye {
     Refused,
     /// A stream has lasted for as long as it may.
     MaxAge,
+    /// Messages of the feed are missing, or it is down, and the client's dialect has no words for it.
+    FeedLost,
 }
 
 impl Goodbye {
-    pub const ALL: [Goodbye; 20] = [
+    pub const ALL: [Goodbye; 21] = [
         Goodbye::ClientClosed,
         Goodbye::ConnectionLost,
         Goodbye::Draining,
@@ -67,6 +69,7 @@ impl Goodbye {
         Goodbye::WornOut,
         Goodbye::Refused,
         Goodbye::MaxAge,
+        Goodbye::FeedLost,
     ];
 
     /// Close code to send; none where the connection is gone.
@@ -89,7 +92,7 @@ impl Goodbye {
             Goodbye::TooManySubjectSessions => Some(4429),
             Goodbye::Forbidden => Some(4503),
             // "Service Restart", of the same registry.
-            Goodbye::WornOut | Goodbye::MaxAge => Some(1012),
+            Goodbye::WornOut | Goodbye::MaxAge | Goodbye::FeedLost => Some(1012),
             // "Policy Violation" (RFC 6455 section 7.4.1).
             Goodbye::Refused => Some(1008),
             Goodbye::Replaced => Some(4509),
@@ -119,6 +122,7 @@ impl Goodbye {
             Goodbye::WornOut => "the connection needs new encryption keys, which TLS 1.2 lacks; reconnect",
             Goodbye::Refused => "what the query asks for is refused; see the error before",
             Goodbye::MaxAge => "the stream has lasted for long enough (sse.age_max); reconnect and resume",
+            Goodbye::FeedLost => "the feed is down, or messages of it are missing; reconnect",
         }
     }
 
@@ -145,6 +149,7 @@ impl Goodbye {
             Goodbye::WornOut => "worn_out",
             Goodbye::Refused => "refused",
             Goodbye::MaxAge => "max_age",
+            Goodbye::FeedLost => "feed_lost",
         }
     }
 }

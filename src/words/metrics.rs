@@ -69,9 +69,9 @@ declare! {
             "Connections to the feed that were established.";
         UPSTREAM_RECONNECTS = Counter "fanline_upstream_reconnects_total"
             [reason: [
-                "unreachable", "proxy", "connect_timeout", "tls", "not_websocket", "closed", "cut", "broken_frames",
-                "message_too_big", "silent", "pong_timeout", "heartbeat_timeout", "not_opened", "write_timeout",
-                "gap", "asked", "address"
+                "unreachable", "proxy", "connect_timeout", "tls", "request", "not_websocket", "closed", "cut",
+                "broken_frames", "message_too_big", "silent", "pong_timeout", "heartbeat_timeout", "not_opened",
+                "write_timeout", "gap", "asked", "address"
             ]]
             "Attempts to reconnect, by the reason for them.";
         UPSTREAM_CONNECTIONS = Gauge "fanline_upstream_connections" []
@@ -170,7 +170,7 @@ declare! {
                 "client_closed", "connection_lost", "draining", "protocol_error", "invalid_payload",
                 "message_too_big", "ping_timeout", "write_timeout", "too_slow", "message_timeout", "overloaded",
                 "feed_stale", "unauthenticated", "kicked", "too_many_sessions", "replaced", "forbidden",
-                "worn_out", "refused", "max_age"
+                "worn_out", "refused", "max_age", "feed_lost"
             ]]
             "Sessions ended, by reason.";
         COMMANDS = Counter "fanline_commands_total" [result: ["done", "refused"]]
@@ -220,7 +220,7 @@ declare! {
         SENT_BYTES = Counter "fanline_sent_bytes_total"
             [encoding: [
                 "envelope", "envelope_deflate", "envelope_window", "envelope_tokens",
-                "raw", "raw_deflate", "raw_window", "raw_tokens"
+                "raw", "raw_deflate", "raw_window", "raw_tokens", "form"
             ]]
             "Bytes accepted by clients' sockets. `_deflate`: each message alone; `_window`: in a shared window; `_tokens`: with references to the topic's messages before.";
         PUBLISH_TO_WRITE = Histogram "fanline_publish_to_write_seconds" []
@@ -233,7 +233,7 @@ declare! {
             "Approximate memory of the lanes' patterns and their places in topics. Bound: limits.lane_bytes_total_max.";
         WILDCARDS = Gauge "fanline_wildcards" [shard: []]
             "Wildcards of all lanes; clients with the same patterns share a lane. Bound: limits.wildcards_total_max.";
-        ENCODINGS = Counter "fanline_encodings_total" [encoding: ["envelope", "envelope_deflate", "raw", "raw_deflate", "events", "lines", "events_gzip"]]
+        ENCODINGS = Counter "fanline_encodings_total" [encoding: ["envelope", "envelope_deflate", "raw", "raw_deflate", "events", "lines", "events_gzip", "form"]]
             "Encodings of a frame that were made. Small compared with fanline_deliveries_total: they are shared.";
         SAVED_BYTES = Counter "fanline_saved_bytes_total" [scheme: ["stateless", "window", "tokens"]]
             "Bytes that compression saved.";

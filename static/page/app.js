@@ -26,6 +26,8 @@ import { UseView } from "./use/use_view.js";
 const TICK_MS = 250;
 const TICKS_PER_METER = 4;
 const TICKS_PER_ORDER = 8;
+/** Close code of a token that was refused, by whatever transport. */
+const UNAUTHENTICATED = 4401;
 /** Arranging very many rows takes time, which messages need too: at most a tenth of it. */
 const ARRANGE_SHARE = 10;
 
@@ -83,6 +85,7 @@ const filter = new Filter(topics.seen, (patterns) => change({ patterns }));
 for (const name of ["state", "stale", "live", "late", "view"]) client.on(name, refresh);
 client.on("state", ({ state }) => state === "waiting" && leaveOperatorAlone());
 client.on("error", ({ code }) => code === "unauthenticated" && token.ask());
+client.closed.then(({ code }) => code === UNAUTHENTICATED && token.ask());
 for (const name of ["refused", "stale"]) {
   client.on(name, ({ topic, topics: [first] = [topic], message }) => {
     if (first === route.topic) refusal = { topic: first, message };

@@ -15,10 +15,11 @@ class Storage {
 
   /** @param {string} key @returns {string|null} */
   get(key) {
+    if (this.#fallback.has(key)) return this.#fallback.get(key);
     try {
       return this.#read().getItem(key);
     } catch {
-      return this.#fallback.get(key) ?? null;
+      return null;
     }
   }
 
@@ -27,9 +28,9 @@ class Storage {
     try {
       if (text === null) this.#read().removeItem(key);
       else this.#read().setItem(key, text);
+      this.#fallback.delete(key);
     } catch {
-      if (text === null) this.#fallback.delete(key);
-      else this.#fallback.set(key, text);
+      this.#fallback.set(key, text);
     }
   }
 }

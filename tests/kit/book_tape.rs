@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -56,7 +56,7 @@ pub fn capture() -> PathBuf {
         say(n, "update", &changes, &mut client);
         shown = now;
     }
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("book.jsonl");
+    let file = super::scratch().join("book.jsonl");
     std::fs::write(&file, lines).expect("a folder to write to");
     file
 }

@@ -1,6 +1,6 @@
 //! Certificates of a test's own, in files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use rcgen::{CertificateParams, KeyPair};
@@ -35,7 +35,7 @@ pub fn write(stem: &str, names: &[&str]) -> CertificateFiles {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let key = KeyPair::generate().expect("a key");
     let certificate = CertificateParams::new(names).and_then(|params| params.self_signed(&key)).expect("signed");
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let folder = super::scratch();
     let files = CertificateFiles {
         certificate: folder.join(format!("{stem}-certificate.pem")),
         key: folder.join(format!("{stem}-key.pem")),

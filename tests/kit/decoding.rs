@@ -4,7 +4,7 @@
 //! happen.
 
 use serde_json::json;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::certificate::CertificateFiles;
@@ -49,6 +49,30 @@ pub struct Harness {
     pub ledger: Ledger,
     lookout: RawClient,
     pings: u64,
+    _turn: Turn,
+}
+
+/// A place among those that decode at the same time. Each of them keeps a core busy for as long as it lives: with more than
+/// two, on two cores, a client that reads as fast as it can is behind nevertheless.
+struct Turn;
+
+const TURNS: usize = 2;
+static TAKEN: Mutex<usize> = Mutex::new(0);
+static FREED: Condvar = Condvar::new();
+
+impl Turn {
+    fn take() -> Turn {
+        let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        *FREED.wait_while(taken, |taken| *taken == TURNS).unwrap_or_else(PoisonError::into_inner) += 1;
+        Turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        FREED.notify_one();
+    }
 }
 
 /// Where the client connects over TLS, and what it trusts.
@@ -131,6 +155,7 @@ impl Harness {
         path: &str,
         (company_path, company): (&str, usize),
     ) -> (Harness, Vec<Blind>) {
+        let turn = Turn::take();
         let tape = Arc::new(Tape::open());
         let mut faucet = TapeFeed::open(tape.clone());
         let members = members_min.to_string();
@@ -147,7 +172,7 @@ impl Harness {
         let company = join(&server, company_path, company);
         let puppet = start(&server, tls.as_ref(), client, path);
         let (ledger, lookout) = (Ledger::default(), RawClient::connect(server.addr(), "/v1/ws", ""));
-        (Harness { server, tls, faucet, tape, puppet, ledger, lookout, pings: 0 }, company)
+        (Harness { server, tls, faucet, tape, puppet, ledger, lookout, pings: 0, _turn: turn }, company)
     }
 
     pub fn metrics(&self) -> Metrics {

@@ -92,6 +92,7 @@ pub fn parts_with_ring(ring_frames_max: usize) -> (EdgeParts, Publisher, mpsc::U
             audit: AuditLog::default(),
             admin: None,
             gatekeeper: Arc::new(Open),
+            dialect: None,
             tls: None,
         },
         publisher,

@@ -198,7 +198,7 @@ pub fn run_knowing(args: &[&str], secrets: &[(&str, &str)]) -> (ExitStatus, Stri
 
 /// A command line of `fanline` that is yet to be started.
 pub fn command(args: &[&str], settings: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fanline"));
+    let mut command = Command::new(super::server_binary());
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("FANLINE_")) {
             command.env_remove(name);

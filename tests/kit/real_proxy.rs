@@ -1,7 +1,6 @@
 //! nginx and haproxy as they are, for the time of a test.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use super::{eventually, skip_without_tool, tool};
@@ -19,7 +18,9 @@ impl Proxy {
             skip_without_tool(test, program);
             return None;
         };
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("proxies").join(test);
+        let folder = super::scratch().join("proxies").join(test);
+        // What an earlier run has cached would be an expired answer, past which nginx lets everyone through.
+        let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).expect("a writable target directory");
         let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
         let file = folder.join("proxy.conf");

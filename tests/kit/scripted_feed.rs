@@ -73,12 +73,17 @@ impl ScriptedFeed {
         Caller { socket, uri, headers, record: self.record.clone() }
     }
 
-    /// Answers the next handshake with this instead.
-    pub async fn turn_away(&self, fault: &'static str, answer: &str) {
+    /// Answers the next handshake, or another request, with this instead. Gives the request.
+    pub async fn turn_away(&self, fault: &'static str, answer: &str) -> String {
         let mut tcp = self.accept_tcp().await;
-        assert!(tcp.read(&mut [0; 4096]).await.expect("a request") > 0);
-        tcp.write_all(answer.as_bytes()).await.expect("the caller listens");
+        let mut request = [0; 4096];
+        let bytes = tcp.read(&mut request).await.expect("a request");
+        assert!(bytes > 0);
+        // One that gets more than it wants may hang up.
+        let said = tcp.write_all(answer.as_bytes()).await;
+        assert!(said.is_ok() || answer.len() > 4096, "{said:?}");
         self.record.add(fault);
+        String::from_utf8_lossy(&request[..bytes]).into_owned()
     }
 
     async fn accept_tcp(&self) -> TcpStream {

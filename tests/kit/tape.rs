@@ -146,11 +146,11 @@ impl Tape {
 }
 
 /// The profile of a feed that plays a tape.
-pub const PROFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kit/tape.toml");
+pub const PROFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tape.toml");
 
 /// A file that holds this. Other test programs write the same.
 fn write(name: &str, lines: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let folder = super::scratch();
     let own = folder.join(format!("{name}-{}.jsonl", std::process::id()));
     std::fs::write(&own, lines).expect("a folder to write to");
     let file = folder.join(format!("{name}.jsonl"));

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use crate::dashboards::{self, metric_names};
-use crate::kit::document::read;
-use crate::kit::{project, skip_without_tool, tool};
+use kit::document::read;
+use kit::{project, skip_without_tool, tool};
 
 const LINES_OF_A_PAGE_MAX: usize = 40;
 const HEADINGS: [&str; 3] = ["## What it means", "## What to look at", "## What to do"];

@@ -6,8 +6,8 @@ use fanline::words::metrics;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::kit::document::read;
-use crate::kit::project;
+use kit::document::read;
+use kit::project;
 
 /// Panels of a row; a line of Grafana's grid has 24 columns.
 const PANELS_A_LINE: u32 = 4;

@@ -12,16 +12,16 @@ use fanline::audit::files;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use serde_json::json;
 
-use crate::kit::certificate;
-use crate::kit::document::read;
-use crate::kit::fake_feed::FakeFeed;
-use crate::kit::http::{HANDSHAKE, refused_upgrade};
-use crate::kit::program::Program;
-use crate::kit::raw_client::{RawClient, TEXT, masked};
-use crate::kit::relay::Relay;
-use crate::kit::tiers::TierFolder;
-use crate::kit::{eventually, skip_without_tool};
 use crate::prometheus::{Prometheus, hasty};
+use kit::certificate;
+use kit::document::read;
+use kit::fake_feed::FakeFeed;
+use kit::http::{HANDSHAKE, refused_upgrade};
+use kit::program::Program;
+use kit::raw_client::{RawClient, TEXT, masked};
+use kit::relay::Relay;
+use kit::tiers::TierFolder;
+use kit::{eventually, skip_without_tool};
 
 const SOON: [(&str, &str); 2] = [("UPSTREAM_BACKOFF_MIN", "100ms"), ("UPSTREAM_BACKOFF_MAX", "200ms")];
 

@@ -4,7 +4,5 @@
 mod alert_rules;
 mod dashboards;
 mod faults;
-#[path = "../kit/mod.rs"]
-mod kit;
 mod prometheus;
 mod queries;

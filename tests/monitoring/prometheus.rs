@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use crate::kit::http::get;
-use crate::kit::{eventually, tool};
+use kit::http::get;
+use kit::{eventually, tool};
 
 /// Room for a few looks: shorter, a look that comes late leaves nothing to compare with.
 const WINDOW: &str = "[6s]";

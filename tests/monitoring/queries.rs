@@ -2,13 +2,13 @@
 
 use crate::alert_rules;
 use crate::dashboards::{self, Dashboard};
-use crate::kit::certificate;
-use crate::kit::document::read;
-use crate::kit::program::Program;
-use crate::kit::raw_client::RawClient;
-use crate::kit::tiers::TierFolder;
-use crate::kit::{eventually, skip_without_tool};
 use crate::prometheus::Prometheus;
+use kit::certificate;
+use kit::document::read;
+use kit::program::Program;
+use kit::raw_client::RawClient;
+use kit::tiers::TierFolder;
+use kit::{eventually, skip_without_tool};
 
 /// With a delayed view, identities and an archive, so that no metric is without a series.
 const TABLES: &str = r#"

@@ -7,6 +7,7 @@ import { checkPattern, matches } from "../../static/fanline.js";
 import { Exposition } from "../../static/page/health/exposition.js";
 import { Vitals } from "../../static/page/health/vitals.js";
 import { format, home, parse } from "../../static/page/route.js";
+import { ofBrowser } from "../../static/page/storage.js";
 import { Book } from "../../static/page/topic/book.js";
 import { Messages } from "../../static/page/topic/messages.js";
 import { chatMessage, kindOf, quote, trades } from "../../static/page/topic/shape.js";
@@ -277,4 +278,33 @@ test("snippets hold what a shell and a program must not read otherwise", () => {
   assert.equal(curl.code, "curl -H 'Authorization: Bearer TOKEN' 'https://h/m/v1/snapshot?topics=it%27s.*,%3E'\n");
   assert.match(wscat.code, /-c 'wss:\/\/h\/m\/v1\/ws\?topics=it%27s\.\*,%3E&format=raw'/);
   assert.ok(!snippets({ ...what, needsToken: false }).python.code.includes("TOKEN"));
+});
+
+test("what a browser does not keep lasts as long as the page, and what it keeps does not come before it", () => {
+  const kept = new Map([["old", "of before"]]);
+  let isFull = false;
+  const refuse = () => {
+    if (isFull) throw new Error("QuotaExceededError");
+  };
+  const storage = {
+    getItem: (key) => kept.get(key) ?? null,
+    setItem: (key, text) => refuse() ?? kept.set(key, text),
+    removeItem: (key) => refuse() ?? kept.delete(key),
+  };
+  for (const localStorage of [storage, null, undefined]) {
+    Object.defineProperty(globalThis, "localStorage", { value: localStorage, configurable: true, writable: true });
+    isFull = false;
+    ofBrowser.set("key", "first");
+    assert.equal(ofBrowser.get("key"), "first");
+    isFull = true;
+    ofBrowser.set("key", "second");
+    assert.equal(ofBrowser.get("key"), "second");
+    ofBrowser.set("old", null);
+    assert.equal(ofBrowser.get("old"), null);
+    isFull = false;
+    ofBrowser.set("key", null);
+    assert.equal(ofBrowser.get("key"), null);
+  }
+  delete globalThis.localStorage;
+  assert.equal(ofBrowser.get("key"), null);
 });

@@ -71,6 +71,31 @@ test("a token is asked for, shown by message, kept for the tab, and never in an 
   await stop(server);
 });
 
+test("whatever a browser has kept, the page asks for a token that is none, by every transport", async () => {
+  writeFileSync(file, CONFIGURATION);
+  const server = await start("--config", file);
+  const { page, close } = await open(browser, `${server.url}/#/topics`);
+  const { host } = new URL(server.url);
+  for (const transport of ["websocket 0", "sse 9e99", "poll 9e99", "\u0000", "sse sse"]) {
+    await page.evaluate(
+      ([host, transport]) => {
+        sessionStorage.setItem(`fanline.token ${host}`, "\u043a\r\nHost: elsewhere");
+        sessionStorage.setItem(`fanline.transport ${host}`, transport);
+        localStorage.setItem("fanline.single_keys_off", "{");
+      },
+      [host, transport],
+    );
+    await page.reload();
+    await until(page, `a question for the token by ${transport}`, () => document.getElementById("token-dialog").open);
+    await untilText(page, "#token-why", /does not accept/);
+  }
+  await page.fill("#token", token("pro"));
+  await page.click("#token-form button[type=submit]");
+  await untilValuesChange(page, 2);
+  await close();
+  await stop(server);
+});
+
 test("what is delayed is marked in every row and view, and says so instead of live", async () => {
   writeFileSync(file, `${CONFIGURATION}\n[auth.anonymous]\ntier = "late"\n`);
   const server = await start("--config", file);

@@ -1,15 +1,14 @@
 //! A venue that misbehaves in every way that venues are known to: nothing that came is lost, nothing untrue is
 //! reported, and what cannot be mended is said.
 
-#[path = "../kit/mod.rs"]
-mod kit;
-
 mod acks;
 mod endings;
 mod gaps;
 mod keepalive;
 mod messages;
 mod opening;
+mod requests;
+mod tokens;
 
 use std::path::Path;
 use std::time::Duration;

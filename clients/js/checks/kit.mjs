@@ -2,7 +2,9 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
+import { createServer } from "node:net";
 import { createInterface } from "node:readline";
 
 import { chromium } from "playwright-core";
@@ -21,9 +23,9 @@ export function launch() {
   return chromium.launch({ executablePath: BROWSER, args });
 }
 
-/** Starts the server. */
-export async function serve() {
-  const server = spawn(BINARY, ["--listen", "127.0.0.1:0", "--log-level", "error"], { stdio: ["ignore", "pipe", "inherit"] });
+/** Starts the server. @param {string[]} options */
+export async function serve(...options) {
+  const server = spawn(BINARY, ["--listen", "127.0.0.1:0", "--log-level", "error", ...options], { stdio: ["ignore", "pipe", "inherit"] });
   let url;
   for await (const line of createInterface(server.stdout)) {
     url = /^fanline listening on (http:\S+)/.exec(line)?.[1];
@@ -44,6 +46,15 @@ export async function open() {
   return { url, browser, stop, close };
 }
 
+/** Ports that nobody listens on. All are taken before one is given back, so that they differ. */
+export async function freePorts(count) {
+  const listeners = Array.from({ length: count }, () => createServer().listen(0, "127.0.0.1"));
+  await Promise.all(listeners.map((it) => once(it, "listening")));
+  const ports = listeners.map((it) => it.address().port);
+  await Promise.all(listeners.map((it) => once(it.close(), "close")));
+  return ports;
+}
+
 /** @param {string} what @param {() => any} fn */
 export async function until(what, fn) {
   const deadline = Date.now() + DEADLINE_MS;
@@ -55,7 +66,7 @@ export async function until(what, fn) {
 }
 
 /** The sum over the shards. @param {string} url @param {string} metric */
-async function sum(url, metric) {
+export async function sum(url, metric) {
   const text = await (await fetch(`${url}/metrics`)).text();
   const values = [...text.matchAll(new RegExp(`^${metric}\\{[^}]*\\} (\\d+)$`, "gm"))];
   return values.reduce((total, [, value]) => total + Number(value), 0);

@@ -16,85 +16,33 @@ import { AskError, Unauthorized } from "./errors.js";
 import { Freshness } from "./freshness.js";
 import { isHidden, Link } from "./link.js";
 import { TRANSITIONS } from "./machine.js";
+import { complete } from "./options.js";
 import { checkPattern, covers, matches } from "./pattern.js";
+import { Place } from "./place.js";
 import { ServerClock } from "./server_clock.js";
 import { Staleness } from "./staleness.js";
 import { Subscription } from "./subscription.js";
+import { Values } from "./values.js";
 
 export { AskError, checkPattern, matches, TRANSITIONS, Unauthorized };
 
-/**
- * `kind` only of topics that are told as a whole value and changes to it.
- * @template [Data=any]
- * @typedef {{topic: string, offset: number, ts: number, kind?: "snapshot"|"delta", data: Data, data_base64?: string}} Frame
- */
-/** @typedef {import("./machine.js").State} State */
-/** @typedef {import("./link.js").StateEvent} StateEvent */
-/** @typedef {import("./link.js").Closed} Closed */
-/** @typedef {import("./subscription.js").SubscriptionState} SubscriptionState */
-/** @typedef {import("./websocket.js").Transport} Transport */
-/** @typedef {import("./ladder.js").TransportName} TransportName */
-/** @typedef {string | import("./token.js").TokenFunction} TokenSource */
-/**
- * Type of `data` in frames of a pattern, where `Topics` is for example `` {[topic: `ticker.${string}`]: Ticker} ``.
- * @template Topics, Pattern
- * @typedef {Pattern extends keyof Topics ? Topics[Pattern] : any} DataOf
- */
-/**
- * Gets every frame of a subscription. `live` is false for current values and for what is replayed after a reconnect;
- * `text` is the message as received.
- * @template [Data=any]
- * @callback Handler
- * @param {Frame<Data>} frame
- * @param {boolean} live
- * @param {string} text
- */
-/** @typedef {{topics: string[], reason: string, message: string, since_ms: number, ts: number, offset?: number}} Stale */
-/** @typedef {{topic: string, offset: number, ts: number, reason: string, missed?: number}} Gap */
-/** @typedef {{from: number, to: number, reason: string}} Skipped */
-/** @typedef {{subscription: Subscription, state: SubscriptionState, reason: string}} SubscriptionEvent */
-/**
- * What `on` tells, by name.
- * @typedef {object} Events
- * @property {StateEvent} state
- * @property {SubscriptionEvent} subscription
- * @property {{late: boolean, age_ms: number}} late
- * @property {{epoch: string, offset: number, ts: number, delay_ms?: number | Record<string, number>}} view
- * @property {Stale} stale
- * @property {{topics: string[], ts: number, offset?: number}} live
- * @property {Gap} gap
- * @property {{topic: string, message: string, ts: number, offset?: number}} refused
- * @property {Skipped} skipped
- * @property {{code: string, message: string, topics?: string[]}} error
- * @property {{code: string, message: string, reconnect_ms: number}} goodbye
- */
-/** @typedef {string | URL} Address of `/v1/ws`; `http:` and `https:` become `ws:` and `wss:`; relative to the page in a browser */
-/**
- * @typedef {object} Options
- * @property {TokenSource} [token] who the client is; a function is asked before a token is needed
- * @property {(TransportName | Transport)[]} [transports] best first; default: `websocket`, `sse`, `longpoll`, `poll`
- * @property {"conflate"|"lossless"} [policy] what the server does when this client falls behind; default: `conflate`
- * @property {number} [every_ms] at most one update per topic and so many ms, the newest; default: every frame
- * @property {number} [hidden_every_ms] the same while the page is hidden; default: `every_ms`
- * @property {"double"|"exact"} [numbers] `exact`: integers beyond 2^53 become BigInt; default: `double`
- * @property {string} [since] cursor to resume from, as `client.cursor` gave it
- * @property {AbortSignal} [signal] ends the client
- * @property {Pick<Console, "debug"|"warn">} [logger] is told of states and errors; `console` is one
- * @property {number} [late_ms] a message that is read so much later than the server said it is late; default: 1000 and `every_ms`
- * @property {number} [backoff_ms] upper bound of the first delay before a reconnect; it doubles; default: 500
- * @property {number} [backoff_max_ms] upper bound of every delay; default: 15000
- * @property {number} [stable_ms] a connection that lasted this long makes the delays start over; default: 5000
- * @property {number} [connect_deadline_ms] an attempt without `welcome` by then has failed; default: 10000, or 3500 while there is another transport
- * @property {number} [probe_deadline_ms] a server that does not answer by then, when asked after sleep, is lost; default: 5000
- * @property {number} [token_deadline_ms] a token or URL function without an answer by then has failed; default: 10000
- * @property {number} [reprobe_ms] when a better transport is tried again, at first; doubles up to 45000; default: 5000
- * @property {number} [wait_ms] of long polls; default: 25000
- * @property {number} [poll_ms] between plain polls; default: 2000
- * @property {typeof WebSocket} [WebSocket] implementation to use; default: the global one
- * @property {typeof fetch} [fetch] implementation to use; default: the global one
- * @property {() => number} [random] in [0, 1); default: Math.random
- * @property {() => number} [clock] milliseconds since the Unix epoch; default: the monotonic clock of `performance`
- */
+/** @template [Data=any] @typedef {import("./options.js").Frame<Data>} Frame */
+/** @template [Data=any] @typedef {import("./options.js").Handler<Data>} Handler */
+/** @template Topics, Pattern @typedef {import("./options.js").DataOf<Topics, Pattern>} DataOf */
+/** @typedef {import("./options.js").Address} Address */
+/** @typedef {import("./options.js").Closed} Closed */
+/** @typedef {import("./options.js").Events} Events */
+/** @typedef {import("./options.js").Gap} Gap */
+/** @typedef {import("./options.js").Options} Options */
+/** @typedef {import("./options.js").Skipped} Skipped */
+/** @typedef {import("./options.js").Stale} Stale */
+/** @typedef {import("./options.js").State} State */
+/** @typedef {import("./options.js").StateEvent} StateEvent */
+/** @typedef {import("./options.js").SubscriptionEvent} SubscriptionEvent */
+/** @typedef {import("./options.js").SubscriptionState} SubscriptionState */
+/** @typedef {import("./options.js").TokenSource} TokenSource */
+/** @typedef {import("./options.js").Transport} Transport */
+/** @typedef {import("./options.js").TransportName} TransportName */
 
 /**
  * Opens a connection that keeps itself up until `close()`.
@@ -107,13 +55,10 @@ export function connect(url, options = {}) {
   return new Fanline(url, options);
 }
 
-const TRANSPORTS = ["websocket", "sse", "longpoll", "poll"];
 /** Messages whose `ts` is when the server sends them. */
 const SAID_NOW = new Set(["welcome", "view", "heartbeat", "pong"]);
 /** A second is seen by a person; a network and a busy page that are well need less. */
 const LATE_MS = 1000;
-/** Deltas of one topic that are kept for late subscriptions; beyond, those wait for the next snapshot. */
-const CHANGES_MAX = 1000;
 
 /** @template {object} [Topics=Record<string, any>] */
 export class Fanline {
@@ -129,8 +74,8 @@ export class Fanline {
   /** Resolves when the client has ended, with why. @type {Promise<Closed>} */
   closed;
 
-  /** @type {number | Record<string, number>} */
-  #delays = 0; // ms, or by pattern, of which the first that matches counts
+  /** @type {Record<string, number>} */
+  #delays = {}; // ms by pattern, of which the first that matches counts
   #address;
   #options;
   /** @type {(text: string) => any} */
@@ -144,9 +89,7 @@ export class Fanline {
   #wanted = new Map(); // pattern -> how many subscriptions use it
   /** @type {Map<string, Subscription[]>} */
   #routes = new Map(); // by topic; a memo, emptied whenever a subscription comes or goes
-  /** @type {Map<string, {frame: Frame, connection: number, told: [Frame, string][]}>} */
-  #latest = new Map(); // by topic, of those that a subscription covers; `told` is what
-  // a late subscription gets: the newest frame, or the snapshot and the deltas since
+  #values = new Values();
   #staleness = new Staleness();
   #serverClock = new ServerClock();
   #freshness = new Freshness(LATE_MS);
@@ -165,48 +108,14 @@ export class Fanline {
   /** @type {Map<string, string>} */
   #refusals = new Map(); // pattern or topic -> why it is not in force, or not sent by the feed
   #pace = 0; // that the server knows, in ms
-  #epoch = "";
-  #head = 0; // offset of the newest frame when the server said welcome
-  #offset = 0; // greatest offset seen in a frame or a heartbeat of #epoch
-  /** @type {{has: (pattern: string) => boolean}} */
-  #held = new Set(); // patterns for which (#epoch, #offset) is a valid cursor
-  #liveAfter = 0;
-  #settledBy = 0; // a frame from this offset on says that all current values have arrived
-  #answered = false; // a `subscribed` has arrived on this connection
-  #settled = false; // no current values are outstanding
-  #caughtUp = false; // everything missed between the connections has arrived
-  #isInOrder = false; // nothing but what a cursor asked for has come on this connection
-  #replaying = false; // frames that arrive now may be older than the newest of their topic
+  #place = new Place(() => this.#review());
 
   /** @param {Address | (() => Address | Promise<Address>)} url @param {Options} options */
   constructor(url, options) {
     this.#address = url;
-    this.#options = {
-      transports: /** @type {(TransportName | Transport)[]} */ (TRANSPORTS),
-      WebSocket: globalThis.WebSocket,
-      fetch: /** @type {typeof fetch} */ ((...args) => globalThis.fetch(...args)),
-      backoff_ms: 500,
-      backoff_max_ms: 15_000,
-      stable_ms: 5_000,
-      probe_deadline_ms: 5_000,
-      token_deadline_ms: 10_000,
-      reprobe_ms: 5_000,
-      rung_deadline_ms: 3_500, // four round trips of a slow radio
-      wait_ms: 25_000,
-      poll_ms: 2_000,
-      random: Math.random,
-      clock: () => performance.timeOrigin + performance.now(),
-      ...options,
-    };
-    const { transports, since, signal, logger } = this.#options;
-    for (const it of transports) if (typeof it === "string" && !TRANSPORTS.includes(it)) throw new TypeError(`expected one of ${TRANSPORTS}, found \`${it}\``);
-    if (String(transports) === "websocket" && !this.#options.WebSocket) {
-      throw new TypeError("expected a global WebSocket, found none; pass one as options.WebSocket");
-    }
-    if (since) {
-      this.#goTo(since);
-      this.#held = { has: () => true };
-    }
+    this.#options = complete(options);
+    const { since, signal, logger } = this.#options;
+    if (since) this.#place.resume(since);
     /** @type {(closed: Closed) => void} */
     let resolve;
     this.closed = new Promise((it) => (resolve = it));
@@ -261,12 +170,12 @@ export class Fanline {
 
   /** What to resume from later, as option `since`; undefined while that is not known. @returns {string | undefined} */
   get cursor() {
-    return this.#epoch && this.#settled ? `${this.#epoch}:${this.#offset}` : undefined;
+    return this.#place.cursor;
   }
 
-  /** Up to where it has heard, for those that it shares its connection with. @internal */
-  get place() {
-    return { epoch: this.#epoch, offset: Math.max(this.#offset, this.#liveAfter), isSettled: this.#settled };
+  /** What those know of it that it shares its connection with. @internal */
+  get shared() {
+    return { place: this.#place, wanted: this.#wanted, inForce: this.#inForce, delays: this.#delays };
   }
 
   /**
@@ -293,7 +202,7 @@ export class Fanline {
    * @param {{signal?: AbortSignal}} [options] `signal` ends the subscription
    */
   subscribe(topics, handler, options) {
-    return this.#subscribe([topics].flat(), handler, options?.signal);
+    return this.#subscribe(topics, handler, options?.signal);
   }
 
   /**
@@ -309,7 +218,7 @@ export class Fanline {
     const { Frames } = await import("./frames.js");
     const frames = new Frames(buffer);
     const push = (/** @type {Frame} */ frame) => frames.push(frame);
-    const subscription = this.#subscribe([topics].flat(), push, signal, (error) => frames.end(error));
+    const subscription = this.#subscribe(topics, push, signal, (error) => frames.end(error));
     try {
       for (let frame; (frame = await frames.next()); ) yield frame;
     } finally {
@@ -317,9 +226,9 @@ export class Fanline {
     }
   }
 
-  /** @param {readonly string[]} topics @param {Handler} handler @param {AbortSignal} [signal] @param {(error?: any) => void} [onEnd] */
+  /** @param {string | readonly string[]} topics @param {Handler} handler @param {AbortSignal} [signal] @param {(error?: any) => void} [onEnd] */
   #subscribe(topics, handler, signal, onEnd) {
-    const patterns = [...new Set(topics)];
+    const patterns = [...new Set([topics].flat())];
     for (const pattern of patterns) {
       const wrong = checkPattern(pattern);
       if (wrong) throw new TypeError(wrong);
@@ -328,9 +237,7 @@ export class Fanline {
     this.#subscriptions.add(subscription);
     this.#routes.clear();
     for (const pattern of patterns) this.#wanted.set(pattern, (this.#wanted.get(pattern) ?? 0) + 1);
-    for (const { told } of [...this.#latest.values()]) {
-      for (const [frame, text] of [...told]) if (covers(patterns, frame.topic)) guard(handler, frame, false, text);
-    }
+    for (const [frame, text] of this.#values.of(patterns)) guard(handler, frame, false, text);
     if (this.state === "closed" || signal?.aborted) subscription.unsubscribe();
     this.#change();
     return subscription;
@@ -349,14 +256,14 @@ export class Fanline {
 
   /** Whether the newest value received of `topic` is still what the feed says. @param {string} topic */
   isCurrent(topic) {
-    const known = this.#latest.get(topic);
+    const known = this.#values.get(topic);
     if (this.state !== "open" || !known || this.isStale(topic) || this.isLate) return false;
-    return this.#caughtUp || (known.connection === this.#link.number && !this.#replaying);
+    return this.#place.caughtUp || (known.connection === this.#link.number && !this.#place.isReplaying);
   }
 
   /** Whether the server has said that values of `topic` may be outdated, or that it is refused. @param {string} topic */
   isStale(topic) {
-    return this.#staleness.covers(topic);
+    return this.#staleness.reason(topic) !== "";
   }
 
   /**
@@ -384,7 +291,6 @@ export class Fanline {
 
   /** How much later than received the server sends messages of `topic`, in ms; 0 if they are live. @param {string} topic */
   delayOf(topic) {
-    if (typeof this.#delays === "number") return this.#delays;
     return Object.entries(this.#delays).find(([pattern]) => matches(pattern, topic))?.[1] ?? 0;
   }
 
@@ -393,24 +299,9 @@ export class Fanline {
     return this.delayOf(topic) > 0;
   }
 
-  /** Whether a subscription has the pattern. @internal @param {string} pattern */
-  isWanted(pattern) {
-    return this.#wanted.has(pattern);
-  }
-
-  /** Whether the server has confirmed the pattern. @internal @param {string} pattern */
-  isInForce(pattern) {
-    return this.#inForce.has(pattern);
-  }
-
-  /** Delays by pattern, or of all topics. @internal */
-  get delays() {
-    return this.#delays;
-  }
-
   /** The longest delay of any topic, in ms; 0 if all are live. */
   get delay() {
-    return typeof this.#delays === "number" ? this.#delays : Math.max(0, ...Object.values(this.#delays));
+    return Math.max(0, ...Object.values(this.#delays));
   }
 
   /**
@@ -420,17 +311,17 @@ export class Fanline {
    * @returns {Frame<DataOf<Topics, Topic>> | undefined}
    */
   latest(topic) {
-    return this.#latest.get(topic)?.frame;
+    return this.#values.get(topic)?.frame;
   }
 
   /** Topics of which a value is known. @returns {string[]} */
   get topics() {
-    return [...this.#latest.keys()];
+    return [...this.#values.keys()];
   }
 
   /** Whether everything that this client missed, if anything, has arrived. */
   get caughtUp() {
-    return this.#caughtUp;
+    return this.#place.caughtUp;
   }
 
   /** This client's clock minus the server's in ms; NaN before the first welcome. Good to half of `roundTrip`. */
@@ -524,13 +415,11 @@ export class Fanline {
 
   /** @param {string | undefined} token */
   #open(token) {
-    const since = this.#epoch && `${this.#epoch}:${this.#offset}`;
     const wanted = [...this.#wanted.keys()];
-    const resumed = since ? wanted.filter((pattern) => this.#held.has(pattern)) : [];
-    [this.#liveAfter, this.#replaying] = [0, resumed.length > 0];
+    const resumed = this.#place.open(wanted);
     this.#show(token);
-    this.#sendSubscribe(resumed, since || undefined);
-    this.#sendSubscribe(wanted.filter((pattern) => !since || !this.#held.has(pattern)));
+    this.#sendSubscribe(resumed, this.#place.since);
+    this.#sendSubscribe(wanted.filter((pattern) => !resumed.includes(pattern)));
   }
 
   /** @param {string[]} topics @param {string} [since] */
@@ -563,16 +452,15 @@ export class Fanline {
     const wanted = [...this.#wanted.keys()];
     if (this.#hasLeft) {
       this.#hasLeft = false;
-      for (const topic of this.#latest.keys()) if (!covers(wanted, topic)) this.#latest.delete(topic);
+      this.#values.retain(wanted);
       this.#staleness.retain((topic) => covers(wanted, topic));
     }
     const { late_ms = LATE_MS + this.#wantedPace } = this.#options;
     this.#freshness.late_ms = late_ms + this.#link.late_ms;
     if (!this.#link.isUsable) return;
     const unused = [...this.#sent].filter((pattern) => !this.#wanted.has(pattern));
-    for (const pattern of unused) this.#sent.delete(pattern);
     const given = unused.filter((pattern) => !this.#refusals.has(pattern));
-    for (const pattern of unused) [this.#refusals, this.#inForce].forEach((it) => it.delete(pattern));
+    for (const pattern of unused) for (const it of [this.#sent, this.#refusals, this.#inForce]) it.delete(pattern);
     if (given.length) this.#link.send({ op: "unsubscribe", id: this.#nextId++, topics: given });
     const fresh = wanted.filter((pattern) => !this.#sent.has(pattern));
     // Naming a pattern again changes nothing but the pace.
@@ -609,18 +497,18 @@ export class Fanline {
     this.bytes += text.length;
     let message;
     try {
-      message = this.#parse(text);
+      message = this.#parse(text) ?? {};
     } catch {
       return this.#error({ op: "error", code: "bad_json", message: "expected JSON, found something else" });
     }
-    this.#hear(message ?? {});
-    const ask = this.#asks.get(message?.id);
+    this.#hear(message);
+    const ask = this.#asks.get(message.id);
     if (ask) {
       this.#asks.delete(message.id);
       if (message.op === "error") ask.reject(new AskError(message.code, message.message));
       else ask.resolve(message);
-    } else if (message?.op !== undefined) this.#answers[message.op]?.(message);
-    else if (message?.topic && message.offset) this.#onFrame(message, text);
+    } else if (message.op !== undefined) this.#answers[message.op]?.(message);
+    else if (message.topic && message.offset) this.#onFrame(message, text);
     this.#judge();
   }
 
@@ -629,7 +517,7 @@ export class Fanline {
     const now = this.now();
     if (ts) this.#serverClock.heard(now, ts);
     if (SAID_NOW.has(op)) this.#freshness.heard(now, ts ? ts + this.clockOffset : now - age_ms);
-    else if (ts && offset > this.#liveAfter) {
+    else if (ts && offset > this.#place.liveAfter) {
       this.#freshness.heard(now, ts + this.delayOf(topic ?? topics?.[0] ?? "") + this.clockOffset);
     }
   }
@@ -645,54 +533,34 @@ export class Fanline {
   #onFrame(frame, text) {
     const { topic, offset } = frame;
     this.messages += 1;
-    const known = this.#latest.get(topic);
-    this.#advance(offset, offset >= this.#settledBy);
-    if (known && known.frame.offset >= offset) {
-      known.connection = this.#link.number; // sent again after a reconnect: nothing new, but now confirmed
-      return;
-    }
+    this.#place.advance(offset);
     let route = this.#routes.get(topic);
     if (!route) {
       route = [...this.#subscriptions].filter(({ patterns }) => covers(patterns, topic));
       this.#routes.set(topic, route);
     }
     if (!route.length) return; // was on its way while its pattern was given back
+    if (!this.#values.take(frame, text, this.#link.number)) return;
     this.#mark(topic);
-    this.#latest.set(topic, { frame, connection: this.#link.number, told: told(known?.told, frame, text) });
-    for (const { handler, state } of route) if (state !== "ended") guard(handler, frame, offset > this.#liveAfter, text);
+    for (const { handler, state } of route) if (state !== "ended") guard(handler, frame, offset > this.#place.liveAfter, text);
   }
 
   /** How one topic is doing, and why. @param {string} topic @param {string} [trouble] @param {string} [refusal] */
   #mark(topic, trouble, refusal) {
-    const changes = this.#staleness.tell(topic, trouble) || (!this.#inForce.has(topic) ? false : this.#refusals.has(topic));
+    const changes = this.#staleness.tell(topic, trouble) || (this.#inForce.has(topic) && this.#refusals.has(topic));
     if (refusal) this.#refusals.set(topic, refusal);
     else if (this.#inForce.has(topic)) this.#refusals.delete(topic);
     if (changes || refusal) this.#review(topic);
   }
 
-  /** @param {number} offset @param {boolean} settles */
-  #advance(offset, settles) {
-    if (offset > this.#offset) this.#offset = offset;
-    if (settles && this.#answered && !this.#settled) this.#settle();
+  /** @param {number | Record<string, number>} [delay_ms] of all topics, or by pattern */
+  #delay(delay_ms = 0) {
+    this.#delays = typeof delay_ms === "number" ? { ">": delay_ms } : delay_ms;
   }
 
-  #settle() {
-    this.#settled = this.#caughtUp = true;
-    if (!this.#replaying) return;
-    this.#replaying = false;
-    this.#review();
-  }
-
-  /** @param {string} cursor */
-  #goTo(cursor) {
-    const [epoch, offset] = cursor.split(":");
-    [this.#epoch, this.#offset] = [epoch, Number(offset)];
-  }
-
-  /** All values are to be forgotten: other offsets follow. @param {string} epoch */
-  #begin(epoch) {
-    [this.#epoch, this.#offset] = [epoch, 0];
-    this.#latest.clear();
+  /** Other offsets follow. */
+  #forget() {
+    this.#values.clear();
     this.#staleness.retain(() => false);
   }
 
@@ -701,69 +569,60 @@ export class Fanline {
     // @ts-ignore: what an object has by birth is no message
     __proto__: null,
     welcome: (message) => {
-      this.#head = message.offset;
       this.simulated = message.simulated === true;
-      this.#delays = message.delay_ms ?? 0;
+      this.#delay(message.delay_ms);
       this.#staleness.clear();
-      if (message.epoch !== this.#epoch) this.#begin(message.epoch);
+      if (this.#place.greeted(message)) this.#forget();
       this.#link.welcomed(message.heartbeat_ms);
-      this.#freshness.heardWithin(this.#link.isDuplex ? undefined : this.#link.silent_ms);
+      this.#freshness.silent_ms = this.#link.silent_ms;
       this.#change();
       this.#ping();
     },
     authenticated: (message) => {
       this.identity = message;
-      this.#delays = message.delay_ms ?? this.#delays;
+      this.#delay(message.delay_ms ?? this.#delays);
       this.#link.tokenTaken(message.expires_ms);
     },
     token_expiring: () => this.#link.renewToken(),
     view: (message) => {
-      this.#delays = message.delay_ms ?? 0;
-      // In the same log it continues, unless the view is behind what this client has.
-      const anew = message.epoch !== this.#epoch || message.offset < this.#offset;
-      if (anew) this.#begin(message.epoch);
+      this.#delay(message.delay_ms);
+      if (this.#place.turn(message)) this.#forget();
       this.#staleness.clear(); // the state of the view follows
-      [this.#head, this.#liveAfter, this.#replaying] = [message.offset, 0, !anew];
-      this.#answered = this.#settled = this.#caughtUp = false;
       this.#emit("view", message);
       this.#review();
     },
     subscribed: ({ id, topics = [], offset, forbidden = [] }) => {
       const command = this.#pending.get(id);
       this.#pending.delete(id);
-      for (const pattern of command?.patterns ?? topics) if (this.#sent.has(pattern)) this.#permit(pattern);
+      for (const pattern of command?.patterns ?? topics) {
+        if (this.#sent.has(pattern)) this.#inForce.add(pattern);
+        this.#refusals.delete(pattern);
+      }
       this.#forbid(forbidden);
-      this.#liveAfter = Math.max(this.#liveAfter, offset);
-      // What follows the first answer comes in order; what follows another is told from the live stream by a later one.
-      this.#isInOrder = !this.#answered && !!command?.since;
-      this.#settledBy = this.#answered ? this.#liveAfter + 1 : this.#liveAfter;
-      this.#answered = true;
-      this.#settled = false;
-      if (offset === 0 || (command?.since && offset <= this.#offset)) this.#settle();
+      this.#place.answered(offset, command?.since);
       this.#review();
     },
     unsubscribed: ({ forbidden = [] }) => {
       this.#forbid(forbidden);
       this.#review();
     },
-    heartbeat: ({ offset }) => this.#advance(offset, offset >= this.#liveAfter),
+    heartbeat: ({ offset }) => this.#place.advance(offset, offset >= this.#place.liveAfter),
     pong: (message) => {
       if (this.#serverClock.answered(message, this.now())) this.#ping();
     },
     skipped: (message) => {
-      this.#replaying = false; // latest values follow
+      this.#place.isReplaying = false; // latest values follow
       this.#emit("skipped", message);
     },
     stale: (message) => this.#notice(message, message.message || message.reason),
     live: (message) => this.#notice(message),
     refused: (message) => this.#notice({ ...message, topics: [message.topic] }, message.message, message.message),
     gap: (message) => {
-      this.#advance(message.offset, message.offset >= this.#settledBy);
+      this.#place.advance(message.offset);
       if (message.reason === "overflow") {
         // It stands for frames that are not sent: a snapshot and its deltas.
         this.#mark(message.topic);
-        const known = this.#latest.get(message.topic);
-        if (known && known.frame.offset < message.offset) known.told = [];
+        this.#values.overflow(message.topic, message.offset);
       }
       this.#emit("gap", message);
     },
@@ -775,9 +634,7 @@ export class Fanline {
       const command = this.#pending.get(message.id);
       this.#pending.delete(message.id);
       if (message.code === "bad_cursor" && command?.since) {
-        const from = Math.min(Number(command.since.split(":")[1]), this.#head) + 1;
-        [this.#replaying, this.#offset] = [false, 0];
-        this.#emit("skipped", { op: "skipped", from, to: this.#head, reason: "bad_cursor" });
+        this.#emit("skipped", { op: "skipped", ...this.#place.refuse(command.since), reason: "bad_cursor" });
         this.#sendSubscribe(command.patterns.filter((pattern) => this.#wanted.has(pattern)));
         return;
       }
@@ -794,12 +651,6 @@ export class Fanline {
     this.#emit("error", message);
   }
 
-  /** @param {string} pattern */
-  #permit(pattern) {
-    this.#inForce.add(pattern);
-    this.#refusals.delete(pattern);
-  }
-
   /** @param {string[]} patterns */
   #forbid(patterns) {
     for (const pattern of patterns) {
@@ -810,10 +661,7 @@ export class Fanline {
 
   /** @param {string} [cursor] where to go on */
   #lost(cursor) {
-    // Current values that were still to come are not covered by the cursor: then the next connection starts over.
-    if (this.#answered) this.#held = cursor || this.#settled || this.#isInOrder ? new Set(this.#inForce) : new Set();
-    if (this.#answered && cursor) this.#goTo(cursor);
-    this.#answered = this.#settled = this.#caughtUp = false;
+    this.#place.lost(this.#inForce, cursor);
     for (const set of [this.#sent, this.#inForce, this.#refusals, this.#pending]) set.clear();
     for (const { reject } of this.#asks.values()) {
       reject(new AskError("connection_lost", "the connection ended before the answer came"));
@@ -827,7 +675,7 @@ export class Fanline {
     const { offset, op, reason, topics } = message;
     // It is about one topic, and has its place between the frames, unless nothing of that topic has ever come.
     const isOfTopic = offset !== undefined || op === "refused" || reason === "nothing_yet";
-    if (offset !== undefined) this.#advance(offset, offset >= this.#settledBy);
+    if (offset !== undefined) this.#place.advance(offset);
     if (isOfTopic) this.#mark(topics[0], trouble, refusal);
     else {
       this.#staleness.note(topics, trouble);
@@ -841,20 +689,20 @@ export class Fanline {
   /** Looks at the states of the subscriptions, or of those to one topic only. @param {string} [topic] */
   #review(topic) {
     for (const it of [...this.#subscriptions]) {
-      if (topic === undefined || (it.patterns.length === 1 && it.patterns[0] === topic)) this.#turn(it, ...this.#stateOf(it));
+      if (topic === undefined || it.patterns.join() === topic) this.#turn(it, ...this.#stateOf(it));
     }
   }
 
   /** @param {Subscription} it @returns {[SubscriptionState, string?]} */
   #stateOf(it) {
     const { patterns } = it;
-    const [refusal] = patterns.map((pattern) => this.#refusals.get(pattern));
+    const refusal = this.#refusals.get(patterns[0]);
     if (refusal && patterns.every((pattern) => this.#refusals.has(pattern))) return ["refused", refusal];
     const isInForce = patterns.every((pattern) => this.#inForce.has(pattern) || this.#refusals.has(pattern));
     it.wasInForce ||= isInForce;
     if (!it.wasInForce) return ["pending"];
     if (this.state !== "open") return ["stale", "not connected"];
-    if (!isInForce || this.#replaying) return ["stale", "catching up"];
+    if (!isInForce || this.#place.isReplaying) return ["stale", "catching up"];
     if (patterns.every((pattern) => this.isStale(pattern))) return ["stale", this.#staleness.reason(patterns[0])];
     return [patterns.some((pattern) => this.isDelayed(pattern)) ? "delayed" : "live"];
   }
@@ -870,14 +718,6 @@ export class Fanline {
   #emit(name, event) {
     for (const fn of this.#events.get(name) ?? []) guard(fn, event);
   }
-}
-
-/** What a late subscription gets of a topic, after `frame`; `before` is what it was. @param {[Frame, string][] | undefined} before @param {Frame} frame @param {string} text @returns {[Frame, string][]} */
-function told(before, frame, text) {
-  if (frame.kind !== "delta") return [[frame, text]];
-  if (before?.[0]?.[0].kind !== "snapshot" || before.length > CHANGES_MAX) return [];
-  before.push([frame, text]);
-  return before;
 }
 
 /** A handler that throws is its author's to see, and must not stop the others. @param {Function} fn @param {any[]} args */

@@ -7,15 +7,13 @@
  * @module freshness
  */
 
-/** The server answers a ping within a round trip, and is asked after 2 s to 3 s of silence: beyond this it is out of reach. */
-const SILENT_MS_MAX = 4_000;
-
 export class Freshness {
   /** How late the newest message was when it was read, in ms. */
   lateness = 0;
   /** A message that is read later than this is late. */
   late_ms;
-  #silent_ms = SILENT_MS_MAX;
+  /** A server of which nothing is heard for longer is out of reach. */
+  silent_ms = Infinity;
   #saidAt = NaN; // when the server said the newest message, on this side's clock
   #heardAt = NaN; // when it was read
   #doubtedAt = NaN; // NaN: there is no doubt
@@ -23,11 +21,6 @@ export class Freshness {
   /** @param {number} late_ms */
   constructor(late_ms) {
     this.late_ms = late_ms;
-  }
-
-  /** The server of this connection is heard at least so often, if it is there. @param {number} [silent_ms] */
-  heardWithin(silent_ms = SILENT_MS_MAX) {
-    this.#silent_ms = silent_ms;
   }
 
   /** A message has been read. @param {number} now @param {number} saidAt when the server said it, on this side's clock */
@@ -50,7 +43,7 @@ export class Freshness {
 
   /** Whether the server is out of reach, as far as can be known. @param {number} now */
   isSilent(now) {
-    return !Number.isNaN(this.#doubtedAt) || now - this.#heardAt > this.#silent_ms;
+    return !isNaN(this.#doubtedAt) || now - this.#heardAt > this.silent_ms;
   }
 
   /** Whether values cannot be called current. @param {number} now */

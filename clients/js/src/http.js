@@ -24,6 +24,8 @@ const FRAMES_MAX = 1_000;
 const LATER = [429, 503];
 const LATER_MS = 5_000;
 const UNAUTHENTICATED = 4401;
+/** Without a token nothing is shown. */
+const IS_HEADER = /^[ -~]*$/;
 /** The state of a feed that brings nothing, and the reason that `stale` has for it. */
 /** @type {Record<string, string>} */
 const TROUBLES = { down: "upstream_down", silent: "upstream_silent" };
@@ -145,6 +147,10 @@ export class Session {
   /** @param {URL} url @param {AbortSignal} signal @param {Record<string, string>} [headers] */
   async fetch(url, signal, headers = {}) {
     if (this.#token) headers.authorization = `Bearer ${this.#token}`;
+    if (!IS_HEADER.test(headers.authorization ?? "")) {
+      this.lose({ code: UNAUTHENTICATED, reason: "expected a token of ASCII characters, found others" });
+      throw new Error("no header can hold the token");
+    }
     const response = await this.options.fetch(url, { signal, headers, cache: "no-store" });
     if (response.status === 200 || response.status === 204) return response;
     const { error, ...loss } = await lossOf(response);

@@ -142,7 +142,7 @@ export class Hub {
     for (const op of ["view", "skipped"]) {
       client.on(/** @type {any} */ (op), (message) => {
         // What was kept before has a hole after it, or is of another view.
-        const { offset } = client.place;
+        const offset = reachOf(client);
         for (const pattern of this.keptAfter.keys()) this.keptAfter.set(pattern, Math.max(offset, message.to ?? 0));
         if (op === "view") this.kept = [];
         this.#each((it) => it.say(message));
@@ -155,7 +155,7 @@ export class Hub {
   }
 
   #open() {
-    const { epoch } = /** @type {Fanline} */ (this.client).place;
+    const { epoch } = /** @type {Fanline} */ (this.client).shared.place;
     if (epoch !== this.#epoch) {
       [this.kept, this.#characters, this.#epoch] = [[], 0, epoch];
       this.keptAfter.clear();
@@ -244,8 +244,9 @@ export class Session {
     if (!client || this.#isOver) return;
     if (client.state === "open" && !this.#isOpen) {
       this.#isOpen = true;
-      const { epoch, offset } = client.place;
-      const delay_ms = client.delay ? client.delays : undefined;
+      const { epoch } = client.shared.place;
+      const offset = reachOf(client);
+      const delay_ms = client.delay ? client.shared.delays : undefined;
       const { simulated, identity } = client;
       this.say({ op: "welcome", epoch, offset, ts: this.#serverTime, heartbeat_ms: HEARTBEAT_MS, simulated, delay_ms });
       if (identity) this.say(identity);
@@ -270,7 +271,8 @@ export class Session {
   beat() {
     const { client } = this.#hub;
     if (!client || client.isLate) return;
-    const { offset, isSettled } = client.place;
+    const { isSettled } = client.shared.place;
+    const offset = reachOf(client);
     this.say({ op: "heartbeat", offset: isSettled && !this.#unanswered.size ? offset : 0, ts: this.#serverTime });
   }
 
@@ -311,16 +313,17 @@ export class Session {
       this.#hub.pace();
     }
     const { kept, keptAfter, wasOpen, statuses } = this.#hub;
-    const { epoch, offset } = client.place;
+    const { epoch } = client.shared.place;
+    const offset = reachOf(client);
     const [cursorEpoch, digits] = since?.split(":") ?? [];
     const cursor = cursorEpoch === epoch ? Number(digits) : 0;
     const fresh = topics.filter((/** @type {string} */ pattern) => !this.subscriptions.has(pattern));
     const isResumed = cursor > 0 && fresh.every((/** @type {string} */ pattern) => (keptAfter.get(pattern) ?? Infinity) <= cursor);
-    const pending = new Set(fresh.filter((/** @type {string} */ pattern) => !client.isInForce(pattern)));
+    const pending = new Set(fresh.filter((/** @type {string} */ pattern) => !client.shared.inForce.has(pattern)));
     /** @type {string[]} */
     const values = [];
     const finish = () => {
-      this.say({ op: "subscribed", id, topics, offset: client.place.offset });
+      this.say({ op: "subscribed", id, topics, offset: reachOf(client) });
       if (isResumed) values.splice(0, Infinity, ...kept.filter((it) => it.offset > cursor && covers(fresh, it.topic)).map(({ text }) => text));
       // A connection that began at the cursor is told by the server what is missing.
       else if (since && wasOpen) {
@@ -351,7 +354,7 @@ export class Session {
     const [pattern] = subscription.patterns;
     const { client, keptAfter } = this.#hub;
     if (!client || this.subscriptions.get(pattern) !== subscription || state === "pending") return;
-    if (keptAfter.get(pattern) === Infinity) keptAfter.set(pattern, client.place.offset);
+    if (keptAfter.get(pattern) === Infinity) keptAfter.set(pattern, reachOf(client));
     for (const [id, { pending, finish }] of this.#unanswered) {
       if (!pending.delete(pattern)) continue;
       if (state === "refused") this.say({ op: "error", id, code: reason, message: reason });
@@ -364,7 +367,7 @@ export class Session {
   /** @param {Record<string, any>} command */
   #unsubscribe({ id, topics }) {
     this.#leave(topics);
-    this.say({ op: "unsubscribed", id, topics, offset: this.#hub.client?.place.offset ?? 0 });
+    this.say({ op: "unsubscribed", id, topics, offset: this.#hub.client ? reachOf(this.#hub.client) : 0 });
   }
 
   /** @param {string[]} patterns */
@@ -373,10 +376,16 @@ export class Session {
     for (const pattern of patterns) {
       this.subscriptions.get(pattern)?.unsubscribe();
       this.subscriptions.delete(pattern);
-      if (!client?.isWanted(pattern)) keptAfter.delete(pattern);
+      if (!client?.shared.wanted.has(pattern)) keptAfter.delete(pattern);
     }
     // Of what nobody subscribes to, nothing is heard any more.
     const wanted = [...keptAfter.keys()];
     for (const topic of statuses.keys()) if (!covers(wanted, topic)) statuses.delete(topic);
   }
+}
+
+/** Up to where a client has heard. @param {Fanline} client */
+function reachOf(client) {
+  const { offset, liveAfter } = client.shared.place;
+  return Math.max(offset, liveAfter);
 }

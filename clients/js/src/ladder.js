@@ -37,7 +37,10 @@ export class Ladder {
   #websocket;
   #key;
   #points = 0;
+  /** Better transports that were tried since the best one has lasted. */
   #tries = 0;
+  /** The rung that works, while a better one has to show that it lasts. @type {number | undefined} */
+  #proven;
   /** @type {any} */
   #timer;
   /** @type {(() => void) | undefined} */
@@ -77,7 +80,8 @@ export class Ladder {
 
   /** A connection has lasted. */
   lasted() {
-    this.#points = 0;
+    this.#climb(this.at);
+    if (!this.at) this.#tries = 0;
   }
 
   /**
@@ -89,7 +93,7 @@ export class Ladder {
     if (at !== this.at) return true;
     this.#points += isMute ? POINTS : isShortLife ? SHORT_LIFE : this.at ? POINTS : FAILURE;
     if (this.#points < POINTS) return false;
-    this.#climb((this.at + 1) % this.#rungs.length);
+    this.#climb(this.#proven ?? (this.at + 1) % this.#rungs.length);
     return this.at > 0;
   }
 
@@ -105,7 +109,6 @@ export class Ladder {
     } catch {
       // no page, or one that may store nothing
     }
-    this.#tries = 0;
     if (this.at) this.#later(open, onBetter);
   }
 
@@ -123,16 +126,19 @@ export class Ladder {
   /** @param {Open} open @param {() => void} onBetter */
   #later(open, onBetter) {
     const { reprobe_ms, random } = this.#options;
-    const wait_ms = Math.min(REPROBE_MS_MAX, reprobe_ms * 2 ** this.#tries++) * (0.75 + random() / 4);
+    const wait_ms = Math.min(REPROBE_MS_MAX, reprobe_ms * 2 ** this.#tries) * (0.75 + random() / 4);
     const probe = () => {
       if (this.#probe !== probe) return;
       clearTimeout(this.#timer);
+      this.#tries += 1;
       this.#probe = () => {};
       const { at } = this;
       this.#best(open).then((best) => {
         if (!this.#probe) return; // stopped meanwhile
         if (best === at) return this.#later(open, onBetter);
         this.#climb(best);
+        // One short life is enough for a rung that has been left before.
+        [this.#points, this.#proven] = [POINTS - SHORT_LIFE, at];
         onBetter();
       });
     };
@@ -169,6 +175,6 @@ export class Ladder {
 
   /** @param {number} at */
   #climb(at) {
-    [this.at, this.#points] = [at, 0];
+    [this.at, this.#points, this.#proven] = [at, 0, undefined];
   }
 }

@@ -13,8 +13,12 @@ import { websocket } from "./websocket.js";
 const CONNECT_MS_MAX = 10_000;
 const BEAT_MS = 1_000;
 const BEATS_PER_PING = 5;
+/** A side that was busy has not read what waits. This is long enough for that, and short for who waits. */
+const READ_MS = 50;
 /** A server that was silent for this long is asked whether it is there, if somebody is looking. */
 const SILENT_MS = 2_000;
+/** It answers within a round trip, and is asked after 2 s to 3 s of silence: beyond this it is out of reach. */
+const SILENT_MS_MAX = 4_000;
 /** A platform that says that there is no network may be wrong. */
 const OFFLINE_MS = 60_000;
 /** Close codes from here on are for ever. */
@@ -31,12 +35,7 @@ const BROKEN = [1002, 1006, 1007];
 const HEARTBEAT_MS = 15_000;
 
 /** @typedef {import("./websocket.js").Loss} Loss */
-/**
- * Options with their defaults.
- * @typedef {import("./fanline.js").Options & Required<Pick<import("./fanline.js").Options, "transports" | "backoff_ms"
- *   | "backoff_max_ms" | "stable_ms" | "probe_deadline_ms" | "token_deadline_ms" | "reprobe_ms" | "wait_ms" | "poll_ms"
- *   | "random" | "clock" | "fetch">> & {rung_deadline_ms: number}} Settings
- */
+/** @typedef {import("./options.js").Settings} Settings */
 /** @typedef {{code: number|string, reason: string, terminal: boolean}} Closed */
 /** @typedef {{state: import("./machine.js").State, reason: string, retry_ms: number, transport: string}} StateEvent */
 /**
@@ -169,7 +168,7 @@ export class Link {
 
   /** How long the server may be silent before that says something. */
   get silent_ms() {
-    return 2 * this.#heartbeat_ms;
+    return this.isDuplex ? SILENT_MS_MAX : 2 * this.#heartbeat_ms;
   }
 
   /** The server is about to close, and says when to come back. @param {any} goodbye */
@@ -282,7 +281,7 @@ export class Link {
   /** @param {any} error */
   #fail(error) {
     if (error?.name === "Unauthorized") this.#end("unauthorized", error.message, true);
-    else this.#lost(String(error?.message ?? error), { isBroken: this.#isDialled });
+    else this.#lost(`${error?.message ?? error}`, { isBroken: this.#isDialled });
   }
 
   /** @param {Loss} loss */
@@ -316,11 +315,18 @@ export class Link {
     // A tab or a machine that slept has not listened: it must not conclude that nobody spoke.
     if (slept) this.#probe();
     else if (now > this.#deadline) {
-      // What came in one piece with the welcome is no proof that a stream flows.
-      const isMute = !(this.#heardAt - this.#openedAt > this.#heartbeat_ms / 2);
-      return this.#lost("the server has been silent for too long", { isMute, isBroken: this.#isDialled });
+      clearInterval(this.#beatTimer);
+      this.#retryTimer = setTimeout(() => this.#conclude(), READ_MS);
     } else if (this.#beats % BEATS_PER_PING === 0 || (now - this.#heardAt >= SILENT_MS && !isHidden())) this.#hooks.onPing();
     this.#hooks.onBeat();
+  }
+
+  /** Nothing has come in time, unless it was read just now. */
+  #conclude() {
+    if (this.#options.clock() <= this.#deadline) return this.#beatEvery(2 * this.#beat_ms);
+    // What came in one piece with the welcome is no proof that a stream flows.
+    const isMute = !(this.#heardAt - this.#openedAt > this.#heartbeat_ms / 2);
+    this.#lost("the server has been silent for too long", { isMute, isBroken: this.#isDialled });
   }
 
   /** The server must say something soon, or it is not there. A stream that was asleep for longer than that begins anew. */
@@ -388,7 +394,10 @@ export class Link {
     else if (isBroken && !isOffline && !this.#goodbye && transports.length > 1) {
       this.#loadLadder().then((ladder) => {
         // While it was loaded a connection may have opened: then this way works.
-        if (this.state === "open" || !ladder.failed(at, isMute, wasOpen) || this.state !== "waiting") return;
+        if (this.state === "open" || !ladder.failed(at, isMute, wasOpen)) return;
+        // Another attempt there would stay mute for as long again.
+        if (isMute && at === this.#at && this.state === "connecting") this.#lost(reason, { retry_ms: 0 });
+        if (this.state !== "waiting") return;
         this.#attempts -= 1;
         this.#dial();
       }, () => {}); // what cannot be loaded cannot help

@@ -16,14 +16,13 @@ const TOPIC_BYTES_MAX = 256;
  * @returns {string|null}
  */
 export function checkPattern(text) {
-  if (text === "") return "expected a topic or a pattern, found an empty text";
   const bytes = new TextEncoder().encode(text).length;
   if (bytes > TOPIC_BYTES_MAX) return `expected at most ${TOPIC_BYTES_MAX} bytes, found ${bytes}`;
   if (/[\p{White_Space}\p{Cc},]/u.test(text)) {
     return `expected no white space, control character or comma, found one in \`${text}\``;
   }
   const tokens = text.split(".");
-  if (tokens.includes("")) return `expected tokens separated by single dots, found an empty token in \`${text}\``;
+  if (tokens.includes("")) return `expected no empty token, found one in \`${text}\``;
   if (tokens.some((token, i) => token.includes(">") && (token !== ">" || i < tokens.length - 1))) {
     return `expected \`>\` only as the whole last token, found \`${text}\`; write \`prefix.>\` for all below prefix`;
   }
@@ -36,14 +35,14 @@ export function checkPattern(text) {
  * @param {string} topic
  */
 export function matches(pattern, topic) {
-  const tokens = topic.split(".");
   const parts = pattern.split(".");
-  for (let i = 0; i < parts.length; i++) {
-    if (i >= tokens.length) return false;
-    if (parts[i] === ">" && i === parts.length - 1) return true;
-    if (!tokenMatches(parts[i], tokens[i])) return false;
+  const tokens = topic.split(".");
+  if (parts.at(-1) === ">") {
+    parts.pop();
+    if (tokens.length <= parts.length) return false;
+    tokens.length = parts.length;
   }
-  return parts.length === tokens.length;
+  return parts.length === tokens.length && parts.every((part, i) => tokenMatches(part, tokens[i]));
 }
 
 /** Whether one of the patterns matches. @param {readonly string[]} patterns @param {string} topic */
@@ -51,16 +50,16 @@ export function covers(patterns, topic) {
   return patterns.some((pattern) => pattern === ">" || matches(pattern, topic));
 }
 
-/** Glob inside one token, greedy with one point of return: at most the product of the lengths. @param {string} pattern @param {string} token */
+/** Each piece between two `*` is taken where it comes first; one way is tried. @param {string} pattern @param {string} token */
 function tokenMatches(pattern, token) {
-  if (pattern === "*" || pattern === token) return true;
-  let [p, t, starP, starT] = [0, 0, -1, 0];
-  while (t < token.length) {
-    if (pattern[p] === "*") [starP, starT] = [p++, t];
-    else if (pattern[p] === token[t]) [p, t] = [p + 1, t + 1];
-    else if (starP >= 0) [p, t] = [starP + 1, ++starT];
-    else return false;
+  const pieces = pattern.split("*");
+  const last = /** @type {string} */ (pieces.pop());
+  if (!pieces.length) return token === last;
+  if (!token.startsWith(pieces[0])) return false;
+  let at = 0;
+  for (const piece of pieces) {
+    at = token.indexOf(piece, at) + piece.length;
+    if (at < piece.length) return false;
   }
-  while (pattern[p] === "*") p++;
-  return p === pattern.length;
+  return token.length - last.length >= at && token.endsWith(last);
 }

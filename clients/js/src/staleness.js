@@ -39,11 +39,6 @@ export class Staleness {
     return this.#topics.get(topic) ?? this.#notices.findLast(({ pattern }) => matches(pattern, topic))?.trouble ?? "";
   }
 
-  /** @param {string} topic */
-  covers(topic) {
-    return this.reason(topic) !== "";
-  }
-
   /** The feed's state is to be told anew. */
   clear() {
     this.#notices = [];

@@ -300,14 +300,14 @@ test("a connection on which nothing arrives for two heartbeats is given up", asy
   sockets[0].welcomes();
   await pass(9500);
   assert.equal(client.state, "open");
-  await pass(1500);
+  await pass(2000);
   assert.equal(client.state, "waiting");
   assert.equal(sockets[0].readyState, 3);
 });
 
 test("a server that never says welcome is given up", async () => {
   const { client } = await open();
-  await pass(11_000);
+  await pass(12_000);
   assert.ok(sockets.length > 1 || client.state === "waiting");
 });
 
@@ -317,7 +317,21 @@ test("a machine that slept asks before it gives up", async () => {
   now += 3_600_000;
   mock.timers.tick(1000);
   assert.equal(client.state, "open");
-  await pass(6000);
+  await pass(6500);
+  assert.equal(client.state, "waiting");
+});
+
+test("a page that was busy reads what waits before it gives up", async () => {
+  const { client, got } = await open();
+  sockets[0].welcomes();
+  sockets[0].answers();
+  await pass(9_500); // nothing for nearly two heartbeats
+  now += 1_500; // nor did the page run; what came meanwhile waits behind its timers
+  mock.timers.tick(1_000);
+  sockets[0].frame("a", 11);
+  await pass(6_000);
+  assert.deepEqual([got.length, client.state, sockets.length], [1, "open", 1]);
+  await pass(5_000);
   assert.equal(client.state, "waiting");
 });
 
@@ -526,7 +540,7 @@ test("a network that is said to be gone makes nothing current until something is
     socket.frame("a", 4);
     assert.equal(client.isCurrent("a"), true, "the browser was wrong");
     listeners.get("offline")();
-    await pass(6000);
+    await pass(6500);
     assert.equal(client.state, "waiting", "the probe was not answered");
   } finally {
     delete globalThis.addEventListener;

@@ -49,26 +49,35 @@ function start() {
     requests.push(pathname);
     throw new Error("no network");
   };
-  const client = connect("http://host/v1/ws", { WebSocket, fetch, random: () => 0.5, backoff_ms: 100 });
+  const client = connect("http://host/v1/ws", { WebSocket, fetch, random: () => 0.5, backoff_ms: 100, clock: () => now });
   client.on("state", ({ state, transport }) => state === "connecting" && transports.push(transport));
   return { client, sockets, requests, transports };
 }
 
-/** Lets everything happen that waits for no timer; modules come from another thread. */
+/** Lets everything happen that waits for no timer; modules come from another thread, and one may wait for another. */
 async function settled() {
-  for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
-  await import(`data:text/javascript,${imports++}`);
+  for (let round = 0; round < 4; round++) {
+    for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+    await import(`data:text/javascript,${imports++}`);
+  }
 }
 
 let imports = 0;
 
+let now = 1_000_000;
+
 async function pass(ms) {
-  mock.timers.tick(ms);
-  await settled();
+  for (let left = ms; left > 0; left -= 500) {
+    now += 500;
+    mock.timers.tick(500);
+    await settled();
+  }
 }
 
 test("what failed before the ladder was there is put down to the transport that failed", async () => {
   mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
+  const mute = start();
+  await pass(3500);
   const [works, opens, fails] = [start(), start(), start()];
   await settled();
   for (let failure = 1; failure <= 2; failure++) {
@@ -77,6 +86,7 @@ test("what failed before the ladder was there is put down to the transport that 
   }
   for (const { sockets } of [works, opens, fails]) assert.equal(sockets.length, 3, "nobody waits for the ladder");
   works.sockets[2].opens();
+  assert.deepEqual([mute.client.state, mute.sockets.length], ["connecting", 2]);
 
   gate.postMessage("open");
   await import("../src/ladder.js");
@@ -91,6 +101,7 @@ test("what failed before the ladder was there is put down to the transport that 
     await pass(1000);
     assert.deepEqual([client.transport, sockets.length, requests], ["websocket", 4, []], "one short life is no reason to leave a transport");
   }
+  assert.deepEqual(mute.transports.slice(0, 2), ["websocket", "sse"], "the attempt that was under way is not waited for");
   assert.deepEqual(fails.transports.slice(0, 3), ["websocket", "websocket", "sse"]);
-  for (const { client } of [works, opens, fails]) client.close();
+  for (const { client } of [works, opens, fails, mute]) client.close();
 });

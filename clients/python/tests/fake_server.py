@@ -21,12 +21,14 @@ class FakeServer:
         self.attempts = 0
         self.offset = 0
         self.values: "dict[str, dict[str, Any]]" = {}
+        self.heartbeat_ms = 15_000
         self.url = ""
 
     async def serve(self, connection: ServerConnection) -> None:
         self.attempts += 1
         self.connections.append(connection)
-        await self.say(connection, op="welcome", protocol="fanline.v1", epoch=EPOCH, offset=self.offset, ts=1, heartbeat_ms=15000)
+        welcome = {"protocol": "fanline.v1", "epoch": EPOCH, "offset": self.offset, "ts": 1, "heartbeat_ms": self.heartbeat_ms}
+        await self.say(connection, op="welcome", **welcome)
         async for text in connection:
             command = json.loads(text)
             self.commands.append(command)

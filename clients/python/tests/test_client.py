@@ -2,13 +2,14 @@
 
 import asyncio
 import threading
+import time
 import urllib.error
 import urllib.request
 from typing import Any
 
 import pytest
 from conftest import eventually
-from fake_server import EPOCH, fake_server
+from fake_server import EPOCH, fake_server, fake_server_apart
 
 import fanline
 
@@ -83,6 +84,30 @@ async def test_a_lost_connection_is_resumed_without_loss_or_repeat() -> None:
             await eventually(lambda n=n: len(server.said("subscribe")) == n + 2)
         assert offsets == [1, 2, 3, 4, 5]
         assert server.said("subscribe")[-1]["since"] == f"{EPOCH}:5"
+
+
+async def test_a_busy_program_reads_what_waits_before_it_concludes_that_nobody_spoke() -> None:
+    with fake_server_apart() as (server, loop):
+        server.heartbeat_ms = 250
+        async with fanline.connect(server.url) as client:
+            states: "list[str]" = []
+            offsets: "list[int]" = []
+
+            def publish() -> None:
+                asyncio.run_coroutine_threadsafe(server.publish("a", 1), loop).result()
+
+            def on_frame(frame: fanline.Frame) -> None:
+                offsets.append(frame.offset)
+                if frame.offset == 1:
+                    client.on("state", lambda event: states.append(event.state))
+                    publish()
+                    time.sleep(0.6)  # longer than twice the heartbeat
+
+            client.subscribe("a", on_frame)
+            await eventually(lambda: server.said("subscribe"))
+            publish()
+            await eventually(lambda: len(offsets) == 2)
+            assert states == []
 
 
 async def test_what_the_server_ends_is_raised_where_frames_are_read() -> None:

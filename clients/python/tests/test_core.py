@@ -84,6 +84,21 @@ def test_the_ladder_descends_by_failures_and_at_once_when_mute() -> None:
     assert pauses == [5000, 10_000, 20_000, 40_000, 45_000, 45_000]
 
 
+def test_the_best_transport_is_left_again_for_the_one_that_worked() -> None:
+    ladder = Ladder(("websocket", "sse", "poll"), 1000, 5000)
+    for _ in range(2):
+        ladder.failed(mute=True)
+    for fails in (ladder.cut, lambda: ladder.failed(mute=False)):
+        ladder.promote()
+        assert ladder.transport == "websocket"
+        fails()
+        assert ladder.transport == "poll"
+    ladder.promote()
+    ladder.lasted()
+    ladder.cut()
+    assert ladder.transport == "websocket"
+
+
 def test_the_clock_believes_the_shortest_round_trip() -> None:
     clock = ServerClock()
     clock.asked(1, 1000)

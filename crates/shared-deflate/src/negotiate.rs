@@ -4,6 +4,8 @@
 //! Each agreement has `client_no_context_takeover` (section 7.1.1.2), offered or not, so that a server needs no
 //! inflater for each client. The server keeps its context unless the client asks it not to (section 7.1.1.1), and
 //! respects a smaller window (section 7.1.2.1). An offer that cannot be kept is declined, never half accepted.
+//!
+//! [`OFFER`] and [`agreed`] are the other side: a client that reads compressed messages and sends none.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -56,6 +58,36 @@ pub struct ExtensionsError {
     /// Bytes from the start of the header value.
     at: usize,
     found: String,
+}
+
+/// What a client offers that compresses nothing itself: value of `Sec-WebSocket-Extensions` in the request.
+pub const OFFER: &str = EXTENSION;
+
+/// A server's answer to [`OFFER`] that the client must not accept: the connection must fail.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResponseError {
+    /// It breaks the grammar.
+    #[error(transparent)]
+    Malformed(#[from] ExtensionsError),
+    /// It names something else, or parameters that do not exist (RFC 6455 section 4.1, RFC 7692 section 7.1).
+    #[error("expected `{EXTENSION}` alone in `Sec-WebSocket-Extensions`, found another extension or parameter")]
+    NotOffered,
+}
+
+/// What a server has agreed to of [`OFFER`]; none if messages are not compressed.
+///
+/// # Errors
+/// The server has agreed to what was not offered.
+pub fn agreed<'a>(values: impl IntoIterator<Item = &'a str>) -> Result<Option<Agreement>, ResponseError> {
+    let mut extensions = Vec::new();
+    for value in values {
+        extensions.extend((Parser { value, at: 0 }).offers()?);
+    }
+    match &extensions[..] {
+        [] => Ok(None),
+        [extension] => accept(extension).map(Some).ok_or(ResponseError::NotOffered),
+        _ => Err(ResponseError::NotOffered),
+    }
 }
 
 /// Picks the first acceptable offer of all header values, in their order; none if every offer must be declined (RFC
@@ -270,6 +302,26 @@ mod tests {
         ] {
             check(values, expected);
         }
+    }
+
+    #[test]
+    fn a_client_accepts_what_it_offered_and_nothing_else() {
+        for (values, expected) in [
+            (&[][..], Ok(None)),
+            (&["permessage-deflate"], Ok(Some((false, 15)))),
+            (&["permessage-deflate; server_no_context_takeover; client_no_context_takeover"], Ok(Some((true, 15)))),
+            (&["permessage-deflate; server_max_window_bits=10"], Ok(Some((false, 10)))),
+            (&["permessage-deflate; server_max_window_bits"], Err(ResponseError::NotOffered)),
+            (&["permessage-deflate; surprise"], Err(ResponseError::NotOffered)),
+            (&["permessage-bzip2"], Err(ResponseError::NotOffered)),
+            (&["permessage-deflate, permessage-bzip2"], Err(ResponseError::NotOffered)),
+            (&["permessage-deflate", "permessage-deflate"], Err(ResponseError::NotOffered)),
+        ] {
+            let found = agreed(values.iter().copied());
+            let found = found.map(|found| found.map(|it| (it.server_no_context_takeover, it.window_bits())));
+            assert_eq!(found, expected, "{values:?}");
+        }
+        assert!(matches!(agreed(["permessage-deflate;"]), Err(ResponseError::Malformed(_))));
     }
 
     #[test]

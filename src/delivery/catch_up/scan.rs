@@ -8,7 +8,8 @@ use crate::delivery::catch_up::by_offset::{List, TopicsByOffset};
 use crate::delivery::chunk::{Chunk, Slice};
 use crate::delivery::lanes::lane::Lane;
 use crate::delivery::lanes::lane_key::LaneKey;
-use crate::delivery::lanes::topic_index::{LaneId, TopicEntry, TopicIndex};
+use crate::delivery::lanes::topic_entry::TopicEntry;
+use crate::delivery::lanes::topic_index::{LaneId, TopicIndex};
 use crate::protocol::encoding::{Encoder, Format};
 use crate::words::ids::{Offset, TopicId};
 
@@ -141,7 +142,7 @@ impl Scanner {
             if entry.retained.newest().offset <= scan.reached {
                 continue;
             }
-            let kept = entry.retained.kept_after(scan.sent(entry, index)).take_while(|frame| frame.offset <= until);
+            let kept = entry.kept_after(scan.sent(entry, index), key.format).take_while(|frame| frame.offset <= until);
             let kept = kept.filter(|frame| takes_statuses || !frame.is_status()).take(SLICE_FRAMES);
             scratch.extend(kept.map(|frame| (frame.offset, topic)));
             // Topics may keep thousands of deltas each: what is too far away is not gathered.
@@ -237,7 +238,7 @@ impl SortedScan<'_> {
     fn take_kept(&mut self, offset: Offset, topic: TopicId, encoder: &mut Encoder) -> bool {
         self.looked += 1;
         let Some(entry) = self.index.entry_on(self.lane_id, topic) else { return true };
-        let kept = entry.retained.find(offset).filter(|_| offset > self.scan.sent(entry, self.index));
+        let kept = entry.find(offset, self.key.format).filter(|_| offset > self.scan.sent(entry, self.index));
         kept.is_none_or(|frame| self.slice.take(frame.whole(), self.key.encoded(frame.whole(), encoder)))
     }
 }

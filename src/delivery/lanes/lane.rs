@@ -17,6 +17,8 @@ pub struct Lane {
     pub(super) key: LaneKey,
     /// The newest offset of any of its topics.
     pub(super) newest: Offset,
+    /// The newest gap of its topics after which newer messages are not enough.
+    pub(super) gap: Offset,
     /// None once its wildcards were matched against all topics.
     pub(super) unmatched: Option<Unmatched>,
     /// Sessions on the lane, in step or not.
@@ -118,6 +120,7 @@ impl Lane {
             stream: key.compression.stream(),
             key,
             newest,
+            gap: Offset::START,
             members: 0,
             holders: 0,
             in_step: Vec::new(),
@@ -136,6 +139,11 @@ impl Lane {
     /// The newest offset of any of its topics, up to the shard's cursor.
     pub fn newest(&self) -> Offset {
         self.newest
+    }
+
+    /// The newest gap of its topics after which newer messages are not enough; `Offset::START` if none is known.
+    pub fn gap(&self) -> Offset {
+        self.gap
     }
 
     /// It is on all its topics; before, no session of it can be in step.

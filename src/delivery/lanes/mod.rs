@@ -15,6 +15,7 @@ mod opening;
 mod paced;
 pub(crate) mod stream;
 mod subscribers;
+pub(crate) mod topic_entry;
 pub mod topic_filter;
 pub mod topic_index;
 mod topics;

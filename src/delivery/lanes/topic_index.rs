@@ -23,7 +23,9 @@ use crate::delivery::lanes::lane_patterns::PatternChange;
 use crate::delivery::lanes::lane_topics::LaneTopics;
 use crate::delivery::lanes::names::{NameId, Names};
 use crate::delivery::lanes::subscribers::{Subscriber, Subscribers, put, take_out};
+use crate::delivery::lanes::topic_entry::TopicEntry;
 use crate::delivery::lanes::topic_filter::{FilterVerdicts, SharedFilter};
+use crate::protocol::encoding::Format;
 use crate::words::ids::{Offset, TopicId};
 use crate::words::patterns::{PatternSet, PatternTable};
 use crate::words::topic::Pattern;
@@ -52,15 +54,6 @@ pub struct TopicIndex {
     lanes: Vec<LaneTopics>,
     /// Of all topics and names together.
     subscribers: usize,
-}
-
-/// One topic.
-pub struct TopicEntry {
-    pub retained: Retained,
-    /// The name of the topic, if a lane has it.
-    name: Option<NameId>,
-    /// Lanes that do not name the topic, and of which a wildcard matches it.
-    matched: Subscribers,
 }
 
 /// What a frame changed in the index.
@@ -261,13 +254,17 @@ impl TopicIndex {
         topics.map(|entry| entry.retained.newest().offset).max()
     }
 
-    /// What is kept of the topics that come with the change, by offset; none if it is more than this.
-    pub fn kept_of_new(&self, change: &PatternChange, bytes_max: usize) -> Option<Vec<Arc<Frame>>> {
+    /// What is kept of the topics that come with the change, by offset; none if it is more than this, or a status is among
+    /// it that cannot be sent.
+    pub fn kept_of_new(&self, change: &PatternChange, (format, bytes_max): (Format, usize)) -> Option<Vec<Arc<Frame>>> {
         let known = change.added.iter().filter_map(|name| self.names[*name].topic);
         let fresh = change.fresh.iter().filter_map(|topic| self.by_name.get(topic.as_str()).copied());
         let (mut frames, mut bytes) = (Vec::new(), 0);
         for entry in known.chain(fresh).filter_map(|topic| self.entry(topic)) {
-            for frame in entry.retained.kept_after(Offset::START) {
+            for frame in entry.kept_after(Offset::START, format) {
+                if format.is_form() && frame.is_status() {
+                    return None;
+                }
                 bytes += FRAME_BYTES + frame.whole().payload.bytes.len();
                 if bytes > bytes_max {
                     return None;
@@ -401,16 +398,6 @@ impl TopicIndex {
         lanes.sort_unstable();
         lanes.dedup();
         (lanes, steps)
-    }
-}
-
-impl TopicEntry {
-    pub fn topic_name(&self) -> &str {
-        &self.retained.newest().topic.name
-    }
-
-    fn topic_id(&self) -> TopicId {
-        self.retained.newest().topic.id
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::bus::frame::{Frame, Topic};
+use crate::bus::frame::{Frame, FrameKind, Topic};
 use crate::bus::retained::Retained;
+use crate::bus::topic_status::TopicStatusKind;
 use crate::delivery::lanes::Lanes;
 use crate::delivery::lanes::lane::Fresh;
-use crate::delivery::lanes::topic_index::IndexUpdate;
+use crate::delivery::lanes::topic_index::{IndexUpdate, LaneId};
 use crate::protocol::encoding::{Encoder, Encoding, Format};
 use crate::words::ids::{Offset, TopicId};
 use shared_deflate::token::Lookback;
@@ -15,7 +16,7 @@ use shared_deflate::token::Lookback;
 struct TextSize<'f, 'e> {
     frame: &'f Frame,
     encoder: &'e mut Encoder,
-    /// By `Format as usize`.
+    /// By `Format::index`.
     bytes: [Option<usize>; Format::COUNT],
 }
 
@@ -25,7 +26,7 @@ impl TextSize<'_, '_> {
     }
 
     fn bytes(&mut self, plain: Encoding) -> usize {
-        let bytes = &mut self.bytes[plain.format as usize];
+        let bytes = &mut self.bytes[plain.format.index()];
         *bytes.get_or_insert_with(|| self.frame.encoded(plain, self.encoder).text().len())
     }
 }
@@ -35,8 +36,33 @@ impl Lanes {
     /// frame's in the current round.
     pub fn take_frame(&mut self, frame: &Arc<Frame>, place: u32, encoder: &mut Encoder) -> usize {
         let update = self.index.take_frame(frame.clone());
+        if matches!(frame.kind, FrameKind::Status(TopicStatusKind::Gap)) {
+            self.mark_gap(frame);
+        }
         self.mark((frame.topic.id, frame.offset), &update, Some((place, TextSize::of(frame, encoder))));
         update.steps
+    }
+
+    /// Messages of a topic are missing, which concerns those that need each of them.
+    fn mark_gap(&mut self, gap: &Frame) {
+        let entry = self.index.entry(gap.topic.id).map(|entry| &entry.retained);
+        if !entry.is_some_and(|retained| retained.is_of_events() || retained.holds_deltas()) {
+            return;
+        }
+        for subscriber in self.index.subscribers_mut(gap.topic.id) {
+            self.lanes[subscriber.lane.0 as usize].gap = gap.offset;
+        }
+    }
+
+    /// The lane has topics of events with messages after this offset.
+    pub fn misses_events(&self, lane: LaneId, from: Offset) -> bool {
+        let topics = self.index.topics_of(lane).map(|(_, entry)| &entry.retained);
+        topics.into_iter().any(|retained| retained.newest().offset > from && retained.is_of_events())
+    }
+
+    /// A client that joins the lane lacks something of a topic.
+    pub fn holds_gap(&self, lane: LaneId) -> bool {
+        self.index.topics_of(lane).any(|(_, entry)| entry.retained.holds_gap())
     }
 
     /// Takes a retained value from elsewhere, because frames in between were missed.

@@ -98,6 +98,11 @@ impl CommandEffect {
         }
     }
 
+    /// Some of what the command asked for is not allowed.
+    pub fn is_partial(&self) -> bool {
+        matches!(self, CommandEffect::Subscribed { limits, .. } if !limits.forbidden.is_empty())
+    }
+
     /// How what `put` appends is compressed, if values are among it.
     pub fn compression(&self) -> Option<Compression> {
         match self {

@@ -6,6 +6,7 @@
 //!  - what is counted (sessions that are behind, bytes received and not read, bytes not taken) is what the sessions hold.
 
 pub(crate) mod command_effect;
+pub(crate) mod dialect_session;
 pub(crate) mod entitlement;
 pub(crate) mod inbound;
 pub(crate) mod mail;
@@ -13,7 +14,6 @@ mod moves;
 pub(crate) mod pending_requests;
 pub(crate) mod session;
 pub(crate) mod session_access;
-pub(crate) mod shown_delay;
 pub(crate) mod sync_state;
 pub(crate) mod unsent;
 pub(crate) mod verification;

@@ -10,6 +10,7 @@ use crate::delivery::catch_up::CatchUp;
 use crate::delivery::chunk::Compression;
 use crate::delivery::handoff::SessionOptions;
 use crate::delivery::lanes::topic_index::LaneId;
+use crate::delivery::sessions::dialect_session::DialectSession;
 use crate::delivery::sessions::pending_requests::SessionRequests;
 use crate::delivery::sessions::session_access::SessionAccess;
 use crate::delivery::sessions::sync_state::{SessionEnd, SyncState};
@@ -77,6 +78,8 @@ pub struct Session<S> {
     pub owed_status: bool,
     /// The count of its topics, where they are counted for its address.
     pub share: Option<Box<AddressShare>>,
+    /// Only if the client speaks a dialect.
+    pub dialect: Option<Box<DialectSession>>,
 }
 
 impl<S: Socket> Session<S> {
@@ -120,6 +123,7 @@ impl<S: Socket> Session<S> {
             has_subscribed: false,
             owed_status: false,
             share: None,
+            dialect: None,
         }
     }
 
@@ -147,6 +151,11 @@ impl<S: Socket> Session<S> {
     /// Its client can say nothing, pongs included.
     pub fn is_mute(&self) -> bool {
         !self.transport.takes_commands()
+    }
+
+    /// Its client knows no message of the server's own, because it speaks a dialect.
+    pub fn is_told_nothing(&self) -> bool {
+        self.format.is_form()
     }
 
     /// The encoding of its messages.

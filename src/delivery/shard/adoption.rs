@@ -1,5 +1,6 @@
 //! A client joins: the shard takes its socket over and greets it.
 
+use crate::access::shown_delay::shown_delay;
 use crate::delivery::chunk::Compression;
 use crate::delivery::handoff::{Presented, SessionOptions, StreamKind, StreamOptions};
 use crate::delivery::lanes::lane_key::{CompressionMode, LaneKey};
@@ -7,7 +8,6 @@ use crate::delivery::lanes::lane_patterns::LanePatterns;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::session::Session;
 use crate::delivery::sessions::session_access::{QueryTerms, SessionAccess};
-use crate::delivery::sessions::shown_delay::shown_delay;
 use crate::delivery::shard::Shard;
 use crate::delivery::shard::departure::spread_by_number;
 use crate::delivery::shard::subscriptions::SubscribeTerms;
@@ -50,6 +50,7 @@ impl<S: Socket> Shard<S> {
         let mut session = Session::new(socket, transport, &options, (self.serial, access), (cursor, now));
         session.feed_version = self.log.feed_version_to_join();
         session.share = self.demand.share(options.address).map(Box::new);
+        session.dialect = self.dialect_session(&mut options);
         let id = self.sessions.insert(session);
         self.meters.adopted.increment(1);
         self.record_open(id, options.user_agent.as_deref());
@@ -67,6 +68,9 @@ impl<S: Socket> Shard<S> {
             Some(stream) => {
                 let framing = stream.framing(self.log.reader().epoch());
                 SessionTransport::EventStream(EventStream::new(framing))
+            }
+            None if options.format.is_form() => {
+                SessionTransport::WebSocket(WebSocket::of_dialect(self.settings.limits.message_bytes_max))
             }
             None => {
                 let message_bytes_max = self.settings.limits.message_bytes_max;
@@ -111,6 +115,7 @@ impl<S: Socket> Shard<S> {
             delay_ms: delay.as_ref(),
         }
         .put(encoding, &mut out);
+        self.put_greeting(id, now, &mut out);
         let mut is_refused = false;
         if self.awaits_credential(id, presented) {
             let query = QueryTerms { patterns: options.patterns, since: options.since };
@@ -123,6 +128,7 @@ impl<S: Socket> Shard<S> {
                 Ok(effect) => {
                     let topics = self.lanes.texts(self.sessions[id].lane());
                     effect.put(None, topics, (encoding, now), &mut out);
+                    is_refused = effect.is_partial() && self.sessions[id].is_told_nothing();
                 }
                 Err(refusal) => {
                     self.refuse(None, &refusal, encoding, &mut out);

@@ -8,12 +8,12 @@ use std::time::Duration;
 use crate::access::gatekeeper::{Admitted, AuthRefusal, AuthRequest, Credential};
 use crate::access::grant::Grant;
 use crate::access::identity::Identity;
+use crate::access::shown_delay::shown_delay;
 use crate::audit::event::AuditKind;
 use crate::delivery::chunk::Compression;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::command_effect::{CommandEffect, RightsLimits, within};
 use crate::delivery::sessions::session_access::QueryTerms;
-use crate::delivery::sessions::shown_delay::shown_delay;
 use crate::delivery::sessions::verification::{Verdict, Verification, reply_to};
 use crate::delivery::shard::Shard;
 use crate::delivery::shard::departure::spread_by_number;
@@ -207,13 +207,15 @@ impl<S: Socket> Shard<S> {
         let Some(QueryTerms { patterns, since }) = waiting else { return true };
         let terms = SubscribeTerms { every, since, brief: false };
         match self.subscribe(id, patterns, terms, now) {
-            Ok(effect) => effect.put(None, self.lanes.texts(self.sessions[id].lane()), (encoding, now), out),
+            Ok(effect) => {
+                effect.put(None, self.lanes.texts(self.sessions[id].lane()), (encoding, now), out);
+                return !(effect.is_partial() && self.sessions[id].is_told_nothing());
+            }
             Err(refusal) => {
                 self.refuse(None, &refusal, encoding, out);
-                return false;
+                false
             }
         }
-        true
     }
 
     /// The session may do what the grant says, and nothing else, from now on. Appends what that changes of its
@@ -230,6 +232,10 @@ impl<S: Socket> Shard<S> {
         let (lane, encoding) = (session.lane(), session.encoding());
         let terms = session.access.terms(session.access.asked_every());
         let forbidden = filter.as_ref().map(|filter| self.lanes.forbidden(lane, filter)).unwrap_or_default();
+        if !forbidden.is_empty() && self.sessions[id].is_told_nothing() {
+            self.withdraw(id, Goodbye::Forbidden, now);
+            return false;
+        }
         let change = self.lanes.removing(lane, &forbidden).unwrap_or_default();
         if change.is_empty() && self.lanes[lane].key().is_on(&terms) {
             return true;

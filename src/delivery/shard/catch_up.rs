@@ -67,6 +67,7 @@ impl<S: Socket> Shard<S> {
                 Next::Nothing => {}
                 Next::Wait => return self.sessions.enqueue(id),
                 Next::Rest => return,
+                Next::Arrived if self.ends_for_loss(id, now) => return,
                 Next::Arrived => return self.arrive(id),
                 Next::Left => return,
             }
@@ -185,7 +186,8 @@ impl<S: Socket> Shard<S> {
         if newest <= from && self.log.reader().forgotten() <= from {
             return Next::Nothing;
         }
-        if policy == Policy::Disconnect && cause != CatchUpCause::Resume {
+        let is_harmless = self.sessions[id].is_told_nothing() && !self.would_miss_events(id, from);
+        if policy == Policy::Disconnect && cause != CatchUpCause::Resume && !is_harmless {
             self.dismiss(id, Goodbye::TooSlow, Goodbye::TooSlow.sentence(), now);
             return Next::Left;
         }

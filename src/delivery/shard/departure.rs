@@ -50,9 +50,9 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// Ends a session whose query was refused, if its client can say nothing else.
+    /// Ends a session whose query was refused, if its client can say nothing else, or would not know.
     pub(super) fn dismiss_mute(&mut self, id: SessionId, now: Stamp) {
-        if self.sessions[id].is_mute() {
+        if self.sessions[id].is_mute() || self.sessions[id].is_told_nothing() {
             self.dismiss(id, Goodbye::Refused, Goodbye::Refused.sentence(), now);
         }
     }

@@ -99,6 +99,14 @@ impl<S: Socket> Shard<S> {
                         Err(refusal) => self.refuse(command_id, &refusal, encoding, &mut answers),
                     }
                 }
+                Some(Said::Words(text)) => match self.converse(id, &text, &mut answers, now) {
+                    Ok(values) => compression = values.unwrap_or(compression),
+                    Err(end) => {
+                        self.sessions.send(id, answers, Compression::Plain);
+                        self.dismiss(id, end.goodbye, &end.sentence, now);
+                        return false;
+                    }
+                },
                 Some(Said::Control) | None => {}
                 Some(Said::Goodbye) => {
                     self.leave_with(id, Goodbye::ClientClosed, answers, now);

@@ -2,6 +2,7 @@
 //! starts over when the ring has overrun it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::bus::feed_state::FeedState;
 use crate::bus::frame::{Frame, FrameKind};
@@ -10,6 +11,9 @@ use crate::bus::reader::{FrameLookup, Reader};
 use crate::delivery::lanes::Lanes;
 use crate::protocol::encoding::Encoder;
 use crate::words::ids::Offset;
+
+/// About the time between two ticks.
+const TICK: Duration = Duration::from_millis(100);
 
 /// 64 KiB of payload: about 400 ticks of 160 bytes a send; larger rounds save no more calls, but hold up commands.
 const ROUND_BYTES: usize = 64 * 1024;
@@ -23,6 +27,8 @@ pub struct LogCursor {
     feed_version: u32,
     /// Ticks for which the feed has been stale.
     stale_ticks: u32,
+    /// How often it has become stale.
+    losses: u32,
 }
 
 /// What there was to take when a round began.
@@ -37,7 +43,7 @@ impl LogCursor {
     pub fn new(reader: Reader, lanes: &mut Lanes) -> LogCursor {
         let feed_version = reader.feed_version();
         let feed = reader.feed();
-        let mut cursor = LogCursor { reader, offset: Offset::START, feed, feed_version, stale_ticks: 0 };
+        let mut cursor = LogCursor { reader, offset: Offset::START, feed, feed_version, stale_ticks: 0, losses: 0 };
         cursor.start_over(lanes);
         cursor
     }
@@ -90,6 +96,7 @@ impl LogCursor {
     /// Takes the feed's new state, if there is one and all frames before it have been taken. True if it was taken.
     pub fn take_feed(&mut self, end: RoundEnd) -> bool {
         let Some((version, feed)) = end.feed.filter(|_| self.offset >= end.head) else { return false };
+        self.losses += u32::from(matches!(*feed, FeedState::Stale { .. }));
         (self.feed_version, self.feed) = (version, feed);
         true
     }
@@ -139,6 +146,21 @@ impl LogCursor {
     /// one tick proves nothing; and before the first frame there is nothing to be out of date.
     pub fn has_been_stale(&self) -> bool {
         self.stale_ticks > 1
+    }
+
+    /// How long the feed has been stale, to a tick.
+    pub fn stale_for(&self) -> Duration {
+        TICK * self.stale_ticks
+    }
+
+    /// The feed delivers.
+    pub fn is_live(&self) -> bool {
+        matches!(*self.feed, FeedState::Live)
+    }
+
+    /// How often the feed has become stale.
+    pub fn losses(&self) -> u32 {
+        self.losses
     }
 
     /// The feed is stale and all its frames have been taken: no better news is on its way.

@@ -11,6 +11,7 @@ mod authentication;
 mod catch_up;
 mod client_requests;
 mod commands;
+mod conversation;
 mod departure;
 pub(crate) mod directory;
 mod draining;
@@ -56,6 +57,7 @@ use crate::delivery::shard::view_change::Transfer;
 use crate::delivery::shard::walks::Walk;
 use crate::delivery::transport::InboundReader;
 use crate::delivery::transport::socket::Socket;
+use crate::profile::downstream::Dialect;
 use crate::protocol::encoding::Encoder;
 use crate::words::stamp::Stamp;
 use shared_deflate::deflate::Inflater;
@@ -83,6 +85,9 @@ pub struct Shard<S> {
     inbound: InboundReader,
     read_buffer: Box<[u8]>,
     view: ViewId,
+    pub(in crate::delivery) dialect: Option<Arc<Dialect>>,
+    /// When the next heartbeat of the dialect is due, on the monotonic clock.
+    heartbeat_due_ns: u64,
     /// Sessions that have left for another view, and are not sent to it yet.
     transfers: Vec<Transfer<S>>,
     /// Every session is to end.
@@ -125,10 +130,12 @@ impl<S: Socket> Shard<S> {
             budgets: TurnBudgets::default(),
             round: Vec::new(),
             written: Vec::new(),
-            encoder: Encoder::new(settings.compression.level),
+            encoder: Encoder::with_forms(settings.compression.level, bus.dialect.as_ref().map(Dialect::forms)),
             inbound: InboundReader { inflater: Inflater::new(), patterns_max: settings.limits.patterns_max },
             read_buffer: vec![0; 16 * 1024].into(),
             view: bus.view,
+            dialect: bus.dialect,
+            heartbeat_due_ns: 0,
             transfers: Vec::new(),
             draining: None,
             sweep_tick: 0,

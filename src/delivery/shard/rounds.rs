@@ -49,7 +49,9 @@ impl<S: Socket> Shard<S> {
                 });
                 let due: Vec<Due<'_>> = due.collect();
                 self.written.push(due[0].frame.received);
+                let from = due[0].frame.offset;
                 self.deliver_frames(lane, &due, now);
+                self.end_at_gap(lane, from, now);
             }
             self.lanes.reuse_fresh(lane, fresh);
         }
@@ -60,6 +62,7 @@ impl<S: Socket> Shard<S> {
         }
         if self.log.take_feed(end) {
             self.announce_feed(now);
+            self.end_after_loss(now);
         }
     }
 

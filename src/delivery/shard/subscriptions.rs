@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::rights::ViewId;
+use crate::access::shown_delay::shown_delay;
 use crate::audit::event::AuditKind;
 use crate::bus::frame::Frame;
 use crate::delivery::catch_up::CatchUp;
@@ -14,7 +15,6 @@ use crate::delivery::lanes::lane_patterns::PatternChange;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::command_effect::{CommandEffect, RightsLimits};
 use crate::delivery::sessions::entitlement::check_patterns;
-use crate::delivery::sessions::shown_delay::shown_delay;
 use crate::delivery::sessions::sync_state::{NextState, SyncState};
 use crate::delivery::shard::Shard;
 use crate::delivery::shard::catch_up::SLICE_WORK;
@@ -74,6 +74,12 @@ impl<S: Socket> Shard<S> {
         }
         let session = &mut self.sessions[id];
         session.has_subscribed = true;
+        if let Some(spoken) = &mut session.dialect {
+            spoken.since = self.log.offset();
+            if self.log.is_live() {
+                spoken.losses = self.log.losses();
+            }
+        }
         session.access.ask_every(every);
         let limits = RightsLimits {
             forbidden,
@@ -158,7 +164,7 @@ impl<S: Socket> Shard<S> {
         if !may || !self.lanes.is_changeable(session.lane(), change, terms) {
             return None;
         }
-        self.lanes.index().kept_of_new(change, slice_bytes / 2)
+        self.lanes.index().kept_of_new(change, (session.format, slice_bytes / 2))
     }
 }
 

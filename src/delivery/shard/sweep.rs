@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::delivery::chunk::Compression;
 use crate::delivery::session_id::SessionId;
+use crate::delivery::sessions::session::Session;
 use crate::delivery::shard::Shard;
 use crate::delivery::shard::departure::spread_by_number;
 use crate::delivery::transport::socket::Socket;
@@ -26,6 +27,7 @@ impl<S: Socket> Shard<S> {
     pub fn tick(&mut self, now: Stamp) {
         self.announce_statuses(now);
         self.announce_heartbeats(now);
+        self.announce_dialect_heartbeat(now);
         self.log.tick();
         let end = self.sessions.capacity();
         self.sweep_tick = (self.sweep_tick + 1) % SWEEP_TICKS;
@@ -59,6 +61,7 @@ impl<S: Socket> Shard<S> {
             return;
         }
         let misleads_raw = self.settings.raw.on_stale.closes() && self.log.has_been_stale();
+        let (is_lost, ping_interval) = self.dialect_terms(id);
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.requests.take_if(|requests| requests.pass_second());
         let may_go_on = session.pass_second(&self.settings);
@@ -84,6 +87,8 @@ impl<S: Socket> Shard<S> {
             // Raw sessions receive no server message, and old prices would look current. A session that is behind first
             // receives what there is.
             self.dismiss(id, Goodbye::FeedStale, Goodbye::FeedStale.sentence(), now);
+        } else if is_lost {
+            self.dismiss(id, Goodbye::FeedLost, Goodbye::FeedLost.sentence(), now);
         } else if session.is_worn_out() {
             // Sessions that began together have worn out their keys together.
             let reconnect_ms = spread_by_number(session.number, WORN_OUT_SPREAD_MS);
@@ -95,13 +100,22 @@ impl<S: Socket> Shard<S> {
             self.dismiss_for(id, Goodbye::MaxAge, reconnect_ms, now);
         } else if passed(session.pinged_ns, self.settings.ping.timeout) {
             self.dismiss(id, Goodbye::PingTimeout, Goodbye::PingTimeout.sentence(), now);
-        } else if !session.is_mute() && session.pinged_ns == 0 && passed(session.heard_ns, self.settings.ping.interval)
-        {
+        } else if !session.is_mute() && session.pinged_ns == 0 && passed(session.heard_ns, ping_interval) {
             self.ping(id, now);
         }
         if may_go_on {
             self.sessions.enqueue(id);
         }
+    }
+
+    /// Whether the feed is down for longer than the session's dialect goes on, and when the client is pinged.
+    fn dialect_terms(&self, id: SessionId) -> (bool, Duration) {
+        let interval = self.settings.ping.interval;
+        let speaks = self.sessions.get(id).is_some_and(Session::is_told_nothing);
+        let Some(dialect) = self.dialect.as_ref().filter(|_| speaks) else { return (false, interval) };
+        let stale_for = self.log.stale_for();
+        let is_lost = dialect.stale_close.is_some_and(|close| self.log.has_been_stale() && stale_for >= close);
+        (is_lost, dialect.ws_ping.unwrap_or(interval))
     }
 
     fn ping(&mut self, id: SessionId, now: Stamp) {

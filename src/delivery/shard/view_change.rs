@@ -6,11 +6,11 @@
 
 use crate::access::grant::Grant;
 use crate::access::rights::ViewId;
+use crate::access::shown_delay::shown_delay;
 use crate::delivery::lanes::lane_key::{CompressionMode, LaneKey};
 use crate::delivery::lanes::lane_patterns::LanePatterns;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::session::Session;
-use crate::delivery::sessions::shown_delay::shown_delay;
 use crate::delivery::sessions::sync_state::SyncState;
 use crate::delivery::shard::Shard;
 use crate::delivery::shard::subscriptions::SubscribeTerms;
@@ -57,6 +57,10 @@ impl<S: Socket> Shard<S> {
             return self.withdraw(id, Goodbye::Kicked, now);
         }
         let lane = session.lane();
+        if session.is_told_nothing() && !self.lanes[lane].key().patterns.is_empty() {
+            // Nothing would say that its messages are of another time.
+            return self.withdraw(id, Goodbye::Kicked, now);
+        }
         // Patterns in force were parsed once.
         let patterns = self.lanes.texts(lane).filter_map(|text| Pattern::parse(text).ok()).collect();
         let is_amid_scan = matches!(session.state(), SyncState::Behind(catch_up) if catch_up.scan.is_some());

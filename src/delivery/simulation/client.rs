@@ -286,7 +286,7 @@ impl SimulatedClient {
                 let message = serde_json::from_slice(&inflated).expect("JSON");
                 match self.format {
                     Format::Envelope => self.receive_message(&message, model),
-                    Format::Raw => self.receive_raw(&message, model),
+                    Format::Raw | Format::Form(_) => self.receive_raw(&message, model),
                 }
             }
         }

@@ -80,6 +80,8 @@ pub struct Received {
 pub enum Said {
     /// The id is given also for a refused command, if it could be read.
     Command(Option<CommandId>, Result<Command, CommandRefusal>),
+    /// In the words of a dialect.
+    Words(String),
     /// The transport has answered, or there is nothing to answer.
     Control,
     /// The client ends the session, and the transport has answered.

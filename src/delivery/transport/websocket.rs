@@ -8,12 +8,19 @@ use shared_deflate::frame::{DecodeError, Decoder, Message, Opcode, put_close, pu
 
 pub struct WebSocket {
     decoder: Decoder,
+    /// Its client speaks a dialect.
+    is_of_dialect: bool,
 }
 
 impl WebSocket {
     /// `message_bytes_max` bounds a message of the client, compressed and inflated.
     pub fn new(message_bytes_max: usize, deflate: bool) -> WebSocket {
-        WebSocket { decoder: Decoder::new(message_bytes_max, deflate) }
+        WebSocket { decoder: Decoder::new(message_bytes_max, deflate), is_of_dialect: false }
+    }
+
+    /// For a client that speaks a dialect.
+    pub fn of_dialect(message_bytes_max: usize) -> WebSocket {
+        WebSocket { is_of_dialect: true, ..WebSocket::new(message_bytes_max, false) }
     }
 }
 
@@ -34,6 +41,7 @@ impl ClientTransport for WebSocket {
         let Some(message) = self.decoder.next(&mut reader.inflater).map_err(broken_rule)? else { return Ok(None) };
         let bytes = message.bytes();
         let said = match message {
+            Message::Text(text) if self.is_of_dialect => Said::Words(text),
             Message::Text(text) => {
                 let (id, command) = parse(&text, reader.patterns_max);
                 Said::Command(id, command)

@@ -110,6 +110,7 @@ pub(in crate::edge) fn admit(
         policy: query.policy,
         every: query.every,
         patterns: query.patterns,
+        items: Vec::new(),
         since: query.since,
         address,
         certificate,

@@ -10,8 +10,8 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::edge::http::answer::HttpRefusal;
 use shared_deflate::negotiate::{Agreement, negotiate};
 
-/// The accepted subprotocol; a client need not offer it.
-const SUBPROTOCOL: &str = "fanline.v1";
+/// The accepted subprotocol of the server's own protocol; a client need not offer it.
+pub(super) const SUBPROTOCOL: &str = "fanline.v1";
 
 /// Length of the decoded `Sec-WebSocket-Key`.
 const KEY_BYTES: usize = 16;
@@ -20,15 +20,19 @@ const KEY_BYTES: usize = 16;
 #[derive(Debug)]
 pub(in crate::edge) struct Handshake {
     accept: HeaderValue,
-    subprotocol: bool,
+    /// The one of the server's that the client offers.
+    subprotocol: Option<HeaderValue>,
     deflate: Option<Agreement>,
 }
 
 impl Handshake {
-    /// Checks the request, and negotiates compression if `compression` allows it.
-    pub(crate) fn read<B>(request: &Request<B>, compression: bool) -> Result<Handshake, HttpRefusal> {
+    /// Checks the request, and negotiates compression if `compression` allows it, and one of the subprotocols.
+    pub(crate) fn read<B>(
+        request: &Request<B>,
+        (compression, subprotocols): (bool, &[&str]),
+    ) -> Result<Handshake, HttpRefusal> {
         let headers = request.headers();
-        if !has_token(headers, &header::UPGRADE, "websocket") {
+        if !is_upgrade(headers) {
             return Err(not_websocket());
         }
         if !has_token(headers, &header::CONNECTION, "upgrade") {
@@ -46,7 +50,8 @@ impl Handshake {
         }
         check_version(headers)?;
         let accept = accept_key(headers)?;
-        let subprotocol = has_token(headers, &header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
+        let offered = subprotocols.iter().find(|known| has_token(headers, &header::SEC_WEBSOCKET_PROTOCOL, known));
+        let subprotocol = offered.and_then(|known| HeaderValue::from_str(known).ok());
         let agreement = agreement(headers)?;
         let compression = compression && !inflates_wrongly(headers);
         Ok(Handshake { accept, subprotocol, deflate: agreement.filter(|_| compression) })
@@ -65,8 +70,8 @@ impl Handshake {
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept);
-        if self.subprotocol {
-            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        if let Some(subprotocol) = self.subprotocol {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
         }
         if let Some(agreement) = self.deflate {
             let agreed = HeaderValue::try_from(agreement.response()).expect("names and numbers fit into a header");
@@ -134,6 +139,11 @@ fn agreement(headers: &HeaderMap) -> Result<Option<Agreement>, HttpRefusal> {
         values.push(value.to_str().map_err(not_ascii)?);
     }
     negotiate(values).map_err(|error| bad(error.to_string()))
+}
+
+/// The request asks for a WebSocket.
+pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
+    has_token(headers, &header::UPGRADE, "websocket")
 }
 
 /// Whether a header with a list of tokens has this one, in any case and in any number of lines.

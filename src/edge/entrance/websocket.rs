@@ -12,7 +12,7 @@ use axum::response::IntoResponse;
 
 use crate::bus::feed_state::FeedState;
 use crate::edge::entrance::agreement::{Agreed, Denial, admit, by_code};
-use crate::edge::entrance::handshake::Handshake;
+use crate::edge::entrance::handshake::{Handshake, SUBPROTOCOL};
 use crate::edge::entrance::query::SessionQuery;
 use crate::edge::http::answer::HttpRefusal;
 use crate::edge::http::context::AnswerContext;
@@ -38,7 +38,7 @@ pub(in crate::edge) async fn answer(
 }
 
 fn agree(context: &AnswerContext, request: &Request<Body>) -> Result<(Handshake, Agreed), Denial> {
-    let handshake = Handshake::read(request, context.compression).map_err(by_code)?;
+    let handshake = Handshake::read(request, (context.compression, &[SUBPROTOCOL])).map_err(by_code)?;
     let takes_credentials = context.gatekeeper.takes_credentials();
     let query = || SessionQuery::of_websocket(request.uri().query(), context.patterns_max, takes_credentials);
     let mut agreed = admit(context, request, query, |query, is_open| {

@@ -22,6 +22,7 @@ use crate::edge::listen::admission::{Admission, WaitingRoom};
 use crate::edge::parts::{Adopt, EdgeParts};
 use crate::edge::phase::Phase;
 use crate::edge::settings::{CredentialSources, Settings};
+use crate::profile::downstream::Dialect;
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
 
@@ -36,6 +37,7 @@ pub(in crate::edge) struct AnswerContext {
     pub phase: watch::Receiver<Phase>,
     pub audit: AuditLog,
     pub gatekeeper: Arc<dyn Gatekeeper>,
+    pub dialect: Option<Arc<Dialect>>,
     pub credentials: CredentialSources,
     /// For sessions that have shown no credential, where one is required.
     pub waiting_room: WaitingRoom,
@@ -80,6 +82,7 @@ impl AnswerContext {
             phase,
             audit: parts.audit,
             gatekeeper: parts.gatekeeper,
+            dialect: parts.dialect,
             credentials: settings.credentials.clone(),
             waiting_room: WaitingRoom::new(settings.unauthenticated_max),
             admission: Admission::new(settings.sessions_max, settings.sessions_per_address_max),

@@ -205,7 +205,8 @@ pub(in crate::edge) async fn guard(
     // Load balancers ask by address, and health reveals nothing.
     let is_health = matches!(path, "/healthz" | "/readyz");
     let is_public_file = path.starts_with("/static/");
-    let is_data = path.starts_with("/v1/");
+    // Also a WebSocket at a path of a dialect.
+    let is_data = path.starts_with("/v1/") || request.headers().contains_key(header::UPGRADE);
     let visitors = &context.visitors;
     let host = host(&request).to_owned();
     let scheme = request.extensions().get::<WebClient>().map_or(WebScheme::Http, |client| client.scheme);

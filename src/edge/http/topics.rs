@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::access::grant::Grant;
 use crate::access::pattern_delays::by_delay;
 use crate::access::rights::{GrantedTopics, Rights, ViewId};
+use crate::access::shown_delay::shown_delay;
 use crate::audit::log::AuditLog;
 use crate::bus::feed_state::FeedState;
 use crate::bus::frame::{Frame, FrameKind};
@@ -33,6 +34,7 @@ use crate::edge::http::query::{self, TopicsQuery};
 use crate::edge::http::shared_answers::{AnswerRequest, AnswerTopic, Maker};
 use crate::edge::listen::peer::WebClient;
 use crate::protocol::encoding::put_envelope;
+use crate::protocol::server_message::DelayMs;
 use crate::words::ids::{Cursor, Offset};
 use crate::words::topic::Pattern;
 
@@ -141,18 +143,19 @@ pub(in crate::edge) fn maker(views: Views, simulated: bool) -> Maker {
         let view = rights.map_or(ViewId::LIVE, |rights| rights.view);
         let Some(reader) = views.reader(view) else { return Draft::begin(store, false).finish() };
         let choice = TopicChoice::new(&wanted.patterns).within(rights.map_or(&GrantedTopics::All, |it| &it.topics));
+        let source = AnswerSource { reader, simulated, delay: rights.and_then(shown_delay) };
         let mut draft = Draft::begin(store, wanted.is_common());
         match wanted.matter {
             AnswerTopic::Topics => {
                 let snapshot = reader.snapshot(&choice, &mut on_step);
-                put_topics(&mut draft, reader, snapshot, &mut on_step)?;
+                put_topics(&mut draft, &source, snapshot, &mut on_step)?;
             }
             AnswerTopic::Snapshot => {
                 let values = AnswerValues::kept(reader, &choice, Offset::START, &mut on_step);
-                values.put(&mut draft, (reader, simulated), &mut on_step)?;
+                values.put(&mut draft, &source, &mut on_step)?;
                 draft.open.push(b'}');
             }
-            AnswerTopic::News(span) => put_news(&mut draft, (reader, simulated), (&choice, span), &mut on_step)?,
+            AnswerTopic::News(span) => put_news(&mut draft, &source, (&choice, span), &mut on_step)?,
         }
         draft.finish()
     })
@@ -160,12 +163,12 @@ pub(in crate::edge) fn maker(views: Views, simulated: bool) -> Maker {
 
 fn put_topics(
     draft: &mut Draft,
-    reader: &Reader,
+    source: &AnswerSource<'_>,
     mut snapshot: Snapshot,
     on_step: OnStep<'_>,
 ) -> Result<(), BodyBound> {
     snapshot.topics.sort_unstable_by(|a, b| a.retained.newest().topic.name.cmp(&b.retained.newest().topic.name));
-    put_opening(&mut draft.open, reader, snapshot.offset);
+    source.put_opening(snapshot.offset, &mut draft.open);
     draft.open.extend_from_slice(b",\"topics\":[");
     put_list(draft, &snapshot.topics, on_step, |out, current| {
         let frame = current.retained.newest();
@@ -179,6 +182,25 @@ fn put_topics(
     })?;
     draft.open.extend_from_slice(b"]}");
     Ok(())
+}
+
+/// Where an answer is from, and how late.
+pub(in crate::edge) struct AnswerSource<'r> {
+    pub reader: &'r Reader,
+    /// Prices are invented.
+    pub simulated: bool,
+    /// None if it is live.
+    pub delay: Option<DelayMs>,
+}
+
+impl AnswerSource<'_> {
+    fn put_opening(&self, offset: Offset, out: &mut Vec<u8>) {
+        out.extend_from_slice(format!("{{\"epoch\":\"{}\",\"offset\":{offset}", self.reader.epoch()).as_bytes());
+        if let Some(delay) = &self.delay {
+            out.extend_from_slice(b",\"delay_ms\":");
+            put(out, delay);
+        }
+    }
 }
 
 /// Frames and topic statuses, each by offset, as a client has them that has everything up to an offset.
@@ -219,9 +241,10 @@ impl AnswerValues {
     pub(crate) fn put(
         &self,
         draft: &mut Draft,
-        (reader, simulated): (&Reader, bool),
+        source: &AnswerSource<'_>,
         on_step: OnStep<'_>,
     ) -> Result<(), BodyBound> {
+        let reader = source.reader;
         let newest = |frames: &[Arc<Frame>]| frames.last().map_or(Offset::START, |frame| frame.offset);
         draft.facts = AnswerFacts {
             cursor: Cursor { epoch: reader.epoch(), offset: self.offset },
@@ -231,9 +254,9 @@ impl AnswerValues {
             feed_version: reader.feed_version(),
             skips: false,
         };
-        put_opening(&mut draft.open, reader, self.offset);
+        source.put_opening(self.offset, &mut draft.open);
         draft.open.extend_from_slice(b",\"feed\":");
-        put(&mut draft.open, &FeedReport::of(feed_line(&reader.feed()), simulated));
+        put(&mut draft.open, &FeedReport::of(feed_line(&reader.feed()), source.simulated));
         draft.open.extend_from_slice(b",\"frames\":[");
         put_list(draft, &self.frames, on_step, |out, frame| {
             let frame = if self.whole { frame.whole() } else { frame };
@@ -244,10 +267,6 @@ impl AnswerValues {
         draft.open.push(b']');
         Ok(())
     }
-}
-
-fn put_opening(out: &mut Vec<u8>, reader: &Reader, offset: Offset) {
-    out.extend_from_slice(format!("{{\"epoch\":\"{}\",\"offset\":{offset}", reader.epoch()).as_bytes());
 }
 
 fn feed_line(feed: &FeedState) -> FeedLine<'_> {

@@ -56,6 +56,29 @@ fn bybit_tells_snapshots_from_changes() {
 }
 
 #[test]
+fn kucoin_names_channels_by_their_paths() {
+    let found = classified(
+        "kucoin",
+        &[
+            r#"{"id":"hQvf8jkno","type":"welcome"}"#,
+            r#"{"id":"1","type":"ack"}"#,
+            r#"{"id":"2","type":"error","code":404,"data":"topic /market/tickr:BTC-USDT is not found"}"#,
+            r#"{"id":"3","type":"pong"}"#,
+            r#"{"type":"message","topic":"/market/ticker:BTC-USDT","subject":"trade.ticker","data":{"price":"0.08"}}"#,
+            r#"{"type":"message","topic":"/market/ticker:all","subject":"ETH-USDT","data":{"price":"0.08"}}"#,
+            r#"{"type":"message","topic":"/market/match:BTC-USDT","subject":"trade.l3match","data":{"size":"1"}}"#,
+            r#"{"type":"message","topic":"/market/level2:BTC-USDT","subject":"trade.l2update",
+                "data":{"changes":{"asks":[["1","2","9"]],"bids":[]},"sequenceStart":9,"sequenceEnd":9}}"#,
+            r#"{"type":"message","topic":"/spotMarket/level2Depth50:BTC-USDT","subject":"level2","data":{"asks":[]}}"#,
+            r#"{"type":"message","topic":"/market/candles:BTC-USDT_1hour","subject":"trade.candles.update","data":{}}"#,
+        ],
+    );
+    let topics = ["ticker.BTC-USDT", "data", "ticker.ETH-USDT", "data", "match.BTC-USDT", "data"];
+    let rest = ["level2.BTC-USDT", "data", "depth50.BTC-USDT", "data", "candles.BTC-USDT_1hour", "data"];
+    assert_eq!(found, [&["greeting", "ack", "nack", "pong"][..], &topics, &rest].concat());
+}
+
+#[test]
 fn coinbase_advanced_puts_lists_into_lists() {
     let message = |channel: &str, number: u64, events: &str| {
         format!(

@@ -1,66 +1,38 @@
 //! Dialing: one WebSocket connection to the feed. Name, proxy, TCP, TLS, handshake and redirects share one
 //! deadline.
 
-use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use rustls::ClientConfig;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use shared_deflate::negotiate::{self, OFFER};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::client::Response;
 use tokio_tungstenite::tungstenite::http::header::{
-    AUTHORIZATION, DATE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    AUTHORIZATION, DATE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, SEC_WEBSOCKET_EXTENSIONS,
 };
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Utf8Bytes};
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
-use url::Host;
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use crate::intake::connection::feed_tls::FeedTls;
+use crate::intake::connection::inflating::{CompressionFault, Inflating};
 use crate::intake::connection::loss::Loss;
-use crate::intake::connection::proxy::Proxy;
-use crate::intake::connection::race;
-use crate::intake::connection::redirect::{self, RedirectError};
-use crate::intake::connection::resolve::{Resolve, alternating};
+use crate::intake::connection::redirect::Redirects;
 use crate::intake::connection::retry_after::RetryAfter;
-use crate::intake::time::in_s;
+use crate::intake::connection::upstream_line::{self, FeedStream, UpstreamLine};
 use crate::profile::target::{FeedUrl, without_secrets};
 
-/// More addresses than a venue has; with more, the oldest are forgotten.
-const SET_BACK_MAX: usize = 16;
-
-pub(crate) type UpstreamSocket = WebSocketStream<MaybeTlsStream<Watched>>;
+pub(crate) type UpstreamSocket = WebSocketStream<Inflating<FeedStream>>;
 
 /// Everything that repeated attempts share.
 #[derive(Clone)]
 pub(crate) struct Dialer {
-    route: FeedRoute,
+    pub line: UpstreamLine,
     limits: WebSocketConfig,
-    resolver: Arc<dyn Resolve>,
-    /// Addresses that accepted TCP and then failed the handshake, newest last: they are tried after the others. Written
-    /// by failed attempts; the lock is held for a few comparisons.
-    set_back: Arc<Mutex<VecDeque<SocketAddr>>>,
-}
-
-/// How the feed is reached.
-#[derive(Clone)]
-pub(crate) struct FeedRoute {
-    /// For one attempt, redirects included.
-    pub timeout: Duration,
-    pub tls: Arc<FeedTls>,
-    /// Of all addresses but this machine's own.
-    pub proxy: Option<Arc<Proxy>>,
-    pub redirects_max: usize,
-    /// Whether messages to the feed hold secrets, so that no redirect may lead to another host.
-    pub says_secrets: bool,
+    message_bytes_max: usize,
+    /// Whether compression is offered.
+    deflate: bool,
 }
 
 /// A handshake that failed.
@@ -84,41 +56,27 @@ pub(crate) struct Endpoint {
 }
 
 impl Dialer {
-    pub(crate) fn new(route: FeedRoute, message_bytes_max: usize, resolver: Arc<dyn Resolve>) -> Dialer {
+    pub(crate) fn new(line: UpstreamLine, message_bytes_max: usize, deflate: bool) -> Dialer {
         let limits = WebSocketConfig::default()
             .max_message_size(Some(message_bytes_max))
             .max_frame_size(Some(message_bytes_max))
             // Requests are small and rare: none waits for another.
             .write_buffer_size(0);
-        Dialer { route, limits, resolver, set_back: Arc::default() }
+        Dialer { line, limits, message_bytes_max, deflate }
     }
 
     /// One attempt: everything shares one deadline.
     pub(crate) async fn connect(self, mut endpoint: Endpoint) -> Result<UpstreamSocket, Loss> {
-        let deadline = Instant::now() + self.route.timeout;
-        let mut shows_certificate = self.route.tls.shows_certificate();
-        let mut followed = 0;
+        let deadline = Instant::now() + self.line.route.timeout;
+        let mut redirects = Redirects::new(&self.line.route);
         loop {
-            let Refusal { loss, location } = match self.attempt(&endpoint, shows_certificate, deadline).await {
+            let attempt = self.attempt(&endpoint, redirects.shows_certificate, deadline).await;
+            let Refusal { loss, location } = match attempt {
                 Ok(socket) => return Ok(socket),
                 Err(refusal) => refusal,
             };
-            let Some(location) = location.filter(|_| self.route.redirects_max > 0) else { return Err(loss) };
-            let has_credentials = shows_certificate || self.route.says_secrets;
-            let next = if followed == self.route.redirects_max {
-                Err(RedirectError::TooMany { max: followed })
-            } else {
-                redirect::follow(&endpoint, &location, has_credentials)
-            };
-            let next = next.map_err(|error| Loss::Redirected {
-                url: endpoint.target.shown(),
-                location: redirect::shown(&location),
-                error,
-            })?;
-            tracing::info!(from = endpoint.target.shown(), to = next.target.shown(), "the feed redirects");
-            shows_certificate &= next.target.place() == endpoint.target.place();
-            endpoint = next;
-            followed += 1;
+            let Some(location) = location.filter(|_| self.line.route.redirects_max > 0) else { return Err(loss) };
+            endpoint = redirects.next(&endpoint, &location)?;
         }
     }
 
@@ -129,74 +87,14 @@ impl Dialer {
         deadline: Instant,
     ) -> Result<UpstreamSocket, Refusal> {
         let target = &endpoint.target;
-        let (address, stream) = match self.route.proxy.as_deref().filter(|_| !target.is_here()) {
-            Some(proxy) => self.reach_through(proxy, target, deadline).await?,
-            None => self.reach(target, deadline).await?,
-        };
+        let (address, stream) = self.line.reach(target, deadline).await?;
         let shaken = self.shake_hands(endpoint, shows_certificate, address, stream);
         let shaken = tokio::time::timeout_at(deadline, shaken).await.unwrap_or_else(|_| {
             let host = target.host().to_string();
-            Err(Loss::ConnectTimeout { host, address, after: self.route.timeout }.into())
+            Err(Loss::ConnectTimeout { host, address, after: self.line.route.timeout }.into())
         });
-        self.remember(address, shaken.is_ok());
+        self.line.remember(address, shaken.is_ok());
         shaken
-    }
-
-    async fn reach(&self, target: &FeedUrl, deadline: Instant) -> Result<(SocketAddr, TcpStream), Loss> {
-        let (host, after) = (|| target.host().to_string(), self.route.timeout);
-        let addresses = match tokio::time::timeout_at(deadline, self.addresses(target.place())).await {
-            Ok(found) => found.map_err(|error| Loss::Unresolved { host: host(), error })?,
-            Err(_) => return Err(Loss::ResolveTimeout { host: host(), after }),
-        };
-        let reached = race::connect(&addresses, deadline).await;
-        reached.map_err(|tried| Loss::Unreachable { host: host(), tried, after })
-    }
-
-    /// The stream leads to the feed, and the address is the proxy's.
-    async fn reach_through(
-        &self,
-        proxy: &Proxy,
-        target: &FeedUrl,
-        deadline: Instant,
-    ) -> Result<(SocketAddr, TcpStream), Loss> {
-        let lost = |error: String| Loss::Proxy { host: target.host().to_string(), proxy: proxy.to_string(), error };
-        let late = |_| lost(format!("no answer within {}; check its address", in_s(self.route.timeout)));
-        let addresses = tokio::time::timeout_at(deadline, self.addresses(Some(proxy.place()))).await.map_err(late)?;
-        let addresses =
-            addresses.map_err(|error| lost(format!("its address was not found: {error}; check its name")))?;
-        let reached = race::connect(&addresses, deadline).await;
-        let (address, stream) = reached.map_err(|tried| lost(format!("{tried}; check that it is running")))?;
-        let (host, port) = target.place().ok_or_else(|| lost("the feed's address has no host".into()))?;
-        let tunnel = tokio::time::timeout_at(deadline, proxy.tunnel(stream, host, port)).await.map_err(late)?;
-        tunnel.map(|stream| (address, stream)).map_err(|refusal| lost(refusal.to_string()))
-    }
-
-    /// Addresses that failed last time come last; otherwise in the resolver's order, families alternating.
-    async fn addresses(&self, place: Option<(Host<&str>, u16)>) -> io::Result<Vec<SocketAddr>> {
-        let found = match place {
-            Some((Host::Domain(name), port)) => alternating(self.resolver.resolve(name, port).await?),
-            Some((Host::Ipv4(address), port)) => vec![(address, port).into()],
-            Some((Host::Ipv6(address), port)) => vec![(address, port).into()],
-            None => Vec::new(),
-        };
-        if found.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-        }
-        let set_back = self.set_back.lock().expect("no holder panics");
-        let (last, mut sorted): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| set_back.contains(address));
-        sorted.extend(last);
-        Ok(sorted)
-    }
-
-    fn remember(&self, address: SocketAddr, is_good: bool) {
-        let mut set_back = self.set_back.lock().expect("no holder panics");
-        set_back.retain(|other| *other != address);
-        if !is_good {
-            set_back.push_back(address);
-        }
-        if set_back.len() > SET_BACK_MAX {
-            set_back.pop_front();
-        }
     }
 
     async fn shake_hands(
@@ -208,32 +106,49 @@ impl Dialer {
     ) -> Result<UpstreamSocket, Refusal> {
         let target = &endpoint.target;
         let loss = |error| Refusal { location: location(&error), loss: handshake_loss(target, address, error) };
-        stream.set_nodelay(true).map_err(|error| loss(Error::Io(error)))?;
         let mut request = target.as_str().into_client_request().map_err(loss)?;
+        let headers = request.headers_mut();
         if let Some(authorization) = target.authorization() {
-            request.headers_mut().insert(AUTHORIZATION, authorization);
+            headers.insert(AUTHORIZATION, authorization);
         }
         for (name, value) in &endpoint.headers {
-            request.headers_mut().insert(name.clone(), value.clone());
+            headers.insert(name.clone(), value.clone());
         }
-        let connector = match target.is_tls() {
-            true => Connector::Rustls(self.tls(shows_certificate).await),
-            false => Connector::Plain,
+        let stream = self.line.secure(target, shows_certificate, (address, stream)).await?;
+        let stream = if self.deflate {
+            headers.insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(OFFER));
+            Inflating::offered(stream)
+        } else {
+            Inflating::plain(stream)
         };
-        let stream = Watched { stream, bytes_read: 0 };
-        let shaken = client_async_tls_with_config(request, stream, Some(self.limits), Some(connector)).await;
-        shaken.map(|(socket, _)| socket).map_err(loss)
-    }
-
-    async fn tls(&self, shows_certificate: bool) -> Arc<ClientConfig> {
-        let tls = self.route.tls.clone();
-        match shows_certificate {
-            true => {
-                tokio::task::spawn_blocking(move || tls.identified()).await.expect("files are read without a panic")
-            }
-            false => tls.anonymous(),
+        let (mut socket, response) =
+            client_async_with_config(request, stream, Some(self.limits)).await.map_err(loss)?;
+        if self.deflate {
+            let is_compressed = is_compressed(&response).map_err(|error| Loss::Compression { error })?;
+            let begun = socket.get_mut().begin(is_compressed, self.message_bytes_max);
+            begun.map_err(compression_loss)?;
         }
+        Ok(socket)
     }
+}
+
+/// Whether the feed compresses, by its answer to the handshake.
+fn is_compressed(response: &Response) -> Result<bool, String> {
+    let values = response.headers().get_all(SEC_WEBSOCKET_EXTENSIONS).iter().map(HeaderValue::to_str);
+    let values = values.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    negotiate::agreed(values).map(|agreement| agreement.is_some()).map_err(|error| error.to_string())
+}
+
+fn compression_loss(fault: CompressionFault) -> Loss {
+    match fault {
+        CompressionFault::TooBig { max } => Loss::TooBig { bytes: None, max, setting: "" },
+        CompressionFault::Broken(error) => Loss::Compression { error },
+    }
+}
+
+/// Bytes read from the connection so far, TLS included.
+pub(crate) fn bytes_read(socket: &UpstreamSocket) -> u64 {
+    upstream_line::bytes_read(socket.get_ref().get_ref())
 }
 
 /// Where a redirect leads.
@@ -244,13 +159,9 @@ fn location(error: &Error) -> Option<String> {
 }
 
 fn handshake_loss(target: &FeedUrl, address: SocketAddr, error: Error) -> Loss {
-    let (url, host) = (target.shown(), target.host().to_string());
+    let url = target.shown();
     match error {
         Error::Http(response) => not_websocket(url, &response),
-        Error::Tls(error) => Loss::Tls { host, address, error: error.to_string() },
-        Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
-            Loss::Tls { host, address, error: error.to_string() }
-        }
         Error::Io(error) => {
             Loss::Cut { error: format!("{address} ended the connection during the handshake: {error}") }
         }
@@ -266,13 +177,17 @@ pub(crate) fn loss(error: Error) -> Loss {
     use tokio_tungstenite::tungstenite::error::CapacityError;
     match error {
         Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
-            Loss::TooBig { bytes: size, max: max_size, setting: "" }
+            Loss::TooBig { bytes: Some(size), max: max_size, setting: "" }
         }
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
             Loss::Cut { error: "the connection ended without a close frame".to_string() }
         }
         Error::ConnectionClosed | Error::AlreadyClosed => Loss::Closed { code: None, reason: String::new() },
         Error::Protocol(error) => Loss::Broken { error: error.to_string() },
+        Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<CompressionFault>()) => {
+            let fault = error.into_inner().and_then(|inner| inner.downcast().ok());
+            compression_loss(*fault.expect("it is one"))
+        }
         Error::Utf8(error) => Loss::Broken { error: format!("text that is not UTF-8: {error}") },
         other => Loss::Cut { error: other.to_string() },
     }
@@ -311,53 +226,19 @@ fn not_websocket(url: String, response: &Response) -> Loss {
     Loss::NotWebSocket { url, status, remedy, retry_after }
 }
 
-/// A TCP stream that counts bytes read, so that a long message on its way is not taken for a dead peer.
-#[derive(Debug)]
-pub(crate) struct Watched {
-    stream: TcpStream,
-    bytes_read: u64,
-}
-
-/// Bytes read from the connection so far, TLS included.
-pub(crate) fn bytes_read(socket: &UpstreamSocket) -> u64 {
-    match socket.get_ref() {
-        MaybeTlsStream::Plain(watched) => watched.bytes_read,
-        MaybeTlsStream::Rustls(tls) => tls.get_ref().0.bytes_read,
-        _ => 0,
-    }
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.bytes_read += (buf.filled().len() - before) as u64;
-        polled
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use tokio::net::TcpListener;
     use tokio_tungstenite::accept_async;
 
     use super::*;
     use crate::intake::connection::dead::Dead;
-    use crate::intake::connection::resolve::Resolution;
+    use crate::intake::connection::feed_tls::FeedTls;
+    use crate::intake::connection::resolve::{Resolution, Resolve};
+    use crate::intake::connection::upstream_line::FeedRoute;
 
     /// A name server that knows one name; without addresses it never answers.
     struct OneNameResolver(Vec<SocketAddr>);
@@ -373,7 +254,7 @@ mod tests {
     fn dialer(timeout: Duration, addresses: &[SocketAddr]) -> Dialer {
         let tls = Arc::new(FeedTls::new(None).expect("TLS can be set up"));
         let route = FeedRoute { timeout, tls, proxy: None, redirects_max: 0, says_secrets: false };
-        Dialer::new(route, 1000, Arc::new(OneNameResolver(addresses.to_vec())))
+        Dialer::new(UpstreamLine::new(route, Arc::new(OneNameResolver(addresses.to_vec()))), 1000, false)
     }
 
     fn endpoint() -> Endpoint {
@@ -404,8 +285,9 @@ mod tests {
             loss.contains(&first.to_string()) && loss.contains("did not complete the WebSocket handshake"),
             "{loss}"
         );
-        let route = FeedRoute { timeout: Duration::from_secs(20), ..dialer.route };
-        let dialing = tokio::spawn(Dialer { route, ..dialer }.connect(endpoint()));
+        let mut patient = dialer.clone();
+        patient.line.route.timeout = Duration::from_secs(20);
+        let dialing = tokio::spawn(patient.connect(endpoint()));
         let (stream, _) = good.accept().await.expect("a connection");
         accept_async(stream).await.expect("a handshake");
         assert!(dialing.await.expect("no panic").is_ok());

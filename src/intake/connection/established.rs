@@ -9,6 +9,7 @@ use crate::profile::rules::numbers::GapRemedy;
 use crate::words::stamp::Stamp;
 
 use crate::intake::classify::{Classified, ConnectionGap, FeedMessage, UpstreamStatus};
+use crate::intake::connection::lease::Lease;
 use crate::intake::connection::protocol::Protocol;
 use crate::intake::update::Update;
 
@@ -17,6 +18,7 @@ const WAITING_REPORT_NS: u64 = 1_000_000_000;
 
 pub(crate) struct Established {
     pub protocol: Protocol,
+    pub lease: Lease,
     opened: Stamp,
     /// Arrival of the first and the last update.
     updates: Option<(Stamp, Stamp)>,
@@ -60,9 +62,10 @@ impl ConnectionVerdict {
 }
 
 impl Established {
-    pub(crate) fn new(protocol: Protocol, opened: Stamp, rotate_at_ns: Option<u64>) -> Established {
+    pub(crate) fn new((protocol, lease): (Protocol, Lease), opened: Stamp, rotate_at_ns: Option<u64>) -> Established {
         Established {
             protocol,
+            lease,
             opened,
             updates: None,
             rotate_at_ns,
@@ -191,7 +194,7 @@ pub(super) mod tests {
         let config = Arc::new(ProtocolConfig::new(&profile, timing, Secrets::default()));
         Established {
             updates: Some((first, last)),
-            ..Established::new(Protocol::open(config, &[], first), first, None)
+            ..Established::new((Protocol::open((config, Arc::default()), &[], first), Lease::default()), first, None)
         }
     }
 }

@@ -34,6 +34,10 @@ pub(crate) enum Loss {
     Tls { host: String, address: SocketAddr, error: String },
     #[error("no way to `{host}` through the proxy `{proxy}`: {error}")]
     Proxy { host: String, proxy: String, error: String },
+    #[error("request `{name}` to `{url}`: {error}")]
+    Request { name: String, url: String, error: String, status: Option<u16>, retry_after: Option<RetryAfter> },
+    #[error("what the feed has answered before the connection: {error}")]
+    Answer { error: String },
     #[error("expected a WebSocket at `{url}`, found a redirect to `{location}`, {error}")]
     Redirected { url: String, location: String, error: RedirectError },
     #[error("expected a WebSocket at `{url}`, found HTTP status {status}; {remedy}")]
@@ -46,9 +50,14 @@ pub(crate) enum Loss {
     Cut { error: String },
     #[error("expected WebSocket frames (RFC 6455), found broken ones: {error}")]
     Broken { error: String },
-    #[error("expected messages of at most {max} bytes, found one of {bytes}; raise {setting}")]
+    #[error(
+        "expected a feed whose compressed messages can be read, found another: {error}; switch `upstream.deflate` off"
+    )]
+    Compression { error: String },
+    #[error("expected messages of at most {max} bytes, found {}; raise {setting}", size(*.bytes))]
     TooBig {
-        bytes: usize,
+        /// None: of a compressed message, it is not known.
+        bytes: Option<usize>,
         max: usize,
         /// Origin of the limit in force.
         setting: &'static str,
@@ -74,11 +83,12 @@ pub(crate) enum Loss {
 
 impl Loss {
     /// Every value of `label`, so that each series exists before its first loss.
-    pub(crate) const LABELS: [&'static str; 17] = [
+    pub(crate) const LABELS: [&'static str; 18] = [
         "unreachable",
         "proxy",
         "connect_timeout",
         "tls",
+        "request",
         "not_websocket",
         "closed",
         "cut",
@@ -102,10 +112,11 @@ impl Loss {
             Loss::ResolveTimeout { .. } | Loss::ConnectTimeout { .. } => "connect_timeout",
             Loss::Tls { .. } => "tls",
             Loss::Proxy { .. } => "proxy",
+            Loss::Request { .. } | Loss::Answer { .. } => "request",
             Loss::NotWebSocket { .. } | Loss::NotHttp { .. } | Loss::Redirected { .. } => "not_websocket",
             Loss::Closed { .. } => "closed",
             Loss::Cut { .. } => "cut",
-            Loss::Broken { .. } => "broken_frames",
+            Loss::Broken { .. } | Loss::Compression { .. } => "broken_frames",
             Loss::TooBig { .. } => "message_too_big",
             Loss::Silent { .. } => "silent",
             Loss::PongMissing { .. } => "pong_timeout",
@@ -126,6 +137,12 @@ impl Loss {
             | Loss::Unreachable { .. }
             | Loss::Proxy { .. }
             | Loss::Address(_) => "the feed cannot be reached",
+            Loss::Request { status: Some(status), .. } => {
+                return format!("the feed refuses a request with HTTP status {status}");
+            }
+            Loss::Request { status: None, .. } | Loss::Answer { .. } => {
+                "the feed does not answer a request as expected"
+            }
             Loss::Redirected { .. } => "the feed refers to another address",
             Loss::ConnectTimeout { .. } => "the feed does not answer in time",
             Loss::Tls { .. } => "there is no secure connection to the feed",
@@ -138,7 +155,7 @@ impl Loss {
             }
             Loss::Closed { code: None, .. } => "the feed has closed the connection",
             Loss::Cut { .. } => "the connection to the feed was cut",
-            Loss::Broken { .. } => "the feed sent broken WebSocket frames",
+            Loss::Broken { .. } | Loss::Compression { .. } => "the feed sent broken WebSocket frames",
             Loss::TooBig { .. } => "the feed sent a message above the limit",
             Loss::Silent { .. } => "the feed was silent for too long",
             Loss::PongMissing { .. } | Loss::AnswerMissing { .. } | Loss::Stuck { .. } => "the feed does not respond",
@@ -160,15 +177,26 @@ impl Loss {
     /// The wait that the feed demands (RFC 9110 section 10.2.3).
     pub(crate) fn retry_after(&self, now: Stamp) -> Option<Duration> {
         match self {
-            Loss::NotWebSocket { retry_after, .. } => retry_after.map(|after| after.wait(now)),
+            Loss::NotWebSocket { retry_after, .. } | Loss::Request { retry_after, .. } => {
+                retry_after.map(|after| after.wait(now))
+            }
             _ => None,
         }
     }
 
+    /// Whether the same request would be refused again.
+    pub(crate) fn is_definite(&self) -> bool {
+        matches!(self, Loss::Request { status: Some(400..=407 | 409..=417 | 419..=428 | 430..=499), .. })
+    }
+
     /// Whether the feed reports too many attempts (RFC 6585 section 4; 418 is the ban of Binance and others).
     pub(crate) fn is_ban(&self) -> bool {
-        matches!(self, Loss::NotWebSocket { status: 418 | 429, .. })
+        matches!(self, Loss::NotWebSocket { status: 418 | 429, .. } | Loss::Request { status: Some(418 | 429), .. })
     }
+}
+
+fn size(bytes: Option<usize>) -> String {
+    bytes.map_or("a larger one".to_string(), |bytes| format!("one of {bytes}"))
 }
 
 fn within(is_late: bool, after: Duration) -> String {

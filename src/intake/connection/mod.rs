@@ -1,12 +1,15 @@
 //! One connection to the feed over its whole life: dialed, open, lost, dialed again, perhaps at another address.
 
 mod answers;
+pub(crate) mod attempt;
 pub(crate) mod backoff;
 #[cfg(test)]
 mod dead;
 pub(crate) mod dial;
 pub(crate) mod established;
 pub(crate) mod feed_tls;
+pub(crate) mod inflating;
+pub(crate) mod lease;
 pub(crate) mod loss;
 pub(crate) mod protocol;
 pub(crate) mod protocol_config;
@@ -22,6 +25,8 @@ pub(crate) mod subscriptions;
 #[cfg(test)]
 mod tests;
 pub(crate) mod transport;
+pub(crate) mod upstream_line;
+mod venue_call;
 
 use std::time::Duration;
 

@@ -5,11 +5,14 @@
 //! Silence is measured by messages; WebSocket pings and pongs show only that the connection works. Everything sent
 //! keeps the profile's rate, pings included; answers to WebSocket pings are not ours to delay.
 
+mod login;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::profile::placeholders::{Context, Placeholder};
+use crate::profile::request::TakenValues;
 use crate::profile::rule::MessageClass;
 use crate::profile::subscribe::FeedItem;
 use crate::profile::template::Template;
@@ -39,6 +42,8 @@ pub(crate) enum ProtocolAction {
     ReportSilence {
         since: Stamp,
     },
+    /// Open a new connection that takes over from this one.
+    Replace,
     /// Give the connection up.
     End(Loss),
 }
@@ -58,9 +63,14 @@ enum OpeningState {
 #[derive(Debug)]
 pub(crate) struct Protocol {
     config: Arc<ProtocolConfig>,
+    /// What the requests before the connection have given.
+    taken: Arc<TakenValues>,
     pub subscriptions: ItemSubscriptions,
     stage: OpeningState,
     stage_by_ns: u64,
+    /// When the login is renewed, and until when the answer is awaited.
+    login_at_ns: Option<u64>,
+    login_by_ns: Option<u64>,
     /// Names of rules that held during the opening; at most as many as the profile has.
     seen: Vec<Arc<str>>,
     opening: VecDeque<String>,
@@ -74,18 +84,27 @@ pub(crate) struct Protocol {
     silence_reported: bool,
     ping_at_ns: Option<u64>,
     pong_by_ns: Option<u64>,
+    beat_every: Duration,
     beat_at_ns: Option<u64>,
     answer_by_ns: Option<u64>,
 }
 
 impl Protocol {
     /// A connection opened at `now`, and the items to subscribe to on it.
-    pub(crate) fn open(config: Arc<ProtocolConfig>, items: &[Arc<FeedItem>], now: Stamp) -> Protocol {
+    pub(crate) fn open(
+        (config, taken): (Arc<ProtocolConfig>, Arc<TakenValues>),
+        items: &[Arc<FeedItem>],
+        now: Stamp,
+    ) -> Protocol {
         let after = |wait: Duration| now.mono_ns + ns(wait);
+        // What an answer says was read before the connection was dialed.
+        let beat_every = config.heartbeat_interval(&taken).ok().flatten();
         let mut protocol = Protocol {
             subscriptions: ItemSubscriptions::new(config.subscribe.clone(), items),
             stage: OpeningState::BeforeLogin,
             stage_by_ns: u64::MAX,
+            login_at_ns: None,
+            login_by_ns: None,
             seen: Vec::new(),
             opening: VecDeque::new(),
             replies: VecDeque::new(),
@@ -97,8 +116,10 @@ impl Protocol {
             silence_reported: false,
             ping_at_ns: config.timing.ws_ping.map(after),
             pong_by_ns: None,
-            beat_at_ns: config.heartbeat.as_ref().map(|heartbeat| after(heartbeat.every)),
+            beat_every: beat_every.unwrap_or_default(),
+            beat_at_ns: beat_every.map(after),
             answer_by_ns: None,
+            taken,
             config: config.clone(),
         };
         for frame in &config.open {
@@ -112,7 +133,7 @@ impl Protocol {
     fn say_first(&mut self, template: &Template<Placeholder>, now: Stamp) {
         self.req += 1;
         // A missing value was found before anything connected.
-        if let Ok(text) = Context::plain(&self.config.secrets, now, self.req).fill(template) {
+        if let Ok(text) = context(&self.config, &self.taken, now, self.req).fill(template) {
             self.opening.push_back(text);
         }
     }
@@ -137,6 +158,7 @@ impl Protocol {
                 None => self.enter(OpeningState::BeforeSubscribing, now),
                 Some(login) if seen(&login.after, &self.seen) => {
                     self.say_first(&login.send, now);
+                    self.login_sent(login, now);
                     self.enter(OpeningState::LoggingIn, now);
                 }
                 Some(_) => {}
@@ -172,6 +194,7 @@ impl Protocol {
             MessageClass::Ack => self.subscriptions.acknowledged(text),
             MessageClass::Nack => self.subscriptions.refused(text, shown),
             MessageClass::Pong => self.answered(rule),
+            MessageClass::AuthOk => self.logged_in(rule, text, now),
             _ => {}
         }
         if self.stage != OpeningState::Open && !self.seen.contains(rule) {
@@ -240,6 +263,13 @@ impl Protocol {
         if self.stage_by_ns <= now.mono_ns {
             return Some(ProtocolAction::End(Loss::NotOpened { waiting_for: self.waiting_for() }));
         }
+        if due(self.login_by_ns) {
+            self.login_by_ns = None;
+            return Some(ProtocolAction::Replace);
+        }
+        if let Some(action) = self.log_in_again(now) {
+            return Some(action);
+        }
         if due(self.silence_ns()) {
             if self.silence_reported {
                 return Some(ProtocolAction::End(Loss::Silent {
@@ -280,8 +310,8 @@ impl Protocol {
         // Some batches turn out to be empty: their items are no longer wanted.
         while self.stage == OpeningState::Open && has_budget && self.subscriptions.has_something_to_say() {
             self.req += 1;
-            let config = self.config.clone();
-            let context = Context::plain(&config.secrets, now, self.req);
+            let (config, taken) = (self.config.clone(), self.taken.clone());
+            let context = context(&config, &taken, now, self.req);
             if let Some(text) = self.subscriptions.next(context, now, bound) {
                 self.budget.iter_mut().for_each(|budget| budget.take(now.mono_ns));
                 return Some(ProtocolAction::Send(text));
@@ -295,14 +325,14 @@ impl Protocol {
         let config = self.config.clone();
         let heartbeat = config.heartbeat.as_ref()?;
         self.beat_at_ns.filter(|at| *at <= now.mono_ns)?;
-        let quiet_until_ns = self.last_message.mono_ns + ns(heartbeat.every);
+        let quiet_until_ns = self.last_message.mono_ns + ns(self.beat_every);
         if heartbeat.idle_only && quiet_until_ns > now.mono_ns {
             self.beat_at_ns = Some(quiet_until_ns);
             return None;
         }
-        self.beat_at_ns = Some(now.mono_ns + ns(heartbeat.every));
+        self.beat_at_ns = Some(now.mono_ns + ns(self.beat_every));
         self.req += 1;
-        let text = Context::plain(&config.secrets, now, self.req).fill(&heartbeat.send).ok()?;
+        let text = context(&config, &self.taken, now, self.req).fill(&heartbeat.send).ok()?;
         if let Some(timeout) = self.answer_timeout() {
             self.answer_by_ns.get_or_insert(now.mono_ns + ns(timeout));
         }
@@ -319,7 +349,8 @@ impl Protocol {
         let sending = sending.into_iter().flatten().map(|at| at.max(rate_ns));
         let stage = Some(self.stage_by_ns).filter(|by| *by != u64::MAX);
         let other = [self.pong_by_ns, self.answer_by_ns, self.silence_ns(), stage, self.subscriptions.deadline_ns()];
-        other.into_iter().flatten().chain(sending).min()
+        let login = [self.login_at_ns.filter(|_| self.stage == OpeningState::Open), self.login_by_ns];
+        other.into_iter().chain(login).flatten().chain(sending).min()
     }
 
     /// When silence is reported or, once reported, ends the connection.
@@ -348,6 +379,10 @@ impl Protocol {
         };
         rule.unwrap_or_default()
     }
+}
+
+fn context<'a>(config: &'a ProtocolConfig, taken: &'a TakenValues, now: Stamp, req: u64) -> Context<'a> {
+    Context { taken: Some(taken), ..Context::plain(&config.secrets, now, req) }
 }
 
 fn ready_ns(allowance: &Option<RateLimit>) -> u64 {

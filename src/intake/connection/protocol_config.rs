@@ -4,18 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::profile::Profile;
-use crate::profile::connection::{Heartbeat, Login};
+use crate::profile::connection::{Heartbeat, Interval, Login};
 use crate::profile::placeholders::{Context, Missing, Placeholder};
+use crate::profile::request::{TakenValues, VenueRequest};
 use crate::profile::secrets::Secrets;
 use crate::profile::subscribe::Subscribe;
 use crate::profile::template::Template;
 use crate::words::stamp::Stamp;
 
 use crate::intake::connection::rate_limit::RateLimit;
-use crate::intake::time::unless_zero;
+use crate::intake::time::{in_s, unless_zero};
 
 /// Idle timeout without a setting or a key of the profile.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A venue that wants heartbeats more often is mistaken.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 
 /// The times of a connection: the profile's where it has them, else the settings'. For the idle timeout the setting
 /// comes first, because only the user knows how quiet the topics are. An idle timeout of zero is none.
@@ -46,6 +50,7 @@ impl Timing {
 pub(crate) struct ProtocolConfig {
     pub timing: Timing,
     pub secrets: Secrets,
+    pub requests: Vec<VenueRequest>,
     pub open: Vec<Template<Placeholder>>,
     pub login: Option<Login>,
     pub subscribe: Option<Arc<Subscribe>>,
@@ -58,6 +63,7 @@ impl ProtocolConfig {
         ProtocolConfig {
             timing: timing.with_profile(profile),
             secrets,
+            requests: profile.requests.clone(),
             open: profile.opening.frames.clone(),
             login: profile.opening.login.clone(),
             subscribe: profile.subscribe.clone().map(Arc::new),
@@ -72,8 +78,32 @@ impl ProtocolConfig {
     pub(crate) fn check(&self) -> Result<(), Missing> {
         let login = self.login.iter().map(|login| &login.send);
         let heartbeat = self.heartbeat.iter().map(|heartbeat| &heartbeat.send);
-        let context = Context::plain(&self.secrets, Stamp::default(), 1);
-        let mut templates = self.open.iter().chain(login).chain(heartbeat);
+        let taken = self.placeholders();
+        let context = Context { taken: Some(&taken), ..Context::plain(&self.secrets, Stamp::default(), 1) };
+        let requests = self.requests.iter().flat_map(VenueRequest::templates);
+        let mut templates = self.open.iter().chain(login).chain(heartbeat).chain(requests);
         templates.try_for_each(|template| context.fill(template).map(|_| ()))
+    }
+
+    /// Something for every value that requests will take.
+    pub(crate) fn placeholders(&self) -> TakenValues {
+        let names = self.requests.iter().flat_map(|request| &request.call.take).map(|(name, _)| name.clone());
+        TakenValues(names.map(|name| (name, "1".to_string())).collect())
+    }
+
+    /// Time between two heartbeats of a connection with these values. The error says what is wrong with them.
+    pub(crate) fn heartbeat_interval(&self, taken: &TakenValues) -> Result<Option<Duration>, String> {
+        let template = match self.heartbeat.as_ref().map(|heartbeat| &heartbeat.every) {
+            None => return Ok(None),
+            Some(Interval::Fixed(interval)) => return Ok(Some(*interval)),
+            Some(Interval::Taken(template)) => template,
+        };
+        let context = Context { taken: Some(taken), ..Context::plain(&self.secrets, Stamp::default(), 0) };
+        let text = context.fill(template).map_err(|missing| missing.to_string())?;
+        let interval = humantime::parse_duration(&text).ok().filter(|interval| *interval >= HEARTBEAT_MIN);
+        interval.map(Some).ok_or_else(|| {
+            let template = template.source();
+            format!("expected a duration of at least {} for `{template}`, found another text", in_s(HEARTBEAT_MIN))
+        })
     }
 }

@@ -31,7 +31,7 @@ fn said(profile: &str, items: &[String]) -> Vec<Value> {
     let subscribe = profile.subscribe.as_ref().expect("a section");
     let items: Vec<_> = items.iter().map(|item| Arc::new(subscribe.item(item))).collect();
     let at = |s: u64| Stamp { wall_ms: s * 1000, mono_ns: s * 1_000_000_000 };
-    let mut protocol = Protocol::open(config, &items, at(0));
+    let mut protocol = Protocol::open((config, Arc::default()), &items, at(0));
     let mut said = Vec::new();
     // Long enough for the slowest rate, and shorter than any heartbeat's.
     for now in (0..5).map(at) {

@@ -5,6 +5,8 @@ use tokio_tungstenite::tungstenite::http::header::{SEC_WEBSOCKET_PROTOCOL, USER_
 use url::Url;
 
 use crate::intake::connection::dial::Endpoint;
+use crate::intake::connection::loss::Loss;
+use crate::intake::connection::upstream_line::FeedRoute;
 use crate::profile::target::{FeedUrl, without_secrets};
 
 /// Why a redirect is not followed, with the remedy.
@@ -24,8 +26,38 @@ pub(crate) enum RedirectError {
     TooMany { max: usize },
 }
 
+/// The redirects of one attempt.
+pub(super) struct Redirects<'r> {
+    route: &'r FeedRoute,
+    followed: usize,
+    /// Whether fanline's certificate is for the current host.
+    pub shows_certificate: bool,
+}
+
+impl Redirects<'_> {
+    pub(super) fn new(route: &FeedRoute) -> Redirects<'_> {
+        Redirects { route, followed: 0, shows_certificate: route.tls.shows_certificate() }
+    }
+
+    /// The endpoint to try next.
+    pub(super) fn next(&mut self, from: &Endpoint, location: &str) -> Result<Endpoint, Loss> {
+        let has_credentials = self.shows_certificate || self.route.says_secrets;
+        let next = if self.followed == self.route.redirects_max {
+            Err(RedirectError::TooMany { max: self.followed })
+        } else {
+            follow(from, location, has_credentials)
+        };
+        let (url, location) = (from.target.shown(), shown(location));
+        let next = next.map_err(|error| Loss::Redirected { url: url.clone(), location, error })?;
+        tracing::info!(from = url, to = next.target.shown(), "the feed redirects");
+        self.shows_certificate &= next.target.place() == from.target.place();
+        self.followed += 1;
+        Ok(next)
+    }
+}
+
 /// The endpoint that `location` leads to.
-pub(super) fn follow(from: &Endpoint, location: &str, has_credentials: bool) -> Result<Endpoint, RedirectError> {
+fn follow(from: &Endpoint, location: &str, has_credentials: bool) -> Result<Endpoint, RedirectError> {
     let base = Url::parse(from.target.as_str()).map_err(|_| RedirectError::Unreadable)?;
     let url = base.join(location).map_err(|_| RedirectError::Unreadable)?;
     let text = match url.as_str().split_once("://") {
@@ -53,7 +85,7 @@ pub(super) fn follow(from: &Endpoint, location: &str, has_credentials: bool) -> 
 }
 
 /// A location for the log.
-pub(super) fn shown(location: &str) -> String {
+fn shown(location: &str) -> String {
     without_secrets(location).chars().take(200).flat_map(char::escape_debug).collect()
 }
 

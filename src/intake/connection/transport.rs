@@ -11,13 +11,16 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::words::stamp::Stamp;
 
-use crate::intake::connection::dial::{Dialer, Endpoint, UpstreamSocket, bytes_read, closed, loss};
+use crate::intake::connection::attempt::Attempt;
+use crate::intake::connection::dial::{UpstreamSocket, bytes_read, closed, loss};
+use crate::intake::connection::lease::{Lease, Leaser};
 use crate::intake::connection::loss::Loss;
 
 /// Limit for the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-type Dialing = Pin<Box<dyn Future<Output = Result<UpstreamSocket, Loss>> + Send>>;
+type Dialing = Pin<Box<dyn Future<Output = Result<(UpstreamSocket, Lease), Loss>> + Send>>;
+type Renewing = Pin<Box<dyn Future<Output = Result<Lease, Loss>> + Send>>;
 type ClosingFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 #[derive(Default)]
@@ -38,12 +41,16 @@ pub(crate) struct OpenConnection {
     stuck_since: Option<Stamp>,
     /// Bytes read at the last look.
     bytes: u64,
+    /// A request of the profile that is made again, and its place there.
+    renewal: Option<(usize, Renewing)>,
 }
 
 /// An event of a connection.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Opened,
+    Opened(Lease),
+    /// This request of the profile was made again.
+    Renewed(usize, Result<Lease, Loss>),
     Received(Message),
     /// Ended, or could not be opened.
     Lost(Loss),
@@ -52,8 +59,19 @@ pub(crate) enum Event {
 }
 
 impl Transport {
-    pub(crate) fn dial(&mut self, dialer: &Dialer, endpoint: Endpoint) {
-        *self = Transport::Dialing(Box::pin(dialer.clone().connect(endpoint)));
+    pub(crate) fn dial(&mut self, attempt: Attempt) {
+        *self = Transport::Dialing(Box::pin(attempt.run()));
+    }
+
+    /// Makes a request of the profile again, beside the messages.
+    pub(crate) fn renew(&mut self, leaser: &Leaser, lease: &Lease, request: usize) {
+        if let Transport::Open(open) = self {
+            open.renewal = Some((request, Box::pin(leaser.clone().renew(lease.clone(), request))));
+        }
+    }
+
+    pub(crate) fn is_renewing(&self) -> bool {
+        matches!(self, Transport::Open(open) if open.renewal.is_some())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -109,15 +127,16 @@ impl Transport {
         let event = match self {
             Transport::Empty => return Poll::Pending,
             Transport::Dialing(dialing) => match ready!(dialing.as_mut().poll(cx)) {
-                Ok(socket) => {
+                Ok((socket, lease)) => {
                     let bytes = bytes_read(&socket);
                     *self = Transport::Open(Box::new(OpenConnection {
                         socket,
                         unsent: VecDeque::new(),
                         stuck_since: None,
                         bytes,
+                        renewal: None,
                     }));
-                    return Poll::Ready(Event::Opened);
+                    return Poll::Ready(Event::Opened(lease));
                 }
                 Err(loss) => Event::Lost(loss),
             },
@@ -127,13 +146,9 @@ impl Transport {
             }
             Transport::Open(open) => match open.write(cx, now) {
                 Err(loss) => Event::Lost(loss),
-                Ok(()) => match ready!(open.socket.poll_next_unpin(cx)) {
-                    Some(Ok(Message::Close(frame))) => {
-                        Event::Lost(closed(frame.map(|frame| (u16::from(frame.code), frame.reason))))
-                    }
-                    Some(Ok(message)) => return Poll::Ready(Event::Received(message)),
-                    Some(Err(error)) => Event::Lost(loss(error)),
-                    None => Event::Lost(closed(None)),
+                Ok(()) => match ready!(open.read(cx)) {
+                    Ok(event) => return Poll::Ready(event),
+                    Err(loss) => Event::Lost(loss),
                 },
             },
         };
@@ -146,6 +161,23 @@ impl OpenConnection {
     async fn close(mut self: Box<OpenConnection>) {
         // The feed may be gone as well; then there is no handshake to wait for.
         tokio::time::timeout(CLOSE_TIMEOUT, self.socket.close(None)).await.ok();
+    }
+
+    /// The next message, or the end of a renewal. An error is the end of the connection.
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Loss>> {
+        if let Some((request, renewing)) = &mut self.renewal
+            && let Poll::Ready(renewed) = renewing.as_mut().poll(cx)
+        {
+            let event = Event::Renewed(*request, renewed);
+            self.renewal = None;
+            return Poll::Ready(Ok(event));
+        }
+        Poll::Ready(match ready!(self.socket.poll_next_unpin(cx)) {
+            Some(Ok(Message::Close(frame))) => Err(closed(frame.map(|frame| (u16::from(frame.code), frame.reason)))),
+            Some(Ok(message)) => Ok(Event::Received(message)),
+            Some(Err(error)) => Err(loss(error)),
+            None => Err(closed(None)),
+        })
     }
 
     /// Hands queued messages to the socket, as far as it accepts them.

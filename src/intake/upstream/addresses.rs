@@ -2,41 +2,42 @@
 
 use std::sync::Arc;
 
-use tokio_tungstenite::tungstenite::http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
-
+use crate::bus::clock::Clock;
 use crate::profile::connection::Connect;
-use crate::profile::headers::Headers;
-use crate::profile::placeholders::{Context, Missing, Placeholder, TemplateSite};
+use crate::profile::hidden::Hidden;
+use crate::profile::placeholders::{Context, Placeholder, TemplateSite};
+use crate::profile::request::{VenueRequest, check_taken};
 use crate::profile::secrets::Secrets;
-use crate::profile::subscribe::FeedItem;
-use crate::profile::target::{FeedUrl, FeedUrlError, without_secrets};
+use crate::profile::target::{FeedUrl, FeedUrlError};
 use crate::profile::template::Template;
 use crate::words::stamp::Stamp;
 
-use crate::intake::connection::dial::{Dialer, Endpoint, FeedRoute};
+use crate::intake::connection::attempt::{Attempt, EndpointTemplate, EndpointValues};
+use crate::intake::connection::dial::Dialer;
+use crate::intake::connection::lease::Leaser;
 use crate::intake::connection::protocol_config::ProtocolConfig;
 use crate::intake::connection::rate_limit::RateLimit;
 use crate::intake::connection::resolve::System;
 use crate::intake::connection::transport::Transport;
+use crate::intake::connection::upstream_line::{FeedRoute, UpstreamLine};
 use crate::intake::upstream::UpstreamError;
 
 pub(super) struct FeedAddresses {
-    urls: Vec<Template<Placeholder>>,
-    headers: Headers,
-    subprotocol: Option<String>,
-    config: Arc<ProtocolConfig>,
+    list: Vec<Arc<EndpointTemplate>>,
     dialer: Dialer,
+    pub leaser: Leaser,
     dials: Option<RateLimit>,
     /// By address: not to be dialed by any connection before this.
     held_ns: Vec<u64>,
 }
 
-/// Values of an address besides the profile's.
-pub(super) struct EndpointContext<'a> {
-    pub items: &'a [Arc<FeedItem>],
-    /// Cursor to continue from.
-    pub cursor: Option<&'a str>,
-    pub now: Stamp,
+/// What all attempts share besides the profile.
+pub(super) struct DialRules {
+    pub route: FeedRoute,
+    pub message_bytes_max: usize,
+    pub deflate: bool,
+    pub hidden: Hidden,
+    pub clock: Clock,
 }
 
 impl FeedAddresses {
@@ -44,22 +45,24 @@ impl FeedAddresses {
         urls: Vec<Template<Placeholder>>,
         connect: &Connect,
         config: Arc<ProtocolConfig>,
-        route: FeedRoute,
-        message_bytes_max: usize,
+        rules: DialRules,
     ) -> FeedAddresses {
+        let line = UpstreamLine::new(rules.route, Arc::new(System::default()));
+        let template = |url| {
+            let (headers, subprotocol) = (connect.headers.clone(), connect.subprotocol.clone());
+            Arc::new(EndpointTemplate { url, headers, subprotocol })
+        };
         FeedAddresses {
             held_ns: vec![0; urls.len()],
-            urls,
-            headers: connect.headers.clone(),
-            subprotocol: connect.subprotocol.clone(),
-            config,
-            dialer: Dialer::new(route, message_bytes_max, Arc::new(System::default())),
+            list: urls.into_iter().map(template).collect(),
+            dialer: Dialer::new(line.clone(), rules.message_bytes_max, rules.deflate),
+            leaser: Leaser { line, config, hidden: rules.hidden, clock: rules.clock },
             dials: connect.dial_rate.map(RateLimit::new),
         }
     }
 
     pub(super) fn count(&self) -> usize {
-        self.urls.len()
+        self.list.len()
     }
 
     pub(super) fn held_ns(&self) -> &[u64] {
@@ -67,44 +70,32 @@ impl FeedAddresses {
     }
 
     /// Makes every address once, so that an impossible one is found before anything connects.
-    pub(super) fn check(&self, context: &EndpointContext<'_>, says_secrets: bool) -> Result<(), FeedUrlError> {
-        (0..self.urls.len()).try_for_each(|address| {
-            let endpoint = self.endpoint(address, context)?;
-            if says_secrets && endpoint.target.is_overheard() {
-                let url = endpoint.target.shown();
-                tracing::warn!("keys and passwords go to {url} without encryption; use `wss://` if the feed has it");
-            }
-            Ok(())
-        })
-    }
-
-    /// An address with everything filled in.
-    pub(super) fn endpoint(&self, address: usize, context: &EndpointContext<'_>) -> Result<Endpoint, FeedUrlError> {
-        let names: Vec<String> = context.items.iter().map(|item| item.venue.clone()).collect();
-        let plain = Context::plain(&self.config.secrets, context.now, 0);
-        let values = Context { items: &names, resume: context.cursor, ..plain };
-        let unfilled = |missing: Missing| FeedUrlError::Unreadable {
-            found: without_secrets(self.urls[address].source()),
-            error: missing.to_string(),
-        };
-        let target = FeedUrl::parse(&values.fill(&self.urls[address]).map_err(unfilled)?)?;
-        let mut headers = Vec::new();
-        for (name, value) in &self.headers {
-            let value = HeaderValue::try_from(values.fill(value).map_err(unfilled)?);
-            headers.push((name.clone(), value.map_err(|_| FeedUrlError::Header { name: name.to_string() })?));
+    pub(super) fn check(&self, values: &EndpointValues, says_secrets: bool, now: Stamp) -> Result<(), FeedUrlError> {
+        let config = &self.leaser.config;
+        let taken = config.placeholders();
+        let context = Context { taken: Some(&taken), ..Context::plain(&config.secrets, now, 0) };
+        for template in self.list.iter().filter(|template| !template.is_told()) {
+            let endpoint = template.filled(context, values)?;
+            warn_of_listeners(&endpoint.target, endpoint.target.shown(), says_secrets);
         }
-        let subprotocol = self.subprotocol.as_ref().and_then(|name| HeaderValue::try_from(name).ok());
-        headers.extend(subprotocol.map(|name| (SEC_WEBSOCKET_PROTOCOL, name)));
-        Ok(Endpoint { target, headers })
+        for call in config.requests.iter().flat_map(VenueRequest::calls) {
+            if let Ok(Ok(target)) = context.fill(&call.url).map(|url| FeedUrl::of_http(&url)) {
+                warn_of_listeners(&target, target.shown_for_http(), says_secrets);
+            }
+        }
+        Ok(())
     }
 
     /// The address as far as it is known without a cursor or items.
     pub(super) fn target(&self, address: usize) -> Result<FeedUrl, FeedUrlError> {
-        plain_target(&self.urls[address], &self.config.secrets)
+        plain_target(&self.list[address].url, &self.leaser.config.secrets)
     }
 
     /// For people: without secrets.
     pub(super) fn shown(&self, address: usize) -> String {
+        if self.list[address].is_told() {
+            return "the address that the feed has told".to_string();
+        }
         self.target(address).map_or_else(|error| error.to_string(), |target| target.shown())
     }
 
@@ -113,8 +104,9 @@ impl FeedAddresses {
         self.dials.as_ref().map_or(0, RateLimit::ready_ns)
     }
 
-    pub(super) fn dial(&mut self, transport: &mut Transport, endpoint: Endpoint, now: Stamp) {
-        transport.dial(&self.dialer, endpoint);
+    pub(super) fn dial(&mut self, transport: &mut Transport, address: usize, values: EndpointValues, now: Stamp) {
+        let (dialer, leaser) = (self.dialer.clone(), self.leaser.clone());
+        transport.dial(Attempt { dialer, leaser, template: self.list[address].clone(), values });
         self.dials.iter_mut().for_each(|dials| dials.take(now.mono_ns));
     }
 
@@ -122,7 +114,7 @@ impl FeedAddresses {
     /// because venues count attempts and lengthen bans by origin.
     pub(super) fn hold(&mut self, address: usize, until_ns: u64) {
         let host = |address: usize| self.target(address).ok().map(|target| target.host().to_string());
-        let same_host: Vec<bool> = (0..self.urls.len()).map(|other| host(other) == host(address)).collect();
+        let same_host: Vec<bool> = (0..self.list.len()).map(|other| host(other) == host(address)).collect();
         for (held_ns, is_same) in self.held_ns.iter_mut().zip(same_host) {
             if is_same {
                 *held_ns = until_ns.max(*held_ns);
@@ -131,10 +123,19 @@ impl FeedAddresses {
     }
 }
 
-pub(super) fn read_urls(urls: &[String]) -> Result<Vec<Template<Placeholder>>, UpstreamError> {
+fn warn_of_listeners(target: &FeedUrl, url: String, says_secrets: bool) {
+    if says_secrets && target.is_overheard() {
+        tracing::warn!("keys and passwords go to {url} without encryption; use TLS if the feed has it");
+    }
+}
+
+/// `taken` are the names of values that requests take.
+pub(super) fn read_urls(urls: &[String], taken: &[String]) -> Result<Vec<Template<Placeholder>>, UpstreamError> {
     let read = |url: &String| {
         FeedUrl::check(url)?;
-        Placeholder::template(url, TemplateSite::Url).map_err(UpstreamError::BadUrlTemplate)
+        let url = Placeholder::template(url, TemplateSite::Url).map_err(UpstreamError::BadUrlTemplate)?;
+        check_taken(&url, taken).map_err(UpstreamError::BadUrlTemplate)?;
+        Ok(url)
     };
     urls.iter().map(read).collect()
 }

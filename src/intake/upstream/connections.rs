@@ -8,9 +8,10 @@ use crate::profile::Profile;
 use crate::words::stamp::Stamp;
 
 use crate::intake::classify::{Classifier, Guess};
+use crate::intake::connection::attempt::EndpointValues;
 use crate::intake::connection::backoff::Backoff;
-use crate::intake::connection::dial::Endpoint;
 use crate::intake::connection::established::Established;
+use crate::intake::connection::lease::Lease;
 use crate::intake::connection::loss::Loss;
 use crate::intake::connection::protocol::Protocol;
 use crate::intake::connection::transport::Event;
@@ -130,21 +131,22 @@ impl Connections {
         self.events = events;
     }
 
-    pub(super) fn dial(&mut self, id: ConnectionId, endpoint: Endpoint, now: Stamp) {
+    pub(super) fn dial(&mut self, id: ConnectionId, values: EndpointValues, now: Stamp) {
         let Connections { list, addresses, .. } = self;
         if let Some(connection) = list.iter_mut().find(|connection| connection.id() == id) {
             connection.dial_at_ns = None;
-            addresses.dial(&mut connection.transport, endpoint, now);
+            let address = connection.address();
+            addresses.dial(&mut connection.transport, address, values, now);
         }
     }
 
-    /// The connection is open, with this protocol.
-    pub(super) fn opened(&mut self, id: ConnectionId, protocol: Protocol, now: Stamp) {
+    /// The connection is open, with this protocol and these values.
+    pub(super) fn opened(&mut self, id: ConnectionId, (protocol, lease): (Protocol, Lease), now: Stamp) {
         self.generation += 1;
         let generation = Generation(self.generation);
         let rotate_at_ns = self.rules.rotate_after.map(|after| now.mono_ns + ns(after));
         if let Some(connection) = self.get_mut(id) {
-            connection.open(generation, Established::new(protocol, now, rotate_at_ns));
+            connection.open(generation, Established::new((protocol, lease), now, rotate_at_ns));
         }
     }
 

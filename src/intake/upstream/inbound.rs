@@ -21,8 +21,12 @@ impl Upstream {
         for (id, event, received) in events.drain(..) {
             ended = ended.and_then(|()| match event {
                 Event::Received(message) => self.receive(id, &message, received),
-                Event::Opened => {
-                    self.opened(id, received);
+                Event::Opened(lease) => {
+                    self.opened(id, lease, received);
+                    Ok(())
+                }
+                Event::Renewed(request, renewed) => {
+                    self.renewed(id, request, renewed, received);
                     Ok(())
                 }
                 // A message before the end may have been the reason to give the connection up.

@@ -3,6 +3,7 @@
 use crate::words::stamp::Stamp;
 
 use crate::intake::connection::established::Established;
+use crate::intake::connection::lease::Lease;
 use crate::intake::connection::loss::Loss;
 use crate::intake::connection::protocol::Protocol;
 use crate::intake::connection::{Connection, ConnectionRole};
@@ -29,7 +30,7 @@ impl Upstream {
         self.check_overlap(now);
     }
 
-    pub(super) fn opened(&mut self, id: ConnectionId, now: Stamp) {
+    pub(super) fn opened(&mut self, id: ConnectionId, lease: Lease, now: Stamp) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         // Messages that waited for a key of the old connection wait no longer.
         connection.classifier.reset();
@@ -40,7 +41,8 @@ impl Upstream {
         let shown = self.connections.addresses.shown(address);
         tracing::info!(profile = self.profile.name, connection = id.0, items = items.len(), "connected to {shown}");
         self.pipeline.output.connected();
-        self.connections.opened(id, Protocol::open(self.config.clone(), &items, now), now);
+        let protocol = Protocol::open((self.config.clone(), lease.taken.clone()), &items, now);
+        self.connections.opened(id, (protocol, lease), now);
         if self.config.subscribe.as_ref().is_some_and(|how| how.send.is_none()) {
             // The URL subscribed to them.
             items.iter().for_each(|item| self.await_data(&item.name, now));

@@ -14,6 +14,7 @@ mod idle;
 mod inbound;
 mod lifecycle;
 mod meters;
+mod renewal;
 mod requests;
 mod resubscribe;
 mod tick;
@@ -40,15 +41,16 @@ use crate::words::stamp::Stamp;
 
 use crate::intake::classify::Guess;
 use crate::intake::connection::ConnectionRole;
+use crate::intake::connection::attempt::EndpointValues;
 use crate::intake::connection::backoff::Backoff;
-use crate::intake::connection::dial::FeedRoute;
 use crate::intake::connection::feed_tls::{FeedTls, FeedTlsError};
 use crate::intake::connection::protocol_config::{ProtocolConfig, Timing};
 use crate::intake::connection::proxy::{Proxy, ProxyError};
+use crate::intake::connection::upstream_line::FeedRoute;
 use crate::intake::pipeline::{Pipeline, PipelineSettings};
 use crate::intake::probe_counts::ProbeCounts;
 use crate::intake::time::unless_zero;
-use crate::intake::upstream::addresses::{EndpointContext, FeedAddresses, plain_target, read_urls};
+use crate::intake::upstream::addresses::{DialRules, FeedAddresses, plain_target, read_urls};
 use crate::intake::upstream::assignment::Assignment;
 use crate::intake::upstream::awaited::Awaited;
 use crate::intake::upstream::connections::{ConnectionRules, Connections};
@@ -100,6 +102,8 @@ pub struct Settings {
     pub rotate_after: Option<Duration>,
     /// Longest message, in bytes.
     pub message_bytes_max: usize,
+    /// Whether the feed may compress its messages.
+    pub deflate: bool,
     /// Clients' interest, subscribed besides the items. None: the items alone.
     pub interest: Option<Arc<Interest>>,
     /// How long a topic stays subscribed after its last client has left.
@@ -187,14 +191,17 @@ impl Upstream {
     ) -> Result<Upstream, UpstreamError> {
         let (pulse, now) = (publisher.pulse(), clock.now());
         let profile = settings.checked_profile()?;
-        let urls = read_urls(&settings.urls)?;
+        let taken: Vec<String> = profile.taken().map(str::to_string).collect();
+        let urls = read_urls(&settings.urls, &taken)?;
         let templates = profile.templates().chain(&urls);
         let secrets = Secrets::gather(&profile.name, templates, &profile.signs, |name| std::env::var(name).ok())?;
         let targets: Vec<FeedUrl> = urls.iter().flat_map(|url| plain_target(url, &secrets)).collect();
         let hidden = secrets.hidden(targets.iter().flat_map(FeedUrl::secrets));
-        let says_secrets = !secrets.is_empty() || targets.iter().any(|target| target.authorization().is_some());
+        let says_secrets =
+            !secrets.is_empty() || !taken.is_empty() || targets.iter().any(|target| target.authorization().is_some());
         let config = Arc::new(ProtocolConfig::new(&profile, settings.timing(), secrets));
         let bytes_max = profile.connect.message_bytes_max.unwrap_or(settings.message_bytes_max);
+        let deflate = profile.connect.deflate.unwrap_or(settings.deflate);
         let open_timeout = profile.connect.open_timeout.unwrap_or(settings.connect_timeout);
         let route = FeedRoute {
             timeout: open_timeout,
@@ -203,7 +210,8 @@ impl Upstream {
             redirects_max: settings.redirects_max,
             says_secrets,
         };
-        let addresses = FeedAddresses::new(urls, &profile.connect, config.clone(), route, bytes_max);
+        let dial_rules = DialRules { route, message_bytes_max: bytes_max, deflate, hidden: hidden.clone(), clock };
+        let addresses = FeedAddresses::new(urls, &profile.connect, config.clone(), dial_rules);
         let rules = settings.connection_rules(&profile)?;
         let subscribe = profile.subscribe.as_ref();
         let can_drop = subscribe.is_some_and(|how| how.change == ItemChange::Live && how.unsubscribe.is_some());
@@ -245,9 +253,9 @@ impl Upstream {
 
     /// Checks that every message of the opening and every address can be made.
     fn check(&self, says_secrets: bool, now: Stamp) -> Result<(), UpstreamError> {
-        let first = self.connections.iter().next().map(|connection| self.assignment.items_of(connection.id()));
-        let context = EndpointContext { items: &first.unwrap_or_default(), cursor: None, now };
-        self.connections.addresses.check(&context, says_secrets)?;
+        let first = self.connections.iter().next().map(|connection| self.venue_names(connection));
+        let values = EndpointValues { items: first.unwrap_or_default(), cursor: None };
+        self.connections.addresses.check(&values, says_secrets, now)?;
         let no_value = |missing| UpstreamError::NoValue { profile: self.profile.name.clone(), missing };
         self.config.check().map_err(no_value)
     }

@@ -6,6 +6,7 @@ use crate::profile::subscribe::FeedItem;
 use crate::words::stamp::Stamp;
 
 use crate::intake::classify::Classifier;
+use crate::intake::connection::attempt::EndpointValues;
 use crate::intake::connection::established::Established;
 use crate::intake::connection::loss::Loss;
 use crate::intake::connection::protocol::ProtocolAction;
@@ -13,8 +14,8 @@ use crate::intake::connection::{Connection, ConnectionRole};
 use crate::intake::time::{in_s, ns};
 use crate::intake::update::ConnectionId;
 use crate::intake::upstream::Upstream;
-use crate::intake::upstream::addresses::EndpointContext;
 use crate::intake::upstream::lifecycle::takes_over_ns;
+use crate::intake::upstream::renewal::lease_due_ns;
 
 impl Upstream {
     /// Everything that is due now.
@@ -31,6 +32,7 @@ impl Upstream {
             self.dial(id, now);
             self.send_due(id, now);
             self.take_outcomes(id, now);
+            self.renew_lease(id, now);
         }
         self.rotate_due(now);
         self.promote(now);
@@ -60,6 +62,7 @@ impl Upstream {
             stuck,
             takes_over_ns(connection),
             regular.and_then(|established| established.rotate_at_ns),
+            lease_due_ns(connection),
             established.and_then(Established::waiting_report_ns),
             connection.classifier.deadline_ns(),
         ];
@@ -79,16 +82,14 @@ impl Upstream {
         if !is_due || !connection.transport.is_empty() || !self.is_wanted(connection) {
             return;
         }
+        let values = EndpointValues { items: self.venue_names(connection), cursor: self.pipeline.resume_at() };
+        self.connections.dial(id, values, now);
+    }
+
+    /// The venue's names of the items that a connection subscribes to.
+    pub(super) fn venue_names(&self, connection: &Connection) -> Vec<String> {
         let items = self.assignment.items_of(connection.carries_for());
-        let cursor = self.pipeline.resume_at();
-        let context = EndpointContext { items: &items, cursor: cursor.as_deref(), now };
-        match self.connections.addresses.endpoint(connection.address(), &context) {
-            Ok(endpoint) => self.connections.dial(id, endpoint, now),
-            Err(error) => {
-                self.connections.get_mut(id).into_iter().for_each(|connection| connection.dial_at_ns = None);
-                self.give_up(id, Loss::Address(error), now);
-            }
-        }
+        items.iter().map(|item| item.venue.clone()).collect()
     }
 
     /// Sends what is due on a connection.
@@ -114,6 +115,7 @@ impl Upstream {
                     established.is_silent = true;
                     silent_since = Some(since);
                 }
+                Some(ProtocolAction::Replace) => established.rotate_at_ns = Some(now.mono_ns),
                 Some(ProtocolAction::End(loss)) => end = Some(loss),
             }
         }

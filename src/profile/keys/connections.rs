@@ -14,6 +14,7 @@ pub(crate) const ROOT: Keys = Keys {
             "selects a built-in profile by the URL: a host name, which includes its subdomains, and optionally the beginning of a path, `ws.kraken.com/v2`. The longest match wins",
         ),
         key("connect", "table", "none", "where and how fanline connects"),
+        key("request", "list of tables", "none", "requests over HTTP, made in this order before each connection"),
         key("open", "list of tables", "none", "messages sent first on every connection"),
         key("login", "table", "none", "the login"),
         key("sign", "table of tables", "none", "signatures by name"),
@@ -33,6 +34,7 @@ pub(crate) const ROOT: Keys = Keys {
             "none",
             "key for the connection's table of [bindings](#bindings), looked up before the rules are tried",
         ),
+        key("downstream", "table", "none", "what clients of the venue may say to fanline, and what they hear"),
         key("unmatched", "`\"topic:NAME\"`", "count only", "publishes messages that no rule matches on this topic"),
     ],
     later: &[],
@@ -61,6 +63,12 @@ pub(crate) const CONNECT: Keys = Keys {
             "a longer message ends the connection, and fanline reconnects",
         ),
         key(
+            "deflate",
+            "`true`, `false`",
+            "`upstream.deflate`, `false`",
+            "offers permessage-deflate (RFC 7692), so that the feed may compress its messages. `max_message` then bounds the compressed and the inflated message",
+        ),
+        key(
             "open_timeout",
             "duration",
             "`upstream.connect_timeout`, 10 s",
@@ -86,7 +94,62 @@ pub(crate) const CONNECT: Keys = Keys {
             "replaces a connection before the feed closes it: the new connection first, unless `max_conns = 1`. The setting `upstream.rotate_after` overrides it",
         ),
     ],
-    later: &["http", "deflate", "rotate"],
+    later: &["rotate"],
+};
+
+pub(crate) const VENUE_REQUEST: Keys = Keys {
+    section: "request",
+    known: &[
+        key("name", "text", "required", "shown in the log"),
+        key("url", "template of a URL `https://` or `http://`", "required", "what is asked"),
+        key("method", "`GET`, `POST`, `PUT`, `DELETE`", "`GET`", "the method"),
+        key("headers", "table of templates", "none", "headers of the request"),
+        key("body", "template", "empty", "the body; a `Content-Type` is a header"),
+        key(
+            "take",
+            "table of pointers",
+            "nothing",
+            "values of the answer, texts or numbers, by name: `take = { token = \"/data/token\" }` gives `${taken.token}` to the requests after it and to the connection. They are secrets: the log does not show them",
+        ),
+        key("message", "pointer", "the beginning of the answer", "where a refusal has its reason"),
+        key(
+            "life",
+            "duration, or pointer to seconds in the answer",
+            "as long as the connection",
+            "how long the values count. At half of it they are renewed",
+        ),
+        key(
+            "expires",
+            "pointer to a Unix time or a JSON Web Token in the answer",
+            "none",
+            "in place of `life`: when the values end, for a token by its `exp`",
+        ),
+        key(
+            "renew",
+            "`connection`, `login`, a table",
+            "`connection`",
+            "how: a new connection with new values takes over before the old one is closed; the request and the login are repeated on the open connection; or the request of this table prolongs the life",
+        ),
+    ],
+    later: &[],
+};
+
+pub(crate) const RENEWAL: Keys = Keys {
+    section: "request.renew",
+    known: &[
+        key(
+            "url",
+            "template of a URL `https://` or `http://`",
+            "required",
+            "what is asked. `${taken.NAME}` may be of the request itself",
+        ),
+        key("method", "`GET`, `POST`, `PUT`, `DELETE`", "`GET`", "the method"),
+        key("headers", "table of templates", "none", "headers of the request"),
+        key("body", "template", "empty", "the body"),
+        key("take", "table of pointers", "nothing", "values of the answer that replace those of these names"),
+        key("message", "pointer", "the beginning of the answer", "where a refusal has its reason"),
+    ],
+    later: &[],
 };
 
 pub(crate) const OPEN: Keys =
@@ -99,6 +162,24 @@ pub(crate) const LOGIN: Keys = Keys {
         key("after", "name of a rule", "at once", "sends it when this rule has matched, for example a `greeting`"),
         key("ok", "name of a rule `as = \"auth_ok\"`", "do not wait", "the rule that recognises the answer"),
         key("timeout", "duration", "10 s", "reconnects after this time without the answer"),
+        key(
+            "life",
+            "duration, or pointer to seconds in the answer",
+            "as long as the connection",
+            "how long the login counts. At half of it, it is renewed",
+        ),
+        key(
+            "expires",
+            "pointer to a Unix time or a JSON Web Token in the answer",
+            "none",
+            "in place of `life`: when the login ends, for a token by its `exp`",
+        ),
+        key(
+            "renew",
+            "`login`, `connection`",
+            "`login`",
+            "how: the login is sent again on the open connection, or a new connection takes over before the old one is closed",
+        ),
     ],
     later: &[],
 };
@@ -106,11 +187,21 @@ pub(crate) const LOGIN: Keys = Keys {
 pub(crate) const SIGN: Keys = Keys {
     section: "sign.NAME",
     known: &[
-        key("alg", "`hmac-sha256`, `hmac-sha384`, `hmac-sha512`, `jwt-es256`", "required", "the algorithm"),
+        key(
+            "alg",
+            "`hmac-sha256`, `hmac-sha384`, `hmac-sha512`, `jwt-hs256`, `jwt-es256`",
+            "required",
+            "the algorithm",
+        ),
         key("key", "table", "required", "the key, below"),
         key("message", "template", "required with `hmac`", "what is signed"),
-        key("header", "template of JSON", "required with `jwt-es256`", "the header of the token"),
-        key("claims", "template of JSON", "required with `jwt-es256`", "the claims of the token"),
+        key("header", "template of JSON", "required with `jwt`", "the header of the token"),
+        key(
+            "claims",
+            "template of JSON",
+            "required with `jwt`",
+            "the claims of the token: `{\"exp\":${now.s|add:120}}` ends it in 2 minutes",
+        ),
         key("encode", "`hex`, `base64`", "`hex`", "how the signature is written"),
         key(
             "optional",
@@ -166,7 +257,12 @@ pub(crate) const KEEPALIVE: Keys = Keys {
 pub(crate) const PING: Keys = Keys {
     section: "keepalive.ping",
     known: &[
-        key("every", "duration", "required", "time between two heartbeats"),
+        key(
+            "every",
+            "duration, or a template of one",
+            "required",
+            "time between two heartbeats; `${taken.NAME}ms` if an answer says it",
+        ),
         key("send", "template of `${req}`", "required", "the message"),
         key("expect", "name of a rule `as = \"pong\"`", "none", "the rule that recognises the answer"),
         key("timeout", "duration", "10 s with `expect`", "reconnects after this time without the answer"),

@@ -2,12 +2,14 @@
 //! docs/PROFILE_REFERENCE.md are generated from these.
 
 mod connections;
+mod downstream;
 mod messages;
 
 pub(crate) use crate::profile::keys::connections::{
-    ACK, BACKOFF, CHANNEL, CLIENT, CONNECT, KEEPALIVE, LOGIN, OPEN, PING, REQUEST, RESUME, ROOT, SEND, SIGN, SIGN_KEY,
-    SUBSCRIBE,
+    ACK, BACKOFF, CHANNEL, CLIENT, CONNECT, KEEPALIVE, LOGIN, OPEN, PING, RENEWAL, REQUEST, RESUME, ROOT, SEND, SIGN,
+    SIGN_KEY, SUBSCRIBE, VENUE_REQUEST,
 };
+pub(crate) use crate::profile::keys::downstream::{DOWNSTREAM, FORM, HEARTBEAT, ITEMS, PATH, SAID};
 pub(crate) use crate::profile::keys::messages::{BIND, BOOK, CONNECTION_SEQ, DECODE, DELTA_LIMIT, MERGE, ON, SEQ};
 
 /// One key of a section; `value`, `default` and `doc` are cells of the reference, in Markdown.
@@ -43,6 +45,8 @@ const fn key(name: &'static str, value: &'static str, default: &'static str, doc
 pub(crate) const ALL: &[&Keys] = &[
     &ROOT,
     &CONNECT,
+    &VENUE_REQUEST,
+    &RENEWAL,
     &OPEN,
     &LOGIN,
     &SIGN,
@@ -65,6 +69,12 @@ pub(crate) const ALL: &[&Keys] = &[
     &MERGE,
     &BOOK,
     &DELTA_LIMIT,
+    &DOWNSTREAM,
+    &PATH,
+    &FORM,
+    &ITEMS,
+    &HEARTBEAT,
+    &SAID,
 ];
 
 #[cfg(test)]

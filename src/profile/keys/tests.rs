@@ -25,13 +25,21 @@ const fn place(
 
 const NOTHING: &[&[(&str, &str)]] = &[&[]];
 const DATA: [(&str, &str); 3] = [("name", "'r'"), ("as", "'data'"), ("topic", "'x'")];
+const REQUEST: [(&str, &str); 2] = [("name", "'r'"), ("url", "'http://h'")];
 const SEQUENCE: &[(&str, &str)] = &[("rule", "'inc'"), ("last", "'/u'"), ("scope", "'connection'")];
 
 const PLACES: &[Place] = &[
     place("top level", "", "", NOTHING),
     place("connect", "connect = {", "}", NOTHING),
     place("open", "open = [{", "}]", NOTHING),
-    place("login", "login = {", "}", &[&[("send", "'x'")]]),
+    place("login", "login = {", "}", &[&[("send", "'x'")], &[("send", "'x'"), ("life", "'1m'")]]),
+    place("request", "request = [{", "}]", &[&REQUEST, &[REQUEST[0], REQUEST[1], ("life", "'1m'")]]),
+    place(
+        "request.renew",
+        "request = [{ name = 'r', url = 'http://h', life = '1m', renew = {",
+        "} }]",
+        &[&[REQUEST[1]]],
+    ),
     place(
         "sign.NAME",
         "sign = { s = {",
@@ -117,6 +125,31 @@ const PLACES: &[Place] = &[
         "on = [{ name = 'r', as = 'data', topic = 'x', mode = 'delta', delta_limit = {",
         "} }]",
         NOTHING,
+    ),
+    place("downstream", "downstream = {", "}", &[&[("paths", "{ '/ws' = {} }")]]),
+    place("downstream.paths", "downstream = { paths = { '/ws' = {", "} } }", &[&[("items", "'${query.streams}'")]]),
+    place("downstream.forms", "downstream = { paths = {}, forms = [{", "}] }", &[&[("name", "'raw'")]]),
+    place(
+        "downstream.items",
+        "downstream = { paths = {}, items = [{",
+        "}] }",
+        &[&[("like", "'^a'"), ("topics", "['${item}']")]],
+    ),
+    place(
+        "downstream.heartbeat",
+        "downstream = { paths = {}, heartbeat = {",
+        "} }",
+        &[&[("every", "'1s'"), ("send", "'x'")]],
+    ),
+    place(
+        "downstream.on",
+        "downstream = { paths = {}, on = [{",
+        "}] }",
+        &[
+            &[("name", "'r'"), ("do", "'subscribe'")],
+            &[("name", "'r'"), ("do", "'subscribe'"), ("split", "'/p'")],
+            &[("name", "'r'"), ("do", "'set'")],
+        ],
     ),
 ];
 

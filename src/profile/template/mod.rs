@@ -13,6 +13,7 @@
 //! | `re:PATTERN` | the first group of the regular expression, where it matches first |
 //! | `strip:X` | the text without X at its beginning and end |
 //! | `map:NAME` | the entry of the profile's table `[alias.NAME]` for the text |
+//! | `add:N` | a whole number plus N, which may be negative |
 //! | `or:TEXT` | TEXT if the source has no value |
 //! | `text` | the text that a JSON string stands for |
 //! | `json` | the text as a JSON string, the list as a JSON array of strings |
@@ -62,6 +63,7 @@ enum Filter {
     Re(Regex),
     Strip(String),
     Map(Arc<Alias>),
+    Add(i64),
     Or(String),
     Text,
     Json,
@@ -241,8 +243,10 @@ fn until_brace(text: &str) -> Option<(&str, &str)> {
 }
 
 impl Filter {
-    const NAMES: [&'static str; 13] =
-        ["lower", "upper", "before", "after", "split", "re", "strip", "map", "or", "text", "json", "query", "join"];
+    const NAMES: [&'static str; 14] = [
+        "lower", "upper", "before", "after", "split", "re", "strip", "map", "add", "or", "text", "json", "query",
+        "join",
+    ];
 
     /// Reads `|filter|…`.
     fn parse_all(text: &str, aliases: &Aliases) -> Result<Vec<Filter>, String> {
@@ -278,6 +282,9 @@ impl Filter {
             ("before", _) => Ok(Filter::Before(given()?.to_string())),
             ("after", _) => Ok(Filter::After(given()?.to_string())),
             ("strip", _) => Ok(Filter::Strip(given()?.to_string())),
+            ("add", _) => argument.and_then(|argument| argument.parse().ok()).map(Filter::Add).ok_or_else(|| {
+                format!("expected a whole number after `add:`, found `{text}`; write for example `add:60`")
+            }),
             ("join", _) => Ok(Filter::Join(argument.unwrap_or_default().to_string())),
             ("or", Some(text)) => Ok(Filter::Or(text.to_string())),
             ("or", None) => Err("expected a text after `or`, found nothing; write for example `or:none`".to_string()),
@@ -342,6 +349,10 @@ impl Filter {
                 let text = text.strip_prefix(&**mark).unwrap_or(text);
                 Some(text.strip_suffix(&**mark).unwrap_or(text))
             }),
+            Filter::Add(more) => match text.parse::<i64>().ok().and_then(|number| number.checked_add(*more)) {
+                Some(sum) => Cow::Owned(sum.to_string()),
+                None => text,
+            },
             Filter::Map(alias) => alias.get(&*text).map_or(text, |other| Cow::Borrowed(other)),
             Filter::Text => decode_string(&text).map(|decoded| Cow::Owned(decoded.into_owned())).unwrap_or(text),
             Filter::Json => Cow::Owned(json(&*text)),

@@ -1,6 +1,8 @@
 //! Encodings hold what is documented, and are as small as they can be.
 
 use super::*;
+use crate::protocol::encodings::Encodings;
+use crate::protocol::form::FORMS_MAX;
 use shared_deflate::deflate::Inflater;
 
 fn payload(bytes: &'static [u8], kind: PayloadKind) -> Payload {
@@ -46,12 +48,12 @@ fn snapshots_and_deltas_say_so() {
 }
 
 #[test]
-fn a_message_between_frames_is_plain_for_envelopes_and_nothing_for_raw() {
+fn a_message_between_frames_is_plain_for_envelopes_and_nothing_otherwise() {
     let text = [b'x'; 200];
     for encoding in Encoding::ALL {
         let Encoded { bytes, plain_bytes } = Encoded::message(encoding, Offset(7), &text);
         let before: &[u8] = match (encoding.format, encoding.framing) {
-            (Format::Raw, _) => {
+            (Format::Raw | Format::Form(_), _) => {
                 assert!(bytes.is_empty() && plain_bytes == 0, "{encoding:?}");
                 continue;
             }
@@ -94,5 +96,25 @@ fn a_deflated_encoding_is_smaller_or_plain() {
     assert_eq!(Inflater::new().inflate(&deflated[2..], 1000).as_deref(), Ok(&long.bytes[..]));
     let short = payload(b"q7", PayloadKind::Binary);
     assert_eq!(&encoder.encode(Encoding::websocket(Format::Raw, true), &envelope(2, &short)).bytes[..], b"\x82\x02q7");
-    assert_eq!(encoder.take_made(), [0, 0, 0, 2, 0, 0, 0]);
+    assert_eq!(encoder.take_made(), [0, 0, 0, 2, 0, 0, 0, 0]);
+}
+
+#[test]
+fn a_form_is_made_by_the_dialect_and_has_a_place_of_its_own() {
+    struct Numbered;
+    impl Forms for Numbered {
+        fn put(&self, form: FormId, topic: &str, payload: &[u8], out: &mut Vec<u8>) {
+            out.extend_from_slice(format!("{} {topic} {}", form.0, payload.len()).as_bytes());
+        }
+    }
+    let mut encoder = Encoder::with_forms(6, Some(Arc::new(Numbered)));
+    let (encodings, payload) = (Encodings::default(), payload(b"[1]", PayloadKind::Json));
+    for _ in 0..2 {
+        for form in 0..FORMS_MAX as u8 {
+            let encoding = Encoding::websocket(Format::Form(FormId(form)), false);
+            let encoded = encodings.get_or_make(encoding, || encoder.encode(encoding, &envelope(1, &payload)));
+            assert_eq!(encoded.text(), format!("{form} a.\"b\" 3").as_bytes());
+        }
+    }
+    assert_eq!(encoder.take_made(), [0, 0, 0, 0, 0, 0, 0, FORMS_MAX as u64]);
 }

@@ -12,6 +12,8 @@ import { ofTab } from "../storage.js";
 const SESSIONS_MAX = 1000;
 const SHOWN_MAX = 50;
 const KEY = "fanline.admin_key";
+/** What a header can carry; any other text was never a key. */
+const IS_KEY = /^[!-~]+$/;
 
 export class SlowClients {
   constructor() {
@@ -29,8 +31,8 @@ export class SlowClients {
   }
 
   async #read() {
-    const key = ofTab.get(KEY);
-    const headers = key ? { Authorization: `Bearer ${key}` } : {};
+    const key = ofTab.get(KEY) ?? "";
+    const headers = IS_KEY.test(key) ? { Authorization: `Bearer ${key}` } : {};
     const answer = await fetch(`admin/sessions?limit=${SESSIONS_MAX}`, { headers }).catch(() => null);
     if (answer?.status === 401) ofTab.set(KEY, null);
     byId("admin-key-field").hidden = answer?.status !== 401;

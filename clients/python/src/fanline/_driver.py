@@ -25,6 +25,10 @@ from ._log import LOG
 from ._transports import CLOSE_S, run_fetch, run_socket, run_stream
 from ._url import Address, address_of
 
+# What waits in a socket when the timer rings is heard of within these turns of the loop: one reads it, the next wakes the
+# task, which hears it. Only then may the machine conclude that nobody spoke.
+READ_TURNS = 3
+
 Token = str | Callable[[TokenReason], "str | Awaitable[str]"]
 Url = str | Callable[[], "str | Awaitable[str]"]
 
@@ -92,7 +96,7 @@ class Driver:
         if timer is None or timer.when() > when:
             if timer:
                 timer.cancel()
-            self._timer = self._loop.call_at(when, self._tick)
+            self._timer = self._loop.call_at(when, self._ring)
 
     def flush_soon(self) -> None:
         """Tells the server what is wanted, once for all changes of this turn of the loop."""
@@ -123,7 +127,10 @@ class Driver:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _tick(self) -> None:
+    def _ring(self, turns: int = READ_TURNS) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(self._ring, turns - 1)
+            return
         self._timer = None
         self.machine.tick(now_ms())
         self.arm()

@@ -21,6 +21,7 @@ from ._url import Address
 
 # The server answers a close frame at once; a program that ends does not wait longer for it.
 CLOSE_S = 0.3
+UNAUTHENTICATED = 4401
 
 
 async def run_socket(
@@ -81,6 +82,9 @@ async def run_stream(
     received: Callable[[str, str], None],
 ) -> Loss:
     """Returns when the stream of events has ended."""
+    unfit = _unfit(headers)
+    if unfit:
+        return unfit
     connection = Connection(address, tls, bytes_max)
     try:
         answer = await connection.open(path, {**headers, "accept": "text/event-stream"})
@@ -110,11 +114,22 @@ async def run_stream(
 
 async def run_fetch(connection: Connection, path: str, headers: "Mapping[str, str]") -> "Answer | Loss":
     """One request."""
+    unfit = _unfit(headers)
+    if unfit:
+        return unfit
     try:
         return await connection.fetch(path, headers)
     except (OSError, EOFError, ProtocolError) as error:
         connection.close()
         return _failed(error)
+
+
+def _unfit(headers: "Mapping[str, str]") -> "Loss | None":
+    """A token that no header can hold is refused before the server sees it."""
+    authorization = headers.get("authorization", "")
+    if authorization.isascii() and authorization.isprintable():
+        return None
+    return Loss("expected a token of ASCII characters, found others", UNAUTHENTICATED)
 
 
 def _failed(error: Exception) -> Loss:

@@ -13,7 +13,7 @@ use crate::bus::frame::{Frame, FrameKind};
 use crate::bus::log::snapshot::{OnStep, TopicChoice};
 use crate::bus::reader::{FrameLookup, Reader};
 use crate::edge::http::body::{BodyBound, Draft};
-use crate::edge::http::topics::AnswerValues;
+use crate::edge::http::topics::{AnswerSource, AnswerValues};
 use crate::words::ids::{Cursor, Offset, TopicId};
 
 /// Offsets that one answer looks at: 65,536 at about 100 ns are 7 ms; the next answer goes on.
@@ -63,15 +63,16 @@ struct SkippedLine {
 /// Writes the answer.
 pub(in crate::edge) fn put_news(
     draft: &mut Draft,
-    (reader, simulated): (&Reader, bool),
+    source: &AnswerSource<'_>,
     (choice, span): (&TopicChoice<'_>, NewsSpan),
     on_step: OnStep<'_>,
 ) -> Result<(), BodyBound> {
+    let reader = source.reader;
     let replayed = span.since.and_then(|since| replay(reader, choice, (since, span.until, span.max), on_step));
     let lost = span.since.filter(|_| replayed.is_none());
     let (values, caught_up) =
         replayed.unwrap_or_else(|| (AnswerValues::kept(reader, choice, lost.unwrap_or_default(), on_step), true));
-    values.put(draft, (reader, simulated), on_step)?;
+    values.put(draft, source, on_step)?;
     let skipped = match (lost, span.anew) {
         (Some(since), _) => Some((since.next(), "expired")),
         (None, Some(anew)) => Some((Offset::START, anew.label())),

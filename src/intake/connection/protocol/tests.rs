@@ -16,7 +16,7 @@ fn opened(sections: &str, items: &[&str]) -> Protocol {
     let timing = Timing { idle_timeout: None, ws_ping: None, pong_timeout: Duration::from_secs(1) };
     let config = Arc::new(ProtocolConfig::new(&profile, timing, Secrets::default()));
     let item = |name: &&str| Arc::new(profile.subscribe.as_ref().expect("a section").item(name));
-    Protocol::open(config, &items.iter().map(item).collect::<Vec<_>>(), at(0))
+    Protocol::open((config, Arc::default()), &items.iter().map(item).collect::<Vec<_>>(), at(0))
 }
 
 const RULES: &str = r#"
@@ -40,6 +40,7 @@ fn steps(protocol: &mut Protocol, now: Stamp) -> Vec<String> {
             ProtocolAction::Send(text) => text,
             ProtocolAction::Ping => "ping".to_string(),
             ProtocolAction::ReportSilence { since } => format!("silent since {}", since.wall_ms),
+            ProtocolAction::Replace => "replace".to_string(),
             ProtocolAction::End(loss) => format!("end: {}", loss.label()),
         })
         .collect()
@@ -95,6 +96,30 @@ fn an_opening_without_its_answer_ends_the_connection() {
 }
 
 #[test]
+fn a_login_that_ends_is_renewed_at_half_of_its_life() {
+    let sections = |renew: &str| {
+        format!("{QUIET}[login]\nsend = 'login ${{req}}'\nok = \"in\"\ntimeout = \"2s\"\n{renew}\n{RULES}")
+    };
+    let answer = r#"{"left":100}"#;
+    let mut protocol = opened(&sections("life = \"/left\""), &[]);
+    assert_eq!(steps(&mut protocol, at(0)), ["login 1"]);
+    learn(&mut protocol, MessageClass::AuthOk, "in", answer, at(1000));
+    assert_eq!(protocol.deadline_ns(), Some(51_000_000_000));
+    assert_eq!(steps(&mut protocol, at(50_999)), [""; 0]);
+    assert_eq!(steps(&mut protocol, at(51_000)), ["login 2"]);
+    learn(&mut protocol, MessageClass::AuthOk, "in", answer, at(51_500));
+    assert_eq!(steps(&mut protocol, at(101_500)), ["login 3"]);
+    assert_eq!(protocol.deadline_ns(), Some(103_500_000_000), "the answer is awaited");
+    assert_eq!(steps(&mut protocol, at(103_500)), ["replace"]);
+    assert_eq!(protocol.deadline_ns(), None);
+
+    let mut protocol = opened(&sections("life = \"10s\"\nrenew = \"connection\""), &[]);
+    assert_eq!(steps(&mut protocol, at(0)), ["login 1"]);
+    learn(&mut protocol, MessageClass::AuthOk, "in", "", at(0));
+    assert_eq!(steps(&mut protocol, at(5000)), ["replace"]);
+}
+
+#[test]
 fn a_ping_without_any_answer_ends_the_connection() {
     let mut protocol = opened(&format!("[keepalive]\nidle_timeout = \"none\"\nws_ping = \"5s\"\n{RULES}"), &[]);
     assert_eq!(protocol.deadline_ns(), Some(5_000_000_000));
@@ -129,7 +154,7 @@ fn a_feed_that_may_be_quiet_is_judged_by_its_pongs_alone() {
     };
     assert_eq!(timing(None).with_profile(&profile).idle_timeout, Some(IDLE_TIMEOUT));
     let config = ProtocolConfig::new(&profile, timing(Some(Duration::ZERO)), Secrets::default());
-    let mut protocol = Protocol::open(Arc::new(config), &[], at(0));
+    let mut protocol = Protocol::open((Arc::new(config), Arc::default()), &[], at(0));
     for minute in 1..=600 {
         assert_eq!(steps(&mut protocol, at(minute * 60_000)), ["ping"]);
         protocol.alive();

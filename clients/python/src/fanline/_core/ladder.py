@@ -24,6 +24,8 @@ class Ladder:
         self._index = 0
         self._failures = 0
         self._cuts = 0
+        self._proven: "int | None" = None
+        """The one that works, while the best one has to show that it lasts."""
         self._laps = 0
         self._deadline_ms = deadline_ms
         self._reprobe_first_ms = self._reprobe_ms = reprobe_ms
@@ -67,11 +69,15 @@ class Ladder:
     def lasted(self) -> None:
         """A connection was a good one."""
         self._cuts = 0
+        self._proven = None
         if self.is_best:
             self._reprobe_ms = self._reprobe_first_ms
 
     def _descend(self) -> None:
         self._failures = self._cuts = 0
+        if self._proven is not None:
+            self._index, self._proven = self._proven, None
+            return
         self._index += 1
         if self._index == len(self._transports):
             self._index = 0
@@ -79,7 +85,10 @@ class Ladder:
 
     def promote(self) -> None:
         """The best one greets again; whether it lasts is to be seen."""
-        self._index = self._failures = self._cuts = 0
+        self._proven = self._index
+        self._index = 0
+        # One that has been left before is left again for less.
+        self._failures, self._cuts = ATTEMPTS_MAX - 1, CUTS_MAX - 1
 
     def reprobe_ms(self) -> float:
         """The pause before the best one is tried again."""

@@ -8,7 +8,7 @@ Invariants:
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -17,33 +17,24 @@ from .attempt import Answer, Attempt, Hooks, Loss, State, StateChange, loss_of
 from .backoff import Backoff
 from .errors import Closed, ProtocolError
 from .feed import Feed, Plan
-from .freshness import SILENT_MS_MAX, Freshness
 from .ladder import Ladder
-from .message import Message, is_message, number, query
+from .message import Message, is_message, number
 from .options import Options, Transport
+from .requests import Requests
 from .server_clock import ServerClock
 from .subscription import Subscription
 from .token import TokenReason, Tokens
+from .watch import BEAT_MS, HEARTBEAT_MS, Watch
 
-BEAT_MS = 1_000
-PING_MS = 5_000
 # A program that wakes up so much later than it wanted has slept, or was busy.
 LAG_MS = 500
 # A stream or a poll is opened anew for all subscriptions of this time together.
 GATHER_MS = 20
-# A server that was silent for this long is asked whether it is there.
-SILENT_MS = 2_000
-# The server's default; its welcome says the true one.
-HEARTBEAT_MS = 15_000
 # The token was refused, or has expired.
 UNAUTHENTICATED = (4401, 401)
 FRESH_TOKEN = 4412
 # How a middlebox ends a WebSocket that it does not understand; a stream ends without a code.
 CUT = (None, 1002, 1006, 1007)
-# A second is seen by a person; a network and a busy program that are well need less.
-LATE_MS = 1_000
-# Frames of one answer of a poll.
-POLL_MAX = 10_000
 # Long polls that bring nothing new are put so often at most, whoever answers them at once.
 CALM_MS = 1_000
 # Messages whose `ts` is when the server sends them.
@@ -55,11 +46,8 @@ class _Timers:
     """When something is due, in ms; infinity if nothing is."""
 
     dial_at: float = math.inf
-    beat_at: float = math.inf
     reprobe_at: float = math.inf
     restream_at: float = math.inf
-    token_deadline: float = math.inf
-    beats: int = field(default=0)
 
 
 class Machine:
@@ -72,7 +60,6 @@ class Machine:
         """Why the client has ended, and whether the server or the token function ended it."""
         self.bytes = 0
         self.clock = ServerClock()
-        self.freshness = Freshness(self._late_ms("websocket"))
         self.tokens = Tokens(token, asks_token)
         self.asks = Asks()
         self.feed = Feed(self._say, hooks.emit, self._take_id)
@@ -80,16 +67,15 @@ class Machine:
         self._ladder = Ladder(options.transports, options.connect_deadline_ms, options.reprobe_ms)
         self._backoff = Backoff(options.backoff_ms, options.backoff_max_ms, random)
         self._timers = _Timers()
+        self._watch = Watch(options)
+        self._requests = Requests(options, self.tokens)
+        self.freshness = self._watch.freshness
         self._current: "Attempt | None" = None
         self._probe: "Attempt | None" = None
         self._waits_for_token = False
         self._number = 0
         self._id = 0
-        self._every_ms = options.every_ms
         self._new_pace: "int | None" = None
-        self._heartbeat_ms: float = HEARTBEAT_MS
-        self._heard_at = 0.0
-        self._deadline = math.inf
         self._was_late = False
         self._is_goodbye_wait = False
         self._transport: "Transport | None" = None
@@ -99,7 +85,7 @@ class Machine:
 
     def start(self, now: float) -> None:
         """Begins; to be called once."""
-        self._timers.beat_at = now + BEAT_MS
+        self._watch.beat_at = now + BEAT_MS
         self._dial(now)
 
     def subscribe(self, subscription: Subscription) -> None:
@@ -113,7 +99,7 @@ class Machine:
 
     def set_pace(self, every_ms: int) -> None:
         """To be followed by `flush`."""
-        self._every_ms = self._new_pace = every_ms
+        self._requests.every_ms = self._new_pace = every_ms
 
     def flush(self, now: float) -> None:
         """Tells the server what has changed since the last time."""
@@ -171,7 +157,6 @@ class Machine:
         """The token function has failed; `is_final` if there will be no token."""
         if not self.tokens.asking or self.state == "closed":
             return
-        self._timers.token_deadline = math.inf
         if is_final:
             self._end(Closed(reason or "there is no token"), True)
             return
@@ -236,11 +221,11 @@ class Machine:
         timers = self._timers
         due = [
             timers.dial_at,
-            timers.beat_at,
             timers.reprobe_at,
             timers.restream_at,
-            timers.token_deadline,
-            self._deadline,
+            self._watch.beat_at,
+            self._watch.deadline,
+            self.tokens.deadline,
             self.tokens.renew_at,
         ]
         for attempt in (self._current, self._probe):
@@ -254,7 +239,7 @@ class Machine:
         slept = now > self.wake_at + LAG_MS
         if self.state == "closed":
             return
-        if now >= timers.token_deadline:
+        if now >= self.tokens.deadline:
             self.token_failed(f"no answer within {self.options.token_deadline_ms:g} ms", False, now)
         if now >= self.tokens.renew_at:
             self._ask_token(self.tokens.needed(now) or "expiring", now)
@@ -271,13 +256,13 @@ class Machine:
             # A program that slept has not listened: it must not conclude that nobody spoke.
             current.deadline = max(current.deadline, now + self.options.probe_deadline_ms)
             self._check(now)
-        elif current and now >= min(current.deadline, self._deadline):
+        elif current and now >= min(current.deadline, self._watch.deadline):
             reason = "no message from the server in time" if current.heard == 0 else "the server has been silent for too long"
             self._lose(current, Loss(reason, is_mute=True), now)
         if current and current is self._current and now >= current.next_poll_at:
             self._fetch(current, now)
-        if now >= timers.beat_at:
-            self._beat(now)
+        if now >= self._watch.beat_at and self._watch.beat(now) and current and current.transport == "websocket":
+            self._ping(now)
         self._judge(now)
 
     # -- connections
@@ -295,11 +280,9 @@ class Machine:
             self._ask_token(reason or "expiring", now)
             return
         self._number += 1
-        self._deadline = math.inf
-        self._heard_at = now
         attempt = Attempt(self._number, transport, False, now + self._ladder.deadline_ms)
         self._current = attempt
-        self.freshness.set_bounds(self._late_ms(transport), self._silent_ms(transport))
+        self._watch.dialled(transport, now)
         self._begin(attempt, now)
 
     def _dial_probe(self, now: float) -> None:
@@ -314,8 +297,7 @@ class Machine:
 
     def _begin(self, attempt: Attempt, now: float) -> None:
         if attempt.transport == "websocket":
-            pace = self._every_ms
-            self._hooks.open_socket(attempt, "/ws" + query(self._policy() | ({"every": f"{pace}ms"} if pace else {})))
+            self._hooks.open_socket(attempt, self._requests.socket())
             return
         if not self.feed.wanted:  # A query without topics would ask for all.
             attempt.deadline = math.inf
@@ -326,39 +308,29 @@ class Machine:
         attempt.asked = tuple(sorted(plan.resumed + plan.fresh))
         if plan.resumed and plan.fresh and attempt.transport != "poll":
             attempt.filling = plan.fresh
-            self._hooks.fetch(attempt, "/snapshot" + query({"topics": plan.fresh}), self._headers())
+            self._hooks.fetch(attempt, *self._requests.snapshot(plan.fresh))
         elif attempt.transport == "sse":
             self._open_stream(attempt)
         else:
             self._fetch(attempt, now)
 
     def _open_stream(self, attempt: Attempt) -> None:
-        plan = attempt.plan
-        assert plan is not None
-        pace = {"every": f"{self._every_ms}ms"} if self._every_ms else {}
-        since = {"since": plan.since} if plan.since else {}
-        parameters = {"topics": attempt.asked} | since | self._policy() | pace
-        self._hooks.open_stream(attempt, "/sse" + query(parameters), self._headers())
+        since = attempt.plan.since if attempt.plan else None
+        self._hooks.open_stream(attempt, *self._requests.stream(attempt.asked, since))
 
     def _fetch(self, attempt: Attempt, now: float) -> None:
         attempt.next_poll_at = math.inf
         if attempt.transport == "poll":
-            headers = self._headers() | ({"if-none-match": attempt.etag} if attempt.etag else {})
             self._await_answer(attempt, now, 0)
-            self._hooks.fetch(attempt, "/snapshot" + query({"topics": attempt.asked}), headers)
+            self._hooks.fetch(attempt, *self._requests.snapshot(attempt.asked, attempt.etag))
             return
         plan = attempt.plan
         since = plan.since if plan else None
         # While there is more, and for the first answer, nothing is to be waited for.
         wait_ms = self.options.wait_ms if since and self.feed.caught_up and attempt.heard else 0
-        parameters: dict[str, Any] = {"topics": attempt.asked, "max": POLL_MAX}
-        if since:
-            parameters["since"] = since
-        if wait_ms:
-            parameters["wait_ms"] = wait_ms
         attempt.calm_at = now + (min(wait_ms, CALM_MS) if self.feed.caught_up else CALM_MS)
         self._await_answer(attempt, now, wait_ms)
-        self._hooks.fetch(attempt, "/poll" + query(parameters), self._headers())
+        self._hooks.fetch(attempt, *self._requests.poll(attempt.asked, since, wait_ms))
 
     def _await_answer(self, attempt: Attempt, now: float, wait_ms: float) -> None:
         attempt.deadline = now + wait_ms + self._ladder.deadline_ms
@@ -384,7 +356,7 @@ class Machine:
         fresh = Attempt(self._number, attempt.transport, False, now + self._ladder.deadline_ms)
         fresh.welcomed_at = attempt.welcomed_at
         self._current = fresh
-        self._deadline = math.inf
+        self._watch.deadline = math.inf
         self.feed.forget_unwanted()
         self._begin(fresh, now)
 
@@ -443,7 +415,7 @@ class Machine:
         if self._probe:
             self._hooks.hang_up(self._probe)
         self._current = self._probe = None
-        self._deadline = self._timers.reprobe_at = self._timers.restream_at = math.inf
+        self._watch.deadline = self._timers.reprobe_at = self._timers.restream_at = math.inf
 
     def _drop_probe(self, now: float) -> None:
         if self._probe:
@@ -459,7 +431,7 @@ class Machine:
         self._current, self._probe = attempt, None
         attempt.is_probe = False
         self._ladder.promote()
-        self.freshness.set_bounds(self._late_ms(attempt.transport), self._silent_ms(attempt.transport))
+        self._watch.bound(attempt.transport)
 
     def _greeted(self, attempt: Attempt, now: float) -> None:
         """The server has said the first thing on a connection."""
@@ -482,9 +454,7 @@ class Machine:
             self._drop_probe(now)
 
     def _receive(self, attempt: Attempt, message: Message, text: str, cursor: str, now: float) -> None:
-        self._heard_at = now
-        if self.state == "open":
-            self._deadline = now + 2 * self._heartbeat_ms
+        self._watch.heard(self.state == "open", now)
         ts = message.get("ts")
         if isinstance(ts, int):
             self._hear(message, ts, now)
@@ -516,10 +486,8 @@ class Machine:
             self._ladder.proven()
 
     def _welcome(self, attempt: Attempt, message: Message, now: float) -> None:
-        self._heartbeat_ms = max(number(message.get("heartbeat_ms"), HEARTBEAT_MS), 1)
-        self._deadline = now + 2 * self._heartbeat_ms
+        self._watch.welcomed(attempt.transport, max(number(message.get("heartbeat_ms"), HEARTBEAT_MS), 1), now)
         self.feed.connection = attempt.number
-        self.freshness.set_bounds(self._late_ms(attempt.transport), self._silent_ms(attempt.transport))
         if attempt.transport == "websocket":
             self._new_pace = None
             plan = self.feed.welcome(message)
@@ -554,7 +522,7 @@ class Machine:
 
     def _answer(self, attempt: Attempt, answer: Answer, now: float) -> None:
         if answer.status in (200, 204, 304):
-            self._heard_at = now
+            self._watch.answered(now)
         if attempt.filling:
             self._fill(attempt, answer, now)
         elif answer.status in (200, 204 if attempt.transport == "longpoll" else 304):
@@ -618,9 +586,9 @@ class Machine:
         if self.feed.is_to_flush:
             self._restream(attempt, now)
         elif attempt.transport == "poll":
-            attempt.next_poll_at = now + max(self.options.poll_ms, self._every_ms)
+            attempt.next_poll_at = now + max(self.options.poll_ms, self._requests.every_ms)
         else:
-            attempt.next_poll_at = now + (self._every_ms if self.feed.caught_up else 0)
+            attempt.next_poll_at = now + (self._requests.every_ms if self.feed.caught_up else 0)
             if not is_new:
                 attempt.next_poll_at = max(attempt.next_poll_at, attempt.calm_at)
 
@@ -630,25 +598,17 @@ class Machine:
             raise ProtocolError("expected a JSON object")
         return body
 
-    def _headers(self) -> "dict[str, str]":
-        return {"authorization": f"Bearer {self.tokens.token}"} if self.tokens.token is not None else {}
-
-    def _policy(self) -> "dict[str, Any]":
-        return {"policy": self.options.policy} if self.options.policy != "conflate" else {}
-
     # -- tokens
 
     def _ask_token(self, reason: TokenReason, now: float) -> None:
         if self.tokens.asking:
             return
-        self.tokens.asking = True
-        self._timers.token_deadline = now + self.options.token_deadline_ms
+        self.tokens.ask(now + self.options.token_deadline_ms)
         self._hooks.ask_token(reason)
 
     def _token_got(self, token: str, now: float) -> None:
         if self.state == "closed":
             return
-        self._timers.token_deadline = math.inf
         self.tokens.got(token, now)
         current = self._current
         if self._waits_for_token:
@@ -665,25 +625,11 @@ class Machine:
 
     # -- time
 
-    def _beat(self, now: float) -> None:
-        timers = self._timers
-        timers.beat_at = now + BEAT_MS
-        timers.beats += 1
-        if self.state != "open" or not self._current or self._current.transport != "websocket":
-            return
-        if timers.beats % (PING_MS // BEAT_MS) == 0 or now - self._heard_at >= SILENT_MS:
-            self._ping(now)
-
     def _check(self, now: float) -> None:
         """The server must show soon that it is there."""
         current = self._current
-        if current is None or self.state != "open":
-            return
-        if current.transport == "websocket":
-            self._deadline = now + self.options.probe_deadline_ms
+        if current and self.state == "open" and self._watch.probe(current.transport, now):
             self._ping(now)
-        elif current.transport == "sse":
-            self._deadline = now + max(self.options.probe_deadline_ms, self._heartbeat_ms)
 
     def _ping(self, now: float) -> None:
         if self.state != "open":
@@ -705,19 +651,6 @@ class Machine:
         if late != self._was_late:
             self._was_late = late
             self._hooks.emit("late", {"late": late, "age_ms": self.freshness.age(now)})
-
-    def _late_ms(self, transport: Transport) -> float:
-        own = self.options.late_ms if self.options.late_ms is not None else LATE_MS + self.options.every_ms
-        return own + {"websocket": 0, "sse": 0, "longpoll": LATE_MS, "poll": self.options.poll_ms + LATE_MS}[transport]
-
-    def _silent_ms(self, transport: Transport) -> float:
-        """A WebSocket is asked when it is silent; of the others nothing is heard until something happens."""
-        return {
-            "websocket": SILENT_MS_MAX,
-            "sse": 2 * self._heartbeat_ms,
-            "longpoll": self.options.wait_ms + SILENT_MS_MAX,
-            "poll": self.options.poll_ms + SILENT_MS_MAX,
-        }[transport]
 
     def _set_state(self, change: StateChange) -> None:
         self.state = change.state

@@ -21,6 +21,8 @@ class Tokens:
     def __init__(self, token: "str | None", asks: bool) -> None:
         self.token = token
         self.asking = False
+        self.deadline = math.inf
+        """When who was asked must have answered."""
         self._asks = asks
         self._reason: "TokenReason | None" = "first" if asks else None
         self._expires_at = math.inf
@@ -42,16 +44,20 @@ class Tokens:
             self._reason = "expiring"
         return self._reason
 
+    def ask(self, deadline: float) -> None:
+        """Somebody is asked for a token."""
+        self.asking, self.deadline = True, deadline
+
     def got(self, token: str, now: float) -> None:
         """A token has come."""
-        self.asking = False
+        self._answered()
         self.token = token
         self._reason = None
         self._live(now, _life_ms(token, now))
 
     def failed(self, now: float, again_ms: float) -> None:
         """No token has come; while the old one serves, it is asked for again later."""
-        self.asking = False
+        self._answered()
         if self._renew_at < math.inf:
             self._renew_at = now + again_ms
 
@@ -81,6 +87,9 @@ class Tokens:
     def lost(self) -> None:
         """The connection is over: the next attempt asks, if it must."""
         self._renew_at = math.inf
+
+    def _answered(self) -> None:
+        self.asking, self.deadline = False, math.inf
 
     def _live(self, now: float, life_ms: float) -> None:
         self._expires_at = now + life_ms

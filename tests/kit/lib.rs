@@ -2,9 +2,6 @@
 //!
 //! Nothing here sleeps for a fixed time: conditions are polled until they hold or a deadline has passed.
 
-// Each test file compiles this module for itself and uses a part of it.
-#![allow(dead_code)]
-
 pub mod account;
 pub mod book_tape;
 pub mod bystander;
@@ -35,6 +32,7 @@ pub mod tape;
 pub mod tape_feed;
 pub mod tiers;
 pub mod tls_server;
+pub mod token_venue;
 pub mod tunnel;
 
 use std::io::Write;
@@ -76,7 +74,7 @@ pub fn skip_without(test: &str, what: &str, remedy: &str) {
 
 /// An executable that tests/setup has put under the target directory, or one on the PATH.
 pub fn tool(name: &str) -> Option<PathBuf> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("tmp lies in the target directory");
+    let target = target();
     let own = ["tools/usr/bin", "tools/usr/sbin", "venv/bin"].map(|folder| target.join(folder));
     let path = std::env::var_os("PATH").unwrap_or_default();
     own.into_iter().chain(std::env::split_paths(&path)).map(|folder| folder.join(name)).find(|file| file.is_file())
@@ -84,5 +82,27 @@ pub fn tool(name: &str) -> Option<PathBuf> {
 
 /// A file or folder of the project.
 pub fn project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    let kit = Path::new(env!("CARGO_MANIFEST_DIR"));
+    kit.ancestors().nth(2).expect("the project has it in tests/kit").join(path)
+}
+
+/// The server that was built with the test that runs.
+pub fn server_binary() -> PathBuf {
+    built_in(2).join(format!("fanline{}", std::env::consts::EXE_SUFFIX))
+}
+
+/// Where tests write: CARGO_TARGET_TMPDIR, which Cargo tells to tests alone.
+pub fn scratch() -> PathBuf {
+    target().join("tmp")
+}
+
+/// Cargo's target directory.
+fn target() -> PathBuf {
+    built_in(3)
+}
+
+/// The folder so many levels above the test that runs, which is PROFILE/deps/TEST in the target directory.
+fn built_in(levels: usize) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its file");
+    test.ancestors().nth(levels).expect("it lies in the target directory").to_path_buf()
 }

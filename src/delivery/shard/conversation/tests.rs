@@ -1,0 +1,196 @@
+//! Sessions that speak a dialect: what they are sent, and how they end.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::bus::feed_state::{FeedState, StaleReason};
+use crate::bus::retention::Retention;
+use crate::bus::topic_status::{GapReason, TopicStatus};
+use crate::delivery::harness::{Harness, HarnessClient};
+use crate::delivery::simulation::client::split_frame;
+use crate::profile::Profile;
+use crate::protocol::command::Policy;
+use crate::protocol::encoding::{Payload, PayloadKind};
+
+const TRADES: &str = "btcusdt@trade";
+const TICKER: &str = "btcusdt@bookTicker";
+const DEPTH: &str = "btcusdt@depth";
+
+struct Venue {
+    harness: Harness,
+    dialect: Arc<Dialect>,
+    published: usize,
+}
+
+impl Venue {
+    fn open() -> Venue {
+        let dialect = Profile::built_in("binance").and_then(|profile| profile.dialect).expect("a dialect");
+        let mut venue = Venue { harness: Harness::speaking(100, Some(dialect.clone())), dialect, published: 0 };
+        venue.harness.publisher.announce(FeedState::Live);
+        venue
+    }
+
+    /// A client that connects to this path and query.
+    fn connect(&mut self, path: &str) -> HarnessClient {
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+        let terms = self.dialect.terms_of(path, query).expect("a path of the dialect").expect("good items");
+        let patterns = terms.items.iter().flat_map(|item| self.dialect.topics_of(item)).collect();
+        let (format, policy) = (Format::Form(terms.form), Policy::Disconnect);
+        let client = self.harness.adopt(SessionOptions {
+            format,
+            policy,
+            patterns,
+            items: terms.items,
+            ..SessionOptions::default()
+        });
+        self.harness.settle();
+        client
+    }
+
+    /// Publishes a message of a stream; gives what stands for it in the raw form.
+    fn publish(&mut self, stream: &str) -> String {
+        self.published += 1;
+        let data = format!(r#"{{"n":{}}}"#, self.published);
+        let text = format!(r#"{{"stream":"{stream}","data":{data}}}"#);
+        let payload = Payload { bytes: Bytes::from(text), kind: PayloadKind::Json };
+        let retention = match stream {
+            TRADES => Retention::Value { keep: 50 },
+            DEPTH => Retention::Transient,
+            _ => Retention::NEWEST,
+        };
+        self.harness.publisher.publish(stream, payload, retention, self.harness.now).expect("a good topic");
+        self.harness.settle();
+        data
+    }
+
+    fn gap(&mut self, stream: &str) {
+        let gap = TopicStatus::Gap { reason: GapReason::Sequence, missed: None };
+        self.harness.publisher.publish_status(stream, gap, self.harness.now).expect("a good topic");
+        self.harness.settle();
+    }
+
+    fn lose(&mut self) {
+        let stale = FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms: 0, message: String::new() };
+        self.harness.publisher.announce(stale);
+        self.harness.settle();
+    }
+
+    fn recover(&mut self) {
+        self.harness.publisher.announce(FeedState::Live);
+        self.harness.settle();
+    }
+
+    /// What the client hears when it says this.
+    fn hears(&mut self, client: &HarnessClient, says: &str) -> Vec<String> {
+        self.harness.send(client, says);
+        self.harness.settle();
+        heard(client)
+    }
+}
+
+/// The messages that have arrived; a close frame is its code.
+fn heard(client: &HarnessClient) -> Vec<String> {
+    let bytes = std::mem::take(&mut client.pipe.borrow_mut().to_client);
+    let (mut messages, mut rest) = (Vec::new(), bytes.as_slice());
+    while let Some((first, payload, tail)) = split_frame(rest) {
+        rest = tail;
+        match first {
+            0x81 => messages.push(String::from_utf8(payload.to_vec()).expect("text")),
+            0x88 => messages.push(u16::from_be_bytes([payload[0], payload[1]]).to_string()),
+            _ => {}
+        }
+    }
+    messages
+}
+
+#[test]
+fn a_client_hears_the_venues_words_and_messages_and_nothing_else() {
+    let mut venue = Venue::open();
+    venue.publish(TRADES);
+    let ticker = venue.publish(TICKER);
+    let client = venue.connect("/ws/7");
+    assert_eq!(heard(&client), [""; 0]);
+    // The value of the topic at once; events begin with the next.
+    let says = format!(r#"{{"method":"SUBSCRIBE","params":["{TRADES}","{TICKER}"],"id":"a"}}"#);
+    assert_eq!(venue.hears(&client, &says), [r#"{"result":null,"id":"a"}"#, &ticker]);
+    let trade = venue.publish(TRADES);
+    venue.publish("ethusdt@trade");
+    assert_eq!(heard(&client), [trade]);
+    let list = format!(r#"{{"result":["{TICKER}","{TRADES}"],"id":2}}"#);
+    assert_eq!(venue.hears(&client, r#"{"method":"LIST_SUBSCRIPTIONS","id":2}"#), [list]);
+    let says = format!(r#"{{"method":"UNSUBSCRIBE","params":["{TRADES}"],"id":3}}"#);
+    assert_eq!(venue.hears(&client, &says), [r#"{"result":null,"id":3}"#]);
+    venue.publish(TRADES);
+    let says = r#"{"method":"SUBSCRIBE","params":[">"],"id":4}"#;
+    let refusal = r#"{"error":{"code":2,"msg":"expected a topic without wildcards, found `>`"},"id":4}"#;
+    assert_eq!(venue.hears(&client, says), [refusal]);
+    venue.harness.pass_second();
+    assert_eq!(heard(&client), [""; 0], "neither heartbeats nor the state of the feed");
+}
+
+#[test]
+fn a_url_asks_for_streams_and_their_form_and_a_message_changes_it() {
+    let mut venue = Venue::open();
+    let (raw, combined) =
+        (venue.connect(&format!("/ws/{TRADES}")), venue.connect(&format!("/stream?streams={TRADES}")));
+    let trade = venue.publish(TRADES);
+    assert_eq!(heard(&raw), [&*trade]);
+    let wrapped = |trade: &str| format!(r#"{{"stream":"{TRADES}","data":{trade}}}"#);
+    assert_eq!(heard(&combined), [wrapped(&trade)]);
+    let says = r#"{"method":"SET_PROPERTY","params":["combined",true],"id":1}"#;
+    assert_eq!(venue.hears(&raw, says), [r#"{"result":null,"id":1}"#]);
+    let trade = venue.publish(TRADES);
+    assert_eq!((heard(&raw), heard(&combined)), (vec![wrapped(&trade)], vec![wrapped(&trade)]));
+}
+
+#[test]
+fn a_stream_of_all_symbols_is_asked_for_by_its_name_and_its_topics_are_sent() {
+    let mut venue = Venue::open();
+    let client = venue.connect("/ws/!miniTicker@arr");
+    assert!(venue.harness.interest.wanted().iter().any(|topic| &**topic == "!miniTicker@arr"));
+    let payload = Payload { bytes: Bytes::from_static(br#"{"s":"BTCUSDT"}"#), kind: PayloadKind::Json };
+    let now = venue.harness.now;
+    venue.harness.publisher.publish("miniTicker.BTCUSDT", payload, Retention::NEWEST, now).expect("a good topic");
+    venue.harness.settle();
+    assert_eq!(heard(&client), [r#"[{"s":"BTCUSDT"}]"#]);
+}
+
+#[test]
+fn whoever_lacks_events_that_no_word_tells_of_ends() {
+    let mut venue = Venue::open();
+    for stream in [TRADES, TICKER, DEPTH] {
+        venue.publish(stream);
+    }
+    let [trades, ticker, depth] = [TRADES, TICKER, DEPTH].map(|stream| venue.connect(&format!("/ws/{stream}")));
+    heard(&ticker);
+    venue.gap(DEPTH);
+    venue.gap(TICKER);
+    assert_eq!((heard(&trades), heard(&ticker), heard(&depth)), (vec![], vec![], vec!["1012".to_string()]));
+    let depth = venue.connect(&format!("/ws/{DEPTH}"));
+    venue.publish(DEPTH);
+    assert_eq!(heard(&depth).len(), 1, "a gap before it joined is none of its own");
+    venue.lose();
+    venue.recover();
+    assert_eq!((heard(&trades), heard(&depth)), (vec!["1012".to_string()], vec!["1012".to_string()]));
+    let value = venue.publish(TICKER);
+    assert_eq!(heard(&ticker), [value], "the newest value is enough");
+}
+
+#[test]
+fn a_feed_that_stays_away_ends_every_session() {
+    let mut venue = Venue::open();
+    let value = venue.publish(TICKER);
+    let client = venue.connect(&format!("/ws/{TICKER}"));
+    assert_eq!(heard(&client), [value]);
+    venue.lose();
+    for _ in 0..9 {
+        venue.harness.pass_second();
+    }
+    assert_eq!(heard(&client), [""; 0]);
+    venue.harness.pass_second();
+    venue.harness.pass_second();
+    venue.harness.settle();
+    assert_eq!(heard(&client), ["1012"]);
+}

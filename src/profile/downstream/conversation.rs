@@ -1,0 +1,288 @@
+//! What clients say, and what they are answered.
+//!
+//! [`Dialect::hear`] finds the rule for a message and the items that it asks for. The session then does what it may, and
+//! [`SaidRequest::replies`] makes the answer from the outcome. A message that no rule fits is not answered.
+
+use crate::json::FoundTokens;
+use crate::profile::downstream::Dialect;
+use crate::profile::downstream::words::{Word, of_moment, rendered, said, text};
+use crate::profile::rule::{Field, FieldValue, View};
+use crate::profile::template::{SourceValue, Template};
+use crate::profile::test::Test;
+use crate::protocol::form::FormId;
+use crate::words::stamp::Stamp;
+
+/// What a message of a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    Subscribe,
+    Unsubscribe,
+    /// The answer says what is in force.
+    List,
+    /// Messages go out in this form from now on.
+    Set(FormId),
+    /// Answered, and nothing else.
+    Answer,
+    Ignore,
+    Refuse,
+    /// The client asks for the end of the session.
+    Close,
+}
+
+#[derive(Debug)]
+pub(super) struct SaidRule {
+    pub when: Vec<Test>,
+    pub deed: Deed,
+    pub from: ItemSource,
+    pub item: Template<Word>,
+    pub per: ReplyPer,
+    /// How an item stands in a list; none: its name.
+    pub listed: Option<Template<Word>>,
+    pub reply: Option<Template<Word>>,
+    pub refuse: Option<Template<Word>>,
+}
+
+/// What is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReplyPer {
+    /// The request, which is granted as one or not at all.
+    Request,
+    Item,
+    /// The request, of which some items may be granted.
+    List,
+}
+
+/// Where a message has its items.
+#[derive(Clone, Debug)]
+pub(super) enum ItemSource {
+    Message,
+    /// Number of the path among those of the rules' pointers.
+    Each(usize),
+    /// A text, and what separates the items in it.
+    Split(Field, String),
+}
+
+/// A message of a client that a rule fits.
+pub struct SaidRequest<'d> {
+    rule: &'d SaidRule,
+    text: &'d str,
+    /// The same, if it is JSON.
+    json: &'d str,
+    found: FoundTokens,
+    asked: Vec<AskedItem>,
+}
+
+/// One item that a message asks for.
+#[derive(Debug)]
+pub struct AskedItem {
+    /// A valid one, if nothing is wrong with it.
+    pub name: String,
+    /// Why it cannot be granted, whoever asks.
+    pub fault: Option<String>,
+    /// Its number among the elements.
+    index: usize,
+    /// Its part of a text.
+    part: Option<String>,
+}
+
+/// What became of a request.
+pub struct SaidOutcome<'o> {
+    /// The items that were not granted, by their place in the request, and why; the request itself has no items: any place.
+    pub refused: &'o [(usize, String)],
+    /// The items in force now.
+    pub all: &'o [String],
+    pub now: Stamp,
+}
+
+/// The client cannot be told what is refused: the session must end.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unspeakable(pub String);
+
+impl Dialect {
+    /// What the client asks for; none if no rule fits.
+    pub fn hear<'d>(&'d self, text: &'d str) -> Option<SaidRequest<'d>> {
+        let mut found = FoundTokens::default();
+        let is_json = self.pointers.locate(text, &mut found);
+        let json = if is_json { text } else { "" };
+        let view = View { text, json, found: &found, bound: None, element: None };
+        let rule = self.rules.iter().find(|rule| rule.fits(&view, is_json))?;
+        let asked = if rule.deed.has_items() { self.asked(rule, view) } else { Vec::new() };
+        Some(SaidRequest { rule, text, json, found, asked })
+    }
+
+    fn asked(&self, rule: &SaidRule, view: View<'_>) -> Vec<AskedItem> {
+        let max = self.items_max;
+        let mut asked: Vec<AskedItem> = Vec::new();
+        let mut put = |index: usize, part: Option<String>| {
+            let place = place_of(rule, index);
+            let view = View { element: place, ..view };
+            let name = rendered(&rule.item, |word| word_of_item(word, &view, part.as_deref()).map(text));
+            let fault = match &name {
+                None => Some("expected an item, found none".to_string()),
+                Some(name) => self.check_item(name).err().map(|error| error.to_string()),
+            };
+            asked.push(AskedItem { name: name.unwrap_or_default(), fault, index, part });
+        };
+        let count = match &rule.from {
+            ItemSource::Message => {
+                put(0, None);
+                1
+            }
+            ItemSource::Each(path) => {
+                let (count, kept) = view.found.count(*path);
+                (0..kept.min(max)).for_each(|index| put(index, None));
+                count
+            }
+            ItemSource::Split(field, by) => {
+                let whole = said(&view, *field, true).unwrap_or_default();
+                let parts = || whole.split(&**by).map(str::trim).filter(|part| !part.is_empty());
+                parts().take(max).enumerate().for_each(|(index, part)| put(index, Some(part.to_string())));
+                parts().count()
+            }
+        };
+        if count > max || asked.is_empty() {
+            let fault = match count {
+                0 => "expected an item, found none".to_string(),
+                _ => format!("expected at most {max} items, found {count}"),
+            };
+            return vec![AskedItem { name: String::new(), fault: Some(fault), index: 0, part: None }];
+        }
+        asked
+    }
+}
+
+impl SaidRequest<'_> {
+    pub fn deed(&self) -> Deed {
+        self.rule.deed
+    }
+
+    pub fn items(&self) -> &[AskedItem] {
+        &self.asked
+    }
+
+    /// It is granted as a whole or not at all.
+    pub fn is_one(&self) -> bool {
+        self.rule.per == ReplyPer::Request
+    }
+
+    /// The answers, in order.
+    pub fn replies(&self, outcome: &SaidOutcome<'_>) -> Result<Vec<String>, Unspeakable> {
+        let listed = |refused: bool| {
+            let is_it = |place: &usize| outcome.refused.iter().any(|(other, _)| other == place) == refused;
+            (0..self.asked.len()).filter(is_it).map(|place| self.listed(place, outcome)).collect::<Vec<_>>()
+        };
+        let lists = [listed(false), listed(true)];
+        if self.rule.per == ReplyPer::Item && self.rule.deed.has_items() {
+            let answer = |place: usize| {
+                let reason = outcome.refused.iter().find(|(other, _)| *other == place).map(|(_, reason)| &**reason);
+                self.answer(place, reason, &lists, outcome)
+            };
+            return Ok((0..self.asked.len())
+                .map(answer)
+                .collect::<Result<Vec<_>, _>>()?
+                .into_iter()
+                .flatten()
+                .collect());
+        }
+        let is_partial = self.rule.per == ReplyPer::List && !lists[0].is_empty();
+        let reason = outcome.refused.first().map(|(_, reason)| &**reason).filter(|_| !is_partial);
+        let refusal = (self.rule.deed == Deed::Refuse).then_some("the message is not known here");
+        Ok(self.answer(0, reason.or(refusal), &lists, outcome)?.into_iter().collect())
+    }
+
+    fn answer(
+        &self,
+        place: usize,
+        reason: Option<&str>,
+        [granted, refused]: &[Vec<String>; 2],
+        outcome: &SaidOutcome<'_>,
+    ) -> Result<Option<String>, Unspeakable> {
+        let template = match (reason, &self.rule.refuse) {
+            (None, _) => self.rule.reply.as_ref(),
+            (Some(_), Some(refuse)) => Some(refuse),
+            (Some(reason), None) => return Err(Unspeakable(reason.to_string())),
+        };
+        let fill = |template| self.fill(template, place, (reason, [granted, refused]), outcome);
+        Ok(template.map(fill))
+    }
+
+    /// The item as it stands in a list.
+    fn listed(&self, place: usize, outcome: &SaidOutcome<'_>) -> String {
+        let name = || self.asked[place].name.clone();
+        self.rule.listed.as_ref().map_or_else(name, |template| self.fill(template, place, (None, [&[], &[]]), outcome))
+    }
+
+    fn fill(
+        &self,
+        template: &Template<Word>,
+        place: usize,
+        (reason, [granted, refused]): (Option<&str>, [&[String]; 2]),
+        outcome: &SaidOutcome<'_>,
+    ) -> String {
+        let asked = self.asked.get(place);
+        let element = asked.and_then(|asked| place_of(self.rule, asked.index));
+        let view = View { text: self.text, json: self.json, found: &self.found, bound: None, element };
+        let value = |word: &Word| -> Option<SourceValue<'_>> {
+            match word {
+                Word::Said(field) => said(&view, *field, false).map(text),
+                Word::Element => match asked.and_then(|asked| asked.part.clone()) {
+                    Some(part) => Some(text(part)),
+                    None => element_of(&view, false).map(text),
+                },
+                Word::Item => asked.map(|asked| text(asked.name.clone())),
+                Word::Items => Some(SourceValue::List(granted)),
+                Word::Refused => Some(SourceValue::List(refused)),
+                Word::All => Some(SourceValue::List(outcome.all)),
+                Word::Reason => reason.map(|reason| text(reason.to_string())),
+                word => of_moment(word, outcome.now).map(text),
+            }
+        };
+        let mut out = String::new();
+        // Each placeholder of an answer has a value: `null` if there is none.
+        template.render(&mut out, |word| value(word).ok_or(())).expect("an answer has `or` everywhere");
+        out
+    }
+}
+
+impl SaidRule {
+    fn fits(&self, view: &View<'_>, is_json: bool) -> bool {
+        let takes_text = self.when.is_empty() || self.when.iter().any(Test::looks_at_text);
+        (is_json || takes_text) && self.when.iter().all(|test| test.holds(view))
+    }
+}
+
+impl Deed {
+    pub(super) fn has_items(self) -> bool {
+        matches!(self, Deed::Subscribe | Deed::Unsubscribe)
+    }
+}
+
+fn place_of(rule: &SaidRule, index: usize) -> Option<(usize, usize)> {
+    match rule.from {
+        ItemSource::Each(path) => Some((path, index)),
+        ItemSource::Message | ItemSource::Split(..) => None,
+    }
+}
+
+fn word_of_item(word: &Word, view: &View<'_>, part: Option<&str>) -> Option<String> {
+    match word {
+        Word::Said(field) => said(view, *field, true),
+        Word::Element => part.map(str::to_string).or_else(|| element_of(view, true)),
+        _ => None,
+    }
+}
+
+/// The element of `each`, or the message.
+fn element_of(view: &View<'_>, as_text: bool) -> Option<String> {
+    let token = match view.element {
+        Some((path, index)) => view.found.element(view.json, path, index)?,
+        None => view.text,
+    };
+    match as_text {
+        true => FieldValue::Token(token).scalar().map(|text| text.into_owned()),
+        false => Some(token.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
