@@ -18,7 +18,7 @@ use crate::demand::want_list::WantList;
 const SEEDS: u64 = 300;
 const STEP: Duration = Duration::from_millis(10);
 
-enum Mail {
+enum DemandMail {
     Want(WantMessage),
     Whole { node: usize },
     Ask { term: u64, request: RequestNumber },
@@ -36,7 +36,7 @@ struct Nodes {
     term: u64,
     taken: TakenRequests,
     /// When mail arrives; several at a time keep their order.
-    mail: BTreeMap<(Duration, u64), Mail>,
+    mail: BTreeMap<(Duration, u64), DemandMail>,
     sent: u64,
     is_calm: bool,
     reached_feed: BTreeMap<RequestNumber, u32>,
@@ -63,7 +63,7 @@ impl Nodes {
         }
     }
 
-    fn send(&mut self, mail: impl Fn() -> Mail) {
+    fn send(&mut self, mail: impl Fn() -> DemandMail) {
         let copies = if self.is_calm { 1 } else { [0, 1, 1, 1, 1, 1, 2][self.rng.random_range(0..7)] };
         for _ in 0..copies {
             let delay_ms = if self.rng.random_bool(0.1) { self.rng.random_range(1..3000) } else { 1 };
@@ -90,7 +90,7 @@ impl Nodes {
         }
         for node in 0..3 {
             if let Some(beat) = self.lists[node].tick(self.now) {
-                self.send(|| Mail::Want(beat.clone()));
+                self.send(|| DemandMail::Want(beat.clone()));
             }
             for request in self.open[node].tick(self.now) {
                 *self.answers.entry(request).or_default() += 1;
@@ -104,14 +104,14 @@ impl Nodes {
         let topic: Arc<str> = format!("t{}", self.rng.random_range(0..20)).into();
         let messages =
             if self.rng.random() { self.lists[node].change([topic], []) } else { self.lists[node].change([], [topic]) };
-        messages.into_iter().for_each(|message| self.send(|| Mail::Want(message.clone())));
+        messages.into_iter().for_each(|message| self.send(|| DemandMail::Want(message.clone())));
     }
 
     fn ask(&mut self, node: usize) {
         let term = self.term;
         let request = self.open[node].ask(Some(term), self.now).expect("few are open");
         self.answers.insert(request, 0);
-        self.send(|| Mail::Ask { term, request });
+        self.send(|| DemandMail::Ask { term, request });
     }
 
     fn take_over(&mut self) {
@@ -119,7 +119,7 @@ impl Nodes {
         (self.board, self.taken) = (WantBoard::new(1000), TakenRequests::new(self.term));
         self.asked_feed.clear();
         for node in 0..3 {
-            self.send(|| Mail::Whole { node });
+            self.send(|| DemandMail::Whole { node });
             for request in self.open[node].term_begins(self.term) {
                 *self.answers.entry(request).or_default() += 1;
             }
@@ -132,24 +132,24 @@ impl Nodes {
         self.change(node);
     }
 
-    fn arrive(&mut self, mail: Mail) {
+    fn arrive(&mut self, mail: DemandMail) {
         match mail {
-            Mail::Want(message) => {
+            DemandMail::Want(message) => {
                 let changes = self.board.hear(message, self.now);
                 self.follow(changes);
             }
-            Mail::Whole { node } => {
+            DemandMail::Whole { node } => {
                 let messages = self.lists[node].whole();
-                messages.into_iter().for_each(|message| self.send(|| Mail::Want(message.clone())));
+                messages.into_iter().for_each(|message| self.send(|| DemandMail::Want(message.clone())));
             }
-            Mail::Ask { term, request } => {
+            DemandMail::Ask { term, request } => {
                 if self.taken.take(term, request) {
                     *self.reached_feed.entry(request).or_default() += 1;
                     let node = request.node as usize - 1;
-                    self.send(|| Mail::Answer { node, request });
+                    self.send(|| DemandMail::Answer { node, request });
                 }
             }
-            Mail::Answer { node, request } => {
+            DemandMail::Answer { node, request } => {
                 if self.open[node].answered(request) {
                     *self.answers.entry(request).or_default() += 1;
                 }
@@ -164,7 +164,7 @@ impl Nodes {
                 WantChange::Unwanted(topic) => assert!(self.asked_feed.remove(&topic)),
                 WantChange::Ask { node } => {
                     if let Some(node) = self.lists.iter().position(|list| list.node() == node) {
-                        self.send(|| Mail::Whole { node });
+                        self.send(|| DemandMail::Whole { node });
                     }
                 }
             }
