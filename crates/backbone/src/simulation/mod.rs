@@ -13,6 +13,7 @@
 //! Not simulated: a log that loses what it has acknowledged while no node that is alive and connected has it, and
 //! another node believes that it has all. Nobody could know.
 
+mod alone;
 mod cases;
 mod checks;
 mod client;
