@@ -266,6 +266,7 @@ impl ClusterSimulation {
                     self.venue.close(connection);
                 }
             }
+            NodeCommand::Answer { term } => self.nodes[node].answers_for = term,
             NodeCommand::Ping { term } if is_linked => self.ping(node, term),
             NodeCommand::Tell(hello) if is_linked => {
                 for other in others {
@@ -347,7 +348,7 @@ impl ClusterSimulation {
         }
         let holder = (0..self.nodes.len()).find(|other| {
             let other = &self.nodes[*other];
-            other.link.from_log && other.answers_for(term)
+            other.link.from_log && other.answers_for == Some(term)
         });
         let is_answered = holder.is_some();
         if holder.is_none_or(|holder| self.nodes[holder].is_running() && self.nodes[holder].link.to_log) {

@@ -116,7 +116,7 @@ async fn drive(number: u64, mut log: StreamLog, mut events: UnboundedReceiver<No
     let bounds = FollowerBounds { kept_bytes: 64 << 20, ahead_bytes: 16 << 20 };
     let settings = NodeSettings { ingester, bounds, priority: 0, trusts_log: false };
     let mut node = Node::new(settings, started.elapsed());
-    let mut answering = None;
+    let (mut has_feed, mut answering) = (false, None);
     let mut commands = Vec::new();
     loop {
         for command in std::mem::take(&mut commands) {
@@ -124,10 +124,11 @@ async fn drive(number: u64, mut log: StreamLog, mut events: UnboundedReceiver<No
                 NodeCommand::Log { call, request } => request.send(call, &mut log),
                 NodeCommand::Apply { entry, .. } => world.show(number, &entry, false),
                 NodeCommand::Jump { entry, .. } => world.show(number, &entry, true),
-                NodeCommand::OpenFeed { term } => {
-                    answering = Some(Answering(tokio::spawn(log.clone().answer_for(term))))
+                NodeCommand::Answer { term } => {
+                    answering = term.map(|term| Answering(tokio::spawn(log.clone().answer_for(term))));
                 }
-                NodeCommand::CloseFeed => answering = None,
+                NodeCommand::OpenFeed { .. } => has_feed = true,
+                NodeCommand::CloseFeed => has_feed = false,
                 NodeCommand::Ping { term } => log.ping(term),
                 NodeCommand::Tell(hello) => world.tell_others(number, &NodeEvent::Hello(hello)),
                 NodeCommand::AskHellos => world.tell_others(number, &NodeEvent::HellosAsked),
@@ -136,7 +137,7 @@ async fn drive(number: u64, mut log: StreamLog, mut events: UnboundedReceiver<No
             }
         }
         world.shown.lock().expect("whole").entry(number).or_default().is_ingester = answering.is_some();
-        if answering.is_some() && node.is_ready_to_append() {
+        if has_feed && node.is_ready_to_append() {
             let items = (0..5).map(|_| frame(number, world.feed.fetch_add(1, Ordering::Relaxed))).collect();
             commands = node.append(started.elapsed(), 0, items).expect("small frames");
             continue;
