@@ -229,10 +229,9 @@ impl Client<'_> {
         let head = self.harness.head();
         let mut link = self.connect();
         link.command(r#"{"op":"ping"}"#);
-        let start = Instant::now();
         while !self.read(&mut link) {
-            assert!(start.elapsed() < DEADLINE, "expected an answer within {DEADLINE:?}");
-            link.read(usize::MAX, DEADLINE);
+            let bytes = link.read(usize::MAX, DEADLINE);
+            assert!(bytes > 0, "expected the answer, or what comes before it, within {DEADLINE:?}");
         }
         self.outcome.totals = self.account.settle(head);
         self.outcome
