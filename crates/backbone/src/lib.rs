@@ -5,6 +5,7 @@
 //! thread. [`log`] is what the log must do, [`append_verdict`] what an append without a clear outcome has become.
 
 pub mod append_verdict;
+pub mod demand;
 pub mod election;
 pub mod follower;
 pub mod hello;

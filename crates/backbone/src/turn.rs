@@ -23,6 +23,8 @@ pub enum NodeCommand {
     OpenFeed { term: u64 },
     /// Disconnect from the feed at once. What was not appended is dropped.
     CloseFeed,
+    /// From now on answer pings for this term and for no other; for none, if there is none.
+    Answer { term: Option<u64> },
     /// Ask whether anybody answers for this term: [`crate::node::NodeEvent::Pinged`].
     Ping { term: u64 },
     /// Tell the other nodes.

@@ -158,7 +158,7 @@ impl LogFollower {
             self.hear(turn.now);
             return TailedEntry::Known;
         }
-        let Ok(entry) = LogEntry::decode(stored.bytes.clone()) else {
+        let Ok(entry) = LogEntry::decode_hashed(stored.bytes.clone(), chain) else {
             self.look_soon(turn.now);
             return TailedEntry::Foreign;
         };
@@ -353,7 +353,7 @@ impl LogFollower {
             } else if self.kept.contains(chain) {
                 scan.reach(stored.sequence);
                 scan.see(Known::Older);
-            } else if let Ok(entry) = LogEntry::decode(stored.bytes.clone()) {
+            } else if let Ok(entry) = LogEntry::decode_hashed(stored.bytes.clone(), chain) {
                 scan.reach(stored.sequence);
                 self.scan_unknown(&mut scan, stored, entry, turn);
             }

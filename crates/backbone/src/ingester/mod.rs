@@ -55,6 +55,8 @@ pub struct Ingester {
     is_seated: bool,
     is_leaving: bool,
     has_feed: bool,
+    /// The term that it answers pings for: the one that is committed, while it has the feed.
+    answers_for: Option<u64>,
     /// Where the log ends: the next append stands right after it.
     end: LogSequence,
     /// Committed entries that the log has lost, before the one in flight.
@@ -106,6 +108,7 @@ impl Ingester {
             is_seated: false,
             is_leaving: false,
             has_feed: false,
+            answers_for: None,
             end: follower.position().sequence,
             refill: VecDeque::new(),
             pending: None,
@@ -313,9 +316,13 @@ impl Ingester {
         if position.is_resigned {
             return self.end_reign(turn);
         }
-        if !self.has_feed && !self.is_leaving {
-            self.has_feed = true;
-            turn.out.push(NodeCommand::OpenFeed { term: self.term });
+        if !self.is_leaving {
+            if self.answers_for.replace(self.term) != Some(self.term) {
+                turn.out.push(NodeCommand::Answer { term: self.answers_for });
+            }
+            if !std::mem::replace(&mut self.has_feed, true) {
+                turn.out.push(NodeCommand::OpenFeed { term: self.term });
+            }
         }
         #[cfg(test)]
         if self.promote_second(turn) {
@@ -332,6 +339,8 @@ impl Ingester {
 
     fn close_feed(&mut self, turn: &mut Turn) {
         if std::mem::take(&mut self.has_feed) {
+            self.answers_for = None;
+            turn.out.push(NodeCommand::Answer { term: None });
             turn.out.push(NodeCommand::CloseFeed);
         }
     }

@@ -144,7 +144,7 @@ impl ClusterSimulation {
 
     fn kill(&mut self, node: usize) {
         let own = &mut self.nodes[node];
-        own.core = None;
+        (own.core, own.answers_for) = (None, None);
         own.is_stopped = false;
         own.held.clear();
     }

@@ -13,6 +13,7 @@
 //! Not simulated: a log that loses what it has acknowledged while no node that is alive and connected has it, and
 //! another node believes that it has all. Nobody could know.
 
+mod alone;
 mod cases;
 mod checks;
 mod client;
@@ -265,6 +266,7 @@ impl ClusterSimulation {
                     self.venue.close(connection);
                 }
             }
+            NodeCommand::Answer { term } => self.nodes[node].answers_for = term,
             NodeCommand::Ping { term } if is_linked => self.ping(node, term),
             NodeCommand::Tell(hello) if is_linked => {
                 for other in others {
@@ -346,49 +348,11 @@ impl ClusterSimulation {
         }
         let holder = (0..self.nodes.len()).find(|other| {
             let other = &self.nodes[*other];
-            other.link.from_log && other.answers_for(term)
+            other.link.from_log && other.answers_for == Some(term)
         });
         let is_answered = holder.is_some();
         if holder.is_none_or(|holder| self.nodes[holder].is_running() && self.nodes[holder].link.to_log) {
             self.deliver(node, 500, NodeEvent::Pinged { term, is_answered });
-        }
-    }
-
-    fn connect_later(&mut self, node: usize) {
-        let (life, delay) = (self.nodes[node].life, self.rng.random_range(5 * MS..80 * MS));
-        self.after(delay, SimEvent::Connect { node, life });
-    }
-
-    fn connect(&mut self, node: usize, life: u32) {
-        let own = &self.nodes[node];
-        let is_connected = own.connection.is_some_and(|connection| self.venue.has(connection));
-        if own.life != life || !own.is_running() || !own.wants_feed || is_connected {
-            return;
-        }
-        let connection = self.venue.connect(node);
-        self.nodes[node].connection = connection;
-        // It notices that way, too, when the venue has closed it.
-        let delay = self.rng.random_range(100 * MS..300 * MS);
-        self.after(delay, SimEvent::Connect { node, life });
-    }
-
-    fn publish(&mut self) {
-        self.venue.newest += 1;
-        let number = self.venue.newest;
-        let connections: Vec<(u64, usize)> = self.venue.connections().collect();
-        for (connection, node) in connections {
-            let delay = self.rng.random_range(100..MS);
-            self.after(delay, SimEvent::VenueSays { connection, node, number });
-        }
-        let delay = self.rng.random_range(5 * MS..80 * MS);
-        self.after(delay, SimEvent::VenuePublishes);
-    }
-
-    fn hear_venue(&mut self, connection: u64, node: usize, number: u64) {
-        let own = &mut self.nodes[node];
-        if own.connection == Some(connection) && own.is_running() {
-            own.receive(number, self.now);
-            self.give(node, NodeEvent::Tick);
         }
     }
 

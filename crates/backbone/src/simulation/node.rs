@@ -87,6 +87,7 @@ pub struct SimNode {
     pub held_events: Vec<NodeEvent>,
     pub connection: Option<u64>,
     pub wants_feed: bool,
+    pub answers_for: Option<u64>,
     pub has_tail: bool,
     queue: VecDeque<LoggedItem>,
     /// The newest number that is queued or shown.
@@ -116,6 +117,7 @@ impl SimNode {
             held_events: Vec::new(),
             connection: None,
             wants_feed: false,
+            answers_for: None,
             has_tail: false,
             queue: VecDeque::new(),
             venue_number: 0,
@@ -149,10 +151,6 @@ impl SimNode {
 
     pub fn is_running(&self) -> bool {
         self.core.is_some() && !self.is_stopped
-    }
-
-    pub fn answers_for(&self, term: u64) -> bool {
-        self.core.as_ref().is_some_and(|core| core.reign() == Some(term))
     }
 
     /// A message of the venue.

@@ -70,6 +70,14 @@ impl LogEntry {
     /// The bytes are not one whole entry.
     pub fn decode(bytes: Bytes) -> Result<LogEntry, EntryError> {
         let chain = Chain::after(&bytes);
+        LogEntry::decode_hashed(bytes, chain)
+    }
+
+    /// The same, where the chain after the bytes is known.
+    ///
+    /// # Errors
+    /// The bytes are not one whole entry.
+    pub fn decode_hashed(bytes: Bytes, chain: Chain) -> Result<LogEntry, EntryError> {
         let header = EntryHeader::decode(&bytes)?;
         let body = bytes.slice(HEADER_BYTES..);
         let body = if header.deflated { inflated(&body)? } else { body };
