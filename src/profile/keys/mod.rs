@@ -6,7 +6,7 @@ mod messages;
 
 pub(crate) use crate::profile::keys::connections::{
     ACK, BACKOFF, CHANNEL, CLIENT, CONNECT, KEEPALIVE, LOGIN, OPEN, PING, RENEWAL, REQUEST, RESUME, ROOT, SEND, SIGN,
-    SIGN_KEY, SUBSCRIBE, VENUE_REQUEST,
+    SIGN_KEY, SNAPSHOT, SUBSCRIBE, VENUE_REQUEST,
 };
 pub(crate) use crate::profile::keys::messages::{BIND, BOOK, CONNECTION_SEQ, DECODE, DELTA_LIMIT, MERGE, ON, SEQ};
 
@@ -45,6 +45,7 @@ pub(crate) const ALL: &[&Keys] = &[
     &CONNECT,
     &VENUE_REQUEST,
     &RENEWAL,
+    &SNAPSHOT,
     &OPEN,
     &LOGIN,
     &SIGN,
