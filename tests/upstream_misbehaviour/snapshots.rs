@@ -110,6 +110,9 @@ async fn changes_wait_for_a_snapshot_that_fits() {
     harness.end(&[("13 and 14 anew", 1), ("15 is missing", 1)]).await;
 }
 
+/// A profile's text, for the host of the snapshots.
+type ProfileFor<'p> = &'p dyn Fn(&str) -> String;
+
 /// All changes of a recording, and the snapshots that its recorder had asked for: each topic begins with its snapshot,
 /// and has every change after it.
 #[tokio::test]
@@ -120,7 +123,7 @@ async fn recorded_changes_fit_their_recorded_snapshots() {
         text.replace("https://api.binance.com/api/v3", &format!("http://{host}"))
     };
     let futures = |host: &str| profile(host, PREV);
-    let profiles: [(&str, &dyn Fn(&str) -> String); 2] = [("binance-spot", &built_in), ("binance-usdm", &futures)];
+    let profiles: [(&str, ProfileFor<'_>); 2] = [("binance-spot", &built_in), ("binance-usdm", &futures)];
     for (feed, profile) in profiles {
         let Some(recording) = capture(feed) else { return };
         let lines = std::fs::read_to_string(recording).expect("a readable recording");
