@@ -1,9 +1,10 @@
 //! The profiles that fanline carries, by name.
 
-pub(super) const BUILT_IN: [(&str, &str); 26] = [
+pub(super) const BUILT_IN: [(&str, &str); 27] = [
     ("simulated", include_str!("built_in/simulated.toml")),
     ("generic", include_str!("built_in/generic.toml")),
     ("binance", include_str!("built_in/binance.toml")),
+    ("binance-depth", include_str!("built_in/binance-depth.toml")),
     ("binance-usdm", include_str!("built_in/binance-usdm.toml")),
     ("coinbase-exchange", include_str!("built_in/coinbase-exchange.toml")),
     ("coinbase-advanced", include_str!("built_in/coinbase-advanced.toml")),

@@ -17,6 +17,7 @@ pub(crate) mod rule;
 pub mod rules;
 pub(crate) mod secrets;
 pub mod section;
+pub(crate) mod snapshot;
 pub(crate) mod subscribe;
 pub mod target;
 pub(crate) mod template;
@@ -45,6 +46,7 @@ use crate::profile::request::VenueRequest;
 use crate::profile::rule::Rules;
 use crate::profile::secrets::SignRule;
 use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, ProfileSource, did_you_mean, one_of};
+use crate::profile::snapshot::SnapshotRule;
 use crate::profile::subscribe::Subscribe;
 use crate::profile::template::Template;
 
@@ -59,6 +61,7 @@ pub struct Profile {
     pub(crate) connect: Connect,
     /// Made before each connection, in this order.
     pub(crate) requests: Vec<VenueRequest>,
+    pub(crate) snapshot: Option<SnapshotRule>,
     pub(crate) opening: Opening,
     pub(crate) signs: Vec<SignRule>,
     pub(crate) keepalive: Keepalive,
@@ -87,13 +90,17 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
     }
     let connect = connection::read_connect(&root)?;
     let sending = connection::read_sending(&root)?;
-    let rules = compile::read_rules(&root)?;
+    let mut rules = compile::read_rules(&root)?;
     let aliases = compile::read_aliases(&root)?;
+    let requests = request::read_requests(&root)?;
+    let taken: Vec<String> = request::taken(&requests).map(str::to_string).collect();
+    let snapshot = snapshot::read_snapshot(&root, &mut rules, &taken)?;
     let profile = Profile {
         name: root.require("name", "name = \"my-feed\"")?.text()?.to_string(),
         hosts: read_texts(root.get("hosts"))?,
         connect,
-        requests: request::read_requests(&root)?,
+        requests,
+        snapshot,
         opening: connection::read_opening(&root, &rules)?,
         signs: secrets::read_signs(root.get("sign"))?,
         keepalive: connection::read_keepalive(&root, &rules)?,
@@ -106,7 +113,6 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
         rules,
         is_fallback: false,
     };
-    let taken: Vec<String> = profile.taken().map(str::to_string).collect();
     let signed = profile.signs.iter().flat_map(SignRule::templates);
     for template in profile.templates().chain(&profile.connect.url).chain(signed) {
         request::check_taken(template, &taken).map_err(|problem| root.error("request", problem))?;
@@ -220,16 +226,23 @@ impl Profile {
     pub(crate) fn templates(&self) -> impl Iterator<Item = &Template<Placeholder>> + Clone {
         let connect = self.connect.headers.iter().map(|(_, value)| value);
         let requests = self.requests.iter().flat_map(VenueRequest::templates);
+        let snapshot = self.snapshot.iter().flat_map(|snapshot| snapshot.call.templates());
         let login = self.opening.login.iter().map(|login| &login.send);
         let ping = self.keepalive.ping.iter().map(|ping| &ping.send);
         let subscribe = self.subscribe.iter().flat_map(Subscribe::templates);
         let opening = self.opening.frames.iter().chain(login);
-        connect.chain(requests).chain(opening).chain(ping).chain(subscribe).chain(self.client.templates())
+        connect
+            .chain(requests)
+            .chain(snapshot)
+            .chain(opening)
+            .chain(ping)
+            .chain(subscribe)
+            .chain(self.client.templates())
     }
 
     /// Names of the values that requests take from their answers.
     pub(crate) fn taken(&self) -> impl Iterator<Item = &str> {
-        self.requests.iter().flat_map(|request| &request.call.take).map(|(name, _)| &**name)
+        request::taken(&self.requests)
     }
 
     /// The profile `generic` with the user's `--topic`: a pointer such as `/data/s`, or a template such as

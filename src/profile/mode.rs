@@ -52,7 +52,7 @@ pub(crate) fn read_mode(section: &ProfileSection<'_>) -> Result<Mode, ProfileErr
         );
         return Err(section.error("snapshot_when", problem));
     }
-    Ok(Mode::Changes(Box::new(Changes { limit: read_limit(section)?, fold })))
+    Ok(Mode::Changes(Box::new(Changes { limit: read_limit(section)?, fold, waits: false })))
 }
 
 fn read_tail(section: &ProfileSection<'_>) -> Result<usize, ProfileError> {
@@ -268,12 +268,16 @@ pub(crate) mod tests {
             ("mode = \"tail\"\ntail = 50", Mode::Tail(50)),
             ("mode = \"tail\"", Mode::Tail(50)),
             ("mode = \"none\"", Mode::Nothing),
-            ("mode = \"delta\"", Mode::Changes(Box::new(Changes { limit: DeltaLimit::default(), fold: None }))),
+            (
+                "mode = \"delta\"",
+                Mode::Changes(Box::new(Changes { limit: DeltaLimit::default(), fold: None, waits: false })),
+            ),
             (
                 "mode = \"delta\"\ndelta_limit = { count = 7, bytes = \"1KiB\", over = \"mark\" }",
                 Mode::Changes(Box::new(Changes {
                     limit: DeltaLimit { count: 7, bytes: 1024, over: DeltaOverflow::Mark },
                     fold: None,
+                    waits: false,
                 })),
             ),
         ] {

@@ -42,6 +42,8 @@ pub(crate) enum Placeholder {
     Resume,
     /// A client's `data`, as JSON.
     Data,
+    /// The answer to a request, as JSON.
+    Answer,
 }
 
 /// Place of a template, which decides its placeholders.
@@ -51,6 +53,10 @@ pub(crate) enum TemplateSite {
     Header,
     /// A request over HTTP before the connection.
     Request,
+    /// A request for the snapshot of a topic.
+    Snapshot,
+    /// The message that is made of a snapshot.
+    Wrap,
     /// How often a heartbeat is sent.
     Interval,
     /// Frames that are not about items: open, login, heartbeat.
@@ -69,6 +75,10 @@ impl TemplateSite {
             TemplateSite::Header | TemplateSite::Request => {
                 &["env.NAME", "sign.NAME", "taken.NAME", "now.s", "now.ms", "uuid"]
             }
+            TemplateSite::Snapshot => {
+                &["item", "channel", "symbol", "env.NAME", "sign.NAME", "taken.NAME", "now.s", "now.ms", "uuid"]
+            }
+            TemplateSite::Wrap => &["item", "channel", "symbol", "answer"],
             TemplateSite::Interval => &["taken.NAME"],
             TemplateSite::Frame => &["req", "env.NAME", "sign.NAME", "taken.NAME", "now.s", "now.ms", "uuid"],
             TemplateSite::Item => &["item", "channel", "symbol"],
@@ -132,6 +142,7 @@ impl Placeholder {
             ("bind.key", _) => Placeholder::BindKey,
             ("resume", _) => Placeholder::Resume,
             ("data", _) => Placeholder::Data,
+            ("answer", _) => Placeholder::Answer,
             (_, Some(("env.NAME", name))) => Placeholder::Env(name.to_string()),
             (_, Some(("taken.NAME", name))) => Placeholder::Taken(name.to_string()),
             (_, Some(("sign.NAME", name))) => Placeholder::Sign(name.to_string()),
@@ -224,6 +235,7 @@ impl<'a> Context<'a> {
             Placeholder::BindKey => given(self.bind_key, "bind.key"),
             Placeholder::Resume => given(self.resume, "resume"),
             Placeholder::Data => given(self.data, "data"),
+            Placeholder::Answer => given(self.data, "answer"),
             Placeholder::Taken(name) => {
                 let text = self.taken.and_then(|taken| taken.0.get(name));
                 given(text.map(String::as_str), &format!("taken.{name}"))

@@ -96,6 +96,11 @@ impl VenueRequest {
     }
 }
 
+/// Names of the values that requests take from their answers.
+pub(crate) fn taken(requests: &[VenueRequest]) -> impl Iterator<Item = &str> {
+    requests.iter().flat_map(|request| &request.call.take).map(|(name, _)| &**name)
+}
+
 /// Reads the list `[[request]]`; each may use what those before it have taken.
 pub(crate) fn read_requests(root: &ProfileSection<'_>) -> Result<Vec<VenueRequest>, ProfileError> {
     let entries = root.get("request").map(|entry| entry.list()).transpose()?.unwrap_or_default();
@@ -104,7 +109,7 @@ pub(crate) fn read_requests(root: &ProfileSection<'_>) -> Result<Vec<VenueReques
     for entry in entries {
         let section = entry.section(VENUE_REQUEST)?;
         let name = section.require("name", "name = \"token\"")?.text()?;
-        let call = read_call(&section, name, &taken)?;
+        let call = read_call(&section, name, &taken, TemplateSite::Request)?;
         taken.extend(call.take.iter().map(|(name, _)| name.clone()));
         let life = Lifespan::read(&section)?;
         let renewal = optional(section.get("renew"), |entry| {
@@ -115,7 +120,7 @@ pub(crate) fn read_requests(root: &ProfileSection<'_>) -> Result<Vec<VenueReques
                 return entry.choice(&[("connection", Renewal::Connection), ("login", Renewal::Login)]);
             }
             let renewal = entry.section(RENEWAL)?;
-            read_call(&renewal, name, &taken).map(|call| Renewal::Call(Box::new(call)))
+            read_call(&renewal, name, &taken, TemplateSite::Request).map(|call| Renewal::Call(Box::new(call)))
         })?;
         if let (Some(Renewal::Login), None) = (&renewal, root.get("login")) {
             return Err(section.error("renew", "expected `[login]` for `renew = \"login\"`, found none"));
@@ -125,9 +130,15 @@ pub(crate) fn read_requests(root: &ProfileSection<'_>) -> Result<Vec<VenueReques
     Ok(requests)
 }
 
-fn read_call(section: &ProfileSection<'_>, name: &str, taken: &[String]) -> Result<Call, ProfileError> {
+/// Reads the keys of one request, whose templates may use what is known at this place.
+pub(crate) fn read_call(
+    section: &ProfileSection<'_>,
+    name: &str,
+    taken: &[String],
+    site: TemplateSite,
+) -> Result<Call, ProfileError> {
     let template = |entry: &ProfileEntry<'_>| {
-        let template = Placeholder::template(entry.text()?, TemplateSite::Request);
+        let template = Placeholder::template(entry.text()?, site);
         let template = template.map_err(|problem| entry.error(problem))?;
         check_taken(&template, taken).map_err(|problem| entry.error(problem))?;
         Ok(template)

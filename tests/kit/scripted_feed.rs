@@ -75,15 +75,23 @@ impl ScriptedFeed {
 
     /// Answers the next handshake, or another request, with this instead. Gives the request.
     pub async fn turn_away(&self, fault: &'static str, answer: &str) -> String {
+        let request = self.answer(|_| answer.to_string()).await;
+        self.record.add(fault);
+        request
+    }
+
+    /// Answers the next request. Gives it.
+    pub async fn answer(&self, answer: impl FnOnce(&str) -> String) -> String {
         let mut tcp = self.accept_tcp().await;
         let mut request = [0; 4096];
         let bytes = tcp.read(&mut request).await.expect("a request");
         assert!(bytes > 0);
+        let request = String::from_utf8_lossy(&request[..bytes]).into_owned();
+        let answer = answer(&request);
         // One that gets more than it wants may hang up.
         let said = tcp.write_all(answer.as_bytes()).await;
         assert!(said.is_ok() || answer.len() > 4096, "{said:?}");
-        self.record.add(fault);
-        String::from_utf8_lossy(&request[..bytes]).into_owned()
+        request
     }
 
     async fn accept_tcp(&self) -> TcpStream {

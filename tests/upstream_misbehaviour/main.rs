@@ -8,6 +8,7 @@ mod keepalive;
 mod messages;
 mod opening;
 mod requests;
+mod snapshots;
 mod tokens;
 
 use std::path::Path;

@@ -8,6 +8,7 @@ pub mod sequence;
 mod book;
 mod decimal;
 mod fold;
+mod join;
 mod merge;
 #[cfg(test)]
 mod oddities;
@@ -33,6 +34,7 @@ use crate::words::stamp::Stamp;
 
 use crate::intake::assemble::cadence::Cadence;
 use crate::intake::assemble::fold::FoldScratch;
+use crate::intake::assemble::join::Join;
 use crate::intake::assemble::payload::payload;
 use crate::intake::assemble::topic::{Disposition, FoldBudget, TopicState};
 use crate::intake::update::{Generation, Release, Update, UpdateSink};
@@ -43,6 +45,9 @@ const _: () = assert!(TAIL_MAX == KEEP_MAX as usize);
 /// 512 MiB for the folded values of all topics; further ones are not folded, and clients that join receive their deltas
 /// one by one.
 const FOLDED_BYTES_MAX: usize = 512 << 20;
+/// 64 MiB for deltas that wait for snapshots from elsewhere; beyond it a topic keeps its newest one, and only a later
+/// snapshot fits.
+const HELD_BYTES_MAX: usize = 64 << 20;
 /// Calls of `tick` in which every topic is checked once.
 const TICKS_PER_TOUR: usize = 10;
 
@@ -56,6 +61,10 @@ pub struct Assembler {
     topics_max: usize,
     by_name: HashMap<Arc<str>, usize>,
     topics: Vec<TopicState>,
+    /// Topics whose snapshots come from elsewhere.
+    joins: HashMap<Arc<str>, Join>,
+    /// Bytes of the deltas that they hold.
+    held_bytes: usize,
     paused: bool,
     /// Since when, on the monotonic clock, silences count; none until the next call.
     awake_ns: Option<u64>,
@@ -79,6 +88,8 @@ impl Assembler {
             topics_max,
             by_name: HashMap::new(),
             topics: Vec::new(),
+            joins: HashMap::new(),
+            held_bytes: 0,
             paused: false,
             awake_ns: None,
             next: 0,
@@ -87,8 +98,26 @@ impl Assembler {
         }
     }
 
-    /// Publishes an update, after the reports that belong before it.
+    /// Publishes an update, after the reports that belong before it. Where deltas wait for a snapshot from elsewhere, in
+    /// its time.
     pub fn take(&mut self, update: &Update<'_>, release: Release, out: &mut dyn UpdateSink) {
+        let waits = matches!(&update.treatment.mode, Mode::Changes(changes) if changes.waits);
+        let is_known = !self.joins.is_empty() && self.joins.contains_key(update.topic);
+        if !is_known && (!waits || self.joins.len() >= self.topics_max) {
+            return self.assemble(update, release, out);
+        }
+        let mut joins = std::mem::take(&mut self.joins);
+        let join = joins.entry(update.topic.into()).or_default();
+        self.held_bytes -= join.held_bytes();
+        join.take(update, release, out, &mut |update, release, out| self.assemble(update, release, out));
+        if self.held_bytes + join.held_bytes() > HELD_BYTES_MAX {
+            join.shrink_to_newest();
+        }
+        self.held_bytes += join.held_bytes();
+        self.joins = joins;
+    }
+
+    fn assemble(&mut self, update: &Update<'_>, release: Release, out: &mut dyn UpdateSink) {
         let generation = match release {
             Release::Of(generation) => Some(generation),
             Release::InOrder => None,
@@ -161,6 +190,11 @@ impl Assembler {
         let continues =
             |topic: &&mut TopicState| except.binary_search_by(|name| name.as_str().cmp(&topic.name)).is_err();
         self.topics.iter_mut().filter(continues).for_each(|topic| topic.hand_over(old, new));
+        let joins = self
+            .joins
+            .iter_mut()
+            .filter(|(name, _)| except.binary_search_by(|other| other.as_str().cmp(name)).is_err());
+        joins.for_each(|(_, join)| join.hand_over(old, new));
     }
 
     /// From now on this rule decides when topics are stale.
@@ -177,6 +211,7 @@ impl Assembler {
 
     /// Forgets the topic; if it comes back, it is new.
     pub fn forget(&mut self, name: &str) {
+        self.held_bytes -= self.joins.remove(name).map_or(0, |join| join.held_bytes());
         let Some(index) = self.by_name.remove(name) else { return };
         self.folded_bytes -= self.topics.swap_remove(index).folded_bytes();
         if let Some(moved) = self.topics.get(index) {

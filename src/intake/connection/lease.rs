@@ -10,12 +10,13 @@ use crate::intake::connection::dial::Endpoint;
 use crate::intake::connection::loss::Loss;
 use crate::intake::connection::protocol_config::ProtocolConfig;
 use crate::intake::connection::upstream_line::UpstreamLine;
-use crate::intake::connection::venue_call::{VenueCall, failure, reason};
+use crate::intake::connection::venue_call::{ANSWER_BYTES_MAX, SNAPSHOT_BYTES_MAX, VenueCall, failure, reason};
 use crate::intake::time::ns;
-use crate::json::{Type, decode_string, find};
+use crate::json::{Type, decode_string, find, is_json};
 use crate::profile::hidden::Hidden;
 use crate::profile::placeholders::{Context, Missing};
 use crate::profile::request::{Call, Renewal, TakenValues};
+use crate::profile::subscribe::FeedItem;
 use crate::profile::target::FeedUrl;
 use crate::words::stamp::Stamp;
 
@@ -107,9 +108,24 @@ impl Leaser {
         Ok(lease)
     }
 
+    /// The answer to a request for the snapshot of a topic.
+    pub(crate) async fn snapshot(&self, call: &Call, item: &FeedItem, taken: &TakenValues) -> Result<String, Loss> {
+        let (items, symbols) = ([item.name.clone()], [item.symbol.clone()]);
+        let plain = Context::plain(&self.config.secrets, self.clock.now(), 0);
+        let context = Context { items: &items, symbols: &symbols, channel: &item.channel, taken: Some(taken), ..plain };
+        let filled = VenueCall { bytes_max: SNAPSHOT_BYTES_MAX, ..self.filled(call, context)? };
+        let target = filled.endpoint.target.clone();
+        let answer = self.line.call(filled).await?;
+        match is_json(&answer) {
+            true => Ok(answer),
+            false => Err(failure(&call.name, &target, "expected JSON, found other text".to_string())),
+        }
+    }
+
     async fn make(&self, index: usize, call: &Call, lease: &mut Lease) -> Result<(), Loss> {
         let now = self.clock.now();
-        let filled = self.filled(call, &lease.taken, now)?;
+        let plain = Context::plain(&self.config.secrets, now, 0);
+        let filled = self.filled(call, Context { taken: Some(&lease.taken), ..plain })?;
         let target = filled.endpoint.target.clone();
         let wrong = |error: String| failure(&call.name, &target, error);
         let answer = self.line.call(filled).await?;
@@ -135,8 +151,7 @@ impl Leaser {
         Ok(())
     }
 
-    fn filled<'c>(&self, call: &'c Call, taken: &TakenValues, now: Stamp) -> Result<VenueCall<'c>, Loss> {
-        let context = Context { taken: Some(taken), ..Context::plain(&self.config.secrets, now, 0) };
+    fn filled<'c>(&self, call: &'c Call, context: Context<'_>) -> Result<VenueCall<'c>, Loss> {
         let unfilled = |error: String| Loss::Request {
             name: call.name.clone(),
             url: call.url.source().split(['?', '$']).next().unwrap_or_default().to_string(),
@@ -160,6 +175,7 @@ impl Leaser {
             endpoint: Endpoint { target: target.map_err(|error| unfilled(error.to_string()))?, headers },
             body: call.body.as_ref().map(|body| context.fill(body)).transpose().map_err(missing)?.unwrap_or_default(),
             message: call.message.as_ref(),
+            bytes_max: ANSWER_BYTES_MAX,
         })
     }
 }

@@ -18,7 +18,9 @@ use crate::json::{Pointer, decode_string, find};
 use crate::profile::target::FeedUrl;
 
 /// Tokens have a few KiB.
-const ANSWER_BYTES_MAX: usize = 1 << 20;
+pub(super) const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Three times the largest known snapshot, which has 5 MB.
+pub(super) const SNAPSHOT_BYTES_MAX: usize = 16 << 20;
 /// Of a refusal, for people.
 const SAID_CHARS_MAX: usize = 80;
 
@@ -30,6 +32,8 @@ pub(super) struct VenueCall<'c> {
     pub body: String,
     /// Where a refusal has its reason.
     pub message: Option<&'c Pointer>,
+    /// Of the answer.
+    pub bytes_max: usize,
 }
 
 struct Answer {
@@ -82,11 +86,11 @@ impl UpstreamLine {
         for (name, value) in &endpoint.headers {
             headers.insert(name.clone(), value.clone());
         }
-        exchange(stream, request).await
+        exchange(stream, request, call.bytes_max).await
     }
 }
 
-async fn exchange(stream: FeedStream, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+async fn exchange(stream: FeedStream, request: Request<Full<Bytes>>, bytes_max: usize) -> Result<Answer, String> {
     let no_http = |error: hyper::Error| format!("the answer is no HTTP: {error}");
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(no_http)?;
     let answer = async move {
@@ -94,9 +98,9 @@ async fn exchange(stream: FeedStream, request: Request<Full<Bytes>>) -> Result<A
         let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
         let (status, location) = (response.status(), header(LOCATION).map(str::to_string));
         let retry_after = header(RETRY_AFTER).and_then(|value| RetryAfter::read(value, header(DATE)));
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = Limited::new(response.into_body(), bytes_max).collect().await;
         let body = body.map_err(|error| match error.is::<LengthLimitError>() {
-            true => format!("expected an answer of at most {ANSWER_BYTES_MAX} bytes, found a larger one"),
+            true => format!("expected an answer of at most {bytes_max} bytes, found a larger one"),
             false => format!("the answer is not whole: {error}"),
         })?;
         let text = String::from_utf8(body.to_bytes().into()).map_err(|_| "the answer is not UTF-8".to_string())?;

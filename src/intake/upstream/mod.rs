@@ -17,6 +17,7 @@ mod meters;
 mod renewal;
 mod requests;
 mod resubscribe;
+mod snapshots;
 mod tick;
 
 use std::sync::Arc;
@@ -59,6 +60,7 @@ use crate::intake::upstream::idle::Idleness;
 use crate::intake::upstream::meters::UpstreamMeters;
 use crate::intake::upstream::requests::ForwardedRequests;
 use crate::intake::upstream::resubscribe::Renewals;
+use crate::intake::upstream::snapshots::Snapshots;
 
 /// Longest time between two signs of life, however quiet the feed is.
 const TURN_NS: u64 = 1_000_000_000;
@@ -169,6 +171,7 @@ pub struct Upstream {
     request_queue: Option<RequestQueue>,
     awaited: Awaited,
     renewals: Renewals,
+    snapshots: Snapshots,
     idleness: Idleness,
     pipeline: Pipeline,
     /// Several connections carry the same until then at least; 0: none do.
@@ -232,6 +235,7 @@ impl Upstream {
             request_queue: settings.requests.clone(),
             awaited: Awaited::new(settings.first_message_timeout),
             renewals: Renewals::default(),
+            snapshots: Snapshots::new(profile.snapshot.as_ref()),
             idleness: Idleness::default(),
             pipeline: Pipeline::new((publisher, settings.interest.clone()), pipeline, meters),
             copies_until_ns: 0,
@@ -283,11 +287,12 @@ impl Upstream {
             self.tick(now);
             let turn_ns = now.mono_ns + TURN_NS;
             let deadline_ns = self.deadline_ns().map_or(turn_ns, |deadline_ns| deadline_ns.min(turn_ns));
-            let mut news = ClientNews::None;
+            let (mut news, mut snapshot) = (ClientNews::None, None);
             // No order of preference: neither a busy feed nor busy clients starve the others.
             tokio::select! {
                 () = stopped(stop) => return Ok(()),
                 () = self.connections.gather(self.clock) => {}
+                answer = self.snapshots.next() => snapshot = Some(answer),
                 () = UpstreamDemand::changed(&interest), if self.demand.is_ready() => news = ClientNews::Interest,
                 request = ForwardedRequests::next(&requests) => news = ClientNews::Request(request),
                 () = sleep_until(now, deadline_ns) => {}
@@ -296,6 +301,9 @@ impl Upstream {
                 ClientNews::None => {}
                 ClientNews::Interest => self.follow_demand(self.clock.now()),
                 ClientNews::Request(request) => self.forward(request, self.clock.now()),
+            }
+            if let Some((topic, answer)) = snapshot {
+                self.snapshot_answered(&topic, answer, self.clock.now());
             }
             if let Err(mut error) = self.take_events() {
                 if let UpstreamError::Refused { message, .. } = &mut error {

@@ -167,6 +167,7 @@ impl Upstream {
         for (topic, remedy) in self.pipeline.output.remedies() {
             match remedy {
                 GapRemedy::Resubscribe => self.renew(&topic, now),
+                GapRemedy::Fetch => self.want_snapshot(&topic, now),
                 GapRemedy::Reconnect => {
                     for id in self.assignment.connections_of(&topic) {
                         self.give_up(id, Loss::Gap { topic: topic.clone() }, now);

@@ -34,6 +34,7 @@ impl Upstream {
             self.take_outcomes(id, now);
             self.renew_lease(id, now);
         }
+        self.ask_for_snapshots(now);
         self.rotate_due(now);
         self.promote(now);
         self.check_overlap(now);
@@ -46,7 +47,7 @@ impl Upstream {
             self.connections.iter().filter_map(|connection| self.connection_deadline_ns(connection)).min();
         let copies = Some(self.copies_until_ns).filter(|until_ns| *until_ns > 0);
         let owners = [self.pipeline.deadline_ns(), self.demand.deadline_ns(), self.requests.deadline_ns()];
-        let waiting = [self.awaited.deadline_ns(), self.idle_deadline_ns()];
+        let waiting = [self.awaited.deadline_ns(), self.idle_deadline_ns(), self.snapshots.deadline_ns()];
         [connections, copies].into_iter().chain(owners).chain(waiting).flatten().min()
     }
 

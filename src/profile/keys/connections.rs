@@ -15,6 +15,7 @@ pub(crate) const ROOT: Keys = Keys {
         ),
         key("connect", "table", "none", "where and how fanline connects"),
         key("request", "list of tables", "none", "requests over HTTP, made in this order before each connection"),
+        key("snapshot", "table", "none", "snapshots over HTTP, for topics whose feed sends changes alone"),
         key("open", "list of tables", "none", "messages sent first on every connection"),
         key("login", "table", "none", "the login"),
         key("sign", "table of tables", "none", "signatures by name"),
@@ -148,6 +149,36 @@ pub(crate) const RENEWAL: Keys = Keys {
         key("body", "template", "empty", "the body"),
         key("take", "table of pointers", "nothing", "values of the answer that replace those of these names"),
         key("message", "pointer", "the beginning of the answer", "where a refusal has its reason"),
+    ],
+    later: &[],
+};
+
+pub(crate) const SNAPSHOT: Keys = Keys {
+    section: "snapshot",
+    known: &[
+        key(
+            "rule",
+            "name of a rule",
+            "required",
+            "the rule of the changes: of mode `delta`, `merge` or `book`, with `seq` and without `each`",
+        ),
+        key(
+            "url",
+            "template of a URL `https://` or `http://`",
+            "required",
+            "what is asked, with `${item}`, `${channel}` and `${symbol}` of the topic",
+        ),
+        key("method", "`GET`, `POST`, `PUT`, `DELETE`", "`GET`", "the method"),
+        key("headers", "table of templates", "none", "headers of the request"),
+        key("body", "template", "empty", "the body"),
+        key("message", "pointer", "the beginning of the answer", "where a refusal has its reason"),
+        key(
+            "wrap",
+            "template of JSON",
+            "required",
+            "the message that the rules see, with the answer as `${answer}`. One of them must make it a snapshot of the topic, with a number",
+        ),
+        key("rate", "rate", "none", "requests of all topics"),
     ],
     later: &[],
 };

@@ -7,7 +7,7 @@ mod messages;
 
 pub(crate) use crate::profile::keys::connections::{
     ACK, BACKOFF, CHANNEL, CLIENT, CONNECT, KEEPALIVE, LOGIN, OPEN, PING, RENEWAL, REQUEST, RESUME, ROOT, SEND, SIGN,
-    SIGN_KEY, SUBSCRIBE, VENUE_REQUEST,
+    SIGN_KEY, SNAPSHOT, SUBSCRIBE, VENUE_REQUEST,
 };
 pub(crate) use crate::profile::keys::downstream::{DOWNSTREAM, FORM, HEARTBEAT, ITEMS, PATH, SAID};
 pub(crate) use crate::profile::keys::messages::{BIND, BOOK, CONNECTION_SEQ, DECODE, DELTA_LIMIT, MERGE, ON, SEQ};
@@ -47,6 +47,7 @@ pub(crate) const ALL: &[&Keys] = &[
     &CONNECT,
     &VENUE_REQUEST,
     &RENEWAL,
+    &SNAPSHOT,
     &OPEN,
     &LOGIN,
     &SIGN,

@@ -35,6 +35,12 @@ const PLACES: &[Place] = &[
     place("login", "login = {", "}", &[&[("send", "'x'")], &[("send", "'x'"), ("life", "'1m'")]]),
     place("request", "request = [{", "}]", &[&REQUEST, &[REQUEST[0], REQUEST[1], ("life", "'1m'")]]),
     place(
+        "snapshot",
+        "on = [{ name = 'r', as = 'data', topic = 'x', mode = 'delta', seq = { rule = 'inc', last = '/u' } }]\nsnapshot = {",
+        "}",
+        &[&[("rule", "'r'"), ("url", "'http://h'"), ("wrap", "'{}'")]],
+    ),
+    place(
         "request.renew",
         "request = [{ name = 'r', url = 'http://h', life = '1m', renew = {",
         "} }]",
@@ -166,7 +172,7 @@ fn with_date(place: &Place, beside: &[(&str, &str)], key: &str) -> String {
     let mut text = format!("{before}{}{after}\n", keys.join(separator));
     if place.section != "top level" {
         text.push_str("profile = 1\nname = 't'\n");
-        if !before.starts_with("on") {
+        if !before.starts_with("on = [") {
             text.push_str("on = [{ name = 'r', as = 'ignore' }]\n");
         }
     }

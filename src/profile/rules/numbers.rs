@@ -49,6 +49,8 @@ pub enum GapRemedy {
     Mark,
     /// Report it, and request a new snapshot of the topic.
     Resubscribe,
+    /// Report it, and ask for a snapshot over HTTP.
+    Fetch,
     /// Report it, and reconnect.
     Reconnect,
     /// Nothing, not even a report.

@@ -39,6 +39,8 @@ pub struct Changes {
     pub limit: DeltaLimit,
     /// How deltas are folded into whole values; none: clients that join receive them one by one.
     pub fold: Option<FoldRule>,
+    /// Whether deltas wait for a snapshot over HTTP.
+    pub waits: bool,
 }
 
 /// Bounds of the deltas since a snapshot or the last whole value made of it.
@@ -67,6 +69,14 @@ impl Default for DeltaLimit {
 
 impl Mode {
     /// Whether values are built up from a snapshot and changes.
+    /// Bounds of the deltas that are kept.
+    pub fn delta_limit(&self) -> DeltaLimit {
+        match self {
+            Mode::Changes(changes) => changes.limit,
+            Mode::Replace | Mode::Tail(_) | Mode::Nothing => DeltaLimit::default(),
+        }
+    }
+
     pub fn builds_up(&self) -> bool {
         matches!(self, Mode::Changes(_))
     }
