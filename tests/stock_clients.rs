@@ -126,72 +126,124 @@ const BINANCE_STREAMS: [&str; 6] = [
     "ethusdt@depth@100ms",
 ];
 
+/// A client of a venue, and what it asks for.
+struct VenueClient {
+    name: &'static str,
+    profile: &'static str,
+    items: &'static [&'static str],
+}
+
+const fn of_binance(name: &'static str) -> VenueClient {
+    VenueClient { name, profile: "binance", items: &BINANCE_STREAMS }
+}
+
 #[test]
 fn python_binance_sees_through_fanline_what_it_sees_at_the_venue() {
-    compare_with_binance("python-binance", capture("binance-spot"));
+    let client = of_binance("python-binance");
+    let written = written("binance-python", &binance_messages());
+    client.compare(&written, count_of(&written));
+    client.survive_a_loss(&written);
+    if let Some(recording) = capture("binance-spot") {
+        client.compare(&recording, count_of(&recording));
+    }
 }
 
 #[test]
 fn unicorn_binance_websocket_api_sees_through_fanline_what_it_sees_at_the_venue() {
-    compare_with_binance("unicorn", None);
+    let client = of_binance("unicorn");
+    let written = written("binance-unicorn", &binance_messages());
+    client.compare(&written, count_of(&written));
+    client.survive_a_loss(&written);
 }
 
-fn compare_with_binance(client: &str, recording: Option<PathBuf>) {
-    let python = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a target directory").join("venues/bin/python");
-    if !python.is_file() {
-        return skip_without_tool("stock_clients", "python-binance and unicorn-binance-websocket-api");
-    }
-    let written = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("binance-{client}.jsonl"));
-    std::fs::write(&written, binance_messages()).expect("a folder to write to");
-    let start = |base: &str| {
-        let mut command = Command::new(&python);
-        command.arg(project("tests/stock/venue_client.py")).args([client, base]).args(BINANCE_STREAMS);
-        StockClient::start(command)
-    };
-    for path in [Some(written.clone()), recording].into_iter().flatten() {
-        let count = count_of(&path);
-        let venue = Program::replay(&path, &["--speed", "max"]);
-        let expected = take(&mut start(&venue.ws("/")), count);
+#[test]
+fn the_official_client_of_binance_sees_through_fanline_what_it_sees_at_the_venue() {
+    let written = written("binance-sdk", &binance_messages());
+    of_binance("binance-sdk").compare(&written, count_of(&written));
+}
+
+#[test]
+fn the_client_of_massive_sees_through_fanline_what_it_sees_at_the_venue() {
+    let client = VenueClient { name: "massive", profile: "polygon", items: &["T.AAPL", "Q.AAPL", "T.BRK.B"] };
+    client.compare(&written("massive", &massive_messages()), 3 * 200);
+}
+
+/// It checks every book against the venue's checksum.
+#[test]
+fn the_client_of_kraken_sees_through_fanline_what_it_sees_at_the_venue() {
+    let client = VenueClient { name: "kraken", profile: "kraken-v2", items: &["BTC/USD"] };
+    let Some(recording) = capture("kraken-v2") else { return };
+    client.compare(&recording, 200);
+    // One that joins later begins with a whole book, which is right at every change.
+    let venue = Program::replay(&recording, &["--speed", "4", "--loop"]);
+    let server = client.serve(&venue.ws("/v2"));
+    let Some(mut first) = client.start(&server.ws("/")) else { return };
+    take(&mut first, 20);
+    let mut late = client.start(&server.ws("/")).expect("it is there");
+    let events = take(&mut late, 20);
+    let message = |event: &String| serde_json::from_str::<Value>(event).expect("JSON")["data"]["message"].clone();
+    assert_eq!(message(&events[0])["type"], "snapshot");
+    assert!(events.iter().all(|event| message(event)["error"].is_null()), "a wrong book: {events:?}");
+}
+
+impl VenueClient {
+    /// Compares what it sees at the venue, which is a replay of this file, and through fanline.
+    fn compare(&self, file: &Path, count: usize) {
+        let venue = Program::replay(file, &["--speed", "max"]);
+        let Some(mut direct) = self.start(&venue.ws("/")) else { return };
+        let expected = take(&mut direct, count);
 
         let gate = Relay::shut();
-        let server = serve_binance(&gate);
-        let mut through = start(&server.ws("/"));
-        await_subscriptions(&server);
-        let venue = Program::replay(&path, &["--speed", "max"]);
-        gate.open(venue.addr());
-        assert!(take(&mut through, count) == expected, "{client} sees something else through fanline");
-        assert_eq!(through.close().iter().filter(|line| line.starts_with('{')).count(), 0, "{client} sees more");
+        let server = self.serve(&gate.ws("/stream"));
+        let mut through = self.start(&server.ws("/")).expect("it is there");
+        self.await_subscriptions(&server);
+        gate.open(Program::addr(&venue));
+        assert!(take(&mut through, count) == expected, "{} sees something else through fanline", self.name);
     }
-    survive_a_loss(&written, start);
-}
 
-/// The feed is lost for a moment: a client that would miss trades is hung up on, comes back and goes on.
-fn survive_a_loss(path: &Path, start: impl Fn(&str) -> StockClient) {
-    let gate = Relay::shut();
-    let server = serve_binance(&gate);
-    let mut client = start(&server.ws("/"));
-    await_subscriptions(&server);
-    let venue = Program::replay(path, &["--speed", "1", "--loop"]);
-    gate.open(venue.addr());
-    take(&mut client, 20);
-    assert_eq!(gate.cut(), 1);
-    gate.open(venue.addr());
-    while client.line(DEADLINE).expect("the client goes on") != "lost" {}
-    take(&mut client, 20);
-    assert!(sum(&server.get("/metrics").body, "fanline_goodbyes_total", "\"feed_lost\"") > 0.0);
-}
+    /// The feed is lost for a moment: a client that would miss trades is hung up on, comes back and goes on.
+    fn survive_a_loss(&self, file: &Path) {
+        let gate = Relay::shut();
+        let server = self.serve(&gate.ws("/stream"));
+        let Some(mut client) = self.start(&server.ws("/")) else { return };
+        self.await_subscriptions(&server);
+        let venue = Program::replay(file, &["--speed", "1", "--loop"]);
+        gate.open(venue.addr());
+        take(&mut client, 20);
+        assert_eq!(gate.cut(), 1);
+        gate.open(venue.addr());
+        while client.line(DEADLINE).expect("the client goes on") != "lost" {}
+        take(&mut client, 20);
+        assert!(sum(&server.get("/metrics").body, "fanline_goodbyes_total", "\"feed_lost\"") > 0.0);
+    }
 
-fn serve_binance(gate: &Relay) -> Program {
-    let demand = [("UPSTREAM_DEMAND", "on")];
-    Program::serve(&[&gate.ws("/stream"), "--profile", "binance"], &[&PATIENT[..], &demand].concat())
-}
+    /// None, and it is said, if it is not installed.
+    fn start(&self, base: &str) -> Option<StockClient> {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a target directory");
+        let python = target.join("venues/bin/python");
+        if !python.is_file() {
+            skip_without_tool("stock_clients", &format!("{} for Python", self.name));
+            return None;
+        }
+        let mut command = Command::new(python);
+        command.arg(project("tests/stock/venue_client.py")).args([self.name, base]).args(self.items);
+        Some(StockClient::start(command))
+    }
 
-/// The client has asked for all streams, and fanline for all of them.
-fn await_subscriptions(server: &Program) {
-    eventually("the client has subscribed", || {
-        let wanted = sum(&server.get("/metrics").body, "fanline_wanted_topics", "");
-        (wanted == BINANCE_STREAMS.len() as f64).then_some(())
-    });
+    /// A fanline that asks the feed for what clients want.
+    fn serve(&self, feed: &str) -> Program {
+        let demand = [("UPSTREAM_DEMAND", "on")];
+        let settings = [&PATIENT[..], &demand].concat();
+        Program::serve_knowing(&[feed, "--profile", self.profile], &settings, &[("POLYGON_KEY", "a key")])
+    }
+
+    /// The client has asked for all its items, and fanline for all of them.
+    fn await_subscriptions(&self, server: &Program) {
+        eventually("the client has subscribed", || {
+            let wanted = sum(&server.get("/metrics").body, "fanline_wanted_topics", "");
+            (wanted == self.items.len() as f64).then_some(())
+        });
+    }
 }
 
 /// The next events, each as its JSON with sorted names.
@@ -206,7 +258,18 @@ fn take(client: &mut StockClient, count: usize) -> Vec<String> {
     events
 }
 
-/// Messages of these streams in a file.
+/// A file to replay.
+fn written(name: &str, lines: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.jsonl"));
+    std::fs::write(&path, lines).expect("a folder to write to");
+    path
+}
+
+fn put_line(lines: &mut String, t_ms: u64, data: &str) {
+    writeln!(lines, "{}", json!({"t_ns": t_ms * 1_000_000, "dir": "in", "data": data})).expect("room in memory");
+}
+
+/// Messages of the streams of Binance in a file.
 fn count_of(path: &Path) -> usize {
     let text = std::fs::read_to_string(path).expect("a readable file");
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a sound line"));
@@ -217,7 +280,7 @@ fn count_of(path: &Path) -> usize {
     messages.filter(|stream| BINANCE_STREAMS.contains(&&**stream)).count()
 }
 
-/// Lines of a recording as the venue would give it: numbers follow each other, and further streams are among them.
+/// Numbers follow each other as at the venue, and further streams are among them.
 fn binance_messages() -> String {
     let mut lines = String::new();
     for number in 0..600_u64 {
@@ -231,10 +294,23 @@ fn binance_messages() -> String {
         for (place, (kind, data)) in
             [("trade", trade), ("bookTicker", ticker), ("depth@100ms", depth)].iter().enumerate()
         {
-            let data = format!(r#"{{"stream":"{symbol}@{kind}","data":{data}}}"#);
-            let t_ns = (number * 3 + place as u64) * 2_000_000;
-            writeln!(lines, "{}", json!({"t_ns": t_ns, "dir": "in", "data": data})).expect("room in memory");
+            let t_ms = (number * 3 + place as u64) * 2;
+            put_line(&mut lines, t_ms, &format!(r#"{{"stream":"{symbol}@{kind}","data":{data}}}"#));
         }
+    }
+    lines
+}
+
+/// A message holds events of several kinds and symbols.
+fn massive_messages() -> String {
+    let mut lines = String::new();
+    put_line(&mut lines, 0, r#"[{"ev":"status","status":"connected","message":"Connected Successfully"}]"#);
+    put_line(&mut lines, 1, r#"[{"ev":"status","status":"auth_success","message":"authenticated"}]"#);
+    for number in 0..200 {
+        let events = format!(
+            r#"[{{"ev":"T","sym":"AAPL","p":{number}.25,"s":1,"t":{number}}},{{"ev":"Q","sym":"AAPL","bp":{number}.2,"ap":{number}.3,"t":{number}}},{{"ev":"T","sym":"BRK.B","p":{number}.5,"s":2,"t":{number}}}]"#
+        );
+        put_line(&mut lines, 2 + number, &events);
     }
     lines
 }

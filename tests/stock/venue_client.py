@@ -1,6 +1,6 @@
 """A client of a venue from its registry, unchanged but for the URL, that does what lines on its stdin say.
 
-Usage: venue_client.py CLIENT BASE-URL STREAM...
+Usage: venue_client.py CLIENT BASE-URL ITEM...
 
 Prints `started`, then an event a line, as JSON with sorted names, and `lost` when its connection ends. `close` on stdin
 ends it.
@@ -68,6 +68,56 @@ async def unicorn(base, streams):
     await until_closed()
 
 
+async def binance_sdk(base, streams):
+    from binance_sdk_spot.spot import ConfigurationWebSocketStreams, Spot
+
+    configuration = ConfigurationWebSocketStreams(stream_url=base.rstrip("/"))
+    connection = await Spot(config_ws_streams=configuration).websocket_streams.create_connection()
+    await connection.subscribe(streams)
+    for stream in streams:
+        connection.on("message", lambda event: show(event["stream"], event["data"]), stream)
+    print("started", flush=True)
+    await until_closed()
+
+
+async def massive(base, items):
+    from massive import WebSocketClient
+
+    async def take(events):
+        for event in events:
+            show(type(event).__name__, {name: value for name, value in vars(event).items() if value is not None})
+
+    feed = base.removeprefix("ws://").rstrip("/")
+    client = WebSocketClient("a key", feed=feed, market="stocks", secure=False, subscriptions=items)
+    print("started", flush=True)
+    await asyncio.gather(client.connect(take), until_closed())
+
+
+async def kraken(base, items):
+    from kraken.spot import Market, SpotOrderBookClient
+
+    # Asked for at the venue, which is not there: how many digits prices and sizes have.
+    Market.get_asset_pairs = lambda self, pair: {pair: {"pair_decimals": 1, "lot_decimals": 8}}
+    SpotOrderBookClient.WS_URL = base.rstrip("/")
+
+    def take(pair, message):
+        # It checks each book against the venue's checksum, and says so if one is wrong.
+        show(pair, {"message": message, "book": {side: books.get(pair)[side] for side in ("bid", "ask")}})
+
+    books = SpotOrderBookClient(depth=10, callback=take)
+    await books.start()
+    await books.add_book(items)
+    print("started", flush=True)
+    await until_closed()
+
+
+CLIENTS = {
+    "python-binance": python_binance,
+    "unicorn": unicorn,
+    "binance-sdk": binance_sdk,
+    "massive": massive,
+    "kraken": kraken,
+}
+
 if __name__ == "__main__":
-    client = {"python-binance": python_binance, "unicorn": unicorn}[sys.argv[1]]
-    asyncio.run(client(sys.argv[2], sys.argv[3:]))
+    asyncio.run(CLIENTS[sys.argv[1]](sys.argv[2], sys.argv[3:]))

@@ -12,6 +12,9 @@ use crate::profile::test::Test;
 use crate::protocol::form::FormId;
 use crate::words::stamp::Stamp;
 
+/// 256 bytes: what an answer repeats of a message, in each of its places. A request for many items is answered as often.
+const REPEATED_BYTES_MAX: usize = 256;
+
 /// What a message of a client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deed {
@@ -87,7 +90,7 @@ pub struct AskedItem {
 
 /// What became of a request.
 pub struct SaidOutcome<'o> {
-    /// The items that were not granted, by their place in the request, and why; the request itself has no items: any place.
+    /// The items that were not granted, by their place in the request, and why.
     pub refused: &'o [(usize, String)],
     /// The items in force now.
     pub all: &'o [String],
@@ -167,22 +170,19 @@ impl SaidRequest<'_> {
 
     /// The answers, in order.
     pub fn replies(&self, outcome: &SaidOutcome<'_>) -> Result<Vec<String>, Unspeakable> {
+        let mut reasons: Vec<Option<&str>> = vec![None; self.asked.len()];
+        for (place, reason) in outcome.refused {
+            reasons[*place] = Some(reason);
+        }
         let listed = |refused: bool| {
-            let is_it = |place: &usize| outcome.refused.iter().any(|(other, _)| other == place) == refused;
-            (0..self.asked.len()).filter(is_it).map(|place| self.listed(place, outcome)).collect::<Vec<_>>()
+            let places = (0..self.asked.len()).filter(|place| reasons[*place].is_some() == refused);
+            places.map(|place| self.listed(place, outcome)).collect::<Vec<_>>()
         };
         let lists = [listed(false), listed(true)];
         if self.rule.per == ReplyPer::Item && self.rule.deed.has_items() {
-            let answer = |place: usize| {
-                let reason = outcome.refused.iter().find(|(other, _)| *other == place).map(|(_, reason)| &**reason);
-                self.answer(place, reason, &lists, outcome)
-            };
-            return Ok((0..self.asked.len())
-                .map(answer)
-                .collect::<Result<Vec<_>, _>>()?
-                .into_iter()
-                .flatten()
-                .collect());
+            let answers =
+                reasons.iter().enumerate().map(|(place, reason)| self.answer(place, *reason, &lists, outcome));
+            return Ok(answers.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect());
         }
         let is_partial = self.rule.per == ReplyPer::List && !lists[0].is_empty();
         let reason = outcome.refused.first().map(|(_, reason)| &**reason).filter(|_| !is_partial);
@@ -224,11 +224,11 @@ impl SaidRequest<'_> {
         let view = View { text: self.text, json: self.json, found: &self.found, bound: None, element };
         let value = |word: &Word| -> Option<SourceValue<'_>> {
             match word {
-                Word::Said(field) => said(&view, *field, false).map(text),
-                Word::Element => match asked.and_then(|asked| asked.part.clone()) {
-                    Some(part) => Some(text(part)),
-                    None => element_of(&view, false).map(text),
-                },
+                Word::Said(field) => said(&view, *field, false).filter(is_short).map(text),
+                Word::Element => {
+                    let part = asked.and_then(|asked| asked.part.clone());
+                    part.or_else(|| element_of(&view, false)).filter(is_short).map(text)
+                }
                 Word::Item => asked.map(|asked| text(asked.name.clone())),
                 Word::Items => Some(SourceValue::List(granted)),
                 Word::Refused => Some(SourceValue::List(refused)),
@@ -255,6 +255,10 @@ impl Deed {
     pub(super) fn has_items(self) -> bool {
         matches!(self, Deed::Subscribe | Deed::Unsubscribe)
     }
+}
+
+fn is_short(token: &String) -> bool {
+    token.len() <= REPEATED_BYTES_MAX
 }
 
 fn place_of(rule: &SaidRule, index: usize) -> Option<(usize, usize)> {

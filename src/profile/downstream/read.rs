@@ -178,11 +178,21 @@ fn read_rule(entry: &ProfileEntry<'_>, forms: &[DialectForm], scope: &mut Scope)
     if deed == Deed::Refuse {
         section.require("refuse", "refuse = '{\"error\":${reason|json}}'")?;
     }
+    let per = optional(section.get("per"), |entry| {
+        entry.choice(&[("request", ReplyPer::Request), ("item", ReplyPer::Item), ("list", ReplyPer::List)])
+    })?;
+    let per = per.unwrap_or(ReplyPer::Request);
     let (each, from) = read_source(&section, scope)?;
     let reply = |key: &str, scope: &mut Scope| {
-        let read = |entry: &ProfileEntry<'_>| word_template(entry, WordSite::Reply { each }, scope);
-        // A missing value is null.
-        optional(section.get(key), read).map(|template| template.map(|template| template.quoting().or("null")))
+        optional(section.get(key), |entry| {
+            let template = word_template(entry, WordSite::Reply { each }, scope)?;
+            if per == ReplyPer::Item && template.sources().any(Word::is_list) {
+                return Err(entry
+                    .error("expected `${item}` beside `per = \"item\"`, found a list of items; use `per = \"list\"`"));
+            }
+            // A missing value is null.
+            Ok(template.quoting().or("null"))
+        })
     };
     Ok(SaidRule {
         when,
@@ -192,11 +202,7 @@ fn read_rule(entry: &ProfileEntry<'_>, forms: &[DialectForm], scope: &mut Scope)
             None => Word::template("${.}", WordSite::Item { each }, scope).expect("a template"),
         },
         from,
-        per: optional(section.get("per"), |entry| {
-            let per = [("request", ReplyPer::Request), ("item", ReplyPer::Item), ("list", ReplyPer::List)];
-            entry.choice(&per)
-        })?
-        .unwrap_or(ReplyPer::Request),
+        per,
         listed: reply("listed", scope)?,
         reply: reply("reply", scope)?,
         refuse: reply("refuse", scope)?,

@@ -110,6 +110,11 @@ impl Word {
         })
     }
 
+    /// It stands for several items.
+    pub(super) fn is_list(word: &Word) -> bool {
+        matches!(word, Word::Items | Word::Refused | Word::All)
+    }
+
     pub(crate) fn template(text: &str, site: WordSite, scope: &mut Scope) -> Result<Template<Word>, String> {
         let aliases = scope.aliases.clone();
         Template::parse_with(text, &aliases, |source| Word::parse(source, site, scope))

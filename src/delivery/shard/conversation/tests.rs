@@ -1,6 +1,7 @@
 //! Sessions that speak a dialect: what they are sent, and how they end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -17,6 +18,7 @@ use crate::protocol::encoding::{Payload, PayloadKind};
 const TRADES: &str = "btcusdt@trade";
 const TICKER: &str = "btcusdt@bookTicker";
 const DEPTH: &str = "btcusdt@depth";
+const BOOK: &str = "btcusdt@book";
 
 struct Venue {
     harness: Harness,
@@ -61,6 +63,16 @@ impl Venue {
             _ => Retention::NEWEST,
         };
         self.harness.publisher.publish(stream, payload, retention, self.harness.now).expect("a good topic");
+        self.harness.settle();
+        data
+    }
+
+    /// Publishes a message of an order book, whole or a change.
+    fn publish_book(&mut self, retention: Retention) -> String {
+        self.published += 1;
+        let data = format!(r#"{{"n":{}}}"#, self.published);
+        let payload = Payload { bytes: Bytes::from(data.clone()), kind: PayloadKind::Json };
+        self.harness.publisher.publish(BOOK, payload, retention, self.harness.now).expect("a good topic");
         self.harness.settle();
         data
     }
@@ -176,6 +188,54 @@ fn whoever_lacks_events_that_no_word_tells_of_ends() {
     assert_eq!((heard(&trades), heard(&depth)), (vec!["1012".to_string()], vec!["1012".to_string()]));
     let value = venue.publish(TICKER);
     assert_eq!(heard(&ticker), [value], "the newest value is enough");
+}
+
+#[test]
+fn a_book_begins_with_a_whole_one_and_with_none_while_changes_are_missing() {
+    let mut venue = Venue::open();
+    let whole = venue.publish_book(Retention::Snapshot);
+    let change = venue.publish_book(Retention::Delta { whole: None });
+    let client = venue.connect(&format!("/ws/{BOOK}"));
+    assert_eq!(heard(&client), [whole, change]);
+    venue.gap(BOOK);
+    assert_eq!(heard(&client), ["1012"]);
+    let early = venue.connect(&format!("/ws/{BOOK}"));
+    assert_eq!(heard(&early).last().map(String::as_str), Some("1012"));
+    let whole = venue.publish_book(Retention::Snapshot);
+    let client = venue.connect(&format!("/ws/{BOOK}"));
+    assert_eq!(heard(&client), [whole]);
+}
+
+#[test]
+fn a_slow_client_has_the_newest_value_or_ends() {
+    let mut venue = Venue::open();
+    venue.harness.shard.settings.slow.replay_max = Duration::ZERO;
+    for stream in [TRADES, TICKER] {
+        let client = venue.connect(&format!("/ws/{stream}"));
+        client.pipe.borrow_mut().room = 0;
+        let published: Vec<String> = (0..4).map(|_| venue.publish(stream)).collect();
+        venue.harness.now.mono_ns += 1_000_000_000;
+        client.pipe.borrow_mut().room = 1 << 20;
+        venue.harness.shard.ready(client.id, false, venue.harness.now);
+        venue.harness.settle();
+        let then = if stream == TRADES { "4410" } else { &published[3] };
+        assert_eq!(heard(&client), [&published[0], then]);
+    }
+}
+
+#[test]
+fn a_gap_is_not_passed_over_by_a_client_that_is_behind() {
+    let mut venue = Venue::open();
+    let client = venue.connect(&format!("/ws/{DEPTH}"));
+    client.pipe.borrow_mut().room = 0;
+    let change = venue.publish(DEPTH);
+    venue.gap(DEPTH);
+    venue.publish(DEPTH);
+    client.pipe.borrow_mut().room = 1 << 20;
+    venue.harness.shard.ready(client.id, false, venue.harness.now);
+    venue.harness.settle();
+    let heard = heard(&client);
+    assert_eq!((heard.first(), heard.last().map(String::as_str)), (Some(&change), Some("1012")));
 }
 
 #[test]

@@ -61,6 +61,10 @@ refuse = '{"event":"error","item":${item|json},"msg":${reason|json}${/req?,"req"
             r#"{"event":"error","item":"*.7","msg":"expected a topic without wildcards, found `*.7`","req":1.0}"#.to_string(),
         ])
     );
+    // A long value is not repeated with each item.
+    let long = format!(r#"{{"op":"subscribe","req":"{}","args":[{{"channel":"a","id":"b"}}]}}"#, "x".repeat(300));
+    let answer = replies(&dialect, &long).expect("an answer");
+    assert!(answer[0].contains(r#""req":null"#), "{answer:?}");
     assert!(dialect.hear("subscribe").is_none(), "a text that is not JSON has no members");
     let request = dialect.hear(says).expect("a rule fits");
     assert_eq!(request.items()[0].name, "books.BTC-USD");

@@ -77,6 +77,11 @@ fn wrong_dialects_are_refused_with_line_key_and_remedy() {
             "expected `split` beside `by`",
         ),
         (
+            format!("{PATHS}{RULE}do = \"subscribe\"\nper = \"item\"\nreply = \"${{items}}\"\n"),
+            "my.toml:9: downstream.on.1.reply",
+            "use `per = \"list\"`",
+        ),
+        (
             format!("{PATHS}{RULE}when = ['/a ~~ 1']\ndo = \"answer\"\n"),
             "my.toml:7: downstream.on.1.when.1",
             "found `~~`",
