@@ -2,7 +2,7 @@
 
 pub mod admin;
 pub(crate) mod ahead;
-mod answer;
+pub(crate) mod answer;
 pub(crate) mod assets;
 pub(crate) mod body;
 pub(crate) mod conditional;
