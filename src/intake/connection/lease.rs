@@ -34,12 +34,12 @@ pub(crate) fn renewal_after(life: Duration) -> Duration {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lease {
     pub taken: Arc<TakenValues>,
-    terms: Vec<Term>,
+    terms: Vec<LeaseTerm>,
 }
 
 /// The life of what one request has given.
 #[derive(Clone, Copy, Debug)]
-struct Term {
+struct LeaseTerm {
     /// Its place in the profile.
     request: usize,
     renew_at_ns: u64,
@@ -67,7 +67,7 @@ impl Lease {
 
     fn begin(&mut self, request: usize, life: Duration, now: Stamp) {
         self.terms.retain(|term| term.request != request);
-        self.terms.push(Term {
+        self.terms.push(LeaseTerm {
             request,
             renew_at_ns: now.mono_ns.saturating_add(ns(renewal_after(life))),
             ends_ns: now.mono_ns.saturating_add(ns(life)),

@@ -27,12 +27,12 @@ const WAIT_MAX_NS: u64 = 30_000_000_000;
 /// Topics that are remembered; further ones wait until there is room.
 const TOPICS_MAX: usize = 100_000;
 
-type Answering = Pin<Box<dyn Future<Output = (String, Result<String, Loss>)> + Send>>;
+type SnapshotFuture = Pin<Box<dyn Future<Output = (String, Result<String, Loss>)> + Send>>;
 
 #[derive(Default)]
 pub(super) struct Snapshots {
     topics: HashMap<String, Wanted>,
-    running: FuturesUnordered<Answering>,
+    running: FuturesUnordered<SnapshotFuture>,
     rate: Option<RateLimit>,
 }
 

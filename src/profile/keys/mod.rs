@@ -4,13 +4,15 @@
 mod connections;
 mod downstream;
 mod messages;
+mod requests;
 
 pub(crate) use crate::profile::keys::connections::{
-    ACK, BACKOFF, CHANNEL, CLIENT, CONNECT, KEEPALIVE, LOGIN, OPEN, PING, RENEWAL, REQUEST, RESUME, ROOT, SEND, SIGN,
-    SIGN_KEY, SNAPSHOT, SUBSCRIBE, VENUE_REQUEST,
+    ACK, BACKOFF, CHANNEL, CLIENT, CONNECT, KEEPALIVE, LOGIN, OPEN, PING, REQUEST, RESUME, ROOT, SEND, SIGN, SIGN_KEY,
+    SUBSCRIBE,
 };
 pub(crate) use crate::profile::keys::downstream::{DOWNSTREAM, FORM, HEARTBEAT, ITEMS, PATH, SAID};
 pub(crate) use crate::profile::keys::messages::{BIND, BOOK, CONNECTION_SEQ, DECODE, DELTA_LIMIT, MERGE, ON, SEQ};
+pub(crate) use crate::profile::keys::requests::{RENEWAL, SNAPSHOT, VENUE_REQUEST};
 
 /// One key of a section; `value`, `default` and `doc` are cells of the reference, in Markdown.
 #[derive(Clone, Copy, Debug)]
