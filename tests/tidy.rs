@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["settings"],
     &["audit"],
     &["bus"],
-    &["intake", "delivery", "simulator", "identity"],
+    &["intake", "delivery", "simulator", "identity", "cluster"],
     &["edge"],
     &["certificate", "config", "open_files", "check", "health", "bench", "app", "cli", "main", "lib"],
 ];

@@ -432,22 +432,25 @@ struct HelloMessage {
     chain: String,
     is_witness: bool,
     is_candidate: bool,
+    ingester: u64,
 }
 
 impl HelloMessage {
     fn write(hello: &NodeHello) -> Bytes {
-        let NodeHello { node, priority, term, epoch, next_offset, chain, is_witness, is_candidate } = *hello;
+        let NodeHello { node, priority, term, epoch, next_offset, chain, is_witness, is_candidate, ingester } = *hello;
         let chain = chain.to_string();
-        let message = HelloMessage { node, priority, term, epoch, next_offset, chain, is_witness, is_candidate };
+        let message =
+            HelloMessage { node, priority, term, epoch, next_offset, chain, is_witness, is_candidate, ingester };
         serde_json::to_vec(&message).expect("a plain struct always serialises into memory").into()
     }
 
     fn read(bytes: &[u8]) -> Option<NodeHello> {
         let message: HelloMessage = serde_json::from_slice(bytes).ok()?;
-        let HelloMessage { node, priority, term, epoch, next_offset, chain, is_witness, is_candidate } = message;
+        let HelloMessage { node, priority, term, epoch, next_offset, chain, is_witness, is_candidate, ingester } =
+            message;
         let mut hash = [0; Chain::BYTES];
         hex::decode_to_slice(chain, &mut hash).ok()?;
         let chain = Chain(hash);
-        Some(NodeHello { node, priority, term, epoch, next_offset, chain, is_witness, is_candidate })
+        Some(NodeHello { node, priority, term, epoch, next_offset, chain, is_witness, is_candidate, ingester })
     }
 }

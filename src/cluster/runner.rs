@@ -248,6 +248,7 @@ impl<B: Backbone> Core<B> {
                 }
                 NodeCommand::OpenFeed { term } => self.open_feed(term),
                 NodeCommand::CloseFeed => self.close_feed(),
+                NodeCommand::Answer { term } => self.runner.backbone.answer_for(term),
                 NodeCommand::Ping { term } => self.runner.backbone.ping(term),
                 NodeCommand::Tell(hello) => self.runner.backbone.tell(hello),
                 NodeCommand::AskHellos => self.runner.backbone.ask_hellos(),
@@ -276,7 +277,6 @@ impl<B: Backbone> Core<B> {
         let doorbell = Arc::new(Doorbell::new(move || notify.notify_one()));
         reader.add_doorbell(doorbell.clone());
         self.stage = Some(Stage { collector: Collector::new(reader), doorbell });
-        self.runner.backbone.answer_for(Some(term));
         self.runner.meters.ingester.set(1.0);
         let _ = self.runner.feed.send(FeedOrder::Open(publisher));
     }
@@ -284,7 +284,6 @@ impl<B: Backbone> Core<B> {
     fn close_feed(&mut self) {
         tracing::info!("this node is the ingester no longer: it leaves the feed");
         self.stage = None;
-        self.runner.backbone.answer_for(None);
         self.runner.meters.ingester.set(0.0);
         let _ = self.runner.feed.send(FeedOrder::Close);
     }
