@@ -29,7 +29,6 @@ async def python_binance(base, streams):
     BinanceSocketManager.STREAM_URL = base
     sockets = BinanceSocketManager(AsyncClient(), max_queue_size=1_000_000)
     async with sockets.multiplex_socket(streams) as socket:
-        print("started", flush=True)
 
         async def read():
             while True:
@@ -64,7 +63,6 @@ async def unicorn(base, streams):
     markets = sorted({stream.split("@", 1)[0] for stream in streams})
     channels = sorted({stream.split("@", 1)[1] for stream in streams})
     manager.create_stream(channels, markets, process_stream_data=take)
-    print("started", flush=True)
     await until_closed()
 
 
@@ -76,7 +74,6 @@ async def binance_sdk(base, streams):
     await connection.subscribe(streams)
     for stream in streams:
         connection.on("message", lambda event: show(event["stream"], event["data"]), stream)
-    print("started", flush=True)
     await until_closed()
 
 
@@ -89,7 +86,6 @@ async def massive(base, items):
 
     feed = base.removeprefix("ws://").rstrip("/")
     client = WebSocketClient("a key", feed=feed, market="stocks", secure=False, subscriptions=items)
-    print("started", flush=True)
     await asyncio.gather(client.connect(take), until_closed())
 
 
@@ -107,7 +103,6 @@ async def kraken(base, items):
     books = SpotOrderBookClient(depth=10, callback=take)
     await books.start()
     await books.add_book(items)
-    print("started", flush=True)
     await until_closed()
 
 
@@ -120,4 +115,5 @@ CLIENTS = {
 }
 
 if __name__ == "__main__":
+    print("started", flush=True)
     asyncio.run(CLIENTS[sys.argv[1]](sys.argv[2], sys.argv[3:]))

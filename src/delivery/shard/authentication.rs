@@ -209,7 +209,7 @@ impl<S: Socket> Shard<S> {
         match self.subscribe(id, patterns, terms, now) {
             Ok(effect) => {
                 effect.put(None, self.lanes.texts(self.sessions[id].lane()), (encoding, now), out);
-                return !(effect.is_partial() && self.sessions[id].is_told_nothing());
+                !(effect.is_partial() && self.sessions[id].is_told_nothing())
             }
             Err(refusal) => {
                 self.refuse(None, &refusal, encoding, out);

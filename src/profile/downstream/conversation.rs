@@ -224,10 +224,10 @@ impl SaidRequest<'_> {
         let view = View { text: self.text, json: self.json, found: &self.found, bound: None, element };
         let value = |word: &Word| -> Option<SourceValue<'_>> {
             match word {
-                Word::Said(field) => said(&view, *field, false).filter(is_short).map(text),
+                Word::Said(field) => said(&view, *field, false).filter(|token| is_short(token)).map(text),
                 Word::Element => {
                     let part = asked.and_then(|asked| asked.part.clone());
-                    part.or_else(|| element_of(&view, false)).filter(is_short).map(text)
+                    part.or_else(|| element_of(&view, false)).filter(|token| is_short(token)).map(text)
                 }
                 Word::Item => asked.map(|asked| text(asked.name.clone())),
                 Word::Items => Some(SourceValue::List(granted)),
@@ -257,7 +257,7 @@ impl Deed {
     }
 }
 
-fn is_short(token: &String) -> bool {
+fn is_short(token: &str) -> bool {
     token.len() <= REPEATED_BYTES_MAX
 }
 

@@ -81,7 +81,7 @@ impl SessionItems {
         let mut patterns: BTreeSet<Pattern> = names.iter().flat_map(|name| dialect.topics_of(name)).collect();
         let stay = |name: &&String| names.binary_search(name).is_err();
         // A plain item has one topic, its own.
-        let shares = |name: &&String| !dialect.is_plain(name) || patterns_has(&patterns, name);
+        let shares = |name: &&String| !dialect.is_plain(name) || patterns.contains(name.as_str());
         let others: Vec<&String> = self.0.iter().filter(stay).filter(shares).collect();
         for pattern in others.iter().flat_map(|name| dialect.topics_of(name)) {
             patterns.remove(&pattern);
@@ -92,8 +92,4 @@ impl SessionItems {
     fn has(&self, name: &str) -> bool {
         self.0.binary_search_by(|known| known.as_str().cmp(name)).is_ok()
     }
-}
-
-fn patterns_has(patterns: &BTreeSet<Pattern>, topic: &str) -> bool {
-    patterns.contains(topic)
 }

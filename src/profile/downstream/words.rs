@@ -88,7 +88,7 @@ impl Word {
         }
         let is_place = source == "text" || source.starts_with("./") || source.starts_with('/');
         let family = if source.starts_with("./") { "./pointer" } else { "/pointer" };
-        if !site.known().contains(&source) && !(is_place && site.known().contains(&family)) {
+        if !(site.known().contains(&source) || is_place && site.known().contains(&family)) {
             return unknown();
         }
         Ok(match (source, site) {
