@@ -2,7 +2,7 @@
 //!
 //! A reign begins with the claim, an entry that begins a term at exactly the next place of the log, and ends when
 //! another one stands where this one would append. What has become of an append without a clear outcome is decided by
-//! [`UnclearAppend`]; nothing is applied before it is committed.
+//! [`crate::append_verdict`]; nothing is applied before it is committed.
 
 mod builder;
 #[cfg(test)]
