@@ -103,7 +103,8 @@ impl Assembler {
     pub fn take(&mut self, update: &Update<'_>, release: Release, out: &mut dyn UpdateSink) {
         let waits = matches!(&update.treatment.mode, Mode::Changes(changes) if changes.waits);
         let is_known = !self.joins.is_empty() && self.joins.contains_key(update.topic);
-        if !is_known && (!waits || self.joins.len() >= self.topics_max) {
+        let joins = if is_known { waits || update.snapshot } else { waits && self.joins.len() < self.topics_max };
+        if !joins {
             return self.assemble(update, release, out);
         }
         let mut joins = std::mem::take(&mut self.joins);
