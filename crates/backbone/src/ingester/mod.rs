@@ -203,10 +203,15 @@ impl Ingester {
         self.stage = Stage::Waiting { until: turn.now + if may_be_deposed { HELLO_WAIT } else { Duration::ZERO } };
     }
 
-    /// Another node may know of a later term. A log that has lost it would let the next append pass all the same.
+    /// Another node may know of a later term, or of more than the claim continues. A log that has lost it would let the
+    /// next append pass all the same.
     pub fn hear(&mut self, hello: &NodeHello, follower: &LogFollower, turn: &mut Turn) -> Reign {
-        let is_later = hello.term > follower.position().term && hello.ingester != self.builder.node();
-        if is_later { self.end_reign(turn) } else { Reign::GoesOn }
+        let position = follower.position();
+        let is_later = hello.term > position.term && hello.ingester != self.builder.node();
+        let keeps_epoch = self.pending.as_ref().is_some_and(|pending| pending.entry.header.epoch == position.epoch);
+        let is_further = hello.epoch == position.epoch && hello.next_offset > position.next_offset;
+        let is_void = !self.is_seated && keeps_epoch && is_further;
+        if is_later || is_void { self.end_reign(turn) } else { Reign::GoesOn }
     }
 
     pub fn deadline(&self) -> Duration {

@@ -160,18 +160,24 @@ fn frame(node: u64, number: u64) -> LoggedItem {
     })
 }
 
-/// Until each node has shown this many more frames.
+/// Until each node has shown some more frames.
 async fn go_on(nodes: &[RunningNode], world: &World, after: &str) {
     let before: Vec<u64> = nodes.iter().map(|node| world.shows(node.number).frames).collect();
     let more = 300;
-    let went_on = timeout(Duration::from_secs(60), async {
-        while nodes.iter().zip(&before).any(|(node, before)| world.shows(node.number).frames < before + more) {
-            assert!(nodes.iter().all(|node| !node.task.is_finished()), "a node has failed after {after}");
+    eventually(after, || {
+        assert!(nodes.iter().all(|node| !node.task.is_finished()), "a node has failed after {after}");
+        nodes.iter().zip(&before).all(|(node, before)| world.shows(node.number).frames >= before + more)
+    })
+    .await;
+}
+
+async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let waiting = timeout(Duration::from_secs(60), async {
+        while !is_so() {
             sleep(Duration::from_millis(10)).await;
         }
     });
-    let all: Vec<NodeShows> = nodes.iter().map(|node| world.shows(node.number)).collect();
-    assert!(went_on.await.is_ok(), "{after}: {before:?}, {all:?}");
+    assert!(waiting.await.is_ok(), "expected within a minute: {what}");
 }
 
 fn epoch(nodes: &[RunningNode], world: &World) -> u64 {
@@ -224,6 +230,9 @@ async fn offsets_keep_their_content_whatever_becomes_of_the_server_and_its_store
     for number in 5..=6 {
         nodes.push(RunningNode::start(number, &server.url(), &world).await);
     }
+    // Before, they show what the store has.
+    let is_ingester = |node: &RunningNode| world.shows(node.number).is_ingester;
+    eventually("a node is the ingester", || nodes.iter().any(is_ingester)).await;
     go_on(&nodes, &world, "the end of all nodes, and a store of before").await;
     assert_ne!(epoch(&nodes, &world), first, "clients are told by another epoch");
 }
