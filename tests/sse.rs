@@ -169,15 +169,15 @@ fn a_stream_says_why_it_ends() {
     let mut aged = harness.stream("topics=*@trade", "");
     let goodbye = aged.until("goodbye");
     assert_eq!((goodbye.json()["code"].as_str(), goodbye.retry.is_some()), (Some("max_age"), true));
-    let close = aged.next().expect("an event");
+    let close = aged.next_event().expect("an event");
     assert_eq!((close.name.as_deref(), close.json()["code"].as_u64()), (Some("close"), Some(1012)));
-    assert_eq!(aged.next(), None, "nothing follows");
+    assert_eq!(aged.next_event(), None, "nothing follows");
 
     let mut refused = harness.stream("topics=*@trade,*@depth", "");
     assert_eq!(refused.until("error").json()["code"], "too_many_wildcards");
-    let close = refused.next().expect("an event");
+    let close = refused.next_event().expect("an event");
     assert_eq!((close.json()["code"].as_u64(), close.retry), (Some(1008), Some(86_400_000)));
-    assert_eq!(refused.next(), None);
+    assert_eq!(refused.next_event(), None);
 
     let mut talkative = harness.stream("topics=*@trade", "");
     talkative.until("subscribed");

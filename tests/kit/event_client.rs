@@ -85,7 +85,7 @@ impl EventClient {
     }
 
     /// Waits for the next event; none at the end of the stream.
-    pub fn next(&mut self) -> Option<Event> {
+    pub fn next_event(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.event() {
                 return Some(event);
@@ -99,7 +99,7 @@ impl EventClient {
     /// Waits for an event with this name.
     pub fn until(&mut self, name: &str) -> Event {
         loop {
-            let event = self.next().unwrap_or_else(|| panic!("expected `{name}`, found the end"));
+            let event = self.next_event().unwrap_or_else(|| panic!("expected `{name}`, found the end"));
             if event.name.as_deref() == Some(name) {
                 return event;
             }

@@ -67,7 +67,7 @@ impl Inbox {
         self.bytes.len() - self.used
     }
 
-    pub fn next(&mut self) -> Option<Message> {
+    pub fn next_message(&mut self) -> Option<Message> {
         let bytes = &self.bytes[self.used..];
         let (first, length) = (*bytes.first()?, *bytes.get(1)?);
         let (header, length) = match length {
@@ -237,7 +237,7 @@ impl RawClient {
     /// The next text message that has arrived whole. Pings are answered.
     pub fn text(&mut self) -> Option<String> {
         loop {
-            match self.inbox.next()? {
+            match self.inbox.next_message()? {
                 Message::Text(text) => return Some(text),
                 Message::Ping => assert!(self.send(PONG, b""), "room for a pong"),
                 Message::Pong => {}
