@@ -53,7 +53,7 @@ impl Harness {
 fn a_stream_opens_with_its_head_and_goes_on_with_welcome_subscribed_and_frames_with_their_cursor() {
     let harness = Harness::open("1", &[]);
     let mut stream = harness.stream("topics=*@trade", "Origin: https://page.example\r\n");
-    let opening = stream.next().expect("an event");
+    let opening = stream.next_event().expect("an event");
     let retry = opening.retry.expect("it comes first");
     assert!((1_000..5_000).contains(&retry) && opening.data.is_none(), "{opening:?}");
     let head = stream.head().expect("it was read").to_owned();
@@ -69,12 +69,12 @@ fn a_stream_opens_with_its_head_and_goes_on_with_welcome_subscribed_and_frames_w
         assert!(head.contains(&format!("{line}\r\n")), "expected `{line}` in\n{head}");
     }
     assert!(!head.contains("content-length"), "{head}");
-    let welcome = stream.next().expect("an event");
+    let welcome = stream.next_event().expect("an event");
     assert_eq!((welcome.name.as_deref(), welcome.id.as_deref()), (Some("welcome"), None));
     let epoch = welcome.json()["epoch"].as_str().expect("an epoch").to_owned();
-    assert_eq!(stream.next().and_then(|event| event.name).as_deref(), Some("subscribed"));
+    assert_eq!(stream.next_event().and_then(|event| event.name).as_deref(), Some("subscribed"));
     for _ in 0..200 {
-        let event = stream.next().expect("a frame");
+        let event = stream.next_event().expect("a frame");
         assert_eq!(event.name, None, "{event:?}");
         let text = event.data.clone().expect("data");
         harness.tape.locate(&text);
