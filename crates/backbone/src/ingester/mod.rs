@@ -19,12 +19,11 @@ use feed_log::entry::term::TermReason;
 use feed_log::entry::{EntryBody, PartCount};
 
 use crate::append_verdict::{FoundEntry, LogReport};
-use crate::election::{HELLO_WAIT, PING_EVERY, TermClaim};
+use crate::election::{HELLO_WAIT, TermClaim};
 use crate::follower::{LogFollower, TailedEntry};
-use crate::hello::NodeHello;
 pub use crate::ingester::builder::IngesterSettings;
 use crate::ingester::builder::{EntryBuilder, PendingEntry};
-use crate::ingester::unclear::ASK_AGAIN;
+use crate::ingester::unclear::{ASK_AGAIN, TAKEOVER_MIN};
 use crate::log::{CallId, LogBounds, LogReply, LogRequest, LogSequence, StoredBytes};
 use crate::planted::{PlantedFault, is_planted};
 use crate::turn::{NodeCommand, Turn};
@@ -33,8 +32,6 @@ use crate::turn::{NodeCommand, Turn};
 const BEAT: Duration = Duration::from_millis(500);
 /// No reply for this long: the outcome is unclear.
 const REPLY: Duration = Duration::from_millis(500);
-/// Nobody takes over sooner: two pings are not answered first.
-const TAKEOVER_MIN: Duration = PING_EVERY;
 /// Between two new epochs: each makes every client start over.
 const EPOCH_AGAIN: Duration = Duration::from_secs(10);
 
@@ -71,6 +68,8 @@ pub struct Ingester {
     second: Option<pipelined::SecondAppend>,
     /// The first call that appends these bytes at this place: a reply to an earlier one says nothing.
     sent_from: CallId,
+    /// When the entry that is in flight was sent first.
+    sent_at: Duration,
     committed_at: Duration,
     /// Of the entry that is in flight, with an unclear outcome.
     attempts: u32,
@@ -118,6 +117,7 @@ impl Ingester {
             #[cfg(test)]
             second: None,
             sent_from: CallId::default(),
+            sent_at: turn.now,
             committed_at: turn.now,
             attempts: 0,
             unread: 0,
@@ -190,28 +190,6 @@ impl Ingester {
         if matches!(self.stage, Stage::Idle) {
             self.go_on(follower, turn);
         }
-    }
-
-    /// The node was stopped for a while, or the log: another entry may stand where the last one did, so that the place
-    /// alone would let the next append pass.
-    pub fn wake(&mut self, follower: &LogFollower, turn: &mut Turn) {
-        if self.pending.is_none() {
-            self.build(EntryBody::Batch(Vec::new()), PartCount::default(), follower, turn);
-        }
-        let may_be_deposed = turn.now >= self.committed_at + TAKEOVER_MIN;
-        turn.out.push(NodeCommand::AskHellos);
-        self.stage = Stage::Waiting { until: turn.now + if may_be_deposed { HELLO_WAIT } else { Duration::ZERO } };
-    }
-
-    /// Another node may know of a later term, or of more than the claim continues. A log that has lost it would let the
-    /// next append pass all the same.
-    pub fn hear(&mut self, hello: &NodeHello, follower: &LogFollower, turn: &mut Turn) -> Reign {
-        let position = follower.position();
-        let is_later = hello.term > position.term && hello.ingester != self.builder.node();
-        let keeps_epoch = self.pending.as_ref().is_some_and(|pending| pending.entry.header.epoch == position.epoch);
-        let is_further = hello.epoch == position.epoch && hello.next_offset > position.next_offset;
-        let is_void = !self.is_seated && keeps_epoch && is_further;
-        if is_later || is_void { self.end_reign(turn) } else { Reign::GoesOn }
     }
 
     pub fn deadline(&self) -> Duration {
@@ -314,6 +292,7 @@ impl Ingester {
     /// The follower has applied what was pending.
     fn committed(&mut self, follower: &LogFollower, turn: &mut Turn) -> Reign {
         let position = follower.position();
+        let is_late = turn.now >= self.sent_at + TAKEOVER_MIN;
         (self.end, self.committed_at, self.attempts) = (position.sequence, turn.now, 0);
         self.refill.clear();
         self.is_seated = true;
@@ -328,6 +307,10 @@ impl Ingester {
             if !std::mem::replace(&mut self.has_feed, true) {
                 turn.out.push(NodeCommand::OpenFeed { term: self.term });
             }
+        }
+        if is_late {
+            self.verify(HELLO_WAIT, follower, turn);
+            return Reign::GoesOn;
         }
         #[cfg(test)]
         if self.promote_second(turn) {
@@ -395,6 +378,9 @@ impl Ingester {
         };
         if let Some(pending) = self.pending.as_ref().filter(|_| is_planted(PlantedFault::ShownUncommitted)) {
             turn.out.push(NodeCommand::Apply { sequence: self.end.next(), entry: pending.entry.clone() });
+        }
+        if self.attempts == 0 {
+            self.sent_at = turn.now;
         }
         self.sent_from = turn.out.request(LogRequest::Append { expected: self.end, entry });
         self.stage = Stage::Sent { since: turn.now };

@@ -9,17 +9,48 @@ use feed_log::entry::term::TermReason;
 use feed_log::entry::{EntryBody, PartCount};
 
 use crate::append_verdict::{AppendVerdict, FoundEntry, LogReport, UnclearAppend};
+use crate::election::{HELLO_WAIT, PING_EVERY};
 use crate::follower::LogFollower;
+use crate::hello::NodeHello;
 use crate::ingester::{Ingester, Looked, Reign, Stage};
 use crate::log::{LogRange, LogReply, LogRequest, LogSequence};
-use crate::turn::Turn;
+use crate::turn::{NodeCommand, Turn};
 
 /// Between two questions to the log about an unclear outcome.
 pub const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Looks at an end that cannot be read: two seconds.
 const UNREAD_MAX: u32 = 20;
 
+/// Nobody takes over sooner: two pings are not answered first.
+pub const TAKEOVER_MIN: Duration = PING_EVERY;
 impl Ingester {
+    /// The node was stopped for a while, or the log.
+    pub fn wake(&mut self, follower: &LogFollower, turn: &mut Turn) {
+        let may_be_deposed = turn.now >= self.committed_at + TAKEOVER_MIN;
+        self.verify(if may_be_deposed { HELLO_WAIT } else { Duration::ZERO }, follower, turn);
+    }
+
+    /// Another entry may stand where the last one did, so that the place alone would let the next append pass: the
+    /// other nodes are asked, and then the log.
+    pub(super) fn verify(&mut self, wait: Duration, follower: &LogFollower, turn: &mut Turn) {
+        if self.pending.is_none() {
+            self.build(EntryBody::Batch(Vec::new()), PartCount::default(), follower, turn);
+        }
+        turn.out.push(NodeCommand::AskHellos);
+        self.stage = Stage::Waiting { until: turn.now + wait };
+    }
+
+    /// Another node may know of a later term, or of more than the claim continues. A log that has lost it would let the
+    /// next append pass all the same.
+    pub fn hear(&mut self, hello: &NodeHello, follower: &LogFollower, turn: &mut Turn) -> Reign {
+        let position = follower.position();
+        let is_later = hello.term > position.term && hello.ingester != self.builder.node();
+        let keeps_epoch = self.pending.as_ref().is_some_and(|pending| pending.entry.header.epoch == position.epoch);
+        let is_further = hello.epoch == position.epoch && hello.next_offset > position.next_offset;
+        let is_void = !self.is_seated && keeps_epoch && is_further;
+        if is_later || is_void { self.end_reign(turn) } else { Reign::GoesOn }
+    }
+
     fn look(&mut self, range: LogRange, look: Looked, turn: &mut Turn) {
         let call = turn.out.request(LogRequest::Read(range));
         self.stage = Stage::Looking { call, since: turn.now, look };
