@@ -76,8 +76,10 @@ fn no_offset_has_two_contents_whatever_the_log_the_nodes_and_the_network_do() {
     println!(
         "{events} events, {terms} terms, {received} received, {jumps} jumps, agreed after {agreed} ms, {faults:?}"
     );
-    assert!(faults.len() == 13 || results.len() < 50, "all faults happened: {faults:?}");
-    assert!(terms > results.len() as u64 && jumps > 0 && received > terms);
+    if results.len() >= 50 {
+        assert_eq!(faults.len(), 13, "all faults happened: {faults:?}");
+        assert!(terms > results.len() as u64 && jumps > 0 && received > terms);
+    }
 }
 
 /// A fault is noticed by an invariant, within the seeds.
