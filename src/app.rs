@@ -300,7 +300,7 @@ fn start(
     let (runtime, feed_faults) = (parts::runtime().map_err(AppError::system("start a runtime"))?, faults.clone());
     let start_feed: Box<dyn FnOnce() -> io::Result<()> + Send> = match source {
         FeedSource::Own(publisher) => {
-            let (upstream, stopped, pulse) = (connect(publisher)?, stopped.clone(), reader.pulse());
+            let (upstream, stopped, pulse) = (connect(*publisher)?, stopped.clone(), reader.pulse());
             Box::new(move || parts::drive(runtime, feed_faults.run("feed", feed(upstream, stopped, pulse))))
         }
         FeedSource::Cluster(drive, orders) => {

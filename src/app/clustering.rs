@@ -131,7 +131,7 @@ pub(super) async fn feed_in_turns(
             },
             _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
         };
-        let upstream = connect(publisher).map_err(io::Error::other)?;
+        let upstream = connect(*publisher).map_err(io::Error::other)?;
         let (stop, told) = watch::channel(false);
         let mut run = std::pin::pin!(upstream.run(told));
         tokio::select! {

@@ -27,7 +27,7 @@ pub(super) struct OpenBus {
 /// Who publishes.
 pub(super) enum FeedSource {
     /// The feed of this server.
-    Own(Publisher),
+    Own(Box<Publisher>),
     /// The cluster's log, which this drives; the feed of this server publishes into the log while it is ordered to.
     Cluster(DriveNode, mpsc::UnboundedReceiver<FeedOrder>),
 }
@@ -52,5 +52,5 @@ pub(super) fn open(
     let (mut publisher, reader) = bus::open_with_history(epoch, limits, history.clone(), meters);
     let restore = |archive: OpenArchive| archive.restore((&mut publisher, reader.clone()), clock.now(), meters);
     let archive = archive.map(restore).transpose()?;
-    Ok(OpenBus { reader, source: FeedSource::Own(publisher), archive })
+    Ok(OpenBus { reader, source: FeedSource::Own(Box::new(publisher)), archive })
 }

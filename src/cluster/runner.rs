@@ -45,7 +45,7 @@ pub trait Backbone: Send {
 /// What the feed is to do.
 pub enum FeedOrder {
     /// Connect, and publish here.
-    Open(Publisher),
+    Open(Box<Publisher>),
     Close,
 }
 
@@ -278,7 +278,7 @@ impl<B: Backbone> Core<B> {
         reader.add_doorbell(doorbell.clone());
         self.stage = Some(Stage { collector: Collector::new(reader), doorbell });
         self.runner.meters.ingester.set(1.0);
-        let _ = self.runner.feed.send(FeedOrder::Open(publisher));
+        let _ = self.runner.feed.send(FeedOrder::Open(Box::new(publisher)));
     }
 
     fn close_feed(&mut self) {
