@@ -68,6 +68,8 @@ pub(super) fn join(
     (clock, meters): (Clock, &Meters),
 ) -> Result<Option<ClusterNode>, JoinError> {
     let settings = &config.cluster;
+    // Also where there is no cluster: a series that is 0 says so.
+    let cluster_meters = ClusterMeters::new(meters);
     if settings.urls.is_empty() {
         return Ok(None);
     }
@@ -93,8 +95,7 @@ pub(super) fn join(
         let mut signals = Signals::watch().map_err(|_| JoinError::Stopped)?;
         let join = async {
             let (backbone, events) = NatsBackbone::connect(terms, node).await?;
-            let meters = ClusterMeters::new(meters);
-            let runner = Runner { node: decides, backbone, events, feed, buses, clock, meters };
+            let runner = Runner { node: decides, backbone, events, feed, buses, clock, meters: cluster_meters };
             Ok::<_, JoinError>(Joining::new(runner).join().await?)
         };
         tokio::select! {

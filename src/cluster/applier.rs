@@ -56,7 +56,10 @@ impl Applier {
     /// Goes on with an entry although what was before it is not here: readers are overrun.
     pub fn jump(&mut self, entry: LogEntry, now: Stamp) {
         self.parts = PartAssembly::default();
-        self.publisher.leap(Vec::new(), Offset(entry.header.first.saturating_sub(1)));
+        let before = Offset(entry.header.first.saturating_sub(1));
+        if self.publisher.head() < before {
+            self.publisher.leap(Vec::new(), before);
+        }
         self.apply(entry, now);
     }
 

@@ -237,7 +237,14 @@ impl<B: Backbone> Core<B> {
                 NodeCommand::Log { call, request } => self.runner.backbone.request(call, request),
                 NodeCommand::Apply { entry, .. } => {
                     self.runner.meters.applied(&entry, now);
-                    self.applier(entry.header.epoch).apply(entry, now);
+                    let epoch = entry.header.epoch;
+                    if self.epoch().is_some_and(|known| known.0 != epoch) {
+                        // An ingester that begins one does not jump.
+                        self.applier = None;
+                        self.applier(epoch).jump(entry, now);
+                    } else {
+                        self.applier(epoch).apply(entry, now);
+                    }
                 }
                 NodeCommand::Jump { reason, entry, .. } => {
                     if reason == JumpReason::Epoch {

@@ -11,7 +11,7 @@ import { delayText } from "./topics/row_view.js";
 
 const time = (ms) => new Date(ms).toLocaleTimeString();
 
-const CAUSES = { upstream_silent: "The feed is silent", delay_warming: "The delay is not over" };
+const CAUSES = { upstream_silent: "The feed is silent", delay_warming: "The delay is not over", cluster: "The server has no connection to its log" };
 
 export class Status {
   #client;

@@ -86,6 +86,7 @@ export class Vitals {
     const state = exposition.leading("fanline_upstream_state", "state");
     say("bad", state === "down", "The feed is down: there is no connection to it.");
     say("bad", state === "silent", "The feed is silent: the connection stands but brings nothing.");
+    say("bad", state === "cut_off", "This server has no connection to the log that it shares with others.");
     for (const [part, age] of exposition.by("fanline_liveness_age_seconds", "part")) {
       say("bad", age > LIVENESS_S_MAX, `The part ${part} has given no sign of life for ${age.toFixed(0)} s.`);
     }
