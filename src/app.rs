@@ -7,6 +7,7 @@ pub(crate) mod demand;
 mod fault_injection;
 mod file_shares;
 pub(crate) mod gatekeeping;
+mod measuring;
 mod opening;
 mod operator;
 mod parts;
@@ -23,7 +24,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::Gauge;
 use tokio::sync::watch;
 
 use crate::access::rights::ViewId;
@@ -69,7 +69,8 @@ use crate::words::topic::TopicError;
 use self::clustering::{JoinError, feed_in_turns};
 use self::file_shares::{edge_settings, share_open_files};
 use self::gatekeeping::Gatekeeping;
-use self::opening::{FeedSource, OpenBus};
+use self::measuring::measure;
+use self::opening::{BusWriter, OpenBus};
 use self::operator::ServerOperator;
 use self::parts::{EndedPart, VitalParts};
 use self::reload::Reload;
@@ -299,11 +300,11 @@ fn start(
     let connect = connector(&config, (interest, request_queue), (clock, &meters), simulate)?;
     let (runtime, feed_faults) = (parts::runtime().map_err(AppError::system("start a runtime"))?, faults.clone());
     let start_feed: Box<dyn FnOnce() -> io::Result<()> + Send> = match source {
-        FeedSource::Own(publisher) => {
+        BusWriter::Own(publisher) => {
             let (upstream, stopped, pulse) = (connect(*publisher)?, stopped.clone(), reader.pulse());
             Box::new(move || parts::drive(runtime, feed_faults.run("feed", feed(upstream, stopped, pulse))))
         }
-        FeedSource::Cluster(drive, orders) => {
+        BusWriter::Cluster(drive, orders) => {
             let told = stopped.clone();
             parts.start("cluster", move || drive(told)).map_err(AppError::system("start the cluster's node"))?;
             let in_turns = feed_in_turns(orders, connect, stopped.clone());
@@ -316,19 +317,6 @@ fn start(
     parts.start("edge", serve).map_err(AppError::system("start the edge"))?;
     parts.start("feed", start_feed).map_err(AppError::system("start the feed"))?;
     Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults, audit, reload }, addresses))
-}
-
-/// Gauges that are read when the metrics are requested.
-fn measure(vitals: &Vitals, log: LogQueue, meters: &Meters) -> impl Fn() + Send + Sync + 'static {
-    let ages: Vec<Gauge> =
-        vitals.ages().map(|(part, _)| meters.gauge(&names::LIVENESS_AGE, &[("part", part)])).collect();
-    let (vitals, dropped) = (vitals.clone(), meters.counter(&names::LOG_DROPPED, &[]));
-    move || {
-        for (gauge, (_, age)) in ages.iter().zip(vitals.ages()) {
-            gauge.set(age.as_secs_f64());
-        }
-        dropped.absolute(log.dropped());
-    }
 }
 
 /// Serves the simulated market of `config.simulate` on `listen` until SIGTERM or SIGINT.

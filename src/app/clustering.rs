@@ -17,8 +17,9 @@ use crate::bus::publisher::Publisher;
 use crate::bus::reader::Reader;
 use crate::bus::{self, Limits};
 use crate::cluster::meters::ClusterMeters;
-use crate::cluster::nats::{NatsBackbone, NatsError, NatsTerms, StreamTerms};
+use crate::cluster::nats::{NatsBackbone, NatsError, NatsTerms};
 use crate::cluster::runner::{BusFactory, ClusterError, FeedOrder, Joined, Joining, Runner};
+use crate::cluster::stream::StreamTerms;
 use crate::intake::upstream::{Upstream, UpstreamError};
 use crate::settings::table::{Cluster, Config};
 use crate::words::ids::Epoch;
@@ -49,7 +50,7 @@ pub enum JoinError {
     Runtime(io::Error),
 }
 
-/// A node that has joined, and is driven again by [`ClusterNode::run`].
+/// A node that has joined, and is driven again by what [`ClusterNode::split`] gives.
 pub(super) struct ClusterNode {
     runtime: Runtime,
     joined: Joined<NatsBackbone>,

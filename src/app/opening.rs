@@ -20,12 +20,12 @@ use super::{AppError, archiving};
 
 pub(super) struct OpenBus {
     pub reader: Reader,
-    pub source: FeedSource,
+    pub source: BusWriter,
     pub archive: Option<RestoredArchive>,
 }
 
 /// Who publishes.
-pub(super) enum FeedSource {
+pub(super) enum BusWriter {
     /// The feed of this server.
     Own(Box<Publisher>),
     /// The cluster's log, which this drives; the feed of this server publishes into the log while it is ordered to.
@@ -45,12 +45,12 @@ pub(super) fn open(
     if let Some(node) = node {
         let reader = node.reader.clone();
         let (drive, orders) = node.split();
-        return Ok(OpenBus { reader, source: FeedSource::Cluster(Box::new(drive), orders), archive: None });
+        return Ok(OpenBus { reader, source: BusWriter::Cluster(Box::new(drive), orders), archive: None });
     }
     let archive = archiving::open(config)?;
     let epoch = archive.as_ref().map_or_else(|| Epoch(rand::random()), OpenArchive::epoch);
     let (mut publisher, reader) = bus::open_with_history(epoch, limits, history.clone(), meters);
     let restore = |archive: OpenArchive| archive.restore((&mut publisher, reader.clone()), clock.now(), meters);
     let archive = archive.map(restore).transpose()?;
-    Ok(OpenBus { reader, source: FeedSource::Own(Box::new(publisher)), archive })
+    Ok(OpenBus { reader, source: BusWriter::Own(Box::new(publisher)), archive })
 }

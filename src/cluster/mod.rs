@@ -10,3 +10,4 @@ pub mod collector;
 pub mod meters;
 pub mod nats;
 pub mod runner;
+pub mod stream;

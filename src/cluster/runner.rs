@@ -91,12 +91,12 @@ struct Core<B> {
     runner: Runner<B>,
     applier: Option<(Applier, Reader)>,
     readiness: NodeReadiness,
-    stage: Option<Stage>,
+    stage: Option<OwnFeed>,
     notify: Arc<Notify>,
 }
 
 /// The feed of this node, while it is the ingester.
-struct Stage {
+struct OwnFeed {
     collector: Collector,
     doorbell: Arc<Doorbell>,
 }
@@ -283,7 +283,7 @@ impl<B: Backbone> Core<B> {
         let notify = self.notify.clone();
         let doorbell = Arc::new(Doorbell::new(move || notify.notify_one()));
         reader.add_doorbell(doorbell.clone());
-        self.stage = Some(Stage { collector: Collector::new(reader), doorbell });
+        self.stage = Some(OwnFeed { collector: Collector::new(reader), doorbell });
         self.runner.meters.ingester.set(1.0);
         let _ = self.runner.feed.send(FeedOrder::Open(Box::new(publisher)));
     }

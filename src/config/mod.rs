@@ -267,7 +267,7 @@ fn beside_a_cluster(config: &Config) -> impl Iterator<Item = (&'static str, Stri
         (
             "upstream.demand",
             upstream.demand == DemandMode::On,
-            "the wishes of clients do not reach the server that holds the feed; name the topics in upstream.subscribe",
+            "what clients want does not reach the server that holds the feed; name the topics in upstream.subscribe",
         ),
         ("upstream.send", !upstream.send.is_empty(), "what clients send does not reach the server that holds the feed"),
         ("upstream.request", upstream.request, "what clients ask does not reach the server that holds the feed"),
