@@ -29,7 +29,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Reaches the recipes through the environment, so that no character of a URL is special to the shell.
 export FEED
 
-.PHONY: run build test setup conformance lint model mutants mutants-short fuzz bench bench-watchlists bench-peers hostile page-performance screenshots
+.PHONY: run build build-tests test setup conformance lint model mutants mutants-short fuzz bench bench-watchlists bench-peers hostile page-performance screenshots
 
 # A certificate for development is valid for 30 days.
 run: build
@@ -48,6 +48,9 @@ build:
 # Tests mostly wait: for timers, for processes, for the end of a pause.
 test: setup
 	ulimit -n $$(ulimit -Hn) 2>/dev/null; RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(( 2 * $$(nproc) ))} $(CARGO) test --locked
+
+build-tests:
+	$(CARGO) test --locked --no-run
 
 setup:
 	@tests/setup

@@ -25,10 +25,10 @@ pub const AHEAD: u64 = 2_000;
 /// Pings without an answer.
 const PINGS_MAX: u64 = 8;
 
-/// Messages that a client decodes in a test of its window: 25,000, or DECODED_MESSAGES.
+/// Messages that a client decodes in a test of its window: 12,500, or DECODED_MESSAGES.
 pub fn decoded_messages() -> u64 {
     let named = std::env::var("DECODED_MESSAGES").ok();
-    named.map_or(25_000, |count| count.parse().expect("DECODED_MESSAGES is a number"))
+    named.map_or(12_500, |count| count.parse().expect("DECODED_MESSAGES is a number"))
 }
 
 /// One shard, so that all on one set of patterns share a lane. A client that must not miss anything
