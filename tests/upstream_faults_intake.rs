@@ -409,7 +409,9 @@ async fn a_server_without_tls_is_distinguished_from_one_that_is_gone() {
 async fn keys_sent_without_encryption_are_reported() {
     let secret = "ws://me:geheim@feed.invalid/ws";
     let harness = Harness::open(|settings| settings.urls = vec![secret.to_string()]).await;
-    harness.until_logged("keys and passwords go to ws://feed.invalid/ws without encryption; use TLS if the feed has it").await;
+    harness
+        .until_logged("keys and passwords go to ws://feed.invalid/ws without encryption; use TLS if the feed has it")
+        .await;
     assert!(!harness.log().contains("geheim"), "{}", harness.log());
     let harness =
         Harness::open(|settings| settings.urls[0] = settings.urls[0].replace("ws://", "ws://me:geheim@")).await;
