@@ -308,6 +308,10 @@ impl<B: Backbone> Core<B> {
                 tracing::error!("the cluster's log has two histories, and this node has the one that does not go on")
             }
         }
+        if readiness == NodeReadiness::Ready {
+            // Only what an ingester that is known to live has appended makes this node a witness of the log.
+            self.runner.backbone.ask_hellos();
+        }
         if let Some((applier, _)) = &mut self.applier {
             applier.cut_off(readiness != NodeReadiness::Ready, now);
         }
