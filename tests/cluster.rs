@@ -2,7 +2,7 @@
 //! server holds the feed, and a client may go from one to the other.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::StreamExt;
 use kit::http::sum;
@@ -193,7 +193,6 @@ async fn a_log_that_is_away_is_told_and_nothing_is_lost() {
     let ready = |node: &Program| node.get("/readyz").status;
     eventually("every node is cut off", || nodes.nodes.iter().all(|node| ready(node) == 503).then_some(()));
     assert_eq!(nodes.nodes[0].get("/readyz").json()["reason"], "cluster");
-    tokio::time::sleep(Duration::from_millis(500)).await;
     nodes.nats.run();
     eventually("every node is back", || nodes.nodes.iter().all(|node| ready(node) == 200).then_some(()));
     seen.read(&nodes.nodes[1], seen.cursor + 1_000).await;

@@ -125,11 +125,11 @@ pub(super) async fn feed_in_turns(
     mut stopped: watch::Receiver<bool>,
 ) -> io::Result<()> {
     loop {
+        // Without a sender the node has failed, which is told by itself.
         let publisher = tokio::select! {
-            order = orders.recv() => match order {
-                Some(FeedOrder::Open(publisher)) => publisher,
-                Some(FeedOrder::Close) => continue,
-                None => return Ok(()),
+            Some(order) = orders.recv() => match order {
+                FeedOrder::Open(publisher) => publisher,
+                FeedOrder::Close => continue,
             },
             _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
         };
@@ -143,8 +143,8 @@ pub(super) async fn feed_in_turns(
                 }
                 continue;
             }
-            // The only order that can follow is to close; without a sender nobody wants the feed.
-            _ = orders.recv() => {}
+            // The only order that can follow is to close.
+            Some(_) = orders.recv() => {}
             _ = stopped.wait_for(|stopped| *stopped) => {}
         }
         stop.send_replace(true);

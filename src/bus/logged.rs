@@ -7,17 +7,35 @@ use feed_log::entry::LoggedText;
 use feed_log::entry::item::{FrameRole, LoggedFrame, LoggedItem, LoggedPayload, LoggedStatus, PayloadForm, StatusForm};
 
 use crate::bus::frame::{Frame, FrameKind, Topic};
-use crate::bus::publisher::republish::FrameContent;
+use crate::bus::publisher::republish::{FrameContent, GivenFrame};
+use crate::bus::publisher::{PublishError, Publisher};
 use crate::bus::retention::Retention;
-use crate::bus::topic_status::TopicStatusKind;
+use crate::bus::topic_status::{TopicStatusKind, renumbered};
 use crate::protocol::encoding::{Payload, PayloadKind};
-use crate::words::ids::TopicId;
+use crate::words::ids::{Offset, TopicId};
+use crate::words::stamp::Stamp;
 
-/// A frame of the archive: what it is published with, but for its offset.
+/// A frame of the archive or of the cluster's log: what it is published with, but for its offset.
 pub(crate) struct ArchivedFrame {
     pub topic: Arc<Topic>,
     pub received_ms: u64,
     pub content: FrameContent,
+}
+
+impl ArchivedFrame {
+    /// Clients see the time of its receipt; durations begin now.
+    pub fn given(&self, offset: Offset, now: Stamp) -> GivenFrame<'_> {
+        let received = Stamp { wall_ms: self.received_ms, mono_ns: now.mono_ns };
+        GivenFrame { offset, topic: &self.topic, received, content: self.content.clone() }
+    }
+
+    /// The frame, at another place than its log had when it was made.
+    pub fn renumbered(mut self, offset: Offset) -> ArchivedFrame {
+        if let FrameContent::Status { text, .. } = &mut self.content {
+            *text = renumbered(text, offset);
+        }
+        self
+    }
 }
 
 pub(crate) fn item_of(frame: &Frame) -> LoggedItem {
@@ -71,6 +89,20 @@ pub(crate) fn frame_of(item: LoggedItem) -> Option<ArchivedFrame> {
         }
         LoggedItem::State(_) | LoggedItem::Cursor(_) => return None,
     })
+}
+
+/// Publishes a frame at an offset that was given to it.
+pub(crate) fn publish_logged(publisher: &mut Publisher, offset: Offset, frame: &ArchivedFrame, now: Stamp) {
+    let published = match publisher.republish(frame.given(offset, now)) {
+        // There is no room for its topic here, and for nothing there is.
+        Err(PublishError::BadTopic(_) | PublishError::TooManyTopics { .. }) => {
+            publisher.republish(hole().given(offset, now))
+        }
+        published => published,
+    };
+    if published.is_err() {
+        publisher.leap(Vec::new(), offset);
+    }
 }
 
 /// What stands at an offset that is for nobody.

@@ -1,15 +1,13 @@
 //! From committed entries into the bus that clients read.
 
-use feed_log::entry::item::{LoggedItem, LoggedState};
+use feed_log::entry::item::LoggedItem;
 use feed_log::entry::part::PartAssembly;
 use feed_log::entry::{EntryBody, LogEntry};
 
 use crate::bus::feed_state::{FeedState, StaleReason};
-use crate::bus::logged::{ArchivedFrame, frame_of, hole};
-use crate::bus::publisher::republish::{FrameContent, GivenFrame};
-use crate::bus::publisher::{PublishError, Publisher};
-use crate::bus::topic_status::renumbered;
-use crate::cluster::collector::FOR_CLIENTS;
+use crate::bus::logged::{frame_of, hole, publish_logged};
+use crate::bus::publisher::Publisher;
+use crate::cluster::logged_state::feed_state;
 use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
 
@@ -98,53 +96,16 @@ impl Applier {
             if offset > self.publisher.head()
                 && let Some(frame) = frame_of(item)
             {
-                self.publish(offset, &frame, now);
+                publish_logged(&mut self.publisher, offset, &frame.renumbered(offset), now);
             }
-        }
-    }
-
-    fn publish(&mut self, offset: Offset, frame: &ArchivedFrame, now: Stamp) {
-        match self.publisher.republish(given(offset, frame, now)) {
-            Ok(_) => {}
-            Err(PublishError::OutOfSequence { .. }) => self.publisher.leap(Vec::new(), offset),
-            // The ingester has room for the topic, and this node has not.
-            Err(PublishError::BadTopic(_) | PublishError::TooManyTopics { .. }) => self.leave_empty(offset, now),
         }
     }
 
     /// Every offset of an entry is given, though nothing may stand there.
     fn hold_until(&mut self, next: u64, now: Stamp) {
         while self.publisher.head().0 + 1 < next {
-            self.leave_empty(self.publisher.head().next(), now);
+            let offset = self.publisher.head().next();
+            publish_logged(&mut self.publisher, offset, &hole(), now);
         }
-    }
-
-    fn leave_empty(&mut self, offset: Offset, now: Stamp) {
-        let empty = hole();
-        if self.publisher.republish(given(offset, &empty, now)).is_err() {
-            self.publisher.leap(Vec::new(), offset);
-        }
-    }
-}
-
-/// Clients see when the ingester received it; durations begin now.
-fn given(offset: Offset, frame: &ArchivedFrame, now: Stamp) -> GivenFrame<'_> {
-    let received = Stamp { wall_ms: frame.received_ms, mono_ns: now.mono_ns };
-    let content = match &frame.content {
-        FrameContent::Status { kind, text } => FrameContent::Status { kind: *kind, text: renumbered(text, offset) },
-        other => other.clone(),
-    };
-    GivenFrame { offset, topic: &frame.topic, received, content }
-}
-
-fn feed_state(state: &LoggedState) -> FeedState {
-    let message = state.message.as_str().to_owned();
-    let stale = |reason| FeedState::Stale { reason, since_ms: state.since_ms, message: message.clone() };
-    match state.label.as_str() {
-        "connecting" => FeedState::Connecting,
-        "idle" => FeedState::Idle { for_clients: state.reason.as_str() == FOR_CLIENTS, message },
-        "live" => FeedState::Live,
-        "silent" => stale(StaleReason::UpstreamSilent),
-        _ => stale(StaleReason::UpstreamDown),
     }
 }

@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use feed_log::entry::item::{LoggedItem, LoggedState};
-use feed_log::entry::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, LoggedText};
+use feed_log::entry::item::LoggedItem;
+use feed_log::entry::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX};
 
-use crate::bus::feed_state::FeedState;
 use crate::bus::frame::Frame;
 use crate::bus::log::snapshot::TopicChoice;
 use crate::bus::logged::item_of;
 use crate::bus::reader::{FrameLookup, Reader};
 use crate::bus::topic_status::{GapReason, TopicStatus};
+use crate::cluster::logged_state::logged_state;
 use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
 
@@ -105,16 +105,3 @@ impl Batch {
         self.items.len() >= BATCH_ITEMS_MAX || self.bytes >= BATCH_BYTES_MAX
     }
 }
-
-fn logged_state(state: &FeedState) -> LoggedState {
-    let (reason, since_ms, message) = match state {
-        FeedState::Connecting | FeedState::Live => ("", 0, ""),
-        FeedState::Idle { for_clients, message } => (if *for_clients { FOR_CLIENTS } else { "" }, 0, message.as_str()),
-        FeedState::Stale { reason, since_ms, message } => (reason.label(), *since_ms, message.as_str()),
-    };
-    let text = LoggedText::from;
-    LoggedState { label: text(state.label()), reason: text(reason), since_ms, message: text(message) }
-}
-
-/// `reason` of a feed that is idle until clients want something.
-pub(super) const FOR_CLIENTS: &str = "for_clients";

@@ -7,6 +7,7 @@
 
 pub mod applier;
 pub mod collector;
+mod logged_state;
 pub mod meters;
 pub mod nats;
 pub mod runner;

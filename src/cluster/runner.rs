@@ -15,7 +15,7 @@ use crate::bus::feed_state::{FeedState, StaleReason};
 use crate::bus::publisher::Publisher;
 use crate::bus::reader::Reader;
 use crate::bus::signal::doorbell::Doorbell;
-use crate::bus::topic_status::{GapReason, TopicStatus};
+use crate::bus::signal::pulse::Pulse;
 use crate::cluster::applier::Applier;
 use crate::cluster::collector::Collector;
 use crate::cluster::meters::ClusterMeters;
@@ -99,6 +99,7 @@ struct Core<B> {
 struct OwnFeed {
     collector: Collector,
     doorbell: Arc<Doorbell>,
+    pulse: Pulse,
 }
 
 impl<B: Backbone> Joining<B> {
@@ -143,8 +144,11 @@ impl<B: Backbone> Joined<B> {
                 turn = core.turn_as_joined() => turn.map_err(io::Error::other)?,
                 _ = stopped.changed() => {}
             }
-            if let Some(pulse) = &pulse {
-                pulse.beat(core.runner.clock.now());
+            match (&pulse, &core.stage) {
+                // A feed that gives no sign must be missed, though the log goes on.
+                (Some(pulse), Some(feed)) => pulse.follow(&feed.pulse),
+                (Some(pulse), None) => pulse.beat(core.runner.clock.now()),
+                (None, _) => {}
             }
         }
         let is_ingester = core.runner.node.reign().is_some();
@@ -283,7 +287,9 @@ impl<B: Backbone> Core<B> {
         let notify = self.notify.clone();
         let doorbell = Arc::new(Doorbell::new(move || notify.notify_one()));
         reader.add_doorbell(doorbell.clone());
-        self.stage = Some(OwnFeed { collector: Collector::new(reader), doorbell });
+        let pulse = reader.pulse();
+        pulse.beat(self.runner.clock.now());
+        self.stage = Some(OwnFeed { collector: Collector::new(reader), doorbell, pulse });
         self.runner.meters.ingester.set(1.0);
         let _ = self.runner.feed.send(FeedOrder::Open(Box::new(publisher)));
     }
@@ -325,11 +331,7 @@ fn tell_silence(shown: &Publisher, feed: &mut Publisher, now: Stamp) {
     if topics.is_empty() {
         return;
     }
-    let gap = TopicStatus::Gap { reason: GapReason::Reconnect, missed: None };
-    for topic in topics {
-        // A topic that is known is not refused.
-        let _ = feed.publish_status(&topic, gap.clone(), now);
-    }
+    feed.publish_gaps(&topics, now);
     let message = "another server holds the feed now, and it has brought nothing yet".to_owned();
     feed.announce(FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms: now.wall_ms, message });
 }

@@ -24,7 +24,6 @@ use crate::bus::feed_state::{FeedState, StaleReason};
 use crate::bus::private_directory::PrivateDirectoryError;
 use crate::bus::publisher::Publisher;
 use crate::bus::reader::Reader;
-use crate::bus::topic_status::{GapReason, TopicStatus};
 use crate::words::ids::{Epoch, Offset};
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
@@ -161,11 +160,7 @@ fn tell_silence(publisher: &mut Publisher, (newest_ms, topics_max): (u64, usize)
     if newest_ms == 0 {
         return;
     }
-    let gap = TopicStatus::Gap { reason: GapReason::Reconnect, missed: None };
-    for topic in publisher.topics_or_those_of_deltas(topics_max) {
-        // A topic that is known is not refused.
-        let _ = publisher.publish_status(&topic, gap.clone(), now);
-    }
+    publisher.publish_gaps(&publisher.topics_or_those_of_deltas(topics_max), now);
     let message = "the server has started again, and its feed has brought nothing yet".to_string();
     publisher.announce(FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms: newest_ms, message });
 }

@@ -8,9 +8,8 @@ use feed_log::segments::Segments;
 use feed_log::segments::error::SegmentError;
 use feed_log::segments::record::SegmentReader;
 
-use crate::bus::logged::{ArchivedFrame, frame_of, hole};
-use crate::bus::publisher::republish::GivenFrame;
-use crate::bus::publisher::{PublishError, Publisher};
+use crate::bus::logged::{ArchivedFrame, frame_of, hole, publish_logged};
+use crate::bus::publisher::Publisher;
 use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
 
@@ -100,7 +99,7 @@ impl<'p> Restore<'p> {
         let frames = items.into_iter().filter_map(|(offset, item)| Some((Offset(offset), frame_of(item)?)));
         let frames: Vec<(Offset, ArchivedFrame)> = frames.collect();
         self.newest_ms = frames.iter().map(|(_, frame)| frame.received_ms).fold(self.newest_ms, u64::max);
-        let given = frames.iter().map(|(offset, frame)| given(*offset, frame, self.now)).collect();
+        let given = frames.iter().map(|(offset, frame)| frame.given(*offset, self.now)).collect();
         self.publisher.leap(given, at);
     }
 
@@ -111,7 +110,7 @@ impl<'p> Restore<'p> {
             return self.publisher.leap(Vec::new(), Offset(next - 1));
         }
         for offset in head + 1..next {
-            self.publish_frame(Offset(offset), &hole());
+            publish_logged(self.publisher, Offset(offset), &hole(), self.now);
         }
     }
 
@@ -122,27 +121,7 @@ impl<'p> Restore<'p> {
         if let Some(frame) = frame_of(item) {
             self.newest_ms = self.newest_ms.max(frame.received_ms);
             self.frames += 1;
-            self.publish_frame(offset, &frame);
+            publish_logged(self.publisher, offset, &frame, self.now);
         }
     }
-
-    fn publish_frame(&mut self, offset: Offset, frame: &ArchivedFrame) {
-        match self.publisher.republish(given(offset, frame, self.now)) {
-            Ok(_) => {}
-            Err(PublishError::OutOfSequence { .. }) => self.publisher.leap(Vec::new(), offset),
-            // The configuration has no room for its topic any more.
-            Err(PublishError::BadTopic(_) | PublishError::TooManyTopics { .. }) => {
-                let empty = hole();
-                if self.publisher.republish(given(offset, &empty, self.now)).is_err() {
-                    self.publisher.leap(Vec::new(), offset);
-                }
-            }
-        }
-    }
-}
-
-/// Clients see the time of its receipt; durations begin now.
-fn given(offset: Offset, frame: &ArchivedFrame, now: Stamp) -> GivenFrame<'_> {
-    let received = Stamp { wall_ms: frame.received_ms, mono_ns: now.mono_ns };
-    GivenFrame { offset, topic: &frame.topic, received, content: frame.content.clone() }
 }

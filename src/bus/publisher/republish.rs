@@ -119,6 +119,15 @@ impl Publisher {
         topics.filter(|name| self.living <= max || self.shared.latest.holds_deltas(name)).cloned().collect()
     }
 
+    /// Nobody knows what came of these topics since their newest messages: a gap of each.
+    pub fn publish_gaps(&mut self, topics: &[Box<str>], now: Stamp) {
+        let gap = TopicStatus::Gap { reason: GapReason::Reconnect, missed: None };
+        for topic in topics {
+            // A topic that is known is not refused.
+            let _ = self.publish_status(topic, gap.clone(), now);
+        }
+    }
+
     /// The known topics that are not among these.
     pub fn topics_besides(&self, living: &[Arc<Topic>]) -> Vec<Arc<Topic>> {
         let living: HashSet<&str> = living.iter().map(|topic| &*topic.name).collect();

@@ -31,6 +31,11 @@ impl Pulse {
         self.beat_ns.store(now.mono_ns, Ordering::Relaxed);
     }
 
+    /// The part is as alive as the one that it waits for.
+    pub fn follow(&self, other: &Pulse) {
+        self.beat_ns.store(other.beat_ns.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// The part has ended, and that is right: it is not missed from now on.
     pub fn rest(&self) {
         self.beat_ns.store(AT_REST, Ordering::Relaxed);

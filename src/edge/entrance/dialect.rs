@@ -4,23 +4,20 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{Request, Response, StatusCode, header};
+use axum::http::{Request, Response};
 use axum::middleware::Next;
-use axum::response::IntoResponse;
 
-use crate::bus::feed_state::FeedState;
 use crate::edge::entrance::agreement::{Agreed, Denial, admit, by_code};
 use crate::edge::entrance::handshake::{Handshake, is_upgrade};
 use crate::edge::entrance::query::SessionQuery;
+use crate::edge::entrance::websocket::{check_feed, upgraded};
 use crate::edge::http::answer::HttpRefusal;
 use crate::edge::http::context::AnswerContext;
 use crate::edge::http::credentials::unauthenticated;
-use crate::edge::listen::takeover::Takeover;
 use crate::profile::downstream::Dialect;
 use crate::profile::downstream::paths::UrlTerms;
 use crate::protocol::command::Policy;
 use crate::protocol::encoding::Format;
-use crate::words::ids::Offset;
 
 /// Answers upgrades at the paths of the dialect, and passes everything else on.
 pub(in crate::edge) async fn answer(
@@ -34,17 +31,8 @@ pub(in crate::edge) async fn answer(
         Some((dialect, terms))
     });
     let Some((dialect, terms)) = terms else { return next.run(request).await };
-    match agree(&context, &request, &dialect, terms) {
-        Ok((handshake, agreed)) => {
-            let mut response = handshake.response();
-            response.extensions_mut().insert(Takeover::new(move |taken| agreed.begin(&context, taken)));
-            response
-        }
-        Err((reason, refusal)) => {
-            context.count_refusal(reason);
-            refusal.into_response()
-        }
-    }
+    let agreed = agree(&context, &request, &dialect, terms);
+    upgraded(context, agreed)
 }
 
 fn agree(
@@ -59,31 +47,17 @@ fn agree(
     let patterns = items.iter().flat_map(|item| dialect.topics_of(item)).collect();
     let format = Format::Form(form);
     let query = || Ok(SessionQuery { patterns, format, policy: Policy::Disconnect, ..SessionQuery::default() });
-    let mut agreed =
-        admit(
-            context,
-            request,
-            query,
-            |_, is_open| {
-                if is_open { check_feed(context, dialect).map_err(by_code) } else { Ok(()) }
-            },
-        )?;
+    let mut agreed = admit(context, request, query, |_, is_open| {
+        if is_open && dialect.stale_close.is_some() {
+            let word = |reason| format!("expected a live feed, found it stale (`{reason}`); try again in a second");
+            check_feed(context, word).map_err(by_code)?;
+        }
+        Ok(())
+    })?;
     if agreed.options.presented.credential.is_none() && context.gatekeeper.anonymous().is_none() {
         // It could not show one later.
         return Err(by_code(unauthenticated("Bearer")));
     }
     agreed.options.items = items;
     Ok((handshake, agreed))
-}
-
-/// A client could not be told that values are old. Before the first frame there are none, and it waits.
-fn check_feed(context: &AnswerContext, dialect: &Dialect) -> Result<(), HttpRefusal> {
-    let feed = context.reader().feed();
-    let FeedState::Stale { reason, .. } = &*feed else { return Ok(()) };
-    if dialect.stale_close.is_none() || context.reader().head() == Offset::START {
-        return Ok(());
-    }
-    let message = format!("expected a live feed, found it stale (`{}`); try again in a second", reason.label());
-    let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "feed_stale", message);
-    Err(refusal.with(header::RETRY_AFTER, "1"))
 }

@@ -40,9 +40,8 @@ pub(in crate::edge) async fn answer(
     if request.method() == Method::HEAD {
         return opening(&context, kind, gzip);
     }
-    let asked = request.uri().query().map(str::to_owned);
-    let last_event_id = request.headers().get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
-    catch_up_with(&context, asked.as_deref(), last_event_id.as_deref()).await;
+    let (asked, last_event_id) = (request.uri().clone(), request.headers().get(LAST_EVENT_ID).cloned());
+    catch_up_with(&context, asked.query(), last_event_id.as_ref().and_then(|id| id.to_str().ok())).await;
     match agree(&context, &request) {
         Ok(mut agreed) => {
             let mut response = opening(&context, kind, gzip);

@@ -25,9 +25,15 @@ pub(in crate::edge) async fn answer(
     State(context): State<Arc<AnswerContext>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let asked = request.uri().query().map(str::to_owned);
-    catch_up_with(&context, asked.as_deref(), None).await;
-    match agree(&context, &request) {
+    let asked = request.uri().clone();
+    catch_up_with(&context, asked.query(), None).await;
+    let agreed = agree(&context, &request);
+    upgraded(context, agreed)
+}
+
+/// The answer to an upgrade, after which the connection is that of a session.
+pub(super) fn upgraded(context: Arc<AnswerContext>, agreed: Result<(Handshake, Agreed), Denial>) -> Response<Body> {
+    match agreed {
         Ok((handshake, agreed)) => {
             let mut response = handshake.response();
             response.extensions_mut().insert(Takeover::new(move |taken| agreed.begin(&context, taken)));
@@ -46,7 +52,13 @@ fn agree(context: &AnswerContext, request: &Request<Body>) -> Result<(Handshake,
     let query = || SessionQuery::of_websocket(request.uri().query(), context.patterns_max, takes_credentials);
     let mut agreed = admit(context, request, query, |query, is_open| {
         if is_open && query.format == Format::Raw && context.refuses_raw_when_stale {
-            check_feed(context).map_err(by_code)?;
+            let word = |reason| {
+                format!(
+                    "expected a live feed for `format=raw` (raw.on_stale), found it stale (`{reason}`); try again, or use \
+                     `format=envelope`, which reports it"
+                )
+            };
+            check_feed(context, word).map_err(by_code)?;
         }
         Ok(())
     })?;
@@ -54,19 +66,17 @@ fn agree(context: &AnswerContext, request: &Request<Body>) -> Result<(Handshake,
     Ok((handshake, agreed))
 }
 
-/// A raw client receives no server messages, so it would take the old prices of a stale feed for current ones. Before the
-/// first frame there are none, and it waits.
-fn check_feed(context: &AnswerContext) -> Result<(), HttpRefusal> {
+/// Refuses a client that receives no server messages, and would take the old prices of a stale feed for current ones.
+/// Before the first frame there are none, and it waits.
+pub(super) fn check_feed(
+    context: &AnswerContext,
+    word: impl FnOnce(&'static str) -> String,
+) -> Result<(), HttpRefusal> {
     let feed = context.reader().feed();
     let FeedState::Stale { reason, .. } = &*feed else { return Ok(()) };
     if context.reader().head() == Offset::START {
         return Ok(());
     }
-    let message = format!(
-        "expected a live feed for `format=raw` (raw.on_stale), found it stale (`{}`); try again, or use \
-         `format=envelope`, which reports it",
-        reason.label()
-    );
-    let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "feed_stale", message);
+    let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "feed_stale", word(reason.label()));
     Err(refusal.with(header::RETRY_AFTER, "1"))
 }

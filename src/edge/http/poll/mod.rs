@@ -75,10 +75,10 @@ pub(in crate::edge) async fn answer(
     let network = network_of(&request)?;
     let address = request.extensions().get::<WebClient>().and_then(|client| client.address);
     let (credential, origin) = context.find_credential(&request, ticket);
-    let asked = request.uri().query().map(str::to_owned);
+    let asked = request.uri().clone();
     drop(request);
     let grant = context.grant_of(credential, (address, origin)).await?;
-    catch_up_with(&context, asked.as_deref(), None).await;
+    catch_up_with(&context, asked.query(), None).await;
     let poll = PollRequest { context: &context, patterns, grant, address, network, max };
     let Some(reader) = context.views.reader(poll.view()) else { return Ok(poll.nothing(None)) };
     match poll.start(reader, since)? {
