@@ -6,6 +6,7 @@
 //! the WebSocket above to judge. It holds one compressed message, inflated or not, each of at most `bytes_max`.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -220,8 +221,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Inflating<S> {
                 InflatingState::Held(_) => return Poll::Ready(Err(io::Error::other(unread_head()))),
                 InflatingState::Head(_) | InflatingState::Frames(_) => {}
             }
-            let mut bytes = [0; READ_BYTES];
-            let mut read = ReadBuf::new(&mut bytes);
+            let mut bytes = [MaybeUninit::uninit(); READ_BYTES];
+            let mut read = ReadBuf::uninit(&mut bytes);
             ready!(Pin::new(&mut this.stream).poll_read(cx, &mut read))?;
             if read.filled().is_empty() {
                 return Poll::Ready(Ok(()));

@@ -1,6 +1,6 @@
 //! Snapshots over HTTP: they are asked for when deltas wait for them, and go the way of a message of the feed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -32,14 +32,16 @@ type SnapshotFuture = Pin<Box<dyn Future<Output = (String, Result<String, Loss>)
 #[derive(Default)]
 pub(super) struct Snapshots {
     topics: HashMap<String, Wanted>,
+    /// When to ask for which topic, soonest first.
+    wanted: BTreeSet<(u64, String)>,
     running: FuturesUnordered<SnapshotFuture>,
     rate: Option<RateLimit>,
 }
 
 #[derive(Default)]
 struct Wanted {
-    /// None: it is not wanted, or its answer is awaited.
-    ask_at_ns: Option<u64>,
+    /// False: it is not wanted, or its answer is awaited.
+    is_wanted: bool,
     /// When it was last asked for, and the wait after it.
     asked_ns: u64,
     wait_ns: u64,
@@ -60,16 +62,17 @@ impl Snapshots {
             wanted.wait_ns = 0;
         }
         let at_ns = wanted.asked_ns.saturating_add(wanted.wait_ns).max(now.mono_ns);
-        wanted.ask_at_ns.get_or_insert(at_ns);
+        if !std::mem::replace(&mut wanted.is_wanted, true) {
+            self.wanted.insert((at_ns, topic.to_string()));
+        }
     }
 
     /// The next topic to ask for.
     fn due(&mut self, now: Stamp) -> Option<String> {
         self.deadline_ns().filter(|at| *at <= now.mono_ns)?;
-        let due = self.topics.iter().filter_map(|(topic, wanted)| Some((wanted.ask_at_ns?, topic)));
-        let topic = due.min()?.1.clone();
+        let (_, topic) = self.wanted.pop_first()?;
         let wanted = self.topics.get_mut(&topic)?;
-        wanted.ask_at_ns = None;
+        wanted.is_wanted = false;
         wanted.asked_ns = now.mono_ns;
         wanted.wait_ns = (wanted.wait_ns * 2).clamp(WAIT_NS, WAIT_MAX_NS);
         self.rate.iter_mut().for_each(|rate| rate.take(now.mono_ns));
@@ -80,8 +83,8 @@ impl Snapshots {
         if self.running.len() >= RUNNING_MAX {
             return None;
         }
-        let soonest = self.topics.values().filter_map(|wanted| wanted.ask_at_ns).min()?;
-        Some(soonest.max(self.rate.as_ref().map_or(0, RateLimit::ready_ns)))
+        let (soonest, _) = self.wanted.first()?;
+        Some((*soonest).max(self.rate.as_ref().map_or(0, RateLimit::ready_ns)))
     }
 
     /// The next answer.
