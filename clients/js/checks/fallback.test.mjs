@@ -187,7 +187,8 @@ describe("a client", { concurrency: true, skip }, () => {
       try {
         await begin(dropper.url("drops"), events);
         await works(events, "longpoll");
-        assertTries(events, "longpoll", { websocket: 3, sse: 3 });
+        // Three short lives, or two failures where the proxy cuts before the greeting.
+        assertTries(events, "longpoll", { websocket: 2, sse: 2 });
         clearInterval(timer);
         await works(events, "websocket");
         assertDense(events);
