@@ -1,6 +1,7 @@
 //! What lies in deploy/ fits the server that it deploys.
 
 mod cluster;
+mod debian;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
