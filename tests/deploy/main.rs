@@ -1,7 +1,9 @@
 //! What lies in deploy/ fits the server that it deploys.
 
 mod cluster;
+mod compose;
 mod debian;
+mod kubernetes;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
