@@ -13,6 +13,7 @@ use serde_json::Value;
 /// Everything that the chart can do, but for what the manifests in deploy/ do.
 const EVERYTHING: &str = r#"
 replicas: 2
+strategy: Recreate
 settings: |
   [upstream]
   profile = "kraken-v2"
@@ -20,7 +21,7 @@ image: {repository: registry.example.com/fanline, pullSecrets: [{name: registry}
 feedUrl: {secret: feed, key: url}
 environmentSecrets: [venue]
 cluster: {urls: ["nats://nats-0:4222", "nats://nats-1:4222"], credentialsSecret: nats}
-admin: {secret: admin}
+admin: {keySecret: admin}
 service: {type: LoadBalancer, port: 443, annotations: {example.com/scheme: internet-facing}}
 networkPolicy: {clients: [{ipBlock: {cidr: 10.0.0.0/8}}]}
 podMonitor: {enabled: true}
@@ -59,6 +60,11 @@ fn rendered(files: &[PathBuf]) -> Option<Vec<Value>> {
 /// `UPDATE=1 cargo test --test deploy` writes deploy/kubernetes/fanline.yaml anew.
 #[test]
 fn kubernetes_accepts_the_chart_and_the_server_what_it_is_given() {
+    let chart = std::fs::read_to_string(project("deploy/helm/fanline/Chart.yaml")).expect("it is there");
+    for key in ["version", "appVersion"] {
+        let line = format!("\n{key}: {}\n", env!("CARGO_PKG_VERSION"));
+        assert!(chart.contains(&line), "expected{line}");
+    }
     let deployed = project("deploy/kubernetes/values.yaml");
     let wrong =
         [("alone", "replicas: 3", "expected cluster.urls"), ("misspelt", "replica: 3", "'replica' not allowed")];
