@@ -8,7 +8,9 @@ use std::sync::mpsc;
 use std::thread;
 
 use kit::http::{get, sum};
-use kit::{DEADLINE, eventually, project, server_binary, skip_without_tool, tool};
+use kit::{DEADLINE, eventually, project, scratch, server_binary, skip_loudly, skip_without_tool, tool};
+
+use crate::{deployed, systemd_analyze};
 
 /// deploy/cluster/run, ended with the test.
 struct Cluster {
@@ -96,6 +98,25 @@ fn shown(address: SocketAddr, since: &str) -> BTreeMap<u64, String> {
     assert!(since.starts_with(news["epoch"].as_str().expect("an epoch")), "{address}: another epoch than {since}");
     let frames = news["frames"].as_array().expect("an array");
     frames.iter().map(|frame| (frame["offset"].as_u64().expect("an offset"), frame.to_string())).collect()
+}
+
+#[test]
+fn nats_server_and_systemd_understand_what_is_deployed() {
+    let Some(nats_server) = tool("nats-server") else { return skip_without_tool("nats", "nats-server") };
+    let mut command = Command::new(&nats_server);
+    let output = command.arg("-t").arg("-c").arg(project("deploy/cluster/nats.conf")).output().expect("it starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    if tool("systemd-analyze").is_none() {
+        return skip_loudly("nats", "systemd-analyze is missing; install Debian's `systemd`");
+    }
+    let unit = scratch().join("nats.service");
+    let text = deployed("cluster/nats.service");
+    let program = nats_server.to_str().expect("UTF-8");
+    std::fs::write(&unit, text.replace("/usr/local/bin/nats-server", program)).expect("a writable target directory");
+    let (_, told) = systemd_analyze(&["verify", "--man=no"], &unit);
+    // Other units of this machine may have faults of their own.
+    let faults: Vec<&str> = told.lines().filter(|line| line.contains("nats.service")).collect();
+    assert_eq!(faults, [""; 0], "{told}");
 }
 
 #[test]
