@@ -120,6 +120,21 @@ fn nats_server_and_systemd_understand_what_is_deployed() {
 }
 
 #[test]
+fn haproxy_understands_what_is_deployed() {
+    let Some(haproxy) = tool("haproxy") else { return skip_without_tool("haproxy", "haproxy") };
+    // As deployed, but for the certificate.
+    let text = deployed("cluster/haproxy.cfg").replace(" ssl crt /etc/ssl/feed.example.com.pem alpn http/1.1", "");
+    let file = scratch().join("haproxy.cfg");
+    std::fs::write(&file, text).expect("a writable target directory");
+    // Its libraries lie beside it if it was unpacked and not installed.
+    let libraries = format!("lib/{}-linux-gnu", std::env::consts::ARCH);
+    let libraries = haproxy.ancestors().nth(2).expect("a folder").join(libraries);
+    let mut command = Command::new(&haproxy);
+    let output = command.env("LD_LIBRARY_PATH", libraries).arg("-c").arg("-f").arg(&file).output().expect("it starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn three_servers_show_one_feed_and_one_of_them_may_be_lost() {
     let Some(mut cluster) = Cluster::start() else { return };
     let news = get(cluster.balancer, "/v1/poll?max=1").json();
