@@ -158,8 +158,7 @@ fn three_servers_show_one_feed_and_one_of_them_may_be_lost() {
     let lost_at = shared.last().expect("some");
     let since = format!("{epoch}:{lost_at}");
     eventually("the balancer shows what another server receives", || {
-        let others = cluster.nodes.iter().filter(|node| node.1 != lost.1);
-        others.into_iter().find(|node| holds(node))?;
+        cluster.nodes.iter().filter(|node| node.1 != lost.1).find(|node| holds(node))?;
         shown(cluster.balancer, &since).keys().find(|offset| *offset > lost_at).copied()
     });
     cluster.next_line(&format!("node-{} is started again", number + 1));

@@ -85,15 +85,13 @@ fn an_upgrade_keeps_the_settings_and_a_purge_leaves_nothing() {
     if told(Command::new("id").arg("-u")) != "0\n" {
         return skip_loudly("upgrade", "only root may install packages");
     }
-    let Some(package_of) = ["1", "2"].map(|revision| package("upgrade", revision, "-Znone")).into_iter().collect() else {
-        return;
-    };
-    let package_of: Vec<PathBuf> = package_of;
+    let packages = ["1", "2"].map(|revision| package("upgrade", revision, "-Znone"));
+    let [Some(former), Some(newer)] = packages else { return };
     let root = ScratchRoot::new();
     let before = root.files();
     let settings = "etc/fanline/fanline.toml";
 
-    root.dpkg(&["--install"], &package_of[0]);
+    root.dpkg(&["--install"], former);
     let program = root.path("usr/bin/fanline");
     assert!(root.read("etc/passwd").starts_with("fanline:"));
     let installed = root.read("usr/lib/systemd/system/fanline.service");
@@ -117,7 +115,7 @@ fn an_upgrade_keeps_the_settings_and_a_purge_leaves_nothing() {
     let enabled = root.path("etc/systemd/system/multi-user.target.wants/fanline.service");
     symlink("/usr/lib/systemd/system/fanline.service", enabled).expect("a writable target directory");
 
-    root.dpkg(&["--install"], &package_of[1]);
+    root.dpkg(&["--install"], newer);
     assert_eq!(root.read(settings), changed);
     assert!(root.path("var/lib/fanline/00000001.log").exists());
 
