@@ -126,6 +126,6 @@ fn an_upgrade_keeps_the_settings_and_a_purge_leaves_nothing() {
     root.dpkg(&["--purge"], "fanline");
     // Empty folders of the system's own went with the first removal.
     let left: Vec<PathBuf> = root.files().difference(&before).cloned().collect();
-    assert_eq!(left, [PathBuf::new(); 0]);
+    assert!(left.is_empty(), "{left:?}");
     assert_eq!(["passwd", "group"].map(|file| root.read(&format!("etc/{file}"))), ["", ""]);
 }
