@@ -55,7 +55,7 @@ settings! {
         listen: Vec<ListenAddress> = Is("127.0.0.1:8080"), SettingKind::Listeners,
             "Addresses of the HTTP and WebSocket server, one or a list. `0.0.0.0:8080` accepts clients from other machines; port 0 takes a free port. `tls://0.0.0.0:8443` speaks TLS; `unix:PATH` is a unix socket, `unix:PATH?mode=660` one with these permissions. `tcp+proxy://`, `tls+proxy://` and `unix+proxy:` expect the PROXY protocol, version 1 or 2, from `proxy.trusted`.";
     }
-    upstream Upstream "The feed, and how to stay connected to it." {
+    upstream UpstreamSettings "The feed, and how to stay connected to it." {
         url: Option<String> = Unset("wss://stream.binance.com:9443/stream"), SettingKind::FeedUrl,
             "The feed. Without it, and without a configuration file, fanline serves the simulated market and marks its prices as invented.";
         fallback_urls: Vec<String> = Is(""), SettingKind::List,
@@ -119,7 +119,7 @@ settings! {
             "Number of symbols.";
     }
     #[derive(Copy)]
-    ring Ring "What clients can catch up from or resume from." {
+    ring RingSettings "What clients can catch up from or resume from." {
         frames_max: usize = Is("65536"), count(2, 1 << 26),
             "Frames in the ring, rounded up to a power of two. The newest frame overwrites the oldest.";
         bytes_max: usize = Is("64MiB"), bytes(64 * KIB, 1024 * GIB),
@@ -167,7 +167,7 @@ settings! {
         release: Duration = Is("15s"), duration(Duration::from_secs(1), Duration::from_secs(60)),
             "The feed is given up when the log has confirmed nothing for this long.";
     }
-    history History "What clients that join receive besides the current values." {
+    history HistorySettings "What clients that join receive besides the current values." {
         keep: Vec<String> = Is(""), SettingKind::List,
             "Topics that keep their last messages instead of only the newest, as `PATTERN=COUNT` with a count up to 1000, such as `chat.*=50`. The first matching pattern counts.";
     }
@@ -255,7 +255,7 @@ settings! {
         gather: Duration = Is("200ms"), duration(Duration::from_millis(10), Duration::from_secs(10)),
             "How long what is new is gathered before it is answered, so that few answers serve many clients.";
     }
-    proxy Proxy "Proxies in front of the server, and what is believed of what they say." {
+    proxy ProxySettings "Proxies in front of the server, and what is believed of what they say." {
         trusted: TrustedProxies = Is(""), SettingKind::Proxies,
             "Addresses and networks of the proxies, such as `10.0.0.7` or `10.0.0.0/8`; `unix` trusts whoever may write to the unix sockets of `listen`. Only they may name the address of a client. Empty: nobody.";
         header: ProxyHeader = Is("x-forwarded-for"), SettingKind::Choice(ProxyHeader::NAMES),
@@ -324,7 +324,7 @@ settings! {
             "File of the revocations, so that they outlive a restart. Unset: they do not.";
     }
     #[derive(Copy)]
-    heartbeat Heartbeat "Messages that confirm to a client that nothing is missing." {
+    heartbeat HeartbeatSettings "Messages that confirm to a client that nothing is missing." {
         interval: Duration = Is("15s"), duration(MS, HOUR),
             "A client that was sent nothing for this time receives a `heartbeat`.";
     }
@@ -357,7 +357,7 @@ settings! {
             "What happens to them while the feed is stale. `close` closes them within a second with code 1013, and refuses new ones with 503 `feed_stale` until it is live. `keep` leaves them with old data.";
     }
     #[derive(Copy)]
-    compression Compression "permessage-deflate (RFC 7692) for clients that offer it." {
+    compression CompressionSettings "permessage-deflate (RFC 7692) for clients that offer it." {
         enabled: bool = Is("true"), SettingKind::Switch,
             "Whether fanline accepts the offer.";
         level: u32 = Is("7"), count(1, 9),
