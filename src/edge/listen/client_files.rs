@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// Files that connections which have made room leave to new ones.
+const SPARE: usize = 1024;
+
 /// The files that there are.
 pub(in crate::edge) struct ClientFiles {
     max: usize,
@@ -34,6 +37,11 @@ impl ClientFiles {
     pub(crate) async fn take(self: &Arc<ClientFiles>) -> ClientFile {
         let permit = self.free.clone().acquire_owned().await.expect("the files are never closed");
         ClientFile { files: self.clone(), is_session: false, _permit: permit }
+    }
+
+    /// Whether there are more than new connections will soon need.
+    pub(crate) fn has_spare(&self) -> bool {
+        self.free.available_permits() > SPARE
     }
 
     /// Those that connections may have at this moment.
