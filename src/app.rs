@@ -32,9 +32,7 @@ use crate::audit::log::AuditLog;
 use crate::bus::Limits;
 use crate::bus::archive::open::ArchiveError;
 use crate::bus::clock::Clock;
-use crate::bus::demand::interest::Interest;
-use crate::bus::demand::requests;
-use crate::bus::demand::requests::RequestQueue;
+use crate::bus::demand::ClientInput;
 use crate::bus::history::{History, HistoryError};
 use crate::bus::private_directory::PrivateDirectoryError;
 use crate::bus::publisher::Publisher;
@@ -58,7 +56,7 @@ use crate::profile::client::NoSend;
 use crate::profile::section::ProfileError;
 use crate::profile::{ChoiceError, Profile};
 use crate::settings::listener::{ListenAddress, ListenEndpoint};
-use crate::settings::table::{Config, DemandMode};
+use crate::settings::table::Config;
 use crate::simulator::SimulatorError;
 use crate::simulator::market_server::Simulator;
 use crate::simulator::recording::{Recording, RecordingError};
@@ -220,16 +218,17 @@ fn start(
         ring_bytes_max: config.ring.bytes_max,
         topics_max: config.limits.topics_max,
     };
-    let node = clustering::join(&config, (limits, &history), &digest, (clock, &meters))?;
-    let OpenBus { source, reader, archive } = opening::open(&config, node, (limits, &history), (clock, &meters))?;
-    let bounds = demand::bounds(&config)?;
-    let interest = (config.upstream.demand == DemandMode::On).then(|| Interest::within(bounds, &meters));
-    let (client_requests, request_queue) = requests::open(demand::request_rules(&config)?);
+    let rules = demand::rules(&config)?;
+    let node = clustering::join((&config, rules), (limits, &history), &digest, (clock, &meters))?;
+    let (client_requests, clients) = demand::open(&config, &meters)?;
+    let interest = clients.interest.clone();
+    let OpenBus { source, reader, archive, cluster } =
+        opening::open(&config, (node, clients), (limits, &history), (clock, &meters))?;
     let delays = gatekeeping.views();
     let handles = BusHandles {
         view: ViewId::LIVE,
         reader: reader.clone(),
-        interest: interest.clone(),
+        interest,
         requests: client_requests,
         gatekeeper: gatekeeping.gatekeeper.clone(),
         audit: audit.clone(),
@@ -268,7 +267,7 @@ fn start(
         audit: audit.clone(),
         admin: Some(operator::admin_parts(
             &config,
-            ServerOperator::new(delivery.clone(), gatekeeping.identities.clone(), reload.clone()),
+            ServerOperator::new(delivery.clone(), gatekeeping.identities.clone(), reload.clone(), cluster),
         )?),
         gatekeeper: gatekeeping.gatekeeper.clone(),
         dialect,
@@ -297,11 +296,11 @@ fn start(
         parts.start("archive-sync", move || archive.sync.run()).map_err(AppError::system("start the archive"))?;
     }
     let simulate = || start_simulator(config.simulate, &mut parts, faults.clone(), stopped.clone());
-    let connect = connector(&config, (interest, request_queue), (clock, &meters), simulate)?;
+    let connect = connector(&config, (clock, &meters), simulate)?;
     let (runtime, feed_faults) = (parts::runtime().map_err(AppError::system("start a runtime"))?, faults.clone());
     let start_feed: Box<dyn FnOnce() -> io::Result<()> + Send> = match source {
-        BusWriter::Own(publisher) => {
-            let (upstream, stopped, pulse) = (connect(*publisher)?, stopped.clone(), reader.pulse());
+        BusWriter::Own(publisher, clients) => {
+            let (upstream, stopped, pulse) = (connect(*publisher, clients)?, stopped.clone(), reader.pulse());
             Box::new(move || parts::drive(runtime, feed_faults.run("feed", feed(upstream, stopped, pulse))))
         }
         BusWriter::Cluster(drive, orders) => {
@@ -353,18 +352,19 @@ pub async fn probe(config: Config, duration: Duration) -> Result<impl fmt::Displ
 /// is reached through the same client as any other feed.
 fn connector(
     config: &Config,
-    (interest, requests): (Option<Arc<Interest>>, RequestQueue),
     (clock, meters): (Clock, &Meters),
     simulate: impl FnOnce() -> Result<String, AppError>,
-) -> Result<impl Fn(Publisher) -> Result<Upstream, UpstreamError> + Send + 'static, AppError> {
+) -> Result<impl Fn(Publisher, ClientInput) -> Result<Upstream, UpstreamError> + Send + 'static, AppError> {
     let profile = profile(config)?;
     profile.check_client_requests(!config.upstream.send.is_empty(), config.upstream.request)?;
     let url = feed_url(config, &profile)?.map_or_else(simulate, Ok)?;
     let effective = EffectiveUpstream::new(config, profile, url);
     effective.overridden().for_each(|sentence| tracing::warn!("{sentence}"));
-    let settings = UpstreamSettings { interest, requests: Some(requests), ..effective.settings };
     let meters = meters.clone();
-    Ok(move |publisher| Upstream::new(settings.clone(), publisher, clock, &meters))
+    Ok(move |publisher, ClientInput { interest, requests }| {
+        let settings = UpstreamSettings { interest, requests: Some(requests), ..effective.settings.clone() };
+        Upstream::new(settings, publisher, clock, &meters)
+    })
 }
 
 /// The URL of the feed; none if it is the built-in simulated market.

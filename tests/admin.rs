@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fanline::access::cluster_status::ClusterStatus;
 use fanline::access::grant::Grant;
 use fanline::access::identity::TokenId;
 use fanline::access::operator::{OperatorCalls, OperatorError, RevocationOutcome, RevokedCredentials};
@@ -80,6 +81,10 @@ impl OperatorCalls for Recorded {
 
     fn reload(&self) -> Result<Vec<String>, OperatorError> {
         Err(OperatorError::Refused("fanline.toml:7: expected a tier".into()))
+    }
+
+    fn cluster(&self) -> Result<ClusterStatus, OperatorError> {
+        Err(OperatorError::Unsupported("expected a cluster".into()))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::access::cluster_status::ClusterStatus;
 use crate::access::identity::TokenId;
 use crate::access::selector::{SessionOrder, SessionSelector};
 use crate::access::session_row::{SessionFilter, SessionRow};
@@ -27,6 +28,12 @@ pub trait OperatorCalls: Send + Sync {
 
     /// Reads tiers, issuers and certificates anew; live sessions follow the tiers. Returns what was read anew, a word each.
     fn reload(&self) -> Result<Vec<String>, OperatorError>;
+
+    /// How the cluster of this server stands, as far as it knows.
+    ///
+    /// # Errors
+    /// The server is alone.
+    fn cluster(&self) -> Result<ClusterStatus, OperatorError>;
 }
 
 /// Credentials that are not accepted any more.

@@ -204,6 +204,10 @@ declare! {
             "Number of the term of the newest entry: how often the feed was taken over.";
         CLUSTER_LAG = Gauge "fanline_cluster_lag_seconds" []
             "From the sending of the newest entry to its being shown here, by the two servers' clocks.";
+        CLUSTER_EPOCH = Gauge "fanline_cluster_epoch" []
+            "The upper half of the epoch. Another number: clients began anew.";
+        CLUSTER_HEALS = Counter "fanline_cluster_heals_total" []
+            "Times when this server, holding the feed, gave the log again what it had lost.";
         CLUSTER_ENTRIES = Counter "fanline_cluster_entries_total" []
             "Entries of the log that were shown.";
         CLUSTER_JUMPS = Counter "fanline_cluster_jumps_total" []

@@ -8,6 +8,7 @@
 
 mod bodies;
 mod calls;
+mod cluster_answer;
 mod rows;
 
 use std::net::IpAddr;
@@ -63,6 +64,7 @@ pub(in crate::edge) fn routes(parts: AdminParts, answers: &Arc<AnswerContext>) -
         .route("/admin/revocations", get(calls::revocations))
         .route("/admin/reload", post(calls::reload))
         .route("/admin/usage", get(calls::usage))
+        .route("/admin/cluster", get(calls::cluster))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(context.clone(), guard))
         .with_state(context)
