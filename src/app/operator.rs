@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::operator::{OperatorCalls, OperatorError, RevocationOutcome, RevokedCredentials};
+use crate::access::operator::{OperatorCalls, OperatorError, ReloadOutcome, RevocationOutcome, RevokedCredentials};
 use crate::access::selector::{SessionOrder, SessionSelector};
 use crate::access::session_row::{SessionFilter, SessionRow};
 use crate::app::AppError;
@@ -80,8 +80,8 @@ impl OperatorCalls for ServerOperator {
         rules.into_iter().map(|RevocationRule { target, until_ms }| (credentials(target), until_ms)).collect()
     }
 
-    fn reload(&self) -> Result<Vec<String>, OperatorError> {
-        self.reload.run()
+    fn reload(&self) -> Result<ReloadOutcome, OperatorError> {
+        self.reload.run("reload")
     }
 }
 
