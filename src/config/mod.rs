@@ -3,6 +3,7 @@
 //! `settings::table` is the single source. Unknown names and values out of bounds are refused with their place, never
 //! ignored.
 
+pub mod change;
 pub mod document;
 pub mod effective;
 pub mod error;

@@ -85,7 +85,8 @@ fn an_upgrade_keeps_the_settings_and_a_purge_leaves_nothing() {
     if told(Command::new("id").arg("-u")) != "0\n" {
         return skip_loudly("upgrade", "only root may install packages");
     }
-    let Some(package_of) = ["1", "2"].map(|revision| package("upgrade", revision, "-Znone")).into_iter().collect() else {
+    let Some(package_of) = ["1", "2"].map(|revision| package("upgrade", revision, "-Znone")).into_iter().collect()
+    else {
         return;
     };
     let package_of: Vec<PathBuf> = package_of;

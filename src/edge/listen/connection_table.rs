@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use metrics::{Counter, Gauge};
 use tokio::sync::{Notify, Semaphore};
 
@@ -45,7 +46,7 @@ pub(in crate::edge) enum ConnectionActivity {
 
 /// Counts connections and chooses which one makes room.
 pub(in crate::edge) struct ConnectionTable {
-    limits: ConnectionLimits,
+    limits: Arc<ArcSwap<ConnectionLimits>>,
     /// Held for a few instructions at each change of state.
     ledger: Mutex<TableState>,
     /// Notified when a slot may have become free.
@@ -120,8 +121,12 @@ pub(in crate::edge) struct ConnectionSlot {
 }
 
 impl ConnectionTable {
-    /// `listeners`: how many there are to accept from.
-    pub(crate) fn new(limits: ConnectionLimits, listeners: usize, meters: &Meters) -> Arc<ConnectionTable> {
+    /// Each entry reads `limits` anew.
+    pub(crate) fn new(
+        limits: Arc<ArcSwap<ConnectionLimits>>,
+        files: Arc<ClientFiles>,
+        meters: &Meters,
+    ) -> Arc<ConnectionTable> {
         let gauge = |state| meters.gauge(&names::HTTP_CONNECTIONS, &[("state", state)]);
         let counter = |reason| meters.counter(&names::HTTP_DROPPED, &[("reason", reason)]);
         let meters = ConnectionMeters {
@@ -130,7 +135,6 @@ impl ConnectionTable {
             pressure: counter("pressure"),
             refused: counter("refused"),
         };
-        let files = ClientFiles::new(limits.files_max, listeners);
         let lingering = Semaphore::new(LINGERING_MAX);
         Arc::new(ConnectionTable { limits, ledger: Mutex::default(), moved: Notify::new(), files, lingering, meters })
     }
@@ -141,7 +145,7 @@ impl ConnectionTable {
         if network.is_some_and(|network| !self.fits(&mut ledger, network, now)) {
             return Accepted::Refused;
         }
-        if ledger.slots.len() >= self.limits.total_max.min(self.files.for_connections()) {
+        if ledger.slots.len() >= self.limits.load().total_max.min(self.files.for_connections()) {
             let Some(oldest) = ledger.idle.values().chain(ledger.pending.values()).next().copied() else {
                 return Accepted::Full;
             };
@@ -156,12 +160,13 @@ impl ConnectionTable {
     /// Whether its address may have one more connection; makes room for it.
     fn fits(&self, ledger: &mut TableState, network: IpAddr, now: Instant) -> bool {
         let held = ledger.by_address.get(&network).map_or(0, |share| share.slots);
-        if self.limits.per_address_max.is_some_and(|max| held >= max) && !self.make_room_of(ledger, network, now) {
+        let limits = **self.limits.load();
+        if limits.per_address_max.is_some_and(|max| held >= max) && !self.make_room_of(ledger, network, now) {
             self.meters.refused.increment(1);
             return false;
         }
         // Several, if a burst was spared and stayed silent.
-        while self.limits.pending_per_address_max.is_some_and(|max| ledger.pending_of(network) >= max)
+        while limits.pending_per_address_max.is_some_and(|max| ledger.pending_of(network) >= max)
             && let Some(oldest) = ledger.oldest_pending_of(network, now)
         {
             self.evict(ledger, oldest, &self.meters.address);
@@ -363,7 +368,8 @@ mod tests {
             write_timeout: SECOND,
             requests_per_second_max: 1,
         };
-        ConnectionTable::new(limits, 1, &Meters::unread())
+        let files = ClientFiles::new(total_max, 1);
+        ConnectionTable::new(Arc::new(ArcSwap::from_pointee(limits)), files, &Meters::unread())
     }
 
     fn ip(last: u8) -> IpAddr {
