@@ -5,7 +5,10 @@
 
 mod admin;
 mod admin_client;
+mod admin_target;
+mod answer_table;
 mod audit;
+mod cluster;
 mod failure;
 mod settings;
 mod token;
@@ -23,6 +26,7 @@ use clap_complete::Shell;
 
 use self::admin::AdminOptions;
 use self::audit::AuditCommand;
+use self::cluster::ClusterOptions;
 use self::failure::CommandFailure;
 use self::settings::Settings;
 use self::token::TokenOptions;
@@ -160,8 +164,10 @@ enum CliCommand {
         #[command(flatten)]
         options: TokenOptions,
     },
-    /// Ask a running server who is connected; end sessions, revoke tokens, read tiers anew.
+    /// Ask a running server who is connected; end sessions, revoke tokens, read the configuration anew.
     Admin(Box<AdminOptions>),
+    /// Ask a server of a cluster how the cluster stands.
+    Cluster(Box<ClusterOptions>),
     /// Verify an audit log, and report usage from it.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -226,7 +232,7 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             effective.require_feed()?;
             let log = logs::start(&effective.config.log);
             log_ignored_variables(&effective);
-            Ok(app::serve(effective, sources, log.queue.clone())?)
+            Ok(app::serve(effective, sources, &log)?)
         }
         Some(CliCommand::Simulate { listen, seed, rate, symbols }) => {
             let mut settings = Settings::default();
@@ -291,8 +297,12 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             print(issued.token)
         }
         Some(CliCommand::Admin(options)) => {
-            let config = load(Settings { file: options.config.clone(), flags: Vec::new() })?.config;
+            let config = load(Settings { file: options.target.config.clone(), flags: Vec::new() })?.config;
             print(admin::perform(&options, &config.admin)?)
+        }
+        Some(CliCommand::Cluster(options)) => {
+            let config = load(Settings { file: options.target.config.clone(), flags: Vec::new() })?.config;
+            print(cluster::perform(&options, &config.admin)?)
         }
         Some(CliCommand::Audit(command)) => print(audit::perform(command)?),
         Some(CliCommand::Completions { shell }) => {

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fanline::access::cluster_status::ClusterStatus;
 use fanline::access::grant::Grant;
 use fanline::access::identity::TokenId;
-use fanline::access::operator::{OperatorCalls, OperatorError, RevocationOutcome, RevokedCredentials};
+use fanline::access::operator::{OperatorCalls, OperatorError, ReloadOutcome, RevocationOutcome, RevokedCredentials};
 use fanline::access::selector::{SessionOrder, SessionSelector};
 use fanline::access::session_row::{SessionFilter, SessionRow, SessionState};
 use fanline::audit::log::AuditLog;
@@ -78,8 +79,12 @@ impl OperatorCalls for Recorded {
             .collect()
     }
 
-    fn reload(&self) -> Result<Vec<String>, OperatorError> {
+    fn reload(&self) -> Result<ReloadOutcome, OperatorError> {
         Err(OperatorError::Refused("fanline.toml:7: expected a tier".into()))
+    }
+
+    fn cluster(&self) -> Result<ClusterStatus, OperatorError> {
+        Err(OperatorError::Unsupported("expected a cluster".into()))
     }
 }
 

@@ -2,14 +2,17 @@
 //! server holds the feed, and a client may go from one to the other.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
 
 use futures_util::StreamExt;
+use kit::client::Client;
+use kit::fake_feed::FakeFeed;
 use kit::http::sum;
 use kit::nats::NatsServer;
-use kit::program::Program;
+use kit::program::{Program, run};
 use kit::{DEADLINE, eventually};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
@@ -17,17 +20,26 @@ use tokio_tungstenite::tungstenite::Message;
 const NODES: usize = 3;
 
 struct Nodes {
-    market: Program,
+    feed: Feed,
     nats: NatsServer,
     nodes: Vec<Program>,
 }
 
+/// One process, to which only the ingester connects.
+enum Feed {
+    Market(Program),
+    Fake(FakeFeed),
+}
+
 impl Nodes {
-    /// None if there is no nats-server. The market is one process, to which only the ingester connects.
+    /// None if there is no nats-server.
     fn start(test: &str, rate: &str) -> Option<Nodes> {
+        Nodes::share(test, Feed::Market(Program::simulate(&["--rate", rate])))
+    }
+
+    fn share(test: &str, feed: Feed) -> Option<Nodes> {
         let nats = NatsServer::start(test)?;
-        let market = Program::simulate(&["--rate", rate]);
-        let mut nodes = Nodes { market, nats, nodes: Vec::new() };
+        let mut nodes = Nodes { feed, nats, nodes: Vec::new() };
         for _ in 0..NODES {
             let node = nodes.node();
             nodes.nodes.push(node);
@@ -36,9 +48,24 @@ impl Nodes {
     }
 
     fn node(&self) -> Program {
-        let url = self.nats.url();
-        let settings = [("CLUSTER_URLS", &*url), ("SLOW_WRITE_DEADLINE", "10m")];
-        Program::serve(&[&self.market.ws("/"), "--profile", "simulated"], &settings)
+        let (nats, name) = (self.nats.url(), format!("node-{}", self.nodes.len()));
+        let settings = [("CLUSTER_URLS", &*nats), ("CLUSTER_NODE_NAME", &name), ("SLOW_WRITE_DEADLINE", "10m")];
+        match &self.feed {
+            Feed::Market(market) => Program::serve(&[&market.ws("/"), "--profile", "simulated"], &settings),
+            Feed::Fake(feed) => {
+                let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cluster.toml");
+                std::fs::write(&profile, PROFILE).expect("a folder to write to");
+                let of_clients = [
+                    ("ADMIN_LISTEN", "127.0.0.1:0"),
+                    ("UPSTREAM_DEMAND", "on"),
+                    ("UPSTREAM_LINGER", "0s"),
+                    ("UPSTREAM_SEND", "chat.*"),
+                    ("UPSTREAM_REQUEST", "true"),
+                ];
+                let args = [&*feed.url(), "--profile", profile.to_str().expect("UTF-8")];
+                Program::serve(&args, &[&settings[..], &of_clients].concat())
+            }
+        }
     }
 
     fn gauge(node: &Program, name: &str) -> f64 {
@@ -54,6 +81,31 @@ impl Nodes {
         })
     }
 }
+
+/// Of a feed whose items are its topics, and which answers requests by their number.
+const PROFILE: &str = r#"
+profile = 1
+name = "cluster"
+[subscribe]
+send = '{"op":"sub","items":${items|json},"id":${req}}'
+unsubscribe = '{"op":"unsub","items":${items|json},"id":${req}}'
+ack = { per = "list", id = "/id", ok = "/ok", bad = ["/bad"] }
+[client]
+send = '{"say":${data},"about":${item|json}}'
+request = { id = "/id", timeout = "10s" }
+[[on]]
+name = "granted"
+as = "ack"
+when = ['/ok exists']
+[[on]]
+name = "gone"
+as = "ignore"
+when = ['/gone exists']
+[[on]]
+name = "data"
+as = "data"
+topic = "${/topic}"
+"#;
 
 /// What a client has been sent, by offset.
 #[derive(Default)]
@@ -198,4 +250,87 @@ async fn a_log_that_is_away_is_told_and_nothing_is_lost() {
     seen.read(&nodes.nodes[1], seen.cursor + 1_000).await;
     assert_eq!((seen.skipped, seen.gaps), (Vec::new(), 0));
     assert_eq!(Nodes::gauge(&nodes.nodes[0], "fanline_cluster_jumps_total"), 0.0);
+}
+
+/// How many connections to the feed have these items and none of those.
+fn carriers(feed: &FakeFeed, items: &[&str], others: &[&str]) -> usize {
+    let ready = feed.ready(items);
+    let state = feed.state();
+    let is_free = |index: &&usize| others.iter().all(|other| !state.connections[**index].items.contains(*other));
+    ready.iter().filter(is_free).count()
+}
+
+async fn subscribed(node: &Program, topics: &[&str]) -> Client {
+    let mut client = Client::connect(&node.ws("/v1/ws")).await;
+    client.expect_op("welcome").await;
+    client.command(json!({"op": "subscribe", "topics": topics})).await;
+    client.expect_op("subscribed").await;
+    client
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clients_of_any_node_want_and_say_reaches_the_feed_and_its_answer_the_client() {
+    let feed = FakeFeed::open();
+    let Some(mut nodes) = Nodes::share("clients", Feed::Fake(feed.clone())) else { return };
+    let ingester = nodes.ingester();
+    let (follower, third) = ((ingester + 1) % NODES, (ingester + 2) % NODES);
+    let mut clients = BTreeMap::new();
+    for (index, node) in nodes.nodes.iter().enumerate() {
+        clients.insert(index, subscribed(node, &[&format!("t{index}"), "all"]).await);
+    }
+    eventually("all is wanted", || (carriers(&feed, &["t0", "t1", "t2", "all"], &[]) == 1).then_some(()));
+
+    let (asked, topic) = (clients.get_mut(&follower).expect("one a node"), format!("t{follower}"));
+    asked.command(json!({"op": "subscribe", "topics": ["bad.one"]})).await;
+    assert_eq!(asked.expect_op("subscribed").await["pending"], json!(["bad.one"]));
+    let refused = asked.expect_op("refused").await;
+    assert_eq!(refused["topic"], "bad.one");
+    assert_eq!(feed.publish(&topic, &json!({"topic": topic, "value": 1}).to_string(), |_| false), 1);
+    assert!(asked.frame().await.contains("\"value\":1"));
+    asked.command(json!({"op": "send", "id": "s", "topic": "chat.rust", "data": "hi"})).await;
+    assert_eq!(asked.expect_op("sent").await, json!({"op": "sent", "id": "s"}));
+    asked.command(json!({"op": "request", "id": "r", "data": {"id": 7, "method": "depth"}})).await;
+    let heard = || feed.heard().into_iter().find(|text| text.contains("depth"));
+    let request: Value = serde_json::from_str(&eventually("the request", heard)).expect("JSON");
+    feed.say(0, &json!({"id": request["id"], "result": [1]}).to_string());
+    let response = asked.expect_op("response").await;
+    assert_eq!(response, json!({"op": "response", "id": "r", "data": {"id": 7, "result": [1]}}));
+    asked.command(json!({"op": "send", "id": "n", "topic": "orders", "data": 1})).await;
+    assert_eq!(asked.expect_op("error").await["code"], "forbidden", "rights are checked where the client is");
+    let said: Vec<String> = feed.heard().into_iter().filter(|text| text.contains("say")).collect();
+    assert_eq!(said, [r#"{"say":"hi","about":"chat.rust"}"#]);
+    for other in [ingester, third] {
+        clients.get_mut(&other).expect("one a node").expect_silence().await;
+    }
+
+    let admin = nodes.nodes[follower].admin_address();
+    let command = ["cluster", "status", "--address", &admin, "--json"];
+    let (status, shown, problem) = run(&command, &[]);
+    assert!(status.success(), "{problem}");
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    let name = format!("node-{ingester}");
+    assert_eq!((&shown["role"], &shown["state"]), (&json!("follower"), &json!("ready")), "{shown}");
+    assert_eq!((&shown["ingester"], &shown["takeover"]["node_name"]), (&json!(name), &json!(name)), "{shown}");
+    let roles = |role: &str| shown["members"].as_array().into_iter().flatten().filter(|it| it["role"] == role).count();
+    assert_eq!((roles("ingester"), roles("follower")), (1, 1), "{shown}");
+    assert_eq!(run(&command[..4], &[]).1.lines().count(), 15, "facts, a line between, and a table of two");
+
+    nodes.nodes[ingester].kill();
+    drop(clients.remove(&ingester));
+    let [gone, first, second] = [ingester, follower, third].map(|index| format!("t{index}"));
+    let carried = |items: &[&str], others: &[&str]| (carriers(&feed, items, others) == 1).then_some(());
+    eventually("the new ingester knows", || carried(&[&first, &second, "all"], &[&gone]));
+    drop(clients.remove(&follower));
+    eventually("one is let go of", || carried(&[&second, "all"], &[&first]));
+
+    nodes.nats.kill();
+    let (node, mut client) = (&nodes.nodes[third], clients.remove(&third).expect("one a node"));
+    let is_noticed = || node.log().contains("the connection to the cluster's log is lost").then_some(());
+    eventually("it is cut off", is_noticed);
+    client.command(json!({"op": "send", "id": "d", "topic": "chat.rust", "data": "bye"})).await;
+    if Nodes::gauge(node, "fanline_cluster_ingester") == 1.0 {
+        client.expect_op("sent").await;
+    } else {
+        assert_eq!(client.expect_op("error").await["code"], "upstream_down");
+    }
 }

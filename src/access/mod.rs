@@ -3,6 +3,7 @@
 //! A [`Gatekeeper`](gatekeeper::Gatekeeper) turns a credential into a [`Grant`](grant::Grant). The edge only finds
 //! credentials, delivery only obeys grants, and neither knows tokens.
 
+pub mod cluster_status;
 pub mod gatekeeper;
 pub mod grant;
 pub mod identity;

@@ -12,13 +12,19 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
 use crate::bus::clock::Clock;
+use crate::bus::demand::ClientInput;
 use crate::bus::history::History;
 use crate::bus::publisher::Publisher;
 use crate::bus::reader::Reader;
 use crate::bus::{self, Limits};
+use crate::cluster::clients::held_feed::{ClientRules, HeldFeed};
+use crate::cluster::clients::node_demand::NodeDemand;
+use crate::cluster::clients::request_forwarder::RequestForwarder;
+use crate::cluster::link::NodeLink;
 use crate::cluster::meters::ClusterMeters;
 use crate::cluster::nats::{NatsBackbone, NatsError, NatsTerms};
-use crate::cluster::runner::{BusFactory, ClusterError, FeedOrder, Joined, Joining, Runner};
+use crate::cluster::node_status::{NodeStatus, StatusView};
+use crate::cluster::runner::{BusFactory, ClusterError, FeedOrder, Joined, Joining, Runner, RunnerSigns};
 use crate::cluster::stream::StreamTerms;
 use crate::intake::upstream::{Upstream, UpstreamError};
 use crate::settings::table::{Cluster, Config};
@@ -54,7 +60,11 @@ pub enum JoinError {
 pub(super) struct ClusterNode {
     runtime: Runtime,
     joined: Joined<NatsBackbone>,
+    link: NodeLink,
+    held: watch::Receiver<Option<HeldFeed>>,
+    term: watch::Receiver<Option<u64>>,
     pub reader: Reader,
+    pub status: StatusView,
     pub feed: mpsc::UnboundedReceiver<FeedOrder>,
 }
 
@@ -63,7 +73,7 @@ pub(super) struct ClusterNode {
 /// # Errors
 /// A setting is wrong, or the process was asked to stop.
 pub(super) fn join(
-    config: &Config,
+    (config, clients): (&Config, ClientRules),
     (limits, history): (Limits, &History),
     digest: &str,
     (clock, meters): (Clock, &Meters),
@@ -92,12 +102,17 @@ pub(super) fn join(
     let (feed, orders) = mpsc::unbounded_channel();
     let decides = Node::new(node_settings(settings, (node, &name), digest), mono(clock));
     let buses = buses((limits, history.clone()), meters.clone());
-    let (joined, reader) = runtime.block_on(async {
+    let (held_feed, held) = watch::channel(None);
+    let (held_term, term) = watch::channel(None);
+    let (node_status, status) = watch::channel(NodeStatus::default());
+    let told = RunnerSigns { held: held_feed, term: held_term, status: node_status };
+    let (link, members, (joined, reader)) = runtime.block_on(async {
         let mut signals = Signals::watch().map_err(|_| JoinError::Stopped)?;
         let join = async {
             let (backbone, events) = NatsBackbone::connect(terms, node).await?;
-            let runner = Runner { node: decides, backbone, events, feed, buses, clock, meters: cluster_meters };
-            Ok::<_, JoinError>(Joining::new(runner).join().await?)
+            let (link, members, meters) = (backbone.link(), backbone.members(), cluster_meters);
+            let runner = Runner { node: decides, backbone, events, feed, buses, clients, told, clock, meters };
+            Ok::<_, JoinError>((link, members, Joining::new(runner).join().await?))
         };
         tokio::select! {
             joined = join => joined,
@@ -105,35 +120,55 @@ pub(super) fn join(
             _ = signals.stop(|| {}) => Err(JoinError::Stopped),
         }
     })?;
-    Ok(Some(ClusterNode { runtime, joined, reader, feed: orders }))
+    let status = StatusView { feed: settings.name.clone(), node_name: name, status, members };
+    Ok(Some(ClusterNode { runtime, joined, link, held, term, reader, status, feed: orders }))
 }
 
 impl ClusterNode {
-    /// Apart: what drives the node, and what the feed is to do.
+    /// Apart: what drives the node, and brings to the ingester what clients of this server want and say; and what the
+    /// feed is to do.
     pub(super) fn split(
         self,
+        clients: ClientInput,
+        clock: Clock,
     ) -> (impl FnOnce(watch::Receiver<bool>) -> io::Result<()> + Send, mpsc::UnboundedReceiver<FeedOrder>) {
-        let ClusterNode { runtime, joined, feed, .. } = self;
-        (move |stopped| parts::drive(runtime, joined.run(stopped)), feed)
+        let ClusterNode { runtime, joined, link, held, term, reader, feed, .. } = self;
+        let ClientInput { interest, requests } = clients;
+        let demand = interest.map(|interest| NodeDemand::new(link.clone(), (interest, reader), held.clone(), clock));
+        let requests = RequestForwarder::new(link, requests, (held, term), clock);
+        let run = move |stopped| async move {
+            let demand = async {
+                match demand {
+                    Some(demand) => demand.run().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ended = joined.run(stopped) => ended,
+                Err(error) = demand => Err(io::Error::other(error)),
+                Err(error) = requests.run() => Err(io::Error::other(error)),
+            }
+        };
+        (move |stopped| parts::drive(runtime, run(stopped)), feed)
     }
 }
 
 /// Connects to the feed whenever this node is the ingester.
 pub(super) async fn feed_in_turns(
     mut orders: mpsc::UnboundedReceiver<FeedOrder>,
-    connect: impl Fn(Publisher) -> Result<Upstream, UpstreamError>,
+    connect: impl Fn(Publisher, ClientInput) -> Result<Upstream, UpstreamError>,
     mut stopped: watch::Receiver<bool>,
 ) -> io::Result<()> {
     loop {
         // Without a sender the node has failed, which is told by itself.
-        let publisher = tokio::select! {
+        let (publisher, clients) = tokio::select! {
             Some(order) = orders.recv() => match order {
-                FeedOrder::Open(publisher) => publisher,
+                FeedOrder::Open(publisher, clients) => (publisher, clients),
                 FeedOrder::Close => continue,
             },
             _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
         };
-        let upstream = connect(*publisher).map_err(io::Error::other)?;
+        let upstream = connect(*publisher, clients).map_err(io::Error::other)?;
         let (stop, told) = watch::channel(false);
         let mut run = std::pin::pin!(upstream.run(told));
         tokio::select! {

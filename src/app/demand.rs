@@ -1,11 +1,29 @@
 //! Bounds and rules for what clients want from the feed and send to it, from the configuration.
 
-use crate::bus::demand::interest::InterestBounds;
-use crate::bus::demand::requests::RequestRules;
-use crate::settings::table::Config;
+use crate::bus::demand::ClientInput;
+use crate::bus::demand::interest::{Interest, InterestBounds};
+use crate::bus::demand::requests::{self, RequestRules, Requests};
+use crate::cluster::clients::held_feed::ClientRules;
+use crate::settings::table::{Config, DemandMode};
+use crate::words::metrics::Meters;
 use crate::words::topic::Pattern;
 
 use super::AppError;
+
+/// Both ends: that of the clients of this server, and what reads them.
+pub(super) fn open(config: &Config, meters: &Meters) -> Result<(Requests, ClientInput), AppError> {
+    let ClientRules { demand, requests } = rules(config)?;
+    let interest = demand.map(|bounds| Interest::within(bounds, meters));
+    let (requests, queue) = requests::open(requests);
+    Ok((requests, ClientInput { interest, requests: queue }))
+}
+
+/// For clients of all servers of a cluster.
+pub(super) fn rules(config: &Config) -> Result<ClientRules, AppError> {
+    let bounds = bounds(config)?;
+    let demand = (config.upstream.demand == DemandMode::On).then_some(bounds);
+    Ok(ClientRules { demand, requests: request_rules(config)? })
+}
 
 pub(crate) fn bounds(config: &Config) -> Result<InterestBounds, AppError> {
     let (limits, allowed) = (&config.limits, &config.upstream.demand_topics);

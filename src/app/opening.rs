@@ -6,10 +6,12 @@ use tokio::sync::{mpsc, watch};
 
 use crate::bus::archive::open::{OpenArchive, RestoredArchive};
 use crate::bus::clock::Clock;
+use crate::bus::demand::ClientInput;
 use crate::bus::history::History;
 use crate::bus::publisher::Publisher;
 use crate::bus::reader::Reader;
 use crate::bus::{self, Limits};
+use crate::cluster::node_status::StatusView;
 use crate::cluster::runner::FeedOrder;
 use crate::settings::table::Config;
 use crate::words::ids::Epoch;
@@ -22,12 +24,13 @@ pub(super) struct OpenBus {
     pub reader: Reader,
     pub source: BusWriter,
     pub archive: Option<RestoredArchive>,
+    pub cluster: Option<StatusView>,
 }
 
 /// Who publishes.
 pub(super) enum BusWriter {
-    /// The feed of this server.
-    Own(Box<Publisher>),
+    /// The feed of this server, which reads what its clients want and say.
+    Own(Box<Publisher>, ClientInput),
     /// The cluster's log, which this drives; the feed of this server publishes into the log while it is ordered to.
     Cluster(DriveNode, mpsc::UnboundedReceiver<FeedOrder>),
 }
@@ -38,19 +41,20 @@ pub(super) type DriveNode = Box<dyn FnOnce(watch::Receiver<bool>) -> io::Result<
 /// The archive cannot be used.
 pub(super) fn open(
     config: &Config,
-    node: Option<ClusterNode>,
+    (node, clients): (Option<ClusterNode>, ClientInput),
     (limits, history): (Limits, &History),
     (clock, meters): (Clock, &Meters),
 ) -> Result<OpenBus, AppError> {
     if let Some(node) = node {
         let reader = node.reader.clone();
-        let (drive, orders) = node.split();
-        return Ok(OpenBus { reader, source: BusWriter::Cluster(Box::new(drive), orders), archive: None });
+        let cluster = Some(node.status.clone());
+        let (drive, orders) = node.split(clients, clock);
+        return Ok(OpenBus { reader, source: BusWriter::Cluster(Box::new(drive), orders), archive: None, cluster });
     }
     let archive = archiving::open(config)?;
     let epoch = archive.as_ref().map_or_else(|| Epoch(rand::random()), OpenArchive::epoch);
     let (mut publisher, reader) = bus::open_with_history(epoch, limits, history.clone(), meters);
     let restore = |archive: OpenArchive| archive.restore((&mut publisher, reader.clone()), clock.now(), meters);
     let archive = archive.map(restore).transpose()?;
-    Ok(OpenBus { reader, source: BusWriter::Own(Box::new(publisher)), archive })
+    Ok(OpenBus { reader, source: BusWriter::Own(Box::new(publisher), clients), archive, cluster: None })
 }

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::operator::{OperatorCalls, OperatorError, RevocationOutcome, RevokedCredentials};
+use crate::access::cluster_status::ClusterStatus;
+use crate::access::operator::{OperatorCalls, OperatorError, ReloadOutcome, RevocationOutcome, RevokedCredentials};
 use crate::access::selector::{SessionOrder, SessionSelector};
 use crate::access::session_row::{SessionFilter, SessionRow};
 use crate::app::AppError;
 use crate::app::reload::Reload;
+use crate::cluster::node_status::StatusView;
 use crate::delivery::shards::Delivery;
 use crate::edge::admin_key::AdminKey;
 use crate::edge::parts::AdminParts;
@@ -24,6 +26,8 @@ pub(super) struct ServerOperator {
     /// None without identities.
     identities: Option<Arc<TokenGatekeeper>>,
     reload: Arc<Reload>,
+    /// None without a cluster.
+    cluster: Option<StatusView>,
 }
 
 impl ServerOperator {
@@ -31,8 +35,9 @@ impl ServerOperator {
         delivery: Arc<Delivery>,
         identities: Option<Arc<TokenGatekeeper>>,
         reload: Arc<Reload>,
+        cluster: Option<StatusView>,
     ) -> ServerOperator {
-        ServerOperator { delivery, identities, reload }
+        ServerOperator { delivery, identities, reload, cluster }
     }
 
     fn identities(&self) -> Result<&TokenGatekeeper, OperatorError> {
@@ -80,8 +85,13 @@ impl OperatorCalls for ServerOperator {
         rules.into_iter().map(|RevocationRule { target, until_ms }| (credentials(target), until_ms)).collect()
     }
 
-    fn reload(&self) -> Result<Vec<String>, OperatorError> {
-        self.reload.run()
+    fn reload(&self) -> Result<ReloadOutcome, OperatorError> {
+        self.reload.run("reload")
+    }
+
+    fn cluster(&self) -> Result<ClusterStatus, OperatorError> {
+        let sentence = "expected a cluster (`[cluster]`), found none: this server is alone";
+        self.cluster.as_ref().map(StatusView::read).ok_or_else(|| OperatorError::Unsupported(sentence.into()))
     }
 }
 

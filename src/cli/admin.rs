@@ -1,16 +1,15 @@
 //! `fanline admin`: the operator's calls to a running server, shown as tables or as the JSON that the server answers.
-//!
-//! Names and patterns come from clients: control characters in them are escaped, so that they cannot steer the terminal.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 
-use crate::cli::admin_client::{AdminClient, AdminEndpoint, AdminError, reachable};
+use crate::cli::admin_client::{AdminClient, AdminError};
+use crate::cli::admin_target::AdminTarget;
+use crate::cli::answer_table::{moment, rows, table, text, texts};
 use crate::settings::table::Admin;
 
 const EXAMPLES: &str = "\
@@ -28,21 +27,8 @@ Without --address and --socket, the server of this configuration on this machine
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct AdminOptions {
-    /// Address of the server's admin.listen.
-    #[arg(long, global = true, value_name = "HOST:PORT", conflicts_with = "socket")]
-    pub address: Option<String>,
-    /// Path of the server's admin.listen, if that is a unix socket.
-    #[arg(long, global = true, value_name = "PATH")]
-    pub socket: Option<PathBuf>,
-    /// File with the key. Default: admin.key_file of the configuration.
-    #[arg(long, global = true, value_name = "FILE")]
-    pub key_file: Option<PathBuf>,
-    /// Configuration file (TOML).
-    #[arg(long, global = true, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Print the server's answer as JSON.
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    pub target: AdminTarget,
     #[command(subcommand)]
     call: AdminCall,
 }
@@ -116,7 +102,7 @@ enum AdminCall {
     },
     /// List the revocations in force.
     Revocations,
-    /// Read tiers and issuers anew; live sessions follow.
+    /// Read the configuration anew, and apply what needs no restart; live sessions follow.
     Reload,
     /// Count subjects and sessions from the audit log of the server.
     Usage {
@@ -139,16 +125,9 @@ enum CodeChoice {
 
 /// Performs the call; returns what is to be printed. What the options leave open is as in the configuration.
 pub(super) fn perform(options: &AdminOptions, config: &Admin) -> Result<String, AdminError> {
-    let endpoint = match (&options.socket, &options.address, &config.listen) {
-        (Some(path), ..) => AdminEndpoint::Unix(path.clone()),
-        (None, Some(address), _) => AdminEndpoint::Tcp(address.clone()),
-        (None, None, Some(listen)) => reachable(&listen.endpoint),
-        (None, None, None) => return Err(AdminError::NoListener),
-    };
-    let key_file = options.key_file.as_deref().or(config.key_file.as_ref().map(Path::new));
-    let client = AdminClient::new(endpoint, key_file)?;
+    let client = options.target.client(config)?;
     let answer = ask(&options.call, &client)?;
-    if options.json {
+    if options.target.json {
         return Ok(format!("{answer:#}"));
     }
     Ok(match &options.call {
@@ -159,7 +138,7 @@ pub(super) fn perform(options: &AdminOptions, config: &Admin) -> Result<String, 
             format!("revoked until {until}; sessions that end: {sessions}")
         }
         AdminCall::Revocations => revocations_table(&answer),
-        AdminCall::Reload => format!("read anew: {}", texts(&answer["reloaded"])),
+        AdminCall::Reload => reload_lines(&answer),
         AdminCall::Usage { .. } => usage_table(&answer),
     })
 }
@@ -272,6 +251,22 @@ fn revocations_table(answer: &Value) -> String {
     table(&cells)
 }
 
+/// One line for each setting that changed or needs a restart.
+fn reload_lines(answer: &Value) -> String {
+    let mut lines = format!("read anew: {}\n", texts(&answer["reloaded"]));
+    for row in rows(&answer["changed"]) {
+        let values = match (&row["before"], &row["now"]) {
+            (Value::Null, _) => String::new(),
+            (before, now) => format!(" from {} to {}", text(before), text(now)),
+        };
+        lines += &format!("changed: {}{values}\n", text(&row["name"]));
+    }
+    for name in rows(&answer["restart"]) {
+        lines += &format!("unchanged until a restart: {}\n", text(name));
+    }
+    lines + &format!("digest: {}\n", text(&answer["digest"]))
+}
+
 fn usage_table(answer: &Value) -> String {
     let header = ["TIER", "STATUS", "PATTERNS", "DELAY", "SUBJECTS", "PEAK", "PEAK OF ONE", "FIRST DAY", "LAST DAY"];
     let mut cells = vec![header.map(str::to_owned).to_vec()];
@@ -300,51 +295,6 @@ fn usage_table(answer: &Value) -> String {
         text(&answer["peak_sessions_of_one"]),
     );
     total + &table(&cells)
-}
-
-fn rows(list: &Value) -> &[Value] {
-    list.as_array().map_or(&[], Vec::as_slice)
-}
-
-/// A value in a cell.
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".into(),
-        Value::String(text) if text.is_empty() => "-".into(),
-        Value::String(text) => text.chars().flat_map(escaped).collect(),
-        other => other.to_string(),
-    }
-}
-
-fn texts(list: &Value) -> String {
-    rows(list).iter().map(text).collect::<Vec<_>>().join(",")
-}
-
-/// Control characters, and those that change the direction of text, as `\u{…}`.
-fn escaped(c: char) -> impl Iterator<Item = char> {
-    let steers =
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let escape = steers.then(|| c.escape_unicode());
-    let plain = (!steers).then_some(c);
-    escape.into_iter().flatten().chain(plain)
-}
-
-fn moment(ms: &Value) -> String {
-    ms.as_u64().map_or_else(|| "-".into(), crate::audit::files::timestamp)
-}
-
-/// Columns as wide as their widest cell; the last one is not padded.
-fn table(cells: &[Vec<String>]) -> String {
-    let columns = cells.first().map_or(0, Vec::len);
-    let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut table = String::new();
-    for row in cells {
-        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        table += padded.collect::<Vec<_>>().join("  ").trim_end();
-        table.push('\n');
-    }
-    table
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@ use feed_log::entry::LogEntry;
 use metrics::{Counter, Gauge};
 
 use crate::words::metrics::{self as names, Meters};
-use crate::words::stamp::Stamp;
 
 pub struct ClusterMeters {
     pub ingester: Gauge,
     pub term: Gauge,
     pub lag: Gauge,
+    pub epoch: Gauge,
+    pub heals: Counter,
     pub entries: Counter,
     pub jumps: Counter,
     pub lost: Counter,
@@ -21,6 +22,8 @@ impl ClusterMeters {
             ingester: meters.gauge(&names::CLUSTER_INGESTER, &[]),
             term: meters.gauge(&names::CLUSTER_TERM, &[]),
             lag: meters.gauge(&names::CLUSTER_LAG, &[]),
+            epoch: meters.gauge(&names::CLUSTER_EPOCH, &[]),
+            heals: meters.counter(&names::CLUSTER_HEALS, &[]),
             entries: meters.counter(&names::CLUSTER_ENTRIES, &[]),
             jumps: meters.counter(&names::CLUSTER_JUMPS, &[]),
             lost: meters.counter(&names::CLUSTER_LOST, &[]),
@@ -28,9 +31,11 @@ impl ClusterMeters {
     }
 
     /// An entry was shown.
-    pub fn applied(&self, entry: &LogEntry, now: Stamp) {
+    pub fn applied(&self, entry: &LogEntry, lag_ms: u64) {
         self.entries.increment(1);
         self.term.set(entry.header.term as f64);
-        self.lag.set(now.wall_ms.saturating_sub(entry.header.sent_ms) as f64 / 1000.0);
+        // A gauge holds 53 bits.
+        self.epoch.set((entry.header.epoch >> 32) as f64);
+        self.lag.set(lag_ms as f64 / 1000.0);
     }
 }

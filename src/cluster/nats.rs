@@ -9,9 +9,10 @@
 //! | `fanline.NAME.hello` | asks all nodes for one |
 //! | `fanline.NAME.fork` | the epoch in which a node has found two histories |
 //!
-//! Every call is a request of its own and is answered by one event or by none.
+//! What clients want and say has subjects of its own (`cluster/clients`). Every call is a request of its own and is answered by one event or by none.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_nats::{Client, ConnectOptions, Event, Message, Request, RequestErrorKind};
 use backbone::hello::NodeHello;
@@ -24,6 +25,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::cluster::link::NodeLink;
+use crate::cluster::members::Members;
 use crate::cluster::runner::Backbone;
 use crate::cluster::stream::{StreamApi, StreamTerms};
 
@@ -50,6 +53,8 @@ pub struct NatsBackbone {
     stream: StreamTerms,
     /// Of this node: its own hellos are not news.
     node: u64,
+    node_name: String,
+    members: Arc<Members>,
     events: mpsc::Sender<NodeEvent>,
     answering: Option<JoinHandle<()>>,
 }
@@ -87,21 +92,36 @@ impl NatsBackbone {
             options = options.credentials(credentials).map_err(NatsError::Credentials)?;
         }
         let client = options.connect(terms.urls.clone()).await.map_err(|error| NatsError::Url(error.to_string()))?;
-        let backbone = NatsBackbone { client, stream: terms.stream, node, events, answering: None };
+        let NatsTerms { node_name, stream, .. } = terms;
+        let members = Arc::default();
+        let backbone = NatsBackbone { client, stream, node, node_name, members, events, answering: None };
         backbone.subscribe().await?;
         Ok((backbone, receiver))
     }
 
+    pub fn link(&self) -> NodeLink {
+        NodeLink { client: self.client.clone(), feed: self.stream.name.clone(), node: self.node }
+    }
+
+    /// The other nodes.
+    pub fn members(&self) -> Arc<Members> {
+        self.members.clone()
+    }
+
     async fn subscribe(&self) -> Result<(), NatsError> {
-        let own = self.node;
+        let (own, members) = (self.node, self.members.clone());
         self.listen("out", |message| {
             let sequence = message.headers.as_ref()?.get("Nats-Sequence")?.as_str().parse().ok()?;
             Some(NodeEvent::Tailed(StoredBytes { sequence: LogSequence(sequence), bytes: message.payload }))
         })
         .await?;
         self.listen("node", move |message| {
-            let hello = HelloMessage::read(&message.payload)?;
-            (hello.node != own).then_some(NodeEvent::Hello(hello))
+            let (hello, name) = HelloMessage::read(&message.payload)?;
+            if hello.node == own {
+                return None;
+            }
+            members.hear(hello, name, Instant::now());
+            Some(NodeEvent::Hello(hello))
         })
         .await?;
         self.listen("hello", |_| Some(NodeEvent::HellosAsked)).await?;
@@ -193,7 +213,7 @@ impl Backbone for NatsBackbone {
     }
 
     fn tell(&mut self, hello: NodeHello) {
-        self.publish("node", HelloMessage::write(&hello));
+        self.publish("node", HelloMessage::write(&hello, &self.node_name));
     }
 
     fn ask_hellos(&mut self) {
@@ -234,24 +254,27 @@ struct HelloMessage {
     is_witness: bool,
     is_candidate: bool,
     ingester: u64,
+    #[serde(default)]
+    name: String,
 }
 
 impl HelloMessage {
-    fn write(hello: &NodeHello) -> Bytes {
+    fn write(hello: &NodeHello, name: &str) -> Bytes {
         let NodeHello { node, priority, term, epoch, next_offset, chain, is_witness, is_candidate, ingester } = *hello;
-        let chain = chain.to_string();
+        let (chain, name) = (chain.to_string(), name.to_owned());
         let message =
-            HelloMessage { node, priority, term, epoch, next_offset, chain, is_witness, is_candidate, ingester };
+            HelloMessage { node, priority, term, epoch, next_offset, chain, is_witness, is_candidate, ingester, name };
         serde_json::to_vec(&message).expect("a plain struct always serialises into memory").into()
     }
 
-    fn read(bytes: &[u8]) -> Option<NodeHello> {
+    fn read(bytes: &[u8]) -> Option<(NodeHello, String)> {
         let message: HelloMessage = serde_json::from_slice(bytes).ok()?;
-        let HelloMessage { node, priority, term, epoch, next_offset, chain, is_witness, is_candidate, ingester } =
+        let HelloMessage { node, priority, term, epoch, next_offset, chain, is_witness, is_candidate, ingester, name } =
             message;
         let mut hash = [0; Chain::BYTES];
         hex::decode_to_slice(chain, &mut hash).ok()?;
         let chain = Chain(hash);
-        Some(NodeHello { node, priority, term, epoch, next_offset, chain, is_witness, is_candidate, ingester })
+        let hello = NodeHello { node, priority, term, epoch, next_offset, chain, is_witness, is_candidate, ingester };
+        Some((hello, name))
     }
 }

@@ -7,18 +7,22 @@ use std::time::Duration;
 use backbone::log::{CallId, LogRequest};
 use backbone::node::{Node, NodeEvent};
 use backbone::turn::{JumpReason, NodeCommand, NodeReadiness};
+use feed_log::entry::LogEntry;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::bus::clock::Clock;
+use crate::bus::demand::ClientInput;
 use crate::bus::feed_state::{FeedState, StaleReason};
 use crate::bus::publisher::Publisher;
 use crate::bus::reader::Reader;
 use crate::bus::signal::doorbell::Doorbell;
 use crate::bus::signal::pulse::Pulse;
 use crate::cluster::applier::Applier;
+use crate::cluster::clients::held_feed::{ClientRules, HeldFeed};
 use crate::cluster::collector::Collector;
 use crate::cluster::meters::ClusterMeters;
+use crate::cluster::node_status::NodeStatus;
 use crate::words::ids::Epoch;
 use crate::words::stamp::Stamp;
 
@@ -44,8 +48,8 @@ pub trait Backbone: Send {
 
 /// What the feed is to do.
 pub enum FeedOrder {
-    /// Connect, and publish here.
-    Open(Box<Publisher>),
+    /// Connect, publish here, and read what clients want and say there.
+    Open(Box<Publisher>, ClientInput),
     Close,
 }
 
@@ -73,8 +77,18 @@ pub struct Runner<B> {
     pub events: mpsc::Receiver<NodeEvent>,
     pub feed: mpsc::UnboundedSender<FeedOrder>,
     pub buses: BusFactory,
+    pub clients: ClientRules,
+    pub told: RunnerSigns,
     pub clock: Clock,
     pub meters: ClusterMeters,
+}
+
+/// What the runner tells others of its node.
+pub struct RunnerSigns {
+    pub held: watch::Sender<Option<HeldFeed>>,
+    /// Of the ingester; none if there is none.
+    pub term: watch::Sender<Option<u64>>,
+    pub status: watch::Sender<NodeStatus>,
 }
 
 /// A node that has not shown anything yet.
@@ -184,8 +198,18 @@ impl<B: Backbone> Core<B> {
         Duration::from_nanos(self.runner.clock.now().mono_ns)
     }
 
-    /// Waits for the next thing to do, and does it.
+    /// Waits for the next thing to do, does it, and tells how the node stands then.
     async fn turn(&mut self) -> Result<(), ClusterError> {
+        self.act().await?;
+        let RunnerSigns { term, status, .. } = &self.runner.told;
+        status.send_modify(|status| status.turned(&self.runner.node, self.readiness));
+        let held = status.borrow().held_term();
+        term.send_if_modified(|term| std::mem::replace(term, held) != held);
+        self.runner.meters.heals.absolute(self.runner.node.heals());
+        Ok(())
+    }
+
+    async fn act(&mut self) -> Result<(), ClusterError> {
         let now = self.now();
         let wait = self.runner.node.deadline().saturating_sub(now).min(TURN_MAX);
         let until = Instant::now() + wait;
@@ -240,7 +264,7 @@ impl<B: Backbone> Core<B> {
             match command {
                 NodeCommand::Log { call, request } => self.runner.backbone.request(call, request),
                 NodeCommand::Apply { entry, .. } => {
-                    self.runner.meters.applied(&entry, now);
+                    self.tell_of(&entry, now);
                     let epoch = entry.header.epoch;
                     if self.epoch().is_some_and(|known| known.0 != epoch) {
                         // An ingester that begins one does not jump.
@@ -255,6 +279,7 @@ impl<B: Backbone> Core<B> {
                         self.applier = None;
                     }
                     self.runner.meters.jumps.increment(1);
+                    self.tell_of(&entry, now);
                     self.applier(entry.header.epoch).jump(entry, now);
                 }
                 NodeCommand::OpenFeed { term } => self.open_feed(term),
@@ -268,6 +293,12 @@ impl<B: Backbone> Core<B> {
             }
         }
         Ok(())
+    }
+
+    fn tell_of(&self, entry: &LogEntry, now: Stamp) {
+        let lag_ms = now.wall_ms.saturating_sub(entry.header.sent_ms);
+        self.runner.meters.applied(entry, lag_ms);
+        self.runner.told.status.send_modify(|status| status.applied(entry, lag_ms));
     }
 
     fn applier(&mut self, epoch: u64) -> &mut Applier {
@@ -291,12 +322,15 @@ impl<B: Backbone> Core<B> {
         pulse.beat(self.runner.clock.now());
         self.stage = Some(OwnFeed { collector: Collector::new(reader), doorbell, pulse });
         self.runner.meters.ingester.set(1.0);
-        let _ = self.runner.feed.send(FeedOrder::Open(Box::new(publisher)));
+        let (held, input) = self.runner.clients.open(term);
+        let _ = self.runner.feed.send(FeedOrder::Open(Box::new(publisher), input));
+        self.runner.told.held.send_replace(Some(held));
     }
 
     fn close_feed(&mut self) {
         tracing::info!("this node is the ingester no longer: it leaves the feed");
         self.stage = None;
+        self.runner.told.held.send_replace(None);
         self.runner.meters.ingester.set(0.0);
         let _ = self.runner.feed.send(FeedOrder::Close);
     }

@@ -3,6 +3,7 @@
 //! `settings::table` is the single source. Unknown names and values out of bounds are refused with their place, never
 //! ignored.
 
+pub mod change;
 pub mod document;
 pub mod effective;
 pub mod error;
@@ -24,7 +25,7 @@ use crate::identity::tables::AuthTables;
 use crate::settings::kind::{SettingKind, SettingValue};
 use crate::settings::listener::ListenAddress;
 use crate::settings::setting::Setting;
-use crate::settings::table::{self, Config, DemandMode, Upstream};
+use crate::settings::table::{self, Config, UpstreamSettings};
 use crate::settings::values::{Origin, Values};
 use crate::words::topic::Pattern;
 
@@ -73,7 +74,7 @@ impl Effective {
     ///
     /// Errors: the file names no feed and has no section `[simulate]`, and neither have variables and flags.
     pub fn require_feed(&self) -> Result<(), ConfigError> {
-        let Upstream { url, profile, .. } = &self.config.upstream;
+        let UpstreamSettings { url, profile, .. } = &self.config.upstream;
         let is_set = |setting: &Setting| *self.values.get(setting.name).1 != Origin::Default;
         let simulates = || table::all().any(|setting| setting.name.starts_with("simulate.") && is_set(setting));
         match &self.file {
@@ -210,10 +211,10 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
         );
         refuse("admin.listen", "admin.listen", sentence);
     }
-    if !config.cluster.urls.is_empty() {
-        for (setting, sentence) in beside_a_cluster(config) {
-            refuse(setting, setting, sentence);
-        }
+    if !config.cluster.urls.is_empty() && config.archive.dir.is_some() {
+        let sentence = "expected no archive.dir beside cluster.urls, found one: the cluster's log keeps what a restarted \
+                        server needs; remove one of the two";
+        refuse("archive.dir", "archive.dir", sentence.to_owned());
     }
     let is_nameable = |character: char| character.is_ascii_alphanumeric() || "-_".contains(character);
     if config.cluster.name.is_empty() || !config.cluster.name.chars().all(is_nameable) {
@@ -221,7 +222,8 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
         let sentence = format!("expected letters, digits, `-` and `_`, found `{found}`; choose another name");
         refuse("cluster.name", "cluster.name", sentence);
     }
-    let Upstream { url, fallback_urls, profile, subscribe, topic, backoff_min, backoff_max, .. } = &config.upstream;
+    let UpstreamSettings { url, fallback_urls, profile, subscribe, topic, backoff_min, backoff_max, .. } =
+        &config.upstream;
     let (min, max) = (backoff_min.unwrap_or(BACKOFF_MIN), backoff_max.unwrap_or(BACKOFF_MAX));
     if min > max && (backoff_min.is_some() || backoff_max.is_some()) {
         let (min, max) = (SettingValue::Duration(min), SettingValue::Duration(max));
@@ -257,25 +259,6 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
         }
     }
     problems
-}
-
-/// What a server of a cluster cannot do yet.
-fn beside_a_cluster(config: &Config) -> impl Iterator<Item = (&'static str, String)> {
-    let upstream = &config.upstream;
-    let found = [
-        ("archive.dir", config.archive.dir.is_some(), "the cluster's log keeps what a restarted server needs"),
-        (
-            "upstream.demand",
-            upstream.demand == DemandMode::On,
-            "what clients want does not reach the server that holds the feed; name the topics in upstream.subscribe",
-        ),
-        ("upstream.send", !upstream.send.is_empty(), "what clients send does not reach the server that holds the feed"),
-        ("upstream.request", upstream.request, "what clients ask does not reach the server that holds the feed"),
-    ];
-    let refused = found.into_iter().filter(|(_, is_set, _)| *is_set);
-    refused.map(|(setting, _, why)| {
-        (setting, format!("expected no {setting} beside cluster.urls, found one: {why}; remove one of the two"))
-    })
 }
 
 /// What a listener needs of other settings.

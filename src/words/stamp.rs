@@ -1,5 +1,7 @@
 //! A moment, on both clocks: one to show, one to measure with.
 
+use std::time::Duration;
+
 /// When something happened. Only `Clock` (in `bus`) makes one from the real clocks; tests make their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
@@ -10,6 +12,11 @@ pub struct Stamp {
 }
 
 impl Stamp {
+    /// On the monotonic clock.
+    pub fn mono(self) -> Duration {
+        Duration::from_nanos(self.mono_ns)
+    }
+
     /// Nanoseconds from `earlier` to this moment; 0 if `earlier` is later.
     pub fn ns_since(self, earlier: Stamp) -> u64 {
         self.mono_ns.saturating_sub(earlier.mono_ns)

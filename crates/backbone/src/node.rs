@@ -105,6 +105,11 @@ impl Node {
         self.ingester.as_ref().filter(|ingester| ingester.is_seated()).map(Ingester::term)
     }
 
+    /// How often this node, as the ingester, has given the log again what it had lost.
+    pub fn heals(&self) -> u64 {
+        self.out.heals()
+    }
+
     /// Whether [`Node::append`] may be called.
     pub fn is_ready_to_append(&self) -> bool {
         self.ingester.as_ref().is_some_and(Ingester::is_ready)

@@ -62,6 +62,8 @@ pub enum NodeReadiness {
 pub struct Outbox {
     commands: Vec<NodeCommand>,
     calls: u64,
+    /// How often the log was given again what it had lost.
+    heals: u64,
     /// With a planted fault, the last entry that was shown too early: it is not shown again.
     shown: Option<Chain>,
 }
@@ -72,6 +74,15 @@ impl Outbox {
         let call = CallId(self.calls);
         self.push(NodeCommand::Log { call, request });
         call
+    }
+
+    /// The log has lost what it had confirmed, and is given it again.
+    pub fn heal(&mut self) {
+        self.heals += 1;
+    }
+
+    pub fn heals(&self) -> u64 {
+        self.heals
     }
 
     pub fn push(&mut self, command: NodeCommand) {

@@ -137,6 +137,14 @@ impl RequestRules {
 }
 
 impl RequestFailure {
+    pub const ALL: [RequestFailure; 5] = [
+        RequestFailure::NotSent,
+        RequestFailure::Timeout,
+        RequestFailure::UpstreamDown,
+        RequestFailure::Busy,
+        RequestFailure::Unanswered,
+    ];
+
     /// `code` of the `error` that the client receives, and value of the `result` label in metrics.
     pub fn label(self) -> &'static str {
         match self {

@@ -6,8 +6,6 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
-/// A client's request waits this long for its answer.
-const ANSWER: Duration = Duration::from_secs(10);
 /// Requests of all clients of a node that wait for answers.
 const OPEN_MAX: usize = 4096;
 /// Requests that an ingester remembers to have taken.
@@ -50,17 +48,17 @@ impl OpenRequests {
         OpenRequests { node, last: 0, open: BTreeMap::new() }
     }
 
-    /// A client asks. Send it to the ingester of the term, once.
+    /// A client asks, and waits so long. Send it to the ingester of the term, once.
     ///
     /// # Errors
     /// It cannot be sent, and has ended with this.
-    pub fn ask(&mut self, term: Option<u64>, now: Duration) -> Result<RequestNumber, NoAnswer> {
+    pub fn ask(&mut self, term: Option<u64>, now: Duration, wait: Duration) -> Result<RequestNumber, NoAnswer> {
         let term = term.ok_or(NoAnswer::UpstreamDown)?;
         if self.open.len() >= OPEN_MAX {
             return Err(NoAnswer::TooMany);
         }
         self.last += 1;
-        self.open.insert(self.last, OpenAsk { term, until: now + ANSWER });
+        self.open.insert(self.last, OpenAsk { term, until: now + wait });
         Ok(RequestNumber { node: self.node, number: self.last })
     }
 

@@ -10,13 +10,14 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::demand::WantMessage;
 use crate::demand::requests::{OpenRequests, RequestNumber, TakenRequests};
-use crate::demand::want_board::{FORGOTTEN_AFTER, WantBoard, WantChange};
+use crate::demand::want_board::{FORGOTTEN_AFTER, NODES_PER_TOPIC, WantBoard, WantChange};
 use crate::demand::want_list::WantList;
+use crate::demand::{WantMessage, WantNews};
 
 const SEEDS: u64 = 300;
 const STEP: Duration = Duration::from_millis(10);
+const ANSWER: Duration = Duration::from_secs(10);
 
 enum DemandMail {
     Want(WantMessage),
@@ -109,7 +110,7 @@ impl Nodes {
 
     fn ask(&mut self, node: usize) {
         let term = self.term;
-        let request = self.open[node].ask(Some(term), self.now).expect("few are open");
+        let request = self.open[node].ask(Some(term), self.now, ANSWER).expect("few are open");
         self.answers.insert(request, 0);
         self.send(|| DemandMail::Ask { term, request });
     }
@@ -162,6 +163,7 @@ impl Nodes {
             match change {
                 WantChange::Wanted(topic) => assert!(self.asked_feed.insert(topic)),
                 WantChange::Unwanted(topic) => assert!(self.asked_feed.remove(&topic)),
+                WantChange::LeftOut(topic) => panic!("there is room for {topic}"),
                 WantChange::Ask { node } => {
                     if let Some(node) = self.lists.iter().position(|list| list.node() == node) {
                         self.send(|| DemandMail::Whole { node });
@@ -212,13 +214,29 @@ fn a_list_that_is_too_long_for_a_message_is_told_in_pieces() {
 }
 
 #[test]
-fn a_node_that_wants_more_than_it_may_takes_no_more_memory() {
-    let mut list = WantList::new(7, Duration::ZERO);
+fn nodes_that_want_more_than_they_may_take_no_more_memory() {
+    let topics = |names: std::ops::Range<u32>| names.map(|number| Arc::from(format!("t{number}")));
     let mut board = WantBoard::new(10);
-    for message in list.change((0..100).map(|number| Arc::from(format!("t{number}"))), []) {
-        board.hear(message, Duration::ZERO);
+    let mut left_out = 0;
+    for node in 1..=2 * NODES_PER_TOPIC as u64 {
+        let mut list = WantList::new(node, Duration::ZERO);
+        let changes = list.change(topics(0..100), []).into_iter().flat_map(|it| board.hear(it, Duration::ZERO));
+        left_out += changes.filter(|change| matches!(change, WantChange::LeftOut(_))).count();
     }
-    assert_eq!(board.wanted().count(), 10);
+    let wants = 10 * NODES_PER_TOPIC;
+    assert_eq!((board.wanted().count(), board.wants()), (10, wants));
+    assert_eq!(left_out, 200 * NODES_PER_TOPIC - wants);
     let changes = board.tick(FORGOTTEN_AFTER * 2);
-    assert_eq!((changes.len(), board.wanted().count()), (10, 0));
+    assert_eq!((changes.len(), board.wanted().count(), board.wants()), (10, 0, 0));
+}
+
+#[test]
+fn a_list_in_more_pieces_than_it_may_have_is_cut() {
+    let mut board = WantBoard::new(10);
+    for piece in 0..100 {
+        let topics = (0..10).map(|number| Arc::from(format!("t{piece}.{number}"))).collect();
+        let news = WantNews::Whole { piece, is_last: piece == 99, topics };
+        board.hear(WantMessage { node: 7, version: 1, news }, Duration::ZERO);
+    }
+    assert_eq!(board.wanted().map(|topic| topic.starts_with("t0.")).collect::<Vec<_>>(), [true; 10]);
 }

@@ -15,6 +15,8 @@ pub const FORGOTTEN_AFTER: Duration = BEAT_EVERY.saturating_mul(3);
 /// A node is not asked twice for all within this time.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 const NODES_MAX: usize = 1024;
+/// What all nodes want together may be so many times the topics that one may want: each of so many nodes may want all.
+pub(super) const NODES_PER_TOPIC: usize = 64;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WantChange {
@@ -22,14 +24,18 @@ pub enum WantChange {
     Wanted(Arc<str>),
     /// The last node wants it no longer.
     Unwanted(Arc<str>),
+    /// A node wants it, and there is no room for it.
+    LeftOut(Arc<str>),
     /// This node shall tell all of it.
     Ask { node: u64 },
 }
 
 #[derive(Debug)]
 pub struct WantBoard {
-    /// Of one node; what is beyond is left out, and the node asked again and again.
+    /// Of one node, and of all together; what is beyond is left out, and the node asked again and again.
     topics_max: usize,
+    /// Sum of what the nodes want, each for itself.
+    wants: usize,
     nodes: HashMap<u64, NodeWants>,
     /// How many nodes want a topic.
     counts: HashMap<Arc<str>, u32>,
@@ -37,6 +43,7 @@ pub struct WantBoard {
 
 #[derive(Debug)]
 struct NodeWants {
+    topics_max: usize,
     version: u64,
     topics: HashSet<Arc<str>>,
     hash: TopicsHash,
@@ -48,11 +55,16 @@ struct NodeWants {
 
 impl WantBoard {
     pub fn new(topics_max: usize) -> WantBoard {
-        WantBoard { topics_max, nodes: HashMap::new(), counts: HashMap::new() }
+        WantBoard { topics_max, wants: 0, nodes: HashMap::new(), counts: HashMap::new() }
     }
 
     pub fn wanted(&self) -> impl Iterator<Item = &Arc<str>> {
         self.counts.keys()
+    }
+
+    /// Sum of what the nodes want, each for itself.
+    pub fn wants(&self) -> usize {
+        self.wants
     }
 
     pub fn hear(&mut self, message: WantMessage, now: Duration) -> Vec<WantChange> {
@@ -61,6 +73,7 @@ impl WantBoard {
             return Vec::new();
         }
         let wants = self.nodes.entry(node).or_insert_with(|| NodeWants {
+            topics_max: self.topics_max,
             version: 0,
             topics: HashSet::new(),
             hash: TopicsHash::default(),
@@ -91,11 +104,21 @@ impl WantBoard {
         let is_applied = !added.is_empty() || !removed.is_empty();
         let mut changes = Vec::new();
         for topic in removed.into_iter().filter(|topic| wants.topics.remove(topic)) {
+            self.wants -= 1;
             wants.hash = wants.hash.toggled(&topic);
             lower(&mut self.counts, topic, &mut changes);
         }
-        for topic in added {
-            if wants.topics.len() < self.topics_max && wants.topics.insert(topic.clone()) {
+        for topic in added.into_iter().filter(|topic| !wants.topics.contains(topic)).collect::<Vec<_>>() {
+            // The same text in memory for all nodes.
+            let known = self.counts.get_key_value(&topic).map(|(known, _)| known.clone());
+            let has_room = wants.topics.len() < self.topics_max && self.wants < self.topics_max * NODES_PER_TOPIC;
+            if !has_room || (known.is_none() && self.counts.len() >= self.topics_max) {
+                changes.push(WantChange::LeftOut(topic));
+                continue;
+            }
+            let topic = known.unwrap_or(topic);
+            if wants.topics.insert(topic.clone()) {
+                self.wants += 1;
                 wants.hash = wants.hash.toggled(&topic);
                 raise(&mut self.counts, topic, &mut changes);
             }
@@ -116,6 +139,7 @@ impl WantBoard {
         let mut changes = Vec::new();
         let is_gone = |wants: &NodeWants| now.saturating_sub(wants.heard_at) > FORGOTTEN_AFTER;
         for (_, wants) in self.nodes.extract_if(|_, wants| is_gone(wants)) {
+            self.wants -= wants.topics.len();
             wants.topics.into_iter().for_each(|topic| lower(&mut self.counts, topic, &mut changes));
         }
         changes
@@ -139,7 +163,8 @@ impl NodeWants {
         let (next, held) = match piece {
             0 => (1, topics),
             _ if of == version && next == piece => {
-                held.extend(topics);
+                let room = self.topics_max.saturating_sub(held.len());
+                held.extend(topics.into_iter().take(room));
                 (next + 1, held)
             }
             _ => return None,

@@ -8,8 +8,10 @@ use crate::demand::{TopicsHash, WantMessage, WantNews};
 
 /// A node says this often that it is there.
 pub const BEAT_EVERY: Duration = Duration::from_secs(5);
-/// Names in one message: the largest fits into half a MiB.
+/// Names in one message, which takes at most twice as much: the smallest that a server of NATS refuses has a MiB.
 const PIECE_BYTES: usize = 256 << 10;
+/// What a name takes besides its letters.
+const NAME_BYTES: usize = 4;
 
 #[derive(Debug)]
 pub struct WantList {
@@ -48,7 +50,7 @@ impl WantList {
             self.hash = self.hash.toggled(topic);
         }
         self.version += 1;
-        let bytes: usize = added.iter().chain(&removed).map(|topic| topic.len()).sum();
+        let bytes: usize = added.iter().chain(&removed).map(|topic| topic.len() + NAME_BYTES).sum();
         if bytes > PIECE_BYTES {
             return self.whole();
         }
@@ -59,10 +61,10 @@ impl WantList {
     pub fn whole(&self) -> Vec<WantMessage> {
         let (mut pieces, mut bytes) = (vec![Vec::new()], 0);
         for topic in &self.topics {
-            bytes += topic.len();
+            bytes += topic.len() + NAME_BYTES;
             if bytes > PIECE_BYTES {
                 pieces.push(Vec::new());
-                bytes = topic.len();
+                bytes = topic.len() + NAME_BYTES;
             }
             pieces.last_mut().expect("there is one from the beginning").push(topic.clone());
         }

@@ -119,6 +119,7 @@ impl Ingester {
             AppendVerdict::Refill { after, expected, is_intruded } => {
                 let lost = follower.kept().after(after).into_iter().flatten();
                 self.refill = lost.map(|entry| entry.bytes.clone()).collect();
+                turn.out.heal();
                 self.append_at(expected, is_intruded, turn);
             }
             AppendVerdict::NewEpoch { expected } => {

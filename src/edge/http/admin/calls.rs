@@ -16,6 +16,7 @@ use crate::audit::files;
 use crate::audit::usage::{Period, count};
 use crate::edge::http::admin::AdminContext;
 use crate::edge::http::admin::bodies::{self, DisconnectBody, ReloadBody, RevokeBody, bad};
+use crate::edge::http::admin::cluster_answer::ClusterAnswer;
 use crate::edge::http::admin::rows::{
     OrderAnswer, ReloadAnswer, RevocationAnswer, RevocationsAnswer, SessionAnswer, SessionsAnswer, UsageAnswer,
 };
@@ -86,8 +87,13 @@ pub(super) async fn reload(State(context): CallContext, body: Bytes) -> CallResu
     if !body.is_empty() {
         bodies::read::<ReloadBody>(&body)?;
     }
-    let reloaded = ask(&context, |operator| operator.reload()).await?.map_err(refused)?;
-    Ok(json_of(StatusCode::OK, &ReloadAnswer { reloaded }))
+    let outcome = ask(&context, |operator| operator.reload()).await?.map_err(refused)?;
+    Ok(json_of(StatusCode::OK, &ReloadAnswer::new(outcome)))
+}
+
+pub(super) async fn cluster(State(context): CallContext) -> CallResult {
+    let status = ask(&context, |operator| operator.cluster()).await?.map_err(refused)?;
+    Ok(json_of(StatusCode::OK, &ClusterAnswer::new(status)))
 }
 
 pub(super) async fn usage(State(context): CallContext, uri: Uri) -> CallResult {

@@ -8,6 +8,7 @@
 
 mod bodies;
 mod calls;
+mod cluster_answer;
 mod rows;
 
 use std::net::IpAddr;
@@ -63,6 +64,7 @@ pub(in crate::edge) fn routes(parts: AdminParts, answers: &Arc<AnswerContext>) -
         .route("/admin/revocations", get(calls::revocations))
         .route("/admin/reload", post(calls::reload))
         .route("/admin/usage", get(calls::usage))
+        .route("/admin/cluster", get(calls::cluster))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(context.clone(), guard))
         .with_state(context)
@@ -94,7 +96,7 @@ fn check(context: &AdminContext, request: &Request) -> Result<(), HttpRefusal> {
         return Err(HttpRefusal::new(StatusCode::FORBIDDEN, "origin_not_allowed", message));
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if !is_own_name(host) && !context.answers.visitors.lists_host(host) {
+    if !is_own_name(host) && !context.answers.terms.requests().visitors.lists_host(host) {
         let message = format!(
             "expected an IP address, `localhost` or a name of http.allowed_hosts, found `{}`; list it there to allow it",
             shown(host)

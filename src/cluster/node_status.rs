@@ -1,0 +1,109 @@
+//! How a node stands: written by its runner once a turn, read by the operator's calls.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use backbone::node::Node;
+use backbone::turn::NodeReadiness;
+use feed_log::entry::term::TermReason;
+use feed_log::entry::{EntryBody, LogEntry};
+use tokio::sync::watch;
+
+use crate::access::cluster_status::{ClusterStatus, ClusterTakeover};
+use crate::cluster::members::Members;
+
+#[derive(Clone, Debug, Default)]
+pub struct NodeStatus {
+    is_ingester: bool,
+    readiness: Option<NodeReadiness>,
+    term: u64,
+    /// Nobody holds the feed.
+    is_resigned: bool,
+    epoch: u64,
+    next_offset: u64,
+    heals: u64,
+    /// Of the newest entry.
+    pub lag_ms: u64,
+    takeover: Option<ClusterTakeover>,
+}
+
+/// What the operator's calls read.
+#[derive(Clone)]
+pub struct StatusView {
+    pub feed: String,
+    pub node_name: String,
+    pub status: watch::Receiver<NodeStatus>,
+    pub members: Arc<Members>,
+}
+
+impl NodeStatus {
+    /// An entry was shown.
+    pub fn applied(&mut self, entry: &LogEntry, lag_ms: u64) {
+        self.lag_ms = lag_ms;
+        if let EntryBody::Term(term) = &entry.body
+            && !term.resigns
+        {
+            self.takeover = Some(ClusterTakeover {
+                term: entry.header.term,
+                reason: label(term.reason),
+                node_name: term.node_name.as_str().to_owned(),
+                at_ms: entry.header.sent_ms,
+            });
+        }
+    }
+
+    pub fn turned(&mut self, node: &Node, readiness: NodeReadiness) {
+        let position = node.follower().position();
+        self.is_ingester = node.reign().is_some();
+        self.readiness = Some(readiness);
+        (self.term, self.is_resigned) = (position.term, position.is_resigned);
+        (self.epoch, self.next_offset) = (position.epoch, position.next_offset);
+        self.heals = node.heals();
+    }
+
+    /// The term of the ingester, if there is one.
+    pub fn held_term(&self) -> Option<u64> {
+        (self.term > 0 && !self.is_resigned).then_some(self.term)
+    }
+}
+
+impl StatusView {
+    pub fn read(&self) -> ClusterStatus {
+        let status = self.status.borrow().clone();
+        let members = self.members.alive(Instant::now());
+        let offset = status.next_offset.saturating_sub(1);
+        let others = members.iter().filter(|member| member.epoch == status.epoch).map(|member| member.offset);
+        ClusterStatus {
+            feed: self.feed.clone(),
+            node_name: self.node_name.clone(),
+            is_ingester: status.is_ingester,
+            readiness: match status.readiness {
+                None | Some(NodeReadiness::Joining) => "joining",
+                Some(NodeReadiness::Ready) => "ready",
+                Some(NodeReadiness::LogDown) => "log_down",
+                Some(NodeReadiness::Forked) => "forked",
+            },
+            term: status.term,
+            ingester: status.takeover.as_ref().filter(|_| !status.is_resigned).map(|term| term.node_name.clone()),
+            epoch: status.epoch,
+            offset,
+            log_offset: others.fold(offset, u64::max),
+            lag_ms: status.lag_ms,
+            heals: status.heals,
+            takeover: status.takeover,
+            members,
+        }
+    }
+}
+
+fn label(reason: TermReason) -> &'static str {
+    match reason {
+        TermReason::First => "first",
+        TermReason::Takeover => "takeover",
+        TermReason::Resigned => "resigned",
+        TermReason::Forced => "forced",
+        TermReason::LogLost => "log_lost",
+        TermReason::Fork => "fork",
+        TermReason::Restart => "restart",
+    }
+}
